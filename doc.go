@@ -1,0 +1,2 @@
+// Package visum is documentation only; see README.md.
+package visum

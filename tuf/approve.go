@@ -1,0 +1,345 @@
+package tuf
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Approved is a target that may be downloaded and used: every party of its
+// class lists the same bytes. Only [Snapshot.Approve], [Snapshot.Candidates]
+// and [Snapshot.UnsafeTarget] make one; the zero Approved is refused by
+// whatever receives it.
+type Approved struct {
+	path    string
+	class   string
+	repoID  string
+	length  int64
+	hashes  hashes
+	release *Release
+	by      []Signoff
+}
+
+// Signoff is one role's part in an approval.
+type Signoff struct {
+	Party   string // "" without a charter
+	Role    string // the role that lists the target; below the party's own role it may be a delegated one
+	Version int64
+	KeyIDs  []string // the keys that counted
+	Expires time.Time
+}
+
+// IsZero reports whether a is the zero value, approved by nobody.
+func (a Approved) IsZero() bool { return len(a.by) == 0 }
+
+// Path is the target's name in the repository, slash-separated. Never use it as a path on disk.
+func (a Approved) Path() string { return a.path }
+
+// Class is the charter's class that the path belongs to; "" without a charter.
+func (a Approved) Class() string { return a.class }
+
+// RepoID is the repository's identity; "" without a charter.
+func (a Approved) RepoID() string { return a.repoID }
+
+// Length is the target's size in bytes.
+func (a Approved) Length() int64 { return a.length }
+
+// SHA256 is the target's hash in lower-case hex.
+func (a Approved) SHA256() string { return a.hashes.sha256 }
+
+// SHA512 is the target's hash in lower-case hex, "" where it is not listed. A
+// download must match it too.
+func (a Approved) SHA512() string { return a.hashes.sha512 }
+
+// Release returns the release fields; ok is false for a plain file.
+func (a Approved) Release() (rel Release, ok bool) {
+	if a.release == nil {
+		return Release{}, false
+	}
+	return *a.release, true
+}
+
+// By returns who approved: one entry for each role of the class. A copy.
+func (a Approved) By() []Signoff {
+	out := slices.Clone(a.by)
+	for i := range out {
+		out[i].KeyIDs = slices.Clone(out[i].KeyIDs)
+	}
+	return out
+}
+
+// String says in one sentence what was approved and by whom.
+func (a Approved) String() string {
+	if a.IsZero() {
+		return "nothing, approved by nobody"
+	}
+	var who []string
+	for _, s := range a.by {
+		name := s.Role
+		if s.Party != "" {
+			name = s.Party + " (" + s.Role + ")"
+		}
+		who = append(who, fmt.Sprintf("%s v%d with %d of its keys", name, s.Version, len(s.KeyIDs)))
+	}
+	return fmt.Sprintf("%s, %d bytes, sha256 %.16s, listed by %s", a.path, a.length, a.hashes.sha256, strings.Join(who, " and "))
+}
+
+// listing is what one role of a class says of a path.
+type listing struct {
+	role    ReleaseRole
+	from    *Targets // the role that lists it; nil where none does
+	version int64    // of the party's own role
+	target
+}
+
+// Approve decides on one path. It is approved where every role of its class
+// lists it with the same length, the same hashes and the same release fields,
+// each role being the one that the snapshot lists, verified under the charter
+// and unexpired, and where no hold names it. Otherwise the error says what
+// lacks: [ErrNoTarget] (nobody lists it), [ErrNotApproved], [ErrHeld],
+// [ErrExpired], or what [Fetch] returned.
+//
+// Without a charter nobody can approve: see [Snapshot.UnsafeTarget].
+func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
+	class, err := s.classOf(path)
+	if err != nil {
+		return Approved{}, err
+	}
+	list, err := s.listings(class, path, get)
+	if err != nil {
+		return Approved{}, err
+	}
+	return s.agree(class, path, list, get)
+}
+
+func (s *Snapshot) classOf(path string) (*Class, error) {
+	if s == nil || s.root == nil {
+		return nil, refuse(path, 0, ErrUntrusted, "zero Snapshot")
+	}
+	c := s.root.charter
+	if c == nil {
+		return nil, refuse(path, 0, ErrNotApproved, "root v%d has no charter, nobody reviews", s.root.doc.version)
+	}
+	class := c.class(path)
+	if class == nil {
+		return nil, refuse(path, 0, ErrNotApproved, "the path is in no class of the charter")
+	}
+	return class, nil
+}
+
+// listings asks every role of the class for the path.
+func (s *Snapshot) listings(class *Class, path string, get Fetch) ([]listing, error) {
+	var list []listing
+	for _, role := range class.Roles {
+		top, err := s.releaseRole(role, get)
+		if err != nil {
+			return nil, err
+		}
+		from, x, err := s.search(top, path, get)
+		if err != nil {
+			return nil, err
+		}
+		l := listing{role: role, version: top.doc.version, from: from}
+		if x != nil {
+			l.target = *x
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+// releaseRole returns a party's role, verified with the charter's keys.
+func (s *Snapshot) releaseRole(r ReleaseRole, get Fetch) (*Targets, error) {
+	return s.role(roleVia{nil, r.Role}, roleKeys{r.KeyIDs, r.Threshold}, s.root.keys, "party "+r.Party+" for "+r.Role, get)
+}
+
+// agree is the decision: the only place that makes an Approved of a charter.
+func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (Approved, error) {
+	var yes, no []string
+	for _, l := range list {
+		name := fmt.Sprintf("%s (%s v%d)", l.role.Party, l.role.Role, l.version)
+		if l.from == nil {
+			no = append(no, name)
+		} else {
+			yes = append(yes, name)
+		}
+	}
+	if len(yes) == 0 {
+		return Approved{}, refuse(path, 0, ErrNoTarget, "listed by none of %s", strings.Join(no, ", "))
+	}
+	if len(no) > 0 {
+		return Approved{}, refuse(path, 0, ErrNotApproved, "listed by %s, but not by %s", strings.Join(yes, ", "), strings.Join(no, ", "))
+	}
+	first := list[0]
+	for _, l := range list[1:] {
+		if what := first.target.differs(l.target); what != "" {
+			return Approved{}, refuse(path, 0, ErrNotApproved, "%s and %s list different %s", yes[0], l.role.Party, what)
+		}
+	}
+	if err := s.checkHold(class, path, get); err != nil {
+		return Approved{}, err
+	}
+	a := Approved{path: path, class: class.Name, repoID: s.root.charter.repoID, length: first.length, hashes: first.hashes}
+	if first.visum != nil {
+		rel, err := parseRelease(first.visum)
+		if err != nil {
+			return Approved{}, malformed(path, 0, err)
+		}
+		a.release = &rel
+	}
+	for _, l := range list {
+		a.by = append(a.by, Signoff{l.role.Party, l.from.name, l.from.doc.version, l.from.keyIDs, l.from.doc.expires})
+	}
+	return a, nil
+}
+
+// differs names what two listings of a path disagree on, "" for nothing.
+func (t target) differs(o target) string {
+	switch {
+	case t.length != o.length:
+		return fmt.Sprintf("lengths (%d and %d)", t.length, o.length)
+	case t.hashes.sha256 != o.hashes.sha256:
+		return fmt.Sprintf("sha256 (%.16s and %.16s)", t.hashes.sha256, o.hashes.sha256)
+	case t.hashes.sha512 != "" && o.hashes.sha512 != "" && t.hashes.sha512 != o.hashes.sha512:
+		return "sha512"
+	case string(t.visum) != string(o.visum):
+		return "release fields"
+	}
+	return ""
+}
+
+// checkHold looks for the path in the class's hold role. Where the charter has
+// one it must be there, valid and unexpired: otherwise nothing passes.
+func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
+	h := class.Hold
+	if h == nil {
+		return nil
+	}
+	t, err := s.role(roleVia{nil, h.Role}, roleKeys{h.KeyIDs, h.Threshold}, s.root.keys, "the hold of class "+class.Name, get)
+	if err != nil {
+		return err
+	}
+	x, ok, err := t.file(path)
+	if err != nil || !ok {
+		return err
+	}
+	var r reader
+	var reason, until wire.Value
+	r.fields(x.visum, wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "until", To: &until})
+	why, end := r.text(reason), r.time(until)
+	if r.err != nil {
+		return malformed(h.Role, t.doc.version, r.err)
+	}
+	if s.now.Before(end) {
+		return refuse(path, 0, ErrHeld, "until %s: %s", stamp(end), why)
+	}
+	return nil
+}
+
+// Candidate is a release that at least one role lists.
+type Candidate struct {
+	Path string
+	// Claim is what its listers say of it. Nobody but they vouches for it where Err is not nil.
+	Claim Release
+	// Approved is zero where Err is not nil.
+	Approved Approved
+	Err      error // why it is not approved, as from [Snapshot.Approve]
+}
+
+// Candidates goes through all releases that any role of any class lists, in
+// order of their paths, and decides on those that want says yes to. Roles that
+// the parties delegate to are not listed, only found by path ([Snapshot.Approve]).
+func (s *Snapshot) Candidates(want func(Release) bool, get Fetch) ([]Candidate, error) {
+	if s == nil || s.root == nil || s.root.charter == nil {
+		_, err := s.classOf("")
+		return nil, err
+	}
+	var out []Candidate
+	for i := range s.root.charter.classes {
+		class := &s.root.charter.classes[i]
+		claims := map[string]Release{}
+		for _, role := range class.Roles {
+			t, err := s.releaseRole(role, get)
+			if err != nil {
+				return nil, err
+			}
+			if err := t.releases(class.Prefix, want, claims); err != nil {
+				return nil, err
+			}
+		}
+		for path, claim := range claims {
+			c := Candidate{Path: path, Claim: claim}
+			if c.Approved, c.Err = s.Approve(path, get); c.Err != nil && !decided(c.Err) {
+				return nil, c.Err
+			}
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b Candidate) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+// decided reports whether err is a decision on one path, not a failure to decide.
+func decided(err error) bool {
+	return errors.Is(err, ErrNotApproved) || errors.Is(err, ErrHeld) || errors.Is(err, ErrMalformed)
+}
+
+// releases adds the wanted releases that t lists under prefix. The first role's claim stays.
+func (t *Targets) releases(prefix string, want func(Release) bool, claims map[string]Release) error {
+	for _, e := range t.files {
+		path := e.name.String()
+		if !strings.HasPrefix(path, prefix) {
+			continue
+		}
+		x, err := parseTarget(e.val)
+		if err != nil {
+			return refuse(t.name, t.doc.version, ErrMalformed, "target %.200q: %v", path, err)
+		}
+		if x.visum == nil {
+			continue
+		}
+		rel, err := parseRelease(x.visum)
+		if err != nil {
+			continue // a form of a later day: found by path only
+		}
+		if _, ok := claims[path]; !ok && want(rel) {
+			claims[path] = rel
+		}
+	}
+	return nil
+}
+
+// UnsafeTarget finds a path in a plain TUF repository, as the specification has
+// it (5.6 and 5.7): whoever holds the targets keys decides alone, nobody
+// reviews. Refused where root has a charter.
+func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
+	if s == nil || s.root == nil {
+		return Approved{}, refuse(path, 0, ErrUntrusted, "zero Snapshot")
+	}
+	if s.root.charter != nil {
+		return Approved{}, refuse(path, 0, ErrNotApproved, "root v%d has a charter: ask for approval", s.root.doc.version)
+	}
+	top, err := s.topLevel(get)
+	if err != nil {
+		return Approved{}, err
+	}
+	from, x, err := s.search(top, path, get)
+	if err != nil {
+		return Approved{}, err
+	}
+	if from == nil {
+		return Approved{}, refuse(path, 0, ErrNoTarget, "targets v%d and what it delegates to do not list it", top.doc.version)
+	}
+	a := Approved{path: path, length: x.length, hashes: x.hashes}
+	if x.visum != nil {
+		if rel, err := parseRelease(x.visum); err == nil {
+			a.release = &rel
+		}
+	}
+	a.by = []Signoff{{"", from.name, from.doc.version, from.keyIDs, from.doc.expires}}
+	return a, nil
+}

@@ -1,0 +1,424 @@
+package tuf
+
+import (
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// CharterMember is the custom member of a root's signed part that holds the charter.
+const CharterMember = "x-visum"
+
+// Party is an organisation that must take part in every change of root.
+type Party struct {
+	Name   string
+	KeyIDs []string // its root keys
+	Min    int      // how many of them must sign a root
+}
+
+// ReleaseRole is one party's targets role in a class. Its keys come from the
+// charter, not from targets.json.
+type ReleaseRole struct {
+	Party, Role string
+	KeyIDs      []string
+	Threshold   int
+}
+
+// Hold is the role by which a review key stops new installs for a time.
+type Hold struct {
+	Role      string
+	KeyIDs    []string
+	Threshold int
+	Max       time.Duration // the longest time a release may be held
+}
+
+// Class owns the target paths under its prefix.
+type Class struct {
+	Name, Prefix string
+	Roles        []ReleaseRole // at least one for each party; all must agree
+	Hold         *Hold         // nil: releases of this class can't be held
+}
+
+// Tiers of a location.
+const (
+	Primary    = "primary"
+	Mirror     = "mirror"
+	Legacy     = "legacy"     // the old place during a move
+	Rendezvous = "rendezvous" // roots only, at another operator
+)
+
+// Location is a place that serves the repository.
+type Location struct {
+	ID, Tier, Operator, Jurisdiction string
+	Base                             string // URL, ends in /
+	Metadata, Targets                string // paths below Base, end in /; Targets is "" where there are none
+	Priority                         int    // lower is asked first
+	UseFrom                          time.Time
+	UseUntil                         time.Time // zero: no end
+}
+
+// Retired is a location whose hosts must not be contacted any more.
+type Retired struct {
+	ID    string
+	Hosts []string // lower case, without port
+}
+
+// Probe says how often a client looks for a new root at more than one operator.
+type Probe struct {
+	MinOperators int
+	Every        time.Duration
+	MaxAge       time.Duration
+	Enforce      bool // older than MaxAge: no new content, rather than a warning
+}
+
+// Floors are versions that content under this root does not go below.
+type Floors struct{ Timestamp, Snapshot, Targets int64 }
+
+// Charter is the agreement of the parties, read from a verified root. Its
+// methods return copies.
+type Charter struct {
+	repoID    string
+	seq       int64
+	epoch     int64
+	signedAt  time.Time
+	prev      string
+	parties   []Party
+	classes   []Class
+	floors    Floors
+	probe     Probe
+	locations []Location
+	retired   []Retired
+	unchanged string // canonical form without the members that every root changes (H2)
+}
+
+// RepoID names the repository, wherever it is served: 32 hex digits.
+func (c *Charter) RepoID() string { return c.repoID }
+
+// Seq counts the changes of the charter.
+func (c *Charter) Seq() int64 { return c.seq }
+
+// Epoch counts the generations of online keys.
+func (c *Charter) Epoch() int64 { return c.epoch }
+
+// SignedAt is when the root was signed, by its signers' word.
+func (c *Charter) SignedAt() time.Time { return c.signedAt }
+
+// PrevRoot is the sha256, in hex, of the signed part of the root before. Evidence, not a check.
+func (c *Charter) PrevRoot() string { return c.prev }
+
+// Floors returns the lowest versions that this root allows.
+func (c *Charter) Floors() Floors { return c.floors }
+
+// Probe returns the rule for asking other operators for a new root.
+func (c *Charter) Probe() Probe { return c.probe }
+
+// Parties returns the parties in the charter's order.
+func (c *Charter) Parties() []Party {
+	out := slices.Clone(c.parties)
+	for i := range out {
+		out[i].KeyIDs = slices.Clone(out[i].KeyIDs)
+	}
+	return out
+}
+
+// Classes returns the classes in the charter's order.
+func (c *Charter) Classes() []Class {
+	out := slices.Clone(c.classes)
+	for i := range out {
+		out[i].Roles = slices.Clone(out[i].Roles)
+		for j := range out[i].Roles {
+			out[i].Roles[j].KeyIDs = slices.Clone(out[i].Roles[j].KeyIDs)
+		}
+		if h := out[i].Hold; h != nil {
+			copied := *h
+			copied.KeyIDs = slices.Clone(h.KeyIDs)
+			out[i].Hold = &copied
+		}
+	}
+	return out
+}
+
+// Locations returns the places in order of priority.
+func (c *Charter) Locations() []Location { return slices.Clone(c.locations) }
+
+// Retired returns the places that must not be contacted.
+func (c *Charter) Retired() []Retired {
+	out := slices.Clone(c.retired)
+	for i := range out {
+		out[i].Hosts = slices.Clone(out[i].Hosts)
+	}
+	return out
+}
+
+func (c *Charter) party(name string) *Party {
+	for i := range c.parties {
+		if c.parties[i].Name == name {
+			return &c.parties[i]
+		}
+	}
+	return nil
+}
+
+// class returns the class that owns path, or nil.
+func (c *Charter) class(path string) *Class {
+	for i := range c.classes {
+		if strings.HasPrefix(path, c.classes[i].Prefix) {
+			return &c.classes[i]
+		}
+	}
+	return nil
+}
+
+// Limits of the charter. A client from years ago must be able to read it.
+const (
+	maxCharter   = 64 << 10
+	maxLocations = 32
+	maxRetired   = 64
+	maxParties   = 8
+	maxClasses   = 32
+)
+
+func syntaxf(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", wire.ErrSyntax, fmt.Sprintf(format, args...))
+}
+
+// reader collects the first error of a run of small reads.
+type reader struct{ err error }
+
+func (r *reader) fields(v wire.Value, f ...wire.Field) {
+	if r.err == nil {
+		r.err = v.Fields(f...)
+	}
+}
+
+// text reads a string; absent is "".
+func (r *reader) text(v wire.Value) (s string) {
+	if r.err == nil && v != nil {
+		s, r.err = v.Text()
+	}
+	return s
+}
+
+// int reads a number that is zero or positive; absent is 0.
+func (r *reader) int(v wire.Value) (n int64) {
+	if r.err == nil && v != nil {
+		if n, r.err = v.Int(); r.err == nil && n < 0 {
+			r.err = syntaxf("negative number %d", n)
+		}
+	}
+	return n
+}
+
+// seconds reads a duration, at most ten years.
+func (r *reader) seconds(v wire.Value) time.Duration {
+	n := r.int(v)
+	if n > 10*366*24*3600 {
+		r.fail("a duration of %d seconds", n)
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+func (r *reader) strings(v wire.Value) (list []string) {
+	if r.err == nil && v != nil {
+		list, r.err = parseStrings(v)
+	}
+	return list
+}
+
+// time reads an RFC 3339 time in whole seconds with Z; absent is zero.
+func (r *reader) time(v wire.Value) (t time.Time) {
+	s := r.text(v)
+	if r.err != nil || s == "" {
+		return t
+	}
+	if t, r.err = time.Parse("2006-01-02T15:04:05Z", s); r.err != nil {
+		r.err = syntaxf("time %.40q, want the form 2006-01-02T15:04:05Z", s)
+	}
+	return t
+}
+
+func (r *reader) keys(v wire.Value, extra ...wire.Field) (k roleKeys) {
+	if r.err == nil {
+		k, r.err = parseRoleKeys(v, extra...)
+	}
+	return k
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = syntaxf(format, args...)
+	}
+}
+
+// list reads an array of at most max elements.
+func (r *reader) list(v wire.Value, what string, max int, each func(wire.Value)) {
+	if r.err != nil || v == nil {
+		return
+	}
+	if v.Kind() != '[' {
+		r.fail("%s must be an array", what)
+		return
+	}
+	n := 0
+	for e := range v.Elements() {
+		if n++; n > max {
+			r.fail("more than %d %s", max, what)
+		}
+		if r.err != nil {
+			return
+		}
+		each(e)
+	}
+}
+
+// parseCharter reads a charter from a root's verified bytes. It checks form
+// only; what must hold between members and keys is in rules.go.
+func parseCharter(v wire.Value) (*Charter, error) {
+	if len(v) > maxCharter {
+		return nil, syntaxf("charter of %d bytes, at most %d", len(v), maxCharter)
+	}
+	if err := onlySimple(v); err != nil {
+		return nil, err
+	}
+	c := &Charter{}
+	var r reader
+	var schema, repoID, seq, epoch, signedAt, prev, parties, classes, floors, probe, locations, retired wire.Value
+	r.fields(v, wire.Field{Name: "schema", To: &schema}, wire.Field{Name: "repo_id", To: &repoID}, wire.Field{Name: "seq", To: &seq},
+		wire.Field{Name: "epoch", To: &epoch}, wire.Field{Name: "signed_at", To: &signedAt}, wire.Field{Name: "prev_root_sha256", To: &prev},
+		wire.Field{Name: "parties", To: &parties}, wire.Field{Name: "classes", To: &classes}, wire.Field{Name: "floors", To: &floors},
+		wire.Field{Name: "probe", To: &probe}, wire.Field{Name: "locations", To: &locations}, wire.Field{Name: "retired", To: &retired})
+	if n := r.int(schema); n != 1 {
+		r.fail("charter schema is %d, want 1", n)
+	}
+	c.repoID, c.seq, c.epoch = r.text(repoID), r.int(seq), r.int(epoch)
+	c.signedAt, c.prev = r.time(signedAt), r.text(prev)
+	if r.err == nil && c.signedAt.IsZero() {
+		r.fail("charter without signed_at")
+	}
+	r.list(parties, "parties", maxParties, func(e wire.Value) {
+		var name, min, ids wire.Value
+		r.fields(e, wire.Field{Name: "name", To: &name}, wire.Field{Name: "min", To: &min}, wire.Field{Name: "keyids", To: &ids})
+		c.parties = append(c.parties, Party{Name: r.text(name), KeyIDs: r.strings(ids), Min: int(min32(r.int(min)))})
+	})
+	r.list(classes, "classes", maxClasses, func(e wire.Value) { c.classes = append(c.classes, r.class(e)) })
+	if floors != nil {
+		var ts, sn, tg wire.Value
+		r.fields(floors, wire.Field{Name: "timestamp", To: &ts}, wire.Field{Name: "snapshot", To: &sn}, wire.Field{Name: "targets", To: &tg})
+		c.floors = Floors{r.int(ts), r.int(sn), r.int(tg)}
+	}
+	c.probe = Probe{MinOperators: 2, Every: 6 * time.Hour, MaxAge: 30 * 24 * time.Hour}
+	if probe != nil {
+		var ops, every, age, mode wire.Value
+		r.fields(probe, wire.Field{Name: "min_operators", To: &ops}, wire.Field{Name: "every_seconds", To: &every},
+			wire.Field{Name: "max_age_seconds", To: &age}, wire.Field{Name: "mode", To: &mode})
+		m := r.text(mode)
+		if m != "warn" && m != "enforce" {
+			r.fail("probe mode %.20q, want warn or enforce", m)
+		}
+		c.probe = Probe{int(min32(r.int(ops))), r.seconds(every), r.seconds(age), m == "enforce"}
+		if c.probe.MinOperators < 1 || c.probe.MinOperators > maxLocations || c.probe.Every <= 0 || c.probe.MaxAge <= 0 {
+			r.fail("probe with min_operators %d, every %s, max age %s", c.probe.MinOperators, c.probe.Every, c.probe.MaxAge)
+		}
+	}
+	c.locations = r.locations(locations)
+	r.list(retired, "retired", maxRetired, func(e wire.Value) {
+		var id, hosts wire.Value
+		r.fields(e, wire.Field{Name: "id", To: &id}, wire.Field{Name: "hosts", To: &hosts})
+		c.retired = append(c.retired, Retired{r.text(id), r.strings(hosts)})
+	})
+	c.unchanged = withoutRenewal(v)
+	return c, r.err
+}
+
+func (r *reader) class(e wire.Value) Class {
+	var c Class
+	var name, prefix, roles, hold wire.Value
+	r.fields(e, wire.Field{Name: "name", To: &name}, wire.Field{Name: "prefix", To: &prefix},
+		wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "hold", To: &hold})
+	c.Name, c.Prefix = r.text(name), r.text(prefix)
+	r.list(roles, "roles of a class", 2*maxParties, func(e wire.Value) {
+		var party, role wire.Value
+		k := r.keys(e, wire.Field{Name: "party", To: &party}, wire.Field{Name: "role", To: &role})
+		c.Roles = append(c.Roles, ReleaseRole{r.text(party), r.text(role), k.keyIDs, k.threshold})
+	})
+	if hold != nil {
+		var role, max wire.Value
+		k := r.keys(hold, wire.Field{Name: "role", To: &role}, wire.Field{Name: "max_seconds", To: &max})
+		c.Hold = &Hold{r.text(role), k.keyIDs, k.threshold, r.seconds(max)}
+	}
+	return c
+}
+
+func (r *reader) locations(v wire.Value) (list []Location) {
+	r.list(v, "locations", maxLocations, func(e wire.Value) {
+		var id, tier, operator, jurisdiction, base, paths, priority, from, until, md, tg wire.Value
+		r.fields(e, wire.Field{Name: "id", To: &id}, wire.Field{Name: "tier", To: &tier}, wire.Field{Name: "operator", To: &operator},
+			wire.Field{Name: "jurisdiction", To: &jurisdiction}, wire.Field{Name: "base", To: &base}, wire.Field{Name: "paths", To: &paths},
+			wire.Field{Name: "priority", To: &priority}, wire.Field{Name: "use_from", To: &from}, wire.Field{Name: "use_until", To: &until})
+		r.fields(paths, wire.Field{Name: "metadata", To: &md}, wire.Field{Name: "targets", To: &tg})
+		list = append(list, Location{ID: r.text(id), Tier: r.text(tier), Operator: r.text(operator), Jurisdiction: r.text(jurisdiction),
+			Base: r.text(base), Metadata: r.text(md), Targets: r.text(tg), Priority: int(min32(r.int(priority))), UseFrom: r.time(from), UseUntil: r.time(until)})
+	})
+	slices.SortStableFunc(list, func(a, b Location) int { return a.Priority - b.Priority })
+	return list
+}
+
+func min32(n int64) int64 { return min(n, 1<<31-1) }
+
+// onlySimple refuses what another decoder might read differently: null and
+// integers of 2^53 and more. Fractions are no JSON of ours at all.
+func onlySimple(v wire.Value) error {
+	switch v.Kind() {
+	case 'n':
+		return syntaxf("null")
+	case '{':
+		for _, m := range v.Members() {
+			if err := onlySimple(m); err != nil {
+				return err
+			}
+		}
+	case '[':
+		for e := range v.Elements() {
+			if err := onlySimple(e); err != nil {
+				return err
+			}
+		}
+	case '"', 't', 'f':
+	default:
+		if n, err := v.Int(); err != nil || n >= 1<<53 || n <= -1<<53 {
+			return syntaxf("integer %.30s is not below 2^53", string(v))
+		}
+	}
+	return nil
+}
+
+// withoutRenewal is the charter's canonical form without the members that a
+// plain renewal changes.
+func withoutRenewal(v wire.Value) string {
+	var b strings.Builder
+	for name, m := range v.Members() {
+		switch string(name) {
+		case "signed_at", "prev_root_sha256", "seq":
+			continue
+		}
+		fmt.Fprintf(&b, "%s:%s,", name, string(m))
+	}
+	return b.String()
+}
+
+var (
+	repoIDForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	idForm     = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+	nameForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+)
+
+func isSHA256(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 32
+}

@@ -1,0 +1,233 @@
+package tuf
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// document is one metadata file: strictly read, not yet verified.
+type document struct {
+	role    string // for messages
+	raw     []byte // as received
+	signed  wire.Value
+	version int64
+	expires time.Time
+	sigs    map[string][]byte // by key id; nil where the signature can't be decoded
+	checked map[string]bool   // by fingerprint: what verified already said
+}
+
+// open reads a metadata file of the given type. role is its name for messages;
+// fields are the members of the signed part that the caller wants besides the
+// common ones.
+func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*document, error) {
+	d := &document{role: role, raw: data, checked: map[string]bool{}}
+	fail := func(err error) error {
+		e := malformed(role, d.version, err)
+		e.Evidence = data
+		return e
+	}
+	if max := lim.forType(typ); int64(len(data)) > max {
+		return nil, refuse(role, 0, ErrTooLarge, "%d bytes, at most %d", len(data), max)
+	}
+	env, err := wire.Canonical(data)
+	if err != nil {
+		return nil, fail(err)
+	}
+	var signatures wire.Value
+	if err := env.Fields(wire.Field{Name: "signed", To: &d.signed}, wire.Field{Name: "signatures", To: &signatures}); err != nil {
+		return nil, fail(err)
+	}
+	if d.signed.Kind() != '{' || signatures.Kind() != '[' {
+		return nil, refuse(role, 0, ErrMalformed, "signed must be an object and signatures an array")
+	}
+
+	var vType, vSpec, vVersion, vExpires wire.Value
+	fields = append(fields, wire.Field{Name: "_type", To: &vType}, wire.Field{Name: "spec_version", To: &vSpec},
+		wire.Field{Name: "version", To: &vVersion}, wire.Field{Name: "expires", To: &vExpires})
+	if err := d.signed.Fields(fields...); err != nil {
+		return nil, fail(err)
+	}
+	if d.version, err = vVersion.Int(); err != nil || d.version < 1 {
+		d.version = 0
+		return nil, refuse(role, 0, ErrMalformed, "version must be a positive integer, is %.30s", string(vVersion))
+	}
+	if t, err := vType.Text(); err != nil || t != typ {
+		return nil, refuse(role, d.version, ErrMalformed, "_type is %.30s, want %q", string(vType), typ)
+	}
+	if s, err := vSpec.Text(); err != nil || s != "1" && !strings.HasPrefix(s, "1.") {
+		return nil, refuse(role, d.version, ErrMalformed, "spec_version is %.30s, want 1.x", string(vSpec))
+	}
+	s, err := vExpires.Text()
+	if err == nil {
+		d.expires, err = time.Parse(time.RFC3339, s)
+	}
+	if err != nil {
+		return nil, refuse(role, d.version, ErrMalformed, "expires is %.40s, want RFC 3339", string(vExpires))
+	}
+	if err := d.readSignatures(signatures, lim.Signatures); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// readSignatures collects the signatures in one pass. A key id twice is refused
+// (specification, 5: "signatures"); what can't be decoded counts for nothing.
+func (d *document) readSignatures(v wire.Value, max int) error {
+	d.sigs = map[string][]byte{}
+	for s := range v.Elements() {
+		if len(d.sigs) == max {
+			return refuse(d.role, d.version, ErrTooLarge, "more than %d signatures", max)
+		}
+		var vID, vSig wire.Value
+		if err := s.Fields(wire.Field{Name: "keyid", To: &vID}, wire.Field{Name: "sig", To: &vSig}); err != nil {
+			return malformed(d.role, d.version, err)
+		}
+		id, err := vID.Text()
+		if err != nil {
+			return malformed(d.role, d.version, err)
+		}
+		if _, twice := d.sigs[id]; twice {
+			return refuse(d.role, d.version, ErrMalformed, "two signatures of key id %.64s", id)
+		}
+		text, _ := vSig.Text()
+		sig, err := hex.DecodeString(text)
+		if err != nil {
+			sig = nil
+		}
+		d.sigs[id] = sig
+	}
+	return nil
+}
+
+// keyring is the keys of a delegator, by id.
+type keyring map[string]ringKey
+
+type ringKey struct {
+	Key
+	pub         crypto.PublicKey // nil: unusable
+	fingerprint string           // "" for an unusable key
+}
+
+// roleKeys says who signs a role.
+type roleKeys struct {
+	keyIDs    []string
+	threshold int
+}
+
+// signers returns, sorted, the fingerprints of the distinct keys among ids that
+// signed d. It is the only place where signatures are counted: for root, the
+// top-level roles, delegated roles and parties alike.
+func (d *document) signers(ids []string, keys keyring) (fingerprints, keyIDs []string) {
+	for _, id := range ids {
+		k, ok := keys[id]
+		if !ok || k.pub == nil {
+			continue
+		}
+		sig := d.sigs[id]
+		if len(sig) == 0 || slices.Contains(fingerprints, k.fingerprint) {
+			continue
+		}
+		valid, known := d.checked[id+k.fingerprint]
+		if !known {
+			valid = verifies(k.pub, d.signed, sig)
+			d.checked[id+k.fingerprint] = valid
+		}
+		if valid {
+			fingerprints = append(fingerprints, k.fingerprint)
+			keyIDs = append(keyIDs, id)
+		}
+	}
+	slices.Sort(keyIDs)
+	return fingerprints, keyIDs
+}
+
+// threshold demands that enough distinct keys signed; by names whose keys, for
+// the message. It returns the ids that counted.
+func (d *document) threshold(r roleKeys, keys keyring, by string) ([]string, error) {
+	have, ids := d.signers(r.keyIDs, keys)
+	if r.threshold < 1 || len(have) < r.threshold {
+		e := refuse(d.role, d.version, ErrThreshold, "%d of %d needed keys of %s signed", len(have), r.threshold, by)
+		e.Have, e.Want, e.KeyIDs, e.Evidence = len(have), r.threshold, ids, d.raw
+		return nil, e
+	}
+	return ids, nil
+}
+
+// parseKeyring reads a "keys" object.
+func parseKeyring(v wire.Value) (keyring, error) {
+	ring := keyring{}
+	if v.Kind() != '{' {
+		return nil, wire.ErrSyntax
+	}
+	for id, kv := range v.Members() {
+		k, err := parseKey(kv)
+		if err != nil {
+			return nil, err
+		}
+		rk := ringKey{Key: k}
+		if fp, err := k.Fingerprint(); err == nil {
+			rk.fingerprint = fp
+			rk.pub, _ = k.public()
+		}
+		ring[id.String()] = rk
+	}
+	return ring, nil
+}
+
+// parseRoleKeys reads {"keyids":[...],"threshold":n}.
+func parseRoleKeys(v wire.Value, extra ...wire.Field) (roleKeys, error) {
+	var ids, threshold wire.Value
+	if err := v.Fields(append(extra, wire.Field{Name: "keyids", To: &ids}, wire.Field{Name: "threshold", To: &threshold})...); err != nil {
+		return roleKeys{}, err
+	}
+	n, err := threshold.Int()
+	if err != nil {
+		return roleKeys{}, err
+	}
+	list, err := parseStrings(ids)
+	if err != nil {
+		return roleKeys{}, err
+	}
+	if n < 1 || n > 1<<16 {
+		return roleKeys{}, syntaxf("threshold is %d", n)
+	}
+	if dup := duplicate(list); dup != "" {
+		return roleKeys{}, syntaxf("key id %.64s listed twice", dup)
+	}
+	return roleKeys{list, int(n)}, nil
+}
+
+func parseStrings(v wire.Value) ([]string, error) {
+	if v.Kind() != '[' {
+		return nil, syntaxf("an array of strings was expected")
+	}
+	var list []string
+	for e := range v.Elements() {
+		s, err := e.Text()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// duplicate returns an element that is in list twice, or "".
+func duplicate(list []string) string {
+	seen := make(map[string]bool, len(list))
+	for _, s := range list {
+		if seen[s] {
+			return s
+		}
+		seen[s] = true
+	}
+	return ""
+}
+
+func clone(b []byte) []byte { return bytes.Clone(b) }

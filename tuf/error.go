@@ -1,0 +1,94 @@
+package tuf
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// sentinel is an error to compare with errors.Is; it may have a parent.
+type sentinel struct {
+	msg    string
+	parent error
+}
+
+func (s *sentinel) Error() string { return s.msg }
+func (s *sentinel) Unwrap() error { return s.parent }
+
+// Reactions differ by family. Whatever wraps ErrUntrusted must not be used, and
+// asking the same place again will not help. ErrExpired, ErrHeld and ErrNoTarget
+// are states of the world: an attack, a wrong clock, or simply so.
+var (
+	ErrUntrusted error = &sentinel{"not trusted", nil}
+
+	// ErrMalformed: the bytes are not the metadata they should be.
+	ErrMalformed error = &sentinel{"malformed", ErrUntrusted}
+	// ErrTooLarge: more bytes, signatures, steps or delegations than the limit.
+	ErrTooLarge error = &sentinel{"too large", ErrUntrusted}
+	// ErrThreshold: fewer distinct keys signed than must.
+	ErrThreshold error = &sentinel{"not enough signatures", ErrUntrusted}
+	// ErrRollback: a version went backwards, or something listed before is gone.
+	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
+	// ErrMismatch: not the bytes, version or identity that was promised.
+	ErrMismatch error = &sentinel{"does not match", ErrUntrusted}
+	// ErrCharter: a charter that breaks a rule, alone or as a successor.
+	ErrCharter error = &sentinel{"breaks the charter's rules", ErrUntrusted}
+	// ErrNotApproved: not every party of the class lists the same release.
+	ErrNotApproved error = &sentinel{"not approved", ErrUntrusted}
+
+	// ErrExpired: signed and in order, but past its date.
+	ErrExpired error = &sentinel{"expired", nil}
+	// ErrNoTarget: no role lists the path.
+	ErrNoTarget error = &sentinel{"no such target", nil}
+	// ErrHeld: a review key holds the release back for now.
+	ErrHeld error = &sentinel{"held by review", nil}
+)
+
+// Error tells what was refused and why. Every refusal of this package is one.
+type Error struct {
+	Role     string    // metadata role, target path, "pin" or "charter"
+	Version  int64     // version of the refused metadata, 0 where not known
+	Err      error     // one of the sentinels
+	Detail   string    // the reason for people: names, have and want
+	Expires  time.Time // for ErrExpired: when it did
+	Have     int       // for ErrThreshold: distinct keys that signed
+	Want     int       // for ErrThreshold: distinct keys that must
+	KeyIDs   []string  // for ErrThreshold: the keys that did sign
+	Evidence []byte    // the refused bytes; the caller's own slice, not a copy
+}
+
+// Error reads like "tuf: snapshot v7: went backwards: trusted v9".
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("tuf: ")
+	b.WriteString(e.Role)
+	if e.Version > 0 {
+		fmt.Fprintf(&b, " v%d", e.Version)
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	if e.Detail != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Detail)
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func refuse(role string, version int64, err error, format string, args ...any) *Error {
+	return &Error{Role: role, Version: version, Err: err, Detail: fmt.Sprintf(format, args...)}
+}
+
+// malformed turns a decoder's complaint into a refusal.
+func malformed(role string, version int64, err error) *Error {
+	return refuse(role, version, ErrMalformed, "%v", err)
+}
+
+func expired(role string, version int64, expires, now time.Time) *Error {
+	e := refuse(role, version, ErrExpired, "on %s, now is %s", stamp(expires), stamp(now))
+	e.Expires = expires
+	return e
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

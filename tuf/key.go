@@ -1,0 +1,173 @@
+package tuf
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Key is a public key as it stands in metadata. Comparable; the zero Key verifies nothing.
+type Key struct {
+	Type   string // keytype: ed25519, ecdsa, ecdsa-sha2-nistp256, rsa
+	Scheme string // ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, rsassa-pss-sha256
+	Public string // hex for ed25519, PEM (PKIX) for the others
+}
+
+// NewKey describes a public key: ed25519, ECDSA on P-256 or P-384, or RSA of
+// 2048 to 8192 bits (used with PSS).
+func NewKey(pub crypto.PublicKey) (Key, error) {
+	var k Key
+	switch p := pub.(type) {
+	case ed25519.PublicKey:
+		k = Key{metadata.KeyTypeEd25519, metadata.KeySchemeEd25519, hex.EncodeToString(p)}
+	case *ecdsa.PublicKey:
+		k.Type, k.Scheme = metadata.KeyTypeECDSA_SHA2_P256_COMPAT, metadata.KeySchemeECDSA_SHA2_P256
+		if p.Curve == elliptic.P384() {
+			k.Scheme = metadata.KeySchemeECDSA_SHA2_P384
+		}
+	case *rsa.PublicKey:
+		k.Type, k.Scheme = metadata.KeyTypeRSASSA_PSS_SHA256, metadata.KeySchemeRSASSA_PSS_SHA256
+	default:
+		return Key{}, refuse("key", 0, ErrMalformed, "unsupported type %T", pub)
+	}
+	if k.Public == "" {
+		der, err := x509.MarshalPKIXPublicKey(pub)
+		if err != nil {
+			return Key{}, malformed("key", 0, err)
+		}
+		k.Public = string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	}
+	if _, err := k.public(); err != nil {
+		return Key{}, malformed("key", 0, err)
+	}
+	return k, nil
+}
+
+// ID is the key's id as TUF computes it: the sha256 of its canonical form, in hex.
+func (k Key) ID() string {
+	b := []byte(`{"keytype":`)
+	b = wire.AppendString(b, k.Type)
+	b = append(b, `,"keyval":{"public":`...)
+	b = wire.AppendString(b, k.Public)
+	b = append(b, `},"scheme":`...)
+	b = wire.AppendString(b, k.Scheme)
+	b = append(b, '}')
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// Metadata returns the key as go-tuf knows it.
+func (k Key) Metadata() *metadata.Key {
+	return &metadata.Key{Type: k.Type, Scheme: k.Scheme, Value: metadata.KeyVal{PublicKey: k.Public}}
+}
+
+// Fingerprint is the sha256 of the public key itself, in hex, whatever id or
+// encoding it goes by. It is what thresholds count. An error says why the key
+// can't be used; no signature by such a key counts.
+func (k Key) Fingerprint() (string, error) {
+	pub, err := k.public()
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// public decodes the key. Type, scheme, curve and size must belong together:
+// the list here is the list of what we trust, nothing else verifies.
+func (k Key) public() (crypto.PublicKey, error) {
+	switch k.Type {
+	case metadata.KeyTypeEd25519:
+		raw, err := hex.DecodeString(k.Public)
+		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != metadata.KeySchemeEd25519 {
+			return nil, fmt.Errorf("not a key of scheme ed25519")
+		}
+		return ed25519.PublicKey(raw), nil
+	case metadata.KeyTypeECDSA_SHA2_P256, metadata.KeyTypeECDSA_SHA2_P256_COMPAT, "ecdsa-sha2-nistp384":
+		pub, err := parsePEM(k.Public)
+		if err != nil {
+			return nil, err
+		}
+		p, ok := pub.(*ecdsa.PublicKey)
+		switch {
+		case ok && p.Curve == elliptic.P256() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P256 && k.Type != "ecdsa-sha2-nistp384":
+			return p, nil
+		case ok && p.Curve == elliptic.P384() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P384 && k.Type != metadata.KeyTypeECDSA_SHA2_P256:
+			return p, nil
+		}
+	case metadata.KeyTypeRSASSA_PSS_SHA256:
+		pub, err := parsePEM(k.Public)
+		if err != nil {
+			return nil, err
+		}
+		p, ok := pub.(*rsa.PublicKey)
+		if ok && p.N.BitLen() >= 2048 && p.N.BitLen() <= 8192 && k.Scheme == metadata.KeySchemeRSASSA_PSS_SHA256 {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("unsupported key: type %q with scheme %q, or curve or size not allowed", k.Type, k.Scheme)
+}
+
+func parsePEM(s string) (crypto.PublicKey, error) {
+	block, _ := pem.Decode([]byte(s))
+	if block == nil {
+		return nil, fmt.Errorf("public key is not PEM")
+	}
+	return x509.ParsePKIXPublicKey(block.Bytes)
+}
+
+// verifies reports whether sig is the key's signature of msg. What can't be
+// understood does not verify.
+func verifies(pub crypto.PublicKey, msg, sig []byte) bool {
+	switch p := pub.(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(p, msg, sig)
+	case *ecdsa.PublicKey:
+		if p.Curve == elliptic.P384() {
+			sum := sha512.Sum384(msg)
+			return ecdsa.VerifyASN1(p, sum[:], sig)
+		}
+		sum := sha256.Sum256(msg)
+		return ecdsa.VerifyASN1(p, sum[:], sig)
+	case *rsa.PublicKey:
+		sum := sha256.Sum256(msg)
+		return rsa.VerifyPSS(p, crypto.SHA256, sum[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
+	}
+	return false
+}
+
+// parseKey reads one key object. What it can't use it keeps: only a signature
+// that is needed and can't be checked is a fault, not the key's presence.
+func parseKey(v wire.Value) (Key, error) {
+	var typ, scheme, val, public wire.Value
+	if err := v.Fields(wire.Field{Name: "keytype", To: &typ}, wire.Field{Name: "scheme", To: &scheme}, wire.Field{Name: "keyval", To: &val}); err != nil {
+		return Key{}, err
+	}
+	if val.Kind() == '{' {
+		if err := val.Fields(wire.Field{Name: "public", To: &public}); err != nil {
+			return Key{}, err
+		}
+	}
+	// A key of another shape than ours is unknown, not malformed.
+	var k Key
+	k.Type, _ = typ.Text()
+	k.Scheme, _ = scheme.Text()
+	k.Public, _ = public.Text()
+	return k, nil
+}

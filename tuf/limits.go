@@ -1,0 +1,52 @@
+package tuf
+
+// Limits bounds what one metadata file may cost. Each field is an attack's end.
+// Zero fields take the default.
+type Limits struct {
+	Root       int64 // bytes of a root: endless data by whoever answers for N+1; default 512 kB
+	Timestamp  int64 // bytes of a timestamp: endless data; default 16 kB
+	Snapshot   int64 // bytes of a snapshot, whatever the timestamp promises: a thief of the timestamp key filling memory; default 16 MB
+	Targets    int64 // bytes of a targets role, whatever the snapshot promises; default 64 MB
+	Signatures int   // signatures in one file: time spent on junk; default 1024
+	Visits     int   // roles visited in one search: delegation loops and forests; default 64
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(p *int64, d int64) {
+		if *p <= 0 {
+			*p = d
+		}
+	}
+	def(&l.Root, 512<<10)
+	def(&l.Timestamp, 16<<10)
+	def(&l.Snapshot, 16<<20)
+	def(&l.Targets, 64<<20)
+	if l.Signatures <= 0 {
+		l.Signatures = 1024
+	}
+	if l.Visits <= 0 {
+		l.Visits = 64
+	}
+	return l
+}
+
+func (l Limits) forType(typ string) int64 {
+	switch typ {
+	case "root":
+		return l.Root
+	case "timestamp":
+		return l.Timestamp
+	case "snapshot":
+		return l.Snapshot
+	}
+	return l.Targets
+}
+
+// Options are the judge's settings; they go with a root to all that is opened
+// from it. The zero value, or nil, is right for products.
+type Options struct {
+	Limits Limits
+	// UnsafeLoopback lets locations be http:// and loopback addresses. For
+	// development and tests on one machine.
+	UnsafeLoopback bool
+}

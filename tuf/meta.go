@@ -1,0 +1,129 @@
+package tuf
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// metaFile is what timestamp and snapshot say of another metadata file.
+type metaFile struct {
+	version int64
+	length  int64 // 0: not listed
+	hashes  hashes
+}
+
+func parseMetaFile(v wire.Value) (metaFile, error) {
+	var version, length, hv wire.Value
+	if err := v.Fields(wire.Field{Name: "version", To: &version}, wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hv}); err != nil {
+		return metaFile{}, err
+	}
+	var m metaFile
+	var err error
+	if m.version, err = version.Int(); err != nil || m.version < 1 {
+		return m, syntaxf("version must be a positive integer, is %.30s", string(version))
+	}
+	if length != nil {
+		if m.length, err = length.Int(); err != nil || m.length < 0 {
+			return m, syntaxf("length is %.30s", string(length))
+		}
+	}
+	m.hashes, err = parseHashes(hv)
+	return m, err
+}
+
+// check compares received bytes with what was listed of them.
+func (m metaFile) check(role string, data []byte) error {
+	if m.length > 0 && int64(len(data)) != m.length {
+		return refuse(role, m.version, ErrMismatch, "%d bytes, %d are listed", len(data), m.length)
+	}
+	if m.hashes.sha256 != "" && hexSum256(data) != m.hashes.sha256 {
+		return refuse(role, m.version, ErrMismatch, "sha256 differs from the listed one")
+	}
+	if m.hashes.sha512 != "" {
+		if sum := sha512.Sum512(data); hex.EncodeToString(sum[:]) != m.hashes.sha512 {
+			return refuse(role, m.version, ErrMismatch, "sha512 differs from the listed one")
+		}
+	}
+	return nil
+}
+
+func hexSum256(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// hashes are the listed ones we know, in lower-case hex; "" where not listed.
+type hashes struct{ sha256, sha512 string }
+
+// parseHashes reads a hashes object. Absent or empty is fine here; one that
+// lists only algorithms we don't know is not, for it could not be checked.
+func parseHashes(v wire.Value) (h hashes, err error) {
+	if v == nil {
+		return h, nil
+	}
+	if v.Kind() != '{' {
+		return h, syntaxf("hashes must be an object")
+	}
+	unknown := false
+	for name, val := range v.Members() {
+		var to *string
+		size := 0
+		switch string(name) {
+		case "sha256":
+			to, size = &h.sha256, sha256.Size
+		case "sha512":
+			to, size = &h.sha512, sha512.Size
+		default:
+			unknown = true
+			continue
+		}
+		s, err := val.Text()
+		if err != nil {
+			return h, err
+		}
+		if len(s) != 2*size || strings.Trim(s, "0123456789abcdefABCDEF") != "" {
+			return h, syntaxf("%s is not %d hex digits", string(name), 2*size)
+		}
+		*to = strings.ToLower(s)
+	}
+	if unknown && h == (hashes{}) {
+		return h, syntaxf("no hash of a known algorithm")
+	}
+	return h, nil
+}
+
+// index is the members of a large object, sorted by name as the canonical form
+// has them; the values are decoded when asked for.
+type index []entry
+
+type entry struct {
+	name wire.Name
+	val  wire.Value
+}
+
+func newIndex(v wire.Value) (index, error) {
+	if v.Kind() != '{' {
+		return nil, syntaxf("an object was expected")
+	}
+	var x index
+	for name, val := range v.Members() {
+		if val.Kind() != '{' {
+			return nil, syntaxf("%.80q must be an object", name.String())
+		}
+		x = append(x, entry{name, val})
+	}
+	return x, nil
+}
+
+func (x index) find(name string) (wire.Value, bool) {
+	i, ok := slices.BinarySearchFunc(x, name, func(e entry, name string) int { return e.name.Compare(name) })
+	if !ok {
+		return nil, false
+	}
+	return x[i].val, true
+}

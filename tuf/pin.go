@@ -1,0 +1,164 @@
+package tuf
+
+import (
+	"slices"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Pin is what a product embeds: a root, the review centre's keys, and where to
+// ask. Only [OpenPin] makes one.
+type Pin struct {
+	root        *Root
+	review      string // party name
+	locations   []Location
+	fingerprint string
+}
+
+// OpenPin reads a pin. Its world is closed: a member that is not known is
+// refused, as is a pin whose root has no such review party with exactly these
+// keys and at least this minimum. A bare root.json without a charter is taken
+// too; then Review is "" and there are no locations. opt may be nil.
+func OpenPin(data []byte, opt *Options) (*Pin, error) {
+	if int64(len(data)) > 1<<20 {
+		return nil, refuse("pin", 0, ErrTooLarge, "%d bytes, at most 1 MiB", len(data))
+	}
+	v, err := wire.Canonical(data)
+	if err != nil {
+		return nil, malformed("pin", 0, err)
+	}
+	if isRoot(v) {
+		return openBareRoot(data, opt)
+	}
+	p, err := parsePin(v, opt)
+	if err != nil {
+		return nil, err
+	}
+	p.fingerprint = hexSum256(v)
+	return p, nil
+}
+
+func isRoot(v wire.Value) bool {
+	var signed wire.Value
+	return v.Kind() == '{' && v.Fields(wire.Field{Name: "signed", To: &signed}) == nil && signed != nil
+}
+
+func openBareRoot(data []byte, opt *Options) (*Pin, error) {
+	root, err := OpenRoot(data, opt)
+	if err != nil {
+		return nil, err
+	}
+	if root.charter != nil {
+		return nil, refuse("pin", 0, ErrMalformed, "this is a root with a charter, not a pin: it names no review keys")
+	}
+	return &Pin{root: root, fingerprint: root.SHA256()}, nil
+}
+
+func parsePin(v wire.Value, opt *Options) (*Pin, error) {
+	var r reader
+	var schema, repoID, root, review, locations, party, min, keys wire.Value
+	r.closed(v, "the pin", wire.Field{Name: "schema", To: &schema}, wire.Field{Name: "repo_id", To: &repoID}, wire.Field{Name: "root", To: &root},
+		wire.Field{Name: "review", To: &review}, wire.Field{Name: "locations", To: &locations})
+	r.closed(review, "review", wire.Field{Name: "party", To: &party}, wire.Field{Name: "min", To: &min}, wire.Field{Name: "keys", To: &keys})
+	if n := r.int(schema); n != 1 {
+		r.fail("pin schema is %d, want 1", n)
+	}
+	id, name, least := r.text(repoID), r.text(party), r.int(min)
+	var pinned []Key
+	r.list(keys, "review keys", 64, func(e wire.Value) {
+		var typ, scheme, val, public wire.Value
+		r.closed(e, "a review key", wire.Field{Name: "keytype", To: &typ}, wire.Field{Name: "scheme", To: &scheme}, wire.Field{Name: "keyval", To: &val})
+		r.closed(val, "a review key's value", wire.Field{Name: "public", To: &public})
+		pinned = append(pinned, Key{r.text(typ), r.text(scheme), r.text(public)})
+	})
+	r.list(locations, "locations", maxLocations, func(e wire.Value) {
+		var x wire.Value
+		var paths wire.Value
+		f := func(name string) wire.Field { return wire.Field{Name: name, To: &x} }
+		r.closed(e, "a location", f("id"), f("tier"), f("operator"), f("jurisdiction"), f("base"), f("priority"), f("use_from"), f("use_until"),
+			wire.Field{Name: "paths", To: &paths})
+		r.closed(paths, "a location's paths", f("metadata"), f("targets"))
+	})
+	places := r.locations(locations)
+	if r.err != nil {
+		return nil, malformed("pin", 0, r.err)
+	}
+	opened, err := OpenRoot(root.JSON(), opt)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pin{root: opened, review: name, locations: places}
+	return p, p.check(id, least, pinned)
+}
+
+// check holds the pin against its own root.
+func (p *Pin) check(repoID string, least int64, pinned []Key) error {
+	c := p.root.charter
+	if c == nil {
+		return refuse("pin", 0, ErrCharter, "its root has no charter")
+	}
+	if repoID != c.repoID {
+		return refuse("pin", 0, ErrMismatch, "repo_id is %.40q, its root has %s", repoID, c.repoID)
+	}
+	party := c.party(p.review)
+	if party == nil {
+		return refuse("pin", 0, ErrCharter, "its root has no party %.40q", p.review)
+	}
+	if least < 1 || int64(party.Min) < least {
+		return refuse("pin", 0, ErrCharter, "party %s must sign with at least %d keys, its root says %d", p.review, least, party.Min)
+	}
+	var want, have []string
+	for _, id := range party.KeyIDs {
+		want = append(want, p.root.keys[id].fingerprint)
+	}
+	for _, k := range pinned {
+		fp, err := k.Fingerprint()
+		if err != nil {
+			return malformed("pin", 0, err)
+		}
+		have = append(have, fp)
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	if !slices.Equal(want, have) {
+		return refuse("pin", 0, ErrCharter, "the keys of party %s are not those of its root", p.review)
+	}
+	// The locations of a pin obey the same rules as those of a charter (H4, H5).
+	operators := map[string]bool{}
+	for _, l := range p.locations {
+		if _, why := p.root.opt.baseHost(l.Base); why != "" || !pathOK(l.Metadata) || l.Metadata == "" || !pathOK(l.Targets) {
+			return refuse("pin", 0, ErrCharter, "H4: location %.40s, base %.120q: %s", l.ID, l.Base, why)
+		}
+		operators[l.Operator] = true
+	}
+	if len(operators) < 2 {
+		return refuse("pin", 0, ErrCharter, "locations of %d operators, at least 2", len(operators))
+	}
+	return nil
+}
+
+// closed reads an object that may have no other members than fields.
+func (r *reader) closed(v wire.Value, what string, fields ...wire.Field) {
+	r.fields(v, fields...)
+	if r.err != nil {
+		return
+	}
+	for name := range v.Members() {
+		if !slices.ContainsFunc(fields, func(f wire.Field) bool { return f.Name == string(name) }) {
+			r.fail("%s has an unknown member %q", what, name.String())
+		}
+	}
+}
+
+// Root returns the root that the pin holds.
+func (p *Pin) Root() *Root { return p.root }
+
+// Review is the name of the review party, "" for a bare root.
+func (p *Pin) Review() string { return p.review }
+
+// Locations returns where to ask, in order of priority.
+func (p *Pin) Locations() []Location { return slices.Clone(p.locations) }
+
+// Fingerprint is the sha256 of the pin's canonical form, in hex: what a product
+// shows in its "about" page and the review centre on its wall.
+func (p *Pin) Fingerprint() string { return p.fingerprint }

@@ -1,0 +1,186 @@
+package tuf
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Root is a verified root. Only [OpenRoot], [OpenPin] and [Root.Next] make one.
+// The zero Root is refused by whatever receives it.
+type Root struct {
+	doc     *document
+	opt     *Options
+	keys    keyring
+	roles   map[string]roleKeys
+	charter *Charter // nil in a plain TUF repository
+}
+
+// OpenRoot reads a root that the caller trusts already (embedded in the
+// product) and checks that it is signed by its own threshold, and by each
+// party's minimum where it has a charter. Expiry is not judged here: an old root
+// is a good place to start from (specification, 5.2). opt may be nil.
+func OpenRoot(data []byte, opt *Options) (*Root, error) {
+	r, err := parseRoot(data, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.signedBy(r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Next reads the root after r: version exactly one more, signed by the
+// thresholds of both and, where there is a charter, by each party's minimum of
+// both; the new charter must be a lawful successor (specification, 5.3.4 and
+// 5.3.5; rules H1 to H11). Expiry is not judged: intermediate roots may be old
+// (5.3.10). Evidence of a refusal is in the [*Error].
+func (r *Root) Next(data []byte) (*Root, error) {
+	if r == nil || r.doc == nil {
+		return nil, refuse("root", 0, ErrUntrusted, "zero Root")
+	}
+	next, err := parseRoot(data, r.opt)
+	if err != nil {
+		return nil, err
+	}
+	if next.doc.version != r.doc.version+1 {
+		e := refuse("root", next.doc.version, ErrMismatch, "the root after v%d must be v%d", r.doc.version, r.doc.version+1)
+		if next.doc.version <= r.doc.version {
+			e.Err = ErrRollback
+		}
+		e.Evidence = data
+		return nil, e
+	}
+	if err := next.signedBy(r); err != nil {
+		return nil, err
+	}
+	if err := next.signedBy(next); err != nil {
+		return nil, err
+	}
+	if err := r.checkSuccessor(next); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// signedBy demands the threshold of by's root role, and each party's minimum.
+func (r *Root) signedBy(by *Root) error {
+	whose := "the new root"
+	if by != r {
+		whose = "the trusted root"
+	}
+	if c := by.charter; c != nil {
+		for _, p := range c.parties {
+			if _, err := r.doc.threshold(roleKeys{p.KeyIDs, p.Min}, by.keys, "party "+p.Name+" in "+whose); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := r.doc.threshold(by.roles["root"], by.keys, whose)
+	return err
+}
+
+func parseRoot(data []byte, opt *Options) (*Root, error) {
+	if opt == nil {
+		opt = &Options{}
+	}
+	o := *opt
+	o.Limits = o.Limits.withDefaults()
+	var keys, roles, consistent, charter wire.Value
+	doc, err := open(data, "root", "root", o.Limits, wire.Field{Name: "keys", To: &keys}, wire.Field{Name: "roles", To: &roles},
+		wire.Field{Name: "consistent_snapshot", To: &consistent}, wire.Field{Name: CharterMember, To: &charter})
+	if err != nil {
+		return nil, err
+	}
+	r := &Root{doc: doc, opt: &o, roles: map[string]roleKeys{}}
+	fail := func(err error) (*Root, error) {
+		e := malformed("root", doc.version, err)
+		e.Evidence = data
+		return nil, e
+	}
+	// Every published file name carries a version or a hash: without that, old and new can't stand side by side.
+	if ok, err := consistent.Bool(); err != nil || !ok {
+		return fail(syntaxf("consistent_snapshot must be true"))
+	}
+	if r.keys, err = parseKeyring(keys); err != nil {
+		return fail(err)
+	}
+	if roles.Kind() != '{' {
+		return fail(syntaxf("roles must be an object"))
+	}
+	for name, v := range roles.Members() {
+		k, err := parseRoleKeys(v)
+		if err != nil {
+			return fail(err)
+		}
+		r.roles[name.String()] = k
+	}
+	for _, name := range []string{"root", "timestamp", "snapshot", "targets"} {
+		if _, ok := r.roles[name]; !ok {
+			return fail(syntaxf("no role %s", name))
+		}
+	}
+	if charter != nil {
+		if r.charter, err = parseCharter(charter); err != nil {
+			return fail(err)
+		}
+		if err := r.checkCharter(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Version is the root's version number.
+func (r *Root) Version() int64 { return r.doc.version }
+
+// Expires is the root's own expiry.
+func (r *Root) Expires() time.Time { return r.doc.expires }
+
+// CheckExpiry returns an error that wraps [ErrExpired] where the root is past its date.
+func (r *Root) CheckExpiry(now time.Time) error {
+	if !now.Before(r.doc.expires) {
+		return expired("root", r.doc.version, r.doc.expires, now)
+	}
+	return nil
+}
+
+// Bytes returns a copy of the root as received.
+func (r *Root) Bytes() []byte { return clone(r.doc.raw) }
+
+// SHA256 is the hash of the canonical signed part, in hex: what prev_root_sha256 names.
+func (r *Root) SHA256() string {
+	sum := sha256.Sum256(r.doc.signed)
+	return hex.EncodeToString(sum[:])
+}
+
+// Charter returns the agreement of the parties; nil in a plain TUF repository.
+func (r *Root) Charter() *Charter { return r.charter }
+
+// Keys returns the keys named by ids, by id.
+func (r *Root) Keys(ids []string) map[string]Key {
+	out := map[string]Key{}
+	for _, id := range ids {
+		if k, ok := r.keys[id]; ok {
+			out[id] = k.Key
+		}
+	}
+	return out
+}
+
+// RoleKeys returns the key ids and threshold of a top-level role.
+func (r *Root) RoleKeys(role string) (ids []string, threshold int) {
+	k := r.roles[role]
+	return slices.Clone(k.keyIDs), k.threshold
+}
+
+// Metadata returns the root as go-tuf knows it; a copy.
+func (r *Root) Metadata() (*metadata.Metadata[metadata.RootType], error) {
+	return metadata.Root().FromBytes(clone(r.doc.raw))
+}

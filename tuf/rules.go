@@ -1,0 +1,412 @@
+package tuf
+
+import (
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The hard rules of a charter. H1 to H9 can be judged on one root, the others
+// on a root and its successor; H11 is [Root.Next] itself. The same code judges
+// for clients and for the operator's preflight.
+
+// broken names the rule that a charter breaks.
+func (r *Root) broken(rule, format string, args ...any) *Error {
+	e := refuse("root", r.doc.version, ErrCharter, rule+": "+format, args...)
+	e.Evidence = r.doc.raw
+	return e
+}
+
+// checkCharter judges a root's charter by itself.
+func (r *Root) checkCharter() error {
+	c := r.charter
+	if !repoIDForm.MatchString(c.repoID) {
+		return r.broken("H1", "repo_id %.40q is not 32 hex digits", c.repoID)
+	}
+	if c.prev != "" && !isSHA256(c.prev) {
+		return r.broken("H2", "prev_root_sha256 is not a sha256")
+	}
+	for _, check := range []func() error{r.checkLocations, r.checkParties, r.checkClasses} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLocations is H4 to H8.
+func (r *Root) checkLocations() error {
+	c := r.charter
+	retired := map[string]bool{}
+	ids := map[string]bool{}
+	for _, old := range c.retired {
+		if !idForm.MatchString(old.ID) || ids[old.ID] {
+			return r.broken("H6", "retired id %.40q is malformed or used twice", old.ID)
+		}
+		ids[old.ID] = true
+		if len(old.Hosts) == 0 {
+			return r.broken("H8", "retired %s names no host", old.ID)
+		}
+		for _, h := range old.Hosts {
+			if !r.opt.hostOK(h) {
+				return r.broken("H4", "retired host %.80q is not a public host name in lower case", h)
+			}
+			retired[h] = true
+		}
+	}
+	open := false
+	for _, l := range c.locations {
+		if !idForm.MatchString(l.ID) || ids[l.ID] {
+			return r.broken("H6", "location id %.40q is malformed or used twice", l.ID)
+		}
+		ids[l.ID] = true
+		switch l.Tier {
+		case Primary, Mirror:
+			open = open || l.UseUntil.IsZero()
+		case Legacy, Rendezvous:
+		default:
+			return r.broken("H6", "location %s has tier %.20q", l.ID, l.Tier)
+		}
+		if !nameForm.MatchString(l.Operator) {
+			return r.broken("H6", "location %s has operator %.80q", l.ID, l.Operator)
+		}
+		host, why := r.opt.baseHost(l.Base)
+		if why != "" {
+			return r.broken("H4", "location %s, base %.120q: %s", l.ID, l.Base, why)
+		}
+		if l.Metadata == "" || !pathOK(l.Metadata) || !pathOK(l.Targets) || l.Targets == "" && l.Tier != Rendezvous {
+			return r.broken("H5", "location %s has paths %.80q and %.80q", l.ID, l.Metadata, l.Targets)
+		}
+		if retired[host] {
+			return r.broken("H8", "location %s is at the retired host %s", l.ID, host)
+		}
+	}
+	if !open {
+		return r.broken("H7", "no primary or mirror location without use_until")
+	}
+	return nil
+}
+
+// checkParties is H9 for the root role.
+func (r *Root) checkParties() error {
+	c := r.charter
+	owner := map[string]string{}
+	for id, k := range r.keys {
+		if k.pub == nil {
+			continue
+		}
+		if other, twice := owner[k.fingerprint]; twice {
+			return r.broken("H9", "key ids %.16s and %.16s are one public key", min(other, id), max(other, id))
+		}
+		owner[k.fingerprint] = id
+	}
+	if len(c.parties) < 2 {
+		return r.broken("H9", "%d parties, at least 2", len(c.parties))
+	}
+	role := r.roles["root"]
+	names, byKey := map[string]bool{}, map[string]string{}
+	for _, p := range c.parties {
+		if !nameForm.MatchString(p.Name) || names[p.Name] {
+			return r.broken("H9", "party name %.40q is malformed or used twice", p.Name)
+		}
+		names[p.Name] = true
+		if p.Min < 1 || p.Min > len(p.KeyIDs) {
+			return r.broken("H9", "party %s: minimum is %d of %d keys", p.Name, p.Min, len(p.KeyIDs))
+		}
+		if need := len(role.keyIDs) - len(p.KeyIDs) + p.Min; role.threshold < need {
+			return r.broken("H9", "root threshold is %d, party %s needs at least %d (rule Q)", role.threshold, p.Name, need)
+		}
+		for _, id := range p.KeyIDs {
+			if other, twice := byKey[id]; twice {
+				return r.broken("H9", "key %.16s belongs to %s and to %s", id, other, p.Name)
+			}
+			byKey[id] = p.Name
+			if k, ok := r.keys[id]; !ok || k.pub == nil {
+				return r.broken("H9", "key %.16s of party %s is missing or can't be used", id, p.Name)
+			}
+			if !slices.Contains(role.keyIDs, id) {
+				return r.broken("H9", "key %.16s of party %s is not a root key", id, p.Name)
+			}
+		}
+	}
+	if len(byKey) != len(role.keyIDs) {
+		return r.broken("H9", "%d root keys, the parties hold %d", len(role.keyIDs), len(byKey))
+	}
+	return nil
+}
+
+// checkClasses is H10 within one root, and H9 for the release keys.
+func (r *Root) checkClasses() error {
+	c := r.charter
+	holder := map[string]string{} // key id to party, over root keys and release keys
+	for _, p := range c.parties {
+		for _, id := range p.KeyIDs {
+			holder[id] = p.Name
+		}
+	}
+	names, roles := map[string]bool{}, map[string]bool{}
+	claim := func(class, role string, k roleKeys) error {
+		if !nameForm.MatchString(role) || isTopLevel(role) || roles[role] {
+			return r.broken("H10", "class %s: role name %.80q is malformed or used twice", class, role)
+		}
+		roles[role] = true
+		if k.threshold > len(k.keyIDs) {
+			return r.broken("H9", "role %s: threshold is %d of %d keys", role, k.threshold, len(k.keyIDs))
+		}
+		for _, id := range k.keyIDs {
+			if rk, ok := r.keys[id]; !ok || rk.pub == nil {
+				return r.broken("H9", "key %.16s of role %s is missing or can't be used", id, role)
+			}
+		}
+		return nil
+	}
+	for i, cl := range c.classes {
+		if !nameForm.MatchString(cl.Name) || names[cl.Name] {
+			return r.broken("H10", "class name %.40q is malformed or used twice", cl.Name)
+		}
+		names[cl.Name] = true
+		if !strings.HasSuffix(cl.Prefix, "/") || !pathOK(cl.Prefix) {
+			return r.broken("H10", "class %s has prefix %.80q", cl.Name, cl.Prefix)
+		}
+		for _, other := range c.classes[:i] {
+			if strings.HasPrefix(cl.Prefix, other.Prefix) || strings.HasPrefix(other.Prefix, cl.Prefix) {
+				return r.broken("H10", "classes %s and %s overlap", other.Name, cl.Name)
+			}
+		}
+		taking := map[string]bool{}
+		for _, role := range cl.Roles {
+			if c.party(role.Party) == nil {
+				return r.broken("H10", "class %s: role %s is of the unknown party %.40q", cl.Name, role.Role, role.Party)
+			}
+			taking[role.Party] = true
+			if err := claim(cl.Name, role.Role, roleKeys{role.KeyIDs, role.Threshold}); err != nil {
+				return err
+			}
+			for _, id := range role.KeyIDs {
+				if h, ok := holder[id]; ok && h != role.Party {
+					return r.broken("H9", "key %.16s signs for %s and for %s", id, h, role.Party)
+				}
+				holder[id] = role.Party
+			}
+		}
+		for _, p := range c.parties {
+			if !taking[p.Name] {
+				return r.broken("H10", "class %s has no role of party %s", cl.Name, p.Name)
+			}
+		}
+		if h := cl.Hold; h != nil {
+			if err := claim(cl.Name, h.Role, roleKeys{h.KeyIDs, h.Threshold}); err != nil {
+				return err
+			}
+			if h.Max <= 0 {
+				return r.broken("H10", "class %s: hold without max_seconds", cl.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// checkSuccessor judges next as the root after r: H1, H2, H3, H8, H10.
+func (r *Root) checkSuccessor(next *Root) error {
+	c, n := r.charter, next.charter
+	if c == nil {
+		return nil
+	}
+	if n == nil {
+		return next.broken("H10", "the charter is gone")
+	}
+	if n.repoID != c.repoID {
+		return next.broken("H1", "repo_id is %s, was %s", n.repoID, c.repoID)
+	}
+	seq := c.seq
+	if n.unchanged != c.unchanged {
+		seq++
+	}
+	if n.seq != seq {
+		return next.broken("H2", "seq is %d, want %d", n.seq, seq)
+	}
+	old, now := r.onlineKeys(), next.onlineKeys()
+	switch n.epoch {
+	case c.epoch:
+		for _, role := range []string{"timestamp", "snapshot"} {
+			if !slices.Equal(r.fingerprints(role), next.fingerprints(role)) {
+				return next.broken("H3", "the keys of %s changed within epoch %d", role, c.epoch)
+			}
+		}
+		if n.floors.Timestamp < c.floors.Timestamp || n.floors.Snapshot < c.floors.Snapshot {
+			return next.broken("H3", "a floor was lowered within epoch %d", c.epoch)
+		}
+	case c.epoch + 1:
+		for _, k := range now {
+			if slices.Contains(old, k) {
+				return next.broken("H3", "epoch %d keeps an online key of epoch %d", n.epoch, c.epoch)
+			}
+		}
+	default:
+		return next.broken("H3", "epoch is %d, was %d", n.epoch, c.epoch)
+	}
+	if n.floors.Targets < c.floors.Targets {
+		return next.broken("H3", "the floor of targets was lowered")
+	}
+	for _, was := range c.retired {
+		i := slices.IndexFunc(n.retired, func(x Retired) bool { return x.ID == was.ID })
+		if i < 0 {
+			return next.broken("H8", "the retired location %s was dropped", was.ID)
+		}
+		for _, h := range was.Hosts {
+			if !slices.Contains(n.retired[i].Hosts, h) {
+				return next.broken("H8", "the retired host %s was dropped", h)
+			}
+		}
+	}
+	return nil
+}
+
+// fingerprints returns the usable keys of a top-level role, sorted.
+func (r *Root) fingerprints(role string) []string {
+	var out []string
+	for _, id := range r.roles[role].keyIDs {
+		if k := r.keys[id]; k.pub != nil {
+			out = append(out, k.fingerprint)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (r *Root) onlineKeys() []string {
+	return append(r.fingerprints("timestamp"), r.fingerprints("snapshot")...)
+}
+
+var hostForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// hostOK says whether host may serve a repository: a public name or address in
+// its normal form. With UnsafeLoopback, loopback hosts carry their port, so
+// that several places fit on one machine.
+func (o *Options) hostOK(host string) bool {
+	if o.UnsafeLoopback {
+		if name, port, ok := strings.Cut(host, ":"); ok && isLoopback(name) && portOK(port) {
+			return true
+		}
+	}
+	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return a.Zone() == "" && !a.Is4In6() && a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a) && hostOf(a) == host
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if len(host) > 253 || !hostForm.MatchString(host) || last == "localhost" || last == "local" {
+		return false
+	}
+	// "ends in a number": some resolvers read 0x7f.1 and 2130706433 as addresses.
+	_, err := strconv.ParseUint(last, 0, 64)
+	return err != nil && strings.Trim(last, "0123456789") != ""
+}
+
+// shared is the address space of carriers (RFC 6598), as private as RFC 1918.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+func hostOf(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+func portOK(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && strconv.FormatUint(n, 10) == port
+}
+
+// baseHost checks a location's base (H4) and returns the host it stands for, in
+// the form of retired lists: the name without port. why is "" when all is well.
+func (o *Options) baseHost(base string) (host, why string) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return "", "not a URL"
+	}
+	switch {
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(base, "#") || u.Opaque != "":
+		return "", "user, query or fragment"
+	case !strings.HasPrefix(u.Path, "/") || !pathOK(u.Path[1:]) || !strings.HasSuffix(u.Path, "/") || strings.Contains(base, "%"):
+		return "", "the path must be plain and end in /"
+	case u.Port() != "" && !portOK(u.Port()) || strings.HasSuffix(u.Host, ":"):
+		return "", "bad port"
+	}
+	if o.UnsafeLoopback && isLoopback(u.Hostname()) && (u.Scheme == "http" || u.Scheme == "https") && u.Port() != "" {
+		return u.Host, ""
+	}
+	host = strings.TrimSuffix(u.Host, ":"+u.Port())
+	if u.Scheme != "https" {
+		return "", "not https"
+	}
+	if !o.hostOK(host) {
+		return "", "not a public host name in lower case"
+	}
+	return host, ""
+}
+
+var pathForm = regexp.MustCompile(`^[A-Za-z0-9._~/-]*$`)
+
+// pathOK is H5: relative, plain, no dots that climb.
+func pathOK(p string) bool {
+	if !pathForm.MatchString(p) || strings.HasPrefix(p, "/") || p != "" && !strings.HasSuffix(p, "/") {
+		return false
+	}
+	for seg := range strings.SplitSeq(strings.TrimSuffix(p, "/"), "/") {
+		if p != "" && (seg == "" || seg == "." || seg == "..") {
+			return false
+		}
+	}
+	return true
+}
+
+func isTopLevel(role string) bool {
+	return role == "root" || role == "timestamp" || role == "snapshot" || role == "targets"
+}
+
+// Host is the location's host in the form of retired lists.
+func (l Location) Host() string {
+	u, err := url.Parse(l.Base)
+	if err != nil {
+		return ""
+	}
+	if isLoopback(u.Hostname()) {
+		return u.Host
+	}
+	return strings.TrimSuffix(u.Host, ":"+u.Port())
+}
+
+// Usable says whether a client may contact the location at the time now:
+// neither retired by this charter nor past its use_until.
+func (c *Charter) Usable(l Location, now time.Time) bool {
+	if !l.UseUntil.IsZero() && !now.Before(l.UseUntil) {
+		return false
+	}
+	return !c.banned(l.Host(), now)
+}
+
+// banned says whether the charter forbids a host, whatever list names it.
+func (c *Charter) banned(host string, now time.Time) bool {
+	for _, r := range c.retired {
+		if slices.Contains(r.Hosts, host) {
+			return true
+		}
+	}
+	// A host all of whose listed locations have passed their use_until is over.
+	listed, alive := false, false
+	for _, l := range c.locations {
+		if l.Host() == host {
+			listed = true
+			alive = alive || l.UseUntil.IsZero() || now.Before(l.UseUntil)
+		}
+	}
+	return listed && !alive
+}

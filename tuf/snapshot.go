@@ -1,0 +1,191 @@
+package tuf
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Snapshot is a verified snapshot. Only [Timestamp.Snapshot] makes one. Safe
+// for concurrent use.
+type Snapshot struct {
+	doc  *document
+	root *Root
+	now  time.Time
+	meta index
+
+	mu    sync.Mutex
+	roles map[roleVia]*Targets // verified already
+}
+
+// roleVia is a role together with who vouched for its keys: a role that one
+// delegator's keys signed says nothing to another delegator.
+type roleVia struct {
+	by   *Targets // nil: the charter, or root for "targets"
+	role string
+}
+
+// Snapshot reads the snapshot that t calls for (specification, 5.5): listed
+// length and hashes, signatures, version, rollback of every listed role against
+// prior (the last trusted one, or nil; passed over where the present keys did
+// not sign it), expiry.
+func (t *Timestamp) Snapshot(data, prior []byte) (*Snapshot, error) {
+	if t == nil || t.root == nil {
+		return nil, refuse("snapshot", 0, ErrUntrusted, "zero Timestamp")
+	}
+	if err := t.snapshot.check("snapshot", data); err != nil {
+		return nil, err
+	}
+	s, err := t.root.openSnapshot(data)
+	if err != nil {
+		return nil, err
+	}
+	v := s.doc.version
+	if v != t.snapshot.version {
+		return nil, refuse("snapshot", v, ErrMismatch, "the timestamp lists v%d", t.snapshot.version)
+	}
+	if was, err := t.root.openSnapshot(prior); err == nil {
+		if err := s.checkRollback(was); err != nil {
+			return nil, err
+		}
+	}
+	if !t.now.Before(s.doc.expires) {
+		return nil, expired("snapshot", v, s.doc.expires, t.now)
+	}
+	s.now = t.now
+	return s, nil
+}
+
+func (r *Root) openSnapshot(data []byte) (*Snapshot, error) {
+	var meta wire.Value
+	doc, err := open(data, "snapshot", "snapshot", r.opt.Limits, wire.Field{Name: "meta", To: &meta})
+	if err != nil {
+		return nil, err
+	}
+	x, err := newIndex(meta)
+	if err != nil {
+		return nil, malformed("snapshot", doc.version, err)
+	}
+	if _, err := doc.threshold(r.roles["snapshot"], r.keys, "snapshot"); err != nil {
+		return nil, err
+	}
+	return &Snapshot{doc: doc, root: r, meta: x, roles: map[roleVia]*Targets{}}, nil
+}
+
+// checkRollback compares with the snapshot trusted before, in one walk over
+// both sorted lists.
+func (s *Snapshot) checkRollback(was *Snapshot) error {
+	i := 0
+	for _, old := range was.meta {
+		name := old.name.String()
+		for i < len(s.meta) && s.meta[i].name.Compare(name) < 0 {
+			i++
+		}
+		if i == len(s.meta) || s.meta[i].name.Compare(name) != 0 {
+			return refuse("snapshot", s.doc.version, ErrRollback, "%s is no longer listed", name)
+		}
+		before, err := parseMetaFile(old.val)
+		if err != nil {
+			continue // was not usable then; no floor
+		}
+		now, err := parseMetaFile(s.meta[i].val)
+		if err != nil {
+			return malformed("snapshot", s.doc.version, err)
+		}
+		if now.version < before.version {
+			return refuse("snapshot", s.doc.version, ErrRollback, "lists %s v%d, trusted v%d", name, now.version, before.version)
+		}
+	}
+	return nil
+}
+
+// Version is the snapshot's version number.
+func (s *Snapshot) Version() int64 { return s.doc.version }
+
+// Expires is the snapshot's own expiry.
+func (s *Snapshot) Expires() time.Time { return s.doc.expires }
+
+// Bytes returns a copy of the snapshot as received.
+func (s *Snapshot) Bytes() []byte { return clone(s.doc.raw) }
+
+// Root returns the root that the snapshot was verified under.
+func (s *Snapshot) Root() *Root { return s.root }
+
+// Metadata returns the snapshot as go-tuf knows it; a copy.
+func (s *Snapshot) Metadata() (*metadata.Metadata[metadata.SnapshotType], error) {
+	return metadata.Snapshot().FromBytes(clone(s.doc.raw))
+}
+
+// RoleFile says which version of a targets role the snapshot lists. The error
+// wraps [ErrMismatch] where it lists none.
+func (s *Snapshot) RoleFile(role string) (RoleFile, error) {
+	m, err := s.listed(role)
+	if err != nil {
+		return RoleFile{}, err
+	}
+	return roleFile(role, m, s.root.opt.Limits.Targets), nil
+}
+
+// Roles returns the names of the targets roles that the snapshot lists.
+func (s *Snapshot) Roles() []string {
+	var out []string
+	for _, e := range s.meta {
+		out = append(out, strings.TrimSuffix(e.name.String(), ".json"))
+	}
+	return out
+}
+
+func (s *Snapshot) listed(role string) (metaFile, error) {
+	v, ok := s.meta.find(role + ".json")
+	if !ok {
+		return metaFile{}, refuse(role, 0, ErrMismatch, "snapshot v%d does not list the role", s.doc.version)
+	}
+	m, err := parseMetaFile(v)
+	if err != nil {
+		return metaFile{}, malformed("snapshot", s.doc.version, err)
+	}
+	return m, nil
+}
+
+// Fetch brings the bytes of a role's file from wherever they are. It is called
+// without a lock held. An error ends the search that asked: a role that can't
+// be had is not a role that lists nothing.
+type Fetch func(RoleFile) ([]byte, error)
+
+// role returns a verified targets role, fetching it unless it was verified for
+// the same delegator before.
+func (s *Snapshot) role(via roleVia, keys roleKeys, ring keyring, whose string, get Fetch) (*Targets, error) {
+	s.mu.Lock()
+	t := s.roles[via]
+	s.mu.Unlock()
+	if t != nil {
+		return t, nil
+	}
+	file, err := s.RoleFile(via.role)
+	if err != nil {
+		return nil, err
+	}
+	data, err := get(file)
+	if err != nil {
+		return nil, err
+	}
+	if t, err = s.openTargets(via.role, data, keys, ring, whose); err != nil {
+		var e *Error
+		if errors.As(err, &e) && e.Evidence == nil {
+			e.Evidence = data
+		}
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first := s.roles[via]; first != nil {
+		return first, nil
+	}
+	s.roles[via] = t
+	return t, nil
+}

@@ -1,0 +1,134 @@
+package tuf
+
+import (
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Targets is a verified targets role: the top-level one, a party's role of a
+// class, or a delegated one.
+type Targets struct {
+	doc         *document
+	name        string
+	keyIDs      []string // the keys that counted
+	files       index
+	delegations []delegation
+	keys        keyring
+}
+
+// Targets reads the top-level targets role (specification, 5.6).
+func (s *Snapshot) Targets(data []byte) (*Targets, error) {
+	if s == nil || s.root == nil {
+		return nil, refuse("targets", 0, ErrUntrusted, "zero Snapshot")
+	}
+	return s.topLevel(func(RoleFile) ([]byte, error) { return data, nil })
+}
+
+func (s *Snapshot) topLevel(get Fetch) (*Targets, error) {
+	t, err := s.role(roleVia{nil, "targets"}, s.root.roles["targets"], s.root.keys, "targets", get)
+	if err != nil {
+		return nil, err
+	}
+	if c := s.root.charter; c != nil && t.doc.version < c.floors.Targets {
+		return nil, refuse("targets", t.doc.version, ErrRollback, "the charter's floor is v%d", c.floors.Targets)
+	}
+	return t, nil
+}
+
+// openTargets verifies a targets role against what the snapshot lists and the
+// keys of the one delegator that reaches it.
+func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring keyring, whose string) (*Targets, error) {
+	m, err := s.listed(role)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.check(role, data); err != nil {
+		return nil, err
+	}
+	var files, delegations wire.Value
+	doc, err := open(data, role, "targets", s.root.opt.Limits, wire.Field{Name: "targets", To: &files}, wire.Field{Name: "delegations", To: &delegations})
+	if err != nil {
+		return nil, err
+	}
+	t := &Targets{doc: doc, name: role}
+	if t.keyIDs, err = doc.threshold(keys, ring, whose); err != nil {
+		return nil, err
+	}
+	if doc.version != m.version {
+		return nil, refuse(role, doc.version, ErrMismatch, "snapshot v%d lists v%d", s.doc.version, m.version)
+	}
+	if !s.now.Before(doc.expires) {
+		return nil, expired(role, doc.version, doc.expires, s.now)
+	}
+	if t.files, err = newIndex(files); err != nil {
+		return nil, malformed(role, doc.version, err)
+	}
+	if delegations != nil {
+		if err := t.parseDelegations(delegations); err != nil {
+			return nil, malformed(role, doc.version, err)
+		}
+	}
+	return t, nil
+}
+
+// Role is the role's name.
+func (t *Targets) Role() string { return t.name }
+
+// Version is the role's version number.
+func (t *Targets) Version() int64 { return t.doc.version }
+
+// Expires is the role's own expiry.
+func (t *Targets) Expires() time.Time { return t.doc.expires }
+
+// Bytes returns a copy of the role as received.
+func (t *Targets) Bytes() []byte { return clone(t.doc.raw) }
+
+// Metadata returns the role as go-tuf knows it; a copy.
+func (t *Targets) Metadata() (*metadata.Metadata[metadata.TargetsType], error) {
+	return metadata.Targets().FromBytes(clone(t.doc.raw))
+}
+
+// target is one role's listing of one path.
+type target struct {
+	length int64
+	hashes hashes
+	visum  wire.Value // custom.visum, canonical; nil where there is none
+}
+
+// file returns what this role itself lists for path.
+func (t *Targets) file(path string) (target, bool, error) {
+	v, ok := t.files.find(path)
+	if !ok {
+		return target{}, false, nil
+	}
+	x, err := parseTarget(v)
+	if err != nil {
+		return target{}, false, refuse(t.name, t.doc.version, ErrMalformed, "target %.200q: %v", path, err)
+	}
+	return x, true, nil
+}
+
+func parseTarget(v wire.Value) (x target, err error) {
+	var length, hv, custom wire.Value
+	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hv}, wire.Field{Name: "custom", To: &custom}); err != nil {
+		return x, err
+	}
+	if x.length, err = length.Int(); err != nil || x.length < 0 {
+		return x, syntaxf("length is %.30s", string(length))
+	}
+	if x.hashes, err = parseHashes(hv); err != nil {
+		return x, err
+	}
+	if x.hashes.sha256 == "" {
+		return x, syntaxf("no sha256")
+	}
+	if custom.Kind() == '{' {
+		if err := custom.Fields(wire.Field{Name: ReleaseMember, To: &x.visum}); err != nil {
+			return x, err
+		}
+	}
+	return x, nil
+}

@@ -1,0 +1,111 @@
+package tuf
+
+import (
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Timestamp is a verified timestamp. Only [Root.Timestamp] makes one.
+type Timestamp struct {
+	doc      *document
+	root     *Root
+	now      time.Time
+	snapshot metaFile
+}
+
+// Timestamp reads a timestamp under r (specification, 5.4). prior is the last
+// one that was trusted, or nil: neither the version nor the snapshot's version
+// in it may go back. A prior that r's keys did not sign is passed over: after
+// the keys changed, old versions count no more (5.3.11). Where data has prior's
+// version, the result is prior (5.4.3). now is the time of this refresh; all
+// that is opened from the result is judged by it, r's own expiry too.
+func (r *Root) Timestamp(data, prior []byte, now time.Time) (*Timestamp, error) {
+	if r == nil || r.doc == nil {
+		return nil, refuse("timestamp", 0, ErrUntrusted, "zero Root")
+	}
+	if err := r.CheckExpiry(now); err != nil {
+		return nil, err
+	}
+	t, err := r.openTimestamp(data)
+	if err != nil {
+		return nil, err
+	}
+	if was, err := r.openTimestamp(prior); err == nil {
+		v := t.doc.version
+		switch {
+		case v < was.doc.version:
+			return nil, refuse("timestamp", v, ErrRollback, "trusted v%d", was.doc.version)
+		case v == was.doc.version:
+			t = was
+		case t.snapshot.version < was.snapshot.version:
+			return nil, refuse("timestamp", v, ErrRollback, "lists snapshot v%d, trusted v%d", t.snapshot.version, was.snapshot.version)
+		}
+	}
+	if c := r.charter; c != nil && (t.doc.version < c.floors.Timestamp || t.snapshot.version < c.floors.Snapshot) {
+		return nil, refuse("timestamp", t.doc.version, ErrRollback, "with snapshot v%d, the charter's floors are v%d and v%d",
+			t.snapshot.version, c.floors.Timestamp, c.floors.Snapshot)
+	}
+	if !now.Before(t.doc.expires) {
+		return nil, expired("timestamp", t.doc.version, t.doc.expires, now)
+	}
+	t.now = now
+	return t, nil
+}
+
+// openTimestamp checks form and signatures, not versions or dates.
+func (r *Root) openTimestamp(data []byte) (*Timestamp, error) {
+	var meta, snapshot wire.Value
+	doc, err := open(data, "timestamp", "timestamp", r.opt.Limits, wire.Field{Name: "meta", To: &meta})
+	if err != nil {
+		return nil, err
+	}
+	if err := meta.Fields(wire.Field{Name: "snapshot.json", To: &snapshot}); err != nil {
+		return nil, malformed("timestamp", doc.version, err)
+	}
+	m, err := parseMetaFile(snapshot)
+	if err != nil {
+		return nil, malformed("timestamp", doc.version, err)
+	}
+	if _, err := doc.threshold(r.roles["timestamp"], r.keys, "timestamp"); err != nil {
+		return nil, err
+	}
+	return &Timestamp{doc: doc, root: r, snapshot: m}, nil
+}
+
+// Version is the timestamp's version number.
+func (t *Timestamp) Version() int64 { return t.doc.version }
+
+// Expires is the timestamp's own expiry.
+func (t *Timestamp) Expires() time.Time { return t.doc.expires }
+
+// Bytes returns a copy of the timestamp as received.
+func (t *Timestamp) Bytes() []byte { return clone(t.doc.raw) }
+
+// SnapshotFile says which snapshot the timestamp calls for.
+func (t *Timestamp) SnapshotFile() RoleFile {
+	return roleFile("snapshot", t.snapshot, t.root.opt.Limits.Snapshot)
+}
+
+// Metadata returns the timestamp as go-tuf knows it; a copy.
+func (t *Timestamp) Metadata() (*metadata.Metadata[metadata.TimestampType], error) {
+	return metadata.Timestamp().FromBytes(clone(t.doc.raw))
+}
+
+// RoleFile names one version of a metadata file.
+type RoleFile struct {
+	Role      string // as in metadata; not escaped for URLs or disks
+	Version   int64
+	MaxLength int64 // read no more bytes than this
+}
+
+// roleFile takes the smaller of the promised length and the cap: who holds the
+// timestamp key must not be able to fill our memory.
+func roleFile(role string, m metaFile, limit int64) RoleFile {
+	if m.length > 0 {
+		limit = min(limit, m.length)
+	}
+	return RoleFile{role, m.version, limit}
+}
