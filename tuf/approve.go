@@ -231,6 +231,9 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 	var reason, until wire.Value
 	r.fields(x.visum, wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "until", To: &until})
 	why, end := r.text(reason), r.time(until)
+	if until == nil {
+		r.fail("held without an until")
+	}
 	if r.err != nil {
 		return malformed(h.Role, t.doc.version, r.err)
 	}

@@ -233,11 +233,16 @@ func (r *reader) strings(v wire.Value) (list []string) {
 
 // time reads an RFC 3339 time in whole seconds with Z; absent is zero.
 func (r *reader) time(v wire.Value) (t time.Time) {
-	s := r.text(v)
-	if r.err != nil || s == "" {
+	if v == nil {
 		return t
 	}
-	if t, r.err = time.Parse("2006-01-02T15:04:05Z", s); r.err != nil {
+	const form = "2006-01-02T15:04:05Z"
+	s := r.text(v)
+	if r.err != nil {
+		return t
+	}
+	// Parse alone would take fractions and one-digit hours too.
+	if t, r.err = time.Parse(form, s); r.err != nil || t.Format(form) != s {
 		r.err = syntaxf("time %.40q, want the form 2006-01-02T15:04:05Z", s)
 	}
 	return t
@@ -407,7 +412,7 @@ func withoutRenewal(v wire.Value) string {
 		case "signed_at", "prev_root_sha256", "seq":
 			continue
 		}
-		fmt.Fprintf(&b, "%s:%s,", name, string(m))
+		fmt.Fprintf(&b, "\"%s\":%s,", name, string(m))
 	}
 	return b.String()
 }

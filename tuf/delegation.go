@@ -135,8 +135,13 @@ func matchPath(pattern, target string) bool {
 	if strings.Count(pattern, "/") != strings.Count(target, "/") {
 		return false
 	}
-	ok, err := path.Match(pattern, target)
-	return err == nil && ok
+	p, t := strings.Split(pattern, "/"), strings.Split(target, "/")
+	for i := range p {
+		if ok, err := path.Match(p[i], t[i]); err != nil || !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // search looks for a path from start on, in pre-order, by priority; a

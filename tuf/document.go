@@ -26,16 +26,14 @@ type document struct {
 // fields are the members of the signed part that the caller wants besides the
 // common ones.
 func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*document, error) {
-	d := &document{role: role, raw: data, checked: map[string]bool{}}
-	fail := func(err error) error {
-		e := malformed(role, d.version, err)
-		e.Evidence = data
-		return e
-	}
+	d := &document{role: role, checked: map[string]bool{}}
+	fail := func(err error) error { return malformed(role, d.version, err) }
 	if max := lim.forType(typ); int64(len(data)) > max {
 		return nil, refuse(role, 0, ErrTooLarge, "%d bytes, at most %d", len(data), max)
 	}
-	env, err := wire.Canonical(data)
+	// The caller's buffer may change after us, in a pool for example: what is verified must not.
+	d.raw = clone(data)
+	env, err := wire.Canonical(d.raw)
 	if err != nil {
 		return nil, fail(err)
 	}

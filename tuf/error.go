@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -54,7 +55,7 @@ type Error struct {
 	Have     int       // for ErrThreshold: distinct keys that signed
 	Want     int       // for ErrThreshold: distinct keys that must
 	KeyIDs   []string  // for ErrThreshold: the keys that did sign
-	Evidence []byte    // the refused bytes; the caller's own slice, not a copy
+	Evidence []byte    // the refused bytes; may be the caller's own slice, not a copy
 }
 
 // Error reads like "tuf: snapshot v7: went backwards: trusted v9".
@@ -78,6 +79,14 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func refuse(role string, version int64, err error, format string, args ...any) *Error {
 	return &Error{Role: role, Version: version, Err: err, Detail: fmt.Sprintf(format, args...)}
+}
+
+// attach adds the refused bytes to an error of ours that has none yet.
+func attach(err error, data []byte) {
+	var e *Error
+	if errors.As(err, &e) && e.Evidence == nil {
+		e.Evidence = data
+	}
 }
 
 // malformed turns a decoder's complaint into a refusal.

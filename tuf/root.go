@@ -27,10 +27,11 @@ type Root struct {
 // is a good place to start from (specification, 5.2). opt may be nil.
 func OpenRoot(data []byte, opt *Options) (*Root, error) {
 	r, err := parseRoot(data, opt)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = r.signedBy(r)
 	}
-	if err := r.signedBy(r); err != nil {
+	if err != nil {
+		attach(err, data)
 		return nil, err
 	}
 	return r, nil
@@ -41,12 +42,12 @@ func OpenRoot(data []byte, opt *Options) (*Root, error) {
 // both; the new charter must be a lawful successor (specification, 5.3.4 and
 // 5.3.5; rules H1 to H11). Expiry is not judged: intermediate roots may be old
 // (5.3.10). Evidence of a refusal is in the [*Error].
-func (r *Root) Next(data []byte) (*Root, error) {
+func (r *Root) Next(data []byte) (next *Root, err error) {
+	defer func() { attach(err, data) }()
 	if r == nil || r.doc == nil {
 		return nil, refuse("root", 0, ErrUntrusted, "zero Root")
 	}
-	next, err := parseRoot(data, r.opt)
-	if err != nil {
+	if next, err = parseRoot(data, r.opt); err != nil {
 		return nil, err
 	}
 	if next.doc.version != r.doc.version+1 {
@@ -54,7 +55,6 @@ func (r *Root) Next(data []byte) (*Root, error) {
 		if next.doc.version <= r.doc.version {
 			e.Err = ErrRollback
 		}
-		e.Evidence = data
 		return nil, e
 	}
 	if err := next.signedBy(r); err != nil {
@@ -99,11 +99,7 @@ func parseRoot(data []byte, opt *Options) (*Root, error) {
 		return nil, err
 	}
 	r := &Root{doc: doc, opt: &o, roles: map[string]roleKeys{}}
-	fail := func(err error) (*Root, error) {
-		e := malformed("root", doc.version, err)
-		e.Evidence = data
-		return nil, e
-	}
+	fail := func(err error) (*Root, error) { return nil, malformed("root", doc.version, err) }
 	// Every published file name carries a version or a hash: without that, old and new can't stand side by side.
 	if ok, err := consistent.Bool(); err != nil || !ok {
 		return fail(syntaxf("consistent_snapshot must be true"))
@@ -145,6 +141,9 @@ func (r *Root) Expires() time.Time { return r.doc.expires }
 
 // CheckExpiry returns an error that wraps [ErrExpired] where the root is past its date.
 func (r *Root) CheckExpiry(now time.Time) error {
+	if r == nil || r.doc == nil {
+		return refuse("root", 0, ErrUntrusted, "zero Root")
+	}
 	if !now.Before(r.doc.expires) {
 		return expired("root", r.doc.version, r.doc.expires, now)
 	}

@@ -1,7 +1,6 @@
 package tuf
 
 import (
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +20,7 @@ type Snapshot struct {
 
 	mu    sync.Mutex
 	roles map[roleVia]*Targets // verified already
+	files map[string][]byte    // by role: what at least one delegator's keys signed
 }
 
 // roleVia is a role together with who vouched for its keys: a role that one
@@ -34,15 +34,15 @@ type roleVia struct {
 // length and hashes, signatures, version, rollback of every listed role against
 // prior (the last trusted one, or nil; passed over where the present keys did
 // not sign it), expiry.
-func (t *Timestamp) Snapshot(data, prior []byte) (*Snapshot, error) {
+func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
+	defer func() { attach(err, data) }()
 	if t == nil || t.root == nil {
 		return nil, refuse("snapshot", 0, ErrUntrusted, "zero Timestamp")
 	}
 	if err := t.snapshot.check("snapshot", data); err != nil {
 		return nil, err
 	}
-	s, err := t.root.openSnapshot(data)
-	if err != nil {
+	if s, err = t.root.openSnapshot(data); err != nil {
 		return nil, err
 	}
 	v := s.doc.version
@@ -53,6 +53,9 @@ func (t *Timestamp) Snapshot(data, prior []byte) (*Snapshot, error) {
 		if err := s.checkRollback(was); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.checkFloor(); err != nil {
+		return nil, err
 	}
 	if !t.now.Before(s.doc.expires) {
 		return nil, expired("snapshot", v, s.doc.expires, t.now)
@@ -74,7 +77,7 @@ func (r *Root) openSnapshot(data []byte) (*Snapshot, error) {
 	if _, err := doc.threshold(r.roles["snapshot"], r.keys, "snapshot"); err != nil {
 		return nil, err
 	}
-	return &Snapshot{doc: doc, root: r, meta: x, roles: map[roleVia]*Targets{}}, nil
+	return &Snapshot{doc: doc, root: r, meta: x, roles: map[roleVia]*Targets{}, files: map[string][]byte{}}, nil
 }
 
 // checkRollback compares with the snapshot trusted before, in one walk over
@@ -104,6 +107,23 @@ func (s *Snapshot) checkRollback(was *Snapshot) error {
 	return nil
 }
 
+// checkFloor holds the listed targets against the charter's floor. Approval
+// does not read targets.json, so the list is where the floor is seen.
+func (s *Snapshot) checkFloor() error {
+	c := s.root.charter
+	if c == nil || c.floors.Targets == 0 {
+		return nil
+	}
+	m, err := s.listed("targets")
+	if err != nil {
+		return err
+	}
+	if m.version < c.floors.Targets {
+		return refuse("snapshot", s.doc.version, ErrRollback, "lists targets v%d, the charter's floor is v%d", m.version, c.floors.Targets)
+	}
+	return nil
+}
+
 // Version is the snapshot's version number.
 func (s *Snapshot) Version() int64 { return s.doc.version }
 
@@ -124,6 +144,9 @@ func (s *Snapshot) Metadata() (*metadata.Metadata[metadata.SnapshotType], error)
 // RoleFile says which version of a targets role the snapshot lists. The error
 // wraps [ErrMismatch] where it lists none.
 func (s *Snapshot) RoleFile(role string) (RoleFile, error) {
+	if s == nil || s.root == nil {
+		return RoleFile{}, refuse(role, 0, ErrUntrusted, "zero Snapshot")
+	}
 	m, err := s.listed(role)
 	if err != nil {
 		return RoleFile{}, err
@@ -157,11 +180,12 @@ func (s *Snapshot) listed(role string) (metaFile, error) {
 // be had is not a role that lists nothing.
 type Fetch func(RoleFile) ([]byte, error)
 
-// role returns a verified targets role, fetching it unless it was verified for
-// the same delegator before.
+// role returns a verified targets role. What was verified for the same
+// delegator is taken as it is; what was verified for another is verified again,
+// without fetching it again.
 func (s *Snapshot) role(via roleVia, keys roleKeys, ring keyring, whose string, get Fetch) (*Targets, error) {
 	s.mu.Lock()
-	t := s.roles[via]
+	t, data := s.roles[via], s.files[via.role]
 	s.mu.Unlock()
 	if t != nil {
 		return t, nil
@@ -170,15 +194,13 @@ func (s *Snapshot) role(via roleVia, keys roleKeys, ring keyring, whose string, 
 	if err != nil {
 		return nil, err
 	}
-	data, err := get(file)
-	if err != nil {
-		return nil, err
+	if data == nil {
+		if data, err = get(file); err != nil {
+			return nil, err
+		}
 	}
 	if t, err = s.openTargets(via.role, data, keys, ring, whose); err != nil {
-		var e *Error
-		if errors.As(err, &e) && e.Evidence == nil {
-			e.Evidence = data
-		}
+		attach(err, data)
 		return nil, err
 	}
 	s.mu.Lock()
@@ -186,6 +208,6 @@ func (s *Snapshot) role(via roleVia, keys roleKeys, ring keyring, whose string, 
 	if first := s.roles[via]; first != nil {
 		return first, nil
 	}
-	s.roles[via] = t
+	s.roles[via], s.files[via.role] = t, t.doc.raw
 	return t, nil
 }

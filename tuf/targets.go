@@ -28,14 +28,7 @@ func (s *Snapshot) Targets(data []byte) (*Targets, error) {
 }
 
 func (s *Snapshot) topLevel(get Fetch) (*Targets, error) {
-	t, err := s.role(roleVia{nil, "targets"}, s.root.roles["targets"], s.root.keys, "targets", get)
-	if err != nil {
-		return nil, err
-	}
-	if c := s.root.charter; c != nil && t.doc.version < c.floors.Targets {
-		return nil, refuse("targets", t.doc.version, ErrRollback, "the charter's floor is v%d", c.floors.Targets)
-	}
-	return t, nil
+	return s.role(roleVia{nil, "targets"}, s.root.roles["targets"], s.root.keys, "targets", get)
 }
 
 // openTargets verifies a targets role against what the snapshot lists and the

@@ -22,15 +22,15 @@ type Timestamp struct {
 // the keys changed, old versions count no more (5.3.11). Where data has prior's
 // version, the result is prior (5.4.3). now is the time of this refresh; all
 // that is opened from the result is judged by it, r's own expiry too.
-func (r *Root) Timestamp(data, prior []byte, now time.Time) (*Timestamp, error) {
+func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err error) {
+	defer func() { attach(err, data) }()
 	if r == nil || r.doc == nil {
 		return nil, refuse("timestamp", 0, ErrUntrusted, "zero Root")
 	}
 	if err := r.CheckExpiry(now); err != nil {
 		return nil, err
 	}
-	t, err := r.openTimestamp(data)
-	if err != nil {
+	if t, err = r.openTimestamp(data); err != nil {
 		return nil, err
 	}
 	if was, err := r.openTimestamp(prior); err == nil {

@@ -1,0 +1,341 @@
+package tuf_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func parse(data []byte) doc {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var v doc
+	if err := d.Decode(&v); err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// attack is one thing that goes wrong in a healthy repository.
+type attack struct {
+	name   string
+	mutate func(r *tuftest.Repo)
+	want   error
+	part   string // of the message: who, which version, have and want
+}
+
+// run lets a client that has seen the healthy repository meet each attack, and
+// the healthy repository again, some versions on.
+func run(t *testing.T, healthy func() *tuftest.Repo, path string, rows []attack) {
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			r := healthy()
+			c := newClient(t, r)
+			if _, err := c.find(r, path); err != nil {
+				t.Fatalf("healthy: %v", err)
+			}
+			bad := r.Clone()
+			row.mutate(bad)
+			_, err := c.find(bad, path)
+			want(t, err, row.want, row.part)
+			// What passed in the attack stays; a thief can't make versions smaller again.
+			for _, role := range r.Roles {
+				role["version"] = 100
+			}
+			r.Publish()
+			if _, err := c.find(r, path); err != nil {
+				t.Errorf("healed: %v", err)
+			}
+		})
+	}
+}
+
+func TestAttackRoot(t *testing.T) {
+	next := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) { r.NextRoot(func() { change(r) }) }
+	}
+	set := func(name string, v any) func(*tuftest.Repo) {
+		return next(func(r *tuftest.Repo) { r.Root[name] = v })
+	}
+	served := func(change func(data []byte) []byte) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) {
+			r.NextRoot(func() {})
+			r.Files["2.root.json"] = change(r.Files["2.root.json"])
+		}
+	}
+	run(t, tuftest.New, tuftest.Path, []attack{
+		{"two of three keys", next(func(r *tuftest.Repo) { r.Signers["root"] = []string{"vendor1", "review1"} }),
+			tuf.ErrThreshold, "root v2: not enough signatures: 2 of 3 needed keys of the trusted root"},
+		{"new vendor keys that did not sign", next(func(r *tuftest.Repo) { newVendorKeys(r); r.Signers["root"] = oldSigners }),
+			tuf.ErrThreshold, "0 of 1 needed keys of party vendor in the new root"},
+		{"nobody signed", next(func(r *tuftest.Repo) { r.Signers["root"] = nil }), tuf.ErrThreshold, "party vendor in the trusted root"},
+		{"version skipped", set("version", 3), nil, ""}, // served as 3.root.json: nobody asks for it
+		{"version skipped under the name of the next", func(r *tuftest.Repo) {
+			set("version", 3)(r)
+			r.Files["2.root.json"] = r.Files["3.root.json"]
+		}, tuf.ErrMismatch, "root v3: does not match: the root after v1 must be v2"},
+		{"same version again", func(r *tuftest.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] },
+			tuf.ErrRollback, "root v1: went backwards: the root after v1"},
+		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, `want "root"`},
+		{"spec_version 2.0", set("spec_version", "2.0"), tuf.ErrMalformed, "spec_version"},
+		{"version negative", served(func(b []byte) []byte { return bytes.Replace(b, []byte(`"version":2`), []byte(`"version":-2`), 1) }),
+			tuf.ErrMalformed, "version must be a positive integer, is -2"},
+		{"no expiry", set("expires", nil), tuf.ErrMalformed, "expires"},
+		{"names without versions", set("consistent_snapshot", false), tuf.ErrMalformed, "consistent_snapshot"},
+		{"garbage", served(func(b []byte) []byte { return []byte("<html>please log in</html>") }), tuf.ErrMalformed, ""},
+		{"empty", served(func(b []byte) []byte { return nil }), tuf.ErrMalformed, ""},
+		{"truncated", served(func(b []byte) []byte { return b[:len(b)/2] }), tuf.ErrMalformed, ""},
+		{"something after the end", served(func(b []byte) []byte { return append(b, "{}"...) }), tuf.ErrMalformed, "after the end"},
+		{"member twice", served(func(b []byte) []byte { return bytes.Replace(b, []byte(`"_type"`), []byte(`"_type":"root","_type"`), 1) }),
+			tuf.ErrMalformed, "duplicate member"},
+		{"member in another case", set("Version", 2), tuf.ErrMalformed, "wrong case"},
+		{"one key id signs twice", func(r *tuftest.Repo) {
+			r.NextRoot(func() {})
+			envelope(r, "2.root.json", func(s []any) []any { return append(s, s[0]) })
+		}, tuf.ErrMalformed, "two signatures"},
+		{"junk signatures", func(r *tuftest.Repo) {
+			r.NextRoot(func() {})
+			envelope(r, "2.root.json", func(s []any) []any {
+				for i := range 1100 {
+					s = append(s, doc{"keyid": string(rune('a'+i%26)) + strings.Repeat("x", i), "sig": ""})
+				}
+				return s
+			})
+		}, tuf.ErrTooLarge, ""},
+		{"endless", served(func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), 600<<10)...) }), tuf.ErrTooLarge, "at most 524288"},
+		{"threshold 0", next(func(r *tuftest.Repo) { tuftest.At(r.Root, "roles", "timestamp")["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
+		{"key id listed twice", next(func(r *tuftest.Repo) {
+			tuftest.At(r.Root, "roles", "timestamp")["keyids"] = r.IDs("timestamp", "timestamp")
+		}),
+			tuf.ErrMalformed, "listed twice"},
+		{"no snapshot role", next(func(r *tuftest.Repo) { delete(r.Root["roles"].(doc), "snapshot") }), tuf.ErrMalformed, "no role snapshot"},
+		{"changed after signing", func(r *tuftest.Repo) { r.NextRoot(func() {}); edit(r, "2.root.json", "2030-02-15", "2039-02-15") },
+			tuf.ErrThreshold, "0 of 1 needed keys of party vendor"},
+	})
+}
+
+var oldSigners = []string{"vendor1", "vendor2", "review1", "review2"}
+
+// newVendorKeys puts two new keys of the vendor into root, and lets them sign too.
+func newVendorKeys(r *tuftest.Repo) {
+	r.AddKeys(r.Root, "vendor3", "vendor4")
+	r.Root["roles"].(doc)["root"] = r.Role(3, "vendor3", "vendor4", "review1", "review2")
+	tuftest.At(r.Charter(), "parties", 0)["keyids"] = r.IDs("vendor3", "vendor4")
+	r.Signers["root"] = append(slices.Clone(oldSigners), "vendor3", "vendor4")
+}
+
+// The last root of the chain must be in date; those on the way need not.
+func TestExpiredRoots(t *testing.T) {
+	r := tuftest.New()
+	c := newClient(t, r)
+	good := r.Root["expires"]
+	r.NextRoot(func() { r.Root["expires"] = tuftest.Stamp(tuftest.Now) })
+	err := c.walk(r)
+	want(t, err, tuf.ErrExpired, "root v2: expired: on 2030-01-15T12:00:00Z, now is 2030-01-15T12:00:00Z")
+	var e *tuf.Error
+	if !errors.As(err, &e) || !e.Expires.Equal(tuftest.Now) || errors.Is(err, tuf.ErrUntrusted) {
+		t.Errorf("%#v", e)
+	}
+	r.NextRoot(func() { r.Root["expires"] = good })
+	want(t, c.walk(r), nil, "")
+}
+
+func TestAttackTimestamp(t *testing.T) {
+	set := func(name string, v any) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) { r.Bump(); r.Roles["timestamp"][name] = v; r.Publish() }
+	}
+	run(t, tuftest.New, tuftest.Path, []attack{
+		{"rollback", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
+			tuf.ErrRollback, "timestamp v4: went backwards: trusted v5"},
+		{"rollback of the snapshot in it", func(r *tuftest.Repo) { r.Bump(); r.Roles["snapshot"]["version"] = 4; r.Publish() },
+			tuf.ErrRollback, "timestamp v6: went backwards: lists snapshot v4, trusted v5"},
+		{"expired", set("expires", tuftest.Stamp(tuftest.Now)), tuf.ErrExpired, "timestamp v6: expired"},
+		{"another key", func(r *tuftest.Repo) { r.Signers["timestamp"] = []string{"snapshot"}; r.Publish() },
+			tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
+		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, ""},
+		{"below the charter's floor", func(r *tuftest.Repo) {
+			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["timestamp"] = 6 })
+		}, tuf.ErrRollback, "timestamp v5: went backwards: with snapshot v5, the charter's floors are v6 and v1"},
+		{"its snapshot below the charter's floor", func(r *tuftest.Repo) {
+			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["snapshot"] = 6 })
+		}, tuf.ErrRollback, "the charter's floors are v1 and v6"},
+		{"no snapshot in it", func(r *tuftest.Repo) {
+			r.Bump()
+			r.Roles["timestamp"]["meta"] = doc{}
+			r.PublishTimestamp()
+		}, tuf.ErrMalformed, ""},
+		{"too large", func(r *tuftest.Repo) {
+			r.Files["timestamp.json"] = append(r.Files["timestamp.json"], bytes.Repeat([]byte(" "), 16<<10)...)
+		}, tuf.ErrTooLarge, "at most 16384"},
+	})
+}
+
+// Two timestamps of one version: the first that was trusted stays (5.4.3).
+func TestTimestampOfEqualVersion(t *testing.T) {
+	r := tuftest.New()
+	c := newClient(t, r)
+	first := r.Files["timestamp.json"]
+	r.Roles["snapshot"]["version"] = 6
+	r.Publish()
+	ts, err := c.root.Timestamp(r.Files["timestamp.json"], first, tuftest.Now)
+	if err != nil || !bytes.Equal(ts.Bytes(), first) || ts.SnapshotFile().Version != 5 {
+		t.Fatal(ts.SnapshotFile(), err)
+	}
+}
+
+func TestAttackSnapshot(t *testing.T) {
+	again := func(change func(r *tuftest.Repo, meta doc)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) {
+			r.Bump()
+			change(r, tuftest.At(r.Roles["snapshot"], "meta"))
+			r.PublishSnapshot()
+		}
+	}
+	run(t, tuftest.New, tuftest.Path, []attack{
+		{"other bytes of the same length", func(r *tuftest.Repo) {
+			edit(r, "5.snapshot.json", "2030-02-15", "2031-02-15")
+		}, tuf.ErrMismatch, "snapshot v5: does not match: sha256 differs"},
+		{"longer", func(r *tuftest.Repo) { r.Files["5.snapshot.json"] = append(r.Files["5.snapshot.json"], ' ') },
+			tuf.ErrMismatch, "are listed"},
+		{"sha512 differs", func(r *tuftest.Repo) {
+			r.Bump()
+			r.PublishSnapshot()
+			tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json")["hashes"] = doc{"sha512": strings.Repeat("ab", 64)}
+			r.PublishTimestamp()
+		}, tuf.ErrMismatch, "sha512 differs"},
+		{"another version than the timestamp lists", func(r *tuftest.Repo) {
+			r.Bump()
+			r.PublishSnapshot()
+			m := tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json")
+			m["version"] = 7
+			r.Files["7.snapshot.json"] = r.Files["6.snapshot.json"]
+			r.PublishTimestamp()
+		}, tuf.ErrMismatch, "snapshot v6: does not match: the timestamp lists v7"},
+		{"rollback of a role", func(r *tuftest.Repo) { r.Bump(); r.Roles["review-agent"]["version"] = 4; r.Publish() },
+			tuf.ErrRollback, "lists review-agent.json v4, trusted v5"},
+		{"a role gone", again(func(r *tuftest.Repo, meta doc) { delete(meta, "targets.json") }),
+			tuf.ErrRollback, "targets.json is no longer listed"},
+		{"expired", again(func(r *tuftest.Repo, _ doc) { r.Roles["snapshot"]["expires"] = tuftest.Stamp(tuftest.Now) }),
+			tuf.ErrExpired, "snapshot v6: expired"},
+		{"another key", again(func(r *tuftest.Repo, _ doc) { r.Signers["snapshot"] = []string{"timestamp"} }),
+			tuf.ErrThreshold, "0 of 1 needed keys of snapshot"},
+		{"an entry that is null", again(func(r *tuftest.Repo, meta doc) { meta["x.json"] = nil }), tuf.ErrMalformed, "must be an object"},
+		{"hashes of no known kind", again(func(r *tuftest.Repo, meta doc) { tuftest.At(meta, "hold.json")["hashes"] = doc{"md5": "00"} }),
+			tuf.ErrMalformed, "no hash of a known algorithm"},
+		{"a hash cut short", again(func(r *tuftest.Repo, meta doc) { tuftest.At(meta, "hold.json")["hashes"] = doc{"sha256": "abcd"} }),
+			tuf.ErrMalformed, "not 64 hex digits"},
+		{"targets below the charter's floor", func(r *tuftest.Repo) {
+			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["targets"] = 6 })
+		}, tuf.ErrRollback, "targets v5"},
+	})
+}
+
+// The party's roles and the hold are each guarded like the top-level roles.
+func TestAttackReleaseRoles(t *testing.T) {
+	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
+		again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
+			return func(r *tuftest.Repo) { r.Bump(role); change(r); r.Publish() }
+		}
+		relist := func(change func(r *tuftest.Repo, entry doc)) func(*tuftest.Repo) {
+			return func(r *tuftest.Repo) {
+				r.Bump()
+				change(r, tuftest.At(r.Roles["snapshot"], "meta", role+".json"))
+				r.PublishSnapshot()
+			}
+		}
+		t.Run(role, func(t *testing.T) {
+			run(t, tuftest.New, tuftest.Path, []attack{
+				{"other bytes", func(r *tuftest.Repo) { edit(r, "5."+role+".json", "2030", "2031") }, tuf.ErrMismatch, "sha256 differs"},
+				{"unlisted bytes", relist(func(r *tuftest.Repo, e doc) { delete(e, "hashes"); e["length"] = 3 }), tuf.ErrMismatch, "3 are listed"},
+				{"another version", relist(func(r *tuftest.Repo, e doc) {
+					e["version"] = 6
+					r.Files["6."+role+".json"] = r.Files["5."+role+".json"]
+				}), tuf.ErrMismatch, role + " v5: does not match: snapshot v6 lists v6"},
+				{"expired", again(func(r *tuftest.Repo) { r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, role + " v6"},
+				{"another key", again(func(r *tuftest.Repo) { r.Signers[role] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of "},
+				{"nobody signed", again(func(r *tuftest.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1"},
+				{"another type", again(func(r *tuftest.Repo) { r.Roles[role]["_type"] = "root" }), tuf.ErrMalformed, ""},
+				{"garbage", again(func(r *tuftest.Repo) { r.Roles[role]["targets"] = "all" }), tuf.ErrMalformed, role + " v6"},
+				{"withheld", func(r *tuftest.Repo) { delete(r.Files, "5."+role+".json") }, errNotServed, "not served"},
+			})
+		})
+		// One that the snapshot never listed: the first look must fail too.
+		t.Run(role+"/not listed", func(t *testing.T) {
+			r := tuftest.New()
+			delete(tuftest.At(r.Roles["snapshot"], "meta"), role+".json")
+			r.PublishSnapshot()
+			want(t, newClient(t, r).walk(r), tuf.ErrMismatch, role+": does not match: snapshot v5 does not list the role")
+		})
+	}
+}
+
+func TestAttackApproval(t *testing.T) {
+	const p = tuftest.Path
+	listed := func(role string, change func(targets doc)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) { r.Bump(role); change(tuftest.At(r.Roles[role], "targets")); r.Publish() }
+	}
+	gone := func(targets doc) { delete(targets, p) }
+	held := func(until time.Time) func(*tuftest.Repo) {
+		return listed("hold", func(targets doc) {
+			f := tuftest.FileOf(nil)
+			f["custom"] = doc{"visum": doc{"reason": "crashes on boot", "until": tuftest.Stamp(until)}}
+			targets[p] = f
+		})
+	}
+	visum := func(name string, v any) func(*tuftest.Repo) {
+		return listed("vendor-agent", func(targets doc) { tuftest.At(targets, p, "custom", "visum")[name] = v })
+	}
+	run(t, tuftest.New, p, []attack{
+		{"vendor alone", listed("review-agent", gone), tuf.ErrNotApproved, "listed by vendor (vendor-agent v5), but not by review (review-agent v6)"},
+		{"review alone", listed("vendor-agent", gone), tuf.ErrNotApproved, "listed by review (review-agent v5), but not by vendor (vendor-agent v6)"},
+		{"nobody", func(r *tuftest.Repo) { listed("vendor-agent", gone)(r); listed("review-agent", gone)(r) },
+			tuf.ErrNoTarget, "listed by none of vendor (vendor-agent v6), review (review-agent v6)"},
+		{"another length", listed("vendor-agent", func(targets doc) { tuftest.At(targets, p)["length"] = 10 }), tuf.ErrNotApproved, "lengths (10 and 9)"},
+		{"another sha256", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }),
+			tuf.ErrNotApproved, "different sha256"},
+		{"another sha512", func(r *tuftest.Repo) {
+			for role, digit := range map[string]string{"vendor-agent": "0", "review-agent": "1"} {
+				listed(role, func(targets doc) { tuftest.At(targets, p, "hashes")["sha512"] = strings.Repeat(digit, 128) })(r)
+			}
+		}, tuf.ErrNotApproved, "different sha512"},
+		{"another release field", visum("sequence", 8), tuf.ErrNotApproved, "different release fields"},
+		{"one more release field", visum("x-new", 1), tuf.ErrNotApproved, "different release fields"},
+		{"no release fields at one party", listed("vendor-agent", func(targets doc) { delete(tuftest.At(targets, p), "custom") }),
+			tuf.ErrNotApproved, "different release fields"},
+		{"no sha256", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{} }), tuf.ErrMalformed, "no sha256"},
+		{"held", held(tuftest.Now.Add(time.Hour)), tuf.ErrHeld, "until 2030-01-15T13:00:00Z: crashes on boot"},
+		{"the hold has passed", held(tuftest.Now), nil, ""},
+		{"held without an end", listed("hold", func(targets doc) {
+			f := tuftest.FileOf(nil)
+			f["custom"] = doc{"visum": doc{"reason": "wait"}}
+			targets[p] = f
+		}), tuf.ErrMalformed, "hold v6"},
+		{"held without a word", listed("hold", func(targets doc) { targets[p] = tuftest.FileOf(nil) }), tuf.ErrMalformed, "hold v6"},
+	})
+	t.Run("outside every class", func(t *testing.T) {
+		r := tuftest.New()
+		r.AddTarget("else/x", "x", nil, "targets", "vendor-agent", "review-agent")
+		r.Publish()
+		for _, path := range []string{"else/x", "", "agent", "/agent/", "Agent/agent-11.4.0.tar.gz"} {
+			_, err := newClient(t, r).find(r, path)
+			want(t, err, tuf.ErrNotApproved, "in no class")
+		}
+	})
+	t.Run("not the way of a charter", func(t *testing.T) {
+		r := tuftest.New()
+		_, err := mustSnapshot(t, r).UnsafeTarget(p, from(r))
+		want(t, err, tuf.ErrNotApproved, "has a charter")
+		r = tuftest.NewPlain()
+		_, err = mustSnapshot(t, r).Approve("top.txt", from(r))
+		want(t, err, tuf.ErrNotApproved, "nobody reviews")
+		_, err = mustSnapshot(t, r).Candidates(nil, from(r))
+		want(t, err, tuf.ErrNotApproved, "nobody reviews")
+	})
+}

@@ -1,0 +1,157 @@
+package tuf_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func TestHealthy(t *testing.T) {
+	r := tuftest.New()
+	a, err := newClient(t, r).find(r, tuftest.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("the agent"))
+	if a.Path() != tuftest.Path || a.Class() != "agent" || a.RepoID() != tuftest.RepoID || a.Length() != 9 || a.SHA256() != hex.EncodeToString(sum[:]) {
+		t.Errorf("%+v", a)
+	}
+	rel, ok := a.Release()
+	if !ok || rel != (tuf.Release{Product: "agent", Version: "11.4.0", Channel: "stable", Platform: "linux/amd64", Sequence: 7}) {
+		t.Errorf("%+v, %v", rel, ok)
+	}
+	id := func(name string) []string { return []string{r.IDs(name)[0].(string)} }
+	expires := tuftest.Now.AddDate(0, 1, 0)
+	by := []tuf.Signoff{{"vendor", "vendor-agent", 5, id("va"), expires}, {"review", "review-agent", 5, id("ra"), expires}}
+	if got := a.By(); !reflect.DeepEqual(got, by) {
+		t.Errorf("got %v, want %v", got, by)
+	}
+	if s := a.String(); !strings.Contains(s, "listed by vendor (vendor-agent) v5 with 1 of its keys and review (review-agent) v5 with 1") {
+		t.Error(s)
+	}
+}
+
+func TestZeroValuesAreRefused(t *testing.T) {
+	r := tuftest.New()
+	get := from(r)
+	for name, call := range map[string]func() error{
+		"Root.Next": func() error { _, err := new(tuf.Root).Next(r.Files["1.root.json"]); return err },
+		"Root.Timestamp": func() error {
+			_, err := new(tuf.Root).Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+			return err
+		},
+		"Root.CheckExpiry":    func() error { return new(tuf.Root).CheckExpiry(tuftest.Now) },
+		"nil Root.Next":       func() error { _, err := (*tuf.Root)(nil).Next(nil); return err },
+		"Timestamp.Snapshot":  func() error { _, err := new(tuf.Timestamp).Snapshot(r.Files["5.snapshot.json"], nil); return err },
+		"Snapshot.Targets":    func() error { _, err := new(tuf.Snapshot).Targets(r.Files["5.targets.json"]); return err },
+		"Snapshot.Approve":    func() error { _, err := new(tuf.Snapshot).Approve(tuftest.Path, get); return err },
+		"Snapshot.Candidates": func() error { _, err := new(tuf.Snapshot).Candidates(nil, get); return err },
+		"Snapshot.Unsafe":     func() error { _, err := new(tuf.Snapshot).UnsafeTarget("top.txt", get); return err },
+		"Snapshot.RoleFile":   func() error { _, err := new(tuf.Snapshot).RoleFile("targets"); return err },
+	} {
+		t.Run(name, func(t *testing.T) { want(t, call(), tuf.ErrUntrusted, "zero ") })
+	}
+	if !(tuf.Approved{}).IsZero() {
+		t.Error("the zero Approved says it is something")
+	}
+}
+
+// Verified values do not change when the caller's buffer does, nor through what
+// they hand out.
+func TestVerifiedIsImmutable(t *testing.T) {
+	r := tuftest.New()
+	c := newClient(t, r)
+	bufs := map[string][]byte{}
+	get := func(f tuf.RoleFile) ([]byte, error) {
+		data, err := from(r)(f)
+		bufs[f.Role] = bytes.Clone(data)
+		return bufs[f.Role], err
+	}
+	ts, err := c.root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := bytes.Clone(r.Files["5.snapshot.json"])
+	snap, err := ts.Snapshot(buf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(buf)
+	for range 2 {
+		a, err := snap.Approve(tuftest.Path, get)
+		if err != nil || a.Length() != 9 {
+			t.Fatal(a, err)
+		}
+		for _, b := range bufs {
+			clear(b) // a buffer that goes back to its pool
+		}
+		clear(a.By()[0].KeyIDs)
+		clear(snap.Bytes())
+		clear(snap.Root().Charter().Parties())
+		clear(snap.Root().Charter().Classes()[0].Roles[0].KeyIDs)
+		snap.Root().Charter().Classes()[0].Hold.KeyIDs[0] = ""
+		clear(snap.Root().Charter().Locations())
+		clear(snap.Root().Charter().Retired()[0].Hosts)
+	}
+}
+
+// A snapshot serves many at once, and asks for each role no more than it must.
+func TestSnapshotConcurrently(t *testing.T) {
+	r := tuftest.New()
+	snap := mustSnapshot(t, r)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if _, err := snap.Approve(tuftest.Path, from(r)); err != nil {
+				t.Error(err)
+			}
+			if _, err := snap.Candidates(func(tuf.Release) bool { return true }, from(r)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := snap.Approve(tuftest.Path, nil); err != nil {
+		t.Error("fetches what it has:", err)
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	r := tuftest.New()
+	rel := func(seq int, version string) doc {
+		return doc{"product": "agent", "version": version, "channel": "stable", "platform": "linux/amd64", "sequence": seq}
+	}
+	r.AddTarget("agent/12", "twelve", rel(8, "12.0.0"), "vendor-agent")
+	r.AddTarget("agent/13", "thirteen", rel(9, "13.0.0"), "review-agent")
+	r.AddTarget("agent/beta", "beta", rel(10, "14.0.0-beta"), "vendor-agent", "review-agent")
+	r.AddTarget("agent/readme", "plain file", nil, "vendor-agent", "review-agent")
+	r.AddTarget("agent/odd", "odd", doc{"product": "of a later day"}, "vendor-agent", "review-agent")
+	r.AddTarget("else/1", "else", rel(11, "15.0.0"), "vendor-agent", "review-agent")
+	r.Publish()
+	list, err := mustSnapshot(t, r).Candidates(func(rel tuf.Release) bool { return !strings.Contains(rel.Version, "beta") }, from(r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range list {
+		got = append(got, fmt.Sprintf("%s %s approved=%v", c.Path, c.Claim.Version, !c.Approved.IsZero()))
+		if c.Err != nil {
+			want(t, c.Err, tuf.ErrNotApproved, "")
+		}
+	}
+	all := []string{"agent/12 12.0.0 approved=false", "agent/13 13.0.0 approved=false", tuftest.Path + " 11.4.0 approved=true"}
+	if !reflect.DeepEqual(got, all) {
+		t.Errorf("got %q, want %q", got, all)
+	}
+	delete(r.Files, "5.review-agent.json")
+	_, err = mustSnapshot(t, r).Candidates(func(tuf.Release) bool { return true }, from(r))
+	want(t, err, errNotServed, "")
+}

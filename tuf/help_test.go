@@ -1,0 +1,132 @@
+package tuf_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+type doc = tuftest.Doc
+
+// errNotServed is what a source without the file says.
+var errNotServed = errors.New("not served")
+
+// from fetches roles from what r serves.
+func from(r *tuftest.Repo) tuf.Fetch {
+	return func(f tuf.RoleFile) ([]byte, error) {
+		if data, ok := r.Files[fmt.Sprintf("%d.%s.json", f.Version, f.Role)]; ok {
+			return data, nil
+		}
+		return nil, errNotServed
+	}
+}
+
+// client is a client's memory: only what was verified is kept.
+type client struct {
+	root     *tuf.Root
+	ts, snap []byte
+}
+
+// newClient starts from the pin, or from root v1 of a repository without a charter.
+func newClient(t testing.TB, r *tuftest.Repo) *client {
+	t.Helper()
+	data := r.Files["1.root.json"]
+	if r.Root["x-visum"] != nil {
+		data = tuftest.Marshal(r.Pin())
+	}
+	p, err := tuf.OpenPin(data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &client{root: p.Root()}
+}
+
+// refresh walks root, timestamp and snapshot, and keeps what holds.
+func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
+	for {
+		data, ok := r.Files[fmt.Sprintf("%d.root.json", c.root.Version()+1)]
+		if !ok {
+			break
+		}
+		next, err := c.root.Next(data)
+		if err != nil {
+			return nil, err
+		}
+		c.root = next
+	}
+	ts, err := c.root.Timestamp(r.Files["timestamp.json"], c.ts, tuftest.Now)
+	if err != nil {
+		return nil, err
+	}
+	c.ts = ts.Bytes()
+	snap, err := ts.Snapshot(r.Files[fmt.Sprintf("%d.snapshot.json", ts.SnapshotFile().Version)], c.snap)
+	if err != nil {
+		return nil, err
+	}
+	c.snap = snap.Bytes()
+	return snap, nil
+}
+
+// find does the whole way for one path, the way of the kind of repository.
+func (c *client) find(r *tuftest.Repo, path string) (tuf.Approved, error) {
+	snap, err := c.refresh(r)
+	if err != nil {
+		return tuf.Approved{}, err
+	}
+	if c.root.Charter() == nil {
+		return snap.UnsafeTarget(path, from(r))
+	}
+	return snap.Approve(path, from(r))
+}
+
+// walk finds the charter repository's release.
+func (c *client) walk(r *tuftest.Repo) error {
+	a, err := c.find(r, tuftest.Path)
+	if err == nil && a.IsZero() {
+		return errors.New("approved nothing without an error")
+	}
+	return err
+}
+
+// mustSnapshot refreshes a new client.
+func mustSnapshot(t testing.TB, r *tuftest.Repo) *tuf.Snapshot {
+	t.Helper()
+	s, err := newClient(t, r).refresh(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// want checks an error by its sentinel and a part of its message. A nil
+// sentinel wants success.
+func want(t testing.TB, err, sentinel error, part string) {
+	t.Helper()
+	if sentinel == nil && err != nil {
+		t.Errorf("got %v, want success", err)
+		return
+	}
+	if !errors.Is(err, sentinel) || err != nil && !strings.Contains(err.Error(), part) {
+		t.Errorf("got %v, want %v with %q", err, sentinel, part)
+	}
+}
+
+// edit replaces a part of a served file, which must be there, once.
+func edit(r *tuftest.Repo, file, old, new string) {
+	if n := bytes.Count(r.Files[file], []byte(old)); n == 0 {
+		panic(fmt.Sprintf("%s has no %s", file, old))
+	}
+	r.Files[file] = bytes.Replace(r.Files[file], []byte(old), []byte(new), 1)
+}
+
+// envelope takes a served file apart, and returns how to put it back.
+func envelope(r *tuftest.Repo, file string, change func(signatures []any) []any) {
+	env := parse(r.Files[file])
+	env["signatures"] = change(env["signatures"].([]any))
+	r.Files[file] = tuftest.Marshal(env)
+}
