@@ -1,0 +1,171 @@
+package durable
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// folder is what a write needs of the place it happens in. *os.Root is one; the
+// plain file system is another, because os.Root does not work everywhere that
+// plain paths do.
+type folder interface {
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+	Rename(from, to string) error
+	Link(from, to string) error
+	Lstat(name string) (fs.FileInfo, error)
+	Remove(name string) error
+}
+
+type plain struct{}
+
+func (plain) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+func (plain) Rename(from, to string) error           { return os.Rename(from, to) }
+func (plain) Link(from, to string) error             { return os.Link(from, to) }
+func (plain) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
+func (plain) Remove(name string) error               { return os.Remove(name) }
+
+// File is a file being written. Commit or CommitNew gives it its name, Abort
+// drops it; each ends the File. Not for concurrent use.
+type File struct {
+	in   folder
+	f    *os.File // nil once ended
+	temp string
+	name string
+	perm fs.FileMode
+	err  error // first failed write: what follows it must not be committed
+}
+
+// Create begins a file that will be called path. The folder must exist. Until
+// the commit path is untouched, and only the owner may read what is written.
+func Create(path string) (*File, error) { return create(plain{}, path) }
+
+// CreateIn is [Create] with name relative to root.
+func CreateIn(root *os.Root, name string) (*File, error) { return create(root, name) }
+
+func create(in folder, name string) (*File, error) {
+	var r [8]byte
+	rand.Read(r[:])
+	temp := filepath.Join(filepath.Dir(name), tempPrefix+hex.EncodeToString(r[:])+tempSuffix)
+	f, err := in.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &File{in: in, f: f, temp: temp, name: name, perm: 0o644}, nil
+}
+
+// SetPerm sets the permissions the file will have at its commit; 0644 unless
+// set. They are taken as they are, without the umask: who publishes and who
+// serves are often different users.
+func (f *File) SetPerm(perm fs.FileMode) { f.perm = perm.Perm() }
+
+// Write appends to the file. After an error the file can only be dropped.
+func (f *File) Write(p []byte) (int, error) {
+	switch {
+	case f.f == nil:
+		return 0, f.ended("write")
+	case f.err != nil:
+		return 0, f.err
+	}
+	n, err := f.f.Write(p)
+	f.err = err
+	return n, err
+}
+
+// ReadAt reads back what was written, until the File is ended.
+func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	if f.f == nil {
+		return 0, f.ended("read")
+	}
+	return f.f.ReadAt(p, off)
+}
+
+// Commit gives the file its name, in place of whatever had it.
+func (f *File) Commit() error { return f.commit(replace) }
+
+// CommitNew gives the file its name if nobody has it: of several processes at
+// most one succeeds and the others get an error that is [fs.ErrExist].
+//
+// It links the finished file. Where the file system has no hard links (FAT,
+// some network mounts) it looks and then renames: goroutines of one process
+// still exclude each other, but processes that must, have to hold a [Lock].
+func (f *File) CommitNew() error { return f.commit(place) }
+
+// Abort drops the file. After a commit, failed or not, it does nothing, so it
+// can be deferred.
+func (f *File) Abort() {
+	if f.f == nil {
+		return
+	}
+	f.f.Close()
+	f.f = nil
+	f.in.Remove(f.temp)
+}
+
+func (f *File) commit(move func(in folder, from, to string) error) error {
+	if f.f == nil {
+		return f.ended("commit")
+	}
+	defer f.Abort()
+	if f.err != nil {
+		return f.err
+	}
+	// Permissions before the flush, which makes both of them durable.
+	if err := f.f.Chmod(f.perm); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	if err := f.f.Sync(); err != nil {
+		return err
+	}
+	// Closed before the move: Windows does not rename an open file, and some
+	// file systems tell of a failed write only here.
+	err := f.f.Close()
+	f.f = nil
+	if err == nil {
+		err = move(f.in, f.temp, f.name)
+	}
+	if err != nil {
+		f.in.Remove(f.temp)
+		return err
+	}
+	return syncDir(f.in, filepath.Dir(f.name))
+}
+
+func (f *File) ended(op string) error {
+	return &fs.PathError{Op: op, Path: f.name, Err: fs.ErrClosed}
+}
+
+func replace(in folder, from, to string) error {
+	return Retry(func() error { return in.Rename(from, to) })
+}
+
+// placing orders the look and the rename of the goroutines of this process.
+var placing sync.Mutex
+
+func place(in folder, from, to string) error {
+	err := Retry(func() error { return in.Link(from, to) })
+	if err == nil {
+		in.Remove(from) // a second name of a published file: RemoveTemp can have it
+		return nil
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// Systems say in many ways that they have no links (not supported, not
+	// permitted, invalid function). If it was something else, rename says so too.
+	placing.Lock()
+	defer placing.Unlock()
+	switch _, err := in.Lstat(to); {
+	case err == nil:
+		return &fs.PathError{Op: "create", Path: to, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return replace(in, from, to)
+}

@@ -1,0 +1,121 @@
+package durable
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Lock takes the lock file path for this caller alone, among processes and
+// among the goroutines of this one, and waits for it until ctx ends. A process
+// that dies releases its locks. unlock releases it; calling it again does
+// nothing.
+//
+// The lock is advisory: it keeps out only those who ask for it. It is not
+// reentrant. The file is created with mode 0600, because whoever can read it
+// can lock everybody out; where users share a folder, make the file readable to
+// their group beforehand. It holds nothing and stays where it is. A symbolic link or anything
+// else that is not a regular file is refused in its place.
+//
+// Waiting is polling, with pauses that grow to 50 ms, and without fairness
+// between processes. Network file systems lock as well as they do; where there
+// are no file locks the error wraps [errors.ErrUnsupported].
+func Lock(ctx context.Context, path string) (unlock func(), err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// The goroutines of this process queue here, so that only one of them polls.
+	leave, err := enter(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	fl, err := poll(ctx, path)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return sync.OnceFunc(func() {
+		fl.Close()
+		leave()
+	}), nil
+}
+
+func poll(ctx context.Context, path string) (*flock.Flock, error) {
+	fl := flock.New(path)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("waiting for lock %s: %w", path, err)
+		}
+		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+			return nil, &fs.PathError{Op: "lock", Path: path, Err: fmt.Errorf("not a regular file: %w", fs.ErrInvalid)}
+		}
+		ok, err := fl.TryLock()
+		switch {
+		case err != nil:
+			return nil, err
+		case ok && current(fl):
+			return fl, nil
+		case ok:
+			fl.Close()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// current reports whether the file that was locked is still the one at its
+// path: somebody may have removed it, and the next one locks another file.
+func current(fl *flock.Flock) bool {
+	held, err := fl.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Lstat(fl.Path())
+	return err == nil && os.SameFile(held, now)
+}
+
+// doors has, for each path that is locked or waited for, a place for one.
+var doors = struct {
+	sync.Mutex
+	m map[string]*door
+}{m: map[string]*door{}}
+
+type door struct {
+	in  chan struct{} // holds one element while somebody is inside
+	all int           // inside and waiting
+}
+
+func enter(ctx context.Context, path string) (leave func(), err error) {
+	doors.Lock()
+	d := doors.m[path]
+	if d == nil {
+		d = &door{in: make(chan struct{}, 1)}
+		doors.m[path] = d
+	}
+	d.all++
+	doors.Unlock()
+
+	done := func() {
+		doors.Lock()
+		defer doors.Unlock()
+		if d.all--; d.all == 0 {
+			delete(doors.m, path)
+		}
+	}
+	select {
+	case d.in <- struct{}{}:
+		return func() { <-d.in; done() }, nil
+	case <-ctx.Done():
+		done()
+		return nil, fmt.Errorf("waiting for lock %s: %w", path, ctx.Err())
+	}
+}

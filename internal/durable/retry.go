@@ -1,0 +1,24 @@
+package durable
+
+import "time"
+
+// retryFor bounds [Retry]. Virus scanners and indexers hold a new file for some
+// tenths of a second.
+const retryFor = 2 * time.Second
+
+// Retry calls fn until it succeeds, fails for a lasting reason, or has been
+// refused for two seconds because another process has the file open; it returns
+// the last error. Only Windows refuses so: elsewhere fn is called once.
+func Retry(fn func() error) error { return retry(fn, busy) }
+
+func retry(fn func() error, busy func(error) bool) error {
+	pause, end := time.Millisecond, time.Now().Add(retryFor)
+	for {
+		err := fn()
+		if err == nil || !busy(err) || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, 100*time.Millisecond)
+	}
+}
