@@ -20,10 +20,17 @@ import (
 
 // Key is a public key as it stands in metadata. Comparable; the zero Key verifies nothing.
 type Key struct {
-	Type   string // keytype: ed25519, ecdsa, ecdsa-sha2-nistp256, rsa
+	Type   string // keytype: ed25519, ecdsa, rsa; read also: ecdsa-sha2-nistp256, ecdsa-sha2-nistp384
 	Scheme string // ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, rsassa-pss-sha256
 	Public string // hex for ed25519, PEM (PKIX) for the others
 }
+
+// The key types of ECDSA: the specification's own, and two that others write.
+const (
+	typeECDSA = metadata.KeyTypeECDSA_SHA2_P256
+	typeP256  = metadata.KeyTypeECDSA_SHA2_P256_COMPAT
+	typeP384  = "ecdsa-sha2-nistp384"
+)
 
 // NewKey describes a public key: ed25519, ECDSA on P-256 or P-384, or RSA of
 // 2048 to 8192 bits (used with PSS).
@@ -33,7 +40,7 @@ func NewKey(pub crypto.PublicKey) (Key, error) {
 	case ed25519.PublicKey:
 		k = Key{metadata.KeyTypeEd25519, metadata.KeySchemeEd25519, hex.EncodeToString(p)}
 	case *ecdsa.PublicKey:
-		k.Type, k.Scheme = metadata.KeyTypeECDSA_SHA2_P256_COMPAT, metadata.KeySchemeECDSA_SHA2_P256
+		k.Type, k.Scheme = typeECDSA, metadata.KeySchemeECDSA_SHA2_P256
 		if p.Curve == elliptic.P384() {
 			k.Scheme = metadata.KeySchemeECDSA_SHA2_P384
 		}
@@ -99,16 +106,16 @@ func (k Key) public() (crypto.PublicKey, error) {
 			return nil, fmt.Errorf("not a key of scheme ed25519")
 		}
 		return ed25519.PublicKey(raw), nil
-	case metadata.KeyTypeECDSA_SHA2_P256, metadata.KeyTypeECDSA_SHA2_P256_COMPAT, "ecdsa-sha2-nistp384":
+	case typeECDSA, typeP256, typeP384:
 		pub, err := parsePEM(k.Public)
 		if err != nil {
 			return nil, err
 		}
 		p, ok := pub.(*ecdsa.PublicKey)
 		switch {
-		case ok && p.Curve == elliptic.P256() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P256 && k.Type != "ecdsa-sha2-nistp384":
+		case ok && p.Curve == elliptic.P256() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P256 && k.Type != typeP384:
 			return p, nil
-		case ok && p.Curve == elliptic.P384() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P384 && k.Type != metadata.KeyTypeECDSA_SHA2_P256:
+		case ok && p.Curve == elliptic.P384() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P384 && k.Type != typeP256:
 			return p, nil
 		}
 	case metadata.KeyTypeRSASSA_PSS_SHA256:

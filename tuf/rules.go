@@ -296,8 +296,10 @@ func (o *Options) hostOK(host string) bool {
 	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		return a.Zone() == "" && !a.Is4In6() && a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a) && hostOf(a) == host
 	}
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	if len(host) > 253 || !hostForm.MatchString(host) || last == "localhost" || last == "local" {
+	// A name without a dot is whatever the local network calls so.
+	dot := strings.LastIndexByte(host, '.')
+	last := host[dot+1:]
+	if dot < 0 || len(host) > 253 || !hostForm.MatchString(host) || last == "localhost" || last == "local" {
 		return false
 	}
 	// "ends in a number": some resolvers read 0x7f.1 and 2130706433 as addresses.

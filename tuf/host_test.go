@@ -1,0 +1,76 @@
+package tuf_test
+
+import (
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// openAt opens a root whose first location has that base.
+func openAt(base string, opt *tuf.Options) (*tuf.Root, error) {
+	r := tuftest.New()
+	tuftest.At(r.Charter(), "locations", 0)["base"] = base
+	r.PublishRoot()
+	return tuf.OpenRoot(r.Files["1.root.json"], opt)
+}
+
+// H4: the forms in which a host can be something else than it looks.
+func TestBases(t *testing.T) {
+	for _, base := range []string{
+		"https://updates.vendor.example/", "https://updates.vendor.example/a/b_c/", "https://updates.vendor.example:8443/r/",
+		"https://xn--bcher-kva.example/r/", "https://192.0.2.1/r/", "https://[2001:db8::1]/r/", "https://[2001:db8::1]:8443/r/", "https://a-1.example/r/",
+	} {
+		t.Run(base, func(t *testing.T) {
+			_, err := openAt(base, nil)
+			want(t, err, nil, "")
+		})
+	}
+	for _, base := range []string{
+		"https://2130706433/r/", "https://0x7f.1/r/", "https://0x7f000001/r/", "https://127.1/r/", "https://127.0.0.1/r/", "https://127.0.0.1:8080/r/",
+		"https://0177.0.0.1/r/", "https://1.2.3.08/r/", "https://a.0x10/r/", "https://[::1]/r/", "https://[::ffff:127.0.0.1]/r/", "https://[::]/r/",
+		"https://0.0.0.0/r/", "https://10.0.0.1/r/", "https://172.16.0.1/r/", "https://192.168.0.1/r/", "https://100.64.0.1/r/", "https://169.254.1.1/r/",
+		"https://224.0.0.1/r/", "https://255.255.255.255/r/", "https://[fe80::1]/r/", "https://[fe80::1%25eth0]/r/", "https://[fd00::1]/r/",
+		"https://[2001:DB8::1]/r/", "https://[2001:db8:0::1]/r/", "https://localhost/r/", "https://a.localhost/r/", "https://foo.local/r/", "https://router/r/",
+		"https://Updates.vendor.example/r/", "https://updates.vendor.example./r/", "https://bücher.example/r/", "https://up_dates.example/r/",
+		"https://-a.example/r/", "https://a..example/r/", "https://.example/r/", "https:///r/", "https:/r/", "https:updates.vendor.example/r/",
+		"https://user:pw@updates.vendor.example/r/", "https://@updates.vendor.example/r/", "https://updates.vendor.example/r/?q", "https://updates.vendor.example/r/?",
+		"https://updates.vendor.example/r/#f", "https://updates.vendor.example/r/#", "https://updates.vendor.example/r", "https://updates.vendor.example",
+		"https://updates.vendor.example/%2e%2e/", "https://updates%2evendor.example/r/", "https://updates.vendor.example/../r/", "https://updates.vendor.example/./",
+		"https://updates.vendor.example//r/", `https://updates.vendor.example/\r/`, "https://updates.vendor.example/ r/", "https://updates.vendor.example:/r/",
+		"https://updates.vendor.example:0/r/", "https://updates.vendor.example:080/r/", "https://updates.vendor.example:65536/r/", "https://updates.vendor.example:x/r/",
+		"http://updates.vendor.example/r/", "ftp://updates.vendor.example/r/", "//updates.vendor.example/r/", "updates.vendor.example/r/", "file:///etc/", "",
+	} {
+		t.Run(base, func(t *testing.T) {
+			_, err := openAt(base, nil)
+			want(t, err, tuf.ErrCharter, "H4: location main")
+		})
+	}
+}
+
+// The caller's own switch lets loopback in, and nothing else.
+func TestUnsafeLoopback(t *testing.T) {
+	opt := &tuf.Options{UnsafeLoopback: true}
+	for _, base := range []string{"http://127.0.0.1:8080/r/", "https://localhost:8443/", "http://[::1]:8080/r/", "https://updates.vendor.example/r/"} {
+		root, err := openAt(base, opt)
+		want(t, err, nil, "")
+		if err == nil && !root.Charter().Usable(root.Charter().Locations()[0], tuftest.Now) {
+			t.Errorf("%s is not usable", base)
+		}
+	}
+	for _, base := range []string{"http://192.168.0.1:8080/r/", "https://10.0.0.1/r/", "http://updates.vendor.example/r/", "http://127.0.0.1:8080/../", "http://u@127.0.0.1:1/"} {
+		_, err := openAt(base, opt)
+		want(t, err, tuf.ErrCharter, "H4")
+	}
+	// Places on one machine differ by port; retiring one leaves the other.
+	r := tuftest.New()
+	tuftest.At(r.Charter(), "locations", 0)["base"] = "http://127.0.0.1:8081/r/"
+	tuftest.At(r.Charter(), "retired", 0)["hosts"] = []any{"127.0.0.1:8080"}
+	r.PublishRoot()
+	_, err := tuf.OpenRoot(r.Files["1.root.json"], opt)
+	want(t, err, nil, "")
+	tuftest.At(r.Charter(), "locations", 0)["base"] = "http://127.0.0.1:8080/r/"
+	r.PublishRoot()
+	_, err = tuf.OpenRoot(r.Files["1.root.json"], opt)
+	want(t, err, tuf.ErrCharter, "H8")
+}

@@ -1,0 +1,216 @@
+package tuf_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/hex"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func ec(t testing.TB, c elliptic.Curve) crypto.Signer {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(c, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+var rsaKeys = sync.OnceValue(func() map[int]crypto.Signer {
+	out := map[int]crypto.Signer{}
+	for _, bits := range []int{1024, 2048} {
+		k, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			panic(err)
+		}
+		out[bits] = k
+	}
+	return out
+})
+
+// Every kind of key we make signs metadata that we, and stock go-tuf, take.
+func TestKeyKinds(t *testing.T) {
+	for name, s := range map[string]crypto.Signer{
+		"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "P-384": ec(t, elliptic.P384()), "RSA": rsaKeys()[2048],
+	} {
+		t.Run(name, func(t *testing.T) {
+			signer, err := tuf.NewSigner(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := signer.Key()
+			if id, err := k.Metadata().ID(); err != nil || id != k.ID() {
+				t.Errorf("id is %s, go-tuf says %s, %v", k.ID(), id, err)
+			}
+			if stock, err := metadata.KeyFromPublicKey(s.Public()); err != nil || stock.Type != k.Type || stock.Value.PublicKey != k.Public {
+				t.Errorf("%+v, go-tuf makes it %+v, %v", k, stock, err)
+			}
+			r := tuftest.NewPlain()
+			tuftest.At(r.Root, "keys")[k.ID()] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
+			tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{k.ID()}, "threshold": 1}
+			r.PublishRoot()
+			sign := func() {
+				msg := canonical(t, r.Roles["timestamp"])
+				sig, err := signer.Sign(t.Context(), msg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Files["timestamp.json"] = tuftest.Marshal(doc{"signed": r.Roles["timestamp"],
+					"signatures": []any{doc{"keyid": k.ID(), "sig": hex.EncodeToString(sig)}}})
+			}
+			sign()
+			_, err = newClient(t, r).find(r, "top.txt")
+			want(t, err, nil, "")
+			want(t, stockVerify(r, "timestamp"), nil, "")
+			edit(r, "timestamp.json", "2030-02-15", "2031-02-15")
+			_, err = newClient(t, r).find(r, "top.txt")
+			want(t, err, tuf.ErrThreshold, "timestamp")
+		})
+	}
+}
+
+// Traps 9, 13, 27: a key that is unknown, weak or broken counts for nothing, and
+// breaks nothing while others meet the threshold.
+func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
+	pub := func(s crypto.Signer) string {
+		k, err := metadata.KeyFromPublicKey(s.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k.Value.PublicKey
+	}
+	key := func(typ, scheme, public string) doc {
+		return doc{"keytype": typ, "scheme": scheme, "keyval": doc{"public": public}}
+	}
+	p224, p256, p384, p521 := ec(t, elliptic.P224()), ec(t, elliptic.P256()), ec(t, elliptic.P384()), ec(t, elliptic.P521())
+	rsa1024, rsa2048, ed := rsaKeys()[1024], rsaKeys()[2048], tuftest.New().Key("k")
+	for _, tt := range []struct {
+		name   string
+		key    any
+		signer crypto.Signer
+	}{
+		{"P-224", key("ecdsa", "ecdsa-sha2-nistp256", pub(p224)), p224},
+		{"P-521", key("ecdsa", "ecdsa-sha2-nistp256", pub(p521)), p521},
+		{"P-384 under the scheme of P-256", key("ecdsa", "ecdsa-sha2-nistp256", pub(p384)), p384},
+		{"P-256 under the scheme of P-384", key("ecdsa", "ecdsa-sha2-nistp384", pub(p256)), p256},
+		{"P-384 of the type of P-256", key("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", pub(p384)), p384},
+		{"P-256 of the type of P-384", key("ecdsa-sha2-nistp384", "ecdsa-sha2-nistp256", pub(p256)), p256},
+		{"ECDSA called RSA", key("rsa", "rsassa-pss-sha256", pub(p256)), p256},
+		{"RSA-1024", key("rsa", "rsassa-pss-sha256", pub(rsa1024)), rsa1024},
+		{"RSA of an unknown scheme", key("rsa", "rsa-pkcs1v15-sha256", pub(rsa2048)), rsa2048},
+		{"ed25519 too short", key("ed25519", "ed25519", pub(ed)[2:]), ed},
+		{"ed25519 too long", key("ed25519", "ed25519", pub(ed)+"00"), ed},
+		{"ed25519 empty", key("ed25519", "ed25519", ""), ed},
+		{"ed25519 not hex", key("ed25519", "ed25519", "zz"), ed},
+		{"ed25519 of another scheme", key("ed25519", "ed25519ph", pub(ed)), ed},
+		{"unknown type", key("ml-dsa", "ml-dsa-65", "00"), ed},
+		{"PEM that is none", key("ecdsa", "ecdsa-sha2-nistp256", "-----BEGIN"), p256},
+		{"no keyval", doc{"keytype": "sigstore-oidc", "scheme": "Fulcio", "identity": "a@example.org"}, ed},
+		{"members of other types", doc{"keytype": 1, "scheme": []any{}, "keyval": "x"}, ed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := tuftest.NewPlain()
+			r.Keys["odd"] = tt.signer
+			tuftest.At(r.Root, "keys")["odd-id"] = tt.key
+			// It is one of the keys of root and timestamp, and signs both.
+			for _, role := range []string{"root", "timestamp"} {
+				ids := tuftest.At(r.Root, "roles", role)
+				ids["keyids"] = append([]any{"odd-id"}, ids["keyids"].([]any)...)
+			}
+			publish := func() {
+				r.PublishRoot()
+				r.PublishTimestamp()
+				for file, signed := range map[string]doc{"1.root.json": r.Root, "timestamp.json": r.Roles["timestamp"]} {
+					sig := hex.EncodeToString(r.Signature(signed, "odd"))
+					envelope(r, file, func(s []any) []any { return append([]any{doc{"keyid": "odd-id", "sig": sig}}, s...) })
+				}
+			}
+			publish()
+			_, err := newClient(t, r).find(r, "top.txt")
+			want(t, err, nil, "")
+			tuftest.At(r.Root, "roles", "timestamp")["threshold"] = 2
+			publish()
+			_, err = newClient(t, r).find(r, "top.txt")
+			want(t, err, tuf.ErrThreshold, "1 of 2")
+		})
+	}
+}
+
+// Trap 13, the other half: key ids without a key, and signatures that are no hex.
+func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
+	r := tuftest.NewPlain()
+	ids := tuftest.At(r.Root, "roles", "timestamp")
+	ids["keyids"] = append([]any{"ghost"}, ids["keyids"].([]any)...)
+	r.PublishRoot()
+	envelope(r, "timestamp.json", func(s []any) []any {
+		return append([]any{doc{"keyid": "ghost", "sig": "00"}, doc{"keyid": "a", "sig": "not hex"}, doc{"keyid": "b", "sig": ""},
+			doc{"keyid": "c"}, doc{"keyid": "d", "sig": 7}, doc{"keyid": r.IDs("snapshot")[0], "sig": strings.Repeat("00", 64)}}, s...)
+	})
+	_, err := newClient(t, r).find(r, "top.txt")
+	want(t, err, nil, "")
+}
+
+// Trap 7: keys are counted, not key ids nor ways to write a key.
+func TestTrap07OneKeyUnderTwoIDsCountsOnce(t *testing.T) {
+	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "RSA": rsaKeys()[2048]} {
+		t.Run(name, func(t *testing.T) {
+			r := tuftest.NewPlain()
+			r.Keys["one"] = s
+			id, key := r.KeyDoc("one")
+			other := tuftest.Copy(key).(doc)
+			if _, ok := s.(ed25519.PrivateKey); ok {
+				tuftest.At(other, "keyval")["public"] = strings.ToUpper(tuftest.At(key, "keyval")["public"].(string))
+			} else {
+				tuftest.At(other, "keyval")["public"] = "\n" + tuftest.At(key, "keyval")["public"].(string) + "\n"
+			}
+			keys := tuftest.At(r.Root, "keys")
+			keys[id], keys["other"] = key, other
+			role := doc{"keyids": []any{id, "other"}, "threshold": 2}
+			tuftest.At(r.Root, "roles")["timestamp"] = role
+			r.Signers["timestamp"] = []string{"one"}
+			publish := func() {
+				r.PublishRoot()
+				r.PublishTimestamp()
+				envelope(r, "timestamp.json", func(s []any) []any {
+					return append(s, doc{"keyid": "other", "sig": hex.EncodeToString(r.Signature(r.Roles["timestamp"], "one"))})
+				})
+			}
+			publish()
+			_, err := newClient(t, r).find(r, "top.txt")
+			want(t, err, tuf.ErrThreshold, "1 of 2 needed keys of timestamp")
+			role["threshold"] = 1
+			publish()
+			_, err = newClient(t, r).find(r, "top.txt")
+			want(t, err, nil, "")
+		})
+	}
+}
+
+func TestNewKeyRefuses(t *testing.T) {
+	for name, s := range map[string]crypto.Signer{"P-224": ec(t, elliptic.P224()), "P-521": ec(t, elliptic.P521()), "RSA-1024": rsaKeys()[1024]} {
+		_, err := tuf.NewKey(s.Public())
+		want(t, err, tuf.ErrMalformed, "key")
+		if _, err := tuf.NewSigner(s); err == nil {
+			t.Errorf("%s: a signer", name)
+		}
+	}
+	for _, pub := range []crypto.PublicKey{nil, "key", ed25519.PublicKey("short")} {
+		if _, err := tuf.NewKey(pub); err == nil {
+			t.Errorf("%T: a key", pub)
+		}
+	}
+	if fp, err := (tuf.Key{}).Fingerprint(); fp != "" || err == nil {
+		t.Errorf("the zero Key has fingerprint %q", fp)
+	}
+}

@@ -1,0 +1,116 @@
+package tuf_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func TestPin(t *testing.T) {
+	pin := tuftest.Marshal(tuftest.New().Pin())
+	p, err := tuf.OpenPin(pin, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Review() != "review" || p.Root().Version() != 1 || len(p.Locations()) != 3 || p.Root().Charter().RepoID() != tuftest.RepoID {
+		t.Errorf("%+v", p)
+	}
+	// The fingerprint is of what the pin says, not of how it is printed.
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, pin, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	q, err := tuf.OpenPin(pretty.Bytes(), nil)
+	if err != nil || q.Fingerprint() != p.Fingerprint() || len(p.Fingerprint()) != 64 {
+		t.Error(q, err)
+	}
+	other := tuftest.New().Pin()
+	tuftest.At(other, "locations", 0)["priority"] = 11
+	if q, err = tuf.OpenPin(tuftest.Marshal(other), nil); err != nil || q.Fingerprint() == p.Fingerprint() {
+		t.Error("two pins with one fingerprint", err)
+	}
+}
+
+func TestPinRefused(t *testing.T) {
+	unknown := func(path ...any) func(doc) {
+		return func(pin doc) { tuftest.At(pin, path...)["x-new"] = 1 }
+	}
+	for _, tt := range []struct {
+		name   string
+		mutate func(pin doc)
+		want   error
+		part   string
+	}{
+		{"unknown member", unknown(), tuf.ErrMalformed, `the pin has an unknown member "x-new"`},
+		{"unknown member of review", unknown("review"), tuf.ErrMalformed, "review has an unknown member"},
+		{"unknown member of a key", unknown("review", "keys", 1), tuf.ErrMalformed, "a review key has an unknown member"},
+		{"unknown member of a key's value", unknown("review", "keys", 1, "keyval"), tuf.ErrMalformed, "unknown member"},
+		{"unknown member of a location", unknown("locations", 2), tuf.ErrMalformed, "a location has an unknown member"},
+		{"unknown member of paths", unknown("locations", 2, "paths"), tuf.ErrMalformed, "a location's paths has an unknown member"},
+		{"schema 2", func(p doc) { p["schema"] = 2 }, tuf.ErrMalformed, "schema is 2"},
+		{"no schema", func(p doc) { delete(p, "schema") }, tuf.ErrMalformed, "schema is 0"},
+		{"no root", func(p doc) { delete(p, "root") }, tuf.ErrMalformed, "root"},
+		{"no review", func(p doc) { delete(p, "review") }, tuf.ErrMalformed, "pin"},
+		{"root changed", func(p doc) { tuftest.At(p, "root", "signed")["expires"] = "2099-01-01T00:00:00Z" }, tuf.ErrThreshold, ""},
+		{"root without a charter", func(p doc) {
+			p["root"] = parse(tuftest.NewPlain().Files["1.root.json"])
+		}, tuf.ErrCharter, "its root has no charter"},
+		{"another repository", func(p doc) { p["repo_id"] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "repo_id"},
+		{"no such party", func(p doc) { tuftest.At(p, "review")["party"] = "press" }, tuf.ErrCharter, `no party "press"`},
+		{"the other party", func(p doc) { tuftest.At(p, "review")["party"] = "vendor" }, tuf.ErrCharter, "the keys of party vendor"},
+		{"a key missing", func(p doc) { tuftest.At(p, "review")["keys"] = tuftest.At(p, "review")["keys"].([]any)[:1] }, tuf.ErrCharter, "the keys of party review"},
+		{"a key twice", func(p doc) {
+			k := tuftest.At(p, "review")["keys"].([]any)
+			k[1] = k[0]
+		}, tuf.ErrCharter, "the keys of party review"},
+		{"another key", func(p doc) {
+			_, k := tuftest.New().KeyDoc("vendor1")
+			tuftest.At(p, "review")["keys"].([]any)[1] = k
+		}, tuf.ErrCharter, "the keys of party review"},
+		{"a key that can't be used", func(p doc) { tuftest.At(p, "review", "keys", 0)["scheme"] = "rot13" }, tuf.ErrMalformed, ""},
+		{"a higher minimum", func(p doc) { tuftest.At(p, "review")["min"] = 2 }, tuf.ErrCharter, "at least 2 keys, its root says 1"},
+		{"minimum 0", func(p doc) { tuftest.At(p, "review")["min"] = 0 }, tuf.ErrCharter, "at least 0"},
+		{"one operator", func(p doc) {
+			for _, l := range p["locations"].([]any) {
+				l.(doc)["operator"] = "vendor-ch"
+			}
+		}, tuf.ErrCharter, "locations of 1 operators"},
+		{"no locations", func(p doc) { p["locations"] = []any{} }, tuf.ErrCharter, "locations of 0 operators"},
+		{"http", func(p doc) { tuftest.At(p, "locations", 0)["base"] = "http://updates.vendor.example/r/" }, tuf.ErrCharter, "H4"},
+		{"paths that climb", func(p doc) { tuftest.At(p, "locations", 0, "paths")["metadata"] = "../" }, tuf.ErrCharter, "location main"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pin := tuftest.New().Pin()
+			tt.mutate(pin)
+			p, err := tuf.OpenPin(tuftest.Marshal(pin), nil)
+			want(t, err, tt.want, tt.part)
+			if p != nil {
+				t.Error("a pin came with the error")
+			}
+		})
+	}
+}
+
+func TestPinTooLarge(t *testing.T) {
+	_, err := tuf.OpenPin(append(tuftest.Marshal(tuftest.New().Pin()), bytes.Repeat([]byte(" "), 1<<20)...), nil)
+	want(t, err, tuf.ErrTooLarge, "pin")
+	for _, junk := range []string{"", "null", "[]", "{", "{}", `{"signed":1}`, `{"signed":{},"signatures":[]}`} {
+		_, err := tuf.OpenPin([]byte(junk), nil)
+		want(t, err, tuf.ErrMalformed, "")
+	}
+}
+
+// A plain TUF repository is pinned by its root. A root with a charter is not a
+// pin: whoever hands it over would choose the review keys.
+func TestPinBareRoot(t *testing.T) {
+	p, err := tuf.OpenPin(tuftest.NewPlain().Files["1.root.json"], nil)
+	if err != nil || p.Review() != "" || p.Locations() != nil || p.Root().Charter() != nil || p.Fingerprint() != p.Root().SHA256() {
+		t.Error(p, err)
+	}
+	_, err = tuf.OpenPin(tuftest.New().Files["1.root.json"], nil)
+	want(t, err, tuf.ErrMalformed, "a root with a charter, not a pin")
+}
