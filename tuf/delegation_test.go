@@ -1,0 +1,309 @@
+package tuf_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// tree builds a plain repository of delegations, one "parent > child[!]: pattern"
+// a line, in order of priority; "!" is terminating. "role = path" lists a target
+// whose content is the role's name.
+func tree(t testing.TB, lines ...string) *tuftest.Repo {
+	t.Helper()
+	r := tuftest.NewPlain()
+	r.Roles["targets"], r.Roles["lib"] = tuftest.Targets(), tuftest.Targets()
+	grow(t, r, "targets", lines...)
+	return r
+}
+
+func grow(t testing.TB, r *tuftest.Repo, top string, lines ...string) {
+	t.Helper()
+	role := func(name string) string {
+		name = strings.Replace(name, "^", top, 1)
+		if r.Roles[name] == nil {
+			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"key-" + name}
+		}
+		return name
+	}
+	for _, l := range lines {
+		if name, path, ok := strings.Cut(l, " = "); ok {
+			r.AddTarget(path, name, nil, role(name))
+			continue
+		}
+		edge, pattern, _ := strings.Cut(l, ": ")
+		by, child, _ := strings.Cut(edge, " > ")
+		child, last := strings.CutSuffix(child, "!")
+		r.Delegate(role(by), role(child), doc{"paths": []any{pattern}, "terminating": last}, "key-"+child)
+	}
+	r.Publish()
+}
+
+// visits records which roles were fetched, in order.
+func visits(r *tuftest.Repo) (get tuf.Fetch, seen *[]string) {
+	seen = new([]string)
+	return func(f tuf.RoleFile) ([]byte, error) {
+		*seen = append(*seen, f.Role)
+		return from(r)(f)
+	}, seen
+}
+
+var trees = []struct {
+	name  string
+	lines []string
+	path  string
+	found string // the role that has it; "" for none
+	order string // the roles below the top one that were looked at
+}{
+	{"first in priority wins", []string{"^ > a: x/*", "^ > b: x/*", "a = x/1", "b = x/1"}, "x/1", "a", "a"},
+	{"next in priority where the first lacks it", []string{"^ > a: x/*", "^ > b: x/*", "b = x/1"}, "x/1", "b", "a b"},
+	{"depth before breadth", []string{"^ > a: x/*", "^ > b: x/*", "a > c: x/*", "b = x/1", "c = x/1"}, "x/1", "c", "a c"},
+	{"all of a tree before the next", []string{"^ > a: x/*", "^ > b: x/*", "a > c: x/*", "c > d: x/*", "a > e: x/*", "b = x/1"}, "x/1", "b", "a c d e b"},
+	{"a terminating role ends the search", []string{"^ > a!: x/*", "^ > b: x/*", "b = x/1"}, "x/1", "", "a"},
+	{"also from below", []string{"^ > a: x/*", "^ > b: x/*", "a > c!: x/*", "a > d: x/*", "b = x/1", "d = x/1"}, "x/1", "", "a c"},
+	{"terminating does not touch other paths", []string{"^ > a!: y/*", "^ > b: x/*", "b = x/1"}, "x/1", "b", "b"},
+	{"what lies below a terminating role is searched", []string{"^ > a!: x/*", "a > c: x/*", "c = x/1"}, "x/1", "c", "a c"},
+	{"a cycle ends", []string{"^ > a: x/*", "a > b: x/*", "b > a: x/*", "^ > c: x/*", "c = x/1"}, "x/1", "c", "a b c"},
+	{"a role delegates to itself", []string{"^ > a: x/*", "a > a: x/*"}, "x/1", "", "a"},
+	{"a role has only the paths it was given", []string{"^ > a: x/*", "a = y/1"}, "y/1", "", ""},
+	{"and hands on no more than it has", []string{"^ > a: x/*", "a > b: y/*", "b = y/1"}, "y/1", "", ""},
+}
+
+func TestDelegations(t *testing.T) {
+	for _, tt := range trees {
+		t.Run(tt.name, func(t *testing.T) {
+			r := tree(t, tt.lines...)
+			get, seen := visits(r)
+			a, err := mustSnapshot(t, r).UnsafeTarget(tt.path, get)
+			if tt.found == "" {
+				want(t, err, tuf.ErrNoTarget, tt.path)
+			} else if err != nil || a.By()[0].Role != tt.found {
+				t.Errorf("found %v, %v; want %s", a, err, tt.found)
+			}
+			if got := strings.Join((*seen)[1:], " "); got != tt.order {
+				t.Errorf("looked at %q, want %q", got, tt.order)
+			}
+		})
+	}
+}
+
+// The same below the review's role, while the vendor lists all of it directly:
+// whoever a party delegates to speaks for that party and for no other.
+func TestDelegationsOfAParty(t *testing.T) {
+	for _, tt := range trees {
+		t.Run(tt.name, func(t *testing.T) {
+			lines := make([]string, len(tt.lines))
+			for i, l := range tt.lines {
+				lines[i] = strings.NewReplacer("x/", "agent/x-", "y/", "agent/y-").Replace(l)
+			}
+			path := strings.NewReplacer("x/", "agent/x-", "y/", "agent/y-").Replace(tt.path)
+			r := tuftest.New()
+			if tt.found != "" {
+				r.AddTarget(path, tt.found, nil, "vendor-agent")
+			} else {
+				r.AddTarget(path, "the vendor's", nil, "vendor-agent")
+			}
+			grow(t, r, "review-agent", lines...)
+			get, seen := visits(r)
+			a, err := mustSnapshot(t, r).Approve(path, get)
+			if tt.found == "" {
+				want(t, err, tuf.ErrNotApproved, "but not by review")
+			} else if err != nil || a.By()[1].Role != tt.found || a.By()[1].Party != "review" || a.By()[0].Role != "vendor-agent" {
+				t.Errorf("found %v, %v; want %s", a, err, tt.found)
+			}
+			var below []string
+			for _, role := range *seen {
+				if len(role) == 1 {
+					below = append(below, role)
+				}
+			}
+			if got := strings.Join(below, " "); got != tt.order {
+				t.Errorf("looked at %q, want %q", got, tt.order)
+			}
+		})
+	}
+	// A role that the vendor delegates to does not count for review.
+	r := tuftest.New()
+	grow(t, r, "vendor-agent", "^ > sub: agent/*", "sub = agent/x")
+	_, err := mustSnapshot(t, r).Approve("agent/x", from(r))
+	want(t, err, tuf.ErrNotApproved, "but not by review")
+}
+
+// Every delegated role is guarded as the top-level roles are.
+func TestAttackDelegatedRole(t *testing.T) {
+	again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) { r.Bump("lib"); change(r); r.Publish() }
+	}
+	by := func(change func(r *tuftest.Repo, d doc)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) {
+			r.Bump("targets")
+			change(r, tuftest.At(r.Roles["targets"], "delegations"))
+			r.Publish()
+		}
+	}
+	run(t, tuftest.NewPlain, "lib/a.txt", []attack{
+		{"other bytes", func(r *tuftest.Repo) { edit(r, "5.lib.json", "2030", "2031") }, tuf.ErrMismatch, "lib v5: does not match: sha256"},
+		{"rollback", func(r *tuftest.Repo) { r.Bump(); r.Roles["lib"]["version"] = 4; r.Publish() }, tuf.ErrRollback, "lists lib.json v4, trusted v5"},
+		{"gone from the snapshot", func(r *tuftest.Repo) { r.Bump(); delete(r.Roles, "lib"); r.Publish() }, tuf.ErrRollback, "lib.json is no longer listed"},
+		{"withheld", func(r *tuftest.Repo) { delete(r.Files, "5.lib.json") }, errNotServed, ""},
+		{"expired", again(func(r *tuftest.Repo) { r.Roles["lib"]["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, "lib v6"},
+		{"another key", again(func(r *tuftest.Repo) { r.Signers["lib"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of lib"},
+		{"another type", again(func(r *tuftest.Repo) { r.Roles["lib"]["_type"] = "snapshot" }), tuf.ErrMalformed, "lib v6"},
+		{"a target that is null", again(func(r *tuftest.Repo) { tuftest.At(r.Roles["lib"], "targets")["z"] = nil }), tuf.ErrMalformed, "lib v6"},
+		{"negative length", again(func(r *tuftest.Repo) { tuftest.At(r.Roles["lib"], "targets", "lib/a.txt")["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
+		{"threshold of two", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["threshold"] = 2 }), tuf.ErrThreshold, "1 of 2"},
+		{"threshold 0", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
+		{"key gone", by(func(r *tuftest.Repo, d doc) { d["keys"] = doc{} }), tuf.ErrThreshold, "0 of 1"},
+		{"no keys member", by(func(r *tuftest.Repo, d doc) { delete(d, "keys") }), tuf.ErrMalformed, "targets v6"},
+		{"delegated twice", by(func(r *tuftest.Repo, d doc) { d["roles"] = append(d["roles"].([]any), d["roles"].([]any)[0]) }), tuf.ErrMalformed, "delegated to twice"},
+		{"paths and hash prefixes", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["path_hash_prefixes"] = []any{} }), tuf.ErrMalformed, "either"},
+		{"neither", by(func(r *tuftest.Repo, d doc) { delete(tuftest.At(d, "roles", 0), "paths") }), tuf.ErrMalformed, "either"},
+		{"roles and bins", by(func(r *tuftest.Repo, d doc) { d["succinct_roles"] = r.Role(1, "lib") }), tuf.ErrMalformed, "either"},
+		{"no name", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["name"] = "" }), tuf.ErrMalformed, "is called"},
+	})
+}
+
+// Trap 17: a delegated role called like a top-level one would share its file.
+func TestTrap17DelegatedRoleNamedSnapshot(t *testing.T) {
+	for _, name := range []string{"root", "timestamp", "snapshot", "targets"} {
+		r := tuftest.NewPlain()
+		tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["name"] = name
+		r.Publish()
+		_, err := mustSnapshot(t, r).UnsafeTarget("lib/a.txt", from(r))
+		want(t, err, tuf.ErrMalformed, "delegated role is called")
+	}
+}
+
+func TestVisitBudget(t *testing.T) {
+	var lines []string
+	for i := range 70 {
+		lines = append(lines, fmt.Sprintf("^ > r%02d: x/*", i))
+	}
+	r := tree(t, append(lines, "r62 = x/in", "r63 = x/out")...)
+	snap := mustSnapshot(t, r)
+	if a, err := snap.UnsafeTarget("x/in", from(r)); err != nil || a.By()[0].Role != "r62" {
+		t.Error(a, err)
+	}
+	_, err := snap.UnsafeTarget("x/out", from(r))
+	want(t, err, tuf.ErrTooLarge, "more than 64 roles visited")
+}
+
+func TestPathPatterns(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, path string
+		want          bool
+	}{
+		{"x/*", "x/1", true}, {"x/*", "x/", true}, {"x/*", "x/1/2", false}, {"x/*", "x", false}, {"*", "x", true}, {"*", "x/1", false},
+		{"*/1", "x/1", true}, {"x/?", "x/1", true}, {"x/?", "x/12", false}, {"x?1", "x/1", false}, {"x[!-0]1", "x/1", false}, {"x[!-0]1/[/y]z", "x/1/z", false},
+		{`x[^a]b[/y]c`, "x/byc", false}, {"x/1", "x/1", true}, {"X/1", "x/1", false}, {"x/[", "x/[", false}, {"", "", true}, {"", "x", false}, {"x/*.txt", "x/a.txt", true},
+	} {
+		r := tree(t, "^ > a: "+tt.pattern, "a = "+tt.path)
+		_, err := mustSnapshot(t, r).UnsafeTarget(tt.path, from(r))
+		if got := err == nil; got != tt.want {
+			t.Errorf("%q matches %q: %v, %v", tt.pattern, tt.path, got, err)
+		}
+		stock := metadata.DelegatedRole{Paths: []string{tt.pattern}}
+		if got, _ := stock.IsDelegatedPath(tt.path); got != tt.want {
+			t.Errorf("go-tuf says %v of %q and %q", got, tt.pattern, tt.path)
+		}
+	}
+}
+
+// Trap 15: path_hash_prefixes are hex.
+func TestTrap15HashBins(t *testing.T) {
+	sum := sha256.Sum256([]byte("x/1"))
+	digest := hex.EncodeToString(sum[:])
+	for prefix, found := range map[string]bool{digest[:1]: true, digest[:3]: true, strings.ToUpper(digest[:8]): true, digest: true,
+		digest + "0": false, "zz": false, string(digest[1]) + digest[:1] + "00": false} {
+		r := tree(t, "a = x/1")
+		r.Delegate("targets", "a", doc{"path_hash_prefixes": []any{"0000000000", prefix}}, "key-a")
+		r.Publish()
+		_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+		if found {
+			want(t, err, nil, "")
+		} else {
+			want(t, err, tuf.ErrNoTarget, "")
+		}
+	}
+}
+
+// Succinct bins (TAP 15) have the names that go-tuf gives them.
+func TestSuccinctBins(t *testing.T) {
+	for _, bits := range []int{1, 3, 4, 5, 8, 10, 16, 31, 32} {
+		stock := metadata.SuccinctRoles{BitLength: bits, NamePrefix: "bin"}
+		r := tree(t)
+		d := r.Role(1, "bins")
+		d["bit_length"], d["name_prefix"] = bits, "bin"
+		r.Roles["targets"]["delegations"] = doc{"succinct_roles": d}
+		r.AddKeys(tuftest.At(r.Roles["targets"], "delegations"), "bins")
+		for i := range 20 {
+			path := fmt.Sprint("x/", i)
+			name := stock.GetRolesForTarget(path)[0].Name
+			if r.Roles[name] == nil {
+				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"bins"}
+			}
+			r.AddTarget(path, path, nil, name)
+		}
+		r.Publish()
+		snap := mustSnapshot(t, r)
+		for i := range 20 {
+			path := fmt.Sprint("x/", i)
+			a, err := snap.UnsafeTarget(path, from(r))
+			if err != nil || a.By()[0].Role != stock.GetRolesForTarget(path)[0].Name {
+				t.Errorf("%d bits: %v, %v", bits, a, err)
+			}
+		}
+	}
+	for _, bits := range []any{0, 33, -1, "8", nil} {
+		r := tree(t)
+		d := r.Role(1, "bins")
+		d["bit_length"], d["name_prefix"] = bits, "bin"
+		r.Roles["targets"]["delegations"] = doc{"keys": doc{}, "succinct_roles": d}
+		r.Publish()
+		_, err := mustSnapshot(t, r).UnsafeTarget("x", from(r))
+		want(t, err, tuf.ErrMalformed, "bit_length")
+	}
+}
+
+// Trap 2: a role that one delegator's keys signed says nothing to another one,
+// and what both vouch for is not fetched again.
+func TestTrap02RoleReachedByTwoDelegators(t *testing.T) {
+	build := func(signers ...string) *tuftest.Repo {
+		r := tree(t, "^ > a: x/*", "^ > b: y/*", "a > shared: x/*", "shared = x/1", "shared = y/1")
+		r.Delegate("b", "shared", doc{"paths": []any{"y/*"}}, "key-b-for-shared")
+		r.Signers["shared"] = signers
+		r.Publish()
+		return r
+	}
+	r := build("key-shared")
+	snap := mustSnapshot(t, r)
+	_, err := snap.UnsafeTarget("x/1", from(r))
+	want(t, err, nil, "")
+	_, err = snap.UnsafeTarget("y/1", from(r))
+	want(t, err, tuf.ErrThreshold, "shared v5")
+
+	r = build("key-shared", "key-b-for-shared")
+	snap = mustSnapshot(t, r)
+	get, seen := visits(r)
+	for _, path := range []string{"x/1", "y/1", "x/1"} {
+		a, err := snap.UnsafeTarget(path, get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := map[string]string{"x/1": "key-shared", "y/1": "key-b-for-shared"}[path]
+		if got := a.By()[0].KeyIDs; !reflect.DeepEqual(got, []string{r.IDs(key)[0].(string)}) {
+			t.Errorf("%s was vouched for by %v", path, got)
+		}
+	}
+	if got := strings.Join(*seen, " "); got != "targets a shared b" {
+		t.Errorf("fetched %s", got)
+	}
+}
