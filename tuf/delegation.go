@@ -35,7 +35,7 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 	if t.keys, err = parseKeyring(keys); err != nil {
 		return fmt.Errorf("delegations: %w", err)
 	}
-	if (roles == nil) == (bins == nil) {
+	if roles != nil && bins != nil {
 		return syntaxf("delegations have either roles or succinct_roles")
 	}
 	if bins != nil {
@@ -45,6 +45,9 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 		}
 		t.delegations = []delegation{d}
 		return nil
+	}
+	if roles == nil {
+		return nil // go-tuf writes delegations to nobody so
 	}
 	if roles.Kind() != '[' {
 		return syntaxf("delegations.roles must be an array")

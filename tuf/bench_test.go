@@ -1,0 +1,74 @@
+package tuf_test
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func hexSign(r *tuftest.Repo, key string, msg []byte) string {
+	return hex.EncodeToString(ed25519.Sign(r.Key(key).(ed25519.PrivateKey), msg))
+}
+
+// hundredThousand is a plain repository with 100,000 targets in one role of
+// three keys.
+func hundredThousand() *tuftest.Repo {
+	r := tuftest.NewPlain()
+	keys := []string{"t1", "t2", "t3"}
+	r.AddKeys(r.Root, keys...)
+	r.Root["roles"].(doc)["targets"], r.Signers["targets"] = r.Role(3, keys...), keys
+	for i := range 100_000 {
+		path := fmt.Sprintf("pool/%02x/package-%06d.tar.gz", i%256, i)
+		r.AddTarget(path, path, doc{"product": "package", "version": fmt.Sprintf("1.0.%d", i), "channel": "stable", "platform": "linux/amd64", "sequence": i + 1}, "targets")
+	}
+	r.PublishRoot()
+	r.Publish()
+	return r
+}
+
+// BenchmarkLookup100k verifies a role of 100,000 targets and looks one up. The
+// metric says how many times longer go-tuf takes to decode and verify it.
+func BenchmarkLookup100k(b *testing.B) {
+	r := hundredThousand()
+	data := r.Files["5.targets.json"]
+	path := fmt.Sprintf("pool/%02x/package-%06d.tar.gz", 99_999%256, 99_999)
+	ts, err := newClient(b, r).root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		snap, err := ts.Snapshot(r.Files["5.snapshot.json"], nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if a, err := snap.UnsafeTarget(path, func(tuf.RoleFile) ([]byte, error) { return data, nil }); err != nil || a.IsZero() {
+			b.Fatal(err)
+		}
+	}
+	ours := b.Elapsed() / time.Duration(b.N)
+	if testing.Short() {
+		return // go-tuf takes some ten seconds
+	}
+	start := time.Now()
+	root, err := metadata.Root().FromBytes(r.Files["1.root.json"])
+	if err != nil {
+		b.Fatal(err)
+	}
+	targets, err := metadata.Targets().FromBytes(data)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := root.VerifyDelegate("targets", targets); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(time.Since(start))/float64(ours), "go-tuf/ours")
+}

@@ -1,0 +1,102 @@
+package tuf_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// sealed signs any JSON as it stands; nil where it is none.
+func sealed(r *tuftest.Repo, signed []byte, keys ...string) []byte {
+	v, err := wire.Canonical(signed)
+	if err != nil {
+		return nil
+	}
+	env := parse(r.Sign(doc{}, keys...))
+	for _, s := range env["signatures"].([]any) {
+		for _, k := range keys {
+			if s.(doc)["keyid"] == r.IDs(k)[0] {
+				s.(doc)["sig"] = hexSign(r, k, v)
+			}
+		}
+	}
+	return append(append([]byte(`{"signatures":`), tuftest.Marshal(env["signatures"])...), append(append([]byte(`,"signed":`), signed...), '}')...)
+}
+
+// The law of a root: nothing panics, and what is accepted is accepted again
+// from its own bytes, with the same meaning. The input is taken as a file, as a
+// pin, and as a signed part that both parties put their names to.
+func FuzzOpenRoot(f *testing.F) {
+	healthy, plain := tuftest.New(), tuftest.NewPlain()
+	for _, r := range []*tuftest.Repo{healthy, plain} {
+		f.Add(r.Files["1.root.json"])
+		f.Add(tuftest.Marshal(r.Root))
+		r.NextRoot(func() {})
+		f.Add(tuftest.Marshal(r.Root))
+	}
+	f.Add(tuftest.Marshal(healthy.Pin()))
+	trusted := newClient(f, healthy).root
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := tuf.OpenPin(data, nil); err == nil {
+			q, err := tuf.OpenPin(data, nil)
+			if err != nil || q.Fingerprint() != p.Fingerprint() {
+				t.Fatal(err)
+			}
+		}
+		for _, file := range [][]byte{data, sealed(healthy, data, oldSigners...), sealed(plain, data, "root")} {
+			if next, err := trusted.Next(file); err == nil && next.Version() != 2 {
+				t.Fatalf("root v%d after v1", next.Version())
+			}
+			root, err := tuf.OpenRoot(file, nil)
+			if err != nil {
+				continue
+			}
+			again, err := tuf.OpenRoot(root.Bytes(), nil)
+			if err != nil || again.SHA256() != root.SHA256() || again.Version() != root.Version() || !bytes.Equal(again.Bytes(), file) {
+				t.Fatalf("accepted once: %v\n%s", err, file)
+			}
+			if c := root.Charter(); c != nil {
+				for _, l := range c.Locations() {
+					c.Usable(l, tuftest.Now)
+				}
+			}
+		}
+	})
+}
+
+// The same law for a targets role, whose signed part is the input.
+func FuzzTargets(f *testing.F) {
+	r := tuftest.NewPlain()
+	for _, seed := range []doc{tuftest.New().Roles["targets"], tuftest.New().Roles["review-agent"], r.Roles["targets"], r.Roles["lib"]} {
+		f.Add(tuftest.Marshal(seed), "lib/a.txt")
+	}
+	bins := tuftest.Targets()
+	bins["delegations"] = doc{"keys": doc{}, "succinct_roles": doc{"keyids": []any{}, "threshold": 1, "bit_length": 4, "name_prefix": "bin"}}
+	f.Add(tuftest.Marshal(bins), "x")
+	hashed := tuftest.Targets()
+	hashed["delegations"] = doc{"keys": doc{}, "roles": []any{doc{"name": "a", "keyids": []any{}, "threshold": 1, "terminating": true, "path_hash_prefixes": []any{"0"}}}}
+	f.Add(tuftest.Marshal(hashed), "\x00[")
+	entry := tuftest.At(r.Roles["snapshot"], "meta", "targets.json")
+	delete(entry, "hashes")
+	delete(entry, "length")
+	r.PublishSnapshot()
+	f.Fuzz(func(t *testing.T, data []byte, path string) {
+		file := sealed(r, data, "targets")
+		snap := mustSnapshot(t, r)
+		tg, err := snap.Targets(file)
+		if err != nil {
+			return
+		}
+		again, err := mustSnapshot(t, r).Targets(tg.Bytes())
+		if err != nil || again.Version() != tg.Version() || !bytes.Equal(again.Bytes(), file) {
+			t.Fatalf("accepted once: %v\n%s", err, file)
+		}
+		a, err := snap.UnsafeTarget(path, from(r))
+		if err == nil && (a.IsZero() || a.Path() != path || a.Length() < 0 || len(a.SHA256()) != 64) {
+			t.Fatalf("%+v", a)
+		}
+	})
+}
