@@ -1,0 +1,523 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// A release that the vendor lists alone is refused in words; once the review
+// centre lists it too, it is had.
+func TestReleaseNeedsBothParties(t *testing.T) {
+	w := newWorld(t)
+	c := w.client(w.pin())
+	w.add("1.0", "one")
+	_, err := w.latest(c, 0)
+	if !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tuf.ErrNotApproved) {
+		t.Fatalf("got %v", err)
+	}
+	if want := "agent/agent-1.0: not approved: listed by vendor (vendor-agent v2), but not by review (review-agent v1)"; !strings.Contains(err.Error(), want) {
+		t.Fatalf("%v\nlacks %s", err, want)
+	}
+	w.approve("1.0")
+	w.mustGet(c, 0, "1.0", "one")
+	if _, err := w.latest(c, 1); !errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrNotApproved) {
+		t.Fatalf("got %v", err)
+	}
+	// A newer one that is not approved does not hide the approved one.
+	w.add("1.1", "two")
+	rel, err := w.latest(c, 0)
+	if err != nil || rel.Version != "1.0" || len(rel.Skipped) != 1 || !errors.Is(rel.Skipped[0], tuf.ErrNotApproved) {
+		t.Fatalf("%+v, %v", rel, err)
+	}
+}
+
+// After the first refresh, one without change costs two requests, and one more
+// at another operator when a probe is due.
+func TestRequestsOfARefresh(t *testing.T) {
+	w := newWorld(t)
+	c := w.client(w.pin())
+	refresh := func() (a, z []string) {
+		t.Helper()
+		if _, err := c.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return w.a.asked(), w.z.asked()
+	}
+	a, z := refresh()
+	if want := []string{"metadata/2.root.json", "metadata/timestamp.json", "metadata/1.snapshot.json", "metadata/1.vendor-agent.json", "metadata/1.review-agent.json"}; !slices.Equal(a, want) {
+		t.Errorf("first: %q", a)
+	}
+	probe := []string{"metadata/2.root.json"}
+	if !slices.Equal(z, probe) {
+		t.Errorf("first: the second operator was asked %q", z)
+	}
+	steady := []string{"metadata/2.root.json", "metadata/timestamp.json"}
+	if a, z = refresh(); !slices.Equal(a, steady) || len(z) != 0 {
+		t.Errorf("steady: %q and %q", a, z)
+	}
+	w.now = w.now.Add(6 * time.Hour)
+	if a, z = refresh(); !slices.Equal(a, steady) || !slices.Equal(z, probe) {
+		t.Errorf("probe due: %q and %q", a, z)
+	}
+}
+
+// The repository moves from a to b. A client that slept meets a frozen a and
+// learns of the move from the second operator; once a is retired it is never
+// contacted again.
+func TestFollowsAMove(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	pin := w.pin()
+	sleeper, awake := w.client(pin), w.client(pin)
+	w.mustGet(sleeper, 0, "1.0", "one")
+	frozen := t.TempDir()
+	if err := os.CopyFS(frozen, os.DirFS(w.a.dir)); err != nil {
+		t.Fatal(err)
+	}
+
+	w.update(func(tx *repo.Tx) error { // announce
+		tx.Root().Locations = append(tx.Root().Locations, w.location("b", tuf.Primary, "new-host", w.b, 5))
+		return nil
+	})
+	w.copyTo(w.b)
+	w.mustGet(awake, 0, "1.0", "one")
+	w.update(func(tx *repo.Tx) error { // cut over and retire, with new keys
+		r := tx.Root()
+		r.Timestamp.Keys, r.Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		r.Parties[0].Keys = w.public("vendor-3", "vendor-4")
+		r.Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+		return r.Retire("a")
+	})
+	w.add("1.2", "three")
+	w.approve("1.2")
+	w.copyTo(w.b)
+
+	w.a.clear()
+	if err := os.CopyFS(w.a.dir, os.DirFS(frozen)); err != nil {
+		t.Fatal(err)
+	}
+	w.a.asked()
+	for name, c := range map[string]*client.Client{"sleeper": sleeper, "awake": awake} {
+		w.now = w.now.Add(6 * time.Hour)
+		w.mustGet(c, 1, "1.2", "three")
+		w.a.asked()
+		w.mustGet(c, 1, "1.2", "three")
+		if asked := w.a.asked(); len(asked) > 0 {
+			t.Errorf("%s asked the retired place for %q", name, asked)
+		}
+	}
+}
+
+// Whoever holds every vendor key, and the old place, gets nowhere: not with a
+// release, not with a root. What he tried is kept.
+func TestThiefOfTheVendor(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	c := w.client(w.pin())
+	w.mustGet(c, 0, "1.0", "one")
+
+	var vendor []string
+	for name := range w.keys {
+		if !strings.HasPrefix(name, "review") {
+			vendor = append(vendor, name)
+		}
+	}
+	thief := w.open(vendor...)
+	err := thief.Update(t.Context(), func(tx *repo.Tx) error {
+		return tx.Add("vendor", target("6.6.6"), strings.NewReader("evil"), &tuf.Release{Product: "agent", Version: "6.6.6", Channel: "stable", Platform: "any"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.latest(c, 1); !errors.Is(err, tuf.ErrNotApproved) {
+		t.Fatalf("got %v", err)
+	}
+	// A root without the review centre. The tool refuses to publish it, so he writes the file himself.
+	d, err := thief.Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Parties[1].Keys = w.public("thief-1", "thief-2")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"thief-1", "thief-2"} {
+		if err := d.Sign(t.Context(), w.signer(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := thief.Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) {
+		t.Fatalf("got %v", err)
+	}
+	data, err := d.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := strings.Index(string(data), `"content": `) + len(`"content": `)
+	w.a.does(func(rw http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "2.root.json") {
+			rw.Write(firstJSON(t, data[start:]))
+			return true
+		}
+		return false
+	})
+	view, err := c.Refresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if view.RootVersion() != 1 || len(view.Evidence()) != 1 {
+		t.Fatalf("root v%d, evidence %q", view.RootVersion(), view.Evidence())
+	}
+	reason, err := os.ReadFile(view.Evidence()[0] + ".reason.json")
+	if err != nil || !strings.Contains(string(reason), "root v2: not enough signatures: 0 of 1 needed keys of party review in the trusted root signed") {
+		t.Fatalf("%s %v", reason, err)
+	}
+	w.a.heal()
+	if view, err = c.Refresh(t.Context()); err != nil || len(view.Evidence()) != 0 {
+		t.Fatalf("not healed: %v", err)
+	}
+}
+
+func TestStatesOfTheWorld(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	pin := w.pin()
+	c := w.client(pin)
+	w.mustGet(c, 0, "1.0", "one")
+	good := func(what string) {
+		t.Helper()
+		if _, err := c.Refresh(t.Context()); err != nil {
+			t.Fatalf("not healed after %s: %v", what, err)
+		}
+	}
+	bad := func(what string, want error) *client.View {
+		t.Helper()
+		view, err := c.Refresh(t.Context())
+		if !errors.Is(err, want) || view == nil {
+			t.Fatalf("%s: got %v, want %v", what, err, want)
+		}
+		if _, err := view.Find(t.Context(), target("1.0")); !errors.Is(err, want) {
+			t.Fatalf("%s: the view answers: %v", what, err)
+		}
+		return view
+	}
+
+	w.a.dark()
+	w.z.dark()
+	bad("all dark", client.ErrDark)
+	w.z.heal()
+	bad("content dark", client.ErrNoContent)
+	w.a.heal()
+	good("darkness")
+
+	w.now = w.now.Add(2 * 24 * time.Hour)
+	bad("timestamp expired", client.ErrNoContent)
+	if err := w.repo.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	good("expiry")
+
+	start := w.now
+	w.now = w.now.Add(366 * 24 * time.Hour)
+	view := bad("root expired", client.ErrStale)
+	if !errors.Is(view.Err(), tuf.ErrExpired) {
+		t.Fatal(view.Err())
+	}
+	w.now = start
+	good("a wrong clock")
+
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	good("renewal")
+	for _, s := range []*server{w.a, w.z} {
+		s.does(func(rw http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "2.root.json") {
+				http.NotFound(rw, r)
+				return true
+			}
+			return false
+		})
+	}
+	state, err := filepath.Glob(filepath.Join(stateDir(t, c, w), "roots", "*"))
+	if err != nil || len(state) != 1 {
+		t.Fatal(state, err)
+	}
+	if err := os.Remove(state[0]); err != nil {
+		t.Fatal(err)
+	}
+	bad("roots lost, network shows the old chain", client.ErrBehind)
+	w.a.heal()
+	good("a short chain")
+}
+
+// stateDir is where c keeps its state: the only repository below Config.Dir.
+func stateDir(t *testing.T, c *client.Client, w *world) string {
+	t.Helper()
+	p, err := tuf.OpenPin(w.pin(), &tuf.Options{UnsafeLoopback: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(client.ConfigDir(c), p.Root().Charter().RepoID())
+}
+
+// One place that lies or fails never changes the outcome while another is honest.
+func TestBadAnswersOfOnePlace(t *testing.T) {
+	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
+		"dark":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"500":       func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
+		"html":      func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>log in</html>")) },
+		"redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) },
+		"endless":   func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 70<<20)) },
+		"empty":     func(w http.ResponseWriter, r *http.Request) {},
+		"gone":      func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) },
+		"forbidden": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.update(func(tx *repo.Tx) error {
+				tx.Root().Locations = append(tx.Root().Locations, w.location("b", tuf.Mirror, "mirror-host", w.b, 30))
+				return nil
+			})
+			pin := w.pin()
+			w.add("1.0", "one")
+			w.approve("1.0")
+			w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+			w.copyTo(w.b)
+			w.a.does(func(rw http.ResponseWriter, r *http.Request) bool { answer(rw, r); return true })
+			c := w.client(pin)
+			w.mustGet(c, 0, "1.0", "one")
+			view, err := c.Refresh(t.Context())
+			if err != nil || view.RootVersion() != 3 || view.Place() != "b" {
+				t.Fatalf("root v%d from %q, %v", view.RootVersion(), view.Place(), err)
+			}
+		})
+	}
+}
+
+// A byte of each served file is changed in turn: nothing wrong is ever saved.
+func TestEveryServedByteCounts(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	pin := w.pin()
+	var files []string
+	filepath.WalkDir(w.a.dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && !strings.HasPrefix(d.Name(), ".") {
+			files = append(files, path)
+		}
+		return nil
+	})
+	if len(files) < 8 {
+		t.Fatalf("only %d files", len(files))
+	}
+	for _, file := range files {
+		good, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []int{0, len(good) / 3, len(good) / 2, len(good) - 1} {
+			bad := slices.Clone(good)
+			bad[at] ^= 1
+			if err := os.WriteFile(file, bad, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			c := w.client(pin)
+			rel, err := w.latest(c, 0)
+			dst := filepath.Join(t.TempDir(), "agent")
+			if err == nil {
+				err = c.Save(t.Context(), rel.Approved, dst)
+			}
+			if got, readErr := os.ReadFile(dst); readErr == nil && string(got) != "one" {
+				t.Fatalf("%s, byte %d: saved %q", file, at, got)
+			} else if readErr != nil && err == nil {
+				t.Fatalf("%s, byte %d: no error and no file", file, at)
+			}
+			if err := os.WriteFile(file, good, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.mustGet(w.client(pin), 0, "1.0", "one")
+}
+
+func TestNewRefuses(t *testing.T) {
+	w := newWorld(t)
+	pin := string(w.pin())
+	root, err := os.ReadFile(filepath.Join(w.a.dir, "metadata", "1.root.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		pin  string
+		want error
+	}{
+		"empty":          {"", tuf.ErrMalformed},
+		"not JSON":       {"pin", tuf.ErrMalformed},
+		"unknown member": {strings.Replace(pin, `"schema"`, `"x": 1, "schema"`, 1), tuf.ErrMalformed},
+		"no such party":  {strings.Replace(pin, `"party": "review"`, `"party": "audit"`, 1), tuf.ErrCharter},
+		"higher minimum": {strings.Replace(pin, `"min": 1`, `"min": 2`, 1), tuf.ErrCharter},
+		"bare root":      {string(root), tuf.ErrMalformed},
+	} {
+		if tt.pin == pin {
+			t.Fatalf("%s: nothing changed", name)
+		}
+		if _, err := client.New([]byte(tt.pin), &client.Config{Dir: t.TempDir(), UnsafeLoopback: true}); !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %v, want %v", name, err, tt.want)
+		}
+	}
+	if _, err := client.New([]byte(pin), &client.Config{Dir: t.TempDir()}); !errors.Is(err, tuf.ErrCharter) {
+		t.Errorf("loopback without the unsafe switch: %v", err)
+	}
+	if _, err := client.New([]byte(pin), nil); err == nil {
+		t.Error("no state folder, no error")
+	}
+}
+
+func TestSave(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	c := w.client(w.pin())
+	dst := filepath.Join(t.TempDir(), "agent")
+	if err := c.Save(t.Context(), tuf.Approved{}, dst); !errors.Is(err, tuf.ErrNotApproved) {
+		t.Errorf("zero Approved: %v", err)
+	}
+	rel, err := w.latest(c, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := newWorld(t)
+	if err := other.client(other.pin()).Save(t.Context(), rel.Approved, dst); !errors.Is(err, tuf.ErrMismatch) {
+		t.Errorf("approved by another repository: %v", err)
+	}
+	if err := os.WriteFile(dst, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrong := func(body string) func(http.ResponseWriter, *http.Request) bool {
+		return func(rw http.ResponseWriter, r *http.Request) bool {
+			if strings.HasPrefix(r.URL.Path, "/targets/") {
+				rw.Write([]byte(body))
+				return true
+			}
+			return false
+		}
+	}
+	for _, body := range []string{"", "on", "two", "one and more"} {
+		w.a.does(wrong(body))
+		if err := c.Save(t.Context(), rel.Approved, dst); !errors.Is(err, tuf.ErrMismatch) {
+			t.Errorf("%q instead of the target: %v", body, err)
+		}
+		if got, _ := os.ReadFile(dst); string(got) != "old" {
+			t.Fatalf("%q was put in place", got)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(dst)); len(left) != 1 {
+			t.Fatalf("left behind: %v", left)
+		}
+	}
+	w.a.heal()
+	if err := c.Save(t.Context(), rel.Approved, dst); err != nil {
+		t.Fatal(err)
+	}
+	w.a.asked()
+	if err := c.Save(t.Context(), rel.Approved, dst); err != nil || len(w.a.asked()) > 0 {
+		t.Fatalf("asked again for a file that is right: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Save(ctx, rel.Approved, dst+"2"); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A body that stops coming is left after the idle time.
+func TestSaveStalled(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	c := w.client(w.pin(), func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+	rel, err := w.latest(c, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.a.does(func(rw http.ResponseWriter, r *http.Request) bool {
+		rw.Write([]byte("o"))
+		rw.(http.Flusher).Flush()
+		<-r.Context().Done()
+		return true
+	})
+	err = c.Save(t.Context(), rel.Approved, filepath.Join(t.TempDir(), "agent"))
+	if err == nil || !strings.Contains(err.Error(), "no byte for 50ms") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// A folder, an embedded tree or a bundle is a source like any other; offline,
+// nothing else is touched.
+func TestOfflineFromAFolder(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	pin := w.pin()
+	w.a.asked()
+	c := w.client(pin, func(cfg *client.Config) {
+		cfg.Sources, cfg.Offline = []client.Source{client.FS(os.DirFS(w.a.dir))}, true
+	})
+	w.mustGet(c, 0, "1.0", "one")
+	if a, z := w.a.asked(), w.z.asked(); len(a)+len(z) > 0 {
+		t.Fatalf("offline, but asked %q %q", a, z)
+	}
+	empty := w.client(pin, func(cfg *client.Config) {
+		cfg.Sources, cfg.Offline = []client.Source{client.FS(fstest.MapFS{})}, true
+	})
+	if _, err := empty.Refresh(t.Context()); !errors.Is(err, client.ErrNoContent) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// A release role does not go back while its keys are the same, even when new
+// online keys begin a new epoch.
+func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "one")
+	w.approve("1.0")
+	before := t.TempDir()
+	if err := os.CopyFS(before, os.DirFS(w.a.dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", target("1.0")) }) // recalled
+	c := w.client(w.pin())
+	if _, err := w.latest(c, 0); !errors.Is(err, tuf.ErrNotApproved) {
+		t.Fatal(err)
+	}
+	// From the state before the recall, new online keys: versions of the past come back in a new epoch.
+	w.a.clear()
+	if err := os.CopyFS(w.a.dir, os.DirFS(before)); err != nil {
+		t.Fatal(err)
+	}
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		return nil
+	})
+	_, err := c.Refresh(t.Context())
+	if !errors.Is(err, tuf.ErrRollback) || !strings.Contains(err.Error(), "lists review-agent v2, trusted v3") {
+		t.Fatalf("got %v", err)
+	}
+	// The review centre's next version ends it.
+	for range 2 {
+		w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+	}
+	w.mustGet(c, 0, "1.0", "one")
+}

@@ -1,0 +1,140 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// States of the world after a refresh. Each wraps nothing; what led to it is
+// joined to it.
+var (
+	// ErrDark: no place answered. State is kept.
+	ErrDark = errors.New("client: no place answers")
+	// ErrStale: the newest root that can be had has expired. Nothing new is installed under it.
+	ErrStale = errors.New("client: the newest root that can be had has expired")
+	// ErrBehind: the network shows an older chain of roots than was seen before.
+	ErrBehind = errors.New("client: the chain of roots is shorter than it was")
+	// ErrPartial: more new roots than one cycle follows. Refresh again.
+	ErrPartial = errors.New("client: more roots follow; refresh again")
+	// ErrNoContent: the root is current, but no place delivers a complete, valid set under it.
+	ErrNoContent = errors.New("client: no place delivers valid content")
+	// ErrUpToDate: there is no approved release newer than what is installed.
+	ErrUpToDate = errors.New("client: no newer approved release")
+)
+
+// Config says how a client works. Zero fields are safe.
+type Config struct {
+	// Dir is the folder for the client's state; made if absent. Below it each
+	// repository has a folder of its own, so products may share Dir. Required:
+	// a client that forgets can be shown the past.
+	Dir string
+	// Sources are further places to ask, before all others: a folder, an
+	// embedded tree, a bundle. What they hold is verified like everything else.
+	// They do not count as operators when a new root is looked for.
+	Sources []Source
+	// Offline keeps the client from asking anything but Sources.
+	Offline bool
+	// HTTP makes the requests; nil: a client of our own that honours the
+	// system's proxy settings. It is copied; redirects are never followed.
+	HTTP *http.Client
+	// UserAgent is sent with requests; "": "visum".
+	UserAgent string
+	// MetadataTimeout bounds the fetching of one metadata file; 0: 30 s.
+	MetadataTimeout time.Duration
+	// IdleTimeout ends a download when no byte arrives for so long; 0: 30 s.
+	IdleTimeout time.Duration
+	// Log receives what happens; nil: silence.
+	Log *slog.Logger
+	// Now is the clock; nil: time.Now. It is read once in a refresh.
+	Now func() time.Time
+	// Limits bounds the metadata; see tuf.Limits.
+	Limits tuf.Limits
+	// UnsafeLoopback lets the repository be served over http:// from this
+	// machine. For development and tests.
+	UnsafeLoopback bool
+}
+
+// Client follows one repository. Safe for concurrent use, also by several
+// processes with the same Dir; it needs no closing.
+type Client struct {
+	cfg   Config
+	pin   *tuf.Pin
+	http  *http.Client
+	state *store
+	log   *slog.Logger
+
+	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
+
+	mu     sync.Mutex
+	probed time.Time // when enough operators last said that there is no newer root
+}
+
+// New makes a client of a pin (see tuf.OpenPin for what is refused). The state
+// folder is not touched before the first refresh. cfg is copied.
+func New(pin []byte, cfg *Config) (*Client, error) {
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	c := &Client{cfg: *cfg, log: cfg.Log}
+	if cfg.Dir == "" {
+		return nil, errors.New("client: Config.Dir is required: the folder for the client's state")
+	}
+	if cfg.Offline && len(cfg.Sources) == 0 {
+		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
+	}
+	var err error
+	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	charter := c.pin.Root().Charter()
+	if charter == nil {
+		return nil, fmt.Errorf("client: %w", &tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
+	}
+	c.state = &store{dir: filepath.Join(cfg.Dir, charter.RepoID())}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.cfg.Now == nil {
+		c.cfg.Now = time.Now
+	}
+	if c.cfg.MetadataTimeout <= 0 {
+		c.cfg.MetadataTimeout = 30 * time.Second
+	}
+	if c.cfg.IdleTimeout <= 0 {
+		c.cfg.IdleTimeout = 30 * time.Second
+	}
+	if c.cfg.UserAgent == "" {
+		c.cfg.UserAgent = "visum"
+	}
+	c.http = ownHTTP(cfg.HTTP)
+	return c, nil
+}
+
+// ownHTTP returns a client that follows no redirect: a place that sends
+// elsewhere is not the place that the root names.
+func ownHTTP(given *http.Client) *http.Client {
+	h := &http.Client{}
+	if given != nil {
+		*h = *given
+	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		t = t.Clone()
+		// What is asked for is what is hashed: no transparent decompression.
+		t.DisableCompression = true
+		t.ResponseHeaderTimeout = 30 * time.Second
+		h.Transport = t
+	}
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return h
+}
+
+// Pin returns the fingerprint of the pin, for the product's "about" page.
+func (c *Client) Pin() string { return c.pin.Fingerprint() }

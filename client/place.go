@@ -1,0 +1,80 @@
+package client
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// place is somewhere to ask during one refresh.
+type place struct {
+	name     string
+	operator string // "" for the administrator's own sources, which speak for no operator
+	source   Source
+	content  bool // serves timestamp, snapshot, roles and targets, not only roots
+}
+
+// places lists where to ask under the root tip, in order: the administrator's
+// sources, the charter's locations by priority, those announced for later,
+// the rendezvous, and last what the pin names. A host that the charter retired,
+// or whose time is over, is left out whatever list names it: not even its name
+// is looked up.
+func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
+	var out []*place
+	for i, s := range c.cfg.Sources {
+		out = append(out, &place{name: fmt.Sprintf("source %d", i+1), source: s, content: true})
+	}
+	if c.cfg.Offline {
+		return out
+	}
+	charter := tip.Charter()
+	rank := func(l tuf.Location) int {
+		switch {
+		case l.Tier == tuf.Rendezvous:
+			return 2
+		case now.Before(l.UseFrom):
+			return 1
+		}
+		return 0
+	}
+	locations := charter.Locations()
+	slices.SortStableFunc(locations, func(a, b tuf.Location) int { return rank(a) - rank(b) })
+	listed := len(locations)
+	locations = append(locations, c.pin.Locations()...)
+	seen := map[string]bool{}
+	for i, l := range locations {
+		url := l.Base + l.Metadata
+		if seen[url] || !charter.Usable(l, now) {
+			continue
+		}
+		seen[url] = true
+		src := &httpSource{client: c.http, agent: c.cfg.UserAgent, metadata: url}
+		if l.Targets != "" {
+			src.targets = l.Base + l.Targets
+		}
+		// The pin's places are hints where to find roots; content comes from where the newest root says.
+		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
+		out = append(out, &place{name: l.ID, operator: l.Operator, source: src, content: content})
+	}
+	return out
+}
+
+// currentPlaces lists where targets can be had, by the newest root this client saw.
+func (c *Client) currentPlaces() []*place {
+	tip := c.tip.Load()
+	if tip == nil {
+		tip = c.pin.Root()
+	}
+	return c.places(tip, later(c.cfg.Now().UTC(), tip))
+}
+
+// later is the clock, or the time at which the parties signed root if the clock
+// is behind that. Online keys have no say in it.
+func later(now time.Time, root *tuf.Root) time.Time {
+	if t := root.Charter().SignedAt(); t.After(now) {
+		return t
+	}
+	return now
+}

@@ -1,0 +1,227 @@
+package repo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Draft is a set of metadata files that wait for signatures. It travels as
+// bytes ([Draft.Bytes], [OpenDraft]) between people who share nothing else.
+type Draft struct {
+	files map[string]*draftFile // by role name
+}
+
+// draftFile is one metadata file: its canonical signed part and the signatures
+// so far.
+type draftFile struct {
+	role    string
+	version int64
+	signed  wire.Value
+	sigs    map[string]string // hex, by key id
+	signers []need            // who must sign
+}
+
+// need is a rule that a file's signatures must meet.
+type need struct {
+	Who       string             `json:"who"` // party or role, for people
+	Keys      map[string]tuf.Key `json:"keys"`
+	Threshold int                `json:"threshold"`
+}
+
+// Missing says what a draft still lacks.
+type Missing struct {
+	Role   string   // the file
+	Who    string   // the party, or the role whose keys must sign
+	Have   int      // signatures of distinct keys
+	Want   int      // how many there must be
+	KeyIDs []string // the keys that may still sign
+}
+
+func (m Missing) String() string {
+	return fmt.Sprintf("%s: %d of %d signatures of %s", m.Role, m.Have, m.Want, m.Who)
+}
+
+// newDraftFile prepares a metadata document, go-tuf's or any that marshals to a
+// signed part, for signing.
+func newDraftFile(role string, version int64, signed any, needs ...need) (*draftFile, error) {
+	data, err := json.Marshal(signed)
+	if err != nil {
+		return nil, err
+	}
+	canonical, err := wire.Canonical(data)
+	if err != nil {
+		return nil, err
+	}
+	return &draftFile{role, version, canonical, map[string]string{}, needs}, nil
+}
+
+// bytes is the file as it is published: canonical all through, which costs
+// readers no second copy.
+func (f *draftFile) bytes() []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"signatures":[`)
+	for i, id := range slices.Sorted(maps.Keys(f.sigs)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"keyid":%q,"sig":%q}`, id, f.sigs[id])
+	}
+	b.WriteString(`],"signed":`)
+	b.Write(f.signed.JSON())
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+// sign adds or replaces the signature of s, if the file has use for it.
+func (f *draftFile) sign(ctx context.Context, s tuf.Signer) (bool, error) {
+	id := s.Key().ID()
+	if !slices.ContainsFunc(f.signers, func(n need) bool { _, ok := n.Keys[id]; return ok }) {
+		return false, nil
+	}
+	sig, err := s.Sign(ctx, f.signed)
+	if err != nil {
+		return false, fmt.Errorf("repo: %s v%d: %w", f.role, f.version, err)
+	}
+	f.sigs[id] = hex.EncodeToString(sig)
+	return true, nil
+}
+
+// missing lists the rules that are not met. It counts signatures; whether they
+// are valid is package tuf's to say, at publishing.
+func (f *draftFile) missing() (out []Missing) {
+	for _, n := range f.signers {
+		m := Missing{Role: f.role, Who: n.Who, Want: n.Threshold}
+		for _, id := range slices.Sorted(maps.Keys(n.Keys)) {
+			if _, ok := f.sigs[id]; ok {
+				m.Have++
+			} else {
+				m.KeyIDs = append(m.KeyIDs, id)
+			}
+		}
+		if m.Have < m.Want {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// Sign signs every file of the draft that s has a part in, anywhere and without
+// the repository. A second signature by one key replaces the first. A signer
+// without any part is an error: it is most likely the wrong key.
+func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
+	used := false
+	for _, f := range d.sorted() {
+		ok, err := f.sign(ctx, s)
+		if err != nil {
+			return err
+		}
+		used = used || ok
+	}
+	if !used {
+		return fmt.Errorf("repo: key %.16s has no part in this draft (%s)", s.Key().ID(), d)
+	}
+	return nil
+}
+
+// Missing lists what the draft still lacks; empty when it can be published.
+func (d *Draft) Missing() []Missing {
+	var out []Missing
+	for _, f := range d.sorted() {
+		out = append(out, f.missing()...)
+	}
+	return out
+}
+
+// Empty reports whether the draft changes nothing.
+func (d *Draft) Empty() bool { return len(d.files) == 0 }
+
+// String names the files of the draft.
+func (d *Draft) String() string {
+	var b bytes.Buffer
+	for i, f := range d.sorted() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s v%d", f.role, f.version)
+	}
+	return b.String()
+}
+
+func (d *Draft) sorted() []*draftFile {
+	return slices.SortedFunc(maps.Values(d.files), func(a, b *draftFile) int { return cmp.Compare(a.role, b.role) })
+}
+
+// draftJSON is a draft on its way.
+type draftJSON struct {
+	Draft int             `json:"visum-draft"` // 1
+	Files []draftFileJSON `json:"files"`
+}
+
+type draftFileJSON struct {
+	Role    string          `json:"role"`
+	Needs   []need          `json:"needs"`
+	Content json.RawMessage `json:"content"`
+}
+
+// Bytes returns the draft in a form that can travel.
+func (d *Draft) Bytes() ([]byte, error) {
+	out := draftJSON{Draft: 1}
+	for _, f := range d.sorted() {
+		out.Files = append(out.Files, draftFileJSON{f.role, f.signers, f.bytes()})
+	}
+	return json.MarshalIndent(out, "", " ")
+}
+
+// OpenDraft reads a draft that travelled. What it says of who must sign is a
+// help for people; at publishing the repository's root decides.
+func OpenDraft(data []byte) (*Draft, error) {
+	var in draftJSON
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return nil, fmt.Errorf("repo: draft: %w", err)
+	}
+	if in.Draft != 1 {
+		return nil, fmt.Errorf("repo: draft: format is %d, want 1", in.Draft)
+	}
+	d := &Draft{files: map[string]*draftFile{}}
+	for _, j := range in.Files {
+		var env struct {
+			Signatures []struct {
+				KeyID string `json:"keyid"`
+				Sig   string `json:"sig"`
+			} `json:"signatures"`
+			Signed json.RawMessage `json:"signed"`
+		}
+		if err := json.Unmarshal(j.Content, &env); err != nil {
+			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
+		}
+		var head struct {
+			Version int64 `json:"version"`
+		}
+		if err := json.Unmarshal(env.Signed, &head); err != nil {
+			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
+		}
+		f, err := newDraftFile(j.Role, head.Version, env.Signed, j.Needs...)
+		if err != nil {
+			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
+		}
+		if d.files[j.Role] != nil {
+			return nil, fmt.Errorf("repo: draft: %s is there twice", j.Role)
+		}
+		for _, s := range env.Signatures {
+			f.sigs[s.KeyID] = s.Sig
+		}
+		d.files[j.Role] = f
+	}
+	return d, nil
+}

@@ -1,0 +1,131 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Pending is a target that other parties list and one party does not list, or
+// lists otherwise.
+type Pending struct {
+	Path     string
+	Name     string // of the file in storage and below a location
+	Length   int64
+	SHA256   string // hex
+	Release  *tuf.Release
+	ListedBy []string // roles, sorted by class order
+}
+
+// Pending returns what waits for the party's decision, in order of paths. It
+// needs no key.
+func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.root == nil {
+		return nil, fmt.Errorf("repo: the repository is empty")
+	}
+	var out []Pending
+	for _, c := range rootOf(p.root).Classes {
+		found := map[string]*Pending{}
+		for _, role := range c.Roles {
+			md := p.roles[role.Role]
+			if role.Party == party || md == nil {
+				continue
+			}
+			for path, t := range md.Signed.Targets {
+				if mine := p.listed(c, party, path); mine != nil {
+					if differs, err := differ(mine, t); err == nil && !differs {
+						continue
+					}
+				}
+				if found[path] == nil {
+					item := &Pending{Path: path, Length: t.Length, SHA256: t.Hashes["sha256"].String()}
+					item.Name = TargetName(path, item.SHA256)
+					if rel, ok := releaseOf(t); ok {
+						item.Release = &rel
+					}
+					found[path] = item
+				}
+				found[path].ListedBy = append(found[path].ListedBy, role.Role)
+			}
+		}
+		for _, item := range found {
+			out = append(out, *item)
+		}
+	}
+	slices.SortFunc(out, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+// listed returns a party's entry for a path of its class, or nil.
+func (p *present) listed(c Class, party, path string) any {
+	for _, role := range c.Roles {
+		if md := p.roles[role.Role]; role.Party == party && md != nil && md.Signed.Targets[path] != nil {
+			return md.Signed.Targets[path]
+		}
+	}
+	return nil
+}
+
+// pinJSON is the pin's form; its world is closed.
+type pinJSON struct {
+	Schema    int             `json:"schema"`
+	RepoID    string          `json:"repo_id"`
+	Root      json.RawMessage `json:"root"`
+	Review    pinReview       `json:"review"`
+	Locations []locationJSON  `json:"locations"`
+}
+
+type pinReview struct {
+	Party string   `json:"party"`
+	Min   int      `json:"min"`
+	Keys  []pinKey `json:"keys"`
+}
+
+type pinKey struct {
+	Type   string `json:"keytype"`
+	Scheme string `json:"scheme"`
+	Value  struct {
+		Public string `json:"public"`
+	} `json:"keyval"`
+}
+
+// Pin returns what a product embeds: the newest root, the review party's keys
+// and the locations that are in use now. It was opened with tuf.OpenPin.
+func (r *Repo) Pin(ctx context.Context) ([]byte, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.root == nil {
+		return nil, fmt.Errorf("repo: the repository is empty")
+	}
+	layout := rootOf(p.root)
+	i := slices.IndexFunc(layout.Parties, func(x Party) bool { return x.Name == r.cfg.Review })
+	if i < 0 {
+		return nil, fmt.Errorf("repo: the root has no party %q", r.cfg.Review)
+	}
+	out := pinJSON{Schema: 1, RepoID: layout.RepoID, Root: p.root.Bytes(), Review: pinReview{Party: r.cfg.Review, Min: layout.Parties[i].Min}}
+	for _, k := range layout.Parties[i].Keys {
+		j := pinKey{Type: k.Type, Scheme: k.Scheme}
+		j.Value.Public = k.Public
+		out.Review.Keys = append(out.Review.Keys, j)
+	}
+	layout.Locations = slices.DeleteFunc(layout.Locations, func(l tuf.Location) bool { return !p.root.Charter().Usable(l, r.now()) })
+	out.Locations = locationsJSON(layout.Locations)
+	data, err := json.MarshalIndent(out, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tuf.OpenPin(data, &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback}); err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	return append(data, '\n'), nil
+}

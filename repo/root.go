@@ -1,0 +1,311 @@
+package repo
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Root is what the next root shall say, in the editor's words. The tool derives
+// the rest: key ids, thresholds of the root role, seq, epoch, floors, dates.
+type Root struct {
+	RepoID    string // 32 hex digits; "" at creation: random
+	Parties   []Party
+	Timestamp Keys // a change of these or of Snapshot begins a new epoch
+	Snapshot  Keys
+	Targets   Keys
+	Classes   []Class
+	Locations []tuf.Location
+	Retired   []tuf.Retired
+	Probe     tuf.Probe // zero: two operators, every 6 hours, 30 days, warn
+
+	renew bool // a new root is wanted although nothing changed
+}
+
+// Party is an organisation with its root keys.
+type Party struct {
+	Name string
+	Keys []tuf.Key
+	Min  int // how many must sign a root; 0: 1
+}
+
+// Keys are the keys of a role.
+type Keys struct {
+	Keys      []tuf.Key
+	Threshold int // 0: 1
+}
+
+// Class is a part of the targets that the parties release together.
+type Class struct {
+	Name, Prefix string
+	Roles        []ReleaseRole // one or more for each party
+}
+
+// ReleaseRole is one party's role in a class.
+type ReleaseRole struct {
+	Party, Role string
+	Keys
+}
+
+// Retire moves a location to the retired ones: clients never contact its host again.
+func (r *Root) Retire(id string) error {
+	for i, l := range r.Locations {
+		if l.ID == id {
+			r.Locations = slices.Delete(r.Locations, i, i+1)
+			r.Retired = append(r.Retired, tuf.Retired{ID: id, Hosts: []string{l.Host()}})
+			return nil
+		}
+	}
+	return fmt.Errorf("repo: no location %q to retire", id)
+}
+
+// rootOf reads an editor's Root from a verified one.
+func rootOf(r *tuf.Root) *Root {
+	c := r.Charter()
+	keys := func(ids []string) (out []tuf.Key) {
+		known := r.Keys(ids)
+		for _, id := range ids {
+			out = append(out, known[id])
+		}
+		return out
+	}
+	role := func(name string) Keys {
+		ids, threshold := r.RoleKeys(name)
+		return Keys{keys(ids), threshold}
+	}
+	out := &Root{RepoID: c.RepoID(), Timestamp: role("timestamp"), Snapshot: role("snapshot"), Targets: role("targets"),
+		Locations: c.Locations(), Retired: c.Retired(), Probe: c.Probe()}
+	for _, p := range c.Parties() {
+		out.Parties = append(out.Parties, Party{p.Name, keys(p.KeyIDs), p.Min})
+	}
+	for _, cl := range c.Classes() {
+		k := Class{Name: cl.Name, Prefix: cl.Prefix}
+		for _, rr := range cl.Roles {
+			k.Roles = append(k.Roles, ReleaseRole{rr.Party, rr.Role, Keys{keys(rr.KeyIDs), rr.Threshold}})
+		}
+		out.Classes = append(out.Classes, k)
+	}
+	return out
+}
+
+// The charter's JSON form; see the package documentation of tuf.
+type charterJSON struct {
+	Schema    int            `json:"schema"`
+	RepoID    string         `json:"repo_id"`
+	Seq       int64          `json:"seq"`
+	Epoch     int64          `json:"epoch"`
+	SignedAt  string         `json:"signed_at"`
+	Prev      string         `json:"prev_root_sha256,omitempty"`
+	Parties   []partyJSON    `json:"parties"`
+	Classes   []classJSON    `json:"classes"`
+	Floors    floorsJSON     `json:"floors"`
+	Probe     probeJSON      `json:"probe"`
+	Locations []locationJSON `json:"locations"`
+	Retired   []retiredJSON  `json:"retired,omitempty"`
+}
+
+type partyJSON struct {
+	Name   string   `json:"name"`
+	KeyIDs []string `json:"keyids"`
+	Min    int      `json:"min"`
+}
+
+type classJSON struct {
+	Name   string     `json:"name"`
+	Prefix string     `json:"prefix"`
+	Roles  []roleJSON `json:"roles"`
+}
+
+type roleJSON struct {
+	Party     string   `json:"party"`
+	Role      string   `json:"role"`
+	KeyIDs    []string `json:"keyids"`
+	Threshold int      `json:"threshold"`
+}
+
+type floorsJSON struct {
+	Timestamp int64 `json:"timestamp"`
+	Snapshot  int64 `json:"snapshot"`
+	Targets   int64 `json:"targets"`
+}
+
+type probeJSON struct {
+	MinOperators  int    `json:"min_operators"`
+	EverySeconds  int64  `json:"every_seconds"`
+	MaxAgeSeconds int64  `json:"max_age_seconds"`
+	Mode          string `json:"mode"`
+}
+
+type locationJSON struct {
+	ID           string    `json:"id"`
+	Tier         string    `json:"tier"`
+	Operator     string    `json:"operator"`
+	Jurisdiction string    `json:"jurisdiction,omitempty"`
+	Base         string    `json:"base"`
+	Paths        pathsJSON `json:"paths"`
+	Priority     int       `json:"priority"`
+	UseFrom      string    `json:"use_from,omitempty"`
+	UseUntil     string    `json:"use_until,omitempty"`
+}
+
+type pathsJSON struct {
+	Metadata string `json:"metadata"`
+	Targets  string `json:"targets,omitempty"`
+}
+
+type retiredJSON struct {
+	ID    string   `json:"id"`
+	Hosts []string `json:"hosts"`
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
+}
+
+func locationsJSON(list []tuf.Location) []locationJSON {
+	out := []locationJSON{}
+	for _, l := range list {
+		out = append(out, locationJSON{l.ID, l.Tier, l.Operator, l.Jurisdiction, l.Base, pathsJSON{l.Metadata, l.Targets},
+			l.Priority, stamp(l.UseFrom), stamp(l.UseUntil)})
+	}
+	return out
+}
+
+// derive builds the root that follows prev (nil for the first). The second
+// result tells whether it differs from prev in more than its date.
+func (r *Root) derive(prev *tuf.Root, published tuf.Floors, now, expires time.Time) (*metadata.Metadata[metadata.RootType], bool, error) {
+	md := metadata.Root(expires)
+	md.Signed.ConsistentSnapshot = true
+	if err := r.addKeys(md); err != nil {
+		return nil, false, err
+	}
+	c := r.charter(now)
+	changed := true
+	if prev != nil {
+		md.Signed.Version = prev.Version() + 1
+		old := prev.Charter()
+		c.Prev, c.Epoch, c.Floors, c.Seq = prev.SHA256(), old.Epoch(), floorsJSON(old.Floors()), old.Seq()
+		was := rootOf(prev)
+		if !sameKeys(was.Timestamp.Keys, r.Timestamp.Keys) || !sameKeys(was.Snapshot.Keys, r.Snapshot.Keys) {
+			c.Epoch++
+			c.Floors = floorsJSON(published)
+		}
+		before := was.charter(now)
+		before.Prev, before.Epoch, before.Floors, before.Seq = c.Prev, old.Epoch(), floorsJSON(old.Floors()), old.Seq()
+		changedCharter, err := differ(before, c)
+		if err != nil {
+			return nil, false, err
+		}
+		if changedCharter {
+			c.Seq++
+		}
+		changed, err = differ(was, r)
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	md.Signed.UnrecognizedFields = map[string]any{tuf.CharterMember: c}
+	return md, changed, nil
+}
+
+func differ(a, b any) (bool, error) {
+	x, err := json.Marshal(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := json.Marshal(b)
+	return string(x) != string(y), err
+}
+
+func sameKeys(a, b []tuf.Key) bool {
+	for _, k := range a {
+		if !slices.Contains(b, k) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// addKeys puts keys and roles into a root. The root role is the union of the
+// parties, with the threshold of rule Q: whoever reaches it has each party's minimum.
+func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
+	add := func(role string, k Keys) error {
+		if len(k.Keys) == 0 {
+			return fmt.Errorf("repo: role %s has no key", role)
+		}
+		md.Signed.Roles[role] = &metadata.Role{KeyIDs: []string{}, Threshold: max(k.Threshold, 1)}
+		for _, key := range k.Keys {
+			if err := md.Signed.AddKey(key.Metadata(), role); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var root Keys
+	for _, p := range r.Parties {
+		root.Keys = append(root.Keys, p.Keys...)
+	}
+	for _, p := range r.Parties {
+		root.Threshold = max(root.Threshold, len(root.Keys)-len(p.Keys)+max(p.Min, 1))
+	}
+	for _, x := range []struct {
+		name string
+		keys Keys
+	}{{"root", root}, {"timestamp", r.Timestamp}, {"snapshot", r.Snapshot}, {"targets", r.Targets}} {
+		if err := add(x.name, x.keys); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.Classes {
+		for _, role := range c.Roles {
+			for _, key := range role.Keys.Keys {
+				md.Signed.Keys[key.ID()] = key.Metadata()
+			}
+		}
+	}
+	return nil
+}
+
+// charter is the charter's JSON form without what depends on the root before.
+func (r *Root) charter(now time.Time) *charterJSON {
+	c := &charterJSON{Schema: 1, RepoID: r.RepoID, Seq: 1, SignedAt: stamp(now), Parties: []partyJSON{}, Classes: []classJSON{},
+		Locations: locationsJSON(r.Locations)}
+	for _, p := range r.Parties {
+		c.Parties = append(c.Parties, partyJSON{p.Name, ids(p.Keys), max(p.Min, 1)})
+	}
+	for _, cl := range r.Classes {
+		j := classJSON{cl.Name, cl.Prefix, []roleJSON{}}
+		for _, role := range cl.Roles {
+			j.Roles = append(j.Roles, roleJSON{role.Party, role.Role, ids(role.Keys.Keys), max(role.Threshold, 1)})
+		}
+		c.Classes = append(c.Classes, j)
+	}
+	p := r.Probe
+	if p == (tuf.Probe{}) {
+		p = tuf.Probe{MinOperators: 2, Every: 6 * time.Hour, MaxAge: 30 * 24 * time.Hour}
+	}
+	c.Probe = probeJSON{p.MinOperators, int64(p.Every / time.Second), int64(p.MaxAge / time.Second), "warn"}
+	if p.Enforce {
+		c.Probe.Mode = "enforce"
+	}
+	for _, x := range r.Retired {
+		c.Retired = append(c.Retired, retiredJSON(x))
+	}
+	return c
+}
+
+func ids(keys []tuf.Key) []string {
+	out := []string{}
+	for _, k := range keys {
+		out = append(out, k.ID())
+	}
+	return out
+}
