@@ -1,7 +1,21 @@
 package repo_test
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storagetest"
@@ -9,4 +23,289 @@ import (
 
 func TestFolder(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) repo.Storage { return repo.Folder(t.TempDir()) })
+}
+
+// TestFolderTwoHandles: as two processes would, nothing shared but the disk.
+func TestFolderTwoHandles(t *testing.T) {
+	storagetest.Run(t, func(t *testing.T) repo.Storage {
+		dir := filepath.Join(t.TempDir(), "not", "there", "yet")
+		return &turnStorage{s: [2]repo.Storage{repo.Folder(dir), repo.Folder(dir)}}
+	})
+}
+
+type turnStorage struct {
+	n atomic.Uint32
+	s [2]repo.Storage
+}
+
+func (x *turnStorage) turn() repo.Storage { return x.s[x.n.Add(1)%2] }
+
+func (x *turnStorage) Read(ctx context.Context, name string) ([]byte, error) {
+	return x.turn().Read(ctx, name)
+}
+func (x *turnStorage) Create(ctx context.Context, name string, r io.Reader) error {
+	return x.turn().Create(ctx, name, r)
+}
+func (x *turnStorage) Replace(ctx context.Context, name string, old, new []byte) error {
+	return x.turn().Replace(ctx, name, old, new)
+}
+
+func TestFolderNoDir(t *testing.T) {
+	if _, err := repo.Folder("").Read(t.Context(), "x"); !errors.Is(err, fs.ErrInvalid) {
+		t.Fatalf("empty name: %v", err)
+	}
+	dir := filepath.Join(t.TempDir(), "none")
+	if _, err := repo.Folder(dir).Read(t.Context(), "x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("Read: %v", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Fatal("Read made the folder")
+	}
+}
+
+// TestFolderStaysPut: the process may change its working directory.
+func TestFolderStaysPut(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := repo.Folder("here")
+	noErr(t, s.Create(t.Context(), "x", strings.NewReader("1")))
+	t.Chdir(t.TempDir())
+	if data, err := s.Read(t.Context(), "x"); err != nil || string(data) != "1" {
+		t.Fatalf("%q, %v", data, err)
+	}
+}
+
+func TestFolderLeavesNoTemp(t *testing.T) {
+	dir := t.TempDir()
+	s := repo.Folder(dir)
+	ctx := t.Context()
+	noErr(t, s.Create(ctx, "a/x", strings.NewReader("1")))
+	noErr(t, s.Replace(ctx, "a/t", nil, []byte("1")))
+	for _, err := range []error{
+		s.Create(ctx, "a/x", strings.NewReader("2")),
+		s.Replace(ctx, "a/t", nil, []byte("2")),
+		s.Replace(ctx, "a/none", []byte("1"), []byte("2")),
+	} {
+		if !errors.Is(err, repo.ErrConflict) {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Create(ctx, "a/y", io.MultiReader(strings.NewReader("1"), cutReader{})); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	ctx2, cancel := context.WithCancel(ctx)
+	if err := s.Create(ctx2, "a/y", io.MultiReader(strings.NewReader("1"), hookReader(cancel))); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	onDisk(t, dir, ".lock", "a/t", "a/x")
+}
+
+// TestFolderLeftovers: a publisher was killed. A later one cleans up, but not
+// what may still be in use, and not more than it must.
+func TestFolderLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	old, fresh := "a/.visum-0000000000000000.tmp", "a/.visum-1111111111111111.tmp"
+	noErr(t, os.Mkdir(filepath.Join(dir, "a"), 0o777))
+	for _, name := range []string{old, fresh, "a/old"} {
+		noErr(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	past := time.Now().Add(-25 * time.Hour)
+	noErr(t, os.Chtimes(filepath.Join(dir, old), past, past))
+	noErr(t, os.Chtimes(filepath.Join(dir, "a/old"), past, past))
+	noErr(t, repo.Folder(dir).Create(t.Context(), "a/x", strings.NewReader("1")))
+	onDisk(t, dir, ".lock", fresh, "a/old", "a/x")
+}
+
+func TestFolderSymlinks(t *testing.T) {
+	base := t.TempDir()
+	dir, out := filepath.Join(base, "repo"), filepath.Join(base, "out")
+	for _, d := range []string{dir, out, filepath.Join(dir, "real")} {
+		noErr(t, os.Mkdir(d, 0o777))
+	}
+	noErr(t, os.WriteFile(filepath.Join(out, "secret"), []byte("s"), 0o600))
+	for link, to := range map[string]string{"abs": out, "rel": "../out", "file": filepath.Join(out, "secret"), "dangling": filepath.Join(out, "new"), "inside": "real"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Skip(err)
+		}
+	}
+	s, ctx := repo.Folder(dir), t.Context()
+	for _, name := range []string{"abs/secret", "rel/secret", "file", "dangling", "abs/new"} {
+		if data, err := s.Read(ctx, name); err == nil {
+			t.Errorf("Read(%s) = %q", name, data)
+		}
+		if err := s.Create(ctx, name, strings.NewReader("x")); err == nil {
+			t.Errorf("Create(%s) succeeded", name)
+		}
+		if err := s.Replace(ctx, name, []byte("s"), []byte("x")); err == nil {
+			t.Errorf("Replace(%s) succeeded", name)
+		}
+	}
+	onDisk(t, out, "secret")
+	noErr(t, s.Create(ctx, "inside/x", strings.NewReader("1")))
+	if data, err := s.Read(ctx, "real/x"); err != nil || string(data) != "1" {
+		t.Fatalf("%q, %v", data, err)
+	}
+
+	// The lock file is no way out either.
+	noErr(t, os.Remove(filepath.Join(dir, ".lock")))
+	noErr(t, os.Symlink(filepath.Join(out, "lock"), filepath.Join(dir, ".lock")))
+	if err := s.Create(ctx, "new", strings.NewReader("x")); err == nil {
+		t.Error("locked a file outside")
+	}
+	onDisk(t, out, "secret")
+}
+
+func TestFolderReadLimit(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "huge")
+	noErr(t, os.WriteFile(path, nil, 0o600))
+	noErr(t, os.Truncate(path, repo.MaxRead+1))
+	s := repo.Folder(dir)
+	if data, err := s.Read(t.Context(), "huge"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("%d bytes, %v", len(data), err)
+	}
+	if err := s.Replace(t.Context(), "huge", []byte("x"), []byte("y")); !errors.Is(err, repo.ErrConflict) {
+		t.Fatal(err)
+	}
+	noErr(t, os.Truncate(path, repo.MaxRead))
+	if data, err := s.Read(t.Context(), "huge"); err != nil || len(data) != repo.MaxRead {
+		t.Fatalf("%d bytes, %v", len(data), err)
+	}
+	noErr(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
+	if _, err := s.Read(t.Context(), "sub"); !errors.Is(err, fs.ErrInvalid) {
+		t.Fatalf("reading a folder: %v", err)
+	}
+}
+
+// TestFolderCreateMemory: an artifact is never held in memory, neither to be
+// stored nor to be compared.
+func TestFolderCreateMemory(t *testing.T) {
+	const size = 16 << 20
+	s := repo.Folder(t.TempDir())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 2 {
+		noErr(t, s.Create(t.Context(), "targets/big", io.LimitReader(zeroReader{}, size)))
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
+		t.Errorf("%d bytes allocated for a file of %d", used, size)
+	}
+}
+
+// TestFolderKilled: a publisher dies at any moment, again and again. What it
+// saw done is done, all the rest is whole or absent, and the next goes on.
+func TestFolderKilled(t *testing.T) {
+	dir := t.TempDir()
+	s := repo.Folder(dir)
+	for round := range 8 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFolderChild$")
+		cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+dir)
+		out, err := cmd.StdoutPipe()
+		noErr(t, err)
+		noErr(t, cmd.Start())
+		lines := bufio.NewScanner(out)
+		done := 0
+		for lines.Scan() {
+			_, err := fmt.Sscan(lines.Text(), &done)
+			if err != nil {
+				t.Fatalf("child says %q", lines.Text())
+			}
+			if done%10 == 0 {
+				break
+			}
+		}
+		time.Sleep(time.Duration(round) * 3 * time.Millisecond)
+		noErr(t, cmd.Process.Kill())
+		for lines.Scan() { // what it had said before it died
+			fmt.Sscan(lines.Text(), &done)
+		}
+		cmd.Wait()
+
+		data, err := s.Read(t.Context(), "counter")
+		n := childNumber(data)
+		if err != nil || n < done || n > done+1 || !bytes.Equal(data, childContent(n)) {
+			t.Fatalf("counter is %d (%d bytes), %v; the child had done %d", n, len(data), err, done)
+		}
+		for i := 1; i <= n+1; i++ {
+			data, err := s.Read(t.Context(), fmt.Sprintf("files/%d", i))
+			switch {
+			case i > n && errors.Is(err, fs.ErrNotExist):
+			case err != nil || !bytes.Equal(data, childContent(i)):
+				t.Fatalf("files/%d of %d: %d bytes, %v", i, n, len(data), err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		noErr(t, s.Replace(ctx, "counter", data, data))
+		cancel()
+	}
+}
+
+// childContent is what the child writes as its i-th file and counter.
+func childContent(i int) []byte { return bytes.Repeat(fmt.Appendf(nil, "%d\n", i), 30_000) }
+
+func childNumber(data []byte) (n int) {
+	fmt.Fscan(bytes.NewReader(data), &n)
+	return n
+}
+
+// TestFolderChild is the process that TestFolderKilled kills.
+func TestFolderChild(t *testing.T) {
+	if dir := os.Getenv("FOLDER_TEST_CHILD"); dir != "" {
+		fmt.Println(publishForever(dir))
+	}
+}
+
+// publishForever never ends unless something goes wrong.
+func publishForever(dir string) error {
+	s, ctx := repo.Folder(dir), context.Background()
+	for {
+		old, err := s.Read(ctx, "counter")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		n := childNumber(old) + 1
+		if err := s.Create(ctx, fmt.Sprintf("files/%d", n), bytes.NewReader(childContent(n))); err != nil {
+			return err
+		}
+		if err := s.Replace(ctx, "counter", old, childContent(n)); err != nil {
+			return err
+		}
+		fmt.Println(n)
+	}
+}
+
+var errCut = errors.New("line cut")
+
+type cutReader struct{}
+
+func (cutReader) Read([]byte) (int, error) { return 0, errCut }
+
+type hookReader func()
+
+func (h hookReader) Read([]byte) (int, error) { h(); return 0, io.EOF }
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func noErr(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onDisk checks that dir has exactly these files, in this order.
+func onDisk(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	var got []string
+	noErr(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			got = append(got, path)
+		}
+		return err
+	}))
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("files are %q, want %q", got, want)
+	}
 }

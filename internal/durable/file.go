@@ -155,7 +155,7 @@ func place(in folder, from, to string) error {
 		return nil
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return err
+		return taken(to)
 	}
 	// Systems say in many ways that they have no links (not supported, not
 	// permitted, invalid function). If it was something else, rename says so too.
@@ -163,9 +163,13 @@ func place(in folder, from, to string) error {
 	defer placing.Unlock()
 	switch _, err := in.Lstat(to); {
 	case err == nil:
-		return &fs.PathError{Op: "create", Path: to, Err: fs.ErrExist}
+		return taken(to)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	return replace(in, from, to)
+}
+
+func taken(name string) error {
+	return &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
 }

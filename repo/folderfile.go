@@ -1,0 +1,110 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/visum-dev/visum/internal/durable"
+)
+
+// compare reads there and r to the end, holding neither in memory: nil,
+// ErrConflict, or what went wrong.
+func compare(root *os.Root, name string, there *os.File, r io.Reader) error {
+	if _, err := io.Copy(&comparer{with: there}, r); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(there, make([]byte, 1)); err != io.EOF {
+		return difference(err)
+	}
+	// Whoever put it there may have died before the flush.
+	return durable.SyncDirIn(root, path.Dir(name))
+}
+
+// comparer is a writer that refuses to be written anything but what with has.
+type comparer struct {
+	with io.Reader
+	buf  []byte
+}
+
+func (c *comparer) Write(p []byte) (int, error) {
+	if len(c.buf) < len(p) {
+		c.buf = make([]byte, len(p))
+	}
+	if _, err := io.ReadFull(c.with, c.buf[:len(p)]); err != nil {
+		return 0, difference(err)
+	}
+	if !bytes.Equal(c.buf[:len(p)], p) {
+		return 0, errOther
+	}
+	return len(p), nil
+}
+
+// difference: the file ending too early or too late is no fault of the disk.
+func difference(err error) error {
+	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errOther
+	}
+	return err
+}
+
+var errOther = fmt.Errorf("%w: the file is there with other content", ErrConflict)
+
+var errLarge = fmt.Errorf("larger than %d MiB", MaxRead>>20)
+
+func read(root *os.Root, name string) ([]byte, error) {
+	file, err := openRegular(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > MaxRead {
+		return nil, errLarge
+	}
+	// A foreign program may be writing to it: the limit holds for what is read.
+	data := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
+	if _, err := data.ReadFrom(io.LimitReader(file, MaxRead+1)); err != nil {
+		return nil, err
+	}
+	if data.Len() > MaxRead {
+		return nil, errLarge
+	}
+	return data.Bytes(), nil
+}
+
+func openRegular(root *os.Root, name string) (file *os.File, err error) {
+	// Looked at before it is opened: opening a named pipe waits for its writer.
+	info, err := root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("not a regular file: %w", fs.ErrInvalid)
+	}
+	err = durable.Retry(func() error {
+		file, err = root.Open(name)
+		return err
+	})
+	return file, err
+}
+
+// ctxReader ends with ctx, at the next read.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

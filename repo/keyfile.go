@@ -1,0 +1,243 @@
+package repo
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
+
+	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Errors of key files, to be found with errors.Is. Errors of the file system
+// are passed on, wrapped.
+var (
+	// ErrKeyFile: not a private key of a kind that is known and allowed, or a
+	// file that contradicts itself.
+	ErrKeyFile = errors.New("not a usable key file")
+	// ErrKeyPurpose: the key is not for what it is to be used for, or its file
+	// can't say what it is for.
+	ErrKeyPurpose = errors.New("key is for something else")
+	// ErrKeyExposed: others than the owner may open the file.
+	ErrKeyExposed = errors.New("key file is open to others")
+	// ErrPassphrase: the passphrase is wrong, or missing.
+	ErrPassphrase = errors.New("wrong passphrase")
+)
+
+// keyFile is the file as it is written, in JSON.
+//
+// Label and public key stand outside for whoever has no passphrase, and inside
+// what is encrypted, where nobody without it can change them: the two must
+// agree. So renaming a root key to a timestamp key takes the passphrase.
+type keyFile struct {
+	Type      string          `json:"type"`
+	Version   int             `json:"version"`
+	Label     string          `json:"label"`
+	Public    publicKey       `json:"public"`
+	Encrypted json.RawMessage `json:"encrypted,omitempty"` // securesystemslib: scrypt and NaCl secretbox around a keySecret
+	Plain     *keySecret      `json:"plain,omitempty"`     // instead of Encrypted
+}
+
+const keyFileType, keyFileVersion = "visum-key", 1
+
+// publicKey has the form of a key in TUF metadata.
+type publicKey struct {
+	Type   string `json:"keytype"`
+	Scheme string `json:"scheme"`
+	Value  struct {
+		Public string `json:"public"`
+	} `json:"keyval"`
+}
+
+type keySecret struct {
+	Label   string `json:"label"`
+	Private []byte `json:"private"` // PKCS#8, which has the public key in it
+}
+
+// GenerateKey makes a new ed25519 key and the file path for it, readable only to
+// its owner. Nothing is ever overwritten: the error wraps [fs.ErrExist] when
+// path is taken. The folder must exist.
+//
+// label says what the key is for, such as "vendor root" or "review-agent", and
+// is what [LoadKey] asks for; it is at most 100 bytes of printable text and not
+// empty. It is no secret.
+//
+// The file is encrypted with the passphrase (scrypt with the parameters that
+// OWASP recommends, then NaCl secretbox); this takes about half a second and 128
+// MiB of memory, now and at each load. An empty passphrase is [ErrPassphrase].
+// The slice stays the caller's and is not kept.
+func GenerateKey(path, label string, passphrase []byte) (tuf.Signer, error) {
+	if len(passphrase) == 0 {
+		return nil, keyError(path, ErrPassphrase, "it is empty; for a key without encryption there is UnsafeGeneratePlainKey")
+	}
+	return generateKey(path, label, func(f *keyFile, secret keySecret) error {
+		data, err := json.Marshal(secret)
+		if err != nil {
+			return err
+		}
+		f.Encrypted, err = encrypted.EncryptWithCustomKDFParameters(data, passphrase, encrypted.OWASP)
+		return err
+	})
+}
+
+// UnsafeGeneratePlainKey is [GenerateKey] without encryption: whoever reads the
+// file or a backup of it has the key, and whoever writes to it can change the
+// label. For development, and where something else guards the file.
+func UnsafeGeneratePlainKey(path, label string) (tuf.Signer, error) {
+	return generateKey(path, label, func(f *keyFile, secret keySecret) error {
+		f.Plain = &secret
+		return nil
+	})
+}
+
+func generateKey(path, label string, seal func(*keyFile, keySecret) error) (tuf.Signer, error) {
+	if why := badLabel(label); why != "" {
+		return nil, fmt.Errorf("repo: key label %.110q: %w: %s", label, fs.ErrInvalid, why)
+	}
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := tuf.NewSigner(private)
+	if err != nil {
+		return nil, err
+	}
+	secret := keySecret{Label: label}
+	if secret.Private, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
+		return nil, err
+	}
+	f := keyFile{Type: keyFileType, Version: keyFileVersion, Label: label, Public: publicOf(signer.Key())}
+	if err := seal(&f, secret); err != nil {
+		return nil, fmt.Errorf("repo: key file %s: %w", path, err)
+	}
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := writeKeyFile(path, append(data, '\n')); err != nil {
+		return nil, fmt.Errorf("repo: key file: %w", err)
+	}
+	return signer, nil
+}
+
+func writeKeyFile(path string, data []byte) error {
+	w, err := durable.Create(path)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	w.SetPerm(0o600)
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.CommitNew()
+}
+
+// parseKeyFile reads our own format and checks all that can be checked without
+// the passphrase.
+func parseKeyFile(data []byte) (*keyFile, error) {
+	// A later version may have other members: say that it is later, not that
+	// they are unknown.
+	var head struct {
+		Type    string `json:"type"`
+		Version int    `json:"version"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, err
+	}
+	if head.Type != keyFileType {
+		return nil, fmt.Errorf("type is %q, not %q", head.Type, keyFileType)
+	}
+	if head.Version != keyFileVersion {
+		return nil, fmt.Errorf("version %d, only %d is known here", head.Version, keyFileVersion)
+	}
+	var f keyFile
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return nil, err
+	}
+	if why := badLabel(f.Label); why != "" {
+		return nil, fmt.Errorf("label %.110q: %s", f.Label, why)
+	}
+	if _, err := f.Public.key().Fingerprint(); err != nil {
+		return nil, err
+	}
+	if (len(f.Encrypted) == 0) == (f.Plain == nil) {
+		return nil, errors.New(`needs one of "encrypted" and "plain"`)
+	}
+	return &f, nil
+}
+
+// open takes the private key out of secret, which must be about the same key
+// and label as the outside.
+func (f *keyFile) open(secret *keySecret) (crypto.PrivateKey, error) {
+	if secret.Label != f.Label {
+		return nil, fmt.Errorf("label is %q outside and %q inside", f.Label, secret.Label)
+	}
+	private, err := x509.ParsePKCS8PrivateKey(secret.Private)
+	if err != nil {
+		return nil, err
+	}
+	if s, ok := private.(crypto.Signer); ok {
+		if k, err := tuf.NewKey(s.Public()); err == nil && k == f.Public.key() {
+			return private, nil
+		}
+	}
+	return nil, errors.New("public key outside does not belong to the private key inside")
+}
+
+func (f *keyFile) decrypt(passphrase []byte) (*keySecret, error) {
+	data, err := encrypted.Decrypt(f.Encrypted, passphrase)
+	if err != nil {
+		// The only error of that package that tells nothing about the file's form.
+		if strings.HasSuffix(err.Error(), "decryption failed") {
+			return nil, ErrPassphrase
+		}
+		return nil, err
+	}
+	var secret keySecret
+	if err := json.Unmarshal(data, &secret); err != nil {
+		return nil, err
+	}
+	return &secret, nil
+}
+
+func publicOf(k tuf.Key) publicKey {
+	p := publicKey{Type: k.Type, Scheme: k.Scheme}
+	p.Value.Public = k.Public
+	return p
+}
+
+func (p publicKey) key() tuf.Key {
+	return tuf.Key{Type: p.Type, Scheme: p.Scheme, Public: p.Value.Public}
+}
+
+func badLabel(label string) string {
+	switch {
+	case label == "":
+		return "empty; it says what the key is for"
+	case len(label) > 100:
+		return "longer than 100 bytes"
+	case !utf8.ValidString(label) || strings.ContainsFunc(label, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "not printable text"
+	case strings.TrimSpace(label) != label:
+		return "begins or ends with a space"
+	}
+	return ""
+}
+
+// keyError: one of the sentinels, and for people the reason.
+func keyError(path string, sentinel error, format string, args ...any) error {
+	return fmt.Errorf("repo: key file %s: %w: %s", path, sentinel, fmt.Sprintf(format, args...))
+}
