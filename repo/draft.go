@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -20,11 +22,16 @@ type Draft struct {
 	files map[string]*draftFile // by role name
 }
 
+// ErrNoPart: the key signs nothing in this draft.
+var ErrNoPart = errors.New("the key has no part in the draft")
+
 // draftFile is one metadata file: its canonical signed part and the signatures
 // so far.
 type draftFile struct {
 	role    string
 	version int64
+	expires time.Time
+	base    int64 // the version that it follows, 0 for none; orphans may lie between
 	signed  wire.Value
 	sigs    map[string]string // hex, by key id
 	signers []need            // who must sign
@@ -51,17 +58,37 @@ func (m Missing) String() string {
 }
 
 // newDraftFile prepares a metadata document, go-tuf's or any that marshals to a
-// signed part, for signing.
-func newDraftFile(role string, version int64, signed any, needs ...need) (*draftFile, error) {
+// signed part, for signing. Its type must be that of the role: nobody shall sign
+// a root who was told that it is a list of releases.
+func newDraftFile(role string, base int64, signed any, needs ...need) (*draftFile, error) {
 	data, err := json.Marshal(signed)
 	if err != nil {
 		return nil, err
 	}
-	canonical, err := wire.Canonical(data)
+	f := &draftFile{role: role, base: base, sigs: map[string]string{}, signers: needs}
+	if f.signed, err = wire.Canonical(data); err != nil {
+		return nil, err
+	}
+	var typ, version, expires wire.Value
+	if err := f.signed.Fields(wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "version", To: &version}, wire.Field{Name: "expires", To: &expires}); err != nil {
+		return nil, err
+	}
+	want := role
+	if role != "root" && role != "timestamp" && role != "snapshot" {
+		want = "targets"
+	}
+	if t, err := typ.Text(); err != nil || t != want {
+		return nil, fmt.Errorf("_type is %.30s, want %q", string(typ), want)
+	}
+	if f.version, err = version.Int(); err != nil || f.version < 1 || base < 0 || f.version <= base {
+		return nil, fmt.Errorf("version is %.30s, after %d", string(version), base)
+	}
+	when, err := expires.Text()
 	if err != nil {
 		return nil, err
 	}
-	return &draftFile{role, version, canonical, map[string]string{}, needs}, nil
+	f.expires, err = time.Parse(time.RFC3339, when)
+	return f, err
 }
 
 // bytes is the file as it is published: canonical all through, which costs
@@ -73,13 +100,19 @@ func (f *draftFile) bytes() []byte {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, `{"keyid":%q,"sig":%q}`, id, f.sigs[id])
+		b.WriteString(`{"keyid":`)
+		b.Write(text(id).JSON())
+		b.WriteString(`,"sig":`)
+		b.Write(text(f.sigs[id]).JSON())
+		b.WriteByte('}')
 	}
 	b.WriteString(`],"signed":`)
 	b.Write(f.signed.JSON())
 	b.WriteByte('}')
 	return b.Bytes()
 }
+
+func text(s string) wire.Value { return wire.AppendString(nil, s) }
 
 // sign adds or replaces the signature of s, if the file has use for it.
 func (f *draftFile) sign(ctx context.Context, s tuf.Signer) (bool, error) {
@@ -116,7 +149,8 @@ func (f *draftFile) missing() (out []Missing) {
 
 // Sign signs every file of the draft that s has a part in, anywhere and without
 // the repository. A second signature by one key replaces the first. A signer
-// without any part is an error: it is most likely the wrong key.
+// without any part is an error that wraps [ErrNoPart]: it is most likely the
+// wrong key.
 func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
 	used := false
 	for _, f := range d.sorted() {
@@ -127,7 +161,7 @@ func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
 		used = used || ok
 	}
 	if !used {
-		return fmt.Errorf("repo: key %.16s has no part in this draft (%s)", s.Key().ID(), d)
+		return fmt.Errorf("repo: key %.16s: %w (%s)", s.Key().ID(), ErrNoPart, d)
 	}
 	return nil
 }
@@ -168,6 +202,7 @@ type draftJSON struct {
 
 type draftFileJSON struct {
 	Role    string          `json:"role"`
+	Base    int64           `json:"base"`
 	Needs   []need          `json:"needs"`
 	Content json.RawMessage `json:"content"`
 }
@@ -176,7 +211,7 @@ type draftFileJSON struct {
 func (d *Draft) Bytes() ([]byte, error) {
 	out := draftJSON{Draft: 1}
 	for _, f := range d.sorted() {
-		out.Files = append(out.Files, draftFileJSON{f.role, f.signers, f.bytes()})
+		out.Files = append(out.Files, draftFileJSON{f.role, f.base, f.signers, f.bytes()})
 	}
 	return json.MarshalIndent(out, "", " ")
 }
@@ -184,8 +219,13 @@ func (d *Draft) Bytes() ([]byte, error) {
 // OpenDraft reads a draft that travelled. What it says of who must sign is a
 // help for people; at publishing the repository's root decides.
 func OpenDraft(data []byte) (*Draft, error) {
+	// Strict first: what two decoders might read differently is no draft.
+	v, err := wire.Canonical(data)
+	if err != nil {
+		return nil, fmt.Errorf("repo: draft: %w", err)
+	}
 	var in draftJSON
-	dec := json.NewDecoder(bytes.NewReader(data))
+	dec := json.NewDecoder(bytes.NewReader(v.JSON()))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
@@ -205,13 +245,10 @@ func OpenDraft(data []byte) (*Draft, error) {
 		if err := json.Unmarshal(j.Content, &env); err != nil {
 			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
 		}
-		var head struct {
-			Version int64 `json:"version"`
+		if j.Role == "timestamp" || j.Role == "snapshot" {
+			return nil, fmt.Errorf("repo: draft: %s is made at publishing", j.Role)
 		}
-		if err := json.Unmarshal(env.Signed, &head); err != nil {
-			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
-		}
-		f, err := newDraftFile(j.Role, head.Version, env.Signed, j.Needs...)
+		f, err := newDraftFile(j.Role, j.Base, env.Signed, j.Needs...)
 		if err != nil {
 			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
 		}

@@ -79,11 +79,11 @@ func (a Approved) String() string {
 	}
 	var who []string
 	for _, s := range a.by {
-		name := s.Role
-		if s.Party != "" {
-			name = s.Party + " (" + s.Role + ")"
+		keys := "1 key"
+		if len(s.KeyIDs) > 1 {
+			keys = fmt.Sprintf("%d keys", len(s.KeyIDs))
 		}
-		who = append(who, fmt.Sprintf("%s v%d with %d of its keys", name, s.Version, len(s.KeyIDs)))
+		who = append(who, strings.TrimSpace(fmt.Sprintf("%s (%s v%d, %s)", s.Party, s.Role, s.Version, keys)))
 	}
 	return fmt.Sprintf("%s, %d bytes, sha256 %.16s, listed by %s", a.path, a.length, a.hashes.sha256, strings.Join(who, " and "))
 }

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// keys are one party's keys, in files of its own folder. They are not encrypted
+// because this is a demonstration that ends with their deletion; what
+// repo.GenerateKey writes is.
+type keys struct {
+	dir     string
+	signers map[string]tuf.Signer
+}
+
+func newKeys(dir string) (*keys, error) {
+	return &keys{dir, map[string]tuf.Signer{}}, os.MkdirAll(dir, 0o700)
+}
+
+// make makes keys for a role and returns their public halves.
+func (k *keys) make(names ...string) (public []tuf.Key, err error) {
+	for _, name := range names {
+		s, err := repo.UnsafeGeneratePlainKey(filepath.Join(k.dir, name+".key"), name)
+		if err != nil {
+			return nil, err
+		}
+		k.signers[name] = s
+		public = append(public, s.Key())
+	}
+	return public, nil
+}
+
+func (k *keys) all() []tuf.Signer { return slices.Collect(maps.Values(k.signers)) }
+
+// sign signs a draft with all keys that have a part in it.
+func (k *keys) sign(ctx context.Context, d *repo.Draft) error {
+	for _, s := range k.signers {
+		if err := d.Sign(ctx, s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			return err
+		}
+	}
+	return nil
+}
+
+// vendor edits and publishes: the repository is in its folder.
+type vendor struct {
+	*keys
+	repo    string
+	product product
+}
+
+func (v *vendor) open() *repo.Repo {
+	return repo.New(repo.Folder(v.repo), &repo.Config{Signers: v.all(), UnsafeLoopback: true})
+}
+
+// add lists a version in the vendor's role and publishes.
+func (v *vendor) add(ctx context.Context, version string) (file string, err error) {
+	file, name, err := v.product.build(ctx, version, sequence[version])
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return file, v.open().Update(ctx, func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/"+name, f, &tuf.Release{Product: "agent", Version: version, Channel: "stable",
+			Platform: v.product.platform(), Sequence: int64(sequence[version])})
+	})
+}
+
+// reviewer is the review centre: its own machine, its own keys, its own copy of
+// the repository. It gets nothing from the vendor but published files.
+type reviewer struct {
+	*keys
+	repo string
+}
+
+func (r *reviewer) open() *repo.Repo {
+	return repo.New(repo.Folder(r.repo), &repo.Config{Signers: r.all(), UnsafeLoopback: true})
+}
+
+// examine fetches what waits for a decision from a place, as anybody can, and
+// prints what it sees. It returns the paths it found nothing wrong with.
+func (r *reviewer) examine(ctx context.Context, place *place) ([]string, error) {
+	pending, err := r.open().Pending(ctx, "review")
+	if err != nil {
+		return nil, err
+	}
+	var good []string
+	for _, p := range pending {
+		file := filepath.Join(filepath.Dir(r.repo), "examined")
+		n, sum, err := download(ctx, place.url+p.Name, file)
+		if err != nil {
+			return nil, err
+		}
+		say("It fetches %s: %d bytes, sha256 %.16s…, as %s lists it: %v.", p.Path, n, sum, strings.Join(p.ListedBy, " and "), n == p.Length && sum == p.SHA256)
+		if p.Release != nil {
+			say("Release fields: product %s, version %s, channel %s, platform %s, sequence %d.",
+				p.Release.Product, p.Release.Version, p.Release.Channel, p.Release.Platform, p.Release.Sequence)
+		}
+		if info, err := buildinfo.ReadFile(file); err == nil {
+			say("It is a program made by %s from %s; %d modules are linked into it.", info.GoVersion, info.Path, len(info.Deps))
+		}
+		if n == p.Length && sum == p.SHA256 {
+			good = append(good, p.Path)
+		}
+		if err := os.Remove(file); err != nil {
+			return nil, err
+		}
+	}
+	return good, nil
+}
+
+// approve makes a draft that lists the paths in the centre's role, signed with
+// its keys, as bytes that travel.
+func (r *reviewer) approve(ctx context.Context, paths []string) ([]byte, error) {
+	d, err := r.open().Stage(ctx, func(tx *repo.Tx) error {
+		for _, p := range paths {
+			if err := tx.Approve("review", p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d.Bytes()
+}
+
+// signBytes adds the centre's keys to a draft that came from the vendor.
+func (r *reviewer) signBytes(ctx context.Context, draft []byte) ([]byte, error) {
+	d, err := repo.OpenDraft(draft)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sign(ctx, d); err != nil {
+		return nil, err
+	}
+	return d.Bytes()
+}
+
+// download streams a file and returns its size and sha256.
+func download(ctx context.Context, url, file string) (int64, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return 0, "", fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), resp.Body)
+	return n, hex.EncodeToString(h.Sum(nil)), err
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/visum-dev/visum/client"
+)
+
+// product is what is distributed and who installs it.
+type product interface {
+	// build returns the file of a version and its base name in the repository.
+	build(ctx context.Context, version string, sequence int) (file, name string, err error)
+	// install puts version 1.0 and the pin on a machine, by hand.
+	install(ctx context.Context, machine string, pin []byte) error
+	// run starts what is installed and lets it look for an update. It returns
+	// the version that runs in the end and what was said.
+	run(ctx context.Context, machine string) (version string, said []string, err error)
+	// platform is the platform of its releases.
+	platform() string
+}
+
+// sequence is the order of the versions in this story.
+var sequence = map[string]int{"1.0": 1, "1.1": 2, "1.2": 3, "6.6.6": 666}
+
+// agentProduct is examples/agent: the real thing, built with the Go tool.
+type agentProduct struct {
+	dir string // for builds
+	pin []byte
+}
+
+func exeName(name string) string {
+	if runtime.GOOS == "windows" {
+		return name + ".exe"
+	}
+	return name
+}
+
+func (a *agentProduct) platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
+
+func (a *agentProduct) build(ctx context.Context, version string, seq int) (file, name string, err error) {
+	src, err := goTool(ctx, a.dir, "list", "-f", "{{.Dir}}", "github.com/visum-dev/visum/examples/agent")
+	if err != nil {
+		return "", "", err
+	}
+	// The pin is embedded; an overlay puts this story's in place of the one that is checked in.
+	pin, overlay := filepath.Join(a.dir, "pin.json"), filepath.Join(a.dir, "overlay.json")
+	if err := os.WriteFile(pin, a.pin, 0o644); err != nil {
+		return "", "", err
+	}
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(src, "pin.json"): pin}})
+	if err != nil {
+		return "", "", err
+	}
+	if err := os.WriteFile(overlay, replace, 0o644); err != nil {
+		return "", "", err
+	}
+	name = exeName("agent-" + version)
+	file = filepath.Join(a.dir, name)
+	_, err = goTool(ctx, a.dir, "build", "-buildvcs=false", "-tags", "demo", "-overlay", overlay, "-o", file,
+		"-ldflags", fmt.Sprintf("-s -w -X main.version=%s -X main.sequence=%d", version, seq), "github.com/visum-dev/visum/examples/agent")
+	return file, name, err
+}
+
+// goTool runs the go command, with the flags of go run so that compiled packages
+// are shared with it; what it leaves behind when it is stopped lies in dir.
+func goTool(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "GOTMPDIR="+dir, "GOOS=", "GOARCH=")
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return "", fmt.Errorf("go %s: %s", strings.Join(args, " "), exit.Stderr)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+func (a *agentProduct) install(ctx context.Context, machine string, pin []byte) error {
+	a.pin = pin
+	file, _, err := a.build(ctx, "1.0", sequence["1.0"])
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(machine, 0o755); err != nil {
+		return err
+	}
+	return copyFile(filepath.Join(machine, exeName("agent")), file)
+}
+
+func (a *agentProduct) run(ctx context.Context, machine string) (version string, said []string, err error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(machine, exeName("agent")), "-state", filepath.Join(machine, "state"))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || ctx.Err() != nil) {
+		return "", nil, errors.Join(ctx.Err(), err)
+	}
+	for line := range strings.Lines(string(out)) {
+		said = append(said, strings.TrimRight(line, "\r\n"))
+		if v, ok := strings.CutSuffix(strings.TrimSpace(line), ": running"); ok {
+			version = strings.TrimPrefix(v, "agent ") // the last one that says so is the one that runs
+		}
+	}
+	return version, said, nil
+}
+
+// fileProduct distributes a file of the user's. The product that installs it is
+// this process, with the same client.
+type fileProduct struct {
+	file string
+	dir  string
+	pin  []byte
+}
+
+func (f *fileProduct) platform() string { return "any" }
+
+func (f *fileProduct) build(_ context.Context, version string, _ int) (file, name string, err error) {
+	file = f.file
+	if version == "6.6.6" { // the thief has a file of his own
+		file = filepath.Join(f.dir, "evil")
+		err = os.WriteFile(file, []byte("evil\n"), 0o644)
+	}
+	return file, version + "-" + filepath.Base(f.file), err
+}
+
+func (f *fileProduct) install(_ context.Context, machine string, pin []byte) error {
+	f.pin = pin
+	if err := os.MkdirAll(machine, 0o755); err != nil {
+		return err
+	}
+	return f.setVersion(machine, "1.0")
+}
+
+func (f *fileProduct) setVersion(machine, version string) error {
+	return os.WriteFile(filepath.Join(machine, "version"), []byte(version), 0o644)
+}
+
+func (f *fileProduct) run(ctx context.Context, machine string) (version string, said []string, err error) {
+	data, err := os.ReadFile(filepath.Join(machine, "version"))
+	if err != nil {
+		return "", nil, err
+	}
+	version = string(data)
+	say := func(format string, args ...any) {
+		said = append(said, fmt.Sprintf("product %s: ", version)+fmt.Sprintf(format, args...))
+	}
+	say("running")
+	rel, err := f.update(ctx, machine, version)
+	switch {
+	case ctx.Err() != nil:
+		return "", nil, ctx.Err()
+	case errors.Is(err, client.ErrUpToDate):
+		say("staying: %v", err)
+		return version, said, nil
+	case err != nil:
+		say("%v", err)
+		return version, said, nil
+	}
+	say("installed %s: %s", rel.Version, rel.Approved)
+	version = rel.Version
+	say("running")
+	return version, said, f.setVersion(machine, version)
+}
+
+func (f *fileProduct) update(ctx context.Context, machine, version string) (client.Release, error) {
+	c, err := client.New(f.pin, &client.Config{Dir: filepath.Join(machine, "state"), UnsafeLoopback: true})
+	if err != nil {
+		return client.Release{}, err
+	}
+	view, err := c.Refresh(ctx)
+	if err != nil {
+		return client.Release{}, err
+	}
+	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "any", Installed: int64(sequence[version])})
+	if err != nil {
+		return client.Release{}, err
+	}
+	return rel, c.Save(ctx, rel.Approved, filepath.Join(machine, rel.Version+"-"+filepath.Base(f.file)))
+}
+
+func copyFile(to, from string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}

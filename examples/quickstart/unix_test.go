@@ -1,0 +1,84 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+)
+
+// An interrupted story leaves no server and no temporary folder, whatever it
+// was doing.
+func TestInterrupted(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, make([]byte, 4<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		args   []string
+		signal syscall.Signal
+		after  int // lines of the story
+	}{
+		"while building":   {nil, syscall.SIGINT, 6},
+		"while delivering": {[]string{"-file", file}, syscall.SIGTERM, 14},
+	} {
+		t.Run(name, func(t *testing.T) {
+			temp := t.TempDir()
+			cmd := quickstart(t, temp, tt.args...)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := 0
+			for s := bufio.NewScanner(out); s.Scan(); {
+				if lines++; lines == tt.after {
+					cmd.Process.Signal(tt.signal)
+				}
+			}
+			err = cmd.Wait()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 130 {
+				t.Errorf("got %v, want exit status 130", err)
+			}
+			nothingLeft(t, temp)
+		})
+	}
+}
+
+// A large file goes through in constant memory.
+func TestMemoryStaysSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes about 1 GB; not with -short")
+	}
+	temp := t.TempDir()
+	file := filepath.Join(temp, "large")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := os.Truncate(file, 120<<20); err != nil {
+		t.Fatal(err)
+	}
+	cmd := quickstart(t, temp, "-file", file)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	resident := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
+	if runtime.GOOS == "darwin" {
+		resident >>= 10 // bytes there, kB elsewhere
+	}
+	t.Logf("%d MiB resident for a file of 120 MiB", resident>>10)
+	if resident > 64<<10 {
+		t.Errorf("%d MiB resident, at most 64", resident>>10)
+	}
+}
