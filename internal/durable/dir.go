@@ -72,7 +72,7 @@ func syncDir(in folder, dir string) error {
 		return err
 	}
 	defer d.Close()
-	err = d.Sync()
+	err = flush(d)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
 		return nil // the file system's way of saying that it does not do this
 	}

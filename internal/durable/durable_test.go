@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -115,12 +116,13 @@ func TestFileLife(t *testing.T) {
 	// After a write that failed there is no commit, even if the next ones work.
 	must(t, os.WriteFile(path, []byte("old"), 0o600))
 	f = begin("half")
-	f.f.Close()
-	if _, err := f.Write([]byte("x")); err == nil {
-		t.Fatal("wrote to a closed file")
+	full := errors.New("disk full")
+	f.err = full
+	if _, err := f.Write([]byte("x")); err != full {
+		t.Fatalf("wrote after a failed write: %v", err)
 	}
-	if f.Commit() == nil {
-		t.Fatal("committed after a failed write")
+	if err := f.Commit(); err != full {
+		t.Fatalf("committed after a failed write: %v", err)
 	}
 	holds(t, path, "old")
 	names(t, dir, "x")
@@ -188,6 +190,94 @@ func TestCommitNewRace(t *testing.T) {
 			}
 			names(t, dir, "0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 		})
+	}
+}
+
+// steps is a file system that writes down what was done, flushes too.
+type steps struct {
+	plain
+	log  *[]string
+	fail map[string]error // by step
+}
+
+func listen(t *testing.T) steps {
+	s := steps{log: new([]string), fail: map[string]error{}}
+	t.Cleanup(func() { flush = (*os.File).Sync })
+	flush = func(f *os.File) error {
+		return s.do("flush", f.Name(), f.Sync)
+	}
+	return s
+}
+
+func (s steps) do(op, name string, fn func() error) error {
+	what := "file"
+	if info, err := os.Lstat(name); IsTemp(name) {
+		what = "temp"
+	} else if err == nil && info.IsDir() {
+		what = "folder"
+	}
+	step := op + " " + what
+	*s.log = append(*s.log, step)
+	if err := s.fail[step]; err != nil {
+		return err
+	}
+	return fn()
+}
+
+func (s steps) Rename(from, to string) error {
+	return s.do("rename", from, func() error { return s.plain.Rename(from, to) })
+}
+func (s steps) Link(from, to string) error {
+	return s.do("link", from, func() error { return s.plain.Link(from, to) })
+}
+
+func TestOrder(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no flush of folders")
+	}
+	for _, x := range []struct {
+		commit func(*File) error
+		fail   string
+		err    error
+		log    string
+		want   string
+	}{
+		{(*File).Commit, "", nil, "flush temp, rename temp, flush folder", "new"},
+		{(*File).Commit, "flush temp", syscall.EIO, "flush temp", "old"},
+		{(*File).Commit, "rename temp", syscall.EIO, "flush temp, rename temp", "old"},
+		{(*File).Commit, "flush folder", syscall.EIO, "flush temp, rename temp, flush folder", "new"},
+		{(*File).CommitNew, "", nil, "flush temp, link temp, flush folder", "new"},
+		{(*File).CommitNew, "flush temp", syscall.ENOSPC, "flush temp", ""},
+		{(*File).CommitNew, "flush folder", syscall.EIO, "flush temp, link temp, flush folder", "new"},
+		// A temporary file that can't be flushed is a fault everywhere; a folder is
+		// not one where the file system has no such thing.
+		{(*File).Commit, "flush temp", syscall.EINVAL, "flush temp", "old"},
+		{(*File).Commit, "flush folder", nil, "flush temp, rename temp, flush folder", "new"},
+	} {
+		s, path := listen(t), filepath.Join(t.TempDir(), "x")
+		fault := x.err
+		if x.fail != "" && fault == nil {
+			fault = syscall.EINVAL
+		}
+		s.fail[x.fail] = fault
+		if strings.Contains(x.log, "rename") || x.want == "old" {
+			must(t, os.WriteFile(path, []byte("old"), 0o600))
+		}
+		f, err := create(s, path)
+		must(t, err)
+		fmt.Fprint(f, "new")
+		if err := x.commit(f); !errors.Is(err, x.err) || (err == nil) != (x.err == nil) {
+			t.Errorf("%s fails with %v: %v", x.fail, fault, err)
+		}
+		if got := strings.Join(*s.log, ", "); got != x.log {
+			t.Errorf("steps are %s; want %s", got, x.log)
+		}
+		if x.want == "" {
+			names(t, filepath.Dir(path))
+			continue
+		}
+		holds(t, path, x.want)
+		names(t, filepath.Dir(path), "x")
 	}
 }
 

@@ -21,6 +21,9 @@ type folder interface {
 	Remove(name string) error
 }
 
+// flush is a variable for the tests to listen to.
+var flush = (*os.File).Sync
+
 type plain struct{}
 
 func (plain) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
@@ -120,7 +123,7 @@ func (f *File) commit(move func(in folder, from, to string) error) error {
 	if err := f.f.Chmod(f.perm); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	if err := f.f.Sync(); err != nil {
+	if err := flush(f.f); err != nil {
 		return err
 	}
 	// Closed before the move: Windows does not rename an open file, and some

@@ -261,10 +261,17 @@ func cancelled(t *testing.T, s repo.Storage) {
 	holds(t, s, "metadata/there", "x")
 }
 
+// cancelledWhileReading: an endless reader is left soon after the end of ctx,
+// and the end of ctx at the very end of the reader counts too.
 func cancelledWhileReading(t *testing.T, s repo.Storage) {
-	for _, rest := range []io.Reader{pattern(1 << 20), strings.NewReader("")} {
+	const soon = 64 << 20 // as much as an implementation may hold in parts of an upload
+	for _, rest := range []int64{0, 1, soon} {
 		ctx, cancel := context.WithCancel(t.Context())
-		ended(t, s.Create(ctx, "targets/late", io.MultiReader(pattern(1<<20), act(cancel), rest)))
+		left := &io.LimitedReader{R: &ring{}, N: rest}
+		err := s.Create(ctx, "targets/late", io.MultiReader(pattern(1<<20), act(cancel), left))
+		if ended(t, err); left.N == 0 && rest == soon {
+			t.Errorf("read another %d bytes after the end of the context", rest)
+		}
 		absent(t, s, "targets/late")
 	}
 }
