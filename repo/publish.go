@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -15,7 +18,9 @@ import (
 // Publish puts a fully signed draft into the repository: it makes the snapshot
 // and timestamp that go with it, signs them with the signers at hand, opens the
 // result as a client would, and writes it. Where the repository has moved on
-// since the draft was made, the error wraps [ErrConflict] and nothing changed.
+// since the draft was made, the error wraps [ErrConflict] and nothing changed;
+// but where somebody published between a new root and the timestamp that goes
+// with it, the root stays, and the next Update brings its content.
 func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 	if missing := d.Missing(); len(missing) > 0 {
 		return unsigned(missing)
@@ -24,7 +29,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 	if err != nil {
 		return err
 	}
-	if d.Empty() {
+	if d.Empty() && p.under == p.root {
 		return nil
 	}
 	next := &publication{repo: r, present: p, root: p.root, fresh: map[string][]byte{}}
@@ -48,7 +53,7 @@ func (r *Repo) Refresh(ctx context.Context) error {
 		return errors.New("repo: nothing is published yet")
 	}
 	next := &publication{repo: r, present: p, root: p.root, fresh: map[string][]byte{}, stamp: true}
-	next.content = p.snap.Expires().Before(r.now().Add(r.cfg.Expiry.Snapshot / 2))
+	next.content = p.under != p.root || p.snap.Expires().Before(r.now().Add(r.cfg.Expiry.Snapshot/2))
 	return next.finish(ctx)
 }
 
@@ -94,9 +99,7 @@ func (n *publication) takeRoot(f *draftFile) error {
 		return fmt.Errorf("repo: %w", err)
 	}
 	// Under new online keys, what the old ones signed is worth nothing.
-	if n.present.under == nil || n.present.under.Charter().Epoch() != n.root.Charter().Epoch() {
-		n.content = true
-	}
+	n.content = n.content || !n.present.serves(n.root)
 	return nil
 }
 
@@ -106,10 +109,16 @@ func (n *publication) takeRoles(d *Draft) error {
 		if f.role == "root" {
 			continue
 		}
-		if n.present.snap != nil {
-			if have, err := n.present.snap.RoleFile(f.role); err == nil && have.Version >= f.version {
-				return fmt.Errorf("repo: %s v%d is published, the draft has v%d: %w", f.role, have.Version, f.version, ErrConflict)
-			}
+		if !n.known(f.role) {
+			return fmt.Errorf("repo: root v%d has no role %.80q: %w", n.root.Version(), f.role, tuf.ErrUntrusted)
+		}
+		// Not only older ones: a version may have been passed over for an orphan
+		// that has come to be published since.
+		if have := n.present.listed(f.role); have != f.base {
+			return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", f.role, have, f.base, ErrConflict)
+		}
+		if now := n.repo.now(); !now.Before(f.expires) {
+			return fmt.Errorf("repo: %s v%d: %w while it waited, stage it again", f.role, f.version, tuf.ErrExpired)
 		}
 		n.fresh[roleName(f.role, f.version)] = f.bytes()
 		n.roles[f.role] = f.version
@@ -118,10 +127,20 @@ func (n *publication) takeRoles(d *Draft) error {
 	return nil
 }
 
+// known reports whether the root, as it will be, has the role.
+func (n *publication) known(role string) bool {
+	for _, c := range n.root.Charter().Classes() {
+		if slices.ContainsFunc(c.Roles, func(r tuf.ReleaseRole) bool { return r.Role == role }) {
+			return true
+		}
+	}
+	return role == "targets"
+}
+
 // finish makes snapshot and timestamp, verifies all of it and writes.
 func (n *publication) finish(ctx context.Context) error {
 	var snapName string
-	var snapshot, timestamp []byte
+	snapshot, timestamp := n.present.snapshot, n.present.timestamp
 	if n.content || n.stamp {
 		var err error
 		if snapName, snapshot, err = n.makeSnapshot(ctx); err != nil {
@@ -130,14 +149,14 @@ func (n *publication) finish(ctx context.Context) error {
 		if timestamp, err = n.makeTimestamp(ctx, snapName, snapshot); err != nil {
 			return err
 		}
-		if err := n.check(ctx, timestamp, snapshot); err != nil {
-			return err
-		}
+	}
+	if err := n.check(ctx, timestamp, snapshot); err != nil {
+		return err
 	}
 	// The order is the protocol: whatever a file names is there before it.
 	s := n.repo.storage
-	for name, data := range n.fresh {
-		if err := s.Create(ctx, name, bytes.NewReader(data)); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(n.fresh)) {
+		if err := s.Create(ctx, name, bytes.NewReader(n.fresh[name])); err != nil {
 			return fmt.Errorf("repo: %s: %w", name, err)
 		}
 	}
@@ -147,11 +166,17 @@ func (n *publication) finish(ctx context.Context) error {
 		}
 	}
 	if n.newRoot != nil {
+		// A root can't be taken back: better to see now that we lost the race.
+		if data, err := s.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		} else if !bytes.Equal(data, n.present.timestamp) {
+			return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
+		}
 		if err := s.Create(ctx, rootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
 			return fmt.Errorf("repo: root v%d: %w", n.root.Version(), err)
 		}
 	}
-	if timestamp == nil {
+	if !n.content && !n.stamp {
 		return nil
 	}
 	if err := s.Replace(ctx, timestampName, n.present.timestamp, timestamp); err != nil {
@@ -186,7 +211,7 @@ func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byt
 	if md.Signed.Version, err = n.repo.freeVersion(ctx, "snapshot", md.Signed.Version); err != nil {
 		return "", nil, err
 	}
-	data, err = n.signOnline(ctx, "snapshot", md.Signed.Version, md.Signed)
+	data, err = n.signOnline(ctx, "snapshot", md.Signed)
 	return roleName("snapshot", md.Signed.Version), data, err
 }
 
@@ -201,13 +226,13 @@ func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapsh
 	}
 	md.Signed.Meta = map[string]*metadata.MetaFiles{"snapshot.json": metadata.MetaFile(version)}
 	md.Signed.Meta["snapshot.json"].Length = int64(len(snapshot))
-	return n.signOnline(ctx, "timestamp", md.Signed.Version, md.Signed)
+	return n.signOnline(ctx, "timestamp", md.Signed)
 }
 
 // signOnline signs with the signers at hand; all that the role asks for must be there.
-func (n *publication) signOnline(ctx context.Context, role string, version int64, signed any) ([]byte, error) {
+func (n *publication) signOnline(ctx context.Context, role string, signed any) ([]byte, error) {
 	keyIDs, threshold := n.root.RoleKeys(role)
-	f, err := newDraftFile(role, version, signed, need{role, n.root.Keys(keyIDs), threshold})
+	f, err := newDraftFile(role, 0, signed, need{role, n.root.Keys(keyIDs), threshold})
 	if err != nil {
 		return nil, err
 	}
@@ -223,14 +248,27 @@ func (n *publication) signOnline(ctx context.Context, role string, version int64
 }
 
 // check opens what will be published, from the new root on, as a client does
-// that saw the present state.
+// that saw the present state. Dates are asked of what is new only: one party's
+// role that has expired must not keep the other from renewing its own.
 func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) error {
-	now := n.repo.now()
-	ts, err := n.root.Timestamp(timestamp, n.present.timestamp, now)
+	at := longAgo
+	if n.content || n.stamp {
+		at = n.repo.now()
+	}
+	if err := n.root.CheckExpiry(n.repo.now()); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	ts, err := n.root.Timestamp(timestamp, n.present.timestamp, at)
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	snap, err := ts.Snapshot(snapshot, n.present.snapshot)
+	if _, err := ts.Snapshot(snapshot, n.present.snapshot); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	if ts, err = n.root.Timestamp(timestamp, nil, longAgo); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	snap, err := ts.Snapshot(snapshot, nil)
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -51,6 +52,7 @@ func New(storage Storage, cfg *Config) *Repo {
 	r := &Repo{storage: storage}
 	if cfg != nil {
 		r.cfg = *cfg
+		r.cfg.Signers = slices.Clone(cfg.Signers)
 	}
 	if r.cfg.Now == nil {
 		r.cfg.Now = time.Now
@@ -126,21 +128,33 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	// A publish may have been cut off between a new root and its content.
-	for i := len(chain) - 1; i >= 0; i-- {
-		if p.ts, err = chain[i].Timestamp(p.timestamp, nil, longAgo); err == nil {
-			p.under = chain[i]
-			return p, r.loadContent(ctx, p)
+	// A publish may have been cut off between a new root and its content: then
+	// the content is still that of an older root.
+	var why error
+	for _, root := range slices.Backward(chain) {
+		if err = r.loadContent(ctx, p, root); err == nil {
+			p.under = root
+			return p, nil
+		}
+		if !errors.Is(err, tuf.ErrUntrusted) {
+			return nil, err
+		}
+		if why == nil {
+			why = err
 		}
 	}
-	return nil, fmt.Errorf("repo: timestamp.json fits no root: %w", err)
+	return nil, fmt.Errorf("repo: what is published fits no root: %w", why)
 }
 
 // longAgo is a time at which nothing has expired yet.
 var longAgo = time.Unix(0, 0)
 
-func (r *Repo) loadContent(ctx context.Context, p *present) error {
+// loadContent opens what is published under root, whatever its dates.
+func (r *Repo) loadContent(ctx context.Context, p *present, root *tuf.Root) error {
 	var err error
+	if p.ts, err = root.Timestamp(p.timestamp, nil, longAgo); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
 	f := p.ts.SnapshotFile()
 	if p.snapshot, err = r.storage.Read(ctx, roleName(f.Role, f.Version)); err != nil {
 		return err
@@ -196,6 +210,29 @@ func (r *Repo) verify(ctx context.Context, snap *tuf.Snapshot, seen, fresh map[s
 		}
 	}
 	return nil
+}
+
+// listed returns the version of a role that the snapshot lists, 0 where none.
+func (p *present) listed(role string) int64 {
+	if p.snap == nil {
+		return 0
+	}
+	f, err := p.snap.RoleFile(role)
+	if err != nil {
+		return 0
+	}
+	return f.Version
+}
+
+// serves reports whether the present timestamp and snapshot are good under a
+// root: whether its keys signed them and its floors let them pass.
+func (p *present) serves(root *tuf.Root) bool {
+	ts, err := root.Timestamp(p.timestamp, nil, longAgo)
+	if err != nil {
+		return false
+	}
+	_, err = ts.Snapshot(p.snapshot, nil)
+	return err == nil
 }
 
 const timestampName = "metadata/timestamp.json"

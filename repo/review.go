@@ -40,7 +40,7 @@ func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
 				continue
 			}
 			for path, t := range md.Signed.Targets {
-				if mine := p.listed(c, party, path); mine != nil {
+				if mine := p.entry(c, party, path); mine != nil {
 					if differs, err := differ(mine, t); err == nil && !differs {
 						continue
 					}
@@ -64,8 +64,8 @@ func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
 	return out, nil
 }
 
-// listed returns a party's entry for a path of its class, or nil.
-func (p *present) listed(c Class, party, path string) any {
+// entry returns a party's entry for a path of its class, or nil.
+func (p *present) entry(c Class, party, path string) any {
 	for _, role := range c.Roles {
 		if md := p.roles[role.Role]; role.Party == party && md != nil && md.Signed.Targets[path] != nil {
 			return md.Signed.Targets[path]

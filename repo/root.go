@@ -3,6 +3,7 @@ package repo
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -172,7 +173,8 @@ func stamp(t time.Time) string {
 
 func locationsJSON(list []tuf.Location) []locationJSON {
 	out := []locationJSON{}
-	for _, l := range list {
+	// As they are read again: the order must not look like a change.
+	for _, l := range slices.SortedStableFunc(slices.Values(list), func(a, b tuf.Location) int { return a.Priority - b.Priority }) {
 		out = append(out, locationJSON{l.ID, l.Tier, l.Operator, l.Jurisdiction, l.Base, pathsJSON{l.Metadata, l.Targets},
 			l.Priority, stamp(l.UseFrom), stamp(l.UseUntil)})
 	}
@@ -198,22 +200,88 @@ func (r *Root) derive(prev *tuf.Root, published tuf.Floors, now, expires time.Ti
 			c.Epoch++
 			c.Floors = floorsJSON(published)
 		}
-		before := was.charter(now)
-		before.Prev, before.Epoch, before.Floors, before.Seq = c.Prev, old.Epoch(), floorsJSON(old.Floors()), old.Seq()
-		changedCharter, err := differ(before, c)
+		before := was.charter(old.SignedAt())
+		before.Prev, before.Epoch, before.Floors, before.Seq = old.PrevRoot(), old.Epoch(), floorsJSON(old.Floors()), old.Seq()
+		fresh, err := newCharter(prev, before, c)
 		if err != nil {
 			return nil, false, err
 		}
-		if changedCharter {
+		if fresh {
 			c.Seq++
 		}
-		changed, err = differ(was, r)
+		prevMD, err := prev.Metadata()
 		if err != nil {
 			return nil, false, err
 		}
+		newRoles, err := differ([]any{prevMD.Signed.Roles, prevMD.Signed.Keys}, []any{md.Signed.Roles, md.Signed.Keys})
+		if err != nil {
+			return nil, false, err
+		}
+		changed = fresh || newRoles
 	}
 	md.Signed.UnrecognizedFields = map[string]any{tuf.CharterMember: c}
 	return md, changed, nil
+}
+
+// newCharter tells whether the charter that follows prev's says anything new.
+// again is prev's as this package writes it. It is an error where prev's says
+// what is lost on the way: a later tool's word must not go unnoticed.
+func newCharter(prev *tuf.Root, again, next *charterJSON) (bool, error) {
+	md, err := prev.Metadata()
+	if err != nil {
+		return false, err
+	}
+	plain := func(v any) (m map[string]any, err error) {
+		data, err := json.Marshal(v)
+		if err == nil {
+			err = json.Unmarshal(data, &m)
+		}
+		return m, err
+	}
+	a, err := plain(md.Signed.UnrecognizedFields[tuf.CharterMember])
+	if err != nil {
+		return false, err
+	}
+	b, err := plain(again)
+	if err != nil {
+		return false, err
+	}
+	c, err := plain(next)
+	if err != nil {
+		return false, err
+	}
+	if lost := missingFrom(a, b, "charter"); lost != "" {
+		return false, fmt.Errorf("repo: root v%d has a %s that this package does not know: it can't be edited", prev.Version(), lost)
+	}
+	for _, renewed := range []string{"seq", "signed_at", "prev_root_sha256"} {
+		delete(a, renewed)
+		delete(c, renewed)
+	}
+	return !reflect.DeepEqual(a, c), nil
+}
+
+// missingFrom names a member of a that b does not have, "" where there is none.
+func missingFrom(a, b any, at string) string {
+	switch a := a.(type) {
+	case map[string]any:
+		b, _ := b.(map[string]any)
+		for name, v := range a {
+			if _, ok := b[name]; !ok {
+				return at + "." + name
+			}
+			if lost := missingFrom(v, b[name], at+"."+name); lost != "" {
+				return lost
+			}
+		}
+	case []any:
+		b, _ := b.([]any)
+		for i := range min(len(a), len(b)) {
+			if lost := missingFrom(a[i], b[i], at); lost != "" {
+				return lost
+			}
+		}
+	}
+	return ""
 }
 
 func differ(a, b any) (bool, error) {
@@ -237,9 +305,15 @@ func sameKeys(a, b []tuf.Key) bool {
 // addKeys puts keys and roles into a root. The root role is the union of the
 // parties, with the threshold of rule Q: whoever reaches it has each party's minimum.
 func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
+	some := func(role string, keys []tuf.Key) error {
+		if len(keys) == 0 {
+			return fmt.Errorf("repo: %s has no key: %w", role, tuf.ErrCharter)
+		}
+		return nil
+	}
 	add := func(role string, k Keys) error {
-		if len(k.Keys) == 0 {
-			return fmt.Errorf("repo: role %s has no key", role)
+		if err := some("role "+role, k.Keys); err != nil {
+			return err
 		}
 		md.Signed.Roles[role] = &metadata.Role{KeyIDs: []string{}, Threshold: max(k.Threshold, 1)}
 		for _, key := range k.Keys {
@@ -251,6 +325,9 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 	}
 	var root Keys
 	for _, p := range r.Parties {
+		if err := some("party "+p.Name, p.Keys); err != nil {
+			return err
+		}
 		root.Keys = append(root.Keys, p.Keys...)
 	}
 	for _, p := range r.Parties {
@@ -266,6 +343,9 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 	}
 	for _, c := range r.Classes {
 		for _, role := range c.Roles {
+			if err := some("role "+role.Role, role.Keys.Keys); err != nil {
+				return err
+			}
 			for _, key := range role.Keys.Keys {
 				md.Signed.Keys[key.ID()] = key.Metadata()
 			}

@@ -90,7 +90,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 			needs = append(needs, n)
 		}
 	}
-	f, err := newDraftFile("root", md.Signed.Version, md.Signed, needs...)
+	f, err := newDraftFile("root", md.Signed.Version-1, md.Signed, needs...)
 	if err != nil {
 		return err
 	}
@@ -181,11 +181,12 @@ func (tx *Tx) stageRoles(d *Draft) error {
 
 func (tx *Tx) addRole(d *Draft, role string, md *metadata.Metadata[metadata.TargetsType], valid time.Duration, n need) error {
 	md.Signed.Expires = tx.repo.now().Add(valid)
+	base := tx.present.listed(role)
 	var err error
-	if md.Signed.Version, err = tx.repo.freeVersion(tx.ctx, role, md.Signed.Version); err != nil {
+	if md.Signed.Version, err = tx.repo.freeVersion(tx.ctx, role, base+1); err != nil {
 		return err
 	}
-	f, err := newDraftFile(role, md.Signed.Version, md.Signed, n)
+	f, err := newDraftFile(role, base, md.Signed, n)
 	if err != nil {
 		return err
 	}

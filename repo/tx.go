@@ -52,6 +52,12 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	if err != nil {
 		return err
 	}
+	if err := checkRelease(rel); err != nil {
+		return fmt.Errorf("repo: %s: %w", target, err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("repo: %s: %w", target, err)
+	}
 	h := sha256.New()
 	n, err := io.Copy(h, &ctxReader{ctx: tx.ctx, r: file})
 	if err != nil {
@@ -83,6 +89,15 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 		return err
 	}
 	md.Signed.Targets[target] = entry
+	return nil
+}
+
+// checkRelease refuses what clients would not understand.
+func checkRelease(rel *tuf.Release) error {
+	if rel != nil && (rel.Product == "" || rel.Version == "" || rel.Channel == "" || rel.Sequence < 0 ||
+		rel.Platform != "any" && strings.Count(rel.Platform, "/") != 1) {
+		return errors.New("a release needs product, version, channel and a platform GOOS/GOARCH or any")
+	}
 	return nil
 }
 
@@ -250,7 +265,6 @@ func (tx *Tx) edit(role string) (*metadata.Metadata[metadata.TargetsType], error
 		if md, err = metadata.Targets().FromBytes(data); err != nil {
 			return nil, err
 		}
-		md.Signed.Version++
 	}
 	tx.roles[role] = md
 	return md, nil
