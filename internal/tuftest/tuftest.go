@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
@@ -46,7 +47,9 @@ type Repo struct {
 // New returns a healthy repository of two parties, published: two root keys and
 // one release key each, root threshold 3, one class "agent" with a hold role.
 // Root is v1, everything else v5.
-func New() *Repo {
+func New() *Repo { return healthy().Clone() }
+
+var healthy = sync.OnceValue(func() *Repo {
 	r := plain()
 	r.Signers["root"] = []string{"vendor1", "vendor2", "review1", "review2"}
 	r.Signers["vendor-agent"], r.Signers["review-agent"], r.Signers["hold"] = []string{"va"}, []string{"ra"}, []string{"ra"}
@@ -81,11 +84,13 @@ func New() *Repo {
 	r.PublishRoot()
 	r.Publish()
 	return r
-}
+})
 
 // NewPlain returns a healthy TUF repository without a charter: targets lists
 // "top.txt" and delegates "lib/*" to the role lib, which lists "lib/a.txt".
-func NewPlain() *Repo {
+func NewPlain() *Repo { return healthyPlain().Clone() }
+
+var healthyPlain = sync.OnceValue(func() *Repo {
 	r := plain()
 	r.Roles["lib"], r.Signers["lib"] = Targets(), []string{"lib"}
 	r.AddTarget("top.txt", "top", nil, "targets")
@@ -94,7 +99,7 @@ func NewPlain() *Repo {
 	r.PublishRoot()
 	r.Publish()
 	return r
-}
+})
 
 func plain() *Repo {
 	r := &Repo{Roles: map[string]Doc{}, Signers: map[string][]string{}, Keys: map[string]crypto.Signer{}, Files: map[string][]byte{}}
