@@ -305,14 +305,15 @@ func sameKeys(a, b []tuf.Key) bool {
 // addKeys puts keys and roles into a root. The root role is the union of the
 // parties, with the threshold of rule Q: whoever reaches it has each party's minimum.
 func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
-	some := func(role string, keys []tuf.Key) error {
-		if len(keys) == 0 {
-			return fmt.Errorf("repo: %s has no key: %w", role, tuf.ErrCharter)
+	// Said here, before anybody is asked for a signature.
+	enough := func(role string, keys []tuf.Key, min int) error {
+		if len(keys) < max(min, 1) {
+			return fmt.Errorf("repo: %s has %d keys, %d must sign: %w", role, len(keys), max(min, 1), tuf.ErrCharter)
 		}
 		return nil
 	}
 	add := func(role string, k Keys) error {
-		if err := some("role "+role, k.Keys); err != nil {
+		if err := enough("role "+role, k.Keys, k.Threshold); err != nil {
 			return err
 		}
 		md.Signed.Roles[role] = &metadata.Role{KeyIDs: []string{}, Threshold: max(k.Threshold, 1)}
@@ -325,7 +326,7 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 	}
 	var root Keys
 	for _, p := range r.Parties {
-		if err := some("party "+p.Name, p.Keys); err != nil {
+		if err := enough("party "+p.Name, p.Keys, p.Min); err != nil {
 			return err
 		}
 		root.Keys = append(root.Keys, p.Keys...)
@@ -343,7 +344,7 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 	}
 	for _, c := range r.Classes {
 		for _, role := range c.Roles {
-			if err := some("role "+role.Role, role.Keys.Keys); err != nil {
+			if err := enough("role "+role.Role, role.Keys.Keys, role.Threshold); err != nil {
 				return err
 			}
 			for _, key := range role.Keys.Keys {

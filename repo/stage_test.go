@@ -1,0 +1,282 @@
+package repo_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// travel sends a draft as bytes, as parties do who share nothing.
+func travel(t *testing.T, d *repo.Draft) *repo.Draft {
+	t.Helper()
+	data, err := d.Bytes()
+	noErr(t, err)
+	d, err = repo.OpenDraft(data)
+	noErr(t, err)
+	again, err := d.Bytes()
+	noErr(t, err)
+	if !bytes.Equal(data, again) {
+		t.Fatalf("changed on the way:\n%s\n%s", data, again)
+	}
+	return d
+}
+
+// tampered changes a draft on its way.
+func (w *world) tampered(d *repo.Draft, change func(draft map[string]any)) *repo.Draft {
+	w.t.Helper()
+	out, err := repo.OpenDraft(w.tamper(d, change))
+	noErr(w.t, err)
+	return out
+}
+
+func (w *world) tamper(d *repo.Draft, change func(draft map[string]any)) []byte {
+	w.t.Helper()
+	data, err := d.Bytes()
+	noErr(w.t, err)
+	var m map[string]any
+	noErr(w.t, json.Unmarshal(data, &m))
+	change(m)
+	data, err = json.Marshal(m)
+	noErr(w.t, err)
+	return data
+}
+
+// files are a draft's files by role.
+func (w *world) files(draft map[string]any) map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for _, f := range draft["files"].([]any) {
+		out[f.(map[string]any)["role"].(string)] = f.(map[string]any)
+	}
+	return out
+}
+
+// at walks into decoded JSON.
+func at(v any, path ...any) map[string]any {
+	for _, p := range path {
+		switch p := p.(type) {
+		case string:
+			v = v.(map[string]any)[p]
+		case int:
+			v = v.([]any)[p]
+		}
+	}
+	return v.(map[string]any)
+}
+
+func lacks(d *repo.Draft) (out []string) {
+	for _, m := range d.Missing() {
+		out = append(out, m.String())
+	}
+	return out
+}
+
+// The two parties found a repository and release into it; each has its own keys
+// only, and what passes between them is a draft.
+func TestTwoParties(t *testing.T) {
+	w := emptyWorld(t)
+	vendor, review := w.open(vendorKeys...), w.open(reviewKeys...)
+	d, err := vendor.Stage(t.Context(), w.found)
+	noErr(t, err)
+	if want := []string{"review-agent: 0 of 1 signatures of review (review-agent)",
+		"root: 0 of 1 signatures of party review of the new root", "root: 2 of 3 signatures of all parties of the new root"}; !slices.Equal(lacks(d), want) {
+		t.Fatalf("lacks %q", lacks(d))
+	}
+	if m := d.Missing()[1]; len(m.KeyIDs) != 2 || !slices.Contains(m.KeyIDs, w.signer("review-1").Key().ID()) {
+		t.Error("may still sign:", m.KeyIDs)
+	}
+	err = w.refused(repo.ErrUnsigned, func() error { return vendor.Publish(t.Context(), d) })
+	if !strings.Contains(err.Error(), "party review of the new root") {
+		t.Error(err)
+	}
+
+	d = travel(t, d) // to the review centre
+	if d.Empty() || d.String() != "review-agent v1, root v1, targets v1, vendor-agent v1" {
+		t.Error(d)
+	}
+	// One root key is enough; the same key twice is one signature.
+	noErr(t, d.Sign(t.Context(), w.signer("review-1")))
+	noErr(t, d.Sign(t.Context(), w.signer("review-1")))
+	w.tamper(d, func(draft map[string]any) {
+		if n := len(at(w.files(draft)["root"], "content")["signatures"].([]any)); n != 3 {
+			t.Errorf("%d signatures of root, want 3", n)
+		}
+	})
+	if err := d.Sign(t.Context(), w.signer("stranger")); err == nil || !strings.Contains(err.Error(), "no part") {
+		t.Error(err)
+	}
+	noErr(t, d.Sign(t.Context(), w.signer("review-release")))
+	if len(d.Missing()) > 0 {
+		t.Errorf("lacks %q", lacks(d))
+	}
+	// The centre has no online keys: it can't publish, only the vendor.
+	d = travel(t, d)
+	w.refused(repo.ErrUnsigned, func() error { return review.Publish(t.Context(), d) })
+	noErr(t, vendor.Publish(t.Context(), d))
+	w.sees("root 1")
+
+	noErr(t, vendor.Update(t.Context(), add("1")))
+	w.sees("root 1")
+	d, err = review.Stage(t.Context(), approve("1"))
+	noErr(t, err)
+	noErr(t, vendor.Publish(t.Context(), travel(t, d)))
+	w.sees("root 1 agent/1")
+
+	// Neither renews root alone.
+	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
+	for _, party := range []string{"vendor", "review"} {
+		r, other := w.open(append(vendorKeys, reviewKeys[2])...), "review"
+		if party == "review" {
+			r, other = w.open(append(reviewKeys, vendorKeys[2:]...)...), "vendor"
+		}
+		err := w.refused(repo.ErrUnsigned, func() error { return r.Update(t.Context(), renew) })
+		if !strings.Contains(err.Error(), "party "+other+" of the present root") {
+			t.Error(err)
+		}
+	}
+	w.update(renew)
+	w.sees("root 2 agent/1")
+}
+
+// Where keys change hands, the old and the new ones must sign.
+func TestOldAndNewKeysSign(t *testing.T) {
+	w := newWorld(t)
+	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Parties[0].Keys = w.public("vendor-3", "vendor-4")
+		return nil
+	})
+	noErr(t, err)
+	if want := []string{"root: 0 of 1 signatures of party vendor of the new root", "root: 2 of 3 signatures of all parties of the new root"}; !slices.Equal(lacks(d), want) {
+		t.Fatalf("lacks %q", lacks(d))
+	}
+	noErr(t, d.Sign(t.Context(), w.signer("vendor-4")))
+	noErr(t, w.open().Publish(t.Context(), travel(t, d)))
+	w.sees("root 2")
+}
+
+// What a draft says of who must sign helps people and decides nothing: whatever
+// is done to it on its way, tuf judges it before a byte is written.
+func TestTamperedDraft(t *testing.T) {
+	for name, x := range map[string]struct {
+		change func(w *world, files map[string]map[string]any, draft map[string]any)
+		want   error
+	}{
+		"forged signature": {func(w *world, f map[string]map[string]any, _ map[string]any) {
+			s := at(f["vendor-agent"], "content", "signatures", 0)
+			s["sig"] = strings.NewReplacer("0", "1", "1", "0").Replace(s["sig"].(string))
+		}, tuf.ErrThreshold},
+		"another's signature": {func(w *world, f map[string]map[string]any, _ map[string]any) {
+			at(f["vendor-agent"], "content", "signatures", 0)["sig"] = at(f["root"], "content", "signatures", 0)["sig"]
+		}, tuf.ErrThreshold},
+		"needs taken away": {func(w *world, f map[string]map[string]any, _ map[string]any) {
+			f["root"]["needs"], at(f["root"], "content")["signatures"] = []any{}, []any{}
+		}, tuf.ErrThreshold},
+		"content changed": {func(w *world, f map[string]map[string]any, _ map[string]any) {
+			at(f["vendor-agent"], "content", "signed")["expires"] = "2030-01-01T00:00:00Z"
+		}, tuf.ErrThreshold},
+		"a role of nobody": {func(w *world, f map[string]map[string]any, draft map[string]any) {
+			extra := map[string]any{"role": "stranger", "base": 0, "needs": []any{}, "content": f["vendor-agent"]["content"]}
+			draft["files"] = append(draft["files"].([]any), extra)
+		}, tuf.ErrUntrusted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.now = w.now.Add(time.Hour)
+			good, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return add("1")(tx) })
+			noErr(t, err)
+			bad := w.tampered(good, func(draft map[string]any) { x.change(w, w.files(draft), draft) })
+			w.refused(x.want, func() error { return w.open().Publish(t.Context(), bad) })
+			noErr(t, w.open().Publish(t.Context(), good))
+			w.sees("root 2")
+		})
+	}
+}
+
+// A draft that is not what it should be is not opened: nobody shall sign it.
+func TestMalformedDraft(t *testing.T) {
+	w := newWorld(t)
+	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Resign("vendor") })
+	noErr(t, err)
+	for name, change := range map[string]func(f map[string]map[string]any, draft map[string]any){
+		"unknown member":     func(f map[string]map[string]any, draft map[string]any) { draft["x"] = 1 },
+		"unknown in a file":  func(f map[string]map[string]any, draft map[string]any) { f["root"]["x"] = 1 },
+		"format 2":           func(f map[string]map[string]any, draft map[string]any) { draft["visum-draft"] = 2 },
+		"no format":          func(f map[string]map[string]any, draft map[string]any) { delete(draft, "visum-draft") },
+		"role twice":         func(f map[string]map[string]any, draft map[string]any) { draft["files"] = []any{f["root"], f["root"]} },
+		"content is text":    func(f map[string]map[string]any, draft map[string]any) { f["root"]["content"] = "root" },
+		"nothing to sign":    func(f map[string]map[string]any, draft map[string]any) { delete(f["root"]["content"].(map[string]any), "signed") },
+		"version 0":          func(f map[string]map[string]any, draft map[string]any) { at(f["root"], "content", "signed")["version"] = 0 },
+		"version is text":    func(f map[string]map[string]any, draft map[string]any) { at(f["root"], "content", "signed")["version"] = "2" },
+		"follows itself":     func(f map[string]map[string]any, draft map[string]any) { f["root"]["base"] = 2 },
+		"follows below 0":    func(f map[string]map[string]any, draft map[string]any) { f["root"]["base"] = -1 },
+		"no date":            func(f map[string]map[string]any, draft map[string]any) { delete(at(f["root"], "content", "signed"), "expires") },
+		"bad date":           func(f map[string]map[string]any, draft map[string]any) { at(f["root"], "content", "signed")["expires"] = "soon" },
+		"a root in disguise": func(f map[string]map[string]any, draft map[string]any) { f["vendor-agent"]["content"] = f["root"]["content"] },
+		"a disguised role":   func(f map[string]map[string]any, draft map[string]any) { f["root"]["content"] = f["vendor-agent"]["content"] },
+		"a timestamp": func(f map[string]map[string]any, draft map[string]any) {
+			f["vendor-agent"]["role"] = "timestamp"
+			at(f["vendor-agent"], "content", "signed")["_type"] = "timestamp"
+		},
+	} {
+		if d, err := repo.OpenDraft(w.tamper(d, func(draft map[string]any) { change(w.files(draft), draft) })); err == nil {
+			t.Errorf("%s: opened %s", name, d)
+		}
+	}
+	data, err := d.Bytes()
+	noErr(t, err)
+	for name, bad := range map[string][]byte{
+		"nothing":      nil,
+		"garbage":      []byte("MZ\x90"),
+		"cut":          data[:len(data)/2],
+		"more after":   append(slices.Clone(data), "{}"...),
+		"member twice": bytes.Replace(data, []byte("{"), []byte(`{"visum-draft": 1,`), 1),
+		"null":         []byte("null"),
+	} {
+		if d, err := repo.OpenDraft(bad); err == nil {
+			t.Errorf("%s: opened %s", name, d)
+		}
+	}
+	_, err = repo.OpenDraft(data)
+	noErr(t, err)
+}
+
+// A draft that lay too long is not published.
+func TestDraftExpires(t *testing.T) {
+	w := newWorld(t)
+	d, err := w.open(vendorKeys...).Stage(t.Context(), add("1"))
+	noErr(t, err)
+	w.now = w.now.Add(31 * 24 * time.Hour)
+	w.refused(tuf.ErrExpired, func() error { return w.open().Publish(t.Context(), d) })
+	w.update(add("1"))
+	w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+	w.update(approve("1"))
+	w.sees("root 1 agent/1")
+	if err := w.try(func(tx *repo.Tx) error { return tx.Resign("nobody") }); err == nil {
+		t.Error("signed for nobody")
+	}
+}
+
+// An edit that fails leaves nothing, and one that changes nothing is no draft.
+func TestEmptyDraft(t *testing.T) {
+	w := newWorld(t)
+	errStop := fmt.Errorf("stop")
+	w.refused(errStop, func() error {
+		return w.try(func(tx *repo.Tx) error { noErr(t, add("1")(tx)); return errStop })
+	})
+	d, err := w.open().Stage(t.Context(), w.found)
+	noErr(t, err)
+	if !d.Empty() || len(d.Missing()) > 0 {
+		t.Errorf("draft of %s", d)
+	}
+	w.store.wrote()
+	noErr(t, w.open().Publish(t.Context(), travel(t, d)))
+	if wrote := w.store.wrote(); len(wrote) > 0 {
+		t.Errorf("wrote %q", wrote)
+	}
+}

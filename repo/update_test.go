@@ -1,0 +1,308 @@
+package repo_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// The root threshold follows from the parties (rule Q), and the pin opens.
+func TestRuleQ(t *testing.T) {
+	for _, x := range []struct{ keys, min, want int }{{1, 1, 2}, {2, 1, 3}, {2, 2, 4}, {4, 2, 6}} {
+		w := emptyWorld(t)
+		party := func(name string) repo.Party {
+			p := repo.Party{Name: name, Min: x.min}
+			for i := range x.keys {
+				p.Keys = append(p.Keys, w.public(fmt.Sprint(name, i))...)
+			}
+			return p
+		}
+		w.update(func(tx *repo.Tx) error {
+			err := w.found(tx)
+			tx.Root().Parties = []repo.Party{party("vendor"), party("review")}
+			return err
+		})
+		if ids, threshold := w.root().RoleKeys("root"); threshold != x.want || len(ids) != 2*x.keys {
+			t.Errorf("2 times %d keys, minimum %d: threshold %d of %d, want %d", x.keys, x.min, threshold, len(ids), x.want)
+		}
+		data, err := w.open().Pin(t.Context())
+		noErr(t, err)
+		pin, err := tuf.OpenPin(data, nil)
+		noErr(t, err)
+		if pin.Review() != "review" || pin.Root().Charter().RepoID() != w.root().Charter().RepoID() || len(pin.Locations()) != 2 {
+			t.Errorf("pin of %s with %v", pin.Review(), pin.Locations())
+		}
+	}
+}
+
+// What the charter's rules forbid is refused before anything is written.
+func TestUnlawfulRoot(t *testing.T) {
+	for name, change := range map[string]func(w *world, r *repo.Root){
+		"parties share a key":   func(w *world, r *repo.Root) { r.Parties[1].Keys[0] = r.Parties[0].Keys[0] },
+		"one party":             func(w *world, r *repo.Root) { r.Parties, r.Classes = r.Parties[:1], nil },
+		"minimum above keys":    func(w *world, r *repo.Root) { r.Parties[0].Keys = r.Parties[0].Keys[:1]; r.Parties[0].Min = 2 },
+		"class of one party":    func(w *world, r *repo.Root) { r.Classes[0].Roles = r.Classes[0].Roles[:1] },
+		"one key in two roles":  func(w *world, r *repo.Root) { r.Classes[0].Roles[0].Keys = r.Classes[0].Roles[1].Keys },
+		"classes overlap":       func(w *world, r *repo.Root) { c := w.class("x"); c.Prefix = "agent/x/"; r.Classes = append(r.Classes, c) },
+		"plain http":            func(w *world, r *repo.Root) { r.Locations[1].Base = "http://a.example.org/" },
+		"loopback":              func(w *world, r *repo.Root) { r.Locations[1].Base = "http://127.0.0.1:8080/" },
+		"no lasting place":      func(w *world, r *repo.Root) { r.Locations[1].UseUntil = w.now.Add(time.Hour) },
+		"repo_id":               func(w *world, r *repo.Root) { r.RepoID = "mine" },
+		"timestamp without key": func(w *world, r *repo.Root) { r.Timestamp.Keys = nil },
+		"party without key":     func(w *world, r *repo.Root) { r.Parties[1].Keys = nil },
+		"release without key":   func(w *world, r *repo.Root) { r.Classes[0].Roles[1].Keys.Keys = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := emptyWorld(t)
+			w.refused(tuf.ErrCharter, func() error {
+				return w.try(func(tx *repo.Tx) error {
+					err := w.found(tx)
+					change(w, tx.Root())
+					return err
+				})
+			})
+			w.update(w.found)
+			w.sees("root 1")
+		})
+	}
+	// What is refused for products may be had for development.
+	w := emptyWorld(t)
+	cfg := &repo.Config{UnsafeLoopback: true}
+	local := func(tx *repo.Tx) error {
+		err := w.found(tx)
+		tx.Root().Locations[0].Base = "http://127.0.0.1:8080/"
+		return err
+	}
+	for _, name := range slices.Concat(vendorKeys, reviewKeys) {
+		cfg.Signers = append(cfg.Signers, w.signer(name))
+	}
+	noErr(t, repo.New(w.store, cfg).Update(t.Context(), local))
+	// An empty repository is nothing to work on.
+	for _, fn := range []func(r *repo.Repo) error{
+		func(r *repo.Repo) error { return r.Refresh(t.Context()) },
+		func(r *repo.Repo) error { _, err := r.Pin(t.Context()); return err },
+		func(r *repo.Repo) error { _, err := r.Pending(t.Context(), "review"); return err },
+		func(r *repo.Repo) error { return r.Update(t.Context(), func(*repo.Tx) error { return nil }) },
+	} {
+		if err := fn(repo.New(newMemory(), nil)); err == nil {
+			t.Error("an empty repository was worked on")
+		}
+	}
+}
+
+// changes are edits of root, each on a repository with one approved release
+// that must stay to be had, and what root must be like then.
+func TestRootChanges(t *testing.T) {
+	for name, x := range map[string]struct {
+		edit       func(w *world, tx *repo.Tx)
+		seq, epoch int64
+		check      func(t *testing.T, w *world, r *tuf.Root)
+	}{
+		"renewal": {edit: func(w *world, tx *repo.Tx) { tx.RenewRoot() }, check: func(t *testing.T, w *world, r *tuf.Root) {
+			if wrote := w.store.wrote(); !slices.Equal(wrote, []string{"metadata/2.root.json"}) {
+				t.Errorf("wrote %q", wrote)
+			}
+			if !r.Expires().Equal(w.now.Add(365*24*time.Hour)) || !r.Charter().SignedAt().Equal(w.now) {
+				t.Error("expires", r.Expires(), "signed", r.Charter().SignedAt())
+			}
+		}},
+		"announcement": {seq: 1, edit: func(w *world, tx *repo.Tx) {
+			l := location("b", tuf.Primary, 5)
+			l.UseFrom = w.now.Add(time.Hour)
+			tx.Root().Locations = append(tx.Root().Locations, l)
+		}, check: func(t *testing.T, w *world, r *tuf.Root) {
+			if l := r.Charter().Locations(); len(l) != 3 || l[0].ID != "b" || !l[0].UseFrom.Equal(w.now.Add(time.Hour)) {
+				t.Error(l)
+			}
+		}},
+		"retirement": {seq: 1, edit: func(w *world, tx *repo.Tx) {
+			tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Primary, 5))
+			noErr(w.t, tx.Root().Retire("a"))
+			if tx.Root().Retire("a") == nil {
+				w.t.Error("retired twice")
+			}
+		}, check: func(t *testing.T, w *world, r *tuf.Root) {
+			c := r.Charter()
+			if was := location("a", tuf.Primary, 10); c.Usable(was, w.now) || len(c.Retired()) != 1 || c.Retired()[0].Hosts[0] != "a.example.org" {
+				t.Error(c.Retired())
+			}
+		}},
+		"cut over": {seq: 1, epoch: 1, edit: func(w *world, tx *repo.Tx) {
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		}, check: func(t *testing.T, w *world, r *tuf.Root) {
+			// Three updates were published before: founding, release, approval.
+			if f := r.Charter().Floors(); f != (tuf.Floors{Timestamp: 3, Snapshot: 3, Targets: 1}) {
+				t.Error(f)
+			}
+		}},
+		"release key replaced": {seq: 1, edit: func(w *world, tx *repo.Tx) {
+			tx.Root().Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+		}, check: func(t *testing.T, w *world, r *tuf.Root) {
+			if got := w.signedBy("vendor-agent"); !slices.Equal(got, []string{"vendor-release-2"}) {
+				t.Error("signed by", got)
+			}
+			if got := w.signedBy("review-agent"); !slices.Equal(got, []string{"review-release"}) {
+				t.Error("signed by", got)
+			}
+		}},
+		"targets key replaced": {edit: func(w *world, tx *repo.Tx) { tx.Root().Targets.Keys = w.public("targets-2") }, check: func(t *testing.T, w *world, r *tuf.Root) {
+			if got := w.signedBy("targets"); !slices.Equal(got, []string{"targets-2"}) {
+				t.Error("signed by", got)
+			}
+		}},
+		"minimum raised": {seq: 1, edit: func(w *world, tx *repo.Tx) { tx.Root().Parties[1].Min = 2 }, check: func(t *testing.T, w *world, r *tuf.Root) {
+			if _, threshold := r.RoleKeys("root"); threshold != 4 {
+				t.Error("threshold", threshold)
+			}
+		}},
+		"party's keys replaced": {seq: 1, edit: func(w *world, tx *repo.Tx) { tx.Root().Parties[0].Keys = w.public("v3", "v4", "v5") }},
+		"class added":           {seq: 1, edit: func(w *world, tx *repo.Tx) { tx.Root().Classes = append(tx.Root().Classes, w.class("rules")) }},
+		"probe changed":         {seq: 1, edit: func(w *world, tx *repo.Tx) { tx.Root().Probe.Enforce = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.update(add("1"))
+			w.update(approve("1"))
+			p := w.product()
+			p.refresh()
+			old := w.root()
+			w.now = w.now.Add(time.Hour)
+			w.store.wrote()
+			w.update(func(tx *repo.Tx) error { x.edit(w, tx); return nil })
+			root := w.root()
+			if c, was := root.Charter(), old.Charter(); c.Seq() != was.Seq()+x.seq || c.Epoch() != was.Epoch()+x.epoch || c.RepoID() != was.RepoID() || c.PrevRoot() != old.SHA256() {
+				t.Errorf("seq %d, epoch %d, after %d and %d", c.Seq(), c.Epoch(), was.Seq(), was.Epoch())
+			}
+			if x.check != nil {
+				x.check(t, w, root)
+			}
+			for _, p := range []*product{p, w.product()} {
+				if got := p.state(); got != "root 2 agent/1" {
+					t.Errorf("a client sees %q", got)
+				}
+			}
+			w.follows()
+			// From here on all is as ever, and nothing new means no new root.
+			w.update(func(tx *repo.Tx) error { tx.Root(); return add("2")(tx) })
+			w.update(approve("2"))
+			w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+			w.sees("root 3 agent/1 agent/2")
+		})
+	}
+}
+
+// signedBy names the keys that signed the published version of a role.
+func (w *world) signedBy(role string) (names []string) {
+	p := w.product()
+	snap, err := p.refresh()
+	noErr(w.t, err)
+	f, err := snap.RoleFile(role)
+	noErr(w.t, err)
+	data, err := p.get(f)
+	noErr(w.t, err)
+	var env struct{ Signatures []struct{ KeyID string } }
+	noErr(w.t, json.Unmarshal(data, &env))
+	for name, k := range w.keys {
+		if slices.ContainsFunc(env.Signatures, func(s struct{ KeyID string }) bool { return s.KeyID == k.Key().ID() }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// follows demands that targets.json leads stock clients as the charter has it:
+// to the review party's roles first, which end the search, then to the others.
+func (w *world) follows() {
+	w.t.Helper()
+	p := w.product()
+	snap, err := p.refresh()
+	noErr(w.t, err)
+	f, err := snap.RoleFile("targets")
+	noErr(w.t, err)
+	data, err := p.get(f)
+	noErr(w.t, err)
+	targets, err := snap.Targets(data)
+	noErr(w.t, err)
+	md, err := targets.Metadata()
+	noErr(w.t, err)
+	var got, want []string
+	for _, d := range md.Signed.Delegations.Roles {
+		got = append(got, fmt.Sprint(d.Name, d.KeyIDs, d.Threshold, d.Terminating, d.Paths[0]))
+		for _, id := range d.KeyIDs {
+			if md.Signed.Delegations.Keys[id] == nil {
+				w.t.Error("no key", id)
+			}
+		}
+	}
+	for _, party := range []string{"review", "vendor"} {
+		for _, c := range p.root.Charter().Classes() {
+			for _, r := range c.Roles {
+				if r.Party == party {
+					want = append(want, fmt.Sprint(r.Role, r.KeyIDs, r.Threshold, party == "review", c.Prefix+"*"))
+				}
+			}
+		}
+	}
+	if !slices.Equal(got, want) {
+		w.t.Errorf("targets.json delegates to\n%q, the charter says\n%q", got, want)
+	}
+}
+
+// Content that the new root's rules no longer accept is signed again with it.
+func TestOnlineThresholdRaised(t *testing.T) {
+	w := emptyWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		err := w.found(tx)
+		tx.Root().Snapshot.Keys = w.public("snapshot", "snapshot-b")
+		return err
+	})
+	// Signed by one of the two.
+	noErr(t, w.open("vendor-release", "snapshot", "timestamp").Update(t.Context(), add("1")))
+	w.update(func(tx *repo.Tx) error { tx.Root().Snapshot.Threshold = 2; return nil })
+	w.sees("root 2")
+	w.refused(repo.ErrUnsigned, func() error {
+		return w.open("review-release", "snapshot", "timestamp").Update(t.Context(), approve("1"))
+	})
+	w.update(approve("1"))
+	w.sees("root 2 agent/1")
+}
+
+// A new epoch needs new keys for both online roles (H3): one is not enough.
+func TestHalfACutOver(t *testing.T) {
+	w := newWorld(t)
+	half := func(tx *repo.Tx) error { tx.Root().Timestamp.Keys = w.public("timestamp-2"); return nil }
+	w.refused(tuf.ErrCharter, func() error { return w.try(half) })
+	w.update(func(tx *repo.Tx) error { tx.Root().Snapshot.Keys = w.public("snapshot-2"); return half(tx) })
+	w.sees("root 2")
+}
+
+// A charter that says what this package has no word for is not edited, because
+// the word would be lost; releases go on.
+func TestForeignCharter(t *testing.T) {
+	w := emptyWorld(t)
+	d, err := w.open().Stage(t.Context(), w.found)
+	noErr(t, err)
+	d = w.tampered(d, func(draft map[string]any) {
+		class := at(w.files(draft)["root"], "content", "signed", "x-visum", "classes", 0)
+		class["hold"] = map[string]any{"role": "hold", "keyids": at(class, "roles", 1)["keyids"], "threshold": 1, "max_seconds": 60}
+	})
+	for _, s := range w.keys {
+		_ = d.Sign(t.Context(), s) // not every key has a part
+	}
+	noErr(t, w.open().Publish(t.Context(), d))
+	err = w.try(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	if err == nil || !strings.Contains(err.Error(), "classes.hold") {
+		t.Fatal(err)
+	}
+	w.update(add("1"))
+	if errors.Is(w.try(approve("1")), repo.ErrConflict) {
+		t.Fatal("conflict")
+	}
+}

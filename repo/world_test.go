@@ -1,0 +1,336 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storagetest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// world is a repository of two parties, in memory, with every key there is.
+type world struct {
+	t     *testing.T
+	now   time.Time
+	store *memory
+
+	mu   sync.Mutex
+	keys map[string]tuf.Signer
+}
+
+func emptyWorld(t *testing.T) *world {
+	return &world{t: t, now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), store: newMemory(), keys: map[string]tuf.Signer{}}
+}
+
+// newWorld is published, with nothing released yet.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := emptyWorld(t)
+	w.update(w.found)
+	return w
+}
+
+// found says what the first root says. Said again it changes nothing.
+func (w *world) found(tx *repo.Tx) error {
+	r := tx.Root()
+	r.Parties = []repo.Party{{Name: "vendor", Keys: w.public("vendor-1", "vendor-2"), Min: 1}, {Name: "review", Keys: w.public("review-1", "review-2")}}
+	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("timestamp"), w.public("snapshot"), w.public("targets")
+	r.Classes = []repo.Class{w.class("agent")}
+	// Not in order of priority, which must not matter.
+	r.Locations = []tuf.Location{location("z", tuf.Rendezvous, 20), location("a", tuf.Primary, 10)}
+	return nil
+}
+
+func (w *world) class(name string) repo.Class {
+	return repo.Class{Name: name, Prefix: name + "/", Roles: []repo.ReleaseRole{
+		{Party: "vendor", Role: "vendor-" + name, Keys: repo.Keys{Keys: w.public("vendor-release")}},
+		{Party: "review", Role: "review-" + name, Keys: repo.Keys{Keys: w.public("review-release")}}}}
+}
+
+func location(id, tier string, priority int) tuf.Location {
+	l := tuf.Location{ID: id, Tier: tier, Operator: "host-" + id, Base: "https://" + id + ".example.org/", Metadata: "metadata/", Targets: "targets/", Priority: priority}
+	if tier == tuf.Rendezvous {
+		l.Targets = ""
+	}
+	return l
+}
+
+// signer returns the key of that name, made at its first use.
+func (w *world) signer(name string) tuf.Signer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.keys[name] == nil {
+		_, key, err := ed25519.GenerateKey(nil)
+		noErr(w.t, err)
+		w.keys[name], err = tuf.NewSigner(key)
+		noErr(w.t, err)
+	}
+	return w.keys[name]
+}
+
+func (w *world) public(names ...string) (keys []tuf.Key) {
+	for _, n := range names {
+		keys = append(keys, w.signer(n).Key())
+	}
+	return keys
+}
+
+// open returns a handle with the named keys, or with all that were made so far.
+func (w *world) open(names ...string) *repo.Repo {
+	if len(names) == 0 {
+		names = slices.Collect(maps.Keys(w.keys))
+	}
+	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	for _, n := range names {
+		cfg.Signers = append(cfg.Signers, w.signer(n))
+	}
+	return repo.New(w.store, cfg)
+}
+
+// The keys of each side; the vendor runs the repository.
+var (
+	vendorKeys = []string{"vendor-1", "vendor-2", "vendor-release", "targets", "timestamp", "snapshot"}
+	reviewKeys = []string{"review-1", "review-2", "review-release"}
+)
+
+// try edits with every key there is, those made in fn too.
+func (w *world) try(fn func(*repo.Tx) error) error {
+	d, err := w.open().Stage(w.t.Context(), fn)
+	if err != nil {
+		return err
+	}
+	for _, s := range w.keys {
+		_ = d.Sign(w.t.Context(), s) // not every key has a part
+	}
+	return w.open().Publish(w.t.Context(), d)
+}
+
+func (w *world) update(fn func(*repo.Tx) error) {
+	w.t.Helper()
+	noErr(w.t, w.try(fn))
+}
+
+func release(version string) *tuf.Release {
+	return &tuf.Release{Product: "agent", Version: version, Channel: "stable", Platform: "any"}
+}
+
+func add(version string) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/"+version, strings.NewReader("agent "+version), release(version))
+	}
+}
+
+func approve(version string) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error { return tx.Approve("review", "agent/"+version) }
+}
+
+// product is a client of tuf and nothing else: it keeps the newest root and
+// what it saw last.
+type product struct {
+	w                   *world
+	root                *tuf.Root
+	timestamp, snapshot []byte
+}
+
+func (w *world) product() *product { return &product{w: w} }
+
+func (p *product) read(name string) ([]byte, error) { return p.w.store.Read(p.w.t.Context(), name) }
+
+// refresh walks as a client does. The snapshot is nil where there is an error.
+func (p *product) refresh() (*tuf.Snapshot, error) {
+	for n := int64(1); ; n++ {
+		if p.root != nil {
+			n = p.root.Version() + 1
+		}
+		data, err := p.read(fmt.Sprintf("metadata/%d.root.json", n))
+		if errors.Is(err, fs.ErrNotExist) && n > 1 {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.root == nil {
+			p.root, err = tuf.OpenRoot(data, nil)
+		} else {
+			p.root, err = p.root.Next(data)
+		}
+		if err != nil {
+			p.w.t.Fatal("a root that breaks the chain:", err)
+		}
+	}
+	timestamp, err := p.read("metadata/timestamp.json")
+	if err != nil {
+		return nil, err
+	}
+	ts, err := p.root.Timestamp(timestamp, p.timestamp, p.w.now)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := p.get(ts.SnapshotFile())
+	if err != nil {
+		return nil, err
+	}
+	snap, err := ts.Snapshot(snapshot, p.snapshot)
+	if err == nil {
+		p.timestamp, p.snapshot = timestamp, snapshot
+	}
+	return snap, err
+}
+
+func (p *product) get(f tuf.RoleFile) ([]byte, error) {
+	return p.read(fmt.Sprintf("metadata/%d.%s.json", f.Version, f.Role))
+}
+
+// state says in words what the product sees: the releases that it may have.
+func (p *product) state() string {
+	snap, err := p.refresh()
+	if p.root == nil {
+		return "empty"
+	}
+	out := fmt.Sprintf("root %d", p.root.Version())
+	if err == nil {
+		var all []tuf.Candidate
+		if all, err = snap.Candidates(func(tuf.Release) bool { return true }, p.get); err == nil {
+			for _, c := range all {
+				if c.Err == nil {
+					out += " " + c.Path
+				}
+			}
+			return out
+		}
+	}
+	if !errors.Is(err, tuf.ErrUntrusted) && !errors.Is(err, fs.ErrNotExist) {
+		p.w.t.Fatal(err)
+	}
+	return out + " without content"
+}
+
+// sees demands a state of a product that starts from the first root.
+func (w *world) sees(want string) {
+	w.t.Helper()
+	if got := w.product().state(); got != want {
+		w.t.Fatalf("a client sees %q, want %q", got, want)
+	}
+}
+
+// root returns the newest root.
+func (w *world) root() *tuf.Root {
+	p := w.product()
+	p.refresh()
+	return p.root
+}
+
+// memory is a storage, with a record of its writes and faults to order.
+type memory struct {
+	mu     sync.Mutex
+	files  map[string][]byte
+	writes []string
+	// before and after are asked at each write, outside the lock.
+	before, after func(name string) error
+}
+
+func newMemory() *memory { return &memory{files: map[string][]byte{}} }
+
+func (m *memory) Read(ctx context.Context, name string) ([]byte, error) {
+	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.files[name]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	return bytes.Clone(data), nil
+}
+
+func (m *memory) Create(ctx context.Context, name string, r io.Reader) error {
+	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		return r.Read(p)
+	}))
+	if err := errors.Join(err, ctx.Err()); err != nil {
+		return err
+	}
+	return m.write(name, data, func(have []byte, there bool) bool { return !there || bytes.Equal(have, data) })
+}
+
+func (m *memory) Replace(ctx context.Context, name string, old, new []byte) error {
+	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+		return err
+	}
+	if len(new) > repo.MaxRead {
+		return errors.New("too large")
+	}
+	return m.write(name, bytes.Clone(new), func(have []byte, there bool) bool { return there == (old != nil) && bytes.Equal(have, old) })
+}
+
+func (m *memory) write(name string, data []byte, may func([]byte, bool) bool) error {
+	if m.before != nil {
+		if err := m.before(name); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	have, there := m.files[name]
+	if !may(have, there) {
+		m.mu.Unlock()
+		return fmt.Errorf("%s: %w", name, repo.ErrConflict)
+	}
+	m.files[name] = data
+	m.writes = append(m.writes, name)
+	m.mu.Unlock()
+	if m.after != nil {
+		return m.after(name)
+	}
+	return nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// wrote returns what was written since the last call.
+func (m *memory) wrote() []string {
+	out := m.writes
+	m.writes = nil
+	return out
+}
+
+func (m *memory) copy() *memory { return &memory{files: maps.Clone(m.files)} }
+
+func TestMemory(t *testing.T) {
+	storagetest.Run(t, func(t *testing.T) repo.Storage { return newMemory() })
+}
+
+// refused demands that fn fails with the error and writes no metadata.
+func (w *world) refused(want error, fn func() error) error {
+	w.t.Helper()
+	before := w.store.copy()
+	err := fn()
+	if !errors.Is(err, want) {
+		w.t.Fatalf("got %v, want %v", err, want)
+	}
+	maps.DeleteFunc(w.store.files, func(name string, _ []byte) bool { return strings.HasPrefix(name, "targets/") && before.files[name] == nil })
+	if !maps.EqualFunc(before.files, w.store.files, bytes.Equal) {
+		w.t.Fatalf("refused (%v), but written: %q", err, w.store.writes)
+	}
+	return err
+}
