@@ -339,3 +339,28 @@ func TestAttackApproval(t *testing.T) {
 		want(t, err, tuf.ErrNotApproved, "nobody reviews")
 	})
 }
+
+// A refusal holds the refused bytes and says who signed: what an operator needs to
+// show that somebody forged a root.
+func TestEvidence(t *testing.T) {
+	r := tuftest.New()
+	c := newClient(t, r)
+	newRoot(func(r *tuftest.Repo, _ doc) { r.Signers["root"] = []string{"vendor1", "review2"} })(r)
+	forged := r.Files["2.root.json"]
+	_, err := c.root.Next(forged)
+	var e *tuf.Error
+	ids := r.IDs("vendor1", "review2")
+	slices.SortFunc(ids, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+	if !errors.As(err, &e) || !bytes.Equal(e.Evidence, forged) || e.Have != 2 || e.Want != 3 || e.Version != 2 ||
+		len(e.KeyIDs) != 2 || e.KeyIDs[0] != ids[0] || e.KeyIDs[1] != ids[1] {
+		t.Errorf("%+v", e)
+	}
+	for _, junk := range []string{"", "{}", "<html>", string(forged) + "x", strings.Replace(string(forged), `"version":2`, `"version":7`, 1)} {
+		if _, err := c.root.Next([]byte(junk)); !errors.As(err, &e) || string(e.Evidence) != junk {
+			t.Errorf("%.20q: evidence is %.20q", junk, e.Evidence)
+		}
+		if _, err := c.root.Timestamp([]byte(junk), nil, tuftest.Now); !errors.As(err, &e) || string(e.Evidence) != junk {
+			t.Errorf("timestamp %.20q: evidence is %.20q", junk, e.Evidence)
+		}
+	}
+}

@@ -28,7 +28,7 @@ func TestBases(t *testing.T) {
 	}
 	for _, base := range []string{
 		"https://2130706433/r/", "https://0x7f.1/r/", "https://0x7f000001/r/", "https://127.1/r/", "https://127.0.0.1/r/", "https://127.0.0.1:8080/r/",
-		"https://0177.0.0.1/r/", "https://1.2.3.08/r/", "https://a.0x10/r/", "https://[::1]/r/", "https://[::ffff:127.0.0.1]/r/", "https://[::]/r/",
+		"https://0177.0.0.1/r/", "https://1.2.3.08/r/", "https://a.0x10/r/", "https://[::1]/r/", "https://[::ffff:127.0.0.1]/r/", "https://[::ffff:192.0.2.1]/r/", "https://[::]/r/",
 		"https://0.0.0.0/r/", "https://10.0.0.1/r/", "https://172.16.0.1/r/", "https://192.168.0.1/r/", "https://100.64.0.1/r/", "https://169.254.1.1/r/",
 		"https://224.0.0.1/r/", "https://255.255.255.255/r/", "https://[fe80::1]/r/", "https://[fe80::1%25eth0]/r/", "https://[fd00::1]/r/",
 		"https://[2001:DB8::1]/r/", "https://[2001:db8:0::1]/r/", "https://localhost/r/", "https://a.localhost/r/", "https://foo.local/r/", "https://router/r/",
