@@ -166,7 +166,7 @@ func (tx *Tx) stageRoles(d *Draft) error {
 		}
 	}
 	want := delegations(layout, tx.repo.cfg.Review)
-	if old := tx.present.roles["targets"]; old != nil && !stale("targets", layout.Targets) {
+	if old := tx.present.roles["targets"]; old != nil && tx.roles["targets"] == nil && !stale("targets", layout.Targets) {
 		if changed, err := differ(old.Signed.Delegations, want); err != nil || !changed {
 			return err
 		}

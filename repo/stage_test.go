@@ -204,21 +204,35 @@ func TestMalformedDraft(t *testing.T) {
 	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Resign("vendor") })
 	noErr(t, err)
 	for name, change := range map[string]func(f map[string]map[string]any, draft map[string]any){
-		"unknown member":     func(f map[string]map[string]any, draft map[string]any) { draft["x"] = 1 },
-		"unknown in a file":  func(f map[string]map[string]any, draft map[string]any) { f["root"]["x"] = 1 },
-		"format 2":           func(f map[string]map[string]any, draft map[string]any) { draft["visum-draft"] = 2 },
-		"no format":          func(f map[string]map[string]any, draft map[string]any) { delete(draft, "visum-draft") },
-		"role twice":         func(f map[string]map[string]any, draft map[string]any) { draft["files"] = []any{f["root"], f["root"]} },
-		"content is text":    func(f map[string]map[string]any, draft map[string]any) { f["root"]["content"] = "root" },
-		"nothing to sign":    func(f map[string]map[string]any, draft map[string]any) { delete(f["root"]["content"].(map[string]any), "signed") },
-		"version 0":          func(f map[string]map[string]any, draft map[string]any) { at(f["root"], "content", "signed")["version"] = 0 },
-		"version is text":    func(f map[string]map[string]any, draft map[string]any) { at(f["root"], "content", "signed")["version"] = "2" },
-		"follows itself":     func(f map[string]map[string]any, draft map[string]any) { f["root"]["base"] = 2 },
-		"follows below 0":    func(f map[string]map[string]any, draft map[string]any) { f["root"]["base"] = -1 },
-		"no date":            func(f map[string]map[string]any, draft map[string]any) { delete(at(f["root"], "content", "signed"), "expires") },
-		"bad date":           func(f map[string]map[string]any, draft map[string]any) { at(f["root"], "content", "signed")["expires"] = "soon" },
-		"a root in disguise": func(f map[string]map[string]any, draft map[string]any) { f["vendor-agent"]["content"] = f["root"]["content"] },
-		"a disguised role":   func(f map[string]map[string]any, draft map[string]any) { f["root"]["content"] = f["vendor-agent"]["content"] },
+		"unknown member":    func(f map[string]map[string]any, draft map[string]any) { draft["x"] = 1 },
+		"unknown in a file": func(f map[string]map[string]any, draft map[string]any) { f["root"]["x"] = 1 },
+		"format 2":          func(f map[string]map[string]any, draft map[string]any) { draft["visum-draft"] = 2 },
+		"no format":         func(f map[string]map[string]any, draft map[string]any) { delete(draft, "visum-draft") },
+		"role twice":        func(f map[string]map[string]any, draft map[string]any) { draft["files"] = []any{f["root"], f["root"]} },
+		"content is text":   func(f map[string]map[string]any, draft map[string]any) { f["root"]["content"] = "root" },
+		"nothing to sign": func(f map[string]map[string]any, draft map[string]any) {
+			delete(f["root"]["content"].(map[string]any), "signed")
+		},
+		"version 0": func(f map[string]map[string]any, draft map[string]any) {
+			at(f["root"], "content", "signed")["version"] = 0
+		},
+		"version is text": func(f map[string]map[string]any, draft map[string]any) {
+			at(f["root"], "content", "signed")["version"] = "2"
+		},
+		"follows itself":  func(f map[string]map[string]any, draft map[string]any) { f["root"]["base"] = 2 },
+		"follows below 0": func(f map[string]map[string]any, draft map[string]any) { f["root"]["base"] = -1 },
+		"no date": func(f map[string]map[string]any, draft map[string]any) {
+			delete(at(f["root"], "content", "signed"), "expires")
+		},
+		"bad date": func(f map[string]map[string]any, draft map[string]any) {
+			at(f["root"], "content", "signed")["expires"] = "soon"
+		},
+		"a root in disguise": func(f map[string]map[string]any, draft map[string]any) {
+			f["vendor-agent"]["content"] = f["root"]["content"]
+		},
+		"a disguised role": func(f map[string]map[string]any, draft map[string]any) {
+			f["root"]["content"] = f["vendor-agent"]["content"]
+		},
 		"a timestamp": func(f map[string]map[string]any, draft map[string]any) {
 			f["vendor-agent"]["role"] = "timestamp"
 			at(f["vendor-agent"], "content", "signed")["_type"] = "timestamp"

@@ -213,6 +213,13 @@ func (tx *Tx) Resign(party string) error {
 	return nil
 }
 
+// ResignTargets signs targets.json again with a later date, before it expires:
+// stock TUF clients need it.
+func (tx *Tx) ResignTargets() error {
+	_, err := tx.edit("targets")
+	return err
+}
+
 // layout is the root as it will be.
 func (tx *Tx) layout() *Root {
 	if tx.root != nil {

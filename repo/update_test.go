@@ -45,12 +45,16 @@ func TestRuleQ(t *testing.T) {
 // What the charter's rules forbid is refused before anything is written.
 func TestUnlawfulRoot(t *testing.T) {
 	for name, change := range map[string]func(w *world, r *repo.Root){
-		"parties share a key":   func(w *world, r *repo.Root) { r.Parties[1].Keys[0] = r.Parties[0].Keys[0] },
-		"one party":             func(w *world, r *repo.Root) { r.Parties, r.Classes = r.Parties[:1], nil },
-		"minimum above keys":    func(w *world, r *repo.Root) { r.Parties[0].Keys = r.Parties[0].Keys[:1]; r.Parties[0].Min = 2 },
-		"class of one party":    func(w *world, r *repo.Root) { r.Classes[0].Roles = r.Classes[0].Roles[:1] },
-		"one key in two roles":  func(w *world, r *repo.Root) { r.Classes[0].Roles[0].Keys = r.Classes[0].Roles[1].Keys },
-		"classes overlap":       func(w *world, r *repo.Root) { c := w.class("x"); c.Prefix = "agent/x/"; r.Classes = append(r.Classes, c) },
+		"parties share a key":  func(w *world, r *repo.Root) { r.Parties[1].Keys[0] = r.Parties[0].Keys[0] },
+		"one party":            func(w *world, r *repo.Root) { r.Parties, r.Classes = r.Parties[:1], nil },
+		"minimum above keys":   func(w *world, r *repo.Root) { r.Parties[0].Keys = r.Parties[0].Keys[:1]; r.Parties[0].Min = 2 },
+		"class of one party":   func(w *world, r *repo.Root) { r.Classes[0].Roles = r.Classes[0].Roles[:1] },
+		"one key in two roles": func(w *world, r *repo.Root) { r.Classes[0].Roles[0].Keys = r.Classes[0].Roles[1].Keys },
+		"classes overlap": func(w *world, r *repo.Root) {
+			c := w.class("x")
+			c.Prefix = "agent/x/"
+			r.Classes = append(r.Classes, c)
+		},
 		"plain http":            func(w *world, r *repo.Root) { r.Locations[1].Base = "http://a.example.org/" },
 		"loopback":              func(w *world, r *repo.Root) { r.Locations[1].Base = "http://127.0.0.1:8080/" },
 		"no lasting place":      func(w *world, r *repo.Root) { r.Locations[1].UseUntil = w.now.Add(time.Hour) },
@@ -290,15 +294,14 @@ func TestForeignCharter(t *testing.T) {
 	d, err := w.open().Stage(t.Context(), w.found)
 	noErr(t, err)
 	d = w.tampered(d, func(draft map[string]any) {
-		class := at(w.files(draft)["root"], "content", "signed", "x-visum", "classes", 0)
-		class["hold"] = map[string]any{"role": "hold", "keyids": at(class, "roles", 1)["keyids"], "threshold": 1, "max_seconds": 60}
+		at(w.files(draft)["root"], "content", "signed", "x-visum", "classes", 0)["later"] = 1
 	})
 	for _, s := range w.keys {
 		_ = d.Sign(t.Context(), s) // not every key has a part
 	}
 	noErr(t, w.open().Publish(t.Context(), d))
 	err = w.try(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	if err == nil || !strings.Contains(err.Error(), "classes.hold") {
+	if err == nil || !strings.Contains(err.Error(), "classes.later") {
 		t.Fatal(err)
 	}
 	w.update(add("1"))

@@ -328,7 +328,9 @@ func (w *world) refused(want error, fn func() error) error {
 	if !errors.Is(err, want) {
 		w.t.Fatalf("got %v, want %v", err, want)
 	}
-	maps.DeleteFunc(w.store.files, func(name string, _ []byte) bool { return strings.HasPrefix(name, "targets/") && before.files[name] == nil })
+	maps.DeleteFunc(w.store.files, func(name string, _ []byte) bool {
+		return strings.HasPrefix(name, "targets/") && before.files[name] == nil
+	})
 	if !maps.EqualFunc(before.files, w.store.files, bytes.Equal) {
 		w.t.Fatalf("refused (%v), but written: %q", err, w.store.writes)
 	}

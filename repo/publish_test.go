@@ -1,0 +1,363 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// What a file names is there before it; timestamp.json is last and alone.
+func TestOrderOfWrites(t *testing.T) {
+	w := emptyWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(w.found(tx), add("1")(tx)) })
+	wrote := w.store.wrote()
+	if !strings.HasPrefix(wrote[0], "targets/agent/") {
+		t.Errorf("first is %s", wrote[0])
+	}
+	want := []string{"metadata/1.review-agent.json", "metadata/1.targets.json", "metadata/1.vendor-agent.json", "metadata/1.snapshot.json", "metadata/1.root.json", "metadata/timestamp.json"}
+	if !slices.Equal(wrote[1:], want) {
+		t.Errorf("wrote %q", wrote[1:])
+	}
+	// A release touches its role and what lists it, nothing else.
+	w.update(approve("1"))
+	if wrote := w.store.wrote(); !slices.Equal(wrote, []string{"metadata/2.review-agent.json", "metadata/2.snapshot.json", "metadata/timestamp.json"}) {
+		t.Errorf("wrote %q", wrote)
+	}
+}
+
+// Two drafts of one state: the second is refused, and goes through once it is
+// staged again. Nothing of the first is lost.
+func TestConflict(t *testing.T) {
+	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
+	for name, edits := range map[string][2]func(*repo.Tx) error{
+		"releases": {add("1"), add("2")},
+		"roots":    {renew, renew},
+		"release and new release key": {add("1"), func(tx *repo.Tx) error {
+			r := tx.Root()
+			r.Classes[0].Roles[0].Keys = repo.Keys{Keys: slices.Concat(r.Classes[0].Roles[0].Keys.Keys, r.Targets.Keys)}
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var drafts [2]*repo.Draft
+			for i, edit := range edits {
+				w.now = w.now.Add(time.Minute)
+				var err error
+				drafts[i], err = w.open().Stage(t.Context(), edit)
+				noErr(t, err)
+			}
+			noErr(t, w.open().Publish(t.Context(), drafts[0]))
+			w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), travel(t, drafts[1])) })
+			w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // nor twice
+			w.update(edits[1])
+			for _, p := range w.pending() {
+				if err := w.try(approve(strings.TrimPrefix(p, "agent/"))); err != nil {
+					t.Error(err)
+				}
+			}
+			want := map[string]string{"releases": "root 1 agent/1 agent/2", "roots": "root 3", "release and new release key": "root 2 agent/1"}
+			w.sees(want[name])
+		})
+	}
+}
+
+// pending are the paths that wait for the review party.
+func (w *world) pending() (paths []string) {
+	w.t.Helper()
+	list, err := w.open().Pending(w.t.Context(), "review")
+	noErr(w.t, err)
+	for _, p := range list {
+		paths = append(paths, p.Path)
+	}
+	return paths
+}
+
+// A draft passes over a version that a killed publish left behind. Should that
+// be published after all, the draft is out of date although its number is higher.
+func TestOrphanComesAlive(t *testing.T) {
+	w := newWorld(t)
+	first, err := w.open().Stage(t.Context(), add("1"))
+	noErr(t, err)
+	w.store.before = func(name string) error {
+		if strings.HasSuffix(name, "snapshot.json") {
+			return errKilled
+		}
+		return nil
+	}
+	if err := w.open().Publish(t.Context(), first); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	w.store.before = nil
+	second, err := w.open().Stage(t.Context(), add("2"))
+	noErr(t, err)
+	if second.String() != "vendor-agent v3" {
+		t.Fatalf("draft of %s", second)
+	}
+	noErr(t, w.open().Publish(t.Context(), first))
+	w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), second) })
+	w.update(add("2"))
+	if got := w.pending(); !slices.Equal(got, []string{"agent/1", "agent/2"}) {
+		t.Errorf("published %q", got)
+	}
+}
+
+// Somebody publishes while a root is on its way in: a root can't be taken back,
+// so it is not written.
+func TestRootLosesTheRace(t *testing.T) {
+	w := newWorld(t)
+	cutOver := func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		return nil
+	}
+	once := sync.OnceFunc(func() { w.update(add("1")) })
+	w.store.after = func(name string) error {
+		if strings.HasSuffix(name, "snapshot.json") {
+			w.store.after = nil
+			once()
+		}
+		return nil
+	}
+	if err := w.try(cutOver); !errors.Is(err, repo.ErrConflict) {
+		t.Fatal(err)
+	}
+	w.sees("root 1")
+	w.update(cutOver)
+	w.update(approve("1"))
+	w.sees("root 2 agent/1")
+}
+
+// Two publishers with fifty releases each, at once: nothing is lost.
+func TestRace(t *testing.T) {
+	const each = 50
+	w := newWorld(t)
+	var all sync.WaitGroup
+	for who := range 2 {
+		r := w.open()
+		all.Go(func() {
+			for i := range each {
+				edit := add(fmt.Sprintf("%d-%02d", who, i))
+				err := r.Update(t.Context(), edit)
+				for errors.Is(err, repo.ErrConflict) {
+					err = r.Update(t.Context(), edit)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got := len(w.pending()); got != 2*each {
+		t.Errorf("%d releases, want %d", got, 2*each)
+	}
+}
+
+var errKilled = errors.New("killed")
+
+// kill makes the n-th write fail, and all that follow, before its effect or
+// after it. It returns whether it came to that.
+func (m *memory) kill(n int, after bool) (killed func() bool) {
+	count, dead := 0, false
+	m.before = func(string) error {
+		count++
+		if dead || !after && count == n {
+			dead = true
+			return errKilled
+		}
+		return nil
+	}
+	m.after = func(string) error {
+		if after && count == n {
+			dead = true
+			return errKilled
+		}
+		return nil
+	}
+	return func() bool {
+		m.before, m.after = nil, nil
+		return dead
+	}
+}
+
+// A publish is killed at its n-th write, for every n. What clients see is the
+// old state or the new one; where keys change there is a moment between, when
+// the new root waits for its content. The next update heals it, be it another
+// edit or the same again.
+func TestKilledAtEveryWrite(t *testing.T) {
+	for name, x := range map[string]struct {
+		edit    func(w *world, tx *repo.Tx) error
+		between bool // a new root may be without content
+		goal    string
+	}{
+		"founding":     {edit: func(w *world, tx *repo.Tx) error { return w.found(tx) }, between: true, goal: "root 1"},
+		"release":      {edit: func(w *world, tx *repo.Tx) error { return add("2")(tx) }, goal: "root 1 agent/1 agent/2"},
+		"announcement": {edit: func(w *world, tx *repo.Tx) error { return announce(tx) }, goal: "root 2 agent/1"},
+		"new online keys": {edit: func(w *world, tx *repo.Tx) error {
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+			return nil
+		}, between: true, goal: "root 2 agent/1"},
+		"new release keys": {edit: func(w *world, tx *repo.Tx) error {
+			tx.Root().Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+			tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+			return nil
+		}, between: true, goal: "root 2 agent/1"},
+		"new class and its release": {edit: func(w *world, tx *repo.Tx) error {
+			tx.Root().Classes = append(tx.Root().Classes[:1:1], w.class("rules"))
+			return errors.Join(tx.Add("vendor", "rules/1", strings.NewReader("1"), release("1")), tx.Approve("review", "rules/1"))
+		}, between: true, goal: "root 2 agent/1 rules/1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n, more := 1, true; more; n++ {
+				for i := range 4 {
+					w := emptyWorld(t)
+					if name != "founding" {
+						w.update(w.found)
+						w.update(add("1"))
+						w.update(approve("1"))
+					}
+					seen := w.product()
+					old := seen.state()
+					edit := func(tx *repo.Tx) error { return x.edit(w, tx) }
+					killed := w.store.kill(n, i%2 == 1)
+					err := w.try(edit)
+					if !killed() {
+						noErr(t, err)
+						more = false
+						break
+					}
+					if !errors.Is(err, errKilled) {
+						t.Fatalf("write %d: %v", n, err)
+					}
+					for _, p := range []*product{seen, w.product()} {
+						got := p.state()
+						if between := x.between && strings.HasSuffix(got, " without content"); got != old && got != x.goal && !between {
+							t.Fatalf("killed at write %d: a client sees %q", n, got)
+						}
+					}
+					if i >= 2 && name != "founding" { // somebody else comes first
+						w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+					}
+					w.update(edit)
+					for _, p := range w.pending() {
+						w.update(func(tx *repo.Tx) error { return tx.Approve("review", p) })
+					}
+					for _, p := range []*product{seen, w.product()} {
+						if got := p.state(); got != x.goal && (name != "release" || got != old+" agent/2") {
+							t.Fatalf("killed at write %d, and healed: a client sees %q, want %q", n, got, x.goal)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func announce(tx *repo.Tx) error {
+	if r := tx.Root(); len(r.Locations) == 2 {
+		r.Locations = append(r.Locations, location("b", tuf.Mirror, 30))
+	}
+	return nil
+}
+
+// Cut off between a new root and its content, the repository is healed by the
+// daily job alone where that has all the keys it takes.
+func TestRefreshHeals(t *testing.T) {
+	for _, heal := range []func(r *repo.Repo, t *testing.T) error{
+		func(r *repo.Repo, t *testing.T) error { return r.Refresh(t.Context()) },
+		func(r *repo.Repo, t *testing.T) error {
+			return r.Update(t.Context(), func(*repo.Tx) error { return nil })
+		},
+	} {
+		w := newWorld(t)
+		w.store.before = func(name string) error {
+			if name == "metadata/timestamp.json" {
+				return errKilled
+			}
+			return nil
+		}
+		err := w.try(func(tx *repo.Tx) error {
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+			return nil
+		})
+		if w.store.before = nil; !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		w.sees("root 2 without content")
+		w.refused(repo.ErrUnsigned, func() error { return heal(w.open("timestamp", "snapshot"), t) })
+		noErr(t, heal(w.open("timestamp-2", "snapshot-2"), t))
+		w.sees("root 2")
+	}
+}
+
+// The daily job signs the timestamp, and the snapshot when half of its time is gone.
+func TestRefresh(t *testing.T) {
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	online := w.open("timestamp", "snapshot")
+	p := w.product()
+	for day, want := range []string{"metadata/timestamp.json", "metadata/timestamp.json", "metadata/timestamp.json", "metadata/timestamp.json",
+		"metadata/4.snapshot.json metadata/timestamp.json", "metadata/timestamp.json"} {
+		w.store.wrote()
+		noErr(t, online.Refresh(t.Context()))
+		if got := strings.Join(w.store.wrote(), " "); got != want {
+			t.Errorf("day %d: wrote %s", day, got)
+		}
+		if got := p.state(); got != "root 1 agent/1" {
+			t.Errorf("day %d: a client sees %q", day, got)
+		}
+		w.now = w.now.Add(24 * time.Hour)
+	}
+	w.refused(repo.ErrUnsigned, func() error { return w.open(reviewKeys...).Refresh(t.Context()) })
+}
+
+// Everything has expired, root too. It is renewed step by step, each party for
+// itself: none has to wait for the other's signature.
+func TestExpired(t *testing.T) {
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	w.now = w.now.Add(400 * 24 * time.Hour)
+	vendor := w.open(vendorKeys...)
+	w.refused(tuf.ErrExpired, func() error { return vendor.Refresh(t.Context()) })
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, vendor.Refresh(t.Context()))
+
+	p := w.product()
+	snap, err := p.refresh()
+	noErr(t, err)
+	if _, err := snap.Approve("agent/1", p.get); !errors.Is(err, tuf.ErrExpired) {
+		t.Fatal(err)
+	}
+	noErr(t, vendor.Update(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") }))
+	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	noErr(t, err)
+	noErr(t, vendor.Publish(t.Context(), travel(t, d)))
+	w.sees("root 2 agent/1")
+
+	// Stock clients need targets.json too.
+	openTargets := func() error {
+		snap, err := p.refresh()
+		noErr(t, err)
+		f, err := snap.RoleFile("targets")
+		noErr(t, err)
+		data, err := p.get(f)
+		noErr(t, err)
+		_, err = snap.Targets(data)
+		return err
+	}
+	if err := openTargets(); !errors.Is(err, tuf.ErrExpired) {
+		t.Fatal(err)
+	}
+	noErr(t, vendor.Update(t.Context(), (*repo.Tx).ResignTargets))
+	noErr(t, openTargets())
+	w.follows()
+}

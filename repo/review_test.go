@@ -1,0 +1,265 @@
+package repo_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// The vendor releases; the review centre sees what waits, reads the very bytes
+// and lists them too; and takes one back.
+func TestReview(t *testing.T) {
+	w := newWorld(t)
+	rel := release("1.0")
+	rel.Source, rel.Notes, rel.Critical = tuf.Source{URI: "git+https://src.example.org/agent", Revision: "abc"}, `<b> & "quotes" – é`, true
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Add("vendor", "agent/linux/agent", strings.NewReader("content"), rel),
+			tx.Add("vendor", "agent/README", strings.NewReader("plain"), nil))
+	})
+	if rel.Sequence != 0 {
+		t.Error("the caller's release was changed")
+	}
+	pending := func(party string) []repo.Pending {
+		t.Helper()
+		list, err := repo.New(w.store, nil).Pending(t.Context(), party) // without a key
+		noErr(t, err)
+		return list
+	}
+	list := pending("review")
+	if len(list) != 2 || list[0].Path != "agent/README" || list[0].Release != nil || len(pending("vendor")) != 0 {
+		t.Fatalf("%+v", list)
+	}
+	p, want := list[1], *rel
+	want.Sequence = 1
+	sum := sha256.Sum256([]byte("content"))
+	if p.Path != "agent/linux/agent" || p.Length != 7 || p.SHA256 != hex.EncodeToString(sum[:]) || *p.Release != want || !slices.Equal(p.ListedBy, []string{"vendor-agent"}) {
+		t.Errorf("%+v, %+v", p, p.Release)
+	}
+	if data, err := w.store.Read(t.Context(), p.Name); err != nil || string(data) != "content" || p.Name != "targets/agent/linux/"+p.SHA256+".agent" {
+		t.Errorf("%s: %q, %v", p.Name, data, err)
+	}
+
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Approve("review", "agent/README"), tx.Approve("review", "agent/linux/agent"))
+	})
+	if left := pending("review"); len(left) != 0 {
+		t.Errorf("%+v", left)
+	}
+	c := w.product()
+	snap, err := c.refresh()
+	noErr(t, err)
+	a, err := snap.Approve("agent/linux/agent", c.get)
+	noErr(t, err)
+	if got, ok := a.Release(); !ok || got != want || a.SHA256() != p.SHA256 {
+		t.Errorf("%+v", got)
+	}
+	if plain, err := snap.Approve("agent/README", c.get); err != nil || plain.Length() != 5 {
+		t.Error(plain, err)
+	}
+
+	// The vendor puts other bytes under the same path: it waits again.
+	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/README", strings.NewReader("other"), nil) })
+	if left := pending("review"); len(left) != 1 || left[0].Path != "agent/README" {
+		t.Errorf("%+v", left)
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/linux/agent") })
+	w.sees("root 1")
+	if left := pending("review"); len(left) != 2 {
+		t.Errorf("%+v", left)
+	}
+	w.refused(tuf.ErrNoTarget, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Remove("review", "agent/linux/agent") })
+	})
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(approve("never")) })
+}
+
+// A third party approves only what the others agree on.
+func TestThreeParties(t *testing.T) {
+	w := emptyWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		err := w.found(tx)
+		r := tx.Root()
+		r.Parties = append(r.Parties, repo.Party{Name: "audit", Keys: w.public("audit-1")})
+		r.Classes[0].Roles = append(r.Classes[0].Roles, repo.ReleaseRole{Party: "audit", Role: "audit-agent", Keys: repo.Keys{Keys: w.public("audit-release")}})
+		return err
+	})
+	if _, threshold := w.root().RoleKeys("root"); threshold != 5 {
+		t.Errorf("threshold %d", threshold)
+	}
+	audit := func(tx *repo.Tx) error { return tx.Approve("audit", "agent/1") }
+	w.update(add("1"))
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(audit) })
+	w.update(func(tx *repo.Tx) error { return tx.Add("review", "agent/1", strings.NewReader("other"), nil) })
+	w.refused(tuf.ErrNotApproved, func() error { return w.try(audit) })
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(approve("1")) }) // the audit does not list it
+	w.update(func(tx *repo.Tx) error {
+		return tx.Add("review", "agent/1", strings.NewReader("agent 1"), &tuf.Release{Product: "agent", Version: "1", Channel: "stable", Platform: "any", Sequence: 1})
+	})
+	w.sees("root 1")
+	w.update(audit)
+	w.sees("root 1 agent/1")
+}
+
+// Sequence numbers count per product, channel and platform.
+func TestSequence(t *testing.T) {
+	w := newWorld(t)
+	for i, x := range []struct {
+		product, channel, platform string
+		given, want                int64
+	}{
+		{"agent", "stable", "any", 0, 1},
+		{"agent", "stable", "any", 0, 2},
+		{"agent", "beta", "any", 0, 1},
+		{"agent", "stable", "linux/amd64", 0, 1},
+		{"other", "stable", "any", 0, 1},
+		{"agent", "stable", "any", 10, 10},
+		{"agent", "stable", "any", 0, 11},
+	} {
+		path := fmt.Sprintf("agent/%d", i)
+		w.update(func(tx *repo.Tx) error {
+			return tx.Add("vendor", path, strings.NewReader(path), &tuf.Release{Product: x.product, Version: "v", Channel: x.channel, Platform: x.platform, Sequence: x.given})
+		})
+		list, err := w.open().Pending(t.Context(), "review")
+		noErr(t, err)
+		if got := list[i].Release.Sequence; got != x.want {
+			t.Errorf("%+v: got %d", x, got)
+		}
+	}
+	for _, bad := range []tuf.Release{{}, {Product: "p", Version: "1", Channel: "c", Platform: "linux"}, {Product: "p", Version: "1", Channel: "c", Platform: "any", Sequence: -1}} {
+		if err := w.try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", strings.NewReader(""), &bad) }); err == nil {
+			t.Errorf("added %+v", bad)
+		}
+	}
+}
+
+func TestBadPaths(t *testing.T) {
+	w := newWorld(t)
+	for path, want := range map[string]error{
+		"agent/../x": fs.ErrInvalid, "../agent/x": fs.ErrInvalid, "agent/..": fs.ErrInvalid, "/agent/x": fs.ErrInvalid, "agent//x": fs.ErrInvalid,
+		`agent\x`: fs.ErrInvalid, `agent/a\..\..\x`: fs.ErrInvalid, "agent/": fs.ErrInvalid, "": fs.ErrInvalid, "agent/./x": fs.ErrInvalid,
+		"agent/a\nb": fs.ErrInvalid, "agent/NUL": fs.ErrInvalid, "agent/" + strings.Repeat("x", 250): fs.ErrInvalid,
+		"agent": tuf.ErrNoTarget, "rules/x": tuf.ErrNoTarget, "agents/x": tuf.ErrNoTarget, "Agent/x": tuf.ErrNoTarget,
+	} {
+		for _, fn := range []func(tx *repo.Tx) error{
+			func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader("x"), nil) },
+			func(tx *repo.Tx) error { return tx.Approve("review", path) },
+			func(tx *repo.Tx) error { return tx.Remove("review", path) },
+		} {
+			if err := w.try(fn); !errors.Is(err, want) && !(len(path) > 200 && errors.Is(err, tuf.ErrNoTarget)) {
+				t.Errorf("%.30q: %v", path, err)
+			}
+		}
+	}
+	if err := w.try(func(tx *repo.Tx) error { return tx.Add("nobody", "agent/x", strings.NewReader("x"), nil) }); err == nil {
+		t.Error("added for nobody")
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/a/b/c.d/x y+z", strings.NewReader(""), nil) })
+	if got := w.pending(); !slices.Equal(got, []string{"agent/a/b/c.d/x y+z"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// generated is a large file that takes no memory. After its first reading, next
+// may change it.
+type generated struct {
+	size, at int64
+	fill     byte
+	next     func(*generated)
+}
+
+func (g *generated) Read(p []byte) (int, error) {
+	if g.at == g.size {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), g.size-g.at)]
+	for i := range p {
+		p[i] = g.fill
+	}
+	g.at += int64(len(p))
+	return len(p), nil
+}
+
+func (g *generated) Seek(offset int64, whence int) (int64, error) {
+	if offset != 0 || whence != io.SeekStart {
+		return 0, errors.ErrUnsupported
+	}
+	if g.at > 0 && g.next != nil {
+		g.next(g)
+	}
+	g.at = 0
+	return 0, nil
+}
+
+// An artifact is never held in memory.
+func TestAddLarge(t *testing.T) {
+	const size = 64 << 20
+	w, dir := newWorld(t), t.TempDir()
+	cfg := &repo.Config{}
+	for _, k := range w.keys {
+		cfg.Signers = append(cfg.Signers, k)
+	}
+	r := repo.New(repo.Folder(dir), cfg)
+	var before, after runtime.MemStats
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
+		noErr(t, w.found(tx))
+		runtime.ReadMemStats(&before)
+		err := tx.Add("vendor", "agent/large", &generated{size: size, fill: 'x'}, nil)
+		runtime.ReadMemStats(&after)
+		return err
+	}))
+	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
+		t.Errorf("%d bytes allocated for a file of %d", used, size)
+	}
+	list, err := r.Pending(t.Context(), "review")
+	noErr(t, err)
+	info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(list[0].Name)))
+	if err != nil || info.Size() != size || list[0].Length != size {
+		t.Error(info, err)
+	}
+}
+
+// A file that changes between the reading of its hash and the copying is not
+// listed, and nothing false stands under the hash it had.
+func TestFileChanges(t *testing.T) {
+	for name, next := range map[string]func(*generated){
+		"other content": func(g *generated) { g.fill++ },
+		"longer":        func(g *generated) { g.size++ },
+		"shorter":       func(g *generated) { g.size-- },
+		"empty":         func(g *generated) { g.size = 0 },
+	} {
+		w := newWorld(t)
+		before := w.store.copy()
+		g := &generated{size: 1 << 20, next: next}
+		err := w.try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
+		if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(before.files) != len(w.store.files) {
+			t.Errorf("%s: stored %q", name, w.store.wrote())
+		}
+		g.next = nil
+		w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
+	}
+	// Where it is read from is not where it happens to stand.
+	w := newWorld(t)
+	r := bytes.NewReader([]byte("all of it"))
+	r.Seek(4, io.SeekStart)
+	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", r, nil) })
+	if list, err := w.open().Pending(t.Context(), "review"); err != nil || list[0].Length != 9 {
+		t.Error(list, err)
+	}
+}
