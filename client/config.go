@@ -13,13 +13,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// States of the world after a refresh. Each wraps nothing; what led to it is
-// joined to it.
+// States of the world after a refresh. What led to one is joined to it.
 var (
 	// ErrDark: no place answered. State is kept.
 	ErrDark = errors.New("client: no place answers")
-	// ErrStale: the newest root that can be had has expired. Nothing new is installed under it.
-	ErrStale = errors.New("client: the newest root that can be had has expired")
+	// ErrStale: the newest root that can be had has expired, or, where the charter
+	// asks for that, too few operators confirmed it for too long. Nothing new is
+	// installed under it.
+	ErrStale = errors.New("client: the newest root that can be had is too old")
 	// ErrBehind: the network shows an older chain of roots than was seen before.
 	ErrBehind = errors.New("client: the chain of roots is shorter than it was")
 	// ErrPartial: more new roots than one cycle follows. Refresh again.

@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/visum-dev/visum/tuf"
@@ -44,7 +46,21 @@ func (s *set) fetch(get tuf.Fetch) tuf.Fetch {
 func roleName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, f.Role) }
 
 // diskName is a name from metadata in a form that is safe on every disk.
-func diskName(name string) string { return url.PathEscape(name) }
+func diskName(name string) string {
+	var b strings.Builder
+	for _, c := range []byte(name) {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' && b.Len() > 0 || c == '-' || c == '_' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02x", c)
+		}
+	}
+	if b.Len() > 120 {
+		sum := sha256.Sum256([]byte(name))
+		return b.String()[:80] + hex.EncodeToString(sum[:16])
+	}
+	return b.String()
+}
 
 // content brings the newest set under the tip from the first place that
 // delivers a complete and valid one.
@@ -114,17 +130,15 @@ func (c *Client) contentFrom(ctx context.Context, w *walk, p *place, floors *flo
 		return nil, err
 	}
 	s := &set{timestamp: ts, snapshot: snap, files: map[string][]byte{}}
-	// A path that nobody lists makes every role of its class be fetched and verified.
-	for _, class := range w.tip.Charter().Classes() {
-		_, err := snap.Approve(class.Prefix, s.fetch(func(f tuf.RoleFile) ([]byte, error) {
-			if data, err := c.state.committedFile(roleName(f)); err == nil {
-				return data, nil
-			}
-			return get(roleName(f), f.MaxLength)
-		}))
-		if err != nil && !errors.Is(err, tuf.ErrNoTarget) {
-			return nil, err
+	// All roles now: a set that lacks one is no set.
+	err = snap.OpenRoles(s.fetch(func(f tuf.RoleFile) ([]byte, error) {
+		if data, err := c.state.committedFile(roleName(f)); err == nil {
+			return data, nil
 		}
+		return get(roleName(f), f.MaxLength)
+	}))
+	if err != nil {
+		return nil, err
 	}
 	return s, nil
 }

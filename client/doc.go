@@ -30,6 +30,7 @@
 // now, try again later; nothing was lost. Errors that wrap tuf.ErrUntrusted mean:
 // do not use this. Errors of a [Source] or of the disk are handed through.
 //
-// A Client starts no goroutine that outlives a call, reads no environment
-// variable and changes nothing global.
+// A Client starts no goroutine that outlives a call and changes nothing global.
+// It reads no environment variable, but for the proxy settings that net/http
+// honours.
 package client

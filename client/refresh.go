@@ -36,15 +36,19 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 	if err := c.roots(ctx, w, due); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	switch {
-	case due && w.settled:
-		c.probed = w.clock
-	case due || len(w.problems) > 0:
+	if due || len(w.problems) > 0 {
 		c.probed = time.Time{}
+	}
+	if w.settled {
+		c.probed = w.clock
+	}
+	unconfirmed, err := c.state.confirm(w)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
 	}
 	c.tip.Store(w.tip)
 	view := &View{client: c, tip: w.tip, evidence: w.evidence}
-	if view.err = c.judge(w); view.err == nil {
+	if view.err = c.judge(w, unconfirmed); view.err == nil {
 		view.set, view.place, view.err = c.content(ctx, w)
 	}
 	view.evidence = w.evidence
@@ -64,8 +68,13 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 }
 
 // judge says whether content may be used under the tip that the walk reached.
-func (c *Client) judge(w *walk) error {
+func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	var state error
+	probe := w.tip.Charter().Probe()
+	old := unconfirmed > probe.MaxAge
+	if old {
+		c.log.Warn("too few operators confirmed the newest root", "for", unconfirmed, "want", probe.MinOperators)
+	}
 	switch {
 	case w.partial:
 		state = ErrPartial
@@ -73,6 +82,8 @@ func (c *Client) judge(w *walk) error {
 		state = ErrDark
 	case w.tip.Version() < c.state.load().Root:
 		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.tip.Version(), c.state.load().Root)
+	case old && probe.Enforce:
+		state = fmt.Errorf("%w: for %s fewer than %d operators confirmed it", ErrStale, unconfirmed.Round(time.Second), probe.MinOperators)
 	default:
 		if err := w.tip.CheckExpiry(w.now); err != nil {
 			state = fmt.Errorf("%w: %w", ErrStale, err)

@@ -37,7 +37,7 @@ type store struct{ dir string }
 type state struct {
 	Root   int64                `json:"root"`            // highest root version accepted
 	Set    string               `json:"set,omitempty"`   // folder below meta/
-	Probed time.Time            `json:"probed,omitzero"` // last time enough operators spoke
+	Probed time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
 	Roles  map[string]roleFloor `json:"roles,omitempty"` // release roles of the committed set
 }
 
@@ -80,6 +80,21 @@ func (s *store) save(st state) error {
 		return err
 	}
 	return durable.WriteFile(s.path("state.json"), data, 0o600)
+}
+
+// confirm notes when enough operators last said that there is no newer root, and
+// returns how long ago that was; for a new state, since it began.
+func (s *store) confirm(w *walk) (ago time.Duration, err error) {
+	st := s.load()
+	if w.settled || st.Probed.IsZero() {
+		// Once an hour is enough to know by, and spares a write at each refresh.
+		if ago = w.clock.Sub(st.Probed); !st.Probed.IsZero() && ago >= 0 && ago < time.Hour {
+			return 0, nil
+		}
+		st.Probed = w.clock
+		return 0, s.save(st)
+	}
+	return w.clock.Sub(st.Probed), nil
 }
 
 func (s *store) root(n int64) ([]byte, error) { return os.ReadFile(s.path("roots", rootName(n))) }

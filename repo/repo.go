@@ -203,11 +203,8 @@ func (r *Repo) verify(ctx context.Context, snap *tuf.Snapshot, seen, fresh map[s
 	if _, err := snap.Targets(data); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	for _, c := range snap.Root().Charter().Classes() {
-		// Nobody lists the bare prefix; to find that out, every role is opened.
-		if _, err := snap.Approve(c.Prefix, get); err != nil && !errors.Is(err, tuf.ErrNoTarget) {
-			return fmt.Errorf("repo: %w", err)
-		}
+	if err := snap.OpenRoles(get); err != nil {
+		return fmt.Errorf("repo: %w", err)
 	}
 	return nil
 }

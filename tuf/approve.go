@@ -116,6 +116,28 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 	return s.agree(class, path, list, get)
 }
 
+// OpenRoles fetches and verifies the parties' roles, and the hold, of every
+// class, so that a decision on a path that they list themselves needs no Fetch
+// any more. An error says that no decision can be made at all.
+func (s *Snapshot) OpenRoles(get Fetch) error {
+	if s == nil || s.root == nil || s.root.charter == nil {
+		_, err := s.classOf("roles")
+		return err
+	}
+	for i := range s.root.charter.classes {
+		class := &s.root.charter.classes[i]
+		for _, role := range class.Roles {
+			if _, err := s.releaseRole(role, get); err != nil {
+				return err
+			}
+		}
+		if _, err := s.holdRole(class, get); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *Snapshot) classOf(path string) (*Class, error) {
 	if s == nil || s.root == nil {
 		return nil, refuse(path, 0, ErrUntrusted, "zero Snapshot")
@@ -215,12 +237,8 @@ func (t target) differs(o target) string {
 // checkHold looks for the path in the class's hold role. Where the charter has
 // one it must be there, valid and unexpired: otherwise nothing passes.
 func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
-	h := class.Hold
-	if h == nil {
-		return nil
-	}
-	t, err := s.role(roleVia{nil, h.Role}, roleKeys{h.KeyIDs, h.Threshold}, s.root.keys, "the hold of class "+class.Name, get)
-	if err != nil {
+	t, err := s.holdRole(class, get)
+	if err != nil || t == nil {
 		return err
 	}
 	x, ok, err := t.file(path)
@@ -235,12 +253,21 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 		r.fail("held without an until")
 	}
 	if r.err != nil {
-		return malformed(h.Role, t.doc.version, r.err)
+		return malformed(t.name, t.doc.version, r.err)
 	}
 	if s.now.Before(end) {
 		return refuse(path, 0, ErrHeld, "until %s: %s", stamp(end), why)
 	}
 	return nil
+}
+
+// holdRole returns the verified hold role of a class, nil where the charter has none.
+func (s *Snapshot) holdRole(class *Class, get Fetch) (*Targets, error) {
+	h := class.Hold
+	if h == nil {
+		return nil, nil
+	}
+	return s.role(roleVia{nil, h.Role}, roleKeys{h.KeyIDs, h.Threshold}, s.root.keys, "the hold of class "+class.Name, get)
 }
 
 // Candidate is a release that at least one role lists.
