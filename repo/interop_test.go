@@ -1,0 +1,159 @@
+package repo_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata/config"
+	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// stock is a TUF client that knows nothing of us. It walks from the newest root
+// in dir/metadata on, which it keeps up, and returns the content of each path,
+// or nil where there is no such target.
+type stock func(t *testing.T, url, dir string, paths []string) map[string]any
+
+func goTUF(t *testing.T, url, dir string, paths []string) map[string]any {
+	t.Helper()
+	root, err := os.ReadFile(filepath.Join(dir, "metadata", "root.json"))
+	noErr(t, err)
+	cfg, err := config.New(url+"/metadata", root)
+	noErr(t, err)
+	cfg.RemoteTargetsURL, cfg.LocalMetadataDir, cfg.LocalTargetsDir = url+"/targets", filepath.Join(dir, "metadata"), filepath.Join(dir, "targets")
+	u, err := updater.New(cfg)
+	noErr(t, err)
+	noErr(t, u.Refresh())
+	found := map[string]any{}
+	for _, p := range paths {
+		found[p] = nil
+		info, err := u.GetTargetInfo(p)
+		if err != nil {
+			if !strings.Contains(err.Error(), "not found") {
+				t.Error(err)
+			}
+			continue
+		}
+		_, data, err := u.DownloadTarget(info, "", "")
+		noErr(t, err)
+		found[p] = string(data)
+	}
+	return found
+}
+
+const tufJS = "testdata/tufjs"
+
+func tufjs(t *testing.T, url, dir string, paths []string) map[string]any {
+	t.Helper()
+	cmd := exec.Command("node", append([]string{filepath.Join(tufJS, "find.js"), url, dir}, paths...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &stderr)
+	}
+	var found map[string]any
+	noErr(t, json.Unmarshal(out, &found))
+	return found
+}
+
+func TestStockGoTUF(t *testing.T) { stockStory(t, goTUF) }
+
+func TestStockTUFJS(t *testing.T) {
+	_, err := exec.LookPath("node")
+	if err == nil {
+		_, err = os.Stat(filepath.Join(tufJS, "node_modules", "tuf-js"))
+	}
+	if err != nil {
+		const how = "no tuf-js: install Node.js, then run: npm ci --prefix repo/testdata/tufjs"
+		if os.Getenv("CI") != "" {
+			t.Fatal(how)
+		}
+		t.Skip(how)
+	}
+	stockStory(t, tufjs)
+}
+
+// A stock client follows the repository from its first root on, through every
+// change of root. It sees what the review party lists and nothing else.
+func stockStory(t *testing.T, look stock) {
+	w := emptyWorld(t)
+	w.now = time.Now()
+	w.update(w.found)
+	first, err := w.store.Read(t.Context(), "metadata/1.root.json")
+	noErr(t, err)
+	server := httptest.NewServer(w.store)
+	t.Cleanup(server.Close)
+	fresh := func() string {
+		dir := t.TempDir()
+		noErr(t, os.Mkdir(filepath.Join(dir, "metadata"), 0o755))
+		noErr(t, os.Mkdir(filepath.Join(dir, "targets"), 0o755))
+		noErr(t, os.WriteFile(filepath.Join(dir, "metadata", "root.json"), first, 0o644))
+		return dir
+	}
+	kept := fresh()
+	sees := func(want map[string]any) {
+		t.Helper()
+		var paths []string
+		for p := range want {
+			paths = append(paths, p)
+		}
+		// One that was there before, and one that comes new.
+		for _, dir := range []string{kept, fresh()} {
+			if got := look(t, server.URL, dir, paths); !reflect.DeepEqual(got, want) {
+				t.Fatalf("a stock client finds %v, want %v", got, want)
+			}
+		}
+	}
+	want := map[string]any{"agent/1": nil, "agent/deep/er/1": nil, "agent/never": nil, "elsewhere": nil}
+	sees(want)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(add("1")(tx), tx.Add("vendor", "agent/deep/er/1", strings.NewReader("deep"), nil), add("never")(tx))
+	})
+	sees(want) // the vendor lists them: not enough
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(approve("1")(tx), tx.Approve("review", "agent/deep/er/1"))
+	})
+	want["agent/1"], want["agent/deep/er/1"] = "agent 1", "deep"
+	sees(want)
+
+	w.update(announce)
+	w.update(func(tx *repo.Tx) error { // cut over: nothing stays but the review keys of root
+		r := tx.Root()
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")
+		r.Parties[0].Keys = w.public("vendor-3", "vendor-4")
+		r.Classes[0].Roles[0].Keys.Keys, r.Classes[0].Roles[1].Keys.Keys = w.public("vendor-release-2"), w.public("review-release-2")
+		return r.Retire("a")
+	})
+	sees(want)
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return add("2")(tx) })
+	w.update(approve("2"))
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
+	want["agent/1"], want["agent/2"] = nil, "agent 2"
+	sees(want)
+}
+
+// ServeHTTP serves the storage as any web server would.
+func (m *memory) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	data, err := m.Read(r.Context(), strings.TrimPrefix(r.URL.Path, "/"))
+	if errors.Is(err, fs.ErrNotExist) {
+		http.NotFound(rw, r)
+		return
+	}
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	rw.Write(data)
+}
