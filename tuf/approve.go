@@ -91,9 +91,8 @@ func (a Approved) String() string {
 // listing is what one role of a class says of a path.
 type listing struct {
 	role    ReleaseRole
-	from    *Targets // the role that lists it; nil where none does
-	version int64    // of the party's own role
-	target
+	version int64 // of the party's own role
+	*found        // nil where it does not list the path
 }
 
 // Approve decides on one path. It is approved where every role of its class
@@ -161,15 +160,11 @@ func (s *Snapshot) listings(class *Class, path string, get Fetch) ([]listing, er
 		if err != nil {
 			return nil, err
 		}
-		from, x, err := s.search(top, path, get)
+		f, err := s.search(top, path, get)
 		if err != nil {
 			return nil, err
 		}
-		l := listing{role: role, version: top.doc.version, from: from}
-		if x != nil {
-			l.target = *x
-		}
-		list = append(list, l)
+		list = append(list, listing{role, top.doc.version, f})
 	}
 	return list, nil
 }
@@ -184,7 +179,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 	var yes, no []string
 	for _, l := range list {
 		name := fmt.Sprintf("%s (%s v%d)", l.role.Party, l.role.Role, l.version)
-		if l.from == nil {
+		if l.found == nil {
 			no = append(no, name)
 		} else {
 			yes = append(yes, name)
@@ -214,13 +209,30 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 		a.release = &rel
 	}
 	for _, l := range list {
-		a.by = append(a.by, Signoff{l.role.Party, l.from.name, l.from.doc.version, l.from.keyIDs, l.from.doc.expires})
+		a.by = append(a.by, l.signoffs(l.role.Party)...)
 	}
 	return a, nil
 }
 
+func (f *found) signoffs(party string) (out []Signoff) {
+	for _, t := range f.by {
+		out = append(out, Signoff{party, t.name, t.doc.version, t.keyIDs, t.doc.expires})
+	}
+	return out
+}
+
 // differs names what two listings of a path disagree on, "" for nothing.
 func (t target) differs(o target) string {
+	if what := t.differsInBytes(o); what != "" {
+		return what
+	}
+	if string(t.visum) != string(o.visum) {
+		return "release fields"
+	}
+	return ""
+}
+
+func (t target) differsInBytes(o target) string {
 	switch {
 	case t.length != o.length:
 		return fmt.Sprintf("lengths (%d and %d)", t.length, o.length)
@@ -228,8 +240,6 @@ func (t target) differs(o target) string {
 		return fmt.Sprintf("sha256 (%.16s and %.16s)", t.hashes.sha256, o.hashes.sha256)
 	case t.hashes.sha512 != "" && o.hashes.sha512 != "" && t.hashes.sha512 != o.hashes.sha512:
 		return "sha512"
-	case string(t.visum) != string(o.visum):
-		return "release fields"
 	}
 	return ""
 }
@@ -357,11 +367,11 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	if err != nil {
 		return Approved{}, err
 	}
-	from, x, err := s.search(top, path, get)
+	x, err := s.search(top, path, get)
 	if err != nil {
 		return Approved{}, err
 	}
-	if from == nil {
+	if x == nil {
 		return Approved{}, refuse(path, 0, ErrNoTarget, "targets v%d and what it delegates to do not list it", top.doc.version)
 	}
 	a := Approved{path: path, length: x.length, hashes: x.hashes}
@@ -370,6 +380,6 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 			a.release = &rel
 		}
 	}
-	a.by = []Signoff{{"", from.name, from.doc.version, from.keyIDs, from.doc.expires}}
+	a.by = x.signoffs("")
 	return a, nil
 }

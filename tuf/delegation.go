@@ -1,7 +1,6 @@
 package tuf
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -18,7 +17,8 @@ type delegation struct {
 	paths        []string
 	hashPrefixes []string // lower-case hex
 	terminating  bool
-	succinct     *succinct // hash bins (TAP 15); name is then their prefix
+	succinct     *succinct  // hash bins (TAP 15); name is then their prefix
+	group        *agreement // the roles that must agree with this one; nil for none
 }
 
 type succinct struct{ bits int }
@@ -27,8 +27,9 @@ type succinct struct{ bits int }
 const maxDelegations = 1 << 16
 
 func (t *Targets) parseDelegations(v wire.Value) error {
-	var keys, roles, bins wire.Value
-	if err := v.Fields(wire.Field{Name: "keys", To: &keys}, wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "succinct_roles", To: &bins}); err != nil {
+	var keys, roles, bins, agreements wire.Value
+	if err := v.Fields(wire.Field{Name: "keys", To: &keys}, wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "succinct_roles", To: &bins},
+		wire.Field{Name: AgreementMember, To: &agreements}); err != nil {
 		return err
 	}
 	var err error
@@ -64,7 +65,7 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 		seen[d.name] = true
 		t.delegations = append(t.delegations, d)
 	}
-	return nil
+	return t.parseAgreements(agreements)
 }
 
 func parseDelegation(v wire.Value) (d delegation, err error) {
@@ -145,68 +146,4 @@ func matchPath(pattern, target string) bool {
 		}
 	}
 	return true
-}
-
-// search looks for a path from start on, in pre-order, by priority; a
-// terminating delegation ends it (specification, 5.6.7). found is nil where no
-// role lists the path. Any error ends the search.
-func (s *Snapshot) search(start *Targets, path string, get Fetch) (*Targets, *target, error) {
-	sum := sha256.Sum256([]byte(path))
-	visited := map[string]bool{}
-	stack := []visit{{role: start}}
-	for len(stack) > 0 {
-		v := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if visited[v.name()] {
-			continue
-		}
-		if len(visited) == s.root.opt.Limits.Visits {
-			return nil, nil, refuse(start.name, start.doc.version, ErrTooLarge, "more than %d roles visited for %.200q", len(visited), path)
-		}
-		visited[v.name()] = true
-		t := v.role
-		if t == nil {
-			var err error
-			if t, err = s.role(roleVia{v.by, v.delegate}, v.keys, v.by.keys, v.delegate, get); err != nil {
-				return nil, nil, err
-			}
-		}
-		x, ok, err := t.file(path)
-		if err != nil {
-			return nil, nil, err
-		}
-		if ok {
-			return t, &x, nil
-		}
-		var next []visit
-		for i := range t.delegations {
-			d := &t.delegations[i]
-			if role := d.roleFor(path, sum[:]); role != "" {
-				next = append(next, visit{by: t, delegate: role, keys: d.keys})
-				if d.terminating {
-					stack = stack[:0] // nothing of lower priority is looked at any more
-					break
-				}
-			}
-		}
-		for i := len(next) - 1; i >= 0; i-- {
-			stack = append(stack, next[i])
-		}
-	}
-	return nil, nil, nil
-}
-
-// visit is a role to look at: start itself, or one that by delegates to.
-type visit struct {
-	role     *Targets
-	by       *Targets
-	delegate string
-	keys     roleKeys
-}
-
-func (v visit) name() string {
-	if v.role != nil {
-		return v.role.name
-	}
-	return v.delegate
 }

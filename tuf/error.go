@@ -5,40 +5,48 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
 
-// sentinel is an error to compare with errors.Is; it may have a parent.
+// sentinel is an error to compare with errors.Is. It wraps its parent, and the
+// error type of go-tuf that says the same, for those who look for that.
 type sentinel struct {
-	msg    string
-	parent error
+	msg   string
+	wraps []error
 }
 
-func (s *sentinel) Error() string { return s.msg }
-func (s *sentinel) Unwrap() error { return s.parent }
+func (s *sentinel) Error() string   { return s.msg }
+func (s *sentinel) Unwrap() []error { return s.wraps }
 
 // Reactions differ by family. Whatever wraps ErrUntrusted must not be used, and
 // asking the same place again will not help. ErrExpired, ErrHeld and ErrNoTarget
 // are states of the world: an attack, a wrong clock, or simply so.
+//
+// Where go-tuf has an error type for the same thing, errors.Is and errors.As
+// find that too: metadata.ErrRepository for all of ErrUntrusted, ErrUnsignedMetadata,
+// ErrBadVersionNumber, ErrLengthOrHashMismatch, ErrDownloadLengthMismatch, ErrExpiredMetadata.
 var (
-	ErrUntrusted error = &sentinel{"not trusted", nil}
+	ErrUntrusted error = &sentinel{"not trusted", []error{&metadata.ErrRepository{Msg: "not trusted"}}}
 
 	// ErrMalformed: the bytes are not the metadata they should be.
-	ErrMalformed error = &sentinel{"malformed", ErrUntrusted}
+	ErrMalformed error = &sentinel{"malformed", []error{ErrUntrusted}}
 	// ErrTooLarge: more bytes, signatures, steps or delegations than the limit.
-	ErrTooLarge error = &sentinel{"too large", ErrUntrusted}
+	ErrTooLarge error = &sentinel{"too large", []error{ErrUntrusted, &metadata.ErrDownloadLengthMismatch{Msg: "too large"}}}
 	// ErrThreshold: fewer distinct keys signed than must.
-	ErrThreshold error = &sentinel{"not enough signatures", ErrUntrusted}
+	ErrThreshold error = &sentinel{"not enough signatures", []error{ErrUntrusted, &metadata.ErrUnsignedMetadata{Msg: "not enough signatures"}}}
 	// ErrRollback: a version went backwards, or something listed before is gone.
-	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
+	ErrRollback error = &sentinel{"went backwards", []error{ErrUntrusted, &metadata.ErrBadVersionNumber{Msg: "went backwards"}}}
 	// ErrMismatch: not the bytes, version or identity that was promised.
-	ErrMismatch error = &sentinel{"does not match", ErrUntrusted}
+	ErrMismatch error = &sentinel{"does not match", []error{ErrUntrusted, &metadata.ErrLengthOrHashMismatch{Msg: "does not match"}}}
 	// ErrCharter: a charter that breaks a rule, alone or as a successor.
-	ErrCharter error = &sentinel{"breaks the charter's rules", ErrUntrusted}
-	// ErrNotApproved: not every party of the class lists the same release.
-	ErrNotApproved error = &sentinel{"not approved", ErrUntrusted}
+	ErrCharter error = &sentinel{"breaks the charter's rules", []error{ErrUntrusted}}
+	// ErrNotApproved: not every party of the class, or not enough of the roles
+	// that must agree, list the same target.
+	ErrNotApproved error = &sentinel{"not approved", []error{ErrUntrusted}}
 
 	// ErrExpired: signed and in order, but past its date.
-	ErrExpired error = &sentinel{"expired", nil}
+	ErrExpired error = &sentinel{"expired", []error{&metadata.ErrExpiredMetadata{Msg: "expired"}}}
 	// ErrNoTarget: no role lists the path.
 	ErrNoTarget error = &sentinel{"no such target", nil}
 	// ErrHeld: a review key holds the release back for now.

@@ -17,6 +17,7 @@ type Targets struct {
 	files       index
 	delegations []delegation
 	keys        keyring
+	recalls     []Recall
 }
 
 // Targets reads the top-level targets role (specification, 5.6).
@@ -41,8 +42,9 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	if err := m.check(role, data); err != nil {
 		return nil, err
 	}
-	var files, delegations wire.Value
-	doc, err := open(data, role, "targets", s.root.opt.Limits, wire.Field{Name: "targets", To: &files}, wire.Field{Name: "delegations", To: &delegations})
+	var files, delegations, recalls wire.Value
+	doc, err := open(data, role, "targets", s.root.opt.Limits, wire.Field{Name: "targets", To: &files}, wire.Field{Name: "delegations", To: &delegations},
+		wire.Field{Name: RecallMember, To: &recalls})
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +65,9 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 		if err := t.parseDelegations(delegations); err != nil {
 			return nil, malformed(role, doc.version, err)
 		}
+	}
+	if t.recalls, err = parseRecalls(recalls); err != nil {
+		return nil, malformed(role, doc.version, err)
 	}
 	return t, nil
 }

@@ -1,0 +1,248 @@
+package tuf_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// agree adds a group to the top role's delegations.
+func agree(r *tuftest.Repo, min any, terminating bool, roles ...any) {
+	d := tuftest.At(r.Roles["targets"], "delegations")
+	groups, _ := d[tuf.AgreementMember].([]any)
+	d[tuf.AgreementMember] = append(groups, doc{"roles": roles, "min_roles_in_agreement": min, "terminating": terminating})
+	r.Bump("targets")
+	r.Publish()
+}
+
+// Several delegated roles must list the same bytes (in the manner of TAP 3). In
+// these trees a target's content is the name of the role that lists it, unless
+// "same" roles are given one content.
+func TestAgreement(t *testing.T) {
+	three := []string{"^ > a: x/*", "^ > b: x/*", "^ > c: x/*"}
+	for _, tt := range []struct {
+		name        string
+		lines       []string
+		same        string // roles that list x/1 with the same content
+		min         int
+		terminating bool
+		err         error
+		by          string // who is counted, most prior first
+		order       string
+	}{
+		{"two of three, the first two", three, "a b", 2, true, nil, "a b", "a b c"},
+		{"two of three, the last two", append([]string{"a = x/1"}, three...), "b c", 2, true, nil, "b c", "a b c"},
+		{"all three", three, "a b c", 3, true, nil, "a b c", "a b c"},
+		{"one is not two", three, "a", 2, true, tuf.ErrNotApproved, "", "a b c"},
+		{"different bytes don't add up", append([]string{"a = x/1", "b = x/1", "c = x/1"}, three...), "", 2, true, tuf.ErrNotApproved, "", "a b c"},
+		{"nobody lists it", three, "", 2, true, tuf.ErrNoTarget, "", "a b c"},
+		{"one is enough where one is asked", three, "b", 1, true, nil, "b", "a b c"},
+		{"too few, and others come after", append([]string{}, append(three, "^ > d: x/*", "d = x/1")...), "a", 2, false, nil, "d", "a b c d"},
+		{"too few, and the group is the end", append([]string{}, append(three, "^ > d: x/*", "d = x/1")...), "a", 2, true, tuf.ErrNotApproved, "", "a b c"},
+		{"what a role delegates to speaks for it", append([]string{}, append(three, "b > e: x/*")...), "a e", 2, true, nil, "a e", "a b e c"},
+		{"a role without the path has no say", []string{"^ > a: x/*", "^ > b: y/*", "^ > c: x/*"}, "a b c", 2, true, nil, "a c", "a c"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := tree(t, tt.lines...)
+			if tt.same != "" {
+				r.AddTarget("x/1", "the same", nil, strings.Fields(tt.same)...)
+			}
+			agree(r, tt.min, tt.terminating, "a", "b", "c")
+			get, seen := visits(r)
+			a, err := mustSnapshot(t, r).UnsafeTarget("x/1", get)
+			if tt.err != nil {
+				want(t, err, tt.err, "x/1")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			var by []string
+			for _, s := range a.By() {
+				by = append(by, s.Role)
+			}
+			if got := strings.Join(by, " "); got != tt.by {
+				t.Errorf("counted %q, want %q", got, tt.by)
+			}
+			if got := strings.Join((*seen)[1:], " "); got != tt.order {
+				t.Errorf("looked at %q, want %q", got, tt.order)
+			}
+		})
+	}
+}
+
+// A role of the group that can't be had stops the search: it is not a role that
+// lists nothing.
+func TestAgreementMissingRole(t *testing.T) {
+	r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*")
+	r.AddTarget("x/1", "the same", nil, "a", "b", "c")
+	agree(r, 2, true, "a", "b", "c")
+	snap := mustSnapshot(t, r)
+	lost := true
+	get := func(f tuf.RoleFile) ([]byte, error) {
+		if f.Role == "c" && lost {
+			return nil, errNotServed
+		}
+		return from(r)(f)
+	}
+	if _, err := snap.UnsafeTarget("x/1", get); !errors.Is(err, errNotServed) {
+		t.Fatalf("got %v", err)
+	}
+	lost = false
+	if _, err := snap.UnsafeTarget("x/1", get); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Release fields count only where those who agree on the bytes agree on them too.
+func TestAgreementOnReleaseFields(t *testing.T) {
+	r := tree(t, "^ > a: x/*", "^ > b: x/*")
+	release := doc{"product": "p", "version": "1", "channel": "c", "platform": "any", "sequence": 1}
+	r.AddTarget("x/1", "the same", release, "a", "b")
+	r.AddTarget("x/2", "the same", release, "a")
+	r.AddTarget("x/2", "the same", nil, "b")
+	agree(r, 2, true, "a", "b")
+	snap := mustSnapshot(t, r)
+	for path, wantFields := range map[string]bool{"x/1": true, "x/2": false} {
+		a, err := snap.UnsafeTarget(path, from(r))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := a.Release(); ok != wantFields {
+			t.Errorf("%s: release fields %v, want %v", path, ok, wantFields)
+		}
+	}
+}
+
+// A group that can't be understood is refused: to pass over it would be to take
+// one role's word.
+func TestAgreementMalformed(t *testing.T) {
+	for name, group := range map[string]any{
+		"not an object":   "a b",
+		"no roles":        doc{"roles": []any{}, "min_roles_in_agreement": 0},
+		"zero":            doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 0},
+		"no number":       doc{"roles": []any{"a", "b"}},
+		"more than there": doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 3},
+		"unknown role":    doc{"roles": []any{"a", "z"}, "min_roles_in_agreement": 2},
+		"a role twice":    doc{"roles": []any{"a", "a"}, "min_roles_in_agreement": 2},
+		"not adjacent":    doc{"roles": []any{"a", "c"}, "min_roles_in_agreement": 2},
+		"wrong case":      doc{"roles": []any{"a", "b"}, "Min_roles_in_agreement": 2, "min_roles_in_agreement": 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
+			d := tuftest.At(r.Roles["targets"], "delegations")
+			d[tuf.AgreementMember] = []any{group}
+			r.Bump("targets")
+			r.Publish()
+			_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+			want(t, err, tuf.ErrMalformed, "targets")
+			delete(d, tuf.AgreementMember)
+			r.Bump("targets")
+			r.Publish()
+			_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+			want(t, err, nil, "")
+		})
+	}
+	r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
+	agree(r, 2, true, "a", "b")
+	agree(r, 2, true, "b", "c")
+	_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+	want(t, err, tuf.ErrMalformed, "in two")
+}
+
+// Groups that lead back to each other end with the budget of visits.
+func TestAgreementCycle(t *testing.T) {
+	r := tree(t, "^ > a: x/*", "^ > b: x/*", "a > c: x/*", "a > d: x/*", "c > a: x/*", "d > b: x/*")
+	agree(r, 2, true, "a", "b")
+	d := tuftest.At(r.Roles["a"], "delegations")
+	d[tuf.AgreementMember] = []any{doc{"roles": []any{"c", "d"}, "min_roles_in_agreement": 2}}
+	r.Bump("a")
+	r.Publish()
+	_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+	want(t, err, tuf.ErrTooLarge, "roles visited")
+}
+
+func TestRecalls(t *testing.T) {
+	r := tuftest.New()
+	sum := strings.Repeat("Ab", 32)
+	recall := func(change func(doc)) []any {
+		d := doc{"path": tuftest.Path, "sha256": sum, "reason": "crashes at start", "at": "2026-01-02T03:04:05Z"}
+		if change != nil {
+			change(d)
+		}
+		return []any{d}
+	}
+	set := func(role string, list any) {
+		r.Roles[role][tuf.RecallMember] = list
+		r.Bump(role)
+		r.Publish()
+	}
+	get := func() ([]tuf.Recall, error) { return mustSnapshot(t, r).Recalls(from(r)) }
+
+	if list, err := get(); err != nil || len(list) != 0 {
+		t.Fatal(list, err)
+	}
+	set("review-agent", recall(nil))
+	list, err := get()
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	if x := list[0]; x.Path != tuftest.Path || x.SHA256 != strings.ToLower(sum) || x.Reason != "crashes at start" || x.Party != "review" ||
+		x.Role != "review-agent" || x.Version < 2 || x.At.Year() != 2026 {
+		t.Fatalf("%+v", x)
+	}
+	set("review-agent", recall(func(d doc) { d["path"] = "rules/other" }))
+	if list, err := get(); err != nil || len(list) != 0 {
+		t.Fatal("a recall outside the role's class counts:", list, err)
+	}
+	for name, bad := range map[string]any{
+		"object":  doc{},
+		"no path": recall(func(d doc) { delete(d, "path") }),
+		"no hash": recall(func(d doc) { d["sha256"] = "12" }),
+		"no time": recall(func(d doc) { delete(d, "at") }),
+		"time":    recall(func(d doc) { d["at"] = "yesterday" }),
+	} {
+		set("review-agent", bad)
+		if _, err := get(); !errors.Is(err, tuf.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	set("review-agent", []any{})
+	if _, err := get(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := new(tuf.Snapshot).Recalls(from(r)); !errors.Is(err, tuf.ErrUntrusted) {
+		t.Errorf("zero Snapshot: %v", err)
+	}
+}
+
+// Who knows go-tuf's error types finds them in ours.
+func TestErrorsOfGoTUF(t *testing.T) {
+	for sentinel, theirs := range map[error]error{
+		tuf.ErrUntrusted: &metadata.ErrRepository{},
+		tuf.ErrMalformed: &metadata.ErrRepository{},
+		tuf.ErrThreshold: &metadata.ErrUnsignedMetadata{},
+		tuf.ErrRollback:  &metadata.ErrBadVersionNumber{},
+		tuf.ErrMismatch:  &metadata.ErrLengthOrHashMismatch{},
+		tuf.ErrTooLarge:  &metadata.ErrDownloadLengthMismatch{},
+		tuf.ErrExpired:   &metadata.ErrExpiredMetadata{},
+	} {
+		var err error = &tuf.Error{Role: "root", Err: sentinel}
+		if !errors.Is(err, theirs) {
+			t.Errorf("%v is not a %T", err, theirs)
+		}
+		if _, ok := theirs.(*metadata.ErrUnsignedMetadata); !ok && errors.Is(err, &metadata.ErrUnsignedMetadata{}) {
+			t.Errorf("%v is taken for missing signatures", err)
+		}
+	}
+	var e *metadata.ErrExpiredMetadata
+	if !errors.As(&tuf.Error{Err: tuf.ErrExpired}, &e) {
+		t.Error("errors.As finds nothing")
+	}
+	if errors.Is(tuf.ErrExpired, tuf.ErrUntrusted) || errors.Is(tuf.ErrNoTarget, &metadata.ErrRepository{}) {
+		t.Error("a state of the world is taken for distrust")
+	}
+}

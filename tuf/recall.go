@@ -1,0 +1,73 @@
+package tuf
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// RecallMember is the custom member of a release role's signed part that tells
+// products what they should not run any more:
+//
+//	"x-visum-recalled": [{"path": "...", "sha256": "...", "reason": "...", "at": "2018-11-12T09:00:00Z"}]
+//
+// That a recalled release can't be installed needs no such member: the role
+// just does not list it.
+const RecallMember = "x-visum-recalled"
+
+// Recall is a party's word that a release is bad.
+type Recall struct {
+	Path    string
+	SHA256  string // lower-case hex
+	Reason  string
+	At      time.Time
+	Party   string
+	Role    string
+	Version int64 // of the role
+}
+
+// maxRecalls bounds the recalls of one role.
+const maxRecalls = 4096
+
+// Recalls returns what the parties' roles recall, in order of paths, then of
+// classes. Any one party's word is here; what to do about a release that runs
+// already is the product's decision.
+func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
+	if err := s.OpenRoles(get); err != nil {
+		return nil, err
+	}
+	var out []Recall
+	for _, class := range s.root.charter.classes {
+		for _, role := range class.Roles {
+			t, err := s.releaseRole(role, get)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range t.recalls {
+				if strings.HasPrefix(r.Path, class.Prefix) { // a party speaks of its own class only
+					r.Party, r.Role, r.Version = role.Party, role.Role, t.doc.version
+					out = append(out, r)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Recall) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+func parseRecalls(v wire.Value) (out []Recall, err error) {
+	var r reader
+	r.list(v, RecallMember, maxRecalls, func(e wire.Value) {
+		var path, sha256, reason, at wire.Value
+		r.fields(e, wire.Field{Name: "path", To: &path}, wire.Field{Name: "sha256", To: &sha256},
+			wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "at", To: &at})
+		x := Recall{Path: r.text(path), SHA256: strings.ToLower(r.text(sha256)), Reason: r.text(reason), At: r.time(at)}
+		if x.Path == "" || !isSHA256(x.SHA256) || at == nil {
+			r.fail("a recall names path, sha256 and at")
+		}
+		out = append(out, x)
+	})
+	return out, r.err
+}

@@ -1,0 +1,221 @@
+package tuf
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// AgreementMember is the custom member of "delegations" by which a repository
+// asks that several delegated roles agree on a target, in the manner of TAP 3:
+//
+//	"x-visum-agreement": [{"roles": ["a", "b", "c"], "min_roles_in_agreement": 2, "terminating": true}]
+//
+// Each role of a group is an ordinary delegation beside it; stock clients, which
+// do not know the member, take the first that lists the target.
+const AgreementMember = "x-visum-agreement"
+
+// agreement is a group of delegations of which some number must list the same
+// length and hashes.
+type agreement struct {
+	roles       []string
+	min         int
+	terminating bool
+}
+
+// parseAgreements ties the delegations of each group together. What can't be
+// understood is refused: to pass over it would take one role's word.
+func (t *Targets) parseAgreements(v wire.Value) error {
+	if v == nil {
+		return nil
+	}
+	var r reader
+	r.list(v, AgreementMember, maxDelegations, func(e wire.Value) {
+		var roles, least, terminating wire.Value
+		r.fields(e, wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "min_roles_in_agreement", To: &least}, wire.Field{Name: "terminating", To: &terminating})
+		g := &agreement{roles: r.strings(roles), min: int(min32(r.int(least)))}
+		if terminating != nil && r.err == nil {
+			g.terminating, r.err = terminating.Bool()
+		}
+		if g.min < 1 || g.min > len(g.roles) {
+			r.fail("%d of %d roles in agreement", g.min, len(g.roles))
+		}
+		at := slices.IndexFunc(t.delegations, func(d delegation) bool { return len(g.roles) > 0 && d.name == g.roles[0] })
+		for i, name := range g.roles {
+			// Side by side, so that nothing between them can end the search.
+			if at < 0 || at+i >= len(t.delegations) || t.delegations[at+i].name != name || t.delegations[at+i].group != nil {
+				r.fail("roles %.200q of an agreement are not side by side in the delegations, or are in two", g.roles)
+				return
+			}
+			t.delegations[at+i].group = g
+		}
+	})
+	return r.err
+}
+
+// found is what a search came to: the roles that list the path, alike.
+type found struct {
+	target
+	by []*Targets
+}
+
+// search is one look for one path.
+type search struct {
+	snap   *Snapshot
+	path   string
+	sum    [sha256.Size]byte
+	get    Fetch
+	visits int
+}
+
+// visit is a role to look at: a verified one, or one that by delegates to; or a
+// group of such, of which some must agree.
+type visit struct {
+	role     *Targets
+	by       *Targets
+	delegate string
+	keys     roleKeys
+	group    *agreement
+	members  []visit
+}
+
+func (v visit) name() string {
+	if v.role != nil {
+		return v.role.name
+	}
+	return v.delegate
+}
+
+// search looks for a path from start on, in pre-order, by priority; a
+// terminating delegation ends it (specification, 5.6.7). The result is nil
+// where no role lists the path. Any error ends the search.
+func (s *Snapshot) search(start *Targets, path string, get Fetch) (*found, error) {
+	q := &search{snap: s, path: path, sum: sha256.Sum256([]byte(path)), get: get}
+	return q.from(visit{role: start})
+}
+
+// from searches a role and all below it.
+func (q *search) from(start visit) (*found, error) {
+	visited := map[string]bool{}
+	stack := []visit{start}
+	for len(stack) > 0 {
+		v := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if v.group != nil {
+			f, err := q.agreed(v)
+			if f != nil || err != nil {
+				return f, err
+			}
+			continue
+		}
+		if visited[v.name()] {
+			continue
+		}
+		visited[v.name()] = true
+		t, err := q.open(v)
+		if err != nil {
+			return nil, err
+		}
+		x, ok, err := t.file(q.path)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return &found{x, []*Targets{t}}, nil
+		}
+		next, last := q.delegates(t)
+		if last {
+			stack = stack[:0] // nothing of lower priority is looked at any more
+		}
+		slices.Reverse(next)
+		stack = append(stack, next...)
+	}
+	return nil, nil
+}
+
+// open returns the verified role of a visit, within the budget.
+func (q *search) open(v visit) (*Targets, error) {
+	if q.visits++; q.visits > q.snap.root.opt.Limits.Visits {
+		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d roles visited, %.80q the last", q.visits-1, v.name())
+	}
+	if v.role != nil {
+		return v.role, nil
+	}
+	return q.snap.role(roleVia{v.by, v.delegate}, v.keys, v.by.keys, v.delegate, q.get)
+}
+
+// delegates lists, in order, whom t makes responsible for the path; last says
+// that the search ends with them. A group stands where its first role stands.
+func (q *search) delegates(t *Targets) (next []visit, last bool) {
+	groups := map[*agreement]int{}
+	for i := range t.delegations {
+		d := &t.delegations[i]
+		role := d.roleFor(q.path, q.sum[:])
+		if role == "" {
+			continue
+		}
+		v := visit{by: t, delegate: role, keys: d.keys}
+		if d.group == nil {
+			if next = append(next, v); d.terminating {
+				return next, true
+			}
+			continue
+		}
+		at, known := groups[d.group]
+		if !known {
+			at = len(next)
+			groups[d.group] = at
+			next = append(next, visit{group: d.group})
+		}
+		next[at].members = append(next[at].members, v)
+	}
+	// Roles of lower priority than a terminating group are out; its own are not.
+	for i, v := range next {
+		if v.group != nil && v.group.terminating {
+			return next[:i+1], true
+		}
+	}
+	return next, false
+}
+
+// agreed searches below each role of a group. The most prior listing that
+// enough of them share wins. Where too few agree, a terminating group ends the
+// search.
+func (q *search) agreed(v visit) (*found, error) {
+	var list []*found
+	var who []string
+	for _, m := range v.members {
+		f, err := q.from(m)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			list = append(list, f)
+			who = append(who, m.delegate)
+		}
+	}
+	for i, f := range list {
+		same := &found{target: f.target, by: slices.Clone(f.by)}
+		n := 1
+		for j, other := range list {
+			if j == i || f.differsInBytes(other.target) != "" {
+				continue
+			}
+			n++
+			same.by = append(same.by, other.by...)
+			if string(other.visum) != string(same.visum) {
+				same.visum = nil // one role's word is not enough for these either
+			}
+		}
+		if n >= v.group.min {
+			return same, nil
+		}
+	}
+	if len(list) > 0 && v.group.terminating {
+		return nil, refuse(q.path, 0, ErrNotApproved, "%d of the roles %s must list the same; %s list it", v.group.min, strings.Join(v.group.roles, ", "), fmt.Sprint(who))
+	}
+	return nil, nil
+}
