@@ -136,24 +136,29 @@ func TestWhatClientPullsIn(t *testing.T) {
 	}
 }
 
-// The README's client is the tested Example, letter for letter.
-func TestREADMEShowsTheExample(t *testing.T) {
+// What the README shows is part of tested Examples, letter for letter.
+func TestREADMEShowsTheExamples(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	example, err := os.ReadFile("../../client/example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(readme), "## A client in 25 lines\n\n```go\n")
-	snippet, _, ok2 := strings.Cut(rest, "```")
-	if !ok || !ok2 || !strings.Contains(string(example), snippet) {
-		t.Error("the README's snippet is not part of client/example_test.go")
-	}
-	_, body, _ := strings.Cut(snippet, "func update")
-	if n := strings.Count(body, "\n"); n > 25 {
-		t.Errorf("the client takes %d lines", n)
+	for heading, file := range map[string]string{
+		"## A client in 25 lines":         "../../client/example_test.go",
+		"## A repository of two parties": "../../repo/example_test.go",
+	} {
+		example, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, ok := strings.Cut(string(readme), heading+"\n\n```go\n")
+		snippet, _, ok2 := strings.Cut(rest, "```")
+		if !ok || !ok2 || !strings.Contains(string(example), snippet) {
+			t.Errorf("%s: the snippet is not part of %s", heading, file)
+		}
+		_, body, _ := strings.Cut(snippet, "func update")
+		if n := strings.Count(body, "\n"); n > 25 {
+			t.Errorf("%s takes %d lines", heading, n)
+		}
 	}
 }
 
