@@ -88,6 +88,7 @@ func TestStockTUFJS(t *testing.T) {
 // A stock client follows the repository from its first root on, through every
 // change of root. It sees what the review party lists and nothing else.
 func stockStory(t *testing.T, look stock) {
+	t.Parallel()
 	w := emptyWorld(t)
 	w.now = time.Now()
 	w.update(w.found)

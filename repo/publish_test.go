@@ -136,6 +136,7 @@ func TestRootLosesTheRace(t *testing.T) {
 
 // Two publishers with fifty releases each, at once: nothing is lost.
 func TestRace(t *testing.T) {
+	t.Parallel()
 	const each = 50
 	w := newWorld(t)
 	var all sync.WaitGroup
@@ -215,14 +216,16 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		}, between: true, goal: "root 2 agent/1 rules/1"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			past := emptyWorld(t)
+			if name != "founding" {
+				past.update(past.found)
+				past.update(add("1"))
+				past.update(approve("1"))
+			}
 			for n, more := 1, true; more; n++ {
 				for i := range 4 {
-					w := emptyWorld(t)
-					if name != "founding" {
-						w.update(w.found)
-						w.update(add("1"))
-						w.update(approve("1"))
-					}
+					w := past.copy()
 					seen := w.product()
 					old := seen.state()
 					edit := func(tx *repo.Tx) error { return x.edit(w, tx) }

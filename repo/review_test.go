@@ -181,14 +181,17 @@ type generated struct {
 	next     func(*generated)
 }
 
+var chunk []byte
+
 func (g *generated) Read(p []byte) (int, error) {
 	if g.at == g.size {
 		return 0, io.EOF
 	}
-	p = p[:min(int64(len(p)), g.size-g.at)]
-	for i := range p {
-		p[i] = g.fill
+	p = p[:min(int64(len(p)), g.size-g.at, 1<<16)]
+	if len(chunk) == 0 || chunk[0] != g.fill {
+		chunk = bytes.Repeat([]byte{g.fill}, 1<<16)
 	}
+	copy(p, chunk)
 	g.at += int64(len(p))
 	return len(p), nil
 }

@@ -171,6 +171,7 @@ func TestRootChanges(t *testing.T) {
 		"probe changed":         {seq: 1, edit: func(w *world, tx *repo.Tx) { tx.Root().Probe.Enforce = true }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			w.update(add("1"))
 			w.update(approve("1"))

@@ -111,8 +111,10 @@ func (w *world) try(fn func(*repo.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range w.keys {
-		_ = d.Sign(w.t.Context(), s) // not every key has a part
+	if len(d.Missing()) > 0 {
+		for _, s := range w.keys {
+			_ = d.Sign(w.t.Context(), s) // not every key has a part
+		}
 	}
 	return w.open().Publish(w.t.Context(), d)
 }
@@ -312,6 +314,11 @@ func (m *memory) wrote() []string {
 	out := m.writes
 	m.writes = nil
 	return out
+}
+
+// copy is a world with the same past.
+func (w *world) copy() *world {
+	return &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys)}
 }
 
 func (m *memory) copy() *memory { return &memory{files: maps.Clone(m.files)} }
