@@ -233,7 +233,7 @@ func (tx *Tx) layout() *Root {
 
 // role finds the party's role of the class that a target path belongs to.
 func (tx *Tx) role(party, target string) (Class, string, error) {
-	if err := CheckName("targets/" + target); err != nil {
+	if err := errors.Join(CheckName("targets/"+target), CheckName(TargetName(target, strings.Repeat("0", 64)))); err != nil {
 		return Class{}, "", err
 	}
 	for _, c := range tx.layout().Classes {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/visum-dev/visum/client"
 )
@@ -127,7 +128,19 @@ func (f *fileProduct) build(_ context.Context, version string, _ int) (file, nam
 		file = filepath.Join(f.dir, "evil")
 		err = os.WriteFile(file, []byte("evil\n"), 0o644)
 	}
-	return file, version + "-" + filepath.Base(f.file), err
+	return file, version + "-" + f.name(), err
+}
+
+// name is the file's own name, cut and cleaned to what every storage can hold.
+func (f *fileProduct) name() string {
+	clean := func(r rune) rune {
+		if r < ' ' || strings.ContainsRune(`\/:*?"<>|`, r) || r == utf8.RuneError {
+			return '_'
+		}
+		return r
+	}
+	name := []rune(strings.Map(clean, filepath.Base(f.file)))
+	return strings.TrimRight(string(name[:min(len(name), 40)]), ". ")
 }
 
 func (f *fileProduct) install(_ context.Context, machine string, pin []byte) error {
@@ -182,7 +195,7 @@ func (f *fileProduct) update(ctx context.Context, machine, version string) (clie
 	if err != nil {
 		return client.Release{}, err
 	}
-	return rel, c.Save(ctx, rel.Approved, filepath.Join(machine, rel.Version+"-"+filepath.Base(f.file)))
+	return rel, c.Save(ctx, rel.Approved, filepath.Join(machine, rel.Version+"-"+f.name()))
 }
 
 func copyFile(to, from string) error {

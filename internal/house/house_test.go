@@ -143,7 +143,7 @@ func TestREADMEShowsTheExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	for heading, file := range map[string]string{
-		"## A client in 25 lines":         "../../client/example_test.go",
+		"## A client in 25 lines":        "../../client/example_test.go",
 		"## A repository of two parties": "../../repo/example_test.go",
 	} {
 		example, err := os.ReadFile(file)
