@@ -242,7 +242,10 @@ func TestErrorsOfGoTUF(t *testing.T) {
 	if !errors.As(&tuf.Error{Err: tuf.ErrExpired}, &e) {
 		t.Error("errors.As finds nothing")
 	}
-	if errors.Is(tuf.ErrExpired, tuf.ErrUntrusted) || errors.Is(tuf.ErrNoTarget, &metadata.ErrRepository{}) {
-		t.Error("a state of the world is taken for distrust")
+	for _, state := range []error{tuf.ErrExpired, tuf.ErrHeld, tuf.ErrNoTarget} {
+		err := &tuf.Error{Role: "root", Err: state}
+		if errors.Is(err, tuf.ErrUntrusted) || !errors.Is(err, &metadata.ErrExpiredMetadata{}) && errors.Is(err, &metadata.ErrRepository{}) {
+			t.Errorf("%v, a state of the world, is taken for distrust", err)
+		}
 	}
 }
