@@ -274,6 +274,12 @@ func TestDraftExpires(t *testing.T) {
 	if err := w.try(func(tx *repo.Tx) error { return tx.Resign("nobody") }); err == nil {
 		t.Error("signed for nobody")
 	}
+	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
+	d, err = w.open().Stage(t.Context(), renew)
+	noErr(t, err)
+	w.now = w.now.Add(366 * 24 * time.Hour)
+	w.refused(tuf.ErrExpired, func() error { return w.open().Publish(t.Context(), d) })
+	w.update(renew)
 }
 
 // An edit that fails leaves nothing, and one that changes nothing is no draft.

@@ -277,6 +277,19 @@ func TestOnlineThresholdRaised(t *testing.T) {
 	})
 	w.update(approve("1"))
 	w.sees("root 2 agent/1")
+
+	// A release role too.
+	keys := func(threshold int) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-release", "vendor-release-b"), Threshold: threshold}
+			return nil
+		}
+	}
+	w.update(keys(1))
+	noErr(t, w.open("vendor-release", "snapshot", "snapshot-b", "timestamp").Update(t.Context(), add("2")))
+	w.update(keys(2))
+	w.update(approve("2"))
+	w.sees("root 4 agent/1 agent/2")
 }
 
 // A new epoch needs new keys for both online roles (H3): one is not enough.
