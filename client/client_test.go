@@ -258,6 +258,7 @@ func TestStatesOfTheWorld(t *testing.T) {
 	if err := os.Remove(state[0]); err != nil {
 		t.Fatal(err)
 	}
+	c = w.client(pin, func(cfg *client.Config) { cfg.Dir = client.ConfigDir(c) }) // one that runs remembers
 	bad("roots lost, network shows the old chain", client.ErrBehind)
 	w.a.heal()
 	good("a short chain")
@@ -279,7 +280,7 @@ func TestBadAnswersOfOnePlace(t *testing.T) {
 		"dark":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"500":       func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
 		"html":      func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>log in</html>")) },
-		"redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) },
+		"redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
 		"endless":   func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 70<<20)) },
 		"empty":     func(w http.ResponseWriter, r *http.Request) {},
 		"gone":      func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) },
@@ -459,7 +460,7 @@ func TestSaveStalled(t *testing.T) {
 		return true
 	})
 	err = c.Save(t.Context(), rel.Approved, filepath.Join(t.TempDir(), "agent"))
-	if err == nil || !strings.Contains(err.Error(), "no byte for 50ms") {
+	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes a second for 50ms") {
 		t.Fatalf("got %v", err)
 	}
 }

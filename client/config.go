@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,7 +50,8 @@ type Config struct {
 	UserAgent string
 	// MetadataTimeout bounds the fetching of one metadata file; 0: 30 s.
 	MetadataTimeout time.Duration
-	// IdleTimeout ends a download when no byte arrives for so long; 0: 30 s.
+	// IdleTimeout ends a download that brings less than 1 KiB a second for so
+	// long; 0: 30 s.
 	IdleTimeout time.Duration
 	// Log receives what happens; nil: silence.
 	Log *slog.Logger
@@ -69,13 +70,13 @@ type Client struct {
 	cfg   Config
 	pin   *tuf.Pin
 	http  *http.Client
+	own   bool // http's transport is ours
 	state *store
 	log   *slog.Logger
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
-	mu     sync.Mutex
-	probed time.Time // when enough operators last said that there is no newer root
+	probed time.Time // when enough operators last said that there is no newer root; guarded by the state's lock
 }
 
 // New makes a client of a pin (see tuf.OpenPin for what is refused). The state
@@ -91,6 +92,10 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if cfg.Offline && len(cfg.Sources) == 0 {
 		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
 	}
+	if slices.Contains(cfg.Sources, nil) {
+		return nil, errors.New("client: Config.Sources has a nil in it")
+	}
+	c.cfg.Sources = slices.Clone(cfg.Sources)
 	var err error
 	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
 	if err != nil {
@@ -100,7 +105,11 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if charter == nil {
 		return nil, fmt.Errorf("client: %w", &tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
 	}
-	c.state = &store{dir: filepath.Join(cfg.Dir, charter.RepoID())}
+	// The process may change its working folder later.
+	if c.cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c.state = &store{dir: filepath.Join(c.cfg.Dir, charter.RepoID())}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -116,14 +125,14 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if c.cfg.UserAgent == "" {
 		c.cfg.UserAgent = "visum"
 	}
-	c.http = ownHTTP(cfg.HTTP)
+	c.http, c.own = newHTTP(cfg.HTTP)
 	return c, nil
 }
 
-// ownHTTP returns a client that follows no redirect: a place that sends
+// newHTTP returns a client that follows no redirect: a place that sends
 // elsewhere is not the place that the root names.
-func ownHTTP(given *http.Client) *http.Client {
-	h := &http.Client{}
+func newHTTP(given *http.Client) (h *http.Client, own bool) {
+	h = &http.Client{}
 	if given != nil {
 		*h = *given
 	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
@@ -131,10 +140,19 @@ func ownHTTP(given *http.Client) *http.Client {
 		// What is asked for is what is hashed: no transparent decompression.
 		t.DisableCompression = true
 		t.ResponseHeaderTimeout = 30 * time.Second
-		h.Transport = t
+		t.MaxResponseHeaderBytes = 64 << 10
+		h.Transport, own = t, true
 	}
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return h
+	return h, own
+}
+
+// rest closes the connections that were kept open within a call: their
+// goroutines must not outlive it, and a host may be retired by the next.
+func (c *Client) rest() {
+	if c.own {
+		c.http.CloseIdleConnections()
+	}
 }
 
 // Pin returns the fingerprint of the pin, for the product's "about" page.

@@ -10,6 +10,7 @@ import (
 
 // place is somewhere to ask during one refresh.
 type place struct {
+	key      string // tells places apart: two lists may use one name
 	name     string
 	operator string // "" for the administrator's own sources, which speak for no operator
 	source   Source
@@ -24,7 +25,8 @@ type place struct {
 func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 	var out []*place
 	for i, s := range c.cfg.Sources {
-		out = append(out, &place{name: fmt.Sprintf("source %d", i+1), source: s, content: true})
+		name := fmt.Sprintf("source %d", i+1)
+		out = append(out, &place{key: name, name: name, source: s, content: true})
 	}
 	if c.cfg.Offline {
 		return out
@@ -56,19 +58,25 @@ func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 		}
 		// The pin's places are hints where to find roots; content comes from where the newest root says.
 		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
-		out = append(out, &place{name: l.ID, operator: l.Operator, source: src, content: content})
+		out = append(out, &place{key: url, name: l.ID, operator: l.Operator, source: src, content: content})
 	}
 	return out
 }
 
-// currentPlaces lists where targets can be had, by the newest root this client saw.
+// currentPlaces lists where roles and targets can be had, by the newest root
+// this client knows.
 func (c *Client) currentPlaces() []*place {
 	tip := c.tip.Load()
 	if tip == nil {
-		tip = c.pin.Root()
+		// Before the first refresh: what was retired is in the kept roots, not in the pin.
+		tip = c.state.newest(c.pin.Root(), c.rootLimit())
 	}
-	return c.places(tip, later(c.cfg.Now().UTC(), tip))
+	return slices.DeleteFunc(c.places(tip, later(c.clock(), tip)), func(p *place) bool { return !p.content })
 }
+
+// clock is the time without Go's monotonic reading, which stands still while
+// the machine sleeps.
+func (c *Client) clock() time.Time { return c.cfg.Now().Round(0).UTC() }
 
 // later is the clock, or the time at which the parties signed root if the clock
 // is behind that. Online keys have no say in it.

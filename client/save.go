@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"time"
 
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/tuf"
@@ -22,6 +25,9 @@ import (
 // there before stays. Where the file is right already nothing is requested.
 // Places are tried in turn; the host never matters. A zero Approved, or one of
 // another repository, is refused.
+//
+// The folder must exist. A symbolic link is replaced, not followed; a folder or
+// a device is not replaced. An error of the disk ends Save.
 func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) error {
 	if a.IsZero() {
 		return fmt.Errorf("client: %w", &tuf.Error{Role: "target", Err: tuf.ErrNotApproved, Detail: "zero Approved"})
@@ -29,14 +35,19 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) error {
 	if want := c.pin.Root().Charter().RepoID(); a.RepoID() != want {
 		return fmt.Errorf("client: %w", &tuf.Error{Role: a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("approved by repository %s, this client follows %s", a.RepoID(), want)})
 	}
+	if err := replaceable(file); err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
 	if matches(a, file) {
 		return nil
 	}
+	// What downloads of a killed process have left takes room; ours is written to as it grows.
+	if err := durable.RemoveTemp(filepath.Dir(file), time.Now().Add(-24*time.Hour)); err != nil {
+		c.log.Warn("leftovers stay", "error", err)
+	}
+	defer c.rest()
 	problems := []error{fmt.Errorf("client: %s could not be had", a.Path())}
 	for _, p := range c.currentPlaces() {
-		if !p.content {
-			continue
-		}
 		err := c.saveFrom(ctx, p, a, file)
 		if err == nil {
 			c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", p.name)
@@ -45,10 +56,27 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("client: %s: %w", a.Path(), ctx.Err())
 		}
+		if disk, ok := errors.AsType[diskError](err); ok {
+			return fmt.Errorf("client: %w", disk)
+		}
 		c.log.Warn("download failed", "path", a.Path(), "place", p.name, "error", err)
 		problems = append(problems, fmt.Errorf("%s: %w", p.name, err))
 	}
 	return errors.Join(problems...)
+}
+
+// replaceable says before a download what can't be replaced after it.
+func replaceable(file string) error {
+	fi, err := os.Lstat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && file != "" && !os.IsPathSeparator(file[len(file)-1]):
+		return nil
+	case err != nil:
+		return err
+	case fi.Mode().IsRegular() || fi.Mode()&fs.ModeSymlink != 0:
+		return nil
+	}
+	return &fs.PathError{Op: "save", Path: file, Err: fmt.Errorf("%w: not a regular file", fs.ErrInvalid)}
 }
 
 // hasher checks a stream against what was approved.
@@ -111,25 +139,18 @@ func matches(a tuf.Approved, file string) bool {
 }
 
 func (c *Client) saveFrom(ctx context.Context, p *place, a tuf.Approved, file string) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	dir, base := path.Split(a.Path())
-	src, err := p.source.Open(ctx, "targets/"+dir+a.SHA256()+"."+base)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
 	dst, err := durable.Create(file)
 	if err != nil {
-		return err
+		return diskError{err}
 	}
 	defer dst.Abort()
-	r, stop := watch(src, c.cfg.IdleTimeout, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	pulse, stop := watch(c.cfg.IdleTimeout, cancel) // waiting for the answer counts too
 	defer stop()
 	h := newHasher(a)
-	// One byte more than approved is enough to see that it is wrong.
-	if _, err := io.Copy(io.MultiWriter(dst, h), io.LimitReader(r, a.Length()+1)); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
+	if err := receive(ctx, p, a, pulse, dst, h); err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w: %w", err, cause)
 		}
 		return err
@@ -137,5 +158,32 @@ func (c *Client) saveFrom(ctx context.Context, p *place, a tuf.Approved, file st
 	if err := h.check(); err != nil {
 		return err
 	}
-	return dst.Commit()
+	if err := dst.Commit(); err != nil {
+		return diskError{err}
+	}
+	return nil
+}
+
+// receive copies the target from a place to dst and h.
+func receive(ctx context.Context, p *place, a tuf.Approved, pulse *pulse, dst, h io.Writer) error {
+	dir, base := path.Split(a.Path())
+	src, err := open(ctx, p.source, "targets/"+dir+a.SHA256()+"."+base)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	// One byte more than approved is enough to see that it is wrong.
+	_, err = io.Copy(io.MultiWriter(onDisk{dst}, h), io.LimitReader(pulse.reader(src), a.Length()+1))
+	return err
+}
+
+// onDisk marks the errors of a writer as our own.
+type onDisk struct{ io.Writer }
+
+func (w onDisk) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = diskError{err}
+	}
+	return n, err
 }

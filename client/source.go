@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/visum-dev/visum/tuf"
 )
 
 // Source is a place's files, laid out as "metadata/1.root.json" and
@@ -35,7 +38,30 @@ func (s fsSource) Open(ctx context.Context, name string) (io.ReadCloser, error) 
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return s.fsys.Open(name)
+	// A pipe would be waited for, for ever.
+	if fi, err := fs.Stat(s.fsys, name); err != nil {
+		return nil, err
+	} else if !fi.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: not a regular file", fs.ErrInvalid)}
+	}
+	f, err := s.fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return ctxFile{ctx, f}, nil
+}
+
+// ctxFile is a file whose reading ends with ctx.
+type ctxFile struct {
+	ctx context.Context
+	fs.File
+}
+
+func (f ctxFile) Read(p []byte) (int, error) {
+	if err := f.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return f.File.Read(p)
 }
 
 // httpSource is a location on the web.
@@ -55,6 +81,10 @@ func (s *httpSource) Open(ctx context.Context, name string) (io.ReadCloser, erro
 	if base == "" {
 		return nil, fmt.Errorf("%s: %w: the place has roots only", name, errors.ErrUnsupported)
 	}
+	// No server shall be asked for what climbs out of the place's folder.
+	if !fs.ValidPath(rest) {
+		return nil, &fs.PathError{Op: "GET", Path: rest, Err: fs.ErrInvalid}
+	}
 	parts := strings.Split(rest, "/")
 	for i, p := range parts {
 		parts[i] = url.PathEscape(p)
@@ -69,59 +99,84 @@ func (s *httpSource) Open(ctx context.Context, name string) (io.ReadCloser, erro
 	if err != nil {
 		return nil, err
 	}
+	// Not resp.Status: its text is the server's.
+	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return resp.Body, nil
+		if coding := resp.Header.Get("Content-Encoding"); coding == "" || strings.EqualFold(coding, "identity") {
+			return resp.Body, nil
+		}
+		err = fmt.Errorf("GET %s: answered in a coding that was not asked for", req.URL)
 	case http.StatusNotFound, http.StatusForbidden, http.StatusGone:
 		// Object stores say 403 for what is not there.
-		err = &fs.PathError{Op: "GET", Path: req.URL.String(), Err: fmt.Errorf("%s: %w", resp.Status, fs.ErrNotExist)}
+		err = &fs.PathError{Op: "GET", Path: req.URL.String(), Err: fmt.Errorf("%s: %w", status, fs.ErrNotExist)}
 	default:
-		err = fmt.Errorf("GET %s: %s", req.URL, resp.Status)
+		err = fmt.Errorf("GET %s: %s", req.URL, status)
 	}
 	resp.Body.Close()
 	return nil, err
 }
 
-// errTooLong is what a source's file that goes on past its limit ends with.
-var errTooLong = errors.New("longer than it may be")
+// open is s.Open, on guard against a source that returns nothing.
+func open(ctx context.Context, s Source, name string) (io.ReadCloser, error) {
+	f, err := s.Open(ctx, name)
+	if err == nil && f == nil {
+		return nil, fmt.Errorf("%s: the source returned neither file nor error", name)
+	}
+	return f, err
+}
 
 // readAll reads one metadata file of at most limit bytes, within the timeout.
 func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	f, err := s.Open(ctx, name)
+	f, err := open(ctx, s, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	limit = min(limit, math.MaxInt64-1)
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s: %w: more than %d bytes", name, errTooLong, limit)
+		return nil, &tuf.Error{Role: name, Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("more than %d bytes", limit)}
 	}
 	return data, nil
 }
 
-// idleReader ends a transfer when no byte has arrived for a while.
-type idleReader struct {
-	r     io.Reader
+// minRate is how many bytes a second a download must bring: who sends less
+// keeps the next place from being asked.
+const minRate = 1 << 10
+
+// pulse ends a transfer that stands still or crawls.
+type pulse struct {
 	timer *time.Timer
 	idle  time.Duration
+	chunk int64 // bytes to bring within idle
+	have  int64
 }
 
-// watch returns r and a context's cancel as one: reading fails after idle
-// without progress. stop must be called.
-func watch(r io.Reader, idle time.Duration, cancel context.CancelCauseFunc) (*idleReader, func()) {
-	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("no byte for %s", idle)) })
-	return &idleReader{r, t, idle}, func() { t.Stop() }
+// watch calls cancel when idle passes, unless read keeps bringing bytes. stop
+// must be called.
+func watch(idle time.Duration, cancel context.CancelCauseFunc) (p *pulse, stop func()) {
+	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("less than %d bytes a second for %s", minRate, idle)) })
+	return &pulse{timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*minRate))}, func() { t.Stop() }
 }
 
-func (i *idleReader) Read(p []byte) (int, error) {
-	n, err := i.r.Read(p)
-	if n > 0 {
-		i.timer.Reset(i.idle)
-	}
-	return n, err
+// reader counts what r brings.
+func (p *pulse) reader(r io.Reader) io.Reader {
+	return readFunc(func(b []byte) (int, error) {
+		n, err := r.Read(b)
+		if p.have += int64(n); p.have >= p.chunk {
+			p.have = 0
+			p.timer.Reset(p.idle)
+		}
+		return n, err
+	})
 }
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }

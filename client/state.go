@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,8 +10,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strings"
 	"time"
 
@@ -18,243 +20,271 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// store is the state of one repository on disk:
+// store is where the state of one repository lies:
 //
 //	roots/N.root.json   every accepted root after the pin's
 //	floor/              the newest timestamp and snapshot that verified: rollback floors
-//	meta/ID/            committed sets; state.json says which one counts
-//	state.json          the commit point, and marks that only grow
+//	meta/ID/            role files of the committed set; state.json says which one counts
+//	state.json          the commit point, and marks that only grow; state.bak is its copy
 //	evidence/           what was refused, bounded
 //	lock
 //
 // Nothing is named by a URL or by text from the network. Who can write here can
-// make the client forget its progress down to the pin; he can't make it accept
-// anything unsigned. A file that can't be read is as good as absent: it is
-// fetched again.
+// make the client forget its progress down to the pin, or keep it from working;
+// he can't make it accept anything unsigned, nor write anywhere else. A file
+// that is damaged, or not a file, is as good as absent: it is fetched again,
+// and the other files keep the floors that it held.
 type store struct{ dir string }
 
-// state is state.json.
+// folder is the state, locked, as one refresh has it.
+type folder struct {
+	state
+	dir    string
+	root   *os.Root // symbolic links in the folder lead nowhere outside of it
+	saved  []byte   // what both state files hold; nil where they are not the same
+	unlock func()
+}
+
+// diskError tells our own disk's errors from those of places.
+type diskError struct{ error }
+
+func (e diskError) Unwrap() error { return e.error }
+
+// state is what state.json holds.
 type state struct {
-	Root   int64                `json:"root"`            // highest root version accepted
-	Set    string               `json:"set,omitempty"`   // folder below meta/
-	Probed time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
-	Roles  map[string]roleFloor `json:"roles,omitempty"` // release roles of the committed set
+	Root   int64            `json:"root"`            // highest root version accepted
+	Set    string           `json:"set,omitempty"`   // folder below meta/
+	Probed time.Time        `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
+	Floors map[string]floor `json:"floors,omitempty"`
 }
 
-// roleFloor is a version that a release role does not go below as long as its
-// keys are the same, whatever becomes of the online keys.
-type roleFloor struct {
-	Version int64  `json:"version"`
-	Keys    string `json:"keys"`
+// sealed is the form of state.json: the sum tells a flipped bit from a version.
+type sealed struct {
+	Sum   string          `json:"sum"`
+	State json.RawMessage `json:"state"`
 }
 
-// maxEvidence bounds the evidence folder. The first pieces stay: who floods it can't wash them out.
-const maxEvidence = 32
+const maxState = 1 << 20
 
-func (s *store) path(elem ...string) string {
-	return filepath.Join(append([]string{s.dir}, elem...)...)
-}
+// stateFiles in the order of writing: the last one commits.
+var stateFiles = []string{"state.bak", "state.json"}
 
-// lock makes the folders and excludes other clients until unlock is called.
-func (s *store) lock(ctx context.Context) (unlock func(), err error) {
-	for _, d := range []string{"roots", "floor", "meta", "evidence"} {
-		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
+var setForm = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
+
+// open makes the folder and excludes other clients until close is called.
+func (s *store) open(ctx context.Context) (*folder, error) {
+	if err := durable.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock := filepath.Join(s.dir, "lock")
+	if fi, err := os.Lstat(lock); err == nil && !fi.Mode().IsRegular() {
+		// Nobody holds such a lock: Lock refuses it.
+		if err := os.RemoveAll(lock); err != nil {
 			return nil, err
 		}
 	}
-	return durable.Lock(ctx, s.path("lock"))
-}
-
-func (s *store) load() state {
-	var st state
-	data, err := os.ReadFile(s.path("state.json"))
-	if err != nil || json.Unmarshal(data, &st) != nil || st.Set != filepath.Base(st.Set) && st.Set != "" {
-		return state{}
-	}
-	return st
-}
-
-func (s *store) save(st state) error {
-	data, err := json.MarshalIndent(st, "", " ")
+	unlock, err := durable.Lock(ctx, lock)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return durable.WriteFile(s.path("state.json"), data, 0o600)
-}
-
-// confirm notes when enough operators last said that there is no newer root, and
-// returns how long ago that was; for a new state, since it began.
-func (s *store) confirm(w *walk) (ago time.Duration, err error) {
-	st := s.load()
-	if w.settled || st.Probed.IsZero() {
-		// Once an hour is enough to know by, and spares a write at each refresh.
-		if ago = w.clock.Sub(st.Probed); !st.Probed.IsZero() && ago >= 0 && ago < time.Hour {
-			return 0, nil
-		}
-		st.Probed = w.clock
-		return 0, s.save(st)
+	f := &folder{dir: s.dir, unlock: unlock, state: state{Floors: map[string]floor{}}}
+	if f.root, err = os.OpenRoot(s.dir); err == nil {
+		err = f.prepare()
 	}
-	return w.clock.Sub(st.Probed), nil
-}
-
-func (s *store) root(n int64) ([]byte, error) { return os.ReadFile(s.path("roots", rootName(n))) }
-
-// keepRoot writes a verified root, and then that it was seen.
-func (s *store) keepRoot(r *tuf.Root) error {
-	if err := durable.WriteFile(s.path("roots", rootName(r.Version())), r.Bytes(), 0o600); err != nil {
-		return err
-	}
-	st := s.load()
-	if r.Version() <= st.Root {
-		return nil
-	}
-	st.Root = r.Version()
-	return s.save(st)
-}
-
-// dropRootsFrom removes kept roots from version n on.
-func (s *store) dropRootsFrom(n int64) error {
-	for ; ; n++ {
-		if err := os.Remove(s.path("roots", rootName(n))); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-}
-
-// floors is what content must not go below.
-type floors struct {
-	timestamp, snapshot []byte
-	roles               map[string]roleFloor
-}
-
-func (s *store) floors() (*floors, error) {
-	f := &floors{roles: s.load().Roles}
-	for name, to := range map[string]*[]byte{"timestamp.json": &f.timestamp, "snapshot.json": &f.snapshot} {
-		data, err := os.ReadFile(s.path("floor", name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		*to = data
+	if err != nil {
+		f.close()
+		return nil, err
 	}
 	return f, nil
 }
 
-func (s *store) keepFloor(name string, data []byte, have *[]byte) error {
-	if slices.Equal(data, *have) {
-		return nil
+// newest follows the kept roots as far as they go, without the lock and without
+// touching anything.
+func (s *store) newest(tip *tuf.Root, limit int64) *tuf.Root {
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return tip
 	}
-	*have = data
-	return durable.WriteFile(s.path("floor", name), data, 0o600)
+	defer root.Close()
+	for {
+		name := "roots/" + rootName(tip.Version()+1)
+		if fi, err := root.Lstat(name); err != nil || !fi.Mode().IsRegular() || fi.Size() > limit {
+			return tip
+		}
+		data, err := root.ReadFile(name)
+		if err != nil {
+			return tip
+		}
+		next, err := tip.Next(data)
+		if err != nil {
+			return tip
+		}
+		tip = next
+	}
 }
 
-// checkRoles refuses a snapshot that lists a release role below its floor. The
-// snapshot's own rollback check ends with the snapshot keys; this one does not.
-func (f *floors) checkRoles(root *tuf.Root, snap *tuf.Snapshot) error {
-	for role, keys := range releaseKeys(root) {
-		floor, ok := f.roles[role]
-		if !ok || floor.Keys != keys {
-			continue
-		}
-		file, err := snap.RoleFile(role)
-		if err != nil {
+func (f *folder) close() {
+	if f.root != nil {
+		f.root.Close()
+	}
+	f.unlock()
+}
+
+// prepare makes the folders, removes what killed processes left, and reads the
+// state.
+func (f *folder) prepare() error {
+	for _, d := range []string{"roots", "floor", "meta", "evidence"} {
+		if err := f.mkdir(d); err != nil {
 			return err
 		}
-		if file.Version < floor.Version {
-			return &tuf.Error{Role: "snapshot", Version: snap.Version(), Err: tuf.ErrRollback,
-				Detail: fmt.Sprintf("lists %s v%d, trusted v%d", role, file.Version, floor.Version)}
+	}
+	for _, d := range []string{".", "roots", "floor", "evidence"} {
+		if err := durable.RemoveTempIn(f.root, d, time.Now().Add(-time.Hour)); err != nil {
+			return err
 		}
+	}
+	var files [2][]byte
+	for i, name := range stateFiles {
+		data, err := f.read(name, maxState)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if st, ok := parseState(data); ok {
+			f.state, files[i] = st, data
+		}
+	}
+	if bytes.Equal(files[0], files[1]) {
+		f.saved = files[0]
 	}
 	return nil
 }
 
-// releaseKeys names the key set of every release role.
-func releaseKeys(root *tuf.Root) map[string]string {
-	out := map[string]string{}
-	for _, class := range root.Charter().Classes() {
-		for _, r := range class.Roles {
-			var fps []string
-			for _, k := range root.Keys(r.KeyIDs) {
-				if fp, err := k.Fingerprint(); err == nil {
-					fps = append(fps, fp)
-				}
-			}
-			slices.Sort(fps)
-			sum := sha256.Sum256([]byte(strings.Join(fps, " ")))
-			out[r.Role] = hex.EncodeToString(sum[:8])
-		}
+func parseState(data []byte) (state, bool) {
+	var s sealed
+	st := state{}
+	if json.Unmarshal(data, &s) != nil || s.Sum != hexSum(s.State) || json.Unmarshal(s.State, &st) != nil {
+		return st, false
 	}
-	return out
+	if !setForm.MatchString(st.Set) {
+		st.Set = ""
+	}
+	if st.Floors == nil {
+		st.Floors = map[string]floor{}
+	}
+	return st, true
 }
 
-// commit makes a complete set the one that counts. The last write decides.
-func (s *store) commit(root *tuf.Root, set *set) error {
-	st := s.load()
-	id := fmt.Sprintf("%d-%d", root.Version(), set.timestamp.Version())
-	if st.Set == id {
-		return nil
-	}
-	dir := s.path("meta", id)
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for name, data := range set.files {
-		if err := durable.WriteFile(filepath.Join(dir, diskName(name)), data, 0o600); err != nil {
-			return err
-		}
-	}
-	old := st.Set
-	st.Set, st.Roles = id, map[string]roleFloor{}
-	for role, keys := range releaseKeys(root) {
-		f, err := set.snapshot.RoleFile(role)
-		if err != nil {
-			return err
-		}
-		st.Roles[role] = roleFloor{f.Version, keys}
-	}
-	if err := s.save(st); err != nil {
-		return err
-	}
-	if old == "" {
-		return nil
-	}
-	return os.RemoveAll(s.path("meta", old))
-}
-
-// committedFile returns a role's file of the committed set.
-func (s *store) committedFile(name string) ([]byte, error) {
-	st := s.load()
-	if st.Set == "" {
-		return nil, fs.ErrNotExist
-	}
-	return os.ReadFile(s.path("meta", st.Set, diskName(name)))
-}
-
-// keepEvidence files refused bytes with the reason beside them and returns the
-// file's path. The same bytes are kept once.
-func (s *store) keepEvidence(from, name string, data []byte, why error, when time.Time) (string, error) {
-	have, err := os.ReadDir(s.path("evidence"))
+// save writes the state if it has changed.
+func (f *folder) save() error {
+	body, err := json.Marshal(f.state)
 	if err != nil {
-		return "", err
+		return err
 	}
+	data, err := json.Marshal(sealed{hexSum(body), body})
+	if err != nil || bytes.Equal(data, f.saved) {
+		return err
+	}
+	for _, name := range stateFiles {
+		if err := f.write(name, data); err != nil {
+			return err
+		}
+	}
+	f.saved = data
+	return nil
+}
+
+// mkdir makes a folder, in place of anything else that has its name.
+func (f *folder) mkdir(name string) error {
+	fi, err := f.root.Lstat(name)
+	if err == nil && fi.IsDir() {
+		return nil
+	}
+	if err == nil {
+		if err := f.root.RemoveAll(name); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := f.root.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	return durable.SyncDirIn(f.root, path.Dir(name))
+}
+
+// read returns a file. What is not a file, or larger than it can be, is removed.
+func (f *folder) read(name string, limit int64) ([]byte, error) {
+	fi, err := f.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > limit {
+		if err := f.root.RemoveAll(name); err != nil {
+			return nil, err
+		}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
+	}
+	return f.root.ReadFile(name)
+}
+
+func (f *folder) write(name string, data []byte) error {
+	if fi, err := f.root.Lstat(name); err == nil && fi.IsDir() { // which no file replaces
+		if err := f.root.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	return durable.WriteFileIn(f.root, name, data, 0o600)
+}
+
+func (f *folder) keepRoot(r *tuf.Root) error {
+	return f.write("roots/"+rootName(r.Version()), r.Bytes())
+}
+
+// dropRootsFrom removes kept roots from version n on.
+func (f *folder) dropRootsFrom(n int64) error {
+	for ; ; n++ {
+		name := "roots/" + rootName(n)
+		if _, err := f.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err := f.root.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+}
+
+// confirm notes when enough operators last said that there is no newer root, and
+// returns how long ago that was; for a new state, since it began.
+func (f *folder) confirm(w *walk) (ago time.Duration) {
+	ago = w.now.Sub(f.Probed)
+	switch {
+	case f.Probed.IsZero() || ago < 0: // a clock that was ahead must not stop the counting
+	case !w.settled:
+		return ago
+	case ago < time.Hour: // exact enough to know by, and spares a write at each refresh
+		return 0
+	}
+	f.Probed = w.now
+	return 0
+}
+
+// diskName is a name from metadata in a form that is safe on every disk.
+func diskName(name string) string {
+	var b strings.Builder
+	for _, c := range []byte(name) {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' && b.Len() > 0 || c == '-' || c == '_' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02x", c)
+		}
+	}
+	if b.Len() > 120 {
+		return b.String()[:80] + hexSum([]byte(name))[:32]
+	}
+	return b.String()
+}
+
+func hexSum(data []byte) string {
 	sum := sha256.Sum256(data)
-	file := s.path("evidence", diskName(name)+"."+hex.EncodeToString(sum[:8]))
-	if _, err := os.Stat(file); err == nil {
-		return file, nil
-	}
-	if len(have) >= 2*maxEvidence {
-		return "", fmt.Errorf("client: %s holds %d files already", s.path("evidence"), len(have))
-	}
-	reason, err := json.MarshalIndent(map[string]string{"from": from, "reason": why.Error(), "time": when.UTC().Format(time.RFC3339)}, "", " ")
-	if err != nil {
-		return "", err
-	}
-	if err := durable.WriteFile(file+".reason.json", reason, 0o600); err != nil {
-		return "", err
-	}
-	return file, durable.WriteFile(file, data, 0o600)
+	return hex.EncodeToString(sum[:])
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ type View struct {
 	tip      *tuf.Root
 	set      *set
 	place    *place
-	places   []*place
 	evidence []string
 	err      error // why there is no content
 }
@@ -48,30 +48,44 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	if v.err != nil {
 		return tuf.Approved{}, v.err
 	}
-	a, err := v.set.snapshot.Approve(path, v.fetch(ctx))
+	var a tuf.Approved
+	err := v.ask(ctx, func(get tuf.Fetch) (err error) {
+		a, err = v.set.snapshot.Approve(path, get)
+		return err
+	})
 	if err != nil {
 		return tuf.Approved{}, fmt.Errorf("client: %w", err)
 	}
 	return a, nil
 }
 
-// fetch brings delegated roles that the set does not hold yet, from any place:
-// the snapshot says which bytes they must be.
-func (v *View) fetch(ctx context.Context) tuf.Fetch {
-	return v.set.fetch(func(f tuf.RoleFile) ([]byte, error) {
-		var problems []error
-		for _, p := range v.places {
-			if !p.content {
-				continue
-			}
-			data, err := readAll(ctx, p.source, "metadata/"+roleName(f), f.MaxLength, v.client.cfg.MetadataTimeout)
-			if err == nil {
-				return data, nil
-			}
-			problems = append(problems, fmt.Errorf("%s: %w", p.name, err))
+// ask lets decide run with one place after the other, until it needs nothing
+// more from a place or what it needed was right. The set holds the classes' own
+// roles; those that they delegate to come from any place that the newest root
+// names: the snapshot says which bytes they must be.
+func (v *View) ask(ctx context.Context, decide func(tuf.Fetch) error) error {
+	defer v.client.rest()
+	var problems []error
+	for _, p := range v.client.currentPlaces() {
+		asked := false
+		err := decide(func(f tuf.RoleFile) ([]byte, error) {
+			asked = true
+			return readAll(ctx, p.source, "metadata/"+roleName(f), f.MaxLength, v.client.cfg.MetadataTimeout)
+		})
+		if !asked || err == nil || decided(err) {
+			return err
 		}
-		return nil, errors.Join(problems...)
-	})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		problems = append(problems, fmt.Errorf("%s: %w", p.name, err))
+	}
+	return errors.Join(problems...)
+}
+
+// decided reports whether err is an answer, which no other place can change.
+func decided(err error) bool {
+	return errors.Is(err, tuf.ErrNotApproved) || errors.Is(err, tuf.ErrNoTarget) || errors.Is(err, tuf.ErrHeld)
 }
 
 // Query asks for the newest release of a product.
@@ -99,13 +113,17 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	if v.err != nil {
 		return Release{}, v.err
 	}
-	list, err := v.set.snapshot.Candidates(func(r tuf.Release) bool {
-		return r.Product == q.Product && r.Channel == q.Channel && (r.Platform == q.Platform || r.Platform == "any") && r.Sequence > q.Installed
-	}, v.fetch(ctx))
+	var list []tuf.Candidate
+	err := v.ask(ctx, func(get tuf.Fetch) (err error) {
+		list, err = v.set.snapshot.Candidates(func(r tuf.Release) bool {
+			return r.Product == q.Product && r.Channel == q.Channel && (r.Platform == q.Platform || r.Platform == "any") && r.Sequence > q.Installed
+		}, get)
+		return err
+	})
 	if err != nil {
 		return Release{}, fmt.Errorf("client: %w", err)
 	}
-	slices.SortStableFunc(list, func(a, b tuf.Candidate) int { return int(min(max(b.Claim.Sequence-a.Claim.Sequence, -1), 1)) })
+	slices.SortStableFunc(list, func(a, b tuf.Candidate) int { return cmp.Compare(b.Claim.Sequence, a.Claim.Sequence) })
 	var skipped []error
 	for _, c := range list {
 		if c.Err != nil {

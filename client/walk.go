@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
@@ -13,32 +14,46 @@ import (
 // maxSteps is how many new roots one refresh follows.
 const maxSteps = 256
 
+// everyone, as a number of operators to ask, leaves no place out.
+const everyone = math.MaxInt
+
 // walk is one refresh's search for newer roots.
 type walk struct {
+	folder   *folder
 	tip      *tuf.Root
 	now      time.Time // the clock, or the newest signed_at of the chain if that is later
 	clock    time.Time
+	steps    int
 	answered bool // some place spoke, be it only to say "none"
 	settled  bool // enough operators said that there is no newer root
 	partial  bool // maxSteps reached
 	evidence []string
 	problems []error
+
+	// What places did in this refresh, by place.key.
+	bad  map[string]bool  // gave what is no next root: not asked for roots again
+	down map[string]bool  // did not answer: asked last from then on
+	none map[string]int64 // said that there is no root of this version
 }
 
 // advance makes root the tip.
 func (w *walk) advance(root *tuf.Root) {
-	w.tip, w.now = root, later(w.now, root)
+	w.tip, w.now, w.settled = root, later(w.now, root), false
 }
 
-// replay starts a walk: the pin's root, then every root that was kept, through
-// the same check as from the network. The first that fails cuts the tail.
-func (c *Client) replay() (*walk, error) {
-	clock := c.cfg.Now().UTC()
-	w := &walk{now: clock, clock: clock}
+// replay starts a walk: the pin's root, or the newest that this client verified
+// already, then every root that was kept after it, through the same check as
+// from the network. The first that fails cuts the tail.
+func (c *Client) replay(f *folder) (*walk, error) {
+	clock := c.clock()
+	w := &walk{folder: f, now: clock, clock: clock, bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}}
 	w.advance(c.pin.Root())
+	if tip := c.tip.Load(); tip != nil {
+		w.advance(tip)
+	}
 	for {
 		n := w.tip.Version() + 1
-		data, err := c.state.root(n)
+		data, err := f.read("roots/"+rootName(n), c.rootLimit())
 		if errors.Is(err, fs.ErrNotExist) {
 			return w, nil
 		}
@@ -49,23 +64,21 @@ func (c *Client) replay() (*walk, error) {
 		if err != nil {
 			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)
-			return w, c.state.dropRootsFrom(n)
+			return w, f.dropRootsFrom(n)
 		}
 		w.advance(next)
 	}
 }
 
-// roots walks from the tip as far as any place leads. With probe, it ends when
-// as many different operators as the charter asks said that there is no next
-// root; without, when the first place said so.
-func (c *Client) roots(ctx context.Context, w *walk, probe bool) error {
-	bad := map[string]bool{}
-	for range maxSteps {
-		next, err := c.nextRoot(ctx, w, probe, bad)
+// roots walks from the tip as far as any place leads. It ends when want
+// different operators said that there is no next root, or nobody is left to ask.
+func (c *Client) roots(ctx context.Context, w *walk, want int) error {
+	for ; w.steps < maxSteps; w.steps++ {
+		next, err := c.nextRoot(ctx, w, want)
 		if err != nil || next == nil {
 			return err
 		}
-		if err := c.state.keepRoot(next); err != nil {
+		if err := w.folder.keepRoot(next); err != nil {
 			return err
 		}
 		c.log.Info("new root", "version", next.Version())
@@ -76,72 +89,74 @@ func (c *Client) roots(ctx context.Context, w *walk, probe bool) error {
 }
 
 // nextRoot asks place after place for the root after the tip; nil means there
-// is none to be had.
-func (c *Client) nextRoot(ctx context.Context, w *walk, probe bool, bad map[string]bool) (*tuf.Root, error) {
-	n := w.tip.Version() + 1
-	file := rootName(n)
-	want := 1
-	if probe {
-		want = w.tip.Charter().Probe().MinOperators
-	}
+// is none to be had. One place of each operator comes first; the others, and
+// those that did not answer before, are asked when that was not enough: an
+// honest place must not be hidden by a frozen one of the same operator.
+func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, error) {
 	none := map[string]bool{}
-	for _, p := range c.places(w.tip, w.now) {
-		if bad[p.name] || p.operator != "" && none[p.operator] {
+	places := c.places(w.tip, w.now)
+	first := len(places)
+	for i := 0; i < len(places) && len(none) < want; i++ {
+		p := places[i]
+		if i < first && (w.down[p.key] || none[p.operator]) {
+			places = append(places, p)
 			continue
 		}
-		data, err := readAll(ctx, p.source, "metadata/"+file, c.rootLimit(), c.cfg.MetadataTimeout)
-		switch {
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.Is(err, fs.ErrNotExist):
-			w.answered = true
-			if p.operator != "" {
-				none[p.operator] = true
-			}
-			if len(none) >= want || c.cfg.Offline {
-				w.settled = len(none) >= w.tip.Charter().Probe().MinOperators
-				return nil, nil
-			}
-			continue
-		case errors.Is(err, errTooLong):
-			w.answered = true
-			bad[p.name] = true
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
-			continue
-		case err != nil:
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
-			continue
+		next, err := c.askForRoot(ctx, w, p)
+		if err != nil || next != nil {
+			return next, err
 		}
-		w.answered = true
-		next, err := w.tip.Next(data)
-		if err != nil {
-			// Never the end of the cycle: another place may tell the truth.
-			bad[p.name] = true
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
-			w.keepEvidence(c, p.name, file, data, err)
-			continue
+		if w.none[p.key] > w.tip.Version() && p.operator != "" {
+			none[p.operator] = true
 		}
-		return next, nil
 	}
+	w.settled = len(none) >= w.tip.Charter().Probe().MinOperators
+	return nil, nil
+}
+
+// askForRoot asks one place, and notes what it did where it has no next root.
+// The error is only ever that of ctx: no answer ends the walk, another place may
+// tell the truth.
+func (c *Client) askForRoot(ctx context.Context, w *walk, p *place) (*tuf.Root, error) {
+	n := w.tip.Version() + 1
+	if w.bad[p.key] || w.none[p.key] == n {
+		return nil, nil
+	}
+	data, err := readAll(ctx, p.source, "metadata/"+rootName(n), c.rootLimit(), c.cfg.MetadataTimeout)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		w.answered = true
+		w.none[p.key] = n
+		return nil, nil
+	}
+	if err == nil {
+		var next *tuf.Root
+		if next, err = w.tip.Next(data); err == nil {
+			w.answered = true
+			return next, nil
+		}
+		w.keepEvidence(c, p.name, rootName(n), data, err)
+	}
+	if errors.Is(err, tuf.ErrUntrusted) {
+		w.answered = true
+		w.bad[p.key] = true
+	} else {
+		w.down[p.key] = true
+	}
+	w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
 	return nil, nil
 }
 
 func rootName(root int64) string { return fmt.Sprintf("%d.root.json", root) }
 
-func (c *Client) rootLimit() int64 {
-	if c.cfg.Limits.Root > 0 {
-		return c.cfg.Limits.Root
-	}
-	return 512 << 10
-}
+func (c *Client) rootLimit() int64 { return limitOr(c.cfg.Limits.Root, 512<<10) }
 
-// keepEvidence files what was refused. That it can't be kept must not stop an update.
-func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error) {
-	file, err := c.state.keepEvidence(from, name, data, why, w.clock)
-	if err != nil {
-		c.log.Warn("evidence not kept", "error", err)
-		return
+// limitOr is tuf's rule for a limit that is not set.
+func limitOr(limit, unset int64) int64 {
+	if limit > 0 {
+		return limit
 	}
-	c.log.Warn("refused", "place", from, "reason", why, "evidence", file)
-	w.evidence = append(w.evidence, file)
+	return unset
 }
