@@ -123,11 +123,11 @@ func (p *Pin) check(repoID string, least int64, pinned []Key) error {
 	if !slices.Equal(want, have) {
 		return refuse("pin", 0, ErrCharter, "the keys of party %s are not those of its root", p.review)
 	}
-	// The locations of a pin obey the same rules as those of a charter (H4, H5).
-	operators := map[string]bool{}
+	// The locations of a pin obey the same rules as those of a charter (H4 to H6).
+	operators, ids := map[string]bool{}, map[string]bool{}
 	for _, l := range p.locations {
-		if _, why := p.root.opt.baseHost(l.Base); why != "" || !pathOK(l.Metadata) || l.Metadata == "" || !pathOK(l.Targets) {
-			return refuse("pin", 0, ErrCharter, "H4: location %.40s, base %.120q: %s", l.ID, l.Base, why)
+		if rule, why := p.root.opt.placeFault(l, ids); rule != "" {
+			return refuse("pin", 0, ErrCharter, "%s: %s", rule, why)
 		}
 		operators[l.Operator] = true
 	}

@@ -79,6 +79,9 @@ func TestPinRefused(t *testing.T) {
 				l.(doc)["operator"] = "vendor-ch"
 			}
 		}, tuf.ErrCharter, "locations of 1 operators"},
+		{"a tier that is none", func(p doc) { tuftest.At(p, "locations", 0)["tier"] = "secret" }, tuf.ErrCharter, "H6"},
+		{"a location twice", func(p doc) { l := p["locations"].([]any); l[2] = l[0] }, tuf.ErrCharter, "used twice"},
+		{"a primary without targets", func(p doc) { delete(tuftest.At(p, "locations", 0, "paths"), "targets") }, tuf.ErrCharter, "H5"},
 		{"no locations", func(p doc) { p["locations"] = []any{} }, tuf.ErrCharter, "locations of 0 operators"},
 		{"http", func(p doc) { tuftest.At(p, "locations", 0)["base"] = "http://updates.vendor.example/r/" }, tuf.ErrCharter, "H4"},
 		{"paths that climb", func(p doc) { tuftest.At(p, "locations", 0, "paths")["metadata"] = "../" }, tuf.ErrCharter, "location main"},

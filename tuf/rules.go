@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -60,27 +61,11 @@ func (r *Root) checkLocations() error {
 	}
 	open := false
 	for _, l := range c.locations {
-		if !idForm.MatchString(l.ID) || ids[l.ID] {
-			return r.broken("H6", "location id %.40q is malformed or used twice", l.ID)
+		if rule, why := r.opt.placeFault(l, ids); rule != "" {
+			return r.broken(rule, "%s", why)
 		}
-		ids[l.ID] = true
-		switch l.Tier {
-		case Primary, Mirror:
-			open = open || l.UseUntil.IsZero()
-		case Legacy, Rendezvous:
-		default:
-			return r.broken("H6", "location %s has tier %.20q", l.ID, l.Tier)
-		}
-		if !nameForm.MatchString(l.Operator) {
-			return r.broken("H6", "location %s has operator %.80q", l.ID, l.Operator)
-		}
-		host, why := r.opt.baseHost(l.Base)
-		if why != "" {
-			return r.broken("H4", "location %s, base %.120q: %s", l.ID, l.Base, why)
-		}
-		if l.Metadata == "" || !pathOK(l.Metadata) || !pathOK(l.Targets) || l.Targets == "" && l.Tier != Rendezvous {
-			return r.broken("H5", "location %s has paths %.80q and %.80q", l.ID, l.Metadata, l.Targets)
-		}
+		open = open || (l.Tier == Primary || l.Tier == Mirror) && l.UseUntil.IsZero()
+		host := l.Host()
 		if retired[host] {
 			return r.broken("H8", "location %s is at the retired host %s", l.ID, host)
 		}
@@ -89,6 +74,30 @@ func (r *Root) checkLocations() error {
 		return r.broken("H7", "no primary or mirror location without use_until")
 	}
 	return nil
+}
+
+// placeFault judges one location by H4 to H6, the same for a charter and a pin.
+// It adds the location to ids. rule is "" where all is well.
+func (o *Options) placeFault(l Location, ids map[string]bool) (rule, why string) {
+	if !idForm.MatchString(l.ID) || ids[l.ID] {
+		return "H6", fmt.Sprintf("location id %.40q is malformed or used twice", l.ID)
+	}
+	ids[l.ID] = true
+	switch l.Tier {
+	case Primary, Mirror, Legacy, Rendezvous:
+	default:
+		return "H6", fmt.Sprintf("location %s has tier %.20q", l.ID, l.Tier)
+	}
+	if !nameForm.MatchString(l.Operator) {
+		return "H6", fmt.Sprintf("location %s has operator %.80q", l.ID, l.Operator)
+	}
+	if why := o.baseFault(l.Base); why != "" {
+		return "H4", fmt.Sprintf("location %s, base %.120q: %s", l.ID, l.Base, why)
+	}
+	if l.Metadata == "" || !pathOK(l.Metadata) || !pathOK(l.Targets) || l.Targets == "" && l.Tier != Rendezvous {
+		return "H5", fmt.Sprintf("location %s has paths %.80q and %.80q", l.ID, l.Metadata, l.Targets)
+	}
+	return "", ""
 }
 
 // checkParties is H9 for the root role.
@@ -327,32 +336,27 @@ func portOK(port string) bool {
 	return err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
-// baseHost checks a location's base (H4) and returns the host it stands for, in
-// the form of retired lists: the name without port. why is "" when all is well.
-func (o *Options) baseHost(base string) (host, why string) {
+// baseFault says what is wrong with a location's base (H4), "" for nothing.
+func (o *Options) baseFault(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {
-		return "", "not a URL"
+		return "not a URL"
 	}
 	switch {
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(base, "#") || u.Opaque != "":
-		return "", "user, query or fragment"
+		return "user, query or fragment"
 	case !strings.HasPrefix(u.Path, "/") || !pathOK(u.Path[1:]) || !strings.HasSuffix(u.Path, "/") || strings.Contains(base, "%"):
-		return "", "the path must be plain and end in /"
+		return "the path must be plain and end in /"
 	case u.Port() != "" && !portOK(u.Port()) || strings.HasSuffix(u.Host, ":"):
-		return "", "bad port"
+		return "bad port"
+	case o.UnsafeLoopback && isLoopback(u.Hostname()) && (u.Scheme == "http" || u.Scheme == "https") && u.Port() != "":
+		return ""
+	case u.Scheme != "https":
+		return "not https"
+	case !o.hostOK(strings.TrimSuffix(u.Host, ":"+u.Port())):
+		return "not a public host name in lower case"
 	}
-	if o.UnsafeLoopback && isLoopback(u.Hostname()) && (u.Scheme == "http" || u.Scheme == "https") && u.Port() != "" {
-		return u.Host, ""
-	}
-	host = strings.TrimSuffix(u.Host, ":"+u.Port())
-	if u.Scheme != "https" {
-		return "", "not https"
-	}
-	if !o.hostOK(host) {
-		return "", "not a public host name in lower case"
-	}
-	return host, ""
+	return ""
 }
 
 var pathForm = regexp.MustCompile(`^[A-Za-z0-9._~/-]*$`)
@@ -374,7 +378,8 @@ func isTopLevel(role string) bool {
 	return role == "root" || role == "timestamp" || role == "snapshot" || role == "targets"
 }
 
-// Host is the location's host in the form of retired lists.
+// Host is the location's host in the form of retired lists: the name without
+// the port; on loopback, which only tests use, with it.
 func (l Location) Host() string {
 	u, err := url.Parse(l.Base)
 	if err != nil {
