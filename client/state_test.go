@@ -1,0 +1,378 @@
+package client_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// files lists what is below a folder, sorted.
+func files(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			rel, _ := filepath.Rel(dir, path)
+			out = append(out, filepath.ToSlash(rel))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// damages are the ways in which a file of the state comes back from a crash, a
+// bad disk or a stranger.
+var damages = map[string]func(t *testing.T, file string, was []byte){
+	"absent":    func(t *testing.T, file string, was []byte) {},
+	"empty":     func(t *testing.T, file string, was []byte) { mustWrite(t, file, nil) },
+	"truncated": func(t *testing.T, file string, was []byte) { mustWrite(t, file, was[:len(was)/2]) },
+	"zeros":     func(t *testing.T, file string, was []byte) { mustWrite(t, file, make([]byte, len(was))) },
+	"garbage":   func(t *testing.T, file string, was []byte) { mustWrite(t, file, []byte("\xff{]garbage")) },
+	"flipped": func(t *testing.T, file string, was []byte) {
+		bad := bytes.Clone(was)
+		bad[len(bad)/2] ^= 1
+		mustWrite(t, file, bad)
+	},
+	"grown": func(t *testing.T, file string, was []byte) {
+		mustWrite(t, file, append(bytes.Clone(was), make([]byte, 65<<20)...))
+	},
+	"folder": func(t *testing.T, file string, was []byte) {
+		if err := os.MkdirAll(filepath.Join(file, "in"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"link": func(t *testing.T, file string, was []byte) {
+		if err := os.Symlink(filepath.Join(filepath.Dir(file), "nowhere"), file); err != nil {
+			t.Skip(err)
+		}
+	},
+}
+
+// Each file of the state is damaged in each way. The client heals by itself and
+// no way back opens: neither to older content nor to an older root.
+func TestDamagedState(t *testing.T) {
+	w := newWeb(t)
+	old := w.repo.Clone()
+	w.repo.NextRoot(nothing)
+	rootless := w.repo.Clone() // the newest root with old content
+	renew(w.repo)
+	w.good(w.client(), 2)
+	renew(w.repo)
+	w.good(w.client(), 2)
+	healthy := t.TempDir()
+	if err := os.CopyFS(healthy, os.DirFS(w.dir)); err != nil {
+		t.Fatal(err)
+	}
+	names := files(t, w.state())
+	if len(names) < 9 { // lock, two state files, a root, two floors, three roles
+		t.Fatalf("only %q", names)
+	}
+	hosts := []string{vendorHost, cdnHost, reviewHost}
+	for _, name := range names {
+		for how, damage := range damages {
+			t.Run(name+" "+how, func(t *testing.T) {
+				w.t, w.dir = t, t.TempDir()
+				if err := os.CopyFS(w.dir, os.DirFS(healthy)); err != nil {
+					t.Fatal(err)
+				}
+				file := w.state(filepath.FromSlash(name))
+				was, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(was) == 0 && (how == "truncated" || how == "zeros" || how == "flipped") {
+					return // the lock holds nothing
+				}
+				if err := os.Remove(file); err != nil {
+					t.Fatal(err)
+				}
+				damage(t, file, was)
+				w.shows(rootless, hosts...)
+				view := w.bad(w.client(), client.ErrNoContent)
+				if !errors.Is(view.Err(), tuf.ErrRollback) {
+					t.Fatalf("old content is refused for %v", view.Err())
+				}
+				w.shows(old, hosts...)
+				view, err = w.client().Refresh(t.Context())
+				if err == nil || !errors.Is(err, client.ErrBehind) && !errors.Is(err, tuf.ErrRollback) {
+					t.Fatalf("the old root: %v", err)
+				}
+				w.shows(nil, hosts...)
+				w.good(w.client(), 2)
+				w.asked("")
+				w.good(w.client(), 2)
+				if got := w.asked(vendorHost); len(got) != 2 {
+					t.Errorf("not healed on disk, asked %q", got)
+				}
+			})
+		}
+	}
+}
+
+// With both floor files gone the numbers in the state hold, for as long as the
+// keys are the same.
+func TestFloorsWithoutFiles(t *testing.T) {
+	w := newWeb(t)
+	old := w.repo.Clone()
+	renew(w.repo)
+	w.good(w.client(), 1)
+	if err := os.RemoveAll(w.state("floor")); err != nil {
+		t.Fatal(err)
+	}
+	w.shows(old, vendorHost, cdnHost, reviewHost)
+	if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrRollback) || !strings.Contains(view.Err().Error(), "timestamp v5: went backwards: trusted v6") {
+		t.Fatal(view.Err())
+	}
+	// A timestamp of today that lists the snapshot of yesterday.
+	old.Roles["timestamp"]["version"] = 7
+	old.PublishTimestamp()
+	if view := w.bad(w.client(), client.ErrNoContent); !strings.Contains(view.Err().Error(), "lists snapshot v5, trusted v6") {
+		t.Fatal(view.Err())
+	}
+	// A new epoch begins anew, but not for the release roles.
+	w.shows(nil, vendorHost, cdnHost, reviewHost)
+	epoch := func(r *tuftest.Repo, version int) {
+		r.NextRoot(func() {
+			r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
+			r.AddKeys(r.Root, "ts2", "sn2")
+			roles := r.Root["roles"].(tuftest.Doc)
+			roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
+			r.Charter()["epoch"] = 2
+		})
+		r.Roles["timestamp"]["version"], r.Roles["snapshot"]["version"] = version, version
+		r.Publish()
+	}
+	epoch(old, 1)
+	good := w.repo.Clone()
+	epoch(good, 2)
+	w.repo = old
+	if view := w.bad(w.client(), client.ErrNoContent); !strings.Contains(view.Err().Error(), "lists vendor-agent v5, trusted v6") {
+		t.Fatal(view.Err())
+	}
+	w.repo = good
+	w.good(w.client(), 2)
+}
+
+// A hold is a release role too: an older one does not come back in a new epoch.
+func TestHoldHasAFloor(t *testing.T) {
+	w := newWeb(t)
+	old := w.repo.Clone()
+	w.repo.Bump("hold")
+	w.repo.Roles["hold"]["targets"] = tuftest.Doc{tuftest.Path: tuftest.Doc{"length": 1, "hashes": tuftest.FileOf(nil)["hashes"],
+		"custom": tuftest.Doc{"visum": tuftest.Doc{"reason": "broken", "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 3))}}}}
+	w.repo.Publish()
+	c := w.client()
+	view, err := c.Refresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrHeld) {
+		t.Fatal(err)
+	}
+	old.NextRoot(func() {
+		old.Signers["timestamp"], old.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
+		old.AddKeys(old.Root, "ts2", "sn2")
+		roles := old.Root["roles"].(tuftest.Doc)
+		roles["timestamp"], roles["snapshot"] = old.Role(1, "ts2"), old.Role(1, "sn2")
+		old.Charter()["epoch"] = 2
+	})
+	old.Publish()
+	w.repo = old
+	w.bad(c, tuf.ErrRollback)
+}
+
+// A place goes back to what it showed before.
+func TestRollbackByAPlace(t *testing.T) {
+	w := newWeb(t)
+	old := w.repo.Clone()
+	renew(w.repo)
+	c := w.client()
+	w.good(c, 1)
+	w.shows(old, vendorHost)
+	if view := w.good(c, 1); view.Place() != "cdn" || len(view.Evidence()) != 1 {
+		t.Errorf("served by %s, evidence %q", view.Place(), view.Evidence())
+	}
+	w.shows(old, cdnHost)
+	w.bad(c, tuf.ErrRollback)
+	// The newest timestamp with the snapshot of before.
+	w.shows(nil, vendorHost, cdnHost)
+	w.does(body("6.snapshot.json", old.Files["5.snapshot.json"]), vendorHost, cdnHost)
+	w.good(c, 1) // which is on disk
+	if err := os.Remove(w.state("floor", "snapshot.json")); err != nil {
+		t.Fatal(err)
+	}
+	w.bad(c, tuf.ErrMismatch)
+	w.does(nil, vendorHost)
+	w.good(c, 1)
+}
+
+// Where there can be no state there is an error, and no harm.
+func TestNoPlaceForState(t *testing.T) {
+	w := newWeb(t)
+	if err := os.WriteFile(w.state(), []byte("a file of somebody else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if view, err := w.client().Refresh(t.Context()); err == nil || view != nil {
+		t.Errorf("%v, %v", view, err)
+	}
+	if got, err := os.ReadFile(w.state()); err != nil || string(got) != "a file of somebody else" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := os.Remove(w.state()); err != nil {
+		t.Fatal(err)
+	}
+	w.good(w.client(), 1)
+	renew(w.repo)
+	if os.Geteuid() == 0 {
+		t.Skip("no folder is read-only to root")
+	}
+	for _, d := range []string{".", "roots", "floor", "meta", "evidence"} {
+		if err := os.Chmod(w.state(d), 0o500); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Chmod(w.state(d), 0o700)
+	}
+	if _, err := w.client().Refresh(t.Context()); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v", err)
+	}
+	for _, d := range []string{".", "roots", "floor", "meta", "evidence"} {
+		os.Chmod(w.state(d), 0o700)
+	}
+	w.good(w.client(), 1)
+}
+
+// Links in the state lead nowhere, and what the state says names no path:
+// whoever can write here can't make the client write or remove elsewhere.
+func TestStateStaysInItsFolder(t *testing.T) {
+	w := newWeb(t)
+	w.good(w.client(), 1)
+	outside := t.TempDir()
+	precious := filepath.Join(outside, "1-5", "precious")
+	if err := os.Mkdir(filepath.Dir(precious), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, precious, []byte("x"))
+	for _, d := range []string{"roots", "floor", "meta", "evidence"} {
+		if err := os.RemoveAll(w.state(d)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(outside, w.state(d)); err != nil {
+			t.Skip(err)
+		}
+	}
+	w.repo.NextRoot(nothing)
+	w.does(body("timestamp.json", []byte("{}")), vendorHost)
+	renew(w.repo)
+	w.good(w.client(), 2)
+	if got := files(t, outside); len(got) != 1 {
+		t.Errorf("wrote outside: %q", got)
+	}
+
+	for _, set := range []string{"..", ".", "../..", "/", "2-6/../..", outside} {
+		st, err := json.Marshal(map[string]any{"root": 2, "set": set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed := fmt.Appendf(nil, `{"sum":"%x","state":%s}`, sha256.Sum256(st), st)
+		mustWrite(t, w.state("state.json"), sealed)
+		mustWrite(t, w.state("state.bak"), sealed)
+		renew(w.repo)
+		w.good(w.client(), 2)
+		if _, err := os.Stat(w.state("roots", "2.root.json")); err != nil {
+			t.Fatalf("set %q: %v", set, err)
+		}
+		if _, err := os.Stat(precious); err != nil {
+			t.Fatalf("set %q: %v", set, err)
+		}
+	}
+}
+
+// Evidence has bounds, the first pieces stay, and junk leaves room for better.
+func TestEvidenceIsBounded(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	n := 0
+	junk := func(form string) answer {
+		return func(name string, r *http.Request) (*http.Response, error) {
+			n++
+			return body("root.json", fmt.Appendf(nil, form, n, strings.Repeat("x", 400_000)))(name, r)
+		}
+	}
+	w.does(junk("<html>%d %s"), vendorHost)
+	for range 12 {
+		w.good(c, 1)
+	}
+	first := files(t, w.state("evidence"))
+	if len(first) != 16 {
+		t.Fatalf("%d files of junk", len(first))
+	}
+	forged := func(name string, r *http.Request) (*http.Response, error) {
+		n++
+		fake := w.repo.Clone()
+		fake.Root["version"], fake.Root["x"] = 2, strings.Repeat("x", n)
+		return body("2.root.json", fake.Sign(fake.Root, "thief"))(name, r)
+	}
+	w.does(forged, vendorHost)
+	for range 40 {
+		w.good(c, 1)
+	}
+	all := files(t, w.state("evidence"))
+	if len(all) != 64 {
+		t.Fatalf("%d files", len(all))
+	}
+	for _, name := range first {
+		if _, err := os.Stat(w.state("evidence", name)); err != nil {
+			t.Error(err)
+		}
+	}
+	// A role as large as a role may be is no evidence that a disk should hold.
+	w.does(nil, vendorHost)
+	if err := os.RemoveAll(w.state("evidence")); err != nil {
+		t.Fatal(err)
+	}
+	w.repo.Roles["vendor-agent"]["x"] = strings.Repeat("x", 17<<20)
+	w.repo.Bump("vendor-agent")
+	w.repo.Signers["vendor-agent"] = []string{"thief"}
+	w.repo.Publish()
+	w.bad(c, tuf.ErrThreshold)
+	if got := files(t, w.state("evidence")); len(got) > 0 {
+		t.Errorf("kept %q", got)
+	}
+}
+
+// A set of before, and what a killed process left, do not stay for ever.
+func TestLeftoversAreSwept(t *testing.T) {
+	w := newWeb(t)
+	w.good(w.client(), 1)
+	if err := os.Mkdir(w.state("meta", "9-9"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, w.state("meta", "9-9", "x"), nil)
+	temp := w.state("roots", ".visum-0123456789abcdef.tmp")
+	mustWrite(t, temp, nil)
+	if err := os.Chtimes(temp, tuftest.Now.AddDate(-10, 0, 0), tuftest.Now.AddDate(-10, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	renew(w.repo)
+	w.good(w.client(), 1)
+	if got, _ := os.ReadDir(w.state("meta")); len(got) != 1 || got[0].Name() != "1-6" {
+		t.Errorf("meta holds %v", got)
+	}
+	if _, err := os.Stat(temp); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("a leftover stays")
+	}
+}

@@ -1,0 +1,298 @@
+package client_test
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// probing sets the charter's probe rule.
+func probing(mode string, maxAge time.Duration) func(*tuftest.Repo) {
+	return func(r *tuftest.Repo) {
+		r.Charter()["probe"] = tuftest.Doc{"min_operators": 2, "every_seconds": 3600, "max_age_seconds": int(maxAge / time.Second), "mode": mode}
+	}
+}
+
+func nothing() {}
+
+// An honest place is found although a frozen one of the same operator speaks
+// first, and nobody else does.
+func TestFrozenTwin(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		locations(r, func(id string, l tuftest.Doc) {
+			if id == "cdn" {
+				l["operator"] = "vendor-ch"
+			}
+		})
+	})
+	c := w.client()
+	w.shows(w.repo.Clone(), vendorHost)
+	w.does(dark, reviewHost)
+	w.repo.NextRoot(nothing)
+	w.good(c, 2)
+}
+
+// A place that lies is left aside by its address, not by its name: the pin calls
+// another place the same.
+func TestTwoPlacesOfOneName(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	w.repo.NextRoot(func() {
+		locations(w.repo, func(id string, l tuftest.Doc) {
+			if id == "main" {
+				l["base"] = "https://new.vendor.example/r/"
+			}
+		})
+	})
+	w.good(c, 2)
+	w.does(body("3.root.json", []byte("{}")), "new.vendor.example")
+	w.does(dark, cdnHost, reviewHost)
+	w.repo.NextRoot(nothing)
+	w.good(c, 3)
+}
+
+func TestSeveralSourcesOffline(t *testing.T) {
+	w := newWeb(t)
+	folder := func() client.Source {
+		m := fstest.MapFS{}
+		for name, data := range w.repo.Files {
+			m["metadata/"+name] = &fstest.MapFile{Data: data}
+		}
+		return client.FS(m)
+	}
+	old := folder()
+	w.repo.NextRoot(nothing)
+	c := w.client(func(cfg *client.Config) { cfg.Sources, cfg.Offline = []client.Source{old, folder()}, true })
+	w.good(c, 2)
+	if got := w.asked(""); len(got) > 0 {
+		t.Errorf("offline, but asked %q", got)
+	}
+}
+
+// When the tip has expired there must be a newer root: nobody is left out, also
+// where no probe is due.
+func TestExpiredTipAsksEverybody(t *testing.T) {
+	w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour)) })
+	c := w.client()
+	w.good(c, 1)
+	w.now = w.now.Add(time.Hour)
+	frozen := w.repo.Clone()
+	w.shows(frozen, vendorHost, cdnHost) // two operators who would be enough
+	w.bad(c, client.ErrStale)
+	w.asked("")
+	w.bad(c, client.ErrStale)
+	if got := w.asked(vendorHost); !slices.Equal(got, []string{"metadata/2.root.json"}) {
+		t.Errorf("a place that had answered was asked %q", got)
+	}
+	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(0, 2, 0)) })
+	w.good(c, 2)
+}
+
+// After a refresh without content the next one looks around.
+func TestFailureMakesAProbe(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	w.good(c, 1)
+	w.asked("")
+	w.good(c, 1)
+	if got := w.asked(cdnHost); len(got) > 0 {
+		t.Fatalf("no probe was due, asked %q", got)
+	}
+	w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
+	w.bad(c, client.ErrNoContent)
+	w.does(nil, vendorHost, cdnHost)
+	w.asked("")
+	w.good(c, 1)
+	if got := w.asked(cdnHost); len(got) == 0 {
+		t.Error("no probe after a failure")
+	}
+}
+
+// With mode enforce, a root that too few operators confirm for too long gives no
+// content; with warn it does. A clock that was ahead for a while does not stop
+// the counting.
+func TestProbeAge(t *testing.T) {
+	for _, mode := range []string{"enforce", "warn"} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWeb(t, probing(mode, 48*time.Hour))
+			c := w.client()
+			w.now = w.now.AddDate(20, 0, 0) // settled in a far future
+			w.bad(c, client.ErrStale)
+			w.now = tuftest.Now
+			w.good(c, 1)
+			w.does(dark, cdnHost, reviewHost)
+			w.good(c, 1)
+			w.now = w.now.Add(47 * time.Hour)
+			w.good(w.client(), 1)
+			w.now = w.now.Add(2 * time.Hour)
+			if mode == "warn" {
+				w.good(c, 1)
+				return
+			}
+			w.bad(c, client.ErrStale)
+			w.bad(w.client(), client.ErrStale)
+			w.does(nil, reviewHost)
+			w.good(c, 1)
+		})
+	}
+}
+
+// A host whose time is over is not contacted, whoever lists it, by nobody.
+func TestUseUntil(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		locations(r, func(id string, l tuftest.Doc) {
+			if id == "cdn" {
+				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+			}
+		})
+	})
+	// The pin lists it without an end.
+	c, err := client.New(tuftest.Marshal(w.repo.Pin()), &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	view := w.good(c, 1)
+	if len(w.asked(cdnHost)) == 0 {
+		t.Fatal("not asked while it may be")
+	}
+	w.now = w.now.Add(time.Hour)
+	w.does(dark, vendorHost, reviewHost)
+	w.bad(c, client.ErrDark)
+	a, err := view.Find(t.Context(), tuftest.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save(t.Context(), a, w.state("agent")); !errors.Is(err, errDark) {
+		t.Fatal(err)
+	}
+	if got := w.asked(cdnHost); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// An announced place is tried last before its time, but tried.
+func TestUseFrom(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		locations(r, func(id string, l tuftest.Doc) {
+			if id == "main" {
+				l["use_from"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+			}
+		})
+	})
+	c := w.client()
+	if view := w.good(c, 1); view.Place() != "cdn" {
+		t.Errorf("served by %s", view.Place())
+	}
+	w.does(dark, cdnHost)
+	if view := w.good(c, 1); view.Place() != "main" {
+		t.Errorf("served by %s", view.Place())
+	}
+	w.does(nil, cdnHost)
+	w.now = w.now.Add(time.Hour)
+	if view := w.good(c, 1); view.Place() != "main" {
+		t.Errorf("served by %s", view.Place())
+	}
+}
+
+// A retired host is not contacted by a client that has learned of it: not from
+// a View of before, and not by a Save of a new process before its first refresh.
+func TestRetiredByAnybody(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			r.Roles[role+"-deep"] = tuftest.Targets()
+			r.Signers[role+"-deep"] = []string{"deep"}
+			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
+			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
+		}
+	})
+	c := w.client()
+	before := w.good(c, 1)
+	a := w.approved(c)
+	w.repo.NextRoot(func() {
+		ch := w.repo.Charter()
+		ch["locations"] = ch["locations"].([]any)[1:]
+		ch["retired"] = append(ch["retired"].([]any), tuftest.Doc{"id": "gone", "hosts": []any{vendorHost}})
+	})
+	w.good(c, 2)
+	w.asked("")
+	if _, err := before.Find(t.Context(), "agent/deep/x"); err != nil {
+		t.Error(err)
+	}
+	if err := w.client().Save(t.Context(), a, w.state("agent")); err != nil {
+		t.Error(err)
+	}
+	if got := w.asked(vendorHost); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// A role that a party delegates to is had from an honest place although the
+// first one lies about it; the lie does not stick to the View.
+func TestDelegatedRoleFromALiar(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			r.Roles[role+"-deep"] = tuftest.Targets()
+			r.Signers[role+"-deep"] = []string{"deep"}
+			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
+			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
+		}
+	})
+	for name, lie := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "dark": dark, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
+		t.Run(name, func(t *testing.T) {
+			view := w.good(w.client(), 1)
+			w.does(lie, vendorHost, cdnHost)
+			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {
+				t.Error("found without an honest place")
+			}
+			w.does(nil, cdnHost)
+			if _, err := view.Find(t.Context(), "agent/deep/x"); err != nil {
+				t.Error(err)
+			}
+			if _, err := view.Find(t.Context(), "agent/deep/y"); !errors.Is(err, tuf.ErrNoTarget) {
+				t.Error(err)
+			}
+			w.does(nil, vendorHost)
+		})
+	}
+}
+
+// hundreds is a chain of 300 roots, all but the last expired.
+var hundreds = sync.OnceValue(func() *tuftest.Repo {
+	r := tuftest.New()
+	for v := range 299 {
+		r.NextRoot(func() {
+			r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour))
+			if v == 298 {
+				r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+			}
+		})
+	}
+	return r
+})
+
+func TestThreeHundredRoots(t *testing.T) {
+	w := newWeb(t)
+	w.repo = hundreds()
+	w.does(dark, vendorHost)
+	c := w.client()
+	view := w.bad(c, client.ErrPartial)
+	if view.RootVersion() != 257 {
+		t.Errorf("stopped at root v%d", view.RootVersion())
+	}
+	if n := len(w.asked(vendorHost)); n > 3 {
+		t.Errorf("the silent place was waited for %d times", n)
+	}
+	w.good(c, 300)
+	w.good(w.client(), 300)
+	if n := len(w.asked(reviewHost)); n > 5 {
+		t.Errorf("%d requests with all roots kept", n)
+	}
+}

@@ -1,0 +1,257 @@
+package client_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// The hosts of a tuftest repository.
+const (
+	vendorHost = "updates.vendor.example"
+	cdnHost    = "updates.cdn.example"
+	reviewHost = "updates.review.example"
+)
+
+// web is the internet without sockets: hosts that serve a repository each, and a
+// record of who was asked what. What nobody serves can't be reached.
+type web struct {
+	t    *testing.T
+	repo *tuftest.Repo // what hosts serve unless told otherwise
+	now  time.Time
+	dir  string // the clients' state
+
+	mu       sync.Mutex
+	requests []string // "host metadata/1.root.json"
+	serves   map[string]*tuftest.Repo
+	answers  map[string]answer
+}
+
+// answer is what a host does instead of serving; a nil response means: serve.
+type answer func(name string, r *http.Request) (*http.Response, error)
+
+var errDark = errors.New("no route to host")
+
+func dark(string, *http.Request) (*http.Response, error) { return nil, errDark }
+
+// body answers 200 with data for every name that ends in suffix.
+func body(suffix string, data []byte) answer { return status(200, suffix, data) }
+
+func status(code int, suffix string, data []byte) answer {
+	return func(name string, r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(name, suffix) {
+			return nil, nil
+		}
+		return respond(r, code, bytes.NewReader(data)), nil
+	}
+}
+
+func respond(r *http.Request, code int, b io.Reader) *http.Response {
+	return &http.Response{StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: io.NopCloser(b), ContentLength: -1, Request: r}
+}
+
+func newWeb(t *testing.T, edit ...func(*tuftest.Repo)) *web {
+	w := &web{t: t, repo: tuftest.New(), now: tuftest.Now, dir: t.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
+	for _, fn := range edit {
+		fn(w.repo)
+		w.repo.PublishRoot()
+		w.repo.Publish()
+	}
+	return w
+}
+
+func (w *web) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	name := strings.TrimPrefix(r.URL.Path, "/r/")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.requests = append(w.requests, r.URL.Host+" "+name)
+	if a := w.answers[r.URL.Host]; a != nil {
+		if resp, err := a(name, r); resp != nil || err != nil {
+			return resp, err
+		}
+	}
+	repo := w.serves[r.URL.Host]
+	if repo == nil {
+		repo = w.repo
+	}
+	if data, ok := fileOf(repo, name); ok {
+		return respond(r, 200, bytes.NewReader(data)), nil
+	}
+	return respond(r, 404, strings.NewReader("not found")), nil
+}
+
+// fileOf finds a file in the layout of a location.
+func fileOf(r *tuftest.Repo, name string) ([]byte, bool) {
+	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
+		data, ok := r.Files[rest]
+		return data, ok
+	}
+	return []byte("the agent"), strings.HasSuffix(name, "."+path.Base(tuftest.Path))
+}
+
+// asked returns what was requested since the last call, of one host or ("") all.
+func (w *web) asked(host string) (out []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requests {
+		if name, ok := strings.CutPrefix(r, host+" "); ok {
+			out = append(out, name)
+		} else if host == "" {
+			out = append(out, r)
+		}
+	}
+	w.requests = nil
+	return out
+}
+
+// does sets what hosts do; nil: serve again.
+func (w *web) does(a answer, hosts ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range hosts {
+		w.answers[h] = a
+	}
+}
+
+// shows lets hosts go on with the repository as it was.
+func (w *web) shows(r *tuftest.Repo, hosts ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range hosts {
+		w.serves[h] = r
+	}
+}
+
+// client returns a client with the pin of root v1, on the web's one state folder.
+func (w *web) client(change ...func(*client.Config)) *client.Client {
+	w.t.Helper()
+	cfg := &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }}
+	for _, fn := range change {
+		fn(cfg)
+	}
+	c, err := client.New(w.pin(), cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *web) pin() []byte {
+	pin := w.repo.Pin()
+	pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
+	return tuftest.Marshal(pin)
+}
+
+// state is the folder of the repository's state.
+func (w *web) state(elem ...string) string {
+	return filepath.Join(append([]string{w.dir, tuftest.RepoID}, elem...)...)
+}
+
+// good demands a refresh that succeeds at the root, and the release.
+func (w *web) good(c *client.Client, root int64) *client.View {
+	w.t.Helper()
+	view, err := c.Refresh(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if view.RootVersion() != root {
+		w.t.Fatalf("at root v%d, want v%d", view.RootVersion(), root)
+	}
+	if _, err := view.Find(w.t.Context(), tuftest.Path); err != nil {
+		w.t.Fatal(err)
+	}
+	return view
+}
+
+// bad demands a refresh that ends with the error and a View without answers.
+func (w *web) bad(c *client.Client, want error) *client.View {
+	w.t.Helper()
+	view, err := c.Refresh(w.t.Context())
+	if !errors.Is(err, want) {
+		w.t.Fatalf("got %v, want %v", err, want)
+	}
+	if view == nil {
+		w.t.Fatalf("no View with %v", err)
+	}
+	if _, err := view.Find(w.t.Context(), tuftest.Path); !errors.Is(err, want) {
+		w.t.Fatalf("Find: %v", err)
+	}
+	if _, err := view.Latest(w.t.Context(), client.Query{}); !errors.Is(err, want) {
+		w.t.Fatalf("Latest: %v", err)
+	}
+	return view
+}
+
+// approved refreshes and finds the release.
+func (w *web) approved(c *client.Client) tuf.Approved {
+	w.t.Helper()
+	view, err := c.Refresh(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	a, err := view.Find(w.t.Context(), tuftest.Path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return a
+}
+
+// renew publishes the next version of every role.
+func renew(r *tuftest.Repo) {
+	r.Bump("targets", "vendor-agent", "review-agent", "hold")
+	r.Publish()
+}
+
+// locations edits the charter's places by id.
+func locations(r *tuftest.Repo, edit func(id string, l tuftest.Doc)) {
+	for _, l := range r.Charter()["locations"].([]any) {
+		edit(l.(tuftest.Doc)["id"].(string), l.(tuftest.Doc))
+	}
+}
+
+// sockets puts the web behind a real server on loopback, as one host with a path
+// for each place, and makes the repository name it.
+func (w *web) sockets() *httptest.Server {
+	ts := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		w.mu.Lock()
+		data, ok := fileOf(w.repo, name)
+		w.mu.Unlock()
+		if !ok {
+			http.NotFound(rw, r)
+			return
+		}
+		rw.Write(data)
+	}))
+	w.t.Cleanup(ts.Close)
+	locations(w.repo, func(id string, l tuftest.Doc) { l["base"] = fmt.Sprintf("%s/%s/", ts.URL, id) })
+	w.repo.PublishRoot()
+	w.repo.Publish()
+	return ts
+}
+
+func overSockets(cfg *client.Config) { cfg.HTTP, cfg.UnsafeLoopback = nil, true }
+
+func mustWrite(t *testing.T, file string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
