@@ -1,0 +1,356 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// TestMain lets this binary be the product that other tests run and kill: one
+// that refreshes and saves again and again.
+func TestMain(m *testing.M) {
+	if os.Getenv("VISUM_TEST_STATE") != "" {
+		product()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func product() {
+	die := func(err error) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	pin, err := os.ReadFile(os.Getenv("VISUM_TEST_PIN"))
+	if err != nil {
+		die(err)
+	}
+	n, err := strconv.Atoi(os.Getenv("VISUM_TEST_ROUNDS"))
+	if err != nil {
+		die(err)
+	}
+	for range n {
+		c, err := client.New(pin, &client.Config{Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return tuftest.Now }})
+		if err != nil {
+			die(err)
+		}
+		if err := refreshAndSave(c, filepath.Join(os.Getenv("VISUM_TEST_STATE"), "agent")); err != nil {
+			die(err)
+		}
+	}
+}
+
+func refreshAndSave(c *client.Client, file string) error {
+	view, err := c.Refresh(context.Background())
+	if err != nil {
+		return err
+	}
+	a, err := view.Find(context.Background(), tuftest.Path)
+	if err != nil {
+		return err
+	}
+	return c.Save(context.Background(), a, file)
+}
+
+func (w *web) process(rounds int) *exec.Cmd {
+	w.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	pin := filepath.Join(w.t.TempDir(), "pin.json")
+	mustWrite(w.t, pin, w.pin())
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), "VISUM_TEST_STATE="+w.dir, "VISUM_TEST_PIN="+pin, fmt.Sprint("VISUM_TEST_ROUNDS=", rounds))
+	return cmd
+}
+
+// publish goes on publishing, a root now and then, until stop is called.
+func (w *web) publish(every time.Duration) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 1; ; i++ {
+			select {
+			case <-done:
+				return
+			case <-time.After(every):
+			}
+			w.mu.Lock()
+			if i%5 == 0 {
+				w.repo.NextRoot(nothing)
+			}
+			renew(w.repo)
+			w.mu.Unlock()
+		}
+	}()
+	return sync.OnceFunc(func() { close(done); <-ended })
+}
+
+// faults are what can happen to one request.
+var faults = map[string]func(r *http.Request, good *http.Response) (*http.Response, error){
+	"before": func(r *http.Request, good *http.Response) (*http.Response, error) { return nil, errDark },
+	"refused": func(r *http.Request, good *http.Response) (*http.Response, error) {
+		return respond(r, 503, http.NoBody), nil
+	},
+	"cut": func(r *http.Request, good *http.Response) (*http.Response, error) {
+		data, _ := io.ReadAll(good.Body)
+		good.Body = io.NopCloser(io.MultiReader(bytes.NewReader(data[:len(data)/2]), failing{}))
+		return good, nil
+	},
+	"short": func(r *http.Request, good *http.Response) (*http.Response, error) {
+		data, _ := io.ReadAll(good.Body)
+		good.Body = io.NopCloser(bytes.NewReader(data[:len(data)/2]))
+		return good, nil
+	},
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// nth breaks the request number n of those that come.
+func (w *web) nth(n int, fault func(*http.Request, *http.Response) (*http.Response, error)) func(*client.Config) {
+	return func(cfg *client.Config) {
+		cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			n--
+			resp, err := w.RoundTrip(r)
+			if n == 0 && err == nil {
+				return fault(r, resp)
+			}
+			return resp, err
+		})}
+	}
+}
+
+// One fault at the n-th request, of each kind, does not even stop the update:
+// another place helps out. With one place alone a clean run afterwards does.
+func TestFaultAtEveryRequest(t *testing.T) {
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			for _, alone := range []bool{false, true} {
+				for n := 1; ; n++ {
+					w := newWeb(t)
+					pin := w.client()
+					w.repo.NextRoot(nothing)
+					if alone {
+						w.does(dark, cdnHost)
+					}
+					file := filepath.Join(t.TempDir(), "agent")
+					err := refreshAndSave(w.client(w.nth(n, fault)), file)
+					requests := len(w.asked(""))
+					if err != nil && !alone {
+						t.Fatalf("request %d: %v", n, err)
+					}
+					if err := refreshAndSave(pin, file); err != nil {
+						t.Fatalf("request %d, clean run: %v", n, err)
+					}
+					if got, err := os.ReadFile(file); err != nil || string(got) != "the agent" {
+						t.Fatalf("request %d: %q, %v", n, got, err)
+					}
+					w.good(w.client(), 2)
+					if n > requests {
+						if n < 8 {
+							t.Fatalf("only %d requests", n)
+						}
+						break
+					}
+				}
+			}
+		})
+	}
+}
+
+// Whatever request the context ends at, Refresh and Save say so and the state
+// stays good.
+func TestCancelAtEveryRequest(t *testing.T) {
+	for n := 1; ; n++ {
+		w := newWeb(t)
+		w.repo.NextRoot(nothing)
+		ctx, cancel := context.WithCancel(t.Context())
+		c := w.client(w.nth(n, func(r *http.Request, good *http.Response) (*http.Response, error) {
+			cancel()
+			return nil, r.Context().Err()
+		}))
+		file := filepath.Join(t.TempDir(), "agent")
+		view, err := c.Refresh(ctx)
+		if err == nil {
+			a, findErr := view.Find(t.Context(), tuftest.Path)
+			if findErr != nil {
+				t.Fatal(findErr)
+			}
+			err = c.Save(ctx, a, file)
+		} else if view != nil {
+			t.Fatalf("request %d: a View with %v", n, err)
+		}
+		done := ctx.Err() == nil
+		cancel()
+		if !done && !errors.Is(err, context.Canceled) {
+			t.Fatalf("request %d: %v", n, err)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(file)); !done && len(left) > 0 {
+			t.Fatalf("request %d: left %v", n, left)
+		}
+		w.good(c, 2)
+		w.good(w.client(), 2)
+		if done {
+			if n < 8 {
+				t.Fatalf("only %d requests", n)
+			}
+			break
+		}
+	}
+}
+
+// Who waits for another's refresh ends with his own context.
+func TestWaitEndsWithContext(t *testing.T) {
+	w := newWeb(t)
+	begun, end := make(chan struct{}), make(chan struct{})
+	c := w.client(func(cfg *client.Config) {
+		once := sync.OnceFunc(func() { close(begun); <-end })
+		cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) { once(); return w.RoundTrip(r) })}
+	})
+	first := make(chan error, 1)
+	go func() { _, err := c.Refresh(t.Context()); first <- err }()
+	<-begun
+	for _, other := range []*client.Client{c, w.client()} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := other.Refresh(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	}
+	close(end)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestManyGoroutines(t *testing.T) {
+	w := newWeb(t)
+	w.sockets()
+	stop := w.publish(5 * time.Millisecond)
+	defer stop()
+	one, two := w.client(overSockets), w.client(overSockets)
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			c := one
+			if i%4 == 0 {
+				c = two
+			}
+			for range 5 {
+				if err := refreshAndSave(c, filepath.Join(dir, fmt.Sprint("agent", i%3))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Several processes on one folder, and a publisher beside them.
+func TestManyProcesses(t *testing.T) {
+	w := newWeb(t)
+	w.sockets()
+	var all sync.WaitGroup
+	stop := w.publish(10 * time.Millisecond)
+	defer stop()
+	for range 4 {
+		cmd := w.process(10)
+		all.Go(func() {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A product killed at any time leaves a state that the next one goes on from.
+func TestKilled(t *testing.T) {
+	w := newWeb(t)
+	w.sockets()
+	stop := w.publish(3 * time.Millisecond)
+	defer stop()
+	for i := range 12 {
+		cmd := w.process(1 << 20)
+		cmd.Stderr = t.Output()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(20+8*i+rand.IntN(10)) * time.Millisecond)
+		cmd.Process.Kill()
+		if cmd.Wait(); cmd.ProcessState.ExitCode() == 1 {
+			t.Fatal("failed before it was killed")
+		}
+		if i%3 == 2 {
+			if err := refreshAndSave(w.client(overSockets), filepath.Join(w.dir, "agent")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(filepath.Join(w.dir, "agent")); err == nil && string(got) != "the agent" {
+			t.Fatalf("%q", got)
+		}
+	}
+	stop()
+	if err := refreshAndSave(w.client(overSockets), filepath.Join(w.dir, "agent")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Nothing runs on after a call, nothing of the caller's or of the process's is
+// changed.
+func TestNothingIsLeftBehind(t *testing.T) {
+	w := newWeb(t)
+	ts := w.sockets()
+	global, shared := *http.DefaultClient, http.DefaultTransport.(*http.Transport)
+	globalTransport := http.DefaultTransport
+	before := runtime.NumGoroutine()
+	c := w.client(overSockets)
+	for i := range 200 {
+		if i%50 == 0 {
+			c = w.client(overSockets)
+		}
+		if err := refreshAndSave(c, filepath.Join(w.t.TempDir(), "agent")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ts.CloseClientConnections() // the server's side has goroutines too
+	for i := 0; runtime.NumGoroutine() > before+1; i++ {
+		if i == 100 {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if http.DefaultClient.Transport != global.Transport || http.DefaultClient.CheckRedirect != nil || http.DefaultTransport != globalTransport || shared.DisableCompression || shared.ResponseHeaderTimeout != 0 {
+		t.Error("net/http's defaults were changed")
+	}
+	given := &http.Client{Transport: http.DefaultTransport, Timeout: time.Minute}
+	was := *given
+	c = w.client(overSockets, func(cfg *client.Config) { cfg.HTTP = given })
+	if err := refreshAndSave(c, filepath.Join(t.TempDir(), "agent")); err != nil {
+		t.Fatal(err)
+	}
+	if given.CheckRedirect != nil || given.Transport != was.Transport || given.Timeout != was.Timeout || given.Jar != nil {
+		t.Error("the caller's client was changed")
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
