@@ -1,0 +1,75 @@
+package client_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// served are the files of an update, in the order in which they are asked for.
+var served = []string{"2.root.json", "3.root.json", "timestamp.json", "6.snapshot.json", "6.vendor-agent.json", "6.review-agent.json", "6.hold.json", targetSuffix}
+
+// junked runs an update of an old client while every place gives data for one
+// file. Whatever comes of it, nothing but the right bytes is saved, and the
+// truth heals it.
+func junked(t *testing.T, served string, data []byte) {
+	w := newWeb(t)
+	w.good(w.client(), 1)
+	w.repo.NextRoot(nothing)
+	renew(w.repo)
+	c := w.client()
+	w.does(func(name string, r *http.Request) (*http.Response, error) {
+		if name == "metadata/"+served || served == targetSuffix {
+			return body(served, data)(name, r)
+		}
+		return nil, nil
+	}, vendorHost, cdnHost, reviewHost)
+	file := filepath.Join(t.TempDir(), "agent")
+	err := refreshAndSave(c, file)
+	if got, readErr := os.ReadFile(file); readErr == nil && string(got) != "the agent" || readErr != nil && err == nil {
+		t.Fatalf("saved %q, %v, %v", got, readErr, err)
+	}
+	w.does(nil, vendorHost, cdnHost, reviewHost)
+	for _, c := range []*client.Client{c, w.client()} {
+		w.good(c, 2)
+		if err := refreshAndSave(c, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestJunk(t *testing.T) {
+	random := make([]byte, 3000)
+	r := rand.NewChaCha8([32]byte{1})
+	r.Read(random)
+	good := tuftest.New()
+	junk := map[string][]byte{"nothing": nil, "random": random, "null": []byte("null"), "array": []byte("[]"),
+		"no members": []byte("{}"), "signed null": []byte(`{"signed":null,"signatures":null}`),
+		"no meta": []byte(`{"signed":{"_type":"timestamp","spec_version":"1.0","version":9,"expires":"2040-01-01T00:00:00Z"},"signatures":[]}`),
+		"deep":    []byte(strings.Repeat("[", 100_000)),
+	}
+	for name, data := range good.Files {
+		junk["good "+name] = data // of another role, or of before
+	}
+	for _, file := range served {
+		for name, data := range junk {
+			t.Run(fmt.Sprint(file, " ", name), func(t *testing.T) { junked(t, file, data) })
+		}
+	}
+}
+
+func FuzzServed(f *testing.F) {
+	r := tuftest.New()
+	for i := range served {
+		f.Add(uint8(i), r.Files["timestamp.json"])
+		f.Add(uint8(i), []byte("{}"))
+	}
+	f.Fuzz(func(t *testing.T, i uint8, data []byte) { junked(t, served[int(i)%len(served)], data) })
+}

@@ -1,0 +1,301 @@
+package client_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+const targetSuffix = ".agent-11.4.0.tar.gz"
+
+// A place that gives a target wrongly, slowly or not at all makes room for the
+// next one.
+func TestSaveGoesToTheNextPlace(t *testing.T) {
+	stream := func(r io.Reader) answer {
+		return func(name string, req *http.Request) (*http.Response, error) {
+			if !strings.HasSuffix(name, targetSuffix) {
+				return nil, nil
+			}
+			return respond(req, 200, io.MultiReader(r, until(req.Context()))), nil
+		}
+	}
+	for name, a := range map[string]answer{
+		"dark":             dark,
+		"404":              status(404, targetSuffix, nil),
+		"500":              status(500, targetSuffix, []byte("the agent")),
+		"206":              status(206, targetSuffix, []byte("the agent")),
+		"204":              status(204, targetSuffix, nil),
+		"302":              redirect(targetSuffix),
+		"wrong":            body(targetSuffix, []byte("the tnega")),
+		"short":            body(targetSuffix, []byte("the ag")),
+		"long":             body(targetSuffix, []byte("the agent and more")),
+		"right, then more": stream(strings.NewReader("the agent!")),
+		"right, no end":    stream(strings.NewReader("the agent")),
+		"stands still":     stream(strings.NewReader("the")),
+		"crawls":           stream(crawl{}),
+		"gzip":             zipped(targetSuffix),
+		"silent": func(name string, r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(name, targetSuffix) {
+				return respond(r, 200, until(r.Context())), nil
+			}
+			return nil, nil
+		},
+		"no answer": func(name string, r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(name, targetSuffix) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return nil, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWeb(t)
+			c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+			approved := w.approved(c)
+			w.does(a, vendorHost)
+			w.asked("")
+			dir := t.TempDir()
+			file := filepath.Join(dir, "agent")
+			if err := c.Save(t.Context(), approved, file); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(file); err != nil || string(got) != "the agent" {
+				t.Fatalf("%q, %v", got, err)
+			}
+			if got := w.asked(""); len(got) != 2 {
+				t.Errorf("asked %q", got)
+			}
+			w.does(a, cdnHost)
+			os.Remove(file)
+			if err := c.Save(t.Context(), approved, file); err == nil {
+				t.Error("no error without an honest place")
+			}
+			if left := files(t, dir); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+// until reads nothing until ctx ends, as a body does.
+func until(ctx context.Context) io.Reader {
+	return readerFunc(func([]byte) (int, error) {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// crawl brings a byte now and then, for ever.
+type crawl struct{}
+
+func (crawl) Read(p []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	return copy(p, "t"), nil
+}
+
+func redirect(suffix string) answer {
+	return func(name string, r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(name, suffix) {
+			return nil, nil
+		}
+		resp := respond(r, 302, http.NoBody)
+		resp.Header.Set("Location", "https://"+reviewHost+"/r/"+name)
+		return resp, nil
+	}
+}
+
+func zipped(suffix string) answer {
+	return func(name string, r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(name, suffix) {
+			return nil, nil
+		}
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		z.Write([]byte("the agent"))
+		z.Close()
+		resp := respond(r, 200, &b)
+		resp.Header.Set("Content-Encoding", "gzip")
+		return resp, nil
+	}
+}
+
+// Answers that are no files are no evidence either: the place is down.
+func TestAnswersThatAreNoFiles(t *testing.T) {
+	for name, a := range map[string]answer{"302": redirect(""), "gzip": zipped(""), "204": status(204, "", nil), "206": status(206, "", []byte("{}")), "451": status(451, "", nil)} {
+		t.Run(name, func(t *testing.T) {
+			w := newWeb(t)
+			w.does(a, vendorHost)
+			if view := w.good(w.client(), 1); len(view.Evidence()) > 0 || view.Place() != "cdn" {
+				t.Errorf("from %s, evidence %q", view.Place(), view.Evidence())
+			}
+			w.does(a, cdnHost, reviewHost)
+			w.bad(w.client(), client.ErrDark)
+		})
+	}
+}
+
+// What can't be written to is said before anything is asked for.
+func TestSaveDestinations(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	a := w.approved(c)
+	dir := t.TempDir()
+	taken := filepath.Join(dir, "taken")
+	if err := os.MkdirAll(filepath.Join(taken, "in"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	plain := filepath.Join(dir, "plain")
+	mustWrite(t, plain, []byte("x"))
+	w.asked("")
+	for file, want := range map[string]error{
+		"":                                 fs.ErrNotExist,
+		taken:                              fs.ErrInvalid,
+		taken + string(filepath.Separator): fs.ErrInvalid,
+		filepath.Join(dir, "no", "agent"):  fs.ErrNotExist,
+		filepath.Join(dir, "new") + string(filepath.Separator): fs.ErrNotExist,
+		filepath.Join(plain, "agent"):                          nil,
+	} {
+		err := c.Save(t.Context(), a, file)
+		if err == nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("%q: %v", file, err)
+		}
+		if got := w.asked(""); len(got) > 0 {
+			t.Errorf("%q: asked %q", file, got)
+		}
+	}
+	if got := files(t, dir); !slices.Equal(got, []string{"plain"}) {
+		t.Errorf("left %q", got)
+	}
+	if fi, err := os.Stat(os.DevNull); err == nil && fi.Mode()&fs.ModeDevice != 0 {
+		if err := c.Save(t.Context(), a, os.DevNull); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("a device: %v", err)
+		}
+	}
+	// A link is replaced; what it leads to stays, even if it is right already.
+	link := filepath.Join(dir, "link")
+	mustWrite(t, plain, []byte("the agent"))
+	if err := os.Symlink(plain, link); err != nil {
+		t.Skip(err)
+	}
+	if err := c.Save(t.Context(), a, link); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Lstat(link); err != nil || !fi.Mode().IsRegular() {
+		t.Errorf("%v, %v", fi, err)
+	}
+	// What a killed download left long ago goes; what may still grow stays.
+	old, young := filepath.Join(dir, ".visum-0123456789abcdef.tmp"), filepath.Join(dir, ".visum-0123456789abcde0.tmp")
+	mustWrite(t, old, nil)
+	mustWrite(t, young, nil)
+	if err := os.Chtimes(old, time.Now().AddDate(0, 0, -2), time.Now().AddDate(0, 0, -2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save(t.Context(), a, filepath.Join(dir, "agent")); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, dir); !slices.Equal(got, []string{filepath.Base(young), "agent", "link", "plain"}) {
+		t.Errorf("left %q", got)
+	}
+}
+
+// Sources may be anything: what returns nothing, a folder in place of a file, a
+// name that climbs.
+func TestOddSources(t *testing.T) {
+	w := newWeb(t)
+	if _, err := client.New(w.pin(), &client.Config{Dir: w.dir, Sources: []client.Source{nil}}); err == nil {
+		t.Error("a nil Source is taken")
+	}
+	odd := fstest.MapFS{"metadata/2.root.json/x": &fstest.MapFile{}, "metadata/timestamp.json": &fstest.MapFile{Mode: fs.ModeNamedPipe}}
+	sources := []client.Source{sourceFunc(func() (io.ReadCloser, error) { return nil, nil }), client.FS(odd)}
+	c := w.client(func(cfg *client.Config) { cfg.Sources = sources })
+	sources[0] = nil // the client has its own copy
+	if view := w.good(c, 1); view.Place() != "main" {
+		t.Errorf("from %s", view.Place())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	f, err := client.FS(fstest.MapFS{"x": &fstest.MapFile{Data: []byte("data")}}).Open(ctx, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cancel()
+	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("reading goes on: %v", err)
+	}
+}
+
+type sourceFunc func() (io.ReadCloser, error)
+
+func (s sourceFunc) Open(context.Context, string) (io.ReadCloser, error) { return s() }
+
+// A name from metadata that climbs is not asked for.
+func TestClimbingNames(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			r.AddTarget("agent/../../../etc/passwd", "x", nil, role)
+		}
+	})
+	c := w.client()
+	view := w.good(c, 1)
+	a, err := view.Find(t.Context(), "agent/../../../etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.asked("")
+	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "x")); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+	if got := w.asked(""); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// A relative state folder stays the same one when the process moves on.
+func TestRelativeDir(t *testing.T) {
+	w := newWeb(t)
+	t.Chdir(w.dir)
+	c := w.client(func(cfg *client.Config) { cfg.Dir = "state" })
+	w.good(c, 1)
+	t.Chdir(t.TempDir())
+	w.good(c, 1)
+	if got, _ := os.ReadDir("."); len(got) > 0 {
+		t.Errorf("made %v", got)
+	}
+}
+
+// More bytes than may be are not read, whatever the limit.
+func TestTooLarge(t *testing.T) {
+	w := newWeb(t)
+	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })
+	w.bad(c, tuf.ErrTooLarge)
+	w.does(func(name string, r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(name, "root.json") {
+			return respond(r, 200, io.LimitReader(endless{}, 1<<20)), nil
+		}
+		return nil, nil
+	}, vendorHost)
+	w.good(w.client(), 1)
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
