@@ -210,6 +210,8 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 	}
 	for _, l := range list {
 		a.by = append(a.by, l.signoffs(l.role.Party)...)
+		// A hash that one party lists must be right too.
+		a.hashes.sha512 = max(a.hashes.sha512, l.hashes.sha512)
 	}
 	return a, nil
 }
@@ -256,11 +258,16 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 		return err
 	}
 	var r reader
-	var reason, until wire.Value
-	r.fields(x.visum, wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "until", To: &until})
-	why, end := r.text(reason), r.time(until)
+	var reason, at, until wire.Value
+	r.fields(x.visum, wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "at", To: &at}, wire.Field{Name: "until", To: &until})
+	why, start, end := r.text(reason), r.time(at), r.time(until)
 	if until == nil {
 		r.fail("held without an until")
+	}
+	// The charter's limit counts from when the hold was made. Who does not say
+	// when can't be held to it; the role's own expiry makes him come back.
+	if last := start.Add(class.Hold.Max); at != nil && end.After(last) {
+		end = last
 	}
 	if r.err != nil {
 		return malformed(t.name, t.doc.version, r.err)

@@ -282,10 +282,14 @@ func TestAttackApproval(t *testing.T) {
 		return func(r *tuftest.Repo) { r.Bump(role); change(tuftest.At(r.Roles[role], "targets")); r.Publish() }
 	}
 	gone := func(targets doc) { delete(targets, p) }
-	held := func(until time.Time) func(*tuftest.Repo) {
+	held := func(until time.Time, since ...time.Time) func(*tuftest.Repo) {
 		return listed("hold", func(targets doc) {
 			f := tuftest.FileOf(nil)
-			f["custom"] = doc{"visum": doc{"reason": "crashes on boot", "until": tuftest.Stamp(until)}}
+			visum := doc{"reason": "crashes on boot", "until": tuftest.Stamp(until)}
+			if len(since) > 0 {
+				visum["at"] = tuftest.Stamp(since[0])
+			}
+			f["custom"] = doc{"visum": visum}
 			targets[p] = f
 		})
 	}
@@ -312,6 +316,11 @@ func TestAttackApproval(t *testing.T) {
 		{"no sha256", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{} }), tuf.ErrMalformed, "no sha256"},
 		{"held", held(tuftest.Now.Add(time.Hour)), tuf.ErrHeld, "until 2030-01-15T13:00:00Z: crashes on boot"},
 		{"the hold has passed", held(tuftest.Now), nil, ""},
+		{"held for long, the charter allows a week", held(tuftest.Now.AddDate(1, 0, 0), tuftest.Now.AddDate(0, 0, -6)), tuf.ErrHeld, "until 2030-01-16T12:00:00Z"},
+		{"held for long, the week is over", held(tuftest.Now.AddDate(1, 0, 0), tuftest.Now.AddDate(0, 0, -7)), nil, ""},
+		{"sha512 by one party only", listed("review-agent", func(targets doc) {
+			tuftest.At(targets, p, "hashes")["sha512"] = strings.Repeat("0", 128)
+		}), nil, ""},
 		{"held without an end", listed("hold", func(targets doc) {
 			f := tuftest.FileOf(nil)
 			f["custom"] = doc{"visum": doc{"reason": "wait"}}

@@ -29,12 +29,17 @@ type ReleaseRole struct {
 	Threshold   int
 }
 
-// Hold is the role by which a review key stops new installs for a time.
+// Hold is the role by which a review key stops new installs for a time. It is a
+// targets role that lists the held paths, each with
+//
+//	"custom": {"visum": {"reason": "...", "at": "2018-11-12T09:00:00Z", "until": "2018-11-14T09:00:00Z"}}
+//
+// A hold ends at until, or Max after at if that is earlier.
 type Hold struct {
 	Role      string
 	KeyIDs    []string
 	Threshold int
-	Max       time.Duration // the longest time a release may be held
+	Max       time.Duration
 }
 
 // Class owns the target paths under its prefix.

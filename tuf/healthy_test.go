@@ -157,3 +157,16 @@ func TestCandidates(t *testing.T) {
 	_, err = mustSnapshot(t, r).Candidates(func(tuf.Release) bool { return true }, from(r))
 	want(t, err, errNotServed, "")
 }
+
+// Every hash that any party lists is one that a download must match.
+func TestEveryListedHashIsKept(t *testing.T) {
+	r := tuftest.New()
+	sum := strings.Repeat("0", 128)
+	tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "hashes")["sha512"] = sum
+	r.Bump("review-agent")
+	r.Publish()
+	a, err := mustSnapshot(t, r).Approve(tuftest.Path, from(r))
+	if err != nil || a.SHA512() != sum {
+		t.Fatalf("sha512 %q, %v", a.SHA512(), err)
+	}
+}

@@ -206,6 +206,7 @@ func (q *search) agreed(v visit) (*found, error) {
 			}
 			n++
 			same.by = append(same.by, other.by...)
+			same.hashes.sha512 = max(same.hashes.sha512, other.hashes.sha512)
 			if string(other.visum) != string(same.visum) {
 				same.visum = nil // one role's word is not enough for these either
 			}
