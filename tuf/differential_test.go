@@ -1,0 +1,364 @@
+package tuf_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// What we say of a file and what go-tuf's FromBytes and VerifyDelegate say of
+// it must be the same, over all vectors and over seeded mutations of healthy
+// files. Where it is not, it is meant, and stands in this table.
+
+// difference is one class of intended differences. A class that nothing falls
+// into is stale and fails the test.
+type difference struct {
+	name, why string
+	is        func(c *comparison) bool
+}
+
+var differences = []difference{
+	// Where we are stricter.
+	{"names in another case", "encoding/json takes Version for version; the next decoder may not, and then two clients read two things",
+		form("in the wrong case")},
+	{"a member twice", "which of the two counts is each decoder's own choice", form("duplicate member")},
+	{"not UTF-8", "encoding/json repairs it without a word, and the repaired text is not what was signed", form("not UTF-8")},
+	{"numbers that are no integers", "canonical JSON has none; go-tuf sees them only where it re-encodes", form("not an integer")},
+	{"signatures that are none", "an entry without a key id, or that is no object, is not a signature that can't be read: the file is not what it should be",
+		func(c *comparison) bool {
+			return c.weRefuse(tuf.ErrMalformed, "was expected") && c.again(legible(c.file)) == nil && strangeSignature(c.file)
+		}},
+	{"null, or absent", "encoding/json leaves the zero value where a type, a key, a threshold or a list should be",
+		form("was expected", "must be an object", "must be an array", "is null", "_type is ,")},
+	{"version below 1", "a floor below the first version is none", form("version must be a positive integer")},
+	{"spec_version", "a file that says it obeys another specification is not read by this one", form("spec_version is")},
+	{"no expires", "go-tuf reads the year 1, and refuses later, where it looks at dates", form("expires is")},
+	{"consistent_snapshot", "without versions in file names old and new can't stand side by side", form("consistent_snapshot must be true")},
+	{"a root without one of the four roles", "go-tuf finds out when the role is asked for", form("no role ")},
+	{"key ids and thresholds of roles that are not asked for", "go-tuf looks at them when the role is asked for; we refuse the file that says so",
+		form("listed twice", "threshold is ")},
+	{"hashes and lengths that can't be checked", "a listing is there to be held against bytes", form("hex digits", "no hash of a known algorithm", "no sha256", "length is ")},
+	{"delegations in doubt", "both paths and prefixes or none, two of one name, or a name that is a top-level file's",
+		form("has either paths or", "delegated role is called", "delegated to twice")},
+	{"the charter", "go-tuf passes over a member that it does not know, as it should",
+		func(c *comparison) bool {
+			return c.weRefuse(tuf.ErrCharter) || c.weRefuse(tuf.ErrMalformed) && soundWithoutCharter(c.file)
+		}},
+	{"dates, versions and hashes", "VerifyDelegate is not asked; go-tuf's updater is",
+		func(c *comparison) bool {
+			return c.vector && (c.weRefuse(tuf.ErrRollback) || c.weRefuse(tuf.ErrMismatch) || c.weRefuse(tuf.ErrExpired))
+		}},
+	{"junk signatures", "they are counted before any is checked", func(c *comparison) bool { return c.vector && c.weRefuse(tuf.ErrTooLarge, "signatures") }},
+
+	// Where we are more lenient.
+	{"signatures that can't be read", "one piece of junk must not spoil a file that enough keys signed",
+		func(c *comparison) bool { return c.weAccept() && c.again(legible(c.file)) == nil }},
+	{"entries that nobody asks for", "a list's entry is read when its file is wanted, and refused then",
+		func(c *comparison) bool {
+			return (c.kind == "snapshot" || c.kind == "timestamp") && c.weAccept(".signed.meta", "hex")
+		}},
+	{"keys that can't be used", "one key of an unknown kind, or an id without a key, must not spoil the others", func(c *comparison) bool {
+		return c.weAccept("key with ID") || c.weAccept("keys", "key type", "unsupported", "invalid byte", "ED25519 key") && (unusableKey(c.delegator) || unusableKey(c.file))
+	}},
+	{"hashes of unknown algorithms", "whatever form they have: another one beside them is checked", func(c *comparison) bool {
+		_, err := stockOpen(c.kind, knownHashes(c.file))
+		return c.weAccept("hex") && err == nil
+	}},
+
+	// Both.
+	{"keys whose type and scheme do not belong together", "a key is used in the one way that it says, or not at all",
+		func(c *comparison) bool {
+			return (c.weRefuse(tuf.ErrThreshold) || c.weRefuse(tuf.ErrCharter)) && unusableKey(c.delegator)
+		}},
+	{"verified over other bytes", "we verify over the canonical form of what was received, go-tuf over what it makes of it: dates with fractions, empty lists, absent members, large or broken numbers",
+		func(c *comparison) bool {
+			return (c.weAccept("not enough signatures") || c.weRefuse(tuf.ErrThreshold)) && c.reencoded()
+		}},
+}
+
+// comparison is one file judged twice.
+type comparison struct {
+	from   string // where it comes from, for messages
+	kind   string // root, next, timestamp, snapshot, targets or delegated
+	vector bool   // with what the client remembers, and today's date
+	file   []byte
+
+	delegator []byte // whose keys and threshold decide
+
+	ours   error
+	theirs error                   // errPanic where it panicked
+	mixed  string                  // where both accept: what they read differently
+	again  func(file []byte) error // go-tuf's verdict of another file in its place
+}
+
+var errPanic = errors.New("panic")
+
+// weRefuse is a refusal of ours that go-tuf does not share.
+func (c *comparison) weRefuse(sentinel error, parts ...string) bool {
+	return c.theirs == nil && errors.Is(c.ours, sentinel) && within(c.ours, parts)
+}
+
+// weAccept is the other way round.
+func (c *comparison) weAccept(parts ...string) bool {
+	return c.ours == nil && c.theirs != nil && within(c.theirs, parts)
+}
+
+func within(err error, parts []string) bool {
+	return len(parts) == 0 || slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(err.Error(), p) })
+}
+
+// form is a refusal of ours for the file's form.
+func form(parts ...string) func(*comparison) bool {
+	return func(c *comparison) bool {
+		return c.weRefuse(tuf.ErrMalformed, parts...) && !(bytes.Contains(c.file, []byte(tuf.CharterMember)) && soundWithoutCharter(c.file))
+	}
+}
+
+// soundWithoutCharter says that it is the charter, and nothing else of the
+// root, whose form is wrong.
+func soundWithoutCharter(file []byte) bool {
+	var env doc
+	d := json.NewDecoder(bytes.NewReader(file))
+	d.UseNumber()
+	if d.Decode(&env) != nil {
+		return false
+	}
+	signed, ok := env["signed"].(doc)
+	if !ok || signed[tuf.CharterMember] == nil {
+		return false
+	}
+	if _, err := wire.Canonical(file); err != nil {
+		return false // not even JSON of ours
+	}
+	delete(signed, tuf.CharterMember)
+	_, err := tuf.OpenRoot(tuftest.Marshal(env), nil)
+	return errors.Is(err, tuf.ErrThreshold) // of good form; and the signatures were for the whole
+}
+
+// strangeSignature says that the signatures hold something without a key id.
+func strangeSignature(file []byte) bool {
+	sigs, _ := parse(file)["signatures"].([]any)
+	return slices.ContainsFunc(sigs, func(s any) bool {
+		m, _ := s.(doc)
+		_, ok := m["keyid"].(string)
+		return !ok
+	})
+}
+
+// legible leaves out the signatures that are no pair of a key id and hex.
+func legible(file []byte) []byte {
+	env := parse(file)
+	sigs, _ := env["signatures"].([]any)
+	env["signatures"] = slices.DeleteFunc(sigs, func(s any) bool {
+		m, _ := s.(doc)
+		sig, _ := m["sig"].(string)
+		_, err := hex.DecodeString(sig)
+		return err != nil || sig == ""
+	})
+	return tuftest.Marshal(env)
+}
+
+// knownHashes leaves out the hashes of algorithms that we don't know.
+func knownHashes(file []byte) []byte {
+	env := parse(file)
+	for _, s := range spots(env) {
+		if hashes, ok := s.value.(doc); ok && s.name == "hashes" {
+			maps.DeleteFunc(hashes, func(name string, _ any) bool { return name != "sha256" && name != "sha512" })
+		}
+	}
+	return tuftest.Marshal(env)
+}
+
+// unusableKey says that a root or a targets role holds a key that we use for nothing.
+func unusableKey(delegator []byte) bool {
+	text := func(d doc, name string) string { s, _ := d[name].(string); return s }
+	for _, s := range spots(parse(delegator)) {
+		if key, ok := s.value.(doc); ok && (key["keytype"] != nil || key["keyval"] != nil) {
+			val, _ := key["keyval"].(doc)
+			if _, err := (tuf.Key{Type: text(key, "keytype"), Scheme: text(key, "scheme"), Public: text(val, "public")}).Fingerprint(); err != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reencoded says that go-tuf would sign and verify other bytes than those that
+// were received.
+func (c *comparison) reencoded() bool {
+	theirs, err := stockPayload(c.kind, c.file)
+	v, err2 := wire.Canonical(c.file)
+	var signed wire.Value
+	if err != nil || err2 != nil || v.Fields(wire.Field{Name: "signed", To: &signed}) != nil {
+		return false
+	}
+	return !bytes.Equal(theirs, signed)
+}
+
+// newComparison judges a file as go-tuf does, beside our verdict.
+func newComparison(from, kind, role string, delegator, file []byte, ours error) *comparison {
+	again := func(other []byte) error {
+		if kind == "root" {
+			return stockJudge(kind, other, role, other) // by itself
+		}
+		return stockJudge(kind, delegator, role, other)
+	}
+	if kind == "root" {
+		delegator = file
+	}
+	return &comparison{from: from, kind: kind, file: file, delegator: delegator, ours: ours, theirs: again(file), again: again}
+}
+
+// compare judges a file both ways.
+func (s subject) compare(from string, file []byte) *comparison {
+	read, err := s.bench.judge(s.kind, s.role, file)
+	c := newComparison(from, s.kind, s.role, s.delegator, file, err)
+	if c.ours == nil && c.theirs == nil {
+		if other, err := stockRead(s.kind, file); err != nil || !sameReading(s.kind, read, other) {
+			c.mixed = fmt.Sprintf("we read\n%sgo-tuf reads\n%s%v", read, other, err)
+		}
+	}
+	return c
+}
+
+// comparisons of a vector follow our judge from file to file, as far as it goes.
+func (v *vector) comparisons() (out []*comparison) {
+	add := func(kind string, delegator []byte, role string, file []byte, ours error) {
+		c := newComparison(v.name+" "+role, kind, role, delegator, file, ours)
+		c.vector = true
+		out = append(out, c)
+	}
+	rootFile := v.files["1.root.json"]
+	if pin, ok := v.files["pin.json"]; ok {
+		rootFile = tuftest.Marshal(parse(pin)["root"])
+	}
+	root, err := tuf.OpenRoot(rootFile, nil)
+	add("root", rootFile, "root", rootFile, err)
+	for err == nil {
+		file, ok := v.files[fmt.Sprintf("%d.root.json", root.Version()+1)]
+		if !ok {
+			break
+		}
+		var next *tuf.Root
+		next, err = root.Next(file)
+		add("next", rootFile, "root", file, err)
+		if err == nil {
+			root, rootFile = next, file
+		}
+	}
+	if err != nil {
+		return out
+	}
+	file := v.files["timestamp.json"]
+	ts, err := root.Timestamp(file, v.files["prior/timestamp.json"], v.now)
+	add("timestamp", rootFile, "timestamp", file, err)
+	if err != nil {
+		return out
+	}
+	file, _ = v.fetch(ts.SnapshotFile())
+	snap, err := ts.Snapshot(file, v.files["prior/snapshot.json"])
+	add("snapshot", rootFile, "snapshot", file, err)
+	if err != nil {
+		return out
+	}
+	f, err := snap.RoleFile("targets")
+	if err != nil {
+		return out
+	}
+	targets, _ := v.fetch(f)
+	_, err = snap.Targets(targets)
+	add("targets", rootFile, "targets", targets, err)
+	if err != nil || root.Charter() != nil {
+		return out
+	}
+	var files [][2]string // role and delegator, as they were asked for
+	by := map[string][]byte{"targets": targets}
+	_, err = snap.UnsafeTarget(v.find, func(f tuf.RoleFile) ([]byte, error) {
+		data, err := v.fetch(f)
+		by[f.Role] = data
+		for d, file := range by {
+			if s, e := stockOpen("targets", file); e == nil && delegates(s.meta.(*metadata.Metadata[metadata.TargetsType]), f.Role) {
+				files = append(files, [2]string{f.Role, d})
+			}
+		}
+		return data, err
+	})
+	for i, f := range files {
+		ours := error(nil)
+		if i == len(files)-1 && !errors.Is(err, tuf.ErrNoTarget) {
+			ours = err
+		}
+		add("delegated", by[f[1]], f[0], by[f[0]], ours)
+	}
+	return out
+}
+
+func delegates(m *metadata.Metadata[metadata.TargetsType], role string) bool {
+	d := m.Signed.Delegations
+	return d != nil && (d.SuccinctRoles != nil && d.SuccinctRoles.IsDelegatedRole(role) ||
+		slices.ContainsFunc(d.Roles, func(r metadata.DelegatedRole) bool { return r.Name == role }))
+}
+
+func TestGoTUFAgrees(t *testing.T) {
+	var all []*comparison
+	for _, v := range vectors(t) {
+		all = append(all, v.comparisons()...)
+	}
+	told := len(all)
+	rounds := 80
+	if testing.Short() {
+		rounds = 15
+	}
+	list := subjects(t)
+	mutants := make([][]*comparison, len(list))
+	var wg sync.WaitGroup
+	for i, s := range list {
+		wg.Go(func() { mutants[i] = s.mutants(rounds) })
+	}
+	wg.Wait()
+	all = append(all, slices.Concat(mutants...)...)
+	accepted, panics, met := 0, 0, map[string]int{}
+	for _, c := range all {
+		if errors.Is(c.theirs, errPanic) {
+			panics++
+		}
+		if (c.ours == nil) == (c.theirs == nil) {
+			if c.ours == nil {
+				accepted++
+			}
+			if c.mixed != "" {
+				t.Errorf("%s %s: %s\n%.3000s", c.kind, c.from, c.mixed, c.file)
+			}
+			continue
+		}
+		i := slices.IndexFunc(differences, func(d difference) bool { return d.is(c) })
+		if i < 0 {
+			t.Errorf("%s %s: we say %v, go-tuf says %v\n%.3000s", c.kind, c.from, c.ours, c.theirs, c.file)
+			continue
+		}
+		met[differences[i].name]++
+	}
+	for _, d := range differences {
+		if met[d.name] == 0 && !testing.Short() {
+			t.Errorf("nothing differs any more in: %s", d.name)
+		}
+		t.Logf("%4d  %s", met[d.name], d.name)
+	}
+	t.Logf("%d files of vectors and %d mutants; both accept %d; go-tuf panics over %d", told, len(all)-told, accepted, panics)
+	if accepted < len(all)/10 {
+		t.Errorf("both accept %d of %d only: the mutations prove little", accepted, len(all))
+	}
+}
