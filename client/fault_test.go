@@ -272,8 +272,12 @@ func TestManyProcesses(t *testing.T) {
 	var all sync.WaitGroup
 	stop := w.publish(10 * time.Millisecond)
 	defer stop()
+	rounds := 10
+	if testing.Short() {
+		rounds = 3
+	}
 	for range 4 {
-		cmd := w.process(10)
+		cmd := w.process(rounds)
 		all.Go(func() {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)

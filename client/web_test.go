@@ -154,6 +154,8 @@ func (w *web) client(change ...func(*client.Config)) *client.Client {
 }
 
 func (w *web) pin() []byte {
+	w.mu.Lock() // a publisher may be at work
+	defer w.mu.Unlock()
 	pin := w.repo.Pin()
 	pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
 	return tuftest.Marshal(pin)
