@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha512"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -266,6 +268,38 @@ func TestClimbingNames(t *testing.T) {
 	}
 	if got := w.asked(""); len(got) > 0 {
 		t.Errorf("asked %q", got)
+	}
+}
+
+// Every hash that is listed is checked.
+func TestSaveChecksSHA512(t *testing.T) {
+	for _, sum := range []string{sha512Of("the agent"), sha512Of("the other")} {
+		w := newWeb(t, func(r *tuftest.Repo) {
+			for _, role := range []string{"vendor-agent", "review-agent"} {
+				tuftest.At(r.Roles[role], "targets", tuftest.Path, "hashes")["sha512"] = sum
+			}
+		})
+		c := w.client()
+		err := c.Save(t.Context(), w.approved(c), filepath.Join(t.TempDir(), "x"))
+		if right := sum == sha512Of("the agent"); right && err != nil || !right && !errors.Is(err, tuf.ErrMismatch) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func sha512Of(s string) string { return fmt.Sprintf("%x", sha512.Sum512([]byte(s))) }
+
+// A place that does not answer, or not to the end, is left after a while.
+func TestMetadataTimeout(t *testing.T) {
+	w := newWeb(t)
+	w.does(func(name string, r *http.Request) (*http.Response, error) {
+		return respond(r, 200, until(r.Context())), nil
+	}, vendorHost)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	view, err := w.client(func(cfg *client.Config) { cfg.MetadataTimeout = 50 * time.Millisecond }).Refresh(ctx)
+	if err != nil || view.Place() != "cdn" {
+		t.Errorf("%v", err)
 	}
 }
 

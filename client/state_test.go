@@ -219,8 +219,15 @@ func TestRollbackByAPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.bad(c, tuf.ErrMismatch)
-	w.does(nil, vendorHost)
+	w.does(nil, vendorHost, cdnHost)
 	w.good(c, 1)
+	// A role that no release hangs on goes back in a snapshot that is new.
+	w.repo.Roles["targets"]["version"] = 5
+	w.repo.Bump()
+	w.repo.Publish()
+	if view := w.bad(c, tuf.ErrRollback); !strings.Contains(view.Err().Error(), "lists targets.json v5, trusted v6") {
+		t.Error(view.Err())
+	}
 }
 
 // Where there can be no state there is an error, and no harm.

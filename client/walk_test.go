@@ -127,7 +127,6 @@ func TestProbeAge(t *testing.T) {
 			w.now = w.now.AddDate(20, 0, 0) // settled in a far future
 			w.bad(c, client.ErrStale)
 			w.now = tuftest.Now
-			w.good(c, 1)
 			w.does(dark, cdnHost, reviewHost)
 			w.good(c, 1)
 			w.now = w.now.Add(47 * time.Hour)
