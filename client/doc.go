@@ -20,9 +20,17 @@
 // The roots accepted before are replayed from the pin. Then the next root is
 // asked for at the places that the newest root names, until two different
 // operators say there is none; a bad answer is kept as evidence and the next
-// place is asked. Timestamp, snapshot and release roles come from the first
-// place that delivers a complete, valid set. What is installed changes only by
-// [Client.Save], from such a set.
+// place is asked. Where the newest root has expired, or a newer one was seen
+// before, no place is left out. Timestamp, snapshot and release roles come from
+// the first place that delivers a complete, valid set. What is installed changes
+// only by [Client.Save], from such a set.
+//
+// # What it keeps
+//
+// The state folder holds the way that was gone: roots, and versions that content
+// does not go below as long as the keys are the same. A damaged file in it is
+// replaced, and does not open a way back. Who can write there can take the
+// client back to the pin, or keep it from working, no more.
 //
 // # Errors
 //

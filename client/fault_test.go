@@ -4,15 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,87 +15,6 @@ import (
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
 )
-
-// TestMain lets this binary be the product that other tests run and kill: one
-// that refreshes and saves again and again.
-func TestMain(m *testing.M) {
-	if os.Getenv("VISUM_TEST_STATE") != "" {
-		product()
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func product() {
-	die := func(err error) {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	pin, err := os.ReadFile(os.Getenv("VISUM_TEST_PIN"))
-	if err != nil {
-		die(err)
-	}
-	n, err := strconv.Atoi(os.Getenv("VISUM_TEST_ROUNDS"))
-	if err != nil {
-		die(err)
-	}
-	for range n {
-		c, err := client.New(pin, &client.Config{Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return tuftest.Now }})
-		if err != nil {
-			die(err)
-		}
-		if err := refreshAndSave(c, filepath.Join(os.Getenv("VISUM_TEST_STATE"), "agent")); err != nil {
-			die(err)
-		}
-	}
-}
-
-func refreshAndSave(c *client.Client, file string) error {
-	view, err := c.Refresh(context.Background())
-	if err != nil {
-		return err
-	}
-	a, err := view.Find(context.Background(), tuftest.Path)
-	if err != nil {
-		return err
-	}
-	return c.Save(context.Background(), a, file)
-}
-
-func (w *web) process(rounds int) *exec.Cmd {
-	w.t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	pin := filepath.Join(w.t.TempDir(), "pin.json")
-	mustWrite(w.t, pin, w.pin())
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), "VISUM_TEST_STATE="+w.dir, "VISUM_TEST_PIN="+pin, fmt.Sprint("VISUM_TEST_ROUNDS=", rounds))
-	return cmd
-}
-
-// publish goes on publishing, a root now and then, until stop is called.
-func (w *web) publish(every time.Duration) (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for i := 1; ; i++ {
-			select {
-			case <-done:
-				return
-			case <-time.After(every):
-			}
-			w.mu.Lock()
-			if i%5 == 0 {
-				w.repo.NextRoot(nothing)
-			}
-			renew(w.repo)
-			w.mu.Unlock()
-		}
-	}()
-	return sync.OnceFunc(func() { close(done); <-ended })
-}
 
 // faults are what can happen to one request.
 var faults = map[string]func(r *http.Request, good *http.Response) (*http.Response, error){
@@ -239,121 +153,4 @@ func TestWaitEndsWithContext(t *testing.T) {
 	if err := <-first; err != nil {
 		t.Error(err)
 	}
-}
-
-func TestManyGoroutines(t *testing.T) {
-	w := newWeb(t)
-	w.sockets()
-	stop := w.publish(5 * time.Millisecond)
-	defer stop()
-	one, two := w.client(overSockets), w.client(overSockets)
-	dir := t.TempDir()
-	var all sync.WaitGroup
-	for i := range 8 {
-		all.Go(func() {
-			c := one
-			if i%4 == 0 {
-				c = two
-			}
-			for range 5 {
-				if err := refreshAndSave(c, filepath.Join(dir, fmt.Sprint("agent", i%3))); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-}
-
-// Several processes on one folder, and a publisher beside them.
-func TestManyProcesses(t *testing.T) {
-	w := newWeb(t)
-	w.sockets()
-	var all sync.WaitGroup
-	stop := w.publish(10 * time.Millisecond)
-	defer stop()
-	rounds := 10
-	if testing.Short() {
-		rounds = 3
-	}
-	for range 4 {
-		cmd := w.process(rounds)
-		all.Go(func() {
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%v\n%s", err, out)
-			}
-		})
-	}
-	all.Wait()
-}
-
-// A product killed at any time leaves a state that the next one goes on from.
-func TestKilled(t *testing.T) {
-	w := newWeb(t)
-	w.sockets()
-	stop := w.publish(3 * time.Millisecond)
-	defer stop()
-	for i := range 12 {
-		cmd := w.process(1 << 20)
-		cmd.Stderr = t.Output()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(20+8*i+rand.IntN(10)) * time.Millisecond)
-		cmd.Process.Kill()
-		if cmd.Wait(); cmd.ProcessState.ExitCode() == 1 {
-			t.Fatal("failed before it was killed")
-		}
-		if i%3 == 2 {
-			if err := refreshAndSave(w.client(overSockets), filepath.Join(w.dir, "agent")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got, err := os.ReadFile(filepath.Join(w.dir, "agent")); err == nil && string(got) != "the agent" {
-			t.Fatalf("%q", got)
-		}
-	}
-	stop()
-	if err := refreshAndSave(w.client(overSockets), filepath.Join(w.dir, "agent")); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Nothing runs on after a call, nothing of the caller's or of the process's is
-// changed.
-func TestNothingIsLeftBehind(t *testing.T) {
-	w := newWeb(t)
-	w.sockets()
-	global, shared := *http.DefaultClient, http.DefaultTransport.(*http.Transport)
-	globalTransport := http.DefaultTransport
-	before := runtime.NumGoroutine()
-	c := w.client(overSockets)
-	for i := range 200 {
-		if i%50 == 0 {
-			c = w.client(overSockets)
-		}
-		if err := refreshAndSave(c, filepath.Join(w.t.TempDir(), "agent")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := 0; runtime.NumGoroutine() > before; i++ {
-		if i == 100 {
-			buf := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if http.DefaultClient.Transport != global.Transport || http.DefaultClient.CheckRedirect != nil || http.DefaultTransport != globalTransport || shared.DisableCompression || shared.ResponseHeaderTimeout != 0 {
-		t.Error("net/http's defaults were changed")
-	}
-	given := &http.Client{Transport: http.DefaultTransport, Timeout: time.Minute}
-	was := *given
-	c = w.client(overSockets, func(cfg *client.Config) { cfg.HTTP = given })
-	if err := refreshAndSave(c, filepath.Join(t.TempDir(), "agent")); err != nil {
-		t.Fatal(err)
-	}
-	if given.CheckRedirect != nil || given.Transport != was.Transport || given.Timeout != was.Timeout || given.Jar != nil {
-		t.Error("the caller's client was changed")
-	}
-	http.DefaultClient.CloseIdleConnections()
 }

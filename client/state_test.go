@@ -2,12 +2,8 @@ package client_test
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,7 +106,7 @@ func TestDamagedState(t *testing.T) {
 					t.Fatalf("old content is refused for %v", view.Err())
 				}
 				w.shows(old, hosts...)
-				view, err = w.client().Refresh(t.Context())
+				_, err = w.client().Refresh(t.Context())
 				if err == nil || !errors.Is(err, client.ErrBehind) && !errors.Is(err, tuf.ErrRollback) {
 					t.Fatalf("the old root: %v", err)
 				}
@@ -227,162 +223,5 @@ func TestRollbackByAPlace(t *testing.T) {
 	w.repo.Publish()
 	if view := w.bad(c, tuf.ErrRollback); !strings.Contains(view.Err().Error(), "lists targets.json v5, trusted v6") {
 		t.Error(view.Err())
-	}
-}
-
-// Where there can be no state there is an error, and no harm.
-func TestNoPlaceForState(t *testing.T) {
-	w := newWeb(t)
-	if err := os.WriteFile(w.state(), []byte("a file of somebody else"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if view, err := w.client().Refresh(t.Context()); err == nil || view != nil {
-		t.Errorf("%v, %v", view, err)
-	}
-	if got, err := os.ReadFile(w.state()); err != nil || string(got) != "a file of somebody else" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if err := os.Remove(w.state()); err != nil {
-		t.Fatal(err)
-	}
-	w.good(w.client(), 1)
-	renew(w.repo)
-	if os.Geteuid() == 0 {
-		t.Skip("no folder is read-only to root")
-	}
-	for _, d := range []string{".", "roots", "floor", "meta", "evidence"} {
-		if err := os.Chmod(w.state(d), 0o500); err != nil {
-			t.Fatal(err)
-		}
-		defer os.Chmod(w.state(d), 0o700)
-	}
-	if _, err := w.client().Refresh(t.Context()); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("got %v", err)
-	}
-	for _, d := range []string{".", "roots", "floor", "meta", "evidence"} {
-		os.Chmod(w.state(d), 0o700)
-	}
-	w.good(w.client(), 1)
-}
-
-// Links in the state lead nowhere, and what the state says names no path:
-// whoever can write here can't make the client write or remove elsewhere.
-func TestStateStaysInItsFolder(t *testing.T) {
-	w := newWeb(t)
-	w.good(w.client(), 1)
-	outside := t.TempDir()
-	precious := filepath.Join(outside, "1-5", "precious")
-	if err := os.Mkdir(filepath.Dir(precious), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	mustWrite(t, precious, []byte("x"))
-	for _, d := range []string{"roots", "floor", "meta", "evidence"} {
-		if err := os.RemoveAll(w.state(d)); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(outside, w.state(d)); err != nil {
-			t.Skip(err)
-		}
-	}
-	w.repo.NextRoot(nothing)
-	w.does(body("timestamp.json", []byte("{}")), vendorHost)
-	renew(w.repo)
-	w.good(w.client(), 2)
-	if got := files(t, outside); len(got) != 1 {
-		t.Errorf("wrote outside: %q", got)
-	}
-
-	for _, set := range []string{"..", ".", "../..", "/", "2-6/../..", outside} {
-		st, err := json.Marshal(map[string]any{"root": 2, "set": set})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sealed := fmt.Appendf(nil, `{"sum":"%x","state":%s}`, sha256.Sum256(st), st)
-		mustWrite(t, w.state("state.json"), sealed)
-		mustWrite(t, w.state("state.bak"), sealed)
-		renew(w.repo)
-		w.good(w.client(), 2)
-		if _, err := os.Stat(w.state("roots", "2.root.json")); err != nil {
-			t.Fatalf("set %q: %v", set, err)
-		}
-		if _, err := os.Stat(precious); err != nil {
-			t.Fatalf("set %q: %v", set, err)
-		}
-	}
-}
-
-// Evidence has bounds, the first pieces stay, and junk leaves room for better.
-func TestEvidenceIsBounded(t *testing.T) {
-	w := newWeb(t)
-	c := w.client()
-	n := 0
-	junk := func(form string) answer {
-		return func(name string, r *http.Request) (*http.Response, error) {
-			n++
-			return body("root.json", fmt.Appendf(nil, form, n, strings.Repeat("x", 400_000)))(name, r)
-		}
-	}
-	w.does(junk("<html>%d %s"), vendorHost)
-	for range 12 {
-		w.good(c, 1)
-	}
-	first := files(t, w.state("evidence"))
-	if len(first) != 16 {
-		t.Fatalf("%d files of junk", len(first))
-	}
-	forged := func(name string, r *http.Request) (*http.Response, error) {
-		n++
-		fake := w.repo.Clone()
-		fake.Root["version"], fake.Root["x"] = 2, strings.Repeat("x", n)
-		return body("2.root.json", fake.Sign(fake.Root, "thief"))(name, r)
-	}
-	w.does(forged, vendorHost)
-	for range 40 {
-		w.good(c, 1)
-	}
-	all := files(t, w.state("evidence"))
-	if len(all) != 64 {
-		t.Fatalf("%d files", len(all))
-	}
-	for _, name := range first {
-		if _, err := os.Stat(w.state("evidence", name)); err != nil {
-			t.Error(err)
-		}
-	}
-	// A role as large as a role may be is no evidence that a disk should hold.
-	w.does(nil, vendorHost)
-	if err := os.RemoveAll(w.state("evidence")); err != nil {
-		t.Fatal(err)
-	}
-	w.repo.Roles["vendor-agent"]["x"] = strings.Repeat("x", 17<<20)
-	w.repo.Bump("vendor-agent")
-	w.repo.Signers["vendor-agent"] = []string{"thief"}
-	w.repo.Publish()
-	w.bad(c, tuf.ErrThreshold)
-	if got := files(t, w.state("evidence")); len(got) > 0 {
-		t.Errorf("kept %q", got)
-	}
-}
-
-// A set of before, and what a killed process left, do not stay for ever.
-func TestLeftoversAreSwept(t *testing.T) {
-	w := newWeb(t)
-	w.good(w.client(), 1)
-	if err := os.Mkdir(w.state("meta", "9-9"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	mustWrite(t, w.state("meta", "9-9", "x"), nil)
-	temp := w.state("roots", ".visum-0123456789abcdef.tmp")
-	mustWrite(t, temp, nil)
-	if err := os.Chtimes(temp, tuftest.Now.AddDate(-10, 0, 0), tuftest.Now.AddDate(-10, 0, 0)); err != nil {
-		t.Fatal(err)
-	}
-	renew(w.repo)
-	w.good(w.client(), 1)
-	if got, _ := os.ReadDir(w.state("meta")); len(got) != 1 || got[0].Name() != "1-6" {
-		t.Errorf("meta holds %v", got)
-	}
-	if _, err := os.Stat(temp); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("a leftover stays")
 	}
 }

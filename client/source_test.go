@@ -1,0 +1,131 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Answers that are no files are no evidence either: the place is down.
+func TestAnswersThatAreNoFiles(t *testing.T) {
+	for name, a := range map[string]answer{"302": redirect(""), "gzip": zipped(""), "204": status(204, "", nil), "206": status(206, "", []byte("{}")), "451": status(451, "", nil)} {
+		t.Run(name, func(t *testing.T) {
+			w := newWeb(t)
+			w.does(a, vendorHost)
+			if view := w.good(w.client(), 1); len(view.Evidence()) > 0 || view.Place() != "cdn" {
+				t.Errorf("from %s, evidence %q", view.Place(), view.Evidence())
+			}
+			w.does(a, cdnHost, reviewHost)
+			w.bad(w.client(), client.ErrDark)
+		})
+	}
+}
+
+// Sources may be anything: what returns nothing, a folder in place of a file, a
+// name that climbs.
+func TestOddSources(t *testing.T) {
+	w := newWeb(t)
+	if _, err := client.New(w.pin(), &client.Config{Dir: w.dir, Sources: []client.Source{nil}}); err == nil {
+		t.Error("a nil Source is taken")
+	}
+	odd := fstest.MapFS{"metadata/2.root.json/x": &fstest.MapFile{}, "metadata/timestamp.json": &fstest.MapFile{Mode: fs.ModeNamedPipe}}
+	sources := []client.Source{sourceFunc(func() (io.ReadCloser, error) { return nil, nil }), client.FS(odd)}
+	c := w.client(func(cfg *client.Config) { cfg.Sources = sources })
+	sources[0] = nil // the client has its own copy
+	if view := w.good(c, 1); view.Place() != "main" {
+		t.Errorf("from %s", view.Place())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	f, err := client.FS(fstest.MapFS{"x": &fstest.MapFile{Data: []byte("data")}}).Open(ctx, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cancel()
+	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("reading goes on: %v", err)
+	}
+}
+
+type sourceFunc func() (io.ReadCloser, error)
+
+func (s sourceFunc) Open(context.Context, string) (io.ReadCloser, error) { return s() }
+
+// A name from metadata that climbs is not asked for.
+func TestClimbingNames(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			r.AddTarget("agent/../../../etc/passwd", "x", nil, role)
+		}
+	})
+	c := w.client()
+	view := w.good(c, 1)
+	a, err := view.Find(t.Context(), "agent/../../../etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.asked("")
+	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "x")); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+	if got := w.asked(""); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// A place that does not answer, or not to the end, is left after a while.
+func TestMetadataTimeout(t *testing.T) {
+	w := newWeb(t)
+	w.does(func(name string, r *http.Request) (*http.Response, error) {
+		return respond(r, 200, until(r.Context())), nil
+	}, vendorHost)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	view, err := w.client(func(cfg *client.Config) { cfg.MetadataTimeout = 50 * time.Millisecond }).Refresh(ctx)
+	if err != nil || view.Place() != "cdn" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A relative state folder stays the same one when the process moves on.
+func TestRelativeDir(t *testing.T) {
+	w := newWeb(t)
+	t.Chdir(w.dir)
+	c := w.client(func(cfg *client.Config) { cfg.Dir = "state" })
+	w.good(c, 1)
+	t.Chdir(t.TempDir())
+	w.good(c, 1)
+	if got, _ := os.ReadDir("."); len(got) > 0 {
+		t.Errorf("made %v", got)
+	}
+}
+
+// More bytes than may be are not read, whatever the limit.
+func TestTooLarge(t *testing.T) {
+	w := newWeb(t)
+	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })
+	w.bad(c, tuf.ErrTooLarge)
+	w.does(func(name string, r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(name, "root.json") {
+			return respond(r, 200, io.LimitReader(endless{}, 1<<20)), nil
+		}
+		return nil, nil
+	}, vendorHost)
+	w.good(w.client(), 1)
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
