@@ -93,6 +93,32 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 	}
 }
 
+// Bytes that keep coming, but one by one, keep nobody waiting for the end.
+func TestSaveLeavesWhoCrawls(t *testing.T) {
+	content := strings.Repeat("a", 5000)
+	w := newWeb(t, func(r *tuftest.Repo) {
+		r.AddTarget("agent/agent-11.4.0.tar.gz", content, nil, "vendor-agent", "review-agent")
+	})
+	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+	a := w.approved(c)
+	w.does(func(name string, r *http.Request) (*http.Response, error) {
+		return respond(r, 200, readerFunc(func(p []byte) (int, error) {
+			if r.Context().Err() != nil {
+				return 0, r.Context().Err()
+			}
+			return crawl{}.Read(p)
+		})), nil
+	}, vendorHost)
+	w.does(body(targetSuffix, []byte(content)), cdnHost)
+	begun := time.Now()
+	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "x")); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("waited for %s", took)
+	}
+}
+
 // until reads nothing until ctx ends, as a body does.
 func until(ctx context.Context) io.Reader {
 	return readerFunc(func([]byte) (int, error) {
@@ -110,7 +136,7 @@ type crawl struct{}
 
 func (crawl) Read(p []byte) (int, error) {
 	time.Sleep(10 * time.Millisecond)
-	return copy(p, "t"), nil
+	return copy(p, "a"), nil
 }
 
 func redirect(suffix string) answer {
