@@ -116,14 +116,17 @@ func TestRelativeDir(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })
-	w.bad(c, tuf.ErrTooLarge)
+	w.repo.NextRoot(nothing)
+	if view := w.bad(c, tuf.ErrTooLarge); view.RootVersion() != 2 {
+		t.Errorf("at root v%d", view.RootVersion())
+	}
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(name, "root.json") {
 			return respond(r, 200, io.LimitReader(endless{}, 1<<20)), nil
 		}
 		return nil, nil
 	}, vendorHost)
-	w.good(w.client(), 1)
+	w.good(w.client(), 2)
 }
 
 type endless struct{}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -68,8 +67,6 @@ const maxState = 1 << 20
 
 // stateFiles in the order of writing: the last one commits.
 var stateFiles = []string{"state.bak", "state.json"}
-
-var setForm = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
 
 // open makes the folder and excludes other clients until close is called.
 func (s *store) open(ctx context.Context) (*folder, error) {
@@ -164,9 +161,6 @@ func parseState(data []byte) (state, bool) {
 	st := state{}
 	if json.Unmarshal(data, &s) != nil || s.Sum != hexSum(s.State) || json.Unmarshal(s.State, &st) != nil {
 		return st, false
-	}
-	if !setForm.MatchString(st.Set) {
-		st.Set = ""
 	}
 	if st.Floors == nil {
 		st.Floors = map[string]floor{}

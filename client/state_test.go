@@ -122,6 +122,36 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
+// One bit can make another version of a version: the sum tells. And a copy that
+// was lost is made again before it is needed.
+func TestStateFilesHealEachOther(t *testing.T) {
+	w := newWeb(t)
+	old := w.repo.Clone()
+	w.repo.NextRoot(nothing)
+	renew(w.repo)
+	w.good(w.client(), 2)
+	was, err := os.ReadFile(w.state("state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Replace(was, []byte(`"root":2`), []byte(`"root":3`), 1)
+	if bytes.Equal(flipped, was) {
+		t.Fatal("no root in the state")
+	}
+	for _, name := range []string{"state.json", "state.bak", "state.json"} {
+		mustWrite(t, w.state(name), flipped)
+		w.good(w.client(), 2)
+		if got, err := os.ReadFile(w.state(name)); err != nil || !bytes.Equal(got, was) {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+	}
+	if err := os.RemoveAll(w.state("roots")); err != nil {
+		t.Fatal(err)
+	}
+	w.repo = old
+	w.bad(w.client(), client.ErrBehind)
+}
+
 // With both floor files gone the numbers in the state hold, for as long as the
 // keys are the same.
 func TestFloorsWithoutFiles(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
-	"github.com/visum-dev/visum/tuf"
 )
 
 // probing sets the charter's probe rule.
@@ -35,9 +34,39 @@ func TestFrozenTwin(t *testing.T) {
 	})
 	c := w.client()
 	w.shows(w.repo.Clone(), vendorHost)
+	w.good(c, 1)
+	if got := w.asked(cdnHost); len(got) > 0 {
+		t.Errorf("two operators were enough, but the twin was asked %q", got)
+	}
 	w.does(dark, reviewHost)
 	w.repo.NextRoot(nothing)
-	w.good(c, 2)
+	w.good(w.client(), 2)
+}
+
+// Who lied about one root is not asked for the next; who was silent is asked
+// last, and not for content while others have it.
+func TestLiarsAndTheSilent(t *testing.T) {
+	for name, tt := range map[string]struct {
+		does answer
+		want []string
+	}{
+		"liar":   {body("root.json", []byte("{}")), []string{"metadata/2.root.json", "metadata/timestamp.json"}},
+		"silent": {dark, []string{"metadata/2.root.json", "metadata/5.root.json"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWeb(t)
+			c := w.client()
+			w.does(tt.does, vendorHost)
+			w.does(dark, reviewHost)
+			for range 3 {
+				w.repo.NextRoot(nothing)
+			}
+			w.good(c, 4)
+			if got := w.asked(vendorHost); len(got) < 2 || !slices.Equal(got[:2], tt.want) || name == "silent" && len(got) > 2 {
+				t.Errorf("asked %q", got)
+			}
+		})
+	}
 }
 
 // A place that lies is left aside by its address, not by its name: the pin calls
@@ -198,68 +227,6 @@ func TestUseFrom(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	if view := w.good(c, 1); view.Place() != "main" {
 		t.Errorf("served by %s", view.Place())
-	}
-}
-
-// A retired host is not contacted by a client that has learned of it: not from
-// a View of before, and not by a Save of a new process before its first refresh.
-func TestRetiredByAnybody(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		for _, role := range []string{"vendor-agent", "review-agent"} {
-			r.Roles[role+"-deep"] = tuftest.Targets()
-			r.Signers[role+"-deep"] = []string{"deep"}
-			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
-			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
-		}
-	})
-	c := w.client()
-	before := w.good(c, 1)
-	a := w.approved(c)
-	w.repo.NextRoot(func() {
-		ch := w.repo.Charter()
-		ch["locations"] = ch["locations"].([]any)[1:]
-		ch["retired"] = append(ch["retired"].([]any), tuftest.Doc{"id": "gone", "hosts": []any{vendorHost}})
-	})
-	w.good(c, 2)
-	w.asked("")
-	if _, err := before.Find(t.Context(), "agent/deep/x"); err != nil {
-		t.Error(err)
-	}
-	if err := w.client().Save(t.Context(), a, w.state("agent")); err != nil {
-		t.Error(err)
-	}
-	if got := w.asked(vendorHost); len(got) > 0 {
-		t.Errorf("asked %q", got)
-	}
-}
-
-// A role that a party delegates to is had from an honest place although the
-// first one lies about it; the lie does not stick to the View.
-func TestDelegatedRoleFromALiar(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		for _, role := range []string{"vendor-agent", "review-agent"} {
-			r.Roles[role+"-deep"] = tuftest.Targets()
-			r.Signers[role+"-deep"] = []string{"deep"}
-			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
-			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
-		}
-	})
-	for name, lie := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "dark": dark, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
-		t.Run(name, func(t *testing.T) {
-			view := w.good(w.client(), 1)
-			w.does(lie, vendorHost, cdnHost)
-			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {
-				t.Error("found without an honest place")
-			}
-			w.does(nil, cdnHost)
-			if _, err := view.Find(t.Context(), "agent/deep/x"); err != nil {
-				t.Error(err)
-			}
-			if _, err := view.Find(t.Context(), "agent/deep/y"); !errors.Is(err, tuf.ErrNoTarget) {
-				t.Error(err)
-			}
-			w.does(nil, vendorHost)
-		})
 	}
 }
 

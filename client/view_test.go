@@ -1,0 +1,71 @@
+package client_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// A retired host is not contacted by a client that has learned of it: not from
+// a View of before, and not by a Save of a new process before its first refresh.
+func TestRetiredByAnybody(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			r.Roles[role+"-deep"] = tuftest.Targets()
+			r.Signers[role+"-deep"] = []string{"deep"}
+			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
+			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
+		}
+	})
+	c := w.client()
+	before := w.good(c, 1)
+	a := w.approved(c)
+	w.repo.NextRoot(func() {
+		ch := w.repo.Charter()
+		ch["locations"] = ch["locations"].([]any)[1:]
+		ch["retired"] = append(ch["retired"].([]any), tuftest.Doc{"id": "gone", "hosts": []any{vendorHost}})
+	})
+	w.good(c, 2)
+	w.asked("")
+	if _, err := before.Find(t.Context(), "agent/deep/x"); err != nil {
+		t.Error(err)
+	}
+	if err := w.client().Save(t.Context(), a, w.state("agent")); err != nil {
+		t.Error(err)
+	}
+	if got := w.asked(vendorHost); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// A role that a party delegates to is had from an honest place although the
+// first one lies about it; the lie does not stick to the View.
+func TestDelegatedRoleFromALiar(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			r.Roles[role+"-deep"] = tuftest.Targets()
+			r.Signers[role+"-deep"] = []string{"deep"}
+			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
+			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
+		}
+	})
+	for name, lie := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "dark": dark, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
+		t.Run(name, func(t *testing.T) {
+			view := w.good(w.client(), 1)
+			w.does(lie, vendorHost, cdnHost)
+			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {
+				t.Error("found without an honest place")
+			}
+			w.does(nil, cdnHost)
+			if _, err := view.Find(t.Context(), "agent/deep/x"); err != nil {
+				t.Error(err)
+			}
+			if _, err := view.Find(t.Context(), "agent/deep/y"); !errors.Is(err, tuf.ErrNoTarget) {
+				t.Error(err)
+			}
+			w.does(nil, vendorHost)
+		})
+	}
+}
