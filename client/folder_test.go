@@ -51,6 +51,26 @@ func TestNoPlaceForState(t *testing.T) {
 	w.good(w.client(), 1)
 }
 
+// What stands where roots will be kept is no root: it is cut off, or replaced.
+func TestForgedRootInTheCache(t *testing.T) {
+	w := newWeb(t)
+	w.good(w.client(), 1)
+	mustWrite(t, w.state("roots", "2.root.json"), w.repo.Files["1.root.json"])
+	mustWrite(t, w.state("roots", "3.root.json"), []byte("{}"))
+	if view := w.good(w.client(), 1); len(view.Evidence()) != 1 {
+		t.Errorf("evidence %q", view.Evidence())
+	}
+	if got := files(t, w.state("roots")); len(got) > 0 {
+		t.Errorf("kept %q", got)
+	}
+	if err := os.MkdirAll(w.state("roots", "3.root.json", "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.repo.NextRoot(nothing)
+	w.repo.NextRoot(nothing)
+	w.good(w.client(), 3)
+}
+
 // Links in the state lead nowhere, and what the state says names no path:
 // whoever can write here can't make the client write or remove elsewhere.
 func TestStateStaysInItsFolder(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // probing sets the charter's probe rule.
@@ -67,6 +68,28 @@ func TestLiarsAndTheSilent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// 403 and 410 say, as 404 does, that there is no such root.
+func TestWaysToSayNone(t *testing.T) {
+	w := newWeb(t)
+	w.does(status(403, "root.json", nil), vendorHost)
+	w.does(status(410, "root.json", nil), cdnHost)
+	w.good(w.client(), 1)
+	if got := w.asked(reviewHost); len(got) > 0 {
+		t.Errorf("two operators said none, but another was asked %q", got)
+	}
+}
+
+// A clock that is behind does not make old metadata young: the time is at least
+// that at which the parties signed the root.
+func TestClockBehind(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) { r.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour)) })
+	w.now = w.now.AddDate(-2, 0, 0)
+	w.bad(w.client(), tuf.ErrExpired)
+	w.repo.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+	renew(w.repo)
+	w.good(w.client(), 1)
 }
 
 // A place that lies is left aside by its address, not by its name: the pin calls
