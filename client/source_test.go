@@ -41,6 +41,9 @@ func TestOddSources(t *testing.T) {
 		t.Error("a nil Source is taken")
 	}
 	odd := fstest.MapFS{"metadata/2.root.json/x": &fstest.MapFile{}, "metadata/timestamp.json": &fstest.MapFile{Mode: fs.ModeNamedPipe}}
+	if _, err := client.FS(odd).Open(t.Context(), "metadata/timestamp.json"); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("a pipe is waited for: %v", err)
+	}
 	sources := []client.Source{sourceFunc(func() (io.ReadCloser, error) { return nil, nil }), client.FS(odd)}
 	c := w.client(func(cfg *client.Config) { cfg.Sources = sources })
 	sources[0] = nil // the client has its own copy
