@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
-	"strings"
 
 	"github.com/visum-dev/visum/tuf"
 )
@@ -22,29 +20,17 @@ type floor struct {
 	Keys    string `json:"keys"`
 }
 
-// floorKeys names the key set of every role that has a floor.
+// floorKeys names the key set of every role that has a floor. Timestamp and
+// snapshot have one together: a change of either ends both floors
+// (specification, 5.3.11).
 func floorKeys(root *tuf.Root) map[string]string {
-	out := map[string]string{}
-	note := func(role string, ids []string) {
-		var fps []string
-		for _, k := range root.Keys(ids) {
-			if fp, err := k.Fingerprint(); err == nil {
-				fps = append(fps, fp)
-			}
-		}
-		slices.Sort(fps)
-		out[role] = hexSum([]byte(strings.Join(fps, " ")))[:16]
-	}
-	for _, role := range []string{"timestamp", "snapshot"} {
-		ids, _ := root.RoleKeys(role)
-		note(role, ids)
-	}
+	out := map[string]string{"timestamp": root.OnlineKeys(), "snapshot": root.OnlineKeys()}
 	for _, class := range root.Charter().Classes() {
 		for _, r := range class.Roles {
-			note(r.Role, r.KeyIDs)
+			out[r.Role] = root.KeySet(r.KeyIDs)
 		}
 		if class.Hold != nil {
-			note(class.Hold.Role, class.Hold.KeyIDs)
+			out[class.Hold.Role] = root.KeySet(class.Hold.KeyIDs)
 		}
 	}
 	return out
@@ -123,6 +109,21 @@ func releaseRoles(root *tuf.Root) (out []string) {
 		}
 	}
 	return out
+}
+
+// recover forgets timestamp and snapshot where the online keys are others now
+// than when they were trusted: who drove their versions up with stolen keys has
+// no hold over the next (specification, 5.3.11).
+func (f *folder) recover(root *tuf.Root) error {
+	for _, role := range []string{"timestamp", "snapshot"} {
+		if have, ok := f.Floors[role]; ok && have.Keys != root.OnlineKeys() {
+			if err := f.root.RemoveAll("floor/" + role + ".json"); err != nil {
+				return err
+			}
+			delete(f.Floors, role)
+		}
+	}
+	return nil
 }
 
 // prior returns the newest timestamp or snapshot that verified; nil for none.

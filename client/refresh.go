@@ -54,6 +54,9 @@ func (c *Client) refresh(ctx context.Context, f *folder) (*View, error) {
 		return nil, err
 	}
 	f.Root = max(f.Root, w.tip.Version())
+	if err := f.recover(w.tip); err != nil {
+		return nil, err
+	}
 	view := &View{client: c, tip: w.tip, err: c.judge(w, f.confirm(w))}
 	if view.err == nil {
 		view.set, view.place, view.err = c.content(ctx, w)

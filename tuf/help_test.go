@@ -57,6 +57,9 @@ func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
+		if next.OnlineKeys() != c.root.OnlineKeys() {
+			c.ts, c.snap = nil, nil
+		}
 		c.root = next
 	}
 	ts, err := c.root.Timestamp(r.Files["timestamp.json"], c.ts, tuftest.Now)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -177,6 +178,28 @@ func (r *Root) Keys(ids []string) map[string]Key {
 func (r *Root) RoleKeys(role string) (ids []string, threshold int) {
 	k := r.roles[role]
 	return slices.Clone(k.keyIDs), k.threshold
+}
+
+// KeySet is a fingerprint of the public keys behind ids: equal where the keys
+// are, whatever their order and their ids. Keys that can't be used do not count.
+func (r *Root) KeySet(ids []string) string {
+	var fps []string
+	for _, id := range ids {
+		if k, ok := r.keys[id]; ok && k.pub != nil {
+			fps = append(fps, k.fingerprint)
+		}
+	}
+	slices.Sort(fps)
+	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(fps), " ")))
+	return hex.EncodeToString(sum[:])
+}
+
+// OnlineKeys is the [Root.KeySet] of timestamp and snapshot together. A
+// timestamp and a snapshot that were trusted under other online keys than these
+// are no priors any more, neither of them, also where the keys of one did not
+// change: pass nil (specification, 5.3.11).
+func (r *Root) OnlineKeys() string {
+	return r.KeySet(r.roles["timestamp"].keyIDs) + r.KeySet(r.roles["snapshot"].keyIDs)
 }
 
 // Metadata returns the root as go-tuf knows it; a copy.

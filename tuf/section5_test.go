@@ -169,6 +169,9 @@ func TestSection5FastForward(t *testing.T) {
 		{"timestamp, nothing changed", []string{"timestamp"}, nil, tuf.ErrRollback},
 		{"snapshot, nothing changed", []string{"snapshot"}, nil, tuf.ErrRollback},
 		{"lib, nothing changed", []string{"lib"}, nil, tuf.ErrRollback},
+		{"snapshot, its key alone changed", []string{"snapshot"}, []string{"snapshot"}, nil},
+		{"timestamp, the snapshot's key alone changed", []string{"timestamp"}, []string{"snapshot"}, nil},
+		{"lib, the timestamp's key alone changed", []string{"lib"}, []string{"timestamp"}, nil},
 		{"timestamp, the root's keys changed", []string{"timestamp"}, []string{"root"}, tuf.ErrRollback},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -19,7 +19,8 @@ type Timestamp struct {
 // Timestamp reads a timestamp under r (specification, 5.4). prior is the last
 // one that was trusted, or nil: neither the version nor the snapshot's version
 // in it may go back. A prior that r's keys did not sign is passed over: after
-// the keys changed, old versions count no more (5.3.11). Where data has prior's
+// the keys changed, old versions count no more; where the snapshot's keys alone
+// changed, the caller has to drop it (5.3.11, see OnlineKeys). Where data has prior's
 // version, the result is prior (5.4.3). now is the time of this refresh; all
 // that is opened from the result is judged by it, r's own expiry too.
 func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err error) {
