@@ -78,17 +78,21 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 // (specification, 5: "signatures"); what can't be decoded counts for nothing.
 func (d *document) readSignatures(v wire.Value, max int) error {
 	d.sigs = map[string][]byte{}
+	n := 0
 	for s := range v.Elements() {
-		if len(d.sigs) == max {
+		if n++; n > max {
 			return refuse(d.role, d.version, ErrTooLarge, "more than %d signatures", max)
 		}
 		var vID, vSig wire.Value
+		if s.Kind() != '{' {
+			continue
+		}
 		if err := s.Fields(wire.Field{Name: "keyid", To: &vID}, wire.Field{Name: "sig", To: &vSig}); err != nil {
 			return malformed(d.role, d.version, err)
 		}
 		id, err := vID.Text()
 		if err != nil {
-			return malformed(d.role, d.version, err)
+			continue
 		}
 		if _, twice := d.sigs[id]; twice {
 			return refuse(d.role, d.version, ErrMalformed, "two signatures of key id %.64s", id)

@@ -155,7 +155,8 @@ func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
 	r.PublishRoot()
 	envelope(r, "timestamp.json", func(s []any) []any {
 		return append([]any{doc{"keyid": "ghost", "sig": "00"}, doc{"keyid": "a", "sig": "not hex"}, doc{"keyid": "b", "sig": ""},
-			doc{"keyid": "c"}, doc{"keyid": "d", "sig": 7}, doc{"keyid": r.IDs("snapshot")[0], "sig": strings.Repeat("00", 64)}}, s...)
+			nil, 7, doc{"sig": "00"}, doc{"keyid": 7, "sig": "00"}, doc{"keyid": "c"}, doc{"keyid": "d", "sig": 7},
+			doc{"keyid": r.IDs("snapshot")[0], "sig": strings.Repeat("00", 64)}}, s...)
 	})
 	_, err := newClient(t, r).find(r, "top.txt")
 	want(t, err, nil, "")
