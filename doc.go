@@ -33,6 +33,8 @@
 //   - github.com/secure-systems-lab/go-securesystemslib: encrypted key files, and
 //     the canonical form that ours is fuzzed against.
 //   - golang.org/x/crypto: OpenSSH keys.
+//   - golang.org/x/mod: semver, to hold a release's min_version against what is
+//     installed.
 //   - golang.org/x/sys, github.com/gofrs/flock: locks between processes and
 //     error codes of Windows.
 //   - github.com/sigstore/sigstore, google.golang.org/protobuf: not used by us but

@@ -34,9 +34,12 @@ var (
 // Config says how a client works. Zero fields are safe.
 type Config struct {
 	// Dir is the folder for the client's state; made if absent. Below it each
-	// repository has a folder of its own, so products may share Dir. Required:
-	// a client that forgets can be shown the past.
+	// repository with a charter has a folder of its own, so products may share
+	// Dir; one without has no identity, and needs a Dir that no other uses.
+	// Required, unless there is a Store: a client that forgets can be shown the past.
 	Dir string
+	// Store keeps the state instead of Dir; for one repository only.
+	Store Store
 	// Sources are further places to ask, before all others: a folder, an
 	// embedded tree, a bundle. What they hold is verified like everything else.
 	// They do not count as operators when a new root is looked for.
@@ -53,7 +56,17 @@ type Config struct {
 	// IdleTimeout ends a download that brings less than 1 KiB a second for so
 	// long; 0: 30 s.
 	IdleTimeout time.Duration
-	// Log receives what happens; nil: silence.
+	// Retries is how often a call goes round again where no place answers at all,
+	// after half a second first, then twice as long each time; 0: 2, below 0: never.
+	Retries int
+	// Only is the administrator's pin: the one version that may be installed, or
+	// with a dot at the end the versions that begin so ("11."). "": any.
+	Only string
+	// Deny lists versions that are not installed.
+	Deny []string
+	// Defer is how long a release waits from when this client first saw it approved.
+	Defer time.Duration
+	// Log receives what happens; nil: silence. It gets no keys and no bodies; URLs are in it.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now. It is read once in a refresh.
 	Now func() time.Time
@@ -62,6 +75,10 @@ type Config struct {
 	// UnsafeLoopback lets the repository be served over http:// from this
 	// machine. For development and tests.
 	UnsafeLoopback bool
+	// UnsafeNoReview lets the pin be the bare root of an ordinary TUF repository:
+	// nobody but who holds its keys answers for what it lists, and it can't move.
+	// Where to ask is what Sources says.
+	UnsafeNoReview bool
 }
 
 // Client follows one repository. Safe for concurrent use, also by several
@@ -71,8 +88,11 @@ type Client struct {
 	pin   *tuf.Pin
 	http  *http.Client
 	own   bool // http's transport is ours
-	state *store
+	store Store
+	dir   string // of the store, "" where it is the caller's
 	log   *slog.Logger
+
+	limits tuf.Limits
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
@@ -85,9 +105,9 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if cfg == nil {
 		cfg = &Config{}
 	}
-	c := &Client{cfg: *cfg, log: cfg.Log}
-	if cfg.Dir == "" {
-		return nil, errors.New("client: Config.Dir is required: the folder for the client's state")
+	c := &Client{cfg: *cfg, log: cfg.Log, store: cfg.Store, limits: cfg.Limits.WithDefaults()}
+	if (cfg.Dir == "") == (cfg.Store == nil) {
+		return nil, errors.New("client: Config.Dir is required: the folder for the client's state (or Config.Store instead)")
 	}
 	if cfg.Offline && len(cfg.Sources) == 0 {
 		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
@@ -95,23 +115,36 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if slices.Contains(cfg.Sources, nil) {
 		return nil, errors.New("client: Config.Sources has a nil in it")
 	}
-	c.cfg.Sources = slices.Clone(cfg.Sources)
+	c.cfg.Sources, c.cfg.Deny = slices.Clone(cfg.Sources), slices.Clone(cfg.Deny)
 	var err error
 	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	charter := c.pin.Root().Charter()
-	if charter == nil {
-		return nil, fmt.Errorf("client: %w", &tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
+	id := c.repoID()
+	if id == "" {
+		if !cfg.UnsafeNoReview {
+			return nil, fmt.Errorf("client: %w", &tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
+		}
+		if len(cfg.Sources) == 0 {
+			return nil, errors.New("client: a bare root says nowhere to ask: Config.Sources is required")
+		}
+		id = "plain"
 	}
-	// The process may change its working folder later.
-	if c.cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+	if c.store == nil {
+		// The process may change its working folder later.
+		dir, err := filepath.Abs(cfg.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		c.dir = filepath.Join(dir, id)
+		c.store = Folder(c.dir)
 	}
-	c.state = &store{dir: filepath.Join(c.cfg.Dir, charter.RepoID())}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.cfg.Retries == 0 {
+		c.cfg.Retries = 2
 	}
 	if c.cfg.Now == nil {
 		c.cfg.Now = time.Now
@@ -153,6 +186,14 @@ func (c *Client) rest() {
 	if c.own {
 		c.http.CloseIdleConnections()
 	}
+}
+
+// repoID is the identity that the pin names, "" for a bare root.
+func (c *Client) repoID() string {
+	if charter := c.pin.Root().Charter(); charter != nil {
+		return charter.RepoID()
+	}
+	return ""
 }
 
 // Pin returns the fingerprint of the pin, for the product's "about" page.

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"slices"
+	"sync"
 
 	"github.com/visum-dev/visum/tuf"
 )
@@ -15,6 +18,38 @@ type getter = func(name string, limit int64) ([]byte, error)
 
 // roleName is the name of a role's file, for URLs before escaping.
 func roleName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, f.Role) }
+
+// set is a complete set of content under one root. Files that verified in an
+// earlier refresh are read, and verified again, when they are first asked for.
+type set struct {
+	timestamp *tuf.Timestamp
+	floors    map[string]floor
+
+	mu       sync.Mutex
+	snapshot *tuf.Snapshot // nil: not opened yet
+}
+
+// open returns the snapshot, which get brings where it was not opened yet.
+func (s *set) open(get func(tuf.RoleFile) ([]byte, error)) (*tuf.Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.snapshot != nil {
+		return s.snapshot, nil
+	}
+	data, err := get(s.timestamp.SnapshotFile())
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.timestamp.Snapshot(data, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRoles(s.floors, snap); err != nil {
+		return nil, err
+	}
+	s.snapshot = snap
+	return snap, nil
+}
 
 // content brings the newest set under the tip from the first place that
 // delivers a complete and valid one.
@@ -30,7 +65,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 	}
 	slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
 	for _, p := range places {
-		if !p.content {
+		if !p.content || w.waits(p) {
 			continue
 		}
 		s, err := c.contentFrom(ctx, w, p)
@@ -48,60 +83,155 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 		if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) {
 			w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
 		}
+		w.failed(p, err)
 	}
 	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
 }
 
-// contentFrom reads timestamp, snapshot and the release roles of every class
-// from one place. Whatever verified is a floor from then on, also when a later
-// file of the set fails.
+// contentFrom reads timestamp, snapshot and roles from one place: with a
+// charter the release roles of every class, without one the top-level targets.
+// Whatever verified is kept, also when a later file of the set fails.
 func (c *Client) contentFrom(ctx context.Context, w *walk, p *place) (*set, error) {
 	get := func(name string, limit int64) ([]byte, error) {
+		if early := w.early; early != nil && name == "timestamp.json" && early.key == p.key {
+			w.early = nil
+			return early.wait()
+		}
 		return readAll(ctx, p.source, "metadata/"+name, limit, c.cfg.MetadataTimeout)
 	}
 	ts, err := c.timestamp(w, get)
 	if err != nil {
 		return nil, err
 	}
-	snap, err := c.snapshot(w, ts, get)
-	if err != nil {
+	s := &set{timestamp: ts, floors: maps.Clone(w.session.Floors)}
+	if whole, err := w.session.whole(w, ts); err != nil || whole {
+		return s, err
+	}
+	if s.snapshot, err = c.snapshot(w, ts, get); err != nil {
 		return nil, err
 	}
-	s := &set{timestamp: ts, snapshot: snap, files: map[string][]byte{}}
-	// All roles now: a set that lacks one is no set.
-	kept := false
-	err = snap.OpenRoles(func(f tuf.RoleFile) ([]byte, error) {
-		data, err := w.folder.committed(f)
-		if err == nil {
-			kept = true
-			s.files[roleName(f)] = data
-			return data, nil
-		}
-		return s.fetch(f, get)
-	})
-	if err != nil && kept {
-		// A file on disk may be damaged: what is verified stays, the rest is asked for.
-		err = snap.OpenRoles(func(f tuf.RoleFile) ([]byte, error) { return s.fetch(f, get) })
+	if err := c.roles(w, s.snapshot, get); err != nil {
+		return nil, err
 	}
-	return s, err
+	if err := w.session.raiseRoles(s.snapshot); err != nil {
+		return nil, err
+	}
+	w.session.Set = &mark{w.tip.Version(), hexSum(ts.Bytes()), hexSum(s.snapshot.Bytes()), s.snapshot.Until()}
+	return s, c.sweep(w.session, s.snapshot)
 }
 
-func (s *set) fetch(f tuf.RoleFile, get getter) ([]byte, error) {
-	data, err := get(roleName(f), f.MaxLength)
-	if err == nil {
-		s.fetched = true
-		s.files[roleName(f)] = data
+// whole reports whether the set that ts calls for is the one that is kept: it
+// was complete when it came, and nothing of it has expired since.
+func (s *session) whole(w *walk, ts *tuf.Timestamp) (bool, error) {
+	m := s.Set
+	if m == nil || m.Root != w.tip.Version() || m.Timestamp != hexSum(ts.Bytes()) || !w.now.Before(m.Until) {
+		return false, nil
 	}
-	return data, err
+	snap, err := s.prior("snapshot.json", ts.SnapshotFile().MaxLength)
+	if err != nil {
+		return false, diskError{err}
+	}
+	return hexSum(snap) == m.Snapshot, nil
+}
+
+// roles opens all roles that make a set complete: one that lacks a role is no set.
+func (c *Client) roles(w *walk, snap *tuf.Snapshot, get getter) error {
+	var fetched []string
+	read := func(disk bool) error {
+		kept := false
+		fetch := func(f tuf.RoleFile) ([]byte, error) {
+			if disk {
+				if data, err := c.store.Read(keptRole(f), f.MaxLength); err == nil {
+					kept = true
+					return data, nil
+				}
+			}
+			fetched = append(fetched, f.Role)
+			return get(roleName(f), f.MaxLength)
+		}
+		var err error
+		if snap.Root().Charter() != nil {
+			err = snap.OpenRoles(fetch)
+		} else {
+			err = topLevel(snap, fetch)
+		}
+		if err != nil && !kept {
+			return err
+		}
+		if err != nil {
+			return errKept{err}
+		}
+		return nil
+	}
+	err := read(true)
+	if _, ok := errors.AsType[errKept](err); ok {
+		// A file on disk may be damaged: what is verified stays, the rest is asked for.
+		err = read(false)
+	}
+	return errors.Join(err, c.keepRoles(snap, fetched))
+}
+
+// errKept is an error that a file of ours may have made.
+type errKept struct{ error }
+
+func (e errKept) Unwrap() error { return e.error }
+
+// topLevel opens the top-level targets of a repository without a charter.
+func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
+	f, err := snap.RoleFile("targets")
+	if err != nil {
+		return err
+	}
+	data, err := get(f)
+	if err != nil {
+		return err
+	}
+	_, err = snap.Targets(data)
+	return err
+}
+
+// keepRoles keeps those of the roles that verified.
+func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
+	for _, role := range roles {
+		data := snap.RoleBytes(role)
+		f, err := snap.RoleFile(role)
+		if err != nil || data == nil {
+			continue
+		}
+		if err := c.store.Write(keptRole(f), data); err != nil {
+			return diskError{err}
+		}
+	}
+	return nil
+}
+
+func keptRole(f tuf.RoleFile) string { return "roles/" + diskName(roleName(f)) }
+
+// sweep removes the roles that the snapshot does not list any more.
+func (c *Client) sweep(s *session, snap *tuf.Snapshot) error {
+	have, err := s.store.List("roles")
+	if err != nil {
+		return diskError{err}
+	}
+	for _, role := range snap.Roles() {
+		if f, err := snap.RoleFile(role); err == nil {
+			delete(have, diskName(roleName(f)))
+		}
+	}
+	for name := range have {
+		if err := s.store.Remove("roles/" + name); err != nil {
+			return diskError{err}
+		}
+	}
+	return nil
 }
 
 func (c *Client) timestamp(w *walk, get getter) (*tuf.Timestamp, error) {
-	limit := limitOr(c.cfg.Limits.Timestamp, 16<<10)
-	prior, err := w.folder.prior("timestamp.json", limit)
+	prior, err := w.session.prior("timestamp.json", c.limits.Timestamp)
 	if err != nil {
 		return nil, diskError{err}
 	}
-	data, err := get("timestamp.json", limit)
+	data, err := get("timestamp.json", c.limits.Timestamp)
 	if err != nil {
 		return nil, err
 	}
@@ -109,23 +239,23 @@ func (c *Client) timestamp(w *walk, get getter) (*tuf.Timestamp, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.folder.checkTimestamp(w.tip, ts); err != nil {
+	if err := w.session.checkTimestamp(w.tip, ts); err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(ts.Bytes(), prior) {
-		if err := w.folder.write("floor/timestamp.json", ts.Bytes()); err != nil {
+		if err := c.store.Write("timestamp.json", ts.Bytes()); err != nil {
 			return nil, diskError{err}
 		}
 	}
-	keys := floorKeys(w.tip)
-	w.folder.raise("timestamp", keys["timestamp"], ts.Version())
-	w.folder.raise("snapshot", keys["snapshot"], ts.SnapshotFile().Version)
+	keys := w.tip.OnlineKeys()
+	w.session.raise("timestamp", keys, ts.Version())
+	w.session.raise("snapshot", keys, ts.SnapshotFile().Version)
 	return ts, nil
 }
 
 func (c *Client) snapshot(w *walk, ts *tuf.Timestamp, get getter) (*tuf.Snapshot, error) {
 	f := ts.SnapshotFile()
-	prior, err := w.folder.prior("snapshot.json", limitOr(c.cfg.Limits.Snapshot, 16<<20))
+	prior, err := w.session.prior("snapshot.json", c.limits.Snapshot)
 	if err != nil {
 		return nil, diskError{err}
 	}
@@ -139,9 +269,50 @@ func (c *Client) snapshot(w *walk, ts *tuf.Timestamp, get getter) (*tuf.Snapshot
 		if snap, err = ts.Snapshot(data, prior); err != nil {
 			return nil, err
 		}
-		if err := w.folder.write("floor/snapshot.json", data); err != nil {
+		if err := c.store.Write("snapshot.json", data); err != nil {
 			return nil, diskError{err}
 		}
 	}
-	return snap, w.folder.checkRoles(w.tip, snap)
+	return snap, checkRoles(w.session.Floors, snap)
 }
+
+// early is a request that was made before its answer was needed.
+type early struct {
+	key    string // the place's
+	done   chan struct{}
+	cancel context.CancelFunc
+	data   []byte
+	err    error
+}
+
+// ahead asks the first place for its timestamp while the walk asks for roots.
+func (c *Client) ahead(ctx context.Context, w *walk) *early {
+	for _, p := range c.places(w.tip, w.now) {
+		if !p.content || w.down[p.key] || w.waits(p) {
+			continue
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		e := &early{key: p.key, done: make(chan struct{}), cancel: cancel}
+		go func() {
+			defer close(e.done)
+			e.data, e.err = readAll(ctx, p.source, "metadata/timestamp.json", c.limits.Timestamp, c.cfg.MetadataTimeout)
+		}()
+		return e
+	}
+	return nil
+}
+
+func (e *early) wait() ([]byte, error) {
+	<-e.done
+	return e.data, e.err
+}
+
+// drop ends what nobody waits for any more.
+func (e *early) drop() {
+	if e != nil {
+		e.cancel()
+		<-e.done
+	}
+}
+
+func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

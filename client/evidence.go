@@ -21,7 +21,10 @@ const (
 
 // keepEvidence files what was refused. That it can't be kept must not stop an update.
 func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error) {
-	file, err := w.folder.keepEvidence(from, name, data, why, w.clock)
+	file, err := w.session.keepEvidence(from, name, data, why, w.clock)
+	if c.dir != "" {
+		file = filepath.Join(c.dir, filepath.FromSlash(file))
+	}
 	if err != nil {
 		c.log.Warn("refused", "place", from, "reason", why, "not kept", err)
 		return
@@ -31,49 +34,34 @@ func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error
 }
 
 // keepEvidence files refused bytes with the reason beside them and returns the
-// file's path. The same bytes are kept once.
-func (f *folder) keepEvidence(from, name string, data []byte, why error, when time.Time) (string, error) {
+// file's name in the store. The same bytes are kept once.
+func (s *session) keepEvidence(from, name string, data []byte, why error, when time.Time) (string, error) {
 	// The sum first: no name from metadata begins the name of a file.
-	file := "evidence/" + hexSum(data)[:16] + "." + diskName(name)
-	if fi, err := f.root.Lstat(file); err == nil && fi.Mode().IsRegular() && fi.Size() == int64(len(data)) {
-		return filepath.Join(f.dir, filepath.FromSlash(file)), nil
-	}
-	pieces, size, err := f.evidence()
+	file := hexSum(data)[:16] + "." + diskName(name)
+	have, err := s.store.List("evidence")
 	if err != nil {
 		return "", err
+	}
+	if size, ok := have[file]; ok && size == int64(len(data)) {
+		return "evidence/" + file, nil
+	}
+	total := int64(0)
+	for _, size := range have {
+		total += size
 	}
 	limit := maxEvidence
 	if errors.Is(why, tuf.ErrMalformed) {
 		limit = maxJunk
 	}
-	if pieces >= limit || size+int64(len(data)) > maxEvidenceBytes {
-		return "", fmt.Errorf("the evidence folder holds %d pieces already, %d bytes", pieces, size)
+	if pieces := (len(have) + 1) / 2; pieces >= limit || total+int64(len(data)) > maxEvidenceBytes { // each with its reason
+		return "", fmt.Errorf("the evidence folder holds %d pieces already, %d bytes", pieces, total)
 	}
 	reason, err := json.MarshalIndent(map[string]string{"from": from, "reason": why.Error(), "time": when.UTC().Format(time.RFC3339)}, "", " ")
 	if err != nil {
 		return "", err
 	}
-	if err := f.write(file+".reason.json", reason); err != nil {
+	if err := s.store.Write("evidence/"+file+".reason.json", reason); err != nil {
 		return "", err
 	}
-	return filepath.Join(f.dir, filepath.FromSlash(file)), f.write(file, data)
-}
-
-// evidence counts what is there.
-func (f *folder) evidence() (pieces int, size int64, err error) {
-	d, err := f.root.Open("evidence")
-	if err != nil {
-		return 0, 0, err
-	}
-	defer d.Close()
-	list, err := d.ReadDir(-1)
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, e := range list {
-		if fi, err := e.Info(); err == nil {
-			size += fi.Size()
-		}
-	}
-	return (len(list) + 1) / 2, size, nil // each with its reason
+	return "evidence/" + file, s.store.Write("evidence/"+file, data)
 }

@@ -25,7 +25,7 @@ type floor struct {
 // (specification, 5.3.11).
 func floorKeys(root *tuf.Root) map[string]string {
 	out := map[string]string{"timestamp": root.OnlineKeys(), "snapshot": root.OnlineKeys()}
-	for _, class := range root.Charter().Classes() {
+	for _, class := range classes(root) {
 		for _, r := range class.Roles {
 			out[r.Role] = root.KeySet(r.KeyIDs)
 		}
@@ -36,20 +36,28 @@ func floorKeys(root *tuf.Root) map[string]string {
 	return out
 }
 
+// classes are none without a charter.
+func classes(root *tuf.Root) []tuf.Class {
+	if root.Charter() == nil {
+		return nil
+	}
+	return root.Charter().Classes()
+}
+
 // below says why version is refused for role, "" where it is not.
-func (f *folder) below(role, keys string, version int64) string {
-	if have, ok := f.Floors[role]; ok && have.Keys == keys && version < have.Version {
+func below(floors map[string]floor, role, keys string, version int64) string {
+	if have, ok := floors[role]; ok && have.Keys == keys && version < have.Version {
 		return fmt.Sprintf("lists %s v%d, trusted v%d", role, version, have.Version)
 	}
 	return ""
 }
 
 // checkTimestamp holds a verified timestamp against the numbers in the state.
-func (f *folder) checkTimestamp(root *tuf.Root, ts *tuf.Timestamp) error {
+func (s *session) checkTimestamp(root *tuf.Root, ts *tuf.Timestamp) error {
 	keys := floorKeys(root)
-	detail := f.below("snapshot", keys["snapshot"], ts.SnapshotFile().Version)
-	if f.below("timestamp", keys["timestamp"], ts.Version()) != "" {
-		detail = fmt.Sprintf("trusted v%d", f.Floors["timestamp"].Version)
+	detail := below(s.Floors, "snapshot", keys["snapshot"], ts.SnapshotFile().Version)
+	if below(s.Floors, "timestamp", keys["timestamp"], ts.Version()) != "" {
+		detail = fmt.Sprintf("trusted v%d", s.Floors["timestamp"].Version)
 	}
 	if detail == "" {
 		return nil
@@ -59,48 +67,48 @@ func (f *folder) checkTimestamp(root *tuf.Root, ts *tuf.Timestamp) error {
 
 // checkRoles refuses a snapshot that lists a release role below its floor. The
 // snapshot's own rollback check ends with the snapshot keys; this one does not.
-func (f *folder) checkRoles(root *tuf.Root, snap *tuf.Snapshot) error {
-	keys := floorKeys(root)
-	for _, role := range releaseRoles(root) {
+func checkRoles(floors map[string]floor, snap *tuf.Snapshot) error {
+	keys := floorKeys(snap.Root())
+	for _, role := range releaseRoles(snap.Root()) {
 		file, err := snap.RoleFile(role)
 		if err != nil {
 			return err
 		}
-		if detail := f.below(role, keys[role], file.Version); detail != "" {
+		if detail := below(floors, role, keys[role], file.Version); detail != "" {
 			return &tuf.Error{Role: "snapshot", Version: snap.Version(), Err: tuf.ErrRollback, Detail: detail, Evidence: snap.Bytes()}
 		}
 	}
 	return nil
 }
 
-func (f *folder) raise(role, keys string, version int64) {
-	if have := f.Floors[role]; have.Keys != keys || version > have.Version {
-		f.Floors[role] = floor{version, keys}
+func (s *session) raise(role, keys string, version int64) {
+	if have := s.Floors[role]; have.Keys != keys || version > have.Version {
+		s.Floors[role] = floor{version, keys}
 	}
 }
 
-// raiseRoles makes the release roles of a committed set their own floors. Roles
+// raiseRoles makes the release roles of a complete set their own floors. Roles
 // that the charter does not know any more have none.
-func (f *folder) raiseRoles(root *tuf.Root, snap *tuf.Snapshot) error {
-	keys := floorKeys(root)
-	for role := range f.Floors {
+func (s *session) raiseRoles(snap *tuf.Snapshot) error {
+	keys := floorKeys(snap.Root())
+	for role := range s.Floors {
 		if keys[role] == "" {
-			delete(f.Floors, role)
+			delete(s.Floors, role)
 		}
 	}
-	for _, role := range releaseRoles(root) {
+	for _, role := range releaseRoles(snap.Root()) {
 		file, err := snap.RoleFile(role)
 		if err != nil {
 			return err
 		}
-		f.raise(role, keys[role], file.Version)
+		s.raise(role, keys[role], file.Version)
 	}
 	return nil
 }
 
 // releaseRoles names the roles of all classes, holds too.
 func releaseRoles(root *tuf.Root) (out []string) {
-	for _, class := range root.Charter().Classes() {
+	for _, class := range classes(root) {
 		for _, r := range class.Roles {
 			out = append(out, r.Role)
 		}
@@ -114,21 +122,21 @@ func releaseRoles(root *tuf.Root) (out []string) {
 // recover forgets timestamp and snapshot where the online keys are others now
 // than when they were trusted: who drove their versions up with stolen keys has
 // no hold over the next (specification, 5.3.11).
-func (f *folder) recover(root *tuf.Root) error {
+func (s *session) recover(root *tuf.Root) error {
 	for _, role := range []string{"timestamp", "snapshot"} {
-		if have, ok := f.Floors[role]; ok && have.Keys != root.OnlineKeys() {
-			if err := f.root.RemoveAll("floor/" + role + ".json"); err != nil {
+		if have, ok := s.Floors[role]; ok && have.Keys != root.OnlineKeys() {
+			if err := s.store.Remove(role + ".json"); err != nil {
 				return err
 			}
-			delete(f.Floors, role)
+			delete(s.Floors, role)
 		}
 	}
 	return nil
 }
 
 // prior returns the newest timestamp or snapshot that verified; nil for none.
-func (f *folder) prior(name string, limit int64) ([]byte, error) {
-	data, err := f.read("floor/"+name, limit)
+func (s *session) prior(name string, limit int64) ([]byte, error) {
+	data, err := s.store.Read(name, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

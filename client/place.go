@@ -10,9 +10,9 @@ import (
 
 // place is somewhere to ask during one refresh.
 type place struct {
-	key      string // tells places apart: two lists may use one name
+	key      string // tells places apart, whatever list names them: a hash, so that the state names no host
 	name     string
-	operator string // "" for the administrator's own sources, which speak for no operator
+	operator string // "" for the administrator's own sources, which speak for no operator of a charter
 	source   Source
 	content  bool // serves timestamp, snapshot, roles and targets, not only roots
 }
@@ -26,12 +26,16 @@ func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 	var out []*place
 	for i, s := range c.cfg.Sources {
 		name := fmt.Sprintf("source %d", i+1)
-		out = append(out, &place{key: name, name: name, source: s, content: true})
-	}
-	if c.cfg.Offline {
-		return out
+		p := &place{key: placeKey(name), name: name, source: s, content: true}
+		if tip.Charter() == nil {
+			p.operator = "sources" // nobody else could confirm a root
+		}
+		out = append(out, p)
 	}
 	charter := tip.Charter()
+	if c.cfg.Offline || charter == nil {
+		return out
+	}
 	rank := func(l tuf.Location) int {
 		switch {
 		case l.Tier == tuf.Rendezvous:
@@ -58,10 +62,12 @@ func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 		}
 		// The pin's places are hints where to find roots; content comes from where the newest root says.
 		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
-		out = append(out, &place{key: url, name: l.ID, operator: l.Operator, source: src, content: content})
+		out = append(out, &place{key: placeKey(url), name: l.ID, operator: l.Operator, source: src, content: content})
 	}
 	return out
 }
+
+func placeKey(of string) string { return hexSum([]byte(of))[:16] }
 
 // currentPlaces lists where roles and targets can be had, by the newest root
 // this client knows.
@@ -69,7 +75,7 @@ func (c *Client) currentPlaces() []*place {
 	tip := c.tip.Load()
 	if tip == nil {
 		// Before the first refresh: what was retired is in the kept roots, not in the pin.
-		tip = c.state.newest(c.pin.Root(), c.rootLimit())
+		tip = newestKept(c.store, c.pin.Root(), c.limits.Root)
 	}
 	return slices.DeleteFunc(c.places(tip, later(c.clock(), tip)), func(p *place) bool { return !p.content })
 }
@@ -81,8 +87,8 @@ func (c *Client) clock() time.Time { return c.cfg.Now().Round(0).UTC() }
 // later is the clock, or the time at which the parties signed root if the clock
 // is behind that. Online keys have no say in it.
 func later(now time.Time, root *tuf.Root) time.Time {
-	if t := root.Charter().SignedAt(); t.After(now) {
-		return t
+	if charter := root.Charter(); charter != nil && charter.SignedAt().After(now) {
+		return charter.SignedAt()
 	}
 	return now
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -15,75 +16,107 @@ import (
 // and what evidence was kept, but answers no question. After an error of the
 // disk, or when ctx ends, the View is nil.
 //
-// One refresh runs at a time, also across processes that share Config.Dir; the
-// others wait, or end with ctx.
+// Where no place answers at all it tries again, see Config.Retries. One refresh
+// runs at a time, also across processes that share the state; the others wait,
+// or end with ctx.
 func (c *Client) Refresh(ctx context.Context) (*View, error) {
-	f, err := c.state.open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+	for try := 0; ; try++ {
+		view, again, err := c.refreshOnce(ctx)
+		if !again || try >= c.cfg.Retries {
+			return view, err
+		}
+		c.log.Info("no place answers; trying again", "try", try+1, "reason", err)
+		if !pause(ctx, try) {
+			return view, err
+		}
 	}
-	defer f.close()
+}
+
+// pause waits half a second, doubled with each try, give or take a half: clients
+// that failed together shall not come back together. False when ctx ends first.
+func pause(ctx context.Context, try int) bool {
+	d := 500 * time.Millisecond << min(try, 6)
+	t := time.NewTimer(d/2 + rand.N(d))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// refreshOnce is one round over the places; again says that another may help.
+func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
+	s, err := openState(ctx, c.store)
+	if err != nil {
+		return nil, false, fmt.Errorf("client: %w", err)
+	}
+	defer s.close()
 	defer c.rest()
-	view, err := c.refresh(ctx, f)
+	view, again, err = c.refresh(ctx, s)
 	// What was learned counts, also where the refresh failed.
-	if saveErr := f.save(); saveErr != nil {
+	if saveErr := s.save(); saveErr != nil {
 		view, err = nil, errors.Join(err, saveErr)
 	}
 	if view == nil || view.err != nil {
 		c.probed = time.Time{} // look around the next time
 	}
 	if view == nil {
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, false, fmt.Errorf("client: %w", err)
 	}
 	if view.err != nil {
 		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", view.err)
-		return view, view.err
+		return view, again, view.err
 	}
-	f.sweep()
 	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.place.name)
-	return view, nil
+	return view, false, nil
 }
 
 // refresh returns a View, or an error of the disk or of ctx.
-func (c *Client) refresh(ctx context.Context, f *folder) (*View, error) {
-	w, err := c.replay(f)
+func (c *Client) refresh(ctx context.Context, s *session) (view *View, again bool, err error) {
+	w, err := c.replay(s)
 	if err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	// With a charter a timestamp is asked for beside the next root: most of the
+	// time there is none. Without one the specification's order is kept.
+	tip := w.tip
+	if tip.Charter() != nil {
+		w.early = c.ahead(ctx, w)
+		defer func(e *early) { e.drop() }(w.early)
 	}
 	if err := c.walk(ctx, w); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	f.Root = max(f.Root, w.tip.Version())
-	if err := f.recover(w.tip); err != nil {
-		return nil, err
+	if w.tip != tip {
+		w.early = nil // it may be older than the root
 	}
-	view := &View{client: c, tip: w.tip, err: c.judge(w, f.confirm(w))}
+	s.Root = max(s.Root, w.tip.Version())
+	if err := s.recover(w.tip); err != nil {
+		return nil, false, err
+	}
+	view = &View{client: c, tip: w.tip, now: w.now, err: c.judge(w, s.confirm(w))}
 	if view.err == nil {
 		view.set, view.place, view.err = c.content(ctx, w)
 	}
 	view.evidence = w.evidence
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	}
 	if disk, ok := errors.AsType[diskError](view.err); ok {
-		return nil, disk
+		return nil, false, disk
 	}
-	if view.err == nil {
-		if err := f.commit(w.tip, view.set); err != nil {
-			return nil, err
-		}
-	}
-	return view, nil
+	return view, w.transient && (errors.Is(view.err, ErrDark) || errors.Is(view.err, ErrNoContent)), nil
 }
 
 // walk looks for newer roots: at several operators at the first refresh of a
 // process, after every failure, and when the charter says so; in between at the
 // serving place alone.
 func (c *Client) walk(ctx context.Context, w *walk) error {
-	probe := w.tip.Charter().Probe()
 	want := 1
-	if c.probed.IsZero() || w.clock.Before(c.probed) || w.clock.Sub(c.probed) >= probe.Every {
-		want = probe.MinOperators
+	if c.probed.IsZero() || w.clock.Before(c.probed) || w.clock.Sub(c.probed) >= probe(w.tip).Every {
+		want = probe(w.tip).MinOperators
 	}
 	err := c.roots(ctx, w, want)
 	if err == nil && !w.partial && (w.tip.CheckExpiry(w.now) != nil || w.behind()) {
@@ -104,12 +137,12 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 }
 
 // behind reports whether the walk ended below a root that was seen before.
-func (w *walk) behind() bool { return w.tip.Version() < w.folder.Root }
+func (w *walk) behind() bool { return w.tip.Version() < w.session.Root }
 
 // judge says whether content may be used under the tip that the walk reached.
 func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	var state error
-	probe := w.tip.Charter().Probe()
+	probe := probe(w.tip)
 	old := unconfirmed > probe.MaxAge
 	if old {
 		c.log.Warn("too few operators confirmed the newest root", "for", unconfirmed, "want", probe.MinOperators)
@@ -120,7 +153,7 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	case !w.answered:
 		state = ErrDark
 	case w.behind():
-		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.tip.Version(), w.folder.Root)
+		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.tip.Version(), w.session.Root)
 	case old && probe.Enforce:
 		state = fmt.Errorf("%w: for %s fewer than %d operators confirmed it", ErrStale, unconfirmed.Round(time.Second), probe.MinOperators)
 	default:

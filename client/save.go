@@ -32,7 +32,7 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) error {
 	if a.IsZero() {
 		return fmt.Errorf("client: %w", &tuf.Error{Role: "target", Err: tuf.ErrNotApproved, Detail: "zero Approved"})
 	}
-	if want := c.pin.Root().Charter().RepoID(); a.RepoID() != want {
+	if want := c.repoID(); a.RepoID() != want {
 		return fmt.Errorf("client: %w", &tuf.Error{Role: a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("approved by repository %s, this client follows %s", a.RepoID(), want)})
 	}
 	if err := replaceable(file); err != nil {

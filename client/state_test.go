@@ -241,7 +241,7 @@ func TestRollbackByAPlace(t *testing.T) {
 	w.shows(nil, vendorHost, cdnHost)
 	w.does(body("6.snapshot.json", old.Files["5.snapshot.json"]), vendorHost, cdnHost)
 	w.good(c, 1) // which is on disk
-	if err := os.Remove(w.state("floor", "snapshot.json")); err != nil {
+	if err := os.Remove(w.state("snapshot.json")); err != nil {
 		t.Fatal(err)
 	}
 	w.bad(c, tuf.ErrMismatch)

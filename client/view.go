@@ -1,11 +1,11 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/visum-dev/visum/tuf"
 )
@@ -16,10 +16,41 @@ import (
 type View struct {
 	client   *Client
 	tip      *tuf.Root
+	now      time.Time
 	set      *set
+	dice     string
 	place    *place
 	evidence []string
 	err      error // why there is no content
+}
+
+// State is what a refresh found, in a word.
+type State string
+
+// The states of a [View], each but StateOK with the error of the same name.
+const (
+	StateOK        State = "ok"
+	StatePartial   State = "partial"
+	StateNoContent State = "no-content"
+	StateStale     State = "stale"
+	StateDark      State = "dark"
+	StateBehind    State = "behind"
+)
+
+// State is what the refresh found.
+func (v *View) State() State {
+	for _, s := range []struct {
+		err   error
+		state State
+	}{{ErrPartial, StatePartial}, {ErrDark, StateDark}, {ErrBehind, StateBehind}, {ErrStale, StateStale}} {
+		if errors.Is(v.err, s.err) {
+			return s.state
+		}
+	}
+	if v.err != nil {
+		return StateNoContent
+	}
+	return StateOK
 }
 
 // RootVersion is the version of the newest trusted root.
@@ -27,6 +58,14 @@ func (v *View) RootVersion() int64 { return v.tip.Version() }
 
 // Root returns the newest trusted root.
 func (v *View) Root() *tuf.Root { return v.tip }
+
+// Timestamp is the version of the timestamp, 0 where there is no content.
+func (v *View) Timestamp() int64 {
+	if v.set == nil {
+		return 0
+	}
+	return v.set.timestamp.Version()
+}
 
 // Place is the id of the location that delivered the content, "" for none.
 func (v *View) Place() string {
@@ -37,20 +76,25 @@ func (v *View) Place() string {
 }
 
 // Evidence lists the files that hold what was refused in this refresh; beside
-// each lies a .reason.json.
+// each lies a .reason.json. With Config.Store they are names in the store.
 func (v *View) Evidence() []string { return slices.Clone(v.evidence) }
 
 // Err is the error that Refresh returned with this View.
 func (v *View) Err() error { return v.err }
 
-// Find decides on one path: see tuf.Snapshot.Approve for what is refused.
+// Find decides on one path: see tuf.Snapshot.Approve for what is refused. In a
+// repository without a charter nobody reviews: see tuf.Snapshot.UnsafeTarget.
 func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	if v.err != nil {
 		return tuf.Approved{}, v.err
 	}
 	var a tuf.Approved
-	err := v.ask(ctx, func(get tuf.Fetch) (err error) {
-		a, err = v.set.snapshot.Approve(path, get)
+	err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
+		if v.tip.Charter() == nil {
+			a, err = snap.UnsafeTarget(path, get)
+		} else {
+			a, err = snap.Approve(path, get)
+		}
 		return err
 	})
 	if err != nil {
@@ -59,26 +103,60 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	return a, nil
 }
 
-// ask lets decide run with one place after the other, until it needs nothing
-// more from a place or what it needed was right. The set holds the classes' own
-// roles; those that they delegate to come from any place that the newest root
-// names: the snapshot says which bytes they must be.
-func (v *View) ask(ctx context.Context, decide func(tuf.Fetch) error) error {
-	defer v.client.rest()
+// ask lets decide run with what is on disk and one place after the other, until
+// it needs nothing more or what it was given was right. Files come from any
+// place that the newest root names: timestamp and snapshot say which bytes they
+// must be. Those that verified are kept.
+func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
+	c := v.client
+	defer c.rest()
 	var problems []error
-	for _, p := range v.client.currentPlaces() {
-		asked := false
-		err := decide(func(f tuf.RoleFile) ([]byte, error) {
-			asked = true
-			return readAll(ctx, p.source, "metadata/"+roleName(f), f.MaxLength, v.client.cfg.MetadataTimeout)
+	places := c.currentPlaces()
+	for disk := true; disk || len(places) > 0; {
+		var kept bool
+		var asked []string
+		// fromDisk names the file in the store.
+		fetch := func(f tuf.RoleFile, name, fromDisk string) ([]byte, error) {
+			if disk {
+				if data, err := c.store.Read(fromDisk, f.MaxLength); err == nil {
+					kept = true
+					return data, nil
+				}
+			}
+			asked = append(asked, f.Role)
+			if len(places) == 0 {
+				return nil, fmt.Errorf("%s: no place to ask", name)
+			}
+			return readAll(ctx, places[0].source, "metadata/"+name, f.MaxLength, c.cfg.MetadataTimeout)
+		}
+		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) {
+			return fetch(f, fmt.Sprintf("%d.snapshot.json", f.Version), "snapshot.json")
 		})
-		if !asked || err == nil || decided(err) {
+		if err == nil {
+			err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return fetch(f, roleName(f), keptRole(f)) })
+			if keepErr := c.keepRoles(snap, asked); keepErr != nil {
+				c.log.Warn("a role is not kept", "error", keepErr)
+			}
+		}
+		switch {
+		case err == nil || decided(err):
 			return err
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case kept:
+			disk = false // what is there may be damaged: the same place again, without it
+			problems = append(problems, err)
+			continue
+		case len(asked) == 0:
+			return err // no place can change it
 		}
-		problems = append(problems, fmt.Errorf("%s: %w", p.name, err))
+		if len(places) > 0 {
+			err = fmt.Errorf("%s: %w", places[0].name, err)
+			places = places[1:]
+		} else {
+			disk = false
+		}
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }
@@ -86,58 +164,4 @@ func (v *View) ask(ctx context.Context, decide func(tuf.Fetch) error) error {
 // decided reports whether err is an answer, which no other place can change.
 func decided(err error) bool {
 	return errors.Is(err, tuf.ErrNotApproved) || errors.Is(err, tuf.ErrNoTarget) || errors.Is(err, tuf.ErrHeld)
-}
-
-// Query asks for the newest release of a product.
-type Query struct {
-	Product  string
-	Channel  string
-	Platform string // GOOS/GOARCH; releases for "any" match too
-	// Installed is the sequence number of what is installed; 0 for nothing.
-	Installed int64
-}
-
-// Release is an approved release of a product.
-type Release struct {
-	tuf.Release
-	Approved tuf.Approved
-	// Skipped says of each newer release why it is not approved (yet).
-	Skipped []error
-}
-
-// Latest returns the approved release with the highest sequence, if that is
-// above q.Installed. Otherwise the error wraps [ErrUpToDate], and also what
-// keeps newer releases from being approved (tuf.ErrNotApproved, tuf.ErrHeld),
-// in words that can be shown to people.
-func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
-	if v.err != nil {
-		return Release{}, v.err
-	}
-	var list []tuf.Candidate
-	err := v.ask(ctx, func(get tuf.Fetch) (err error) {
-		list, err = v.set.snapshot.Candidates(func(r tuf.Release) bool {
-			return r.Product == q.Product && r.Channel == q.Channel && (r.Platform == q.Platform || r.Platform == "any") && r.Sequence > q.Installed
-		}, get)
-		return err
-	})
-	if err != nil {
-		return Release{}, fmt.Errorf("client: %w", err)
-	}
-	slices.SortStableFunc(list, func(a, b tuf.Candidate) int { return cmp.Compare(b.Claim.Sequence, a.Claim.Sequence) })
-	var skipped []error
-	for _, c := range list {
-		if c.Err != nil {
-			skipped = append(skipped, c.Err)
-			continue
-		}
-		rel, ok := c.Approved.Release()
-		if !ok {
-			continue
-		}
-		return Release{rel, c.Approved, skipped}, nil
-	}
-	if len(skipped) > 0 {
-		return Release{}, fmt.Errorf("%w: %w", ErrUpToDate, errors.Join(skipped...))
-	}
-	return Release{}, fmt.Errorf("%w: %s %s has sequence %d", ErrUpToDate, q.Product, q.Channel, q.Installed)
 }

@@ -19,7 +19,7 @@ const everyone = math.MaxInt
 
 // walk is one refresh's search for newer roots.
 type walk struct {
-	folder   *folder
+	session  *session
 	tip      *tuf.Root
 	now      time.Time // the clock, or the newest signed_at of the chain if that is later
 	clock    time.Time
@@ -29,11 +29,15 @@ type walk struct {
 	partial  bool // maxSteps reached
 	evidence []string
 	problems []error
+	early    *early // nil: nothing was asked for ahead
+
+	transient bool // a place failed that may well answer the next time
 
 	// What places did in this refresh, by place.key.
-	bad  map[string]bool  // gave what is no next root: not asked for roots again
-	down map[string]bool  // did not answer: asked last from then on
-	none map[string]int64 // said that there is no root of this version
+	bad  map[string]bool      // gave what is no next root: not asked for roots again
+	down map[string]bool      // did not answer, now or lately: asked last
+	none map[string]int64     // said that there is no root of this version
+	wait map[string]time.Time // asked not to be asked before
 }
 
 // advance makes root the tip.
@@ -44,16 +48,17 @@ func (w *walk) advance(root *tuf.Root) {
 // replay starts a walk: the pin's root, or the newest that this client verified
 // already, then every root that was kept after it, through the same check as
 // from the network. The first that fails cuts the tail.
-func (c *Client) replay(f *folder) (*walk, error) {
+func (c *Client) replay(s *session) (*walk, error) {
 	clock := c.clock()
-	w := &walk{folder: f, now: clock, clock: clock, bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}}
+	w := &walk{session: s, now: clock, clock: clock, bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}, wait: map[string]time.Time{}}
+	w.remember()
 	w.advance(c.pin.Root())
 	if tip := c.tip.Load(); tip != nil {
 		w.advance(tip)
 	}
 	for {
 		n := w.tip.Version() + 1
-		data, err := f.read("roots/"+rootName(n), c.rootLimit())
+		data, err := c.store.Read("roots/"+rootName(n), c.limits.Root)
 		if errors.Is(err, fs.ErrNotExist) {
 			return w, nil
 		}
@@ -64,7 +69,7 @@ func (c *Client) replay(f *folder) (*walk, error) {
 		if err != nil {
 			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)
-			return w, f.dropRootsFrom(n)
+			return w, s.dropRootsFrom(n)
 		}
 		w.advance(next)
 	}
@@ -78,7 +83,7 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 		if err != nil || next == nil {
 			return err
 		}
-		if err := w.folder.keepRoot(next); err != nil {
+		if err := w.session.keepRoot(next); err != nil {
 			return err
 		}
 		c.log.Info("new root", "version", next.Version())
@@ -110,7 +115,7 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 			none[p.operator] = true
 		}
 	}
-	w.settled = len(none) >= w.tip.Charter().Probe().MinOperators
+	w.settled = len(none) >= probe(w.tip).MinOperators
 	return nil, nil
 }
 
@@ -122,19 +127,25 @@ func (c *Client) askForRoot(ctx context.Context, w *walk, p *place) (*tuf.Root, 
 	if w.bad[p.key] || w.none[p.key] == n {
 		return nil, nil
 	}
-	data, err := readAll(ctx, p.source, "metadata/"+rootName(n), c.rootLimit(), c.cfg.MetadataTimeout)
+	if w.waits(p) {
+		w.problems = append(w.problems, w.waiting(p))
+		return nil, nil
+	}
+	data, err := readAll(ctx, p.source, "metadata/"+rootName(n), c.limits.Root, c.cfg.MetadataTimeout)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		w.answered = true
 		w.none[p.key] = n
+		w.well(p)
 		return nil, nil
 	}
 	if err == nil {
 		var next *tuf.Root
 		if next, err = w.tip.Next(data); err == nil {
 			w.answered = true
+			w.well(p)
 			return next, nil
 		}
 		w.keepEvidence(c, p.name, rootName(n), data, err)
@@ -144,6 +155,7 @@ func (c *Client) askForRoot(ctx context.Context, w *walk, p *place) (*tuf.Root, 
 		w.bad[p.key] = true
 	} else {
 		w.down[p.key] = true
+		w.failed(p, err)
 	}
 	w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
 	return nil, nil
@@ -151,12 +163,11 @@ func (c *Client) askForRoot(ctx context.Context, w *walk, p *place) (*tuf.Root, 
 
 func rootName(root int64) string { return fmt.Sprintf("%d.root.json", root) }
 
-func (c *Client) rootLimit() int64 { return limitOr(c.cfg.Limits.Root, 512<<10) }
-
-// limitOr is tuf's rule for a limit that is not set.
-func limitOr(limit, unset int64) int64 {
-	if limit > 0 {
-		return limit
+// probe says how many operators to ask, and how often. Without a charter there
+// is one: whoever runs the sources.
+func probe(root *tuf.Root) tuf.Probe {
+	if root.Charter() == nil {
+		return tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: math.MaxInt64}
 	}
-	return unset
+	return root.Charter().Probe()
 }

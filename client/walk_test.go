@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -51,7 +52,7 @@ func TestLiarsAndTheSilent(t *testing.T) {
 		does answer
 		want []string
 	}{
-		"liar":   {body("root.json", []byte("{}")), []string{"metadata/2.root.json", "metadata/timestamp.json"}},
+		"liar":   {body("root.json", []byte("{}")), []string{"metadata/2.root.json"}},
 		"silent": {dark, []string{"metadata/2.root.json", "metadata/5.root.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,7 +64,12 @@ func TestLiarsAndTheSilent(t *testing.T) {
 				w.repo.NextRoot(nothing)
 			}
 			w.good(c, 4)
-			if got := w.asked(vendorHost); len(got) < 2 || !slices.Equal(got[:2], tt.want) || name == "silent" && len(got) > 2 {
+			isTimestamp := func(s string) bool { return s == "metadata/timestamp.json" }
+			got := w.asked(vendorHost)
+			roots := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !strings.HasSuffix(s, "root.json") })
+			content := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !isTimestamp(s) })
+			// One timestamp is asked for while nothing is known yet.
+			if !slices.Equal(roots, tt.want) || name == "silent" && len(content) != 1 || name == "liar" && len(content) != 2 {
 				t.Errorf("asked %q", got)
 			}
 		})
@@ -206,7 +212,7 @@ func TestUseUntil(t *testing.T) {
 		})
 	})
 	// The pin lists it without an end.
-	c, err := client.New(tuftest.Marshal(w.repo.Pin()), &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }})
+	c, err := client.New(tuftest.Marshal(w.repo.Pin()), &client.Config{Retries: -1, Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }})
 	if err != nil {
 		t.Fatal(err)
 	}

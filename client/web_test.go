@@ -142,7 +142,7 @@ func (w *web) shows(r *tuftest.Repo, hosts ...string) {
 // client returns a client with the pin of root v1, on the web's one state folder.
 func (w *web) client(change ...func(*client.Config)) *client.Client {
 	w.t.Helper()
-	cfg := &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }}
+	cfg := &client.Config{Retries: -1, Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }}
 	for _, fn := range change {
 		fn(cfg)
 	}

@@ -201,7 +201,7 @@ func (w *world) pin() []byte {
 // client returns a client with the pin and a state folder of its own.
 func (w *world) client(pin []byte, change ...func(*client.Config)) *client.Client {
 	w.t.Helper()
-	cfg := &client.Config{Dir: w.t.TempDir(), Now: func() time.Time { return w.now }, UnsafeLoopback: true}
+	cfg := &client.Config{Retries: -1, Dir: w.t.TempDir(), Now: func() time.Time { return w.now }, UnsafeLoopback: true}
 	for _, fn := range change {
 		fn(cfg)
 	}

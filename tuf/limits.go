@@ -11,7 +11,8 @@ type Limits struct {
 	Visits     int   // roles visited in one search: delegation loops and forests; default 64
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults returns l with the default in each field that is zero.
+func (l Limits) WithDefaults() Limits {
 	def := func(p *int64, d int64) {
 		if *p <= 0 {
 			*p = d

@@ -19,7 +19,15 @@ type Release struct {
 	MinVersion string `json:"min_version,omitempty"` // oldest version that may step to this one
 	Source     Source `json:"source,omitzero"`
 	Notes      string `json:"notes,omitempty"`
-	Critical   bool   `json:"critical,omitempty"`
+	Critical   bool   `json:"critical,omitempty"` // not held back by Rollout
+	// Rollout says what share of the machines shall have it; nil: all.
+	Rollout *Rollout `json:"rollout,omitempty"`
+}
+
+// Rollout is a release's way to the machines, a part of them at a time. Which
+// machine belongs to the part is its own secret.
+type Rollout struct {
+	Percent int `json:"percent"` // 0 to 100
 }
 
 // Source is where a release was built from.
@@ -32,16 +40,26 @@ type Source struct {
 func parseRelease(v wire.Value) (Release, error) {
 	var rel Release
 	var r reader
-	var product, version, channel, platform, sequence, minVersion, source, notes, critical wire.Value
+	var product, version, channel, platform, sequence, minVersion, source, notes, critical, rollout wire.Value
 	r.fields(v, wire.Field{Name: "product", To: &product}, wire.Field{Name: "version", To: &version}, wire.Field{Name: "channel", To: &channel},
 		wire.Field{Name: "platform", To: &platform}, wire.Field{Name: "sequence", To: &sequence}, wire.Field{Name: "min_version", To: &minVersion},
-		wire.Field{Name: "source", To: &source}, wire.Field{Name: "notes", To: &notes}, wire.Field{Name: "critical", To: &critical})
+		wire.Field{Name: "source", To: &source}, wire.Field{Name: "notes", To: &notes}, wire.Field{Name: "critical", To: &critical},
+		wire.Field{Name: "rollout", To: &rollout})
 	rel.Product, rel.Version, rel.Channel, rel.Platform = r.text(product), r.text(version), r.text(channel), r.text(platform)
 	rel.Sequence, rel.MinVersion, rel.Notes = r.int(sequence), r.text(minVersion), r.text(notes)
 	if source != nil {
 		var uri, revision wire.Value
 		r.fields(source, wire.Field{Name: "uri", To: &uri}, wire.Field{Name: "revision", To: &revision})
 		rel.Source = Source{r.text(uri), r.text(revision)}
+	}
+	if rollout != nil {
+		var percent wire.Value
+		r.fields(rollout, wire.Field{Name: "percent", To: &percent})
+		n := r.int(percent)
+		if percent == nil || n > 100 {
+			r.fail("rollout of %d percent", n)
+		}
+		rel.Rollout = &Rollout{int(n)}
 	}
 	if critical != nil && r.err == nil {
 		rel.Critical, r.err = critical.Bool()

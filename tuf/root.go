@@ -92,7 +92,7 @@ func parseRoot(data []byte, opt *Options) (*Root, error) {
 		opt = &Options{}
 	}
 	o := *opt
-	o.Limits = o.Limits.withDefaults()
+	o.Limits = o.Limits.WithDefaults()
 	var keys, roles, consistent, charter wire.Value
 	doc, err := open(data, "root", "root", o.Limits, wire.Field{Name: "keys", To: &keys}, wire.Field{Name: "roles", To: &roles},
 		wire.Field{Name: "consistent_snapshot", To: &consistent}, wire.Field{Name: CharterMember, To: &charter})

@@ -141,6 +141,28 @@ func (s *Snapshot) Metadata() (*metadata.Metadata[metadata.SnapshotType], error)
 	return metadata.Snapshot().FromBytes(clone(s.doc.raw))
 }
 
+// Until is when the first of what was opened under s expires: s itself, and the
+// roles that were needed so far.
+func (s *Snapshot) Until() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until := s.doc.expires
+	for _, t := range s.roles {
+		if t.doc.expires.Before(until) {
+			until = t.doc.expires
+		}
+	}
+	return until
+}
+
+// RoleBytes returns a copy of a role's file as received, once one of those who
+// delegate to it has verified it under s; nil before.
+func (s *Snapshot) RoleBytes(role string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return clone(s.files[role])
+}
+
 // RoleFile says which version of a targets role the snapshot lists. The error
 // wraps [ErrMismatch] where it lists none.
 func (s *Snapshot) RoleFile(role string) (RoleFile, error) {

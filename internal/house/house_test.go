@@ -107,6 +107,7 @@ func TestWhatClientPullsIn(t *testing.T) {
 		"github.com/sigstore/sigstore",       // by go-tuf
 		"github.com/theupdateframework/go-tuf/v2",
 		"golang.org/x/crypto",
+		"golang.org/x/mod", // semver alone
 		"golang.org/x/sys",
 		"golang.org/x/term",
 		"google.golang.org/genproto/googleapis/api", // by protobuf-specs

@@ -1,0 +1,164 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/visum-dev/visum/internal/durable"
+)
+
+// Folder returns a Store in a folder of the disk, made if absent. The one above
+// it must be writable then.
+//
+// Whoever can write in the folder can make clients forget; he can't make them
+// write anywhere else: links in it lead nowhere outside, and what stands in the
+// place of a file is replaced.
+func Folder(dir string) Store { return folder{dir} }
+
+type folder struct{ dir string }
+
+func (f folder) Lock(ctx context.Context) (func(), error) {
+	if err := durable.MkdirAll(f.dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock := filepath.Join(f.dir, "lock")
+	if fi, err := os.Lstat(lock); err == nil && !fi.Mode().IsRegular() {
+		// Nobody holds such a lock: durable refuses it.
+		if err := os.RemoveAll(lock); err != nil {
+			return nil, err
+		}
+	}
+	unlock, err := durable.Lock(ctx, lock)
+	if err != nil {
+		return nil, err
+	}
+	// What killed processes left behind.
+	err = f.in(func(root *os.Root) error {
+		for _, d := range []string{".", "roots", "roles", "evidence"} {
+			if err := durable.RemoveTempIn(root, d, time.Now().Add(-time.Hour)); err != nil && !notFolder(root, d) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// in calls fn with the folder as a root that no link leads out of.
+func (f folder) in(fn func(*os.Root) error) error {
+	root, err := os.OpenRoot(f.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fn(root)
+}
+
+func notFolder(root *os.Root, name string) bool {
+	fi, err := root.Lstat(name)
+	return err != nil || !fi.IsDir()
+}
+
+func (f folder) Read(name string, limit int64) (data []byte, err error) {
+	absent := &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
+	if !storeName(name) {
+		return nil, absent
+	}
+	err = f.in(func(root *os.Root) error {
+		if dir := path.Dir(name); notFolder(root, dir) {
+			return absent
+		}
+		fi, err := root.Lstat(name)
+		if err != nil {
+			return err
+		}
+		if !fi.Mode().IsRegular() || fi.Size() > limit {
+			return absent
+		}
+		// A file that is being replaced can't be opened for a moment on Windows.
+		return durable.Retry(func() (err error) {
+			data, err = root.ReadFile(name)
+			return err
+		})
+	})
+	return data, err
+}
+
+func (f folder) Write(name string, data []byte) error {
+	if !storeName(name) {
+		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrInvalid}
+	}
+	return f.in(func(root *os.Root) error {
+		if err := makeFolder(root, path.Dir(name)); err != nil {
+			return err
+		}
+		if fi, err := root.Lstat(name); err == nil && fi.IsDir() { // which no file replaces
+			if err := root.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+		return durable.WriteFileIn(root, name, data, 0o600)
+	})
+}
+
+// makeFolder makes a folder, in place of anything else that has its name.
+func makeFolder(root *os.Root, name string) error {
+	fi, err := root.Lstat(name)
+	if err == nil && fi.IsDir() {
+		return nil
+	}
+	if err == nil {
+		if err := root.RemoveAll(name); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // another may have been quicker
+		return err
+	}
+	return durable.SyncDirIn(root, ".")
+}
+
+func (f folder) Remove(name string) error {
+	if !storeName(name) {
+		return nil
+	}
+	return f.in(func(root *os.Root) error {
+		if notFolder(root, path.Dir(name)) {
+			return nil
+		}
+		return root.RemoveAll(name)
+	})
+}
+
+func (f folder) List(name string) (map[string]int64, error) {
+	out := map[string]int64{}
+	err := f.in(func(root *os.Root) error {
+		if !storeName(name) || notFolder(root, name) {
+			return nil
+		}
+		d, err := root.Open(name)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		list, err := d.ReadDir(-1)
+		for _, e := range list {
+			if fi, err := e.Info(); err == nil && storeName(e.Name()) {
+				out[e.Name()] = fi.Size()
+			}
+		}
+		return err
+	})
+	return out, err
+}
