@@ -133,12 +133,13 @@ func (f folder) Remove(name string) error {
 	if !storeName(name) {
 		return nil
 	}
-	return f.in(func(root *os.Root) error {
+	err := f.in(func(root *os.Root) error {
 		if notFolder(root, path.Dir(name)) {
 			return nil
 		}
 		return root.RemoveAll(name)
 	})
+	return present(err)
 }
 
 func (f folder) List(name string) (map[string]int64, error) {
@@ -160,5 +161,13 @@ func (f folder) List(name string) (map[string]int64, error) {
 		}
 		return err
 	})
-	return out, err
+	return out, present(err)
+}
+
+// present is err without the one that says that there is no folder yet.
+func present(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

@@ -3,6 +3,8 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -155,12 +157,9 @@ func reaches(version, min string) bool {
 
 // share is this machine's number for a release, 0 to 99: another one for each
 // release, so that not the same machines go first each time.
-func share(dice, sha256 string) int {
-	n := 0
-	for _, c := range []byte(hexSum([]byte(dice + "\n" + sha256))) {
-		n = (n*256 + int(c)) % 100
-	}
-	return n
+func share(dice, sha256sum string) int {
+	sum := sha256.Sum256([]byte(dice + "\n" + sha256sum))
+	return int(binary.BigEndian.Uint64(sum[:]) % 100)
 }
 
 // maxSeen bounds the releases that wait at the same time.

@@ -82,7 +82,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	// With a charter a timestamp is asked for beside the next root: most of the
 	// time there is none. Without one the specification's order is kept.
 	tip := w.tip
-	if tip.Charter() != nil {
+	if tip.Charter() != nil && tip.CheckExpiry(w.now) == nil {
 		w.early = c.ahead(ctx, w)
 		defer func(e *early) { e.drop() }(w.early)
 	}
@@ -96,7 +96,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err := s.recover(w.tip); err != nil {
 		return nil, false, err
 	}
-	view = &View{client: c, tip: w.tip, now: w.now, err: c.judge(w, s.confirm(w))}
+	view = &View{client: c, tip: w.tip, now: w.now, dice: s.Dice, err: c.judge(w, s.confirm(w))}
 	if view.err == nil {
 		view.set, view.place, view.err = c.content(ctx, w)
 	}

@@ -1,0 +1,248 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// plain is an ordinary TUF repository behind a Source that writes down what it
+// is asked for.
+type plain struct {
+	t     *testing.T
+	repo  *tuftest.Repo
+	pin   []byte
+	dir   string
+	asked []string
+}
+
+func newPlain(t *testing.T) *plain {
+	p := &plain{t: t, repo: tuftest.NewPlain(), dir: t.TempDir()}
+	p.pin = p.repo.Files["1.root.json"]
+	return p
+}
+
+func (p *plain) Open(_ context.Context, name string) (io.ReadCloser, error) {
+	p.asked = append(p.asked, name)
+	data, ok := fileOf(p.repo, name)
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return io.NopCloser(readerOf(data)), nil
+}
+
+func (p *plain) client() *client.Client {
+	p.t.Helper()
+	c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{p}, Now: clock, Retries: -1})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return c
+}
+
+// refresh demands the error, and exactly these requests.
+func (p *plain) refresh(c *client.Client, want error, requests ...string) *client.View {
+	p.t.Helper()
+	p.asked = nil
+	view, err := c.Refresh(p.t.Context())
+	if !errors.Is(err, want) {
+		p.t.Fatalf("got %v, want %v", err, want)
+	}
+	for i := range requests {
+		requests[i] = "metadata/" + requests[i] + ".json"
+	}
+	if !slices.Equal(p.asked, requests) {
+		p.t.Fatalf("asked for %q, want %q", p.asked, requests)
+	}
+	return view
+}
+
+// The requests of the specification, in its order, each once, and none for what
+// is there already, be it in the same process or the next.
+func TestPlainRequests(t *testing.T) {
+	p := newPlain(t)
+	c := p.client()
+	p.refresh(c, nil, "2.root", "timestamp", "5.snapshot", "5.targets")
+	p.refresh(c, nil, "2.root", "timestamp")
+	p.refresh(p.client(), nil, "2.root", "timestamp")
+	p.repo.Bump()
+	p.repo.Publish() // a new snapshot without new targets
+	p.refresh(c, nil, "2.root", "timestamp", "6.snapshot")
+	p.repo.Bump("targets")
+	p.repo.Publish()
+	p.refresh(p.client(), nil, "2.root", "timestamp", "7.snapshot", "6.targets")
+	p.repo.NextRoot(nothing)
+	p.repo.NextRoot(nothing)
+	view := p.refresh(p.client(), nil, "2.root", "3.root", "4.root", "timestamp")
+	if view.RootVersion() != 3 || view.State() != client.StateOK || view.Place() != "source 1" {
+		t.Errorf("root v%d, %s from %s", view.RootVersion(), view.State(), view.Place())
+	}
+
+	// Delegated roles come when they are asked for, once.
+	p.asked = nil
+	for range 2 {
+		if _, err := view.Find(t.Context(), "lib/a.txt"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"metadata/5.lib.json"}; !slices.Equal(p.asked, want) {
+		t.Errorf("asked for %q, want %q", p.asked, want)
+	}
+	view = p.refresh(p.client(), nil, "4.root", "timestamp")
+	p.asked = nil
+	a, err := view.Find(t.Context(), "lib/a.txt")
+	if err != nil || len(p.asked) > 0 {
+		t.Errorf("%v, asked for %q", err, p.asked)
+	}
+	if len(a.By()) != 1 || a.By()[0].Role != "lib" || a.RepoID() != "" {
+		t.Errorf("%+v", a.By())
+	}
+	if _, err := view.Find(t.Context(), "lib/none"); !errors.Is(err, tuf.ErrNoTarget) {
+		t.Error(err)
+	}
+	if _, err := view.Latest(t.Context(), client.Query{Product: "agent"}); !errors.Is(err, tuf.ErrNotApproved) {
+		t.Errorf("nobody reviews here: %v", err)
+	}
+}
+
+func TestPlainSave(t *testing.T) {
+	p := newPlain(t)
+	p.repo.AddTarget("bin/"+baseOfPath, "the agent", nil, "targets")
+	p.repo.Bump("targets")
+	p.repo.Publish()
+	c := p.client()
+	a, err := p.refresh(c, nil, "2.root", "timestamp", "6.snapshot", "6.targets").Find(t.Context(), "bin/"+baseOfPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save(t.Context(), a, p.dir+"/agent"); err != nil {
+		t.Fatal(err)
+	}
+	// What another repository approved is not this one's.
+	w := newWeb(t)
+	if err := c.Save(t.Context(), w.approved(w.client()), p.dir+"/other"); !errors.Is(err, tuf.ErrMismatch) {
+		t.Error(err)
+	}
+}
+
+// Trap 1: a process that starts again with the root it embeds does not forget
+// that this root's keys were revoked.
+func TestPlainRevokedRootKey(t *testing.T) {
+	p := newPlain(t)
+	thief := p.repo.Clone()
+	p.repo.NextRoot(func() {
+		p.repo.AddKeys(p.repo.Root, "root2")
+		tuftest.At(p.repo.Root, "roles")["root"] = p.repo.Role(1, "root2")
+		p.repo.Signers["root"] = []string{"root", "root2"}
+	})
+	p.refresh(p.client(), nil, "2.root", "3.root", "timestamp", "5.snapshot", "5.targets")
+	honest := p.repo
+	p.repo = thief
+	thief.Root["version"] = 2
+	thief.Files["3.root.json"] = func() []byte { r := thief.Clone(); r.Root["version"] = 3; return r.Sign(r.Root, "root") }()
+	thief.Bump("targets")
+	thief.Publish()
+	view := p.refresh(p.client(), nil, "3.root", "timestamp", "6.snapshot", "6.targets")
+	if view.RootVersion() != 2 || len(view.Evidence()) != 1 {
+		t.Errorf("root v%d, evidence %q", view.RootVersion(), view.Evidence())
+	}
+	p.repo = honest
+	p.refresh(p.client(), client.ErrNoContent, "3.root", "timestamp")
+}
+
+// Whoever drove versions up with a stolen online key loses his hold when either
+// of the online keys changes (specification, 5.3.11).
+func TestPlainFastForward(t *testing.T) {
+	for _, role := range []string{"timestamp", "snapshot"} {
+		t.Run(role, func(t *testing.T) {
+			p := newPlain(t)
+			c := p.client()
+			thief := p.repo.Clone()
+			for _, driven := range []string{"timestamp", "snapshot", "targets"} {
+				thief.Roles[driven]["version"] = 1 << 40
+			}
+			thief.Publish()
+			honest := p.repo
+			p.repo = thief
+			p.refresh(c, nil, "2.root", "timestamp", "1099511627776.snapshot", "1099511627776.targets")
+			p.repo = honest
+			p.refresh(c, client.ErrNoContent, "2.root", "timestamp")
+			p.repo.NextRoot(func() {
+				p.repo.AddKeys(p.repo.Root, role+"2")
+				tuftest.At(p.repo.Root, "roles")[role] = p.repo.Role(1, role+"2")
+				p.repo.Signers[role] = []string{role + "2"}
+			})
+			p.repo.Bump("targets")
+			p.repo.Publish()
+			p.refresh(p.client(), nil, "2.root", "3.root", "timestamp", "6.snapshot", "6.targets")
+			p.refresh(c, nil, "3.root", "timestamp")
+		})
+	}
+}
+
+// What verified before a later file failed is kept, and is not asked for again.
+func TestPlainKeepsWhatVerified(t *testing.T) {
+	p := newPlain(t)
+	missing := p.repo.Files["5.targets.json"]
+	delete(p.repo.Files, "5.targets.json")
+	c := p.client()
+	p.refresh(c, client.ErrNoContent, "2.root", "timestamp", "5.snapshot", "5.targets")
+	p.repo.Files["5.targets.json"] = []byte(`{"signed":{},"signatures":[]}`)
+	p.refresh(p.client(), tuf.ErrMismatch, "2.root", "timestamp", "5.targets")
+	p.repo.Files["5.targets.json"] = missing
+	p.refresh(c, nil, "2.root", "timestamp", "5.targets")
+}
+
+func TestPlainExpiry(t *testing.T) {
+	p := newPlain(t)
+	p.refresh(p.client(), nil, "2.root", "timestamp", "5.snapshot", "5.targets")
+	good := p.repo.Clone()
+	// The targets that are kept are past their date: the set is not whole any more.
+	p.repo.Roles["targets"]["expires"] = tuftest.Stamp(tuftest.Now)
+	p.repo.Bump("targets")
+	p.repo.Publish()
+	p.refresh(p.client(), tuf.ErrExpired, "2.root", "timestamp", "6.snapshot", "6.targets")
+	p.repo = good
+	p.repo.NextRoot(func() { p.repo.Root["expires"] = tuftest.Stamp(tuftest.Now) })
+	p.refresh(p.client(), client.ErrStale, "2.root", "3.root")
+	p.repo.NextRoot(func() { p.repo.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0)) })
+	p.repo.Roles["timestamp"]["version"], p.repo.Roles["snapshot"]["version"] = 7, 7
+	p.repo.Roles["targets"]["version"] = 7
+	p.repo.Publish()
+	p.refresh(p.client(), nil, "3.root", "4.root", "timestamp", "7.snapshot", "7.targets")
+}
+
+func TestPlainNeedsItsSwitchAndSources(t *testing.T) {
+	p := newPlain(t)
+	if _, err := client.New(p.pin, &client.Config{Dir: p.dir, Sources: []client.Source{p}}); !errors.Is(err, tuf.ErrCharter) {
+		t.Error(err)
+	}
+	if _, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true}); err == nil {
+		t.Error("no sources")
+	}
+	// The switch does not make a pinned review go away.
+	w := newWeb(t)
+	c := w.client(func(cfg *client.Config) { cfg.UnsafeNoReview = true })
+	w.good(c, 1)
+	w.repo.AddTarget("agent/x", "x", nil, "vendor-agent")
+	renew(w.repo)
+	if _, err := w.good(c, 1).Find(t.Context(), "agent/x"); !errors.Is(err, tuf.ErrNotApproved) {
+		t.Error(err)
+	}
+}
+
+var baseOfPath = path.Base(tuftest.Path)
+
+func readerOf(data []byte) io.Reader { return bytes.NewReader(data) }
+
+func clock() time.Time { return tuftest.Now }

@@ -1,0 +1,235 @@
+package client_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// shop is a web whose repository lists releases of a product called tool.
+type shop struct{ *web }
+
+func newShop(t *testing.T) shop { return shop{newWeb(t)} }
+
+// list lists a release by both parties; edit changes its fields.
+func (s shop) list(seq int, version string, edit ...func(tuftest.Doc)) string {
+	rel := tuftest.Doc{"product": "tool", "version": version, "channel": "stable", "platform": "any", "sequence": seq}
+	for _, fn := range edit {
+		fn(rel)
+	}
+	path := "agent/tool-" + version
+	s.repo.AddTarget(path, "tool "+version, rel, "vendor-agent", "review-agent")
+	renew(s.repo)
+	return path
+}
+
+func with(name string, value any) func(tuftest.Doc) {
+	return func(rel tuftest.Doc) { rel[name] = value }
+}
+
+// offers demands the version ("" for none), and the error that says why not.
+func (s shop) offers(c *client.Client, q client.Query, want string, reason error) client.Release {
+	s.t.Helper()
+	q.Product, q.Channel, q.Platform = "tool", "stable", "linux/amd64"
+	rel, err := s.good(c, 1).Latest(s.t.Context(), q)
+	if rel.Version != want || (want == "") != errors.Is(err, client.ErrUpToDate) {
+		s.t.Fatalf("offered %q, want %q: %v", rel.Version, want, err)
+	}
+	if want == "" && reason != nil && !errors.Is(err, reason) {
+		s.t.Fatalf("got %v, want %v", err, reason)
+	}
+	if want != "" && rel.Approved.IsZero() || want == "" && !rel.Approved.IsZero() {
+		s.t.Fatalf("%+v", rel)
+	}
+	return rel
+}
+
+// A release that needs a newer one than is installed is offered after the one in between.
+func TestMinVersion(t *testing.T) {
+	s := newShop(t)
+	s.list(1, "1.0.0")
+	s.list(2, "2.0.0")
+	s.list(3, "2.1.0", with("min_version", "1.0.0"))
+	s.list(4, "3.0.0", with("min_version", "2.0.0"))
+	s.list(5, "4.0.0", with("min_version", "v3"))
+	c := s.client()
+	q := func(seq int64, version string) client.Query { return client.Query{Installed: seq, Version: version} }
+	rel := s.offers(c, q(1, ""), "2.1.0", nil)
+	if len(rel.Decisions) != 3 || rel.Decisions[0].Reason != client.ReasonMinVersion || rel.Decisions[1].Reason != client.ReasonMinVersion || !rel.Decisions[2].Accepted {
+		t.Errorf("%+v", rel.Decisions)
+	}
+	s.offers(c, q(3, ""), "3.0.0", nil)
+	s.offers(c, q(4, ""), "4.0.0", nil)
+	s.offers(c, q(5, ""), "", nil)
+	s.offers(c, q(0, ""), "4.0.0", nil) // nothing is installed
+	s.offers(c, q(2, "v2.0.0-rc1"), "2.1.0", nil)
+	s.offers(c, q(3, "1.9.9"), "", client.ErrMinVersion) // what the product says of itself counts
+	s.offers(c, q(3, "nightly"), "", client.ErrMinVersion)
+	s.list(7, "5.0.0", with("min_version", "later"))
+	s.offers(c, q(5, "4.0.0"), "", client.ErrMinVersion)
+}
+
+func TestRollout(t *testing.T) {
+	s := newShop(t)
+	s.list(1, "1.0.0")
+	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 25}))
+	got := 0
+	for range 100 {
+		inMemory := func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() }
+		c := s.client(inMemory)
+		rel, err := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: 1})
+		if err == nil && rel.Version == "2.0.0" {
+			got++
+		} else if !errors.Is(err, client.ErrRollout) {
+			t.Fatal(err)
+		}
+	}
+	if got < 8 || got > 45 {
+		t.Errorf("%d of 100 machines have their turn at 25 %%", got)
+	}
+	c := s.client()
+	first, firstErr := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: 1})
+	for range 5 { // the dice are thrown once
+		again, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: 1})
+		if again.Version != first.Version || (err == nil) != (firstErr == nil) {
+			t.Fatalf("%v, then %v", firstErr, err)
+		}
+	}
+	s.offers(c, client.Query{Installed: 1, Manual: true}, "2.0.0", nil)
+	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 100}))
+	s.offers(c, client.Query{Installed: 1}, "2.0.0", nil)
+	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
+	s.offers(c, client.Query{Installed: 1}, "", client.ErrRollout)
+	s.offers(c, client.Query{Installed: 0}, "1.0.0", nil)
+	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}), with("critical", true))
+	s.offers(c, client.Query{Installed: 1}, "2.0.0", nil)
+	for _, bad := range []any{101, -1, "50", tuftest.Doc{}} {
+		s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": bad}))
+		s.offers(c, client.Query{Installed: 1, Manual: true}, "", client.ErrUpToDate) // nobody can tell what that means
+	}
+}
+
+// What the administrator says counts, a critical release or a person's wish notwithstanding.
+func TestAdministrator(t *testing.T) {
+	s := newShop(t)
+	s.list(1, "1.0.0")
+	s.list(2, "1.1.0")
+	s.list(3, "2.0.0", with("critical", true))
+	for _, tt := range []struct {
+		name   string
+		cfg    func(*client.Config)
+		want   string
+		reason error
+	}{
+		{"nothing", func(*client.Config) {}, "2.0.0", nil},
+		{"deny", func(c *client.Config) { c.Deny = []string{"2.0.0"} }, "1.1.0", nil},
+		{"deny all", func(c *client.Config) { c.Deny = []string{"2.0.0", "1.1.0"} }, "", client.ErrDenied},
+		{"only one", func(c *client.Config) { c.Only = "1.1.0" }, "1.1.0", nil},
+		{"only a line", func(c *client.Config) { c.Only = "1." }, "1.1.0", nil},
+		{"only none of them", func(c *client.Config) { c.Only = "1" }, "", client.ErrDenied},
+		{"defer", func(c *client.Config) { c.Defer = time.Hour }, "", client.ErrDeferred},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.web.t, s.dir = t, t.TempDir()
+			s.offers(s.client(tt.cfg), client.Query{Installed: 1, Manual: true}, tt.want, tt.reason)
+		})
+	}
+}
+
+// Each release waits from when this machine first saw it approved; the clock
+// going back does not shorten it, and does not make it wait for ever.
+func TestDefer(t *testing.T) {
+	s := newShop(t)
+	wait := func(c *client.Config) { c.Defer = 24 * time.Hour }
+	s.list(1, "1.0.0")
+	s.offers(s.client(wait), client.Query{}, "", client.ErrDeferred)
+	s.now = s.now.Add(23 * time.Hour)
+	s.list(2, "2.0.0")
+	s.offers(s.client(wait), client.Query{}, "", client.ErrDeferred)
+	s.now = s.now.Add(time.Hour)
+	s.offers(s.client(wait), client.Query{}, "1.0.0", nil)
+	s.now = s.now.Add(23 * time.Hour)
+	s.offers(s.client(wait), client.Query{Installed: 1}, "2.0.0", nil)
+	s.list(3, "3.0.0")
+	now := s.now
+	s.now = now.Add(5 * 24 * time.Hour) // a clock far ahead
+	s.offers(s.client(wait), client.Query{Installed: 2}, "", client.ErrDeferred)
+	s.now = now
+	s.offers(s.client(wait), client.Query{Installed: 2}, "", client.ErrDeferred)
+	s.now = now.Add(24 * time.Hour)
+	s.offers(s.client(wait), client.Query{Installed: 2}, "3.0.0", nil)
+}
+
+// What runs already: in order, held, recalled by one party, replaced, gone.
+func TestStatus(t *testing.T) {
+	s := newShop(t)
+	path := s.list(1, "1.0.0")
+	c := s.client()
+	a, err := s.good(c, 1).Find(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := func(accepted bool, want client.Reason, contains string) {
+		t.Helper()
+		d, err := s.good(c, 1).Status(t.Context(), path, a.SHA256())
+		if err != nil || d.Accepted != accepted || d.Reason != want || !strings.Contains(d.String(), contains) {
+			t.Fatalf("%v, %+v", err, d)
+		}
+	}
+	status(true, client.ReasonApproved, "tool 1.0.0 is accepted: "+path+", 10 bytes")
+	s.repo.AddTarget(path, "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+	renew(s.repo)
+	status(false, client.ReasonHeld, "is refused: client: tuf: "+path+": held by review: until")
+	s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
+	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": a.SHA256(), "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
+	renew(s.repo)
+	status(false, client.ReasonRecalled, "recalled by review at 2030-01-15T12:00:00Z: eats files")
+	s.offers(c, client.Query{}, "", client.ErrRecalled) // though both still list it
+	delete(s.repo.Roles["review-agent"], "x-visum-recalled")
+	s.repo.AddTarget(path, "other bytes", nil, "vendor-agent", "review-agent")
+	renew(s.repo)
+	status(false, client.ReasonNotListed, "other bytes are listed by now")
+	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), path)
+	renew(s.repo)
+	status(false, client.ReasonNotApproved, "listed by vendor")
+	s.list(1, "1.0.0")
+	status(true, client.ReasonApproved, "")
+	s.does(dark, vendorHost, cdnHost, reviewHost)
+	view, _ := c.Refresh(t.Context())
+	if _, err := view.Status(t.Context(), path, a.SHA256()); !errors.Is(err, client.ErrDark) {
+		t.Error(err)
+	}
+}
+
+// A decision is a record: who, what, by which versions, when, and one sentence.
+func TestDecisionAsJSON(t *testing.T) {
+	s := newShop(t)
+	path := s.list(1, "1.0.0")
+	view := s.good(s.client(), 1)
+	d := view.Decide(t.Context(), path)
+	data, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{`"accepted":true`, `"reason":"approved"`, `"path":"agent/tool-1.0.0"`, `"version":"1.0.0"`, `"length":10`, `"root":1`,
+		`"timestamp":6`, `"at":"2030-01-15T12:00:00Z"`, `"Party":"vendor","Role":"vendor-agent","Version":6`} {
+		if !strings.Contains(string(data), part) {
+			t.Errorf("lacks %s: %s", part, data)
+		}
+	}
+	for path, want := range map[string]client.Reason{"agent/none": client.ReasonNotListed, "elsewhere": client.ReasonNotApproved} {
+		if d := view.Decide(t.Context(), path); d.Accepted || d.Reason != want || !strings.HasPrefix(d.Sentence, path+" is refused: ") || strings.Contains(d.Sentence, "\n") {
+			t.Errorf("%+v", d)
+		}
+	}
+	s.does(dark, vendorHost, cdnHost, reviewHost)
+	view, _ = s.client().Refresh(t.Context())
+	if d := view.Decide(t.Context(), path); view.State() != client.StateDark || d.Accepted || d.Reason != client.ReasonUnavailable || strings.Contains(d.Sentence, "\n") {
+		t.Errorf("%s: %+v", view.State(), d)
+	}
+}

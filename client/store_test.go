@@ -1,0 +1,53 @@
+package client_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/client/storetest"
+)
+
+func TestFolder(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) func() client.Store {
+		dir := filepath.Join(t.TempDir(), "made", "if", "absent")
+		// Who reads does not make it.
+		if got, err := client.Folder(dir).List("roots"); err != nil || len(got) > 0 {
+			t.Fatal(got, err)
+		}
+		unlock, err := client.Folder(dir).Lock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		return func() client.Store { return client.Folder(dir) }
+	})
+}
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) func() client.Store {
+		s := client.Memory()
+		return func() client.Store { return s }
+	})
+}
+
+// A client on a Store of the caller's, and a second one that takes over from it.
+func TestStoreOfTheCaller(t *testing.T) {
+	w := newWeb(t)
+	s := client.Memory()
+	inMemory := func(cfg *client.Config) { cfg.Dir, cfg.Store = "", s }
+	old := w.repo.Clone()
+	w.repo.NextRoot(nothing)
+	renew(w.repo)
+	w.good(w.client(inMemory), 2)
+	if got := files(t, w.dir); len(got) > 0 {
+		t.Errorf("on disk: %q", got)
+	}
+	w.shows(old, vendorHost, cdnHost, reviewHost)
+	w.bad(w.client(inMemory), client.ErrNoContent)
+	w.shows(nil, vendorHost, cdnHost, reviewHost)
+	w.good(w.client(inMemory), 2)
+	if _, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), Store: s}); err == nil {
+		t.Error("both Dir and Store")
+	}
+}
