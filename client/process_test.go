@@ -42,7 +42,7 @@ func product() {
 		die(err)
 	}
 	for range n {
-		c, err := client.New(pin, &client.Config{Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return tuftest.Now }})
+		c, err := client.New(pin, &client.Config{Retries: -1, Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return tuftest.Now }})
 		if err != nil {
 			die(err)
 		}
@@ -130,11 +130,11 @@ func TestManyProcesses(t *testing.T) {
 	var all sync.WaitGroup
 	stop := w.publish(10 * time.Millisecond)
 	defer stop()
-	rounds := 10
+	rounds := 40
 	if testing.Short() {
 		rounds = 3
 	}
-	for range 4 {
+	for range 6 {
 		cmd := w.process(rounds)
 		all.Go(func() {
 			if out, err := cmd.CombinedOutput(); err != nil {

@@ -1,0 +1,166 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"path"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/config"
+	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// These benchmarks run us in the loop and go-tuf's updater after it, on the same
+// repository and in the same run. Both have the repository in memory, so that
+// no network is measured; go-tuf/ours says how many times as much it takes.
+
+// stock is go-tuf's updater on a repository in memory. Its object refreshes
+// once, so each refresh is a new one on the same folder, as it is meant.
+type stock struct {
+	dir  string
+	repo *tuftest.Repo
+	root []byte
+	n    int // requests
+}
+
+func (s *stock) DownloadFile(url string, _ int64, _ time.Duration) ([]byte, error) {
+	s.n++
+	data, ok := fileOf(s.repo, strings.TrimPrefix(url, "https://stock.example/"))
+	if !ok {
+		return nil, &metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: url}
+	}
+	return data, nil
+}
+
+func (s *stock) refresh() error {
+	cfg, err := config.New("https://stock.example/metadata", s.root)
+	if err != nil {
+		return err
+	}
+	cfg.LocalMetadataDir, cfg.LocalTargetsDir, cfg.Fetcher = path.Join(s.dir, "metadata"), path.Join(s.dir, "targets"), s
+	cfg.TargetsMaxLength = 64 << 20
+	up, err := updater.New(cfg)
+	if err != nil {
+		return err
+	}
+	up.UnsafeSetRefTime(tuftest.Now)
+	return up.Refresh()
+}
+
+// memorySource is the same for us.
+type memorySource struct {
+	repo *tuftest.Repo
+	n    *int // requests
+}
+
+func (s memorySource) Open(_ context.Context, name string) (io.ReadCloser, error) {
+	*s.n++
+	data, ok := fileOf(s.repo, name)
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+// side measures ours in b's loop, then theirs once.
+func side(b *testing.B, ours func() error, theirs func() error) {
+	b.Helper()
+	run := func(f func() error) {
+		if err := f(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	run(ours) // what a first refresh has to do is not what is measured
+	start := cpuTime()
+	for b.Loop() {
+		run(ours)
+	}
+	each := float64(cpuTime()-start) / float64(b.N)
+	b.ReportMetric(each/1e6, "cpu-ms/op")
+	run(theirs)
+	runtime.GC()
+	start = cpuTime()
+	run(theirs)
+	if each > 0 {
+		b.ReportMetric(float64(cpuTime()-start)/each, "go-tuf/ours")
+	}
+}
+
+// BenchmarkNoChange100k is a refresh of a new process without anything new, with
+// a role of 100,000 targets of three keys in the cache.
+func BenchmarkNoChange100k(b *testing.B) {
+	r := tuftest.NewPlain()
+	keys := []string{"t1", "t2", "t3"}
+	r.AddKeys(r.Root, keys...)
+	r.Root["roles"].(tuftest.Doc)["targets"], r.Signers["targets"] = r.Role(3, keys...), keys
+	for i := range 100_000 {
+		p := fmt.Sprintf("pool/%02x/package-%06d.tar.gz", i%256, i)
+		r.AddTarget(p, p, nil, "targets")
+	}
+	r.PublishRoot()
+	r.Publish()
+	dir := b.TempDir()
+	ours := func() error {
+		c, err := client.New(r.Files["1.root.json"], &client.Config{Dir: dir, UnsafeNoReview: true, Sources: []client.Source{memorySource{r, new(int)}}, Now: clock})
+		if err != nil {
+			return err
+		}
+		_, err = c.Refresh(b.Context())
+		return err
+	}
+	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	side(b, ours, theirs.refresh)
+}
+
+// BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without
+// anything new, of a new process that embeds the first of eleven roots.
+func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
+	r := tuftest.NewPlain()
+	for range 10 {
+		r.NextRoot(func() {})
+	}
+	dir, n, runs := b.TempDir(), 0, 0
+	ours := func() error {
+		runs++
+		c, err := client.New(r.Files["1.root.json"], &client.Config{Dir: dir, UnsafeNoReview: true, Sources: []client.Source{memorySource{r, &n}}, Now: clock})
+		if err != nil {
+			return err
+		}
+		n = 0
+		_, err = c.Refresh(b.Context())
+		return err
+	}
+	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	refresh := func() error { theirs.n = 0; return theirs.refresh() }
+	side(b, ours, refresh)
+	b.ReportMetric(float64(n), "requests")
+	b.ReportMetric(float64(theirs.n), "requests-go-tuf")
+}
+
+// BenchmarkNoChangeCharter is a refresh without anything new in a process that
+// goes on, of a repository with a charter.
+func BenchmarkNoChangeCharter(b *testing.B) {
+	w := &web{repo: tuftest.New(), now: tuftest.Now, dir: b.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
+	c, err := client.New(w.pin(), &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: clock})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := tuftest.NewPlain()
+	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	side(b, func() error {
+		_, err := c.Refresh(b.Context())
+		w.asked("")
+		return err
+	}, theirs.refresh)
+}
