@@ -26,10 +26,11 @@
 //
 // # Dependencies
 //
-// Each is here for a reason; client links none of the heavy ones.
+// Each is here for a reason. Client links flock, x/sys and x/mod, no more.
 //
-//   - github.com/theupdateframework/go-tuf/v2/metadata: the vocabulary of TUF for
-//     authoring and for accessors. Its updater and fetcher are used in tests only.
+//   - github.com/theupdateframework/go-tuf/v2/metadata: the vocabulary of TUF, for
+//     authoring in repo and for tuf/gotuf, which shows verified values as its
+//     types. Its updater and fetcher are used in tests only.
 //   - github.com/secure-systems-lab/go-securesystemslib: encrypted key files, and
 //     the canonical form that ours is fuzzed against.
 //   - golang.org/x/crypto: OpenSSH keys.
@@ -40,4 +41,5 @@
 //   - github.com/sigstore/sigstore, google.golang.org/protobuf: not used by us but
 //     by go-tuf; pinned to versions that refuse malformed ed25519 keys, build with
 //     Go 1.26 and stay small.
+//   - golang.org/x/tools/txtar: the form of the test vectors, in tests only.
 package visum

@@ -10,6 +10,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 // Root is what the next root shall say, in the editor's words. The tool derives
@@ -209,7 +210,7 @@ func (r *Root) derive(prev *tuf.Root, published tuf.Floors, now, expires time.Ti
 		if fresh {
 			c.Seq++
 		}
-		prevMD, err := prev.Metadata()
+		prevMD, err := gotuf.Root(prev)
 		if err != nil {
 			return nil, false, err
 		}
@@ -227,7 +228,7 @@ func (r *Root) derive(prev *tuf.Root, published tuf.Floors, now, expires time.Ti
 // again is prev's as this package writes it. It is an error where prev's says
 // what is lost on the way: a later tool's word must not go unnoticed.
 func newCharter(prev *tuf.Root, again, next *charterJSON) (bool, error) {
-	md, err := prev.Metadata()
+	md, err := gotuf.Root(prev)
 	if err != nil {
 		return false, err
 	}
@@ -318,7 +319,7 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 		}
 		md.Signed.Roles[role] = &metadata.Role{KeyIDs: []string{}, Threshold: max(k.Threshold, 1)}
 		for _, key := range k.Keys {
-			if err := md.Signed.AddKey(key.Metadata(), role); err != nil {
+			if err := md.Signed.AddKey(gotuf.Key(key), role); err != nil {
 				return err
 			}
 		}
@@ -348,7 +349,7 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 				return err
 			}
 			for _, key := range role.Keys.Keys {
-				md.Signed.Keys[key.ID()] = key.Metadata()
+				md.Signed.Keys[key.ID()] = gotuf.Key(key)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 // ErrUnsigned: a draft still lacks signatures. [Draft.Missing] says whose.
@@ -221,7 +222,7 @@ func delegations(r *Root, review string) *metadata.Delegations {
 			d.Paths = append(d.Paths, c.Prefix+strings.Repeat("*/", depth-1)+"*")
 		}
 		for _, k := range role.Keys.Keys {
-			out.Keys[k.ID()] = k.Metadata()
+			out.Keys[k.ID()] = gotuf.Key(k)
 		}
 		out.Roles = append(out.Roles, d)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 // The root threshold follows from the parties (rule Q), and the pin opens.
@@ -235,7 +236,7 @@ func (w *world) follows() {
 	noErr(w.t, err)
 	targets, err := snap.Targets(data)
 	noErr(w.t, err)
-	md, err := targets.Metadata()
+	md, err := gotuf.Targets(targets)
 	noErr(w.t, err)
 	var got, want []string
 	for _, d := range md.Signed.Delegations.Roles {

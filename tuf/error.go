@@ -6,47 +6,56 @@ import (
 	"strings"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/visum-dev/visum/internal/bridge"
 )
 
-// sentinel is an error to compare with errors.Is. It wraps its parent, and the
-// error type of go-tuf that says the same, for those who look for that.
+// sentinel is an error to compare with errors.Is. It wraps its parent, and where
+// the program links package gotuf the error of go-tuf that says the same.
 type sentinel struct {
-	msg   string
-	wraps []error
+	msg    string
+	parent error // nil: none
 }
 
-func (s *sentinel) Error() string   { return s.msg }
-func (s *sentinel) Unwrap() []error { return s.wraps }
+func (s *sentinel) Error() string { return s.msg }
+
+func (s *sentinel) Unwrap() (errs []error) {
+	if s.parent != nil {
+		errs = append(errs, s.parent)
+	}
+	if bridge.Theirs != nil {
+		if theirs := bridge.Theirs(s); theirs != nil {
+			errs = append(errs, theirs)
+		}
+	}
+	return errs
+}
 
 // Reactions differ by family. Whatever wraps ErrUntrusted must not be used, and
 // asking the same place again will not help. ErrExpired, ErrHeld and ErrNoTarget
 // are states of the world: an attack, a wrong clock, or simply so.
 //
-// Where go-tuf has an error type for the same thing, errors.Is and errors.As
-// find that too: metadata.ErrRepository for all of ErrUntrusted, ErrUnsignedMetadata,
-// ErrBadVersionNumber, ErrLengthOrHashMismatch, ErrDownloadLengthMismatch, ErrExpiredMetadata.
+// For users of go-tuf's error types see package gotuf.
 var (
-	ErrUntrusted error = &sentinel{"not trusted", []error{&metadata.ErrRepository{Msg: "not trusted"}}}
+	ErrUntrusted error = &sentinel{"not trusted", nil}
 
 	// ErrMalformed: the bytes are not the metadata they should be.
-	ErrMalformed error = &sentinel{"malformed", []error{ErrUntrusted}}
+	ErrMalformed error = &sentinel{"malformed", ErrUntrusted}
 	// ErrTooLarge: more bytes, signatures, steps or delegations than the limit.
-	ErrTooLarge error = &sentinel{"too large", []error{ErrUntrusted, &metadata.ErrDownloadLengthMismatch{Msg: "too large"}}}
+	ErrTooLarge error = &sentinel{"too large", ErrUntrusted}
 	// ErrThreshold: fewer distinct keys signed than must.
-	ErrThreshold error = &sentinel{"not enough signatures", []error{ErrUntrusted, &metadata.ErrUnsignedMetadata{Msg: "not enough signatures"}}}
+	ErrThreshold error = &sentinel{"not enough signatures", ErrUntrusted}
 	// ErrRollback: a version went backwards, or something listed before is gone.
-	ErrRollback error = &sentinel{"went backwards", []error{ErrUntrusted, &metadata.ErrBadVersionNumber{Msg: "went backwards"}}}
+	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
 	// ErrMismatch: not the bytes, version or identity that was promised.
-	ErrMismatch error = &sentinel{"does not match", []error{ErrUntrusted, &metadata.ErrLengthOrHashMismatch{Msg: "does not match"}}}
+	ErrMismatch error = &sentinel{"does not match", ErrUntrusted}
 	// ErrCharter: a charter that breaks a rule, alone or as a successor.
-	ErrCharter error = &sentinel{"breaks the charter's rules", []error{ErrUntrusted}}
+	ErrCharter error = &sentinel{"breaks the charter's rules", ErrUntrusted}
 	// ErrNotApproved: not every party of the class, or not enough of the roles
 	// that must agree, list the same target.
-	ErrNotApproved error = &sentinel{"not approved", []error{ErrUntrusted}}
+	ErrNotApproved error = &sentinel{"not approved", ErrUntrusted}
 
 	// ErrExpired: signed and in order, but past its date.
-	ErrExpired error = &sentinel{"expired", []error{&metadata.ErrExpiredMetadata{Msg: "expired"}}}
+	ErrExpired error = &sentinel{"expired", nil}
 	// ErrNoTarget: no role lists the path.
 	ErrNoTarget error = &sentinel{"no such target", nil}
 	// ErrHeld: a review key holds the release back for now.

@@ -12,6 +12,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 func canonical(t testing.TB, v any) []byte {
@@ -84,18 +85,18 @@ func TestStockClientAccepts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := c.root.Metadata()
+	root, err := gotuf.Root(c.root)
 	if err != nil || root.Signed.Version != 2 || root.VerifyDelegate("root", root) != nil {
 		t.Error(root, err)
 	}
-	if s, err := snap.Metadata(); err != nil || s.Signed.Meta["hold.json"].Version != 5 {
+	if s, err := gotuf.Snapshot(snap); err != nil || s.Signed.Meta["hold.json"].Version != 5 {
 		t.Error(s, err)
 	}
 	tg, err := snap.Targets(r.Files["5.targets.json"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := tg.Metadata(); err != nil || m.Signed.Delegations.Roles[0].Name != "review-agent" {
+	if m, err := gotuf.Targets(tg); err != nil || m.Signed.Delegations.Roles[0].Name != "review-agent" {
 		t.Error(m, err)
 	}
 }

@@ -13,8 +13,6 @@ import (
 	"encoding/pem"
 	"fmt"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -25,11 +23,19 @@ type Key struct {
 	Public string // hex for ed25519, PEM (PKIX) for the others
 }
 
-// The key types of ECDSA: the specification's own, and two that others write.
+// Key types and schemes of the specification. ECDSA has two more types that
+// others write.
 const (
-	typeECDSA = metadata.KeyTypeECDSA_SHA2_P256
-	typeP256  = metadata.KeyTypeECDSA_SHA2_P256_COMPAT
-	typeP384  = "ecdsa-sha2-nistp384"
+	typeEd25519 = "ed25519"
+	typeRSA     = "rsa"
+	typeECDSA   = "ecdsa"
+	typeP256    = "ecdsa-sha2-nistp256"
+	typeP384    = "ecdsa-sha2-nistp384"
+
+	schemeEd25519 = "ed25519"
+	schemeRSA     = "rsassa-pss-sha256"
+	schemeP256    = "ecdsa-sha2-nistp256"
+	schemeP384    = "ecdsa-sha2-nistp384"
 )
 
 // NewKey describes a public key: ed25519, ECDSA on P-256 or P-384, or RSA of
@@ -38,14 +44,14 @@ func NewKey(pub crypto.PublicKey) (Key, error) {
 	var k Key
 	switch p := pub.(type) {
 	case ed25519.PublicKey:
-		k = Key{metadata.KeyTypeEd25519, metadata.KeySchemeEd25519, hex.EncodeToString(p)}
+		k = Key{typeEd25519, schemeEd25519, hex.EncodeToString(p)}
 	case *ecdsa.PublicKey:
-		k.Type, k.Scheme = typeECDSA, metadata.KeySchemeECDSA_SHA2_P256
+		k.Type, k.Scheme = typeECDSA, schemeP256
 		if p.Curve == elliptic.P384() {
-			k.Scheme = metadata.KeySchemeECDSA_SHA2_P384
+			k.Scheme = schemeP384
 		}
 	case *rsa.PublicKey:
-		k.Type, k.Scheme = metadata.KeyTypeRSASSA_PSS_SHA256, metadata.KeySchemeRSASSA_PSS_SHA256
+		k.Type, k.Scheme = typeRSA, schemeRSA
 	default:
 		return Key{}, refuse("key", 0, ErrMalformed, "unsupported type %T", pub)
 	}
@@ -75,11 +81,6 @@ func (k Key) ID() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Metadata returns the key as go-tuf knows it.
-func (k Key) Metadata() *metadata.Key {
-	return &metadata.Key{Type: k.Type, Scheme: k.Scheme, Value: metadata.KeyVal{PublicKey: k.Public}}
-}
-
 // Fingerprint is the sha256 of the public key itself, in hex, whatever id or
 // encoding it goes by. It is what thresholds count. An error says why the key
 // can't be used; no signature by such a key counts.
@@ -100,9 +101,9 @@ func (k Key) Fingerprint() (string, error) {
 // the list here is the list of what we trust, nothing else verifies.
 func (k Key) public() (crypto.PublicKey, error) {
 	switch k.Type {
-	case metadata.KeyTypeEd25519:
+	case typeEd25519:
 		raw, err := hex.DecodeString(k.Public)
-		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != metadata.KeySchemeEd25519 {
+		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != schemeEd25519 {
 			return nil, fmt.Errorf("not a key of scheme ed25519")
 		}
 		return ed25519.PublicKey(raw), nil
@@ -113,18 +114,18 @@ func (k Key) public() (crypto.PublicKey, error) {
 		}
 		p, ok := pub.(*ecdsa.PublicKey)
 		switch {
-		case ok && p.Curve == elliptic.P256() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P256 && k.Type != typeP384:
+		case ok && p.Curve == elliptic.P256() && k.Scheme == schemeP256 && k.Type != typeP384:
 			return p, nil
-		case ok && p.Curve == elliptic.P384() && k.Scheme == metadata.KeySchemeECDSA_SHA2_P384 && k.Type != typeP256:
+		case ok && p.Curve == elliptic.P384() && k.Scheme == schemeP384 && k.Type != typeP256:
 			return p, nil
 		}
-	case metadata.KeyTypeRSASSA_PSS_SHA256:
+	case typeRSA:
 		pub, err := parsePEM(k.Public)
 		if err != nil {
 			return nil, err
 		}
 		p, ok := pub.(*rsa.PublicKey)
-		if ok && p.N.BitLen() >= 2048 && p.N.BitLen() <= 8192 && k.Scheme == metadata.KeySchemeRSASSA_PSS_SHA256 {
+		if ok && p.N.BitLen() >= 2048 && p.N.BitLen() <= 8192 && k.Scheme == schemeRSA {
 			return p, nil
 		}
 	}

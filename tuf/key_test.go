@@ -16,6 +16,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 func ec(t testing.TB, c elliptic.Curve) crypto.Signer {
@@ -50,7 +51,7 @@ func TestKeyKinds(t *testing.T) {
 				t.Fatal(err)
 			}
 			k := signer.Key()
-			if id, err := k.Metadata().ID(); err != nil || id != k.ID() {
+			if id, err := gotuf.Key(k).ID(); err != nil || id != k.ID() {
 				t.Errorf("id is %s, go-tuf says %s, %v", k.ID(), id, err)
 			}
 			if stock, err := metadata.KeyFromPublicKey(s.Public()); err != nil || stock.Type != k.Type || stock.Value.PublicKey != k.Public {

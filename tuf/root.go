@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -151,8 +149,13 @@ func (r *Root) CheckExpiry(now time.Time) error {
 	return nil
 }
 
-// Bytes returns a copy of the root as received.
-func (r *Root) Bytes() []byte { return clone(r.doc.raw) }
+// Bytes returns a copy of the root as received.; nil for the zero value.
+func (r *Root) Bytes() []byte {
+	if r == nil || r.doc == nil {
+		return nil
+	}
+	return clone(r.doc.raw)
+}
 
 // SHA256 is the hash of the canonical signed part, in hex: what prev_root_sha256 names.
 func (r *Root) SHA256() string {
@@ -200,9 +203,4 @@ func (r *Root) KeySet(ids []string) string {
 // change: pass nil (specification, 5.3.11).
 func (r *Root) OnlineKeys() string {
 	return r.KeySet(r.roles["timestamp"].keyIDs) + r.KeySet(r.roles["snapshot"].keyIDs)
-}
-
-// Metadata returns the root as go-tuf knows it; a copy.
-func (r *Root) Metadata() (*metadata.Metadata[metadata.RootType], error) {
-	return metadata.Root().FromBytes(clone(r.doc.raw))
 }

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -130,16 +128,16 @@ func (s *Snapshot) Version() int64 { return s.doc.version }
 // Expires is the snapshot's own expiry.
 func (s *Snapshot) Expires() time.Time { return s.doc.expires }
 
-// Bytes returns a copy of the snapshot as received.
-func (s *Snapshot) Bytes() []byte { return clone(s.doc.raw) }
+// Bytes returns a copy of the snapshot as received.; nil for the zero value.
+func (s *Snapshot) Bytes() []byte {
+	if s == nil || s.doc == nil {
+		return nil
+	}
+	return clone(s.doc.raw)
+}
 
 // Root returns the root that the snapshot was verified under.
 func (s *Snapshot) Root() *Root { return s.root }
-
-// Metadata returns the snapshot as go-tuf knows it; a copy.
-func (s *Snapshot) Metadata() (*metadata.Metadata[metadata.SnapshotType], error) {
-	return metadata.Snapshot().FromBytes(clone(s.doc.raw))
-}
 
 // Until is when the first of what was opened under s expires: s itself, and the
 // roles that were needed so far.

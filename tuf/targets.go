@@ -3,8 +3,6 @@ package tuf
 import (
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -81,12 +79,12 @@ func (t *Targets) Version() int64 { return t.doc.version }
 // Expires is the role's own expiry.
 func (t *Targets) Expires() time.Time { return t.doc.expires }
 
-// Bytes returns a copy of the role as received.
-func (t *Targets) Bytes() []byte { return clone(t.doc.raw) }
-
-// Metadata returns the role as go-tuf knows it; a copy.
-func (t *Targets) Metadata() (*metadata.Metadata[metadata.TargetsType], error) {
-	return metadata.Targets().FromBytes(clone(t.doc.raw))
+// Bytes returns a copy of the role as received.; nil for the zero value.
+func (t *Targets) Bytes() []byte {
+	if t == nil || t.doc == nil {
+		return nil
+	}
+	return clone(t.doc.raw)
 }
 
 // target is one role's listing of one path.

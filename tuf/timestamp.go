@@ -3,8 +3,6 @@ package tuf
 import (
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -82,17 +80,17 @@ func (t *Timestamp) Version() int64 { return t.doc.version }
 // Expires is the timestamp's own expiry.
 func (t *Timestamp) Expires() time.Time { return t.doc.expires }
 
-// Bytes returns a copy of the timestamp as received.
-func (t *Timestamp) Bytes() []byte { return clone(t.doc.raw) }
+// Bytes returns a copy of the timestamp as received.; nil for the zero value.
+func (t *Timestamp) Bytes() []byte {
+	if t == nil || t.doc == nil {
+		return nil
+	}
+	return clone(t.doc.raw)
+}
 
 // SnapshotFile says which snapshot the timestamp calls for.
 func (t *Timestamp) SnapshotFile() RoleFile {
 	return roleFile("snapshot", t.snapshot, t.root.opt.Limits.Snapshot)
-}
-
-// Metadata returns the timestamp as go-tuf knows it; a copy.
-func (t *Timestamp) Metadata() (*metadata.Metadata[metadata.TimestampType], error) {
-	return metadata.Timestamp().FromBytes(clone(t.doc.raw))
 }
 
 // RoleFile names one version of a metadata file.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 // Traps that no other test of this package shows us to avoid. The numbers are
@@ -177,7 +178,7 @@ func TestTrap19KeyIDIsNotRacy(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			id := k.ID()
-			if m, err := k.Metadata().ID(); m != id || err != nil {
+			if m, err := gotuf.Key(k).ID(); m != id || err != nil {
 				t.Error(id, m, err)
 			}
 		})
