@@ -1,0 +1,148 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// A place that did not answer is asked after the others for a while, in the next
+// process too, and first again when that has passed or it was well.
+func TestSilentPlaceIsAskedLast(t *testing.T) {
+	w := newWeb(t)
+	w.does(dark, vendorHost)
+	w.good(w.client(), 1)
+	if got := w.asked(vendorHost); len(got) == 0 {
+		t.Fatal("not asked at all")
+	}
+	w.good(w.client(), 1)
+	if got := w.asked(vendorHost); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+	// It is not left out where the others are not enough.
+	w.does(dark, cdnHost)
+	w.bad(w.client(), client.ErrNoContent)
+	if got := w.asked(vendorHost); len(got) == 0 {
+		t.Error("not asked though nobody else has content")
+	}
+	w.does(nil, vendorHost)
+	if view := w.good(w.client(), 1); view.Place() != "main" {
+		t.Errorf("served by %s", view.Place())
+	}
+	w.does(nil, cdnHost)
+	w.asked("")
+	w.good(w.client(), 1)
+	if got := w.asked(""); got[0] != vendorHost+" metadata/2.root.json" && got[0] != vendorHost+" metadata/timestamp.json" {
+		t.Errorf("well, and asked in the order %q", got)
+	}
+	w.does(dark, vendorHost)
+	w.good(w.client(), 1)
+	w.asked("")
+	w.now = w.now.Add(3 * time.Minute)
+	w.does(nil, vendorHost)
+	if view := w.good(w.client(), 1); view.Place() != "main" {
+		t.Errorf("after some minutes served by %s", view.Place())
+	}
+	// A clock that was far ahead when a place failed does not shut it out.
+	w.now = w.now.AddDate(0, 0, 20)
+	w.does(dark, vendorHost)
+	w.good(w.client(), 1)
+	w.now = w.now.AddDate(0, 0, -20)
+	w.does(nil, vendorHost)
+	if view := w.good(w.client(), 1); view.Place() != "main" {
+		t.Errorf("with the clock set right served by %s", view.Place())
+	}
+}
+
+// Where no place answers at all a refresh tries again, a bounded number of times.
+func TestRetries(t *testing.T) {
+	for name, tt := range map[string]struct {
+		retries, silent int
+		want            error
+		rounds          int
+	}{
+		"answers at the second round": {1, 1, nil, 2},
+		"not often enough":            {1, 2, client.ErrDark, 2},
+		"never again":                 {-1, 1, client.ErrDark, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWeb(t)
+			rounds := 0
+			hosts := []string{vendorHost, cdnHost, reviewHost}
+			w.does(func(name string, _ *http.Request) (*http.Response, error) {
+				if name == "metadata/2.root.json" {
+					rounds++ // three requests each
+				}
+				if (rounds+2)/3 <= tt.silent {
+					return nil, errDark
+				}
+				return nil, nil
+			}, hosts...)
+			c := w.client(func(cfg *client.Config) { cfg.Retries = tt.retries })
+			start := time.Now()
+			if _, err := c.Refresh(t.Context()); !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			if tt.rounds == 1 && time.Since(start) > 200*time.Millisecond {
+				t.Error("waited for nothing")
+			}
+			if tt.want != nil && rounds != 3*tt.rounds {
+				t.Errorf("%d requests for a root", rounds)
+			}
+		})
+	}
+	t.Run("ends with the context", func(t *testing.T) {
+		t.Parallel()
+		w := newWeb(t)
+		w.does(dark, vendorHost, cdnHost, reviewHost)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		if _, err := w.client(func(cfg *client.Config) { cfg.Retries = 1000 }).Refresh(ctx); err == nil || time.Since(start) > 5*time.Second {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
+	t.Run("not for what is bad", func(t *testing.T) {
+		t.Parallel()
+		w := newWeb(t)
+		w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
+		w.bad(w.client(func(cfg *client.Config) { cfg.Retries = 1000 }), client.ErrNoContent)
+	})
+}
+
+// The timestamp that is asked for beside the next root is dropped where there is
+// one: it may be of before. And its request does not outlive the refresh.
+func TestTimestampAheadOfANewRoot(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	w.good(c, 1)
+	w.repo.NextRoot(func() {})
+	renew(w.repo)
+	w.asked("")
+	w.good(c, 2)
+	got := w.asked(vendorHost)
+	n := 0
+	for _, name := range got {
+		if name == "metadata/timestamp.json" {
+			n++
+		}
+	}
+	if n != 2 || !slices.Equal(got[len(got)-4:], []string{"metadata/6.snapshot.json", "metadata/6.vendor-agent.json", "metadata/6.review-agent.json", "metadata/6.hold.json"}) {
+		t.Errorf("asked %q", got)
+	}
+	// Nobody needs one: the tip has expired.
+	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now) })
+	w.bad(c, client.ErrStale)
+	w.asked("")
+	w.bad(c, client.ErrStale)
+	if got := w.asked(vendorHost); !slices.Equal(got, []string{"metadata/4.root.json"}) {
+		t.Errorf("asked %q", got)
+	}
+}
