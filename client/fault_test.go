@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,11 +41,11 @@ func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // nth breaks the request number n of those that come.
 func (w *web) nth(n int, fault func(*http.Request, *http.Response) (*http.Response, error)) func(*client.Config) {
+	var count atomic.Int64
 	return func(cfg *client.Config) {
 		cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-			n--
 			resp, err := w.RoundTrip(r)
-			if n == 0 && err == nil {
+			if count.Add(1) == int64(n) && err == nil {
 				return fault(r, resp)
 			}
 			return resp, err

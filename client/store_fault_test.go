@@ -1,0 +1,152 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/visum-dev/visum/client"
+)
+
+// brokenStore fails at its n-th call, before the call's effect or after it.
+type brokenStore struct {
+	client.Store
+	n     int
+	after bool
+}
+
+var errDisk = errors.New("disk full")
+
+func (b *brokenStore) call(effect func() error) error {
+	b.n--
+	if b.n == 0 && !b.after {
+		return errDisk
+	}
+	err := effect()
+	if b.n == 0 && err == nil {
+		return errDisk
+	}
+	return err
+}
+
+func (b *brokenStore) Lock(ctx context.Context) (unlock func(), err error) {
+	err = b.call(func() error { unlock, err = b.Store.Lock(ctx); return err })
+	if err != nil && unlock != nil {
+		unlock()
+	}
+	return unlock, err
+}
+
+func (b *brokenStore) Read(name string, limit int64) (data []byte, err error) {
+	err = b.call(func() error { data, err = b.Store.Read(name, limit); return err })
+	return data, err
+}
+
+func (b *brokenStore) Write(name string, data []byte) error {
+	return b.call(func() error { return b.Store.Write(name, data) })
+}
+
+func (b *brokenStore) Remove(name string) error {
+	return b.call(func() error { return b.Store.Remove(name) })
+}
+
+func (b *brokenStore) List(folder string) (list map[string]int64, err error) {
+	err = b.call(func() error { list, err = b.Store.List(folder); return err })
+	return list, err
+}
+
+// The store fails once, at each of its calls in turn, before and after their
+// effect, while a client follows a new root and new content and meets a liar. It
+// says so or helps itself; nothing that was trusted is forgotten, and the next
+// run reaches the goal.
+func TestFaultAtEveryCallOfTheStore(t *testing.T) {
+	for name, after := range map[string]bool{"before": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				w := newWeb(t)
+				mem := client.Memory()
+				on := func(s client.Store) *client.Client {
+					return w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", s })
+				}
+				w.good(on(mem), 1)
+				old := w.repo.Clone()
+				w.repo.NextRoot(nothing)
+				renew(w.repo)
+				w.does(body("timestamp.json", []byte("{}")), vendorHost)
+				broken := &brokenStore{Store: mem, n: n, after: after}
+				view, err := on(broken).Refresh(t.Context())
+				done := broken.n > 0
+				if err != nil && (!errors.Is(err, errDisk) || view != nil) {
+					t.Fatalf("call %d: %v, %v", n, view, err)
+				}
+				if done && err != nil {
+					t.Fatal(err)
+				}
+				// A good refresh is one that the next process can build on.
+				if err == nil {
+					w.shows(old, vendorHost, cdnHost, reviewHost)
+					if view, err := on(mem).Refresh(t.Context()); err == nil {
+						t.Fatalf("call %d: went back to root v%d", n, view.RootVersion())
+					}
+					w.shows(nil, vendorHost, cdnHost, reviewHost)
+				}
+				w.does(nil, vendorHost)
+				w.good(on(mem), 2)
+				if done {
+					if n < 15 {
+						t.Fatalf("only %d calls", n)
+					}
+					break
+				}
+			}
+		})
+	}
+}
+
+// Ten thousand refreshes in one process, with news now and then: memory,
+// goroutines and files do not grow.
+func TestTenThousandRefreshes(t *testing.T) {
+	rounds := 10_000
+	if testing.Short() {
+		rounds = 500
+	}
+	w := newWeb(t)
+	c := w.client()
+	measure := func() (heap uint64, goroutines, files int) {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		_ = filepath.WalkDir(w.dir, func(_ string, d fs.DirEntry, _ error) error {
+			if !d.IsDir() {
+				files++
+			}
+			return nil
+		})
+		return m.HeapAlloc, runtime.NumGoroutine(), files
+	}
+	var heap uint64
+	var goroutines, files int
+	for i := range rounds {
+		if i%100 == 50 {
+			renew(w.repo)
+		}
+		w.good(c, 1)
+		w.asked("")
+		if i == rounds/10 {
+			heap, goroutines, files = measure()
+		}
+	}
+	h, g, f := measure()
+	t.Logf("heap %d kB to %d kB, goroutines %d to %d, files %d to %d", heap>>10, h>>10, goroutines, g, files, f)
+	if h > heap+heap/4+1<<20 || g > goroutines || f > files {
+		t.Errorf("heap %d to %d, goroutines %d to %d, files %d to %d", heap, h, goroutines, g, files, f)
+	}
+	if entries, err := os.ReadDir("/proc/self/fd"); err == nil && len(entries) > 100 {
+		t.Errorf("%d open files", len(entries))
+	}
+}
