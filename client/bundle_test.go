@@ -176,6 +176,7 @@ func TestBadBundles(t *testing.T) {
 			}
 			w.repo.NextRoot(nothing)
 			renew(w.repo)
+			renew(w.repo)
 			w.good(w.offline(bundle(t, w.repo)), 2)
 			w.good(w.client(), 2)
 		})
