@@ -98,6 +98,7 @@ type Charter struct {
 	probe     Probe
 	locations []Location
 	retired   []Retired
+	recovery  *RecoveryRule
 	unchanged string // canonical form without the members that every root changes (H2)
 }
 
@@ -158,6 +159,19 @@ func (c *Charter) Retired() []Retired {
 		out[i].Hosts = slices.Clone(out[i].Hosts)
 	}
 	return out
+}
+
+// Recovery returns the rule for the loss of the ordinary quorum; nil: there is none.
+func (c *Charter) Recovery() *RecoveryRule {
+	if c.recovery == nil {
+		return nil
+	}
+	out := *c.recovery
+	out.Orgs = slices.Clone(out.Orgs)
+	for i := range out.Orgs {
+		out.Orgs[i].KeyIDs = slices.Clone(out.Orgs[i].KeyIDs)
+	}
+	return &out
 }
 
 func (c *Charter) party(name string) *Party {
@@ -298,11 +312,12 @@ func parseCharter(v wire.Value) (*Charter, error) {
 	}
 	c := &Charter{}
 	var r reader
-	var schema, repoID, seq, epoch, signedAt, prev, parties, classes, floors, probe, locations, retired wire.Value
+	var schema, repoID, seq, epoch, signedAt, prev, parties, classes, floors, probe, locations, retired, recovery wire.Value
 	r.fields(v, wire.Field{Name: "schema", To: &schema}, wire.Field{Name: "repo_id", To: &repoID}, wire.Field{Name: "seq", To: &seq},
 		wire.Field{Name: "epoch", To: &epoch}, wire.Field{Name: "signed_at", To: &signedAt}, wire.Field{Name: "prev_root_sha256", To: &prev},
 		wire.Field{Name: "parties", To: &parties}, wire.Field{Name: "classes", To: &classes}, wire.Field{Name: "floors", To: &floors},
-		wire.Field{Name: "probe", To: &probe}, wire.Field{Name: "locations", To: &locations}, wire.Field{Name: "retired", To: &retired})
+		wire.Field{Name: "probe", To: &probe}, wire.Field{Name: "locations", To: &locations}, wire.Field{Name: "retired", To: &retired},
+		wire.Field{Name: "recovery", To: &recovery})
 	if n := r.int(schema); n != 1 {
 		r.fail("charter schema is %d, want 1", n)
 	}
@@ -342,6 +357,7 @@ func parseCharter(v wire.Value) (*Charter, error) {
 		r.fields(e, wire.Field{Name: "id", To: &id}, wire.Field{Name: "hosts", To: &hosts})
 		c.retired = append(c.retired, Retired{r.text(id), r.strings(hosts)})
 	})
+	c.recovery = r.recovery(recovery)
 	c.unchanged = withoutRenewal(v)
 	return c, r.err
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The hard rules of a charter. H1 to H9 can be judged on one root, the others
+// The hard rules of a charter. H1 to H9 and H12 (recovery.go) can be judged on one root, the others
 // on a root and its successor; H11 is [Root.Next] itself. The same code judges
 // for clients and for the operator's preflight.
 
@@ -31,7 +31,7 @@ func (r *Root) checkCharter() error {
 	if c.prev != "" && !isSHA256(c.prev) {
 		return r.broken("H2", "prev_root_sha256 is not a sha256")
 	}
-	for _, check := range []func() error{r.checkLocations, r.checkParties, r.checkClasses} {
+	for _, check := range []func() error{r.checkLocations, r.checkParties, r.checkClasses, r.checkRecovery} {
 		if err := check(); err != nil {
 			return err
 		}

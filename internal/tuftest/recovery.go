@@ -1,0 +1,69 @@
+package tuftest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
+)
+
+// Recoverable gives the charter a recovery rule: two keys of a bank and one of a
+// university, of which two of both must sign; a hold of ten days in five searches.
+func (r *Repo) Recoverable() {
+	r.AddKeys(r.Root, "bank1", "bank2", "university")
+	r.Charter()["recovery"] = Doc{"keyids": r.IDs("bank1", "bank2", "university"),
+		"orgs":      []any{Doc{"name": "bank", "keyids": r.IDs("bank1", "bank2")}, Doc{"name": "university", "keyids": r.IDs("university")}},
+		"threshold": 2, "min_orgs": 2, "hold_seconds": 864000, "min_ticks": 5, "counter": 1}
+}
+
+// Recover serves a recovery statement by the named keys and the root that it
+// names: all root keys and online keys are new. The repository goes on with it.
+func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
+	tip := r.Root
+	ordinary := fmt.Sprintf("%v.root.json", tip["version"].(int)+1)
+	r.NextRoot(func() {
+		c, roles := r.Charter(), At(r.Root, "roles")
+		var names []string
+		for _, party := range []string{"vendor", "review"} {
+			fresh := []string{"new-" + party + "1", "new-" + party + "2"}
+			r.AddKeys(r.Root, fresh...)
+			names = append(names, fresh...)
+			for _, p := range c["parties"].([]any) {
+				if At(p)["name"] == party {
+					At(p)["keyids"] = r.IDs(fresh...)
+				}
+			}
+		}
+		roles["root"] = r.Role(3, names...)
+		r.Signers["root"] = names
+		for _, role := range []string{"timestamp", "snapshot"} {
+			r.AddKeys(r.Root, "new-"+role)
+			roles[role] = r.Role(1, "new-"+role)
+			r.Signers[role] = []string{"new-" + role}
+		}
+		c["epoch"] = c["epoch"].(int) + 1
+	})
+	delete(r.Files, ordinary)
+	s := Doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": Stamp(Now.AddDate(0, 3, 0)), "repo_id": RepoID,
+		"tip": NameOf(tip), "root": NameOf(r.Root), "reason": "the vendor is gone"}
+	edit(s)
+	v := tip["version"].(int)
+	r.Files[fmt.Sprintf("recovery/%d.statement.json", v)] = r.Sign(s, keys...)
+	r.Files[fmt.Sprintf("recovery/%d.root.json", v+1)] = r.Sign(r.Root, r.Signers["root"]...)
+}
+
+// NameOf is a root's version and hash.
+func NameOf(root Doc) Doc {
+	var plain any
+	if err := json.Unmarshal(Marshal(root), &plain); err != nil {
+		panic(err)
+	}
+	b, err := cjson.EncodeCanonical(plain)
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.Sum256(b)
+	return Doc{"version": root["version"], "sha256": hex.EncodeToString(sum[:])}
+}

@@ -1,0 +1,303 @@
+package tuf
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// RecoveryRule is the charter's answer to the loss of the ordinary quorum, when
+// no next root can be signed any more: recovery keys, held by organisations that
+// have no other part in the repository, may name one, after a long and public
+// wait. In the charter:
+//
+//	"recovery": {"keyids": ["k1","k2","k3"], "orgs": [{"name": "bank", "keyids": ["k1","k2"]}, {"name": "university", "keyids": ["k3"]}],
+//	             "threshold": 2, "min_orgs": 2, "hold_seconds": 1209600, "min_ticks": 14, "counter": 1}
+type RecoveryRule struct {
+	Orgs      []Org
+	Threshold int           // keys that must sign
+	MinOrgs   int           // organisations that they must belong to
+	Hold      time.Duration // how long a client waits while it looks for an ordinary root
+	MinTicks  int           // searches that the wait is made of, at least
+	Counter   int64         // statements with a lower one are void
+}
+
+// Org is an organisation that holds recovery keys.
+type Org struct {
+	Name   string
+	KeyIDs []string
+}
+
+// Recovery is a verified recovery statement with the root that it names. It is
+// not a trusted root: see [Recovery.Accept]. Only [Root.Recovery] makes one.
+type Recovery struct {
+	doc  *document
+	rule RecoveryRule
+	next *Root
+}
+
+// Bounds of the rule and of the statement.
+const (
+	maxOrgs        = 16
+	minHold        = 24 * time.Hour
+	maxStatement   = 64 << 10
+	recoveryRole   = "recovery"
+	recoveryType   = "x-visum-recovery"
+	recoveryFolder = "recovery/"
+)
+
+// RecoveryFiles names what is looked for when a root has no successor: the
+// statement and the root it names, below a location's metadata.
+func (r *Root) RecoveryFiles() (statement, root string) {
+	v := r.doc.version
+	return fmt.Sprintf("%s%d.statement.json", recoveryFolder, v), fmt.Sprintf("%s%d.root.json", recoveryFolder, v+1)
+}
+
+// Recovery reads a recovery statement and the root that it names:
+//
+//	{"signed": {"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": "...", "repo_id": "...",
+//	            "tip": {"version": 7, "sha256": "..."}, "root": {"version": 8, "sha256": "..."}, "reason": "..."},
+//	 "signatures": [...]}
+//
+// version is the counter; the hashes are those of [Root.SHA256]. The statement
+// must be signed by the recovery keys that r's charter asks for, name r itself
+// and exactly this root, and be unexpired at now. The root must be signed by its
+// own threshold and parties, and obey all rules for a successor but H11, which
+// the statement stands in for.
+func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, err error) {
+	defer func() { attach(err, statement) }()
+	if r == nil || r.doc == nil {
+		return nil, refuse(recoveryRole, 0, ErrUntrusted, "zero Root")
+	}
+	if r.charter == nil || r.charter.recovery == nil {
+		return nil, refuse(recoveryRole, 0, ErrCharter, "the charter of root v%d has no recovery", r.doc.version)
+	}
+	if len(statement) > maxStatement {
+		return nil, refuse(recoveryRole, 0, ErrTooLarge, "%d bytes, at most %d", len(statement), maxStatement)
+	}
+	rec = &Recovery{rule: *r.charter.recovery}
+	var repoID, tip, names, reason wire.Value
+	rec.doc, err = open(statement, recoveryRole, recoveryType, r.opt.Limits, wire.Field{Name: "repo_id", To: &repoID},
+		wire.Field{Name: "tip", To: &tip}, wire.Field{Name: "root", To: &names}, wire.Field{Name: "reason", To: &reason})
+	if err != nil {
+		return nil, err
+	}
+	if err := rec.signed(r); err != nil {
+		return nil, err
+	}
+	v := rec.doc.version
+	var rd reader
+	if id := rd.text(repoID); id != r.charter.repoID {
+		return nil, refuse(recoveryRole, v, ErrMismatch, "for repository %.40s, this is %s", id, r.charter.repoID)
+	}
+	if v < rec.rule.Counter {
+		return nil, refuse(recoveryRole, v, ErrRollback, "the charter's counter is %d", rec.rule.Counter)
+	}
+	if rec.next, err = parseRoot(root, r.opt); err != nil {
+		return nil, err
+	}
+	if err := rd.names(tip, r); err != nil {
+		return nil, refuse(recoveryRole, v, ErrMismatch, "tip: %v", err)
+	}
+	if err := rd.names(names, rec.next); err != nil {
+		return nil, refuse(recoveryRole, v, ErrMismatch, "root: %v", err)
+	}
+	if rec.next.doc.version != r.doc.version+1 {
+		return nil, refuse(recoveryRole, v, ErrMismatch, "root v%d does not follow v%d", rec.next.doc.version, r.doc.version)
+	}
+	if err := rec.next.signedBy(rec.next); err != nil {
+		return nil, err
+	}
+	if err := r.checkSuccessor(rec.next); err != nil {
+		return nil, err
+	}
+	if !now.Before(rec.doc.expires) {
+		return nil, expired(recoveryRole, v, rec.doc.expires, now)
+	}
+	return rec, nil
+}
+
+// names demands that v is the version and hash of root.
+func (r *reader) names(v wire.Value, root *Root) error {
+	var version, sum wire.Value
+	r.fields(v, wire.Field{Name: "version", To: &version}, wire.Field{Name: "sha256", To: &sum})
+	n, hash := r.int(version), r.text(sum)
+	if r.err != nil {
+		return r.err
+	}
+	if n != root.doc.version || !strings.EqualFold(hash, root.SHA256()) {
+		return fmt.Errorf("v%d with sha256 %.16s, have v%d with %.16s", n, hash, root.doc.version, root.SHA256())
+	}
+	return nil
+}
+
+// signed counts the recovery keys, and the organisations they belong to.
+func (rec *Recovery) signed(by *Root) error {
+	var all []string
+	var orgs []string
+	for _, o := range rec.rule.Orgs {
+		if have, _ := rec.doc.signers(o.KeyIDs, by.keys); len(have) > 0 {
+			orgs = append(orgs, o.Name)
+		}
+		all = append(all, o.KeyIDs...)
+	}
+	if _, err := rec.doc.threshold(roleKeys{all, rec.rule.Threshold}, by.keys, "recovery"); err != nil {
+		return err
+	}
+	if len(orgs) < rec.rule.MinOrgs {
+		e := refuse(recoveryRole, rec.doc.version, ErrThreshold, "keys of %d organisations (%s), %d must take part", len(orgs), strings.Join(orgs, ", "), rec.rule.MinOrgs)
+		e.Have, e.Want = len(orgs), rec.rule.MinOrgs
+		return e
+	}
+	return nil
+}
+
+// ID tells statements apart: the sha256 of the signed part, in hex.
+func (rec *Recovery) ID() string { return hexSum256(rec.doc.signed) }
+
+// Counter is the statement's own; a higher one replaces a lower one.
+func (rec *Recovery) Counter() int64 { return rec.doc.version }
+
+// Expires is when the statement is void.
+func (rec *Recovery) Expires() time.Time { return rec.doc.expires }
+
+// Rule is the charter's rule that the statement was held against.
+func (rec *Recovery) Rule() RecoveryRule { return rec.rule }
+
+// Bytes returns copies of the statement and of the root that it names, as received.
+func (rec *Recovery) Bytes() (statement, root []byte) {
+	return clone(rec.doc.raw), clone(rec.next.doc.raw)
+}
+
+// Wait is what a client has waited for one statement so far. It grows by
+// [Wait.Tick] alone.
+type Wait struct {
+	Statement string        `json:"statement"` // Recovery.ID
+	Held      time.Duration `json:"held"`      // nanoseconds
+	Ticks     int           `json:"ticks"`
+	Last      time.Time     `json:"last"` // the last tick
+}
+
+// Tick counts one search at now. The caller vouches that in it an ordinary next
+// root was asked for at two operators at least and that they said there is
+// none, and that two operators at least showed this statement.
+//
+// Time counts only between searches, and no more of it for one search than its
+// share of the hold: a machine that was off, or whose clock was moved, has not
+// waited.
+func (w Wait) Tick(rec *Recovery, now time.Time) Wait {
+	if w.Statement != rec.ID() {
+		return Wait{Statement: rec.ID(), Last: now}
+	}
+	share := rec.rule.Hold / time.Duration(rec.rule.MinTicks)
+	if passed := now.Sub(w.Last); passed > 0 {
+		w.Held += min(passed, share)
+	}
+	w.Ticks++
+	w.Last = now
+	return w
+}
+
+// Accept returns the root that the statement names once the wait is over. Until
+// then the error wraps [ErrHeld].
+func (rec *Recovery) Accept(w Wait) (*Root, error) {
+	if rec == nil || rec.doc == nil {
+		return nil, refuse(recoveryRole, 0, ErrUntrusted, "zero Recovery")
+	}
+	if w.Statement != rec.ID() || w.Ticks < rec.rule.MinTicks || w.Held < rec.rule.Hold {
+		return nil, refuse(recoveryRole, rec.doc.version, ErrHeld, "root v%d waits: %s of %s, %d of %d searches",
+			rec.next.doc.version, w.Held.Round(time.Second), rec.rule.Hold, w.Ticks, rec.rule.MinTicks)
+	}
+	return rec.next, nil
+}
+
+// recovery reads the charter's member.
+func (r *reader) recovery(v wire.Value) *RecoveryRule {
+	if v == nil {
+		return nil
+	}
+	var keyIDs, orgs, threshold, minOrgs, hold, ticks, counter wire.Value
+	r.fields(v, wire.Field{Name: "keyids", To: &keyIDs}, wire.Field{Name: "orgs", To: &orgs}, wire.Field{Name: "threshold", To: &threshold},
+		wire.Field{Name: "min_orgs", To: &minOrgs}, wire.Field{Name: "hold_seconds", To: &hold}, wire.Field{Name: "min_ticks", To: &ticks},
+		wire.Field{Name: "counter", To: &counter})
+	rule := &RecoveryRule{Threshold: int(min32(r.int(threshold))), MinOrgs: int(min32(r.int(minOrgs))), Hold: r.seconds(hold),
+		MinTicks: int(min32(r.int(ticks))), Counter: r.int(counter)}
+	all := map[string]bool{}
+	for _, id := range r.strings(keyIDs) {
+		all[id] = true
+	}
+	named := 0
+	r.list(orgs, "organisations", maxOrgs, func(e wire.Value) {
+		var name, ids wire.Value
+		r.fields(e, wire.Field{Name: "name", To: &name}, wire.Field{Name: "keyids", To: &ids})
+		o := Org{r.text(name), r.strings(ids)}
+		rule.Orgs = append(rule.Orgs, o)
+		named += len(o.KeyIDs)
+		for _, id := range o.KeyIDs {
+			if !all[id] {
+				r.fail("recovery: key %.16s of %.40s is not among the keyids", id, o.Name)
+			}
+		}
+	})
+	if named != len(all) {
+		r.fail("recovery: %d keyids, the organisations hold %d", len(all), named)
+	}
+	return rule
+}
+
+// checkRecovery is H12: recovery keys have no other part in the repository, by
+// public key; no organisation can act alone, and none quickly.
+func (r *Root) checkRecovery() error {
+	rule := r.charter.recovery
+	if rule == nil {
+		return nil
+	}
+	inUse := map[string]string{} // key id to role; H9 has seen to it that an id is a key
+	for name, role := range r.roles {
+		for _, id := range role.keyIDs {
+			inUse[id] = name
+		}
+	}
+	for _, cl := range r.charter.classes {
+		for _, role := range cl.Roles {
+			for _, id := range role.KeyIDs {
+				inUse[id] = role.Role
+			}
+		}
+		if cl.Hold != nil {
+			for _, id := range cl.Hold.KeyIDs {
+				inUse[id] = cl.Hold.Role
+			}
+		}
+	}
+	names, keys := map[string]bool{}, 0
+	for _, o := range rule.Orgs {
+		if !nameForm.MatchString(o.Name) || names[o.Name] || len(o.KeyIDs) == 0 {
+			return r.broken("H12", "recovery organisation %.40q is malformed, used twice or without keys", o.Name)
+		}
+		names[o.Name] = true
+		for _, id := range o.KeyIDs {
+			if other, twice := inUse[id]; twice {
+				return r.broken("H12", "recovery key %.16s of %s is in use for %s", id, o.Name, other)
+			}
+			inUse[id] = "recovery by " + o.Name
+			if k, ok := r.keys[id]; !ok || k.pub == nil {
+				return r.broken("H12", "recovery key %.16s of %s is missing or can't be used", id, o.Name)
+			}
+			keys++
+		}
+	}
+	switch {
+	case rule.MinOrgs < 2 || rule.MinOrgs > len(rule.Orgs):
+		return r.broken("H12", "recovery by %d of %d organisations, at least 2", rule.MinOrgs, len(rule.Orgs))
+	case rule.Threshold < rule.MinOrgs || rule.Threshold > keys:
+		return r.broken("H12", "recovery threshold is %d of %d keys of %d organisations", rule.Threshold, keys, rule.MinOrgs)
+	case rule.Hold < minHold:
+		return r.broken("H12", "recovery after %s, at least %s", rule.Hold, minHold)
+	case rule.MinTicks < 2 || rule.MinTicks > 1000:
+		return r.broken("H12", "recovery after %d searches, 2 to 1000", rule.MinTicks)
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+package tuf_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+const day = 24 * time.Hour
+
+func recoverable() *tuftest.Repo {
+	r := tuftest.New()
+	r.Recoverable()
+	r.PublishRoot()
+	return r
+}
+
+func nothing(doc) {}
+
+// recovery opens what r serves for its first root.
+func recovery(t *testing.T, r *tuftest.Repo) (*tuf.Recovery, error) {
+	t.Helper()
+	pin, err := tuf.OpenPin(tuftest.Marshal(r.Pin()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := pin.Root()
+	statement, next := root.RecoveryFiles()
+	return root.Recovery(r.Files[statement], r.Files[next], tuftest.Now)
+}
+
+// served is a repository with a recovery statement for its first root.
+func served(by ...string) *tuftest.Repo {
+	r := recoverable()
+	r.Recover(nothing, by...)
+	return r
+}
+
+// The vendor and the review centre are gone. Two organisations name a new root;
+// it counts after the hold, made of searches that found no ordinary one.
+func TestRecovery(t *testing.T) {
+	r := served("bank1", "university")
+	rec, err := recovery(t, r)
+	want(t, err, nil, "")
+	var w tuf.Wait
+	now := tuftest.Now
+	waits := func() {
+		t.Helper()
+		if root, err := rec.Accept(w); !errors.Is(err, tuf.ErrHeld) || root != nil {
+			t.Fatalf("%v, %v", root, err)
+		}
+	}
+	waits()
+	w = w.Tick(rec, now) // seen for the first time
+	for range 4 {
+		waits()
+		now = now.Add(2 * day)
+		w = w.Tick(rec, now)
+	}
+	waits()
+	w = w.Tick(rec, now.Add(2*day))
+	root, err := rec.Accept(w)
+	want(t, err, nil, "")
+	if root.Version() != 2 || root.Charter().Epoch() != 2 {
+		t.Errorf("root v%d, epoch %d", root.Version(), root.Charter().Epoch())
+	}
+	// From there the chain goes on in the ordinary way, by the new keys alone.
+	c := &client{root: root}
+	r.NextRoot(func() {})
+	renewAll(r)
+	_, err = c.find(r, tuftest.Path)
+	want(t, err, nil, "")
+}
+
+func renewAll(r *tuftest.Repo) {
+	r.Bump("targets", "vendor-agent", "review-agent", "hold")
+	r.Publish()
+}
+
+// Time that passes while nobody searches does not count, nor does a clock that
+// is set ahead or back, nor many searches at once.
+func TestRecoveryWait(t *testing.T) {
+	rec, err := recovery(t, served("bank2", "university"))
+	want(t, err, nil, "")
+	ticks := func(gaps ...time.Duration) (w tuf.Wait) {
+		now := tuftest.Now
+		w = w.Tick(rec, now)
+		for _, gap := range gaps {
+			now = now.Add(gap)
+			w = w.Tick(rec, now)
+		}
+		return w
+	}
+	for name, tt := range map[string]struct {
+		w  tuf.Wait
+		ok bool
+	}{
+		"in order":             {ticks(2*day, 2*day, 2*day, 2*day, 2*day), true},
+		"more often":           {ticks(day, day, day, day, day, day, day, day, day, day), true},
+		"off for years":        {ticks(1000 * day), false},
+		"off between searches": {ticks(50*day, 50*day, 50*day, 50*day), false},
+		"and then awake":       {ticks(50*day, 50*day, 50*day, 50*day, 2*day), true},
+		"in a hurry":           {ticks(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), false},
+		"clock back":           {ticks(-5*day, 2*day, 2*day, 2*day, 2*day), false},
+		"no search":            {tuf.Wait{}, false},
+		"another's wait":       {tuf.Wait{Statement: strings.Repeat("0", 64), Held: 100 * day, Ticks: 100}, false},
+		"time without ticks":   {tuf.Wait{Statement: rec.ID(), Held: 100 * day, Ticks: 4}, false},
+	} {
+		if _, err := rec.Accept(tt.w); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var zero *tuf.Recovery
+	if _, err := zero.Accept(ticks(2*day, 2*day, 2*day, 2*day, 2*day)); !errors.Is(err, tuf.ErrUntrusted) {
+		t.Error(err)
+	}
+}
+
+// A statement that is not what the charter asks for, and a root that is not
+// what it names, or that no ordinary quorum could have published either.
+func TestRecoveryRefused(t *testing.T) {
+	stmt := func(edit func(s doc)) func() *tuftest.Repo {
+		return func() *tuftest.Repo {
+			r := recoverable()
+			r.Recover(edit, "bank1", "university")
+			return r
+		}
+	}
+	by := func(keys ...string) func() *tuftest.Repo { return func() *tuftest.Repo { return served(keys...) } }
+	root := func(edit func(r *tuftest.Repo)) func() *tuftest.Repo {
+		return func() *tuftest.Repo {
+			r := recoverable()
+			r.Recover(func(s doc) {
+				edit(r)
+				s["root"] = tuftest.NameOf(r.Root)
+			}, "bank1", "university")
+			r.Files["recovery/2.root.json"] = r.Sign(r.Root, r.Signers["root"]...)
+			return r
+		}
+	}
+	for name, tt := range map[string]struct {
+		repo   func() *tuftest.Repo
+		want   error
+		detail string
+	}{
+		"nobody":                     {by(), tuf.ErrThreshold, "0 of 2 needed keys of recovery"},
+		"one key":                    {by("bank1"), tuf.ErrThreshold, "1 of 2"},
+		"one organisation":           {by("bank1", "bank2"), tuf.ErrThreshold, "keys of 1 organisations (bank), 2 must take part"},
+		"the old root keys":          {by("vendor1", "vendor2", "review1", "review2"), tuf.ErrThreshold, "0 of 2"},
+		"another tip":                {stmt(func(s doc) { tuftest.At(s, "tip")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "tip: v1"},
+		"a tip of another version":   {stmt(func(s doc) { tuftest.At(s, "tip")["version"] = 2 }), tuf.ErrMismatch, "tip: v2"},
+		"no tip":                     {stmt(func(s doc) { delete(s, "tip") }), tuf.ErrMismatch, "tip:"},
+		"another root":               {stmt(func(s doc) { tuftest.At(s, "root")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "root: v2"},
+		"another repository":         {stmt(func(s doc) { s["repo_id"] = strings.Repeat("0", 32) }), tuf.ErrMismatch, "for repository 0000"},
+		"expired":                    {stmt(func(s doc) { s["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, ""},
+		"a root of another type":     {stmt(func(s doc) { s["_type"] = "root" }), tuf.ErrMalformed, "_type"},
+		"too large":                  {stmt(func(s doc) { s["x"] = strings.Repeat("x", 64<<10) }), tuf.ErrTooLarge, "at most 65536"},
+		"root two versions on":       {root(func(r *tuftest.Repo) { r.Root["version"] = 3 }), tuf.ErrMismatch, "v3 does not follow v1"},
+		"root of the same version":   {root(func(r *tuftest.Repo) { r.Root["version"] = 1 }), tuf.ErrMismatch, "v1 does not follow v1"},
+		"root not signed by itself":  {root(func(r *tuftest.Repo) { r.Signers["root"] = r.Signers["root"][:2] }), tuf.ErrThreshold, "the new root"},
+		"root without one party":     {root(func(r *tuftest.Repo) { r.Signers["root"] = []string{"new-vendor1", "new-vendor2"} }), tuf.ErrThreshold, "party review"},
+		"root of another repository": {root(func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("ab", 16) }), tuf.ErrCharter, "H1"},
+		"root without a charter":     {root(func(r *tuftest.Repo) { delete(r.Root, "x-visum") }), tuf.ErrCharter, "H10"},
+		"root keeps the epoch":       {root(func(r *tuftest.Repo) { r.Charter()["epoch"] = 1 }), tuf.ErrCharter, "H3"},
+		"root lowers a floor":        {root(func(r *tuftest.Repo) { tuftest.At(r.Charter(), "floors")["targets"] = 0 }), tuf.ErrCharter, "H3"},
+		"root drops a retired host":  {root(func(r *tuftest.Repo) { r.Charter()["retired"] = []any{} }), tuf.ErrCharter, "H8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rec, err := recovery(t, tt.repo())
+			want(t, err, tt.want, tt.detail)
+			if rec != nil {
+				t.Error("a Recovery beside the error")
+			}
+		})
+	}
+	t.Run("counter", func(t *testing.T) {
+		r := recoverable()
+		tuftest.At(r.Charter(), "recovery")["counter"] = 2
+		r.PublishRoot()
+		r.Recover(nothing, "bank1", "university")
+		_, err := recovery(t, r)
+		want(t, err, tuf.ErrRollback, "the charter's counter is 2")
+	})
+	t.Run("no recovery in the charter", func(t *testing.T) {
+		r := served("bank1", "university")
+		plain := tuftest.New()
+		root := newClient(t, plain).root
+		_, err := root.Recovery(r.Files["recovery/1.statement.json"], r.Files["recovery/2.root.json"], tuftest.Now)
+		want(t, err, tuf.ErrCharter, "no recovery")
+	})
+}
+
+// H12: who may recover has no other part in the repository, and no organisation
+// can do it alone or at once.
+func TestRecoveryRule(t *testing.T) {
+	rule := func(edit func(r *tuftest.Repo, rule doc)) func(*tuftest.Repo) {
+		return newRoot(func(r *tuftest.Repo, c doc) { r.Recoverable(); edit(r, tuftest.At(c, "recovery")) })
+	}
+	set := func(name string, v any) func(*tuftest.Repo) {
+		return rule(func(_ *tuftest.Repo, rule doc) { rule[name] = v })
+	}
+	second := func(keys ...string) func(*tuftest.Repo) {
+		return rule(func(r *tuftest.Repo, rule doc) {
+			tuftest.At(rule, "orgs", 1)["keyids"] = r.IDs(keys...)
+			rule["keyids"] = append(r.IDs("bank1", "bank2"), r.IDs(keys...)...)
+		})
+	}
+	h12 := func(name string, mutate func(*tuftest.Repo), detail string) attack {
+		return attack{name, mutate, tuf.ErrCharter, "H12: " + detail}
+	}
+	run(t, tuftest.New, tuftest.Path, []attack{
+		{"healthy", rule(func(*tuftest.Repo, doc) {}), nil, ""},
+		h12("a vendor's root key", second("vendor1"), "recovery key"),
+		h12("a review centre's release key", second("ra"), "recovery key"),
+		h12("an online key", second("timestamp"), "recovery key"),
+		h12("one key of two organisations", rule(func(r *tuftest.Repo, rule doc) {
+			tuftest.At(rule, "orgs", 1)["keyids"] = r.IDs("bank1")
+			rule["keyids"] = append(r.IDs("bank1", "bank2"), "ghost")
+		}), "recovery key"),
+		h12("an id without a key", rule(func(r *tuftest.Repo, rule doc) {
+			tuftest.At(rule, "orgs", 1)["keyids"] = []any{"ghost"}
+			rule["keyids"] = append(r.IDs("bank1", "bank2"), "ghost")
+		}), "recovery key ghost of university is missing"),
+		h12("one organisation is enough", set("min_orgs", 1), "recovery by 1 of 2 organisations"),
+		h12("more organisations than there are", set("min_orgs", 3), "recovery by 3 of 2"),
+		h12("one key is enough", set("threshold", 1), "recovery threshold is 1 of 3"),
+		h12("more keys than there are", set("threshold", 4), "recovery threshold is 4 of 3"),
+		h12("at once", set("hold_seconds", 86399), "recovery after 23h59m59s"),
+		h12("in one search", set("min_ticks", 1), "recovery after 1 searches"),
+		h12("two organisations of one name", rule(func(_ *tuftest.Repo, rule doc) { tuftest.At(rule, "orgs", 1)["name"] = "bank" }), "recovery organisation"),
+		{"a key that nobody holds", rule(func(r *tuftest.Repo, rule doc) { rule["keyids"] = append(rule["keyids"].([]any), "ghost") }), tuf.ErrMalformed, "4 keyids, the organisations hold 3"},
+		{"a key that is not listed", rule(func(r *tuftest.Repo, rule doc) { rule["keyids"] = r.IDs("bank1", "bank2") }), tuf.ErrMalformed, "not among the keyids"},
+	})
+}
