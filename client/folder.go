@@ -39,7 +39,7 @@ func (f folder) Lock(ctx context.Context) (func(), error) {
 	}
 	// What killed processes left behind.
 	err = f.in(func(root *os.Root) error {
-		for _, d := range []string{".", "roots", "roles", "evidence"} {
+		for _, d := range []string{".", "roots", "roles", "evidence", "recovery"} {
 			if err := durable.RemoveTempIn(root, d, time.Now().Add(-time.Hour)); err != nil && !notFolder(root, d) {
 				return err
 			}

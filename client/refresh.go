@@ -96,9 +96,24 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err := s.recover(w.tip); err != nil {
 		return nil, false, err
 	}
-	view = &View{client: c, tip: w.tip, now: w.now, dice: s.Dice, err: c.judge(w, s.confirm(w))}
-	if view.err == nil {
-		view.set, view.place, view.err = c.content(ctx, w)
+	view = c.look(ctx, w)
+	if errors.Is(view.err, ErrStale) || errors.Is(view.err, ErrNoContent) || errors.Is(view.err, ErrBehind) {
+		known := len(w.problems)
+		next, err := c.recovery(ctx, w)
+		if err != nil {
+			return nil, false, err
+		}
+		view.err = errors.Join(append([]error{view.err}, w.problems[known:]...)...)
+		if next != nil {
+			if err := c.walk(ctx, w); err != nil {
+				return nil, false, err
+			}
+			s.Root = max(s.Root, w.tip.Version())
+			if err := s.recover(w.tip); err != nil {
+				return nil, false, err
+			}
+			view = c.look(ctx, w)
+		}
 	}
 	view.evidence = w.evidence
 	if ctx.Err() != nil {
@@ -108,6 +123,15 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		return nil, false, disk
 	}
 	return view, w.transient && (errors.Is(view.err, ErrDark) || errors.Is(view.err, ErrNoContent)), nil
+}
+
+// look judges the tip that was reached, and brings the content under it.
+func (c *Client) look(ctx context.Context, w *walk) *View {
+	view := &View{client: c, tip: w.tip, now: w.now, dice: w.session.Dice, err: c.judge(w, w.session.confirm(w))}
+	if view.err == nil {
+		view.set, view.place, view.err = c.content(ctx, w)
+	}
+	return view
 }
 
 // walk looks for newer roots: at several operators at the first refresh of a

@@ -22,6 +22,7 @@ import (
 //	roots/N.root.json     every accepted root after the pin's
 //	timestamp.json        the newest that verified: rollback floors
 //	snapshot.json
+//	recovery/             statements by which such a root was reached
 //	roles/N.ROLE.json     targets roles that verified, as long as the snapshot lists them
 //	state.json            the commit point, and marks that only grow; state.bak is its copy
 //	evidence/             what was refused, bounded
@@ -46,13 +47,15 @@ func (e diskError) Unwrap() error { return e.error }
 
 // state is what state.json holds.
 type state struct {
-	Root   int64                `json:"root"`            // highest root version accepted
-	Set    *mark                `json:"set,omitempty"`   // the last complete set
-	Probed time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
-	Floors map[string]floor     `json:"floors,omitempty"`
-	Health map[string]health    `json:"health,omitempty"` // of places that failed lately
-	Dice   string               `json:"dice,omitempty"`   // random, drawn once, for rollouts; never sent
-	Seen   map[string]time.Time `json:"seen,omitempty"`   // releases that wait for Config.Defer, by sha256
+	Root      int64                `json:"root"`            // highest root version accepted
+	Set       *mark                `json:"set,omitempty"`   // the last complete set
+	Probed    time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
+	Floors    map[string]floor     `json:"floors,omitempty"`
+	Health    map[string]health    `json:"health,omitempty"`    // of places that failed lately
+	Dice      string               `json:"dice,omitempty"`      // random, drawn once, for rollouts; never sent
+	Wait      *tuf.Wait            `json:"wait,omitempty"`      // for a recovery
+	Recovered []tuf.Wait           `json:"recovered,omitempty"` // waits that are over, each for a root that was recovered to
+	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases that wait for Config.Defer, by sha256
 }
 
 // mark names a set of which every file was verified.
@@ -172,12 +175,20 @@ func (s *session) dropRootsFrom(n int64) error {
 // newestKept follows the kept roots from tip as far as they go, without the lock
 // and without touching anything.
 func newestKept(store Store, tip *tuf.Root, limit int64) *tuf.Root {
+	var st state
+	for _, name := range stateFiles {
+		if data, err := store.Read(name, maxState); err == nil {
+			if got, ok := parseState(data); ok {
+				st = got
+			}
+		}
+	}
 	for {
 		data, err := store.Read("roots/"+rootName(tip.Version()+1), limit)
 		if err != nil {
 			return tip
 		}
-		next, err := tip.Next(data)
+		next, err := follow(store, tip, data, st.Recovered)
 		if err != nil {
 			return tip
 		}

@@ -65,7 +65,7 @@ func (c *Client) replay(s *session) (*walk, error) {
 		if err != nil {
 			return nil, err
 		}
-		next, err := w.tip.Next(data)
+		next, err := follow(c.store, w.tip, data, s.Recovered)
 		if err != nil {
 			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)

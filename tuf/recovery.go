@@ -38,11 +38,13 @@ type Recovery struct {
 	next *Root
 }
 
-// Bounds of the rule and of the statement.
+// MaxRecoveryStatement is the most bytes that a recovery statement may have.
+const MaxRecoveryStatement = 64 << 10
+
+// Bounds of the rule, and names.
 const (
 	maxOrgs        = 16
 	minHold        = 24 * time.Hour
-	maxStatement   = 64 << 10
 	recoveryRole   = "recovery"
 	recoveryType   = "x-visum-recovery"
 	recoveryFolder = "recovery/"
@@ -74,8 +76,8 @@ func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, e
 	if r.charter == nil || r.charter.recovery == nil {
 		return nil, refuse(recoveryRole, 0, ErrCharter, "the charter of root v%d has no recovery", r.doc.version)
 	}
-	if len(statement) > maxStatement {
-		return nil, refuse(recoveryRole, 0, ErrTooLarge, "%d bytes, at most %d", len(statement), maxStatement)
+	if len(statement) > MaxRecoveryStatement {
+		return nil, refuse(recoveryRole, 0, ErrTooLarge, "%d bytes, at most %d", len(statement), MaxRecoveryStatement)
 	}
 	rec = &Recovery{rule: *r.charter.recovery}
 	var repoID, tip, names, reason wire.Value

@@ -22,6 +22,7 @@ func (r *Repo) Recoverable() {
 // names: all root keys and online keys are new. The repository goes on with it.
 func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 	tip := r.Root
+	later := Stamp(Now.AddDate(1, 0, 0))
 	ordinary := fmt.Sprintf("%v.root.json", tip["version"].(int)+1)
 	r.NextRoot(func() {
 		c, roles := r.Charter(), At(r.Root, "roles")
@@ -44,7 +45,11 @@ func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 			r.Signers[role] = []string{"new-" + role}
 		}
 		c["epoch"] = c["epoch"].(int) + 1
+		r.Root["expires"] = later
 	})
+	for _, role := range r.Roles {
+		role["expires"] = later
+	}
 	delete(r.Files, ordinary)
 	s := Doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": Stamp(Now.AddDate(0, 3, 0)), "repo_id": RepoID,
 		"tip": NameOf(tip), "root": NameOf(r.Root), "reason": "the vendor is gone"}
