@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
@@ -87,10 +88,23 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 			return err
 		}
 		c.log.Info("new root", "version", next.Version())
+		c.noteFork(w, next)
 		w.advance(next)
 	}
 	w.partial = true
 	return nil
+}
+
+// noteFork keeps evidence where next was signed by people who had another root
+// before it than we. It is no reason to refuse: how else could it heal.
+func (c *Client) noteFork(w *walk, next *tuf.Root) {
+	charter := next.Charter()
+	if charter == nil || charter.PrevRoot() == "" || strings.EqualFold(charter.PrevRoot(), w.tip.SHA256()) {
+		return
+	}
+	why := fmt.Errorf("fork: root v%d follows a v%d with sha256 %.16s, ours has %.16s", next.Version(), w.tip.Version(), charter.PrevRoot(), w.tip.SHA256())
+	w.keepEvidence(c, "fork", rootName(w.tip.Version()), w.tip.Bytes(), why)
+	w.keepEvidence(c, "fork", rootName(next.Version()), next.Bytes(), why)
 }
 
 // nextRoot asks place after place for the root after the tip; nil means there

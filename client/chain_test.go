@@ -1,0 +1,151 @@
+package client_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// Both parties signed two different next roots. The product keeps the first it
+// saw, and the root after that, which names the other, heals it with evidence.
+func TestTwoValidNextRoots(t *testing.T) {
+	m := newMove(t, orders[0])
+	other := m.at[1].Clone()
+	other.NextRoot(func() { other.Root["x-note"] = "another" })
+	m.shows(m.at[2], hostA, hostB)
+	m.shows(other, hostZ)
+	c := m.product(m.store)
+	view, err := c.Refresh(t.Context())
+	if err != nil || view.RootVersion() != 2 || view.Root().SHA256() != tuftest.NameOf(m.at[2].Root)["sha256"] {
+		t.Fatalf("root v%d, %v", view.RootVersion(), err)
+	}
+	after := m.at[2].Clone()
+	after.NextRoot(func() { after.Charter()["prev_root_sha256"] = tuftest.NameOf(other.Root)["sha256"] })
+	m.shows(after, hostA, hostB, hostZ)
+	view, err = m.product(m.store).Refresh(t.Context())
+	if err != nil || view.RootVersion() != 3 {
+		t.Fatalf("root v%d, %v", view.RootVersion(), err)
+	}
+	if len(view.Evidence()) != 2 {
+		t.Errorf("evidence %q", view.Evidence())
+	}
+	for _, name := range view.Evidence() {
+		why, err := m.store.Read(name+".reason.json", 1<<20)
+		if err != nil || !strings.Contains(string(why), "fork: root v3 follows a v2") {
+			t.Errorf("%s, %v", why, err)
+		}
+	}
+	// In order there is nothing to report.
+	next := after.Clone()
+	next.NextRoot(func() { next.Charter()["prev_root_sha256"] = tuftest.NameOf(after.Root)["sha256"] })
+	m.shows(next, hostA, hostB, hostZ)
+	if view, err = m.product(m.store).Refresh(t.Context()); err != nil || view.RootVersion() != 4 || len(view.Evidence()) > 0 {
+		t.Errorf("root v%d, %q, %v", view.RootVersion(), view.Evidence(), err)
+	}
+}
+
+// A product that is 300 roots behind takes two cycles, and about a request for
+// each root. In the first it uses no content below a root that it could see.
+func TestRequestsOfThreeHundredRoots(t *testing.T) {
+	w := newWeb(t)
+	w.repo = hundreds()
+	c := w.client()
+	if view := w.bad(c, client.ErrPartial); view.RootVersion() != 257 || view.State() != client.StatePartial {
+		t.Fatalf("root v%d, %s", view.RootVersion(), view.State())
+	}
+	w.good(c, 300)
+	roots := 0
+	for _, r := range w.asked("") {
+		if strings.HasSuffix(r, ".root.json") {
+			roots++
+		}
+	}
+	if roots > 304 {
+		t.Errorf("%d requests for roots", roots)
+	}
+	w.good(w.client(), 300)
+	if got := w.asked(""); len(got) > 3 {
+		t.Errorf("the next process asked %q", got)
+	}
+}
+
+// BenchmarkThreeHundredRoots is the whole way of such a product.
+func BenchmarkThreeHundredRoots(b *testing.B) {
+	w := &web{repo: hundreds(), now: tuftest.Now, dir: b.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
+	start := cpuTime()
+	for i := range b.N {
+		c, err := client.New(w.pin(), &client.Config{Dir: filepath.Join(w.dir, string(rune('a'+i%26)), b.Name()), HTTP: webClient(w), Now: clock})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range 2 {
+			if _, err = c.Refresh(b.Context()); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := os.RemoveAll(w.dir); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(cpuTime()-start)/float64(b.N)/1e6, "cpu-ms/op")
+}
+
+// A product update brings another pin than the one the state began with: newer
+// than the state, older, or as old. It never goes back.
+func TestPinOfAnotherDay(t *testing.T) {
+	m := newMove(t, orders[0])
+	pin := func(n int) []byte {
+		r := m.at[n]
+		p := r.Pin()
+		root := firstDoc(t, r.Files[rootFile(n)])
+		p["root"], p["locations"] = root, tuftest.At(r.Root, "x-visum")["locations"]
+		return tuftest.Marshal(p)
+	}
+	product := func(n int) *client.Client {
+		c, err := client.New(pin(n), &client.Config{Store: m.store, HTTP: webClient(m.web), Now: clock, Retries: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, step := range []struct{ pin, at, root int }{
+		{1, 1, 1}, {3, 3, 3}, {1, 3, 3}, {2, 3, 3}, {4, 4, 4}, {1, 4, 4}, {3, 4, 4},
+	} {
+		m.serve(step.at)
+		view, err := product(step.pin).Refresh(t.Context())
+		if err != nil || view.RootVersion() != int64(step.root) {
+			t.Fatalf("%+v: root v%d, %v", step, view.RootVersion(), err)
+		}
+	}
+	// With the pin of before and a network of before: not below what was seen.
+	m.shows(m.at[2], hostA, hostB, hostZ)
+	for n := 1; n <= 2; n++ {
+		view, err := product(n).Refresh(t.Context())
+		if err == nil || view.RootVersion() != 4 && !errors.Is(err, client.ErrBehind) {
+			t.Errorf("pin %d: root v%d, %v", n, view.RootVersion(), err)
+		}
+	}
+}
+
+func rootFile(n int) string { return fmt.Sprintf("%d.root.json", n) }
+
+func webClient(w *web) *http.Client { return &http.Client{Transport: w} }
+
+func firstDoc(t *testing.T, data []byte) (d tuftest.Doc) {
+	t.Helper()
+	if err := json.Unmarshal(data, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}

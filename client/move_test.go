@@ -1,0 +1,220 @@
+package client_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// The places of a move: A is the old one, B the new one, Z the rendezvous that
+// the review centre runs.
+const (
+	hostA = vendorHost
+	hostB = "updates.new.example"
+	hostZ = reviewHost
+)
+
+// move is the web during a move from A to B: four roots, each with the content
+// of its time.
+//
+//	1  A, Z
+//	2  A, B from useFrom on, Z                        announced
+//	3  B, A as legacy until useUntil, Z               cut over: new vendor keys, new online keys, floors
+//	4  B, Z; A is retired
+type move struct {
+	*web
+	at    [5]*tuftest.Repo // the honest repository at root 1 to 4
+	order []int            // of the places A, B, Z in every list
+	pinAt int              // whose locations the pin has; root 1 is always the pin's root
+	store client.Store
+	used  []string // places that delivered content
+}
+
+// Dates of the move.
+var (
+	useFrom  = tuftest.Now.Add(10 * day)
+	useUntil = tuftest.Now.Add(100 * day)
+	farAway  = tuftest.Now.AddDate(3, 0, 0)
+)
+
+func place(id, tier, operator, host string, more ...any) tuftest.Doc {
+	l := tuftest.Doc{"id": id, "tier": tier, "operator": operator, "jurisdiction": "CH", "base": "https://" + host + "/r/",
+		"paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10}
+	for i := 0; i < len(more); i += 2 {
+		l[more[i].(string)] = more[i+1]
+	}
+	return l
+}
+
+// list puts the places (nil: not listed) into the order under test.
+func (m *move) list(a, b, z tuftest.Doc) []any {
+	var out []any
+	for i, n := range m.order {
+		if p := []tuftest.Doc{a, b, z}[n]; p != nil {
+			p["priority"] = 10 * (i + 1)
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// newMove publishes the four roots. change edits root 1 before that.
+func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
+	m := &move{web: newWeb(t), order: order, pinAt: 1, store: client.Memory()}
+	r := m.repo
+	a, z := place("a", "primary", "vendor-old", hostA), place("z", "rendezvous", "review", hostZ)
+	c := r.Charter()
+	c["locations"], c["retired"] = m.list(a, nil, z), []any{}
+	c["floors"] = tuftest.Doc{"timestamp": 5, "snapshot": 5, "targets": 5}
+	for _, fn := range change {
+		fn(r)
+	}
+	r.PublishRoot()
+	r.Publish()
+	m.at[1] = r.Clone()
+
+	r.NextRoot(func() {
+		r.Charter()["locations"] = m.list(a, place("b", "primary", "vendor-new", hostB, "use_from", tuftest.Stamp(useFrom)), z)
+	})
+	renew(r)
+	m.at[2] = r.Clone()
+
+	r.NextRoot(func() { m.cutOver(r) })
+	r.Signers["root"] = []string{"new1", "new2", "review1", "review2"}
+	m.extend(r)
+	m.at[3] = r.Clone()
+
+	r.NextRoot(func() {
+		c := r.Charter()
+		c["locations"] = m.list(nil, place("b", "primary", "vendor-new", hostB), z)
+		c["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
+		r.Root["expires"] = tuftest.Stamp(farAway)
+	})
+	m.extend(r)
+	m.at[4] = r.Clone()
+
+	m.serve(4)
+	return m
+}
+
+// cutOver edits a root to new vendor keys, new online keys and the new place.
+func (m *move) cutOver(r *tuftest.Repo) {
+	c := r.Charter()
+	r.AddKeys(r.Root, "new1", "new2", "ts2", "sn2")
+	roles := tuftest.At(r.Root, "roles")
+	threshold := roles["root"].(tuftest.Doc)["threshold"].(int)
+	roles["root"] = r.Role(threshold, "new1", "new2", "review1", "review2")
+	roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
+	r.Signers["root"] = []string{"vendor1", "vendor2", "new1", "new2", "review1", "review2"}
+	r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
+	for _, p := range c["parties"].([]any) {
+		if tuftest.At(p)["name"] == "vendor" {
+			tuftest.At(p)["keyids"] = r.IDs("new1", "new2")
+		}
+	}
+	c["epoch"] = c["epoch"].(int) + 1
+	c["floors"] = tuftest.Doc{"timestamp": 6, "snapshot": 6, "targets": 6}
+	c["locations"] = m.list(place("a", "legacy", "vendor-old", hostA, "use_until", tuftest.Stamp(useUntil)),
+		place("b", "primary", "vendor-new", hostB), place("z", "rendezvous", "review", hostZ))
+	r.Root["expires"] = tuftest.Stamp(farAway)
+}
+
+// extend publishes content that is good for years.
+func (m *move) extend(r *tuftest.Repo) {
+	for _, role := range r.Roles {
+		role["expires"] = tuftest.Stamp(farAway)
+	}
+	renew(r)
+}
+
+// serve lets B and Z show the honest repository at a root, and A too as long as
+// it is a place.
+func (m *move) serve(n int) {
+	m.shows(m.at[n], hostB, hostZ)
+	m.shows(m.at[min(n, 3)], hostA)
+	m.does(nil, hostA, hostB, hostZ)
+	if n == 1 {
+		m.does(dark, hostB)
+	}
+}
+
+// product returns a new process of the product on the one state.
+func (m *move) product(store client.Store) *client.Client {
+	m.t.Helper()
+	pin := m.at[1].Pin()
+	pin["locations"] = tuftest.At(m.at[m.pinAt].Root, "x-visum")["locations"]
+	if m.pinAt == 1 {
+		pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
+	}
+	c, err := client.New(tuftest.Marshal(pin), &client.Config{Store: store, HTTP: &http.Client{Transport: m.web}, Now: func() time.Time { return m.now }, Retries: -1})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return c
+}
+
+// awake lets the product refresh while the honest repository is at a root, so
+// that it knows what was known then.
+func (m *move) awake(n int) {
+	m.t.Helper()
+	m.serve(n)
+	view, err := m.product(m.store).Refresh(m.t.Context())
+	if err != nil || view.RootVersion() != int64(n) {
+		m.t.Fatalf("before: root v%d, %v", view.RootVersion(), err)
+	}
+	m.serve(4)
+}
+
+// crashing is a Store of a process that dies after a number of writes.
+type crashing struct {
+	client.Store
+	writes int
+}
+
+var errCrashed = errors.New("killed")
+
+func (c *crashing) Write(name string, data []byte) error {
+	if c.writes == 0 {
+		return errCrashed
+	}
+	c.writes--
+	return c.Store.Write(name, data)
+}
+
+// copyStore returns a memory with the files of another.
+func copyStore(t *testing.T, from client.Store) client.Store {
+	t.Helper()
+	to := client.Memory()
+	for _, folder := range []string{"", "roots", "roles", "evidence", "recovery"} {
+		names, err := from.List(folder)
+		if folder == "" {
+			names, err = map[string]int64{"state.json": 0, "state.bak": 0, "timestamp.json": 0, "snapshot.json": 0}, nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range names {
+			if folder != "" {
+				name = folder + "/" + name
+			}
+			if data, err := from.Read(name, 1<<30); err == nil {
+				if err := to.Write(name, data); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	return to
+}
+
+// orders are all orders of the three places.
+var orders = [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
+
+func orderName(order []int) string {
+	return fmt.Sprintf("%c%c%c", "ABZ"[order[0]], "ABZ"[order[1]], "ABZ"[order[2]])
+}
