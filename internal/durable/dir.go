@@ -86,9 +86,11 @@ const (
 
 // IsTemp reports whether the last element of name is one that this package
 // gives to temporary files.
-func IsTemp(name string) bool {
+func IsTemp(name string) bool { return hasForm(name, tempSuffix) }
+
+func hasForm(name, suffix string) bool {
 	name, ok := strings.CutPrefix(filepath.Base(name), tempPrefix)
-	name, ok2 := strings.CutSuffix(name, tempSuffix)
+	name, ok2 := strings.CutSuffix(name, suffix)
 	return ok && ok2 && len(name) == 16 && strings.Trim(name, "0123456789abcdef") == ""
 }
 
@@ -100,26 +102,24 @@ func IsTemp(name string) bool {
 // everything has been tried.
 func RemoveTemp(dir string, olderThan time.Time) error {
 	entries, err := os.ReadDir(dir)
-	return removeTemp(plain{}, dir, entries, err, olderThan)
+	return removeTemp(plain{}, dir, entries, err, IsTemp, olderThan)
 }
 
 // RemoveTempIn is [RemoveTemp] with dir relative to root.
 func RemoveTempIn(root *os.Root, dir string, olderThan time.Time) error {
 	d, err := root.Open(dir)
 	if err != nil {
-		return removeTemp(root, dir, nil, err, olderThan)
+		return removeTemp(root, dir, nil, err, IsTemp, olderThan)
 	}
 	defer d.Close()
 	entries, err := d.ReadDir(-1)
-	return removeTemp(root, dir, entries, err, olderThan)
+	return removeTemp(root, dir, entries, err, IsTemp, olderThan)
 }
 
-func removeTemp(in folder, dir string, entries []fs.DirEntry, err error, olderThan time.Time) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+func removeTemp(in folder, dir string, entries []fs.DirEntry, err error, mine func(name string) bool, olderThan time.Time) error {
+	err = ignoreAbsent(err)
 	for _, e := range entries {
-		if !IsTemp(e.Name()) || !e.Type().IsRegular() {
+		if !mine(e.Name()) || !e.Type().IsRegular() {
 			continue
 		}
 		info, err2 := e.Info()
@@ -127,9 +127,16 @@ func removeTemp(in folder, dir string, entries []fs.DirEntry, err error, olderTh
 			err2 = in.Remove(filepath.Join(dir, e.Name()))
 		}
 		// Somebody else may clean up too.
-		if err == nil && err2 != nil && !errors.Is(err2, fs.ErrNotExist) {
-			err = err2
+		if err == nil {
+			err = ignoreAbsent(err2)
 		}
+	}
+	return err
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	return err
 }

@@ -19,7 +19,9 @@
 // A temporary file in the same folder (so on the same file system), flush,
 // rename or link, flush of the folder. The temporary file's name is ".visum-",
 // 16 hex digits, ".tmp"; a killed process leaves it behind and [RemoveTemp]
-// takes it away.
+// takes it away. A part, which a later process may go on with, ends in ".part".
+// How much of it was on the disk when the power went nobody knows: its content
+// is to be checked before the commit.
 //
 // # Limits
 //

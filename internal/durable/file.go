@@ -35,7 +35,7 @@ func (plain) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
 func (plain) Remove(name string) error               { return os.Remove(name) }
 
 // File is a file being written. Commit or CommitNew gives it its name, Abort
-// drops it; each ends the File. Not for concurrent use.
+// drops it, Keep leaves it for later; each ends the File. Not for concurrent use.
 type File struct {
 	in   folder
 	f    *os.File // nil once ended
@@ -47,15 +47,15 @@ type File struct {
 
 // Create begins a file that will be called path. The folder must exist. Until
 // the commit path is untouched, and only the owner may read what is written.
-func Create(path string) (*File, error) { return create(plain{}, path) }
+func Create(path string) (*File, error) { return create(plain{}, path, tempSuffix) }
 
 // CreateIn is [Create] with name relative to root.
-func CreateIn(root *os.Root, name string) (*File, error) { return create(root, name) }
+func CreateIn(root *os.Root, name string) (*File, error) { return create(root, name, tempSuffix) }
 
-func create(in folder, name string) (*File, error) {
+func create(in folder, name, suffix string) (*File, error) {
 	var r [8]byte
 	rand.Read(r[:])
-	temp := filepath.Join(filepath.Dir(name), tempPrefix+hex.EncodeToString(r[:])+tempSuffix)
+	temp := filepath.Join(filepath.Dir(name), tempPrefix+hex.EncodeToString(r[:])+suffix)
 	f, err := in.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err

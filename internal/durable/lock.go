@@ -47,29 +47,56 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	}), nil
 }
 
+// TryLock is [Lock] without waiting: unlock is nil where somebody else has the
+// lock.
+func TryLock(path string) (unlock func(), err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	leave := tryEnter(path)
+	if leave == nil {
+		return nil, nil
+	}
+	fl := flock.New(path)
+	ok, err := try(fl)
+	if !ok {
+		leave()
+		return nil, err
+	}
+	return sync.OnceFunc(func() {
+		fl.Close()
+		leave()
+	}), nil
+}
+
 func poll(ctx context.Context, path string) (*flock.Flock, error) {
 	fl := flock.New(path)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("waiting for lock %s: %w", path, err)
 		}
-		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-			return nil, &fs.PathError{Op: "lock", Path: path, Err: fmt.Errorf("not a regular file: %w", fs.ErrInvalid)}
-		}
-		ok, err := fl.TryLock()
-		switch {
-		case err != nil:
-			return nil, err
-		case ok && current(fl):
-			return fl, nil
-		case ok:
-			fl.Close()
+		if ok, err := try(fl); ok || err != nil {
+			return fl, err
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
 	}
+}
+
+// try takes a lock if it is free now.
+func try(fl *flock.Flock) (ok bool, err error) {
+	if info, err := os.Lstat(fl.Path()); err == nil && !info.Mode().IsRegular() {
+		return false, &fs.PathError{Op: "lock", Path: fl.Path(), Err: fmt.Errorf("not a regular file: %w", fs.ErrInvalid)}
+	}
+	ok, err = fl.TryLock()
+	if ok && !current(fl) {
+		fl.Close()
+		ok = false
+	}
+	return ok, err
 }
 
 // current reports whether the file that was locked is still the one at its
@@ -95,27 +122,43 @@ type door struct {
 }
 
 func enter(ctx context.Context, path string) (leave func(), err error) {
-	doors.Lock()
-	d := doors.m[path]
-	if d == nil {
-		d = &door{in: make(chan struct{}, 1)}
-		doors.m[path] = d
-	}
-	d.all++
-	doors.Unlock()
-
-	done := func() {
-		doors.Lock()
-		defer doors.Unlock()
-		if d.all--; d.all == 0 {
-			delete(doors.m, path)
-		}
-	}
+	d, done := doorOf(path)
 	select {
 	case d.in <- struct{}{}:
 		return func() { <-d.in; done() }, nil
 	case <-ctx.Done():
 		done()
 		return nil, fmt.Errorf("waiting for lock %s: %w", path, ctx.Err())
+	}
+}
+
+// tryEnter returns nil where somebody is inside.
+func tryEnter(path string) (leave func()) {
+	d, done := doorOf(path)
+	select {
+	case d.in <- struct{}{}:
+		return func() { <-d.in; done() }
+	default:
+		done()
+		return nil
+	}
+}
+
+// doorOf counts the caller in; done counts him out.
+func doorOf(path string) (d *door, done func()) {
+	doors.Lock()
+	defer doors.Unlock()
+	d = doors.m[path]
+	if d == nil {
+		d = &door{in: make(chan struct{}, 1)}
+		doors.m[path] = d
+	}
+	d.all++
+	return d, func() {
+		doors.Lock()
+		defer doors.Unlock()
+		if d.all--; d.all == 0 {
+			delete(doors.m, path)
+		}
 	}
 }

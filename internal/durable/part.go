@@ -1,0 +1,103 @@
+package durable
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const partSuffix = ".part"
+
+// CreatePart is [Create] for what takes long to write: the File can also be
+// ended by [File.Keep], or by the end of the process, and be gone on with by
+// [OpenPart].
+func CreatePart(path string) (*File, error) { return create(plain{}, path, partSuffix) }
+
+// IsPart is [IsTemp] for the names of parts.
+func IsPart(name string) bool { return hasForm(name, partSuffix) }
+
+// OpenPart goes on with the part of that name (see [File.Part]) of the file that
+// will be called path, and says how many bytes are in it. The caller keeps
+// others from doing the same at the same time.
+//
+// The error wraps fs.ErrNotExist where there is no such part, and fs.ErrInvalid
+// where name is no part's name or stands for something that another user may
+// have put there: not a regular file, not owned by this user, or with a second
+// name.
+func OpenPart(path, name string) (f *File, size int64, err error) {
+	if name != filepath.Base(name) || !IsPart(name) {
+		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a part's name: %w", fs.ErrInvalid)}
+	}
+	temp := filepath.Join(filepath.Dir(path), name)
+	was, err := os.Lstat(temp)
+	if err != nil {
+		return nil, 0, err
+	}
+	foreign := &fs.PathError{Op: "open", Path: temp, Err: fmt.Errorf("not a file of our own: %w", fs.ErrInvalid)}
+	if !was.Mode().IsRegular() || !ours(was) {
+		return nil, 0, foreign
+	}
+	h, err := os.OpenFile(temp, os.O_RDWR, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	// Nothing was created or truncated yet, should a link have taken the name.
+	is, err := h.Stat()
+	if err == nil && (!os.SameFile(was, is) || !ours(is)) {
+		err = foreign
+	}
+	if err == nil {
+		size, err = h.Seek(0, io.SeekEnd)
+	}
+	if err != nil {
+		h.Close()
+		return nil, 0, err
+	}
+	return &File{in: plain{}, f: h, temp: temp, name: path, perm: 0o644}, size, nil
+}
+
+// Part is the last element of the temporary file's name.
+func (f *File) Part() string { return filepath.Base(f.temp) }
+
+// Keep ends the File and leaves what was written, under the temporary name.
+func (f *File) Keep() error {
+	if f.f == nil {
+		return f.ended("keep")
+	}
+	err := f.f.Close()
+	f.f = nil
+	return err
+}
+
+// Truncate drops what was written from byte n on.
+func (f *File) Truncate(n int64) error {
+	if f.f == nil {
+		return f.ended("truncate")
+	}
+	if err := f.f.Truncate(n); err != nil {
+		return err
+	}
+	_, err := f.f.Seek(n, io.SeekStart)
+	return err
+}
+
+// RemovePart removes a part that nobody will go on with. That there is none is
+// no error.
+func RemovePart(path, name string) error {
+	f, _, err := OpenPart(path, name)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	f.Abort()
+	return nil
+}
+
+// RemoveParts is [RemoveTemp] for parts. They are left lying on purpose, so leave
+// them some weeks.
+func RemoveParts(dir string, olderThan time.Time) error {
+	entries, err := os.ReadDir(dir)
+	return removeTemp(plain{}, dir, entries, err, IsPart, olderThan)
+}
