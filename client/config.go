@@ -41,7 +41,7 @@ type Config struct {
 	// Store keeps the state instead of Dir; for one repository only.
 	Store Store
 	// Sources are further places to ask, before all others: a folder, an
-	// embedded tree, a bundle. What they hold is verified like everything else.
+	// embedded tree, a bundle, a [URL]. What they hold is verified like everything else.
 	// They do not count as operators when a new root is looked for.
 	Sources []Source
 	// Offline keeps the client from asking anything but Sources.
@@ -59,6 +59,10 @@ type Config struct {
 	// Retries is how often a call goes round again where no place answers at all,
 	// after half a second first, then twice as long each time; 0: 2, below 0: never.
 	Retries int
+	// Progress is told how far a [Client.Save] is; nil: nobody is. Save calls it from
+	// its own goroutine, when it begins, every tenth of a second at most, and when it
+	// has succeeded, and goes on when it returns. Several Saves may call it at once.
+	Progress func(Progress)
 	// Only is the administrator's pin: the one version that may be installed, or
 	// with a dot at the end the versions that begin so ("11."). "": any.
 	Only string
@@ -75,6 +79,10 @@ type Config struct {
 	// UnsafeLoopback lets the repository be served over http:// from this
 	// machine. For development and tests.
 	UnsafeLoopback bool
+	// UnsafeHTTP lets a [URL] in Sources be http://, on any host: who is on the way
+	// sees what is asked for, and can keep it back. The repository's own locations
+	// stay https://.
+	UnsafeHTTP bool
 	// UnsafeNoReview lets the pin be the bare root of an ordinary TUF repository:
 	// nobody but who holds its keys answers for what it lists, and it can't move.
 	// Where to ask is what Sources says.
@@ -111,9 +119,6 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	}
 	if cfg.Offline && len(cfg.Sources) == 0 {
 		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
-	}
-	if slices.Contains(cfg.Sources, nil) {
-		return nil, errors.New("client: Config.Sources has a nil in it")
 	}
 	c.cfg.Sources, c.cfg.Deny = slices.Clone(cfg.Sources), slices.Clone(cfg.Deny)
 	var err error
@@ -159,6 +164,11 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 		c.cfg.UserAgent = "visum"
 	}
 	c.http, c.own = newHTTP(cfg.HTTP)
+	for i, s := range c.cfg.Sources {
+		if c.cfg.Sources[i], err = c.bind(s); err != nil {
+			return nil, err
+		}
+	}
 	return c, nil
 }
 

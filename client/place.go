@@ -56,13 +56,13 @@ func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 			continue
 		}
 		seen[url] = true
-		src := &httpSource{client: c.http, agent: c.cfg.UserAgent, metadata: url}
+		targets := ""
 		if l.Targets != "" {
-			src.targets = l.Base + l.Targets
+			targets = l.Base + l.Targets
 		}
 		// The pin's places are hints where to find roots; content comes from where the newest root says.
 		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
-		out = append(out, &place{key: placeKey(url), name: l.ID, operator: l.Operator, source: src, content: content})
+		out = append(out, &place{key: placeKey(url), name: l.ID, operator: l.Operator, source: c.web(url, targets), content: content})
 	}
 	return out
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"time"
 
@@ -19,50 +18,140 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
+// partsLast is how long an interrupted download can be gone on with.
+const partsLast = 30 * 24 * time.Hour
+
 // Save downloads an approved target to a file. It streams: memory stays small
 // whatever the size. The bytes get the name only after length and hashes are
 // right and they are on the disk; until then, and after any error, what was
-// there before stays. Where the file is right already nothing is requested.
-// Places are tried in turn; the host never matters. A zero Approved, or one of
-// another repository, is refused.
+// there before stays. Where the file is right already nothing is requested. A
+// zero Approved, or one of another repository, is refused.
+//
+// Places are asked in turn; the host never matters. Where one breaks off it is
+// asked for the rest, or the next one is, so that nothing is fetched twice; see
+// Config.Retries for when nobody answers. What was got lies beside the file,
+// under a name that begins with ".visum-", for the next Save of the same target
+// to the same file to go on with, in this process or a later one, up to 30 days.
+// That takes a Config.Dir; of several Saves to one file at the same time only
+// one goes on with it, the others begin anew.
 //
 // The folder must exist. A symbolic link is replaced, not followed; a folder or
-// a device is not replaced. An error of the disk ends Save.
-func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) error {
+// a device is not replaced. An error of the disk ends Save, and leaves nothing.
+func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err error) {
+	if err := c.check(a); err != nil {
+		return err
+	}
+	if err := replaceable(file); err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	if matches(ctx, a, file) {
+		if c.cfg.Progress != nil {
+			c.cfg.Progress(Progress{Path: a.Path(), Done: a.Length(), Total: a.Length()})
+		}
+		return nil
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	c.clean(filepath.Dir(file))
+	defer c.rest()
+	d := c.download(a)
+	place, err := d.save(ctx, file)
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return fmt.Errorf("client: %s: %w", a.Path(), ctx.Err())
+	case err != nil:
+		return fmt.Errorf("client: %w", err)
+	}
+	d.tell(place, true)
+	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", place)
+	return nil
+}
+
+// save returns the place that gave the last bytes.
+func (d *download) save(ctx context.Context, file string) (place string, err error) {
+	claim := d.c.claim(d.a, file)
+	f, size, err := claim.open(file)
+	if err != nil {
+		claim.end(nil, false)
+		return "", diskError{err}
+	}
+	d.part = newPart(d.a, f)
+	// What there is stays for the next time, but not on a disk that is full.
+	defer func() {
+		_, disk := errors.AsType[diskError](err)
+		claim.end(f, err != nil && !disk && max(size, d.part.size()) > 0)
+	}()
+	d.note = func(s *seat) {
+		place = s.name
+		claim.note(s.key, s.tag)
+	}
+	d.fresh = func() (partFile, func(), error) {
+		f, err := durable.Create(file)
+		return f, f.Abort, err
+	}
+	if err := d.part.reopen(ctx, size); err != nil {
+		return "", err
+	}
+	size = 0
+	for _, s := range d.seats {
+		s.tag = claim.tag(s.key)
+	}
+	d.tell("", true)
+	if err := d.run(ctx); err != nil {
+		return "", err
+	}
+	winner := d.part.partFile.(*durable.File)
+	if err := winner.Commit(); err != nil {
+		return "", diskError{err}
+	}
+	return place, nil
+}
+
+// Bytes downloads an approved target into memory, for files that are read at
+// once: notes, settings. Where it has more than limit bytes the error wraps
+// tuf.ErrTooLarge, and nothing is requested. Otherwise it is like [Client.Save].
+func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte, error) {
+	if err := c.check(a); err != nil {
+		return nil, err
+	}
+	if a.Length() > limit {
+		return nil, fmt.Errorf("client: %w", &tuf.Error{Role: a.Path(), Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d bytes, the limit is %d", a.Length(), limit)})
+	}
+	defer c.rest()
+	d := c.download(a)
+	d.fresh = func() (partFile, func(), error) { return &inMemory{}, func() {}, nil }
+	d.part = newPart(a, &inMemory{})
+	if err := d.run(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%s: %w", a.Path(), ctx.Err())
+		}
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return d.part.partFile.(*inMemory).data, nil
+}
+
+// check refuses what this client's repository has not approved.
+func (c *Client) check(a tuf.Approved) error {
 	if a.IsZero() {
 		return fmt.Errorf("client: %w", &tuf.Error{Role: "target", Err: tuf.ErrNotApproved, Detail: "zero Approved"})
 	}
 	if want := c.repoID(); a.RepoID() != want {
 		return fmt.Errorf("client: %w", &tuf.Error{Role: a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("approved by repository %s, this client follows %s", a.RepoID(), want)})
 	}
-	if err := replaceable(file); err != nil {
-		return fmt.Errorf("client: %w", err)
+	return nil
+}
+
+// clean removes what killed processes left in a folder long ago, which takes
+// room. What is still written to is younger.
+func (c *Client) clean(dir string) {
+	err := durable.RemoveTemp(dir, time.Now().Add(-24*time.Hour))
+	if err == nil {
+		err = durable.RemoveParts(dir, time.Now().Add(-partsLast))
 	}
-	if matches(a, file) {
-		return nil
-	}
-	// What downloads of a killed process have left takes room; ours is written to as it grows.
-	if err := durable.RemoveTemp(filepath.Dir(file), time.Now().Add(-24*time.Hour)); err != nil {
+	if err != nil {
 		c.log.Warn("leftovers stay", "error", err)
 	}
-	defer c.rest()
-	problems := []error{fmt.Errorf("client: %s could not be had", a.Path())}
-	for _, p := range c.currentPlaces() {
-		err := c.saveFrom(ctx, p, a, file)
-		if err == nil {
-			c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", p.name)
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("client: %s: %w", a.Path(), ctx.Err())
-		}
-		if disk, ok := errors.AsType[diskError](err); ok {
-			return fmt.Errorf("client: %w", disk)
-		}
-		c.log.Warn("download failed", "path", a.Path(), "place", p.name, "error", err)
-		problems = append(problems, fmt.Errorf("%s: %w", p.name, err))
-	}
-	return errors.Join(problems...)
 }
 
 // replaceable says before a download what can't be replaced after it.
@@ -121,7 +210,7 @@ func (h *hasher) check() error {
 }
 
 // matches reports whether file holds the approved bytes already.
-func matches(a tuf.Approved, file string) bool {
+func matches(ctx context.Context, a tuf.Approved, file string) bool {
 	fi, err := os.Lstat(file)
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != a.Length() {
 		return false
@@ -132,58 +221,9 @@ func matches(a tuf.Approved, file string) bool {
 	}
 	defer f.Close()
 	h := newHasher(a)
-	if _, err := io.Copy(h, io.LimitReader(f, a.Length()+1)); err != nil {
+	in := ctxReader{ctx, io.LimitReader(f, a.Length()+1)}
+	if _, err := io.CopyBuffer(onlyWriter{h}, in, make([]byte, bufferSize)); err != nil {
 		return false
 	}
 	return h.check() == nil
-}
-
-func (c *Client) saveFrom(ctx context.Context, p *place, a tuf.Approved, file string) error {
-	dst, err := durable.Create(file)
-	if err != nil {
-		return diskError{err}
-	}
-	defer dst.Abort()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	pulse, stop := watch(c.cfg.IdleTimeout, cancel) // waiting for the answer counts too
-	defer stop()
-	h := newHasher(a)
-	if err := receive(ctx, p, a, pulse, dst, h); err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-			err = fmt.Errorf("%w: %w", err, cause)
-		}
-		return err
-	}
-	if err := h.check(); err != nil {
-		return err
-	}
-	if err := dst.Commit(); err != nil {
-		return diskError{err}
-	}
-	return nil
-}
-
-// receive copies the target from a place to dst and h.
-func receive(ctx context.Context, p *place, a tuf.Approved, pulse *pulse, dst, h io.Writer) error {
-	dir, base := path.Split(a.Path())
-	src, err := open(ctx, p.source, "targets/"+dir+a.SHA256()+"."+base)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	// One byte more than approved is enough to see that it is wrong.
-	_, err = io.Copy(io.MultiWriter(onDisk{dst}, h), io.LimitReader(pulse.reader(src), a.Length()+1))
-	return err
-}
-
-// onDisk marks the errors of a writer as our own.
-type onDisk struct{ io.Writer }
-
-func (w onDisk) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	if err != nil {
-		err = diskError{err}
-	}
-	return n, err
 }

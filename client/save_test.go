@@ -43,10 +43,9 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 		"204":              status(204, targetSuffix, nil),
 		"302":              redirect(targetSuffix),
 		"wrong":            body(targetSuffix, []byte("the tnega")),
-		"short":            body(targetSuffix, []byte("the ag")),
-		"long":             body(targetSuffix, []byte("the agent and more")),
-		"right, then more": stream(strings.NewReader("the agent!")),
-		"right, no end":    stream(strings.NewReader("the agent")),
+		"wrong, then more": stream(strings.NewReader("the tnega, and so on")),
+		"wrong, no end":    stream(endless{}),
+		"empty":            body(targetSuffix, nil),
 		"stands still":     stream(strings.NewReader("the")),
 		"crawls":           stream(crawl{}),
 		"gzip":             zipped(targetSuffix),
@@ -90,6 +89,34 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 				t.Errorf("left behind: %q", left)
 			}
 		})
+	}
+}
+
+// What was approved is enough: who goes on after it, or never says that it was
+// all, is not listened to.
+func TestSaveReadsNoMore(t *testing.T) {
+	for name, more := range map[string]func(ctx context.Context) io.Reader{
+		"more":    func(context.Context) io.Reader { return strings.NewReader("!") },
+		"endless": func(context.Context) io.Reader { return endless{} },
+		"silence": until,
+	} {
+		w := newWeb(t)
+		c := w.client()
+		a := w.approved(c)
+		w.does(func(name string, r *http.Request) (*http.Response, error) {
+			return respond(r, 200, io.MultiReader(strings.NewReader("the agent"), more(r.Context()))), nil
+		}, vendorHost)
+		w.asked("")
+		file := filepath.Join(t.TempDir(), "agent")
+		if err := c.Save(t.Context(), a, file); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != "the agent" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if got := w.asked(""); len(got) != 1 {
+			t.Errorf("%s: asked %q", name, got)
+		}
 	}
 }
 
@@ -150,7 +177,10 @@ func redirect(suffix string) answer {
 	}
 }
 
-func zipped(suffix string) answer {
+func zipped(suffix string) answer { return coded("gzip", suffix) }
+
+// coded answers with "the agent", zipped, and says that it is in some coding.
+func coded(coding, suffix string) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, suffix) {
 			return nil, nil
@@ -160,7 +190,7 @@ func zipped(suffix string) answer {
 		z.Write([]byte("the agent"))
 		z.Close()
 		resp := respond(r, 200, &b)
-		resp.Header.Set("Content-Encoding", "gzip")
+		resp.Header.Set("Content-Encoding", coding)
 		return resp, nil
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"net/http"
-	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,13 +17,38 @@ import (
 
 // Source is a place's files, laid out as "metadata/1.root.json" and
 // "targets/DIR/SHA256.NAME". It may return anything: nothing it returns is
-// trusted.
+// trusted. Safe for concurrent use. Package client/sourcetest examines
+// implementations.
 type Source interface {
 	// Open returns the file called name, a slash-separated path that is not
 	// escaped in any way. An error wraps fs.ErrNotExist where the place says
-	// that there is no such file, and only then. Reading ends when ctx does.
+	// that there is no such file, and only then. Reading ends when ctx does. The
+	// caller closes what it got, also before its end.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
 }
+
+// RangeSource is a Source that can begin in the middle of a file, so that an
+// interrupted download goes on where it was. One that can't is read from the
+// beginning again.
+type RangeSource interface {
+	Source
+	// OpenAt is Open from byte offset on. Where the file has no such byte, or the
+	// place can't say from where on it answers, the error wraps [ErrRange]. tag is
+	// "" or the Tag that an earlier call for this name returned: where the place
+	// knows that the file is another one now, it begins at 0.
+	OpenAt(ctx context.Context, name string, offset int64, tag string) (*Range, error)
+}
+
+// Range is a file, or its rest.
+type Range struct {
+	io.ReadCloser
+	Offset int64  // of the first byte that is read: what was asked for, or 0
+	Size   int64  // of the whole file in bytes, -1 where that is not known
+	Tag    string // names this version of the file at this place, "" where nothing does
+}
+
+// ErrRange: a place does not begin a file where it was asked to.
+var ErrRange = errors.New("client: no such range")
 
 // FS makes a Source of a file system with a location's layout: os.DirFS, an
 // embedded tree, a zip.Reader.
@@ -32,6 +57,10 @@ func FS(fsys fs.FS) Source { return fsSource{fsys} }
 type fsSource struct{ fsys fs.FS }
 
 func (s fsSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	return closer(s.OpenAt(ctx, name, 0, ""))
+}
+
+func (s fsSource) OpenAt(ctx context.Context, name string, offset int64, _ string) (*Range, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -39,16 +68,30 @@ func (s fsSource) Open(ctx context.Context, name string) (io.ReadCloser, error) 
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	// A pipe would be waited for, for ever.
-	if fi, err := fs.Stat(s.fsys, name); err != nil {
+	fi, err := fs.Stat(s.fsys, name)
+	if err != nil {
 		return nil, err
-	} else if !fi.Mode().IsRegular() {
+	}
+	if !fi.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: not a regular file", fs.ErrInvalid)}
+	}
+	if offset < 0 || offset > 0 && offset >= fi.Size() {
+		return nil, fmt.Errorf("%s: %w: from byte %d of %d", name, ErrRange, offset, fi.Size())
 	}
 	f, err := s.fsys.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	return ctxFile{ctx, f}, nil
+	r := &Range{ReadCloser: ctxFile{ctx, f}, Size: fi.Size()}
+	// What is compressed has no middle to begin in.
+	if seeker, ok := f.(io.Seeker); ok && offset > 0 {
+		if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
+			f.Close()
+			return nil, err
+		}
+		r.Offset = offset
+	}
+	return r, nil
 }
 
 // ctxFile is a file whose reading ends with ctx.
@@ -64,57 +107,67 @@ func (f ctxFile) Read(p []byte) (int, error) {
 	return f.File.Read(p)
 }
 
-// httpSource is a location on the web.
-type httpSource struct {
-	client            *http.Client
-	agent             string
-	metadata, targets string // URLs, end in /
+// List makes one place of several: a file comes from the first of them that has
+// it. It is absent where all say so. Places that hold the same are better
+// listed one by one in [Config].Sources: then each answers for what it gave, and
+// another one stands in for it.
+func List(sources ...Source) Source { return listSource(slices.Clone(sources)) }
+
+type listSource []Source
+
+func (l listSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	return closer(l.OpenAt(ctx, name, 0, ""))
 }
 
-func (s *httpSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	base := s.metadata
-	rest, ok := strings.CutPrefix(name, "metadata/")
-	if !ok {
-		base = s.targets
-		rest = strings.TrimPrefix(name, "targets/")
-	}
-	if base == "" {
-		return nil, fmt.Errorf("%s: %w: the place has roots only", name, errors.ErrUnsupported)
-	}
-	// No server shall be asked for what climbs out of the place's folder.
-	if !fs.ValidPath(rest) {
-		return nil, &fs.PathError{Op: "GET", Path: rest, Err: fs.ErrInvalid}
-	}
-	parts := strings.Split(rest, "/")
-	for i, p := range parts {
-		parts[i] = url.PathEscape(p)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+strings.Join(parts, "/"), nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("User-Agent", s.agent)
-	req.Header.Set("Accept-Encoding", "identity")
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	// Not resp.Status: its text is the server's.
-	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	switch resp.StatusCode {
-	case http.StatusOK:
-		if coding := resp.Header.Get("Content-Encoding"); coding == "" || strings.EqualFold(coding, "identity") {
-			return resp.Body, nil
+// OpenAt begins with the source that tag is of.
+func (l listSource) OpenAt(ctx context.Context, name string, offset int64, tag string) (*Range, error) {
+	var problems []error
+	final := true
+	first, rest := l.tagged(tag)
+	for n := range l {
+		i, t := n, ""
+		switch {
+		case n == 0:
+			i, t = first, rest
+		case n <= first:
+			i = n - 1
 		}
-		err = fmt.Errorf("GET %s: answered in a coding that was not asked for", req.URL)
-	case http.StatusNotFound, http.StatusForbidden, http.StatusGone:
-		// Object stores say 403 for what is not there.
-		err = &fs.PathError{Op: "GET", Path: req.URL.String(), Err: fmt.Errorf("%s: %w", status, fs.ErrNotExist)}
-	default:
-		err = fmt.Errorf("GET %s: %s", req.URL, status)
+		r, err := openAt(ctx, l[i], name, offset, t)
+		if err == nil {
+			r.Tag = fmt.Sprintf("%d %s", i, r.Tag)
+			return r, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !isAbsent(err) {
+			problems = append(problems, err)
+			final = final && lasting(err)
+		}
 	}
-	resp.Body.Close()
-	return nil, err
+	if len(problems) == 0 {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	// One that may do better the next time is enough to ask again.
+	return nil, answerError{errors.Join(problems...), final}
+}
+
+// tagged splits a tag of a list into the number of the source and its own tag.
+func (l listSource) tagged(tag string) (i int, rest string) {
+	number, rest, _ := strings.Cut(tag, " ")
+	i, err := strconv.Atoi(number)
+	if err != nil || i < 0 || i >= len(l) {
+		return 0, ""
+	}
+	return i, rest
+}
+
+// closer returns a Range as Open has to.
+func closer(r *Range, err error) (io.ReadCloser, error) {
+	if err != nil {
+		return nil, err
+	}
+	return r.ReadCloser, nil
 }
 
 // open is s.Open, on guard against a source that returns nothing.
@@ -124,6 +177,30 @@ func open(ctx context.Context, s Source, name string) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("%s: the source returned neither file nor error", name)
 	}
 	return f, err
+}
+
+// openAt is [RangeSource].OpenAt for any source: one that always begins at the
+// beginning is allowed to.
+func openAt(ctx context.Context, s Source, name string, offset int64, tag string) (*Range, error) {
+	at, ok := s.(RangeSource)
+	if !ok {
+		f, err := open(ctx, s, name)
+		if err != nil {
+			return nil, err
+		}
+		return &Range{ReadCloser: f, Size: -1}, nil
+	}
+	r, err := at.OpenAt(ctx, name, offset, tag)
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil || r.ReadCloser == nil:
+		return nil, fmt.Errorf("%s: the source returned neither file nor error", name)
+	case r.Offset != 0 && r.Offset != offset:
+		r.Close()
+		return nil, fmt.Errorf("%s: %w: from byte %d, the source begins at %d", name, ErrRange, offset, r.Offset)
+	}
+	return r, nil
 }
 
 // readAll reads one metadata file of at most limit bytes, within the timeout.
@@ -150,6 +227,8 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 // keeps the next place from being asked.
 const minRate = 1 << 10
 
+var errSlow = errors.New("too slow")
+
 // pulse ends a transfer that stands still or crawls.
 type pulse struct {
 	timer *time.Timer
@@ -161,7 +240,7 @@ type pulse struct {
 // watch calls cancel when idle passes, unless read keeps bringing bytes. stop
 // must be called.
 func watch(idle time.Duration, cancel context.CancelCauseFunc) (p *pulse, stop func()) {
-	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("less than %d bytes a second for %s", minRate, idle)) })
+	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, minRate, idle)) })
 	return &pulse{timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*minRate))}, func() { t.Stop() }
 }
 

@@ -20,7 +20,7 @@ import (
 
 // Answers that are no files are no evidence either: the place is down.
 func TestAnswersThatAreNoFiles(t *testing.T) {
-	for name, a := range map[string]answer{"302": redirect(""), "gzip": zipped(""), "204": status(204, "", nil), "206": status(206, "", []byte("{}")), "451": status(451, "", nil)} {
+	for name, a := range map[string]answer{"302": redirect(""), "br": coded("br", ""), "204": status(204, "", nil), "206": status(206, "", []byte("{}")), "451": status(451, "", nil)} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
 			w.does(a, vendorHost)

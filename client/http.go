@@ -1,0 +1,314 @@
+package client
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// URL is a place on the web that the administrator names, or that serves a plain
+// TUF repository. metadata and targets are what file names are appended to, byte
+// for byte, so they end in a slash and are escaped already; targets is "" where
+// there are none. https:// only, but for this machine itself and with
+// [Config].UnsafeHTTP. Redirects are not followed.
+//
+// In [Config].Sources its requests are made as Config says, and New returns the
+// error of a bad URL. Used alone it has a transport of its own, and Open returns
+// that error.
+func URL(metadata, targets string) Source {
+	return &httpSource{metadata: metadata, targets: targets, agent: "visum", now: time.Now, alone: sync.OnceValue(func() *http.Client {
+		h, _ := newHTTP(nil)
+		if t, ok := h.Transport.(*http.Transport); ok {
+			t.DisableKeepAlives = true // nobody would close what is kept open
+		}
+		return h
+	})}
+}
+
+// bind checks a source of the administrator and lets URLs in it make their
+// requests as this client does.
+func (c *Client) bind(s Source) (Source, error) {
+	switch s := s.(type) {
+	case nil:
+		return nil, errors.New("client: Config.Sources has a nil in it")
+	case listSource:
+		bound := make(listSource, len(s))
+		for i := range s {
+			var err error
+			if bound[i], err = c.bind(s[i]); err != nil {
+				return nil, err
+			}
+		}
+		return bound, nil
+	case *httpSource:
+		if err := s.check(c.cfg.UnsafeHTTP); err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		return c.web(s.metadata, s.targets), nil
+	}
+	return s, nil
+}
+
+// web is a place on the web that this client makes the requests to.
+func (c *Client) web(metadata, targets string) *httpSource {
+	return &httpSource{client: c.http, agent: c.cfg.UserAgent, now: c.clock, metadata: metadata, targets: targets}
+}
+
+// httpSource is a location on the web.
+type httpSource struct {
+	client            *http.Client // nil: alone's, once the URLs have been checked
+	alone             func() *http.Client
+	agent             string
+	now               func() time.Time
+	metadata, targets string // URLs, end in /
+}
+
+func (s *httpSource) check(unsafeHTTP bool) error {
+	if err := checkURL(s.metadata, unsafeHTTP); err != nil || s.targets == "" {
+		return err
+	}
+	return checkURL(s.targets, unsafeHTTP)
+}
+
+func checkURL(raw string, unsafeHTTP bool) error {
+	u, err := url.Parse(raw)
+	fault := ""
+	switch {
+	case err != nil:
+		return fmt.Errorf("URL: %w", err.(*url.Error).Err) // without the URL: a password may be in it
+	case u.User != nil:
+		return fmt.Errorf("URL of host %q: a user name in it: let the Transport of Config.HTTP sign in", u.Host)
+	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
+		fault = "neither https://HOST/ nor http://HOST/"
+	case u.Scheme == "http" && !unsafeHTTP && !isLoopback(u.Hostname()):
+		fault = "not https (Config.UnsafeHTTP lets it be)"
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(raw, "#"):
+		fault = "a query or a fragment, which file names can't be appended to"
+	case !strings.HasSuffix(u.Path, "/"):
+		fault = "does not end in /"
+	case u.String() != raw:
+		fault = fmt.Sprintf("not as it will be sent, which is %q", u.String())
+	default:
+		return nil
+	}
+	return fmt.Errorf("URL %q: %s", raw, fault)
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// address is the URL of a file. The layout of metadata is flat: a role's name may
+// have a slash in it, which is no folder's.
+func (s *httpSource) address(name string) (string, error) {
+	base := s.metadata
+	rest, meta := strings.CutPrefix(name, "metadata/")
+	if !meta {
+		base = s.targets
+		rest, _ = strings.CutPrefix(name, "targets/")
+	}
+	if base == "" {
+		return "", fmt.Errorf("%s: %w: the place has roots only", name, errors.ErrUnsupported)
+	}
+	// No server shall be asked for what climbs out of the place's folder.
+	if !fs.ValidPath(rest) || rest == "." {
+		return "", &fs.PathError{Op: "GET", Path: rest, Err: fs.ErrInvalid}
+	}
+	parts := []string{rest}
+	if !meta {
+		parts = strings.Split(rest, "/")
+	}
+	for i, p := range parts {
+		parts[i] = url.PathEscape(p)
+	}
+	return base + strings.Join(parts, "/"), nil
+}
+
+func (s *httpSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	return closer(s.OpenAt(ctx, name, 0, ""))
+}
+
+func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag string) (*Range, error) {
+	h := s.client
+	if h == nil {
+		if err := s.check(false); err != nil {
+			return nil, answerError{err, true}
+		}
+		h = s.alone()
+	}
+	address, err := s.address(name)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", s.agent)
+	// A target is hashed as it comes, and what comes may be compressed itself.
+	coding := "identity"
+	if strings.HasPrefix(name, "metadata/") && offset == 0 {
+		coding = "gzip"
+	}
+	req.Header.Set("Accept-Encoding", coding)
+	if offset < 0 {
+		return nil, fmt.Errorf("%s: %w: from byte %d", name, ErrRange, offset)
+	}
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		if tag != "" {
+			req.Header.Set("If-Range", tag)
+		}
+	}
+	resp, err := h.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.answer(resp, coding, offset, tag)
+	if err != nil {
+		resp.Body.Close()
+		return nil, fmt.Errorf("GET %s: %w", address, err)
+	}
+	return r, nil
+}
+
+// answer makes a Range of a response.
+func (s *httpSource) answer(resp *http.Response, coding string, offset int64, tag string) (*Range, error) {
+	// Not resp.Status: its text is the server's.
+	status := fmt.Errorf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	switch code := resp.StatusCode; {
+	case code == http.StatusOK:
+		return whole(resp, coding)
+	case code == http.StatusPartialContent && offset > 0:
+		return partial(resp, offset, tag)
+	case code == http.StatusRequestedRangeNotSatisfiable && offset > 0:
+		return nil, fmt.Errorf("%w: %w from byte %d", ErrRange, status, offset)
+	case code == http.StatusNotFound, code == http.StatusForbidden, code == http.StatusGone:
+		// Object stores say 403 for what is not there.
+		return nil, fmt.Errorf("%w: %w", status, fs.ErrNotExist)
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
+		if until := retryAfter(resp.Header, s.now()); !until.IsZero() {
+			return nil, &busyError{fmt.Errorf("%w, asks not to be asked before %s", status, until.UTC().Format(time.RFC3339)), until}
+		}
+		return nil, status
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
+		return nil, status
+	case code >= 300 && code < 400:
+		return nil, answerError{fmt.Errorf("%w, which is not followed", status), true}
+	}
+	return nil, answerError{status, true}
+}
+
+// answerError is a place's word that is not about the file. final: asking the
+// same again will not change it.
+type answerError struct {
+	error
+	final bool
+}
+
+func (e answerError) Unwrap() error { return e.error }
+
+// lasting reports whether a place is to be left alone with this request from now on.
+func lasting(err error) bool {
+	if isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
+		return true
+	}
+	e, ok := errors.AsType[answerError](err)
+	return ok && e.final
+}
+
+// whole is an answer that begins at the beginning.
+func whole(resp *http.Response, coding string) (*Range, error) {
+	r := &Range{ReadCloser: resp.Body, Size: resp.ContentLength, Tag: strongTag(resp.Header)}
+	switch got := strings.ToLower(resp.Header.Get("Content-Encoding")); {
+	case got == "" || got == "identity":
+		return r, nil
+	case got == "gzip" && coding == "gzip":
+		z, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			return nil, err
+		}
+		// The tag is that of the compressed form.
+		return &Range{ReadCloser: unzipped{z, resp.Body}, Size: -1}, nil
+	}
+	return nil, answerError{errors.New("answered in a coding that was not asked for"), true}
+}
+
+// unzipped reads what comes compressed. Closing ends the connection too.
+type unzipped struct {
+	io.Reader
+	io.Closer
+}
+
+var contentRange = regexp.MustCompile(`^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)$`)
+
+// partial is an answer that begins at offset, and nowhere else.
+func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
+	got := resp.Header.Get("Content-Range")
+	m := contentRange.FindStringSubmatch(got)
+	if m == nil {
+		return nil, fmt.Errorf("%w: Content-Range is %.80q", ErrRange, got)
+	}
+	first, _ := strconv.ParseInt(m[1], 10, 64)
+	last, _ := strconv.ParseInt(m[2], 10, 64)
+	size, err := strconv.ParseInt(m[3], 10, 64)
+	if err != nil {
+		size = -1
+	}
+	coded := resp.Header.Get("Content-Encoding")
+	now := strongTag(resp.Header)
+	switch {
+	case first != offset || last < first || size >= 0 && last >= size:
+		return nil, fmt.Errorf("%w: from byte %d, Content-Range is %q", ErrRange, offset, got)
+	case coded != "" && !strings.EqualFold(coded, "identity"):
+		return nil, fmt.Errorf("%w: answered in a coding that was not asked for", ErrRange)
+	case tag != "" && now != "" && now != tag:
+		return nil, fmt.Errorf("%w: the file changed in between", ErrRange)
+	}
+	body := struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, last-first+1), resp.Body}
+	return &Range{ReadCloser: body, Offset: offset, Size: size, Tag: now}, nil
+}
+
+var tagForm = regexp.MustCompile(`^"[!#-~]{1,200}"$`)
+
+// strongTag is the file's ETag if it vouches for every byte.
+func strongTag(h http.Header) string {
+	if tag := h.Get("ETag"); tagForm.MatchString(tag) {
+		return tag
+	}
+	return ""
+}
+
+// retryAfter is when a place wants to be asked again, zero where it does not say.
+func retryAfter(h http.Header, now time.Time) time.Time {
+	v := h.Get("Retry-After")
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(v, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(v); err == nil {
+		from := now
+		if date, err := http.ParseTime(h.Get("Date")); err == nil {
+			from = date // the server's clock may differ from ours
+		}
+		wait = at.Sub(from)
+	}
+	if wait <= 0 {
+		return time.Time{}
+	}
+	return now.Add(min(wait, 30*24*time.Hour))
+}

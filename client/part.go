@@ -1,0 +1,144 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// part is what there is of a target so far, and who gave it. Nothing of it is
+// trusted before all of it has been checked.
+type part struct {
+	partFile
+	sum  *hasher   // of all that is in it
+	from []portion // in order, without gaps
+}
+
+// partFile is where a part lies: a durable.File, or memory.
+type partFile interface {
+	io.Writer
+	io.ReaderAt
+	Truncate(n int64) error
+}
+
+// portion is what one place gave in a row.
+type portion struct {
+	place string // its key; "" for what an earlier process got from anybody
+	start int64
+	reads int // answers that it came in
+}
+
+func newPart(a tuf.Approved, f partFile) *part { return &part{partFile: f, sum: newHasher(a)} }
+
+// reopen takes over size bytes that an earlier process got.
+func (p *part) reopen(ctx context.Context, size int64) error {
+	if size == 0 {
+		return nil
+	}
+	p.from = []portion{{reads: 1}}
+	return p.cut(ctx, size)
+}
+
+func (p *part) size() int64 { return p.sum.n }
+
+func (p *part) Write(b []byte) (int, error) {
+	n, err := p.partFile.Write(b)
+	p.sum.Write(b[:n])
+	if err != nil {
+		err = diskError{err}
+	}
+	return n, err
+}
+
+// cut keeps the first n bytes only.
+func (p *part) cut(ctx context.Context, n int64) error {
+	if err := p.Truncate(n); err != nil {
+		return diskError{err}
+	}
+	p.sum = newHasher(p.sum.a)
+	p.from = slices.DeleteFunc(p.from, func(x portion) bool { return x.start >= n })
+	if _, err := io.CopyBuffer(onlyWriter{p.sum}, ctxReader{ctx, io.NewSectionReader(p, 0, n)}, make([]byte, bufferSize)); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
+		return diskError{err}
+	}
+	if p.size() != n {
+		return diskError{fmt.Errorf("%d bytes of a download are there, %d were", p.size(), n)}
+	}
+	return nil
+}
+
+// begins notes that an answer of a place begins, at 0 or at the end of what
+// there is. At 0 it is known to give all that there is.
+func (p *part) begins(place string, offset int64) {
+	last := len(p.from) - 1
+	switch {
+	case offset == 0:
+		p.from = []portion{{place, 0, 1}}
+	case last >= 0 && p.from[last].place == place:
+		p.from[last].reads++
+	default:
+		p.from = append(p.from, portion{place, offset, 1})
+	}
+}
+
+// old reports whether an earlier process got some of it.
+func (p *part) old() bool { return len(p.from) > 0 && p.from[0].place == "" }
+
+// only reports whether all of it is from one place.
+func (p *part) only(place string) bool { return len(p.from) == 1 && p.from[0].place == place }
+
+// same reads as many bytes as there are, and reports whether they are those.
+func (p *part) same(r io.Reader) (bool, error) {
+	mine, theirs := make([]byte, bufferSize), make([]byte, bufferSize)
+	for at := int64(0); at < p.size(); {
+		n := min(p.size()-at, bufferSize)
+		if _, err := io.ReadFull(r, theirs[:n]); err != nil {
+			return false, fmt.Errorf("ended before what is there already: %w", err)
+		}
+		if _, err := p.ReadAt(mine[:n], at); err != nil {
+			return false, diskError{err}
+		}
+		if !bytes.Equal(mine[:n], theirs[:n]) {
+			return false, nil
+		}
+		at += n
+	}
+	return true, nil
+}
+
+// inMemory is a partFile.
+type inMemory struct{ data []byte }
+
+func (m *inMemory) Write(b []byte) (int, error) {
+	m.data = append(m.data, b...)
+	return len(b), nil
+}
+
+func (m *inMemory) ReadAt(b []byte, off int64) (int, error) {
+	return bytes.NewReader(m.data).ReadAt(b, off)
+}
+
+func (m *inMemory) Truncate(n int64) error {
+	m.data = m.data[:n]
+	return nil
+}
+
+type ctxReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
+
+// onlyWriter hides other methods from io.CopyBuffer, so that the buffer is used.
+type onlyWriter struct{ io.Writer }
