@@ -21,6 +21,10 @@ import (
 // TestMain lets this binary be the product that other tests run and kill: one
 // that refreshes and saves again and again.
 func TestMain(m *testing.M) {
+	if what := os.Getenv("VISUM_TEST_CHILD"); what != "" {
+		child(what)
+		return
+	}
 	if os.Getenv("VISUM_TEST_STATE") != "" {
 		product()
 		return

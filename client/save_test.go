@@ -77,7 +77,11 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 			if got, err := os.ReadFile(file); err != nil || string(got) != "the agent" {
 				t.Fatalf("%q, %v", got, err)
 			}
-			if got := w.asked(""); len(got) != 2 {
+			want := 2
+			if name == "crawls" {
+				want = 3 // the honest place contradicts what is there, and proves it
+			}
+			if got := w.asked(""); len(got) != want {
 				t.Errorf("asked %q", got)
 			}
 			w.does(a, cdnHost)

@@ -1,0 +1,357 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// depot is a repository whose one release lies at several places, real web
+// servers on loopback that can be told to misbehave.
+type depot struct {
+	t       *testing.T
+	repo    *tuftest.Repo
+	content []byte
+	posts   []*post
+	dir     string // the clients' state
+}
+
+// post is one of its places.
+type post struct {
+	url string
+
+	mu   sync.Mutex
+	idle *sync.Cond // signals busy 0
+	busy int
+	asks []ask
+	done int // asks that were returned
+	does deed
+}
+
+// ask is a request for the release, and how it was answered.
+type ask struct {
+	from    int64  // the first byte asked for, -1 for all
+	ifRange string // the header
+	sent    int64  // bytes of the body
+}
+
+// deed is what a post does with a request for the release, the n-th since it was
+// told, from 0; file serves as a good server does.
+type deed func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc)
+
+// noise is n bytes that nothing compresses.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}
+
+func newDepot(t *testing.T, places, size int) *depot {
+	d := &depot{t: t, repo: tuftest.New(), content: noise(size), dir: t.TempDir()}
+	d.repo.AddTarget(tuftest.Path, string(d.content), nil, "vendor-agent", "review-agent")
+	d.open(places)
+	return d
+}
+
+// open starts the servers and publishes where they are.
+func (d *depot) open(places int) {
+	var locations []any
+	for i := range places + 1 {
+		p := &post{}
+		p.idle = sync.NewCond(&p.mu)
+		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.serve(p, w, r) }))
+		d.t.Cleanup(ts.Close)
+		p.url = ts.URL + "/r/"
+		l := tuftest.Doc{"id": fmt.Sprint("p", i), "tier": "primary", "operator": fmt.Sprint("o", i), "jurisdiction": "CH",
+			"base": p.url, "paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10 + i}
+		if i == places { // a second operator, with roots only
+			l["tier"], l["paths"] = "rendezvous", tuftest.Doc{"metadata": "metadata/"}
+		} else {
+			d.posts = append(d.posts, p)
+		}
+		locations = append(locations, l)
+	}
+	d.repo.Charter()["locations"] = locations
+	d.repo.PublishRoot()
+	d.repo.Publish()
+}
+
+func (d *depot) serve(p *post, w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, "/r/")
+	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
+		if data, ok := d.repo.Files[rest]; ok {
+			w.Write(data)
+		} else {
+			http.NotFound(w, r)
+		}
+		return
+	}
+	p.mu.Lock()
+	n := len(p.asks)
+	a := ask{from: -1, ifRange: r.Header.Get("If-Range")}
+	if from, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
+		a.from, _ = strconv.ParseInt(strings.TrimSuffix(from, "-"), 10, 64)
+	}
+	p.asks = append(p.asks, a)
+	p.busy++
+	does, since := p.does, n+p.done
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.busy--
+		p.idle.Broadcast()
+	}()
+	counted := &counter{ResponseWriter: w, sent: func(b int) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.asks[n].sent += int64(b)
+	}}
+	if does == nil {
+		d.file(d.content)(counted, r)
+	} else {
+		does(since, counted, r, d.file(d.content))
+	}
+}
+
+// file serves content well, ranges and all.
+func (d *depot) file(content []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if w.Header()["Etag"] == nil {
+			w.Header().Set("ETag", fmt.Sprintf(`"%d-%x"`, len(content), content[:8]))
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	}
+}
+
+type counter struct {
+	http.ResponseWriter
+	sent func(int)
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(b)
+	c.sent(n)
+	return n, err
+}
+
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// tell makes the post do something else, and forgets what it was asked.
+func (p *post) tell(does deed) {
+	p.asked()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.does, p.asks, p.done = does, nil, 0
+}
+
+// asked returns what it was asked since it was told something, or since the last
+// call.
+func (p *post) asked() []ask {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.busy > 0 { // an answer may have been read before it was counted
+		p.idle.Wait()
+	}
+	asks := p.asks
+	p.asks, p.done = nil, p.done+len(asks)
+	return asks
+}
+
+func sent(asks []ask) (n int64) {
+	for _, a := range asks {
+		n += a.sent
+	}
+	return n
+}
+
+// cutter lets only so many bytes of an answer through, and then does something
+// that it does not come back from.
+type cutter struct {
+	http.ResponseWriter
+	left int
+	then func()
+}
+
+func (c *cutter) Write(b []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(b[:min(len(b), c.left)])
+	if c.left -= n; c.left == 0 {
+		http.NewResponseController(c.ResponseWriter).Flush()
+		c.then()
+	}
+	return n, err
+}
+
+func hangUp() { panic(http.ErrAbortHandler) }
+
+// cutAfter hangs up after so many bytes of each answer.
+func cutAfter(n int) deed {
+	return func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
+		file(&cutter{w, n, hangUp}, r)
+	}
+}
+
+// first does one thing at the first request, and another one from then on; nil:
+// serves well.
+func first(a, b deed) deed {
+	return func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
+		switch {
+		case n == 0:
+			a(n, w, r, file)
+		case b == nil:
+			file(w, r)
+		default:
+			b(n, w, r, file)
+		}
+	}
+}
+
+func down(_ int, w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { hangUp() }
+
+func gone(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { http.NotFound(w, r) }
+
+// gives serves other content, as well as a good server would.
+func (d *depot) gives(content []byte) deed {
+	return func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { d.file(content)(w, r) }
+}
+
+// bad is the content with a part of it flipped.
+func (d *depot) bad(from, to int) []byte {
+	b := bytes.Clone(d.content)
+	for i := from; i < to; i++ {
+		b[i] ^= 0xff
+	}
+	return b
+}
+
+func (d *depot) config() *client.Config {
+	return &client.Config{Dir: d.dir, UnsafeLoopback: true, Now: clock, Retries: -1, IdleTimeout: 10 * time.Second}
+}
+
+func (d *depot) pin() []byte {
+	pin := d.repo.Pin()
+	pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
+	return tuftest.Marshal(pin)
+}
+
+// client returns another client with the same state.
+func (d *depot) client(change ...func(*client.Config)) *client.Client {
+	d.t.Helper()
+	cfg := d.config()
+	for _, fn := range change {
+		fn(cfg)
+	}
+	c, err := client.New(d.pin(), cfg)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return c
+}
+
+func (d *depot) approved(c *client.Client) tuf.Approved {
+	d.t.Helper()
+	view, err := c.Refresh(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	a, err := view.Find(d.t.Context(), tuftest.Path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return a
+}
+
+// save saves with a new client.
+func (d *depot) save(ctx context.Context, file string) error {
+	d.t.Helper()
+	c := d.client()
+	return c.Save(ctx, d.approved(c), file)
+}
+
+// saves demands that it succeeds, and that nothing but the file is there then.
+func (d *depot) saves(file string) {
+	d.t.Helper()
+	if err := d.save(d.t.Context(), file); err != nil {
+		d.t.Fatal(err)
+	}
+	d.holds(file)
+}
+
+func (d *depot) holds(file string) {
+	d.t.Helper()
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, d.content) {
+		d.t.Fatalf("saved %d bytes, %v, not the %d of the release", len(got), err, len(d.content))
+	}
+	if got := files(d.t, filepath.Dir(file)); !slices.Equal(got, []string{filepath.Base(file)}) {
+		d.t.Fatalf("left %q", got)
+	}
+	if got := d.records(); len(got) > 0 {
+		d.t.Fatalf("left records %q", got)
+	}
+}
+
+// records are what the state remembers of interrupted downloads.
+func (d *depot) records() []string {
+	d.t.Helper()
+	list, err := filepath.Glob(filepath.Join(d.dir, tuftest.RepoID, "saves", "*.json"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return list
+}
+
+// parts are the parts of downloads in a folder.
+func parts(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, ".visum-*.part"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// part demands that there is one part of so many bytes, and returns it.
+func part(t *testing.T, dir string, size int) string {
+	t.Helper()
+	list := parts(t, dir)
+	if len(list) != 1 {
+		t.Fatalf("parts %q", list)
+	}
+	if fi, err := os.Stat(list[0]); err != nil || fi.Size() != int64(size) {
+		t.Fatalf("a part of %d bytes, %v; want %d", fi.Size(), err, size)
+	}
+	return list[0]
+}
+
+// fileName is how places call the release.
+func (d *depot) fileName() string {
+	f := tuftest.FileOf(d.content)
+	dir, base := path.Split(tuftest.Path)
+	return dir + tuftest.At(f, "hashes")["sha256"].(string) + "." + base
+}
+
+func size(t *testing.T, file string) int64 {
+	fi, err := os.Stat(file)
+	if err != nil {
+		t.Error(err)
+		return 1 << 62
+	}
+	return fi.Size()
+}

@@ -1,0 +1,52 @@
+package client_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// bindReadOnly mounts a folder over itself, read-only, which root obeys too.
+func bindReadOnly(t *testing.T, dir string) {
+	t.Helper()
+	mount(t, dir, dir, "", syscall.MS_BIND, "")
+	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mount(t *testing.T, what, dir, kind string, flags uintptr, data string) {
+	t.Helper()
+	if err := syscall.Mount(what, dir, kind, flags, data); err != nil {
+		t.Skipf("mounting needs a root that may: %v", err)
+	}
+	t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+}
+
+// A real disk that is full: the error says so, nothing is left, and once there
+// is room it works.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root; TestFilesThatCantGrow does the like for everybody")
+	}
+	d := newDepot(t, 1, mib)
+	dir := t.TempDir()
+	mount(t, "none", dir, "tmpfs", 0, "size=1200k")
+	ballast := filepath.Join(dir, "ballast")
+	mustWrite(t, ballast, make([]byte, 400<<10))
+	file := filepath.Join(dir, "agent")
+	mustWrite(t, file, []byte("old"))
+	if err := d.save(t.Context(), file); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	if got := files(t, dir); len(got) != 2 {
+		t.Errorf("left %q", got)
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "old" {
+		t.Errorf("%q, %v", got, err)
+	}
+	must(t, os.Remove(ballast))
+	d.saves(file)
+}

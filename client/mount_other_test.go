@@ -1,0 +1,10 @@
+//go:build unix && !linux
+
+package client_test
+
+import "testing"
+
+func bindReadOnly(t *testing.T, _ string) {
+	t.Helper()
+	t.Skip("nothing is read-only to root here")
+}
