@@ -1,0 +1,83 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/durable"
+)
+
+// own is the folder below the metadata folder for what suites do not look at.
+const own = ".visum"
+
+// store keeps trusted metadata under names without versions, flat:
+//
+//	root.json timestamp.json snapshot.json targets.json ROLE.json
+//
+// and all else in a folder of its own. A file of another version than the one
+// that is asked for does no harm: the client verifies whatever it reads.
+type store struct {
+	client.Store // for all else
+	dir          string
+}
+
+func newStore(dir string) store { return store{client.Folder(filepath.Join(dir, own)), dir} }
+
+// file is where a file of the client lies flat, "" where it does not.
+func (s store) file(name string) string {
+	role, isRole := strings.CutPrefix(name, "roles/")
+	switch {
+	case name == "timestamp.json" || name == "snapshot.json":
+		return filepath.Join(s.dir, name)
+	case isRole:
+		_, role, _ = strings.Cut(role, ".") // the version
+		switch role {
+		case "root.json", "timestamp.json", "snapshot.json":
+			role = "=" + role // a delegated role may be called so; no other file begins with this sign
+		}
+		return filepath.Join(s.dir, role)
+	}
+	return ""
+}
+
+func (s store) Read(name string, limit int64) ([]byte, error) {
+	file := s.file(name)
+	if file == "" {
+		return s.Store.Read(name, limit)
+	}
+	fi, err := os.Lstat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > limit {
+		return nil, &fs.PathError{Op: "read", Path: file, Err: fs.ErrNotExist}
+	}
+	return os.ReadFile(file)
+}
+
+func (s store) Write(name string, data []byte) error {
+	if file := s.file(name); file != "" {
+		return durable.WriteFile(file, data, 0o644)
+	}
+	if err := s.Store.Write(name, data); err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, "roots/") { // the newest comes last
+		return durable.WriteFile(filepath.Join(s.dir, "root.json"), data, 0o644)
+	}
+	return nil
+}
+
+func (s store) Remove(name string) error {
+	file := s.file(name)
+	if file == "" {
+		return s.Store.Remove(name)
+	}
+	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
