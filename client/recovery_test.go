@@ -58,7 +58,7 @@ func TestRecovery(t *testing.T) {
 	w.repo.NextRoot(nothing)
 	w.good(w.client(), 4)
 	// Who has forgotten waits again.
-	w.dir = t.TempDir()
+	w.dir = quickDir(t)
 	w.waits(w.client(), true)
 }
 

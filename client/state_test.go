@@ -84,7 +84,7 @@ func TestDamagedState(t *testing.T) {
 	for _, name := range names {
 		for how, damage := range damages {
 			t.Run(name+" "+how, func(t *testing.T) {
-				w.t, w.dir = t, t.TempDir()
+				w.t, w.dir = t, quickDir(t)
 				if err := os.CopyFS(w.dir, os.DirFS(healthy)); err != nil {
 					t.Fatal(err)
 				}

@@ -53,7 +53,7 @@ func TestDelegatedRoleFromALiar(t *testing.T) {
 	})
 	for name, lie := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "dark": dark, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
 		t.Run(name, func(t *testing.T) {
-			w.dir = t.TempDir()
+			w.dir = quickDir(t)
 			view := w.good(w.client(), 1)
 			w.does(lie, vendorHost, cdnHost)
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {

@@ -65,7 +65,7 @@ func respond(r *http.Request, code int, b io.Reader) *http.Response {
 }
 
 func newWeb(t *testing.T, edit ...func(*tuftest.Repo)) *web {
-	w := &web{t: t, repo: tuftest.New(), now: tuftest.Now, dir: t.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
+	w := &web{t: t, repo: tuftest.New(), now: tuftest.Now, dir: quickDir(t), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
 	for _, fn := range edit {
 		fn(w.repo)
 		w.repo.PublishRoot()
@@ -256,4 +256,15 @@ func mustWrite(t *testing.T, file string, data []byte) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// quickDir is a folder for small files, in memory where the system has that:
+// thousands of flushes to a busy disk would be what most tests wait for.
+func quickDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "visum-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
