@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -338,13 +337,6 @@ func part(t *testing.T, dir string, size int) string {
 		t.Fatalf("a part of %d bytes, %v; want %d", fi.Size(), err, size)
 	}
 	return list[0]
-}
-
-// fileName is how places call the release.
-func (d *depot) fileName() string {
-	f := tuftest.FileOf(d.content)
-	dir, base := path.Split(tuftest.Path)
-	return dir + tuftest.At(f, "hashes")["sha256"].(string) + "." + base
 }
 
 func size(t *testing.T, file string) int64 {

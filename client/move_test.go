@@ -32,7 +32,6 @@ type move struct {
 	order []int            // of the places A, B, Z in every list
 	pinAt int              // whose locations the pin has; root 1 is always the pin's root
 	store client.Store
-	used  []string // places that delivered content
 }
 
 // Dates of the move.

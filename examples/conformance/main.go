@@ -34,10 +34,10 @@ func main() {
 
 // options are the flags, in the words of the suites.
 type options struct {
-	metadataURL, metadataDir       string
-	targetNames                    []string
-	targetDir, targetBaseURL       string
-	command, trustedRoot, faketime string
+	metadataURL, metadataDir string
+	targetNames              []string
+	targetDir, targetBaseURL string
+	command, trustedRoot     string
 }
 
 func run(ctx context.Context, args []string, faketime string, now time.Time) error {
