@@ -134,7 +134,8 @@ func TestTimestampAheadOfANewRoot(t *testing.T) {
 			n++
 		}
 	}
-	if n != 2 || !slices.Equal(got[len(got)-4:], []string{"metadata/6.snapshot.json", "metadata/6.vendor-agent.json", "metadata/6.review-agent.json", "metadata/6.hold.json"}) {
+	// Once, where the walk was over before the early request was under way.
+	if n < 1 || n > 2 || !slices.Equal(got[len(got)-4:], []string{"metadata/6.snapshot.json", "metadata/6.vendor-agent.json", "metadata/6.review-agent.json", "metadata/6.hold.json"}) {
 		t.Errorf("asked %q", got)
 	}
 	// Nobody needs one: the tip has expired.
