@@ -90,7 +90,8 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		return nil, false, err
 	}
 	if w.tip != tip {
-		w.early = nil // it may be older than the root
+		w.early.drop() // it may be older than the root
+		w.early = nil
 	}
 	s.Root = max(s.Root, w.tip.Version())
 	if err := s.recover(w.tip); err != nil {
