@@ -112,7 +112,7 @@ func size(n int64) string {
 
 // mirror makes to a byte mirror of from; with roots, of the roots only, as a
 // rendezvous serves them. Targets never change, so they are linked where the
-// disk can do that.
+// disk can do that. Names that begin with a dot are the storage's own.
 func mirror(ctx context.Context, from, to string, roots bool) error {
 	if err := os.RemoveAll(to); err != nil {
 		return err
@@ -122,7 +122,7 @@ func mirror(ctx context.Context, from, to string, roots bool) error {
 			return err
 		}
 		rel, err := filepath.Rel(from, path)
-		if err != nil || roots && !d.IsDir() && !strings.HasSuffix(rel, ".root.json") {
+		if err != nil || strings.HasPrefix(d.Name(), ".") || roots && !d.IsDir() && !strings.HasSuffix(rel, ".root.json") {
 			return err
 		}
 		dst := filepath.Join(to, rel)
