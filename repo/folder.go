@@ -91,7 +91,7 @@ func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Re
 	there, err := openRegular(root, name)
 	if err == nil {
 		defer there.Close()
-		return compare(root, name, there, r)
+		return f.again(ctx, root, name, there, r)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -114,7 +114,20 @@ func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Re
 		return err
 	}
 	defer there.Close()
-	return compare(root, name, there, io.NewSectionReader(w, 0, n))
+	return f.again(ctx, root, name, there, io.NewSectionReader(w, 0, n))
+}
+
+// again is the Create of what is there already.
+func (f *folder) again(ctx context.Context, root *os.Root, name string, there *os.File, r io.Reader) error {
+	if err := compare(there, r); err != nil {
+		return err
+	}
+	unlock, err := f.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return freshen(root, name, there)
 }
 
 // place commits w under the lock, unless name is taken.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +49,39 @@ func (x *turnStorage) Create(ctx context.Context, name string, r io.Reader) erro
 }
 func (x *turnStorage) Replace(ctx context.Context, name string, old, new []byte) error {
 	return x.turn().Replace(ctx, name, old, new)
+}
+
+func (x *turnStorage) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	return repo.SourceOf(x.turn()).Open(ctx, name)
+}
+func (x *turnStorage) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	return x.turn().(repo.Lister).List(ctx, prefix)
+}
+func (x *turnStorage) Remove(ctx context.Context, name string, before time.Time) error {
+	return x.turn().(repo.Remover).Remove(ctx, name, before)
+}
+
+// ReadOnly over a storage reads as it does, and writes nothing.
+func TestReadOnly(t *testing.T) {
+	m := newMemory()
+	noErr(t, m.Create(t.Context(), "a/x", strings.NewReader("1")))
+	for _, src := range []repo.Source{repo.SourceOf(repo.Folder(t.TempDir())), repo.SourceOf(m)} {
+		s := repo.ReadOnly(src)
+		for _, err := range []error{s.Create(t.Context(), "a/y", strings.NewReader("1")), s.Replace(t.Context(), "a/x", []byte("1"), nil)} {
+			if !errors.Is(err, errors.ErrUnsupported) {
+				t.Error(err)
+			}
+		}
+		if _, err := s.Read(t.Context(), "a/none"); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		if _, err := s.Read(t.Context(), "../x"); !errors.Is(err, fs.ErrInvalid) {
+			t.Error(err)
+		}
+	}
+	if data, err := repo.ReadOnly(repo.SourceOf(m)).Read(t.Context(), "a/x"); err != nil || string(data) != "1" {
+		t.Errorf("%q, %v", data, err)
+	}
 }
 
 func TestFolderNoDir(t *testing.T) {

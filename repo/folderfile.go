@@ -3,23 +3,56 @@ package repo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"github.com/visum-dev/visum/internal/durable"
 )
 
 // compare reads there and r to the end, holding neither in memory: nil,
 // ErrConflict, or what went wrong.
-func compare(root *os.Root, name string, there *os.File, r io.Reader) error {
+func compare(there *os.File, r io.Reader) error {
 	if _, err := io.Copy(&comparer{with: there}, r); err != nil {
 		return err
 	}
 	if _, err := io.ReadFull(there, make([]byte, 1)); err != io.EOF {
 		return difference(err)
+	}
+	return nil
+}
+
+// freshen makes name, which is there, count as written now, unless it has been
+// removed or replaced since it was opened.
+func freshen(root *os.Root, name string, there *os.File) error {
+	held, err := there.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := root.Stat(name); errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(held, now) {
+		return fmt.Errorf("%w: the file went while it was compared", ErrConflict)
+	} else if err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := root.Chtimes(name, now, now); err != nil {
+		// Another user's file: we may not set its time, but put a copy in its place.
+		if _, err := there.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		w, err := durable.CreateIn(root, name)
+		if err != nil {
+			return err
+		}
+		defer w.Abort()
+		if _, err := io.Copy(w, there); err != nil {
+			return err
+		}
+		return w.Commit()
 	}
 	// Whoever put it there may have died before the flush.
 	return durable.SyncDirIn(root, path.Dir(name))

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -34,8 +36,8 @@ type Storage interface {
 
 	// Create makes a file that never changes again, with all that r has. The
 	// file being there already with the same bytes is success; with other bytes
-	// it is [ErrConflict]. Of many who create the same name at once with
-	// different bytes, one succeeds.
+	// it is [ErrConflict], also when the file is removed while it is compared. Of
+	// many who create the same name at once with different bytes, one succeeds.
 	//
 	// r may be large and slow: it is streamed, read at most once, not to its end
 	// if the answer is known before, and not closed. Its error is returned,
@@ -49,6 +51,45 @@ type Storage interface {
 	// who replace the same content at once, one succeeds. It is for metadata:
 	// new may have [MaxRead] bytes. Both slices stay the caller's.
 	Replace(ctx context.Context, name string, old, new []byte) error
+}
+
+// Source is a place that files are read from, whatever their size: a [Storage]
+// by way of [SourceOf], or any of package client's sources (a web server, a
+// file system, a bundle), which have the same method.
+type Source interface {
+	// Open returns the file for reading. The error wraps [fs.ErrNotExist] where
+	// there is none, and only then. Reading ends when ctx does. The caller closes it.
+	Open(ctx context.Context, name string) (io.ReadCloser, error)
+}
+
+// A Storage may do more than it must; who needs it asks by a type assertion.
+// Package storagetest examines these too where they are there. A Storage that is
+// a [Source] lets large files be read.
+type (
+	// Lister is a Storage that can say what it has: needed to find what nobody
+	// names any more.
+	Lister interface {
+		// List yields the files whose names begin with prefix, in no particular
+		// order, each once. A file that comes or goes meanwhile may be among them
+		// or not. Names that [CheckName] refuses are passed over. After an error
+		// nothing follows.
+		List(ctx context.Context, prefix string) iter.Seq2[Info, error]
+	}
+	// Remover is a Storage that can remove files.
+	Remover interface {
+		// Remove removes the file if it was last written before that time, and
+		// returns [ErrConflict] otherwise. A Create that finds its file there
+		// counts as a write: a publisher relies on the file from then on. A file
+		// that is not there is success. The clock is the storage's: leave a margin.
+		Remove(ctx context.Context, name string, before time.Time) error
+	}
+)
+
+// Info is what a [Lister] says of a file.
+type Info struct {
+	Name    string
+	Size    int64     // bytes
+	Written time.Time // last, by Create or Replace; see [Remover]
 }
 
 // MaxRead bounds what Read returns and Replace takes: 64 MiB.

@@ -1,7 +1,8 @@
 // Package storagetest examines implementations of [repo.Storage]. A storage
 // that passes can carry a repository that several people publish to.
 //
-// It needs nothing but the three methods, takes a few seconds on a local disk,
+// It needs nothing but the three methods, and examines [repo.Source],
+// [repo.Lister] and [repo.Remover] where the storage is such. It takes a few seconds on a local disk,
 // and writes some megabytes, under names that it does not remove. What no call
 // can show is not examined: that a change outlives the machine's power, or a
 // process killed in the middle; nor that Read refuses more than [repo.MaxRead]
@@ -47,6 +48,10 @@ func Run(t *testing.T, open func(t *testing.T) repo.Storage) {
 		{"CancelledWhileReading", cancelledWhileReading},
 		{"BadNames", badNames},
 		{"GoodNames", goodNames},
+		{"Source", source},
+		{"Lister", lister},
+		{"Remover", remover},
+		{"RemoveOrCreate", removeOrCreate},
 	} {
 		t.Run(x.name, func(t *testing.T) { x.test(t, open(t)) })
 	}

@@ -1,0 +1,136 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/durable"
+)
+
+// Open implements [Source]. The file can also seek, and says its size and time.
+func (f *folder) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	root, err := f.open(ctx, name, false)
+	if err != nil {
+		return nil, failed("open", name, err)
+	}
+	defer root.Close()
+	file, err := openRegular(root, name)
+	if err != nil {
+		return nil, failed("open", name, err)
+	}
+	return &openFile{ctx, file}, nil
+}
+
+// openFile is a file whose reading ends with ctx.
+type openFile struct {
+	ctx  context.Context
+	file *os.File
+}
+
+func (o *openFile) Read(p []byte) (int, error) {
+	if err := o.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return o.file.Read(p)
+}
+
+func (o *openFile) Seek(offset int64, whence int) (int64, error) { return o.file.Seek(offset, whence) }
+func (o *openFile) Stat() (fs.FileInfo, error)                   { return o.file.Stat() }
+func (o *openFile) Close() error                                 { return o.file.Close() }
+
+// List implements [Lister]. It does not follow symbolic links to folders.
+func (f *folder) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		root, err := f.open(ctx, prefix, false)
+		if errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if err == nil {
+			defer root.Close()
+			err = list(ctx, root, prefix, yield)
+		}
+		if err != nil && err != fs.SkipAll {
+			yield(Info{}, failed("list", prefix, err))
+		}
+	}
+}
+
+func list(ctx context.Context, root *os.Root, prefix string, yield func(Info, error) bool) error {
+	start, _ := path.Split(prefix)
+	if start = strings.TrimSuffix(start, "/"); start == "" {
+		start = "."
+	} else if !fs.ValidPath(start) {
+		return nil // no name begins so
+	}
+	return fs.WalkDir(root.FS(), start, func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile, or never there
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || d.IsDir() || !strings.HasPrefix(name, prefix) || CheckName(name) != nil {
+			return err
+		}
+		info, err := root.Stat(name)
+		if err != nil || !info.Mode().IsRegular() {
+			return nil // gone, or a link that leads nowhere: Read finds no file either
+		}
+		if !yield(Info{Name: name, Size: info.Size(), Written: info.ModTime()}, nil) {
+			return fs.SkipAll
+		}
+		return nil
+	})
+}
+
+// Remove implements [Remover].
+func (f *folder) Remove(ctx context.Context, name string, before time.Time) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	root, err := f.open(ctx, name, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return failed("remove", name, err)
+	}
+	defer root.Close()
+	if err := f.remove(ctx, root, name, before); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("remove", name, err)
+	}
+	return nil
+}
+
+func (f *folder) remove(ctx context.Context, root *os.Root, name string, before time.Time) error {
+	unlock, err := f.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	info, err := root.Stat(name)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("not a regular file: %w", fs.ErrInvalid)
+	}
+	if !info.ModTime().Before(before) {
+		return fmt.Errorf("%w: written at %s", ErrConflict, info.ModTime().UTC().Format(time.RFC3339))
+	}
+	if err := durable.Retry(func() error { return root.Remove(name) }); err != nil {
+		return err
+	}
+	return durable.SyncDirIn(root, path.Dir(name))
+}

@@ -1,0 +1,72 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// SourceOf reads from a storage. Where the storage is no [Source] itself, files
+// of more than [MaxRead] bytes can't be read.
+func SourceOf(s Storage) Source {
+	if src, ok := s.(Source); ok {
+		return src
+	}
+	return storageSource{s}
+}
+
+type storageSource struct{ Storage }
+
+func (s storageSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	data, err := s.Read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+// ReadOnly makes a storage of a place that can be read, such as a web server: a
+// reviewer opens with it what is published, without access to the vendor's
+// storage. Writes fail with [errors.ErrUnsupported].
+func ReadOnly(src Source) Storage { return readOnly{src} }
+
+type readOnly struct{ Source }
+
+func (s readOnly) Read(ctx context.Context, name string) ([]byte, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	return readFrom(ctx, s.Source, name, MaxRead)
+}
+
+func (readOnly) Create(_ context.Context, name string, _ io.Reader) error {
+	return failed("create", name, errReadOnly)
+}
+
+func (readOnly) Replace(_ context.Context, name string, _, _ []byte) error {
+	return failed("replace", name, errReadOnly)
+}
+
+var errReadOnly = fmt.Errorf("the storage is for reading only: %w", errors.ErrUnsupported)
+
+// readFrom reads a file of at most limit bytes.
+func readFrom(ctx context.Context, src Source, name string, limit int64) ([]byte, error) {
+	f, err := src.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return nil, fmt.Errorf("repo: %s: the source returned neither file nor error", name)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("repo: %s: %w", name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("repo: %s: more than %d bytes", name, limit)
+	}
+	return data, nil
+}

@@ -1,0 +1,190 @@
+package storagetest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// source examines a storage that is a [repo.Source] too.
+func source(t *testing.T, s repo.Storage) {
+	src, ok := s.(repo.Source)
+	if !ok {
+		t.Skip("this storage is no repo.Source")
+	}
+	ctx := t.Context()
+	if f, err := src.Open(ctx, "targets/agent/big"); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("Open of nothing = %v, %v", f, err)
+	}
+	n := int64(3<<20 + 5)
+	must(t, s.Create(ctx, "targets/agent/big", pattern(n)))
+	f, err := src.Open(ctx, "targets/agent/big")
+	must(t, err)
+	got, err := io.ReadAll(f)
+	must(t, errors.Join(err, f.Close()))
+	if want, _ := io.ReadAll(pattern(n)); string(got) != string(want) {
+		t.Fatalf("opened file has other bytes than were created (%d, want %d)", len(got), len(want))
+	}
+	// What is being read stays as it was when it was opened, or fails; it is not a mixture.
+	must(t, s.Replace(ctx, "metadata/t", nil, []byte("one")))
+	f, err = src.Open(ctx, "metadata/t")
+	must(t, err)
+	must(t, s.Replace(ctx, "metadata/t", []byte("one"), []byte("two and more")))
+	got, err = io.ReadAll(f)
+	f.Close()
+	if err == nil && string(got) != "one" && string(got) != "two and more" {
+		t.Fatalf("a replaced file reads as %q", got)
+	}
+	for _, name := range []string{"", "../x", "a//b", ".lock", "a/.visum-0123456789abcdef.tmp"} {
+		if _, err := src.Open(ctx, name); !errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Open(%q) = %v", name, err)
+		}
+	}
+	ending, cancel := context.WithCancel(ctx)
+	f, err = src.Open(ending, "targets/agent/big")
+	must(t, err)
+	defer f.Close()
+	cancel()
+	if _, err := io.Copy(io.Discard, f); !errors.Is(err, context.Canceled) {
+		t.Errorf("read on after the end of the context: %v", err)
+	}
+	_, err = src.Open(ending, "metadata/t")
+	ended(t, err)
+}
+
+// list returns what a storage says it has, by name.
+func list(t *testing.T, s repo.Storage, prefix string) map[string]repo.Info {
+	t.Helper()
+	out := map[string]repo.Info{}
+	for f, err := range s.(repo.Lister).List(t.Context(), prefix) {
+		must(t, err)
+		if _, twice := out[f.Name]; twice {
+			t.Errorf("%s is listed twice", f.Name)
+		}
+		out[f.Name] = f
+	}
+	return out
+}
+
+func lister(t *testing.T, s repo.Storage) {
+	l, ok := s.(repo.Lister)
+	if !ok {
+		t.Skip("this storage is no repo.Lister")
+	}
+	ctx := t.Context()
+	if got := list(t, s, ""); len(got) > 0 {
+		t.Fatalf("an empty storage has %v", got)
+	}
+	start := time.Now().Add(-time.Hour) // the storage's clock is its own
+	files := map[string]string{"x": "1", "metadata/1.root.json": "22", "metadata/timestamp.json": "333", "metadata.txt": "", "targets/a/b/c": "4444",
+		"targets/.well-known/x": "5"}
+	for name, content := range files {
+		if name == "metadata/timestamp.json" {
+			must(t, s.Replace(ctx, name, nil, []byte(content)))
+		} else {
+			must(t, s.Create(ctx, name, strings.NewReader(content)))
+		}
+	}
+	for _, prefix := range []string{"", "metadata/", "metadata", "metadata/1", "targets/a/b/c", "targets/a/", "none/", "..", "../", "/", "a//"} {
+		got := list(t, s, prefix)
+		for name, content := range files {
+			f, listed := got[name]
+			if listed != strings.HasPrefix(name, prefix) {
+				t.Errorf("List(%q): %s listed: %v", prefix, name, listed)
+			}
+			if listed && (f.Size != int64(len(content)) || f.Written.Before(start)) {
+				t.Errorf("List(%q): %s has %d bytes and is of %s", prefix, name, f.Size, f.Written)
+			}
+			delete(got, name)
+		}
+		if len(got) > 0 {
+			t.Errorf("List(%q) has %v too", prefix, maps.Keys(got))
+		}
+	}
+	for range l.List(ctx, "") {
+		break // may be left early
+	}
+	ending, cancel := context.WithCancel(ctx)
+	cancel()
+	var last error
+	for _, err := range l.List(ending, "") {
+		last = err
+	}
+	ended(t, last)
+}
+
+func remover(t *testing.T, s repo.Storage) {
+	r, ok := s.(repo.Remover)
+	if !ok {
+		t.Skip("this storage is no repo.Remover")
+	}
+	ctx, name := t.Context(), "targets/a/x"
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	must(t, r.Remove(ctx, name, future)) // nothing there
+	must(t, s.Create(ctx, name, strings.NewReader("1")))
+	conflict(t, r.Remove(ctx, name, past))
+	holds(t, s, name, "1")
+	must(t, r.Remove(ctx, name, future))
+	absent(t, s, name)
+	must(t, s.Create(ctx, name, strings.NewReader("2"))) // the name is free again
+	must(t, s.Replace(ctx, "metadata/t", nil, []byte("1")))
+	conflict(t, r.Remove(ctx, "metadata/t", past))
+	must(t, r.Remove(ctx, "metadata/t", future))
+	must(t, s.Replace(ctx, "metadata/t", nil, []byte("2")))
+
+	for _, bad := range []string{"", "..", "../x", "a//b", ".lock"} {
+		if err := r.Remove(ctx, bad, future); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("Remove(%q) = %v", bad, err)
+		}
+	}
+	ending, cancel := context.WithCancel(ctx)
+	cancel()
+	ended(t, r.Remove(ending, name, future))
+	holds(t, s, name, "2")
+}
+
+// removeOrCreate: somebody creates a file again while another removes it as an
+// old one. Who was told that it is there, has it.
+func removeOrCreate(t *testing.T, s repo.Storage) {
+	r, ok := s.(repo.Remover)
+	l, ok2 := s.(repo.Lister)
+	if !ok || !ok2 {
+		t.Skip("this storage is no repo.Remover and repo.Lister")
+	}
+	ctx, name := t.Context(), "targets/a/x"
+	for range 20 {
+		must(t, s.Create(ctx, name, pattern(200_000)))
+		var written time.Time
+		for f, err := range l.List(ctx, name) {
+			must(t, err)
+			written = f.Written
+		}
+		for !time.Now().After(written.Add(5 * time.Millisecond)) {
+			time.Sleep(time.Millisecond)
+		}
+		before := written.Add(time.Nanosecond) // the file as it was listed, and no newer one
+		var created, removed error
+		var both sync.WaitGroup
+		both.Go(func() { created = s.Create(ctx, name, pattern(200_000)) })
+		both.Go(func() { removed = r.Remove(ctx, name, before) })
+		both.Wait()
+		if removed != nil {
+			conflict(t, removed)
+		}
+		if created != nil {
+			conflict(t, created) // it went under his hands: he has to say it again
+			must(t, s.Create(ctx, name, pattern(200_000)))
+		}
+		if data, err := s.Read(ctx, name); err != nil || len(data) != 200_000 {
+			t.Fatalf("created, and %d bytes there: %v (remove: %v)", len(data), err, removed)
+		}
+	}
+}
