@@ -94,27 +94,12 @@ type present struct {
 // what has expired is there to be renewed.
 func (r *Repo) load(ctx context.Context) (*present, error) {
 	p := &present{roles: map[string]*metadata.Metadata[metadata.TargetsType]{}}
-	var chain []*tuf.Root
-	for n := int64(1); ; n++ {
-		data, err := r.storage.Read(ctx, rootName(n))
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n == maxRoots {
-			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
-		}
-		if p.root == nil {
-			p.root, err = tuf.OpenRoot(data, &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback})
-		} else {
-			p.root, err = p.root.Next(data)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("repo: %w", err)
-		}
-		chain = append(chain, p.root)
+	chain, err := r.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(chain) > 0 {
+		p.root = chain[len(chain)-1]
 	}
 	if p.root == nil {
 		return p, nil
@@ -122,7 +107,6 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 	if p.root.Charter() == nil {
 		return nil, errors.New("repo: root has no charter: a plain TUF repository can't be edited with this package")
 	}
-	var err error
 	if p.timestamp, err = r.storage.Read(ctx, timestampName); errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	} else if err != nil {

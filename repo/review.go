@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visum-dev/visum/tuf"
 )
@@ -107,18 +108,23 @@ func (r *Repo) Pin(ctx context.Context) ([]byte, error) {
 	if p.root == nil {
 		return nil, fmt.Errorf("repo: the repository is empty")
 	}
-	layout := rootOf(p.root)
+	return r.pin(p.root, r.now())
+}
+
+// pin is the pin of a root, with the locations that were in use at that time.
+func (r *Repo) pin(root *tuf.Root, at time.Time) ([]byte, error) {
+	layout := rootOf(root)
 	i := slices.IndexFunc(layout.Parties, func(x Party) bool { return x.Name == r.cfg.Review })
 	if i < 0 {
 		return nil, fmt.Errorf("repo: the root has no party %q", r.cfg.Review)
 	}
-	out := pinJSON{Schema: 1, RepoID: layout.RepoID, Root: p.root.Bytes(), Review: pinReview{Party: r.cfg.Review, Min: layout.Parties[i].Min}}
+	out := pinJSON{Schema: 1, RepoID: layout.RepoID, Root: root.Bytes(), Review: pinReview{Party: r.cfg.Review, Min: layout.Parties[i].Min}}
 	for _, k := range layout.Parties[i].Keys {
 		j := pinKey{Type: k.Type, Scheme: k.Scheme}
 		j.Value.Public = k.Public
 		out.Review.Keys = append(out.Review.Keys, j)
 	}
-	layout.Locations = slices.DeleteFunc(layout.Locations, func(l tuf.Location) bool { return !p.root.Charter().Usable(l, r.now()) })
+	layout.Locations = slices.DeleteFunc(layout.Locations, func(l tuf.Location) bool { return !root.Charter().Usable(l, at) })
 	out.Locations = locationsJSON(layout.Locations)
 	data, err := json.MarshalIndent(out, "", " ")
 	if err != nil {

@@ -66,8 +66,18 @@ func (r *Root) Retire(id string) error {
 	return fmt.Errorf("repo: no location %q to retire", id)
 }
 
+// before is the root that another follows: verified, or proposed itself.
+type before interface {
+	Version() int64
+	SHA256() string
+	Bytes() []byte
+	Charter() *tuf.Charter
+	Keys(ids []string) map[string]tuf.Key
+	RoleKeys(role string) (ids []string, threshold int)
+}
+
 // rootOf reads an editor's Root from a verified one.
-func rootOf(r *tuf.Root) *Root {
+func rootOf(r before) *Root {
 	c := r.Charter()
 	keys := func(ids []string) (out []tuf.Key) {
 		known := r.Keys(ids)
@@ -184,7 +194,7 @@ func locationsJSON(list []tuf.Location) []locationJSON {
 
 // derive builds the root that follows prev (nil for the first). The second
 // result tells whether it differs from prev in more than its date.
-func (r *Root) derive(prev *tuf.Root, published tuf.Floors, now, expires time.Time) (*metadata.Metadata[metadata.RootType], bool, error) {
+func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time) (*metadata.Metadata[metadata.RootType], bool, error) {
 	md := metadata.Root(expires)
 	md.Signed.ConsistentSnapshot = true
 	if err := r.addKeys(md); err != nil {
@@ -201,16 +211,16 @@ func (r *Root) derive(prev *tuf.Root, published tuf.Floors, now, expires time.Ti
 			c.Epoch++
 			c.Floors = floorsJSON(published)
 		}
-		before := was.charter(old.SignedAt())
-		before.Prev, before.Epoch, before.Floors, before.Seq = old.PrevRoot(), old.Epoch(), floorsJSON(old.Floors()), old.Seq()
-		fresh, err := newCharter(prev, before, c)
+		again := was.charter(old.SignedAt())
+		again.Prev, again.Epoch, again.Floors, again.Seq = old.PrevRoot(), old.Epoch(), floorsJSON(old.Floors()), old.Seq()
+		fresh, err := newCharter(prev, again, c)
 		if err != nil {
 			return nil, false, err
 		}
 		if fresh {
 			c.Seq++
 		}
-		prevMD, err := gotuf.Root(prev)
+		prevMD, err := metadata.Root().FromBytes(prev.Bytes())
 		if err != nil {
 			return nil, false, err
 		}
@@ -227,8 +237,8 @@ func (r *Root) derive(prev *tuf.Root, published tuf.Floors, now, expires time.Ti
 // newCharter tells whether the charter that follows prev's says anything new.
 // again is prev's as this package writes it. It is an error where prev's says
 // what is lost on the way: a later tool's word must not go unnoticed.
-func newCharter(prev *tuf.Root, again, next *charterJSON) (bool, error) {
-	md, err := gotuf.Root(prev)
+func newCharter(prev before, again, next *charterJSON) (bool, error) {
+	md, err := metadata.Root().FromBytes(prev.Bytes())
 	if err != nil {
 		return false, err
 	}

@@ -69,12 +69,12 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	if tx.root.RepoID == "" {
 		tx.root.RepoID = newRepoID()
 	}
-	published := tuf.Floors{}
-	if tx.present.snap != nil {
-		published = tuf.Floors{Timestamp: tx.present.ts.Version(), Snapshot: tx.present.snap.Version(), Targets: tx.present.roles["targets"].Signed.Version}
-	}
 	now := tx.repo.now()
-	md, changed, err := tx.root.derive(prev, published, now, now.Add(tx.repo.cfg.Expiry.Root))
+	var follows before // stays nil where there is none
+	if prev != nil {
+		follows = prev
+	}
+	md, changed, err := tx.root.derive(follows, tx.present.floors(), now, now.Add(tx.repo.cfg.Expiry.Root))
 	if err != nil || !changed && !tx.root.renew {
 		return err
 	}

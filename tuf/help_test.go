@@ -2,6 +2,7 @@ package tuf_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -54,6 +55,9 @@ func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
 			break
 		}
 		next, err := c.root.Next(data)
+		if err := proposedAlike(c.root, data, err); err != nil {
+			return nil, err
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -73,6 +77,32 @@ func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
 	}
 	c.snap = snap.Bytes()
 	return snap, nil
+}
+
+// proposedAlike holds [tuf.Root.Propose] of what nobody signed against what Next
+// said of the same root: every refusal but for signatures is the same.
+func proposedAlike(root *tuf.Root, data []byte, said error) error {
+	var file doc
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil
+	}
+	file["signatures"] = []any{}
+	p, err := root.Propose(tuftest.Marshal(file))
+	refused, have := new(tuf.Error), new(tuf.Error)
+	switch {
+	case said == nil || errors.Is(said, tuf.ErrThreshold):
+		if err == nil && (p.Version() != root.Version()+1 || said == nil && p.Charter() != nil && p.Charter().PrevRoot() == p.SHA256()) {
+			return fmt.Errorf("proposed as v%d", p.Version())
+		}
+		if said == nil && err != nil {
+			return fmt.Errorf("signed it is trusted, as a proposal it is refused: %w", err)
+		}
+	case errors.As(said, &refused) && errors.Is(said, tuf.ErrCharter):
+		if !errors.As(err, &have) || have.Detail != refused.Detail {
+			return fmt.Errorf("signed it is refused (%w), as a proposal: %w", said, err)
+		}
+	}
+	return nil
 }
 
 // find does the whole way for one path, the way of the kind of repository.

@@ -46,15 +46,8 @@ func (r *Root) Next(data []byte) (next *Root, err error) {
 	if r == nil || r.doc == nil {
 		return nil, refuse("root", 0, ErrUntrusted, "zero Root")
 	}
-	if next, err = parseRoot(data, r.opt); err != nil {
+	if next, err = r.readNext(data); err != nil {
 		return nil, err
-	}
-	if next.doc.version != r.doc.version+1 {
-		e := refuse("root", next.doc.version, ErrMismatch, "the root after v%d must be v%d", r.doc.version, r.doc.version+1)
-		if next.doc.version <= r.doc.version {
-			e.Err = ErrRollback
-		}
-		return nil, e
 	}
 	if err := next.signedBy(r); err != nil {
 		return nil, err
@@ -64,6 +57,22 @@ func (r *Root) Next(data []byte) (next *Root, err error) {
 	}
 	if err := r.checkSuccessor(next); err != nil {
 		return nil, err
+	}
+	return next, nil
+}
+
+// readNext reads the root after r and judges it by itself, without signatures.
+func (r *Root) readNext(data []byte) (*Root, error) {
+	next, err := parseRoot(data, r.opt)
+	if err != nil {
+		return nil, err
+	}
+	if next.doc.version != r.doc.version+1 {
+		e := refuse("root", next.doc.version, ErrMismatch, "the root after v%d must be v%d", r.doc.version, r.doc.version+1)
+		if next.doc.version <= r.doc.version {
+			e.Err = ErrRollback
+		}
+		return nil, e
 	}
 	return next, nil
 }

@@ -1,0 +1,116 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Chain returns the published roots, from the first on, each verified as the
+// successor of the one before; none in an empty repository.
+func (r *Repo) Chain(ctx context.Context) ([]*tuf.Root, error) {
+	var chain []*tuf.Root
+	for n := int64(1); ; n++ {
+		data, err := r.storage.Read(ctx, rootName(n))
+		if errors.Is(err, fs.ErrNotExist) {
+			return chain, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == maxRoots {
+			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
+		}
+		var root *tuf.Root
+		if len(chain) == 0 {
+			root, err = tuf.OpenRoot(data, &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback})
+		} else {
+			root, err = chain[len(chain)-1].Next(data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("repo: %w", err)
+		}
+		chain = append(chain, root)
+	}
+}
+
+// Pins returns every pin that a product may have been shipped with: one for each
+// published root, with the locations of its time. A root that can't be pinned,
+// because it has places of one operator only for example, has none.
+func (r *Repo) Pins(ctx context.Context) ([][]byte, error) {
+	chain, err := r.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var pins [][]byte
+	for _, root := range chain {
+		if root.Charter() == nil {
+			continue
+		}
+		pin, err := r.pin(root, root.Charter().SignedAt())
+		if errors.Is(err, tuf.ErrCharter) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		pins = append(pins, pin)
+	}
+	return pins, nil
+}
+
+// Step is one root of the future.
+type Step struct {
+	At   time.Time         // when it is to be signed
+	Edit func(*Root) error // what it says, from what the root before says
+}
+
+// Foresee derives the roots that would follow the newest one, as Stage would do
+// it, and has package tuf judge each as a client will, but for signatures.
+// Nothing is signed or written. Floors are the versions that are published now.
+func (r *Repo) Foresee(ctx context.Context, steps ...Step) ([]*tuf.Proposal, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.root == nil {
+		return nil, errors.New("repo: the repository is empty")
+	}
+	var last before = p.root
+	propose := p.root.Propose
+	var out []*tuf.Proposal
+	for _, s := range steps {
+		next := rootOf(last)
+		if err := s.Edit(next); err != nil {
+			return nil, err
+		}
+		at := s.At.UTC().Truncate(time.Second)
+		md, _, err := next.derive(last, p.floors(), at, at.Add(r.cfg.Expiry.Root))
+		if err != nil {
+			return nil, err
+		}
+		f, err := newDraftFile("root", last.Version(), md.Signed)
+		if err != nil {
+			return nil, err
+		}
+		proposal, err := propose(f.bytes())
+		if err != nil {
+			return nil, fmt.Errorf("repo: %w", err)
+		}
+		out = append(out, proposal)
+		last, propose = proposal, proposal.Propose
+	}
+	return out, nil
+}
+
+// floors are the versions that are published.
+func (p *present) floors() tuf.Floors {
+	if p.snap == nil {
+		return tuf.Floors{}
+	}
+	return tuf.Floors{Timestamp: p.ts.Version(), Snapshot: p.snap.Version(), Targets: p.listed("targets")}
+}

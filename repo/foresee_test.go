@@ -1,0 +1,92 @@
+package repo_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// What is foreseen is what comes to be, signatures apart.
+func TestForesee(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	at := w.now.Add(48 * time.Hour)
+	edits := []func(*repo.Root) error{
+		func(r *repo.Root) error { r.Locations = append(r.Locations, location("b", tuf.Primary, 5)); return nil },
+		func(r *repo.Root) error {
+			r.Timestamp.Keys, r.Snapshot.Keys, r.Parties[0].Keys = w.public("ts2"), w.public("sn2"), w.public("vendor-3")
+			return nil
+		},
+		func(r *repo.Root) error { return r.Retire("a") },
+	}
+	var steps []repo.Step
+	for i, e := range edits {
+		steps = append(steps, repo.Step{At: at.Add(time.Duration(i) * time.Hour), Edit: e})
+	}
+	before := w.store.copy()
+	plan, err := w.open("timestamp").Foresee(t.Context(), steps...)
+	noErr(t, err)
+	if len(plan) != 3 || len(before.files) != len(w.store.files) {
+		t.Fatal(len(plan))
+	}
+	for i, s := range steps {
+		w.now = s.At
+		w.update(func(tx *repo.Tx) error { return s.Edit(tx.Root()) })
+		if got := w.root(); got.Version() != plan[i].Version() {
+			t.Fatal(got.Version())
+		}
+	}
+	chain, err := w.open().Chain(t.Context())
+	noErr(t, err)
+	for i, p := range plan {
+		// Publishing made newer content before the second root, so floors and what follows differ.
+		if got := chain[i+1]; i == 0 && got.SHA256() != p.SHA256() || got.Charter().Epoch() != p.Charter().Epoch() ||
+			len(got.Charter().Retired()) != len(p.Charter().Retired()) || !got.Expires().Equal(p.Expires()) {
+			t.Errorf("root v%d is not as foreseen", p.Version())
+		}
+	}
+	// A plan that no client would follow is refused, at the step that it breaks at.
+	var refused *tuf.Error
+	_, err = w.open().Foresee(t.Context(), repo.Step{At: at, Edit: func(*repo.Root) error { return nil }}, repo.Step{At: at, Edit: func(r *repo.Root) error {
+		r.Locations = append(r.Locations, location("a", tuf.Primary, 5))
+		return nil
+	}})
+	if !errors.Is(err, tuf.ErrCharter) || !errors.As(err, &refused) || refused.Version != 6 {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// Every root that ever was gives a pin, with the places of its time.
+func TestPins(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var want [][]byte
+	keep := func() {
+		pin, err := w.open().Pin(t.Context())
+		noErr(t, err)
+		want = append(want, pin)
+	}
+	keep()
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Primary, 5))
+		return nil
+	})
+	keep()
+	w.now = w.now.Add(time.Hour)
+	w.update(func(tx *repo.Tx) error { return tx.Root().Retire("a") })
+	keep()
+	w.update(func(tx *repo.Tx) error { // one operator is left: no pin
+		tx.Root().Locations[0].Operator = tx.Root().Locations[1].Operator
+		return nil
+	})
+	got, err := w.open().Pins(t.Context())
+	noErr(t, err)
+	if !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Fatalf("%d pins, want %d", len(got), len(want))
+	}
+}
