@@ -19,7 +19,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Errors of key files, to be found with errors.Is. Errors of the file system
+// Errors of keys, to be found with errors.Is. Errors of the file system
 // are passed on, wrapped.
 var (
 	// ErrKeyFile: not a private key of a kind that is known and allowed, or a
@@ -28,6 +28,8 @@ var (
 	// ErrKeyPurpose: the key is not for what it is to be used for, or its file
 	// can't say what it is for.
 	ErrKeyPurpose = errors.New("key is for something else")
+	// ErrKeyKind: the agent holds the key but can't sign metadata with it.
+	ErrKeyKind = errors.New("key of a kind that can't sign metadata")
 	// ErrKeyExposed: others than the owner may open the file.
 	ErrKeyExposed = errors.New("key file is open to others")
 	// ErrPassphrase: the passphrase is wrong, or missing.
@@ -69,7 +71,7 @@ type keySecret struct {
 // path is taken. The folder must exist.
 //
 // label says what the key is for, such as "vendor root" or "review-agent", and
-// is what [LoadKey] asks for; it is at most 100 bytes of printable text and not
+// is what [KeyOptions] ask for; it is at most 100 bytes of printable text and not
 // empty. It is no secret.
 //
 // The file is encrypted with the passphrase (scrypt with the parameters that
@@ -197,13 +199,18 @@ func (f *keyFile) open(secret *keySecret) (crypto.PrivateKey, error) {
 	return nil, errors.New("public key outside does not belong to the private key inside")
 }
 
+func decrypt(sealed, passphrase []byte) ([]byte, error) {
+	data, err := encrypted.Decrypt(sealed, passphrase)
+	// The only error of that package that tells nothing about the file's form.
+	if err != nil && strings.HasSuffix(err.Error(), "decryption failed") {
+		return nil, ErrPassphrase
+	}
+	return data, err
+}
+
 func (f *keyFile) decrypt(passphrase []byte) (*keySecret, error) {
-	data, err := encrypted.Decrypt(f.Encrypted, passphrase)
+	data, err := decrypt(f.Encrypted, passphrase)
 	if err != nil {
-		// The only error of that package that tells nothing about the file's form.
-		if strings.HasSuffix(err.Error(), "decryption failed") {
-			return nil, ErrPassphrase
-		}
 		return nil, err
 	}
 	var secret keySecret

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -33,7 +34,7 @@ func TestGenerateKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "root.key")
 	made, err := repo.GenerateKey(path, "vendor root", []byte("correct horse"))
 	noErr(t, err)
-	loaded, err := repo.LoadKey(path, "vendor root", passphrase("correct horse"))
+	loaded, err := loadKey(path, "vendor root", passphrase("correct horse"))
 	noErr(t, err)
 	sameKey(t, made, loaded)
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
@@ -70,38 +71,52 @@ func TestKeyFileEncrypted(t *testing.T) {
 	noErr(t, os.WriteFile(path, []byte(keyFileV1), 0o600))
 	asked := 0
 	count := func() ([]byte, error) { asked++; return []byte("secret"), nil }
-	s, err := repo.LoadKey(path, "vendor root", count)
+	s, err := loadKey(path, "vendor root", count)
 	noErr(t, err)
 	sameKey(t, s, s)
-	_, err = repo.LoadKey(path, "timestamp", count)
+	_, err = loadKey(path, "timestamp", count)
 	wantErr(t, err, repo.ErrKeyPurpose)
 	if asked != 1 {
 		t.Errorf("asked %d times for the passphrase, not for the one key that it opens", asked)
 	}
 	gone := errors.New("nobody there")
-	_, err = repo.LoadKey(path, "", func() ([]byte, error) { return nil, gone })
+	_, err = loadKey(path, "", func() ([]byte, error) { return nil, gone })
 	wantErr(t, err, gone)
 	for _, pass := range []func() ([]byte, error){nil, passphrase(""), passphrase("Secret")} {
-		_, err = repo.LoadKey(path, "", pass)
+		_, err = loadKey(path, "", pass)
 		wantErr(t, err, repo.ErrPassphrase)
 	}
 
 	// A root key does not become a timestamp key by an edit of the outside.
 	edit(t, path, `"vendor root"`, `"timestamp"`)
-	_, err = repo.LoadKey(path, "timestamp", count)
+	_, err = loadKey(path, "timestamp", count)
 	wantErr(t, err, repo.ErrKeyFile)
 	edit(t, path, `"timestamp"`, `"vendor root"`)
 
 	// What was changed inside looks like a wrong passphrase; the form does not.
 	edit(t, path, `"WsgwMG7X`, `"XsgwMG7X`)
-	_, err = repo.LoadKey(path, "", count)
+	_, err = loadKey(path, "", count)
 	wantErr(t, err, repo.ErrPassphrase)
 	for _, x := range [][2]string{{`"N": 32768`, `"N": 1073741824`}, {"scrypt", "none"}, {"nacl/secretbox", "none"}, {"P8xn", ""}} {
 		edit(t, path, x[0], x[1])
-		_, err = repo.LoadKey(path, "", count)
+		_, err = loadKey(path, "", count)
 		wantErr(t, err, repo.ErrKeyFile)
 		noErr(t, os.WriteFile(path, []byte(keyFileV1), 0o600))
 	}
+}
+
+// loadKey opens a key file for a purpose.
+func loadKey(path, purpose string, pass func() ([]byte, error)) (tuf.Signer, error) {
+	opts := &repo.KeyOptions{Purpose: purpose}
+	if pass != nil {
+		opts.Passphrase = func(_ context.Context, uri string) ([]byte, error) {
+			if uri != repo.FileURI(path) {
+				return nil, errors.New("asked for " + uri)
+			}
+			return pass()
+		}
+	}
+	return repo.OpenSigner(context.Background(), repo.FileURI(path), opts)
 }
 
 func passphrase(p string) func() ([]byte, error) {
@@ -114,7 +129,7 @@ func TestKeyFilePlain(t *testing.T) {
 	made, err := repo.UnsafeGeneratePlainKey(path, "review-agent")
 	noErr(t, err)
 	for _, label := range []string{"", "review-agent"} {
-		loaded, err := repo.LoadKey(path, label, func() ([]byte, error) {
+		loaded, err := loadKey(path, label, func() ([]byte, error) {
 			t.Error("asked for the passphrase of a file without one")
 			return nil, nil
 		})
@@ -122,7 +137,7 @@ func TestKeyFilePlain(t *testing.T) {
 		sameKey(t, made, loaded)
 	}
 	for _, label := range []string{"Review-agent", "review-agent ", "review", "timestamp"} {
-		_, err = repo.LoadKey(path, label, nil)
+		_, err = loadKey(path, label, nil)
 		wantErr(t, err, repo.ErrKeyPurpose)
 	}
 	onDisk(t, dir, "dev.key")
@@ -168,7 +183,7 @@ func TestKeyFileExposed(t *testing.T) {
 	noErr(t, err)
 	for _, mode := range []fs.FileMode{0o640, 0o604, 0o620, 0o601, 0o777} {
 		noErr(t, os.Chmod(path, mode))
-		_, err = repo.LoadKey(path, "x", nil)
+		_, err = loadKey(path, "x", nil)
 		wantErr(t, err, repo.ErrKeyExposed)
 		if _, _, err := repo.ReadPublicKey(path); err != nil {
 			t.Errorf("public half: %v", err)
@@ -176,7 +191,7 @@ func TestKeyFileExposed(t *testing.T) {
 	}
 	for _, mode := range []fs.FileMode{0o600, 0o400, 0o700} {
 		noErr(t, os.Chmod(path, mode))
-		_, err = repo.LoadKey(path, "x", nil)
+		_, err = loadKey(path, "x", nil)
 		noErr(t, err)
 	}
 }
@@ -216,9 +231,9 @@ func TestKeyFileDamaged(t *testing.T) {
 		"both":            strings.Replace(string(data), `"plain"`, `"encrypted": {}, "plain"`, 1),
 	} {
 		noErr(t, os.WriteFile(bad, []byte(s), 0o600))
-		_, err := repo.LoadKey(bad, "", func() ([]byte, error) { return []byte("x"), nil })
+		_, err := loadKey(bad, "", func() ([]byte, error) { return []byte("x"), nil })
 		if !errors.Is(err, repo.ErrKeyFile) || !strings.Contains(err.Error(), bad) {
-			t.Errorf("%s: LoadKey: %v", name, err)
+			t.Errorf("%s: OpenSigner: %v", name, err)
 		}
 		if _, _, err := repo.ReadPublicKey(bad); !errors.Is(err, repo.ErrKeyFile) {
 			t.Errorf("%s: ReadPublicKey: %v", name, err)
@@ -231,11 +246,11 @@ func TestKeyFileDamaged(t *testing.T) {
 		"no private key":        strings.Replace(string(data), `"private": "`, `"private": "AAAA`, 1),
 	} {
 		noErr(t, os.WriteFile(bad, []byte(s), 0o600))
-		if _, err := repo.LoadKey(bad, "", nil); !errors.Is(err, repo.ErrKeyFile) {
+		if _, err := loadKey(bad, "", nil); !errors.Is(err, repo.ErrKeyFile) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err = repo.LoadKey(filepath.Join(dir, "none"), "", nil)
+	_, err = loadKey(filepath.Join(dir, "none"), "", nil)
 	wantErr(t, err, fs.ErrNotExist)
 	_, _, err = repo.ReadPublicKey(filepath.Join(dir, "none"))
 	wantErr(t, err, fs.ErrNotExist)
@@ -262,10 +277,10 @@ func TestForeignKeys(t *testing.T) {
 		for form, block := range map[string]*pem.Block{"PKCS8": {Type: "PRIVATE KEY", Bytes: der}, "OpenSSH": open} {
 			t.Run(name+" "+form, func(t *testing.T) {
 				noErr(t, os.WriteFile(path, append([]byte("some text before\n"), pem.EncodeToMemory(block)...), 0o644))
-				got, err := repo.LoadKey(path, "", nil)
+				got, err := loadKey(path, "", nil)
 				noErr(t, err)
 				sameKey(t, want, got)
-				_, err = repo.LoadKey(path, "vendor root", nil)
+				_, err = loadKey(path, "vendor root", nil)
 				wantErr(t, err, repo.ErrKeyPurpose)
 				key, label, err := repo.ReadPublicKey(path)
 				if err != nil || key != want.Key() || label != "" {
@@ -279,7 +294,7 @@ func TestForeignKeys(t *testing.T) {
 		if key, _, err := repo.ReadPublicKey(path); err != nil || key != want.Key() {
 			t.Errorf("%s: public PEM: %v, %v", name, key, err)
 		}
-		_, err = repo.LoadKey(path, "", nil)
+		_, err = loadKey(path, "", nil)
 		wantErr(t, err, repo.ErrKeyFile)
 	}
 }
@@ -299,17 +314,17 @@ COJeIlQttuMKLntg==
 func TestOpenSSHEncrypted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "id_ed25519")
 	noErr(t, os.WriteFile(path, []byte(openSSHKey), 0o600))
-	s, err := repo.LoadKey(path, "", passphrase("secret"))
+	s, err := loadKey(path, "", passphrase("secret"))
 	noErr(t, err)
 	sameKey(t, s, s)
 	if want := "ab6a0e351b9cf21a4abfb42de1364fda379c2a4b44d65e82c4660fa60696ecd6"; s.Key().Public != want {
 		t.Errorf("key %s, want %s", s.Key().Public, want)
 	}
 	for _, pass := range []func() ([]byte, error){nil, passphrase(""), passphrase("Secret")} {
-		_, err = repo.LoadKey(path, "", pass)
+		_, err = loadKey(path, "", pass)
 		wantErr(t, err, repo.ErrPassphrase)
 	}
-	_, err = repo.LoadKey(path, "vendor root", func() ([]byte, error) {
+	_, err = loadKey(path, "vendor root", func() ([]byte, error) {
 		t.Error("asked for the passphrase of a key that can't be used")
 		return nil, nil
 	})
@@ -335,7 +350,7 @@ func TestOpenSSHToken(t *testing.T) {
 		noErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: data}), 0o600))
 		_, _, err := repo.ReadPublicKey(path)
 		wantErr(t, err, repo.ErrKeyFile)
-		_, err = repo.LoadKey(path, "", passphrase("x"))
+		_, err = loadKey(path, "", passphrase("x"))
 		wantErr(t, err, repo.ErrKeyFile)
 	}
 }
@@ -351,8 +366,8 @@ func TestForeignKeysRefused(t *testing.T) {
 		der, err := x509.MarshalPKCS8PrivateKey(private)
 		noErr(t, err)
 		noErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
-		if _, err := repo.LoadKey(path, "", nil); !errors.Is(err, repo.ErrKeyFile) {
-			t.Errorf("%s: LoadKey: %v", name, err)
+		if _, err := loadKey(path, "", nil); !errors.Is(err, repo.ErrKeyFile) {
+			t.Errorf("%s: OpenSigner: %v", name, err)
 		}
 		if _, _, err := repo.ReadPublicKey(path); !errors.Is(err, repo.ErrKeyFile) {
 			t.Errorf("%s: ReadPublicKey: %v", name, err)

@@ -25,8 +25,8 @@ func pemBlock(data []byte) *pem.Block {
 }
 
 func (l *keyLoader) foreign(data []byte, block *pem.Block) (crypto.PrivateKey, error) {
-	if l.label != "" {
-		return nil, keyError(l.path, ErrKeyPurpose, "a PEM or OpenSSH file can't say that it is for %q", l.label)
+	if err := l.unlabelled(); err != nil {
+		return nil, err
 	}
 	private, err := parseForeign(data, block)
 	if _, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {

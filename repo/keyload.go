@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -14,61 +15,69 @@ import (
 // maxKeyFile is more than the largest key that is allowed needs.
 const maxKeyFile = 256 << 10
 
-// LoadKey reads a private key from a file. label is what the key must be for,
-// the one given to [GenerateKey]; "" accepts a key for anything.
-//
-// It reads files of [GenerateKey] and [UnsafeGeneratePlainKey]; private keys in
-// PEM as PKCS#8 ("PRIVATE KEY", unencrypted); and OpenSSH private keys. Keys may
-// be ed25519, ECDSA on P-256 or P-384, or RSA of 2048 to 8192 bits. A PEM or
-// OpenSSH file can't say what it is for, so it is taken only with label "".
-//
-// passphrase is called at most once, and only when the file is encrypted and
-// its label is the right one; nil means there is none. What it returns is not
-// kept or changed; its error is returned, wrapped.
-//
-// The error wraps [ErrKeyPurpose] when the label is another, [ErrPassphrase]
-// when the passphrase is wrong, empty or missing, and [ErrKeyFile] when the file
-// is none of these or damaged. On Unix a file of our own format that group or
-// others may read or write is refused with [ErrKeyExposed].
-func LoadKey(path, label string, passphrase func() ([]byte, error)) (tuf.Signer, error) {
-	data, mode, err := readKeyFile(path)
+// keyLoader opens one key file.
+type keyLoader struct {
+	ctx  context.Context
+	uri  string
+	path string
+	opts *KeyOptions
+}
+
+func (l *keyLoader) load() (tuf.Signer, error) {
+	data, mode, err := readKeyFile(l.path)
 	if err != nil {
 		return nil, err
 	}
-	l := keyLoader{path, label, passphrase}
 	var private crypto.PrivateKey
-	if block := pemBlock(data); block == nil {
-		private, err = l.own(data, mode)
-	} else {
+	switch block := pemBlock(data); {
+	case block != nil && isEncryptedPEM(block):
+		private, err = l.encrypted(block.Bytes)
+	case block != nil:
 		private, err = l.foreign(data, block)
+	case isForeignJSON(data):
+		private, err = l.foreignJSON(data)
+	default:
+		private, err = l.own(data, mode)
 	}
 	if err != nil {
 		return nil, err
 	}
 	signer, ok := private.(crypto.Signer)
 	if !ok {
-		return nil, keyError(path, ErrKeyFile, "a %T can't sign", private)
+		return nil, keyError(l.path, ErrKeyFile, "a %T can't sign", private)
 	}
 	s, err := tuf.NewSigner(signer)
 	if err != nil {
-		return nil, keyError(path, ErrKeyFile, "%v", err)
+		return nil, keyError(l.path, ErrKeyFile, "%v", err)
 	}
 	return s, nil
 }
 
+// unlabelled refuses a file that can't say what it is for where that matters.
+func (l *keyLoader) unlabelled() error {
+	if l.opts.Purpose != "" {
+		return keyError(l.path, ErrKeyPurpose, "only a file of GenerateKey can say that it is for %q", l.opts.Purpose)
+	}
+	return nil
+}
+
 // ReadPublicKey returns the public half of a key file and its label, without a
-// passphrase. It takes what [LoadKey] takes, whatever its permissions, and a
-// public key in PEM ("PUBLIC KEY"); where the file has no label it is "".
+// passphrase. It takes what [OpenSigner] takes, whatever its permissions, but for
+// what others encrypted whole; and a public key in PEM ("PUBLIC KEY"). Where the
+// file has no label it is "".
 //
 // It is what the outside of the file says. Whoever can write to the file can
-// make it say another key and label: only LoadKey finds that they belong to
-// the private key.
+// make it say another key and label: only OpenSigner finds whether they belong
+// to the private key.
 func ReadPublicKey(path string) (key tuf.Key, label string, err error) {
 	data, _, err := readKeyFile(path)
 	if err != nil {
 		return tuf.Key{}, "", err
 	}
 	block := pemBlock(data)
+	if block != nil && isEncryptedPEM(block) || block == nil && isForeignJSON(data) {
+		return tuf.Key{}, "", keyError(path, ErrKeyFile, "what others encrypted tells its public key only when it is opened")
+	}
 	if block == nil {
 		f, err := parseKeyFile(data)
 		if err != nil {
@@ -106,11 +115,6 @@ func readKeyFile(path string) ([]byte, os.FileMode, error) {
 	return data, info.Mode(), nil
 }
 
-type keyLoader struct {
-	path, label string
-	passphrase  func() ([]byte, error)
-}
-
 func (l *keyLoader) own(data []byte, mode os.FileMode) (crypto.PrivateKey, error) {
 	f, err := parseKeyFile(data)
 	if err != nil {
@@ -124,8 +128,8 @@ func (l *keyLoader) own(data []byte, mode os.FileMode) (crypto.PrivateKey, error
 		}
 	}
 	// Before the passphrase is asked for: nobody shall type it for the wrong key.
-	if l.label != "" && l.label != f.Label {
-		return nil, keyError(l.path, ErrKeyPurpose, "it is for %q, needed is one for %q", f.Label, l.label)
+	if want := l.opts.Purpose; want != "" && want != f.Label {
+		return nil, keyError(l.path, ErrKeyPurpose, "it is for %q, needed is one for %q", f.Label, want)
 	}
 	secret := f.Plain
 	if secret == nil {
@@ -147,10 +151,10 @@ func (l *keyLoader) own(data []byte, mode os.FileMode) (crypto.PrivateKey, error
 }
 
 func (l *keyLoader) ask() ([]byte, error) {
-	if l.passphrase == nil {
+	if l.opts.Passphrase == nil {
 		return nil, keyError(l.path, ErrPassphrase, "the file is encrypted and there is none")
 	}
-	pass, err := l.passphrase()
+	pass, err := l.opts.Passphrase(l.ctx, l.uri)
 	if err != nil {
 		return nil, fmt.Errorf("repo: key file %s: passphrase: %w", l.path, err)
 	}

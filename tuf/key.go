@@ -97,6 +97,14 @@ func (k Key) Fingerprint() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// Verifies reports whether sig is the key's signature of payload under its
+// scheme. A key that can't be used verifies nothing. It says nothing of whether
+// the key is trusted, and one signature is no threshold: see [Root.Signed].
+func (k Key) Verifies(payload, sig []byte) bool {
+	pub, err := k.public()
+	return err == nil && verifies(pub, payload, sig)
+}
+
 // public decodes the key. Type, scheme, curve and size must belong together:
 // the list here is the list of what we trust, nothing else verifies.
 func (k Key) public() (crypto.PublicKey, error) {

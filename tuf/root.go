@@ -213,3 +213,16 @@ func (r *Root) KeySet(ids []string) string {
 func (r *Root) OnlineKeys() string {
 	return r.KeySet(r.roles["timestamp"].keyIDs) + r.KeySet(r.roles["snapshot"].keyIDs)
 }
+
+// Signed returns, sorted, those of the ids whose keys signed payload, each
+// public key counted once whatever ids it goes by; sigs are the signatures by key
+// id. It counts as all of metadata is counted, for what is signed beside metadata
+// with keys that root names.
+func (r *Root) Signed(payload []byte, sigs map[string][]byte, ids []string) []string {
+	if r == nil || r.doc == nil {
+		return nil
+	}
+	d := &document{signed: payload, sigs: sigs, checked: map[string]bool{}}
+	_, counted := d.signers(ids, r.keys)
+	return counted
+}

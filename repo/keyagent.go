@@ -1,0 +1,144 @@
+package repo
+
+import (
+	"context"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"net/url"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// agentSigner is a key that an ssh-agent holds. It connects for each signature:
+// the agent may be locked, asked to forget or started again in between.
+type agentSigner struct {
+	socket string
+	held   *agent.Key
+	key    tuf.Key
+}
+
+// agentCall connects and calls fn. When ctx ends the connection is closed, which
+// ends a wait for whoever has to confirm the use of the key.
+func agentCall(ctx context.Context, socket string, fn func(agent.ExtendedAgent) error) error {
+	if socket == "" {
+		return fmt.Errorf("repo: ssh-agent: %w: no socket was given; its path is in SSH_AUTH_SOCK", fs.ErrInvalid)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("repo: ssh-agent: %w", err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := fn(agent.NewClient(conn)); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // not "closed connection"
+		}
+		return fmt.Errorf("repo: ssh-agent: %w", err)
+	}
+	return nil
+}
+
+// openAgent finds the key that is named by fingerprint or comment.
+func openAgent(ctx context.Context, name string, opts *KeyOptions) (tuf.Signer, error) {
+	byFingerprint := strings.HasPrefix(name, "SHA256:")
+	if !byFingerprint {
+		var err error
+		if name, err = url.PathUnescape(name); err != nil || name == "" {
+			return nil, fmt.Errorf("repo: ssh-agent: %w: name a key by SHA256:... or by its comment", fs.ErrInvalid)
+		}
+	}
+	var held []*agent.Key
+	err := agentCall(ctx, opts.AgentSocket, func(a agent.ExtendedAgent) (err error) {
+		held, err = a.List()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	var found []*agent.Key
+	for _, k := range held {
+		fingerprint := ssh.FingerprintSHA256(k)
+		if byFingerprint && fingerprint == strings.TrimRight(name, "=") || !byFingerprint && k.Comment == name {
+			found = append(found, k)
+		}
+		all = append(all, fmt.Sprintf("%s %.60q (%s)", fingerprint, k.Comment, k.Format))
+	}
+	switch has := "it has " + strings.Join(all, ", "); {
+	case len(held) == 0:
+		return nil, fmt.Errorf("repo: ssh-agent: no key %.80q: %w: it holds none", name, fs.ErrNotExist)
+	case len(found) == 0:
+		return nil, fmt.Errorf("repo: ssh-agent: no key %.80q: %w: %s", name, fs.ErrNotExist, has)
+	case len(found) > 1:
+		return nil, fmt.Errorf("repo: ssh-agent: %d keys are %.80q: %w: name one by its fingerprint; %s", len(found), name, fs.ErrInvalid, has)
+	}
+	s := &agentSigner{socket: opts.AgentSocket, held: found[0]}
+	if s.key, err = agentKey(found[0]); err != nil {
+		return nil, fmt.Errorf("repo: ssh-agent: %s: %w", ssh.FingerprintSHA256(found[0]), err)
+	}
+	if p := opts.Purpose; p != "" && p != found[0].Comment {
+		return nil, fmt.Errorf("repo: ssh-agent: %w: the key's comment is %.80q, needed is one for %q", ErrKeyPurpose, found[0].Comment, p)
+	}
+	return s, nil
+}
+
+// agentKey tells the key in TUF's terms, or why it can't sign metadata.
+func agentKey(k *agent.Key) (tuf.Key, error) {
+	why := func(format string, args ...any) (tuf.Key, error) {
+		return tuf.Key{}, fmt.Errorf("%w: "+format, append([]any{ErrKeyKind}, args...)...)
+	}
+	switch {
+	case strings.HasPrefix(k.Format, "sk-"):
+		// Its public half looks like any other; what it signs is not the payload.
+		return why("%s: a security token signs more than it is given, which nobody verifies", k.Format)
+	case k.Format == ssh.KeyAlgoRSA:
+		return why("%s: an agent signs with PKCS #1 v1.5, metadata needs PSS; use ed25519 or ECDSA", k.Format)
+	case k.Format != ssh.KeyAlgoED25519 && k.Format != ssh.KeyAlgoECDSA256 && k.Format != ssh.KeyAlgoECDSA384:
+		return why("%s", k.Format)
+	}
+	public, err := ssh.ParsePublicKey(k.Blob)
+	if err != nil || public.Type() != k.Format {
+		return why("%s: not what its bytes are", k.Format)
+	}
+	p, ok := public.(ssh.CryptoPublicKey)
+	if !ok {
+		return why("%s", k.Format)
+	}
+	return tuf.NewKey(p.CryptoPublicKey())
+}
+
+func (s *agentSigner) Key() tuf.Key { return s.key }
+
+// Sign asks the agent, and checks what it gave: an agent is another program.
+func (s *agentSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
+	var sig *ssh.Signature
+	err := agentCall(ctx, s.socket, func(a agent.ExtendedAgent) (err error) {
+		sig, err = a.Sign(s.held, payload)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	blob := sig.Blob
+	if s.held.Format != ssh.KeyAlgoED25519 {
+		var rs struct{ R, S *big.Int }
+		if err := ssh.Unmarshal(blob, &rs); err != nil {
+			return nil, fmt.Errorf("repo: ssh-agent: signature: %w", err)
+		}
+		if blob, err = asn1.Marshal(rs); err != nil {
+			return nil, fmt.Errorf("repo: ssh-agent: signature: %w", err)
+		}
+	}
+	if sig.Format != s.held.Format || !s.key.Verifies(payload, blob) {
+		return nil, errors.New("repo: ssh-agent: what it returned is not a signature of this key")
+	}
+	return blob, nil
+}
