@@ -33,7 +33,7 @@
 //     types. Its updater and fetcher are used in tests only.
 //   - github.com/secure-systems-lab/go-securesystemslib: encrypted key files, and
 //     the canonical form that ours is fuzzed against.
-//   - golang.org/x/crypto: OpenSSH keys.
+//   - golang.org/x/crypto: OpenSSH keys, in files and in agents.
 //   - golang.org/x/mod: semver, to hold a release's min_version against what is
 //     installed.
 //   - golang.org/x/sys, github.com/gofrs/flock: locks between processes and

@@ -353,8 +353,23 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 			return err
 		}
 	}
+	// A root key lies in a safe. One that also signs every day would have to come out.
+	apart := func(role string, k Keys) error {
+		if i := slices.IndexFunc(k.Keys, func(key tuf.Key) bool { return slices.Contains(root.Keys, key) }); i >= 0 {
+			return fmt.Errorf("repo: role %s: %w: %.16s is a root key", role, ErrKeyPurpose, k.Keys[i].ID())
+		}
+		return nil
+	}
+	for role, k := range map[string]Keys{"timestamp": r.Timestamp, "snapshot": r.Snapshot, "targets": r.Targets} {
+		if err := apart(role, k); err != nil {
+			return err
+		}
+	}
 	for _, c := range r.Classes {
 		for _, role := range c.Roles {
+			if err := apart(role.Role, role.Keys); err != nil {
+				return err
+			}
 			if err := enough("role "+role.Role, role.Keys.Keys, role.Threshold); err != nil {
 				return err
 			}

@@ -1,0 +1,60 @@
+package repo
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// ErrSignature: not a signature by that key of what was to be signed.
+var ErrSignature = errors.New("the signature does not verify")
+
+// Payload returns the very bytes that a signer of the draft's file signs, as he
+// gets them from [tuf.Signer], for keys that no Signer can be made of: sign them
+// anywhere, with any tool, and hand the signature to [Draft.AddSignature]. role
+// is the file's, as [Draft.Missing] says it. The bytes are the caller's. Where
+// the draft has no such file the error wraps [ErrNoPart].
+func (d *Draft) Payload(role string) ([]byte, error) {
+	f := d.files[role]
+	if f == nil {
+		return nil, fmt.Errorf("repo: payload of %.80q: %w (%s)", role, ErrNoPart, d)
+	}
+	return append([]byte(nil), f.signed...), nil
+}
+
+// AddSignature adds to a file of the draft a signature that was made elsewhere,
+// or replaces that of the same key. keyID is the id of a key that may sign the
+// file, as [Draft.Missing] lists it. sig is in the form of the key's scheme: 64
+// bytes for ed25519, ASN.1 DER over the sha256 for P-256, over the sha384 for
+// P-384, PSS with sha256 for RSA.
+//
+// A signature that does not verify is [ErrSignature], a key that has no part in
+// the file [ErrNoPart]; the draft stays as it was.
+func (d *Draft) AddSignature(role, keyID string, sig []byte) error {
+	f := d.files[role]
+	if f == nil {
+		return fmt.Errorf("repo: signature of %.80q: %w (%s)", role, ErrNoPart, d)
+	}
+	k, ok := f.key(keyID)
+	if !ok {
+		return fmt.Errorf("repo: %s v%d: key %.16s: %w", f.role, f.version, keyID, ErrNoPart)
+	}
+	// The id is computed, not believed: a draft comes from anywhere.
+	if k.ID() != keyID || !k.Verifies(f.signed, sig) {
+		return fmt.Errorf("repo: %s v%d: key %.16s: %w: %d bytes for a key of scheme %.40s", f.role, f.version, keyID, ErrSignature, len(sig), k.Scheme)
+	}
+	f.sigs[keyID] = hex.EncodeToString(sig)
+	return nil
+}
+
+// key returns the key of an id that may sign the file.
+func (f *draftFile) key(id string) (tuf.Key, bool) {
+	for _, n := range f.signers {
+		if k, ok := n.Keys[id]; ok {
+			return k, true
+		}
+	}
+	return tuf.Key{}, false
+}

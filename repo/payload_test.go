@@ -1,0 +1,156 @@
+package repo_test
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Keys that only openssl ever opens found a repository: payload out, signature in.
+func TestSignedElsewhere(t *testing.T) {
+	t.Parallel()
+	openssl := program(t, "openssl", "openssl")
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	w := emptyWorld(t)
+	kinds := map[string]struct{ make, sign []string }{
+		"ed25519": {[]string{"-algorithm", "ed25519"}, []string{"pkeyutl", "-sign", "-rawin", "-in", file("payload"), "-inkey"}},
+		"P-256": {[]string{"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"},
+			[]string{"pkeyutl", "-sign", "-rawin", "-digest", "sha256", "-in", file("payload"), "-inkey"}},
+		"P-384": {[]string{"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"}, []string{"dgst", "-sha384", "-sign"}},
+		"RSA": {[]string{"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"},
+			[]string{"dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest", "-sign"}},
+	}
+	keys := map[string]tuf.Key{}
+	for name, kind := range kinds {
+		run(t, "", openssl, append(append([]string{"genpkey"}, kind.make...), "-out", file(name))...)
+		run(t, "", openssl, "pkey", "-in", file(name), "-pubout", "-out", file(name+".pub"))
+		var err error
+		keys[name], _, err = repo.ReadPublicKey(file(name + ".pub"))
+		noErr(t, err)
+	}
+	draft, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
+		err := w.found(tx)
+		tx.Root().Parties[0].Keys = []tuf.Key{keys["ed25519"], keys["P-256"]}
+		tx.Root().Parties[1].Keys = []tuf.Key{keys["P-384"], keys["RSA"]}
+		return err
+	})
+	noErr(t, err)
+	for _, s := range w.keys { // the release roles' and the online ones
+		_ = draft.Sign(t.Context(), s)
+	}
+	travels, err := draft.Bytes()
+	noErr(t, err)
+	draft, err = repo.OpenDraft(travels)
+	noErr(t, err)
+
+	payload, err := draft.Payload("root")
+	noErr(t, err)
+	payload[0] ^= 1 // the caller's own
+	if payload, err = draft.Payload("root"); err != nil || payload[0] != '{' {
+		t.Fatal(err)
+	}
+	noErr(t, os.WriteFile(file("payload"), payload, 0o600))
+	sigs := map[string][]byte{}
+	for name, kind := range kinds {
+		args := append(append([]string{}, kind.sign...), file(name), "-out", file("sig"))
+		if kind.sign[0] == "dgst" {
+			args = append(args, file("payload"))
+		}
+		run(t, "", openssl, args...)
+		sigs[name], err = os.ReadFile(file("sig"))
+		noErr(t, err)
+	}
+
+	before, err := draft.Bytes()
+	noErr(t, err)
+	wantErr(t, draft.AddSignature("root", keys["P-256"].ID(), sigs["ed25519"]), repo.ErrSignature)
+	wantErr(t, draft.AddSignature("root", keys["P-256"].ID(), nil), repo.ErrSignature)
+	wantErr(t, draft.AddSignature("targets", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrSignature)
+	wantErr(t, draft.AddSignature("root", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrNoPart)
+	wantErr(t, draft.AddSignature("nobody", keys["P-256"].ID(), sigs["P-256"]), repo.ErrNoPart)
+	_, err = draft.Payload("nobody")
+	wantErr(t, err, repo.ErrNoPart)
+	if after, err := draft.Bytes(); err != nil || string(after) != string(before) {
+		t.Fatal("a refused signature changed the draft")
+	}
+
+	for name, sig := range sigs {
+		noErr(t, draft.AddSignature("root", keys[name].ID(), sig))
+		noErr(t, draft.AddSignature("root", keys[name].ID(), sig)) // replaces
+		sig[0] ^= 1                                                // the caller's own
+	}
+	if missing := draft.Missing(); len(missing) != 0 {
+		t.Fatal(missing)
+	}
+	noErr(t, w.open().Publish(t.Context(), draft))
+	w.sees("root 1")
+}
+
+// A draft may lie about which key an id is; then nobody's signature is taken for it.
+func TestSignatureForAnotherKeysID(t *testing.T) {
+	w := newWorld(t)
+	draft, err := w.open("vendor-1").Stage(t.Context(), add("1"))
+	noErr(t, err)
+	data, err := draft.Bytes()
+	noErr(t, err)
+	honest, thief := w.signer("vendor-release").Key(), w.signer("thief")
+	draft, err = repo.OpenDraft([]byte(strings.ReplaceAll(string(data), honest.Public, thief.Key().Public)))
+	noErr(t, err)
+	payload, err := draft.Payload("vendor-agent")
+	noErr(t, err)
+	sig, err := thief.Sign(t.Context(), payload)
+	noErr(t, err)
+	wantErr(t, draft.AddSignature("vendor-agent", honest.ID(), sig), repo.ErrSignature)
+}
+
+// The key files that openssl and ssh-keygen write are read as they are.
+func TestKeysOfOtherTools(t *testing.T) {
+	t.Parallel()
+	openssl, keygen := program(t, "openssl", "openssl"), program(t, "ssh-keygen", "openssh-client")
+	path := filepath.Join(t.TempDir(), "k")
+	for _, kind := range [][]string{{"-algorithm", "ed25519"}, {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"}} {
+		run(t, "", openssl, append(append([]string{"genpkey"}, kind...), "-out", path)...)
+		s, err := loadKey(path, "", nil)
+		noErr(t, err)
+		public := run(t, "", openssl, "pkey", "-in", path, "-pubout")
+		block, _ := pem.Decode([]byte(public))
+		pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+		noErr(t, err)
+		if want, err := tuf.NewKey(pub); err != nil || s.Key() != want {
+			t.Errorf("%q: %v, want %v", kind, s.Key(), want)
+		}
+	}
+	for _, pass := range []string{"", "secret"} {
+		noErr(t, os.RemoveAll(path))
+		run(t, "", keygen, "-q", "-t", "ed25519", "-N", pass, "-a", "1", "-f", path)
+		s, err := loadKey(path, "", passphrase(pass))
+		noErr(t, err)
+		sameKey(t, s, s)
+	}
+}
+
+// A root key in another role is a mistake that no tool shall help with.
+func TestRootKeysSignRootsOnly(t *testing.T) {
+	w := newWorld(t)
+	for name, give := range map[string]func(r *repo.Root, k []tuf.Key){
+		"timestamp": func(r *repo.Root, k []tuf.Key) { r.Timestamp.Keys = k },
+		"snapshot":  func(r *repo.Root, k []tuf.Key) { r.Snapshot.Keys = k },
+		"targets":   func(r *repo.Root, k []tuf.Key) { r.Targets.Keys = append(r.Targets.Keys, k...) },
+		"release":   func(r *repo.Root, k []tuf.Key) { r.Classes[0].Roles[1].Keys.Keys = k },
+	} {
+		for _, key := range []string{"vendor-1", "review-2"} {
+			t.Run(name+" "+key, func(t *testing.T) {
+				w.refused(repo.ErrKeyPurpose, func() error {
+					return w.try(func(tx *repo.Tx) error { give(tx.Root(), w.public(key)); return nil })
+				})
+			})
+		}
+	}
+}
