@@ -31,7 +31,8 @@ type draftFile struct {
 	role    string
 	version int64
 	expires time.Time
-	base    int64 // the version that it follows, 0 for none; orphans may lie between
+	base    int64    // the version that it follows, 0 for none; orphans may lie between
+	under   []string // the roles that lead to it, outermost first; none where root names it
 	signed  wire.Value
 	sigs    map[string]string // hex, by key id
 	signers []need            // who must sign
@@ -57,18 +58,11 @@ func (m Missing) String() string {
 	return fmt.Sprintf("%s: %d of %d signatures of %s", m.Role, m.Have, m.Want, m.Who)
 }
 
-// newDraftFile prepares a metadata document, go-tuf's or any that marshals to a
-// signed part, for signing. Its type must be that of the role: nobody shall sign
-// a root who was told that it is a list of releases.
-func newDraftFile(role string, base int64, signed any, needs ...need) (*draftFile, error) {
-	data, err := json.Marshal(signed)
-	if err != nil {
-		return nil, err
-	}
-	f := &draftFile{role: role, base: base, sigs: map[string]string{}, signers: needs}
-	if f.signed, err = wire.Canonical(data); err != nil {
-		return nil, err
-	}
+// newDraftFile prepares the canonical signed part of a metadata file for
+// signing. Its type must be that of the role: nobody shall sign a root who was
+// told that it is a list of releases.
+func newDraftFile(role string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
+	f := &draftFile{role: role, base: base, signed: signed, sigs: map[string]string{}, signers: needs}
 	var typ, version, expires wire.Value
 	if err := f.signed.Fields(wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "version", To: &version}, wire.Field{Name: "expires", To: &expires}); err != nil {
 		return nil, err
@@ -80,6 +74,7 @@ func newDraftFile(role string, base int64, signed any, needs ...need) (*draftFil
 	if t, err := typ.Text(); err != nil || t != want {
 		return nil, fmt.Errorf("_type is %.30s, want %q", string(typ), want)
 	}
+	var err error
 	if f.version, err = version.Int(); err != nil || f.version < 1 || base < 0 || f.version <= base {
 		return nil, fmt.Errorf("version is %.30s, after %d", string(version), base)
 	}
@@ -112,20 +107,23 @@ func (f *draftFile) bytes() []byte {
 	return b.Bytes()
 }
 
-func text(s string) wire.Value { return wire.AppendString(nil, s) }
-
 // sign adds or replaces the signature of s, if the file has use for it.
 func (f *draftFile) sign(ctx context.Context, s tuf.Signer) (bool, error) {
 	id := s.Key().ID()
 	if !slices.ContainsFunc(f.signers, func(n need) bool { _, ok := n.Keys[id]; return ok }) {
 		return false, nil
 	}
+	return true, f.add(ctx, s)
+}
+
+// add signs for whatever reason the caller has.
+func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
 	sig, err := s.Sign(ctx, f.signed)
 	if err != nil {
-		return false, fmt.Errorf("repo: %s v%d: %w", f.role, f.version, err)
+		return fmt.Errorf("repo: %s v%d: %w", f.role, f.version, err)
 	}
-	f.sigs[id] = hex.EncodeToString(sig)
-	return true, nil
+	f.sigs[s.Key().ID()] = hex.EncodeToString(sig)
+	return nil
 }
 
 // missing lists the rules that are not met. It counts signatures; whether they
@@ -178,6 +176,16 @@ func (d *Draft) Missing() []Missing {
 // Empty reports whether the draft changes nothing.
 func (d *Draft) Empty() bool { return len(d.files) == 0 }
 
+// File returns a metadata file of the draft as it would be published, nil where
+// the draft does not change that role. It is for those who look ahead, such as a
+// rehearsal against clients; [Repo.Publish] alone publishes.
+func (d *Draft) File(role string) []byte {
+	if f := d.files[role]; f != nil {
+		return f.bytes()
+	}
+	return nil
+}
+
 // String names the files of the draft.
 func (d *Draft) String() string {
 	var b bytes.Buffer
@@ -203,6 +211,7 @@ type draftJSON struct {
 type draftFileJSON struct {
 	Role    string          `json:"role"`
 	Base    int64           `json:"base"`
+	Under   []string        `json:"under,omitempty"`
 	Needs   []need          `json:"needs"`
 	Content json.RawMessage `json:"content"`
 }
@@ -211,7 +220,7 @@ type draftFileJSON struct {
 func (d *Draft) Bytes() ([]byte, error) {
 	out := draftJSON{Draft: 1}
 	for _, f := range d.sorted() {
-		out.Files = append(out.Files, draftFileJSON{f.role, f.base, f.signers, f.bytes()})
+		out.Files = append(out.Files, draftFileJSON{f.role, f.base, f.under, f.signers, f.bytes()})
 	}
 	return json.MarshalIndent(out, "", " ")
 }
@@ -248,7 +257,11 @@ func OpenDraft(data []byte) (*Draft, error) {
 		if j.Role == "timestamp" || j.Role == "snapshot" {
 			return nil, fmt.Errorf("repo: draft: %s is made at publishing", j.Role)
 		}
-		f, err := newDraftFile(j.Role, j.Base, env.Signed, j.Needs...)
+		signed, err := wire.Canonical(env.Signed)
+		if err != nil {
+			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
+		}
+		f, err := newDraftFile(j.Role, j.Base, signed, j.Needs...)
 		if err != nil {
 			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
 		}
@@ -258,6 +271,7 @@ func OpenDraft(data []byte) (*Draft, error) {
 		for _, s := range env.Signatures {
 			f.sigs[s.KeyID] = s.Sig
 		}
+		f.under = j.Under
 		d.files[j.Role] = f
 	}
 	return d, nil

@@ -93,7 +93,11 @@ func (r *Repo) Foresee(ctx context.Context, steps ...Step) ([]*tuf.Proposal, err
 		if err != nil {
 			return nil, err
 		}
-		f, err := newDraftFile("root", last.Version(), md.Signed)
+		signed, err := canonical(md.Signed)
+		if err != nil {
+			return nil, err
+		}
+		f, err := newDraftFile("root", last.Version(), signed)
 		if err != nil {
 			return nil, err
 		}

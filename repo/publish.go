@@ -32,7 +32,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 	if d.Empty() && p.under == p.root {
 		return nil
 	}
-	next := &publication{repo: r, present: p, root: p.root, fresh: map[string][]byte{}}
+	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}}
 	if err := next.takeRoot(d.files["root"]); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (r *Repo) Refresh(ctx context.Context) error {
 	if p.snap == nil {
 		return errors.New("repo: nothing is published yet")
 	}
-	next := &publication{repo: r, present: p, root: p.root, fresh: map[string][]byte{}, stamp: true}
+	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}, stamp: true}
 	next.content = p.under != p.root || p.snap.Expires().Before(r.now().Add(r.cfg.Expiry.Snapshot/2))
 	return next.finish(ctx)
 }
@@ -69,12 +69,11 @@ func unsigned(missing []Missing) error {
 type publication struct {
 	repo    *Repo
 	present *present
-	root    *tuf.Root         // as it will be
-	newRoot []byte            // nil where root stays
-	fresh   map[string][]byte // new role files, by storage name
-	roles   map[string]int64  // their versions
-	content bool              // a new snapshot is due
-	stamp   bool              // a new timestamp is due
+	root    *tuf.Root             // as it will be
+	newRoot []byte                // nil where root stays
+	fresh   map[string]*draftFile // new targets roles, by name
+	content bool                  // a new snapshot is due
+	stamp   bool                  // a new timestamp is due
 }
 
 // takeRoot checks the draft's root against the present one.
@@ -104,13 +103,9 @@ func (n *publication) takeRoot(f *draftFile) error {
 }
 
 func (n *publication) takeRoles(d *Draft) error {
-	n.roles = map[string]int64{}
 	for _, f := range d.sorted() {
 		if f.role == "root" {
 			continue
-		}
-		if !n.known(f.role) {
-			return fmt.Errorf("repo: root v%d has no role %.80q: %w", n.root.Version(), f.role, tuf.ErrUntrusted)
 		}
 		// Not only older ones: a version may have been passed over for an orphan
 		// that has come to be published since.
@@ -120,21 +115,10 @@ func (n *publication) takeRoles(d *Draft) error {
 		if now := n.repo.now(); !now.Before(f.expires) {
 			return fmt.Errorf("repo: %s v%d: %w while it waited, stage it again", f.role, f.version, tuf.ErrExpired)
 		}
-		n.fresh[roleName(f.role, f.version)] = f.bytes()
-		n.roles[f.role] = f.version
+		n.fresh[f.role] = f
 		n.content = true
 	}
 	return nil
-}
-
-// known reports whether the root, as it will be, has the role.
-func (n *publication) known(role string) bool {
-	for _, c := range n.root.Charter().Classes() {
-		if slices.ContainsFunc(c.Roles, func(r tuf.ReleaseRole) bool { return r.Role == role }) {
-			return true
-		}
-	}
-	return role == "targets"
 }
 
 // finish makes snapshot and timestamp, verifies all of it and writes.
@@ -155,9 +139,10 @@ func (n *publication) finish(ctx context.Context) error {
 	}
 	// The order is the protocol: whatever a file names is there before it.
 	s := n.repo.storage
-	for _, name := range slices.Sorted(maps.Keys(n.fresh)) {
-		if err := s.Create(ctx, name, bytes.NewReader(n.fresh[name])); err != nil {
-			return fmt.Errorf("repo: %s: %w", name, err)
+	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
+		f := n.fresh[role]
+		if err := s.Create(ctx, roleName(role, f.version), bytes.NewReader(f.bytes())); err != nil {
+			return fmt.Errorf("repo: %s v%d: %w", role, f.version, err)
 		}
 	}
 	if n.content {
@@ -205,8 +190,8 @@ func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byt
 			md.Signed.Meta[role+".json"] = metadata.MetaFile(f.Version)
 		}
 	}
-	for role, version := range n.roles {
-		md.Signed.Meta[role+".json"] = metadata.MetaFile(version)
+	for role, f := range n.fresh {
+		md.Signed.Meta[role+".json"] = metadata.MetaFile(f.version)
 	}
 	if md.Signed.Version, err = n.repo.freeVersion(ctx, "snapshot", md.Signed.Version); err != nil {
 		return "", nil, err
@@ -232,14 +217,16 @@ func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapsh
 // signOnline signs with the signers at hand; all that the role asks for must be there.
 func (n *publication) signOnline(ctx context.Context, role string, signed any) ([]byte, error) {
 	keyIDs, threshold := n.root.RoleKeys(role)
-	f, err := newDraftFile(role, 0, signed, need{role, n.root.Keys(keyIDs), threshold})
+	v, err := canonical(signed)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range n.repo.cfg.Signers {
-		if _, err := f.sign(ctx, s); err != nil {
-			return nil, err
-		}
+	f, err := newDraftFile(role, 0, v, need{role, n.root.Keys(keyIDs), threshold})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.repo.sign(ctx, f); err != nil {
+		return nil, err
 	}
 	if missing := f.missing(); len(missing) > 0 {
 		return nil, unsigned(missing)
@@ -272,5 +259,101 @@ func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) err
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	return n.repo.verify(ctx, snap, nil, n.fresh)
+	return n.checkRoles(ctx, snap)
+}
+
+// checkRoles opens every role that root names, every new role through those
+// that lead to it, and, where a role delegates otherwise than before, all that
+// it delegates to.
+func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error {
+	get := func(f tuf.RoleFile) ([]byte, error) {
+		if fresh := n.fresh[f.Role]; fresh != nil && fresh.version == f.Version {
+			return fresh.bytes(), nil
+		}
+		return n.repo.storage.Read(ctx, roleName(f.Role, f.Version))
+	}
+	if err := openRoles(snap, get); err != nil {
+		return err
+	}
+	opened := map[string]*tuf.Targets{}
+	open := func(by *tuf.Targets, role string) (t *tuf.Targets, err error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if by == nil {
+			t, err = snap.Role(role, get)
+		} else {
+			t, err = snap.Delegated(by, role, get)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("repo: %w", err)
+		}
+		return t, nil
+	}
+	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
+		var by *tuf.Targets
+		var err error
+		at := ""
+		for _, name := range n.fresh[role].under {
+			if at += "/" + name; opened[at] == nil {
+				if opened[at], err = open(by, name); err != nil {
+					return err
+				}
+			}
+			by = opened[at]
+		}
+		t, err := open(by, role)
+		if err != nil {
+			return err
+		}
+		if role == "targets" {
+			continue
+		}
+		if anew, err := n.delegatesAnew(ctx, n.fresh[role], t); err != nil {
+			return err
+		} else if !anew {
+			continue
+		}
+		for name := range t.Delegates() {
+			if n.fresh[name] == nil {
+				if _, err := open(t, name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// delegatesAnew reports whether a new role delegates otherwise than the
+// published one, in whatever way.
+func (n *publication) delegatesAnew(ctx context.Context, f *draftFile, next *tuf.Targets) (bool, error) {
+	if f.base == 0 {
+		return true, nil
+	}
+	get := func(f tuf.RoleFile) ([]byte, error) { return n.repo.storage.Read(ctx, roleName(f.Role, f.Version)) }
+	var t *tuf.Targets
+	for i, role := range append(slices.Clone(f.under), f.role) {
+		var err error
+		if i == 0 {
+			t, err = n.present.snap.Role(role, get)
+		} else {
+			t, err = n.present.snap.Delegated(t, role, get)
+		}
+		if errors.Is(err, tuf.ErrUntrusted) {
+			return true, nil // it was not there, or stood elsewhere
+		}
+		if err != nil {
+			return false, fmt.Errorf("repo: %w", err)
+		}
+	}
+	was, err := openList(t)
+	if err != nil {
+		return false, err
+	}
+	is, err := openList(next)
+	if err != nil {
+		return false, err
+	}
+	return differ(was.delegations, is.delegations)
 }

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -24,8 +22,20 @@ type Config struct {
 	Expiry Expiry
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// Bridge is the other generation of keys during a cut-over; nil: there is none.
+	Bridge *Bridge
 	// UnsafeLoopback lets locations be http:// on this machine. For development and tests.
 	UnsafeLoopback bool
+}
+
+// Bridge lets metadata carry the signatures of two generations of keys, so that
+// clients on either side of a cut-over take it: whatever Update, Stage, Publish
+// and Refresh sign is also signed by those of Signers whose keys have a part in
+// the same role under Root. The root that is published counts none of them, and
+// no root is ever signed so.
+type Bridge struct {
+	Root    *tuf.Root // the one before, or the next one, which may be unpublished
+	Signers []tuf.Signer
 }
 
 // Expiry is how long each kind of metadata stays valid. Zero: the default.
@@ -86,14 +96,13 @@ type present struct {
 	snapshot  []byte
 	ts        *tuf.Timestamp
 	snap      *tuf.Snapshot
-	roles     map[string]*metadata.Metadata[metadata.TargetsType]
 	under     *tuf.Root // the root that the content was published under
 }
 
 // load reads the repository from its first root on and verifies all but dates:
 // what has expired is there to be renewed.
 func (r *Repo) load(ctx context.Context) (*present, error) {
-	p := &present{roles: map[string]*metadata.Metadata[metadata.TargetsType]{}}
+	p := &present{}
 	chain, err := r.Chain(ctx)
 	if err != nil {
 		return nil, err
@@ -146,45 +155,13 @@ func (r *Repo) loadContent(ctx context.Context, p *present, root *tuf.Root) erro
 	if p.snap, err = p.ts.Snapshot(p.snapshot, nil); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	files := map[string][]byte{}
-	if err := r.verify(ctx, p.snap, files, nil); err != nil {
-		return err
-	}
-	for role, data := range files {
-		if p.roles[role], err = metadata.Targets().FromBytes(data); err != nil {
-			return fmt.Errorf("repo: %s: %w", role, err)
-		}
-	}
-	return nil
+	return openRoles(p.snap, func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) })
 }
 
-// verify opens every role of a snapshot's classes, and targets, as a client
-// would, taking files that are not published yet from fresh, by storage name.
-// Into seen, where given, go the bytes of the roles.
-func (r *Repo) verify(ctx context.Context, snap *tuf.Snapshot, seen, fresh map[string][]byte) error {
-	get := func(f tuf.RoleFile) ([]byte, error) {
-		name := roleName(f.Role, f.Version)
-		data, ok := fresh[name]
-		if !ok {
-			var err error
-			if data, err = r.storage.Read(ctx, name); err != nil {
-				return nil, err
-			}
-		}
-		if seen != nil {
-			seen[f.Role] = data
-		}
-		return data, nil
-	}
-	f, err := snap.RoleFile("targets")
-	if err != nil {
-		return fmt.Errorf("repo: %w", err)
-	}
-	data, err := get(f)
-	if err != nil {
-		return err
-	}
-	if _, err := snap.Targets(data); err != nil {
+// openRoles opens what a snapshot lists of the roles that root names, as a
+// client would: targets, the parties' roles and the holds.
+func openRoles(snap *tuf.Snapshot, get tuf.Fetch) error {
+	if _, err := snap.Role("targets", get); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	if err := snap.OpenRoles(get); err != nil {

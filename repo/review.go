@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -32,47 +33,55 @@ func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
 	if p.root == nil {
 		return nil, fmt.Errorf("repo: the repository is empty")
 	}
-	var out []Pending
+	tx := r.newTx(ctx, p)
+	found := map[string]*Pending{}
 	for _, c := range rootOf(p.root).Classes {
-		found := map[string]*Pending{}
+		var mine []string
 		for _, role := range c.Roles {
-			md := p.roles[role.Role]
-			if role.Party == party || md == nil {
+			if role.Party == party {
+				mine = append(mine, role.Role)
+			}
+		}
+		for _, role := range c.Roles {
+			if role.Party == party {
 				continue
 			}
-			for path, t := range md.Signed.Targets {
-				if mine := p.entry(c, party, path); mine != nil {
-					if differs, err := differ(mine, t); err == nil && !differs {
-						continue
+			err := tx.each(role.Role, func(path string, v wire.Value) error {
+				waits := len(mine) == 0
+				for _, m := range mine {
+					have, err := tx.find(m, path)
+					if err != nil {
+						return err
 					}
+					waits = waits || string(have) != string(v)
+				}
+				if !waits {
+					return nil
 				}
 				if found[path] == nil {
-					item := &Pending{Path: path, Length: t.Length, SHA256: t.Hashes["sha256"].String()}
-					item.Name = TargetName(path, item.SHA256)
-					if rel, ok := releaseOf(t); ok {
-						item.Release = &rel
+					e, err := parseEntry(v)
+					if err != nil {
+						return fmt.Errorf("repo: %s: %w", path, err)
 					}
-					found[path] = item
+					found[path] = &Pending{Path: path, Name: TargetName(path, e.sha256), Length: e.length, SHA256: e.sha256}
+					if rel, ok := releaseOf(v); ok {
+						found[path].Release = &rel
+					}
 				}
 				found[path].ListedBy = append(found[path].ListedBy, role.Role)
+				return nil
+			})
+			if err != nil {
+				return nil, err
 			}
 		}
-		for _, item := range found {
-			out = append(out, *item)
-		}
+	}
+	var out []Pending
+	for _, item := range found {
+		out = append(out, *item)
 	}
 	slices.SortFunc(out, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil
-}
-
-// entry returns a party's entry for a path of its class, or nil.
-func (p *present) entry(c Class, party, path string) any {
-	for _, role := range c.Roles {
-		if md := p.roles[role.Role]; role.Party == party && md != nil && md.Signed.Targets[path] != nil {
-			return md.Signed.Targets[path]
-		}
-	}
-	return nil
 }
 
 // pinJSON is the pin's form; its world is closed.

@@ -25,6 +25,7 @@ type Root struct {
 	Locations []tuf.Location
 	Retired   []tuf.Retired
 	Probe     tuf.Probe // zero: two operators, every 6 hours, 30 days, warn
+	Recovery  *Recovery // nil: none
 
 	renew bool // a new root is wanted although nothing changed
 }
@@ -46,6 +47,31 @@ type Keys struct {
 type Class struct {
 	Name, Prefix string
 	Roles        []ReleaseRole // one or more for each party
+	Hold         *Hold         // nil: releases of this class can't be held
+}
+
+// Hold is the role by which a few keys stop new installs for a time.
+type Hold struct {
+	Role string
+	Keys
+	Max time.Duration // in whole seconds: how long a hold may last
+}
+
+// Recovery names organisations that may together name the next root when the
+// parties no longer can; see [tuf.RecoveryRule]. Their keys have no other part.
+type Recovery struct {
+	Orgs      []Org
+	Threshold int           // keys that must sign; 0: MinOrgs
+	MinOrgs   int           // organisations they must belong to; 0: 2
+	Hold      time.Duration // how long clients wait, in whole seconds; at least a day, 0: 14 days
+	MinTicks  int           // searches that the wait is made of; 0: 14
+	Counter   int64         // statements with a lower one are void
+}
+
+// Org is an organisation that holds recovery keys.
+type Org struct {
+	Name string
+	Keys []tuf.Key
 }
 
 // ReleaseRole is one party's role in a class.
@@ -100,94 +126,16 @@ func rootOf(r before) *Root {
 		for _, rr := range cl.Roles {
 			k.Roles = append(k.Roles, ReleaseRole{rr.Party, rr.Role, Keys{keys(rr.KeyIDs), rr.Threshold}})
 		}
+		if h := cl.Hold; h != nil {
+			k.Hold = &Hold{h.Role, Keys{keys(h.KeyIDs), h.Threshold}, h.Max}
+		}
 		out.Classes = append(out.Classes, k)
 	}
-	return out
-}
-
-// The charter's JSON form; see the package documentation of tuf.
-type charterJSON struct {
-	Schema    int            `json:"schema"`
-	RepoID    string         `json:"repo_id"`
-	Seq       int64          `json:"seq"`
-	Epoch     int64          `json:"epoch"`
-	SignedAt  string         `json:"signed_at"`
-	Prev      string         `json:"prev_root_sha256,omitempty"`
-	Parties   []partyJSON    `json:"parties"`
-	Classes   []classJSON    `json:"classes"`
-	Floors    floorsJSON     `json:"floors"`
-	Probe     probeJSON      `json:"probe"`
-	Locations []locationJSON `json:"locations"`
-	Retired   []retiredJSON  `json:"retired,omitempty"`
-}
-
-type partyJSON struct {
-	Name   string   `json:"name"`
-	KeyIDs []string `json:"keyids"`
-	Min    int      `json:"min"`
-}
-
-type classJSON struct {
-	Name   string     `json:"name"`
-	Prefix string     `json:"prefix"`
-	Roles  []roleJSON `json:"roles"`
-}
-
-type roleJSON struct {
-	Party     string   `json:"party"`
-	Role      string   `json:"role"`
-	KeyIDs    []string `json:"keyids"`
-	Threshold int      `json:"threshold"`
-}
-
-type floorsJSON struct {
-	Timestamp int64 `json:"timestamp"`
-	Snapshot  int64 `json:"snapshot"`
-	Targets   int64 `json:"targets"`
-}
-
-type probeJSON struct {
-	MinOperators  int    `json:"min_operators"`
-	EverySeconds  int64  `json:"every_seconds"`
-	MaxAgeSeconds int64  `json:"max_age_seconds"`
-	Mode          string `json:"mode"`
-}
-
-type locationJSON struct {
-	ID           string    `json:"id"`
-	Tier         string    `json:"tier"`
-	Operator     string    `json:"operator"`
-	Jurisdiction string    `json:"jurisdiction,omitempty"`
-	Base         string    `json:"base"`
-	Paths        pathsJSON `json:"paths"`
-	Priority     int       `json:"priority"`
-	UseFrom      string    `json:"use_from,omitempty"`
-	UseUntil     string    `json:"use_until,omitempty"`
-}
-
-type pathsJSON struct {
-	Metadata string `json:"metadata"`
-	Targets  string `json:"targets,omitempty"`
-}
-
-type retiredJSON struct {
-	ID    string   `json:"id"`
-	Hosts []string `json:"hosts"`
-}
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format("2006-01-02T15:04:05Z")
-}
-
-func locationsJSON(list []tuf.Location) []locationJSON {
-	out := []locationJSON{}
-	// As they are read again: the order must not look like a change.
-	for _, l := range slices.SortedStableFunc(slices.Values(list), func(a, b tuf.Location) int { return a.Priority - b.Priority }) {
-		out = append(out, locationJSON{l.ID, l.Tier, l.Operator, l.Jurisdiction, l.Base, pathsJSON{l.Metadata, l.Targets},
-			l.Priority, stamp(l.UseFrom), stamp(l.UseUntil)})
+	if rule := c.Recovery(); rule != nil {
+		out.Recovery = &Recovery{nil, rule.Threshold, rule.MinOrgs, rule.Hold, rule.MinTicks, rule.Counter}
+		for _, o := range rule.Orgs {
+			out.Recovery.Orgs = append(out.Recovery.Orgs, Org{o.Name, keys(o.KeyIDs)})
+		}
 	}
 	return out
 }
@@ -377,42 +325,24 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 				md.Signed.Keys[key.ID()] = gotuf.Key(key)
 			}
 		}
+		if h := c.Hold; h != nil {
+			if err := apart(h.Role, h.Keys); err != nil {
+				return err
+			}
+			if err := enough("role "+h.Role, h.Keys.Keys, h.Threshold); err != nil {
+				return err
+			}
+			for _, key := range h.Keys.Keys {
+				md.Signed.Keys[key.ID()] = gotuf.Key(key)
+			}
+		}
+	}
+	if r.Recovery != nil {
+		for _, o := range r.Recovery.Orgs {
+			for _, key := range o.Keys {
+				md.Signed.Keys[key.ID()] = gotuf.Key(key)
+			}
+		}
 	}
 	return nil
-}
-
-// charter is the charter's JSON form without what depends on the root before.
-func (r *Root) charter(now time.Time) *charterJSON {
-	c := &charterJSON{Schema: 1, RepoID: r.RepoID, Seq: 1, SignedAt: stamp(now), Parties: []partyJSON{}, Classes: []classJSON{},
-		Locations: locationsJSON(r.Locations)}
-	for _, p := range r.Parties {
-		c.Parties = append(c.Parties, partyJSON{p.Name, ids(p.Keys), max(p.Min, 1)})
-	}
-	for _, cl := range r.Classes {
-		j := classJSON{cl.Name, cl.Prefix, []roleJSON{}}
-		for _, role := range cl.Roles {
-			j.Roles = append(j.Roles, roleJSON{role.Party, role.Role, ids(role.Keys.Keys), max(role.Threshold, 1)})
-		}
-		c.Classes = append(c.Classes, j)
-	}
-	p := r.Probe
-	if p == (tuf.Probe{}) {
-		p = tuf.Probe{MinOperators: 2, Every: 6 * time.Hour, MaxAge: 30 * 24 * time.Hour}
-	}
-	c.Probe = probeJSON{p.MinOperators, int64(p.Every / time.Second), int64(p.MaxAge / time.Second), "warn"}
-	if p.Enforce {
-		c.Probe.Mode = "enforce"
-	}
-	for _, x := range r.Retired {
-		c.Retired = append(c.Retired, retiredJSON(x))
-	}
-	return c
-}
-
-func ids(keys []tuf.Key) []string {
-	out := []string{}
-	for _, k := range keys {
-		out = append(out, k.ID())
-	}
-	return out
 }

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -36,7 +37,7 @@ func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	tx := &Tx{ctx: ctx, repo: r, present: p, roles: map[string]*metadata.Metadata[metadata.TargetsType]{}}
+	tx := r.newTx(ctx, p)
 	if err := fn(tx); err != nil {
 		return nil, err
 	}
@@ -48,13 +49,51 @@ func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (*Draft, error) {
 		return nil, err
 	}
 	for _, f := range d.sorted() {
-		for _, s := range r.cfg.Signers {
-			if _, err := f.sign(ctx, s); err != nil {
-				return nil, err
-			}
+		if err := r.sign(ctx, f); err != nil {
+			return nil, err
 		}
 	}
 	return d, nil
+}
+
+// sign signs a file with the signers at hand, and with those of a bridge.
+func (r *Repo) sign(ctx context.Context, f *draftFile) error {
+	for _, s := range r.cfg.Signers {
+		if _, err := f.sign(ctx, s); err != nil {
+			return err
+		}
+	}
+	if b := r.cfg.Bridge; b != nil && f.role != "root" {
+		for _, s := range b.Signers {
+			if !b.part(f, s.Key().ID()) {
+				continue
+			}
+			if err := f.add(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// part reports whether the bridge's root gives the key a part in the file.
+func (b *Bridge) part(f *draftFile, id string) bool {
+	role := f.role
+	if len(f.under) > 0 {
+		role = f.under[0] // its delegator's keys are its own affair
+	}
+	if keyIDs, _ := b.Root.RoleKeys(role); slices.Contains(keyIDs, id) {
+		return true
+	}
+	if b.Root.Charter() == nil {
+		return false
+	}
+	for _, x := range rootOf(b.Root).lists() {
+		if x.role == role && slices.Contains(ids(x.keys.Keys), id) {
+			return true
+		}
+	}
+	return false
 }
 
 // stageRoot adds the next root to the draft, where there is one.
@@ -91,7 +130,11 @@ func (tx *Tx) stageRoot(d *Draft) error {
 			needs = append(needs, n)
 		}
 	}
-	f, err := newDraftFile("root", md.Signed.Version-1, md.Signed, needs...)
+	signed, err := canonical(md.Signed)
+	if err != nil {
+		return err
+	}
+	f, err := newDraftFile("root", md.Signed.Version-1, signed, needs...)
 	if err != nil {
 		return err
 	}
@@ -141,57 +184,154 @@ func (tx *Tx) stageRoles(d *Draft) error {
 	if tx.present.under != nil {
 		was = rootOf(tx.present.under)
 	}
-	oldKeys := map[string]Keys{"targets": was.Targets}
-	for _, c := range was.Classes {
-		for _, role := range c.Roles {
-			oldKeys[role.Role] = role.Keys
+	old := map[string]Keys{}
+	for _, x := range was.lists() {
+		old[x.role] = x.keys
+	}
+	for _, x := range layout.lists() {
+		before, ok := old[x.role]
+		if ok && tx.present.listed(x.role) > 0 && sameKeys(before.Keys, x.keys.Keys) && max(before.Threshold, 1) == max(x.keys.Threshold, 1) {
+			continue
 		}
-	}
-	stale := func(role string, k Keys) bool {
-		old := oldKeys[role]
-		return tx.present.roles[role] == nil || !sameKeys(old.Keys, k.Keys) || max(old.Threshold, 1) != max(k.Threshold, 1)
-	}
-	expiry := &tx.repo.cfg.Expiry
-	for _, c := range layout.Classes {
-		for _, role := range c.Roles {
-			if tx.roles[role.Role] == nil && !stale(role.Role, role.Keys) {
-				continue
-			}
-			md, err := tx.edit(role.Role)
-			if err != nil {
-				return err
-			}
-			if err := tx.addRole(d, role.Role, md, expiry.Release, need{role.Party + " (" + role.Role + ")", keyMap(role.Keys.Keys), max(role.Threshold, 1)}); err != nil {
-				return err
-			}
+		l, err := tx.edit(x.role)
+		if err != nil {
+			return err
 		}
-	}
-	want := delegations(layout, tx.repo.cfg.Review)
-	if old := tx.present.roles["targets"]; old != nil && tx.roles["targets"] == nil && !stale("targets", layout.Targets) {
-		if changed, err := differ(old.Signed.Delegations, want); err != nil || !changed {
+		if err := tx.rekey(l, before, x.keys); err != nil {
 			return err
 		}
 	}
-	md, err := tx.edit("targets")
+	if err := tx.reshapeAll(layout); err != nil {
+		return err
+	}
+	want := delegations(layout, tx.repo.cfg.Review)
+	targets, err := tx.read("targets")
 	if err != nil {
 		return err
 	}
-	md.Signed.Delegations = want
-	return tx.addRole(d, "targets", md, expiry.Targets, need{"targets", keyMap(layout.Targets.Keys), max(layout.Targets.Threshold, 1)})
+	if changed, err := differ(targets.delegations, want); err != nil {
+		return err
+	} else if changed {
+		targets.delegations, targets.changed = want, true
+	}
+	for _, x := range layout.lists() {
+		l, err := tx.read(x.role)
+		if err != nil {
+			return err
+		}
+		if err := tx.stageTree(d, l, nil, x); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (tx *Tx) addRole(d *Draft, role string, md *metadata.Metadata[metadata.TargetsType], valid time.Duration, n need) error {
-	md.Signed.Expires = tx.repo.now().Add(valid)
-	base := tx.present.listed(role)
-	var err error
-	if md.Signed.Version, err = tx.repo.freeVersion(tx.ctx, role, base+1); err != nil {
-		return err
+// stageTree adds l, where it was edited, and what was edited below it.
+func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
+	if l.changed {
+		if err := tx.addList(d, l, under, x); err != nil {
+			return err
+		}
 	}
-	f, err := newDraftFile(role, base, md.Signed, n)
+	if l.role == "targets" {
+		return nil // it leads to roles that stand by themselves
+	}
+	under = append(slices.Clone(under), l.role)
+	for _, name := range l.delegates() {
+		below, ok := tx.lists[name]
+		if !ok && l.renewed {
+			var err error
+			if below, err = tx.readBelow(l, name); err != nil {
+				return err
+			}
+			below.changed = true
+			delete(tx.passing, name)
+		} else if !ok {
+			continue
+		}
+		tx.parents[name] = l.role
+		below.renewed = l.renewed
+		below.changed = below.changed || l.renewed
+		keys, err := tx.keysOf(below)
+		if err != nil {
+			return err
+		}
+		if err := tx.stageTree(d, below, under, named{name, x.class, x.party, keys}); err != nil {
+			return err
+		}
+		if below.delegations == nil {
+			below.targets = nil // in the draft now; of a great many, once is enough
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
+	expiry := tx.repo.cfg.Expiry.Release
+	if l.role == "targets" {
+		expiry = tx.repo.cfg.Expiry.Targets
+	}
+	base := tx.present.listed(l.role)
+	version, err := tx.repo.freeVersion(tx.ctx, l.role, base+1)
 	if err != nil {
 		return err
 	}
-	d.files[role] = f
+	signed, err := l.signed(version, tx.repo.now().Add(expiry))
+	if err != nil {
+		return fmt.Errorf("repo: %s: %w", l.role, err)
+	}
+	f, err := newDraftFile(l.role, base, signed, need{x.who(), keyMap(x.keys.Keys), max(x.keys.Threshold, 1)})
+	if err != nil {
+		return err
+	}
+	f.under = under
+	d.files[l.role] = f
+	return nil
+}
+
+// rekey hands new keys of a role down to all that had the old ones.
+func (tx *Tx) rekey(l *listing, old, new Keys) error {
+	d := l.delegations
+	if l.role == "targets" || d == nil {
+		return nil
+	}
+	was := ids(old.Keys)
+	slices.Sort(was)
+	same := func(keyIDs []string) bool { return slices.Equal(slices.Sorted(slices.Values(keyIDs)), was) }
+	for _, name := range l.delegates() {
+		i := slices.IndexFunc(d.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
+		if i >= 0 && !same(d.Roles[i].KeyIDs) || i < 0 && !same(d.SuccinctRoles.KeyIDs) {
+			continue
+		}
+		below, err := tx.editBelow(l, name)
+		if err != nil {
+			return err
+		}
+		if err := tx.rekey(below, old, new); err != nil {
+			return err
+		}
+	}
+	for i := range d.Roles {
+		if same(d.Roles[i].KeyIDs) {
+			d.Roles[i].KeyIDs, d.Roles[i].Threshold = ids(new.Keys), max(new.Threshold, 1)
+		}
+	}
+	if s := d.SuccinctRoles; s != nil && same(s.KeyIDs) {
+		s.KeyIDs, s.Threshold = ids(new.Keys), max(new.Threshold, 1)
+	}
+	maps.Copy(d.Keys, goKeys(new.Keys))
+	used := map[string]bool{}
+	for _, r := range d.Roles {
+		for _, id := range r.KeyIDs {
+			used[id] = true
+		}
+	}
+	if d.SuccinctRoles != nil {
+		for _, id := range d.SuccinctRoles.KeyIDs {
+			used[id] = true
+		}
+	}
+	maps.DeleteFunc(d.Keys, func(id string, _ *metadata.Key) bool { return !used[id] })
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
+	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -24,7 +22,14 @@ type Tx struct {
 	repo    *Repo
 	present *present
 	root    *Root
-	roles   map[string]*metadata.Metadata[metadata.TargetsType] // changed roles
+	lists   map[string]*listing // edited, or on the way to what is edited
+	parents map[string]string   // of those that root does not name
+	passing map[string]*listing // only read, a few
+	tops    map[stream]int64    // highest sequence numbers
+}
+
+func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
+	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[string]*listing{}, tops: map[stream]int64{}}
 }
 
 // Root returns what the next root shall say, for editing. A new root comes to
@@ -48,7 +53,7 @@ func (tx *Tx) RenewRoot() { tx.Root().renew = true }
 // read twice, once to name it by its hash and once to store it, and never held
 // in memory. Until another party lists it too, no client takes it.
 func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) error {
-	class, role, err := tx.role(party, target)
+	class, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
 	}
@@ -67,28 +72,27 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 		return fmt.Errorf("repo: %s: %w", target, err)
 	}
 	sum := h.Sum(nil)
-	entry := &metadata.TargetFiles{Length: n, Hashes: metadata.Hashes{"sha256": sum}}
 	if rel != nil {
 		copied := *rel
-		if copied.Sequence == 0 {
-			copied.Sequence = tx.nextSequence(class, &copied)
-		}
-		custom, err := json.Marshal(map[string]any{tuf.ReleaseMember: copied})
-		if err != nil {
+		if err := tx.sequence(class, &copied); err != nil {
 			return err
 		}
-		entry.Custom = (*json.RawMessage)(&custom)
+		rel = &copied
+	}
+	entry, err := newEntry(n, sum, rel)
+	if err != nil {
+		return fmt.Errorf("repo: %s: %w", target, err)
 	}
 	// What is stored must be what was hashed, should the file change under our hands.
 	again := sha256.New()
 	if err := tx.repo.storage.Create(tx.ctx, TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{file, again, sum}, again)); err != nil {
 		return fmt.Errorf("repo: %s: %w", target, err)
 	}
-	md, err := tx.edit(role)
-	if err != nil {
-		return err
+	for _, role := range roles {
+		if err := tx.put(role, target, entry); err != nil {
+			return err
+		}
 	}
-	md.Signed.Targets[target] = entry
 	return nil
 }
 
@@ -126,84 +130,135 @@ func TargetName(target, sha256 string) string {
 	return "targets/" + dir + sha256 + "." + base
 }
 
-// nextSequence is one more than the highest that any role of the class lists
-// for the product, channel and platform.
-func (tx *Tx) nextSequence(class Class, rel *tuf.Release) int64 {
-	var top int64
-	for _, role := range class.Roles {
-		md := tx.read(role.Role)
-		if md == nil {
-			continue
-		}
-		for _, t := range md.Signed.Targets {
-			if have, ok := releaseOf(t); ok && have.Product == rel.Product && have.Channel == rel.Channel && have.Platform == rel.Platform {
-				top = max(top, have.Sequence)
+// stream is what sequence numbers count.
+type stream struct{ class, product, channel, platform string }
+
+// sequence sets rel's number where it has none: one more than the highest that
+// any role of the class lists for the product, channel and platform.
+func (tx *Tx) sequence(class Class, rel *tuf.Release) error {
+	if tx.tops[stream{class: class.Name}] == 0 { // not read yet
+		tx.tops[stream{class: class.Name}] = 1
+		for _, role := range class.Roles {
+			if err := tx.eachRelease(role.Role, func(have tuf.Release) {
+				s := stream{class.Name, have.Product, have.Channel, have.Platform}
+				tx.tops[s] = max(tx.tops[s], have.Sequence)
+			}); err != nil {
+				return err
 			}
 		}
 	}
-	return top + 1
+	s := stream{class.Name, rel.Product, rel.Channel, rel.Platform}
+	if rel.Sequence == 0 {
+		rel.Sequence = tx.tops[s] + 1
+	}
+	tx.tops[s] = max(tx.tops[s], rel.Sequence)
+	return nil
+}
+
+// eachRelease calls fn for every release in the tree of a role.
+func (tx *Tx) eachRelease(role string, fn func(tuf.Release)) error {
+	l, err := tx.read(role)
+	if err != nil || l == nil {
+		return err
+	}
+	var walk func(l *listing) error
+	walk = func(l *listing) error {
+		for _, v := range l.targets {
+			if rel, ok := releaseOf(v); ok {
+				fn(rel)
+			}
+		}
+		if l.bits() > 0 {
+			return nil // bins hold no releases
+		}
+		for _, name := range l.delegates() {
+			below, err := tx.readBelow(l, name)
+			if err != nil {
+				return err
+			}
+			if err := walk(below); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return walk(l)
 }
 
 // Approve lists a path in the party's role exactly as the other parties list
 // it. They must all list it, and agree.
 func (tx *Tx) Approve(party, target string) error {
-	class, role, err := tx.role(party, target)
+	class, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
 	}
-	var entry *metadata.TargetFiles
+	var entry wire.Value
 	for _, other := range class.Roles {
 		if other.Party == party {
 			continue
 		}
-		md := tx.read(other.Role)
-		if md == nil || md.Signed.Targets[target] == nil {
+		v, err := tx.find(other.Role, target)
+		if err != nil {
+			return err
+		}
+		if v == nil {
 			return fmt.Errorf("repo: %s: %s does not list it: %w", target, other.Role, tuf.ErrNoTarget)
 		}
-		t := md.Signed.Targets[target]
-		if entry != nil {
-			if differs, err := differ(entry, t); err != nil || differs {
-				return fmt.Errorf("repo: %s: the other parties disagree about it: %w", target, tuf.ErrNotApproved)
-			}
+		if entry != nil && string(entry) != string(v) {
+			return fmt.Errorf("repo: %s: the other parties disagree about it: %w", target, tuf.ErrNotApproved)
 		}
-		entry = t
+		entry = v
 	}
-	md, err := tx.edit(role)
-	if err != nil {
-		return err
+	for _, role := range roles {
+		if err := tx.put(role, target, entry); err != nil {
+			return err
+		}
 	}
-	md.Signed.Targets[target] = entry
 	return nil
 }
 
 // Remove takes a path off the party's role. Clients no longer install it; the
-// file stays in storage.
+// file stays in storage until [Repo.Prune].
 func (tx *Tx) Remove(party, target string) error {
-	_, role, err := tx.role(party, target)
+	_, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
 	}
-	md, err := tx.edit(role)
-	if err != nil {
-		return err
+	listed := false
+	for _, role := range roles {
+		was, err := tx.drop(role, target)
+		if err != nil {
+			return err
+		}
+		listed = listed || was
 	}
-	if md.Signed.Targets[target] == nil {
-		return fmt.Errorf("repo: %s: %s does not list it: %w", target, role, tuf.ErrNoTarget)
+	if !listed {
+		return fmt.Errorf("repo: %s: %s does not list it: %w", target, roles[0], tuf.ErrNoTarget)
 	}
-	delete(md.Signed.Targets, target)
 	return nil
 }
 
-// Resign signs the party's roles again with a later date, before they expire.
+// Resign signs all roles of the party again with a later date, before they
+// expire: with its products and hash bins, and the holds of which it has a key.
 func (tx *Tx) Resign(party string) error {
 	found := false
 	for _, c := range tx.layout().Classes {
+		var keys []tuf.Key
 		for _, role := range c.Roles {
-			if role.Party == party {
-				found = true
-				if _, err := tx.edit(role.Role); err != nil {
-					return err
-				}
+			if role.Party != party {
+				continue
+			}
+			found = true
+			keys = append(keys, role.Keys.Keys...)
+			l, err := tx.edit(role.Role)
+			if err != nil {
+				return err
+			}
+			l.renewed = true
+		}
+		if c.Hold != nil && slices.ContainsFunc(c.Hold.Keys.Keys, func(k tuf.Key) bool { return slices.Contains(keys, k) }) {
+			if _, err := tx.edit(c.Hold.Role); err != nil {
+				return err
 			}
 		}
 	}
@@ -231,61 +286,27 @@ func (tx *Tx) layout() *Root {
 	return &Root{}
 }
 
-// role finds the party's role of the class that a target path belongs to.
-func (tx *Tx) role(party, target string) (Class, string, error) {
+// role finds the party's roles of the class that a target path belongs to.
+func (tx *Tx) role(party, target string) (Class, []string, error) {
 	if err := errors.Join(CheckName("targets/"+target), CheckName(TargetName(target, strings.Repeat("0", 64)))); err != nil {
-		return Class{}, "", err
+		return Class{}, nil, err
 	}
 	for _, c := range tx.layout().Classes {
 		if !strings.HasPrefix(target, c.Prefix) {
 			continue
 		}
+		var roles []string
 		for _, role := range c.Roles {
 			if role.Party == party {
-				return c, role.Role, nil
+				roles = append(roles, role.Role)
 			}
 		}
-		return Class{}, "", fmt.Errorf("repo: %s: class %s has no role of party %q", target, c.Name, party)
-	}
-	return Class{}, "", fmt.Errorf("repo: %s: the path is in no class: %w", target, tuf.ErrNoTarget)
-}
-
-// read returns a role as it stands within tx, nil where there is none yet.
-func (tx *Tx) read(role string) *metadata.Metadata[metadata.TargetsType] {
-	if md, ok := tx.roles[role]; ok {
-		return md
-	}
-	return tx.present.roles[role]
-}
-
-// edit returns a copy of a role for changing.
-func (tx *Tx) edit(role string) (*metadata.Metadata[metadata.TargetsType], error) {
-	if md, ok := tx.roles[role]; ok {
-		return md, nil
-	}
-	md := metadata.Targets()
-	if old := tx.present.roles[role]; old != nil {
-		data, err := old.ToBytes(false)
-		if err != nil {
-			return nil, err
+		if roles == nil {
+			return Class{}, nil, fmt.Errorf("repo: %s: class %s has no role of party %q", target, c.Name, party)
 		}
-		if md, err = metadata.Targets().FromBytes(data); err != nil {
-			return nil, err
-		}
+		return c, roles, nil
 	}
-	tx.roles[role] = md
-	return md, nil
-}
-
-// releaseOf reads the release fields of a target.
-func releaseOf(t *metadata.TargetFiles) (tuf.Release, bool) {
-	var custom struct {
-		Visum *tuf.Release `json:"visum"`
-	}
-	if t.Custom == nil || json.Unmarshal(*t.Custom, &custom) != nil || custom.Visum == nil {
-		return tuf.Release{}, false
-	}
-	return *custom.Visum, true
+	return Class{}, nil, fmt.Errorf("repo: %s: the path is in no class: %w", target, tuf.ErrNoTarget)
 }
 
 func newRepoID() string {

@@ -114,8 +114,7 @@ func parseSuccinct(v wire.Value) (d delegation, err error) {
 func (d *delegation) roleFor(target string, sum []byte) string {
 	if d.succinct != nil {
 		bits := d.succinct.bits
-		bin := binary.BigEndian.Uint32(sum) >> (32 - bits)
-		return fmt.Sprintf("%s-%0*x", d.name, (bits+3)/4, bin)
+		return d.binName(binary.BigEndian.Uint32(sum) >> (32 - bits))
 	}
 	for _, p := range d.paths {
 		if matchPath(p, target) {

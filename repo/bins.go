@@ -1,0 +1,223 @@
+package repo
+
+import (
+	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/gotuf"
+)
+
+// The rule for hash bins. A list of more than binWhole plain files is split into
+// as many bins as leave binFull or fewer in each, on average; a power of two.
+// It is split anew once a bin that is edited has come to more than binWhole or
+// to less than binSparse. With the values here a look-up costs about what the
+// snapshot's list of the bins costs, between ten thousand files and a million.
+const (
+	binWhole  = 512
+	binFull   = 256
+	binSparse = 16
+	maxBits   = 16
+)
+
+func bitsFor(files int) int {
+	if files <= binWhole {
+		return 0
+	}
+	return min(bits.Len(uint((files-1)/binFull)), maxBits)
+}
+
+func (l *listing) bits() int {
+	if l.delegations == nil || l.delegations.SuccinctRoles == nil {
+		return 0
+	}
+	return l.delegations.SuccinctRoles.BitLength
+}
+
+// plain counts the files without release fields.
+func (l *listing) plain() (n int) {
+	for _, v := range l.targets {
+		if isPlain(v) {
+			n++
+		}
+	}
+	return n
+}
+
+func isPlain(v wire.Value) bool {
+	e, err := parseEntry(v)
+	return err != nil || e.release == nil
+}
+
+// reshapeAll gives every edited tree of a class the bins that its size asks
+// for. The first role of a class leads; the others take its number of bins when
+// they are edited, so that the trees stay in step.
+func (tx *Tx) reshapeAll(layout *Root) error {
+	for _, c := range layout.Classes {
+		lead := -1
+		for _, role := range c.Roles {
+			l, err := tx.read(role.Role)
+			if err != nil {
+				return err
+			}
+			if l == nil {
+				continue
+			}
+			if err := tx.reshapeTree(l, lead); err != nil {
+				return err
+			}
+			if lead < 0 {
+				lead = l.bits()
+			}
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) reshapeTree(l *listing, lead int) error {
+	if l.delegations == nil || l.delegations.SuccinctRoles != nil || len(l.delegations.Roles) == 0 {
+		return tx.reshape(l, lead)
+	}
+	for _, name := range l.delegates() {
+		if below, ok := tx.lists[name]; ok {
+			if err := tx.reshapeTree(below, -1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// reshape changes the number of bins of l where the rule says so. lead is the
+// number of bits of the role that leads, -1 for none.
+func (tx *Tx) reshape(l *listing, lead int) error {
+	have := l.bits()
+	edited, most, least := l.changed, 0, binFull
+	if have == 0 {
+		most = l.plain()
+	} else {
+		for _, name := range l.delegates() {
+			if bin, ok := tx.lists[name]; ok && bin.changed {
+				edited, most, least = true, max(most, len(bin.targets)), min(least, len(bin.targets))
+			}
+		}
+	}
+	if !edited {
+		return nil
+	}
+	// Sparse bins are right where another tree is the larger one.
+	if most <= binWhole && (have == lead || lead < 0 && least >= binSparse) {
+		return nil
+	}
+	files, err := tx.plainOf(l)
+	if err != nil {
+		return err
+	}
+	want := bitsFor(len(files))
+	if want < lead {
+		want = lead
+	}
+	if want == have {
+		return nil
+	}
+	return tx.split(l, files, want)
+}
+
+// plainOf collects the plain files of l and its bins.
+func (tx *Tx) plainOf(l *listing) (map[string]wire.Value, error) {
+	files := map[string]wire.Value{}
+	err := tx.eachIn(l, func(x *listing) error {
+		for target, v := range x.targets {
+			if x != l || isPlain(v) {
+				files[target] = v
+			}
+		}
+		return nil
+	})
+	return files, err
+}
+
+// split deals the plain files of l out to 2^bits bins, or takes them all back.
+func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
+	for _, name := range l.delegates() {
+		delete(tx.lists, name)
+		delete(tx.passing, name)
+	}
+	maps.DeleteFunc(l.targets, func(target string, _ wire.Value) bool { return files[target] != nil })
+	l.changed = true
+	if bits == 0 {
+		l.delegations = nil
+		maps.Copy(l.targets, files)
+		return nil
+	}
+	keys, err := tx.keysOf(l)
+	if err != nil {
+		return err
+	}
+	s := &metadata.SuccinctRoles{KeyIDs: ids(keys.Keys), Threshold: max(keys.Threshold, 1), BitLength: bits, NamePrefix: binPrefix(l.role)}
+	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), SuccinctRoles: s}
+	for _, name := range l.delegates() {
+		if names(tx.layout(), name) {
+			return fmt.Errorf("repo: root names a role %s, which is to be a hash bin of %s", name, l.role)
+		}
+		bin := newList(name)
+		bin.changed = true
+		tx.lists[name], tx.parents[name] = bin, l.role
+	}
+	for target, v := range files {
+		tx.lists[binOf(s, target)].targets[target] = v
+	}
+	return nil
+}
+
+// binPrefix is short, for the snapshot lists every bin.
+func binPrefix(role string) string { return role + ".b" }
+
+func goKeys(keys []tuf.Key) map[string]*metadata.Key {
+	out := map[string]*metadata.Key{}
+	for _, k := range keys {
+		out[k.ID()] = gotuf.Key(k)
+	}
+	return out
+}
+
+// keysOf returns who signs a list: the charter's keys, or the delegator's.
+func (tx *Tx) keysOf(l *listing) (Keys, error) {
+	parent, ok := tx.parents[l.role]
+	if !ok {
+		for _, x := range tx.layout().lists() {
+			if x.role == l.role {
+				return x.keys, nil
+			}
+		}
+		return Keys{}, fmt.Errorf("repo: no root names the role %s", l.role)
+	}
+	by := tx.lists[parent]
+	if by == nil || by.delegations == nil {
+		return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", parent, l.role)
+	}
+	d := by.delegations
+	if s := d.SuccinctRoles; s != nil {
+		return keysFrom(d.Keys, s.KeyIDs, s.Threshold), nil
+	}
+	i := slices.IndexFunc(d.Roles, func(r metadata.DelegatedRole) bool { return r.Name == l.role })
+	if i < 0 {
+		return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", parent, l.role)
+	}
+	return keysFrom(d.Keys, d.Roles[i].KeyIDs, d.Roles[i].Threshold), nil
+}
+
+func keysFrom(keys map[string]*metadata.Key, ids []string, threshold int) Keys {
+	out := Keys{Threshold: threshold}
+	for _, id := range ids {
+		if k := keys[id]; k != nil {
+			out.Keys = append(out.Keys, tuf.Key{Type: k.Type, Scheme: k.Scheme, Public: k.Value.PublicKey})
+		}
+	}
+	return out
+}

@@ -1,0 +1,122 @@
+package repo_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// withHold has a hold and a recovery rule, all that a charter can say.
+func (w *world) withHold(tx *repo.Tx) error {
+	if err := w.found(tx); err != nil {
+		return err
+	}
+	r := tx.Root()
+	r.Classes[0].Hold = &repo.Hold{Role: "hold", Keys: repo.Keys{Keys: w.public("review-release", "hold-2")}, Max: 7 * 24 * time.Hour}
+	r.Recovery = &repo.Recovery{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank-1", "bank-2")}, {Name: "university", Keys: w.public("university")}}, Counter: 3}
+	return nil
+}
+
+// Whatever a charter says survives an edit of something else, and said again
+// it is no change.
+func TestHoldAndRecovery(t *testing.T) {
+	w := emptyWorld(t)
+	w.update(w.withHold)
+	c := w.root().Charter()
+	if h := c.Classes()[0].Hold; h == nil || h.Role != "hold" || len(h.KeyIDs) != 2 || h.Threshold != 1 || h.Max != 7*24*time.Hour {
+		t.Fatalf("hold is %+v", h)
+	}
+	rule := c.Recovery()
+	if rule == nil || len(rule.Orgs) != 2 || len(rule.Orgs[0].KeyIDs) != 2 || rule.Threshold != 2 || rule.MinOrgs != 2 || rule.Hold != 14*24*time.Hour || rule.MinTicks != 14 || rule.Counter != 3 {
+		t.Fatalf("recovery is %+v", rule)
+	}
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	w.sees("root 1 agent/1")
+	w.store.wrote()
+	w.update(w.withHold)
+	if wrote := w.store.wrote(); len(wrote) != 0 {
+		t.Errorf("wrote %q", wrote)
+	}
+	w.update(announce)
+	if after := w.root().Charter(); after.Recovery() == nil || after.Classes()[0].Hold == nil || after.Seq() != c.Seq()+1 {
+		t.Error("lost on the way")
+	}
+	w.sees("root 2 agent/1")
+
+	// Other keys of the hold: its list is signed anew.
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Hold.Keys.Keys = w.public("review-release", "hold-3")
+		tx.Root().Recovery = nil
+		return nil
+	})
+	if w.root().Charter().Recovery() != nil {
+		t.Error("recovery is still there")
+	}
+	w.sees("root 3 agent/1")
+	// It expires like the party's roles, and is renewed with them; until then
+	// nothing passes.
+	w.now = w.now.Add(29 * 24 * time.Hour)
+	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Resign("vendor"), tx.Resign("review")) })
+	w.now = w.now.Add(6 * 24 * time.Hour)
+	noErr(t, w.open().Refresh(t.Context()))
+	w.sees("root 3 agent/1")
+	w.refused(tuf.ErrCharter, func() error {
+		return w.try(func(tx *repo.Tx) error { tx.Root().Classes[0].Hold.Keys.Keys = nil; return nil })
+	})
+}
+
+// A cut-over without a gap: what is published last under the old keys carries
+// the signatures of both generations, and so does what comes first under the
+// new ones.
+func TestBridge(t *testing.T) {
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	before := w.root()
+	cutOver := func(tx *repo.Tx) error {
+		r := tx.Root()
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")
+		r.Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+		return nil
+	}
+	old := []tuf.Signer{w.signer("timestamp"), w.signer("snapshot"), w.signer("targets"), w.signer("vendor-release"), w.signer("vendor-1")}
+	w.public("timestamp-2", "snapshot-2", "targets-2", "vendor-release-2")
+	cfg := &repo.Config{Now: func() time.Time { return w.now }, Bridge: &repo.Bridge{Root: before, Signers: old}}
+	for _, s := range w.keys {
+		cfg.Signers = append(cfg.Signers, s)
+	}
+	r := repo.New(w.store, cfg)
+	noErr(t, r.Update(t.Context(), cutOver))
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) }))
+	w.sees("root 2 agent/1 agent/2")
+
+	// A client that does not see the new root takes the same content.
+	p := w.product()
+	p.root = before
+	hidden := w.store.files["metadata/2.root.json"]
+	delete(w.store.files, "metadata/2.root.json")
+	if got := p.state(); got != "root 1 agent/1 agent/2" {
+		t.Errorf("on the old side a client sees %q", got)
+	}
+	w.store.files["metadata/2.root.json"] = hidden
+
+	// The other direction: under the old root, with the next one in hand.
+	w2 := newWorld(t)
+	draft, err := w2.open().Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w2.public("timestamp-2"), w2.public("snapshot-2")
+		return nil
+	})
+	noErr(t, err)
+	next, err := w2.root().Next(draft.File("root"))
+	noErr(t, err)
+	cfg = &repo.Config{Now: func() time.Time { return w2.now }, Bridge: &repo.Bridge{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}},
+		Signers: []tuf.Signer{w2.signer("timestamp"), w2.signer("snapshot"), w2.signer("vendor-release"), w2.signer("review-release")}}
+	noErr(t, repo.New(w2.store, cfg).Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) }))
+	p = w2.product()
+	p.root = next
+	if got := p.state(); got != "root 2 agent/1" {
+		t.Errorf("on the new side a client sees %q", got)
+	}
+}

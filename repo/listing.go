@@ -1,0 +1,180 @@
+package repo
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+	"unicode"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// listing is a targets role as it is edited: what one metadata file says. Entries
+// are canonical, shared between lists and never changed: to approve is to list
+// the same bytes.
+type listing struct {
+	role        string
+	from        *tuf.Targets // as it is published and verified; nil for a new one
+	targets     map[string]wire.Value
+	delegations *metadata.Delegations // nil: none
+	members     map[string]wire.Value // what else the signed part says, such as recalls
+	changed     bool
+	renewed     bool // all below is to be signed again too
+}
+
+func newList(role string) *listing {
+	return &listing{role: role, targets: map[string]wire.Value{}, members: map[string]wire.Value{}}
+}
+
+// openList reads a list from a verified role.
+func openList(t *tuf.Targets) (*listing, error) {
+	l := newList(t.Role())
+	l.from = t
+	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", l.role, err) }
+	v, err := wire.Canonical(t.Bytes())
+	if err != nil {
+		return fail(err)
+	}
+	var signed wire.Value
+	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
+		return fail(err)
+	}
+	for name, v := range signed.Members() {
+		switch string(name) {
+		case "_type", "version", "expires", "spec_version":
+		case "targets":
+			for path, entry := range v.Members() {
+				l.targets[path.String()] = entry
+			}
+		case "delegations":
+			l.delegations = &metadata.Delegations{}
+			if err := json.Unmarshal(v.JSON(), l.delegations); err != nil {
+				return fail(err)
+			}
+		default:
+			l.members[name.String()] = v
+		}
+	}
+	return l, nil
+}
+
+// signed builds the canonical signed part.
+func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
+	members := maps.Clone(l.members)
+	members["_type"] = text("targets")
+	members["spec_version"] = text(metadata.SPECIFICATION_VERSION)
+	members["expires"] = text(stamp(expires))
+	members["version"] = strconv.AppendInt(nil, version, 10)
+	if l.delegations != nil {
+		v, err := canonical(l.delegations)
+		if err != nil {
+			return nil, err
+		}
+		members["delegations"] = v
+	}
+	members["targets"] = nil // written in place: it may be large
+	size := 2
+	for path, entry := range l.targets {
+		size += len(path) + len(entry) + 4
+	}
+	for name, v := range members {
+		size += len(name) + len(v) + 4
+	}
+	out := append(make([]byte, 0, size), '{')
+	for i, name := range slices.Sorted(maps.Keys(members)) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(wire.AppendString(out, name), ':')
+		if name != "targets" {
+			out = append(out, members[name]...)
+			continue
+		}
+		out = append(out, '{')
+		for i, path := range slices.Sorted(maps.Keys(l.targets)) {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			out = append(wire.AppendString(out, path), ':')
+			out = append(out, l.targets[path]...)
+		}
+		out = append(out, '}')
+	}
+	// What was put together by hand must be what it is taken for.
+	if out = append(out, '}'); bytes.ContainsFunc(out, unicode.IsControl) {
+		out = wire.Value(out).JSON()
+	}
+	return wire.Canonical(out)
+}
+
+// canonical is the canonical form of what marshals to JSON.
+func canonical(v any) (wire.Value, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Canonical(data)
+}
+
+func text(s string) wire.Value { return wire.AppendString(nil, s) }
+
+// newEntry is a target's entry; rel may be nil.
+func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {
+	out := []byte{'{'}
+	if rel != nil {
+		v, err := canonical(rel)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, `"custom":{"`+tuf.ReleaseMember+`":`...)
+		out = append(append(out, v...), `},`...)
+	}
+	out = append(out, `"hashes":{"sha256":"`...)
+	out = hex.AppendEncode(out, sha256)
+	out = append(out, `"},"length":`...)
+	return slices.Clip(append(strconv.AppendInt(out, length, 10), '}')), nil
+}
+
+// entry is what a list says of a target.
+type entry struct {
+	length  int64
+	sha256  string     // lower-case hex
+	release wire.Value // the release fields, canonical; nil for a plain file
+}
+
+func parseEntry(v wire.Value) (e entry, err error) {
+	var length, hashes, custom, sum wire.Value
+	if err = v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
+		return e, err
+	}
+	if e.length, err = length.Int(); err != nil {
+		return e, err
+	}
+	if err = hashes.Fields(wire.Field{Name: "sha256", To: &sum}); err != nil {
+		return e, err
+	}
+	if e.sha256, err = sum.Text(); err != nil {
+		return e, err
+	}
+	if custom.Kind() == '{' {
+		err = custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &e.release})
+	}
+	return e, err
+}
+
+// releaseOf reads the release fields of an entry; false for a plain file.
+func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
+	e, err := parseEntry(v)
+	if err != nil || e.release == nil {
+		return rel, false
+	}
+	return rel, json.Unmarshal(e.release.JSON(), &rel) == nil
+}

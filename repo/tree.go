@@ -1,0 +1,337 @@
+package repo
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// A party's role is the top of a tree of lists: it may delegate parts of its
+// class to products ([Tx.Delegate]), and it, or each of them, may have hash bins.
+
+// read returns a role that root names as it stands within tx, nil where there
+// is none yet. It is not to be changed; see edit.
+func (tx *Tx) read(role string) (*listing, error) {
+	if l, ok := tx.lists[role]; ok {
+		return l, nil
+	}
+	if tx.present.listed(role) == 0 {
+		return nil, nil
+	}
+	t, err := tx.present.snap.Role(role, tx.fetch)
+	if errors.Is(err, tuf.ErrUntrusted) && tx.present.under != nil && !names(rootOf(tx.present.under), role) {
+		return nil, nil // a name of former days, listed for ever
+	}
+	if err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	l, err := openList(t)
+	if err == nil {
+		tx.lists[role] = l
+	}
+	return l, err
+}
+
+// edit returns a role that root names for changing; a new one where there is none.
+func (tx *Tx) edit(role string) (*listing, error) {
+	l, err := tx.read(role)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		l = newList(role)
+		tx.lists[role] = l
+	}
+	l.changed = true
+	return l, nil
+}
+
+// readBelow returns a role that by delegates to. Of what is not edited only the
+// last few are kept.
+func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
+	if l, ok := tx.lists[name]; ok {
+		return l, nil
+	}
+	if l, ok := tx.passing[name]; ok {
+		return l, nil
+	}
+	if by.from == nil {
+		return nil, fmt.Errorf("repo: %s delegates to %s, which is nowhere", by.role, name)
+	}
+	t, err := tx.present.snap.Delegated(by.from, name, tx.fetch)
+	if err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	l, err := openList(t)
+	if err != nil {
+		return nil, err
+	}
+	if len(tx.passing) >= maxPassing {
+		clear(tx.passing)
+	}
+	tx.passing[name] = l
+	return l, nil
+}
+
+// maxPassing is how many lists are kept that are only read.
+const maxPassing = 64
+
+// editBelow returns a role that by delegates to, for changing.
+func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {
+	l, err := tx.readBelow(by, name)
+	if err != nil {
+		return nil, err
+	}
+	delete(tx.passing, name)
+	tx.lists[name] = l
+	tx.parents[name] = by.role
+	l.changed = true
+	return l, nil
+}
+
+// fetch reads a role's file of the present state.
+func (tx *Tx) fetch(f tuf.RoleFile) ([]byte, error) {
+	return tx.repo.storage.Read(tx.ctx, roleName(f.Role, f.Version))
+}
+
+// next names the role that l hands a target on to, "" for none: the product it
+// belongs to, or the hash bin. Releases are not put into bins, where no client
+// would find the latest.
+func (l *listing) next(target string, release bool) string {
+	d := l.delegations
+	if d == nil {
+		return ""
+	}
+	if s := d.SuccinctRoles; s != nil {
+		if release {
+			return ""
+		}
+		return binOf(s, target)
+	}
+	for _, r := range d.Roles {
+		if slices.ContainsFunc(r.Paths, func(p string) bool { return matches(p, target) }) {
+			if release && r.Name == restRole(l.role) {
+				return ""
+			}
+			return r.Name
+		}
+	}
+	return ""
+}
+
+// restRole is where a role with products has its other plain files.
+func restRole(role string) string { return role + ".rest" }
+
+// matches is the specification's PATHPATTERN: a wild card matches no slash.
+func matches(pattern, target string) bool {
+	p, t := strings.Split(pattern, "/"), strings.Split(target, "/")
+	if len(p) != len(t) {
+		return false
+	}
+	for i := range p {
+		if ok, err := path.Match(p[i], t[i]); err != nil || !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// binOf is the hash bin of a target (TAP 15).
+func binOf(s *metadata.SuccinctRoles, target string) string {
+	sum := sha256.Sum256([]byte(target))
+	return binName(s.NamePrefix, s.BitLength, binary.BigEndian.Uint32(sum[:])>>(32-s.BitLength))
+}
+
+func binName(prefix string, bits int, bin uint32) string {
+	return fmt.Sprintf("%s-%0*x", prefix, (bits+3)/4, bin)
+}
+
+// delegates names the roles that l delegates to, in order.
+func (l *listing) delegates() (names []string) {
+	if l.delegations == nil {
+		return nil
+	}
+	if s := l.delegations.SuccinctRoles; s != nil {
+		for bin := range uint32(1) << s.BitLength {
+			names = append(names, binName(s.NamePrefix, s.BitLength, bin))
+		}
+		return names
+	}
+	for _, r := range l.delegations.Roles {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// find returns what the tree of a role that root names says of a target, nil
+// for nothing.
+func (tx *Tx) find(role, target string) (wire.Value, error) {
+	l, err := tx.read(role)
+	for err == nil && l != nil {
+		if v := l.targets[target]; v != nil {
+			return v, nil
+		}
+		name := l.next(target, false)
+		if name == "" {
+			return nil, nil
+		}
+		l, err = tx.readBelow(l, name)
+	}
+	return nil, err
+}
+
+// put lists a target in the tree of a role, where its kind belongs.
+func (tx *Tx) put(role, target string, v wire.Value) error {
+	e, err := parseEntry(v)
+	if err != nil {
+		return fmt.Errorf("repo: %s: %w", target, err)
+	}
+	if old, err := tx.find(role, target); err != nil {
+		return err
+	} else if old != nil && string(old) == string(v) {
+		return nil
+	} else if old != nil { // a file may become a release
+		if _, err := tx.drop(role, target); err != nil {
+			return err
+		}
+	}
+	l, err := tx.holder(role, target, e.release != nil)
+	if err == nil {
+		l.targets[target] = v
+	}
+	return err
+}
+
+// holder returns, for changing, the list of a role's tree that a target belongs into.
+func (tx *Tx) holder(role, target string, release bool) (*listing, error) {
+	l, err := tx.read(role)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return tx.edit(role)
+	}
+	for {
+		name := l.next(target, release)
+		if name == "" {
+			l.changed = true
+			return l, nil
+		}
+		if l, err = tx.keepBelow(l, name); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// keepBelow is readBelow for a list on the way to one that is edited.
+func (tx *Tx) keepBelow(by *listing, name string) (*listing, error) {
+	l, err := tx.readBelow(by, name)
+	if err == nil {
+		delete(tx.passing, name)
+		tx.lists[name] = l
+		tx.parents[name] = by.role
+	}
+	return l, err
+}
+
+// drop takes a target off the tree of a role; false where it is not listed.
+func (tx *Tx) drop(role, target string) (bool, error) {
+	l, err := tx.read(role)
+	for err == nil && l != nil {
+		if l.targets[target] != nil {
+			delete(l.targets, target)
+			l.changed = true
+			return true, nil
+		}
+		name := l.next(target, false)
+		if name == "" {
+			return false, nil
+		}
+		l, err = tx.keepBelow(l, name)
+	}
+	return false, err
+}
+
+// each calls fn for every target that the tree of a role lists, list by list,
+// in order within each. fn must not edit.
+func (tx *Tx) each(role string, fn func(target string, v wire.Value) error) error {
+	l, err := tx.read(role)
+	if err != nil || l == nil {
+		return err
+	}
+	return tx.eachIn(l, func(l *listing) error {
+		for _, target := range slices.Sorted(maps.Keys(l.targets)) {
+			if err := fn(target, l.targets[target]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eachIn calls fn for l and every list below it.
+func (tx *Tx) eachIn(l *listing, fn func(*listing) error) error {
+	if err := fn(l); err != nil {
+		return err
+	}
+	for _, name := range l.delegates() {
+		if err := tx.ctx.Err(); err != nil {
+			return err
+		}
+		below, err := tx.readBelow(l, name)
+		if err != nil {
+			return err
+		}
+		if err := tx.eachIn(below, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names reports whether the root names the targets role.
+func names(r *Root, role string) bool {
+	return slices.ContainsFunc(r.lists(), func(x named) bool { return x.role == role })
+}
+
+// named is a targets role that a root names.
+type named struct {
+	role  string
+	class string // "" for targets
+	party string // "" for targets and for a hold
+	keys  Keys
+}
+
+// lists returns every targets role that the root names.
+func (r *Root) lists() []named {
+	out := []named{{role: "targets", keys: r.Targets}}
+	for _, c := range r.Classes {
+		for _, role := range c.Roles {
+			out = append(out, named{role.Role, c.Name, role.Party, role.Keys})
+		}
+		if c.Hold != nil {
+			out = append(out, named{c.Hold.Role, c.Name, "", c.Hold.Keys})
+		}
+	}
+	return out
+}
+
+func (n named) who() string {
+	switch {
+	case n.party != "":
+		return n.party + " (" + n.role + ")"
+	case n.class != "":
+		return "the hold of " + n.class
+	}
+	return n.role
+}

@@ -1,0 +1,98 @@
+package tuf
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// Role fetches and verifies a role that root names: "targets", a party's role
+// of a class, or a hold. It is for those who look at a repository as a whole;
+// a decision on a path is [Snapshot.Approve]'s.
+func (s *Snapshot) Role(name string, get Fetch) (*Targets, error) {
+	if s == nil || s.root == nil {
+		return nil, refuse(name, 0, ErrUntrusted, "zero Snapshot")
+	}
+	if name == "targets" {
+		return s.topLevel(get)
+	}
+	if c := s.root.charter; c != nil {
+		for i := range c.classes {
+			class := &c.classes[i]
+			for _, r := range class.Roles {
+				if r.Role == name {
+					return s.releaseRole(r, get)
+				}
+			}
+			if class.Hold != nil && class.Hold.Role == name {
+				return s.holdRole(class, get)
+			}
+		}
+	}
+	return nil, refuse(name, 0, ErrUntrusted, "root v%d names no such role", s.root.doc.version)
+}
+
+// Delegated fetches a role that by delegates to, and verifies it for by. The
+// result is not kept, so that a walk over a great many roles needs the memory
+// of one.
+func (s *Snapshot) Delegated(by *Targets, name string, get Fetch) (*Targets, error) {
+	if s == nil || s.root == nil || by == nil || by.doc == nil {
+		return nil, refuse(name, 0, ErrUntrusted, "zero Snapshot or Targets")
+	}
+	i := slices.IndexFunc(by.delegations, func(d delegation) bool { return d.covers(name) })
+	if i < 0 {
+		return nil, refuse(name, 0, ErrUntrusted, "%s v%d does not delegate to it", by.name, by.doc.version)
+	}
+	file, err := s.RoleFile(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := get(file)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.openTargets(name, data, by.delegations[i].keys, by.keys, name)
+	attach(err, data)
+	return t, err
+}
+
+// Delegates yields the names of the roles that t delegates to, hash bins one by
+// one, in order of priority.
+func (t *Targets) Delegates() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, d := range t.delegations {
+			if d.succinct == nil {
+				if !yield(d.name) {
+					return
+				}
+				continue
+			}
+			for bin := range uint64(1) << d.succinct.bits {
+				if !yield(d.binName(uint32(bin))) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// covers reports whether d delegates to the role of that name.
+func (d *delegation) covers(name string) bool {
+	if d.succinct == nil {
+		return d.name == name
+	}
+	var bin uint32
+	digits := (d.succinct.bits + 3) / 4
+	if len(name) != len(d.name)+1+digits {
+		return false
+	}
+	if _, err := fmt.Sscanf(name[len(d.name)+1:], "%x", &bin); err != nil || uint64(bin)>>d.succinct.bits != 0 {
+		return false
+	}
+	return d.binName(bin) == name
+}
+
+// binName is the name of a hash bin (TAP 15).
+func (d *delegation) binName(bin uint32) string {
+	return fmt.Sprintf("%s-%0*x", d.name, (d.succinct.bits+3)/4, bin)
+}
