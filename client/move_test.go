@@ -1,9 +1,8 @@
 package client_test
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-	"net/http"
 	"testing"
 	"time"
 
@@ -28,10 +27,12 @@ const (
 //	4  B, Z; A is retired
 type move struct {
 	*web
-	at    [5]*tuftest.Repo // the honest repository at root 1 to 4
-	order []int            // of the places A, B, Z in every list
-	pinAt int              // whose locations the pin has; root 1 is always the pin's root
-	store client.Store
+	at     [5]*tuftest.Repo // the honest repository at root 1 to 4
+	order  []int            // of the places A, B, Z in every list
+	pinAt  int              // whose locations the pin has; root 1 is the pin's root
+	pinOf  int              // the root of which the pin is instead, locations too; 0: see pinAt
+	store  client.Store
+	config func(*client.Config) // of products
 }
 
 // Dates of the move.
@@ -76,19 +77,26 @@ func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
 	r.PublishRoot()
 	r.Publish()
 	m.at[1] = r.Clone()
+	next := func(edit func()) {
+		before := tuftest.NameOf(r.Root)["sha256"]
+		r.NextRoot(func() {
+			edit()
+			r.Charter()["prev_root_sha256"] = before
+		})
+	}
 
-	r.NextRoot(func() {
+	next(func() {
 		r.Charter()["locations"] = m.list(a, place("b", "primary", "vendor-new", hostB, "use_from", tuftest.Stamp(useFrom)), z)
 	})
 	renew(r)
 	m.at[2] = r.Clone()
 
-	r.NextRoot(func() { m.cutOver(r) })
+	next(func() { m.cutOver(r) })
 	r.Signers["root"] = []string{"new1", "new2", "review1", "review2"}
 	m.extend(r)
 	m.at[3] = r.Clone()
 
-	r.NextRoot(func() {
+	next(func() {
 		c := r.Charter()
 		c["locations"] = m.list(nil, place("b", "primary", "vendor-new", hostB), z)
 		c["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
@@ -146,11 +154,15 @@ func (m *move) serve(n int) {
 func (m *move) product(store client.Store) *client.Client {
 	m.t.Helper()
 	pin := m.at[1].Pin()
-	pin["locations"] = tuftest.At(m.at[m.pinAt].Root, "x-visum")["locations"]
-	if m.pinAt == 1 {
-		pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
+	pin["locations"] = tuftest.At(m.at[cmp.Or(m.pinOf, m.pinAt)].Root, "x-visum")["locations"]
+	if m.pinOf > 0 {
+		pin["root"] = firstDoc(m.t, m.at[m.pinOf].Files[rootFile(m.pinOf)])
 	}
-	c, err := client.New(tuftest.Marshal(pin), &client.Config{Store: store, HTTP: &http.Client{Transport: m.web}, Now: func() time.Time { return m.now }, Retries: -1})
+	cfg := &client.Config{Store: store, HTTP: webClient(m.web), Now: func() time.Time { return m.now }, Retries: -1}
+	if m.config != nil {
+		m.config(cfg)
+	}
+	c, err := client.New(tuftest.Marshal(pin), cfg)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -167,22 +179,6 @@ func (m *move) awake(n int) {
 		m.t.Fatalf("before: root v%d, %v", view.RootVersion(), err)
 	}
 	m.serve(4)
-}
-
-// crashing is a Store of a process that dies after a number of writes.
-type crashing struct {
-	client.Store
-	writes int
-}
-
-var errCrashed = errors.New("killed")
-
-func (c *crashing) Write(name string, data []byte) error {
-	if c.writes == 0 {
-		return errCrashed
-	}
-	c.writes--
-	return c.Store.Write(name, data)
 }
 
 // copyStore returns a memory with the files of another.

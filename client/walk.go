@@ -84,11 +84,12 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 		if err != nil || next == nil {
 			return err
 		}
+		// Before the root is kept: after it nobody would look for the fork again.
+		c.noteFork(w, next)
 		if err := w.session.keepRoot(next); err != nil {
 			return err
 		}
 		c.log.Info("new root", "version", next.Version())
-		c.noteFork(w, next)
 		w.advance(next)
 	}
 	w.partial = true
