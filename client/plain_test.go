@@ -3,7 +3,9 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha512"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -128,6 +130,29 @@ func TestPlainSave(t *testing.T) {
 	if err := c.Save(t.Context(), a, p.dir+"/agent"); err != nil {
 		t.Fatal(err)
 	}
+	// A hash of either kind is enough where nobody reviews.
+	for _, content := range []string{"the agenT", "the agent"} {
+		sum := fmt.Sprintf("%x", sha512.Sum512([]byte(content)))
+		p.repo.AddTarget("512/"+baseOfPath, "the agent", nil, "targets")
+		tuftest.At(p.repo.Roles["targets"], "targets", "512/"+baseOfPath)["hashes"] = map[string]any{"sha512": sum}
+		p.repo.Bump("targets")
+		p.repo.Publish()
+		view, err := c.Refresh(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err = view.Find(t.Context(), "512/"+baseOfPath); err != nil || a.Hash() != sum || a.SHA256() != "" {
+			t.Fatal(a, err)
+		}
+		p.asked = nil
+		err = c.Save(t.Context(), a, p.dir+"/512")
+		if content == "the agent" && err != nil || content != "the agent" && !errors.Is(err, tuf.ErrMismatch) {
+			t.Errorf("%q: %v", content, err)
+		}
+		if want := "targets/512/" + sum + "." + baseOfPath; len(p.asked) == 0 || p.asked[0] != want {
+			t.Errorf("asked for %q, want %q", p.asked, want)
+		}
+	}
 	// What another repository approved is not this one's.
 	w := newWeb(t)
 	if err := c.Save(t.Context(), w.approved(w.client()), p.dir+"/other"); !errors.Is(err, tuf.ErrMismatch) {
@@ -152,12 +177,21 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	thief.Files["3.root.json"] = func() []byte { r := thief.Clone(); r.Root["version"] = 3; return r.Sign(r.Root, "root") }()
 	thief.Bump("targets")
 	thief.Publish()
-	view := p.refresh(p.client(), nil, "3.root", "timestamp", "6.snapshot", "6.targets")
-	if view.RootVersion() != 2 || len(view.Evidence()) != 1 {
-		t.Errorf("root v%d, evidence %q", view.RootVersion(), view.Evidence())
+	view := p.refresh(p.client(), client.ErrNoContent, "3.root")
+	if view.RootVersion() != 2 || len(view.Evidence()) != 1 || !errors.Is(view.Err(), tuf.ErrThreshold) {
+		t.Errorf("root v%d, evidence %q, %v", view.RootVersion(), view.Evidence(), view.Err())
 	}
 	p.repo = honest
-	p.refresh(p.client(), client.ErrNoContent, "3.root", "timestamp")
+	p.refresh(p.client(), nil, "3.root", "timestamp")
+
+	// One honest place is enough, whatever another shows.
+	c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{&plain{t: t, repo: thief}, p}, Now: clock, Retries: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if view, err := c.Refresh(t.Context()); err != nil || len(view.Evidence()) != 1 {
+		t.Error(err, view.Evidence())
+	}
 }
 
 // Whoever drove versions up with a stolen online key loses his hold when either

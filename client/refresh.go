@@ -184,6 +184,10 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	default:
 		if err := w.tip.CheckExpiry(w.now); err != nil {
 			state = fmt.Errorf("%w: %w", ErrStale, err)
+		} else if w.tip.Charter() == nil && !w.settled && len(w.bad) > 0 {
+			// The specification ends an update here (5.3.4). With a charter the
+			// roots alone say where content comes from, whoever else lies.
+			state = fmt.Errorf("%w: what is shown as root v%d is none", ErrNoContent, w.tip.Version()+1)
 		}
 	}
 	if state == nil {

@@ -32,11 +32,11 @@ type claim struct {
 
 // record is what the next process has to know.
 type record struct {
-	File   string `json:"file"`   // absolute
-	SHA256 string `json:"sha256"` // of the target
-	Part   string `json:"part"`   // beside File
-	Place  string `json:"place,omitempty"`
-	Tag    string `json:"tag,omitempty"` // for If-Range at that place
+	File  string `json:"file"` // absolute
+	Hash  string `json:"hash"` // of the target
+	Part  string `json:"part"` // beside File
+	Place string `json:"place,omitempty"`
+	Tag   string `json:"tag,omitempty"` // for If-Range at that place
 }
 
 const maxRecord = 64 << 10
@@ -47,7 +47,7 @@ func (c *Client) claim(a tuf.Approved, file string) *claim {
 	if c.dir == "" || a.Length() <= worthwhile {
 		return nil
 	}
-	cl := &claim{c: c, name: hexSum([]byte(file))[:2], want: record{File: file, SHA256: a.SHA256()}}
+	cl := &claim{c: c, name: hexSum([]byte(file))[:2], want: record{File: file, Hash: a.Hash()}}
 	if err := cl.take(); err != nil {
 		c.log.Warn("a download can't be resumed later", "error", err)
 		return nil
@@ -128,7 +128,7 @@ func (cl *claim) open(file string) (*durable.File, int64, error) {
 		f, err := durable.Create(file)
 		return f, 0, err
 	}
-	if cl.have.File == cl.want.File && cl.have.SHA256 == cl.want.SHA256 {
+	if cl.have.File == cl.want.File && cl.have.Hash == cl.want.Hash {
 		f, size, err := durable.OpenPart(file, cl.have.Part)
 		if err == nil {
 			cl.want = cl.have

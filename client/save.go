@@ -172,12 +172,15 @@ func replaceable(file string) error {
 type hasher struct {
 	a      tuf.Approved
 	n      int64
-	sha256 hash.Hash
-	sha512 hash.Hash // nil where not listed
+	sha256 hash.Hash // nil where not listed
+	sha512 hash.Hash // likewise; one of them is
 }
 
 func newHasher(a tuf.Approved) *hasher {
-	h := &hasher{a: a, sha256: sha256.New()}
+	h := &hasher{a: a}
+	if a.SHA256() != "" || a.SHA512() == "" {
+		h.sha256 = sha256.New()
+	}
 	if a.SHA512() != "" {
 		h.sha512 = sha512.New()
 	}
@@ -186,7 +189,9 @@ func newHasher(a tuf.Approved) *hasher {
 
 func (h *hasher) Write(p []byte) (int, error) {
 	h.n += int64(len(p))
-	h.sha256.Write(p)
+	if h.sha256 != nil {
+		h.sha256.Write(p)
+	}
 	if h.sha512 != nil {
 		h.sha512.Write(p)
 	}
@@ -199,7 +204,7 @@ func (h *hasher) check() error {
 	switch {
 	case h.n != h.a.Length():
 		detail = fmt.Sprintf("length is %d, approved is %d", h.n, h.a.Length())
-	case hex.EncodeToString(h.sha256.Sum(nil)) != h.a.SHA256():
+	case h.sha256 != nil && hex.EncodeToString(h.sha256.Sum(nil)) != h.a.SHA256():
 		detail = fmt.Sprintf("sha256 is %x, approved is %s", h.sha256.Sum(nil), h.a.SHA256())
 	case h.sha512 != nil && hex.EncodeToString(h.sha512.Sum(nil)) != h.a.SHA512():
 		detail = fmt.Sprintf("sha512 is %x, approved is %s", h.sha512.Sum(nil), h.a.SHA512())

@@ -48,7 +48,17 @@ func (a Approved) RepoID() string { return a.repoID }
 // Length is the target's size in bytes.
 func (a Approved) Length() int64 { return a.length }
 
-// SHA256 is the target's hash in lower-case hex.
+// Hash is what the repository's file of the target carries in its name: SHA256,
+// or SHA512 where that alone is listed.
+func (a Approved) Hash() string {
+	if a.hashes.sha256 == "" {
+		return a.hashes.sha512
+	}
+	return a.hashes.sha256
+}
+
+// SHA256 is the target's hash in lower-case hex. In a repository without a
+// charter it is "" where SHA512 alone is listed; parties must list it.
 func (a Approved) SHA256() string { return a.hashes.sha256 }
 
 // SHA512 is the target's hash in lower-case hex, "" where it is not listed. A
@@ -85,7 +95,7 @@ func (a Approved) String() string {
 		}
 		who = append(who, strings.TrimSpace(fmt.Sprintf("%s (%s v%d, %s)", s.Party, s.Role, s.Version, keys)))
 	}
-	return fmt.Sprintf("%s, %d bytes, sha256 %.16s, listed by %s", a.path, a.length, a.hashes.sha256, strings.Join(who, " and "))
+	return fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", a.path, a.length, a.hashes.name(), a.Hash(), strings.Join(who, " and "))
 }
 
 // listing is what one role of a class says of a path.
@@ -192,6 +202,9 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 		return Approved{}, refuse(path, 0, ErrNotApproved, "listed by %s, but not by %s", strings.Join(yes, ", "), strings.Join(no, ", "))
 	}
 	first := list[0]
+	if first.hashes.sha256 == "" {
+		return Approved{}, refuse(path, first.version, ErrMalformed, "%s lists no sha256", yes[0])
+	}
 	for _, l := range list[1:] {
 		if what := first.target.differs(l.target); what != "" {
 			return Approved{}, refuse(path, 0, ErrNotApproved, "%s and %s list different %s", yes[0], l.role.Party, what)

@@ -313,7 +313,15 @@ func TestAttackApproval(t *testing.T) {
 		{"one more release field", visum("x-new", 1), tuf.ErrNotApproved, "different release fields"},
 		{"no release fields at one party", listed("vendor-agent", func(targets doc) { delete(tuftest.At(targets, p), "custom") }),
 			tuf.ErrNotApproved, "different release fields"},
-		{"no sha256", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{} }), tuf.ErrMalformed, "no sha256"},
+		{"no hash", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{} }), tuf.ErrMalformed, "no hash"},
+		{"no sha256 at one party", listed("review-agent", func(targets doc) {
+			tuftest.At(targets, p)["hashes"] = doc{"sha512": strings.Repeat("ab", 64)}
+		}), tuf.ErrNotApproved, "different sha256"},
+		{"no sha256 at any party", func(r *tuftest.Repo) {
+			for _, role := range []string{"vendor-agent", "review-agent"} {
+				listed(role, func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{"sha512": strings.Repeat("ab", 64)} })(r)
+			}
+		}, tuf.ErrMalformed, "no sha256"},
 		{"held", held(tuftest.Now.Add(time.Hour)), tuf.ErrHeld, "until 2030-01-15T13:00:00Z: crashes on boot"},
 		{"the hold has passed", held(tuftest.Now), nil, ""},
 		{"held for long, the charter allows a week", held(tuftest.Now.AddDate(1, 0, 0), tuftest.Now.AddDate(0, 0, -6)), tuf.ErrHeld, "until 2030-01-16T12:00:00Z"},

@@ -60,6 +60,14 @@ func hexSum256(data []byte) string {
 // hashes are the listed ones we know, in lower-case hex; "" where not listed.
 type hashes struct{ sha256, sha512 string }
 
+// name is that of the hash that counts first.
+func (h hashes) name() string {
+	if h.sha256 == "" {
+		return "sha512"
+	}
+	return "sha256"
+}
+
 // parseHashes reads a hashes object. Absent or empty is fine here; one that
 // lists only algorithms we don't know is not, for it could not be checked.
 func parseHashes(v wire.Value) (h hashes, err error) {

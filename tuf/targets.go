@@ -118,8 +118,8 @@ func parseTarget(v wire.Value) (x target, err error) {
 	if x.hashes, err = parseHashes(hv); err != nil {
 		return x, err
 	}
-	if x.hashes.sha256 == "" {
-		return x, syntaxf("no sha256")
+	if x.hashes == (hashes{}) {
+		return x, syntaxf("no hash")
 	}
 	if custom.Kind() == '{' {
 		if err := custom.Fields(wire.Field{Name: ReleaseMember, To: &x.visum}); err != nil {

@@ -149,8 +149,8 @@ func TestTrap12ListedLengthDoesNotRaiseTheCap(t *testing.T) {
 	want(t, err, tuf.ErrTooLarge, "at most 10")
 }
 
-// Trap 16: with several hashes the sha256 is taken, and without one the target
-// is refused.
+// Trap 16: with several hashes the sha256 is taken. Without one a sha512 is
+// enough where nobody reviews; what has neither is refused.
 func TestTrap16SHA256(t *testing.T) {
 	r := tuftest.NewPlain()
 	f := tuftest.At(r.Roles["targets"], "targets", "top.txt")
@@ -163,8 +163,15 @@ func TestTrap16SHA256(t *testing.T) {
 	}
 	delete(tuftest.At(f, "hashes"), "sha256")
 	r.Publish()
+	a, err = mustSnapshot(t, r).UnsafeTarget("top.txt", from(r))
+	if err != nil || a.SHA256() != "" || a.Hash() != strings.Repeat("ab", 64) {
+		t.Error(a, err)
+	}
+	delete(tuftest.At(f, "hashes"), "sha512")
+	delete(tuftest.At(f, "hashes"), "md5")
+	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget("top.txt", from(r))
-	want(t, err, tuf.ErrMalformed, "no sha256")
+	want(t, err, tuf.ErrMalformed, "no hash")
 }
 
 // Trap 19: ids are those of metadata.Key.ID (see also TestKeyKinds), and asking
