@@ -24,6 +24,9 @@ type Config struct {
 	Now func() time.Time
 	// Bridge is the other generation of keys during a cut-over; nil: there is none.
 	Bridge *Bridge
+	// Progress is told how far a long call is; nil: nobody is. It is called from the
+	// call's own goroutine, which goes on when it returns.
+	Progress func(Progress)
 	// UnsafeLoopback lets locations be http:// on this machine. For development and tests.
 	UnsafeLoopback bool
 }

@@ -66,7 +66,9 @@ func readFrom(ctx context.Context, src Source, name string, limit int64) ([]byte
 		return nil, fmt.Errorf("repo: %s: %w", name, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("repo: %s: more than %d bytes", name, limit)
+		return nil, fmt.Errorf("repo: %s: %w: more than %d bytes", name, errOversize, limit)
 	}
 	return data, nil
 }
+
+var errOversize = errors.New("too large")

@@ -26,6 +26,8 @@ type world struct {
 	now   time.Time
 	store *memory
 
+	pinned []byte // the first pin
+
 	mu   sync.Mutex
 	keys map[string]tuf.Signer
 }
@@ -236,14 +238,15 @@ func (w *world) root() *tuf.Root {
 
 // memory is a storage, with a record of its writes and faults to order.
 type memory struct {
-	mu     sync.Mutex
-	files  map[string][]byte
-	writes []string
+	mu      sync.Mutex
+	files   map[string][]byte
+	writes  []string
+	written map[string]time.Time
 	// before and after are asked at each write, outside the lock.
 	before, after func(name string) error
 }
 
-func newMemory() *memory { return &memory{files: map[string][]byte{}} }
+func newMemory() *memory { return &memory{files: map[string][]byte{}, written: map[string]time.Time{}} }
 
 func (m *memory) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
@@ -297,6 +300,7 @@ func (m *memory) write(name string, data []byte, may func([]byte, bool) bool) er
 		return fmt.Errorf("%s: %w", name, repo.ErrConflict)
 	}
 	m.files[name] = data
+	m.written[name] = time.Now()
 	m.writes = append(m.writes, name)
 	m.mu.Unlock()
 	if m.after != nil {
@@ -318,10 +322,12 @@ func (m *memory) wrote() []string {
 
 // copy is a world with the same past.
 func (w *world) copy() *world {
-	return &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys)}
+	return &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys), pinned: w.pinned}
 }
 
-func (m *memory) copy() *memory { return &memory{files: maps.Clone(m.files)} }
+func (m *memory) copy() *memory {
+	return &memory{files: maps.Clone(m.files), written: maps.Clone(m.written)}
+}
 
 func TestMemory(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) repo.Storage { return newMemory() })

@@ -1,0 +1,87 @@
+package repo
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// BundleOptions say what a bundle holds besides the roots. Nil: nothing.
+type BundleOptions struct {
+	// Metadata: timestamp, snapshot and all roles as they are now.
+	Metadata bool
+	// Targets chooses target files by their path; Metadata is in then too.
+	// nil: none.
+	Targets func(path string) bool
+}
+
+// Bundle writes a zip file laid out as a location: all roots, and what opts adds.
+// It goes where no network goes, and clients and [Repo.Clone] take its zip.Reader,
+// which is a file system, as they take any other place.
+//
+// What goes in was verified, from the first root on; dates are not judged. The
+// same state gives the same bytes. After an error what was written is worthless.
+func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) error {
+	if opts == nil {
+		opts = &BundleOptions{}
+	}
+	src := SourceOf(r.storage)
+	first, err := readFrom(ctx, src, rootName(1), tuf.Limits{}.WithDefaults().Root)
+	if err != nil {
+		return err
+	}
+	root, err := tuf.OpenRoot(first, r.judge())
+	if err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	z := zip.NewWriter(w)
+	files := 0
+	add := func(name string, length int64, from io.Reader) error {
+		// Neither compression, which may change with the compiler, nor the time of day.
+		f, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)})
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(f, &ctxReader{ctx, from}); err != nil {
+			return fmt.Errorf("repo: %s: %w", name, err)
+		}
+		files++
+		r.progress(Progress{name, length, length, files})
+		return nil
+	}
+	s := &survey{src: src, opt: r.judge(), found: foundIsError}
+	s.meta = func(name string, data []byte) error {
+		if !opts.Metadata && opts.Targets == nil && !isRootName(name) {
+			return nil
+		}
+		return add(name, int64(len(data)), bytes.NewReader(data))
+	}
+	seen := map[string]bool{}
+	s.role = func(_ string, t *tuf.Targets) error {
+		if opts.Targets == nil {
+			return nil
+		}
+		return listedIn(t, func(x listed) error {
+			if seen[x.name] || !opts.Targets(x.path) {
+				return nil
+			}
+			seen[x.name] = true
+			f, err := src.Open(ctx, x.name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return add(x.name, x.length, newChecked(f, x, func(n int64) { r.progress(Progress{x.name, n, x.length, files}) }))
+		})
+	}
+	s.rootsOnly = !opts.Metadata && opts.Targets == nil
+	if err := s.run(ctx, root); err != nil {
+		return err
+	}
+	return z.Close()
+}

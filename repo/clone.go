@@ -1,0 +1,242 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Clone makes the storage a byte mirror of what a source shows, from a pin on
+// (or a bare root.json): all roots, the current metadata, every target that it
+// lists. It works for any TUF repository with consistent snapshots, whoever
+// wrote it: unknown members, delegations and hash bins are followed, with or
+// without a charter. It needs no key.
+//
+// Everything is verified before it is written, as clients verify it but for
+// dates, and nothing is taken that is older than what the storage has. Only
+// what is missing is fetched: called again, also after a kill, it goes on where
+// it was. Order of writing as in a publish, timestamp.json last, so clients of the
+// mirror see its old state or its new one.
+//
+// Where the source is in the midst of a publish, or somebody else writes to the
+// storage, the error wraps [ErrConflict]: call it again. Old files are not
+// removed; see [Repo.Prune].
+func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) error {
+	opened, err := tuf.OpenPin(pin, r.judge())
+	if err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	c := &cloning{repo: r, from: from, to: SourceOf(r.storage)}
+	c.survey = &survey{src: from, opt: r.judge(), found: foundIsError,
+		opened: func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
+		meta:   func(name string, data []byte) error { return c.metadata(ctx, name, data) },
+		role: func(_ string, t *tuf.Targets) error {
+			return listedIn(t, func(x listed) error { return c.target(ctx, x) })
+		}}
+	return c.survey.run(ctx, opened.Root())
+}
+
+// foundIsError is for those who go on only while all is well.
+func foundIsError(f Finding) error {
+	if f.Kind == FileUnfinished {
+		return fmt.Errorf("repo: %s: %w: %s", f.Name, ErrConflict, f.Text)
+	}
+	return fmt.Errorf("repo: %s: %w", f.Name, f.Err)
+}
+
+type cloning struct {
+	repo   *Repo
+	from   Source
+	to     Source // of the storage, to look
+	survey *survey
+	old    []byte // the mirror's timestamp, nil where there is none
+	files  int
+}
+
+// metadata is given verified files in the order in which they may be written.
+func (c *cloning) metadata(ctx context.Context, name string, data []byte) error {
+	if name == timestampName {
+		if err := c.recovery(ctx); err != nil {
+			return err
+		}
+		return c.timestamp(ctx, data)
+	}
+	if err := c.repo.storage.Create(ctx, name, bytes.NewReader(data)); err != nil {
+		return err
+	}
+	c.done(name, int64(len(data)))
+	return nil
+}
+
+func (c *cloning) done(name string, n int64) {
+	c.files++
+	c.repo.progress(Progress{Path: name, Done: n, Total: n, Files: c.files})
+}
+
+// opened sees to it that the mirror does not go back, before anything is written.
+func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error {
+	s := c.survey
+	ahead := rootName(s.tip().Version() + 1)
+	if _, err := c.repo.storage.Read(ctx, ahead); err == nil {
+		return fmt.Errorf("repo: the mirror has %s, the source has not: %w", ahead, tuf.ErrRollback)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var err error
+	if c.old, err = c.repo.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// What the mirror has counts if the present keys signed both of it: after a
+	// change of either, old versions count no more.
+	ts, err := s.under.Timestamp(c.old, nil, longAgo)
+	if err != nil {
+		return nil
+	}
+	prior, err := c.repo.storage.Read(ctx, roleName("snapshot", ts.SnapshotFile().Version))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := ts.Snapshot(prior, nil); err != nil {
+		return nil
+	}
+	next, err := s.under.Timestamp(timestamp, c.old, longAgo)
+	if err == nil {
+		_, err = next.Snapshot(snapshot, prior)
+	}
+	if err != nil {
+		return fmt.Errorf("repo: the mirror is newer than the source: %w", err)
+	}
+	return nil
+}
+
+// timestamp is the commit.
+func (c *cloning) timestamp(ctx context.Context, data []byte) error {
+	if bytes.Equal(c.old, data) {
+		return nil
+	}
+	if err := c.repo.storage.Replace(ctx, timestampName, c.old, data); err != nil {
+		return err
+	}
+	c.done(timestampName, int64(len(data)))
+	return nil
+}
+
+// target fetches one target file, under each name that clients may ask for.
+func (c *cloning) target(ctx context.Context, x listed) error {
+	if err := c.copy(ctx, x); err != nil {
+		return err
+	}
+	if x.sha512 == "" {
+		return nil
+	}
+	// Some clients prefer the longer hash, and some repositories serve them.
+	x.name = TargetName(x.path, x.sha512)
+	if err := c.copy(ctx, x); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (c *cloning) copy(ctx context.Context, x listed) error {
+	have, size, err := stat(ctx, c.to, x.name)
+	switch {
+	case err != nil:
+		return err
+	case have && size >= 0 && size != x.length:
+		return fmt.Errorf("repo: %s: the mirror has %d bytes of it, %d are listed: %w", x.name, size, x.length, ErrConflict)
+	case have:
+		return nil
+	}
+	f, err := c.from.Open(ctx, x.name)
+	if err != nil {
+		return fmt.Errorf("repo: %s: %w", x.name, err)
+	}
+	defer f.Close()
+	tell := func(n int64) { c.repo.progress(Progress{x.name, n, x.length, c.files}) }
+	if err := c.repo.storage.Create(ctx, x.name, newChecked(&ctxReader{ctx, f}, x, tell)); err != nil {
+		return err
+	}
+	c.files++
+	return nil
+}
+
+// stat looks whether a file is there. size is -1 where the source does not say.
+func stat(ctx context.Context, src Source, name string) (have bool, size int64, err error) {
+	f, err := src.Open(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, 0, nil
+	}
+	if err != nil {
+		return false, 0, err
+	}
+	defer f.Close()
+	if s, ok := f.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		info, err := s.Stat()
+		if err != nil {
+			return false, 0, err
+		}
+		return true, info.Size(), nil
+	}
+	return true, -1, nil
+}
+
+// recoveryFiles are a recovery statement for a root, with the root it names, as
+// far as a place has them.
+type recoveryFiles struct {
+	names [2]string
+	data  [2][]byte
+	rec   *tuf.Recovery
+}
+
+// recoveryOf reads what lies ready for the case that root gets no ordinary
+// successor. rec is nil where there is nothing.
+func (r *Repo) recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFiles, err error) {
+	if root.Charter() == nil || root.Charter().Recovery() == nil {
+		return f, nil
+	}
+	f.names[0], f.names[1] = root.RecoveryFiles()
+	for i, limit := range []int64{tuf.MaxRecoveryStatement, tuf.Limits{}.WithDefaults().Root} {
+		f.names[i] = "metadata/" + f.names[i]
+		if f.data[i], err = readFrom(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
+			return f, nil
+		} else if err != nil {
+			return f, err
+		}
+	}
+	if f.rec, err = root.Recovery(f.data[0], f.data[1], longAgo); err != nil {
+		return f, fmt.Errorf("repo: %s: %w", f.names[0], err)
+	}
+	return f, nil
+}
+
+// recovery copies a recovery statement, unless the mirror has a later one.
+func (c *cloning) recovery(ctx context.Context) error {
+	theirs, err := c.repo.recoveryOf(ctx, c.from, c.survey.tip())
+	if err != nil || theirs.rec == nil {
+		return err
+	}
+	ours, err := c.repo.recoveryOf(ctx, c.to, c.survey.tip())
+	if err == nil && ours.rec != nil && ours.rec.Counter() >= theirs.rec.Counter() {
+		return nil
+	}
+	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
+		return err
+	}
+	for _, i := range []int{1, 0} { // the statement after the root that it names
+		old, err := c.repo.storage.Read(ctx, theirs.names[i])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if !bytes.Equal(old, theirs.data[i]) {
+			if err := c.repo.storage.Replace(ctx, theirs.names[i], old, theirs.data[i]); err != nil {
+				return err
+			}
+		}
+		c.done(theirs.names[i], int64(len(theirs.data[i])))
+	}
+	return nil
+}

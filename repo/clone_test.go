@@ -1,0 +1,263 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// mirror is a storage that clones.
+func (w *world) mirror(m *memory) *repo.Repo {
+	return repo.New(m, &repo.Config{Now: func() time.Time { return w.now }})
+}
+
+// A mirror has what is in use, byte for byte, and what is new later; nothing is
+// fetched twice.
+func TestClone(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	m := newMemory()
+	src := &countSource{Source: repo.SourceOf(w.store)}
+	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
+	if wrote := m.wrote(); wrote[len(wrote)-1] != "metadata/timestamp.json" || wrote[len(wrote)-2] != "metadata/2.root.json" ||
+		slices.IndexFunc(wrote, isTarget) > slices.Index(wrote, "metadata/2.review-agent.json") {
+		t.Errorf("wrote %q", wrote)
+	}
+	if got := w.verify(repo.Copy{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
+		t.Errorf("the copy: %q", got)
+	}
+	w.sameIn(m, "root 2 agent/1")
+
+	w.update(add("2"))
+	w.update(approve("2"))
+	src.opened = nil
+	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
+	if got := slices.DeleteFunc(src.opened, func(s string) bool { return !isTarget(s) }); len(got) != 1 || !strings.HasSuffix(got[0], ".2") {
+		t.Errorf("fetched %q", got)
+	}
+	w.sameIn(m, "root 2 agent/1 agent/2")
+	m.wrote()
+	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
+	if slices.ContainsFunc(m.wrote(), isTarget) || slices.Contains(m.wrote(), "metadata/timestamp.json") {
+		t.Error("wrote again")
+	}
+}
+
+func isTarget(name string) bool { return strings.HasPrefix(name, "targets/") }
+
+// sameIn demands what a client of the mirror sees.
+func (w *world) sameIn(m *memory, want string) {
+	w.t.Helper()
+	at := w.copy()
+	at.store = m
+	at.sees(want)
+}
+
+type countSource struct {
+	repo.Source
+	opened []string
+}
+
+func (c *countSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	c.opened = append(c.opened, name)
+	return c.Source.Open(ctx, name)
+}
+
+// Nothing that does not verify gets in, and nothing old.
+func TestCloneRefuses(t *testing.T) {
+	t.Parallel()
+	healthy := richWorld(t)
+	healthy.update(add("2"))
+	early := healthy.copy()
+	healthy.update(approve("2"))
+	have := newMemory()
+	noErr(t, healthy.mirror(have).Clone(t.Context(), early.store, healthy.pin()))
+	for name, x := range map[string]struct {
+		hurt func(files map[string][]byte)
+		want error
+	}{
+		"target changed":   {func(f map[string][]byte) { f[repo.TargetName("agent/2", sum("agent 2"))] = []byte("agent 3") }, tuf.ErrMismatch},
+		"target longer":    {func(f map[string][]byte) { f[repo.TargetName("agent/2", sum("agent 2"))] = []byte("agent 2, and more") }, tuf.ErrMismatch},
+		"role changed":     {func(f map[string][]byte) { flip("metadata/3.vendor-agent.json")(nil, f) }, tuf.ErrThreshold},
+		"snapshot changed": {func(f map[string][]byte) { flip("metadata/5.snapshot.json")(nil, f) }, tuf.ErrThreshold},
+		"root changed":     {func(f map[string][]byte) { flip("metadata/2.root.json")(nil, f) }, tuf.ErrThreshold},
+		"root 3 is another repository's": {func(f map[string][]byte) {
+			f["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]
+		}, tuf.ErrUntrusted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, m := healthy.store.copy(), newMemory()
+			if name != "target changed" && name != "target longer" {
+				m = have.copy()
+			}
+			x.hurt(source.files)
+			before := maps.Clone(m.files)
+			if err := healthy.mirror(m).Clone(t.Context(), source, healthy.pin()); !errors.Is(err, x.want) {
+				t.Fatalf("got %v, want %v", err, x.want)
+			}
+			for name, data := range m.files {
+				if !bytes.Equal(data, healthy.store.files[name]) && !bytes.Equal(data, before[name]) {
+					t.Errorf("%s is in the mirror", name)
+				}
+				if name == "metadata/timestamp.json" && !bytes.Equal(data, before[name]) {
+					t.Error("published")
+				}
+			}
+			noErr(t, healthy.mirror(m).Clone(t.Context(), healthy.store, healthy.pin())) // and heals
+		})
+	}
+	// An old state, be it signed, does not come over a newer one.
+	m := newMemory()
+	noErr(t, healthy.mirror(m).Clone(t.Context(), healthy.store, healthy.pin()))
+	before := maps.Clone(m.files)
+	if err := healthy.mirror(m).Clone(t.Context(), early.store, healthy.pin()); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
+		t.Errorf("an old state: %v", err)
+	}
+	delete(early.store.files, "metadata/2.root.json")
+	if err := healthy.mirror(m).Clone(t.Context(), early.store, healthy.pin()); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
+		t.Errorf("fewer roots: %v", err)
+	}
+}
+
+// Killed at any write, before it or after, the mirror is the old one or the new
+// one, and the next call ends the work.
+func TestCloneKilled(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	have := newMemory()
+	noErr(t, w.mirror(have).Clone(t.Context(), w.store, w.pin()))
+	w.update(add("2"))
+	w.update(approve("2"))
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	for _, start := range []*memory{newMemory(), have} {
+		at := w.copy()
+		at.store = start.copy()
+		old := at.product().state()
+		for n, more := 1, true; more; n++ {
+			for _, after := range []bool{false, true} {
+				m := start.copy()
+				killed := m.kill(n, after)
+				err := w.mirror(m).Clone(t.Context(), w.store, w.pin())
+				if !killed() {
+					noErr(t, err)
+					more = false
+					break
+				}
+				if !errors.Is(err, errKilled) {
+					t.Fatal(err)
+				}
+				at := w.copy()
+				at.store = m
+				got := at.product().state()
+				// A root may be there before the timestamp; both are the source's.
+				if got != old && got != "root 3 agent/1 agent/2" && got != strings.Replace(old, "root 2", "root 3", 1) && !strings.HasSuffix(got, " without content") {
+					t.Fatalf("killed at write %d: clients see %q", n, got)
+				}
+				if old != "empty" && strings.HasSuffix(got, " without content") {
+					t.Fatalf("killed at write %d: clients see %q", n, got)
+				}
+				noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+				w.sameIn(m, "root 3 agent/1 agent/2")
+			}
+		}
+	}
+}
+
+// The source fails at its n-th answer, for every n, at once or in the midst of
+// the file.
+func TestCloneSourceFails(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	for _, within := range []bool{false, true} {
+		for n := 1; ; n++ {
+			m := newMemory()
+			src := &failSource{Source: w.store, at: n, within: within}
+			err := w.mirror(m).Clone(t.Context(), src, w.pin())
+			if src.n < n {
+				noErr(t, err)
+				break
+			}
+			if !errors.Is(err, errCut) {
+				t.Fatalf("answer %d: %v", n, err)
+			}
+			for name, data := range m.files {
+				if !bytes.Equal(data, w.store.files[name]) {
+					t.Fatalf("%s is in the mirror", name)
+				}
+			}
+			noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+			w.sameIn(m, "root 2 agent/1")
+		}
+	}
+}
+
+type failSource struct {
+	repo.Source
+	n, at  int
+	within bool
+}
+
+func (f *failSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	r, err := f.Source.Open(ctx, name)
+	if f.n++; f.n != f.at {
+		return r, err
+	}
+	if !f.within || err != nil {
+		return nil, errCut
+	}
+	return io.NopCloser(io.MultiReader(io.LimitReader(r, 5), cutReader{})), nil
+}
+
+// A repository of somebody else: bins, delegations, hashes of both kinds, and
+// members that nobody knows.
+func TestClonePlain(t *testing.T) {
+	t.Parallel()
+	r := tuftest.NewPlain()
+	r.Roles["lib"]["x-theirs"] = tuftest.Doc{"a": []any{1, "b"}}
+	r.Roles["targets"]["targets"].(tuftest.Doc)["both.txt"] = tuftest.Doc{"length": 4, "hashes": tuftest.Doc{"sha256": sum("both"), "sha512": sum512("both")}}
+	content := map[string]string{"top.txt": "top", "lib/a.txt": "a", "both.txt": "both"}
+	for bin := range 4 {
+		role := fmt.Sprintf("bin-%d", bin)
+		r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{"bins"}
+		content[fmt.Sprintf("lib/%d", bin)] = fmt.Sprint(bin)
+		r.AddTarget(fmt.Sprintf("lib/%d", bin), fmt.Sprint(bin), nil, role) // in whatever bin: it is there
+	}
+	d := tuftest.Doc{"keys": tuftest.Doc{}}
+	r.AddKeys(d, "bins")
+	succinct := r.Role(1, "bins")
+	succinct["bit_length"], succinct["name_prefix"] = 2, "bin"
+	d["succinct_roles"] = succinct
+	r.Roles["lib"]["delegations"] = d
+	r.Bump("lib", "targets")
+	r.Publish()
+	store := plainStore(t, r, content)
+	extra := repo.TargetName("both.txt", sum512("both"))
+	noErr(t, store.Create(t.Context(), extra, strings.NewReader("both")))
+
+	m := newMemory()
+	noErr(t, repo.New(m, nil).Clone(t.Context(), store, r.Files["1.root.json"]))
+	for name, data := range store.files {
+		if !bytes.Equal(m.files[name], data) && name != "metadata/5.lib.json" && name != "metadata/5.targets.json" && name != "metadata/5.snapshot.json" {
+			t.Errorf("%s is not in the mirror", name)
+		}
+	}
+	if len(m.files) != len(store.files)-3 {
+		t.Errorf("%d files of %d", len(m.files), len(store.files))
+	}
+	report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), r.Files["1.root.json"])
+	noErr(t, err)
+	if got := findings(report); !slices.Equal(got, []string(nil)) {
+		t.Errorf("found %q", got)
+	}
+}

@@ -1,0 +1,100 @@
+package repo
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// FindingKind is what is the matter with a file.
+type FindingKind string
+
+const (
+	FileMissing    FindingKind = "missing"    // something names it, and it is not there
+	FileDamaged    FindingKind = "damaged"    // its bytes are not those that are listed
+	FileUnreadable FindingKind = "unreadable" // the place gave an error; what is in it is not known
+	FileUntrusted  FindingKind = "untrusted"  // package tuf refuses it: signatures, versions, rules of the charter
+	FileExpired    FindingKind = "expired"    // clients refuse it for its date
+	FileUnfinished FindingKind = "unfinished" // a root waits for its content: a publish was cut off
+	FileDiffers    FindingKind = "differs"    // a copy has something else
+	FileStranger   FindingKind = "stranger"   // no file of this repository
+	FileOrphan     FindingKind = "orphan"     // nobody names it (any more): superseded, or of a publish that was cut off; harmless
+)
+
+// Finding is one thing that [Repo.Verify] saw.
+type Finding struct {
+	Kind FindingKind
+	Copy string // the name of the copy; "" for the repository itself
+	Name string // of the file
+	Text string // what was seen, in words
+	Err  error  // the error behind it; nil where there is none
+}
+
+// Harmless reports whether clients are served as they should be in spite of it.
+func (f Finding) Harmless() bool { return f.Kind == FileOrphan }
+
+// String is the finding as one line.
+func (f Finding) String() string {
+	where := ""
+	if f.Copy != "" {
+		where = f.Copy + ": "
+	}
+	return fmt.Sprintf("%s: %s%s: %s", f.Kind, where, clean(f.Name), clean(f.Text))
+}
+
+// Report is the result of [Repo.Verify].
+type Report struct {
+	At        time.Time
+	Root      int64 // versions of what is published; 0 where it could not be opened
+	Timestamp int64
+	Snapshot  int64
+	Roles     int   // role files that verified
+	Targets   int   // target files that are right, each counted once
+	Bytes     int64 // of those target files
+	Findings  []Finding
+}
+
+// OK reports whether nothing was found but what is harmless.
+func (r *Report) OK() bool {
+	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.Harmless() })
+}
+
+// String is the report in lines: one for the whole, one for each finding.
+func (r *Report) String() string {
+	verdict := "good"
+	if !r.OK() {
+		verdict = "NOT good"
+	}
+	lines := []string{fmt.Sprintf("%s: root v%d, timestamp v%d, snapshot v%d, %d roles, %d targets of %d bytes, %d findings",
+		verdict, r.Root, r.Timestamp, r.Snapshot, r.Roles, r.Targets, r.Bytes, len(r.Findings))}
+	for _, f := range r.Findings {
+		lines = append(lines, f.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Progress is how far a long call is.
+type Progress struct {
+	Path  string // of the file at hand, in storage
+	Done  int64  // bytes of it
+	Total int64  // its bytes; -1 where they are not known
+	Files int    // that are done with, in this call
+}
+
+func (r *Repo) progress(p Progress) {
+	if r.cfg.Progress != nil {
+		r.cfg.Progress(p)
+	}
+}
+
+// clean shows a string from metadata so that it can't pass for another line, or
+// look like another: all but printable ASCII is escaped, and then it is quoted.
+func clean(s string) string {
+	for _, r := range s {
+		if r < ' ' || r > '~' || r == '\\' || r == '"' {
+			return fmt.Sprintf("%+q", s)
+		}
+	}
+	return s
+}

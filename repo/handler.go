@@ -1,0 +1,126 @@
+package repo
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+// Cache headers of a [Handler]. A new root, and a new timestamp, are seen within
+// a minute; all else never changes under its name.
+const (
+	cacheShort   = "public, max-age=60, no-transform"
+	cacheForEver = "public, max-age=31536000, immutable, no-transform"
+)
+
+// Handler serves a repository as a location: "metadata/..." and "targets/..."
+// below the path that it is mounted at, with http.StripPrefix where that is not
+// "/". GET and HEAD, ranges, entity tags that are the same on all mirrors. Files
+// that never change may be cached for ever; timestamp.json, and that there is no
+// such root yet, for a minute. What is not there is 404, always; folders and
+// names that begin with a dot are not there. Where the storage fails it is 503,
+// which clients don't take for absence.
+//
+// Where the storage is a [Source] whose files can seek, as [Folder] is, files of
+// any size are streamed; otherwise those of more than [MaxRead] bytes are 503.
+func Handler(s Storage) http.Handler { return handler{SourceOf(s)} }
+
+type handler struct{ src Source }
+
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		answer(w, http.StatusMethodNotAllowed)
+		return
+	}
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	target := strings.HasPrefix(name, "targets/")
+	if CheckName(name) != nil || !target && !strings.HasPrefix(name, "metadata/") {
+		w.Header().Set("Cache-Control", cacheShort)
+		answer(w, http.StatusNotFound)
+		return
+	}
+	f, err := h.src.Open(r.Context(), name)
+	// A folder, or what else can't be read for what it is, is no file.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		w.Header().Set("Cache-Control", cacheShort)
+		answer(w, http.StatusNotFound)
+		return
+	}
+	if err == nil {
+		defer f.Close()
+		err = serve(w, r, name, f)
+	}
+	if err != nil {
+		w.Header().Set("Cache-Control", "no-store")
+		answer(w, http.StatusServiceUnavailable)
+	}
+}
+
+func answer(w http.ResponseWriter, code int) { http.Error(w, http.StatusText(code), code) }
+
+// serve answers with a file. An error means that nothing has been answered yet.
+func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser) error {
+	content, ok := f.(io.ReadSeeker)
+	size := int64(0)
+	var err error
+	if ok {
+		if size, err = content.Seek(0, io.SeekEnd); err == nil {
+			_, err = content.Seek(0, io.SeekStart)
+		}
+	} else {
+		var data []byte
+		if data, err = io.ReadAll(io.LimitReader(f, MaxRead+1)); len(data) > MaxRead {
+			err = errOversize
+		}
+		content, size = bytes.NewReader(data), int64(len(data))
+	}
+	if err != nil {
+		return err
+	}
+	tag, err := entityTag(name, content, size)
+	if err != nil {
+		return err
+	}
+	head := w.Header()
+	head.Set("ETag", tag)
+	head.Set("Cache-Control", cacheForEver)
+	if role, _ := splitRoleName(name); strings.HasPrefix(name, "metadata/") && role == "" {
+		head.Set("Cache-Control", cacheShort)
+	}
+	head.Set("X-Content-Type-Options", "nosniff")
+	head.Set("Content-Type", "application/octet-stream")
+	if strings.HasPrefix(name, "metadata/") {
+		head.Set("Content-Type", "application/json")
+	}
+	http.ServeContent(w, r, "", time.Time{}, content)
+	return nil
+}
+
+// entityTag names these bytes, wherever they are served: a download goes on at
+// another mirror. What is not named by its hash is hashed where it is small.
+func entityTag(name string, content io.ReadSeeker, size int64) (string, error) {
+	if sum, _, ok := strings.Cut(path.Base(name), "."); ok && len(sum) == 64 && strings.Trim(sum, "0123456789abcdef") == "" && strings.HasPrefix(name, "targets/") {
+		return fmt.Sprintf(`"%s-%x"`, sum[:32], size), nil
+	}
+	if size > 4<<20 {
+		sum := sha256.Sum256([]byte(name))
+		return fmt.Sprintf(`"%x-%x"`, sum[:16], size), nil
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, content); err != nil {
+		return "", err
+	}
+	if _, err := content.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	return `"` + hex.EncodeToString(h.Sum(nil)[:16]) + `"`, nil
+}

@@ -1,0 +1,378 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// survey goes through all of a repository that a source shows, from a pin on,
+// the way that clients go, and opens with package tuf whatever they would.
+// It holds no more than one branch of the delegations in memory.
+type survey struct {
+	src    Source
+	opt    *tuf.Options
+	limits tuf.Limits
+	now    time.Time // dates are asked of this; zero: not at all
+
+	// opened is told when the newest timestamp and snapshot are known; nil: nobody is.
+	opened func(timestamp, snapshot []byte) error
+	// meta is given each metadata file that verified, once, in the order of
+	// publishing; role is called before for what a role file lists.
+	meta func(name string, data []byte) error
+	role func(name string, t *tuf.Targets) error
+	// found is told what is wrong. An error ends the survey; without one it goes
+	// on with what can still be looked at.
+	found func(Finding) error
+	// rootsOnly: content is not looked at.
+	rootsOnly bool
+
+	chain []*tuf.Root // what verified, in order; the last is the newest
+	ts    *tuf.Timestamp
+	snap  *tuf.Snapshot
+	under *tuf.Root // the root of the content
+	done  map[string]bool
+	roles int
+}
+
+// maxSurveyed bounds the roles of one survey.
+const maxSurveyed = 1 << 20
+
+// report makes a finding of an error.
+func (s *survey) report(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	f := Finding{Kind: FileUnreadable, Name: name, Text: err.Error(), Err: err}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.Kind = FileMissing
+	case errors.Is(err, tuf.ErrExpired):
+		f.Kind = FileExpired
+	case errors.Is(err, tuf.ErrUntrusted), errors.Is(err, errOversize):
+		f.Kind = FileUntrusted
+	}
+	return s.found(f)
+}
+
+// dated reports what is past its date.
+func (s *survey) dated(name string, expires time.Time) error {
+	if s.now.IsZero() || s.now.Before(expires) {
+		return nil
+	}
+	return s.found(Finding{Kind: FileExpired, Name: name, Text: fmt.Sprintf("since %s", stamp(expires)), Err: tuf.ErrExpired})
+}
+
+// run surveys everything. pinned is where trust comes from.
+func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
+	s.done = map[string]bool{}
+	s.limits = s.opt.Limits.WithDefaults()
+	roots, err := s.walkRoots(ctx, pinned)
+	if err != nil {
+		return err
+	}
+	var timestamp, snapshot []byte
+	if !s.rootsOnly {
+		if timestamp, snapshot, err = s.openContent(ctx); err != nil {
+			return err
+		}
+	}
+	if s.snap != nil && s.opened != nil {
+		if err := s.opened(timestamp, snapshot); err != nil {
+			return err
+		}
+	}
+	if s.snap != nil {
+		if err := s.walkRoles(ctx); err != nil {
+			return err
+		}
+		if err := s.meta(roleName("snapshot", s.snap.Version()), snapshot); err != nil {
+			return err
+		}
+	}
+	for n := int64(1); n <= s.tip().Version(); n++ {
+		if data, ok := roots[n]; ok {
+			if err := s.meta(rootName(n), data); err != nil {
+				return err
+			}
+		}
+	}
+	if s.snap == nil {
+		return nil
+	}
+	return s.meta(timestampName, timestamp)
+}
+
+func (s *survey) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
+
+// walkRoots reads every root there is. From the pin's on each follows from the
+// one before. Those before it, which clients with older pins need, must lead to it.
+func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
+	files = map[int64][]byte{}
+	var last *tuf.Root // of an unbroken chain from root 1 on
+	for n := int64(1); ; n++ {
+		if n == maxRoots {
+			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
+		}
+		name := rootName(n)
+		data, err := readFrom(ctx, s.src, name, s.limits.Root)
+		if n > pinned.Version() && errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		var root *tuf.Root
+		switch {
+		case err != nil:
+		case n == 1:
+			root, err = tuf.OpenRoot(data, s.opt)
+		case last != nil:
+			root, err = last.Next(data)
+		case n < pinned.Version():
+			root, err = tuf.OpenRoot(data, s.opt) // the one before is reported already
+		}
+		if err == nil && n == pinned.Version() {
+			if root, err = tuf.OpenRoot(data, s.opt); err == nil && root.SHA256() != pinned.SHA256() {
+				err = &tuf.Error{Role: "root", Version: n, Err: tuf.ErrMismatch, Detail: "it is not the pin's"}
+			}
+		}
+		if err != nil {
+			if err := s.report(ctx, name, err); err != nil {
+				return nil, err
+			}
+			if n > pinned.Version() {
+				break // nobody comes further
+			}
+			root = nil
+		}
+		switch {
+		case n == pinned.Version():
+			root = pinned // which is trusted, whatever the file is
+			fallthrough
+		case root != nil:
+			s.chain = append(s.chain, root)
+		}
+		if last = root; err == nil {
+			files[n] = data
+		}
+	}
+	return files, s.dated(rootName(s.tip().Version()), s.tip().Expires())
+}
+
+// openContent opens timestamp and snapshot under the newest root whose keys
+// signed them. They stay nil where there are none.
+func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
+	timestamp, err = readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
+	if err != nil {
+		return nil, nil, s.report(ctx, timestampName, err)
+	}
+	var first error
+	var at string
+	for _, root := range slices.Backward(s.chain) {
+		name := timestampName
+		var ts *tuf.Timestamp
+		var snap *tuf.Snapshot
+		if ts, err = root.Timestamp(timestamp, nil, longAgo); err == nil {
+			name = roleName("snapshot", ts.SnapshotFile().Version)
+			if snapshot, err = readFrom(ctx, s.src, name, ts.SnapshotFile().MaxLength); err == nil {
+				snap, err = ts.Snapshot(snapshot, nil)
+			}
+		}
+		if err == nil {
+			s.ts, s.snap, s.under = ts, snap, root
+			break
+		}
+		if first == nil {
+			first, at = err, name
+		}
+		if !errors.Is(err, tuf.ErrUntrusted) {
+			break
+		}
+	}
+	if s.snap == nil {
+		return nil, nil, s.report(ctx, at, first)
+	}
+	if s.under != s.tip() {
+		if err := s.found(Finding{Kind: FileUnfinished, Name: rootName(s.tip().Version()), Err: first,
+			Text: fmt.Sprintf("timestamp and snapshot are still those of root v%d: a publish was cut off, the next Update or Refresh ends it", s.under.Version())}); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := s.dated(timestampName, s.ts.Expires()); err != nil {
+		return nil, nil, err
+	}
+	return timestamp, snapshot, s.dated(roleName("snapshot", s.snap.Version()), s.snap.Expires())
+}
+
+// topRoles are the targets roles that a root names itself.
+func topRoles(root *tuf.Root) []string {
+	roles := []string{"targets"}
+	if c := root.Charter(); c != nil {
+		for _, class := range c.Classes() {
+			for _, r := range class.Roles {
+				roles = append(roles, r.Role)
+			}
+			if class.Hold != nil {
+				roles = append(roles, class.Hold.Role)
+			}
+		}
+	}
+	slices.Sort(roles)
+	return slices.Compact(roles)
+}
+
+// step is a role to be opened: one that root names, or that by delegates to.
+type step struct {
+	by   *tuf.Targets
+	role string
+}
+
+// walkRoles opens every role that root or another role names, for each of
+// those that name it: what one delegator's keys signed says nothing to another.
+func (s *survey) walkRoles(ctx context.Context) error {
+	var stack []step
+	for _, role := range slices.Backward(topRoles(s.under)) {
+		stack = append(stack, step{nil, role})
+	}
+	visited := map[[2]string]bool{}
+	for len(stack) > 0 {
+		at := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if len(visited) >= maxSurveyed {
+			return fmt.Errorf("repo: more than %d roles", maxSurveyed)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		t, err := s.openRole(ctx, at)
+		if err != nil {
+			return err
+		}
+		if t == nil {
+			continue
+		}
+		var next []step
+		for role := range t.Delegates() {
+			if pair := [2]string{t.Role(), role}; !visited[pair] && len(visited) < maxSurveyed {
+				visited[pair] = true
+				next = append(next, step{t, role})
+			}
+		}
+		slices.Reverse(next)
+		stack = append(stack, next...)
+	}
+	return nil
+}
+
+// openRole opens one role and hands on what is new about it. t is nil where it
+// can't be opened, which is reported.
+func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err error) {
+	name := at.role
+	var data []byte
+	get := func(f tuf.RoleFile) (got []byte, err error) {
+		name = roleName(f.Role, f.Version)
+		data, err = readFrom(ctx, s.src, name, f.MaxLength)
+		return data, err
+	}
+	if at.by == nil {
+		t, err = s.snap.Role(at.role, get)
+	} else {
+		t, err = s.snap.Delegated(at.by, at.role, get)
+	}
+	if err != nil {
+		if at.by != nil {
+			err = fmt.Errorf("delegated by %s: %w", at.by.Role(), err)
+		}
+		return nil, s.report(ctx, name, err)
+	}
+	if s.done[name] {
+		return t, nil
+	}
+	s.done[name] = true
+	s.roles++
+	if err := s.dated(name, t.Expires()); err != nil {
+		return nil, err
+	}
+	if err := s.role(name, t); err != nil {
+		return nil, err
+	}
+	return t, s.meta(name, data)
+}
+
+// listed is a target as a role lists it.
+type listed struct {
+	path           string
+	name           string // in storage
+	length         int64
+	sha256, sha512 string // lower-case hex; sha512 may be ""
+}
+
+// listedIn calls fn for each target that t lists; its error ends the call.
+func listedIn(t *tuf.Targets, fn func(listed) error) error {
+	targets, err := memberOf(t, "targets")
+	if err != nil {
+		return err
+	}
+	for path, v := range targets.Members() {
+		x, err := parseListed(path.String(), v)
+		if err != nil {
+			return &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMalformed, Detail: fmt.Sprintf("target %s: %v", clean(path.String()), err)}
+		}
+		if err := fn(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func parseListed(path string, v wire.Value) (x listed, err error) {
+	var length, hashes, sha256, sha512 wire.Value
+	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}); err != nil {
+		return x, err
+	}
+	if x.length, err = length.Int(); err != nil || x.length < 0 {
+		return x, fmt.Errorf("length is %.30s", string(length))
+	}
+	if err := hashes.Fields(wire.Field{Name: "sha256", To: &sha256}, wire.Field{Name: "sha512", To: &sha512}); err != nil {
+		return x, err
+	}
+	if x.sha256, err = hexOf(sha256, 64); err != nil || x.sha256 == "" {
+		return x, errors.New("no sha256")
+	}
+	if x.sha512, err = hexOf(sha512, 128); err != nil {
+		return x, err
+	}
+	x.path, x.name = path, TargetName(path, x.sha256)
+	return x, CheckName(x.name)
+}
+
+// hexOf reads a hash of so many digits in lower case; "" for none.
+func hexOf(v wire.Value, digits int) (string, error) {
+	if v == nil {
+		return "", nil
+	}
+	s, err := v.Text()
+	if s = strings.ToLower(s); err == nil && (len(s) != digits || strings.Trim(s, "0123456789abcdef") != "") {
+		err = fmt.Errorf("a hash is %.40q", s)
+	}
+	return s, err
+}
+
+// memberOf returns a member of a verified role's signed part; nil for none.
+func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
+	v, err := wire.Canonical(t.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	var signed wire.Value
+	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
+		return nil, err
+	}
+	err = signed.Fields(wire.Field{Name: name, To: &m})
+	return m, err
+}

@@ -1,0 +1,279 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Copy is another place that must have what the repository has, byte for byte.
+type Copy struct {
+	Name   string // for the report
+	Source Source
+	// Roots: the place keeps the roots only.
+	Roots bool
+}
+
+// Verify examines the repository from a pin on (or a bare root.json), as a
+// client and then as an accountant: every root there is, timestamp, snapshot,
+// every role that any of them leads to, each for everybody who delegates to it,
+// and every target file, which is read whole. Where the storage is a [Lister],
+// what else lies in metadata/ and targets/ is found too. Each copy is held
+// against the repository, file by file.
+//
+// It needs no key and changes nothing. What is wrong stands in the report, all
+// of it and not the first only; an error says that there is no report: the pin
+// can't be opened, or ctx has ended.
+func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (*Report, error) {
+	opt := r.judge()
+	opened, err := tuf.OpenPin(pin, opt)
+	if err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	v := &verification{repo: r, report: &Report{At: r.now()}, targets: map[[16]byte]bool{}, names: map[[16]byte]bool{}, told: map[[16]byte]bool{}}
+	v.places = append([]Copy{{Source: SourceOf(r.storage)}}, copies...)
+	for i, c := range copies {
+		if c.Name == "" {
+			v.places[i+1].Name = fmt.Sprintf("copy %d", i+1)
+		}
+	}
+	v.survey = &survey{src: v.places[0].Source, opt: opt, now: v.report.At, found: v.add,
+		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
+		role: func(_ string, t *tuf.Targets) error { return v.role(ctx, t) }}
+	if err := v.survey.run(ctx, opened.Root()); err != nil {
+		return nil, err
+	}
+	if err := v.ends(ctx); err != nil {
+		return nil, err
+	}
+	if err := v.strays(ctx); err != nil {
+		return nil, err
+	}
+	s := v.survey
+	v.report.Root, v.report.Roles = s.tip().Version(), s.roles
+	if s.snap != nil {
+		v.report.Timestamp, v.report.Snapshot = s.ts.Version(), s.snap.Version()
+	}
+	return v.report, nil
+}
+
+// judge is how metadata is opened.
+func (r *Repo) judge() *tuf.Options { return &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback} }
+
+// verification is one Verify.
+type verification struct {
+	repo   *Repo
+	survey *survey
+	report *Report
+	places []Copy // the repository itself is the first
+	// Names of which there may be a million, so by a part of their hash.
+	targets map[[16]byte]bool // checked, with length and hashes
+	names   map[[16]byte]bool // named by something
+	told    map[[16]byte]bool // of a place, by its name, and a file
+	keys    []keySet          // who signs delegated roles
+	files   int
+}
+
+func short(parts ...string) [16]byte {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return [16]byte(sum[:16])
+}
+
+// add reports a finding, one for each file: the first says enough.
+func (v *verification) add(f Finding) error {
+	if key := short(f.Copy, f.Name); !v.told[key] {
+		v.told[key] = true
+		v.report.Findings = append(v.report.Findings, f)
+	}
+	return nil
+}
+
+// metadata is told of each metadata file that is right.
+func (v *verification) metadata(ctx context.Context, name string, data []byte) error {
+	v.names[short(name)] = true
+	v.files++
+	v.repo.progress(Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
+	for _, c := range v.places[1:] {
+		if c.Roots && !isRootName(name) {
+			continue
+		}
+		got, err := readFrom(ctx, c.Source, name, int64(len(data))+1<<20)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, fs.ErrNotExist):
+			err = v.differs(c, FileMissing, name, "the repository has it", err)
+		case err != nil:
+			err = v.differs(c, FileUnreadable, name, err.Error(), err)
+		case !bytes.Equal(got, data):
+			err = v.differs(c, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(got), sum256(got), len(data), sum256(data)), nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sum256(data []byte) string { s := sha256.Sum256(data); return hex.EncodeToString(s[:]) }
+
+func (v *verification) differs(c Copy, kind FindingKind, name, text string, err error) error {
+	return v.add(Finding{Kind: kind, Copy: c.Name, Name: name, Text: text, Err: err})
+}
+
+// role checks every file that a role lists.
+func (v *verification) role(ctx context.Context, t *tuf.Targets) error {
+	keys, err := delegatedKeys(t)
+	if err != nil {
+		return err
+	}
+	v.keys = append(v.keys, keys...)
+	err = listedIn(t, func(x listed) error {
+		if err := v.target(ctx, t, x, false); err != nil || x.sha512 == "" {
+			return err
+		}
+		x.name = TargetName(x.path, x.sha512) // some repositories serve both
+		return v.target(ctx, t, x, true)
+	})
+	var bad *tuf.Error
+	if errors.As(err, &bad) {
+		return v.add(Finding{FileUntrusted, "", roleName(t.Role(), t.Version()), err.Error(), err})
+	}
+	return err
+}
+
+// target checks one file. One that may be missing need not be there.
+func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may bool) error {
+	key := short(x.name, fmt.Sprint(x.length), x.sha512)
+	if v.targets[key] {
+		return nil
+	}
+	v.targets[key], v.names[short(x.name)] = true, true
+	for i, p := range v.places {
+		if p.Roots {
+			continue
+		}
+		why, err := checkTarget(ctx, p.Source, x, func(done int64) { v.repo.progress(Progress{x.name, done, x.length, v.files}) })
+		f := Finding{Copy: p.Name, Name: x.name, Err: err}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, fs.ErrNotExist):
+			if may {
+				continue
+			}
+			f.Kind, f.Text = FileMissing, fmt.Sprintf("%s v%d lists it", t.Role(), t.Version())
+		case err != nil:
+			f.Kind, f.Text = FileUnreadable, err.Error()
+		case why != "":
+			f.Kind, f.Text = FileDamaged, why
+		default:
+			if i == 0 && !may {
+				v.report.Targets++
+				v.report.Bytes += x.length
+			}
+			continue
+		}
+		if err := v.add(f); err != nil {
+			return err
+		}
+	}
+	v.files++
+	return nil
+}
+
+// checkTarget reads a target file to its end. why says what is wrong with its
+// bytes, "" for nothing.
+func checkTarget(ctx context.Context, src Source, x listed, tell func(done int64)) (why string, err error) {
+	f, err := src.Open(ctx, x.name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	r := newChecked(&ctxReader{ctx, f}, x, tell)
+	if _, err := io.Copy(io.Discard, r); r.why != "" {
+		return r.why, nil
+	} else if err != nil {
+		return "", err
+	}
+	return "", nil
+}
+
+// checked is a reader that ends in an error where what it read is not what is
+// listed. It reads no more than one byte too many.
+type checked struct {
+	r    io.Reader
+	x    listed
+	sums []hash.Hash
+	n    int64
+	tell func(int64)
+	why  string // what is not as listed
+}
+
+func newChecked(r io.Reader, x listed, tell func(int64)) *checked {
+	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell, sums: []hash.Hash{sha256.New()}}
+	if x.sha512 != "" {
+		c.sums = append(c.sums, sha512.New())
+	}
+	return c
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	for _, h := range c.sums {
+		h.Write(p[:n])
+	}
+	if c.n += int64(n); n > 0 {
+		c.tell(c.n)
+	}
+	switch {
+	case c.n > c.x.length:
+		c.why = fmt.Sprintf("more than the %d bytes that are listed", c.x.length)
+	case err != io.EOF:
+		return n, err
+	case c.n < c.x.length:
+		c.why = fmt.Sprintf("%d bytes, %d are listed", c.n, c.x.length)
+	default:
+		for i, want := range []string{c.x.sha256, c.x.sha512}[:len(c.sums)] {
+			if got := hex.EncodeToString(c.sums[i].Sum(nil)); got != want {
+				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(want), got, want)
+			}
+		}
+	}
+	if c.why != "" {
+		return 0, fmt.Errorf("%s: %w: %s", c.x.name, tuf.ErrMismatch, c.why)
+	}
+	return n, err
+}
+
+// ends looks for roots on the copies beyond the repository's last.
+func (v *verification) ends(ctx context.Context) error {
+	name := rootName(v.survey.tip().Version() + 1)
+	for _, c := range v.places[1:] {
+		_, err := readFrom(ctx, c.Source, name, 1<<20)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err == nil:
+			err = v.differs(c, FileDiffers, name, "the repository has no such root", nil)
+		default:
+			err = v.differs(c, FileUnreadable, name, "the place must say that there is none: "+err.Error(), err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+package repo_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// verify returns what is found, in words of one kind and name each.
+func (w *world) verify(copies ...repo.Copy) []string {
+	w.t.Helper()
+	report, err := w.open().Verify(w.t.Context(), w.pin(), copies...)
+	noErr(w.t, err)
+	return findings(report)
+}
+
+func findings(report *repo.Report) []string {
+	var out []string
+	for _, f := range report.Findings {
+		out = append(out, strings.TrimLeft(f.Copy+" ", " ")+string(f.Kind)+" "+shorten(f.Name))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// shorten leaves the hash out of a target's name.
+func shorten(name string) string {
+	if dir, base := path.Split(name); strings.HasPrefix(name, "targets/") && len(base) > 65 {
+		return dir + base[65:]
+	}
+	return name
+}
+
+// pin is that of the first root, made once.
+func (w *world) pin() []byte {
+	w.t.Helper()
+	if w.pinned == nil {
+		var err error
+		w.pinned, err = w.open().Pin(w.t.Context())
+		noErr(w.t, err)
+	}
+	return w.pinned
+}
+
+// file returns the storage name of the only file that a pattern matches.
+func (m *memory) file(t *testing.T, pattern string) string {
+	t.Helper()
+	var found []string
+	for name := range m.files {
+		if ok, err := path.Match(pattern, name); ok && err == nil {
+			found = append(found, name)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%s matches %q", pattern, found)
+	}
+	return found[0]
+}
+
+func richWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.pin()
+	w.update(add("1"))
+	w.update(approve("1"))
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	return w
+}
+
+// Each row breaks one thing in a good repository; the report names it and
+// nothing else. Healed, it is good again.
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	healthy := richWorld(t)
+	for name, x := range map[string]struct {
+		hurt func(w *world, files map[string][]byte)
+		want []string
+	}{
+		"nothing": {func(*world, map[string][]byte) {}, nil},
+		"target gone": {func(w *world, files map[string][]byte) { delete(files, w.store.file(t, "targets/agent/*")) },
+			[]string{"missing targets/agent/1"}},
+		"target longer": {func(w *world, files map[string][]byte) {
+			name := w.store.file(t, "targets/agent/*")
+			files[name] = append(slices.Clone(files[name]), 'x')
+		}, []string{"damaged targets/agent/1"}},
+		"target shorter": {func(w *world, files map[string][]byte) { files[w.store.file(t, "targets/agent/*")] = []byte("agent") },
+			[]string{"damaged targets/agent/1"}},
+		"target changed": {func(w *world, files map[string][]byte) { files[w.store.file(t, "targets/agent/*")] = []byte("agent 2") },
+			[]string{"damaged targets/agent/1"}},
+		"root gone":        {func(w *world, files map[string][]byte) { delete(files, "metadata/1.root.json") }, []string{"missing metadata/1.root.json"}},
+		"role gone":        {func(w *world, files map[string][]byte) { delete(files, "metadata/2.vendor-agent.json") }, []string{"missing metadata/2.vendor-agent.json"}},
+		"snapshot gone":    {func(w *world, files map[string][]byte) { delete(files, "metadata/3.snapshot.json") }, []string{"missing metadata/3.snapshot.json"}},
+		"timestamp gone":   {func(w *world, files map[string][]byte) { delete(files, "metadata/timestamp.json") }, []string{"missing metadata/timestamp.json"}},
+		"role changed":     {flip("metadata/2.review-agent.json"), []string{"untrusted metadata/2.review-agent.json"}},
+		"targets changed":  {flip("metadata/1.targets.json"), []string{"untrusted metadata/1.targets.json"}},
+		"snapshot changed": {flip("metadata/3.snapshot.json"), []string{"untrusted metadata/3.snapshot.json"}},
+		"timestamp changed": {flip("metadata/timestamp.json"),
+			[]string{"untrusted metadata/timestamp.json"}},
+		"pinned root changed": {flip("metadata/1.root.json"), []string{"untrusted metadata/1.root.json"}},
+		"newest root changed": {flip("metadata/2.root.json"), []string{"untrusted metadata/2.root.json"}},
+		"foreign root 3": {func(w *world, files map[string][]byte) {
+			files["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]
+		},
+			[]string{"untrusted metadata/3.root.json"}},
+		"stranger in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"stranger metadata/notes.txt"}},
+		"stranger's role": {func(w *world, files map[string][]byte) {
+			files["metadata/7.vendor-agent.json"] = richWorld(t).store.files["metadata/2.vendor-agent.json"]
+		}, []string{"stranger metadata/7.vendor-agent.json"}},
+		"stranger's targets": {func(w *world, files map[string][]byte) {
+			files["metadata/2.targets.json"] = richWorld(t).store.files["metadata/1.targets.json"]
+		}, []string{"stranger metadata/2.targets.json"}},
+		"stranger in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"stranger targets/agent/notes.txt"}},
+		"unlisted target": {func(w *world, files map[string][]byte) {
+			files[repo.TargetName("agent/x", sum("hello"))] = []byte("hello")
+		}, []string{"orphan targets/agent/x"}},
+		"unlisted target, damaged": {func(w *world, files map[string][]byte) {
+			files[repo.TargetName("agent/x", sum("hello"))] = []byte("hullo")
+		}, []string{"damaged targets/agent/x"}},
+		"timestamp expired": {func(w *world, _ map[string][]byte) { w.now = w.now.Add(2 * 24 * time.Hour) }, []string{"expired metadata/timestamp.json"}},
+		"all expired": {func(w *world, _ map[string][]byte) { w.now = w.now.Add(1000 * 24 * time.Hour) },
+			[]string{"expired metadata/1.targets.json", "expired metadata/2.review-agent.json", "expired metadata/2.root.json",
+				"expired metadata/2.vendor-agent.json", "expired metadata/3.snapshot.json", "expired metadata/timestamp.json"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := healthy.copy()
+			// What has been superseded is found, and harmless.
+			superseded := []string{"orphan metadata/1.review-agent.json", "orphan metadata/1.snapshot.json", "orphan metadata/1.vendor-agent.json", "orphan metadata/2.snapshot.json"}
+			x.hurt(w, w.store.files)
+			got := slices.DeleteFunc(w.verify(), func(s string) bool { return slices.Contains(superseded, s) })
+			opened := !strings.Contains(name, "snapshot") && !strings.Contains(name, "timestamp gone") && !strings.Contains(name, "timestamp changed")
+			if opened && !slices.Equal(got, slices.Sorted(slices.Values(x.want))) {
+				t.Errorf("found %q, want %q", got, x.want)
+			}
+			if !opened && !slices.Contains(got, x.want[0]) {
+				t.Errorf("found %q, want %q", got, x.want)
+			}
+			if report, err := healthy.open().Verify(t.Context(), healthy.pin()); err != nil || !report.OK() || report.Targets != 1 || report.Bytes != 7 || report.Roles != 3 || len(report.Findings) != len(superseded) {
+				t.Fatalf("%v\n%v", report, err)
+			}
+		})
+	}
+}
+
+// flip changes a byte of the signed part.
+func flip(name string) func(*world, map[string][]byte) {
+	return func(_ *world, files map[string][]byte) {
+		files[name] = []byte(strings.Replace(string(files[name]), `"expires":"2`, `"expires":"3`, 1))
+	}
+}
+
+// A copy is held against the repository, byte for byte.
+func TestVerifyCopies(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	good, roots := w.store.copy(), newMemory()
+	for _, name := range []string{"metadata/1.root.json", "metadata/2.root.json"} {
+		roots.files[name] = w.store.files[name]
+	}
+	for name, x := range map[string]struct {
+		hurt func(files map[string][]byte)
+		want []string
+	}{
+		"nothing":        {func(map[string][]byte) {}, nil},
+		"target gone":    {func(f map[string][]byte) { delete(f, w.store.file(t, "targets/agent/*")) }, []string{"B missing targets/agent/1"}},
+		"target changed": {func(f map[string][]byte) { f[w.store.file(t, "targets/agent/*")] = []byte("agent 2") }, []string{"B damaged targets/agent/1"}},
+		"root gone":      {func(f map[string][]byte) { delete(f, "metadata/2.root.json") }, []string{"B missing metadata/2.root.json"}},
+		"old timestamp":  {func(f map[string][]byte) { f["metadata/timestamp.json"] = []byte("{}") }, []string{"B differs metadata/timestamp.json"}},
+		"one root more":  {func(f map[string][]byte) { f["metadata/3.root.json"] = []byte("{}") }, []string{"B differs metadata/3.root.json"}},
+		"white space": {func(f map[string][]byte) {
+			f["metadata/1.targets.json"] = append(slices.Clone(f["metadata/1.targets.json"]), '\n')
+		}, []string{"B differs metadata/1.targets.json"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := good.copy()
+			x.hurt(b.files)
+			got := w.verify(repo.Copy{Name: "B", Source: repo.SourceOf(b)}, repo.Copy{Name: "Z", Source: repo.SourceOf(roots), Roots: true})
+			if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, x.want) {
+				t.Errorf("found %q, want %q", got, x.want)
+			}
+		})
+	}
+	// A place that fails is not a place that lacks.
+	got := w.verify(repo.Copy{Name: "B", Source: brokenSource{}, Roots: true})
+	if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, []string{"B unreadable metadata/1.root.json", "B unreadable metadata/2.root.json", "B unreadable metadata/3.root.json"}) {
+		t.Errorf("found %q", got)
+	}
+}
+
+type brokenSource struct{}
+
+func (brokenSource) Open(context.Context, string) (io.ReadCloser, error) { return nil, errCut }
+
+// A publish was cut off between a new root and its content.
+func TestVerifyUnfinished(t *testing.T) {
+	w := richWorld(t)
+	w.store.before = func(name string) error {
+		if name == "metadata/timestamp.json" {
+			return errKilled
+		}
+		return nil
+	}
+	err := w.try(func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		return nil
+	})
+	if w.store.before = nil; !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	unfinished := func() bool { return slices.Contains(w.verify(), "unfinished metadata/3.root.json") }
+	if !unfinished() {
+		t.Errorf("found %q", w.verify())
+	}
+	noErr(t, w.open().Refresh(t.Context()))
+	if unfinished() {
+		t.Errorf("healed, found %q", w.verify())
+	}
+}
+
+// An ordinary TUF repository, with what it delegates to: the pin is its root.
+func TestVerifyPlain(t *testing.T) {
+	t.Parallel()
+	r := tuftest.NewPlain()
+	m := plainStore(t, r, map[string]string{"top.txt": "top", "lib/a.txt": "a"})
+	verify := func() []string {
+		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), r.Files["1.root.json"])
+		noErr(t, err)
+		return slices.DeleteFunc(findings(report), func(s string) bool { return strings.Contains(s, "orphan ") })
+	}
+	if got := verify(); len(got) > 0 {
+		t.Fatalf("found %q", got)
+	}
+	name := m.file(t, "targets/lib/*")
+	m.files[name] = []byte("b")
+	if got := verify(); !slices.Equal(got, []string{"damaged targets/lib/a.txt"}) {
+		t.Errorf("found %q", got)
+	}
+	m.files[name] = []byte("a")
+	role := m.file(t, "metadata/*.lib.json")
+	m.files[role] = []byte(strings.Replace(string(m.files[role]), `lib/a`, `lib/b`, 1))
+	if got := verify(); !slices.Contains(got, "untrusted "+role) {
+		t.Errorf("found %q", got)
+	}
+}
+
+func TestVerifyStops(t *testing.T) {
+	w := richWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if report, err := w.open().Verify(ctx, w.pin()); report != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", report, err)
+	}
+	if _, err := w.open().Verify(t.Context(), []byte("{}")); !errors.Is(err, tuf.ErrUntrusted) {
+		t.Error(err)
+	}
+	// Ended by whoever is told of the progress, at any file.
+	for n := 1; ; n++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		calls := 0
+		r := repo.New(w.store, &repo.Config{Now: func() time.Time { return w.now }, Progress: func(repo.Progress) {
+			if calls++; calls == n {
+				cancel()
+			}
+		}})
+		_, err := r.Verify(ctx, w.pin())
+		cancel()
+		if calls < n {
+			noErr(t, err)
+			break
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,279 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// strays lists what lies in metadata/ and targets/ without anything naming it,
+// in the repository and on those copies that can list.
+func (v *verification) strays(ctx context.Context) error {
+	for _, p := range v.places {
+		l, ok := p.Source.(Lister)
+		if s, is := p.Source.(storageSource); is {
+			l, ok = s.Storage.(Lister)
+		}
+		if !ok {
+			continue
+		}
+		for _, folder := range []string{"metadata/", "targets/"} {
+			for info, err := range l.List(ctx, folder) {
+				if err != nil {
+					return err
+				}
+				if v.names[short(info.Name)] && (!p.Roots || isRootName(info.Name)) || v.told[short(p.Name, info.Name)] {
+					continue
+				}
+				if err := v.stray(ctx, p, info); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
+	f := Finding{Kind: FileOrphan, Copy: p.Name, Name: info.Name}
+	when := "last written " + stamp(info.Written)
+	if strings.HasPrefix(info.Name, "targets/") {
+		sum, base, _ := strings.Cut(path.Base(info.Name), ".")
+		if len(sum) == 64 && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
+			x := listed{name: info.Name, length: info.Size, sha256: sum}
+			why, err := checkTarget(ctx, p.Source, x, func(int64) {})
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			switch f.Text = "no role lists it, " + when; {
+			case errors.Is(err, fs.ErrNotExist):
+				return nil // gone meanwhile
+			case err != nil:
+				f.Kind, f.Text, f.Err = FileUnreadable, err.Error(), err
+			case why != "":
+				f.Kind, f.Text = FileDamaged, "no role lists it; by its name "+why
+			}
+			return v.add(f)
+		}
+		f.Kind, f.Text = FileStranger, "not a name of a target file, "+when
+		return v.add(f)
+	}
+	role, version := splitRoleName(info.Name)
+	if role == "" {
+		f.Kind, f.Text = FileStranger, "not a name of a metadata file, "+when
+		return v.add(f)
+	}
+	data, err := readFrom(ctx, p.Source, info.Name, MaxRead)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		f.Kind, f.Text, f.Err = FileUnreadable, err.Error(), err
+	default:
+		if why := v.foreign(role, version, data); why != "" {
+			f.Kind, f.Text = FileStranger, why
+		} else {
+			f.Text = fmt.Sprintf("signed by keys of this repository; no longer or not yet in use, %s", when)
+		}
+	}
+	return v.add(f)
+}
+
+var metaName = regexp.MustCompile(`^metadata/([1-9][0-9]{0,15})\.(.+)\.json$`)
+
+// splitRoleName takes a storage name apart; role is "" where it is none of metadata.
+func splitRoleName(name string) (role string, version int64) {
+	m := metaName.FindStringSubmatch(name)
+	if m == nil {
+		return "", 0
+	}
+	version, _ = strconv.ParseInt(m[1], 10, 64)
+	return m[2], version
+}
+
+func isRootName(name string) bool {
+	role, _ := splitRoleName(name)
+	return role == "root"
+}
+
+// keySet is who signs a role.
+type keySet struct {
+	role      string
+	bins      int // the role is a prefix of hash bins whose names end in so many digits; 0: it is not
+	keys      map[string]tuf.Key
+	threshold int
+}
+
+func (k keySet) is(role string) bool {
+	if k.bins == 0 {
+		return k.role == role
+	}
+	digits, ok := strings.CutPrefix(role, k.role+"-")
+	return ok && len(digits) == k.bins && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// delegatedKeys are the keys that t names for the roles it delegates to.
+func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
+	v, err := memberOf(t, "delegations")
+	if v == nil || err != nil {
+		return nil, err
+	}
+	d := &metadata.Delegations{}
+	if err := json.Unmarshal(v.JSON(), d); err != nil {
+		return nil, fmt.Errorf("repo: %s: %w", t.Role(), err)
+	}
+	set := func(role string, ids []string, threshold, bins int) keySet {
+		k := keySet{role, bins, map[string]tuf.Key{}, threshold}
+		for _, id := range ids {
+			if key := d.Keys[id]; key != nil {
+				k.keys[id] = tuf.Key{Type: key.Type, Scheme: key.Scheme, Public: key.Value.PublicKey}
+			}
+		}
+		return k
+	}
+	var out []keySet
+	for _, r := range d.Roles {
+		out = append(out, set(r.Name, r.KeyIDs, r.Threshold, 0))
+	}
+	if s := d.SuccinctRoles; s != nil {
+		out = append(out, set(s.NamePrefix, s.KeyIDs, s.Threshold, (s.BitLength+3)/4))
+	}
+	return out, nil
+}
+
+// rootKeys are the keys that a root names for a role, those of the root role too.
+func rootKeys(root *tuf.Root, role string) (out []keySet) {
+	add := func(ids []string, threshold int) {
+		out = append(out, keySet{role, 0, root.Keys(ids), threshold})
+	}
+	if ids, threshold := root.RoleKeys(role); threshold > 0 {
+		add(ids, threshold)
+	}
+	if c := root.Charter(); c != nil {
+		for _, class := range c.Classes() {
+			for _, r := range class.Roles {
+				if r.Role == role {
+					add(r.KeyIDs, r.Threshold)
+				}
+			}
+			if h := class.Hold; h != nil && h.Role == role {
+				add(h.KeyIDs, h.Threshold)
+			}
+		}
+	}
+	return out
+}
+
+// foreign says why a metadata file that is not in use is none of this
+// repository's, "" where it is: once, or not yet, in use.
+func (v *verification) foreign(role string, version int64, data []byte) string {
+	env, err := openEnvelope(data)
+	if err != nil {
+		return err.Error()
+	}
+	if env.version != version {
+		return fmt.Sprintf("it is v%d inside", env.version)
+	}
+	want := role
+	if role != "root" && role != "snapshot" && role != "timestamp" {
+		want = "targets"
+	}
+	if env.typ != want {
+		return fmt.Sprintf("it is a %.30q inside", env.typ)
+	}
+	var sets []keySet
+	for _, root := range v.survey.chain {
+		sets = append(sets, rootKeys(root, role)...)
+	}
+	for _, k := range v.keys {
+		if k.is(role) {
+			sets = append(sets, k)
+		}
+	}
+	for _, k := range sets {
+		if env.signers(k.keys) >= k.threshold {
+			return ""
+		}
+	}
+	return "signed by no keys that any root here, or any role in use, names for " + clean(role)
+}
+
+// envelope is a metadata file of which nothing is believed yet.
+type envelope struct {
+	signed  wire.Value
+	typ     string
+	version int64
+	sigs    map[string][]byte
+}
+
+func openEnvelope(data []byte) (e envelope, err error) {
+	v, err := wire.Canonical(data)
+	if err != nil {
+		return e, err
+	}
+	var sigs, typ, version wire.Value
+	if err := v.Fields(wire.Field{Name: "signed", To: &e.signed}, wire.Field{Name: "signatures", To: &sigs}); err != nil {
+		return e, err
+	}
+	if err := e.signed.Fields(wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "version", To: &version}); err != nil {
+		return e, err
+	}
+	if e.typ, err = typ.Text(); err != nil {
+		return e, err
+	}
+	if e.version, err = version.Int(); err != nil {
+		return e, err
+	}
+	e.sigs, err = readSignatures(sigs)
+	return e, err
+}
+
+// signers counts the distinct keys that signed.
+func (e *envelope) signers(keys map[string]tuf.Key) int {
+	counted := map[string]bool{}
+	for id, k := range keys {
+		if fp, err := k.Fingerprint(); err == nil && !counted[fp] && k.Verifies(e.signed, e.sigs[id]) {
+			counted[fp] = true
+		}
+	}
+	return len(counted)
+}
+
+// readSignatures reads signatures by key id. What is no signature is passed
+// over; a key id twice is refused.
+func readSignatures(v wire.Value) (map[string][]byte, error) {
+	sigs := map[string][]byte{}
+	for e := range v.Elements() {
+		var id, sig wire.Value
+		if e.Kind() != '{' {
+			continue
+		}
+		if err := e.Fields(wire.Field{Name: "keyid", To: &id}, wire.Field{Name: "sig", To: &sig}); err != nil {
+			return nil, err
+		}
+		name, err := id.Text()
+		if err != nil {
+			continue
+		}
+		if _, twice := sigs[name]; twice {
+			return nil, fmt.Errorf("two signatures of key id %.64s", clean(name))
+		}
+		text, _ := sig.Text()
+		sigs[name], _ = hex.DecodeString(text)
+	}
+	return sigs, nil
+}
