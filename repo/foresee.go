@@ -118,3 +118,16 @@ func (p *present) floors() tuf.Floors {
 	}
 	return tuf.Floors{Timestamp: p.ts.Version(), Snapshot: p.snap.Version(), Targets: p.listed("targets")}
 }
+
+// Now is the repository's clock, in whole seconds.
+func (r *Repo) Now() time.Time { return r.now() }
+
+// File returns a metadata file of the draft as it would be published, nil where
+// the draft has none of that role.
+func (d *Draft) File(role string) []byte {
+	f := d.files[role]
+	if f == nil {
+		return nil
+	}
+	return f.bytes()
+}

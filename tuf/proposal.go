@@ -56,3 +56,6 @@ func (p *Proposal) RoleKeys(role string) (ids []string, threshold int) { return 
 
 // CheckExpiry returns an error that wraps [ErrExpired] where the root will be past its date.
 func (p *Proposal) CheckExpiry(now time.Time) error { return p.root.CheckExpiry(now) }
+
+// KeySet is [Root.KeySet] of the proposed root.
+func (p *Proposal) KeySet(ids []string) string { return p.root.KeySet(ids) }

@@ -1,0 +1,247 @@
+package relocate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Why a move or a step of it is refused. Where a root would break a rule of the
+// charter the error wraps [tuf.ErrCharter] and names the rule.
+var (
+	// ErrPlaces: the places of the move do not fit the repository.
+	ErrPlaces = errors.New("relocate: places")
+	// ErrKeys: the new keys are missing, too few, or among the old ones.
+	ErrKeys = errors.New("relocate: keys")
+	// ErrDates: the dates are not in order, or leave too little time.
+	ErrDates = errors.New("relocate: dates")
+	// ErrOrder: the step is not the next one.
+	ErrOrder = errors.New("relocate: out of order")
+	// ErrEarly: the step has its date, and that has not come yet.
+	ErrEarly = errors.New("relocate: too early")
+	// ErrRetired: what clients never contact again can't be brought back.
+	ErrRetired = errors.New("relocate: the place is retired")
+)
+
+// Move says what shall come to be: the same value for all of its steps. Where the
+// repository stands is read from its newest root each time, so a step may be
+// repeated, or be taken by another process on another day. It can be kept as JSON.
+type Move struct {
+	// From are the ids of the locations that end. All that one host has end together.
+	From []string `json:"from"`
+	// To are the new places, as they will stand after the cut-over: at least one
+	// primary or mirror among them. UseFrom and UseUntil are set by the steps.
+	To []tuf.Location `json:"to"`
+	// Party is whose root keys are exchanged; "": "vendor".
+	Party string `json:"party,omitempty"`
+	// RootKeys are the party's root keys from the cut-over on, Min how many of them
+	// must sign; 0: as many as before.
+	RootKeys []tuf.Key `json:"root_keys"`
+	Min      int       `json:"min,omitempty"`
+	// Timestamp, Snapshot and Targets are the online keys from the cut-over on.
+	Timestamp repo.Keys `json:"timestamp"`
+	Snapshot  repo.Keys `json:"snapshot"`
+	Targets   repo.Keys `json:"targets"`
+	// Release are the new keys of the party's release roles, by role. A role that
+	// is not named keeps its keys.
+	Release map[string]repo.Keys `json:"release,omitempty"`
+	// Dates are when which step is due.
+	Dates Dates `json:"dates"`
+	// Criteria are what else must be true before a step; zero fields have defaults.
+	Criteria Criteria `json:"criteria"`
+}
+
+// Dates of a move, in this order. A step before its date is refused; one after
+// it is fine.
+type Dates struct {
+	Announce time.Time `json:"announce"`
+	CutOver  time.Time `json:"cut_over"` // from then on the new places come first
+	Sunset   time.Time `json:"sunset"`   // clients do not contact the old places from then on
+	Retire   time.Time `json:"retire"`   // may be before the sunset, not before the cut-over
+}
+
+// Phase is how far a move has come.
+type Phase string
+
+// The phases of a move.
+const (
+	Planned   Phase = "planned"   // nothing is published of it
+	Announced Phase = "announced" // the new places are listed, for later
+	CutOver   Phase = "cut over"  // new keys, the old places are legacy
+	Retired   Phase = "retired"   // the old places are never contacted again
+	Cancelled Phase = "cancelled" // after the cut-over, the old places were listed again
+)
+
+func (m *Move) party() string { return cmp.Or(m.Party, "vendor") }
+
+// Phase reads from the newest root how far the move has come. The error wraps
+// [ErrOrder] where the repository is in no phase of this move.
+func (m *Move) Phase(ctx context.Context, r *repo.Repo) (Phase, error) {
+	var phase Phase
+	_, err := r.Foresee(ctx, repo.Step{At: r.Now(), Edit: func(root *repo.Root) (err error) {
+		phase, err = m.phase(root)
+		return err
+	}})
+	return phase, err
+}
+
+// phase tells how far the move has come in a root.
+func (m *Move) phase(root *repo.Root) (Phase, error) {
+	p := slices.IndexFunc(root.Parties, func(p repo.Party) bool { return p.Name == m.party() })
+	if p < 0 {
+		return "", fmt.Errorf("%w: no party %q", ErrKeys, m.party())
+	}
+	fresh := sameKeys(root.Parties[p].Keys, m.RootKeys) && sameKeys(root.Timestamp.Keys, m.Timestamp.Keys) && sameKeys(root.Snapshot.Keys, m.Snapshot.Keys)
+	var live, legacy, retired, to, later int
+	for _, id := range m.From {
+		switch l := find(root.Locations, id); {
+		case l == nil && slices.ContainsFunc(root.Retired, func(x tuf.Retired) bool { return x.ID == id }):
+			retired++
+		case l == nil:
+			return "", fmt.Errorf("%w: no location %q", ErrPlaces, id)
+		case l.Tier == tuf.Legacy && !l.UseUntil.IsZero():
+			legacy++
+		default:
+			live++
+		}
+	}
+	for _, want := range m.To {
+		l := find(root.Locations, want.ID)
+		if l == nil {
+			continue
+		}
+		if l.Base != want.Base || l.Operator != want.Operator || l.Tier != want.Tier {
+			return "", fmt.Errorf("%w: location %q is listed already, otherwise than the move says", ErrPlaces, want.ID)
+		}
+		to++
+		if !l.UseFrom.IsZero() {
+			later++
+		}
+	}
+	from, all := len(m.From), len(m.To)
+	switch {
+	case !fresh && live == from && to == 0:
+		return Planned, nil
+	case !fresh && live == from && to == all && later == all:
+		return Announced, nil
+	case fresh && legacy == from && to == all && later == 0:
+		return CutOver, nil
+	case fresh && retired == from && to == all && later == 0:
+		return Retired, nil
+	case fresh && live == from && to == 0:
+		return Cancelled, nil
+	}
+	return "", fmt.Errorf("%w: the newest root is in no phase of this move: new keys %t; of %d old places %d in use, %d legacy, %d retired; %d of %d new places, %d for later",
+		ErrOrder, fresh, from, live, legacy, retired, to, all, later)
+}
+
+func find(list []tuf.Location, id string) *tuf.Location {
+	for i := range list {
+		if list[i].ID == id {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+func sameKeys(a, b []tuf.Key) bool {
+	for _, k := range a {
+		if !slices.Contains(b, k) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// The four edits of a root. Each is what repo.Root says before the step, changed.
+
+// announce lists the new places, for the day of the cut-over.
+func (m *Move) announce(root *repo.Root) error {
+	for _, l := range m.To {
+		l.UseFrom, l.UseUntil = whole(m.Dates.CutOver), time.Time{}
+		root.Locations = append(root.Locations, l)
+	}
+	return nil
+}
+
+// cutOver exchanges the keys and puts the new places first.
+func (m *Move) cutOver(root *repo.Root) error {
+	for i := range root.Parties {
+		if p := &root.Parties[i]; p.Name == m.party() {
+			p.Keys = m.RootKeys
+			if m.Min > 0 {
+				p.Min = m.Min
+			}
+		}
+	}
+	root.Timestamp, root.Snapshot, root.Targets = m.Timestamp, m.Snapshot, m.Targets
+	for role, keys := range m.Release {
+		if err := exchange(root, m.party(), role, keys); err != nil {
+			return err
+		}
+	}
+	last := 0
+	for _, l := range m.To {
+		last = max(last, l.Priority)
+		if have := find(root.Locations, l.ID); have != nil {
+			have.UseFrom = time.Time{}
+		} else {
+			root.Locations = append(root.Locations, l)
+		}
+	}
+	for _, id := range m.From {
+		if l := find(root.Locations, id); l != nil {
+			l.Tier, l.UseUntil = tuf.Legacy, whole(m.Dates.Sunset)
+			l.Priority = max(l.Priority, last+1)
+		}
+	}
+	return nil
+}
+
+func exchange(root *repo.Root, party, role string, keys repo.Keys) error {
+	for i := range root.Classes {
+		for j := range root.Classes[i].Roles {
+			if r := &root.Classes[i].Roles[j]; r.Role == role && r.Party == party {
+				r.Keys = keys
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%w: party %s has no release role %q", ErrKeys, party, role)
+}
+
+// retire bans the hosts of the old places.
+func (m *Move) retire(root *repo.Root) error {
+	for _, id := range m.From {
+		if find(root.Locations, id) == nil {
+			continue
+		}
+		if err := root.Retire(id); err != nil {
+			return fmt.Errorf("%w: %w", ErrPlaces, err)
+		}
+	}
+	return nil
+}
+
+// abort lists the old places as they were, and the new ones no more. Keys stay:
+// those that were exchanged are never used again.
+func (m *Move) abort(root *repo.Root, before []tuf.Location) error {
+	root.Locations = slices.DeleteFunc(root.Locations, func(l tuf.Location) bool { return find(m.To, l.ID) != nil })
+	for _, id := range m.From {
+		was, now := find(before, id), find(root.Locations, id)
+		if was == nil || now == nil {
+			return fmt.Errorf("%w: no location %q", ErrPlaces, id)
+		}
+		*now = *was
+	}
+	return nil
+}
+
+// whole is a time as metadata has it.
+func whole(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -1,0 +1,295 @@
+package relocate_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storagetest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func TestOverlay(t *testing.T) {
+	t.Parallel()
+	storagetest.Run(t, func(t *testing.T) repo.Storage { return relocate.Overlay(relocate.Overlay(nil)) })
+}
+
+const (
+	saysPlanned   = "v1 epoch 0: primary a rendezvous z"
+	saysAnnounced = "v2 epoch 0: primary b from 2026-03-16 primary a rendezvous z"
+	saysCutOver   = "v3 epoch 1: primary b legacy a until 2026-05-30 rendezvous z"
+	saysRetired   = "v4 epoch 1: primary b rendezvous z retired a"
+)
+
+func TestWholeMove(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.want(saysPlanned)
+	w.announce()
+	w.want(saysAnnounced)
+	w.cutOver()
+	w.want(saysCutOver)
+	w.release("1.1", slices.Concat(newKeys, reviewKeys)...)
+	w.retire()
+	w.want(saysRetired)
+	w.release("1.2", slices.Concat(newKeys, reviewKeys)...)
+	for key, role := range map[string]string{"vendor-1": "root", "timestamp": "timestamp", "vendor-release": "vendor-agent"} {
+		if ids := slices.Collect(maps.Keys(w.tip().Keys([]string{signer(key).Key().ID()}))); len(ids) > 0 {
+			t.Errorf("the old key of %s is still there", role)
+		}
+	}
+}
+
+// A step that was taken already is an empty draft; publishing it changes nothing.
+func TestStepsAreIdempotent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, step := range []struct {
+		take  func()
+		again func(context.Context, *repo.Repo) (*repo.Draft, error)
+	}{{w.announce, w.move.Announce}, {w.cutOver, w.move.CutOver}, {w.retire, w.move.Retire}, {func() {}, w.move.Emergency}} {
+		step.take()
+		before := w.store.Written()
+		w.publish(w.repo(newKeys...), func(r *repo.Repo) (*repo.Draft, error) { return step.again(t.Context(), r) })
+		if len(before) != len(w.store.Written()) {
+			t.Fatal("a step taken twice wrote something")
+		}
+	}
+}
+
+// In each phase only the next step is to be had, and only on its day.
+func TestStepsInOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	type steps = map[string]error // nil: may be taken
+	check := func(want steps) {
+		t.Helper()
+		r := w.repo(newKeys...)
+		for name, step := range map[string]func(context.Context, *repo.Repo) (*repo.Draft, error){
+			"announce": w.move.Announce, "cut over": w.move.CutOver, "retire": w.move.Retire, "abort": w.move.Abort, "emergency": w.move.Emergency} {
+			d, err := step(t.Context(), r)
+			if !errors.Is(err, want[name]) || (err == nil) != (d != nil) {
+				t.Errorf("%s: got %v, want %v", name, err, want[name])
+			}
+		}
+	}
+	order, early := relocate.ErrOrder, relocate.ErrEarly
+	check(steps{"announce": early, "cut over": order, "retire": order})
+	w.now = w.move.Dates.Announce
+	check(steps{"cut over": order, "retire": order})
+	w.announce()
+	check(steps{"cut over": early, "retire": order})
+	w.now = w.move.Dates.CutOver
+	check(steps{"retire": order})
+	w.cutOver()
+	check(steps{"announce": order, "retire": early})
+	w.now = w.move.Dates.Retire
+	check(steps{"announce": order})
+	w.retire()
+	check(steps{"announce": order, "cut over": order, "abort": relocate.ErrRetired})
+	if phase, err := w.move.Phase(t.Context(), w.repo()); err != nil || phase != relocate.Retired {
+		t.Fatal(phase, err)
+	}
+}
+
+// A root that was edited by somebody else meanwhile is no phase of the move.
+func TestAnotherMove(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.announce()
+	w.publish(w.repo(append(oldKeys, "new-timestamp", "other")...), func(r *repo.Repo) (*repo.Draft, error) {
+		return r.Stage(t.Context(), func(tx *repo.Tx) error {
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = keys("new-timestamp"), keys("other")
+			return tx.Root().Retire("a")
+		})
+	})
+	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.move.Announce, w.move.CutOver, w.move.Retire, w.move.Abort} {
+		if _, err := step(t.Context(), w.repo(newKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old places 0 in use, 0 legacy, 1 retired; 1 of 1 new places, 1 for later") {
+			t.Errorf("got %v", err)
+		}
+	}
+	// Somebody has taken a key of the move meanwhile: it is not new any more.
+	if _, err := w.move.Emergency(t.Context(), w.repo(newKeys...)); !errors.Is(err, relocate.ErrKeys) {
+		t.Errorf("got %v", err)
+	}
+	// Nor is one that lists the new place for another purpose.
+	w = newWorld(t, func(r *repo.Root) { r.Locations = append(r.Locations, place("b", tuf.Mirror, 30)) })
+	if _, err := w.move.Plan(t.Context(), w.repo()); !errors.Is(err, relocate.ErrPlaces) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAbort(t *testing.T) {
+	t.Parallel()
+	abort := func(w *world, names []string) {
+		w.publish(w.repo(names...), func(r *repo.Repo) (*repo.Draft, error) { return w.move.Abort(t.Context(), r) })
+	}
+	w := newWorld(t)
+	w.announce()
+	abort(w, oldKeys)
+	w.want("v3 epoch 0: primary a rendezvous z")
+	w.announce() // a cancelled announcement may be made again
+	w.want("v4 epoch 0: primary b from 2026-03-16 primary a rendezvous z")
+	w.cutOver()
+	abort(w, newKeys)
+	w.want("v6 epoch 1: primary a rendezvous z")
+	if p := w.tip().Charter().Locations()[0].Priority; p != 10 {
+		t.Errorf("a has priority %d", p)
+	}
+	abort(w, newKeys)
+	w.want("v6 epoch 1: primary a rendezvous z")
+	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.move.Announce, w.move.CutOver, w.move.Retire, w.move.Emergency} {
+		if _, err := step(t.Context(), w.repo(newKeys...)); !errors.Is(err, relocate.ErrOrder) {
+			t.Errorf("after it was cancelled: %v", err)
+		}
+	}
+}
+
+func TestEmergency(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]func(*world){"planned": func(*world) {}, "announced": (*world).announce, "cut over": func(w *world) { w.announce(); w.cutOver() }} {
+		w := newWorld(t)
+		before(w)
+		w.publish(w.repo(newKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.move.Emergency(t.Context(), r) })
+		if got := w.says(); !strings.HasSuffix(got, "epoch 1: primary b rendezvous z retired a") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	before := len(w.store.Written())
+	plan, err := w.move.Plan(t.Context(), w.repo())
+	noErr(t, err)
+	if len(w.store.Written()) != before {
+		t.Error("a plan wrote something")
+	}
+	text := plan.String()
+	for _, line := range []string{
+		"Move of repository abababababababababababababababab from a to b, starting at root v1.",
+		"Root v2, announced, due 2026-03-02, good until 2027-03-02; epoch 0.",
+		"    primary b (host-b, https://b.example.org/), first from 2026-03-16 on",
+		"Root v3, cut over, due 2026-03-16, good until 2027-03-16; epoch 1.",
+		"    legacy a (host-a, https://a.example.org/), not contacted from 2026-05-30 on",
+		"    1 of the 2 old root keys of party vendor",
+		"    3 of the 4 new root keys in all",
+		"Root v4, retired, due 2026-04-30",
+		"    a census counts 98 % of the fleet at root v3 or newer, and 98 % of the requests at b",
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the plan lacks %q:\n%s", line, text)
+		}
+	}
+	data, err := json.Marshal(plan)
+	noErr(t, err)
+	var again relocate.Plan
+	noErr(t, json.Unmarshal(data, &again))
+	if again.String() != text {
+		t.Error("the plan is another one after its JSON was read")
+	}
+	// The move of the JSON is the move: it can be taken from there.
+	w.move = &again.Move
+	w.announce()
+	w.cutOver()
+	w.retire()
+	w.want(saysRetired)
+	for i, root := range plan.Roots {
+		chain, err := w.repo().Chain(t.Context())
+		noErr(t, err)
+		if c := chain[i+1].Charter(); c.Epoch() != root.Epoch || c.Seq() != root.Seq || chain[i+1].Version() != root.Version {
+			t.Errorf("root v%d is not as planned", root.Version)
+		}
+	}
+	if _, err := w.move.Plan(t.Context(), w.repo()); !errors.Is(err, relocate.ErrOrder) {
+		t.Errorf("planned after it was done: %v", err)
+	}
+}
+
+// A move that can't be is refused before its first step, with a reason to decide by.
+func TestImpossiblePlans(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		change func(*relocate.Move)
+		want   error
+		says   string
+	}{
+		"no place to leave":       {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "a place to leave"},
+		"unknown place":           {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
+		"leaves the rendezvous":   {func(m *relocate.Move) { m.From = []string{"z"} }, relocate.ErrPlaces, "rendezvous"},
+		"to nowhere":              {func(m *relocate.Move) { m.To = nil }, relocate.ErrPlaces, ""},
+		"to a rendezvous only":    {func(m *relocate.Move) { m.To[0].Tier, m.To[0].Targets = tuf.Rendezvous, "" }, relocate.ErrPlaces, "primary or a mirror"},
+		"place with dates":        {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrPlaces, "use_from"},
+		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrPlaces, "at 2 operators, the move leaves 1"},
+		"H4 http":                 {func(m *relocate.Move) { m.To[0].Base = "http://b.example.org/" }, tuf.ErrCharter, "root v2: breaks the charter's rules: H4"},
+		"H5 paths":                {func(m *relocate.Move) { m.To[0].Metadata = "../m/" }, tuf.ErrCharter, "H5"},
+		"H6 id twice":             {func(m *relocate.Move) { m.To = append(m.To, m.To[0]) }, tuf.ErrCharter, "H6"},
+		"H8 back at the old host": {func(m *relocate.Move) { m.To[0].Base = "https://a.example.org/new/" }, tuf.ErrCharter, "root v4: breaks the charter's rules: H8"},
+		"H3 online keys stay":     {func(m *relocate.Move) { m.Timestamp.Keys = keys("timestamp") }, relocate.ErrKeys, "timestamp in root v1"},
+		"root key stays":          {func(m *relocate.Move) { m.RootKeys = keys("vendor-1", "new-2") }, relocate.ErrKeys, "root in root v1"},
+		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = keys("review-1") }, relocate.ErrKeys, "known already"},
+		"root key as online":      {func(m *relocate.Move) { m.Targets.Keys = keys("new-1") }, relocate.ErrKeys, "is for"},
+		"no root keys":            {func(m *relocate.Move) { m.RootKeys = nil }, relocate.ErrKeys, "root"},
+		"too few root keys":       {func(m *relocate.Move) { m.Min = 3 }, relocate.ErrKeys, "3 of 2"},
+		"broken key": {func(m *relocate.Move) {
+			m.Snapshot.Keys = []tuf.Key{{Type: "ed25519", Scheme: "ed25519", Public: "ff"}}
+		}, relocate.ErrKeys, "snapshot"},
+		"no such party":          {func(m *relocate.Move) { m.Party = "nobody" }, relocate.ErrKeys, "nobody"},
+		"no such release role":   {func(m *relocate.Move) { m.Release["x"] = repo.Keys{Keys: keys("new-x")} }, relocate.ErrKeys, `"x"`},
+		"release role of review": {func(m *relocate.Move) { m.Release["review-agent"] = repo.Keys{Keys: keys("new-x")} }, relocate.ErrKeys, "party vendor has no"},
+		"no dates":               {func(m *relocate.Move) { m.Dates = relocate.Dates{} }, relocate.ErrDates, "missing"},
+		"sunset first":           {func(m *relocate.Move) { m.Dates.Sunset = m.Dates.CutOver }, relocate.ErrDates, "sunset"},
+		"in a hurry":             {func(m *relocate.Move) { m.Dates.CutOver = m.Dates.Announce.Add(day) }, relocate.ErrDates, "at least 7 days"},
+		"retired too soon":       {func(m *relocate.Move) { m.Dates.Retire = m.Dates.CutOver.Add(29 * day) }, relocate.ErrDates, "at least 30 days"},
+		"longer than a root": {func(m *relocate.Move) {
+			m.Dates.Retire, m.Dates.Sunset = m.Dates.CutOver.Add(400*day), m.Dates.CutOver.Add(401*day)
+		}, relocate.ErrDates, "root v3 ends before"},
+		"share of more than all": {func(m *relocate.Move) { m.Criteria.Moved = 1.5 }, relocate.ErrDates, "share"},
+		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -day }, relocate.ErrDates, "negative"},
+	} {
+		w := newWorld(t)
+		x.change(w.move)
+		_, err := w.move.Plan(t.Context(), w.repo())
+		if !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.says) {
+			t.Errorf("%s: got %v, want %v with %q", name, err, x.want, x.says)
+		}
+		w.now = w.move.Dates.Announce.Add(day)
+		if _, err := w.move.Announce(t.Context(), w.repo(oldKeys...)); err == nil && !errors.Is(x.want, relocate.ErrDates) && !errors.Is(x.want, tuf.ErrCharter) {
+			t.Errorf("%s: can be announced", name)
+		}
+	}
+	empty := &world{t: t, now: time.Now(), store: relocate.Overlay(nil)}
+	if _, err := newWorld(t).move.Plan(t.Context(), empty.repo()); !errors.Is(err, relocate.ErrOrder) {
+		t.Errorf("an empty repository: %v", err)
+	}
+}
+
+func TestTombstone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.announce()
+	w.cutOver()
+	w.retire()
+	stone := relocate.Overlay(nil)
+	for range 2 {
+		noErr(t, relocate.Tombstone(t.Context(), w.repo(), stone))
+	}
+	var want []string
+	for _, n := range []string{"1", "2", "3", "4"} {
+		want = append(want, "metadata/"+n+".root.json")
+	}
+	if got := slices.Sorted(maps.Keys(stone.Written())); !slices.Equal(got, want) {
+		t.Fatalf("the tombstone has %q", got)
+	}
+	if err := relocate.Tombstone(t.Context(), w.repo(), w.store); !errors.Is(err, relocate.ErrPlaces) {
+		t.Fatalf("over content: %v", err)
+	}
+}

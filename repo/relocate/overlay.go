@@ -1,0 +1,111 @@
+package relocate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"sync"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// Overlay is a storage that reads through to another and keeps in memory what is
+// written to it: to publish a draft and look at the outcome before anybody else
+// can. base may be nil, then it begins empty. Large files that are created in it
+// are held in memory.
+func Overlay(base repo.Storage) *OverlayStorage {
+	return &OverlayStorage{base: base, files: map[string][]byte{}}
+}
+
+// OverlayStorage is what [Overlay] returns.
+type OverlayStorage struct {
+	base  repo.Storage
+	mu    sync.Mutex
+	files map[string][]byte
+}
+
+// Written returns the names of the files that were written, with their bytes,
+// which are not to be changed.
+func (o *OverlayStorage) Written() map[string][]byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.files)
+}
+
+// Read returns the file as it was written here, else the base's.
+func (o *OverlayStorage) Read(ctx context.Context, name string) ([]byte, error) {
+	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.read(ctx, name)
+}
+
+func (o *OverlayStorage) read(ctx context.Context, name string) ([]byte, error) {
+	if data, ok := o.files[name]; ok {
+		return bytes.Clone(data), nil
+	}
+	if o.base == nil {
+		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	return o.base.Read(ctx, name)
+}
+
+// Create keeps a new file in memory.
+func (o *OverlayStorage) Create(ctx context.Context, name string, r io.Reader) error {
+	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+		return err
+	}
+	var data bytes.Buffer
+	part := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(part)
+		data.Write(part[:n])
+		if err == io.EOF {
+			break
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	have, err := o.read(ctx, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		o.files[name] = data.Bytes()
+		return nil
+	case err != nil:
+		return err
+	case !bytes.Equal(have, data.Bytes()):
+		return fmt.Errorf("%s: %w", name, repo.ErrConflict)
+	}
+	return nil
+}
+
+// Replace compares and swaps, in memory.
+func (o *OverlayStorage) Replace(ctx context.Context, name string, old, new []byte) error {
+	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+		return err
+	}
+	if len(new) > repo.MaxRead {
+		return fmt.Errorf("%s: %d bytes, at most %d", name, len(new), repo.MaxRead)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	have, err := o.read(ctx, name)
+	there := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if there != (old != nil) || !bytes.Equal(have, old) {
+		return fmt.Errorf("%s: %w", name, repo.ErrConflict)
+	}
+	o.files[name] = bytes.Clone(new)
+	return nil
+}

@@ -1,0 +1,186 @@
+package relocate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Plan is a move thought through to its end: its three roots as they will be, and
+// what has to be true before each. Marshal it for programs; String is for people.
+type Plan struct {
+	Move   Move          `json:"move"`
+	RepoID string        `json:"repo_id"`
+	Root   int64         `json:"root"` // the newest root, from which it starts
+	Made   time.Time     `json:"made"`
+	Roots  []PlannedRoot `json:"roots"`
+}
+
+// PlannedRoot is one root of a plan.
+type PlannedRoot struct {
+	Phase     Phase     `json:"phase"`
+	Version   int64     `json:"version"`
+	Due       time.Time `json:"due"`
+	Expires   time.Time `json:"expires"`
+	Seq       int64     `json:"seq"`
+	Epoch     int64     `json:"epoch"`
+	Threshold int       `json:"threshold"` // of the root role
+	Signers   []string  `json:"signers"`   // who must sign, in words
+	Places    []string  `json:"places"`    // what it says of each place
+	Before    []string  `json:"before"`    // what must be true before it is published
+	// Document is the root without signatures. Its dates are those of the plan, its
+	// floors the versions that were published when the plan was made.
+	Document json.RawMessage `json:"document"`
+}
+
+// Plan derives the three roots with the code that will make them, and judges each
+// with the code of the clients (H1 to H10, H12). An impossible plan is an error:
+// [ErrPlaces], [ErrKeys], [ErrDates], [ErrOrder], or [tuf.ErrCharter] with the
+// rule and the root that breaks it. Nothing is signed or written.
+func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
+	if err := m.check(ctx, r); err != nil {
+		return nil, err
+	}
+	if phase, err := m.Phase(ctx, r); err != nil {
+		return nil, err
+	} else if phase != Planned {
+		return nil, fmt.Errorf("%w: the move is %s already", ErrOrder, phase)
+	}
+	chain, err := r.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tip := chain[len(chain)-1]
+	d := m.Dates
+	proposals, err := r.Foresee(ctx, repo.Step{At: d.Announce, Edit: m.announce}, repo.Step{At: d.CutOver, Edit: m.cutOver}, repo.Step{At: d.Retire, Edit: m.retire})
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Move: *m, RepoID: tip.Charter().RepoID(), Root: tip.Version(), Made: r.Now()}
+	p.Move.Criteria = m.Criteria.withDefaults()
+	due := []time.Time{d.Announce, d.CutOver, d.Retire}
+	var last interface {
+		roles
+		CheckExpiry(time.Time) error
+		Version() int64
+	} = tip
+	for i, root := range proposals {
+		if err := last.CheckExpiry(due[i]); err != nil {
+			return nil, fmt.Errorf("%w: root v%d ends before the next is due: %w", ErrDates, last.Version(), err)
+		}
+		p.Roots = append(p.Roots, p.describe(i, root, last, due[i]))
+		last = root
+	}
+	return p, nil
+}
+
+func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) PlannedRoot {
+	c := root.Charter()
+	_, threshold := root.RoleKeys("root")
+	out := PlannedRoot{Phase: []Phase{Announced, CutOver, Retired}[i], Version: root.Version(), Due: due, Expires: root.Expires(),
+		Seq: c.Seq(), Epoch: c.Epoch(), Threshold: threshold, Document: root.Bytes()}
+	out.Signers = signers(last, root)
+	for _, l := range c.Locations() {
+		s := fmt.Sprintf("%s %s (%s, %s)", l.Tier, l.ID, l.Operator, l.Base)
+		if !l.UseFrom.IsZero() {
+			s += ", first from " + l.UseFrom.Format(time.DateOnly) + " on"
+		}
+		if !l.UseUntil.IsZero() {
+			s += ", not contacted from " + l.UseUntil.Format(time.DateOnly) + " on"
+		}
+		out.Places = append(out.Places, s)
+	}
+	for _, x := range c.Retired() {
+		out.Places = append(out.Places, "retired "+x.ID+" ("+strings.Join(x.Hosts, ", ")+"): never contacted")
+	}
+	out.Before = p.before(i)
+	return out
+}
+
+// before is what must be true before a root is published.
+func (p *Plan) before(i int) []string {
+	c := p.Move.Criteria
+	to := names(p.Move.To)
+	switch i {
+	case 0:
+		return []string{
+			to + " serve all that is published, byte for byte, at every root: Preflight has no error",
+			"a Drill on the signed draft ends without violation",
+		}
+	case 1:
+		return []string{
+			fmt.Sprintf("root v%d is out for at least %s", p.Root+1, days(c.Announce)),
+			fmt.Sprintf("a census counts %s of the fleet at root v%d or newer", percent(c.Announced), p.Root+1),
+			"Preflight has no error, a Drill on the signed draft no violation",
+			"the new online keys are at the new place, the old ones at hand once more for the bridge",
+		}
+	}
+	return []string{
+		fmt.Sprintf("root v%d is out for at least %s", p.Root+2, days(c.Both)),
+		fmt.Sprintf("a census counts %s of the fleet at root v%d or newer, and %s of the requests at %s", percent(c.Moved), p.Root+2, percent(c.NewPlaces), to),
+		"Preflight has no error, a Drill on the signed draft no violation",
+	}
+}
+
+// signers says in words who must sign the root after last.
+func signers(last, next roles) []string {
+	var out []string
+	add := func(root roles, what string) {
+		for _, x := range root.Charter().Parties() {
+			s := fmt.Sprintf("%d of the %d %s keys of party %s", x.Min, len(x.KeyIDs), what, x.Name)
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+		ids, n := root.RoleKeys("root")
+		if s := fmt.Sprintf("%d of the %d %s keys in all", n, len(ids), what); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	a, _ := last.RoleKeys("root")
+	b, _ := next.RoleKeys("root")
+	slices.Sort(a)
+	slices.Sort(b)
+	if slices.Equal(a, b) {
+		add(next, "root")
+		return out
+	}
+	add(last, "old root")
+	add(next, "new root")
+	return out
+}
+
+func names(list []tuf.Location) string {
+	var out []string
+	for _, l := range list {
+		out = append(out, l.ID)
+	}
+	return strings.Join(out, " and ")
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.4g %%", share*100) }
+
+// String is the plan for people.
+func (p *Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Move of repository %s from %s to %s, starting at root v%d.\n", p.RepoID, strings.Join(p.Move.From, " and "), names(p.Move.To), p.Root)
+	for _, r := range p.Roots {
+		fmt.Fprintf(&b, "\nRoot v%d, %s, due %s, good until %s; epoch %d.\n", r.Version, r.Phase, r.Due.Format(time.DateOnly), r.Expires.Format(time.DateOnly), r.Epoch)
+		for _, part := range []struct {
+			head  string
+			lines []string
+		}{{"Before", r.Before}, {"Places", r.Places}, {"Signed by", r.Signers}} {
+			fmt.Fprintf(&b, "  %s:\n", part.head)
+			for _, l := range part.lines {
+				fmt.Fprintf(&b, "    %s\n", l)
+			}
+		}
+	}
+	return b.String()
+}

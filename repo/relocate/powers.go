@@ -1,0 +1,177 @@
+package relocate
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Powers is the arithmetic of a root, verified or proposed: who alone can do what,
+// and which losses of keys and places it survives. A loss that stops something at
+// once, with nothing in reserve, is a warning.
+func Powers(root interface {
+	Charter() *tuf.Charter
+	Keys(ids []string) map[string]tuf.Key
+	RoleKeys(role string) (ids []string, threshold int)
+}, at time.Time) []Finding {
+	var f findings
+	c := root.Charter()
+	if c == nil {
+		f.add(Error, "powers", "", "the root has no charter: whoever holds its keys can do everything")
+		return f
+	}
+	_, threshold := root.RoleKeys("root")
+	f.coalitions(c, threshold)
+	f.keyLosses(root, threshold)
+	f.placeLosses(c, at)
+	return f
+}
+
+// coalitions says for every set of parties what it can do with all of its keys.
+// The roles of a charter are at most 8 parties: 255 sets.
+func (f *findings) coalitions(c *tuf.Charter, threshold int) {
+	parties := c.Parties()
+	signs := func(set uint) bool {
+		n := 0
+		for i, p := range parties {
+			if set>>i&1 == 1 {
+				n += len(p.KeyIDs)
+			} else if p.Min > 0 {
+				return false
+			}
+		}
+		return n >= threshold
+	}
+	// Stock clients count the threshold alone.
+	signsStock := func(set uint) bool {
+		n := 0
+		for i, p := range parties {
+			if set>>i&1 == 1 {
+				n += len(p.KeyIDs)
+			}
+		}
+		return n >= threshold
+	}
+	releases := func(set uint) (out []string) {
+		for _, cl := range c.Classes() {
+			all := len(cl.Roles) > 0
+			for _, r := range cl.Roles {
+				i := slices.IndexFunc(parties, func(p tuf.Party) bool { return p.Name == r.Party })
+				all = all && set>>i&1 == 1
+			}
+			if all {
+				out = append(out, cl.Name)
+			}
+		}
+		return out
+	}
+	for set := uint(1); set < 1<<len(parties); set++ {
+		var who []string
+		for i, p := range parties {
+			if set>>i&1 == 1 {
+				who = append(who, p.Name)
+			}
+		}
+		var can []string
+		if signs(set) {
+			can = append(can, "change root, and with it everything")
+		} else if signsStock(set) {
+			can = append(can, "change root for stock clients")
+		}
+		if classes := releases(set); len(classes) > 0 {
+			can = append(can, "release in "+strings.Join(classes, ", "))
+		}
+		what := "nothing"
+		if len(can) > 0 {
+			what = strings.Join(can, "; ")
+		}
+		alone := " alone"
+		if bits.OnesCount(set) > 1 {
+			alone = " together"
+		}
+		level := Note
+		if bits.OnesCount(set) == 1 && len(can) > 0 {
+			level = Error
+		}
+		f.add(level, "powers", "", "%s%s, with all root and release keys: %s", strings.Join(who, " and "), alone, what)
+	}
+	f.add(Note, "powers", "", "who holds the timestamp and snapshot keys: can keep new releases back until the release roles expire; can ship nothing")
+}
+
+// keyLosses says how many keys of each role may be lost.
+func (f *findings) keyLosses(root roles, threshold int) {
+	c := root.Charter()
+	all := 0
+	for _, p := range c.Parties() {
+		all += len(p.KeyIDs)
+	}
+	spare := func(check, whose string, n int, stops string) {
+		if n == 0 {
+			f.add(Warning, check, "", "the loss of one %s: stops %s; there is none in reserve", whose, stops)
+			return
+		}
+		f.add(Note, check, "", "the loss of %d of %s: survivable; of %d: stops %s", n, plural(whose), n+1, stops)
+	}
+	for _, p := range c.Parties() {
+		spare("losses", "root key of "+p.Name, min(all-threshold, len(p.KeyIDs)-p.Min), "every change of root")
+	}
+	if n := all - threshold; len(c.Parties()) > 1 {
+		f.add(Note, "losses", "", "of all %d root keys together %d may be lost: %d must sign", all, n, threshold)
+	}
+	for _, cl := range c.Classes() {
+		for _, r := range cl.Roles {
+			spare("losses", "key of "+r.Role, len(r.KeyIDs)-r.Threshold, "releases in "+cl.Name+" until a new root")
+		}
+	}
+	for _, role := range []string{"timestamp", "snapshot", "targets"} {
+		ids, n := root.RoleKeys(role)
+		if spare := len(ids) - n; spare > 0 {
+			f.add(Note, "losses", "", "the loss of %d of the %s keys: survivable", spare, role)
+		} else {
+			f.add(Note, "losses", "", "the loss of one %s key: needs a new root and with it a new epoch", role)
+		}
+	}
+	if c.Recovery() == nil {
+		f.add(Note, "losses", "", "there is no recovery: when too many root keys are lost, nothing but a new product helps")
+	}
+}
+
+// plural makes "root key of x" "the root keys of x".
+func plural(s string) string { return "the " + strings.Replace(s, "key of", "keys of", 1) }
+
+// placeLosses says what the loss of a place, an operator or a country stops.
+func (f *findings) placeLosses(c *tuf.Charter, at time.Time) {
+	list := slices.DeleteFunc(c.Locations(), func(l tuf.Location) bool { return !c.Usable(l, at) })
+	seen := map[string]bool{}
+	lose := func(kind, name string, gone func(tuf.Location) bool) {
+		if name == "" || seen[kind+name] {
+			return
+		}
+		seen[kind+name] = true
+		rest := slices.DeleteFunc(slices.Clone(list), gone)
+		content := slices.ContainsFunc(rest, func(l tuf.Location) bool { return l.Tier != tuf.Rendezvous && l.Targets != "" })
+		level, what := Note, "survivable"
+		switch n := operators(rest); {
+		case len(rest) == 0:
+			level, what = Warning, "clients are in the dark"
+		case !content:
+			level, what = Warning, "clients still find a new root, but no content"
+		case n < c.Probe().MinOperators:
+			what = fmt.Sprintf("survivable; but of %d operators that clients ask for a new root %d are left", c.Probe().MinOperators, n)
+		}
+		f.add(level, "places", "", "the loss of %s %s: %s", kind, name, what)
+	}
+	for _, l := range list {
+		lose("place", l.ID, func(x tuf.Location) bool { return x.ID == l.ID })
+	}
+	for _, l := range list {
+		lose("operator", l.Operator, func(x tuf.Location) bool { return x.Operator == l.Operator })
+	}
+	for _, l := range list {
+		lose("everything in", l.Jurisdiction, func(x tuf.Location) bool { return x.Jurisdiction == l.Jurisdiction })
+	}
+}

@@ -1,0 +1,255 @@
+package relocate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Preflight looks at everything that may go wrong before a root is published: the
+// arithmetic of the root, its keys, floors and dates, and every place over the
+// network, held against the storage. It writes nothing.
+type Preflight struct {
+	// Repo is a handle on the storage; no signers are needed.
+	Repo *repo.Repo
+	// Storage is what is published: the truth that the places must serve.
+	Storage repo.Storage
+	// Draft has the root that shall be published, signed or not; nil: the newest
+	// published root is looked at.
+	Draft *repo.Draft
+	// Move, where the root belongs to one: its new places are looked at before they
+	// are listed, and its old keys must be gone after the cut-over. May be nil.
+	Move *Move
+	// HTTP makes the requests; nil: no place is asked. It is copied; redirects are
+	// never followed. At most one request a place is under way.
+	HTTP *http.Client
+	// MaxStale is how long a cache may keep the answer that there is no next root, or
+	// an old timestamp; 0: 5 minutes.
+	MaxStale time.Duration
+	// MinCertificate is how long a certificate must still be good, else it is a
+	// warning; 0: 21 days.
+	MinCertificate time.Duration
+	// MaxTargets is how many bytes of targets are read at each place, smallest
+	// first; of what is beyond only the size is asked. 0: 1 GiB.
+	MaxTargets int64
+}
+
+// newRoot is the root that is looked at.
+type newRoot interface {
+	roles
+	Version() int64
+	Expires() time.Time
+}
+
+// Run does all of it. The error is of the storage or of ctx; what is wrong with
+// the move is in the Report.
+func (p *Preflight) Run(ctx context.Context) (*Report, error) {
+	chain, err := p.Repo.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(chain) == 0 {
+		return nil, fmt.Errorf("%w: the repository is empty", ErrOrder)
+	}
+	truth, err := readTruth(ctx, p.Storage, int64(len(chain)))
+	if err != nil {
+		return nil, err
+	}
+	tip := chain[len(chain)-1]
+	var f findings
+	root, before := newRoot(tip), (*tuf.Root)(nil)
+	if len(chain) > 1 {
+		before = chain[len(chain)-2]
+	}
+	if p.Draft != nil {
+		if data := p.Draft.File("root"); data != nil {
+			proposal, err := tip.Propose(data)
+			if err != nil {
+				f.add(Error, "root", "", "no client will take it: %v", err)
+				return &Report{Root: tip.Version() + 1, Findings: f}, nil
+			}
+			root, before = proposal, tip
+		}
+		for _, m := range p.Draft.Missing() {
+			f.add(Note, "signatures", "", "still missing: %s", m)
+		}
+	}
+	now := p.Repo.Now()
+	f = append(f, Powers(root, now)...)
+	f.keys(root, before, p.Move)
+	f.floors(root, before, truth, p.Draft != nil)
+	f.windows(root, truth, now)
+	if p.HTTP != nil {
+		found, err := p.places(ctx, root, truth, now)
+		if err != nil {
+			return nil, err
+		}
+		f = append(f, found...)
+	}
+	r := &Report{Root: root.Version(), Findings: f}
+	r.sort()
+	return r, nil
+}
+
+// keys: what was exchanged must be gone everywhere.
+func (f *findings) keys(root newRoot, before *tuf.Root, m *Move) {
+	if before == nil || root.Charter().Epoch() == before.Charter().Epoch() {
+		return
+	}
+	old := map[string]string{}
+	note := func(whose string, ids []string) {
+		for _, k := range before.Keys(ids) {
+			if print, err := k.Fingerprint(); err == nil {
+				old[print] = whose
+			}
+		}
+	}
+	party := "vendor"
+	if m != nil {
+		party = m.party()
+	}
+	for _, p := range before.Charter().Parties() {
+		if p.Name == party {
+			note("an old root key of "+p.Name, p.KeyIDs)
+		}
+	}
+	for _, role := range []string{"timestamp", "snapshot", "targets"} {
+		ids, _ := before.RoleKeys(role)
+		note("the old "+role+" key", ids)
+	}
+	clean := true
+	for print, role := range allKeys(root) {
+		if whose := old[print]; whose != "" {
+			clean = false
+			f.add(Error, "keys", "", "%s (fingerprint %.16s) is in the new root, as a key of %s", whose, print, role)
+		}
+	}
+	if clean {
+		f.add(Note, "keys", "", "no old root key of %s and no old online key is in root v%d", party, root.Version())
+	}
+	for _, cl := range root.Charter().Classes() {
+		for _, r := range cl.Roles {
+			if was := roleKeys(before)[r.Role]; r.Party == party && was != nil && before.KeySet(was) == keySet(root, r.KeyIDs) {
+				f.add(Warning, "keys", "", "role %s of %s keeps its release keys", r.Role, party)
+			}
+		}
+	}
+}
+
+func keySet(root roles, ids []string) string {
+	if r, ok := root.(interface{ KeySet([]string) string }); ok {
+		return r.KeySet(ids)
+	}
+	return ""
+}
+
+// floors: exactly what is published, or content is refused, or the past is let in.
+func (f *findings) floors(root newRoot, before *tuf.Root, t *truth, draft bool) {
+	if before == nil || !draft || root.Charter().Epoch() == before.Charter().Epoch() {
+		return
+	}
+	have := root.Charter().Floors()
+	good := true
+	for _, x := range []struct {
+		role        string
+		floor, last int64
+	}{{"timestamp", have.Timestamp, t.timestamp}, {"snapshot", have.Snapshot, t.snapshot}, {"targets", have.Targets, t.targets}} {
+		switch {
+		case x.floor > x.last:
+			good = false
+			f.add(Error, "floors", "", "the floor of %s is v%d, published is v%d: clients would refuse what follows", x.role, x.floor, x.last)
+		case x.floor < x.last:
+			good = false
+			f.add(Warning, "floors", "", "the floor of %s is v%d, published is v%d: make the draft again, and let nothing be published before it is", x.role, x.floor, x.last)
+		}
+	}
+	if good {
+		f.add(Note, "floors", "", "the floors are what is published: timestamp v%d, snapshot v%d, targets v%d", have.Timestamp, have.Snapshot, have.Targets)
+	}
+}
+
+// windows: at every time until the root ends there must be somewhere to go.
+func (f *findings) windows(root newRoot, t *truth, now time.Time) {
+	c := root.Charter()
+	switch left := root.Expires().Sub(now); {
+	case left <= 0:
+		f.add(Error, "windows", "", "root v%d has expired on %s", root.Version(), stamp(root.Expires()))
+	case left < 30*day:
+		f.add(Warning, "windows", "", "root v%d expires on %s, in %s", root.Version(), stamp(root.Expires()), days(left))
+	}
+	if c.SignedAt().After(now.Add(5 * time.Minute)) {
+		f.add(Error, "windows", "", "signed_at is %s, in the future: clients would take that for the present", stamp(c.SignedAt()))
+	} else if now.Sub(c.SignedAt()) > 60*day {
+		f.add(Note, "windows", "", "signed_at is %s, %s ago", stamp(c.SignedAt()), days(now.Sub(c.SignedAt())))
+	}
+	if !t.expires.IsZero() && !now.Before(t.expires) {
+		f.add(Error, "windows", "", "the published %s has expired on %s", t.first, stamp(t.expires))
+	}
+	times := []time.Time{now}
+	for _, l := range c.Locations() {
+		if l.UseFrom.After(root.Expires()) {
+			f.add(Error, "windows", l.ID, "its use_from, %s, is after the end of the root", stamp(l.UseFrom))
+		}
+		if l.UseUntil.IsZero() {
+			continue
+		}
+		if !l.UseFrom.IsZero() && !l.UseUntil.After(l.UseFrom) {
+			f.add(Error, "windows", l.ID, "its use_until, %s, is not after its use_from, %s", stamp(l.UseUntil), stamp(l.UseFrom))
+		}
+		if !l.UseUntil.After(now) {
+			f.add(Warning, "windows", l.ID, "its use_until, %s, has passed: no client contacts it", stamp(l.UseUntil))
+		} else if l.UseUntil.After(root.Expires()) {
+			f.add(Note, "windows", l.ID, "its use_until, %s, is after the end of the root, %s: renew in time", stamp(l.UseUntil), stamp(root.Expires()))
+		} else {
+			times = append(times, l.UseUntil)
+		}
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	for _, at := range times {
+		usable := slices.DeleteFunc(c.Locations(), func(l tuf.Location) bool { return !c.Usable(l, at) })
+		if n := operators(usable); n < c.Probe().MinOperators {
+			f.add(Error, "windows", "", "from %s on clients have %d operators to ask for a new root, the charter wants %d", stamp(at), n, c.Probe().MinOperators)
+		}
+	}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// places looks at every place, all at once.
+func (p *Preflight) places(ctx context.Context, root newRoot, t *truth, now time.Time) (findings, error) {
+	list := slices.DeleteFunc(root.Charter().Locations(), func(l tuf.Location) bool { return !root.Charter().Usable(l, now) })
+	if p.Move != nil {
+		for _, l := range p.Move.To {
+			if find(list, l.ID) == nil && !banned(root.Charter(), l.Host()) {
+				list = append(list, l)
+			}
+		}
+	}
+	out := make([]findings, len(list))
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, l := range list {
+		wg.Go(func() {
+			v := &visit{place: l, truth: t, storage: p.Storage, now: now, maxStale: cmp.Or(p.MaxStale, 5*time.Minute),
+				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30)}
+			v.http = *p.HTTP
+			v.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			errs[i] = v.look(ctx)
+			out[i] = v.found
+		})
+	}
+	wg.Wait()
+	return slices.Concat(out...), errors.Join(errs...)
+}
+
+func banned(c *tuf.Charter, host string) bool {
+	return slices.ContainsFunc(c.Retired(), func(r tuf.Retired) bool { return slices.Contains(r.Hosts, host) })
+}

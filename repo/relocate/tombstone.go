@@ -1,0 +1,39 @@
+package relocate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// Tombstone fills to with what an old place serves once it is retired: every
+// root, and nothing else. Clients that have slept since before the move find the
+// way there; those that have seen the retirement never ask. Keep it up as long as
+// the old name is yours, and repeat the call after each new root.
+//
+// to must have no content: an error that wraps [ErrPlaces] says so. Give it a
+// folder of its own, and let the old address point there. The place should
+// answer 404 to everything else, and let no cache keep that for long.
+func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
+	chain, err := r.Chain(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := to.Read(ctx, "metadata/timestamp.json"); err == nil {
+		return fmt.Errorf("%w: the tombstone has content, which clients would be served for ever: give it an empty folder", ErrPlaces)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// In order, so that what is there is a chain at every moment.
+	for _, root := range chain {
+		name := fmt.Sprintf("metadata/%d.root.json", root.Version())
+		if err := to.Create(ctx, name, bytes.NewReader(root.Bytes())); err != nil {
+			return fmt.Errorf("relocate: %s: %w", name, err)
+		}
+	}
+	return nil
+}

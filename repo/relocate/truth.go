@@ -1,0 +1,108 @@
+package relocate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// truth is what a storage holds, as the places must serve it. It is our own, so
+// it is read and not judged; repo.Repo has verified the chain of roots.
+type truth struct {
+	roots                        int64
+	metadata                     []string // names in storage, timestamp.json last
+	files                        []target
+	timestamp, snapshot, targets int64
+	expires                      time.Time // of the first role that expires
+	first                        string    // which that is
+}
+
+type target struct {
+	name   string // in storage
+	length int64
+	sha256 string
+}
+
+func readTruth(ctx context.Context, s repo.Storage, roots int64) (*truth, error) {
+	t := &truth{roots: roots}
+	const stampName = "metadata/timestamp.json"
+	data, err := s.Read(ctx, stampName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	ts, err := metadata.Timestamp().FromBytes(data)
+	if err != nil {
+		return nil, fmt.Errorf("relocate: %s: %w", stampName, err)
+	}
+	t.timestamp = ts.Signed.Version
+	t.ends("timestamp", ts.Signed.Expires)
+	listed := ts.Signed.Meta["snapshot.json"]
+	if listed == nil {
+		return nil, fmt.Errorf("relocate: %s lists no snapshot", stampName)
+	}
+	t.snapshot = listed.Version
+	name := fmt.Sprintf("metadata/%d.snapshot.json", t.snapshot)
+	if data, err = s.Read(ctx, name); err != nil {
+		return nil, err
+	}
+	snap, err := metadata.Snapshot().FromBytes(data)
+	if err != nil {
+		return nil, fmt.Errorf("relocate: %s: %w", name, err)
+	}
+	t.ends("snapshot", snap.Signed.Expires)
+	t.metadata = append(t.metadata, name)
+	for _, file := range slices.Sorted(maps.Keys(snap.Signed.Meta)) {
+		role := strings.TrimSuffix(file, ".json")
+		version := snap.Signed.Meta[file].Version
+		if role == "targets" {
+			t.targets = version
+		}
+		if err := t.role(ctx, s, role, version); err != nil {
+			return nil, err
+		}
+	}
+	t.metadata = append(t.metadata, stampName)
+	slices.SortFunc(t.files, func(a, b target) int {
+		return cmp.Or(cmp.Compare(a.length, b.length), strings.Compare(a.name, b.name))
+	})
+	t.files = slices.Compact(t.files)
+	return t, nil
+}
+
+func (t *truth) role(ctx context.Context, s repo.Storage, role string, version int64) error {
+	name := fmt.Sprintf("metadata/%d.%s.json", version, role)
+	data, err := s.Read(ctx, name)
+	if err != nil {
+		return err
+	}
+	md, err := metadata.Targets().FromBytes(data)
+	if err != nil {
+		return fmt.Errorf("relocate: %s: %w", name, err)
+	}
+	t.metadata = append(t.metadata, name)
+	t.ends(role, md.Signed.Expires)
+	for path, f := range md.Signed.Targets {
+		sum := f.Hashes["sha256"].String()
+		t.files = append(t.files, target{repo.TargetName(path, sum), f.Length, sum})
+	}
+	return nil
+}
+
+func (t *truth) ends(role string, at time.Time) {
+	if t.expires.IsZero() || at.Before(t.expires) {
+		t.expires, t.first = at, role
+	}
+}
