@@ -121,13 +121,3 @@ func (p *present) floors() tuf.Floors {
 
 // Now is the repository's clock, in whole seconds.
 func (r *Repo) Now() time.Time { return r.now() }
-
-// File returns a metadata file of the draft as it would be published, nil where
-// the draft has none of that role.
-func (d *Draft) File(role string) []byte {
-	f := d.files[role]
-	if f == nil {
-		return nil
-	}
-	return f.bytes()
-}

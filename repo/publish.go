@@ -36,7 +36,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 	if err := next.takeRoot(d.files["root"]); err != nil {
 		return err
 	}
-	if err := next.takeRoles(d); err != nil {
+	if err := next.takeRoles(ctx, d); err != nil {
 		return err
 	}
 	return next.finish(ctx)
@@ -102,10 +102,19 @@ func (n *publication) takeRoot(f *draftFile) error {
 	return nil
 }
 
-func (n *publication) takeRoles(d *Draft) error {
+func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 	for _, f := range d.sorted() {
 		if f.role == "root" {
 			continue
+		}
+		if n.newRoot != nil { // the content may have gone first, before it was cut off
+			there, err := n.published(ctx, f)
+			if err != nil {
+				return err
+			}
+			if there {
+				continue
+			}
 		}
 		// Not only older ones: a version may have been passed over for an orphan
 		// that has come to be published since.
@@ -119,6 +128,15 @@ func (n *publication) takeRoles(d *Draft) error {
 		n.content = true
 	}
 	return nil
+}
+
+// published reports whether the very file is what the snapshot lists.
+func (n *publication) published(ctx context.Context, f *draftFile) (bool, error) {
+	if n.present.listed(f.role) != f.version {
+		return false, nil
+	}
+	data, err := n.repo.storage.Read(ctx, roleName(f.role, f.version))
+	return bytes.Equal(data, f.bytes()), err
 }
 
 // finish makes snapshot and timestamp, verifies all of it and writes.
@@ -150,24 +168,51 @@ func (n *publication) finish(ctx context.Context) error {
 			return fmt.Errorf("repo: %s: %w", snapName, err)
 		}
 	}
+	// Where clients of the present root take the new content too, it goes first:
+	// then there is no moment at which root and content do not belong together.
+	first := n.newRoot != nil && n.content && n.bridges(ctx, timestamp, snapshot)
+	last := n.present.timestamp
+	if first {
+		if err := n.replaceTimestamp(ctx, timestamp); err != nil {
+			return err
+		}
+		last = timestamp
+	}
 	if n.newRoot != nil {
 		// A root can't be taken back: better to see now that we lost the race.
 		if data, err := s.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
-		} else if !bytes.Equal(data, n.present.timestamp) {
+		} else if !bytes.Equal(data, last) {
 			return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
 		}
 		if err := s.Create(ctx, rootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
 			return fmt.Errorf("repo: root v%d: %w", n.root.Version(), err)
 		}
 	}
-	if !n.content && !n.stamp {
+	if first || !n.content && !n.stamp {
 		return nil
 	}
-	if err := s.Replace(ctx, timestampName, n.present.timestamp, timestamp); err != nil {
+	return n.replaceTimestamp(ctx, timestamp)
+}
+
+func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) error {
+	if err := n.repo.storage.Replace(ctx, timestampName, n.present.timestamp, timestamp); err != nil {
 		return fmt.Errorf("repo: %s: %w", timestampName, err)
 	}
 	return nil
+}
+
+// bridges reports whether a client of the present root takes the new content.
+func (n *publication) bridges(ctx context.Context, timestamp, snapshot []byte) bool {
+	if n.present.root == nil {
+		return false
+	}
+	ts, err := n.present.root.Timestamp(timestamp, n.present.timestamp, longAgo)
+	if err != nil {
+		return false
+	}
+	snap, err := ts.Snapshot(snapshot, n.present.snapshot)
+	return err == nil && n.checkRoles(ctx, snap) == nil
 }
 
 // makeSnapshot returns the snapshot's storage name and bytes: a new one, or the
