@@ -181,6 +181,8 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 		resp.Body.Close()
 		return nil, fmt.Errorf("GET %s: %w", address, err)
 	}
+	// What net/http has received already it would still hand over.
+	r.ReadCloser = both{ctxReader{ctx, r.ReadCloser}, r.ReadCloser}
 	return r, nil
 }
 
@@ -241,13 +243,13 @@ func whole(resp *http.Response, coding string) (*Range, error) {
 			return nil, err
 		}
 		// The tag is that of the compressed form.
-		return &Range{ReadCloser: unzipped{z, resp.Body}, Size: -1}, nil
+		return &Range{ReadCloser: both{z, resp.Body}, Size: -1}, nil
 	}
 	return nil, answerError{errors.New("answered in a coding that was not asked for"), true}
 }
 
-// unzipped reads what comes compressed. Closing ends the connection too.
-type unzipped struct {
+// both reads from one and closes another, which is below it.
+type both struct {
 	io.Reader
 	io.Closer
 }
@@ -277,10 +279,7 @@ func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 	case tag != "" && now != "" && now != tag:
 		return nil, fmt.Errorf("%w: the file changed in between", ErrRange)
 	}
-	body := struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, last-first+1), resp.Body}
+	body := both{io.LimitReader(resp.Body, last-first+1), resp.Body}
 	return &Range{ReadCloser: body, Offset: offset, Size: size, Tag: now}, nil
 }
 

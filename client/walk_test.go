@@ -68,8 +68,8 @@ func TestLiarsAndTheSilent(t *testing.T) {
 			got := w.asked(vendorHost)
 			roots := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !strings.HasSuffix(s, "root.json") })
 			content := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !isTimestamp(s) })
-			// One timestamp is asked for while nothing is known yet.
-			if !slices.Equal(roots, tt.want) || name == "silent" && len(content) != 1 || name == "liar" && len(content) != 2 {
+			// One timestamp may be asked for while nothing is known yet.
+			if !slices.Equal(roots, tt.want) || name == "silent" && len(content) > 1 || name == "liar" && len(content) == 0 {
 				t.Errorf("asked %q", got)
 			}
 		})
