@@ -21,9 +21,10 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// These benchmarks run us in the loop and go-tuf's updater after it, on the same
-// repository and in the same run. Both have the repository in memory, so that
-// no network is measured; go-tuf/ours says how many times as much it takes.
+// The benchmarks of this package run us in the loop and go-tuf's updater after
+// it, on the same repository and in the same run, and print what both need. Here
+// both have the repository in memory, so that no network is measured;
+// go-tuf/ours says how many times as much it takes.
 
 // stock is go-tuf's updater on a repository in memory. Its object refreshes
 // once, so each refresh is a new one on the same folder, as it is meant.
@@ -73,8 +74,8 @@ func (s memorySource) Open(_ context.Context, name string) (io.ReadCloser, error
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// side measures ours in b's loop, then theirs once.
-func side(b *testing.B, ours func() error, theirs func() error) {
+// beside measures ours in b's loop, then theirs once.
+func beside(b *testing.B, ours func() error, theirs func() error) {
 	b.Helper()
 	run := func(f func() error) {
 		if err := f(); err != nil {
@@ -97,17 +98,22 @@ func side(b *testing.B, ours func() error, theirs func() error) {
 	}
 }
 
-// BenchmarkNoChange100k is a refresh of a new process without anything new, with
-// a role of 100,000 targets of three keys in the cache.
-func BenchmarkNoChange100k(b *testing.B) {
-	r := tuftest.NewPlain()
+// crowd makes the targets role one of 100,000 targets that three keys must sign.
+func crowd(r *tuftest.Repo) {
 	keys := []string{"t1", "t2", "t3"}
 	r.AddKeys(r.Root, keys...)
-	r.Root["roles"].(tuftest.Doc)["targets"], r.Signers["targets"] = r.Role(3, keys...), keys
+	tuftest.At(r.Root, "roles")["targets"], r.Signers["targets"] = r.Role(3, keys...), keys
 	for i := range 100_000 {
 		p := fmt.Sprintf("pool/%02x/package-%06d.tar.gz", i%256, i)
 		r.AddTarget(p, p, nil, "targets")
 	}
+}
+
+// BenchmarkNoChange100k is a refresh of a new process without anything new, with
+// a role of 100,000 targets of three keys in the cache.
+func BenchmarkNoChange100k(b *testing.B) {
+	r := tuftest.NewPlain()
+	crowd(r)
 	r.PublishRoot()
 	r.Publish()
 	dir := b.TempDir()
@@ -120,7 +126,7 @@ func BenchmarkNoChange100k(b *testing.B) {
 		return err
 	}
 	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
-	side(b, ours, theirs.refresh)
+	beside(b, ours, theirs.refresh)
 }
 
 // BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without
@@ -143,7 +149,7 @@ func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 	}
 	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	refresh := func() error { theirs.n = 0; return theirs.refresh() }
-	side(b, ours, refresh)
+	beside(b, ours, refresh)
 	b.ReportMetric(float64(n), "requests")
 	b.ReportMetric(float64(theirs.n), "requests-go-tuf")
 }
@@ -158,7 +164,7 @@ func BenchmarkNoChangeCharter(b *testing.B) {
 	}
 	r := tuftest.NewPlain()
 	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
-	side(b, func() error {
+	beside(b, func() error {
 		_, err := c.Refresh(b.Context())
 		w.asked("")
 		return err

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 		child(what)
 		return
 	}
+	if os.Getenv(sideEnv) != "" {
+		sideMain()
+		return
+	}
 	if os.Getenv("VISUM_TEST_STATE") != "" {
 		product()
 		return

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -207,21 +208,27 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	f, err := open(ctx, s, name)
+	f, err := openAt(ctx, s, name, 0, "")
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	limit = min(limit, math.MaxInt64-1)
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
+	// Room for what the place says is to come: a buffer that grows leaves as much
+	// garbage again. It is no promise, so there is a bound.
+	var data bytes.Buffer
+	data.Grow(int(max(0, min(f.Size, limit, maxRoom))) + bytes.MinRead)
+	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if int64(len(data)) > limit {
+	if int64(data.Len()) > limit {
 		return nil, &tuf.Error{Role: name, Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("more than %d bytes", limit)}
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
+
+// maxRoom bounds the memory that is taken on the word of a place.
+const maxRoom = 64 << 20
 
 // minRate is how many bytes a second a download must bring: who sends less
 // keeps the next place from being asked.

@@ -118,7 +118,8 @@ func newIndex(v wire.Value) (index, error) {
 	if v.Kind() != '{' {
 		return nil, syntaxf("an object was expected")
 	}
-	var x index
+	// Room for most of them at once: to grow to 100,000 takes five times the memory.
+	x := make(index, 0, len(v)/128)
 	for name, val := range v.Members() {
 		if val.Kind() != '{' {
 			return nil, syntaxf("%.80q must be an object", name.String())
