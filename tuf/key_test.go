@@ -216,3 +216,50 @@ func TestNewKeyRefuses(t *testing.T) {
 		t.Errorf("the zero Key has fingerprint %q", fp)
 	}
 }
+
+// Signed counts public keys, whatever ids they go by, as for metadata.
+func TestSignedCountsKeys(t *testing.T) {
+	r := tuftest.NewPlain()
+	id, key := r.KeyDoc("targets")
+	twin := strings.Repeat("0", 64)
+	r.Root["keys"].(doc)[twin] = tuftest.Copy(key)
+	r.AddKeys(r.Root, "other")
+	r.PublishRoot()
+	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := r.IDs("other")[0].(string)
+	sign := func(name string) []byte {
+		s, err := tuf.NewSigner(r.Key(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig, err := s.Sign(t.Context(), []byte("payload"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sig
+	}
+	ids := []string{id, twin, other, "nobody"}
+	for name, x := range map[string]struct {
+		sigs map[string][]byte
+		want int
+	}{
+		"one key, two ids": {map[string][]byte{id: sign("targets"), twin: sign("targets")}, 1},
+		"two keys":         {map[string][]byte{twin: sign("targets"), other: sign("other")}, 2},
+		"another's":        {map[string][]byte{id: sign("other"), other: sign("targets"), "nobody": sign("other")}, 0},
+		"nothing":          {nil, 0},
+	} {
+		if got := root.Signed([]byte("payload"), x.sigs, ids); len(got) != x.want {
+			t.Errorf("%s: %v", name, got)
+		}
+		if got := root.Signed([]byte("other"), x.sigs, ids); len(got) != 0 {
+			t.Errorf("%s: another payload: %v", name, got)
+		}
+	}
+	var zero *tuf.Root
+	if zero.Signed([]byte("payload"), map[string][]byte{id: sign("targets")}, ids) != nil {
+		t.Error("a zero Root counts")
+	}
+}

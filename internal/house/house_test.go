@@ -65,6 +65,7 @@ func refuse(t *testing.T, dir string, forbidden ...string) {
 func TestImportsRunOneWay(t *testing.T) {
 	refuse(t, "client", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "repo", module+"/client", module+"/client/", module+"/examples/")
+	refuse(t, "tuf/proof", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	for _, dir := range []string{"internal/wire", "internal/durable"} {
 		refuse(t, dir, module+"/client", module+"/repo", module+"/tuf", module+"/examples/")
@@ -73,7 +74,7 @@ func TestImportsRunOneWay(t *testing.T) {
 
 // The judge has no door to the world.
 func TestTheJudgeIsPure(t *testing.T) {
-	for _, dir := range []string{"tuf", "internal/wire"} {
+	for _, dir := range []string{"tuf", "tuf/proof", "internal/wire"} {
 		refuse(t, dir, "os", "net", "net/http", "log", "log/slog", "math/rand", "math/rand/v2", "path/filepath", "syscall", "io/ioutil")
 		files, _ := filepath.Glob(filepath.Join("../..", dir, "*.go"))
 		for _, file := range files {

@@ -1,0 +1,327 @@
+package proof_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+func TestReview(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, edit := range map[string]func(*proof.Review){
+		"full":       func(*proof.Review) {},
+		"normalised": func(r *proof.Review) { r.Result = proof.Normalised },
+		"no rebuild": func(r *proof.Review) { r.Result, r.Builder = proof.NotDone, "" },
+		"bare": func(r *proof.Review) {
+			r.Source, r.Policy, r.Reviewer.Name, r.Result, r.Builder = tuf.Source{}, "", "", proof.NotDone, ""
+		},
+		"half a source": func(r *proof.Review) { r.Source.URI = "" },
+		"odd letters":   func(r *proof.Review) { r.Reviewer.Name = "Ünä <b> & \"x\"\n\t\\" },
+	} {
+		r := w.review()
+		edit(&r)
+		p := payload(t, r)
+		v, err := proof.Open(w.seal(p, "ra", "rc"), w.root, "review", w.approved, now)
+		noErr(t, err)
+		if !reflect.DeepEqual(v.Said(), r) {
+			t.Errorf("%s: %+v, want %+v", name, v.Said(), r)
+		}
+		ids := []string{w.id("ra"), w.id("rc")}
+		slices.Sort(ids)
+		if !slices.Equal(v.KeyIDs(), ids) {
+			t.Errorf("%s: %v", name, v.KeyIDs())
+		}
+		if got := proof.Kind(w.seal(p)); got != proof.ReviewType {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	refusal := w.refusal()
+	data := w.seal(payload(t, refusal), "rb", "rc")
+	v, err := proof.OpenRefusal(data, w.root, "review", proof.SubjectOf(w.approved))
+	if err != nil || v.Said() != refusal || len(v.KeyIDs()) != 2 || proof.Kind(data) != proof.RefusalType {
+		t.Error(v, err)
+	}
+	var zero *proof.Verified[proof.Review]
+	if zero.Said() != (proof.Review{}) || zero.KeyIDs() != nil {
+		t.Error("a nil statement says something")
+	}
+	if got, want := proof.Name(proof.SubjectOf(w.approved), "review-agent", 2), "agent/"+w.approved.SHA256()+".agent-11.4.0.tar.gz.reviews/review-agent.2.json"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// What no reader would accept is not signed.
+func TestPayloadRefused(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, edit := range map[string]func(*proof.Review){
+		"no path":              func(r *proof.Review) { r.Path = "" },
+		"long path":            func(r *proof.Review) { r.Path = strings.Repeat("x", 1025) },
+		"negative length":      func(r *proof.Review) { r.Length = -1 },
+		"length beyond JSON":   func(r *proof.Review) { r.Length = 1 << 53 },
+		"no hash":              func(r *proof.Review) { r.SHA256 = "" },
+		"hash in capitals":     func(r *proof.Review) { r.SHA256 = strings.Repeat("AB", 32) },
+		"no repository":        func(r *proof.Review) { r.RepoID = "" },
+		"no party":             func(r *proof.Review) { r.Reviewer.Party = "" },
+		"no role":              func(r *proof.Review) { r.Reviewer.Role = "" },
+		"no result":            func(r *proof.Review) { r.Result = "" },
+		"another result":       func(r *proof.Review) { r.Result = "Identical" },
+		"nobody built it":      func(r *proof.Review) { r.Builder = "" },
+		"built but not done":   func(r *proof.Review) { r.Result = proof.NotDone },
+		"policy of 31 bytes":   func(r *proof.Review) { r.Policy = strings.Repeat("ab", 31) },
+		"policy, no hex":       func(r *proof.Review) { r.Policy = strings.Repeat("xy", 32) },
+		"no time":              func(r *proof.Review) { r.Until = r.From },
+		"ends before it began": func(r *proof.Review) { r.Until = r.From.Add(-time.Second) },
+		"year 10000":           func(r *proof.Review) { r.Until = r.From.AddDate(9000, 0, 0) },
+		"long revision":        func(r *proof.Review) { r.Source.Revision = strings.Repeat("x", 1025) },
+	} {
+		r := w.review()
+		edit(&r)
+		if _, err := r.Payload(); err == nil {
+			t.Errorf("%s: no error", name)
+		} else {
+			want(t, err, tuf.ErrMalformed, "statement")
+		}
+	}
+	r := w.refusal()
+	r.Reason = ""
+	_, err := r.Payload()
+	want(t, err, tuf.ErrMalformed, "a text of")
+	r.Reason = strings.Repeat("x", 16<<10+1)
+	_, err = r.Payload()
+	want(t, err, tuf.ErrMalformed, "bytes")
+}
+
+// One thing goes wrong in what was signed by enough keys; then again nothing.
+func TestAttackPayload(t *testing.T) {
+	w := newWorld(t, nil)
+	pred := func(d doc) doc { return d["predicate"].(doc) }
+	healthy := payload(t, w.review())
+	for _, row := range []struct {
+		name   string
+		mutate func(d doc)
+		want   error
+		part   string
+	}{
+		{"another path", func(d doc) { tuftest.At(d, "subject", 0)["name"] = "agent/other" }, tuf.ErrMismatch, "agent/other"},
+		{"other bytes", func(d doc) { tuftest.At(d, "subject", 0, "digest")["sha256"] = strings.Repeat("0", 64) }, tuf.ErrMismatch, "0000"},
+		{"another length", func(d doc) { pred(d)["length"] = 8 }, tuf.ErrMismatch, "8 bytes"},
+		{"another repository", func(d doc) { pred(d)["repo_id"] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "repository"},
+		{"another party's", func(d doc) { tuftest.At(pred(d), "reviewer")["party"] = "vendor" }, tuf.ErrMismatch, "vendor"},
+		{"another role's", func(d doc) { tuftest.At(pred(d), "reviewer")["role"] = "vendor-agent" }, tuf.ErrMismatch, "vendor-agent"},
+		{"not yet valid", func(d doc) { pred(d)["from"] = tuftest.Stamp(now.Add(time.Second)) }, tuf.ErrExpired, "valid from"},
+		{"no longer valid", func(d doc) { pred(d)["until"] = tuftest.Stamp(now) }, tuf.ErrExpired, "now is"},
+		{"a refusal", func(d doc) { d["predicateType"] = proof.RefusalType }, tuf.ErrMalformed, "predicateType"},
+		{"another predicate", func(d doc) { d["predicateType"] = "https://slsa.dev/provenance/v1" }, tuf.ErrMalformed, "predicateType"},
+		{"a later predicate", func(d doc) { d["predicateType"] = "https://visum.dev/review/v2" }, tuf.ErrMalformed, "predicateType"},
+		{"another statement", func(d doc) { d["_type"] = "https://in-toto.io/Statement/v0.1" }, tuf.ErrMalformed, "_type"},
+		{"unknown member", func(d doc) { d["x"] = 1 }, tuf.ErrMalformed, "unknown member"},
+		{"unknown member of the predicate", func(d doc) { pred(d)["platforms"] = []any{} }, tuf.ErrMalformed, "unknown member"},
+		{"unknown member of the subject", func(d doc) { tuftest.At(d, "subject", 0)["uri"] = "x" }, tuf.ErrMalformed, "unknown member"},
+		{"unknown member of the reviewer", func(d doc) { tuftest.At(pred(d), "reviewer")["x"] = "y" }, tuf.ErrMalformed, "unknown member"},
+		{"a second hash", func(d doc) { tuftest.At(d, "subject", 0, "digest")["sha512"] = strings.Repeat("0", 128) }, tuf.ErrMalformed, "unknown member"},
+		{"member in capitals", func(d doc) { pred(d)["Until"] = pred(d)["until"] }, tuf.ErrMalformed, "wrong case"},
+		{"two subjects", func(d doc) { d["subject"] = append(d["subject"].([]any), d["subject"].([]any)[0]) }, tuf.ErrMalformed, "one subject"},
+		{"no subject", func(d doc) { d["subject"] = []any{} }, tuf.ErrMalformed, "one subject"},
+		{"subject of no kind", func(d doc) { d["subject"] = "x" }, tuf.ErrMalformed, "one subject"},
+		{"no predicate", func(d doc) { delete(d, "predicate") }, tuf.ErrMalformed, "no predicate"},
+		{"predicate of no kind", func(d doc) { d["predicate"] = []any{} }, tuf.ErrMalformed, "object"},
+		{"no length", func(d doc) { delete(pred(d), "length") }, tuf.ErrMalformed, "no length"},
+		{"length in quotes", func(d doc) { pred(d)["length"] = "9" }, tuf.ErrMalformed, "length"},
+		{"no rebuild", func(d doc) { delete(pred(d), "rebuild") }, tuf.ErrMalformed, "no rebuild"},
+		{"no until", func(d doc) { delete(pred(d), "until") }, tuf.ErrMalformed, "no until"},
+		{"null for until", func(d doc) { pred(d)["until"] = nil }, tuf.ErrMalformed, ""},
+		{"until with a zone", func(d doc) { pred(d)["until"] = "2030-01-15T13:00:00+00:00" }, tuf.ErrMalformed, "1 to 20 bytes"},
+		{"until with a fraction", func(d doc) { pred(d)["until"] = "2030-01-15T13:00:00.1Z" }, tuf.ErrMalformed, "1 to 20 bytes"},
+		{"until on a day there is not", func(d doc) { pred(d)["until"] = "2030-02-30T13:00:00Z" }, tuf.ErrMalformed, "not a time"},
+		{"empty name", func(d doc) { tuftest.At(pred(d), "reviewer")["name"] = "" }, tuf.ErrMalformed, "1 to"},
+		{"rebuilt by nobody", func(d doc) { delete(tuftest.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
+		{"result of no kind", func(d doc) { tuftest.At(pred(d), "rebuild")["result"] = true }, tuf.ErrMalformed, "string"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			d := parse(t, healthy)
+			row.mutate(d)
+			want(t, w.open(w.seal(tuftest.Marshal(d), "ra", "rb")), row.want, row.part)
+			noErr(t, w.open(w.seal(tuftest.Marshal(parse(t, healthy)), "ra", "rb")))
+		})
+	}
+	for name, p := range map[string]string{
+		"nothing":       "",
+		"no JSON":       "x",
+		"an array":      "[]",
+		"member twice":  strings.Replace(string(healthy), `"subject":`, `"_type":"https://in-toto.io/Statement/v1","subject":`, 1),
+		"two documents": string(healthy) + string(healthy),
+		"a fraction":    strings.Replace(string(healthy), `"length":9`, `"length":9.0`, 1),
+	} {
+		if err := w.open(w.seal([]byte(p), "ra", "rb")); err == nil {
+			t.Errorf("%s: accepted", name)
+		} else {
+			want(t, err, tuf.ErrMalformed, "")
+		}
+	}
+}
+
+// Trap 7: keys are counted, not ids; the type counts; one bad signature is only
+// one bad signature.
+func TestAttackEnvelope(t *testing.T) {
+	w := newWorld(t, nil)
+	p := payload(t, w.review())
+	sig := func(keyid any, sig any) doc { return doc{"keyid": keyid, "sig": sig} }
+	one := func(name string) doc { return sig(w.id(name), b64(w.sigs(p, name)[w.id(name)])) }
+	env := func(sigs ...any) doc {
+		return doc{"payloadType": proof.PayloadType, "payload": b64(p), "signatures": append([]any{}, sigs...)}
+	}
+	with := func(d doc, name string, v any) doc { d[name] = v; return d }
+	many := func(n int, s doc) (out []any) {
+		for range n {
+			out = append(out, s)
+		}
+		return out
+	}
+	url := func(b []byte) string { return base64.URLEncoding.EncodeToString(b) }
+	junk := []any{7, "x", nil, doc{}, sig("", ""), sig(w.id("ra"), "%%%"), sig(w.id("ra"), b64([]byte("short"))), sig(7, 7),
+		doc{"KeyID": "x", "sig": "AAAA"}, sig("nobody", b64(make([]byte, 64)))}
+	delete(junk[3].(doc), "x")
+	junk = slices.DeleteFunc(junk, func(x any) bool { return x == nil }) // null is no JSON of ours
+
+	for _, row := range []struct {
+		name string
+		env  doc
+		want error // nil: accepted
+		part string
+	}{
+		{"two keys", env(one("ra"), one("rb")), nil, ""},
+		{"all keys", env(one("ra"), one("rb"), one("rc")), nil, ""},
+		{"without ids", env(sig("", one("ra")["sig"]), doc{"sig": one("rb")["sig"]}), nil, ""},
+		{"others' ids", env(sig("SHA256:abc", one("ra")["sig"]), sig("SHA256:def", one("rb")["sig"])), nil, ""},
+		{"URL-safe base64", with(env(sig(w.id("ra"), url(w.sigs(p, "ra")[w.id("ra")])), one("rb")), "payload", url(p)), nil, ""},
+		{"a broken signature first", env(append(slices.Clone(junk), one("ra"), one("rb"))...), nil, ""},
+		{"a broken one under the same id", env(sig(w.id("ra"), b64(make([]byte, 64))), one("ra"), one("rb")), nil, ""},
+		{"the vendor signed too", env(one("va"), one("ra"), one("rb")), nil, ""},
+		{"more members", with(env(one("ra"), one("rb")), "x", doc{"y": 1}), nil, ""},
+
+		{"nobody", env(), tuf.ErrThreshold, "0 of 2"},
+		{"one key", env(one("ra")), tuf.ErrThreshold, "1 of 2"},
+		{"one key twice", env(one("ra"), one("ra")), tuf.ErrThreshold, "1 of 2"},
+		{"one key under another's id", env(one("ra"), sig(w.id("rb"), one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
+		{"one key under ids of nobody", env(sig("", one("ra")["sig"]), sig("x", one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
+		{"only junk", env(junk...), tuf.ErrThreshold, "0 of 2"},
+		{"the vendor in place of one", env(one("va"), one("ra")), tuf.ErrThreshold, "1 of 2"},
+		{"root keys of the reviewer", env(one("review1"), one("review2")), tuf.ErrThreshold, "0 of 2"},
+		{"of another payload", with(env(one("ra"), one("rb")), "payload", b64(append(slices.Clone(p), ' '))), tuf.ErrThreshold, "0 of 2"},
+		{"of the bare payload", env(sig(w.id("ra"), b64(bare(w, p, "ra"))), sig(w.id("rb"), b64(bare(w, p, "rb")))), tuf.ErrThreshold, "0 of 2"},
+		{"another payloadType", with(env(one("ra"), one("rb")), "payloadType", "text/plain"), tuf.ErrMalformed, "payloadType"},
+		{"payloadType in capitals", with(env(one("ra"), one("rb")), "payloadType", strings.ToUpper(proof.PayloadType)), tuf.ErrMalformed, "payloadType"},
+		{"no payloadType", doc{"payload": b64(p), "signatures": []any{one("ra"), one("rb")}}, tuf.ErrMalformed, "payloadType"},
+		{"payload no base64", with(env(one("ra"), one("rb")), "payload", "%"), tuf.ErrMalformed, "base64"},
+		{"payload without padding", with(env(), "payload", "YQ"), tuf.ErrMalformed, "base64"},
+		{"payload in both alphabets", with(env(), "payload", "-+-+"), tuf.ErrMalformed, "base64"},
+		{"payload of no kind", with(env(one("ra")), "payload", 7), tuf.ErrMalformed, "payload"},
+		{"signatures of no kind", with(env(), "signatures", doc{}), tuf.ErrMalformed, "array"},
+		{"no signatures", doc{"payloadType": proof.PayloadType, "payload": b64(p)}, tuf.ErrMalformed, "array"},
+		{"33 signatures", env(append(many(31, one("rc")), one("ra"), one("rb"))...), tuf.ErrTooLarge, "32"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			err := w.open(tuftest.Marshal(row.env))
+			if row.want == nil {
+				noErr(t, err)
+				return
+			}
+			want(t, err, row.want, row.part)
+			if row.want == tuf.ErrThreshold {
+				if e := err.(*tuf.Error); e.Want != 2 || len(e.Evidence) == 0 || len(e.KeyIDs) != e.Have {
+					t.Errorf("%+v", e)
+				}
+			}
+		})
+	}
+	good := tuftest.Marshal(env(one("ra"), one("rb")))
+	want(t, w.open(append(good, make([]byte, proof.MaxSize)...)), tuf.ErrTooLarge, "bytes")
+	want(t, w.open([]byte(strings.Replace(string(good), `{"pay`, `{"payload":"","pay`, 1))), tuf.ErrMalformed, "")
+	for _, data := range []string{"", "[]", "x", "null"} {
+		want(t, w.open([]byte(data)), tuf.ErrMalformed, "")
+		if proof.Kind([]byte(data)) != "" {
+			t.Errorf("%q has a kind", data)
+		}
+	}
+}
+
+// bare signs without the pre-authentication encoding.
+func bare(w *world, p []byte, name string) []byte {
+	s, err := tuf.NewSigner(w.repo.Key(name))
+	noErr(w.t, err)
+	sig, err := s.Sign(w.t.Context(), p)
+	noErr(w.t, err)
+	return sig
+}
+
+// What is asked with must be whole, too.
+func TestAsked(t *testing.T) {
+	w := newWorld(t, nil)
+	data := w.seal(payload(t, w.review()), "ra", "rb")
+	refusal := w.seal(payload(t, w.refusal()), "ra", "rb")
+	s := proof.SubjectOf(w.approved)
+	plain, err := tuf.OpenRoot(tuftest.NewPlain().Files["1.root.json"], nil)
+	noErr(t, err)
+	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
+
+	_, err = proof.Open(data, w.root, "review", tuf.Approved{}, now)
+	want(t, err, tuf.ErrUntrusted, "zero Approved")
+	_, err = proof.Open(data, nil, "review", w.approved, now)
+	want(t, err, tuf.ErrUntrusted, "zero Root")
+	_, err = proof.OpenListed(data, nil, "review", s, now)
+	want(t, err, tuf.ErrUntrusted, "zero Root")
+	_, err = proof.OpenListed(data, plain, "review", s, now)
+	want(t, err, tuf.ErrUntrusted, "charter")
+	_, err = proof.Open(data, plain, "review", w.approved, now)
+	want(t, err, tuf.ErrMismatch, "another repository")
+	_, err = proof.Open(data, other.root, "review", w.approved, now)
+	want(t, err, tuf.ErrMismatch, "another repository")
+	_, err = proof.OpenListed(data, other.root, "review", s, now)
+	want(t, err, tuf.ErrMismatch, "repository")
+	_, err = proof.Open(data, w.root, "vendor", w.approved, now)
+	want(t, err, tuf.ErrThreshold, "vendor-agent")
+	for _, party := range []string{"", "nobody", "Review"} {
+		_, err = proof.Open(data, w.root, party, w.approved, now)
+		want(t, err, tuf.ErrUntrusted, "no class")
+	}
+	s.Path = "elsewhere/x"
+	_, err = proof.OpenListed(data, w.root, "review", s, now)
+	want(t, err, tuf.ErrUntrusted, "no class")
+
+	s = proof.SubjectOf(w.approved)
+	_, err = proof.Open(refusal, w.root, "review", w.approved, now)
+	want(t, err, tuf.ErrMalformed, "predicateType")
+	_, err = proof.OpenRefusal(data, w.root, "review", s)
+	want(t, err, tuf.ErrMalformed, "predicateType")
+	_, err = proof.OpenRefusal(refusal, w.root, "vendor", s)
+	want(t, err, tuf.ErrThreshold, "")
+	for _, edit := range []func(*proof.Subject){func(s *proof.Subject) { s.Path += "x" }, func(s *proof.Subject) { s.Length++ }, func(s *proof.Subject) { s.SHA256 = "" }} {
+		x := s
+		edit(&x)
+		_, err = proof.OpenRefusal(refusal, w.root, "review", x)
+		want(t, err, tuf.ErrMismatch, "")
+		_, err = proof.OpenListed(data, w.root, "review", x, now)
+		want(t, err, tuf.ErrMismatch, "")
+	}
+}
+
+// A key that root no longer names says nothing more.
+func TestAfterRotation(t *testing.T) {
+	w := newWorld(t, nil)
+	data := w.seal(payload(t, w.review()), "ra", "rb")
+	noErr(t, w.open(data))
+	w = newWorld(t, func(r *tuftest.Repo) {
+		r.AddKeys(r.Root, "rd")
+		tuftest.At(r.Charter(), "classes", 0, "roles", 1)["keyids"] = r.IDs("rb", "rc", "rd")
+		r.Signers["review-agent"] = []string{"rb", "rc", "rd"}
+	})
+	want(t, w.open(data), tuf.ErrThreshold, fmt.Sprintf("%d of 2", 1))
+}
