@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -49,7 +50,11 @@ func (l *listing) plain() (n int) {
 	return n
 }
 
+// isPlain looks at the bytes first: most files are plain, and there are many.
 func isPlain(v wire.Value) bool {
+	if !bytes.Contains(v, []byte(`"`+tuf.ReleaseMember+`":`)) {
+		return true
+	}
 	e, err := parseEntry(v)
 	return err != nil || e.release == nil
 }
@@ -165,7 +170,7 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 		if names(tx.layout(), name) {
 			return fmt.Errorf("repo: root names a role %s, which is to be a hash bin of %s", name, l.role)
 		}
-		bin := newList(name)
+		bin := newListing(name)
 		bin.changed = true
 		tx.lists[name], tx.parents[name] = bin, l.role
 	}

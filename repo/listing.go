@@ -30,13 +30,13 @@ type listing struct {
 	renewed     bool // all below is to be signed again too
 }
 
-func newList(role string) *listing {
+func newListing(role string) *listing {
 	return &listing{role: role, targets: map[string]wire.Value{}, members: map[string]wire.Value{}}
 }
 
-// openList reads a list from a verified role.
-func openList(t *tuf.Targets) (*listing, error) {
-	l := newList(t.Role())
+// openListing reads a listing from a verified role.
+func openListing(t *tuf.Targets) (*listing, error) {
+	l := newListing(t.Role())
 	l.from = t
 	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", l.role, err) }
 	v, err := wire.Canonical(t.Bytes())

@@ -392,11 +392,11 @@ func (n *publication) delegatesAnew(ctx context.Context, f *draftFile, next *tuf
 			return false, fmt.Errorf("repo: %w", err)
 		}
 	}
-	was, err := openList(t)
+	was, err := openListing(t)
 	if err != nil {
 		return false, err
 	}
-	is, err := openList(next)
+	is, err := openListing(next)
 	if err != nil {
 		return false, err
 	}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
-	"strings"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -319,19 +317,7 @@ func (tx *Tx) rekey(l *listing, old, new Keys) error {
 	if s := d.SuccinctRoles; s != nil && same(s.KeyIDs) {
 		s.KeyIDs, s.Threshold = ids(new.Keys), max(new.Threshold, 1)
 	}
-	maps.Copy(d.Keys, goKeys(new.Keys))
-	used := map[string]bool{}
-	for _, r := range d.Roles {
-		for _, id := range r.KeyIDs {
-			used[id] = true
-		}
-	}
-	if d.SuccinctRoles != nil {
-		for _, id := range d.SuccinctRoles.KeyIDs {
-			used[id] = true
-		}
-	}
-	maps.DeleteFunc(d.Keys, func(id string, _ *metadata.Key) bool { return !used[id] })
+	l.setKeys(goKeys(new.Keys))
 	return nil
 }
 
@@ -356,11 +342,7 @@ func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, er
 func delegations(r *Root, review string) *metadata.Delegations {
 	out := &metadata.Delegations{Keys: map[string]*metadata.Key{}, Roles: []metadata.DelegatedRole{}}
 	add := func(c Class, role ReleaseRole, terminating bool) {
-		d := metadata.DelegatedRole{Name: role.Role, KeyIDs: ids(role.Keys.Keys), Threshold: max(role.Threshold, 1), Terminating: terminating}
-		// A wild card does not match a slash: one pattern for each depth.
-		for depth := 1; depth <= 8; depth++ {
-			d.Paths = append(d.Paths, c.Prefix+strings.Repeat("*/", depth-1)+"*")
-		}
+		d := metadata.DelegatedRole{Name: role.Role, KeyIDs: ids(role.Keys.Keys), Threshold: max(role.Threshold, 1), Terminating: terminating, Paths: anyDepth(c.Prefix)}
 		for _, k := range role.Keys.Keys {
 			out.Keys[k.ID()] = gotuf.Key(k)
 		}

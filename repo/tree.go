@@ -35,7 +35,7 @@ func (tx *Tx) read(role string) (*listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	l, err := openList(t)
+	l, err := openListing(t)
 	if err == nil {
 		tx.lists[role] = l
 	}
@@ -49,7 +49,7 @@ func (tx *Tx) edit(role string) (*listing, error) {
 		return nil, err
 	}
 	if l == nil {
-		l = newList(role)
+		l = newListing(role)
 		tx.lists[role] = l
 	}
 	l.changed = true
@@ -72,7 +72,7 @@ func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	l, err := openList(t)
+	l, err := openListing(t)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
 }
 
 // maxPassing is how many lists are kept that are only read.
-const maxPassing = 64
+const maxPassing = 4096
 
 // editBelow returns a role that by delegates to, for changing.
 func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {

@@ -21,7 +21,9 @@ type Tx struct {
 	ctx     context.Context
 	repo    *Repo
 	present *present
-	root    *Root
+	root    *Root // nil where nobody asked for it
+	stays   *Root // what the present root says
+	buf     []byte
 	lists   map[string]*listing // edited, or on the way to what is edited
 	parents map[string]string   // of those that root does not name
 	passing map[string]*listing // only read, a few
@@ -64,7 +66,10 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 		return fmt.Errorf("repo: %s: %w", target, err)
 	}
 	h := sha256.New()
-	n, err := io.Copy(h, &ctxReader{ctx: tx.ctx, r: file})
+	if tx.buf == nil {
+		tx.buf = make([]byte, 128<<10)
+	}
+	n, err := io.CopyBuffer(h, &ctxReader{ctx: tx.ctx, r: file}, tx.buf)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", target, err)
 	}
@@ -275,15 +280,18 @@ func (tx *Tx) ResignTargets() error {
 	return err
 }
 
-// layout is the root as it will be.
+// layout is the root as it will be; not to be changed.
 func (tx *Tx) layout() *Root {
 	if tx.root != nil {
 		return tx.root
 	}
-	if tx.present.root != nil {
-		return rootOf(tx.present.root)
+	if tx.stays == nil {
+		tx.stays = &Root{}
+		if tx.present.root != nil {
+			tx.stays = rootOf(tx.present.root)
+		}
 	}
-	return &Root{}
+	return tx.stays
 }
 
 // role finds the party's roles of the class that a target path belongs to.

@@ -22,7 +22,7 @@ import (
 
 // world is a repository of two parties, in memory, with every key there is.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	now   time.Time
 	store *memory
 
@@ -32,12 +32,12 @@ type world struct {
 	keys map[string]tuf.Signer
 }
 
-func emptyWorld(t *testing.T) *world {
+func emptyWorld(t testing.TB) *world {
 	return &world{t: t, now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), store: newMemory(), keys: map[string]tuf.Signer{}}
 }
 
 // newWorld is published, with nothing released yet.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := emptyWorld(t)
 	w.update(w.found)

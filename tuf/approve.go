@@ -312,7 +312,9 @@ type Candidate struct {
 
 // Candidates goes through all releases that any role of any class lists, in
 // order of their paths, and decides on those that want says yes to. Roles that
-// the parties delegate to are not listed, only found by path ([Snapshot.Approve]).
+// the parties delegate to by path patterns, such as those of their products, are
+// gone through too, as many as one search may visit; hash bins are not: what is
+// there is only found by path ([Snapshot.Approve]).
 func (s *Snapshot) Candidates(want func(Release) bool, get Fetch) ([]Candidate, error) {
 	if s == nil || s.root == nil || s.root.charter == nil {
 		_, err := s.classOf("")
@@ -327,7 +329,8 @@ func (s *Snapshot) Candidates(want func(Release) bool, get Fetch) ([]Candidate, 
 			if err != nil {
 				return nil, err
 			}
-			if err := t.releases(class.Prefix, want, claims); err != nil {
+			within := func(path string) bool { return strings.HasPrefix(path, class.Prefix) }
+			if err := s.claims(t, within, want, claims, map[string]bool{}, get); err != nil {
 				return nil, err
 			}
 		}
@@ -348,11 +351,36 @@ func decided(err error) bool {
 	return errors.Is(err, ErrNotApproved) || errors.Is(err, ErrHeld) || errors.Is(err, ErrMalformed)
 }
 
-// releases adds the wanted releases that t lists under prefix. The first role's claim stays.
-func (t *Targets) releases(prefix string, want func(Release) bool, claims map[string]Release) error {
+// claims adds the wanted releases that t and its products list within bounds.
+func (s *Snapshot) claims(t *Targets, within func(string) bool, want func(Release) bool, claims map[string]Release, seen map[string]bool, get Fetch) error {
+	if seen[t.name] = true; len(seen) > s.root.opt.Limits.Visits {
+		return refuse(t.name, t.doc.version, ErrTooLarge, "more than %d roles list releases", s.root.opt.Limits.Visits)
+	}
+	if err := t.releases(within, want, claims); err != nil {
+		return err
+	}
+	for i := range t.delegations {
+		d := &t.delegations[i]
+		if d.succinct != nil || len(d.paths) == 0 || seen[d.name] {
+			continue
+		}
+		below, err := s.role(roleVia{t, d.name}, d.keys, t.keys, d.name, get)
+		if err != nil {
+			return err
+		}
+		inside := func(path string) bool { return within(path) && d.roleFor(path, nil) != "" }
+		if err := s.claims(below, inside, want, claims, seen, get); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// releases adds the wanted releases that t itself lists. The first role's claim stays.
+func (t *Targets) releases(within func(string) bool, want func(Release) bool, claims map[string]Release) error {
 	for _, e := range t.files {
 		path := e.name.String()
-		if !strings.HasPrefix(path, prefix) {
+		if !within(path) {
 			continue
 		}
 		x, err := parseTarget(e.val)

@@ -1,0 +1,255 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// addFiles lists files [from, to) at the vendor, whose content is their number.
+func addFiles(from, to int) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		for i := from; i < to; i++ {
+			if err := tx.Add("vendor", file(i), strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func approveFiles(from, to int) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		for i := from; i < to; i++ {
+			if err := tx.Approve("review", file(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func file(i int) string { return fmt.Sprintf("agent/%d/%d", i%7, i) }
+
+// finds demands that a client may have exactly these of the files up to 1800.
+func (w *world) finds(want func(i int) bool) {
+	w.t.Helper()
+	p := w.product()
+	snap, err := p.refresh()
+	noErr(w.t, err)
+	for i := range 2000 {
+		a, err := snap.Approve(file(i), p.get)
+		if err != nil && !errors.Is(err, tuf.ErrNoTarget) && !errors.Is(err, tuf.ErrNotApproved) {
+			w.t.Fatal(err)
+		}
+		if (err == nil) != want(i) || err == nil && a.Length() != int64(len(fmt.Sprint(i))) {
+			w.t.Fatalf("%s: %v (%v)", file(i), a, err)
+		}
+	}
+}
+
+// files are the role files of one version that were written, by the role before
+// the bin.
+func (w *world) wroteBins() map[string]int {
+	out := map[string]int{}
+	for _, name := range w.store.wrote() {
+		if name, ok := strings.CutPrefix(name, "metadata/"); ok {
+			_, role, _ := strings.Cut(name, ".")
+			role, _, bin := strings.Cut(role, ".b-")
+			if bin {
+				role += " bin"
+			}
+			out[role]++
+		}
+	}
+	return out
+}
+
+// The number of bins follows the number of files, there and back, at both
+// parties; nothing is lost and a change touches its bin only.
+func TestBins(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	none := func(int) bool { return false }
+	upTo := func(n int) func(int) bool { return func(i int) bool { return i < n } }
+	w.update(func(tx *repo.Tx) error { return errors.Join(addFiles(0, 512)(tx), add("1.0")(tx)) })
+	if got := w.wroteBins(); got["vendor-agent bin"] != 0 {
+		t.Fatal(got)
+	}
+	w.update(addFiles(512, 513)) // one too many
+	if got := w.wroteBins(); got["vendor-agent bin"] != 4 || got["vendor-agent.json"] != 1 {
+		t.Fatal(got)
+	}
+	w.finds(none)
+	// The review party takes the vendor's number of bins with its first file.
+	w.update(func(tx *repo.Tx) error { return errors.Join(approveFiles(0, 1)(tx), approve("1.0")(tx)) })
+	if got := w.wroteBins(); got["review-agent bin"] != 4 {
+		t.Fatal(got)
+	}
+	w.finds(upTo(1))
+	w.sees("root 1 agent/1.0") // releases stay where the latest is looked for
+	w.update(approveFiles(0, 513))
+	w.wroteBins()
+	// One more touches a bin of each party and nothing else.
+	w.update(addFiles(600, 601))
+	if got := w.wroteBins(); len(got) != 3 || got["vendor-agent bin"] != 1 {
+		t.Fatal(got)
+	}
+	w.update(approveFiles(600, 601))
+	if got := w.wroteBins(); len(got) != 3 || got["review-agent bin"] != 1 {
+		t.Fatal(got)
+	}
+	w.finds(func(i int) bool { return i < 513 || i == 600 })
+	// A file becomes a release, and another one.
+	w.update(func(tx *repo.Tx) error {
+		for range 2 {
+			if err := tx.Add("vendor", file(600), strings.NewReader("600"), release("600")); err != nil {
+				return err
+			}
+		}
+		return approveFiles(600, 601)(tx)
+	})
+	w.sees("root 1 agent/1.0 " + file(600))
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", file(600)), tx.Remove("review", file(600)))
+	})
+	w.wroteBins()
+
+	// More: 1800 files still fit four bins; both parties in one step.
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(addFiles(513, 1800)(tx), approveFiles(513, 1800)(tx))
+	})
+	if got := w.wroteBins(); got["vendor-agent bin"] != 4 || got["review-agent bin"] != 4 {
+		t.Fatal("1800 files in four bins need no more:", got)
+	}
+	w.update(func(tx *repo.Tx) error { return addFiles(1800, 2600)(tx) })
+	if got := w.wroteBins(); got["vendor-agent bin"] != 16 {
+		t.Fatal(got)
+	}
+	w.finds(upTo(1800))
+
+	// Signed again: all of it, at the party that says so.
+	w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+	if got := w.wroteBins(); got["review-agent bin"] != 16 || got["vendor-agent bin"] != 0 {
+		t.Fatal(got)
+	}
+	w.finds(upTo(1800))
+	// New keys reach the bins.
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+		return nil
+	})
+	if got := w.wroteBins(); got["review-agent bin"] != 16 || got["vendor-agent bin"] != 0 {
+		t.Fatal(got)
+	}
+	w.finds(upTo(1800))
+
+	// Less: back to one list.
+	w.update(func(tx *repo.Tx) error {
+		for i := range 2600 {
+			if i >= 30 {
+				if err := tx.Remove("vendor", file(i)); err != nil {
+					return err
+				}
+			}
+			if i >= 30 && i < 1800 {
+				if err := tx.Remove("review", file(i)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if got := w.wroteBins(); got["vendor-agent bin"]+got["review-agent bin"] != 0 || got["vendor-agent.json"] != 1 {
+		t.Fatal(got)
+	}
+	w.finds(upTo(30))
+	// And more again, under names that were used before.
+	w.update(addFiles(30, 700))
+	w.update(approveFiles(30, 700))
+	w.finds(upTo(700))
+}
+
+// A product's team signs its part of the class; the rest stays with the role.
+func TestProducts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(addFiles(0, 1000)(tx), approveFiles(0, 1000)(tx), add("1")(tx))
+	})
+	team := repo.Product{Role: "team-three", Paths: []string{"agent/3/*", "agent/three/*"}, Keys: repo.Keys{Keys: w.public("team-three")}}
+	w.update(func(tx *repo.Tx) error { return tx.Delegate("vendor", "agent", team) })
+	all := func(i int) bool { return i < 1000 }
+	w.finds(all)
+	// Its files are signed by it alone, its releases are found as the latest.
+	list := func(tx *repo.Tx) error {
+		return errors.Join(tx.Add("vendor", "agent/3/new", strings.NewReader("new"), nil), tx.Add("vendor", "agent/three/1", strings.NewReader("3.1"), release("3.1")))
+	}
+	d, err := w.open(vendorKeys...).Stage(t.Context(), list)
+	noErr(t, err)
+	if m := d.Missing(); len(m) != 1 || m[0].Role != "team-three" || len(m[0].KeyIDs) != 1 || m[0].KeyIDs[0] != w.signer("team-three").Key().ID() {
+		t.Fatal(m)
+	}
+	noErr(t, d.Sign(t.Context(), w.signer("team-three")))
+	noErr(t, w.open(vendorKeys...).Publish(t.Context(), travel(t, d)))
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Approve("review", "agent/three/1"), tx.Approve("review", "agent/3/new"), approve("1")(tx))
+	})
+	w.sees("root 1 agent/1 agent/three/1")
+	// It grows bins of its own, signed by its keys; its keys change.
+	w.update(func(tx *repo.Tx) error {
+		for i := range 600 {
+			if err := tx.Add("vendor", fmt.Sprintf("agent/three/f%d", i), strings.NewReader("x"), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if got := w.wroteBins(); got["team-three bin"] != 4 {
+		t.Fatal(got)
+	}
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team-three", Keys: repo.Keys{Keys: w.public("team-three-2")}})
+	})
+	if got := w.wroteBins(); got["team-three bin"] != 4 {
+		t.Fatal(got)
+	}
+	w.finds(all)
+	// A change of the role's own keys leaves the team's alone.
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+		return nil
+	})
+	if got := w.wroteBins(); got["team-three bin"] != 0 || got["vendor-agent.rest bin"] == 0 {
+		t.Fatal(got)
+	}
+	w.finds(all)
+	w.sees("root 2 agent/1 agent/three/1")
+	for name, bad := range map[string]repo.Product{
+		"taken":        {Role: "team-three", Paths: []string{"agent/*"}},
+		"role of root": {Role: "review-agent", Paths: []string{"agent/4/*"}},
+		"top":          {Role: "timestamp", Paths: []string{"agent/4/*"}},
+		"bin":          {Role: "review-agent.b-1", Paths: []string{"agent/4/*"}},
+		"rest":         {Role: "vendor-agent.rest", Paths: []string{"agent/4/*"}},
+		"outside":      {Role: "x", Paths: []string{"other/*"}},
+		"everything":   {Role: "x", Paths: []string{"agent/"}},
+		"pattern":      {Role: "x", Paths: []string{"agent/[*"}},
+		"no paths":     {Role: "x"},
+		"keys":         {Role: "x", Paths: []string{"agent/4/*"}, Keys: repo.Keys{Keys: w.public("a"), Threshold: 2}},
+	} {
+		if err := w.try(func(tx *repo.Tx) error { return tx.Delegate("vendor", "agent", bad) }); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "team-three") })
+	w.finds(all)
+	w.sees("root 2 agent/1 agent/three/1")
+	if got := w.pending(); len(got) != 600 || !slices.Contains(got, "agent/three/f0") {
+		t.Errorf("%d wait", len(got))
+	}
+}

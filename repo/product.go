@@ -1,0 +1,251 @@
+package repo
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Product is a part of a party's role that is signed apart, by a team with keys
+// of its own for example.
+type Product struct {
+	Role string // its name, of lower-case letters, digits, dot, underline and hyphen
+	// Paths are patterns of target paths, all below the prefix of the class; a *
+	// matches no slash. What a product has matched, no later one gets.
+	Paths []string
+	Keys  // none: those of the party's role, which it then follows
+}
+
+var productName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// Delegate makes a product below the party's role of a class. What the role
+// lists of its paths moves there. With the first product comes a role ROLE.rest
+// for the plain files that belong to none. For a product that is there already
+// it sets new keys; its paths stay.
+func (tx *Tx) Delegate(party, class string, p Product) error {
+	c, top, err := tx.top(party, class)
+	if err != nil {
+		return err
+	}
+	keys := p.Keys
+	if len(keys.Keys) == 0 {
+		keys = top.Keys
+	}
+	if max(keys.Threshold, 1) > len(keys.Keys) {
+		return fmt.Errorf("repo: product %s has %d keys, %d must sign", p.Role, len(keys.Keys), keys.Threshold)
+	}
+	l, err := tx.edit(top.Role)
+	if err != nil {
+		return err
+	}
+	if i := l.product(p.Role); i >= 0 && p.Role != restRole(l.role) {
+		if len(p.Paths) > 0 && !slices.Equal(p.Paths, l.delegations.Roles[i].Paths) {
+			return fmt.Errorf("repo: product %s is there, with other paths", p.Role)
+		}
+		below, err := tx.editBelow(l, p.Role)
+		if err != nil {
+			return err
+		}
+		old, err := tx.keysOf(below)
+		if err != nil {
+			return err
+		}
+		d := &l.delegations.Roles[i]
+		d.KeyIDs, d.Threshold = ids(keys.Keys), max(keys.Threshold, 1)
+		l.setKeys(goKeys(keys.Keys))
+		return tx.rekey(below, old, keys)
+	}
+	if err := tx.checkProduct(c, p); err != nil {
+		return err
+	}
+	if l.product(restRole(l.role)) < 0 {
+		if err := tx.addRest(l, c, top.Keys); err != nil {
+			return err
+		}
+	}
+	rest, err := tx.editBelow(l, restRole(l.role))
+	if err != nil {
+		return err
+	}
+	if err := tx.unsplit(rest); err != nil {
+		return err
+	}
+	role := metadata.DelegatedRole{Name: p.Role, KeyIDs: ids(keys.Keys), Threshold: max(keys.Threshold, 1), Terminating: true, Paths: slices.Clone(p.Paths)}
+	l.delegations.Roles = slices.Insert(l.delegations.Roles, len(l.delegations.Roles)-1, role)
+	l.setKeys(goKeys(keys.Keys))
+	below := newListing(p.Role)
+	below.changed = true
+	tx.lists[p.Role], tx.parents[p.Role] = below, l.role
+	for _, from := range []*listing{l, rest} {
+		for target, v := range from.targets {
+			if l.next(target, !isPlain(v)) == p.Role {
+				below.targets[target] = v
+				delete(from.targets, target)
+			}
+		}
+	}
+	return nil
+}
+
+// Undelegate ends a product of the party's role of a class. The role takes back
+// what the product lists.
+func (tx *Tx) Undelegate(party, class, product string) error {
+	_, top, err := tx.top(party, class)
+	if err != nil {
+		return err
+	}
+	l, err := tx.edit(top.Role)
+	if err != nil {
+		return err
+	}
+	i := l.product(product)
+	if i < 0 || product == restRole(l.role) {
+		return fmt.Errorf("repo: %s has no product %s", l.role, product)
+	}
+	below, err := tx.readBelow(l, product)
+	if err != nil {
+		return err
+	}
+	back := map[string]wire.Value{}
+	if err := tx.eachIn(below, func(x *listing) error {
+		for target, v := range x.targets {
+			back[target] = v
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, name := range append(below.delegates(), product) {
+		delete(tx.lists, name)
+		delete(tx.passing, name)
+	}
+	l.delegations.Roles = slices.Delete(l.delegations.Roles, i, i+1)
+	l.setKeys(nil)
+	for target, v := range back {
+		if err := tx.put(l.role, target, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// top finds the party's role of a class that products are delegated from.
+func (tx *Tx) top(party, class string) (Class, ReleaseRole, error) {
+	for _, c := range tx.layout().Classes {
+		if c.Name != class {
+			continue
+		}
+		for _, role := range c.Roles {
+			if role.Party == party {
+				return c, role, nil
+			}
+		}
+	}
+	return Class{}, ReleaseRole{}, fmt.Errorf("repo: party %q has no role in a class %q", party, class)
+}
+
+func (tx *Tx) checkProduct(c Class, p Product) error {
+	if !productName.MatchString(p.Role) || names(tx.layout(), p.Role) || slices.Contains([]string{"root", "snapshot", "timestamp"}, p.Role) {
+		return fmt.Errorf("repo: %.80q can't be the name of a product", p.Role)
+	}
+	for _, x := range tx.layout().lists() {
+		l, err := tx.read(x.role)
+		if err != nil {
+			return err
+		}
+		// The snapshot is flat: one name, one role.
+		if strings.HasPrefix(p.Role, binPrefix(x.role)+"-") || l != nil && l.product(p.Role) >= 0 {
+			return fmt.Errorf("repo: the name of product %s is in use below %s", p.Role, x.role)
+		}
+	}
+	for _, pattern := range p.Paths {
+		if _, err := path.Match(pattern, ""); err != nil || !strings.HasPrefix(pattern, c.Prefix) || pattern == c.Prefix {
+			return fmt.Errorf("repo: product %s: %.80q is no pattern below %s", p.Role, pattern, c.Prefix)
+		}
+	}
+	if len(p.Paths) == 0 {
+		return fmt.Errorf("repo: product %s has no paths", p.Role)
+	}
+	return nil
+}
+
+// addRest turns a role without products into one that has them: its plain files
+// go to ROLE.rest.
+func (tx *Tx) addRest(l *listing, c Class, keys Keys) error {
+	if err := tx.unsplit(l); err != nil {
+		return err
+	}
+	name := restRole(l.role)
+	if names(tx.layout(), name) {
+		return fmt.Errorf("repo: root names a role %s, which is needed for the rest of %s", name, l.role)
+	}
+	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), Roles: []metadata.DelegatedRole{{Name: name, KeyIDs: ids(keys.Keys),
+		Threshold: max(keys.Threshold, 1), Terminating: true, Paths: anyDepth(c.Prefix)}}}
+	rest := newListing(name)
+	rest.changed = true
+	tx.lists[name], tx.parents[name] = rest, l.role
+	for target, v := range l.targets {
+		if l.next(target, !isPlain(v)) == name {
+			rest.targets[target] = v
+			delete(l.targets, target)
+		}
+	}
+	return nil
+}
+
+// unsplit takes back what is in hash bins.
+func (tx *Tx) unsplit(l *listing) error {
+	if l.bits() == 0 {
+		return nil
+	}
+	files, err := tx.plainOf(l)
+	if err != nil {
+		return err
+	}
+	return tx.split(l, files, 0)
+}
+
+// product is the place of a delegation by name, -1 for none.
+func (l *listing) product(name string) int {
+	if l.delegations == nil {
+		return -1
+	}
+	return slices.IndexFunc(l.delegations.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
+}
+
+// setKeys adds keys to the delegations and drops those that nobody has any more.
+func (l *listing) setKeys(keys map[string]*metadata.Key) {
+	d := l.delegations
+	all := d.Keys
+	d.Keys = map[string]*metadata.Key{}
+	use := func(keyIDs []string) {
+		for _, id := range keyIDs {
+			if k := keys[id]; k != nil {
+				d.Keys[id] = k
+			} else if k := all[id]; k != nil {
+				d.Keys[id] = k
+			}
+		}
+	}
+	for _, r := range d.Roles {
+		use(r.KeyIDs)
+	}
+	if d.SuccinctRoles != nil {
+		use(d.SuccinctRoles.KeyIDs)
+	}
+}
+
+// anyDepth are the patterns for everything below a prefix: a wild card does not
+// match a slash, so there is one for each depth.
+func anyDepth(prefix string) (patterns []string) {
+	for depth := range 8 {
+		patterns = append(patterns, prefix+strings.Repeat("*/", depth)+"*")
+	}
+	return patterns
+}
