@@ -205,7 +205,11 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 	return nil
 }
 
-func keptRole(f tuf.RoleFile) string { return "roles/" + diskName(roleName(f)) }
+// keptRole is the role's file in the store; below roles/ it differs between
+// versions in the number alone.
+func keptRole(f tuf.RoleFile) string { return "roles/" + keptName(f) }
+
+func keptName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, diskName(f.Role)) }
 
 // sweep removes the roles that the snapshot does not list any more.
 func (c *Client) sweep(s *session, snap *tuf.Snapshot) error {
@@ -215,7 +219,7 @@ func (c *Client) sweep(s *session, snap *tuf.Snapshot) error {
 	}
 	for _, role := range snap.Roles() {
 		if f, err := snap.RoleFile(role); err == nil {
-			delete(have, diskName(roleName(f)))
+			delete(have, keptName(f))
 		}
 	}
 	for name := range have {

@@ -11,10 +11,12 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -48,8 +50,8 @@ func run(ctx context.Context, args []string, faketime string, now time.Time) err
 	if faketime != "" {
 		// A Go program makes no call that an interposed clock would see.
 		offset, err := strconv.ParseFloat(faketime, 64)
-		if err != nil {
-			return fmt.Errorf("FAKETIME is no offset in seconds: %w", err)
+		if err != nil || !(math.Abs(offset) < 9e9) { // what a time.Duration holds
+			return fmt.Errorf("FAKETIME is no offset in seconds: %.40q", faketime)
 		}
 		now = now.Add(time.Duration(offset * float64(time.Second)))
 	}
@@ -132,10 +134,19 @@ func download(ctx context.Context, o options, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		// A name from metadata is no path: it is escaped to one element.
-		if err := c.Save(ctx, a, filepath.Join(o.targetDir, "target-"+url.QueryEscape(name))); err != nil {
+		if err := c.Save(ctx, a, filepath.Join(o.targetDir, fileName(name))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fileName is the same for the same target, and another for another. A name from
+// metadata is no path: it is escaped to one element, of a length that disks take.
+func fileName(target string) string {
+	name := "target-" + url.QueryEscape(target)
+	if len(name) > 200 {
+		name = fmt.Sprintf("%s.%x", name[:100], sha256.Sum256([]byte(target)))
+	}
+	return name
 }

@@ -33,11 +33,8 @@ func (s store) file(name string) string {
 	case name == "timestamp.json" || name == "snapshot.json":
 		return filepath.Join(s.dir, name)
 	case isRole:
+		// No delegated role is called as one of the others: package tuf refuses that.
 		_, role, _ = strings.Cut(role, ".") // the version
-		switch role {
-		case "root.json", "timestamp.json", "snapshot.json":
-			role = "=" + role // a delegated role may be called so; no other file begins with this sign
-		}
 		return filepath.Join(s.dir, role)
 	}
 	return ""
