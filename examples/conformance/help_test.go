@@ -40,7 +40,6 @@ type world struct {
 	hashes bool   // metadata files are listed with length and hash
 	base   string // URL below which metadata/ and targets/ lie
 	md, td string
-	root   []byte        // what init is given
 	later  time.Duration // the client's clock, from tuftest.Now on
 
 	mu       sync.Mutex
