@@ -58,3 +58,16 @@ func (f *draftFile) key(id string) (tuf.Key, bool) {
 	}
 	return tuf.Key{}, false
 }
+
+// checkSignature checks the signature that a draft file has under a key id.
+func (f *draftFile) checkSignature(id string) error {
+	k, ok := f.key(id)
+	if !ok {
+		return fmt.Errorf("%s v%d: key %.16s: %w", clean(f.role), f.version, clean(id), ErrNoPart)
+	}
+	sig, err := hex.DecodeString(f.sigs[id])
+	if err != nil || k.ID() != id || !k.Verifies(f.signed, sig) {
+		return fmt.Errorf("%s v%d: key %.16s: %w", clean(f.role), f.version, clean(id), ErrSignature)
+	}
+	return nil
+}

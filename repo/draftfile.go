@@ -1,0 +1,155 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// ErrOtherDraft: two drafts are not copies of one.
+var ErrOtherDraft = errors.New("not the same draft")
+
+// Merge takes over the signatures of another copy of the draft, so that people
+// sign their copies at the same time. Copies say the same in every byte but the
+// signatures; otherwise the error is [ErrOtherDraft]. A signature that does not
+// verify is [ErrSignature], one by a key that has no part in its file, unless d
+// has the same, [ErrNoPart]. After an error d is as it was.
+func (d *Draft) Merge(other *Draft) error {
+	if a, b := slices.Sorted(maps.Keys(d.files)), slices.Sorted(maps.Keys(other.files)); !slices.Equal(a, b) {
+		return fmt.Errorf("repo: merge: %w: one has %s, the other %s", ErrOtherDraft, d, other)
+	}
+	for role, f := range d.files {
+		o := other.files[role]
+		if string(f.signed) != string(o.signed) || f.base != o.base || !slices.Equal(f.under, o.under) || !reflect.DeepEqual(f.signers, o.signers) {
+			return fmt.Errorf("repo: merge: %w: %s v%d and v%d differ", ErrOtherDraft, clean(role), f.version, o.version)
+		}
+		for id, sig := range o.sigs {
+			if f.sigs[id] == sig {
+				continue
+			}
+			if err := o.checkSignature(id); err != nil {
+				return fmt.Errorf("repo: merge: %w", err)
+			}
+		}
+	}
+	for role, f := range d.files {
+		maps.Copy(f.sigs, other.files[role].sigs)
+	}
+	return nil
+}
+
+// draftName is the draft's file in a folder.
+const draftName = "draft.json"
+
+// maxDraft bounds a draft that is read, 512 MiB: the lists of a million targets.
+const maxDraft = 512 << 20
+
+// Save writes the draft to a file, or where path is a folder to draft.json in
+// it; see [Repo.Export] for a folder with all that a signer wants to look at. The
+// file is there whole, or as it was before.
+func (d *Draft) Save(path string) error {
+	data, err := d.Bytes()
+	if err != nil {
+		return fmt.Errorf("repo: draft: %w", err)
+	}
+	if err := durable.WriteFile(draftPath(path), data, 0o644); err != nil {
+		return fmt.Errorf("repo: draft: %w", err)
+	}
+	return nil
+}
+
+// LoadDraft reads what [Draft.Save] wrote, as strictly as [OpenDraft]: at most
+// 512 MiB, from a regular file.
+func LoadDraft(path string) (*Draft, error) {
+	path = draftPath(path)
+	info, err := os.Stat(path) // opening a named pipe would wait
+	if err != nil {
+		return nil, fmt.Errorf("repo: draft: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("repo: draft: %s: not a regular file: %w", path, fs.ErrInvalid)
+	}
+	if info.Size() > maxDraft {
+		return nil, fmt.Errorf("repo: draft: %s: %w: %d bytes, at most %d", path, errOversize, info.Size(), maxDraft)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("repo: draft: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxDraft))
+	if err != nil {
+		return nil, fmt.Errorf("repo: draft: %w", err)
+	}
+	return OpenDraft(data)
+}
+
+func draftPath(path string) string {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return filepath.Join(path, draftName)
+	}
+	return path
+}
+
+// Export writes a folder that travels to a signer who has no access to the
+// repository: laid out as a location, with the roots, the metadata that is
+// published, and the target files that the draft lists anew; and the draft, for
+// [LoadDraft]. There, [New] with [Folder] of it reads what is published, [Repo.Diff]
+// says what the draft changes, and the files can be examined. dir may be there,
+// of an earlier export; it is made where it is not.
+func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
+	x, _, err := r.compareTo(ctx, d)
+	if err != nil {
+		return err
+	}
+	out := New(Folder(dir), &r.cfg)
+	c := &cloning{repo: out, from: SourceOf(r.storage), to: SourceOf(out.storage)}
+	if p := x.tx.present; p.root != nil {
+		first, err := readFrom(ctx, c.from, rootName(1), tuf.Limits{}.WithDefaults().Root)
+		if err != nil {
+			return err
+		}
+		root, err := tuf.OpenRoot(first, r.judge())
+		if err != nil {
+			return fmt.Errorf("repo: %w", err)
+		}
+		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundIsError,
+			opened: func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
+			meta:   func(name string, data []byte) error { return c.metadata(ctx, name, data) },
+			role:   func(string, *tuf.Targets) error { return nil }}
+		if err := c.survey.run(ctx, root); err != nil {
+			return err
+		}
+	}
+	for _, top := range slices.Sorted(maps.Keys(x.trees)) {
+		t := x.trees[top]
+		for _, path := range slices.Sorted(maps.Keys(t.after)) {
+			v := t.after[path]
+			if string(t.before[path]) == string(v) {
+				continue
+			}
+			entry, err := parseListed(strings.TrimRight(path, "\x00"), v)
+			if err != nil {
+				return fmt.Errorf("repo: %s: %s: %w", clean(top), clean(path), err)
+			}
+			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err // a hold's entry may be of a file that is gone
+			}
+		}
+	}
+	if err := durable.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	return d.Save(dir)
+}

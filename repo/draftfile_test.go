@@ -1,0 +1,156 @@
+package repo_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// Everybody signs a copy of his own, at the same time; together they are enough.
+func TestMerge(t *testing.T) {
+	w := newWorld(t)
+	d, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, err)
+	copies := []*repo.Draft{}
+	for _, key := range []string{"vendor-1", "review-1", "review-2"} {
+		c := travel(t, d)
+		noErr(t, c.Sign(t.Context(), w.signer(key)))
+		copies = append(copies, travel(t, c))
+	}
+	for _, c := range copies {
+		if len(d.Missing()) == 0 {
+			t.Fatal("nothing is missing before all have signed")
+		}
+		noErr(t, d.Merge(c))
+		noErr(t, d.Merge(c)) // again changes nothing
+	}
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.sees("root 2")
+
+	// Each row is refused, and d stays as it was.
+	d, err = w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Resign("vendor") })
+	noErr(t, err)
+	noErr(t, d.Sign(t.Context(), w.signer("vendor-1")))
+	before, err := d.Bytes()
+	noErr(t, err)
+	own, other := w.signer("vendor-1").Key().ID(), w.signer("vendor-2").Key().ID()
+	sigOf := func(d *repo.Draft) string {
+		data := string(d.File("root"))
+		_, rest, _ := strings.Cut(data, `"sig":"`)
+		sig, _, _ := strings.Cut(rest, `"`)
+		return sig
+	}
+	tampered := func(old, new string) *repo.Draft {
+		data := strings.Replace(string(before), old, new, 1)
+		if data == string(before) {
+			t.Fatalf("no %s in the draft", old)
+		}
+		c, err := repo.OpenDraft([]byte(data))
+		noErr(t, err)
+		return c
+	}
+	w.now = w.now.Add(time.Hour)
+	later, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Resign("vendor") })
+	noErr(t, err)
+	fewer, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, err)
+	for name, x := range map[string]struct {
+		other *repo.Draft
+		want  error
+	}{
+		"another date":         {later, repo.ErrOtherDraft},
+		"fewer files":          {fewer, repo.ErrOtherDraft},
+		"other needs":          {tampered(`"threshold": 1`, `"threshold": 2`), repo.ErrOtherDraft},
+		"other base":           {tampered(`"base": 1`, `"base": 0`), repo.ErrOtherDraft},
+		"junk":                 {tampered(sigOf(d), hex.EncodeToString(make([]byte, 64))), repo.ErrSignature},
+		"no hex":               {tampered(sigOf(d), "junk"), repo.ErrSignature},
+		"another's signature":  {tampered(`"keyid": "`+own, `"keyid": "`+other), repo.ErrSignature},
+		"a key without a part": {tampered(`"keyid": "`+own, `"keyid": "`+w.signer("stranger").Key().ID()), repo.ErrNoPart},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := d.Merge(x.other); !errors.Is(err, x.want) {
+				t.Errorf("got %v, want %v", err, x.want)
+			}
+			if after, err := d.Bytes(); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("changed, %v", err)
+			}
+		})
+	}
+}
+
+// A draft travels as a file, and as a folder with all that there is to look at.
+func TestDraftTravels(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return add("2")(tx) })
+	noErr(t, err)
+	want := strings.Join(w.lines(d), "\n")
+	dir := filepath.Join(t.TempDir(), "new", "folder")
+	noErr(t, w.open().Export(t.Context(), d, dir))
+	noErr(t, w.open().Export(t.Context(), d, dir)) // and again
+
+	// On the reviewer's machine: no access to the vendor's storage.
+	there := repo.New(repo.Folder(dir), &repo.Config{Now: func() time.Time { return w.now }})
+	theirs, err := repo.LoadDraft(dir)
+	noErr(t, err)
+	changes, err := there.Diff(t.Context(), theirs)
+	noErr(t, err)
+	if len(changes) != strings.Count(want, "\n")+1 {
+		t.Errorf("%d changes there, here\n%s", len(changes), want)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, repo.TargetName("agent/2", sum("agent 2")))); err != nil || string(data) != "agent 2" {
+		t.Errorf("%q, %v", data, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, repo.TargetName("agent/1", sum("agent 1")))); err == nil {
+		t.Error("what is not new travels too")
+	}
+	for _, key := range []string{"review-1", "review-2"} {
+		noErr(t, theirs.Sign(t.Context(), w.signer(key)))
+	}
+	noErr(t, theirs.Save(dir))
+
+	// Back home.
+	signed, err := repo.LoadDraft(filepath.Join(dir, "draft.json"))
+	noErr(t, err)
+	noErr(t, d.Merge(signed))
+	noErr(t, d.Sign(t.Context(), w.signer("vendor-1")))
+	noErr(t, w.open().Publish(t.Context(), d))
+	w.update(approve("2"))
+	w.sees("root 3 agent/1 agent/2")
+
+	// The first draft of all has nothing that it follows.
+	empty := emptyWorld(t)
+	first, err := empty.open().Stage(t.Context(), empty.found)
+	noErr(t, err)
+	noErr(t, empty.open().Export(t.Context(), first, t.TempDir()))
+}
+
+func TestLoadDraftRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "none")} {
+		if _, err := repo.LoadDraft(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	path := filepath.Join(dir, "draft.json")
+	noErr(t, os.WriteFile(path, []byte(`{"visum-draft":1,"files":[],"files":[]}`), 0o600))
+	if _, err := repo.LoadDraft(dir); err == nil {
+		t.Error("took a draft that says things twice")
+	}
+	noErr(t, os.Truncate(path, 512<<20+1))
+	if _, err := repo.LoadDraft(dir); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("a huge one: %v", err)
+	}
+	noErr(t, os.Remove(path))
+	noErr(t, os.Mkdir(path, 0o700))
+	if _, err := repo.LoadDraft(dir); !errors.Is(err, os.ErrInvalid) {
+		t.Errorf("a folder: %v", err)
+	}
+}
