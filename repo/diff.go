@@ -218,11 +218,14 @@ func (x *comparison) file(f *draftFile) ([]Change, error) {
 		if err := x.below(t, was, t.before, "before ", nil); err != nil {
 			return nil, err
 		}
-		l := newList(f.role)
+		l := newListing(f.role)
 		if v := member(f.signed, "delegations"); v != nil {
 			l.delegations = &metadata.Delegations{}
 			if err := json.Unmarshal(v.JSON(), l.delegations); err != nil {
 				return nil, err
+			}
+			if b := l.delegations.SuccinctRoles; b != nil && (b.BitLength < 1 || b.BitLength > maxBits) {
+				return nil, fmt.Errorf("%d bits of hash bins, at most %d: %w", b.BitLength, maxBits, tuf.ErrTooLarge)
 			}
 		}
 		still := map[string]bool{}

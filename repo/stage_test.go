@@ -14,7 +14,7 @@ import (
 )
 
 // travel sends a draft as bytes, as parties do who share nothing.
-func travel(t *testing.T, d *repo.Draft) *repo.Draft {
+func travel(t testing.TB, d *repo.Draft) *repo.Draft {
 	t.Helper()
 	data, err := d.Bytes()
 	noErr(t, err)
