@@ -2,10 +2,9 @@ package tuf_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
@@ -153,7 +152,8 @@ func TestAgreementMalformed(t *testing.T) {
 	want(t, err, tuf.ErrMalformed, "in two")
 }
 
-// Groups that lead back to each other end with the budget of visits.
+// Groups that lead back to each other end with the budget of depth, and wide
+// ones with that of visits.
 func TestAgreementCycle(t *testing.T) {
 	r := tree(t, "^ > a: x/*", "^ > b: x/*", "a > c: x/*", "a > d: x/*", "c > a: x/*", "d > b: x/*")
 	agree(r, 2, true, "a", "b")
@@ -162,7 +162,36 @@ func TestAgreementCycle(t *testing.T) {
 	r.Bump("a")
 	r.Publish()
 	_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
-	want(t, err, tuf.ErrTooLarge, "roles visited")
+	want(t, err, tuf.ErrTooLarge, "delegations deep")
+	for i, err := range []error{tuf.ErrTooLarge, nil} {
+		r = tree(t, "^ > a: x/*", "^ > b: x/*", "a > c: x/*", "b > d: x/*")
+		agree(r, 2, true, "a", "b")
+		root, err2 := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Visits: 4 + i}})
+		if err2 != nil {
+			t.Fatal(err2)
+		}
+		r.AddTarget("x/1", "the same", nil, "c", "d")
+		r.Bump("c", "d")
+		r.Publish()
+		want(t, find(&client{root: root}, r, "x/1"), err, "")
+	}
+}
+
+// A group of very many is refused before it is looked at.
+func TestAgreementOfTooMany(t *testing.T) {
+	for n, err := range map[int]error{64: nil, 65: tuf.ErrMalformed} {
+		r := tree(t)
+		var names []any
+		for i := range n {
+			name := fmt.Sprintf("r%02d", i)
+			r.Delegate("targets", name, doc{"paths": []any{"y/*"}}, "k")
+			names = append(names, name)
+		}
+		agree(r, 1, true, names...)
+		r.AddTarget("x/1", "x", nil, "targets")
+		r.Publish()
+		want(t, find(newClient(t, r), r, "x/1"), err, "")
+	}
 }
 
 func TestRecalls(t *testing.T) {
@@ -216,36 +245,5 @@ func TestRecalls(t *testing.T) {
 	}
 	if _, err := new(tuf.Snapshot).Recalls(from(r)); !errors.Is(err, tuf.ErrUntrusted) {
 		t.Errorf("zero Snapshot: %v", err)
-	}
-}
-
-// Who knows go-tuf's error types finds them in ours.
-func TestErrorsOfGoTUF(t *testing.T) {
-	for sentinel, theirs := range map[error]error{
-		tuf.ErrUntrusted: &metadata.ErrRepository{},
-		tuf.ErrMalformed: &metadata.ErrRepository{},
-		tuf.ErrThreshold: &metadata.ErrUnsignedMetadata{},
-		tuf.ErrRollback:  &metadata.ErrBadVersionNumber{},
-		tuf.ErrMismatch:  &metadata.ErrLengthOrHashMismatch{},
-		tuf.ErrTooLarge:  &metadata.ErrDownloadLengthMismatch{},
-		tuf.ErrExpired:   &metadata.ErrExpiredMetadata{},
-	} {
-		var err error = &tuf.Error{Role: "root", Err: sentinel}
-		if !errors.Is(err, theirs) {
-			t.Errorf("%v is not a %T", err, theirs)
-		}
-		if _, ok := theirs.(*metadata.ErrUnsignedMetadata); !ok && errors.Is(err, &metadata.ErrUnsignedMetadata{}) {
-			t.Errorf("%v is taken for missing signatures", err)
-		}
-	}
-	var e *metadata.ErrExpiredMetadata
-	if !errors.As(&tuf.Error{Err: tuf.ErrExpired}, &e) {
-		t.Error("errors.As finds nothing")
-	}
-	for _, state := range []error{tuf.ErrExpired, tuf.ErrHeld, tuf.ErrNoTarget} {
-		err := &tuf.Error{Role: "root", Err: state}
-		if errors.Is(err, tuf.ErrUntrusted) || !errors.Is(err, &metadata.ErrExpiredMetadata{}) && errors.Is(err, &metadata.ErrRepository{}) {
-			t.Errorf("%v, a state of the world, is taken for distrust", err)
-		}
 	}
 }

@@ -22,6 +22,16 @@ type Approved struct {
 	hashes  hashes
 	release *Release
 	by      []Signoff
+	basis   Basis
+}
+
+// Basis is what a decision was taken from: with the files of these versions,
+// those that the snapshot lists, and the time, anybody comes to the same
+// decision again.
+type Basis struct {
+	Root, Timestamp, Snapshot int64     // versions
+	RootSHA256                string    // see [Root.SHA256]
+	Time                      time.Time // the now that was given to [Root.Timestamp]
 }
 
 // Signoff is one role's part in an approval.
@@ -65,13 +75,21 @@ func (a Approved) SHA256() string { return a.hashes.sha256 }
 // download must match it too.
 func (a Approved) SHA512() string { return a.hashes.sha512 }
 
-// Release returns the release fields; ok is false for a plain file.
+// Release returns the release fields, a copy; ok is false for a plain file.
 func (a Approved) Release() (rel Release, ok bool) {
 	if a.release == nil {
 		return Release{}, false
 	}
-	return *a.release, true
+	rel = *a.release
+	if rel.Rollout != nil {
+		part := *rel.Rollout
+		rel.Rollout = &part
+	}
+	return rel, true
 }
+
+// Basis returns what the decision was taken from.
+func (a Approved) Basis() Basis { return a.basis }
 
 // By returns who approved: one entry for each role of the class. A copy.
 func (a Approved) By() []Signoff {
@@ -213,7 +231,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 	if err := s.checkHold(class, path, get); err != nil {
 		return Approved{}, err
 	}
-	a := Approved{path: path, class: class.Name, repoID: s.root.charter.repoID, length: first.length, hashes: first.hashes}
+	a := Approved{path: path, class: class.Name, repoID: s.root.charter.repoID, length: first.length, hashes: first.hashes, basis: s.basis()}
 	if first.visum != nil {
 		rel, err := parseRelease(first.visum)
 		if err != nil {
@@ -227,6 +245,10 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 		a.hashes.sha512 = max(a.hashes.sha512, l.hashes.sha512)
 	}
 	return a, nil
+}
+
+func (s *Snapshot) basis() Basis {
+	return Basis{s.root.doc.version, s.ts, s.doc.version, s.root.sum, s.now}
 }
 
 func (f *found) signoffs(party string) (out []Signoff) {
@@ -311,10 +333,10 @@ type Candidate struct {
 }
 
 // Candidates goes through all releases that any role of any class lists, in
-// order of their paths, and decides on those that want says yes to. Roles that
-// the parties delegate to by path patterns, such as those of their products, are
-// gone through too, as many as one search may visit; hash bins are not: what is
-// there is only found by path ([Snapshot.Approve]).
+// order of their paths, and decides on those that want says yes to; a nil want
+// says yes to all. Roles that the parties delegate to by path patterns, such as
+// those of their products, are gone through too, as many as one search may visit;
+// hash bins are not: what is there is only found by path ([Snapshot.Approve]).
 func (s *Snapshot) Candidates(want func(Release) bool, get Fetch) ([]Candidate, error) {
 	if s == nil || s.root == nil || s.root.charter == nil {
 		_, err := s.classOf("")
@@ -380,7 +402,7 @@ func (s *Snapshot) claims(t *Targets, within func(string) bool, want func(Releas
 func (t *Targets) releases(within func(string) bool, want func(Release) bool, claims map[string]Release) error {
 	for _, e := range t.files {
 		path := e.name.String()
-		if !within(path) {
+		if len(path) > maxPath || !within(path) {
 			continue
 		}
 		x, err := parseTarget(e.val)
@@ -392,9 +414,9 @@ func (t *Targets) releases(within func(string) bool, want func(Release) bool, cl
 		}
 		rel, err := parseRelease(x.visum)
 		if err != nil {
-			continue // a form of a later day: found by path only
+			continue // a form of a later day: nothing to choose by
 		}
-		if _, ok := claims[path]; !ok && want(rel) {
+		if _, ok := claims[path]; !ok && (want == nil || want(rel)) {
 			claims[path] = rel
 		}
 	}
@@ -422,7 +444,7 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	if x == nil {
 		return Approved{}, refuse(path, 0, ErrNoTarget, "targets v%d and what it delegates to do not list it", top.doc.version)
 	}
-	a := Approved{path: path, length: x.length, hashes: x.hashes}
+	a := Approved{path: path, length: x.length, hashes: x.hashes, basis: s.basis()}
 	if x.visum != nil {
 		if rel, err := parseRelease(x.visum); err == nil {
 			a.release = &rel

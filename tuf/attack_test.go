@@ -43,8 +43,16 @@ func run(t *testing.T, healthy func() *tuftest.Repo, path string, rows []attack)
 			}
 			bad := r.Clone()
 			row.mutate(bad)
+			before := c.root.Bytes()
 			_, err := c.find(bad, path)
 			want(t, err, row.want, row.part)
+			if row.want == tuf.ErrCharter {
+				// A root that breaks a rule changes nothing, and can be shown to others.
+				var e *tuf.Error
+				if !errors.As(err, &e) || !bytes.Equal(e.Evidence, bad.Files["2.root.json"]) || !bytes.Equal(c.root.Bytes(), before) {
+					t.Errorf("evidence is %.40q", e.Evidence)
+				}
+			}
 			// What passed in the attack stays; a thief can't make versions smaller again.
 			for _, role := range r.Roles {
 				role["version"] = 100
@@ -235,6 +243,49 @@ func TestAttackSnapshot(t *testing.T) {
 			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["targets"] = 6 })
 		}, tuf.ErrRollback, "targets v5"},
 	})
+}
+
+// The snapshot's own version does not go back either, where the timestamp that
+// would have said so is lost.
+func TestSnapshotRollbackWithoutTimestamp(t *testing.T) {
+	r := tuftest.New()
+	c := newClient(t, r)
+	old := r.Clone()
+	r.Bump()
+	r.Publish()
+	want(t, c.walk(r), nil, "")
+	c.ts = nil
+	want(t, c.walk(old), tuf.ErrRollback, "snapshot v5: went backwards: trusted v6")
+	want(t, c.walk(r), nil, "")
+}
+
+// Who has no Fetch decides on what is open already, and is told so otherwise.
+func TestNoFetch(t *testing.T) {
+	r := tuftest.New()
+	snap := mustSnapshot(t, r)
+	_, err := snap.Approve(tuftest.Path, nil)
+	want(t, err, tuf.ErrUntrusted, "vendor-agent v5: not trusted: not opened yet")
+	want(t, snap.OpenRoles(nil), tuf.ErrUntrusted, "not opened yet")
+	want(t, snap.OpenRoles(from(r)), nil, "")
+	_, err = snap.Approve(tuftest.Path, nil)
+	want(t, err, nil, "")
+	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
+		if snap.RoleBytes(role) == nil {
+			t.Errorf("%s was not opened", role)
+		}
+	}
+	if snap.RoleBytes("targets") != nil {
+		t.Error("targets was opened, which nobody needs")
+	}
+	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
+		bad := r.Clone()
+		delete(bad.Files, "5."+role+".json")
+		want(t, mustSnapshot(t, bad).OpenRoles(from(bad)), errNotServed, "")
+	}
+	want(t, new(tuf.Snapshot).OpenRoles(from(r)), tuf.ErrUntrusted, "zero Snapshot")
+	want(t, (*tuf.Snapshot)(nil).OpenRoles(from(r)), tuf.ErrUntrusted, "zero Snapshot")
+	plain := tuftest.NewPlain()
+	want(t, mustSnapshot(t, plain).OpenRoles(from(plain)), tuf.ErrNotApproved, "no charter")
 }
 
 // The party's roles and the hold are each guarded like the top-level roles.

@@ -166,11 +166,7 @@ func (c *Charter) Recovery() *RecoveryRule {
 	if c.recovery == nil {
 		return nil
 	}
-	out := *c.recovery
-	out.Orgs = slices.Clone(out.Orgs)
-	for i := range out.Orgs {
-		out.Orgs[i].KeyIDs = slices.Clone(out.Orgs[i].KeyIDs)
-	}
+	out := c.recovery.clone()
 	return &out
 }
 

@@ -15,6 +15,7 @@ type delegation struct {
 	name         string
 	keys         roleKeys
 	paths        []string
+	wild         int      // bytes of those of paths that hold a wild card
 	hashPrefixes []string // lower-case hex
 	terminating  bool
 	succinct     *succinct  // hash bins (TAP 15); name is then their prefix
@@ -86,6 +87,11 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 	}
 	if paths != nil {
 		d.paths, err = parseStrings(paths)
+		for _, p := range d.paths {
+			if strings.ContainsAny(p, `*?[\`) {
+				d.wild += len(p)
+			}
+		}
 		return d, err
 	}
 	d.hashPrefixes, err = parseStrings(prefixes)

@@ -196,6 +196,46 @@ func TestVisitBudget(t *testing.T) {
 	want(t, err, tuf.ErrTooLarge, "more than 64 roles visited")
 }
 
+// A chain of delegations ends too, in a search and inside an agreement.
+func TestDepthBudget(t *testing.T) {
+	chain := func(n int) *tuftest.Repo {
+		lines := []string{"^ > d01: x/*"}
+		for i := 2; i <= n; i++ {
+			lines = append(lines, fmt.Sprintf("d%02d > d%02d: x/*", i-1, i))
+		}
+		return tree(t, append(lines, fmt.Sprintf("d%02d = x/1", n))...)
+	}
+	r := chain(32)
+	a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+	if err != nil || a.By()[0].Role != "d32" {
+		t.Error(a, err)
+	}
+	r = chain(33)
+	get, seen := visits(r)
+	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", get)
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, "d33" the last`)
+	if n := len(*seen); n != 33 { // the top and 32 more; nobody asks for the last
+		t.Errorf("fetched %d roles", n)
+	}
+	d := tuftest.At(r.Roles["d32"], "delegations")
+	d[tuf.AgreementMember] = []any{doc{"roles": []any{"d33"}, "min_roles_in_agreement": 1}}
+	r.Bump("d32")
+	r.Publish()
+	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, "d33" the last`)
+
+	// And the caller may ask for less.
+	r = chain(3)
+	for depth, sentinel := range map[int]error{2: tuf.ErrTooLarge, 3: nil} {
+		root, err := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Depth: depth}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = find(&client{root: root}, r, "x/1")
+		want(t, err, sentinel, "")
+	}
+}
+
 func TestPathPatterns(t *testing.T) {
 	for _, tt := range []struct {
 		pattern, path string

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/hex"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 	if err == nil {
 		d.expires, err = time.Parse(time.RFC3339, s)
 	}
-	if err != nil {
+	if err != nil || !dateForm.MatchString(s) {
 		return nil, refuse(role, d.version, ErrMalformed, "expires is %.40s, want RFC 3339", string(vExpires))
 	}
 	if err := d.readSignatures(signatures, lim.Signatures); err != nil {
@@ -73,6 +74,9 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 	}
 	return d, nil
 }
+
+// dateForm is what RFC 3339 says and time.Parse is more lenient about.
+var dateForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 // readSignatures collects the signatures in one pass. A key id twice is refused
 // (specification, 5: "signatures"); what can't be decoded counts for nothing.
@@ -95,7 +99,7 @@ func (d *document) readSignatures(v wire.Value, max int) error {
 			continue
 		}
 		if _, twice := d.sigs[id]; twice {
-			return refuse(d.role, d.version, ErrMalformed, "two signatures of key id %.64s", id)
+			return refuse(d.role, d.version, ErrMalformed, "two signatures of key id %.64q", id)
 		}
 		text, _ := vSig.Text()
 		sig, err := hex.DecodeString(text)
@@ -154,7 +158,7 @@ func (d *document) signers(ids []string, keys keyring) (fingerprints, keyIDs []s
 func (d *document) threshold(r roleKeys, keys keyring, by string) ([]string, error) {
 	have, ids := d.signers(r.keyIDs, keys)
 	if r.threshold < 1 || len(have) < r.threshold {
-		e := refuse(d.role, d.version, ErrThreshold, "%d of %d needed keys of %s signed", len(have), r.threshold, by)
+		e := refuse(d.role, d.version, ErrThreshold, "%d of %d needed keys of %s signed", len(have), r.threshold, plain(by))
 		e.Have, e.Want, e.KeyIDs, e.Evidence = len(have), r.threshold, ids, d.raw
 		return nil, e
 	}
@@ -200,7 +204,7 @@ func parseRoleKeys(v wire.Value, extra ...wire.Field) (roleKeys, error) {
 		return roleKeys{}, syntaxf("threshold is %d", n)
 	}
 	if dup := duplicate(list); dup != "" {
-		return roleKeys{}, syntaxf("key id %.64s listed twice", dup)
+		return roleKeys{}, syntaxf("key id %.64q listed twice", dup)
 	}
 	return roleKeys{list, int(n)}, nil
 }

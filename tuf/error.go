@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/visum-dev/visum/internal/bridge"
 )
@@ -48,6 +49,8 @@ var (
 	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
 	// ErrMismatch: not the bytes, version or identity that was promised.
 	ErrMismatch error = &sentinel{"does not match", ErrUntrusted}
+	// ErrVersion, an ErrMismatch: not the version that was promised.
+	ErrVersion error = &sentinel{"does not match", ErrMismatch}
 	// ErrCharter: a charter that breaks a rule, alone or as a successor.
 	ErrCharter error = &sentinel{"breaks the charter's rules", ErrUntrusted}
 	// ErrNotApproved: not every party of the class, or not enough of the roles
@@ -79,7 +82,7 @@ type Error struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("tuf: ")
-	b.WriteString(e.Role)
+	b.WriteString(plain(e.Role))
 	if e.Version > 0 {
 		fmt.Fprintf(&b, " v%d", e.Version)
 	}
@@ -90,6 +93,15 @@ func (e *Error) Error() string {
 		b.WriteString(e.Detail)
 	}
 	return b.String()
+}
+
+// plain keeps a name from elsewhere, of a role or a target, from writing a line
+// of its own into a log.
+func plain(name string) string {
+	if len(name) > 200 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Sprintf("%.200q", name)
+	}
+	return name
 }
 
 func (e *Error) Unwrap() error { return e.Err }

@@ -12,6 +12,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
@@ -214,6 +215,18 @@ func TestTrap14OddButValid(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Dates that some decoders repair and others don't are not dates.
+func TestDatesAreRFC3339(t *testing.T) {
+	for _, s := range []string{"2030-02-15T12:00:00,5Z", "2030-02-15T1:00:00Z", "2030-02-15 12:00:00Z", "2030-02-15t12:00:00z", "2030-02-15T12:00:00",
+		"2030-02-15", "2030-02-30T12:00:00Z", "2030-02-15T24:00:00Z", "2030-02-15T12:00:00+24:00", "2030-02-15T12:00Z", " 2030-02-15T12:00:00Z", ""} {
+		r := tuftest.NewPlain()
+		r.Roles["timestamp"]["expires"] = s
+		r.PublishTimestamp()
+		err := find(newClient(t, r), r, "top.txt")
+		want(t, err, tuf.ErrMalformed, "timestamp v5: malformed: expires is")
 	}
 }
 

@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -12,6 +13,8 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -111,7 +114,7 @@ func (k Key) public() (crypto.PublicKey, error) {
 	switch k.Type {
 	case typeEd25519:
 		raw, err := hex.DecodeString(k.Public)
-		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != schemeEd25519 {
+		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != schemeEd25519 || nobodys(raw) {
 			return nil, fmt.Errorf("not a key of scheme ed25519")
 		}
 		return ed25519.PublicKey(raw), nil
@@ -138,6 +141,27 @@ func (k Key) public() (crypto.PublicKey, error) {
 		}
 	}
 	return nil, fmt.Errorf("unsupported key: type %q with scheme %q, or curve or size not allowed", k.Type, k.Scheme)
+}
+
+// nobodys reports whether an ed25519 key is a point of small order: anybody can
+// sign for it, whatever the message. It has several encodings, so that it would
+// count more than once too.
+func nobodys(key []byte) bool {
+	y := bytes.Clone(key)
+	y[31] &= 0x7f // the sign of x
+	return slices.Contains(smallOrder, hex.EncodeToString(y))
+}
+
+// smallOrder holds the y of the points of small order, little-endian, with the
+// encodings that are not the canonical ones.
+var smallOrder = []string{
+	strings.Repeat("00", 32),                                           // order 4
+	"01" + strings.Repeat("00", 31),                                    // order 1
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", // order 8
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a", // order 8
+	"ec" + strings.Repeat("ff", 30) + "7f",                             // order 2
+	"ed" + strings.Repeat("ff", 30) + "7f",                             // 0 + p
+	"ee" + strings.Repeat("ff", 30) + "7f",                             // 1 + p
 }
 
 func parsePEM(s string) (crypto.PublicKey, error) {

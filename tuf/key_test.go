@@ -148,6 +148,58 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 	}
 }
 
+// A point of small order is a key that anybody can sign with: such a signature
+// holds for one message in eight at least. It counts for nothing.
+func TestKeysOfNobody(t *testing.T) {
+	var points [][]byte
+	for _, y := range []string{strings.Repeat("00", 32), "01" + strings.Repeat("00", 31), "ec" + strings.Repeat("ff", 30) + "7f",
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"ed" + strings.Repeat("ff", 30) + "7f", "ee" + strings.Repeat("ff", 30) + "7f"} {
+		for _, sign := range []byte{0, 0x80} {
+			p, err := hex.DecodeString(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p[31] |= sign
+			points = append(points, p)
+		}
+	}
+	forged := 0
+	for _, point := range points {
+		r := tuftest.NewPlain()
+		tuftest.At(r.Root, "keys")["nobody"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": hex.EncodeToString(point)}}
+		tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"nobody"}, "threshold": 1}
+		r.PublishRoot()
+		// R is one of the points too, S is zero; some message fits.
+		sig := make([]byte, 64)
+		fits := func() bool {
+			msg := canonical(t, r.Roles["timestamp"])
+			for _, R := range points {
+				if copy(sig, R); ed25519.Verify(point, msg, sig) {
+					return true
+				}
+			}
+			return false
+		}
+		found := false
+		for i := 0; i < 200 && !found; i++ {
+			r.Roles["timestamp"]["x"] = i
+			found = fits()
+		}
+		if found {
+			forged++
+		}
+		r.PublishTimestamp()
+		envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "nobody", "sig": hex.EncodeToString(sig)}} })
+		want(t, find(newClient(t, r), r, "top.txt"), tuf.ErrThreshold, "0 of 1 needed keys of timestamp")
+		_, err := tuf.NewKey(ed25519.PublicKey(point))
+		want(t, err, tuf.ErrMalformed, "key")
+	}
+	if forged < 8 { // the others are no encodings that crypto/ed25519 reads
+		t.Errorf("%d of %d points can be signed for: the test proves little", forged, len(points))
+	}
+}
+
 // Trap 13, the other half: key ids without a key, and signatures that are no hex.
 func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
 	r := tuftest.NewPlain()

@@ -9,6 +9,7 @@ type Limits struct {
 	Targets    int64 // bytes of a targets role, whatever the snapshot promises; default 64 MB
 	Signatures int   // signatures in one file: time spent on junk; default 1024
 	Visits     int   // roles visited in one search: delegation loops and forests; default 64
+	Depth      int   // delegations between the first role of a search and the last: chains of them; default 32
 }
 
 // WithDefaults returns l with the default in each field that is zero.
@@ -27,6 +28,9 @@ func (l Limits) WithDefaults() Limits {
 	}
 	if l.Visits <= 0 {
 		l.Visits = 64
+	}
+	if l.Depth <= 0 {
+		l.Depth = 32
 	}
 	return l
 }

@@ -19,7 +19,8 @@ type Pin struct {
 // refused, as is a pin whose root has no such review party with exactly these
 // keys and at least this minimum. A bare root.json without a charter is taken
 // too; then Review is "" and there are no locations. opt may be nil.
-func OpenPin(data []byte, opt *Options) (*Pin, error) {
+func OpenPin(data []byte, opt *Options) (p *Pin, err error) {
+	defer func() { attach(err, data) }()
 	if int64(len(data)) > 1<<20 {
 		return nil, refuse("pin", 0, ErrTooLarge, "%d bytes, at most 1 MiB", len(data))
 	}
@@ -30,8 +31,7 @@ func OpenPin(data []byte, opt *Options) (*Pin, error) {
 	if isRoot(v) {
 		return openBareRoot(data, opt)
 	}
-	p, err := parsePin(v, opt)
-	if err != nil {
+	if p, err = parsePin(v, opt); err != nil {
 		return nil, err
 	}
 	p.fingerprint = hexSum256(v)

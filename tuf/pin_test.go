@@ -3,6 +3,7 @@ package tuf_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -95,6 +96,19 @@ func TestPinRefused(t *testing.T) {
 				t.Error("a pin came with the error")
 			}
 		})
+	}
+}
+
+// A refused pin is handed back with the refusal.
+func TestPinEvidence(t *testing.T) {
+	other := tuftest.New().Pin()
+	other["repo_id"] = strings.Repeat("0", 32)
+	for _, data := range [][]byte{tuftest.Marshal(other), []byte("{}"), []byte("<html>"), tuftest.New().Files["1.root.json"], bytes.Repeat([]byte(" "), 1<<20+1)} {
+		_, err := tuf.OpenPin(data, nil)
+		var e *tuf.Error
+		if !errors.As(err, &e) || !bytes.Equal(e.Evidence, data) {
+			t.Errorf("%v: evidence is %.20q", err, e.Evidence)
+		}
 	}
 }
 

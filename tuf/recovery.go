@@ -2,6 +2,7 @@ package tuf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,14 @@ type RecoveryRule struct {
 type Org struct {
 	Name   string
 	KeyIDs []string
+}
+
+func (r RecoveryRule) clone() RecoveryRule {
+	r.Orgs = slices.Clone(r.Orgs)
+	for i := range r.Orgs {
+		r.Orgs[i].KeyIDs = slices.Clone(r.Orgs[i].KeyIDs)
+	}
+	return r
 }
 
 // Recovery is a verified recovery statement with the root that it names. It is
@@ -166,7 +175,7 @@ func (rec *Recovery) Counter() int64 { return rec.doc.version }
 func (rec *Recovery) Expires() time.Time { return rec.doc.expires }
 
 // Rule is the charter's rule that the statement was held against.
-func (rec *Recovery) Rule() RecoveryRule { return rec.rule }
+func (rec *Recovery) Rule() RecoveryRule { return rec.rule.clone() }
 
 // Bytes returns copies of the statement and of the root that it names, as received.
 func (rec *Recovery) Bytes() (statement, root []byte) {

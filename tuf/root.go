@@ -18,6 +18,7 @@ type Root struct {
 	keys    keyring
 	roles   map[string]roleKeys
 	charter *Charter // nil in a plain TUF repository
+	sum     string   // sha256 of the signed part
 }
 
 // OpenRoot reads a root that the caller trusts already (embedded in the
@@ -68,7 +69,7 @@ func (r *Root) readNext(data []byte) (*Root, error) {
 		return nil, err
 	}
 	if next.doc.version != r.doc.version+1 {
-		e := refuse("root", next.doc.version, ErrMismatch, "the root after v%d must be v%d", r.doc.version, r.doc.version+1)
+		e := refuse("root", next.doc.version, ErrVersion, "the root after v%d must be v%d", r.doc.version, r.doc.version+1)
 		if next.doc.version <= r.doc.version {
 			e.Err = ErrRollback
 		}
@@ -106,7 +107,7 @@ func parseRoot(data []byte, opt *Options) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Root{doc: doc, opt: &o, roles: map[string]roleKeys{}}
+	r := &Root{doc: doc, opt: &o, roles: map[string]roleKeys{}, sum: hexSum256(doc.signed)}
 	fail := func(err error) (*Root, error) { return nil, malformed("root", doc.version, err) }
 	// Every published file name carries a version or a hash: without that, old and new can't stand side by side.
 	if ok, err := consistent.Bool(); err != nil || !ok {
@@ -158,7 +159,7 @@ func (r *Root) CheckExpiry(now time.Time) error {
 	return nil
 }
 
-// Bytes returns a copy of the root as received.; nil for the zero value.
+// Bytes returns a copy of the root as received; nil for the zero value.
 func (r *Root) Bytes() []byte {
 	if r == nil || r.doc == nil {
 		return nil
@@ -167,10 +168,7 @@ func (r *Root) Bytes() []byte {
 }
 
 // SHA256 is the hash of the canonical signed part, in hex: what prev_root_sha256 names.
-func (r *Root) SHA256() string {
-	sum := sha256.Sum256(r.doc.signed)
-	return hex.EncodeToString(sum[:])
-}
+func (r *Root) SHA256() string { return r.sum }
 
 // Charter returns the agreement of the parties; nil in a plain TUF repository.
 func (r *Root) Charter() *Charter { return r.charter }

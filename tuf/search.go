@@ -18,6 +18,9 @@ import (
 // do not know the member, take the first that lists the target.
 const AgreementMember = "x-visum-agreement"
 
+// maxAgreement bounds the roles of one agreement.
+const maxAgreement = 64
+
 // agreement is a group of delegations of which some number must list the same
 // length and hashes.
 type agreement struct {
@@ -33,6 +36,10 @@ func (t *Targets) parseAgreements(v wire.Value) error {
 		return nil
 	}
 	var r reader
+	at := make(map[string]int, len(t.delegations))
+	for i, d := range t.delegations {
+		at[d.name] = i
+	}
 	r.list(v, AgreementMember, maxDelegations, func(e wire.Value) {
 		var roles, least, terminating wire.Value
 		r.fields(e, wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "min_roles_in_agreement", To: &least}, wire.Field{Name: "terminating", To: &terminating})
@@ -40,17 +47,18 @@ func (t *Targets) parseAgreements(v wire.Value) error {
 		if terminating != nil && r.err == nil {
 			g.terminating, r.err = terminating.Bool()
 		}
-		if g.min < 1 || g.min > len(g.roles) {
+		if g.min < 1 || g.min > len(g.roles) || len(g.roles) > maxAgreement {
 			r.fail("%d of %d roles in agreement", g.min, len(g.roles))
+			return
 		}
-		at := slices.IndexFunc(t.delegations, func(d delegation) bool { return len(g.roles) > 0 && d.name == g.roles[0] })
+		first, ok := at[g.roles[0]]
 		for i, name := range g.roles {
 			// Side by side, so that nothing between them can end the search.
-			if at < 0 || at+i >= len(t.delegations) || t.delegations[at+i].name != name || t.delegations[at+i].group != nil {
-				r.fail("roles %.200q of an agreement are not side by side in the delegations, or are in two", g.roles)
+			if !ok || first+i >= len(t.delegations) || t.delegations[first+i].name != name || t.delegations[first+i].group != nil {
+				r.fail("role %.80q of an agreement does not stand beside the others in the delegations, or is in two", name)
 				return
 			}
-			t.delegations[at+i].group = g
+			t.delegations[first+i].group = g
 		}
 	})
 	return r.err
@@ -69,7 +77,15 @@ type search struct {
 	sum    [sha256.Size]byte
 	get    Fetch
 	visits int
+	work   int // bytes of patterns times bytes of the path
 }
+
+// A path is held against patterns, which takes the one times the other where
+// they are made for it.
+const (
+	maxPath = 4096    // bytes of a path that is searched for
+	maxWork = 1 << 28 // in one search: about a second
+)
 
 // visit is a role to look at: a verified one, or one that by delegates to; or a
 // group of such, of which some must agree.
@@ -78,6 +94,7 @@ type visit struct {
 	by       *Targets
 	delegate string
 	keys     roleKeys
+	depth    int
 	group    *agreement
 	members  []visit
 }
@@ -93,6 +110,9 @@ func (v visit) name() string {
 // terminating delegation ends it (specification, 5.6.7). The result is nil
 // where no role lists the path. Any error ends the search.
 func (s *Snapshot) search(start *Targets, path string, get Fetch) (*found, error) {
+	if len(path) > maxPath {
+		return nil, refuse(path, 0, ErrTooLarge, "a path of %d bytes, at most %d", len(path), maxPath)
+	}
 	q := &search{snap: s, path: path, sum: sha256.Sum256([]byte(path)), get: get}
 	return q.from(visit{role: start})
 }
@@ -126,7 +146,10 @@ func (q *search) from(start visit) (*found, error) {
 		if ok {
 			return &found{x, []*Targets{t}}, nil
 		}
-		next, last := q.delegates(t)
+		next, last, err := q.delegates(t, v.depth+1)
+		if err != nil {
+			return nil, err
+		}
 		if last {
 			stack = stack[:0] // nothing of lower priority is looked at any more
 		}
@@ -141,6 +164,9 @@ func (q *search) open(v visit) (*Targets, error) {
 	if q.visits++; q.visits > q.snap.root.opt.Limits.Visits {
 		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d roles visited, %.80q the last", q.visits-1, v.name())
 	}
+	if v.depth > q.snap.root.opt.Limits.Depth {
+		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d delegations deep, %.80q the last", v.depth-1, v.name())
+	}
 	if v.role != nil {
 		return v.role, nil
 	}
@@ -149,18 +175,21 @@ func (q *search) open(v visit) (*Targets, error) {
 
 // delegates lists, in order, whom t makes responsible for the path; last says
 // that the search ends with them. A group stands where its first role stands.
-func (q *search) delegates(t *Targets) (next []visit, last bool) {
+func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err error) {
 	groups := map[*agreement]int{}
 	for i := range t.delegations {
 		d := &t.delegations[i]
+		if q.work += d.wild * len(q.path); q.work > maxWork {
+			return nil, false, refuse(q.path, 0, ErrTooLarge, "too many patterns to hold it against, those for %.80q the last", d.name)
+		}
 		role := d.roleFor(q.path, q.sum[:])
 		if role == "" {
 			continue
 		}
-		v := visit{by: t, delegate: role, keys: d.keys}
+		v := visit{by: t, delegate: role, keys: d.keys, depth: depth}
 		if d.group == nil {
 			if next = append(next, v); d.terminating {
-				return next, true
+				return next, true, nil
 			}
 			continue
 		}
@@ -175,10 +204,10 @@ func (q *search) delegates(t *Targets) (next []visit, last bool) {
 	// Roles of lower priority than a terminating group are out; its own are not.
 	for i, v := range next {
 		if v.group != nil && v.group.terminating {
-			return next[:i+1], true
+			return next[:i+1], true, nil
 		}
 	}
-	return next, false
+	return next, false, nil
 }
 
 // agreed searches below each role of a group. The most prior listing that

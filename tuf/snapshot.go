@@ -14,6 +14,7 @@ type Snapshot struct {
 	doc  *document
 	root *Root
 	now  time.Time
+	ts   int64 // version of the timestamp that calls for it
 	meta index
 
 	mu    sync.Mutex
@@ -29,9 +30,9 @@ type roleVia struct {
 }
 
 // Snapshot reads the snapshot that t calls for (specification, 5.5): listed
-// length and hashes, signatures, version, rollback of every listed role against
-// prior (the last trusted one, or nil; passed over where the present keys did
-// not sign it), expiry.
+// length and hashes, signatures, version, rollback of its own version and of
+// every listed role's against prior (the last trusted one, or nil; passed over
+// where the present keys did not sign it), expiry.
 func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 	defer func() { attach(err, data) }()
 	if t == nil || t.root == nil {
@@ -45,7 +46,7 @@ func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 	}
 	v := s.doc.version
 	if v != t.snapshot.version {
-		return nil, refuse("snapshot", v, ErrMismatch, "the timestamp lists v%d", t.snapshot.version)
+		return nil, refuse("snapshot", v, ErrVersion, "the timestamp lists v%d", t.snapshot.version)
 	}
 	if was, err := t.root.openSnapshot(prior); err == nil {
 		if err := s.checkRollback(was); err != nil {
@@ -58,7 +59,7 @@ func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 	if !t.now.Before(s.doc.expires) {
 		return nil, expired("snapshot", v, s.doc.expires, t.now)
 	}
-	s.now = t.now
+	s.now, s.ts = t.now, t.doc.version
 	return s, nil
 }
 
@@ -81,6 +82,9 @@ func (r *Root) openSnapshot(data []byte) (*Snapshot, error) {
 // checkRollback compares with the snapshot trusted before, in one walk over
 // both sorted lists.
 func (s *Snapshot) checkRollback(was *Snapshot) error {
+	if v := s.doc.version; v < was.doc.version {
+		return refuse("snapshot", v, ErrRollback, "trusted v%d", was.doc.version)
+	}
 	i := 0
 	for _, old := range was.meta {
 		name := old.name.String()
@@ -128,7 +132,7 @@ func (s *Snapshot) Version() int64 { return s.doc.version }
 // Expires is the snapshot's own expiry.
 func (s *Snapshot) Expires() time.Time { return s.doc.expires }
 
-// Bytes returns a copy of the snapshot as received.; nil for the zero value.
+// Bytes returns a copy of the snapshot as received; nil for the zero value.
 func (s *Snapshot) Bytes() []byte {
 	if s == nil || s.doc == nil {
 		return nil
@@ -197,7 +201,8 @@ func (s *Snapshot) listed(role string) (metaFile, error) {
 
 // Fetch brings the bytes of a role's file from wherever they are. It is called
 // without a lock held. An error ends the search that asked: a role that can't
-// be had is not a role that lists nothing.
+// be had is not a role that lists nothing. A nil Fetch brings nothing: it is for
+// decisions on roles that are open already.
 type Fetch func(RoleFile) ([]byte, error)
 
 // role returns a verified targets role. What was verified for the same
@@ -215,6 +220,9 @@ func (s *Snapshot) role(via roleVia, keys roleKeys, ring keyring, whose string, 
 		return nil, err
 	}
 	if data == nil {
+		if get == nil {
+			return nil, refuse(via.role, file.Version, ErrUntrusted, "not opened yet, and there is no Fetch")
+		}
 		if data, err = get(file); err != nil {
 			return nil, err
 		}

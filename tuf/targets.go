@@ -51,7 +51,7 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 		return nil, err
 	}
 	if doc.version != m.version {
-		return nil, refuse(role, doc.version, ErrMismatch, "snapshot v%d lists v%d", s.doc.version, m.version)
+		return nil, refuse(role, doc.version, ErrVersion, "snapshot v%d lists v%d", s.doc.version, m.version)
 	}
 	if !s.now.Before(doc.expires) {
 		return nil, expired(role, doc.version, doc.expires, s.now)
@@ -79,7 +79,7 @@ func (t *Targets) Version() int64 { return t.doc.version }
 // Expires is the role's own expiry.
 func (t *Targets) Expires() time.Time { return t.doc.expires }
 
-// Bytes returns a copy of the role as received.; nil for the zero value.
+// Bytes returns a copy of the role as received; nil for the zero value.
 func (t *Targets) Bytes() []byte {
 	if t == nil || t.doc == nil {
 		return nil

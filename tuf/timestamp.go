@@ -80,7 +80,7 @@ func (t *Timestamp) Version() int64 { return t.doc.version }
 // Expires is the timestamp's own expiry.
 func (t *Timestamp) Expires() time.Time { return t.doc.expires }
 
-// Bytes returns a copy of the timestamp as received.; nil for the zero value.
+// Bytes returns a copy of the timestamp as received; nil for the zero value.
 func (t *Timestamp) Bytes() []byte {
 	if t == nil || t.doc == nil {
 		return nil

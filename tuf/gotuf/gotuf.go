@@ -30,6 +30,8 @@ func theirs(ours error) error {
 		return &metadata.ErrUnsignedMetadata{Msg: ours.Error()}
 	case tuf.ErrRollback:
 		return &metadata.ErrBadVersionNumber{Msg: ours.Error()}
+	case tuf.ErrVersion:
+		return &metadata.ErrBadVersionNumber{Msg: ours.Error()}
 	case tuf.ErrMismatch:
 		return &metadata.ErrLengthOrHashMismatch{Msg: ours.Error()}
 	case tuf.ErrExpired:

@@ -1,0 +1,209 @@
+package tuf_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// huge lets through what the default limits would refuse first.
+var huge = &tuf.Options{Limits: tuf.Limits{Root: 64 << 20, Timestamp: 64 << 20, Snapshot: 64 << 20, Targets: 64 << 20, Signatures: 1 << 20}}
+
+// cost is the processor time of f; wall time where the system does not say.
+func cost(f func()) time.Duration {
+	runtime.GC()
+	start, wall := cpuTime(), time.Now()
+	f()
+	if d := cpuTime() - start; d > 0 {
+		return d
+	}
+	return time.Since(wall)
+}
+
+// No input takes more than linear time: four times as much of what an attacker
+// would write takes about four times as long, where something quadratic takes
+// sixteen. One try of five is enough, so that a busy machine does not fail it.
+func TestCostIsLinear(t *testing.T) {
+	open := func(data []byte) func() error {
+		return func() error { _, err := tuf.OpenRoot(data, huge); return err }
+	}
+	text := func(n int, one func(i int) string) string {
+		var b strings.Builder
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(one(i))
+		}
+		return b.String()
+	}
+	root := func(change func(signed string) string) func() error {
+		r := tuftest.NewPlain()
+		return open(sealed(r, []byte(change(string(tuftest.Marshal(r.Root)))), "root"))
+	}
+	member := func(v string) func() error {
+		return root(func(signed string) string { return `{"x-new":` + v + "," + signed[1:] })
+	}
+	// targets is a look for a path in a role of that signed part.
+	targets := func(path, members string) func() error {
+		r := tuftest.NewPlain()
+		for _, list := range []string{"timestamp", "snapshot"} {
+			for _, e := range tuftest.At(r.Roles[list], "meta") {
+				delete(e.(doc), "hashes")
+				delete(e.(doc), "length")
+			}
+		}
+		r.PublishSnapshot()
+		root, err := tuf.OpenRoot(r.Files["1.root.json"], huge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed := `{"_type":"targets","expires":"2030-02-15T12:00:00Z","spec_version":"1.0","version":5,` + members + "}"
+		data := sealed(r, []byte(signed), "targets")
+		if data == nil {
+			t.Fatal("no JSON")
+		}
+		return func() error {
+			snap, err := (&client{root: root}).refresh(r)
+			if err != nil {
+				return err
+			}
+			_, err = snap.UnsafeTarget(path, func(tuf.RoleFile) ([]byte, error) { return data, nil })
+			return err
+		}
+	}
+	delegations := func(n int, how func(i int) string, more string) string {
+		return `"targets":{},"delegations":{"keys":{}` + more + `,"roles":[` + text(n, func(i int) string {
+			return fmt.Sprintf(`{"name":"r%d","keyids":[],"threshold":1,"terminating":false,%s}`, i, how(i))
+		}) + "]}"
+	}
+	snapshot := func(n int, version int) []byte {
+		r := tuftest.NewPlain()
+		meta := tuftest.At(r.Roles["snapshot"], "meta")
+		for i := range n {
+			meta[fmt.Sprintf("r%06d.json", i)] = doc{"version": version}
+		}
+		r.PublishSnapshot()
+		return r.Files["5.snapshot.json"]
+	}
+	for _, tt := range []struct {
+		name string
+		n    int
+		make func(n int) func() error
+		want error
+	}{
+		{"members in reverse order", 20_000, func(n int) func() error {
+			return member("{" + text(n, func(i int) string { return fmt.Sprintf(`"%08d":1`, n-i) }) + "}")
+		}, nil},
+		{"members in reverse order, nested", 2_000, func(n int) func() error {
+			inner := "1"
+			for range 60 {
+				inner = `{"z":` + inner + `,"y":1,"` + strings.Repeat("x", n/60) + `":1}`
+			}
+			return member("[" + text(20, func(int) string { return inner }) + "]")
+		}, nil},
+		{"names that begin alike", 150, func(n int) func() error {
+			return member("{" + text(n, func(i int) string { return fmt.Sprintf(`"%s%d":1`, strings.Repeat("x", 2000), n-i) }) + "}")
+		}, nil},
+		{"escapes", 50_000, func(n int) func() error { return member(`"` + strings.Repeat(`\u00e9`, n) + `"`) }, nil},
+		{"numbers", 50_000, func(n int) func() error { return member("[" + strings.Repeat("9", n) + "]") }, nil},
+		{"open brackets", 50_000, func(n int) func() error { return open([]byte(strings.Repeat("[", n))) }, tuf.ErrMalformed},
+		{"junk signatures", 10_000, func(n int) func() error {
+			r := tuftest.NewPlain()
+			edit(r, "1.root.json", `"signatures":[`, `"signatures":[`+text(n, func(i int) string { return fmt.Sprintf(`{"keyid":"%d","sig":"00"}`, i) })+",")
+			return open(r.Files["1.root.json"])
+		}, nil},
+		{"keys", 2_000, func(n int) func() error {
+			key := hex.EncodeToString(make([]byte, 29))
+			return root(func(signed string) string {
+				return strings.Replace(signed, `"keys":{`, `"keys":{`+text(n, func(i int) string {
+					return fmt.Sprintf(`"%d":{"keytype":"ed25519","scheme":"ed25519","keyval":{"public":"%s%06x"}}`, i, key, i+1)
+				})+",", 1)
+			})
+		}, nil},
+		{"key ids of a role", 5_000, func(n int) func() error {
+			return root(func(signed string) string {
+				return strings.Replace(signed, `"keyids":[`, `"keyids":[`+text(n, func(i int) string { return fmt.Sprintf(`"%d"`, i) })+",", 1)
+			})
+		}, nil},
+		{"delegations", 2_000, func(n int) func() error {
+			return targets("x", delegations(n, func(int) string { return `"paths":["y"]` }, ""))
+		}, tuf.ErrNoTarget},
+		{"agreements", 12_000, func(n int) func() error {
+			groups := text(n, func(i int) string { return fmt.Sprintf(`{"roles":["r%d"],"min_roles_in_agreement":1}`, i) })
+			return targets("x", delegations(n, func(int) string { return `"paths":["y"]` }, `,"`+tuf.AgreementMember+`":[`+groups+"]"))
+		}, tuf.ErrNoTarget},
+		{"hash prefixes", 20_000, func(n int) func() error {
+			return targets("x", delegations(1, func(int) string {
+				return `"path_hash_prefixes":[` + text(n, func(i int) string { return fmt.Sprintf(`"%08x"`, i) }) + "]"
+			}, ""))
+		}, tuf.ErrNoTarget},
+		{"patterns", 100, func(n int) func() error {
+			pattern := "*" + strings.Repeat("a", 100) + "b"
+			return targets(strings.Repeat("a", 1000), delegations(n, func(int) string { return `"paths":["` + pattern + `"]` }, ""))
+		}, tuf.ErrNoTarget},
+		{"one long pattern", 4_000, func(n int) func() error {
+			return targets(strings.Repeat("a", 4096), delegations(1, func(int) string { return `"paths":["*` + strings.Repeat("a", n) + `b"]` }, ""))
+		}, tuf.ErrNoTarget},
+		{"roles of a snapshot", 2_000, func(n int) func() error {
+			r := tuftest.NewPlain()
+			before, after := snapshot(n, 1), snapshot(n, 2)
+			tuftest.At(r.Roles["timestamp"], "meta")["snapshot.json"] = doc{"version": 5}
+			r.PublishTimestamp()
+			root, err := tuf.OpenRoot(r.Files["1.root.json"], huge)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return func() error {
+				ts, err := root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+				if err == nil {
+					_, err = ts.Snapshot(after, before)
+				}
+				return err
+			}
+		}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			small, large := tt.make(tt.n), tt.make(4*tt.n)
+			want(t, small(), tt.want, "")
+			want(t, large(), tt.want, "")
+			var a, b time.Duration
+			for range 5 {
+				a, b = cost(func() { small() }), cost(func() { large() })
+				if b < 9*a || b < 2*time.Millisecond {
+					return
+				}
+			}
+			t.Errorf("%d take %s, %d take %s", tt.n, a, 4*tt.n, b)
+		})
+	}
+}
+
+// Patterns that are made to take long end the search: they don't say that the
+// target is not there, for what follows them may be somebody else's.
+func TestPatternsThatTakeLong(t *testing.T) {
+	long := strings.Repeat("a", 4096)
+	r := tree(t, "^ > a!: *b", "^ > b: a*", "b = "+long)
+	get := from(r)
+	_, err := mustSnapshot(t, r).UnsafeTarget(long, get)
+	want(t, err, nil, "")
+	var many []any
+	for i := range 70 {
+		many = append(many, "*"+strings.Repeat("a", 4096)+fmt.Sprint(i))
+	}
+	tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["paths"] = many
+	r.Bump("targets")
+	r.Publish()
+	_, err = mustSnapshot(t, r).UnsafeTarget(long, get)
+	want(t, err, tuf.ErrTooLarge, `too many patterns to hold it against, those for "a" the last`)
+	_, err = mustSnapshot(t, r).UnsafeTarget("a-short-one", get)
+	want(t, err, tuf.ErrNoTarget, "")
+	_, err = mustSnapshot(t, r).UnsafeTarget(long+"a", get)
+	want(t, err, tuf.ErrTooLarge, "a path of 4097 bytes, at most 4096")
+}

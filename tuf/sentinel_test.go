@@ -1,0 +1,148 @@
+package tuf_test
+
+import (
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Each sentinel comes out of a public call, as an *Error, and matches what
+// go-tuf calls the same. One that no row names fails the test.
+func TestEverySentinel(t *testing.T) {
+	held := func(r *tuftest.Repo) {
+		f := tuftest.FileOf(nil)
+		f["custom"] = doc{"visum": doc{"reason": "wait", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}}
+		tuftest.At(r.Roles["hold"], "targets")[tuftest.Path] = f
+		r.Bump("hold")
+		r.Publish()
+	}
+	rows := map[string]struct {
+		sentinel error
+		mutate   func(r *tuftest.Repo)
+		theirs   []error // of go-tuf; all others must not match
+	}{
+		"ErrMalformed": {tuf.ErrMalformed, func(r *tuftest.Repo) { r.Files["timestamp.json"] = nil }, []error{&metadata.ErrRepository{}}},
+		"ErrTooLarge": {tuf.ErrTooLarge, func(r *tuftest.Repo) { r.Files["timestamp.json"] = make([]byte, 16<<10+1) },
+			[]error{&metadata.ErrRepository{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}}},
+		"ErrThreshold": {tuf.ErrThreshold, func(r *tuftest.Repo) { r.Signers["timestamp"] = nil; r.Publish() },
+			[]error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
+		"ErrRollback": {tuf.ErrRollback, func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
+			[]error{&metadata.ErrRepository{}, &metadata.ErrBadVersionNumber{}}},
+		"ErrMismatch": {tuf.ErrMismatch, func(r *tuftest.Repo) { edit(r, "5.snapshot.json", "2030", "2031") },
+			[]error{&metadata.ErrRepository{}, &metadata.ErrLengthOrHashMismatch{}}},
+		"ErrVersion": {tuf.ErrVersion, func(r *tuftest.Repo) {
+			r.NextRoot(func() { r.Root["version"] = 3 })
+			r.Files["2.root.json"] = r.Files["3.root.json"]
+		}, []error{&metadata.ErrRepository{}, &metadata.ErrLengthOrHashMismatch{}, &metadata.ErrBadVersionNumber{}}},
+		"ErrCharter": {tuf.ErrCharter, func(r *tuftest.Repo) { r.NextRoot(func() { delete(r.Root, "x-visum") }) }, []error{&metadata.ErrRepository{}}},
+		"ErrNotApproved": {tuf.ErrNotApproved, func(r *tuftest.Repo) {
+			delete(tuftest.At(r.Roles["review-agent"], "targets"), tuftest.Path)
+			r.Bump("review-agent")
+			r.Publish()
+		}, []error{&metadata.ErrRepository{}}},
+		"ErrExpired": {tuf.ErrExpired, func(r *tuftest.Repo) {
+			r.Bump()
+			r.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)
+			r.Publish()
+		}, []error{&metadata.ErrRepository{}, &metadata.ErrExpiredMetadata{}}},
+		"ErrNoTarget": {tuf.ErrNoTarget, func(r *tuftest.Repo) {
+			for _, role := range []string{"vendor-agent", "review-agent"} {
+				delete(tuftest.At(r.Roles[role], "targets"), tuftest.Path)
+			}
+			r.Bump("vendor-agent", "review-agent")
+			r.Publish()
+		}, nil},
+		"ErrHeld": {tuf.ErrHeld, held, nil},
+	}
+	theirs := []error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}, &metadata.ErrBadVersionNumber{}, &metadata.ErrEqualVersionNumber{},
+		&metadata.ErrExpiredMetadata{}, &metadata.ErrLengthOrHashMismatch{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}, &metadata.ErrDownloadHTTP{}}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			r := tuftest.New()
+			c := newClient(t, r)
+			want(t, c.walk(r), nil, "")
+			row.mutate(r)
+			err := c.walk(r)
+			var e *tuf.Error
+			if !errors.Is(err, row.sentinel) || !errors.As(err, &e) || !errors.Is(e.Err, row.sentinel) {
+				t.Fatalf("got %v", err)
+			}
+			state := row.sentinel == tuf.ErrExpired || row.sentinel == tuf.ErrNoTarget || row.sentinel == tuf.ErrHeld
+			if errors.Is(err, tuf.ErrUntrusted) == state {
+				t.Errorf("%v: do not trust it: %v", err, !state)
+			}
+			for _, x := range theirs {
+				expected := false
+				for _, w := range row.theirs {
+					expected = expected || errors.Is(w, x) && errors.Is(x, w)
+				}
+				if errors.Is(err, x) != expected {
+					t.Errorf("%v is a %T: %v", err, x, !expected)
+				}
+			}
+		})
+	}
+	var stale *metadata.ErrExpiredMetadata
+	if !errors.As(&tuf.Error{Err: tuf.ErrExpired}, &stale) {
+		t.Error("errors.As finds nothing of go-tuf")
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), "error.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	ast.Inspect(f, func(node ast.Node) bool {
+		if v, ok := node.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Err") {
+			n++
+			if name := v.Names[0].Name; name != "ErrUntrusted" && rows[name].sentinel == nil {
+				t.Errorf("%s has no row", name)
+			}
+		}
+		return true
+	})
+	if n != len(rows)+1 {
+		t.Errorf("%d sentinels, %d rows", n, len(rows))
+	}
+}
+
+// A name from elsewhere can't write a line of its own into a log, nor a long one.
+func TestErrorTextIsOneLine(t *testing.T) {
+	for name, shown := range map[string]string{"lib": "tuf: lib v1: expired", "ä b": "tuf: ä b v1: expired", "a\nb": `tuf: "a\nb" v1: expired`,
+		"\u202eb": `tuf: "\u202eb" v1: expired`, strings.Repeat("x", 200): "tuf: " + strings.Repeat("x", 200) + " v1: expired",
+		strings.Repeat("x", 201): `tuf: "` + strings.Repeat("x", 200) + `" v1: expired`} {
+		if got := (&tuf.Error{Role: name, Version: 1, Err: tuf.ErrExpired}).Error(); got != shown {
+			t.Errorf("got %s, want %s", got, shown)
+		}
+	}
+	// Nor through what the details say of it.
+	const evil = "a\nb"
+	r := tuftest.NewPlain()
+	r.Delegate("targets", evil, doc{"paths": []any{"evil/*"}}, "lib")
+	r.Roles[evil], r.Signers[evil] = tuftest.Targets(), []string{"targets"}
+	r.Publish()
+	envelope(r, "5.lib.json", func(s []any) []any {
+		return append(s, doc{"keyid": evil, "sig": ""}, doc{"keyid": evil, "sig": ""})
+	})
+	entry := tuftest.At(r.Roles["snapshot"], "meta", "lib.json")
+	delete(entry, "hashes")
+	delete(entry, "length")
+	r.PublishSnapshot()
+	snap := mustSnapshot(t, r)
+	for _, path := range []string{"evil/x", "lib/a.txt", "a\nb"} {
+		_, err := snap.UnsafeTarget(path, from(r))
+		if err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v", err)
+		}
+	}
+	_, err := snap.UnsafeTarget("evil/x", from(r))
+	want(t, err, tuf.ErrThreshold, `keys of "a\nb" signed`)
+}
