@@ -64,7 +64,9 @@ func refuse(t *testing.T, dir string, forbidden ...string) {
 // examples -> client, repo -> tuf -> internal.
 func TestImportsRunOneWay(t *testing.T) {
 	refuse(t, "client", module+"/repo", module+"/repo/", module+"/examples/")
-	refuse(t, "repo", module+"/client", module+"/client/", module+"/examples/")
+	for _, dir := range []string{"repo", "repo/relocate"} {
+		refuse(t, dir, module+"/client", module+"/client/", module+"/repo/drill", module+"/examples/")
+	}
 	refuse(t, "tuf/proof", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	for _, dir := range []string{"internal/wire", "internal/durable"} {
@@ -89,10 +91,46 @@ func TestTheJudgeIsPure(t *testing.T) {
 	}
 }
 
-// go-tuf's machinery is not used, only its vocabulary (see the package comment of visum).
-func TestGoTUFsMachineryIsNotUsed(t *testing.T) {
-	for _, dir := range []string{"tuf", "client", "repo"} {
-		refuse(t, dir, "github.com/theupdateframework/go-tuf/v2/metadata/")
+// client and repo meet in examples and in tests, and in the one package that
+// rehearses a repository against clients; nobody builds on that. go-tuf's machinery
+// is used there alone too, as the counterpart: elsewhere only its vocabulary is
+// (see the package comment of visum).
+func TestWhereClientAndRepoMeet(t *testing.T) {
+	const meeting = module + "/repo/drill"
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := false
+	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(p.ImportPath, module+"/examples/") {
+			continue
+		}
+		if p.ImportPath == meeting {
+			seen = slices.Contains(p.Imports, module+"/client") && slices.Contains(p.Imports, module+"/repo")
+			continue
+		}
+		from := func(prefix string) bool {
+			return slices.ContainsFunc(p.Imports, func(i string) bool { return i == prefix || strings.HasPrefix(i, prefix+"/") })
+		}
+		if from(meeting) || from(module+"/client") && from(module+"/repo") {
+			t.Errorf("%s imports client and repo, or where they meet", p.ImportPath)
+		}
+		if slices.ContainsFunc(p.Imports, func(i string) bool {
+			return strings.HasPrefix(i, "github.com/theupdateframework/go-tuf/v2/metadata/")
+		}) {
+			t.Errorf("%s imports go-tuf's machinery", p.ImportPath)
+		}
+	}
+	if !seen {
+		t.Errorf("%s was not seen to import both", meeting)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/tuf"
@@ -26,26 +27,26 @@ import (
 
 // product is one that slept since it saw a root. It is given nothing but a storage.
 type product struct {
-	w   *world
+	w   *movetest.World
 	pin []byte
 	dir client.Store
 }
 
-func (w *world) product() *product {
-	w.t.Helper()
-	pin, err := w.repo().Pin(context.Background())
-	noErr(w.t, err)
+func asleep(w *movetest.World) *product {
+	w.T.Helper()
+	pin, err := w.Repo().Pin(context.Background())
+	movetest.NoErr(w.T, err)
 	return &product{w, pin, client.Memory()}
 }
 
 // sees refreshes from a storage, and says root and newest release.
 func (p *product) sees(s repo.Storage) string {
-	p.w.t.Helper()
-	c, err := client.New(p.pin, &client.Config{Store: p.dir, Offline: true, Sources: []client.Source{source{s}}, Now: func() time.Time { return p.w.now }, Retries: -1})
-	noErr(p.w.t, err)
-	view, err := c.Refresh(p.w.t.(*testing.T).Context())
+	p.w.T.Helper()
+	c, err := client.New(p.pin, &client.Config{Store: p.dir, Offline: true, Sources: []client.Source{source{s}}, Now: func() time.Time { return p.w.Now }, Retries: -1})
+	movetest.NoErr(p.w.T, err)
+	view, err := c.Refresh(p.w.T.(*testing.T).Context())
 	if view == nil {
-		p.w.t.Fatal(err)
+		p.w.T.Fatal(err)
 	}
 	out := fmt.Sprintf("root v%d", view.RootVersion())
 	if err != nil {
@@ -70,16 +71,16 @@ func (s source) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 }
 
 // stock is go-tuf's client, from the first root on, and says what it finds.
-func (w *world) stock(s repo.Storage, path string) string {
-	w.t.Helper()
+func stock(w *movetest.World, s repo.Storage, path string) string {
+	w.T.Helper()
 	first, err := s.Read(context.Background(), "metadata/1.root.json")
-	noErr(w.t, err)
+	movetest.NoErr(w.T, err)
 	cfg, err := config.New("https://stock.example/metadata", first)
-	noErr(w.t, err)
+	movetest.NoErr(w.T, err)
 	cfg.RemoteTargetsURL, cfg.DisableLocalCache, cfg.Fetcher = "https://stock.example/targets", true, fetcher{s}
 	u, err := updater.New(cfg)
-	noErr(w.t, err)
-	u.UnsafeSetRefTime(w.now)
+	movetest.NoErr(w.T, err)
+	u.UnsafeSetRefTime(w.Now)
 	if err := u.Refresh(); err != nil {
 		return err.Error()
 	}
@@ -119,13 +120,13 @@ func (s without) Read(ctx context.Context, name string) ([]byte, error) {
 }
 
 // bridge makes and publishes the cut-over with both generations of keys.
-func (w *world) bridge() *repo.Repo {
-	w.t.Helper()
-	w.now = w.move.Dates.CutOver
-	w.refresh(oldKeys...)
-	r, err := w.move.Bridge(context.Background(), w.store, &repo.Config{Signers: signers(newKeys...), Now: func() time.Time { return w.now }}, signers(oldKeys...)...)
-	noErr(w.t, err)
-	w.publish(r, func(r *repo.Repo) (*repo.Draft, error) { return w.move.CutOver(context.Background(), r) })
+func bridge(w *movetest.World) *repo.Repo {
+	w.T.Helper()
+	w.Now = w.Move.Dates.CutOver
+	w.Refresh(movetest.OldKeys...)
+	r, err := w.Move.Bridge(context.Background(), w.Store, &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }}, movetest.Signers(movetest.OldKeys...)...)
+	movetest.NoErr(w.T, err)
+	w.Publish(r, func(r *repo.Repo) (*repo.Draft, error) { return w.Move.CutOver(context.Background(), r) })
 	return r
 }
 
@@ -133,61 +134,61 @@ func (w *world) bridge() *repo.Repo {
 // without it one that does not is left without.
 func TestBridgeIsGapless(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.announce()
-	asleep := []*product{w.product(), w.product()}
-	w.now = w.move.Dates.CutOver
-	w.refresh(oldKeys...)
-	awake := []*product{w.product(), w.product()}
+	w := movetest.New(t)
+	w.Announce()
+	sleepers := []*product{asleep(w), asleep(w)}
+	w.Now = w.Move.Dates.CutOver
+	w.Refresh(movetest.OldKeys...)
+	awake := []*product{asleep(w), asleep(w)}
 	for _, p := range awake {
-		if got := p.sees(w.store); got != "root v2 1.0" {
+		if got := p.sees(w.Store); got != "root v2 1.0" {
 			t.Fatal(got)
 		}
 	}
-	r := w.bridge()
-	old := without{w.store, "metadata/3.root.json"}
+	r := bridge(w)
+	old := without{w.Store, "metadata/3.root.json"}
 	check := func(onOld, onNew string) {
 		t.Helper()
-		for _, list := range [][]*product{asleep, awake} {
+		for _, list := range [][]*product{sleepers, awake} {
 			if got := list[0].sees(old); got != onOld {
 				t.Errorf("without root v3: %s, want %s", got, onOld)
 			}
-			if got := list[1].sees(w.store); got != onNew {
+			if got := list[1].sees(w.Store); got != onNew {
 				t.Errorf("with root v3: %s, want %s", got, onNew)
 			}
 		}
 	}
 	check("root v2 1.0", "root v3 1.0")
-	if got := w.stock(old, "agent/1.0"); got != "root v2 agent 1.0" {
+	if got := stock(w, old, "agent/1.0"); got != "root v2 agent 1.0" {
 		t.Errorf("stock, without root v3: %s", got)
 	}
-	if got := w.stock(w.store, "agent/1.0"); got != "root v3 agent 1.0" {
+	if got := stock(w, w.Store, "agent/1.0"); got != "root v3 agent 1.0" {
 		t.Errorf("stock, with root v3: %s", got)
 	}
 	// The day goes on.
-	w.now = w.now.Add(20 * time.Hour)
-	noErr(t, r.Refresh(t.Context()))
+	w.Now = w.Now.Add(20 * time.Hour)
+	movetest.NoErr(t, r.Refresh(t.Context()))
 	check("root v2 1.0", "root v3 1.0")
 	// It ends: the last timestamp that the old keys signed is good for a day after the
 	// cut-over at most, and there is no other.
-	w.now = w.move.Dates.CutOver.Add(day)
-	if _, err := w.move.Bridge(t.Context(), w.store, &repo.Config{Now: func() time.Time { return w.now }}, signers(oldKeys...)...); !errors.Is(err, relocate.ErrDates) {
+	w.Now = w.Move.Dates.CutOver.Add(movetest.Day)
+	if _, err := w.Move.Bridge(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }}, movetest.Signers(movetest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
 		t.Errorf("a bridge of more than a day: %v", err)
 	}
-	again, err := w.repo().Chain(t.Context())
-	noErr(t, err)
-	stamp, err := w.store.Read(t.Context(), "metadata/timestamp.json")
-	noErr(t, err)
-	if _, err := again[1].Timestamp(stamp, nil, w.now.Add(day)); !errors.Is(err, tuf.ErrExpired) {
+	again, err := w.Repo().Chain(t.Context())
+	movetest.NoErr(t, err)
+	stamp, err := w.Store.Read(t.Context(), "metadata/timestamp.json")
+	movetest.NoErr(t, err)
+	if _, err := again[1].Timestamp(stamp, nil, w.Now.Add(movetest.Day)); !errors.Is(err, tuf.ErrExpired) {
 		t.Errorf("the bridge lasts: %v", err)
 	}
-	noErr(t, w.repo(newKeys...).Refresh(t.Context()))
+	movetest.NoErr(t, w.Repo(movetest.NewKeys...).Refresh(t.Context()))
 	check("root v2 no-content", "root v3 1.0")
-	if got := w.stock(old, "agent/1.0"); strings.Contains(got, "agent") {
+	if got := stock(w, old, "agent/1.0"); strings.Contains(got, "agent") {
 		t.Errorf("stock, without root v3, after the bridge: %s", got)
 	}
-	for _, p := range slices.Concat(asleep, awake) { // and all come over
-		if got := p.sees(w.store); got != "root v3 1.0" {
+	for _, p := range slices.Concat(sleepers, awake) { // and all come over
+		if got := p.sees(w.Store); got != "root v3 1.0" {
 			t.Errorf("afterwards: %s", got)
 		}
 	}
@@ -197,36 +198,36 @@ func TestBridgeIsGapless(t *testing.T) {
 // without content for a client: before, in between, or after.
 func TestBridgeKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.announce()
-	w.now = w.move.Dates.CutOver
-	w.refresh(oldKeys...)
-	cfg := &repo.Config{Signers: signers(newKeys...), Now: func() time.Time { return w.now }}
-	r, err := w.move.Bridge(t.Context(), w.store, cfg, signers(oldKeys...)...)
-	noErr(t, err)
-	d, err := w.move.CutOver(t.Context(), r)
-	noErr(t, err)
-	w.sign(d)
-	asleep := w.product()
+	w := movetest.New(t)
+	w.Announce()
+	w.Now = w.Move.Dates.CutOver
+	w.Refresh(movetest.OldKeys...)
+	cfg := &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }}
+	r, err := w.Move.Bridge(t.Context(), w.Store, cfg, movetest.Signers(movetest.OldKeys...)...)
+	movetest.NoErr(t, err)
+	d, err := w.Move.CutOver(t.Context(), r)
+	movetest.NoErr(t, err)
+	w.Sign(d)
+	sleeper := asleep(w)
 	for n := 0; ; n++ {
-		s := relocate.Overlay(w.store)
+		s := relocate.Overlay(w.Store)
 		mortal := &killed{OverlayStorage: s, writes: n}
-		r, err := w.move.Bridge(t.Context(), mortal, cfg, signers(oldKeys...)...)
-		noErr(t, err)
+		r, err := w.Move.Bridge(t.Context(), mortal, cfg, movetest.Signers(movetest.OldKeys...)...)
+		movetest.NoErr(t, err)
 		err = r.Publish(t.Context(), d)
 		if err != nil && !errors.Is(err, os.ErrClosed) {
 			t.Fatal(err)
 		}
-		for _, p := range []*product{{w, asleep.pin, client.Memory()}} {
+		for _, p := range []*product{{w, sleeper.pin, client.Memory()}} {
 			if got := p.sees(s); got != "root v2 1.0" && got != "root v3 1.0" {
 				t.Errorf("killed after %d writes: %s", n, got)
 			}
 		}
 		mortal.writes = 100
 		if err != nil {
-			noErr(t, r.Publish(t.Context(), d))
+			movetest.NoErr(t, r.Publish(t.Context(), d))
 		}
-		for _, p := range []*product{{w, asleep.pin, client.Memory()}} {
+		for _, p := range []*product{{w, sleeper.pin, client.Memory()}} {
 			if got := p.sees(s); got != "root v3 1.0" {
 				t.Errorf("killed after %d writes, published again: %s", n, got)
 			}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/repo/storagetest"
@@ -30,18 +31,18 @@ const (
 
 func TestWholeMove(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.want(saysPlanned)
-	w.announce()
-	w.want(saysAnnounced)
-	w.cutOver()
-	w.want(saysCutOver)
-	w.release("1.1", slices.Concat(newKeys, reviewKeys)...)
-	w.retire()
-	w.want(saysRetired)
-	w.release("1.2", slices.Concat(newKeys, reviewKeys)...)
+	w := movetest.New(t)
+	w.Want(saysPlanned)
+	w.Announce()
+	w.Want(saysAnnounced)
+	w.CutOver()
+	w.Want(saysCutOver)
+	w.Release("1.1", slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	w.Retire()
+	w.Want(saysRetired)
+	w.Release("1.2", slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
 	for key, role := range map[string]string{"vendor-1": "root", "timestamp": "timestamp", "vendor-release": "vendor-agent"} {
-		if ids := slices.Collect(maps.Keys(w.tip().Keys([]string{signer(key).Key().ID()}))); len(ids) > 0 {
+		if ids := slices.Collect(maps.Keys(w.Tip().Keys([]string{movetest.Signer(key).Key().ID()}))); len(ids) > 0 {
 			t.Errorf("the old key of %s is still there", role)
 		}
 	}
@@ -50,15 +51,15 @@ func TestWholeMove(t *testing.T) {
 // A step that was taken already is an empty draft; publishing it changes nothing.
 func TestStepsAreIdempotent(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := movetest.New(t)
 	for _, step := range []struct {
 		take  func()
 		again func(context.Context, *repo.Repo) (*repo.Draft, error)
-	}{{w.announce, w.move.Announce}, {w.cutOver, w.move.CutOver}, {w.retire, w.move.Retire}, {func() {}, w.move.Emergency}} {
+	}{{w.Announce, w.Move.Announce}, {w.CutOver, w.Move.CutOver}, {w.Retire, w.Move.Retire}, {func() {}, w.Move.Emergency}} {
 		step.take()
-		before := w.store.Written()
-		w.publish(w.repo(newKeys...), func(r *repo.Repo) (*repo.Draft, error) { return step.again(t.Context(), r) })
-		if len(before) != len(w.store.Written()) {
+		before := w.Store.Written()
+		w.Publish(w.Repo(movetest.NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return step.again(t.Context(), r) })
+		if len(before) != len(w.Store.Written()) {
 			t.Fatal("a step taken twice wrote something")
 		}
 	}
@@ -67,13 +68,13 @@ func TestStepsAreIdempotent(t *testing.T) {
 // In each phase only the next step is to be had, and only on its day.
 func TestStepsInOrder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := movetest.New(t)
 	type steps = map[string]error // nil: may be taken
 	check := func(want steps) {
 		t.Helper()
-		r := w.repo(newKeys...)
+		r := w.Repo(movetest.NewKeys...)
 		for name, step := range map[string]func(context.Context, *repo.Repo) (*repo.Draft, error){
-			"announce": w.move.Announce, "cut over": w.move.CutOver, "retire": w.move.Retire, "abort": w.move.Abort, "emergency": w.move.Emergency} {
+			"announce": w.Move.Announce, "cut over": w.Move.CutOver, "retire": w.Move.Retire, "abort": w.Move.Abort, "emergency": w.Move.Emergency} {
 			d, err := step(t.Context(), r)
 			if !errors.Is(err, want[name]) || (err == nil) != (d != nil) {
 				t.Errorf("%s: got %v, want %v", name, err, want[name])
@@ -82,19 +83,19 @@ func TestStepsInOrder(t *testing.T) {
 	}
 	order, early := relocate.ErrOrder, relocate.ErrEarly
 	check(steps{"announce": early, "cut over": order, "retire": order})
-	w.now = w.move.Dates.Announce
+	w.Now = w.Move.Dates.Announce
 	check(steps{"cut over": order, "retire": order})
-	w.announce()
+	w.Announce()
 	check(steps{"cut over": early, "retire": order})
-	w.now = w.move.Dates.CutOver
+	w.Now = w.Move.Dates.CutOver
 	check(steps{"retire": order})
-	w.cutOver()
+	w.CutOver()
 	check(steps{"announce": order, "retire": early})
-	w.now = w.move.Dates.Retire
+	w.Now = w.Move.Dates.Retire
 	check(steps{"announce": order})
-	w.retire()
+	w.Retire()
 	check(steps{"announce": order, "cut over": order, "abort": relocate.ErrRetired})
-	if phase, err := w.move.Phase(t.Context(), w.repo()); err != nil || phase != relocate.Retired {
+	if phase, err := w.Move.Phase(t.Context(), w.Repo()); err != nil || phase != relocate.Retired {
 		t.Fatal(phase, err)
 	}
 }
@@ -102,51 +103,51 @@ func TestStepsInOrder(t *testing.T) {
 // A root that was edited by somebody else meanwhile is no phase of the move.
 func TestAnotherMove(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.announce()
-	w.publish(w.repo(append(oldKeys, "new-timestamp", "other")...), func(r *repo.Repo) (*repo.Draft, error) {
+	w := movetest.New(t)
+	w.Announce()
+	w.Publish(w.Repo(append(movetest.OldKeys, "new-timestamp", "other")...), func(r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(t.Context(), func(tx *repo.Tx) error {
-			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = keys("new-timestamp"), keys("other")
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = movetest.Keys("new-timestamp"), movetest.Keys("other")
 			return tx.Root().Retire("a")
 		})
 	})
-	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.move.Announce, w.move.CutOver, w.move.Retire, w.move.Abort} {
-		if _, err := step(t.Context(), w.repo(newKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old places 0 in use, 0 legacy, 1 retired; 1 of 1 new places, 1 for later") {
+	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.Move.Announce, w.Move.CutOver, w.Move.Retire, w.Move.Abort} {
+		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old places 0 in use, 0 legacy, 1 retired; 1 of 1 new places, 1 for later") {
 			t.Errorf("got %v", err)
 		}
 	}
 	// Somebody has taken a key of the move meanwhile: it is not new any more.
-	if _, err := w.move.Emergency(t.Context(), w.repo(newKeys...)); !errors.Is(err, relocate.ErrKeys) {
+	if _, err := w.Move.Emergency(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrKeys) {
 		t.Errorf("got %v", err)
 	}
 	// Nor is one that lists the new place for another purpose.
-	w = newWorld(t, func(r *repo.Root) { r.Locations = append(r.Locations, place("b", tuf.Mirror, 30)) })
-	if _, err := w.move.Plan(t.Context(), w.repo()); !errors.Is(err, relocate.ErrPlaces) {
+	w = movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30)) })
+	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrPlaces) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestAbort(t *testing.T) {
 	t.Parallel()
-	abort := func(w *world, names []string) {
-		w.publish(w.repo(names...), func(r *repo.Repo) (*repo.Draft, error) { return w.move.Abort(t.Context(), r) })
+	abort := func(w *movetest.World, names []string) {
+		w.Publish(w.Repo(names...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Abort(t.Context(), r) })
 	}
-	w := newWorld(t)
-	w.announce()
-	abort(w, oldKeys)
-	w.want("v3 epoch 0: primary a rendezvous z")
-	w.announce() // a cancelled announcement may be made again
-	w.want("v4 epoch 0: primary b from 2026-03-16 primary a rendezvous z")
-	w.cutOver()
-	abort(w, newKeys)
-	w.want("v6 epoch 1: primary a rendezvous z")
-	if p := w.tip().Charter().Locations()[0].Priority; p != 10 {
+	w := movetest.New(t)
+	w.Announce()
+	abort(w, movetest.OldKeys)
+	w.Want("v3 epoch 0: primary a rendezvous z")
+	w.Announce() // a cancelled announcement may be made again
+	w.Want("v4 epoch 0: primary b from 2026-03-16 primary a rendezvous z")
+	w.CutOver()
+	abort(w, movetest.NewKeys)
+	w.Want("v6 epoch 1: primary a rendezvous z")
+	if p := w.Tip().Charter().Locations()[0].Priority; p != 10 {
 		t.Errorf("a has priority %d", p)
 	}
-	abort(w, newKeys)
-	w.want("v6 epoch 1: primary a rendezvous z")
-	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.move.Announce, w.move.CutOver, w.move.Retire, w.move.Emergency} {
-		if _, err := step(t.Context(), w.repo(newKeys...)); !errors.Is(err, relocate.ErrOrder) {
+	abort(w, movetest.NewKeys)
+	w.Want("v6 epoch 1: primary a rendezvous z")
+	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.Move.Announce, w.Move.CutOver, w.Move.Retire, w.Move.Emergency} {
+		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) {
 			t.Errorf("after it was cancelled: %v", err)
 		}
 	}
@@ -154,11 +155,11 @@ func TestAbort(t *testing.T) {
 
 func TestEmergency(t *testing.T) {
 	t.Parallel()
-	for name, before := range map[string]func(*world){"planned": func(*world) {}, "announced": (*world).announce, "cut over": func(w *world) { w.announce(); w.cutOver() }} {
-		w := newWorld(t)
+	for name, before := range map[string]func(*movetest.World){"planned": func(*movetest.World) {}, "announced": (*movetest.World).Announce, "cut over": func(w *movetest.World) { w.Announce(); w.CutOver() }} {
+		w := movetest.New(t)
 		before(w)
-		w.publish(w.repo(newKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.move.Emergency(t.Context(), r) })
-		if got := w.says(); !strings.HasSuffix(got, "epoch 1: primary b rendezvous z retired a") {
+		w.Publish(w.Repo(movetest.NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Emergency(t.Context(), r) })
+		if got := w.Says(); !strings.HasSuffix(got, "epoch 1: primary b rendezvous z retired a") {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
@@ -166,11 +167,11 @@ func TestEmergency(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	before := len(w.store.Written())
-	plan, err := w.move.Plan(t.Context(), w.repo())
-	noErr(t, err)
-	if len(w.store.Written()) != before {
+	w := movetest.New(t)
+	before := len(w.Store.Written())
+	plan, err := w.Move.Plan(t.Context(), w.Repo())
+	movetest.NoErr(t, err)
+	if len(w.Store.Written()) != before {
 		t.Error("a plan wrote something")
 	}
 	text := plan.String()
@@ -190,26 +191,26 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	data, err := json.Marshal(plan)
-	noErr(t, err)
+	movetest.NoErr(t, err)
 	var again relocate.Plan
-	noErr(t, json.Unmarshal(data, &again))
+	movetest.NoErr(t, json.Unmarshal(data, &again))
 	if again.String() != text {
 		t.Error("the plan is another one after its JSON was read")
 	}
 	// The move of the JSON is the move: it can be taken from there.
-	w.move = &again.Move
-	w.announce()
-	w.cutOver()
-	w.retire()
-	w.want(saysRetired)
+	w.Move = &again.Move
+	w.Announce()
+	w.CutOver()
+	w.Retire()
+	w.Want(saysRetired)
 	for i, root := range plan.Roots {
-		chain, err := w.repo().Chain(t.Context())
-		noErr(t, err)
+		chain, err := w.Repo().Chain(t.Context())
+		movetest.NoErr(t, err)
 		if c := chain[i+1].Charter(); c.Epoch() != root.Epoch || c.Seq() != root.Seq || chain[i+1].Version() != root.Version {
 			t.Errorf("root v%d is not as planned", root.Version)
 		}
 	}
-	if _, err := w.move.Plan(t.Context(), w.repo()); !errors.Is(err, relocate.ErrOrder) {
+	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrOrder) {
 		t.Errorf("planned after it was done: %v", err)
 	}
 }
@@ -233,54 +234,54 @@ func TestImpossiblePlans(t *testing.T) {
 		"H5 paths":                {func(m *relocate.Move) { m.To[0].Metadata = "../m/" }, tuf.ErrCharter, "H5"},
 		"H6 id twice":             {func(m *relocate.Move) { m.To = append(m.To, m.To[0]) }, tuf.ErrCharter, "H6"},
 		"H8 back at the old host": {func(m *relocate.Move) { m.To[0].Base = "https://a.example.org/new/" }, tuf.ErrCharter, "root v4: breaks the charter's rules: H8"},
-		"H3 online keys stay":     {func(m *relocate.Move) { m.Timestamp.Keys = keys("timestamp") }, relocate.ErrKeys, "timestamp in root v1"},
-		"root key stays":          {func(m *relocate.Move) { m.RootKeys = keys("vendor-1", "new-2") }, relocate.ErrKeys, "root in root v1"},
-		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = keys("review-1") }, relocate.ErrKeys, "known already"},
-		"root key as online":      {func(m *relocate.Move) { m.Targets.Keys = keys("new-1") }, relocate.ErrKeys, "is for"},
+		"H3 online keys stay":     {func(m *relocate.Move) { m.Timestamp.Keys = movetest.Keys("timestamp") }, relocate.ErrKeys, "timestamp in root v1"},
+		"root key stays":          {func(m *relocate.Move) { m.RootKeys = movetest.Keys("vendor-1", "new-2") }, relocate.ErrKeys, "root in root v1"},
+		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("review-1") }, relocate.ErrKeys, "known already"},
+		"root key as online":      {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("new-1") }, relocate.ErrKeys, "is for"},
 		"no root keys":            {func(m *relocate.Move) { m.RootKeys = nil }, relocate.ErrKeys, "root"},
 		"too few root keys":       {func(m *relocate.Move) { m.Min = 3 }, relocate.ErrKeys, "3 of 2"},
 		"broken key": {func(m *relocate.Move) {
 			m.Snapshot.Keys = []tuf.Key{{Type: "ed25519", Scheme: "ed25519", Public: "ff"}}
 		}, relocate.ErrKeys, "snapshot"},
 		"no such party":          {func(m *relocate.Move) { m.Party = "nobody" }, relocate.ErrKeys, "nobody"},
-		"no such release role":   {func(m *relocate.Move) { m.Release["x"] = repo.Keys{Keys: keys("new-x")} }, relocate.ErrKeys, `"x"`},
-		"release role of review": {func(m *relocate.Move) { m.Release["review-agent"] = repo.Keys{Keys: keys("new-x")} }, relocate.ErrKeys, "party vendor has no"},
+		"no such release role":   {func(m *relocate.Move) { m.Release["x"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, `"x"`},
+		"release role of review": {func(m *relocate.Move) { m.Release["review-agent"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, "party vendor has no"},
 		"no dates":               {func(m *relocate.Move) { m.Dates = relocate.Dates{} }, relocate.ErrDates, "missing"},
 		"sunset first":           {func(m *relocate.Move) { m.Dates.Sunset = m.Dates.CutOver }, relocate.ErrDates, "sunset"},
-		"in a hurry":             {func(m *relocate.Move) { m.Dates.CutOver = m.Dates.Announce.Add(day) }, relocate.ErrDates, "at least 7 days"},
-		"retired too soon":       {func(m *relocate.Move) { m.Dates.Retire = m.Dates.CutOver.Add(29 * day) }, relocate.ErrDates, "at least 30 days"},
+		"in a hurry":             {func(m *relocate.Move) { m.Dates.CutOver = m.Dates.Announce.Add(movetest.Day) }, relocate.ErrDates, "at least 7 days"},
+		"retired too soon":       {func(m *relocate.Move) { m.Dates.Retire = m.Dates.CutOver.Add(29 * movetest.Day) }, relocate.ErrDates, "at least 30 days"},
 		"longer than a root": {func(m *relocate.Move) {
-			m.Dates.Retire, m.Dates.Sunset = m.Dates.CutOver.Add(400*day), m.Dates.CutOver.Add(401*day)
+			m.Dates.Retire, m.Dates.Sunset = m.Dates.CutOver.Add(400*movetest.Day), m.Dates.CutOver.Add(401*movetest.Day)
 		}, relocate.ErrDates, "root v3 ends before"},
 		"share of more than all": {func(m *relocate.Move) { m.Criteria.Moved = 1.5 }, relocate.ErrDates, "share"},
-		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -day }, relocate.ErrDates, "negative"},
+		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -movetest.Day }, relocate.ErrDates, "negative"},
 	} {
-		w := newWorld(t)
-		x.change(w.move)
-		_, err := w.move.Plan(t.Context(), w.repo())
+		w := movetest.New(t)
+		x.change(w.Move)
+		_, err := w.Move.Plan(t.Context(), w.Repo())
 		if !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.says) {
 			t.Errorf("%s: got %v, want %v with %q", name, err, x.want, x.says)
 		}
-		w.now = w.move.Dates.Announce.Add(day)
-		if _, err := w.move.Announce(t.Context(), w.repo(oldKeys...)); err == nil && !errors.Is(x.want, relocate.ErrDates) && !errors.Is(x.want, tuf.ErrCharter) {
+		w.Now = w.Move.Dates.Announce.Add(movetest.Day)
+		if _, err := w.Move.Announce(t.Context(), w.Repo(movetest.OldKeys...)); err == nil && !errors.Is(x.want, relocate.ErrDates) && !errors.Is(x.want, tuf.ErrCharter) {
 			t.Errorf("%s: can be announced", name)
 		}
 	}
-	empty := &world{t: t, now: time.Now(), store: relocate.Overlay(nil)}
-	if _, err := newWorld(t).move.Plan(t.Context(), empty.repo()); !errors.Is(err, relocate.ErrOrder) {
+	empty := &movetest.World{T: t, Now: time.Now(), Store: relocate.Overlay(nil)}
+	if _, err := movetest.New(t).Move.Plan(t.Context(), empty.Repo()); !errors.Is(err, relocate.ErrOrder) {
 		t.Errorf("an empty repository: %v", err)
 	}
 }
 
 func TestTombstone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.announce()
-	w.cutOver()
-	w.retire()
+	w := movetest.New(t)
+	w.Announce()
+	w.CutOver()
+	w.Retire()
 	stone := relocate.Overlay(nil)
 	for range 2 {
-		noErr(t, relocate.Tombstone(t.Context(), w.repo(), stone))
+		movetest.NoErr(t, relocate.Tombstone(t.Context(), w.Repo(), stone))
 	}
 	var want []string
 	for _, n := range []string{"1", "2", "3", "4"} {
@@ -289,7 +290,7 @@ func TestTombstone(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(stone.Written())); !slices.Equal(got, want) {
 		t.Fatalf("the tombstone has %q", got)
 	}
-	if err := relocate.Tombstone(t.Context(), w.repo(), w.store); !errors.Is(err, relocate.ErrPlaces) {
+	if err := relocate.Tombstone(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrPlaces) {
 		t.Fatalf("over content: %v", err)
 	}
 }

@@ -1,0 +1,215 @@
+// Package movetest is a small repository for tests of moves: two parties, the
+// places A and Z, and everybody's keys, which are always the same.
+package movetest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Day is 24 hours.
+const Day = 24 * time.Hour
+
+// World is a repository in memory and everybody's keys.
+type World struct {
+	T     testing.TB
+	Now   time.Time
+	Store *relocate.OverlayStorage
+	Move  *relocate.Move
+}
+
+// Signer returns the key of that name, always the same.
+func Signer(name string) tuf.Signer {
+	seed := sha256.Sum256([]byte(name))
+	s, err := tuf.NewSigner(ed25519.NewKeyFromSeed(seed[:]))
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// Keys are the public halves of the keys of those names.
+func Keys(names ...string) (out []tuf.Key) {
+	for _, n := range names {
+		out = append(out, Signer(n).Key())
+	}
+	return out
+}
+
+// Signers are the keys of those names.
+func Signers(names ...string) (out []tuf.Signer) {
+	for _, n := range names {
+		out = append(out, Signer(n))
+	}
+	return out
+}
+
+// Who has which keys, by name. Those of the vendor before and after the move.
+var (
+	ReviewKeys = []string{"review-1", "review-2", "review-release"}
+	OldOnline  = []string{"timestamp", "snapshot", "targets"}
+	NewOnline  = []string{"new-timestamp", "new-snapshot", "new-targets"}
+	OldKeys    = append([]string{"vendor-1", "vendor-2", "vendor-release"}, OldOnline...)
+	NewKeys    = append([]string{"new-1", "new-2", "new-release"}, NewOnline...)
+)
+
+// Place is a location at https://ID.example.org/.
+func Place(id, tier string, priority int) tuf.Location {
+	l := tuf.Location{ID: id, Tier: tier, Operator: "host-" + id, Jurisdiction: "CH", Base: "https://" + id + ".example.org/", Metadata: "metadata/", Targets: "targets/", Priority: priority}
+	if tier == tuf.Rendezvous {
+		l.Targets = ""
+	}
+	return l
+}
+
+// New is a repository at A with the rendezvous Z, one approved release, and
+// a move to B that is due.
+func New(t testing.TB, change ...func(*repo.Root)) *World {
+	t.Helper()
+	w := &World{T: t, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Store: relocate.Overlay(nil)}
+	w.Publish(w.Repo(slices.Concat(OldKeys, ReviewKeys)...), func(r *repo.Repo) (*repo.Draft, error) {
+		return r.Stage(context.Background(), func(tx *repo.Tx) error {
+			root := tx.Root()
+			root.RepoID = strings.Repeat("ab", 16)
+			root.Parties = []repo.Party{{Name: "vendor", Keys: Keys("vendor-1", "vendor-2")}, {Name: "review", Keys: Keys("review-1", "review-2")}}
+			root.Timestamp.Keys, root.Snapshot.Keys, root.Targets.Keys = Keys("timestamp"), Keys("snapshot"), Keys("targets")
+			root.Classes = []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
+				{Party: "vendor", Role: "vendor-agent", Keys: repo.Keys{Keys: Keys("vendor-release")}},
+				{Party: "review", Role: "review-agent", Keys: repo.Keys{Keys: Keys("review-release")}}}}}
+			root.Locations = []tuf.Location{Place("a", tuf.Primary, 10), Place("z", tuf.Rendezvous, 20)}
+			for _, c := range change {
+				c(root)
+			}
+			return nil
+		})
+	})
+	w.Release("1.0", slices.Concat(OldKeys, ReviewKeys)...)
+	w.Move = &relocate.Move{From: []string{"a"}, To: []tuf.Location{Place("b", tuf.Primary, 5)}, RootKeys: Keys("new-1", "new-2"),
+		Timestamp: repo.Keys{Keys: Keys("new-timestamp")}, Snapshot: repo.Keys{Keys: Keys("new-snapshot")}, Targets: repo.Keys{Keys: Keys("new-targets")},
+		Release: map[string]repo.Keys{"vendor-agent": {Keys: Keys("new-release")}},
+		Dates:   relocate.Dates{Announce: w.Now.Add(Day), CutOver: w.Now.Add(15 * Day), Sunset: w.Now.Add(90 * Day), Retire: w.Now.Add(60 * Day)}}
+	return w
+}
+
+// Repo is a handle with the named keys.
+func (w *World) Repo(names ...string) *repo.Repo {
+	return repo.New(w.Store, &repo.Config{Signers: Signers(names...), Now: func() time.Time { return w.Now }, UnsafeLoopback: true})
+}
+
+// Release adds and approves a version.
+func (w *World) Release(version string, names ...string) {
+	w.T.Helper()
+	r := w.Repo(names...)
+	path := "agent/" + version
+	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error {
+		return tx.Add("vendor", path, strings.NewReader("agent "+version), &tuf.Release{Product: "agent", Version: version, Channel: "stable", Platform: "any"})
+	}))
+	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return tx.Approve("review", path) }))
+}
+
+// Sign adds what everybody would sign, all keys of both parties, old and new.
+func (w *World) Sign(d *repo.Draft) *repo.Draft {
+	w.T.Helper()
+	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys)...) {
+		if err := d.Sign(context.Background(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			w.T.Fatal(err)
+		}
+	}
+	return d
+}
+
+// Publish makes a step, signs it and publishes it.
+func (w *World) Publish(r *repo.Repo, step func(*repo.Repo) (*repo.Draft, error)) {
+	w.T.Helper()
+	d, err := step(r)
+	NoErr(w.T, err)
+	if !d.Empty() {
+		w.Sign(d)
+	}
+	NoErr(w.T, r.Publish(context.Background(), d))
+}
+
+// steps of the move, each on its Day.
+func (w *World) Announce() {
+	w.T.Helper()
+	w.Now = w.Move.Dates.Announce
+	w.Publish(w.Repo(OldKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Announce(context.Background(), r) })
+}
+
+// CutOver takes the second step, without a bridge.
+func (w *World) CutOver() {
+	w.T.Helper()
+	w.Now = w.Move.Dates.CutOver
+	w.Refresh(OldKeys...)
+	w.Publish(w.Repo(NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.CutOver(context.Background(), r) })
+}
+
+// Retire takes the third step.
+func (w *World) Retire() {
+	w.T.Helper()
+	w.Now = w.Move.Dates.Retire
+	w.Publish(w.Repo(NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Retire(context.Background(), r) })
+}
+
+// Refresh signs what has become old.
+func (w *World) Refresh(names ...string) {
+	w.T.Helper()
+	r := w.Repo(slices.Concat(names, ReviewKeys)...)
+	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return errors.Join(tx.Resign("vendor"), tx.Resign("review")) }))
+}
+
+// Tip is the newest root.
+func (w *World) Tip() *tuf.Root {
+	w.T.Helper()
+	chain, err := w.Repo().Chain(context.Background())
+	NoErr(w.T, err)
+	return chain[len(chain)-1]
+}
+
+// Says describes the newest root in one line.
+func (w *World) Says() string {
+	w.T.Helper()
+	root := w.Tip()
+	c := root.Charter()
+	s := fmt.Sprintf("v%d epoch %d:", root.Version(), c.Epoch())
+	for _, l := range c.Locations() {
+		s += " " + l.Tier + " " + l.ID
+		if !l.UseFrom.IsZero() {
+			s += " from " + l.UseFrom.Format(time.DateOnly)
+		}
+		if !l.UseUntil.IsZero() {
+			s += " until " + l.UseUntil.Format(time.DateOnly)
+		}
+	}
+	for _, r := range c.Retired() {
+		s += " retired " + r.ID
+	}
+	return s
+}
+
+// Want demands what the newest root says.
+func (w *World) Want(says string) {
+	w.T.Helper()
+	if got := w.Says(); got != says {
+		w.T.Fatalf("the newest root is %q, want %q", got, says)
+	}
+}
+
+// NoErr demands that there is no error.
+func NoErr(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

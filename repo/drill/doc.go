@@ -1,0 +1,18 @@
+// Package drill rehearses the next step of a repository before anybody can see
+// it. A signed draft is published into memory, and a simulated fleet lives
+// through it: clients of package client, and stock clients of go-tuf, started from
+// every pin that was ever exported, some of them awake until just now, some of
+// them for the first time. They meet old places that are dark, frozen, lying, or
+// in the hands of a thief, and new places that are late. There is no network and
+// nothing is written.
+//
+// After each refresh of each client the invariants are checked that a move must
+// keep: the root that a client trusts is in the chain that both parties signed
+// (S1) and never goes back (S2), nothing is had but what is approved under it (S3),
+// no retired place is asked (S4), no floor is gone below (S5), no place is asked
+// that nobody listed (S6), content comes only with a tip that is in date (S12); and who
+// can reach one honest place comes to the end of the move (L1, S7), from every
+// error as soon as the world is well again (L5).
+//
+// This is the one package beside examples and tests in which client and repo meet.
+package drill

@@ -1,0 +1,223 @@
+package drill
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Drill says what is rehearsed.
+type Drill struct {
+	// Storage is the repository as it is published. It is only read.
+	Storage repo.Storage
+	// Config is how the draft will be published: with the online signers, with the
+	// Bridge where there is one. Those of its keys that are the vendor's old ones are
+	// lent to the thief.
+	Config repo.Config
+	// Draft is the step, with all its signatures; nil: what is published is rehearsed.
+	Draft *repo.Draft
+	// Pins are pins that products were shipped with, beside those that can be derived
+	// from the published roots.
+	Pins [][]byte
+	// Old are the ids of the places that fall into other hands; nil: those that the
+	// step demotes or retires, or else the first that serves content.
+	Old []string
+	// Places are what places hold at this moment, by location id, where that is not
+	// the whole Storage: a folder that is a mirror, say. What the draft adds comes on top.
+	Places map[string]repo.Storage
+	// Stolen are further keys of the thief: all that the vendor ever had, for
+	// example. Keys of the review party among them are left out.
+	Stolen []tuf.Signer
+	// MaxPins is how many pins and roots are taken to every scenario; the others see
+	// the first two of them. 0: 16.
+	MaxPins int
+}
+
+// play is the drill while it runs.
+type play struct {
+	*Drill
+	now           time.Time
+	before, after []*tuf.Root
+	old, fresh    map[string]bool // location ids
+	locations     []tuf.Location  // of all roots and pins, by base
+	pins          [][]byte
+	files         map[string]repo.Storage // what there is to serve: before, after, evil
+	fork          []byte                  // what a thief shows as the next root; nil: nothing
+	evil          string                  // path that only a thief lists
+	good          map[string][]string     // sha256 of what is approved, before or after, by path
+	paths         []tuf.Approved          // some of what is approved after the step
+	report        *Report
+
+	mu    sync.Mutex
+	valid map[validKey]bool
+}
+
+// Run lives through all scenarios. The error is of the storage or of ctx, or says
+// that there is nothing to rehearse; how the fleet fared is in the Report.
+func (d *Drill) Run(ctx context.Context) (*Report, error) {
+	p := &play{Drill: d, report: &Report{Outcomes: []Outcome{}}, files: map[string]repo.Storage{}, good: map[string][]string{}, valid: map[validKey]bool{}}
+	if done, err := p.prepare(ctx); done || err != nil {
+		return p.report, err
+	}
+	scenes := p.scenes()
+	outcomes := make([][]Outcome, len(scenes))
+	errs := make([]error, len(scenes))
+	var wg sync.WaitGroup
+	free := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))
+	for i, s := range scenes {
+		wg.Go(func() {
+			free <- struct{}{}
+			defer func() { <-free }()
+			outcomes[i], errs[i] = p.run(ctx, s, i < 2)
+		})
+	}
+	wg.Wait()
+	if len(p.Places) > 0 {
+		held, err := p.holds(ctx)
+		if err != nil {
+			return p.report, errors.Join(append(errs, err)...)
+		}
+		p.report.Outcomes = append(p.report.Outcomes, *held)
+	}
+	for _, o := range outcomes {
+		p.report.Outcomes = append(p.report.Outcomes, o...)
+	}
+	slices.SortStableFunc(p.report.Outcomes, func(a, b Outcome) int { return -cmp.Compare(a.Client, b.Client) })
+	return p.report, errors.Join(errs...)
+}
+
+// prepare publishes the draft in memory, and arms the thief. done: the report is
+// complete.
+func (p *play) prepare(ctx context.Context) (done bool, err error) {
+	live := repo.New(p.Storage, &p.Config)
+	p.now = live.Now()
+	if p.before, err = live.Chain(ctx); err != nil {
+		return false, err
+	}
+	if len(p.before) == 0 {
+		return false, errors.New("drill: the repository is empty")
+	}
+	p.report.Root = p.before[len(p.before)-1].Version()
+	after := relocate.Overlay(p.Storage)
+	next := repo.New(after, &p.Config)
+	if p.Draft != nil {
+		if err := next.Publish(ctx, p.Draft); err != nil {
+			if ctx.Err() != nil {
+				return false, ctx.Err()
+			}
+			p.report.Refused = err.Error()
+			return true, nil
+		}
+	}
+	if p.after, err = next.Chain(ctx); err != nil {
+		return false, err
+	}
+	p.report.Root = p.tip().Version()
+	if p.tip().Charter() == nil {
+		return false, errors.New("drill: a plain TUF repository can't move")
+	}
+	p.files["before"], p.files["after"], p.files["late"] = p.Storage, after, late{after, p.Storage}
+	if p.pins, err = next.Pins(ctx); err != nil {
+		return false, err
+	}
+	for _, pin := range p.Pins {
+		if _, err := tuf.OpenPin(pin, &tuf.Options{UnsafeLoopback: p.Config.UnsafeLoopback}); err != nil {
+			return false, fmt.Errorf("drill: a pin: %w", err)
+		}
+	}
+	p.pins = append(p.pins, p.Pins...)
+	if len(p.pins) == 0 {
+		return false, errors.New("drill: there is no pin: no root has places of two operators")
+	}
+	p.cast()
+	for _, name := range []string{"before", "after"} {
+		if err := p.approve(ctx, name); err != nil {
+			return false, err
+		}
+	}
+	return false, p.arm(ctx)
+}
+
+func (p *play) tip() *tuf.Root { return p.after[len(p.after)-1] }
+
+func (p *play) was() *tuf.Root { return p.before[len(p.before)-1] }
+
+// cast says who is old and who is new, and collects all places.
+func (p *play) cast() {
+	p.old, p.fresh = map[string]bool{}, map[string]bool{}
+	stays := func(l tuf.Location) bool {
+		for _, x := range p.tip().Charter().Locations() {
+			if x.Base == l.Base {
+				return x.Tier != tuf.Legacy && x.UseUntil.IsZero()
+			}
+		}
+		return false
+	}
+	for _, id := range p.Old {
+		p.old[id] = true
+	}
+	for _, root := range []*tuf.Root{p.was(), p.tip()} {
+		for _, l := range root.Charter().Locations() {
+			if p.Old == nil && l.Tier != tuf.Rendezvous && !stays(l) {
+				p.old[l.ID] = true
+			}
+		}
+		for _, r := range root.Charter().Retired() {
+			if p.Old == nil {
+				p.old[r.ID] = true
+			}
+		}
+	}
+	if len(p.old) == 0 {
+		for _, l := range p.was().Charter().Locations() {
+			if l.Tier != tuf.Rendezvous {
+				p.old[l.ID] = true
+				break
+			}
+		}
+	}
+	add := func(list []tuf.Location) {
+		for _, l := range list {
+			if !slices.ContainsFunc(p.locations, func(x tuf.Location) bool { return x.Base == l.Base }) {
+				p.locations = append(p.locations, l)
+			}
+		}
+	}
+	for _, root := range slices.Backward(p.after) {
+		add(root.Charter().Locations())
+	}
+	for _, data := range p.pins {
+		if pin, err := tuf.OpenPin(data, &tuf.Options{UnsafeLoopback: p.Config.UnsafeLoopback}); err == nil {
+			add(pin.Locations())
+		}
+	}
+	for _, l := range p.tip().Charter().Locations() {
+		if !p.old[l.ID] && l.Tier != tuf.Rendezvous {
+			p.fresh[l.ID] = true
+		}
+	}
+}
+
+// sample takes at most MaxPins of n things: the first, the last, and some between.
+func (p *play) sample(n int, all bool) (out []int) {
+	limit := cmp.Or(p.MaxPins, 16)
+	if all || n <= limit {
+		limit = n
+	}
+	for i := range limit {
+		if limit == 1 {
+			return []int{n - 1}
+		}
+		out = append(out, i*(n-1)/(limit-1))
+	}
+	return out
+}

@@ -1,0 +1,215 @@
+package drill_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/drill"
+	"github.com/visum-dev/visum/repo/relocate"
+)
+
+// rehearse makes a step, signs it with everybody's keys and drills it.
+func rehearse(t *testing.T, w *movetest.World, cfg *repo.Config, step func(context.Context, *repo.Repo) (*repo.Draft, error), change ...func(*drill.Drill)) *drill.Report {
+	t.Helper()
+	cfg.Now = func() time.Time { return w.Now }
+	d, err := step(t.Context(), repo.New(w.Store, cfg))
+	movetest.NoErr(t, err)
+	x := &drill.Drill{Storage: w.Store, Config: *cfg, Draft: w.Sign(d), Stolen: movetest.Signers(slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...)}
+	for _, c := range change {
+		c(x)
+	}
+	before := len(w.Store.Written())
+	r, err := x.Run(t.Context())
+	movetest.NoErr(t, err)
+	if len(w.Store.Written()) != before {
+		t.Fatal("a drill wrote something")
+	}
+	return r
+}
+
+func signed(names ...string) *repo.Config { return &repo.Config{Signers: movetest.Signers(names...)} }
+
+func bridged(t *testing.T, w *movetest.World) *repo.Config {
+	cfg := signed(movetest.NewKeys...)
+	chain, err := w.Repo().Chain(t.Context())
+	movetest.NoErr(t, err)
+	cfg.Bridge = &repo.Bridge{Root: chain[len(chain)-1], Signers: movetest.Signers(movetest.OldKeys...)}
+	return cfg
+}
+
+func find(t *testing.T, r *drill.Report, scenario, client string) drill.Outcome {
+	t.Helper()
+	for _, o := range r.Outcomes {
+		if o.Scenario == scenario && o.Client == client {
+			return o
+		}
+	}
+	t.Fatalf("no scenario %q in\n%s", scenario, r)
+	return drill.Outcome{}
+}
+
+// Each step of a good move, and a whole emergency, ends well in every scenario.
+func TestGoodMove(t *testing.T) {
+	t.Parallel()
+	w := movetest.New(t)
+	w.Now = w.Move.Dates.Announce
+	w.Refresh(movetest.OldKeys...)
+	good := func(r *drill.Report, root int64) {
+		t.Helper()
+		if err := r.Err(); err != nil || r.Root != root || len(r.Outcomes) < 15 {
+			t.Fatalf("%v\n%s", err, r)
+		}
+		for _, client := range []string{"visum", "go-tuf"} {
+			if o := find(t, r, "all is well", client); o.Converged != o.Clients || o.Clients < int(root) {
+				t.Errorf("all is well, and of %d clients %d converged\n%s", o.Clients, o.Converged, r)
+			}
+		}
+	}
+	r := rehearse(t, w, signed(movetest.OldKeys...), w.Move.Announce)
+	good(r, 2)
+	w.Announce()
+
+	w.Now = w.Move.Dates.CutOver
+	w.Refresh(movetest.OldKeys...)
+	for name, cfg := range map[string]*repo.Config{"bridge": bridged(t, w), "no bridge": signed(movetest.NewKeys...)} {
+		r := rehearse(t, w, cfg, w.Move.CutOver)
+		good(r, 3)
+		for _, scenario := range []string{"old place frozen before the step", "old place dark", "old place frozen, rendezvous dark", "old place answers all with a web page",
+			"old place and its keys in the hands of a thief", "thief forks root with all he has"} {
+			if o := find(t, r, scenario, "visum"); o.Converged != o.Clients {
+				t.Errorf("%s, %s: of %d clients %d converged", name, scenario, o.Clients, o.Converged)
+			}
+		}
+		// Who knows of the old place only is left with it: unharmed.
+		if o := find(t, r, "old place frozen at the first root, rendezvous dark", "visum"); o.Waiting == 0 || o.Converged == 0 || o.Roots[1] == 0 {
+			t.Errorf("%+v", o)
+		}
+		if o := find(t, r, "total outage", "visum"); o.Converged != 0 {
+			t.Errorf("%+v", o)
+		}
+		if o := find(t, r, "nothing but the thief", "visum"); o.Waiting == 0 {
+			t.Errorf("%+v", o)
+		}
+	}
+	w.CutOver()
+	w.Now = w.Move.Dates.Retire
+	w.Refresh(movetest.NewKeys...)
+	r = rehearse(t, w, signed(movetest.NewKeys...), w.Move.Retire)
+	good(r, 4)
+	w.Retire()
+	r = rehearse(t, w, signed(movetest.NewKeys...), func(context.Context, *repo.Repo) (*repo.Draft, error) { return &repo.Draft{}, nil }, func(d *drill.Drill) { d.Draft = nil })
+	good(r, 4)
+	if data, err := json.Marshal(r); err != nil || !strings.Contains(string(data), `"scenario":"all is well"`) {
+		t.Errorf("%s %v", data, err)
+	}
+	if s := r.String(); !strings.Contains(s, "visum   all is well") {
+		t.Errorf("%s", s)
+	}
+
+	w = movetest.New(t)
+	w.Now = w.Move.Dates.Announce
+	w.Refresh(movetest.OldKeys...)
+	good(rehearse(t, w, signed(movetest.NewKeys...), w.Move.Emergency), 2)
+}
+
+// A bad step is found out, in the words of what it breaks.
+func TestBadMoves(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		draft  func(w *movetest.World, d *repo.Draft) *repo.Draft
+		change func(w *movetest.World, d *drill.Drill)
+		want   string
+	}{
+		"floor too high": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+			return edit(w, d, func(c map[string]any) { c["floors"].(map[string]any)["timestamp"] = 100 })
+		}, want: "the charter's floors are v100"},
+		"floor of targets lowered": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+			return edit(w, d, func(c map[string]any) { c["epoch"] = 0; c["floors"].(map[string]any)["targets"] = 0 })
+		}, want: "H3"},
+		"old online keys stay": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+			return edit(w, d, func(c map[string]any) { c["epoch"] = 0 })
+		}, want: "H3"},
+		"not signed by the review centre": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+			d, err := w.Move.CutOver(context.Background(), w.Repo(movetest.NewKeys...))
+			movetest.NoErr(w.T, err)
+			return d
+		}, want: "signatures are missing"},
+		"the new place is empty": {change: func(w *movetest.World, d *drill.Drill) {
+			d.Places = map[string]repo.Storage{"b": relocate.Overlay(nil)}
+		}, want: "L1"},
+		"the new place lacks a target": {change: func(w *movetest.World, d *drill.Drill) {
+			d.Places = map[string]repo.Storage{"b": lacks(w, "targets/")}
+		}, want: "place b: agent/1.0: the place lacks it"},
+		"the new place lacks a role": {change: func(w *movetest.World, d *drill.Drill) {
+			d.Places = map[string]repo.Storage{"b": lacks(w, "review-agent")}
+		}, want: "without content, which was to be had"},
+		"the rendezvous lacks the root before": {change: func(w *movetest.World, d *drill.Drill) {
+			d.Places = map[string]repo.Storage{"z": lacks(w, "2.root.json")}
+		}, want: "L1"},
+		"content has expired": {change: func(w *movetest.World, d *drill.Drill) {
+			for i := 1; i < 100; i++ {
+				w.Now = w.Now.Add(movetest.Day)
+			}
+			d.Draft = nil
+		}, want: "L1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := movetest.New(t)
+			w.Announce()
+			w.Now = w.Move.Dates.CutOver
+			w.Refresh(movetest.OldKeys...)
+			r := rehearse(t, w, bridged(t, w), w.Move.CutOver, func(d *drill.Drill) {
+				d.MaxPins = 2
+				if x.draft != nil {
+					d.Draft = x.draft(w, d.Draft)
+				}
+				if x.change != nil {
+					x.change(w, d)
+				}
+			})
+			if err := r.Err(); !errors.Is(err, drill.ErrDrill) || !strings.Contains(err.Error()+r.String(), x.want) {
+				t.Errorf("got %v, want %q\n%s", err, x.want, r)
+			}
+		})
+	}
+}
+
+// edit changes the charter in a draft's root and has everybody sign that.
+func edit(w *movetest.World, d *repo.Draft, change func(charter map[string]any)) *repo.Draft {
+	w.T.Helper()
+	data, err := d.Bytes()
+	movetest.NoErr(w.T, err)
+	var doc map[string]any
+	movetest.NoErr(w.T, json.Unmarshal(data, &doc))
+	for _, f := range doc["files"].([]any) {
+		if f := f.(map[string]any); f["role"] == "root" {
+			content := f["content"].(map[string]any)
+			content["signatures"] = []any{}
+			change(content["signed"].(map[string]any)["x-visum"].(map[string]any))
+		}
+	}
+	data, err = json.Marshal(doc)
+	movetest.NoErr(w.T, err)
+	d, err = repo.OpenDraft(data)
+	movetest.NoErr(w.T, err)
+	return w.Sign(d)
+}
+
+// lacks is a mirror of what is published, but for what has that in its name.
+func lacks(w *movetest.World, what string) repo.Storage {
+	s := relocate.Overlay(nil)
+	for name, data := range w.Store.Written() {
+		if !strings.Contains(name, what) {
+			movetest.NoErr(w.T, s.Create(context.Background(), name, strings.NewReader(string(data))))
+		}
+	}
+	return s
+}

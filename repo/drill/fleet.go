@@ -1,0 +1,251 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// member is one client of the fleet: a product with a pin and what it remembers.
+type member struct {
+	play  *play
+	name  string
+	data  []byte
+	pin   *tuf.Pin
+	store client.Store
+	root  int64 // that it trusts
+	view  *client.View
+	err   error
+}
+
+// cycles are enough for a client to come to where it can (L2, with one failing place).
+const cycles = 4
+
+// run lives through a scene with all kinds of clients.
+func (p *play) run(ctx context.Context, s scene, all bool) ([]Outcome, error) {
+	ours := Outcome{Scenario: s.name, Client: "visum", Roots: map[int64]int{}}
+	for _, i := range p.sample(len(p.pins), all) {
+		for _, awake := range []bool{false, true} {
+			m, err := p.member(ctx, i, awake)
+			if err != nil {
+				return nil, err
+			}
+			if m == nil {
+				continue
+			}
+			if err := m.live(ctx, s, &ours); err != nil {
+				return nil, err
+			}
+		}
+	}
+	stock, err := p.runStock(ctx, s, all)
+	if err != nil || stock == nil {
+		return []Outcome{ours}, err
+	}
+	return []Outcome{ours, *stock}, nil
+}
+
+// member makes a client: of a product that is started for the first time, or one
+// that was awake until the step. nil: it could not be awake.
+func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
+	pin, err := tuf.OpenPin(p.pins[i], &tuf.Options{UnsafeLoopback: p.Config.UnsafeLoopback})
+	if err != nil {
+		return nil, err
+	}
+	m := &member{play: p, data: p.pins[i], pin: pin, store: client.Memory(), root: pin.Root().Version()}
+	m.name = fmt.Sprintf("pin of root v%d, started for the first time", m.root)
+	if !awake {
+		return m, nil
+	}
+	m.name = fmt.Sprintf("pin of root v%d, awake until the step", m.root)
+	if m.root > p.was().Version() {
+		return nil, nil
+	}
+	hosts := map[string]host{}
+	for _, l := range p.locations {
+		hosts[l.Base] = p.earlier(l)
+	}
+	if _, err := m.refresh(ctx, hosts); err != nil {
+		return nil, err
+	}
+	if m.view.RootVersion() != p.was().Version() {
+		return nil, nil // nobody could, with this pin
+	}
+	m.root = m.view.RootVersion()
+	return m, nil
+}
+
+// refresh is one process of the product. The error is that of ctx.
+func (m *member) refresh(ctx context.Context, hosts map[string]host) ([]request, error) {
+	s := &stage{play: m.play, hosts: hosts}
+	c, err := client.New(m.data, &client.Config{Store: m.store, HTTP: &http.Client{Transport: s}, Retries: -1,
+		Now: func() time.Time { return m.play.now }, UnsafeLoopback: m.play.Config.UnsafeLoopback})
+	if err != nil {
+		return nil, err
+	}
+	m.view, m.err = c.Refresh(ctx)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if m.view == nil {
+		return nil, fmt.Errorf("drill: %s: %w", m.name, m.err)
+	}
+	return s.take(), nil
+}
+
+// live takes a client through a scene, and then through a world that is well.
+func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
+	p := m.play
+	e := p.expect(ctx, s, m.root, m.pin)
+	if s.name == allWell {
+		e = expectation{root: p.tip().Version(), content: true}
+	}
+	there := func() bool { return m.view.RootVersion() == e.root && (m.err == nil) == e.content }
+	for range cycles {
+		if err := m.cycle(ctx, s.hosts, out); err != nil {
+			return err
+		}
+		if there() {
+			break
+		}
+	}
+	if there() {
+		// Once more, now that it knows what it knows: whom does it ask?
+		if err := m.cycle(ctx, s.hosts, out); err != nil {
+			return err
+		}
+	}
+	rests := e.stop > 0 && m.view.RootVersion() >= e.stop && m.view.RootVersion() < e.root
+	switch {
+	case there() || rests:
+	case m.view.RootVersion() != e.root:
+		out.violated("L1", m.name, "is at root v%d, and could have come to v%d: %v", m.view.RootVersion(), e.root, m.err)
+	case e.content:
+		out.violated("L1", m.name, "is at root v%d without content, which was to be had: %v", e.root, m.err)
+	default:
+		out.violated("S12", m.name, "is at root v%d with content, and none is valid", e.root)
+	}
+	out.count(m.view.RootVersion(), m.view.RootVersion() == p.tip().Version() && m.err == nil)
+	if s.name == allWell {
+		return m.find(ctx, out)
+	}
+	return m.heal(ctx, out)
+}
+
+// heal: as soon as the world is well the client comes to the end.
+func (m *member) heal(ctx context.Context, out *Outcome) error {
+	well := m.play.scenes()[0].hosts
+	for range cycles {
+		if err := m.cycle(ctx, well, out); err != nil {
+			return err
+		}
+		if m.err == nil && m.view.RootVersion() == m.play.tip().Version() {
+			return nil
+		}
+	}
+	out.violated("L5", m.name, "does not recover when all is well again: root v%d, %v", m.view.RootVersion(), m.err)
+	return nil
+}
+
+// cycle refreshes once and checks what must hold after each refresh.
+func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome) error {
+	p, before := m.play, m.root
+	asked, err := m.refresh(ctx, hosts)
+	if err != nil {
+		return err
+	}
+	root := m.view.Root()
+	v := root.Version()
+	if v > p.tip().Version() || root.SHA256() != p.after[v-1].SHA256() {
+		out.violated("S1", m.name, "trusts a root v%d with sha256 %.16s that is not in the chain", v, root.SHA256())
+		return nil
+	}
+	if v < before {
+		out.violated("S2", m.name, "went back from root v%d to v%d", before, v)
+	}
+	knew := p.after[before-1].Charter()
+	for _, r := range asked {
+		i := slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.Base == r.base })
+		if i < 0 {
+			out.violated("S6", m.name, "asked %.120s, which nobody lists", r.url)
+		} else if !knew.Usable(p.locations[i], p.now) {
+			out.violated("S4", m.name, "asked %.120s, which root v%d bans", r.url, before)
+		}
+	}
+	m.root = max(v, before)
+	if m.err != nil {
+		return nil
+	}
+	if root.CheckExpiry(p.now) != nil {
+		out.violated("S12", m.name, "has content under root v%d, which has expired", v)
+	}
+	if floor := root.Charter().Floors().Timestamp; m.view.Timestamp() < floor {
+		out.violated("S5", m.name, "has timestamp v%d, the floor is v%d", m.view.Timestamp(), floor)
+	}
+	return m.decide(ctx, out)
+}
+
+// decide asks the view for what a thief lists, and for what is approved.
+func (m *member) decide(ctx context.Context, out *Outcome) error {
+	p := m.play
+	paths := []string{}
+	for _, a := range p.paths {
+		paths = append(paths, a.Path())
+	}
+	if p.evil != "" {
+		paths = append(paths, p.evil)
+	}
+	for _, path := range paths {
+		a, err := m.view.Find(ctx, path)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && !slices.Contains(p.good[path], a.SHA256()) {
+			out.violated("S3", m.name, "takes %s with sha256 %.16s, which nobody approved", path, a.SHA256())
+		}
+	}
+	return nil
+}
+
+// find looks for every release that is approved.
+func (m *member) find(ctx context.Context, out *Outcome) error {
+	if m.err != nil {
+		return nil
+	}
+	for _, a := range m.play.paths {
+		if _, err := m.view.Find(ctx, a.Path()); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			out.violated("L1", m.name, "does not find %s, which is approved: %v", a.Path(), err)
+		}
+	}
+	return nil
+}
+
+// holds looks whether the places that were named hold the files of what is
+// approved: metadata alone installs nothing.
+func (p *play) holds(ctx context.Context) (*Outcome, error) {
+	out := &Outcome{Scenario: "what the places hold", Client: "visum", Roots: map[int64]int{}}
+	for _, id := range slices.Sorted(maps.Keys(p.Places)) {
+		i := slices.IndexFunc(p.tip().Charter().Locations(), func(l tuf.Location) bool { return l.ID == id && l.Tier != tuf.Rendezvous })
+		if i < 0 {
+			continue
+		}
+		for _, a := range p.paths {
+			if err := p.holdsTarget(ctx, p.tip().Charter().Locations()[i], a); errors.Is(err, errLacks) {
+				out.violated("L1", "place "+id, "%s: %v", a.Path(), err)
+			} else if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}

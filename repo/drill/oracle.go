@@ -1,0 +1,174 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// The oracle says what a client can come to know in a scenario, by counting who
+// tells it what. It shares no code with the client, and it takes every place for
+// one that has all that it should have: what a client misses because a place lacks
+// it is a fault of the step.
+
+// expectation is what a client should come to.
+type expectation struct {
+	root    int64
+	content bool
+	// stop is the first root at which so many operators say that there is no next one
+	// that a client may believe it, 0 for none: it may come to root, or rest there.
+	stop int64
+}
+
+// usable are the places that a client knows under a root: the charter's, the
+// pin's, none that is banned. Those of the charter come first.
+func (p *play) usable(root *tuf.Root, pin *tuf.Pin) (list []tuf.Location, own int) {
+	for _, l := range root.Charter().Locations() {
+		if root.Charter().Usable(l, p.now) {
+			list = append(list, l)
+		}
+	}
+	own = len(list)
+	for _, l := range pin.Locations() {
+		if root.Charter().Usable(l, p.now) {
+			list = append(list, l)
+		}
+	}
+	return list, own
+}
+
+// expect follows the true chain as far as any place tells of it.
+func (p *play) expect(ctx context.Context, s scene, start int64, pin *tuf.Pin) expectation {
+	e := expectation{root: start}
+	for {
+		root := p.after[e.root-1]
+		list, own := p.usable(root, pin)
+		told, none := false, map[string]bool{}
+		for _, l := range list {
+			yes, no := p.tells(ctx, l, s.hosts[l.Base], e.root+1)
+			told = told || yes
+			if no {
+				none[l.Operator] = true
+			}
+		}
+		if told {
+			if len(none) >= root.Charter().Probe().MinOperators && e.stop == 0 {
+				e.stop = e.root
+			}
+			e.root++
+			continue
+		}
+		for _, l := range list[:own] {
+			e.content = e.content || l.Tier != tuf.Rendezvous && p.opens(ctx, root, l, s.hosts[l.Base])
+		}
+		return e
+	}
+}
+
+// tells reports whether a place shows the true root n, or says that there is none.
+func (p *play) tells(ctx context.Context, l tuf.Location, h host, n int64) (yes, none bool) {
+	if h.dark {
+		return false, false
+	}
+	name := fmt.Sprintf("metadata/%d.root.json", n)
+	if h.answer != nil {
+		code, _ := h.answer(name)
+		return false, code == 404 || code == 403
+	}
+	data, err := p.read(ctx, p.files[h.files], h, name)
+	if err != nil {
+		return false, errors.Is(err, fs.ErrNotExist)
+	}
+	return n <= p.tip().Version() && bytes.Equal(data, p.after[n-1].Bytes()), false
+}
+
+// validKey names a question that is asked again and again.
+type validKey struct {
+	root    int64
+	base    string
+	files   string
+	content bool
+}
+
+// opens reports whether a place has a complete and valid set under a root.
+func (p *play) opens(ctx context.Context, root *tuf.Root, l tuf.Location, h host) bool {
+	if h.dark || h.answer != nil || !h.content {
+		return false
+	}
+	key := validKey{root.Version(), l.Base, h.files, h.content}
+	p.mu.Lock()
+	valid, known := p.valid[key]
+	p.mu.Unlock()
+	if !known {
+		snap, get, err := p.open(ctx, root, func(name string) ([]byte, error) { return p.read(ctx, p.files[h.files], h, name) })
+		valid = err == nil && snap.OpenRoles(get) == nil
+		p.mu.Lock()
+		p.valid[key] = valid
+		p.mu.Unlock()
+	}
+	return valid
+}
+
+// open verifies timestamp and snapshot under a root.
+func (p *play) open(ctx context.Context, root *tuf.Root, read func(name string) ([]byte, error)) (*tuf.Snapshot, tuf.Fetch, error) {
+	stamp, err := read("metadata/timestamp.json")
+	if err != nil {
+		return nil, nil, err
+	}
+	now := p.now
+	if at := root.Charter().SignedAt(); at.After(now) {
+		now = at
+	}
+	ts, err := root.Timestamp(stamp, nil, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	get := func(f tuf.RoleFile) ([]byte, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return read(fmt.Sprintf("metadata/%d.%s.json", f.Version, f.Role))
+	}
+	data, err := get(ts.SnapshotFile())
+	if err != nil {
+		return nil, nil, err
+	}
+	snap, err := ts.Snapshot(data, nil)
+	return snap, get, err
+}
+
+// approve notes what is approved in a version of the repository.
+func (p *play) approve(ctx context.Context, files string) error {
+	root := p.was()
+	if files == "after" {
+		root = p.tip()
+	}
+	snap, get, err := p.open(ctx, root, func(name string) ([]byte, error) { return p.files[files].Read(ctx, name) })
+	var list []tuf.Candidate
+	if err == nil {
+		list, err = snap.Candidates(func(tuf.Release) bool { return true }, get)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		p.report.Notes = append(p.report.Notes, fmt.Sprintf("the content %s the step is not valid under its root: %v", files, err))
+		return nil
+	}
+	for _, c := range list {
+		if c.Err == nil {
+			p.good[c.Path] = append(p.good[c.Path], c.Approved.SHA256())
+			if files == "after" && len(p.paths) < maxPaths {
+				p.paths = append(p.paths, c.Approved)
+			}
+		}
+	}
+	return nil
+}
+
+// maxPaths are looked for by each client.
+const maxPaths = 4
