@@ -42,21 +42,6 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 	return next.finish(ctx)
 }
 
-// Refresh signs a new timestamp, and a new snapshot where the present one has
-// less than half of its time left: the operator's daily job, with online keys.
-func (r *Repo) Refresh(ctx context.Context) error {
-	p, err := r.load(ctx)
-	if err != nil {
-		return err
-	}
-	if p.snap == nil {
-		return errors.New("repo: nothing is published yet")
-	}
-	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}, stamp: true}
-	next.content = p.under != p.root || p.snap.Expires().Before(r.now().Add(r.cfg.Expiry.Snapshot/2))
-	return next.finish(ctx)
-}
-
 func unsigned(missing []Missing) error {
 	var lines []string
 	for _, m := range missing {

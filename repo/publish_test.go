@@ -336,7 +336,7 @@ func TestExpired(t *testing.T) {
 	vendor := w.open(vendorKeys...)
 	w.refused(tuf.ErrExpired, func() error { return vendor.Refresh(t.Context()) })
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	noErr(t, vendor.Refresh(t.Context()))
+	noErr(t, w.open("timestamp", "snapshot").Refresh(t.Context()))
 
 	p := w.product()
 	snap, err := p.refresh()

@@ -39,6 +39,11 @@ func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (*Draft, error) {
 	if err := fn(tx); err != nil {
 		return nil, err
 	}
+	return r.stage(ctx, tx)
+}
+
+// stage makes a draft of what was edited.
+func (r *Repo) stage(ctx context.Context, tx *Tx) (*Draft, error) {
 	d := &Draft{files: map[string]*draftFile{}}
 	if err := tx.stageRoot(d); err != nil {
 		return nil, err

@@ -1,0 +1,285 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Urgency is how long a role can wait.
+type Urgency int
+
+const (
+	Fine   Urgency = iota
+	Soon           // its time to be renewed has come: half of it is over; of root and targets.json, three quarters
+	Urgent         // a quarter is left; of root and targets.json, an eighth
+	Over           // it has expired: clients refuse it
+)
+
+func (u Urgency) String() string {
+	return [...]string{"fine", "soon", "urgent", "expired"}[u]
+}
+
+// Need is who must sign.
+type Need struct {
+	Who       string   // party or role, for people
+	KeyIDs    []string // sorted
+	Threshold int      // how many of them
+}
+
+// Due is what is known of a role's end.
+type Due struct {
+	Role    string
+	Version int64
+	Party   string // the party whose own keys alone can renew it; "" where it takes all parties, or the operator
+	Expires time.Time
+	Left    time.Duration // below zero: since when
+	Urgency Urgency
+	Needs   []Need // all of them must be met
+	AtHand  bool   // the signers at hand are enough
+	Lists   int    // hash bins below it that are renewed with it; Expires is the first of all
+}
+
+// String is one sentence.
+func (d Due) String() string {
+	when := fmt.Sprintf("expires in %s, on %s", inWords(d.Left), stamp(d.Expires))
+	if d.Urgency == Over {
+		when = fmt.Sprintf("expired %s ago, on %s", inWords(-d.Left), stamp(d.Expires))
+	}
+	var who []string
+	for _, n := range d.Needs {
+		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Threshold, len(n.KeyIDs), n.Who))
+	}
+	how := "which are not at hand"
+	if d.AtHand {
+		how = "which are at hand"
+	}
+	lists := ""
+	if d.Lists > 0 {
+		lists = fmt.Sprintf(" with %d lists below it", d.Lists)
+	}
+	return fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, clean(d.Role), d.Version, lists, when, strings.Join(who, " and "), how)
+}
+
+// inWords is a duration that people can compare.
+func inWords(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return fmt.Sprintf("%d minutes", d/time.Minute)
+}
+
+// Date is a day on which something changes without anybody signing.
+type Date struct {
+	At   time.Time
+	What string // in words
+}
+
+// Status is the result of [Repo.Status].
+type Status struct {
+	At         time.Time
+	Due        []Due  // every role, the first to expire first
+	Dates      []Date // of locations and holds, those that are still to come
+	Unfinished bool   // the newest root waits for its content: a publish was cut off; Update or Refresh ends it
+}
+
+// Urgency is that of the worst role.
+func (s *Status) Urgency() Urgency {
+	worst := Fine
+	for _, d := range s.Due {
+		worst = max(worst, d.Urgency)
+	}
+	return worst
+}
+
+// String is a line for each role, then for each date.
+func (s *Status) String() string {
+	var lines []string
+	if s.Unfinished {
+		lines = append(lines, "urgent: the newest root waits for its content: a publish was cut off, Update or Refresh ends it")
+	}
+	for _, d := range s.Due {
+		lines = append(lines, d.String())
+	}
+	for _, d := range s.Dates {
+		lines = append(lines, fmt.Sprintf("on %s: %s", stamp(d.At), d.What))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Status says what expires when and who must sign it anew, as it will be at a
+// given time, by what is published now. What counts as soon goes by
+// [Config].Expiry. It needs no key; with keys, AtHand says what they can renew.
+func (r *Repo) Status(ctx context.Context, at time.Time) (*Status, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.root == nil {
+		return nil, errors.New("repo: the repository is empty")
+	}
+	s := &Status{At: at, Unfinished: p.snap == nil || p.under != p.root}
+	layout := rootOf(p.root)
+	add := func(role string, version int64, party string, expires time.Time, lists int, needs ...need) {
+		d := Due{Role: role, Version: version, Party: party, Expires: expires, Left: expires.Sub(at), AtHand: true, Lists: lists}
+		soon, urgent := r.cfg.Expiry.of(role)
+		switch {
+		case d.Left <= 0:
+			d.Urgency = Over
+		case d.Left < urgent:
+			d.Urgency = Urgent
+		case d.Left < soon:
+			d.Urgency = Soon
+		}
+		for _, n := range needs {
+			d.Needs = append(d.Needs, Need{n.Who, slices.Sorted(maps.Keys(n.Keys)), n.Threshold})
+			d.AtHand = d.AtHand && r.atHand(n)
+		}
+		s.Due = append(s.Due, d)
+	}
+	add("root", p.root.Version(), "", p.root.Expires(), 0, rootNeeds(layout, "the root")...)
+	for _, l := range layout.Locations {
+		for _, x := range []struct {
+			at   time.Time
+			what string
+		}{{l.UseFrom, "is preferred from then on"}, {l.UseUntil, "is not used any more"}} {
+			if x.at.After(at) {
+				s.Dates = append(s.Dates, Date{x.at, fmt.Sprintf("location %s (%s) %s", clean(l.ID), clean(l.Host()), x.what)})
+			}
+		}
+	}
+	if p.snap != nil {
+		online := func(role string, k Keys) need { return need{role, keyMap(k.Keys), max(k.Threshold, 1)} }
+		add("timestamp", p.ts.Version(), "", p.ts.Expires(), 0, online("timestamp", layout.Timestamp))
+		add("snapshot", p.snap.Version(), "", p.snap.Expires(), 0, online("snapshot", layout.Snapshot))
+		err = r.eachList(ctx, p, func(named) bool { return false }, func(x named, _ string, t *tuf.Targets, first time.Time, lists int) error {
+			add(x.role, t.Version(), x.party, first, lists, x.need())
+			return s.holds(x, t)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(s.Due, func(a, b Due) int { return a.Expires.Compare(b.Expires) })
+	s.Dates = slices.DeleteFunc(s.Dates, func(d Date) bool { return !d.At.After(at) })
+	slices.SortStableFunc(s.Dates, func(a, b Date) int { return a.At.Compare(b.At) })
+	return s, nil
+}
+
+// of says how much is left of a role when its time to be renewed has come, and
+// when it is urgent.
+func (e Expiry) of(role string) (soon, urgent time.Duration) {
+	switch role {
+	case "root":
+		return e.Root / 4, e.Root / 8
+	case "targets":
+		return e.Targets / 4, e.Targets / 8
+	case "timestamp":
+		return e.Timestamp / 2, e.Timestamp / 4
+	case "snapshot":
+		return e.Snapshot / 2, e.Snapshot / 4
+	}
+	return e.Release / 2, e.Release / 4
+}
+
+func (n named) need() need {
+	return need{n.who(), keyMap(n.keys.Keys), max(n.keys.Threshold, 1)}
+}
+
+// atHand reports whether the signers at hand meet a rule.
+func (r *Repo) atHand(n need) bool {
+	have := map[string]bool{}
+	for _, s := range r.cfg.Signers {
+		if id := s.Key().ID(); n.Keys[id] != (tuf.Key{}) {
+			have[id] = true
+		}
+	}
+	return len(have) >= n.Threshold
+}
+
+// holds adds the ends of holds, where t is a hold role.
+func (s *Status) holds(x named, t *tuf.Targets) error {
+	if x.party != "" || x.class == "" {
+		return nil
+	}
+	targets, err := memberOf(t, "targets")
+	if err != nil {
+		return err
+	}
+	for path, v := range targets.Members() {
+		var hold struct {
+			Until  time.Time `json:"until"`
+			Reason string    `json:"reason"`
+		}
+		if err := json.Unmarshal(member(member(v, "custom"), tuf.ReleaseMember).JSON(), &hold); err == nil {
+			s.Dates = append(s.Dates, Date{hold.Until, fmt.Sprintf("%s is held no longer (%s)", clean(path.String()), clean(hold.Reason))})
+		}
+	}
+	return nil
+}
+
+// eachList calls fn with each published targets role that is signed by itself:
+// those that root names and the products below them, which by delegates to.
+// first is when the first of it and its hash bins expires, lists how many bins
+// there are; of what skip says yes to, bins are not looked at.
+func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool, fn func(x named, by string, t *tuf.Targets, first time.Time, lists int) error) error {
+	get := func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) }
+	layout := rootOf(p.under)
+	var visit func(x named, by string, t *tuf.Targets) error
+	visit = func(x named, by string, t *tuf.Targets) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		first, lists := t.Expires(), 0
+		if x.role != "targets" { // which leads to roles that stand by themselves
+			sets, err := delegatedKeys(t)
+			if err != nil {
+				return err
+			}
+			keys := map[string]keySet{} // of those that are signed apart
+			for _, k := range sets {
+				keys[k.role] = k
+			}
+			for name := range t.Delegates() {
+				if _, ok := keys[name]; !ok && skip(x) {
+					continue
+				}
+				below, err := p.snap.Delegated(t, name, get)
+				if err != nil {
+					return fmt.Errorf("repo: %w", err)
+				}
+				if k, ok := keys[name]; ok {
+					product := named{role: name, class: x.class, party: x.party, keys: Keys{slices.Collect(maps.Values(k.keys)), k.threshold}}
+					if err := visit(product, x.role, below); err != nil {
+						return err
+					}
+					continue
+				}
+				if lists++; below.Expires().Before(first) {
+					first = below.Expires()
+				}
+			}
+		}
+		return fn(x, by, t, first, lists)
+	}
+	for _, x := range layout.lists() {
+		t, err := p.snap.Role(x.role, get)
+		if err != nil {
+			return fmt.Errorf("repo: %w", err)
+		}
+		if err := visit(x, "", t); err != nil {
+			return err
+		}
+	}
+	return nil
+}

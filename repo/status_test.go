@@ -1,0 +1,214 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+const day = 24 * time.Hour
+
+// status is what a handle with the keys sees, in short.
+func (w *world) status(at time.Time, keys ...string) (out []string) {
+	w.t.Helper()
+	s, err := w.open(keys...).Status(w.t.Context(), at)
+	noErr(w.t, err)
+	for _, d := range s.Due {
+		hand := ""
+		if d.AtHand {
+			hand = " at hand"
+		}
+		out = append(out, fmt.Sprintf("%s %s%s", d.Urgency, d.Role, hand))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// As time goes by, one role after the other wants its renewal.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	for _, x := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{0, "fine review-agent, fine root, fine snapshot at hand, fine targets, fine timestamp at hand, fine vendor-agent"},
+		{13 * time.Hour, "fine review-agent, fine root, fine snapshot at hand, fine targets, fine vendor-agent, soon timestamp at hand"},
+		{19 * time.Hour, "fine review-agent, fine root, fine snapshot at hand, fine targets, fine vendor-agent, urgent timestamp at hand"},
+		{4 * day, "expired timestamp at hand, fine review-agent, fine root, fine targets, fine vendor-agent, soon snapshot at hand"},
+		{16 * day, "expired snapshot at hand, expired timestamp at hand, fine root, fine targets, soon review-agent, soon vendor-agent"},
+		{280 * day, "expired review-agent, expired snapshot at hand, expired timestamp at hand, expired vendor-agent, soon root, soon targets"},
+		{330 * day, "expired review-agent, expired snapshot at hand, expired timestamp at hand, expired vendor-agent, urgent root, urgent targets"},
+	} {
+		if got := strings.Join(w.status(w.now.Add(x.after), "timestamp", "snapshot"), ", "); got != x.want {
+			t.Errorf("after %s: %s\nwant %s", x.after, got, x.want)
+		}
+	}
+	s, err := w.open().Status(t.Context(), w.now.Add(16*day))
+	noErr(t, err)
+	if s.Urgency() != repo.Over || s.Due[0].Role != "timestamp" {
+		t.Errorf("%s", s)
+	}
+	for _, d := range s.Due {
+		if !d.AtHand {
+			t.Errorf("all keys are at hand: %s", d)
+		}
+		if want := map[string]string{"vendor-agent": "vendor", "review-agent": "review"}[d.Role]; d.Party != want {
+			t.Errorf("%s is %q's", d.Role, d.Party)
+		}
+		if d.Role == "root" && (len(d.Needs) != 3 || d.Needs[2].Threshold != 3 || len(d.Needs[2].KeyIDs) != 4) {
+			t.Errorf("root: %v", d.Needs)
+		}
+	}
+	if _, err := emptyWorld(t).open("timestamp").Status(t.Context(), w.now); err == nil {
+		t.Error("status of nothing")
+	}
+}
+
+// What changes on a day of its own: places, holds. A publish that was cut off.
+func TestStatusDates(t *testing.T) {
+	w := richWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		r := tx.Root()
+		b := location("b", "mirror", 30)
+		b.UseFrom, b.UseUntil = w.now.Add(day), w.now.Add(40*day)
+		r.Locations = append(r.Locations, b)
+		return nil
+	})
+	dates := func(at time.Time) (out []string) {
+		s, err := w.open().Status(t.Context(), at)
+		noErr(t, err)
+		for _, d := range s.Dates {
+			out = append(out, d.What)
+		}
+		return out
+	}
+	if got := dates(w.now); len(got) != 2 || got[0] != "location b (b.example.org) is preferred from then on" || got[1] != "location b (b.example.org) is not used any more" {
+		t.Errorf("%q", got)
+	}
+	if got := dates(w.now.Add(2 * day)); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	if got := dates(w.now.Add(50 * day)); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	w.store.before = func(name string) error {
+		if name == "metadata/timestamp.json" {
+			return errKilled
+		}
+		return nil
+	}
+	err := w.try(func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		return nil
+	})
+	if w.store.before = nil; !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	s, err := w.open().Status(t.Context(), w.now)
+	if err != nil || !s.Unfinished || !strings.HasPrefix(s.String(), "urgent: ") {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// A month of daily jobs, each with its own keys: nothing ever comes near its end,
+// and nobody signs more often than he must.
+func TestRefreshKeepsAlive(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	jobs := map[string]int{}
+	for range 60 {
+		w.now = w.now.Add(day - time.Hour)
+		w.store.wrote()
+		noErr(t, w.open("timestamp", "snapshot", "vendor-release").Refresh(t.Context()))
+		for _, name := range w.store.wrote() {
+			_, role, _ := strings.Cut(name, ".")
+			jobs[role]++
+		}
+		// The centre has no online keys: it makes a draft when its time has come.
+		s, err := w.open(reviewKeys...).Status(t.Context(), w.now)
+		noErr(t, err)
+		for _, d := range s.Due {
+			if d.Party == "review" && d.Urgency > repo.Fine {
+				d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+				noErr(t, err)
+				noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+				jobs["centre"]++
+			}
+		}
+		if s, err = w.open().Status(t.Context(), w.now); err != nil || s.Urgency() > repo.Fine {
+			t.Fatalf("%v\n%s", err, s)
+		}
+		w.sees("root 2 agent/1")
+	}
+	if jobs["vendor-agent.json"] != 3 || jobs["centre"] != 3 || jobs["targets.json"] != 0 || jobs["review-agent.json"] != 0 {
+		t.Errorf("%v", jobs)
+	}
+	// targets.json, too, where its key is at hand, and a role with its bins.
+	w.now = w.now.Add(250 * day)
+	w.update(func(tx *repo.Tx) error {
+		for i := range 520 {
+			if err := tx.Add("vendor", fmt.Sprintf("agent/f%d", i), strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	w.store.wrote()
+	noErr(t, w.open("timestamp", "snapshot", "targets").Refresh(t.Context()))
+	if got := strings.Join(w.store.wrote(), " "); got != "metadata/2.targets.json metadata/"+snapshotName(w)+" metadata/timestamp.json" {
+		t.Errorf("wrote %s", got)
+	}
+	w.now = w.now.Add(20 * day)
+	w.store.wrote()
+	noErr(t, w.open("timestamp", "snapshot", "vendor-release").Refresh(t.Context()))
+	if n := len(slices.DeleteFunc(w.store.wrote(), func(name string) bool { return !strings.Contains(name, ".vendor-agent") })); n != 5 {
+		t.Errorf("%d lists signed anew, 5 there are", n)
+	}
+}
+
+// snapshotName is the newest snapshot's file.
+func snapshotName(w *world) string {
+	s, err := w.open().Status(w.t.Context(), w.now)
+	noErr(w.t, err)
+	for _, d := range s.Due {
+		if d.Role == "snapshot" {
+			return fmt.Sprintf("%d.snapshot.json", d.Version)
+		}
+	}
+	return ""
+}
+
+// A team's product is renewed by the team, and by nobody else.
+func TestRefreshProducts(t *testing.T) {
+	w := richWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team")}})
+	})
+	w.now = w.now.Add(16 * day)
+	if got := w.status(w.now, "team"); !slices.Contains(got, "soon team at hand") || !slices.Contains(got, "soon vendor-agent") {
+		t.Errorf("%q", got)
+	}
+	for _, x := range []struct {
+		key  string
+		want []string
+	}{{"team", []string{"team"}}, {"vendor-release", []string{"vendor-agent", "vendor-agent.rest"}}} {
+		w.store.wrote()
+		noErr(t, w.open("timestamp", "snapshot", x.key).Refresh(t.Context()))
+		var roles []string
+		for _, name := range w.store.wrote() {
+			_, role, _ := strings.Cut(strings.TrimSuffix(name, ".json"), ".")
+			if !strings.HasPrefix(name, "metadata/timestamp") && role != "snapshot" {
+				roles = append(roles, role)
+			}
+		}
+		if slices.Sort(roles); !slices.Equal(roles, x.want) {
+			t.Errorf("%s renewed %q, want %q", x.key, roles, x.want)
+		}
+	}
+}
