@@ -136,7 +136,7 @@ func TestBadMoves(t *testing.T) {
 		"old online keys stay": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
 			return edit(w, d, func(c map[string]any) { c["epoch"] = 0 })
 		}, want: "H3"},
-		"not signed by the review centre": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+		"not signed by the review centre": {draft: func(w *movetest.World, _ *repo.Draft) *repo.Draft {
 			d, err := w.Move.CutOver(context.Background(), w.Repo(movetest.NewKeys...))
 			movetest.NoErr(w.T, err)
 			return d

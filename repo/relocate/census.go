@@ -233,7 +233,7 @@ func rootVersion(path []byte) (int64, bool) {
 		return 0, false
 	}
 	number, ok := bytes.CutSuffix(name, []byte(".root.json"))
-	if !ok || len(number) == 0 || len(number) > 7 || number[0] == '0' {
+	if !ok || len(number) == 0 || len(number) > 7 || number[0] < '1' || number[0] > '9' {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(string(number), 10, 64)

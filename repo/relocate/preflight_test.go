@@ -1,0 +1,407 @@
+package relocate_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// site is a place on the web, over TLS, that does everything right unless it has a fault.
+type site struct {
+	*httptest.Server
+	files repo.Storage
+	roots bool // nothing but roots
+	fault atomic.Pointer[fault]
+}
+
+// fault does something else than serving, where it returns true.
+type fault func(w http.ResponseWriter, r *http.Request, name string) bool
+
+func newSite(t *testing.T, files repo.Storage, roots bool, cert tls.Certificate) *site {
+	s := &site{files: files, roots: roots}
+	s.Server = httptest.NewUnstartedServer(s)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail on purpose
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	if f := s.fault.Load(); f != nil && (*f)(w, r, name) {
+		return
+	}
+	data, err := s.files.Read(r.Context(), name)
+	if err != nil || s.roots && !strings.HasSuffix(name, ".root.json") {
+		w.Header().Set("Cache-Control", "max-age=30")
+		http.NotFound(w, r)
+		return
+	}
+	if name == "metadata/timestamp.json" && w.Header().Get("Cache-Control") == "" {
+		w.Header().Set("Cache-Control", "max-age=30")
+	}
+	w.Header().Set("ETag", fmt.Sprintf("%q", path.Base(name)))
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// authority is a test CA and what it signs.
+type authority struct {
+	t    *testing.T
+	key  ed25519.PrivateKey
+	cert *x509.Certificate
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T, now time.Time) *authority {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	movetest.NoErr(t, err)
+	a := &authority{t: t, key: key, pool: x509.NewCertPool(), cert: &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.AddDate(-1, 0, 0),
+		NotAfter: now.AddDate(10, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
+	movetest.NoErr(t, err)
+	a.cert, err = x509.ParseCertificate(der)
+	movetest.NoErr(t, err)
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func (a *authority) issue(until time.Time) tls.Certificate {
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	movetest.NoErr(a.t, err)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: a.cert.NotBefore, NotAfter: until,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, a.cert, pub, a.key)
+	movetest.NoErr(a.t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// network is a world whose places are servers.
+type network struct {
+	*movetest.World
+	a, b, z *site
+	ca      *authority
+	http    *http.Client
+}
+
+func newNetwork(t *testing.T) *network {
+	n := &network{}
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	n.ca = newAuthority(t, now)
+	store := &lazy{}
+	cert := n.ca.issue(now.AddDate(2, 0, 0))
+	n.a, n.b, n.z = newSite(t, store, false, cert), newSite(t, store, false, cert), newSite(t, store, true, cert)
+	n.World = movetest.New(t, func(r *repo.Root) { r.Locations[0].Base, r.Locations[1].Base = n.a.URL+"/", n.z.URL+"/" })
+	store.Storage = n.Store
+	n.Move.To[0].Base = n.b.URL + "/"
+	n.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: n.ca.pool, Time: func() time.Time { return n.Now }}}}
+	t.Cleanup(n.http.CloseIdleConnections)
+	return n
+}
+
+type lazy struct{ repo.Storage }
+
+// preflight looks at a draft, or without one at what is published.
+func (n *network) preflight(d *repo.Draft) *relocate.Report {
+	n.T.Helper()
+	p := &relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Draft: d, Move: n.Move, HTTP: n.http}
+	r, err := p.Run(context.Background())
+	movetest.NoErr(n.T, err)
+	return r
+}
+
+// grave are the findings that want a decision, the arithmetic apart: that is
+// always the same here, and has a test of its own.
+func grave(r *relocate.Report) (out []string) {
+	for _, f := range r.Findings {
+		if f.Level != relocate.Note && f.Check != "losses" && f.Check != "places" {
+			out = append(out, f.String())
+		}
+	}
+	return out
+}
+
+func status(code int, body string, header ...string) fault {
+	return func(w http.ResponseWriter, r *http.Request, name string) bool {
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(body))
+		return true
+	}
+}
+
+func on(part string, f fault) fault {
+	return func(w http.ResponseWriter, r *http.Request, name string) bool {
+		return strings.Contains(name, part) && f(w, r, name)
+	}
+}
+
+// missing lets the fault be there for files that are not.
+func (n *network) missing(f fault) fault {
+	return func(w http.ResponseWriter, r *http.Request, name string) bool {
+		_, err := n.Store.Read(r.Context(), name)
+		return err != nil && f(w, r, name)
+	}
+}
+
+func header(name, value string) fault {
+	return func(w http.ResponseWriter, r *http.Request, _ string) bool {
+		w.Header().Set(name, value)
+		return false
+	}
+}
+
+// Each fault of a place is found, by its name, and gone when it is healed.
+func TestPreflightFindsEachFault(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	n.Announce()
+	n.Now = n.Move.Dates.CutOver
+	n.Refresh(movetest.OldKeys...)
+	d, err := n.Move.CutOver(t.Context(), n.Repo(movetest.NewKeys...))
+	movetest.NoErr(t, err)
+	if got := grave(n.preflight(d)); len(got) > 0 {
+		t.Fatalf("before: %q", got)
+	}
+	garbled := func(w http.ResponseWriter, r *http.Request, name string) bool {
+		data, err := n.Store.Read(r.Context(), name)
+		if err != nil {
+			return false
+		}
+		w.Header().Set("ETag", `"x"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(bytes.ToUpper(data)))
+		return true
+	}
+	partial := func(contentRange string, cut int) fault {
+		return on("targets/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+			data, err := n.Store.Read(r.Context(), name)
+			if r.Header.Get("Range") == "" || err != nil {
+				return false
+			}
+			w.Header().Set("Content-Range", contentRange)
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write(data[cut:])
+			return true
+		})
+	}
+	for _, x := range []struct {
+		name  string
+		at    *site
+		fault fault
+		want  []string
+	}{
+		{"redirect", n.b, status(302, "", "Location", "/elsewhere"), []string{"error: b: redirect: sends elsewhere (302): clients do not follow"}},
+		{"redirect to a page for what is missing", n.z, n.missing(status(307, "", "Location", "/")), []string{"error: z: redirect: metadata/1000002.root.json does not exist, and the place sends elsewhere (307)", "error: z: redirect: metadata/preflight-"}},
+		{"soft 404", n.b, n.missing(status(200, "<html>not found")), []string{"error: b: absent: metadata/1000002.root.json does not exist, and is answered with 200 and \"<html>not found\" (soft 404)",
+			"error: b: absent: metadata/preflight-", "error: b: absent: targets/preflight-", "error: b: absent: metadata/3.root.json is not published, and there it is"}},
+		{"500 for what is missing", n.a, n.missing(status(500, "")), []string{"error: a: absent: metadata/1000002.root.json does not exist, and is answered with 500: clients take the place for down", "error: a: absent", "error: a: absent"}},
+		{"403 for what is missing", n.a, n.missing(status(403, "", "Cache-Control", "no-store")), nil},
+		{"410 for what is missing", n.a, n.missing(status(410, "", "Cache-Control", "no-store")), nil},
+		{"negative caching by max-age", n.z, n.missing(status(404, "", "Cache-Control", "public, max-age=3600")), []string{"error: z: negative-cache: caches may keep the answer that there is no metadata/3.root.json for 1h0m0s, at most 5m0s is good"}},
+		{"negative caching by s-maxage", n.z, n.missing(status(404, "", "Cache-Control", "max-age=0, s-maxage=86400")), []string{"error: z: negative-cache: "}},
+		{"negative caching by Expires", n.z, n.missing(status(404, "", "Date", "Mon, 02 Mar 2026 10:00:00 GMT", "Expires", "Mon, 02 Mar 2026 12:00:00 GMT")), []string{"error: z: negative-cache: "}},
+		{"a cache in front", n.b, n.missing(status(404, "", "Age", "40", "Cache-Control", "max-age=60")), []string{"warning: b: negative-cache: the answer that there is no metadata/3.root.json came out of a cache in front, 40s old"}},
+		{"a cache that holds on", n.b, n.missing(status(404, "", "Age", "4000")), []string{"error: b: negative-cache: the answer that there is no metadata/3.root.json is 1h6m40s old"}},
+		{"a 404 that stays after the file appears", n.z, on("2.root.json", status(404, "", "Age", "120")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/2.root.json: 404, out of a cache that has said so for 120 s"}},
+		{"timestamp kept by caches", n.a, on("timestamp", header("Cache-Control", "max-age=7200")), []string{"error: a: cache: caches may keep metadata/timestamp.json for 2h0m0s, at most 5m0s is good"}},
+		{"old timestamp", n.a, on("timestamp", status(200, "{}", "Age", "7200")), []string{"error: a: cache: metadata/timestamp.json is 2h0m0s old", "error: a: parity: 1 files are not as published: metadata/timestamp.json: other bytes"}},
+		{"a root is missing", n.z, on("/1.root.json", status(404, "")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/1.root.json: 404"}},
+		{"a root is another one", n.b, on("/2.root.json", garbled), []string{"error: b: roots: of 2 roots 1 are not as published: metadata/2.root.json: other bytes"}},
+		{"a role is missing", n.b, on("review-agent", status(404, "")), []string{"error: b: parity: 1 files are not as published: metadata/"}},
+		{"a target is missing", n.b, on("targets/agent/", n.existing(status(404, ""))), []string{"error: b: parity: 1 files are not as published: targets/agent/"}},
+		{"a target has other bytes", n.b, on("targets/agent/", garbled), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: the bytes of a range are not those of the file"}},
+		{"a coded target", n.b, on("targets/agent/", header("Content-Encoding", "br")), []string{"error: b: parity: 1 files are not as published: targets/agent/"}},
+		{"no ranges", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("Range"); return false }), []string{"warning: a: ranges: ignores Range: an interrupted download begins again"}},
+		{"wrong Content-Range", n.a, partial("bytes 0-4/9", 4), []string{`error: a: ranges: Content-Range is "bytes 0-4/9", must be "bytes 4-8/9"`}},
+		{"wrong range", n.a, partial("bytes 4-8/9", 3), []string{"error: a: ranges: the bytes of a range are not those of the file"}},
+		{"If-Range is ignored", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("If-Range"); return false }), []string{"error: a: ranges: answers If-Range of another file with 206: it must begin at the beginning"}},
+		{"ranges are refused", n.a, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+			return r.Header.Get("Range") != "" && status(416, "")(w, r, name)
+		}), []string{"error: a: ranges: answers a Range with 416"}},
+		{"the connection breaks", n.b, func(http.ResponseWriter, *http.Request, string) bool { panic(http.ErrAbortHandler) }, []string{"error: b: reach: does not answer: EOF"}},
+	} {
+		x.at.fault.Store(&x.fault)
+		got := grave(n.preflight(d))
+		if len(got) != len(x.want) || slices.ContainsFunc(x.want, func(w string) bool {
+			return !slices.ContainsFunc(got, func(g string) bool { return strings.HasPrefix(g, w) })
+		}) {
+			t.Errorf("%s: found %q, want %q", x.name, got, x.want)
+		}
+		x.at.fault.Store(nil)
+		if got := grave(n.preflight(d)); len(got) > 0 {
+			t.Errorf("%s: healed, and still %q", x.name, got)
+		}
+	}
+}
+
+// existing lets the fault be there for files that are.
+func (n *network) existing(f fault) fault {
+	return func(w http.ResponseWriter, r *http.Request, name string) bool {
+		_, err := n.Store.Read(r.Context(), name)
+		return err == nil && f(w, r, name)
+	}
+}
+
+func TestPreflightCertificates(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	n.Now = n.Move.Dates.Announce
+	n.Refresh(movetest.OldKeys...)
+	move := n.Move.To[0]
+	for name, x := range map[string]struct {
+		cert tls.Certificate
+		want string
+	}{
+		"good for long":    {n.ca.issue(n.Now.AddDate(1, 0, 0)), ""},
+		"ends soon":        {n.ca.issue(n.Now.Add(10 * movetest.Day)), "warning: b: tls: the certificate is good until 2026-03-12T12:00:00Z, 10 days from now"},
+		"ended":            {n.ca.issue(n.Now.Add(-time.Hour)), "error: b: tls: the certificate is not good: "},
+		"of somebody else": {newAuthority(t, n.Now).issue(n.Now.AddDate(1, 0, 0)), "error: b: tls: the certificate is not good: "},
+	} {
+		b := newSite(t, n.Store, false, x.cert)
+		move.Base = b.URL + "/"
+		n.Move.To[0] = move
+		got := grave(n.preflight(nil))
+		if x.want == "" && len(got) > 0 || x.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], x.want)) {
+			t.Errorf("%s: found %q, want %q", name, got, x.want)
+		}
+	}
+	// Without a network nothing is asked.
+	r, err := (&relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Move: n.Move}).Run(t.Context())
+	if err != nil || r.Err() != nil || slices.ContainsFunc(r.Findings, func(f relocate.Finding) bool { return f.Host != "" }) {
+		t.Errorf("%v %v", r, err)
+	}
+}
+
+// What is wrong with the root itself is found without any network.
+func TestPreflightOfRoots(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		change func(w *movetest.World, root *repo.Root)
+		later  func(w *movetest.World) // after the draft was made
+		want   []string
+	}{
+		"all is well": {},
+		"released meanwhile": {later: func(w *movetest.World) { w.Release("1.1", slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...) },
+			want: []string{"warning: floors: the floor of timestamp is v4, published is v6", "warning: floors: the floor of snapshot is v4, published is v6"}},
+		"an old root key among the new": {change: func(_ *movetest.World, r *repo.Root) { r.Parties[0].Keys = movetest.Keys("new-1", "vendor-2") }, want: []string{"error: keys: an old root key of vendor"}},
+		"an old online key for targets": {change: func(_ *movetest.World, r *repo.Root) { r.Targets.Keys = movetest.Keys("timestamp") }, want: []string{"error: keys: the old timestamp key"}},
+		"release keys stay": {change: func(_ *movetest.World, r *repo.Root) {
+			r.Classes[0].Roles[0].Keys.Keys = movetest.Keys("vendor-release")
+		}, want: []string{"warning: keys: role vendor-agent of vendor keeps its release keys"}},
+		"a place whose time never comes": {change: func(w *movetest.World, r *repo.Root) { r.Locations[0].UseFrom = w.Now.AddDate(2, 0, 0) }, want: []string{"error: b: windows: its use_from"}},
+		"a place whose time is over":     {change: func(w *movetest.World, r *repo.Root) { r.Locations[1].UseUntil = w.Now.Add(-time.Hour) }, want: []string{"warning: a: windows: its use_until"}},
+		"one operator is left at some day": {change: func(w *movetest.World, r *repo.Root) {
+			r.Locations[2].UseUntil = w.Now.Add(movetest.Day)
+			r.Locations[2].Tier = tuf.Legacy
+			r.Locations[2].Targets = "t/"
+		}, want: []string{"error: windows: from 2026-05-30T12:00:00Z on clients have 1 operators to ask for a new root, the charter wants 2"}},
+		"signed long ago":           {later: func(w *movetest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "warning: a: windows: its use_until"}},
+		"a root that breaks a rule": {change: func(_ *movetest.World, r *repo.Root) { r.Snapshot.Keys = movetest.Keys("snapshot") }, want: []string{"error: root: no client will take it: tuf: root v3: breaks the charter's rules: H3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := movetest.New(t)
+			w.Announce()
+			w.Now = w.Move.Dates.CutOver
+			w.Refresh(movetest.OldKeys...)
+			_, err := w.Move.CutOver(t.Context(), w.Repo(movetest.NewKeys...))
+			movetest.NoErr(t, err)
+			d, err := w.Repo(movetest.NewKeys...).Stage(t.Context(), func(tx *repo.Tx) error {
+				r := tx.Root()
+				r.Parties[0].Keys, r.Timestamp, r.Snapshot, r.Targets = w.Move.RootKeys, w.Move.Timestamp, w.Move.Snapshot, w.Move.Targets
+				r.Classes[0].Roles[0].Keys = w.Move.Release["vendor-agent"]
+				r.Locations[0].UseFrom = time.Time{}
+				r.Locations[1].Tier, r.Locations[1].UseUntil = tuf.Legacy, w.Move.Dates.Sunset
+				if x.change != nil {
+					x.change(w, r)
+				}
+				return nil
+			})
+			movetest.NoErr(t, err)
+			if x.later != nil {
+				x.later(w)
+			}
+			r, err := (&relocate.Preflight{Repo: w.Repo(), Storage: w.Store, Move: w.Move, Draft: d}).Run(t.Context())
+			movetest.NoErr(t, err)
+			got := grave(r)
+			if len(got) < len(x.want) || x.want == nil && len(got) > 0 || slices.ContainsFunc(x.want, func(w string) bool {
+				return !slices.ContainsFunc(got, func(g string) bool { return strings.HasPrefix(g, w) })
+			}) {
+				t.Errorf("found %q, want %q", got, x.want)
+			}
+			if wantErr := slices.ContainsFunc(x.want, func(w string) bool { return strings.HasPrefix(w, "error") }); wantErr != errors.Is(r.Err(), relocate.ErrPreflight) {
+				t.Errorf("Err is %v", r.Err())
+			}
+			data, err := json.Marshal(r)
+			if err != nil || !strings.Contains(string(data), `"level":`) {
+				t.Errorf("%s, %v", data, err)
+			}
+		})
+	}
+}
+
+// The arithmetic, in words: 4+4 root keys with a minimum of 2 each, and 1+1.
+func TestPowers(t *testing.T) {
+	t.Parallel()
+	says := func(w *movetest.World) string {
+		var b strings.Builder
+		for _, f := range relocate.Powers(w.Tip(), w.Now) {
+			fmt.Fprintln(&b, f)
+		}
+		return b.String()
+	}
+	w := movetest.New(t, func(r *repo.Root) {
+		r.Parties = []repo.Party{{Name: "vendor", Keys: movetest.Keys("vendor-1", "vendor-2", "new-1", "new-2"), Min: 2},
+			{Name: "review", Keys: movetest.Keys("review-1", "review-2", "review-3", "review-4"), Min: 2}}
+		r.Timestamp.Keys = movetest.Keys("timestamp", "timestamp-b")
+	})
+	got := says(w)
+	for _, line := range []string{
+		"note: powers: vendor alone, with all root and release keys: nothing\n",
+		"note: powers: review alone, with all root and release keys: nothing\n",
+		"note: powers: vendor and review together, with all root and release keys: change root, and with it everything; release in agent\n",
+		"note: losses: the loss of 2 of the root keys of vendor: survivable; of 3: stops every change of root\n",
+		"note: losses: of all 8 root keys together 2 may be lost: 6 must sign\n",
+		"warning: losses: the loss of one key of review-agent: stops releases in agent until a new root; there is none in reserve\n",
+		"note: losses: the loss of 1 of the timestamp keys: survivable\n",
+		"note: losses: the loss of one snapshot key: needs a new root and with it a new epoch\n",
+		"warning: places: the loss of place a: clients still find a new root, but no content\n",
+		"note: places: the loss of place z: survivable; but of 2 operators that clients ask for a new root 1 are left\n",
+		"warning: places: the loss of everything in CH: clients are in the dark\n",
+	} {
+		if !strings.Contains(got, line) {
+			t.Errorf("lacks %q:\n%s", line, got)
+		}
+	}
+	w = movetest.New(t, func(r *repo.Root) {
+		r.Parties = []repo.Party{{Name: "vendor", Keys: movetest.Keys("vendor-1")}, {Name: "review", Keys: movetest.Keys("review-1")}}
+	})
+	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is none in reserve\n") {
+		t.Errorf("%s", got)
+	}
+}
