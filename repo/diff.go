@@ -85,7 +85,7 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) ([]Change, error) {
 			return nil, fmt.Errorf("repo: %s: %w", clean(top), err)
 		}
 	}
-	return append(x.out, summary(files, d)...), nil
+	return append(append(x.out, summary(files, d)...), d.said()...), nil
 }
 
 // compareTo holds a draft against what is published. What it says of its files

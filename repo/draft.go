@@ -19,7 +19,12 @@ import (
 // Draft is a set of metadata files that wait for signatures. It travels as
 // bytes ([Draft.Bytes], [OpenDraft]) between people who share nothing else.
 type Draft struct {
-	files map[string]*draftFile // by role name
+	files      map[string]*draftFile // by role name
+	statements map[string]*statement // by name in storage
+}
+
+func newDraft() *Draft {
+	return &Draft{files: map[string]*draftFile{}, statements: map[string]*statement{}}
 }
 
 // ErrNoPart: the key signs nothing in this draft.
@@ -145,13 +150,13 @@ func (f *draftFile) missing() (out []Missing) {
 	return out
 }
 
-// Sign signs every file of the draft that s has a part in, anywhere and without
+// Sign signs every file and statement of the draft that s has a part in, anywhere and without
 // the repository. A second signature by one key replaces the first. A signer
 // without any part is an error that wraps [ErrNoPart]: it is most likely the
 // wrong key.
 func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
 	used := false
-	for _, f := range d.sorted() {
+	for _, f := range d.parts() {
 		ok, err := f.sign(ctx, s)
 		if err != nil {
 			return err
@@ -167,14 +172,14 @@ func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
 // Missing lists what the draft still lacks; empty when it can be published.
 func (d *Draft) Missing() []Missing {
 	var out []Missing
-	for _, f := range d.sorted() {
+	for _, f := range d.parts() {
 		out = append(out, f.missing()...)
 	}
 	return out
 }
 
 // Empty reports whether the draft changes nothing.
-func (d *Draft) Empty() bool { return len(d.files) == 0 }
+func (d *Draft) Empty() bool { return len(d.files) == 0 && len(d.statements) == 0 }
 
 // File returns a metadata file of the draft as it would be published, nil where
 // the draft does not change that role. It is for those who look ahead, such as a
@@ -186,7 +191,7 @@ func (d *Draft) File(role string) []byte {
 	return nil
 }
 
-// String names the files of the draft.
+// String names the files of the draft, and its statements.
 func (d *Draft) String() string {
 	var b bytes.Buffer
 	for i, f := range d.sorted() {
@@ -195,7 +200,31 @@ func (d *Draft) String() string {
 		}
 		fmt.Fprintf(&b, "%s v%d", f.role, f.version)
 	}
+	for i, name := range slices.Sorted(maps.Keys(d.statements)) {
+		if i > 0 || len(d.files) > 0 {
+			b.WriteString(", ")
+		}
+		s := d.statements[name]
+		fmt.Fprintf(&b, "%s of %s", s.what(), clean(s.subject.Path))
+	}
 	return b.String()
+}
+
+// parts are all that is signed: the files, then the statements.
+func (d *Draft) parts() []*draftFile {
+	out := d.sorted()
+	for _, name := range slices.Sorted(maps.Keys(d.statements)) {
+		out = append(out, d.statements[name].file)
+	}
+	return out
+}
+
+// part is a file or statement by its role or name, nil where there is none.
+func (d *Draft) part(role string) *draftFile {
+	if s := d.statements[role]; s != nil {
+		return s.file
+	}
+	return d.files[role]
 }
 
 func (d *Draft) sorted() []*draftFile {
@@ -206,6 +235,8 @@ func (d *Draft) sorted() []*draftFile {
 type draftJSON struct {
 	Draft int             `json:"visum-draft"` // 1
 	Files []draftFileJSON `json:"files"`
+
+	Statements []statementJSON `json:"statements,omitempty"`
 }
 
 type draftFileJSON struct {
@@ -221,6 +252,9 @@ func (d *Draft) Bytes() ([]byte, error) {
 	out := draftJSON{Draft: 1}
 	for _, f := range d.sorted() {
 		out.Files = append(out.Files, draftFileJSON{f.role, f.base, f.under, f.signers, f.bytes()})
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.statements)) {
+		out.Statements = append(out.Statements, d.statements[name].json())
 	}
 	return json.MarshalIndent(out, "", " ")
 }
@@ -242,7 +276,7 @@ func OpenDraft(data []byte) (*Draft, error) {
 	if in.Draft != 1 {
 		return nil, fmt.Errorf("repo: draft: format is %d, want 1", in.Draft)
 	}
-	d := &Draft{files: map[string]*draftFile{}}
+	d := newDraft()
 	for _, j := range in.Files {
 		var env struct {
 			Signatures []struct {
@@ -273,6 +307,16 @@ func OpenDraft(data []byte) (*Draft, error) {
 		}
 		f.under = j.Under
 		d.files[j.Role] = f
+	}
+	for _, j := range in.Statements {
+		s, err := j.open()
+		if err != nil {
+			return nil, fmt.Errorf("repo: draft: %w", err)
+		}
+		if d.statements[j.Name] != nil {
+			return nil, fmt.Errorf("repo: draft: %s is there twice", j.Name)
+		}
+		d.statements[j.Name] = s
 	}
 	return d, nil
 }

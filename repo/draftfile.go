@@ -26,11 +26,17 @@ var ErrOtherDraft = errors.New("not the same draft")
 // verify is [ErrSignature], one by a key that has no part in its file, unless d
 // has the same, [ErrNoPart]. After an error d is as it was.
 func (d *Draft) Merge(other *Draft) error {
-	if a, b := slices.Sorted(maps.Keys(d.files)), slices.Sorted(maps.Keys(other.files)); !slices.Equal(a, b) {
+	parts := d.parts()
+	if !slices.EqualFunc(parts, other.parts(), func(a, b *draftFile) bool { return a.role == b.role }) {
 		return fmt.Errorf("repo: merge: %w: one has %s, the other %s", ErrOtherDraft, d, other)
 	}
-	for role, f := range d.files {
-		o := other.files[role]
+	for name, s := range d.statements {
+		if o := other.statements[name]; o == nil || s.kind != o.kind || s.party != o.party || s.subject != o.subject {
+			return fmt.Errorf("repo: merge: %w: %s differ", ErrOtherDraft, clean(name))
+		}
+	}
+	for _, f := range parts {
+		role, o := f.role, other.part(f.role)
 		if string(f.signed) != string(o.signed) || f.base != o.base || !slices.Equal(f.under, o.under) || !reflect.DeepEqual(f.signers, o.signers) {
 			return fmt.Errorf("repo: merge: %w: %s v%d and v%d differ", ErrOtherDraft, clean(role), f.version, o.version)
 		}
@@ -43,8 +49,8 @@ func (d *Draft) Merge(other *Draft) error {
 			}
 		}
 	}
-	for role, f := range d.files {
-		maps.Copy(f.sigs, other.files[role].sigs)
+	for _, f := range parts {
+		maps.Copy(f.sigs, other.part(f.role).sigs)
 	}
 	return nil
 }

@@ -47,6 +47,14 @@ func openListing(t *tuf.Targets) (*listing, error) {
 	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
 		return fail(err)
 	}
+	if err := l.take(signed); err != nil {
+		return fail(err)
+	}
+	return l, nil
+}
+
+// take reads a signed part.
+func (l *listing) take(signed wire.Value) error {
 	for name, v := range signed.Members() {
 		switch string(name) {
 		case "_type", "version", "expires", "spec_version":
@@ -57,13 +65,13 @@ func openListing(t *tuf.Targets) (*listing, error) {
 		case "delegations":
 			l.delegations = &metadata.Delegations{}
 			if err := json.Unmarshal(v.JSON(), l.delegations); err != nil {
-				return fail(err)
+				return err
 			}
 		default:
 			l.members[name.String()] = v
 		}
 	}
-	return l, nil
+	return nil
 }
 
 // signed builds the canonical signed part.

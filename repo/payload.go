@@ -14,10 +14,10 @@ var ErrSignature = errors.New("the signature does not verify")
 // Payload returns the very bytes that a signer of the draft's file signs, as he
 // gets them from [tuf.Signer], for keys that no Signer can be made of: sign them
 // anywhere, with any tool, and hand the signature to [Draft.AddSignature]. role
-// is the file's, as [Draft.Missing] says it. The bytes are the caller's. Where
+// is the file's or statement's, as [Draft.Missing] says it. The bytes are the caller's. Where
 // the draft has no such file the error wraps [ErrNoPart].
 func (d *Draft) Payload(role string) ([]byte, error) {
-	f := d.files[role]
+	f := d.part(role)
 	if f == nil {
 		return nil, fmt.Errorf("repo: payload of %.80q: %w (%s)", role, ErrNoPart, d)
 	}
@@ -33,7 +33,7 @@ func (d *Draft) Payload(role string) ([]byte, error) {
 // A signature that does not verify is [ErrSignature], a key that has no part in
 // the file [ErrNoPart]; the draft stays as it was.
 func (d *Draft) AddSignature(role, keyID string, sig []byte) error {
-	f := d.files[role]
+	f := d.part(role)
 	if f == nil {
 		return fmt.Errorf("repo: signature of %.80q: %w (%s)", role, ErrNoPart, d)
 	}

@@ -32,7 +32,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 	if d.Empty() && p.under == p.root {
 		return nil
 	}
-	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}}
+	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}, statements: d.statements}
 	if err := next.takeRoot(d.files["root"]); err != nil {
 		return err
 	}
@@ -58,7 +58,9 @@ type publication struct {
 	newRoot []byte                // nil where root stays
 	fresh   map[string]*draftFile // new targets roles, by name
 	content bool                  // a new snapshot is due
-	stamp   bool                  // a new timestamp is due
+	// of the draft, by name in storage
+	statements map[string]*statement
+	stamp      bool // a new timestamp is due
 }
 
 // takeRoot checks the draft's root against the present one.
@@ -142,6 +144,9 @@ func (n *publication) finish(ctx context.Context) error {
 	}
 	// The order is the protocol: whatever a file names is there before it.
 	s := n.repo.storage
+	if err := n.writeStatements(ctx); err != nil {
+		return err
+	}
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
 		f := n.fresh[role]
 		if err := s.Create(ctx, roleName(role, f.version), bytes.NewReader(f.bytes())); err != nil {
@@ -289,19 +294,27 @@ func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) err
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	return n.checkRoles(ctx, snap)
+	if err := n.checkRoles(ctx, snap); err != nil {
+		return err
+	}
+	return n.checkStatements(snap, n.fetch(ctx))
+}
+
+// fetch reads role files as they will be.
+func (n *publication) fetch(ctx context.Context) tuf.Fetch {
+	return func(f tuf.RoleFile) ([]byte, error) {
+		if fresh := n.fresh[f.Role]; fresh != nil && fresh.version == f.Version {
+			return fresh.bytes(), nil
+		}
+		return n.repo.storage.Read(ctx, roleName(f.Role, f.Version))
+	}
 }
 
 // checkRoles opens every role that root names, every new role through those
 // that lead to it, and, where a role delegates otherwise than before, all that
 // it delegates to.
 func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error {
-	get := func(f tuf.RoleFile) ([]byte, error) {
-		if fresh := n.fresh[f.Role]; fresh != nil && fresh.version == f.Version {
-			return fresh.bytes(), nil
-		}
-		return n.repo.storage.Read(ctx, roleName(f.Role, f.Version))
-	}
+	get := n.fetch(ctx)
 	if err := openRoles(snap, get); err != nil {
 		return err
 	}

@@ -44,14 +44,15 @@ func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (*Draft, error) {
 
 // stage makes a draft of what was edited.
 func (r *Repo) stage(ctx context.Context, tx *Tx) (*Draft, error) {
-	d := &Draft{files: map[string]*draftFile{}}
+	d := newDraft()
 	if err := tx.stageRoot(d); err != nil {
 		return nil, err
 	}
 	if err := tx.stageRoles(d); err != nil {
 		return nil, err
 	}
-	for _, f := range d.sorted() {
+	d.statements = tx.statements
+	for _, f := range d.parts() {
 		if err := r.sign(ctx, f); err != nil {
 			return nil, err
 		}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -28,10 +27,13 @@ type Tx struct {
 	parents map[string]string   // of those that root does not name
 	passing map[string]*listing // only read, a few
 	tops    map[stream]int64    // highest sequence numbers
+
+	statements map[string]*statement // by name in storage
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
-	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[string]*listing{}, tops: map[stream]int64{}}
+	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[string]*listing{}, tops: map[stream]int64{},
+		statements: map[string]*statement{}}
 }
 
 // Root returns what the next root shall say, for editing. A new root comes to
@@ -188,38 +190,6 @@ func (tx *Tx) eachRelease(role string, fn func(tuf.Release)) error {
 		return nil
 	}
 	return walk(l)
-}
-
-// Approve lists a path in the party's role exactly as the other parties list
-// it. They must all list it, and agree.
-func (tx *Tx) Approve(party, target string) error {
-	class, roles, err := tx.role(party, target)
-	if err != nil {
-		return err
-	}
-	var entry wire.Value
-	for _, other := range class.Roles {
-		if other.Party == party {
-			continue
-		}
-		v, err := tx.find(other.Role, target)
-		if err != nil {
-			return err
-		}
-		if v == nil {
-			return fmt.Errorf("repo: %s: %s does not list it: %w", target, other.Role, tuf.ErrNoTarget)
-		}
-		if entry != nil && string(entry) != string(v) {
-			return fmt.Errorf("repo: %s: the other parties disagree about it: %w", target, tuf.ErrNotApproved)
-		}
-		entry = v
-	}
-	for _, role := range roles {
-		if err := tx.put(role, target, entry); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Remove takes a path off the party's role. Clients no longer install it; the

@@ -5,84 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// Pending is a target that other parties list and one party does not list, or
-// lists otherwise.
-type Pending struct {
-	Path     string
-	Name     string // of the file in storage and below a location
-	Length   int64
-	SHA256   string // hex
-	Release  *tuf.Release
-	ListedBy []string // roles, sorted by class order
-}
-
-// Pending returns what waits for the party's decision, in order of paths. It
-// needs no key.
-func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
-	p, err := r.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if p.root == nil {
-		return nil, fmt.Errorf("repo: the repository is empty")
-	}
-	tx := r.newTx(ctx, p)
-	found := map[string]*Pending{}
-	for _, c := range rootOf(p.root).Classes {
-		var mine []string
-		for _, role := range c.Roles {
-			if role.Party == party {
-				mine = append(mine, role.Role)
-			}
-		}
-		for _, role := range c.Roles {
-			if role.Party == party {
-				continue
-			}
-			err := tx.each(role.Role, func(path string, v wire.Value) error {
-				waits := len(mine) == 0
-				for _, m := range mine {
-					have, err := tx.find(m, path)
-					if err != nil {
-						return err
-					}
-					waits = waits || string(have) != string(v)
-				}
-				if !waits {
-					return nil
-				}
-				if found[path] == nil {
-					e, err := parseEntry(v)
-					if err != nil {
-						return fmt.Errorf("repo: %s: %w", path, err)
-					}
-					found[path] = &Pending{Path: path, Name: TargetName(path, e.sha256), Length: e.length, SHA256: e.sha256}
-					if rel, ok := releaseOf(v); ok {
-						found[path].Release = &rel
-					}
-				}
-				found[path].ListedBy = append(found[path].ListedBy, role.Role)
-				return nil
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
-	}
-	var out []Pending
-	for _, item := range found {
-		out = append(out, *item)
-	}
-	slices.SortFunc(out, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
-	return out, nil
-}
 
 // pinJSON is the pin's form; its world is closed.
 type pinJSON struct {

@@ -1,0 +1,546 @@
+package repo_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+// heldWorld is a world whose class has a hold role, and whose review role needs
+// two of three reviewers.
+func heldWorld(t *testing.T) *world {
+	t.Helper()
+	w := emptyWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		err := w.found(tx)
+		c := &tx.Root().Classes[0]
+		c.Roles[1].Keys = repo.Keys{Keys: w.public("ann", "ben", "cleo"), Threshold: 2}
+		c.Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.public("ann", "ben", "cleo")}, Max: 7 * 24 * time.Hour}
+		return err
+	})
+	return w
+}
+
+// centre is the review centre on its own machine: a folder of its own, no key
+// but its own.
+func (w *world) centre(dir string, keys ...string) *repo.Repo {
+	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	for _, k := range keys {
+		cfg.Signers = append(cfg.Signers, w.signer(k))
+	}
+	return repo.New(repo.Folder(dir), cfg)
+}
+
+// bring copies what the vendor has published to the centre's folder, by files alone.
+func (w *world) bring(dir string) {
+	w.t.Helper()
+	for name, data := range w.store.copy().files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		noErr(w.t, os.MkdirAll(filepath.Dir(path), 0o755))
+		noErr(w.t, os.WriteFile(path, data, 0o644))
+	}
+}
+
+func examined() repo.Examined {
+	return repo.Examined{Reviewer: "Ann", Result: proof.Identical, Builder: "https://builder.example/1", Policy: strings.Repeat("ab", 32), Valid: 30 * 24 * time.Hour}
+}
+
+var vendorOnly = []string{"vendor-1", "vendor-release", "targets", "timestamp", "snapshot"}
+
+// The vendor hands a draft over in a folder, before anything is published. The
+// centre examines it there, two reviewers sign, the vendor publishes: one release,
+// with a statement that everybody can check.
+func TestCentreExaminesADraft(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(add("1.0")(tx), tx.Approve("review", "agent/1.0"))
+	})
+	vendor, dir := w.open(vendorOnly...), t.TempDir()
+	rel := release("1.1")
+	rel.Source, rel.Critical = tuf.Source{URI: "git+https://src.example.org/agent", Revision: "abc"}, true
+	draft, err := vendor.Stage(t.Context(), func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/1.1", strings.NewReader("agent eleven"), rel)
+	})
+	noErr(t, err)
+	noErr(t, vendor.Export(t.Context(), draft, dir))
+	w.sees("root 1 agent/1.0")
+
+	ann := w.centre(dir, "ann")
+	draft, err = repo.LoadDraft(dir)
+	noErr(t, err)
+	if waiting, err := ann.Pending(t.Context(), "review"); err != nil || len(waiting) != 0 {
+		t.Errorf("without the draft: %v, %v", waiting, err)
+	}
+	waiting, err := ann.Pending(t.Context(), "review", draft)
+	noErr(t, err)
+	if len(waiting) != 1 {
+		t.Fatalf("%+v", waiting)
+	}
+	p := waiting[0]
+	if p.Path != "agent/1.1" || p.Release.Version != "1.1" || p.Previous == nil || p.Previous.Path != "agent/1.0" || !slices.Equal(p.ListedBy, []string{"vendor-agent"}) || p.Refused != nil {
+		t.Errorf("%+v", p)
+	}
+	if want := []string{"length 12, was 9", `version "1.1", was "1.0"`, `source "git+https://src.example.org/agent", was ""`, `revision "abc", was ""`, "critical true, was false"}; !slices.Equal(p.Changes, want) {
+		t.Errorf("%q", p.Changes)
+	}
+	f, err := ann.Open(t.Context(), p)
+	noErr(t, err)
+	if data, err := io.ReadAll(f); err != nil || string(data) != "agent eleven" {
+		t.Errorf("%q, %v", data, err)
+	}
+	f.Close()
+
+	signed, err := ann.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", p.Path, examined()) })
+	noErr(t, err)
+	if !slices.ContainsFunc(signed.Missing(), func(m repo.Missing) bool {
+		return strings.Contains(m.Role, ".reviews/review-agent.1.json") && m.Have == 1
+	}) {
+		t.Errorf("%v", signed.Missing())
+	}
+	signed = travel(t, signed)
+	changes, err := w.centre(dir, "ben").Diff(t.Context(), signed)
+	noErr(t, err)
+	if last := changes[len(changes)-1]; last.What != "review" || !strings.Contains(last.New, "predicate.source.revision abc") || !strings.Contains(last.New, "predicate.rebuild.result identical") {
+		t.Errorf("what Ben signs is not shown: %s", last)
+	}
+	if err := vendor.Publish(t.Context(), signed); !errors.Is(err, repo.ErrUnsigned) {
+		t.Fatal("published with one reviewer of two:", err)
+	}
+	// Ben and Cleo sign copies of their own; the vendor needs one of them.
+	ben, cleo := travel(t, signed), travel(t, signed)
+	noErr(t, ben.Sign(t.Context(), w.signer("ben")))
+	noErr(t, cleo.Sign(t.Context(), w.signer("cleo")))
+	noErr(t, ben.Merge(cleo))
+	noErr(t, vendor.Publish(t.Context(), ben))
+	w.sees("root 1 agent/1.0 agent/1.1")
+
+	// Anybody finds the statement from what a client knows.
+	c := w.product()
+	snap, err := c.refresh()
+	noErr(t, err)
+	a, err := snap.Approve("agent/1.1", c.get)
+	noErr(t, err)
+	data, err := c.read("targets/" + proof.Name(proof.SubjectOf(a), "review-agent", 1))
+	noErr(t, err)
+	v, err := proof.Open(data, c.root, "review", a, w.now)
+	noErr(t, err)
+	said := v.Said()
+	if said.Source != rel.Source || said.Result != proof.Identical || said.Reviewer != (proof.Reviewer{Party: "review", Role: "review-agent", Name: "Ann"}) ||
+		!said.From.Equal(w.now) || !said.Until.Equal(w.now.Add(30*24*time.Hour)) || len(v.KeyIDs()) != 3 {
+		t.Errorf("%+v, %v", said, v.KeyIDs())
+	}
+	all, err := repo.New(w.store, &repo.Config{Now: func() time.Time { return w.now }}).Statements(t.Context(), "agent/1.1") // without a key
+	if err != nil || len(all) != 1 || *all[0].Review != said || all[0].Number != 1 || all[0].Role != "review-agent" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	// It ends, and one that is signed later is the next.
+	w.now = w.now.Add(29 * 24 * time.Hour)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Resign("review"), tx.Resign("vendor"), tx.ResignTargets(), tx.Approve("review", "agent/1.1", repo.Examined{}))
+	})
+	w.now = w.now.Add(2 * 24 * time.Hour)
+	all, err = w.open().Statements(t.Context(), "agent/1.1")
+	if err != nil || len(all) != 2 || !errors.Is(all[0].Err, tuf.ErrExpired) || all[1].Err != nil || all[1].Review.Result != proof.NotDone || all[1].Review.Source != rel.Source {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// Bytes that are not what the vendor lists are seen while they are read.
+func TestCentreReadsOtherBytes(t *testing.T) {
+	w := newWorld(t)
+	w.update(add("1"))
+	dir := t.TempDir()
+	w.bring(dir)
+	centre := w.centre(dir)
+	waiting, err := centre.Pending(t.Context(), "review")
+	noErr(t, err)
+	path := filepath.Join(dir, filepath.FromSlash(waiting[0].Name))
+	for _, other := range []string{"agent 2", "agent", "agent 1 and more", ""} {
+		noErr(t, os.WriteFile(path, []byte(other), 0o644))
+		f, err := centre.Open(t.Context(), waiting[0])
+		noErr(t, err)
+		_, err = io.ReadAll(f)
+		wantErr(t, err, tuf.ErrMismatch)
+		f.Close()
+	}
+	noErr(t, os.Remove(path))
+	_, err = centre.Open(t.Context(), waiting[0])
+	wantErr(t, err, os.ErrNotExist)
+}
+
+// A refusal is a signed record that the vendor reads in the draft, and publishes
+// or not; the next bytes are another matter.
+func TestCentreRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	dir := t.TempDir()
+	w.bring(dir)
+	centre := w.centre(dir, "review-release")
+	draft, err := centre.Stage(t.Context(), func(tx *repo.Tx) error {
+		return tx.Refuse("review", "agent/1", "it phones home", "Ann")
+	})
+	noErr(t, err)
+	if draft.Empty() || len(draft.Missing()) != 0 || draft.String() != "refusal of agent/1" {
+		t.Fatalf("%s, %v", draft, draft.Missing())
+	}
+	draft = travel(t, draft)
+	vendor := w.open("vendor-release")
+	said, err := vendor.StatementsIn(t.Context(), draft)
+	if err != nil || len(said) != 1 || said[0].Refusal == nil || said[0].Refusal.Reason != "it phones home" || said[0].Refusal.Path != "agent/1" || said[0].Role != "review-agent" {
+		t.Fatalf("%+v, %v", said, err)
+	}
+	w.store.wrote()
+	noErr(t, vendor.Publish(t.Context(), draft)) // needs no online key: no metadata changes
+	noErr(t, vendor.Publish(t.Context(), draft)) // again is nothing new
+	if wrote := w.store.wrote(); len(wrote) == 0 || !strings.HasSuffix(wrote[0], ".1.reviews/review-agent.1.json") {
+		t.Errorf("%q", wrote)
+	}
+	w.sees("root 1")
+	waiting, err := w.open().Pending(t.Context(), "review")
+	if err != nil || len(waiting) != 1 || waiting[0].Refused == nil || waiting[0].Refused.Reason != "it phones home" {
+		t.Fatalf("%+v, %v", waiting, err)
+	}
+
+	// Other bytes under the same path were never refused.
+	w.update(func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/1", strings.NewReader("agent one, at home"), release("1"))
+	})
+	waiting, err = w.open().Pending(t.Context(), "review")
+	if err != nil || len(waiting) != 1 || waiting[0].Refused != nil {
+		t.Fatalf("%+v, %v", waiting, err)
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
+	w.sees("root 1 agent/1")
+	w.refused(os.ErrInvalid, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "too late", "") })
+	})
+
+	// The reviewer changes his mind about bytes that he refused: his last word counts.
+	w.update(func(tx *repo.Tx) error { return add("2")(tx) })
+	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/2", "no source", "") })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", examined()) })
+	all, err := w.open().Statements(t.Context(), "agent/2")
+	if err != nil || len(all) != 2 || all[0].Refusal == nil || all[1].Review == nil {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for _, bad := range []func(tx *repo.Tx) error{
+		func(tx *repo.Tx) error { return tx.Refuse("review", "agent/none", "x", "") },
+		func(tx *repo.Tx) error { return tx.Refuse("review", "elsewhere/x", "x", "") },
+	} {
+		w.refused(tuf.ErrNoTarget, func() error { return w.try(bad) })
+	}
+	w.update(add("3"))
+	w.refused(tuf.ErrMalformed, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/3", "", "") })
+	})
+	for _, bad := range [][]repo.Examined{{{}, {}}, {{Result: "perhaps"}}, {{Result: proof.Identical}}, {{Builder: "https://x"}}, {{Policy: "x"}}, {{Valid: -time.Second}}} {
+		if err := w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/3", bad...) }); err == nil {
+			t.Errorf("%+v: approved", bad)
+		}
+	}
+	w.sees("root 1 agent/1 agent/2")
+}
+
+// One reviewer stops new installs at once, on his own, for a time.
+func TestCentreHolds(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1"), tx.Approve("review", "agent/2"))
+	})
+	dir := t.TempDir()
+	w.bring(dir)
+	hold := func(target, reason string, until time.Duration) error {
+		draft, err := w.centre(dir, "cleo").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Hold(target, reason, w.now.Add(until)) })
+		if err != nil {
+			return err
+		}
+		return w.open("timestamp", "snapshot").Publish(w.t.Context(), travel(t, draft))
+	}
+	day := 24 * time.Hour
+	for _, x := range []struct {
+		target, reason string
+		until          time.Duration
+		want           error
+	}{
+		{"agent/1", "", day, os.ErrInvalid},
+		{"agent/1", "x", 0, os.ErrInvalid},
+		{"agent/1", "x", -day, os.ErrInvalid},
+		{"agent/1", "x", 7*day + time.Second, os.ErrInvalid},
+		{"agent/none", "x", day, tuf.ErrNoTarget},
+		{"elsewhere/x", "x", day, tuf.ErrNoTarget},
+	} {
+		w.refused(x.want, func() error { return hold(x.target, x.reason, x.until) })
+	}
+	noErr(t, hold("agent/2", "it crashes", 2*day))
+	w.sees("root 1 agent/1")
+	c := w.product()
+	snap, err := c.refresh()
+	noErr(t, err)
+	if _, err := snap.Approve("agent/2", c.get); !errors.Is(err, tuf.ErrHeld) || !strings.Contains(err.Error(), "it crashes") {
+		t.Error(err)
+	}
+	w.bring(dir)
+	noErr(t, hold("agent/1", "that one too", 7*day))
+	w.sees("root 1")
+	w.now = w.now.Add(2 * day)
+	noErr(t, w.open("timestamp", "snapshot").Refresh(t.Context()))
+	w.sees("root 1 agent/2") // ended by itself
+	w.bring(dir)
+	noErr(t, hold("agent/2", "again", day))
+	w.bring(dir)
+	w.update(func(tx *repo.Tx) error { return tx.Lift("agent/1") })
+	w.sees("root 1 agent/1")
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Lift("agent/1") }) })
+	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/1", "a", w.now.Add(time.Hour)) })
+	w.now = w.now.Add(2 * time.Hour)
+	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/2", "b", w.now.Add(time.Hour)) })
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Lift("agent/1") }) }) // dropped on the way
+
+	plain := newWorld(t)
+	plain.update(add("1"))
+	plain.refused(os.ErrInvalid, func() error {
+		return plain.try(func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", plain.now.Add(day)) })
+	})
+}
+
+// A recall takes the approval back and tells those who run the release.
+func TestCentreRecalls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1"), tx.Approve("review", "agent/2"))
+	})
+	dir := t.TempDir()
+	w.bring(dir)
+	draft, err := w.centre(dir, "review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/2", "", `it "leaks"`) })
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
+	w.sees("root 1 agent/1")
+	recalls := func() []tuf.Recall {
+		c := w.product()
+		snap, err := c.refresh()
+		noErr(t, err)
+		list, err := snap.Recalls(c.get)
+		noErr(t, err)
+		return list
+	}
+	list := recalls()
+	if len(list) != 1 || list[0].Path != "agent/2" || list[0].Reason != `it "leaks"` || list[0].Party != "review" || !list[0].At.Equal(w.now) || len(list[0].SHA256) != 64 {
+		t.Fatalf("%+v", list)
+	}
+	waiting, err := w.open().Pending(t.Context(), "review")
+	if err != nil || len(waiting) != 1 {
+		t.Errorf("%v, %v", waiting, err)
+	}
+	// Of bytes that nobody lists any more, by their hash; said again it is one.
+	sum := strings.Repeat("ab", 32)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Recall("review", "agent/0.9", sum, "old"), tx.Recall("review", "agent/0.9", sum, "older"))
+	})
+	if list = recalls(); len(list) != 2 || list[0].Path != "agent/0.9" || list[0].Reason != "older" {
+		t.Errorf("%+v", list)
+	}
+	w.sees("root 1 agent/1")
+	// Of bytes that are no longer those listed: what is listed stays.
+	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", sum, "an earlier one") })
+	w.sees("root 1 agent/1")
+	// Approved again, the same bytes are recalled no more.
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+	w.sees("root 1 agent/1 agent/2")
+	if list = recalls(); len(list) != 2 || list[1].Path != "agent/1" {
+		t.Errorf("%+v", list)
+	}
+	for _, x := range []struct {
+		target, sum, reason string
+		want                error
+	}{
+		{"agent/none", "", "x", tuf.ErrNoTarget},
+		{"elsewhere/x", sum, "x", tuf.ErrNoTarget},
+		{"agent/1", "", "", os.ErrInvalid},
+		{"agent/1", "xyz", "x", os.ErrInvalid},
+	} {
+		w.refused(x.want, func() error {
+			return w.try(func(tx *repo.Tx) error { return tx.Recall("review", x.target, x.sum, x.reason) })
+		})
+	}
+}
+
+// The centre's roles run out in 30 days: it signs them again by itself, and the
+// vendor, who has the online keys, publishes.
+func TestCentreRenews(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), tx.Approve("review", "agent/1")) })
+	w.now = w.now.Add(20 * 24 * time.Hour)
+	dir := t.TempDir()
+	w.bring(dir)
+	draft, err := w.centre(dir, "ann", "ben").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	noErr(t, err)
+	if len(draft.Missing()) != 0 || draft.String() != "hold-agent v2, review-agent v3" {
+		t.Fatalf("%s, %v", draft, draft.Missing())
+	}
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
+	w.now = w.now.Add(9 * 24 * time.Hour)
+	w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") }) // the vendor's own affair
+	w.now = w.now.Add(7 * 24 * time.Hour)
+	noErr(t, w.open("timestamp", "snapshot").Refresh(t.Context()))
+	w.sees("root 1 agent/1")
+}
+
+// What a reviewer bases his decision on was signed by the vendor's keys, and
+// follows what is published.
+func TestDraftsThatCannotBeExamined(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stage := func(keys []string, fn func(*repo.Tx) error) *repo.Draft {
+		d, err := w.open(keys...).Stage(t.Context(), fn)
+		noErr(t, err)
+		return d
+	}
+	fine := stage(vendorOnly, add("1"))
+	thief := w.signer("thief")
+	for name, x := range map[string]struct {
+		draft *repo.Draft
+		want  error
+	}{
+		"unsigned":     {stage([]string{"vendor-1"}, add("1")), repo.ErrUnsigned},
+		"a new root":   {stage(vendorOnly, func(tx *repo.Tx) error { tx.RenewRoot(); return nil }), errors.ErrUnsupported},
+		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), thief), repo.ErrUnsigned},
+		"unknown role": {rename(t, fine, "vendor-agent", "vendor-other"), tuf.ErrUntrusted},
+		"below a role": {rename(t, fine, `"needs"`, `"under":["vendor-agent"],"needs"`), tuf.ErrUntrusted},
+		"below none":   {rename(t, fine, `"needs"`, `"under":["x"],"needs"`), tuf.ErrUntrusted},
+	} {
+		if _, err := w.open("review-release").Pending(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
+			t.Errorf("%s: Pending: %v", name, err)
+		}
+		if _, err := w.open("review-release").StageOn(t.Context(), x.draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }); !errors.Is(err, x.want) {
+			t.Errorf("%s: StageOn: %v", name, err)
+		}
+	}
+	both, err := w.open("review-release").StageOn(t.Context(), fine, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") })
+	noErr(t, err)
+	if len(fine.Missing()) != 0 || fine.String() != "vendor-agent v2" {
+		t.Errorf("the draft was changed: %s", fine)
+	}
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
+	w.sees("root 1 agent/1")
+	_, err = w.open().Pending(t.Context(), "review", fine)
+	wantErr(t, err, repo.ErrConflict)
+	_, err = repo.New(newMemory(), nil).Pending(t.Context(), "review")
+	if err == nil {
+		t.Error("something waits in an empty repository")
+	}
+}
+
+// rename edits a draft's text.
+func rename(t *testing.T, d *repo.Draft, old, new string) *repo.Draft {
+	t.Helper()
+	data, err := d.Bytes()
+	noErr(t, err)
+	if !strings.Contains(string(data), old) {
+		t.Fatalf("no %s", old)
+	}
+	out, err := repo.OpenDraft([]byte(strings.ReplaceAll(string(data), old, new)))
+	noErr(t, err)
+	return out
+}
+
+// swapKey makes a draft name a thief's key in place of an honest one, and signs with it.
+func swapKey(t *testing.T, d *repo.Draft, honest tuf.Key, thief tuf.Signer) *repo.Draft {
+	t.Helper()
+	out := rename(t, rename(t, d, honest.Public, thief.Key().Public), honest.ID(), thief.Key().ID())
+	noErr(t, out.Sign(t.Context(), thief))
+	return out
+}
+
+// A statement is published only where it is what its draft says: the right
+// signatures, about the bytes that are listed, under its own name.
+func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	stage := func() *repo.Draft {
+		d, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
+		noErr(t, err)
+		return d
+	}
+	publish := func(d *repo.Draft) error { return w.open("timestamp", "snapshot").Publish(t.Context(), d) }
+	good := stage()
+	data, err := good.Bytes()
+	noErr(t, err)
+	sum := func() string {
+		list, err := w.open().Pending(t.Context(), "review")
+		noErr(t, err)
+		return list[0].SHA256
+	}()
+	for name, x := range map[string]struct {
+		old, new string
+		want     error
+	}{
+		"another length":  {`"length": 7,`, `"length": 8,`, tuf.ErrMismatch},
+		"another party":   {`"party": "review",`, `"party": "vendor",`, tuf.ErrThreshold},
+		"another kind":    {`"kind": "https://visum.dev/review/v1"`, `"kind": "https://visum.dev/refusal/v1"`, nil},
+		"another's words": {`review-agent.1.json"`, `vendor-agent.1.json"`, tuf.ErrMismatch},
+		"padded number":   {`review-agent.1.json"`, `review-agent.01.json"`, os.ErrInvalid},
+		"no number":       {`review-agent.1.json"`, `review-agent.json"`, os.ErrInvalid},
+		"no hex":          {`"signatures": {`, `"signatures": {"x": "xyz",`, nil},
+	} {
+		if !strings.Contains(string(data), x.old) {
+			t.Fatalf("%s: no %s", name, x.old)
+		}
+		d, err := repo.OpenDraft([]byte(strings.ReplaceAll(string(data), x.old, x.new)))
+		noErr(t, err)
+		before := w.store.copy()
+		err = publish(d)
+		if x.want != nil {
+			wantErr(t, err, x.want)
+		}
+		if name == "another kind" { // what was signed decides
+			noErr(t, err)
+			w.store = before
+			continue
+		}
+		if err == nil || len(w.store.files) != len(before.files) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, x := range map[string][2]string{
+		"another name":   {`"name": "targets/agent/` + sum, `"name": "targets/other/` + sum},
+		"metadata":       {`"name": "targets/agent/` + sum, `"name": "metadata/agent/` + sum},
+		"unknown kind":   {"review/v1", "review/v2"},
+		"unknown member": {`"kind":`, `"x": 1, "kind":`},
+	} {
+		if !strings.Contains(string(data), x[0]) {
+			t.Fatalf("%s: no %s", name, x[0])
+		}
+		if _, err := repo.OpenDraft([]byte(strings.ReplaceAll(string(data), x[0], x[1]))); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	forged := swapKey(t, good, w.signer("review-release").Key(), w.signer("thief"))
+	wantErr(t, publish(forged), tuf.ErrThreshold)
+
+	// Signed too late.
+	w.now = w.now.Add(31 * 24 * time.Hour)
+	wantErr(t, publish(good), tuf.ErrExpired)
+	w.now = w.now.Add(-31 * 24 * time.Hour)
+
+	// Two who speak at once: one has the word, the other says it again.
+	other, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "no", "") })
+	noErr(t, err)
+	noErr(t, publish(good))
+	wantErr(t, publish(other), repo.ErrConflict)
+	w.sees("root 1 agent/1")
+}

@@ -1,0 +1,414 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+// Pending is a target that other parties list and one party does not list, or
+// lists otherwise: what a reviewer needs to know to examine it. [Repo.Open] has
+// the bytes.
+type Pending struct {
+	Path     string
+	Name     string // of the file in storage and below a location
+	Length   int64
+	SHA256   string       // lower-case hex
+	Release  *tuf.Release // nil for a plain file
+	ListedBy []string     // roles, sorted by class order
+	// Previous is what the party approved of last before this: of the release's
+	// product, channel and platform, the one with the highest sequence below its
+	// own; nil where there is none.
+	Previous *Listed
+	// Changes says in words what is new against Previous, and what the party lists
+	// under the path already.
+	Changes []string
+	// Refused is the party's last word on these very bytes, where it was a refusal.
+	Refused *proof.Refusal
+}
+
+// Listed is a target as a party lists it.
+type Listed struct {
+	Path, Name string
+	Length     int64
+	SHA256     string // lower-case hex
+	Release    *tuf.Release
+}
+
+// Pending returns what waits for the party's decision, in order of paths. It
+// needs no key. Given a draft, which must not have a new root, it is what would
+// wait were the draft published: what the draft lists is looked at only where the
+// role's own keys, as root names them, have signed it.
+func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) ([]Pending, error) {
+	tx, err := r.over(ctx, draft...)
+	if err != nil {
+		return nil, err
+	}
+	var out []Pending
+	for _, c := range tx.layout().Classes {
+		list, err := tx.pending(c, party)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	slices.SortFunc(out, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
+	found := map[string]*Pending{}
+	var mine []ReleaseRole
+	for _, role := range c.Roles {
+		if role.Party == party {
+			mine = append(mine, role)
+		}
+	}
+	for _, role := range c.Roles {
+		if role.Party == party {
+			continue
+		}
+		err := tx.each(role.Role, func(path string, v wire.Value) error {
+			waits := len(mine) == 0
+			var other wire.Value
+			for _, m := range mine {
+				have, err := tx.find(m.Role, path)
+				if err != nil {
+					return err
+				}
+				waits = waits || string(have) != string(v)
+				other = have
+			}
+			if !waits {
+				return nil
+			}
+			if found[path] == nil {
+				l, err := listedAs(path, v)
+				if err != nil {
+					return err
+				}
+				found[path] = &Pending{Path: path, Name: l.Name, Length: l.Length, SHA256: l.SHA256, Release: l.Release}
+				if other != nil {
+					was, err := listedAs(path, other)
+					if err != nil {
+						return err
+					}
+					found[path].Changes = append(found[path].Changes, fmt.Sprintf("%s lists it already, otherwise: %s", party, strings.Join(changes(was, l), ", ")))
+				}
+			}
+			found[path].ListedBy = append(found[path].ListedBy, role.Role)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(found) == 0 || len(mine) == 0 {
+		return slices.Collect(values(found)), nil
+	}
+	if err := tx.previous(mine[0].Role, found); err != nil {
+		return nil, err
+	}
+	for _, p := range found {
+		said, err := tx.repo.said(tx.ctx, tx.present.root, mine[0], proof.Subject{Path: p.Path, Length: p.Length, SHA256: p.SHA256})
+		if err != nil {
+			return nil, err
+		}
+		if len(said) > 0 {
+			p.Refused = said[len(said)-1].Refusal
+		}
+	}
+	return slices.Collect(values(found)), nil
+}
+
+func values(m map[string]*Pending) func(func(Pending) bool) {
+	return func(yield func(Pending) bool) {
+		for _, p := range m {
+			if !yield(*p) {
+				return
+			}
+		}
+	}
+}
+
+// previous finds what the role approved of last before each of the releases.
+func (tx *Tx) previous(role string, found map[string]*Pending) error {
+	waiting := map[[3]string][]*Pending{}
+	of := func(r *tuf.Release) [3]string { return [3]string{r.Product, r.Channel, r.Platform} }
+	for _, p := range found {
+		if p.Release != nil {
+			waiting[of(p.Release)] = append(waiting[of(p.Release)], p)
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	err := tx.each(role, func(path string, v wire.Value) error {
+		rel, ok := releaseOf(v)
+		if !ok {
+			return nil
+		}
+		for _, p := range waiting[of(&rel)] {
+			if rel.Sequence < p.Release.Sequence && (p.Previous == nil || rel.Sequence > p.Previous.Release.Sequence) {
+				l, err := listedAs(path, v)
+				if err != nil {
+					return err
+				}
+				p.Previous = &l
+			}
+		}
+		return nil
+	})
+	for _, p := range found {
+		if p.Previous != nil {
+			p.Changes = append(p.Changes, changes(*p.Previous, Listed{p.Path, p.Name, p.Length, p.SHA256, p.Release})...)
+		}
+	}
+	return err
+}
+
+func listedAs(path string, v wire.Value) (Listed, error) {
+	e, err := parseEntry(v)
+	if err != nil {
+		return Listed{}, fmt.Errorf("repo: %s: %w", path, err)
+	}
+	sum := strings.ToLower(e.sha256)
+	l := Listed{Path: path, Name: TargetName(path, sum), Length: e.length, SHA256: sum}
+	if rel, ok := releaseOf(v); ok {
+		l.Release = &rel
+	}
+	return l, nil
+}
+
+// changes says in words what differs.
+func changes(was, is Listed) (out []string) {
+	say := func(what string, a, b any) {
+		if a != b {
+			out = append(out, fmt.Sprintf("%s %v, was %v", what, b, a))
+		}
+	}
+	if was.SHA256 == is.SHA256 {
+		out = append(out, "the same bytes")
+	}
+	say("length", was.Length, is.Length)
+	if was.Release == nil || is.Release == nil {
+		if (was.Release == nil) != (is.Release == nil) {
+			out = append(out, "only one of both is a release")
+		}
+		return out
+	}
+	a, b := was.Release, is.Release
+	quote := func(s string) string { return fmt.Sprintf("%+q", s) }
+	say("version", quote(a.Version), quote(b.Version))
+	if b.Sequence != a.Sequence+1 {
+		say("sequence", a.Sequence, b.Sequence)
+	}
+	say("min_version", quote(a.MinVersion), quote(b.MinVersion))
+	say("source", quote(a.Source.URI), quote(b.Source.URI))
+	say("revision", quote(a.Source.Revision), quote(b.Source.Revision))
+	say("critical", a.Critical, b.Critical)
+	percent := func(r *tuf.Release) int {
+		if r.Rollout == nil {
+			return 100
+		}
+		return r.Rollout.Percent
+	}
+	say("rollout percent", percent(a), percent(b))
+	if a.Notes != b.Notes {
+		out = append(out, "other notes")
+	}
+	return out
+}
+
+// Open returns the bytes of what is pending, from the repository's storage. They
+// are checked as they are read: at their end, in place of io.EOF, the error wraps
+// [tuf.ErrMismatch] where they are not what is listed, and so does more than the
+// listed length. The caller closes it.
+func (r *Repo) Open(ctx context.Context, p Pending) (io.ReadCloser, error) {
+	f, err := SourceOf(r.storage).Open(ctx, p.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &listedFile{f, sha256.New(), p.Length, p}, nil
+}
+
+// listedFile is a file that must be what is listed.
+type listedFile struct {
+	io.ReadCloser
+	hash hash.Hash
+	left int64
+	want Pending
+}
+
+func (f *listedFile) Read(b []byte) (int, error) {
+	n, err := f.ReadCloser.Read(b)
+	f.hash.Write(b[:n])
+	if f.left -= int64(n); f.left < 0 {
+		return 0, fmt.Errorf("repo: %s: %w: more than %d bytes", f.want.Path, tuf.ErrMismatch, f.want.Length)
+	}
+	if err == io.EOF && (f.left > 0 || hex.EncodeToString(f.hash.Sum(nil)) != f.want.SHA256) {
+		err = fmt.Errorf("repo: %s: %w: not the bytes that are listed", f.want.Path, tuf.ErrMismatch)
+	}
+	return n, err
+}
+
+// StageOn is [Repo.Stage] on top of a draft that is not published yet: fn sees
+// the repository as the draft would make it, and what is returned is one draft of
+// both, with the signatures that the first one had. So a reviewer approves of what
+// the vendor hands over, before anybody publishes it. The draft must not have a
+// new root, and each of its roles must have been signed by enough of the keys that
+// root names for it; else the error wraps [ErrUnsigned]. draft is not changed.
+func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (*Draft, error) {
+	tx, err := r.over(ctx, draft)
+	if err != nil {
+		return nil, err
+	}
+	if err := fn(tx); err != nil {
+		return nil, err
+	}
+	d, err := r.stage(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	for role, f := range draft.files {
+		if d.files[role] == nil {
+			copied := *f
+			copied.sigs = maps.Clone(f.sigs)
+			d.files[role] = &copied
+		}
+	}
+	for name, s := range draft.statements {
+		if d.statements[name] == nil {
+			copied, file := *s, *s.file
+			file.sigs = maps.Clone(file.sigs)
+			copied.file = &file
+			d.statements[name] = &copied
+		}
+	}
+	return d, nil
+}
+
+// over begins to edit what the repository would be were a draft published.
+func (r *Repo) over(ctx context.Context, drafts ...*Draft) (*Tx, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.root == nil {
+		return nil, errEmpty
+	}
+	tx := r.newTx(ctx, p)
+	for _, d := range drafts {
+		if d.files["root"] != nil {
+			return nil, fmt.Errorf("repo: a draft with a new root is signed and published before releases are examined: %w", errors.ErrUnsupported)
+		}
+		for _, f := range d.outermostFirst() {
+			if err := tx.lay(f); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return tx, nil
+}
+
+// outermostFirst is the files in an order in which each comes after those that
+// lead to it.
+func (d *Draft) outermostFirst() []*draftFile {
+	out := d.sorted()
+	slices.SortStableFunc(out, func(a, b *draftFile) int { return len(a.under) - len(b.under) })
+	return out
+}
+
+// lay puts a draft's file over the published one, where its keys have signed it.
+func (tx *Tx) lay(f *draftFile) error {
+	keys, from, err := tx.keysFor(f)
+	if err != nil {
+		return err
+	}
+	if have := tx.present.listed(f.role); have != f.base {
+		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", clean(f.role), have, f.base, ErrConflict)
+	}
+	e := envelope{signed: f.signed, sigs: map[string][]byte{}}
+	for id, text := range f.sigs {
+		e.sigs[id], _ = hex.DecodeString(text)
+	}
+	if have, want := e.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
+		return fmt.Errorf("repo: %s v%d: %w: %d of %d of its keys", f.role, f.version, ErrUnsigned, have, want)
+	}
+	l := newListing(f.role)
+	if err := l.take(f.signed); err != nil {
+		return fmt.Errorf("repo: %s: %w", f.role, err)
+	}
+	if d := l.delegations; d != nil && d.SuccinctRoles != nil && (d.SuccinctRoles.BitLength < 1 || d.SuccinctRoles.BitLength > maxBits) {
+		return fmt.Errorf("repo: %s: %d bits of hash bins, at most %d: %w", f.role, d.SuccinctRoles.BitLength, maxBits, tuf.ErrTooLarge)
+	}
+	l.from = from
+	tx.lists[f.role] = l
+	if len(f.under) > 0 {
+		tx.parents[f.role] = f.under[len(f.under)-1]
+	}
+	return nil
+}
+
+// keysFor returns who must sign a draft's file, and the role as it is published.
+func (tx *Tx) keysFor(f *draftFile) (Keys, *tuf.Targets, error) {
+	if len(f.under) == 0 {
+		for _, x := range tx.layout().lists() {
+			if x.role != f.role {
+				continue
+			}
+			was, err := tx.read(f.role)
+			if err != nil || was == nil {
+				return x.keys, nil, err
+			}
+			return x.keys, was.from, nil
+		}
+		return Keys{}, nil, fmt.Errorf("repo: root has no role %.80q: %w", f.role, tuf.ErrUntrusted)
+	}
+	by := tx.lists[f.under[len(f.under)-1]]
+	if by == nil {
+		var err error
+		if by, err = tx.way(f.under); err != nil {
+			return Keys{}, nil, err
+		}
+	}
+	if !slices.Contains(by.delegates(), f.role) {
+		return Keys{}, nil, fmt.Errorf("repo: %s does not delegate to %.80q: %w", by.role, f.role, tuf.ErrUntrusted)
+	}
+	tx.parents[f.role] = by.role
+	keys, err := tx.keysOf(&listing{role: f.role})
+	if err != nil || f.base == 0 {
+		return keys, nil, err
+	}
+	was, err := tx.readBelow(by, f.role)
+	if err != nil {
+		return keys, nil, err
+	}
+	return keys, was.from, nil
+}
+
+// way reads the roles that lead to another, outermost first, and returns the last.
+func (tx *Tx) way(under []string) (*listing, error) {
+	l, err := tx.read(under[0])
+	if err == nil && l == nil {
+		err = fmt.Errorf("repo: no role %.80q: %w", under[0], tuf.ErrUntrusted)
+	}
+	for _, name := range under[1:] {
+		if err != nil {
+			break
+		}
+		l, err = tx.keepBelow(l, name)
+	}
+	return l, err
+}
