@@ -409,12 +409,9 @@ func (t *Targets) releases(within func(string) bool, want func(Release) bool, cl
 		if err != nil {
 			return refuse(t.name, t.doc.version, ErrMalformed, "target %.200q: %v", path, err)
 		}
-		if x.visum == nil {
-			continue
-		}
 		rel, err := parseRelease(x.visum)
 		if err != nil {
-			continue // a form of a later day: nothing to choose by
+			continue // a plain file, or a form of a later day: nothing to choose by
 		}
 		if _, ok := claims[path]; !ok && (want == nil || want(rel)) {
 			claims[path] = rel
@@ -445,10 +442,8 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 		return Approved{}, refuse(path, 0, ErrNoTarget, "targets v%d and what it delegates to do not list it", top.doc.version)
 	}
 	a := Approved{path: path, length: x.length, hashes: x.hashes, basis: s.basis()}
-	if x.visum != nil {
-		if rel, err := parseRelease(x.visum); err == nil {
-			a.release = &rel
-		}
+	if rel, err := parseRelease(x.visum); err == nil {
+		a.release = &rel
 	}
 	a.by = x.signoffs("")
 	return a, nil

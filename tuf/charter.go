@@ -319,7 +319,7 @@ func parseCharter(v wire.Value) (*Charter, error) {
 	}
 	c.repoID, c.seq, c.epoch = r.text(repoID), r.int(seq), r.int(epoch)
 	c.signedAt, c.prev = r.time(signedAt), r.text(prev)
-	if r.err == nil && c.signedAt.IsZero() {
+	if c.signedAt.IsZero() {
 		r.fail("charter without signed_at")
 	}
 	r.list(parties, "parties", maxParties, func(e wire.Value) {

@@ -313,6 +313,59 @@ func TestSuccinctBins(t *testing.T) {
 	}
 }
 
+// In a repository of a great many targets each party keeps them in hash bins.
+// Who looks one up reads the snapshot, a role and a bin of each party, and no
+// other bin; where the parties sign the same bins, one bin.
+func TestOneLookupReadsOneBinOfEachParty(t *testing.T) {
+	const bits = 14
+	path := "agent/pool/package-123456.tar.gz"
+	sum := sha256.Sum256([]byte(path))
+	bin := fmt.Sprintf("%04x", int(sum[0])<<6|int(sum[1])>>2)
+	for name, prefixes := range map[string]map[string]string{
+		"bins of its own": {"vendor-agent": "vendor-bin", "review-agent": "review-bin"},
+		"the same bins":   {"vendor-agent": "bin", "review-agent": "bin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := tuftest.New()
+			signers := map[string][]string{}
+			for role, prefix := range prefixes {
+				d := r.Role(1, role+"-bins")
+				d["bit_length"], d["name_prefix"] = bits, prefix
+				r.Roles[role]["delegations"] = doc{"succinct_roles": d}
+				r.AddKeys(tuftest.At(r.Roles[role], "delegations"), role+"-bins")
+				signers[prefix+"-"+bin] = append(signers[prefix+"-"+bin], role+"-bins")
+			}
+			for role, keys := range signers {
+				r.Roles[role], r.Signers[role] = tuftest.Targets(), keys
+				r.AddTarget(path, "x", nil, role)
+			}
+			r.Publish()
+			meta := tuftest.At(r.Roles["snapshot"], "meta")
+			for i := range 1 << bits { // the others are listed by version only, and nobody has them
+				for _, prefix := range prefixes {
+					if other := fmt.Sprintf("%s-%04x.json", prefix, i); meta[other] == nil {
+						meta[other] = doc{"version": 1}
+					}
+				}
+			}
+			r.PublishSnapshot()
+			get, seen := visits(r)
+			a, err := mustSnapshot(t, r).Approve(path, get)
+			if err != nil || len(a.By()) != 2 {
+				t.Fatal(a, err)
+			}
+			if n := len(*seen); n != 3+len(signers) { // two roles and the hold
+				t.Errorf("read %v", *seen)
+			}
+			for i, party := range []string{"vendor-agent", "review-agent"} {
+				if by := a.By()[i]; by.Role != prefixes[party]+"-"+bin || by.KeyIDs[0] != r.IDs(party + "-bins")[0] {
+					t.Errorf("%+v", by)
+				}
+			}
+		})
+	}
+}
+
 // Trap 2: a role that one delegator's keys signed says nothing to another one,
 // and what both vouch for is not fetched again.
 func TestTrap02RoleReachedByTwoDelegators(t *testing.T) {

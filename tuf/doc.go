@@ -21,9 +21,45 @@
 // can't be decoded count for nothing and break nothing; unknown members of
 // metadata are passed over, as TUF asks.
 //
+//	5.3   root             Root.Next: both thresholds, version N+1, the charter's rules H1 to H12; Root.Timestamp: its expiry
+//	5.4   timestamp        Root.Timestamp: threshold, rollback of itself and of the snapshot in it, equal version, floors, expiry
+//	5.5   snapshot         Timestamp.Snapshot: length and hashes, threshold, version, rollback of itself and of every role, floor, expiry
+//	5.6   targets          Snapshot.Approve, UnsafeTarget, Targets: length and hashes, threshold, version, expiry; the search
+//	5.6.7 delegations      in pre-order by priority, terminating, each role once; paths, path_hash_prefixes, hash bins (TAP 15);
+//	                       a role is verified for each one who delegates to it; groups of roles may have to agree (TAP 3)
+//	5.7   the target       Approved says which bytes; who downloads holds them against it
+//
+// Of keys these verify: ed25519, ECDSA on P-256 and P-384, RSA of 2048 to 8192
+// bits with PSS and SHA-256, each by the scheme that it names.
+//
+// # What is left to the caller
+//
+// To bring bytes, no more of them than [RoleFile] says. To keep what was trusted,
+// and hand it in as prior: who loses it has no floor. To drop the priors where
+// [Root.OnlineKeys] changed (5.3.11), and to keep floors of release roles by
+// [Root.KeySet]. To take one time for one update (5.1).
+//
+// # Limits
+//
+// [Limits] bounds sizes, signatures, roles visited and depth, by default 512 kB
+// for a root, 16 kB for a timestamp, 16 MB for a snapshot, 64 MB for a targets
+// role, 1024 signatures, 64 visits, 32 delegations deep. JSON nests 64 deep at
+// most. Fixed are: a charter of 64 KiB with 32 locations, 64 retired, 8 parties
+// and 32 classes; a pin of 1 MiB; 65,536 delegations of a role and 64 roles of an
+// agreement; 4096 recalls of a role; 4096 bytes of a path that is searched for.
+// No input takes more than linear time and memory. Beyond one of [Limits], the
+// size of a pin or of a path the error is [ErrTooLarge], beyond the others
+// [ErrMalformed].
+//
+// # Ownership
+//
+// Bytes that come in are copied, or not kept; those of an [Error]'s Evidence may
+// be the caller's. All that goes out is a copy, the caller's to change.
+//
 // # Errors
 //
 // Every refusal is an [*Error] that wraps one of the sentinels; those that say
 // "do not trust this" wrap [ErrUntrusted]. Errors of a [Fetch] are handed
-// through as they are.
+// through as they are. A refusal changes nothing: what was trusted before is as
+// good as it was.
 package tuf

@@ -53,7 +53,6 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 		return nil, fail(err)
 	}
 	if d.version, err = vVersion.Int(); err != nil || d.version < 1 {
-		d.version = 0
 		return nil, refuse(role, 0, ErrMalformed, "version must be a positive integer, is %.30s", string(vVersion))
 	}
 	if t, err := vType.Text(); err != nil || t != typ {
@@ -62,11 +61,8 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 	if s, err := vSpec.Text(); err != nil || s != "1" && !strings.HasPrefix(s, "1.") {
 		return nil, refuse(role, d.version, ErrMalformed, "spec_version is %.30s, want 1.x", string(vSpec))
 	}
-	s, err := vExpires.Text()
-	if err == nil {
-		d.expires, err = time.Parse(time.RFC3339, s)
-	}
-	if err != nil || !dateForm.MatchString(s) {
+	s, _ := vExpires.Text()
+	if d.expires, err = time.Parse(time.RFC3339, s); err != nil || !dateForm.MatchString(s) {
 		return nil, refuse(role, d.version, ErrMalformed, "expires is %.40s, want RFC 3339", string(vExpires))
 	}
 	if err := d.readSignatures(signatures, lim.Signatures); err != nil {
@@ -131,17 +127,13 @@ type roleKeys struct {
 // top-level roles, delegated roles and parties alike.
 func (d *document) signers(ids []string, keys keyring) (fingerprints, keyIDs []string) {
 	for _, id := range ids {
-		k, ok := keys[id]
-		if !ok || k.pub == nil {
-			continue
-		}
-		sig := d.sigs[id]
-		if len(sig) == 0 || slices.Contains(fingerprints, k.fingerprint) {
+		k := keys[id] // where there is none, the zero key verifies nothing
+		if slices.Contains(fingerprints, k.fingerprint) {
 			continue
 		}
 		valid, known := d.checked[id+k.fingerprint]
 		if !known {
-			valid = verifies(k.pub, d.signed, sig)
+			valid = verifies(k.pub, d.signed, d.sigs[id])
 			d.checked[id+k.fingerprint] = valid
 		}
 		if valid {

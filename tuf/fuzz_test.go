@@ -67,6 +67,58 @@ func FuzzOpenRoot(f *testing.F) {
 	})
 }
 
+// The same law for the lists: what was taken once is taken again, also by who
+// remembers it, and never makes room for something older.
+func FuzzLists(f *testing.F) {
+	r := tuftest.NewPlain()
+	ts := parse(tuftest.Marshal(r.Roles["timestamp"]))
+	delete(tuftest.At(ts, "meta", "snapshot.json"), "hashes")
+	delete(tuftest.At(ts, "meta", "snapshot.json"), "length")
+	f.Add(tuftest.Marshal(ts), tuftest.Marshal(r.Roles["snapshot"]))
+	f.Add(tuftest.Marshal(r.Roles["timestamp"]), tuftest.Marshal(r.Roles["snapshot"]))
+	odd := parse(tuftest.Marshal(r.Roles["snapshot"]))
+	odd["meta"] = doc{"targets.json": doc{"version": 1, "length": 0, "hashes": doc{}}, "\x00.json": doc{}, "x": doc{"version": "1"}}
+	f.Add(tuftest.Marshal(ts), tuftest.Marshal(odd))
+	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		file := sealed(r, one, "timestamp")
+		ts, err := root.Timestamp(file, nil, tuftest.Now)
+		if err != nil {
+			return
+		}
+		again, err := root.Timestamp(ts.Bytes(), file, tuftest.Now)
+		if err != nil || again.Version() != ts.Version() || !bytes.Equal(again.Bytes(), file) || again.SnapshotFile() != ts.SnapshotFile() {
+			t.Fatalf("accepted once: %v\n%s", err, file)
+		}
+		if f := ts.SnapshotFile(); f.Version < 1 || f.MaxLength < 1 || f.MaxLength > 16<<20 {
+			t.Fatalf("%+v", f)
+		}
+		if old, err := root.Timestamp(r.Files["timestamp.json"], file, tuftest.Now); err == nil && old.Version() < ts.Version() {
+			t.Fatalf("v%d after v%d", old.Version(), ts.Version())
+		}
+		file = sealed(r, two, "snapshot")
+		snap, err := ts.Snapshot(file, nil)
+		if err != nil {
+			return
+		}
+		same, err := ts.Snapshot(snap.Bytes(), file)
+		if err != nil || same.Version() != snap.Version() || !bytes.Equal(same.Bytes(), file) {
+			t.Fatalf("accepted once: %v\n%s", err, file)
+		}
+		for _, role := range snap.Roles() {
+			a, err := snap.RoleFile(role)
+			b, err2 := same.RoleFile(role)
+			if a != b || (err == nil) != (err2 == nil) || err == nil && (a.Version < 1 || a.MaxLength < 1 || a.MaxLength > 64<<20) {
+				t.Fatalf("%+v, %v; %+v, %v", a, err, b, err2)
+			}
+		}
+		snap.UnsafeTarget("lib/a.txt", from(r))
+	})
+}
+
 // The same law for a targets role, whose signed part is the input.
 func FuzzTargets(f *testing.F) {
 	r := tuftest.NewPlain()

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +108,8 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 		{"P-256 under the scheme of P-384", key("ecdsa", "ecdsa-sha2-nistp384", pub(p256)), p256},
 		{"P-384 of the type of P-256", key("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", pub(p384)), p384},
 		{"P-256 of the type of P-384", key("ecdsa-sha2-nistp384", "ecdsa-sha2-nistp256", pub(p256)), p256},
+		{"RSA called ECDSA", key("ecdsa", "ecdsa-sha2-nistp256", pub(rsa2048)), rsa2048},
+		{"ed25519 with junk behind it", key("ed25519", "ed25519", pub(ed)+"zz"), ed},
 		{"ECDSA called RSA", key("rsa", "rsassa-pss-sha256", pub(p256)), p256},
 		{"RSA-1024", key("rsa", "rsassa-pss-sha256", pub(rsa1024)), rsa1024},
 		{"RSA of an unknown scheme", key("rsa", "rsa-pkcs1v15-sha256", pub(rsa2048)), rsa2048},
@@ -262,6 +265,16 @@ func TestNewKeyRefuses(t *testing.T) {
 	for _, pub := range []crypto.PublicKey{nil, "key", ed25519.PublicKey("short")} {
 		if _, err := tuf.NewKey(pub); err == nil {
 			t.Errorf("%T: a key", pub)
+		}
+	}
+	for bits, ok := range map[uint]bool{2047: false, 2048: true, 8192: true, 8193: false} {
+		n := new(big.Int).SetBit(big.NewInt(1), int(bits)-1, 1)
+		k, err := tuf.NewKey(&rsa.PublicKey{N: n, E: 65537})
+		if (err == nil) != ok {
+			t.Errorf("RSA of %d bits: %v", bits, err)
+		}
+		if _, err := k.Fingerprint(); (err == nil) != ok {
+			t.Errorf("RSA of %d bits: %v", bits, err)
 		}
 	}
 	if fp, err := (tuf.Key{}).Fingerprint(); fp != "" || err == nil {

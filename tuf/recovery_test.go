@@ -1,6 +1,7 @@
 package tuf_test
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -177,6 +178,29 @@ func TestRecoveryRefused(t *testing.T) {
 			}
 		})
 	}
+	// The refused bytes: the statement, or the root where it is that which breaks a rule.
+	t.Run("evidence", func(t *testing.T) {
+		for root, r := range map[bool]*tuftest.Repo{false: by("bank1")(), true: root(func(r *tuftest.Repo) { r.Charter()["epoch"] = 1 })()} {
+			_, err := recovery(t, r)
+			var e *tuf.Error
+			if !errors.As(err, &e) || string(e.Evidence) != string(r.Files[map[bool]string{false: "recovery/1.statement.json", true: "recovery/2.root.json"}[root]]) {
+				t.Errorf("%v: evidence %.40q", err, e.Evidence)
+			}
+		}
+	})
+	t.Run("a root that is none", func(t *testing.T) {
+		r := served("bank1", "university")
+		r.Files["recovery/2.root.json"] = []byte("<html>")
+		_, err := recovery(t, r)
+		want(t, err, tuf.ErrMalformed, "root")
+	})
+	t.Run("as large as the limit", func(t *testing.T) {
+		r := served("bank1", "university")
+		s := r.Files["recovery/1.statement.json"]
+		r.Files["recovery/1.statement.json"] = append(s, bytes.Repeat([]byte(" "), tuf.MaxRecoveryStatement-len(s))...)
+		_, err := recovery(t, r)
+		want(t, err, nil, "")
+	})
 	t.Run("counter", func(t *testing.T) {
 		r := recoverable()
 		tuftest.At(r.Charter(), "recovery")["counter"] = 2

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,10 +29,32 @@ import (
 //	5.4.1, 5.5.1, 5.6.1   names and numbers of bytes to ask for: rows here and TestTrap12ListedLengthDoesNotRaiseTheCap
 //	5.7.3          the target's own bytes: client (TestSave)
 //
-// Stricter than the specification, on purpose: consistent_snapshot must be true
-// (5.3.12), a key id that signs twice is refused rather than counted once
+// Stricter than the specification, on purpose: a root of the trusted version
+// under the next one's name is refused as older ones are (5.3.5; the trusted root
+// stays, and who wants the letter of it goes on from there), consistent_snapshot
+// must be true (5.3.12), a key id that signs twice is refused rather than counted once
 // (5.x "unique KEYID"), a search that runs out of visits or meets a role that
 // can't be had is an error rather than "no such target" (5.6.7).
+
+// musts are the steps of section 5 that say MUST, or that a client can get wrong.
+var musts = strings.Fields("5.1 5.2 5.3.1 5.3.3 5.3.4 5.3.5 5.3.6 5.3.8 5.3.9 5.3.10 5.3.11 5.3.12 5.4.1 5.4.2 5.4.3.1 5.4.3.2 5.4.4 5.4.5 " +
+	"5.5.1 5.5.2 5.5.3 5.5.4 5.5.5 5.5.6 5.5.7 5.6.1 5.6.2 5.6.3 5.6.4 5.6.5 5.6.6 5.6.7 5.6.7.1 5.6.7.2 5.6.7.2.1 5.6.7.2.2 5.7.2 5.7.3")
+
+func TestSection5NamesEveryMUST(t *testing.T) {
+	src, err := os.ReadFile("section5_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, _ := bytes.Cut(src, []byte("var musts"))
+	_, after, _ := bytes.Cut(rest, []byte("\nfunc "))
+	src = append(before, after...)
+	for _, n := range musts {
+		// A row of a table, or a comment that says who sees to it.
+		if !regexp.MustCompile(`(?m)("|^//.*\b)` + regexp.QuoteMeta(n) + `[ ,:]`).Match(src) {
+			t.Errorf("%s is nobody's", n)
+		}
+	}
+}
 
 // rootRow makes an attack of an edit to the next root of a plain repository.
 func rootRow(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
@@ -120,6 +144,8 @@ func TestSection5RootRollback(t *testing.T) {
 	for _, v := range []int{1, 2, 3} {
 		_, err := c.root.Next(r.Files[fmt.Sprintf("%d.root.json", v)])
 		want(t, err, tuf.ErrRollback, fmt.Sprintf("root v%d: went backwards: the root after v3 must be v4", v))
+		_, err = c.root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now) // and the update goes on from the trusted one
+		want(t, err, nil, "")
 	}
 }
 

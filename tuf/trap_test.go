@@ -2,19 +2,92 @@ package tuf_test
 
 import (
 	"bytes"
+	"context"
+	"crypto"
+	"crypto/elliptic"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// Traps that no other test of this package shows us to avoid. The numbers are
-// those of the list of measured traps; TestTrapNN stands elsewhere for 02, 07,
-// 13, 14, 15 and 17.
+// The traps in what we build on that are this package's business, by the number
+// that they have in the list of measured traps: TestTrapNN, here or beside what
+// it is about. The others are of delivery, and are tested in client and repo.
+var traps = map[int]string{
+	2: "a role is trusted for the one who delegates to it", 4: "agreement is asked for, and what can't be had is not absent",
+	6: "new online keys heal versions that a thief drove up", 7: "keys are counted, not key ids", 8: "spec_version and version are looked at",
+	9: "nothing panics", 10: "junk signatures cost nothing", 12: "a promised length is no cap", 13: "what can't be used is skipped",
+	14: "what was received is verified, not a re-encoding", 15: "hash prefixes are hex", 16: "sha256 is taken where it is there",
+	17: "a delegated role has no top-level role's name", 18: "signatures are of the scheme that the key names", 19: "key ids are TUF's, and asking for one writes nothing",
+	24: "a large role is read in one pass", 27: "type, scheme, curve and size belong together",
+}
+
+func TestTrapsAreTested(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []byte
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, data...)
+	}
+	found := regexp.MustCompile(`(?m)^func TestTrap(\d\d)`).FindAllSubmatch(all, -1)
+	have := map[string]bool{}
+	for _, f := range found {
+		have[string(f[1])] = true
+	}
+	for n, what := range traps {
+		if !have[fmt.Sprintf("%02d", n)] {
+			t.Errorf("trap %d, %s, has no test", n, what)
+		}
+		delete(have, fmt.Sprintf("%02d", n))
+	}
+	for n := range have {
+		t.Errorf("trap %s is not in the list", n)
+	}
+}
+
+// Trap 4: where several must agree, no number is not the number zero, a role
+// that can't be had does not make room for another one, and paths match alike
+// on every system.
+func TestTrap04AgreementIsAskedFor(t *testing.T) {
+	build := func() *tuftest.Repo {
+		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
+		r.AddTarget("x/1", "evil", nil, "c")
+		return r
+	}
+	r := build()
+	tuftest.At(r.Roles["targets"], "delegations")[tuf.AgreementMember] = []any{doc{"roles": []any{"a", "b"}}}
+	r.Publish()
+	_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+	want(t, err, tuf.ErrMalformed, "0 of 2 roles in agreement")
+	r = build()
+	agree(r, 2, false, "a", "b")
+	delete(r.Files, "5.b.json")
+	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+	want(t, err, errNotServed, "")
+	r = tree(t, `^ > a: x\\*`, "^ > b: x/*", "b = x/1", `a = x\1`)
+	a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+	if err != nil || a.By()[0].Role != "b" {
+		t.Error(a, err)
+	}
+}
 
 // Trap 6: a thief of the online keys drove the versions up. With new, disjoint
 // keys a client that saw them comes back; with the old ones it can't.
@@ -174,6 +247,64 @@ func TestTrap16SHA256(t *testing.T) {
 	want(t, err, tuf.ErrMalformed, "no hash")
 }
 
+// Trap 18: a signer's key names the scheme that it signs by. That go-tuf can
+// verify each is in TestKeyKinds.
+func TestTrap18SchemesOfSigners(t *testing.T) {
+	for _, tt := range []struct {
+		signer      crypto.Signer
+		typ, scheme string
+	}{
+		{tuftest.New().Key("k"), "ed25519", "ed25519"},
+		{ec(t, elliptic.P256()), "ecdsa", "ecdsa-sha2-nistp256"},
+		{ec(t, elliptic.P384()), "ecdsa", "ecdsa-sha2-nistp384"},
+		{rsaKeys()[2048], "rsa", "rsassa-pss-sha256"},
+	} {
+		s, err := tuf.NewSigner(tt.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k := s.Key(); k.Type != tt.typ || k.Scheme != tt.scheme {
+			t.Errorf("%s %s, want %s %s", k.Type, k.Scheme, tt.typ, tt.scheme)
+		}
+		msg := []byte("message")
+		sig, err := s.Sign(t.Context(), msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Key().Verifies(msg, sig) || s.Key().Verifies([]byte("another"), sig) {
+			t.Errorf("%s does not verify", tt.scheme)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if _, err := s.Sign(ctx, msg); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s signs for one who has left: %v", tt.scheme, err)
+		}
+	}
+}
+
+// Trap 24: a role in canonical form is read in one pass: what it takes is one
+// copy of it, and a list of where its targets stand.
+func TestTrap24LargeRolesAreReadOnce(t *testing.T) {
+	r := tuftest.NewPlain()
+	for i := range 5000 {
+		path := fmt.Sprintf("pool/package-%06d.tar.gz", i)
+		r.AddTarget(path, path, doc{"product": "package", "version": fmt.Sprint(i), "channel": "stable", "platform": "linux/amd64", "sequence": i + 1}, "targets")
+	}
+	r.Publish()
+	data := r.Files["5.targets.json"]
+	snap := mustSnapshot(t, r)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	a, err := snap.UnsafeTarget("pool/package-004999.tar.gz", func(tuf.RoleFile) ([]byte, error) { return data, nil })
+	runtime.ReadMemStats(&after)
+	if err != nil || a.Length() != int64(len(a.Path())) {
+		t.Fatal(a, err)
+	}
+	if took := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(data)); took > 2 {
+		t.Errorf("%.1f times its %d bytes", took, len(data))
+	}
+}
+
 // Trap 19: ids are those of metadata.Key.ID (see also TestKeyKinds), and asking
 // for them writes nothing.
 func TestTrap19KeyIDIsNotRacy(t *testing.T) {
@@ -191,4 +322,37 @@ func TestTrap19KeyIDIsNotRacy(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Trap 27: of all ways to put a type, a scheme and a key together, these verify.
+func TestTrap27OnlyWhatBelongsTogether(t *testing.T) {
+	publics := map[string]string{"text": "key"}
+	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-224": ec(t, elliptic.P224()), "P-256": ec(t, elliptic.P256()),
+		"P-384": ec(t, elliptic.P384()), "P-521": ec(t, elliptic.P521()), "RSA-1024": rsaKeys()[1024], "RSA-2048": rsaKeys()[2048]} {
+		k, err := metadata.KeyFromPublicKey(s.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		publics[name] = k.Value.PublicKey
+	}
+	good := map[string]bool{"ed25519 ed25519 ed25519": true, "rsa rsassa-pss-sha256 RSA-2048": true,
+		"ecdsa ecdsa-sha2-nistp256 P-256": true, "ecdsa ecdsa-sha2-nistp384 P-384": true,
+		"ecdsa-sha2-nistp256 ecdsa-sha2-nistp256 P-256": true, "ecdsa-sha2-nistp384 ecdsa-sha2-nistp384 P-384": true}
+	types := []string{"ed25519", "ecdsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa", "", "RSA"}
+	schemes := []string{"ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsassa-pss-sha256", "rsa-pkcs1v15-sha256", ""}
+	n := 0
+	for _, typ := range types {
+		for _, scheme := range schemes {
+			for name, public := range publics {
+				_, err := tuf.Key{Type: typ, Scheme: scheme, Public: public}.Fingerprint()
+				if how := typ + " " + scheme + " " + name; (err == nil) != good[how] {
+					t.Errorf("%s: %v", how, err)
+				}
+				n++
+			}
+		}
+	}
+	if n != len(types)*len(schemes)*8 {
+		t.Error(n)
+	}
 }

@@ -31,6 +31,7 @@ type press struct {
 	prior  map[string][]byte
 	tamper map[string]func(env doc) // what is done to a role's file after signing, before it is listed
 	pinned bool                     // trust pin.json rather than 1.root.json
+	repoID string                   // what the pin says, where it is not tuftest.RepoID
 }
 
 func newPress(r *tuftest.Repo) *press {
@@ -109,7 +110,11 @@ func (p *press) archive(header string) []byte {
 	a := &txtar.Archive{Comment: []byte(header)}
 	add := func(name string, data []byte) { a.Files = append(a.Files, txtar.File{Name: name, Data: data}) }
 	if p.pinned {
-		add("pin.json", append(pretty(tuftest.Marshal(p.Pin())), '\n'))
+		pin := p.Pin()
+		if p.repoID != "" {
+			pin["repo_id"] = p.repoID
+		}
+		add("pin.json", append(pretty(tuftest.Marshal(pin)), '\n'))
 		delete(p.Files, "1.root.json")
 	} else {
 		add("1.root.json", p.Files["1.root.json"])

@@ -365,6 +365,20 @@ var stories = []story{
 		build: plainStory(func(p *press, broken bool) {
 			p.NextRoot(func() { tuftest.At(p.Root, "roles", "timestamp")["threshold"] = pick(broken, 0, 1) })
 		})},
+	{name: "CVE-2026-24686", find: tuftest.Path, expect: "ErrCharter", contains: "H1",
+		about: "A client used the name of a repository as a folder's name, and wrote outside its own.\n  The identity of a repository, which may name a folder, is 32 hex digits and nothing else: root 2, signed by all, says otherwise.",
+		build: charterStory(func(p *press, broken bool) {
+			p.NextRoot(func() { p.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID) })
+		})},
+	{name: "CVE-2026-24686-pin", find: tuftest.Path, expect: "ErrCharter", contains: "H1",
+		about: "A client used the name of a repository as a folder's name, and wrote outside its own.\n  Here the pin itself, and the root in it, name the folder: both would have agreed.",
+		build: func(_ testing.TB, broken bool) *press {
+			r := tuftest.New()
+			r.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID)
+			p := newPress(r)
+			p.repoID = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID)
+			return p
+		}},
 	{name: "GHSA-3633-5h82-39pq", find: "top.txt", expect: "ErrThreshold", contains: "1 of 2 needed keys of timestamp",
 		about: "One public key under two key ids counted as two keys.\n  The timestamp needs two; the second id is the first key, written in capitals.",
 		build: plainStory(func(p *press, broken bool) {

@@ -1,0 +1,404 @@
+package tuf_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/bridge"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// What lies on either side of a limit, and what a check would let through if it
+// were not there though all attacks above were still refused.
+
+func TestEdgesOfMetadata(t *testing.T) {
+	raw := func(role, member string, v any) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) { r.Bump("lib"); r.Roles[role][member] = v; r.Publish() }
+	}
+	entry := func(change func(e doc)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) {
+			r.Bump("lib")
+			r.Publish()
+			change(tuftest.At(r.Roles["snapshot"], "meta", "lib.json"))
+			r.PublishSnapshot()
+		}
+	}
+	by := func(change func(d doc)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) {
+			r.Bump("targets")
+			change(tuftest.At(r.Roles["targets"], "delegations"))
+			r.Publish()
+		}
+	}
+	first := func(member string, v any) func(*tuftest.Repo) {
+		return by(func(d doc) { tuftest.At(d, "roles", 0)[member] = v })
+	}
+	padded := func(n int) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) {
+			r.Bump()
+			r.Publish()
+			data := r.Files["timestamp.json"]
+			r.Files["timestamp.json"] = append(data, bytes.Repeat([]byte(" "), n-len(data))...)
+		}
+	}
+	run(t, tuftest.NewPlain, "lib/a.txt", []attack{
+		{"as large as the limit", padded(16 << 10), nil, ""},
+		{"a byte larger", padded(16<<10 + 1), tuf.ErrTooLarge, "16385 bytes"},
+		{"signatures that are an object", func(r *tuftest.Repo) {
+			env := parse(r.Files["timestamp.json"])
+			env["signatures"] = doc{}
+			r.Files["timestamp.json"] = tuftest.Marshal(env)
+		}, tuf.ErrMalformed, "signatures an array"},
+		{"signed that is an array", func(r *tuftest.Repo) {
+			edit(r, "timestamp.json", `"signed":{`, `"signed":[{`)
+			edit(r, "timestamp.json", "}}", "}]}")
+		},
+			tuf.ErrMalformed, ""},
+		{"a signature with junk behind it", func(r *tuftest.Repo) {
+			envelope(r, "timestamp.json", func(s []any) []any { s[0].(doc)["sig"] = s[0].(doc)["sig"].(string) + "zz"; return s })
+		}, tuf.ErrThreshold, "0 of 1"},
+		{"spec_version 1", raw("lib", "spec_version", "1"), nil, ""},
+		{"spec_version 1x", raw("lib", "spec_version", "1x"), tuf.ErrMalformed, "spec_version"},
+		{"a hash that is no hex", entry(func(e doc) { e["hashes"] = doc{"sha256": strings.Repeat("z", 64)} }), tuf.ErrMalformed, "not 64 hex digits"},
+		{"a sha512 of the length of a sha256", entry(func(e doc) { e["hashes"] = doc{"sha512": strings.Repeat("0", 64)} }), tuf.ErrMalformed, "not 128 hex digits"},
+		{"hashes that are an array", entry(func(e doc) { e["hashes"] = []any{} }), tuf.ErrMalformed, "hashes must be an object"},
+		{"a length that is text", entry(func(e doc) { e["length"] = fmt.Sprint(e["length"]) }), tuf.ErrMalformed, "length is"},
+		{"a negative length", entry(func(e doc) { e["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
+		{"version 0 is listed", entry(func(e doc) { e["version"] = 0 }), tuf.ErrMalformed, "version must be a positive integer, is 0"},
+		{"roles that are an object", by(func(d doc) { d["roles"] = doc{} }), tuf.ErrMalformed, "roles must be an array"},
+		{"paths that are text", first("paths", "lib/*"), tuf.ErrMalformed, "array of strings"},
+		{"paths with a number", first("paths", []any{"lib/*", 7}), tuf.ErrMalformed, "string was expected"},
+		{"terminating that is text", first("terminating", "no"), tuf.ErrMalformed, "true or false"},
+		{"no terminating", by(func(d doc) { delete(tuftest.At(d, "roles", 0), "terminating") }), tuf.ErrMalformed, "true or false"},
+		{"threshold 65536", first("threshold", 1<<16), tuf.ErrThreshold, "1 of 65536"},
+		{"threshold 65537", first("threshold", 1<<16+1), tuf.ErrMalformed, "threshold is 65537"},
+		{"a threshold that wraps to 1 in 32 bits", first("threshold", 1<<32+1), tuf.ErrMalformed, "threshold is 4294967297"},
+		{"a threshold that is text", first("threshold", "1"), tuf.ErrMalformed, "integer was expected"},
+		{"key ids that are text", first("keyids", "x"), tuf.ErrMalformed, "array of strings"},
+	})
+}
+
+// Pieces of a charter that may be left out, and those at their limits.
+func TestEdgesOfTheCharter(t *testing.T) {
+	open := func(change func(r *tuftest.Repo, c doc)) (*tuf.Charter, error) {
+		r := tuftest.New()
+		change(r, r.Charter())
+		r.PublishRoot()
+		root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+		if err != nil {
+			return nil, err
+		}
+		return root.Charter(), nil
+	}
+	c, err := open(func(_ *tuftest.Repo, c doc) {
+		delete(c, "floors")
+		delete(c, "probe")
+		delete(tuftest.At(c, "classes", 0), "hold")
+	})
+	if err != nil || c.Floors() != (tuf.Floors{}) || c.Recovery() != nil || c.Classes()[0].Hold != nil ||
+		c.Probe() != (tuf.Probe{MinOperators: 2, Every: 6 * time.Hour, MaxAge: 30 * 24 * time.Hour}) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	probe := func(ops, every, age any, mode string) func(*tuftest.Repo, doc) {
+		return func(_ *tuftest.Repo, c doc) {
+			c["probe"] = doc{"min_operators": ops, "every_seconds": every, "max_age_seconds": age, "mode": mode}
+		}
+	}
+	c, err = open(probe(32, 1, 2, "enforce"))
+	if err != nil || c.Probe() != (tuf.Probe{MinOperators: 32, Every: time.Second, MaxAge: 2 * time.Second, Enforce: true}) {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err = open(probe(1, 1, 1, "warn")); err != nil || c.Probe().Enforce {
+		t.Errorf("%+v, %v", c, err)
+	}
+	many := func(n int, name string, one func(i int) any) func(*tuftest.Repo, doc) {
+		return func(_ *tuftest.Repo, c doc) {
+			list := c[name].([]any)
+			for i := len(list); i < n; i++ {
+				list = append(list, one(i))
+			}
+			c[name] = list
+		}
+	}
+	places := func(n int) func(*tuftest.Repo, doc) {
+		return many(n, "locations", func(i int) any {
+			l := tuftest.Copy(tuftest.Locations()[0]).(doc)
+			l["id"] = fmt.Sprint("place-", i)
+			return l
+		})
+	}
+	retired := func(n int) func(*tuftest.Repo, doc) {
+		return many(n, "retired", func(i int) any { return doc{"id": fmt.Sprint("old-", i), "hosts": []any{"x.example"}} })
+	}
+	classes := func(n int) func(*tuftest.Repo, doc) {
+		return func(r *tuftest.Repo, c doc) {
+			many(n, "classes", func(i int) any {
+				cl := tuftest.Copy(tuftest.At(r.Charter(), "classes", 0)).(doc)
+				cl["name"], cl["prefix"] = fmt.Sprint("c", i), fmt.Sprintf("c%d/", i)
+				delete(cl, "hold")
+				for j := range 2 {
+					tuftest.At(cl, "roles", j)["role"] = fmt.Sprintf("role-%d-%d", i, j)
+				}
+				return cl
+			})(r, c)
+		}
+	}
+	parties := func(n int) func(*tuftest.Repo, doc) {
+		return func(r *tuftest.Repo, c doc) {
+			c["classes"] = []any{}
+			var list, names = []any{}, []string{}
+			for i := range n {
+				name := fmt.Sprint("party", i)
+				r.AddKeys(r.Root, name)
+				names = append(names, name)
+				list = append(list, doc{"name": name, "keyids": r.IDs(name), "min": 1})
+			}
+			c["parties"] = list
+			tuftest.At(r.Root, "roles")["root"], r.Signers["root"] = r.Role(n, names...), names
+		}
+	}
+	sized := func(n int) func(*tuftest.Repo, doc) {
+		return func(_ *tuftest.Repo, c doc) {
+			c["x"] = ""
+			c["x"] = strings.Repeat("x", n-len(tuftest.Marshal(c)))
+		}
+	}
+	set := func(name string, v any) func(*tuftest.Repo, doc) { return func(_ *tuftest.Repo, c doc) { c[name] = v } }
+	hold := func(seconds any) func(*tuftest.Repo, doc) {
+		return func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0, "hold")["max_seconds"] = seconds }
+	}
+	const decade = 10 * 366 * 24 * 3600
+	for _, tt := range []struct {
+		name   string
+		change func(*tuftest.Repo, doc)
+		want   error
+		part   string
+	}{
+		{"32 locations", places(32), nil, ""},
+		{"33 locations", places(33), tuf.ErrMalformed, "more than 32 locations"},
+		{"64 retired", retired(64), nil, ""},
+		{"65 retired", retired(65), tuf.ErrMalformed, "more than 64 retired"},
+		{"32 classes", classes(32), nil, ""},
+		{"33 classes", classes(33), tuf.ErrMalformed, "more than 32 classes"},
+		{"8 parties", parties(8), nil, ""},
+		{"9 parties", parties(9), tuf.ErrMalformed, "more than 8 parties"},
+		{"64 KiB", sized(64 << 10), nil, ""},
+		{"a byte more", sized(64<<10 + 1), tuf.ErrMalformed, "at most 65536"},
+		{"2^53 - 1", set("x", 1<<53-1), nil, ""},
+		{"-(2^53 - 1)", set("x", -(1<<53 - 1)), nil, ""},
+		{"-2^53", set("x", -(1 << 53)), tuf.ErrMalformed, "2^53"},
+		{"a null behind others", set("x", []any{"a", doc{"b": true, "c": []any{1, nil}}}), tuf.ErrMalformed, "null"},
+		{"a null in a second member", set("x", doc{"a": 1, "b": nil}), tuf.ErrMalformed, "null"},
+		{"probe of 33 operators", probe(33, 1, 1, "warn"), tuf.ErrMalformed, "min_operators 33"},
+		{"probe of no operator", probe(0, 1, 1, "warn"), tuf.ErrMalformed, "min_operators 0"},
+		{"probe without a pause", probe(2, 0, 1, "warn"), tuf.ErrMalformed, "every 0s"},
+		{"probe that is always too old", probe(2, 1, 0, "warn"), tuf.ErrMalformed, "max age 0s"},
+		{"hold of ten years", hold(decade), nil, ""},
+		{"and a second", hold(decade + 1), tuf.ErrMalformed, "duration"},
+		{"hold of no time", hold(0), tuf.ErrCharter, "H10"},
+		// A first complaint is not forgotten because something fine comes after it.
+		{"seq that is text", set("seq", "1"), tuf.ErrMalformed, "integer was expected"},
+		{"repo_id that is a number", set("repo_id", 1), tuf.ErrMalformed, "string was expected"},
+		{"prev_root_sha256 that is a number", set("prev_root_sha256", 1), tuf.ErrMalformed, "string was expected"},
+		{"key ids with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["keyids"] = []any{1} }, tuf.ErrMalformed, "string was expected"},
+		{"key ids of a role with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0, "roles", 0)["keyids"] = []any{1} },
+			tuf.ErrMalformed, "string was expected"},
+		{"a role that is text", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "object was expected"},
+		{"a party that is text", func(_ *tuftest.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "object was expected"},
+		{"use_from that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "locations", 0)["use_from"] = 7 }, tuf.ErrMalformed, "string was expected"},
+		{"locations that are an object", set("locations", doc{}), tuf.ErrMalformed, "locations must be an array"},
+		{"prev_root_sha256 of 65 digits", set("prev_root_sha256", strings.Repeat("0", 65)), tuf.ErrCharter, "H2"},
+		{"prev_root_sha256 of 62 digits", set("prev_root_sha256", strings.Repeat("0", 62)), tuf.ErrCharter, "H2"},
+		{"prev_root_sha256", set("prev_root_sha256", strings.Repeat("0", 64)), nil, ""},
+		{"a primary alone", func(_ *tuftest.Repo, c doc) { c["locations"] = c["locations"].([]any)[:1] }, nil, ""},
+		{"a mirror alone", func(_ *tuftest.Repo, c doc) { c["locations"] = c["locations"].([]any)[1:2] }, nil, ""},
+		{"a rendezvous alone", func(_ *tuftest.Repo, c doc) { c["locations"] = c["locations"].([]any)[2:] }, tuf.ErrCharter, "H7"},
+		{"a rendezvous without targets", func(_ *tuftest.Repo, c doc) { delete(tuftest.At(c, "locations", 2, "paths"), "targets") }, nil, ""},
+		{"keys of unknown kinds", func(r *tuftest.Repo, _ doc) {
+			for _, id := range []string{"a", "b"} {
+				tuftest.At(r.Root, "keys")[id] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-65", "keyval": doc{"public": "00"}}
+			}
+		}, nil, ""},
+		{"a party without a name", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = "" }, tuf.ErrCharter, `H9: party name ""`},
+		{"a party of a name in capitals", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = "Vendor" }, tuf.ErrCharter, `H9: party name "Vendor"`},
+		{"more needed than there are", func(r *tuftest.Repo, c doc) {
+			tuftest.At(c, "parties", 1)["min"] = 3
+			tuftest.At(r.Root, "roles", "root")["threshold"] = 5
+		}, tuf.ErrCharter, "H9: party review: minimum is 3 of 2 keys"},
+		{"a minimum that wraps to 1 in 32 bits", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 1)["min"] = 1<<32 + 1 }, tuf.ErrCharter, "H9"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := open(tt.change)
+			want(t, err, tt.want, tt.part)
+		})
+	}
+	r := tuftest.New()
+	edit(r, "1.root.json", `"seq":1`, `"seq":9223372036854775808`)
+	_, err = tuf.OpenRoot(r.Files["1.root.json"], nil)
+	want(t, err, tuf.ErrMalformed, "integer 9223372036854775808 is not below 2^53")
+}
+
+func TestEdgesOfApproval(t *testing.T) {
+	const p = tuftest.Path
+	at := func(r *tuftest.Repo, role string) doc { return tuftest.At(r.Roles[role], "targets", p) }
+	publish := func(r *tuftest.Repo) *tuf.Snapshot {
+		r.Bump("vendor-agent", "review-agent", "hold")
+		r.Publish()
+		return mustSnapshot(t, r)
+	}
+	all := func(r *tuftest.Repo) ([]tuf.Candidate, error) { return publish(r).Candidates(nil, from(r)) }
+
+	// Hashes beyond sha256: one party's, or both the same.
+	for _, roles := range [][]string{{"vendor-agent"}, {"review-agent"}, {"vendor-agent", "review-agent"}} {
+		r := tuftest.New()
+		for _, role := range roles {
+			tuftest.At(at(r, role), "hashes")["sha512"] = strings.Repeat("0", 128)
+		}
+		a, err := publish(r).Approve(p, from(r))
+		if err != nil || a.SHA512() != strings.Repeat("0", 128) {
+			t.Errorf("%v: %v, %v", roles, a, err)
+		}
+	}
+	// A class without a hold needs none.
+	r := tuftest.New()
+	delete(tuftest.At(r.Charter(), "classes", 0), "hold")
+	r.PublishRoot()
+	delete(r.Roles, "hold")
+	r.Publish()
+	want(t, newClient(t, r).walk(r), nil, "")
+	// A hold ends when it says so, also before the charter's limit.
+	held := func(r *tuftest.Repo, at, until time.Time) {
+		f := tuftest.FileOf(nil)
+		f["custom"] = doc{"visum": doc{"reason": "wait", "at": tuftest.Stamp(at), "until": tuftest.Stamp(until)}}
+		tuftest.At(r.Roles["hold"], "targets")[p] = f
+	}
+	r = tuftest.New()
+	held(r, tuftest.Now.Add(-time.Hour), tuftest.Now)
+	_, err := publish(r).Approve(p, from(r))
+	want(t, err, nil, "")
+	// What is held or malformed is a candidate that is not approved; what can't be had is an error.
+	held(r, tuftest.Now, tuftest.Now.Add(time.Hour))
+	list, err := all(r)
+	if err != nil || len(list) != 1 || !errors.Is(list[0].Err, tuf.ErrHeld) || !list[0].Approved.IsZero() {
+		t.Errorf("%+v, %v", list, err)
+	}
+	tuftest.At(r.Roles["hold"], "targets")[p] = tuftest.FileOf(nil)
+	list, err = all(r)
+	if err != nil || len(list) != 1 || !errors.Is(list[0].Err, tuf.ErrMalformed) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	snap := publish(r)
+	delete(r.Files, fmt.Sprintf("%v.hold.json", r.Roles["hold"]["version"]))
+	_, err = snap.Candidates(nil, from(r))
+	want(t, err, errNotServed, "")
+	// A listing that can't be read.
+	r = tuftest.New()
+	at(r, "review-agent")["length"] = -1
+	_, err = all(r)
+	want(t, err, tuf.ErrMalformed, "length is -1")
+	// The first party's claim is the one that is shown.
+	r = tuftest.New()
+	tuftest.At(at(r, "review-agent"), "custom", "visum")["version"] = "12"
+	list, err = all(r)
+	if err != nil || len(list) != 1 || list[0].Claim.Version != "11.4.0" || !errors.Is(list[0].Err, tuf.ErrNotApproved) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	// Release fields that are none: refused where parties agree on them, passed over where nobody reviews.
+	odd := doc{"product": "of a later day"}
+	r = tuftest.New()
+	r.AddTarget("agent/odd", "odd", odd, "vendor-agent", "review-agent")
+	_, err = publish(r).Approve("agent/odd", from(r))
+	want(t, err, tuf.ErrMalformed, "release needs product")
+	plain := tuftest.NewPlain()
+	plain.AddTarget("odd", "odd", odd, "targets")
+	plain.Publish()
+	a, err := mustSnapshot(t, plain).UnsafeTarget("odd", from(plain))
+	if rel, ok := a.Release(); err != nil || ok || rel != (tuf.Release{}) {
+		t.Errorf("%+v, %v", rel, err)
+	}
+	// In words.
+	if s := (tuf.Approved{}).String(); s != "nothing, approved by nobody" {
+		t.Error(s)
+	}
+	r = tuftest.New()
+	two := tuftest.At(r.Charter(), "classes", 0, "roles", 0)
+	r.AddKeys(r.Root, "va2")
+	two["keyids"], two["threshold"] = r.IDs("va", "va2"), 2
+	r.PublishRoot()
+	r.Signers["vendor-agent"] = []string{"va", "va2"}
+	r.Publish()
+	a, err = mustSnapshot(t, r).Approve(p, from(r))
+	if err != nil || !strings.HasSuffix(a.String(), "listed by vendor (vendor-agent v5, 2 keys) and review (review-agent v5, 1 key)") {
+		t.Error(a, err)
+	}
+}
+
+// Nothing is as good as a zero value.
+func TestNilIsRefused(t *testing.T) {
+	var root *tuf.Root
+	var ts *tuf.Timestamp
+	var snap *tuf.Snapshot
+	for name, call := range map[string]func() error{
+		"Root.Next":             func() error { _, err := root.Next(nil); return err },
+		"Root.Timestamp":        func() error { _, err := root.Timestamp(nil, nil, tuftest.Now); return err },
+		"Root.CheckExpiry":      func() error { return root.CheckExpiry(tuftest.Now) },
+		"Root.Recovery":         func() error { _, err := root.Recovery(nil, nil, tuftest.Now); return err },
+		"zero Root.Recovery":    func() error { _, err := new(tuf.Root).Recovery(nil, nil, tuftest.Now); return err },
+		"Timestamp.Snapshot":    func() error { _, err := ts.Snapshot(nil, nil); return err },
+		"Snapshot.Targets":      func() error { _, err := snap.Targets(nil); return err },
+		"Snapshot.Approve":      func() error { _, err := snap.Approve("x", nil); return err },
+		"Snapshot.Candidates":   func() error { _, err := snap.Candidates(nil, nil); return err },
+		"Snapshot.UnsafeTarget": func() error { _, err := snap.UnsafeTarget("x", nil); return err },
+		"Snapshot.RoleFile":     func() error { _, err := snap.RoleFile("x"); return err },
+		"Snapshot.Recalls":      func() error { _, err := snap.Recalls(nil); return err },
+		"Snapshot.Role":         func() error { _, err := snap.Role("x", nil); return err },
+		"Snapshot.Delegated":    func() error { _, err := snap.Delegated(nil, "x", nil); return err },
+	} {
+		t.Run(name, func(t *testing.T) { want(t, call(), tuf.ErrUntrusted, "zero ") })
+	}
+	if root.Bytes() != nil || ts.Bytes() != nil || snap.Bytes() != nil || (*tuf.Targets)(nil).Bytes() != nil {
+		t.Error("bytes of nothing")
+	}
+}
+
+// A program that does not link go-tuf has the same errors, without its types.
+func TestErrorsWithoutGoTUF(t *testing.T) {
+	theirs := bridge.Theirs
+	bridge.Theirs = nil
+	defer func() { bridge.Theirs = theirs }()
+	for name, sentinel := range sentinels {
+		err := error(&tuf.Error{Err: sentinel})
+		state := sentinel == tuf.ErrExpired || sentinel == tuf.ErrHeld || sentinel == tuf.ErrNoTarget
+		if !errors.Is(err, sentinel) || errors.Is(err, tuf.ErrUntrusted) == state || errors.Is(err, errNotServed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Limits that are not set are the defaults, each by itself.
+func TestLimits(t *testing.T) {
+	all := tuf.Limits{Root: 512 << 10, Timestamp: 16 << 10, Snapshot: 16 << 20, Targets: 64 << 20, Signatures: 1024, Visits: 64, Depth: 32}
+	if got := (tuf.Limits{}).WithDefaults(); got != all {
+		t.Errorf("%+v", got)
+	}
+	if got := (tuf.Limits{Root: -1, Timestamp: -1, Snapshot: -1, Targets: -1, Signatures: -1, Visits: -1, Depth: -1}).WithDefaults(); got != all {
+		t.Errorf("%+v", got)
+	}
+	one := tuf.Limits{Root: 1, Timestamp: 1, Snapshot: 1, Targets: 1, Signatures: 1, Visits: 1, Depth: 1}
+	if got := one.WithDefaults(); got != one {
+		t.Errorf("%+v", got)
+	}
+	// A plain repository keeps the caller's Limits from root to root.
+	r := tuftest.NewPlain()
+	root, err := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Timestamp: 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.NextRoot(func() {})
+	want(t, find(&client{root: root}, r, "top.txt"), tuf.ErrTooLarge, "at most 100")
+}
