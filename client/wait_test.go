@@ -1,0 +1,189 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// In these tests time is made: an hour of waiting takes none.
+
+// waiting runs fn with a web and a client whose state is in memory.
+func waiting(t *testing.T, content string, retries int, fn func(t *testing.T, w *web, c *client.Client)) {
+	t.Helper()
+	edit := func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent") }
+	whole := newWeb(t, edit)
+	synctest.Test(t, func(t *testing.T) {
+		w := *whole
+		w.t = t
+		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store, cfg.Retries = "", client.Memory(), retries })
+		fn(t, &w, c)
+	})
+}
+
+// The pauses between rounds double, and no two clients take the same ones.
+func TestBackOff(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	check := func(t *testing.T, when []time.Time) {
+		t.Helper()
+		if len(when) != 5 {
+			t.Fatalf("%d rounds", len(when))
+		}
+		for i := 1; i < len(when); i++ {
+			pause, want := when[i].Sub(when[i-1]), 500*time.Millisecond<<(i-1)
+			if pause < want/2 || pause > want*3/2 {
+				t.Errorf("pause %d is %s, want %s give or take a half", i, pause, want)
+			}
+			if seen[pause] {
+				t.Errorf("the same pause again: %s", pause)
+			}
+			seen[pause] = true
+		}
+	}
+	for range 3 {
+		waiting(t, "the agent", 4, func(t *testing.T, w *web, c *client.Client) {
+			var when []time.Time
+			counts := func(name string, _ *http.Request) (*http.Response, error) {
+				if strings.HasSuffix(name, "root.json") || strings.HasSuffix(name, targetSuffix) {
+					when = append(when, time.Now())
+				}
+				return nil, errDark
+			}
+			w.does(counts, vendorHost)
+			w.does(dark, cdnHost, reviewHost)
+			w.bad(c, client.ErrDark)
+			check(t, when)
+			w.does(nil, vendorHost)
+			a := w.approved(c)
+			w.does(counts, vendorHost)
+			when = nil
+			if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent")); !errors.Is(err, errDark) {
+				t.Fatal(err)
+			}
+			check(t, when)
+		})
+	}
+}
+
+// A caller who has no time left is not made to wait for the next round.
+func TestBackOffEndsWithContext(t *testing.T) {
+	waiting(t, "the agent", 1000, func(t *testing.T, w *web, c *client.Client) {
+		a := w.approved(c)
+		w.does(dark, vendorHost, cdnHost, reviewHost)
+		begun := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := c.Refresh(ctx); err == nil {
+			t.Error("no error")
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		if err := c.Save(ctx, a, filepath.Join(t.TempDir(), "agent")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took != 3*time.Minute {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+// trickle gives the content, some bytes a second.
+func trickle(content string, rate int) answer {
+	return func(name string, r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(name, targetSuffix) {
+			return nil, nil
+		}
+		rest := content
+		resp := respond(r, 200, readerFunc(func(p []byte) (int, error) {
+			select {
+			case <-time.After(time.Second):
+			case <-r.Context().Done():
+				return 0, r.Context().Err()
+			}
+			n := copy(p, rest[:min(rate, len(rest))])
+			rest = rest[n:]
+			return n, nil
+		}))
+		resp.ContentLength = int64(len(content))
+		return resp, nil
+	}
+}
+
+// A target may take as long as it takes, as long as it brings a kibibyte a
+// second; who brings less is left after the idle time.
+func TestMinimumRate(t *testing.T) {
+	content := string(noise(4 << 20))
+	for rate, took := range map[int]time.Duration{1 << 10: 4096 * time.Second, 2 << 10: 2048 * time.Second, 900: 30 * time.Second} {
+		waiting(t, content, -1, func(t *testing.T, w *web, c *client.Client) {
+			a := w.approved(c)
+			w.does(dark, cdnHost)
+			w.does(trickle(content, rate), vendorHost)
+			begun := time.Now()
+			file := filepath.Join(t.TempDir(), "agent")
+			err := c.Save(t.Context(), a, file)
+			if slow := rate < 1<<10; slow != (err != nil) {
+				t.Errorf("%d bytes a second: %v", rate, err)
+			} else if slow && !strings.Contains(err.Error(), "less than 1024 bytes a second for 30s") {
+				t.Error(err)
+			}
+			if got := time.Since(begun); got < took || got > took+2*time.Second {
+				t.Errorf("%d bytes a second: took %s, want %s", rate, got, took)
+			}
+			if err == nil && size(t, file) != 4<<20 {
+				t.Error("not whole")
+			}
+		})
+	}
+}
+
+// A place that takes no connection, or none that it answers, is left: for
+// metadata after its timeout, for a target after the idle time.
+func TestNobodyAnswers(t *testing.T) {
+	waiting(t, "the agent", -1, func(t *testing.T, w *web, c *client.Client) {
+		a := w.approved(c)
+		w.t = t
+		var mu sync.Mutex
+		hang := func(_ string, r *http.Request) (*http.Response, error) { return nil, nil }
+		c = w.client(func(cfg *client.Config) {
+			cfg.Dir, cfg.Store = "", client.Memory()
+			cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				_, err := hang("", r)
+				mu.Unlock()
+				if err == nil && r.URL.Host == vendorHost {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}
+				return w.RoundTrip(r)
+			})}
+		})
+		begun := time.Now()
+		if view := w.good(c, 1); view.Place() != "cdn" {
+			t.Errorf("from %s", view.Place())
+		}
+		if took := time.Since(begun); took != 30*time.Second {
+			t.Errorf("metadata: took %s", took)
+		}
+		begun = time.Now()
+		file := filepath.Join(t.TempDir(), "agent")
+		if err := c.Save(t.Context(), a, file); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took != 30*time.Second {
+			t.Errorf("target: took %s", took)
+		}
+	})
+}
