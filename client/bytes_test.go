@@ -1,0 +1,142 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// A small file comes into memory, as well checked as any, from whichever place
+// is honest; a larger one than the caller takes is not even asked for.
+func TestBytes(t *testing.T) {
+	w := newWeb(t)
+	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+	a := w.approved(c)
+	for name, does := range map[string]answer{
+		"well":    nil,
+		"dark":    dark,
+		"wrong":   body(targetSuffix, []byte("the tnega")),
+		"short":   body(targetSuffix, []byte("the")),
+		"long":    body(targetSuffix, []byte("the agent!")),
+		"gzip":    zipped(targetSuffix),
+		"endless": func(_ string, r *http.Request) (*http.Response, error) { return respond(r, 200, endless{}), nil },
+		"silent": func(_ string, r *http.Request) (*http.Response, error) {
+			return respond(r, 200, until(r.Context())), nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.does(does, vendorHost)
+			if got, err := c.Bytes(t.Context(), a, a.Length()); err != nil || string(got) != "the agent" {
+				t.Fatalf("%q, %v", got, err)
+			}
+			if does == nil || name == "long" { // what was approved is enough
+				return
+			}
+			w.does(does, cdnHost)
+			if got, err := c.Bytes(t.Context(), a, 1000); err == nil || got != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+			w.does(nil, cdnHost)
+		})
+	}
+	w.asked("")
+	if got, err := c.Bytes(t.Context(), a, a.Length()-1); !errors.Is(err, tuf.ErrTooLarge) || got != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := c.Bytes(t.Context(), tuf.Approved{}, 1000); !errors.Is(err, tuf.ErrNotApproved) {
+		t.Error(err)
+	}
+	if got := w.asked(""); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+	w.does(nil, vendorHost)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Bytes(ctx, a, 1000); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	p := newPlain(t)
+	other := p.client()
+	if _, err := other.Bytes(t.Context(), a, 1000); !errors.Is(err, tuf.ErrMismatch) {
+		t.Error(err)
+	}
+	// An empty file is a file.
+	w = newWeb(t, func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, "", nil, "vendor-agent", "review-agent") })
+	c = w.client()
+	a = w.approved(c)
+	w.does(dark, vendorHost, cdnHost, reviewHost)
+	if got, err := c.Bytes(t.Context(), a, 0); err != nil || len(got) > 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A break in the middle costs nothing here either.
+func TestBytesGoOn(t *testing.T) {
+	d := newDepot(t, 2, mib)
+	d.posts[0].tell(first(cutAfter(400_000), down))
+	c := d.client()
+	got, err := c.Bytes(t.Context(), d.approved(c), mib)
+	if err != nil || string(got) != string(d.content) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	if a, b := d.posts[0].asked(), d.posts[1].asked(); sent(a)+sent(b) != mib {
+		t.Errorf("asked %v and %v", a, b)
+	}
+	d.posts[0].tell(cutAfter(1000))
+	d.posts[1].tell(down)
+	if _, err := c.Bytes(t.Context(), d.approved(c), mib); !errors.Is(err, io.ErrUnexpectedEOF) && !strings.Contains(err.Error(), "EOF") {
+		t.Error(err)
+	}
+}
+
+// Progress begins with what there is, never says more than there is, and ends
+// with all.
+func TestProgress(t *testing.T) {
+	d := newDepot(t, 2, mib)
+	var told []client.Progress
+	c := d.client(func(cfg *client.Config) { cfg.Progress = func(p client.Progress) { told = append(told, p) } })
+	a := d.approved(c)
+	dir := t.TempDir()
+	d.posts[0].tell(cutAfter(mib / 2))
+	d.posts[1].tell(down)
+	d.posts[0].tell(first(cutAfter(mib/2), down))
+	if err := c.Save(t.Context(), a, dir+"/agent"); err == nil {
+		t.Fatal("no error")
+	}
+	if len(told) == 0 || told[0] != (client.Progress{Path: tuftest.Path, Total: mib}) || told[len(told)-1].Done == mib {
+		t.Errorf("%+v", told)
+	}
+	told = nil
+	d.posts[0].tell(nil)
+	if err := c.Save(t.Context(), a, dir+"/agent"); err != nil {
+		t.Fatal(err)
+	}
+	if told[0] != (client.Progress{Path: tuftest.Path, Done: mib / 2, Total: mib}) {
+		t.Errorf("%+v", told[0])
+	}
+	last := int64(0)
+	for _, p := range told {
+		if p.Done < last || p.Total != mib {
+			t.Errorf("%+v after %d", p, last)
+		}
+		last = p.Done
+	}
+	if got := told[len(told)-1]; got != (client.Progress{Path: tuftest.Path, Done: mib, Total: mib, Place: "p0"}) {
+		t.Errorf("%+v", got)
+	}
+	told = nil
+	if err := c.Save(t.Context(), a, dir+"/agent"); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || told[0] != (client.Progress{Path: tuftest.Path, Done: mib, Total: mib}) {
+		t.Errorf("right already: %+v", told)
+	}
+}

@@ -1,0 +1,119 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/visum-dev/visum/client"
+)
+
+// What a list says is absent is absent at all of its sources: one that fails
+// may have it.
+func TestListOfSources(t *testing.T) {
+	gone := client.FS(fstest.MapFS{})
+	has := client.FS(fstest.MapFS{"targets/x": &fstest.MapFile{Data: []byte("data")}})
+	fails := sourceFunc(func() (io.ReadCloser, error) { return nil, errDark })
+	empty := sourceFunc(func() (io.ReadCloser, error) { return nil, nil })
+	for name, tt := range map[string]struct {
+		list   []client.Source
+		want   error
+		absent bool
+	}{
+		"none":                   {nil, fs.ErrNotExist, true},
+		"all without it":         {[]client.Source{gone, gone}, fs.ErrNotExist, true},
+		"the second has it":      {[]client.Source{gone, has}, nil, false},
+		"after one that fails":   {[]client.Source{fails, has}, nil, false},
+		"one fails, one without": {[]client.Source{fails, gone}, errDark, false},
+		"and in the other order": {[]client.Source{gone, fails}, errDark, false},
+		"one returns nothing":    {[]client.Source{empty, gone}, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := client.List(tt.list...).Open(t.Context(), "targets/x")
+			if name == "one returns nothing" {
+				if err == nil || errors.Is(err, fs.ErrNotExist) {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, tt.want) || errors.Is(err, fs.ErrNotExist) != tt.absent {
+				t.Fatalf("got %v", err)
+			}
+			if err == nil {
+				if got, err := io.ReadAll(f); err != nil || string(got) != "data" {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+	if _, err := client.New(newWeb(t).pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.List(has, nil)}}); err == nil {
+		t.Error("a nil in a list is taken")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := client.List(fails, has).Open(ctx, "targets/x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// An interrupted download goes on at the source of the list that gave its begin,
+// and does not believe that another one's file is the same.
+func TestListGoesOnWhereItWas(t *testing.T) {
+	d := newDepot(t, 2, mib)
+	url := func(n int) client.Source {
+		return client.URL(d.posts[n].url+"metadata/", d.posts[n].url+"targets/")
+	}
+	list := func(order ...int) *client.Client {
+		var of []client.Source
+		for _, n := range order {
+			of = append(of, url(n))
+		}
+		return d.client(func(cfg *client.Config) { cfg.Sources, cfg.Offline = []client.Source{client.List(of...)}, true })
+	}
+	d.posts[0].tell(gone)
+	d.posts[1].tell(first(cutAfter(mib/2), nil))
+	c := list(0, 1)
+	file := filepath.Join(t.TempDir(), "agent")
+	if err := c.Save(t.Context(), d.approved(c), file); err != nil {
+		t.Fatal(err)
+	}
+	d.holds(file)
+	a, b := d.posts[0].asked(), d.posts[1].asked()
+	if len(a) != 1 || len(b) != 2 || sent(b) != mib || b[1].ifRange == "" {
+		t.Errorf("asked %v and %v", a, b)
+	}
+}
+
+// Nobody who is done with retrying a place for good asks it again through a list.
+func TestListHandsFinalAnswersThrough(t *testing.T) {
+	w := newWeb(t)
+	c := w.client(func(cfg *client.Config) {
+		cfg.Retries, cfg.Offline = 3, true
+		cfg.Sources = []client.Source{client.List(client.URL("https://"+vendorHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/"), client.URL("https://"+cdnHost+"/r/metadata/", "https://"+cdnHost+"/r/targets/"))}
+	})
+	a := w.approved(c)
+	final := func(_ string, r *http.Request) (*http.Response, error) { return respond(r, 451, http.NoBody), nil }
+	w.does(final, vendorHost, cdnHost)
+	w.asked("")
+	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent")); err == nil || !strings.Contains(err.Error(), "451") {
+		t.Error(err)
+	}
+	if got := w.asked(""); len(got) != 2 {
+		t.Errorf("asked %q", got)
+	}
+	w.does(busy(503, "", ""), cdnHost)
+	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent")); err == nil {
+		t.Error("no error")
+	}
+	got := w.asked("")
+	if n := len(slices.DeleteFunc(got, func(s string) bool { return !strings.HasPrefix(s, cdnHost) })); n != 4 {
+		t.Errorf("who may do better was asked %d times", n)
+	}
+}
