@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -49,8 +50,12 @@ func product() {
 	if err != nil {
 		die(err)
 	}
+	var log *slog.Logger
+	if os.Getenv("VISUM_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	for range n {
-		c, err := client.New(pin, &client.Config{Retries: -1, Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return tuftest.Now }})
+		c, err := client.New(pin, &client.Config{Log: log, Retries: -1, Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return tuftest.Now }})
 		if err != nil {
 			die(err)
 		}

@@ -1,0 +1,164 @@
+package client_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// secure puts the web behind TLS, HTTP/2 and a certificate for all hosts of the
+// repository, and returns the file with its issuer. seen hears of each request.
+func (w *web) secure(seen func(*http.Request)) (ts *httptest.Server, issuer string) {
+	pub, key, err := ed25519.GenerateKey(nil)
+	must(w.t, err)
+	form := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, DNSNames: []string{vendorHost, cdnHost, reviewHost}}
+	cert, err := x509.CreateCertificate(nil, form, form, pub, key)
+	must(w.t, err)
+	issuer = filepath.Join(w.t.TempDir(), "ca.pem")
+	mustWrite(w.t, issuer, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
+	ts = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		seen(r)
+		data, ok := fileOf(w.repo, strings.TrimPrefix(r.URL.Path, "/r/"))
+		if !ok {
+			http.NotFound(rw, r)
+			return
+		}
+		rw.Write(data)
+	}))
+	ts.EnableHTTP2 = true
+	ts.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}}}
+	ts.StartTLS()
+	w.t.Cleanup(ts.Close)
+	return ts, issuer
+}
+
+// proxyTo is a forward proxy that asks for a password and leads every host to
+// one server.
+func proxyTo(t *testing.T, to, user string, seen func(host string)) string {
+	ps := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen(r.Method + " " + r.Host)
+		given, password, _ := (&http.Request{Header: http.Header{"Authorization": r.Header["Proxy-Authorization"]}}).BasicAuth()
+		if given+":"+password != user {
+			w.Header().Set("Proxy-Authenticate", "Basic")
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		there, err := net.Dial("tcp", to)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer there.Close()
+		w.WriteHeader(200)
+		here, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer here.Close()
+		go func() { _, _ = io.Copy(there, here); there.Close() }()
+		_, _ = io.Copy(here, there)
+	}))
+	t.Cleanup(ps.Close)
+	return strings.TrimPrefix(ps.URL, "http://")
+}
+
+// A product as it is in the field, without a transport of the test's: the
+// system's proxy with a password, real TLS, HTTP/2. No name is looked up but by
+// the proxy. What the product logs, and what it says on failure, has no secrets:
+// not the proxy's password, not the number that it draws for rollouts, which no
+// request has either. Without Config.Log it says nothing at all.
+func TestProductBehindAProxy(t *testing.T) {
+	w := newWeb(t)
+	var mu sync.Mutex
+	var hosts []string
+	var requests bytes.Buffer
+	ts, issuer := w.secure(func(r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Proto != "HTTP/2.0" {
+			t.Errorf("asked by %s", r.Proto)
+		}
+		if r.Header.Get("Proxy-Authorization") != "" {
+			t.Error("the password of the proxy reached a place")
+		}
+		_ = r.Write(&requests)
+	})
+	proxy := proxyTo(t, strings.TrimPrefix(ts.URL, "https://"), "user:s3cret", func(host string) {
+		mu.Lock()
+		defer mu.Unlock()
+		hosts = append(hosts, host)
+	})
+	run := func(user string, more ...string) (string, error) {
+		cmd := w.process(1)
+		cmd.Env = append(slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasSuffix(strings.ToLower(strings.SplitN(s, "=", 2)[0]), "_proxy") }),
+			"HTTPS_PROXY=http://"+user+"@"+proxy, "SSL_CERT_FILE="+issuer, "SSL_CERT_DIR="+t.TempDir())
+		cmd.Env = append(cmd.Env, more...)
+		out, err := cmd.CombinedOutput()
+		if _, exit := err.(*exec.ExitError); err != nil && !exit {
+			t.Fatal(err)
+		}
+		return string(out), err
+	}
+	if out, err := run("user:s3cret"); err != nil || out != "" {
+		t.Fatalf("%v, and says %q", err, out)
+	}
+	if got, err := os.ReadFile(filepath.Join(w.dir, "agent")); err != nil || string(got) != "the agent" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	mu.Lock()
+	slices.Sort(hosts)
+	if got := slices.Compact(slices.Clone(hosts)); !slices.Equal(got, []string{"CONNECT " + cdnHost + ":443", "CONNECT " + vendorHost + ":443"}) {
+		t.Errorf("the proxy was asked for %q", got)
+	}
+	mu.Unlock()
+
+	data, err := os.ReadFile(w.state("state.json"))
+	must(t, err)
+	var state struct{ State struct{ Dice string } }
+	must(t, json.Unmarshal(data, &state))
+	if len(state.State.Dice) != 32 {
+		t.Fatalf("%s", data)
+	}
+	must(t, os.Remove(filepath.Join(w.dir, "agent")))
+	w.repo.NextRoot(nothing)
+	good, err := run("user:s3cret", "VISUM_TEST_LOG=1")
+	if err != nil || !strings.Contains(good, "level=INFO msg=saved") || !strings.Contains(good, "new root") {
+		t.Errorf("%v, logs %s", err, good)
+	}
+	bad, err := run("user:wrong-s3cret", "VISUM_TEST_LOG=1")
+	if err == nil || !strings.Contains(bad, "Proxy Authentication Required") {
+		t.Errorf("%v, logs %s", err, bad)
+	}
+	if requests.Len() == 0 {
+		t.Error("no requests seen")
+	}
+	for what, text := range map[string]string{"log": good + bad, "requests": requests.String()} {
+		for _, secret := range []string{"s3cret", state.State.Dice, "czNjcmV0", "dXNlc"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s: %q is in it", what, secret)
+			}
+		}
+	}
+	// A certificate of nobody's is no place.
+	if out, err := run("user:s3cret", "SSL_CERT_FILE="+os.DevNull); err == nil || !strings.Contains(out, "certificate") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
