@@ -3,12 +3,14 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/visum-dev/visum/tuf"
 )
@@ -137,12 +139,12 @@ func (s *session) whole(w *walk, ts *tuf.Timestamp) (bool, error) {
 // roles opens all roles that make a set complete: one that lacks a role is no set.
 func (c *Client) roles(w *walk, snap *tuf.Snapshot, get getter) error {
 	var fetched []string
+	kept := map[string][]byte{} // by role: what was on disk
 	read := func(disk bool) error {
-		kept := false
 		fetch := func(f tuf.RoleFile) ([]byte, error) {
 			if disk {
 				if data, err := c.store.Read(keptRole(f), f.MaxLength); err == nil {
-					kept = true
+					kept[f.Role] = data
 					return data, nil
 				}
 			}
@@ -155,26 +157,20 @@ func (c *Client) roles(w *walk, snap *tuf.Snapshot, get getter) error {
 		} else {
 			err = topLevel(snap, fetch)
 		}
-		if err != nil && !kept {
-			return err
-		}
-		if err != nil {
-			return errKept{err}
-		}
-		return nil
+		return err
 	}
 	err := read(true)
-	if _, ok := errors.AsType[errKept](err); ok {
+	if err != nil && len(kept) > 0 {
 		// A file on disk may be damaged: what is verified stays, the rest is asked for.
+		for role, data := range kept {
+			if snap.RoleBytes(role) == nil {
+				w.quarantine(c, role+".json", data)
+			}
+		}
 		err = read(false)
 	}
 	return errors.Join(err, c.keepRoles(snap, fetched))
 }
-
-// errKept is an error that a file of ours may have made.
-type errKept struct{ error }
-
-func (e errKept) Unwrap() error { return e.error }
 
 // topLevel opens the top-level targets of a repository without a charter.
 func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
@@ -247,6 +243,10 @@ func (c *Client) timestamp(w *walk, get getter) (*tuf.Timestamp, error) {
 		return nil, err
 	}
 	if !bytes.Equal(ts.Bytes(), prior) {
+		// At no time at all, so that its age is no matter.
+		if _, err := w.tip.Timestamp(prior, nil, time.Time{}); errors.Is(err, tuf.ErrMalformed) || errors.Is(err, tuf.ErrThreshold) {
+			w.quarantine(c, "timestamp.json", prior)
+		}
 		if err := c.store.Write("timestamp.json", ts.Bytes()); err != nil {
 			return nil, diskError{err}
 		}
@@ -272,6 +272,9 @@ func (c *Client) snapshot(w *walk, ts *tuf.Timestamp, get getter) (*tuf.Snapshot
 		}
 		if snap, err = ts.Snapshot(data, prior); err != nil {
 			return nil, err
+		}
+		if !json.Valid(prior) {
+			w.quarantine(c, "snapshot.json", prior)
 		}
 		if err := c.store.Write("snapshot.json", data); err != nil {
 			return nil, diskError{err}

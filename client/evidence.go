@@ -33,6 +33,13 @@ func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error
 	w.evidence = append(w.evidence, file)
 }
 
+// quarantine files what stood in the state in the place of a good file.
+func (w *walk) quarantine(c *Client, name string, data []byte) {
+	if len(data) > 0 {
+		w.keepEvidence(c, "state", name, data, fmt.Errorf("%w: damaged on the disk", tuf.ErrMalformed))
+	}
+}
+
 // keepEvidence files refused bytes with the reason beside them and returns the
 // file's name in the store. The same bytes are kept once.
 func (s *session) keepEvidence(from, name string, data []byte, why error, when time.Time) (string, error) {

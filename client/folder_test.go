@@ -180,3 +180,41 @@ func TestLeftoversAreSwept(t *testing.T) {
 		t.Errorf("roles were %q and are %q", was, now)
 	}
 }
+
+// A damaged file is put aside, with the reason beside it, before a good one takes
+// its place.
+func TestQuarantine(t *testing.T) {
+	w := newWeb(t)
+	w.repo.NextRoot(nothing)
+	w.good(w.client(), 2)
+	for _, name := range files(t, w.state()) {
+		if name == "lock" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			must(t, os.RemoveAll(w.state("evidence")))
+			mustWrite(t, w.state(filepath.FromSlash(name)), []byte("not what was written to "+name))
+			if !strings.HasPrefix(name, "roles/") {
+				renew(w.repo)
+			} else { // which is asked for again when the set is not the one of before
+				must(t, os.Remove(w.state("snapshot.json")))
+			}
+			view := w.good(w.client(), 2)
+			if len(view.Evidence()) != 1 {
+				t.Fatalf("evidence %q", view.Evidence())
+			}
+			kept, err := os.ReadFile(view.Evidence()[0])
+			if err != nil || string(kept) != "not what was written to "+name {
+				t.Errorf("%q, %v", kept, err)
+			}
+			why, err := os.ReadFile(view.Evidence()[0] + ".reason.json")
+			if err != nil || !strings.Contains(string(why), `"from": "state"`) {
+				t.Errorf("%s, %v", why, err)
+			}
+			if view := w.good(w.client(), 2); len(view.Evidence()) > 0 {
+				t.Errorf("again: %q", view.Evidence())
+			}
+		})
+	}
+}

@@ -79,6 +79,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err != nil {
 		return nil, false, err
 	}
+	for name, data := range s.broken {
+		w.quarantine(c, name, data)
+	}
 	// With a charter a timestamp is asked for beside the next root: most of the
 	// time there is none. Without one the specification's order is kept.
 	tip := w.tip

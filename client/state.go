@@ -30,13 +30,15 @@ import (
 // Nothing is named by a URL. Who can write here can make the client forget its
 // progress down to the pin, or keep it from working; he can't make it accept
 // anything unsigned. A file that is damaged is as good as absent: it is fetched
-// again, and the other files keep the floors that it held.
+// again, and the other files keep the floors that it held. What it was goes to
+// the evidence.
 
 // session is the state, locked, as one call has it.
 type session struct {
 	state
 	store  Store
-	saved  []byte // what both state files hold; nil where they are not the same
+	saved  []byte            // what both state files hold; nil where they are not the same
+	broken map[string][]byte // state files that are none
 	unlock func()
 }
 
@@ -83,7 +85,7 @@ func openState(ctx context.Context, store Store) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{store: store, unlock: unlock}
+	s := &session{store: store, unlock: unlock, broken: map[string][]byte{}}
 	if err := s.load(); err != nil {
 		unlock()
 		return nil, err
@@ -102,6 +104,8 @@ func (s *session) load() error {
 		}
 		if st, ok := parseState(data); ok {
 			s.state, files[i] = st, data
+		} else if len(data) > 0 {
+			s.broken[name] = data
 		}
 	}
 	if bytes.Equal(files[0], files[1]) {
