@@ -122,13 +122,13 @@ func (s *httpSource) address(name string) (string, error) {
 	if base == "" {
 		return "", fmt.Errorf("%s: %w: the place has roots only", name, errors.ErrUnsupported)
 	}
+	// No server shall be asked for what climbs out of the place's folder. A role
+	// can't: whatever its name is, it becomes one element with a number.
+	if rest == "" || rest == "." || rest == ".." || !meta && !fs.ValidPath(rest) {
+		return "", &fs.PathError{Op: "GET", Path: rest, Err: fs.ErrInvalid}
+	}
 	parts := []string{rest}
 	if !meta {
-		// No server shall be asked for what climbs out of the place's folder. A
-		// role can't: whatever its name is, it becomes one element with a number.
-		if !fs.ValidPath(rest) || rest == "." {
-			return "", &fs.PathError{Op: "GET", Path: rest, Err: fs.ErrInvalid}
-		}
 		parts = strings.Split(rest, "/")
 	}
 	for i, p := range parts {
