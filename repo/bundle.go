@@ -15,7 +15,8 @@ import (
 type BundleOptions struct {
 	// Metadata: timestamp, snapshot and all roles as they are now.
 	Metadata bool
-	// Targets chooses target files by their path; Metadata is in then too.
+	// Targets chooses target files by their path; what reviewers state of them,
+	// and Metadata, is in then too.
 	// nil: none.
 	Targets func(path string) bool
 }
@@ -76,7 +77,15 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) err
 				return err
 			}
 			defer f.Close()
-			return add(x.name, x.length, newChecked(f, x, func(n int64) { r.progress(Progress{x.name, n, x.length, files}) }))
+			if err := add(x.name, x.length, newChecked(f, x, func(n int64) { r.progress(Progress{x.name, n, x.length, files}) })); err != nil {
+				return err
+			}
+			return s.statements(ctx, src, x, nil, func(name string, data []byte, err error) error {
+				if err != nil {
+					return fmt.Errorf("repo: %s: %w", name, err)
+				}
+				return add(name, int64(len(data)), bytes.NewReader(data))
+			})
 		})
 	}
 	s.rootsOnly = !opts.Metadata && opts.Targets == nil

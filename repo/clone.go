@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/visum-dev/visum/tuf"
 )
 
 // Clone makes the storage a byte mirror of what a source shows, from a pin on
 // (or a bare root.json): all roots, the current metadata, every target that it
-// lists. It works for any TUF repository with consistent snapshots, whoever
+// lists, with what reviewers state of it (asked for when a role that lists it has
+// a new version). It works for any TUF repository with consistent snapshots, whoever
 // wrote it: unknown members, delegations and hash bins are followed, with or
 // without a charter. It needs no key.
 //
@@ -30,13 +32,11 @@ func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) error {
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	c := &cloning{repo: r, from: from, to: SourceOf(r.storage)}
+	c := &cloning{repo: r, from: from, to: SourceOf(r.storage), seen: map[[16]byte]bool{}}
 	c.survey = &survey{src: from, opt: r.judge(), found: foundIsError,
 		opened: func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 		meta:   func(name string, data []byte) error { return c.metadata(ctx, name, data) },
-		role: func(_ string, t *tuf.Targets) error {
-			return listedIn(t, func(x listed) error { return c.target(ctx, x) })
-		}}
+		role:   func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) }}
 	return c.survey.run(ctx, opened.Root())
 }
 
@@ -48,12 +48,33 @@ func foundIsError(f Finding) error {
 	return fmt.Errorf("repo: %s: %w", f.Name, f.Err)
 }
 
+// role fetches what a role lists. The file of a role that the mirror has was
+// written after its targets, and after what reviewers had stated of them then.
+func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
+	old, _, err := stat(ctx, c.to, name)
+	if err != nil {
+		return err
+	}
+	return listedIn(t, func(x listed) error {
+		key := short(x.name, x.sha512)
+		if c.seen[key] {
+			return nil
+		}
+		c.seen[key] = true
+		if err := c.target(ctx, x); err != nil || old {
+			return err
+		}
+		return c.statements(ctx, x)
+	})
+}
+
 type cloning struct {
 	repo   *Repo
 	from   Source
 	to     Source // of the storage, to look
 	survey *survey
-	old    []byte // the mirror's timestamp, nil where there is none
+	old    []byte            // the mirror's timestamp, nil where there is none
+	seen   map[[16]byte]bool // targets
 	files  int
 }
 
@@ -162,6 +183,30 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 	}
 	c.files++
 	return nil
+}
+
+// statements copies what reviewers have stated of a target, in order, up to the
+// first that does not verify: it says nothing, and keeps no update back.
+func (c *cloning) statements(ctx context.Context, x listed) error {
+	have := func(name string) (bool, error) {
+		have, _, err := stat(ctx, c.to, name)
+		return have, err
+	}
+	bad := map[string]bool{} // folders and roles
+	return c.survey.statements(ctx, c.from, x, have, func(name string, data []byte, err error) error {
+		if err != nil && data == nil {
+			return err // it may be there: the next call asks again
+		}
+		if row := strings.TrimRight(strings.TrimSuffix(name, ".json"), "0123456789"); err != nil || bad[row] {
+			bad[row] = true
+			return nil
+		}
+		if err := c.repo.storage.Create(ctx, name, bytes.NewReader(data)); err != nil {
+			return err
+		}
+		c.done(name, int64(len(data)))
+		return nil
+	})
 }
 
 // stat looks whether a file is there. size is -1 where the source does not say.

@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
 )
 
 // mirror is a storage that clones.
@@ -43,7 +45,8 @@ func TestClone(t *testing.T) {
 	w.update(approve("2"))
 	src.opened = nil
 	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
-	if got := slices.DeleteFunc(src.opened, func(s string) bool { return !isTarget(s) }); len(got) != 1 || !strings.HasSuffix(got[0], ".2") {
+	got := slices.DeleteFunc(src.opened, func(s string) bool { return !isTarget(s) || strings.Contains(s, ".reviews/") })
+	if want := repo.TargetName("agent/2", sum("agent 2")); !slices.Equal(got, []string{want}) {
 		t.Errorf("fetched %q", got)
 	}
 	w.sameIn(m, "root 2 agent/1 agent/2")
@@ -258,6 +261,73 @@ func TestClonePlain(t *testing.T) {
 	report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), r.Files["1.root.json"])
 	noErr(t, err)
 	if got := findings(report); !slices.Equal(got, []string(nil)) {
+		t.Errorf("found %q", got)
+	}
+}
+
+// What reviewers state of a release goes with it, whenever it was stated.
+func TestStatementsTravel(t *testing.T) {
+	t.Parallel()
+	w := richWorld(t)
+	state := func(n int, key string) string {
+		t.Helper()
+		s := proof.Subject{Path: "agent/1", Length: 7, SHA256: sum("agent 1")}
+		payload, err := proof.Review{Subject: s, RepoID: w.root().Charter().RepoID(), Reviewer: proof.Reviewer{Party: "review", Role: "review-agent"},
+			Result: proof.NotDone, From: w.now.AddDate(-1, 0, 0), Until: w.now.AddDate(0, -6, n)}.Payload()
+		noErr(t, err)
+		sig, err := w.signer(key).Sign(t.Context(), proof.PAE(payload))
+		noErr(t, err)
+		data, err := proof.Seal(payload, map[string][]byte{w.signer(key).Key().ID(): sig})
+		noErr(t, err)
+		name := "targets/" + proof.Name(s, "review-agent", n)
+		w.store.files[name] = data
+		return name
+	}
+	first := state(1, "review-release")
+	m := newMemory()
+	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+	if m.files[first] == nil {
+		t.Error("the mirror has no statement")
+	}
+	copies := func() []string {
+		return slices.DeleteFunc(w.verify(repo.Copy{Name: "m", Source: m}), func(s string) bool { return strings.Contains(s, "orphan ") })
+	}
+	if got := copies(); len(got) > 0 {
+		t.Errorf("found %q", got)
+	}
+	var b bytes.Buffer
+	noErr(t, w.open().Bundle(t.Context(), &b, &repo.BundleOptions{Targets: func(string) bool { return true }}))
+	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	noErr(t, err)
+	if _, err := z.Open(first); err != nil {
+		t.Error(err)
+	}
+
+	// A second word, and one that nobody said.
+	second, third := state(2, "review-release"), state(3, "stranger")
+	if got := copies(); !slices.Equal(got, []string{"m missing " + shorten(second), "untrusted " + shorten(third)}) {
+		t.Errorf("found %q", got)
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+	if m.files[second] == nil || m.files[third] != nil {
+		t.Errorf("second %v, third %v", m.files[second] != nil, m.files[third] != nil)
+	}
+	// Keys change, and what was said with the old ones was said.
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+		return nil
+	})
+	delete(w.store.files, third)
+	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+	if got := copies(); len(got) > 0 {
+		t.Errorf("found %q", got)
+	}
+	// Without its release nobody looks for it.
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1"))
+	})
+	if got := w.verify(); !slices.Contains(got, "orphan "+shorten(first)) || !slices.Contains(got, "orphan "+shorten(second)) {
 		t.Errorf("found %q", got)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/visum-dev/visum/tuf"
@@ -27,7 +29,7 @@ type Copy struct {
 // Verify examines the repository from a pin on (or a bare root.json), as a
 // client and then as an accountant: every root there is, timestamp, snapshot,
 // every role that any of them leads to, each for everybody who delegates to it,
-// and every target file, which is read whole. Where the storage is a [Lister],
+// and every target file, which is read whole, with what reviewers state of it. Where the storage is a [Lister],
 // what else lies in metadata/ and targets/ is found too. Each copy is held
 // against the repository, file by file.
 //
@@ -189,6 +191,50 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 		}
 	}
 	v.files++
+	if may {
+		return nil
+	}
+	return v.statements(ctx, x)
+}
+
+// statements checks what reviewers have stated of a target.
+func (v *verification) statements(ctx context.Context, x listed) error {
+	here := map[string][]byte{}
+	for i, p := range v.places {
+		if p.Roots {
+			continue
+		}
+		there := map[string]bool{}
+		err := v.survey.statements(ctx, p.Source, x, nil, func(name string, data []byte, err error) error {
+			there[name] = true
+			v.names[short(name)] = true
+			f := Finding{Kind: FileUntrusted, Copy: p.Name, Name: name, Err: err}
+			switch {
+			case err == nil && i == 0:
+				here[name] = data
+				return nil
+			case err == nil && bytes.Equal(here[name], data):
+				return nil
+			case err == nil:
+				f.Kind, f.Text = FileDiffers, "the repository has another statement, or none"
+			case data == nil:
+				f.Kind, f.Text = FileUnreadable, err.Error()
+			default:
+				f.Text = err.Error()
+			}
+			return v.add(f)
+		})
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(here)) {
+			if !there[name] {
+				if err := v.differs(p, FileMissing, name, "the repository has this statement", fs.ErrNotExist); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	return nil
 }
 

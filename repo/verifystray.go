@@ -67,6 +67,10 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 			}
 			return v.add(f)
 		}
+		if statementName.MatchString(info.Name) {
+			f.Text = "a statement on a file that no role lists, or out of its row, " + when
+			return v.add(f)
+		}
 		f.Kind, f.Text = FileStranger, "not a name of a target file, "+when
 		return v.add(f)
 	}
@@ -92,6 +96,8 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	}
 	return v.add(f)
 }
+
+var statementName = regexp.MustCompile(`/[0-9a-f]{64}\.[^/]+\.reviews/[^/]+\.[1-9][0-9]*\.json$`)
 
 var metaName = regexp.MustCompile(`^metadata/([1-9][0-9]{0,15})\.(.+)\.json$`)
 

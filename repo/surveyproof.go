@@ -1,0 +1,78 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+// maxStatements bounds a role's statements on one file.
+const maxStatements = 1000
+
+// statements calls fn with each statement that a place has beside a target's
+// file, role by role, in order. A wrong one comes with why it is not trusted; one
+// that can't be read ends its row. skip names files that are not wanted; nil: none.
+func (s *survey) statements(ctx context.Context, src Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
+	c := s.tip().Charter()
+	if c == nil {
+		return nil
+	}
+	subject := proof.Subject{Path: x.path, Length: x.length, SHA256: x.sha256}
+	for _, class := range c.Classes() {
+		if !strings.HasPrefix(x.path, class.Prefix) {
+			continue
+		}
+		for _, role := range class.Roles {
+			for n := 1; n <= maxStatements; n++ {
+				name := "targets/" + proof.Name(subject, role.Role, n)
+				if skip != nil {
+					if have, err := skip(name); err != nil {
+						return err
+					} else if have {
+						continue
+					}
+				}
+				data, err := readFrom(ctx, src, name, proof.MaxSize)
+				if errors.Is(err, fs.ErrNotExist) {
+					break
+				}
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if err != nil {
+					if err := fn(name, nil, err); err != nil {
+						return err
+					}
+					break
+				}
+				if err := fn(name, data, s.vouched(data, role.Party, subject)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// vouched verifies a statement under the newest root, or else, for it may be
+// older than the keys, under one before. That it has expired is no matter here.
+func (s *survey) vouched(data []byte, party string, subject proof.Subject) (first error) {
+	for _, root := range slices.Backward(s.chain) {
+		_, err := proof.OpenRefusal(data, root, party, subject)
+		if proof.Kind(data) != proof.RefusalType {
+			_, err = proof.OpenListed(data, root, party, subject, longAgo)
+		}
+		if err == nil || errors.Is(err, tuf.ErrExpired) {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
