@@ -11,9 +11,6 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// maxStatements bounds a role's statements on one file.
-const maxStatements = 1000
-
 // statements calls fn with each statement that a place has beside a target's
 // file, role by role, in order. A wrong one comes with why it is not trusted; one
 // that can't be read ends its row. skip names files that are not wanted; nil: none.
@@ -29,7 +26,7 @@ func (s *survey) statements(ctx context.Context, src Source, x listed, skip func
 		}
 		for _, role := range class.Roles {
 			for n := 1; n <= maxStatements; n++ {
-				name := "targets/" + proof.Name(subject, role.Role, n)
+				name := statementName(subject, role.Role, n)
 				if skip != nil {
 					if have, err := skip(name); err != nil {
 						return err

@@ -64,14 +64,19 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	if err := checkRelease(rel); err != nil {
 		return fmt.Errorf("repo: %s: %w", target, err)
 	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
-	}
 	h := sha256.New()
 	if tx.buf == nil {
 		tx.buf = make([]byte, 128<<10)
 	}
-	n, err := io.CopyBuffer(h, &ctxReader{ctx: tx.ctx, r: file}, tx.buf)
+	total := int64(-1)
+	if size, err := file.Seek(0, io.SeekEnd); err == nil {
+		total = 2 * size // it is read twice
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("repo: %s: %w", target, err)
+	}
+	counted := &counter{r: file, tell: func(n int64) { tx.repo.progress(Progress{"targets/" + target, n, total, 0}) }}
+	n, err := io.CopyBuffer(h, &ctxReader{ctx: tx.ctx, r: counted}, tx.buf)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", target, err)
 	}
@@ -92,7 +97,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	}
 	// What is stored must be what was hashed, should the file change under our hands.
 	again := sha256.New()
-	if err := tx.repo.storage.Create(tx.ctx, TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{file, again, sum}, again)); err != nil {
+	if err := tx.repo.storage.Create(tx.ctx, TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{counted, again, sum}, again)); err != nil {
 		return fmt.Errorf("repo: %s: %w", target, err)
 	}
 	for _, role := range roles {

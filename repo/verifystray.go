@@ -67,7 +67,7 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 			}
 			return v.add(f)
 		}
-		if statementName.MatchString(info.Name) {
+		if besideTarget.MatchString(info.Name) {
 			f.Text = "a statement on a file that no role lists, or out of its row, " + when
 			return v.add(f)
 		}
@@ -97,7 +97,7 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	return v.add(f)
 }
 
-var statementName = regexp.MustCompile(`/[0-9a-f]{64}\.[^/]+\.reviews/[^/]+\.[1-9][0-9]*\.json$`)
+var besideTarget = regexp.MustCompile(`/[0-9a-f]{64}\.[^/]+\.reviews/[^/]+\.[1-9][0-9]*\.json$`)
 
 var metaName = regexp.MustCompile(`^metadata/([1-9][0-9]{0,15})\.(.+)\.json$`)
 
