@@ -49,6 +49,7 @@ type play struct {
 	before, after []*tuf.Root
 	old, fresh    map[string]bool // location ids
 	locations     []tuf.Location  // of all roots and pins, by base
+	well          map[string]host // how all places behave after the step, by base
 	pins          [][]byte
 	files         map[string]repo.Storage // what there is to serve: before, after, evil
 	fork          []byte                  // what a thief shows as the next root; nil: nothing
@@ -199,6 +200,10 @@ func (p *play) cast() {
 		if pin, err := tuf.OpenPin(data, &tuf.Options{UnsafeLoopback: p.Config.UnsafeLoopback}); err == nil {
 			add(pin.Locations())
 		}
+	}
+	p.well = map[string]host{}
+	for _, l := range p.locations {
+		p.well[l.Base] = p.healthy(l)
 	}
 	for _, l := range p.tip().Charter().Locations() {
 		if !p.old[l.ID] && l.Tier != tuf.Rendezvous {

@@ -141,9 +141,8 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 
 // heal: as soon as the world is well the client comes to the end.
 func (m *member) heal(ctx context.Context, out *Outcome) error {
-	well := m.play.scenes()[0].hosts
 	for range cycles {
-		if err := m.cycle(ctx, well, out); err != nil {
+		if err := m.cycle(ctx, m.play.well, out); err != nil {
 			return err
 		}
 		if m.err == nil && m.view.RootVersion() == m.play.tip().Version() {

@@ -38,10 +38,7 @@ func (p *play) earlier(l tuf.Location) host {
 
 // scenes are all scenarios. All pins see the first two of them.
 func (p *play) scenes() []scene {
-	well := map[string]host{}
-	for _, l := range p.locations {
-		well[l.Base] = p.healthy(l)
-	}
+	well := p.well
 	out := []scene{{allWell, well}}
 	add := func(name string, changes ...change) {
 		hosts := maps.Clone(well)
