@@ -143,6 +143,21 @@ func stockStory(t *testing.T, look stock) {
 	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
 	want["agent/1"], want["agent/2"] = nil, "agent 2"
 	sees(want)
+
+	// Hash bins at both parties, then a product of the review party's with keys of its own.
+	w.update(addFiles(0, 600))
+	w.update(approveFiles(0, 599))
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(42)) })
+	want[file(0)], want[file(598)], want[file(599)], want[file(42)] = "0", "598", nil, nil
+	sees(want)
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("review", "agent", repo.Product{Role: "third", Paths: []string{"agent/3/*"}, Keys: repo.Keys{Keys: w.public("third")}})
+	})
+	want[file(3)], want[file(4)], want["agent/deep/er/1"] = "3", "4", "deep"
+	sees(want)
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(3)) })
+	want[file(3)] = nil
+	sees(want)
 }
 
 // ServeHTTP serves the storage as any web server would.

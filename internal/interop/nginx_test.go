@@ -1,0 +1,305 @@
+package interop_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// requests returns what nginx answered, in the words of its log.
+func (n *nginx) requests() []string {
+	data, err := os.ReadFile(filepath.Join(n.dir, "access.log"))
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSpace(string(data)), "\n")
+}
+
+// of waits until the log tells of a request with all these words, and returns
+// those that it tells of.
+func (n *nginx) of(words ...string) (out []string) {
+	for range 100 {
+		out = nil
+		for _, r := range n.requests() {
+			if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(r, word) }) {
+				out = append(out, r)
+			}
+		}
+		if len(out) > 0 {
+			return out
+		}
+		time.Sleep(20 * time.Millisecond) // it writes after it has answered
+	}
+	return nil
+}
+
+func (w *world) save(c *client.Client, rel client.Release, file string, want []byte) {
+	w.t.Helper()
+	noErr(w.t, c.Save(w.t.Context(), rel.Approved, file))
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+		w.t.Fatalf("%d bytes of %d, %v", len(got), len(want), err)
+	}
+}
+
+// Metadata comes compressed, targets as they are, over a connection that the
+// test's authority alone vouches for.
+func TestNginx(t *testing.T) {
+	w, n := newNginx(t, "", origin)
+	w.release("1.1", []byte("agent 1.1"))
+	c := w.client(nil)
+	_, rel := w.latest(c, "1.1")
+	file := filepath.Join(t.TempDir(), "agent")
+	w.save(c, rel, file, []byte("agent 1.1"))
+	if len(n.of("/metadata/", " 200 ", "coding=gzip")) == 0 || len(n.of("/targets/agent/", " 200 9 coding=-")) != 1 {
+		t.Error("not coded as expected")
+	}
+	w.release("1.2", []byte("agent 1.2"))
+	_, rel = w.latest(c, "1.2")
+	w.save(c, rel, file, []byte("agent 1.2"))
+
+	// Who does not know the authority gets nowhere, and loses nothing.
+	stranger := w.client(func(cfg *client.Config) { cfg.HTTP = nil })
+	view, err := stranger.Refresh(t.Context())
+	if !errors.Is(err, client.ErrDark) || !strings.Contains(err.Error(), "certificate") || view.RootVersion() != 1 {
+		t.Errorf("%v", err)
+	}
+	if err := stranger.Save(t.Context(), rel.Approved, file+"2"); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Lstat(file + "2"); err == nil {
+		t.Error("a file was made")
+	}
+	w.latest(c, "1.2")
+}
+
+// HTTP/1.1, and a server name that the certificate does not have.
+func TestNginxOldHTTP(t *testing.T) {
+	w, _ := newNginx(t, "", origin)
+	old := func(cfg *client.Config) {
+		cfg.HTTP = w.ca.client(t, func(tr *http.Transport) {
+			tr.ForceAttemptHTTP2 = false
+			tr.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+		})
+	}
+	_, rel := w.latest(w.client(old), "1.0")
+	w.save(w.client(old), rel, filepath.Join(t.TempDir(), "agent"), []byte("agent 1.0"))
+	misnamed := w.client(func(cfg *client.Config) {
+		cfg.HTTP = w.ca.client(t, func(tr *http.Transport) { tr.TLSClientConfig.ServerName = "updates.example" })
+	})
+	if _, err := misnamed.Refresh(t.Context()); !errors.Is(err, client.ErrDark) || !strings.Contains(err.Error(), "updates.example") {
+		t.Errorf("%v", err)
+	}
+}
+
+// big is a release that takes a while.
+func (w *world) big() []byte {
+	content := bytes.Repeat([]byte("0123456789abcdef\n"), 1<<18) // 4.5 MB
+	w.release("2.0", content)
+	return content
+}
+
+// interrupt downloads until some bytes are there, and kills the server.
+func (w *world) interrupt(n *nginx, file string) (rel client.Release) {
+	w.t.Helper()
+	cut := false
+	c := w.client(func(cfg *client.Config) {
+		cfg.Progress = func(p client.Progress) {
+			if p.Done > 1<<20 && !cut {
+				cut = true
+				n.kill()
+			}
+		}
+	})
+	_, rel = w.latest(c, "2.0")
+	if err := c.Save(w.t.Context(), rel.Approved, file); err == nil || !cut {
+		w.t.Fatalf("the download was not cut: %v", err)
+	}
+	if _, err := os.Lstat(file); err == nil {
+		w.t.Fatal("half a file has the name")
+	}
+	return rel
+}
+
+const slow = "location /targets/ { limit_rate 4m; }"
+
+// A download that the server's death cut is gone on with by another process.
+func TestNginxResume(t *testing.T) {
+	w, n := newNginx(t, slow, origin)
+	content, file := w.big(), filepath.Join(t.TempDir(), "agent")
+	rel := w.interrupt(n, file)
+	n.start()
+	w.save(w.client(nil), rel, file, content)
+	if got := n.of("/targets/agent/", " 206 ", "if-range=\x22"); len(got) != 0 && len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	got := n.of("/targets/agent/", " 206 ", `range=bytes=`)
+	if len(got) != 1 || strings.Contains(got[0], "if-range=-") {
+		t.Errorf("not gone on with: %q", got)
+	}
+}
+
+// The file has another tag meanwhile: nginx sends the whole, and what is there
+// already is compared with it.
+func TestNginxResumeOtherTag(t *testing.T) {
+	w, n := newNginx(t, slow, origin)
+	content, file := w.big(), filepath.Join(t.TempDir(), "agent")
+	rel := w.interrupt(n, file)
+	served := w.served(rel)
+	noErr(t, os.Chtimes(served, time.Time{}, time.Now().Add(-time.Hour)))
+	n.start()
+	w.save(w.client(nil), rel, file, content)
+	if got := n.of("/targets/agent/", "range=bytes="); len(got) != 1 || !strings.Contains(got[0], " 200 ") {
+		t.Errorf("%q", got)
+	}
+}
+
+// served is the file that is served of a release.
+func (w *world) served(rel client.Release) string {
+	a := rel.Approved
+	dir, base := filepath.Split(a.Path())
+	return filepath.Join(w.dir, "targets", dir, a.Hash()+"."+base)
+}
+
+// The file is too short for the rest to begin: 416, where there is no tag to go by.
+func TestNginxRangeBeyondTheEnd(t *testing.T) {
+	w, n := newNginx(t, slow+" etag off;", origin)
+	content, file := w.big(), filepath.Join(t.TempDir(), "agent")
+	rel := w.interrupt(n, file)
+	served := w.served(rel)
+	noErr(t, os.Truncate(served, 1000))
+	n.start()
+	if err := w.client(nil).Save(t.Context(), rel.Approved, file); !errors.Is(err, tuf.ErrMismatch) {
+		t.Errorf("a short file: %v", err)
+	}
+	if len(n.of("/targets/agent/", " 416 ", "if-range=-")) != 1 {
+		t.Error("no 416")
+	}
+	if _, err := os.Lstat(file); err == nil {
+		t.Error("half a file has the name")
+	}
+	noErr(t, os.WriteFile(served, content, 0o644))
+	w.save(w.client(nil), rel, file, content)
+}
+
+// A server that has a page for everything, with the status of success, is no
+// reason to stop where another operator tells the truth.
+func TestNginxSoft404(t *testing.T) {
+	special := "location /soft/ { alias REPO/; error_page 404 =200 /sorry.html; }"
+	w, n := newNginx(t, special, func(origin, _ string) []string { return []string{origin + "soft/", origin} })
+	writeFile(t, "<html>Sorry!</html>", w.dir, "sorry.html")
+	c := w.client(nil)
+	view, rel := w.latest(c, "1.0")
+	if len(view.Evidence()) != 1 || view.State() != client.StateOK {
+		t.Errorf("%s, evidence %q", view.State(), view.Evidence())
+	}
+	if len(n.of("/soft/metadata/2.root.json", " 200 ")) != 1 || len(n.of(" /metadata/2.root.json", " 404 ")) != 1 {
+		t.Errorf("both places were to be asked")
+	}
+	// The target is a page there too.
+	noErr(t, os.Rename(w.served(rel), filepath.Join(w.dir, "away")))
+	file := filepath.Join(t.TempDir(), "agent")
+	if err := c.Save(t.Context(), rel.Approved, file); !errors.Is(err, tuf.ErrMismatch) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Lstat(file); err == nil {
+		t.Error("a page was installed")
+	}
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	if view, _ := w.latest(w.client(nil), "1.0"); view.RootVersion() != 2 {
+		t.Errorf("root v%d", view.RootVersion())
+	}
+}
+
+// Where a file should be there is a folder: nginx sends elsewhere, which is not
+// followed, and lists folders, which are no files.
+func TestNginxFolders(t *testing.T) {
+	w, n := newNginx(t, "", func(origin, cache string) []string { return []string{origin, cache} })
+	noErr(t, os.Mkdir(filepath.Join(w.dir, "metadata", "2.root.json"), 0o755))
+	c := w.client(nil)
+	_, err := c.Refresh(t.Context())
+	if !errors.Is(err, client.ErrDark) || !strings.Contains(err.Error(), "301 Moved Permanently, which is not followed") {
+		t.Errorf("%v", err)
+	}
+	if got := n.of("/metadata/2.root.json/"); len(got) > 0 {
+		t.Errorf("followed: %q", got)
+	}
+	noErr(t, os.Remove(filepath.Join(w.dir, "metadata", "2.root.json")))
+	noErr(t, os.RemoveAll(filepath.Join(n.dir, "cache")))
+	n.kill()
+	n.start()
+	w.latest(c, "1.0")
+}
+
+// A cache goes on saying that there is no next root, for an hour. A client that
+// asked lately believes it, and keeps what it has; one that starts, that is due
+// to look around, or that gets into trouble, asks the other operator too.
+func TestCacheOfAbsence(t *testing.T) {
+	for _, rotate := range []bool{false, true} {
+		t.Run(map[bool]string{false: "renewed", true: "new online keys"}[rotate], func(t *testing.T) {
+			w, n := newNginx(t, "", func(origin, cache string) []string { return []string{cache, origin} })
+			now := time.Now()
+			clock := func(cfg *client.Config) { cfg.Now = func() time.Time { return now } }
+			c := w.client(clock)
+			w.latest(c, "1.0")
+			w.update(func(tx *repo.Tx) error {
+				if tx.RenewRoot(); rotate {
+					tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+				}
+				return nil
+			})
+			w.release("1.1", []byte("agent 1.1"))
+			view, err := c.Refresh(t.Context())
+			if len(n.of("/metadata/2.root.json 404 ", "cache=HIT")) == 0 {
+				t.Error("the cache did not say what it had kept")
+			}
+			if rotate {
+				if err == nil && view.RootVersion() != 2 || err != nil && !errors.Is(err, client.ErrNoContent) {
+					t.Fatalf("root v%d, %v", view.RootVersion(), err)
+				}
+			} else if err != nil || view.RootVersion() != 1 {
+				t.Fatalf("root v%d, %v", view.RootVersion(), err)
+			}
+			// After trouble at once, otherwise when it is due.
+			if !rotate {
+				now = now.Add(7 * time.Hour)
+			}
+			if view, _ := w.latest(c, "1.1"); view.RootVersion() != 2 {
+				t.Errorf("root v%d", view.RootVersion())
+			}
+			// A new process looks around first. It begins at the pin.
+			w.state = t.TempDir()
+			if view, _ := w.latest(w.client(clock), "1.1"); view.RootVersion() != 2 {
+				t.Errorf("root v%d", view.RootVersion())
+			}
+		})
+	}
+}
+
+// A target that the cache says is absent is had from the other place.
+func TestCacheOfAbsentTarget(t *testing.T) {
+	w, n := newNginx(t, "", func(origin, cache string) []string { return []string{cache, origin} })
+	c := w.client(nil)
+	_, rel := w.latest(c, "1.0")
+	file := filepath.Join(t.TempDir(), "agent")
+	served, away := w.served(rel), filepath.Join(w.dir, "away")
+	noErr(t, os.Rename(served, away))
+	if err := c.Save(t.Context(), rel.Approved, file); err == nil {
+		t.Fatal("saved what nobody has")
+	}
+	noErr(t, os.Rename(away, served))
+	w.save(c, rel, file, []byte("agent 1.0"))
+	if len(n.of("/targets/agent/", " 404 ", "cache=HIT")) == 0 {
+		t.Error("the cache did not say what it had kept")
+	}
+}

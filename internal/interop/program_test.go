@@ -1,0 +1,134 @@
+package interop_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// needs finds a program, or ends the test.
+func needs(t *testing.T, name, how string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} { // not in everybody's PATH
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, name))
+		}
+	}
+	if err != nil {
+		missing(t, "no "+name+": "+how)
+	}
+	return path
+}
+
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// server is a program that runs until the test ends.
+type server struct {
+	t    *testing.T
+	path string
+	args []string
+	port string // where it is known to run by
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	out bytes.Buffer
+}
+
+func run(t *testing.T, port, path string, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, path: path, args: args, port: port}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+// start returns when the program takes connections.
+func (s *server) start() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Reset()
+	s.cmd = exec.Command(s.path, s.args...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its workers go with it
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func(cmd *exec.Cmd) { ended <- cmd.Wait() }(s.cmd)
+	for range 600 {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			s.t.Fatalf("%s ended at once: %v\n%s", s.path, err, &s.out)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	s.t.Fatalf("%s takes no connections\n%s", s.path, &s.out)
+}
+
+// kill ends the program and its children as a power cut does.
+func (s *server) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return
+	}
+	if err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		s.t.Error(err)
+	}
+	for range 200 { // until nobody holds the port any more
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+		if err != nil {
+			break
+		}
+		conn.Close()
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.cmd = nil
+}
+
+// freePorts returns ports that nobody listens at now.
+func freePorts(t *testing.T, n int) (ports []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		noErr(t, err)
+		defer l.Close()
+		ports = append(ports, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+	}
+	return ports
+}
+
+func writeFile(t *testing.T, data string, path ...string) string {
+	t.Helper()
+	file := filepath.Join(path...)
+	noErr(t, os.WriteFile(file, []byte(data), 0o644))
+	return file
+}
+
+func noErr(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
