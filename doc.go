@@ -38,8 +38,8 @@
 //     installed.
 //   - golang.org/x/sys, github.com/gofrs/flock: locks between processes and
 //     error codes of Windows.
-//   - github.com/sigstore/sigstore, google.golang.org/protobuf: not used by us but
-//     by go-tuf; pinned to versions that refuse malformed ed25519 keys, build with
-//     Go 1.26 and stay small.
+//   - github.com/sigstore/sigstore, google.golang.org/protobuf: used by go-tuf, and
+//     by us in a test that signs as go-tuf does; pinned to versions that refuse
+//     malformed ed25519 keys, build with Go 1.26 and stay small.
 //   - golang.org/x/tools/txtar: the form of the test vectors, in tests only.
 package visum

@@ -5,5 +5,5 @@
 // (What go-tuf and tuf-js find in a repository of ours is tested in package repo.)
 //
 // Where a program is missing its tests skip and say what to install, except where
-// CI=true.
+// CI=true. On systems that are no Unix there are none.
 package interop
