@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -338,6 +339,97 @@ func TestEdgesOfApproval(t *testing.T) {
 	}
 }
 
+// Each release field by itself: what it may be, and that it comes out.
+func TestReleaseFields(t *testing.T) {
+	full := doc{"product": "agent", "version": "11.4.0", "channel": "stable", "platform": "any", "sequence": 1, "min_version": "10.0.0",
+		"source": doc{"uri": "git+https://src.example/agent", "revision": "abc"}, "notes": "better", "critical": true, "rollout": doc{"percent": 25}, "x-new": 1}
+	open := func(change func(visum doc)) (tuf.Release, error) {
+		r := tuftest.New()
+		visum := tuftest.Copy(full).(doc)
+		change(visum)
+		r.AddTarget(tuftest.Path, "the agent", visum, "vendor-agent", "review-agent")
+		r.Publish()
+		a, err := mustSnapshot(t, r).Approve(tuftest.Path, from(r))
+		rel, ok := a.Release()
+		if ok != (err == nil) {
+			t.Errorf("release fields %v, %v", ok, err)
+		}
+		return rel, err
+	}
+	all := tuf.Release{Product: "agent", Version: "11.4.0", Channel: "stable", Platform: "any", Sequence: 1, MinVersion: "10.0.0",
+		Source: tuf.Source{URI: "git+https://src.example/agent", Revision: "abc"}, Notes: "better", Critical: true, Rollout: &tuf.Rollout{Percent: 25}}
+	if rel, err := open(func(doc) {}); err != nil || !reflect.DeepEqual(rel, all) {
+		t.Errorf("%+v, %v", rel, err)
+	}
+	for _, name := range []string{"min_version", "source", "notes", "critical", "rollout", "x-new"} {
+		if rel, err := open(func(v doc) { delete(v, name) }); err != nil || reflect.DeepEqual(rel, all) != (name == "x-new") {
+			t.Errorf("without %s: %+v, %v", name, rel, err)
+		}
+	}
+	set := func(name string, v any) func(doc) { return func(visum doc) { visum[name] = v } }
+	for _, tt := range []struct {
+		name   string
+		change func(doc)
+		ok     bool
+	}{
+		{"everybody", set("rollout", doc{"percent": 100}), true},
+		{"nobody", set("rollout", doc{"percent": 0}), true},
+		{"more than everybody", set("rollout", doc{"percent": 101}), false},
+		{"a rollout of no share", set("rollout", doc{}), false},
+		{"a rollout that is a number", set("rollout", 25), false},
+		{"a negative rollout", set("rollout", doc{"percent": -1}), false},
+		{"GOOS/GOARCH", set("platform", "linux/amd64"), true},
+		{"GOOS", set("platform", "linux"), false},
+		{"GOOS/GOARCH/more", set("platform", "linux/arm/v7"), false},
+		{"no platform", set("platform", ""), false},
+		{"no product", func(v doc) { delete(v, "product") }, false},
+		{"no version", func(v doc) { delete(v, "version") }, false},
+		{"no channel", func(v doc) { delete(v, "channel") }, false},
+		{"no sequence", func(v doc) { delete(v, "sequence") }, false},
+		{"sequence 0", set("sequence", 0), false},
+		{"sequence that is text", set("sequence", "1"), false},
+		{"critical that is text", set("critical", "yes"), false},
+		{"source that is text", set("source", "git"), false},
+		{"notes that are a number", set("notes", 1), false},
+		{"product that is a number", set("product", 1), false},
+		{"a member in another case", set("Product", "agent"), false},
+	} {
+		_, err := open(tt.change)
+		if want(t, err, map[bool]error{true: nil, false: tuf.ErrMalformed}[tt.ok], ""); t.Failed() {
+			t.Fatal(tt.name)
+		}
+	}
+}
+
+// What a root may not be, before anybody asks who signed it.
+func TestEdgesOfRoot(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(r *tuftest.Repo)
+		part   string
+	}{
+		{"keys that are an array", func(r *tuftest.Repo) { r.Root["keys"] = []any{} }, "root"},
+		{"a key that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = "key" }, "object was expected"},
+		{"a key whose keyval has the wrong case", func(r *tuftest.Repo) {
+			tuftest.At(r.Root, "keys")["x"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"Public": "00"}}
+		}, "wrong case"},
+		{"a key of the wrong case", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = doc{"Keytype": "ed25519"} }, "wrong case"},
+		{"roles that are an array", func(r *tuftest.Repo) { r.Root["roles"] = []any{} }, "roles must be an object"},
+		{"a role that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = "role" }, "object was expected"},
+		{"a role that nobody asks for, of threshold 0", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = r.Role(0, "root") }, "threshold is 0"},
+		{"consistent_snapshot that is text", func(r *tuftest.Repo) { r.Root["consistent_snapshot"] = "true" }, "consistent_snapshot must be true"},
+		{"a charter that is text", func(r *tuftest.Repo) { r.Root["x-visum"] = "charter" }, "object was expected"},
+	} {
+		r := tuftest.NewPlain()
+		tt.change(r)
+		r.PublishRoot()
+		_, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+		if want(t, err, tuf.ErrMalformed, tt.part); t.Failed() {
+			t.Fatal(tt.name)
+		}
+	}
+}
+
 // Nothing is as good as a zero value.
 func TestNilIsRefused(t *testing.T) {
 	var root *tuf.Root
@@ -360,6 +452,9 @@ func TestNilIsRefused(t *testing.T) {
 		"Snapshot.Delegated":    func() error { _, err := snap.Delegated(nil, "x", nil); return err },
 	} {
 		t.Run(name, func(t *testing.T) { want(t, call(), tuf.ErrUntrusted, "zero ") })
+	}
+	if new(tuf.Root).Bytes() != nil || new(tuf.Timestamp).Bytes() != nil || new(tuf.Snapshot).Bytes() != nil || new(tuf.Targets).Bytes() != nil {
+		t.Error("bytes of zero values")
 	}
 	if root.Bytes() != nil || ts.Bytes() != nil || snap.Bytes() != nil || (*tuf.Targets)(nil).Bytes() != nil {
 		t.Error("bytes of nothing")

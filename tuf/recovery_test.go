@@ -115,6 +115,9 @@ func TestRecoveryWait(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := new(tuf.Recovery).Accept(tuf.Wait{}); !errors.Is(err, tuf.ErrUntrusted) {
+		t.Error(err)
+	}
 	var zero *tuf.Recovery
 	if _, err := zero.Accept(ticks(2*day, 2*day, 2*day, 2*day, 2*day)); !errors.Is(err, tuf.ErrUntrusted) {
 		t.Error(err)
@@ -238,8 +241,29 @@ func TestRecoveryRule(t *testing.T) {
 	}
 	run(t, tuftest.New, tuftest.Path, []attack{
 		{"healthy", rule(func(*tuftest.Repo, doc) {}), nil, ""},
+		{"in a class without a hold", rule(func(r *tuftest.Repo, _ doc) { delete(tuftest.At(r.Charter(), "classes", 0), "hold") }), nil, ""},
+		{"with all keys of all", set("threshold", 3), nil, ""},
+		{"in a thousand searches", set("min_ticks", 1000), nil, ""},
+		h12("in more than a thousand", set("min_ticks", 1001), "recovery after 1001 searches"),
 		h12("a vendor's root key", second("vendor1"), "recovery key"),
+		h12("a vendor's release key", second("va"), "recovery key"),
 		h12("a review centre's release key", second("ra"), "recovery key"),
+		h12("a hold's key", rule(func(r *tuftest.Repo, rule doc) {
+			r.AddKeys(r.Root, "hk")
+			tuftest.At(r.Charter(), "classes", 0, "hold")["keyids"] = r.IDs("hk")
+			tuftest.At(rule, "orgs", 1)["keyids"] = r.IDs("hk")
+			rule["keyids"] = r.IDs("bank1", "bank2", "hk")
+		}), "recovery key"),
+		h12("a key of an unknown kind", rule(func(r *tuftest.Repo, rule doc) {
+			tuftest.At(r.Root, "keys")["odd"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-65", "keyval": doc{"public": "00"}}
+			tuftest.At(rule, "orgs", 1)["keyids"] = []any{"odd"}
+			rule["keyids"] = append(r.IDs("bank1", "bank2"), "odd")
+		}), "recovery key odd of university is missing or can't be used"),
+		h12("an organisation in capitals", rule(func(_ *tuftest.Repo, rule doc) { tuftest.At(rule, "orgs", 1)["name"] = "University" }), "recovery organisation"),
+		h12("an organisation without keys", rule(func(r *tuftest.Repo, rule doc) {
+			tuftest.At(rule, "orgs", 1)["keyids"] = []any{}
+			rule["keyids"] = r.IDs("bank1", "bank2")
+		}), "recovery organisation"),
 		h12("an online key", second("timestamp"), "recovery key"),
 		h12("one key of two organisations", rule(func(r *tuftest.Repo, rule doc) {
 			tuftest.At(rule, "orgs", 1)["keyids"] = r.IDs("bank1")

@@ -195,7 +195,7 @@ func (r *Root) RoleKeys(role string) (ids []string, threshold int) {
 func (r *Root) KeySet(ids []string) string {
 	var fps []string
 	for _, id := range ids {
-		if k, ok := r.keys[id]; ok && k.pub != nil {
+		if k := r.keys[id]; k.pub != nil {
 			fps = append(fps, k.fingerprint)
 		}
 	}

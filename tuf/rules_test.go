@@ -64,6 +64,8 @@ func TestHardRules(t *testing.T) {
 		breaks("H5", "a primary without targets", location(0, "paths", doc{"metadata": "metadata/"})),
 		breaks("H5", "no metadata", location(2, "paths", doc{"targets": "targets/"})),
 		breaks("H6", "id twice", location(1, "id", "main")),
+		breaks("H6", "retired id in capitals", member("retired", []any{doc{"id": "attic", "hosts": []any{"old.vendor.example"}}, doc{"id": "Attic", "hosts": []any{"x.example"}}})),
+		breaks("H6", "retired id twice", member("retired", []any{doc{"id": "attic", "hosts": []any{"old.vendor.example"}}, doc{"id": "attic", "hosts": []any{"x.example"}}})),
 		breaks("H6", "id of a retired place", location(1, "id", "attic")),
 		breaks("H6", "id in upper case", location(1, "id", "CDN")),
 		breaks("H6", "id too long", location(1, "id", strings.Repeat("a", 33))),
@@ -101,6 +103,12 @@ func TestHardRules(t *testing.T) {
 			r.Root["roles"].(doc)["root"] = r.Role(3, "vendor1", "vendor2", "review1", "va")
 		})),
 		breaks("H9", "a party key that is not there", newRoot(func(r *tuftest.Repo, _ doc) { delete(tuftest.At(r.Root, "keys"), r.IDs("review2")[0].(string)) })),
+		breaks("H9", "a party key of an unknown kind", newRoot(func(r *tuftest.Repo, _ doc) {
+			tuftest.At(r.Root, "keys", r.IDs("review2")[0].(string))["keytype"] = "ml-dsa"
+		})),
+		breaks("H9", "a release key of an unknown kind", newRoot(func(r *tuftest.Repo, _ doc) {
+			tuftest.At(r.Root, "keys", r.IDs("ra")[0].(string))["keytype"] = "ml-dsa"
+		})),
 		breaks("H9", "minimum 0", newRoot(func(r *tuftest.Repo, c doc) { tuftest.At(c, "parties", 1)["min"] = 0 })),
 		breaks("H9", "minimum above the keys", newRoot(func(r *tuftest.Repo, c doc) { tuftest.At(c, "parties", 1)["min"] = 3 })),
 		breaks("H9", "a party alone", newRoot(func(r *tuftest.Repo, c doc) {
