@@ -119,14 +119,16 @@ func (tx *Tx) reshape(l *listing, lead int) error {
 	if most <= binWhole && (have == lead || lead < 0 && least >= binSparse) {
 		return nil
 	}
-	files, err := tx.plainOf(l)
-	if err != nil {
-		return err
+	var files map[string]wire.Value // of the bins
+	n := l.plain()
+	if have > 0 {
+		var err error
+		if files, err = tx.plainOf(l); err != nil {
+			return err
+		}
+		n = len(files)
 	}
-	want := bitsFor(len(files))
-	if want < lead {
-		want = lead
-	}
+	want := max(bitsFor(n), lead)
 	if want == have {
 		return nil
 	}
@@ -147,13 +149,13 @@ func (tx *Tx) plainOf(l *listing) (map[string]wire.Value, error) {
 	return files, err
 }
 
-// split deals the plain files of l out to 2^bits bins, or takes them all back.
+// split deals the plain files of l and those of its bins so far out to 2^bits
+// bins, or takes them all back.
 func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	for _, name := range l.delegates() {
 		delete(tx.lists, name)
 		delete(tx.passing, name)
 	}
-	maps.DeleteFunc(l.targets, func(target string, _ wire.Value) bool { return files[target] != nil })
 	l.changed = true
 	if bits == 0 {
 		l.delegations = nil
@@ -174,9 +176,17 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 		bin.changed = true
 		tx.lists[name], tx.parents[name] = bin, l.role
 	}
-	for target, v := range files {
-		tx.lists[binOf(s, target)].targets[target] = v
+	stays := map[string]wire.Value{}
+	for _, from := range []map[string]wire.Value{l.targets, files} {
+		for target, v := range from {
+			if isPlain(v) {
+				tx.lists[binOf(s, target)].targets[target] = v
+			} else {
+				stays[target] = v
+			}
+		}
 	}
+	l.targets = stays
 	return nil
 }
 

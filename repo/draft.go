@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/wire"
@@ -52,7 +53,8 @@ type need struct {
 
 // Missing says what a draft still lacks.
 type Missing struct {
-	Role   string   // the file
+	Role   string   // the file; of hash bins, the role that has them
+	Files  int      // how many files lack the same: a role and its hash bins may be many
 	Who    string   // the party, or the role whose keys must sign
 	Have   int      // signatures of distinct keys
 	Want   int      // how many there must be
@@ -60,7 +62,11 @@ type Missing struct {
 }
 
 func (m Missing) String() string {
-	return fmt.Sprintf("%s: %d of %d signatures of %s", m.Role, m.Have, m.Want, m.Who)
+	files := ""
+	if m.Files > 1 {
+		files = fmt.Sprintf(" (%d files)", m.Files)
+	}
+	return fmt.Sprintf("%s%s: %d of %d signatures of %s", m.Role, files, m.Have, m.Want, m.Who)
 }
 
 // newDraftFile prepares the canonical signed part of a metadata file for
@@ -135,7 +141,7 @@ func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
 // are valid is package tuf's to say, at publishing.
 func (f *draftFile) missing() (out []Missing) {
 	for _, n := range f.signers {
-		m := Missing{Role: f.role, Who: n.Who, Want: n.Threshold}
+		m := Missing{Role: f.role, Files: 1, Who: n.Who, Want: n.Threshold}
 		for _, id := range slices.Sorted(maps.Keys(n.Keys)) {
 			if _, ok := f.sigs[id]; ok {
 				m.Have++
@@ -173,7 +179,19 @@ func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
 func (d *Draft) Missing() []Missing {
 	var out []Missing
 	for _, f := range d.parts() {
-		out = append(out, f.missing()...)
+		for _, m := range f.missing() {
+			if n := len(f.under); n > 0 && strings.HasPrefix(m.Role, binPrefix(f.under[n-1])+"-") {
+				m.Role = f.under[n-1]
+			}
+			i := slices.IndexFunc(out, func(x Missing) bool {
+				return x.Role == m.Role && x.Who == m.Who && x.Have == m.Have && x.Want == m.Want && slices.Equal(x.KeyIDs, m.KeyIDs)
+			})
+			if i < 0 {
+				out = append(out, m)
+			} else {
+				out[i].Files++
+			}
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -28,6 +29,9 @@ const (
 // such root yet, for a minute. What is not there is 404, always; folders and
 // names that begin with a dot are not there. Where the storage fails it is 503,
 // which clients don't take for absence.
+//
+// Metadata is compressed for clients that take it so: snapshots that list many
+// hash bins shrink to a tenth. Targets never are.
 //
 // Where the storage is a [Source] whose files can seek, as [Folder] is, files of
 // any size are streamed; otherwise those of more than [MaxRead] bytes are 503.
@@ -101,8 +105,35 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser)
 	if strings.HasPrefix(name, "metadata/") {
 		head.Set("Content-Type", "application/json")
 	}
+	if strings.HasPrefix(name, "metadata/") {
+		head.Set("Vary", "Accept-Encoding")
+		if size >= 1<<10 && r.Header.Get("Range") == "" && acceptsGzip(r) {
+			var z bytes.Buffer
+			zw := gzip.NewWriter(&z)
+			if _, err := io.Copy(zw, content); err != nil {
+				return err
+			}
+			if err := zw.Close(); err != nil {
+				return err
+			}
+			head.Set("ETag", strings.TrimSuffix(tag, `"`)+`-gzip"`)
+			head.Set("Content-Encoding", "gzip")
+			content = bytes.NewReader(z.Bytes())
+		}
+	}
 	http.ServeContent(w, r, "", time.Time{}, content)
 	return nil
+}
+
+// acceptsGzip reports whether a client named gzip among the codings it takes.
+func acceptsGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		name, q, weighed := strings.Cut(strings.TrimSpace(coding), ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			return !weighed || strings.Trim(strings.ReplaceAll(q, " ", ""), "qQ=0.") != ""
+		}
+	}
+	return false
 }
 
 // entityTag names these bytes, wherever they are served: a download goes on at

@@ -22,7 +22,7 @@ import (
 // the same bytes.
 type listing struct {
 	role        string
-	from        *tuf.Targets // as it is published and verified; nil for a new one
+	from        *tuf.Targets // as it is published and verified, where it delegates; nil for a new one
 	targets     map[string]wire.Value
 	delegations *metadata.Delegations // nil: none
 	members     map[string]wire.Value // what else the signed part says, such as recalls
@@ -36,10 +36,18 @@ func newListing(role string) *listing {
 
 // openListing reads a listing from a verified role.
 func openListing(t *tuf.Targets) (*listing, error) {
-	l := newListing(t.Role())
-	l.from = t
+	l, err := parseListing(t.Role(), t.Bytes())
+	if err == nil && l.delegations != nil {
+		l.from = t // what delegates nothing needs it no more, and there may be thousands
+	}
+	return l, err
+}
+
+// parseListing reads a file of which nobody says that it is verified.
+func parseListing(role string, data []byte) (*listing, error) {
+	l := newListing(role)
 	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", l.role, err) }
-	v, err := wire.Canonical(t.Bytes())
+	v, err := wire.Canonical(data)
 	if err != nil {
 		return fail(err)
 	}
@@ -66,6 +74,9 @@ func (l *listing) take(signed wire.Value) error {
 			l.delegations = &metadata.Delegations{}
 			if err := json.Unmarshal(v.JSON(), l.delegations); err != nil {
 				return err
+			}
+			if s := l.delegations.SuccinctRoles; s != nil && (s.BitLength < 1 || s.BitLength > maxBits) {
+				return fmt.Errorf("hash bins of %d bits, at most %d are edited", s.BitLength, maxBits)
 			}
 		default:
 			l.members[name.String()] = v
@@ -136,7 +147,7 @@ func text(s string) wire.Value { return wire.AppendString(nil, s) }
 
 // newEntry is a target's entry; rel may be nil.
 func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {
-	out := []byte{'{'}
+	out := append(make([]byte, 0, 112), '{')
 	if rel != nil {
 		v, err := canonical(rel)
 		if err != nil {

@@ -8,10 +8,13 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -61,6 +64,8 @@ type publication struct {
 	// of the draft, by name in storage
 	statements map[string]*statement
 	stamp      bool // a new timestamp is due
+
+	snapshot int64 // version of the new snapshot
 }
 
 // takeRoot checks the draft's root against the present one.
@@ -189,7 +194,31 @@ func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) er
 	if err := n.repo.storage.Replace(ctx, timestampName, n.present.timestamp, timestamp); err != nil {
 		return fmt.Errorf("repo: %s: %w", timestampName, err)
 	}
+	n.sweep(ctx)
 	return nil
+}
+
+// sweep removes what killed publishes left, as far as this one passed over it
+// for a later version. Whoever may still want to publish those files has lost:
+// the timestamp is ours. They are in nobody's way, so a failure does not matter.
+func (n *publication) sweep(ctx context.Context) {
+	rm, ok := n.repo.storage.(Remover)
+	if !ok {
+		return
+	}
+	remove := func(role string, after, before int64) {
+		for v := after + 1; v < before; v++ {
+			_ = rm.Remove(ctx, roleName(role, v), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
+		}
+	}
+	for role, f := range n.fresh {
+		remove(role, f.base, f.version)
+	}
+	if n.snapshot > 0 && n.present.snap != nil {
+		remove("snapshot", n.present.snap.Version(), n.snapshot)
+	} else if n.snapshot > 0 {
+		remove("snapshot", 0, n.snapshot)
+	}
 }
 
 // bridges reports whether a client of the present root takes the new content.
@@ -212,27 +241,46 @@ func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byt
 	if !n.content {
 		return roleName("snapshot", p.snap.Version()), p.snapshot, nil
 	}
-	md := metadata.Snapshot(n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
-	md.Signed.Meta = map[string]*metadata.MetaFiles{}
+	versions, version := map[string]int64{}, int64(1)
 	if p.snap != nil {
-		md.Signed.Version = p.snap.Version() + 1
+		version = p.snap.Version() + 1
 		// What was listed once stays listed: clients take its absence for an attack.
 		for _, role := range p.snap.Roles() {
 			f, err := p.snap.RoleFile(role)
 			if err != nil {
 				return "", nil, fmt.Errorf("repo: %w", err)
 			}
-			md.Signed.Meta[role+".json"] = metadata.MetaFile(f.Version)
+			versions[role] = f.Version
 		}
 	}
 	for role, f := range n.fresh {
-		md.Signed.Meta[role+".json"] = metadata.MetaFile(f.version)
+		versions[role] = f.version
 	}
-	if md.Signed.Version, err = n.repo.freeVersion(ctx, "snapshot", md.Signed.Version); err != nil {
+	if n.snapshot, err = n.repo.freeVersion(ctx, "snapshot", version); err != nil {
 		return "", nil, err
 	}
-	data, err = n.signOnline(ctx, "snapshot", md.Signed)
-	return roleName("snapshot", md.Signed.Version), data, err
+	signed := snapshotOf(versions, n.snapshot, n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
+	data, err = n.signOnline(ctx, "snapshot", signed)
+	return roleName("snapshot", n.snapshot), data, err
+}
+
+// snapshotOf is the canonical signed part of a snapshot. By hand, because it
+// lists every hash bin and is made for each change.
+func snapshotOf(versions map[string]int64, version int64, expires time.Time) wire.Value {
+	out := fmt.Appendf(nil, `{"_type":"snapshot","expires":"%s","meta":{`, stamp(expires))
+	files := make([]string, 0, len(versions))
+	for role := range versions {
+		files = append(files, role+".json") // sorted as they will stand there
+	}
+	slices.Sort(files)
+	for i, file := range files {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(wire.AppendString(out, file), `:{"version":`...)
+		out = append(strconv.AppendInt(out, versions[strings.TrimSuffix(file, ".json")], 10), '}')
+	}
+	return fmt.Appendf(out, `},"spec_version":"%s","version":%d}`, metadata.SPECIFICATION_VERSION, version)
 }
 
 func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapshot []byte) ([]byte, error) {
@@ -246,17 +294,17 @@ func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapsh
 	}
 	md.Signed.Meta = map[string]*metadata.MetaFiles{"snapshot.json": metadata.MetaFile(version)}
 	md.Signed.Meta["snapshot.json"].Length = int64(len(snapshot))
-	return n.signOnline(ctx, "timestamp", md.Signed)
-}
-
-// signOnline signs with the signers at hand; all that the role asks for must be there.
-func (n *publication) signOnline(ctx context.Context, role string, signed any) ([]byte, error) {
-	keyIDs, threshold := n.root.RoleKeys(role)
-	v, err := canonical(signed)
+	signed, err := canonical(md.Signed)
 	if err != nil {
 		return nil, err
 	}
-	f, err := newDraftFile(role, 0, v, need{role, n.root.Keys(keyIDs), threshold})
+	return n.signOnline(ctx, "timestamp", signed)
+}
+
+// signOnline signs with the signers at hand; all that the role asks for must be there.
+func (n *publication) signOnline(ctx context.Context, role string, signed wire.Value) ([]byte, error) {
+	keyIDs, threshold := n.root.RoleKeys(role)
+	f, err := newDraftFile(role, 0, signed, need{role, n.root.Keys(keyIDs), threshold})
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +354,7 @@ func (n *publication) fetch(ctx context.Context) tuf.Fetch {
 		if fresh := n.fresh[f.Role]; fresh != nil && fresh.version == f.Version {
 			return fresh.bytes(), nil
 		}
-		return n.repo.storage.Read(ctx, roleName(f.Role, f.Version))
+		return n.repo.read(ctx, n.present, f)
 	}
 }
 
@@ -374,7 +422,7 @@ func (n *publication) delegatesAnew(ctx context.Context, f *draftFile, next *tuf
 	if f.base == 0 {
 		return true, nil
 	}
-	get := func(f tuf.RoleFile) ([]byte, error) { return n.repo.storage.Read(ctx, roleName(f.Role, f.Version)) }
+	get := func(f tuf.RoleFile) ([]byte, error) { return n.repo.read(ctx, n.present, f) }
 	var t *tuf.Targets
 	for i, role := range append(slices.Clone(f.under), f.role) {
 		var err error

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -103,26 +104,69 @@ type present struct {
 }
 
 // load reads the repository from its first root on and verifies all but dates:
-// what has expired is there to be renewed.
+// what has expired is there to be renewed. Where somebody publishes or prunes
+// meanwhile, it reads again.
 func (r *Repo) load(ctx context.Context) (*present, error) {
-	p := &present{}
+	for range 10 {
+		p := &present{}
+		err := r.loadOnce(ctx, p)
+		if err == nil {
+			return p, nil
+		}
+		if moved, again := r.moved(ctx, p); again != nil || !moved {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("repo: %w, again and again", ErrConflict)
+}
+
+// moved reports whether something was published since p was read.
+func (r *Repo) moved(ctx context.Context, p *present) (bool, error) {
+	now, err := r.storage.Read(ctx, timestampName)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if !bytes.Equal(now, p.timestamp) || p.root == nil {
+		return !bytes.Equal(now, p.timestamp), nil
+	}
+	_, err = r.storage.Read(ctx, rootName(p.root.Version()+1))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// read returns a metadata file that p lists. Where it is gone because p is no
+// longer what is published, the error wraps [ErrConflict].
+func (r *Repo) read(ctx context.Context, p *present, f tuf.RoleFile) ([]byte, error) {
+	name := roleName(f.Role, f.Version)
+	data, err := r.storage.Read(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if moved, again := r.moved(ctx, p); again == nil && moved {
+			return nil, fmt.Errorf("repo: %s is gone: %w", name, ErrConflict)
+		}
+	}
+	return data, err
+}
+
+func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 	chain, err := r.Chain(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(chain) > 0 {
 		p.root = chain[len(chain)-1]
 	}
 	if p.root == nil {
-		return p, nil
+		return nil
 	}
 	if p.root.Charter() == nil {
-		return nil, errors.New("repo: root has no charter: a plain TUF repository can't be edited with this package")
+		return errors.New("repo: root has no charter: a plain TUF repository can't be edited with this package")
 	}
 	if p.timestamp, err = r.storage.Read(ctx, timestampName); errors.Is(err, fs.ErrNotExist) {
-		return p, nil
+		return nil
 	} else if err != nil {
-		return nil, err
+		return err
 	}
 	// A publish may have been cut off between a new root and its content: then
 	// the content is still that of an older root.
@@ -130,16 +174,16 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 	for _, root := range slices.Backward(chain) {
 		if err = r.loadContent(ctx, p, root); err == nil {
 			p.under = root
-			return p, nil
+			return nil
 		}
 		if !errors.Is(err, tuf.ErrUntrusted) {
-			return nil, err
+			return err
 		}
 		if why == nil {
 			why = err
 		}
 	}
-	return nil, fmt.Errorf("repo: what is published fits no root: %w", why)
+	return fmt.Errorf("repo: what is published fits no root: %w", why)
 }
 
 // longAgo is a time at which nothing has expired yet.

@@ -3,6 +3,7 @@ package repo_test
 import (
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -191,6 +192,32 @@ func TestHandler(t *testing.T) {
 			noErr(t, err)
 			if resp.StatusCode != x.code || x.cache != "" && resp.Header.Get("Cache-Control") != x.cache || x.body != "*" && x.method != "HEAD" && string(body) != x.body {
 				t.Errorf("%s: %s %s %s: %s, %q, %.40q", kind, x.method, x.path, x.rng, resp.Status, resp.Header.Get("Cache-Control"), body)
+			}
+		}
+		// Metadata may be compressed, the same bytes otherwise; targets never are.
+		for path, may := range map[string]bool{"/metadata/1.root.json": true, "/" + big: false} {
+			plain := do("GET", path)
+			want, _ := io.ReadAll(plain.Body)
+			for accept, zipped := range map[string]bool{"gzip": may, "br, GZIP;q=0.5": may, "gzip;q=0, deflate": false, "identity": false, "": false} {
+				resp := do("GET", path, "Accept-Encoding", accept)
+				body := io.Reader(resp.Body)
+				if got := resp.Header.Get("Content-Encoding") == "gzip"; got != zipped {
+					t.Fatalf("%s: %s for %q: compressed is %t", kind, path, accept, got)
+				}
+				if zipped {
+					if resp.Header.Get("ETag") == plain.Header.Get("ETag") || do("GET", path, "Accept-Encoding", accept, "If-None-Match", resp.Header.Get("ETag")).StatusCode != 304 {
+						t.Errorf("%s: tag of the compressed form is %s", kind, resp.Header.Get("ETag"))
+					}
+					var err error
+					body, err = gzip.NewReader(body)
+					noErr(t, err)
+				}
+				if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, want) || may && resp.Header.Get("Vary") != "Accept-Encoding" {
+					t.Errorf("%s: %s for %q: other bytes, %v", kind, path, accept, err)
+				}
+				if resp := do("GET", path, "Accept-Encoding", accept, "Range", "bytes=1-1"); resp.StatusCode != 206 || resp.Header.Get("Content-Encoding") != "" {
+					t.Errorf("%s: a part of %s for %q: %s", kind, path, accept, resp.Status)
+				}
 			}
 		}
 		// The tag is that of the bytes: what has not changed is not sent again, and

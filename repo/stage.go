@@ -184,6 +184,7 @@ func keyMap(keys []tuf.Key) map[string]tuf.Key {
 // stageRoles adds to the draft what was edited, what is new, what new keys must
 // sign, and targets.json where it no longer fits the charter.
 func (tx *Tx) stageRoles(d *Draft) error {
+	clear(tx.passing) // fn may have read a great many
 	layout, was := tx.layout(), &Root{}
 	if tx.present.under != nil {
 		was = rootOf(tx.present.under)
@@ -260,7 +261,11 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.stageTree(d, below, under, named{name, x.class, x.party, keys}); err != nil {
+		signs := named{name, x.class, x.party, keys}
+		if l.bits() > 0 {
+			signs.role = l.role // bins are the role's own
+		}
+		if err := tx.stageTree(d, below, under, signs); err != nil {
 			return err
 		}
 		if below.delegations == nil {

@@ -101,7 +101,7 @@ func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {
 
 // fetch reads a role's file of the present state.
 func (tx *Tx) fetch(f tuf.RoleFile) ([]byte, error) {
-	return tx.repo.storage.Read(tx.ctx, roleName(f.Role, f.Version))
+	return tx.repo.read(tx.ctx, tx.present, f)
 }
 
 // next names the role that l hands a target on to, "" for none: the product it

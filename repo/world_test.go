@@ -25,6 +25,8 @@ type world struct {
 	t     testing.TB
 	now   time.Time
 	store *memory
+	// elsewhere is where the repository is, if not in store.
+	elsewhere repo.Storage
 
 	pinned []byte // the first pin
 
@@ -97,6 +99,9 @@ func (w *world) open(names ...string) *repo.Repo {
 	cfg := &repo.Config{Now: func() time.Time { return w.now }}
 	for _, n := range names {
 		cfg.Signers = append(cfg.Signers, w.signer(n))
+	}
+	if w.elsewhere != nil {
+		return repo.New(w.elsewhere, cfg)
 	}
 	return repo.New(w.store, cfg)
 }
@@ -242,6 +247,7 @@ type memory struct {
 	files   map[string][]byte
 	writes  []string
 	written map[string]time.Time
+	clock   func() time.Time // nil: time.Now
 	// before and after are asked at each write, outside the lock.
 	before, after func(name string) error
 }
@@ -301,6 +307,9 @@ func (m *memory) write(name string, data []byte, may func([]byte, bool) bool) er
 	}
 	m.files[name] = data
 	m.written[name] = time.Now()
+	if m.clock != nil {
+		m.written[name] = m.clock()
+	}
 	m.writes = append(m.writes, name)
 	m.mu.Unlock()
 	if m.after != nil {
@@ -326,7 +335,7 @@ func (w *world) copy() *world {
 }
 
 func (m *memory) copy() *memory {
-	return &memory{files: maps.Clone(m.files), written: maps.Clone(m.written)}
+	return &memory{files: maps.Clone(m.files), written: maps.Clone(m.written), clock: m.clock}
 }
 
 func TestMemory(t *testing.T) {

@@ -1,0 +1,301 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// PruneOptions says how [Repo.Prune] goes about it.
+type PruneOptions struct {
+	// Drafts is how long a file that nothing lists is kept, from when it was last
+	// written: a draft on its way may list it. 0: as long as a draft can wait
+	// until what it signs has expired, Expiry.Release. Where drafts don't travel, an
+	// hour will do.
+	Drafts time.Duration
+	// DryRun: nothing is removed, only said.
+	DryRun bool
+}
+
+// pruneMargin is for clocks that differ, and for publishers at work.
+const pruneMargin = time.Hour
+
+// Prune removes metadata and target files that no client asks for any more. It
+// keeps every root; whatever is published; whatever a client may ask for that
+// holds a timestamp which has not expired, by Expiry.Timestamp, which all
+// handles on a repository should share; what is not published yet (see
+// [PruneOptions]); reviewers' statements, which are the record; and every file
+// whose name is not of this package's making. opt may be nil. It returns what was
+// removed.
+//
+// The storage must be a [Lister] and a [Remover]; otherwise the error wraps
+// [errors.ErrUnsupported]. It may run beside publishers and other Prunes, and be
+// killed at any point: nothing that it removes is needed by anything that it has
+// not removed yet. What a publisher writes again meanwhile stays.
+func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) ([]Info, error) {
+	lister, ok := r.storage.(Lister)
+	remover, can := r.storage.(Remover)
+	if !ok || !can {
+		return nil, fmt.Errorf("repo: the storage can't list and remove: %w", errors.ErrUnsupported)
+	}
+	var o PruneOptions
+	if opt != nil {
+		o = *opt
+	}
+	if o.Drafts <= 0 {
+		o.Drafts = r.cfg.Expiry.Release
+	}
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.snap == nil {
+		return nil, nil // nothing is published yet, so everything may come to be
+	}
+	k := &pruner{repo: r, ctx: ctx, present: p, now: r.now(), drafts: max(o.Drafts, pruneMargin), keep: map[[16]byte]bool{}, read: map[string]*pastRole{}}
+	var meta []Info
+	for f, err := range lister.List(ctx, "metadata/") {
+		if err != nil {
+			return nil, err
+		}
+		meta = append(meta, f)
+	}
+	if err := k.keepSnapshots(meta); err != nil {
+		return nil, err
+	}
+	var done []Info
+	drop := func(f Info, before time.Time) error {
+		if before.IsZero() || !f.Written.Before(before) {
+			return nil
+		}
+		if !o.DryRun {
+			if err := remover.Remove(ctx, f.Name, before); errors.Is(err, ErrConflict) {
+				return nil // somebody has use for it again
+			} else if err != nil {
+				return err
+			}
+		}
+		done = append(done, f)
+		r.progress(Progress{Path: f.Name, Done: f.Size, Total: f.Size, Files: len(done)})
+		return nil
+	}
+	// Snapshots in order: the age of one is seen from the next.
+	slices.SortFunc(meta, func(a, b Info) int {
+		_, v := splitRoleName(a.Name)
+		_, w := splitRoleName(b.Name)
+		return int(min(max(v-w, -1), 1))
+	})
+	for _, f := range meta {
+		if err := drop(f, k.metadataBefore(f.Name)); err != nil {
+			return done, err
+		}
+	}
+	for f, err := range lister.List(ctx, "targets/") {
+		if err != nil {
+			return done, err
+		}
+		if isTargetName(f.Name) && !k.keep[short(f.Name)] {
+			if err := drop(f, k.now.Add(-k.drafts)); err != nil {
+				return done, err
+			}
+		}
+	}
+	return done, nil
+}
+
+type pruner struct {
+	repo    *Repo
+	ctx     context.Context
+	present *present
+	now     time.Time
+	drafts  time.Duration
+	keep    map[[16]byte]bool // by name; there may be a million
+	read    map[string]*pastRole
+	top     []string // every targets role that any root named
+}
+
+// pastRole is what matters of a role file: where the search goes on from it.
+type pastRole struct {
+	names  []string
+	prefix string // of hash bins; "" for none
+}
+
+// metadataBefore is the time before which a file must have been written to be
+// removed, zero where it stays.
+func (k *pruner) metadataBefore(name string) time.Time {
+	role, version := splitRoleName(name)
+	if role == "" || role == "root" || k.keep[short(name)] {
+		return time.Time{}
+	}
+	last := k.present.listed(role)
+	if role == "snapshot" {
+		last = k.present.snap.Version()
+	}
+	if version > last {
+		return k.now.Add(-k.drafts) // not published yet, or left by a publish that was killed
+	}
+	return k.now.Add(-pruneMargin)
+}
+
+// keepSnapshots marks what clients may ask for: by the present snapshot, and by
+// each older one that a timestamp may still be good for. When the last such
+// timestamp was signed is seen from the snapshot that followed.
+func (k *pruner) keepSnapshots(meta []Info) error {
+	chain, err := k.repo.Chain(k.ctx)
+	if err != nil {
+		return err
+	}
+	tops := map[string]bool{}
+	for _, root := range chain {
+		if root.Charter() == nil {
+			continue
+		}
+		for _, x := range rootOf(root).lists() {
+			tops[x.role] = true
+		}
+	}
+	k.top = slices.Sorted(maps.Keys(tops))
+	written := map[int64]time.Time{}
+	for _, f := range meta {
+		if role, v := splitRoleName(f.Name); role == "snapshot" && v <= k.present.snap.Version() {
+			written[v] = f.Written
+		}
+	}
+	versions := slices.Sorted(maps.Keys(written))
+	for i, v := range versions {
+		if v != k.present.snap.Version() {
+			until := written[versions[i+1]].Add(k.repo.cfg.Expiry.Timestamp + pruneMargin)
+			if !k.now.Before(until) {
+				continue
+			}
+		}
+		if err := k.keepSnapshot(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *pruner) keepSnapshot(version int64) error {
+	name := roleName("snapshot", version)
+	k.keep[short(name)] = true
+	data, err := k.repo.storage.Read(k.ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another Prune was here
+	}
+	if err != nil {
+		return err
+	}
+	listed, err := parseSnapshot(data)
+	if err != nil {
+		return fmt.Errorf("repo: snapshot v%d: %w", version, err)
+	}
+	// Not what it lists but what a search comes to: of roles that once were,
+	// such as hash bins of another number, nobody asks.
+	todo, seen := slices.Clone(k.top), map[string]bool{}
+	for len(todo) > 0 {
+		role := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		v, ok := listed[role]
+		if !ok || seen[role] {
+			continue
+		}
+		seen[role] = true
+		r, err := k.role(role, v)
+		if err != nil {
+			return err
+		}
+		todo = append(todo, r.names...)
+		if r.prefix != "" {
+			for name := range listed {
+				if strings.HasPrefix(name, r.prefix) {
+					todo = append(todo, name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// role marks a role's file, and the targets that it lists, once.
+func (k *pruner) role(role string, version int64) (*pastRole, error) {
+	name := roleName(role, version)
+	if r := k.read[name]; r != nil {
+		return r, nil
+	}
+	if err := k.ctx.Err(); err != nil {
+		return nil, err
+	}
+	r := &pastRole{}
+	k.read[name] = r
+	k.keep[short(name)] = true
+	data, err := k.repo.storage.Read(k.ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil // Verify complains where it must
+	}
+	if err != nil {
+		return nil, err
+	}
+	l, err := parseListing(role, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s v%d: %w", role, version, err)
+	}
+	for path, v := range l.targets {
+		x, err := parseListed(path, v)
+		if err != nil {
+			return nil, fmt.Errorf("repo: %s v%d: %s: %w", role, version, path, err)
+		}
+		k.keep[short(x.name)] = true
+		if x.sha512 != "" {
+			k.keep[short(TargetName(path, x.sha512))] = true
+		}
+	}
+	if d := l.delegations; d != nil && d.SuccinctRoles != nil {
+		r.prefix = d.SuccinctRoles.NamePrefix + "-"
+	} else {
+		r.names = l.delegates()
+	}
+	return r, nil
+}
+
+// parseSnapshot reads the versions that a snapshot lists.
+func parseSnapshot(data []byte) (map[string]int64, error) {
+	v, err := wire.Canonical(data)
+	if err != nil {
+		return nil, err
+	}
+	var signed, meta wire.Value
+	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
+		return nil, err
+	}
+	if err := signed.Fields(wire.Field{Name: "meta", To: &meta}); err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for name, v := range meta.Members() {
+		var version wire.Value
+		if err := v.Fields(wire.Field{Name: "version", To: &version}); err != nil {
+			return nil, err
+		}
+		n, err := version.Int()
+		if err != nil {
+			return nil, err
+		}
+		out[strings.TrimSuffix(name.String(), ".json")] = n
+	}
+	return out, nil
+}
+
+// isTargetName reports whether a name in storage is one that TargetName makes.
+func isTargetName(name string) bool {
+	_, base, ok := strings.Cut(name[strings.LastIndexByte(name, '/'):], "/")
+	sum, _, dot := strings.Cut(base, ".")
+	return ok && dot && (len(sum) == 64 || len(sum) == 128) && strings.Trim(sum, "0123456789abcdef") == ""
+}

@@ -1,0 +1,315 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// dated is a world whose storage goes by the world's clock.
+func dated(t *testing.T) *world {
+	w := emptyWorld(t)
+	w.store.clock = func() time.Time { return w.now }
+	w.update(w.found)
+	return w
+}
+
+// swap publishes release n in place of the one before.
+func swap(n int) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		v := fmt.Sprint(n)
+		if err := errors.Join(add(v)(tx), approve(v)(tx)); err != nil || n == 1 {
+			return err
+		}
+		old := "agent/" + fmt.Sprint(n-1)
+		return errors.Join(tx.Remove("vendor", old), tx.Remove("review", old))
+	}
+}
+
+// prune says what was removed, sorted.
+func (w *world) prune(opt *repo.PruneOptions) (names []string) {
+	w.t.Helper()
+	done, err := w.open().Prune(w.t.Context(), opt)
+	noErr(w.t, err)
+	for _, f := range done {
+		names = append(names, f.Name)
+	}
+	return slices.Sorted(slices.Values(names))
+}
+
+// A client that saw a timestamp may go by it until that has expired, and finds
+// all it asks for. Afterwards what nobody lists goes; roots never go.
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	w := dated(t)
+	w.update(swap(1))
+	w.update(announce) // root 2
+	w.now = w.now.Add(10 * time.Hour)
+	noErr(t, w.open().Refresh(t.Context())) // the same snapshot for another day
+	p := w.product()
+	snap, err := p.refresh()
+	noErr(t, err)
+	w.now = w.now.Add(time.Hour)
+	w.update(swap(2))
+	hour := &repo.PruneOptions{Drafts: time.Hour}
+
+	w.now = w.now.Add(22 * time.Hour)
+	w.update(swap(3))
+	draft, err := w.open().Stage(t.Context(), swap(4))
+	noErr(t, err)
+	before := maps.Clone(w.store.files)
+	w.prune(hour)
+	got, err := snap.Approve("agent/1", p.get)
+	noErr(t, err)
+	if before[repo.TargetName(got.Path(), got.SHA256())] == nil || w.store.files[repo.TargetName(got.Path(), got.SHA256())] == nil {
+		t.Fatal("a client with a good timestamp asks for a file that is gone")
+	}
+
+	w.now = w.now.Add(3 * time.Hour) // its timestamp has expired
+	noErr(t, w.open().Refresh(t.Context()))
+	dry := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour, DryRun: true})
+	files := len(w.store.files)
+	gone := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour})
+	if !slices.Equal(dry, gone) || files-len(gone) != len(w.store.files) {
+		t.Fatalf("said it would remove %q, removed %q", dry, gone)
+	}
+	for _, want := range []string{"metadata/2.vendor-agent.json", "metadata/2.review-agent.json", repo.TargetName("agent/1", got.SHA256())} {
+		if !slices.Contains(gone, want) {
+			t.Errorf("%s is still there; removed %q", want, gone)
+		}
+	}
+	if slices.ContainsFunc(gone, func(name string) bool { return strings.HasSuffix(name, ".root.json") }) {
+		t.Errorf("removed %q", gone)
+	}
+	w.sees("root 2 agent/3")
+	// What a draft on its way lists has stayed.
+	for _, s := range w.keys {
+		_ = draft.Sign(t.Context(), s)
+	}
+	noErr(t, w.open().Publish(t.Context(), draft))
+	w.sees("root 2 agent/4")
+	w.intact()
+	// In the end there is what is published, and nothing else.
+	w.now = w.now.Add(29 * 24 * time.Hour)
+	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Resign("vendor"), tx.Resign("review")) })
+	w.now = w.now.Add(2 * 24 * time.Hour)
+	noErr(t, w.open().Refresh(t.Context()))
+	w.prune(nil)
+	if left := len(w.store.files); left != 2+1+1+3+1 {
+		t.Errorf("%d files are left: %q", left, slices.Sorted(maps.Keys(w.store.files)))
+	}
+	w.intact()
+}
+
+// intact demands that an fsck finds nothing but orphans.
+func (w *world) intact() {
+	w.t.Helper()
+	pin, err := w.open().Pin(w.t.Context())
+	noErr(w.t, err)
+	report, err := w.open().Verify(w.t.Context(), pin)
+	noErr(w.t, err)
+	if !report.OK() {
+		w.t.Fatal(report)
+	}
+}
+
+// What cannot be listed and removed cannot be pruned.
+func TestPruneUnsupported(t *testing.T) {
+	w := newWorld(t)
+	w.elsewhere = noTargets{w.store}
+	if _, err := w.open().Prune(t.Context(), nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+	if removed, err := repo.New(newMemory(), nil).Prune(t.Context(), nil); err != nil || len(removed) != 0 {
+		t.Fatal(removed, err)
+	}
+}
+
+// Killed at any removal, a repository is as good as before, and the next Prune
+// ends the work.
+func TestPruneKilled(t *testing.T) {
+	t.Parallel()
+	past := dated(t)
+	for n := range 4 {
+		past.update(swap(n + 1))
+		past.now = past.now.Add(2 * 24 * time.Hour)
+	}
+	past.update(swap(5))
+	hour := &repo.PruneOptions{Drafts: time.Hour}
+	whole := past.copy()
+	want := whole.prune(hour)
+	if len(want) < 10 {
+		t.Fatalf("removed only %q", want)
+	}
+	for n, more := 1, true; more; n++ {
+		for _, after := range []bool{false, true} {
+			w := past.copy()
+			w.store.clock = func() time.Time { return w.now }
+			killed := w.store.kill(n, after)
+			_, err := w.open().Prune(t.Context(), hour)
+			if !killed() {
+				noErr(t, err)
+				more = false
+				break
+			}
+			if !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			w.sees("root 1 agent/5")
+			w.update(swap(6))
+			w.sees("root 1 agent/6")
+			w.prune(hour)
+			w.intact()
+			for _, name := range want {
+				if w.store.files[name] != nil {
+					t.Fatalf("killed at %d: %s is still there", n, name)
+				}
+			}
+		}
+	}
+}
+
+// Two publishers and two that prune, at once: nothing that is listed is lost.
+func TestPruneRace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var mu sync.Mutex
+	now := w.now
+	clock := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}
+	w.store.clock = clock
+	open := func() *repo.Repo {
+		cfg := &repo.Config{Now: clock, Expiry: repo.Expiry{Timestamp: 2 * time.Hour}}
+		for _, s := range w.keys {
+			cfg.Signers = append(cfg.Signers, s)
+		}
+		return repo.New(w.store, cfg)
+	}
+	var all, publishing sync.WaitGroup
+	done := make(chan struct{})
+	for who := range 2 {
+		r := open()
+		publishing.Go(func() {
+			for i := range 30 {
+				mu.Lock()
+				now = now.Add(20 * time.Minute)
+				mu.Unlock()
+				edit := func(tx *repo.Tx) error {
+					v := fmt.Sprintf("%d-%d", who, i%3) // the same bytes come back
+					if err := tx.Remove("vendor", "agent/"+v); err != nil && !errors.Is(err, tuf.ErrNoTarget) {
+						return err
+					}
+					if i%2 == 1 {
+						return nil
+					}
+					return add(v)(tx)
+				}
+				err := r.Update(t.Context(), edit)
+				for errors.Is(err, repo.ErrConflict) {
+					err = r.Update(t.Context(), edit)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	removed := 0
+	for range 2 {
+		r := open()
+		all.Go(func() {
+			for {
+				list, err := r.Prune(t.Context(), &repo.PruneOptions{Drafts: time.Hour})
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				removed += len(list)
+				mu.Unlock()
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	publishing.Wait()
+	close(done)
+	all.Wait()
+	w.now = now
+	w.intact()
+	if removed == 0 {
+		t.Error("nothing was removed")
+	}
+}
+
+// Engines come weekly and are signed by hand; rules come every few minutes,
+// with the keys of rules and the online keys alone.
+func TestTwoSpeeds(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld(t)
+	w.store.clock = func() time.Time { return w.now }
+	w.update(func(tx *repo.Tx) error {
+		noErr(t, w.found(tx))
+		engine, rules := w.class("engine"), w.class("rules")
+		engine.Roles[1].Keys = repo.Keys{Keys: w.public("c1", "c2", "c3"), Threshold: 2}
+		rules.Roles[0].Keys.Keys, rules.Roles[1].Keys.Keys = w.public("vendor-rules"), w.public("review-automation")
+		tx.Root().Classes = []repo.Class{engine, rules}
+		return tx.Add("vendor", "engine/1", strings.NewReader("engine"), release("1"))
+	})
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1") })
+	fast := w.open("vendor-rules", "review-automation", "timestamp", "snapshot")
+	most := 0
+	for n := 1; n <= 300; n++ {
+		w.now = w.now.Add(24 * time.Hour / 300)
+		w.store.wrote()
+		path, old := fmt.Sprintf("rules/%d", n), fmt.Sprintf("rules/%d", n-1)
+		noErr(t, fast.Update(t.Context(), func(tx *repo.Tx) error {
+			rel := &tuf.Release{Product: "rules", Version: fmt.Sprint(n), Channel: "stable", Platform: "any"}
+			err := errors.Join(tx.Add("vendor", path, strings.NewReader(path), rel), tx.Approve("review", path))
+			if n > 1 {
+				err = errors.Join(err, tx.Remove("vendor", old), tx.Remove("review", old))
+			}
+			return err
+		}))
+		for _, name := range w.store.wrote() {
+			if strings.Contains(name, "engine") || strings.HasSuffix(name, ".targets.json") {
+				t.Fatalf("publish %d wrote %s", n, name)
+			}
+		}
+		if n%50 == 0 {
+			// Three hours of timestamps keep three hours of files.
+			cfg := &repo.Config{Now: func() time.Time { return w.now }, Expiry: repo.Expiry{Timestamp: 3 * time.Hour}}
+			_, err := repo.New(w.store, cfg).Prune(t.Context(), &repo.PruneOptions{Drafts: time.Hour})
+			noErr(t, err)
+			most = max(most, len(w.store.files))
+		}
+	}
+	w.sees("root 1 engine/1 rules/300")
+	if most > 300 {
+		t.Errorf("up to %d files", most)
+	}
+	// An engine key has no part in rules, nor the other way round.
+	for _, name := range []string{"c1", "vendor-release", "review-automation"} {
+		r := w.open(name, "timestamp", "snapshot")
+		err := r.Update(t.Context(), func(tx *repo.Tx) error {
+			return tx.Add("vendor", map[bool]string{true: "engine/2", false: "rules/x"}[name == "review-automation"], strings.NewReader("x"), nil)
+		})
+		if !errors.Is(err, repo.ErrUnsigned) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	w.intact()
+}
