@@ -252,6 +252,35 @@ func TestCentreRefuses(t *testing.T) {
 	w.sees("root 1 agent/1 agent/2")
 }
 
+// A release that was refused, taken back by the vendor and offered again comes to
+// the centre with what it said then.
+func TestCentreIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "no source", "") })
+	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") })
+	dir := t.TempDir()
+	draft, err := w.open(vendorOnly...).Stage(t.Context(), add("1"))
+	noErr(t, err)
+	noErr(t, w.open(vendorOnly...).Export(t.Context(), draft, dir))
+	draft, err = repo.LoadDraft(dir)
+	noErr(t, err)
+	centre := w.centre(dir, "review-release")
+	waiting, err := centre.Pending(t.Context(), "review", draft)
+	if err != nil || len(waiting) != 1 || waiting[0].Refused == nil || waiting[0].Refused.Reason != "no source" {
+		t.Fatalf("%+v, %v", waiting, err)
+	}
+	draft, err = centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
+	noErr(t, err)
+	noErr(t, w.open(vendorOnly...).Publish(t.Context(), travel(t, draft)))
+	w.sees("root 1 agent/1")
+	all, err := w.open().Statements(t.Context(), "agent/1")
+	if err != nil || len(all) != 2 || all[1].Review == nil || all[1].Number != 2 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 // One reviewer stops new installs at once, on his own, for a time.
 func TestCentreHolds(t *testing.T) {
 	t.Parallel()
@@ -494,6 +523,8 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 		"another kind":    {`"kind": "https://visum.dev/review/v1"`, `"kind": "https://visum.dev/refusal/v1"`, nil},
 		"another's words": {`review-agent.1.json"`, `vendor-agent.1.json"`, tuf.ErrMismatch},
 		"padded number":   {`review-agent.1.json"`, `review-agent.01.json"`, os.ErrInvalid},
+		"number 0":        {`review-agent.1.json"`, `review-agent.0.json"`, os.ErrInvalid},
+		"a gap":           {`review-agent.1.json"`, `review-agent.2.json"`, os.ErrNotExist},
 		"no number":       {`review-agent.1.json"`, `review-agent.json"`, os.ErrInvalid},
 		"no hex":          {`"signatures": {`, `"signatures": {"x": "xyz",`, nil},
 	} {

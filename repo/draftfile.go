@@ -110,7 +110,8 @@ func draftPath(path string) string {
 
 // Export writes a folder that travels to a signer who has no access to the
 // repository: laid out as a location, with the roots, the metadata that is
-// published, and the target files that the draft lists anew; and the draft, for
+// published, and the target files that the draft lists anew, with what reviewers have
+// said of them; and the draft, for
 // [LoadDraft]. There, [New] with [Folder] of it reads what is published, [Repo.Diff]
 // says what the draft changes, and the files can be examined. dir may be there,
 // of an earlier export; it is made where it is not.
@@ -151,6 +152,11 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
 			}
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err // a hold's entry may be of a file that is gone
+			}
+			if c.survey != nil { // what was said of it before, for whoever says more
+				if err := c.statements(ctx, entry); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -345,7 +345,7 @@ func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) err
 	if err := n.checkRoles(ctx, snap); err != nil {
 		return err
 	}
-	return n.checkStatements(snap, n.fetch(ctx))
+	return n.checkStatements(ctx, snap, n.fetch(ctx))
 }
 
 // fetch reads role files as they will be.

@@ -242,15 +242,21 @@ func splitStatement(name string) (role string, n int) {
 
 // checkStatements verifies the draft's statements against what will be
 // published. One that approves what clients may install must be about that.
-func (n *publication) checkStatements(snap *tuf.Snapshot, get tuf.Fetch) error {
+func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, get tuf.Fetch) error {
 	for _, name := range slices.Sorted(maps.Keys(n.statements)) {
 		s := n.statements[name]
 		data, err := s.bytes()
 		if err != nil {
 			return err
 		}
-		if statementName(s.subject, s.role(), s.number()) != name {
+		number := s.number()
+		if number < 1 || number > maxStatements || statementName(s.subject, s.role(), number) != name {
 			return fmt.Errorf("repo: %s: not the name of a statement: %w", name, fs.ErrInvalid)
+		}
+		if number > 1 { // readers count from 1 until there is none
+			if _, err := n.repo.storage.Read(ctx, statementName(s.subject, s.role(), number-1)); err != nil {
+				return fmt.Errorf("repo: %s: the word before it: %w", name, err)
+			}
 		}
 		if s.kind == proof.ReviewType {
 			if a, approved := snap.Approve(s.subject.Path, get); approved == nil {

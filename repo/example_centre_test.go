@@ -1,0 +1,123 @@
+package repo_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+// review is a reviewer's day: dir is what the vendor handed over, key the URI of
+// the reviewer's own key, and nothing else is needed. build builds a release from
+// its source again.
+func review(ctx context.Context, dir, key string, opts *repo.KeyOptions, build func(tuf.Source) (sha256 string)) error {
+	signer, err := repo.OpenSigner(ctx, key, opts)
+	if err != nil {
+		return err
+	}
+	centre := repo.New(repo.Folder(dir), &repo.Config{Signers: []tuf.Signer{signer}})
+	draft, err := repo.LoadDraft(dir)
+	if err != nil {
+		return err
+	}
+	waiting, err := centre.Pending(ctx, "review", draft)
+	if err != nil {
+		return err
+	}
+	draft, err = centre.StageOn(ctx, draft, func(tx *repo.Tx) error {
+		for _, p := range waiting {
+			fmt.Println(p.Path, p.Length, p.Changes)
+			file, err := centre.Open(ctx, p)
+			if err != nil {
+				return err
+			}
+			n, err := io.Copy(io.Discard, file) // to scanners and people; at its end the hash is checked
+			file.Close()
+			if err != nil {
+				return err
+			}
+			if build(p.Release.Source) != p.SHA256 {
+				err = tx.Refuse("review", p.Path, "the source gives other bytes", "Ann")
+			} else {
+				err = tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann", Result: proof.Identical, Builder: "https://builder.review.example"})
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Println("examined", n, "bytes")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return draft.Save(dir) // and back it travels
+}
+
+// The review centre's half: a folder comes, is examined, and goes back.
+func ExampleRepo_StageOn() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "example")
+	check(err)
+	defer os.RemoveAll(dir)
+	key := func(label string) tuf.Signer {
+		s, err := repo.UnsafeGeneratePlainKey(filepath.Join(dir, strings.ReplaceAll(label, " ", "-")), label)
+		check(err)
+		return s
+	}
+	keys := map[string]tuf.Signer{}
+	public := func(label string) repo.Keys {
+		keys[label] = key(label)
+		return repo.Keys{Keys: []tuf.Key{keys[label].Key()}}
+	}
+	root := repo.Root{
+		Parties:   []repo.Party{{Name: "vendor", Keys: public("vendor root").Keys}, {Name: "review", Keys: public("review root").Keys}},
+		Timestamp: public("timestamp"), Snapshot: public("snapshot"), Targets: public("targets"),
+		Classes: []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
+			{Party: "vendor", Role: "vendor-agent", Keys: public("vendor release")}, {Party: "review", Role: "review-agent", Keys: public("review release")}},
+			Hold: &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: []tuf.Key{keys["review release"].Key()}}, Max: 7 * 24 * time.Hour}}},
+		Locations: []tuf.Location{
+			{ID: "vendor-1", Tier: tuf.Primary, Operator: "vendor-host", Base: "https://updates.vendor.example/r/", Metadata: "metadata/", Targets: "targets/"},
+			{ID: "review-1", Tier: tuf.Rendezvous, Operator: "review-host", Base: "https://updates.review.example/r/", Metadata: "metadata/"}},
+	}
+	vendor := repo.New(repo.Folder(filepath.Join(dir, "vendor")), &repo.Config{
+		Signers: []tuf.Signer{keys["vendor root"], keys["vendor release"], keys["timestamp"], keys["snapshot"], keys["targets"]}})
+	check(begin(ctx, vendor, root, keys["review root"], keys["review release"]))
+
+	// The vendor hands a release over: a draft, with all that belongs to it.
+	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/agent-1.0", strings.NewReader("the agent"), &tuf.Release{Product: "agent", Version: "1.0",
+			Channel: "stable", Platform: "linux/amd64", Source: tuf.Source{URI: "git+https://src.vendor.example/agent", Revision: "4f2a"}})
+	})
+	check(err)
+	there := filepath.Join(dir, "centre")
+	check(vendor.Export(ctx, draft, there))
+
+	check(review(ctx, there, repo.FileURI(filepath.Join(dir, "review-release")), &repo.KeyOptions{Purpose: "review release"},
+		func(tuf.Source) string { sum := sha256.Sum256([]byte("the agent")); return hex.EncodeToString(sum[:]) }))
+
+	// And publishes what came back.
+	draft, err = repo.LoadDraft(there)
+	check(err)
+	check(vendor.Publish(ctx, draft))
+	said, err := vendor.Statements(ctx, "agent/agent-1.0")
+	check(err)
+	for _, s := range said {
+		fmt.Println(s.Party, "says:", s.Review.Result, "by", s.Review.Builder, "from revision", s.Review.Source.Revision)
+	}
+
+	// Output:
+	// hold-agent: 0 of 1 signatures of the hold of agent
+	// agent/agent-1.0 9 []
+	// examined 9 bytes
+	// review says: identical by https://builder.review.example from revision 4f2a
+}
