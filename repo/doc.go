@@ -17,4 +17,25 @@
 // party its say (rule Q), the charter's seq, epoch and floors, version numbers,
 // and the delegations in targets.json by which stock TUF clients see reviewed
 // releases only.
+//
+// # The review centre
+//
+// A centre works on files that came by any way, with no key but its own:
+// [Repo.Export] made the folder, or [Repo.Clone] the copy. [Repo.Pending] lists
+// what waits, also in a draft that nobody has published, with what is new against
+// the last release that the centre approved of; [Repo.Open] has the bytes. In
+// [Repo.Stage], or [Repo.StageOn] on top of a draft, it approves ([Tx.Approve]),
+// refuses ([Tx.Refuse]), holds ([Tx.Hold]), recalls ([Tx.Recall]) and signs its
+// roles again before they expire ([Tx.Resign]). The draft goes back to the vendor,
+// whose online keys alone make snapshot and timestamp. How a release was examined,
+// or why it was refused, is a statement in the form of package tuf/proof; it is
+// published beside the file and read with [Repo.Statements].
+//
+// # Keys
+//
+// [OpenSigner] opens a key that a URI names: a file, an ssh-agent, or what the
+// caller adds. A key of [GenerateKey] says what it is for, and is opened for
+// nothing else; and no root key may stand in another role. Where no [tuf.Signer]
+// can be made of a key, [Draft.Payload] gives out what is to be signed and
+// [Draft.AddSignature] takes the signature.
 package repo
