@@ -135,19 +135,51 @@ func (w *world) interrupt(n *nginx, file string) (rel client.Release) {
 
 const slow = "location /targets/ { limit_rate 4m; }"
 
-// A download that the server's death cut is gone on with by another process.
+// A download that the server's death cut is gone on with by another process: with
+// If-Range where the server vouches for every byte, without it where it does not.
 func TestNginxResume(t *testing.T) {
-	w, n := newNginx(t, slow, origin)
-	content, file := w.big(), filepath.Join(t.TempDir(), "agent")
-	rel := w.interrupt(n, file)
-	n.start()
-	w.save(w.client(nil), rel, file, content)
-	if got := n.of("/targets/agent/", " 206 ", "if-range=\x22"); len(got) != 0 && len(got) != 1 {
-		t.Errorf("%q", got)
+	for name, tt := range map[string]struct{ special, ifRange string }{
+		"strong tag": {slow, `if-range=\x22`},
+		"weak tag":   {"location /targets/ { limit_rate 4m; etag off; add_header ETag 'W/\"abc\"'; }", "if-range=- "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, n := newNginx(t, tt.special, origin)
+			content, file := w.big(), filepath.Join(t.TempDir(), "agent")
+			rel := w.interrupt(n, file)
+			n.start()
+			w.save(w.client(nil), rel, file, content)
+			got := n.of("/targets/agent/", " 206 ", "range=bytes=", tt.ifRange)
+			if len(got) != 1 || len(n.of("/targets/agent/")) > 2 {
+				t.Errorf("not gone on with: %q", n.of("/targets/agent/"))
+			}
+		})
 	}
-	got := n.of("/targets/agent/", " 206 ", `range=bytes=`)
-	if len(got) != 1 || strings.Contains(got[0], "if-range=-") {
-		t.Errorf("not gone on with: %q", got)
+}
+
+// A server that dies and comes back within one download costs nothing twice.
+func TestNginxCutAndBack(t *testing.T) {
+	w, n := newNginx(t, slow, origin)
+	content, cuts := w.big(), 0
+	c := w.client(func(cfg *client.Config) {
+		cfg.Retries = 3
+		cfg.Progress = func(p client.Progress) {
+			if p.Done > int64(cuts+1)<<20 && cuts < 3 {
+				cuts++
+				n.kill()
+				n.start()
+			}
+		}
+	})
+	_, rel := w.latest(c, "2.0")
+	w.save(c, rel, filepath.Join(t.TempDir(), "agent"), content)
+	if cuts != 3 {
+		t.Errorf("%d cuts", cuts)
+	}
+	if got := n.of("/targets/agent/", " 206 ", "range=bytes=", `if-range=\x22`); len(got) == 0 {
+		t.Errorf("%q", n.of("/targets/agent/"))
+	}
+	if got := n.of("/targets/agent/", " 200 "); len(got) > 1 {
+		t.Errorf("begun again: %q", got)
 	}
 }
 
