@@ -11,12 +11,12 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Clone makes the storage a byte mirror of what a source shows, from a pin on
-// (or a bare root.json): all roots, the current metadata, every target that it
-// lists, with what reviewers state of it (asked for when a role that lists it has
-// a new version). It works for any TUF repository with consistent snapshots, whoever
-// wrote it: unknown members, delegations and hash bins are followed, with or
-// without a charter. It needs no key.
+// Clone makes the storage a byte mirror of what a source shows, from a pin on,
+// or where there is no charter from a bare root.json: all roots, the current
+// metadata, every target that it lists, with what reviewers state of it (asked
+// for when a role that lists it has a new version). It works for any TUF
+// repository with consistent snapshots, whoever wrote it: unknown members,
+// delegations and hash bins are followed. It needs no key.
 //
 // Everything is verified before it is written, as clients verify it but for
 // dates, and nothing is taken that is older than what the storage has. Only

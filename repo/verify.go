@@ -26,12 +26,13 @@ type Copy struct {
 	Roots bool
 }
 
-// Verify examines the repository from a pin on (or a bare root.json), as a
-// client and then as an accountant: every root there is, timestamp, snapshot,
-// every role that any of them leads to, each for everybody who delegates to it,
-// and every target file, which is read whole, with what reviewers state of it. Where the storage is a [Lister],
-// what else lies in metadata/ and targets/ is found too. Each copy is held
-// against the repository, file by file.
+// Verify examines the repository from a pin on, or where there is no charter
+// from a bare root.json, as a client and then as an accountant: every root there
+// is, timestamp, snapshot, every role that any of them leads to, each for
+// everybody who delegates to it, and every target file, which is read whole, with
+// what reviewers state of it. Where the storage is a [Lister], what else lies in
+// metadata/ and targets/ is found too. Each copy is held against the repository,
+// file by file.
 //
 // It needs no key and changes nothing. What is wrong stands in the report, all
 // of it and not the first only; an error says that there is no report: the pin

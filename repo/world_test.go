@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ type world struct {
 	elsewhere repo.Storage
 
 	pinned []byte // the first pin
+	seeded bool   // keys follow from their names, so that processes have the same
 
 	mu   sync.Mutex
 	keys map[string]tuf.Signer
@@ -78,6 +80,10 @@ func (w *world) signer(name string) tuf.Signer {
 	if w.keys[name] == nil {
 		_, key, err := ed25519.GenerateKey(nil)
 		noErr(w.t, err)
+		if w.seeded {
+			seed := sha256.Sum256([]byte(name))
+			key = ed25519.NewKeyFromSeed(seed[:])
+		}
 		w.keys[name], err = tuf.NewSigner(key)
 		noErr(w.t, err)
 	}
@@ -331,7 +337,7 @@ func (m *memory) wrote() []string {
 
 // copy is a world with the same past.
 func (w *world) copy() *world {
-	return &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys), pinned: w.pinned}
+	return &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys), pinned: w.pinned, seeded: w.seeded}
 }
 
 func (m *memory) copy() *memory {

@@ -1,0 +1,297 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+var errFault = errors.New("the disk is on fire")
+
+// faulty is a storage whose n-th call fails, before its effect or after it.
+type faulty struct {
+	*memory
+	n, count int
+	after    bool
+	shown    bool // the fault came to light: a file that is opened only to see that it is there has none
+}
+
+// fails counts a call. before says that it fails now; otherwise after is its result.
+func (f *faulty) fails() (before bool, after error) {
+	if f.count++; f.count != f.n {
+		return false, nil
+	}
+	f.shown = true
+	return !f.after, errFault
+}
+
+func (f *faulty) Read(ctx context.Context, name string) ([]byte, error) {
+	before, fault := f.fails()
+	if before {
+		return nil, fault
+	}
+	data, err := f.memory.Read(ctx, name)
+	if fault != nil {
+		return nil, fault
+	}
+	return data, err
+}
+
+func (f *faulty) Create(ctx context.Context, name string, r io.Reader) error {
+	before, fault := f.fails()
+	if before {
+		return fault
+	}
+	return errors.Join(f.memory.Create(ctx, name, r), fault)
+}
+
+func (f *faulty) Replace(ctx context.Context, name string, old, new []byte) error {
+	before, fault := f.fails()
+	if before {
+		return fault
+	}
+	return errors.Join(f.memory.Replace(ctx, name, old, new), fault)
+}
+
+func (f *faulty) Remove(ctx context.Context, name string, before time.Time) error {
+	now, fault := f.fails()
+	if now {
+		return fault
+	}
+	return errors.Join(f.memory.Remove(ctx, name, before), fault)
+}
+
+// Open fails at once, or in the midst of the file.
+func (f *faulty) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	before, fault := f.fails()
+	if before {
+		return nil, fault
+	}
+	r, err := f.memory.Open(ctx, name)
+	if fault == nil {
+		return r, err
+	}
+	if err != nil {
+		return nil, fault
+	}
+	f.shown = false
+	return io.NopCloser(io.MultiReader(io.LimitReader(r, 3), readerFunc(func([]byte) (int, error) { f.shown = true; return 0, fault }))), nil
+}
+
+func (f *faulty) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	before, fault := f.fails()
+	return func(yield func(repo.Info, error) bool) {
+		if !before {
+			for info, err := range f.memory.List(ctx, prefix) {
+				if !yield(info, err) {
+					return
+				}
+			}
+		}
+		if fault != nil {
+			yield(repo.Info{}, fault)
+		}
+	}
+}
+
+// The storage fails at its n-th call, for every n, before the effect and after
+// it. The error comes through; what clients see is the old state or the new one;
+// done again it succeeds.
+func TestStorageFails(t *testing.T) {
+	t.Parallel()
+	past := founded(t)
+	past.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	source := past.copy()
+	source.update(add("2"))
+	source.update(approve("2"))
+	draft, err := past.open().Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), announce(tx)) })
+	noErr(t, err)
+	for name, x := range map[string]struct {
+		do   func(w *world, s repo.Storage) error
+		goal string // "": nothing changes
+	}{
+		"Update": {func(w *world, s repo.Storage) error {
+			return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+		}, "root 2 agent/1"},
+		"Publish": {func(w *world, s repo.Storage) error {
+			return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error {
+				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2"))
+			})
+		}, "root 2 agent/1 agent/2"},
+		"Refresh": {func(w *world, s repo.Storage) error { return w.at(s).Refresh(w.t.Context()) }, "root 2 agent/1"},
+		"Clone": {func(w *world, s repo.Storage) error { return w.at(s).Clone(w.t.Context(), source.store, past.pin()) },
+			"root 2 agent/1 agent/2"},
+		"Status": {func(w *world, s repo.Storage) error { _, err := w.at(s).Status(w.t.Context(), w.now); return err }, ""},
+		"Diff":   {func(w *world, s repo.Storage) error { _, err := w.at(s).Diff(w.t.Context(), draft); return err }, ""},
+		"Bundle": {func(w *world, s repo.Storage) error {
+			return w.at(s).Bundle(w.t.Context(), io.Discard, &repo.BundleOptions{Targets: func(string) bool { return true }})
+		}, ""},
+		"Export": {func(w *world, s repo.Storage) error { return w.at(s).Export(w.t.Context(), draft, memoryDir(t)) }, ""},
+		"Clone from": {func(w *world, s repo.Storage) error {
+			return w.at(newMemory()).Clone(w.t.Context(), repo.SourceOf(s), past.pin())
+		}, ""},
+		"Verify": {func(w *world, s repo.Storage) error {
+			report, err := w.at(s).Verify(w.t.Context(), past.pin())
+			if err != nil {
+				return err
+			}
+			for _, f := range report.Findings {
+				if f.Kind == repo.FileUnreadable && errors.Is(f.Err, errFault) {
+					return f.Err
+				}
+				if !f.Harmless() {
+					return errors.New(f.String()) // a fault taken for something else
+				}
+			}
+			return nil
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for n, more := 1, true; more; n++ {
+				for _, after := range []bool{false, true} {
+					w := past.copy()
+					w.t = t
+					s := &faulty{memory: w.store, n: n, after: after}
+					before := w.store.copy()
+					err := x.do(w, s)
+					if s.count < n {
+						noErr(t, err)
+						more = false
+						break
+					}
+					if err == nil && s.shown || err != nil && !errors.Is(err, errFault) {
+						t.Fatalf("call %d failed (after its effect: %v), and %s said %v", n, after, name, err)
+					}
+					if x.goal == "" {
+						if len(before.files) != len(w.store.files) {
+							t.Fatalf("call %d: files came or went", n)
+						}
+					} else if got := w.product().state(); got != "root 2 agent/1" && got != x.goal {
+						t.Fatalf("call %d: clients see %q", n, got)
+					}
+					noErr(t, x.do(w, w.store))
+					if x.goal != "" {
+						w.sees(x.goal)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A context that ends at any time leaves the old state or the new one, and is
+// what the error says.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	past := founded(t)
+	source := past.copy()
+	source.update(add("2"))
+	source.update(approve("2"))
+	for name, do := range map[string]func(ctx context.Context, r *repo.Repo) error{
+		"Update": func(ctx context.Context, r *repo.Repo) error {
+			return r.Update(ctx, func(tx *repo.Tx) error {
+				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2"))
+			})
+		},
+		"Clone": func(ctx context.Context, r *repo.Repo) error { return r.Clone(ctx, source.store, past.pin()) },
+	} {
+		for n, more := 1, true; more; n++ {
+			w := past.copy()
+			ctx, cancel := context.WithCancel(t.Context())
+			s := &ending{memory: w.store, n: n, end: cancel}
+			err := do(ctx, w.at(s))
+			more = s.count >= n
+			cancel()
+			if got := w.product().state(); got != "root 1 agent/1" && got != "root 1 agent/1 agent/2" || err == nil && got == "root 1 agent/1" {
+				t.Fatalf("%s, ended at call %d: clients see %q, %v", name, n, got, err)
+			}
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Fatalf("%s, ended at call %d: %v", name, n, err)
+			}
+			noErr(t, do(t.Context(), w.at(w.store)))
+			w.sees("root 1 agent/1 agent/2")
+		}
+	}
+}
+
+// ending is a storage that ends a context at its n-th call.
+type ending struct {
+	*memory
+	n, count int
+	end      func()
+}
+
+func (e *ending) call() {
+	if e.count++; e.count == e.n {
+		e.end()
+	}
+}
+
+func (e *ending) Read(ctx context.Context, name string) ([]byte, error) {
+	e.call()
+	return e.memory.Read(ctx, name)
+}
+
+func (e *ending) Create(ctx context.Context, name string, r io.Reader) error {
+	e.call()
+	return e.memory.Create(ctx, name, r)
+}
+
+func (e *ending) Replace(ctx context.Context, name string, old, new []byte) error {
+	e.call()
+	return e.memory.Replace(ctx, name, old, new)
+}
+
+func (e *ending) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	e.call()
+	return e.memory.Open(ctx, name)
+}
+
+// Long calls tell how far they are: each file in turn, never backwards.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	w := founded(t)
+	var told []repo.Progress
+	cfg := &repo.Config{Now: func() time.Time { return w.now }, Progress: func(p repo.Progress) { told = append(told, p) }}
+	for _, name := range vendorKeys {
+		cfg.Signers = append(cfg.Signers, w.signer(name))
+	}
+	big := bytes.Repeat([]byte("x"), 1<<20)
+	check := func(name string, err error, ends ...string) {
+		t.Helper()
+		noErr(t, err)
+		var last repo.Progress
+		var got []string
+		for _, p := range told {
+			if p.Done > p.Total || p.Path == last.Path && p.Done < last.Done || p.Files < last.Files {
+				t.Errorf("%s: %+v after %+v", name, p, last)
+			}
+			if p.Done == p.Total {
+				got = append(got, shorten(p.Path))
+			}
+			last = p
+		}
+		for _, want := range ends {
+			if !slices.Contains(got, want) {
+				t.Errorf("%s: nothing told of the end of %s: %q", name, want, got)
+			}
+		}
+		told = nil
+	}
+	check("Update", repo.New(w.store, cfg).Update(t.Context(), func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/big", bytes.NewReader(big), nil)
+	}), "targets/agent/big")
+	_, err := repo.New(w.store, cfg).Verify(t.Context(), w.pin())
+	check("Verify", err, "targets/agent/big", "targets/agent/1", "metadata/1.root.json", "metadata/timestamp.json")
+	check("Clone", repo.New(newMemory(), cfg).Clone(t.Context(), w.store, w.pin()), "targets/agent/big", "metadata/timestamp.json")
+	check("Bundle", repo.New(w.store, cfg).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Targets: func(string) bool { return true }}), "targets/agent/big", "metadata/timestamp.json")
+}

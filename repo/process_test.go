@@ -1,0 +1,277 @@
+package repo_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// Tests with processes: this test program starts itself with PROCESS_TEST set to
+// a job and its arguments.
+
+// seededWorld has the same keys in every process.
+func seededWorld(t *testing.T) *world {
+	w := emptyWorld(t)
+	w.seeded = true
+	return w
+}
+
+// founded is the seeded world, published and with one release.
+func founded(t *testing.T) *world {
+	t.Helper()
+	w := seededWorld(t)
+	w.update(w.found)
+	w.pin()
+	w.update(add("1"))
+	w.update(approve("1"))
+	return w
+}
+
+// at returns a handle on a storage, with every key that the world has.
+func (w *world) at(s repo.Storage) *repo.Repo {
+	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	for _, name := range append(append([]string{}, vendorKeys...), reviewKeys...) {
+		cfg.Signers = append(cfg.Signers, w.signer(name))
+	}
+	return repo.New(s, cfg)
+}
+
+// pour writes what is in memory into a folder.
+func pour(t *testing.T, m *memory, dir string) {
+	t.Helper()
+	for name, data := range m.files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		noErr(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		noErr(t, os.WriteFile(path, data, 0o644))
+	}
+}
+
+// scoop reads a folder into memory, as a web server would show it.
+func scoop(t *testing.T, dir string) *memory {
+	t.Helper()
+	m := newMemory()
+	noErr(t, fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || repo.CheckName(name) != nil {
+			return err
+		}
+		m.files[name], err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+		return err
+	}))
+	return m
+}
+
+// memoryDir is a new folder, in memory where the system has that: these tests
+// flush a great deal.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "visum-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func job(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestProcess$")
+	cmd.Env = append(os.Environ(), "PROCESS_TEST="+strings.Join(args, "|"))
+	return cmd
+}
+
+// TestProcess is the other process.
+func TestProcess(t *testing.T) {
+	args := strings.Split(os.Getenv("PROCESS_TEST"), "|")
+	w := seededWorld(t)
+	switch args[0] {
+	case "":
+		return
+	case "publish":
+		noErr(t, publishMany(t.Context(), w.at(repo.Folder(args[1])), args[2], args[3]))
+	default:
+		n, err := strconv.Atoi(args[3])
+		noErr(t, err)
+		s := &killer{Storage: repo.Folder(args[1]), n: n}
+		noErr(t, jobs[args[0]](w, s, args[2]))
+	}
+	fmt.Println("done")
+}
+
+// publishMany releases so many files under names that begin with who.
+func publishMany(ctx context.Context, r *repo.Repo, who, count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		edit := add(fmt.Sprintf("%s-%03d", who, i))
+		err := r.Update(ctx, edit)
+		for errors.Is(err, repo.ErrConflict) {
+			err = r.Update(ctx, edit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Two processes publish into one folder, each as fast as it can: nothing is lost
+// and nothing breaks.
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	each := 40
+	if os.Getenv("CI") != "" {
+		each = 100
+	}
+	w, dir := founded(t), memoryDir(t)
+	pour(t, w.store, dir)
+	var both sync.WaitGroup
+	for _, who := range []string{"a", "b"} {
+		both.Go(func() {
+			if out, err := job("publish", dir, who, strconv.Itoa(each)).CombinedOutput(); err != nil || !strings.Contains(string(out), "done") {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	both.Wait()
+	w.store = scoop(t, dir)
+	if got := len(w.pending()); got != 2*each {
+		t.Errorf("%d releases, want %d", got, 2*each)
+	}
+	report, err := w.at(repo.Folder(dir)).Verify(t.Context(), w.pin())
+	if err != nil || !report.OK() || report.Targets != 2*each+1 {
+		t.Errorf("%v, %v", report, err)
+	}
+}
+
+// killer is a storage whose process kills itself at the n-th event: before a
+// write, in the midst of what is being written, or after it.
+type killer struct {
+	repo.Storage
+	n, count int
+}
+
+func (k *killer) event() {
+	if k.count++; k.count == k.n {
+		self, _ := os.FindProcess(os.Getpid())
+		self.Kill()
+		time.Sleep(time.Hour)
+	}
+}
+
+func (k *killer) Create(ctx context.Context, name string, r io.Reader) error {
+	k.event()
+	err := k.Storage.Create(ctx, name, io.MultiReader(io.LimitReader(r, 3), act(k.event), r))
+	k.event()
+	return err
+}
+
+func (k *killer) Replace(ctx context.Context, name string, old, new []byte) error {
+	k.event()
+	err := k.Storage.Replace(ctx, name, old, new)
+	k.event()
+	return err
+}
+
+// act is an empty reader that does something when it is reached.
+type act func()
+
+func (a act) Read([]byte) (int, error) { a(); return 0, io.EOF }
+
+// jobs are what is killed: on a storage, with another folder to read from.
+var jobs = map[string]func(w *world, s repo.Storage, from string) error{
+	"release": func(w *world, s repo.Storage, _ string) error {
+		return w.at(s).Update(w.t.Context(), add("2"))
+	},
+	"announcement and release": func(w *world, s repo.Storage, _ string) error {
+		return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error {
+			return errors.Join(announce(tx), tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2"))
+		})
+	},
+	"refresh": func(w *world, s repo.Storage, _ string) error {
+		w.now = w.now.AddDate(0, 0, 20) // all but root
+		return w.at(s).Refresh(w.t.Context())
+	},
+	"clone": func(w *world, s repo.Storage, from string) error {
+		pin, err := os.ReadFile(filepath.Join(from, "pin.json"))
+		if err != nil {
+			return err
+		}
+		return w.at(s).Clone(w.t.Context(), repo.SourceOf(repo.Folder(from)), pin)
+	},
+}
+
+// A process dies at any event of any job. Clients see the old state or the new
+// one, and the same job ends what was begun, with nothing wrong left behind.
+func TestKilledProcess(t *testing.T) {
+	t.Parallel()
+	past := founded(t)
+	from := memoryDir(t)
+	future := past.copy()
+	noErr(t, jobs["announcement and release"](future, future.store, ""))
+	pour(t, future.store, from)
+	noErr(t, os.WriteFile(filepath.Join(from, "pin.json"), past.pin(), 0o644))
+	for name, x := range map[string]struct {
+		days int
+		old  string
+		goal string
+	}{
+		"release":                  {0, "root 1 agent/1", "root 1 agent/1"},
+		"announcement and release": {0, "root 1 agent/1", "root 2 agent/1 agent/2"},
+		"refresh":                  {20, "root 1 agent/1", "root 1 agent/1"},
+		"clone":                    {0, "root 1 agent/1", "root 2 agent/1 agent/2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			step := 1
+			if testing.Short() {
+				step = 4
+			}
+			for n := 1; ; n += step {
+				dir := memoryDir(t)
+				pour(t, past.store, dir)
+				out, err := job(name, dir, from, strconv.Itoa(n)).CombinedOutput()
+				done := strings.Contains(string(out), "done")
+				if done != (err == nil) || strings.Contains(string(out), "FAIL") {
+					t.Fatalf("event %d: %v: %s", n, err, out)
+				}
+				w := past.copy()
+				w.t, w.now = t, past.now
+				w.store = scoop(t, dir)
+				// A root that changes no key goes with the old content, and the new
+				// content with the old root: between the two writes it is so.
+				if got := w.product().state(); got != x.old && got != x.goal && got != strings.Replace(x.old, "root 1", "root 2", 1) && got != strings.Replace(x.goal, "root 2", "root 1", 1) {
+					t.Fatalf("killed at event %d: clients see %q", n, got)
+				}
+				if done {
+					if n < 4 {
+						t.Fatalf("done after %d events", n)
+					}
+					w.now = past.now.AddDate(0, 0, x.days)
+					w.sees(x.goal)
+					break
+				}
+				noErr(t, jobs[name](w, repo.Folder(dir), from))
+				w.now = past.now.AddDate(0, 0, x.days)
+				w.store = scoop(t, dir)
+				w.sees(x.goal)
+				report, err := w.at(repo.Folder(dir)).Verify(t.Context(), past.pin())
+				if err != nil || !report.OK() {
+					t.Fatalf("killed at event %d, and healed: %v\n%v", n, err, report)
+				}
+			}
+		})
+	}
+}
