@@ -50,3 +50,34 @@ func TestFullDisk(t *testing.T) {
 	must(t, os.Remove(ballast))
 	d.saves(file)
 }
+
+// Likewise where the state is: at whatever point the disk is full, the error says
+// so, and once there is room it goes on.
+func TestFullDiskOfTheState(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root; TestFullStore does the like for everybody")
+	}
+	failed := 0
+	for room := 0; room <= 48<<10; room += 8 << 10 {
+		w := newWeb(t)
+		mount(t, "none", w.dir, "tmpfs", 0, "size=128k")
+		w.good(w.client(), 1)
+		w.repo.NextRoot(nothing)
+		renew(w.repo)
+		var disk syscall.Statfs_t
+		must(t, syscall.Statfs(w.dir, &disk))
+		mustWrite(t, filepath.Join(w.dir, "ballast"), make([]byte, int(disk.Bfree)*int(disk.Bsize)-room))
+		view, err := w.client().Refresh(t.Context())
+		if err != nil {
+			failed++
+			if view != nil || !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("room for %d bytes: %v", room, err)
+			}
+		}
+		must(t, os.Remove(filepath.Join(w.dir, "ballast")))
+		w.good(w.client(), 2)
+	}
+	if failed == 0 {
+		t.Error("the disk was never full")
+	}
+}

@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // brokenStore fails at its n-th call, before the call's effect or after it.
@@ -70,7 +73,7 @@ func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 				w := newWeb(t)
 				mem := client.Memory()
 				on := func(s client.Store) *client.Client {
-					return w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", s })
+					return w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store, cfg.Defer = "", s, time.Hour })
 				}
 				w.good(on(mem), 1)
 				old := w.repo.Clone()
@@ -78,7 +81,17 @@ func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 				renew(w.repo)
 				w.does(body("timestamp.json", []byte("{}")), vendorHost)
 				broken := &brokenStore{Store: mem, n: n, after: after}
-				view, err := on(broken).Refresh(t.Context())
+				c := on(broken)
+				view, err := c.Refresh(t.Context())
+				if err == nil {
+					_, latest := view.Latest(t.Context(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"})
+					if !errors.Is(latest, client.ErrDeferred) && !errors.Is(latest, errDisk) {
+						t.Fatalf("call %d: %v", n, latest)
+					}
+					if err := c.Save(t.Context(), find(t, view), filepath.Join(w.dir, "agent")); err != nil {
+						t.Fatalf("call %d: %v", n, err)
+					}
+				}
 				done := broken.n > 0
 				if err != nil && (!errors.Is(err, errDisk) || view != nil) {
 					t.Fatalf("call %d: %v, %v", n, view, err)
@@ -96,14 +109,69 @@ func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 				}
 				w.does(nil, vendorHost)
 				w.good(on(mem), 2)
+				w.now = w.now.Add(time.Hour)
+				if rel, err := w.good(on(mem), 2).Latest(t.Context(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"}); err != nil && !errors.Is(err, client.ErrDeferred) || done && err != nil {
+					t.Fatalf("call %d: %q, %v", n, rel.Version, err)
+				}
 				if done {
-					if n < 15 {
+					if n < 18 {
 						t.Fatalf("only %d calls", n)
 					}
 					break
 				}
 			}
 		})
+	}
+}
+
+func find(t *testing.T, view *client.View) tuf.Approved {
+	t.Helper()
+	a, err := view.Find(t.Context(), tuftest.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// quota is a Store with room for so many bytes more.
+type quota struct {
+	client.Store
+	room int
+}
+
+func (q *quota) Write(name string, data []byte) error {
+	if len(data) > q.room {
+		return errDisk
+	}
+	q.room -= len(data)
+	return q.Store.Write(name, data)
+}
+
+// The disk is full at any byte of an update: it says so, and once there is room
+// it goes on.
+func TestFullStore(t *testing.T) {
+	failed := 0
+	for room := 0; ; room += 1500 {
+		w := newWeb(t)
+		mem := client.Memory()
+		on := func(s client.Store) *client.Client {
+			return w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", s })
+		}
+		w.good(on(mem), 1)
+		w.repo.NextRoot(nothing)
+		renew(w.repo)
+		view, err := on(&quota{mem, room}).Refresh(t.Context())
+		if (err != nil || view == nil) && (view != nil || !errors.Is(err, errDisk)) {
+			t.Fatalf("room for %d bytes: %v, %v", room, view, err)
+		}
+		w.good(on(mem), 2)
+		if err == nil {
+			break
+		}
+		failed++
+	}
+	if failed < 5 {
+		t.Errorf("only %d failed", failed)
 	}
 }
 

@@ -1,0 +1,174 @@
+package client_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// killedAt runs a process and kills it when it is about to do the n-th thing to
+// the disk below a folder: to make, write, flush, rename, cut or remove a file. It
+// returns how many it has done by its end. The process is traced by its system
+// calls, so nothing that it does is left out.
+func killedAt(cmd *exec.Cmd, dir string, n int) (done int, err error) {
+	runtime.LockOSThread() // a tracer is a thread
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	pid := cmd.Process.Pid
+	const sysgood, exitKill, noThread = 1, 0x100000, 0x20000000
+	var ws syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &ws, 0, nil); err != nil {
+		return 0, err
+	}
+	if err := syscall.PtraceSetOptions(pid, sysgood|exitKill|syscall.PTRACE_O_TRACECLONE); err != nil {
+		return 0, err
+	}
+	inside := map[int]bool{} // threads that are within a call
+	at := pid
+	for signal := 0; ; {
+		_ = syscall.PtraceSyscall(at, signal) // fails where it was killed in the meantime
+		if at, err = syscall.Wait4(-1, &ws, syscall.WALL|noThread, nil); err != nil {
+			return done, err
+		}
+		signal = 0
+		switch {
+		case at == pid && (ws.Exited() || ws.Signaled()):
+			if ws.Exited() && ws.ExitStatus() != 0 {
+				err = fmt.Errorf("exit status %d", ws.ExitStatus())
+			}
+			return done, err
+		case !ws.Stopped():
+		case ws.StopSignal() == syscall.SIGTRAP|0x80:
+			if inside[at] = !inside[at]; inside[at] && changes(at, dir) {
+				if done++; done == n {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+		case ws.StopSignal() != syscall.SIGTRAP && ws.StopSignal() != syscall.SIGSTOP: // those are the tracing's own
+			signal = int(ws.StopSignal())
+		}
+	}
+}
+
+// changes reports whether the call that a thread is about to make does something
+// to a file below dir.
+func changes(thread int, dir string) bool {
+	var r syscall.PtraceRegs
+	if syscall.PtraceGetRegs(thread, &r) != nil {
+		return false
+	}
+	below := func(fd uint64) bool {
+		file, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", thread, int32(fd)))
+		return err == nil && strings.HasPrefix(file, dir)
+	}
+	const renameat2 = 316
+	switch r.Orig_rax {
+	case syscall.SYS_WRITE, syscall.SYS_PWRITE64, syscall.SYS_FSYNC, syscall.SYS_FTRUNCATE, syscall.SYS_FCHMOD:
+		return below(r.Rdi)
+	case syscall.SYS_OPENAT:
+		return r.Rdx&syscall.O_CREAT != 0
+	case syscall.SYS_RENAMEAT, renameat2, syscall.SYS_UNLINKAT, syscall.SYS_MKDIRAT, syscall.SYS_LINKAT, syscall.SYS_RENAME, syscall.SYS_UNLINK, syscall.SYS_MKDIR:
+		return true
+	}
+	return false
+}
+
+// A product is killed before each single thing that it does to the disk, in the
+// middle of an update to a new root, new content and a new release. What is
+// installed is the old release or the new one, and the next process goes on.
+func TestKilledAtEveryWrite(t *testing.T) {
+	d := newDepot(t, 1, 100_000)
+	d.dir = quickDir(t)
+	file := filepath.Join(d.dir, "installed", "agent")
+	must(t, os.Mkdir(filepath.Dir(file), 0o700))
+	must(t, d.save(t.Context(), file))
+	old := d.content
+	d.content = noise(100_001)[1:]
+	d.repo.AddTarget(tuftest.Path, string(d.content), nil, "vendor-agent", "review-agent")
+	d.repo.NextRoot(nothing)
+	renew(d.repo)
+	before := os.DirFS(d.dir)
+
+	// run lets a copy of the product be killed, and says how far it got.
+	run := func(n int) (done int, err error) {
+		one := *d
+		one.dir = quickDir(t)
+		if err := os.CopyFS(one.dir, before); err != nil {
+			return 0, err
+		}
+		file := filepath.Join(one.dir, "installed", "agent")
+		cmd := one.process("save", file)
+		log, err := os.CreateTemp(t.TempDir(), "")
+		if err != nil {
+			return 0, err
+		}
+		defer log.Close()
+		cmd.Stderr = log
+		if done, err = killedAt(cmd, one.dir, n); err != nil {
+			text, _ := os.ReadFile(log.Name())
+			return done, fmt.Errorf("%w: %s", err, text)
+		}
+		got, err := os.ReadFile(file)
+		if err != nil || !bytes.Equal(got, old) && !bytes.Equal(got, d.content) {
+			return done, fmt.Errorf("installed are %d bytes, %v", len(got), err)
+		}
+		c := one.client()
+		view, err := c.Refresh(t.Context())
+		if err != nil || view.RootVersion() != 2 {
+			return done, fmt.Errorf("the next process: %w", err)
+		}
+		if err := refreshAndSave(c, file); err != nil {
+			return done, fmt.Errorf("the next process: %w", err)
+		}
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, d.content) {
+			return done, fmt.Errorf("then installed are %d bytes, %v", len(got), err)
+		}
+		if left := files(t, filepath.Dir(file)); len(left) > 2 {
+			return done, fmt.Errorf("left %q", left)
+		}
+		return done, nil
+	}
+	all, err := run(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all < 60 {
+		t.Fatalf("only %d writes", all)
+	}
+	t.Logf("%d writes", all)
+	step := 3
+	switch {
+	case testing.Short():
+		step = 10
+	case os.Getenv("CI") != "":
+		step = 1
+	}
+	var workers sync.WaitGroup
+	todo := make(chan int)
+	for range 3 {
+		workers.Go(func() {
+			for n := range todo {
+				if done, err := run(n); err != nil || done != n {
+					t.Errorf("killed before write %d: did %d, %v", n, done, err)
+				}
+			}
+		})
+	}
+	for n := 1; n <= all; n += step {
+		todo <- n
+	}
+	close(todo)
+	workers.Wait()
+}
