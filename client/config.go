@@ -47,7 +47,8 @@ type Config struct {
 	// Offline keeps the client from asking anything but Sources.
 	Offline bool
 	// HTTP makes the requests; nil: a client of our own that honours the
-	// system's proxy settings. It is copied; redirects are never followed.
+	// system's proxy settings. It is copied; redirects are never followed. Its
+	// Timeout, if it has one, ends long downloads too, which then go on.
 	HTTP *http.Client
 	// UserAgent is sent with requests; "": "visum".
 	UserAgent string

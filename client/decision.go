@@ -15,35 +15,35 @@ type Reason string
 
 // Reasons of decisions.
 const (
-	ReasonApproved    Reason = "approved"     // the only one that accepts
-	ReasonNotApproved Reason = "not-approved" // not every party lists the same bytes
-	ReasonNotListed   Reason = "not-listed"
-	ReasonHeld        Reason = "held"
-	ReasonRecalled    Reason = "recalled"
-	ReasonRollout     Reason = "rollout"
-	ReasonMinVersion  Reason = "min-version"
-	ReasonDeferred    Reason = "deferred"
-	ReasonDenied      Reason = "denied"
-	ReasonExpired     Reason = "expired"
-	ReasonUntrusted   Reason = "untrusted"
-	ReasonUnavailable Reason = "unavailable" // network, disk, or time ran out
+	ReasonApproved    Reason = "approved"     // every party lists the same bytes, and nothing is in the way: the only one that accepts
+	ReasonNotApproved Reason = "not-approved" // not every party lists the same bytes (tuf.ErrNotApproved)
+	ReasonNotListed   Reason = "not-listed"   // nobody lists it, or other bytes by now (tuf.ErrNoTarget)
+	ReasonHeld        Reason = "held"         // the review centre holds it for some time (tuf.ErrHeld)
+	ReasonRecalled    Reason = "recalled"     // [ErrRecalled]
+	ReasonRollout     Reason = "rollout"      // [ErrRollout]
+	ReasonMinVersion  Reason = "min-version"  // [ErrMinVersion]
+	ReasonDeferred    Reason = "deferred"     // [ErrDeferred]
+	ReasonDenied      Reason = "denied"       // [ErrDenied]
+	ReasonExpired     Reason = "expired"      // what it was to be decided by is too old (tuf.ErrExpired)
+	ReasonUntrusted   Reason = "untrusted"    // what it was to be decided by is not genuine (tuf.ErrUntrusted)
+	ReasonUnavailable Reason = "unavailable"  // network, disk, or time ran out
 )
 
 // Decision tells what was decided on one target, for machines (as JSON too) and,
 // in its String, for people.
 type Decision struct {
-	Accepted  bool          `json:"accepted"`
-	Reason    Reason        `json:"reason"`
-	Path      string        `json:"path"`
-	Sentence  string        `json:"sentence"`
+	Accepted  bool          `json:"accepted"`          // only with ReasonApproved
+	Reason    Reason        `json:"reason"`            // the first that applies
+	Path      string        `json:"path"`              // of the target
+	Sentence  string        `json:"sentence"`          // for people, in one line
 	Release   *tuf.Release  `json:"release,omitempty"` // as its listers claim, where it is one
-	SHA256    string        `json:"sha256,omitempty"`
-	Length    int64         `json:"length,omitempty"` // bytes
-	By        []tuf.Signoff `json:"by,omitempty"`     // who approved
-	Root      int64         `json:"root"`             // versions of what was decided by
-	Timestamp int64         `json:"timestamp"`
-	At        time.Time     `json:"at"` // the time that was decided by
-	Err       error         `json:"-"`  // nil where accepted
+	SHA256    string        `json:"sha256,omitempty"`  // of the bytes
+	Length    int64         `json:"length,omitempty"`  // bytes
+	By        []tuf.Signoff `json:"by,omitempty"`      // who approved
+	Root      int64         `json:"root"`              // versions of what was decided by
+	Timestamp int64         `json:"timestamp"`         // likewise
+	At        time.Time     `json:"at"`                // the time that was decided by
+	Err       error         `json:"-"`                 // nil where accepted
 }
 
 // String is the decision in one sentence.

@@ -67,7 +67,7 @@ type seat struct {
 type Progress struct {
 	Path  string // of the target
 	Done  int64  // bytes there are, those that an earlier process got too; less than before where they were wrong
-	Total int64
+	Total int64  // bytes of the target
 	Place string // id of the location that gave the last ones
 }
 

@@ -32,8 +32,8 @@ var (
 
 // Query asks for the newest release of a product.
 type Query struct {
-	Product  string
-	Channel  string
+	Product  string // as in the release's fields
+	Channel  string // likewise: "stable"
 	Platform string // GOOS/GOARCH; releases for "any" match too
 	// Installed is the sequence number of what is installed; 0 for nothing.
 	Installed int64
@@ -47,7 +47,7 @@ type Query struct {
 // Release is an approved release of a product.
 type Release struct {
 	tuf.Release
-	Approved tuf.Approved
+	Approved tuf.Approved // for [Client.Save]
 	// Decisions tells of each release that is newer than what is installed, the
 	// newest first, what was decided and why. It is filled beside an error too.
 	Decisions []Decision

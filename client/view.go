@@ -29,12 +29,12 @@ type State string
 
 // The states of a [View], each but StateOK with the error of the same name.
 const (
-	StateOK        State = "ok"
-	StatePartial   State = "partial"
-	StateNoContent State = "no-content"
-	StateStale     State = "stale"
-	StateDark      State = "dark"
-	StateBehind    State = "behind"
+	StateOK        State = "ok"         // current root, current content
+	StatePartial   State = "partial"    // [ErrPartial]
+	StateNoContent State = "no-content" // [ErrNoContent]
+	StateStale     State = "stale"      // [ErrStale]
+	StateDark      State = "dark"       // [ErrDark]
+	StateBehind    State = "behind"     // [ErrBehind]
 )
 
 // State is what the refresh found.
