@@ -45,7 +45,7 @@ func (w *web) nth(n int, fault func(*http.Request, *http.Response) (*http.Respon
 	return func(cfg *client.Config) {
 		cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			resp, err := w.RoundTrip(r)
-			if count.Add(1) == int64(n) && err == nil {
+			if err == nil && count.Add(1) == int64(n) { // one that is dropped is none
 				return fault(r, resp)
 			}
 			return resp, err

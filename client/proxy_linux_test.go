@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -44,6 +45,7 @@ func (w *web) secure(seen func(*http.Request)) (ts *httptest.Server, issuer stri
 		rw.Write(data)
 	}))
 	ts.EnableHTTP2 = true
+	ts.Config.ErrorLog = log.New(io.Discard, "", 0)
 	ts.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}}}
 	ts.StartTLS()
 	w.t.Cleanup(ts.Close)
