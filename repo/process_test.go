@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,6 +186,17 @@ func (k *killer) Replace(ctx context.Context, name string, old, new []byte) erro
 	return err
 }
 
+func (k *killer) Remove(ctx context.Context, name string, before time.Time) error {
+	k.event()
+	err := k.Storage.(repo.Remover).Remove(ctx, name, before)
+	k.event()
+	return err
+}
+
+func (k *killer) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	return k.Storage.(repo.Lister).List(ctx, prefix)
+}
+
 // act is an empty reader that does something when it is reached.
 type act func()
 
@@ -211,6 +223,11 @@ var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 		}
 		return w.at(s).Clone(w.t.Context(), repo.SourceOf(repo.Folder(from)), pin)
 	},
+	"prune": func(w *world, s repo.Storage, _ string) error {
+		w.now = time.Now().AddDate(0, 0, 60) // by the clock of the folder
+		_, err := w.at(s).Prune(w.t.Context(), nil)
+		return err
+	},
 }
 
 // A process dies at any event of any job. Clients see the old state or the new
@@ -232,6 +249,7 @@ func TestKilledProcess(t *testing.T) {
 		"announcement and release": {0, "root 1 agent/1", "root 2 agent/1 agent/2"},
 		"refresh":                  {20, "root 1 agent/1", "root 1 agent/1"},
 		"clone":                    {0, "root 1 agent/1", "root 2 agent/1 agent/2"},
+		"prune":                    {0, "root 1 agent/1", "root 1 agent/1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -268,7 +286,7 @@ func TestKilledProcess(t *testing.T) {
 				w.store = scoop(t, dir)
 				w.sees(x.goal)
 				report, err := w.at(repo.Folder(dir)).Verify(t.Context(), past.pin())
-				if err != nil || !report.OK() {
+				if err != nil || !report.OK() || name == "prune" && len(report.Findings) > 0 {
 					t.Fatalf("killed at event %d, and healed: %v\n%v", n, err, report)
 				}
 			}
