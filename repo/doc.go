@@ -31,6 +31,38 @@
 // or why it was refused, is a statement in the form of package tuf/proof; it is
 // published beside the file and read with [Repo.Statements].
 //
+// # Operation
+//
+// What expires, expires on a day that is known; what breaks is found by looking.
+//
+//   - Every few hours, with the online keys: [Repo.Refresh]. Where a party's keys
+//     may lie on the machine, as those of an automatic class may, it renews that
+//     party's roles too, at half of their time. It ends a publish that was cut off.
+//   - Every day, without keys: [Repo.Status]. Sound the alarm at [Urgent], and at
+//     [Soon] for what other people's keys must sign: root takes all parties and
+//     some weeks. A review centre runs it over [ReadOnly] and stages [Tx.Resign]
+//     when its own roles have come to Soon.
+//   - Every day: [Repo.Prune], where rules are published every few minutes.
+//   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
+//     the field, with each mirror as a [Copy]. Every finding that is not harmless
+//     is an alarm. [FileUntrusted] and [FileStranger] are somebody's hand, or a
+//     disk's; [FileMissing] and [FileDamaged] keep clients from a file, and putting
+//     back the right bytes from a copy heals them; [FileUnfinished] lasts for a
+//     moment during a publish, and is Refresh's to end when it stays;
+//     [FileDiffers] on a mirror is lag for minutes, and trouble after an hour.
+//   - On each mirror, as often as it should follow: [Repo.Clone]. An error that
+//     wraps [tuf.ErrRollback] says that the source shows something older than it
+//     did; one that wraps [ErrConflict] goes away by itself.
+//   - For where no network goes: [Repo.Bundle]. To serve a folder without a web
+//     server's configuration: [Handler].
+//
+// Signers read [Repo.Diff] before they sign, on their own machine, from a copy of
+// the repository that they verified; several sign at once, and [Draft.Merge]
+// brings the signatures together.
+//
+// All of these end with their context and leave the old state or the new one;
+// [Config].Progress is told how far they are.
+//
 // # Keys
 //
 // [OpenSigner] opens a key that a URI names: a file, an ssh-agent, or what the

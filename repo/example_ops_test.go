@@ -1,0 +1,158 @@
+package repo_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// published is a repository with one release, in a folder, and every key there
+// is: in earnest they are in several hands.
+func published(ctx context.Context, dir string, now *time.Time) *repo.Repo {
+	keys := map[string]tuf.Signer{}
+	public := func(name string) repo.Keys {
+		seed := sha256.Sum256([]byte(name))
+		s, err := tuf.NewSigner(ed25519.NewKeyFromSeed(seed[:]))
+		check(err)
+		keys[name] = s
+		return repo.Keys{Keys: []tuf.Key{s.Key()}}
+	}
+	root := repo.Root{RepoID: "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1",
+		Parties:   []repo.Party{{Name: "vendor", Keys: public("vendor").Keys}, {Name: "review", Keys: public("review").Keys}},
+		Timestamp: public("timestamp"), Snapshot: public("snapshot"), Targets: public("targets"),
+		Classes: []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
+			{Party: "vendor", Role: "vendor-agent", Keys: public("vendor-agent")},
+			{Party: "review", Role: "review-agent", Keys: public("review-agent")}}}},
+		Locations: []tuf.Location{
+			{ID: "vendor-1", Tier: tuf.Primary, Operator: "vendor-host", Base: "https://updates.vendor.example/r/", Metadata: "metadata/", Targets: "targets/"},
+			{ID: "review-1", Tier: tuf.Rendezvous, Operator: "review-host", Base: "https://updates.review.example/r/", Metadata: "metadata/"}}}
+	cfg := &repo.Config{Now: func() time.Time { return *now }}
+	for _, s := range keys {
+		cfg.Signers = append(cfg.Signers, s)
+	}
+	r := repo.New(repo.Folder(dir), cfg)
+	check(r.Update(ctx, func(tx *repo.Tx) error { *tx.Root() = root; return nil }))
+	check(r.Update(ctx, func(tx *repo.Tx) error {
+		if err := tx.Add("vendor", "agent/agent-1.1", strings.NewReader("the new agent"), &tuf.Release{
+			Product: "agent", Version: "1.1", Channel: "stable", Platform: "linux/amd64"}); err != nil {
+			return err
+		}
+		return tx.Approve("review", "agent/agent-1.1")
+	}))
+	return r
+}
+
+// What expires when, as it will be in three weeks if nobody does anything.
+func ExampleRepo_Status() {
+	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	dir, err := os.MkdirTemp("", "example")
+	check(err)
+	defer os.RemoveAll(dir)
+	published(ctx, dir, &now)
+
+	online := repo.New(repo.Folder(dir), nil) // on the operator's machine: without the parties' keys
+	status, err := online.Status(ctx, now.AddDate(0, 0, 20))
+	check(err)
+	fmt.Println(status)
+	fmt.Println("worst:", status.Urgency())
+	// Output:
+	// expired: timestamp v2 expired 19 days ago, on 2026-11-21T12:00:00Z; it takes 1 of 1 keys of timestamp, which are not at hand
+	// expired: snapshot v2 expired 13 days ago, on 2026-11-27T12:00:00Z; it takes 1 of 1 keys of snapshot, which are not at hand
+	// soon: vendor-agent v2 expires in 10 days, on 2026-12-20T12:00:00Z; it takes 1 of 1 keys of vendor (vendor-agent), which are not at hand
+	// soon: review-agent v2 expires in 10 days, on 2026-12-20T12:00:00Z; it takes 1 of 1 keys of review (review-agent), which are not at hand
+	// fine: root v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of party vendor of the root and 1 of 1 keys of party review of the root and 2 of 2 keys of all parties of the root, which are not at hand
+	// fine: targets v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of targets, which are not at hand
+	// worst: expired
+}
+
+// The weekly examination, with a mirror beside it on which a file was cut short.
+func ExampleRepo_Verify() {
+	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	dir, err := os.MkdirTemp("", "example")
+	check(err)
+	defer os.RemoveAll(dir)
+	vendor := published(ctx, dir+"/main", &now)
+	pin, err := vendor.Pin(ctx)
+	check(err)
+	mirror := repo.Folder(dir + "/mirror")
+	check(repo.New(mirror, nil).Clone(ctx, repo.SourceOf(repo.Folder(dir+"/main")), pin))
+	sum := sha256.Sum256([]byte("the new agent"))
+	file := repo.TargetName("agent/agent-1.1", fmt.Sprintf("%x", sum))
+	check(os.Truncate(dir+"/mirror/"+file, 7))
+
+	report, err := vendor.Verify(ctx, pin, repo.Copy{Name: "mirror", Source: repo.SourceOf(mirror)})
+	check(err)
+	fmt.Println("good:", report.OK())
+	for _, f := range report.Findings {
+		if !f.Harmless() {
+			fmt.Println(f.Kind, "on the", f.Copy, "-", f.Text)
+		}
+	}
+	// Output:
+	// good: false
+	// damaged on the mirror - 7 bytes, 13 are listed
+}
+
+// A repository on a stick: all roots, the metadata, and the targets that are wanted.
+func ExampleRepo_Bundle() {
+	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	dir, err := os.MkdirTemp("", "example")
+	check(err)
+	defer os.RemoveAll(dir)
+	vendor := published(ctx, dir, &now)
+
+	var stick bytes.Buffer
+	check(vendor.Bundle(ctx, &stick, &repo.BundleOptions{Targets: func(path string) bool { return path == "agent/agent-1.1" }}))
+	z, err := zip.NewReader(bytes.NewReader(stick.Bytes()), int64(stick.Len())) // client.FS(z) is a source
+	check(err)
+	for _, f := range z.File {
+		fmt.Println(f.Name)
+	}
+	// Output:
+	// targets/agent/f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473.agent-1.1
+	// metadata/2.review-agent.json
+	// metadata/1.targets.json
+	// metadata/2.vendor-agent.json
+	// metadata/2.snapshot.json
+	// metadata/1.root.json
+	// metadata/timestamp.json
+}
+
+// Sign what you see: the words of a draft.
+func ExampleRepo_Diff() {
+	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	dir, err := os.MkdirTemp("", "example")
+	check(err)
+	defer os.RemoveAll(dir)
+	vendor := published(ctx, dir, &now)
+	now = now.AddDate(0, 0, 1)
+	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error {
+		root := tx.Root()
+		root.Locations[0].UseUntil = now.AddDate(0, 6, 0)
+		root.Locations = append(root.Locations, tuf.Location{ID: "zrh-1", Tier: tuf.Primary, Operator: "vendor-ch", Jurisdiction: "CH",
+			Base: "https://updates.vendor.example.ch/r/", Metadata: "metadata/", Targets: "targets/", Priority: 10})
+		return tx.Remove("vendor", "agent/agent-1.1")
+	})
+	check(err)
+
+	changes, err := vendor.Diff(ctx, draft) // by the signer, with a repository that he opened himself
+	check(err)
+	for _, c := range changes {
+		if c.What == "location" || c.Kind == repo.Removed {
+			fmt.Println(c)
+		}
+	}
+	// Output:
+	// root: location vendor-1: use_until added: 2027-05-21T12:00:00Z
+	// root: location zrh-1 added: base https://updates.vendor.example.ch/r/, jurisdiction CH, operator vendor-ch, paths.metadata metadata/, paths.targets targets/, priority 10, tier primary
+	// vendor-agent: release agent/agent-1.1 removed, was: channel stable, length 13, platform linux/amd64, product agent, sequence 1, sha256 f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473, version 1.1
+}
