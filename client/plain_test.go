@@ -189,8 +189,11 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if view, err := c.Refresh(t.Context()); err != nil || len(view.Evidence()) != 1 {
-		t.Error(err, view.Evidence())
+	if view, err = c.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(view.Evidence()) != 1 {
+		t.Errorf("evidence %q", view.Evidence())
 	}
 }
 
