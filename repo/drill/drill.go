@@ -37,8 +37,9 @@ type Drill struct {
 	// Stolen are further keys of the thief: all that the vendor ever had, for
 	// example. Keys of the review party among them are left out.
 	Stolen []tuf.Signer
-	// MaxPins is how many pins and roots are taken to every scenario; the others see
-	// the first two of them. 0: 16.
+	// MaxPins is how many pins, and for go-tuf roots, are taken to every scenario: the
+	// first, the last, and some between; the others are started in a world that is
+	// well. 0: 16; at least 2.
 	MaxPins int
 }
 
@@ -78,7 +79,7 @@ func (d *Drill) Run(ctx context.Context) (*Report, error) {
 		wg.Go(func() {
 			free <- struct{}{}
 			defer func() { <-free }()
-			outcomes[i], errs[i] = p.run(ctx, s, i < 2)
+			outcomes[i], errs[i] = p.run(ctx, s)
 		})
 	}
 	wg.Wait()
@@ -213,16 +214,10 @@ func (p *play) cast() {
 }
 
 // sample takes at most MaxPins of n things: the first, the last, and some between.
-func (p *play) sample(n int, all bool) (out []int) {
-	limit := cmp.Or(p.MaxPins, 16)
-	if all || n <= limit {
-		limit = n
-	}
+func (p *play) sample(n int) (out []int) {
+	limit := min(n, max(2, cmp.Or(p.MaxPins, 16)))
 	for i := range limit {
-		if limit == 1 {
-			return []int{n - 1}
-		}
-		out = append(out, i*(n-1)/(limit-1))
+		out = append(out, i*(n-1)/max(1, limit-1))
 	}
 	return out
 }

@@ -36,7 +36,7 @@ func (p *play) earlier(l tuf.Location) host {
 	return h
 }
 
-// scenes are all scenarios. All pins see the first two of them.
+// scenes are all scenarios. All pins see the first of them.
 func (p *play) scenes() []scene {
 	well := p.well
 	out := []scene{{allWell, well}}
