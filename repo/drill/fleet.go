@@ -156,6 +156,7 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 
 // heal: as soon as the world is well the client comes to the end.
 func (m *member) heal(ctx context.Context, out *Outcome) error {
+	m.tireless = true
 	for range cycles {
 		if err := m.cycle(ctx, m.play.well, out); err != nil {
 			return err

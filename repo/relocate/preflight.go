@@ -28,6 +28,9 @@ type Preflight struct {
 	// Move, where the root belongs to one: its new places are looked at before they
 	// are listed, and its old keys must be gone after the cut-over. May be nil.
 	Move *Move
+	// Tombstones are retired places that are still yours: each must have all roots and
+	// nothing else, see [Tombstone]. Clients do not ask them any more; this does.
+	Tombstones []tuf.Location
 	// HTTP makes the requests; nil: no place is asked. It is copied; redirects are
 	// never followed. At most one request a place is under way.
 	HTTP *http.Client
@@ -233,13 +236,18 @@ func (p *Preflight) places(ctx context.Context, root newRoot, t *truth, now time
 			}
 		}
 	}
+	places := len(list)
+	for _, l := range p.Tombstones {
+		l.Tier, l.Targets = tuf.Rendezvous, ""
+		list = append(list, l)
+	}
 	out := make([]findings, len(list))
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
 	for i, l := range list {
 		wg.Go(func() {
 			v := &visit{place: l, truth: t, storage: p.Storage, now: now, maxStale: cmp.Or(p.MaxStale, 5*time.Minute),
-				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30)}
+				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30), tombstone: i >= places}
 			v.http = *p.HTTP
 			v.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			errs[i] = v.look(ctx)

@@ -297,6 +297,34 @@ func TestPreflightCertificates(t *testing.T) {
 	}
 }
 
+// A retired place that still has content, or lacks a root, is found; a tombstone is not.
+func TestPreflightOfTombstones(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	was := n.Tip().Charter().Locations()[0]
+	n.Announce()
+	n.CutOver()
+	n.Retire()
+	n.Refresh(movetest.NewKeys...)
+	look := func() []string {
+		r, err := (&relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Tombstones: []tuf.Location{was}, HTTP: n.http}).Run(t.Context())
+		movetest.NoErr(t, err)
+		return grave(r)
+	}
+	if got := look(); len(got) != 1 || got[0] != "error: a: tombstone: answers 200 for metadata/timestamp.json: a retired place has roots and nothing else" {
+		t.Errorf("found %q", got)
+	}
+	stone := relocate.Overlay(nil)
+	n.a.files = stone
+	if got := look(); len(got) != 1 || !strings.HasPrefix(got[0], "error: a: roots: of 4 roots 4 are not as published: ") || !strings.HasSuffix(got[0], "; and 1 more") {
+		t.Errorf("found %q", got)
+	}
+	movetest.NoErr(t, relocate.Tombstone(t.Context(), n.Repo(), stone))
+	if got := look(); len(got) > 0 {
+		t.Errorf("found %q", got)
+	}
+}
+
 // What is wrong with the root itself is found without any network.
 func TestPreflightOfRoots(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,7 @@ type visit struct {
 	maxStale       time.Duration
 	minCertificate time.Duration
 	maxTargets     int64
+	tombstone      bool
 	found          findings
 	tls            *tls.ConnectionState // of the first answer
 }
@@ -63,7 +64,7 @@ func (v *visit) look(ctx context.Context) error {
 		v.say(Error, "redirect", "sends elsewhere (%d): clients do not follow", resp.StatusCode)
 		return nil
 	}
-	for _, check := range []func(context.Context) error{v.absent, v.negative, v.stale, v.parity, v.ranges} {
+	for _, check := range []func(context.Context) error{v.absent, v.negative, v.stale, v.parity, v.ranges, v.bare} {
 		if err := check(ctx); err != nil {
 			return err
 		}
@@ -258,6 +259,18 @@ func lifetime(h http.Header) (ttl time.Duration, said bool) {
 		return 0, true
 	}
 	return max(0, expires.Sub(date)), true
+}
+
+// bare: a tombstone has no content, or those who sleep would be kept in the past.
+func (v *visit) bare(ctx context.Context) error {
+	if !v.tombstone {
+		return nil
+	}
+	resp, _, err := v.get(ctx, "metadata/timestamp.json", nil, 1<<20)
+	if err == nil && !none(resp.StatusCode) {
+		v.say(Error, "tombstone", "answers %d for metadata/timestamp.json: a retired place has roots and nothing else", resp.StatusCode)
+	}
+	return ctx.Err()
 }
 
 // maxTold is how many differing files are named.
