@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -109,16 +110,23 @@ func (s *server) kill() {
 	s.cmd = nil
 }
 
-// freePorts returns ports that nobody listens at now.
+// freePorts returns ports that nobody listens at now. They are below those that
+// systems give to whoever asks for any, so that they stay free.
 func freePorts(t *testing.T, n int) (ports []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		noErr(t, err)
+	for range 1000 {
+		port := fmt.Sprint(20000 + rand.N(12000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
 		defer l.Close()
-		ports = append(ports, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+		if ports = append(ports, port); len(ports) == n {
+			return ports
+		}
 	}
-	return ports
+	t.Fatal("no free ports")
+	return nil
 }
 
 func writeFile(t *testing.T, data string, path ...string) string {
