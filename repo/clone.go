@@ -244,8 +244,8 @@ func (r *Repo) recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f re
 		return f, nil
 	}
 	f.names[0], f.names[1] = root.RecoveryFiles()
+	f.names[0], f.names[1] = "metadata/"+f.names[0], "metadata/"+f.names[1]
 	for i, limit := range []int64{tuf.MaxRecoveryStatement, tuf.Limits{}.WithDefaults().Root} {
-		f.names[i] = "metadata/" + f.names[i]
 		if f.data[i], err = readFrom(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
 			return f, nil
 		} else if err != nil {

@@ -331,3 +331,55 @@ func TestStatementsTravel(t *testing.T) {
 		t.Errorf("found %q", got)
 	}
 }
+
+// What lies ready for the loss of the quorum goes to the mirrors too, and a later
+// statement replaces an earlier one, not the other way round.
+func TestCloneRecovery(t *testing.T) {
+	t.Parallel()
+	r := tuftest.New()
+	r.Recoverable()
+	r.PublishRoot()
+	r.Publish()
+	pin := tuftest.Marshal(r.Pin())
+	first, second, junk := r.Clone(), r.Clone(), r.Clone()
+	first.Recover(func(tuftest.Doc) {}, "bank1", "university")
+	second.Recover(func(s tuftest.Doc) { s["version"] = 2 }, "bank1", "university")
+	junk.Recover(func(tuftest.Doc) {}, "bank1", "bank2")
+	const statement, root = "metadata/recovery/1.statement.json", "metadata/recovery/2.root.json"
+	store := func(r *tuftest.Repo) *memory {
+		return plainStore(t, r, map[string]string{tuftest.Path: "the agent"})
+	}
+	verify := func(m *memory) []string {
+		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), pin)
+		noErr(t, err)
+		return findings(report)
+	}
+	m := newMemory()
+	for _, x := range []struct {
+		from *tuftest.Repo
+		want []byte
+		err  error
+	}{
+		{r, nil, nil},
+		{junk, nil, tuf.ErrThreshold},
+		{first, first.Files["recovery/1.statement.json"], nil},
+		{second, second.Files["recovery/1.statement.json"], nil},
+		{first, second.Files["recovery/1.statement.json"], nil},
+	} {
+		if err := repo.New(m, nil).Clone(t.Context(), store(x.from), pin); !errors.Is(err, x.err) {
+			t.Fatalf("%v, want %v", err, x.err)
+		}
+		if !bytes.Equal(m.files[statement], x.want) || (m.files[root] == nil) != (x.want == nil) {
+			t.Errorf("the mirror has %.80s, want %.80s", m.files[statement], x.want)
+		}
+		if got := verify(m); len(got) > 0 {
+			t.Errorf("found %q", got)
+		}
+	}
+	if got := verify(store(junk)); !slices.Equal(got, []string{"untrusted " + statement}) {
+		t.Errorf("found %q", got)
+	}
+	if got := verify(store(second)); len(got) > 0 {
+		t.Errorf("found %q", got)
+	}
+}

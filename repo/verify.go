@@ -56,6 +56,9 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (*Report,
 	if err := v.survey.run(ctx, opened.Root()); err != nil {
 		return nil, err
 	}
+	if err := v.recoveries(ctx); err != nil {
+		return nil, err
+	}
 	if err := v.ends(ctx); err != nil {
 		return nil, err
 	}
@@ -301,6 +304,32 @@ func (c *checked) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("%s: %w: %s", c.x.name, tuf.ErrMismatch, c.why)
 	}
 	return n, err
+}
+
+// recoveries checks what lies ready for the loss of the quorum, beside each root
+// that allows for it.
+func (v *verification) recoveries(ctx context.Context) error {
+	for _, root := range v.survey.chain {
+		for _, p := range v.places {
+			files, err := v.repo.recoveryOf(ctx, p.Source, root)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			for _, name := range files.names {
+				v.names[short(name)] = true
+			}
+			if err != nil {
+				f := Finding{Kind: FileUnreadable, Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err}
+				if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
+					f.Kind = FileUntrusted
+				}
+				if err := v.add(f); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // ends looks for roots on the copies beyond the repository's last.
