@@ -199,33 +199,51 @@ func (s *Snapshot) listings(class *Class, path string, get Fetch) ([]listing, er
 
 // releaseRole returns a party's role, verified with the charter's keys.
 func (s *Snapshot) releaseRole(r ReleaseRole, get Fetch) (*Targets, error) {
-	return s.role(roleVia{nil, r.Role}, roleKeys{r.KeyIDs, r.Threshold}, s.root.keys, "party "+r.Party+" for "+r.Role, get)
+	via := roleVia{nil, r.Role}
+	if t := s.opened(via); t != nil {
+		return t, nil
+	}
+	return s.role(via, roleKeys{r.KeyIDs, r.Threshold}, s.root.keys, "party "+r.Party+" for "+r.Role, get)
+}
+
+func (l listing) String() string {
+	return fmt.Sprintf("%s (%s v%d)", l.role.Party, l.role.Role, l.version)
+}
+
+// missing demands that every role lists the path.
+func missing(path string, list []listing) error {
+	var yes, no []string
+	for _, l := range list {
+		if l.found == nil {
+			no = append(no, l.String())
+		}
+	}
+	if len(no) == 0 {
+		return nil
+	}
+	for _, l := range list {
+		if l.found != nil {
+			yes = append(yes, l.String())
+		}
+	}
+	if len(yes) == 0 {
+		return refuse(path, 0, ErrNoTarget, "listed by none of %s", strings.Join(no, ", "))
+	}
+	return refuse(path, 0, ErrNotApproved, "listed by %s, but not by %s", strings.Join(yes, ", "), strings.Join(no, ", "))
 }
 
 // agree is the decision: the only place that makes an Approved of a charter.
 func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (Approved, error) {
-	var yes, no []string
-	for _, l := range list {
-		name := fmt.Sprintf("%s (%s v%d)", l.role.Party, l.role.Role, l.version)
-		if l.found == nil {
-			no = append(no, name)
-		} else {
-			yes = append(yes, name)
-		}
-	}
-	if len(yes) == 0 {
-		return Approved{}, refuse(path, 0, ErrNoTarget, "listed by none of %s", strings.Join(no, ", "))
-	}
-	if len(no) > 0 {
-		return Approved{}, refuse(path, 0, ErrNotApproved, "listed by %s, but not by %s", strings.Join(yes, ", "), strings.Join(no, ", "))
+	if err := missing(path, list); err != nil {
+		return Approved{}, err
 	}
 	first := list[0]
 	if first.hashes.sha256 == "" {
-		return Approved{}, refuse(path, first.version, ErrMalformed, "%s lists no sha256", yes[0])
+		return Approved{}, refuse(path, first.version, ErrMalformed, "%s lists no sha256", first)
 	}
 	for _, l := range list[1:] {
 		if what := first.target.differs(l.target); what != "" {
-			return Approved{}, refuse(path, 0, ErrNotApproved, "%s and %s list different %s", yes[0], l.role.Party, what)
+			return Approved{}, refuse(path, 0, ErrNotApproved, "%s and %s list different %s", first, l.role.Party, what)
 		}
 	}
 	if err := s.checkHold(class, path, get); err != nil {

@@ -169,9 +169,8 @@ func parseKeyring(v wire.Value) (keyring, error) {
 			return nil, err
 		}
 		rk := ringKey{Key: k}
-		if fp, err := k.Fingerprint(); err == nil {
-			rk.fingerprint = fp
-			rk.pub, _ = k.public()
+		if pub, err := k.public(); err == nil {
+			rk.pub, rk.fingerprint = pub, fingerprint(pub)
 		}
 		ring[id.String()] = rk
 	}

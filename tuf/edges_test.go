@@ -211,6 +211,8 @@ func TestEdgesOfTheCharter(t *testing.T) {
 			tuf.ErrMalformed, "string was expected"},
 		{"a role that is text", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "object was expected"},
 		{"a party that is text", func(_ *tuftest.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "object was expected"},
+		{"a party's name that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = 1 }, tuf.ErrMalformed, "string was expected"},
+		{"a retired id that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "retired", 0)["id"] = 1 }, tuf.ErrMalformed, "string was expected"},
 		{"use_from that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "locations", 0)["use_from"] = 7 }, tuf.ErrMalformed, "string was expected"},
 		{"locations that are an object", set("locations", doc{}), tuf.ErrMalformed, "locations must be an array"},
 		{"prev_root_sha256 of 65 digits", set("prev_root_sha256", strings.Repeat("0", 65)), tuf.ErrCharter, "H2"},

@@ -170,3 +170,80 @@ func TestEveryListedHashIsKept(t *testing.T) {
 		t.Fatalf("sha512 %q, %v", a.SHA512(), err)
 	}
 }
+
+// Candidates are also in roles that a party delegates to by patterns, for those
+// patterns alone; hash bins and prefixes are not gone through.
+func TestCandidatesOfProducts(t *testing.T) {
+	rel := func(seq int) doc {
+		return doc{"product": "p", "version": fmt.Sprint(seq), "channel": "stable", "platform": "any", "sequence": seq}
+	}
+	build := func() *tuftest.Repo {
+		r := tuftest.New()
+		for i, party := range []string{"vendor", "review"} {
+			role := party + "-agent"
+			for j, how := range []doc{{"paths": []any{"agent/p-*", "else/*"}}, {"path_hash_prefixes": []any{""}}} {
+				name := fmt.Sprintf("%s-%d", party, j)
+				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{name}
+				r.Delegate(role, name, how, name)
+				r.AddTarget(fmt.Sprintf("agent/p-%d", j), "p", rel(j+1), name)
+				r.AddTarget(fmt.Sprintf("agent/q-%d", j), "q", rel(10), name) // beyond the pattern
+				r.AddTarget(fmt.Sprintf("else/%d", j), "e", rel(11), name)    // beyond the class
+			}
+			if i == 0 { // the way back, and round
+				r.Delegate("vendor-0", "vendor-agent", doc{"paths": []any{"agent/*"}}, "va")
+				r.Delegate("vendor-0", "vendor-0", doc{"paths": []any{"agent/*"}}, "vendor-0")
+			}
+		}
+		r.AddTarget("agent/"+strings.Repeat("l", 4096-6), "long", rel(20), "vendor-agent", "review-agent")
+		r.AddTarget("agent/"+strings.Repeat("l", 4097-6), "longer", rel(21), "vendor-agent", "review-agent")
+		r.Publish()
+		return r
+	}
+	r := build()
+	get, seen := visits(r)
+	list, err := mustSnapshot(t, r).Candidates(nil, get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range list {
+		got = append(got, fmt.Sprintf("%.10s %s %v", c.Path, c.Claim.Version, c.Err))
+	}
+	if want := []string{"agent/agen 11.4.0 <nil>", "agent/llll 20 <nil>", "agent/p-0 1 <nil>"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := strings.Join(*seen, " "); got != "vendor-agent vendor-0 review-agent review-0 hold" {
+		t.Errorf("fetched %s", got)
+	}
+	delete(r.Files, "5.review-0.json")
+	_, err = mustSnapshot(t, r).Candidates(nil, from(r))
+	want(t, err, errNotServed, "")
+	r = build()
+	tuftest.At(r.Roles["review-0"], "targets", "agent/p-0")["length"] = -1
+	r.Publish()
+	_, err = mustSnapshot(t, r).Candidates(nil, from(r))
+	want(t, err, tuf.ErrMalformed, "review-0 v5")
+
+	// As many as one search may visit.
+	for n, sentinel := range map[int]error{63: nil, 64: tuf.ErrTooLarge} {
+		r := tuftest.New()
+		for i := range n {
+			name := fmt.Sprintf("p%02d", i)
+			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"k"}
+			r.Delegate("vendor-agent", name, doc{"paths": []any{"agent/x"}}, "k")
+		}
+		r.Publish()
+		_, err := mustSnapshot(t, r).Candidates(nil, from(r))
+		want(t, err, sentinel, "")
+	}
+	// Bins are not gone through.
+	r = tuftest.New()
+	bins := r.Role(1, "k")
+	bins["bit_length"], bins["name_prefix"] = 1, "bin"
+	r.Roles["vendor-agent"]["delegations"] = doc{"succinct_roles": bins}
+	r.AddKeys(tuftest.At(r.Roles["vendor-agent"], "delegations"), "k")
+	r.Publish()
+	if list, err := mustSnapshot(t, r).Candidates(nil, from(r)); err != nil || len(list) != 1 {
+		t.Error(list, err)
+	}
+}

@@ -92,12 +92,12 @@ func (k Key) Fingerprint() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:]), nil
+	return fingerprint(pub), nil
+}
+
+func fingerprint(pub crypto.PublicKey) string {
+	der, _ := x509.MarshalPKIXPublicKey(pub) // keys that had no encoding would count as one, all together
+	return hexSum256(der)
 }
 
 // Verifies reports whether sig is the key's signature of payload under its

@@ -119,7 +119,7 @@ func (s *Snapshot) search(start *Targets, path string, get Fetch) (*found, error
 
 // from searches a role and all below it.
 func (q *search) from(start visit) (*found, error) {
-	visited := map[string]bool{}
+	var visited []string // few: Limits.Visits
 	stack := []visit{start}
 	for len(stack) > 0 {
 		v := stack[len(stack)-1]
@@ -131,10 +131,10 @@ func (q *search) from(start visit) (*found, error) {
 			}
 			continue
 		}
-		if visited[v.name()] {
+		if slices.Contains(visited, v.name()) {
 			continue
 		}
-		visited[v.name()] = true
+		visited = append(visited, v.name())
 		t, err := q.open(v)
 		if err != nil {
 			return nil, err

@@ -205,6 +205,13 @@ func (s *Snapshot) listed(role string) (metaFile, error) {
 // decisions on roles that are open already.
 type Fetch func(RoleFile) ([]byte, error)
 
+// opened returns what was verified before, or nil.
+func (s *Snapshot) opened(via roleVia) *Targets {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.roles[via]
+}
+
 // role returns a verified targets role. What was verified for the same
 // delegator is taken as it is; what was verified for another is verified again,
 // without fetching it again.

@@ -377,18 +377,18 @@ func (s *scanner) sortMembers(members []span) error {
 	return nil
 }
 
-// compareNames compares two canonical strings by the bytes they stand for.
+// compareNames compares two canonical strings, with their quotes, by the bytes
+// they stand for.
 func compareNames(a, b []byte) int {
 	for {
 		i := 0
 		for i < len(a) && i < len(b) && a[i] == b[i] && a[i] != '\\' {
 			i++
 		}
-		a, b = a[i:], b[i:]
-		if len(a) == 0 || len(b) == 0 || (a[0] != '\\' && b[0] != '\\') {
-			break
+		if a, b = a[i:], b[i:]; len(a) == 0 {
+			return 0 // both closed their quotes
 		}
-		// At least one starts with an escape; compare what it stands for.
+		// At least one starts with an escape, or they differ: compare what is meant.
 		ca, na := unescapeByte(a)
 		cb, nb := unescapeByte(b)
 		if ca != cb {
@@ -396,26 +396,16 @@ func compareNames(a, b []byte) int {
 		}
 		a, b = a[na:], b[nb:]
 	}
-	// A closing quote ends a name: it is lower than anything that follows.
-	end := func(x []byte) bool { return len(x) == 0 || len(x) == 1 && x[0] == '"' }
-	switch ea, eb := end(a), end(b); {
-	case ea && eb:
-		return 0
-	case ea:
-		return -1
-	case eb:
-		return 1
-	}
-	return int(a[0]) - int(b[0])
 }
 
 // unescapeByte returns the first byte that x stands for, -1 at the closing
-// quote, and how many bytes of x it took.
+// quote, which is lower than anything that could follow, and how many bytes of x
+// it took.
 func unescapeByte(x []byte) (c int16, n int) {
-	switch {
-	case x[0] == '\\' && len(x) > 1:
+	switch x[0] {
+	case '\\':
 		return int16(x[1]), 2
-	case x[0] == '"':
+	case '"':
 		return -1, 1
 	}
 	return int16(x[0]), 1
