@@ -230,6 +230,9 @@ func TestAgentWithTokens(t *testing.T) {
 			continue
 		}
 		wantErr(t, err, repo.ErrKeyKind)
+		if strings.HasPrefix(k.Comment, "sk-") != strings.Contains(err.Error(), "security token") {
+			t.Errorf("%s: does not say why: %v", k.Comment, err)
+		}
 	}
 }
 

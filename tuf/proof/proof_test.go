@@ -140,6 +140,8 @@ func TestAttackPayload(t *testing.T) {
 		{"null for until", func(d doc) { pred(d)["until"] = nil }, tuf.ErrMalformed, ""},
 		{"until with a zone", func(d doc) { pred(d)["until"] = "2030-01-15T13:00:00+00:00" }, tuf.ErrMalformed, "1 to 20 bytes"},
 		{"until with a fraction", func(d doc) { pred(d)["until"] = "2030-01-15T13:00:00.1Z" }, tuf.ErrMalformed, "1 to 20 bytes"},
+		{"until with half an hour", func(d doc) { pred(d)["until"] = "2030-01-16T9:00:00Z" }, tuf.ErrMalformed, "not a time"},
+		{"until with a comma", func(d doc) { pred(d)["until"] = "2030-01-16T9:00:0,5Z" }, tuf.ErrMalformed, "not a time"},
 		{"until on a day there is not", func(d doc) { pred(d)["until"] = "2030-02-30T13:00:00Z" }, tuf.ErrMalformed, "not a time"},
 		{"empty name", func(d doc) { tuftest.At(pred(d), "reviewer")["name"] = "" }, tuf.ErrMalformed, "1 to"},
 		{"rebuilt by nobody", func(d doc) { delete(tuftest.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
