@@ -1,0 +1,127 @@
+package client_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// holders are who holds the root keys of a random root, by name.
+type holders struct {
+	keys      map[string][]string // by party
+	min       map[string]int
+	threshold int
+}
+
+// enough is the oracle: it counts names of keys, and knows nothing of JSON,
+// key ids or signatures. It is not the judge's code, nor like it.
+func (h holders) enough(signed map[string]bool) bool {
+	total := 0
+	for party, keys := range h.keys {
+		n := 0
+		for _, k := range keys {
+			if signed[k] {
+				n++
+			}
+		}
+		if n < h.min[party] {
+			return false
+		}
+		total += n
+	}
+	return total >= h.threshold
+}
+
+// drawHolders draws parties that obey rule Q. Some keys stay as they were.
+func drawHolders(dice *rand.Rand, before *holders, root int) holders {
+	h := holders{keys: map[string][]string{}, min: map[string]int{}}
+	all := 0
+	for _, party := range []string{"vendor", "review"} {
+		for i := range 1 + dice.IntN(4) {
+			name := fmt.Sprintf("%s-%d-of-%d", party, i, root)
+			if before != nil && i < len(before.keys[party]) && dice.IntN(3) > 0 {
+				name = before.keys[party][i]
+			}
+			h.keys[party] = append(h.keys[party], name)
+		}
+		h.min[party] = 1 + dice.IntN(len(h.keys[party]))
+		all += len(h.keys[party])
+	}
+	for party, keys := range h.keys {
+		h.threshold = max(h.threshold, all-len(keys)+h.min[party])
+	}
+	h.threshold += dice.IntN(all - h.threshold + 1)
+	return h
+}
+
+func (h holders) write(r *tuftest.Repo) {
+	keys := append(append([]string{}, h.keys["vendor"]...), h.keys["review"]...)
+	r.AddKeys(r.Root, keys...)
+	tuftest.At(r.Root, "roles")["root"] = r.Role(h.threshold, keys...)
+	var parties []any
+	for _, p := range []string{"vendor", "review"} {
+		parties = append(parties, tuftest.Doc{"name": p, "keyids": r.IDs(h.keys[p]...), "min": h.min[p]})
+	}
+	r.Charter()["parties"] = parties
+}
+
+// Random chains, signed by random people: a root is followed if and only if the
+// oracle counts enough, by the root before and by itself.
+func TestRandomChains(t *testing.T) {
+	t.Parallel()
+	seed, end := seedOf(t), time.Now().Add(2*time.Second)
+	if long {
+		end = time.Now().Add(5 * time.Minute)
+	}
+	taken, refused := 0, 0
+	for n := uint64(0); n < 25 || time.Now().Before(end); n++ {
+		dice := rand.New(rand.NewPCG(seed, n))
+		r := tuftest.New()
+		h := drawHolders(dice, nil, 0)
+		h.write(r)
+		everyone := append(append([]string{}, h.keys["vendor"]...), h.keys["review"]...)
+		tip, err := tuf.OpenRoot(r.Sign(r.Root, everyone...), nil)
+		if err != nil {
+			t.Fatalf("seed %d/%d: %v", seed, n, err)
+		}
+		for k := 1; k <= 5; k++ {
+			next := drawHolders(dice, &h, k)
+			r.NextRoot(func() { next.write(r) })
+			// All of both roots but a few, and a stranger.
+			signed := map[string]bool{}
+			var names []string
+			missing := dice.IntN(4)
+			for _, name := range append(append(append(append([]string{"stranger"}, h.keys["vendor"]...), h.keys["review"]...), next.keys["vendor"]...), next.keys["review"]...) {
+				if signed[name] || dice.IntN(10) < missing {
+					continue
+				}
+				signed[name] = true
+				names = append(names, name)
+			}
+			// Who signs twice gets nothing for it, not even what was enough without.
+			twice := len(names) > 0 && dice.IntN(6) == 0
+			if twice {
+				names = append(names, names[dice.IntN(len(names))])
+			}
+			dice.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+			got, err := tip.Next(r.Sign(r.Root, names...))
+			if want := h.enough(signed) && next.enough(signed) && !twice; want != (err == nil) {
+				t.Fatalf("seed %d/%d, root %d signed by %q: the oracle says %v, %v\nbefore %+v\nnow %+v", seed, n, k+1, names, want, err, h, next)
+			}
+			if err != nil {
+				refused++
+				break
+			}
+			taken++
+			tip, h = got, next
+		}
+	}
+	if taken < 20 || refused < 20 {
+		t.Errorf("%d taken, %d refused: the chains are too much alike", taken, refused)
+	}
+	t.Logf("%d roots taken, %d refused", taken, refused)
+}
