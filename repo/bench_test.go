@@ -181,3 +181,26 @@ func peakHeap(f func() error) (uint64, error) {
 	close(stop)
 	return max(<-most, before) - before, err
 }
+
+// An artifact of 4 GiB. go-tuf's metadata package reads files whole.
+func BenchmarkLargeFile(b *testing.B) {
+	b.SetBytes(4 << 30)
+	for b.Loop() {
+		b.ReportMetric(float64(addLarge(b, 4<<30))/(1<<20), "peak-MiB")
+	}
+}
+
+// The first publish of a hundred thousand files into a folder on disk, each
+// metadata file flushed.
+func BenchmarkFolder(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		w := emptyWorld(b)
+		w.elsewhere = noTargets{repo.Folder(b.TempDir())}
+		w.update(w.found)
+		draft, err := w.open().Stage(b.Context(), addRules(0, hundredThousand, strconv.Itoa))
+		noErr(b, err)
+		b.StartTimer()
+		noErr(b, w.open().Publish(b.Context(), draft))
+	}
+}

@@ -1,8 +1,10 @@
 package repo_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -251,5 +253,90 @@ func TestProducts(t *testing.T) {
 	w.sees("root 2 agent/1 agent/three/1")
 	if got := w.pending(); len(got) != 600 || !slices.Contains(got, "agent/three/f0") {
 		t.Errorf("%d wait", len(got))
+	}
+}
+
+// reads is a storage that remembers what was read.
+type reads struct {
+	repo.Storage
+	names []string
+}
+
+func (r *reads) Read(ctx context.Context, name string) ([]byte, error) {
+	data, err := r.Storage.Read(ctx, name)
+	if err == nil {
+		r.names = append(r.names, name)
+	}
+	return data, err
+}
+
+// One file of many: what is read and verified for it is its bin, whatever else
+// there is.
+func TestOneChangeReadsOneBin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(addFiles(0, 3000)(tx), approveFiles(0, 3000)(tx)) })
+	log := &reads{Storage: w.store}
+	w.elsewhere = log
+	bins := func(edit func(*repo.Tx) error) map[string]int {
+		t.Helper()
+		log.names = nil
+		w.update(edit)
+		read := map[string]int{}
+		for _, name := range log.names {
+			if _, bin, ok := strings.Cut(name, "-agent.b-"); ok {
+				read[bin]++
+			}
+		}
+		return read
+	}
+	for i := range 20 {
+		if read := bins(addFiles(5000+i, 5001+i)); len(read) != 1 {
+			t.Fatalf("adding one file read the bins %v", read)
+		}
+		if read := bins(approveFiles(5000+i, 5001+i)); len(read) != 1 {
+			t.Fatalf("approving one file read the bins %v", read)
+		}
+	}
+	if read := bins(func(tx *repo.Tx) error { tx.RenewRoot(); return nil }); len(read) != 0 {
+		t.Fatalf("a new root read the bins %v", read)
+	}
+}
+
+// endless is a large file that nobody has to keep.
+type endless struct{ size, at int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.at >= e.size {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), e.size-e.at)
+	clear(p[:n])
+	e.at += n
+	return int(n), nil
+}
+
+func (e *endless) Seek(offset int64, whence int) (int64, error) {
+	if e.at = offset; whence == io.SeekEnd {
+		e.at += e.size
+	}
+	return e.at, nil
+}
+
+// addLarge adds a file of so many bytes and returns what the heap grew by.
+func addLarge(t testing.TB, size int64) uint64 {
+	w := newWorld(t)
+	w.elsewhere = noTargets{w.store}
+	peak, err := peakHeap(func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/large", &endless{size: size}, release("1")) })
+	})
+	noErr(t, err)
+	return peak
+}
+
+// Not parallel: the heap is everybody's.
+func TestLargeFile(t *testing.T) {
+	if peak := addLarge(t, 256<<20); peak > 32<<20 {
+		t.Errorf("the heap grew by %d MiB", peak>>20)
 	}
 }

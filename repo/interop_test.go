@@ -70,7 +70,10 @@ func tufjs(t *testing.T, url, dir string, paths []string) map[string]any {
 
 func TestStockGoTUF(t *testing.T) { stockStory(t, goTUF) }
 
-func TestStockTUFJS(t *testing.T) {
+func TestStockTUFJS(t *testing.T) { haveTUFJS(t); stockStory(t, tufjs) }
+
+func haveTUFJS(t *testing.T) {
+	t.Helper()
 	_, err := exec.LookPath("node")
 	if err == nil {
 		_, err = os.Stat(filepath.Join(tufJS, "node_modules", "tuf-js"))
@@ -82,7 +85,6 @@ func TestStockTUFJS(t *testing.T) {
 		}
 		t.Skip(how)
 	}
-	stockStory(t, tufjs)
 }
 
 // A stock client follows the repository from its first root on, through every

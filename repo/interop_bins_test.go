@@ -1,0 +1,113 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func TestStockGoTUFBins(t *testing.T) { binStory(t, goTUF) }
+
+func TestStockTUFJSBins(t *testing.T) { haveTUFJS(t); binStory(t, tufjs) }
+
+// Our own client finds the same.
+func TestClientBins(t *testing.T) {
+	binStory(t, func(t *testing.T, url, dir string, paths []string) map[string]any {
+		t.Helper()
+		pin, err := os.ReadFile(filepath.Join(dir, "pin.json"))
+		noErr(t, err)
+		c, err := client.New(pin, &client.Config{Dir: filepath.Join(dir, "state"), HTTP: &http.Client{Transport: to(url)}})
+		noErr(t, err)
+		view, err := c.Refresh(t.Context())
+		noErr(t, err)
+		found := map[string]any{}
+		for _, path := range paths {
+			found[path] = nil
+			a, err := view.Find(t.Context(), path)
+			if err != nil {
+				if !errors.Is(err, tuf.ErrNoTarget) && !errors.Is(err, tuf.ErrNotApproved) {
+					t.Error(err)
+				}
+				continue
+			}
+			data, err := c.Bytes(t.Context(), a, 1<<20)
+			noErr(t, err)
+			found[path] = string(data)
+		}
+		return found
+	})
+}
+
+// to sends every request to one server, whatever its host.
+type to string
+
+func (base to) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(string(base), "http://")
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// A repository with hash bins and products, at both parties, is walked by clients
+// that know nothing of how it came to be; they see what the review party lists.
+func binStory(t *testing.T, look stock) {
+	t.Parallel()
+	w := emptyWorld(t)
+	w.now = time.Now()
+	w.update(w.found)
+	first, err := w.store.Read(t.Context(), "metadata/1.root.json")
+	noErr(t, err)
+	pin, err := w.open().Pin(t.Context())
+	noErr(t, err)
+	server := httptest.NewServer(repo.Handler(w.store))
+	t.Cleanup(server.Close)
+	fresh := func() string {
+		dir := t.TempDir()
+		noErr(t, os.Mkdir(filepath.Join(dir, "metadata"), 0o755))
+		noErr(t, os.Mkdir(filepath.Join(dir, "targets"), 0o755))
+		noErr(t, os.WriteFile(filepath.Join(dir, "metadata", "root.json"), first, 0o644))
+		noErr(t, os.WriteFile(filepath.Join(dir, "pin.json"), pin, 0o644))
+		return dir
+	}
+	kept := fresh()
+	sees := func(approved func(i int) bool) {
+		t.Helper()
+		want := map[string]any{"agent/never": nil}
+		var paths []string
+		for _, i := range []int{0, 1, 2, 3, 10, 511, 512, 899, 1499} {
+			paths = append(paths, file(i))
+			if want[file(i)] = nil; approved(i) {
+				want[file(i)] = fmt.Sprint(i)
+			}
+		}
+		for _, dir := range []string{kept, fresh()} {
+			if got := look(t, server.URL, dir, append(paths, "agent/never")); !reflect.DeepEqual(got, want) {
+				t.Fatalf("a client finds %v, want %v", got, want)
+			}
+		}
+	}
+	below := func(n int) func(int) bool { return func(i int) bool { return i < n } }
+	w.update(addFiles(0, 900))
+	w.update(approveFiles(0, 600))
+	sees(below(600))
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Delegate("review", "agent", repo.Product{Role: "review-three", Paths: []string{"agent/3/*"}}),
+			tx.Delegate("vendor", "agent", repo.Product{Role: "team-three", Paths: []string{"agent/3/*"}, Keys: repo.Keys{Keys: w.public("team-three")}}))
+	})
+	sees(below(600))
+	w.update(addFiles(900, 1500))
+	w.update(approveFiles(600, 1500)) // the rest is dealt out anew
+	sees(below(1500))
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(3)) })
+	sees(func(i int) bool { return i != 3 })
+}
