@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/bits"
-	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -212,19 +211,22 @@ func (tx *Tx) keysOf(l *listing) (Keys, error) {
 		}
 		return Keys{}, fmt.Errorf("repo: no root names the role %s", l.role)
 	}
-	by := tx.lists[parent]
-	if by == nil || by.delegations == nil {
-		return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", parent, l.role)
+	if by := tx.lists[parent]; by != nil && by.delegations != nil {
+		return by.keysFor(l.role), nil
 	}
-	d := by.delegations
+	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", parent, l.role)
+}
+
+// keysFor returns who signs a role that l delegates to.
+func (l *listing) keysFor(name string) Keys {
+	d := l.delegations
 	if s := d.SuccinctRoles; s != nil {
-		return keysFrom(d.Keys, s.KeyIDs, s.Threshold), nil
+		return keysFrom(d.Keys, s.KeyIDs, s.Threshold)
 	}
-	i := slices.IndexFunc(d.Roles, func(r metadata.DelegatedRole) bool { return r.Name == l.role })
-	if i < 0 {
-		return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", parent, l.role)
+	if i := l.product(name); i >= 0 {
+		return keysFrom(d.Keys, d.Roles[i].KeyIDs, d.Roles[i].Threshold)
 	}
-	return keysFrom(d.Keys, d.Roles[i].KeyIDs, d.Roles[i].Threshold), nil
+	return Keys{}
 }
 
 func keysFrom(keys map[string]*metadata.Key, ids []string, threshold int) Keys {

@@ -232,6 +232,13 @@ func TestProducts(t *testing.T) {
 	}
 	w.finds(all)
 	w.sees("root 2 agent/1 agent/three/1")
+	// Each renews his own: the role its rest, the team its product.
+	w.wroteBins()
+	w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	if got := w.wroteBins(); got["team-three bin"] != 0 || got["team-three.json"] != 0 || got["vendor-agent.rest bin"] == 0 || got["vendor-agent.rest.json"] != 1 || got["vendor-agent.json"] != 1 {
+		t.Fatal(got)
+	}
+	w.finds(all)
 	for name, bad := range map[string]repo.Product{
 		"taken":        {Role: "team-three", Paths: []string{"agent/*"}},
 		"role of root": {Role: "review-agent", Paths: []string{"agent/4/*"}},

@@ -18,6 +18,26 @@
 // and the delegations in targets.json by which stock TUF clients see reviewed
 // releases only.
 //
+// # Many files
+//
+// A party's role lists its releases and plain files. A part of a class can be a
+// product with keys of its own ([Tx.Delegate]). More than 512 plain files in one
+// list are dealt out to hash bins (TAP 15): as many, a power of two, as leave 256
+// or fewer in each, on average. They are dealt out anew, in the same step, once a
+// bin that is edited comes to more than 512 or to fewer than 16. The parties after
+// the first of a class take the first one's number when they next sign. A change
+// then reads, verifies, signs and writes one bin of the party, the snapshot and
+// the timestamp, however many files there are.
+//
+// Releases stay out of bins, where clients that look for the latest would not
+// find them: keep their number small with [Tx.Remove]. What a role has handed on
+// expires on its own day; [Repo.Refresh] and [Tx.Resign] renew bins with their
+// role, and products that have the same keys.
+//
+// Classes go their own ways: one may come out weekly, with people's keys, and
+// another every few minutes with its own keys and the online keys alone. What has
+// become old is removed by [Repo.Prune].
+//
 // # The review centre
 //
 // A centre works on files that came by any way, with no key but its own:
@@ -42,7 +62,8 @@
 //     [Soon] for what other people's keys must sign: root takes all parties and
 //     some weeks. A review centre runs it over [ReadOnly] and stages [Tx.Resign]
 //     when its own roles have come to Soon.
-//   - Every day: [Repo.Prune], where rules are published every few minutes.
+//   - Every day: [Repo.Prune], where rules are published every few minutes. It
+//     keeps what a client with a timestamp that has not expired may still ask for.
 //   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
 //     the field, with each mirror as a [Copy]. Every finding that is not harmless
 //     is an alarm. [FileUntrusted] and [FileStranger] are somebody's hand, or a

@@ -243,24 +243,22 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 	}
 	under = append(slices.Clone(under), l.role)
 	for _, name := range l.delegates() {
+		keys := l.keysFor(name)
+		renewed := l.renewed && sameKeys(keys.Keys, x.keys.Keys) // others renew theirs
 		below, ok := tx.lists[name]
-		if !ok && l.renewed {
+		if !ok && !renewed {
+			continue
+		}
+		if !ok {
 			var err error
 			if below, err = tx.readBelow(l, name); err != nil {
 				return err
 			}
-			below.changed = true
-			delete(tx.passing, name)
-		} else if !ok {
-			continue
+			delete(tx.passing, name) // of a great many, one at a time
 		}
 		tx.parents[name] = l.role
-		below.renewed = l.renewed
-		below.changed = below.changed || l.renewed
-		keys, err := tx.keysOf(below)
-		if err != nil {
-			return err
-		}
+		below.renewed = renewed || below.renewed
+		below.changed = below.changed || renewed
 		signs := named{name, x.class, x.party, keys}
 		if l.bits() > 0 {
 			signs.role = l.role // bins are the role's own
@@ -269,7 +267,7 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 			return err
 		}
 		if below.delegations == nil {
-			below.targets = nil // in the draft now; of a great many, once is enough
+			below.targets = nil // it is in the draft now
 		}
 	}
 	return nil

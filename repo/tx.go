@@ -219,7 +219,8 @@ func (tx *Tx) Remove(party, target string) error {
 }
 
 // Resign signs all roles of the party again with a later date, before they
-// expire: with its products and hash bins, and the holds of which it has a key.
+// expire: with their hash bins, the products that have the same keys, and the
+// holds of which it has a key.
 func (tx *Tx) Resign(party string) error {
 	found := false
 	for _, c := range tx.layout().Classes {
