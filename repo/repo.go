@@ -113,6 +113,10 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 		if err == nil {
 			return p, nil
 		}
+		// A fault of the storage is the caller's to hear of.
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, tuf.ErrUntrusted) {
+			return nil, err
+		}
 		if moved, again := r.moved(ctx, p); again != nil || !moved {
 			return nil, err
 		}
