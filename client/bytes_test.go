@@ -18,7 +18,7 @@ import (
 // is honest; a larger one than the caller takes is not even asked for.
 func TestBytes(t *testing.T) {
 	w := newWeb(t)
-	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
 	a := w.approved(c)
 	for name, does := range map[string]answer{
 		"well":    nil,

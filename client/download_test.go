@@ -71,7 +71,7 @@ func TestNextPlaceGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDepot(t, 2, mib)
 			d.posts[0].tell(first(cutAfter(400_000), end))
-			c := d.client(func(cfg *client.Config) { cfg.IdleTimeout = 300 * time.Millisecond })
+			c := d.client(func(cfg *client.Config) { cfg.IdleTimeout = 2 * time.Second })
 			file := filepath.Join(t.TempDir(), "agent")
 			if err := c.Save(t.Context(), d.approved(c), file); err != nil {
 				t.Fatal(err)
@@ -95,7 +95,7 @@ func TestStallInTheMiddle(t *testing.T) {
 	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(&cutter{w, 500_000, func() { <-r.Context().Done(); hangUp() }}, r)
 	})
-	c := d.client(func(cfg *client.Config) { cfg.IdleTimeout = 200 * time.Millisecond })
+	c := d.client(func(cfg *client.Config) { cfg.IdleTimeout = 2 * time.Second })
 	file := filepath.Join(t.TempDir(), "agent")
 	if err := c.Save(t.Context(), d.approved(c), file); err != nil {
 		t.Fatal(err)

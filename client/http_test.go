@@ -73,6 +73,13 @@ func TestRetryAfter(t *testing.T) {
 					}
 				}
 			}
+			if tt.wait == 0 {
+				w.does(tt.busy, vendorHost)
+				if view := w.bad(w.client(), client.ErrDark); strings.Contains(view.Err().Error(), "asks not") {
+					t.Errorf("it does not ask for anything: %v", view.Err())
+				}
+				w.does(nil, vendorHost)
+			}
 			w.now = tuftest.Now.Add(tt.wait)
 			w.good(w.client(), 1)
 		})

@@ -57,6 +57,10 @@ func TestMinVersion(t *testing.T) {
 	s.list(3, "2.1.0", with("min_version", "1.0.0"))
 	s.list(4, "3.0.0", with("min_version", "2.0.0"))
 	s.list(5, "4.0.0", with("min_version", "v3"))
+	// What is not asked for is not offered.
+	s.list(9, "9.0.0", with("channel", "beta"))
+	s.list(9, "9.1.0", with("product", "other"))
+	s.list(9, "9.2.0", with("platform", "plan9/amd64"))
 	c := s.client()
 	q := func(seq int64, version string) client.Query { return client.Query{Installed: seq, Version: version} }
 	rel := s.offers(c, q(1, ""), "2.1.0", nil)
@@ -190,6 +194,11 @@ func TestStatus(t *testing.T) {
 	renew(s.repo)
 	status(false, client.ReasonRecalled, "recalled by review at 2030-01-15T12:00:00Z: eats files")
 	s.offers(c, client.Query{}, "", client.ErrRecalled) // though both still list it
+	// Other bytes that had this name are not what runs here.
+	tuftest.At(s.repo.Roles["review-agent"], "x-visum-recalled", 0)["sha256"] = strings.Repeat("ab", 32)
+	renew(s.repo)
+	status(true, client.ReasonApproved, "")
+	s.offers(c, client.Query{}, "1.0.0", nil)
 	delete(s.repo.Roles["review-agent"], "x-visum-recalled")
 	s.repo.AddTarget(path, "other bytes", nil, "vendor-agent", "review-agent")
 	renew(s.repo)

@@ -190,7 +190,7 @@ func TestSaveStalled(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")
-	c := w.client(w.pin(), func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+	c := w.client(w.pin(), func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
 	rel, err := w.latest(c, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestSaveStalled(t *testing.T) {
 		return true
 	})
 	err = c.Save(t.Context(), rel.Approved, filepath.Join(t.TempDir(), "agent"))
-	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes a second for 50ms") {
+	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes a second for 400ms") {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
-			c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+			c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
 			approved := w.approved(c)
 			w.does(a, vendorHost)
 			w.asked("")
@@ -130,7 +130,7 @@ func TestSaveLeavesWhoCrawls(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		r.AddTarget("agent/agent-11.4.0.tar.gz", content, nil, "vendor-agent", "review-agent")
 	})
-	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 50 * time.Millisecond })
+	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
 	a := w.approved(c)
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		return respond(r, 200, readerFunc(func(p []byte) (int, error) {
@@ -166,7 +166,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 type crawl struct{}
 
 func (crawl) Read(p []byte) (int, error) {
-	time.Sleep(10 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond)
 	return copy(p, "a"), nil
 }
 

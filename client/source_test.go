@@ -44,6 +44,12 @@ func TestOddSources(t *testing.T) {
 	if _, err := client.FS(odd).Open(t.Context(), "metadata/timestamp.json"); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("a pipe is waited for: %v", err)
 	}
+	if _, err := client.FS(odd).Open(t.Context(), "metadata/5./../x.json"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what no file system has is absent, not %v", err)
+	}
+	if r, err := client.List(elsewhere{}).(client.RangeSource).OpenAt(t.Context(), "targets/x", 5, ""); !errors.Is(err, client.ErrRange) {
+		t.Errorf("a range that begins elsewhere: %v, %v", r, err)
+	}
 	sources := []client.Source{sourceFunc(func() (io.ReadCloser, error) { return nil, nil }), client.FS(odd)}
 	c := w.client(func(cfg *client.Config) { cfg.Sources = sources })
 	sources[0] = nil // the client has its own copy
@@ -60,6 +66,13 @@ func TestOddSources(t *testing.T) {
 	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("reading goes on: %v", err)
 	}
+}
+
+// elsewhere begins where nobody asked it to.
+type elsewhere struct{ client.Source }
+
+func (elsewhere) OpenAt(_ context.Context, _ string, offset int64, _ string) (*client.Range, error) {
+	return &client.Range{ReadCloser: io.NopCloser(strings.NewReader("x")), Offset: offset + 1, Size: -1}, nil
 }
 
 type sourceFunc func() (io.ReadCloser, error)
@@ -96,7 +109,7 @@ func TestMetadataTimeout(t *testing.T) {
 	}, vendorHost)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	view, err := w.client(func(cfg *client.Config) { cfg.MetadataTimeout = 50 * time.Millisecond }).Refresh(ctx)
+	view, err := w.client(func(cfg *client.Config) { cfg.MetadataTimeout = 400 * time.Millisecond }).Refresh(ctx)
 	if err != nil || view.Place() != "cdn" {
 		t.Errorf("%v", err)
 	}
@@ -120,8 +133,8 @@ func TestTooLarge(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })
 	w.repo.NextRoot(nothing)
-	if view := w.bad(c, tuf.ErrTooLarge); view.RootVersion() != 2 {
-		t.Errorf("at root v%d", view.RootVersion())
+	if view := w.bad(c, tuf.ErrTooLarge); view.RootVersion() != 2 || !strings.Contains(view.Err().Error(), "more than 100 bytes") {
+		t.Errorf("at root v%d, %v", view.RootVersion(), view.Err())
 	}
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(name, "root.json") {

@@ -59,6 +59,9 @@ func TestDelegatedRoleFromALiar(t *testing.T) {
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {
 				t.Error("found without an honest place")
 			}
+			if d, err := view.Status(t.Context(), "agent/deep/x", ""); err == nil {
+				t.Errorf("decided without an honest place: %v", d)
+			}
 			w.does(nil, cdnHost)
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err != nil {
 				t.Error(err)
