@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		sideMain()
 		return
 	}
+	if dir := os.Getenv("VISUM_TEST_COUNTRY"); dir != "" {
+		citizen(dir)
+		return
+	}
 	if os.Getenv("VISUM_TEST_STATE") != "" {
 		product()
 		return
