@@ -432,3 +432,44 @@ func TestEvidence(t *testing.T) {
 		}
 	}
 }
+
+// The same for what comes below: the refused bytes are there, whoever refused them.
+func TestEvidenceOfContent(t *testing.T) {
+	r := tuftest.New()
+	ts, err := newClient(t, r).root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e *tuf.Error
+	if _, err := ts.Snapshot([]byte("junk"), nil); !errors.As(err, &e) || string(e.Evidence) != "junk" {
+		t.Errorf("%v: evidence is %.20q", err, e.Evidence)
+	}
+	_, err = mustSnapshot(t, r).Approve(tuftest.Path, func(tuf.RoleFile) ([]byte, error) { return []byte("junk"), nil })
+	if !errors.As(err, &e) || string(e.Evidence) != "junk" || e.Role != "vendor-agent" {
+		t.Errorf("%v: evidence is %.20q", err, e.Evidence)
+	}
+}
+
+// Until is the first date among what was opened, and moves as more is opened.
+func TestUntil(t *testing.T) {
+	r := tuftest.New()
+	soon := tuftest.Now.Add(time.Hour)
+	r.Roles["review-agent"]["expires"] = tuftest.Stamp(soon)
+	r.Roles["targets"]["expires"] = tuftest.Stamp(soon.Add(-time.Minute)) // nobody needs it
+	r.Publish()
+	snap := mustSnapshot(t, r)
+	if !snap.Until().Equal(snap.Expires()) || !snap.Expires().Equal(tuftest.Now.AddDate(0, 1, 0)) {
+		t.Error(snap.Until())
+	}
+	want(t, snap.OpenRoles(from(r)), nil, "")
+	if !snap.Until().Equal(soon) {
+		t.Error(snap.Until())
+	}
+	// A charter without floors asks for no targets.json.
+	r = tuftest.New()
+	delete(r.Charter(), "floors")
+	r.PublishRoot()
+	delete(r.Roles, "targets")
+	r.Publish()
+	want(t, newClient(t, r).walk(r), nil, "")
+}

@@ -23,10 +23,7 @@ type Timestamp struct {
 // that is opened from the result is judged by it, r's own expiry too.
 func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err error) {
 	defer func() { attach(err, data) }()
-	if r == nil || r.doc == nil {
-		return nil, refuse("timestamp", 0, ErrUntrusted, "zero Root")
-	}
-	if err := r.CheckExpiry(now); err != nil {
+	if err := r.CheckExpiry(now); err != nil { // the zero Root too
 		return nil, err
 	}
 	if t, err = r.openTimestamp(data); err != nil {
