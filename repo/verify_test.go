@@ -251,6 +251,16 @@ func TestVerifyPlain(t *testing.T) {
 	}
 }
 
+// Another repository is not this one, however good it is.
+func TestVerifyOtherPin(t *testing.T) {
+	w, other := newWorld(t), newWorld(t)
+	report, err := w.open().Verify(t.Context(), other.pin())
+	noErr(t, err)
+	if got := findings(report); !slices.Contains(got, "untrusted metadata/1.root.json") || report.OK() {
+		t.Errorf("found %q", got)
+	}
+}
+
 func TestVerifyStops(t *testing.T) {
 	w := richWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
