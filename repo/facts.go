@@ -98,9 +98,12 @@ func readDocument(signed wire.Value) *document {
 		}
 	}
 	top := d.thing("", "")
+	listed := words(member(signed, "_type")) != "targets"
 	for name, v := range signed.Members() {
 		switch n := name.String(); n {
-		case "_type", "version", "targets": // said elsewhere
+		case "_type", "version": // said with the file's name
+		case "targets": // what is in it is said elsewhere
+			listed = v.Kind() == '{'
 		case tuf.CharterMember:
 			d.walk(n, "", top, v)
 		case "spec_version", "expires", "consistent_snapshot", "roles", "keys", "delegations", tuf.RecallMember:
@@ -108,6 +111,9 @@ func readDocument(signed wire.Value) *document {
 		default:
 			d.walk(n, "member "+clean(n), top, v)
 		}
+	}
+	if !listed {
+		top.say("no list of targets", "")
 	}
 	for id, words := range d.keys {
 		if !d.used[id] {
