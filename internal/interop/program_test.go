@@ -47,9 +47,9 @@ type server struct {
 	args []string
 	port string // where it is known to run by
 
-	mu  sync.Mutex
-	cmd *exec.Cmd
-	out bytes.Buffer
+	mu    sync.Mutex
+	cmd   *exec.Cmd  // nil: not running
+	ended chan error // when the program has
 }
 
 func run(t *testing.T, port, path string, args ...string) *server {
@@ -65,15 +65,14 @@ func (s *server) start() {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out.Reset()
-	s.cmd = exec.Command(s.path, s.args...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	var out bytes.Buffer // complete when the program has ended
+	s.cmd, s.ended = exec.Command(s.path, s.args...), make(chan error, 1)
+	s.cmd.Stdout, s.cmd.Stderr = &out, &out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its workers go with it
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func(cmd *exec.Cmd) { ended <- cmd.Wait() }(s.cmd)
+	go func(cmd *exec.Cmd, ended chan error) { ended <- cmd.Wait() }(s.cmd, s.ended)
 	for range 600 {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
 		if err == nil {
@@ -81,12 +80,13 @@ func (s *server) start() {
 			return
 		}
 		select {
-		case err := <-ended:
-			s.t.Fatalf("%s ended at once: %v\n%s", s.path, err, &s.out)
+		case err := <-s.ended:
+			s.cmd = nil
+			s.t.Fatalf("%s ended at once: %v\n%s", s.path, err, &out)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	s.t.Fatalf("%s takes no connections\n%s", s.path, &s.out)
+	s.t.Fatalf("%s takes no connections", s.path)
 }
 
 // kill ends the program and its children as a power cut does.
@@ -99,6 +99,7 @@ func (s *server) kill() {
 	if err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		s.t.Error(err)
 	}
+	<-s.ended
 	for range 200 { // until nobody holds the port any more
 		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
 		if err != nil {
