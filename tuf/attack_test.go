@@ -465,7 +465,11 @@ func TestUntil(t *testing.T) {
 	if !snap.Until().Equal(soon) {
 		t.Error(snap.Until())
 	}
-	// A charter without floors asks for no targets.json.
+	// A charter with a floor for it asks for a listed targets.json, one without does not.
+	r = tuftest.New()
+	delete(r.Roles, "targets")
+	r.Publish()
+	want(t, newClient(t, r).walk(r), tuf.ErrMismatch, "targets: does not match: snapshot v5 does not list the role")
 	r = tuftest.New()
 	delete(r.Charter(), "floors")
 	r.PublishRoot()

@@ -39,6 +39,13 @@ func TestEdgesOfMetadata(t *testing.T) {
 	first := func(member string, v any) func(*tuftest.Repo) {
 		return by(func(d doc) { tuftest.At(d, "roles", 0)[member] = v })
 	}
+	target := func(change func(x doc)) func(*tuftest.Repo) {
+		return func(r *tuftest.Repo) {
+			r.Bump("lib")
+			change(tuftest.At(r.Roles["lib"], "targets", "lib/a.txt"))
+			r.Publish()
+		}
+	}
 	padded := func(n int) func(*tuftest.Repo) {
 		return func(r *tuftest.Repo) {
 			r.Bump()
@@ -71,6 +78,11 @@ func TestEdgesOfMetadata(t *testing.T) {
 		{"a length that is text", entry(func(e doc) { e["length"] = fmt.Sprint(e["length"]) }), tuf.ErrMalformed, "length is"},
 		{"a negative length", entry(func(e doc) { e["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
 		{"version 0 is listed", entry(func(e doc) { e["version"] = 0 }), tuf.ErrMalformed, "version must be a positive integer, is 0"},
+		{"a target's length that is text", target(func(x doc) { x["length"] = "1" }), tuf.ErrMalformed, "length is"},
+		{"a target's length in another case", target(func(x doc) { x["Length"] = 7 }), tuf.ErrMalformed, "wrong case"},
+		{"a target's sha256 cut short beside a sha512", target(func(x doc) { x["hashes"] = doc{"sha256": "ab", "sha512": strings.Repeat("0", 128)} }),
+			tuf.ErrMalformed, "not 64 hex digits"},
+		{"a target's custom in another case", target(func(x doc) { x["custom"] = doc{"Visum": doc{}} }), tuf.ErrMalformed, "wrong case"},
 		{"roles that are an object", by(func(d doc) { d["roles"] = doc{} }), tuf.ErrMalformed, "roles must be an array"},
 		{"paths that are text", first("paths", "lib/*"), tuf.ErrMalformed, "array of strings"},
 		{"paths with a number", first("paths", []any{"lib/*", 7}), tuf.ErrMalformed, "string was expected"},
