@@ -172,6 +172,16 @@ func TestFailureMakesAProbe(t *testing.T) {
 	if got := w.asked(cdnHost); len(got) == 0 {
 		t.Error("no probe after a failure")
 	}
+	// A probe that one operator alone answered is made again.
+	w.now = w.now.Add(24 * time.Hour)
+	w.does(dark, cdnHost, reviewHost)
+	w.good(c, 1)
+	w.does(nil, cdnHost, reviewHost)
+	w.asked("")
+	w.good(c, 1)
+	if got := w.asked(cdnHost); len(got) == 0 {
+		t.Error("no probe after one that settled nothing")
+	}
 }
 
 // With mode enforce, a root that too few operators confirm for too long gives no
