@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -346,4 +347,32 @@ func TestLargeFile(t *testing.T) {
 	if peak := addLarge(t, 256<<20); peak > 32<<20 {
 		t.Errorf("the heap grew by %d MiB", peak>>20)
 	}
+}
+
+// A draft that lost a bin on its way, or brings one that nobody leads to, is refused.
+func TestDraftOfOtherBins(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	draft, err := w.open().Stage(t.Context(), addFiles(0, 520))
+	noErr(t, err)
+	data, err := draft.Bytes()
+	noErr(t, err)
+	var parts struct {
+		Draft int                          `json:"visum-draft"`
+		Files []map[string]json.RawMessage `json:"files"`
+	}
+	noErr(t, json.Unmarshal(data, &parts))
+	parts.Files = slices.DeleteFunc(parts.Files, func(f map[string]json.RawMessage) bool { return string(f["role"]) == `"vendor-agent.b-2"` })
+	for range 2 {
+		if len(parts.Files) < 3 {
+			t.Fatalf("%d files", len(parts.Files))
+		}
+		data, err := json.Marshal(parts)
+		noErr(t, err)
+		d, err := repo.OpenDraft(data)
+		noErr(t, err)
+		w.refused(tuf.ErrUntrusted, func() error { return w.open().Publish(t.Context(), d) })
+		parts.Files = parts.Files[1:] // the role itself is gone too: its bins hang in the air
+	}
+	noErr(t, w.open().Publish(t.Context(), draft))
 }
