@@ -20,15 +20,19 @@ type Examined struct {
 	Source   tuf.Source    // what was reviewed; zero: what the release says
 	Policy   string        // sha256, lower-case hex, of the rules reviewed against; may be ""
 	Valid    time.Duration // for how long; 0: 365 days
+	// Unrecorded makes no statement: for rules that a machine passes every few
+	// minutes. The signature under the role is all there is then.
+	Unrecorded bool
 }
 
 // Approve lists a path in the party's role exactly as the other parties list
 // it. They must all list it, and agree.
 //
-// Given how it was examined, once, the approval is recorded too: a statement that
-// the keys of the role sign with the draft and that is published beside the
-// file. Without, as for rules that a machine passes every few minutes, the
-// signature under the role is all there is.
+// The approval of a release is recorded: a statement, with what was said of how it
+// was examined, that the keys of the role sign with the draft and that is
+// published beside the file. Nothing said is the zero [Examined]: not built
+// again. Of a plain file, of which there may be a hundred thousand, a statement is
+// made only where it was said how it was examined.
 func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
@@ -42,19 +46,27 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	if err != nil {
 		return err
 	}
+	if len(how) > 1 {
+		return fmt.Errorf("repo: %s: %w: examined %d times", target, fs.ErrInvalid, len(how))
+	}
+	rel, isRelease := releaseOf(entry)
 	for _, role := range roles {
+		mine, err := tx.find(role, target)
+		if err != nil {
+			return err
+		}
+		if isRelease && len(how) == 0 && string(mine) != string(entry) {
+			how = []Examined{{}}
+		}
 		if err := errors.Join(tx.put(role, target, entry), tx.unrecall(role, target, subject.SHA256)); err != nil {
 			return err
 		}
 	}
-	if len(how) == 0 {
+	if len(how) == 0 || how[0].Unrecorded {
 		return nil
 	}
-	if len(how) > 1 {
-		return fmt.Errorf("repo: %s: %w: examined %d times", target, fs.ErrInvalid, len(how))
-	}
 	x, now := how[0], tx.repo.now()
-	if rel, ok := releaseOf(entry); ok && x.Source == (tuf.Source{}) {
+	if isRelease && x.Source == (tuf.Source{}) {
 		x.Source = rel.Source
 	}
 	if x.Result == "" {

@@ -119,6 +119,7 @@ func ExampleRepo_Bundle() {
 	}
 	// Output:
 	// targets/agent/f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473.agent-1.1
+	// targets/agent/f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473.agent-1.1.reviews/review-agent.1.json
 	// metadata/2.review-agent.json
 	// metadata/1.targets.json
 	// metadata/2.vendor-agent.json

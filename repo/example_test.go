@@ -52,7 +52,7 @@ func approvePending(ctx context.Context, centre *repo.Repo) (*repo.Draft, error)
 	return centre.Stage(ctx, func(tx *repo.Tx) error {
 		for _, p := range pending { // after it was examined
 			fmt.Println(p.Path, p.Length, "listed by", p.ListedBy)
-			if err := tx.Approve("review", p.Path); err != nil {
+			if err := tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann"}); err != nil {
 				return err
 			}
 		}
@@ -104,7 +104,7 @@ func Example() {
 	// Output:
 	// review-agent: 0 of 1 signatures of review (review-agent)
 	// agent/agent-1.1 13 listed by [vendor-agent]
-	// review-agent v2
+	// review-agent v2, review of agent/agent-1.1
 	// the pin names the review party review
 }
 

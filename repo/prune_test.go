@@ -278,7 +278,7 @@ func TestTwoSpeeds(t *testing.T) {
 		path, old := fmt.Sprintf("rules/%d", n), fmt.Sprintf("rules/%d", n-1)
 		noErr(t, fast.Update(t.Context(), func(tx *repo.Tx) error {
 			rel := &tuf.Release{Product: "rules", Version: fmt.Sprint(n), Channel: "stable", Platform: "any"}
-			err := errors.Join(tx.Add("vendor", path, strings.NewReader(path), rel), tx.Approve("review", path))
+			err := errors.Join(tx.Add("vendor", path, strings.NewReader(path), rel), tx.Approve("review", path, repo.Examined{Unrecorded: true}))
 			if n > 1 {
 				err = errors.Join(err, tx.Remove("vendor", old), tx.Remove("review", old))
 			}
