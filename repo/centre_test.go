@@ -252,31 +252,6 @@ func TestCentreRefuses(t *testing.T) {
 	w.sees("root 1 agent/1 agent/2")
 }
 
-// An approval of a release leaves a statement, whatever was said of the
-// examination; once, and not where a machine's approvals are not to be recorded,
-// nor for a plain file.
-func TestApprovalsAreRecorded(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	plain := func(tx *repo.Tx) error { return tx.Add("vendor", "agent/README", strings.NewReader("read me"), nil) }
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx), plain(tx)) })
-	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Approve("review", "agent/1"), tx.Approve("review", "agent/2", repo.Examined{Unrecorded: true}), tx.Approve("review", "agent/README"))
-	})
-	if d, err := w.open("vendor-release", "review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }); err != nil || !d.Empty() {
-		t.Errorf("approved twice: %v, %v", d, err)
-	}
-	for path, want := range map[string]int{"agent/1": 1, "agent/2": 0, "agent/README": 0} {
-		all, err := w.open().Statements(t.Context(), path)
-		if err != nil || len(all) != want {
-			t.Errorf("%s: %+v, %v; want %d", path, all, err, want)
-		}
-		if want == 1 && (all[0].Review == nil || all[0].Review.Result != proof.NotDone) {
-			t.Errorf("%s: %+v", path, all[0])
-		}
-	}
-}
-
 // A release that was refused, taken back by the vendor and offered again comes to
 // the centre with what it said then.
 func TestCentreIsTold(t *testing.T) {
