@@ -126,9 +126,14 @@ func TestProductBehindAProxy(t *testing.T) {
 		t.Fatalf("%q, %v", got, err)
 	}
 	mu.Lock()
-	slices.Sort(hosts)
-	if got := slices.Compact(slices.Clone(hosts)); !slices.Equal(got, []string{"CONNECT " + cdnHost + ":443", "CONNECT " + vendorHost + ":443"}) {
-		t.Errorf("the proxy was asked for %q", got)
+	// Everything went through the proxy; which operator is asked second is the walk's affair.
+	for _, host := range hosts {
+		if !slices.Contains([]string{"CONNECT " + cdnHost + ":443", "CONNECT " + vendorHost + ":443", "CONNECT " + reviewHost + ":443"}, host) {
+			t.Errorf("the proxy was asked for %q", host)
+		}
+	}
+	if len(hosts) < 2 {
+		t.Errorf("the proxy was asked for %q", hosts)
 	}
 	mu.Unlock()
 
