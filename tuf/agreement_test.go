@@ -44,6 +44,11 @@ func TestAgreement(t *testing.T) {
 		{"too few, and others come after", append([]string{}, append(three, "^ > d: x/*", "d = x/1")...), "a", 2, false, nil, "d", "a b c d"},
 		{"too few, and the group is the end", append([]string{}, append(three, "^ > d: x/*", "d = x/1")...), "a", 2, true, tuf.ErrNotApproved, "", "a b c"},
 		{"what a role delegates to speaks for it", append([]string{}, append(three, "b > e: x/*")...), "a e", 2, true, nil, "a e", "a b e c"},
+		{"a role that is asked before them, and lacks it", append([]string{"^ > d: x/*"}, three...), "a b", 2, true, nil, "a b", "d a b c"},
+		{"a role that is asked before them, and has it", append([]string{"^ > d: x/*", "d = x/1"}, three...), "a b", 2, true, nil, "d", "d"},
+		{"nobody lists it, and others come after", append(append([]string{}, three...), "^ > d: x/*", "d = x/1"), "", 2, true, tuf.ErrNoTarget, "", "a b c"},
+		{"nobody lists it, and one that ends the search too comes after", append(append([]string{}, three...), "^ > d!: x/*", "d = x/1"), "", 2, true, tuf.ErrNoTarget, "", "a b c"},
+		{"nobody lists it, and it is not the end", append(append([]string{}, three...), "^ > d!: x/*", "d = x/1"), "", 2, false, nil, "d", "a b c d"},
 		{"a role without the path has no say", []string{"^ > a: x/*", "^ > b: y/*", "^ > c: x/*"}, "a b c", 2, true, nil, "a c", "a c"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,6 +121,64 @@ func TestAgreementOnReleaseFields(t *testing.T) {
 	}
 }
 
+// Two groups are two: each stands where its own roles stand.
+func TestAgreementsInOrder(t *testing.T) {
+	for who, by := range map[string]string{"a b": "a b", "c d": "c d", "a b c d": "a b", "b c": ""} {
+		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "^ > d: x/*")
+		r.AddTarget("x/1", "the same", nil, strings.Fields(who)...)
+		agree(r, 2, false, "a", "b")
+		agree(r, 2, true, "c", "d")
+		a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+		if by == "" {
+			want(t, err, tuf.ErrNotApproved, "roles c, d must list the same")
+			continue
+		}
+		var got []string
+		for _, s := range a.By() {
+			got = append(got, s.Role)
+		}
+		if err != nil || strings.Join(got, " ") != by {
+			t.Errorf("%s list it: counted %q, %v", who, got, err)
+		}
+	}
+}
+
+// A sha512 that only some list must be right too, and those who are counted
+// together agree on it.
+func TestAgreementOnSHA512(t *testing.T) {
+	x, y := strings.Repeat("1", 128), strings.Repeat("2", 128)
+	for _, tt := range []struct {
+		a, b, c string
+		min     int
+		sum     string // "-": refused
+	}{
+		{"", "", "", 3, ""},
+		{"", "", x, 3, x},
+		{"", x, x, 3, x},
+		{x, "", "", 3, x},
+		{"", x, y, 2, x},
+		{"", y, x, 2, y},
+		{"", x, y, 3, "-"},
+		{x, "", y, 3, "-"},
+		{x, y, "", 3, "-"},
+	} {
+		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*")
+		r.AddTarget("x/1", "the same", nil, "a", "b", "c")
+		for role, sum := range map[string]string{"a": tt.a, "b": tt.b, "c": tt.c} {
+			if sum != "" {
+				tuftest.At(r.Roles[role], "targets", "x/1", "hashes")["sha512"] = sum
+			}
+		}
+		agree(r, tt.min, true, "a", "b", "c")
+		a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
+		if tt.sum == "-" {
+			want(t, err, tuf.ErrNotApproved, "3 of the roles")
+		} else if err != nil || a.SHA512() != tt.sum {
+			t.Errorf("%+v: sha512 is %.4q, %v", tt, a.SHA512(), err)
+		}
+	}
+}
+
 // A group that can't be understood is refused: to pass over it would be to take
 // one role's word.
 func TestAgreementMalformed(t *testing.T) {
@@ -127,6 +190,7 @@ func TestAgreementMalformed(t *testing.T) {
 		"more than there": doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 3},
 		"unknown role":    doc{"roles": []any{"a", "z"}, "min_roles_in_agreement": 2},
 		"a role twice":    doc{"roles": []any{"a", "a"}, "min_roles_in_agreement": 2},
+		"past the last":   doc{"roles": []any{"c", "z"}, "min_roles_in_agreement": 2},
 		"not adjacent":    doc{"roles": []any{"a", "c"}, "min_roles_in_agreement": 2},
 		"wrong case":      doc{"roles": []any{"a", "b"}, "Min_roles_in_agreement": 2, "min_roles_in_agreement": 2},
 	} {

@@ -241,9 +241,12 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 	if first.hashes.sha256 == "" {
 		return Approved{}, refuse(path, first.version, ErrMalformed, "%s lists no sha256", first)
 	}
-	for _, l := range list[1:] {
-		if what := first.target.differs(l.target); what != "" {
-			return Approved{}, refuse(path, 0, ErrNotApproved, "%s and %s list different %s", first, l.role.Party, what)
+	// Each with each: two may differ in a sha512 that a third does not list.
+	for i, l := range list {
+		for _, other := range list[i+1:] {
+			if what := l.target.differs(other.target); what != "" {
+				return Approved{}, refuse(path, 0, ErrNotApproved, "%s and %s list different %s", l, other.role.Party, what)
+			}
 		}
 	}
 	if err := s.checkHold(class, path, get); err != nil {

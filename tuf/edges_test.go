@@ -441,6 +441,35 @@ func TestEdgesOfRoot(t *testing.T) {
 		if want(t, err, tuf.ErrMalformed, tt.part); t.Failed() {
 			t.Fatal(tt.name)
 		}
+		var e *tuf.Error
+		if !errors.As(err, &e) || !bytes.Equal(e.Evidence, r.Files["1.root.json"]) {
+			t.Fatalf("%s: evidence is %.20q", tt.name, e.Evidence)
+		}
+	}
+}
+
+// What [tuf.Root.KeySet] tells apart, and what not.
+func TestKeySet(t *testing.T) {
+	r := tuftest.New()
+	r.AddKeys(r.Root, "a", "b", "c")
+	keys := tuftest.At(r.Root, "keys")
+	a, b, c := r.IDs("a")[0].(string), r.IDs("b")[0].(string), r.IDs("c")[0].(string)
+	keys[c].(doc)["keytype"] = "ml-dsa"
+	r.PublishRoot()
+	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := root.KeySet([]string{a, b})
+	for _, ids := range [][]string{{b, a}, {a, b, a}, {a, c, b}, {b, "nobody", a}} {
+		if root.KeySet(ids) != both {
+			t.Errorf("%.8q: another set", ids)
+		}
+	}
+	for _, ids := range [][]string{{}, {a}, {b}, {a, a}, {c}} {
+		if root.KeySet(ids) == both {
+			t.Errorf("%.8q: the same set", ids)
+		}
 	}
 }
 

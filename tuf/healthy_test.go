@@ -171,6 +171,29 @@ func TestEveryListedHashIsKept(t *testing.T) {
 	}
 }
 
+// Two roles that list another sha512 do not agree because a third lists none.
+func TestEveryListedHashIsAgreedOn(t *testing.T) {
+	r := tuftest.New()
+	lab := tuftest.Copy(tuftest.At(r.Charter(), "classes", 0, "roles", 1)).(doc)
+	lab["role"] = "review-lab"
+	cl := tuftest.At(r.Charter(), "classes", 0)
+	cl["roles"] = append(cl["roles"].([]any), lab)
+	r.Roles["review-lab"], r.Signers["review-lab"] = tuftest.Copy(r.Roles["review-agent"]).(doc), r.Signers["review-agent"]
+	r.PublishRoot()
+	for _, tt := range []struct {
+		agent, lab string
+		err        error
+	}{{"1", "1", nil}, {"1", "2", tuf.ErrNotApproved}, {"2", "2", nil}} {
+		for role, digit := range map[string]string{"review-agent": tt.agent, "review-lab": tt.lab} {
+			tuftest.At(r.Roles[role], "targets", tuftest.Path, "hashes")["sha512"] = strings.Repeat(digit, 128)
+			r.Bump(role)
+		}
+		r.Publish()
+		_, err := mustSnapshot(t, r).Approve(tuftest.Path, from(r))
+		want(t, err, tt.err, map[bool]string{true: "review (review-agent"}[err != nil])
+	}
+}
+
 // Candidates are also in roles that a party delegates to by patterns, for those
 // patterns alone; hash bins and prefixes are not gone through.
 func TestCandidatesOfProducts(t *testing.T) {

@@ -176,9 +176,12 @@ func (q *search) open(v visit) (*Targets, error) {
 // delegates lists, in order, whom t makes responsible for the path; last says
 // that the search ends with them. A group stands where its first role stands.
 func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err error) {
-	groups := map[*agreement]int{}
+	var ends *agreement // a terminating one that was met: roles that are not of it are out
 	for i := range t.delegations {
 		d := &t.delegations[i]
+		if ends != nil && d.group != ends {
+			break
+		}
 		if q.work += d.wild * len(q.path); q.work > maxWork {
 			return nil, false, refuse(q.path, 0, ErrTooLarge, "too many patterns to hold it against, those for %.80q the last", d.name)
 		}
@@ -193,21 +196,17 @@ func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err 
 			}
 			continue
 		}
-		at, known := groups[d.group]
-		if !known {
-			at = len(next)
-			groups[d.group] = at
+		// Its roles stand side by side: parseAgreements.
+		if len(next) == 0 || next[len(next)-1].group != d.group {
 			next = append(next, visit{group: d.group})
 		}
-		next[at].members = append(next[at].members, v)
-	}
-	// Roles of lower priority than a terminating group are out; its own are not.
-	for i, v := range next {
-		if v.group != nil && v.group.terminating {
-			return next[:i+1], true, nil
+		group := &next[len(next)-1]
+		group.members = append(group.members, v)
+		if d.group.terminating {
+			ends = d.group
 		}
 	}
-	return next, false, nil
+	return next, ends != nil, nil
 }
 
 // agreed searches below each role of a group. The most prior listing that
@@ -230,7 +229,7 @@ func (q *search) agreed(v visit) (*found, error) {
 		same := &found{target: f.target, by: slices.Clone(f.by)}
 		n := 1
 		for j, other := range list {
-			if j == i || f.differsInBytes(other.target) != "" {
+			if j == i || same.differsInBytes(other.target) != "" { // with the sha512 of those before it
 				continue
 			}
 			n++
