@@ -63,9 +63,15 @@ func (m *move) list(a, b, z tuftest.Doc) []any {
 	return out
 }
 
-// newMove publishes the four roots. change edits root 1 before that.
+// newMove is a move whose four roots are published. change edits root 1 before that.
 func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
 	m := &move{web: newWeb(t), order: order, pinAt: 1, store: client.Memory()}
+	m.publish(change...)
+	m.serve(4)
+	return m
+}
+
+func (m *move) publish(change ...func(*tuftest.Repo)) {
 	r := m.repo
 	a, z := place("a", "primary", "vendor-old", hostA), place("z", "rendezvous", "review", hostZ)
 	c := r.Charter()
@@ -104,9 +110,6 @@ func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
 	})
 	m.extend(r)
 	m.at[4] = r.Clone()
-
-	m.serve(4)
-	return m
 }
 
 // cutOver edits a root to new vendor keys, new online keys and the new place.

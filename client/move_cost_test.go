@@ -1,0 +1,158 @@
+package client_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+)
+
+// quiet takes from a move what is not its own: new releases. To announce and to
+// retire a place change the root alone; the cut-over exchanges the online keys,
+// so timestamp, snapshot and roles come anew.
+func (m *move) quiet() {
+	for _, n := range []int{2, 4} {
+		files := map[string][]byte{}
+		for name, data := range m.at[n-1].Files {
+			files[name] = data
+		}
+		files[rootFile(n)] = m.at[n].Files[rootFile(n)]
+		m.at[n].Files = files
+	}
+}
+
+// tombstone leaves A, which is retired, all roots and nothing else.
+func (m *move) tombstone() {
+	left := m.at[4].Clone()
+	for name := range left.Files {
+		if !strings.HasSuffix(name, ".root.json") {
+			delete(left.Files, name)
+		}
+	}
+	m.shows(left, hostA)
+}
+
+// slowRoots answers for roots last, so that a request that is made beside one is
+// always seen. For use in a bubble.
+type slowRoots struct{ *web }
+
+func (s slowRoots) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, ".root.json") {
+		time.Sleep(time.Millisecond)
+	}
+	return s.web.RoundTrip(r)
+}
+
+// What a whole move adds to the requests of refreshes that would have been made
+// anyhow, counted over all places:
+//
+//	3  its roots
+//	1  the timestamp once more, in each refresh that finds a new root: the one
+//	   that was asked for beside the root may be older than it
+//	4  the content under the new online keys: the snapshot, and of the one class
+//	   here the roles of two parties and of the holds
+//
+// Ten for a client that is awake in each phase, eight for one that sees all of
+// it at once; a further class costs as many more as it has roles. The order of
+// the places makes no difference, nor does a process that starts again: its
+// probe is a request more with a move and without.
+func TestRequestsOfAMove(t *testing.T) {
+	// By root: what the refresh that finds it adds.
+	for name, want := range map[string]map[int]int{
+		"awake in each phase":        {2: 2, 3: 6, 4: 2},
+		"asleep over the cut-over":   {2: 2, 4: 7},
+		"asleep over the announcing": {3: 7, 4: 2},
+		"asleep over all":            {4: 8},
+	} {
+		for _, order := range orders {
+			for _, restarts := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/%t", name, orderName(order), restarts), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) { countMove(t, order, restarts, want) })
+				})
+			}
+		}
+	}
+}
+
+func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
+	m := newMove(t, order)
+	m.quiet()
+	m.config = func(cfg *client.Config) { cfg.HTTP = &http.Client{Transport: slowRoots{m.web}} }
+	c := m.product(m.store)
+	refresh := func(n int) []string {
+		t.Helper()
+		if m.serve(n); n == 4 {
+			m.tombstone()
+		}
+		m.now = m.now.Add(time.Minute)
+		if restarts {
+			c = m.product(m.store)
+		}
+		m.asked("")
+		m.good(c, int64(n))
+		return m.asked("")
+	}
+	refresh(1)
+	steady := 2 // the next root and the timestamp
+	if restarts {
+		steady = 3 // and the next root at another operator
+	}
+	nothingNew := func(n int) {
+		t.Helper()
+		if got := refresh(n); len(got) != steady {
+			t.Errorf("nothing new at root %d: %d requests, want %d: %q", n, len(got), steady, got)
+		}
+	}
+	nothingNew(1)
+	total := 0
+	for n := 2; n <= 4; n++ {
+		if want[n] == 0 {
+			continue
+		}
+		got := refresh(n)
+		if total += len(got) - steady; len(got) != steady+want[n] {
+			t.Errorf("root %d: %d requests, want %d and %d: %q", n, len(got), steady, want[n], got)
+		}
+		nothingNew(n)
+	}
+	if total > 10 {
+		t.Errorf("the move cost %d requests", total)
+	}
+}
+
+// A refresh without anything new costs what it costs go-tuf, and with a charter
+// one more only where a probe is due.
+func TestRequestsBesidePlain(t *testing.T) {
+	theirs := &stock{dir: t.TempDir(), repo: tuftest.NewPlain()}
+	theirs.root = theirs.repo.Files["1.root.json"]
+	plain := 0
+	c, err := client.New(theirs.root, &client.Config{Store: client.Memory(), UnsafeNoReview: true, Sources: []client.Source{memorySource{theirs.repo, &plain}}, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWeb(t)
+	charter := w.client()
+	for range 2 { // the first brings the content
+		theirs.n, plain = 0, 0
+		must(t, theirs.refresh())
+		if _, err := c.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.asked("")
+		w.good(charter, 1)
+	}
+	if got := w.asked(""); theirs.n != 2 || plain != theirs.n || len(got) != theirs.n {
+		t.Errorf("go-tuf %d, plain %d, with a charter %q", theirs.n, plain, got)
+	}
+	w.now = w.now.Add(time.Hour * 24)
+	w.good(charter, 1)
+	if got := w.asked(""); len(got) != theirs.n+1 {
+		t.Errorf("a probe is due: %q", got)
+	}
+}
