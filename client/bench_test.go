@@ -32,7 +32,8 @@ type stock struct {
 	dir  string
 	repo *tuftest.Repo
 	root []byte
-	n    int // requests
+	n    int   // requests
+	max  int64 // roots in a refresh; 0: its own bound
 }
 
 func (s *stock) DownloadFile(url string, _ int64, _ time.Duration) ([]byte, error) {
@@ -51,6 +52,9 @@ func (s *stock) refresh() error {
 	}
 	cfg.LocalMetadataDir, cfg.LocalTargetsDir, cfg.Fetcher = path.Join(s.dir, "metadata"), path.Join(s.dir, "targets"), s
 	cfg.TargetsMaxLength = 64 << 20
+	if s.max > 0 {
+		cfg.MaxRootRotations = s.max
+	}
 	up, err := updater.New(cfg)
 	if err != nil {
 		return err

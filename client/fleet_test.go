@@ -1,0 +1,235 @@
+package client_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// The days of a fleet's move; B is used from day 10 on, A until day 100.
+const (
+	announceDay = 5
+	cutOverDay  = 30
+	theftDay    = 45 // A, its online keys and the vendor's release key
+	retireDay   = 60
+	outageDay   = 70 // of B, for two days
+	sunsetDay   = 100
+	lastDay     = 119
+)
+
+// fleet is the world that many clients live in, and what they did together.
+type fleet struct {
+	*move
+	thief *tuftest.Repo
+	pins  [5][]byte // exported at root 1 to 4
+	sums  [5]string // of the roots
+	seed  uint64
+
+	looks, requests, failures, evidence atomic.Int64
+}
+
+func newFleet(tb testing.TB, seed uint64) *fleet {
+	m := &move{web: &web{repo: tuftest.New(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}, order: orders[0]}
+	m.publish(func(r *tuftest.Repo) {
+		r.Root["expires"] = tuftest.Stamp(farAway)
+		for _, role := range r.Roles {
+			role["expires"] = tuftest.Stamp(farAway)
+		}
+	})
+	evil(m)
+	f := &fleet{move: m, thief: m.serves[hostA], seed: seed}
+	for n := 1; n <= 4; n++ {
+		pin := m.at[n].Pin()
+		pin["root"], pin["locations"] = firstDoc(tb, m.at[n].Files[rootFile(n)]), tuftest.At(m.at[n].Root, "x-visum")["locations"]
+		f.pins[n], f.sums[n] = tuftest.Marshal(pin), tuftest.NameOf(m.at[n].Root)["sha256"].(string)
+	}
+	return f
+}
+
+// rootOn is the newest root of a day.
+func rootOn(day int) int {
+	n := 1
+	for _, d := range []int{announceDay, cutOverDay, retireDay} {
+		if day >= d {
+			n++
+		}
+	}
+	return n
+}
+
+// served is what a host serves on a day; nil: it is dark.
+func (f *fleet) served(host string, day int) *tuftest.Repo {
+	switch {
+	case host == hostA && day >= theftDay:
+		return f.thief
+	case host == hostB && (day < announceDay || day == outageDay || day == outageDay+1):
+		return nil
+	case host == hostA || host == hostB || host == hostZ:
+		return f.at[rootOn(day)]
+	}
+	return nil
+}
+
+// machine is one client with its habits. All of its days pass at once, so that
+// only a few states are in memory at a time.
+type machine struct {
+	*fleet
+	pin, from, every, phase int
+	asleep                  [2]int // days
+	root                    int64  // that it follows
+
+	mu    sync.Mutex
+	day   int
+	asked map[string]int // requests by host
+}
+
+func (f *fleet) machine(i int) *machine {
+	dice := rand.New(rand.NewPCG(f.seed, uint64(i)))
+	m := &machine{fleet: f, pin: 1, every: []int{7, 7, 7, 14, 14, 14, 14, 30, 30, 60}[dice.IntN(10)], asked: map[string]int{}}
+	m.phase = dice.IntN(m.every)
+	switch kind := dice.IntN(20); {
+	case kind < 3: // off for months, over one step of the move or all of it
+		m.asleep = [2]int{dice.IntN(cutOverDay), retireDay + dice.IntN(lastDay-retireDay)}
+	case kind < 6: // bought later, with the pin of that day
+		m.from = dice.IntN(lastDay)
+		m.pin = rootOn(m.from)
+	case kind < 8: // bought later, with the first pin
+		m.from = dice.IntN(lastDay)
+	}
+	return m
+}
+
+func (m *machine) RoundTrip(r *http.Request) (*http.Response, error) {
+	m.mu.Lock()
+	m.asked[r.URL.Host]++
+	from := m.served(r.URL.Host, m.day)
+	m.mu.Unlock()
+	if from == nil {
+		return nil, errDark
+	}
+	if data, ok := fileOf(from, strings.TrimPrefix(r.URL.Path, "/r/")); ok {
+		return status(200, "", data)("", r)
+	}
+	return status(404, "", nil)("", r)
+}
+
+func (m *machine) askedA() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked[hostA]
+}
+
+// live lets the machine look for updates on its days, and on the last.
+func (m *machine) live(tb testing.TB, file string) error {
+	store := client.Memory()
+	m.root = int64(m.pin)
+	var c *client.Client
+	for day, looks := m.from, 0; day <= lastDay; day++ {
+		if day < lastDay && (day%m.every != m.phase || day >= m.asleep[0] && day < m.asleep[1]) {
+			continue
+		}
+		m.mu.Lock()
+		m.day = day
+		m.mu.Unlock()
+		if looks%5 == 0 { // the product starts again now and then
+			var err error
+			c, err = client.New(m.pins[m.pin], &client.Config{Store: store, HTTP: &http.Client{Transport: m}, Retries: -1,
+				Now: func() time.Time { return tuftest.Now.AddDate(0, 0, m.day) }})
+			if err != nil {
+				return err
+			}
+		}
+		looks++
+		if err := m.look(tb, c, file); err != nil {
+			return fmt.Errorf("day %d: %w", day, err)
+		}
+	}
+	for _, n := range m.asked {
+		m.requests.Add(int64(n))
+	}
+	return nil
+}
+
+// look is one look for updates, and what must be true of it.
+func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
+	before, atA := m.root, m.askedA()
+	view, err := c.Refresh(tb.Context())
+	if view == nil {
+		return err
+	}
+	m.looks.Add(1)
+	m.evidence.Add(int64(len(view.Evidence())))
+	m.root = view.RootVersion()
+	switch {
+	case m.root < before:
+		return fmt.Errorf("went back from root %d to %d", before, m.root)
+	case view.Root().SHA256() != m.sums[m.root]:
+		return fmt.Errorf("follows a root %d that is not the parties'", m.root)
+	case m.askedA() > atA && (before == 4 || before == 3 && m.day >= sunsetDay):
+		return errors.New("asked the old place")
+	}
+	if err != nil {
+		if m.failures.Add(1); m.day != outageDay && m.day != outageDay+1 {
+			return err // one liar must not matter
+		}
+		return nil // to be left by itself
+	}
+	if _, err := view.Find(tb.Context(), "agent/evil"); !errors.Is(err, tuf.ErrNoTarget) && !errors.Is(err, tuf.ErrNotApproved) {
+		return fmt.Errorf("evil: %v", err)
+	}
+	a, err := view.Find(tb.Context(), tuftest.Path)
+	if err != nil || m.day < lastDay {
+		return err
+	}
+	if m.root != 4 {
+		return fmt.Errorf("ends at root %d", m.root)
+	}
+	if err := c.Save(tb.Context(), a, file); err != nil {
+		return err
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "the agent" {
+		return fmt.Errorf("saved %q, %w", got, err)
+	}
+	return os.Remove(file)
+}
+
+// run lets machines live, so many at once.
+func (f *fleet) run(tb testing.TB, size, workers int) {
+	var next atomic.Int64
+	var all sync.WaitGroup
+	dir := quickDir(tb)
+	for k := range workers {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < size && !tb.Failed(); i = int(next.Add(1)) - 1 {
+				if err := f.machine(i).live(tb, filepath.Join(dir, fmt.Sprint(k))); err != nil {
+					tb.Errorf("seed %d, machine %d: %v", f.seed, i, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A small fleet with all habits goes through a move with a thief at the old
+// place and an outage of the new one: each arrives.
+func TestFleet(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, seedOf(t))
+	f.run(t, 100, 4)
+	t.Logf("%d refreshes, %d without content, %d pieces of evidence, %d requests", f.looks.Load(), f.failures.Load(), f.evidence.Load(), f.requests.Load())
+	if f.failures.Load() == 0 {
+		t.Error("nobody met the outage: the story is too kind")
+	}
+}
