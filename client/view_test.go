@@ -2,8 +2,11 @@ package client_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -71,5 +74,56 @@ func TestDelegatedRoleFromALiar(t *testing.T) {
 			}
 			w.does(nil, vendorHost)
 		})
+	}
+}
+
+// A place that the pin alone names hands over roots, no content: it may be one
+// that the parties have left.
+func TestPinGivesNoContent(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	w.repo.NextRoot(func() { w.repo.Charter()["locations"] = w.repo.Charter()["locations"].([]any)[1:] })
+	w.good(c, 2)
+	w.asked("")
+	w.does(dark, cdnHost, reviewHost)
+	w.bad(c, client.ErrNoContent)
+	got := w.asked(vendorHost)
+	if len(got) == 0 {
+		t.Error("not asked for roots")
+	}
+	for _, name := range got {
+		if !strings.HasSuffix(name, ".root.json") {
+			t.Errorf("asked for %q", name)
+		}
+	}
+}
+
+// A location whose time is over is left alone, also where its host goes on as
+// another location.
+func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		locations(r, func(id string, l tuftest.Doc) {
+			if id == "main" {
+				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+			} else if id == "cdn" {
+				l["base"] = "https://" + vendorHost + "/r/new/"
+			}
+		})
+	})
+	c := w.client()
+	if view := w.good(c, 1); view.Place() != "main" {
+		t.Fatalf("served by %s", view.Place())
+	}
+	w.now = w.now.Add(time.Hour)
+	w.asked("")
+	_, _ = c.Refresh(t.Context())
+	got := w.asked(vendorHost)
+	if len(got) == 0 {
+		t.Error("the other location was not asked")
+	}
+	for _, name := range got {
+		if !strings.HasPrefix(name, "new/") {
+			t.Errorf("asked for %q", name)
+		}
 	}
 }
