@@ -143,6 +143,17 @@ func TestAgreementsInOrder(t *testing.T) {
 	}
 }
 
+// A terminating group below a role ends the search above too.
+func TestAgreementBelowEndsTheSearch(t *testing.T) {
+	for last, err := range map[bool]error{true: tuf.ErrNoTarget, false: nil} {
+		r := tree(t, "^ > e: x/*", "^ > d: x/*", "e > a: x/*", "e > b: x/*", "d = x/1")
+		tuftest.At(r.Roles["e"], "delegations")[tuf.AgreementMember] = []any{doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 2, "terminating": last}}
+		r.Bump("e")
+		r.Publish()
+		want(t, find(newClient(t, r), r, "x/1"), err, "")
+	}
+}
+
 // A sha512 that only some list must be right too, and those who are counted
 // together agree on it.
 func TestAgreementOnSHA512(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,10 @@ func TestEdgesOfMetadata(t *testing.T) {
 		{"hashes that are an array", entry(func(e doc) { e["hashes"] = []any{} }), tuf.ErrMalformed, "hashes must be an object"},
 		{"a length that is text", entry(func(e doc) { e["length"] = fmt.Sprint(e["length"]) }), tuf.ErrMalformed, "length is"},
 		{"a negative length", entry(func(e doc) { e["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
+		{"a length in another case is listed", entry(func(e doc) { e["Length"] = 1 }), tuf.ErrMalformed, "wrong case"},
+		{"hashes of kinds that nobody knows", entry(func(e doc) { e["hashes"] = doc{"md5": "00"} }), tuf.ErrMalformed, "no hash of a known algorithm"},
+		{"targets that are an array", raw("lib", "targets", []any{}), tuf.ErrMalformed, "an object was expected"},
+		{"another target that is a number", raw("lib", "targets", doc{"lib/b.txt": 1}), tuf.ErrMalformed, `"lib/b.txt" must be an object`},
 		{"version 0 is listed", entry(func(e doc) { e["version"] = 0 }), tuf.ErrMalformed, "version must be a positive integer, is 0"},
 		{"a target's length that is text", target(func(x doc) { x["length"] = "1" }), tuf.ErrMalformed, "length is"},
 		{"a target's length in another case", target(func(x doc) { x["Length"] = 7 }), tuf.ErrMalformed, "wrong case"},
@@ -185,6 +190,13 @@ func TestEdgesOfTheCharter(t *testing.T) {
 	hold := func(seconds any) func(*tuftest.Repo, doc) {
 		return func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0, "hold")["max_seconds"] = seconds }
 	}
+	class := func(name, prefix string) func(*tuftest.Repo, doc) { // a second one, before the first
+		return func(r *tuftest.Repo, c doc) {
+			classes(2)(r, c)
+			tuftest.At(c, "classes", 1)["name"], tuftest.At(c, "classes", 1)["prefix"] = name, prefix
+			slices.Reverse(c["classes"].([]any))
+		}
+	}
 	const decade = 10 * 366 * 24 * 3600
 	for _, tt := range []struct {
 		name   string
@@ -227,6 +239,20 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		{"a retired id that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "retired", 0)["id"] = 1 }, tuf.ErrMalformed, "string was expected"},
 		{"use_from that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "locations", 0)["use_from"] = 7 }, tuf.ErrMalformed, "string was expected"},
 		{"locations that are an object", set("locations", doc{}), tuf.ErrMalformed, "locations must be an array"},
+		{"a second class", class("beta", "beta/"), nil, ""},
+		{"a class of a name in capitals", class("Beta", "beta/"), tuf.ErrCharter, `H10: class name "Beta"`},
+		{"two classes of one name", class("agent", "beta/"), tuf.ErrCharter, `H10: class name "agent"`},
+		{"a prefix that climbs", class("beta", "a/../"), tuf.ErrCharter, `H10: class beta has prefix "a/../"`},
+		{"a prefix of another's, first", class("beta", "agent/beta/"), tuf.ErrCharter, "H10: classes beta and agent overlap"},
+		{"a role more, of nobody", func(_ *tuftest.Repo, c doc) {
+			role := tuftest.Copy(tuftest.At(c, "classes", 0, "roles", 0)).(doc)
+			role["role"], role["party"] = "press-agent", "press"
+			tuftest.At(c, "classes", 0)["roles"] = append(tuftest.At(c, "classes", 0)["roles"].([]any), role)
+		}, tuf.ErrCharter, `H10: class agent: role press-agent is of the unknown party "press"`},
+		{"no repo_id", func(_ *tuftest.Repo, c doc) { delete(c, "repo_id") }, tuf.ErrCharter, `H1: repo_id ""`},
+		{"repo_id in capitals", set("repo_id", strings.ToUpper(tuftest.RepoID)), tuf.ErrCharter, "H1"},
+		{"a retired place without hosts", set("retired", []any{doc{"id": "old", "hosts": []any{}}}), tuf.ErrCharter, "H8: retired old names no host"},
+		{"a retired address with a zone", set("retired", []any{doc{"id": "old", "hosts": []any{"[2001:db8::1%eth0]"}}}), tuf.ErrCharter, "H4: retired host"},
 		{"prev_root_sha256 of 65 digits", set("prev_root_sha256", strings.Repeat("0", 65)), tuf.ErrCharter, "H2"},
 		{"prev_root_sha256 of 62 digits", set("prev_root_sha256", strings.Repeat("0", 62)), tuf.ErrCharter, "H2"},
 		{"prev_root_sha256", set("prev_root_sha256", strings.Repeat("0", 64)), nil, ""},

@@ -1,6 +1,7 @@
 package tuf_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/visum-dev/visum/internal/tuftest"
@@ -20,6 +21,7 @@ func TestBases(t *testing.T) {
 	for _, base := range []string{
 		"https://updates.vendor.example/", "https://updates.vendor.example/a/b_c/", "https://updates.vendor.example:8443/r/",
 		"https://xn--bcher-kva.example/r/", "https://192.0.2.1/r/", "https://[2001:db8::1]/r/", "https://[2001:db8::1]:8443/r/", "https://a-1.example/r/",
+		"https://" + strings.Repeat("a.", 123) + "example/r/", // 253 bytes
 	} {
 		t.Run(base, func(t *testing.T) {
 			_, err := openAt(base, nil)
@@ -36,10 +38,11 @@ func TestBases(t *testing.T) {
 		"https://-a.example/r/", "https://a..example/r/", "https://.example/r/", "https:///r/", "https:/r/", "https:updates.vendor.example/r/",
 		"https://user:pw@updates.vendor.example/r/", "https://@updates.vendor.example/r/", "https://updates.vendor.example/r/?q", "https://updates.vendor.example/r/?",
 		"https://updates.vendor.example/r/#f", "https://updates.vendor.example/r/#", "https://updates.vendor.example/r", "https://updates.vendor.example",
-		"https://updates.vendor.example/%2e%2e/", "https://updates%2evendor.example/r/", "https://updates.vendor.example/../r/", "https://updates.vendor.example/./",
+		"https://updates.vendor.example/%2e%2e/", "https://updates.vendor.example/%61/", "https://updates%2evendor.example/r/", "https://updates.vendor.example/../r/", "https://updates.vendor.example/./",
 		"https://updates.vendor.example//r/", `https://updates.vendor.example/\r/`, "https://updates.vendor.example/ r/", "https://updates.vendor.example:/r/",
 		"https://updates.vendor.example:0/r/", "https://updates.vendor.example:080/r/", "https://updates.vendor.example:65536/r/", "https://updates.vendor.example:x/r/",
 		"http://updates.vendor.example/r/", "ftp://updates.vendor.example/r/", "//updates.vendor.example/r/", "updates.vendor.example/r/", "file:///etc/", "",
+		"https://" + strings.Repeat("a.", 123) + "examples/r/",
 	} {
 		t.Run(base, func(t *testing.T) {
 			_, err := openAt(base, nil)
@@ -58,7 +61,8 @@ func TestUnsafeLoopback(t *testing.T) {
 			t.Errorf("%s is not usable", base)
 		}
 	}
-	for _, base := range []string{"http://192.168.0.1:8080/r/", "https://10.0.0.1/r/", "http://updates.vendor.example/r/", "http://127.0.0.1:8080/../", "http://u@127.0.0.1:1/"} {
+	for _, base := range []string{"http://192.168.0.1:8080/r/", "https://10.0.0.1/r/", "http://updates.vendor.example/r/", "http://127.0.0.1:8080/../", "http://u@127.0.0.1:1/",
+		"ftp://127.0.0.1:8080/r/", "http://127.0.0.1/r/", "https://127.0.0.1/r/"} {
 		_, err := openAt(base, opt)
 		want(t, err, tuf.ErrCharter, "H4")
 	}
@@ -73,4 +77,13 @@ func TestUnsafeLoopback(t *testing.T) {
 	r.PublishRoot()
 	_, err = tuf.OpenRoot(r.Files["1.root.json"], opt)
 	want(t, err, tuf.ErrCharter, "H8")
+}
+
+// A base that is no URL has no host.
+func TestHostOfNoURL(t *testing.T) {
+	for base, want := range map[string]string{":": "", "https://%zz/": "", "https://a.example:444/r/": "a.example", "http://127.0.0.1:80/": "127.0.0.1:80"} {
+		if got := (tuf.Location{Base: base}).Host(); got != want {
+			t.Errorf("%s: host %q, want %q", base, got, want)
+		}
+	}
 }

@@ -40,7 +40,7 @@ func OpenPin(data []byte, opt *Options) (p *Pin, err error) {
 
 func isRoot(v wire.Value) bool {
 	var signed wire.Value
-	return v.Kind() == '{' && v.Fields(wire.Field{Name: "signed", To: &signed}) == nil && signed != nil
+	return v.Fields(wire.Field{Name: "signed", To: &signed}) == nil && signed != nil
 }
 
 func openBareRoot(data []byte, opt *Options) (*Pin, error) {

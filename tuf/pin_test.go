@@ -119,6 +119,10 @@ func TestPinTooLarge(t *testing.T) {
 		_, err := tuf.OpenPin([]byte(junk), nil)
 		want(t, err, tuf.ErrMalformed, "")
 	}
+	for junk, part := range map[string]string{"{": "member name", `{"schema":1,"schema":1}`: `duplicate member "schema"`, `{"schema":1} x`: "after the end"} {
+		_, err := tuf.OpenPin([]byte(junk), nil)
+		want(t, err, tuf.ErrMalformed, part)
+	}
 }
 
 // A plain TUF repository is pinned by its root. A root with a charter is not a

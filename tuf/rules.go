@@ -134,7 +134,7 @@ func (r *Root) checkParties() error {
 				return r.broken("H9", "key %.16s belongs to %s and to %s", id, other, p.Name)
 			}
 			byKey[id] = p.Name
-			if k, ok := r.keys[id]; !ok || k.pub == nil {
+			if r.keys[id].pub == nil { // also where there is none
 				return r.broken("H9", "key %.16s of party %s is missing or can't be used", id, p.Name)
 			}
 			if !slices.Contains(role.keyIDs, id) {
@@ -167,7 +167,7 @@ func (r *Root) checkClasses() error {
 			return r.broken("H9", "role %s: threshold is %d of %d keys", role, k.threshold, len(k.keyIDs))
 		}
 		for _, id := range k.keyIDs {
-			if rk, ok := r.keys[id]; !ok || rk.pub == nil {
+			if r.keys[id].pub == nil {
 				return r.broken("H9", "key %.16s of role %s is missing or can't be used", id, role)
 			}
 		}
@@ -327,8 +327,8 @@ func hostOf(a netip.Addr) string {
 }
 
 func isLoopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
+	a, _ := netip.ParseAddr(host) // the zero Addr is no loopback
+	return host == "localhost" || a.IsLoopback()
 }
 
 func portOK(port string) bool {
@@ -343,9 +343,9 @@ func (o *Options) baseFault(base string) string {
 		return "not a URL"
 	}
 	switch {
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(base, "#") || u.Opaque != "":
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(base, "#"):
 		return "user, query or fragment"
-	case !strings.HasPrefix(u.Path, "/") || !pathOK(u.Path[1:]) || !strings.HasSuffix(u.Path, "/") || strings.Contains(base, "%"):
+	case !strings.HasPrefix(u.Path, "/") || !pathOK(u.Path[1:]) || strings.Contains(base, "%"):
 		return "the path must be plain and end in /"
 	case u.Port() != "" && !portOK(u.Port()) || strings.HasSuffix(u.Host, ":"):
 		return "bad port"
@@ -363,7 +363,7 @@ var pathForm = regexp.MustCompile(`^[A-Za-z0-9._~/-]*$`)
 
 // pathOK is H5: relative, plain, no dots that climb.
 func pathOK(p string) bool {
-	if !pathForm.MatchString(p) || strings.HasPrefix(p, "/") || p != "" && !strings.HasSuffix(p, "/") {
+	if !pathForm.MatchString(p) || p != "" && !strings.HasSuffix(p, "/") {
 		return false
 	}
 	for seg := range strings.SplitSeq(strings.TrimSuffix(p, "/"), "/") {

@@ -60,6 +60,8 @@ func TestHardRules(t *testing.T) {
 		breaks("H5", ". in the middle", location(0, "paths", doc{"metadata": "a/./b/", "targets": "targets/"})),
 		breaks("H5", "escaped", location(0, "paths", doc{"metadata": "%2e%2e/", "targets": "targets/"})),
 		breaks("H5", "absolute", location(0, "paths", doc{"metadata": "metadata/", "targets": "/targets/"})),
+		breaks("H5", "no slash at the end", location(0, "paths", doc{"metadata": "metadata", "targets": "targets/"})),
+		breaks("H5", "only a slash", location(0, "paths", doc{"metadata": "/", "targets": "targets/"})),
 		breaks("H5", "URL", location(0, "paths", doc{"metadata": "https://evil.example/", "targets": "targets/"})),
 		breaks("H5", "a primary without targets", location(0, "paths", doc{"metadata": "metadata/"})),
 		breaks("H5", "no metadata", location(2, "paths", doc{"targets": "targets/"})),
@@ -320,6 +322,8 @@ func TestUsable(t *testing.T) {
 	pinned := tuf.Location{ID: "pin", Tier: tuf.Primary, Base: "https://updates.vendor.example/elsewhere/"}
 	retired := tuf.Location{ID: "pin", Tier: tuf.Primary, Base: "https://old.vendor.example:444/r/"}
 	unknown := tuf.Location{ID: "pin", Tier: tuf.Primary, Base: "https://updates.other.example/r/"}
+	ended := unknown
+	ended.UseUntil = end
 	for _, tt := range []struct {
 		l    tuf.Location
 		now  time.Time
@@ -331,6 +335,8 @@ func TestUsable(t *testing.T) {
 		{pinned, end, false},
 		{retired, tuftest.Now, false},
 		{unknown, end, true},
+		{ended, end.Add(-time.Second), true},
+		{ended, end, false},
 	} {
 		if got := c.Usable(tt.l, tt.now); got != tt.want {
 			t.Errorf("%s at %s: usable is %v", tt.l.Base, tuftest.Stamp(tt.now), got)
