@@ -228,3 +228,19 @@ func remove(w *web, name ...string) {
 		w.t.Fatal(err)
 	}
 }
+
+// Where nobody serves content, everyone is asked for an ordinary root before a
+// recovery is: two frozen operators are enough to end a walk, not to hide it.
+func TestRecoveryAsksEverybodyFirst(t *testing.T) {
+	w := newWeb(t, (*tuftest.Repo).Recoverable)
+	w.good(w.client(), 1)
+	frozen := w.repo.Clone()
+	frozen.Recover(func(tuftest.Doc) {}, "bank1", "university")
+	w.repo.NextRoot(nothing)
+	w.shows(frozen, vendorHost, cdnHost)
+	w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
+	view := w.bad(w.client(), client.ErrNoContent)
+	if view.RootVersion() != 2 || errors.Is(view.Err(), tuf.ErrHeld) {
+		t.Errorf("root v%d, %v", view.RootVersion(), view.Err())
+	}
+}
