@@ -105,6 +105,7 @@ func TestRecoveryWait(t *testing.T) {
 		"off for years":        {ticks(1000 * day), false},
 		"off between searches": {ticks(50*day, 50*day, 50*day, 50*day), false},
 		"and then awake":       {ticks(50*day, 50*day, 50*day, 50*day, 2*day), true},
+		"off, then in a hurry": {ticks(50*day, 0, 0, 0, 0), false},
 		"in a hurry":           {ticks(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), false},
 		"clock back":           {ticks(-5*day, 2*day, 2*day, 2*day, 2*day), false},
 		"no search":            {tuf.Wait{}, false},
