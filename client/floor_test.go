@@ -1,0 +1,55 @@
+package client_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// A thief of a release key and of the online keys drove the role's version up.
+// New online keys do not bring the past back, for the role's own floor holds; a
+// new release key does, for whoever has it answers for new numbers.
+func TestReleaseRoleOfNewKeysStartsAnew(t *testing.T) {
+	for name, tt := range map[string]struct {
+		newKey bool
+		want   error
+	}{"old release key": {false, tuf.ErrRollback}, "new release key": {true, nil}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWeb(t)
+			c := w.client()
+			w.good(c, 1)
+			honest := w.repo.Clone()
+			w.repo.Roles["vendor-agent"]["version"] = 1 << 40
+			w.repo.Bump("hold")
+			w.repo.Publish()
+			w.good(c, 1)
+
+			w.repo = honest
+			w.repo.NextRoot(func() {
+				r := w.repo
+				r.AddKeys(r.Root, "ts2", "sn2", "va2")
+				roles := tuftest.At(r.Root, "roles")
+				roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
+				r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
+				charter := r.Charter()
+				charter["epoch"] = charter["epoch"].(int) + 1
+				if !tt.newKey {
+					return
+				}
+				for _, role := range tuftest.At(charter["classes"].([]any)[0])["roles"].([]any) {
+					if tuftest.At(role)["role"] == "vendor-agent" {
+						tuftest.At(role)["keyids"] = r.IDs("va2")
+					}
+				}
+				r.Signers["vendor-agent"] = []string{"va2"}
+			})
+			renew(w.repo)
+			view, err := c.Refresh(t.Context())
+			if !errors.Is(err, tt.want) || view.RootVersion() != 2 {
+				t.Errorf("%v; root v%d", err, view.RootVersion())
+			}
+		})
+	}
+}
