@@ -40,14 +40,14 @@ func (m *memory) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 func (m *memory) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
 	return func(yield func(repo.Info, error) bool) {
 		m.mu.Lock()
-		files := maps.Clone(m.files)
+		files, written := maps.Clone(m.files), maps.Clone(m.written)
 		m.mu.Unlock()
 		for _, name := range slices.Sorted(maps.Keys(files)) {
 			if err := ctx.Err(); err != nil {
 				yield(repo.Info{}, err)
 				return
 			}
-			if strings.HasPrefix(name, prefix) && !yield(repo.Info{Name: name, Size: int64(len(files[name])), Written: m.written[name]}, nil) {
+			if strings.HasPrefix(name, prefix) && !yield(repo.Info{Name: name, Size: int64(len(files[name])), Written: written[name]}, nil) {
 				return
 			}
 		}
