@@ -143,14 +143,12 @@ func (cl *claim) open(file string) (*durable.File, int64, error) {
 			cl.c.log.Warn("a part of a download stays", "file", cl.have.File, "error", err)
 		}
 	}
-	f, err := durable.CreatePart(file)
-	if err != nil {
-		return nil, 0, err
-	}
-	// Before the first byte: who is killed from here on is found.
-	cl.want.Part = f.Part()
+	// Before there is such a file: who is killed from here on leaves nothing that
+	// the next process does not find.
+	cl.want.Part = durable.PartName()
 	cl.note("", "")
-	return f, 0, nil
+	f, err := durable.CreatePart(file, cl.want.Part)
+	return f, 0, err
 }
 
 // note remembers who gives, and from which version of his file.

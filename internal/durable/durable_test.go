@@ -168,7 +168,7 @@ func TestCommitNewRace(t *testing.T) {
 				var all sync.WaitGroup
 				start := make(chan struct{})
 				for i := range errs {
-					f, err := create(in, path, tempSuffix)
+					f, err := create(in, path, randomName(tempSuffix))
 					must(t, err)
 					fmt.Fprint(f, i)
 					all.Go(func() { <-start; errs[i] = f.CommitNew() })
@@ -263,7 +263,7 @@ func TestOrder(t *testing.T) {
 		if strings.Contains(x.log, "rename") || x.want == "old" {
 			must(t, os.WriteFile(path, []byte("old"), 0o600))
 		}
-		f, err := create(s, path, tempSuffix)
+		f, err := create(s, path, randomName(tempSuffix))
 		must(t, err)
 		fmt.Fprint(f, "new")
 		if err := x.commit(f); !errors.Is(err, x.err) || (err == nil) != (x.err == nil) {

@@ -47,15 +47,21 @@ type File struct {
 
 // Create begins a file that will be called path. The folder must exist. Until
 // the commit path is untouched, and only the owner may read what is written.
-func Create(path string) (*File, error) { return create(plain{}, path, tempSuffix) }
+func Create(path string) (*File, error) { return create(plain{}, path, randomName(tempSuffix)) }
 
 // CreateIn is [Create] with name relative to root.
-func CreateIn(root *os.Root, name string) (*File, error) { return create(root, name, tempSuffix) }
+func CreateIn(root *os.Root, name string) (*File, error) {
+	return create(root, name, randomName(tempSuffix))
+}
 
-func create(in folder, name, suffix string) (*File, error) {
+func randomName(suffix string) string {
 	var r [8]byte
 	rand.Read(r[:])
-	temp := filepath.Join(filepath.Dir(name), tempPrefix+hex.EncodeToString(r[:])+suffix)
+	return tempPrefix + hex.EncodeToString(r[:]) + suffix
+}
+
+func create(in folder, name, temp string) (*File, error) {
+	temp = filepath.Join(filepath.Dir(name), temp)
 	f, err := in.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err

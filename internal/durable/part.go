@@ -11,15 +11,31 @@ import (
 
 const partSuffix = ".part"
 
+// PartName returns a new name for [CreatePart]. Whoever writes it down before the
+// part is made finds the part again whenever he was stopped.
+func PartName() string { return randomName(partSuffix) }
+
 // CreatePart is [Create] for what takes long to write: the File can also be
 // ended by [File.Keep], or by the end of the process, and be gone on with by
-// [OpenPart].
-func CreatePart(path string) (*File, error) { return create(plain{}, path, partSuffix) }
+// [OpenPart]. The part lies beside path under the given name, which must be free.
+func CreatePart(path, name string) (*File, error) {
+	if err := checkPart(name); err != nil {
+		return nil, err
+	}
+	return create(plain{}, path, name)
+}
+
+func checkPart(name string) error {
+	if name != filepath.Base(name) || !IsPart(name) {
+		return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a part's name: %w", fs.ErrInvalid)}
+	}
+	return nil
+}
 
 // IsPart is [IsTemp] for the names of parts.
 func IsPart(name string) bool { return hasForm(name, partSuffix) }
 
-// OpenPart goes on with the part of that name (see [File.Part]) of the file that
+// OpenPart goes on with the part of that name of the file that
 // will be called path, and says how many bytes are in it. The caller keeps
 // others from doing the same at the same time.
 //
@@ -28,8 +44,8 @@ func IsPart(name string) bool { return hasForm(name, partSuffix) }
 // have put there: not a regular file, not owned by this user, or with a second
 // name.
 func OpenPart(path, name string) (f *File, size int64, err error) {
-	if name != filepath.Base(name) || !IsPart(name) {
-		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a part's name: %w", fs.ErrInvalid)}
+	if err := checkPart(name); err != nil {
+		return nil, 0, err
 	}
 	temp := filepath.Join(filepath.Dir(path), name)
 	was, err := os.Lstat(temp)
@@ -58,9 +74,6 @@ func OpenPart(path, name string) (f *File, size int64, err error) {
 	}
 	return &File{in: plain{}, f: h, temp: temp, name: path, perm: 0o644}, size, nil
 }
-
-// Part is the last element of the temporary file's name.
-func (f *File) Part() string { return filepath.Base(f.temp) }
 
 // Keep ends the File and leaves what was written, under the temporary name.
 func (f *File) Keep() error {

@@ -16,10 +16,16 @@ func TestPart(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x")
 	must(t, os.WriteFile(path, []byte("old"), 0o600))
-	f, err := CreatePart(path)
+	name := PartName()
+	f, err := CreatePart(path, name)
 	must(t, err)
+	if _, err := CreatePart(path, name); !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	if _, err := CreatePart(path, "x"); !errors.Is(err, fs.ErrInvalid) {
+		t.Fatal(err)
+	}
 	fmt.Fprint(f, "one, tow")
-	name := f.Part()
 	if !IsPart(name) || IsTemp(name) || IsPart(filepath.Base(path)) {
 		t.Fatalf("%s", name)
 	}

@@ -33,7 +33,7 @@ func child(what string, args []string) {
 	case "write":
 		var step int
 		fmt.Sscan(args[1], &step)
-		f, err := create(&dying{left: step}, args[0], tempSuffix)
+		f, err := create(&dying{left: step}, args[0], randomName(tempSuffix))
 		if err == nil {
 			f.Write([]byte("new"))
 			if args[2] == "CommitNew" {
