@@ -110,8 +110,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
-// address is the URL of a file. The layout of metadata is flat: a role's name may
-// have a slash in it, which is no folder's.
+// address is the URL of a file. The layout of metadata is flat but for what is for
+// a recovery: a role's name may have a slash in it, which is no folder's.
 func (s *httpSource) address(name string) (string, error) {
 	base := s.metadata
 	rest, meta := strings.CutPrefix(name, "metadata/")
@@ -130,6 +130,8 @@ func (s *httpSource) address(name string) (string, error) {
 	parts := []string{rest}
 	if !meta {
 		parts = strings.Split(rest, "/")
+	} else if last, ok := strings.CutPrefix(rest, "recovery/"); ok { // the files of roles begin with a number
+		parts = []string{"recovery", last}
 	}
 	for i, p := range parts {
 		parts[i] = url.PathEscape(p)

@@ -231,12 +231,14 @@ func TestEscaping(t *testing.T) {
 	defer ts.Close()
 	s := client.URL(ts.URL+"/a%20b/m/", ts.URL+"/t/")
 	for name, want := range map[string]string{
-		"metadata/1.root.json":        "/a%20b/m/1.root.json /a b/m/1.root.json",
-		"metadata/7.a/b c.json":       "/a%20b/m/7.a%2Fb%20c.json /a b/m/7.a/b c.json",
-		"metadata/7.x%2F..%2Fy":       "/a%20b/m/7.x%252F..%252Fy /a b/m/7.x%2F..%2Fy",
-		"targets/a b/c?d#e":           "/t/a%20b/c%3Fd%23e /t/a b/c?d#e",
-		"targets/ü/;=&+@:!$'()*,~":    "/t/%C3%BC/%3B=&+@:%21$%27%28%29%2A%2C~ /t/ü/;=&+@:!$'()*,~",
-		"targets/\"<>\\^`{|}\x01\x7f": "/t/%22%3C%3E%5C%5E%60%7B%7C%7D%01%7F /t/\"<>\\^`{|}\x01\x7f",
+		"metadata/1.root.json":               "/a%20b/m/1.root.json /a b/m/1.root.json",
+		"metadata/7.a/b c.json":              "/a%20b/m/7.a%2Fb%20c.json /a b/m/7.a/b c.json",
+		"metadata/recovery/1.statement.json": "/a%20b/m/recovery/1.statement.json /a b/m/recovery/1.statement.json",
+		"metadata/recovery/../x":             "/a%20b/m/recovery/..%2Fx /a b/m/recovery/../x",
+		"metadata/7.x%2F..%2Fy":              "/a%20b/m/7.x%252F..%252Fy /a b/m/7.x%2F..%2Fy",
+		"targets/a b/c?d#e":                  "/t/a%20b/c%3Fd%23e /t/a b/c?d#e",
+		"targets/ü/;=&+@:!$'()*,~":           "/t/%C3%BC/%3B=&+@:%21$%27%28%29%2A%2C~ /t/ü/;=&+@:!$'()*,~",
+		"targets/\"<>\\^`{|}\x01\x7f":        "/t/%22%3C%3E%5C%5E%60%7B%7C%7D%01%7F /t/\"<>\\^`{|}\x01\x7f",
 	} {
 		f, err := s.Open(t.Context(), name)
 		if err != nil {

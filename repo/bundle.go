@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -61,6 +62,9 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) err
 			return nil
 		}
 		return add(name, int64(len(data)), bytes.NewReader(data))
+	}
+	s.recovery = func(f recoveryFiles) error {
+		return errors.Join(add(f.names[1], int64(len(f.data[1])), bytes.NewReader(f.data[1])), add(f.names[0], int64(len(f.data[0])), bytes.NewReader(f.data[0])))
 	}
 	seen := map[string]bool{}
 	s.role = func(_ string, t *tuf.Targets) error {

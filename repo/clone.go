@@ -34,9 +34,10 @@ func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) error {
 	}
 	c := &cloning{repo: r, from: from, to: SourceOf(r.storage), seen: map[[16]byte]bool{}}
 	c.survey = &survey{src: from, opt: r.judge(), found: foundIsError,
-		opened: func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
-		meta:   func(name string, data []byte) error { return c.metadata(ctx, name, data) },
-		role:   func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) }}
+		opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
+		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
+		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
+		recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
 	return c.survey.run(ctx, opened.Root())
 }
 
@@ -81,9 +82,6 @@ type cloning struct {
 // metadata is given verified files in the order in which they may be written.
 func (c *cloning) metadata(ctx context.Context, name string, data []byte) error {
 	if name == timestampName {
-		if err := c.recovery(ctx); err != nil {
-			return err
-		}
 		return c.timestamp(ctx, data)
 	}
 	if err := c.repo.storage.Create(ctx, name, bytes.NewReader(data)); err != nil {
@@ -227,61 +225,4 @@ func stat(ctx context.Context, src Source, name string) (have bool, size int64, 
 		return true, info.Size(), nil
 	}
 	return true, -1, nil
-}
-
-// recoveryFiles are a recovery statement for a root, with the root it names, as
-// far as a place has them.
-type recoveryFiles struct {
-	names [2]string
-	data  [2][]byte
-	rec   *tuf.Recovery
-}
-
-// recoveryOf reads what lies ready for the case that root gets no ordinary
-// successor. rec is nil where there is nothing.
-func (r *Repo) recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFiles, err error) {
-	if root.Charter() == nil || root.Charter().Recovery() == nil {
-		return f, nil
-	}
-	f.names[0], f.names[1] = root.RecoveryFiles()
-	f.names[0], f.names[1] = "metadata/"+f.names[0], "metadata/"+f.names[1]
-	for i, limit := range []int64{tuf.MaxRecoveryStatement, tuf.Limits{}.WithDefaults().Root} {
-		if f.data[i], err = readFrom(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
-			return f, nil
-		} else if err != nil {
-			return f, err
-		}
-	}
-	if f.rec, err = root.Recovery(f.data[0], f.data[1], longAgo); err != nil {
-		return f, fmt.Errorf("repo: %s: %w", f.names[0], err)
-	}
-	return f, nil
-}
-
-// recovery copies a recovery statement, unless the mirror has a later one.
-func (c *cloning) recovery(ctx context.Context) error {
-	theirs, err := c.repo.recoveryOf(ctx, c.from, c.survey.tip())
-	if err != nil || theirs.rec == nil {
-		return err
-	}
-	ours, err := c.repo.recoveryOf(ctx, c.to, c.survey.tip())
-	if err == nil && ours.rec != nil && ours.rec.Counter() >= theirs.rec.Counter() {
-		return nil
-	}
-	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
-		return err
-	}
-	for _, i := range []int{1, 0} { // the statement after the root that it names
-		old, err := c.repo.storage.Read(ctx, theirs.names[i])
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if !bytes.Equal(old, theirs.data[i]) {
-			if err := c.repo.storage.Replace(ctx, theirs.names[i], old, theirs.data[i]); err != nil {
-				return err
-			}
-		}
-		c.done(theirs.names[i], int64(len(theirs.data[i])))
-	}
-	return nil
 }

@@ -85,7 +85,11 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) ([]Change, error) {
 			return nil, fmt.Errorf("repo: %s: %w", clean(top), err)
 		}
 	}
-	return append(append(x.out, summary(files, d)...), d.said()...), nil
+	recovery, err := x.recovery()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(x.out, summary(files, d), d.said(), recovery), nil
 }
 
 // compareTo holds a draft against what is published. What it says of its files
@@ -162,7 +166,17 @@ func (x *comparison) root() error {
 		return nil
 	}
 	was, before := newDocument(), int64(0)
-	if root := x.tx.present.root; root != nil {
+	root := x.tx.present.root
+	if x.draft.recovery != nil {
+		says, err := readRecovery(x.draft.recovery)
+		if err != nil {
+			return err
+		}
+		if root, err = x.tx.present.chain.recoverable(says.Tip.Version); err != nil {
+			return err
+		}
+	}
+	if root != nil {
 		env, err := openEnvelope(root.Bytes())
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ import (
 type Draft struct {
 	files      map[string]*draftFile // by role name
 	statements map[string]*statement // by name in storage
+	recovery   *draftFile            // the statement of a recovery; nil: none
 }
 
 func newDraft() *Draft {
@@ -49,6 +50,8 @@ type need struct {
 	Who       string             `json:"who"` // party or role, for people
 	Keys      map[string]tuf.Key `json:"keys"`
 	Threshold int                `json:"threshold"`
+	// Orgs are the keys' organisations, by key id: then not keys are counted but them.
+	Orgs map[string]string `json:"orgs,omitempty"`
 }
 
 // Missing says what a draft still lacks.
@@ -73,14 +76,19 @@ func (m Missing) String() string {
 // signing. Its type must be that of the role: nobody shall sign a root who was
 // told that it is a list of releases.
 func newDraftFile(role string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
+	want := role
+	if role != "root" && role != "timestamp" && role != "snapshot" {
+		want = "targets"
+	}
+	return newSigned(role, want, base, signed, needs...)
+}
+
+// newSigned is newDraftFile for a file whose type is not named as its role.
+func newSigned(role, want string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
 	f := &draftFile{role: role, base: base, signed: signed, sigs: map[string]string{}, signers: needs}
 	var typ, version, expires wire.Value
 	if err := f.signed.Fields(wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "version", To: &version}, wire.Field{Name: "expires", To: &expires}); err != nil {
 		return nil, err
-	}
-	want := role
-	if role != "root" && role != "timestamp" && role != "snapshot" {
-		want = "targets"
 	}
 	if t, err := typ.Text(); err != nil || t != want {
 		return nil, fmt.Errorf("_type is %.30s, want %q", string(typ), want)
@@ -142,18 +150,31 @@ func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
 func (f *draftFile) missing() (out []Missing) {
 	for _, n := range f.signers {
 		m := Missing{Role: f.role, Files: 1, Who: n.Who, Want: n.Threshold}
-		for _, id := range slices.Sorted(maps.Keys(n.Keys)) {
+		counted := map[string]bool{}
+		for id := range n.Keys {
 			if _, ok := f.sigs[id]; ok {
-				m.Have++
-			} else {
+				counted[n.counts(id)] = true
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(n.Keys)) {
+			if !counted[n.counts(id)] {
 				m.KeyIDs = append(m.KeyIDs, id)
 			}
 		}
+		m.Have = len(counted)
 		if m.Have < m.Want {
 			out = append(out, m)
 		}
 	}
 	return out
+}
+
+// counts is what a signature of a key counts for: the key, or its organisation.
+func (n need) counts(id string) string {
+	if n.Orgs != nil {
+		return n.Orgs[id]
+	}
+	return id
 }
 
 // Sign signs every file and statement of the draft that s has a part in, anywhere and without
@@ -197,7 +218,9 @@ func (d *Draft) Missing() []Missing {
 }
 
 // Empty reports whether the draft changes nothing.
-func (d *Draft) Empty() bool { return len(d.files) == 0 && len(d.statements) == 0 }
+func (d *Draft) Empty() bool {
+	return len(d.files) == 0 && len(d.statements) == 0 && d.recovery == nil
+}
 
 // File returns a metadata file of the draft as it would be published, nil where
 // the draft does not change that role. It is for those who look ahead, such as a
@@ -212,14 +235,18 @@ func (d *Draft) File(role string) []byte {
 // String names the files of the draft, and its statements.
 func (d *Draft) String() string {
 	var b bytes.Buffer
-	for i, f := range d.sorted() {
+	files := d.sorted()
+	if d.recovery != nil {
+		files = append(files, d.recovery)
+	}
+	for i, f := range files {
 		if i > 0 {
 			b.WriteString(", ")
 		}
 		fmt.Fprintf(&b, "%s v%d", f.role, f.version)
 	}
 	for i, name := range slices.Sorted(maps.Keys(d.statements)) {
-		if i > 0 || len(d.files) > 0 {
+		if i > 0 || len(files) > 0 {
 			b.WriteString(", ")
 		}
 		s := d.statements[name]
@@ -231,6 +258,9 @@ func (d *Draft) String() string {
 // parts are all that is signed: the files, then the statements.
 func (d *Draft) parts() []*draftFile {
 	out := d.sorted()
+	if d.recovery != nil {
+		out = append(out, d.recovery)
+	}
 	for _, name := range slices.Sorted(maps.Keys(d.statements)) {
 		out = append(out, d.statements[name].file)
 	}
@@ -241,6 +271,9 @@ func (d *Draft) parts() []*draftFile {
 func (d *Draft) part(role string) *draftFile {
 	if s := d.statements[role]; s != nil {
 		return s.file
+	}
+	if role == recoveryRole {
+		return d.recovery
 	}
 	return d.files[role]
 }
@@ -255,6 +288,7 @@ type draftJSON struct {
 	Files []draftFileJSON `json:"files"`
 
 	Statements []statementJSON `json:"statements,omitempty"`
+	Recovery   *draftFileJSON  `json:"recovery,omitempty"`
 }
 
 type draftFileJSON struct {
@@ -269,12 +303,19 @@ type draftFileJSON struct {
 func (d *Draft) Bytes() ([]byte, error) {
 	out := draftJSON{Draft: 1}
 	for _, f := range d.sorted() {
-		out.Files = append(out.Files, draftFileJSON{f.role, f.base, f.under, f.signers, f.bytes()})
+		out.Files = append(out.Files, f.json())
+	}
+	if d.recovery != nil {
+		out.Recovery = new(d.recovery.json())
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.statements)) {
 		out.Statements = append(out.Statements, d.statements[name].json())
 	}
 	return json.MarshalIndent(out, "", " ")
+}
+
+func (f *draftFile) json() draftFileJSON {
+	return draftFileJSON{f.role, f.base, f.under, f.signers, f.bytes()}
 }
 
 // OpenDraft reads a draft that travelled. What it says of who must sign is a
@@ -296,35 +337,25 @@ func OpenDraft(data []byte) (*Draft, error) {
 	}
 	d := newDraft()
 	for _, j := range in.Files {
-		var env struct {
-			Signatures []struct {
-				KeyID string `json:"keyid"`
-				Sig   string `json:"sig"`
-			} `json:"signatures"`
-			Signed json.RawMessage `json:"signed"`
+		f, err := j.open()
+		if err == nil && j.Role == recoveryRole {
+			err = errors.New("it is no role")
 		}
-		if err := json.Unmarshal(j.Content, &env); err != nil {
-			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
-		}
-		if j.Role == "timestamp" || j.Role == "snapshot" {
-			return nil, fmt.Errorf("repo: draft: %s is made at publishing", j.Role)
-		}
-		signed, err := wire.Canonical(env.Signed)
 		if err != nil {
 			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
 		}
-		f, err := newDraftFile(j.Role, j.Base, signed, j.Needs...)
-		if err != nil {
-			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
-		}
-		if d.files[j.Role] != nil {
+		if d.part(j.Role) != nil {
 			return nil, fmt.Errorf("repo: draft: %s is there twice", j.Role)
 		}
-		for _, s := range env.Signatures {
-			f.sigs[s.KeyID] = s.Sig
-		}
-		f.under = j.Under
 		d.files[j.Role] = f
+	}
+	if in.Recovery != nil {
+		if d.recovery, err = in.Recovery.open(); err != nil {
+			return nil, fmt.Errorf("repo: draft: %s: %w", recoveryRole, err)
+		}
+		if d.recovery.role != recoveryRole {
+			return nil, fmt.Errorf("repo: draft: %.80q is no recovery statement", d.recovery.role)
+		}
 	}
 	for _, j := range in.Statements {
 		s, err := j.open()
@@ -337,4 +368,38 @@ func OpenDraft(data []byte) (*Draft, error) {
 		d.statements[j.Name] = s
 	}
 	return d, nil
+}
+
+func (j draftFileJSON) open() (*draftFile, error) {
+	var env struct {
+		Signatures []struct {
+			KeyID string `json:"keyid"`
+			Sig   string `json:"sig"`
+		} `json:"signatures"`
+		Signed json.RawMessage `json:"signed"`
+	}
+	if err := json.Unmarshal(j.Content, &env); err != nil {
+		return nil, err
+	}
+	if j.Role == "timestamp" || j.Role == "snapshot" {
+		return nil, errors.New("it is made at publishing")
+	}
+	signed, err := wire.Canonical(env.Signed)
+	if err != nil {
+		return nil, err
+	}
+	var f *draftFile
+	if j.Role == recoveryRole {
+		f, err = newSigned(j.Role, recoveryType, j.Base, signed, j.Needs...)
+	} else {
+		f, err = newDraftFile(j.Role, j.Base, signed, j.Needs...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range env.Signatures {
+		f.sigs[s.KeyID] = s.Sig
+	}
+	f.under = j.Under
+	return f, nil
 }

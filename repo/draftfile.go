@@ -132,9 +132,10 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
 			return fmt.Errorf("repo: %w", err)
 		}
 		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundIsError,
-			opened: func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
-			meta:   func(name string, data []byte) error { return c.metadata(ctx, name, data) },
-			role:   func(string, *tuf.Targets) error { return nil }}
+			opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
+			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
+			role:     func(string, *tuf.Targets) error { return nil },
+			recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
 		if err := c.survey.run(ctx, root); err != nil {
 			return err
 		}

@@ -98,7 +98,8 @@ func readDocument(signed wire.Value) *document {
 		}
 	}
 	top := d.thing("", "")
-	listed := words(member(signed, "_type")) != "targets"
+	kind := words(member(signed, "_type"))
+	listed := kind != "targets"
 	for name, v := range signed.Members() {
 		switch n := name.String(); n {
 		case "_type", "version": // said with the file's name
@@ -108,6 +109,12 @@ func readDocument(signed wire.Value) *document {
 			d.walk(n, "", top, v)
 		case "spec_version", "expires", "consistent_snapshot", "roles", "keys", "delegations", tuf.RecallMember:
 			d.walk(n, n, top, v)
+		case "repo_id", "tip", "root", "reason":
+			if kind == recoveryType {
+				d.walk(n, n, top, v)
+				continue
+			}
+			fallthrough
 		default:
 			d.walk(n, "member "+clean(n), top, v)
 		}

@@ -4,39 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
 )
-
-// Chain returns the published roots, from the first on, each verified as the
-// successor of the one before; none in an empty repository.
-func (r *Repo) Chain(ctx context.Context) ([]*tuf.Root, error) {
-	var chain []*tuf.Root
-	for n := int64(1); ; n++ {
-		data, err := r.storage.Read(ctx, rootName(n))
-		if errors.Is(err, fs.ErrNotExist) {
-			return chain, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n == maxRoots {
-			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
-		}
-		var root *tuf.Root
-		if len(chain) == 0 {
-			root, err = tuf.OpenRoot(data, &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback})
-		} else {
-			root, err = chain[len(chain)-1].Next(data)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("repo: %w", err)
-		}
-		chain = append(chain, root)
-	}
-}
 
 // Pins returns every pin that a product may have been shipped with: one for each
 // published root, with the locations of its time. A root that can't be pinned,

@@ -36,7 +36,14 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 		return nil
 	}
 	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}, statements: d.statements}
-	if err := next.takeRoot(d.files["root"]); err != nil {
+	if d.recovery != nil {
+		if err := next.takeRecovery(ctx, d); err != nil {
+			return err
+		}
+		if d.files["root"] == nil {
+			return next.recovery.put(ctx, r.storage)
+		}
+	} else if err := next.takeRoot(d.files["root"]); err != nil {
 		return err
 	}
 	if err := next.takeRoles(ctx, d); err != nil {
@@ -57,10 +64,12 @@ func unsigned(missing []Missing) error {
 type publication struct {
 	repo    *Repo
 	present *present
-	root    *tuf.Root             // as it will be
-	newRoot []byte                // nil where root stays
-	fresh   map[string]*draftFile // new targets roles, by name
-	content bool                  // a new snapshot is due
+	root    *tuf.Root // as it will be
+	newRoot []byte    // nil where root stays
+	// recovery is what the new root follows by; nil: it is an ordinary one
+	recovery *recoveryFiles
+	fresh    map[string]*draftFile // new targets roles, by name
+	content  bool                  // a new snapshot is due
 	// of the draft, by name in storage
 	statements map[string]*statement
 	stamp      bool // a new timestamp is due
@@ -180,7 +189,11 @@ func (n *publication) finish(ctx context.Context) error {
 		} else if !bytes.Equal(data, last) {
 			return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
 		}
-		if err := s.Create(ctx, rootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
+		if n.recovery != nil {
+			if err := n.recovery.put(ctx, s); err != nil {
+				return err
+			}
+		} else if err := s.Create(ctx, rootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
 			return fmt.Errorf("repo: root v%d: %w", n.root.Version(), err)
 		}
 	}
@@ -304,7 +317,7 @@ func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapsh
 // signOnline signs with the signers at hand; all that the role asks for must be there.
 func (n *publication) signOnline(ctx context.Context, role string, signed wire.Value) ([]byte, error) {
 	keyIDs, threshold := n.root.RoleKeys(role)
-	f, err := newDraftFile(role, 0, signed, need{role, n.root.Keys(keyIDs), threshold})
+	f, err := newDraftFile(role, 0, signed, need{Who: role, Keys: n.root.Keys(keyIDs), Threshold: threshold})
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ type Expiry struct {
 	Release   time.Duration // 30 days; the parties' roles
 	Snapshot  time.Duration // 7 days
 	Timestamp time.Duration // 1 day
+	Recovery  time.Duration // 365 days; recovery statements, longer than clients wait
 }
 
 // Repo is a handle on a repository. It keeps nothing in memory between calls;
@@ -79,7 +80,7 @@ func New(storage Storage, cfg *Config) *Repo {
 	for _, d := range []struct {
 		to  *time.Duration
 		def time.Duration
-	}{{&e.Root, 365 * day}, {&e.Targets, 365 * day}, {&e.Release, 30 * day}, {&e.Snapshot, 7 * day}, {&e.Timestamp, day}} {
+	}{{&e.Root, 365 * day}, {&e.Targets, 365 * day}, {&e.Release, 30 * day}, {&e.Snapshot, 7 * day}, {&e.Timestamp, day}, {&e.Recovery, 365 * day}} {
 		if *d.to <= 0 {
 			*d.to = d.def
 		}
@@ -95,6 +96,7 @@ const maxRoots = 1 << 16
 
 // present is the repository as it is published.
 type present struct {
+	chain     *chain
 	root      *tuf.Root // newest; nil in an empty repository
 	timestamp []byte    // nil before the first content
 	snapshot  []byte
@@ -154,16 +156,14 @@ func (r *Repo) read(ctx context.Context, p *present, f tuf.RoleFile) ([]byte, er
 }
 
 func (r *Repo) loadOnce(ctx context.Context, p *present) error {
-	chain, err := r.Chain(ctx)
-	if err != nil {
+	var err error
+	if p.chain, err = r.readChain(ctx); err != nil {
 		return err
 	}
-	if len(chain) > 0 {
-		p.root = chain[len(chain)-1]
-	}
-	if p.root == nil {
+	if len(p.chain.roots) == 0 {
 		return nil
 	}
+	p.root = p.chain.roots[len(p.chain.roots)-1]
 	if p.root.Charter() == nil {
 		return errors.New("repo: root has no charter: a plain TUF repository can't be edited with this package")
 	}
@@ -175,7 +175,7 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 	// A publish may have been cut off between a new root and its content: then
 	// the content is still that of an older root.
 	var why error
-	for _, root := range slices.Backward(chain) {
+	for _, root := range slices.Backward(p.chain.roots) {
 		if err = r.loadContent(ctx, p, root); err == nil {
 			p.under = root
 			return nil

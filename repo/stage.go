@@ -51,6 +51,11 @@ func (r *Repo) stage(ctx context.Context, tx *Tx) (*Draft, error) {
 	if err := tx.stageRoles(d); err != nil {
 		return nil, err
 	}
+	if tx.recovering != nil {
+		if err := tx.stageRecovery(d); err != nil {
+			return nil, err
+		}
+	}
 	d.statements = tx.statements
 	for _, f := range d.parts() {
 		if err := r.sign(ctx, f); err != nil {
@@ -122,7 +127,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 		return err
 	}
 	var needs []need
-	if prev != nil {
+	if prev != nil && tx.recovering == nil { // a statement stands in for those who can't sign any more
 		needs = rootNeeds(rootOf(prev), "the present root")
 	}
 	for _, n := range rootNeeds(tx.root, "the new root") {
@@ -161,7 +166,7 @@ func rootNeeds(r *Root, whose string) []need {
 	all := need{Who: "all parties of " + whose, Keys: map[string]tuf.Key{}}
 	var out []need
 	for _, p := range r.Parties {
-		n := need{"party " + p.Name + " of " + whose, keyMap(p.Keys), max(p.Min, 1)}
+		n := need{"party " + p.Name + " of " + whose, keyMap(p.Keys), max(p.Min, 1), nil}
 		for id, k := range n.Keys {
 			all.Keys[id] = k
 		}
@@ -287,7 +292,7 @@ func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", l.role, err)
 	}
-	f, err := newDraftFile(l.role, base, signed, need{x.who(), keyMap(x.keys.Keys), max(x.keys.Threshold, 1)})
+	f, err := newDraftFile(l.role, base, signed, x.need())
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ type Date struct {
 type Status struct {
 	At         time.Time
 	Due        []Due  // every role, the first to expire first
-	Dates      []Date // of locations and holds, those that are still to come
+	Dates      []Date // of locations, holds and recoveries, those that are still to come
 	Unfinished bool   // the newest root waits for its content: a publish was cut off; Update or Refresh ends it
 }
 
@@ -158,8 +158,11 @@ func (r *Repo) Status(ctx context.Context, at time.Time) (*Status, error) {
 			}
 		}
 	}
+	for v, f := range p.chain.recovered {
+		s.Dates = append(s.Dates, Date{f.rec.Expires(), fmt.Sprintf("the statement of the recovery from root v%d is void: whoever has not waited by then can't follow, see RenewRecovery", v-1)})
+	}
 	if p.snap != nil {
-		online := func(role string, k Keys) need { return need{role, keyMap(k.Keys), max(k.Threshold, 1)} }
+		online := func(role string, k Keys) need { return need{role, keyMap(k.Keys), max(k.Threshold, 1), nil} }
 		add("timestamp", p.ts.Version(), "", p.ts.Expires(), 0, online("timestamp", layout.Timestamp))
 		add("snapshot", p.snap.Version(), "", p.snap.Expires(), 0, online("snapshot", layout.Snapshot))
 		err = r.eachList(ctx, p, func(named) bool { return false }, func(x named, _ string, t *tuf.Targets, first time.Time, lists int) error {
@@ -193,7 +196,7 @@ func (e Expiry) of(role string) (soon, urgent time.Duration) {
 }
 
 func (n named) need() need {
-	return need{n.who(), keyMap(n.keys.Keys), max(n.keys.Threshold, 1)}
+	return need{n.who(), keyMap(n.keys.Keys), max(n.keys.Threshold, 1), nil}
 }
 
 // atHand reports whether the signers at hand meet a rule.

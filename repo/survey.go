@@ -31,15 +31,22 @@ type survey struct {
 	// found is told what is wrong. An error ends the survey; without one it goes
 	// on with what can still be looked at.
 	found func(Finding) error
+	// recovery is given what lies in metadata/recovery, for each root that a recovery
+	// leads on from, or may; nil: nobody is.
+	recovery func(recoveryFiles) error
 	// rootsOnly: content is not looked at.
 	rootsOnly bool
 
 	chain []*tuf.Root // what verified, in order; the last is the newest
-	ts    *tuf.Timestamp
-	snap  *tuf.Snapshot
-	under *tuf.Root // the root of the content
-	done  map[string]bool
-	roles int
+	// Recoveries by the version that they follow; of those at the end of the chain
+	// only content tells whether they count.
+	recoveries map[int64]recoveryFiles
+	ordinary   int64 // version of the newest root that a file of its own, or the pin, stands for
+	ts         *tuf.Timestamp
+	snap       *tuf.Snapshot
+	under      *tuf.Root // the root of the content
+	done       map[string]bool
+	roles      int
 }
 
 // maxSurveyed bounds the roles of one survey.
@@ -103,6 +110,11 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 				return err
 			}
 		}
+		if f, ok := s.recoveries[n]; ok && s.recovery != nil {
+			if err := s.recovery(f); err != nil {
+				return err
+			}
+		}
 	}
 	if s.snap == nil {
 		return nil
@@ -116,6 +128,7 @@ func (s *survey) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
 // one before. Those before it, which clients with older pins need, must lead to it.
 func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
 	files = map[int64][]byte{}
+	s.recoveries = map[int64]recoveryFiles{}
 	var last *tuf.Root // of an unbroken chain from root 1 on
 	for n := int64(1); ; n++ {
 		if n == maxRoots {
@@ -123,6 +136,15 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		}
 		name := rootName(n)
 		data, err := readFrom(ctx, s.src, name, s.limits.Root)
+		var f recoveryFiles
+		if last != nil && errors.Is(err, fs.ErrNotExist) { // perhaps there is another way on
+			if f, err = s.recoveryOf(ctx, last, err); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			if f.rec != nil {
+				name, data = f.names[1], f.data[1]
+			}
+		}
 		if n > pinned.Version() && errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -131,6 +153,8 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		case err != nil:
 		case n == 1:
 			root, err = tuf.OpenRoot(data, s.opt)
+		case f.rec != nil:
+			root, err = f.root()
 		case last != nil:
 			root, err = last.Next(data)
 		case n < pinned.Version():
@@ -157,11 +181,41 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		case root != nil:
 			s.chain = append(s.chain, root)
 		}
-		if last = root; err == nil {
+		if last = root; err == nil && f.rec == nil {
 			files[n] = data
 		}
+		if f.rec == nil || n == pinned.Version() {
+			s.ordinary = max(s.ordinary, n)
+		}
 	}
-	return files, s.dated(rootName(s.tip().Version()), s.tip().Expires())
+	if s.rootsOnly {
+		return files, s.end(nil)
+	}
+	return files, nil
+}
+
+// recoveryOf looks for a recovery after root; where there is none the error is none.
+func (s *survey) recoveryOf(ctx context.Context, root *tuf.Root, none error) (recoveryFiles, error) {
+	f, err := recoveryOf(ctx, s.src, root)
+	if err != nil {
+		if err := s.report(ctx, f.names[0], err); err != nil {
+			return f, err
+		}
+	}
+	if f.rec == nil {
+		return recoveryFiles{}, none
+	}
+	s.recoveries[root.Version()] = f
+	return f, nil
+}
+
+// end drops recovered roots at the end of the chain that nothing is signed
+// under: whether anybody follows them is not decided yet.
+func (s *survey) end(signed *tuf.Root) error {
+	for s.tip().Version() > s.ordinary && s.tip() != signed {
+		s.chain = s.chain[:len(s.chain)-1]
+	}
+	return s.dated(rootName(s.tip().Version()), s.tip().Expires())
 }
 
 // openContent opens timestamp and snapshot under the newest root whose keys
@@ -169,7 +223,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
 	timestamp, err = readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
 	if err != nil {
-		return nil, nil, s.report(ctx, timestampName, err)
+		return nil, nil, errors.Join(s.end(nil), s.report(ctx, timestampName, err))
 	}
 	var first error
 	var at string
@@ -193,6 +247,9 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 		if !errors.Is(err, tuf.ErrUntrusted) {
 			break
 		}
+	}
+	if err := s.end(s.under); err != nil {
+		return nil, nil, err
 	}
 	if s.snap == nil {
 		return nil, nil, s.report(ctx, at, first)

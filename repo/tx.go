@@ -29,6 +29,7 @@ type Tx struct {
 	tops    map[stream]int64    // highest sequence numbers
 
 	statements map[string]*statement // by name in storage
+	recovering *Recovering           // nil: the next root is an ordinary one
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {

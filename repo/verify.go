@@ -311,7 +311,7 @@ func (c *checked) Read(p []byte) (int, error) {
 func (v *verification) recoveries(ctx context.Context) error {
 	for _, root := range v.survey.chain {
 		for _, p := range v.places {
-			files, err := v.repo.recoveryOf(ctx, p.Source, root)
+			files, err := recoveryOf(ctx, p.Source, root)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -62,6 +62,8 @@ var (
 	NewOnline  = []string{"new-timestamp", "new-snapshot", "new-targets"}
 	OldKeys    = append([]string{"vendor-1", "vendor-2", "vendor-release"}, OldOnline...)
 	NewKeys    = append([]string{"new-1", "new-2", "new-release"}, NewOnline...)
+	// RecoveryKeys are those of a bank and a university; see [Recoverable].
+	RecoveryKeys = []string{"bank-1", "bank-2", "university"}
 )
 
 // Place is a location at https://ID.example.org/.
@@ -102,6 +104,30 @@ func New(t testing.TB, change ...func(*repo.Root)) *World {
 	return w
 }
 
+// Recoverable gives the charter a recovery: two organisations, ten days, five searches.
+func Recoverable(r *repo.Root) {
+	r.Recovery = &repo.Recovery{Orgs: []repo.Org{{Name: "bank", Keys: Keys("bank-1", "bank-2")}, {Name: "university", Keys: Keys("university")}},
+		Threshold: 2, MinOrgs: 2, Hold: 10 * Day, MinTicks: 5}
+}
+
+// StageRecovery is the draft by which an heir with the new keys takes over from a
+// vendor who has lost all of his, at the same places.
+func (w *World) StageRecovery(r *repo.Repo) (*repo.Draft, error) {
+	return r.StageRecovery(context.Background(), repo.Recovering{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
+		root := tx.Root()
+		root.Parties[0].Keys = Keys("new-1", "new-2")
+		root.Timestamp.Keys, root.Snapshot.Keys, root.Targets.Keys = Keys("new-timestamp"), Keys("new-snapshot"), Keys("new-targets")
+		root.Classes[0].Roles[0].Keys.Keys = Keys("new-release")
+		return nil
+	})
+}
+
+// Recover publishes it.
+func (w *World) Recover() {
+	w.T.Helper()
+	w.Publish(w.Repo(append(NewKeys, ReviewKeys...)...), w.StageRecovery)
+}
+
 // Repo is a handle with the named keys.
 func (w *World) Repo(names ...string) *repo.Repo {
 	return repo.New(w.Store, &repo.Config{Signers: Signers(names...), Now: func() time.Time { return w.Now }, UnsafeLoopback: true})
@@ -121,7 +147,7 @@ func (w *World) Release(version string, names ...string) {
 // Sign adds what everybody would sign, all keys of both parties, old and new.
 func (w *World) Sign(d *repo.Draft) *repo.Draft {
 	w.T.Helper()
-	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys)...) {
+	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys, RecoveryKeys)...) {
 		if err := d.Sign(context.Background(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
 			w.T.Fatal(err)
 		}

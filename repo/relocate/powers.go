@@ -135,9 +135,18 @@ func (f *findings) keyLosses(root roles, threshold int) {
 			f.add(Note, "losses", "", "the loss of one %s key: needs a new root and with it a new epoch", role)
 		}
 	}
-	if c.Recovery() == nil {
+	rule := c.Recovery()
+	if rule == nil {
 		f.add(Note, "losses", "", "there is no recovery: when too many root keys are lost, nothing but a new product helps")
+		return
 	}
+	keys := 0
+	for _, o := range rule.Orgs {
+		keys += len(o.KeyIDs)
+	}
+	f.add(Note, "powers", "", "%d of %d recovery keys, of %d of %d organisations: change root, and with it everything, for clients that found no ordinary root in %d searches over %s",
+		rule.Threshold, keys, rule.MinOrgs, len(rule.Orgs), rule.MinTicks, days(rule.Hold))
+	f.add(Note, "losses", "", "the loss of %d of the recovery keys: survivable; of %d: stops every recovery", keys-rule.Threshold, keys-rule.Threshold+1)
 }
 
 // plural makes "root key of x" "the root keys of x".

@@ -66,6 +66,9 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if truth.rootFiles, err = p.Repo.RootFiles(ctx); err != nil {
+		return nil, err
+	}
 	tip := chain[len(chain)-1]
 	var f findings
 	root, before := newRoot(tip), (*tuf.Root)(nil)

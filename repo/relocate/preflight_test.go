@@ -407,6 +407,7 @@ func TestPowers(t *testing.T) {
 		r.Parties = []repo.Party{{Name: "vendor", Keys: movetest.Keys("vendor-1", "vendor-2", "new-1", "new-2"), Min: 2},
 			{Name: "review", Keys: movetest.Keys("review-1", "review-2", "review-3", "review-4"), Min: 2}}
 		r.Timestamp.Keys = movetest.Keys("timestamp", "timestamp-b")
+		movetest.Recoverable(r)
 	})
 	got := says(w)
 	for _, line := range []string{
@@ -418,6 +419,8 @@ func TestPowers(t *testing.T) {
 		"warning: losses: the loss of one key of review-agent: stops releases in agent until a new root; there is none in reserve\n",
 		"note: losses: the loss of 1 of the timestamp keys: survivable\n",
 		"note: losses: the loss of one snapshot key: needs a new root and with it a new epoch\n",
+		"note: powers: 2 of 3 recovery keys, of 2 of 2 organisations: change root, and with it everything, for clients that found no ordinary root in 5 searches over 10 days\n",
+		"note: losses: the loss of 1 of the recovery keys: survivable; of 2: stops every recovery\n",
 		"warning: places: the loss of place a: clients still find a new root, but no content\n",
 		"note: places: the loss of place z: survivable; but of 2 operators that clients ask for a new root 1 are left\n",
 		"warning: places: the loss of everything in CH: clients are in the dark\n",
@@ -429,7 +432,8 @@ func TestPowers(t *testing.T) {
 	w = movetest.New(t, func(r *repo.Root) {
 		r.Parties = []repo.Party{{Name: "vendor", Keys: movetest.Keys("vendor-1")}, {Name: "review", Keys: movetest.Keys("review-1")}}
 	})
-	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is none in reserve\n") {
+	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is none in reserve\n") ||
+		!strings.Contains(got, "note: losses: there is no recovery: ") {
 		t.Errorf("%s", got)
 	}
 }

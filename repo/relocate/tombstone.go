@@ -11,7 +11,7 @@ import (
 )
 
 // Tombstone fills to with what an old place serves once it is retired: every
-// root, and nothing else. Clients that have slept since before the move find the
+// root, with the statements of recoveries, and nothing else. Clients that have slept since before the move find the
 // way there; those that have seen the retirement never ask. Keep it up as long as
 // the old name is yours, and repeat the call after each new root.
 //
@@ -19,7 +19,7 @@ import (
 // folder of its own, and let the old address point there. The place should
 // answer 404 to everything else, and let no cache keep that for long.
 func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
-	chain, err := r.Chain(ctx)
+	files, err := r.RootFiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -29,10 +29,16 @@ func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
 		return err
 	}
 	// In order, so that what is there is a chain at every moment.
-	for _, root := range chain {
-		name := fmt.Sprintf("metadata/%d.root.json", root.Version())
-		if err := to.Create(ctx, name, bytes.NewReader(root.Bytes())); err != nil {
-			return fmt.Errorf("relocate: %s: %w", name, err)
+	for _, f := range files {
+		old, err := to.Read(ctx, f.Name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			err = to.Create(ctx, f.Name, bytes.NewReader(f.Data))
+		case err == nil && !bytes.Equal(old, f.Data): // a statement that was renewed
+			err = to.Replace(ctx, f.Name, old, f.Data)
+		}
+		if err != nil {
+			return fmt.Errorf("relocate: %s: %w", f.Name, err)
 		}
 	}
 	return nil

@@ -92,6 +92,9 @@ func (v *visit) open(ctx context.Context, name string, header map[string]string)
 	base := v.place.Base + v.place.Metadata
 	rest, ok := strings.CutPrefix(name, "metadata/")
 	parts := []string{rest} // metadata is flat: a slash in a role's name is no folder's
+	if last, is := strings.CutPrefix(rest, "recovery/"); ok && is {
+		parts = []string{"recovery", last}
+	}
 	if !ok {
 		base = v.place.Base + v.place.Targets
 		parts = strings.Split(strings.TrimPrefix(name, "targets/"), "/")
@@ -299,8 +302,8 @@ func (d *differing) text() string {
 // parity: the place has, byte for byte, what the storage has.
 func (v *visit) parity(ctx context.Context) error {
 	var roots, rest differing
-	for n := int64(1); n <= v.truth.roots; n++ {
-		if err := v.same(ctx, fmt.Sprintf("metadata/%d.root.json", n), &roots); err != nil {
+	for _, f := range v.truth.rootFiles {
+		if err := v.same(ctx, f.Name, &roots); err != nil {
 			return err
 		}
 	}

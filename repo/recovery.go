@@ -1,0 +1,316 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// A recovery statement as a part of a draft. No role's name has a space in it.
+const (
+	recoveryRole = "recovery statement"
+	recoveryType = "x-visum-recovery"
+)
+
+// Recovering says what is recovered from, and why.
+type Recovering struct {
+	// Reason tells people why no ordinary root can be signed any more.
+	Reason string
+	// After is the version of the root whose quorum is lost, which clients wait at.
+	// 0: the newest. With that of the root before a recovered one StageRecovery
+	// replaces that recovery, as long as no ordinary root has followed: clients that
+	// still wait begin anew; those that have followed already are lost.
+	After int64
+}
+
+// StageRecovery makes the draft of a recovery: of the next root, as fn says it,
+// of what must be signed anew under its keys, and of the statement by which the
+// recovery organisations of the present charter name exactly this root; see
+// [tuf.RecoveryRule]. The statement must be signed by them, the new root by its
+// own parties alone.
+//
+// Publish puts root and statement under metadata/recovery/, where clients look
+// only when their root has come to its end, and goes on with content under the
+// new root. They follow after the wait that the charter asks for, unless somebody
+// publishes an ordinary next root before.
+func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (*Draft, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tip, err := p.chain.recoverable(how.After)
+	if err != nil {
+		return nil, err
+	}
+	p.root = tip
+	tx := r.newTx(ctx, p)
+	tx.recovering = &how
+	if err := fn(tx); err != nil {
+		return nil, err
+	}
+	return r.stage(ctx, tx)
+}
+
+// stageRecovery adds the statement for the draft's root.
+func (tx *Tx) stageRecovery(d *Draft) error {
+	tip, root := tx.present.root, d.files["root"]
+	if root == nil {
+		return errors.New("repo: a recovery needs a root that says something new: whose keys sign it")
+	}
+	// Judged before anybody is asked for a signature.
+	if _, err := tip.Propose(root.bytes()); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	var err error
+	d.recovery, err = tx.repo.newRecovery(tx.ctx, tip, recoveredRoot{root.version, sum256(root.signed)}, tx.recovering.Reason)
+	return err
+}
+
+// RenewRecovery makes the draft of another statement for a recovery that is
+// published: a statement has its day, and after it nobody follows it any more
+// who has not waited yet. It takes the recovery keys again. Clients that wait
+// begin anew.
+func (r *Repo) RenewRecovery(ctx context.Context, how Recovering) (*Draft, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tip, next, err := p.chain.recovery(how.After)
+	if err != nil {
+		return nil, err
+	}
+	d := newDraft()
+	if d.recovery, err = r.newRecovery(ctx, tip, recoveredRoot{next.Version(), next.SHA256()}, how.Reason); err != nil {
+		return nil, err
+	}
+	return d, r.sign(ctx, d.recovery)
+}
+
+// recoveryStatement is the signed part of a statement.
+type recoveryStatement struct {
+	Type        string        `json:"_type"`
+	SpecVersion string        `json:"spec_version"`
+	Version     int64         `json:"version"`
+	Expires     string        `json:"expires"`
+	RepoID      string        `json:"repo_id"`
+	Tip         recoveredRoot `json:"tip"`
+	Root        recoveredRoot `json:"root"`
+	Reason      string        `json:"reason"`
+}
+
+type recoveredRoot struct {
+	Version int64  `json:"version"`
+	SHA256  string `json:"sha256"`
+}
+
+func (r *Repo) newRecovery(ctx context.Context, tip *tuf.Root, next recoveredRoot, reason string) (*draftFile, error) {
+	rule := tip.Charter().Recovery()
+	if rule == nil {
+		return nil, fmt.Errorf("repo: root v%d: its charter has no recovery: %w", tip.Version(), tuf.ErrCharter)
+	}
+	if reason == "" {
+		return nil, errors.New("repo: a recovery needs a reason")
+	}
+	lasts := r.cfg.Expiry.Recovery
+	if lasts <= rule.Hold {
+		return nil, fmt.Errorf("repo: a recovery statement for %s is void before anybody has waited %s: see Expiry.Recovery", inWords(lasts), inWords(rule.Hold))
+	}
+	have, err := recoveryOf(ctx, SourceOf(r.storage), tip)
+	if err != nil && !errors.Is(err, tuf.ErrUntrusted) { // junk is replaced
+		return nil, err
+	}
+	base := int64(0)
+	if have.rec != nil {
+		base = have.rec.Counter()
+	}
+	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter), stamp(r.now().Add(lasts)),
+		tip.Charter().RepoID(), recoveredRoot{tip.Version(), tip.SHA256()}, next, reason})
+	if err != nil {
+		return nil, err
+	}
+	keys, orgs := need{"the recovery keys", map[string]tuf.Key{}, rule.Threshold, nil}, map[string]string{}
+	for _, o := range rule.Orgs {
+		for id, k := range tip.Keys(o.KeyIDs) {
+			keys.Keys[id], orgs[id] = k, o.Name
+		}
+	}
+	return newSigned(recoveryRole, recoveryType, base, signed, keys, need{"the recovery organisations", keys.Keys, rule.MinOrgs, orgs})
+}
+
+// readRecovery reads what a statement names.
+func readRecovery(f *draftFile) (s recoveryStatement, err error) {
+	for _, x := range []struct {
+		member string
+		to     *recoveredRoot
+	}{{"tip", &s.Tip}, {"root", &s.Root}} {
+		v := member(f.signed, x.member)
+		n, err := member(v, "version").Int()
+		if err != nil {
+			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
+		}
+		sum, err := member(v, "sha256").Text()
+		if err != nil {
+			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
+		}
+		*x.to = recoveredRoot{n, sum}
+	}
+	return s, nil
+}
+
+// recoveryFiles are a recovery statement for a root, with the root it names, as
+// far as a place has them.
+type recoveryFiles struct {
+	tip   *tuf.Root
+	names [2]string // of the statement, of the root
+	data  [2][]byte
+	rec   *tuf.Recovery
+}
+
+// recoveryOf reads what lies ready for the case that root gets no ordinary
+// successor. rec is nil where there is nothing.
+func recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFiles, err error) {
+	f.tip = root
+	if root.Charter() == nil || root.Charter().Recovery() == nil {
+		return f, nil
+	}
+	f.names[0], f.names[1] = root.RecoveryFiles()
+	f.names[0], f.names[1] = "metadata/"+f.names[0], "metadata/"+f.names[1]
+	for i, limit := range []int64{tuf.MaxRecoveryStatement, tuf.Limits{}.WithDefaults().Root} {
+		if f.data[i], err = readFrom(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
+			return f, nil
+		} else if err != nil {
+			return f, err
+		}
+	}
+	if f.rec, err = root.Recovery(f.data[0], f.data[1], longAgo); err != nil {
+		return f, fmt.Errorf("repo: %s: %w", f.names[0], err)
+	}
+	return f, nil
+}
+
+// root is the one that the statement names. Whoever looks at a repository, and
+// does not live by it, need not wait.
+func (f *recoveryFiles) root() (*tuf.Root, error) {
+	rule := f.rec.Rule()
+	return f.rec.Accept(tuf.Wait{Statement: f.rec.ID(), Held: rule.Hold, Ticks: rule.MinTicks, Last: time.Time{}})
+}
+
+// takeRecovery checks a draft's recovery, and with it its root.
+func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
+	f, root := d.recovery, d.files["root"]
+	if root == nil && len(d.files)+len(d.statements) > 0 {
+		return fmt.Errorf("repo: %s without a root is published by itself", recoveryRole)
+	}
+	says, err := readRecovery(f)
+	if err != nil {
+		return err
+	}
+	var tip *tuf.Root
+	if root != nil {
+		tip, err = n.present.chain.recoverable(says.Tip.Version)
+	} else {
+		tip, _, err = n.present.chain.recovery(says.Tip.Version)
+	}
+	if err != nil {
+		return err
+	}
+	have, err := recoveryOf(ctx, SourceOf(n.repo.storage), tip)
+	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
+		return err
+	}
+	base := int64(0)
+	if have.rec != nil {
+		base = have.rec.Counter()
+	}
+	if base != f.base && !bytes.Equal(have.data[0], f.bytes()) {
+		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", recoveryRole, base, f.base, ErrConflict)
+	}
+	next := recoveryFiles{tip: tip, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}}
+	if root != nil {
+		next.data[1] = root.bytes()
+	}
+	if next.rec, err = tip.Recovery(next.data[0], next.data[1], n.repo.now()); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	n.recovery = &next
+	if root == nil {
+		return nil
+	}
+	if n.root, err = next.root(); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	n.newRoot = next.data[1]
+	n.content = n.content || !n.present.serves(n.root)
+	return nil
+}
+
+// put writes a recovery over an older one, the statement after the root that it names.
+func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
+	for _, i := range []int{1, 0} {
+		old, err := s.Read(ctx, f.names[i])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if bytes.Equal(old, f.data[i]) {
+			continue
+		}
+		if err := s.Replace(ctx, f.names[i], old, f.data[i]); err != nil {
+			return fmt.Errorf("repo: %s: %w", f.names[i], err)
+		}
+	}
+	return nil
+}
+
+// recovery copies a recovery, unless the mirror has a later one.
+func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
+	ours, err := recoveryOf(ctx, c.to, theirs.tip)
+	if err == nil && ours.rec != nil && ours.rec.Counter() >= theirs.rec.Counter() {
+		return nil
+	}
+	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
+		return err
+	}
+	if err := theirs.put(ctx, c.repo.storage); err != nil {
+		return err
+	}
+	for i := range theirs.names {
+		c.done(theirs.names[i], int64(len(theirs.data[i])))
+	}
+	return nil
+}
+
+// recoveryWords are what a draft's statement says, for people, held against the
+// roots that it names.
+func (x *comparison) recovery() ([]Change, error) {
+	f := x.draft.recovery
+	if f == nil {
+		return nil, nil
+	}
+	says, err := readRecovery(f)
+	if err != nil {
+		return nil, err
+	}
+	p, is := x.tx.present, recoveredRoot{}
+	if root := x.draft.files["root"]; root != nil {
+		is = recoveredRoot{root.version, sum256(root.signed)}
+	} else if _, next, err := p.chain.recovery(says.Tip.Version); err != nil {
+		return nil, err
+	} else {
+		is = recoveredRoot{next.Version(), next.SHA256()}
+	}
+	if says.Root != is {
+		return nil, fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %.16s, there is v%d with %.16s", recoveryRole, tuf.ErrMismatch,
+			says.Root.Version, clean(says.Root.SHA256), is.Version, is.SHA256)
+	}
+	if v := says.Tip.Version; v < 1 || v > int64(len(p.chain.roots)) || says.Tip != (recoveredRoot{v, p.chain.roots[v-1].SHA256()}) {
+		return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %.16s, which is not published", recoveryRole, tuf.ErrMismatch, v, clean(says.Tip.SHA256))
+	}
+	return append([]Change{version(f)}, changesOf(recoveryRole, newDocument(), readDocument(f.signed))...), nil
+}

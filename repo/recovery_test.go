@@ -1,0 +1,502 @@
+package repo_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+const (
+	statement1 = "metadata/recovery/1.statement.json"
+	recovered2 = "metadata/recovery/2.root.json"
+)
+
+// recoverable is a repository with a recovery rule and one release.
+func recoverable(t *testing.T) *world {
+	w := emptyWorld(t)
+	w.update(w.withHold)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	w.sees("root 1 agent/1")
+	return w
+}
+
+// lost exchanges all keys of the vendor, who has lost the old ones.
+func (w *world) lost(tx *repo.Tx) error {
+	r := tx.Root()
+	r.Parties[0].Keys = w.public("heir-1", "heir-2")
+	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("heir-timestamp"), w.public("heir-snapshot"), w.public("heir-targets")
+	r.Classes[0].Roles[0].Keys.Keys = w.public("heir-release")
+	return nil
+}
+
+var heirKeys = []string{"heir-1", "heir-release", "heir-timestamp", "heir-snapshot", "heir-targets"}
+
+// afterLoss is a handle with what is left: the keys of the heir and of the review centre.
+func (w *world) afterLoss() *repo.Repo { return w.open(slices.Concat(heirKeys, reviewKeys)...) }
+
+// recover publishes a recovery, signed by a bank and a university.
+func (w *world) recover() {
+	w.t.Helper()
+	r := w.afterLoss()
+	d, err := r.StageRecovery(w.t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
+	noErr(w.t, err)
+	w.signs(d, "bank-1", "university", "review-1")
+	noErr(w.t, r.Publish(w.t.Context(), d))
+}
+
+func (w *world) signs(d *repo.Draft, names ...string) {
+	w.t.Helper()
+	for _, n := range names {
+		noErr(w.t, d.Sign(w.t.Context(), w.signer(n)))
+	}
+}
+
+// waits is a product that has waited for a recovery as long as it must.
+func (p *product) waits() *product {
+	p.w.t.Helper()
+	_, _ = p.refresh()
+	statement, root := p.root.RecoveryFiles()
+	s, err := p.read("metadata/" + statement)
+	noErr(p.w.t, err)
+	r, err := p.read("metadata/" + root)
+	noErr(p.w.t, err)
+	rec, err := p.root.Recovery(s, r, p.w.now)
+	noErr(p.w.t, err)
+	var wait tuf.Wait
+	for i := range 15 {
+		if _, err := rec.Accept(wait); !errors.Is(err, tuf.ErrHeld) {
+			p.w.t.Fatalf("after %d searches: %v", i, err)
+		}
+		wait = wait.Tick(rec, p.w.now.Add(time.Duration(i)*24*time.Hour))
+	}
+	p.root, err = rec.Accept(wait)
+	noErr(p.w.t, err)
+	p.timestamp, p.snapshot = nil, nil
+	return p
+}
+
+func missing(d *repo.Draft) (out []string) {
+	for _, m := range d.Missing() {
+		out = append(out, m.String())
+	}
+	return out
+}
+
+// The vendor has lost every key. The heir, the review centre and two recovery
+// organisations publish the next root; the repository goes on under it, and
+// clients follow after their wait.
+func TestRecovery(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	first := w.pin()
+	before := w.store.copy()
+	r := w.afterLoss()
+	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
+	noErr(t, err)
+
+	// The draft goes round. Who is old signs nothing; who may recover signs nothing else.
+	carry := func() {
+		t.Helper()
+		data, err := d.Bytes()
+		noErr(t, err)
+		d, err = repo.OpenDraft(data)
+		noErr(t, err)
+	}
+	carry()
+	if err := d.Sign(t.Context(), w.signer("vendor-1")); !errors.Is(err, repo.ErrNoPart) {
+		t.Error(err)
+	}
+	want := []string{"recovery statement: 0 of 2 signatures of the recovery keys", "recovery statement: 0 of 2 signatures of the recovery organisations"}
+	for _, step := range []struct {
+		by   string
+		want []string
+	}{
+		{"", want},
+		{"bank-1", []string{"recovery statement: 1 of 2 signatures of the recovery keys", "recovery statement: 1 of 2 signatures of the recovery organisations"}},
+		{"bank-2", []string{"recovery statement: 1 of 2 signatures of the recovery organisations"}},
+		{"university", nil},
+	} {
+		if step.by != "" {
+			copied := d
+			carry()
+			w.signs(d, step.by)
+			noErr(t, d.Merge(copied))
+		}
+		if got := missing(d); !slices.Equal(got, step.want) {
+			t.Errorf("after %q missing are %q, want %q", step.by, got, step.want)
+		}
+		if len(step.want) > 0 {
+			if err := r.Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := d.String(); !strings.Contains(got, "root v2, ") || !strings.Contains(got, "recovery statement v3") {
+		t.Errorf("the draft is %q", got)
+	}
+	said, err := r.Diff(t.Context(), d)
+	noErr(t, err)
+	for _, line := range []string{"root: version 1 -> 2", "reason", "the vendor is gone", "recovery statement: tip.version added: 1"} {
+		if !slices.ContainsFunc(said, func(c repo.Change) bool { return strings.Contains(c.String(), line) }) {
+			t.Errorf("nothing is said of %q: %v", line, said)
+		}
+	}
+	noErr(t, r.Publish(t.Context(), d))
+	if err := r.Publish(t.Context(), d); err != nil && !errors.Is(err, repo.ErrConflict) {
+		t.Error(err)
+	}
+
+	// Ordinary clients find nothing that they could take; those who wait, do.
+	if w.store.files["metadata/2.root.json"] != nil {
+		t.Error("an ordinary root v2")
+	}
+	w.sees("root 1 without content")
+	if got := w.product().waits().state(); got != "root 2 agent/1" {
+		t.Errorf("a client that has waited sees %q", got)
+	}
+	// All goes on in the ordinary way, and the next root too.
+	if chain, err := r.Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 1 {
+		t.Fatalf("%d roots, %v", len(chain), err)
+	}
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) }))
+	if got := w.product().waits().state(); got != "root 2 agent/1 agent/2" {
+		t.Errorf("it sees %q", got)
+	}
+	w.now = w.now.Add(time.Hour)
+	noErr(t, r.Refresh(t.Context()))
+	w.goesOn(first, 2)
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
+	if got := w.product().waits().state(); got != "root 3 agent/1 agent/2" {
+		t.Errorf("it sees %q", got)
+	}
+	w.goesOn(first, 3)
+	files, err := r.RootFiles(t.Context())
+	noErr(t, err)
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name)
+		if !bytes.Equal(f.Data, w.store.files[f.Name]) {
+			t.Errorf("%s is another", f.Name)
+		}
+	}
+	if !slices.Equal(names, []string{"metadata/1.root.json", recovered2, statement1, "metadata/3.root.json"}) {
+		t.Errorf("%q", names)
+	}
+	if pins, err := r.Pins(t.Context()); err != nil || len(pins) != 3 {
+		t.Errorf("%d pins, %v", len(pins), err)
+	}
+	for name, data := range before.files {
+		if name != "metadata/timestamp.json" && !bytes.Equal(w.store.files[name], data) {
+			t.Errorf("%s was changed", name)
+		}
+	}
+}
+
+// goesOn demands that what a repository is besides editing is well after a
+// recovery: from the pin of before and the present one.
+func (w *world) goesOn(first []byte, root int64) {
+	w.t.Helper()
+	t, r := w.t, w.afterLoss()
+	pin, err := r.Pin(t.Context())
+	noErr(t, err)
+	mirror := newMemory()
+	for _, pin := range [][]byte{first, pin} {
+		report, err := r.Verify(t.Context(), pin)
+		if noErr(t, err); !report.OK() || report.Root != root {
+			t.Fatalf("root v%d: %v", report.Root, report)
+		}
+		noErr(t, repo.New(mirror, &repo.Config{Now: func() time.Time { return w.now }}).Clone(t.Context(), repo.SourceOf(w.store), pin))
+		report, err = r.Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(mirror)})
+		if noErr(t, err); !report.OK() {
+			t.Fatal(report)
+		}
+	}
+	for _, opts := range []*repo.BundleOptions{nil, {Metadata: true}} {
+		var b bytes.Buffer
+		noErr(t, r.Bundle(t.Context(), &b, opts))
+		z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+		noErr(t, err)
+		for _, name := range []string{statement1, recovered2} {
+			if data, err := fs.ReadFile(z, name); err != nil || !bytes.Equal(data, w.store.files[name]) {
+				t.Errorf("the bundle's %s: %v", name, err)
+			}
+		}
+	}
+	w.store.clock = func() time.Time { return w.now.Add(-1000 * time.Hour) }
+	_, err = r.Prune(t.Context(), nil)
+	noErr(t, err)
+	if w.store.files[statement1] == nil || w.store.files[recovered2] == nil {
+		t.Error("pruned")
+	}
+	status, err := r.Status(t.Context(), w.now)
+	noErr(t, err)
+	if says := status.String(); !strings.Contains(says, "the statement of the recovery from root v1 is void") || status.Unfinished {
+		t.Error(says)
+	}
+	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	noErr(t, err)
+	dir := t.TempDir()
+	noErr(t, r.Export(t.Context(), d, dir))
+	if chain, err := repo.New(repo.Folder(dir), nil).Chain(t.Context()); err != nil || int64(len(chain)) != root {
+		t.Errorf("exported are %d roots, %v", len(chain), err)
+	}
+}
+
+// What is no recovery is refused before anybody signs, or at publishing at the
+// latest, and nothing is written.
+func TestRecoveryRefused(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	r := w.afterLoss()
+	stage := func(cfg func(*repo.Config), how repo.Recovering, fn func(*repo.Tx) error) error {
+		c := &repo.Config{Now: func() time.Time { return w.now }}
+		if cfg != nil {
+			cfg(c)
+		}
+		_, err := repo.New(w.store, c).StageRecovery(t.Context(), how, fn)
+		return err
+	}
+	why := repo.Recovering{Reason: "the vendor is gone"}
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"nothing new":      {stage(nil, why, func(*repo.Tx) error { return nil }), "says something new"},
+		"no reason":        {stage(nil, repo.Recovering{}, w.lost), "needs a reason"},
+		"no such root":     {stage(nil, repo.Recovering{Reason: "x", After: 2}, w.lost), "there is no root v2"},
+		"below zero":       {stage(nil, repo.Recovering{Reason: "x", After: -1}, w.lost), "there is no root v-1"},
+		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "void before anybody has waited 14 days"},
+		"the caller's":     {stage(nil, why, func(*repo.Tx) error { return errKilled }), errKilled.Error()},
+		"against the rule": {stage(nil, why, func(tx *repo.Tx) error { tx.Root().Classes[0].Prefix = "a b/"; return nil }), "H"},
+	} {
+		if tt.err == nil || !strings.Contains(tt.err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, tt.err)
+		}
+	}
+	if _, err := r.RenewRecovery(t.Context(), why); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+
+	// A draft that was changed on its way.
+	draft := func() *repo.Draft {
+		t.Helper()
+		d, err := r.StageRecovery(t.Context(), why, w.lost)
+		noErr(t, err)
+		w.signs(d, "bank-1", "university")
+		return d
+	}
+	other := func(a, b string) *repo.Draft {
+		t.Helper()
+		data, err := draft().Bytes()
+		noErr(t, err)
+		if !bytes.Contains(data, []byte(a)) {
+			t.Fatalf("there is no %s", a)
+		}
+		d, err := repo.OpenDraft(bytes.ReplaceAll(data, []byte(a), []byte(b)))
+		noErr(t, err)
+		return d
+	}
+	root1 := w.root()
+	for name, tt := range map[string]struct {
+		d             *repo.Draft
+		diff, publish error
+	}{
+		"another tip":         {other(root1.SHA256(), strings.Repeat("0", 64)), tuf.ErrMismatch, tuf.ErrThreshold},
+		"another root's keys": {other(`"version": 2`, `"version": 3`), repo.ErrConflict, tuf.ErrThreshold},
+		"another reason":      {other("vendor is gone", "vendor is back"), nil, tuf.ErrThreshold},
+	} {
+		if _, err := r.Diff(t.Context(), tt.d); !errors.Is(err, tt.diff) {
+			t.Errorf("%s: diff: %v", name, err)
+		}
+		w.refused(tt.publish, func() error { return r.Publish(t.Context(), tt.d) })
+	}
+	late := draft()
+	w.now = w.now.AddDate(1, 0, 1)
+	w.refused(tuf.ErrExpired, func() error { return r.Publish(t.Context(), late) })
+	w.now = w.now.AddDate(-1, 0, -1)
+
+	// An ordinary root came before it.
+	d := draft()
+	w.update(announce)
+	w.refused(repo.ErrConflict, func() error { return r.Publish(t.Context(), d) })
+	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrConflict) {
+		t.Error(err)
+	}
+
+	// Who has no rule for it can't be recovered.
+	plain := newWorld(t)
+	_, err := plain.open().StageRecovery(t.Context(), why, plain.lost)
+	if !errors.Is(err, tuf.ErrCharter) {
+		t.Error(err)
+	}
+	_, err = emptyWorld(t).open().StageRecovery(t.Context(), why, plain.lost)
+	if err == nil {
+		t.Error("of an empty repository")
+	}
+}
+
+// Killed before or after each write: clients of the old root have its content or
+// find the recovery, and the same draft published again ends it.
+func TestRecoveryKilled(t *testing.T) {
+	t.Parallel()
+	start := recoverable(t)
+	r := start.afterLoss()
+	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, start.lost)
+	noErr(t, err)
+	start.signs(d, "bank-2", "university")
+	for n, more := 1, true; more; n++ {
+		for _, after := range []bool{false, true} {
+			w := start.copy()
+			killed := w.store.kill(n, after)
+			err := w.afterLoss().Publish(t.Context(), d)
+			if !killed() {
+				noErr(t, err)
+				more = false
+				break
+			}
+			if !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			w.store.before, w.store.after = nil, nil
+			chain, err := w.afterLoss().Chain(t.Context())
+			noErr(t, err)
+			if done := w.product().state() != "root 1 agent/1"; done != (len(chain) == 2) {
+				t.Fatalf("killed at %d: %d roots, a client sees %q", n, len(chain), w.product().state())
+			}
+			if err := w.afterLoss().Publish(t.Context(), d); err != nil && len(chain) == 1 {
+				t.Fatalf("killed at %d: %v", n, err)
+			}
+			if got := w.product().waits().state(); got != "root 2 agent/1" {
+				t.Fatalf("killed at %d: a client that has waited sees %q", n, got)
+			}
+			w.intact()
+		}
+	}
+}
+
+// Thieves of the recovery keys put a recovery, and content of their own, over the
+// repository. The owners bring it back from a mirror and publish an ordinary
+// root: that beats it.
+func TestRecoveryVetoed(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	mirror := w.store.copy()
+	w.recover()
+	w.refused(repo.ErrUnsigned, func() error {
+		return w.open(append(vendorKeys, reviewKeys...)...).Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	})
+	pin, err := repo.New(mirror, nil).Pin(t.Context())
+	noErr(t, err)
+	noErr(t, w.open().Clone(t.Context(), repo.SourceOf(mirror), pin))
+	w.sees("root 1 agent/1")
+	w.update(announce)
+	w.sees("root 2 agent/1")
+	if chain, err := w.open().Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 0 {
+		t.Fatalf("%d roots, %v", len(chain), err)
+	}
+	// What the thieves have left is no part of it.
+	for _, found := range w.verify() {
+		if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "stranger ") {
+			t.Error(found)
+		}
+	}
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+	w.sees("root 2 agent/1 agent/2")
+}
+
+// A recovery that was a mistake is replaced by one with a higher counter, as long
+// as nothing has followed it.
+func TestRecoveryReplaced(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	w.recover()
+	r := w.afterLoss()
+	right := func(tx *repo.Tx) error {
+		tx.Root().Parties[0].Keys = w.public("heir-1", "heir-3")
+		r := tx.Root()
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("heir-timestamp"), w.public("heir-snapshot"), w.public("heir-targets")
+		r.Classes[0].Roles[0].Keys.Keys = w.public("heir-release")
+		return nil
+	}
+	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "a key was the wrong one", After: 1}, right)
+	noErr(t, err)
+	w.signs(d, "bank-1", "university")
+	if _, err := r.Diff(t.Context(), d); err != nil {
+		t.Error(err)
+	}
+	noErr(t, r.Publish(t.Context(), d))
+	chain, err := r.Chain(t.Context())
+	noErr(t, err)
+	if len(chain) != 2 || chain[1].Keys([]string{w.signer("heir-3").Key().ID()}) == nil {
+		t.Fatalf("%d roots", len(chain))
+	}
+	if got := w.product().waits().state(); got != "root 2 agent/1" {
+		t.Errorf("a client that has waited sees %q", got)
+	}
+	if !bytes.Contains(w.store.files[statement1], []byte(`"version":4`)) {
+		t.Errorf("%s", w.store.files[statement1])
+	}
+	// Two at once: the second finds that he is late.
+	late, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "again", After: 1}, w.lost)
+	noErr(t, err)
+	w.signs(late, "bank-1", "university")
+	again, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "and again", After: 1}, w.lost)
+	noErr(t, err)
+	w.signs(again, "bank-1", "university")
+	noErr(t, r.Publish(t.Context(), again))
+	w.refused(repo.ErrConflict, func() error { return r.Publish(t.Context(), late) })
+	// Once an ordinary root has followed, it is no longer possible.
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
+	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrConflict) {
+		t.Error(err)
+	}
+	w.intact()
+}
+
+// A statement has its day. Another one, for the same root, leads on who has slept.
+func TestRecoveryRenewed(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	w.recover()
+	r := w.afterLoss()
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
+	root := bytes.Clone(w.store.files[recovered2])
+	w.now = w.now.AddDate(0, 11, 0)
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
+		tx.RenewRoot()
+		return errors.Join(tx.Resign("vendor"), tx.Resign("review"))
+	}))
+	for range 2 {
+		w.store.wrote()
+		d, err := r.RenewRecovery(t.Context(), repo.Recovering{Reason: "for those who sleep"})
+		noErr(t, err)
+		w.signs(d, "bank-1", "university")
+		if said, err := r.Diff(t.Context(), d); err != nil || !strings.Contains(fmt.Sprint(said), "for those who sleep") {
+			t.Error(said, err)
+		}
+		noErr(t, r.Publish(t.Context(), d))
+		if wrote := w.store.wrote(); !slices.Equal(wrote, []string{statement1}) {
+			t.Errorf("wrote %q", wrote)
+		}
+		w.now = w.now.AddDate(0, 11, 0)
+	}
+	if !bytes.Equal(root, w.store.files[recovered2]) {
+		t.Error("the root is another")
+	}
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
+		tx.RenewRoot()
+		return errors.Join(tx.Resign("vendor"), tx.Resign("review"))
+	}))
+	if got := w.product().waits().state(); got != "root 5 agent/1" {
+		t.Errorf("it sees %q", got)
+	}
+}
