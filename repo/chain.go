@@ -23,7 +23,7 @@ func (r *Repo) Chain(ctx context.Context) ([]*tuf.Root, error) {
 
 // File is a file in storage.
 type File struct {
-	Name string // CheckName
+	Name string // as [CheckName] allows
 	Data []byte // the caller's
 }
 

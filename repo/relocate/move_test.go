@@ -1,6 +1,7 @@
 package relocate_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -292,5 +293,43 @@ func TestTombstone(t *testing.T) {
 	}
 	if err := relocate.Tombstone(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrPlaces) {
 		t.Fatalf("over content: %v", err)
+	}
+}
+
+// The heir of a vendor who lost all keys moves the repository. Who comes to the
+// old place finds the recovery in the tombstone, and another statement when it
+// was renewed.
+func TestMoveAfterRecovery(t *testing.T) {
+	t.Parallel()
+	w := movetest.New(t, movetest.Recoverable)
+	w.Recover()
+	heir := slices.Concat(movetest.NewKeys, movetest.ReviewKeys)
+	key := func(name string) repo.Keys { return repo.Keys{Keys: movetest.Keys(name)} }
+	w.Move.RootKeys, w.Move.Timestamp, w.Move.Snapshot, w.Move.Targets = movetest.Keys("x-1", "x-2"), key("x-timestamp"), key("x-snapshot"), key("x-targets")
+	w.Move.Release = map[string]repo.Keys{"vendor-agent": key("x-release")}
+	if _, err := w.Move.Plan(t.Context(), w.Repo()); err != nil {
+		t.Fatal(err)
+	}
+	w.Now = w.Move.Dates.Announce
+	w.Publish(w.Repo(heir...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Announce(t.Context(), r) })
+	w.Want("v3 epoch 1: primary b from 2026-03-16 primary a rendezvous z")
+	stone := relocate.Overlay(nil)
+	for range 2 {
+		for range 2 {
+			movetest.NoErr(t, relocate.Tombstone(t.Context(), w.Repo(), stone))
+		}
+		files, err := w.Repo().RootFiles(t.Context())
+		movetest.NoErr(t, err)
+		if got := len(stone.Written()); got != len(files) || got != 4 {
+			t.Fatalf("the tombstone has %d files", got)
+		}
+		for _, f := range files {
+			if data, err := stone.Read(t.Context(), f.Name); err != nil || !bytes.Equal(data, f.Data) {
+				t.Errorf("%s: %v", f.Name, err)
+			}
+		}
+		w.Publish(w.Repo(heir...), func(r *repo.Repo) (*repo.Draft, error) {
+			return r.RenewRecovery(t.Context(), repo.Recovering{Reason: "for those who sleep"})
+		})
 	}
 }

@@ -56,7 +56,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data, err := s.files.Read(r.Context(), name)
-	if err != nil || s.roots && !strings.HasSuffix(name, ".root.json") {
+	if err != nil || s.roots && !strings.HasSuffix(name, ".root.json") && !strings.HasPrefix(name, "metadata/recovery/") {
 		w.Header().Set("Cache-Control", "max-age=30")
 		http.NotFound(w, r)
 		return
@@ -107,14 +107,15 @@ type network struct {
 	http    *http.Client
 }
 
-func newNetwork(t *testing.T) *network {
+func newNetwork(t *testing.T, change ...func(*repo.Root)) *network {
 	n := &network{}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	n.ca = newAuthority(t, now)
 	store := &lazy{}
 	cert := n.ca.issue(now.AddDate(2, 0, 0))
 	n.a, n.b, n.z = newSite(t, store, false, cert), newSite(t, store, false, cert), newSite(t, store, true, cert)
-	n.World = movetest.New(t, func(r *repo.Root) { r.Locations[0].Base, r.Locations[1].Base = n.a.URL+"/", n.z.URL+"/" })
+	places := func(r *repo.Root) { r.Locations[0].Base, r.Locations[1].Base = n.a.URL+"/", n.z.URL+"/" }
+	n.World = movetest.New(t, append(change, places)...)
 	store.Storage = n.Store
 	n.Move.To[0].Base = n.b.URL + "/"
 	n.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: n.ca.pool, Time: func() time.Time { return n.Now }}}}
@@ -390,6 +391,40 @@ func TestPreflightOfRoots(t *testing.T) {
 				t.Errorf("%s, %v", data, err)
 			}
 		})
+	}
+}
+
+// After a recovery the places must serve it, or nobody comes past it.
+func TestPreflightAfterRecovery(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, movetest.Recoverable)
+	d, err := n.StageRecovery(n.Repo(movetest.NewKeys...))
+	movetest.NoErr(t, err)
+	n.Move = nil
+	if got := grave(n.preflight(d)); len(got) > 0 {
+		t.Errorf("before it: %q", got)
+	}
+	n.Recover()
+	for _, step := range []struct {
+		fault fault
+		want  []string
+	}{
+		{nil, nil},
+		{on("1.statement.json", status(404, "")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/recovery/1.statement.json: 404"}},
+		{on("recovery/2.root.json", status(200, "{}")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/recovery/2.root.json: other bytes"}},
+		{nil, nil},
+	} {
+		n.z.fault.Store(nil)
+		if step.fault != nil {
+			n.z.fault.Store(&step.fault)
+		}
+		r := n.preflight(nil)
+		if got := grave(r); !slices.Equal(got, step.want) {
+			t.Errorf("found %q, want %q", got, step.want)
+		}
+		if says := r.String(); !strings.Contains(says, "a: roots: all 2 roots are there") {
+			t.Error(says)
+		}
 	}
 }
 
