@@ -48,6 +48,7 @@ type play struct {
 	*Drill
 	now           time.Time
 	before, after []*tuf.Root
+	recovered     map[int64]bool  // versions in after that were recovered to
 	old, fresh    map[string]bool // location ids
 	locations     []tuf.Location  // of all roots and pins, by base
 	well          map[string]host // how all places behave after the step, by base
@@ -123,6 +124,9 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 	if p.after, err = next.Chain(ctx); err != nil {
 		return false, err
 	}
+	if err := p.recoveries(ctx, next); err != nil {
+		return false, err
+	}
 	p.report.Root = p.tip().Version()
 	if p.tip().Charter() == nil {
 		return false, errors.New("drill: a plain TUF repository can't move")
@@ -147,6 +151,31 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 		}
 	}
 	return false, p.arm(ctx)
+}
+
+// recoveries notes which roots clients come to only after a wait.
+func (p *play) recoveries(ctx context.Context, r *repo.Repo) error {
+	files, err := r.RootFiles(ctx)
+	if err != nil {
+		return err
+	}
+	p.recovered = map[int64]bool{}
+	for _, f := range files {
+		if n, recovery, ok := rootOf(f.Name); ok && recovery {
+			p.recovered[n] = true
+		}
+	}
+	return nil
+}
+
+// waits reports whether a recovery stands between a root and the newest.
+func (p *play) waits(root int64) bool {
+	for v := range p.recovered {
+		if v > root {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *play) tip() *tuf.Root { return p.after[len(p.after)-1] }

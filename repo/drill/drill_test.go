@@ -127,6 +127,45 @@ func TestGoodMove(t *testing.T) {
 	good(rehearse(t, w, signed(movetest.NewKeys...), w.Move.Emergency), 2)
 }
 
+// A recovery is rehearsed like a step: nobody follows before the wait is over,
+// everybody after it; and so is every step of a repository that went through one.
+func TestRecovery(t *testing.T) {
+	t.Parallel()
+	w := movetest.New(t, movetest.Recoverable)
+	w.Now = w.Now.Add(movetest.Day)
+	w.Refresh(movetest.OldKeys...)
+	stage := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) }
+	heir := signed(slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	for name, cfg := range map[string]*repo.Config{"at once": heir, "bridge": bridged(t, w)} {
+		r := rehearse(t, w, cfg, stage, func(d *drill.Drill) { d.MaxPins = 2 })
+		if err := r.Err(); err != nil || r.Root != 2 {
+			t.Fatalf("%s: %v\n%s", name, err, r)
+		}
+		if o := find(t, r, "all is well", "visum"); o.Converged != o.Clients || o.Clients < 3 {
+			t.Errorf("%s: all is well, and of %d clients %d converged\n%s", name, o.Clients, o.Converged, r)
+		}
+		if o := find(t, r, "all is well", "go-tuf"); o.Roots[1] == 0 || o.Roots[2] == 0 {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+	w.Recover()
+	renew := func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
+		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	}
+	r := rehearse(t, w, heir, renew)
+	if err := r.Err(); err != nil || r.Root != 3 {
+		t.Fatalf("%v\n%s", err, r)
+	}
+	if o := find(t, r, "all is well", "visum"); o.Converged != o.Clients || o.Clients < 4 {
+		t.Errorf("all is well, and of %d clients %d converged\n%s", o.Clients, o.Converged, r)
+	}
+	// A rendezvous that has roots only, and no statements: one operator is not enough.
+	r = rehearse(t, w, heir, renew, func(d *drill.Drill) { d.Places = map[string]repo.Storage{"z": lacks(w, "recovery/")} })
+	if err := r.Err(); !errors.Is(err, drill.ErrDrill) || !strings.Contains(r.String(), "L5") {
+		t.Errorf("%v\n%s", err, r)
+	}
+}
+
 // A bad step is found out, in the words of what it breaks.
 func TestBadMoves(t *testing.T) {
 	t.Parallel()

@@ -27,6 +27,9 @@ type member struct {
 	// long chains would be verified again and again.
 	tireless bool
 	client   *client.Client
+	// ahead is how far its clock is ahead: it lives through the wait for a recovery.
+	ahead    time.Duration
+	searches int // while it was
 	stage    *stage
 }
 
@@ -99,7 +102,7 @@ func (m *member) refresh(ctx context.Context, hosts map[string]host) ([]request,
 		var err error
 		m.stage = &stage{play: m.play}
 		m.client, err = client.New(m.data, &client.Config{Store: m.store, HTTP: &http.Client{Transport: m.stage}, Retries: -1,
-			Now: func() time.Time { return m.play.now }, UnsafeLoopback: m.play.Config.UnsafeLoopback})
+			Now: m.now, UnsafeLoopback: m.play.Config.UnsafeLoopback})
 		if err != nil {
 			return nil, err
 		}
@@ -115,11 +118,14 @@ func (m *member) refresh(ctx context.Context, hosts map[string]host) ([]request,
 	return m.stage.take(), nil
 }
 
+func (m *member) now() time.Time { return m.play.now.Add(m.ahead) }
+
 // live takes a client through a scene, and then through a world that is well.
 func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	p := m.play
 	e := p.expect(ctx, s, m.root, m.pin)
-	if s.name == allWell {
+	waits := p.waits(m.root)
+	if s.name == allWell && !waits {
 		e = expectation{root: p.tip().Version(), content: true}
 	}
 	there := func() bool { return m.view.RootVersion() == e.root && (m.err == nil) == e.content }
@@ -147,6 +153,11 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	default:
 		out.violated("S12", m.name, "is at root v%d with content, and none is valid", e.root)
 	}
+	if s.name == allWell && waits {
+		if err := m.heal(ctx, out); err != nil {
+			return err
+		}
+	}
 	out.count(m.view.RootVersion(), m.view.RootVersion() == p.tip().Version() && m.err == nil)
 	if s.name == allWell {
 		return m.find(ctx, out)
@@ -154,10 +165,27 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	return m.heal(ctx, out)
 }
 
-// heal: as soon as the world is well the client comes to the end.
+// rule is how clients wait for a root that was recovered to.
+func (p *play) rule(v int64) *tuf.RecoveryRule { return p.after[v-2].Charter().Recovery() }
+
+// heal: as soon as the world is well the client comes to the end, after its wait
+// where there was a recovery.
 func (m *member) heal(ctx context.Context, out *Outcome) error {
 	m.tireless = true
-	for range cycles {
+	tries := cycles
+	for v := range m.play.recovered {
+		if v > m.root {
+			tries += m.play.rule(v).MinTicks + cycles
+		}
+	}
+	for range tries {
+		if next := m.root + 1; m.play.recovered[next] {
+			rule := m.play.rule(next)
+			m.ahead += rule.Hold / time.Duration(rule.MinTicks)
+			m.searches++
+		} else {
+			m.ahead, m.searches = 0, 0 // what is signed for today has expired in the meantime
+		}
 		if err := m.cycle(ctx, m.play.well, out); err != nil {
 			return err
 		}
@@ -185,12 +213,17 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 	if v < before {
 		out.violated("S2", m.name, "went back from root v%d to v%d", before, v)
 	}
+	if next := before + 1; v > before && p.recovered[next] {
+		if rule := p.rule(next); m.ahead < rule.Hold || m.searches < rule.MinTicks {
+			out.violated("S1", m.name, "followed a recovery to root v%d after %s and %d searches; the wait is %s and %d", next, m.ahead, m.searches, rule.Hold, rule.MinTicks)
+		}
+	}
 	knew := p.after[before-1].Charter()
 	for _, r := range asked {
 		i := slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.Base == r.base })
 		if i < 0 {
 			out.violated("S6", m.name, "asked %.120s, which nobody lists", r.url)
-		} else if !knew.Usable(p.locations[i], p.now) {
+		} else if !knew.Usable(p.locations[i], m.now()) {
 			out.violated("S4", m.name, "asked %.120s, which root v%d bans", r.url, before)
 		}
 	}
@@ -198,7 +231,7 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 	if m.err != nil {
 		return nil
 	}
-	if root.CheckExpiry(p.now) != nil {
+	if root.CheckExpiry(m.now()) != nil {
 		out.violated("S12", m.name, "has content under root v%d, which has expired", v)
 	}
 	if floor := root.Charter().Floors().Timestamp; m.view.Timestamp() < floor {

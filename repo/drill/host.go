@@ -109,18 +109,29 @@ func (s *stage) serve(ctx context.Context, l tuf.Location, name string) (int, []
 
 // read is what a place that serves has under a name.
 func (p *play) read(ctx context.Context, files repo.Storage, h host, name string) ([]byte, error) {
-	if number, ok := strings.CutSuffix(strings.TrimPrefix(name, "metadata/"), ".root.json"); ok {
-		n, err := strconv.ParseInt(number, 10, 64)
-		if err != nil || h.roots > 0 && n > h.roots {
+	if n, recovery, ok := rootOf(name); ok {
+		if h.roots > 0 && n > h.roots {
 			return nil, fs.ErrNotExist
 		}
-		if h.fork != nil && n == h.forkAt {
+		if h.fork != nil && n == h.forkAt && !recovery {
 			return h.fork, nil
 		}
 	} else if !h.content {
 		return nil, fs.ErrNotExist
 	}
 	return files.Read(ctx, name)
+}
+
+// rootOf reports which root a file is, or is the statement for.
+func rootOf(name string) (n int64, recovery, ok bool) {
+	name, recovery = strings.CutPrefix(strings.TrimPrefix(name, "metadata/"), "recovery/")
+	number, ok := strings.CutSuffix(name, ".root.json")
+	if !ok && recovery {
+		number, ok = strings.CutSuffix(name, ".statement.json")
+		defer func() { n++ }() // it is named after the root before
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	return n, recovery, ok && err == nil
 }
 
 // at is a version of the repository as one place has it: of what it holds now,
@@ -151,7 +162,7 @@ func (m mirror) Read(ctx context.Context, name string) ([]byte, error) {
 type late struct{ roots, rest repo.Storage }
 
 func (m late) Read(ctx context.Context, name string) ([]byte, error) {
-	if strings.HasSuffix(name, ".root.json") {
+	if _, _, ok := rootOf(name); ok {
 		return m.roots.Read(ctx, name)
 	}
 	return m.rest.Read(ctx, name)
