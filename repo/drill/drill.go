@@ -67,7 +67,7 @@ type play struct {
 // Run lives through all scenarios. The error is of the storage or of ctx, or says
 // that there is nothing to rehearse; how the fleet fared is in the Report.
 func (d *Drill) Run(ctx context.Context) (*Report, error) {
-	p := &play{Drill: d, report: &Report{Outcomes: []Outcome{}}, files: map[string]repo.Storage{}, good: map[string][]string{}, valid: map[validKey]bool{}}
+	p := newPlay(d)
 	if done, err := p.prepare(ctx); done || err != nil {
 		return p.report, err
 	}
@@ -96,6 +96,10 @@ func (d *Drill) Run(ctx context.Context) (*Report, error) {
 	}
 	slices.SortStableFunc(p.report.Outcomes, func(a, b Outcome) int { return -cmp.Compare(a.Client, b.Client) })
 	return p.report, errors.Join(errs...)
+}
+
+func newPlay(d *Drill) *play {
+	return &play{Drill: d, report: &Report{Outcomes: []Outcome{}}, files: map[string]repo.Storage{}, good: map[string][]string{}, valid: map[validKey]bool{}}
 }
 
 // prepare publishes the draft in memory, and arms the thief. done: the report is

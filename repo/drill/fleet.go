@@ -21,8 +21,10 @@ type member struct {
 	pin   *tuf.Pin
 	store client.Store
 	root  int64 // that it trusts
-	view  *client.View
-	err   error
+	// What it had content of last.
+	epoch, timestamp int64
+	view             *client.View
+	err              error
 	// One process lives through all cycles, where others are started again for each:
 	// long chains would be verified again and again.
 	tireless bool
@@ -197,18 +199,34 @@ func (m *member) heal(ctx context.Context, out *Outcome) error {
 	return nil
 }
 
+// sight is what one refresh of a client shows to the outside.
+type sight struct {
+	root      *tuf.Root // that it trusts
+	timestamp int64     // of its content
+	asked     []request
+	err       error // why it has no content
+}
+
 // cycle refreshes once and checks what must hold after each refresh.
 func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome) error {
-	p, before := m.play, m.root
 	asked, err := m.refresh(ctx, hosts)
 	if err != nil {
 		return err
 	}
-	root := m.view.Root()
-	v := root.Version()
-	if v > p.tip().Version() || root.SHA256() != p.after[v-1].SHA256() {
-		out.violated("S1", m.name, "trusts a root v%d with sha256 %.16s that is not in the chain", v, root.SHA256())
+	if known := m.judge(sight{m.view.Root(), m.view.Timestamp(), asked, m.err}, out); !known || m.err != nil {
 		return nil
+	}
+	return m.decide(ctx, out)
+}
+
+// judge checks what a client shows against all that it has shown before. False:
+// nobody knows its root, and there is no more to ask.
+func (m *member) judge(s sight, out *Outcome) bool {
+	p, before := m.play, m.root
+	v := s.root.Version()
+	if v > p.tip().Version() || s.root.SHA256() != p.after[v-1].SHA256() {
+		out.violated("S1", m.name, "trusts a root v%d with sha256 %.16s that is not in the chain", v, s.root.SHA256())
+		return false
 	}
 	if v < before {
 		out.violated("S2", m.name, "went back from root v%d to v%d", before, v)
@@ -219,7 +237,7 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 		}
 	}
 	knew := p.after[before-1].Charter()
-	for _, r := range asked {
+	for _, r := range s.asked {
 		i := slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.Base == r.base })
 		if i < 0 {
 			out.violated("S6", m.name, "asked %.120s, which nobody lists", r.url)
@@ -228,16 +246,21 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 		}
 	}
 	m.root = max(v, before)
-	if m.err != nil {
-		return nil
+	if s.err != nil {
+		return true
 	}
-	if root.CheckExpiry(m.now()) != nil {
+	if s.root.CheckExpiry(m.now()) != nil {
 		out.violated("S12", m.name, "has content under root v%d, which has expired", v)
 	}
-	if floor := root.Charter().Floors().Timestamp; m.view.Timestamp() < floor {
-		out.violated("S5", m.name, "has timestamp v%d, the floor is v%d", m.view.Timestamp(), floor)
+	charter := s.root.Charter()
+	if floor := charter.Floors().Timestamp; s.timestamp < floor {
+		out.violated("S5", m.name, "has timestamp v%d, the floor is v%d", s.timestamp, floor)
 	}
-	return m.decide(ctx, out)
+	if charter.Epoch() == m.epoch && s.timestamp < m.timestamp {
+		out.violated("S5", m.name, "went back from timestamp v%d to v%d", m.timestamp, s.timestamp)
+	}
+	m.epoch, m.timestamp = charter.Epoch(), s.timestamp
+	return true
 }
 
 // decide asks the view for what a thief lists, and for what is approved.

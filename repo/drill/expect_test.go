@@ -1,0 +1,63 @@
+package drill
+
+import (
+	"encoding/json"
+	"maps"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// What the oracle expects of a client that knows root 2, and whose pin lists one
+// more place than the roots do.
+func TestExpectation(t *testing.T) {
+	t.Parallel()
+	p := cutting(t)
+	a, b, z, x := p.base("a"), p.base("b"), p.base("z"), "https://x.example.org/"
+	var doc map[string]any
+	movetest.NoErr(t, json.Unmarshal(p.pins[0], &doc))
+	list := doc["locations"].([]any)
+	more := maps.Clone(list[0].(map[string]any))
+	more["id"], more["base"], more["operator"] = "x", x, "host-x"
+	doc["locations"] = append(list, more)
+	data, err := json.Marshal(doc)
+	movetest.NoErr(t, err)
+	pin, err := tuf.OpenPin(data, nil)
+	movetest.NoErr(t, err)
+	says := func(code int) host { return host{answer: func(string) (int, []byte) { return code, nil }} }
+	well, frozen, dark := host{files: "after", content: true}, host{files: "before", content: true}, host{dark: true}
+	roots, content := host{files: "after"}, host{files: "after", content: true, roots: 2}
+	forks := host{files: "before", content: true, fork: p.fork, forkAt: 3}
+	for name, tt := range map[string]struct {
+		a, b, z, x host
+		want       expectation
+	}{
+		"all is well":                   {well, well, roots, well, expectation{3, true, 0}},
+		"total outage":                  {dark, dark, dark, dark, expectation{2, false, 0}},
+		"one says none":                 {frozen, well, roots, dark, expectation{3, true, 0}},
+		"two say none":                  {frozen, well, dark, frozen, expectation{3, true, 2}},
+		"two hide it":                   {says(403), well, says(404), dark, expectation{3, true, 2}},
+		"two are broken":                {says(500), well, says(451), dark, expectation{3, true, 0}},
+		"the rendezvous alone":          {dark, dark, roots, dark, expectation{3, false, 0}},
+		"the rendezvous has content":    {dark, dark, well, dark, expectation{3, false, 0}},
+		"what the pin alone lists":      {dark, dark, dark, well, expectation{3, false, 0}},
+		"content here, the root there":  {dark, content, dark, roots, expectation{3, true, 0}},
+		"content that is not valid yet": {frozen, dark, roots, dark, expectation{3, false, 0}},
+		"another root 3":                {forks, dark, dark, dark, expectation{2, true, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scene{hosts: map[string]host{a: tt.a, b: tt.b, z: tt.z, x: tt.x}}
+			if got := p.expect(t.Context(), s, 2, pin); got != tt.want {
+				t.Errorf("expects %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+	// Once its time is over a place counts for nothing, whatever it has.
+	p.now = p.now.AddDate(1, 0, 0)
+	p.valid[validKey{3, a, "after", true}] = true
+	s := scene{hosts: map[string]host{a: well, b: dark, z: dark, x: dark}}
+	if got, want := p.expect(t.Context(), s, 3, pin), (expectation{root: 3}); got != want {
+		t.Errorf("expects %+v, want %+v", got, want)
+	}
+}

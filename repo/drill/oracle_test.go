@@ -1,0 +1,315 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// An oracle that finds nothing wrong with honest clients has shown little. Here
+// the world is one in which a client does what it must not, or the client is one
+// that no product has, and the oracle says which invariant that breaks.
+
+type step = func(context.Context, *repo.Repo) (*repo.Draft, error)
+
+// cutting is a play of the cut-over, retiring one of the last step.
+func cutting(t *testing.T) *play {
+	w := movetest.New(t)
+	w.Announce()
+	w.Now = w.Move.Dates.CutOver
+	w.Refresh(movetest.OldKeys...)
+	return prepared(t, w, movetest.NewKeys, w.Move.CutOver)
+}
+
+func retiring(t *testing.T) *play {
+	w := movetest.New(t)
+	w.Announce()
+	w.CutOver()
+	w.Now = w.Move.Dates.Retire
+	w.Refresh(movetest.NewKeys...)
+	yesterday := relocate.Overlay(nil)
+	for name, data := range w.Store.Written() {
+		movetest.NoErr(t, yesterday.Create(t.Context(), name, bytes.NewReader(data)))
+	}
+	w.Release("1.1", slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	p := prepared(t, w, movetest.NewKeys, w.Move.Retire)
+	p.files["yesterday"] = late{p.files["after"], yesterday}
+	return p
+}
+
+func prepared(t *testing.T, w *movetest.World, keys []string, s step) *play {
+	t.Helper()
+	cfg := repo.Config{Signers: movetest.Signers(keys...), Now: func() time.Time { return w.Now }}
+	d, err := s(t.Context(), repo.New(w.Store, &cfg))
+	movetest.NoErr(t, err)
+	p := newPlay(&Drill{Storage: w.Store, Config: cfg, Draft: w.Sign(d), MaxPins: 2,
+		Stolen: movetest.Signers(slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...)})
+	done, err := p.prepare(t.Context())
+	movetest.NoErr(t, err)
+	if done {
+		t.Fatal(p.report.Refused)
+	}
+	return p
+}
+
+// plays lets the clients live through one scenario.
+func (p *play) plays(t *testing.T, name string) (out []Violation) {
+	t.Helper()
+	for _, s := range p.scenes() {
+		if s.name != name {
+			continue
+		}
+		outcomes, err := p.run(t.Context(), s)
+		movetest.NoErr(t, err)
+		for _, o := range outcomes {
+			out = append(out, o.Violations...)
+		}
+		return out
+	}
+	t.Fatalf("no scenario %q", name)
+	return nil
+}
+
+// demand that the violations are of these invariants, and of no others. Those of
+// stock clients are marked.
+func demand(t *testing.T, got []Violation, want string) {
+	t.Helper()
+	found := map[string]bool{}
+	for _, v := range got {
+		if strings.HasPrefix(v.Client, "go-tuf") {
+			v.Invariant += "*"
+		}
+		found[v.Invariant] = true
+	}
+	if s := strings.Join(slices.Sorted(maps.Keys(found)), " "); s != want {
+		t.Errorf("violated %q, want %q: %v", s, want, got)
+	}
+}
+
+func (p *play) base(id string) string {
+	i := slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.ID == id })
+	return p.locations[i].Base
+}
+
+// everywhere makes all places behave alike.
+func (p *play) everywhere(h host) map[string]host {
+	out := map[string]host{}
+	for _, l := range p.locations {
+		out[l.Base] = h
+	}
+	return out
+}
+
+// reviewed gives the thief the keys of the review party too.
+func (p *play) reviewed(t *testing.T) {
+	t.Helper()
+	p.Config.Review, p.fork, p.evil = "nobody", nil, ""
+	movetest.NoErr(t, p.arm(t.Context()))
+}
+
+// The scenarios in which honest clients are well, in worlds that are worse than
+// any that a move is meant for.
+func TestOracleOfScenarios(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		scenario string
+		worse    func(t *testing.T, p *play)
+		want     string
+	}{
+		"both parties sign two roots": {"thief forks root with all he has", func(t *testing.T, p *play) {
+			p.reviewed(t)
+			for _, l := range p.locations {
+				p.old[l.ID] = true
+			}
+		}, "L1 L5 S1"},
+		"both parties approve evil": {"nothing but the thief", func(t *testing.T, p *play) { p.reviewed(t) }, "L5 S3"},
+		"and stock clients see them": {"thief forks root with all he has", func(t *testing.T, p *play) {
+			p.reviewed(t)
+			delete(p.files, "evil")
+		}, "S1*"},
+		"what the oracle has not seen approved": {allWell, func(t *testing.T, p *play) {
+			p.evil = p.paths[0].Path()
+			delete(p.good, p.evil)
+		}, "L1* S3 S3*"},
+		"a release that nobody has": {allWell, func(t *testing.T, p *play) { p.paths = retiring(t).paths }, "L1 L1*"},
+		"a place that is behind": {allWell, func(t *testing.T, p *play) {
+			p.well[p.base("b")] = host{files: "before", content: true}
+		}, "L1*"},
+		"a place with content of before": {allWell, func(t *testing.T, p *play) {
+			p.well[p.base("b")] = host{files: "late", content: true}
+		}, "L1*"},
+		"places that lack what they should have": {"old place dark", func(t *testing.T, p *play) {
+			p.pins, p.Places = p.pins[:1], map[string]repo.Storage{"a": relocate.Overlay(nil), "b": relocate.Overlay(nil), "z": relocate.Overlay(nil)}
+		}, "L1 L5"},
+		"a place that nobody lists": {"old place dark", func(t *testing.T, p *play) {
+			base := p.base("b")
+			p.locations = slices.DeleteFunc(p.locations, func(l tuf.Location) bool { return l.Base == base })
+		}, "L1 S6"},
+		"content that should be none": {"old place dark", func(t *testing.T, p *play) {
+			for _, l := range p.locations {
+				p.valid[validKey{p.tip().Version(), l.Base, "after", true}] = false
+			}
+		}, "S12"},
+		"content that is none": {"old place dark", func(t *testing.T, p *play) {
+			for base, h := range p.well {
+				p.well[base] = host{files: h.files}
+			}
+			for _, l := range p.locations {
+				p.valid[validKey{p.tip().Version(), l.Base, "after", false}] = true
+			}
+		}, "L5"},
+		"dark for ever": {"total outage", func(t *testing.T, p *play) { p.well = p.everywhere(host{dark: true}) }, "L5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			demand(t, cutting(t).plays(t, x.scenario), "")
+			p := cutting(t)
+			x.worse(t, p)
+			demand(t, p.plays(t, x.scenario), x.want)
+		})
+	}
+}
+
+// A product that forgets all it knew is led back: that is seen in what it does.
+func TestOracleOfForgetful(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		world func(p *play) map[string]host
+		want  string
+	}{
+		"into a world that is well": {func(p *play) map[string]host { return p.well }, "S4"},
+		"alone with the old place": {func(p *play) map[string]host {
+			out := p.everywhere(host{dark: true})
+			out[p.base("a")] = host{files: "before", roots: 1, content: true}
+			return out
+		}, "S2 S4"},
+		"where the content is of yesterday": {func(p *play) map[string]host {
+			out := p.everywhere(host{files: "yesterday", content: true})
+			out[p.base("a")] = host{dark: true}
+			return out
+		}, "S4 S5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := retiring(t)
+			for _, forgets := range []bool{false, true} {
+				m, err := p.member(t.Context(), 0, true)
+				movetest.NoErr(t, err)
+				var out Outcome
+				movetest.NoErr(t, m.cycle(t.Context(), p.well, &out))
+				want := ""
+				if forgets {
+					m.store, want = client.Memory(), x.want
+				}
+				movetest.NoErr(t, m.cycle(t.Context(), x.world(p), &out))
+				demand(t, out.Violations, want)
+			}
+		})
+	}
+}
+
+// What no product of ours does can be shown to the oracle all the same.
+func TestOracleOfSights(t *testing.T) {
+	t.Parallel()
+	stranger := movetest.New(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
+	for name, x := range map[string]struct {
+		shows func(p *play, s *sight)
+		want  string
+	}{
+		"nothing wrong":              {func(*play, *sight) {}, ""},
+		"a root of strangers":        {func(_ *play, s *sight) { s.root = stranger }, "S1"},
+		"a root that comes later":    {func(p *play, s *sight) { p.after = p.after[:3] }, "S1"},
+		"a root of before":           {func(p *play, s *sight) { s.root = p.after[2] }, "S2"},
+		"a question to the old":      {func(p *play, s *sight) { s.asked[0].base = p.base("a") }, "S4"},
+		"a question to a stranger":   {func(_ *play, s *sight) { s.asked[0].base = "" }, "S6"},
+		"content below the floor":    {func(p *play, s *sight) { s.timestamp = p.tip().Charter().Floors().Timestamp - 1 }, "S5"},
+		"content under an old root":  {func(p *play, s *sight) { p.now = p.now.AddDate(50, 0, 0) }, "S12"},
+		"an old root and no content": {func(p *play, s *sight) { p.now, s.err = p.now.AddDate(50, 0, 0), errDark }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := retiring(t)
+			m, err := p.member(t.Context(), 0, true)
+			movetest.NoErr(t, err)
+			m.root = p.tip().Version()
+			s := sight{root: p.tip(), timestamp: p.tip().Charter().Floors().Timestamp, asked: []request{{p.base("b"), "a question"}}}
+			x.shows(p, &s)
+			var out Outcome
+			known := m.judge(s, &out)
+			if known != (x.want != "S1") {
+				t.Errorf("known: %v", known)
+			}
+			demand(t, out.Violations, x.want)
+			if known && m.root != p.tip().Version() {
+				t.Errorf("it knew of root v%d, and counts as one that knows of v%d", p.tip().Version(), m.root)
+			}
+		})
+	}
+}
+
+// A stock client that follows a forked root is told from one that goes on as if
+// it had not seen it.
+func TestOracleOfStockClients(t *testing.T) {
+	t.Parallel()
+	p := cutting(t)
+	l := p.locations[slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.ID == "a" })]
+	h := host{files: "before", roots: 3, content: true, fork: p.fork, forkAt: 3}
+	check := func(scenario, want string) {
+		t.Helper()
+		out := Outcome{Roots: map[int64]int{}}
+		movetest.NoErr(t, p.stock(t.Context(), scene{scenario, map[string]host{l.Base: h}}, l, p.after[0], &out))
+		if got := fmt.Sprint(out.Violations); !strings.Contains(got, want) || want == "" && len(out.Violations) > 0 {
+			t.Errorf("got %s, want %q", got, want)
+		}
+	}
+	check("forked", "")
+	h.roots = 2
+	check("forked", "passes over a forked root")
+	h.roots = 3
+	p.reviewed(t)
+	h.fork = p.fork
+	check("forked", "trusts a root v3 that is not in the chain")
+	h = host{files: "before", content: true}
+	check("frozen", "")
+	check(allWell, "is at root v2, the place shows v3")
+}
+
+// Who follows a recovery before its wait is over has broken the chain.
+func TestOracleOfRecovery(t *testing.T) {
+	t.Parallel()
+	w := movetest.New(t, movetest.Recoverable)
+	p := prepared(t, w, slices.Concat(movetest.NewKeys, movetest.ReviewKeys), func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) })
+	rule := p.rule(2)
+	for name, x := range map[string]struct {
+		from, to int // roots
+		ahead    time.Duration
+		searches int
+		want     string
+	}{
+		"waited":            {1, 2, rule.Hold, rule.MinTicks, ""},
+		"too short":         {1, 2, rule.Hold - 1, rule.MinTicks, "S1"},
+		"a search too few":  {1, 2, rule.Hold, rule.MinTicks - 1, "S1"},
+		"has not waited":    {1, 2, 0, 0, "S1"},
+		"is there long ago": {2, 2, 0, 0, ""},
+		"stays":             {1, 1, 0, 0, ""},
+	} {
+		m, err := p.member(t.Context(), 0, false)
+		movetest.NoErr(t, err)
+		m.name = name
+		m.root, m.ahead, m.searches = int64(x.from), x.ahead, x.searches
+		var out Outcome
+		m.judge(sight{root: p.after[x.to-1], err: errDark}, &out)
+		demand(t, out.Violations, x.want)
+	}
+}
