@@ -25,9 +25,10 @@ type member struct {
 	epoch, timestamp int64
 	view             *client.View
 	err              error
-	// One process lives through all cycles, where others are started again for each:
-	// long chains would be verified again and again.
+	// A process lives through all cycles, or is started again for the second: more
+	// often, long chains would be verified again and again.
 	tireless bool
+	starts   int
 	client   *client.Client
 	// ahead is how far its clock is ahead: it lives through the wait for a recovery.
 	ahead    time.Duration
@@ -98,9 +99,10 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 	return m, nil
 }
 
-// refresh is one cycle of the product, in a process of its own. The error is that of ctx.
+// refresh is one cycle of the product. The error is that of ctx.
 func (m *member) refresh(ctx context.Context, hosts map[string]host) ([]request, error) {
-	if m.client == nil || !m.tireless {
+	if m.client == nil || !m.tireless && m.starts < 2 {
+		m.starts++
 		var err error
 		m.stage = &stage{play: m.play}
 		m.client, err = client.New(m.data, &client.Config{Store: m.store, HTTP: &http.Client{Transport: m.stage}, Retries: -1,
@@ -231,8 +233,11 @@ func (m *member) judge(s sight, out *Outcome) bool {
 	if v < before {
 		out.violated("S2", m.name, "went back from root v%d to v%d", before, v)
 	}
-	if next := before + 1; v > before && p.recovered[next] {
-		if rule := p.rule(next); m.ahead < rule.Hold || m.searches < rule.MinTicks {
+	for next := before + 1; next <= v; next++ {
+		if !p.recovered[next] {
+			continue
+		}
+		if rule := p.rule(next); next > before+1 || m.ahead < rule.Hold || m.searches < rule.MinTicks {
 			out.violated("S1", m.name, "followed a recovery to root v%d after %s and %d searches; the wait is %s and %d", next, m.ahead, m.searches, rule.Hold, rule.MinTicks)
 		}
 	}

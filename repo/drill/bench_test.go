@@ -1,0 +1,43 @@
+package drill_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/drill"
+)
+
+// BenchmarkDrill rehearses an announcement after so many roots, with two pins in
+// each scenario and with as many as there are by default.
+func BenchmarkDrill(b *testing.B) {
+	for _, roots := range []int{3, 100, 300} {
+		w := movetest.New(b)
+		keys := slices.Concat(movetest.OldKeys, movetest.ReviewKeys)
+		r := w.Repo(keys...)
+		for range roots - 1 {
+			movetest.NoErr(b, r.Update(context.Background(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
+		}
+		w.Now = w.Move.Dates.Announce
+		w.Refresh(movetest.OldKeys...)
+		d, err := w.Move.Announce(context.Background(), w.Repo(keys...))
+		movetest.NoErr(b, err)
+		x := &drill.Drill{Storage: w.Store, Draft: w.Sign(d), Stolen: movetest.Signers(movetest.OldKeys...)}
+		x.Config.Signers, x.Config.Now = movetest.Signers(movetest.OldKeys...), w.Repo().Now
+		for _, pins := range []int{2, 16} {
+			x.MaxPins = pins
+			b.Run(fmt.Sprintf("%d_roots/%d_pins", roots, pins), func(b *testing.B) {
+				for b.Loop() {
+					report, err := x.Run(context.Background())
+					if err == nil {
+						err = report.Err()
+					}
+					movetest.NoErr(b, err)
+				}
+			})
+		}
+	}
+}
