@@ -51,6 +51,12 @@
 // or why it was refused, is a statement in the form of package tuf/proof; it is
 // published beside the file and read with [Repo.Statements].
 //
+// # Keys that are lost
+//
+// A party that has lost too many root keys can't sign a next root. Where the
+// charter has a recovery rule, others may name one: [Repo.StageRecovery],
+// [Repo.RenewRecovery]. The guide is internal/doc/recovery.md.
+//
 // # Operation
 //
 // What expires, expires on a day that is known; what breaks is found by looking.
