@@ -322,6 +322,44 @@ func TestCacheOfAbsence(t *testing.T) {
 	}
 }
 
+// The vendor has lost all keys. A web server serves the recovery from the folder
+// as it is, and its logs tell that clients look for it when they must, not before.
+func TestNginxRecovery(t *testing.T) {
+	w, n := newNginx(t, "", origin)
+	now := time.Now()
+	clock := func(cfg *client.Config) { cfg.Now = func() time.Time { return now } }
+	w.latest(w.client(clock), "1.0")
+	w.publish(func(r *repo.Repo) (*repo.Draft, error) {
+		return r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
+			root := tx.Root()
+			root.Parties[0].Keys = w.public("heir")
+			root.Timestamp.Keys, root.Snapshot.Keys, root.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")
+			root.Classes[0].Roles[0].Keys.Keys = w.public("heir-agent")
+			return nil
+		})
+	})
+	if got := n.of("/metadata/recovery/"); len(got) > 0 {
+		t.Errorf("asked in good times: %q", got)
+	}
+	for i := range 3 {
+		view, err := w.client(clock).Refresh(t.Context())
+		if i < 2 && (!errors.Is(err, tuf.ErrHeld) || view.RootVersion() != 1) {
+			t.Fatalf("search %d: root v%d, %v", i, view.RootVersion(), err)
+		}
+		now = now.Add(2 * 24 * time.Hour)
+	}
+	for _, name := range []string{"/metadata/recovery/1.statement.json 200 ", "/metadata/recovery/2.root.json 200 ", "/rdv/metadata/recovery/1.statement.json 200 "} {
+		if len(n.of(name)) < 3 {
+			t.Errorf("%s was not asked for three times", name)
+		}
+	}
+	now = now.Add(-6 * 24 * time.Hour) // content is signed for today
+	w.release("1.1", []byte("agent 1.1"))
+	if view, _ := w.latest(w.client(clock), "1.1"); view.RootVersion() != 2 {
+		t.Errorf("root v%d", view.RootVersion())
+	}
+}
+
 // A target that the cache says is absent is had from the other place.
 func TestCacheOfAbsentTarget(t *testing.T) {
 	w, n := newNginx(t, "", func(origin, cache string) []string { return []string{cache, origin} })

@@ -62,6 +62,8 @@ func newWorld(t *testing.T, bases ...string) *world {
 			}
 			r.Locations = append(r.Locations, l)
 		}
+		r.Recovery = &repo.Recovery{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank")}, {Name: "university", Keys: w.public("university")}},
+			Hold: 4 * 24 * time.Hour, MinTicks: 2}
 		return nil
 	})
 	w.release("1.0", []byte("agent 1.0"))
@@ -86,6 +88,11 @@ func (w *world) public(name string) []tuf.Key { return []tuf.Key{w.signer(name).
 // update edits with every key there is, those made in fn too.
 func (w *world) update(fn func(*repo.Tx) error) {
 	w.t.Helper()
+	w.publish(func(r *repo.Repo) (*repo.Draft, error) { return r.Stage(w.t.Context(), fn) })
+}
+
+func (w *world) publish(stage func(*repo.Repo) (*repo.Draft, error)) {
+	w.t.Helper()
 	open := func() *repo.Repo {
 		cfg := &repo.Config{UnsafeLoopback: true}
 		for _, s := range w.keys {
@@ -93,7 +100,7 @@ func (w *world) update(fn func(*repo.Tx) error) {
 		}
 		return repo.New(repo.Folder(w.dir), cfg)
 	}
-	d, err := open().Stage(w.t.Context(), fn)
+	d, err := stage(open())
 	noErr(w.t, err)
 	for _, s := range w.keys {
 		_ = d.Sign(w.t.Context(), s) // not every key has a part
