@@ -96,6 +96,7 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 		return nil, nil // nobody could, with this pin
 	}
 	m.root = m.view.RootVersion()
+	m.client, m.starts = nil, 0 // the product is started again after the step
 	return m, nil
 }
 
