@@ -85,11 +85,7 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 	if m.root > p.was().Version() {
 		return nil, nil
 	}
-	hosts := map[string]host{}
-	for _, l := range p.locations {
-		hosts[l.Base] = p.earlier(l)
-	}
-	if _, err := m.refresh(ctx, hosts); err != nil {
+	if _, err := m.refresh(ctx, p.past()); err != nil {
 		return nil, err
 	}
 	if m.view.RootVersion() != p.was().Version() {
@@ -165,7 +161,11 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	}
 	out.count(m.view.RootVersion(), m.view.RootVersion() == p.tip().Version() && m.err == nil)
 	if s.name == allWell {
-		return m.find(ctx, out)
+		if err := m.find(ctx, out); err != nil {
+			return err
+		}
+		// Who is shown the past after all this is not led back.
+		return m.cycle(ctx, p.past(), out)
 	}
 	return m.heal(ctx, out)
 }

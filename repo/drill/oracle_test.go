@@ -127,12 +127,7 @@ func TestOracleOfScenarios(t *testing.T) {
 		worse    func(t *testing.T, p *play)
 		want     string
 	}{
-		"both parties sign two roots": {"thief forks root with all he has", func(t *testing.T, p *play) {
-			p.reviewed(t)
-			for _, l := range p.locations {
-				p.old[l.ID] = true
-			}
-		}, "L1 L5 S1"},
+		"both parties sign two roots": {"nothing but the thief, who forks root", func(t *testing.T, p *play) { p.reviewed(t) }, "L1 L5 S1"},
 		"both parties approve evil": {"nothing but the thief", func(t *testing.T, p *play) { p.reviewed(t) }, "L5 S3"},
 		"and stock clients see them": {"thief forks root with all he has", func(t *testing.T, p *play) {
 			p.reviewed(t)

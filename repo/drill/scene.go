@@ -36,6 +36,15 @@ func (p *play) earlier(l tuf.Location) host {
 	return h
 }
 
+// past is how all places behaved before the step.
+func (p *play) past() map[string]host {
+	out := map[string]host{}
+	for _, l := range p.locations {
+		out[l.Base] = p.earlier(l)
+	}
+	return out
+}
+
 // scenes are all scenarios. All pins see the first of them.
 func (p *play) scenes() []scene {
 	well := p.well
@@ -85,7 +94,7 @@ func (p *play) scenes() []scene {
 		add("nothing but the thief", change{others, dark}, change{old, evil})
 	}
 	if p.fork != nil {
-		add("thief forks root with all he has", change{old, func(l tuf.Location) host {
+		forked := func(l tuf.Location) host {
 			h := frozen(l)
 			if p.files["evil"] != nil {
 				h.files = "evil"
@@ -93,7 +102,9 @@ func (p *play) scenes() []scene {
 			h.fork, h.forkAt = p.fork, p.was().Version()+1
 			h.roots = h.forkAt
 			return h
-		}})
+		}
+		add("thief forks root with all he has", change{old, forked})
+		add("nothing but the thief, who forks root", change{others, dark}, change{old, forked})
 	}
 	add("new place dark", change{fresh, dark})
 	add("new place has not got the root yet", change{fresh, func(l tuf.Location) host { h := p.healthy(l); h.roots = p.was().Version(); return h }})
