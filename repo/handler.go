@@ -97,15 +97,13 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser)
 	head := w.Header()
 	head.Set("ETag", tag)
 	head.Set("Cache-Control", cacheForEver)
-	if role, _ := splitRoleName(name); strings.HasPrefix(name, "metadata/") && role == "" {
-		head.Set("Cache-Control", cacheShort)
-	}
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("Content-Type", "application/octet-stream")
 	if strings.HasPrefix(name, "metadata/") {
+		if role, _ := splitRoleName(name); role == "" {
+			head.Set("Cache-Control", cacheShort)
+		}
 		head.Set("Content-Type", "application/json")
-	}
-	if strings.HasPrefix(name, "metadata/") {
 		head.Set("Vary", "Accept-Encoding")
 		if size >= 1<<10 && r.Header.Get("Range") == "" && acceptsGzip(r) {
 			var z bytes.Buffer
@@ -139,8 +137,8 @@ func acceptsGzip(r *http.Request) bool {
 // entityTag names these bytes, wherever they are served: a download goes on at
 // another mirror. What is not named by its hash is hashed where it is small.
 func entityTag(name string, content io.ReadSeeker, size int64) (string, error) {
-	if sum, _, ok := strings.Cut(path.Base(name), "."); ok && len(sum) == 64 && strings.Trim(sum, "0123456789abcdef") == "" && strings.HasPrefix(name, "targets/") {
-		return fmt.Sprintf(`"%s-%x"`, sum[:32], size), nil
+	if strings.HasPrefix(name, "targets/") && isTargetName(name) {
+		return fmt.Sprintf(`"%s-%x"`, path.Base(name)[:32], size), nil
 	}
 	if size > 4<<20 {
 		sum := sha256.Sum256([]byte(name))
