@@ -73,29 +73,29 @@ func TestRetries(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWeb(t)
-			rounds := 0
-			hosts := []string{vendorHost, cdnHost, reviewHost}
-			w.does(func(name string, _ *http.Request) (*http.Response, error) {
-				if name == "metadata/2.root.json" {
-					rounds++ // three requests each
+			waiting(t, "the agent", tt.retries, func(t *testing.T, w *web, c *client.Client) {
+				rounds := 0
+				hosts := []string{vendorHost, cdnHost, reviewHost}
+				w.does(func(name string, _ *http.Request) (*http.Response, error) {
+					if name == "metadata/2.root.json" {
+						rounds++ // three requests each
+					}
+					if (rounds+2)/3 <= tt.silent {
+						return nil, errDark
+					}
+					return nil, nil
+				}, hosts...)
+				start := time.Now()
+				if _, err := c.Refresh(t.Context()); !errors.Is(err, tt.want) {
+					t.Fatalf("got %v, want %v", err, tt.want)
 				}
-				if (rounds+2)/3 <= tt.silent {
-					return nil, errDark
+				if waited := time.Since(start); (waited > 0) != (tt.rounds > 1) {
+					t.Errorf("waited for %s", waited)
 				}
-				return nil, nil
-			}, hosts...)
-			c := w.client(func(cfg *client.Config) { cfg.Retries = tt.retries })
-			start := time.Now()
-			if _, err := c.Refresh(t.Context()); !errors.Is(err, tt.want) {
-				t.Fatalf("got %v, want %v", err, tt.want)
-			}
-			if tt.rounds == 1 && time.Since(start) > 200*time.Millisecond {
-				t.Error("waited for nothing")
-			}
-			if tt.want != nil && rounds != 3*tt.rounds {
-				t.Errorf("%d requests for a root", rounds)
-			}
+				if tt.want != nil && rounds != 3*tt.rounds {
+					t.Errorf("%d requests for a root", rounds)
+				}
+			})
 		})
 	}
 	t.Run("ends with the context", func(t *testing.T) {

@@ -268,7 +268,7 @@ func TestFolderKilled(t *testing.T) {
 				t.Fatalf("files/%d of %d: %d bytes, %v", i, n, len(data), err)
 			}
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		noErr(t, s.Replace(ctx, "counter", data, data))
 		cancel()
 	}

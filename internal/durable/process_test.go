@@ -140,7 +140,7 @@ func TestLockKilledProcess(t *testing.T) {
 	}
 	must(t, cmd.Process.Kill())
 	cmd.Wait()
-	ctx, cancel = context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	unlock, err := Lock(ctx, path)
 	must(t, err)

@@ -128,7 +128,7 @@ func TestOracleOfScenarios(t *testing.T) {
 		want     string
 	}{
 		"both parties sign two roots": {"nothing but the thief, who forks root", func(t *testing.T, p *play) { p.reviewed(t) }, "L1 L5 S1"},
-		"both parties approve evil": {"nothing but the thief", func(t *testing.T, p *play) { p.reviewed(t) }, "L5 S3"},
+		"both parties approve evil":   {"nothing but the thief", func(t *testing.T, p *play) { p.reviewed(t) }, "L5 S3"},
 		"and stock clients see them": {"thief forks root with all he has", func(t *testing.T, p *play) {
 			p.reviewed(t)
 			delete(p.files, "evil")
