@@ -57,6 +57,9 @@ var long = os.Getenv("VISUM_LONG") != ""
 // of them, or where there are hundreds, which are alike, some.
 func killedAfter(writes int) (out []int) {
 	for n := range writes {
+		if raced && n%4 != 0 {
+			continue // the detector sees the same code, and is slow
+		}
 		if writes < 40 || long || n == 200 {
 			out = append(out, n)
 		}
