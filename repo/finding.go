@@ -54,6 +54,30 @@ type Report struct {
 	Targets   int   // target files that are right, each counted once
 	Bytes     int64 // of those target files
 	Findings  []Finding
+	// Recoveries lie at one of the places. Made by yourself they are in order; by
+	// others, an alarm: see internal/doc/recovery.md.
+	Recoveries []Recovered
+}
+
+// Recovered is a recovery statement that verifies.
+type Recovered struct {
+	Copy     string // the first place that has it; "" for the repository itself
+	From     int64  // version of the root that it follows
+	Counter  int64  // of the statement
+	Expires  time.Time
+	Followed bool // the repository has gone on with the root that it names
+}
+
+// String is one sentence.
+func (r Recovered) String() string {
+	s := fmt.Sprintf("recovery from root v%d, statement v%d until %s", r.From, r.Counter, stamp(r.Expires))
+	if r.Copy != "" {
+		s = clean(r.Copy) + ": " + s
+	}
+	if r.Followed {
+		return s + ", which the repository has gone on with"
+	}
+	return s + ", which nothing has followed yet"
 }
 
 // OK reports whether nothing was found but what is harmless.
@@ -71,6 +95,9 @@ func (r *Report) String() string {
 		verdict, r.Root, r.Timestamp, r.Snapshot, r.Roles, r.Targets, r.Bytes, len(r.Findings))}
 	for _, f := range r.Findings {
 		lines = append(lines, f.String())
+	}
+	for _, x := range r.Recoveries {
+		lines = append(lines, x.String())
 	}
 	return strings.Join(lines, "\n")
 }

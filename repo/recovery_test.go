@@ -216,7 +216,7 @@ func (w *world) goesOn(first []byte, root int64) {
 		}
 		noErr(t, repo.New(mirror, &repo.Config{Now: func() time.Time { return w.now }}).Clone(t.Context(), repo.SourceOf(w.store), pin))
 		report, err = r.Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(mirror)})
-		if noErr(t, err); !report.OK() {
+		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, which the repository has gone on with") {
 			t.Fatal(report)
 		}
 	}
@@ -398,6 +398,13 @@ func TestRecoveryVetoed(t *testing.T) {
 	noErr(t, err)
 	noErr(t, w.open().Clone(t.Context(), repo.SourceOf(mirror), pin))
 	w.sees("root 1 agent/1")
+	// It is seen, here and from elsewhere.
+	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
+		report, err := repo.New(own, &repo.Config{Now: func() time.Time { return w.now }}).Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(w.store)})
+		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, which nothing has followed yet") {
+			t.Error(report)
+		}
+	}
 	w.update(announce)
 	w.sees("root 2 agent/1")
 	if chain, err := w.open().Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 0 {

@@ -309,7 +309,8 @@ func (c *checked) Read(p []byte) (int, error) {
 // recoveries checks what lies ready for the loss of the quorum, beside each root
 // that allows for it.
 func (v *verification) recoveries(ctx context.Context) error {
-	for _, root := range v.survey.chain {
+	told := map[string]bool{}
+	for i, root := range v.survey.chain {
 		for _, p := range v.places {
 			files, err := recoveryOf(ctx, p.Source, root)
 			if ctx.Err() != nil {
@@ -317,6 +318,15 @@ func (v *verification) recoveries(ctx context.Context) error {
 			}
 			for _, name := range files.names {
 				v.names[short(name)] = true
+			}
+			if files.rec != nil && !told[files.rec.ID()] {
+				told[files.rec.ID()] = true
+				next, err := files.root()
+				if err != nil {
+					return err
+				}
+				v.report.Recoveries = append(v.report.Recoveries, Recovered{p.Name, root.Version(), files.rec.Counter(), files.rec.Expires(),
+					i+1 < len(v.survey.chain) && v.survey.chain[i+1].SHA256() == next.SHA256()})
 			}
 			if err != nil {
 				f := Finding{Kind: FileUnreadable, Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err}
