@@ -154,3 +154,18 @@ func TestRootKeysSignRootsOnly(t *testing.T) {
 		}
 	}
 }
+
+// Nor shall one key speak for both parties, by way of a product.
+func TestProductKeysAreTheirParties(t *testing.T) {
+	w := newWorld(t)
+	for _, key := range []string{"vendor-1", "review-2", "review-release"} {
+		w.refused(repo.ErrKeyPurpose, func() error {
+			return w.try(func(tx *repo.Tx) error {
+				return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team", key)}})
+			})
+		})
+	}
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team", "vendor-release")}})
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // Product is a part of a party's role that is signed apart, by a team with keys
@@ -24,10 +25,35 @@ type Product struct {
 
 var productName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
+// checkProductKeys sees to it that a product's keys are its party's own.
+func (tx *Tx) checkProductKeys(party string, p Product) error {
+	used := map[tuf.Key]string{}
+	for _, x := range tx.layout().lists() {
+		if x.party != "" && x.party != party {
+			for _, k := range x.keys.Keys {
+				used[k] = "a key of " + x.role
+			}
+		}
+	}
+	for _, x := range tx.layout().Parties {
+		for _, k := range x.Keys {
+			used[k] = "a root key of " + x.Name
+		}
+	}
+	for _, k := range p.Keys.Keys {
+		if other, ok := used[k]; ok {
+			return fmt.Errorf("repo: product %s: %w: %.16s is %s", p.Role, ErrKeyPurpose, k.ID(), other)
+		}
+	}
+	return nil
+}
+
 // Delegate makes a product below the party's role of a class. What the role
 // lists of its paths moves there. With the first product comes a role ROLE.rest
 // for the plain files that belong to none. For a product that is there already
-// it sets new keys; its paths stay.
+// it sets new keys; its paths stay. Root keys, and keys that another party
+// releases with, are refused (an error that wraps [ErrKeyPurpose]): one key must
+// not speak for both sides.
 func (tx *Tx) Delegate(party, class string, p Product) error {
 	c, top, err := tx.top(party, class)
 	if err != nil {
@@ -39,6 +65,9 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 	}
 	if max(keys.Threshold, 1) > len(keys.Keys) {
 		return fmt.Errorf("repo: product %s has %d keys, %d must sign", p.Role, len(keys.Keys), keys.Threshold)
+	}
+	if err := tx.checkProductKeys(party, p); err != nil {
+		return err
 	}
 	l, err := tx.edit(top.Role)
 	if err != nil {
