@@ -164,7 +164,8 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 		if err := m.find(ctx, out); err != nil {
 			return err
 		}
-		// Who is shown the past after all this is not led back.
+		// Who is shown the past after all this, in a new process, is not led back.
+		m.starts = 0
 		return m.cycle(ctx, p.past(), out)
 	}
 	return m.heal(ctx, out)
