@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/visum-dev/visum/tuf"
 )
 
-// minRecoveryOperators is how many must say that there is no ordinary next root,
-// and how many must show a recovery statement, for a search to count.
+// minRecoveryOperators is how many must say that there is no ordinary next root
+// and show one recovery statement, for a search to count.
 const minRecoveryOperators = 2
 
 // maxRecovered bounds the recoveries that the state remembers.
@@ -29,29 +30,15 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	if err := c.roots(ctx, w, everyone); err != nil {
 		return nil, err
 	}
-	c.tip.Store(w.tip)
 	if w.tip != tip {
 		return w.tip, nil
 	}
-	places := c.places(tip, w.now)
-	none := map[string]bool{}
-	for _, p := range places {
-		if w.none[p.key] > tip.Version() && p.operator != "" {
-			none[p.operator] = true
-		}
-	}
-	if len(none) < minRecoveryOperators {
-		return nil, nil // who keeps the ordinary root from us must not make us wait for another
-	}
-	rec, err := c.statement(ctx, w, places)
+	rec, err := c.statement(ctx, w)
 	if rec == nil || err != nil {
 		return nil, err
 	}
-	wait, over := w.session.waited(rec)
-	if !over {
-		wait = wait.Tick(rec, w.now)
-		w.session.Wait = &wait
-	}
+	wait := w.session.waited(rec).Tick(rec, w.now)
+	w.session.Wait = &wait
 	next, err := rec.Accept(wait)
 	if err != nil {
 		c.log.Warn("a recovery waits", "reason", err)
@@ -63,21 +50,19 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	}
 	c.log.Warn("recovered", "root", next.Version(), "statement", rec.ID())
 	w.advance(next)
-	c.tip.Store(next)
 	return next, nil
 }
 
 // statement returns the recovery statement that enough operators show: the one
 // that is waited for already, unless there is one with a higher counter.
-func (c *Client) statement(ctx context.Context, w *walk, places []*place) (*tuf.Recovery, error) {
+func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) {
 	seen := map[string]*tuf.Recovery{}
 	shown := map[string]map[string]bool{} // by ID: operators
-	asked := map[string]bool{}
-	for _, p := range places {
-		if p.operator == "" || asked[p.operator] || w.none[p.key] <= w.tip.Version() {
+	for _, p := range c.places(w.tip, w.now) {
+		// Who keeps the ordinary root from us must not make us wait for another.
+		if p.operator == "" || w.none[p.key] <= w.tip.Version() {
 			continue
 		}
-		asked[p.operator] = true
 		rec, err := c.statementFrom(ctx, w, p)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -132,18 +117,25 @@ func (c *Client) statementFrom(ctx context.Context, w *walk, p *place) (*tuf.Rec
 	return rec, err
 }
 
-// waited returns how long this client has waited for a statement; over says that
-// it followed it before, and lost what it kept of it.
-func (s *session) waited(rec *tuf.Recovery) (wait tuf.Wait, over bool) {
-	for _, wait := range s.Recovered {
-		if wait.Statement == rec.ID() {
-			return wait, true
-		}
+// followed returns the wait for a statement that this client went by already.
+func (s *session) followed(rec *tuf.Recovery) (tuf.Wait, bool) {
+	i := slices.IndexFunc(s.Recovered, func(wait tuf.Wait) bool { return wait.Statement == rec.ID() })
+	if i < 0 {
+		return tuf.Wait{}, false
+	}
+	return s.Recovered[i], true
+}
+
+// waited returns how long this client has waited for a statement; all the time
+// where it followed it before, and lost what it kept of it.
+func (s *session) waited(rec *tuf.Recovery) tuf.Wait {
+	if wait, ok := s.followed(rec); ok {
+		return wait
 	}
 	if s.Wait != nil {
-		wait = *s.Wait
+		return *s.Wait
 	}
-	return wait, false
+	return tuf.Wait{}
 }
 
 func recoveryName(tip *tuf.Root) string {
@@ -159,7 +151,7 @@ func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) 
 	if err := s.store.Write("roots/"+rootName(tip.Version()+1), root); err != nil {
 		return err
 	}
-	if _, over := s.waited(rec); !over {
+	if _, again := s.followed(rec); !again { // else its last tick may be after the statement's date
 		// The oldest is the least missed: a pin of a later day leads past it.
 		s.Recovered = append(s.Recovered, wait)[max(0, len(s.Recovered)+1-maxRecovered):]
 	}
@@ -171,8 +163,8 @@ func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) 
 // one that was recovered to after a wait that is over.
 func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (*tuf.Root, error) {
 	next, err := tip.Next(data)
-	if err == nil || len(recovered) == 0 {
-		return next, err
+	if err == nil {
+		return next, nil
 	}
 	statement, readErr := store.Read(recoveryName(tip), tuf.MaxRecoveryStatement)
 	if readErr != nil {

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -19,11 +20,13 @@ const day = 24 * time.Hour
 func lost(t *testing.T) *web {
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
 	w.good(w.client(), 1)
-	w.repo.Recover(func(tuftest.Doc) {}, "bank1", "university")
+	w.repo.Recover(nothingElse, "bank1", "university")
 	renew(w.repo)
 	w.now = tuftest.Now.AddDate(0, 1, 1)
 	return w
 }
+
+func nothingElse(tuftest.Doc) {}
 
 // waits demands a refresh that ends STALE, with a recovery that waits or not.
 func (w *web) waits(c *client.Client, recovering bool) {
@@ -93,7 +96,7 @@ func TestOrdinaryRootBeatsRecovery(t *testing.T) {
 }
 
 // A search counts only where two operators say that there is no ordinary root,
-// and two show the same statement.
+// and show the same statement. The administrator's own sources are no operators.
 func TestRecoveryNeedsTwoOperators(t *testing.T) {
 	none := func(suffix string) answer { return status(404, suffix, nil) }
 	for name, tt := range map[string]struct {
@@ -104,6 +107,8 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 		"root shown by one":  {none("recovery/2.root.json"), []string{vendorHost, cdnHost}},
 		"searched at one":    {dark, []string{vendorHost, cdnHost}},
 		"shown by a liar":    {body(".statement.json", []byte("{}")), []string{vendorHost, cdnHost}},
+		"two hide the root":  {status(500, "metadata/2.root.json", nil), []string{vendorHost, cdnHost}},
+		"shown by a source":  {none(".statement.json"), []string{vendorHost, cdnHost}},
 		"two that disagree":  {nil, []string{vendorHost, cdnHost}},
 		"nobody":             {none(".statement.json"), []string{vendorHost, cdnHost, reviewHost}},
 		"everything is dark": {dark, []string{vendorHost, cdnHost, reviewHost}},
@@ -120,10 +125,20 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 			} else {
 				w.does(tt.does, tt.hosts...)
 			}
+			var sources []client.Source
+			if name == "shown by a source" {
+				sources = []client.Source{handed(w.repo)}
+			}
 			for range 10 {
-				view, err := w.client().Refresh(t.Context())
+				view, err := w.client(func(c *client.Config) { c.Sources = sources }).Refresh(t.Context())
 				if err == nil || errors.Is(err, tuf.ErrHeld) || view.RootVersion() != 1 {
 					t.Fatalf("root v%d, %v", view.RootVersion(), err)
+				}
+				if name == "shown by a liar" && len(view.Evidence()) != 2 {
+					t.Errorf("evidence %q", view.Evidence())
+				}
+				if errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("that there is no statement is no news: %v", err)
 				}
 				w.now = w.now.Add(2 * day)
 			}
@@ -157,6 +172,18 @@ func TestRecoveryIsNotAskedForInGoodTimes(t *testing.T) {
 	}
 }
 
+// Nor where the charter has no rule for one, however bad the times.
+func TestRecoveryIsNotAskedForWithoutARule(t *testing.T) {
+	w := newWeb(t)
+	w.now = tuftest.Now.AddDate(0, 1, 1)
+	w.bad(w.client(), client.ErrStale)
+	for _, name := range w.asked("") {
+		if strings.Contains(name, "recovery") {
+			t.Fatalf("asked for %s", name)
+		}
+	}
+}
+
 // A statement that is out of date starts no waiting, and ends one that is not over.
 func TestRecoveryOutOfDate(t *testing.T) {
 	w := lost(t)
@@ -166,6 +193,122 @@ func TestRecoveryOutOfDate(t *testing.T) {
 		w.waits(w.client(), false)
 		w.now = w.now.Add(2 * day)
 	}
+}
+
+// Of the statements that two operators show the one with the higher counter is
+// waited for; with the same counter the one that was there first.
+func TestTwoRecoveries(t *testing.T) {
+	const otherHost = "updates.other.example"
+	four := func(r *tuftest.Repo) {
+		r.Recoverable()
+		c := r.Charter()
+		c["locations"] = append(c["locations"].([]any), place("other", "mirror", "other", otherHost))
+	}
+	for name, tt := range map[string]struct{ counter, waits int }{
+		"same counter":   {1, 4},
+		"higher counter": {2, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 8 { // by chance a client could do right
+				w := newWeb(t, four)
+				c := w.client()
+				w.good(c, 1)
+				w.repo.Recover(nothingElse, "bank1", "university")
+				renew(w.repo)
+				w.now = tuftest.Now.AddDate(0, 1, 1)
+				w.waits(c, true)
+				later := newWeb(t, four).repo
+				later.Recover(func(s tuftest.Doc) { s["version"], s["reason"] = tt.counter, "another" }, "bank2", "university")
+				w.shows(later, cdnHost, otherHost)
+				for range tt.waits {
+					w.now = w.now.Add(2 * day)
+					w.waits(c, true)
+				}
+				w.now = w.now.Add(2 * day)
+				w.good(c, 2)
+			}
+		})
+	}
+}
+
+// Recovery after recovery, each with its own wait. The newest sixteen are known
+// to a new process; a pin of a later day leads past those before.
+func TestManyRecoveries(t *testing.T) {
+	w := newWeb(t, (*tuftest.Repo).Recoverable)
+	c := w.client()
+	w.good(c, 1)
+	w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost)
+	const last = 18
+	for n := 2; n <= last; n++ {
+		before := w.repo.Clone()
+		inDate := func(until time.Time) func(tuftest.Doc) {
+			return func(s tuftest.Doc) { s["expires"] = tuftest.Stamp(until) }
+		}
+		if n == 3 {
+			// That it was in date when the last one was followed is not enough.
+			w.repo.Recover(inDate(w.now.Add(time.Hour)), "bank1", "university")
+			w.now = w.now.Add(time.Hour)
+			if view := w.bad(c, client.ErrNoContent); errors.Is(view.Err(), tuf.ErrHeld) {
+				t.Error(view.Err())
+			}
+			w.repo = before
+		}
+		w.repo.Recover(inDate(w.now.AddDate(0, 1, 0)), "bank1", "university")
+		renew(w.repo)
+		for range 5 {
+			view := w.bad(c, client.ErrNoContent)
+			if !errors.Is(view.Err(), tuf.ErrHeld) || view.RootVersion() != int64(n-1) {
+				t.Fatalf("root v%d, %v", view.RootVersion(), view.Err())
+			}
+			w.now = w.now.Add(2 * day)
+		}
+		if view := w.bad(c, client.ErrNoContent); view.RootVersion() != int64(n) {
+			t.Fatalf("root v%d, %v", view.RootVersion(), view.Err())
+		}
+	}
+	w.does(nil, vendorHost, cdnHost)
+	w.good(c, last)
+
+	pin := w.repo.Pin()
+	pin["root"] = firstDoc(t, w.repo.Files["recovery/2.root.json"])
+	_, key1 := w.repo.KeyDoc(tuftest.Fresh(2, "review1"))
+	_, key2 := w.repo.KeyDoc(tuftest.Fresh(2, "review2"))
+	pin["review"] = tuftest.Doc{"party": "review", "min": 1, "keys": []any{key1, key2}}
+	newer, err := client.New(tuftest.Marshal(pin), &client.Config{Retries: -1, Dir: w.dir, HTTP: webClient(w), Now: func() time.Time { return w.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Killed between the files of one more, and the state that says it was waited for.
+	next := w.repo.Clone()
+	next.Recover(nothingElse, "bank1", "university")
+	mustWrite(t, w.state("recovery", "18.statement.json"), next.Files["recovery/18.statement.json"])
+	mustWrite(t, w.state("roots", "19.root.json"), next.Files["recovery/19.root.json"])
+	w.good(newer, last)
+	w.does(dark, vendorHost, cdnHost, reviewHost)
+	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 1 {
+		t.Errorf("with the pin of root v1: root v%d, %v", view.RootVersion(), view.Err())
+	}
+}
+
+// A statement that one of an operator's places lacks is had from another.
+func TestRecoveryOfATwin(t *testing.T) {
+	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) {
+		locations(r, func(id string, l tuftest.Doc) {
+			if id == "cdn" {
+				l["operator"] = "vendor-ch"
+			}
+		})
+	})
+	w.good(w.client(), 1)
+	w.repo.Recover(nothingElse, "bank1", "university")
+	renew(w.repo)
+	w.now = tuftest.Now.AddDate(0, 1, 1)
+	w.does(status(404, ".statement.json", nil), vendorHost)
+	for range 5 {
+		w.waits(w.client(), true)
+		w.now = w.now.Add(2 * day)
+	}
+	w.good(w.client(), 2)
 }
 
 // A new statement with a higher counter replaces one that was a mistake; with
@@ -196,6 +339,14 @@ func TestRecoveryAndDamagedState(t *testing.T) {
 		"root gone after the statement's date": func(w *web) {
 			remove(w, "roots", "2.root.json")
 			w.now = tuftest.Now.AddDate(0, 4, 0)
+		},
+		"root gone again and again": func(w *web) {
+			w.now = tuftest.Now.AddDate(0, 4, 0)
+			for range 20 {
+				remove(w, "roots", "2.root.json")
+				w.good(w.client(), 2)
+			}
+			remove(w, "roots", "2.root.json")
 		},
 		"state gone": func(w *web) { remove(w, "state.json"); remove(w, "state.bak") },
 	} {
@@ -235,7 +386,7 @@ func TestRecoveryAsksEverybodyFirst(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
 	w.good(w.client(), 1)
 	frozen := w.repo.Clone()
-	frozen.Recover(func(tuftest.Doc) {}, "bank1", "university")
+	frozen.Recover(nothingElse, "bank1", "university")
 	w.repo.NextRoot(nothing)
 	w.shows(frozen, vendorHost, cdnHost)
 	w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)

@@ -19,16 +19,18 @@ func (r *Repo) Recoverable() {
 }
 
 // Recover serves a recovery statement by the named keys and the root that it
-// names: all root keys and online keys are new. The repository goes on with it.
+// names: all root keys and online keys are new, and named by [Fresh]. The
+// repository goes on with it.
 func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 	tip := r.Root
+	n := tip["version"].(int) + 1
 	later := Stamp(Now.AddDate(1, 0, 0))
-	ordinary := fmt.Sprintf("%v.root.json", tip["version"].(int)+1)
+	ordinary := fmt.Sprintf("%v.root.json", n)
 	r.NextRoot(func() {
 		c, roles := r.Charter(), At(r.Root, "roles")
 		var names []string
 		for _, party := range []string{"vendor", "review"} {
-			fresh := []string{"new-" + party + "1", "new-" + party + "2"}
+			fresh := []string{Fresh(n, party+"1"), Fresh(n, party+"2")}
 			r.AddKeys(r.Root, fresh...)
 			names = append(names, fresh...)
 			for _, p := range c["parties"].([]any) {
@@ -40,9 +42,9 @@ func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 		roles["root"] = r.Role(3, names...)
 		r.Signers["root"] = names
 		for _, role := range []string{"timestamp", "snapshot"} {
-			r.AddKeys(r.Root, "new-"+role)
-			roles[role] = r.Role(1, "new-"+role)
-			r.Signers[role] = []string{"new-" + role}
+			r.AddKeys(r.Root, Fresh(n, role))
+			roles[role] = r.Role(1, Fresh(n, role))
+			r.Signers[role] = []string{Fresh(n, role)}
 		}
 		c["epoch"] = c["epoch"].(int) + 1
 		r.Root["expires"] = later
@@ -54,9 +56,8 @@ func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 	s := Doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": Stamp(Now.AddDate(0, 3, 0)), "repo_id": RepoID,
 		"tip": NameOf(tip), "root": NameOf(r.Root), "reason": "the vendor is gone"}
 	edit(s)
-	v := tip["version"].(int)
-	r.Files[fmt.Sprintf("recovery/%d.statement.json", v)] = r.Sign(s, keys...)
-	r.Files[fmt.Sprintf("recovery/%d.root.json", v+1)] = r.Sign(r.Root, r.Signers["root"]...)
+	r.Files[fmt.Sprintf("recovery/%d.statement.json", n-1)] = r.Sign(s, keys...)
+	r.Files[fmt.Sprintf("recovery/%d.root.json", n)] = r.Sign(r.Root, r.Signers["root"]...)
 }
 
 // NameOf is a root's version and hash.
@@ -72,3 +73,6 @@ func NameOf(root Doc) Doc {
 	sum := sha256.Sum256(b)
 	return Doc{"version": root["version"], "sha256": hex.EncodeToString(sum[:])}
 }
+
+// Fresh names a key that came with the recovery to root n.
+func Fresh(n int, key string) string { return fmt.Sprintf("new%d-%s", n, key) }
