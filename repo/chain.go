@@ -52,6 +52,8 @@ type chain struct {
 	roots     []*tuf.Root
 	recovered map[int64]recoveryFiles // by the version that was recovered to
 	ordinary  int64                   // version of the newest that was not
+	junk      error                   // why something where a recovery would lie is none; nil: there is nothing such
+	timestamp []byte                  // by which it was decided whether to end with a recovery; nil: there was nothing to decide
 }
 
 // end drops recovered roots that the repository has not gone on with: those at the
@@ -89,7 +91,12 @@ func (r *Repo) readChain(ctx context.Context) (*chain, error) {
 		case err == nil:
 			root, err = c.roots[n-2].Next(data)
 		default:
-			if f, err = r.recoveredFrom(ctx, c.roots[n-2]); err == nil && f.rec == nil {
+			f, err = recoveryOf(ctx, SourceOf(r.storage), c.roots[n-2])
+			if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
+				// Whoever can write junk in its place could as well remove it.
+				c.junk, err = err, nil
+			}
+			if err == nil && f.rec == nil {
 				return c, r.endChain(ctx, c)
 			}
 			if err == nil {
@@ -108,25 +115,15 @@ func (r *Repo) readChain(ctx context.Context) (*chain, error) {
 	}
 }
 
-// recoveredFrom returns the recovery after tip, whose rec is nil where there is none.
-// Junk in its place is none: whoever can write there could as well remove it.
-func (r *Repo) recoveredFrom(ctx context.Context, tip *tuf.Root) (recoveryFiles, error) {
-	f, err := recoveryOf(ctx, SourceOf(r.storage), tip)
-	if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
-		return recoveryFiles{}, nil
-	}
-	return f, err
-}
-
 func (r *Repo) endChain(ctx context.Context, c *chain) error {
 	if int64(len(c.roots)) == c.ordinary {
 		return nil
 	}
-	timestamp, err := r.storage.Read(ctx, timestampName)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var err error
+	if c.timestamp, err = r.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	c.end(timestamp)
+	c.end(c.timestamp)
 	return nil
 }
 
@@ -141,6 +138,8 @@ func (c *chain) recoverable(version int64) (*tuf.Root, error) {
 		return nil, fmt.Errorf("repo: there is no root v%d, the newest is v%d", version, last)
 	case version < c.ordinary:
 		return nil, fmt.Errorf("repo: root v%d has an ordinary successor: %w", version, ErrConflict)
+	case version < last-1:
+		return nil, fmt.Errorf("repo: root v%d was recovered from, and the root after it too: %w", version, ErrConflict)
 	}
 	return c.roots[version-1], nil
 }

@@ -131,7 +131,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
 		if err != nil {
 			return fmt.Errorf("repo: %w", err)
 		}
-		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundIsError,
+		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
 			opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 			role:     func(string, *tuf.Targets) error { return nil },
@@ -165,4 +165,13 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
 		return fmt.Errorf("repo: %w", err)
 	}
 	return d.Save(dir)
+}
+
+// foundInExport passes over junk where a recovery would lie: the draft may be what
+// replaces it.
+func foundInExport(f Finding) error {
+	if strings.HasPrefix(f.Name, recoveryFolder) {
+		return nil
+	}
+	return foundIsError(f)
 }

@@ -267,7 +267,7 @@ func (f *listedFile) Read(b []byte) (int, error) {
 // the repository as the draft would make it, and what is returned is one draft of
 // both, with the signatures that the first one had. So a reviewer approves of what
 // the vendor hands over, before anybody publishes it. The draft must not have a
-// new root, and each of its roles must have been signed by enough of the keys that
+// new root or a recovery, and each of its roles must have been signed by enough of the keys that
 // root names for it; else the error wraps [ErrUnsigned]. draft is not changed.
 func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (*Draft, error) {
 	tx, err := r.over(ctx, draft)
@@ -310,8 +310,8 @@ func (r *Repo) over(ctx context.Context, drafts ...*Draft) (*Tx, error) {
 	}
 	tx := r.newTx(ctx, p)
 	for _, d := range drafts {
-		if d.files["root"] != nil {
-			return nil, fmt.Errorf("repo: a draft with a new root is signed and published before releases are examined: %w", errors.ErrUnsupported)
+		if d.files["root"] != nil || d.recovery != nil {
+			return nil, fmt.Errorf("repo: a draft with a new root, or a recovery, is signed and published before releases are examined: %w", errors.ErrUnsupported)
 		}
 		for _, f := range d.outermostFirst() {
 			if err := tx.lay(f); err != nil {

@@ -28,7 +28,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) error {
 	if missing := d.Missing(); len(missing) > 0 {
 		return unsigned(missing)
 	}
-	p, err := r.load(ctx)
+	p, err := r.loadFor(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,10 @@ func (n *publication) finish(ctx context.Context) error {
 	}
 	// Where clients of the present root take the new content too, it goes first:
 	// then there is no moment at which root and content do not belong together.
-	first := n.newRoot != nil && n.content && n.bridges(ctx, timestamp, snapshot)
+	// Where one recovery replaces another it does too: nobody can open the present
+	// content any more once the root before is overwritten.
+	replaces := n.recovery != nil && n.present.root.Version() == n.root.Version()
+	first := n.newRoot != nil && n.content && (replaces || n.bridges(ctx, timestamp, snapshot))
 	last := n.present.timestamp
 	if first {
 		if err := n.replaceTimestamp(ctx, timestamp); err != nil {
@@ -190,6 +193,9 @@ func (n *publication) finish(ctx context.Context) error {
 			return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
 		}
 		if n.recovery != nil {
+			if err := n.beaten(ctx); err != nil {
+				return err
+			}
 			if err := n.recovery.put(ctx, s); err != nil {
 				return err
 			}
@@ -200,7 +206,26 @@ func (n *publication) finish(ctx context.Context) error {
 	if first || !n.content && !n.stamp {
 		return nil
 	}
-	return n.replaceTimestamp(ctx, timestamp)
+	if err := n.replaceTimestamp(ctx, timestamp); err != nil || n.recovery == nil {
+		return err
+	}
+	// Whose ordinary root came in between saw the old timestamp, which goes with it.
+	if err := n.beaten(ctx); errors.Is(err, ErrConflict) && last != nil {
+		return errors.Join(err, s.Replace(ctx, timestampName, timestamp, last))
+	}
+	return nil
+}
+
+// beaten reports whether an ordinary root has come before a recovery.
+func (n *publication) beaten(ctx context.Context) error {
+	_, err := n.repo.storage.Read(ctx, rootName(n.root.Version()))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil:
+		return fmt.Errorf("repo: there is an ordinary root v%d: %w", n.root.Version(), ErrConflict)
+	}
+	return err
 }
 
 func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) error {

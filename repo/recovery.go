@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -18,6 +19,9 @@ const (
 	recoveryRole = "recovery statement"
 	recoveryType = "x-visum-recovery"
 )
+
+// recoveryFolder is where recoveries lie.
+const recoveryFolder = "metadata/recovery/"
 
 // Recovering says what is recovered from, and why.
 type Recovering struct {
@@ -122,14 +126,11 @@ func (r *Repo) newRecovery(ctx context.Context, tip *tuf.Root, next recoveredRoo
 	if lasts <= rule.Hold {
 		return nil, fmt.Errorf("repo: a recovery statement for %s is void before anybody has waited %s: see Expiry.Recovery", inWords(lasts), inWords(rule.Hold))
 	}
-	have, err := recoveryOf(ctx, SourceOf(r.storage), tip)
-	if err != nil && !errors.Is(err, tuf.ErrUntrusted) { // junk is replaced
+	have, err := recoveryIn(ctx, r.storage, tip) // junk is replaced
+	if err != nil {
 		return nil, err
 	}
-	base := int64(0)
-	if have.rec != nil {
-		base = have.rec.Counter()
-	}
+	base := have.counter
 	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter), stamp(r.now().Add(lasts)),
 		tip.Charter().RepoID(), recoveredRoot{tip.Version(), tip.SHA256()}, next, reason})
 	if err != nil {
@@ -171,17 +172,30 @@ type recoveryFiles struct {
 	names [2]string // of the statement, of the root
 	data  [2][]byte
 	rec   *tuf.Recovery
+	// Of what lies in a storage: the counter of the statement, also of one whose root
+	// was replaced by somebody who was killed before he came to the statement.
+	counter int64
+	over    [2][]byte // of what will be written: what was there when that was decided
+}
+
+// recoveryAfter is where a recovery after root lies; false: its charter has none.
+func recoveryAfter(root *tuf.Root) (f recoveryFiles, ok bool) {
+	f.tip = root
+	if root.Charter() == nil || root.Charter().Recovery() == nil {
+		return f, false
+	}
+	statement, next := root.RecoveryFiles()
+	f.names = [2]string{"metadata/" + statement, "metadata/" + next}
+	return f, true
 }
 
 // recoveryOf reads what lies ready for the case that root gets no ordinary
 // successor. rec is nil where there is nothing.
 func recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFiles, err error) {
-	f.tip = root
-	if root.Charter() == nil || root.Charter().Recovery() == nil {
+	f, ok := recoveryAfter(root)
+	if !ok {
 		return f, nil
 	}
-	f.names[0], f.names[1] = root.RecoveryFiles()
-	f.names[0], f.names[1] = "metadata/"+f.names[0], "metadata/"+f.names[1]
 	for i, limit := range []int64{tuf.MaxRecoveryStatement, tuf.Limits{}.WithDefaults().Root} {
 		if f.data[i], err = readFrom(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
 			return f, nil
@@ -195,11 +209,88 @@ func recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFile
 	return f, nil
 }
 
+// recoveryIn reads whatever lies in a storage where a recovery after tip would:
+// rec is nil where it is none.
+func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles, err error) {
+	f, ok := recoveryAfter(tip)
+	if !ok {
+		return f, nil
+	}
+	for i, name := range f.names {
+		if f.data[i], err = s.Read(ctx, name); errors.Is(err, fs.ErrNotExist) {
+			f.data[i] = nil
+		} else if err != nil {
+			return f, err
+		}
+	}
+	if f.rec, err = tip.Recovery(f.data[0], f.data[1], longAgo); err == nil {
+		f.counter = f.rec.Counter()
+		return f, nil
+	}
+	rule := tip.Charter().Recovery()
+	keys := map[string]tuf.Key{}
+	for _, o := range rule.Orgs {
+		maps.Copy(keys, tip.Keys(o.KeyIDs))
+	}
+	if e, err := openEnvelope(f.data[0]); err == nil && e.typ == recoveryType && e.signers(keys) >= rule.Threshold {
+		f.counter = e.version
+	}
+	return f, nil
+}
+
+// follows reports whether a draft's statement was made after this one, or is this one.
+func (f *recoveryFiles) follows(statement *draftFile) error {
+	if f.counter != statement.base && !bytes.Equal(f.data[0], statement.bytes()) {
+		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", recoveryRole, f.counter, statement.base, ErrConflict)
+	}
+	return nil
+}
+
 // root is the one that the statement names. Whoever looks at a repository, and
 // does not live by it, need not wait.
 func (f *recoveryFiles) root() (*tuf.Root, error) {
 	rule := f.rec.Rule()
 	return f.rec.Accept(tuf.Wait{Statement: f.rec.ID(), Held: rule.Hold, Ticks: rule.MinTicks, Last: time.Time{}})
+}
+
+// loadFor loads the repository for a draft that shall be published. Who was killed
+// while one recovery replaced another left something that nobody can open without
+// the rest of it, which the draft has.
+func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
+	p, err := r.load(ctx)
+	if !errors.Is(err, tuf.ErrUntrusted) || d.recovery == nil || d.files["root"] == nil {
+		return p, err
+	}
+	c, chainErr := r.readChain(ctx)
+	says, saysErr := readRecovery(d.recovery)
+	if chainErr != nil || saysErr != nil {
+		return nil, err
+	}
+	tip, tipErr := c.recoverable(says.Tip.Version)
+	if tipErr != nil {
+		return nil, err
+	}
+	f, ok := recoveryAfter(tip)
+	if !ok {
+		return nil, err
+	}
+	f.data = [2][]byte{d.recovery.bytes(), d.files["root"].bytes()}
+	return (&Repo{recoveryOver{r.storage, f}, r.cfg}).load(ctx)
+}
+
+// recoveryOver is a storage as it will be when a recovery has been written.
+type recoveryOver struct {
+	Storage
+	files recoveryFiles
+}
+
+func (s recoveryOver) Read(ctx context.Context, name string) ([]byte, error) {
+	for i := range s.files.names {
+		if name == s.files.names[i] {
+			return bytes.Clone(s.files.data[i]), nil
+		}
+	}
+	return s.Storage.Read(ctx, name)
 }
 
 // takeRecovery checks a draft's recovery, and with it its root.
@@ -221,18 +312,14 @@ func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	if err != nil {
 		return err
 	}
-	have, err := recoveryOf(ctx, SourceOf(n.repo.storage), tip)
-	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
+	have, err := recoveryIn(ctx, n.repo.storage, tip)
+	if err != nil {
 		return err
 	}
-	base := int64(0)
-	if have.rec != nil {
-		base = have.rec.Counter()
+	if err := have.follows(f); err != nil {
+		return err
 	}
-	if base != f.base && !bytes.Equal(have.data[0], f.bytes()) {
-		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", recoveryRole, base, f.base, ErrConflict)
-	}
-	next := recoveryFiles{tip: tip, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}}
+	next := recoveryFiles{tip: tip, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}, over: have.data}
 	if root != nil {
 		next.data[1] = root.bytes()
 	}
@@ -251,17 +338,13 @@ func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	return nil
 }
 
-// put writes a recovery over an older one, the statement after the root that it names.
+// put writes a recovery over what was there, the statement after the root that it names.
 func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
 	for _, i := range []int{1, 0} {
-		old, err := s.Read(ctx, f.names[i])
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if bytes.Equal(old, f.data[i]) {
+		if bytes.Equal(f.over[i], f.data[i]) {
 			continue
 		}
-		if err := s.Replace(ctx, f.names[i], old, f.data[i]); err != nil {
+		if err := s.Replace(ctx, f.names[i], f.over[i], f.data[i]); err != nil {
 			return fmt.Errorf("repo: %s: %w", f.names[i], err)
 		}
 	}
@@ -270,13 +353,11 @@ func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
 
 // recovery copies a recovery, unless the mirror has a later one.
 func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
-	ours, err := recoveryOf(ctx, c.to, theirs.tip)
-	if err == nil && ours.rec != nil && ours.rec.Counter() >= theirs.rec.Counter() {
-		return nil
-	}
-	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
+	ours, err := recoveryIn(ctx, c.repo.storage, theirs.tip)
+	if err != nil || ours.rec != nil && ours.counter >= theirs.rec.Counter() {
 		return err
 	}
+	theirs.over = ours.data
 	if err := theirs.put(ctx, c.repo.storage); err != nil {
 		return err
 	}
@@ -311,6 +392,13 @@ func (x *comparison) recovery() ([]Change, error) {
 	}
 	if v := says.Tip.Version; v < 1 || v > int64(len(p.chain.roots)) || says.Tip != (recoveredRoot{v, p.chain.roots[v-1].SHA256()}) {
 		return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %.16s, which is not published", recoveryRole, tuf.ErrMismatch, v, clean(says.Tip.SHA256))
+	}
+	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.roots[says.Tip.Version-1])
+	if err != nil {
+		return nil, err
+	}
+	if err := have.follows(f); err != nil {
+		return nil, err
 	}
 	return append([]Change{version(f)}, changesOf(recoveryRole, newDocument(), readDocument(f.signed))...), nil
 }

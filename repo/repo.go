@@ -167,10 +167,13 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 	if p.root.Charter() == nil {
 		return errors.New("repo: root has no charter: a plain TUF repository can't be edited with this package")
 	}
-	if p.timestamp, err = r.storage.Read(ctx, timestampName); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
+	// What has decided where the chain ends, or the two might not fit together.
+	if p.timestamp = p.chain.timestamp; p.timestamp == nil {
+		if p.timestamp, err = r.storage.Read(ctx, timestampName); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 	// A publish may have been cut off between a new root and its content: then
 	// the content is still that of an older root.
@@ -186,6 +189,9 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 		if why == nil {
 			why = err
 		}
+	}
+	if p.chain.junk != nil {
+		return fmt.Errorf("repo: what is published fits no root: %w; perhaps for this: %w", why, p.chain.junk)
 	}
 	return fmt.Errorf("repo: what is published fits no root: %w", why)
 }

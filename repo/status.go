@@ -158,7 +158,8 @@ func (r *Repo) Status(ctx context.Context, at time.Time) (*Status, error) {
 			}
 		}
 	}
-	for v, f := range p.chain.recovered {
+	for _, v := range slices.Sorted(maps.Keys(p.chain.recovered)) {
+		f := p.chain.recovered[v]
 		s.Dates = append(s.Dates, Date{f.rec.Expires(), fmt.Sprintf("the statement of the recovery from root v%d is void: whoever has not waited by then can't follow, see RenewRecovery", v-1)})
 	}
 	if p.snap != nil {

@@ -1,0 +1,253 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// heirs exchanges the vendor's keys for those of an heir of that name.
+func (w *world) heirs(name string) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		r := tx.Root()
+		r.Parties[0].Keys = w.public(name+"-1", name+"-2")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public(name+"-timestamp"), w.public(name+"-snapshot"), w.public(name+"-targets")
+		r.Classes[0].Roles[0].Keys.Keys = w.public(name + "-release")
+		return nil
+	}
+}
+
+// stageRecovery is a recovery after a root, signed by everybody.
+func (w *world) stageRecovery(after int64, fn func(*repo.Tx) error) *repo.Draft {
+	w.t.Helper()
+	d, err := w.open().StageRecovery(w.t.Context(), repo.Recovering{Reason: "they are gone", After: after}, fn)
+	noErr(w.t, err)
+	for _, s := range w.keys {
+		if err := d.Sign(w.t.Context(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			w.t.Fatal(err)
+		}
+	}
+	return d
+}
+
+func (w *world) publish(d *repo.Draft) {
+	w.t.Helper()
+	noErr(w.t, w.open().Publish(w.t.Context(), d))
+}
+
+// Killed at each write while one recovery replaces another: the same draft
+// published again ends it, also where nothing else of the repository can be opened.
+func TestReplacementKilled(t *testing.T) {
+	t.Parallel()
+	for _, heir := range []string{"heir", "other"} { // the same online keys, and others
+		start := recoverable(t)
+		start.recover()
+		start.signer("heir-3")
+		d := start.stageRecovery(1, func(tx *repo.Tx) error {
+			err := start.heirs(heir)(tx)
+			tx.Root().Parties[0].Keys = start.public("heir-1", "heir-3")
+			return err
+		})
+		for n, more := 1, true; more; n++ {
+			for _, after := range []bool{false, true} {
+				w := start.copy()
+				killed := w.store.kill(n, after)
+				err := w.open().Publish(t.Context(), d)
+				if !killed() {
+					noErr(t, err)
+					more = false
+					break
+				}
+				if err := w.open().Publish(t.Context(), d); err != nil {
+					t.Fatalf("%s, killed at %d, %t: %v", heir, n, after, err)
+				}
+				if got := w.product().waits().state(); got != "root 2 agent/1" {
+					t.Fatalf("%s, killed at %d: a client that has waited sees %q", heir, n, got)
+				}
+				for _, found := range w.verify() { // what was signed under the first is a stranger's
+					if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "stranger ") {
+						t.Error(found)
+					}
+				}
+			}
+		}
+	}
+}
+
+// An ordinary root and a recovery are published at once: the ordinary one stays,
+// whoever of them is told, and its owners can go on.
+func TestRecoveryRace(t *testing.T) {
+	t.Parallel()
+	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
+	for _, at := range []string{"metadata/2.snapshot.json", recovered2, statement1, "metadata/timestamp.json"} {
+		w := recoverable(t)
+		d := w.stageRecovery(0, w.lost)
+		owners := w.copy()
+		ordinary, err := owners.open().Stage(t.Context(), renew)
+		noErr(t, err)
+		owners.store = w.store
+		once := false
+		w.store.before = func(name string) error {
+			if once || strings.HasSuffix(name, "snapshot.json") != strings.HasSuffix(at, "snapshot.json") || !strings.HasSuffix(at, "snapshot.json") && name != at {
+				return nil
+			}
+			once = true
+			return owners.open().Publish(t.Context(), ordinary)
+		}
+		err = w.open().Publish(t.Context(), d)
+		w.store.before = nil
+		if !once {
+			t.Fatalf("%s was not written", at)
+		}
+		if !errors.Is(err, repo.ErrConflict) {
+			t.Errorf("%s: the recovery: %v", at, err)
+		}
+		w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+		w.sees("root 2 agent/1 agent/2")
+	}
+}
+
+// Two renew a statement at once: one of them finds that he is late.
+func TestRenewalRace(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	w.recover()
+	renewal := func(reason string) *repo.Draft {
+		d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: reason})
+		noErr(t, err)
+		return d
+	}
+	one, two := renewal("one"), renewal("two")
+	other := w.copy()
+	other.store = w.store
+	once := false
+	w.store.before = func(string) error {
+		if once {
+			return nil
+		}
+		once = true
+		return other.open().Publish(t.Context(), two)
+	}
+	if err := w.open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) {
+		t.Error(err)
+	}
+	if !bytes.Contains(w.store.files[statement1], []byte(`"two"`)) {
+		t.Errorf("%s", w.store.files[statement1])
+	}
+}
+
+// Junk where a recovery would lie is none: it keeps nobody from his work, and is
+// replaced by a recovery.
+func TestRecoveryJunk(t *testing.T) {
+	t.Parallel()
+	other := recoverable(t)
+	other.recover()
+	for name, junk := range map[string]map[string][]byte{
+		"no JSON":       {statement1: []byte("x"), recovered2: []byte("x")},
+		"too large":     {statement1: make([]byte, tuf.MaxRecoveryStatement+1), recovered2: make([]byte, 5<<20)},
+		"empty":         {statement1: {}, recovered2: {}},
+		"a statement":   {statement1: other.store.files[statement1]},
+		"a root":        {recovered2: other.store.files[recovered2]},
+		"another's":     {statement1: other.store.files[statement1], recovered2: other.store.files[recovered2]},
+		"a large root":  {statement1: other.store.files[statement1], recovered2: make([]byte, 5<<20)},
+		"a large claim": {statement1: make([]byte, 1<<20), recovered2: other.store.files[recovered2]},
+	} {
+		w := recoverable(t)
+		for file, data := range junk {
+			w.store.files[file] = data
+		}
+		w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+		d := w.stageRecovery(0, w.lost)
+		if err := w.open().Export(t.Context(), d, t.TempDir()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := w.open().Publish(t.Context(), d); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := w.product().waits().state(); got != "root 2 agent/1 agent/2" {
+			t.Errorf("%s: a client that has waited sees %q", name, got)
+		}
+		w.intact()
+	}
+}
+
+// Who is asked to sign a statement that follows another than the published one is
+// told so, and no draft that is laid on top of it loses it.
+func TestRecoveryDraftLate(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	w.recover()
+	renewal := func(reason string) *repo.Draft {
+		d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: reason})
+		noErr(t, err)
+		return d
+	}
+	late, next := renewal("once more"), renewal("and once more")
+	if _, err := w.open().StageOn(t.Context(), late, func(*repo.Tx) error { return nil }); !errors.Is(err, errors.ErrUnsupported) {
+		t.Error(err)
+	}
+	w.publish(next)
+	if _, err := w.open().Diff(t.Context(), late); !errors.Is(err, repo.ErrConflict) {
+		t.Error(err)
+	}
+	w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), late) })
+}
+
+// readHook is a storage in which something happens after a file was read.
+type readHook struct {
+	*memory
+	after func(name string)
+}
+
+func (s *readHook) Read(ctx context.Context, name string) ([]byte, error) {
+	data, err := s.memory.Read(ctx, name)
+	s.after(name)
+	return data, err
+}
+
+// A recovery is published while somebody reads the repository, and another
+// statement while somebody looks whether there is one.
+func TestRecoveryWhileRead(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	d := w.stageRecovery(0, w.lost)
+	w.store.before = func(name string) error { // the pair is there, and no content yet
+		if name == "metadata/timestamp.json" {
+			return errKilled
+		}
+		return nil
+	}
+	if err := w.open().Publish(t.Context(), d); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	w.store.before = nil
+	other := w.copy()
+	other.store = w.store
+	when, then := "metadata/timestamp.json", func() { other.publish(d) }
+	w.elsewhere = &readHook{w.store, func(name string) {
+		if name == when {
+			when = ""
+			then()
+		}
+	}}
+	if _, err := w.open().Stage(t.Context(), func(*repo.Tx) error { return nil }); err != nil || when != "" {
+		t.Fatal(err)
+	}
+	one, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "one"})
+	noErr(t, err)
+	two, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "two"})
+	noErr(t, err)
+	when, then = statement1, func() { other.publish(two) }
+	if err := w.open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) || when != "" {
+		t.Error(err)
+	}
+	if !bytes.Contains(w.store.files[statement1], []byte(`"two"`)) {
+		t.Errorf("%s", w.store.files[statement1])
+	}
+}
