@@ -99,13 +99,10 @@ func (c *cloning) done(name string, n int64) {
 // opened sees to it that the mirror does not go back, before anything is written.
 func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error {
 	s := c.survey
-	ahead := rootName(s.tip().Version() + 1)
-	if _, err := c.repo.storage.Read(ctx, ahead); err == nil {
-		return fmt.Errorf("repo: the mirror has %s, the source has not: %w", ahead, tuf.ErrRollback)
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	err := c.ahead(ctx)
+	if err != nil {
 		return err
 	}
-	var err error
 	if c.old, err = c.repo.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -128,6 +125,45 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 	}
 	if err != nil {
 		return fmt.Errorf("repo: the mirror is newer than the source: %w", err)
+	}
+	return nil
+}
+
+// ahead reports whether the mirror has come further than the source: to another
+// root, or to one where the source recovered, or recovered otherwise.
+func (c *cloning) ahead(ctx context.Context) error {
+	s, storage := c.survey, c.repo.storage
+	tip := s.tip().Version()
+	roots := []int64{tip + 1}
+	for v, theirs := range s.recoveries {
+		if v >= tip {
+			continue // nobody has gone on with it
+		}
+		roots = append(roots, v+1)
+		ours, err := recoveryIn(ctx, storage, theirs.tip)
+		if err != nil {
+			return err
+		}
+		if ours.counter > theirs.rec.Counter() && !bytes.Equal(ours.data[1], theirs.data[1]) {
+			return fmt.Errorf("repo: %s: the mirror has v%d, the source v%d: %w", theirs.names[0], ours.counter, theirs.rec.Counter(), tuf.ErrRollback)
+		}
+	}
+	for _, v := range roots {
+		if _, err := storage.Read(ctx, rootName(v)); err == nil {
+			return fmt.Errorf("repo: the mirror has %s, the source has not: %w", rootName(v), tuf.ErrRollback)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if ours, err := recoveryIn(ctx, storage, s.tip()); err != nil || ours.rec == nil {
+		return err
+	}
+	chain, err := c.repo.readChain(ctx)
+	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
+		return err
+	}
+	if err == nil && chain.ordinary > tip {
+		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.ordinary, tip, tuf.ErrRollback)
 	}
 	return nil
 }

@@ -1,14 +1,23 @@
 package repo_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
+)
+
+const (
+	statement2 = "metadata/recovery/2.statement.json"
+	recovered3 = "metadata/recovery/3.root.json"
 )
 
 // heirs exchanges the vendor's keys for those of an heir of that name.
@@ -175,6 +184,158 @@ func TestRecoveryJunk(t *testing.T) {
 		}
 		w.intact()
 	}
+}
+
+// A mirror does not go back, and an ordinary root that it has beats what the
+// source recovered to.
+func TestRecoveryOnMirrors(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	first := w.pin()
+	stale := w.store.copy()
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+	owners := w.copy()
+	owners.store = w.store.copy()
+	owners.update(announce)
+	w.recover()
+	early := w.store.copy()
+	clone := func(to *memory, from *memory) error {
+		return repo.New(to, &repo.Config{Now: func() time.Time { return w.now }}).Clone(t.Context(), repo.SourceOf(from), first)
+	}
+	refused := func(what string, to, from *memory) {
+		t.Helper()
+		before := to.copy()
+		if err := clone(to, from); !errors.Is(err, tuf.ErrRollback) {
+			t.Errorf("%s: %v", what, err)
+		}
+		for name, data := range before.files {
+			if !bytes.Equal(data, to.files[name]) {
+				t.Errorf("%s: %s was changed", what, name)
+			}
+		}
+	}
+	refused("the mirror has an ordinary root", owners.store.copy(), w.store)
+
+	mirror := newMemory()
+	noErr(t, clone(mirror, w.store))
+	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
+	noErr(t, err)
+	w.publish(d)
+	noErr(t, clone(mirror, w.store))
+	noErr(t, clone(mirror, early)) // the same root, an older statement: what is newer stays
+	if !bytes.Equal(mirror.files[statement1], w.store.files[statement1]) {
+		t.Error("the statement went back")
+	}
+	w.publish(w.stageRecovery(1, w.heirs("other")))
+	noErr(t, clone(mirror, w.store))
+	if !bytes.Equal(mirror.files[recovered2], w.store.files[recovered2]) {
+		t.Error("the mirror does not follow what was replaced")
+	}
+	refused("the source has the recovery that was replaced", mirror, early)
+
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, clone(mirror, w.store))
+	refused("the source is from before the recovery", mirror, stale)
+}
+
+// What a copy lacks of a recovery is found, and what it has beside it.
+func TestVerifyRecoveryOnCopies(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	w.recover()
+	early := w.store.copy()
+	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
+	noErr(t, err)
+	w.publish(d)
+	check := func(what string, change func(*memory), roots bool, want ...string) {
+		t.Helper()
+		m := w.store.copy()
+		change(m)
+		got := w.verify(repo.Copy{Name: "m", Source: repo.SourceOf(m), Roots: roots})
+		got = slices.DeleteFunc(got, func(f string) bool { return strings.Contains(f, "orphan ") })
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	rootsOnly := func(m *memory) {
+		for name := range m.files {
+			if !strings.HasSuffix(name, ".root.json") && !strings.HasPrefix(name, "metadata/recovery/") {
+				delete(m.files, name)
+			}
+		}
+	}
+	check("all", func(*memory) {}, false)
+	check("roots", rootsOnly, true)
+	check("no statement", func(m *memory) { delete(m.files, statement1) }, false, "m missing "+statement1)
+	check("no root", func(m *memory) { rootsOnly(m); delete(m.files, recovered2) }, true, "m missing "+recovered2)
+	check("an older statement", func(m *memory) { m.files[statement1] = early.files[statement1] }, false, "m differs "+statement1)
+	check("junk", func(m *memory) { rootsOnly(m); m.files[statement1] = []byte("x") }, true, "m untrusted "+statement1)
+	owners := recoverable(t)
+	check("an ordinary root", func(m *memory) { m.files["metadata/2.root.json"] = owners.store.files["metadata/1.root.json"] }, false, "m differs metadata/2.root.json")
+
+	// The statement is damaged: it is named, and why nothing after it is understood.
+	w.store.files[statement1] = bytes.ReplaceAll(w.store.files[statement1], []byte("once more"), []byte("once less"))
+	report, err := w.open().Verify(t.Context(), w.pin())
+	noErr(t, err)
+	if !slices.ContainsFunc(report.Findings, func(f repo.Finding) bool { return f.Name == statement1 && f.Kind == repo.FileUntrusted }) {
+		t.Error(report)
+	}
+	_, err = w.open().Stage(t.Context(), func(*repo.Tx) error { return nil })
+	if !errors.Is(err, tuf.ErrUntrusted) || !strings.Contains(err.Error(), statement1) {
+		t.Error(err)
+	}
+}
+
+// One recovery after another, and then an ordinary root.
+func TestTwoRecoveries(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	first := w.pin()
+	w.recover()
+	w.publish(w.stageRecovery(0, w.heirs("other")))
+	check := func(root int64) {
+		t.Helper()
+		chain, err := w.open().Chain(t.Context())
+		noErr(t, err)
+		if int64(len(chain)) != root {
+			t.Fatalf("%d roots", len(chain))
+		}
+		p := w.product().waits().waits()
+		if got := p.state(); p.root.Version() != root || !strings.HasSuffix(got, " agent/1") {
+			t.Errorf("a client that has waited twice sees %q", got)
+		}
+		pins, err := w.open().Pins(t.Context())
+		noErr(t, err)
+		for _, pin := range append(pins, first) {
+			mirror := newMemory()
+			noErr(t, repo.New(mirror, nil).Clone(t.Context(), repo.SourceOf(w.store), pin))
+			report, err := w.open().Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(mirror)})
+			if noErr(t, err); !report.OK() || report.Root != root {
+				t.Errorf("root v%d: %v", report.Root, report)
+			}
+		}
+		for _, opts := range []*repo.BundleOptions{nil, {Metadata: true}} {
+			var b bytes.Buffer
+			noErr(t, w.open().Bundle(t.Context(), &b, opts))
+			z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+			noErr(t, err)
+			for _, name := range []string{statement1, recovered2, statement2, recovered3} {
+				if _, err := fs.Stat(z, name); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	check(3)
+	if _, err := w.open().StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrConflict) {
+		t.Error("the first can be replaced when there is a second:", err)
+	}
+	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more", After: 1})
+	noErr(t, err)
+	w.publish(d)
+	check(3)
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	check(4)
 }
 
 // Who is asked to sign a statement that follows another than the published one is

@@ -104,7 +104,11 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 			return err
 		}
 	}
-	for n := int64(1); n <= s.tip().Version(); n++ {
+	last := s.tip().Version()
+	for v := range s.recoveries {
+		last = max(last, v)
+	}
+	for n := int64(1); n <= last; n++ {
 		if data, ok := roots[n]; ok {
 			if err := s.meta(rootName(n), data); err != nil {
 				return err
@@ -215,7 +219,11 @@ func (s *survey) end(signed *tuf.Root) error {
 	for s.tip().Version() > s.ordinary && s.tip() != signed {
 		s.chain = s.chain[:len(s.chain)-1]
 	}
-	return s.dated(rootName(s.tip().Version()), s.tip().Expires())
+	name := rootName(s.tip().Version())
+	if f, ok := s.recoveries[s.tip().Version()-1]; ok {
+		name = f.names[1]
+	}
+	return s.dated(name, s.tip().Expires())
 }
 
 // openContent opens timestamp and snapshot under the newest root whose keys

@@ -311,40 +311,94 @@ func (c *checked) Read(p []byte) (int, error) {
 func (v *verification) recoveries(ctx context.Context) error {
 	told := map[string]bool{}
 	for i, root := range v.survey.chain {
-		for _, p := range v.places {
-			files, err := recoveryOf(ctx, p.Source, root)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			for _, name := range files.names {
-				v.names[short(name)] = true
-			}
-			if files.rec != nil && !told[files.rec.ID()] {
-				told[files.rec.ID()] = true
-				next, err := files.root()
-				if err != nil {
-					return err
-				}
-				v.report.Recoveries = append(v.report.Recoveries, Recovered{p.Name, root.Version(), files.rec.Counter(), files.rec.Expires(),
-					i+1 < len(v.survey.chain) && v.survey.chain[i+1].SHA256() == next.SHA256()})
-			}
+		var ours recoveryFiles
+		for j, p := range v.places {
+			files, err := v.recovery(ctx, p, root)
 			if err != nil {
-				f := Finding{Kind: FileUnreadable, Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err}
-				if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
-					f.Kind = FileUntrusted
-				}
-				if err := v.add(f); err != nil {
-					return err
-				}
+				return err
+			}
+			if j == 0 {
+				ours = files
+			} else if err := v.sameRecovery(p, ours, files); err != nil {
+				return err
+			}
+			if files.rec == nil || told[files.rec.ID()] {
+				continue
+			}
+			told[files.rec.ID()] = true
+			next, err := files.root()
+			if err != nil {
+				return err
+			}
+			v.report.Recoveries = append(v.report.Recoveries, Recovered{p.Name, root.Version(), files.rec.Counter(), files.rec.Expires(),
+				i+1 < len(v.survey.chain) && v.survey.chain[i+1].SHA256() == next.SHA256()})
+		}
+	}
+	return nil
+}
+
+// recovery reads what one place has after a root, and reports what is none.
+func (v *verification) recovery(ctx context.Context, p Copy, root *tuf.Root) (recoveryFiles, error) {
+	files, err := recoveryOf(ctx, p.Source, root)
+	if ctx.Err() != nil {
+		return files, ctx.Err()
+	}
+	for _, name := range files.names {
+		v.names[short(name)] = true
+	}
+	if err == nil {
+		return files, nil
+	}
+	f := Finding{Kind: FileUnreadable, Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err}
+	if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
+		f.Kind = FileUntrusted
+	}
+	return files, v.add(f)
+}
+
+// sameRecovery holds a recovery on a copy against that of the repository. Where
+// that has none, the report says what lies at the copy.
+func (v *verification) sameRecovery(p Copy, ours, theirs recoveryFiles) error {
+	if ours.rec == nil {
+		return nil
+	}
+	for i, name := range ours.names {
+		if i == 1 && theirs.data[0] == nil {
+			return nil // it was not looked for
+		}
+		var err error
+		switch have, want := theirs.data[i], ours.data[i]; {
+		case bytes.Equal(have, want):
+		case have == nil:
+			err = v.differs(p, FileMissing, name, "the repository has it", fs.ErrNotExist)
+		default:
+			err = v.differs(p, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(have), sum256(have), len(want), sum256(want)), nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ends looks for roots on the copies beyond the repository's last, and for ordinary
+// ones where it recovered, which clients would go on with.
+func (v *verification) ends(ctx context.Context) error {
+	tip := v.survey.tip().Version()
+	if err := v.end(ctx, rootName(tip+1)); err != nil {
+		return err
+	}
+	for n := range v.survey.recoveries {
+		if n < tip {
+			if err := v.end(ctx, rootName(n+1)); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// ends looks for roots on the copies beyond the repository's last.
-func (v *verification) ends(ctx context.Context) error {
-	name := rootName(v.survey.tip().Version() + 1)
+func (v *verification) end(ctx context.Context, name string) error {
 	for _, c := range v.places[1:] {
 		_, err := readFrom(ctx, c.Source, name, 1<<20)
 		switch {

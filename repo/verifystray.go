@@ -34,7 +34,7 @@ func (v *verification) strays(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if v.names[short(info.Name)] && (!p.Roots || isRootName(info.Name)) || v.told[short(p.Name, info.Name)] {
+				if v.names[short(info.Name)] && (!p.Roots || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.told[short(p.Name, info.Name)] {
 					continue
 				}
 				if err := v.stray(ctx, p, info); err != nil {
