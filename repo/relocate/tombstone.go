@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/visum-dev/visum/repo"
 )
@@ -34,8 +35,11 @@ func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			err = to.Create(ctx, f.Name, bytes.NewReader(f.Data))
-		case err == nil && !bytes.Equal(old, f.Data): // a statement that was renewed
+		case err == nil && bytes.Equal(old, f.Data):
+		case err == nil && strings.HasPrefix(f.Name, "metadata/recovery/"): // it was renewed, or replaced
 			err = to.Replace(ctx, f.Name, old, f.Data)
+		case err == nil:
+			err = fmt.Errorf("another root is there: %w", repo.ErrConflict)
 		}
 		if err != nil {
 			return fmt.Errorf("relocate: %s: %w", f.Name, err)
