@@ -210,10 +210,11 @@ func (n *publication) finish(ctx context.Context) error {
 		return err
 	}
 	// Whose ordinary root came in between saw the old timestamp, which goes with it.
-	if err := n.beaten(ctx); errors.Is(err, ErrConflict) && last != nil {
-		return errors.Join(err, s.Replace(ctx, timestampName, timestamp, last))
+	err := n.beaten(ctx)
+	if errors.Is(err, ErrConflict) && last != nil {
+		err = errors.Join(err, s.Replace(ctx, timestampName, timestamp, last))
 	}
-	return nil
+	return err
 }
 
 // beaten reports whether an ordinary root has come before a recovery.

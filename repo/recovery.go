@@ -136,6 +136,9 @@ func (r *Repo) newRecovery(ctx context.Context, tip *tuf.Root, next recoveredRoo
 	if err != nil {
 		return nil, err
 	}
+	if len(signed) > tuf.MaxRecoveryStatement/2 { // the rest is for signatures
+		return nil, fmt.Errorf("repo: %s: %w: %d bytes, at most %d: a shorter reason will do", recoveryRole, tuf.ErrTooLarge, len(signed), tuf.MaxRecoveryStatement/2)
+	}
 	keys, orgs := need{"the recovery keys", map[string]tuf.Key{}, rule.Threshold, nil}, map[string]string{}
 	for _, o := range rule.Orgs {
 		for id, k := range tip.Keys(o.KeyIDs) {

@@ -3,7 +3,7 @@ package repo_test
 import (
 	"archive/zip"
 	"bytes"
-	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"slices"
@@ -360,55 +360,96 @@ func TestRecoveryDraftLate(t *testing.T) {
 	w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), late) })
 }
 
-// readHook is a storage in which something happens after a file was read.
-type readHook struct {
-	*memory
-	after func(name string)
-}
-
-func (s *readHook) Read(ctx context.Context, name string) ([]byte, error) {
-	data, err := s.memory.Read(ctx, name)
-	s.after(name)
-	return data, err
-}
-
-// A recovery is published while somebody reads the repository, and another
-// statement while somebody looks whether there is one.
-func TestRecoveryWhileRead(t *testing.T) {
+// A draft from anybody: what its recovery part says is refused when it is opened,
+// or by whoever reads or publishes it; nothing panics, nothing is written.
+func TestRecoveryHostileDraft(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	d := w.stageRecovery(0, w.lost)
-	w.store.before = func(name string) error { // the pair is there, and no content yet
-		if name == "metadata/timestamp.json" {
-			return errKilled
-		}
-		return nil
-	}
-	if err := w.open().Publish(t.Context(), d); !errors.Is(err, errKilled) {
-		t.Fatal(err)
-	}
-	w.store.before = nil
-	other := w.copy()
-	other.store = w.store
-	when, then := "metadata/timestamp.json", func() { other.publish(d) }
-	w.elsewhere = &readHook{w.store, func(name string) {
-		if name == when {
-			when = ""
-			then()
-		}
-	}}
-	if _, err := w.open().Stage(t.Context(), func(*repo.Tx) error { return nil }); err != nil || when != "" {
-		t.Fatal(err)
-	}
-	one, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "one"})
+	r := w.afterLoss()
+	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
 	noErr(t, err)
-	two, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "two"})
+	w.signs(d, "bank-1", "university")
+	data, err := d.Bytes()
 	noErr(t, err)
-	when, then = statement1, func() { other.publish(two) }
-	if err := w.open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) || when != "" {
+	type object = map[string]any
+	open := func(change func(draft, part, signed object)) (*repo.Draft, error) {
+		t.Helper()
+		draft := object{}
+		noErr(t, json.Unmarshal(data, &draft))
+		part := draft["recovery"].(object)
+		change(draft, part, part["content"].(object)["signed"].(object))
+		data, err := json.Marshal(draft)
+		noErr(t, err)
+		return repo.OpenDraft(data)
+	}
+	for name, change := range map[string]func(draft, part, signed object){
+		"a role's name":      func(_, part, _ object) { part["role"] = "root" },
+		"another type":       func(_, _, signed object) { signed["_type"] = "root" },
+		"among the files":    func(draft, part, _ object) { draft["files"] = []any{part} },
+		"no content":         func(_, part, _ object) { delete(part, "content") },
+		"a list":             func(draft, part, _ object) { draft["recovery"] = []any{part} },
+		"no version":         func(_, _, signed object) { delete(signed, "version") },
+		"below its base":     func(_, part, _ object) { part["base"] = 3 },
+		"a negative base":    func(_, part, _ object) { part["base"] = -1 },
+		"an unknown member":  func(_, part, _ object) { part["also"] = 1 },
+		"a name with spaces": func(_, part, _ object) { part["role"] = "recovery  statement" },
+	} {
+		if _, err := open(change); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	for name, change := range map[string]func(draft, part, signed object){
+		"no tip":            func(_, _, signed object) { delete(signed, "tip") },
+		"no root":           func(_, _, signed object) { delete(signed, "root") },
+		"a tip in words":    func(_, _, signed object) { signed["tip"] = "v1" },
+		"a hash of numbers": func(_, _, signed object) { signed["root"] = object{"version": 2, "sha256": 7} },
+		"tip 0":             func(_, _, signed object) { signed["tip"].(object)["version"] = 0 },
+		"tip -1":            func(_, _, signed object) { signed["tip"].(object)["version"] = -1 },
+		"tip 9e15":          func(_, _, signed object) { signed["tip"].(object)["version"] = int64(9e15) },
+		"only the statement": func(draft, _, _ object) {
+			draft["files"] = []any{}
+		},
+		"no root beside it": func(draft, _, _ object) {
+			draft["files"] = slices.DeleteFunc(draft["files"].([]any), func(f any) bool { return f.(object)["role"] == "root" })
+		},
+		"a later base": func(_, part, signed object) { part["base"], signed["version"] = 2, 3 },
+	} {
+		d, err := open(change)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := r.Diff(t.Context(), d); err == nil {
+			t.Errorf("%s: Diff says nothing", name)
+		}
+		if err := r.Export(t.Context(), d, t.TempDir()); errors.Is(err, errKilled) {
+			t.Error(err)
+		}
+		w.refused(nil, func() error {
+			if err := r.Publish(t.Context(), d); err == nil {
+				t.Errorf("%s: published", name)
+			}
+			return nil
+		})
+	}
+	// Who must sign is a help for people; what it says there counts for nothing.
+	odd, err := open(func(_, part, _ object) {
+		part["needs"] = []any{object{"who": "\x1b[2Jnobody", "keys": object{}, "threshold": -1, "orgs": object{"a": "b"}}}
+		part["under"] = []any{"recovery statement"}
+	})
+	noErr(t, err)
+	_ = odd.Missing()
+	if err := odd.Merge(d); !errors.Is(err, repo.ErrOtherDraft) {
 		t.Error(err)
 	}
-	if !bytes.Contains(w.store.files[statement1], []byte(`"two"`)) {
-		t.Errorf("%s", w.store.files[statement1])
+	if err := odd.AddSignature("recovery statement", w.signer("bank-1").Key().ID(), nil); !errors.Is(err, repo.ErrNoPart) {
+		t.Error(err)
+	}
+	if payload, err := odd.Payload("recovery statement"); err != nil || !bytes.Contains(payload, []byte("x-visum-recovery")) {
+		t.Errorf("%s, %v", payload, err)
+	}
+	// A reason that makes a statement too long is refused before anybody signs.
+	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: strings.Repeat("x", tuf.MaxRecoveryStatement)}, w.lost); !errors.Is(err, tuf.ErrTooLarge) {
+		t.Error(err)
 	}
 }

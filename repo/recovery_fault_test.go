@@ -1,0 +1,141 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// readHook is a storage in which something happens after a file was read.
+type readHook struct {
+	*memory
+	after func(name string)
+}
+
+func (s *readHook) Read(ctx context.Context, name string) ([]byte, error) {
+	data, err := s.memory.Read(ctx, name)
+	s.after(name)
+	return data, err
+}
+
+// A recovery is published while somebody reads the repository, and another
+// statement while somebody looks whether there is one.
+func TestRecoveryWhileRead(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	d := w.stageRecovery(0, w.lost)
+	w.store.before = func(name string) error { // the pair is there, and no content yet
+		if name == "metadata/timestamp.json" {
+			return errKilled
+		}
+		return nil
+	}
+	if err := w.open().Publish(t.Context(), d); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	w.store.before = nil
+	other := w.copy()
+	other.store = w.store
+	when, then := "metadata/timestamp.json", func() { other.publish(d) }
+	w.elsewhere = &readHook{w.store, func(name string) {
+		if name == when {
+			when = ""
+			then()
+		}
+	}}
+	if _, err := w.open().Stage(t.Context(), func(*repo.Tx) error { return nil }); err != nil || when != "" {
+		t.Fatal(err)
+	}
+	one, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "one"})
+	noErr(t, err)
+	two, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "two"})
+	noErr(t, err)
+	when, then = statement1, func() { other.publish(two) }
+	if err := w.open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) || when != "" {
+		t.Error(err)
+	}
+	if !bytes.Contains(w.store.files[statement1], []byte(`"two"`)) {
+		t.Errorf("%s", w.store.files[statement1])
+	}
+}
+
+// readFault is a storage in which one file can't be read from the n-th time on.
+type readFault struct {
+	*memory
+	name string
+	n    int
+}
+
+func (s *readFault) Read(ctx context.Context, name string) ([]byte, error) {
+	if name == s.name {
+		if s.n--; s.n <= 0 {
+			return nil, errKilled
+		}
+	}
+	return s.memory.Read(ctx, name)
+}
+
+func (s *readFault) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if _, err := s.Read(ctx, name); err != nil {
+		return nil, err
+	}
+	return s.memory.Open(ctx, name)
+}
+
+// What can't be read is not taken for what is not there.
+func TestRecoveryReadFaults(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	first := w.pin()
+	d := w.stageRecovery(0, w.lost)
+	before := w.copy()
+	w.publish(d)
+	renewal, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
+	noErr(t, err)
+	other := w.stageRecovery(1, w.heirs("other"))
+	for name, tt := range map[string]struct {
+		w     *world
+		files []string
+		call  func(*repo.Repo, repo.Storage) error
+	}{
+		"Chain": {w, []string{"metadata/1.root.json", "metadata/2.root.json", statement1, recovered2, "metadata/timestamp.json"}, func(r *repo.Repo, _ repo.Storage) error { _, err := r.Chain(t.Context()); return err }},
+		"Stage": {w, []string{statement1, recovered2, "metadata/timestamp.json"}, func(r *repo.Repo, _ repo.Storage) error {
+			_, err := r.Stage(t.Context(), func(*repo.Tx) error { return nil })
+			return err
+		}},
+		"RenewRecovery": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error {
+			_, err := r.RenewRecovery(t.Context(), repo.Recovering{Reason: "x"})
+			return err
+		}},
+		"Diff":          {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { _, err := r.Diff(t.Context(), renewal); return err }},
+		"a renewal":     {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), renewal) }},
+		"a replacement": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), other) }},
+		"a recovery":    {before, []string{statement1, "metadata/2.root.json"}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), d) }},
+		"onto a mirror": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Clone(t.Context(), repo.SourceOf(w.store), first) }},
+		"from a mirror": {w, []string{statement1, recovered2}, func(_ *repo.Repo, s repo.Storage) error {
+			return repo.New(newMemory(), nil).Clone(t.Context(), repo.SourceOf(s), first)
+		}},
+		"back to before": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error {
+			return r.Clone(t.Context(), repo.SourceOf(before.store), first)
+		}},
+	} {
+		for _, file := range tt.files {
+			for n, more := 1, true; more; n++ {
+				c := tt.w.copy()
+				fault := &readFault{c.store, file, n}
+				c.elsewhere = fault
+				err := tt.call(c.open(), fault)
+				if more = fault.n <= 0; more && !errors.Is(err, errKilled) {
+					t.Errorf("%s, %s can't be read the %d. time: %v", name, file, n, err)
+				}
+				if n == 1 && !more {
+					t.Errorf("%s does not read %s", name, file)
+				}
+			}
+		}
+	}
+}
