@@ -78,6 +78,12 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 	if p.Draft != nil {
 		if data := p.Draft.File("root"); data != nil {
 			proposal, err := tip.Propose(data)
+			if err != nil && before != nil && truth.recovered() {
+				// One recovery may replace another.
+				if other, otherErr := before.Propose(data); otherErr == nil {
+					proposal, err, tip = other, nil, before
+				}
+			}
 			if err != nil {
 				f.add(Error, "root", "", "no client will take it: %v", err)
 				return &Report{Root: tip.Version() + 1, Findings: f}, nil

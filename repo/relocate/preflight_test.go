@@ -412,6 +412,7 @@ func TestPreflightAfterRecovery(t *testing.T) {
 		{nil, nil},
 		{on("1.statement.json", status(404, "")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/recovery/1.statement.json: 404"}},
 		{on("recovery/2.root.json", status(200, "{}")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/recovery/2.root.json: other bytes"}},
+		{on("metadata/2.root.json", status(200, "{}")), []string{"error: z: recovery: metadata/2.root.json is not published, and there it is: clients go on with it, and not with the recovery"}},
 		{nil, nil},
 	} {
 		n.z.fault.Store(nil)
@@ -425,6 +426,18 @@ func TestPreflightAfterRecovery(t *testing.T) {
 		if says := r.String(); !strings.Contains(says, "a: roots: all 2 roots are there") {
 			t.Error(says)
 		}
+	}
+	d, err = n.Repo(movetest.NewKeys...).StageRecovery(t.Context(), repo.Recovering{Reason: "a wrong key", After: 1}, func(tx *repo.Tx) error {
+		key := func(name string) repo.Keys { return repo.Keys{Keys: movetest.Keys(name)} }
+		r := tx.Root()
+		r.Parties[0].Keys = movetest.Keys("x-1", "x-2")
+		r.Timestamp, r.Snapshot, r.Targets, r.Classes[0].Roles[0].Keys = key("x-timestamp"), key("x-snapshot"), key("x-targets"), key("x-release")
+		return nil
+	})
+	movetest.NoErr(t, err)
+	n.z.fault.Store(nil)
+	if r := n.preflight(d); len(grave(r)) > 0 || r.Root != 2 {
+		t.Errorf("before it is replaced: root v%d, %q", r.Root, grave(r))
 	}
 }
 

@@ -28,6 +28,11 @@ type truth struct {
 	first                        string    // which that is
 }
 
+// recovered reports whether the newest root follows by a recovery.
+func (t *truth) recovered() bool {
+	return strings.HasPrefix(t.rootFiles[len(t.rootFiles)-1].Name, "metadata/recovery/")
+}
+
 type target struct {
 	name   string // in storage
 	length int64

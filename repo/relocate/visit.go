@@ -64,7 +64,7 @@ func (v *visit) look(ctx context.Context) error {
 		v.say(Error, "redirect", "sends elsewhere (%d): clients do not follow", resp.StatusCode)
 		return nil
 	}
-	for _, check := range []func(context.Context) error{v.absent, v.negative, v.stale, v.parity, v.ranges, v.bare} {
+	for _, check := range []func(context.Context) error{v.absent, v.negative, v.beaten, v.stale, v.parity, v.ranges, v.bare} {
 		if err := check(ctx); err != nil {
 			return err
 		}
@@ -197,6 +197,26 @@ func (v *visit) negative(ctx context.Context) error {
 		return nil
 	}
 	v.cached("negative-cache", name, "the answer that there is no "+name, resp.Header)
+	return nil
+}
+
+// beaten: where the repository recovered, an ordinary root is what clients would go
+// on with.
+func (v *visit) beaten(ctx context.Context) error {
+	for _, f := range v.truth.rootFiles {
+		name, ok := strings.CutPrefix(f.Name, "metadata/recovery/")
+		if !ok || !strings.HasSuffix(name, ".root.json") {
+			continue
+		}
+		name = "metadata/" + name
+		resp, _, err := v.get(ctx, name, nil, 1<<20)
+		if err != nil {
+			return ctx.Err() // said by absent
+		}
+		if resp.StatusCode == http.StatusOK {
+			v.say(Error, "recovery", "%s is not published, and there it is: clients go on with it, and not with the recovery", name)
+		}
+	}
 	return nil
 }
 
