@@ -73,6 +73,10 @@ func rows() []row {
 		row{"**every key of the review centre**", all(reviewKeys)},
 		row{"every key of the review centre, and timestamp and snapshot", all(reviewKeys, "timestamp", "snapshot")},
 		row{"every key of the review centre and two vendor root keys", all(reviewKeys, "vendor-root-1", "vendor-root-2")},
+		row{"a recovery key", [][]string{{"bank-1"}, {"bank-2"}, {"university"}}},
+		row{"every recovery key of one organisation, and every key of the vendor", all(vendorKeys, "bank-1", "bank-2")},
+		row{"every recovery key of one organisation, and every key of the review centre", all(reviewKeys, "bank-1", "bank-2")},
+		row{"**recovery keys of two organisations**", [][]string{{"bank-1", "university"}, {"bank-2", "university"}, recoveryKeys}},
 		row{"every key of both", all(vendorKeys, reviewKeys...)},
 	)
 }

@@ -2,11 +2,13 @@ package theft_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
@@ -145,7 +147,8 @@ func ship(t *testing.T, r *tuftest.Repo, stolen []string, class string) string {
 	return yes(m.takes(evil(class)))
 }
 
-// changeRoot: a root that only the thief signed is trusted, though it says nothing new.
+// changeRoot: a root that only the thief signed is trusted, though it says nothing
+// new; or, after its wait, one that he has recovered to.
 func changeRoot(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	m, x := newMachine(t, r), newThief(r, stolen)
 	x.sign("root", x.Root)
@@ -154,7 +157,47 @@ func changeRoot(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	if err != nil && v == nil {
 		return no
 	}
-	return yes(v.RootVersion() > 1)
+	if v.RootVersion() > 1 {
+		return yes(true)
+	}
+	return recovers(t, r, stolen)
+}
+
+// recovers: he names a root of his own with recovery keys, and keeps everything
+// else from a machine that looks every day.
+func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
+	x := newThief(r, stolen)
+	have := slices.DeleteFunc(slices.Clone(recoveryKeys), func(k string) bool { return !slices.Contains(stolen, k) })
+	if len(have) == 0 {
+		return no
+	}
+	tip := tuftest.NameOf(x.Root)
+	x.NextRoot(func() {
+		var roots []string
+		for i, p := range x.Charter()["parties"].([]any) {
+			keys := []string{fmt.Sprint("thief-", i, "1"), fmt.Sprint("thief-", i, "2"), fmt.Sprint("thief-", i, "3")}
+			x.AddKeys(x.Root, keys...)
+			p.(doc)["keyids"] = x.IDs(keys...)
+			roots = append(roots, keys...)
+		}
+		x.Root["roles"].(doc)["root"], x.Signers["root"] = x.Role(5, roots...), roots
+	})
+	root := x.Sign(x.Root, x.Signers["root"]...)
+	x.Files = map[string][]byte{"1.root.json": x.Files["1.root.json"], "recovery/2.root.json": root,
+		"recovery/1.statement.json": x.Sign(doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": tuftest.Stamp(x.life),
+			"repo_id": tuftest.RepoID, "tip": tip, "root": tuftest.NameOf(x.Root), "reason": "x"}, have...)}
+	// A machine that has the whole web, so as not to be refused for want of a second operator.
+	m := newMachine(t, r, func(p *place, cfg *client.Config) {
+		cfg.Sources, cfg.Offline, cfg.HTTP = nil, false, &http.Client{Transport: p}
+	})
+	m.place.show(x.Repo)
+	for days := range 30 {
+		if v, _ := m.Refresh(t.Context()); v != nil && v.RootVersion() > 1 {
+			return fmt.Sprintf("after %d days", days)
+		}
+		m.now = m.now.Add(day)
+	}
+	return no
 }
 
 // giveBack: what the centre has recalled is installed by a machine that saw the recall.

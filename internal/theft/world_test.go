@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ const (
 	snapshotLife  = 7 * day
 	releaseLife   = 30 * day
 	rootLife      = 365 * day
+	recoveryHold  = 14 * day
 )
 
 // Paths of the honest repository: a release of each class, and one that the
@@ -39,6 +41,8 @@ const (
 var (
 	vendorKeys = []string{"vendor-root-1", "vendor-root-2", "vendor-root-3", "timestamp", "snapshot", "targets", "vendor-agent", "vendor-rules"}
 	reviewKeys = []string{"review-root-1", "review-root-2", "review-root-3", "ann", "ben", "cleo", "robot"}
+	// Two of these, of both a bank and a university, may recover the repository.
+	recoveryKeys = []string{"bank-1", "bank-2", "university"}
 )
 
 // honest is the repository that is robbed: three root keys a party, two of which
@@ -52,7 +56,7 @@ func honest() *tuftest.Repo {
 	roots := append(slices.Clone(vendorKeys[:3]), reviewKeys[:3]...)
 	r.Signers["root"] = roots
 	r.Root["keys"] = doc{}
-	r.AddKeys(r.Root, append(slices.Clone(vendorKeys), reviewKeys...)...)
+	r.AddKeys(r.Root, slices.Concat(vendorKeys, reviewKeys, recoveryKeys)...)
 	r.Root["roles"].(doc)["root"] = r.Role(5, roots...) // 6 keys less the 3 of either party, and its 2
 	role := func(party, role string, threshold int, keys ...string) doc {
 		r.Roles[role], r.Signers[role] = tuftest.Targets(), keys
@@ -76,6 +80,9 @@ func honest() *tuftest.Repo {
 			doc{"name": "rules", "prefix": "rules/", "roles": []any{
 				role("vendor", "vendor-rules", 1, "vendor-rules"), role("review", "review-rules", 1, "robot")}}},
 		"floors": doc{"timestamp": 1, "snapshot": 1, "targets": 1}, "locations": tuftest.Locations(),
+		"recovery": doc{"keyids": r.IDs(recoveryKeys...), "threshold": 2, "min_orgs": 2, "counter": 1,
+			"orgs":         []any{doc{"name": "bank", "keyids": r.IDs("bank-1", "bank-2")}, doc{"name": "university", "keyids": r.IDs("university")}},
+			"hold_seconds": int(recoveryHold / time.Second), "min_ticks": 14},
 	}
 	r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(rootLife))
 	for name, d := range r.Roles {
@@ -132,6 +139,17 @@ func (p *place) Open(_ context.Context, name string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
+// RoundTrip is the place under every name there is.
+func (p *place) RoundTrip(r *http.Request) (*http.Response, error) {
+	data, ok := p.files[strings.TrimPrefix(r.URL.Path, "/r/")]
+	resp := &http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: r,
+		Body: io.NopCloser(bytes.NewReader(data)), ContentLength: int64(len(data))}
+	if !ok {
+		resp.StatusCode = http.StatusNotFound
+	}
+	return resp, nil
+}
+
 // show makes the place serve r, and every target whose content is its path.
 func (p *place) show(r *tuftest.Repo) {
 	p.files = map[string][]byte{}
@@ -159,13 +177,16 @@ type machine struct {
 	*client.Client
 }
 
-func newMachine(t *testing.T, r *tuftest.Repo) *machine {
+func newMachine(t *testing.T, r *tuftest.Repo, change ...func(*place, *client.Config)) *machine {
 	t.Helper()
 	m := &machine{t: t, place: &place{}, now: tuftest.Now}
 	m.place.show(r)
+	cfg := &client.Config{Store: client.Memory(), Sources: []client.Source{m.place}, Offline: true, Retries: -1, Now: func() time.Time { return m.now }}
+	for _, c := range change {
+		c(m.place, cfg)
+	}
 	var err error
-	m.Client, err = client.New(pin(r), &client.Config{Store: client.Memory(), Sources: []client.Source{m.place}, Offline: true, Retries: -1,
-		Now: func() time.Time { return m.now }})
+	m.Client, err = client.New(pin(r), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
