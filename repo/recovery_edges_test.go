@@ -236,6 +236,35 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, clone(mirror, w.store))
 	refused("the source is from before the recovery", mirror, stale)
+
+	// What nobody has gone on with yet is a proposal: the later one stays.
+	proposed, later := stale.copy(), stale.copy()
+	for _, name := range []string{statement1, recovered2} {
+		proposed.files[name], later.files[name] = early.files[name], w.store.files[name]
+	}
+	noErr(t, clone(later, proposed))
+	if !bytes.Equal(later.files[statement1], w.store.files[statement1]) || !bytes.Equal(later.files[recovered2], w.store.files[recovered2]) {
+		t.Error("a proposal went back")
+	}
+}
+
+// Thieves of the recovery keys name a root that keeps the online keys: what is
+// published is signed under it, so it counts. The owners take it away, and go on.
+func TestRecoveryUnderTheSameOnlineKeys(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	owners := slices.Concat(vendorKeys, reviewKeys)
+	timestamp := w.store.files["metadata/timestamp.json"]
+	w.publish(w.stageRecovery(0, func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.public("heir-1", "heir-2"); return nil }))
+	if !bytes.Equal(timestamp, w.store.files["metadata/timestamp.json"]) {
+		t.Error("there is new content")
+	}
+	w.sees("root 1 agent/1")
+	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
+	w.refused(repo.ErrUnsigned, func() error { return w.open(owners...).Update(t.Context(), renew) })
+	delete(w.store.files, statement1)
+	noErr(t, w.open(owners...).Update(t.Context(), renew))
+	w.sees("root 2 agent/1")
 }
 
 // What a copy lacks of a recovery is found, and what it has beside it.

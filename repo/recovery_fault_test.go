@@ -115,7 +115,7 @@ func TestRecoveryReadFaults(t *testing.T) {
 		"a renewal":     {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), renewal) }},
 		"a replacement": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), other) }},
 		"a recovery":    {before, []string{statement1, "metadata/2.root.json"}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), d) }},
-		"onto a mirror": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Clone(t.Context(), repo.SourceOf(w.store), first) }},
+		"onto a mirror": {w, []string{statement1, recovered2, "metadata/2.root.json", "metadata/3.root.json"}, func(r *repo.Repo, _ repo.Storage) error { return r.Clone(t.Context(), repo.SourceOf(w.store), first) }},
 		"from a mirror": {w, []string{statement1, recovered2}, func(_ *repo.Repo, s repo.Storage) error {
 			return repo.New(newMemory(), nil).Clone(t.Context(), repo.SourceOf(s), first)
 		}},
