@@ -380,6 +380,40 @@ func remove(w *web, name ...string) {
 	}
 }
 
+// A look at content under a root that is in date ends the wait: nothing is lost
+// yet. Whoever keeps content away again has to do it for the whole wait.
+func TestRecoveryWaitEndsWhenAllIsWell(t *testing.T) {
+	w := lost(t)
+	w.now = tuftest.Now
+	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
+	for _, name := range []string{"recovery/1.statement.json", "recovery/2.root.json"} {
+		alive.Files[name] = w.repo.Files[name]
+	}
+	w.repo = alive
+	away := body("timestamp.json", []byte("{}"))
+	for range 2 {
+		w.does(away, vendorHost, cdnHost)
+		for range 4 {
+			if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrHeld) {
+				t.Fatal(view.Err())
+			}
+			w.now = w.now.Add(2 * day)
+		}
+		w.does(nil, vendorHost, cdnHost)
+		w.good(w.client(), 1)
+	}
+	w.does(away, vendorHost, cdnHost)
+	for range 5 {
+		if view := w.bad(w.client(), client.ErrNoContent); view.RootVersion() != 1 {
+			t.Fatalf("root v%d, %v", view.RootVersion(), view.Err())
+		}
+		w.now = w.now.Add(2 * day)
+	}
+	if view, _ := w.client().Refresh(t.Context()); view.RootVersion() != 2 {
+		t.Errorf("root v%d after the whole wait, %v", view.RootVersion(), view.Err())
+	}
+}
+
 // Where nobody serves content, everyone is asked for an ordinary root before a
 // recovery is: two frozen operators are enough to end a walk, not to hide it.
 func TestRecoveryAsksEverybodyFirst(t *testing.T) {

@@ -101,6 +101,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		return nil, false, err
 	}
 	view = c.look(ctx, w)
+	if view.err == nil {
+		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
+	}
 	if errors.Is(view.err, ErrStale) || errors.Is(view.err, ErrNoContent) || errors.Is(view.err, ErrBehind) {
 		known := len(w.problems)
 		next, err := c.recovery(ctx, w)
