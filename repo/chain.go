@@ -94,7 +94,7 @@ func (r *Repo) readChain(ctx context.Context) (*chain, error) {
 			f, err = recoveryOf(ctx, SourceOf(r.storage), c.roots[n-2])
 			if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
 				// Whoever can write junk in its place could as well remove it.
-				c.junk, err = err, nil
+				c.junk, err = fmt.Errorf("%s: %w", f.names[0], err), nil
 			}
 			if err == nil && f.rec == nil {
 				return c, r.endChain(ctx, c)

@@ -29,8 +29,9 @@ type Recovering struct {
 	Reason string
 	// After is the version of the root whose quorum is lost, which clients wait at.
 	// 0: the newest. With that of the root before a recovered one StageRecovery
-	// replaces that recovery, as long as no ordinary root has followed: clients that
-	// still wait begin anew; those that have followed already are lost.
+	// replaces that recovery, as long as no other root has followed: clients that
+	// still wait begin anew; those that have followed already are lost. Killed while
+	// it replaces, Publish leaves what only the same draft, published again, ends.
 	After int64
 }
 
@@ -43,7 +44,8 @@ type Recovering struct {
 // Publish puts root and statement under metadata/recovery/, where clients look
 // only when their root has come to its end, and goes on with content under the
 // new root. They follow after the wait that the charter asks for, unless somebody
-// publishes an ordinary next root before.
+// publishes an ordinary next root before. Where there is one the error of Publish
+// wraps [ErrConflict].
 func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (*Draft, error) {
 	p, err := r.load(ctx)
 	if err != nil {
@@ -206,10 +208,8 @@ func recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFile
 			return f, err
 		}
 	}
-	if f.rec, err = root.Recovery(f.data[0], f.data[1], longAgo); err != nil {
-		return f, fmt.Errorf("repo: %s: %w", f.names[0], err)
-	}
-	return f, nil
+	f.rec, err = root.Recovery(f.data[0], f.data[1], longAgo)
+	return f, err
 }
 
 // recoveryIn reads whatever lies in a storage where a recovery after tip would:

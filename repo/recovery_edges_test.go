@@ -69,6 +69,16 @@ func TestReplacementKilled(t *testing.T) {
 				err := w.open().Publish(t.Context(), d)
 				if !killed() {
 					noErr(t, err)
+					w.store.clock = func() time.Time { return w.now.Add(-1000 * time.Hour) }
+					for name := range w.store.files {
+						w.store.written[name] = w.store.clock()
+					}
+					_, err = w.open().Prune(t.Context(), nil)
+					noErr(t, err)
+					w.intact()
+					if findings := w.verify(); len(findings) > 0 {
+						t.Errorf("after Prune: %q", findings)
+					}
 					more = false
 					break
 				}
@@ -271,6 +281,8 @@ func TestRecoveryUnderTheSameOnlineKeys(t *testing.T) {
 func TestVerifyRecoveryOnCopies(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
+	first, err := w.open().Pin(t.Context())
+	noErr(t, err)
 	w.recover()
 	early := w.store.copy()
 	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
@@ -301,6 +313,22 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	check("junk", func(m *memory) { rootsOnly(m); m.files[statement1] = []byte("x") }, true, "m untrusted "+statement1)
 	owners := recoverable(t)
 	check("an ordinary root", func(m *memory) { m.files["metadata/2.root.json"] = owners.store.files["metadata/1.root.json"] }, false, "m differs metadata/2.root.json")
+
+	// Half of it alone.
+	for _, name := range []string{statement1, recovered2} {
+		for _, pin := range [][]byte{w.pin(), first} {
+			half := w.copy()
+			half.pinned = pin
+			delete(half.store.files, name)
+			if got := half.verify(); !slices.Contains(got, "missing "+name) {
+				t.Errorf("without %s: %q", name, got)
+			}
+		}
+	}
+	bare := recoverable(t)
+	if got := bare.verify(repo.Copy{Name: "m", Source: repo.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
+		t.Errorf("%q", got)
+	}
 
 	// The statement is damaged: it is named, and why nothing after it is understood.
 	w.store.files[statement1] = bytes.ReplaceAll(w.store.files[statement1], []byte("once more"), []byte("once less"))

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http/httptest"
 	"testing"
+	"time"
 
+	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
 )
 
@@ -137,5 +140,28 @@ func TestRecoveryReadFaults(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A mirror over HTTP of what was recovered serves readers, verifiers and other mirrors.
+func TestRecoveryOverHTTP(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	first := w.pin()
+	w.recover()
+	w.publish(w.stageRecovery(0, w.heirs("other")))
+	server := httptest.NewServer(repo.Handler(w.store))
+	defer server.Close()
+	place := client.URL(server.URL+"/metadata/", server.URL+"/targets/")
+	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	chain, err := repo.New(repo.ReadOnly(place), cfg).Chain(t.Context())
+	if err != nil || len(chain) != 3 {
+		t.Errorf("%d roots, %v", len(chain), err)
+	}
+	mirror := newMemory()
+	noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, first))
+	report, err := repo.New(mirror, cfg).Verify(t.Context(), first, repo.Copy{Source: place})
+	if noErr(t, err); !report.OK() || report.Root != 3 {
+		t.Error(report)
 	}
 }

@@ -317,6 +317,11 @@ func (v *verification) recoveries(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			if i+1 == len(v.survey.chain) || v.told[short("", rootName(root.Version()+1))] { // no ordinary one follows
+				if err := v.half(ctx, p, files); err != nil {
+					return err
+				}
+			}
 			if j == 0 {
 				ours = files
 			} else if err := v.sameRecovery(p, ours, files); err != nil {
@@ -354,6 +359,26 @@ func (v *verification) recovery(ctx context.Context, p Copy, root *tuf.Root) (re
 		f.Kind = FileUntrusted
 	}
 	return files, v.add(f)
+}
+
+// half reports a recovery of which one file alone is there.
+func (v *verification) half(ctx context.Context, p Copy, f recoveryFiles) error {
+	if f.names[0] == "" || f.rec != nil {
+		return nil
+	}
+	statement := f.data[0] != nil
+	root, _, err := stat(ctx, p.Source, f.names[1])
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return v.differs(p, FileUnreadable, f.names[1], err.Error(), err)
+	case root && !statement:
+		return v.differs(p, FileMissing, f.names[0], "the root that it would name is there, so nobody can follow that", fs.ErrNotExist)
+	case statement && !root:
+		return v.differs(p, FileMissing, f.names[1], "the statement is there that names it, so nobody can follow that", fs.ErrNotExist)
+	}
+	return nil
 }
 
 // sameRecovery holds a recovery on a copy against that of the repository. Where
