@@ -98,8 +98,7 @@ func readDocument(signed wire.Value) *document {
 		}
 	}
 	top := d.thing("", "")
-	kind := words(member(signed, "_type"))
-	listed := kind != "targets"
+	listed := words(member(signed, "_type")) != "targets"
 	for name, v := range signed.Members() {
 		switch n := name.String(); n {
 		case "_type", "version": // said with the file's name
@@ -107,14 +106,9 @@ func readDocument(signed wire.Value) *document {
 			listed = v.Kind() == '{'
 		case tuf.CharterMember:
 			d.walk(n, "", top, v)
-		case "spec_version", "expires", "consistent_snapshot", "roles", "keys", "delegations", tuf.RecallMember:
+		case "spec_version", "expires", "consistent_snapshot", "roles", "keys", "delegations", tuf.RecallMember,
+			"repo_id", "tip", "root", "reason": // the last four of recovery statements
 			d.walk(n, n, top, v)
-		case "repo_id", "tip", "root", "reason":
-			if kind == recoveryType {
-				d.walk(n, n, top, v)
-				continue
-			}
-			fallthrough
 		default:
 			d.walk(n, "member "+clean(n), top, v)
 		}

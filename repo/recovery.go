@@ -226,10 +226,7 @@ func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles,
 			return f, err
 		}
 	}
-	if f.rec, err = tip.Recovery(f.data[0], f.data[1], longAgo); err == nil {
-		f.counter = f.rec.Counter()
-		return f, nil
-	}
+	f.rec, _ = tip.Recovery(f.data[0], f.data[1], longAgo)
 	rule := tip.Charter().Recovery()
 	keys := map[string]tuf.Key{}
 	for _, o := range rule.Orgs {
@@ -273,10 +270,7 @@ func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
 	if tipErr != nil {
 		return nil, err
 	}
-	f, ok := recoveryAfter(tip)
-	if !ok {
-		return nil, err
-	}
+	f, _ := recoveryAfter(tip) // without a rule nothing comes of it
 	f.data = [2][]byte{d.recovery.bytes(), d.files["root"].bytes()}
 	return (&Repo{recoveryOver{r.storage, f}, r.cfg}).load(ctx)
 }
@@ -330,9 +324,6 @@ func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 		return fmt.Errorf("repo: %w", err)
 	}
 	n.recovery = &next
-	if root == nil {
-		return nil
-	}
 	if n.root, err = next.root(); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}

@@ -169,6 +169,7 @@ func TestRecoveryJunk(t *testing.T) {
 	for name, junk := range map[string]map[string][]byte{
 		"no JSON":       {statement1: []byte("x"), recovered2: []byte("x")},
 		"too large":     {statement1: make([]byte, tuf.MaxRecoveryStatement+1), recovered2: make([]byte, 5<<20)},
+		"a high claim":  {statement1: []byte(`{"signatures":[],"signed":{"_type":"x-visum-recovery","version":9007199254740991}}`)},
 		"empty":         {statement1: {}, recovered2: {}},
 		"a statement":   {statement1: other.store.files[statement1]},
 		"a root":        {recovered2: other.store.files[recovered2]},
@@ -191,6 +192,9 @@ func TestRecoveryJunk(t *testing.T) {
 		}
 		if got := w.product().waits().state(); got != "root 2 agent/1 agent/2" {
 			t.Errorf("%s: a client that has waited sees %q", name, got)
+		}
+		if !bytes.Contains(w.store.files[statement1], []byte(`"version":3}`)) {
+			t.Errorf("%s: %s", name, w.store.files[statement1])
 		}
 		w.intact()
 	}
@@ -283,6 +287,7 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	w := recoverable(t)
 	first, err := w.open().Pin(t.Context())
 	noErr(t, err)
+	before := w.copy()
 	w.recover()
 	early := w.store.copy()
 	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
@@ -324,6 +329,21 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 				t.Errorf("without %s: %q", name, got)
 			}
 		}
+	}
+	// A statement that can't be read; a recovery that is at the copy alone, which is
+	// none of a copy's faults; and a root past its day is called by its name.
+	if got := w.verify(repo.Copy{Name: "m", Source: repo.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
+		t.Errorf("%q", got)
+	}
+	ahead := before.store.copy()
+	ahead.files[statement1], ahead.files[recovered2] = w.store.files[statement1], w.store.files[recovered2]
+	if got := before.verify(repo.Copy{Name: "m", Source: repo.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
+		t.Errorf("%q", got)
+	}
+	later := w.copy()
+	later.now = later.now.AddDate(2, 0, 0)
+	if got := later.verify(); !slices.Contains(got, "expired "+recovered2) {
+		t.Errorf("%q", got)
 	}
 	bare := recoverable(t)
 	if got := bare.verify(repo.Copy{Name: "m", Source: repo.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
@@ -410,6 +430,23 @@ func TestRecoveryDraftLate(t *testing.T) {
 	if _, err := w.open().StageOn(t.Context(), late, func(*repo.Tx) error { return nil }); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
+	other, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	noErr(t, err)
+	a, err := other.Bytes()
+	noErr(t, err)
+	b, err := next.Bytes()
+	noErr(t, err)
+	var both, statement map[string]any
+	noErr(t, errors.Join(json.Unmarshal(a, &both), json.Unmarshal(b, &statement)))
+	both["recovery"] = statement["recovery"]
+	a, err = json.Marshal(both)
+	noErr(t, err)
+	mixed, err := repo.OpenDraft(a)
+	noErr(t, err)
+	w.store.wrote()
+	if err := w.open().Publish(t.Context(), mixed); err == nil || !strings.Contains(err.Error(), "published by itself") || len(w.store.wrote()) > 0 {
+		t.Error("releases and a statement in one draft:", err)
+	}
 	w.publish(next)
 	if _, err := w.open().Diff(t.Context(), late); !errors.Is(err, repo.ErrConflict) {
 		t.Error(err)
@@ -428,6 +465,17 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	w.signs(d, "bank-1", "university")
 	data, err := d.Bytes()
 	noErr(t, err)
+	stuck := w.copy() // its recovery is gone, and with it what the timestamp is signed under
+	stuck.recover()
+	delete(stuck.store.files, statement1)
+	plain := newWorld(t) // nor has this one any rule
+	plain.store.files["metadata/timestamp.json"] = stuck.store.files["metadata/timestamp.json"]
+	if err := plain.refused(tuf.ErrUntrusted, func() error { return plain.afterLoss().Publish(t.Context(), d) }); strings.Contains(err.Error(), "perhaps") {
+		t.Error(err)
+	}
+	stuck.elsewhere = &readFault{stuck.store, "metadata/1.root.json", 2}
+	stuck.refused(tuf.ErrUntrusted, func() error { return stuck.afterLoss().Publish(t.Context(), d) })
+	stuck.elsewhere = nil
 	type object = map[string]any
 	open := func(change func(draft, part, signed object)) (*repo.Draft, error) {
 		t.Helper()
@@ -469,7 +517,9 @@ func TestRecoveryHostileDraft(t *testing.T) {
 		"no root beside it": func(draft, _, _ object) {
 			draft["files"] = slices.DeleteFunc(draft["files"].([]any), func(f any) bool { return f.(object)["role"] == "root" })
 		},
-		"a later base": func(_, part, signed object) { part["base"], signed["version"] = 2, 3 },
+		"another root":    func(_, _, signed object) { signed["root"].(object)["sha256"] = strings.Repeat("0", 64) },
+		"another version": func(_, _, signed object) { signed["root"].(object)["version"] = 3 },
+		"a later base":    func(_, part, signed object) { part["base"], signed["version"] = 2, 3 },
 	} {
 		d, err := open(change)
 		if err != nil {
@@ -482,12 +532,14 @@ func TestRecoveryHostileDraft(t *testing.T) {
 		if err := r.Export(t.Context(), d, t.TempDir()); errors.Is(err, errKilled) {
 			t.Error(err)
 		}
-		w.refused(nil, func() error {
-			if err := r.Publish(t.Context(), d); err == nil {
-				t.Errorf("%s: published", name)
-			}
-			return nil
-		})
+		for _, w := range []*world{w, stuck} {
+			w.refused(nil, func() error {
+				if err := w.afterLoss().Publish(t.Context(), d); err == nil {
+					t.Errorf("%s: published", name)
+				}
+				return nil
+			})
+		}
 	}
 	// Who must sign is a help for people; what it says there counts for nothing.
 	odd, err := open(func(_, part, _ object) {

@@ -192,9 +192,6 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			s.ordinary = max(s.ordinary, n)
 		}
 	}
-	if s.rootsOnly {
-		return files, s.end(nil)
-	}
 	return files, nil
 }
 

@@ -409,15 +409,13 @@ func (v *verification) sameRecovery(p Copy, ours, theirs recoveryFiles) error {
 // ends looks for roots on the copies beyond the repository's last, and for ordinary
 // ones where it recovered, which clients would go on with.
 func (v *verification) ends(ctx context.Context) error {
-	tip := v.survey.tip().Version()
-	if err := v.end(ctx, rootName(tip+1)); err != nil {
-		return err
-	}
+	after := map[int64]bool{v.survey.tip().Version(): true}
 	for n := range v.survey.recoveries {
-		if n < tip {
-			if err := v.end(ctx, rootName(n+1)); err != nil {
-				return err
-			}
+		after[n] = true
+	}
+	for _, n := range slices.Sorted(maps.Keys(after)) {
+		if err := v.end(ctx, rootName(n+1)); err != nil {
+			return err
 		}
 	}
 	return nil
