@@ -19,7 +19,8 @@ import (
 // delegations and hash bins are followed. It needs no key.
 //
 // Everything is verified before it is written, as clients verify it but for
-// dates, and nothing is taken that is older than what the storage has. Only
+// dates, and nothing is taken that is older than what the storage has; but a
+// recovery that no ordinary root has followed yet may be taken back. Only
 // what is missing is fetched: called again, also after a kill, it goes on where
 // it was. Order of writing as in a publish, timestamp.json last, so clients of the
 // mirror see its old state or its new one.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -163,5 +164,47 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	report, err := repo.New(mirror, cfg).Verify(t.Context(), first, repo.Copy{Source: place})
 	if noErr(t, err); !report.OK() || report.Root != 3 {
 		t.Error(report)
+	}
+}
+
+// The old online keys are there still: with a bridge clients of the old root have
+// content at every moment of a recovery, killed wherever, and after it.
+func TestRecoveryBridged(t *testing.T) {
+	t.Parallel()
+	start := recoverable(t)
+	bridged := func(w *world) *repo.Repo {
+		cfg := &repo.Config{Now: func() time.Time { return w.now }, Bridge: &repo.Bridge{Root: start.root()}}
+		for _, n := range slices.Concat(heirKeys, reviewKeys) {
+			cfg.Signers = append(cfg.Signers, w.signer(n))
+		}
+		for _, n := range []string{"vendor-release", "targets", "timestamp", "snapshot"} {
+			cfg.Bridge.Signers = append(cfg.Bridge.Signers, w.signer(n))
+		}
+		return repo.New(w.store, cfg)
+	}
+	d, err := bridged(start).StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, start.lost)
+	noErr(t, err)
+	start.signs(d, "bank-1", "university")
+	for n, more := 1, true; more; n++ {
+		for _, after := range []bool{false, true} {
+			w := start.copy()
+			killed := w.store.kill(n, after)
+			err := bridged(w).Publish(t.Context(), d)
+			if !killed() {
+				noErr(t, err)
+				more = false
+			} else {
+				w.sees("root 1 agent/1")
+				noErr(t, bridged(w).Publish(t.Context(), d))
+			}
+			w.sees("root 1 agent/1")
+			if got := w.product().waits().state(); got != "root 2 agent/1" {
+				t.Fatalf("killed at %d: a client that has waited sees %q", n, got)
+			}
+			w.intact()
+			w.now = w.now.Add(time.Hour)
+			noErr(t, bridged(w).Refresh(t.Context()))
+			w.sees("root 1 agent/1")
+		}
 	}
 }
