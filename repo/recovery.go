@@ -71,10 +71,13 @@ func (tx *Tx) stageRecovery(d *Draft) error {
 		return errors.New("repo: a recovery needs a root that says something new: whose keys sign it")
 	}
 	// Judged before anybody is asked for a signature.
-	if _, err := tip.Propose(root.bytes()); err != nil {
+	proposal, err := tip.Propose(root.bytes())
+	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	var err error
+	if proposal.Charter().Epoch() == tip.Charter().Epoch() {
+		return fmt.Errorf("repo: a recovery brings new timestamp and snapshot keys: %w", tuf.ErrCharter)
+	}
 	d.recovery, err = tx.repo.newRecovery(tx.ctx, tip, recoveredRoot{root.version, sum256(root.signed)}, tx.recovering.Reason)
 	return err
 }

@@ -262,23 +262,25 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	}
 }
 
-// Thieves of the recovery keys name a root that keeps the online keys: what is
-// published is signed under it, so it counts. The owners take it away, and go on.
-func TestRecoveryUnderTheSameOnlineKeys(t *testing.T) {
+// A recovery that keeps the online keys would count at once, for what is published
+// is signed under it: it is none.
+func TestRecoveryBringsNewOnlineKeys(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	owners := slices.Concat(vendorKeys, reviewKeys)
-	timestamp := w.store.files["metadata/timestamp.json"]
-	w.publish(w.stageRecovery(0, func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.public("heir-1", "heir-2"); return nil }))
-	if !bytes.Equal(timestamp, w.store.files["metadata/timestamp.json"]) {
-		t.Error("there is new content")
+	for _, keep := range []func(r *repo.Root){
+		func(r *repo.Root) { r.Timestamp.Keys, r.Snapshot.Keys = w.public("timestamp"), w.public("snapshot") },
+		func(r *repo.Root) { r.Timestamp.Keys = w.public("timestamp") },
+		func(r *repo.Root) { r.Snapshot.Keys = w.public("snapshot") },
+	} {
+		w.refused(tuf.ErrCharter, func() error {
+			_, err := w.open().StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
+				noErr(t, w.lost(tx))
+				keep(tx.Root())
+				return nil
+			})
+			return err
+		})
 	}
-	w.sees("root 1 agent/1")
-	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
-	w.refused(repo.ErrUnsigned, func() error { return w.open(owners...).Update(t.Context(), renew) })
-	delete(w.store.files, statement1)
-	noErr(t, w.open(owners...).Update(t.Context(), renew))
-	w.sees("root 2 agent/1")
 }
 
 // What a copy lacks of a recovery is found, and what it has beside it.

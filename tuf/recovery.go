@@ -75,8 +75,8 @@ func (r *Root) RecoveryFiles() (statement, root string) {
 // version is the counter; the hashes are those of [Root.SHA256]. The statement
 // must be signed by the recovery keys that r's charter asks for, name r itself
 // and exactly this root, and be unexpired at now. The root must be signed by its
-// own threshold and parties, and obey all rules for a successor but H11, which
-// the statement stands in for.
+// own threshold and parties, begin a new epoch, and obey all rules for a successor
+// but H11, which the statement stands in for.
 func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, err error) {
 	defer func() { attach(err, statement) }()
 	if r == nil || r.doc == nil {
@@ -123,6 +123,11 @@ func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, e
 	}
 	if err := r.checkSuccessor(rec.next); err != nil {
 		return nil, err
+	}
+	// Else what is signed today would be good under both, and nobody could tell
+	// whether the repository has gone on.
+	if rec.next.charter.epoch == r.charter.epoch {
+		return nil, refuse(recoveryRole, v, ErrCharter, "root v%d keeps the online keys of v%d: a recovery brings new ones", rec.next.doc.version, r.doc.version)
 	}
 	if !now.Before(rec.doc.expires) {
 		return nil, expired(recoveryRole, v, rec.doc.expires, now)

@@ -173,8 +173,13 @@ func TestRecoveryRefused(t *testing.T) {
 		"root of another repository": {root(func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("ab", 16) }), tuf.ErrCharter, "H1"},
 		"root without a charter":     {root(func(r *tuftest.Repo) { delete(r.Root, "x-visum") }), tuf.ErrCharter, "H10"},
 		"root keeps the epoch":       {root(func(r *tuftest.Repo) { r.Charter()["epoch"] = 1 }), tuf.ErrCharter, "H3"},
-		"root lowers a floor":        {root(func(r *tuftest.Repo) { tuftest.At(r.Charter(), "floors")["targets"] = 0 }), tuf.ErrCharter, "H3"},
-		"root drops a retired host":  {root(func(r *tuftest.Repo) { r.Charter()["retired"] = []any{} }), tuf.ErrCharter, "H8"},
+		"root keeps the online keys": {root(func(r *tuftest.Repo) {
+			roles := tuftest.At(r.Root, "roles")
+			roles["timestamp"], roles["snapshot"] = r.Role(1, "timestamp"), r.Role(1, "snapshot")
+			r.Charter()["epoch"] = 1
+		}), tuf.ErrCharter, "root v2 keeps the online keys of v1"},
+		"root lowers a floor":       {root(func(r *tuftest.Repo) { tuftest.At(r.Charter(), "floors")["targets"] = 0 }), tuf.ErrCharter, "H3"},
+		"root drops a retired host": {root(func(r *tuftest.Repo) { r.Charter()["retired"] = []any{} }), tuf.ErrCharter, "H8"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec, err := recovery(t, tt.repo())

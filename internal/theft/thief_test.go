@@ -180,7 +180,13 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 			p.(doc)["keyids"] = x.IDs(keys...)
 			roots = append(roots, keys...)
 		}
-		x.Root["roles"].(doc)["root"], x.Signers["root"] = x.Role(5, roots...), roots
+		roles := x.Root["roles"].(doc)
+		roles["root"], x.Signers["root"] = x.Role(5, roots...), roots
+		for _, role := range []string{"timestamp", "snapshot"} {
+			x.AddKeys(x.Root, "thief-"+role)
+			roles[role] = x.Role(1, "thief-"+role)
+		}
+		x.Charter()["epoch"] = x.Charter()["epoch"].(int) + 1
 	})
 	root := x.Sign(x.Root, x.Signers["root"]...)
 	x.Files = map[string][]byte{"1.root.json": x.Files["1.root.json"], "recovery/2.root.json": root,
