@@ -2,6 +2,8 @@ package client_test
 
 import (
 	"errors"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/visum-dev/visum/internal/tuftest"
@@ -50,6 +52,45 @@ func TestReleaseRoleOfNewKeysStartsAnew(t *testing.T) {
 			if !errors.Is(err, tt.want) || view.RootVersion() != 2 {
 				t.Errorf("%v; root v%d", err, view.RootVersion())
 			}
+			if !tt.newKey {
+				return
+			}
+			// And he has a floor from then on, without the last snapshot too.
+			w.repo.Bump("vendor-agent")
+			w.repo.Publish()
+			w.good(c, 2)
+			if err := os.Remove(w.state("snapshot.json")); err != nil {
+				t.Fatal(err)
+			}
+			role := w.repo.Roles["vendor-agent"]
+			role["version"] = role["version"].(int) - 1
+			w.repo.Bump()
+			w.repo.Publish()
+			w.bad(c, tuf.ErrRollback)
 		})
+	}
+}
+
+// A role that the charter does not know any more has no floor to be kept.
+func TestRoleThatIsGoneHasNoFloor(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	w.good(c, 1)
+	floor := func() bool {
+		t.Helper()
+		data, err := os.ReadFile(w.state("state.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(data), `"hold":{"version"`)
+	}
+	if !floor() {
+		t.Fatal("no floor to begin with")
+	}
+	w.repo.NextRoot(func() { delete(tuftest.At(w.repo.Charter()["classes"].([]any)[0]), "hold") })
+	renew(w.repo)
+	w.good(c, 2)
+	if floor() {
+		t.Error("its floor is still there")
 	}
 }

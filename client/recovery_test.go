@@ -198,6 +198,7 @@ func TestRecoveryOutOfDate(t *testing.T) {
 // Of the statements that two operators show the one with the higher counter is
 // waited for; with the same counter the one that was there first.
 func TestTwoRecoveries(t *testing.T) {
+	t.Parallel()
 	const otherHost = "updates.other.example"
 	four := func(r *tuftest.Repo) {
 		r.Recoverable()
@@ -234,6 +235,7 @@ func TestTwoRecoveries(t *testing.T) {
 // Recovery after recovery, each with its own wait. The newest sixteen are known
 // to a new process; a pin of a later day leads past those before.
 func TestManyRecoveries(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
 	c := w.client()
 	w.good(c, 1)
