@@ -109,12 +109,25 @@ func TestRetries(t *testing.T) {
 			t.Errorf("%v after %s", err, time.Since(start))
 		}
 	})
-	t.Run("not for what is bad", func(t *testing.T) {
-		t.Parallel()
-		w := newWeb(t)
-		w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
-		w.bad(w.client(func(cfg *client.Config) { cfg.Retries = 1000 }), client.ErrNoContent)
-	})
+}
+
+// A place that fails again and again rests for longer, but never for more than
+// an hour, however often it failed.
+func TestRestOfASilentPlace(t *testing.T) {
+	w := newWeb(t)
+	w.does(dark, vendorHost)
+	for i := range 40 {
+		w.good(w.client(), 1)
+		if got := w.asked(vendorHost); len(got) == 0 {
+			t.Fatal("left out for more than an hour")
+		}
+		w.now = w.now.Add(30 * time.Minute)
+		w.good(w.client(), 1)
+		if got := w.asked(vendorHost); len(got) > 0 && i >= 10 {
+			t.Fatalf("after %d failures asked %q", i, got)
+		}
+		w.now = w.now.Add(45 * time.Minute)
+	}
 }
 
 // The timestamp that is asked for beside the next root is dropped where there is

@@ -72,6 +72,52 @@ func TestBackOff(t *testing.T) {
 	}
 }
 
+// However many rounds there are, no pause is longer than 48 seconds.
+func TestBackOffIsBounded(t *testing.T) {
+	waiting(t, "the agent", 40, func(t *testing.T, w *web, c *client.Client) {
+		w.does(dark, vendorHost, cdnHost, reviewHost)
+		begun := time.Now()
+		w.bad(c, client.ErrDark)
+		if took := time.Since(begun); took < 34*16*time.Second || took > 40*48*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+// Another round is for who may answer then: not where nobody failed, and not
+// where a place that answers would change nothing.
+func TestWhatRoundsAreFor(t *testing.T) {
+	expire := func(r *tuftest.Repo, role string) {
+		r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now)
+		renew(r)
+	}
+	for name, tt := range map[string]struct {
+		world func(w *web)
+		want  error
+		again bool
+	}{
+		"content is dark":      {func(w *web) { w.does(dark, vendorHost, cdnHost) }, client.ErrNoContent, true},
+		"content is bad":       {func(w *web) { w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost) }, client.ErrNoContent, false},
+		"timestamp is expired": {func(w *web) { expire(w.repo, "timestamp") }, client.ErrNoContent, false},
+		"content is absent":    {func(w *web) { w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, false},
+		"root is expired": {func(w *web) {
+			w.now = w.now.AddDate(0, 1, 1)
+			w.does(dark, vendorHost)
+		}, client.ErrStale, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			waiting(t, "the agent", 2, func(t *testing.T, w *web, c *client.Client) {
+				tt.world(w)
+				begun := time.Now()
+				w.bad(c, tt.want)
+				if took := time.Since(begun); (took > 0) != tt.again {
+					t.Errorf("took %s", took)
+				}
+			})
+		})
+	}
+}
+
 // A caller who has no time left is not made to wait for the next round.
 func TestBackOffEndsWithContext(t *testing.T) {
 	waiting(t, "the agent", 1000, func(t *testing.T, w *web, c *client.Client) {

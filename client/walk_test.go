@@ -3,6 +3,7 @@ package client_test
 import (
 	"errors"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -184,6 +185,68 @@ func TestFailureMakesAProbe(t *testing.T) {
 	}
 }
 
+// A probe is due when the charter's time for one is over, and when the clock has
+// been set back; and after a refresh that met somebody who lied.
+func TestWhenAProbeIsDue(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before func(w *web, c *client.Client)
+		due    bool
+	}{
+		"not yet":  {func(w *web, _ *client.Client) { w.now = w.now.Add(time.Hour - 1) }, false},
+		"its time": {func(w *web, _ *client.Client) { w.now = w.now.Add(time.Hour) }, true},
+		"set back": {func(w *web, _ *client.Client) { w.now = w.now.Add(-time.Second) }, true},
+		"a liar": {func(w *web, c *client.Client) {
+			w.does(body("2.root.json", []byte("{}")), vendorHost)
+			w.good(c, 1)
+			w.does(nil, vendorHost)
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWeb(t, probing("warn", 2000*time.Hour))
+			c := w.client()
+			w.good(c, 1)
+			tt.before(w, c)
+			w.asked("")
+			w.good(c, 1)
+			if got := w.asked(cdnHost); (len(got) > 0) != tt.due {
+				t.Errorf("asked %q", got)
+			}
+		})
+	}
+}
+
+// A refresh that ended with an error of the disk has settled nothing.
+func TestProbeAfterADiskError(t *testing.T) {
+	w := newWeb(t)
+	disk := &crashing{client.Memory(), 1 << 30}
+	c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", disk })
+	w.good(c, 1)
+	renew(w.repo)
+	disk.writes = 0
+	if _, err := c.Refresh(t.Context()); !errors.Is(err, errCrashed) {
+		t.Fatal(err)
+	}
+	disk.writes = 1 << 30
+	w.asked("")
+	w.good(c, 1)
+	if got := w.asked(cdnHost); len(got) == 0 {
+		t.Error("no probe")
+	}
+}
+
+// Who knows that there is a newer root asks everybody for it.
+func TestBehindAsksEverybody(t *testing.T) {
+	w := newWeb(t)
+	old := w.repo.Clone()
+	w.repo.NextRoot(nothing)
+	w.good(w.client(), 2)
+	if err := os.RemoveAll(w.state("roots")); err != nil {
+		t.Fatal(err)
+	}
+	w.shows(old, vendorHost, cdnHost) // two operators who would be enough
+	w.good(w.client(), 2)
+}
+
 // With mode enforce, a root that too few operators confirm for too long gives no
 // content; with warn it does. A clock that was ahead for a while does not stop
 // the counting.
@@ -197,9 +260,9 @@ func TestProbeAge(t *testing.T) {
 			w.now = tuftest.Now
 			w.does(dark, cdnHost, reviewHost)
 			w.good(c, 1)
-			w.now = w.now.Add(47 * time.Hour)
+			w.now = w.now.Add(48 * time.Hour)
 			w.good(w.client(), 1)
-			w.now = w.now.Add(2 * time.Hour)
+			w.now = w.now.Add(1)
 			if mode == "warn" {
 				w.good(c, 1)
 				return
