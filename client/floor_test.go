@@ -94,3 +94,26 @@ func TestRoleThatIsGoneHasNoFloor(t *testing.T) {
 		t.Error("its floor is still there")
 	}
 }
+
+// A snapshot that is read again after it was lost is held against the floors too,
+// where the timestamp does not say which bytes it must be.
+func TestSnapshotThatIsReadAgain(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	renew(w.repo)
+	w.repo.Roles["timestamp"]["meta"] = tuftest.Doc{"snapshot.json": tuftest.Doc{"version": 6}}
+	w.repo.PublishTimestamp()
+	w.good(c, 1)
+	view, err := c.Refresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(w.state("snapshot.json")); err != nil {
+		t.Fatal(err)
+	}
+	w.repo.Roles["vendor-agent"]["version"] = 5
+	w.repo.Publish()
+	if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrRollback) {
+		t.Error(err)
+	}
+}

@@ -21,7 +21,8 @@ type health struct {
 const (
 	firstRest = time.Minute
 	longRest  = time.Hour
-	maxHealth = 64 // places
+	forgotten = 24 * time.Hour // after its rest
+	maxHealth = 64             // places
 )
 
 // remember takes over what is known of the places.
@@ -29,6 +30,9 @@ func (w *walk) remember() {
 	for key, h := range w.session.Health {
 		rest := h.Until.Sub(w.clock)
 		switch {
+		case rest < -forgotten: // nobody lists it any more, or this client slept
+			delete(w.session.Health, key)
+			continue
 		case rest <= 0 || rest > longRest: // a clock that was ahead
 			continue
 		case h.Wait:
@@ -57,7 +61,7 @@ func (w *walk) failed(p *place, err error) {
 	}
 	h.Fails++
 	h.Until, h.Wait = w.clock.Add(min(longRest, firstRest<<min(h.Fails-1, 10))), false
-	if busy, ok := errors.AsType[*busyError](err); ok && busy.until.After(w.clock) {
+	if busy, ok := errors.AsType[*busyError](err); ok {
 		h.Wait = true
 		h.Until = busy.until
 		if limit := w.clock.Add(longRest); h.Until.After(limit) {

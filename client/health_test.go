@@ -3,7 +3,9 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -127,6 +129,35 @@ func TestRestOfASilentPlace(t *testing.T) {
 			t.Fatalf("after %d failures asked %q", i, got)
 		}
 		w.now = w.now.Add(45 * time.Minute)
+	}
+}
+
+type darkSource struct{}
+
+func (darkSource) Open(context.Context, string) (io.ReadCloser, error) { return nil, errDark }
+
+// What is remembered of places does not grow: neither with their number, nor
+// with those that were places once.
+func TestHealthIsBounded(t *testing.T) {
+	w := newWeb(t)
+	kept := func() int {
+		t.Helper()
+		data, err := os.ReadFile(w.state("state.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		health, _ := tuftest.At(firstDoc(t, data), "state")["health"].(map[string]any)
+		return len(health)
+	}
+	many := func(c *client.Config) { c.Sources = slices.Repeat([]client.Source{darkSource{}}, 80) }
+	w.good(w.client(many), 1)
+	if n := kept(); n != 64 {
+		t.Errorf("%d places", n)
+	}
+	w.now = w.now.Add(26 * time.Hour)
+	w.good(w.client(), 1)
+	if n := kept(); n != 0 {
+		t.Errorf("%d places that are none any more", n)
 	}
 }
 

@@ -86,6 +86,31 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// Who asks to be left alone is not asked a second time in the same refresh, when
+// everybody is.
+func TestBusyPlaceIsAskedOnce(t *testing.T) {
+	w := newWeb(t)
+	w.now = w.now.AddDate(0, 1, 1)
+	w.does(busy(503, "120", ""), vendorHost)
+	w.bad(w.client(), client.ErrStale)
+	if got := w.asked(vendorHost); len(got) != 1 {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// A place that was busy and is silent now has not asked for anything.
+func TestSilentAfterBusy(t *testing.T) {
+	w := newWeb(t)
+	w.does(busy(503, "120", ""), vendorHost)
+	w.good(w.client(), 1)
+	w.now = w.now.Add(2 * time.Minute)
+	w.does(dark, vendorHost)
+	w.good(w.client(), 1)
+	w.does(nil, vendorHost)
+	w.does(dark, cdnHost, reviewHost)
+	w.good(w.client(), 1)
+}
+
 // A download waits for a place that asks for a moment, and not for one that asks
 // for more.
 func TestRetryAfterOfATarget(t *testing.T) {

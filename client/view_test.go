@@ -127,3 +127,25 @@ func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
 		}
 	}
 }
+
+// The time of a download is at least that at which the parties signed the root,
+// as it is for a refresh: a clock that is behind opens no place again.
+func TestUseUntilWithAClockBehind(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		r.Charter()["signed_at"] = tuftest.Stamp(tuftest.Now.Add(2 * time.Hour))
+		locations(r, func(id string, l tuftest.Doc) {
+			if id == "cdn" {
+				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+			}
+		})
+	})
+	c := w.client()
+	a := w.approved(c)
+	w.does(dark, vendorHost)
+	if err := c.Save(t.Context(), a, w.state("agent")); !errors.Is(err, errDark) {
+		t.Error(err)
+	}
+	if got := w.asked(cdnHost); len(got) > 0 {
+		t.Errorf("asked %q", got)
+	}
+}

@@ -97,6 +97,7 @@ func TestWhatRoundsAreFor(t *testing.T) {
 		again bool
 	}{
 		"content is dark":      {func(w *web) { w.does(dark, vendorHost, cdnHost) }, client.ErrNoContent, true},
+		"content is broken":    {func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, true},
 		"content is bad":       {func(w *web) { w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost) }, client.ErrNoContent, false},
 		"timestamp is expired": {func(w *web) { expire(w.repo, "timestamp") }, client.ErrNoContent, false},
 		"content is absent":    {func(w *web) { w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, false},
@@ -109,9 +110,12 @@ func TestWhatRoundsAreFor(t *testing.T) {
 			waiting(t, "the agent", 2, func(t *testing.T, w *web, c *client.Client) {
 				tt.world(w)
 				begun := time.Now()
-				w.bad(c, tt.want)
+				view := w.bad(c, tt.want)
 				if took := time.Since(begun); (took > 0) != tt.again {
 					t.Errorf("took %s", took)
+				}
+				if lied := name == "content is bad"; (len(view.Evidence()) > 0) != lied {
+					t.Errorf("evidence %q", view.Evidence())
 				}
 			})
 		})

@@ -234,6 +234,28 @@ func TestProbeAfterADiskError(t *testing.T) {
 	}
 }
 
+// An error of the disk is no fault of a place: no other is asked, for the disk
+// would fail there too.
+func TestDiskErrorIsNoFaultOfAPlace(t *testing.T) {
+	w := newWeb(t)
+	c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", &noSnapshot{client.Memory()} })
+	if _, err := c.Refresh(t.Context()); !errors.Is(err, errCrashed) {
+		t.Fatal(err)
+	}
+	if got := w.asked(cdnHost); !slices.Equal(got, []string{"metadata/2.root.json"}) {
+		t.Errorf("asked %q", got)
+	}
+}
+
+type noSnapshot struct{ client.Store }
+
+func (s noSnapshot) Write(name string, data []byte) error {
+	if name == "snapshot.json" {
+		return errCrashed
+	}
+	return s.Store.Write(name, data)
+}
+
 // Who knows that there is a newer root asks everybody for it.
 func TestBehindAsksEverybody(t *testing.T) {
 	w := newWeb(t)
