@@ -491,6 +491,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	}
 	for name, change := range map[string]func(draft, part, signed object){
 		"a role's name":      func(_, part, _ object) { part["role"] = "root" },
+		"a list of releases": func(_, part, signed object) { part["role"], signed["_type"] = "agent", "targets" },
 		"another type":       func(_, _, signed object) { signed["_type"] = "root" },
 		"among the files":    func(draft, part, _ object) { draft["files"] = []any{part} },
 		"no content":         func(_, part, _ object) { delete(part, "content") },
@@ -563,4 +564,34 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: strings.Repeat("x", tuf.MaxRecoveryStatement)}, w.lost); !errors.Is(err, tuf.ErrTooLarge) {
 		t.Error(err)
 	}
+}
+
+// Of organisations one key each is asked for, whichever.
+func TestRecoveryAsksForKeys(t *testing.T) {
+	t.Parallel()
+	w := recoverable(t)
+	d, err := w.afterLoss().StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
+	noErr(t, err)
+	id := func(names ...string) (ids []string) {
+		for _, n := range names {
+			ids = append(ids, w.signer(n).Key().ID())
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	asks := func(keys, orgs []string) {
+		t.Helper()
+		got := map[string][]string{}
+		for _, m := range d.Missing() {
+			got[m.Who] = m.KeyIDs
+		}
+		if !slices.Equal(got["the recovery keys"], keys) || !slices.Equal(got["the recovery organisations"], orgs) {
+			t.Errorf("asks for %q", got)
+		}
+	}
+	asks(id("bank-1", "bank-2", "university"), id("bank-1", "bank-2", "university"))
+	w.signs(d, "bank-1")
+	asks(id("bank-2", "university"), id("university"))
+	w.signs(d, "bank-2")
+	asks(nil, id("university"))
 }

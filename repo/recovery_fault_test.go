@@ -208,3 +208,29 @@ func TestRecoveryBridged(t *testing.T) {
 		}
 	}
 }
+
+// Junk where a recovery would lie is all that an export passes over.
+func TestExportOfUnfinished(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, err := w.open().Stage(t.Context(), add("1"))
+	noErr(t, err)
+	w.store.before = func(name string) error {
+		if name == "metadata/timestamp.json" {
+			return errKilled
+		}
+		return nil
+	}
+	if err := w.try(func(tx *repo.Tx) error {
+		r := tx.Root()
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("new-1"), w.public("new-2"), w.public("new-3")
+		return nil
+	}); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	w.store.before = nil
+	w.store.files[statement1] = []byte("x")
+	if err := w.open().Export(t.Context(), d, t.TempDir()); !errors.Is(err, repo.ErrConflict) {
+		t.Error(err)
+	}
+}
