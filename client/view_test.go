@@ -149,3 +149,19 @@ func TestUseUntilWithAClockBehind(t *testing.T) {
 		t.Errorf("asked %q", got)
 	}
 }
+
+// A set that was complete is none any more once one of its files has expired,
+// though the timestamp is the same.
+func TestKeptSetExpires(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		r.Roles["vendor-agent"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+	})
+	c := w.client()
+	w.good(c, 1)
+	w.now = w.now.Add(time.Hour - time.Second)
+	w.good(c, 1)
+	w.now = w.now.Add(time.Second)
+	if view := w.bad(c, client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrExpired) {
+		t.Error(view.Err())
+	}
+}
