@@ -14,5 +14,13 @@
 // can reach one honest place comes to the end of the move (L1, S7), from every
 // error as soon as the world is well again (L5).
 //
+// Where a recovery stands between a pin and the newest root, clients live through
+// its wait with their clocks ahead: who follows before is a violation (S1), and who
+// does not follow after it too (L5). Stock clients know no recovery and stay.
+//
+// Every client verifies its own way, so a rehearsal takes as long as the square of
+// the number of roots: seconds for ten, a minute or two for a hundred. [Drill].MaxPins
+// bounds what grows with the number of scenarios.
+//
 // This is the one package beside examples and tests in which client and repo meet.
 package drill
