@@ -139,7 +139,10 @@ func TestRootLosesTheRace(t *testing.T) {
 // Two publishers with a hundred releases each, at once: nothing is lost.
 func TestRace(t *testing.T) {
 	t.Parallel()
-	const each = 100
+	each := 100
+	if testing.Short() {
+		each = 30
+	}
 	w := newWorld(t)
 	var all sync.WaitGroup
 	for who := range 2 {
