@@ -65,6 +65,40 @@ func TestRecovery(t *testing.T) {
 	w.waits(w.client(), true)
 }
 
+// Who has waited goes all the way in one refresh: past the recovered root to the
+// ordinary one after it, and to content below the versions that a thief of the
+// old online keys had driven up; and never back.
+func TestRecoveryGoesAllTheWay(t *testing.T) {
+	w := newWeb(t, (*tuftest.Repo).Recoverable)
+	w.good(w.client(), 1)
+	driven := w.repo.Clone()
+	for _, role := range []string{"snapshot", "timestamp"} {
+		driven.Roles[role]["version"] = 1000
+	}
+	driven.Publish()
+	w.shows(driven, vendorHost, cdnHost)
+	if view := w.good(w.client(), 1); view.Timestamp() < 1000 {
+		t.Fatalf("timestamp v%d", view.Timestamp())
+	}
+	w.shows(nil, vendorHost, cdnHost)
+	w.repo.Recover(nothingElse, "bank1", "university")
+	w.repo.NextRoot(nothing)
+	renew(w.repo)
+	w.now = tuftest.Now.AddDate(0, 1, 1)
+	for range 5 {
+		w.waits(w.client(), true)
+		w.now = w.now.Add(2 * day)
+	}
+	w.good(w.client(), 3)
+	for _, file := range []string{"roots/2.root.json", "roots/3.root.json", "recovery/1.statement.json"} {
+		remove(w, file)
+	}
+	w.does(status(404, ".statement.json", nil), vendorHost, cdnHost, reviewHost)
+	w.bad(w.client(), client.ErrBehind)
+	w.does(nil, vendorHost, cdnHost, reviewHost)
+	w.good(w.client(), 3)
+}
+
 // An ordinary next root beats a recovery at any time before it is over.
 func TestOrdinaryRootBeatsRecovery(t *testing.T) {
 	w := lost(t)

@@ -146,7 +146,7 @@ func (c *Client) look(ctx context.Context, w *walk) *View {
 // serving place alone.
 func (c *Client) walk(ctx context.Context, w *walk) error {
 	want := 1
-	if c.probed.IsZero() || w.clock.Before(c.probed) || w.clock.Sub(c.probed) >= probe(w.tip).Every {
+	if w.clock.Before(c.probed) || w.clock.Sub(c.probed) >= probe(w.tip).Every {
 		want = probe(w.tip).MinOperators
 	}
 	err := c.roots(ctx, w, want)
