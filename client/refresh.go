@@ -150,7 +150,7 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 		want = probe(w.tip).MinOperators
 	}
 	err := c.roots(ctx, w, want)
-	if err == nil && !w.partial && (w.tip.CheckExpiry(w.now) != nil || w.behind()) {
+	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.behind()) {
 		// There must be a newer one: no place is left out.
 		err = c.roots(ctx, w, everyone)
 	}
