@@ -26,6 +26,7 @@ type plain struct {
 	pin   []byte
 	dir   string
 	asked []string
+	fails string // a file that the server stumbles over
 }
 
 func newPlain(t *testing.T) *plain {
@@ -36,6 +37,9 @@ func newPlain(t *testing.T) *plain {
 
 func (p *plain) Open(_ context.Context, name string) (io.ReadCloser, error) {
 	p.asked = append(p.asked, name)
+	if name == p.fails {
+		return nil, errors.New("500 Internal Server Error")
+	}
 	data, ok := fileOf(p.repo, name)
 	if !ok {
 		return nil, fs.ErrNotExist
@@ -224,6 +228,18 @@ func TestPlainFastForward(t *testing.T) {
 			p.refresh(p.client(), nil, "2.root", "3.root", "timestamp", "6.snapshot", "6.targets")
 			p.refresh(c, nil, "3.root", "timestamp")
 		})
+	}
+}
+
+// A server that stumbles over the root after a new one has not shown a bad one:
+// the update goes on under the newest that there is (specification, 5.3.3).
+func TestPlainStumblesOverTheNextRoot(t *testing.T) {
+	p := newPlain(t)
+	p.repo.NextRoot(nothing)
+	p.fails = "metadata/3.root.json"
+	view, err := p.client().Refresh(t.Context())
+	if err != nil || view.RootVersion() != 2 {
+		t.Fatalf("root v%d, %v", view.RootVersion(), err)
 	}
 }
 
