@@ -237,20 +237,45 @@ func TestProbeAfterADiskError(t *testing.T) {
 // An error of the disk is no fault of a place: no other is asked, for the disk
 // would fail there too.
 func TestDiskErrorIsNoFaultOfAPlace(t *testing.T) {
-	w := newWeb(t)
-	c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", &noSnapshot{client.Memory()} })
-	if _, err := c.Refresh(t.Context()); !errors.Is(err, errCrashed) {
-		t.Fatal(err)
-	}
-	if got := w.asked(cdnHost); !slices.Equal(got, []string{"metadata/2.root.json"}) {
-		t.Errorf("asked %q", got)
+	for _, name := range []string{"timestamp.json", "snapshot.json", "roles/"} {
+		w := newWeb(t)
+		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", &noRoomFor{client.Memory(), name} })
+		if _, err := c.Refresh(t.Context()); !errors.Is(err, errCrashed) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := w.asked(cdnHost); !slices.Equal(got, []string{"metadata/2.root.json"}) {
+			t.Errorf("%s: asked %q", name, got)
+		}
 	}
 }
 
-type noSnapshot struct{ client.Store }
+// A rendezvous is asked for roots alone, however near it is.
+func TestRendezvousIsAskedForRoots(t *testing.T) {
+	w := newWeb(t, func(r *tuftest.Repo) {
+		locations(r, func(id string, l tuftest.Doc) {
+			if id == "rdv" {
+				l["priority"] = 1
+			}
+		})
+	})
+	c := w.client()
+	for range 3 {
+		w.good(c, 1)
+	}
+	for _, name := range w.asked(reviewHost) {
+		if name != "metadata/2.root.json" {
+			t.Errorf("asked for %s", name)
+		}
+	}
+}
 
-func (s noSnapshot) Write(name string, data []byte) error {
-	if name == "snapshot.json" {
+type noRoomFor struct {
+	client.Store
+	what string
+}
+
+func (s noRoomFor) Write(name string, data []byte) error {
+	if strings.HasPrefix(name, s.what) {
 		return errCrashed
 	}
 	return s.Store.Write(name, data)
