@@ -98,6 +98,19 @@ func TestBusyPlaceIsAskedOnce(t *testing.T) {
 	}
 }
 
+// Nor is it asked because nobody else has content.
+func TestBusyPlaceIsLeftAlone(t *testing.T) {
+	w := newWeb(t)
+	w.does(busy(503, "120", ""), vendorHost)
+	w.good(w.client(), 1)
+	w.does(body("timestamp.json", []byte("{}")), cdnHost)
+	w.asked("")
+	w.bad(w.client(), client.ErrNoContent)
+	if got := w.asked(vendorHost); len(got) != 0 {
+		t.Errorf("asked %q", got)
+	}
+}
+
 // A place that was busy and is silent now has not asked for anything.
 func TestSilentAfterBusy(t *testing.T) {
 	w := newWeb(t)
