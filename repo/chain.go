@@ -56,19 +56,6 @@ type chain struct {
 	timestamp []byte                  // by which it was decided whether to end with a recovery; nil: there was nothing to decide
 }
 
-// end drops recovered roots that the repository has not gone on with: those at the
-// end whose keys have not signed the timestamp. Until then a recovery is a
-// proposal, which any ordinary root beats.
-func (c *chain) end(timestamp []byte) {
-	for n := len(c.roots); n > 0 && c.roots[n-1].Version() > c.ordinary; n = len(c.roots) {
-		if _, err := c.roots[n-1].Timestamp(timestamp, nil, longAgo); err == nil {
-			return
-		}
-		delete(c.recovered, c.roots[n-1].Version())
-		c.roots = c.roots[:n-1]
-	}
-}
-
 // readChain reads the roots from the first on, and what recoveries lead on
 // where there is no ordinary one.
 func (r *Repo) readChain(ctx context.Context) (*chain, error) {
@@ -115,6 +102,9 @@ func (r *Repo) readChain(ctx context.Context) (*chain, error) {
 	}
 }
 
+// endChain drops recovered roots that the repository has not gone on with: those
+// at the end whose keys have not signed the timestamp. Until then a recovery is a
+// proposal, which any ordinary root beats.
 func (r *Repo) endChain(ctx context.Context, c *chain) error {
 	if int64(len(c.roots)) == c.ordinary {
 		return nil
@@ -123,7 +113,13 @@ func (r *Repo) endChain(ctx context.Context, c *chain) error {
 	if c.timestamp, err = r.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	c.end(c.timestamp)
+	for n := int64(len(c.roots)); n > c.ordinary; n-- {
+		if _, err := c.roots[n-1].Timestamp(c.timestamp, nil, longAgo); err == nil {
+			break
+		}
+		delete(c.recovered, n)
+		c.roots = c.roots[:n-1]
+	}
 	return nil
 }
 

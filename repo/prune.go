@@ -148,12 +148,8 @@ func (k *pruner) metadataBefore(name string) time.Time {
 // each older one that a timestamp may still be good for. When the last such
 // timestamp was signed is seen from the snapshot that followed.
 func (k *pruner) keepSnapshots(meta []Info) error {
-	chain, err := k.repo.Chain(k.ctx)
-	if err != nil {
-		return err
-	}
 	tops := map[string]bool{}
-	for _, root := range chain {
+	for _, root := range k.present.chain.roots {
 		if root.Charter() == nil {
 			continue
 		}

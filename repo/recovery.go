@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -253,7 +252,7 @@ func (f *recoveryFiles) follows(statement *draftFile) error {
 // does not live by it, need not wait.
 func (f *recoveryFiles) root() (*tuf.Root, error) {
 	rule := f.rec.Rule()
-	return f.rec.Accept(tuf.Wait{Statement: f.rec.ID(), Held: rule.Hold, Ticks: rule.MinTicks, Last: time.Time{}})
+	return f.rec.Accept(tuf.Wait{Statement: f.rec.ID(), Held: rule.Hold, Ticks: rule.MinTicks})
 }
 
 // loadFor loads the repository for a draft that shall be published. Who was killed
@@ -364,7 +363,7 @@ func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
 	return nil
 }
 
-// recoveryWords are what a draft's statement says, for people, held against the
+// recovery is what a draft's statement says, for people, held against the
 // roots that it names.
 func (x *comparison) recovery() ([]Change, error) {
 	f := x.draft.recovery

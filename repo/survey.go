@@ -57,16 +57,20 @@ func (s *survey) report(ctx context.Context, name string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	f := Finding{Kind: FileUnreadable, Name: name, Text: err.Error(), Err: err}
+	return s.found(Finding{Kind: kindOf(err), Name: name, Text: err.Error(), Err: err})
+}
+
+// kindOf tells what an error says of the file that could not be opened.
+func kindOf(err error) FindingKind {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		f.Kind = FileMissing
+		return FileMissing
 	case errors.Is(err, tuf.ErrExpired):
-		f.Kind = FileExpired
+		return FileExpired
 	case errors.Is(err, tuf.ErrUntrusted), errors.Is(err, errOversize):
-		f.Kind = FileUntrusted
+		return FileUntrusted
 	}
-	return s.found(f)
+	return FileUnreadable
 }
 
 // dated reports what is past its date.

@@ -122,7 +122,7 @@ func (v *verification) metadata(ctx context.Context, name string, data []byte) e
 		case err != nil:
 			err = v.differs(c, FileUnreadable, name, err.Error(), err)
 		case !bytes.Equal(got, data):
-			err = v.differs(c, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(got), sum256(got), len(data), sum256(data)), nil)
+			err = v.otherBytes(c, name, got, data)
 		}
 		if err != nil {
 			return err
@@ -135,6 +135,10 @@ func sum256(data []byte) string { s := sha256.Sum256(data); return hex.EncodeToS
 
 func (v *verification) differs(c Copy, kind FindingKind, name, text string, err error) error {
 	return v.add(Finding{Kind: kind, Copy: c.Name, Name: name, Text: text, Err: err})
+}
+
+func (v *verification) otherBytes(c Copy, name string, have, want []byte) error {
+	return v.differs(c, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(have), sum256(have), len(want), sum256(want)), nil)
 }
 
 // role checks every file that a role lists.
@@ -354,11 +358,7 @@ func (v *verification) recovery(ctx context.Context, p Copy, root *tuf.Root) (re
 	if err == nil {
 		return files, nil
 	}
-	f := Finding{Kind: FileUnreadable, Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err}
-	if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
-		f.Kind = FileUntrusted
-	}
-	return files, v.add(f)
+	return files, v.add(Finding{Kind: kindOf(err), Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err})
 }
 
 // half reports a recovery of which one file alone is there.
@@ -397,7 +397,7 @@ func (v *verification) sameRecovery(p Copy, ours, theirs recoveryFiles) error {
 		case have == nil:
 			err = v.differs(p, FileMissing, name, "the repository has it", fs.ErrNotExist)
 		default:
-			err = v.differs(p, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(have), sum256(have), len(want), sum256(want)), nil)
+			err = v.otherBytes(p, name, have, want)
 		}
 		if err != nil {
 			return err
