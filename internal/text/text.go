@@ -1,0 +1,121 @@
+// Package text renders strings that come from outside, such as names in
+// metadata or messages of a server, so that they are safe in an error, a log
+// line or on a terminal.
+//
+// The law of this package, which its tests state: the output is printable ASCII
+// on one line, it is bounded, two different strings never render the same, and a
+// foreign string never looks like words of this module, because all but plain
+// tokens are quoted.
+package text
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	// MaxQuoted is how many characters of a string are shown, before its escapes.
+	MaxQuoted = 200
+	// MaxLine is how many bytes a whole message has at most: 4 kB.
+	MaxLine = 4096
+)
+
+// Quote returns s as a Go string literal in ASCII: control characters, line
+// breaks, bidi marks and all that is not ASCII are escaped. Of more than
+// [MaxQuoted] characters the first ones are shown, with the length and the
+// sha256 of the whole.
+func Quote(s string) string {
+	cut, more := head(s)
+	q := strconv.QuoteToASCII(cut)
+	if more {
+		q += tail(s)
+	}
+	return q
+}
+
+// Bytes is [Quote] for bytes; of a long slice only the head is copied.
+func Bytes(b []byte) string {
+	const most = MaxQuoted * utf8.UTFMax
+	if len(b) <= most {
+		return Quote(string(b))
+	}
+	cut, _ := head(string(b[:most+utf8.UTFMax]))
+	return strconv.QuoteToASCII(cut) + tail(b)
+}
+
+func tail[T string | []byte](s T) string {
+	return fmt.Sprintf("... (%d bytes, sha256 %x)", len(s), sha256.Sum256([]byte(s)))
+}
+
+// head returns the first characters of s and whether there are more.
+func head(s string) (string, bool) {
+	n := 0
+	for i := range s {
+		if n == MaxQuoted {
+			return s[:i], true
+		}
+		n++
+	}
+	return s, false
+}
+
+// Name returns s as it is where it is a plain token, made of ASCII letters,
+// digits and _ . / + @ -, and quoted as by [Quote] otherwise. Names of roles,
+// targets, locations and versions are usually plain.
+func Name(s string) string {
+	if s == "" || len(s) > MaxQuoted {
+		return Quote(s)
+	}
+	for i := range len(s) {
+		if !plain(s[i]) {
+			return Quote(s)
+		}
+	}
+	return s
+}
+
+func plain(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_./+@-", c) >= 0
+}
+
+// Line returns a whole message as one bounded line. It is the last guard, for
+// messages that hold those of other packages: what is not printable ASCII is
+// escaped where it stands, and of more than [MaxLine] bytes the head is kept,
+// with the length and the sha256 of the whole. A message without foreign text is
+// returned unchanged.
+func Line(s string) string {
+	if len(s) <= MaxLine && printable(s) {
+		return s
+	}
+	const room = MaxLine - 120 // for the tail
+	var b strings.Builder
+	for i, r := range s {
+		var piece string
+		switch {
+		case r >= ' ' && r <= '~':
+			piece = s[i : i+1]
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
+			piece = fmt.Sprintf(`\x%02x`, s[i])
+		default:
+			q := strconv.QuoteRuneToASCII(r)
+			piece = q[1 : len(q)-1]
+		}
+		if b.Len()+len(piece) > room {
+			return b.String() + tail(s)
+		}
+		b.WriteString(piece)
+	}
+	return b.String()
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
