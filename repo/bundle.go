@@ -26,20 +26,19 @@ type BundleOptions struct {
 // It goes where no network goes, and clients and [Repo.Clone] take its zip.Reader,
 // which is a file system, as they take any other place.
 //
-// What goes in was verified, from the first root on; dates are not judged. The
-// same state gives the same bytes. After an error what was written is worthless.
+// What goes in was verified, from the trust anchor on; expiries are not checked.
+// The same state gives the same bytes. After an error what was written is worthless.
 func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) error {
 	if opts == nil {
 		opts = &BundleOptions{}
 	}
 	src := SourceOf(r.storage)
-	first, err := readFrom(ctx, src, rootName(1), tuf.Limits{}.WithDefaults().Root)
+	chain, err := r.Chain(ctx)
 	if err != nil {
 		return err
 	}
-	root, err := tuf.OpenRoot(first, r.judge())
-	if err != nil {
-		return fmt.Errorf("repo: %w", err)
+	if len(chain) == 0 {
+		return errEmpty
 	}
 	z := zip.NewWriter(w)
 	files := 0
@@ -93,7 +92,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) err
 		})
 	}
 	s.rootsOnly = !opts.Metadata && opts.Targets == nil
-	if err := s.run(ctx, root); err != nil {
+	if err := s.run(ctx, chain[0]); err != nil {
 		return err
 	}
 	return z.Close()

@@ -33,7 +33,7 @@ func heldWorld(t *testing.T) *world {
 // centre is the review centre on its own machine: a folder of its own, no key
 // but its own.
 func (w *world) centre(dir string, keys ...string) *repo.Repo {
-	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	cfg := w.config()
 	for _, k := range keys {
 		cfg.Signers = append(cfg.Signers, w.signer(k))
 	}
@@ -139,7 +139,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 		!said.From.Equal(w.now) || !said.Until.Equal(w.now.Add(30*24*time.Hour)) || len(v.KeyIDs()) != 3 {
 		t.Errorf("%+v, %v", said, v.KeyIDs())
 	}
-	all, err := repo.New(w.store, &repo.Config{Now: func() time.Time { return w.now }}).Statements(t.Context(), "agent/1.1") // without a key
+	all, err := repo.New(w.store, w.config()).Statements(t.Context(), "agent/1.1") // without a key
 	if err != nil || len(all) != 1 || *all[0].Review != said || all[0].Number != 1 || all[0].Role != "review-agent" {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -229,7 +229,12 @@ func TestCentreRefuses(t *testing.T) {
 	// The reviewer changes his mind about bytes that he refused: his last word counts.
 	w.update(func(tx *repo.Tx) error { return add("2")(tx) })
 	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/2", "no source", "") })
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", examined()) })
+	w.refused(repo.ErrTakenBack, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", examined()) })
+	})
+	again := examined()
+	again.Reinstate = "the source has come"
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", again) })
 	all, err := w.open().Statements(t.Context(), "agent/2")
 	if err != nil || len(all) != 2 || all[0].Refusal == nil || all[1].Review == nil {
 		t.Errorf("%+v, %v", all, err)
@@ -271,7 +276,9 @@ func TestCentreIsTold(t *testing.T) {
 	if err != nil || len(waiting) != 1 || waiting[0].Refused == nil || waiting[0].Refused.Reason != "no source" {
 		t.Fatalf("%+v, %v", waiting, err)
 	}
-	draft, err = centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
+	again := examined()
+	again.Reinstate = "the source has come"
+	draft, err = centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", again) })
 	noErr(t, err)
 	noErr(t, w.open(vendorOnly...).Publish(t.Context(), travel(t, draft)))
 	w.sees("root 1 agent/1")
@@ -386,7 +393,12 @@ func TestCentreRecalls(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", sum, "an earlier one") })
 	w.sees("root 1 agent/1")
 	// Approved again, the same bytes are recalled no more.
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+	w.refused(repo.ErrTakenBack, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+	})
+	w.update(func(tx *repo.Tx) error {
+		return tx.Approve("review", "agent/2", repo.Examined{Reinstate: "it does not leak"})
+	})
 	w.sees("root 1 agent/1 agent/2")
 	if list = recalls(); len(list) != 2 || list[1].Path != "agent/1" {
 		t.Errorf("%+v", list)
@@ -481,7 +493,7 @@ func rename(t *testing.T, d *repo.Draft, old, new string) *repo.Draft {
 	if !strings.Contains(string(data), old) {
 		t.Fatalf("no %s", old)
 	}
-	out, err := repo.OpenDraft([]byte(strings.ReplaceAll(string(data), old, new)))
+	out, err := d.Handle().OpenDraft([]byte(strings.ReplaceAll(string(data), old, new)))
 	noErr(t, err)
 	return out
 }
@@ -490,7 +502,7 @@ func rename(t *testing.T, d *repo.Draft, old, new string) *repo.Draft {
 func swapKey(t *testing.T, d *repo.Draft, honest tuf.Key, thief tuf.Signer) *repo.Draft {
 	t.Helper()
 	out := rename(t, rename(t, d, honest.Public, thief.Key().Public), honest.ID(), thief.Key().ID())
-	noErr(t, out.Sign(t.Context(), thief))
+	noErr(t, out.ForceSign(t.Context(), thief))
 	return out
 }
 
@@ -533,14 +545,14 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 		}
 		d, err := repo.OpenDraft([]byte(strings.ReplaceAll(string(data), x.old, x.new)))
 		noErr(t, err)
-		before := w.store.copy()
+		before, ledger := w.store.copy(), w.ledger.copy()
 		err = publish(d)
 		if x.want != nil {
 			wantErr(t, err, x.want)
 		}
 		if name == "another kind" { // what was signed decides
 			noErr(t, err)
-			w.store = before
+			w.store, w.ledger = before, ledger
 			continue
 		}
 		if err == nil || len(w.store.files) != len(before.files) {

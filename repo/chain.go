@@ -9,12 +9,18 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Chain returns the published roots, from the first on, each verified as the
-// successor of the one before; none in an empty repository. Where a recovery
-// stands in for an ordinary successor, and the repository has gone on with the
-// root that it names, that root is in the chain.
+// Chain returns the published roots in order, each verified as the successor of
+// the one before; none in an empty repository. It begins with root 1, unless the
+// trust anchor is a later root and the roots before it are not named, one by one,
+// by prev_root_sha256: what is not named so proves nothing. Where a recovery
+// stands in for a regular successor, and the repository has gone on with the root
+// that it names, that root is in the chain.
 func (r *Repo) Chain(ctx context.Context) ([]*tuf.Root, error) {
-	c, err := r.readChain(ctx)
+	a, err := r.anchor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.readChain(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -29,123 +35,257 @@ type File struct {
 
 // RootFiles are the files by which clients come from the first root to the
 // newest, in the order in which they may be written: N.root.json, and for roots
-// that were recovered to the statement after the root that it names.
+// that were recovered to the statement after the root that it names. Roots before
+// the first of [Repo.Chain] are among them as they lie in the storage.
 func (r *Repo) RootFiles(ctx context.Context) ([]File, error) {
-	c, err := r.readChain(ctx)
+	a, err := r.anchor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var files []File
+	c, err := r.readChain(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	files := c.older
 	for _, root := range c.roots {
-		v := root.Version()
-		if f, ok := c.recovered[v]; ok {
-			files = append(files, File{f.names[1], f.data[1]}, File{f.names[0], f.data[0]})
-		} else {
-			files = append(files, File{rootName(v), root.Bytes()})
-		}
+		files = append(files, c.files(root)...)
 	}
 	return files, nil
 }
 
 // chain is what leads from the first root to the newest.
 type chain struct {
-	roots     []*tuf.Root
+	roots     []*tuf.Root             // verified, in order of versions, without a gap
+	older     []File                  // of the roots before them, which prove nothing
 	recovered map[int64]recoveryFiles // by the version that was recovered to
 	ordinary  int64                   // version of the newest that was not
 	junk      error                   // why something where a recovery would lie is none; nil: there is nothing such
 	timestamp []byte                  // by which it was decided whether to end with a recovery; nil: there was nothing to decide
 }
 
-// readChain reads the roots from the first on, and what recoveries lead on
-// where there is no ordinary one.
-func (r *Repo) readChain(ctx context.Context) (*chain, error) {
+// last is the newest root; there must be one.
+func (c *chain) last() *tuf.Root { return c.roots[len(c.roots)-1] }
+
+// at is the root of a version, nil where it is not in the chain.
+func (c *chain) at(version int64) *tuf.Root {
+	if len(c.roots) == 0 || version < c.roots[0].Version() || version > c.last().Version() {
+		return nil
+	}
+	return c.roots[version-c.roots[0].Version()]
+}
+
+// files are those of one root of the chain.
+func (c *chain) files(root *tuf.Root) []File {
+	v := root.Version()
+	if f, ok := c.recovered[v]; ok {
+		return []File{{f.names[1], f.data[1]}, {f.names[0], f.data[0]}}
+	}
+	return []File{{rootName(v), root.Bytes()}}
+}
+
+// readChain reads the roots in the storage, and what recoveries lead on where
+// there is no regular one. The chain contains the anchor's roots, or is empty
+// where the storage is.
+func (r *Repo) readChain(ctx context.Context, a *anchor) (*chain, error) {
+	c, err := r.fromFirst(ctx, a)
+	if err != nil || len(c.roots) == 0 {
+		return c, err
+	}
+	if err := r.follow(ctx, c, maxRoots); err != nil {
+		return nil, err
+	}
+	if err := r.endChain(ctx, c); err != nil {
+		return nil, err
+	}
+	return c, a.check(c)
+}
+
+// fromFirst reads the chain up to the root where trust begins. What a forger puts
+// in the place of an older root can walk forward into a true one, because the
+// forger adds own signatures to that file; so older roots are believed only
+// backwards, each named by prev_root_sha256 of the one after it.
+func (r *Repo) fromFirst(ctx context.Context, a *anchor) (*chain, error) {
 	c := &chain{recovered: map[int64]recoveryFiles{}}
-	for n := int64(1); ; n++ {
-		if n == maxRoots {
-			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
+	first, err := r.readRoot(ctx, 1)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, tuf.ErrUntrusted) {
+		return nil, err
+	}
+	if len(a.points) == 0 {
+		if errors.Is(err, fs.ErrNotExist) {
+			return c, nil
 		}
-		data, err := r.storage.Read(ctx, rootName(n))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			c.add(first, recoveryFiles{})
+		}
+		return c, err
+	}
+	start := a.points[0]
+	if err == nil {
+		c.add(first, recoveryFiles{})
+		if err := r.follow(ctx, c, start.version); err != nil && !errors.Is(err, tuf.ErrUntrusted) {
 			return nil, err
 		}
+	}
+	root := c.at(start.version)
+	if root == nil { // older roots are missing or damaged, which is no matter here
+		if root, err = r.readRoot(ctx, start.version); errors.Is(err, fs.ErrNotExist) && len(c.roots) == 0 {
+			return c, nil
+		} else if errors.Is(err, fs.ErrNotExist) {
+			return nil, a.differs(c, start)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if root.SHA256() != start.sha256 {
+		return nil, a.differs(&chain{roots: []*tuf.Root{root}}, start)
+	}
+	believed := []*tuf.Root{root}
+	for root.Charter() != nil {
+		before := c.at(root.Version() - 1)
+		if before == nil || before.SHA256() != root.Charter().PrevRoot() {
+			break
+		}
+		root = before
+		believed = append([]*tuf.Root{root}, believed...)
+	}
+	return r.older(ctx, c, believed)
+}
+
+// older makes the chain of what is believed, with the files of the roots before it.
+func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (*chain, error) {
+	c := &chain{recovered: map[int64]recoveryFiles{}, junk: walked.junk}
+	for n := int64(1); n < believed[0].Version(); n++ {
+		if root := walked.at(n); root != nil {
+			c.older = append(c.older, walked.files(root)...)
+			continue
+		}
+		data, err := readFrom(ctx, SourceOf(r.storage), rootName(n), r.rootLimit())
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errOversize) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		c.older = append(c.older, File{rootName(n), data})
+	}
+	for _, root := range believed {
+		c.add(root, walked.recovered[root.Version()])
+	}
+	return c, nil
+}
+
+// add appends a root, and what it was recovered by.
+func (c *chain) add(root *tuf.Root, f recoveryFiles) {
+	c.roots = append(c.roots, root)
+	if f.rec != nil {
+		c.recovered[root.Version()] = f
+	} else {
+		c.ordinary = root.Version()
+	}
+}
+
+func (r *Repo) rootLimit() int64 { return r.judge().Limits.WithDefaults().Root }
+
+// readRoot reads a root that is verified by itself alone.
+func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
+	data, err := readFrom(ctx, SourceOf(r.storage), rootName(version), r.rootLimit())
+	if err != nil {
+		return nil, err
+	}
+	root, err := tuf.OpenRoot(data, r.judge())
+	if err == nil && root.Version() != version {
+		err = &tuf.Error{Role: "root", Version: root.Version(), Err: tuf.ErrVersion, Detail: fmt.Sprintf("it lies where root v%d must be", version)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	return root, nil
+}
+
+// follow appends the successors of the chain's last root, up to a version.
+func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
+	for c.last().Version() < until {
+		last := c.last()
+		n := last.Version() + 1
+		if n == maxRoots {
+			return fmt.Errorf("repo: more than %d roots", maxRoots)
+		}
+		data, err := readFrom(ctx, SourceOf(r.storage), rootName(n), r.rootLimit())
 		var root *tuf.Root
 		var f recoveryFiles
 		switch {
-		case n == 1 && err != nil:
-			return c, nil
-		case n == 1:
-			root, err = tuf.OpenRoot(data, r.judge())
 		case err == nil:
-			root, err = c.roots[n-2].Next(data)
+			root, err = last.Next(data)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
 		default:
-			f, err = recoveryOf(ctx, SourceOf(r.storage), c.roots[n-2])
+			f, err = recoveryOf(ctx, SourceOf(r.storage), last)
 			if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
-				// Whoever can write junk in its place could as well remove it.
+				// An attacker who can write junk in its place could as well remove it.
 				c.junk, err = fmt.Errorf("%s: %w", f.names[0], err), nil
+				f.rec = nil
 			}
 			if err == nil && f.rec == nil {
-				return c, r.endChain(ctx, c)
+				return nil
 			}
 			if err == nil {
 				root, err = f.root()
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("repo: %w", err)
+			return fmt.Errorf("repo: %w", err)
 		}
-		c.roots = append(c.roots, root)
-		if f.rec != nil {
-			c.recovered[n] = f
-		} else {
-			c.ordinary = n
-		}
+		c.add(root, f)
 	}
+	return nil
 }
 
 // endChain drops recovered roots that the repository has not gone on with: those
 // at the end whose keys have not signed the timestamp. Until then a recovery is a
 // proposal, which any ordinary root beats.
 func (r *Repo) endChain(ctx context.Context, c *chain) error {
-	if int64(len(c.roots)) == c.ordinary {
+	if c.last().Version() == c.ordinary {
 		return nil
 	}
 	var err error
 	if c.timestamp, err = r.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for n := int64(len(c.roots)); n > c.ordinary; n-- {
-		if _, err := c.roots[n-1].Timestamp(c.timestamp, nil, longAgo); err == nil {
+	for n := c.last().Version(); n > c.ordinary && len(c.roots) > 1; n-- {
+		if _, err := c.last().Timestamp(c.timestamp, nil, longAgo); err == nil {
 			break
 		}
 		delete(c.recovered, n)
-		c.roots = c.roots[:n-1]
+		c.roots = c.roots[:len(c.roots)-1]
 	}
 	return nil
 }
 
 // recoverable returns the root whose quorum is lost.
 func (c *chain) recoverable(version int64) (*tuf.Root, error) {
-	switch last := int64(len(c.roots)); {
-	case last == 0:
-		return nil, errors.New("repo: the repository is empty")
+	if len(c.roots) == 0 {
+		return nil, errEmpty
+	}
+	switch last := c.last().Version(); {
 	case version == 0:
-		return c.roots[last-1], nil
-	case version < 1 || version > last:
+		return c.last(), nil
+	case c.at(version) == nil:
 		return nil, fmt.Errorf("repo: there is no root v%d, the newest is v%d", version, last)
 	case version < c.ordinary:
 		return nil, fmt.Errorf("repo: root v%d has an ordinary successor: %w", version, ErrConflict)
 	case version < last-1:
 		return nil, fmt.Errorf("repo: root v%d was recovered from, and the root after it too: %w", version, ErrConflict)
 	}
-	return c.roots[version-1], nil
+	return c.at(version), nil
 }
 
 // recovery returns a recovered root and the one it follows; of version 0, the
 // newest such.
 func (c *chain) recovery(version int64) (tip, next *tuf.Root, err error) {
 	for i := len(c.roots) - 1; i > 0; i-- {
-		if _, ok := c.recovered[int64(i+1)]; ok && (version == 0 || version == int64(i)) {
-			return c.roots[i-1], c.roots[i], nil
+		tip, next = c.roots[i-1], c.roots[i]
+		if _, ok := c.recovered[next.Version()]; ok && (version == 0 || version == tip.Version()) {
+			return tip, next, nil
 		}
 	}
 	return nil, nil, fmt.Errorf("repo: root v%d was not recovered from: %w", version, fs.ErrNotExist)

@@ -36,6 +36,8 @@ type classJSON struct {
 	Prefix string     `json:"prefix"`
 	Roles  []roleJSON `json:"roles"`
 	Hold   *holdJSON  `json:"hold,omitempty"`
+	// HashBins is only written where it is true.
+	HashBins bool `json:"hash_bins,omitempty"`
 }
 
 type holdJSON struct {
@@ -110,7 +112,7 @@ func (r *Root) charter(now time.Time) *charterJSON {
 		c.Parties = append(c.Parties, partyJSON{p.Name, ids(p.Keys), max(p.Min, 1)})
 	}
 	for _, cl := range r.Classes {
-		j := classJSON{cl.Name, cl.Prefix, []roleJSON{}, nil}
+		j := classJSON{Name: cl.Name, Prefix: cl.Prefix, Roles: []roleJSON{}, HashBins: cl.HashBins}
 		for _, role := range cl.Roles {
 			j.Roles = append(j.Roles, roleJSON{role.Party, role.Role, ids(role.Keys.Keys), max(role.Threshold, 1)})
 		}

@@ -83,7 +83,8 @@ func TestBridge(t *testing.T) {
 	}
 	old := []tuf.Signer{w.signer("timestamp"), w.signer("snapshot"), w.signer("targets"), w.signer("vendor-release"), w.signer("vendor-1")}
 	w.public("timestamp-2", "snapshot-2", "targets-2", "vendor-release-2")
-	cfg := &repo.Config{Now: func() time.Time { return w.now }, Bridge: &repo.Bridge{Root: before, Signers: old}}
+	cfg := w.config()
+	cfg.Bridge = &repo.Bridge{Root: before, Signers: old}
 	for _, s := range w.keys {
 		cfg.Signers = append(cfg.Signers, s)
 	}
@@ -111,8 +112,9 @@ func TestBridge(t *testing.T) {
 	noErr(t, err)
 	next, err := w2.root().Next(draft.File("root"))
 	noErr(t, err)
-	cfg = &repo.Config{Now: func() time.Time { return w2.now }, Bridge: &repo.Bridge{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}},
-		Signers: []tuf.Signer{w2.signer("timestamp"), w2.signer("snapshot"), w2.signer("vendor-release"), w2.signer("review-release")}}
+	cfg = w2.config()
+	cfg.Bridge = &repo.Bridge{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}}
+	cfg.Signers = []tuf.Signer{w2.signer("timestamp"), w2.signer("snapshot"), w2.signer("vendor-release"), w2.signer("review-release")}
 	noErr(t, repo.New(w2.store, cfg).Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) }))
 	p = w2.product()
 	p.root = next

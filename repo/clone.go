@@ -33,13 +33,15 @@ func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) error {
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	c := &cloning{repo: r, from: from, to: SourceOf(r.storage), seen: map[[16]byte]bool{}}
+	root := opened.Root()
+	c := &cloning{repo: r, from: from, to: SourceOf(r.storage), seen: map[[16]byte]bool{},
+		anchor: &anchor{points: []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}}}
 	c.survey = &survey{src: from, opt: r.judge(), found: foundIsError,
 		opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
 		recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-	return c.survey.run(ctx, opened.Root())
+	return c.survey.run(ctx, root)
 }
 
 // foundIsError is for those who go on only while all is well.
@@ -73,7 +75,8 @@ func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 type cloning struct {
 	repo   *Repo
 	from   Source
-	to     Source // of the storage, to look
+	to     Source  // of the storage, to look
+	anchor *anchor // of both sides
 	survey *survey
 	old    []byte            // the mirror's timestamp, nil where there is none
 	seen   map[[16]byte]bool // targets
@@ -159,7 +162,7 @@ func (c *cloning) ahead(ctx context.Context) error {
 	if ours, err := recoveryIn(ctx, storage, s.tip()); err != nil || ours.rec == nil {
 		return err
 	}
-	chain, err := c.repo.readChain(ctx)
+	chain, err := c.repo.readChain(ctx, c.anchor)
 	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
 		return err
 	}

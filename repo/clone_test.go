@@ -21,7 +21,7 @@ import (
 
 // mirror is a storage that clones.
 func (w *world) mirror(m *memory) *repo.Repo {
-	return repo.New(m, &repo.Config{Now: func() time.Time { return w.now }})
+	return repo.New(m, w.config())
 }
 
 // A mirror has what is in use, byte for byte, and what is new later; nothing is
@@ -92,8 +92,8 @@ func TestCloneRefuses(t *testing.T) {
 	}{
 		"target changed":   {func(f map[string][]byte) { f[repo.TargetName("agent/2", sum("agent 2"))] = []byte("agent 3") }, tuf.ErrMismatch},
 		"target longer":    {func(f map[string][]byte) { f[repo.TargetName("agent/2", sum("agent 2"))] = []byte("agent 2, and more") }, tuf.ErrMismatch},
-		"role changed":     {func(f map[string][]byte) { flip("metadata/3.vendor-agent.json")(nil, f) }, tuf.ErrThreshold},
-		"snapshot changed": {func(f map[string][]byte) { flip("metadata/5.snapshot.json")(nil, f) }, tuf.ErrThreshold},
+		"role changed":     {func(f map[string][]byte) { flip("metadata/3.vendor-agent.json")(nil, f) }, tuf.ErrMismatch},
+		"snapshot changed": {func(f map[string][]byte) { flip("metadata/5.snapshot.json")(nil, f) }, tuf.ErrMismatch},
 		"root changed":     {func(f map[string][]byte) { flip("metadata/2.root.json")(nil, f) }, tuf.ErrThreshold},
 		"root 3 is another repository's": {func(f map[string][]byte) {
 			f["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]

@@ -20,6 +20,10 @@ type Examined struct {
 	Source   tuf.Source    // what was reviewed; zero: what the release says
 	Policy   string        // sha256, lower-case hex, of the rules reviewed against; may be ""
 	Valid    time.Duration // for how long; 0: 365 days
+	// Reinstate says why bytes are approved that the party recalled or refused
+	// before; without it that is an error when the draft is signed (rule K4). It
+	// stands in the statement, so Unrecorded can't go with it.
+	Reinstate string
 	// Unrecorded makes no statement: for rules that a machine passes every few
 	// minutes. The signature under the role is all there is then.
 	Unrecorded bool
@@ -48,6 +52,9 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	}
 	if len(how) > 1 {
 		return fmt.Errorf("repo: %s: %w: examined %d times", target, fs.ErrInvalid, len(how))
+	}
+	if len(how) == 1 && how[0].Unrecorded && how[0].Reinstate != "" {
+		return fmt.Errorf("repo: %s: %w: a reinstatement is recorded", target, fs.ErrInvalid)
 	}
 	rel, isRelease := releaseOf(entry)
 	for _, role := range roles {
@@ -78,7 +85,7 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	return tx.state(class, party, subject, proof.ReviewType, func(s proof.Subject, by proof.Reviewer) payloader {
 		by.Name = x.Reviewer
 		return proof.Review{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Source: x.Source, Result: x.Result, Builder: x.Builder,
-			Policy: x.Policy, From: now, Until: now.Add(x.Valid).Truncate(time.Second)}
+			Policy: x.Policy, Reinstate: x.Reinstate, From: now, Until: now.Add(x.Valid).Truncate(time.Second)}
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -23,6 +24,10 @@ type Draft struct {
 	files      map[string]*draftFile // by role name
 	statements map[string]*statement // by name in storage
 	recovery   *draftFile            // the statement of a recovery; nil: none
+
+	repo     *Repo // the handle that opened or staged it; nil: it can be looked at, and no more
+	staged   *Repo // the handle that staged it; nil: another one did
+	override override
 }
 
 func newDraft() *Draft {
@@ -115,24 +120,15 @@ func (f *draftFile) bytes() []byte {
 			b.WriteByte(',')
 		}
 		b.WriteString(`{"keyid":`)
-		b.Write(text(id).JSON())
+		b.Write(canonicalText(id).JSON())
 		b.WriteString(`,"sig":`)
-		b.Write(text(f.sigs[id]).JSON())
+		b.Write(canonicalText(f.sigs[id]).JSON())
 		b.WriteByte('}')
 	}
 	b.WriteString(`],"signed":`)
 	b.Write(f.signed.JSON())
 	b.WriteByte('}')
 	return b.Bytes()
-}
-
-// sign adds or replaces the signature of s, if the file has use for it.
-func (f *draftFile) sign(ctx context.Context, s tuf.Signer) (bool, error) {
-	id := s.Key().ID()
-	if !slices.ContainsFunc(f.signers, func(n need) bool { _, ok := n.Keys[id]; return ok }) {
-		return false, nil
-	}
-	return true, f.add(ctx, s)
 }
 
 // add signs for whatever reason the caller has.
@@ -177,23 +173,101 @@ func (n need) counts(id string) string {
 	return id
 }
 
-// Sign signs every file and statement of the draft that s has a part in, anywhere and without
-// the repository. A second signature by one key replaces the first. A signer
-// without any part is an error that wraps [ErrNoPart]: it is most likely the
-// wrong key.
+// Sign signs every file and statement of the draft that s has a part in, by the
+// published root and by the root that the draft proposes. A second signature by
+// one key replaces the first. A signer without any part is an error that wraps
+// [ErrNoPart]: it is most likely the wrong key.
+//
+// The draft must have been opened or staged by a handle ([Repo.OpenDraft],
+// [Repo.LoadDraft], [Repo.Stage]), whose trust anchor and ledger decide. Nothing is
+// signed where one of these rules is broken:
+//
+//   - K1 [ErrRootBehind], [ErrSecondContent]: the published chain of roots ends
+//     below, or forks from, the newest root that the ledger has seen; or another
+//     root of this version was signed before ([Draft.Supersede]).
+//   - K2 [ErrSecondContent]: other content of a role was signed under its version.
+//   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
+//     the ledger has seen published.
+//   - K4 [ErrTakenBack]: a role lists again what a recall or refusal of its party
+//     names ([Examined].Reinstate), or lacks a hold that was signed.
+//   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
+//     [Config].ClockTolerance, the clock is behind the published root's, an expiry
+//     has passed, or a root or a party's role expires more than an hour before what
+//     it replaces ([Draft.ShorterExpiry]).
+//
+// The ledger has recorded the signatures, durably, before any of them is made.
+// First roots are signed with [Draft.SignFirst].
 func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
-	used := false
-	for _, f := range d.parts() {
-		ok, err := f.sign(ctx, s)
-		if err != nil {
-			return err
-		}
-		used = used || ok
+	return d.sign(ctx, s, false)
+}
+
+// SignFirst is Sign for a draft with the first root of a repository that was
+// staged elsewhere. Nothing comes before a first root, so what stands in for a
+// trust anchor is digest: what [Draft.Digest] showed on the machine that staged
+// it, brought here by two people. Another digest is an error that wraps
+// [ErrOtherDraft]. The root is the anchor of the ledger from then on.
+func (d *Draft) SignFirst(ctx context.Context, s tuf.Signer, digest string) error {
+	if err := d.first(digest); err != nil {
+		return err
 	}
-	if !used {
-		return fmt.Errorf("repo: key %.16s: %w (%s)", s.Key().ID(), ErrNoPart, d)
+	return d.sign(ctx, s, true)
+}
+
+// first checks that the draft is that of a first root with this digest.
+func (d *Draft) first(digest string) error {
+	if f := d.files["root"]; f == nil || f.version != 1 {
+		return fmt.Errorf("repo: the draft has no first root: %w", ErrNoPart)
+	}
+	if have := d.Digest(); digest != have {
+		return fmt.Errorf("repo: %w: its digest is %s, expected is %s", ErrOtherDraft, have, text.Quote(digest))
 	}
 	return nil
+}
+
+func (d *Draft) sign(ctx context.Context, s tuf.Signer, firstRoot bool) error {
+	p, err := d.handle(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := d.repo.signDraft(ctx, p, d, d.parts(), []tuf.Signer{s}, false, firstRoot)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("repo: key %.16s: %w (%s)", s.Key().ID(), ErrNoPart, d)
+	}
+	return err
+}
+
+// handle loads the repository that the draft is for.
+func (d *Draft) handle(ctx context.Context) (*present, error) {
+	if d.repo == nil {
+		return nil, fmt.Errorf("repo: the draft was opened without a repository, to be looked at; to sign it open it with Repo.OpenDraft or Repo.LoadDraft: %w", ErrNoPin)
+	}
+	return d.repo.loadFor(ctx, d)
+}
+
+// Supersede is [Tx.Supersede] for a draft that was staged elsewhere.
+func (d *Draft) Supersede(sha256 string) { d.override.supersede = sha256 }
+
+// ShorterExpiry is [Tx.ShorterExpiry] for a draft that was staged elsewhere.
+func (d *Draft) ShorterExpiry() { d.override.shorterExpiry = true }
+
+// OpenDraft is [OpenDraft] for a draft that is to be signed: by this handle's
+// trust anchor and ledger.
+func (r *Repo) OpenDraft(data []byte) (*Draft, error) {
+	d, err := OpenDraft(data)
+	if err == nil {
+		d.repo = r
+	}
+	return d, err
+}
+
+// LoadDraft is [LoadDraft] for a draft that is to be signed: by this handle's
+// trust anchor and ledger.
+func (r *Repo) LoadDraft(path string) (*Draft, error) {
+	d, err := LoadDraft(path)
+	if err == nil {
+		d.repo = r
+	}
+	return d, err
 }
 
 // Missing lists what the draft still lacks; empty when it can be published.

@@ -120,17 +120,11 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
 	if err != nil {
 		return err
 	}
-	out := New(Folder(dir), &r.cfg)
-	c := &cloning{repo: out, from: SourceOf(r.storage), to: SourceOf(out.storage)}
+	out := r.with(Folder(dir))
+	c := &cloning{repo: out, from: SourceOf(r.storage), to: SourceOf(out.storage), anchor: &anchor{}}
 	if p := x.tx.present; p.root != nil {
-		first, err := readFrom(ctx, c.from, rootName(1), tuf.Limits{}.WithDefaults().Root)
-		if err != nil {
-			return err
-		}
-		root, err := tuf.OpenRoot(first, r.judge())
-		if err != nil {
-			return fmt.Errorf("repo: %w", err)
-		}
+		root := p.chain.roots[0]
+		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
 		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
 			opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },

@@ -97,8 +97,8 @@ func TestDraftTravels(t *testing.T) {
 	noErr(t, w.open().Export(t.Context(), d, dir)) // and again
 
 	// On the reviewer's machine: no access to the vendor's storage.
-	there := repo.New(repo.Folder(dir), &repo.Config{Now: func() time.Time { return w.now }})
-	theirs, err := repo.LoadDraft(dir)
+	there := repo.New(repo.Folder(dir), w.config())
+	theirs, err := there.LoadDraft(dir)
 	noErr(t, err)
 	changes, err := there.Diff(t.Context(), theirs)
 	noErr(t, err)

@@ -277,18 +277,19 @@ func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (*
 	if err := fn(tx); err != nil {
 		return nil, err
 	}
-	d, err := r.stage(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	for role, f := range draft.files {
+	return r.stage(ctx, tx, draft)
+}
+
+// takeOver adds a copy of what another draft has and d has not.
+func (d *Draft) takeOver(from *Draft) {
+	for role, f := range from.files {
 		if d.files[role] == nil {
 			copied := *f
 			copied.sigs = maps.Clone(f.sigs)
 			d.files[role] = &copied
 		}
 	}
-	for name, s := range draft.statements {
+	for name, s := range from.statements {
 		if d.statements[name] == nil {
 			copied, file := *s, *s.file
 			file.sigs = maps.Clone(file.sigs)
@@ -296,7 +297,6 @@ func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (*
 			d.statements[name] = &copied
 		}
 	}
-	return d, nil
 }
 
 // over begins to edit what the repository would be were a draft published.

@@ -16,16 +16,16 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// review is a reviewer's day: dir is what the vendor handed over, key the URI of
-// the reviewer's own key, and nothing else is needed. build builds a release from
-// its source again.
-func review(ctx context.Context, dir, key string, opts *repo.KeyOptions, build func(tuf.Source) (sha256 string)) error {
+// review is a reviewer's day: dir is what the vendor handed over. The reviewer's
+// own are ledger, the folder of what was seen and signed before, and the key that
+// the URI names. build builds a release from its source again.
+func review(ctx context.Context, dir, ledger, key string, opts *repo.KeyOptions, build func(tuf.Source) (sha256 string)) error {
 	signer, err := repo.OpenSigner(ctx, key, opts)
 	if err != nil {
 		return err
 	}
-	centre := repo.New(repo.Folder(dir), &repo.Config{Signers: []tuf.Signer{signer}})
-	draft, err := repo.LoadDraft(dir)
+	centre := repo.New(repo.Folder(dir), &repo.Config{Ledger: repo.DirLedger(ledger), Signers: []tuf.Signer{signer}})
+	draft, err := centre.LoadDraft(dir)
 	if err != nil {
 		return err
 	}
@@ -89,9 +89,11 @@ func ExampleRepo_StageOn() {
 			{ID: "vendor-1", Tier: tuf.Primary, Operator: "vendor-host", Base: "https://updates.vendor.example/r/", Metadata: "metadata/", Targets: "targets/"},
 			{ID: "review-1", Tier: tuf.Rendezvous, Operator: "review-host", Base: "https://updates.review.example/r/", Metadata: "metadata/"}},
 	}
-	vendor := repo.New(repo.Folder(filepath.Join(dir, "vendor")), &repo.Config{
+	vendor := repo.New(repo.Folder(filepath.Join(dir, "vendor")), &repo.Config{Ledger: repo.DirLedger(filepath.Join(dir, "vendor-ledger")),
 		Signers: []tuf.Signer{keys["vendor root"], keys["vendor release"], keys["timestamp"], keys["snapshot"], keys["targets"]}})
-	check(begin(ctx, vendor, root, keys["review root"], keys["review release"]))
+	ledger := filepath.Join(dir, "centre-ledger")
+	centre := repo.New(repo.Folder(filepath.Join(dir, "centre")), &repo.Config{Ledger: repo.DirLedger(ledger)})
+	check(begin(ctx, vendor, centre, root, keys["review root"], keys["review release"]))
 
 	// The vendor hands a release over: a draft, with all that belongs to it.
 	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error {
@@ -102,7 +104,7 @@ func ExampleRepo_StageOn() {
 	there := filepath.Join(dir, "centre")
 	check(vendor.Export(ctx, draft, there))
 
-	check(review(ctx, there, repo.FileURI(filepath.Join(dir, "review-release")), &repo.KeyOptions{Purpose: "review release"},
+	check(review(ctx, there, ledger, repo.FileURI(filepath.Join(dir, "review-release")), &repo.KeyOptions{Purpose: "review release"},
 		func(tuf.Source) string { sum := sha256.Sum256([]byte("the agent")); return hex.EncodeToString(sum[:]) }))
 
 	// And publishes what came back.

@@ -57,9 +57,10 @@ func ExampleRepo_Status() {
 	dir, err := os.MkdirTemp("", "example")
 	check(err)
 	defer os.RemoveAll(dir)
-	published(ctx, dir, &now)
+	pin, err := published(ctx, dir, &now).Pin(ctx)
+	check(err)
 
-	online := repo.New(repo.Folder(dir), nil) // on the operator's machine: without the parties' keys
+	online := repo.New(repo.Folder(dir), &repo.Config{Pin: pin}) // on the operator's machine: without the parties' keys
 	status, err := online.Status(ctx, now.AddDate(0, 0, 20))
 	check(err)
 	fmt.Println(status)

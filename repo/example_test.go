@@ -12,23 +12,25 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// begin makes a repository: the vendor says what the first root shall be, the
-// review centre signs on its own machine, the vendor publishes.
-func begin(ctx context.Context, vendor *repo.Repo, root repo.Root, centre ...tuf.Signer) error {
+// begin makes a repository: the vendor stages the first root, the review centre
+// signs it on its own machine, the vendor publishes it. Nothing comes before a
+// first root, so two people compare its digest.
+func begin(ctx context.Context, vendor, centre *repo.Repo, root repo.Root, keys ...tuf.Signer) error {
 	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error { *tx.Root() = root; return nil })
 	if err != nil {
 		return err
 	}
-	data, err := draft.Bytes() // travels to the review centre, by any way
+	digest := draft.Digest()   // read over the telephone
+	data, err := draft.Bytes() // travels to the review centre by any channel
 	if err != nil {
 		return err
 	}
-	if draft, err = repo.OpenDraft(data); err != nil {
+	if draft, err = centre.OpenDraft(data); err != nil {
 		return err
 	}
 	fmt.Println(draft.Missing()[0])
-	for _, key := range centre {
-		if err := draft.Sign(ctx, key); err != nil {
+	for _, key := range keys {
+		if err := draft.SignFirst(ctx, key, digest); err != nil {
 			return err
 		}
 	}
@@ -76,9 +78,9 @@ func Example() {
 	vendorRoot, vendorRelease, online := key(), key(), [3]tuf.Signer{key(), key(), key()}
 	reviewRoot, reviewRelease := key(), key()
 
-	vendor := repo.New(repo.Folder(dir), &repo.Config{Signers: append(online[:], vendorRoot, vendorRelease)})
-	centre := repo.New(repo.Folder(dir), &repo.Config{Signers: []tuf.Signer{reviewRoot, reviewRelease}})
-	check(begin(ctx, vendor, repo.Root{
+	vendor := repo.New(repo.Folder(dir+"/repository"), &repo.Config{Ledger: repo.DirLedger(dir + "/vendor"), Signers: append(online[:], vendorRoot, vendorRelease)})
+	centre := repo.New(repo.Folder(dir+"/repository"), &repo.Config{Ledger: repo.DirLedger(dir + "/centre"), Signers: []tuf.Signer{reviewRoot, reviewRelease}})
+	check(begin(ctx, vendor, centre, repo.Root{
 		Parties:   []repo.Party{{Name: "vendor", Keys: public(vendorRoot).Keys}, {Name: "review", Keys: public(reviewRoot).Keys}},
 		Timestamp: public(online[0]), Snapshot: public(online[1]), Targets: public(online[2]),
 		Classes: []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{

@@ -112,7 +112,7 @@ func TestStorageFails(t *testing.T) {
 	source := past.copy()
 	source.update(add("2"))
 	source.update(approve("2"))
-	draft, err := past.open().Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), announce(tx)) })
+	draft, err := repo.New(past.store, past.config()).Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), announce(tx)) })
 	noErr(t, err)
 	for name, x := range map[string]struct {
 		do   func(w *world, s repo.Storage) error
@@ -261,7 +261,8 @@ func TestProgress(t *testing.T) {
 	t.Parallel()
 	w := founded(t)
 	var told []repo.Progress
-	cfg := &repo.Config{Now: func() time.Time { return w.now }, Progress: func(p repo.Progress) { told = append(told, p) }}
+	cfg := w.config()
+	cfg.Progress = func(p repo.Progress) { told = append(told, p) }
 	for _, name := range vendorKeys {
 		cfg.Signers = append(cfg.Signers, w.signer(name))
 	}

@@ -85,12 +85,24 @@ func (l *listing) take(signed wire.Value) error {
 	return nil
 }
 
+// bind names the repository and the role in the signed part. Otherwise a role
+// verifies in every repository that has its keys, and where one key signs several
+// roles one verifies in the place of another.
+func (l *listing) bind(repoID string) {
+	l.members[repoMember], l.members[roleMember] = canonicalText(repoID), canonicalText(l.role)
+}
+
+const (
+	repoMember = "x-visum-repo"
+	roleMember = "x-visum-role"
+)
+
 // signed builds the canonical signed part.
 func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
 	members := maps.Clone(l.members)
-	members["_type"] = text("targets")
-	members["spec_version"] = text(metadata.SPECIFICATION_VERSION)
-	members["expires"] = text(stamp(expires))
+	members["_type"] = canonicalText("targets")
+	members["spec_version"] = canonicalText(metadata.SPECIFICATION_VERSION)
+	members["expires"] = canonicalText(stamp(expires))
 	members["version"] = strconv.AppendInt(nil, version, 10)
 	if l.delegations != nil {
 		v, err := canonical(l.delegations)
@@ -143,7 +155,7 @@ func canonical(v any) (wire.Value, error) {
 	return wire.Canonical(data)
 }
 
-func text(s string) wire.Value { return wire.AppendString(nil, s) }
+func canonicalText(s string) wire.Value { return wire.AppendString(nil, s) }
 
 // newEntry is a target's entry; rel may be nil.
 func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {

@@ -1,25 +1,57 @@
 package repo
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // ErrSignature: not a signature by that key of what was to be signed.
 var ErrSignature = errors.New("the signature does not verify")
 
-// Payload returns the very bytes that a signer of the draft's file signs, as he
-// gets them from [tuf.Signer], for keys that no Signer can be made of: sign them
+// Payload returns the bytes that a signer of the draft's file signs, as a
+// [tuf.Signer] is given them, for keys that no Signer can be made of: sign them
 // anywhere, with any tool, and hand the signature to [Draft.AddSignature]. role
-// is the file's or statement's, as [Draft.Missing] says it. The bytes are the caller's. Where
-// the draft has no such file the error wraps [ErrNoPart].
-func (d *Draft) Payload(role string) ([]byte, error) {
+// is the file's or statement's, as [Draft.Missing] lists it. The bytes are the
+// caller's. The rules are those of [Draft.Sign], and the ledger records what was
+// given out as if it were signed; storage and ledger set the pace. Where the draft has no such file the error wraps
+// [ErrNoPart].
+func (d *Draft) Payload(role string) ([]byte, error) { return d.payload(role, false) }
+
+// PayloadFirst is Payload for a draft with the first root of a repository that
+// was staged elsewhere; see [Draft.SignFirst].
+func (d *Draft) PayloadFirst(role, digest string) ([]byte, error) {
+	if err := d.first(digest); err != nil {
+		return nil, err
+	}
+	return d.payload(role, true)
+}
+
+func (d *Draft) payload(role string, firstRoot bool) ([]byte, error) {
+	ctx := context.Background() // a payload is for a ceremony, which nothing hurries
 	f := d.part(role)
 	if f == nil {
-		return nil, fmt.Errorf("repo: payload of %.80q: %w (%s)", role, ErrNoPart, d)
+		return nil, fmt.Errorf("repo: payload of %s: %w (%s)", text.Name(role), ErrNoPart, d)
+	}
+	p, err := d.handle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := d.repo.newSigning(ctx, p, d)
+	if err != nil {
+		return nil, err
+	}
+	x, err := s.item(f)
+	if err != nil {
+		return nil, err
+	}
+	s.items = []*item{x}
+	if err := s.permit(firstRoot); err != nil {
+		return nil, err
 	}
 	return append([]byte(nil), f.signed...), nil
 }

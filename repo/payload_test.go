@@ -47,10 +47,10 @@ func TestSignedElsewhere(t *testing.T) {
 	}
 	travels, err := draft.Bytes()
 	noErr(t, err)
-	draft, err = repo.OpenDraft(travels)
+	draft, err = w.open("timestamp").OpenDraft(travels)
 	noErr(t, err)
 
-	payload, err := draft.Payload("root")
+	payload, err := draft.PayloadFirst("root", draft.Digest())
 	noErr(t, err)
 	payload[0] ^= 1 // the caller's own
 	if payload, err = draft.Payload("root"); err != nil || payload[0] != '{' {
@@ -101,7 +101,7 @@ func TestSignatureForAnotherKeysID(t *testing.T) {
 	data, err := draft.Bytes()
 	noErr(t, err)
 	honest, thief := w.signer("vendor-release").Key(), w.signer("thief")
-	draft, err = repo.OpenDraft([]byte(strings.ReplaceAll(string(data), honest.Public, thief.Key().Public)))
+	draft, err = w.open("vendor-1").OpenDraft([]byte(strings.ReplaceAll(string(data), honest.Public, thief.Key().Public)))
 	noErr(t, err)
 	payload, err := draft.Payload("vendor-agent")
 	noErr(t, err)

@@ -42,15 +42,22 @@ func founded(t *testing.T) *world {
 
 // at returns a handle on a storage, with every key that the world has.
 func (w *world) at(s repo.Storage) *repo.Repo {
-	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	cfg := w.config()
 	for _, name := range append(append([]string{}, vendorKeys...), reviewKeys...) {
 		cfg.Signers = append(cfg.Signers, w.signer(name))
 	}
 	return repo.New(s, cfg)
 }
 
+// pourLedger writes the ledger to where publishers of the folder have it.
+func (w *world) pourLedger(dir string) {
+	w.t.Helper()
+	w.ledgerDir = filepath.Join(dir, ledgerIn)
+	pour(w.t, w.ledger, w.ledgerDir)
+}
+
 // pour writes what is in memory into a folder.
-func pour(t *testing.T, m *memory, dir string) {
+func pour(t testing.TB, m *memory, dir string) {
 	t.Helper()
 	for name, data := range m.files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
@@ -60,7 +67,7 @@ func pour(t *testing.T, m *memory, dir string) {
 }
 
 // scoop reads a folder into memory, as a web server would show it.
-func scoop(t *testing.T, dir string) *memory {
+func scoop(t testing.TB, dir string) *memory {
 	t.Helper()
 	m := newMemory()
 	noErr(t, fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
@@ -91,10 +98,17 @@ func job(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// ledgerIn is where a folder of these tests has the ledger of all who publish
+// there. A storage does not look at names that begin with a dot.
+const ledgerIn = ".ledger"
+
 // TestProcess is the other process.
 func TestProcess(t *testing.T) {
 	args := strings.Split(os.Getenv("PROCESS_TEST"), "|")
 	w := seededWorld(t)
+	if len(args) > 1 {
+		w.ledgerDir = filepath.Join(args[1], ledgerIn)
+	}
 	switch args[0] {
 	case "":
 		return
@@ -103,7 +117,8 @@ func TestProcess(t *testing.T) {
 	default:
 		n, err := strconv.Atoi(args[3])
 		noErr(t, err)
-		s := &killer{Storage: repo.Folder(args[1]), n: n}
+		s := &killer{Storage: repo.Folder(args[1]), n: n, count: new(int)}
+		w.killed = s
 		noErr(t, jobs[args[0]](w, s, args[2]))
 	}
 	fmt.Println("done")
@@ -138,6 +153,7 @@ func TestTwoProcesses(t *testing.T) {
 	}
 	w, dir := founded(t), memoryDir(t)
 	pour(t, w.store, dir)
+	w.pourLedger(dir)
 	var both sync.WaitGroup
 	for _, who := range []string{"a", "b"} {
 		both.Go(func() {
@@ -161,11 +177,12 @@ func TestTwoProcesses(t *testing.T) {
 // write, in the midst of what is being written, or after it.
 type killer struct {
 	repo.Storage
-	n, count int
+	n     int
+	count *int // shared with the ledger's
 }
 
 func (k *killer) event() {
-	if k.count++; k.count == k.n {
+	if *k.count++; *k.count == k.n {
 		self, _ := os.FindProcess(os.Getpid())
 		self.Kill()
 		time.Sleep(time.Hour)
@@ -208,9 +225,9 @@ var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 		return w.at(s).Update(w.t.Context(), add("2"))
 	},
 	"announcement and release": func(w *world, s repo.Storage, _ string) error {
-		return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error {
+		return w.at(s).Update(w.t.Context(), w.again(func(tx *repo.Tx) error {
 			return errors.Join(announce(tx), tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2"))
-		})
+		}))
 	},
 	"refresh": func(w *world, s repo.Storage, _ string) error {
 		w.now = w.now.AddDate(0, 0, 20) // all but root
@@ -260,6 +277,7 @@ func TestKilledProcess(t *testing.T) {
 			for n := 1; ; n += step {
 				dir := memoryDir(t)
 				pour(t, past.store, dir)
+				past.copy().pourLedger(dir)
 				out, err := job(name, dir, from, strconv.Itoa(n)).CombinedOutput()
 				done := strings.Contains(string(out), "done")
 				if done != (err == nil) || strings.Contains(string(out), "FAIL") {
@@ -267,7 +285,7 @@ func TestKilledProcess(t *testing.T) {
 				}
 				w := past.copy()
 				w.t, w.now = t, past.now
-				w.store = scoop(t, dir)
+				w.store, w.ledgerDir = scoop(t, dir), filepath.Join(dir, ledgerIn)
 				// A root that changes no key goes with the old content, and the new
 				// content with the old root: between the two writes it is so.
 				if got := w.product().state(); got != x.old && got != x.goal && got != strings.Replace(x.old, "root 1", "root 2", 1) && got != strings.Replace(x.goal, "root 2", "root 1", 1) {

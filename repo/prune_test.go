@@ -190,7 +190,8 @@ func TestPruneRace(t *testing.T) {
 	}
 	w.store.clock = clock
 	open := func() *repo.Repo {
-		cfg := &repo.Config{Now: clock, Expiry: repo.Expiry{Timestamp: 2 * time.Hour}}
+		cfg := w.config()
+		cfg.Now, cfg.Expiry = clock, repo.Expiry{Timestamp: 2 * time.Hour}
 		for _, s := range w.keys {
 			cfg.Signers = append(cfg.Signers, s)
 		}
@@ -299,7 +300,8 @@ func TestTwoSpeeds(t *testing.T) {
 		}
 		if n%50 == 0 {
 			// Three hours of timestamps keep three hours of files.
-			cfg := &repo.Config{Now: func() time.Time { return w.now }, Expiry: repo.Expiry{Timestamp: 3 * time.Hour}}
+			cfg := w.config()
+			cfg.Expiry = repo.Expiry{Timestamp: 3 * time.Hour}
 			_, err := repo.New(w.store, cfg).Prune(t.Context(), &repo.PruneOptions{Drafts: time.Hour})
 			noErr(t, err)
 			most = max(most, len(w.store.files))

@@ -3,12 +3,12 @@ package repo
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -89,7 +89,7 @@ func (n *publication) takeRoot(f *draftFile) error {
 	var err error
 	n.newRoot = f.bytes()
 	if n.root == nil {
-		n.root, err = tuf.OpenRoot(n.newRoot, &tuf.Options{UnsafeLoopback: n.repo.cfg.UnsafeLoopback})
+		n.root, err = tuf.OpenRoot(n.newRoot, n.repo.judge())
 	} else if f.version <= n.root.Version() {
 		return fmt.Errorf("repo: root v%d is published already: %w", f.version, ErrConflict)
 	} else {
@@ -97,6 +97,9 @@ func (n *publication) takeRoot(f *draftFile) error {
 	}
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
+	}
+	if at, now := n.root.Charter().SignedAt(), n.repo.now(); at.After(now.Add(publishTolerance)) {
+		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is published", f.version, ErrDate, stamp(at), stamp(now), publishTolerance)
 	}
 	// Under new online keys, what the old ones signed is worth nothing.
 	n.content = n.content || !n.present.serves(n.root)
@@ -156,6 +159,14 @@ func (n *publication) finish(ctx context.Context) error {
 	if err := n.check(ctx, timestamp, snapshot); err != nil {
 		return err
 	}
+	if err := n.write(ctx, snapName, timestamp, snapshot); err != nil {
+		return err
+	}
+	return n.seePublished(ctx, timestamp, snapshot)
+}
+
+// write puts everything into the storage.
+func (n *publication) write(ctx context.Context, snapName string, timestamp, snapshot []byte) error {
 	// The order is the protocol: whatever a file names is there before it.
 	s := n.repo.storage
 	if err := n.writeStatements(ctx); err != nil {
@@ -280,80 +291,75 @@ func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byt
 	if !n.content {
 		return roleName("snapshot", p.snap.Version()), p.snapshot, nil
 	}
-	versions, version := map[string]int64{}, int64(1)
+	meta, version := map[string]wire.Value{}, int64(0)
 	if p.snap != nil {
-		version = p.snap.Version() + 1
-		// What was listed once stays listed: clients take its absence for an attack.
-		for _, role := range p.snap.Roles() {
-			f, err := p.snap.RoleFile(role)
-			if err != nil {
-				return "", nil, fmt.Errorf("repo: %w", err)
-			}
-			versions[role] = f.Version
+		version = p.snap.Version()
+		if meta, err = n.listedMeta(ctx); err != nil {
+			return "", nil, err
 		}
 	}
 	for role, f := range n.fresh {
-		versions[role] = f.version
+		meta[role+".json"] = metaOf(f.version, f.bytes(), n.hashed(f))
 	}
-	if n.snapshot, err = n.repo.freeVersion(ctx, "snapshot", version); err != nil {
+	if n.snapshot, err = n.freeOnline(ctx, "snapshot", version); err != nil {
 		return "", nil, err
 	}
-	signed := snapshotOf(versions, n.snapshot, n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
-	data, err = n.signOnline(ctx, "snapshot", signed)
-	return roleName("snapshot", n.snapshot), data, err
-}
-
-// snapshotOf is the canonical signed part of a snapshot. By hand, because it
-// lists every hash bin and is made for each change.
-func snapshotOf(versions map[string]int64, version int64, expires time.Time) wire.Value {
-	out := fmt.Appendf(nil, `{"_type":"snapshot","expires":"%s","meta":{`, stamp(expires))
-	files := make([]string, 0, len(versions))
-	for role := range versions {
-		files = append(files, role+".json") // sorted as they will stand there
+	if n.snapshot, err = n.repo.freeVersion(ctx, "snapshot", n.snapshot); err != nil {
+		return "", nil, err
 	}
-	slices.Sort(files)
-	for i, file := range files {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(wire.AppendString(out, file), `:{"version":`...)
-		out = append(strconv.AppendInt(out, versions[strings.TrimSuffix(file, ".json")], 10), '}')
+	signed := snapshotOf(meta, n.snapshot, n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
+	f, err := n.signOnline(ctx, "snapshot", signed)
+	if err != nil {
+		return "", nil, err
 	}
-	return fmt.Appendf(out, `},"spec_version":"%s","version":%d}`, metadata.SPECIFICATION_VERSION, version)
+	n.snapshot = f.version
+	return roleName("snapshot", n.snapshot), f.bytes(), nil
 }
 
 func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapshot []byte) ([]byte, error) {
 	md := metadata.Timestamp(n.repo.now().Add(n.repo.cfg.Expiry.Timestamp))
+	last := int64(0)
 	if n.present.ts != nil {
-		md.Signed.Version = n.present.ts.Version() + 1
+		last = n.present.ts.Version()
+	}
+	var err error
+	if md.Signed.Version, err = n.freeOnline(ctx, "timestamp", last); err != nil {
+		return nil, err
 	}
 	var version int64
 	if _, err := fmt.Sscanf(strings.TrimPrefix(snapName, "metadata/"), "%d.", &version); err != nil {
 		return nil, err
 	}
 	md.Signed.Meta = map[string]*metadata.MetaFiles{"snapshot.json": metadata.MetaFile(version)}
+	sum := sha256.Sum256(snapshot)
 	md.Signed.Meta["snapshot.json"].Length = int64(len(snapshot))
+	md.Signed.Meta["snapshot.json"].Hashes = metadata.Hashes{"sha256": sum[:]}
 	signed, err := canonical(md.Signed)
 	if err != nil {
 		return nil, err
 	}
-	return n.signOnline(ctx, "timestamp", signed)
-}
-
-// signOnline signs with the signers at hand; all that the role asks for must be there.
-func (n *publication) signOnline(ctx context.Context, role string, signed wire.Value) ([]byte, error) {
-	keyIDs, threshold := n.root.RoleKeys(role)
-	f, err := newDraftFile(role, 0, signed, need{Who: role, Keys: n.root.Keys(keyIDs), Threshold: threshold})
+	f, err := n.signOnline(ctx, "timestamp", signed)
 	if err != nil {
 		return nil, err
 	}
-	if err := n.repo.sign(ctx, f); err != nil {
+	return f.bytes(), nil
+}
+
+// signOnline signs with the signers at hand; all that the role asks for must be there.
+func (n *publication) signOnline(ctx context.Context, role string, signed wire.Value) (*draftFile, error) {
+	keyIDs, threshold := n.root.RoleKeys(role)
+	keys := n.root.Keys(keyIDs)
+	f, err := newDraftFile(role, 0, signed, need{Who: role, Keys: keys, Threshold: threshold})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.signFile(ctx, f, Keys{slices.Collect(maps.Values(keys)), threshold}); err != nil {
 		return nil, err
 	}
 	if missing := f.missing(); len(missing) > 0 {
 		return nil, unsigned(missing)
 	}
-	return f.bytes(), nil
+	return f, nil
 }
 
 // check opens what will be published, from the new root on, as a client does

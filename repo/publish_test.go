@@ -53,7 +53,7 @@ func TestConflict(t *testing.T) {
 			for i, edit := range edits {
 				w.now = w.now.Add(time.Minute)
 				var err error
-				drafts[i], err = w.open().Stage(t.Context(), edit)
+				drafts[i], err = w.open().Stage(t.Context(), w.again(edit))
 				noErr(t, err)
 			}
 			noErr(t, w.open().Publish(t.Context(), drafts[0]))
@@ -131,7 +131,8 @@ func TestRootLosesTheRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sees("root 1")
-	w.update(cutOver)
+	w.refused(repo.ErrSecondContent, func() error { return w.try(cutOver) })
+	w.update(w.again(cutOver))
 	w.update(approve("1"))
 	w.sees("root 2 agent/1")
 }
@@ -272,7 +273,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 					if i >= 2 && name != "founding" { // somebody else comes first
 						w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") })
 					}
-					w.update(edit)
+					w.update(w.again(edit))
 					for _, p := range w.pending() {
 						w.update(func(tx *repo.Tx) error { return tx.Approve("review", p) })
 					}

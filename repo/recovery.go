@@ -60,7 +60,7 @@ func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) e
 	if err := fn(tx); err != nil {
 		return nil, err
 	}
-	return r.stage(ctx, tx)
+	return r.stage(ctx, tx, nil)
 }
 
 // stageRecovery adds the statement for the draft's root.
@@ -95,10 +95,12 @@ func (r *Repo) RenewRecovery(ctx context.Context, how Recovering) (*Draft, error
 		return nil, err
 	}
 	d := newDraft()
+	d.repo, d.staged = r, r
 	if d.recovery, err = r.newRecovery(ctx, tip, recoveredRoot{next.Version(), next.SHA256()}, how.Reason); err != nil {
 		return nil, err
 	}
-	return d, r.sign(ctx, d.recovery)
+	_, err = r.signDraft(ctx, p, d, d.parts(), r.cfg.Signers, true, false)
+	return d, err
 }
 
 // recoveryStatement is the signed part of a statement.
@@ -135,7 +137,11 @@ func (r *Repo) newRecovery(ctx context.Context, tip *tuf.Root, next recoveredRoo
 		return nil, err
 	}
 	base := have.counter
-	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter), stamp(r.now().Add(lasts)),
+	b, err := r.loadBook(ctx, tip.Charter().RepoID())
+	if err != nil {
+		return nil, err
+	}
+	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), stamp(r.now().Add(lasts)),
 		tip.Charter().RepoID(), recoveredRoot{tip.Version(), tip.SHA256()}, next, reason})
 	if err != nil {
 		return nil, err
@@ -263,7 +269,11 @@ func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
 	if !errors.Is(err, tuf.ErrUntrusted) || d.recovery == nil || d.files["root"] == nil {
 		return p, err
 	}
-	c, chainErr := r.readChain(ctx)
+	a, anchorErr := r.anchor(ctx)
+	if anchorErr != nil {
+		return nil, err
+	}
+	c, chainErr := r.readChain(ctx, a)
 	says, saysErr := readRecovery(d.recovery)
 	if chainErr != nil || saysErr != nil {
 		return nil, err
@@ -274,7 +284,7 @@ func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
 	}
 	f, _ := recoveryAfter(tip) // without a rule nothing comes of it
 	f.data = [2][]byte{d.recovery.bytes(), d.files["root"].bytes()}
-	return (&Repo{recoveryOver{r.storage, f}, r.cfg}).load(ctx)
+	return r.with(recoveryOver{r.storage, f}).load(ctx)
 }
 
 // recoveryOver is a storage as it will be when a recovery has been written.
@@ -386,10 +396,11 @@ func (x *comparison) recovery() ([]Change, error) {
 		return nil, fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %.16s, there is v%d with %.16s", recoveryRole, tuf.ErrMismatch,
 			says.Root.Version, clean(says.Root.SHA256), is.Version, is.SHA256)
 	}
-	if v := says.Tip.Version; v < 1 || v > int64(len(p.chain.roots)) || says.Tip != (recoveredRoot{v, p.chain.roots[v-1].SHA256()}) {
+	v := says.Tip.Version
+	if tip := p.chain.at(v); tip == nil || says.Tip != (recoveredRoot{v, tip.SHA256()}) {
 		return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %.16s, which is not published", recoveryRole, tuf.ErrMismatch, v, clean(says.Tip.SHA256))
 	}
-	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.roots[says.Tip.Version-1])
+	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.at(v))
 	if err != nil {
 		return nil, err
 	}

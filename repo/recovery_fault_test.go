@@ -154,7 +154,7 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	server := httptest.NewServer(repo.Handler(w.store))
 	defer server.Close()
 	place := client.URL(server.URL+"/metadata/", server.URL+"/targets/")
-	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	cfg := w.config()
 	chain, err := repo.New(repo.ReadOnly(place), cfg).Chain(t.Context())
 	if err != nil || len(chain) != 3 {
 		t.Errorf("%d roots, %v", len(chain), err)
@@ -173,7 +173,8 @@ func TestRecoveryBridged(t *testing.T) {
 	t.Parallel()
 	start := recoverable(t)
 	bridged := func(w *world) *repo.Repo {
-		cfg := &repo.Config{Now: func() time.Time { return w.now }, Bridge: &repo.Bridge{Root: start.root()}}
+		cfg := w.config()
+		cfg.Bridge = &repo.Bridge{Root: start.root()}
 		for _, n := range slices.Concat(heirKeys, reviewKeys) {
 			cfg.Signers = append(cfg.Signers, w.signer(n))
 		}

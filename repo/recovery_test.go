@@ -108,7 +108,7 @@ func TestRecovery(t *testing.T) {
 		t.Helper()
 		data, err := d.Bytes()
 		noErr(t, err)
-		d, err = repo.OpenDraft(data)
+		d, err = r.OpenDraft(data)
 		noErr(t, err)
 	}
 	carry()
@@ -214,7 +214,7 @@ func (w *world) goesOn(first []byte, root int64) {
 		if noErr(t, err); !report.OK() || report.Root != root {
 			t.Fatalf("root v%d: %v", report.Root, report)
 		}
-		noErr(t, repo.New(mirror, &repo.Config{Now: func() time.Time { return w.now }}).Clone(t.Context(), repo.SourceOf(w.store), pin))
+		noErr(t, repo.New(mirror, w.config()).Clone(t.Context(), repo.SourceOf(w.store), pin))
 		report, err = r.Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(mirror)})
 		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, which the repository has gone on with") {
 			t.Fatal(report)
@@ -246,7 +246,7 @@ func (w *world) goesOn(first []byte, root int64) {
 	noErr(t, err)
 	dir := t.TempDir()
 	noErr(t, r.Export(t.Context(), d, dir))
-	if chain, err := repo.New(repo.Folder(dir), nil).Chain(t.Context()); err != nil || int64(len(chain)) != root {
+	if chain, err := repo.New(repo.Folder(dir), w.config()).Chain(t.Context()); err != nil || int64(len(chain)) != root {
 		t.Errorf("exported are %d roots, %v", len(chain), err)
 	}
 }
@@ -258,7 +258,7 @@ func TestRecoveryRefused(t *testing.T) {
 	w := recoverable(t)
 	r := w.afterLoss()
 	stage := func(cfg func(*repo.Config), how repo.Recovering, fn func(*repo.Tx) error) error {
-		c := &repo.Config{Now: func() time.Time { return w.now }}
+		c := w.config()
 		if cfg != nil {
 			cfg(c)
 		}
@@ -394,18 +394,20 @@ func TestRecoveryVetoed(t *testing.T) {
 	w.refused(repo.ErrUnsigned, func() error {
 		return w.open(append(vendorKeys, reviewKeys...)...).Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	})
-	pin, err := repo.New(mirror, nil).Pin(t.Context())
+	pin, err := repo.New(mirror, &repo.Config{UnsafeTrustStorage: true}).Pin(t.Context())
 	noErr(t, err)
 	noErr(t, w.open().Clone(t.Context(), repo.SourceOf(mirror), pin))
 	w.sees("root 1 agent/1")
 	// It is seen, here and from elsewhere.
 	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
-		report, err := repo.New(own, &repo.Config{Now: func() time.Time { return w.now }}).Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(w.store)})
+		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(w.store)})
 		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, which nothing has followed yet") {
 			t.Error(report)
 		}
 	}
-	w.update(announce)
+	w.refused(repo.ErrRootBehind, func() error { return w.try(announce) })
+	lost := w.lastRecovered()
+	w.update(func(tx *repo.Tx) error { tx.Supersede(lost); return announce(tx) })
 	w.sees("root 2 agent/1")
 	if chain, err := w.open().Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 0 {
 		t.Fatalf("%d roots, %v", len(chain), err)

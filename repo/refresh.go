@@ -63,7 +63,7 @@ func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := r.stage(ctx, tx)
+	d, err := r.stage(ctx, tx, nil)
 	if err != nil {
 		return nil, err
 	}

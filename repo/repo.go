@@ -14,6 +14,36 @@ import (
 
 // Config says who works on the repository and how. Zero fields are safe.
 type Config struct {
+	// Pin is the trust anchor: a pin of this repository, or the bytes of any of its
+	// roots that the holder knows to be genuine. Every call verifies the chain of
+	// roots from it; a chain without exactly that root is an error that wraps
+	// [tuf.ErrUntrusted]. A newer root that the Ledger has seen must be in the chain
+	// too. Empty: the Ledger's newest root is the anchor; where that is empty as
+	// well an empty storage may be given its first root, and every other call fails
+	// with [ErrNoPin].
+	Pin []byte
+	// Ledger is this signer's memory, which is needed to sign anything beyond the
+	// first root. nil: a ledger in memory that ends with the handle.
+	Ledger Ledger
+	// SharedLedger declares that every machine that signs the same roles uses the
+	// same Ledger. A handle with Automation needs it where others hold keys of a
+	// role that it signs.
+	SharedLedger bool
+	// Automation limits what this handle signs without a person; nil: a person
+	// looks at what is signed, with [Repo.Diff].
+	Automation *Automation
+	// Party is the name of the own party: [Repo.Adopt] and the digest of
+	// [ErrNoLedger] cover its roles. "": all roles that root names.
+	Party string
+	// ClockTolerance is how far ahead of this machine's clock signed_at of a root
+	// may be when it is signed; 0: 5 minutes, at most 24 hours. Publishing always
+	// allows 5 minutes.
+	ClockTolerance time.Duration
+	// UnsafeTrustStorage takes the first root in the storage for genuine where there
+	// is neither a Pin nor a record in the Ledger, and fills an empty Ledger with
+	// what is published. For fixtures of tests: whoever can write the storage
+	// decides what is signed.
+	UnsafeTrustStorage bool
 	// Signers are the keys at hand. Each signs only what its key has a part in.
 	Signers []tuf.Signer
 	// Review is the name of the reviewing party; "": "review". Stock TUF clients
@@ -57,18 +87,31 @@ type Expiry struct {
 // be called by several goroutines.
 type Repo struct {
 	storage Storage
+	ledger  Ledger
+	pinned  *pinned
 	cfg     Config
 }
+
+// with is the handle on another storage.
+func (r *Repo) with(s Storage) *Repo { return &Repo{s, r.ledger, r.pinned, r.cfg} }
 
 // New returns a handle on the repository in a Storage, which may still be empty:
 // then the first Update or Stage must say who the parties are. cfg may be nil
 // and is copied.
 func New(storage Storage, cfg *Config) *Repo {
-	r := &Repo{storage: storage}
+	r := &Repo{storage: storage, pinned: &pinned{}}
 	if cfg != nil {
 		r.cfg = *cfg
 		r.cfg.Signers = slices.Clone(cfg.Signers)
+		r.cfg.Pin = bytes.Clone(cfg.Pin)
 	}
+	if r.ledger = r.cfg.Ledger; r.ledger == nil {
+		r.ledger = MemLedger()
+	}
+	if r.cfg.ClockTolerance <= 0 {
+		r.cfg.ClockTolerance = publishTolerance
+	}
+	r.cfg.ClockTolerance = min(r.cfg.ClockTolerance, 24*time.Hour)
 	if r.cfg.Now == nil {
 		r.cfg.Now = time.Now
 	}
@@ -103,13 +146,15 @@ type present struct {
 	ts        *tuf.Timestamp
 	snap      *tuf.Snapshot
 	under     *tuf.Root // the root that the content was published under
+	book      *book     // the ledger's document, as it was when this was read; nil for an empty storage
 }
 
-// load reads the repository from its first root on and verifies all but dates:
-// what has expired is there to be renewed. Where somebody publishes or prunes
-// meanwhile, it reads again.
+// load reads the repository from the trust anchor on and verifies all but dates:
+// what has expired is there to be renewed. Where another process publishes or
+// prunes meanwhile, it reads again.
 func (r *Repo) load(ctx context.Context) (*present, error) {
-	for range 10 {
+	var before []byte // the timestamp at the time before
+	for n := range 10 {
 		p := &present{}
 		err := r.loadOnce(ctx, p)
 		if err == nil {
@@ -118,6 +163,14 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 		// A fault of the storage is the caller's to hear of.
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, tuf.ErrUntrusted) {
 			return nil, err
+		}
+		if p.timestamp == nil { // it was not read yet
+			now, again := r.storage.Read(ctx, timestampName)
+			if again != nil || n > 0 && bytes.Equal(now, before) {
+				return nil, err
+			}
+			before = now
+			continue
 		}
 		if moved, again := r.moved(ctx, p); again != nil || !moved {
 			return nil, err
@@ -156,16 +209,23 @@ func (r *Repo) read(ctx context.Context, p *present, f tuf.RoleFile) ([]byte, er
 }
 
 func (r *Repo) loadOnce(ctx context.Context, p *present) error {
-	var err error
-	if p.chain, err = r.readChain(ctx); err != nil {
+	a, err := r.anchor(ctx)
+	if err != nil {
+		return err
+	}
+	p.book = a.book
+	if p.chain, err = r.readChain(ctx, a); err != nil {
 		return err
 	}
 	if len(p.chain.roots) == 0 {
+		if a.book != nil && a.book.body.Published {
+			return a.differs(p.chain, a.book.points()[0])
+		}
 		return nil
 	}
-	p.root = p.chain.roots[len(p.chain.roots)-1]
+	p.root = p.chain.last()
 	if p.root.Charter() == nil {
-		return errors.New("repo: root has no charter: a plain TUF repository can't be edited with this package")
+		return fmt.Errorf("repo: %w", errNoCharter)
 	}
 	// What has decided where the chain ends, or the two might not fit together.
 	if p.timestamp = p.chain.timestamp; p.timestamp == nil {

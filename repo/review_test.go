@@ -34,7 +34,7 @@ func TestReview(t *testing.T) {
 	}
 	pending := func(party string) []repo.Pending {
 		t.Helper()
-		list, err := repo.New(w.store, nil).Pending(t.Context(), party) // without a key
+		list, err := repo.New(w.store, w.config()).Pending(t.Context(), party) // without a key
 		noErr(t, err)
 		return list
 	}

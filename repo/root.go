@@ -48,6 +48,9 @@ type Class struct {
 	Name, Prefix string
 	Roles        []ReleaseRole // one or more for each party
 	Hold         *Hold         // nil: releases of this class can't be held
+	// HashBins makes snapshots list the sha256 of the class's hash bins too, about
+	// 90 bytes for each bin. Their length is always listed.
+	HashBins bool
 }
 
 // Hold is the role by which a few keys stop new installs for a time.
@@ -122,7 +125,7 @@ func rootOf(r before) *Root {
 		out.Parties = append(out.Parties, Party{p.Name, keys(p.KeyIDs), p.Min})
 	}
 	for _, cl := range c.Classes() {
-		k := Class{Name: cl.Name, Prefix: cl.Prefix}
+		k := Class{Name: cl.Name, Prefix: cl.Prefix, HashBins: cl.HashBins}
 		for _, rr := range cl.Roles {
 			k.Roles = append(k.Roles, ReleaseRole{rr.Party, rr.Role, Keys{keys(rr.KeyIDs), rr.Threshold}})
 		}

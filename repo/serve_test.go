@@ -112,7 +112,7 @@ func TestHandlerServes(t *testing.T) {
 	ts := httptest.NewServer(repo.Handler(w.store))
 	defer ts.Close()
 	src := client.URL(ts.URL+"/metadata/", ts.URL+"/targets/")
-	pending, err := repo.New(repo.ReadOnly(src), &repo.Config{Now: func() time.Time { return w.now }}).Pending(t.Context(), "review")
+	pending, err := repo.New(repo.ReadOnly(src), w.config()).Pending(t.Context(), "review")
 	if err != nil || len(pending) != 1 || pending[0].Path != "agent/2" {
 		t.Errorf("%v, %v", pending, err)
 	}
@@ -122,7 +122,7 @@ func TestHandlerServes(t *testing.T) {
 	m := newMemory()
 	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
 	w.sameIn(m, "root 2 agent/1")
-	report, err := repo.New(repo.ReadOnly(src), &repo.Config{Now: func() time.Time { return w.now }}).Verify(t.Context(), w.pin(), repo.Copy{Source: m})
+	report, err := repo.New(repo.ReadOnly(src), w.config()).Verify(t.Context(), w.pin(), repo.Copy{Source: m})
 	if err != nil || !report.OK() {
 		t.Errorf("%v, %v", report, err)
 	}
@@ -133,7 +133,7 @@ func TestHandler(t *testing.T) {
 	w := richWorld(t)
 	dir := repo.Folder(t.TempDir())
 	noErr(t, w.mirror(newMemory()).Clone(t.Context(), w.store, w.pin()))
-	noErr(t, repo.New(dir, &repo.Config{Now: func() time.Time { return w.now }}).Clone(t.Context(), w.store, w.pin()))
+	noErr(t, repo.New(dir, w.config()).Clone(t.Context(), w.store, w.pin()))
 	big := repo.TargetName("agent/big", strings.Repeat("0", 64))
 	for _, s := range []repo.Storage{w.store, dir} {
 		noErr(t, s.Create(t.Context(), "secret/x", strings.NewReader("s")))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -39,12 +40,14 @@ func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (*Draft, error) {
 	if err := fn(tx); err != nil {
 		return nil, err
 	}
-	return r.stage(ctx, tx)
+	return r.stage(ctx, tx, nil)
 }
 
-// stage makes a draft of what was edited.
-func (r *Repo) stage(ctx context.Context, tx *Tx) (*Draft, error) {
+// stage makes a draft of what was edited, on top of another where there is one,
+// and signs what is new in it.
+func (r *Repo) stage(ctx context.Context, tx *Tx, on *Draft) (*Draft, error) {
 	d := newDraft()
+	d.repo, d.staged, d.override = r, r, tx.override
 	if err := tx.stageRoot(d); err != nil {
 		return nil, err
 	}
@@ -57,32 +60,12 @@ func (r *Repo) stage(ctx context.Context, tx *Tx) (*Draft, error) {
 		}
 	}
 	d.statements = tx.statements
-	for _, f := range d.parts() {
-		if err := r.sign(ctx, f); err != nil {
-			return nil, err
-		}
+	fresh := d.parts()
+	if on != nil {
+		d.takeOver(on)
 	}
-	return d, nil
-}
-
-// sign signs a file with the signers at hand, and with those of a bridge.
-func (r *Repo) sign(ctx context.Context, f *draftFile) error {
-	for _, s := range r.cfg.Signers {
-		if _, err := f.sign(ctx, s); err != nil {
-			return err
-		}
-	}
-	if b := r.cfg.Bridge; b != nil && f.role != "root" {
-		for _, s := range b.Signers {
-			if !b.part(f, s.Key().ID()) {
-				continue
-			}
-			if err := f.add(ctx, s); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	_, err := r.signDraft(ctx, tx.present, d, fresh, r.cfg.Signers, true, false)
+	return d, err
 }
 
 // part reports whether the bridge's root gives the key a part in the file.
@@ -116,6 +99,9 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	}
 	if tx.root.RepoID == "" {
 		tx.root.RepoID = newRepoID()
+	}
+	if !isRepoID(tx.root.RepoID) {
+		return fmt.Errorf("repo: repo_id is %s, want 32 lower-case hex digits: %w", text.Quote(tx.root.RepoID), tuf.ErrCharter)
 	}
 	now := tx.repo.now()
 	var follows before // stays nil where there is none
@@ -284,10 +270,11 @@ func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
 		expiry = tx.repo.cfg.Expiry.Targets
 	}
 	base := tx.present.listed(l.role)
-	version, err := tx.repo.freeVersion(tx.ctx, l.role, base+1)
+	version, err := tx.nextVersion(l.role, base)
 	if err != nil {
 		return err
 	}
+	l.bind(tx.layout().RepoID)
 	signed, err := l.signed(version, tx.repo.now().Add(expiry))
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", l.role, err)
@@ -333,6 +320,20 @@ func (tx *Tx) rekey(l *listing, old, new Keys) error {
 	}
 	l.setKeys(goKeys(new.Keys))
 	return nil
+}
+
+// nextVersion returns the first version of a role that was neither published nor
+// signed: a second content under one version is never signed (rule K2).
+func (tx *Tx) nextVersion(role string, base int64) (int64, error) {
+	b := tx.present.book
+	if b == nil { // the first root: its ledger is known since it has an identity
+		var err error
+		if b, err = tx.repo.loadBook(tx.ctx, tx.layout().RepoID); err != nil {
+			return 0, err
+		}
+		tx.present.book = b
+	}
+	return tx.repo.freeVersion(tx.ctx, role, max(base, b.highest(role))+1)
 }
 
 // freeVersion returns the first version from n on whose file is not there. A

@@ -13,12 +13,17 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// travel sends a draft as bytes, as parties do who share nothing.
+// travel sends a draft as bytes. It is opened by the same handle, as a draft that
+// was staged elsewhere.
 func travel(t testing.TB, d *repo.Draft) *repo.Draft {
 	t.Helper()
 	data, err := d.Bytes()
 	noErr(t, err)
-	d, err = repo.OpenDraft(data)
+	if r := d.Handle(); r != nil {
+		d, err = r.OpenDraft(data)
+	} else {
+		d, err = repo.OpenDraft(data)
+	}
 	noErr(t, err)
 	again, err := d.Bytes()
 	noErr(t, err)
@@ -31,9 +36,19 @@ func travel(t testing.TB, d *repo.Draft) *repo.Draft {
 // tampered changes a draft on its way.
 func (w *world) tampered(d *repo.Draft, change func(draft map[string]any)) *repo.Draft {
 	w.t.Helper()
-	out, err := repo.OpenDraft(w.tamper(d, change))
+	out, err := w.open().OpenDraft(w.tamper(d, change))
 	noErr(w.t, err)
 	return out
+}
+
+// received opens a draft that came from elsewhere.
+func (w *world) received(d *repo.Draft) *repo.Draft {
+	w.t.Helper()
+	data, err := d.Bytes()
+	noErr(w.t, err)
+	d, err = w.open("review-1").OpenDraft(data)
+	noErr(w.t, err)
+	return d
 }
 
 func (w *world) tamper(d *repo.Draft, change func(draft map[string]any)) []byte {
@@ -81,7 +96,11 @@ func lacks(d *repo.Draft) (out []string) {
 // only, and what passes between them is a draft.
 func TestTwoParties(t *testing.T) {
 	w := emptyWorld(t)
-	vendor, review := w.open(vendorKeys...), w.open(reviewKeys...)
+	vendor := w.open(vendorKeys...)
+	w.public(append(reviewKeys, "stranger")...)
+	theirs := w.copy() // the review centre's ledger, and its own view of the storage
+	theirs.store = w.store
+	review := theirs.open(reviewKeys...)
 	d, err := vendor.Stage(t.Context(), w.found)
 	noErr(t, err)
 	if want := []string{"review-agent: 0 of 1 signatures of review (review-agent)",
@@ -96,12 +115,14 @@ func TestTwoParties(t *testing.T) {
 		t.Error(err)
 	}
 
-	d = travel(t, d) // to the review centre
+	d = theirs.received(d) // by the review centre
 	if d.Empty() || d.String() != "review-agent v1, root v1, targets v1, vendor-agent v1" {
 		t.Error(d)
 	}
 	// One root key is enough; the same key twice is one signature.
-	noErr(t, d.Sign(t.Context(), w.signer("review-1")))
+	wantErr(t, d.Sign(t.Context(), w.signer("review-1")), repo.ErrNoPin)
+	wantErr(t, d.SignFirst(t.Context(), w.signer("review-1"), "aaaa-"+d.Digest()[5:]), repo.ErrOtherDraft)
+	noErr(t, d.SignFirst(t.Context(), w.signer("review-1"), d.Digest()))
 	noErr(t, d.Sign(t.Context(), w.signer("review-1")))
 	w.tamper(d, func(draft map[string]any) {
 		if n := len(at(w.files(draft)["root"], "content")["signatures"].([]any)); n != 3 {
@@ -279,7 +300,7 @@ func TestDraftExpires(t *testing.T) {
 	noErr(t, err)
 	w.now = w.now.Add(366 * 24 * time.Hour)
 	w.refused(tuf.ErrExpired, func() error { return w.open().Publish(t.Context(), d) })
-	w.update(renew)
+	w.update(w.again(renew))
 }
 
 // An edit that fails leaves nothing, and one that changes nothing is no draft.

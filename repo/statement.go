@@ -321,3 +321,12 @@ func (j statementJSON) open() (*statement, error) {
 	}
 	return s, err
 }
+
+// read is what the payload states, which alone is signed.
+func (s *statement) read() (proof.Claim, error) {
+	c, err := proof.Read(s.payload)
+	if err != nil {
+		err = fmt.Errorf("repo: %s: %w", s.file.role, err)
+	}
+	return c, err
+}

@@ -38,6 +38,9 @@ type survey struct {
 	rootsOnly bool
 
 	chain []*tuf.Root // what verified, in order; the last is the newest
+	// believed is where the part of the chain begins that proves something: the
+	// pin's root, or the oldest one that prev_root_sha256 leads back to from there.
+	believed int
 	// Recoveries by the version that they follow; of those at the end of the chain
 	// only content tells whether they count.
 	recoveries map[int64]recoveryFiles
@@ -196,8 +199,19 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			s.ordinary = max(s.ordinary, n)
 		}
 	}
+	s.believed = slices.IndexFunc(s.chain, func(r *tuf.Root) bool { return r == pinned })
+	for s.believed > 0 {
+		after, before := s.chain[s.believed], s.chain[s.believed-1]
+		if after.Charter() == nil || before.Version() != after.Version()-1 || before.SHA256() != after.Charter().PrevRoot() {
+			break
+		}
+		s.believed--
+	}
 	return files, nil
 }
+
+// proves are the roots under which content and statements count.
+func (s *survey) proves() []*tuf.Root { return s.chain[s.believed:] }
 
 // recoveryOf looks for a recovery after root; where there is none the error is none.
 func (s *survey) recoveryOf(ctx context.Context, root *tuf.Root, none error) (recoveryFiles, error) {
@@ -217,7 +231,7 @@ func (s *survey) recoveryOf(ctx context.Context, root *tuf.Root, none error) (re
 // end drops recovered roots at the end of the chain that nothing is signed
 // under: whether anybody follows them is not decided yet.
 func (s *survey) end(signed *tuf.Root) error {
-	for s.tip().Version() > s.ordinary && s.tip() != signed {
+	for s.tip().Version() > s.ordinary && s.tip() != signed && len(s.proves()) > 1 {
 		s.chain = s.chain[:len(s.chain)-1]
 	}
 	name := rootName(s.tip().Version())
@@ -236,7 +250,7 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 	}
 	var first error
 	var at string
-	for _, root := range slices.Backward(s.chain) {
+	for _, root := range slices.Backward(s.proves()) {
 		name := timestampName
 		var ts *tuf.Timestamp
 		var snap *tuf.Snapshot

@@ -59,7 +59,7 @@ func (s *survey) statements(ctx context.Context, src Source, x listed, skip func
 // vouched verifies a statement under the newest root, or else, for it may be
 // older than the keys, under one before. That it has expired is no matter here.
 func (s *survey) vouched(data []byte, party string, subject proof.Subject) (first error) {
-	for _, root := range slices.Backward(s.chain) {
+	for _, root := range slices.Backward(s.proves()) {
 		_, err := proof.OpenRefusal(data, root, party, subject)
 		if proof.Kind(data) != proof.RefusalType {
 			_, err = proof.OpenListed(data, root, party, subject, longAgo)

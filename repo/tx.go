@@ -30,11 +30,12 @@ type Tx struct {
 
 	statements map[string]*statement // by name in storage
 	recovering *Recovering           // nil: the next root is an ordinary one
+	override   override
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
 	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[string]*listing{}, tops: map[stream]int64{},
-		statements: map[string]*statement{}}
+		statements: map[string]*statement{}, override: override{lift: map[string]bool{}}}
 }
 
 // Root returns what the next root shall say, for editing. A new root comes to
@@ -48,6 +49,15 @@ func (tx *Tx) Root() *Root {
 	}
 	return tx.root
 }
+
+// Supersede allows this handle to sign a root although it signed another one of
+// the same version before, which sha256, in lower-case hex, names (rule K1). It is
+// for a root that was signed and will not be published.
+func (tx *Tx) Supersede(sha256 string) { tx.override.supersede = sha256 }
+
+// ShorterExpiry allows this handle to sign a root or a party's role that expires
+// more than an hour before what it replaces (rule K5).
+func (tx *Tx) ShorterExpiry() { tx.override.shorterExpiry = true }
 
 // RenewRoot makes a new root even where nothing but its date changes.
 func (tx *Tx) RenewRoot() { tx.Root().renew = true }

@@ -313,15 +313,15 @@ func (c *checked) Read(p []byte) (int, error) {
 // recoveries checks what lies ready for the loss of the quorum, beside each root
 // that allows for it.
 func (v *verification) recoveries(ctx context.Context) error {
-	told := map[string]bool{}
-	for i, root := range v.survey.chain {
+	told, chain := map[string]bool{}, v.survey.proves()
+	for i, root := range chain {
 		var ours recoveryFiles
 		for j, p := range v.places {
 			files, err := v.recovery(ctx, p, root)
 			if err != nil {
 				return err
 			}
-			if i+1 == len(v.survey.chain) || v.told[short("", rootName(root.Version()+1))] { // no ordinary one follows
+			if i+1 == len(chain) || v.told[short("", rootName(root.Version()+1))] { // no ordinary one follows
 				if err := v.half(ctx, p, files); err != nil {
 					return err
 				}
@@ -340,7 +340,7 @@ func (v *verification) recoveries(ctx context.Context) error {
 				return err
 			}
 			v.report.Recoveries = append(v.report.Recoveries, Recovered{p.Name, root.Version(), files.rec.Counter(), files.rec.Expires(),
-				i+1 < len(v.survey.chain) && v.survey.chain[i+1].SHA256() == next.SHA256()})
+				i+1 < len(chain) && chain[i+1].SHA256() == next.SHA256()})
 		}
 	}
 	return nil

@@ -202,7 +202,7 @@ func (v *verification) foreign(role string, version int64, data []byte) string {
 		return fmt.Sprintf("it is a %.30q inside", env.typ)
 	}
 	var sets []keySet
-	for _, root := range v.survey.chain {
+	for _, root := range v.survey.proves() {
 		sets = append(sets, rootKeys(root, role)...)
 	}
 	for _, k := range v.keys {

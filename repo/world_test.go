@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,14 +31,20 @@ type world struct {
 	elsewhere repo.Storage
 
 	pinned []byte // the first pin
-	seeded bool   // keys follow from their names, so that processes have the same
+	// ledger is the memory of all who work on the true repository. Without one, as
+	// of a repository that an attacker makes, the storage is trusted.
+	ledger *memory
+	// ledgerDir is the folder of the ledger, if that is not in memory.
+	ledgerDir string
+	killed    *killer // kills this process at a write of the ledger too; nil: nothing does
+	seeded    bool    // keys follow from their names, so that processes have the same
 
 	mu   sync.Mutex
 	keys map[string]tuf.Signer
 }
 
 func emptyWorld(t testing.TB) *world {
-	return &world{t: t, now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), store: newMemory(), keys: map[string]tuf.Signer{}}
+	return &world{t: t, now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), store: newMemory(), keys: map[string]tuf.Signer{}, ledger: newMemory()}
 }
 
 // newWorld is published, with nothing released yet.
@@ -102,7 +109,7 @@ func (w *world) open(names ...string) *repo.Repo {
 	if len(names) == 0 {
 		names = slices.Collect(maps.Keys(w.keys))
 	}
-	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	cfg := w.config()
 	for _, n := range names {
 		cfg.Signers = append(cfg.Signers, w.signer(n))
 	}
@@ -110,6 +117,21 @@ func (w *world) open(names ...string) *repo.Repo {
 		return repo.New(w.elsewhere, cfg)
 	}
 	return repo.New(w.store, cfg)
+}
+
+// config is that of a handle without keys.
+func (w *world) config() *repo.Config {
+	cfg := &repo.Config{Now: func() time.Time { return w.now }, UnsafeTrustStorage: w.ledger == nil}
+	switch {
+	case w.ledgerDir != "":
+		cfg.Ledger = repo.DirLedger(w.ledgerDir)
+		if w.killed != nil {
+			cfg.Ledger = repo.StorageLedger(&killer{repo.Folder(w.ledgerDir), w.killed.n, w.killed.count})
+		}
+	case w.ledger != nil:
+		cfg.Ledger = repo.StorageLedger(w.ledger)
+	}
+	return cfg
 }
 
 // The keys of each side; the vendor runs the repository.
@@ -126,10 +148,64 @@ func (w *world) try(fn func(*repo.Tx) error) error {
 	}
 	if len(d.Missing()) > 0 {
 		for _, s := range w.keys {
-			_ = d.Sign(w.t.Context(), s) // not every key has a part
+			if err := d.Sign(w.t.Context(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+				return err
+			}
 		}
 	}
 	return w.open().Publish(w.t.Context(), d)
+}
+
+// again is an edit of root by people who signed another root of that version
+// before, which did not come to be published.
+func (w *world) again(fn func(*repo.Tx) error) func(*repo.Tx) error {
+	w.t.Helper()
+	var doc struct {
+		Body struct {
+			Roles map[string]struct {
+				Signed []struct{ SHA256 string }
+			}
+		}
+	}
+	files := w.ledger.copy().files
+	if w.ledgerDir != "" {
+		files = scoop(w.t, w.ledgerDir).files
+	}
+	for _, data := range files {
+		noErr(w.t, json.Unmarshal(data, &doc))
+	}
+	return func(tx *repo.Tx) error {
+		if all := doc.Body.Roles["root"].Signed; len(all) > 0 {
+			tx.Supersede(all[len(all)-1].SHA256)
+		}
+		return fn(tx)
+	}
+}
+
+// lastRecovered is the sha256 of the recovered root that the ledger has seen.
+func (w *world) lastRecovered() string {
+	w.t.Helper()
+	var doc struct {
+		Body struct{ Recovered struct{ SHA256 string } }
+	}
+	for _, data := range w.ledger.copy().files {
+		noErr(w.t, json.Unmarshal(data, &doc))
+	}
+	return doc.Body.Recovered.SHA256
+}
+
+// signAll signs a draft that was staged elsewhere with every key there is.
+func (w *world) signAll(d *repo.Draft) {
+	w.t.Helper()
+	for _, s := range w.keys {
+		sign := d.Sign
+		if w.root() == nil {
+			sign = func(ctx context.Context, s tuf.Signer) error { return d.SignFirst(ctx, s, d.Digest()) }
+		}
+		if err := sign(w.t.Context(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) update(fn func(*repo.Tx) error) {
@@ -339,7 +415,11 @@ func (m *memory) wrote() []string {
 
 // copy is a world with the same past.
 func (w *world) copy() *world {
-	return &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys), pinned: w.pinned, seeded: w.seeded}
+	out := &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys), pinned: w.pinned, seeded: w.seeded}
+	if w.ledger != nil {
+		out.ledger = w.ledger.copy()
+	}
+	return out
 }
 
 func (m *memory) copy() *memory {

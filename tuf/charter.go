@@ -47,6 +47,7 @@ type Class struct {
 	Name, Prefix string
 	Roles        []ReleaseRole // at least one for each party; all must agree
 	Hold         *Hold         // nil: releases of this class can't be held
+	HashBins     bool          // snapshots list the sha256 of the class's hash bins too
 }
 
 // Tiers of a location.
@@ -360,9 +361,10 @@ func parseCharter(v wire.Value) (*Charter, error) {
 
 func (r *reader) class(e wire.Value) Class {
 	var c Class
-	var name, prefix, roles, hold wire.Value
+	var name, prefix, roles, hold, bins wire.Value
 	r.fields(e, wire.Field{Name: "name", To: &name}, wire.Field{Name: "prefix", To: &prefix},
-		wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "hold", To: &hold})
+		wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "hold", To: &hold},
+		wire.Field{Name: "hash_bins", To: &bins})
 	c.Name, c.Prefix = r.text(name), r.text(prefix)
 	r.list(roles, "roles of a class", 2*maxParties, func(e wire.Value) {
 		var party, role wire.Value
@@ -373,6 +375,13 @@ func (r *reader) class(e wire.Value) Class {
 		var role, max wire.Value
 		k := r.keys(hold, wire.Field{Name: "role", To: &role}, wire.Field{Name: "max_seconds", To: &max})
 		c.Hold = &Hold{r.text(role), k.keyIDs, k.threshold, r.seconds(max)}
+	}
+	if bins != nil {
+		b, err := bins.Bool()
+		if err != nil {
+			r.fail("hash_bins: %v", err)
+		}
+		c.HashBins = b
 	}
 	return c
 }

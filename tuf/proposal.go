@@ -59,3 +59,17 @@ func (p *Proposal) CheckExpiry(now time.Time) error { return p.root.CheckExpiry(
 
 // KeySet is [Root.KeySet] of the proposed root.
 func (p *Proposal) KeySet(ids []string) string { return p.root.KeySet(ids) }
+
+// ProposeFirst judges data as the first root of a repository: version 1, and the
+// rules that a root obeys by itself. Its signatures are not checked. opt may be nil.
+func ProposeFirst(data []byte, opt *Options) (p *Proposal, err error) {
+	defer func() { attach(err, data) }()
+	root, err := parseRoot(data, opt)
+	if err != nil {
+		return nil, err
+	}
+	if root.doc.version != 1 {
+		return nil, refuse("root", root.doc.version, ErrVersion, "the first root must be v1")
+	}
+	return &Proposal{root}, nil
+}

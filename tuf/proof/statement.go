@@ -52,10 +52,13 @@ type Review struct {
 	Reviewer Reviewer
 	Source   tuf.Source // what was reviewed; zero where that is not said
 	Result   Result
-	Builder  string    // who built it again, a URI; "" where Result is NotDone
-	Policy   string    // sha256 of the rules reviewed against, lower-case hex; may be ""
-	From     time.Time // whole seconds
-	Until    time.Time // whole seconds, after From; no longer valid then
+	Builder  string // who built it again, a URI; "" where Result is NotDone
+	Policy   string // sha256 of the rules reviewed against, lower-case hex; may be ""
+	// Reinstate is the reason why bytes are approved that the same role recalled or
+	// refused before; "" where it did not.
+	Reinstate string
+	From      time.Time // whole seconds
+	Until     time.Time // whole seconds, after From; no longer valid then
 }
 
 // Refusal says that the reviewer will not approve of the subject.
@@ -94,14 +97,15 @@ type digestJSON struct {
 }
 
 type reviewJSON struct {
-	RepoID   string       `json:"repo_id"`
-	Length   int64        `json:"length"`
-	Source   *sourceJSON  `json:"source,omitempty"`
-	Rebuild  rebuildJSON  `json:"rebuild"`
-	Reviewer reviewerJSON `json:"reviewer"`
-	Policy   *digestJSON  `json:"policy,omitempty"`
-	From     string       `json:"from"`
-	Until    string       `json:"until"`
+	RepoID    string       `json:"repo_id"`
+	Length    int64        `json:"length"`
+	Source    *sourceJSON  `json:"source,omitempty"`
+	Rebuild   rebuildJSON  `json:"rebuild"`
+	Reviewer  reviewerJSON `json:"reviewer"`
+	Policy    *digestJSON  `json:"policy,omitempty"`
+	Reinstate string       `json:"reinstate,omitempty"`
+	From      string       `json:"from"`
+	Until     string       `json:"until"`
 }
 
 type sourceJSON struct {
@@ -131,7 +135,7 @@ type refusalJSON struct {
 // Payload returns what is to be signed, by way of [PAE]. The error says what no
 // reader would accept.
 func (r Review) Payload() ([]byte, error) {
-	p := reviewJSON{RepoID: r.RepoID, Length: r.Length, Rebuild: rebuildJSON{r.Result, r.Builder}, Reviewer: reviewerJSON(r.Reviewer),
+	p := reviewJSON{RepoID: r.RepoID, Length: r.Length, Rebuild: rebuildJSON{r.Result, r.Builder}, Reviewer: reviewerJSON(r.Reviewer), Reinstate: r.Reinstate,
 		From: stamp(r.From), Until: stamp(r.Until)}
 	if r.Source != (tuf.Source{}) {
 		p.Source = &sourceJSON{r.Source.URI, r.Source.Revision}
@@ -276,11 +280,11 @@ func (r *reader) common(length, repoID, reviewer wire.Value) (n int64, id string
 
 func parseReview(v wire.Value) (out Review, err error) {
 	var r reader
-	var repoID, length, source, rebuild, reviewer, policy, from, until wire.Value
+	var repoID, length, source, rebuild, reviewer, policy, reinstate, from, until wire.Value
 	s, predicate := r.statement(v, ReviewType)
-	r.object(predicate, "predicate", "source policy", wire.Field{Name: "repo_id", To: &repoID}, wire.Field{Name: "length", To: &length},
+	r.object(predicate, "predicate", "source policy reinstate", wire.Field{Name: "repo_id", To: &repoID}, wire.Field{Name: "length", To: &length},
 		wire.Field{Name: "source", To: &source}, wire.Field{Name: "rebuild", To: &rebuild}, wire.Field{Name: "reviewer", To: &reviewer},
-		wire.Field{Name: "policy", To: &policy}, wire.Field{Name: "from", To: &from}, wire.Field{Name: "until", To: &until})
+		wire.Field{Name: "policy", To: &policy}, wire.Field{Name: "reinstate", To: &reinstate}, wire.Field{Name: "from", To: &from}, wire.Field{Name: "until", To: &until})
 	out.Subject = s
 	out.Length, out.RepoID, out.Reviewer = r.common(length, repoID, reviewer)
 	if source != nil {
@@ -301,6 +305,9 @@ func parseReview(v wire.Value) (out Review, err error) {
 	}
 	if policy != nil {
 		out.Policy = r.digest(policy, "policy")
+	}
+	if reinstate != nil {
+		out.Reinstate = r.text(reinstate, maxReason)
 	}
 	if out.From, out.Until = r.time(from), r.time(until); !out.Until.After(out.From) {
 		r.fail("until is not after from")

@@ -1,0 +1,253 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/visum-dev/visum/internal/fingerprint"
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Adopt fills an empty ledger with what is published and verified from the trust
+// anchor on: for a signer whose ledger is lost, or one that joins a repository
+// which others began. digest is what two people compared: the error of
+// [ErrNoLedger] shows it here, [Repo.AdoptDigest] on another machine. It covers the
+// newest root and, for each own role (see [Config].Party), its name, version and
+// sha256. Where it differs from what is published here the error wraps
+// [ErrOtherDraft]; where the ledger is not empty it wraps [ErrLedger]. Machines
+// that come and go do not adopt: they use or import the ledger of their party.
+func (r *Repo) Adopt(ctx context.Context, digest string) error {
+	p, err := r.load(ctx)
+	if err != nil {
+		return err
+	}
+	if p.root == nil {
+		return errEmpty
+	}
+	have, err := r.adoptDigest(ctx, p)
+	if err != nil {
+		return err
+	}
+	if have != digest {
+		return fmt.Errorf("repo: %w: what is published here has digest %s, expected is %s", ErrOtherDraft, have, text.Quote(digest))
+	}
+	roles, err := r.ownRoles(ctx, p)
+	if err != nil {
+		return err
+	}
+	return r.change(ctx, p.root.Charter().RepoID(), func(b *book) error {
+		if !b.empty() {
+			return fmt.Errorf("repo: %w: it has records of this repository already, up to root v%d", ErrLedger, b.body.Root.Version)
+		}
+		b.adopt(p, roles)
+		return nil
+	})
+}
+
+// adopt records what is published.
+func (b *book) adopt(p *present, roles []ownRole) {
+	b.seeRoots(p.chain)
+	for _, x := range roles {
+		b.see(x.role, x.keys, x.version, x.signed, true)
+	}
+	b.seeOnline(p)
+}
+
+// seeOnline records the published timestamp and snapshot.
+func (b *book) seeOnline(p *present) {
+	if p.snap == nil || p.under == nil {
+		return
+	}
+	layout := rootOf(p.under)
+	for _, x := range []struct {
+		role    string
+		keys    []tuf.Key
+		version int64
+		data    []byte
+	}{{"timestamp", layout.Timestamp.Keys, p.ts.Version(), p.timestamp}, {"snapshot", layout.Snapshot.Keys, p.snap.Version(), p.snapshot}} {
+		env, err := openEnvelope(x.data)
+		if err != nil {
+			continue // it is verified, so it has a signed part
+		}
+		b.see(x.role, x.keys, x.version, env.signed, false)
+	}
+}
+
+// AdoptDigest is the digest that [Repo.Adopt] asks for, of what is published here.
+func (r *Repo) AdoptDigest(ctx context.Context) (string, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return "", err
+	}
+	if p.root == nil {
+		return "", errEmpty
+	}
+	return r.adoptDigest(ctx, p)
+}
+
+func (r *Repo) adoptDigest(ctx context.Context, p *present) (string, error) {
+	parts := []string{"visum ledger", p.root.Charter().RepoID(), fmt.Sprint(p.root.Version()), p.root.SHA256()}
+	roles, err := r.ownRoles(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	for _, x := range roles {
+		parts = append(parts, x.role, fmt.Sprint(x.version), sum256(x.signed))
+	}
+	return fingerprint.New(parts...), nil
+}
+
+// ownRole is a published role, by its signed part.
+type ownRole struct {
+	role    string
+	keys    []tuf.Key
+	version int64
+	signed  wire.Value
+}
+
+// ownRoles are the published roles that are signed by themselves, of the own
+// party where Config.Party names it, in order of names. Hash bins are part of
+// the roles that lead to them.
+func (r *Repo) ownRoles(ctx context.Context, p *present) (out []ownRole, err error) {
+	if p.snap == nil {
+		return nil, nil
+	}
+	everyBin := func(named) bool { return true }
+	err = r.eachList(ctx, p, everyBin, func(x named, _ string, t *tuf.Targets, _ time.Time, _ int) error {
+		if r.cfg.Party != "" && x.party != r.cfg.Party && !r.holds(p.root, x) {
+			return nil
+		}
+		signed, err := signedOf(t)
+		if err == nil {
+			out = append(out, ownRole{x.role, x.keys.Keys, t.Version(), signed})
+		}
+		return err
+	})
+	slices.SortFunc(out, func(a, b ownRole) int {
+		if a.role < b.role {
+			return -1
+		}
+		return 1
+	})
+	return out, err
+}
+
+// holds reports whether x is a hold role of which the own party has a key.
+func (r *Repo) holds(root *tuf.Root, x named) bool {
+	if x.party != "" || x.class == "" {
+		return false
+	}
+	for _, c := range rootOf(root).Classes {
+		for _, role := range c.Roles {
+			if role.Party == r.cfg.Party && slices.ContainsFunc(role.Keys.Keys, func(k tuf.Key) bool { return slices.Contains(x.keys.Keys, k) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ExportLedger returns this signer's ledger of the repository, for a colleague or
+// a machine of the same party: see [Repo.ImportLedger]. The bytes are the caller's.
+func (r *Repo) ExportLedger(ctx context.Context) ([]byte, error) {
+	b, err := r.ledgerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if b.empty() {
+		return nil, fmt.Errorf("repo: %w", ErrNoLedger)
+	}
+	return b.bytes()
+}
+
+// ledgerOf is the ledger's document of the repository in the storage.
+func (r *Repo) ledgerOf(ctx context.Context) (*book, error) {
+	p, err := r.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.root == nil {
+		return nil, errEmpty
+	}
+	return r.loadBook(ctx, p.root.Charter().RepoID())
+}
+
+// ImportLedger takes over what another signer of the same party has recorded. An
+// empty ledger becomes a copy; otherwise what was seen and signed, recalls,
+// refusals and holds are added, and nothing that is recorded here is dropped. Its
+// newest root must be in the published chain (else an error that wraps
+// [ErrRootBehind]). Import only what comes from the own party: its records decide
+// what this signer refuses.
+func (r *Repo) ImportLedger(ctx context.Context, data []byte) error {
+	p, err := r.load(ctx)
+	if err != nil {
+		return err
+	}
+	if p.root == nil {
+		return errEmpty
+	}
+	other, err := openBook(data, p.root.Charter().RepoID())
+	if err != nil {
+		return err
+	}
+	if other.empty() {
+		return fmt.Errorf("repo: %w: what is to be imported has no records", ErrNoLedger)
+	}
+	if err := (&anchor{book: other, points: other.points()}).check(p.chain); err != nil {
+		return err
+	}
+	return r.change(ctx, p.root.Charter().RepoID(), func(b *book) error {
+		b.merge(other)
+		b.seeRoots(p.chain)
+		return nil
+	})
+}
+
+// merge adds what another book of the same repository has.
+func (b *book) merge(other *book) {
+	if b.body.Root == nil {
+		b.body.Root, b.body.Published, b.body.Recovered = other.body.Root, other.body.Published, other.body.Recovered
+	}
+	for name, o := range other.body.Roles {
+		r := b.role(name)
+		if len(r.Keys) == 0 {
+			r.Keys = o.Keys
+		}
+		r.Floor = max(r.Floor, o.Floor)
+		for _, s := range o.Signed {
+			if same, _ := r.signedBefore(s.Version, s.SHA256); !same {
+				r.Signed = append(r.Signed, s)
+			}
+		}
+		slices.SortStableFunc(r.Signed, func(a, b bookSigned) int { return int(min(max(a.Version-b.Version, -1), 1)) })
+		if o.Seen != nil && (r.Seen == nil || o.Seen.Version > r.Seen.Version) {
+			r.Seen = o.Seen
+		}
+		if o.Newest != nil && (r.Newest == nil || o.Newest.Version > r.Newest.Version) {
+			r.Newest = o.Newest
+		}
+	}
+	for _, t := range other.body.TakenBack {
+		b.take(t)
+	}
+	for _, c := range other.body.Checkpoints {
+		b.checkpoint(c)
+	}
+}
+
+// checkpoint records a signed tree head of a log; of each log the largest stays.
+func (b *book) checkpoint(c Checkpoint) {
+	for i, have := range b.body.Checkpoints {
+		if have.Origin == c.Origin {
+			if c.Size > have.Size {
+				b.body.Checkpoints[i] = c
+			}
+			return
+		}
+	}
+	b.body.Checkpoints = append(b.body.Checkpoints, c)
+}

@@ -1,0 +1,145 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// anchor is what a chain of roots must contain to be trusted: the roots that the
+// pin and the ledger name. The zero anchor trusts whatever lies in the storage.
+type anchor struct {
+	points []point // in order of versions; the first is where trust begins
+	book   *book   // the ledger's document; nil: not known yet
+	plain  bool    // the pin is of a repository without a charter
+}
+
+// point is one root that must be in the chain.
+type point struct {
+	version int64
+	sha256  string
+	whose   string // "pin" or "ledger", for messages
+}
+
+// pinned is Config.Pin, opened once.
+type pinned struct {
+	once sync.Once
+	root *tuf.Root
+	err  error
+}
+
+// pinRoot returns the root that Config.Pin holds, nil where there is no pin.
+func (r *Repo) pinRoot() (*tuf.Root, error) {
+	r.pinned.once.Do(func() {
+		if len(r.cfg.Pin) == 0 {
+			return
+		}
+		r.pinned.root, r.pinned.err = openAnchor(r.cfg.Pin, r.judge())
+		if r.pinned.err != nil {
+			r.pinned.err = fmt.Errorf("repo: Config.Pin: %w", r.pinned.err)
+		}
+	})
+	return r.pinned.root, r.pinned.err
+}
+
+// openAnchor reads a pin, or a root that its holder knows to be genuine.
+func openAnchor(data []byte, opt *tuf.Options) (*tuf.Root, error) {
+	p, err := tuf.OpenPin(data, opt)
+	if err == nil {
+		return p.Root(), nil
+	}
+	// A root with a charter is no pin for a product, but it is one for its maker.
+	if root, rootErr := tuf.OpenRoot(data, opt); rootErr == nil {
+		return root, nil
+	}
+	return nil, err
+}
+
+// anchor collects what the chain of roots must contain. Without a pin it is the
+// ledger of the repository that the storage claims to be: a forger who claims
+// another one meets an empty ledger.
+func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
+	pin, err := r.pinRoot()
+	if err != nil {
+		return nil, err
+	}
+	a := &anchor{}
+	repoID := ""
+	if pin != nil {
+		a.points = append(a.points, point{version: pin.Version(), sha256: pin.SHA256(), whose: "pin"})
+		if a.plain = pin.Charter() == nil; a.plain {
+			return a, nil
+		}
+		repoID = pin.Charter().RepoID()
+	} else if repoID, err = r.claimed(ctx); err != nil || repoID == "" {
+		return a, err
+	}
+	if a.book, err = r.loadBook(ctx, repoID); err != nil {
+		return nil, err
+	}
+	if pin == nil && a.book.empty() && !r.cfg.UnsafeTrustStorage {
+		return nil, fmt.Errorf("repo: %w: the storage claims to be repository %s; set Config.Pin to a pin of it, or use the ledger of a signer that knows it", ErrNoPin, repoID)
+	}
+	a.points = append(a.points, a.book.points()...)
+	slices.SortStableFunc(a.points, func(a, b point) int { return cmp.Compare(a.version, b.version) })
+	return a, nil
+}
+
+// claimed is the identity that the first root in the storage claims, which is not
+// trusted; "" for an empty storage.
+func (r *Repo) claimed(ctx context.Context) (string, error) {
+	data, err := readFrom(ctx, SourceOf(r.storage), rootName(1), r.judge().Limits.WithDefaults().Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	root, err := tuf.OpenRoot(data, r.judge())
+	if err != nil {
+		return "", fmt.Errorf("repo: %w", err)
+	}
+	if root.Charter() == nil {
+		if r.cfg.UnsafeTrustStorage {
+			return "", errNoCharter
+		}
+		return "", fmt.Errorf("repo: %w: %w", ErrNoPin, errNoCharter)
+	}
+	return root.Charter().RepoID(), nil
+}
+
+var errNoCharter = errors.New("root has no charter: a plain TUF repository can't be edited with this package")
+
+// check compares a chain with the anchor's points.
+func (a *anchor) check(c *chain) error {
+	for _, p := range a.points {
+		root := c.at(p.version)
+		if root != nil && root.SHA256() == p.sha256 {
+			continue
+		}
+		return a.differs(c, p)
+	}
+	return nil
+}
+
+// differs words why a point is not in the chain.
+func (a *anchor) differs(c *chain, p point) error {
+	why := error(tuf.ErrUntrusted)
+	if p.whose == "ledger" {
+		why = fmt.Errorf("%w: %w", ErrRootBehind, tuf.ErrUntrusted)
+	}
+	last := int64(0)
+	if len(c.roots) > 0 {
+		last = c.last().Version()
+	}
+	if root := c.at(p.version); root != nil {
+		return fmt.Errorf("repo: %w: the %s has root v%d with sha256 %.16s, the storage has another with %.16s", why, p.whose, p.version, p.sha256, root.SHA256())
+	}
+	return fmt.Errorf("repo: %w: the %s has root v%d with sha256 %.16s, the roots in the storage end with v%d", why, p.whose, p.version, p.sha256, last)
+}

@@ -1,0 +1,139 @@
+package repo
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// Automation lists the changes that a handle may sign without a person, compared
+// with what its ledger has seen published, not with what lies in the storage.
+// Everything else fails with [ErrNotAutomatic]: roots and recoveries always, and
+// recalls, refusals and holds. Timestamp and snapshot may always be signed.
+type Automation struct {
+	// Renew allows a role that differs in version and expiry alone.
+	Renew bool
+	// Transport allows changes of custom["visum-transport"] of listed targets.
+	Transport bool
+	// Plain are path prefixes, such as "rules/", below which targets without release
+	// fields may be added, changed and removed.
+	Plain []string
+	// Releases are path prefixes, such as "agent/", below which targets with release
+	// fields may be added and changed, with statements of review about them.
+	Releases []string
+}
+
+// transportMember is the part of a target's custom object that parties do not
+// agree on: patches and compressed copies of the same bytes.
+const transportMember = "visum-transport"
+
+// automatic checks one role of a request against Config.Automation. was is the
+// signed part that the ledger has seen published, or of hash bins what is
+// published; nil for none.
+func (a *Automation) automatic(x *item, was wire.Value) error {
+	no := func(format string, args ...any) error {
+		return fmt.Errorf("repo: %s v%d: %w: %s", text.Name(x.file.role), x.file.version, ErrNotAutomatic, fmt.Sprintf(format, args...))
+	}
+	before, after := newListing(x.file.role), newListing(x.file.role)
+	if was != nil {
+		if err := before.take(was); err != nil {
+			return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
+		}
+	} else if !x.bin {
+		return no("the ledger has seen no published version of the role")
+	}
+	if err := after.take(x.file.signed); err != nil {
+		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
+	}
+	for _, l := range []*listing{before, after} {
+		delete(l.members, repoMember)
+		delete(l.members, roleMember)
+	}
+	if !maps.EqualFunc(before.members, after.members, func(a, b wire.Value) bool { return string(a) == string(b) }) {
+		return no("members beside the listed targets change")
+	}
+	if !a.sameDelegations(x, before, after) {
+		return no("its delegations change")
+	}
+	changed := false
+	all := maps.Clone(before.targets)
+	maps.Copy(all, after.targets)
+	for path := range all {
+		a1, a2 := before.targets[path], after.targets[path]
+		if string(a1) == string(a2) {
+			continue
+		}
+		changed = true
+		if !a.target(path, a1, a2) {
+			return no("target %s changes", text.Name(path))
+		}
+	}
+	if !changed && !a.Renew {
+		return no("the role is signed again for its expiry alone")
+	}
+	return nil
+}
+
+// sameDelegations allows other hash bins of the role's own keys, where plain
+// files may change: their number follows from how many files there are.
+func (a *Automation) sameDelegations(x *item, before, after *listing) bool {
+	differs, err := differ(before.delegations, after.delegations)
+	if err != nil || !differs {
+		return err == nil
+	}
+	if len(a.Plain) == 0 {
+		return false
+	}
+	for _, l := range []*listing{before, after} {
+		d := l.delegations
+		if d == nil {
+			continue
+		}
+		if d.SuccinctRoles == nil || len(d.Roles) > 0 || d.SuccinctRoles.NamePrefix != binPrefix(x.file.role) {
+			return false
+		}
+		own := keysFrom(d.Keys, d.SuccinctRoles.KeyIDs, d.SuccinctRoles.Threshold)
+		if !sameKeys(own.Keys, x.role.keys.Keys) || max(own.Threshold, 1) != max(x.role.keys.Threshold, 1) {
+			return false
+		}
+	}
+	return true
+}
+
+// target reports whether one target may change from was to is; nil is not listed.
+func (a *Automation) target(path string, was, is wire.Value) bool {
+	below := func(prefixes []string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return p != "" && strings.HasPrefix(path, p) })
+	}
+	plain := func(v wire.Value) bool { return v == nil || isPlain(v) }
+	if plain(was) && plain(is) && below(a.Plain) {
+		return true
+	}
+	if is != nil && !isPlain(is) && below(a.Releases) {
+		return true
+	}
+	return a.Transport && was != nil && is != nil && string(withoutTransport(was)) == string(withoutTransport(is))
+}
+
+// withoutTransport is a target's entry but for the member that parties do not
+// agree on.
+func withoutTransport(v wire.Value) wire.Value {
+	var out []byte
+	for name, m := range v.Members() {
+		if string(name) == "custom" {
+			var custom []byte
+			for n, c := range m.Members() {
+				if string(n) != transportMember {
+					custom = append(append(append(custom, n...), ':'), c...)
+				}
+			}
+			m = custom
+		}
+		out = append(append(append(append(out, name...), ':'), m...), ',')
+	}
+	return out
+}

@@ -1,0 +1,408 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// book is a ledger's document for one repository, decoded.
+type book struct {
+	raw  []byte // as loaded; nil: there is none yet
+	body bookJSON
+}
+
+// ledgerJSON is the document: the body, and its sha256 against damage.
+type ledgerJSON struct {
+	Ledger int             `json:"visum-ledger"` // 1
+	SHA256 string          `json:"sha256"`       // of Body's bytes
+	Body   json.RawMessage `json:"body"`
+}
+
+type bookJSON struct {
+	RepoID string `json:"repo_id"`
+	// Root is the newest regular root seen published; before any was, the first
+	// root as it was signed here. Recovered is a recovered root seen published
+	// after it.
+	Root      *bookRoot `json:"root,omitempty"`
+	Published bool      `json:"published"` // Root was seen published
+	Recovered *bookRoot `json:"recovered,omitempty"`
+
+	Roles       map[string]*bookRole `json:"roles"`
+	TakenBack   []takenBack          `json:"taken_back,omitempty"`
+	Checkpoints []Checkpoint         `json:"checkpoints,omitempty"`
+}
+
+// bookRoot is a root, whole. Trust in it is by its hash.
+type bookRoot struct {
+	Version int64  `json:"version"`
+	SHA256  string `json:"sha256"` // of the signed part
+	File    []byte `json:"file"`
+}
+
+// bookRole is what is known of a role.
+type bookRole struct {
+	// Seen is the newest content seen in a verified snapshot.
+	Seen *bookContent `json:"seen,omitempty"`
+	// Newest is the newest content signed here, while that is newer than Seen.
+	Newest *bookContent `json:"newest,omitempty"`
+	// Signed are the contents signed here, oldest first. Older ones are left out;
+	// at or below the version of Floor nothing that is not listed may be signed.
+	Signed []bookSigned `json:"signed,omitempty"`
+	Floor  int64        `json:"floor,omitempty"`
+	// Keys are the ids of the role's keys when Seen was recorded, sorted.
+	Keys []string `json:"keys,omitempty"`
+}
+
+// bookContent is one content of a role. Signed, its canonical signed part, is
+// left out for hash bins, timestamp and snapshot.
+type bookContent struct {
+	Version int64  `json:"version"`
+	SHA256  string `json:"sha256"`
+	Signed  []byte `json:"signed,omitempty"`
+}
+
+// bookSigned is one signing. Hash bins have neither time nor keys.
+type bookSigned struct {
+	Version int64    `json:"version"`
+	SHA256  string   `json:"sha256"`
+	At      string   `json:"at,omitempty"`
+	KeyIDs  []string `json:"keyids,omitempty"`
+	Draft   string   `json:"draft,omitempty"` // Draft.Digest
+}
+
+// takenBack is a recall, a refusal or a hold.
+type takenBack struct {
+	Kind   string `json:"kind"` // recall, refusal, hold
+	Role   string `json:"role"`
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+	Until  string `json:"until,omitempty"` // of a hold
+	Reason string `json:"reason,omitempty"`
+}
+
+// Checkpoint is a signed tree head of a public log.
+type Checkpoint struct {
+	Origin string `json:"origin"`
+	Size   int64  `json:"size"`
+	Root   string `json:"root"` // hash of the tree, base64
+}
+
+// keptSigned is how many signings of one role are remembered one by one.
+const keptSigned = 256
+
+// empty reports whether the ledger knows nothing of the repository.
+func (b *book) empty() bool { return b == nil || b.body.Root == nil }
+
+// loadBook reads the ledger's document of a repository. Where there is none the
+// book is empty.
+func (r *Repo) loadBook(ctx context.Context, repoID string) (*book, error) {
+	data, err := r.ledger.Load(ctx, repoID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &book{body: bookJSON{RepoID: repoID, Roles: map[string]*bookRole{}}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("repo: ledger: %w", err)
+	}
+	return openBook(data, repoID)
+}
+
+// openBook decodes a document. What a later version of this package wrote is
+// refused: written back, it would lose what this version does not know.
+func openBook(data []byte, repoID string) (*book, error) {
+	fail := func(format string, args ...any) (*book, error) {
+		return nil, fmt.Errorf("repo: %w: %s; restore it from a copy, or import another machine's", ErrLedger, fmt.Sprintf(format, args...))
+	}
+	if _, err := wire.Canonical(data); err != nil {
+		return fail("it is damaged: %v", err)
+	}
+	var doc ledgerJSON
+	if err := strict(data, &doc); err != nil {
+		return fail("it is damaged, or written by a later version: %v", err)
+	}
+	if doc.Ledger != 1 {
+		return fail("its format is %d, want 1", doc.Ledger)
+	}
+	if sum := sum256(doc.Body); sum != doc.SHA256 {
+		return fail("it is damaged: its content has sha256 %.16s, it says %.16q", sum, doc.SHA256)
+	}
+	b := &book{raw: data}
+	if err := strict(doc.Body, &b.body); err != nil {
+		return fail("written by a later version: %v", err)
+	}
+	if b.body.RepoID != repoID {
+		return fail("it belongs to repository %.40q, this is %s", b.body.RepoID, repoID)
+	}
+	if b.body.Roles == nil {
+		b.body.Roles = map[string]*bookRole{}
+	}
+	return b, nil
+}
+
+func strict(data []byte, to any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	return dec.Decode(to)
+}
+
+// bytes is the document.
+func (b *book) bytes() ([]byte, error) {
+	body, err := json.Marshal(b.body)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(ledgerJSON{1, sum256(body), body})
+}
+
+// change edits the ledger's document, durably. fn is called again on the newest
+// content where another process was faster; its error ends the call and nothing
+// is written.
+func (r *Repo) change(ctx context.Context, repoID string, fn func(*book) error) error {
+	for range maxSwaps {
+		b, err := r.loadBook(ctx, repoID)
+		if err != nil {
+			return err
+		}
+		if err := fn(b); err != nil {
+			return err
+		}
+		data, err := b.bytes()
+		if err != nil {
+			return fmt.Errorf("repo: ledger: %w", err)
+		}
+		if bytes.Equal(data, b.raw) {
+			return nil
+		}
+		err = r.ledger.Swap(ctx, repoID, b.raw, data)
+		if !errors.Is(err, ErrConflict) {
+			if err != nil {
+				err = fmt.Errorf("repo: ledger: %w", err)
+			}
+			return err
+		}
+	}
+	return fmt.Errorf("repo: ledger: %w: %d times in a row", ErrConflict, maxSwaps)
+}
+
+// maxSwaps bounds how often a change of the ledger is tried again.
+const maxSwaps = 100
+
+// points are the roots that every chain must contain. A recovered root is none:
+// until a regular root follows it, one of its own version ends the recovery.
+func (b *book) points() []point {
+	if x := b.body.Root; x != nil {
+		return []point{{x.Version, x.SHA256, "ledger"}}
+	}
+	return nil
+}
+
+// leaves reports whether a chain has left the recovery that the ledger has seen
+// the repository go on with, and no regular root has ended it.
+func (b *book) leaves(c *chain) *bookRoot {
+	x := b.body.Recovered
+	if x == nil || c.ordinary > b.body.Root.Version {
+		return nil
+	}
+	if root := c.at(x.Version); root != nil && root.SHA256() == x.SHA256 {
+		return nil
+	}
+	return x
+}
+
+// role returns the record of a role, made where there is none.
+func (b *book) role(name string) *bookRole {
+	r := b.body.Roles[name]
+	if r == nil {
+		r = &bookRole{}
+		b.body.Roles[name] = r
+	}
+	return r
+}
+
+// highest is the highest version that was signed or seen of a role.
+func (b *book) highest(role string) int64 {
+	if b == nil || b.body.Roles[role] == nil {
+		return 0
+	}
+	r := b.body.Roles[role]
+	high := r.Floor
+	if r.Seen != nil {
+		high = max(high, r.Seen.Version)
+	}
+	for _, s := range r.Signed {
+		high = max(high, s.Version)
+	}
+	return high
+}
+
+// lastWord is the newest content of a role that the ledger has seen published;
+// nil where there is none, or where it is not kept.
+func (b *book) lastWord(role string) wire.Value {
+	if b == nil || b.body.Roles[role] == nil || b.body.Roles[role].Seen == nil {
+		return nil
+	}
+	return b.body.Roles[role].Seen.Signed
+}
+
+// keys compares a role's keys with those under which it was seen. Where none of
+// them is left nothing that was seen can verify any more, so it is forgotten: a new
+// epoch, or a recovery that was ended, begins new versions. What was signed stays.
+func (b *book) keys(role string, keys []tuf.Key) *bookRole {
+	r := b.role(role)
+	now := ids(keys)
+	if len(now) == 0 {
+		return r
+	}
+	if !slices.ContainsFunc(r.Keys, func(id string) bool { return slices.Contains(now, id) }) {
+		r.Seen, r.Newest = nil, nil
+	}
+	slices.Sort(now)
+	r.Keys = now
+	return r
+}
+
+// see records what a verified snapshot lists of a role with these keys. whole is
+// false for what is remembered by its hash alone.
+func (b *book) see(role string, keys []tuf.Key, version int64, signed wire.Value, whole bool) {
+	r := b.keys(role, keys)
+	if r.Seen != nil && r.Seen.Version >= version {
+		return
+	}
+	r.Seen = &bookContent{Version: version, SHA256: sum256(signed)}
+	if whole {
+		r.Seen.Signed = signed
+	}
+	if r.Newest != nil && r.Newest.Version <= version {
+		r.Newest = nil
+	}
+	// What was seen of own recalls stays in force, whatever is published later.
+	for _, t := range recalledIn(role, signed) {
+		b.take(t)
+	}
+}
+
+// sign records one signing under a name.
+func (b *book) sign(name string, f *draftFile, s bookSigned, whole bool) {
+	r := b.role(name)
+	for i := range r.Signed {
+		if x := &r.Signed[i]; x.Version == s.Version && x.SHA256 == s.SHA256 {
+			x.KeyIDs = slices.Compact(slices.Sorted(slices.Values(append(x.KeyIDs, s.KeyIDs...))))
+			return
+		}
+	}
+	r.Signed = append(r.Signed, s)
+	keep := keptSigned
+	if !whole {
+		keep = 2
+	}
+	for len(r.Signed) > keep {
+		r.Floor = max(r.Floor, r.Signed[0].Version)
+		r.Signed = r.Signed[1:]
+	}
+	if whole && (r.Seen == nil || s.Version > r.Seen.Version) && (r.Newest == nil || s.Version >= r.Newest.Version) {
+		r.Newest = &bookContent{s.Version, s.SHA256, f.signed}
+	}
+}
+
+// signedBefore looks for a signing of a version: the same content, or another.
+func (r *bookRole) signedBefore(version int64, sum string) (same bool, other *bookSigned) {
+	for i := range r.Signed {
+		if s := &r.Signed[i]; s.Version == version && s.SHA256 == sum {
+			return true, nil
+		} else if s.Version == version {
+			other = s
+		}
+	}
+	if other == nil && version <= r.Floor {
+		other = &bookSigned{Version: version, SHA256: "", At: ""}
+	}
+	return false, other
+}
+
+// take records that something is taken back.
+func (b *book) take(t takenBack) {
+	for i, have := range b.body.TakenBack {
+		if have.Kind == t.Kind && have.Role == t.Role && have.Path == t.Path && have.SHA256 == t.SHA256 {
+			b.body.TakenBack[i] = t
+			return
+		}
+	}
+	b.body.TakenBack = append(b.body.TakenBack, t)
+}
+
+// release forgets what was taken back of these bytes by a role.
+func (b *book) release(role, sha256 string, kinds ...string) {
+	b.body.TakenBack = slices.DeleteFunc(b.body.TakenBack, func(t takenBack) bool {
+		return t.Role == role && t.SHA256 == sha256 && slices.Contains(kinds, t.Kind)
+	})
+}
+
+// seeRoots records the newest roots of a verified chain.
+func (b *book) seeRoots(c *chain) {
+	if len(c.roots) == 0 {
+		return
+	}
+	regular := c.at(c.ordinary)
+	if regular == nil {
+		regular = c.last()
+	}
+	if have := b.body.Root; have == nil || !b.body.Published || regular.Version() > have.Version {
+		b.body.Root = newBookRoot(regular)
+	}
+	b.body.Published = true
+	b.body.Recovered = nil
+	if last := c.last(); last.Version() > regular.Version() {
+		b.body.Recovered = newBookRoot(last)
+	}
+}
+
+// seeRoot records one root that was published.
+func (b *book) seeRoot(root *tuf.Root, recovered bool) {
+	switch have := b.body.Root; {
+	case recovered:
+		b.body.Recovered = newBookRoot(root)
+	case have == nil || !b.body.Published || root.Version() > have.Version:
+		b.body.Root, b.body.Published, b.body.Recovered = newBookRoot(root), true, nil
+	}
+}
+
+func newBookRoot(r *tuf.Root) *bookRoot { return &bookRoot{r.Version(), r.SHA256(), r.Bytes()} }
+
+// recalledIn are the recalls that a role's signed part lists.
+func recalledIn(role string, signed wire.Value) (out []takenBack) {
+	for v := range member(signed, tuf.RecallMember).Elements() {
+		t := takenBack{Kind: "recall", Role: role}
+		t.Path, _ = member(v, "path").Text()
+		t.SHA256, _ = member(v, "sha256").Text()
+		t.Reason, _ = member(v, "reason").Text()
+		if t.SHA256 != "" {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// heldIn are the holds of a hold role's signed part that last beyond now.
+func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
+	for path, v := range member(signed, "targets").Members() {
+		until, ok := heldUntil(v)
+		if !ok || !until.After(now) {
+			continue
+		}
+		e, err := parseEntry(v)
+		if err != nil {
+			continue
+		}
+		reason, _ := member(e.release, "reason").Text()
+		out = append(out, takenBack{Kind: "hold", Role: role, Path: path.String(), SHA256: e.sha256, Until: stamp(until), Reason: reason})
+	}
+	return out
+}

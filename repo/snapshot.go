@@ -1,0 +1,114 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// One version of a role has one content: the snapshot lists length and sha256 of
+// targets.json, of every role that the charter names, and of the products below
+// them; of hash bins the length, and the sha256 where the class asks for it.
+
+// listedMeta is what the present snapshot lists, by file name. What it lists
+// without a length, as snapshots of earlier versions of this package do, is read
+// once; a file that is gone stays listed by its version.
+func (n *publication) listedMeta(ctx context.Context) (map[string]wire.Value, error) {
+	env, err := openEnvelope(n.present.snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	meta := map[string]wire.Value{}
+	for file, v := range member(env.signed, "meta").Members() {
+		meta[file.String()] = v
+	}
+	for file, v := range meta {
+		role := strings.TrimSuffix(file, ".json")
+		if n.fresh[role] != nil || member(v, "length") != nil {
+			continue
+		}
+		version, err := member(v, "version").Int()
+		if err != nil {
+			return nil, fmt.Errorf("repo: snapshot: %w", err)
+		}
+		data, err := n.repo.read(ctx, n.present, tuf.RoleFile{Role: role, Version: version})
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		meta[file] = metaOf(version, data, !looksLikeBin(role))
+	}
+	return meta, nil
+}
+
+// looksLikeBin reports whether a role has the form of a name of a hash bin.
+func looksLikeBin(role string) bool {
+	i := strings.LastIndex(role, ".b-")
+	return i > 0 && isBin(role[i+3:], 32)
+}
+
+// metaOf is what a snapshot lists of a file.
+func metaOf(version int64, data []byte, hashed bool) wire.Value {
+	out := []byte{'{'}
+	if hashed {
+		sum := sha256.Sum256(data)
+		out = append(out, `"hashes":{"sha256":"`...)
+		out = append(hex.AppendEncode(out, sum[:]), `"},`...)
+	}
+	out = strconv.AppendInt(append(out, `"length":`...), int64(len(data)), 10)
+	return append(strconv.AppendInt(append(out, `,"version":`...), version, 10), '}')
+}
+
+// hashed reports whether the snapshot lists the sha256 of a role.
+func (n *publication) hashed(f *draftFile) bool {
+	if !f.isBin() {
+		return true
+	}
+	for _, c := range rootOf(n.root).Classes {
+		for _, r := range c.Roles {
+			if r.Role == f.under[0] {
+				return c.HashBins
+			}
+		}
+	}
+	return false
+}
+
+// snapshotOf is the canonical signed part of a snapshot. By hand, because it
+// lists every hash bin and is made for each change.
+func snapshotOf(meta map[string]wire.Value, version int64, expires time.Time) wire.Value {
+	out := fmt.Appendf(nil, `{"_type":"snapshot","expires":"%s","meta":{`, stamp(expires))
+	for i, file := range slices.Sorted(maps.Keys(meta)) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(wire.AppendString(out, file), ':')
+		out = append(out, meta[file]...)
+	}
+	return fmt.Appendf(out, `},"spec_version":"%s","version":%d}`, metadata.SPECIFICATION_VERSION, version)
+}
+
+// freeOnline is the next version of timestamp or snapshot: above what is
+// published and above what was signed and never published.
+func (n *publication) freeOnline(ctx context.Context, role string, last int64) (int64, error) {
+	b, err := n.repo.loadBook(ctx, n.root.Charter().RepoID())
+	if err != nil {
+		return 0, err
+	}
+	return max(last, b.highest(role)) + 1, nil
+}
