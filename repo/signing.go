@@ -788,7 +788,6 @@ func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) err
 	return nil
 }
 
-
 // seePublished records what a publish of this handle has brought: the next
 // request is compared with it, whatever the storage shows by then.
 func (n *publication) seePublished(ctx context.Context, timestamp, snapshot []byte) error {

@@ -54,7 +54,7 @@ func (s *story) threeRoots() error {
 			return err
 		}
 		say("The vendor %s (%s); the review centre signs too.", step.what, d)
-		if err := s.signAndPublish(d); err != nil {
+		if err := s.signAndPublish(d, ""); err != nil {
 			return err
 		}
 	}

@@ -44,12 +44,22 @@ func (k *keys) make(names ...string) (public []tuf.Key, err error) {
 	return public, nil
 }
 
+// ledger is the party's memory of what it has seen and signed, beside its keys.
+func (k *keys) ledger() repo.Ledger { return repo.DirLedger(filepath.Join(k.dir, "ledger")) }
+
 func (k *keys) all() []tuf.Signer { return slices.Collect(maps.Values(k.signers)) }
 
-// sign signs a draft with all keys that have a part in it.
-func (k *keys) sign(ctx context.Context, d *repo.Draft) error {
+// sign signs a draft with all keys that have a part in it. digest is that of the
+// draft with the first root, which two people have compared; "": root has gone on.
+func (k *keys) sign(ctx context.Context, d *repo.Draft, digest string) error {
 	for _, s := range k.signers {
-		if err := d.Sign(ctx, s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+		err := error(nil)
+		if digest != "" {
+			err = d.SignFirst(ctx, s, digest)
+		} else {
+			err = d.Sign(ctx, s)
+		}
+		if err != nil && !errors.Is(err, repo.ErrNoPart) {
 			return err
 		}
 	}
@@ -61,10 +71,15 @@ type vendor struct {
 	*keys
 	repo    string
 	product product
+	stolen  bool // the keys are an attacker's, who has no use for a ledger
 }
 
 func (v *vendor) open() *repo.Repo {
-	return repo.New(repo.Folder(v.repo), &repo.Config{Signers: v.all(), UnsafeLoopback: true})
+	cfg := &repo.Config{Signers: v.all(), Ledger: v.ledger(), UnsafeLoopback: true}
+	if v.stolen {
+		cfg.Ledger, cfg.UnsafeTrustStorage = nil, true
+	}
+	return repo.New(repo.Folder(v.repo), cfg)
 }
 
 // add lists a version in the vendor's role and publishes.
@@ -92,7 +107,7 @@ type reviewer struct {
 }
 
 func (r *reviewer) open() *repo.Repo {
-	return repo.New(repo.Folder(r.repo), &repo.Config{Signers: r.all(), UnsafeLoopback: true})
+	return repo.New(repo.Folder(r.repo), &repo.Config{Signers: r.all(), Ledger: r.ledger(), UnsafeLoopback: true})
 }
 
 // examine fetches what waits for a decision from a place, as anybody can, and
@@ -145,12 +160,12 @@ func (r *reviewer) approve(ctx context.Context, paths []string) ([]byte, error) 
 }
 
 // signBytes adds the centre's keys to a draft that came from the vendor.
-func (r *reviewer) signBytes(ctx context.Context, draft []byte) ([]byte, error) {
-	d, err := repo.OpenDraft(draft)
+func (r *reviewer) signBytes(ctx context.Context, draft []byte, digest string) ([]byte, error) {
+	d, err := r.open().OpenDraft(draft)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.sign(ctx, d); err != nil {
+	if err := r.sign(ctx, d, digest); err != nil {
 		return nil, err
 	}
 	return d.Bytes()

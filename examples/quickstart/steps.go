@@ -25,7 +25,7 @@ func (s *story) twoParties() error {
 	if err != nil {
 		return err
 	}
-	s.vendor = &vendor{vk, filepath.Join(s.dir, "vendor", "repository"), s.product}
+	s.vendor = &vendor{keys: vk, repo: filepath.Join(s.dir, "vendor", "repository"), product: s.product}
 	s.review = &reviewer{rk, filepath.Join(s.dir, "review", "repository")}
 	draft, err := s.firstDraft()
 	if err != nil {
@@ -36,10 +36,11 @@ func (s *story) twoParties() error {
 		lacks = append(lacks, m.String())
 	}
 	say("The vendor makes the first root and signs it. It still lacks: %s.", strings.Join(lacks, "; "))
-	if err := s.signAndPublish(draft); err != nil {
+	say("Nothing comes before a first root, so two people read its digest to each other: %s.", draft.Digest())
+	if err := s.signAndPublish(draft, draft.Digest()); err != nil {
 		return err
 	}
-	say("The review centre signs it on its own machine. Place A serves the repository, run by the vendor;\nplace Z serves its roots, run by the review centre.")
+	say("The review centre signs it on its own machine, and remembers it there. Place A serves the repository, run by the vendor;\nplace Z serves its roots, run by the review centre.")
 	pin, err := s.vendor.open().Pin(s.ctx)
 	if err != nil {
 		return err
@@ -91,15 +92,21 @@ func (s *story) firstDraft() (*repo.Draft, error) {
 
 // signAndPublish sends a draft from the vendor to the review centre and back,
 // as bytes, publishes it and brings it to the places.
-func (s *story) signAndPublish(d *repo.Draft) error {
-	if err := s.vendor.sign(s.ctx, d); err != nil {
+// digest is that of the first root, see [keys.sign].
+func (s *story) signAndPublish(d *repo.Draft, digest string) error {
+	if err := s.vendor.sign(s.ctx, d, ""); err != nil {
 		return err
 	}
 	there, err := d.Bytes()
 	if err != nil {
 		return err
 	}
-	back, err := s.review.signBytes(s.ctx, there)
+	if digest == "" { // what is published is what the centre compares the draft with
+		if err := mirror(s.ctx, s.vendor.repo, s.review.repo, false); err != nil {
+			return err
+		}
+	}
+	back, err := s.review.signBytes(s.ctx, there, digest)
 	if err != nil {
 		return err
 	}
@@ -221,7 +228,7 @@ func (s *story) steal() (*vendor, error) {
 	for name, signer := range s.vendor.signers {
 		stolen.signers[name] = signer
 	}
-	return &vendor{stolen, filepath.Join(dir, "repository"), s.product}, os.MkdirAll(stolen.dir, 0o700)
+	return &vendor{keys: stolen, repo: filepath.Join(dir, "repository"), product: s.product, stolen: true}, os.MkdirAll(stolen.dir, 0o700)
 }
 
 // forgeRoot makes a root that every vendor key and keys of the thief's own

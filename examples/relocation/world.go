@@ -92,6 +92,7 @@ type world struct {
 	fresh   [6]tuf.Signer    // the vendor's after the cut-over
 	centre  [3]tuf.Signer    // two root keys, release
 	vendor  []tuf.Signer     // what it works with today
+	ledger  repo.Ledger      // in earnest each party has its own
 	honest  map[int64]string // root hashes
 	release int
 	pins    [][]byte
@@ -106,8 +107,16 @@ func (w *world) now() time.Time { return date(w.day) }
 func (w *world) open(signers ...tuf.Signer) *repo.Repo { return repo.New(w.storage, w.config(signers)) }
 
 func (w *world) config(signers []tuf.Signer) *repo.Config {
-	return &repo.Config{Signers: signers, Now: w.now, UnsafeLoopback: true,
+	return &repo.Config{Signers: signers, Now: w.now, UnsafeLoopback: true, Ledger: w.ledger,
 		Expiry: repo.Expiry{Release: 150 * 24 * time.Hour, Snapshot: 60 * 24 * time.Hour, Timestamp: 40 * time.Hour}}
+}
+
+// attacker is a handle on the copy of place A. An attacker has no use for a
+// ledger that would refuse.
+func (w *world) attacker(signers ...tuf.Signer) *repo.Repo {
+	cfg := w.config(signers)
+	cfg.Ledger, cfg.UnsafeTrustStorage = nil, true
+	return repo.New(w.frozen, cfg)
 }
 
 func public(signers ...tuf.Signer) (k repo.Keys) {
@@ -131,7 +140,7 @@ func newSigners(list []tuf.Signer) error {
 }
 
 func newWorld(ctx context.Context) (w *world, err error) {
-	w = &world{storage: relocate.Overlay(nil), honest: map[int64]string{}}
+	w = &world{storage: relocate.Overlay(nil), ledger: repo.MemLedger(), honest: map[int64]string{}}
 	for _, list := range [][]tuf.Signer{w.old[:], w.fresh[:], w.centre[:]} {
 		if err := newSigners(list); err != nil {
 			return nil, err
@@ -248,7 +257,7 @@ func (w *world) morning(ctx context.Context, v *view) (err error) {
 		err = w.cutOver(ctx)
 	case theftDay:
 		v.say(w, "A thief has place A and every key that the vendor had before. He shows the past, from before the move.")
-		err = repo.New(w.frozen, w.config(w.old[:])).Refresh(ctx) // with the keys that he has the past stays young
+		err = w.attacker(w.old[:]...).Refresh(ctx) // with the keys that he has the past stays young
 		w.a.serve(w.frozen)
 	case evilDay:
 		v.say(w, "He shows a root of his own, and 6.6.6 with good signatures of the vendor.")
@@ -294,7 +303,7 @@ func (w *world) copyAside(ctx context.Context) error {
 
 // evil publishes the thief's release and root on the past that he found.
 func (w *world) evil(ctx context.Context) error {
-	thief := repo.New(w.frozen, w.config(w.old[:]))
+	thief := w.attacker(w.old[:]...)
 	err := thief.Update(ctx, func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/agent-6.6.6", strings.NewReader("evil"), &tuf.Release{Product: "agent", Version: "6.6.6", Channel: "stable", Platform: "any"})
 	})
@@ -305,7 +314,7 @@ func (w *world) evil(ctx context.Context) error {
 	if err := newSigners(mine[:]); err != nil {
 		return err
 	}
-	d, err := repo.New(w.frozen, w.config(append(mine[:], w.old[:]...))).Stage(ctx, func(tx *repo.Tx) error {
+	d, err := w.attacker(append(mine[:], w.old[:]...)...).Stage(ctx, func(tx *repo.Tx) error {
 		r := tx.Root()
 		r.Parties[1].Keys, r.Classes[0].Roles[1].Keys = public(mine[:2]...).Keys, public(mine[2])
 		return nil

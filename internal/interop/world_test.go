@@ -32,21 +32,22 @@ import (
 // world is a repository of two parties in a folder, which a web server serves
 // from this machine, and a product that follows it.
 type world struct {
-	t     *testing.T
-	dir   string // of the repository
-	state string // of the client
-	keys  map[string]tuf.Signer
-	repo  *repo.Repo
-	pin   []byte
-	ca    *authority
-	log   *log
+	t      *testing.T
+	dir    string // of the repository
+	state  string // of the client
+	keys   map[string]tuf.Signer
+	repo   *repo.Repo
+	ledger repo.Ledger
+	pin    []byte
+	ca     *authority
+	log    *log
 }
 
 // newWorld is published, with one release. Each base is another operator's, the
 // first the main one; where it ends in /rdv/ there are roots only.
 func newWorld(t *testing.T, bases ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "repo"), state: t.TempDir(), keys: map[string]tuf.Signer{}, ca: newAuthority(t), log: &log{}}
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "repo"), state: t.TempDir(), keys: map[string]tuf.Signer{}, ledger: repo.MemLedger(), ca: newAuthority(t), log: &log{}}
 	w.update(func(tx *repo.Tx) error {
 		r := tx.Root()
 		r.Parties = []repo.Party{{Name: "vendor", Keys: w.public("vendor")}, {Name: "review", Keys: w.public("review")}}
@@ -94,7 +95,7 @@ func (w *world) update(fn func(*repo.Tx) error) {
 func (w *world) publish(stage func(*repo.Repo) (*repo.Draft, error)) {
 	w.t.Helper()
 	open := func() *repo.Repo {
-		cfg := &repo.Config{UnsafeLoopback: true}
+		cfg := &repo.Config{UnsafeLoopback: true, Ledger: w.ledger}
 		for _, s := range w.keys {
 			cfg.Signers = append(cfg.Signers, s)
 		}

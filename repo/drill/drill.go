@@ -19,7 +19,8 @@ import (
 type Drill struct {
 	// Storage is the repository as it is published. It is only read.
 	Storage repo.Storage
-	// Config is how the draft will be published: with the online signers, with the
+	// Config is how the draft will be published: with the trust anchor (its Pin, or a
+	// Ledger that knows the repository; see [repo.ErrNoPin]), with the online signers, with the
 	// Bridge where there is one. Those of its keys that are the vendor's old ones are
 	// lent to the thief.
 	Config repo.Config
@@ -113,9 +114,12 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 	if len(p.before) == 0 {
 		return false, errors.New("drill: the repository is empty")
 	}
+	if first := p.before[0].Version(); first > 1 {
+		return false, fmt.Errorf("drill: roots before v%d are not named by prev_root_sha256, so it is not known where products that embed them begin; give Config.Pin an older root", first)
+	}
 	p.report.Root = p.before[len(p.before)-1].Version()
 	after := relocate.Overlay(p.Storage)
-	next := repo.New(after, &p.Config)
+	next := repo.New(after, p.rehearsal())
 	if p.Draft != nil {
 		if err := next.Publish(ctx, p.Draft); err != nil {
 			if ctx.Err() != nil {
@@ -155,6 +159,16 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 		}
 	}
 	return false, p.arm(ctx)
+}
+
+// rehearsal is the configuration by which the draft is published in memory. What
+// is signed there is no record of anything, so the ledger is one of its own that
+// begins with what is published; the chain is verified from the same root.
+func (p *play) rehearsal() *repo.Config {
+	cfg := p.Config
+	cfg.Pin = p.before[0].Bytes()
+	cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Automation = repo.MemLedger(), true, nil
+	return &cfg
 }
 
 // recoveries notes which roots clients come to only after a wait.

@@ -34,7 +34,9 @@ func rehearse(t *testing.T, w *movetest.World, cfg *repo.Config, step func(conte
 	return r
 }
 
-func signed(names ...string) *repo.Config { return &repo.Config{Signers: movetest.Signers(names...)} }
+func signed(names ...string) *repo.Config {
+	return &repo.Config{Signers: movetest.Signers(names...), UnsafeTrustStorage: true}
+}
 
 func bridged(t *testing.T, w *movetest.World) *repo.Config {
 	cfg := signed(movetest.NewKeys...)

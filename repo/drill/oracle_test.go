@@ -50,7 +50,7 @@ func retiring(t *testing.T) *play {
 
 func prepared(t *testing.T, w *movetest.World, keys []string, s step) *play {
 	t.Helper()
-	cfg := repo.Config{Signers: movetest.Signers(keys...), Now: func() time.Time { return w.Now }}
+	cfg := repo.Config{Signers: movetest.Signers(keys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
 	d, err := s(t.Context(), repo.New(w.Store, &cfg))
 	movetest.NoErr(t, err)
 	p := newPlay(&Drill{Storage: w.Store, Config: cfg, Draft: w.Sign(d), MaxPins: 2,

@@ -124,7 +124,7 @@ func bridge(w *movetest.World) *repo.Repo {
 	w.T.Helper()
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(movetest.OldKeys...)
-	r, err := w.Move.Bridge(context.Background(), w.Store, &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }}, movetest.Signers(movetest.OldKeys...)...)
+	r, err := w.Move.Bridge(context.Background(), w.Store, &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...)
 	movetest.NoErr(w.T, err)
 	w.Publish(r, func(r *repo.Repo) (*repo.Draft, error) { return w.Move.CutOver(context.Background(), r) })
 	return r
@@ -172,7 +172,7 @@ func TestBridgeIsGapless(t *testing.T) {
 	// It ends: the last timestamp that the old keys signed is good for a day after the
 	// cut-over at most, and there is no other.
 	w.Now = w.Move.Dates.CutOver.Add(movetest.Day)
-	if _, err := w.Move.Bridge(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }}, movetest.Signers(movetest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
+	if _, err := w.Move.Bridge(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
 		t.Errorf("a bridge of more than a day: %v", err)
 	}
 	again, err := w.Repo().Chain(t.Context())
@@ -202,7 +202,7 @@ func TestBridgeKilled(t *testing.T) {
 	w.Announce()
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(movetest.OldKeys...)
-	cfg := &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }}
+	cfg := &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
 	r, err := w.Move.Bridge(t.Context(), w.Store, cfg, movetest.Signers(movetest.OldKeys...)...)
 	movetest.NoErr(t, err)
 	d, err := w.Move.CutOver(t.Context(), r)

@@ -62,14 +62,14 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 	if len(chain) == 0 {
 		return nil, fmt.Errorf("%w: the repository is empty", ErrOrder)
 	}
-	truth, err := readTruth(ctx, p.Storage, int64(len(chain)))
+	tip := chain[len(chain)-1]
+	truth, err := readTruth(ctx, p.Storage, tip.Version())
 	if err != nil {
 		return nil, err
 	}
 	if truth.rootFiles, err = p.Repo.RootFiles(ctx); err != nil {
 		return nil, err
 	}
-	tip := chain[len(chain)-1]
 	var f findings
 	root, before := newRoot(tip), (*tuf.Root)(nil)
 	if len(chain) > 1 {
