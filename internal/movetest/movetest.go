@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/tuf"
@@ -150,6 +152,33 @@ func (w *World) Sign(d *repo.Draft) *repo.Draft {
 	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys, RecoveryKeys)...) {
 		if err := d.Sign(context.Background(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
 			w.T.Fatal(err)
+		}
+	}
+	return d
+}
+
+// Force signs the metadata of a draft with every key that the draft lists, as an
+// attacker's tool does: without a trust anchor, a ledger or rules.
+func (w *World) Force(d *repo.Draft) *repo.Draft {
+	w.T.Helper()
+	all := map[string]tuf.Signer{}
+	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys, RecoveryKeys)...) {
+		all[s.Key().ID()] = s
+	}
+	for _, m := range d.Missing() {
+		var file struct {
+			Signed json.RawMessage `json:"signed"`
+		}
+		NoErr(w.T, json.Unmarshal(d.File(m.Role), &file))
+		payload, err := wire.Canonical(file.Signed)
+		NoErr(w.T, err)
+		for _, id := range m.KeyIDs {
+			if all[id] == nil {
+				continue
+			}
+			sig, err := all[id].Sign(context.Background(), payload)
+			NoErr(w.T, err)
+			NoErr(w.T, d.AddSignature(m.Role, id, sig))
 		}
 	}
 	return d

@@ -73,10 +73,9 @@ func TestStepsInOrder(t *testing.T) {
 	type steps = map[string]error // nil: may be taken
 	check := func(want steps) {
 		t.Helper()
-		r := w.Repo(movetest.NewKeys...)
 		for name, step := range map[string]func(context.Context, *repo.Repo) (*repo.Draft, error){
 			"announce": w.Move.Announce, "cut over": w.Move.CutOver, "retire": w.Move.Retire, "abort": w.Move.Abort, "emergency": w.Move.Emergency} {
-			d, err := step(t.Context(), r)
+			d, err := step(t.Context(), w.Repo(movetest.NewKeys...))
 			if !errors.Is(err, want[name]) || (err == nil) != (d != nil) {
 				t.Errorf("%s: got %v, want %v", name, err, want[name])
 			}

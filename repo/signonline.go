@@ -1,0 +1,91 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// signFile signs a timestamp or snapshot that a publish makes, by the same rules
+// as a draft.
+func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) error {
+	x := &item{file: f, online: true, fresh: true, role: named{role: f.role, keys: keys}}
+	signers := n.repo.cfg.Signers
+	for _, s := range signers {
+		if slices.Contains(keys.Keys, s.Key()) {
+			x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
+		}
+	}
+	if b := n.repo.cfg.Bridge; b != nil {
+		for _, s := range b.Signers {
+			if b.part(f, s.Key().ID()) {
+				x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
+			}
+		}
+	}
+	p := n.present
+	data := p.timestamp
+	if f.role == "snapshot" {
+		data = p.snapshot
+	}
+	if data != nil && p.under != nil {
+		env, err := openEnvelope(data)
+		if err != nil {
+			return err
+		}
+		x.was, x.version = env.signed, env.version
+		x.wasKeys = rootOf(p.under).Timestamp.Keys
+		if f.role == "snapshot" {
+			x.wasKeys = rootOf(p.under).Snapshot.Keys
+		}
+	}
+	s := &signing{repo: n.repo, ctx: ctx, tx: n.repo.newTx(ctx, p), tip: n.root, layout: rootOf(n.root), items: []*item{x}, ends: n.newRoot != nil}
+	if err := s.permit(false); err != nil {
+		return err
+	}
+	for _, signer := range x.signers {
+		if err := f.add(ctx, signer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seePublished records what a publish of this handle has brought: the next
+// request is compared with it, whatever the storage shows by then.
+func (n *publication) seePublished(ctx context.Context, timestamp, snapshot []byte) error {
+	ts, err := n.root.Timestamp(timestamp, nil, longAgo)
+	if err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	snap, err := ts.Snapshot(snapshot, nil)
+	if err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	err = n.repo.change(ctx, n.root.Charter().RepoID(), func(b *book) error {
+		b.seeRoot(n.root, n.recovery != nil)
+		layout := rootOf(n.root)
+		for role, f := range n.fresh {
+			var keys []tuf.Key
+			if i := slices.IndexFunc(layout.lists(), func(x named) bool { return x.role == role }); i >= 0 {
+				keys = layout.lists()[i].keys.Keys
+			}
+			b.see(role, keys, f.version, f.signed, !f.isBin())
+		}
+		b.seeOnline(&present{ts: ts, snap: snap, timestamp: timestamp, snapshot: snapshot, under: n.root})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("the repository is published, but not recorded: %w", err)
+	}
+	return nil
+}
+
+// isBin reports whether the file is a hash bin of the role above it.
+func (f *draftFile) isBin() bool {
+	n := len(f.under)
+	return n > 0 && strings.HasPrefix(f.role, binPrefix(f.under[n-1])+"-")
+}
