@@ -59,6 +59,9 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 	if !a.sameDelegations(x, before, after) {
 		return no("its delegations change")
 	}
+	if x.role.party == "" {
+		a = &Automation{Renew: a.Renew} // holds, and targets.json
+	}
 	changed := false
 	all := maps.Clone(before.targets)
 	maps.Copy(all, after.targets)

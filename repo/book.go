@@ -292,10 +292,11 @@ func (b *book) see(role string, keys []tuf.Key, version int64, signed wire.Value
 // sign records one signing under a name.
 func (b *book) sign(name string, f *draftFile, s bookSigned, whole bool) {
 	r := b.role(name)
-	for i := range r.Signed {
-		if x := &r.Signed[i]; x.Version == s.Version && x.SHA256 == s.SHA256 {
-			x.KeyIDs = slices.Compact(slices.Sorted(slices.Values(append(x.KeyIDs, s.KeyIDs...))))
-			return
+	for i, x := range r.Signed {
+		if x.Version == s.Version && x.SHA256 == s.SHA256 {
+			s.KeyIDs = slices.Compact(slices.Sorted(slices.Values(append(x.KeyIDs, s.KeyIDs...))))
+			r.Signed = slices.Delete(r.Signed, i, i+1)
+			break
 		}
 	}
 	r.Signed = append(r.Signed, s)
@@ -312,19 +313,21 @@ func (b *book) sign(name string, f *draftFile, s bookSigned, whole bool) {
 	}
 }
 
-// signedBefore looks for a signing of a version: the same content, or another.
+// signedBefore looks for the last signing of a version: the same content, or
+// another one, whose hash is "" where it is not kept.
 func (r *bookRole) signedBefore(version int64, sum string) (same bool, other *bookSigned) {
-	for i := range r.Signed {
-		if s := &r.Signed[i]; s.Version == version && s.SHA256 == sum {
+	for _, s := range slices.Backward(r.Signed) {
+		if s.Version == version && s.SHA256 == sum {
 			return true, nil
-		} else if s.Version == version {
-			other = s
+		}
+		if s.Version == version {
+			return false, &s
 		}
 	}
-	if other == nil && version <= r.Floor {
-		other = &bookSigned{Version: version, SHA256: "", At: ""}
+	if version <= r.Floor {
+		return false, &bookSigned{Version: version}
 	}
-	return false, other
+	return false, nil
 }
 
 // take records that something is taken back.

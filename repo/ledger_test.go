@@ -1,0 +1,478 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/ledgertest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func TestLedgers(t *testing.T) {
+	for name, open := range map[string]func(t *testing.T) func() repo.Ledger{
+		"memory": func(*testing.T) func() repo.Ledger {
+			l := repo.MemLedger()
+			return func() repo.Ledger { return l }
+		},
+		"folder": func(t *testing.T) func() repo.Ledger {
+			dir := filepath.Join(t.TempDir(), "ledger")
+			return func() repo.Ledger { return repo.DirLedger(dir) }
+		},
+		"storage": func(*testing.T) func() repo.Ledger {
+			m := newMemory()
+			return func() repo.Ledger { return repo.StorageLedger(m) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) { ledgertest.Run(t, open) })
+	}
+}
+
+// machine is one person's machine: the true pin, a ledger of its own, and a view of
+// a storage.
+type machine struct {
+	w      *world
+	ledger *memory
+	store  repo.Storage
+}
+
+func (w *world) machine() *machine { return &machine{w, newMemory(), w.store} }
+
+func (m *machine) open(keys ...string) *repo.Repo {
+	cfg := m.w.config()
+	cfg.Ledger, cfg.Pin = repo.StorageLedger(m.ledger), m.w.pin()
+	for _, k := range keys {
+		cfg.Signers = append(cfg.Signers, m.w.signer(k))
+	}
+	return repo.New(m.store, cfg)
+}
+
+// adopts fills the machine's ledger with what is published now.
+func (m *machine) adopts() *machine {
+	m.w.t.Helper()
+	digest, err := m.w.open().AdoptDigest(m.w.t.Context())
+	noErr(m.w.t, err)
+	noErr(m.w.t, m.open().Adopt(m.w.t.Context(), digest))
+	return m
+}
+
+// refuses demands an error of fn, and that neither storage nor ledger changes.
+func (m *machine) refuses(want error, fn func() error) {
+	m.w.t.Helper()
+	before := m.ledger.copy()
+	m.w.refused(want, fn)
+	if !maps.EqualFunc(before.files, m.ledger.files, bytes.Equal) {
+		m.w.t.Fatal("refused, but recorded")
+	}
+}
+
+// calls are all that a handle does with a repository. d is a draft of it.
+func calls(t *testing.T, r *repo.Repo, d *repo.Draft) map[string]func() error {
+	ctx := t.Context()
+	add := func(tx *repo.Tx) error { return add("9")(tx) }
+	return map[string]func() error{
+		"Pin":           func() error { _, err := r.Pin(ctx); return err },
+		"Pins":          func() error { _, err := r.Pins(ctx); return err },
+		"Chain":         func() error { _, err := r.Chain(ctx); return err },
+		"RootFiles":     func() error { _, err := r.RootFiles(ctx); return err },
+		"Status":        func() error { _, err := r.Status(ctx, time.Time{}); return err },
+		"Pending":       func() error { _, err := r.Pending(ctx, "review"); return err },
+		"Statements":    func() error { _, err := r.Statements(ctx, "agent/1"); return err },
+		"StatementsIn":  func() error { _, err := r.StatementsIn(ctx, d); return err },
+		"Diff":          func() error { _, err := r.Diff(ctx, d); return err },
+		"Export":        func() error { return r.Export(ctx, d, filepath.Join(t.TempDir(), "x")) },
+		"Bundle":        func() error { return r.Bundle(ctx, &bytes.Buffer{}, nil) },
+		"Prune":         func() error { _, err := r.Prune(ctx, nil); return err },
+		"Refresh":       func() error { return r.Refresh(ctx) },
+		"Update":        func() error { return r.Update(ctx, add) },
+		"Stage":         func() error { _, err := r.Stage(ctx, add); return err },
+		"StageOn":       func() error { _, err := r.StageOn(ctx, d, add); return err },
+		"StageRecovery": func() error { _, err := r.StageRecovery(ctx, repo.Recovering{Reason: "x"}, add); return err },
+		"RenewRecovery": func() error { _, err := r.RenewRecovery(ctx, repo.Recovering{Reason: "x"}); return err },
+		"Publish":       func() error { return r.Publish(ctx, d) },
+		"Foresee":       func() error { _, err := r.Foresee(ctx); return err },
+		"AdoptDigest":   func() error { _, err := r.AdoptDigest(ctx); return err },
+		"Adopt":         func() error { return r.Adopt(ctx, "x") },
+		"ExportLedger":  func() error { _, err := r.ExportLedger(ctx); return err },
+		"ImportLedger":  func() error { return r.ImportLedger(ctx, []byte("x")) },
+	}
+}
+
+// Without a trust anchor nothing is read, reported, signed or written.
+func TestNoPin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	d, err := w.open(vendorKeys...).Stage(t.Context(), add("2"))
+	noErr(t, err)
+	cfg := &repo.Config{Now: func() time.Time { return w.now }}
+	for _, k := range w.keys {
+		cfg.Signers = append(cfg.Signers, k)
+	}
+	for name, call := range calls(t, repo.New(w.store, cfg), d) {
+		t.Run(name, func(t *testing.T) { w.refused(repo.ErrNoPin, call) })
+	}
+	// A pin is enough to read, not to sign.
+	cfg.Pin = w.pin()
+	r := repo.New(w.store, cfg)
+	if _, err := r.Pending(t.Context(), "review"); err != nil {
+		t.Error(err)
+	}
+	w.refused(repo.ErrNoLedger, func() error { return r.Update(t.Context(), add("2")) })
+	w.refused(repo.ErrNoLedger, func() error { return r.Refresh(t.Context()) })
+	// A draft that no handle opened signs nothing.
+	data, err := d.Bytes()
+	noErr(t, err)
+	loose, err := repo.OpenDraft(data)
+	noErr(t, err)
+	wantErr(t, loose.Sign(t.Context(), w.signer("vendor-release")), repo.ErrNoPin)
+	if _, err := loose.Payload("vendor-agent"); !errors.Is(err, repo.ErrNoPin) {
+		t.Error(err)
+	}
+}
+
+// forgery is a repository that an attacker made: it claims the true identity, and
+// in its roles the true public keys stand beside those of the attacker.
+func (w *world) forgery() *world {
+	w.t.Helper()
+	f := &world{t: w.t, now: w.now, store: newMemory(), keys: map[string]tuf.Signer{}}
+	for _, name := range []string{"timestamp", "snapshot", "targets", "vendor-release", "vendor-1", "vendor-2"} {
+		f.keys[name] = w.signer(name)
+	}
+	f.update(func(tx *repo.Tx) error {
+		r := tx.Root()
+		err := f.found(tx)
+		r.RepoID = w.root().Charter().RepoID()
+		r.Classes[0].Roles[1].Keys.Keys = append(r.Classes[0].Roles[1].Keys.Keys, w.signer("review-release").Key())
+		return err
+	})
+	f.update(add("1"))
+	f.update(approve("1"))
+	return f
+}
+
+// A repository that somebody put in the place of the true one is refused by every
+// call, whether the anchor is a pin or the ledger alone.
+func TestForgedRepository(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	f := w.forgery()
+	d, err := f.open(vendorKeys...).Stage(t.Context(), add("2"))
+	noErr(t, err)
+	m := w.machine().adopts()
+	m.store = f.store
+	pinned := m.open("review-release", "timestamp")
+	cfg := w.config()
+	cfg.Signers = append(cfg.Signers, w.signer("review-release"), w.signer("timestamp"))
+	remembered := repo.New(f.store, cfg)
+	for anchor, r := range map[string]*repo.Repo{"pin": pinned, "ledger": remembered} {
+		for name, call := range calls(t, r, d) {
+			t.Run(anchor+" "+name, func(t *testing.T) { f.refused(tuf.ErrUntrusted, call) })
+		}
+	}
+	// Another identity leads to another ledger, which is empty.
+	foreign := newWorld(t)
+	f.refused(repo.ErrNoPin, func() error { _, err := repo.New(foreign.store, cfg).Pin(t.Context()); return err })
+	// The true repository is worked on as before.
+	noErr(t, m.w.open("vendor-release", "timestamp", "snapshot").Update(t.Context(), add("2")))
+}
+
+// appendSignatures adds signatures to a file, as anybody can.
+func appendSignatures(t *testing.T, file []byte, signers ...tuf.Signer) []byte {
+	t.Helper()
+	var doc struct {
+		Signatures []map[string]string `json:"signatures"`
+		Signed     json.RawMessage     `json:"signed"`
+	}
+	noErr(t, json.Unmarshal(file, &doc))
+	for _, s := range signers {
+		if slices.ContainsFunc(doc.Signatures, func(have map[string]string) bool { return have["keyid"] == s.Key().ID() }) {
+			continue
+		}
+		sig, err := s.Sign(t.Context(), doc.Signed) // our own files are canonical
+		noErr(t, err)
+		doc.Signatures = append(doc.Signatures, map[string]string{"keyid": s.Key().ID(), "sig": hex.EncodeToString(sig)})
+	}
+	out, err := json.Marshal(doc)
+	noErr(t, err)
+	return out
+}
+
+// A forged root 1 walks forward into the true root 2, because its forger adds own
+// signatures to that file. What lies before the pin's root is believed only where
+// prev_root_sha256 names it: nothing is stated from a forged one.
+func TestOlderRootsAreBelievedBackwards(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	w.update(announce) // so that its charter has a seq that another one can lead to
+	w.now = w.now.Add(time.Hour)
+	w.update(renewRoot)
+	cfg := w.config()
+	cfg.Ledger, cfg.Pin = nil, w.root().Bytes() // the bytes of root 3, which is no pin for products
+	chain, err := repo.New(w.store, cfg).Chain(t.Context())
+	if err != nil || len(chain) != 3 {
+		t.Fatal("a healthy chain is believed from root 1 on:", len(chain), err)
+	}
+
+	f := w.forgery()
+	attackers := []tuf.Signer{f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2")}
+	w.store.files["metadata/1.root.json"] = f.store.files["metadata/1.root.json"]
+	w.store.files["metadata/2.root.json"] = appendSignatures(t, w.store.files["metadata/2.root.json"], attackers...)
+	forged, err := tuf.OpenRoot(w.store.files["metadata/1.root.json"], nil)
+	noErr(t, err)
+	if _, err := forged.Next(w.store.files["metadata/2.root.json"]); err != nil {
+		t.Fatal("the forgery must walk into the true root:", err)
+	}
+	r := repo.New(w.store, cfg)
+	chain, err = r.Chain(t.Context())
+	if err != nil || len(chain) != 2 || chain[0].Version() != 2 {
+		t.Fatalf("%d roots, %v", len(chain), err)
+	}
+	if pins, err := r.Pins(t.Context()); err != nil || len(pins) != 2 {
+		t.Errorf("%d pins, %v", len(pins), err)
+	}
+	files, err := r.RootFiles(t.Context())
+	if err != nil || len(files) != 3 || !bytes.Equal(files[0].Data, w.store.files["metadata/1.root.json"]) {
+		t.Errorf("what may be served: %d files, %v", len(files), err)
+	}
+	// A damaged one, or a missing one, is no matter for those who have a later pin.
+	for _, data := range [][]byte{[]byte("{"), nil} {
+		if w.store.files["metadata/1.root.json"] = data; data == nil {
+			delete(w.store.files, "metadata/1.root.json")
+		}
+		if chain, err := r.Chain(t.Context()); err != nil || chain[len(chain)-1].Version() != 3 {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// A statement that a forged party signed is not vouched for by a forged root that
+// lies before the pin.
+func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", repo.Examined{}) })
+	w.now = w.now.Add(time.Hour)
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	pin, err := w.open().Pin(t.Context())
+	noErr(t, err)
+	name := "targets/agent/" + sum("agent 1") + ".1.reviews/review-agent.1.json"
+	if w.store.files[name] == nil {
+		t.Fatal("no statement at", name)
+	}
+	findings := func(store *memory) (out []string) {
+		report, err := repo.New(store, w.config()).Verify(t.Context(), pin)
+		noErr(t, err)
+		for _, f := range report.Findings {
+			if f.Name == name {
+				out = append(out, string(f.Kind))
+			}
+		}
+		return out
+	}
+	if got := findings(w.store); len(got) != 0 {
+		t.Fatalf("the true statement: %q", got)
+	}
+	f := w.forgery()
+	f.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", repo.Examined{}) })
+	bad := w.store.copy()
+	bad.files["metadata/1.root.json"] = f.store.files["metadata/1.root.json"]
+	bad.files["metadata/2.root.json"] = appendSignatures(t, bad.files["metadata/2.root.json"], f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2"))
+	if bad.files[name] = f.store.files[name]; bad.files[name] == nil {
+		t.Fatal("the forged repository has no statement")
+	}
+	if got := findings(bad); !slices.Contains(got, "untrusted") {
+		t.Errorf("a statement of the forged centre: %q", got)
+	}
+}
+
+// An empty ledger is no licence: its owner compares a digest with another machine.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	m := w.machine()
+	r := m.open("review-release")
+	m.refuses(repo.ErrNoLedger, func() error { _, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") }); return err })
+	digest, err := w.open().AdoptDigest(t.Context())
+	noErr(t, err)
+	_, err = r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	if !strings.Contains(err.Error(), digest) {
+		t.Errorf("%v does not show %s", err, digest)
+	}
+	m.refuses(repo.ErrOtherDraft, func() error { return r.Adopt(t.Context(), strings.Replace(digest, digest[:4], "aaaa", 1)) })
+	m.refuses(repo.ErrOtherDraft, func() error { return r.Adopt(t.Context(), "") })
+	noErr(t, r.Adopt(t.Context(), digest))
+	m.refuses(repo.ErrLedger, func() error { return r.Adopt(t.Context(), digest) })
+	if _, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") }); err != nil {
+		t.Error(err)
+	}
+	// The digest covers the own roles and the newest root.
+	w.update(add("2"))
+	if again, err := w.open().AdoptDigest(t.Context()); err != nil || again == digest {
+		t.Error("another vendor-agent, the same digest:", err)
+	}
+	cfg := w.config()
+	cfg.Party = "review"
+	mine := func() string {
+		d, err := repo.New(w.store, cfg).AdoptDigest(t.Context())
+		noErr(t, err)
+		return d
+	}
+	before := mine()
+	w.update(add("3"))
+	if mine() != before {
+		t.Error("the vendor's role is not the review party's own")
+	}
+	w.update(approve("3"))
+	if mine() == before {
+		t.Error("another review-agent, the same digest")
+	}
+	before = mine()
+	w.now = w.now.Add(time.Hour)
+	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	if mine() == before {
+		t.Error("another root, the same digest")
+	}
+}
+
+// A ledger that is damaged, or another repository's, or of a later version, signs
+// nothing; restored, it goes on.
+func TestDamagedLedger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.machine().adopts()
+	r := m.open("review-release")
+	resign := func() error {
+		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+		return err
+	}
+	noErr(t, resign())
+	good := m.ledger.copy()
+	name := slices.Collect(maps.Keys(good.files))[0]
+	doc := good.files[name]
+	foreign := newWorld(t)
+	for what, bad := range map[string][]byte{
+		"empty":          {},
+		"cut":            doc[:len(doc)/2],
+		"one digit":      bytes.Replace(doc, []byte(`"version":1`), []byte(`"version":2`), 1),
+		"zeros":          make([]byte, len(doc)),
+		"of another":     foreign.ledger.copy().files[slices.Collect(maps.Keys(foreign.ledger.files))[0]],
+		"later format":   bytes.Replace(doc, []byte(`"visum-ledger":1`), []byte(`"visum-ledger":2`), 1),
+		"unknown member": bytes.Replace(doc, []byte(`"visum-ledger":1`), []byte(`"later":1,"visum-ledger":1`), 1),
+		"twice":          bytes.Replace(doc, []byte(`"visum-ledger":1`), []byte(`"visum-ledger":1,"visum-ledger":1`), 1),
+		"list":           []byte("[]"),
+	} {
+		t.Run(what, func(t *testing.T) {
+			if bytes.Equal(bad, doc) {
+				t.Fatal("nothing was damaged")
+			}
+			m.ledger.files[name] = bad
+			m.refuses(repo.ErrLedger, resign)
+			m.ledger.files[name] = doc
+			noErr(t, resign())
+		})
+	}
+}
+
+// The medium of the ledger fails: no signature is made.
+func TestLedgerFails(t *testing.T) {
+	t.Parallel()
+	start := newWorld(t)
+	start.update(add("1"))
+	start.pin()
+	for _, after := range []bool{false, true} {
+		w := start.copy()
+		m := w.machine().adopts()
+		unsigned, err := m.open().Stage(t.Context(), approve("1"))
+		noErr(t, err)
+		d := travel(t, unsigned)
+		killed := m.ledger.kill(1, after)
+		if err := d.Sign(t.Context(), w.signer("review-release")); !errors.Is(err, errKilled) || !killed() {
+			t.Fatalf("after its effect %t: %v", after, err)
+		}
+		if got := d.Missing(); len(got) == 0 {
+			t.Fatal("signed without a record")
+		}
+		m.ledger.before, m.ledger.after = nil, nil
+		noErr(t, d.Sign(t.Context(), w.signer("review-release")))
+		noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+		w.sees("root 1 agent/1")
+	}
+}
+
+// What another signer of the party has recorded is taken over; nothing that is
+// recorded here is lost.
+func TestImportLedger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	ann, ben := w.machine().adopts(), w.machine().adopts()
+	recall, err := ann.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it leaks") })
+	noErr(t, err)
+	_ = recall // it is signed and not published
+	resign := func(tx *repo.Tx) error { return tx.Resign("review") }
+	if _, err := ben.open("review-release").Stage(t.Context(), resign); err != nil {
+		t.Fatal("Ben knows nothing of the recall:", err)
+	}
+	data, err := ann.open().ExportLedger(t.Context())
+	noErr(t, err)
+	noErr(t, ben.open().ImportLedger(t.Context(), data))
+	ben.refuses(repo.ErrTakenBack, func() error { _, err := ben.open("review-release").Stage(t.Context(), resign); return err })
+	// A new machine begins with a copy.
+	cleo := w.machine()
+	noErr(t, cleo.open().ImportLedger(t.Context(), data))
+	cleo.refuses(repo.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
+	// Old records add nothing and take nothing away.
+	old, err := w.machine().adopts().open().ExportLedger(t.Context())
+	noErr(t, err)
+	noErr(t, cleo.open().ImportLedger(t.Context(), old))
+	cleo.refuses(repo.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
+
+	foreign := newWorld(t)
+	theirs, err := foreign.open().ExportLedger(t.Context())
+	noErr(t, err)
+	for what, bad := range map[string][]byte{"foreign": theirs, "cut": data[:100], "nothing": nil} {
+		t.Run(what, func(t *testing.T) {
+			ben.refuses(repo.ErrLedger, func() error { return ben.open().ImportLedger(t.Context(), bad) })
+		})
+	}
+	// One that has seen a root which is not published here.
+	ahead := w.copy()
+	ahead.now = ahead.now.Add(time.Hour)
+	ahead.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	further, err := ahead.open().ExportLedger(t.Context())
+	noErr(t, err)
+	ben.refuses(repo.ErrRootBehind, func() error { return ben.open().ImportLedger(t.Context(), further) })
+}
+
+// A ledger in a folder of its own is a file for each repository.
+func TestDirLedgerFile(t *testing.T) {
+	w, dir := newWorld(t), filepath.Join(t.TempDir(), "ledger")
+	cfg := w.config()
+	cfg.Ledger, cfg.Pin = repo.DirLedger(dir), w.pin()
+	r := repo.New(w.store, cfg)
+	digest, err := r.AdoptDigest(t.Context())
+	noErr(t, err)
+	noErr(t, r.Adopt(context.Background(), digest))
+	if _, err := os.Stat(filepath.Join(dir, w.root().Charter().RepoID()+".ledger.json")); err != nil {
+		t.Error(err)
+	}
+}

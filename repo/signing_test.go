@@ -1,0 +1,644 @@
+package repo_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func renewRoot(tx *repo.Tx) error { tx.RenewRoot(); return nil }
+
+func resignReview(tx *repo.Tx) error { return tx.Resign("review") }
+
+// K1: a chain of roots that ends below the newest root seen, or forks from it, is
+// refused, by calls that sign and by calls that read.
+func TestRootNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pin()
+	w.update(add("1"))
+	old := w.store.copy()
+	w.now = w.now.Add(time.Hour)
+	fork := w.copy()
+	w.update(renewRoot)
+	m := w.machine().adopts()
+	r := m.open("review-release", "timestamp", "snapshot")
+	if _, err := r.Stage(t.Context(), resignReview); err != nil {
+		t.Fatal("healthy:", err)
+	}
+	fork.now = fork.now.Add(time.Minute)
+	fork.update(renewRoot)
+	for name, store := range map[string]*memory{"older": old, "fork": fork.store} {
+		bad := *m
+		bad.store = store
+		r := bad.open("review-release", "timestamp", "snapshot")
+		for call, fn := range map[string]func() error{
+			"stage":   func() error { _, err := r.Stage(t.Context(), resignReview); return err },
+			"refresh": func() error { return r.Refresh(t.Context()) },
+			"pin":     func() error { _, err := r.Pin(t.Context()); return err },
+		} {
+			t.Run(name+" "+call, func(t *testing.T) { bad.refuses(repo.ErrRootBehind, fn) })
+		}
+	}
+	if _, err := r.Stage(t.Context(), resignReview); err != nil {
+		t.Fatal("healed:", err)
+	}
+}
+
+// K1: of two roots with one version a signer signs one, unless it is told which
+// one to give up.
+func TestOneRootOfAVersion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pin()
+	vendor := w.copy() // the vendor's machine, with a ledger of its own
+	vendor.store = w.store
+	m := w.machine().adopts()
+	stage := func() *repo.Draft {
+		vendor.now = vendor.now.Add(time.Minute)
+		d, err := vendor.open("timestamp").Stage(t.Context(), renewRoot) // no root key: nothing is recorded
+		noErr(t, err)
+		data, err := d.Bytes()
+		noErr(t, err)
+		w.now = vendor.now
+		d, err = m.open().OpenDraft(data)
+		noErr(t, err)
+		return d
+	}
+	first := stage()
+	noErr(t, first.Sign(t.Context(), w.signer("review-1")))
+	noErr(t, first.Sign(t.Context(), w.signer("review-2"))) // the same root by another key
+	second := stage()
+	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-1")) })
+	m.refuses(repo.ErrSecondContent, func() error { _, err := second.Payload("root"); return err })
+	proposal, err := w.root().Propose(first.File("root"))
+	noErr(t, err)
+	second.Supersede(strings.Repeat("0", 64))
+	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-1")) })
+	second.Supersede(proposal.SHA256())
+	noErr(t, second.Sign(t.Context(), w.signer("review-1")))
+	// Then the first one is the second.
+	m.refuses(repo.ErrSecondContent, func() error { return first.Sign(t.Context(), w.signer("review-1")) })
+	// What is given out as a payload is as good as signed.
+	third := stage()
+	proposal, err = w.root().Propose(second.File("root"))
+	noErr(t, err)
+	third.Supersede(proposal.SHA256())
+	if _, err := third.Payload("root"); err != nil {
+		t.Fatal(err)
+	}
+	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-2")) })
+}
+
+// K2: two drafts of two machines give one version to two contents: who has signed
+// one does not sign the other. What is staged here takes the next version.
+func TestOneContentOfAVersion(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	ann, ben, cleo := w.machine().adopts(), w.machine().adopts(), w.machine().adopts()
+	stage := func(m *machine, key, version string) *repo.Draft {
+		d, err := m.open(key).Stage(t.Context(), approve(version))
+		noErr(t, err)
+		return d
+	}
+	one, two := stage(ann, "ann", "1"), stage(ben, "ben", "2")
+	give := func(m *machine, d *repo.Draft) *repo.Draft {
+		data, err := d.Bytes()
+		noErr(t, err)
+		d, err = m.open().OpenDraft(data)
+		noErr(t, err)
+		return d
+	}
+	noErr(t, give(cleo, one).Sign(t.Context(), w.signer("cleo")))
+	noErr(t, give(cleo, one).Sign(t.Context(), w.signer("cleo"))) // the same once more
+	cleo.refuses(repo.ErrSecondContent, func() error { return give(cleo, two).Sign(t.Context(), w.signer("cleo")) })
+	cleo.refuses(repo.ErrSecondContent, func() error { _, err := give(cleo, two).Payload("review-agent"); return err })
+	own := stage(cleo, "cleo", "2")
+	if !strings.Contains(own.String(), "review-agent v3") {
+		t.Errorf("staged is %s", own)
+	}
+	noErr(t, give(ann, own).Sign(t.Context(), w.signer("ann")))
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), give(ann, mergeOf(t, own, give(ann, own), w.signer("ann")))))
+	w.sees("root 1 agent/2")
+}
+
+// mergeOf is a draft with one more signature, by a copy of it.
+func mergeOf(t *testing.T, d, other *repo.Draft, s tuf.Signer) *repo.Draft {
+	t.Helper()
+	noErr(t, other.Sign(t.Context(), s))
+	noErr(t, d.Merge(other))
+	return d
+}
+
+// K3: the storage shows an own role, or the timestamp, as it was before: nobody
+// signs on top of it.
+func TestRoleNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	old := w.store.copy()
+	w.update(add("2"))
+	w.update(approve("2"))
+	m := w.machine().adopts()
+	bad := *m
+	bad.store = old
+	keys := append([]string{"review-release"}, vendorKeys...)
+	for call, fn := range map[string]func(r *repo.Repo) error{
+		"approve": func(r *repo.Repo) error { _, err := r.Stage(t.Context(), resignReview); return err },
+		"vendor":  func(r *repo.Repo) error { _, err := r.Stage(t.Context(), add("3")); return err },
+		"refresh": func(r *repo.Repo) error { return r.Refresh(t.Context()) },
+	} {
+		t.Run(call, func(t *testing.T) {
+			bad.refuses(repo.ErrRoleBehind, func() error { return fn(bad.open(keys...)) })
+		})
+	}
+	// Another content under the version that was seen.
+	other := w.copy()
+	noErr(t, other.store.Replace(t.Context(), "metadata/3.review-agent.json", other.store.files["metadata/3.review-agent.json"], other.store.files["metadata/3.review-agent.json"]))
+	noErr(t, m.w.open(keys...).Update(t.Context(), add("3")))
+}
+
+// K3 holds for a role whose keys are exchanged in the same draft.
+func TestRoleNeverGoesBackInARotation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	old := w.store.copy()
+	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it leaks") })
+	m := w.machine().adopts()
+	m.store = old
+	rotate := func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[1].Keys = repo.Keys{Keys: w.public("review-release-2")}
+		return nil
+	}
+	d, err := m.open().Stage(t.Context(), rotate)
+	noErr(t, err)
+	m.refuses(repo.ErrRoleBehind, func() error { return d.Sign(t.Context(), w.signer("review-release-2")) })
+	// What was recalled is in no list of the true state, whatever its keys are.
+	w.update(rotate)
+	w.sees("root 2")
+}
+
+// K4: what was recalled or refused stays so under another path, also where the
+// recall was signed and never published.
+func TestTakenBackStaysTakenBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx)) })
+	m := w.machine().adopts()
+	r := m.open("review-release")
+	recall := func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it leaks") }
+	if _, err := r.Stage(t.Context(), recall); err != nil {
+		t.Fatal(err)
+	}
+	// The draft with the recall is lost. Nothing is signed that lists the release.
+	for what, fn := range map[string]func(tx *repo.Tx) error{
+		"renewal": resignReview, "another release": approve("2"),
+	} {
+		t.Run(what, func(t *testing.T) {
+			m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), fn); return err })
+		})
+	}
+	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(recall(tx), approve("2")(tx)) })
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.sees("root 1 agent/2")
+
+	// The vendor lists the same bytes under another path, as a release of another name.
+	w.update(func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/again", strings.NewReader("agent 1"), release("1.0.1"))
+	})
+	again := func(how repo.Examined) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error { return tx.Approve("review", "agent/again", how) }
+	}
+	m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), again(repo.Examined{})); return err })
+	m.refuses(nil, func() error {
+		_, err := r.Stage(t.Context(), again(repo.Examined{Unrecorded: true, Reinstate: "x"}))
+		if err == nil {
+			t.Error("a reinstatement without a record")
+		}
+		return nil
+	})
+	d, err = r.Stage(t.Context(), again(repo.Examined{Reinstate: "it was another one that leaks"}))
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.sees("root 1 agent/2 agent/again")
+	// A reinstatement is in force for the renewals that follow.
+	d, err = r.Stage(t.Context(), resignReview)
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	said, err := w.open().Statements(t.Context(), "agent/again")
+	if err != nil || len(said) != 1 || said[0].Review == nil || said[0].Review.Reinstate != "it was another one that leaks" {
+		t.Errorf("%+v, %v", said, err)
+	}
+}
+
+// K4: a hold that was signed and not published is not dropped by the next draft
+// of the role.
+func TestHoldStaysInForce(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	m := w.machine().adopts()
+	r := m.open("ann")
+	hold := func(path string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error { return tx.Hold(path, "wait", w.now.Add(24*time.Hour)) }
+	}
+	if _, err := r.Stage(t.Context(), hold("agent/1")); err != nil {
+		t.Fatal(err)
+	}
+	m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), hold("agent/2")); return err })
+	both, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(hold("agent/1")(tx), hold("agent/2")(tx)) })
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
+	// Published, it may be lifted in a draft that says so, and it ends by itself.
+	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Lift("agent/1") })
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.now = w.now.Add(25 * time.Hour)
+	if _, err := r.Stage(t.Context(), resignReview); err != nil {
+		t.Error(err)
+	}
+}
+
+// K5: dates that are out of line with the clock, or with what is replaced.
+func TestDatesInLine(t *testing.T) {
+	t.Parallel()
+	start := newWorld(t)
+	start.pin()
+	const day = 24 * time.Hour
+	for name, x := range map[string]struct {
+		staged, signed time.Duration // clocks, from the healthy one on
+		tolerance      time.Duration
+		expiry         repo.Expiry
+		edit           func(*repo.Tx) error
+		key            string
+		want           error
+		override       bool // ShorterExpiry heals it
+	}{
+		"healthy root":             {edit: renewRoot, key: "review-1"},
+		"signed_at ahead":          {staged: 6 * time.Minute, edit: renewRoot, key: "review-1", want: repo.ErrDate},
+		"signed_at a little ahead": {staged: 5 * time.Minute, edit: renewRoot, key: "review-1"},
+		"within a wider tolerance": {staged: 20 * time.Hour, tolerance: 21 * time.Hour, edit: renewRoot, key: "review-1"},
+		"tolerance has an end":     {staged: 25 * time.Hour, tolerance: 48 * time.Hour, edit: renewRoot, key: "review-1", want: repo.ErrDate},
+		"ten years ahead":          {staged: 3650 * day, edit: renewRoot, key: "review-1", want: repo.ErrDate},
+		"a clock a year behind":    {signed: -365 * day, edit: resignReview, key: "review-release", want: repo.ErrDate},
+		"a clock a year ahead":     {signed: 365 * day, edit: resignReview, key: "review-release", want: repo.ErrDate},
+		"root that ends early":     {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, key: "review-1", want: repo.ErrDate, override: true},
+		"role that ends early":     {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, key: "review-release", want: repo.ErrDate, override: true},
+		"an hour earlier":          {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview, key: "review-release"},
+		"targets may end early":    {expiry: repo.Expiry{Targets: 100 * day}, edit: func(tx *repo.Tx) error { return tx.ResignTargets() }, key: "targets"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start.copy()
+			now := w.now
+			m := w.machine().adopts()
+			cfg := w.config()
+			cfg.Expiry = x.expiry
+			w.now = now.Add(x.staged)
+			d, err := repo.New(w.store, cfg).Stage(t.Context(), x.edit)
+			noErr(t, err)
+			data, err := d.Bytes()
+			noErr(t, err)
+			w.now = now.Add(x.signed)
+			theirs := w.config()
+			theirs.Ledger, theirs.Pin, theirs.ClockTolerance = repo.StorageLedger(m.ledger), w.pin(), x.tolerance
+			d, err = repo.New(w.store, theirs).OpenDraft(data)
+			noErr(t, err)
+			sign := func() error { return d.Sign(t.Context(), w.signer(x.key)) }
+			if x.want == nil {
+				noErr(t, sign())
+				return
+			}
+			m.refuses(x.want, sign)
+			if d.ShorterExpiry(); x.override {
+				noErr(t, sign())
+			} else {
+				m.refuses(x.want, sign)
+			}
+		})
+	}
+	// Publishing allows five minutes, whatever a signer allowed.
+	w := start.copy()
+	w.now = w.now.Add(time.Hour)
+	d, err := w.open().Stage(t.Context(), renewRoot)
+	noErr(t, err)
+	w.now = w.now.Add(-time.Hour)
+	w.refused(repo.ErrDate, func() error { return w.open().Publish(t.Context(), d) })
+	w.now = w.now.Add(55 * time.Minute)
+	noErr(t, w.open().Publish(t.Context(), d))
+}
+
+// A machine without a person signs what its configuration lists, compared with
+// what its ledger has seen, whatever lies in the storage.
+func TestAutomation(t *testing.T) {
+	t.Parallel()
+	start := heldWorld(t)
+	start.update(func(tx *repo.Tx) error {
+		tx.Root().Classes = append(tx.Root().Classes, start.class("rules"))
+		return nil
+	})
+	plain := func(path, content string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader(content), nil) }
+	}
+	start.update(add("1"))
+	start.update(plain("rules/a", "1"))
+	start.pin()
+	renew := func(tx *repo.Tx) error { return tx.Resign("vendor") }
+	many := func(tx *repo.Tx) error {
+		for i := range 600 { // which takes hash bins
+			if err := plain(fmt.Sprintf("rules/%d", i), fmt.Sprint(i))(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	patch := func(tx *repo.Tx) error { return nil }
+	_ = patch
+	for name, x := range map[string]struct {
+		may  repo.Automation
+		edit func(*repo.Tx) error
+		keys []string
+		want error
+	}{
+		"renew":                       {repo.Automation{Renew: true}, renew, vendorKeys, nil},
+		"renew is not listed":         {repo.Automation{Plain: []string{"rules/"}, Releases: []string{"agent/"}}, renew, vendorKeys, repo.ErrNotAutomatic},
+		"rules":                       {repo.Automation{Plain: []string{"rules/"}}, plain("rules/b", "2"), vendorKeys, nil},
+		"a rule that changes":         {repo.Automation{Plain: []string{"rules/"}}, plain("rules/a", "2"), vendorKeys, nil},
+		"a rule that goes":            {repo.Automation{Plain: []string{"rules/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "rules/a") }, vendorKeys, nil},
+		"rules in bins":               {repo.Automation{Plain: []string{"rules/"}}, many, vendorKeys, nil},
+		"rules elsewhere":             {repo.Automation{Plain: []string{"rules/x/"}}, plain("rules/b", "2"), vendorKeys, repo.ErrNotAutomatic},
+		"a release among the rules":   {repo.Automation{Plain: []string{"rules/", "agent/"}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
+		"releases":                    {repo.Automation{Releases: []string{"agent/"}}, add("2"), vendorKeys, nil},
+		"a release that goes":         {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") }, vendorKeys, repo.ErrNotAutomatic},
+		"a plain file among releases": {repo.Automation{Releases: []string{"agent/"}}, plain("agent/x", "2"), vendorKeys, repo.ErrNotAutomatic},
+		"an empty prefix":             {repo.Automation{Releases: []string{""}, Plain: []string{""}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
+		"a product": {repo.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+			return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}})
+		}, vendorKeys, repo.ErrNotAutomatic},
+		"a root": {repo.Automation{Renew: true}, renewRoot, vendorKeys, repo.ErrNotAutomatic},
+		"a recall": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+			return tx.Recall("vendor", "agent/1", "", "x")
+		}, vendorKeys, repo.ErrNotAutomatic},
+		"a hold":       {repo.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+		"one of three": {repo.Automation{Renew: true}, resignReview, []string{"ann"}, repo.ErrLedgerNotShared},
+		"all of three": {repo.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
+		"an approval":  {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }, []string{"ann", "ben", "cleo"}, nil},
+		"a refusal":    {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "x", "") }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start.copy()
+			w.t = t
+			m := w.machine().adopts()
+			cfg := w.config()
+			cfg.Ledger, cfg.Pin, cfg.Automation = repo.StorageLedger(m.ledger), w.pin(), &x.may
+			for _, k := range x.keys {
+				cfg.Signers = append(cfg.Signers, w.signer(k))
+			}
+			stage := func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), x.edit); return err }
+			if x.want == nil {
+				noErr(t, stage())
+			} else {
+				m.refuses(x.want, stage)
+			}
+			if x.want == repo.ErrLedgerNotShared {
+				cfg.SharedLedger = true
+				noErr(t, stage())
+			}
+			cfg.Automation = nil // a person signs all of it
+			noErr(t, stage())
+		})
+	}
+
+	// The storage lists what the ledger has not seen, signed with the vendor's key:
+	// a renewal by the machine would carry it on.
+	w := start.copy()
+	m := w.machine().adopts()
+	w.update(func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/evil", strings.NewReader("evil"), release("6.6.6"))
+	})
+	cfg := w.config()
+	cfg.Ledger, cfg.Pin, cfg.Automation = repo.StorageLedger(m.ledger), w.pin(), &repo.Automation{Renew: true}
+	for _, k := range vendorKeys {
+		cfg.Signers = append(cfg.Signers, w.signer(k))
+	}
+	m.refuses(repo.ErrNotAutomatic, func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), renew); return err })
+}
+
+// What a key may sign is decided by the verified roots and listings. A draft that
+// says otherwise gets no signature: the metadata of a role does not state which
+// keys are its own.
+func TestDraftCannotSayWhoSigns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	m := w.machine().adopts()
+	needs := func(draft map[string]any, role, key string) {
+		k := w.signer(key).Key()
+		w.files(draft)[role]["needs"] = []any{map[string]any{"who": "review (" + role + ")", "threshold": 1,
+			"keys": map[string]any{k.ID(): map[string]any{"Type": k.Type, "Scheme": k.Scheme, "Public": k.Public}}}}
+	}
+	vendor, err := w.open(vendorKeys...).Stage(t.Context(), add("2"))
+	noErr(t, err)
+	for name, x := range map[string]struct {
+		change func(draft map[string]any)
+		key    string
+	}{
+		"the vendor's role": {func(draft map[string]any) { needs(draft, "vendor-agent", "review-release") }, "review-release"},
+		"a role of no one": {func(draft map[string]any) {
+			w.files(draft)["vendor-agent"]["base"] = 0
+			needs(draft, "vendor-agent", "review-release")
+			w.files(draft)["vendor-agent"]["role"] = "nobodys"
+		}, "review-release"},
+		"below the vendor's": {func(draft map[string]any) {
+			w.files(draft)["vendor-agent"]["base"] = 0
+			needs(draft, "vendor-agent", "review-release")
+			w.files(draft)["vendor-agent"]["role"], w.files(draft)["nobodys"] = "nobodys", nil
+			for _, f := range draft["files"].([]any) {
+				f.(map[string]any)["under"] = []any{"vendor-agent"}
+			}
+		}, "review-release"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := w.tamper(vendor, x.change)
+			d, err := m.open().OpenDraft(data)
+			noErr(t, err)
+			before := m.ledger.copy()
+			if err := d.Sign(t.Context(), w.signer(x.key)); !errors.Is(err, repo.ErrNoPart) && !errors.Is(err, tuf.ErrUntrusted) {
+				t.Fatal(err)
+			}
+			if !maps.EqualFunc(before.files, m.ledger.files, bytes.Equal) {
+				t.Error("recorded")
+			}
+		})
+	}
+	// A role below the vendor's role, delegated to the centre's key there.
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.public("team")}})
+	})
+	team, err := w.open("team").Stage(t.Context(), func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/team/1", strings.NewReader("team 1"), release("1"))
+	})
+	noErr(t, err)
+	if len(team.Missing()) > 0 {
+		t.Fatal("the team signs its own role:", team.Missing())
+	}
+}
+
+// A snapshot lists length and sha256 of what the charter names, of targets and of
+// products; of hash bins the length, and the sha256 where the class asks for it.
+func TestSnapshotListsContents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pin()
+	many := func(prefix string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			for i := range 600 {
+				if err := tx.Add("vendor", fmt.Sprintf("%s%d", prefix, i), strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	w.update(func(tx *repo.Tx) error {
+		c := w.class("rules")
+		c.HashBins = true
+		tx.Root().Classes = append(tx.Root().Classes, c)
+		return nil
+	})
+	w.update(many("agent/f"))
+	w.update(many("rules/"))
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.public("team")}})
+	})
+	meta, ts := w.listed()
+	if ts["length"] == nil || ts["hashes"] == nil {
+		t.Errorf("the timestamp lists %v", ts)
+	}
+	bins := 0
+	for file, entry := range meta {
+		bin := strings.Contains(file, ".b-")
+		if bin {
+			bins++
+		}
+		if entry["length"] == nil || (entry["hashes"] == nil) != (bin && strings.Contains(file, "agent")) {
+			t.Errorf("%s: %v", file, entry)
+		}
+	}
+	for _, file := range []string{"targets.json", "vendor-agent.json", "review-agent.json", "vendor-rules.json", "review-rules.json", "team.json"} {
+		if meta[file] == nil {
+			t.Errorf("%s is not listed", file)
+		}
+	}
+	if bins < 8 {
+		t.Fatalf("%d hash bins", bins)
+	}
+
+	// A snapshot of the version before, without lengths: the next one has them.
+	old := w.copy()
+	old.strip("snapshot")
+	if meta, _ := old.listed(); meta["targets.json"]["length"] != nil {
+		t.Fatal("nothing was stripped")
+	}
+	old.update(add("1"))
+	if again, _ := old.listed(); len(again) != len(meta) || slices.ContainsFunc(slices.Collect(maps.Values(again)), func(e map[string]any) bool { return e["length"] == nil }) {
+		t.Errorf("%v", again)
+	}
+	old.update(approve("1"))
+	if got := old.product().state(); !strings.Contains(got, "agent/1") {
+		t.Error(got)
+	}
+}
+
+// listed is what the published snapshot lists, and what the timestamp lists of it.
+func (w *world) listed() (meta map[string]map[string]any, snapshot map[string]any) {
+	w.t.Helper()
+	var doc struct {
+		Signed struct {
+			Meta map[string]map[string]any `json:"meta"`
+		} `json:"signed"`
+	}
+	noErr(w.t, json.Unmarshal(w.store.files["metadata/timestamp.json"], &doc))
+	snapshot = doc.Signed.Meta["snapshot.json"]
+	doc.Signed.Meta = nil
+	noErr(w.t, json.Unmarshal(w.store.files[fmt.Sprintf("metadata/%v.snapshot.json", snapshot["version"])], &doc))
+	return doc.Signed.Meta, snapshot
+}
+
+// strip signs the published snapshot and timestamp again as earlier versions of
+// this package wrote them.
+func (w *world) strip(string) {
+	w.t.Helper()
+	sign := func(name, key string, change func(meta map[string]any)) {
+		var doc map[string]any
+		noErr(w.t, json.Unmarshal(w.store.files[name], &doc))
+		signed := doc["signed"].(map[string]any)
+		change(signed["meta"].(map[string]any))
+		data, err := json.Marshal(signed)
+		noErr(w.t, err)
+		sig, err := w.signer(key).Sign(w.t.Context(), data) // sorted, and without escapes: canonical
+		noErr(w.t, err)
+		w.store.files[name], err = json.Marshal(map[string]any{"signed": json.RawMessage(data), "signatures": []any{map[string]string{"keyid": w.signer(key).Key().ID(), "sig": fmt.Sprintf("%x", sig)}}})
+		noErr(w.t, err)
+	}
+	_, snap := w.listed()
+	sign(fmt.Sprintf("metadata/%v.snapshot.json", snap["version"]), "snapshot", func(meta map[string]any) {
+		for file, e := range meta {
+			meta[file] = map[string]any{"version": e.(map[string]any)["version"]}
+		}
+	})
+	sign("metadata/timestamp.json", "timestamp", func(meta map[string]any) {
+		meta["snapshot.json"] = map[string]any{"version": snap["version"]}
+	})
+	w.ledger = newMemory() // the version before had none
+	digest, err := repo.New(w.store, &repo.Config{Pin: w.pin(), Now: func() time.Time { return w.now }}).AdoptDigest(w.t.Context())
+	noErr(w.t, err)
+	cfg := w.config()
+	cfg.Pin = w.pin()
+	noErr(w.t, repo.New(w.store, cfg).Adopt(w.t.Context(), digest))
+}
+
+// Every role names its repository and itself.
+func TestRolesAreBound(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(add("1"))
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.public("team")}})
+	})
+	n := 0
+	for name, data := range w.store.files {
+		var doc struct {
+			Signed struct {
+				Type string `json:"_type"`
+				Repo string `json:"x-visum-repo"`
+				Role string `json:"x-visum-role"`
+			} `json:"signed"`
+		}
+		if !strings.HasPrefix(name, "metadata/") || json.Unmarshal(data, &doc) != nil || doc.Signed.Type != "targets" {
+			continue
+		}
+		n++
+		if doc.Signed.Repo != w.root().Charter().RepoID() || !strings.HasSuffix(name, "."+doc.Signed.Role+".json") {
+			t.Errorf("%s names %q %q", name, doc.Signed.Repo, doc.Signed.Role)
+		}
+	}
+	if n < 6 {
+		t.Errorf("%d roles", n)
+	}
+}
