@@ -4,10 +4,10 @@
 // A [Repo] is a handle on files in a [Storage] together with the signers that
 // are at hand. [Repo.Update] edits, signs and publishes in one step where all
 // keys are there. Where they are not, [Repo.Stage] makes a [Draft], which
-// travels as bytes; whoever holds keys signs it with [Draft.Sign], and
-// [Repo.Publish] puts it into the repository.
+// travels as bytes; the holders of keys open it with [Repo.OpenDraft] and sign it
+// with [Draft.Sign], and [Repo.Publish] puts it into the repository.
 //
-// What is published was first opened with package tuf, from the first root on,
+// What is published was first opened with package tuf, from the trust anchor on,
 // as a client would. Order of writing: targets, then metadata that never
 // changes, then a new root, and timestamp.json last, by compare-and-swap: a
 // publish that is killed leaves the old repository valid, and of two publishers
@@ -17,6 +17,38 @@
 // party its say (rule Q), the charter's seq, epoch and floors, version numbers,
 // and the delegations in targets.json by which stock TUF clients see reviewed
 // releases only.
+//
+// # Trust anchor and ledger
+//
+// A signature is only as good as what its signer compared it with. A handle
+// trusts neither the storage nor a draft:
+//
+//   - [Config].Pin is the trust anchor: a pin, or the bytes of a root that is known
+//     to be genuine. Every call verifies the chain of roots from it. Without an
+//     anchor nothing but the first root of an empty storage can be made (ErrNoPin).
+//     Roots before the pin's are believed only backwards, where prev_root_sha256
+//     names them; otherwise they are served, and prove nothing.
+//   - [Config].Ledger is the signer's own memory, kept where no other party can
+//     write: the newest root seen, of each role what was seen published and what was
+//     signed, and what was recalled, refused or held. Rules K1 to K5 of [Draft.Sign]
+//     compare each request with it and record it, durably, before a signature is
+//     made; [Draft.Payload], [Repo.Stage], [Repo.Publish] and [Repo.Refresh] run the
+//     same rules. Lose a ledger and [Repo.Adopt] fills a new one, with a digest that
+//     two people compared. Machines of one party that sign the same roles share one
+//     ledger (a mounted folder, a [Storage] of their own); others hand records on
+//     with [Repo.ExportLedger] and [Repo.ImportLedger].
+//   - [Config].Automation says what a machine may sign without a person. What it
+//     signs is compared with its ledger, not with the storage: whatever lies there,
+//     it does not carry on what it has not seen.
+//
+// The first root has nothing before it: a handle signs one that it staged itself,
+// and [Draft.SignFirst] one that was staged elsewhere, with its [Draft.Digest].
+// [Config].UnsafeTrustStorage is for fixtures of tests.
+//
+// One version has one content: snapshots list length and sha256 of targets.json,
+// of every role that the charter names and of products, the length of hash bins,
+// and their sha256 where [Class].HashBins is set. Every role names its repository
+// (x-visum-repo) and itself (x-visum-role).
 //
 // # Many files
 //
@@ -40,7 +72,7 @@
 //
 // # The review centre
 //
-// A centre works on files that came by any way, with no key but its own:
+// A centre works on files that came by any channel, with its own pin, ledger and keys:
 // [Repo.Export] made the folder, or [Repo.Clone] the copy. [Repo.Pending] lists
 // what waits, also in a draft that nobody has published, with what is new against
 // the last release that the centre approved of; [Repo.Open] has the bytes. In
@@ -61,7 +93,8 @@
 //
 // What expires, expires on a day that is known; what breaks is found by looking.
 //
-//   - Every few hours, with the online keys: [Repo.Refresh]. Where a party's keys
+//   - Every few hours, with the online keys, a Pin, a Ledger that outlives the job and
+//     Automation{Renew: true}: [Repo.Refresh]. Where a party's keys
 //     may lie on the machine, as those of an automatic class may, it renews that
 //     party's roles too, at half of their time. It ends a publish that was cut off.
 //   - Every day, without keys: [Repo.Status]. Sound the alarm at [Urgent], and at
@@ -83,8 +116,8 @@
 //   - For where no network goes: [Repo.Bundle]. To serve a folder without a web
 //     server's configuration: [Handler].
 //
-// Signers read [Repo.Diff] before they sign, on their own machine, from a copy of
-// the repository that they verified; several sign at once, and [Draft.Merge]
+// Signers read [Repo.Diff] before they sign, on their own machine, with their own
+// pin and ledger; two of them compare [Draft.Digest]. Several sign at once, and [Draft.Merge]
 // brings the signatures together.
 //
 // All of these end with their context and leave the old state or the new one;

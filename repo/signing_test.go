@@ -54,6 +54,40 @@ func TestRootNeverGoesBack(t *testing.T) {
 	}
 }
 
+// K1 holds for the first root too: a signer signs one, unless it is told which
+// one to give up.
+func TestOneFirstRoot(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld(t)
+	found := func(tx *repo.Tx) error {
+		tx.Root().RepoID = strings.Repeat("ab", 16)
+		return w.found(tx)
+	}
+	first, err := w.open(vendorKeys...).Stage(t.Context(), found)
+	noErr(t, err)
+	w.now = w.now.Add(time.Minute)
+	again := func() error { _, err := w.open(vendorKeys...).Stage(t.Context(), found); return err }
+	w.refused(repo.ErrSecondContent, again)
+	proposal, err := tuf.ProposeFirst(first.File("root"), nil)
+	noErr(t, err)
+	second, err := w.open(vendorKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.Supersede(proposal.SHA256()); return found(tx) })
+	noErr(t, err)
+	w.signAll(second)
+	noErr(t, w.open().Publish(t.Context(), second))
+	w.sees("root 1")
+	// Publishing takes a handle that knows the first root.
+	elsewhere := w.copy()
+	elsewhere.store, elsewhere.ledger = newMemory(), newMemory()
+	elsewhere.refused(repo.ErrNoPin, func() error { return elsewhere.open("timestamp", "snapshot").Publish(t.Context(), second) })
+	cfg := elsewhere.config()
+	cfg.Pin = w.root().Bytes()
+	for _, k := range []string{"timestamp", "snapshot"} {
+		cfg.Signers = append(cfg.Signers, w.signer(k))
+	}
+	noErr(t, repo.New(elsewhere.store, cfg).Publish(t.Context(), second))
+	elsewhere.sees("root 1")
+}
+
 // K1: of two roots with one version a signer signs one, unless it is told which
 // one to give up.
 func TestOneRootOfAVersion(t *testing.T) {
@@ -165,7 +199,14 @@ func TestRoleNeverGoesBack(t *testing.T) {
 	}
 	// Another content under the version that was seen.
 	other := w.copy()
-	noErr(t, other.store.Replace(t.Context(), "metadata/3.review-agent.json", other.store.files["metadata/3.review-agent.json"], other.store.files["metadata/3.review-agent.json"]))
+	w.update(resignReview)
+	m.ledger = newMemory()
+	m.adopts()
+	bad.ledger = m.ledger
+	other.now = other.now.Add(time.Hour)
+	other.update(resignReview)
+	bad.store = other.store
+	bad.refuses(repo.ErrRoleBehind, func() error { _, err := bad.open("review-release").Stage(t.Context(), resignReview); return err })
 	noErr(t, m.w.open(keys...).Update(t.Context(), add("3")))
 }
 
