@@ -1,0 +1,39 @@
+package tuf
+
+// work is the budget of one call: what it may spend on comparing paths with
+// delegations. A role costs its signer little to fill with thousands of patterns
+// and of releases, and without a bound for the call as a whole their product is
+// spent. One unit is about a nanosecond; a call without a budget left refuses
+// ([ErrTooLarge]) what it has not decided.
+type work struct{ left int }
+
+// Budgets, in units.
+const (
+	maxSearch = 1 << 28 // of a search for one path
+	maxWork   = 1 << 30 // of one [Snapshot.Candidates]
+)
+
+// Costs, in units, as measured within a factor of two.
+const (
+	costDelegation = 16
+	costPattern    = 8
+	costDecision   = 2000
+)
+
+// spend reports whether there is so much left.
+func (w *work) spend(n int) bool {
+	if w.left -= n; w.left < 0 {
+		w.left = -1
+		return false
+	}
+	return true
+}
+
+// share runs fn with an equal share for each of parts users, of whom fn is the
+// first; what it does not spend stays for the others.
+func (w *work) share(parts int, fn func(*work)) {
+	part := work{w.left / max(parts, 1)}
+	rest := w.left - part.left
+	fn(&part)
+	w.left = rest + max(part.left, 0)
+}
