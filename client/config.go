@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -125,12 +124,12 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	var err error
 	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
 	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, failure(err)
 	}
 	id := c.repoID()
 	if id == "" {
 		if !cfg.UnsafeNoReview {
-			return nil, fmt.Errorf("client: %w", &tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
+			return nil, failure(&tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
 		}
 		if len(cfg.Sources) == 0 {
 			return nil, errors.New("client: a bare root says nowhere to ask: Config.Sources is required")
@@ -141,7 +140,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 		// The process may change its working folder later.
 		dir, err := filepath.Abs(cfg.Dir)
 		if err != nil {
-			return nil, fmt.Errorf("client: %w", err)
+			return nil, failure(err)
 		}
 		c.dir = filepath.Join(dir, id)
 		c.store = Folder(c.dir)

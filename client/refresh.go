@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // Refresh learns the present state of the repository: the newest root, and the
@@ -25,7 +27,7 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 		if !again || try >= c.cfg.Retries {
 			return view, err
 		}
-		c.log.Info("no place answers; trying again", "try", try+1, "reason", err)
+		c.log.Info("no place answers; trying again", "try", try+1, "reason", join(err))
 		if !pause(ctx, try) {
 			return view, err
 		}
@@ -50,26 +52,26 @@ func pause(ctx context.Context, try int) bool {
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
 	s, err := openState(ctx, c.store)
 	if err != nil {
-		return nil, false, fmt.Errorf("client: %w", err)
+		return nil, false, failure(err)
 	}
 	defer s.close()
 	defer c.rest()
 	view, again, err = c.refresh(ctx, s)
 	// What was learned counts, also where the refresh failed.
 	if saveErr := s.save(); saveErr != nil {
-		view, err = nil, errors.Join(err, saveErr)
+		view, err = nil, join(err, saveErr)
 	}
 	if view == nil || view.err != nil {
 		c.probed = time.Time{} // look around the next time
 	}
 	if view == nil {
-		return nil, false, fmt.Errorf("client: %w", err)
+		return nil, false, failure(err)
 	}
 	if view.err != nil {
-		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", view.err)
+		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", join(view.err))
 		return view, again, view.err
 	}
-	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.place.name)
+	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", text.Name(view.place.name))
 	return view, false, nil
 }
 
@@ -110,7 +112,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		if err != nil {
 			return nil, false, err
 		}
-		view.err = errors.Join(append([]error{view.err}, w.problems[known:]...)...)
+		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
 		if next != nil {
 			if err := c.walk(ctx, w); err != nil {
 				return nil, false, err
@@ -199,5 +201,5 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	if state == nil {
 		return nil
 	}
-	return errors.Join(append([]error{state}, w.problems...)...)
+	return join(append([]error{state}, w.problems...)...)
 }

@@ -145,7 +145,7 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 		if err == nil {
 			err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return fetch(f, roleName(f), keptRole(f)) })
 			if keepErr := c.keepRoles(snap, asked); keepErr != nil {
-				c.log.Warn("could not cache a role", "error", oneLine(keepErr))
+				c.log.Warn("could not cache a role", "error", join(keepErr))
 			}
 		}
 		switch {
