@@ -93,6 +93,12 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 			installed = c.Claim.Version // the oldest of those that it may be
 		}
 	}
+	against := map[bytesAt]tuf.Recall{}
+	for _, r := range recalls {
+		if key := (bytesAt{r.Path, r.SHA256}); against[key].Path == "" { // the first stays
+			against[key] = r
+		}
+	}
 	slices.SortStableFunc(newer, func(a, b tuf.Candidate) int { return cmp.Compare(b.Claim.Sequence, a.Claim.Sequence) })
 	seen, err := v.firstSeen(ctx, newer)
 	if err != nil {
@@ -103,7 +109,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	for _, c := range newer {
 		err := c.Err
 		if err == nil {
-			err = recalled(c.Approved, recalls)
+			err = recalled(c.Approved, against)
 		}
 		if err == nil {
 			err = v.allowed(c.Claim, c.Approved, q, installed, seen)
@@ -167,12 +173,13 @@ func retryable(err error) error {
 	return err
 }
 
+// bytesAt are the bytes that a recall names.
+type bytesAt struct{ path, sha256 string }
+
 // recalled looks for any party's word against an approved target.
-func recalled(a tuf.Approved, recalls []tuf.Recall) error {
-	for _, r := range recalls {
-		if r.Path == a.Path() && r.SHA256 == a.SHA256() {
-			return fmt.Errorf("%w by %s: %s: %s", ErrRecalled, text.Name(r.Party), text.Name(r.Path), text.Quote(r.Reason))
-		}
+func recalled(a tuf.Approved, recalls map[bytesAt]tuf.Recall) error {
+	if r, ok := recalls[bytesAt{a.Path(), a.SHA256()}]; ok {
+		return fmt.Errorf("%w by %s: %s: %s", ErrRecalled, text.Name(r.Party), text.Name(r.Path), text.Quote(r.Reason))
 	}
 	return nil
 }

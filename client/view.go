@@ -110,6 +110,9 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 // place that the newest root names: timestamp and snapshot say which bytes they
 // must be. Those that verified are kept.
 func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	c := v.client
 	defer c.rest()
 	var problems []error

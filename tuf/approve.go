@@ -100,7 +100,8 @@ func (a Approved) By() []Signoff {
 	return out
 }
 
-// String says in one sentence what was approved and by whom.
+// String says in one sentence what was approved and by whom: one line of printable
+// ASCII, 4 kB at most.
 func (a Approved) String() string {
 	if a.IsZero() {
 		return "nothing, approved by nobody"
@@ -113,7 +114,7 @@ func (a Approved) String() string {
 		}
 		who = append(who, strings.TrimSpace(fmt.Sprintf("%s (%s v%d, %s)", s.Party, text.Name(s.Role), s.Version, keys)))
 	}
-	return fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", text.Name(a.path), a.length, a.hashes.name(), a.Hash(), strings.Join(who, " and "))
+	return text.Line(fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", text.Name(a.path), a.length, a.hashes.name(), a.Hash(), strings.Join(who, " and ")))
 }
 
 // listing is what one role of a class says of a path.
@@ -136,7 +137,7 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 	if err != nil {
 		return Approved{}, err
 	}
-	a, _, err := s.decide(class, path, get, &work{maxSearch})
+	a, _, err := s.decide(class, path, get, &work{left: maxSearch})
 	if err != nil {
 		return Approved{}, err
 	}
@@ -374,7 +375,7 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	if err != nil {
 		return Approved{}, err
 	}
-	x, err := s.search(top, path, get, &work{maxSearch})
+	x, err := s.search(top, path, get, &work{left: maxSearch})
 	if err != nil {
 		return Approved{}, err
 	}

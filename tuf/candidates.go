@@ -59,7 +59,7 @@ func (s *Snapshot) Candidates(ctx context.Context, want func(Release) bool, get 
 	}
 	classes := s.root.charter.classes
 	c := &candidates{snap: s, ctx: ctx, want: want, get: get}
-	w := work{maxWork}
+	w := work{left: maxWork, ctx: ctx, ask: maxWork}
 	var first error
 	failed := 0
 	for i := range classes {
@@ -148,8 +148,14 @@ func (c *candidates) decide(class *Class, g claimed, decided map[string]bool, w 
 			c.failed(g.role, "", c.tooMuch(g.role))
 			return
 		}
-		a, agreed, err := c.snap.decide(class, path, c.get, w)
-		if w.left < 0 {
+		var a Approved
+		var agreed, spent bool
+		var err error
+		w.part(maxSearch, func(w *work) {
+			a, agreed, err = c.snap.decide(class, path, c.get, w)
+			spent = w.left < 0
+		})
+		if spent {
 			c.failed(g.role, "", c.tooMuch(g.role))
 			return
 		}

@@ -43,13 +43,18 @@
 //
 // [Limits] bounds sizes, signatures, roles visited and depth, by default 512 kB
 // for a root, 16 kB for a timestamp, 16 MB for a snapshot, 64 MB for a targets
-// role, 1024 signatures, 64 visits, 32 delegations deep. JSON nests 64 deep at
-// most. Fixed are: a charter of 64 KiB with 32 locations, 64 retired, 8 parties
-// and 32 classes; a pin of 1 MiB; 65,536 delegations of a role and 64 roles of an
-// agreement; 4096 recalls of a role; 4096 bytes of a path that is searched for.
-// No input takes more than linear time and memory. Beyond one of [Limits], the
-// size of a pin or of a path the error is [ErrTooLarge], beyond the others
-// [ErrMalformed].
+// role, 1 MiB (16 MiB without a charter) for a file of which no length is listed,
+// 1024 signatures, 64 visits, 32 delegations deep; its documentation says what they
+// cost at worst. JSON nests 64 deep at most, and at most 262,144 members of
+// a file may be in objects out of canonical order. Fixed are: a charter of 64 KiB
+// with 32 locations, 64 retired, 8 parties and 32 classes; a pin of 1 MiB; 65,536
+// delegations of a role, 1,048,576 hash bins (bit_length 20) and 64 roles of an
+// agreement; 4096 recalls of a role; 4096 bytes of a path that is searched for; a
+// search compares a path with delegations for about a quarter of a second of
+// processor time, a call of [Snapshot.Candidates] for about one second. No input
+// takes more than linear time and memory beyond that. Beyond one of [Limits], of
+// these times, the size of a pin or of a path the error is [ErrTooLarge], beyond
+// the others [ErrMalformed].
 //
 // # Ownership
 //
