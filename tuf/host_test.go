@@ -87,3 +87,34 @@ func TestHostOfNoURL(t *testing.T) {
 		}
 	}
 }
+
+// Hosts that only a local network, a resolver of its own or nobody answers for are
+// refused, one for each block and name of the registries; their public neighbours
+// are not.
+func TestSpecialHosts(t *testing.T) {
+	for _, host := range []string{
+		"0.0.0.1", "10.255.255.255", "100.64.0.1", "127.255.255.254", "169.254.169.254", "172.31.255.255", "192.0.0.9", "192.0.0.170", "192.0.2.1", "192.31.196.1", "192.52.193.1", "192.88.99.1",
+		"192.168.255.255", "192.175.48.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+		"[::]", "[::1]", "[::7f00:1]", "[::ffff:127.0.0.1]", "[::ffff:9.9.9.9]", "[::ffff:0:7f00:1]", "[64:ff9b::7f00:1]", "[64:ff9b::909:909]", "[64:ff9b:1::1]", "[100::1]", "[1fff::1]", "[4000::1]", "[5f00::1]",
+		"[2001::1]", "[2001:1ff::1]", "[2001:db8::1]", "[2002:7f00:1::1]", "[2002:909:909::1]", "[2620:4f:8000::1]", "[3fff::1]", "[fc00::1]", "[fd00::1]", "[fe80::1]", "[fec0::1]", "[ff02::1]",
+		"router.internal", "nas.lan", "x.home.arpa", "10.in-addr.arpa", "host.localdomain", "localhost.localdomain", "x.localhost", "x.local", "x.onion", "x.test", "x.invalid", "x.alt", "x.home", "x.corp", "x.mail",
+		"x.intranet", "x.private", "a.b.internal", "localhost", "internal",
+	} {
+		for _, opt := range []*tuf.Options{nil, {UnsafeLoopback: true}} {
+			_, err := openAt("https://"+host+"/r/", opt)
+			want(t, err, tuf.ErrCharter, "H4: location main")
+		}
+		r := tuftest.New()
+		r.Charter()["retired"] = []any{doc{"id": "old", "hosts": []any{host}}}
+		r.PublishRoot()
+		_, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+		want(t, err, tuf.ErrCharter, "H4: retired host")
+	}
+	for _, host := range []string{
+		"9.9.9.9", "1.0.0.1", "11.0.0.1", "100.63.255.255", "100.128.0.1", "126.0.0.1", "128.0.0.1", "169.253.0.1", "172.15.0.1", "172.32.0.1", "192.0.1.1", "192.0.3.1", "192.167.0.1", "192.169.0.1", "198.17.0.1", "198.20.0.1", "223.255.255.1",
+		"[2000::1]", "[2001:200::1]", "[2001:db9::1]", "[2003::1]", "[2620:fe::9]", "[3ffe::1]", "internal.example.com", "lan.example.com", "local.ch", "updates.example", "test.com", "myinternal.com", "x.homes", "arpa.org",
+	} {
+		_, err := openAt("https://"+host+"/r/", nil)
+		want(t, err, nil, "")
+	}
+}
