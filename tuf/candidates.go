@@ -261,7 +261,7 @@ func (c *candidates) listed(class *Class, n *node, t *Targets, w *work) claimed 
 			break
 		}
 		path := e.name.String()
-		if !w.spend(costPattern) {
+		if !w.spend(costPlain) {
 			c.failed(t.name, "", c.tooMuch(t.name))
 			break
 		}

@@ -14,11 +14,17 @@ import (
 type delegation struct {
 	name         string
 	keys         roleKeys
-	paths        []string
+	paths        []pattern
 	hashPrefixes []string // lower-case hex
 	terminating  bool
 	succinct     *succinct  // hash bins (TAP 15); name is then their prefix
 	group        *agreement // the roles that must agree with this one; nil for none
+}
+
+// pattern is a path pattern (specification, 4.5, PATHPATTERN).
+type pattern struct {
+	text string
+	wild bool // it has wild cards or escapes; else it is the path itself
 }
 
 type succinct struct{ bits int }
@@ -94,7 +100,10 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 		return d, syntaxf("role %s has either paths or path_hash_prefixes", text.Name(d.name))
 	}
 	if paths != nil {
-		d.paths, err = parseStrings(paths)
+		list, err := parseStrings(paths)
+		for _, p := range list {
+			d.paths = append(d.paths, pattern{p, strings.ContainsAny(p, `*?[\`)})
+		}
 		return d, err
 	}
 	d.hashPrefixes, err = parseStrings(prefixes)
@@ -140,37 +149,30 @@ func (d *delegation) roleFor(l *lookup) string {
 		return d.binName(uint32(first >> (32 - d.succinct.bits)))
 	}
 	for _, p := range d.paths {
-		if matchPath(p, l.path, l.work) {
+		if !p.wild && l.work.spend(costPlain) && p.text == l.path || p.wild && matchPath(p.text, l.path, l.work) {
 			return d.name
 		}
 	}
 	for _, p := range d.hashPrefixes {
-		if l.work.spend(costPattern) && strings.HasPrefix(l.digest, p) {
+		if l.work.spend(costPlain) && strings.HasPrefix(l.digest, p) {
 			return d.name
 		}
 	}
 	return ""
 }
 
-// matchPath matches a shell pattern whose wild cards do not match a slash
-// (specification, 4.5, PATHPATTERN). No pattern matches where the budget ends.
+// matchPath matches a shell pattern whose wild cards do not match a slash. No
+// pattern matches where the budget ends.
 func matchPath(pattern, target string, w *work) bool {
 	for {
 		p, patterns, more := strings.Cut(pattern, "/")
 		t, rest, deeper := strings.Cut(target, "/")
 		// Matching takes the one times the other where they are made for it.
-		cost := costPattern + len(p)/8
-		wild := strings.ContainsAny(p, `*?[\`)
-		if wild {
-			cost = costPattern + len(p)*len(t)
-		}
-		if !w.spend(cost) || more != deeper || !wild && p != t {
+		if !w.spend(costPattern+len(p)*len(t)) || more != deeper {
 			return false
 		}
-		if wild {
-			if ok, err := path.Match(p, t); err != nil || !ok {
-				return false
-			}
+		if ok, err := path.Match(p, t); err != nil || !ok {
+			return false
 		}
 		if !more {
 			return true

@@ -8,7 +8,7 @@ package tuf
 // beside 64 kB, and takes time that grows with the length. At worst, measured on one core of a server of 2026, the defaults allow:
 //
 //	                         bytes      allocated   processor time
-//	root                     512 kB        3 MiB          12 ms
+//	root                     512 kB       11 MiB          12 ms
 //	timestamp                 16 kB      0.1 MiB         0.3 ms
 //	unlisted, charter          1 MiB       6 MiB          16 ms
 //	unlisted, no charter      16 MiB      48 MiB          92 ms

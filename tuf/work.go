@@ -22,7 +22,8 @@ const (
 // Costs, in units, as measured within a factor of two.
 const (
 	costDelegation = 16
-	costPattern    = 8
+	costPlain      = 8  // a plain path, or a hash prefix
+	costPattern    = 40 // of each segment of a pattern, and its bytes times those of the path
 	costDecision   = 2000
 )
 
