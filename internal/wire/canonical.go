@@ -375,7 +375,9 @@ func (s *scanner) object(depth int) error {
 		s.keep(s.pos + 1)
 	}
 	if !sorted {
-		s.unsorted += members
+		if s.unsorted += members; s.unsorted > MaxUnsorted { // of those within it too
+			return s.errorf("more than %d members out of order", MaxUnsorted)
+		}
 		if err := s.sortMembers(from, members); err != nil {
 			return err
 		}
