@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -81,14 +80,14 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 		if disk, ok := errors.AsType[diskError](err); ok {
 			return nil, nil, disk
 		}
-		problems = append(problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
+		problems = append(problems, fmt.Errorf("%s: %w", p.name, err))
 		var refused *tuf.Error
 		if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) {
 			w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
 		}
 		w.failed(p, err)
 	}
-	return nil, nil, join(append([]error{ErrNoContent}, problems...)...)
+	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
 }
 
 // contentFrom reads timestamp, snapshot and roles from one place: with a
@@ -170,7 +169,7 @@ func (c *Client) roles(w *walk, snap *tuf.Snapshot, get getter) error {
 		}
 		err = read(false)
 	}
-	return join(err, c.keepRoles(snap, fetched))
+	return errors.Join(err, c.keepRoles(snap, fetched))
 }
 
 // topLevel opens the top-level targets of a repository without a charter.

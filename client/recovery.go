@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -42,7 +41,7 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	w.session.Wait = &wait
 	next, err := rec.Accept(wait)
 	if err != nil {
-		c.log.Warn("a recovery waits", "reason", join(err))
+		c.log.Warn("a recovery waits", "reason", err)
 		w.problems = append(w.problems, err)
 		return nil, nil
 	}
@@ -72,7 +71,7 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 			continue
 		}
 		if err != nil {
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
+			w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
 			continue
 		}
 		if shown[rec.ID()] == nil {

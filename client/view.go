@@ -1,14 +1,12 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -110,9 +108,6 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 // place that the newest root names: timestamp and snapshot say which bytes they
 // must be. Those that verified are kept.
 func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	c := v.client
 	defer c.rest()
 	var problems []error
@@ -120,7 +115,6 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 	for disk := true; disk || len(places) > 0; {
 		var kept bool
 		var asked []string
-		var down error // of the location: it is not asked for the next file too
 		// fromDisk names the file in the store.
 		fetch := func(f tuf.RoleFile, name, fromDisk string) ([]byte, error) {
 			if disk {
@@ -131,16 +125,9 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 			}
 			asked = append(asked, f.Role)
 			if len(places) == 0 {
-				return nil, fmt.Errorf("%s: no location to ask", text.Name(name))
+				return nil, fmt.Errorf("%s: no place to ask", name)
 			}
-			if err := cmp.Or(ctx.Err(), down); err != nil {
-				return nil, err
-			}
-			data, err := readAll(ctx, places[0].source, "metadata/"+name, f.MaxLength, c.cfg.MetadataTimeout)
-			if err != nil && !isAbsent(err) && !errors.Is(err, tuf.ErrUntrusted) {
-				down = err
-			}
-			return data, err
+			return readAll(ctx, places[0].source, "metadata/"+name, f.MaxLength, c.cfg.MetadataTimeout)
 		}
 		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) {
 			return fetch(f, fmt.Sprintf("%d.snapshot.json", f.Version), "snapshot.json")
@@ -148,7 +135,7 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 		if err == nil {
 			err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return fetch(f, roleName(f), keptRole(f)) })
 			if keepErr := c.keepRoles(snap, asked); keepErr != nil {
-				c.log.Warn("could not cache a role", "error", join(keepErr))
+				c.log.Warn("a role is not kept", "error", keepErr)
 			}
 		}
 		switch {
@@ -164,14 +151,14 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 			return err // no place can change it
 		}
 		if len(places) > 0 {
-			err = fmt.Errorf("%s: %w", text.Name(places[0].name), err)
+			err = fmt.Errorf("%s: %w", places[0].name, err)
 			places = places[1:]
 		} else {
 			disk = false
 		}
 		problems = append(problems, err)
 	}
-	return join(problems...)
+	return errors.Join(problems...)
 }
 
 // decided reports whether err is an answer, which no other place can change.
