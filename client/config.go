@@ -70,7 +70,9 @@ type Config struct {
 	Deny []string
 	// Defer is how long a release waits from when this client first saw it approved.
 	Defer time.Duration
-	// Log receives what happens; nil: silence. It gets no keys and no bodies; URLs are in it.
+	// Log receives what happens; nil: silence. It gets no keys and no bodies; URLs are in
+	// it. Attributes are one line of printable ASCII, 4 kB at most, whatever a location
+	// or metadata says.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now. It is read once in a refresh.
 	Now func() time.Time
@@ -148,6 +150,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	c.log = slog.New(lines{c.log.Handler()})
 	if c.cfg.Retries == 0 {
 		c.cfg.Retries = 2
 	}

@@ -9,7 +9,6 @@ import (
 	"path"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -105,7 +104,7 @@ func (d *download) run(ctx context.Context) error {
 		if !any || round > d.c.cfg.Retries {
 			return d.failure()
 		}
-		d.c.log.Info("trying again", "path", text.Name(d.a.Path()), "in", wait)
+		d.c.log.Info("trying again", "path", d.a.Path(), "in", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -141,13 +140,13 @@ func (d *download) pause(round int) (wait time.Duration, any bool) {
 
 // failure is what each place said last.
 func (d *download) failure() error {
-	problems := []error{fmt.Errorf("download of %s failed", text.Name(d.a.Path()))}
+	problems := []error{fmt.Errorf("%s could not be had", d.a.Path())}
 	for _, s := range d.seats {
 		if s.err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", text.Name(s.name), s.err))
+			problems = append(problems, fmt.Errorf("%s: %w", s.name, s.err))
 		}
 	}
-	return join(problems...)
+	return errors.Join(problems...)
 }
 
 // round asks every place that is left, until the target is there.
@@ -243,7 +242,7 @@ func (d *download) visit(ctx context.Context, s *seat) error {
 		if over(ctx, err) {
 			return err
 		}
-		log := []any{"path", text.Name(d.a.Path()), "place", text.Name(s.name), "have", d.part.size(), "of", d.a.Length(), "error", join(err)}
+		log := []any{"path", d.a.Path(), "place", s.name, "have", d.part.size(), "of", d.a.Length(), "error", err}
 		switch got := d.part.size() - before; {
 		case again:
 		case got >= worthwhile:

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -27,10 +26,10 @@ func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error
 		file = filepath.Join(c.dir, filepath.FromSlash(file))
 	}
 	if err != nil {
-		c.log.Warn("refused", "place", text.Name(from), "reason", join(why), "not kept", join(err))
+		c.log.Warn("refused", "place", from, "reason", why, "not kept", err)
 		return
 	}
-	c.log.Warn("refused", "place", text.Name(from), "reason", join(why), "evidence", text.Name(file))
+	c.log.Warn("refused", "place", from, "reason", why, "evidence", file)
 	w.evidence = append(w.evidence, file)
 }
 
@@ -64,7 +63,7 @@ func (s *session) keepEvidence(from, name string, data []byte, why error, when t
 	if pieces := (len(have) + 1) / 2; pieces >= limit || total+int64(len(data)) > maxEvidenceBytes { // each with its reason
 		return "", fmt.Errorf("the evidence folder holds %d pieces already, %d bytes", pieces, total)
 	}
-	reason, err := json.MarshalIndent(map[string]string{"from": from, "reason": oneLine(why), "time": when.UTC().Format(time.RFC3339)}, "", " ")
+	reason, err := json.MarshalIndent(map[string]string{"from": from, "reason": why.Error(), "time": when.UTC().Format(time.RFC3339)}, "", " ")
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -49,4 +51,28 @@ func oneLine(err error) string {
 		return f.text
 	}
 	return text.Line(strings.ReplaceAll(err.Error(), "\n", "; "))
+}
+
+// lines is a log handler that does for the attributes of every record what failed
+// does for errors: names and messages of locations and of metadata are among them.
+type lines struct{ slog.Handler }
+
+func (l lines) Handle(ctx context.Context, r slog.Record) error {
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		out.AddAttrs(lineAttr(a))
+		return true
+	})
+	return l.Handler.Handle(ctx, out)
+}
+
+func lineAttr(a slog.Attr) slog.Attr {
+	a.Value = a.Value.Resolve()
+	switch err, isErr := a.Value.Any().(error); {
+	case isErr && err != nil:
+		return slog.Any(a.Key, join(err))
+	case a.Value.Kind() == slog.KindString:
+		return slog.String(a.Key, text.Line(a.Value.String()))
+	}
+	return a
 }

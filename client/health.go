@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -78,7 +77,7 @@ func (w *walk) well(p *place) { delete(w.session.Health, p.key) }
 
 // waiting says who asked to be left alone.
 func (w *walk) waiting(p *place) error {
-	return fmt.Errorf("%s: asks not to be asked before %s", text.Name(p.name), w.wait[p.key].UTC().Format(time.RFC3339))
+	return fmt.Errorf("%s: asks not to be asked before %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
 }
 
 // busyError is the answer of a place that asks to be left alone for some time.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/visum-dev/visum/internal/text"
 )
 
 // Refresh learns the present state of the repository: the newest root, and the
@@ -27,7 +25,7 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 		if !again || try >= c.cfg.Retries {
 			return view, err
 		}
-		c.log.Info("no place answers; trying again", "try", try+1, "reason", join(err))
+		c.log.Info("no place answers; trying again", "try", try+1, "reason", err)
 		if !pause(ctx, try) {
 			return view, err
 		}
@@ -68,10 +66,10 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 		return nil, false, failure(err)
 	}
 	if view.err != nil {
-		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", join(view.err))
+		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", view.err)
 		return view, again, view.err
 	}
-	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", text.Name(view.place.name))
+	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.place.name)
 	return view, false, nil
 }
 

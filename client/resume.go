@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"github.com/visum-dev/visum/internal/durable"
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -50,7 +49,7 @@ func (c *Client) claim(a tuf.Approved, file string) *claim {
 	}
 	cl := &claim{c: c, name: hexSum([]byte(file))[:2], want: record{File: file, Hash: a.Hash()}}
 	if err := cl.take(); err != nil {
-		c.log.Warn("a download can't be resumed later", "error", join(err))
+		c.log.Warn("a download can't be resumed later", "error", err)
 		return nil
 	}
 	if cl.unlock == nil {
@@ -136,12 +135,12 @@ func (cl *claim) open(file string) (*durable.File, int64, error) {
 			return f, size, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			cl.c.log.Warn("a download begins anew", "file", text.Name(file), "error", join(err))
+			cl.c.log.Warn("a download begins anew", "file", file, "error", err)
 		}
 	} else if cl.have.File != "" {
 		// Nobody will go on with that one.
 		if err := durable.RemovePart(cl.have.File, cl.have.Part); err != nil {
-			cl.c.log.Warn("a part of a download stays", "file", text.Name(cl.have.File), "error", join(err))
+			cl.c.log.Warn("a part of a download stays", "file", cl.have.File, "error", err)
 		}
 	}
 	// Before there is such a file: who is killed from here on leaves nothing that
@@ -159,7 +158,7 @@ func (cl *claim) note(place, tag string) {
 	}
 	cl.want.Place, cl.want.Tag = place, tag
 	if err := cl.write(); err != nil {
-		cl.c.log.Warn("a download can't be resumed later", "error", join(err))
+		cl.c.log.Warn("a download can't be resumed later", "error", err)
 		cl.lost = true
 	}
 }
@@ -184,7 +183,7 @@ func (cl *claim) end(f *durable.File, keep bool) {
 	}
 	if !keep {
 		if err := cl.root.Remove(cl.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			cl.c.log.Warn("a record of a download stays", "error", join(err))
+			cl.c.log.Warn("a record of a download stays", "error", err)
 		}
 	}
 	cl.root.Close()

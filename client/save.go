@@ -65,7 +65,7 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 		return failure(err)
 	}
 	d.tell(place, true)
-	c.log.Info("saved", "path", text.Name(a.Path()), "bytes", a.Length(), "place", text.Name(place))
+	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", place)
 	return nil
 }
 
@@ -151,7 +151,7 @@ func (c *Client) clean(dir string) {
 		err = durable.RemoveParts(dir, time.Now().Add(-partsLast))
 	}
 	if err != nil {
-		c.log.Warn("could not remove temporary files", "error", join(err))
+		c.log.Warn("leftovers stay", "error", err)
 	}
 }
 

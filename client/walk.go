@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -69,7 +68,7 @@ func (c *Client) replay(s *session) (*walk, error) {
 		}
 		next, err := follow(c.store, w.tip, data, s.Recovered)
 		if err != nil {
-			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", join(err))
+			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)
 			return w, s.dropRootsFrom(n)
 		}
@@ -104,7 +103,7 @@ func (c *Client) noteFork(w *walk, next *tuf.Root) {
 	if charter == nil || charter.PrevRoot() == "" || strings.EqualFold(charter.PrevRoot(), w.tip.SHA256()) {
 		return
 	}
-	why := fmt.Errorf("fork: root v%d follows a v%d with sha256 %s, ours has %.16s", next.Version(), w.tip.Version(), text.Name(charter.PrevRoot()), w.tip.SHA256())
+	why := fmt.Errorf("fork: root v%d follows a v%d with sha256 %.16s, ours has %.16s", next.Version(), w.tip.Version(), charter.PrevRoot(), w.tip.SHA256())
 	w.keepEvidence(c, "fork", rootName(w.tip.Version()), w.tip.Bytes(), why)
 	w.keepEvidence(c, "fork", rootName(next.Version()), next.Bytes(), why)
 }
@@ -173,7 +172,7 @@ func (c *Client) askForRoot(ctx context.Context, w *walk, p *place) (*tuf.Root, 
 		w.down[p.key] = true
 		w.failed(p, err)
 	}
-	w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
+	w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
 	return nil, nil
 }
 
