@@ -66,6 +66,16 @@ func (l lines) Handle(ctx context.Context, r slog.Record) error {
 	return l.Handler.Handle(ctx, out)
 }
 
+func (l lines) WithAttrs(attrs []slog.Attr) slog.Handler {
+	out := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		out[i] = lineAttr(a)
+	}
+	return lines{l.Handler.WithAttrs(out)}
+}
+
+func (l lines) WithGroup(name string) slog.Handler { return lines{l.Handler.WithGroup(name)} }
+
 func lineAttr(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
 	switch err, isErr := a.Value.Any().(error); {

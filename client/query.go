@@ -82,11 +82,11 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 		return Release{}, failure(err)
 	}
 	installed := q.Version
-	var newer, unread []tuf.Candidate
+	var newer, failed []tuf.Candidate
 	for _, c := range list {
 		switch {
 		case c.Role != "":
-			unread = append(unread, c)
+			failed = append(failed, c)
 		case c.Claim.Sequence > q.Installed:
 			newer = append(newer, c)
 		case q.Version == "" && c.Agreed && (installed == "" || !reaches(c.Claim.Version, installed)):
@@ -122,7 +122,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 		skipped = append(skipped, err)
 	}
 	var undecided []error // of a whole class
-	for _, c := range unread {
+	for _, c := range failed {
 		out.Decisions = append(out.Decisions, v.unread(c))
 		skipped = append(skipped, c.Err)
 		if c.Path == "" && slices.Contains(releaseRoles(v.tip), c.Role) {
@@ -145,17 +145,28 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 // unread, which the entries report.
 func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, recalls []tuf.Recall, err error) {
 	done := false
+	said := map[unread]error{}
 	err = v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) error {
 		l, err := snap.Candidates(ctx, want, get)
 		if err != nil {
 			return err
 		}
 		r, err := snap.Recalls(get)
-		list, recalls, done = l, r, true
 		problems := []error{retryable(err)}
-		for _, c := range l {
-			problems = append(problems, retryable(c.Err))
+		for i, c := range l {
+			err := retryable(c.Err)
+			if err == nil {
+				continue
+			}
+			// That no location is left to ask is no better reason than what they served.
+			key := unread{c.Role, c.Path}
+			if was := said[key]; was == nil || !errors.Is(was, tuf.ErrUntrusted) {
+				said[key] = err
+			}
+			l[i].Err = said[key]
+			problems = append(problems, err)
 		}
+		list, recalls, done = l, r, true
 		return join(problems...)
 	})
 	if done && ctx.Err() == nil {
@@ -163,6 +174,9 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 	}
 	return list, recalls, err
 }
+
+// unread is an entry that may read better at the next location.
+type unread struct{ role, path string }
 
 // retryable returns err unless it is final: a decision, or a role that its keys
 // signed and that is past its date.
