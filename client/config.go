@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -71,7 +70,9 @@ type Config struct {
 	Deny []string
 	// Defer is how long a release waits from when this client first saw it approved.
 	Defer time.Duration
-	// Log receives what happens; nil: silence. It gets no keys and no bodies; URLs are in it.
+	// Log receives what happens; nil: silence. It gets no keys and no bodies; URLs are in
+	// it. Attributes are one line of printable ASCII, 4 kB at most, whatever a location
+	// or metadata says.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now. It is read once in a refresh.
 	Now func() time.Time
@@ -125,12 +126,12 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	var err error
 	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
 	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, failure(err)
 	}
 	id := c.repoID()
 	if id == "" {
 		if !cfg.UnsafeNoReview {
-			return nil, fmt.Errorf("client: %w", &tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
+			return nil, failure(&tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
 		}
 		if len(cfg.Sources) == 0 {
 			return nil, errors.New("client: a bare root says nowhere to ask: Config.Sources is required")
@@ -141,7 +142,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 		// The process may change its working folder later.
 		dir, err := filepath.Abs(cfg.Dir)
 		if err != nil {
-			return nil, fmt.Errorf("client: %w", err)
+			return nil, failure(err)
 		}
 		c.dir = filepath.Join(dir, id)
 		c.store = Folder(c.dir)
@@ -149,6 +150,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	c.log = slog.New(lines{c.log.Handler()})
 	if c.cfg.Retries == 0 {
 		c.cfg.Retries = 2
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -34,9 +35,10 @@ const (
 type Decision struct {
 	Accepted  bool          `json:"accepted"`          // only with ReasonApproved
 	Reason    Reason        `json:"reason"`            // the first that applies
-	Path      string        `json:"path"`              // of the target
-	Sentence  string        `json:"sentence"`          // for people, in one line
-	Release   *tuf.Release  `json:"release,omitempty"` // as its listers claim, where it is one
+	Path      string        `json:"path"`              // of the target; "" where it is about a role
+	Role      string        `json:"role,omitempty"`    // of a role whose releases could not be read; "" otherwise
+	Sentence  string        `json:"sentence"`          // for people: one line of printable ASCII, 4 kB at most
+	Release   *tuf.Release  `json:"release,omitempty"` // what was approved; where it is refused, what one role or more claim
 	SHA256    string        `json:"sha256,omitempty"`  // of the bytes
 	Length    int64         `json:"length,omitempty"`  // bytes
 	By        []tuf.Signoff `json:"by,omitempty"`      // who approved
@@ -58,24 +60,27 @@ func (v *View) Decide(ctx context.Context, path string) Decision {
 // Status tells whether what is installed may go on running: path and sha256 are
 // those of the Approved that was installed. Accepted is false where it was
 // recalled by any party, is held, or is not listed any more; what to do then is
-// the product's decision. The error is not nil where nothing could be decided.
+// the product's decision. The error is not nil where nothing could be decided; a
+// recall counts also where another role cannot be read.
 func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error) {
 	if v.err != nil {
 		return Decision{}, v.err
 	}
 	var recalls []tuf.Recall
 	if v.tip.Charter() != nil {
+		// Where a role cannot be read the recalls of the others count all the same,
+		// and Find says whether the class of the path lacks a role.
 		err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
 			recalls, err = snap.Recalls(get)
-			return err
+			return retryable(err)
 		})
-		if err != nil {
-			return Decision{}, fmt.Errorf("client: %w", err)
+		if ctx.Err() != nil {
+			return Decision{}, failure(err)
 		}
 	}
 	for _, r := range recalls {
 		if r.Path == path && strings.EqualFold(r.SHA256, sha256) {
-			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", ErrRecalled, r.Party, r.At.UTC().Format(time.RFC3339), r.Reason))
+			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", ErrRecalled, text.Name(r.Party), r.At.UTC().Format(time.RFC3339), text.Quote(r.Reason)))
 			d.SHA256 = r.SHA256
 			return d, nil
 		}
@@ -101,14 +106,23 @@ func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err erro
 			d.Release = &rel
 		}
 	}
-	name := path
+	name := text.Name(path)
 	if d.Release != nil {
-		name = d.Release.Product + " " + d.Release.Version
+		name = text.Name(d.Release.Product) + " " + text.Name(d.Release.Version)
 	}
 	if d.Accepted = err == nil; d.Accepted {
-		d.Sentence = fmt.Sprintf("%s is accepted: %s", name, a)
+		d.Sentence = text.Line(fmt.Sprintf("%s is accepted: %s", name, a))
 	} else {
-		d.Sentence = fmt.Sprintf("%s is refused: %s", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+		d.Sentence = text.Line(fmt.Sprintf("%s is refused: %s", name, oneLine(err)))
+	}
+	return d
+}
+
+// unread is the decision on what a role lists that could not be read.
+func (v *View) unread(c tuf.Candidate) Decision {
+	d := v.decision(c.Path, tuf.Release{}, tuf.Approved{}, c.Err)
+	if d.Role = c.Role; c.Path == "" {
+		d.Sentence = text.Line(fmt.Sprintf("what role %s lists is refused: %s", text.Name(c.Role), oneLine(c.Err)))
 	}
 	return d
 }

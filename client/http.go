@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // URL is a place on the web that the administrator names, or that serves a plain
@@ -53,7 +55,7 @@ func (c *Client) bind(s Source) (Source, error) {
 		return bound, nil
 	case *httpSource:
 		if err := s.check(c.cfg.UnsafeHTTP); err != nil {
-			return nil, fmt.Errorf("client: %w", err)
+			return nil, failure(err)
 		}
 		return c.web(s.metadata, s.targets), nil
 	}
@@ -88,7 +90,7 @@ func checkURL(raw string, unsafeHTTP bool) error {
 	case err != nil:
 		return fmt.Errorf("URL: %w", err.(*url.Error).Err) // without the URL: a password may be in it
 	case u.User != nil:
-		return fmt.Errorf("URL of host %q: a user name in it: let the Transport of Config.HTTP sign in", u.Host)
+		return fmt.Errorf("URL of host %s: a user name in it: let the Transport of Config.HTTP sign in", text.Quote(u.Host))
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 		fault = "neither https://HOST/ nor http://HOST/"
 	case u.Scheme == "http" && !unsafeHTTP && !isLoopback(u.Hostname()):
@@ -102,7 +104,7 @@ func checkURL(raw string, unsafeHTTP bool) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("URL %q: %s", raw, fault)
+	return fmt.Errorf("URL %s: %s", text.Quote(raw), fault)
 }
 
 func isLoopback(host string) bool {
@@ -264,7 +266,7 @@ func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 	got := resp.Header.Get("Content-Range")
 	m := contentRange.FindStringSubmatch(got)
 	if m == nil {
-		return nil, fmt.Errorf("%w: Content-Range is %.80q", ErrRange, got)
+		return nil, fmt.Errorf("%w: Content-Range is %s", ErrRange, text.Quote(got))
 	}
 	first, _ := strconv.ParseInt(m[1], 10, 64)
 	last, _ := strconv.ParseInt(m[2], 10, 64)
@@ -276,7 +278,7 @@ func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 	now := strongTag(resp.Header)
 	switch {
 	case first != offset || last < first || size >= 0 && last >= size:
-		return nil, fmt.Errorf("%w: from byte %d, Content-Range is %q", ErrRange, offset, got)
+		return nil, fmt.Errorf("%w: from byte %d, Content-Range is %s", ErrRange, offset, text.Quote(got))
 	case coded != "" && !strings.EqualFold(coded, "identity"):
 		return nil, fmt.Errorf("%w: answered in a coding that was not asked for", ErrRange)
 	case tag != "" && now != "" && now != tag:

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/semver"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -38,7 +39,9 @@ type Query struct {
 	// Installed is the sequence number of what is installed; 0 for nothing.
 	Installed int64
 	// Version is the version of what is installed, for releases with a
-	// min_version; "": that of the listed release with the sequence Installed.
+	// min_version. "": that of the release with the sequence Installed, if all
+	// parties still list it, held or not; where they do not it is not known, and no
+	// release with a min_version is offered. A product knows its version: set it.
 	Version string
 	// Manual says that a person asked: a rollout does not hold the release back.
 	Manual bool
@@ -49,81 +52,148 @@ type Release struct {
 	tuf.Release
 	Approved tuf.Approved // for [Client.Save]
 	// Decisions tells of each release that is newer than what is installed, the
-	// newest first, what was decided and why. It is filled beside an error too.
+	// newest first, what was decided and why, and then of each role whose releases
+	// could not be read (Decision.Role). It is filled beside an error too.
 	Decisions []Decision
 }
 
 // Latest returns the newest approved release that is above q.Installed and that
-// this machine may step to; where that needs an older one first, that one.
+// this machine may step to; where that needs an older one first, that one. Product,
+// channel, platform, sequence and min_version are those of the listing that all
+// parties agree on; what one role claims beside it decides nothing.
+//
 // Otherwise the error wraps [ErrUpToDate], and also what keeps newer releases
 // away (tuf.ErrNotApproved, tuf.ErrHeld, [ErrRollout], [ErrMinVersion],
 // [ErrDeferred], [ErrDenied], [ErrRecalled]), in words that can be shown to
-// people.
+// people. A role that cannot be read or has expired costs the releases that it
+// lists, not those of others: it is in Decisions and in that error. Where it is a
+// party's own role of a class, or a hold, and no other class offers a release, the
+// error does not wrap ErrUpToDate, for nothing of the class could be decided.
 //
 // Versions are compared as semantic versions, with or without a "v".
 func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	if v.err != nil {
 		return Release{}, v.err
 	}
-	var list []tuf.Candidate
-	var recalls []tuf.Recall
-	installed := q.Version
-	err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
-		if list, err = snap.Candidates(func(r tuf.Release) bool {
-			if r.Product != q.Product || r.Channel != q.Channel || r.Platform != q.Platform && r.Platform != "any" {
-				return false
-			}
-			if r.Sequence == q.Installed && installed == "" {
-				installed = r.Version
-			}
-			return r.Sequence > q.Installed
-		}, get); err != nil {
-			return err
-		}
-		recalls, err = snap.Recalls(get)
-		return err
+	list, recalls, err := v.candidates(ctx, func(r tuf.Release) bool {
+		return r.Product == q.Product && r.Channel == q.Channel && (r.Platform == q.Platform || r.Platform == "any") && r.Sequence >= q.Installed
 	})
 	if err != nil {
-		return Release{}, fmt.Errorf("client: %w", err)
+		return Release{}, failure(err)
 	}
-	slices.SortStableFunc(list, func(a, b tuf.Candidate) int { return cmp.Compare(b.Claim.Sequence, a.Claim.Sequence) })
-	seen, err := v.firstSeen(ctx, list)
+	installed := q.Version
+	var newer, failed []tuf.Candidate
+	for _, c := range list {
+		switch {
+		case c.Role != "":
+			failed = append(failed, c)
+		case c.Claim.Sequence > q.Installed:
+			newer = append(newer, c)
+		case q.Version == "" && c.Agreed && (installed == "" || !reaches(c.Claim.Version, installed)):
+			installed = c.Claim.Version // the oldest of those that it may be
+		}
+	}
+	against := map[bytesAt]tuf.Recall{}
+	for _, r := range recalls {
+		if key := (bytesAt{r.Path, r.SHA256}); against[key].Path == "" { // the first stays
+			against[key] = r
+		}
+	}
+	slices.SortStableFunc(newer, func(a, b tuf.Candidate) int { return cmp.Compare(b.Claim.Sequence, a.Claim.Sequence) })
+	seen, err := v.firstSeen(ctx, newer)
 	if err != nil {
-		return Release{}, fmt.Errorf("client: %w", err)
+		return Release{}, failure(err)
 	}
 	var out Release
 	var skipped []error
-	for _, c := range list {
-		rel, isRelease := c.Approved.Release()
+	for _, c := range newer {
 		err := c.Err
-		if err == nil && !isRelease {
-			continue
+		if err == nil {
+			err = recalled(c.Approved, against)
 		}
 		if err == nil {
-			err = recalled(c.Approved, recalls)
-		}
-		if err == nil {
-			err = v.allowed(rel, c.Approved, q, installed, seen)
+			err = v.allowed(c.Claim, c.Approved, q, installed, seen)
 		}
 		out.Decisions = append(out.Decisions, v.decision(c.Path, c.Claim, c.Approved, err))
 		if err == nil {
-			out.Release, out.Approved = rel, c.Approved
-			return out, nil
+			out.Release, out.Approved = c.Claim, c.Approved
+			break
 		}
 		skipped = append(skipped, err)
 	}
-	if len(skipped) > 0 {
-		return out, fmt.Errorf("%w: %w", ErrUpToDate, errors.Join(skipped...))
+	var undecided []error // of a whole class
+	for _, c := range failed {
+		out.Decisions = append(out.Decisions, v.unread(c))
+		skipped = append(skipped, c.Err)
+		if c.Path == "" && slices.Contains(releaseRoles(v.tip), c.Role) {
+			undecided = append(undecided, c.Err)
+		}
 	}
-	return out, fmt.Errorf("%w: %s %s has sequence %d", ErrUpToDate, q.Product, q.Channel, q.Installed)
+	switch {
+	case !out.Approved.IsZero():
+		return out, nil
+	case len(undecided) > 0:
+		return out, failure(undecided...)
+	case len(skipped) > 0:
+		return out, failure(fmt.Errorf("%w: %w", ErrUpToDate, join(skipped...)))
+	}
+	return out, failure(fmt.Errorf("%w: %s %s has sequence %d", ErrUpToDate, text.Name(q.Product), text.Name(q.Channel), q.Installed))
 }
 
-// recalled looks for any party's word against an approved target.
-func recalled(a tuf.Approved, recalls []tuf.Recall) error {
-	for _, r := range recalls {
-		if r.Path == a.Path() && r.SHA256 == a.SHA256() {
-			return fmt.Errorf("%w by %s: %s: %s", ErrRecalled, r.Party, r.Path, r.Reason)
+// candidates brings what [tuf.Snapshot.Candidates] and Recalls say. One location
+// after the other is asked for what could not be read; what no location has stays
+// unread, which the entries report.
+func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, recalls []tuf.Recall, err error) {
+	done := false
+	said := map[unread]error{}
+	err = v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) error {
+		l, err := snap.Candidates(ctx, want, get)
+		if err != nil {
+			return err
 		}
+		r, err := snap.Recalls(get)
+		problems := []error{retryable(err)}
+		for i, c := range l {
+			err := retryable(c.Err)
+			if err == nil {
+				continue
+			}
+			// That no location is left to ask is no better reason than what they served.
+			key := unread{c.Role, c.Path}
+			if was := said[key]; was == nil || !errors.Is(was, tuf.ErrUntrusted) {
+				said[key] = err
+			}
+			l[i].Err = said[key]
+			problems = append(problems, err)
+		}
+		list, recalls, done = l, r, true
+		return join(problems...)
+	})
+	if done && ctx.Err() == nil {
+		err = nil
+	}
+	return list, recalls, err
+}
+
+// unread is an entry that may read better at the next location.
+type unread struct{ role, path string }
+
+// retryable returns err unless it is final: a decision, or a role that its keys
+// signed and that is past its date.
+func retryable(err error) error {
+	if err == nil || decided(err) || errors.Is(err, tuf.ErrExpired) {
+		return nil
+	}
+	return err
+}
+
+// bytesAt are the bytes that a recall names.
+type bytesAt struct{ path, sha256 string }
+
+// recalled looks for any party's word against an approved target.
+func recalled(a tuf.Approved, recalls map[bytesAt]tuf.Recall) error {
+	if r, ok := recalls[bytesAt{a.Path(), a.SHA256()}]; ok {
+		return fmt.Errorf("%w by %s: %s: %s", ErrRecalled, text.Name(r.Party), text.Name(r.Path), text.Quote(r.Reason))
 	}
 	return nil
 }
@@ -131,16 +201,17 @@ func recalled(a tuf.Approved, recalls []tuf.Recall) error {
 // allowed says why an approved release is not for this machine now.
 func (v *View) allowed(rel tuf.Release, a tuf.Approved, q Query, installed string, seen map[string]time.Time) error {
 	cfg := v.client.cfg
-	switch name := rel.Product + " " + rel.Version; {
+	switch name := text.Name(rel.Product) + " " + text.Name(rel.Version); {
 	case slices.Contains(cfg.Deny, rel.Version):
 		return fmt.Errorf("%w: %s is denied", ErrDenied, name)
 	case cfg.Only != "" && cfg.Only != rel.Version && !(strings.HasSuffix(cfg.Only, ".") && strings.HasPrefix(rel.Version, cfg.Only)):
-		return fmt.Errorf("%w: %s, only %s is allowed", ErrDenied, name, cfg.Only)
+		return fmt.Errorf("%w: %s, only %s is allowed", ErrDenied, name, text.Name(cfg.Only))
 	case rel.MinVersion != "" && q.Installed > 0 && !reaches(installed, rel.MinVersion):
-		if installed == "" {
-			installed = "not known"
+		have := "not known"
+		if installed != "" {
+			have = text.Name(installed)
 		}
-		return fmt.Errorf("%w: %s steps up from %s or newer, installed is %s", ErrMinVersion, name, rel.MinVersion, installed)
+		return fmt.Errorf("%w: %s steps up from %s or newer, installed is %s", ErrMinVersion, name, text.Name(rel.MinVersion), have)
 	case cfg.Defer > 0 && v.now.Sub(seen[a.SHA256()]) < cfg.Defer:
 		return fmt.Errorf("%w: %s until %s", ErrDeferred, name, seen[a.SHA256()].Add(cfg.Defer).UTC().Format(time.RFC3339))
 	case rel.Rollout != nil && !q.Manual && !rel.Critical && share(v.dice, a.SHA256()) >= rel.Rollout.Percent:

@@ -192,7 +192,7 @@ func TestStatus(t *testing.T) {
 	s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
 	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": a.SHA256(), "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
 	renew(s.repo)
-	status(false, client.ReasonRecalled, "recalled by review at 2030-01-15T12:00:00Z: eats files")
+	status(false, client.ReasonRecalled, `recalled by review at 2030-01-15T12:00:00Z: "eats files"`)
 	s.offers(c, client.Query{}, "", client.ErrRecalled) // though both still list it
 	// Other bytes that had this name are not what runs here.
 	tuftest.At(s.repo.Roles["review-agent"], "x-visum-recalled", 0)["sha256"] = strings.Repeat("ab", 32)

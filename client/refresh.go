@@ -50,20 +50,20 @@ func pause(ctx context.Context, try int) bool {
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
 	s, err := openState(ctx, c.store)
 	if err != nil {
-		return nil, false, fmt.Errorf("client: %w", err)
+		return nil, false, failure(err)
 	}
 	defer s.close()
 	defer c.rest()
 	view, again, err = c.refresh(ctx, s)
 	// What was learned counts, also where the refresh failed.
 	if saveErr := s.save(); saveErr != nil {
-		view, err = nil, errors.Join(err, saveErr)
+		view, err = nil, join(err, saveErr)
 	}
 	if view == nil || view.err != nil {
 		c.probed = time.Time{} // look around the next time
 	}
 	if view == nil {
-		return nil, false, fmt.Errorf("client: %w", err)
+		return nil, false, failure(err)
 	}
 	if view.err != nil {
 		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", view.err)
@@ -110,7 +110,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		if err != nil {
 			return nil, false, err
 		}
-		view.err = errors.Join(append([]error{view.err}, w.problems[known:]...)...)
+		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
 		if next != nil {
 			if err := c.walk(ctx, w); err != nil {
 				return nil, false, err
@@ -199,5 +199,5 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	if state == nil {
 		return nil
 	}
-	return errors.Join(append([]error{state}, w.problems...)...)
+	return join(append([]error{state}, w.problems...)...)
 }

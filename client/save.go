@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -42,7 +43,7 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 		return err
 	}
 	if err := replaceable(file); err != nil {
-		return fmt.Errorf("client: %w", err)
+		return failure(err)
 	}
 	if matches(ctx, a, file) {
 		if c.cfg.Progress != nil {
@@ -51,7 +52,7 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 		return nil
 	}
 	if file, err = filepath.Abs(file); err != nil {
-		return fmt.Errorf("client: %w", err)
+		return failure(err)
 	}
 	c.clean(filepath.Dir(file))
 	defer c.rest()
@@ -59,9 +60,9 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 	place, err := d.save(ctx, file)
 	switch {
 	case ctx.Err() != nil && err != nil:
-		return fmt.Errorf("client: %s: %w", a.Path(), ctx.Err())
+		return failure(fmt.Errorf("%s: %w", text.Name(a.Path()), ctx.Err()))
 	case err != nil:
-		return fmt.Errorf("client: %w", err)
+		return failure(err)
 	}
 	d.tell(place, true)
 	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", place)
@@ -116,7 +117,7 @@ func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte
 		return nil, err
 	}
 	if a.Length() > limit {
-		return nil, fmt.Errorf("client: %w", &tuf.Error{Role: a.Path(), Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d bytes, the limit is %d", a.Length(), limit)})
+		return nil, failure(&tuf.Error{Role: a.Path(), Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d bytes, the limit is %d", a.Length(), limit)})
 	}
 	defer c.rest()
 	d := c.download(a)
@@ -124,9 +125,9 @@ func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte
 	d.part = newPart(a, &inMemory{})
 	if err := d.run(ctx); err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("%s: %w", a.Path(), ctx.Err())
+			err = fmt.Errorf("%s: %w", text.Name(a.Path()), ctx.Err())
 		}
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, failure(err)
 	}
 	return d.part.partFile.(*inMemory).data, nil
 }
@@ -134,10 +135,10 @@ func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte
 // check refuses what this client's repository has not approved.
 func (c *Client) check(a tuf.Approved) error {
 	if a.IsZero() {
-		return fmt.Errorf("client: %w", &tuf.Error{Role: "target", Err: tuf.ErrNotApproved, Detail: "zero Approved"})
+		return failure(&tuf.Error{Role: "target", Err: tuf.ErrNotApproved, Detail: "zero Approved"})
 	}
 	if want := c.repoID(); a.RepoID() != want {
-		return fmt.Errorf("client: %w", &tuf.Error{Role: a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("approved by repository %s, this client follows %s", a.RepoID(), want)})
+		return failure(&tuf.Error{Role: a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("approved by repository %s, this client follows %s", a.RepoID(), want)})
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -150,7 +151,7 @@ func (l listSource) OpenAt(ctx context.Context, name string, offset int64, tag s
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	// One that may do better the next time is enough to ask again.
-	return nil, answerError{errors.Join(problems...), final}
+	return nil, answerError{join(problems...), final}
 }
 
 // tagged splits a tag of a list into the number of the source and its own tag.
@@ -175,7 +176,7 @@ func closer(r *Range, err error) (io.ReadCloser, error) {
 func open(ctx context.Context, s Source, name string) (io.ReadCloser, error) {
 	f, err := s.Open(ctx, name)
 	if err == nil && f == nil {
-		return nil, fmt.Errorf("%s: the source returned neither file nor error", name)
+		return nil, fmt.Errorf("%s: the source returned neither file nor error", text.Name(name))
 	}
 	return f, err
 }
@@ -196,7 +197,7 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 	case err != nil:
 		return nil, err
 	case r == nil || r.ReadCloser == nil:
-		return nil, fmt.Errorf("%s: the source returned neither file nor error", name)
+		return nil, fmt.Errorf("%s: the source returned neither file nor error", text.Name(name))
 	case r.Offset != 0 && r.Offset != offset:
 		r.Close()
 		return nil, fmt.Errorf("%s: %w: from byte %d, the source begins at %d", name, ErrRange, offset, r.Offset)
@@ -219,7 +220,7 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 	var data bytes.Buffer
 	data.Grow(int(max(0, min(f.Size, limit, maxRoom))) + bytes.MinRead)
 	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", text.Name(name), err)
 	}
 	if int64(data.Len()) > limit {
 		return nil, &tuf.Error{Role: name, Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("more than %d bytes", limit)}

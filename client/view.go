@@ -98,7 +98,7 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 		return err
 	})
 	if err != nil {
-		return tuf.Approved{}, fmt.Errorf("client: %w", err)
+		return tuf.Approved{}, failure(err)
 	}
 	return a, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // Automation lists the changes that a handle may sign without a person, compared
@@ -50,8 +51,8 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 	}
 	for _, l := range []*listing{before, after} {
-		delete(l.members, repoMember)
-		delete(l.members, roleMember)
+		delete(l.members, tuf.RepoMember)
+		delete(l.members, tuf.RoleMember)
 	}
 	if !maps.EqualFunc(before.members, after.members, func(a, b wire.Value) bool { return string(a) == string(b) }) {
 		return no("members beside the listed targets change")

@@ -89,13 +89,8 @@ func (l *listing) take(signed wire.Value) error {
 // verifies in every repository that has its keys, and where one key signs several
 // roles one verifies in the place of another.
 func (l *listing) bind(repoID string) {
-	l.members[repoMember], l.members[roleMember] = canonicalText(repoID), canonicalText(l.role)
+	l.members[tuf.RepoMember], l.members[tuf.RoleMember] = canonicalText(repoID), canonicalText(l.role)
 }
-
-const (
-	repoMember = "x-visum-repo"
-	roleMember = "x-visum-role"
-)
 
 // signed builds the canonical signed part.
 func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {

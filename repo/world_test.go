@@ -295,7 +295,7 @@ func (p *product) state() string {
 	out := fmt.Sprintf("root %d", p.root.Version())
 	if err == nil {
 		var all []tuf.Candidate
-		if all, err = snap.Candidates(func(tuf.Release) bool { return true }, p.get); err == nil {
+		if all, err = snap.Candidates(p.w.t.Context(), nil, p.get); err == nil {
 			for _, c := range all {
 				if c.Err == nil {
 					out += " " + c.Path

@@ -1,12 +1,12 @@
 package tuf
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -100,7 +100,8 @@ func (a Approved) By() []Signoff {
 	return out
 }
 
-// String says in one sentence what was approved and by whom.
+// String says in one sentence what was approved and by whom: one line of printable
+// ASCII, 4 kB at most.
 func (a Approved) String() string {
 	if a.IsZero() {
 		return "nothing, approved by nobody"
@@ -111,9 +112,9 @@ func (a Approved) String() string {
 		if len(s.KeyIDs) > 1 {
 			keys = fmt.Sprintf("%d keys", len(s.KeyIDs))
 		}
-		who = append(who, strings.TrimSpace(fmt.Sprintf("%s (%s v%d, %s)", s.Party, s.Role, s.Version, keys)))
+		who = append(who, strings.TrimSpace(fmt.Sprintf("%s (%s v%d, %s)", s.Party, text.Name(s.Role), s.Version, keys)))
 	}
-	return fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", a.path, a.length, a.hashes.name(), a.Hash(), strings.Join(who, " and "))
+	return text.Line(fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", text.Name(a.path), a.length, a.hashes.name(), a.Hash(), strings.Join(who, " and ")))
 }
 
 // listing is what one role of a class says of a path.
@@ -136,11 +137,25 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 	if err != nil {
 		return Approved{}, err
 	}
-	list, err := s.listings(class, path, get)
+	a, _, err := s.decide(class, path, get, &work{left: maxSearch})
 	if err != nil {
 		return Approved{}, err
 	}
-	return s.agree(class, path, list, get)
+	return a, nil
+}
+
+// decide is Approve for a path of class, within a budget. Where agreed is true
+// every party lists what a tells, also where err says that it is not approved
+// because of a hold.
+func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
+	list, err := s.listings(class, path, get, w)
+	if err != nil {
+		return Approved{}, false, err
+	}
+	if a, err = s.agree(class, path, list); err != nil {
+		return Approved{}, false, err
+	}
+	return a, true, s.checkHold(class, path, get)
 }
 
 // OpenRoles fetches and verifies the parties' roles, and the hold, of every
@@ -181,14 +196,14 @@ func (s *Snapshot) classOf(path string) (*Class, error) {
 }
 
 // listings asks every role of the class for the path.
-func (s *Snapshot) listings(class *Class, path string, get Fetch) ([]listing, error) {
+func (s *Snapshot) listings(class *Class, path string, get Fetch, w *work) ([]listing, error) {
 	var list []listing
 	for _, role := range class.Roles {
 		top, err := s.releaseRole(role, get)
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.search(top, path, get)
+		f, err := s.search(top, path, get, w)
 		if err != nil {
 			return nil, err
 		}
@@ -232,8 +247,9 @@ func missing(path string, list []listing) error {
 	return refuse(path, 0, ErrNotApproved, "listed by %s, but not by %s", strings.Join(yes, ", "), strings.Join(no, ", "))
 }
 
-// agree is the decision: the only place that makes an Approved of a charter.
-func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (Approved, error) {
+// agree is the decision but for the hold: the only place that makes an Approved of
+// a charter.
+func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, error) {
 	if err := missing(path, list); err != nil {
 		return Approved{}, err
 	}
@@ -248,9 +264,6 @@ func (s *Snapshot) agree(class *Class, path string, list []listing, get Fetch) (
 				return Approved{}, refuse(path, 0, ErrNotApproved, "%s and %s list different %s", l, other.role.Party, what)
 			}
 		}
-	}
-	if err := s.checkHold(class, path, get); err != nil {
-		return Approved{}, err
 	}
 	a := Approved{path: path, class: class.Name, repoID: s.root.charter.repoID, length: first.length, hashes: first.hashes, basis: s.basis()}
 	if first.visum != nil {
@@ -320,16 +333,21 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 	if until == nil {
 		r.fail("held without an until")
 	}
-	// The charter's limit counts from when the hold was made. Who does not say
-	// when can't be held to it; the role's own expiry makes him come back.
-	if last := start.Add(class.Hold.Max); at != nil && end.After(last) {
-		end = last
+	switch last := start.Add(class.Hold.Max); {
+	case at != nil && !start.After(s.now):
+		if end.After(last) {
+			end = last
+		}
+	case end.After(s.now.Add(class.Hold.Max)):
+		// Without a time that has come, nothing says when the hold began. Counted
+		// from now it would begin again at every look, and never end.
+		r.fail("held until %s, which is more than %s away, by a hold that does not say when it was made", stamp(end), class.Hold.Max)
 	}
 	if r.err != nil {
 		return malformed(t.name, t.doc.version, r.err)
 	}
 	if s.now.Before(end) {
-		return refuse(path, 0, ErrHeld, "until %s: %s", stamp(end), why)
+		return refuse(path, 0, ErrHeld, "until %s: %s", stamp(end), text.Quote(why))
 	}
 	return nil
 }
@@ -341,104 +359,6 @@ func (s *Snapshot) holdRole(class *Class, get Fetch) (*Targets, error) {
 		return nil, nil
 	}
 	return s.role(roleVia{nil, h.Role}, roleKeys{h.KeyIDs, h.Threshold}, s.root.keys, "the hold of class "+class.Name, get)
-}
-
-// Candidate is a release that at least one role lists.
-type Candidate struct {
-	Path string
-	// Claim is what its listers say of it. Nobody but they vouches for it where Err is not nil.
-	Claim Release
-	// Approved is zero where Err is not nil.
-	Approved Approved
-	Err      error // why it is not approved, as from [Snapshot.Approve]
-}
-
-// Candidates goes through all releases that any role of any class lists, in
-// order of their paths, and decides on those that want says yes to; a nil want
-// says yes to all. Roles that the parties delegate to by path patterns, such as
-// those of their products, are gone through too, as many as one search may visit;
-// hash bins are not: what is there is only found by path ([Snapshot.Approve]).
-func (s *Snapshot) Candidates(want func(Release) bool, get Fetch) ([]Candidate, error) {
-	if s == nil || s.root == nil || s.root.charter == nil {
-		_, err := s.classOf("")
-		return nil, err
-	}
-	var out []Candidate
-	for i := range s.root.charter.classes {
-		class := &s.root.charter.classes[i]
-		claims := map[string]Release{}
-		for _, role := range class.Roles {
-			t, err := s.releaseRole(role, get)
-			if err != nil {
-				return nil, err
-			}
-			within := func(path string) bool { return strings.HasPrefix(path, class.Prefix) }
-			if err := s.claims(t, within, want, claims, map[string]bool{}, get); err != nil {
-				return nil, err
-			}
-		}
-		for path, claim := range claims {
-			c := Candidate{Path: path, Claim: claim}
-			if c.Approved, c.Err = s.Approve(path, get); c.Err != nil && !decided(c.Err) {
-				return nil, c.Err
-			}
-			out = append(out, c)
-		}
-	}
-	slices.SortFunc(out, func(a, b Candidate) int { return strings.Compare(a.Path, b.Path) })
-	return out, nil
-}
-
-// decided reports whether err is a decision on one path, not a failure to decide.
-func decided(err error) bool {
-	return errors.Is(err, ErrNotApproved) || errors.Is(err, ErrHeld) || errors.Is(err, ErrMalformed)
-}
-
-// claims adds the wanted releases that t and its products list within bounds.
-func (s *Snapshot) claims(t *Targets, within func(string) bool, want func(Release) bool, claims map[string]Release, seen map[string]bool, get Fetch) error {
-	if seen[t.name] = true; len(seen) > s.root.opt.Limits.Visits {
-		return refuse(t.name, t.doc.version, ErrTooLarge, "more than %d roles list releases", s.root.opt.Limits.Visits)
-	}
-	if err := t.releases(within, want, claims); err != nil {
-		return err
-	}
-	for i := range t.delegations {
-		d := &t.delegations[i]
-		if d.succinct != nil || len(d.paths) == 0 || seen[d.name] {
-			continue
-		}
-		below, err := s.role(roleVia{t, d.name}, d.keys, t.keys, d.name, get)
-		if err != nil {
-			return err
-		}
-		inside := func(path string) bool { return within(path) && d.roleFor(path, nil) != "" }
-		if err := s.claims(below, inside, want, claims, seen, get); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// releases adds the wanted releases that t itself lists. The first role's claim stays.
-func (t *Targets) releases(within func(string) bool, want func(Release) bool, claims map[string]Release) error {
-	for _, e := range t.files {
-		path := e.name.String()
-		if len(path) > maxPath || !within(path) {
-			continue
-		}
-		x, err := parseTarget(e.val)
-		if err != nil {
-			return refuse(t.name, t.doc.version, ErrMalformed, "target %.200q: %v", path, err)
-		}
-		rel, err := parseRelease(x.visum)
-		if err != nil {
-			continue // a plain file, or a form of a later day: nothing to choose by
-		}
-		if _, ok := claims[path]; !ok && (want == nil || want(rel)) {
-			claims[path] = rel
-		}
-	}
-	return nil
 }
 
 // UnsafeTarget finds a path in a plain TUF repository, as the specification has
@@ -455,7 +375,7 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	if err != nil {
 		return Approved{}, err
 	}
-	x, err := s.search(top, path, get)
+	x, err := s.search(top, path, get, &work{left: maxSearch})
 	if err != nil {
 		return Approved{}, err
 	}

@@ -373,7 +373,7 @@ func TestAttackApproval(t *testing.T) {
 				listed(role, func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{"sha512": strings.Repeat("ab", 64)} })(r)
 			}
 		}, tuf.ErrMalformed, "no sha256"},
-		{"held", held(tuftest.Now.Add(time.Hour)), tuf.ErrHeld, "until 2030-01-15T13:00:00Z: crashes on boot"},
+		{"held", held(tuftest.Now.Add(time.Hour)), tuf.ErrHeld, `until 2030-01-15T13:00:00Z: "crashes on boot"`},
 		{"the hold has passed", held(tuftest.Now), nil, ""},
 		{"held for long, the charter allows a week", held(tuftest.Now.AddDate(1, 0, 0), tuftest.Now.AddDate(0, 0, -6)), tuf.ErrHeld, "until 2030-01-16T12:00:00Z"},
 		{"held for long, the week is over", held(tuftest.Now.AddDate(1, 0, 0), tuftest.Now.AddDate(0, 0, -7)), nil, ""},
@@ -403,7 +403,7 @@ func TestAttackApproval(t *testing.T) {
 		r = tuftest.NewPlain()
 		_, err = mustSnapshot(t, r).Approve("top.txt", from(r))
 		want(t, err, tuf.ErrNotApproved, "nobody reviews")
-		_, err = mustSnapshot(t, r).Candidates(nil, from(r))
+		_, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
 		want(t, err, tuf.ErrNotApproved, "nobody reviews")
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -34,7 +35,10 @@ type ReleaseRole struct {
 //
 //	"custom": {"visum": {"reason": "...", "at": "2018-11-12T09:00:00Z", "until": "2018-11-14T09:00:00Z"}}
 //
-// A hold ends at until, or Max after at if that is earlier.
+// A hold ends at until, or Max after at if that is earlier. Where at is absent, or
+// has not come yet, nothing says when the hold began, and it must end within Max
+// from now: one that ends later is malformed, which stops new installs of the path
+// too, until the role says something lawful. So no hold is in force for more than Max.
 type Hold struct {
 	Role      string
 	KeyIDs    []string
@@ -259,7 +263,7 @@ func (r *reader) time(v wire.Value) (t time.Time) {
 	}
 	// Parse alone would take fractions and one-digit hours too.
 	if t, r.err = time.Parse(form, s); r.err != nil || t.Format(form) != s {
-		r.err = syntaxf("time %.40q, want the form 2006-01-02T15:04:05Z", s)
+		r.err = syntaxf("time %s, want the form 2006-01-02T15:04:05Z", text.Quote(s))
 	}
 	return t
 }
@@ -341,7 +345,7 @@ func parseCharter(v wire.Value) (*Charter, error) {
 			wire.Field{Name: "max_age_seconds", To: &age}, wire.Field{Name: "mode", To: &mode})
 		m := r.text(mode)
 		if m != "warn" && m != "enforce" {
-			r.fail("probe mode %.20q, want warn or enforce", m)
+			r.fail("probe mode %s, want warn or enforce", text.Quote(m))
 		}
 		c.probe = Probe{int(min32(r.int(ops))), r.seconds(every), r.seconds(age), m == "enforce"}
 		if c.probe.MinOperators < 1 || c.probe.MinOperators > maxLocations || c.probe.Every <= 0 || c.probe.MaxAge <= 0 {
@@ -423,7 +427,7 @@ func onlySimple(v wire.Value) error {
 	case '"', 't', 'f':
 	default:
 		if n, err := v.Int(); err != nil || n >= 1<<53 || n <= -1<<53 {
-			return syntaxf("integer %.30s is not below 2^53", string(v))
+			return syntaxf("integer %s is not below 2^53", v)
 		}
 	}
 	return nil
@@ -438,7 +442,8 @@ func withoutRenewal(v wire.Value) string {
 		case "signed_at", "prev_root_sha256", "seq":
 			continue
 		}
-		fmt.Fprintf(&b, "\"%s\":%s,", name, string(m))
+		// The canonical bytes of the name: unescaped, one name could read as two members.
+		fmt.Fprintf(&b, "\"%s\":%s,", []byte(name), []byte(m))
 	}
 	return b.String()
 }

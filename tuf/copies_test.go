@@ -94,7 +94,7 @@ func TestAccessorsReturnCopies(t *testing.T) {
 		"Snapshot.Roles":      func() any { return snap.Roles() },
 		"Snapshot.RoleBytes":  func() any { return snap.RoleBytes("targets") },
 		"Snapshot.Recalls":    func() any { return must(snap.Recalls(from(r))) },
-		"Snapshot.Candidates": func() any { return must(snap.Candidates(nil, nil)).([]tuf.Candidate)[0].Claim },
+		"Snapshot.Candidates": func() any { return must(snap.Candidates(t.Context(), nil, nil)).([]tuf.Candidate)[0].Claim },
 		"Targets.Bytes":       func() any { return targets.Bytes() },
 		"Approved.By":         func() any { return a.By() },
 		"Approved.Release":    func() any { rel, _ := a.Release(); return rel },

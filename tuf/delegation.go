@@ -1,12 +1,12 @@
 package tuf
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -14,15 +14,25 @@ import (
 type delegation struct {
 	name         string
 	keys         roleKeys
-	paths        []string
-	wild         int      // bytes of those of paths that hold a wild card
+	paths        []pattern
 	hashPrefixes []string // lower-case hex
 	terminating  bool
 	succinct     *succinct  // hash bins (TAP 15); name is then their prefix
 	group        *agreement // the roles that must agree with this one; nil for none
 }
 
+// pattern is a path pattern (specification, 4.5, PATHPATTERN).
+type pattern struct {
+	text string
+	wild bool // it has wild cards or escapes; else it is the path itself
+}
+
 type succinct struct{ bits int }
+
+// maxBits bounds the hash bins of one role: 2^20, that is 1,048,576. TAP 15 allows
+// 32, but a few bytes of metadata must not keep those busy who walk all bins, and
+// a snapshot that lists so many is beyond [Limits] anyway.
+const maxBits = 20
 
 // maxDelegations bounds the entries of one role.
 const maxDelegations = 1 << 16
@@ -39,6 +49,10 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 	}
 	if roles != nil && bins != nil {
 		return syntaxf("delegations have either roles or succinct_roles")
+	}
+	if bins != nil && agreements != nil {
+		// To pass over it would take one bin's word where several must agree.
+		return syntaxf("%s beside succinct_roles", AgreementMember)
 	}
 	if bins != nil {
 		d, err := parseSuccinct(bins)
@@ -61,7 +75,7 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 			return err
 		}
 		if seen[d.name] || len(seen) == maxDelegations {
-			return syntaxf("role %.80q delegated to twice, or more than %d delegations", d.name, maxDelegations)
+			return syntaxf("role %s delegated to twice, or more than %d delegations", text.Name(d.name), maxDelegations)
 		}
 		seen[d.name] = true
 		t.delegations = append(t.delegations, d)
@@ -77,20 +91,18 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 		return d, err
 	}
 	if d.name, err = name.Text(); err != nil || d.name == "" || isTopLevel(d.name) {
-		return d, syntaxf("delegated role is called %.80s", string(name))
+		return d, syntaxf("delegated role is called %s", name)
 	}
 	if d.terminating, err = terminating.Bool(); err != nil {
 		return d, err
 	}
 	if (paths == nil) == (prefixes == nil) {
-		return d, syntaxf("role %.80q has either paths or path_hash_prefixes", d.name)
+		return d, syntaxf("role %s has either paths or path_hash_prefixes", text.Name(d.name))
 	}
 	if paths != nil {
-		d.paths, err = parseStrings(paths)
-		for _, p := range d.paths {
-			if strings.ContainsAny(p, `*?[\`) {
-				d.wild += len(p)
-			}
+		list, err := parseStrings(paths)
+		for _, p := range list {
+			d.paths = append(d.paths, pattern{p, strings.ContainsAny(p, `*?[\`)})
 		}
 		return d, err
 	}
@@ -107,48 +119,64 @@ func parseSuccinct(v wire.Value) (d delegation, err error) {
 		return d, err
 	}
 	n, err := bits.Int()
-	if err != nil || n < 1 || n > 32 {
-		return d, syntaxf("bit_length is %.30s", string(bits))
+	if err != nil || n < 1 || n > maxBits {
+		return d, syntaxf("bit_length is %s, 1 to %d", bits, maxBits)
 	}
 	d.succinct, d.terminating = &succinct{int(n)}, true
 	d.name, err = prefix.Text()
 	return d, err
 }
 
+// lookup is a target path as delegations are compared with it, and the budget that
+// this comes from.
+type lookup struct {
+	path   string
+	digest string // sha256 of path in hex; "" where only patterns are asked
+	work   *work
+}
+
 // roleFor returns the name of the role that d makes responsible for a target
-// path, or "".
-func (d *delegation) roleFor(target string, sum []byte) string {
+// path, or "". Where the budget ends the result is "" too: see work.left.
+func (d *delegation) roleFor(l *lookup) string {
+	if !l.work.spend(costDelegation) {
+		return ""
+	}
 	if d.succinct != nil {
-		bits := d.succinct.bits
-		return d.binName(binary.BigEndian.Uint32(sum) >> (32 - bits))
+		first, err := strconv.ParseUint(l.digest[:8], 16, 32)
+		if err != nil {
+			return "" // no digest is so
+		}
+		return d.binName(uint32(first >> (32 - d.succinct.bits)))
 	}
 	for _, p := range d.paths {
-		if matchPath(p, target) {
+		if !p.wild && l.work.spend(costPlain) && p.text == l.path || p.wild && matchPath(p.text, l.path, l.work) {
 			return d.name
 		}
 	}
-	if len(d.hashPrefixes) > 0 {
-		digest := hex.EncodeToString(sum)
-		for _, p := range d.hashPrefixes {
-			if strings.HasPrefix(digest, p) {
-				return d.name
-			}
+	for _, p := range d.hashPrefixes {
+		if l.work.spend(costPlain) && strings.HasPrefix(l.digest, p) {
+			return d.name
 		}
 	}
 	return ""
 }
 
-// matchPath matches a shell pattern whose wild cards do not match a slash
-// (specification, 4.5, PATHPATTERN).
-func matchPath(pattern, target string) bool {
-	if strings.Count(pattern, "/") != strings.Count(target, "/") {
-		return false
-	}
-	p, t := strings.Split(pattern, "/"), strings.Split(target, "/")
-	for i := range p {
-		if ok, err := path.Match(p[i], t[i]); err != nil || !ok {
+// matchPath matches a shell pattern whose wild cards do not match a slash. No
+// pattern matches where the budget ends.
+func matchPath(pattern, target string, w *work) bool {
+	for {
+		p, patterns, more := strings.Cut(pattern, "/")
+		t, rest, deeper := strings.Cut(target, "/")
+		// Matching takes the one times the other where they are made for it.
+		if !w.spend(costPattern+len(p)*len(t)) || more != deeper {
 			return false
 		}
+		if ok, err := path.Match(p, t); err != nil || !ok {
+			return false
+		}
+		if !more {
+			return true
+		}
+		pattern, target = patterns, rest
 	}
-	return true
 }

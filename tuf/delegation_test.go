@@ -213,7 +213,7 @@ func TestDepthBudget(t *testing.T) {
 	r = chain(33)
 	get, seen := visits(r)
 	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", get)
-	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, "d33" the last`)
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, d33 the last`)
 	if n := len(*seen); n != 33 { // the top and 32 more; nobody asks for the last
 		t.Errorf("fetched %d roles", n)
 	}
@@ -222,7 +222,7 @@ func TestDepthBudget(t *testing.T) {
 	r.Bump("d32")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
-	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, "d33" the last`)
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, d33 the last`)
 
 	// And the caller may ask for less.
 	r = chain(3)
@@ -277,7 +277,7 @@ func TestTrap15HashBins(t *testing.T) {
 
 // Succinct bins (TAP 15) have the names that go-tuf gives them.
 func TestSuccinctBins(t *testing.T) {
-	for _, bits := range []int{1, 3, 4, 5, 8, 10, 16, 31, 32} {
+	for _, bits := range []int{1, 3, 4, 5, 8, 10, 16, 19, 20} {
 		stock := metadata.SuccinctRoles{BitLength: bits, NamePrefix: "bin"}
 		r := tree(t)
 		d := r.Role(1, "bins")
@@ -302,7 +302,7 @@ func TestSuccinctBins(t *testing.T) {
 			}
 		}
 	}
-	for _, bits := range []any{0, 33, -1, "8", nil} {
+	for _, bits := range []any{0, 21, 32, 33, -1, "8", nil} {
 		r := tree(t)
 		d := r.Role(1, "bins")
 		d["bit_length"], d["name_prefix"] = bits, "bin"

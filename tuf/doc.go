@@ -24,13 +24,18 @@
 //	5.3   root             Root.Next: both thresholds, version N+1, the charter's rules H1 to H12; Root.Timestamp: its expiry
 //	5.4   timestamp        Root.Timestamp: threshold, rollback of itself and of the snapshot in it, equal version, floors, expiry
 //	5.5   snapshot         Timestamp.Snapshot: length and hashes, threshold, version, rollback of itself and of every role, floor, expiry
-//	5.6   targets          Snapshot.Approve, UnsafeTarget, Targets: length and hashes, threshold, version, expiry; the search
+//	5.6   targets          Snapshot.Approve, UnsafeTarget, Targets: length and hashes, threshold, version, expiry; the repository that it
+//	                       names; no delegation to a role that root or the charter names; the search
 //	5.6.7 delegations      in pre-order by priority, terminating, each role once; paths, path_hash_prefixes, hash bins (TAP 15);
 //	                       a role is verified for each one who delegates to it; groups of roles may have to agree (TAP 3)
 //	5.7   the target       Approved says which bytes; who downloads holds them against it
 //
+// Length and hashes are compared before anything of a file is parsed.
+//
 // Of keys these verify: ed25519, ECDSA on P-256 and P-384, RSA of 2048 to 8192
-// bits with PSS and SHA-256, each by the scheme that it names.
+// bits with PSS and SHA-256, each by the scheme that it names; not those that
+// everybody can sign for (ed25519 points of small order, RSA with a prime modulus),
+// nor RSA with an even modulus, or an exponent that is even or below 65537.
 //
 // # What is left to the caller
 //
@@ -43,13 +48,18 @@
 //
 // [Limits] bounds sizes, signatures, roles visited and depth, by default 512 kB
 // for a root, 16 kB for a timestamp, 16 MB for a snapshot, 64 MB for a targets
-// role, 1024 signatures, 64 visits, 32 delegations deep. JSON nests 64 deep at
-// most. Fixed are: a charter of 64 KiB with 32 locations, 64 retired, 8 parties
-// and 32 classes; a pin of 1 MiB; 65,536 delegations of a role and 64 roles of an
-// agreement; 4096 recalls of a role; 4096 bytes of a path that is searched for.
-// No input takes more than linear time and memory. Beyond one of [Limits], the
-// size of a pin or of a path the error is [ErrTooLarge], beyond the others
-// [ErrMalformed].
+// role, 1 MiB (16 MiB without a charter) for a file of which no length is listed,
+// 1024 signatures, 64 visits, 32 delegations deep; its documentation says what they
+// cost at worst. JSON nests 64 deep at most, and at most 262,144 members of
+// a file may be in objects out of canonical order. Fixed are: a charter of 64 KiB
+// with 32 locations, 64 retired, 8 parties and 32 classes; a pin of 1 MiB; 65,536
+// delegations of a role, 1,048,576 hash bins (bit_length 20) and 64 roles of an
+// agreement; 4096 recalls of a role; 4096 bytes of a path that is searched for; a
+// search compares a path with delegations for about a quarter of a second of
+// processor time, a call of [Snapshot.Candidates] for about one second. No input
+// takes more than linear time and memory beyond that. Beyond one of [Limits], of
+// these times, the size of a pin or of a path the error is [ErrTooLarge], beyond
+// the others [ErrMalformed].
 //
 // # Ownership
 //
@@ -60,6 +70,8 @@
 //
 // Every refusal is an [*Error] that wraps one of the sentinels; those that say
 // "do not trust this" wrap [ErrUntrusted]. Errors of a [Fetch] are handed
-// through as they are. A refusal changes nothing: what was trusted before is as
+// through as they are. A message is one line of printable ASCII, 4 kB at most; what
+// is not of this module stands in it quoted, escaped and cut at 200 characters. A
+// refusal changes nothing: what was trusted before is as
 // good as it was.
 package tuf

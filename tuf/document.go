@@ -3,12 +3,15 @@ package tuf
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"encoding/hex"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -19,15 +22,19 @@ type document struct {
 	signed  wire.Value
 	version int64
 	expires time.Time
-	sigs    map[string][]byte // by key id; nil where the signature can't be decoded
-	checked map[string]bool   // by fingerprint: what verified already said
+	sigs    map[string][]byte  // by key id; nil where the signature can't be decoded
+	checked map[checkedBy]bool // what was verified already, for several rules count the same signatures
 }
+
+// checkedBy is a signature of a document as one key was asked about it. Ids are
+// any strings, so id and fingerprint are not joined: two pairs could read alike.
+type checkedBy struct{ id, fingerprint string }
 
 // open reads a metadata file of the given type. role is its name for messages;
 // fields are the members of the signed part that the caller wants besides the
 // common ones.
 func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*document, error) {
-	d := &document{role: role, checked: map[string]bool{}}
+	d := &document{role: role, checked: map[checkedBy]bool{}}
 	fail := func(err error) error { return malformed(role, d.version, err) }
 	if max := lim.forType(typ); int64(len(data)) > max {
 		return nil, refuse(role, 0, ErrTooLarge, "%d bytes, at most %d", len(data), max)
@@ -53,17 +60,17 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 		return nil, fail(err)
 	}
 	if d.version, err = vVersion.Int(); err != nil || d.version < 1 {
-		return nil, refuse(role, 0, ErrMalformed, "version must be a positive integer, is %.30s", string(vVersion))
+		return nil, refuse(role, 0, ErrMalformed, "version must be a positive integer, is %s", vVersion)
 	}
 	if t, err := vType.Text(); err != nil || t != typ {
-		return nil, refuse(role, d.version, ErrMalformed, "_type is %.30s, want %q", string(vType), typ)
+		return nil, refuse(role, d.version, ErrMalformed, "_type is %s, want %q", vType, typ)
 	}
 	if s, err := vSpec.Text(); err != nil || s != "1" && !strings.HasPrefix(s, "1.") {
-		return nil, refuse(role, d.version, ErrMalformed, "spec_version is %.30s, want 1.x", string(vSpec))
+		return nil, refuse(role, d.version, ErrMalformed, "spec_version is %s, want 1.x", vSpec)
 	}
 	s, _ := vExpires.Text()
 	if d.expires, err = time.Parse(time.RFC3339, s); err != nil || !dateForm.MatchString(s) {
-		return nil, refuse(role, d.version, ErrMalformed, "expires is %.40s, want RFC 3339", string(vExpires))
+		return nil, refuse(role, d.version, ErrMalformed, "expires is %s, want RFC 3339", vExpires)
 	}
 	if err := d.readSignatures(signatures, lim.Signatures); err != nil {
 		return nil, err
@@ -95,7 +102,7 @@ func (d *document) readSignatures(v wire.Value, max int) error {
 			continue
 		}
 		if _, twice := d.sigs[id]; twice {
-			return refuse(d.role, d.version, ErrMalformed, "two signatures of key id %.64q", id)
+			return refuse(d.role, d.version, ErrMalformed, "two signatures of key id %s", text.Name(id))
 		}
 		text, _ := vSig.Text()
 		sig, err := hex.DecodeString(text)
@@ -114,7 +121,12 @@ type ringKey struct {
 	Key
 	pub         crypto.PublicKey // nil: unusable
 	fingerprint string           // "" for an unusable key
+	prime       func() bool      // see [primeModulus]; nil for another key than RSA; computed once
 }
+
+// sound completes the checks of a usable key, those that take long. It is not
+// asked before a signature by the key was found to be valid.
+func (k ringKey) sound() bool { return k.prime == nil || !k.prime() }
 
 // roleKeys says who signs a role.
 type roleKeys struct {
@@ -127,14 +139,15 @@ type roleKeys struct {
 // top-level roles, delegated roles and parties alike.
 func (d *document) signers(ids []string, keys keyring) (fingerprints, keyIDs []string) {
 	for _, id := range ids {
-		k := keys[id] // where there is none, the zero key verifies nothing
-		if slices.Contains(fingerprints, k.fingerprint) {
-			continue
+		k, sig := keys[id], d.sigs[id]
+		if k.pub == nil || len(sig) == 0 || slices.Contains(fingerprints, k.fingerprint) {
+			continue // no such key, an unusable one, no signature, or a key that counted
 		}
-		valid, known := d.checked[id+k.fingerprint]
+		by := checkedBy{id, k.fingerprint}
+		valid, known := d.checked[by]
 		if !known {
-			valid = verifies(k.pub, d.signed, d.sigs[id])
-			d.checked[id+k.fingerprint] = valid
+			valid = verifies(k.pub, d.signed, sig) && k.sound()
+			d.checked[by] = valid
 		}
 		if valid {
 			fingerprints = append(fingerprints, k.fingerprint)
@@ -150,11 +163,18 @@ func (d *document) signers(ids []string, keys keyring) (fingerprints, keyIDs []s
 func (d *document) threshold(r roleKeys, keys keyring, by string) ([]string, error) {
 	have, ids := d.signers(r.keyIDs, keys)
 	if r.threshold < 1 || len(have) < r.threshold {
-		e := refuse(d.role, d.version, ErrThreshold, "%d of %d needed keys of %s signed", len(have), r.threshold, plain(by))
+		e := refuse(d.role, d.version, ErrThreshold, "%d of %d needed keys of %s signed", len(have), r.threshold, by)
 		e.Have, e.Want, e.KeyIDs, e.Evidence = len(have), r.threshold, ids, d.raw
 		return nil, e
 	}
 	return ids, nil
+}
+
+// signedByAny reports whether one of the role's keys signed: what was trusted
+// before as a whole, under a lower threshold perhaps, keeps its versions as floors.
+func (d *document) signedByAny(r roleKeys, keys keyring) bool {
+	have, _ := d.signers(r.keyIDs, keys)
+	return len(have) > 0
 }
 
 // parseKeyring reads a "keys" object.
@@ -169,12 +189,25 @@ func parseKeyring(v wire.Value) (keyring, error) {
 			return nil, err
 		}
 		rk := ringKey{Key: k}
-		if pub, err := k.public(); err == nil {
+		if pub, err := k.cheapPublic(); err == nil {
 			rk.pub, rk.fingerprint = pub, fingerprint(pub)
+			if _, ok := pub.(*rsa.PublicKey); ok {
+				rk.prime = sync.OnceValue(func() bool { return primeModulus(pub) })
+			}
 		}
 		ring[id.String()] = rk
 	}
 	return ring, nil
+}
+
+// remember takes over what is known of keys that were in the ring before.
+func (ring keyring) remember(before keyring) {
+	for id, k := range ring {
+		if was := before[id]; k.prime != nil && was.prime != nil && was.fingerprint == k.fingerprint {
+			k.prime = was.prime
+			ring[id] = k
+		}
+	}
 }
 
 // parseRoleKeys reads {"keyids":[...],"threshold":n}.
@@ -195,7 +228,7 @@ func parseRoleKeys(v wire.Value, extra ...wire.Field) (roleKeys, error) {
 		return roleKeys{}, syntaxf("threshold is %d", n)
 	}
 	if dup := duplicate(list); dup != "" {
-		return roleKeys{}, syntaxf("key id %.64q listed twice", dup)
+		return roleKeys{}, syntaxf("key id %s listed twice", text.Name(dup))
 	}
 	return roleKeys{list, int(n)}, nil
 }

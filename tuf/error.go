@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/visum-dev/visum/internal/bridge"
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // sentinel is an error to compare with errors.Is. It wraps its parent, and where
@@ -78,11 +78,12 @@ type Error struct {
 	Evidence []byte    // the refused bytes; may be the caller's own slice, not a copy
 }
 
-// Error reads like "tuf: snapshot v7: went backwards: trusted v9".
+// Error reads like "tuf: snapshot v7: went backwards: trusted v9". It is one line
+// of printable ASCII, 4 kB at most; what is not of this module is quoted in it.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("tuf: ")
-	b.WriteString(plain(e.Role))
+	b.WriteString(text.Name(e.Role))
 	if e.Version > 0 {
 		fmt.Fprintf(&b, " v%d", e.Version)
 	}
@@ -92,16 +93,9 @@ func (e *Error) Error() string {
 		b.WriteString(": ")
 		b.WriteString(e.Detail)
 	}
-	return b.String()
-}
-
-// plain keeps a name from elsewhere, of a role or a target, from writing a line
-// of its own into a log.
-func plain(name string) string {
-	if len(name) > 200 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Sprintf("%.200q", name)
-	}
-	return name
+	// Everything foreign is quoted where the text is made. This is the last guard,
+	// for what a caller writes into an Error.
+	return text.Line(b.String())
 }
 
 func (e *Error) Unwrap() error { return e.Err }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -55,7 +56,7 @@ func TestZeroValuesAreRefused(t *testing.T) {
 		"Timestamp.Snapshot":  func() error { _, err := new(tuf.Timestamp).Snapshot(r.Files["5.snapshot.json"], nil); return err },
 		"Snapshot.Targets":    func() error { _, err := new(tuf.Snapshot).Targets(r.Files["5.targets.json"]); return err },
 		"Snapshot.Approve":    func() error { _, err := new(tuf.Snapshot).Approve(tuftest.Path, get); return err },
-		"Snapshot.Candidates": func() error { _, err := new(tuf.Snapshot).Candidates(nil, get); return err },
+		"Snapshot.Candidates": func() error { _, err := new(tuf.Snapshot).Candidates(t.Context(), nil, get); return err },
 		"Snapshot.Unsafe":     func() error { _, err := new(tuf.Snapshot).UnsafeTarget("top.txt", get); return err },
 		"Snapshot.RoleFile":   func() error { _, err := new(tuf.Snapshot).RoleFile("targets"); return err },
 	} {
@@ -115,7 +116,7 @@ func TestSnapshotConcurrently(t *testing.T) {
 			if _, err := snap.Approve(tuftest.Path, from(r)); err != nil {
 				t.Error(err)
 			}
-			if _, err := snap.Candidates(func(tuf.Release) bool { return true }, from(r)); err != nil {
+			if _, err := snap.Candidates(t.Context(), func(tuf.Release) bool { return true }, from(r)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -138,7 +139,7 @@ func TestCandidates(t *testing.T) {
 	r.AddTarget("agent/odd", "odd", doc{"product": "of a later day"}, "vendor-agent", "review-agent")
 	r.AddTarget("else/1", "else", rel(11, "15.0.0"), "vendor-agent", "review-agent")
 	r.Publish()
-	list, err := mustSnapshot(t, r).Candidates(func(rel tuf.Release) bool { return !strings.Contains(rel.Version, "beta") }, from(r))
+	list, err := mustSnapshot(t, r).Candidates(t.Context(), func(rel tuf.Release) bool { return !strings.Contains(rel.Version, "beta") }, from(r))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("got %q, want %q", got, all)
 	}
 	delete(r.Files, "5.review-agent.json")
-	_, err = mustSnapshot(t, r).Candidates(func(tuf.Release) bool { return true }, from(r))
+	_, err = mustSnapshot(t, r).Candidates(t.Context(), func(tuf.Release) bool { return true }, from(r))
 	want(t, err, errNotServed, "")
 }
 
@@ -212,8 +213,7 @@ func TestCandidatesOfProducts(t *testing.T) {
 				r.AddTarget(fmt.Sprintf("agent/q-%d", j), "q", rel(10), name) // beyond the pattern
 				r.AddTarget(fmt.Sprintf("else/%d", j), "e", rel(11), name)    // beyond the class
 			}
-			if i == 0 { // the way back, and round
-				r.Delegate("vendor-0", "vendor-agent", doc{"paths": []any{"agent/*"}}, "va")
+			if i == 0 { // round
 				r.Delegate("vendor-0", "vendor-0", doc{"paths": []any{"agent/*"}}, "vendor-0")
 			}
 		}
@@ -224,7 +224,7 @@ func TestCandidatesOfProducts(t *testing.T) {
 	}
 	r := build()
 	get, seen := visits(r)
-	list, err := mustSnapshot(t, r).Candidates(nil, get)
+	list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, get)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,17 +235,24 @@ func TestCandidatesOfProducts(t *testing.T) {
 	if want := []string{"agent/agen 11.4.0 <nil>", "agent/llll 20 <nil>", "agent/p-0 1 <nil>"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := strings.Join(*seen, " "); got != "vendor-agent vendor-0 review-agent review-0 hold" {
+	if got := strings.Join(*seen, " "); got != "vendor-agent review-agent hold vendor-0 review-0" {
 		t.Errorf("fetched %s", got)
 	}
-	delete(r.Files, "5.review-0.json")
-	_, err = mustSnapshot(t, r).Candidates(nil, from(r))
-	want(t, err, errNotServed, "")
+	delete(r.Files, "5.review-0.json") // costs what it lists
+	list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+	want(t, err, nil, "")
+	if len(list) != 4 || list[0].Role != "review-0" || !errors.Is(list[0].Err, errNotServed) || list[1].Err != nil || list[2].Err != nil || !errors.Is(list[3].Err, errNotServed) {
+		t.Errorf("%+v", list)
+	}
 	r = build()
 	tuftest.At(r.Roles["review-0"], "targets", "agent/p-0")["length"] = -1
 	r.Publish()
-	_, err = mustSnapshot(t, r).Candidates(nil, from(r))
-	want(t, err, tuf.ErrMalformed, "review-0 v5")
+	list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+	want(t, err, nil, "")
+	if len(list) != 4 || list[2].Path != "agent/p-0" || list[2].Err == nil || list[3].Role != "review-0" {
+		t.Errorf("%+v", list)
+	}
+	want(t, list[3].Err, tuf.ErrMalformed, "review-0 v5")
 
 	// As many as one search may visit.
 	for n, sentinel := range map[int]error{63: nil, 64: tuf.ErrTooLarge} {
@@ -256,8 +263,15 @@ func TestCandidatesOfProducts(t *testing.T) {
 			r.Delegate("vendor-agent", name, doc{"paths": []any{"agent/x"}}, "k")
 		}
 		r.Publish()
-		_, err := mustSnapshot(t, r).Candidates(nil, from(r))
-		want(t, err, sentinel, "")
+		list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+		want(t, err, nil, "")
+		if sentinel != nil {
+			want(t, list[0].Err, sentinel, "p63 and those after it are left out")
+			list = list[1:]
+		}
+		if len(list) != 1 || list[0].Approved.IsZero() {
+			t.Errorf("%d roles: %+v", n, list)
+		}
 	}
 	// Bins are not gone through.
 	r = tuftest.New()
@@ -266,7 +280,7 @@ func TestCandidatesOfProducts(t *testing.T) {
 	r.Roles["vendor-agent"]["delegations"] = doc{"succinct_roles": bins}
 	r.AddKeys(tuftest.At(r.Roles["vendor-agent"], "delegations"), "k")
 	r.Publish()
-	if list, err := mustSnapshot(t, r).Candidates(nil, from(r)); err != nil || len(list) != 1 {
+	if list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, from(r)); err != nil || len(list) != 1 {
 		t.Error(list, err)
 	}
 }

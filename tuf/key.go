@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -108,9 +109,20 @@ func (k Key) Verifies(payload, sig []byte) bool {
 	return err == nil && verifies(pub, payload, sig)
 }
 
-// public decodes the key. Type, scheme, curve and size must belong together:
-// the list here is the list of what we trust, nothing else verifies.
+// public decodes the key and checks it completely. For an RSA key that takes
+// milliseconds: see cheapPublic for keys that nobody vouches for yet.
 func (k Key) public() (crypto.PublicKey, error) {
+	pub, err := k.cheapPublic()
+	if err == nil && primeModulus(pub) {
+		return nil, fmt.Errorf("RSA modulus is a prime number: anybody can sign for the key")
+	}
+	return pub, err
+}
+
+// cheapPublic decodes the key. Type, scheme, curve and size must belong together:
+// the list here is the list of what we trust, nothing else verifies. What is left
+// out is [primeModulus].
+func (k Key) cheapPublic() (crypto.PublicKey, error) {
 	switch k.Type {
 	case typeEd25519:
 		raw, err := hex.DecodeString(k.Public)
@@ -136,11 +148,23 @@ func (k Key) public() (crypto.PublicKey, error) {
 			return nil, err
 		}
 		p, ok := pub.(*rsa.PublicKey)
-		if ok && p.N.BitLen() >= 2048 && p.N.BitLen() <= 8192 && k.Scheme == schemeRSA {
+		// With an even exponent or modulus no signature can verify, with 1 every one
+		// does; smaller exponents than 65537 are out of use.
+		if ok && p.N.BitLen() >= 2048 && p.N.BitLen() <= 8192 && p.N.Bit(0) == 1 && p.E >= 65537 && p.E&1 == 1 && k.Scheme == schemeRSA {
 			return p, nil
 		}
 	}
-	return nil, fmt.Errorf("unsupported key: type %q with scheme %q, or curve or size not allowed", k.Type, k.Scheme)
+	return nil, fmt.Errorf("unsupported key: type %s with scheme %s, or curve, size or exponent not allowed", text.Quote(k.Type), text.Quote(k.Scheme))
+}
+
+// primeModulus reports whether pub is an RSA key whose modulus is a prime number,
+// for which everybody who sees the key can compute signatures. The test costs as
+// much as one signature (2 ms for 2048 bits, 0.1 s for 8192), so it is made of
+// single keys and of those whose signature counts, not of every key of a file
+// that nobody has signed.
+func primeModulus(pub crypto.PublicKey) bool {
+	p, ok := pub.(*rsa.PublicKey)
+	return ok && p.N.ProbablyPrime(0)
 }
 
 // nobodys reports whether an ed25519 key is a point of small order: anybody can

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -25,11 +26,11 @@ func parseMetaFile(v wire.Value) (metaFile, error) {
 	var m metaFile
 	var err error
 	if m.version, err = version.Int(); err != nil || m.version < 1 {
-		return m, syntaxf("version must be a positive integer, is %.30s", string(version))
+		return m, syntaxf("version must be a positive integer, is %s", version)
 	}
 	if length != nil {
 		if m.length, err = length.Int(); err != nil || m.length < 0 {
-			return m, syntaxf("length is %.30s", string(length))
+			return m, syntaxf("length is %s", length)
 		}
 	}
 	m.hashes, err = parseHashes(hv)
@@ -95,7 +96,7 @@ func parseHashes(v wire.Value) (h hashes, err error) {
 			return h, err
 		}
 		if len(s) != 2*size || strings.Trim(s, "0123456789abcdefABCDEF") != "" {
-			return h, syntaxf("%s is not %d hex digits", string(name), 2*size)
+			return h, syntaxf("%s is not %d hex digits", name, 2*size)
 		}
 		*to = strings.ToLower(s)
 	}
@@ -122,7 +123,7 @@ func newIndex(v wire.Value) (index, error) {
 	x := make(index, 0, len(v)/128)
 	for name, val := range v.Members() {
 		if val.Kind() != '{' {
-			return nil, syntaxf("%.80q must be an object", name.String())
+			return nil, syntaxf("%s must be an object", text.Bytes(name))
 		}
 		x = append(x, entry{name, val})
 	}

@@ -3,6 +3,7 @@ package tuf
 import (
 	"slices"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -98,11 +99,11 @@ func (p *Pin) check(repoID string, least int64, pinned []Key) error {
 		return refuse("pin", 0, ErrCharter, "its root has no charter")
 	}
 	if repoID != c.repoID {
-		return refuse("pin", 0, ErrMismatch, "repo_id is %.40q, its root has %s", repoID, c.repoID)
+		return refuse("pin", 0, ErrMismatch, "repo_id is %s, its root has %s", text.Quote(repoID), c.repoID)
 	}
 	party := c.party(p.review)
 	if party == nil {
-		return refuse("pin", 0, ErrCharter, "its root has no party %.40q", p.review)
+		return refuse("pin", 0, ErrCharter, "its root has no party %s", text.Quote(p.review))
 	}
 	if least < 1 || int64(party.Min) < least {
 		return refuse("pin", 0, ErrCharter, "party %s must sign with at least %d keys, its root says %d", p.review, least, party.Min)
@@ -145,7 +146,7 @@ func (r *reader) closed(v wire.Value, what string, fields ...wire.Field) {
 	}
 	for name := range v.Members() {
 		if !slices.ContainsFunc(fields, func(f wire.Field) bool { return f.Name == string(name) }) {
-			r.fail("%s has an unknown member %q", what, name.String())
+			r.fail("%s has an unknown member %s", what, text.Bytes(name))
 		}
 	}
 }

@@ -34,16 +34,26 @@ const maxRecalls = 4096
 // Recalls returns what the parties' roles recall, in order of paths, then of
 // classes. Any one party's word is here; what to do about a release that runs
 // already is the product's decision.
+//
+// The result holds what the roles say that can be read, and the error, which may
+// stand beside it, is about the first that cannot: a role that expired does not
+// silence another party's recall. For an approved target the recalls of its class
+// are complete, for without one of the roles it would not be approved.
 func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
-	if err := s.OpenRoles(get); err != nil {
+	if s == nil || s.root == nil || s.root.charter == nil {
+		_, err := s.classOf("roles")
 		return nil, err
 	}
 	var out []Recall
+	var first error
 	for _, class := range s.root.charter.classes {
 		for _, role := range class.Roles {
 			t, err := s.releaseRole(role, get)
 			if err != nil {
-				return nil, err
+				if first == nil {
+					first = err
+				}
+				continue
 			}
 			for _, r := range t.recalls {
 				if strings.HasPrefix(r.Path, class.Prefix) { // a party speaks of its own class only
@@ -54,7 +64,7 @@ func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Recall) int { return strings.Compare(a.Path, b.Path) })
-	return out, nil
+	return out, first
 }
 
 func parseRecalls(v wire.Value) (out []Recall, err error) {

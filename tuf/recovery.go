@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -101,7 +102,7 @@ func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, e
 	v := rec.doc.version
 	var rd reader
 	if id := rd.text(repoID); id != r.charter.repoID {
-		return nil, refuse(recoveryRole, v, ErrMismatch, "for repository %.40s, this is %s", id, r.charter.repoID)
+		return nil, refuse(recoveryRole, v, ErrMismatch, "for repository %s, this is %s", text.Name(id), r.charter.repoID)
 	}
 	if v < rec.rule.Counter {
 		return nil, refuse(recoveryRole, v, ErrRollback, "the charter's counter is %d", rec.rule.Counter)
@@ -144,7 +145,7 @@ func (r *reader) names(v wire.Value, root *Root) error {
 		return r.err
 	}
 	if n != root.doc.version || !strings.EqualFold(hash, root.SHA256()) {
-		return fmt.Errorf("v%d with sha256 %.16s, have v%d with %.16s", n, hash, root.doc.version, root.SHA256())
+		return fmt.Errorf("v%d with sha256 %s, have v%d with %.16s", n, text.Name(hash), root.doc.version, root.SHA256())
 	}
 	return nil
 }
@@ -253,7 +254,7 @@ func (r *reader) recovery(v wire.Value) *RecoveryRule {
 		named += len(o.KeyIDs)
 		for _, id := range o.KeyIDs {
 			if !all[id] {
-				r.fail("recovery: key %.16s of %.40s is not among the keyids", id, o.Name)
+				r.fail("recovery: key %s of %s is not among the keyids", shortID(id), text.Name(o.Name))
 			}
 		}
 	})
@@ -291,16 +292,16 @@ func (r *Root) checkRecovery() error {
 	names, keys := map[string]bool{}, 0
 	for _, o := range rule.Orgs {
 		if !nameForm.MatchString(o.Name) || names[o.Name] || len(o.KeyIDs) == 0 {
-			return r.broken("H12", "recovery organisation %.40q is malformed, used twice or without keys", o.Name)
+			return r.broken("H12", "recovery organisation %s is malformed, used twice or without keys", text.Quote(o.Name))
 		}
 		names[o.Name] = true
 		for _, id := range o.KeyIDs {
 			if other, twice := inUse[id]; twice {
-				return r.broken("H12", "recovery key %.16s of %s is in use for %s", id, o.Name, other)
+				return r.broken("H12", "recovery key %s of %s is in use for %s", shortID(id), o.Name, other)
 			}
 			inUse[id] = "recovery by " + o.Name
 			if k, ok := r.keys[id]; !ok || k.pub == nil {
-				return r.broken("H12", "recovery key %.16s of %s is missing or can't be used", id, o.Name)
+				return r.broken("H12", "recovery key %s of %s is missing or can't be used", shortID(id), o.Name)
 			}
 			keys++
 		}

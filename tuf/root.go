@@ -30,6 +30,9 @@ func OpenRoot(data []byte, opt *Options) (*Root, error) {
 	if err == nil {
 		err = r.signedBy(r)
 	}
+	if err == nil {
+		err = r.checkSound()
+	}
 	if err != nil {
 		attach(err, data)
 		return nil, err
@@ -75,6 +78,7 @@ func (r *Root) readNext(data []byte) (*Root, error) {
 		}
 		return nil, e
 	}
+	next.keys.remember(r.keys)
 	return next, nil
 }
 
@@ -220,7 +224,7 @@ func (r *Root) Signed(payload []byte, sigs map[string][]byte, ids []string) []st
 	if r == nil || r.doc == nil {
 		return nil
 	}
-	d := &document{signed: payload, sigs: sigs, checked: map[string]bool{}}
+	d := &document{signed: payload, sigs: sigs, checked: map[checkedBy]bool{}}
 	_, counted := d.signers(ids, r.keys)
 	return counted
 }

@@ -2,18 +2,26 @@ package tuf
 
 import (
 	"fmt"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // The hard rules of a charter. H1 to H9 and H12 (recovery.go) can be judged on one root, the others
 // on a root and its successor; H11 is [Root.Next] itself. The same code judges
 // for clients and for the operator's preflight.
+
+// shortID is the beginning of a key id, which is any string, for messages.
+func shortID(id string) string {
+	if len(id) > 16 {
+		id = id[:16]
+	}
+	return text.Name(id)
+}
 
 // broken names the rule that a charter breaks.
 func (r *Root) broken(rule, format string, args ...any) *Error {
@@ -26,7 +34,7 @@ func (r *Root) broken(rule, format string, args ...any) *Error {
 func (r *Root) checkCharter() error {
 	c := r.charter
 	if !repoIDForm.MatchString(c.repoID) {
-		return r.broken("H1", "repo_id %.40q is not 32 hex digits", c.repoID)
+		return r.broken("H1", "repo_id %s is not 32 hex digits", text.Quote(c.repoID))
 	}
 	if c.prev != "" && !isSHA256(c.prev) {
 		return r.broken("H2", "prev_root_sha256 is not a sha256")
@@ -46,7 +54,7 @@ func (r *Root) checkLocations() error {
 	ids := map[string]bool{}
 	for _, old := range c.retired {
 		if !idForm.MatchString(old.ID) || ids[old.ID] {
-			return r.broken("H6", "retired id %.40q is malformed or used twice", old.ID)
+			return r.broken("H6", "retired id %s is malformed or used twice", text.Quote(old.ID))
 		}
 		ids[old.ID] = true
 		if len(old.Hosts) == 0 {
@@ -54,7 +62,7 @@ func (r *Root) checkLocations() error {
 		}
 		for _, h := range old.Hosts {
 			if !r.opt.hostOK(h) {
-				return r.broken("H4", "retired host %.80q is not a public host name in lower case", h)
+				return r.broken("H4", "retired host %s is not a public host name in lower case", text.Quote(h))
 			}
 			retired[h] = true
 		}
@@ -80,22 +88,22 @@ func (r *Root) checkLocations() error {
 // It adds the location to ids. rule is "" where all is well.
 func (o *Options) placeFault(l Location, ids map[string]bool) (rule, why string) {
 	if !idForm.MatchString(l.ID) || ids[l.ID] {
-		return "H6", fmt.Sprintf("location id %.40q is malformed or used twice", l.ID)
+		return "H6", fmt.Sprintf("location id %s is malformed or used twice", text.Quote(l.ID))
 	}
 	ids[l.ID] = true
 	switch l.Tier {
 	case Primary, Mirror, Legacy, Rendezvous:
 	default:
-		return "H6", fmt.Sprintf("location %s has tier %.20q", l.ID, l.Tier)
+		return "H6", fmt.Sprintf("location %s has tier %s", l.ID, text.Quote(l.Tier))
 	}
 	if !nameForm.MatchString(l.Operator) {
-		return "H6", fmt.Sprintf("location %s has operator %.80q", l.ID, l.Operator)
+		return "H6", fmt.Sprintf("location %s has operator %s", l.ID, text.Quote(l.Operator))
 	}
 	if why := o.baseFault(l.Base); why != "" {
-		return "H4", fmt.Sprintf("location %s, base %.120q: %s", l.ID, l.Base, why)
+		return "H4", fmt.Sprintf("location %s, base %s: %s", l.ID, text.Quote(l.Base), why)
 	}
 	if l.Metadata == "" || !pathOK(l.Metadata) || !pathOK(l.Targets) || l.Targets == "" && l.Tier != Rendezvous {
-		return "H5", fmt.Sprintf("location %s has paths %.80q and %.80q", l.ID, l.Metadata, l.Targets)
+		return "H5", fmt.Sprintf("location %s has paths %s and %s", l.ID, text.Quote(l.Metadata), text.Quote(l.Targets))
 	}
 	return "", ""
 }
@@ -109,7 +117,7 @@ func (r *Root) checkParties() error {
 			continue
 		}
 		if other, twice := owner[k.fingerprint]; twice {
-			return r.broken("H9", "key ids %.16s and %.16s are one public key", min(other, id), max(other, id))
+			return r.broken("H9", "key ids %s and %s are one public key", shortID(min(other, id)), shortID(max(other, id)))
 		}
 		owner[k.fingerprint] = id
 	}
@@ -120,7 +128,7 @@ func (r *Root) checkParties() error {
 	names, byKey := map[string]bool{}, map[string]string{}
 	for _, p := range c.parties {
 		if !nameForm.MatchString(p.Name) || names[p.Name] {
-			return r.broken("H9", "party name %.40q is malformed or used twice", p.Name)
+			return r.broken("H9", "party name %s is malformed or used twice", text.Quote(p.Name))
 		}
 		names[p.Name] = true
 		if p.Min < 1 || p.Min > len(p.KeyIDs) {
@@ -131,14 +139,14 @@ func (r *Root) checkParties() error {
 		}
 		for _, id := range p.KeyIDs {
 			if other, twice := byKey[id]; twice {
-				return r.broken("H9", "key %.16s belongs to %s and to %s", id, other, p.Name)
+				return r.broken("H9", "key %s belongs to %s and to %s", shortID(id), other, p.Name)
 			}
 			byKey[id] = p.Name
 			if r.keys[id].pub == nil { // also where there is none
-				return r.broken("H9", "key %.16s of party %s is missing or can't be used", id, p.Name)
+				return r.broken("H9", "key %s of party %s is missing or can't be used", shortID(id), p.Name)
 			}
 			if !slices.Contains(role.keyIDs, id) {
-				return r.broken("H9", "key %.16s of party %s is not a root key", id, p.Name)
+				return r.broken("H9", "key %s of party %s is not a root key", shortID(id), p.Name)
 			}
 		}
 	}
@@ -160,7 +168,7 @@ func (r *Root) checkClasses() error {
 	names, roles := map[string]bool{}, map[string]bool{}
 	claim := func(class, role string, k roleKeys) error {
 		if !nameForm.MatchString(role) || isTopLevel(role) || roles[role] {
-			return r.broken("H10", "class %s: role name %.80q is malformed or used twice", class, role)
+			return r.broken("H10", "class %s: role name %s is malformed or used twice", class, text.Quote(role))
 		}
 		roles[role] = true
 		if k.threshold > len(k.keyIDs) {
@@ -168,18 +176,18 @@ func (r *Root) checkClasses() error {
 		}
 		for _, id := range k.keyIDs {
 			if r.keys[id].pub == nil {
-				return r.broken("H9", "key %.16s of role %s is missing or can't be used", id, role)
+				return r.broken("H9", "key %s of role %s is missing or can't be used", shortID(id), role)
 			}
 		}
 		return nil
 	}
 	for i, cl := range c.classes {
 		if !nameForm.MatchString(cl.Name) || names[cl.Name] {
-			return r.broken("H10", "class name %.40q is malformed or used twice", cl.Name)
+			return r.broken("H10", "class name %s is malformed or used twice", text.Quote(cl.Name))
 		}
 		names[cl.Name] = true
 		if !strings.HasSuffix(cl.Prefix, "/") || !pathOK(cl.Prefix) {
-			return r.broken("H10", "class %s has prefix %.80q", cl.Name, cl.Prefix)
+			return r.broken("H10", "class %s has prefix %s", cl.Name, text.Quote(cl.Prefix))
 		}
 		for _, other := range c.classes[:i] {
 			if strings.HasPrefix(cl.Prefix, other.Prefix) || strings.HasPrefix(other.Prefix, cl.Prefix) {
@@ -189,7 +197,7 @@ func (r *Root) checkClasses() error {
 		taking := map[string]bool{}
 		for _, role := range cl.Roles {
 			if c.party(role.Party) == nil {
-				return r.broken("H10", "class %s: role %s is of the unknown party %.40q", cl.Name, role.Role, role.Party)
+				return r.broken("H10", "class %s: role %s is of the unknown party %s", cl.Name, text.Name(role.Role), text.Quote(role.Party))
 			}
 			taking[role.Party] = true
 			if err := claim(cl.Name, role.Role, roleKeys{role.KeyIDs, role.Threshold}); err != nil {
@@ -197,7 +205,7 @@ func (r *Root) checkClasses() error {
 			}
 			for _, id := range role.KeyIDs {
 				if h, ok := holder[id]; ok && h != role.Party {
-					return r.broken("H9", "key %.16s signs for %s and for %s", id, h, role.Party)
+					return r.broken("H9", "key %s signs for %s and for %s", shortID(id), h, role.Party)
 				}
 				holder[id] = role.Party
 			}
@@ -223,10 +231,13 @@ func (r *Root) checkClasses() error {
 func (r *Root) checkSuccessor(next *Root) error {
 	c, n := r.charter, next.charter
 	if c == nil {
-		return nil
+		return next.checkSound()
 	}
 	if n == nil {
 		return next.broken("H10", "the charter is gone")
+	}
+	if err := next.checkSound(); err != nil {
+		return err
 	}
 	if n.repoID != c.repoID {
 		return next.broken("H1", "repo_id is %s, was %s", n.repoID, c.repoID)
@@ -275,6 +286,49 @@ func (r *Root) checkSuccessor(next *Root) error {
 	return nil
 }
 
+// checkSound is the part of H9 and H12 that takes long: it is not asked before
+// the root is signed. A key that counts for nothing would leave a role that
+// nobody can sign.
+func (r *Root) checkSound() error {
+	c := r.charter
+	if c == nil {
+		return nil
+	}
+	check := func(of string, ids []string) error {
+		for _, id := range ids {
+			if !r.keys[id].sound() {
+				return r.broken("H9", "key %s of %s can't be used: its RSA modulus is a prime number", shortID(id), of)
+			}
+		}
+		return nil
+	}
+	for _, p := range c.parties {
+		if err := check("party "+p.Name, p.KeyIDs); err != nil {
+			return err
+		}
+	}
+	for _, cl := range c.classes {
+		for _, role := range cl.Roles {
+			if err := check("role "+role.Role, role.KeyIDs); err != nil {
+				return err
+			}
+		}
+		if h := cl.Hold; h != nil {
+			if err := check("role "+h.Role, h.KeyIDs); err != nil {
+				return err
+			}
+		}
+	}
+	if c.recovery != nil {
+		for _, o := range c.recovery.Orgs {
+			if err := check("recovery by "+o.Name, o.KeyIDs); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // fingerprints returns the usable keys of a top-level role, sorted.
 func (r *Root) fingerprints(role string) []string {
 	var out []string
@@ -289,51 +343,6 @@ func (r *Root) fingerprints(role string) []string {
 
 func (r *Root) onlineKeys() []string {
 	return append(r.fingerprints("timestamp"), r.fingerprints("snapshot")...)
-}
-
-var hostForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-// hostOK says whether host may serve a repository: a public name or address in
-// its normal form. With UnsafeLoopback, loopback hosts carry their port, so
-// that several places fit on one machine.
-func (o *Options) hostOK(host string) bool {
-	if o.UnsafeLoopback {
-		if name, port, ok := strings.Cut(host, ":"); ok && isLoopback(name) && portOK(port) {
-			return true
-		}
-	}
-	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return a.Zone() == "" && !a.Is4In6() && a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a) && hostOf(a) == host
-	}
-	// A name without a dot is whatever the local network calls so.
-	dot := strings.LastIndexByte(host, '.')
-	last := host[dot+1:]
-	if dot < 0 || len(host) > 253 || !hostForm.MatchString(host) || last == "localhost" || last == "local" {
-		return false
-	}
-	// "ends in a number": some resolvers read 0x7f.1 and 2130706433 as addresses.
-	_, err := strconv.ParseUint(last, 0, 64)
-	return err != nil && strings.Trim(last, "0123456789") != ""
-}
-
-// shared is the address space of carriers (RFC 6598), as private as RFC 1918.
-var shared = netip.MustParsePrefix("100.64.0.0/10")
-
-func hostOf(a netip.Addr) string {
-	if a.Is6() {
-		return "[" + a.String() + "]"
-	}
-	return a.String()
-}
-
-func isLoopback(host string) bool {
-	a, _ := netip.ParseAddr(host) // the zero Addr is no loopback
-	return host == "localhost" || a.IsLoopback()
-}
-
-func portOK(port string) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
 // baseFault says what is wrong with a location's base (H4), "" for nothing.

@@ -2,10 +2,12 @@ package tuf
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -55,7 +57,7 @@ func (t *Targets) parseAgreements(v wire.Value) error {
 		for i, name := range g.roles {
 			// Side by side, so that nothing between them can end the search.
 			if !ok || first+i >= len(t.delegations) || t.delegations[first+i].name != name || t.delegations[first+i].group != nil {
-				r.fail("role %.80q of an agreement does not stand beside the others in the delegations, or is in two", name)
+				r.fail("role %s of an agreement does not stand beside the others in the delegations, or is in two", text.Name(name))
 				return
 			}
 			t.delegations[first+i].group = g
@@ -72,20 +74,15 @@ type found struct {
 
 // search is one look for one path.
 type search struct {
+	lookup
 	snap   *Snapshot
-	path   string
-	sum    [sha256.Size]byte
 	get    Fetch
 	visits int
-	work   int // bytes of patterns times bytes of the path
+	bytes  int64 // of the roles visited
 }
 
-// A path is held against patterns, which takes the one times the other where
-// they are made for it.
-const (
-	maxPath = 4096    // bytes of a path that is searched for
-	maxWork = 1 << 28 // in one search: about a second
-)
+// maxPath bounds the bytes of a path that is searched for.
+const maxPath = 4096
 
 // visit is a role to look at: a verified one, or one that by delegates to; or a
 // group of such, of which some must agree.
@@ -109,11 +106,13 @@ func (v visit) name() string {
 // search looks for a path from start on, in pre-order, by priority; a
 // terminating delegation ends it (specification, 5.6.7). The result is nil
 // where no role lists the path. Any error ends the search.
-func (s *Snapshot) search(start *Targets, path string, get Fetch) (*found, error) {
+func (s *Snapshot) search(start *Targets, path string, get Fetch, w *work) (*found, error) {
 	if len(path) > maxPath {
 		return nil, refuse(path, 0, ErrTooLarge, "a path of %d bytes, at most %d", len(path), maxPath)
 	}
-	q := &search{snap: s, path: path, sum: sha256.Sum256([]byte(path)), get: get}
+	q := &search{lookup: lookup{path: path, work: w}, snap: s, get: get}
+	sum := sha256.Sum256([]byte(path))
+	q.digest = hex.EncodeToString(sum[:])
 	return q.from(visit{role: start})
 }
 
@@ -139,6 +138,10 @@ func (q *search) from(start visit) (*found, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Each was verified for its delegator, which costs time by its length.
+		if q.bytes += int64(len(t.doc.raw)); q.bytes > 4*q.snap.root.opt.Limits.Targets {
+			return nil, refuse(q.path, 0, ErrTooLarge, "the roles to look into have more than %d bytes, %s the last", 4*q.snap.root.opt.Limits.Targets, text.Name(t.name))
+		}
 		x, ok, err := t.file(q.path)
 		if err != nil {
 			return nil, err
@@ -162,15 +165,15 @@ func (q *search) from(start visit) (*found, error) {
 // open returns the verified role of a visit, within the budget.
 func (q *search) open(v visit) (*Targets, error) {
 	if q.visits++; q.visits > q.snap.root.opt.Limits.Visits {
-		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d roles visited, %.80q the last", q.visits-1, v.name())
+		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d roles visited, %s the last", q.visits-1, text.Name(v.name()))
 	}
 	if v.depth > q.snap.root.opt.Limits.Depth {
-		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d delegations deep, %.80q the last", v.depth-1, v.name())
+		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d delegations deep, %s the last", v.depth-1, text.Name(v.name()))
 	}
 	if v.role != nil {
 		return v.role, nil
 	}
-	return q.snap.role(roleVia{v.by, v.delegate}, v.keys, v.by.keys, v.delegate, q.get)
+	return q.snap.role(roleVia{v.by, v.delegate}, v.keys, v.by.keys, text.Name(v.delegate), q.get)
 }
 
 // delegates lists, in order, whom t makes responsible for the path; last says
@@ -182,10 +185,13 @@ func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err 
 		if ends != nil && d.group != ends {
 			break
 		}
-		if q.work += d.wild * len(q.path); q.work > maxWork {
-			return nil, false, refuse(q.path, 0, ErrTooLarge, "too many patterns to hold it against, those for %.80q the last", d.name)
+		role := d.roleFor(&q.lookup)
+		if q.work.left < 0 {
+			return nil, false, refuse(q.path, 0, ErrTooLarge, "too many delegations to compare it with, that to %s the last", text.Name(d.name))
 		}
-		role := d.roleFor(q.path, q.sum[:])
+		if len(next) > 2*q.snap.root.opt.Limits.Visits {
+			break // the search ends before it gets there, with an error
+		}
 		if role == "" {
 			continue
 		}
@@ -244,7 +250,24 @@ func (q *search) agreed(v visit) (*found, error) {
 		}
 	}
 	if len(list) > 0 && v.group.terminating {
-		return nil, refuse(q.path, 0, ErrNotApproved, "%d of the roles %s must list the same; %s list it", v.group.min, strings.Join(v.group.roles, ", "), fmt.Sprint(who))
+		return nil, refuse(q.path, 0, ErrNotApproved, "%d of the roles %s must list the same; %s list it", v.group.min, nameList(v.group.roles), nameList(who))
 	}
 	return nil, nil
+}
+
+// nameList names roles, the first few of them, for messages.
+func nameList(roles []string) string {
+	const most = 8
+	var b strings.Builder
+	for i, name := range roles {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(roles)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(text.Name(name))
+	}
+	return b.String()
 }

@@ -116,9 +116,9 @@ func TestEverySentinel(t *testing.T) {
 
 // A name from elsewhere can't write a line of its own into a log, nor a long one.
 func TestErrorTextIsOneLine(t *testing.T) {
-	for name, shown := range map[string]string{"lib": "tuf: lib v1: expired", "ä b": "tuf: ä b v1: expired", "a\nb": `tuf: "a\nb" v1: expired`,
+	for name, shown := range map[string]string{"lib": "tuf: lib v1: expired", "ä b": `tuf: "\u00e4 b" v1: expired`, "a\nb": `tuf: "a\nb" v1: expired`,
 		"\u202eb": `tuf: "\u202eb" v1: expired`, strings.Repeat("x", 200): "tuf: " + strings.Repeat("x", 200) + " v1: expired",
-		strings.Repeat("x", 201): `tuf: "` + strings.Repeat("x", 200) + `" v1: expired`} {
+		strings.Repeat("x", 201): `tuf: "` + strings.Repeat("x", 200) + `"... (201 bytes, sha256 84a0678c90937f5dcf9994d5866668da6b995109c8ad845410559b48a4ecafed) v1: expired`} {
 		if got := (&tuf.Error{Role: name, Version: 1, Err: tuf.ErrExpired}).Error(); got != shown {
 			t.Errorf("got %s, want %s", got, shown)
 		}

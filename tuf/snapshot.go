@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -32,13 +33,13 @@ type roleVia struct {
 // Snapshot reads the snapshot that t calls for (specification, 5.5): listed
 // length and hashes, signatures, version, rollback of its own version and of
 // every listed role's against prior (the last trusted one, or nil; passed over
-// where the present keys did not sign it), expiry.
+// where none of the present keys signed it), expiry.
 func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 	defer func() { attach(err, data) }()
 	if t == nil || t.root == nil {
 		return nil, refuse("snapshot", 0, ErrUntrusted, "zero Timestamp")
 	}
-	if err := t.snapshot.check("snapshot", data); err != nil {
+	if err := t.root.check("snapshot", t.snapshot, t.root.opt.Limits.Snapshot, data); err != nil {
 		return nil, err
 	}
 	if s, err = t.root.openSnapshot(data); err != nil {
@@ -48,7 +49,12 @@ func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 	if v != t.snapshot.version {
 		return nil, refuse("snapshot", v, ErrVersion, "the timestamp lists v%d", t.snapshot.version)
 	}
-	if was, err := t.root.openSnapshot(prior); err == nil {
+	if was, err := t.root.readSnapshot(prior, func(d *document) error {
+		if !d.signedByAny(t.root.roles["snapshot"], t.root.keys) {
+			return ErrThreshold
+		}
+		return nil
+	}); err == nil {
 		if err := s.checkRollback(was); err != nil {
 			return nil, err
 		}
@@ -64,17 +70,26 @@ func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 }
 
 func (r *Root) openSnapshot(data []byte) (*Snapshot, error) {
+	return r.readSnapshot(data, func(d *document) error {
+		_, err := d.threshold(r.roles["snapshot"], r.keys, "snapshot")
+		return err
+	})
+}
+
+// readSnapshot reads a snapshot that signed accepts. The list is not looked into
+// before that.
+func (r *Root) readSnapshot(data []byte, signed func(*document) error) (*Snapshot, error) {
 	var meta wire.Value
 	doc, err := open(data, "snapshot", "snapshot", r.opt.Limits, wire.Field{Name: "meta", To: &meta})
 	if err != nil {
 		return nil, err
 	}
+	if err := signed(doc); err != nil {
+		return nil, err
+	}
 	x, err := newIndex(meta)
 	if err != nil {
 		return nil, malformed("snapshot", doc.version, err)
-	}
-	if _, err := doc.threshold(r.roles["snapshot"], r.keys, "snapshot"); err != nil {
-		return nil, err
 	}
 	return &Snapshot{doc: doc, root: r, meta: x, roles: map[roleVia]*Targets{}, files: map[string][]byte{}}, nil
 }
@@ -92,7 +107,7 @@ func (s *Snapshot) checkRollback(was *Snapshot) error {
 			i++
 		}
 		if i == len(s.meta) || s.meta[i].name.Compare(name) != 0 {
-			return refuse("snapshot", s.doc.version, ErrRollback, "%s is no longer listed", name)
+			return refuse("snapshot", s.doc.version, ErrRollback, "%s is no longer listed", text.Name(name))
 		}
 		before, err := parseMetaFile(old.val)
 		if err != nil {
@@ -103,7 +118,7 @@ func (s *Snapshot) checkRollback(was *Snapshot) error {
 			return malformed("snapshot", s.doc.version, err)
 		}
 		if now.version < before.version {
-			return refuse("snapshot", s.doc.version, ErrRollback, "lists %s v%d, trusted v%d", name, now.version, before.version)
+			return refuse("snapshot", s.doc.version, ErrRollback, "lists %s v%d, trusted v%d", text.Name(name), now.version, before.version)
 		}
 	}
 	return nil
@@ -175,7 +190,7 @@ func (s *Snapshot) RoleFile(role string) (RoleFile, error) {
 	if err != nil {
 		return RoleFile{}, err
 	}
-	return roleFile(role, m, s.root.opt.Limits.Targets), nil
+	return s.root.roleFile(role, m, s.root.opt.Limits.Targets), nil
 }
 
 // Roles returns the names of the targets roles that the snapshot lists.
@@ -201,7 +216,9 @@ func (s *Snapshot) listed(role string) (metaFile, error) {
 
 // Fetch brings the bytes of a role's file from wherever they are. It is called
 // without a lock held. An error ends the search that asked: a role that can't
-// be had is not a role that lists nothing. A nil Fetch brings nothing: it is for
+// be had is not a role that lists nothing. [Snapshot.Candidates] and
+// [Snapshot.Recalls] continue with other roles then, so a Fetch whose source has
+// failed should fail at once for the next file. A nil Fetch brings nothing: it is for
 // decisions on roles that are open already.
 type Fetch func(RoleFile) ([]byte, error)
 
@@ -225,6 +242,9 @@ func (s *Snapshot) role(via roleVia, keys roleKeys, ring keyring, whose string, 
 	file, err := s.RoleFile(via.role)
 	if err != nil {
 		return nil, err
+	}
+	if m, err := s.listed(via.role); err == nil && m.length > s.root.opt.Limits.Targets {
+		return nil, refuse(via.role, file.Version, ErrTooLarge, "%d bytes are listed, at most %d", m.length, s.root.opt.Limits.Targets)
 	}
 	if data == nil {
 		if get == nil {

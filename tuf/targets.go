@@ -1,8 +1,10 @@
 package tuf
 
 import (
+	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -37,12 +39,12 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	if err != nil {
 		return nil, err
 	}
-	if err := m.check(role, data); err != nil {
+	if err := s.root.check(role, m, s.root.opt.Limits.Targets, data); err != nil {
 		return nil, err
 	}
-	var files, delegations, recalls wire.Value
+	var files, delegations, recalls, repo, bound wire.Value
 	doc, err := open(data, role, "targets", s.root.opt.Limits, wire.Field{Name: "targets", To: &files}, wire.Field{Name: "delegations", To: &delegations},
-		wire.Field{Name: RecallMember, To: &recalls})
+		wire.Field{Name: RecallMember, To: &recalls}, wire.Field{Name: RepoMember, To: &repo}, wire.Field{Name: RoleMember, To: &bound})
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +54,9 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	}
 	if doc.version != m.version {
 		return nil, refuse(role, doc.version, ErrVersion, "snapshot v%d lists v%d", s.doc.version, m.version)
+	}
+	if err := s.root.checkBinding(doc, repo, bound); err != nil {
+		return nil, err
 	}
 	if !s.now.Before(doc.expires) {
 		return nil, expired(role, doc.version, doc.expires, s.now)
@@ -63,11 +68,102 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 		if err := t.parseDelegations(delegations); err != nil {
 			return nil, malformed(role, doc.version, err)
 		}
+		if err := s.root.checkOwners(t); err != nil {
+			return nil, err
+		}
 	}
 	if t.recalls, err = parseRecalls(recalls); err != nil {
 		return nil, malformed(role, doc.version, err)
 	}
 	return t, nil
+}
+
+// RepoMember is the custom member of a targets role's signed part that names the
+// repository that the role was signed for, by [Charter.RepoID]:
+//
+//	"x-visum-repo": "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1"
+//
+// Without it, a role that a review centre signs for a staging repository, or for
+// another vendor with the same key, would verify in this one too.
+const RepoMember = "x-visum-repo"
+
+// RoleMember is the custom member of a targets role's signed part that names the
+// role itself:
+//
+//	"x-visum-role": "review-agent"
+//
+// TUF metadata does not state which role it is for, and one key often signs
+// several roles, such as a release role and its hold. Without the member, what was
+// signed for one of them would verify in the place of another.
+const RoleMember = "x-visum-role"
+
+// checkBinding refuses a role that names another repository than r's, or another
+// role. Files of earlier versions name neither.
+func (r *Root) checkBinding(doc *document, repo, role wire.Value) error {
+	repoID := ""
+	if r.charter != nil {
+		repoID = r.charter.repoID
+	}
+	for _, x := range []struct {
+		member, what string
+		signed       wire.Value
+		want         string
+	}{{RepoMember, "repository", repo, repoID}, {RoleMember, "role", role, doc.role}} {
+		if x.signed == nil {
+			continue
+		}
+		have, err := x.signed.Text()
+		if err != nil {
+			return refuse(doc.role, doc.version, ErrMalformed, "%s: %v", x.member, err)
+		}
+		if have != x.want {
+			return refuse(doc.role, doc.version, ErrMismatch, "signed for %s %s, this is %s", x.what, text.Name(have), text.Name(x.want))
+		}
+	}
+	return nil
+}
+
+// checkOwners refuses delegations to roles that the charter names: their keys come
+// from the charter, and one name must not mean two lists. Root's own roles are
+// refused by parseDelegations, in plain repositories too.
+//
+// The one exception is targets.json, which leads standard TUF clients to the
+// release roles. The keys that it gives them are not compared with the charter's:
+// no decision of this package uses them, and after a root has changed the release
+// keys the published targets.json has the old ones until the next publication.
+func (r *Root) checkOwners(t *Targets) error {
+	c := r.charter
+	if c == nil {
+		return nil
+	}
+	owned := map[string]string{} // by the name in lower case, for some disks keep two cases under one name
+	for _, cl := range c.classes {
+		for _, role := range cl.Roles {
+			if t.name != "targets" {
+				owned[strings.ToLower(role.Role)] = role.Role
+			}
+		}
+		if cl.Hold != nil {
+			owned[strings.ToLower(cl.Hold.Role)] = cl.Hold.Role
+		}
+	}
+	for i := range t.delegations {
+		d := &t.delegations[i]
+		role, found := owned[strings.ToLower(d.name)]
+		if d.succinct != nil { // one of its bins, then
+			found = false
+			bins := delegation{name: strings.ToLower(d.name), succinct: d.succinct}
+			for name := range owned {
+				if bins.covers(name) {
+					role, found = owned[name], true
+				}
+			}
+		}
+		if found {
+			return refuse(t.name, t.doc.version, ErrMalformed, "delegates to %s, which is the charter's role %s", text.Name(d.name), role)
+		}
+	}
+	return nil
 }
 
 // Role is the role's name.
@@ -102,7 +198,7 @@ func (t *Targets) file(path string) (target, bool, error) {
 	}
 	x, err := parseTarget(v)
 	if err != nil {
-		return target{}, false, refuse(t.name, t.doc.version, ErrMalformed, "target %.200q: %v", path, err)
+		return target{}, false, refuse(t.name, t.doc.version, ErrMalformed, "target %s: %v", text.Name(path), err)
 	}
 	return x, true, nil
 }
@@ -113,7 +209,7 @@ func parseTarget(v wire.Value) (x target, err error) {
 		return x, err
 	}
 	if x.length, err = length.Int(); err != nil || x.length < 0 {
-		return x, syntaxf("length is %.30s", string(length))
+		return x, syntaxf("length is %s", length)
 	}
 	if x.hashes, err = parseHashes(hv); err != nil {
 		return x, err

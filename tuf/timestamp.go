@@ -16,10 +16,11 @@ type Timestamp struct {
 
 // Timestamp reads a timestamp under r (specification, 5.4). prior is the last
 // one that was trusted, or nil: neither the version nor the snapshot's version
-// in it may go back. A prior that r's keys did not sign is passed over: after
+// in it may go back. A prior that none of r's keys signed is passed over: after
 // the keys changed, old versions count no more; where the snapshot's keys alone
-// changed, the caller has to drop it (5.3.11, see OnlineKeys). Where data has prior's
-// version, the result is prior (5.4.3). now is the time of this refresh; all
+// changed, the caller has to drop it (5.3.11, see OnlineKeys). One key is enough: a
+// threshold that was raised does not forget versions. Where data has prior's
+// version, the result is prior, if that meets the threshold (5.4.3). now is the time of this refresh; all
 // that is opened from the result is judged by it, r's own expiry too.
 func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err error) {
 	defer func() { attach(err, data) }()
@@ -29,14 +30,15 @@ func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err e
 	if t, err = r.openTimestamp(data); err != nil {
 		return nil, err
 	}
-	if was, err := r.openTimestamp(prior); err == nil {
+	if was, err := r.readTimestamp(prior); err == nil && was.doc.signedByAny(r.roles["timestamp"], r.keys) {
 		v := t.doc.version
-		switch {
-		case v < was.doc.version:
+		if v < was.doc.version {
 			return nil, refuse("timestamp", v, ErrRollback, "trusted v%d", was.doc.version)
-		case v == was.doc.version:
+		}
+		if _, err := was.doc.threshold(r.roles["timestamp"], r.keys, "timestamp"); err == nil && v == was.doc.version {
 			t = was
-		case t.snapshot.version < was.snapshot.version:
+		}
+		if t.snapshot.version < was.snapshot.version {
 			return nil, refuse("timestamp", v, ErrRollback, "lists snapshot v%d, trusted v%d", t.snapshot.version, was.snapshot.version)
 		}
 	}
@@ -53,6 +55,18 @@ func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err e
 
 // openTimestamp checks form and signatures, not versions or dates.
 func (r *Root) openTimestamp(data []byte) (*Timestamp, error) {
+	t, err := r.readTimestamp(data)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := t.doc.threshold(r.roles["timestamp"], r.keys, "timestamp"); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// readTimestamp checks the form alone.
+func (r *Root) readTimestamp(data []byte) (*Timestamp, error) {
 	var meta, snapshot wire.Value
 	doc, err := open(data, "timestamp", "timestamp", r.opt.Limits, wire.Field{Name: "meta", To: &meta})
 	if err != nil {
@@ -64,9 +78,6 @@ func (r *Root) openTimestamp(data []byte) (*Timestamp, error) {
 	m, err := parseMetaFile(snapshot)
 	if err != nil {
 		return nil, malformed("timestamp", doc.version, err)
-	}
-	if _, err := doc.threshold(r.roles["timestamp"], r.keys, "timestamp"); err != nil {
-		return nil, err
 	}
 	return &Timestamp{doc: doc, root: r, snapshot: m}, nil
 }
@@ -87,21 +98,45 @@ func (t *Timestamp) Bytes() []byte {
 
 // SnapshotFile says which snapshot the timestamp calls for.
 func (t *Timestamp) SnapshotFile() RoleFile {
-	return roleFile("snapshot", t.snapshot, t.root.opt.Limits.Snapshot)
+	return t.root.roleFile("snapshot", t.snapshot, t.root.opt.Limits.Snapshot)
 }
 
 // RoleFile names one version of a metadata file.
 type RoleFile struct {
-	Role      string // as in metadata; not escaped for URLs or disks
-	Version   int64
-	MaxLength int64 // read no more bytes than this
+	Role    string // as in metadata; not escaped for URLs or disks
+	Version int64
+	// MaxLength is the most bytes to read: the listed length, or
+	// [Limits].Unlisted where none is listed, and never more than the limit of the
+	// role's kind. A longer file is refused unread ([ErrTooLarge]).
+	MaxLength int64
 }
 
-// roleFile takes the smaller of the promised length and the cap: who holds the
-// timestamp key must not be able to fill our memory.
-func roleFile(role string, m metaFile, limit int64) RoleFile {
-	if m.length > 0 {
-		limit = min(limit, m.length)
+// roleFile takes the smaller of the promised length and the cap: an attacker with
+// the timestamp key must not be able to fill the memory.
+func (r *Root) roleFile(role string, m metaFile, limit int64) RoleFile {
+	length := m.length
+	if length == 0 {
+		length = r.unlisted()
 	}
-	return RoleFile{role, m.version, limit}
+	return RoleFile{role, m.version, min(limit, length)}
+}
+
+// unlisted is Limits.Unlisted, by default what suits the kind of repository.
+func (r *Root) unlisted() int64 {
+	switch l := r.opt.Limits.Unlisted; {
+	case l > 0:
+		return l
+	case r.charter != nil:
+		return 1 << 20
+	}
+	return 16 << 20
+}
+
+// check compares received bytes with what was listed of them, before they are
+// parsed: parsing costs more than hashing.
+func (r *Root) check(role string, m metaFile, limit int64, data []byte) error {
+	if max := r.roleFile(role, m, limit).MaxLength; m.length == 0 && int64(len(data)) > max {
+		return refuse(role, m.version, ErrTooLarge, "%d bytes, at most %d where no length is listed", len(data), max)
+	}
+	return m.check(role, data)
 }

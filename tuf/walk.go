@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // Role fetches and verifies a role that root names: "targets", a party's role
@@ -41,7 +43,7 @@ func (s *Snapshot) Delegated(by *Targets, name string, get Fetch) (*Targets, err
 	}
 	i := slices.IndexFunc(by.delegations, func(d delegation) bool { return d.covers(name) })
 	if i < 0 {
-		return nil, refuse(name, 0, ErrUntrusted, "%s v%d does not delegate to it", by.name, by.doc.version)
+		return nil, refuse(name, 0, ErrUntrusted, "%s v%d does not delegate to it", text.Name(by.name), by.doc.version)
 	}
 	file, err := s.RoleFile(name)
 	if err != nil {
@@ -51,7 +53,7 @@ func (s *Snapshot) Delegated(by *Targets, name string, get Fetch) (*Targets, err
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.openTargets(name, data, by.delegations[i].keys, by.keys, name)
+	t, err := s.openTargets(name, data, by.delegations[i].keys, by.keys, text.Name(name))
 	attach(err, data)
 	return t, err
 }

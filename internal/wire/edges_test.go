@@ -41,7 +41,7 @@ func TestCanonicalEdges(t *testing.T) {
 		}
 	}
 	for in, part := range map[string]string{"1.0": "not an integer", "[1.5]": "not an integer", "1e3": "not an integer", `{"a":1E3}`: "not an integer",
-		"01": "leading zero", "-0": "negative zero", "-": "without digits", "": "unexpected end", "[1": "expected , or ]", "?": "unexpected '?'", "n": "not a JSON value",
+		"01": "leading zero", "-0": "negative zero", "-": "without digits", "": "unexpected end", "[1": "expected , or ]", "?": `unexpected "?"`, "n": "not a JSON value",
 		"{} x": "at byte 3: data after the end", "\xff": "not UTF-8"} {
 		if _, err := Canonical([]byte(in)); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("Canonical(%q): %v, want %s", in, err, part)
@@ -158,7 +158,7 @@ func TestValue(t *testing.T) {
 	v := open(`{"a":[[1,[2]],"]}\"\\",{"b":{}}],"c":"}","d":{},"e":[]}`)
 	var got []string
 	for n, m := range v.Members() {
-		got = append(got, fmt.Sprintf("%s=%s", n, m))
+		got = append(got, fmt.Sprintf("%s=%s", n, string(m)))
 		for e := range m.Elements() {
 			got = append(got, string(e))
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // Value is the canonical form of one JSON value. Only [Canonical] makes one;
@@ -35,11 +37,25 @@ next:
 		}
 		for _, f := range fields {
 			if bytes.EqualFold(name, []byte(f.Name)) {
-				return fmt.Errorf("%w: member %q is %q in the wrong case", ErrSyntax, name, f.Name)
+				return fmt.Errorf("%w: member %s is %q in the wrong case", ErrSyntax, text.Bytes(name), f.Name)
 			}
 		}
 	}
 	return nil
+}
+
+// String renders v for people, quoted and cut as package text does it: canonical
+// bytes hold control characters as they are. Use string(v) for the bytes.
+func (v Value) String() string {
+	switch v.Kind() {
+	case 0:
+		return "absent"
+	case '"':
+		return text.Bytes(v[1 : len(v)-1])
+	case '{', '[':
+		return text.Bytes(v)
+	}
+	return text.Name(string(v))
 }
 
 // Kind is the first byte of the value: one of { [ " t f n - or a digit; 0 for none.
@@ -121,7 +137,7 @@ func (v Value) Int() (int64, error) {
 	}
 	n, err := strconv.ParseInt(string(v), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: integer %.30s out of range", ErrSyntax, v)
+		return 0, fmt.Errorf("%w: integer %s out of range", ErrSyntax, v)
 	}
 	return n, nil
 }

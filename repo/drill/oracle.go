@@ -150,7 +150,7 @@ func (p *play) approve(ctx context.Context, files string) error {
 	snap, get, err := p.open(ctx, root, func(name string) ([]byte, error) { return p.files[files].Read(ctx, name) })
 	var list []tuf.Candidate
 	if err == nil {
-		list, err = snap.Candidates(func(tuf.Release) bool { return true }, get)
+		list, err = snap.Candidates(ctx, func(tuf.Release) bool { return true }, get)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -160,6 +160,9 @@ func (p *play) approve(ctx context.Context, files string) error {
 		return nil
 	}
 	for _, c := range list {
+		if c.Role != "" {
+			p.report.Notes = append(p.report.Notes, fmt.Sprintf("the content %s the step: %s can't be read: %v", files, c.Role, c.Err))
+		}
 		if c.Err == nil {
 			p.good[c.Path] = append(p.good[c.Path], c.Approved.SHA256())
 			if files == "after" && len(p.paths) < maxPaths {

@@ -63,7 +63,7 @@ func parseEnvelope(data []byte) (*envelope, error) {
 	}
 	// The type is signed with the payload: ours is the only one we know how to read.
 	if t, err := typ.Text(); err != nil || t != PayloadType {
-		return nil, refuse("statement", tuf.ErrMalformed, "payloadType is %.80s, want %q", string(typ), PayloadType)
+		return nil, refuse("statement", tuf.ErrMalformed, "payloadType is %s, want %q", typ, PayloadType)
 	}
 	e := &envelope{}
 	if text, err := payload.Text(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -127,13 +128,13 @@ func verify(data []byte, root *tuf.Root, party string, s Subject) (*envelope, tu
 				return e, role, ids, nil
 			}
 			if short == nil || len(ids) > short.Have {
-				short = refuse(s.Path, tuf.ErrThreshold, "statement: %d of %d needed keys of %s for %s signed", len(ids), role.Threshold, party, role.Role)
+				short = refuse(s.Path, tuf.ErrThreshold, "statement: %d of %d needed keys of %s for %s signed", len(ids), role.Threshold, text.Name(party), role.Role)
 				short.Have, short.Want, short.KeyIDs, short.Evidence = len(ids), role.Threshold, ids, bytes.Clone(data)
 			}
 		}
 	}
 	if short == nil {
-		return fail(refuse(s.Path, tuf.ErrUntrusted, "no class of root v%d has a role of party %.80q for it", root.Version(), party))
+		return fail(refuse(s.Path, tuf.ErrUntrusted, "no class of root v%d has a role of party %s for it", root.Version(), text.Quote(party)))
 	}
 	return fail(short)
 }
@@ -155,11 +156,11 @@ func parse[T any](e *envelope, s Subject, read func(wire.Value) (T, error)) (T, 
 func matches(root *tuf.Root, role tuf.ReleaseRole, want, have Subject, repoID string, by Reviewer) error {
 	switch {
 	case repoID != root.Charter().RepoID():
-		return refuse(want.Path, tuf.ErrMismatch, "the statement is about repository %.32s", repoID)
+		return refuse(want.Path, tuf.ErrMismatch, "the statement is about repository %s", text.Name(repoID))
 	case have != want:
-		return refuse(want.Path, tuf.ErrMismatch, "the statement is about %.200s, %d bytes, sha256 %.16s", have.Path, have.Length, have.SHA256)
+		return refuse(want.Path, tuf.ErrMismatch, "the statement is about %s, %d bytes, sha256 %.16s", text.Name(have.Path), have.Length, have.SHA256)
 	case by.Party != role.Party || by.Role != role.Role:
-		return refuse(want.Path, tuf.ErrMismatch, "%s signed for %s, the statement says %.80s for %.80s", role.Party, role.Role, by.Party, by.Role)
+		return refuse(want.Path, tuf.ErrMismatch, "%s signed for %s, the statement says %s for %s", role.Party, role.Role, text.Name(by.Party), text.Name(by.Role))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -199,7 +200,7 @@ func (r *reader) object(v wire.Value, what, optional string, fields ...wire.Fiel
 	}
 	for name := range v.Members() {
 		if !known[name.String()] {
-			r.fail("%s has an unknown member %.80q", what, name.String())
+			r.fail("%s has an unknown member %s", what, text.Bytes(name))
 		}
 	}
 }
@@ -213,7 +214,7 @@ func (r *reader) text(v wire.Value, max int) string {
 	if err != nil {
 		r.fail("%v", err)
 	} else if s == "" || len(s) > max || !utf8.ValidString(s) {
-		r.fail("%.40q: a text of 1 to %d bytes was expected", s, max)
+		r.fail("%s: a text of 1 to %d bytes was expected", text.Quote(s), max)
 	}
 	return s
 }
@@ -233,7 +234,7 @@ func (r *reader) time(v wire.Value) time.Time {
 	s := r.text(v, 20)
 	t, err := time.Parse("2006-01-02T15:04:05Z", s)
 	if r.err == nil && (err != nil || stamp(t) != s) {
-		r.fail("%.40q: not a time as 2018-11-12T09:00:00Z", s)
+		r.fail("%s: not a time as 2018-11-12T09:00:00Z", text.Quote(s))
 	}
 	return t
 }
@@ -244,10 +245,10 @@ func (r *reader) statement(v wire.Value, kind string) (s Subject, predicate wire
 	r.object(v, "statement", "", wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "subject", To: &subjects},
 		wire.Field{Name: "predicateType", To: &predicateType}, wire.Field{Name: "predicate", To: &predicate})
 	if t := r.text(typ, maxText); r.err == nil && t != statementType {
-		r.fail("_type is %.80q, want %q", t, statementType)
+		r.fail("_type is %s, want %q", text.Quote(t), statementType)
 	}
 	if t := r.text(predicateType, maxText); r.err == nil && t != kind {
-		r.fail("predicateType is %.80q, want %q", t, kind)
+		r.fail("predicateType is %s, want %q", text.Quote(t), kind)
 	}
 	n := 0
 	for e := range subjects.Elements() {
@@ -270,7 +271,7 @@ func (r *reader) common(length, repoID, reviewer wire.Value) (n int64, id string
 	}
 	n, err := length.Int()
 	if err != nil || n < 0 || n >= 1<<53 {
-		r.fail("length is %.30s", string(length))
+		r.fail("length is %s", length)
 	}
 	id = r.text(repoID, 32)
 	var party, role, name wire.Value
@@ -298,10 +299,10 @@ func parseReview(v wire.Value) (out Review, err error) {
 	switch out.Result {
 	case Identical, Normalised, NotDone:
 		if (out.Builder == "") != (out.Result == NotDone) {
-			r.fail("rebuild %s by builder %.80q", out.Result, out.Builder)
+			r.fail("rebuild %s by builder %s", out.Result, text.Quote(out.Builder))
 		}
 	default:
-		r.fail("rebuild is %.40q", out.Result)
+		r.fail("rebuild is %s", text.Quote(string(out.Result)))
 	}
 	if policy != nil {
 		out.Policy = r.digest(policy, "policy")

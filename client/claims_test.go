@@ -1,0 +1,251 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func fields(product, version string, seq int) tuftest.Doc {
+	return tuftest.Doc{"product": product, "version": version, "channel": "stable", "platform": "any", "sequence": seq}
+}
+
+// evil adds a role below the vendor's, with a key of its own, that claims a release
+// under a path.
+func (s shop) evil(path, content string, rel tuftest.Doc) {
+	if s.repo.Roles["evil"] == nil {
+		s.repo.Roles["evil"], s.repo.Signers["evil"] = tuftest.Targets(), []string{"thief"}
+		s.repo.Delegate("vendor-agent", "evil", tuftest.Doc{"paths": []any{"agent/*"}}, "thief")
+	}
+	s.repo.AddTarget(path, content, rel, "evil")
+	renew(s.repo)
+}
+
+// An attacker with the vendor's keys, or with one that the vendor delegates to,
+// claims what it likes of what both parties approved: nothing older, and nothing of
+// another product, channel or platform, is offered.
+func TestClaimsOfOneRoleOfferNothing(t *testing.T) {
+	for name, tt := range map[string]struct {
+		approved tuftest.Doc
+		claim    tuftest.Doc
+	}{
+		"an older release":      {fields("tool", "1.0.0", 1), fields("tool", "999", 999)},
+		"the installed release": {fields("tool", "5.0.1", 5), fields("tool", "999", 999)},
+		"another product":       {fields("debug", "9.0.0", 9), fields("tool", "6.0.0", 6)},
+		"another channel":       {tuftest.Doc{"product": "tool", "version": "9", "channel": "nightly", "platform": "any", "sequence": 9}, fields("tool", "6.0.0", 6)},
+		"another platform":      {tuftest.Doc{"product": "tool", "version": "9", "channel": "stable", "platform": "plan9/arm", "sequence": 9}, fields("tool", "6.0.0", 6)},
+		"a plain file":          {nil, fields("tool", "6.0.0", 6)},
+		"a later min_version": {tuftest.Doc{"product": "tool", "version": "9", "channel": "stable", "platform": "any", "sequence": 9, "min_version": "8"},
+			fields("tool", "6.0.0", 6)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			s.list(5, "5.0.0")
+			s.repo.AddTarget("agent/other", "other", tt.approved, "vendor-agent", "review-agent")
+			s.evil("agent/other", "other", tt.claim)
+			rel := s.offers(s.client(), client.Query{Installed: 5, Version: "5.0.0"}, "", nil)
+			for _, d := range rel.Decisions {
+				if d.Accepted || d.Release != nil && d.Release.Version == tt.claim["version"] && d.Reason == client.ReasonApproved {
+					t.Errorf("%+v", d)
+				}
+			}
+			// What both agree on is still found, beside it.
+			s.list(7, "7.0.0")
+			s.offers(s.client(), client.Query{Installed: 5, Version: "5.0.0"}, "7.0.0", nil)
+		})
+	}
+}
+
+// The version of what is installed comes from what all parties list, held or not; one
+// party's claim says nothing, and what nobody lists any more is not known.
+func TestVersionOfTheInstalled(t *testing.T) {
+	q := client.Query{Installed: 1}
+	build := func(t *testing.T) shop {
+		s := newShop(t)
+		s.list(1, "1.0.0")
+		s.list(4, "3.0.0", with("min_version", "2.0.0"))
+		return s
+	}
+	s := build(t)
+	s.offers(s.client(), q, "", client.ErrMinVersion)
+	for _, role := range []string{"vendor-agent", "review-agent"} {
+		s := build(t)
+		s.repo.AddTarget("agent/aaa", "x", fields("tool", "99.0.0", 1), role)
+		renew(s.repo)
+		s.offers(s.client(), q, "", client.ErrMinVersion)
+	}
+	s = build(t)
+	s.evil("agent/tool-1.0.0", "tool 1.0.0", fields("tool", "99.0.0", 1))
+	s.offers(s.client(), q, "", client.ErrMinVersion)
+	// Two that both agree on: the older one counts.
+	s = build(t)
+	s.repo.AddTarget("agent/aaa", "x", fields("tool", "99.0.0", 1), "vendor-agent", "review-agent")
+	renew(s.repo)
+	s.offers(s.client(), q, "", client.ErrMinVersion)
+	// The healthy way, where the installed release is held too.
+	s = newShop(t)
+	path := s.list(1, "2.5.0")
+	s.list(4, "3.0.0", with("min_version", "2.0.0"))
+	s.offers(s.client(), q, "3.0.0", nil)
+	s.repo.AddTarget(path, "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+	renew(s.repo)
+	s.offers(s.client(), q, "3.0.0", nil)
+	// What a party took back is not known; the product can say it itself.
+	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), path)
+	renew(s.repo)
+	s.offers(s.client(), q, "", client.ErrMinVersion)
+	s.offers(s.client(), client.Query{Installed: 1, Version: "2.5.0"}, "3.0.0", nil)
+}
+
+// team adds a product's role below the vendor's, which lists one release that the
+// review lists too.
+func (s shop) team(name string) {
+	s.repo.Roles[name], s.repo.Signers[name] = tuftest.Targets(), []string{name}
+	s.repo.Delegate("vendor-agent", name, tuftest.Doc{"paths": []any{"agent/" + name + "-*"}}, name)
+	s.repo.AddTarget("agent/"+name+"-1", name, fields(name, "1.0.0", 1), name, "review-agent")
+}
+
+// One team's role that fails stops that team's product and is reported; the others
+// go on.
+func TestOneTeamDoesNotStopTheOthers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil  func(s shop)
+		reason client.Reason
+		err    error
+	}{
+		"expired":           {func(s shop) { s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now) }, client.ReasonExpired, tuf.ErrExpired},
+		"malformed":         {func(s shop) { s.repo.Roles["pump"]["targets"] = 1 }, client.ReasonUntrusted, tuf.ErrMalformed},
+		"a malformed entry": {func(s shop) { tuftest.At(s.repo.Roles["pump"], "targets", "agent/pump-1")["length"] = "x" }, client.ReasonUntrusted, tuf.ErrMalformed},
+		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"thief"} }, client.ReasonUntrusted, tuf.ErrThreshold},
+		"too many below it": {func(s shop) {
+			for i := range 70 {
+				name := fmt.Sprintf("pump-%d", i)
+				s.repo.Roles[name], s.repo.Signers[name] = tuftest.Targets(), []string{"pump"}
+				s.repo.Delegate("pump", name, tuftest.Doc{"paths": []any{"agent/pump-*"}}, "pump")
+			}
+		}, client.ReasonUntrusted, tuf.ErrTooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			for _, team := range []string{"meter", "pump", "valve"} {
+				s.team(team)
+			}
+			tt.spoil(s)
+			renew(s.repo)
+			view := s.good(s.client(), 1)
+			for _, product := range []string{"meter", "pump", "valve"} {
+				rel, err := view.Latest(t.Context(), client.Query{Product: product, Channel: "stable", Platform: "any"})
+				i := slices.IndexFunc(rel.Decisions, func(d client.Decision) bool { return d.Role == "pump" })
+				if i < 0 || rel.Decisions[i].Reason != tt.reason || rel.Decisions[i].Accepted || !errors.Is(rel.Decisions[i].Err, tt.err) || rel.Decisions[i].Sentence == "" {
+					t.Errorf("%s: nothing reports the role: %+v", product, rel.Decisions)
+				}
+				if product != "pump" || tt.err == tuf.ErrTooLarge {
+					if err != nil || rel.Version != "1.0.0" {
+						t.Errorf("%s: %v", product, err)
+					}
+					continue
+				}
+				if !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tt.err) || !rel.Approved.IsZero() {
+					t.Errorf("%s: %v", product, err)
+				}
+			}
+		})
+	}
+}
+
+// A role that one location lacks is fetched from the next one; where none has it, it
+// costs what it lists.
+func TestTeamRoleIsFetchedElsewhere(t *testing.T) {
+	s := newShop(t)
+	for _, team := range []string{"meter", "pump"} {
+		s.team(team)
+	}
+	renew(s.repo)
+	q := func(product string) client.Query {
+		return client.Query{Product: product, Channel: "stable", Platform: "any"}
+	}
+	for name, a := range map[string]answer{"absent": status(404, "5.pump.json", nil), "junk": body("5.pump.json", []byte("{}")), "broken": status(500, "5.pump.json", nil)} {
+		s.dir = quickDir(t)
+		s.does(a, vendorHost)
+		view := s.good(s.client(), 1)
+		if rel, err := view.Latest(t.Context(), q("pump")); err != nil || len(rel.Decisions) != 1 {
+			t.Errorf("%s: %+v, %v", name, rel.Decisions, err)
+		}
+		s.dir = quickDir(t)
+		s.does(a, vendorHost, cdnHost)
+		view = s.good(s.client(), 1)
+		if rel, err := view.Latest(t.Context(), q("meter")); err != nil || rel.Decisions[len(rel.Decisions)-1].Role != "pump" {
+			t.Errorf("%s: %+v, %v", name, rel.Decisions, err)
+		}
+		if _, err := view.Latest(t.Context(), q("pump")); !errors.Is(err, client.ErrUpToDate) || name == "junk" && !errors.Is(err, tuf.ErrUntrusted) {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.does(nil, vendorHost, cdnHost)
+	}
+}
+
+// A recall counts where another party's role cannot be read any more; what is
+// not recalled cannot be decided then.
+func TestRecallBesideAnUnreadableRole(t *testing.T) {
+	s := newShop(t)
+	path := s.list(1, "1.0.0")
+	sum := tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"].(string)
+	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": sum, "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
+	renew(s.repo)
+	s.good(s.client(), 1)
+	names, err := client.Folder(s.state()).List("roles")
+	must(t, err)
+	for name := range names {
+		if strings.HasSuffix(name, ".vendor-agent.json") {
+			must(t, client.Folder(s.state()).Remove("roles/"+name))
+		}
+	}
+	gone := func(name string, r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(name, ".vendor-agent.json") {
+			return respond(r, 404, strings.NewReader("")), nil
+		}
+		return nil, nil
+	}
+	s.does(gone, vendorHost, cdnHost)
+	view, err := s.client().Refresh(t.Context())
+	must(t, err)
+	d, err := view.Status(t.Context(), path, sum)
+	if err != nil || d.Reason != client.ReasonRecalled {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if d, err := view.Status(t.Context(), path, strings.Repeat("0", 64)); err == nil {
+		t.Errorf("decided without the vendor's role: %+v", d)
+	}
+	rel, err := view.Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any"})
+	if err == nil || errors.Is(err, client.ErrUpToDate) {
+		t.Errorf("%+v, %v", rel, err)
+	}
+	s.does(nil, vendorHost, cdnHost)
+	if d, err := s.good(s.client(), 1).Status(t.Context(), path, sum); err != nil || d.Reason != client.ReasonRecalled {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// A context that has ended ends Latest, whatever the roles hold, and changes nothing.
+func TestLatestEndsWithItsContext(t *testing.T) {
+	s := newShop(t)
+	s.list(1, "1.0.0")
+	view := s.good(s.client(), 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if rel, err := view.Latest(ctx, client.Query{Product: "tool", Channel: "stable", Platform: "any"}); !errors.Is(err, context.Canceled) || errors.Is(err, client.ErrUpToDate) || rel.Decisions != nil {
+		t.Errorf("%+v, %v", rel, err)
+	}
+	if rel, err := view.Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any"}); err != nil || rel.Version != "1.0.0" {
+		t.Errorf("%+v, %v", rel, err)
+	}
+}

@@ -1,0 +1,394 @@
+package tuf_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+func release(product, version string, seq int) doc {
+	return doc{"product": product, "version": version, "channel": "stable", "platform": "any", "sequence": seq}
+}
+
+// product adds a role below the vendor's, signed by a team of its own, that lists
+// one release below agent/NAME/, which the review lists too.
+func product(r *tuftest.Repo, name string) {
+	r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{name}
+	r.Delegate("vendor-agent", name, doc{"paths": []any{"agent/" + name + "/*"}}, name)
+	r.AddTarget("agent/"+name+"/1", name, release(name, "1", 1), name, "review-agent")
+}
+
+// summary tells what candidates were found: approved paths, refused ones, and roles
+// that could not be read.
+func summary(list []tuf.Candidate) (approved, refused, roles []string) {
+	for _, c := range list {
+		switch {
+		case c.Role != "":
+			roles = append(roles, c.Role)
+		case c.Err == nil:
+			approved = append(approved, c.Path)
+		default:
+			refused = append(refused, c.Path)
+		}
+	}
+	return approved, refused, roles
+}
+
+// A claim of one role tells where to look and nothing else: what is found is asked
+// again by the listing that all parties agree on, and a candidate shows that.
+func TestClaimsDecideNothing(t *testing.T) {
+	newer := func(rel tuf.Release) bool {
+		return rel.Product == "agent" && rel.Channel == "stable" && rel.Sequence > 7
+	}
+	for name, claim := range map[string]doc{
+		"a higher sequence":         release("agent", "999", 999),
+		"another product's release": release("agent", "12", 8),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := tuftest.New()
+			path := tuftest.Path // sequence 7
+			if name == "another product's release" {
+				path = "agent/debug"
+				r.AddTarget(path, "debug", release("debug", "0.1", 99), "vendor-agent", "review-agent")
+			}
+			r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"thief"}
+			r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "thief")
+			r.AddTarget(path, "the agent", claim, "evil")
+			r.AddTarget("agent/new", "new", release("agent", "12", 8), "vendor-agent", "review-agent")
+			r.Publish()
+			list, err := mustSnapshot(t, r).Candidates(t.Context(), newer, from(r))
+			if err != nil || len(list) != 1 || list[0].Path != "agent/new" || !list[0].Agreed || list[0].Claim.Sequence != 8 {
+				t.Fatalf("%+v, %v", list, err)
+			}
+			// Asked for everything, the candidate shows the agreed fields.
+			list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range list {
+				if rel, ok := c.Approved.Release(); !ok || c.Claim != rel || !c.Agreed {
+					t.Errorf("%+v", c)
+				}
+			}
+		})
+	}
+	// A file that both list without release fields is no release, whatever one role claims.
+	r := tuftest.New()
+	r.AddTarget("agent/plain", "plain", nil, "vendor-agent", "review-agent")
+	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"thief"}
+	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "thief")
+	r.AddTarget("agent/plain", "plain", release("agent", "999", 999), "evil")
+	r.Publish()
+	list, err := mustSnapshot(t, r).Candidates(t.Context(), newer, from(r))
+	if err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	// What one party claims alone is shown as a claim, which nobody agreed on.
+	r = tuftest.New()
+	r.AddTarget("agent/x", "x", release("agent", "8", 8), "vendor-agent")
+	r.Publish()
+	list, err = mustSnapshot(t, r).Candidates(t.Context(), newer, from(r))
+	if err != nil || len(list) != 1 || list[0].Agreed || !errors.Is(list[0].Err, tuf.ErrNotApproved) || list[0].Claim.Version != "8" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	// A held release is agreed on, and not approved.
+	r = tuftest.New()
+	r.AddTarget(tuftest.Path, "", doc{"reason": "x", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+	r.Publish()
+	list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+	if err != nil || len(list) != 1 || !list[0].Agreed || !errors.Is(list[0].Err, tuf.ErrHeld) || !list[0].Approved.IsZero() || list[0].Claim.Version != "11.4.0" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// A role below a party's that fails costs the releases that it lists, and is
+// reported; the other teams' are decided on. Alone each decision fails closed.
+func TestOneTeamStopsItselfAlone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil func(r *tuftest.Repo)
+		want  error
+		role  string
+	}{
+		"nothing":        {func(*tuftest.Repo) {}, nil, ""},
+		"expired":        {func(r *tuftest.Repo) { r.Roles["b"]["expires"] = tuftest.Stamp(tuftest.Now) }, tuf.ErrExpired, "b"},
+		"another key":    {func(r *tuftest.Repo) { r.Signers["b"] = []string{"thief"} }, tuf.ErrThreshold, "b"},
+		"no JSON":        {func(r *tuftest.Repo) { r.Roles["b"]["targets"] = 7 }, tuf.ErrMalformed, "b"},
+		"another's role": {func(r *tuftest.Repo) { r.Roles["b"][tuf.RepoMember] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "b"},
+		"delegates to the review": {func(r *tuftest.Repo) { r.Delegate("b", "review-agent", doc{"paths": []any{"*"}}, "b") },
+			tuf.ErrMalformed, "b"},
+		"a malformed entry": {func(r *tuftest.Repo) { tuftest.At(r.Roles["b"], "targets", "agent/b/1")["length"] = -1 }, tuf.ErrMalformed, "b"},
+		"65 roles below it": {func(r *tuftest.Repo) {
+			for i := range 65 {
+				name := fmt.Sprintf("b-%02d", i)
+				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"b"}
+				r.Delegate("b", name, doc{"paths": []any{"agent/b/x*"}}, "b")
+			}
+		}, tuf.ErrTooLarge, "b"},
+		"deep roles below it": {func(r *tuftest.Repo) {
+			by := "b"
+			for i := range 40 {
+				name := fmt.Sprintf("b-%02d", i)
+				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"b"}
+				r.Delegate(by, name, doc{"paths": []any{"agent/b/x*"}}, "b")
+				by = name
+			}
+		}, tuf.ErrTooLarge, "b-30"},
+		"roles of other teams' names": {func(r *tuftest.Repo) {
+			r.Delegate("b", "c", doc{"paths": []any{"agent/b/x*"}}, "b")
+		}, tuf.ErrThreshold, "c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := tuftest.New()
+			for _, p := range []string{"a", "b", "c"} {
+				product(r, p)
+			}
+			tt.spoil(r)
+			r.Publish()
+			snap := mustSnapshot(t, r)
+			list, err := snap.Candidates(t.Context(), nil, from(r))
+			if err != nil {
+				t.Fatal(err)
+			}
+			approved, _, roles := summary(list)
+			for _, path := range []string{"agent/a/1", "agent/c/1", tuftest.Path} {
+				if !slices.Contains(approved, path) {
+					t.Errorf("%s is not approved: %+v", path, list)
+				}
+			}
+			if tt.want == nil {
+				if len(approved) != 4 || len(roles) != 0 {
+					t.Errorf("%+v", list)
+				}
+				return
+			}
+			if !slices.Contains(roles, tt.role) {
+				t.Fatalf("nothing reports %s: %+v", tt.role, list)
+			}
+			for _, c := range list {
+				if c.Role == tt.role && !errors.Is(c.Err, tt.want) || c.Err == nil && c.Approved.IsZero() || c.Err != nil && !c.Approved.IsZero() {
+					t.Errorf("%+v", c)
+				}
+			}
+			if _, err := snap.Approve("agent/b/1", from(r)); errors.Is(err, tuf.ErrNoTarget) || slices.Contains(roles, "b") && !errors.Is(tt.want, tuf.ErrTooLarge) && !errors.Is(err, tt.want) {
+				t.Errorf("Approve: %v", err)
+			}
+		})
+	}
+}
+
+// Where several branches are larger than what one call reads, each gets its turn.
+func TestEachBranchHasItsTurn(t *testing.T) {
+	r := tuftest.New()
+	for _, p := range []string{"a", "b", "c"} {
+		product(r, p)
+		if p == "c" {
+			continue
+		}
+		for i := range 64 { // a and b are forests, each as much as a call reads
+			name := fmt.Sprintf("%s-%02d", p, i)
+			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{p}
+			r.Delegate(p, name, doc{"paths": []any{"agent/" + p + "/*"}}, p)
+		}
+	}
+	r.Roles["c-1"], r.Signers["c-1"] = tuftest.Targets(), []string{"c"}
+	r.Delegate("c", "c-1", doc{"paths": []any{"agent/c/x*"}}, "c")
+	r.AddTarget("agent/c/x1", "x", release("c", "2", 2), "c-1", "review-agent")
+	r.Publish()
+	get, seen := visits(r)
+	list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if approved, _, roles := summary(list); len(approved) != 5 || len(roles) != 1 {
+		t.Errorf("%q, %q", approved, roles)
+	}
+	count := map[byte]int{}
+	for _, role := range *seen {
+		count[role[0]]++
+	}
+	if count['a'] < 30 || count['b'] < 30 || count['c'] != 2 || count['a']+count['b']+count['c'] != 63 {
+		t.Errorf("%v", count)
+	}
+}
+
+// A class that cannot be decided on does not stop another class: its roles are
+// reported. Where no class can be decided on, that is the error.
+func TestOneClassStopsItselfAlone(t *testing.T) {
+	build := func() *tuftest.Repo {
+		r := tuftest.New()
+		classes := r.Charter()["classes"].([]any)
+		rules := doc{"name": "rules", "prefix": "rules/", "roles": []any{
+			doc{"party": "vendor", "role": "vendor-rules", "keyids": r.IDs("va"), "threshold": 1},
+			doc{"party": "review", "role": "review-rules", "keyids": r.IDs("ra"), "threshold": 1},
+		}, "hold": doc{"role": "hold-rules", "keyids": r.IDs("ra"), "threshold": 1, "max_seconds": 3600}}
+		r.Charter()["classes"] = append(classes, rules)
+		for role, key := range map[string]string{"vendor-rules": "va", "review-rules": "ra", "hold-rules": "ra"} {
+			r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{key}
+		}
+		r.AddTarget("rules/1", "rules", release("rules", "1", 1), "vendor-rules", "review-rules")
+		r.PublishRoot()
+		r.Publish()
+		return r
+	}
+	r := build()
+	list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+	if approved, _, roles := summary(list); err != nil || len(approved) != 2 || len(roles) != 0 {
+		t.Fatal(approved, roles, err)
+	}
+	for _, role := range []string{"vendor-rules", "review-rules", "hold-rules"} {
+		r := build()
+		r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now)
+		for _, top := range []string{"vendor-agent", "review-agent"} {
+			r.Roles[top]["x-visum-recalled"] = []any{doc{"path": tuftest.Path, "sha256": strings.Repeat("0", 64), "reason": "x", "at": tuftest.Stamp(tuftest.Now)}}
+		}
+		r.Publish()
+		snap := mustSnapshot(t, r)
+		list, err := snap.Candidates(t.Context(), nil, from(r))
+		approved, _, roles := summary(list)
+		if err != nil || !slices.Equal(approved, []string{tuftest.Path}) || !slices.Equal(roles, []string{role}) || !errors.Is(list[0].Err, tuf.ErrExpired) {
+			t.Errorf("%+v, %v", list, err)
+		}
+		// The other class's recalls are there, and the error says what is not.
+		recalls, err := snap.Recalls(from(r))
+		if len(recalls) != 2 || (err == nil) != (role == "hold-rules") || err != nil && !errors.Is(err, tuf.ErrExpired) {
+			t.Errorf("%+v, %v", recalls, err)
+		}
+		r.Roles["review-agent"]["expires"] = tuftest.Stamp(tuftest.Now)
+		r.Publish()
+		list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+		want(t, err, tuf.ErrExpired, "")
+		if list != nil {
+			t.Errorf("%+v", list)
+		}
+	}
+}
+
+// forest is a repository in which a role has many delegations that lead nowhere and
+// one that leads to many releases.
+func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tuftest.Repo {
+	t.Helper()
+	r := tuftest.New()
+	product(r, "honest")
+	r.Roles["big"], r.Signers["big"] = tuftest.Targets(), []string{"va"}
+	for i := range releases {
+		r.AddTarget(fmt.Sprintf("agent/r%d", i), "x", release("big", "1", i+1), "big")
+	}
+	list := tuftest.At(r.Roles["vendor-agent"], "delegations")["roles"].([]any)
+	ids := r.IDs("va")
+	for i := range delegations {
+		d := doc{"name": fmt.Sprintf("d%d", i), "keyids": ids, "threshold": 1, "terminating": false}
+		for name, v := range how(i) {
+			d[name] = v
+		}
+		list = append(list, d)
+	}
+	tuftest.At(r.Roles["vendor-agent"], "delegations")["roles"] = list
+	r.Delegate("vendor-agent", "big", doc{"paths": []any{"agent/r*"}}, "va")
+	r.Publish()
+	return r
+}
+
+// One call has one budget, for patterns, plain paths and hash prefixes alike: it ends
+// with what it has, reports what it has not, and keeps a share for every role. The
+// searches alone keep to theirs.
+func TestBudgetOfOneCall(t *testing.T) {
+	many := func(n int, one string) (out []any) {
+		for range n {
+			out = append(out, one)
+		}
+		return out
+	}
+	long := strings.Repeat("a", 500)
+	for name, how := range map[string]doc{
+		"hash prefixes": {"path_hash_prefixes": many(40_000, "x")},
+		"plain paths":   {"paths": many(40_000, "agent/x")},
+		"patterns":      {"paths": many(4_000, "agent/*"+long+"b")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := forest(t, 3_000, 1, func(int) doc { return how })
+			snap := mustSnapshot(t, r)
+			var list []tuf.Candidate
+			var err error
+			took := cost(func() { list, err = snap.Candidates(t.Context(), nil, from(r)) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			approved, _, roles := summary(list)
+			if !slices.Contains(roles, "big") || !slices.Contains(approved, "agent/honest/1") || !slices.Contains(approved, tuftest.Path) {
+				t.Errorf("approved %q, not read %q", approved, roles)
+			}
+			for _, c := range list {
+				if c.Role == "big" {
+					want(t, c.Err, tuf.ErrTooLarge, "too many for one call")
+				}
+			}
+			t.Logf("%d candidates, %s", len(list), took)
+		})
+	}
+	// A repository of some size is within the budget.
+	r := forest(t, 3_000, 20, func(i int) doc { return doc{"paths": []any{fmt.Sprintf("agent/p%d/*", i)}} })
+	for i := range 20 {
+		name := fmt.Sprintf("d%d", i)
+		r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"va"}
+	}
+	r.Publish()
+	list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
+	if _, refused, roles := summary(list); err != nil || len(roles) != 0 || len(refused) != 3_000 {
+		t.Error(len(refused), roles, err)
+	}
+}
+
+// endsAfter is a context that ends when it was asked so many times.
+type endsAfter struct {
+	context.Context
+	asked *int
+	at    int
+}
+
+func (c endsAfter) Err() error {
+	if *c.asked++; *c.asked > c.at {
+		return context.Canceled
+	}
+	return nil
+}
+
+// ctx ends a call wherever it is, within a few milliseconds of work.
+func TestContextEndsCandidates(t *testing.T) {
+	r := forest(t, 500, 4_000, func(int) doc { return doc{"path_hash_prefixes": []any{"x"}} })
+	snap := mustSnapshot(t, r)
+	asked := 0
+	if _, err := snap.Candidates(endsAfter{t.Context(), &asked, 1 << 30}, nil, from(r)); err != nil {
+		t.Fatal(err)
+	}
+	if asked < 500 {
+		t.Errorf("asked %d times", asked)
+	}
+	for _, at := range []int{0, 1, 5, 50, 300, asked - 2} {
+		n := 0
+		list, err := snap.Candidates(endsAfter{t.Context(), &n, at}, nil, from(r))
+		if !errors.Is(err, context.Canceled) || list != nil || n > at+8 {
+			t.Errorf("ended after %d, asked %d times: %d, %v", at, n, len(list), err)
+		}
+	}
+	// One decision alone asks too, where it takes long.
+	one := forest(t, 1, 1, func(int) doc {
+		var paths []any
+		for range 3_000 {
+			paths = append(paths, "agent/*"+strings.Repeat("r", 1000)+"b")
+		}
+		return doc{"paths": paths}
+	})
+	one.AddTarget("agent/"+strings.Repeat("r", 4000), "x", release("big", "1", 1), "big")
+	one.Publish()
+	n := 0
+	if _, err := mustSnapshot(t, one).Candidates(endsAfter{t.Context(), &n, 1 << 30}, nil, from(one)); err != nil || n < 40 {
+		t.Errorf("asked %d times: %v", n, err)
+	}
+}

@@ -1,0 +1,203 @@
+package tuf_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// lawful demands of an error what tuftest.BadText does; of an Error also that the guard
+// of its last line had nothing to do.
+func lawful(t testing.TB, what string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if why := tuftest.BadText(err.Error()); why != "" {
+		t.Errorf("%s: %s: %.300q", what, why, err.Error())
+	}
+	var e *tuf.Error
+	if errors.As(err, &e) {
+		if why := tuftest.BadText(e.Detail); why != "" {
+			t.Errorf("%s: %s in the detail: %.300q", what, why, e.Detail)
+		}
+	}
+}
+
+// Whatever stands where in a file, signed or not: what we say of it is a lawful text.
+func TestTextsOfHostileFiles(t *testing.T) {
+	for _, make := range []func() *tuftest.Repo{tuftest.New, tuftest.NewPlain} {
+		healthy := make()
+		trusted := newClient(t, healthy).root
+		roles := []string{"root"}
+		for role := range healthy.Roles {
+			roles = append(roles, role)
+		}
+		for _, role := range roles {
+			part := func(r *tuftest.Repo) doc {
+				if role == "root" {
+					return r.Root
+				}
+				return r.Roles[role]
+			}
+			if role == "hold" {
+				healthy.AddTarget(tuftest.Path, "", doc{"reason": "x", "at": tuftest.Stamp(tuftest.Now), "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 1))}, "hold")
+			}
+			part(healthy)["x-visum-recalled"] = []any{doc{"path": "agent/x", "sha256": strings.Repeat("0", 64), "reason": "x", "at": tuftest.Stamp(tuftest.Now)}}
+			for i := range spots(tuftest.Copy(part(healthy))) {
+				for k := range 3 {
+					for _, j := range []int{(i + k) % len(tuftest.Hostile), (i + k + 8) % len(tuftest.Hostile)} {
+						evil := tuftest.Hostile[j]
+						r := healthy.Clone()
+						s := spots(part(r))[i]
+						switch {
+						case k == 0:
+							s.set(evil)
+						case k == 1 && s.rename != nil:
+							s.rename(evil)
+						case k == 2 && s.rename != nil:
+							s.rename(strings.ToUpper(s.name))
+						default:
+							continue
+						}
+						what := fmt.Sprintf("%s, spot %d %s, text %d, way %d", role, i, s.name, j, k)
+						r.PublishRoot()
+						func() {
+							defer func() { _ = recover() }() // tuftest writes what it knows into lists, where there may be none now
+							r.Publish()
+						}()
+						for _, data := range r.Files {
+							_, err := tuf.OpenPin(data, nil)
+							lawful(t, what, err)
+						}
+						next := tuftest.Copy(r.Root).(doc)
+						if role == "root" {
+							if _, ok := next["version"].(int); ok {
+								next["version"] = 2
+							}
+						}
+						_, err := trusted.Next(r.Sign(next, r.Signers["root"]...))
+						lawful(t, what, err)
+						root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+						lawful(t, what, err)
+						if err != nil {
+							root = trusted
+						}
+						c := &client{root: root}
+						snap, err := c.refresh(r)
+						lawful(t, what, err)
+						if err != nil {
+							continue
+						}
+						texts(t, what, snap, r)
+					}
+				}
+			}
+		}
+	}
+}
+
+// texts asks a snapshot everything that has a text.
+func texts(t testing.TB, what string, snap *tuf.Snapshot, r *tuftest.Repo) {
+	t.Helper()
+	get := from(r)
+	for _, path := range []string{tuftest.Path, "lib/a.txt", tuftest.Hostile[0], "agent/" + tuftest.Hostile[0], "agent/" + tuftest.Words, "lib/" + tuftest.Hostile[4]} {
+		for _, find := range []func(string, tuf.Fetch) (tuf.Approved, error){snap.Approve, snap.UnsafeTarget} {
+			a, err := find(path, get)
+			lawful(t, what, err)
+			if why := tuftest.BadText(a.String()); why != "" {
+				t.Errorf("%s: %s: %s", what, why, a)
+			}
+		}
+	}
+	list, err := snap.Candidates(t.Context(), nil, get)
+	lawful(t, what, err)
+	for _, c := range list {
+		lawful(t, what, c.Err)
+		if why := tuftest.BadText(c.Approved.String()); why != "" {
+			t.Errorf("%s: %s: %s", what, why, c.Approved)
+		}
+	}
+	_, err = snap.Recalls(get)
+	lawful(t, what, err)
+	lawful(t, what, snap.OpenRoles(get))
+	for _, name := range append(snap.Roles(), tuftest.Hostile...) {
+		top, err := snap.Role(name, get)
+		lawful(t, what, err)
+		_, err = snap.RoleFile(name)
+		lawful(t, what, err)
+		for _, below := range tuftest.Hostile[:9] {
+			_, err := snap.Delegated(top, below, get)
+			lawful(t, what, err)
+		}
+	}
+}
+
+// The same over the seeded mutants of healthy files, whatever was made of them.
+func TestTextsOfMutants(t *testing.T) {
+	for _, s := range subjects(t) {
+		for _, c := range s.mutants(15) {
+			lawful(t, c.kind+" "+c.from, c.ours)
+		}
+	}
+}
+
+// Names of delegated roles, paths of targets and key ids are any strings; one that
+// reads like our tuftest.Words stands in quotes, in an approval too.
+func TestTextsOfHostileNames(t *testing.T) {
+	for _, evil := range tuftest.Hostile[:12] {
+		r := tuftest.New()
+		path := "agent/" + evil
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			name := role + evil
+			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"k"}
+			r.Delegate(role, name, doc{"paths": []any{"agent/*"}}, "k")
+			r.AddTarget(path, "x", release(evil, evil, 1), name)
+		}
+		r.Publish()
+		a, err := newClient(t, r).find(r, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why := tuftest.BadText(a.String()); why != "" {
+			t.Errorf("%s: %s", why, a)
+		}
+		texts(t, evil, mustSnapshot(t, r), r)
+		r.Signers["vendor-agent"+evil] = []string{"thief"}
+		r.Publish()
+		_, err = newClient(t, r).find(r, path)
+		want(t, err, tuf.ErrThreshold, "")
+		lawful(t, evil, err)
+	}
+	// A great many keys and roles do not make a long text.
+	var keys []string
+	for i := range 200 {
+		keys = append(keys, fmt.Sprint("k", i))
+	}
+	r := tuftest.NewPlain()
+	d := tuftest.At(r.Roles["targets"], "delegations")
+	d["roles"] = []any{}
+	var group []any
+	for i := range 60 {
+		name := fmt.Sprintf("%d-%s", i, strings.Repeat("y", 190))
+		r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{keys[i]}
+		r.Delegate("targets", name, doc{"paths": []any{"g"}}, keys[i])
+		r.AddTarget("g", "g", nil, name)
+		group = append(group, name)
+	}
+	d[tuf.AgreementMember] = []any{doc{"roles": group, "min_roles_in_agreement": 60, "terminating": true}}
+	r.Publish()
+	a, err := newClient(t, r).find(r, "g")
+	if err != nil || len(a.By()) != 60 || tuftest.BadText(a.String()) != "" {
+		t.Errorf("%v, %d: %s", err, len(a.By()), tuftest.BadText(a.String()))
+	}
+	tuftest.At(r.Roles[group[3].(string)], "targets")["g"] = tuftest.FileOf([]byte("other"))
+	r.Publish()
+	_, err = newClient(t, r).find(r, "g")
+	want(t, err, tuf.ErrNotApproved, "and 52 more")
+	lawful(t, "agreement", err)
+}
