@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -105,7 +106,12 @@ type Client struct {
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
-	probed time.Time // when enough operators last said that there is no newer root; guarded by the state's lock
+	mu      sync.Mutex
+	shunned map[string]time.Time // by place.key: until when locations are asked last
+
+	// Guarded by the state's lock: when enough operators last said that there is no
+	// newer root, and when their timestamps were last compared.
+	probed, compared time.Time
 }
 
 // New makes a client of a pin (see tuf.OpenPin for what is refused). The state

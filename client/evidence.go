@@ -21,6 +21,9 @@ const (
 
 // keepEvidence files what was refused. That it can't be kept must not stop an update.
 func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error) {
+	if w.quiet {
+		return
+	}
 	file, err := w.session.keepEvidence(from, name, data, why, w.clock)
 	if c.dir != "" {
 		file = filepath.Join(c.dir, filepath.FromSlash(file))

@@ -22,9 +22,11 @@ import (
 // implementations.
 type Source interface {
 	// Open returns the file called name, a slash-separated path that is not
-	// escaped in any way. An error wraps fs.ErrNotExist where the place says
-	// that there is no such file, and only then. Reading ends when ctx does. The
-	// caller closes what it got, also before its end.
+	// escaped in any way. The client asks only for names that cannot lead out of a
+	// folder: fs.ValidPath holds for each, also where a backslash counts as a
+	// slash. An error wraps fs.ErrNotExist where the place says
+	// that there is no such file, and only then. Opening and reading end when ctx
+	// does. The caller closes what it got, also before its end.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
@@ -183,6 +185,13 @@ func open(ctx context.Context, s Source, name string) (io.ReadCloser, error) {
 // openAt is [RangeSource].OpenAt for any source: one that always begins at the
 // beginning is allowed to.
 func openAt(ctx context.Context, s Source, name string, offset int64, tag string) (*Range, error) {
+	switch s.(type) {
+	case *httpSource, listSource: // one escapes names itself, the other comes back here
+	default:
+		if !askable(name) {
+			return nil, notAskable(name)
+		}
+	}
 	at, ok := s.(RangeSource)
 	if !ok {
 		f, err := open(ctx, s, name)
@@ -204,8 +213,9 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 	return r, nil
 }
 
-// readAll reads one metadata file of at most limit bytes, within the timeout.
-func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration) ([]byte, error) {
+// readAll reads one metadata file of at most limit bytes, within the timeout. It
+// calls answered when the file is open.
+func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration, answered func()) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	f, err := openAt(ctx, s, name, 0, "")
@@ -213,6 +223,7 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 		return nil, err
 	}
 	defer f.Close()
+	answered()
 	limit = min(limit, math.MaxInt64-1)
 	// Room for what the place says is to come: a buffer that grows leaves as much
 	// garbage again. It is no promise, so there is a bound.
