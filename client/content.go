@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -93,7 +94,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 			s, err := c.complete(ctx, w, o)
 			if err == nil {
 				if newest != nil {
-					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "place", o.place.name)
+					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "place", text.Name(o.place.name))
 				}
 				return s, o.place, nil
 			}
@@ -175,7 +176,7 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 		}
 		if err != nil {
 			w.faulty(c, p, err)
-			*problems = append(*problems, fmt.Errorf("%s: %w", p.name, err))
+			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
 			if !w.failing[p.key] {
 				heard.add(p) // what it has is absent or expired, which is a word too
 			}
@@ -245,6 +246,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		err = checkRoles(w.session.Floors, s.snapshot)
 	} else {
 		f := o.ts.SnapshotFile()
+		l.verified = func(tuf.RoleFile) bool { return false }
 		err = l.run(ctx, func(get fetch) error {
 			data, err := get(f, roleName(f), "")
 			if err != nil {
@@ -260,6 +262,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		return nil, err
 	}
 	o.snap = s.snapshot
+	l.verified = func(f tuf.RoleFile) bool { return o.snap.RoleBytes(f.Role) != nil }
 	l.damaged = func(f tuf.RoleFile, data []byte) { w.quarantine(c, f.Role+".json", data) }
 	err = l.run(ctx, func(get fetch) error {
 		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) }

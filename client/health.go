@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -60,11 +61,11 @@ func (c *Client) attempt(p *place, size int) (done func()) {
 	}
 	name := "trying/" + p.key
 	if err := c.store.Write(name, []byte(p.name)); err != nil {
-		c.log.Warn("could not note an attempt", "place", p.name, "error", err)
+		c.log.Warn("could not note an attempt", "place", text.Name(p.name), "error", err)
 	}
 	return func() {
 		if err := c.store.Remove(name); err != nil {
-			c.log.Warn("could not remove the note of an attempt", "place", p.name, "error", err)
+			c.log.Warn("could not remove the note of an attempt", "place", text.Name(p.name), "error", err)
 		}
 	}
 }

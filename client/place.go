@@ -124,12 +124,17 @@ func placeKey(of string) string { return hexSum([]byte(of))[:16] }
 // currentPlaces lists where roles and targets can be had, by the newest root
 // this client knows.
 func (c *Client) currentPlaces() []*place {
-	tip := c.tip.Load()
-	if tip == nil {
-		// Before the first refresh: what was retired is in the kept roots, not in the pin.
-		tip = newestKept(c.store, c.pin.Root(), c.limits.Root, c.clock())
-	}
+	tip := c.newestRoot()
 	return slices.DeleteFunc(c.places(tip, later(c.clock(), tip)), func(p *place) bool { return !p.content })
+}
+
+// newestRoot is the newest root that this client knows, also before its first
+// refresh: what was retired is in the kept roots, not in the pin.
+func (c *Client) newestRoot() *tuf.Root {
+	if tip := c.tip.Load(); tip != nil {
+		return tip
+	}
+	return newestKept(c.store, c.pin.Root(), c.limits.Root, c.clock())
 }
 
 // clock is the time without Go's monotonic reading, which stands still while

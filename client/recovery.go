@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -89,7 +90,7 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 			return required
 		}
 		if err != nil {
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
+			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
 			return required
 		}
 		seen[rec.ID()] = rec

@@ -241,33 +241,46 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 // maxRoom bounds the memory that is taken on the word of a place.
 const maxRoom = 64 << 20
 
-// minRate is how many bytes a second a download must bring: who sends less
-// keeps the next place from being asked.
+// minRate is how many bytes a second a download must bring in any case: who sends
+// less keeps the next place from being asked.
 const minRate = 1 << 10
+
+// While another location is untried a download must bring more: quickRate bytes a
+// second, or what brings the whole within longDownload. It is measured over
+// filePatience.
+const (
+	quickRate    = 64 << 10
+	longDownload = 15 * time.Minute
+)
 
 var errSlow = errors.New("too slow")
 
 // pulse ends a transfer that stands still or crawls.
 type pulse struct {
-	timer *time.Timer
-	idle  time.Duration
-	chunk int64 // bytes to bring within idle
-	have  int64
+	ctx     context.Context // ends with the transfer
+	timer   *time.Timer
+	idle    time.Duration
+	chunk   int64 // bytes to bring within idle
+	have    int64
+	started bool
 }
 
-// watch calls cancel when idle passes, unless read keeps bringing bytes. stop
-// must be called.
-func watch(idle time.Duration, cancel context.CancelCauseFunc) (p *pulse, stop func()) {
-	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, minRate, idle)) })
-	return &pulse{timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*minRate))}, func() { t.Stop() }
+// watch ends its context when idle passes, and when first does before a byte has
+// come, unless the bytes of rate keep coming. stop must be called.
+func watch(ctx context.Context, first, idle time.Duration, rate int64) (p *pulse, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := time.AfterFunc(first, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, rate, idle)) })
+	p = &pulse{ctx: ctx, timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*float64(rate))), started: first == idle}
+	return p, func() { t.Stop(); cancel(nil) }
 }
 
 // reader counts what r brings.
 func (p *pulse) reader(r io.Reader) io.Reader {
 	return readFunc(func(b []byte) (int, error) {
 		n, err := r.Read(b)
-		if p.have += int64(n); p.have >= p.chunk {
-			p.have = 0
+		p.have += int64(n)
+		if p.have >= p.chunk || n > 0 && !p.started {
+			p.have, p.started = 0, true
 			p.timer.Reset(p.idle)
 		}
 		return n, err

@@ -132,11 +132,16 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 			c.avoid(p)
 		}
 	})
+	var opened *tuf.Snapshot
+	l.verified = func(f tuf.RoleFile) bool {
+		return opened != nil && (f.Role == "snapshot" || opened.RoleBytes(f.Role) != nil)
+	}
 	return l.run(ctx, func(get fetch) error {
 		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), "snapshot.json") })
 		if err != nil {
 			return err
 		}
+		opened = snap
 		err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) })
 		if keepErr := c.keepRoles(snap, l.roles); keepErr != nil {
 			c.log.Warn("a role is not kept", "error", keepErr)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -202,7 +203,7 @@ func (w *walk) unanswered(asked map[string]*place, content bool) {
 	for key, p := range asked {
 		if w.pace.late[key] {
 			w.failed(p, errLate, content)
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, errLate))
+			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), errLate))
 		}
 	}
 }
@@ -234,7 +235,7 @@ func (c *Client) rootFrom(w *walk, p *place, data []byte, err error) *tuf.Root {
 		w.bad[p.key] = true
 	}
 	w.failed(p, err, false)
-	w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
+	w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
 	return nil
 }
 
