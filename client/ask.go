@@ -98,10 +98,9 @@ func (q inquiry[T]) run(ctx context.Context) error {
 	for {
 		if young == nil && !exhausted {
 			if p := q.next(); p == nil {
-				exhausted = true
+				exhausted, deadline = true, time.Now().Add(answerPatience)
 			} else {
 				young = &attempt{place: p, begun: time.Now()}
-				deadline = young.begun.Add(filePatience)
 				open++
 				a := young
 				running.Go(func() {

@@ -222,7 +222,7 @@ func (d *download) hurry(ctx context.Context, s *seat) error {
 		return d.visit(ctx, s, nil)
 	}
 	rate := max(quickRate, d.a.Length()/int64(longDownload.Seconds()))
-	pace, stop := watch(ctx, answerPatience, filePatience, rate)
+	pace, stop := watch(ctx, answerPatience, rate)
 	defer stop()
 	before, begun := d.brought, time.Now()
 	err := d.visit(ctx, s, pace)
@@ -342,7 +342,7 @@ func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
 	if pace != nil {
 		ctx = pace.ctx
 	}
-	pulse, stop := watch(ctx, d.c.cfg.IdleTimeout, d.c.cfg.IdleTimeout, minRate) // waiting for the answer counts too
+	pulse, stop := watch(ctx, d.c.cfg.IdleTimeout, minRate) // waiting for the answer counts too
 	defer stop()
 	ctx = pulse.ctx
 	err := d.receive(ctx, s, pulse, pace)

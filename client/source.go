@@ -247,7 +247,7 @@ const minRate = 1 << 10
 
 // While another location is untried a download must bring more: quickRate bytes a
 // second, or what brings the whole within longDownload. It is measured over
-// filePatience.
+// answerPatience.
 const (
 	quickRate    = 64 << 10
 	longDownload = 15 * time.Minute
@@ -257,20 +257,19 @@ var errSlow = errors.New("too slow")
 
 // pulse ends a transfer that stands still or crawls.
 type pulse struct {
-	ctx     context.Context // ends with the transfer
-	timer   *time.Timer
-	idle    time.Duration
-	chunk   int64 // bytes to bring within idle
-	have    int64
-	started bool
+	ctx   context.Context // ends with the transfer
+	timer *time.Timer
+	idle  time.Duration
+	chunk int64 // bytes to bring within idle
+	have  int64
 }
 
-// watch ends its context when idle passes, and when first does before a byte has
-// come, unless the bytes of rate keep coming. stop must be called.
-func watch(ctx context.Context, first, idle time.Duration, rate int64) (p *pulse, stop func()) {
+// watch ends its context when idle passes, unless the bytes of rate keep coming.
+// stop must be called.
+func watch(ctx context.Context, idle time.Duration, rate int64) (p *pulse, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := time.AfterFunc(first, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, rate, idle)) })
-	p = &pulse{ctx: ctx, timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*float64(rate))), started: first == idle}
+	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, rate, idle)) })
+	p = &pulse{ctx: ctx, timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*float64(rate)))}
 	return p, func() { t.Stop(); cancel(nil) }
 }
 
@@ -278,9 +277,8 @@ func watch(ctx context.Context, first, idle time.Duration, rate int64) (p *pulse
 func (p *pulse) reader(r io.Reader) io.Reader {
 	return readFunc(func(b []byte) (int, error) {
 		n, err := r.Read(b)
-		p.have += int64(n)
-		if p.have >= p.chunk || n > 0 && !p.started {
-			p.have, p.started = 0, true
+		if p.have += int64(n); p.have >= p.chunk {
+			p.have = 0
 			p.timer.Reset(p.idle)
 		}
 		return n, err
