@@ -50,8 +50,9 @@ type inquiry[T any] struct {
 	next func() *place // the location to ask now, nil: none is left
 	// get makes the request, on a goroutine of its own; it calls answered when the
 	// location begins to answer.
-	get func(ctx context.Context, p *place, answered func()) (T, error)
-	use func(p *place, v T, err error) need // on the caller's goroutine
+	get  func(ctx context.Context, p *place, answered func()) (T, error)
+	most int                                 // requests at the same time; 0: as many as there are locations
+	use  func(p *place, v T, err error) need // on the caller's goroutine
 }
 
 type attempt struct {
@@ -96,7 +97,7 @@ func (q inquiry[T]) run(ctx context.Context) error {
 	defer patience.Stop()
 	var deadline time.Time // when answers that are merely welcome are waited for no more
 	for {
-		if young == nil && !exhausted {
+		if young == nil && !exhausted && (q.most == 0 || open < q.most) {
 			if p := q.next(); p == nil {
 				exhausted, deadline = true, time.Now().Add(answerPatience)
 			} else {
@@ -115,7 +116,7 @@ func (q inquiry[T]) run(ctx context.Context) error {
 		wait := time.Duration(math.MaxInt64)
 		if young != nil {
 			wait = young.left(q.pace)
-		} else if state == welcome {
+		} else if exhausted && state == welcome {
 			wait = time.Until(deadline)
 		}
 		patience.Reset(wait)

@@ -166,7 +166,7 @@ func TestSourceIsNotAskedToClimb(t *testing.T) {
 	}
 }
 
-// Names with unusual characters that lead nowhere else are asked for as they are.
+// Names with unusual characters that do not leave the folder are asked for as they are.
 func TestSourceIsAskedForUnusualNames(t *testing.T) {
 	for _, role := range []string{"a/b", "a b", "..", "a..b", "é", "50%", `back\slash`} {
 		t.Run(role, func(t *testing.T) {

@@ -64,8 +64,8 @@ type offer struct {
 // Where a probe is due, the timestamps of several operators are compared: one
 // location alone cannot hide what the others serve.
 //
-// A timestamp is trusted when its set is complete. One whose files nobody has
-// does not keep the client from the set of another location, as long as that is
+// A timestamp is trusted when its set is complete. One whose files no location has
+// does not keep the client from the set of another one, as long as that is
 // not older than what was trusted before this refresh; where no set is complete
 // the newest that verified becomes the floor of the next refresh all the same.
 func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
@@ -408,7 +408,7 @@ func (e *early) wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// dropEarly ends what nobody waits for any more.
+// dropEarly ends the requests that were made ahead.
 func (w *walk) dropEarly() {
 	for _, e := range w.early {
 		e.cancel()

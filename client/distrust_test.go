@@ -37,7 +37,8 @@ func TestLocationWithBadContentIsAskedLast(t *testing.T) {
 			} else {
 				w.does(bad, vendorHost)
 			}
-			w.good(w.client(), 1) // the others serve
+			w.good(w.client(), 1)    // the others serve
+			w.does(dark, reviewHost) // so that the location is asked for roots, which it serves well
 			w.asked("")
 			for range 3 {
 				renew(w.repo)

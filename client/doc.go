@@ -29,8 +29,8 @@
 // honest locations serve is seen within one probe interval, whatever one location
 // does. That costs two requests more than a refresh in between, which takes two: root
 // and timestamp. Snapshot and release roles come from any location, for the timestamp
-// leads to their bytes. Where nobody has them, an older timestamp will do that is not
-// below what was trusted before. What is installed changes only by [Client.Save],
+// leads to their bytes. Where no location has them, an older timestamp will do that is
+// not below what was trusted before. What is installed changes only by [Client.Save],
 // from a complete, valid set.
 //
 // No location is waited for alone for longer than 5 s without an answer, or 10 s in

@@ -107,7 +107,7 @@ func TestSecondOperatorIsAnother(t *testing.T) {
 }
 
 // The newest timestamp without its files does not keep the client from content:
-// its files come from elsewhere, or where nobody has them the older set does. What
+// its files come from elsewhere, or where no location has them the older set does. What
 // was trusted before stays the floor.
 func TestNewestTimestampWithoutContent(t *testing.T) {
 	only := func(names ...string) answer {
@@ -127,7 +127,7 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 			t.Errorf("timestamp v%d of %s", view.Timestamp(), view.Place())
 		}
 	})
-	t.Run("nobody has its files", func(t *testing.T) {
+	t.Run("no location has its files", func(t *testing.T) {
 		w := newWeb(t)
 		w.good(w.client(), 1)
 		w.shows(w.repo.Clone(), cdnHost)
@@ -144,7 +144,7 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 			t.Errorf("timestamp v%d", view.Timestamp())
 		}
 	})
-	t.Run("nobody has its files, and the older set is below what was trusted", func(t *testing.T) {
+	t.Run("no location has its files, and the older set is below what was trusted", func(t *testing.T) {
 		w := newWeb(t)
 		old := w.repo.Clone()
 		renew(w.repo)

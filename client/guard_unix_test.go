@@ -77,7 +77,7 @@ func inode(t *testing.T, file string) uint64 {
 	return fi.Sys().(*syscall.Stat_t).Ino
 }
 
-// A file that has the right bytes already is left alone only where nobody else can
+// A file that has the right bytes already is left alone only where no other user can
 // change it afterwards.
 func TestSaveReplacesWhatOthersCanChange(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -171,7 +171,7 @@ func TestRolesDoNotPileUp(t *testing.T) {
 		w.repo.Bump("vendor-agent")
 		w.repo.Publish()
 		meta := tuftest.At(w.repo.Roles["snapshot"], "meta", "review-agent.json")
-		meta["version"] = 1000 // which nobody has
+		meta["version"] = 1000 // which no location has
 		delete(meta, "hashes")
 		delete(meta, "length")
 		w.repo.PublishSnapshot()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,6 +196,25 @@ func TestSlowLine(t *testing.T) {
 		for range 6 {
 			w.good(c, 1)
 			w.now = w.now.Add(2 * time.Hour)
+		}
+	})
+}
+
+// Copies of a large file are not read side by side without bound: three at a time.
+func TestLargeFilesAreReadByFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var busy, most atomic.Int32
+		w := lineup(t, 1, 5, forFiles(".vendor-agent.json", func(r *http.Request, name string) (*http.Response, error, bool) {
+			most.Store(max(most.Load(), busy.Add(1)))
+			defer busy.Add(-1)
+			return hangs(r, name)
+		}))
+		w.repo.Roles["vendor-agent"]["x-pad"] = strings.Repeat("x", 5<<20)
+		renew(w.repo)
+		begun := time.Now()
+		w.good(w.client(byMemory(w)), 1)
+		if took := time.Since(begun); most.Load() != 3 || took > time.Minute {
+			t.Errorf("%d at a time, took %s", most.Load(), took)
 		}
 	})
 }

@@ -112,6 +112,13 @@ func (l *loader) spoils(b brought) bool {
 	return l.spoiled[spoiled{b.name, key}]
 }
 
+// Of a file that may have more than largeFile bytes no more than maxLarge copies
+// are read at the same time: each takes its memory before anything is verified.
+const (
+	largeFile = 4 << 20
+	maxLarge  = 3
+)
+
 // fetch returns the first answer of a location that holds the file.
 func (l *loader) fetch(ctx context.Context, name string, limit int64) (data []byte, from *place, err error) {
 	places := slices.DeleteFunc(l.places(), func(p *place) bool { return l.spoiled[spoiled{name, p.key}] })
@@ -120,6 +127,9 @@ func (l *loader) fetch(ctx context.Context, name string, limit int64) (data []by
 	asked := map[string]*place{}
 	next := each(places)
 	q := inquiry[[]byte]{pace: l.pace, get: l.c.metadata(name, limit)}
+	if limit > largeFile {
+		q.most = maxLarge
+	}
 	q.next = func() *place {
 		p := next()
 		if p != nil {

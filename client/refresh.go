@@ -171,8 +171,8 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 	return nil
 }
 
-// due reports whether more operators than one are to be asked, who were asked
-// last at a time.
+// due reports whether more operators than one are to be asked; last is when that
+// was done before.
 func due(w *walk, last time.Time) bool {
 	return w.clock.Before(last) || w.clock.Sub(last) >= probe(w.tip).Every
 }

@@ -38,7 +38,7 @@ const partsLast = 30 * 24 * time.Hour
 // The folder must exist. A symbolic link is replaced, not followed; a folder or
 // a device is not replaced. An error of the disk ends Save, and leaves nothing.
 //
-// A file that is right already is replaced all the same where somebody else could
+// A file that is right already is replaced all the same where another user could
 // change it later: where another user owns it, everybody may write to it, or it
 // has a second hard link. The new file has the permissions of the file of this user
 // that it replaces, or else those that the umask leaves of 0666, and is never
@@ -231,7 +231,7 @@ func (h *hasher) check() error {
 	return &tuf.Error{Role: h.a.Path(), Err: tuf.ErrMismatch, Detail: detail}
 }
 
-// matches reports whether file holds the approved bytes already, and nobody else
+// matches reports whether file holds the approved bytes already, and no other user
 // can change them afterwards.
 func matches(ctx context.Context, a tuf.Approved, file string) bool {
 	f, err := durable.Open(file)

@@ -239,7 +239,7 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 }
 
 // maxRoom bounds the memory that is taken on the word of a place.
-const maxRoom = 64 << 20
+const maxRoom = 8 << 20
 
 // minRate is how many bytes a second a download must bring in any case: who sends
 // less keeps the next place from being asked.

@@ -51,8 +51,8 @@ func plantRecovery(t *testing.T, w *web, recovered *tuftest.Repo, at time.Time) 
 	})
 }
 
-// A recovery that somebody wrote into the state is not followed while the
-// repository is alive: neither one that the recovery keys signed and nobody waited
+// A recovery that an attacker wrote into the state is not followed while the
+// repository is alive: neither one that the recovery keys signed but that was not waited
 // for, nor one that is past its date. A regular next root counts as alive as well.
 func TestPlantedRecovery(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -121,7 +121,7 @@ func rotate(r *tuftest.Repo) {
 }
 
 // The healthy twin: a recovery that was waited for while the root was in date is
-// followed by later processes, as long as nobody serves the old content again.
+// followed by later processes, as long as no location serves the old content again.
 func TestRecoveryInDateStays(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0)) })
 	w.good(w.client(), 1)
@@ -153,7 +153,7 @@ func TestRecoveryInDateStays(t *testing.T) {
 }
 
 // A statement whose counter is below one that was seen is void for this client,
-// whoever shows it; also after a restart.
+// also after a restart.
 func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 	w := lost(t)
 	first := w.repo.Clone()
@@ -181,7 +181,7 @@ func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 }
 
 // Junk that costs nothing does not displace evidence that took a key: 40 forged
-// roots that nobody signed, 40 copies of a root of the past, and variants of one
+// roots without a valid signature, 40 copies of a root of the past, and variants of one
 // that a root key signed leave room for a fork that both parties signed.
 func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
 	w := newWeb(t)
@@ -204,7 +204,7 @@ func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
 	unsigned := func(i int) []byte {
 		r := w.repo.Clone()
 		r.Root["version"], r.Root["x"] = 3, i
-		return r.Sign(r.Root, "thief")
+		return r.Sign(r.Root, "stranger")
 	}
 	padded := func(data []byte, i int) []byte { return append([]byte(strings.Repeat(" ", i+1)), data...) }
 	for i := range 40 {

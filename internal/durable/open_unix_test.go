@@ -14,7 +14,7 @@ import (
 )
 
 // Nothing but a regular file or a folder is opened; a named pipe is not waited for,
-// though nobody writes to it. The test hangs where it is.
+// though nothing writes to it. The test hangs where it is.
 func TestOpenOthers(t *testing.T) {
 	dir := t.TempDir()
 	root, err := os.OpenRoot(dir)
