@@ -69,7 +69,7 @@ func TestSecondOperatorIsAnother(t *testing.T) {
 	}{
 		"another operator": {func(tuftest.Doc) {}, []string{vendorHost}, false},
 		"of the same name": {func(l tuftest.Doc) { l["operator"] = "vendor-ch" }, []string{vendorHost, cdnHost}, true},
-		"on the same host": {func(l tuftest.Doc) { l["base"] = "https://" + vendorHost + "/r/two/" }, []string{vendorHost}, true},
+		"on the same host": {func(l tuftest.Doc) { l["base"] = "https://" + vendorHost + ":8443/r/" }, []string{vendorHost, vendorHost + ":8443"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) {
