@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,20 +42,28 @@ type Config struct {
 	Store Store
 	// Sources are further places to ask, before all others: a folder, an
 	// embedded tree, a bundle, a [URL]. What they hold is verified like everything else.
-	// They do not count as operators when a new root is looked for.
+	// They do not count as operators when a new root is looked for. A [URL], also one
+	// in a [List], whose host the newest root has retired is not asked any more.
 	Sources []Source
 	// Offline keeps the client from asking anything but Sources.
 	Offline bool
 	// HTTP makes the requests; nil: a client of our own that honours the
 	// system's proxy settings. It is copied; redirects are never followed. Its
-	// Timeout, if it has one, ends long downloads too, which then go on.
+	// Timeout, if it has one, ends long downloads too, which then go on. Its
+	// Transport bounds the headers of an answer, net/http's at 10 MB unless its
+	// MaxResponseHeaderBytes says otherwise; of our own client they are 64 KiB. How
+	// long an answer is waited for is bounded here, whatever the Transport says.
 	HTTP *http.Client
 	// UserAgent is sent with requests; "": "visum".
 	UserAgent string
-	// MetadataTimeout bounds the fetching of one metadata file; 0: 30 s.
+	// MetadataTimeout bounds the fetching of one metadata file; 0: 30 s. While
+	// another location is untried the client asks it as well, after 5 s without an
+	// answer or 10 s that one location took for its files; what answers first counts.
 	MetadataTimeout time.Duration
 	// IdleTimeout ends a download that brings less than 1 KiB a second for so
-	// long; 0: 30 s.
+	// long; 0: 30 s. While another location is untried, one that brings less than 64
+	// KiB a second for 5 s, or too little to bring the whole in 15 minutes, is left
+	// for it.
 	IdleTimeout time.Duration
 	// Retries is how often a call goes round again where no place answers at all,
 	// after half a second first, then twice as long each time; 0: 2, below 0: never.
@@ -106,7 +115,12 @@ type Client struct {
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
-	probed time.Time // when enough operators last said that there is no newer root; guarded by the state's lock
+	mu      sync.Mutex
+	shunned map[string]time.Time // by place.key: until when locations are asked last
+
+	// Guarded by the state's lock: when enough operators last said that there is no
+	// newer root, and when their timestamps were last compared.
+	probed, compared time.Time
 }
 
 // New makes a client of a pin (see tuf.OpenPin for what is refused). The state

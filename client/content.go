@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,11 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// getter reads a metadata file of one place.
-type getter = func(name string, limit int64) ([]byte, error)
 
 // roleName is the name of a role's file, for URLs before escaping.
 func roleName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, f.Role) }
@@ -26,6 +25,7 @@ func roleName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Versio
 type set struct {
 	timestamp *tuf.Timestamp
 	floors    map[string]floor
+	until     time.Time // when the first of its files expires
 
 	mu       sync.Mutex
 	snapshot *tuf.Snapshot // nil: not opened yet
@@ -53,73 +53,288 @@ func (s *set) open(get func(tuf.RoleFile) ([]byte, error)) (*tuf.Snapshot, error
 	return snap, nil
 }
 
-// content brings the newest set under the tip from the first place that
-// delivers a complete and valid one.
+// offer is a timestamp that verified, with the location that served it.
+type offer struct {
+	place *place
+	ts    *tuf.Timestamp
+	snap  *tuf.Snapshot // where it was obtained
+}
+
+// content brings the newest complete set under the tip that a location offers.
+// Where a probe is due, the timestamps of several operators are compared: one
+// location alone cannot hide what the others serve.
+//
+// A timestamp is trusted when its set is complete. One whose files no location has
+// does not keep the client from the set of another one, as long as that is
+// not older than what was trusted before this refresh; where no set is complete
+// the newest that verified becomes the floor of the next refresh all the same.
 func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
+	prior, err := w.session.prior("timestamp.json", c.limits.Timestamp)
+	if err != nil {
+		return nil, nil, diskError{err}
+	}
+	want := 1
+	if w.comparing {
+		want = probe(w.tip).MinOperators
+	}
 	var problems []error
-	places := c.places(w.tip, w.now)
-	// Not to wait again for who is silent, unless nobody else is left.
+	var newest *offer
+	tried := map[string]bool{}
+	for rest := w.contentPlaces(c); len(rest) > 0; want = 1 {
+		var offers []*offer
+		if offers, rest, err = c.offers(ctx, w, rest, prior, want, &problems); err != nil {
+			return nil, nil, err
+		}
+		for _, o := range offers {
+			sum := hexSum(o.ts.Bytes())
+			if tried[sum] {
+				continue
+			}
+			tried[sum] = true
+			s, err := c.complete(ctx, w, o)
+			if err == nil {
+				if newest != nil {
+					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "place", text.Name(o.place.name))
+				}
+				return s, o.place, nil
+			}
+			if ctx.Err() != nil {
+				return nil, nil, ctx.Err()
+			}
+			if disk, ok := errors.AsType[diskError](err); ok {
+				return nil, nil, disk
+			}
+			problems = append(problems, err)
+			if newest == nil || newest.ts.Version() < o.ts.Version() {
+				newest = o
+			}
+		}
+	}
+	if newest != nil && !w.quiet {
+		if err := c.trust(w, newest); err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
+}
+
+// contentPlaces lists the locations that serve content and may be asked now,
+// those that did not do well last.
+func (w *walk) contentPlaces(c *Client) []*place {
+	places := slices.DeleteFunc(c.places(w.tip, w.now), func(p *place) bool { return !p.content || w.waits(p) })
+	w.sort(places)
+	return places
+}
+
+func (w *walk) sort(places []*place) {
 	last := func(p *place) int {
-		if w.down[p.key] {
+		if w.down[p.key] || w.pace.late[p.key] {
 			return 1
 		}
 		return 0
 	}
 	slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
-	for _, p := range places {
-		if !p.content || w.waits(p) {
-			continue
-		}
-		s, err := c.contentFrom(ctx, w, p)
-		if err == nil {
-			return s, p, nil
-		}
-		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
-		}
-		if disk, ok := errors.AsType[diskError](err); ok {
-			return nil, nil, disk
-		}
-		problems = append(problems, fmt.Errorf("%s: %w", p.name, err))
-		var refused *tuf.Error
-		if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) {
-			w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
-		}
-		w.failed(p, err)
-	}
-	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
 }
 
-// contentFrom reads timestamp, snapshot and roles from one place: with a
-// charter the release roles of every class, without one the top-level targets.
-// Whatever verified is kept, also when a later file of the set fails.
-func (c *Client) contentFrom(ctx context.Context, w *walk, p *place) (*set, error) {
-	get := func(name string, limit int64) ([]byte, error) {
-		if early := w.early; early != nil && name == "timestamp.json" && early.key == p.key {
-			w.early = nil
-			return early.wait()
+// offers asks locations for their timestamps until want different operators have
+// answered with one that verifies, and returns these, the newest first, and the
+// locations that were not asked or had not answered by then.
+func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []byte, want int, problems *[]error) (out []*offer, rest []*place, err error) {
+	var ops, heard operators
+	asked, answered := map[string]*place{}, map[string]bool{}
+	queue, i, first := slices.Clone(places), 0, len(places)
+	q := inquiry[[]byte]{pace: w.pace}
+	q.next = func() *place {
+		for i < len(queue) {
+			p := queue[i]
+			i++
+			switch {
+			case i <= first && ops.has(p):
+				queue = append(queue, p)
+			case len(out) > 0 && (w.down[p.key] || w.pace.late[p.key] || ops.has(p)): // it rests, had its chance, or adds nothing
+			default:
+				asked[p.key] = p
+				return p
+			}
 		}
-		return readAll(ctx, p.source, "metadata/"+name, limit, c.cfg.MetadataTimeout)
+		return nil
 	}
-	ts, err := c.timestamp(w, get)
+	q.get = func(ctx context.Context, p *place, begun func()) ([]byte, error) {
+		if e := w.early[p.key]; e != nil {
+			return e.wait(ctx)
+		}
+		return c.metadata("timestamp.json", c.limits.Timestamp)(ctx, p, begun)
+	}
+	q.use = func(p *place, data []byte, err error) need {
+		delete(asked, p.key)
+		answered[p.key] = true
+		var ts *tuf.Timestamp
+		if err == nil {
+			if ts, err = w.tip.Timestamp(data, prior, w.now); err == nil {
+				err = w.session.checkTimestamp(w.tip, ts)
+			}
+		}
+		if err != nil {
+			w.faulty(c, p, err)
+			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
+			if !w.failing[p.key] {
+				heard.add(p) // what it has is absent or expired, which is a word too
+			}
+		} else {
+			heard.add(p)
+			out = append(out, &offer{place: p, ts: ts})
+			ops.add(p)
+		}
+		switch {
+		case len(out) > 0 && len(ops) >= want, len(out) > 0 && want == 1:
+			return nothingMore
+		case len(out) > 0:
+			return welcome
+		}
+		return required
+	}
+	if err := q.run(ctx); err != nil {
+		return nil, nil, err
+	}
+	w.unanswered(asked, true)
+	var all operators
+	for _, p := range places {
+		all.add(p)
+	}
+	if len(heard) >= min(len(all), probe(w.tip).MinOperators) {
+		w.compared = true
+	}
+	slices.SortStableFunc(out, func(a, b *offer) int { return cmp.Compare(b.ts.Version(), a.ts.Version()) })
+	return out, slices.DeleteFunc(places, func(p *place) bool { return answered[p.key] }), nil
+}
+
+// faulty notes what a location did instead of serving content that verifies.
+func (w *walk) faulty(c *Client, p *place, err error) {
+	var refused *tuf.Error
+	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) {
+		w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
+	}
+	w.failed(p, err, true)
+}
+
+// complete brings the files that an offer calls for: with a charter the release
+// roles of every class, without one the top-level targets. They come from any
+// location, the one that served the timestamp first: the offer names the bytes.
+// What is complete is trusted.
+func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) {
+	s := &set{timestamp: o.ts, floors: maps.Clone(w.session.Floors)}
+	if whole, err := w.session.whole(w, o.ts); err != nil {
+		return nil, err
+	} else if whole {
+		s.until = w.session.Set.Until
+		w.served(o.place, true)
+		return s, c.trust(w, o)
+	}
+	l := c.loader(w.pace, func() []*place {
+		places := w.contentPlaces(c)
+		slices.SortStableFunc(places, func(a, b *place) int {
+			return preference(a, o.place, w) - preference(b, o.place, w)
+		})
+		return places
+	}, func(p *place, err error) { w.faulty(c, p, err) })
+	prior, err := w.session.prior("snapshot.json", c.limits.Snapshot)
+	if err != nil {
+		return nil, diskError{err}
+	}
+	// The snapshot that was trusted last may well be the one that is asked for.
+	if s.snapshot, err = o.ts.Snapshot(prior, prior); err == nil {
+		err = checkRoles(w.session.Floors, s.snapshot)
+	} else {
+		f := o.ts.SnapshotFile()
+		l.verified = func(tuf.RoleFile) bool { return false }
+		err = l.run(ctx, func(get fetch) error {
+			data, err := get(f, roleName(f), "")
+			if err != nil {
+				return err
+			}
+			if s.snapshot, err = o.ts.Snapshot(data, prior); err != nil {
+				return err
+			}
+			return checkRoles(w.session.Floors, s.snapshot)
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &set{timestamp: ts, floors: maps.Clone(w.session.Floors)}
-	if whole, err := w.session.whole(w, ts); err != nil || whole {
-		return s, err
-	}
-	if s.snapshot, err = c.snapshot(w, ts, get); err != nil {
+	o.snap = s.snapshot
+	l.verified = func(f tuf.RoleFile) bool { return o.snap.RoleBytes(f.Role) != nil }
+	l.damaged = func(f tuf.RoleFile, data []byte) { w.quarantine(c, f.Role+".json", data) }
+	err = l.run(ctx, func(get fetch) error {
+		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) }
+		if o.snap.Root().Charter() != nil {
+			return o.snap.OpenRoles(from)
+		}
+		return topLevel(o.snap, from)
+	})
+	if err := errors.Join(err, c.keepRoles(o.snap, l.roles), c.dropVersions(w.session, o.snap, l.roles)); err != nil {
 		return nil, err
 	}
-	if err := c.roles(w, s.snapshot, get); err != nil {
+	s.until = o.snap.Until()
+	if err := c.trust(w, o); err != nil {
 		return nil, err
 	}
-	if err := w.session.raiseRoles(s.snapshot); err != nil {
+	if err := w.session.raiseRoles(o.snap); err != nil {
 		return nil, err
 	}
-	w.session.Set = &mark{w.tip.Version(), hexSum(ts.Bytes()), hexSum(s.snapshot.Bytes()), s.snapshot.Until()}
-	return s, c.sweep(w.session, s.snapshot)
+	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), s.until}
+	w.served(o.place, true)
+	return s, c.sweep(w.session, o.snap)
+}
+
+// preference puts the location of the offer before others that do as well.
+func preference(p, offers *place, w *walk) int {
+	switch {
+	case w.down[p.key] || w.pace.late[p.key]:
+		return 2
+	case p.key == offers.key:
+		return 0
+	}
+	return 1
+}
+
+// trust makes an offer's timestamp and snapshot what the next refresh does not go
+// below.
+func (c *Client) trust(w *walk, o *offer) error {
+	if err := c.replaceFile(w, "timestamp.json", o.ts.Bytes(), c.limits.Timestamp, func(prior []byte) bool {
+		// At no time at all, so that its age is no matter.
+		_, err := w.tip.Timestamp(prior, nil, time.Time{})
+		return errors.Is(err, tuf.ErrMalformed) || errors.Is(err, tuf.ErrThreshold)
+	}); err != nil {
+		return err
+	}
+	if o.snap != nil {
+		if err := c.replaceFile(w, "snapshot.json", o.snap.Bytes(), c.limits.Snapshot, func(prior []byte) bool { return !json.Valid(prior) }); err != nil {
+			return err
+		}
+	}
+	keys := w.tip.OnlineKeys()
+	w.session.raise("timestamp", keys, o.ts.Version())
+	w.session.raise("snapshot", keys, o.ts.SnapshotFile().Version)
+	return nil
+}
+
+// replaceFile writes a floor file where it is another one than before; a damaged
+// one goes to the evidence.
+func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, damaged func(prior []byte) bool) error {
+	prior, err := w.session.prior(name, limit)
+	if err != nil {
+		return diskError{err}
+	}
+	if bytes.Equal(prior, data) {
+		return nil
+	}
+	if damaged(prior) {
+		w.quarantine(c, name, prior)
+	}
+	if err := c.store.Write(name, data); err != nil {
+		return diskError{err}
+	}
+	return nil
 }
 
 // whole reports whether the set that ts calls for is the one that is kept: it
@@ -136,42 +351,6 @@ func (s *session) whole(w *walk, ts *tuf.Timestamp) (bool, error) {
 	return hexSum(snap) == m.Snapshot, nil
 }
 
-// roles opens all roles that make a set complete: one that lacks a role is no set.
-func (c *Client) roles(w *walk, snap *tuf.Snapshot, get getter) error {
-	var fetched []string
-	kept := map[string][]byte{} // by role: what was on disk
-	read := func(disk bool) error {
-		fetch := func(f tuf.RoleFile) ([]byte, error) {
-			if disk {
-				if data, err := c.store.Read(keptRole(f), f.MaxLength); err == nil {
-					kept[f.Role] = data
-					return data, nil
-				}
-			}
-			fetched = append(fetched, f.Role)
-			return get(roleName(f), f.MaxLength)
-		}
-		var err error
-		if snap.Root().Charter() != nil {
-			err = snap.OpenRoles(fetch)
-		} else {
-			err = topLevel(snap, fetch)
-		}
-		return err
-	}
-	err := read(true)
-	if err != nil && len(kept) > 0 {
-		// A file on disk may be damaged: what is verified stays, the rest is asked for.
-		for role, data := range kept {
-			if snap.RoleBytes(role) == nil {
-				w.quarantine(c, role+".json", data)
-			}
-		}
-		err = read(false)
-	}
-	return errors.Join(err, c.keepRoles(snap, fetched))
-}
-
 // topLevel opens the top-level targets of a repository without a charter.
 func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
 	f, err := snap.RoleFile("targets")
@@ -186,140 +365,56 @@ func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
 	return err
 }
 
-// keepRoles keeps those of the roles that verified.
-func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
-	for _, role := range roles {
-		data := snap.RoleBytes(role)
-		f, err := snap.RoleFile(role)
-		if err != nil || data == nil {
-			continue
-		}
-		if err := c.store.Write(keptRole(f), data); err != nil {
-			return diskError{err}
-		}
-	}
-	return nil
-}
-
-// keptRole is the role's file in the store; below roles/ it differs between
-// versions in the number alone.
-func keptRole(f tuf.RoleFile) string { return "roles/" + keptName(f) }
-
-func keptName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, diskName(f.Role)) }
-
-// sweep removes the roles that the snapshot does not list any more.
-func (c *Client) sweep(s *session, snap *tuf.Snapshot) error {
-	have, err := s.store.List("roles")
-	if err != nil {
-		return diskError{err}
-	}
-	for _, role := range snap.Roles() {
-		if f, err := snap.RoleFile(role); err == nil {
-			delete(have, keptName(f))
-		}
-	}
-	for name := range have {
-		if err := s.store.Remove("roles/" + name); err != nil {
-			return diskError{err}
-		}
-	}
-	return nil
-}
-
-func (c *Client) timestamp(w *walk, get getter) (*tuf.Timestamp, error) {
-	prior, err := w.session.prior("timestamp.json", c.limits.Timestamp)
-	if err != nil {
-		return nil, diskError{err}
-	}
-	data, err := get("timestamp.json", c.limits.Timestamp)
-	if err != nil {
-		return nil, err
-	}
-	ts, err := w.tip.Timestamp(data, prior, w.now)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.session.checkTimestamp(w.tip, ts); err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(ts.Bytes(), prior) {
-		// At no time at all, so that its age is no matter.
-		if _, err := w.tip.Timestamp(prior, nil, time.Time{}); errors.Is(err, tuf.ErrMalformed) || errors.Is(err, tuf.ErrThreshold) {
-			w.quarantine(c, "timestamp.json", prior)
-		}
-		if err := c.store.Write("timestamp.json", ts.Bytes()); err != nil {
-			return nil, diskError{err}
-		}
-	}
-	keys := w.tip.OnlineKeys()
-	w.session.raise("timestamp", keys, ts.Version())
-	w.session.raise("snapshot", keys, ts.SnapshotFile().Version)
-	return ts, nil
-}
-
-func (c *Client) snapshot(w *walk, ts *tuf.Timestamp, get getter) (*tuf.Snapshot, error) {
-	f := ts.SnapshotFile()
-	prior, err := w.session.prior("snapshot.json", c.limits.Snapshot)
-	if err != nil {
-		return nil, diskError{err}
-	}
-	// The snapshot that was trusted last may well be the one that is asked for.
-	snap, err := ts.Snapshot(prior, prior)
-	if err != nil {
-		data, err := get(fmt.Sprintf("%d.snapshot.json", f.Version), f.MaxLength)
-		if err != nil {
-			return nil, err
-		}
-		if snap, err = ts.Snapshot(data, prior); err != nil {
-			return nil, err
-		}
-		if !json.Valid(prior) {
-			w.quarantine(c, "snapshot.json", prior)
-		}
-		if err := c.store.Write("snapshot.json", data); err != nil {
-			return nil, diskError{err}
-		}
-	}
-	return snap, checkRoles(w.session.Floors, snap)
-}
-
 // early is a request that was made before its answer was needed.
 type early struct {
-	key    string // the place's
 	done   chan struct{}
 	cancel context.CancelFunc
 	data   []byte
 	err    error
 }
 
-// ahead asks the first place for its timestamp while the walk asks for roots.
-func (c *Client) ahead(ctx context.Context, w *walk) *early {
-	for _, p := range c.places(w.tip, w.now) {
-		if !p.content || w.down[p.key] || w.waits(p) {
+// ahead asks for timestamps while the walk asks for roots: the first location,
+// and where a probe is due the first of another operator.
+func (c *Client) ahead(ctx context.Context, w *walk) {
+	want := 1
+	if w.comparing {
+		want = probe(w.tip).MinOperators
+	}
+	w.early = map[string]*early{}
+	var ops operators
+	for _, p := range w.contentPlaces(c) {
+		if w.down[p.key] || ops.has(p) {
 			continue
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		e := &early{key: p.key, done: make(chan struct{}), cancel: cancel}
+		e := &early{done: make(chan struct{}), cancel: cancel}
+		w.early[p.key] = e
 		go func() {
 			defer close(e.done)
-			e.data, e.err = readAll(ctx, p.source, "metadata/timestamp.json", c.limits.Timestamp, c.cfg.MetadataTimeout)
+			e.data, e.err = readAll(ctx, p.source, "metadata/timestamp.json", c.limits.Timestamp, c.cfg.MetadataTimeout, func() {})
 		}()
-		return e
+		if ops.add(p); len(w.early) == want {
+			return
+		}
 	}
-	return nil
 }
 
-func (e *early) wait() ([]byte, error) {
-	<-e.done
-	return e.data, e.err
+func (e *early) wait(ctx context.Context) ([]byte, error) {
+	select {
+	case <-e.done:
+		return e.data, e.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
-// drop ends what nobody waits for any more.
-func (e *early) drop() {
-	if e != nil {
+// dropEarly ends the requests that were made ahead.
+func (w *walk) dropEarly() {
+	for _, e := range w.early {
 		e.cancel()
 		<-e.done
 	}
+	w.early = nil
 }
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

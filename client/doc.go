@@ -21,16 +21,36 @@
 // asked for at the places that the newest root names, until two different
 // operators say there is none; a bad answer is kept as evidence and the next
 // place is asked. Where the newest root has expired, or a newer one was seen
-// before, no place is left out. Timestamp, snapshot and release roles come from
-// the first place that delivers a complete, valid set. What is installed changes
-// only by [Client.Save], from such a set.
+// before, no place is left out.
+//
+// Then a location is asked for its timestamp. At the first refresh of a process,
+// after a failure, and as often as the charter's probe says, a second operator is
+// asked too, and the newest timestamp that verifies is used: a hold or a recall that
+// honest locations serve is seen within one probe interval, whatever one location
+// does. That costs two requests more than a refresh in between, which takes two: root
+// and timestamp. Snapshot and release roles come from any location, for the timestamp
+// leads to their bytes. Where no location has them, an older timestamp will do that is
+// not below what was trusted before. What is installed changes only by [Client.Save],
+// from a complete, valid set.
+//
+// No location is waited for alone for longer than 5 s without an answer, or 10 s in
+// all, while another is untried: the next one is asked in addition. So five that
+// hang delay a refresh by 30 s at most, and five that send a byte now and then by
+// 60 s. A location that hung, or served bytes that do not verify, is asked last for
+// a minute, and up to an hour if it does so again.
+//
+// Metadata may come gzip-coded. One byte on the wire may become 32, one of the file
+// may take two on the wire, beyond the first 64 KiB of each; more is refused with an
+// error that wraps tuf.ErrTooLarge.
 //
 // # What it keeps
 //
 // The state folder holds the way that was gone: roots, and versions that content
 // does not go below as long as the keys are the same. A damaged file in it is
-// replaced, and does not open a way back. Who can write there can take the
-// client back to the pin, or keep it from working, no more.
+// replaced, and does not open a way back. An attacker with write access can take
+// the client back to the pin, or keep it from working, and can shorten the wait for
+// a recovery that the recovery keys signed where the regular root has expired or has
+// neither successor nor content; no more.
 //
 // # Errors
 //

@@ -37,6 +37,11 @@ const (
 //
 // Each of these can happen once to a place, and otherwise the part only grows:
 // so it ends.
+//
+// While others are untried, a location that does not answer or brings too little
+// is left for the next one, which goes on from there. When all have been tried,
+// those that were slow are asked again and given all the time of
+// Config.IdleTimeout, the fastest first.
 type download struct {
 	c       *Client
 	a       tuf.Approved
@@ -61,6 +66,8 @@ type seat struct {
 	whole   bool      // no good for ranges: gives all or nothing
 	changed bool      // its file was another one once
 	doubted bool      // its bytes did not fit to those of others
+	slow    bool      // was left for another one in this round
+	speed   float64   // bytes a second it brought when it was left
 }
 
 // Progress is how far a [Client.Save] is.
@@ -153,12 +160,19 @@ func (d *download) failure() error {
 func (d *download) round(ctx context.Context) error {
 	err := d.failure()
 	for _, s := range d.seats {
-		s.due = !s.out && !s.doubted
+		s.due, s.slow = !s.out && !s.doubted, false
 	}
 	for {
 		if s := d.next(); s != nil {
 			s.due = false
-			if err = d.visit(ctx, s); err == nil || over(ctx, err) {
+			if err = d.hurry(ctx, s); err == nil || over(ctx, err) {
+				return err
+			}
+			continue
+		}
+		if s := d.fastest(); s != nil {
+			s.slow = false
+			if err = d.visit(ctx, s, nil); err == nil || over(ctx, err) {
 				return err
 			}
 			continue
@@ -176,6 +190,7 @@ func (d *download) round(ctx context.Context) error {
 	}
 	for _, s := range d.seats {
 		if s.doubted && !s.out {
+			s.slow = false
 			if err = d.alone(ctx, s); err == nil || over(ctx, err) {
 				return err
 			}
@@ -200,6 +215,33 @@ func (d *download) next() (next *seat) {
 	return next
 }
 
+// hurry visits a location, and leaves it where it is slow as long as another one
+// is untried.
+func (d *download) hurry(ctx context.Context, s *seat) error {
+	if d.next() == nil {
+		return d.visit(ctx, s, nil)
+	}
+	rate := max(quickRate, d.a.Length()/int64(longDownload.Seconds()))
+	pace, stop := watch(ctx, answerPatience, rate)
+	defer stop()
+	before, begun := d.brought, time.Now()
+	err := d.visit(ctx, s, pace)
+	if err != nil && pace.ctx.Err() != nil && !over(ctx, err) {
+		s.slow, s.speed = true, float64(d.brought-before)/max(1, time.Since(begun).Seconds())
+	}
+	return err
+}
+
+// fastest is the location to ask among those that were too slow.
+func (d *download) fastest() (best *seat) {
+	for _, s := range d.seats {
+		if s.slow && !s.out && !s.doubted && (best == nil || s.speed > best.speed) {
+			best = s
+		}
+	}
+	return best
+}
+
 func (d *download) doubts() bool {
 	for _, s := range d.seats {
 		if s.doubted && !s.out {
@@ -217,19 +259,20 @@ func (d *download) alone(ctx context.Context, s *seat) error {
 	}
 	shared, note, brought := d.part, d.note, d.brought
 	d.part, d.note = newPart(d.a, f), func(*seat) {}
-	if err = d.visit(ctx, s); err != nil {
+	if err = d.visit(ctx, s, nil); err != nil {
 		drop()
 		d.part, d.note, d.brought = shared, note, brought
 	}
 	return err
 }
 
-// visit asks one place, again and again while it brings something.
-func (d *download) visit(ctx context.Context, s *seat) error {
+// visit asks one place, again and again while it brings something. pace, where
+// there is one, is told what comes.
+func (d *download) visit(ctx context.Context, s *seat, pace *pulse) error {
 	for scraps := 0; ; {
 		before := d.part.size()
 		again := false
-		err := d.fetch(ctx, s)
+		err := d.fetch(ctx, s, pace)
 		if err == nil {
 			if err = d.part.sum.check(); err == nil {
 				return nil
@@ -244,6 +287,9 @@ func (d *download) visit(ctx context.Context, s *seat) error {
 		}
 		log := []any{"path", d.a.Path(), "place", s.name, "have", d.part.size(), "of", d.a.Length(), "error", err}
 		switch got := d.part.size() - before; {
+		case pace != nil && pace.ctx.Err() != nil:
+			d.c.log.Info("download goes on elsewhere", log...)
+			return err
 		case again:
 		case got >= worthwhile:
 			scraps = 0
@@ -292,19 +338,21 @@ func (d *download) differs(ctx context.Context, s *seat, err error) (bool, error
 }
 
 // fetch asks a place once for what lacks.
-func (d *download) fetch(ctx context.Context, s *seat) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	pulse, stop := watch(d.c.cfg.IdleTimeout, cancel) // waiting for the answer counts too
+func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
+	if pace != nil {
+		ctx = pace.ctx
+	}
+	pulse, stop := watch(ctx, d.c.cfg.IdleTimeout, minRate) // waiting for the answer counts too
 	defer stop()
-	err := d.receive(ctx, s, pulse)
+	ctx = pulse.ctx
+	err := d.receive(ctx, s, pulse, pace)
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", err, cause)
 	}
 	return err
 }
 
-func (d *download) receive(ctx context.Context, s *seat, pulse *pulse) error {
+func (d *download) receive(ctx context.Context, s *seat, pulse, pace *pulse) error {
 	offset, tag := d.part.size(), s.tag
 	if s.whole || offset == 0 {
 		offset, tag = 0, ""
@@ -320,6 +368,9 @@ func (d *download) receive(ctx context.Context, s *seat, pulse *pulse) error {
 		return &tuf.Error{Role: d.a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("length is %d, approved is %d", r.Size, d.a.Length())}
 	}
 	in := pulse.reader(r)
+	if pace != nil {
+		in = pace.reader(in)
+	}
 	if r.Offset < d.part.size() {
 		if ok, err := d.part.same(in); err != nil || !ok {
 			if err == nil {

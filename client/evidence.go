@@ -1,27 +1,103 @@
 package client
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Bounds of the evidence folder. The first pieces stay: who floods it can't wash
-// them out. What is not even metadata, such as the page of a captive portal,
-// gets a part of the room only.
+// Bounds of the evidence folder, for each rank. The first pieces stay: a flood does
+// not wash them out. Ranks have room of their own, so that what costs nothing to
+// make does not displace what takes a key:
+//
+//   - fork: roots that the trusted root's parties signed, beside one that they
+//     signed too
+//   - signed: what a root key signed that this client trusts, and was refused
+//   - anything else; what is not even metadata, such as the page of a captive
+//     portal, gets a part of that room only
 const (
 	maxEvidence      = 32
 	maxJunk          = 8
 	maxEvidenceBytes = 16 << 20
+	maxForks         = 16
+	maxSigned        = 16
+	maxRankedBytes   = 8 << 20
 )
+
+const (
+	rankFork   = "fork-"
+	rankSigned = "signed-"
+	rankOther  = ""
+)
+
+// rank says what room a refused file takes, and the sum that it is known by: of
+// ranked files that of the signed part, because anyone can add to the rest.
+func (w *walk) rank(c *Client, from string, data []byte, why error) (rank, sum string) {
+	payload, signers := rootSigners(data, c.limits.Root, w.tip, c.pin.Root())
+	switch {
+	case from == "fork":
+		rank = rankFork
+	case signers > 0 && !errors.Is(why, tuf.ErrVersion) && !errors.Is(why, tuf.ErrRollback): // not a root of the past under another name
+		rank = rankSigned
+	default:
+		return rankOther, hexSum(data)[:16]
+	}
+	if payload == nil {
+		payload = data
+	}
+	return rank, hexSum(payload)[:16]
+}
+
+// rootSigners returns the signed part of a metadata file, and how many root keys
+// of the given roots signed it. Files above limit are not looked at.
+func rootSigners(data []byte, limit int64, roots ...*tuf.Root) (payload []byte, signers int) {
+	if int64(len(data)) > limit {
+		return nil, 0
+	}
+	doc, err := wire.Canonical(bytes.Clone(data))
+	if err != nil {
+		return nil, 0
+	}
+	var signed, list wire.Value
+	if doc.Fields(wire.Field{Name: "signed", To: &signed}, wire.Field{Name: "signatures", To: &list}) != nil || signed.Kind() != '{' || list.Kind() != '[' {
+		return nil, 0
+	}
+	sigs := map[string][]byte{}
+	for e := range list.Elements() {
+		var id, sig wire.Value
+		if e.Kind() != '{' || e.Fields(wire.Field{Name: "keyid", To: &id}, wire.Field{Name: "sig", To: &sig}) != nil {
+			continue
+		}
+		if name, err := id.Text(); err == nil && len(sigs) < maxEvidenceSignatures {
+			text, _ := sig.Text()
+			sigs[name], _ = hex.DecodeString(text)
+		}
+	}
+	for _, root := range roots {
+		ids, _ := root.RoleKeys("root")
+		signers += len(root.Signed(signed, sigs, ids))
+	}
+	return signed, signers
+}
+
+// maxEvidenceSignatures bounds the signatures that are looked at in a refused file.
+const maxEvidenceSignatures = 1024
 
 // keepEvidence files what was refused. That it can't be kept must not stop an update.
 func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error) {
-	file, err := w.session.keepEvidence(from, name, data, why, w.clock)
+	if w.quiet {
+		return
+	}
+	rank, sum := w.rank(c, from, data, why)
+	file, err := w.session.keepEvidence(rank, sum, from, name, data, why, w.clock)
 	if c.dir != "" {
 		file = filepath.Join(c.dir, filepath.FromSlash(file))
 	}
@@ -42,26 +118,34 @@ func (w *walk) quarantine(c *Client, name string, data []byte) {
 
 // keepEvidence files refused bytes with the reason beside them and returns the
 // file's name in the store. The same bytes are kept once.
-func (s *session) keepEvidence(from, name string, data []byte, why error, when time.Time) (string, error) {
+func (s *session) keepEvidence(rank, sum, from, name string, data []byte, why error, when time.Time) (string, error) {
 	// The sum first: no name from metadata begins the name of a file.
-	file := hexSum(data)[:16] + "." + diskName(name)
+	file := rank + sum + "." + diskName(name)
 	have, err := s.store.List("evidence")
 	if err != nil {
 		return "", err
 	}
-	if size, ok := have[file]; ok && size == int64(len(data)) {
+	if size, ok := have[file]; ok && (rank != rankOther || size == int64(len(data))) {
 		return "evidence/" + file, nil
 	}
-	total := int64(0)
-	for _, size := range have {
-		total += size
+	files, total := 0, int64(len(data))
+	for other, size := range have {
+		if rankOf(other) == rank {
+			files++
+			total += size
+		}
 	}
-	limit := maxEvidence
-	if errors.Is(why, tuf.ErrMalformed) {
+	limit, room := maxEvidence, int64(maxEvidenceBytes)
+	switch {
+	case rank == rankFork:
+		limit, room = maxForks, maxRankedBytes
+	case rank == rankSigned:
+		limit, room = maxSigned, maxRankedBytes
+	case errors.Is(why, tuf.ErrMalformed):
 		limit = maxJunk
 	}
-	if pieces := (len(have) + 1) / 2; pieces >= limit || total+int64(len(data)) > maxEvidenceBytes { // each with its reason
-		return "", fmt.Errorf("the evidence folder holds %d pieces already, %d bytes", pieces, total)
+	if pieces := (files + 1) / 2; pieces >= limit || total > room { // each with its reason
+		return "", fmt.Errorf("the evidence folder holds %d pieces of this kind already, with this one %d bytes", pieces, total)
 	}
 	reason, err := json.MarshalIndent(map[string]string{"from": from, "reason": why.Error(), "time": when.UTC().Format(time.RFC3339)}, "", " ")
 	if err != nil {
@@ -71,4 +155,13 @@ func (s *session) keepEvidence(from, name string, data []byte, why error, when t
 		return "", err
 	}
 	return "evidence/" + file, s.store.Write("evidence/"+file, data)
+}
+
+func rankOf(file string) string {
+	for _, rank := range []string{rankFork, rankSigned} {
+		if strings.HasPrefix(file, rank) {
+			return rank
+		}
+	}
+	return rankOther
 }

@@ -1,4 +1,14 @@
 package client
 
+import (
+	"context"
+	"io"
+)
+
 // ConfigDir tells tests where a client keeps its state.
 func ConfigDir(c *Client) string { return c.cfg.Dir }
+
+// OpenByHTTP opens a file at a location as the client does.
+func OpenByHTTP(c *Client, metadata, name string) (io.ReadCloser, error) {
+	return c.web(metadata, "").Open(context.Background(), name)
+}

@@ -25,6 +25,11 @@ type floor struct {
 // (specification, 5.3.11).
 func floorKeys(root *tuf.Root) map[string]string {
 	out := map[string]string{"timestamp": root.OnlineKeys(), "snapshot": root.OnlineKeys()}
+	if root.Charter() == nil {
+		// The snapshot's file has this floor too, but is no prior any more where a root
+		// raises the threshold of the same keys.
+		out["targets"] = root.OnlineKeys()
+	}
 	for _, class := range classes(root) {
 		for _, r := range class.Roles {
 			out[r.Role] = root.KeySet(r.KeyIDs)
@@ -106,8 +111,12 @@ func (s *session) raiseRoles(snap *tuf.Snapshot) error {
 	return nil
 }
 
-// releaseRoles names the roles of all classes, holds too.
+// releaseRoles names the roles of all classes, holds too; without a charter the
+// top-level targets.
 func releaseRoles(root *tuf.Root) (out []string) {
+	if root.Charter() == nil {
+		return []string{"targets"}
+	}
 	for _, class := range classes(root) {
 		for _, r := range class.Roles {
 			out = append(out, r.Role)

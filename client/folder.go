@@ -1,8 +1,11 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -39,7 +42,7 @@ func (f folder) Lock(ctx context.Context) (func(), error) {
 	}
 	// What killed processes left behind.
 	err = f.in(func(root *os.Root) error {
-		for _, d := range []string{".", "roots", "roles", "evidence", "recovery"} {
+		for _, d := range []string{".", "roots", "roles", "evidence", "recovery", "trying"} {
 			if err := durable.RemoveTempIn(root, d, time.Now().Add(-time.Hour)); err != nil && !notFolder(root, d) {
 				return err
 			}
@@ -55,6 +58,12 @@ func (f folder) Lock(ctx context.Context) (func(), error) {
 
 // in calls fn with the folder as a root that no link leads out of.
 func (f folder) in(fn func(*os.Root) error) error {
+	// A named pipe would be waited for.
+	if fi, err := os.Stat(f.dir); err != nil {
+		return err
+	} else if !fi.IsDir() {
+		return &fs.PathError{Op: "open", Path: f.dir, Err: fmt.Errorf("not a folder: %w", fs.ErrInvalid)}
+	}
 	root, err := os.OpenRoot(f.dir)
 	if err != nil {
 		return err
@@ -77,20 +86,40 @@ func (f folder) Read(name string, limit int64) (data []byte, err error) {
 		if dir := path.Dir(name); notFolder(root, dir) {
 			return absent
 		}
-		fi, err := root.Lstat(name)
-		if err != nil {
-			return err
-		}
-		if !fi.Mode().IsRegular() || fi.Size() > limit {
-			return absent
-		}
 		// A file that is being replaced can't be opened for a moment on Windows.
 		return durable.Retry(func() (err error) {
-			data, err = root.ReadFile(name)
+			data, err = readIn(root, name, limit)
 			return err
 		})
 	})
+	if errors.Is(err, fs.ErrInvalid) || errors.Is(err, errTooLong) {
+		return nil, absent
+	}
 	return data, err
+}
+
+var errTooLong = errors.New("longer than it may be")
+
+// readIn reads a regular file of at most limit bytes.
+func readIn(root *os.Root, name string, limit int64) ([]byte, error) {
+	f, err := durable.OpenIn(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if fi.Size() > limit {
+		return nil, errTooLong
+	}
+	var data bytes.Buffer
+	data.Grow(int(fi.Size()) + bytes.MinRead)
+	if _, err = data.ReadFrom(io.LimitReader(f, fi.Size()+1)); err == nil && int64(data.Len()) > fi.Size() {
+		err = errTooLong // it grew
+	}
+	return data.Bytes(), err
 }
 
 func (f folder) Write(name string, data []byte) error {
@@ -148,7 +177,10 @@ func (f folder) List(name string) (map[string]int64, error) {
 		if !storeName(name) || notFolder(root, name) {
 			return nil
 		}
-		d, err := root.Open(name)
+		d, err := durable.OpenDirIn(root, name)
+		if errors.Is(err, fs.ErrInvalid) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

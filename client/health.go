@@ -3,18 +3,22 @@ package client
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// health is what is remembered of a place that did not answer: it is asked
-// after the others for some time, so that one silent place does not cost every
-// refresh its timeout. It is still asked where the others are not enough.
+// health is what is remembered of a location that did not answer, answered late
+// or served bytes that do not verify: it is asked after the others for some time,
+// so that it does not cost every refresh its timeout, or the work on its bytes. It
+// is still asked where the others are not enough.
 type health struct {
-	Fails int       `json:"fails"`          // in a row
-	Until time.Time `json:"until"`          // asked last before that
-	Wait  bool      `json:"wait,omitempty"` // it said itself not to be asked before
+	Fails   int       `json:"fails"`             // in a row
+	Until   time.Time `json:"until"`             // asked last before that
+	Wait    bool      `json:"wait,omitempty"`    // it said itself not to be asked before
+	Content bool      `json:"content,omitempty"` // it failed to serve content, so an answer about roots does not clear it
 }
 
 // Bounds of how long a place is asked last, and of how long it may ask for it.
@@ -39,7 +43,72 @@ func (w *walk) remember() {
 			w.wait[key] = h.Until
 		}
 		w.down[key] = true
+		w.pace.impatient(key)
 	}
+}
+
+// costly is how many bytes of a location are worth a note on the disk before they
+// are parsed.
+const costly = 256 << 10
+
+// attempt notes that bytes of a location are about to be parsed which have not
+// been verified; done removes the note. A process that dies in between, for lack
+// of memory for example, finds the note at its next start and asks the location
+// last. Small files cost no note.
+func (c *Client) attempt(p *place, size int) (done func()) {
+	if size < costly {
+		return func() {}
+	}
+	name := "trying/" + p.key
+	if err := c.store.Write(name, []byte(p.name)); err != nil {
+		c.log.Warn("could not note an attempt", "place", text.Name(p.name), "error", err)
+	}
+	return func() {
+		if err := c.store.Remove(name); err != nil {
+			c.log.Warn("could not remove the note of an attempt", "place", text.Name(p.name), "error", err)
+		}
+	}
+}
+
+// interrupted takes over the notes of attempts that a process did not survive.
+func (w *walk) interrupted() error {
+	list, err := w.session.store.List("trying")
+	if err != nil {
+		return err
+	}
+	for key := range list {
+		w.fail(key, true)
+		if err := w.session.store.Remove("trying/" + key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// avoid makes a location one that this process asks last for a minute. It is what
+// a [View] notes, which holds no lock on the state.
+func (c *Client) avoid(p *place) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shunned == nil {
+		c.shunned = map[string]time.Time{}
+	}
+	c.shunned[p.key] = c.clock().Add(firstRest)
+}
+
+// avoided lists these locations by key.
+func (c *Client) avoided(now time.Time) map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]bool{}
+	for key, until := range c.shunned {
+		if rest := until.Sub(now); rest <= 0 || rest > firstRest {
+			delete(c.shunned, key)
+			continue
+		}
+		out[key] = true
+	}
+	return out
 }
 
 // waits reports whether a place asked not to be asked yet.
@@ -48,32 +117,52 @@ func (w *walk) waits(p *place) bool {
 	return yes
 }
 
-// failed notes that a place did not deliver. Bad metadata is no matter of
-// health: it is refused as often as it comes.
-func (w *walk) failed(p *place, err error) {
-	if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, tuf.ErrExpired) || isAbsent(err) {
+// failed notes that a location did not deliver: content or a root. What is
+// absent or has expired is no fault of the location's: it may serve what there is.
+func (w *walk) failed(p *place, err error, content bool) {
+	if errors.Is(err, tuf.ErrExpired) || isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
 		return
 	}
-	w.transient = true
-	h, known := w.session.Health[p.key]
-	if !known && len(w.session.Health) >= maxHealth {
-		return
+	if !errors.Is(err, tuf.ErrUntrusted) {
+		w.transient = true
 	}
-	h.Fails++
-	h.Until, h.Wait = w.clock.Add(min(longRest, firstRest<<min(h.Fails-1, 10))), false
+	w.fail(p.key, content)
 	if busy, ok := errors.AsType[*busyError](err); ok {
+		h := w.session.Health[p.key]
 		h.Wait = true
 		h.Until = busy.until
 		if limit := w.clock.Add(longRest); h.Until.After(limit) {
 			h.Until = limit
 		}
 		w.wait[p.key] = h.Until
+		if _, known := w.session.Health[p.key]; known {
+			w.session.Health[p.key] = h
+		}
 	}
-	w.session.Health[p.key] = h
 }
 
-// well forgets what was held against a place.
-func (w *walk) well(p *place) { delete(w.session.Health, p.key) }
+// fail makes a location one that is asked last.
+func (w *walk) fail(key string, content bool) {
+	w.down[key] = true
+	h, known := w.session.Health[key]
+	if !known && len(w.session.Health) >= maxHealth {
+		return
+	}
+	if !w.failing[key] { // once in a refresh
+		w.failing[key] = true
+		h.Fails++
+	}
+	h.Until, h.Wait = w.clock.Add(min(longRest, firstRest<<min(h.Fails-1, 10))), false
+	h.Content = h.Content || content
+	w.session.Health[key] = h
+}
+
+// well forgets the failures of a location that has served a root, or content.
+func (w *walk) well(p *place, content bool) {
+	if !w.failing[p.key] && (content || !w.session.Health[p.key].Content) {
+		delete(w.session.Health, p.key)
+	}
+}
 
 // waiting says who asked to be left alone.
 func (w *walk) waiting(p *place) error {

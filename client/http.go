@@ -1,7 +1,6 @@
 package client
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +94,8 @@ func checkURL(raw string, unsafeHTTP bool) error {
 		fault = "neither https://HOST/ nor http://HOST/"
 	case u.Scheme == "http" && !unsafeHTTP && !isLoopback(u.Hostname()):
 		fault = "not https (Config.UnsafeHTTP lets it be)"
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r >= 0x80 }):
+		fault = "a host name that is not ASCII: write its xn-- form"
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(raw, "#"):
 		fault = "a query or a fragment, which file names can't be appended to"
 	case !strings.HasSuffix(u.Path, "/"):
@@ -243,7 +244,7 @@ func whole(resp *http.Response, coding string) (*Range, error) {
 	case got == "" || got == "identity":
 		return r, nil
 	case got == "gzip" && coding == "gzip":
-		z, err := gzip.NewReader(resp.Body)
+		z, err := newGunzip(resp.Body)
 		if err != nil {
 			return nil, err
 		}

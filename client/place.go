@@ -2,7 +2,9 @@ package client
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
@@ -13,6 +15,7 @@ type place struct {
 	key      string // tells places apart, whatever list names them: a hash, so that the state names no host
 	name     string
 	operator string // "" for the administrator's own sources, which speak for no operator of a charter
+	host     string // "" for sources
 	source   Source
 	content  bool // serves timestamp, snapshot, roles and targets, not only roots
 }
@@ -25,6 +28,9 @@ type place struct {
 func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 	var out []*place
 	for i, s := range c.cfg.Sources {
+		if s = usable(s, tip.Charter(), now); s == nil {
+			continue
+		}
 		name := fmt.Sprintf("source %d", i+1)
 		p := &place{key: placeKey(name), name: name, source: s, content: true}
 		if tip.Charter() == nil {
@@ -62,9 +68,55 @@ func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 		}
 		// The pin's places are hints where to find roots; content comes from where the newest root says.
 		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
-		out = append(out, &place{key: placeKey(url), name: l.ID, operator: l.Operator, source: c.web(url, targets), content: content})
+		out = append(out, &place{key: placeKey(url), name: l.ID, operator: l.Operator, host: l.Host(), source: c.web(url, targets), content: content})
 	}
 	return out
+}
+
+// usable is a source of the administrator without the URLs that the charter
+// forbids to contact; nil where nothing is left. The name of the host in a Source
+// of the caller's own is not known.
+func usable(s Source, charter *tuf.Charter, now time.Time) Source {
+	if charter == nil {
+		return s
+	}
+	switch s := s.(type) {
+	case *httpSource:
+		for _, base := range []string{s.metadata, s.targets} {
+			if base != "" && !charter.Usable(tuf.Location{Base: plainHost(base)}, now) {
+				return nil
+			}
+		}
+	case listSource:
+		var left listSource
+		for _, one := range s {
+			if one = usable(one, charter, now); one != nil {
+				left = append(left, one)
+			}
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		return left
+	}
+	return s
+}
+
+// plainHost is a URL with its host as charters write it, for DNS tells neither
+// capitals nor the final dot apart.
+func plainHost(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base
+	}
+	name, port := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port()
+	if strings.Contains(name, ":") {
+		name = "[" + name + "]"
+	}
+	if u.Host = name; port != "" {
+		u.Host += ":" + port
+	}
+	return u.String()
 }
 
 func placeKey(of string) string { return hexSum([]byte(of))[:16] }
@@ -72,12 +124,17 @@ func placeKey(of string) string { return hexSum([]byte(of))[:16] }
 // currentPlaces lists where roles and targets can be had, by the newest root
 // this client knows.
 func (c *Client) currentPlaces() []*place {
-	tip := c.tip.Load()
-	if tip == nil {
-		// Before the first refresh: what was retired is in the kept roots, not in the pin.
-		tip = newestKept(c.store, c.pin.Root(), c.limits.Root)
-	}
+	tip := c.newestRoot()
 	return slices.DeleteFunc(c.places(tip, later(c.clock(), tip)), func(p *place) bool { return !p.content })
+}
+
+// newestRoot is the newest root that this client knows, also before its first
+// refresh: what was retired is in the kept roots, not in the pin.
+func (c *Client) newestRoot() *tuf.Root {
+	if tip := c.tip.Load(); tip != nil {
+		return tip
+	}
+	return newestKept(c.store, c.pin.Root(), c.limits.Root, c.clock())
 }
 
 // clock is the time without Go's monotonic reading, which stands still while

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -57,31 +59,61 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 // that is waited for already, unless there is one with a higher counter.
 func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) {
 	seen := map[string]*tuf.Recovery{}
-	shown := map[string]map[string]bool{} // by ID: operators
+	shown := map[string]operators{} // by ID
+	var places []*place
 	for _, p := range c.places(w.tip, w.now) {
 		// Who keeps the ordinary root from us must not make us wait for another.
-		if p.operator == "" || w.none[p.key] <= w.tip.Version() {
-			continue
+		if p.operator != "" && w.none[p.key] > w.tip.Version() {
+			places = append(places, p)
 		}
-		rec, err := c.statementFrom(ctx, w, p)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+	}
+	w.sort(places)
+	asked := map[string]*place{}
+	next := each(places)
+	q := inquiry[recoveryFiles]{pace: w.pace, get: func(ctx context.Context, p *place, answered func()) (recoveryFiles, error) {
+		return c.recoveryFiles(ctx, w.tip, p, answered)
+	}}
+	q.next = func() *place {
+		p := next()
+		if p != nil {
+			asked[p.key] = p
+		}
+		return p
+	}
+	q.use = func(p *place, files recoveryFiles, err error) need {
+		delete(asked, p.key)
+		var rec *tuf.Recovery
+		if err == nil {
+			rec, err = c.openRecovery(w, p, files)
 		}
 		if isAbsent(err) {
-			continue
+			return required
 		}
 		if err != nil {
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
-			continue
+			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
+			return required
 		}
-		if shown[rec.ID()] == nil {
-			seen[rec.ID()], shown[rec.ID()] = rec, map[string]bool{}
+		seen[rec.ID()] = rec
+		ops := shown[rec.ID()]
+		ops.add(p)
+		shown[rec.ID()] = ops
+		w.session.Counter = max(w.session.Counter, rec.Counter())
+		if len(ops) >= minRecoveryOperators {
+			return welcome
 		}
-		shown[rec.ID()][p.operator] = true
+		return required
 	}
+	if err := q.run(ctx); err != nil {
+		return nil, err
+	}
+	w.unanswered(asked, false)
 	var best *tuf.Recovery
 	for id, rec := range seen {
 		if len(shown[id]) < minRecoveryOperators {
+			continue
+		}
+		if rec.Counter() < w.session.Counter {
+			w.problems = append(w.problems, &tuf.Error{Role: "recovery", Version: rec.Counter(), Err: tuf.ErrRollback, Detail: fmt.Sprintf("a statement with counter %d was seen", w.session.Counter)})
 			continue
 		}
 		waited := w.session.Wait != nil && w.session.Wait.Statement == id
@@ -92,16 +124,22 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 	return best, nil
 }
 
-func (c *Client) statementFrom(ctx context.Context, w *walk, p *place) (*tuf.Recovery, error) {
-	statementName, rootName := w.tip.RecoveryFiles()
-	statement, err := readAll(ctx, p.source, "metadata/"+statementName, tuf.MaxRecoveryStatement, c.cfg.MetadataTimeout)
-	if err != nil {
-		return nil, err
+// recoveryFiles is what a location shows for a recovery.
+type recoveryFiles struct{ statement, root []byte }
+
+func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *place, answered func()) (out recoveryFiles, err error) {
+	statement, root := tip.RecoveryFiles()
+	if out.statement, err = readAll(ctx, p.source, "metadata/"+statement, tuf.MaxRecoveryStatement, c.cfg.MetadataTimeout, answered); err != nil {
+		return out, err
 	}
-	root, err := readAll(ctx, p.source, "metadata/"+rootName, c.limits.Root, c.cfg.MetadataTimeout)
-	if err != nil {
-		return nil, err
-	}
+	out.root, err = readAll(ctx, p.source, "metadata/"+root, c.limits.Root, c.cfg.MetadataTimeout, answered)
+	return out, err
+}
+
+func (c *Client) openRecovery(w *walk, p *place, files recoveryFiles) (*tuf.Recovery, error) {
+	statement, root := files.statement, files.root
+	done := c.attempt(p, len(root))
+	defer done()
 	rec, err := w.tip.Recovery(statement, root, w.now)
 	if errors.Is(err, tuf.ErrExpired) {
 		// It was in date when it was waited for.
@@ -159,23 +197,60 @@ func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) 
 	return nil
 }
 
-// follow returns the root after tip from kept bytes: an ordinary successor, or
-// one that was recovered to after a wait that is over.
-func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (*tuf.Root, error) {
-	next, err := tip.Next(data)
-	if err == nil {
-		return next, nil
+// follow returns the root after tip from kept bytes: a regular successor, or one
+// that was recovered to after a wait that is over. by is the statement of the latter.
+func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
+	if next, err = tip.Next(data); err == nil {
+		return next, nil, nil
 	}
 	statement, readErr := store.Read(recoveryName(tip), tuf.MaxRecoveryStatement)
 	if readErr != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, wait := range recovered {
-		if rec, recErr := tip.Recovery(statement, data, wait.Last); recErr == nil {
-			if next, recErr := rec.Accept(wait); recErr == nil {
-				return next, nil
-			}
+		rec, recErr := tip.Recovery(statement, data, wait.Last)
+		if recErr != nil {
+			continue
+		}
+		// A statement that had expired when the root was signed was never in force.
+		if next, recErr := rec.Accept(wait); recErr == nil && next.Charter().SignedAt().Before(rec.Expires()) {
+			return next, rec, nil
 		}
 	}
-	return nil, err
+	return nil, nil, err
+}
+
+// alive reports whether the repository goes on from the tip in the regular way: a
+// location has a regular next root, or a complete set of content under the tip. Then
+// w goes on from there too, and the recovery by that the state remembers is
+// forgotten. It is asked where the tip is in date: the state alone must not lead a
+// client away from a repository that is well.
+func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, error) {
+	s := *w.session
+	s.Health, s.Floors = maps.Clone(s.Health), maps.Clone(s.Floors)
+	s.Root = w.tip.Version()
+	trial := newWalk(&s, w.clock)
+	trial.quiet, trial.down, trial.pace = true, maps.Clone(w.down), w.pace
+	maps.Copy(trial.wait, w.wait)
+	trial.advance(w.tip)
+	if err := c.roots(ctx, trial, probe(w.tip).MinOperators); err != nil {
+		return false, err
+	}
+	if trial.tip == w.tip {
+		if _, _, err := c.content(ctx, trial); err != nil {
+			if disk, ok := errors.AsType[diskError](err); ok {
+				return false, disk
+			}
+			return false, ctx.Err()
+		}
+	}
+	c.log.Warn("the state names a recovery, but the repository is alive; forgetting it", "root", w.tip.Version(), "statement", by.ID())
+	s.Recovered = slices.DeleteFunc(slices.Clone(s.Recovered), func(wait tuf.Wait) bool { return wait.Statement == by.ID() })
+	s.Wait = nil
+	*w.session = s
+	if trial.tip == w.tip {
+		return true, s.dropRootsFrom(w.tip.Version() + 1)
+	}
+	w.advance(trial.tip)
+	return true, s.dropRootsFrom(w.tip.Version() + 1)
 }

@@ -60,7 +60,7 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 		view, err = nil, join(err, saveErr)
 	}
 	if view == nil || view.err != nil {
-		c.probed = time.Time{} // look around the next time
+		c.probed, c.compared = time.Time{}, time.Time{} // look around the next time
 	}
 	if view == nil {
 		return nil, false, failure(err)
@@ -75,7 +75,7 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 
 // refresh returns a View, or an error of the disk or of ctx.
 func (c *Client) refresh(ctx context.Context, s *session) (view *View, again bool, err error) {
-	w, err := c.replay(s)
+	w, err := c.replay(ctx, s)
 	if err != nil {
 		return nil, false, err
 	}
@@ -85,16 +85,16 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	// With a charter a timestamp is asked for beside the next root: most of the
 	// time there is none. Without one the specification's order is kept.
 	tip := w.tip
+	w.comparing = due(w, c.compared)
 	if tip.Charter() != nil && tip.CheckExpiry(w.now) == nil {
-		w.early = c.ahead(ctx, w)
-		defer func(e *early) { e.drop() }(w.early)
+		c.ahead(ctx, w)
+		defer w.dropEarly()
 	}
 	if err := c.walk(ctx, w); err != nil {
 		return nil, false, err
 	}
 	if w.tip != tip {
-		w.early.drop() // it may be older than the root
-		w.early = nil
+		w.dropEarly() // they may be older than the root
 	}
 	s.Root = max(s.Root, w.tip.Version())
 	if err := s.recover(w.tip); err != nil {
@@ -112,6 +112,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		}
 		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
 		if next != nil {
+			w.dropEarly()
 			if err := c.walk(ctx, w); err != nil {
 				return nil, false, err
 			}
@@ -128,6 +129,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	}
 	if disk, ok := errors.AsType[diskError](view.err); ok {
 		return nil, false, disk
+	}
+	if w.comparing && w.compared {
+		c.compared = w.clock
 	}
 	return view, w.transient && (errors.Is(view.err, ErrDark) || errors.Is(view.err, ErrNoContent)), nil
 }
@@ -146,7 +150,7 @@ func (c *Client) look(ctx context.Context, w *walk) *View {
 // serving place alone.
 func (c *Client) walk(ctx context.Context, w *walk) error {
 	want := 1
-	if w.clock.Before(c.probed) || w.clock.Sub(c.probed) >= probe(w.tip).Every {
+	if due(w, c.probed) {
 		want = probe(w.tip).MinOperators
 	}
 	err := c.roots(ctx, w, want)
@@ -165,6 +169,12 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 		c.probed = time.Time{}
 	}
 	return nil
+}
+
+// due reports whether more operators than one are to be asked; last is when that
+// was done before.
+func due(w *walk, last time.Time) bool {
+	return w.clock.Before(last) || w.clock.Sub(last) >= probe(w.tip).Every
 }
 
 // behind reports whether the walk ended below a root that was seen before.

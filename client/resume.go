@@ -3,7 +3,6 @@ package client
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -87,19 +86,7 @@ func (cl *claim) take() (err error) {
 func (cl *claim) file() string { return "saves/" + cl.name + ".json" }
 
 func (cl *claim) read() ([]byte, error) {
-	fi, err := cl.root.Lstat(cl.file())
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() || fi.Size() > maxRecord {
-		return nil, &fs.PathError{Op: "read", Path: cl.file(), Err: fs.ErrInvalid}
-	}
-	f, err := cl.root.Open(cl.file())
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxRecord))
+	return readIn(cl.root, cl.file(), maxRecord)
 }
 
 func (cl *claim) write() error {

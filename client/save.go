@@ -38,6 +38,12 @@ const partsLast = 30 * 24 * time.Hour
 //
 // The folder must exist. A symbolic link is replaced, not followed; a folder or
 // a device is not replaced. An error of the disk ends Save, and leaves nothing.
+//
+// A file that is right already is replaced all the same where another user could
+// change it later: where another user owns it, everybody may write to it, or it
+// has a second hard link. The new file has the permissions of the file of this user
+// that it replaces, or else those that the umask leaves of 0666, and is never
+// writable by everybody; on Windows it inherits those of the folder.
 func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err error) {
 	if err := c.check(a); err != nil {
 		return err
@@ -103,6 +109,9 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 		return "", err
 	}
 	winner := d.part.partFile.(*durable.File)
+	if err := winner.KeepPerm(); err != nil {
+		return "", diskError{err}
+	}
 	if err := winner.Commit(); err != nil {
 		return "", diskError{err}
 	}
@@ -137,7 +146,15 @@ func (c *Client) check(a tuf.Approved) error {
 	if a.IsZero() {
 		return failure(&tuf.Error{Role: "target", Err: tuf.ErrNotApproved, Detail: "zero Approved"})
 	}
-	if want := c.repoID(); a.RepoID() != want {
+	want := c.repoID()
+	if want == "" {
+		// A plain repository has no identity until its root adopts a charter, which no
+		// later root can drop: from then on it is that of the root that is followed.
+		if charter := c.newestRoot().Charter(); charter != nil {
+			want = charter.RepoID()
+		}
+	}
+	if a.RepoID() != want {
 		return failure(&tuf.Error{Role: a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("approved by repository %s, this client follows %s", a.RepoID(), want)})
 	}
 	return nil
@@ -215,17 +232,17 @@ func (h *hasher) check() error {
 	return &tuf.Error{Role: h.a.Path(), Err: tuf.ErrMismatch, Detail: detail}
 }
 
-// matches reports whether file holds the approved bytes already.
+// matches reports whether file holds the approved bytes already, and no other user
+// can change them afterwards.
 func matches(ctx context.Context, a tuf.Approved, file string) bool {
-	fi, err := os.Lstat(file)
-	if err != nil || !fi.Mode().IsRegular() || fi.Size() != a.Length() {
-		return false
-	}
-	f, err := os.Open(file)
+	f, err := durable.Open(file)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !durable.Ours(fi) || fi.Size() != a.Length() {
+		return false
+	}
 	h := newHasher(a)
 	in := ctxReader{ctx, io.LimitReader(f, a.Length()+1)}
 	if _, err := io.CopyBuffer(onlyWriter{h}, in, make([]byte, bufferSize)); err != nil {

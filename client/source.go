@@ -23,9 +23,11 @@ import (
 // implementations.
 type Source interface {
 	// Open returns the file called name, a slash-separated path that is not
-	// escaped in any way. An error wraps fs.ErrNotExist where the place says
-	// that there is no such file, and only then. Reading ends when ctx does. The
-	// caller closes what it got, also before its end.
+	// escaped in any way. The client asks only for names that cannot lead out of a
+	// folder: fs.ValidPath holds for each, also where a backslash counts as a
+	// slash. An error wraps fs.ErrNotExist where the place says
+	// that there is no such file, and only then. Opening and reading end when ctx
+	// does. The caller closes what it got, also before its end.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
@@ -184,6 +186,13 @@ func open(ctx context.Context, s Source, name string) (io.ReadCloser, error) {
 // openAt is [RangeSource].OpenAt for any source: one that always begins at the
 // beginning is allowed to.
 func openAt(ctx context.Context, s Source, name string, offset int64, tag string) (*Range, error) {
+	switch s.(type) {
+	case *httpSource, listSource: // one escapes names itself, the other comes back here
+	default:
+		if !askable(name) {
+			return nil, notAskable(name)
+		}
+	}
 	at, ok := s.(RangeSource)
 	if !ok {
 		f, err := open(ctx, s, name)
@@ -205,8 +214,9 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 	return r, nil
 }
 
-// readAll reads one metadata file of at most limit bytes, within the timeout.
-func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration) ([]byte, error) {
+// readAll reads one metadata file of at most limit bytes, within the timeout. It
+// calls answered when the file is open.
+func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration, answered func()) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	f, err := openAt(ctx, s, name, 0, "")
@@ -214,6 +224,7 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 		return nil, err
 	}
 	defer f.Close()
+	answered()
 	limit = min(limit, math.MaxInt64-1)
 	// Room for what the place says is to come: a buffer that grows leaves as much
 	// garbage again. It is no promise, so there is a bound.
@@ -229,27 +240,38 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 }
 
 // maxRoom bounds the memory that is taken on the word of a place.
-const maxRoom = 64 << 20
+const maxRoom = 8 << 20
 
-// minRate is how many bytes a second a download must bring: who sends less
-// keeps the next place from being asked.
+// minRate is how many bytes a second a download must bring in any case: who sends
+// less keeps the next place from being asked.
 const minRate = 1 << 10
+
+// While another location is untried a download must bring more: quickRate bytes a
+// second, or what brings the whole within longDownload. It is measured over
+// answerPatience.
+const (
+	quickRate    = 64 << 10
+	longDownload = 15 * time.Minute
+)
 
 var errSlow = errors.New("too slow")
 
 // pulse ends a transfer that stands still or crawls.
 type pulse struct {
+	ctx   context.Context // ends with the transfer
 	timer *time.Timer
 	idle  time.Duration
 	chunk int64 // bytes to bring within idle
 	have  int64
 }
 
-// watch calls cancel when idle passes, unless read keeps bringing bytes. stop
-// must be called.
-func watch(idle time.Duration, cancel context.CancelCauseFunc) (p *pulse, stop func()) {
-	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, minRate, idle)) })
-	return &pulse{timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*minRate))}, func() { t.Stop() }
+// watch ends its context when idle passes, unless the bytes of rate keep coming.
+// stop must be called.
+func watch(ctx context.Context, idle time.Duration, rate int64) (p *pulse, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, rate, idle)) })
+	p = &pulse{ctx: ctx, timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*float64(rate)))}
+	return p, func() { t.Stop(); cancel(nil) }
 }
 
 // reader counts what r brings.

@@ -56,6 +56,7 @@ type state struct {
 	Health    map[string]health    `json:"health,omitempty"`    // of places that failed lately
 	Dice      string               `json:"dice,omitempty"`      // random, drawn once, for rollouts; never sent
 	Wait      *tuf.Wait            `json:"wait,omitempty"`      // for a recovery
+	Counter   int64                `json:"counter,omitempty"`   // highest of the recovery statements that verified
 	Recovered []tuf.Wait           `json:"recovered,omitempty"` // waits that are over, each for a root that was recovered to
 	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases that wait for Config.Defer, by sha256
 }
@@ -178,7 +179,7 @@ func (s *session) dropRootsFrom(n int64) error {
 
 // newestKept follows the kept roots from tip as far as they go, without the lock
 // and without touching anything.
-func newestKept(store Store, tip *tuf.Root, limit int64) *tuf.Root {
+func newestKept(store Store, tip *tuf.Root, limit int64, now time.Time) *tuf.Root {
 	var st state
 	for _, name := range stateFiles {
 		if data, err := store.Read(name, maxState); err == nil {
@@ -192,9 +193,9 @@ func newestKept(store Store, tip *tuf.Root, limit int64) *tuf.Root {
 		if err != nil {
 			return tip
 		}
-		next, err := follow(store, tip, data, st.Recovered)
-		if err != nil {
-			return tip
+		next, by, err := follow(store, tip, data, st.Recovered)
+		if err != nil || by != nil && tip.CheckExpiry(later(now, tip)) == nil {
+			return tip // a recovery from a root in date is for a refresh to check
 		}
 		tip = next
 	}

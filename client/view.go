@@ -10,9 +10,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// View is what one refresh learned. Immutable and safe for concurrent use; it
-// stays as it is while the world moves on, so refresh again before acting on an
-// old one.
+// View is what one refresh learned. Immutable and safe for concurrent use. It is a
+// snapshot and is not updated: refresh again before acting on an old one. When the
+// first of its metadata files expires it answers no more: Find and Latest then
+// return an error that wraps tuf.ErrExpired.
 type View struct {
 	client   *Client
 	tip      *tuf.Root
@@ -103,62 +104,50 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	return a, nil
 }
 
-// ask lets decide run with what is on disk and one place after the other, until
-// it needs nothing more or what it was given was right. Files come from any
-// place that the newest root names: timestamp and snapshot say which bytes they
-// must be. Those that verified are kept.
+// ask lets decide run with what is on disk and what locations serve, until it
+// needs nothing more or what it was given was right. Files come from any location
+// that the newest root names: timestamp and snapshot say which bytes they must be.
+// Those that verified are kept.
 func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
 	c := v.client
-	defer c.rest()
-	var problems []error
-	places := c.currentPlaces()
-	for disk := true; disk || len(places) > 0; {
-		var kept bool
-		var asked []string
-		// fromDisk names the file in the store.
-		fetch := func(f tuf.RoleFile, name, fromDisk string) ([]byte, error) {
-			if disk {
-				if data, err := c.store.Read(fromDisk, f.MaxLength); err == nil {
-					kept = true
-					return data, nil
-				}
-			}
-			asked = append(asked, f.Role)
-			if len(places) == 0 {
-				return nil, fmt.Errorf("%s: no place to ask", name)
-			}
-			return readAll(ctx, places[0].source, "metadata/"+name, f.MaxLength, c.cfg.MetadataTimeout)
-		}
-		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) {
-			return fetch(f, fmt.Sprintf("%d.snapshot.json", f.Version), "snapshot.json")
-		})
-		if err == nil {
-			err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return fetch(f, roleName(f), keptRole(f)) })
-			if keepErr := c.keepRoles(snap, asked); keepErr != nil {
-				c.log.Warn("a role is not kept", "error", keepErr)
-			}
-		}
-		switch {
-		case err == nil || decided(err):
-			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case kept:
-			disk = false // what is there may be damaged: the same place again, without it
-			problems = append(problems, err)
-			continue
-		case len(asked) == 0:
-			return err // no place can change it
-		}
-		if len(places) > 0 {
-			err = fmt.Errorf("%s: %w", places[0].name, err)
-			places = places[1:]
-		} else {
-			disk = false
-		}
-		problems = append(problems, err)
+	now := later(c.clock(), v.tip)
+	if !v.set.until.IsZero() && !now.Before(v.set.until) {
+		return &tuf.Error{Role: "view", Err: tuf.ErrExpired, Expires: v.set.until,
+			Detail: fmt.Sprintf("its metadata on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}
 	}
-	return errors.Join(problems...)
+	defer c.rest()
+	pc := newPace()
+	l := c.loader(pc, func() []*place {
+		places, avoided := c.currentPlaces(), c.avoided(c.clock())
+		last := func(p *place) int {
+			if avoided[p.key] || pc.late[p.key] {
+				return 1
+			}
+			return 0
+		}
+		slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
+		return places
+	}, func(p *place, err error) {
+		if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errLate) {
+			c.avoid(p)
+		}
+	})
+	var opened *tuf.Snapshot
+	l.verified = func(f tuf.RoleFile) bool {
+		return opened != nil && (f.Role == "snapshot" || opened.RoleBytes(f.Role) != nil)
+	}
+	return l.run(ctx, func(get fetch) error {
+		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), "snapshot.json") })
+		if err != nil {
+			return err
+		}
+		opened = snap
+		err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) })
+		if keepErr := c.keepRoles(snap, l.roles); keepErr != nil {
+			c.log.Warn("a role is not kept", "error", keepErr)
+		}
+		return err
+	})
 }
 
 // decided reports whether err is an answer, which no other place can change.

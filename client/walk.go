@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -30,15 +31,21 @@ type walk struct {
 	partial  bool // maxSteps reached
 	evidence []string
 	problems []error
-	early    *early // nil: nothing was asked for ahead
+	early    map[string]*early // by place.key: what was asked for ahead
+	quiet    bool              // a trial: what it meets is not noted
+
+	comparing bool // timestamps of several operators are to be compared
+	compared  bool // and were, of as many as there are
 
 	transient bool // a place failed that may well answer the next time
 
 	// What places did in this refresh, by place.key.
-	bad  map[string]bool      // gave what is no next root: not asked for roots again
-	down map[string]bool      // did not answer, now or lately: asked last
-	none map[string]int64     // said that there is no root of this version
-	wait map[string]time.Time // asked not to be asked before
+	pace    *pace
+	failing map[string]bool      // were noted to have failed
+	bad     map[string]bool      // gave what is no next root: not asked for roots again
+	down    map[string]bool      // did not answer, now or lately: asked last
+	none    map[string]int64     // said that there is no root of this version
+	wait    map[string]time.Time // asked not to be asked before
 }
 
 // advance makes root the tip.
@@ -46,13 +53,23 @@ func (w *walk) advance(root *tuf.Root) {
 	w.tip, w.now, w.settled = root, later(w.now, root), false
 }
 
+func newWalk(s *session, clock time.Time) *walk {
+	return &walk{session: s, now: clock, clock: clock, pace: newPace(), failing: map[string]bool{},
+		bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}, wait: map[string]time.Time{}}
+}
+
 // replay starts a walk: the pin's root, or the newest that this client verified
 // already, then every root that was kept after it, through the same check as
 // from the network. The first that fails cuts the tail.
-func (c *Client) replay(s *session) (*walk, error) {
-	clock := c.clock()
-	w := &walk{session: s, now: clock, clock: clock, bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}, wait: map[string]time.Time{}}
+func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
+	w := newWalk(s, c.clock())
 	w.remember()
+	if err := w.interrupted(); err != nil {
+		return nil, err
+	}
+	for key := range c.avoided(w.clock) {
+		w.down[key] = true
+	}
 	w.advance(c.pin.Root())
 	if tip := c.tip.Load(); tip != nil {
 		w.advance(tip)
@@ -66,7 +83,12 @@ func (c *Client) replay(s *session) (*walk, error) {
 		if err != nil {
 			return nil, err
 		}
-		next, err := follow(c.store, w.tip, data, s.Recovered)
+		next, by, err := follow(c.store, w.tip, data, s.Recovered)
+		if err == nil && by != nil && w.tip.CheckExpiry(w.now) == nil {
+			if alive, err := c.alive(ctx, w, by); alive || err != nil {
+				return w, err
+			}
+		}
 		if err != nil {
 			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)
@@ -108,72 +130,122 @@ func (c *Client) noteFork(w *walk, next *tuf.Root) {
 	w.keepEvidence(c, "fork", rootName(next.Version()), next.Bytes(), why)
 }
 
-// nextRoot asks place after place for the root after the tip; nil means there
-// is none to be had. One place of each operator comes first; the others, and
-// those that did not answer before, are asked when that was not enough: an
-// honest place must not be hidden by a frozen one of the same operator.
+// errLate: a location did not answer in time, so that others were asked.
+var errLate = errors.New("did not answer in time")
+
+// nextRoot asks the locations for the root after the tip; nil means there is none
+// to be had. One location of each operator comes first; the others, and those that
+// did not answer before, are asked when that was not enough: an honest location
+// must not be hidden by a frozen one of the same operator.
 func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, error) {
-	none := map[string]bool{}
-	places := c.places(w.tip, w.now)
-	first := len(places)
-	for i := 0; i < len(places) && len(none) < want; i++ {
-		p := places[i]
-		if i < first && (w.down[p.key] || none[p.operator]) {
+	n := w.tip.Version() + 1
+	var none operators
+	var places []*place
+	for _, p := range c.places(w.tip, w.now) {
+		switch {
+		case w.none[p.key] == n:
+			none.add(p)
+		case w.bad[p.key]:
+		case w.waits(p):
+			w.problems = append(w.problems, w.waiting(p))
+		default:
 			places = append(places, p)
-			continue
-		}
-		next, err := c.askForRoot(ctx, w, p)
-		if err != nil || next != nil {
-			return next, err
-		}
-		if w.none[p.key] > w.tip.Version() && p.operator != "" {
-			none[p.operator] = true
 		}
 	}
+	var found *tuf.Root
+	asked := map[string]*place{}
+	i, first := 0, len(places)
+	q := inquiry[[]byte]{pace: w.pace, get: c.metadata(rootName(n), c.limits.Root)}
+	q.next = func() *place {
+		for i < len(places) {
+			p := places[i]
+			i++
+			switch {
+			case i <= first && (w.down[p.key] || w.pace.late[p.key] || none.has(p)):
+				places = append(places, p)
+			case len(none) > 0 && want != everyone && w.pace.late[p.key]: // it had its chance in this refresh
+			default:
+				asked[p.key] = p
+				return p
+			}
+		}
+		return nil
+	}
+	q.use = func(p *place, data []byte, err error) need {
+		delete(asked, p.key)
+		if found = c.rootFrom(w, p, data, err); found != nil {
+			return nothingMore
+		}
+		if w.none[p.key] == n {
+			none.add(p)
+		}
+		switch {
+		case len(none) >= want:
+			return nothingMore
+		case len(none) > 0 && want != everyone:
+			return welcome
+		}
+		return required
+	}
+	if len(none) < want {
+		if err := q.run(ctx); err != nil {
+			return nil, err
+		}
+	}
+	w.unanswered(asked, false)
 	w.settled = len(none) >= probe(w.tip).MinOperators
-	return nil, nil
+	return found, nil
 }
 
-// askForRoot asks one place, and notes what it did where it has no next root.
-// The error is only ever that of ctx: no answer ends the walk, another place may
-// tell the truth.
-func (c *Client) askForRoot(ctx context.Context, w *walk, p *place) (*tuf.Root, error) {
+// unanswered notes which of the locations did not answer as long as the call
+// waited for them.
+func (w *walk) unanswered(asked map[string]*place, content bool) {
+	for key, p := range asked {
+		if w.pace.late[key] {
+			w.failed(p, errLate, content)
+			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), errLate))
+		}
+	}
+}
+
+// rootFrom takes one location's answer, and notes what it did where it has no
+// next root. No answer ends the walk: another location may have the root.
+func (c *Client) rootFrom(w *walk, p *place, data []byte, err error) *tuf.Root {
 	n := w.tip.Version() + 1
-	if w.bad[p.key] || w.none[p.key] == n {
-		return nil, nil
-	}
-	if w.waits(p) {
-		w.problems = append(w.problems, w.waiting(p))
-		return nil, nil
-	}
-	data, err := readAll(ctx, p.source, "metadata/"+rootName(n), c.limits.Root, c.cfg.MetadataTimeout)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if isAbsent(err) {
 		w.answered = true
 		w.none[p.key] = n
-		w.well(p)
-		return nil, nil
+		w.served(p, false)
+		return nil
 	}
 	if err == nil {
+		done := c.attempt(p, len(data))
 		var next *tuf.Root
-		if next, err = w.tip.Next(data); err == nil {
+		next, err = w.tip.Next(data)
+		done()
+		if err == nil {
 			w.answered = true
-			w.well(p)
-			return next, nil
+			w.served(p, false)
+			return next
 		}
 		w.keepEvidence(c, p.name, rootName(n), data, err)
 	}
 	if errors.Is(err, tuf.ErrUntrusted) {
 		w.answered = true
 		w.bad[p.key] = true
-	} else {
-		w.down[p.key] = true
-		w.failed(p, err)
 	}
-	w.problems = append(w.problems, fmt.Errorf("%s: %w", p.name, err))
-	return nil, nil
+	w.failed(p, err, false)
+	w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
+	return nil
+}
+
+// served notes that a location did what it is for, though perhaps late.
+func (w *walk) served(p *place, content bool) {
+	if w.pace.late[p.key] {
+		w.fail(p.key, content)
+		return
+	}
+	w.well(p, content)
 }
 
 func rootName(root int64) string { return fmt.Sprintf("%d.root.json", root) }

@@ -39,6 +39,15 @@ type web struct {
 	requests []string // "host metadata/1.root.json"
 	serves   map[string]*tuftest.Repo
 	answers  map[string]answer
+
+	transport func(*http.Request) (*http.Response, error) // nil: RoundTrip
+}
+
+// note writes a request down that is not served by the web.
+func (w *web) note(r *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.requests = append(w.requests, r.URL.Host+" "+strings.TrimPrefix(r.URL.Path, "/r/"))
 }
 
 // answer is what a host does instead of serving; a nil response means: serve.

@@ -309,7 +309,10 @@ func TestAdopt(t *testing.T) {
 	w.update(approve("1"))
 	m := w.machine()
 	r := m.open("review-release")
-	m.refuses(repo.ErrNoLedger, func() error { _, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") }); return err })
+	m.refuses(repo.ErrNoLedger, func() error {
+		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+		return err
+	})
 	digest, err := w.open().AdoptDigest(t.Context())
 	noErr(t, err)
 	_, err = r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })

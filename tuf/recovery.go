@@ -194,7 +194,7 @@ type Wait struct {
 	Statement string        `json:"statement"` // Recovery.ID
 	Held      time.Duration `json:"held"`      // nanoseconds
 	Ticks     int           `json:"ticks"`
-	Last      time.Time     `json:"last"` // the last tick
+	Last      time.Time     `json:"last"` // the latest time of a tick
 }
 
 // Tick counts one search at now. The caller vouches that in it an ordinary next
@@ -202,8 +202,10 @@ type Wait struct {
 // none, and that two operators at least showed this statement.
 //
 // Time counts only between searches, and no more of it for one search than its
-// share of the hold: a machine that was off, or whose clock was moved, has not
-// waited.
+// share of the hold: a machine that was off has not waited. Time counts once: a
+// clock that goes back and forth adds nothing until it is beyond the latest time
+// that any search saw. A clock that was ahead delays the wait by as much, at most
+// until the statement expires.
 func (w Wait) Tick(rec *Recovery, now time.Time) Wait {
 	if w.Statement != rec.ID() {
 		return Wait{Statement: rec.ID(), Last: now}
@@ -211,9 +213,9 @@ func (w Wait) Tick(rec *Recovery, now time.Time) Wait {
 	share := rec.rule.Hold / time.Duration(rec.rule.MinTicks)
 	if passed := now.Sub(w.Last); passed > 0 {
 		w.Held += min(passed, share)
+		w.Last = now
 	}
 	w.Ticks++
-	w.Last = now
 	return w
 }
 

@@ -108,6 +108,9 @@ func TestRecoveryWait(t *testing.T) {
 		"off, then in a hurry": {ticks(50*day, 0, 0, 0, 0), false},
 		"in a hurry":           {ticks(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), false},
 		"clock back":           {ticks(-5*day, 2*day, 2*day, 2*day, 2*day), false},
+		"swinging clock":       {ticks(2*day, -2*day, 2*day, -2*day, 2*day, -2*day, 2*day, -2*day, 2*day, -2*day), false},
+		"swinging, then on":    {ticks(2*day, -2*day, 2*day, -2*day, 4*day, 2*day, 2*day, 2*day), true},
+		"ahead, then right":    {ticks(30*day, -29*day, day, day, day, day, day, day, day, day), false},
 		"no search":            {tuf.Wait{}, false},
 		"another's wait":       {tuf.Wait{Statement: strings.Repeat("0", 64), Held: 100 * day, Ticks: 100}, false},
 		"time without ticks":   {tuf.Wait{Statement: rec.ID(), Held: 100 * day, Ticks: 4}, false},
@@ -115,6 +118,11 @@ func TestRecoveryWait(t *testing.T) {
 		if _, err := rec.Accept(tt.w); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	// A step back neither takes from the wait nor lets the same time count again.
+	w := ticks(2*day, -2*day, 2*day)
+	if w.Held != 2*day || w.Ticks != 3 || !w.Last.Equal(tuftest.Now.Add(2*day)) {
+		t.Errorf("held %s in %d searches, the last at %s", w.Held, w.Ticks, w.Last)
 	}
 	if _, err := new(tuf.Recovery).Accept(tuf.Wait{}); !errors.Is(err, tuf.ErrUntrusted) {
 		t.Error(err)

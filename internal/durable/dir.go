@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -67,7 +68,7 @@ func syncDir(in folder, dir string) error {
 	case "windows", "plan9", "js", "wasip1":
 		return nil
 	}
-	d, err := in.OpenFile(dir, os.O_RDONLY, 0)
+	d, err := openFolder(in, dir)
 	if err != nil {
 		return err
 	}
@@ -101,13 +102,35 @@ func hasForm(name, suffix string) bool {
 // A dir that does not exist has no leftovers. The first error is returned after
 // everything has been tried.
 func RemoveTemp(dir string, olderThan time.Time) error {
-	entries, err := os.ReadDir(dir)
+	entries, err := readFolder(dir)
 	return removeTemp(plain{}, dir, entries, err, IsTemp, olderThan)
+}
+
+// openFolder opens a folder, which a symbolic link may lead to.
+func openFolder(in folder, dir string) (*os.File, error) {
+	d, err := in.OpenFile(dir, os.O_RDONLY|noWait, 0)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := d.Stat(); err != nil || !fi.IsDir() {
+		d.Close()
+		return nil, errors.Join(err, &fs.PathError{Op: "open", Path: dir, Err: fmt.Errorf("not a folder: %w", fs.ErrInvalid)})
+	}
+	return d, nil
+}
+
+func readFolder(dir string) ([]fs.DirEntry, error) {
+	d, err := openFolder(plain{}, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.ReadDir(-1)
 }
 
 // RemoveTempIn is [RemoveTemp] with dir relative to root.
 func RemoveTempIn(root *os.Root, dir string, olderThan time.Time) error {
-	d, err := root.Open(dir)
+	d, err := OpenDirIn(root, dir)
 	if err != nil {
 		return removeTemp(root, dir, nil, err, IsTemp, olderThan)
 	}

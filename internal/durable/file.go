@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 )
 
@@ -73,6 +74,32 @@ func create(in folder, name, temp string) (*File, error) {
 // set. They are taken as they are, without the umask: who publishes and who
 // serves are often different users.
 func (f *File) SetPerm(perm fs.FileMode) { f.perm = perm.Perm() }
+
+// KeepPerm sets the permissions as a program that writes a file of its own would:
+// those of the file that has the name now, where it is ours (see [Ours]), else
+// those that the umask leaves of 0666. Users who are neither owner nor in the group
+// never get the right to write. On Windows permissions stay as they are.
+func (f *File) KeepPerm() error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	fi, err := f.in.Lstat(f.name)
+	if err != nil || !Ours(fi) {
+		// The umask of a process can't be asked for, only tried out.
+		name := filepath.Join(filepath.Dir(f.name), randomName(tempSuffix))
+		trial, err := f.in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		if err != nil {
+			return err
+		}
+		fi, err = trial.Stat()
+		trial.Close()
+		if err = errors.Join(err, f.in.Remove(name)); err != nil {
+			return err
+		}
+	}
+	f.SetPerm(fi.Mode() &^ 0o002)
+	return nil
+}
 
 // Write appends to the file. After an error the file can only be dropped.
 func (f *File) Write(p []byte) (int, error) {

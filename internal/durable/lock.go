@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ func TryLock(path string) (unlock func(), err error) {
 	if leave == nil {
 		return nil, nil
 	}
-	fl := flock.New(path)
+	fl := flock.New(path, lockFlags())
 	ok, err := try(fl)
 	if !ok {
 		leave()
@@ -71,7 +72,7 @@ func TryLock(path string) (unlock func(), err error) {
 }
 
 func poll(ctx context.Context, path string) (*flock.Flock, error) {
-	fl := flock.New(path)
+	fl := flock.New(path, lockFlags())
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("waiting for lock %s: %w", path, err)
@@ -84,6 +85,17 @@ func poll(ctx context.Context, path string) (*flock.Flock, error) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// lockFlags opens the lock file as package flock does by itself, but does not wait
+// for a named pipe that has taken its name, nor follow a link.
+func lockFlags() flock.Option {
+	flag := os.O_CREATE | os.O_RDONLY
+	switch runtime.GOOS {
+	case "aix", "solaris", "illumos": // can't lock what is open for reading only
+		flag = os.O_CREATE | os.O_RDWR
+	}
+	return flock.SetFlag(flag | noWait | noFollow)
 }
 
 // try takes a lock if it is free now.
@@ -107,7 +119,7 @@ func current(fl *flock.Flock) bool {
 		return false
 	}
 	now, err := os.Lstat(fl.Path())
-	return err == nil && os.SameFile(held, now)
+	return err == nil && held.Mode().IsRegular() && os.SameFile(held, now)
 }
 
 // doors has, for each path that is locked or waited for, a place for one.

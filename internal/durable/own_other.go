@@ -4,5 +4,5 @@ package durable
 
 import "io/fs"
 
-// ours: files have no owner that could be told here.
+// ours: files have no owner here that could be told.
 func ours(fs.FileInfo) bool { return true }

@@ -48,27 +48,11 @@ func OpenPart(path, name string) (f *File, size int64, err error) {
 		return nil, 0, err
 	}
 	temp := filepath.Join(filepath.Dir(path), name)
-	was, err := os.Lstat(temp)
+	h, err := openAs(plain{}, temp, os.O_RDWR, Ours)
 	if err != nil {
 		return nil, 0, err
 	}
-	foreign := &fs.PathError{Op: "open", Path: temp, Err: fmt.Errorf("not a file of our own: %w", fs.ErrInvalid)}
-	if !was.Mode().IsRegular() || !ours(was) {
-		return nil, 0, foreign
-	}
-	h, err := os.OpenFile(temp, os.O_RDWR, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	// Nothing was created or truncated yet, should a link have taken the name.
-	is, err := h.Stat()
-	if err == nil && (!os.SameFile(was, is) || !ours(is)) {
-		err = foreign
-	}
-	if err == nil {
-		size, err = h.Seek(0, io.SeekEnd)
-	}
-	if err != nil {
+	if size, err = h.Seek(0, io.SeekEnd); err != nil {
 		h.Close()
 		return nil, 0, err
 	}
@@ -111,6 +95,6 @@ func RemovePart(path, name string) error {
 // RemoveParts is [RemoveTemp] for parts. They are left lying on purpose, so leave
 // them some weeks.
 func RemoveParts(dir string, olderThan time.Time) error {
-	entries, err := os.ReadDir(dir)
+	entries, err := readFolder(dir)
 	return removeTemp(plain{}, dir, entries, err, IsPart, olderThan)
 }

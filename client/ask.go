@@ -1,0 +1,195 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How long a call waits for one location before it asks the next one in
+// addition. A request that has lost the call's patience continues until
+// Config.MetadataTimeout, and its answer still counts where it arrives in time.
+const (
+	// answerPatience is for a location that does not answer at all.
+	answerPatience = 5 * time.Second
+	// filePatience is for all files together that one call reads from one
+	// location: a location cannot stretch it by answering each request just in time.
+	filePatience = 10 * time.Second
+)
+
+// pace is what one call knows of the speed of locations, by place.key.
+type pace struct {
+	waited map[string]time.Duration // how long the call waited for the location
+	late   map[string]bool          // lost the call's patience
+}
+
+func newPace() *pace { return &pace{waited: map[string]time.Duration{}, late: map[string]bool{}} }
+
+// impatient leaves a location a second before others are asked in addition.
+func (pc *pace) impatient(key string) { pc.waited[key] = filePatience - time.Second }
+
+// need is what an inquiry still lacks after an answer.
+type need int
+
+const (
+	required need = iota // an answer; locations get the whole timeout
+	welcome              // more answers, from locations that keep to the patience
+	nothingMore
+)
+
+// inquiry asks locations for the same thing until it has what it needs. The next
+// location is asked when the one before has answered without meeting the need, or
+// has lost the patience of the call; requests then run side by side.
+type inquiry[T any] struct {
+	pace *pace
+	next func() *place // the location to ask now, nil: none is left
+	// get makes the request, on a goroutine of its own; it calls answered when the
+	// location begins to answer.
+	get  func(ctx context.Context, p *place, answered func()) (T, error)
+	most int                                 // requests at the same time; 0: as many as there are locations
+	use  func(p *place, v T, err error) need // on the caller's goroutine
+}
+
+type attempt struct {
+	place *place
+	begun time.Time
+	begin bool // it has begun to answer
+}
+
+// left is how much longer the call waits for the attempt alone.
+func (a *attempt) left(pc *pace) time.Duration {
+	d := filePatience - pc.waited[a.place.key]
+	if !a.begin {
+		d = min(d, answerPatience)
+	}
+	return d - time.Since(a.begun)
+}
+
+// run returns when the need is met or no location is left; its error is that of
+// ctx only. No goroutine of it outlives it.
+func (q inquiry[T]) run(ctx context.Context) error {
+	type event struct {
+		from *attempt
+		done bool
+		v    T
+		err  error
+	}
+	outer := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	events := make(chan event)
+	send := func(e event) {
+		select {
+		case events <- e:
+		case <-ctx.Done():
+		}
+	}
+	var young *attempt // the one that the call waits for alone
+	open, exhausted, state := 0, false, required
+	patience := time.NewTimer(math.MaxInt64)
+	defer patience.Stop()
+	var deadline time.Time // when answers that are merely welcome are waited for no more
+	for {
+		if young == nil && !exhausted && (q.most == 0 || open < q.most) {
+			if p := q.next(); p == nil {
+				exhausted, deadline = true, time.Now().Add(answerPatience)
+			} else {
+				young = &attempt{place: p, begun: time.Now()}
+				open++
+				a := young
+				running.Go(func() {
+					v, err := q.get(ctx, a.place, func() { send(event{from: a}) })
+					send(event{from: a, done: true, v: v, err: err})
+				})
+			}
+		}
+		if young == nil && exhausted && open == 0 {
+			return outer.Err()
+		}
+		wait := time.Duration(math.MaxInt64)
+		if young != nil {
+			wait = young.left(q.pace)
+		} else if exhausted && state == welcome {
+			wait = time.Until(deadline)
+		}
+		patience.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return outer.Err()
+		case <-patience.C:
+			if young == nil {
+				return nil
+			}
+			q.pace.waited[young.place.key] += max(0, time.Since(young.begun))
+			q.pace.late[young.place.key] = true
+			young = nil
+		case e := <-events:
+			if !e.done {
+				e.from.begin = true
+				continue
+			}
+			open--
+			if e.from == young {
+				q.pace.waited[young.place.key] += time.Since(young.begun)
+				young = nil
+			}
+			if e.err != nil && ctx.Err() != nil {
+				return outer.Err()
+			}
+			if state = max(state, q.use(e.from.place, e.v, e.err)); state == nothingMore {
+				return nil
+			}
+		}
+	}
+}
+
+// metadata is the inquiry's get for one metadata file.
+func (c *Client) metadata(name string, limit int64) func(context.Context, *place, func()) ([]byte, error) {
+	return func(ctx context.Context, p *place, answered func()) ([]byte, error) {
+		return readAll(ctx, p.source, "metadata/"+name, limit, c.cfg.MetadataTimeout, answered)
+	}
+}
+
+// each returns the places one after the other.
+func each(places []*place) func() *place {
+	return func() (p *place) {
+		if len(places) > 0 {
+			p, places = places[0], places[1:]
+		}
+		return p
+	}
+}
+
+// sameOperator reports whether two locations may well be run by the same people:
+// those of one name, and those on one host, whatever they are called.
+func sameOperator(a, b *place) bool { return a.operator == b.operator || a.host == b.host }
+
+// operators counts different operators.
+type operators []*place
+
+// add counts the operator of p; the administrator's own sources speak for none.
+func (o *operators) add(p *place) {
+	if p.operator != "" && !o.has(p) {
+		*o = append(*o, p)
+	}
+}
+
+// has reports whether an operator of p's name, or on p's host, is counted.
+func (o operators) has(p *place) bool {
+	return slices.ContainsFunc(o, func(q *place) bool { return sameOperator(p, q) })
+}
+
+// askable reports whether a source of the caller's may be asked for a name. Names
+// come from metadata, and Windows takes a backslash for a slash.
+func askable(name string) bool { return fs.ValidPath(strings.ReplaceAll(name, `\`, "/")) }
+
+func notAskable(name string) error {
+	return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: the name leads out of its folder", fs.ErrInvalid)}
+}

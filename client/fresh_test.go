@@ -1,0 +1,190 @@
+package client_test
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// holdBack publishes a hold of the release.
+func holdBack(r *tuftest.Repo) {
+	r.AddTarget(tuftest.Path, "the agent", tuftest.Doc{"reason": "it deletes files", "at": tuftest.Stamp(tuftest.Now), "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 5))}, "hold")
+	renew(r)
+}
+
+// recallIt takes the release out of the review role.
+func recallIt(r *tuftest.Repo) {
+	r.Roles["review-agent"]["targets"] = tuftest.Doc{}
+	renew(r)
+}
+
+// One location that goes on showing stale metadata, in whatever position it is
+// asked, hides a hold or a recall for one probe interval at most, and from a new
+// process not at all. The healthy twin is that the release is approved before.
+func TestOneFrozenLocationHidesNothing(t *testing.T) {
+	for name, tt := range map[string]struct {
+		publish func(*tuftest.Repo)
+		want    error
+	}{
+		"hold":   {holdBack, tuf.ErrHeld},
+		"recall": {recallIt, tuf.ErrNotApproved},
+	} {
+		for _, frozen := range []string{vendorHost, cdnHost} {
+			t.Run(name+" at "+frozen, func(t *testing.T) {
+				w := newWeb(t, probing("warn", 2000*time.Hour))
+				running := w.client()
+				w.good(running, 1)
+				w.shows(w.repo.Clone(), frozen)
+				tt.publish(w.repo)
+				w.now = w.now.Add(time.Hour) // a probe is due
+				for what, c := range map[string]*client.Client{"running": running, "new": w.client()} {
+					view, err := c.Refresh(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tt.want) {
+						t.Errorf("%s process: %v from %s, want %v", what, err, view.Place(), tt.want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The second opinion is another operator's: one of another name and on another
+// host. A probe costs two requests more.
+func TestSecondOperatorIsAnother(t *testing.T) {
+	third := "updates.third.example"
+	for name, tt := range map[string]struct {
+		cdn       func(l tuftest.Doc)
+		stale     []string // that go on showing what was
+		asksThird bool
+	}{
+		"another operator": {func(tuftest.Doc) {}, []string{vendorHost}, false},
+		"of the same name": {func(l tuftest.Doc) { l["operator"] = "vendor-ch" }, []string{vendorHost, cdnHost}, true},
+		"on the same host": {func(l tuftest.Doc) { l["base"] = "https://" + vendorHost + ":8443/r/" }, []string{vendorHost, vendorHost + ":8443"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) {
+				locations(r, func(id string, l tuftest.Doc) {
+					if id == "cdn" {
+						tt.cdn(l)
+					}
+				})
+				l := place("third", "mirror", "third", third)
+				l["priority"] = 50
+				r.Charter()["locations"] = append(r.Charter()["locations"].([]any), l)
+			})
+			c := w.client()
+			w.good(c, 1)
+			w.asked("")
+			w.good(c, 1)
+			if got := w.asked(""); len(got) != 2 {
+				t.Errorf("no probe is due, asked %q", got)
+			}
+			w.shows(w.repo.Clone(), tt.stale...)
+			holdBack(w.repo)
+			w.now = w.now.Add(time.Hour)
+			view, err := c.Refresh(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrHeld) {
+				t.Errorf("from %s: %v", view.Place(), err)
+			}
+			if got := w.asked(third); slices.Contains(got, "metadata/timestamp.json") != tt.asksThird {
+				t.Errorf("the third operator was asked %q", got)
+			}
+		})
+	}
+}
+
+// The newest timestamp without its files does not keep the client from content:
+// its files come from elsewhere, or where no location has them the older set does. What
+// was trusted before stays the floor.
+func TestNewestTimestampWithoutContent(t *testing.T) {
+	only := func(names ...string) answer {
+		return func(name string, r *http.Request) (*http.Response, error) {
+			if slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(name, n) }) {
+				return nil, nil
+			}
+			return status(404, "", nil)(name, r)
+		}
+	}
+	t.Run("its files come from elsewhere", func(t *testing.T) {
+		w := newWeb(t)
+		w.good(w.client(), 1)
+		renew(w.repo)
+		w.does(only("timestamp.json", "root.json"), vendorHost)
+		if view := w.good(w.client(), 1); view.Timestamp() != 6 || view.Place() != "main" {
+			t.Errorf("timestamp v%d of %s", view.Timestamp(), view.Place())
+		}
+	})
+	t.Run("no location has its files", func(t *testing.T) {
+		w := newWeb(t)
+		w.good(w.client(), 1)
+		w.shows(w.repo.Clone(), cdnHost)
+		renew(w.repo)
+		w.does(only("timestamp.json", "root.json"), vendorHost)
+		for range 2 {
+			if view := w.good(w.client(), 1); view.Timestamp() != 5 || view.Place() != "cdn" {
+				t.Errorf("timestamp v%d of %s", view.Timestamp(), view.Place())
+			}
+		}
+		w.does(nil, vendorHost)
+		w.now = w.now.Add(3 * time.Hour) // it is asked first again
+		if view := w.good(w.client(), 1); view.Timestamp() != 6 {
+			t.Errorf("timestamp v%d", view.Timestamp())
+		}
+	})
+	t.Run("no location has its files, and the older set is below what was trusted", func(t *testing.T) {
+		w := newWeb(t)
+		old := w.repo.Clone()
+		renew(w.repo)
+		w.good(w.client(), 1) // v6
+		w.shows(old, cdnHost)
+		renew(w.repo)
+		w.does(only("timestamp.json", "root.json"), vendorHost)
+		w.bad(w.client(), tuf.ErrRollback)
+		// Where no set is complete the newest timestamp is the floor.
+		w.shows(nil, cdnHost)
+		w.repo = func() *tuftest.Repo { r := old.Clone(); renew(r); return r }() // v6 again
+		w.does(nil, vendorHost)
+		w.bad(w.client(), tuf.ErrRollback)
+	})
+}
+
+// A timestamp that does not come is no reason to ask the review centre's
+// rendezvous at each refresh.
+func TestNoSecondTimestamp(t *testing.T) {
+	w := newWeb(t, probing("warn", 2000*time.Hour))
+	w.does(dark, cdnHost)
+	c := w.client()
+	w.good(c, 1)
+	for range 3 {
+		w.asked("")
+		w.good(c, 1)
+		if got := w.asked(""); len(got) != 2 {
+			t.Errorf("asked %q", got)
+		}
+	}
+	// When its rest is over it is asked again, though no probe is due.
+	w.now = w.now.Add(5 * time.Minute)
+	w.does(nil, cdnHost)
+	w.asked("")
+	w.good(c, 1)
+	if got := w.asked(cdnHost); !slices.Equal(got, []string{"metadata/timestamp.json"}) {
+		t.Errorf("asked %q", got)
+	}
+	w.good(c, 1)
+	if got := w.asked(cdnHost); len(got) > 0 {
+		t.Errorf("asked %q once the timestamps were compared", got)
+	}
+}

@@ -1,0 +1,94 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// maxRoles is how many bytes of roles are kept in the state at most. A role that
+// finds no room is asked for again when it is needed.
+const maxRoles = 256 << 20
+
+// keepRoles keeps those of the roles that verified.
+func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
+	for _, role := range roles {
+		data := snap.RoleBytes(role)
+		f, err := snap.RoleFile(role)
+		if err != nil || data == nil {
+			continue
+		}
+		have, err := c.store.List("roles")
+		if err != nil {
+			return diskError{err}
+		}
+		total := int64(len(data))
+		for name, size := range have {
+			if name != keptName(f) {
+				total += size
+			}
+		}
+		if total > maxRoles {
+			c.log.Warn("a role is not kept", "role", role, "bytes", len(data), "total", total)
+			continue
+		}
+		if err := c.store.Write(keptRole(f), data); err != nil {
+			return diskError{err}
+		}
+	}
+	return nil
+}
+
+// keptRole is the role's file in the store; below roles/ it differs between
+// versions in the number alone.
+func keptRole(f tuf.RoleFile) string { return "roles/" + keptName(f) }
+
+func keptName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, diskName(f.Role)) }
+
+// dropVersions removes, of the roles that an attempt brought, the versions that
+// neither the snapshot of the attempt lists nor the set that was complete last:
+// where no set becomes complete, versions must not pile up.
+func (c *Client) dropVersions(s *session, snap *tuf.Snapshot, roles []string) error {
+	have, err := s.store.List("roles")
+	if err != nil {
+		return diskError{err}
+	}
+	for _, role := range roles {
+		f, err := snap.RoleFile(role)
+		if err != nil {
+			continue
+		}
+		committed := f
+		committed.Version = s.Floors[role].Version
+		for name := range have {
+			_, of, _ := strings.Cut(name, ".")
+			if of != diskName(role)+".json" || name == keptName(f) || name == keptName(committed) {
+				continue
+			}
+			if err := s.store.Remove("roles/" + name); err != nil {
+				return diskError{err}
+			}
+		}
+	}
+	return nil
+}
+
+// sweep removes the roles that the snapshot of a complete set does not list.
+func (c *Client) sweep(s *session, snap *tuf.Snapshot) error {
+	have, err := s.store.List("roles")
+	if err != nil {
+		return diskError{err}
+	}
+	for _, role := range snap.Roles() {
+		if f, err := snap.RoleFile(role); err == nil {
+			delete(have, keptName(f))
+		}
+	}
+	for name := range have {
+		if err := s.store.Remove("roles/" + name); err != nil {
+			return diskError{err}
+		}
+	}
+	return nil
+}

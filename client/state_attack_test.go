@@ -1,0 +1,385 @@
+package client_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// editState changes the client's state as an attacker with write access does.
+func editState(t *testing.T, w *web, edit func(state tuftest.Doc)) {
+	t.Helper()
+	data, err := os.ReadFile(w.state("state.json"))
+	must(t, err)
+	state := tuftest.At(firstDoc(t, data), "state")
+	edit(state)
+	body, err := json.Marshal(state)
+	must(t, err)
+	sum := sha256.Sum256(body)
+	sealed := fmt.Appendf(nil, `{"sum":%q,"state":%s}`, hex.EncodeToString(sum[:]), body)
+	mustWrite(t, w.state("state.json"), sealed)
+	mustWrite(t, w.state("state.bak"), sealed)
+}
+
+// plantRecovery writes a recovery into the state as if it had been waited for.
+func plantRecovery(t *testing.T, w *web, recovered *tuftest.Repo, at time.Time) {
+	t.Helper()
+	root, err := tuf.OpenRoot(w.repo.Files["1.root.json"], nil)
+	must(t, err)
+	statement, next := recovered.Files["recovery/1.statement.json"], recovered.Files["recovery/2.root.json"]
+	rec, err := root.Recovery(statement, next, tuftest.Now)
+	must(t, err)
+	for _, dir := range []string{"recovery", "roots"} {
+		must(t, os.MkdirAll(w.state(dir), 0o700))
+	}
+	mustWrite(t, w.state("recovery", "1.statement.json"), statement)
+	mustWrite(t, w.state("roots", "2.root.json"), next)
+	editState(t, w, func(state tuftest.Doc) {
+		state["root"] = 2
+		state["recovered"] = []tuf.Wait{{Statement: rec.ID(), Held: 1000 * time.Hour, Ticks: 100, Last: at}}
+		state["wait"] = tuf.Wait{Statement: rec.ID(), Held: 1000 * time.Hour, Ticks: 100, Last: at}
+	})
+}
+
+// A recovery that an attacker wrote into the state is not followed while the
+// repository is alive: neither one that the recovery keys signed but that was not waited
+// for, nor one that is past its date. A regular next root counts as alive as well.
+func TestPlantedRecovery(t *testing.T) {
+	for name, tt := range map[string]struct {
+		edit func(w *web)
+		root int64
+	}{
+		"in date":           {func(w *web) {}, 1},
+		"past its date":     {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
+		"with a next root":  {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
+		"shown by two":      {nil, 1},
+		"with new online":   {func(w *web) { rotate(w.repo) }, 2},
+		"one location dark": {func(w *web) { w.does(dark, vendorHost) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			long := tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0))
+			w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) {
+				r.Root["expires"] = long
+				for _, role := range r.Roles {
+					role["expires"] = long
+				}
+			})
+			recovered := w.repo.Clone()
+			recovered.Recover(nothingElse, "bank1", "university")
+			renew(recovered)
+			w.good(w.client(), 1)
+			if tt.edit != nil {
+				tt.edit(w)
+			} else {
+				for _, file := range []string{"recovery/1.statement.json", "recovery/2.root.json"} {
+					w.repo.Files[file] = recovered.Files[file]
+				}
+			}
+			plantRecovery(t, w, recovered, tuftest.Now)
+			a := w.approvedBy(w.client())
+			w.good(w.client(), tt.root)
+			w.good(w.client(), tt.root)
+			if a.RepoID() == "" {
+				t.Error("no repository")
+			}
+			list := strings.Join(files(t, w.state("roots")), " ")
+			if tt.root == 1 && list != "" {
+				t.Errorf("roots %s", list)
+			}
+			data, err := os.ReadFile(w.state("state.json"))
+			must(t, err)
+			if strings.Contains(string(data), `"recovered":[`) {
+				t.Error("the recovery is still in the state")
+			}
+		})
+	}
+}
+
+// approvedBy is approved, and demands nothing of the root.
+func (w *web) approvedBy(c *client.Client) tuf.Approved { return w.approved(c) }
+
+// rotate publishes a root with new online keys, under which old content is void.
+func rotate(r *tuftest.Repo) {
+	r.NextRoot(func() {
+		r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
+		r.AddKeys(r.Root, "ts2", "sn2")
+		roles := r.Root["roles"].(tuftest.Doc)
+		roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
+		r.Charter()["epoch"] = 2
+	})
+	r.Publish()
+}
+
+// The healthy twin: a recovery that was waited for while the root was in date is
+// followed by later processes, as long as no location serves the old content again.
+func TestRecoveryInDateStays(t *testing.T) {
+	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0)) })
+	w.good(w.client(), 1)
+	w.repo.Recover(nothingElse, "bank1", "university")
+	renew(w.repo)
+	for range 5 {
+		if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrHeld) {
+			t.Fatal(view.Err())
+		}
+		w.now = w.now.Add(2 * day)
+	}
+	w.good(w.client(), 2)
+	w.does(status(404, ".statement.json", nil), vendorHost, cdnHost, reviewHost)
+	w.now = w.now.Add(3 * time.Hour)
+	evidence := len(files(t, w.state("evidence")))
+	for range 3 {
+		view := w.good(w.client(), 2)
+		if len(view.Evidence()) > 0 {
+			t.Errorf("evidence %q", view.Evidence())
+		}
+	}
+	if n := len(files(t, w.state("evidence"))); n != evidence {
+		t.Errorf("%d files of evidence, %d before", n, evidence)
+	}
+	w.does(dark, vendorHost, cdnHost, reviewHost)
+	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 2 {
+		t.Errorf("root v%d", view.RootVersion())
+	}
+}
+
+// A statement whose counter is below one that was seen is void for this client,
+// also after a restart.
+func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
+	w := lost(t)
+	first := w.repo.Clone()
+	again := newWeb(t, (*tuftest.Repo).Recoverable).repo
+	again.Recover(func(s tuftest.Doc) { s["version"] = 2 }, "bank2", "university")
+	renew(again)
+	w.repo = again
+	w.waits(w.client(), true)
+	w.repo = first
+	for range 7 {
+		w.now = w.now.Add(2 * day)
+		view := w.bad(w.client(), client.ErrStale)
+		if errors.Is(view.Err(), tuf.ErrHeld) || !errors.Is(view.Err(), tuf.ErrRollback) {
+			t.Fatal(view.Err())
+		}
+	}
+	w.repo = again
+	for range 6 {
+		w.now = w.now.Add(2 * day)
+		if view, err := w.client().Refresh(t.Context()); err == nil && view.RootVersion() == 2 {
+			return
+		}
+	}
+	t.Error("the newer statement was not followed")
+}
+
+// Junk that costs nothing does not displace evidence that took a key: 40 forged
+// roots without a valid signature, 40 copies of a root of the past, and variants of one
+// that a root key signed leave room for a fork that both parties signed.
+func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
+	w := newWeb(t)
+	w.repo.NextRoot(nothing)
+	w.good(w.client(), 2)
+	next := func(a answer) {
+		t.Helper()
+		w.now = w.now.Add(2 * time.Hour) // so that the location is asked again
+		w.does(a, cdnHost)
+		w.good(w.client(), 2)
+	}
+	kept := func(prefix string) (n int) {
+		for _, f := range files(t, w.state("evidence")) {
+			if strings.HasPrefix(f, prefix) && !strings.HasSuffix(f, ".reason.json") {
+				n++
+			}
+		}
+		return n
+	}
+	unsigned := func(i int) []byte {
+		r := w.repo.Clone()
+		r.Root["version"], r.Root["x"] = 3, i
+		return r.Sign(r.Root, "stranger")
+	}
+	padded := func(data []byte, i int) []byte { return append([]byte(strings.Repeat(" ", i+1)), data...) }
+	for i := range 40 {
+		next(body("3.root.json", unsigned(i)))
+	}
+	if n := kept(""); n != 32 {
+		t.Errorf("%d pieces of junk", n)
+	}
+	for i := range 3 { // genuine, under another name
+		next(body("3.root.json", padded(w.repo.Files["1.root.json"], i)))
+	}
+	if n := kept("signed-"); n != 0 {
+		t.Errorf("%d roots of the past are kept as if they were forks", n)
+	}
+	r := w.repo.Clone()
+	r.Root["version"] = 3
+	bySome := r.Sign(r.Root, "vendor1", "vendor2") // all that the vendor has
+	for i := range 20 {
+		next(body("3.root.json", padded(bySome, i)))
+	}
+	if n := kept("signed-"); n != 1 {
+		t.Errorf("%d copies of one root that the vendor signed", n)
+	}
+	for i := range 20 {
+		r.Root["x"] = i
+		next(body("3.root.json", r.Sign(r.Root, "vendor1")))
+	}
+	if n := kept("signed-"); n != 16 {
+		t.Errorf("%d roots that the vendor signed", n)
+	}
+	w.does(nil, cdnHost)
+	w.repo.NextRoot(func() { w.repo.Charter()["prev_root_sha256"] = strings.Repeat("ab", 32) })
+	view := w.good(w.client(), 3)
+	if len(view.Evidence()) != 2 || kept("fork-") != 2 {
+		t.Errorf("evidence of the fork: %q", view.Evidence())
+	}
+	for _, f := range view.Evidence() {
+		if _, err := os.Stat(f + ".reason.json"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A View is of its refresh; when the first of its files has expired it answers no
+// more.
+func TestViewExpires(t *testing.T) {
+	w := newWeb(t)
+	c := w.client()
+	fresh, lazy := w.good(c, 1), w.good(w.client(), 1) // the second opens its files when it is asked
+	w.now = firstExpiry(t, w.repo).Add(-time.Second)
+	for _, view := range []*client.View{fresh, lazy} {
+		if _, err := view.Find(t.Context(), tuftest.Path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.now = w.now.Add(time.Second)
+	for _, view := range []*client.View{fresh, lazy} {
+		if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrExpired) {
+			t.Error(err)
+		}
+		if _, err := view.Latest(t.Context(), client.Query{Product: "agent"}); !errors.Is(err, tuf.ErrExpired) {
+			t.Error(err)
+		}
+		if d := view.Decide(t.Context(), tuftest.Path); d.Accepted || d.Reason != client.ReasonExpired {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
+func firstExpiry(t *testing.T, r *tuftest.Repo) (first time.Time) {
+	t.Helper()
+	for _, role := range r.Roles {
+		at, err := time.Parse(time.RFC3339, role["expires"].(string))
+		must(t, err)
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// In a plain repository a root that raises the threshold of the same online keys
+// does not let the targets go back.
+func TestPlainThresholdRaised(t *testing.T) {
+	p := newPlain(t)
+	p.repo.NextRoot(func() {
+		p.repo.AddKeys(p.repo.Root, "snapshot2")
+		tuftest.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(1, "snapshot", "snapshot2")
+	})
+	p.repo.Bump("targets")
+	p.repo.Publish()
+	if _, err := p.client().Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.repo.NextRoot(func() { tuftest.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(2, "snapshot", "snapshot2") })
+	p.repo.Signers["snapshot"] = []string{"snapshot", "snapshot2"}
+	honest := p.repo.Clone()
+	p.repo.Roles["targets"]["version"] = 5
+	p.repo.Bump()
+	p.repo.Publish()
+	if _, err := p.client().Refresh(t.Context()); !errors.Is(err, tuf.ErrRollback) || !strings.Contains(err.Error(), "v5, trusted v6") {
+		t.Errorf("got %v", err)
+	}
+	p.repo = honest
+	p.repo.Roles["timestamp"]["version"], p.repo.Roles["snapshot"]["version"] = 20, 20
+	p.repo.Publish()
+	if _, err := p.client().Refresh(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A plain repository whose root adopts a charter goes on: what its clients find
+// under the charter they save, also before a refresh of the process. What was found
+// before the adoption, and what another repository approved, is refused.
+func TestPlainAdoptsCharter(t *testing.T) {
+	reviewed := newWeb(t)
+	other := reviewed.approved(reviewed.client())
+	plainRoot := tuftest.New()
+	charter := plainRoot.Root["x-visum"]
+	delete(plainRoot.Root, "x-visum")
+	plainRoot.PublishRoot()
+	plainRoot.Publish()
+	p := &plain{t: t, repo: plainRoot, pin: plainRoot.Files["1.root.json"], dir: t.TempDir()}
+	open := func() *client.Client {
+		c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{p}, Offline: true, Now: clock, Retries: -1})
+		must(t, err)
+		return c
+	}
+	c := open()
+	view, err := c.Refresh(t.Context())
+	must(t, err)
+	before, beforeErr := view.Find(t.Context(), tuftest.Path)
+	plainRoot.NextRoot(func() {
+		plainRoot.Root["x-visum"] = charter
+		plainRoot.Charter()["repo_id"] = strings.Repeat("ab", 16)
+		plainRoot.Charter()["prev_root_sha256"] = ""
+	})
+	plainRoot.Publish()
+	if view, err = c.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a, err := view.Find(t.Context(), tuftest.Path)
+	must(t, err)
+	for what, c := range map[string]*client.Client{"this process": c, "the next": open()} {
+		if err := c.Save(t.Context(), a, t.TempDir()+"/agent"); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := c.Bytes(t.Context(), a, 100); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := c.Save(t.Context(), other, t.TempDir()+"/agent"); !errors.Is(err, tuf.ErrMismatch) {
+			t.Errorf("%s, of another repository: %v", what, err)
+		}
+		if beforeErr == nil {
+			if err := c.Save(t.Context(), before, t.TempDir()+"/agent"); !errors.Is(err, tuf.ErrMismatch) {
+				t.Errorf("%s, from before: %v", what, err)
+			}
+		}
+	}
+}
+
+// A clock that swings between two times does not shorten the wait for a recovery:
+// time counts once.
+func TestRecoveryHoldAndSwingingClock(t *testing.T) {
+	w := lost(t)
+	start := w.now
+	for i := range 20 {
+		w.now = start.Add(time.Duration(i%2) * 2 * day)
+		w.waits(w.client(), true)
+	}
+	w.now = start.Add(2 * day)
+	for range 3 {
+		w.now = w.now.Add(2 * day)
+		w.waits(w.client(), true)
+	}
+	w.now = w.now.Add(2 * day) // ten days since the start
+	w.good(w.client(), 2)
+}
