@@ -64,7 +64,7 @@ func (r *Repo) readChain(ctx context.Context) (*chain, error) {
 		if n == maxRoots {
 			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
 		}
-		data, err := r.storage.Read(ctx, rootName(n))
+		data, err := readFrom(ctx, SourceOf(r.storage), rootName(n), tuf.Limits{}.WithDefaults().Root)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -79,7 +79,7 @@ func (r *Repo) readChain(ctx context.Context) (*chain, error) {
 			root, err = c.roots[n-2].Next(data)
 		default:
 			f, err = recoveryOf(ctx, SourceOf(r.storage), c.roots[n-2])
-			if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
+			if errors.Is(err, tuf.ErrUntrusted) {
 				// Whoever can write junk in its place could as well remove it.
 				c.junk, err = fmt.Errorf("%s: %w", f.names[0], err), nil
 			}

@@ -165,7 +165,7 @@ func (tx *Tx) state(class Class, party string, subject proof.Subject, kind strin
 			return err
 		}
 		n := need{party + " (" + role.Role + ")", keyMap(role.Keys.Keys), max(role.Threshold, 1), nil}
-		if tx.statements[name], err = newStatement(name, kind, party, subject, payload, n); err != nil {
+		if tx.statements[name], err = newStatement(name, payload, n); err != nil {
 			return fmt.Errorf("repo: %s: %w", subject.Path, err)
 		}
 	}

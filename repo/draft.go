@@ -9,10 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -39,7 +40,7 @@ type draftFile struct {
 	version int64
 	expires time.Time
 	base    int64    // the version that it follows, 0 for none; orphans may lie between
-	under   []string // the roles that lead to it, outermost first; none where root names it
+	under   []string // the roles that lead to it, outermost first, by whoever made the draft: a hint for other readers
 	signed  wire.Value
 	sigs    map[string]string // hex, by key id
 	signers []need            // who must sign
@@ -56,31 +57,59 @@ type need struct {
 
 // Missing says what a draft still lacks.
 type Missing struct {
-	Role   string   // the file; of hash bins, the role that has them
-	Files  int      // how many files lack the same: a role and its hash bins may be many
-	Who    string   // the party, or the role whose keys must sign
+	Role   string   // the file; of hash bins "ROLE.b-*", for all that lack the same
+	Files  int      // how many files lack the same
+	Who    string   // the party, or the role whose keys must sign: the draft's word
 	Have   int      // signatures of distinct keys
 	Want   int      // how many there must be
 	KeyIDs []string // the keys that may still sign
 }
 
+// String is one line. What is not a plain name is quoted.
 func (m Missing) String() string {
 	files := ""
 	if m.Files > 1 {
 		files = fmt.Sprintf(" (%d files)", m.Files)
 	}
-	return fmt.Sprintf("%s%s: %d of %d signatures of %s", m.Role, files, m.Have, m.Want, m.Who)
+	return text.Line(fmt.Sprintf("%s%s: %d of %d signatures of %s", roleText(m.Role), files, m.Have, m.Want, whoText(m.Who)))
+}
+
+// roleText shows the name of a role, or of a statement's file. That of a recovery
+// statement is ours: no role can have it.
+func roleText(role string) string {
+	if role == recoveryRole {
+		return role
+	}
+	return text.Name(role)
+}
+
+// ownWho is how this package describes signers: names in a few fixed sentences.
+var ownWho = regexp.MustCompile(`^(?:[a-z0-9._-]{1,64}(?: \([a-z0-9._-]{1,64}\))?|the hold of [a-z0-9._-]{1,64}|` +
+	`(?:party [a-z0-9._-]{1,64}|all parties) of the (?:root|present root|new root)|the recovery (?:keys|organisations))$`)
+
+// whoText shows who must sign. A draft may say so in words of its own, which are
+// quoted then.
+func whoText(who string) string {
+	if ownWho.MatchString(who) {
+		return who
+	}
+	return text.Quote(who)
 }
 
 // newDraftFile prepares the canonical signed part of a metadata file for
 // signing. Its type must be that of the role: nobody shall sign a root who was
 // told that it is a list of releases.
 func newDraftFile(role string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
-	want := role
-	if role != "root" && role != "timestamp" && role != "snapshot" {
-		want = "targets"
+	return newSigned(role, typeOf(role), base, signed, needs...)
+}
+
+// typeOf is the _type of a role's metadata.
+func typeOf(role string) string {
+	switch role {
+	case "root", "timestamp", "snapshot":
+		return role
 	}
-	return newSigned(role, want, base, signed, needs...)
+	return "targets"
 }
 
 // newSigned is newDraftFile for a file whose type is not named as its role.
@@ -91,18 +120,20 @@ func newSigned(role, want string, base int64, signed wire.Value, needs ...need) 
 		return nil, err
 	}
 	if t, err := typ.Text(); err != nil || t != want {
-		return nil, fmt.Errorf("_type is %.30s, want %q", string(typ), want)
+		return nil, fmt.Errorf("_type is %s, want %q", text.Bytes(typ), want)
 	}
 	var err error
 	if f.version, err = version.Int(); err != nil || f.version < 1 || base < 0 || f.version <= base {
-		return nil, fmt.Errorf("version is %.30s, after %d", string(version), base)
+		return nil, fmt.Errorf("version is %s, after %d", text.Bytes(version), base)
 	}
 	when, err := expires.Text()
 	if err != nil {
 		return nil, err
 	}
-	f.expires, err = time.Parse(time.RFC3339, when)
-	return f, err
+	if f.expires, err = time.Parse(time.RFC3339, when); err != nil {
+		return nil, fmt.Errorf("expires is %s", text.Quote(when))
+	}
+	return f, nil
 }
 
 // bytes is the file as it is published: canonical all through, which costs
@@ -115,9 +146,9 @@ func (f *draftFile) bytes() []byte {
 			b.WriteByte(',')
 		}
 		b.WriteString(`{"keyid":`)
-		b.Write(text(id).JSON())
+		b.Write(canonicalText(id).JSON())
 		b.WriteString(`,"sig":`)
-		b.Write(text(f.sigs[id]).JSON())
+		b.Write(canonicalText(f.sigs[id]).JSON())
 		b.WriteByte('}')
 	}
 	b.WriteString(`],"signed":`)
@@ -139,7 +170,7 @@ func (f *draftFile) sign(ctx context.Context, s tuf.Signer) (bool, error) {
 func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
 	sig, err := s.Sign(ctx, f.signed)
 	if err != nil {
-		return fmt.Errorf("repo: %s v%d: %w", f.role, f.version, err)
+		return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, err)
 	}
 	f.sigs[s.Key().ID()] = hex.EncodeToString(sig)
 	return nil
@@ -191,18 +222,20 @@ func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
 		used = used || ok
 	}
 	if !used {
-		return fmt.Errorf("repo: key %.16s: %w (%s)", s.Key().ID(), ErrNoPart, d)
+		return fmt.Errorf("repo: key %.16s: %w (%s)", s.Key().ID(), ErrNoPart, text.Line(d.String()))
 	}
 	return nil
 }
+
+var inBins = regexp.MustCompile(`^(.+\.b-)[0-9a-f]+$`)
 
 // Missing lists what the draft still lacks; empty when it can be published.
 func (d *Draft) Missing() []Missing {
 	var out []Missing
 	for _, f := range d.parts() {
 		for _, m := range f.missing() {
-			if n := len(f.under); n > 0 && strings.HasPrefix(m.Role, binPrefix(f.under[n-1])+"-") {
-				m.Role = f.under[n-1]
+			if b := inBins.FindStringSubmatch(m.Role); b != nil {
+				m.Role = b[1] + "*"
 			}
 			i := slices.IndexFunc(out, func(x Missing) bool {
 				return x.Role == m.Role && x.Who == m.Who && x.Have == m.Have && x.Want == m.Want && slices.Equal(x.KeyIDs, m.KeyIDs)
@@ -232,7 +265,8 @@ func (d *Draft) File(role string) []byte {
 	return nil
 }
 
-// String names the files of the draft, and its statements.
+// String names the files of the draft, and its statements, in one line of at most
+// 4 kB.
 func (d *Draft) String() string {
 	var b bytes.Buffer
 	files := d.sorted()
@@ -243,16 +277,16 @@ func (d *Draft) String() string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s v%d", f.role, f.version)
+		fmt.Fprintf(&b, "%s v%d", roleText(f.role), f.version)
 	}
 	for i, name := range slices.Sorted(maps.Keys(d.statements)) {
 		if i > 0 || len(files) > 0 {
 			b.WriteString(", ")
 		}
 		s := d.statements[name]
-		fmt.Fprintf(&b, "%s of %s", s.what(), clean(s.subject.Path))
+		fmt.Fprintf(&b, "%s of %s", s.what(), text.Name(s.claim.Subject.Path))
 	}
-	return b.String()
+	return text.Line(b.String())
 }
 
 // parts are all that is signed: the files, then the statements.
@@ -318,88 +352,15 @@ func (f *draftFile) json() draftFileJSON {
 	return draftFileJSON{f.role, f.base, f.under, f.signers, f.bytes()}
 }
 
-// OpenDraft reads a draft that travelled. What it says of who must sign is a
-// help for people; at publishing the repository's root decides.
-func OpenDraft(data []byte) (*Draft, error) {
-	// Strict first: what two decoders might read differently is no draft.
-	v, err := wire.Canonical(data)
-	if err != nil {
+// OpenDraft reads a draft that travelled. What it states beside the signed parts,
+// such as who must sign or which role leads to which, is a help for people and
+// decides nothing: at publishing the repository's root decides. What it states of
+// a statement must be what the statement's payload states; otherwise the error
+// wraps [tuf.ErrMismatch].
+func OpenDraft(data []byte) (d *Draft, err error) {
+	defer oneLine(&err)
+	if d, err = parseDraft(data); err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
-	}
-	var in draftJSON
-	dec := json.NewDecoder(bytes.NewReader(v.JSON()))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return nil, fmt.Errorf("repo: draft: %w", err)
-	}
-	if in.Draft != 1 {
-		return nil, fmt.Errorf("repo: draft: format is %d, want 1", in.Draft)
-	}
-	d := newDraft()
-	for _, j := range in.Files {
-		f, err := j.open()
-		if err == nil && j.Role == recoveryRole {
-			err = errors.New("it is no role")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
-		}
-		if d.part(j.Role) != nil {
-			return nil, fmt.Errorf("repo: draft: %s is there twice", j.Role)
-		}
-		d.files[j.Role] = f
-	}
-	if in.Recovery != nil {
-		if d.recovery, err = in.Recovery.open(); err != nil {
-			return nil, fmt.Errorf("repo: draft: %s: %w", recoveryRole, err)
-		}
-		if d.recovery.role != recoveryRole {
-			return nil, fmt.Errorf("repo: draft: %.80q is no recovery statement", d.recovery.role)
-		}
-	}
-	for _, j := range in.Statements {
-		s, err := j.open()
-		if err != nil {
-			return nil, fmt.Errorf("repo: draft: %w", err)
-		}
-		if d.statements[j.Name] != nil {
-			return nil, fmt.Errorf("repo: draft: %s is there twice", j.Name)
-		}
-		d.statements[j.Name] = s
 	}
 	return d, nil
-}
-
-func (j draftFileJSON) open() (*draftFile, error) {
-	var env struct {
-		Signatures []struct {
-			KeyID string `json:"keyid"`
-			Sig   string `json:"sig"`
-		} `json:"signatures"`
-		Signed json.RawMessage `json:"signed"`
-	}
-	if err := json.Unmarshal(j.Content, &env); err != nil {
-		return nil, err
-	}
-	if j.Role == "timestamp" || j.Role == "snapshot" {
-		return nil, errors.New("it is made at publishing")
-	}
-	signed, err := wire.Canonical(env.Signed)
-	if err != nil {
-		return nil, err
-	}
-	var f *draftFile
-	if j.Role == recoveryRole {
-		f, err = newSigned(j.Role, recoveryType, j.Base, signed, j.Needs...)
-	} else {
-		f, err = newDraftFile(j.Role, j.Base, signed, j.Needs...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range env.Signatures {
-		f.sigs[s.KeyID] = s.Sig
-	}
-	f.under = j.Under
-	return f, nil
 }

@@ -313,57 +313,72 @@ func (r *Repo) over(ctx context.Context, drafts ...*Draft) (*Tx, error) {
 		if d.files["root"] != nil || d.recovery != nil {
 			return nil, fmt.Errorf("repo: a draft with a new root, or a recovery, is signed and published before releases are examined: %w", errors.ErrUnsupported)
 		}
-		for _, f := range d.outermostFirst() {
-			if err := tx.lay(f); err != nil {
-				return nil, err
-			}
+		if err := tx.layAll(d); err != nil {
+			return nil, err
 		}
 	}
 	return tx, nil
 }
 
-// outermostFirst is the files in an order in which each comes after those that
-// lead to it.
-func (d *Draft) outermostFirst() []*draftFile {
-	out := d.sorted()
-	slices.SortStableFunc(out, func(a, b *draftFile) int { return len(a.under) - len(b.under) })
-	return out
+// layAll puts a draft's files over the published ones, each after those that lead
+// to it. Which these are is read from the files themselves.
+func (tx *Tx) layAll(d *Draft) error {
+	e := newEdition(tx, tx.layout(), func(role string) wire.Value {
+		if f := d.files[role]; f != nil {
+			return f.signed
+		}
+		return nil
+	})
+	var wanted []string
+	for _, f := range d.sorted() {
+		if !e.named[f.role] {
+			wanted = append(wanted, f.role)
+		}
+	}
+	if err := e.trace(wanted); err != nil {
+		return err
+	}
+	files := d.sorted()
+	slices.SortStableFunc(files, func(a, b *draftFile) int { return len(e.way(a.role)) - len(e.way(b.role)) })
+	for _, f := range files {
+		if err := tx.lay(e, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lay puts a draft's file over the published one, where its keys have signed it.
-func (tx *Tx) lay(f *draftFile) error {
-	keys, from, err := tx.keysFor(f)
+func (tx *Tx) lay(e *edition, f *draftFile) error {
+	keys, from, err := tx.keysFor(e, f)
 	if err != nil {
 		return err
 	}
 	if have := tx.present.listed(f.role); have != f.base {
-		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", clean(f.role), have, f.base, ErrConflict)
+		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), have, f.base, ErrConflict)
 	}
-	e := envelope{signed: f.signed, sigs: map[string][]byte{}}
-	for id, text := range f.sigs {
-		e.sigs[id], _ = hex.DecodeString(text)
+	signed := envelope{signed: f.signed, sigs: map[string][]byte{}}
+	for id, digits := range f.sigs {
+		signed.sigs[id], _ = hex.DecodeString(digits)
 	}
-	if have, want := e.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
-		return fmt.Errorf("repo: %s v%d: %w: %d of %d of its keys", f.role, f.version, ErrUnsigned, have, want)
+	if have, want := signed.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
+		return fmt.Errorf("repo: %s v%d: %w: %d of %d of its keys", roleText(f.role), f.version, ErrUnsigned, have, want)
 	}
-	l := newListing(f.role)
-	if err := l.take(f.signed); err != nil {
-		return fmt.Errorf("repo: %s: %w", f.role, err)
-	}
-	if d := l.delegations; d != nil && d.SuccinctRoles != nil && (d.SuccinctRoles.BitLength < 1 || d.SuccinctRoles.BitLength > maxBits) {
-		return fmt.Errorf("repo: %s: %d bits of hash bins, at most %d: %w", f.role, d.SuccinctRoles.BitLength, maxBits, tuf.ErrTooLarge)
+	l, err := e.instead(f.role)
+	if err != nil {
+		return err
 	}
 	l.from = from
 	tx.lists[f.role] = l
-	if len(f.under) > 0 {
-		tx.parents[f.role] = f.under[len(f.under)-1]
+	if !e.named[f.role] {
+		tx.parents[f.role] = e.via[f.role]
 	}
 	return nil
 }
 
 // keysFor returns who must sign a draft's file, and the role as it is published.
-func (tx *Tx) keysFor(f *draftFile) (Keys, *tuf.Targets, error) {
-	if len(f.under) == 0 {
+func (tx *Tx) keysFor(e *edition, f *draftFile) (Keys, *tuf.Targets, error) {
+	if e.named[f.role] {
 		for _, x := range tx.layout().lists() {
 			if x.role != f.role {
 				continue
@@ -374,22 +389,20 @@ func (tx *Tx) keysFor(f *draftFile) (Keys, *tuf.Targets, error) {
 			}
 			return x.keys, was.from, nil
 		}
-		return Keys{}, nil, fmt.Errorf("repo: root has no role %.80q: %w", f.role, tuf.ErrUntrusted)
 	}
-	by := tx.lists[f.under[len(f.under)-1]]
-	if by == nil {
-		var err error
-		if by, err = tx.way(f.under); err != nil {
-			return Keys{}, nil, err
-		}
+	switch leads := e.parents[f.role]; {
+	case len(leads) == 0:
+		return Keys{}, nil, fmt.Errorf("repo: neither root nor another role leads to %s: %w", roleText(f.role), tuf.ErrUntrusted)
+	case len(leads) > 1:
+		return Keys{}, nil, twoParents(leads[0], leads[1], f.role)
 	}
-	if !slices.Contains(by.delegates(), f.role) {
-		return Keys{}, nil, fmt.Errorf("repo: %s does not delegate to %.80q: %w", by.role, f.role, tuf.ErrUntrusted)
+	by, err := tx.keepWay(e.way(f.role))
+	if err != nil {
+		return Keys{}, nil, err
 	}
-	tx.parents[f.role] = by.role
-	keys, err := tx.keysOf(&listing{role: f.role})
-	if err != nil || f.base == 0 {
-		return keys, nil, err
+	keys := by.keysFor(f.role)
+	if f.base == 0 || by.from == nil {
+		return keys, nil, nil
 	}
 	was, err := tx.readBelow(by, f.role)
 	if err != nil {
@@ -398,13 +411,13 @@ func (tx *Tx) keysFor(f *draftFile) (Keys, *tuf.Targets, error) {
 	return keys, was.from, nil
 }
 
-// way reads the roles that lead to another, outermost first, and returns the last.
-func (tx *Tx) way(under []string) (*listing, error) {
-	l, err := tx.read(under[0])
+// keepWay reads the roles that lead to another, outermost first, and returns the last.
+func (tx *Tx) keepWay(way []string) (*listing, error) {
+	l, err := tx.read(way[0])
 	if err == nil && l == nil {
-		err = fmt.Errorf("repo: no role %.80q: %w", under[0], tuf.ErrUntrusted)
+		err = fmt.Errorf("repo: no role %s: %w", roleText(way[0]), tuf.ErrUntrusted)
 	}
-	for _, name := range under[1:] {
+	for _, name := range way[1:] {
 		if err != nil {
 			break
 		}

@@ -22,6 +22,7 @@ import (
 // the same bytes.
 type listing struct {
 	role        string
+	doc         wire.Value   // the signed part that it was read from; nil for a new one
 	from        *tuf.Targets // as it is published and verified, where it delegates; nil for a new one
 	targets     map[string]wire.Value
 	delegations *metadata.Delegations // nil: none
@@ -46,7 +47,7 @@ func openListing(t *tuf.Targets) (*listing, error) {
 // parseListing reads a file of which nobody says that it is verified.
 func parseListing(role string, data []byte) (*listing, error) {
 	l := newListing(role)
-	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", l.role, err) }
+	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", roleText(l.role), err) }
 	v, err := wire.Canonical(data)
 	if err != nil {
 		return fail(err)
@@ -63,6 +64,7 @@ func parseListing(role string, data []byte) (*listing, error) {
 
 // take reads a signed part.
 func (l *listing) take(signed wire.Value) error {
+	l.doc = signed
 	for name, v := range signed.Members() {
 		switch string(name) {
 		case "_type", "version", "expires", "spec_version":
@@ -76,7 +78,7 @@ func (l *listing) take(signed wire.Value) error {
 				return err
 			}
 			if s := l.delegations.SuccinctRoles; s != nil && (s.BitLength < 1 || s.BitLength > maxBits) {
-				return fmt.Errorf("hash bins of %d bits, at most %d are edited", s.BitLength, maxBits)
+				return fmt.Errorf("hash bins of %d bits, at most %d can be edited: %w", s.BitLength, maxBits, tuf.ErrTooLarge)
 			}
 		default:
 			l.members[name.String()] = v
@@ -88,9 +90,9 @@ func (l *listing) take(signed wire.Value) error {
 // signed builds the canonical signed part.
 func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
 	members := maps.Clone(l.members)
-	members["_type"] = text("targets")
-	members["spec_version"] = text(metadata.SPECIFICATION_VERSION)
-	members["expires"] = text(stamp(expires))
+	members["_type"] = canonicalText("targets")
+	members["spec_version"] = canonicalText(metadata.SPECIFICATION_VERSION)
+	members["expires"] = canonicalText(stamp(expires))
 	members["version"] = strconv.AppendInt(nil, version, 10)
 	if l.delegations != nil {
 		v, err := canonical(l.delegations)
@@ -143,7 +145,8 @@ func canonical(v any) (wire.Value, error) {
 	return wire.Canonical(data)
 }
 
-func text(s string) wire.Value { return wire.AppendString(nil, s) }
+// canonicalText is a string in canonical form.
+func canonicalText(s string) wire.Value { return wire.AppendString(nil, s) }
 
 // newEntry is a target's entry; rel may be nil.
 func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {

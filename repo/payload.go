@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -19,7 +20,7 @@ var ErrSignature = errors.New("the signature does not verify")
 func (d *Draft) Payload(role string) ([]byte, error) {
 	f := d.part(role)
 	if f == nil {
-		return nil, fmt.Errorf("repo: payload of %.80q: %w (%s)", role, ErrNoPart, d)
+		return nil, fmt.Errorf("repo: payload of %s: %w (%s)", text.Quote(role), ErrNoPart, d)
 	}
 	return append([]byte(nil), f.signed...), nil
 }
@@ -35,15 +36,15 @@ func (d *Draft) Payload(role string) ([]byte, error) {
 func (d *Draft) AddSignature(role, keyID string, sig []byte) error {
 	f := d.part(role)
 	if f == nil {
-		return fmt.Errorf("repo: signature of %.80q: %w (%s)", role, ErrNoPart, d)
+		return fmt.Errorf("repo: signature of %s: %w (%s)", text.Quote(role), ErrNoPart, d)
 	}
 	k, ok := f.key(keyID)
 	if !ok {
-		return fmt.Errorf("repo: %s v%d: key %.16s: %w", f.role, f.version, keyID, ErrNoPart)
+		return fmt.Errorf("repo: %s v%d: key %s: %w", roleText(f.role), f.version, text.Name(keyID), ErrNoPart)
 	}
 	// The id is computed, not believed: a draft comes from anywhere.
 	if k.ID() != keyID || !k.Verifies(f.signed, sig) {
-		return fmt.Errorf("repo: %s v%d: key %.16s: %w: %d bytes for a key of scheme %.40s", f.role, f.version, keyID, ErrSignature, len(sig), k.Scheme)
+		return fmt.Errorf("repo: %s v%d: key %s: %w: %d bytes for a key of scheme %s", roleText(f.role), f.version, text.Name(keyID), ErrSignature, len(sig), text.Name(k.Scheme))
 	}
 	f.sigs[keyID] = hex.EncodeToString(sig)
 	return nil
@@ -63,11 +64,11 @@ func (f *draftFile) key(id string) (tuf.Key, bool) {
 func (f *draftFile) checkSignature(id string) error {
 	k, ok := f.key(id)
 	if !ok {
-		return fmt.Errorf("%s v%d: key %.16s: %w", clean(f.role), f.version, clean(id), ErrNoPart)
+		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrNoPart)
 	}
 	sig, err := hex.DecodeString(f.sigs[id])
 	if err != nil || k.ID() != id || !k.Verifies(f.signed, sig) {
-		return fmt.Errorf("%s v%d: key %.16s: %w", clean(f.role), f.version, clean(id), ErrSignature)
+		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrSignature)
 	}
 	return nil
 }

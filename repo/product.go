@@ -152,8 +152,10 @@ func (tx *Tx) Undelegate(party, class, product string) error {
 	}
 	for _, name := range append(below.delegates(), product) {
 		delete(tx.lists, name)
-		delete(tx.passing, name)
+		delete(tx.parents, name)
+		delete(tx.passing, child{below.role, name})
 	}
+	delete(tx.passing, child{l.role, product})
 	l.delegations.Roles = slices.Delete(l.delegations.Roles, i, i+1)
 	l.setKeys(nil)
 	for target, v := range back {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -363,38 +364,41 @@ func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
 	return nil
 }
 
-// recovery is what a draft's statement says, for people, held against the
-// roots that it names.
-func (x *comparison) recovery() ([]Change, error) {
+// recovery shows a draft's recovery statement, once it fits the roots that it
+// names.
+func (x *comparison) recovery() error {
 	f := x.draft.recovery
 	if f == nil {
-		return nil, nil
+		return nil
 	}
 	says, err := readRecovery(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p, is := x.tx.present, recoveredRoot{}
 	if root := x.draft.files["root"]; root != nil {
 		is = recoveredRoot{root.version, sum256(root.signed)}
 	} else if _, next, err := p.chain.recovery(says.Tip.Version); err != nil {
-		return nil, err
+		return err
 	} else {
 		is = recoveredRoot{next.Version(), next.SHA256()}
 	}
 	if says.Root != is {
-		return nil, fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %.16s, there is v%d with %.16s", recoveryRole, tuf.ErrMismatch,
-			says.Root.Version, clean(says.Root.SHA256), is.Version, is.SHA256)
+		return fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %s, there is v%d with %s", recoveryRole, tuf.ErrMismatch,
+			says.Root.Version, text.Name(says.Root.SHA256), is.Version, is.SHA256)
 	}
 	if v := says.Tip.Version; v < 1 || v > int64(len(p.chain.roots)) || says.Tip != (recoveredRoot{v, p.chain.roots[v-1].SHA256()}) {
-		return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %.16s, which is not published", recoveryRole, tuf.ErrMismatch, v, clean(says.Tip.SHA256))
+		return fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %s, which is not published", recoveryRole, tuf.ErrMismatch, v, text.Name(says.Tip.SHA256))
 	}
 	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.roots[says.Tip.Version-1])
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := have.follows(f); err != nil {
-		return nil, err
+		return err
 	}
-	return append([]Change{version(f)}, changesOf(recoveryRole, newDocument(), readDocument(f.signed))...), nil
+	lines := x.file(f, nil)
+	x.head(f, true, append([]string{fmt.Sprintf("root v%d recovers from root v%d", says.Root.Version, says.Tip.Version)}, others(lines, text.Quote("spec_version"))...))
+	x.out = append(x.out, lines...)
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/visum-dev/visum/tuf"
 )
 
 // SourceOf reads from a storage. Where the storage is no [Source] itself, files
@@ -66,9 +68,7 @@ func readFrom(ctx context.Context, src Source, name string, limit int64) ([]byte
 		return nil, fmt.Errorf("repo: %s: %w", name, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("repo: %s: %w: more than %d bytes", name, errOversize, limit)
+		return nil, fmt.Errorf("repo: %s: %w: more than %d bytes", roleText(name), tuf.ErrTooLarge, limit)
 	}
 	return data, nil
 }
-
-var errOversize = errors.New("too large")

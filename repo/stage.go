@@ -1,10 +1,10 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -246,6 +246,9 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 	if l.role == "targets" {
 		return nil // it leads to roles that stand by themselves
 	}
+	if err := checkOwners(ownNames(tx.layout()), l); err != nil {
+		return err
+	}
 	under = append(slices.Clone(under), l.role)
 	for _, name := range l.delegates() {
 		keys := l.keysFor(name)
@@ -254,14 +257,19 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 		if !ok && !renewed {
 			continue
 		}
+		if parent, known := tx.parents[name]; ok || known {
+			if parent != l.role {
+				return twoParents(l.role, cmp.Or(parent, "root"), name)
+			}
+		}
+		tx.parents[name] = l.role
 		if !ok {
 			var err error
 			if below, err = tx.readBelow(l, name); err != nil {
 				return err
 			}
-			delete(tx.passing, name) // of a great many, one at a time
+			delete(tx.passing, child{l.role, name}) // of a great many, one at a time
 		}
-		tx.parents[name] = l.role
 		below.renewed = renewed || below.renewed
 		below.changed = below.changed || renewed
 		signs := named{name, x.class, x.party, keys}
@@ -336,19 +344,24 @@ func (tx *Tx) rekey(l *listing, old, new Keys) error {
 }
 
 // freeVersion returns the first version from n on whose file is not there. A
-// publish that was killed may have left one that nothing lists.
+// publish that was killed may have left one that nothing lists. Files are only
+// asked for, not read: what a storage says is not believed any further.
 func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, error) {
-	for range 1000 {
-		_, err := r.storage.Read(ctx, roleName(role, n))
-		if errors.Is(err, fs.ErrNotExist) {
-			return n, nil
+	src := SourceOf(r.storage)
+	for range maxSkip {
+		if err := ctx.Err(); err != nil {
+			return 0, err
 		}
+		there, _, err := stat(ctx, src, roleName(role, n))
 		if err != nil {
 			return 0, err
 		}
+		if !there {
+			return n, nil
+		}
 		n++
 	}
-	return 0, fmt.Errorf("repo: %s: no free version", role)
+	return 0, fmt.Errorf("repo: %s: no free version in %d: %w", roleText(role), maxSkip, ErrConflict)
 }
 
 // delegations is what leads stock TUF clients to the release roles: the review

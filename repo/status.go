@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -65,7 +66,7 @@ func (d Due) String() string {
 	if d.Lists > 0 {
 		lists = fmt.Sprintf(" with %d lists below it", d.Lists)
 	}
-	return fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, clean(d.Role), d.Version, lists, when, strings.Join(who, " and "), how)
+	return fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, roleText(d.Role), d.Version, lists, when, strings.Join(who, " and "), how)
 }
 
 // inWords is a duration that people can compare.
@@ -154,7 +155,7 @@ func (r *Repo) Status(ctx context.Context, at time.Time) (*Status, error) {
 			what string
 		}{{l.UseFrom, "is preferred from then on"}, {l.UseUntil, "is not used any more"}} {
 			if x.at.After(at) {
-				s.Dates = append(s.Dates, Date{x.at, fmt.Sprintf("location %s (%s) %s", clean(l.ID), clean(l.Host()), x.what)})
+				s.Dates = append(s.Dates, Date{x.at, fmt.Sprintf("location %s (%s) %s", text.Name(l.ID), text.Name(l.Host()), x.what)})
 			}
 		}
 	}
@@ -226,7 +227,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 			Reason string    `json:"reason"`
 		}
 		if err := json.Unmarshal(member(member(v, "custom"), tuf.ReleaseMember).JSON(), &hold); err == nil {
-			s.Dates = append(s.Dates, Date{hold.Until, fmt.Sprintf("%s is held no longer (%s)", clean(path.String()), clean(hold.Reason))})
+			s.Dates = append(s.Dates, Date{hold.Until, fmt.Sprintf("%s is held no longer (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
 		}
 	}
 	return nil
@@ -238,7 +239,8 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 // there are; of what skip says yes to, bins are not looked at.
 func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool, fn func(x named, by string, t *tuf.Targets, first time.Time, lists int) error) error {
 	get := func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) }
-	layout := rootOf(p.under)
+	layout, listed := rootOf(p.under), snapNames(p.snap)
+	own := ownNames(layout)
 	var visit func(x named, by string, t *tuf.Targets) error
 	visit = func(x named, by string, t *tuf.Targets) error {
 		if err := ctx.Err(); err != nil {
@@ -254,7 +256,11 @@ func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool
 			for _, k := range sets {
 				keys[k.role] = k
 			}
-			for name := range t.Delegates() {
+			names, _, err := children(t, listed, own)
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
 				if _, ok := keys[name]; !ok && skip(x) {
 					continue
 				}

@@ -220,7 +220,7 @@ func (tx *Tx) recallsBut(role, path, sha256 string) (list []any, err error) {
 		if err := v.Fields(wire.Field{Name: "path", To: &p}, wire.Field{Name: "sha256", To: &sum}); err != nil {
 			return nil, fmt.Errorf("repo: %s: %w", role, err)
 		}
-		if string(p) != string(text(path)) || string(sum) != string(text(sha256)) {
+		if string(p) != string(canonicalText(path)) || string(sum) != string(canonicalText(sha256)) {
 			list = append(list, json.RawMessage(v.JSON()))
 		}
 	}

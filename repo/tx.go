@@ -25,7 +25,7 @@ type Tx struct {
 	buf     []byte
 	lists   map[string]*listing // edited, or on the way to what is edited
 	parents map[string]string   // of those that root does not name
-	passing map[string]*listing // only read, a few
+	passing map[child]*listing  // only read, a few
 	tops    map[stream]int64    // highest sequence numbers
 
 	statements map[string]*statement // by name in storage
@@ -33,7 +33,7 @@ type Tx struct {
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
-	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[string]*listing{}, tops: map[stream]int64{},
+	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[child]*listing{}, tops: map[stream]int64{},
 		statements: map[string]*statement{}}
 }
 

@@ -25,6 +25,17 @@ func (r *Root) Propose(data []byte) (p *Proposal, err error) {
 	return &Proposal{next}, nil
 }
 
+// ProposeFirst reads the first root of a repository before it is signed, and
+// checks it by the rules of [OpenRoot] but for its signatures. opt may be nil.
+func ProposeFirst(data []byte, opt *Options) (*Proposal, error) {
+	r, err := parseRoot(data, opt)
+	if err != nil {
+		attach(err, data)
+		return nil, err
+	}
+	return &Proposal{r}, nil
+}
+
 // Propose judges data as the root after p.
 func (p *Proposal) Propose(data []byte) (*Proposal, error) {
 	if p == nil {

@@ -1,0 +1,54 @@
+package proof
+
+import (
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Claim is what a payload states. Nothing of it is verified.
+type Claim struct {
+	Kind     string // [ReviewType] or [RefusalType]
+	Subject  Subject
+	Reviewer Reviewer
+	Review   *Review  // where Kind is ReviewType, else nil
+	Refusal  *Refusal // where Kind is RefusalType, else nil
+}
+
+// Read parses the payload of a statement that is still to be signed, as strictly
+// as [Open] does, and demands its canonical form: a signer's tool has nothing but
+// the payload to tell what the signature will mean. The error wraps
+// [tuf.ErrMalformed], or [tuf.ErrTooLarge] above [MaxSize] bytes.
+func Read(payload []byte) (Claim, error) {
+	if len(payload) > MaxSize {
+		return Claim{}, refuse("statement", tuf.ErrTooLarge, "payload of %d bytes, at most %d", len(payload), MaxSize)
+	}
+	v, err := wire.Canonical(payload)
+	if err != nil {
+		return Claim{}, refuse("statement", tuf.ErrMalformed, "%v", err)
+	}
+	if string(v.JSON()) != string(payload) {
+		return Claim{}, refuse("statement", tuf.ErrMalformed, "the payload is not in canonical form")
+	}
+	var kind wire.Value
+	if err := v.Fields(wire.Field{Name: "predicateType", To: &kind}); err != nil {
+		return Claim{}, refuse("statement", tuf.ErrMalformed, "%v", err)
+	}
+	var c Claim
+	switch c.Kind, _ = kind.Text(); c.Kind {
+	case ReviewType:
+		r, err := parseReview(v)
+		if err != nil {
+			return Claim{}, refuse("statement", tuf.ErrMalformed, "%v", err)
+		}
+		c.Subject, c.Reviewer, c.Review = r.Subject, r.Reviewer, &r
+	case RefusalType:
+		r, err := parseRefusal(v)
+		if err != nil {
+			return Claim{}, refuse("statement", tuf.ErrMalformed, "%v", err)
+		}
+		c.Subject, c.Reviewer, c.Refusal = r.Subject, r.Reviewer, &r
+	default:
+		return Claim{}, refuse("statement", tuf.ErrMalformed, "predicateType is neither %s nor %s", ReviewType, RefusalType)
+	}
+	return c, nil
+}
