@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -257,7 +258,11 @@ func newStatement(name string, payload []byte, needs ...need) (*statement, error
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	if _, n := splitStatement(name); n < 1 || n > maxStatements || statementName(c.Subject, c.Reviewer.Role, n) != name {
+	_, n := splitStatement(name)
+	if n < 1 || n > maxStatements {
+		return nil, fmt.Errorf("%w: not the name of a statement", fs.ErrInvalid)
+	}
+	if statementName(c.Subject, c.Reviewer.Role, n) != name {
 		return nil, fmt.Errorf("%w: the name does not follow from what is signed, a statement of %s about %s", tuf.ErrMismatch, text.Name(c.Reviewer.Role), text.Name(c.Subject.Path))
 	}
 	return &statement{c, payload, &draftFile{role: name, signed: proof.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil

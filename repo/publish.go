@@ -413,6 +413,7 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 	if err != nil {
 		return err
 	}
+	listed := snapNames(snap)
 	opened := map[child]*tuf.Targets{}
 	open := func(by *tuf.Targets, role string) (*tuf.Targets, error) {
 		at := child{role: role}
@@ -462,9 +463,12 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 			if role == "targets" || !n.leadsElsewhere(before, role) {
 				continue
 			}
-			names, _, err := children(t, snapNames(snap), after.named)
+			names, bins, err := children(t, listed, after.named)
 			if err != nil {
 				return err
+			}
+			if bins > uint64(len(names)) {
+				return fmt.Errorf("repo: %s: %d of its %d hash bins are there: %w", roleText(role), len(names), bins, tuf.ErrMismatch)
 			}
 			for _, name := range names {
 				if n.fresh[name] == nil {
