@@ -218,12 +218,12 @@ func (tx *Tx) keysOf(l *listing) (Keys, error) {
 				return x.keys, nil
 			}
 		}
-		return Keys{}, fmt.Errorf("repo: no root names the role %s", l.role)
+		return Keys{}, fmt.Errorf("repo: no root names the role %s", roleText(l.role))
 	}
 	if by := tx.lists[parent]; by != nil && by.delegations != nil {
 		return by.keysFor(l.role), nil
 	}
-	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", parent, l.role)
+	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", roleText(parent), roleText(l.role))
 }
 
 // keysFor returns who signs a role that l delegates to.

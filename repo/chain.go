@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -13,7 +14,8 @@ import (
 // successor of the one before; none in an empty repository. Where a recovery
 // stands in for an ordinary successor, and the repository has gone on with the
 // root that it names, that root is in the chain.
-func (r *Repo) Chain(ctx context.Context) ([]*tuf.Root, error) {
+func (r *Repo) Chain(ctx context.Context) (_ []*tuf.Root, err error) {
+	defer oneLine(&err)
 	c, err := r.readChain(ctx)
 	if err != nil {
 		return nil, err
@@ -30,7 +32,8 @@ type File struct {
 // RootFiles are the files by which clients come from the first root to the
 // newest, in the order in which they may be written: N.root.json, and for roots
 // that were recovered to the statement after the root that it names.
-func (r *Repo) RootFiles(ctx context.Context) ([]File, error) {
+func (r *Repo) RootFiles(ctx context.Context) (_ []File, err error) {
+	defer oneLine(&err)
 	c, err := r.readChain(ctx)
 	if err != nil {
 		return nil, err
@@ -81,7 +84,7 @@ func (r *Repo) readChain(ctx context.Context) (*chain, error) {
 			f, err = recoveryOf(ctx, SourceOf(r.storage), c.roots[n-2])
 			if errors.Is(err, tuf.ErrUntrusted) {
 				// Whoever can write junk in its place could as well remove it.
-				c.junk, err = fmt.Errorf("%s: %w", f.names[0], err), nil
+				c.junk, err = fmt.Errorf("%s: %w", text.Name(f.names[0]), err), nil
 			}
 			if err == nil && f.rec == nil {
 				return c, r.endChain(ctx, c)

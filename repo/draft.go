@@ -212,7 +212,8 @@ func (n need) counts(id string) string {
 // the repository. A second signature by one key replaces the first. A signer
 // without any part is an error that wraps [ErrNoPart]: it is most likely the
 // wrong key.
-func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
+func (d *Draft) Sign(ctx context.Context, s tuf.Signer) (err error) {
+	defer oneLine(&err)
 	used := false
 	for _, f := range d.parts() {
 		ok, err := f.sign(ctx, s)

@@ -26,7 +26,8 @@ var ErrOtherDraft = errors.New("not the same draft")
 // signatures; otherwise the error is [ErrOtherDraft]. A signature that does not
 // verify is [ErrSignature], one by a key that has no part in its file, unless d
 // has the same, [ErrNoPart]. After an error d is as it was.
-func (d *Draft) Merge(other *Draft) error {
+func (d *Draft) Merge(other *Draft) (err error) {
+	defer oneLine(&err)
 	parts := d.parts()
 	if !slices.EqualFunc(parts, other.parts(), func(a, b *draftFile) bool { return a.role == b.role }) {
 		return fmt.Errorf("repo: merge: %w: one has %s, the other %s", ErrOtherDraft, d, other)
@@ -78,17 +79,18 @@ func (d *Draft) Save(path string) error {
 
 // LoadDraft reads what [Draft.Save] wrote, as strictly as [OpenDraft]: at most
 // 512 MiB, from a regular file.
-func LoadDraft(path string) (*Draft, error) {
+func LoadDraft(path string) (_ *Draft, err error) {
+	defer oneLine(&err)
 	path = draftPath(path)
 	info, err := os.Stat(path) // opening a named pipe would wait
 	if err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("repo: draft: %s: not a regular file: %w", path, fs.ErrInvalid)
+		return nil, fmt.Errorf("repo: draft: %s: not a regular file: %w", text.Name(path), fs.ErrInvalid)
 	}
 	if info.Size() > maxDraft {
-		return nil, fmt.Errorf("repo: draft: %s: %w: %d bytes, at most %d", path, tuf.ErrTooLarge, info.Size(), maxDraft)
+		return nil, fmt.Errorf("repo: draft: %s: %w: %d bytes, at most %d", text.Name(path), tuf.ErrTooLarge, info.Size(), maxDraft)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -116,7 +118,8 @@ func draftPath(path string) string {
 // [LoadDraft]. There, [New] with [Folder] of it reads what is published, [Repo.Diff]
 // says what the draft changes, and the files can be examined. dir may be there,
 // of an earlier export; it is made where it is not.
-func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
+func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
+	defer oneLine(&err)
 	x, err := r.compareTo(ctx, d, lastWord{})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -50,7 +51,8 @@ type Listed struct {
 // needs no key. Given a draft, which must not have a new root, it is what would
 // wait were the draft published: what the draft lists is looked at only where the
 // role's own keys, as root names them, have signed it.
-func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) ([]Pending, error) {
+func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) (_ []Pending, err error) {
+	defer oneLine(&err)
 	tx, err := r.over(ctx, draft...)
 	if err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 					if err != nil {
 						return err
 					}
-					found[path].Changes = append(found[path].Changes, fmt.Sprintf("%s lists it already, otherwise: %s", party, strings.Join(changes(was, l), ", ")))
+					found[path].Changes = append(found[path].Changes, fmt.Sprintf("%s lists it already, otherwise: %s", text.Name(party), strings.Join(changes(was, l), ", ")))
 				}
 			}
 			found[path].ListedBy = append(found[path].ListedBy, role.Role)
@@ -181,7 +183,7 @@ func (tx *Tx) previous(role string, found map[string]*Pending) error {
 func listedAs(path string, v wire.Value) (Listed, error) {
 	e, err := parseEntry(v)
 	if err != nil {
-		return Listed{}, fmt.Errorf("repo: %s: %w", path, err)
+		return Listed{}, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
 	sum := strings.ToLower(e.sha256)
 	l := Listed{Path: path, Name: TargetName(path, sum), Length: e.length, SHA256: sum}
@@ -209,14 +211,13 @@ func changes(was, is Listed) (out []string) {
 		return out
 	}
 	a, b := was.Release, is.Release
-	quote := func(s string) string { return fmt.Sprintf("%+q", s) }
-	say("version", quote(a.Version), quote(b.Version))
+	say("version", text.Quote(a.Version), text.Quote(b.Version))
 	if b.Sequence != a.Sequence+1 {
 		say("sequence", a.Sequence, b.Sequence)
 	}
-	say("min_version", quote(a.MinVersion), quote(b.MinVersion))
-	say("source", quote(a.Source.URI), quote(b.Source.URI))
-	say("revision", quote(a.Source.Revision), quote(b.Source.Revision))
+	say("min_version", text.Quote(a.MinVersion), text.Quote(b.MinVersion))
+	say("source", text.Quote(a.Source.URI), text.Quote(b.Source.URI))
+	say("revision", text.Quote(a.Source.Revision), text.Quote(b.Source.Revision))
 	say("critical", a.Critical, b.Critical)
 	percent := func(r *tuf.Release) int {
 		if r.Rollout == nil {
@@ -235,7 +236,8 @@ func changes(was, is Listed) (out []string) {
 // are checked as they are read: at their end, in place of io.EOF, the error wraps
 // [tuf.ErrMismatch] where they are not what is listed, and so does more than the
 // listed length. The caller closes it.
-func (r *Repo) Open(ctx context.Context, p Pending) (io.ReadCloser, error) {
+func (r *Repo) Open(ctx context.Context, p Pending) (_ io.ReadCloser, err error) {
+	defer oneLine(&err)
 	f, err := SourceOf(r.storage).Open(ctx, p.Name)
 	if err != nil {
 		return nil, err
@@ -255,10 +257,10 @@ func (f *listedFile) Read(b []byte) (int, error) {
 	n, err := f.ReadCloser.Read(b)
 	f.hash.Write(b[:n])
 	if f.left -= int64(n); f.left < 0 {
-		return 0, fmt.Errorf("repo: %s: %w: more than %d bytes", f.want.Path, tuf.ErrMismatch, f.want.Length)
+		return 0, fmt.Errorf("repo: %s: %w: more than %d bytes", text.Name(f.want.Path), tuf.ErrMismatch, f.want.Length)
 	}
 	if err == io.EOF && (f.left > 0 || hex.EncodeToString(f.hash.Sum(nil)) != f.want.SHA256) {
-		err = fmt.Errorf("repo: %s: %w: not the bytes that are listed", f.want.Path, tuf.ErrMismatch)
+		err = fmt.Errorf("repo: %s: %w: not the bytes that are listed", text.Name(f.want.Path), tuf.ErrMismatch)
 	}
 	return n, err
 }
@@ -269,7 +271,8 @@ func (f *listedFile) Read(b []byte) (int, error) {
 // the vendor hands over, before anybody publishes it. The draft must not have a
 // new root or a recovery, and each of its roles must have been signed by enough of the keys that
 // root names for it; else the error wraps [ErrUnsigned]. draft is not changed.
-func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (*Draft, error) {
+func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_ *Draft, err error) {
+	defer oneLine(&err)
 	tx, err := r.over(ctx, draft)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,8 @@ var ErrSignature = errors.New("the signature does not verify")
 // anywhere, with any tool, and hand the signature to [Draft.AddSignature]. role
 // is the file's or statement's, as [Draft.Missing] says it. The bytes are the caller's. Where
 // the draft has no such file the error wraps [ErrNoPart].
-func (d *Draft) Payload(role string) ([]byte, error) {
+func (d *Draft) Payload(role string) (_ []byte, err error) {
+	defer oneLine(&err)
 	f := d.part(role)
 	if f == nil {
 		return nil, fmt.Errorf("repo: payload of %s: %w (%s)", text.Quote(role), ErrNoPart, d)
@@ -33,7 +34,8 @@ func (d *Draft) Payload(role string) ([]byte, error) {
 //
 // A signature that does not verify is [ErrSignature], a key that has no part in
 // the file [ErrNoPart]; the draft stays as it was.
-func (d *Draft) AddSignature(role, keyID string, sig []byte) error {
+func (d *Draft) AddSignature(role, keyID string, sig []byte) (err error) {
+	defer oneLine(&err)
 	f := d.part(role)
 	if f == nil {
 		return fmt.Errorf("repo: signature of %s: %w (%s)", text.Quote(role), ErrNoPart, d)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -24,7 +25,8 @@ import (
 // since the draft was made, the error wraps [ErrConflict] and nothing changed;
 // but where somebody published between a new root and the timestamp that goes
 // with it, the root stays, and the next Update brings its content.
-func (r *Repo) Publish(ctx context.Context, d *Draft) error {
+func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
+	defer oneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
 		return unsigned(missing)
 	}
@@ -57,7 +59,7 @@ func unsigned(missing []Missing) error {
 	for _, m := range missing {
 		lines = append(lines, m.String())
 	}
-	return fmt.Errorf("repo: %w: %s", ErrUnsigned, strings.Join(lines, "; "))
+	return &lineError{fmt.Errorf("repo: %w: %s", ErrUnsigned, strings.Join(lines, "; "))}
 }
 
 // publication is one step from the present state to the next.
@@ -172,7 +174,7 @@ func (n *publication) finish(ctx context.Context) error {
 	}
 	if n.content {
 		if err := s.Create(ctx, snapName, bytes.NewReader(snapshot)); err != nil {
-			return fmt.Errorf("repo: %s: %w", snapName, err)
+			return fmt.Errorf("repo: %s: %w", text.Name(snapName), err)
 		}
 	}
 	// Where clients of the present root take the new content too, it goes first:

@@ -46,7 +46,8 @@ type Recovering struct {
 // new root. They follow after the wait that the charter asks for, unless somebody
 // publishes an ordinary next root before. Where there is one the error of Publish
 // wraps [ErrConflict].
-func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (*Draft, error) {
+func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (_ *Draft, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -86,7 +87,8 @@ func (tx *Tx) stageRecovery(d *Draft) error {
 // published: a statement has its day, and after it nobody follows it any more
 // who has not waited yet. It takes the recovery keys again. Clients that wait
 // begin anew.
-func (r *Repo) RenewRecovery(ctx context.Context, how Recovering) (*Draft, error) {
+func (r *Repo) RenewRecovery(ctx context.Context, how Recovering) (_ *Draft, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -342,7 +344,7 @@ func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
 			continue
 		}
 		if err := s.Replace(ctx, f.names[i], f.over[i], f.data[i]); err != nil {
-			return fmt.Errorf("repo: %s: %w", f.names[i], err)
+			return fmt.Errorf("repo: %s: %w", text.Name(f.names[i]), err)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -152,7 +153,7 @@ func (r *Repo) read(ctx context.Context, p *present, f tuf.RoleFile) ([]byte, er
 	data, err := r.storage.Read(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if moved, again := r.moved(ctx, p); again == nil && moved {
-			return nil, fmt.Errorf("repo: %s is gone: %w", name, ErrConflict)
+			return nil, fmt.Errorf("repo: %s is gone: %w", text.Name(name), ErrConflict)
 		}
 	}
 	return data, err

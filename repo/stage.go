@@ -20,7 +20,8 @@ var ErrUnsigned = errors.New("signatures are missing")
 // nothing. Where signatures are missing the error wraps [ErrUnsigned]; use
 // [Repo.Stage] then. Files that fn added stay in storage, where nobody lists
 // them.
-func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) error {
+func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
+	defer oneLine(&err)
 	d, err := r.Stage(ctx, fn)
 	if err != nil {
 		return err
@@ -30,7 +31,8 @@ func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) error {
 
 // Stage edits and signs with the signers at hand, without publishing. The draft
 // may be empty, where fn changed nothing.
-func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (*Draft, error) {
+func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (_ *Draft, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -298,7 +300,7 @@ func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
 	}
 	signed, err := l.signed(version, tx.repo.now().Add(expiry))
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", l.role, err)
+		return fmt.Errorf("repo: %s: %w", roleText(l.role), err)
 	}
 	f, err := newDraftFile(l.role, base, signed, x.need())
 	if err != nil {

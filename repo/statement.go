@@ -52,6 +52,7 @@ type Said struct {
 // open verifies a statement file. now is for reviews, which end.
 func openStatement(data []byte, root *tuf.Root, party string, subject proof.Subject, now time.Time) (said Said) {
 	said.Party = party
+	defer oneLine(&said.Err)
 	if proof.Kind(data) == proof.RefusalType {
 		v, err := proof.OpenRefusal(data, root, party, subject)
 		if said.Err = err; err == nil {
@@ -104,7 +105,8 @@ func (r *Repo) said(ctx context.Context, root *tuf.Root, role ReleaseRole, subje
 // under a path: for each of the roles of its class, in the charter's order, from
 // its first word to its last. Each is verified with the keys of the newest root;
 // where one is not good its Err says why. It needs no key.
-func (r *Repo) Statements(ctx context.Context, target string) ([]Said, error) {
+func (r *Repo) Statements(ctx context.Context, target string) (_ []Said, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -150,7 +152,8 @@ func (r *Repo) Statements(ctx context.Context, target string) ([]Said, error) {
 // StatementsIn returns what a draft's statements say, verified with the keys of
 // the repository's newest root, in order of their names: how a vendor reads what
 // the centre refused before, or without, publishing it.
-func (r *Repo) StatementsIn(ctx context.Context, d *Draft) ([]Said, error) {
+func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Said, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (d Due) String() string {
 	}
 	var who []string
 	for _, n := range d.Needs {
-		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Threshold, len(n.KeyIDs), n.Who))
+		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Threshold, len(n.KeyIDs), whoText(n.Who)))
 	}
 	how := "which are not at hand"
 	if d.AtHand {
@@ -66,7 +66,7 @@ func (d Due) String() string {
 	if d.Lists > 0 {
 		lists = fmt.Sprintf(" with %d lists below it", d.Lists)
 	}
-	return fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, roleText(d.Role), d.Version, lists, when, strings.Join(who, " and "), how)
+	return text.Line(fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, roleText(d.Role), d.Version, lists, when, strings.Join(who, " and "), how))
 }
 
 // inWords is a duration that people can compare.
@@ -113,7 +113,7 @@ func (s *Status) String() string {
 		lines = append(lines, d.String())
 	}
 	for _, d := range s.Dates {
-		lines = append(lines, fmt.Sprintf("on %s: %s", stamp(d.At), d.What))
+		lines = append(lines, text.Line(fmt.Sprintf("on %s: %s", stamp(d.At), d.What)))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -121,7 +121,8 @@ func (s *Status) String() string {
 // Status says what expires when and who must sign it anew, as it will be at a
 // given time, by what is published now. What counts as soon goes by
 // [Config].Expiry. It needs no key; with keys, AtHand says what they can renew.
-func (r *Repo) Status(ctx context.Context, at time.Time) (*Status, error) {
+func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

@@ -435,7 +435,7 @@ func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 	}
 	if err != nil {
 		if at.by != nil {
-			err = fmt.Errorf("delegated by %s: %w", at.by.Role(), err)
+			err = fmt.Errorf("delegated by %s: %w", roleText(at.by.Role()), err)
 		}
 		return nil, s.report(ctx, name, err)
 	}

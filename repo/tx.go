@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -63,7 +64,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 		return err
 	}
 	if err := checkRelease(rel); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	h := sha256.New()
 	if tx.buf == nil {
@@ -74,15 +75,15 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 		total = 2 * size // it is read twice
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	counted := &counter{r: file, tell: func(n int64) { tx.repo.progress(Progress{"targets/" + target, n, total, 0}) }}
 	n, err := io.CopyBuffer(h, &ctxReader{ctx: tx.ctx, r: counted}, tx.buf)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	sum := h.Sum(nil)
 	if rel != nil {
@@ -94,12 +95,12 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	}
 	entry, err := newEntry(n, sum, rel)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	// What is stored must be what was hashed, should the file change under our hands.
 	again := sha256.New()
 	if err := tx.repo.storage.Create(tx.ctx, TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{counted, again, sum}, again)); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	for _, role := range roles {
 		if err := tx.put(role, target, entry); err != nil {
@@ -214,7 +215,7 @@ func (tx *Tx) Remove(party, target string) error {
 		listed = listed || was
 	}
 	if !listed {
-		return fmt.Errorf("repo: %s: %s does not list it: %w", target, roles[0], tuf.ErrNoTarget)
+		return fmt.Errorf("repo: %s: %s does not list it: %w", text.Name(target), roleText(roles[0]), tuf.ErrNoTarget)
 	}
 	return nil
 }
@@ -245,7 +246,7 @@ func (tx *Tx) Resign(party string) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("repo: no role of party %q", party)
+		return fmt.Errorf("repo: no role of party %s", text.Quote(party))
 	}
 	return nil
 }
@@ -287,11 +288,11 @@ func (tx *Tx) role(party, target string) (Class, []string, error) {
 			}
 		}
 		if roles == nil {
-			return Class{}, nil, fmt.Errorf("repo: %s: class %s has no role of party %q", target, c.Name, party)
+			return Class{}, nil, fmt.Errorf("repo: %s: class %s has no role of party %s", text.Name(target), text.Name(c.Name), text.Quote(party))
 		}
 		return c, roles, nil
 	}
-	return Class{}, nil, fmt.Errorf("repo: %s: the path is in no class: %w", target, tuf.ErrNoTarget)
+	return Class{}, nil, fmt.Errorf("repo: %s: the path is in no class: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
 func newRepoID() string {

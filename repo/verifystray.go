@@ -141,7 +141,7 @@ func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
 	}
 	d := &metadata.Delegations{}
 	if err := json.Unmarshal(v.JSON(), d); err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", t.Role(), err)
+		return nil, fmt.Errorf("repo: %s: %w", roleText(t.Role()), err)
 	}
 	set := func(role string, ids []string, threshold, bins int) keySet {
 		k := keySet{role, bins, map[string]tuf.Key{}, threshold}
@@ -190,7 +190,7 @@ func rootKeys(root *tuf.Root, role string) (out []keySet) {
 func (v *verification) foreign(role string, version int64, data []byte) string {
 	env, err := openEnvelope(data)
 	if err != nil {
-		return err.Error()
+		return text.Line(err.Error())
 	}
 	if env.version != version {
 		return fmt.Sprintf("it is v%d inside", env.version)
