@@ -317,21 +317,21 @@ func (d *Draft) sorted() []*draftFile {
 	return slices.SortedFunc(maps.Values(d.files), func(a, b *draftFile) int { return cmp.Compare(a.role, b.role) })
 }
 
-// draftJSON is a draft on its way.
+// draftJSON is a draft on its way. Members stand in canonical order, here and
+// below: what reads it need not sort, which would take copies.
 type draftJSON struct {
-	Draft int             `json:"visum-draft"` // 1
-	Files []draftFileJSON `json:"files"`
-
-	Statements []statementJSON `json:"statements,omitempty"`
+	Files      []draftFileJSON `json:"files"`
 	Recovery   *draftFileJSON  `json:"recovery,omitempty"`
+	Statements []statementJSON `json:"statements,omitempty"`
+	Draft      int             `json:"visum-draft"` // 1
 }
 
 type draftFileJSON struct {
-	Role    string          `json:"role"`
 	Base    int64           `json:"base"`
-	Under   []string        `json:"under,omitempty"`
-	Needs   []need          `json:"needs"`
 	Content json.RawMessage `json:"content"`
+	Needs   []need          `json:"needs"`
+	Role    string          `json:"role"`
+	Under   []string        `json:"under,omitempty"` // a hint for people and for readers of earlier versions
 }
 
 // Bytes returns the draft in a form that can travel.
@@ -350,7 +350,7 @@ func (d *Draft) Bytes() ([]byte, error) {
 }
 
 func (f *draftFile) json() draftFileJSON {
-	return draftFileJSON{f.role, f.base, f.under, f.signers, f.bytes()}
+	return draftFileJSON{f.base, f.bytes(), f.signers, f.role, f.under}
 }
 
 // OpenDraft reads a draft that travelled. What it states beside the signed parts,

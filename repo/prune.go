@@ -168,7 +168,9 @@ func (k *pruner) keepSnapshots(meta []Info) error {
 	}
 	versions := slices.Sorted(maps.Keys(written))
 	for i, v := range versions {
-		if v != k.present.snap.Version() {
+		// The present one may be gone from the list: another Prune, and another publish,
+		// came in between. Then it can't be told when this one's time was over.
+		if v != k.present.snap.Version() && i+1 < len(versions) {
 			until := written[versions[i+1]].Add(k.repo.cfg.Expiry.Timestamp + pruneMargin)
 			if !k.now.Before(until) {
 				continue
