@@ -120,22 +120,41 @@ func TestVersionsFarAhead(t *testing.T) {
 			continue
 		}
 		noErr(t, err)
-		w := w.copy()
+		healthy, w := w.copy(), w.copy()
 		removed := &removing{memory: w.store}
 		w.elsewhere = removed
 		noErr(t, w.open().Publish(t.Context(), w.signAll(far)))
 		if removed.n != 999 {
 			t.Errorf("v%d: %d files were to be removed", version, removed.n)
 		}
+		// ctx ends the counting.
+		w = healthy.copy()
+		ctx, cancel := context.WithCancel(t.Context())
+		removed = &removing{memory: w.store, at: func(n int) {
+			if n == 5 {
+				cancel()
+			}
+		}}
+		w.elsewhere = removed
+		if _ = w.open().Publish(ctx, far); removed.n != 5 {
+			t.Errorf("%d files were to be removed after ctx had ended", removed.n)
+		}
+		cancel()
 	}
 }
 
 type removing struct {
 	*memory
-	n int
+	n  int
+	at func(n int)
 }
 
-func (r *removing) Remove(context.Context, string, time.Time) error { r.n++; return nil }
+func (r *removing) Remove(context.Context, string, time.Time) error {
+	if r.n++; r.at != nil {
+		r.at(r.n)
+	}
+	return nil
+}
 
 // A storage that has every version of a role is asked for a bounded number of
 // them, and none is read.

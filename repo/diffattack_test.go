@@ -281,8 +281,20 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			if err := w.copy().open(vendorKeys...).Publish(t.Context(), d); !errors.Is(err, tuf.ErrUntrusted) {
 				t.Errorf("%s: published: %v", name, err)
 			}
+			_, err := w.open().Diff(t.Context(), d)
+			wantErr(t, err, tuf.ErrUntrusted)
+			_, err = w.open().StageOn(t.Context(), d, func(*repo.Tx) error { return nil })
+			wantErr(t, err, tuf.ErrUntrusted)
 		}
 		w.force(d, "vendor-agent")
+		if x.role != "review-team" && x.role != "review-agent.rest" { // nor is it published again
+			next := edited(t, d, "vendor-agent", func(file, signed object) {
+				file["base"], signed["version"] = signed["version"], signed["version"].(float64)+1
+			})
+			if err := w.copy().open().Publish(t.Context(), w.signAll(next)); !errors.Is(err, tuf.ErrUntrusted) {
+				t.Errorf("%s: published again: %v", name, err)
+			}
+		}
 		for what, call := range map[string]func(r *repo.Repo) (*repo.Draft, error){
 			"approve": func(r *repo.Repo) (*repo.Draft, error) { return r.Stage(t.Context(), approve("1")) },
 			"renew": func(r *repo.Repo) (*repo.Draft, error) {
@@ -302,6 +314,14 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 					return errors.Join(tx.Add("vendor", "agent/team-1", strings.NewReader("x"), nil), tx.Approve("review", "agent/team-1"))
 				})
 			},
+			"it is taken for a product": func(r *repo.Repo) (*repo.Draft, error) {
+				return r.Stage(t.Context(), func(tx *repo.Tx) error {
+					if err := errors.Join(tx.Add("vendor", "agent/team-1", strings.NewReader("x"), nil), tx.Approve("review", "agent/team-1")); err != nil {
+						return err
+					}
+					return tx.Undelegate("vendor", "agent", x.role)
+				})
+			},
 		} {
 			staged, err := call(w.open("review-release", "review-team", "vendor-release"))
 			if err != nil {
@@ -310,11 +330,15 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 				}
 				continue
 			}
-			for _, role := range []string{"review-agent", "review-team", "review-agent.rest"} {
-				if data := staged.File(role); data != nil {
-					if listed := at(changesOf(t, staged, role))["targets"].(object); role == "review-agent" && listed["agent/1"] == nil {
-						t.Errorf("%s: %s: stages %s with %v", name, what, role, listed)
+			for role, path := range map[string]string{"review-agent": "agent/1", "review-team": "agent/team-1"} {
+				if staged.File(role) == nil {
+					if role == "review-team" && (what == "a file of the product" || what == "it is taken for a product") {
+						t.Errorf("%s: %s: the centre's edit is lost", name, what)
 					}
+					continue
+				}
+				if listed := at(changesOf(t, staged, role), "targets"); listed[path] == nil && (role != "review-team" || what == "a file of the product") {
+					t.Errorf("%s: %s: stages %s with %v", name, what, role, listed)
 				}
 			}
 		}

@@ -223,3 +223,25 @@ func TestDiffKeys(t *testing.T) {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 }
+
+// A name can't say what it likes: all but plain tokens are quoted.
+func TestDiffQuotesNames(t *testing.T) {
+	evil := `x: min 1 -> 9, and all is well`
+	doc := strings.NewReplacer(`"name":"vendor"`, `"name":"`+evil+`"`, `"id":"a"`, `"id":"`+evil+`"`, `"role":"vendor-agent"`, `"role":"`+evil+`"`,
+		`"name":"agent"`, `"name":"`+evil+`"`, `"name":"bank"`, `"name":"`+evil+`"`, `"h"`, `"`+evil+`"`, `"name":"p"`, `"name":"`+evil+`"`, `"a/*"`, `"`+evil+`"`, `"path":"agent/1"`, `"path":"`+evil+`"`)
+	for role, d := range map[string]string{"root": lawRoot, "vendor-agent": lawRole} {
+		n := 0
+		for line := range strings.SplitSeq(linesOf(role, nil, lawDoc(t, doc.Replace(d))), "\n") {
+			if rest := strings.ReplaceAll(line, `"`+evil+`"`, ""); rest != line {
+				n++
+				line = rest
+			}
+			if strings.Contains(line, "all is well") {
+				t.Errorf("not quoted: %s", line)
+			}
+		}
+		if n < 3 {
+			t.Errorf("%s: %d lines", role, n)
+		}
+	}
+}

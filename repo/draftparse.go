@@ -19,7 +19,8 @@ import (
 // could use up all numbers, for whoever signs the role next.
 const maxSkip = 1000
 
-// checkStep refuses a version that uses up the numbers of a role.
+// checkStep refuses a version that uses up the numbers of a role. A draft that is
+// staged here skips no more, and publishing demands that base is published.
 func checkStep(role string, base, version int64) error {
 	if version-base > maxSkip {
 		return fmt.Errorf("%s v%d follows v%d, at most %d numbers may be skipped: %w", roleText(role), version, base, maxSkip-1, tuf.ErrVersion)

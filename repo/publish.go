@@ -124,9 +124,6 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 		if have := n.present.listed(f.role); have != f.base {
 			return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), have, f.base, ErrConflict)
 		}
-		if err := checkStep(f.role, f.base, f.version); err != nil {
-			return fmt.Errorf("repo: %w", err)
-		}
 		if now := n.repo.now(); !now.Before(f.expires) {
 			return fmt.Errorf("repo: %s v%d: %w while it waited, stage it again", roleText(f.role), f.version, tuf.ErrExpired)
 		}
@@ -243,7 +240,7 @@ func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) er
 }
 
 // sweep removes what killed publishes left, as far as this one passed over it
-// for a later version: at most maxSkip files of a role. A publisher of those files
+// for a later version: fewer than maxSkip files of a role, see checkStep. A publisher of those files
 // has lost: the timestamp is ours. They are in no one's way, so a failure does not
 // matter.
 func (n *publication) sweep(ctx context.Context) {
@@ -252,7 +249,7 @@ func (n *publication) sweep(ctx context.Context) {
 		return
 	}
 	remove := func(role string, after, before int64) {
-		for v := max(after+1, before-maxSkip); v < before && ctx.Err() == nil; v++ {
+		for v := after + 1; v < before && ctx.Err() == nil; v++ {
 			_ = rm.Remove(ctx, roleName(role, v), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
 		}
 	}
