@@ -410,6 +410,51 @@ func TestDiffTellsBins(t *testing.T) {
 	if shown != 1 {
 		t.Errorf("clients would find the file in %d bins of 4", shown)
 	}
+	// Nor are drafts alike that sign other bins again.
+	for bin := range 4 {
+		role := fmt.Sprintf("vendor-agent.b-%d", bin)
+		got := strings.Join(w.lines(w.tampered(d, func(draft map[string]any) {
+			draft["files"] = slices.DeleteFunc(draft["files"].([]any), func(f any) bool { return f.(object)["role"] == role })
+		})), "\n")
+		if other, ok := diffs[got]; ok {
+			t.Errorf("without %s: the diff of %s", role, other)
+		}
+		diffs[got] = "the draft without " + role
+	}
 	early := edited(t, d, "vendor-agent.b-2", func(_, signed object) { signed["expires"] = "2026-11-30T12:00:00Z" })
 	says(t, w.lines(early), "vendor-agent: lists below it: expires changed: 2026-11-30T12:00:00Z (1 file signed again)")
+}
+
+// What targets.json lists itself, and a hold, are told; a role of another party
+// that can't be read keeps no one from that.
+func TestDiffOfOtherRoles(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(add("1"))
+	d, err := w.open("ann").Stage(t.Context(), func(tx *repo.Tx) error {
+		return errors.Join(tx.ResignTargets(), tx.Hold("agent/1", "a doubt", w.now.AddDate(0, 0, 1)))
+	})
+	noErr(t, err)
+	d = edited(t, d, "targets", func(_, signed object) {
+		at(signed, "targets")["agent/9"] = object{"length": 1, "hashes": object{"sha256": strings.Repeat("a", 64)}}
+	})
+	lines := w.lines(d)
+	says(t, lines, "targets v2: lists agent/9")
+	says(t, lines, "targets: release agent/9 added: length 1, sha256 HASH(aaaa)")
+	says(t, lines, "hold-agent v2: holds agent/1")
+	says(t, lines, "hold-agent: hold of agent/1 added: ", `reason "a doubt"`, "until 2026-11-21T12:00:00Z")
+
+	w.update(addFiles(0, 520))
+	d, err = w.open("ann").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	noErr(t, err)
+	d = edited(t, d, "review-agent", func(_, signed object) {
+		at(signed, "targets")["agent/0/7"] = object{"length": 1, "hashes": object{"sha256": strings.Repeat("a", 64)}}
+	})
+	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent lists it OTHERWISE)")
+	for name := range w.store.files {
+		if strings.Contains(name, ".vendor-agent.b-") {
+			delete(w.store.files, name)
+		}
+	}
+	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent can't be read)")
 }

@@ -39,7 +39,11 @@ type tree struct {
 	paths map[string]bool // that may be found otherwise than before
 	found []sight         // what clients find otherwise, in order of paths
 	lines []Change
+	holds bool // it is the tree of a hold role
 }
+
+// holdOf is what the listings of a hold role are called.
+const holdOf = "hold of"
 
 // sight is what clients find under a path, and in which role.
 type sight struct {
@@ -162,6 +166,7 @@ func bitsOf(d *metadata.Delegations) int {
 // releases compares what clients find in a tree.
 func (x *comparison) releases(t *tree) error {
 	kind, others := x.others(t.top)
+	t.holds = kind == holdOf
 	role := roleText(t.top)
 	at0 := func(path string) at {
 		return at{path: text.Quote("targets") + " " + text.Quote(path), thing: kind, name: text.Name(path)}
@@ -187,9 +192,7 @@ func (x *comparison) releases(t *tree) error {
 		y := &facts{role: role, keys: newKeyNames(nil)}
 		y.asThing(at0(path), f.old, f.new, func() { y.compare(at0(path), entryShape, f.old, f.new) })
 		if f.new != nil && len(y.out) > 0 {
-			if y.out[0].Note, err = x.note(others, path, f.new); err != nil {
-				return err
-			}
+			y.out[0].Note = x.note(others, path, f.new)
 		}
 		t.lines = append(t.lines, y.out...)
 	}
@@ -244,7 +247,7 @@ func (x *comparison) releases(t *tree) error {
 func (x *comparison) others(top string) (kind string, roles []string) {
 	for _, c := range x.after.layout.Classes {
 		if c.Hold != nil && c.Hold.Role == top {
-			return "hold of", nil
+			return holdOf, nil
 		}
 		if i := slices.IndexFunc(c.Roles, func(r ReleaseRole) bool { return r.Role == top }); i >= 0 {
 			for _, r := range c.Roles {
@@ -257,16 +260,16 @@ func (x *comparison) others(top string) (kind string, roles []string) {
 	return "release", roles
 }
 
-// note says what the other parties' roles list under a path, with this draft.
-func (x *comparison) note(others []string, path string, entry wire.Value) (string, error) {
+// note says what the other parties' roles list under a path, with this draft. That
+// one of them can't be read keeps no one from reading what is to be signed.
+func (x *comparison) note(others []string, path string, entry wire.Value) string {
 	var notes []string
 	for _, other := range others {
 		_, theirs, err := x.after.search(other, path)
-		if err != nil {
-			return "", err
-		}
 		note := " lists the same"
 		switch {
+		case err != nil:
+			note = " can't be read"
 		case theirs == nil:
 			note = " does not list it"
 		case string(theirs) != string(entry):
@@ -274,7 +277,7 @@ func (x *comparison) note(others []string, path string, entry wire.Value) (strin
 		}
 		notes = append(notes, roleText(other)+note)
 	}
-	return strings.Join(notes, "; "), nil
+	return strings.Join(notes, "; ")
 }
 
 // folded is files that differ in nothing that has a line of its own.

@@ -85,7 +85,8 @@
 //
 // Signers read [Repo.Diff] before they sign, on their own machine, from a copy of
 // the repository that they verified; several sign at once, and [Draft.Merge]
-// brings the signatures together.
+// brings the signatures together. By [Draft.Digest] people in different places
+// compare what they are about to sign.
 //
 // All of these end with their context and leave the old state or the new one;
 // [Config].Progress is told how far they are.

@@ -16,7 +16,7 @@ import (
 
 // maxSkip is how far the version of a role may lie beyond the published one.
 // [Repo.freeVersion] skips no more numbers than that. Without a bound one signer
-// could use up all numbers, for whoever signs the role next.
+// could use up all numbers of a role.
 const maxSkip = 1000
 
 // checkStep refuses a version that uses up the numbers of a role. A draft that is

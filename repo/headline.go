@@ -193,10 +193,14 @@ func (t *tree) headline() (out []string) {
 			changed = append(changed, name)
 		}
 	}
+	verb := "lists"
+	if t.holds {
+		verb = "holds"
+	}
 	for _, x := range []struct {
 		verb  string
 		names []string
-	}{{"lists", added}, {"no longer lists", removed}, {"changes", changed}} {
+	}{{verb, added}, {"no longer " + verb, removed}, {"changes", changed}} {
 		switch len(x.names) {
 		case 0:
 		case 1:

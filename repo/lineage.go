@@ -347,6 +347,9 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 			todo = todo[:0]
 		}
 		for _, name := range slices.Backward(names) {
+			if l.role == "targets" && e.named[name] {
+				continue // what root names has a tree of its own
+			}
 			todo = append(todo, visit{l, name})
 		}
 	}
