@@ -99,8 +99,8 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 	}
 }
 
-// A version far beyond the published one is neither opened nor published: nobody
-// counts up to it, and it would use up the role's numbers.
+// A version far beyond the published one is not opened: no tool counts up to it,
+// and it does not use up the role's numbers.
 func TestVersionsFarAhead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

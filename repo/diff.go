@@ -90,8 +90,8 @@ func (c Change) String() string {
 
 // Diff returns what a draft changes: what a signature by the draft's signers
 // would mean. It has a headline for each file, then a summary of the members that
-// this package knows, then the rest: every other member of what is signed, whoever
-// invented it. Two different drafts have different diffs; a file of which nothing
+// this package knows, then the rest: every other member of what is signed, known or
+// not. Two different drafts have different diffs; a file of which nothing
 // but its version and date changes has a headline and its expiry.
 //
 // What was before comes from this repository, verified, and not from the draft;

@@ -40,7 +40,7 @@ type draftFile struct {
 	version int64
 	expires time.Time
 	base    int64    // the version that it follows, 0 for none; orphans may lie between
-	under   []string // the roles that lead to it, outermost first, by whoever made the draft: a hint for other readers
+	under   []string // the roles that lead to it, outermost first, as the draft states: a hint for other readers
 	signed  wire.Value
 	sigs    map[string]string // hex, by key id
 	signers []need            // who must sign

@@ -46,7 +46,7 @@ func newEdition(tx *Tx, layout *Root, over func(string) wire.Value) *edition {
 // asPublished is over for an edition without documents of its own.
 func asPublished(string) wire.Value { return nil }
 
-// ownNames are the names of roles that have an owner by root: nobody else can
+// ownNames are the names of roles that have an owner by root: no other role can
 // delegate to them.
 func ownNames(layout *Root) map[string]bool {
 	out := map[string]bool{"root": true, "timestamp": true, "snapshot": true}

@@ -378,7 +378,7 @@ func snapNames(snap *tuf.Snapshot) []string {
 // children names the roles that t delegates to, in order of priority. Of hash bins
 // they are those among listed, for no other can be opened: a role may delegate to
 // 2^32 of them in a few bytes. bins is how many there are. A role among own, which
-// root names, is nobody's child: the error wraps [tuf.ErrUntrusted].
+// root names, is no other role's child: the error wraps [tuf.ErrUntrusted].
 func children(t *tuf.Targets, listed []string, own map[string]bool) (names []string, bins uint64, err error) {
 	some := false
 	for range t.Delegates() {

@@ -219,3 +219,41 @@ func TestRepositoryTextLaw(t *testing.T) {
 		t.Errorf("%d variants", n)
 	}
 }
+
+// Words of a draft do not stand where words of this package stand: all but plain
+// names, and the sentences in which this package names signers, is quoted.
+func TestDraftWordsAreQuoted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, err := w.open("nobody").Stage(t.Context(), add("1"))
+	noErr(t, err)
+	for words, want := range map[string]string{
+		"vendor (vendor-agent)":           "vendor (vendor-agent)", // the healthy twin
+		"party review of the new root":    "party review of the new root",
+		"Nothing is left to be signed":    `"Nothing is left to be signed"`,
+		"party x of the new root; really": `"party x of the new root; really"`,
+		"vendor (vendor-agent) ":          `"vendor (vendor-agent) "`,
+	} {
+		got := w.tampered(d, func(draft map[string]any) { at(draft, "files", 0, "needs", 0)["who"] = words }).Missing()[0].String()
+		if got != "vendor-agent: 0 of 1 signatures of "+want {
+			t.Errorf("%q: %s", words, got)
+		}
+	}
+	evil := w.tampered(d, func(draft map[string]any) { at(draft, "files", 0)["role"] = "all is well" })
+	if got := evil.String(); got != `"all is well" v2` {
+		t.Error(got)
+	}
+	if got := evil.Missing()[0].String(); got != `"all is well": 0 of 1 signatures of vendor (vendor-agent)` {
+		t.Error(got)
+	}
+	for f, want := range map[repo.Finding]string{
+		{Kind: repo.FileOrphan, Name: "targets/a/b", Text: "no role lists it"}:                       "orphan: targets/a/b: no role lists it",
+		{Kind: repo.FileOrphan, Copy: "copy 1", Name: "targets/a: all is well", Text: "no\nrole"}:    `orphan: copy 1: "targets/a: all is well": no\nrole`,
+		{Kind: repo.FileUntrusted, Name: "metadata/1.\u202ex.json", Text: strings.Repeat("x", 5000)}: `untrusted: "metadata/1.\u202ex.json": xxx`,
+	} {
+		if got := f.String(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+		printable(t, "Finding", f.String())
+	}
+}
