@@ -121,9 +121,9 @@ func (r *Repo) ownRoles(ctx context.Context, p *present) (out []ownRole, err err
 		if r.cfg.Party != "" && x.party != r.cfg.Party && !r.holds(p.root, x) {
 			return nil
 		}
-		signed, err := signedOf(t)
+		env, err := openEnvelope(t.Bytes())
 		if err == nil {
-			out = append(out, ownRole{x.role, x.keys.Keys, t.Version(), signed})
+			out = append(out, ownRole{x.role, x.keys.Keys, t.Version(), env.signed})
 		}
 		return err
 	})

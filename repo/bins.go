@@ -152,8 +152,14 @@ func (tx *Tx) plainOf(l *listing) (map[string]wire.Value, error) {
 // bins, or takes them all back.
 func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	for _, name := range l.delegates() {
+		if tx.lists[name] != nil {
+			if err := tx.ofParent(l, name); err != nil {
+				return err
+			}
+		}
 		delete(tx.lists, name)
-		delete(tx.passing, name)
+		delete(tx.parents, name)
+		delete(tx.passing, child{l.role, name})
 	}
 	l.changed = true
 	if bits == 0 {
@@ -169,7 +175,10 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), SuccinctRoles: s}
 	for _, name := range l.delegates() {
 		if names(tx.layout(), name) {
-			return fmt.Errorf("repo: root names a role %s, which is to be a hash bin of %s", name, l.role)
+			return fmt.Errorf("repo: root names a role %s, which is to be a hash bin of %s", roleText(name), roleText(l.role))
+		}
+		if tx.lists[name] != nil {
+			return twoParents(l.role, tx.parents[name], name)
 		}
 		bin := newListing(name)
 		bin.changed = true
@@ -209,12 +218,12 @@ func (tx *Tx) keysOf(l *listing) (Keys, error) {
 				return x.keys, nil
 			}
 		}
-		return Keys{}, fmt.Errorf("repo: no root names the role %s", l.role)
+		return Keys{}, fmt.Errorf("repo: no root names the role %s", roleText(l.role))
 	}
 	if by := tx.lists[parent]; by != nil && by.delegations != nil {
 		return by.keysFor(l.role), nil
 	}
-	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", parent, l.role)
+	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", roleText(parent), roleText(l.role))
 }
 
 // keysFor returns who signs a role that l delegates to.

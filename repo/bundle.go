@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -28,7 +29,8 @@ type BundleOptions struct {
 //
 // What goes in was verified, from the trust anchor on; expiries are not checked.
 // The same state gives the same bytes. After an error what was written is worthless.
-func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) error {
+func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (err error) {
+	defer oneLine(&err)
 	if opts == nil {
 		opts = &BundleOptions{}
 	}
@@ -49,7 +51,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) err
 			return err
 		}
 		if _, err := io.Copy(f, &ctxReader{ctx, from}); err != nil {
-			return fmt.Errorf("repo: %s: %w", name, err)
+			return fmt.Errorf("repo: %s: %w", text.Name(name), err)
 		}
 		files++
 		r.progress(Progress{name, length, length, files})
@@ -85,7 +87,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) err
 			}
 			return s.statements(ctx, src, x, nil, func(name string, data []byte, err error) error {
 				if err != nil {
-					return fmt.Errorf("repo: %s: %w", name, err)
+					return fmt.Errorf("repo: %s: %w", text.Name(name), err)
 				}
 				return add(name, int64(len(data)), bytes.NewReader(data))
 			})

@@ -460,8 +460,6 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 		"a new root":   {stage(vendorOnly, func(tx *repo.Tx) error { tx.RenewRoot(); return nil }), errors.ErrUnsupported},
 		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), thief), repo.ErrUnsigned},
 		"unknown role": {rename(t, fine, "vendor-agent", "vendor-other"), tuf.ErrUntrusted},
-		"below a role": {rename(t, fine, `"needs"`, `"under":["vendor-agent"],"needs"`), tuf.ErrUntrusted},
-		"below none":   {rename(t, fine, `"needs"`, `"under":["x"],"needs"`), tuf.ErrUntrusted},
 	} {
 		if _, err := w.open("review-release").Pending(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
 			t.Errorf("%s: Pending: %v", name, err)
@@ -470,6 +468,8 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 			t.Errorf("%s: StageOn: %v", name, err)
 		}
 	}
+	// What a draft states about who leads to a role decides nothing.
+	fine = rename(t, fine, `"needs"`, `"under":["x","vendor-agent"],"needs"`)
 	both, err := w.open("review-release").StageOn(t.Context(), fine, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") })
 	noErr(t, err)
 	if len(fine.Missing()) != 0 || fine.String() != "vendor-agent v2" {
@@ -530,30 +530,18 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 		old, new string
 		want     error
 	}{
-		"another length":  {`"length": 7,`, `"length": 8,`, tuf.ErrMismatch},
-		"another party":   {`"party": "review",`, `"party": "vendor",`, tuf.ErrThreshold},
-		"another kind":    {`"kind": "https://visum.dev/review/v1"`, `"kind": "https://visum.dev/refusal/v1"`, nil},
-		"another's words": {`review-agent.1.json"`, `vendor-agent.1.json"`, tuf.ErrMismatch},
-		"padded number":   {`review-agent.1.json"`, `review-agent.01.json"`, os.ErrInvalid},
-		"number 0":        {`review-agent.1.json"`, `review-agent.0.json"`, os.ErrInvalid},
-		"a gap":           {`review-agent.1.json"`, `review-agent.2.json"`, os.ErrNotExist},
-		"no number":       {`review-agent.1.json"`, `review-agent.json"`, os.ErrInvalid},
-		"no hex":          {`"signatures": {`, `"signatures": {"x": "xyz",`, nil},
+		"a gap":  {`review-agent.1.json"`, `review-agent.2.json"`, os.ErrNotExist},
+		"no hex": {`"signatures": {`, `"signatures": {"x": "xyz",`, nil},
 	} {
 		if !strings.Contains(string(data), x.old) {
 			t.Fatalf("%s: no %s", name, x.old)
 		}
 		d, err := repo.OpenDraft([]byte(strings.ReplaceAll(string(data), x.old, x.new)))
 		noErr(t, err)
-		before, ledger := w.store.copy(), w.ledger.copy()
+		before := w.store.copy()
 		err = publish(d)
 		if x.want != nil {
 			wantErr(t, err, x.want)
-		}
-		if name == "another kind" { // what was signed decides
-			noErr(t, err)
-			w.store, w.ledger = before, ledger
-			continue
 		}
 		if err == nil || len(w.store.files) != len(before.files) {
 			t.Errorf("%s: %v", name, err)

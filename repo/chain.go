@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -15,7 +16,8 @@ import (
 // by prev_root_sha256: what is not named so proves nothing. Where a recovery
 // stands in for a regular successor, and the repository has gone on with the root
 // that it names, that root is in the chain.
-func (r *Repo) Chain(ctx context.Context) ([]*tuf.Root, error) {
+func (r *Repo) Chain(ctx context.Context) (_ []*tuf.Root, err error) {
+	defer oneLine(&err)
 	a, err := r.anchor(ctx)
 	if err != nil {
 		return nil, err
@@ -37,7 +39,8 @@ type File struct {
 // newest, in the order in which they may be written: N.root.json, and for roots
 // that were recovered to the statement after the root that it names. Roots before
 // the first of [Repo.Chain] are among them as they lie in the storage.
-func (r *Repo) RootFiles(ctx context.Context) ([]File, error) {
+func (r *Repo) RootFiles(ctx context.Context) (_ []File, err error) {
+	defer oneLine(&err)
 	a, err := r.anchor(ctx)
 	if err != nil {
 		return nil, err
@@ -158,7 +161,7 @@ func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (
 			continue
 		}
 		data, err := readFrom(ctx, SourceOf(r.storage), rootName(n), r.rootLimit())
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errOversize) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, tuf.ErrTooLarge) {
 			continue
 		}
 		if err != nil {
@@ -218,9 +221,9 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 			return err
 		default:
 			f, err = recoveryOf(ctx, SourceOf(r.storage), last)
-			if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errOversize) {
+			if errors.Is(err, tuf.ErrUntrusted) {
 				// An attacker who can write junk in its place could as well remove it.
-				c.junk, err = fmt.Errorf("%s: %w", f.names[0], err), nil
+				c.junk, err = fmt.Errorf("%s: %w", text.Name(f.names[0]), err), nil
 				f.rec = nil
 			}
 			if err == nil && f.rec == nil {

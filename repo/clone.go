@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -28,7 +29,8 @@ import (
 // Where the source is in the midst of a publish, or somebody else writes to the
 // storage, the error wraps [ErrConflict]: call it again. Old files are not
 // removed; see [Repo.Prune].
-func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) error {
+func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) (err error) {
+	defer oneLine(&err)
 	opened, err := tuf.OpenPin(pin, r.judge())
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
@@ -47,9 +49,9 @@ func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) error {
 // foundIsError is for those who go on only while all is well.
 func foundIsError(f Finding) error {
 	if f.Kind == FileUnfinished {
-		return fmt.Errorf("repo: %s: %w: %s", f.Name, ErrConflict, f.Text)
+		return fmt.Errorf("repo: %s: %w: %s", text.Name(f.Name), ErrConflict, f.Text)
 	}
-	return fmt.Errorf("repo: %s: %w", f.Name, f.Err)
+	return fmt.Errorf("repo: %s: %w", text.Name(f.Name), f.Err)
 }
 
 // role fetches what a role lists. The file of a role that the mirror has was
@@ -149,7 +151,7 @@ func (c *cloning) ahead(ctx context.Context) error {
 			return err
 		}
 		if ours.counter > theirs.rec.Counter() && !bytes.Equal(ours.data[1], theirs.data[1]) {
-			return fmt.Errorf("repo: %s: the mirror has v%d, the source v%d: %w", theirs.names[0], ours.counter, theirs.rec.Counter(), tuf.ErrRollback)
+			return fmt.Errorf("repo: %s: the mirror has v%d, the source v%d: %w", text.Name(theirs.names[0]), ours.counter, theirs.rec.Counter(), tuf.ErrRollback)
 		}
 	}
 	for _, v := range roots {
@@ -206,13 +208,13 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 	case err != nil:
 		return err
 	case have && size >= 0 && size != x.length:
-		return fmt.Errorf("repo: %s: the mirror has %d bytes of it, %d are listed: %w", x.name, size, x.length, ErrConflict)
+		return fmt.Errorf("repo: %s: the mirror has %d bytes of it, %d are listed: %w", text.Name(x.name), size, x.length, ErrConflict)
 	case have:
 		return nil
 	}
 	f, err := c.from.Open(ctx, x.name)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", x.name, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(x.name), err)
 	}
 	defer f.Close()
 	tell := func(n int64) { c.repo.progress(Progress{x.name, n, x.length, c.files}) }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -51,7 +52,7 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 		return err
 	}
 	if len(how) > 1 {
-		return fmt.Errorf("repo: %s: %w: examined %d times", target, fs.ErrInvalid, len(how))
+		return fmt.Errorf("repo: %s: %w: examined %d times", text.Name(target), fs.ErrInvalid, len(how))
 	}
 	if len(how) == 1 && how[0].Unrecorded && how[0].Reinstate != "" {
 		return fmt.Errorf("repo: %s: %w: a reinstatement is recorded", target, fs.ErrInvalid)
@@ -111,7 +112,7 @@ func (tx *Tx) Refuse(party, target, reason, reviewer string) error {
 			return err
 		}
 		if mine != nil && string(mine) == string(entry) {
-			return fmt.Errorf("repo: %s: %s lists it, so it can only be recalled: %w", target, role, fs.ErrInvalid)
+			return fmt.Errorf("repo: %s: %s lists it, so it can only be recalled: %w", text.Name(target), roleText(role), fs.ErrInvalid)
 		}
 	}
 	subject, err := subjectOf(target, entry)
@@ -136,10 +137,10 @@ func (tx *Tx) others(class Class, party, target string) (wire.Value, error) {
 			return nil, err
 		}
 		if v == nil {
-			return nil, fmt.Errorf("repo: %s: %s does not list it: %w", target, other.Role, tuf.ErrNoTarget)
+			return nil, fmt.Errorf("repo: %s: %s does not list it: %w", text.Name(target), roleText(other.Role), tuf.ErrNoTarget)
 		}
 		if entry != nil && string(entry) != string(v) {
-			return nil, fmt.Errorf("repo: %s: the other parties disagree about it: %w", target, tuf.ErrNotApproved)
+			return nil, fmt.Errorf("repo: %s: the other parties disagree about it: %w", text.Name(target), tuf.ErrNotApproved)
 		}
 		entry = v
 	}
@@ -149,7 +150,7 @@ func (tx *Tx) others(class Class, party, target string) (wire.Value, error) {
 func subjectOf(target string, v wire.Value) (proof.Subject, error) {
 	e, err := parseEntry(v)
 	if err != nil {
-		return proof.Subject{}, fmt.Errorf("repo: %s: %w", target, err)
+		return proof.Subject{}, fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	return proof.Subject{Path: target, Length: e.length, SHA256: strings.ToLower(e.sha256)}, nil
 }
@@ -172,8 +173,8 @@ func (tx *Tx) state(class Class, party string, subject proof.Subject, kind strin
 			return err
 		}
 		n := need{party + " (" + role.Role + ")", keyMap(role.Keys.Keys), max(role.Threshold, 1), nil}
-		if tx.statements[name], err = newStatement(name, kind, party, subject, payload, n); err != nil {
-			return fmt.Errorf("repo: %s: %w", subject.Path, err)
+		if tx.statements[name], err = newStatement(name, payload, n); err != nil {
+			return fmt.Errorf("repo: %s: %w", text.Name(subject.Path), err)
 		}
 	}
 	return nil
@@ -194,7 +195,7 @@ func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
 			return "", err
 		}
 	}
-	return "", fmt.Errorf("repo: %s: %s has said %d things of it", s.Path, role, maxStatements)
+	return "", fmt.Errorf("repo: %s: %s has said %d things of it", text.Name(s.Path), roleText(role), maxStatements)
 }
 
 // class is the class that a target path belongs to.
@@ -204,5 +205,5 @@ func (tx *Tx) class(target string) (Class, error) {
 			return c, nil
 		}
 	}
-	return Class{}, fmt.Errorf("repo: %s: the path is in no class: %w", target, tuf.ErrNoTarget)
+	return Class{}, fmt.Errorf("repo: %s: the path is in no class: %w", text.Name(target), tuf.ErrNoTarget)
 }

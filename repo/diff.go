@@ -2,14 +2,11 @@ package repo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -18,35 +15,58 @@ import (
 type ChangeKind string
 
 const (
-	Added   ChangeKind = "added"
-	Removed ChangeKind = "removed"
-	Changed ChangeKind = "changed"
+	Added     ChangeKind = "added"
+	Removed   ChangeKind = "removed"
+	Changed   ChangeKind = "changed"
+	Unchanged ChangeKind = "unchanged" // shown all the same: an expiry, and the whole id of a key
 )
 
-// Change is one thing that becomes another by a draft. All its strings are in
-// words, safe for a terminal: what is not printable ASCII is escaped.
+// ChangePart is the part of a diff that a [Change] belongs to.
+type ChangePart string
+
+const (
+	Headline ChangePart = "headline" // one for each file, statement and recovery statement
+	Summary  ChangePart = "summary"  // members that this package knows, in its words
+	Rest     ChangePart = "rest"     // every other signed member, with its path and its kind; keys with their whole ids
+)
+
+// Change is one line of a diff. All its strings may be written to a terminal:
+// they are printable ASCII. What stands in metadata is quoted, unless it is a
+// plain token such as agent/1.0; only words of this package stand free. Of a
+// string of more than 200 characters the first ones are shown, with the length
+// and the sha256 of the whole.
 type Change struct {
+	Part ChangePart
 	Role string // of the metadata file; for lists below a party's role, that role
 	Kind ChangeKind
 	What string // kind of the thing, such as release, location, party, class; "" for the file itself
-	Name string // of the thing: path, id, name
-	Fact string // what of it changed; "" where the thing itself comes or goes
+	Name string // of the thing: path, id, name; in the headline of a file its version, as in v2
+	Fact string // what of it changed; "" where the thing itself comes or goes. In the rest: the path, a list of quoted names
 	Old  string // "" where there was nothing
 	New  string // "" where there is nothing any more
 	Note string // what else there is to know, such as what the other party lists
 }
 
-// String is the change as one line.
+// String is the change as one line of at most 4 kB.
 func (c Change) String() string {
 	var b strings.Builder
-	b.WriteString(c.Role + ": ")
+	b.WriteString(c.Role)
 	subject := strings.TrimSpace(c.What + " " + c.Name)
+	if c.Part == Headline && c.What == "" {
+		b.WriteString(" " + c.Name + ": " + c.New)
+		subject, c.Kind, c.New = "", "", ""
+	} else {
+		b.WriteString(": ")
+	}
 	if subject != "" && c.Fact != "" {
 		subject += ": "
 	}
-	subject += c.Fact
-	b.WriteString(subject + " ")
+	if subject += c.Fact; subject != "" {
+		subject += " "
+	}
+	b.WriteString(subject)
 	switch {
+	case c.Kind == "":
 	case c.Fact != "" && c.Old != "" && c.New != "":
 		b.WriteString(c.Old + " -> " + c.New)
 	case c.Kind == Removed:
@@ -54,6 +74,8 @@ func (c Change) String() string {
 		if c.Old != "" {
 			b.WriteString(", was: " + c.Old)
 		}
+	case c.Kind == Unchanged:
+		b.WriteString(c.New)
 	default:
 		b.WriteString(string(c.Kind))
 		if c.New != "" {
@@ -63,398 +85,245 @@ func (c Change) String() string {
 	if c.Note != "" {
 		b.WriteString(" (" + c.Note + ")")
 	}
-	return b.String()
+	return text.Line(b.String())
 }
 
-// Diff says what a draft changes: what a signer puts his name to. What was
-// before comes from this repository, verified from its first root on, and not
-// from the draft; what the draft says of who must sign is not looked at. So a
-// signer needs the storage, a mirror, or a [ReadOnly] view of what is served.
+// Diff returns what a draft changes: what a signature by the draft's signers
+// would mean. It has a headline for each file, then a summary of the members that
+// this package knows, then the rest: every other member of what is signed, known or
+// not. Two different drafts have different diffs; a file of which nothing
+// but its version and date changes has a headline and its expiry.
 //
-// Nothing that the draft's files say is left out, members that no version of
-// this package knows included; a release that moves from one hash bin to another
-// is no change. The order of the changes is always the same. Where the draft does
-// not follow what is published, the error wraps [ErrConflict].
-func (r *Repo) Diff(ctx context.Context, d *Draft) ([]Change, error) {
-	x, files, err := r.compareTo(ctx, d)
+// What was before is the newest content that this signer's ledger has seen
+// published; where another one was published since, the difference is part of the
+// diff. Of a role that the ledger has not seen it is what is published; with a
+// [Config].Ledger that is empty every role is shown whole. It never comes from the
+// draft, and neither does the draft decide which role leads to which, or who must
+// sign. So a signer needs the storage, a mirror, or a [ReadOnly] view of what is
+// served. The first headlines are what approves again what the party took back,
+// and what was signed before, is not published, and is missing here.
+// A root, with all the others, must be one that clients would take once it is
+// signed; otherwise the error is that of [tuf.Root.Propose].
+//
+// Of releases the summary shows what clients find: a release that moves from one
+// hash bin to another is no change, and one that comes to light because a listing
+// of higher priority goes is one. Hash bins and products that are only signed
+// again are folded into one line for each party's role and expiry. The order of
+// the changes is always the same. Keys are shown by [Config].Labels where they
+// have one.
+//
+// Where the draft does not follow what is published, the error wraps
+// [ErrConflict]; where no role leads to one of its files, [tuf.ErrUntrusted].
+func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error) {
+	defer oneLine(&err)
+	x, err := r.compareTo(ctx, d, true)
 	if err != nil {
 		return nil, err
 	}
-	for _, top := range slices.Sorted(maps.Keys(x.trees)) {
-		if err := x.releases(top); err != nil {
-			return nil, fmt.Errorf("repo: %s: %w", clean(top), err)
+	if err := x.remembered(); err != nil {
+		return nil, err
+	}
+	if err := x.recovery(); err != nil {
+		return nil, err
+	}
+	if err := x.saidBy(d); err != nil {
+		return nil, err
+	}
+	for _, part := range []ChangePart{Headline, Summary, Rest} {
+		for _, c := range x.out {
+			if c.Part == part {
+				changes = append(changes, c)
+			}
 		}
 	}
-	recovery, err := x.recovery()
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat(x.out, summary(files, d), d.said(), recovery), nil
+	return changes, nil
 }
 
-// compareTo holds a draft against what is published. What it says of its files
-// themselves is the second result.
-func (r *Repo) compareTo(ctx context.Context, d *Draft) (*comparison, []Change, error) {
+// comparison is one draft against what was before.
+type comparison struct {
+	ctx           context.Context
+	draft         *Draft
+	tx            *Tx // of what is published, without an edit
+	before, after *edition
+	last          lastWord
+	top           map[string]*tree
+	out           []Change
+}
+
+// compareTo compares a draft's files with what was before.
+func (r *Repo) compareTo(ctx context.Context, d *Draft, remembers bool) (*comparison, error) {
 	p, err := r.load(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	x := &comparison{ctx: ctx, draft: d, tx: r.newTx(ctx, p), trees: map[string]*tree{}}
+	last := lastWord{}
+	if remembers {
+		if last, err = r.lastWord(p, d); err != nil {
+			return nil, err
+		}
+	}
+	x := &comparison{ctx: ctx, draft: d, tx: r.newTx(ctx, p), last: last, top: map[string]*tree{}}
+	was, now := &Root{}, &Root{}
 	if p.under != nil {
-		x.layout = rootOf(p.under)
+		was = rootOf(p.under)
 	}
-	if err := x.root(); err != nil {
-		return nil, nil, err
+	if p.root != nil {
+		now = rootOf(p.root)
 	}
-	var files []Change
-	for _, f := range d.sorted() {
-		if f.role == "root" {
-			continue
-		}
-		changes, err := x.file(f)
-		if err != nil {
-			return nil, nil, fmt.Errorf("repo: %s v%d: %w", clean(f.role), f.version, err)
-		}
-		files = append(files, changes...)
-	}
-	return x, files, nil
-}
-
-type comparison struct {
-	ctx    context.Context
-	draft  *Draft
-	tx     *Tx
-	layout *Root // of what is published; nil for nothing
-	trees  map[string]*tree
-	out    []Change
-}
-
-// tree is what a role that root names lists, itself and below it, before and
-// after, as far as the draft touches it.
-type tree struct {
-	before, after map[string]wire.Value // canonical entries
-	gathered      map[string]bool       // roles, of each side
-}
-
-// gather puts what a role lists on one side, once.
-func (t *tree) gather(side map[string]wire.Value, which, role string, signed wire.Value) {
-	if t.gathered[which+role] {
-		return
-	}
-	t.gathered[which+role] = true
-	for path, v := range member(signed, "targets").Members() {
-		at := path.String()
-		for side[at] != nil { // what is listed twice is listed twice
-			at += "\x00"
-		}
-		side[at] = v
-	}
-}
-
-func member(v wire.Value, name string) wire.Value {
-	for n, m := range v.Members() {
-		if n.String() == name {
-			return m
+	if d.files["root"] != nil {
+		if now, err = x.root(); err != nil {
+			return nil, err
 		}
 	}
-	return nil
-}
-
-func (x *comparison) root() error {
-	f := x.draft.files["root"]
-	if f == nil {
+	x.before = newEdition(x.tx, was, last.over())
+	x.before.blank = last.nothing
+	x.after = newEdition(x.tx, now, func(role string) wire.Value {
+		if f := d.files[role]; f != nil {
+			return f.signed
+		}
 		return nil
+	})
+	if err := x.roles(); err != nil {
+		return nil, err
 	}
-	was, before := newDocument(), int64(0)
-	root := x.tx.present.root
+	return x, nil
+}
+
+// root compares the draft's root with the one before, and returns what it states.
+func (x *comparison) root() (*Root, error) {
+	f, p := x.draft.files["root"], x.tx.present
+	published := p.root
 	if x.draft.recovery != nil {
 		says, err := readRecovery(x.draft.recovery)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if root, err = x.tx.present.chain.recoverable(says.Tip.Version); err != nil {
-			return err
+		if published, err = p.chain.recoverable(says.Tip.Version); err != nil {
+			return nil, err
 		}
 	}
-	if root != nil {
-		env, err := openEnvelope(root.Bytes())
-		if err != nil {
-			return err
-		}
-		was, before = readDocument(env.signed), root.Version()
+	version := int64(0)
+	if published != nil {
+		version = published.Version()
 	}
-	if f.base != before || f.version != before+1 {
-		return fmt.Errorf("repo: root v%d is published, the draft is v%d after v%d: %w", before, f.version, f.base, ErrConflict)
+	if f.base != version || f.version != version+1 {
+		return nil, fmt.Errorf("repo: root v%d is published, the draft is v%d after v%d: %w", version, f.version, f.base, ErrConflict)
 	}
-	x.out = append(x.out, version(f))
-	x.out = append(x.out, changesOf("root", was, readDocument(f.signed))...)
-	return nil
-}
-
-func version(f *draftFile) Change {
-	c := Change{Role: clean(f.role), Kind: Added, Fact: "version", New: fmt.Sprint(f.version)}
-	if f.base > 0 {
-		c.Kind, c.Old = Changed, fmt.Sprint(f.base)
+	var next *tuf.Proposal
+	var err error
+	if published == nil {
+		next, err = tuf.ProposeFirst(f.bytes(), x.tx.repo.judge())
+	} else {
+		next, err = published.Propose(f.bytes())
 	}
-	return c
-}
-
-// file compares one targets role, and puts what it lists into its tree.
-func (x *comparison) file(f *draftFile) ([]Change, error) {
-	if have := x.tx.present.listed(f.role); have != f.base {
-		return nil, fmt.Errorf("v%d is published, the draft follows v%d: %w", have, f.base, ErrConflict)
-	}
-	top := f.role
-	if len(f.under) > 0 {
-		top = f.under[0]
-	}
-	t := x.trees[top]
-	if t == nil {
-		t = &tree{map[string]wire.Value{}, map[string]wire.Value{}, map[string]bool{}}
-		x.trees[top] = t
-	}
-	was, err := x.published(f)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("repo: %w", err)
 	}
-	old, delegations := newDocument(), wire.Value(nil)
-	if was != nil {
-		signed, err := signedOf(was)
+	if next.Charter() == nil {
+		return nil, fmt.Errorf("repo: root v%d has no charter: %w", next.Version(), tuf.ErrCharter)
+	}
+	before := published
+	if x.last.root != nil {
+		before = x.last.root
+	}
+	var old wire.Value
+	var was *Root
+	if before != nil {
+		env, err := openEnvelope(before.Bytes())
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("repo: root v%d: %w", before.Version(), err)
 		}
-		old, delegations = readDocument(signed), member(signed, "delegations")
-		t.gather(t.before, "before ", f.role, signed)
+		old, was = env.signed, rootOf(before)
 	}
-	t.gather(t.after, "after ", f.role, f.signed)
-	if was != nil && string(delegations) != string(member(f.signed, "delegations")) {
-		// What it leads to no more goes with it; what it still leads to stays.
-		if err := x.below(t, was, t.before, "before ", nil); err != nil {
-			return nil, err
-		}
-		l := newListing(f.role)
-		if v := member(f.signed, "delegations"); v != nil {
-			l.delegations = &metadata.Delegations{}
-			if err := json.Unmarshal(v.JSON(), l.delegations); err != nil {
-				return nil, err
-			}
-			if b := l.delegations.SuccinctRoles; b != nil && (b.BitLength < 1 || b.BitLength > maxBits) {
-				return nil, fmt.Errorf("%d bits of hash bins, at most %d: %w", b.BitLength, maxBits, tuf.ErrTooLarge)
-			}
-		}
-		still := map[string]bool{}
-		for _, name := range l.delegates() {
-			still[name] = x.draft.files[name] == nil
-		}
-		if err := x.below(t, was, t.after, "after ", still); err != nil {
-			return nil, err
-		}
-	}
-	return append([]Change{version(f)}, changesOf(clean(f.role), old, readDocument(f.signed))...), nil
+	now := rootOf(next)
+	lines := x.file(f, old)
+	x.head(f, was == nil, append(rootHeadline(was, now), others(lines, text.Quote(tuf.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(tuf.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))
+	x.out = append(x.out, lines...)
+	return now, nil
 }
 
-// published opens the version of a role that the draft's file follows, nil for none.
-func (x *comparison) published(f *draftFile) (*tuf.Targets, error) {
-	if f.base == 0 {
-		return nil, nil
+// head adds the headline of a file.
+func (x *comparison) head(f *draftFile, fresh bool, phrases []string) {
+	switch {
+	case len(phrases) > 0:
+	case fresh:
+		phrases = []string{"is new"}
+	default:
+		phrases = []string{"is signed again"}
 	}
-	snap := x.tx.present.snap
-	if len(f.under) == 0 {
-		return snap.Role(f.role, x.tx.fetch)
-	}
-	t, err := snap.Role(f.under[0], x.tx.fetch)
-	for _, name := range append(slices.Clone(f.under[1:]), f.role) {
-		if err != nil {
-			return nil, err
+	x.out = append(x.out, Change{Part: Headline, Role: roleText(f.role), Kind: Changed, Name: fmt.Sprintf("v%d", f.version), New: strings.Join(phrases, "; ")})
+}
+
+// others counts the changes that only the rest shows, but for whole keys, orders
+// and the paths that usually change.
+func others(lines []Change, usual ...string) []string {
+	n := 0
+	for _, c := range lines {
+		if c.Part == Rest && c.What != "key" && !strings.HasSuffix(c.Fact, " order") && !slices.Contains(usual, c.Fact) {
+			n++
 		}
-		t, err = snap.Delegated(t, name, x.tx.fetch)
 	}
-	return t, err
+	if n == 0 {
+		return nil
+	}
+	return []string{plural(n, "other member changes", "other members change") + ", see the rest"}
 }
 
-func signedOf(t *tuf.Targets) (wire.Value, error) {
-	env, err := openEnvelope(t.Bytes())
-	return env.signed, err
+// file compares what a file signs, but for what it lists under paths.
+func (x *comparison) file(f *draftFile, old wire.Value) []Change {
+	role := roleText(f.role)
+	version := Change{Part: Summary, Role: role, Kind: Added, Fact: "version", New: fmt.Sprint(f.version)}
+	if f.base > 0 {
+		version.Kind, version.Old = Changed, fmt.Sprint(f.base)
+	}
+	expires := Change{Part: Summary, Role: role, Kind: Added, Fact: "expires", New: dateText(f.signed)}
+	if old != nil {
+		expires.Kind, expires.Old = Changed, dateText(old)
+		if expires.Old == expires.New {
+			expires.Kind, expires.Old = Unchanged, ""
+		}
+	}
+	skip := []string{"_type", "version", "expires"}
+	if member(f.signed, "targets").Kind() == '{' && (old == nil || member(old, "targets").Kind() == '{') {
+		skip = append(skip, "targets")
+	}
+	shape, ok := documentShapes[f.role]
+	if !ok {
+		shape = documentShapes[""]
+	}
+	a, b := without(old, skip...), without(f.signed, skip...)
+	y := &facts{role: role, keys: newKeyNames(x.tx.repo.cfg.Labels, a, b)}
+	y.members(at{}, shape, a, b)
+	return append([]Change{version, expires}, y.keys.whole(role, y.out)...)
 }
 
-// below gathers what the published roles below by list; of those directly below
-// it the ones in only, if that is given. Roles that root names are no part of
-// another's tree.
-func (x *comparison) below(t *tree, by *tuf.Targets, side map[string]wire.Value, which string, only map[string]bool) error {
-	for name := range by.Delegates() {
-		if only != nil && !only[name] || names(x.layout, name) || t.gathered[which+name] {
+// dateText is when a signed part expires.
+func dateText(signed wire.Value) string {
+	s, err := member(signed, "expires").Text()
+	if err != nil {
+		return kindText(member(signed, "expires"))
+	}
+	return wordText(s)
+}
+
+// saidBy adds the draft's statements, as their payloads state them.
+func (x *comparison) saidBy(d *Draft) error {
+	for _, f := range d.parts() {
+		s := d.statements[f.role]
+		if s == nil || s.file != f {
 			continue
 		}
-		if err := x.ctx.Err(); err != nil {
-			return err
-		}
-		next, err := x.tx.present.snap.Delegated(by, name, x.tx.fetch)
+		v, err := wire.Canonical(s.payload)
 		if err != nil {
-			return err
+			return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 		}
-		signed, err := signedOf(next)
-		if err != nil {
-			return err
-		}
-		t.gather(side, which, name, signed)
-		if err := x.below(t, next, side, which, nil); err != nil {
-			return err
-		}
+		subject, by := s.claim.Subject, s.claim.Reviewer
+		y := &facts{role: text.Name(by.Role), keys: newKeyNames(nil)}
+		p := at{thing: s.what(), name: text.Name(subject.Path)}
+		y.asThing(p, nil, v, func() { y.compare(p, statementShape, nil, without(v, "_type", "subject", "predicateType")) })
+		x.out = append(x.out, Change{Part: Headline, Role: y.role, Kind: Added, What: p.thing, Name: p.name,
+			New: fmt.Sprintf("%d bytes, sha256 %s, statement %d of the role", subject.Length, subject.SHA256, s.number())})
+		x.out = append(x.out, y.out...)
 	}
 	return nil
-}
-
-// releases says what comes, goes and changes in a tree.
-func (x *comparison) releases(top string) error {
-	t := x.trees[top]
-	was, now := newDocument(), newDocument()
-	kind, others := x.others(top)
-	for _, path := range slices.Sorted(maps.Keys(t.before)) {
-		if v := t.before[path]; string(t.after[path]) != string(v) {
-			was.walk("targets.*", "", was.thing(kind, clean(path)), v)
-		}
-	}
-	paths := map[string]string{}
-	for _, path := range slices.Sorted(maps.Keys(t.after)) {
-		if v := t.after[path]; string(t.before[path]) != string(v) {
-			now.walk("targets.*", "", now.thing(kind, clean(path)), v)
-		}
-		paths[clean(path)] = path
-	}
-	changes := changesOf(clean(top), was, now)
-	for i, c := range changes {
-		path, ok := paths[c.Name]
-		if !ok || c.What != kind || c.Kind == Removed || i > 0 && changes[i-1].Name == c.Name {
-			continue
-		}
-		for _, other := range others {
-			theirs, err := x.listing(other, path)
-			if err != nil {
-				return err
-			}
-			note := other + " lists the same"
-			switch {
-			case theirs == nil:
-				note = other + " does not list it"
-			case string(theirs) != string(t.after[path]):
-				note = other + " lists it OTHERWISE"
-			}
-			changes[i].Note = strings.TrimPrefix(changes[i].Note+"; "+note, "; ")
-		}
-	}
-	x.out = append(x.out, changes...)
-	return nil
-}
-
-// others are the roles of the other parties of a role's class.
-func (x *comparison) others(top string) (kind string, roles []string) {
-	if x.layout == nil {
-		return "release", nil
-	}
-	for _, c := range x.layout.Classes {
-		if c.Hold != nil && c.Hold.Role == top {
-			return "hold of", nil
-		}
-		if i := slices.IndexFunc(c.Roles, func(r ReleaseRole) bool { return r.Role == top }); i >= 0 {
-			for _, r := range c.Roles {
-				if r.Party != c.Roles[i].Party {
-					roles = append(roles, r.Role)
-				}
-			}
-		}
-	}
-	return "release", roles
-}
-
-// listing is what another party's role lists for a path, by this draft or else
-// by what is published.
-func (x *comparison) listing(role, path string) (wire.Value, error) {
-	if t := x.trees[role]; t != nil {
-		if v := t.after[path]; v != nil {
-			return v, nil
-		}
-		if t.before[path] != nil {
-			return nil, nil // it goes
-		}
-	}
-	return x.tx.find(role, path)
-}
-
-// changesOf says what it takes to make one document of another, in order: of the
-// document itself, then of its things.
-func changesOf(role string, was, now *document) (out []Change) {
-	all := maps.Clone(was.things)
-	maps.Copy(all, now.things)
-	for _, id := range slices.Sorted(maps.Keys(all)) {
-		a, b := was.things[id], now.things[id]
-		c := Change{Role: role, What: all[id].kind, Name: all[id].name}
-		if c.What != "" && a == nil {
-			c.Kind, c.New = Added, b.all()
-			out = append(out, c)
-			continue
-		}
-		if c.What != "" && b == nil {
-			c.Kind, c.Old = Removed, a.all()
-			out = append(out, c)
-			continue
-		}
-		facts := map[string]bool{}
-		for _, t := range []*thing{a, b} {
-			if t != nil {
-				for what := range t.says {
-					facts[what] = true
-				}
-			}
-		}
-		for _, c.Fact = range slices.Sorted(maps.Keys(facts)) {
-			var had, has bool
-			c.Kind, c.Old, c.New = Changed, "", ""
-			if a != nil {
-				c.Old, had = a.says[c.Fact]
-			}
-			if b != nil {
-				c.New, has = b.says[c.Fact]
-			}
-			switch {
-			case had && has && c.Old == c.New:
-				continue
-			case !had:
-				c.Kind = Added
-			case !has:
-				c.Kind = Removed
-			}
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// summary leaves one line of the many lists below a party's role of which no
-// more is to be said than that they are signed anew.
-func summary(changes []Change, d *Draft) (out []Change) {
-	plain, count := map[string]bool{}, map[string]int{}
-	for role, f := range d.files {
-		plain[clean(role)] = len(f.under) > 0
-	}
-	for _, c := range changes {
-		said := c.Fact == "version" || c.Fact == "expires" || c.Fact == "spec_version" && c.Kind == Added
-		if c.What != "" || !said {
-			plain[c.Role] = false
-		}
-	}
-	for _, f := range d.sorted() {
-		if plain[clean(f.role)] {
-			count[clean(f.under[0])+"\n"+stamp(f.expires)]++
-		}
-	}
-	for _, c := range changes {
-		if !plain[c.Role] {
-			out = append(out, c)
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(count)) {
-		top, expires, _ := strings.Cut(key, "\n")
-		out = append(out, Change{Role: top, Kind: Changed, What: "lists below it", Fact: "expires", New: expires, Note: fmt.Sprintf("%d files signed anew", count[key])})
-	}
-	return out
 }

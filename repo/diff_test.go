@@ -29,14 +29,18 @@ func (w *world) lines(d *repo.Draft) (out []string) {
 	changes, err := w.open("timestamp").Diff(w.t.Context(), travel(w.t, d))
 	noErr(w.t, err)
 	for _, c := range changes {
-		out = append(out, longHex.ReplaceAllStringFunc(c.String(), func(id string) string {
+		line := longHex.ReplaceAllStringFunc(c.String(), func(id string) string {
 			for name, s := range w.keys {
 				if s.Key().ID() == id {
-					return "KEY(" + name + ")"
+					return "ID(" + name + ")"
 				}
 			}
 			return "HASH(" + id[:4] + ")"
-		}))
+		})
+		for name, s := range w.keys {
+			line = strings.ReplaceAll(line, s.Key().ID()[:16], "KEY("+name+")")
+		}
+		out = append(out, line)
 	}
 	return out
 }
@@ -52,7 +56,7 @@ func TestDiff(t *testing.T) {
 	}{
 		"release": {add("2"), []string{
 			"vendor-agent: release agent/2 added: channel stable, length 7, platform any, product agent, sequence 2, sha256 " + agent2 + ", version 2 (review-agent does not list it)",
-			"vendor-agent: version 2 -> 3",
+			"vendor-agent: version 2 -> 3", "vendor-agent v3: lists agent/2", "vendor-agent: expires 2026-12-20T12:00:00Z",
 		}},
 		"another build under the old name": {func(tx *repo.Tx) error {
 			return tx.Add("vendor", "agent/1", strings.NewReader("agent 2"), release("1"))
@@ -67,19 +71,23 @@ func TestDiff(t *testing.T) {
 		}},
 		"place": {announce, []string{
 			"root: version 2 -> 3",
-			"root: prev_root_sha256 HASH -> HASH", "root: seq 1 -> 2",
-			"root: location b added: base https://b.example.org/, operator host-b, paths.metadata metadata/, paths.targets targets/, priority 30, tier mirror",
+			"root v3: location b is added", "root: expires 2027-11-20T12:00:00Z",
+			`root: "x-visum" "prev_root_sha256" string "HASH" -> string "HASH"`, "root: seq 1 -> 2",
+			"root: location b added: base \"https://b.example.org/\", operator host-b, paths.metadata metadata/, paths.targets targets/, priority 30, tier mirror",
 		}},
-		"place's end": {func(tx *repo.Tx) error {
-			tx.Root().Locations[0].UseUntil = w.now.AddDate(0, 6, 0)
+		"location's end": {func(tx *repo.Tx) error {
+			r := tx.Root()
+			r.Locations = append(r.Locations, location("c", tuf.Primary, 5))
+			r.Locations[0].UseUntil = w.now.AddDate(0, 6, 0)
 			return nil
-		}, nil},
+		}, []string{"root v3: location c is added; location a changes", "root: location a: use_until added: 2027-05-20T12:00:00Z"}},
 		"keys": {func(tx *repo.Tx) error {
 			r := tx.Root()
 			r.Parties[0].Keys = w.public("vendor-1", "vendor-3", "vendor-4")
 			r.Parties[0].Min = 2
 			return nil
 		}, []string{
+			"root v3: vendor replaces 1 of its 2 root keys by 2; vendor must sign with 2 keys, was 1",
 			"root: party vendor: key ed25519 KEY(vendor-2) removed", "root: party vendor: key ed25519 KEY(vendor-3) added", "root: party vendor: key ed25519 KEY(vendor-4) added",
 			"root: party vendor: min 1 -> 2",
 			"root: role root: key ed25519 KEY(vendor-2) removed", "root: role root: key ed25519 KEY(vendor-3) added", "root: role root: key ed25519 KEY(vendor-4) added",
@@ -94,20 +102,20 @@ func TestDiff(t *testing.T) {
 			return nil
 		}, []string{
 			"root: class rules added: prefix rules/",
-			"root: release role rules/vendor-rules added: key ed25519 KEY(vendor-release), party vendor, threshold 1",
+			"root: release role vendor-rules of class rules added: key ed25519 KEY(vendor-release), party vendor, threshold 1",
 		}},
 		"new keys of a release role": {func(tx *repo.Tx) error {
 			tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-release-2", "vendor-release-3"), Threshold: 2}
 			return nil
 		}, []string{
-			"root: release role agent/vendor-agent: key ed25519 KEY(vendor-release-2) added", "root: release role agent/vendor-agent: key ed25519 KEY(vendor-release) removed",
-			"root: release role agent/vendor-agent: threshold 1 -> 2", "targets: delegated role vendor-agent: threshold 1 -> 2",
+			"root: release role vendor-agent of class agent: key ed25519 KEY(vendor-release-2) added", "root: release role vendor-agent of class agent: key ed25519 KEY(vendor-release) removed",
+			"root: release role vendor-agent of class agent: threshold 1 -> 2", "targets: delegated role vendor-agent: threshold 1 -> 2",
 		}},
 		"retired": {func(tx *repo.Tx) error {
 			r := tx.Root()
 			r.Locations = append(r.Locations, location("c", tuf.Primary, 5))
 			return r.Retire("a")
-		}, []string{"root: retired location a added: hosts a.example.org"}},
+		}, []string{"root: retired location a added: host a.example.org"}},
 		"later date": {func(tx *repo.Tx) error { w.now = w.now.AddDate(0, 0, 1); return tx.Resign("vendor") },
 			[]string{"vendor-agent: expires 2026-12-20T12:00:00Z -> 2026-12-21T12:00:00Z", "vendor-agent: version 2 -> 3"}},
 	} {
@@ -300,7 +308,7 @@ func TestDiffBins(t *testing.T) {
 	if n := len(slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !strings.Contains(l, "release agent/") })); n != 10 {
 		t.Errorf("%d releases of 10:\n%s", n, strings.Join(lines, "\n"))
 	}
-	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "delegations.succinct_roles.bit_length added: 2") }) || len(lines) > 40 {
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "vendor-agent: hash bins added: bit_length 2, ") }) || len(lines) > 40 {
 		t.Errorf("%d lines:\n%s", len(lines), strings.Join(lines, "\n"))
 	}
 	w.update(files(510, 520))

@@ -9,8 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -44,7 +44,7 @@ type draftFile struct {
 	version int64
 	expires time.Time
 	base    int64    // the version that it follows, 0 for none; orphans may lie between
-	under   []string // the roles that lead to it, outermost first; none where root names it
+	under   []string // the roles that lead to it, outermost first, as the draft states: a hint for other readers
 	signed  wire.Value
 	sigs    map[string]string // hex, by key id
 	signers []need            // who must sign
@@ -61,31 +61,59 @@ type need struct {
 
 // Missing says what a draft still lacks.
 type Missing struct {
-	Role   string   // the file; of hash bins, the role that has them
-	Files  int      // how many files lack the same: a role and its hash bins may be many
-	Who    string   // the party, or the role whose keys must sign
+	Role   string   // the file; of hash bins "ROLE.b-*", for all that lack the same
+	Files  int      // how many files lack the same
+	Who    string   // the party, or the role whose keys must sign: the draft's word
 	Have   int      // signatures of distinct keys
 	Want   int      // how many there must be
 	KeyIDs []string // the keys that may still sign
 }
 
+// String is one line. What is not a plain name is quoted.
 func (m Missing) String() string {
 	files := ""
 	if m.Files > 1 {
 		files = fmt.Sprintf(" (%d files)", m.Files)
 	}
-	return fmt.Sprintf("%s%s: %d of %d signatures of %s", m.Role, files, m.Have, m.Want, m.Who)
+	return text.Line(fmt.Sprintf("%s%s: %d of %d signatures of %s", roleText(m.Role), files, m.Have, m.Want, whoText(m.Who)))
+}
+
+// roleText shows the name of a role, or of a statement's file. That of a recovery
+// statement is ours: no role can have it.
+func roleText(role string) string {
+	if role == recoveryRole {
+		return role
+	}
+	return text.Name(role)
+}
+
+// ownWho is how this package describes signers: names in a few fixed sentences.
+var ownWho = regexp.MustCompile(`^(?:[a-z0-9._-]{1,64}(?: \([a-z0-9._-]{1,64}\))?|the hold of [a-z0-9._-]{1,64}|` +
+	`(?:party [a-z0-9._-]{1,64}|all parties) of the (?:root|present root|new root)|the recovery (?:keys|organisations))$`)
+
+// whoText shows who must sign. A draft may say so in words of its own, which are
+// quoted then.
+func whoText(who string) string {
+	if ownWho.MatchString(who) {
+		return who
+	}
+	return text.Quote(who)
 }
 
 // newDraftFile prepares the canonical signed part of a metadata file for
 // signing. Its type must be that of the role: nobody shall sign a root who was
 // told that it is a list of releases.
 func newDraftFile(role string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
-	want := role
-	if role != "root" && role != "timestamp" && role != "snapshot" {
-		want = "targets"
+	return newSigned(role, typeOf(role), base, signed, needs...)
+}
+
+// typeOf is the _type of a role's metadata.
+func typeOf(role string) string {
+	switch role {
+	case "root", "timestamp", "snapshot":
+		return role
 	}
-	return newSigned(role, want, base, signed, needs...)
+	return "targets"
 }
 
 // newSigned is newDraftFile for a file whose type is not named as its role.
@@ -96,18 +124,20 @@ func newSigned(role, want string, base int64, signed wire.Value, needs ...need) 
 		return nil, err
 	}
 	if t, err := typ.Text(); err != nil || t != want {
-		return nil, fmt.Errorf("_type is %.30s, want %q", string(typ), want)
+		return nil, fmt.Errorf("_type is %s, want %q", text.Bytes(typ), want)
 	}
 	var err error
 	if f.version, err = version.Int(); err != nil || f.version < 1 || base < 0 || f.version <= base {
-		return nil, fmt.Errorf("version is %.30s, after %d", string(version), base)
+		return nil, fmt.Errorf("version is %s, after %d", text.Bytes(version), base)
 	}
 	when, err := expires.Text()
 	if err != nil {
 		return nil, err
 	}
-	f.expires, err = time.Parse(time.RFC3339, when)
-	return f, err
+	if f.expires, err = time.Parse(time.RFC3339, when); err != nil {
+		return nil, fmt.Errorf("expires is %s", text.Quote(when))
+	}
+	return f, nil
 }
 
 // bytes is the file as it is published: canonical all through, which costs
@@ -135,7 +165,7 @@ func (f *draftFile) bytes() []byte {
 func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
 	sig, err := s.Sign(ctx, f.signed)
 	if err != nil {
-		return fmt.Errorf("repo: %s v%d: %w", f.role, f.version, err)
+		return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, err)
 	}
 	f.sigs[s.Key().ID()] = hex.EncodeToString(sig)
 	return nil
@@ -197,7 +227,8 @@ func (n need) counts(id string) string {
 //
 // The ledger has recorded the signatures, durably, before any of them is made.
 // First roots are signed with [Draft.SignFirst].
-func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
+func (d *Draft) Sign(ctx context.Context, s tuf.Signer) (err error) {
+	defer oneLine(&err)
 	return d.sign(ctx, s, false)
 }
 
@@ -206,7 +237,8 @@ func (d *Draft) Sign(ctx context.Context, s tuf.Signer) error {
 // trust anchor is digest: what [Draft.Digest] showed on the machine that staged
 // it, brought here by two people. Another digest is an error that wraps
 // [ErrOtherDraft]. The root is the anchor of the ledger from then on.
-func (d *Draft) SignFirst(ctx context.Context, s tuf.Signer, digest string) error {
+func (d *Draft) SignFirst(ctx context.Context, s tuf.Signer, digest string) (err error) {
+	defer oneLine(&err)
 	if err := d.first(digest); err != nil {
 		return err
 	}
@@ -244,6 +276,8 @@ func (d *Draft) handle(ctx context.Context) (*present, error) {
 	return d.repo.loadFor(ctx, d)
 }
 
+var inBins = regexp.MustCompile(`^(.+\.b-)[0-9a-f]+$`)
+
 // Supersede is [Tx.Supersede] for a draft that was staged elsewhere.
 func (d *Draft) Supersede(sha256 string) { d.override.supersede = sha256 }
 
@@ -275,8 +309,8 @@ func (d *Draft) Missing() []Missing {
 	var out []Missing
 	for _, f := range d.parts() {
 		for _, m := range f.missing() {
-			if n := len(f.under); n > 0 && strings.HasPrefix(m.Role, binPrefix(f.under[n-1])+"-") {
-				m.Role = f.under[n-1]
+			if b := inBins.FindStringSubmatch(m.Role); b != nil {
+				m.Role = b[1] + "*"
 			}
 			i := slices.IndexFunc(out, func(x Missing) bool {
 				return x.Role == m.Role && x.Who == m.Who && x.Have == m.Have && x.Want == m.Want && slices.Equal(x.KeyIDs, m.KeyIDs)
@@ -306,7 +340,8 @@ func (d *Draft) File(role string) []byte {
 	return nil
 }
 
-// String names the files of the draft, and its statements.
+// String names the files of the draft, and its statements, in one line of at most
+// 4 kB.
 func (d *Draft) String() string {
 	var b bytes.Buffer
 	files := d.sorted()
@@ -317,16 +352,16 @@ func (d *Draft) String() string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s v%d", f.role, f.version)
+		fmt.Fprintf(&b, "%s v%d", roleText(f.role), f.version)
 	}
 	for i, name := range slices.Sorted(maps.Keys(d.statements)) {
 		if i > 0 || len(files) > 0 {
 			b.WriteString(", ")
 		}
 		s := d.statements[name]
-		fmt.Fprintf(&b, "%s of %s", s.what(), clean(s.subject.Path))
+		fmt.Fprintf(&b, "%s of %s", s.what(), text.Name(s.claim.Subject.Path))
 	}
-	return b.String()
+	return text.Line(b.String())
 }
 
 // parts are all that is signed: the files, then the statements.
@@ -356,21 +391,21 @@ func (d *Draft) sorted() []*draftFile {
 	return slices.SortedFunc(maps.Values(d.files), func(a, b *draftFile) int { return cmp.Compare(a.role, b.role) })
 }
 
-// draftJSON is a draft on its way.
+// draftJSON is a draft on its way. Members stand in canonical order, here and
+// below: what reads it need not sort, which would take copies.
 type draftJSON struct {
-	Draft int             `json:"visum-draft"` // 1
-	Files []draftFileJSON `json:"files"`
-
-	Statements []statementJSON `json:"statements,omitempty"`
+	Files      []draftFileJSON `json:"files"`
 	Recovery   *draftFileJSON  `json:"recovery,omitempty"`
+	Statements []statementJSON `json:"statements,omitempty"`
+	Draft      int             `json:"visum-draft"` // 1
 }
 
 type draftFileJSON struct {
-	Role    string          `json:"role"`
 	Base    int64           `json:"base"`
-	Under   []string        `json:"under,omitempty"`
-	Needs   []need          `json:"needs"`
 	Content json.RawMessage `json:"content"`
+	Needs   []need          `json:"needs"`
+	Role    string          `json:"role"`
+	Under   []string        `json:"under,omitempty"` // a hint for people and for readers of earlier versions
 }
 
 // Bytes returns the draft in a form that can travel.
@@ -389,91 +424,18 @@ func (d *Draft) Bytes() ([]byte, error) {
 }
 
 func (f *draftFile) json() draftFileJSON {
-	return draftFileJSON{f.role, f.base, f.under, f.signers, f.bytes()}
+	return draftFileJSON{f.base, f.bytes(), f.signers, f.role, f.under}
 }
 
-// OpenDraft reads a draft that travelled. What it says of who must sign is a
-// help for people; at publishing the repository's root decides.
-func OpenDraft(data []byte) (*Draft, error) {
-	// Strict first: what two decoders might read differently is no draft.
-	v, err := wire.Canonical(data)
-	if err != nil {
+// OpenDraft reads a draft that travelled. What it states beside the signed parts,
+// such as who must sign or which role leads to which, is a help for people and
+// decides nothing: at publishing the repository's root decides. What it states of
+// a statement must be what the statement's payload states; otherwise the error
+// wraps [tuf.ErrMismatch].
+func OpenDraft(data []byte) (d *Draft, err error) {
+	defer oneLine(&err)
+	if d, err = parseDraft(data); err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
-	}
-	var in draftJSON
-	dec := json.NewDecoder(bytes.NewReader(v.JSON()))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return nil, fmt.Errorf("repo: draft: %w", err)
-	}
-	if in.Draft != 1 {
-		return nil, fmt.Errorf("repo: draft: format is %d, want 1", in.Draft)
-	}
-	d := newDraft()
-	for _, j := range in.Files {
-		f, err := j.open()
-		if err == nil && j.Role == recoveryRole {
-			err = errors.New("it is no role")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("repo: draft: %s: %w", j.Role, err)
-		}
-		if d.part(j.Role) != nil {
-			return nil, fmt.Errorf("repo: draft: %s is there twice", j.Role)
-		}
-		d.files[j.Role] = f
-	}
-	if in.Recovery != nil {
-		if d.recovery, err = in.Recovery.open(); err != nil {
-			return nil, fmt.Errorf("repo: draft: %s: %w", recoveryRole, err)
-		}
-		if d.recovery.role != recoveryRole {
-			return nil, fmt.Errorf("repo: draft: %.80q is no recovery statement", d.recovery.role)
-		}
-	}
-	for _, j := range in.Statements {
-		s, err := j.open()
-		if err != nil {
-			return nil, fmt.Errorf("repo: draft: %w", err)
-		}
-		if d.statements[j.Name] != nil {
-			return nil, fmt.Errorf("repo: draft: %s is there twice", j.Name)
-		}
-		d.statements[j.Name] = s
 	}
 	return d, nil
-}
-
-func (j draftFileJSON) open() (*draftFile, error) {
-	var env struct {
-		Signatures []struct {
-			KeyID string `json:"keyid"`
-			Sig   string `json:"sig"`
-		} `json:"signatures"`
-		Signed json.RawMessage `json:"signed"`
-	}
-	if err := json.Unmarshal(j.Content, &env); err != nil {
-		return nil, err
-	}
-	if j.Role == "timestamp" || j.Role == "snapshot" {
-		return nil, errors.New("it is made at publishing")
-	}
-	signed, err := wire.Canonical(env.Signed)
-	if err != nil {
-		return nil, err
-	}
-	var f *draftFile
-	if j.Role == recoveryRole {
-		f, err = newSigned(j.Role, recoveryType, j.Base, signed, j.Needs...)
-	} else {
-		f, err = newDraftFile(j.Role, j.Base, signed, j.Needs...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range env.Signatures {
-		f.sigs[s.KeyID] = s.Sig
-	}
-	f.under = j.Under
-	return f, nil
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -25,20 +26,21 @@ var ErrOtherDraft = errors.New("not the same draft")
 // signatures; otherwise the error is [ErrOtherDraft]. A signature that does not
 // verify is [ErrSignature], one by a key that has no part in its file, unless d
 // has the same, [ErrNoPart]. After an error d is as it was.
-func (d *Draft) Merge(other *Draft) error {
+func (d *Draft) Merge(other *Draft) (err error) {
+	defer oneLine(&err)
 	parts := d.parts()
 	if !slices.EqualFunc(parts, other.parts(), func(a, b *draftFile) bool { return a.role == b.role }) {
 		return fmt.Errorf("repo: merge: %w: one has %s, the other %s", ErrOtherDraft, d, other)
 	}
 	for name, s := range d.statements {
-		if o := other.statements[name]; o == nil || s.kind != o.kind || s.party != o.party || s.subject != o.subject {
-			return fmt.Errorf("repo: merge: %w: %s differ", ErrOtherDraft, clean(name))
+		if o := other.statements[name]; o == nil || string(s.payload) != string(o.payload) {
+			return fmt.Errorf("repo: merge: %w: %s differ", ErrOtherDraft, roleText(name))
 		}
 	}
 	for _, f := range parts {
 		role, o := f.role, other.part(f.role)
-		if string(f.signed) != string(o.signed) || f.base != o.base || !slices.Equal(f.under, o.under) || !reflect.DeepEqual(f.signers, o.signers) {
-			return fmt.Errorf("repo: merge: %w: %s v%d and v%d differ", ErrOtherDraft, clean(role), f.version, o.version)
+		if string(f.signed) != string(o.signed) || f.base != o.base || !reflect.DeepEqual(f.signers, o.signers) {
+			return fmt.Errorf("repo: merge: %w: %s v%d and v%d differ", ErrOtherDraft, roleText(role), f.version, o.version)
 		}
 		for id, sig := range o.sigs {
 			if f.sigs[id] == sig {
@@ -77,25 +79,26 @@ func (d *Draft) Save(path string) error {
 
 // LoadDraft reads what [Draft.Save] wrote, as strictly as [OpenDraft]: at most
 // 512 MiB, from a regular file.
-func LoadDraft(path string) (*Draft, error) {
+func LoadDraft(path string) (_ *Draft, err error) {
+	defer oneLine(&err)
 	path = draftPath(path)
 	info, err := os.Stat(path) // opening a named pipe would wait
 	if err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("repo: draft: %s: not a regular file: %w", path, fs.ErrInvalid)
+		return nil, fmt.Errorf("repo: draft: %s: not a regular file: %w", text.Name(path), fs.ErrInvalid)
 	}
 	if info.Size() > maxDraft {
-		return nil, fmt.Errorf("repo: draft: %s: %w: %d bytes, at most %d", path, errOversize, info.Size(), maxDraft)
+		return nil, fmt.Errorf("repo: draft: %s: %w: %d bytes, at most %d", text.Name(path), tuf.ErrTooLarge, info.Size(), maxDraft)
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxDraft))
-	if err != nil {
+	data := make([]byte, info.Size()) // at once: a buffer that grows holds it twice
+	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}
 	return OpenDraft(data)
@@ -115,8 +118,9 @@ func draftPath(path string) string {
 // [LoadDraft]. There, [New] with [Folder] of it reads what is published, [Repo.Diff]
 // says what the draft changes, and the files can be examined. dir may be there,
 // of an earlier export; it is made where it is not.
-func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
-	x, _, err := r.compareTo(ctx, d)
+func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
+	defer oneLine(&err)
+	x, err := r.compareTo(ctx, d, false)
 	if err != nil {
 		return err
 	}
@@ -134,16 +138,14 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) error {
 			return err
 		}
 	}
-	for _, top := range slices.Sorted(maps.Keys(x.trees)) {
-		t := x.trees[top]
-		for _, path := range slices.Sorted(maps.Keys(t.after)) {
-			v := t.after[path]
-			if string(t.before[path]) == string(v) {
+	for _, top := range slices.Sorted(maps.Keys(x.top)) {
+		for _, f := range x.top[top].found {
+			if f.new == nil {
 				continue
 			}
-			entry, err := parseListed(strings.TrimRight(path, "\x00"), v)
+			entry, err := parseListed(f.path, f.new)
 			if err != nil {
-				return fmt.Errorf("repo: %s: %s: %w", clean(top), clean(path), err)
+				return fmt.Errorf("repo: %s: %s: %w", roleText(top), text.Name(f.path), err)
 			}
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err // a hold's entry may be of a file that is gone

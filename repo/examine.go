@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -50,7 +51,8 @@ type Listed struct {
 // needs no key. Given a draft, which must not have a new root, it is what would
 // wait were the draft published: what the draft lists is looked at only where the
 // role's own keys, as root names them, have signed it.
-func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) ([]Pending, error) {
+func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) (_ []Pending, err error) {
+	defer oneLine(&err)
 	tx, err := r.over(ctx, draft...)
 	if err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 					if err != nil {
 						return err
 					}
-					found[path].Changes = append(found[path].Changes, fmt.Sprintf("%s lists it already, otherwise: %s", party, strings.Join(changes(was, l), ", ")))
+					found[path].Changes = append(found[path].Changes, fmt.Sprintf("%s lists it already, otherwise: %s", text.Name(party), strings.Join(changes(was, l), ", ")))
 				}
 			}
 			found[path].ListedBy = append(found[path].ListedBy, role.Role)
@@ -181,7 +183,7 @@ func (tx *Tx) previous(role string, found map[string]*Pending) error {
 func listedAs(path string, v wire.Value) (Listed, error) {
 	e, err := parseEntry(v)
 	if err != nil {
-		return Listed{}, fmt.Errorf("repo: %s: %w", path, err)
+		return Listed{}, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
 	sum := strings.ToLower(e.sha256)
 	l := Listed{Path: path, Name: TargetName(path, sum), Length: e.length, SHA256: sum}
@@ -209,14 +211,13 @@ func changes(was, is Listed) (out []string) {
 		return out
 	}
 	a, b := was.Release, is.Release
-	quote := func(s string) string { return fmt.Sprintf("%+q", s) }
-	say("version", quote(a.Version), quote(b.Version))
+	say("version", text.Quote(a.Version), text.Quote(b.Version))
 	if b.Sequence != a.Sequence+1 {
 		say("sequence", a.Sequence, b.Sequence)
 	}
-	say("min_version", quote(a.MinVersion), quote(b.MinVersion))
-	say("source", quote(a.Source.URI), quote(b.Source.URI))
-	say("revision", quote(a.Source.Revision), quote(b.Source.Revision))
+	say("min_version", text.Quote(a.MinVersion), text.Quote(b.MinVersion))
+	say("source", text.Quote(a.Source.URI), text.Quote(b.Source.URI))
+	say("revision", text.Quote(a.Source.Revision), text.Quote(b.Source.Revision))
 	say("critical", a.Critical, b.Critical)
 	percent := func(r *tuf.Release) int {
 		if r.Rollout == nil {
@@ -235,7 +236,8 @@ func changes(was, is Listed) (out []string) {
 // are checked as they are read: at their end, in place of io.EOF, the error wraps
 // [tuf.ErrMismatch] where they are not what is listed, and so does more than the
 // listed length. The caller closes it.
-func (r *Repo) Open(ctx context.Context, p Pending) (io.ReadCloser, error) {
+func (r *Repo) Open(ctx context.Context, p Pending) (_ io.ReadCloser, err error) {
+	defer oneLine(&err)
 	f, err := SourceOf(r.storage).Open(ctx, p.Name)
 	if err != nil {
 		return nil, err
@@ -255,10 +257,10 @@ func (f *listedFile) Read(b []byte) (int, error) {
 	n, err := f.ReadCloser.Read(b)
 	f.hash.Write(b[:n])
 	if f.left -= int64(n); f.left < 0 {
-		return 0, fmt.Errorf("repo: %s: %w: more than %d bytes", f.want.Path, tuf.ErrMismatch, f.want.Length)
+		return 0, fmt.Errorf("repo: %s: %w: more than %d bytes", text.Name(f.want.Path), tuf.ErrMismatch, f.want.Length)
 	}
 	if err == io.EOF && (f.left > 0 || hex.EncodeToString(f.hash.Sum(nil)) != f.want.SHA256) {
-		err = fmt.Errorf("repo: %s: %w: not the bytes that are listed", f.want.Path, tuf.ErrMismatch)
+		err = fmt.Errorf("repo: %s: %w: not the bytes that are listed", text.Name(f.want.Path), tuf.ErrMismatch)
 	}
 	return n, err
 }
@@ -269,7 +271,8 @@ func (f *listedFile) Read(b []byte) (int, error) {
 // the vendor hands over, before anybody publishes it. The draft must not have a
 // new root or a recovery, and each of its roles must have been signed by enough of the keys that
 // root names for it; else the error wraps [ErrUnsigned]. draft is not changed.
-func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (*Draft, error) {
+func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_ *Draft, err error) {
+	defer oneLine(&err)
 	tx, err := r.over(ctx, draft)
 	if err != nil {
 		return nil, err
@@ -313,57 +316,72 @@ func (r *Repo) over(ctx context.Context, drafts ...*Draft) (*Tx, error) {
 		if d.files["root"] != nil || d.recovery != nil {
 			return nil, fmt.Errorf("repo: a draft with a new root, or a recovery, is signed and published before releases are examined: %w", errors.ErrUnsupported)
 		}
-		for _, f := range d.outermostFirst() {
-			if err := tx.lay(f); err != nil {
-				return nil, err
-			}
+		if err := tx.layAll(d); err != nil {
+			return nil, err
 		}
 	}
 	return tx, nil
 }
 
-// outermostFirst is the files in an order in which each comes after those that
-// lead to it.
-func (d *Draft) outermostFirst() []*draftFile {
-	out := d.sorted()
-	slices.SortStableFunc(out, func(a, b *draftFile) int { return len(a.under) - len(b.under) })
-	return out
+// layAll puts a draft's files over the published ones, each after those that lead
+// to it. Which these are is read from the files themselves.
+func (tx *Tx) layAll(d *Draft) error {
+	e := newEdition(tx, tx.layout(), func(role string) wire.Value {
+		if f := d.files[role]; f != nil {
+			return f.signed
+		}
+		return nil
+	})
+	var wanted []string
+	for _, f := range d.sorted() {
+		if !e.named[f.role] {
+			wanted = append(wanted, f.role)
+		}
+	}
+	if err := e.trace(wanted); err != nil {
+		return err
+	}
+	files := d.sorted()
+	slices.SortStableFunc(files, func(a, b *draftFile) int { return len(e.way(a.role)) - len(e.way(b.role)) })
+	for _, f := range files {
+		if err := tx.lay(e, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lay puts a draft's file over the published one, where its keys have signed it.
-func (tx *Tx) lay(f *draftFile) error {
-	keys, from, err := tx.keysFor(f)
+func (tx *Tx) lay(e *edition, f *draftFile) error {
+	keys, from, err := tx.keysFor(e, f)
 	if err != nil {
 		return err
 	}
 	if have := tx.present.listed(f.role); have != f.base {
-		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", clean(f.role), have, f.base, ErrConflict)
+		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), have, f.base, ErrConflict)
 	}
-	e := envelope{signed: f.signed, sigs: map[string][]byte{}}
-	for id, text := range f.sigs {
-		e.sigs[id], _ = hex.DecodeString(text)
+	signed := envelope{signed: f.signed, sigs: map[string][]byte{}}
+	for id, digits := range f.sigs {
+		signed.sigs[id], _ = hex.DecodeString(digits)
 	}
-	if have, want := e.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
-		return fmt.Errorf("repo: %s v%d: %w: %d of %d of its keys", f.role, f.version, ErrUnsigned, have, want)
+	if have, want := signed.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
+		return fmt.Errorf("repo: %s v%d: %w: %d of %d of its keys", roleText(f.role), f.version, ErrUnsigned, have, want)
 	}
-	l := newListing(f.role)
-	if err := l.take(f.signed); err != nil {
-		return fmt.Errorf("repo: %s: %w", f.role, err)
-	}
-	if d := l.delegations; d != nil && d.SuccinctRoles != nil && (d.SuccinctRoles.BitLength < 1 || d.SuccinctRoles.BitLength > maxBits) {
-		return fmt.Errorf("repo: %s: %d bits of hash bins, at most %d: %w", f.role, d.SuccinctRoles.BitLength, maxBits, tuf.ErrTooLarge)
+	l, err := e.instead(f.role)
+	if err != nil {
+		return err
 	}
 	l.from = from
 	tx.lists[f.role] = l
-	if len(f.under) > 0 {
-		tx.parents[f.role] = f.under[len(f.under)-1]
+	if !e.named[f.role] {
+		tx.parents[f.role] = e.via[f.role]
 	}
 	return nil
 }
 
 // keysFor returns who must sign a draft's file, and the role as it is published.
-func (tx *Tx) keysFor(f *draftFile) (Keys, *tuf.Targets, error) {
-	if len(f.under) == 0 {
+func (tx *Tx) keysFor(e *edition, f *draftFile) (Keys, *tuf.Targets, error) {
+	if e.named[f.role] {
 		for _, x := range tx.layout().lists() {
 			if x.role != f.role {
 				continue
@@ -374,22 +392,20 @@ func (tx *Tx) keysFor(f *draftFile) (Keys, *tuf.Targets, error) {
 			}
 			return x.keys, was.from, nil
 		}
-		return Keys{}, nil, fmt.Errorf("repo: root has no role %.80q: %w", f.role, tuf.ErrUntrusted)
 	}
-	by := tx.lists[f.under[len(f.under)-1]]
-	if by == nil {
-		var err error
-		if by, err = tx.way(f.under); err != nil {
-			return Keys{}, nil, err
-		}
+	switch leads := e.parents[f.role]; {
+	case len(leads) == 0:
+		return Keys{}, nil, fmt.Errorf("repo: neither root nor another role leads to %s: %w", roleText(f.role), tuf.ErrUntrusted)
+	case len(leads) > 1:
+		return Keys{}, nil, twoParents(leads[0], leads[1], f.role)
 	}
-	if !slices.Contains(by.delegates(), f.role) {
-		return Keys{}, nil, fmt.Errorf("repo: %s does not delegate to %.80q: %w", by.role, f.role, tuf.ErrUntrusted)
+	by, err := tx.keepWay(e.way(f.role))
+	if err != nil {
+		return Keys{}, nil, err
 	}
-	tx.parents[f.role] = by.role
-	keys, err := tx.keysOf(&listing{role: f.role})
-	if err != nil || f.base == 0 {
-		return keys, nil, err
+	keys := by.keysFor(f.role)
+	if f.base == 0 || by.from == nil {
+		return keys, nil, nil
 	}
 	was, err := tx.readBelow(by, f.role)
 	if err != nil {
@@ -398,13 +414,13 @@ func (tx *Tx) keysFor(f *draftFile) (Keys, *tuf.Targets, error) {
 	return keys, was.from, nil
 }
 
-// way reads the roles that lead to another, outermost first, and returns the last.
-func (tx *Tx) way(under []string) (*listing, error) {
-	l, err := tx.read(under[0])
+// keepWay reads the roles that lead to another, outermost first, and returns the last.
+func (tx *Tx) keepWay(way []string) (*listing, error) {
+	l, err := tx.read(way[0])
 	if err == nil && l == nil {
-		err = fmt.Errorf("repo: no role %.80q: %w", under[0], tuf.ErrUntrusted)
+		err = fmt.Errorf("repo: no role %s: %w", roleText(way[0]), tuf.ErrUntrusted)
 	}
-	for _, name := range under[1:] {
+	for _, name := range way[1:] {
 		if err != nil {
 			break
 		}

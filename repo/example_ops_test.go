@@ -155,6 +155,6 @@ func ExampleRepo_Diff() {
 	}
 	// Output:
 	// root: location vendor-1: use_until added: 2027-05-21T12:00:00Z
-	// root: location zrh-1 added: base https://updates.vendor.example.ch/r/, jurisdiction CH, operator vendor-ch, paths.metadata metadata/, paths.targets targets/, priority 10, tier primary
+	// root: location zrh-1 added: base "https://updates.vendor.example.ch/r/", jurisdiction CH, operator vendor-ch, paths.metadata metadata/, paths.targets targets/, priority 10, tier primary
 	// vendor-agent: release agent/agent-1.1 removed, was: channel stable, length 13, platform linux/amd64, product agent, sequence 1, sha256 f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473, version 1.1
 }

@@ -5,235 +5,498 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A document is compared as facts: what it says, each under an address that
-// does not depend on where in a list it stands. Nothing of a document is without
-// a fact, whoever invented the member, so nothing changes without a line.
+// Two documents are compared member by member, each member where it stands: what
+// differs is shown, once. What a shape describes goes to the summary, in our
+// words; everything else goes to the rest, with its path and its kind.
+//
+// The law, which a fuzz target states: from the old document and the changes the
+// new one follows, so two different documents never have the same changes.
 
-// thing is something with a name of its own: a location, a party, a release.
-type thing struct {
-	kind string            // "" for the document itself
-	name string            // clean
-	says map[string]string // its facts, both in words
+// shape describes a known member.
+type shape struct {
+	kind byte              // of its value: one of " 0 t { [
+	in   map[string]*shape // the members of an object
+	// Every member of an object, or every element of a list, is a thing with a
+	// name of its own: that of the member, or for a list what the member by says.
+	thing string
+	all   *shape
+	by    [2]string // the second may be "": one member names an element
+	set   string    // of a list of strings: what each of them is called
+	keys  bool      // those strings are key ids
+	rest  bool      // things that are shown in the rest, such as keys
 }
 
-func (t *thing) say(what, words string) {
-	for at := what; ; at += "+" { // one that is said twice is said twice
-		if _, taken := t.says[at]; !taken {
-			t.says[at] = words
-			return
-		}
-	}
+var (
+	number = &shape{kind: '0'}
+	words  = &shape{kind: '"'}
+	truth  = &shape{kind: 't'}
+	keyIDs = &shape{kind: '[', set: "key", keys: true}
+)
+
+func object(in map[string]*shape) *shape { return &shape{kind: '{', in: in} }
+
+// only is an object that is a thing by itself.
+func only(thing string, in map[string]*shape) *shape {
+	return &shape{kind: '{', in: in, thing: thing}
 }
 
-// all is one thing in one line.
-func (t *thing) all() string {
-	var out []string
-	for _, what := range slices.Sorted(maps.Keys(t.says)) {
-		if words := t.says[what]; words != "" {
-			out = append(out, what+" "+words)
-		} else {
-			out = append(out, what)
-		}
-	}
-	return strings.Join(out, ", ")
+func things(thing, by string, in map[string]*shape) *shape {
+	return &shape{kind: '[', thing: thing, by: [2]string{by}, all: object(in)}
 }
 
-// document is the things of one metadata file.
-type document struct {
-	things map[string]*thing // by kind and name
-	keys   map[string]string // words for the key behind an id
-	used   map[string]bool
+func set(word string) *shape { return &shape{kind: '[', set: word} }
+
+var keyShape = &shape{kind: '{', thing: "key", rest: true, all: object(map[string]*shape{
+	"keytype": words, "scheme": words, "keyval": object(map[string]*shape{"public": words})})}
+
+var roleShape = object(map[string]*shape{"keyids": keyIDs, "threshold": number})
+
+var charterShape = object(map[string]*shape{
+	"repo_id": words, "seq": number, "epoch": number, "signed_at": words,
+	"parties": things("party", "name", map[string]*shape{"keyids": keyIDs, "min": number}),
+	"classes": things("class", "name", map[string]*shape{"prefix": words,
+		"roles": things("release role", "role", map[string]*shape{"party": words, "keyids": keyIDs, "threshold": number}),
+		"hold":  only("hold", map[string]*shape{"role": words, "keyids": keyIDs, "threshold": number, "max_seconds": number}),
+	}),
+	"floors": object(map[string]*shape{"timestamp": number, "snapshot": number, "targets": number}),
+	"probe":  only("probe", map[string]*shape{"min_operators": number, "every_seconds": number, "max_age_seconds": number, "mode": words}),
+	"locations": things("location", "id", map[string]*shape{"tier": words, "operator": words, "jurisdiction": words, "base": words, "priority": number,
+		"use_from": words, "use_until": words, "paths": object(map[string]*shape{"metadata": words, "targets": words})}),
+	"retired": things("retired location", "id", map[string]*shape{"hosts": set("host")}),
+	"recovery": only("recovery", map[string]*shape{"keyids": keyIDs, "threshold": number, "min_orgs": number, "hold_seconds": number, "min_ticks": number, "counter": number,
+		"orgs": things("recovery organisation", "name", map[string]*shape{"keyids": keyIDs})}),
+})
+
+// documentShapes are the signed parts, by role; "" is every targets role.
+var documentShapes = map[string]*shape{
+	"root": object(map[string]*shape{"keys": keyShape, "roles": {kind: '{', thing: "role", all: roleShape}, tuf.CharterMember: charterShape}),
+	recoveryRole: object(map[string]*shape{"repo_id": words, "reason": words,
+		"tip":  object(map[string]*shape{"version": number, "sha256": words}),
+		"root": object(map[string]*shape{"version": number, "sha256": words})}),
+	"": object(map[string]*shape{
+		"delegations": object(map[string]*shape{"keys": keyShape,
+			"roles": things("delegated role", "name", map[string]*shape{"keyids": keyIDs, "threshold": number, "terminating": truth,
+				"paths": set("path"), "path_hash_prefixes": set("hash prefix")}),
+			"succinct_roles": only("hash bins", map[string]*shape{"keyids": keyIDs, "threshold": number, "bit_length": number, "name_prefix": words})}),
+		tuf.RecallMember: {kind: '[', thing: "recall", by: [2]string{"path", "sha256"}, all: object(map[string]*shape{"reason": words, "at": words})},
+	}),
 }
 
-func (d *document) thing(kind, name string) *thing {
-	id := kind + "\n" + name
-	if d.things[id] == nil {
-		d.things[id] = &thing{kind, name, map[string]string{}}
-	}
-	return d.things[id]
-}
+// entryShape is what a role lists under a path, of a release or a hold.
+var entryShape = object(map[string]*shape{"length": number, "hashes": object(map[string]*shape{"sha256": words, "sha512": words}),
+	"custom": object(map[string]*shape{tuf.ReleaseMember: object(map[string]*shape{
+		"product": words, "version": words, "channel": words, "platform": words, "sequence": number, "min_version": words, "return_floor": words, "notes": words, "critical": truth,
+		"source": object(map[string]*shape{"uri": words, "revision": words}), "rollout": object(map[string]*shape{"percent": number}),
+		"reason": words, "at": words, "until": words})})})
 
-// The lists whose elements are things, by where they stand, and the member that
-// names an element. "*" is the name of the thing before.
-var thingLists = map[string]struct{ kind, by string }{
-	"x-visum.parties":         {"party", "name"},
-	"x-visum.classes":         {"class", "name"},
-	"x-visum.classes.*.roles": {"release role", "role"},
-	"x-visum.locations":       {"location", "id"},
-	"x-visum.retired":         {"retired location", "id"},
-	"x-visum.recovery.orgs":   {"recovery organisation", "name"},
-	"delegations.roles":       {"delegated role", "name"},
-	tuf.RecallMember:          {"recall", "path"},
-}
+// statementShape is the payload of a statement.
+var statementShape = object(map[string]*shape{"predicate": object(map[string]*shape{
+	"repo_id": words, "length": number, "from": words, "until": words, "reason": words, "at": words,
+	"source":   object(map[string]*shape{"uri": words, "revision": words}),
+	"rebuild":  object(map[string]*shape{"result": words, "builder": words}),
+	"reviewer": object(map[string]*shape{"party": words, "role": words, "name": words}),
+	"policy":   object(map[string]*shape{"sha256": words})})})
 
-// The objects whose members are things.
-var thingMembers = map[string]string{"roles": "role"}
+// prefixes are left out of the names of facts: what they say is plain without.
+var prefixes = []string{"hashes.", "custom." + tuf.ReleaseMember + ".", tuf.CharterMember + ".", "keyval.", "delegations."}
 
-func newDocument() *document {
-	return &document{things: map[string]*thing{}, keys: map[string]string{}, used: map[string]bool{}}
-}
-
-// readDocument takes a signed part apart, but for the targets, of which there
-// may be very many. A member that no table names is said as it is.
-func readDocument(signed wire.Value) *document {
-	d := newDocument()
-	var keys, delegations wire.Value
-	for name, v := range signed.Members() {
-		switch string(name) {
-		case "keys":
-			keys = v
-		case "delegations":
-			delegations = v
-		}
-	}
-	d.readKeys(keys)
-	for name, v := range delegations.Members() {
-		if string(name) == "keys" {
-			d.readKeys(v)
-		}
-	}
-	top := d.thing("", "")
-	listed := words(member(signed, "_type")) != "targets"
-	for name, v := range signed.Members() {
-		switch n := name.String(); n {
-		case "_type", "version": // said with the file's name
-		case "targets": // what is in it is said elsewhere
-			listed = v.Kind() == '{'
-		case tuf.CharterMember:
-			d.walk(n, "", top, v)
-		case "spec_version", "expires", "consistent_snapshot", "roles", "keys", "delegations", tuf.RecallMember,
-			"repo_id", "tip", "root", "reason": // the last four of recovery statements
-			d.walk(n, n, top, v)
-		default:
-			d.walk(n, "member "+clean(n), top, v)
-		}
-	}
-	if !listed {
-		top.say("no list of targets", "")
-	}
-	for id, words := range d.keys {
-		if !d.used[id] {
-			top.say("key in no use: "+words, "")
-		}
-	}
-	return d
-}
-
-// readKeys finds words for keys. An id that is not the key's own is shown with
-// what it stands for.
-func (d *document) readKeys(v wire.Value) {
-	for name, kv := range v.Members() {
-		var scheme wire.Value
-		id := name.String()
-		d.keys[id] = fmt.Sprintf("%s, which is not the id of what it stands for: %s", clean(id), words(kv))
-		if sum256(kv) == id && kv.Fields(wire.Field{Name: "scheme", To: &scheme}) == nil {
-			d.keys[id] = words(scheme) + " " + id
-		}
-	}
-}
-
-// walk says what v says of t. at is its place for the tables, what its name in words.
-func (d *document) walk(at, what string, t *thing, v wire.Value) {
+// fits reports whether a value is what the shape describes; nil, for a value that
+// is not there, fits.
+func (s *shape) fits(v wire.Value) bool {
+	k := v.Kind()
 	switch {
-	case at == "keys" || at == "delegations.keys":
-		return // said where they are used
-	case v.Kind() == '{':
-		kind := thingMembers[at]
-		n := 0
-		for name, m := range v.Members() {
-			n++
-			if kind != "" {
-				d.walk(at+".*", "", d.thing(kind, clean(name.String())), m)
-				continue
-			}
-			next := strings.TrimLeft(what+"."+clean(name.String()), ".")
-			if at == "targets.*" && next != "length" && next != "hashes" && next != "custom" {
-				next = "member " + next
-			}
-			d.walk(at+"."+name.String(), strings.TrimPrefix(strings.TrimPrefix(next, "hashes."), "custom."+tuf.ReleaseMember+"."), t, m)
-		}
-		if n == 0 && kind == "" {
-			t.say(what, "{}")
-		}
-	case v.Kind() == '[':
-		d.list(at, what, t, v)
-	default:
-		t.say(what, words(v))
+	case v == nil:
+		return true
+	case s.kind == '0':
+		return k == '-' || k >= '0' && k <= '9'
+	case s.kind == 't':
+		return k == 't' || k == 'f'
+	case k != s.kind:
+		return false
+	case k != '[':
+		return true
 	}
-}
-
-func (d *document) list(at, what string, t *thing, v wire.Value) {
-	spec, isThings := thingLists[at]
-	var order []string
-	seen := map[string]bool{}
-	n := 0
+	seen := map[[2]string]bool{}
 	for e := range v.Elements() {
-		n++
-		name := ""
-		if e.Kind() == '{' {
-			var id wire.Value
-			if isThings && e.Fields(wire.Field{Name: spec.by, To: &id}) == nil && id != nil {
-				name = words(id)
-			}
-			if name == "" || seen[name] {
-				name = fmt.Sprintf("%s#%d", name, n)
-			}
-			kind := spec.kind
-			if !isThings {
-				kind = what
-			}
-			if t.kind != "" {
-				name = t.name + "/" + name
-			}
-			one := d.thing(kind, name)
-			d.walk(at+".*", "", one, e)
-			if isThings && strings.HasSuffix(name, one.says[spec.by]) && !strings.Contains(name, "#") {
-				delete(one.says, spec.by) // it is the name
-			}
-		} else if id, err := e.Text(); err == nil && strings.HasSuffix(at, "keyids") {
-			name = d.keyWords(id)
-			t.say(strings.TrimSuffix(what, "ids")+" "+name, "")
-		} else {
-			name = words(e)
-			t.say(what+" "+name, "")
+		name, ok := s.nameOf(e)
+		if !ok || seen[name] {
+			return false
 		}
 		seen[name] = true
-		order = append(order, name)
 	}
-	if n == 0 {
-		t.say(what, "[]")
-	}
-	// Where a list is a set its order says nothing.
-	if n > 1 && (at == "delegations.roles" || !isThings && !isSet(at)) {
-		t.say("order of "+what, strings.Join(order, " "))
-	}
+	return true
 }
 
-// isSet reports whether the strings of a list may stand in any order.
-func isSet(at string) bool {
-	return slices.ContainsFunc([]string{"keyids", "paths", "path_hash_prefixes", "hosts"}, func(s string) bool { return strings.HasSuffix(at, s) })
-}
-
-func (d *document) keyWords(id string) string {
-	d.used[id] = true
-	if w, ok := d.keys[id]; ok {
-		return w
+// nameOf is the name of a list's element.
+func (s *shape) nameOf(e wire.Value) (name [2]string, ok bool) {
+	if s.set != "" {
+		t, err := e.Text()
+		return [2]string{t}, err == nil
 	}
-	return clean(id) + " (which is not there)"
-}
-
-// words shows a value: a string as it is where that is unmistakable, else as JSON.
-func words(v wire.Value) string {
-	if s, err := v.Text(); err == nil {
-		if s == "" || strings.ContainsAny(s, " ,") {
-			return fmt.Sprintf("%+q", s)
+	for i, by := range s.by {
+		if by == "" {
+			continue
 		}
-		return clean(s)
+		t, err := member(e, by).Text()
+		if err != nil {
+			return name, false
+		}
+		name[i] = t
 	}
-	return clean(string(v.JSON()))
+	return name, true
+}
+
+// facts collects the changes between two documents.
+type facts struct {
+	role string // as it is shown
+	out  []Change
+	keys *keyNames
+}
+
+// at is where a value stands: for the summary the thing that it belongs to and
+// the name of the fact, for the rest its path.
+type at struct {
+	path  string
+	thing string
+	name  string
+	fact  string
+	rest  bool
+}
+
+func (a at) member(name string, known bool) at {
+	a.path = strings.TrimPrefix(a.path+" "+text.Quote(name), " ")
+	if known {
+		a.fact = strings.TrimPrefix(a.fact+"."+name, ".")
+		for _, p := range prefixes {
+			a.fact = strings.TrimPrefix(a.fact, p)
+		}
+	}
+	return a
+}
+
+// inside is a thing of its own. A thing within another has both names.
+func (a at) inside(thing, name string, rest bool) at {
+	outer := ""
+	if a.thing != "" {
+		outer = strings.TrimSpace("of " + a.thing + " " + a.name)
+	}
+	return at{path: a.path, thing: thing, name: strings.TrimSpace(name + " " + outer), rest: a.rest || rest}
+}
+
+// compare adds what differs between a and b, where nil is a value that is not there.
+func (x *facts) compare(p at, s *shape, a, b wire.Value) {
+	if string(a) == string(b) && (a == nil) == (b == nil) {
+		return
+	}
+	if s != nil && !(s.fits(a) && s.fits(b)) {
+		s = nil // what is not as it should be is shown as it is
+	}
+	if s != nil && s.thing != "" && s.all == nil { // a thing by itself
+		inner := p.inside(s.thing, "", s.rest)
+		x.asThing(inner, a, b, func() { x.within(inner, object(s.in), a, b) })
+		return
+	}
+	x.within(p, s, a, b)
+}
+
+func filled(v wire.Value) byte {
+	if k := v.Kind(); (k == '{' || k == '[') && len(v) > 2 {
+		return k
+	}
+	return 0
+}
+
+// within compares what a and b are made of.
+func (x *facts) within(p at, s *shape, a, b wire.Value) {
+	ka, kb := filled(a), filled(b)
+	switch {
+	case ka == 0 && kb == 0:
+		x.leaf(p, s, a, b)
+	case ka == kb && ka == '{':
+		x.members(p, s, a, b)
+	case ka == kb:
+		x.elements(p, s, a, b)
+	default: // what is not filled on one side is a value by itself there
+		x.alone(p, s, a, true)
+		x.alone(p, s, b, false)
+	}
+}
+
+func (x *facts) alone(p at, s *shape, v wire.Value, old bool) {
+	a, b := v, wire.Value(nil)
+	if !old {
+		a, b = b, a
+	}
+	switch {
+	case filled(v) == '{':
+		x.members(p, s, a, b)
+	case filled(v) == '[':
+		x.elements(p, s, a, b)
+	case v != nil:
+		x.leaf(p, s, a, b)
+	}
+}
+
+type pair struct{ a, b wire.Value }
+
+func (x *facts) members(p at, s *shape, a, b wire.Value) {
+	all := map[string]pair{}
+	for name, v := range a.Members() {
+		all[name.String()] = pair{a: v}
+	}
+	for name, v := range b.Members() {
+		n := name.String()
+		all[n] = pair{all[n].a, v}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		m := all[name]
+		switch {
+		case string(m.a) == string(m.b):
+		case s != nil && s.all != nil:
+			next := p.member(name, false)
+			next = next.inside(s.thing, x.thingName(s, name), s.rest)
+			x.asThing(next, m.a, m.b, func() { x.compare(next, s.all, m.a, m.b) })
+		case s != nil && s.in[name] != nil:
+			x.compare(p.member(name, true), s.in[name], m.a, m.b)
+		default:
+			x.compare(p.member(name, false), nil, m.a, m.b)
+		}
+	}
+}
+
+// thingName shows the name of a thing; that of a key is its id, in short.
+func (x *facts) thingName(s *shape, name string) string {
+	if s.rest {
+		x.keys.mentioned[name] = true
+		return x.keys.short(name)
+	}
+	return text.Name(name)
+}
+
+func (x *facts) elements(p at, s *shape, a, b wire.Value) {
+	if s == nil {
+		was, now := slices.Collect(a.Elements()), slices.Collect(b.Elements())
+		for i := range max(len(was), len(now)) {
+			var m pair
+			if i < len(was) {
+				m.a = was[i]
+			}
+			if i < len(now) {
+				m.b = now[i]
+			}
+			x.compare(p.index(i), nil, m.a, m.b)
+		}
+		return
+	}
+	all := map[[2]string]pair{}
+	var was, now [][2]string
+	for e := range a.Elements() {
+		name, _ := s.nameOf(e)
+		all[name], was = pair{a: e}, append(was, name)
+	}
+	for e := range b.Elements() {
+		name, _ := s.nameOf(e)
+		all[name], now = pair{all[name].a, e}, append(now, name)
+	}
+	order := func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }
+	for _, name := range slices.SortedFunc(maps.Keys(all), order) {
+		m := all[name]
+		switch {
+		case s.set == "":
+			x.named(p, s, name, m)
+		case m.a == nil || m.b == nil:
+			x.element(p, s, name[0], m)
+		}
+	}
+	// The order is implied where what stays keeps its own and what is new follows,
+	// sorted.
+	implied := slices.DeleteFunc(slices.Clone(was), func(n [2]string) bool { return all[n].b == nil })
+	fresh := slices.DeleteFunc(slices.Clone(now), func(n [2]string) bool { return all[n].a != nil })
+	slices.SortFunc(fresh, order)
+	if implied = append(implied, fresh...); !slices.Equal(implied, now) {
+		var names []string
+		for _, n := range now {
+			names = append(names, s.shown(n))
+		}
+		x.out = append(x.out, Change{Part: Rest, Role: x.role, Kind: Changed, Fact: text.Line(p.path + " order"), New: text.Line(strings.Join(names, " "))})
+	}
+}
+
+// shown is the name of an element as it is shown.
+func (s *shape) shown(name [2]string) string {
+	if s.by[1] == "" {
+		return text.Name(name[0])
+	}
+	return fmt.Sprintf("%s %s %s", text.Name(name[0]), s.by[1], text.Name(name[1]))
+}
+
+// named compares two elements of a list that have one name.
+func (x *facts) named(p at, s *shape, name [2]string, m pair) {
+	next := p
+	next.path = fmt.Sprintf("%s [%s %s", p.path, s.by[0], text.Quote(name[0]))
+	if s.by[1] != "" {
+		next.path += fmt.Sprintf(" %s %s", s.by[1], text.Quote(name[1]))
+	}
+	next.path += "]"
+	next = next.inside(s.thing, s.shown(name), s.rest)
+	x.asThing(next, m.a, m.b, func() { x.compare(next, s.all, without(m.a, s.by[:]...), without(m.b, s.by[:]...)) })
+}
+
+func (a at) index(n int) at {
+	a.path = fmt.Sprintf("%s [%d]", a.path, n)
+	return a
+}
+
+// without is an object without some of its members; nil stays nil.
+func without(v wire.Value, names ...string) wire.Value {
+	if v == nil {
+		return nil
+	}
+	out := wire.Value{'{'}
+	for n, m := range v.Members() {
+		if slices.ContainsFunc(names, func(s string) bool { return n.Compare(s) == 0 }) {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(append(append(out, '"'), n...), '"', ':'), m...)
+	}
+	return append(out, '}')
+}
+
+// element is a string of a set that comes or goes.
+func (x *facts) element(p at, s *shape, name string, m pair) {
+	c := Change{Part: Summary, Role: x.role, What: p.thing, Name: p.name, Kind: Added, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
+	if s.keys {
+		c.Fact = s.set + " " + x.keys.text(name)
+	}
+	if m.b == nil {
+		c.Kind = Removed
+	}
+	if p.rest {
+		c.Part = Rest
+	}
+	x.out = append(x.out, c)
+}
+
+// leaf is a value that is made of nothing else.
+func (x *facts) leaf(p at, s *shape, a, b wire.Value) {
+	c := Change{Part: Summary, Role: x.role, What: p.thing, Name: p.name, Kind: Changed, Fact: p.fact}
+	show := knownText
+	if s == nil || filled(a) != 0 || filled(b) != 0 || s.kind == '{' || s.kind == '[' {
+		c = Change{Part: Rest, Role: x.role, Kind: Changed, Fact: text.Line(p.path)}
+		show = kindText
+	}
+	if p.rest {
+		c.Part = Rest
+	}
+	if a == nil {
+		c.Kind = Added
+	} else {
+		c.Old = show(a)
+	}
+	if b == nil {
+		c.Kind = Removed
+	} else {
+		c.New = show(b)
+	}
+	x.out = append(x.out, c)
+}
+
+// knownText shows a value whose kind is known from what it is called.
+func knownText(v wire.Value) string {
+	s, err := v.Text()
+	if err != nil {
+		return plainNumber(v)
+	}
+	return wordText(s)
+}
+
+// wordText shows a string: a time in the form of metadata as it is, all else as a
+// name.
+func wordText(s string) string {
+	if t, err := time.Parse("2006-01-02T15:04:05Z", s); err == nil && stamp(t) == s {
+		return s
+	}
+	return text.Name(s)
+}
+
+func plainNumber(v wire.Value) string {
+	if len(v) > 40 {
+		return text.Bytes(v)
+	}
+	return string(v)
+}
+
+// kindText shows a value with its kind.
+func kindText(v wire.Value) string {
+	switch v.Kind() {
+	case '"':
+		s, _ := v.Text()
+		return "string " + text.Quote(s)
+	case 't', 'f':
+		return "boolean " + string(v)
+	case 'n':
+		return "null"
+	case '{':
+		return "empty object"
+	case '[':
+		return "empty list"
+	}
+	return "integer " + plainNumber(v)
+}
+
+// mergeMost is how long the facts of one thing may be in one line.
+const mergeMost = 2000
+
+// asThing compares a thing, and says in one line what there is to say of one that
+// comes or goes.
+func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
+	n := len(x.out)
+	compare()
+	if a != nil && b != nil || a == nil && b == nil {
+		return
+	}
+	c := Change{Part: Summary, Role: x.role, What: p.thing, Name: p.name, Kind: Added}
+	if p.rest {
+		c.Part = Rest
+	}
+	var all []string
+	size := 0
+	mine := func(y Change) bool { return y.What == p.thing && y.Name == p.name && y.Fact != "" && y.What != "" }
+	for _, y := range x.out[n:] {
+		if mine(y) {
+			fact := strings.TrimSpace(y.Fact + " " + y.Old + y.New)
+			all, size = append(all, fact), size+len(fact)
+		}
+	}
+	if size <= mergeMost {
+		x.out = append(x.out[:n], slices.DeleteFunc(slices.Clone(x.out[n:]), mine)...)
+	} else {
+		all = []string{"see below"}
+	}
+	slices.Sort(all)
+	c.New = strings.Join(all, ", ")
+	if b == nil {
+		c.Kind, c.Old, c.New = Removed, c.New, ""
+	}
+	x.out = slices.Insert(x.out, n, c)
+}
+
+// member returns a member of an object, nil for none.
+func member(v wire.Value, name string) wire.Value {
+	for n, m := range v.Members() {
+		if n.Compare(name) == 0 {
+			return m
+		}
+	}
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // FindingKind is what is the matter with a file.
@@ -35,13 +37,13 @@ type Finding struct {
 // Harmless reports whether clients are served as they should be in spite of it.
 func (f Finding) Harmless() bool { return f.Kind == FileOrphan }
 
-// String is the finding as one line.
+// String is the finding as one line of at most 4 kB.
 func (f Finding) String() string {
 	where := ""
 	if f.Copy != "" {
 		where = f.Copy + ": "
 	}
-	return fmt.Sprintf("%s: %s%s: %s", f.Kind, where, clean(f.Name), clean(f.Text))
+	return text.Line(fmt.Sprintf("%s: %s%s: %s", f.Kind, where, text.Name(f.Name), f.Text))
 }
 
 // Report is the result of [Repo.Verify].
@@ -72,7 +74,7 @@ type Recovered struct {
 func (r Recovered) String() string {
 	s := fmt.Sprintf("recovery from root v%d, statement v%d until %s", r.From, r.Counter, stamp(r.Expires))
 	if r.Copy != "" {
-		s = clean(r.Copy) + ": " + s
+		s = text.Line(r.Copy + ": " + s)
 	}
 	if r.Followed {
 		return s + ", which the repository has gone on with"
@@ -129,15 +131,4 @@ func (r *Repo) progress(p Progress) {
 	if r.cfg.Progress != nil {
 		r.cfg.Progress(p)
 	}
-}
-
-// clean shows a string from metadata so that it can't pass for another line, or
-// look like another: all but printable ASCII is escaped, and then it is quoted.
-func clean(s string) string {
-	for _, r := range s {
-		if r < ' ' || r > '~' || r == '\\' || r == '"' {
-			return fmt.Sprintf("%+q", s)
-		}
-	}
-	return s
 }

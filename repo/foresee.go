@@ -12,7 +12,8 @@ import (
 // Pins returns every pin that a product may have been shipped with: one for each
 // published root, with the locations of its time. A root that can't be pinned,
 // because it has places of one operator only for example, has none.
-func (r *Repo) Pins(ctx context.Context) ([][]byte, error) {
+func (r *Repo) Pins(ctx context.Context) (_ [][]byte, err error) {
+	defer oneLine(&err)
 	chain, err := r.Chain(ctx)
 	if err != nil {
 		return nil, err
@@ -43,7 +44,8 @@ type Step struct {
 // Foresee derives the roots that would follow the newest one, as Stage would do
 // it, and has package tuf judge each as a client will, but for signatures.
 // Nothing is signed or written. Floors are the versions that are published now.
-func (r *Repo) Foresee(ctx context.Context, steps ...Step) ([]*tuf.Proposal, error) {
+func (r *Repo) Foresee(ctx context.Context, steps ...Step) (_ []*tuf.Proposal, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

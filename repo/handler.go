@@ -13,6 +13,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/visum-dev/visum/tuf"
 )
 
 // Cache headers of a [Handler]. A new root, and a new timestamp, are seen within
@@ -26,8 +28,8 @@ const (
 // below the path that it is mounted at, with http.StripPrefix where that is not
 // "/". GET and HEAD, ranges, entity tags that are the same on all mirrors. Files
 // that never change may be cached for ever; timestamp.json, and that there is no
-// such root yet, for a minute. What is not there is 404, always; folders and
-// names that begin with a dot are not there. Where the storage fails it is 503,
+// such root yet, for a minute. What is not there is 404, always; folders, and
+// names of which any element begins with a dot, are not there. Where the storage fails it is 503,
 // which clients don't take for absence.
 //
 // Metadata is compressed for clients that take it so: snapshots that list many
@@ -47,7 +49,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	target := strings.HasPrefix(name, "targets/")
-	if CheckName(name) != nil || !target && !strings.HasPrefix(name, "metadata/") {
+	if CheckName(name) != nil || strings.Contains(name, "/.") || !target && !strings.HasPrefix(name, "metadata/") {
 		w.Header().Set("Cache-Control", cacheShort)
 		answer(w, http.StatusNotFound)
 		return
@@ -83,7 +85,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser)
 	} else {
 		var data []byte
 		if data, err = io.ReadAll(io.LimitReader(f, MaxRead+1)); len(data) > MaxRead {
-			err = errOversize
+			err = tuf.ErrTooLarge
 		}
 		content, size = bytes.NewReader(data), int64(len(data))
 	}

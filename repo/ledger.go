@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+
+	"github.com/visum-dev/visum/tuf"
 )
 
 // Ledger is a signer's own memory: for each repository one document, which says
@@ -108,7 +110,7 @@ func (l *memLedger) Swap(ctx context.Context, repoID string, old, new []byte) er
 		return err
 	}
 	if len(new) > MaxRead {
-		return fmt.Errorf("repo: ledger of %s: %w: %d bytes, at most %d", repoID, errOversize, len(new), MaxRead)
+		return fmt.Errorf("repo: ledger of %s: %w: %d bytes, at most %d", repoID, tuf.ErrTooLarge, len(new), MaxRead)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

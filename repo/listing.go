@@ -22,6 +22,7 @@ import (
 // the same bytes.
 type listing struct {
 	role        string
+	doc         wire.Value   // the signed part that it was read from; nil for a new one
 	from        *tuf.Targets // as it is published and verified, where it delegates; nil for a new one
 	targets     map[string]wire.Value
 	delegations *metadata.Delegations // nil: none
@@ -46,7 +47,7 @@ func openListing(t *tuf.Targets) (*listing, error) {
 // parseListing reads a file of which nobody says that it is verified.
 func parseListing(role string, data []byte) (*listing, error) {
 	l := newListing(role)
-	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", l.role, err) }
+	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", roleText(l.role), err) }
 	v, err := wire.Canonical(data)
 	if err != nil {
 		return fail(err)
@@ -63,6 +64,7 @@ func parseListing(role string, data []byte) (*listing, error) {
 
 // take reads a signed part.
 func (l *listing) take(signed wire.Value) error {
+	l.doc = signed
 	for name, v := range signed.Members() {
 		switch string(name) {
 		case "_type", "version", "expires", "spec_version":
@@ -76,7 +78,7 @@ func (l *listing) take(signed wire.Value) error {
 				return err
 			}
 			if s := l.delegations.SuccinctRoles; s != nil && (s.BitLength < 1 || s.BitLength > maxBits) {
-				return fmt.Errorf("hash bins of %d bits, at most %d are edited", s.BitLength, maxBits)
+				return fmt.Errorf("hash bins of %d bits, at most %d can be edited: %w", s.BitLength, maxBits, tuf.ErrTooLarge)
 			}
 		default:
 			l.members[name.String()] = v
@@ -150,6 +152,7 @@ func canonical(v any) (wire.Value, error) {
 	return wire.Canonical(data)
 }
 
+// canonicalText is a string in canonical form.
 func canonicalText(s string) wire.Value { return wire.AppendString(nil, s) }
 
 // newEntry is a target's entry; rel may be nil.

@@ -31,7 +31,8 @@ func (d *Draft) PayloadFirst(role, digest string) ([]byte, error) {
 	return d.payload(role, true)
 }
 
-func (d *Draft) payload(role string, firstRoot bool) ([]byte, error) {
+func (d *Draft) payload(role string, firstRoot bool) (_ []byte, err error) {
+	defer oneLine(&err)
 	ctx := context.Background() // a payload is for a ceremony, which nothing hurries
 	f := d.part(role)
 	if f == nil {
@@ -64,18 +65,19 @@ func (d *Draft) payload(role string, firstRoot bool) ([]byte, error) {
 //
 // A signature that does not verify is [ErrSignature], a key that has no part in
 // the file [ErrNoPart]; the draft stays as it was.
-func (d *Draft) AddSignature(role, keyID string, sig []byte) error {
+func (d *Draft) AddSignature(role, keyID string, sig []byte) (err error) {
+	defer oneLine(&err)
 	f := d.part(role)
 	if f == nil {
-		return fmt.Errorf("repo: signature of %.80q: %w (%s)", role, ErrNoPart, d)
+		return fmt.Errorf("repo: signature of %s: %w (%s)", text.Quote(role), ErrNoPart, d)
 	}
 	k, ok := f.key(keyID)
 	if !ok {
-		return fmt.Errorf("repo: %s v%d: key %.16s: %w", f.role, f.version, keyID, ErrNoPart)
+		return fmt.Errorf("repo: %s v%d: key %s: %w", roleText(f.role), f.version, text.Name(keyID), ErrNoPart)
 	}
 	// The id is computed, not believed: a draft comes from anywhere.
 	if k.ID() != keyID || !k.Verifies(f.signed, sig) {
-		return fmt.Errorf("repo: %s v%d: key %.16s: %w: %d bytes for a key of scheme %.40s", f.role, f.version, keyID, ErrSignature, len(sig), k.Scheme)
+		return fmt.Errorf("repo: %s v%d: key %s: %w: %d bytes for a key of scheme %s", roleText(f.role), f.version, text.Name(keyID), ErrSignature, len(sig), text.Name(k.Scheme))
 	}
 	f.sigs[keyID] = hex.EncodeToString(sig)
 	return nil
@@ -95,11 +97,11 @@ func (f *draftFile) key(id string) (tuf.Key, bool) {
 func (f *draftFile) checkSignature(id string) error {
 	k, ok := f.key(id)
 	if !ok {
-		return fmt.Errorf("%s v%d: key %.16s: %w", clean(f.role), f.version, clean(id), ErrNoPart)
+		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrNoPart)
 	}
 	sig, err := hex.DecodeString(f.sigs[id])
 	if err != nil || k.ID() != id || !k.Verifies(f.signed, sig) {
-		return fmt.Errorf("%s v%d: key %.16s: %w", clean(f.role), f.version, clean(id), ErrSignature)
+		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrSignature)
 	}
 	return nil
 }

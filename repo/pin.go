@@ -35,7 +35,8 @@ type pinKey struct {
 
 // Pin returns what a product embeds: the newest root, the review party's keys
 // and the locations that are in use now. It was opened with tuf.OpenPin.
-func (r *Repo) Pin(ctx context.Context) ([]byte, error) {
+func (r *Repo) Pin(ctx context.Context) (_ []byte, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

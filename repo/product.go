@@ -9,6 +9,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -42,7 +43,7 @@ func (tx *Tx) checkProductKeys(party string, p Product) error {
 	}
 	for _, k := range p.Keys.Keys {
 		if other, ok := used[k]; ok {
-			return fmt.Errorf("repo: product %s: %w: %.16s is %s", p.Role, ErrKeyPurpose, k.ID(), other)
+			return fmt.Errorf("repo: product %s: %w: %.16s is %s", text.Name(p.Role), ErrKeyPurpose, k.ID(), other)
 		}
 	}
 	return nil
@@ -64,7 +65,7 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 		keys = top.Keys
 	}
 	if max(keys.Threshold, 1) > len(keys.Keys) {
-		return fmt.Errorf("repo: product %s has %d keys, %d must sign", p.Role, len(keys.Keys), keys.Threshold)
+		return fmt.Errorf("repo: product %s has %d keys, %d must sign", text.Name(p.Role), len(keys.Keys), keys.Threshold)
 	}
 	if err := tx.checkProductKeys(party, p); err != nil {
 		return err
@@ -75,7 +76,7 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 	}
 	if i := l.product(p.Role); i >= 0 && p.Role != restRole(l.role) {
 		if len(p.Paths) > 0 && !slices.Equal(p.Paths, l.delegations.Roles[i].Paths) {
-			return fmt.Errorf("repo: product %s is there, with other paths", p.Role)
+			return fmt.Errorf("repo: product %s is there, with other paths", text.Name(p.Role))
 		}
 		below, err := tx.editBelow(l, p.Role)
 		if err != nil {
@@ -135,7 +136,7 @@ func (tx *Tx) Undelegate(party, class, product string) error {
 	}
 	i := l.product(product)
 	if i < 0 || product == restRole(l.role) {
-		return fmt.Errorf("repo: %s has no product %s", l.role, product)
+		return fmt.Errorf("repo: %s has no product %s", roleText(l.role), text.Name(product))
 	}
 	below, err := tx.readBelow(l, product)
 	if err != nil {
@@ -152,8 +153,10 @@ func (tx *Tx) Undelegate(party, class, product string) error {
 	}
 	for _, name := range append(below.delegates(), product) {
 		delete(tx.lists, name)
-		delete(tx.passing, name)
+		delete(tx.parents, name)
+		delete(tx.passing, child{below.role, name})
 	}
+	delete(tx.passing, child{l.role, product})
 	l.delegations.Roles = slices.Delete(l.delegations.Roles, i, i+1)
 	l.setKeys(nil)
 	for target, v := range back {
@@ -176,12 +179,12 @@ func (tx *Tx) top(party, class string) (Class, ReleaseRole, error) {
 			}
 		}
 	}
-	return Class{}, ReleaseRole{}, fmt.Errorf("repo: party %q has no role in a class %q", party, class)
+	return Class{}, ReleaseRole{}, fmt.Errorf("repo: party %s has no role in a class %s", text.Quote(party), text.Quote(class))
 }
 
 func (tx *Tx) checkProduct(c Class, p Product) error {
 	if !productName.MatchString(p.Role) || names(tx.layout(), p.Role) || slices.Contains([]string{"root", "snapshot", "timestamp"}, p.Role) {
-		return fmt.Errorf("repo: %.80q can't be the name of a product", p.Role)
+		return fmt.Errorf("repo: %s can't be the name of a product", text.Quote(p.Role))
 	}
 	for _, x := range tx.layout().lists() {
 		l, err := tx.read(x.role)
@@ -190,16 +193,16 @@ func (tx *Tx) checkProduct(c Class, p Product) error {
 		}
 		// The snapshot is flat: one name, one role.
 		if strings.HasPrefix(p.Role, binPrefix(x.role)+"-") || l != nil && l.product(p.Role) >= 0 {
-			return fmt.Errorf("repo: the name of product %s is in use below %s", p.Role, x.role)
+			return fmt.Errorf("repo: the name of product %s is in use below %s", text.Name(p.Role), roleText(x.role))
 		}
 	}
 	for _, pattern := range p.Paths {
 		if _, err := path.Match(pattern, ""); err != nil || !strings.HasPrefix(pattern, c.Prefix) || pattern == c.Prefix {
-			return fmt.Errorf("repo: product %s: %.80q is no pattern below %s", p.Role, pattern, c.Prefix)
+			return fmt.Errorf("repo: product %s: %s is no pattern below %s", text.Name(p.Role), text.Quote(pattern), text.Name(c.Prefix))
 		}
 	}
 	if len(p.Paths) == 0 {
-		return fmt.Errorf("repo: product %s has no paths", p.Role)
+		return fmt.Errorf("repo: product %s has no paths", text.Name(p.Role))
 	}
 	return nil
 }
@@ -212,7 +215,7 @@ func (tx *Tx) addRest(l *listing, c Class, keys Keys) error {
 	}
 	name := restRole(l.role)
 	if names(tx.layout(), name) {
-		return fmt.Errorf("repo: root names a role %s, which is needed for the rest of %s", name, l.role)
+		return fmt.Errorf("repo: root names a role %s, which is needed for the rest of %s", text.Name(name), roleText(l.role))
 	}
 	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), Roles: []metadata.DelegatedRole{{Name: name, KeyIDs: ids(keys.Keys),
 		Threshold: max(keys.Threshold, 1), Terminating: true, Paths: anyDepth(c.Prefix)}}}

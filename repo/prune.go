@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -39,7 +40,8 @@ const pruneMargin = time.Hour
 // [errors.ErrUnsupported]. It may run beside publishers and other Prunes, and be
 // killed at any point: nothing that it removes is needed by anything that it has
 // not removed yet. What a publisher writes again meanwhile stays.
-func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) ([]Info, error) {
+func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []Info, err error) {
+	defer oneLine(&err)
 	lister, ok := r.storage.(Lister)
 	remover, can := r.storage.(Remover)
 	if !ok || !can {
@@ -166,7 +168,9 @@ func (k *pruner) keepSnapshots(meta []Info) error {
 	}
 	versions := slices.Sorted(maps.Keys(written))
 	for i, v := range versions {
-		if v != k.present.snap.Version() {
+		// The present one may be gone from the list: another Prune, and another publish,
+		// came in between. Then it can't be told when this one's time was over.
+		if v != k.present.snap.Version() && i+1 < len(versions) {
 			until := written[versions[i+1]].Add(k.repo.cfg.Expiry.Timestamp + pruneMargin)
 			if !k.now.Before(until) {
 				continue
@@ -241,12 +245,12 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 	}
 	l, err := parseListing(role, data)
 	if err != nil {
-		return nil, fmt.Errorf("%s v%d: %w", role, version, err)
+		return nil, fmt.Errorf("%s v%d: %w", roleText(role), version, err)
 	}
 	for path, v := range l.targets {
 		x, err := parseListed(path, v)
 		if err != nil {
-			return nil, fmt.Errorf("repo: %s v%d: %s: %w", role, version, path, err)
+			return nil, fmt.Errorf("repo: %s v%d: %s: %w", roleText(role), version, text.Name(path), err)
 		}
 		k.keep[short(x.name)] = true
 		if x.sha512 != "" {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -24,7 +25,8 @@ import (
 // since the draft was made, the error wraps [ErrConflict] and nothing changed;
 // but where somebody published between a new root and the timestamp that goes
 // with it, the root stays, and the next Update brings its content.
-func (r *Repo) Publish(ctx context.Context, d *Draft) error {
+func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
+	defer oneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
 		return unsigned(missing)
 	}
@@ -57,7 +59,7 @@ func unsigned(missing []Missing) error {
 	for _, m := range missing {
 		lines = append(lines, m.String())
 	}
-	return fmt.Errorf("repo: %w: %s", ErrUnsigned, strings.Join(lines, "; "))
+	return &lineError{fmt.Errorf("repo: %w: %s", ErrUnsigned, strings.Join(lines, "; "))}
 }
 
 // publication is one step from the present state to the next.
@@ -123,10 +125,10 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 		// Not only older ones: a version may have been passed over for an orphan
 		// that has come to be published since.
 		if have := n.present.listed(f.role); have != f.base {
-			return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", f.role, have, f.base, ErrConflict)
+			return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), have, f.base, ErrConflict)
 		}
 		if now := n.repo.now(); !now.Before(f.expires) {
-			return fmt.Errorf("repo: %s v%d: %w while it waited, stage it again", f.role, f.version, tuf.ErrExpired)
+			return fmt.Errorf("repo: %s v%d: %w while it waited, stage it again", roleText(f.role), f.version, tuf.ErrExpired)
 		}
 		n.fresh[f.role] = f
 		n.content = true
@@ -175,12 +177,12 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
 		f := n.fresh[role]
 		if err := s.Create(ctx, roleName(role, f.version), bytes.NewReader(f.bytes())); err != nil {
-			return fmt.Errorf("repo: %s v%d: %w", role, f.version, err)
+			return fmt.Errorf("repo: %s v%d: %w", roleText(role), f.version, err)
 		}
 	}
 	if n.content {
 		if err := s.Create(ctx, snapName, bytes.NewReader(snapshot)); err != nil {
-			return fmt.Errorf("repo: %s: %w", snapName, err)
+			return fmt.Errorf("repo: %s: %w", text.Name(snapName), err)
 		}
 	}
 	// Where clients of the present root take the new content too, it goes first:
@@ -249,15 +251,16 @@ func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) er
 }
 
 // sweep removes what killed publishes left, as far as this one passed over it
-// for a later version. Whoever may still want to publish those files has lost:
-// the timestamp is ours. They are in nobody's way, so a failure does not matter.
+// for a later version: fewer than maxSkip files of a role, see checkStep. A publisher of those files
+// has lost: the timestamp is ours. They are in no one's way, so a failure does not
+// matter.
 func (n *publication) sweep(ctx context.Context) {
 	rm, ok := n.repo.storage.(Remover)
 	if !ok {
 		return
 	}
 	remove := func(role string, after, before int64) {
-		for v := after + 1; v < before; v++ {
+		for v := after + 1; v < before && ctx.Err() == nil; v++ {
 			_ = rm.Remove(ctx, roleName(role, v), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
 		}
 	}
@@ -411,11 +414,24 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 	if err := openRoles(snap, get); err != nil {
 		return err
 	}
-	opened := map[string]*tuf.Targets{}
-	open := func(by *tuf.Targets, role string) (t *tuf.Targets, err error) {
+	before, after, err := n.editions(ctx)
+	if err != nil {
+		return err
+	}
+	listed := snapNames(snap)
+	opened := map[child]*tuf.Targets{}
+	open := func(by *tuf.Targets, role string) (*tuf.Targets, error) {
+		at := child{role: role}
+		if by != nil {
+			at.by = by.Role()
+		}
+		if t := opened[at]; t != nil {
+			return t, nil
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		var t *tuf.Targets
 		if by == nil {
 			t, err = snap.Role(role, get)
 		} else {
@@ -424,36 +440,46 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 		if err != nil {
 			return nil, fmt.Errorf("repo: %w", err)
 		}
+		if role == "targets" || n.fresh[role] != nil && member(n.fresh[role].signed, "delegations") != nil {
+			opened[at] = t // what leads to nothing is not asked for again
+		}
 		return t, nil
 	}
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
-		var by *tuf.Targets
-		var err error
-		at := ""
-		for _, name := range n.fresh[role].under {
-			if at += "/" + name; opened[at] == nil {
-				if opened[at], err = open(by, name); err != nil {
+		// Every delegator must find it: what one's keys signed says nothing to another.
+		leads := after.parents[role]
+		if after.named[role] {
+			leads = []string{""}
+		}
+		if len(leads) == 0 {
+			return fmt.Errorf("repo: neither root nor another role leads to %s: %w", roleText(role), tuf.ErrUntrusted)
+		}
+		for _, lead := range leads {
+			var way []string
+			if lead != "" {
+				way = append(after.way(lead), lead)
+			}
+			var t *tuf.Targets
+			for _, name := range append(way, role) {
+				if t, err = open(t, name); err != nil {
 					return err
 				}
 			}
-			by = opened[at]
-		}
-		t, err := open(by, role)
-		if err != nil {
-			return err
-		}
-		if role == "targets" {
-			continue
-		}
-		if anew, err := n.delegatesAnew(ctx, n.fresh[role], t); err != nil {
-			return err
-		} else if !anew {
-			continue
-		}
-		for name := range t.Delegates() {
-			if n.fresh[name] == nil {
-				if _, err := open(t, name); err != nil {
-					return err
+			if role == "targets" || !n.leadsElsewhere(before, role) {
+				continue
+			}
+			names, bins, err := children(t, listed, after.named)
+			if err != nil {
+				return err
+			}
+			if bins > uint64(len(names)) {
+				return fmt.Errorf("repo: %s: %d of its %d hash bins are there: %w", roleText(role), len(names), bins, tuf.ErrMismatch)
+			}
+			for _, name := range names {
+				if n.fresh[name] == nil {
+					if _, err := open(t, name); err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -461,35 +487,50 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 	return nil
 }
 
-// delegatesAnew reports whether a new role delegates otherwise than the
+// editions are the repository as it is and as it will be, with who leads to the
+// new roles read from the roles themselves.
+func (n *publication) editions(ctx context.Context) (before, after *edition, err error) {
+	tx := n.repo.newTx(ctx, n.present)
+	tx.root = rootOf(n.root)
+	was := &Root{}
+	if n.present.under != nil {
+		was = rootOf(n.present.under)
+	}
+	before = newEdition(tx, was, asPublished)
+	after = newEdition(tx, tx.root, func(role string) wire.Value {
+		if f := n.fresh[role]; f != nil {
+			return f.signed
+		}
+		return nil
+	})
+	for _, e := range []*edition{before, after} {
+		var wanted []string
+		for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
+			if !e.named[role] {
+				wanted = append(wanted, role)
+			}
+		}
+		if err := e.trace(wanted); err != nil {
+			return nil, nil, err
+		}
+	}
+	for role, f := range n.fresh {
+		if member(f.signed, "delegations") == nil {
+			continue
+		}
+		if _, err := after.instead(role); err != nil { // it may delegate to what is not its own
+			return nil, nil, err
+		}
+	}
+	return before, after, nil
+}
+
+// leadsElsewhere reports whether a new role delegates otherwise than the
 // published one, in whatever way.
-func (n *publication) delegatesAnew(ctx context.Context, f *draftFile, next *tuf.Targets) (bool, error) {
-	if f.base == 0 {
-		return true, nil
+func (n *publication) leadsElsewhere(before *edition, role string) bool {
+	was, err := before.open(role)
+	if err != nil || was == nil {
+		return true // it was not there, or stood elsewhere
 	}
-	get := func(f tuf.RoleFile) ([]byte, error) { return n.repo.read(ctx, n.present, f) }
-	var t *tuf.Targets
-	for i, role := range append(slices.Clone(f.under), f.role) {
-		var err error
-		if i == 0 {
-			t, err = n.present.snap.Role(role, get)
-		} else {
-			t, err = n.present.snap.Delegated(t, role, get)
-		}
-		if errors.Is(err, tuf.ErrUntrusted) {
-			return true, nil // it was not there, or stood elsewhere
-		}
-		if err != nil {
-			return false, fmt.Errorf("repo: %w", err)
-		}
-	}
-	was, err := openListing(t)
-	if err != nil {
-		return false, err
-	}
-	is, err := openListing(next)
-	if err != nil {
-		return false, err
-	}
-	return differ(was.delegations, is.delegations)
+	return string(member(was.doc, "delegations")) != string(member(n.fresh[role].signed, "delegations"))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -45,7 +46,8 @@ type Recovering struct {
 // new root. They follow after the wait that the charter asks for, unless somebody
 // publishes an ordinary next root before. Where there is one the error of Publish
 // wraps [ErrConflict].
-func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (*Draft, error) {
+func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (_ *Draft, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -85,7 +87,8 @@ func (tx *Tx) stageRecovery(d *Draft) error {
 // published: a statement has its day, and after it nobody follows it any more
 // who has not waited yet. It takes the recovery keys again. Clients that wait
 // begin anew.
-func (r *Repo) RenewRecovery(ctx context.Context, how Recovering) (*Draft, error) {
+func (r *Repo) RenewRecovery(ctx context.Context, how Recovering) (_ *Draft, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -351,7 +354,7 @@ func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
 			continue
 		}
 		if err := s.Replace(ctx, f.names[i], f.over[i], f.data[i]); err != nil {
-			return fmt.Errorf("repo: %s: %w", f.names[i], err)
+			return fmt.Errorf("repo: %s: %w", text.Name(f.names[i]), err)
 		}
 	}
 	return nil
@@ -373,39 +376,42 @@ func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
 	return nil
 }
 
-// recovery is what a draft's statement says, for people, held against the
-// roots that it names.
-func (x *comparison) recovery() ([]Change, error) {
+// recovery shows a draft's recovery statement, once it fits the roots that it
+// names.
+func (x *comparison) recovery() error {
 	f := x.draft.recovery
 	if f == nil {
-		return nil, nil
+		return nil
 	}
 	says, err := readRecovery(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p, is := x.tx.present, recoveredRoot{}
 	if root := x.draft.files["root"]; root != nil {
 		is = recoveredRoot{root.version, sum256(root.signed)}
 	} else if _, next, err := p.chain.recovery(says.Tip.Version); err != nil {
-		return nil, err
+		return err
 	} else {
 		is = recoveredRoot{next.Version(), next.SHA256()}
 	}
 	if says.Root != is {
-		return nil, fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %.16s, there is v%d with %.16s", recoveryRole, tuf.ErrMismatch,
-			says.Root.Version, clean(says.Root.SHA256), is.Version, is.SHA256)
+		return fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %s, there is v%d with %s", recoveryRole, tuf.ErrMismatch,
+			says.Root.Version, text.Name(says.Root.SHA256), is.Version, is.SHA256)
 	}
 	v := says.Tip.Version
 	if tip := p.chain.at(v); tip == nil || says.Tip != (recoveredRoot{v, tip.SHA256()}) {
-		return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %.16s, which is not published", recoveryRole, tuf.ErrMismatch, v, clean(says.Tip.SHA256))
+		return fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %s, which is not published", recoveryRole, tuf.ErrMismatch, v, text.Name(says.Tip.SHA256))
 	}
 	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.at(v))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := have.follows(f); err != nil {
-		return nil, err
+		return err
 	}
-	return append([]Change{version(f)}, changesOf(recoveryRole, newDocument(), readDocument(f.signed))...), nil
+	lines := x.file(f, nil)
+	x.head(f, true, append([]string{fmt.Sprintf("root v%d recovers from root v%d", says.Root.Version, says.Tip.Version)}, others(lines, text.Quote("spec_version"))...))
+	x.out = append(x.out, lines...)
+	return nil
 }

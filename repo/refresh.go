@@ -17,7 +17,8 @@ import (
 //
 // It also ends a publish that was cut off between a new root and its content. A
 // root is not renewed: that takes all parties.
-func (r *Repo) Refresh(ctx context.Context) error {
+func (r *Repo) Refresh(ctx context.Context) (err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -58,6 +59,9 @@ type Config struct {
 	// Progress is told how far a long call is; nil: nobody is. It is called from the
 	// call's own goroutine, which goes on when it returns.
 	Progress func(Progress)
+	// Labels are what people call keys, by key id: [Repo.Diff] shows a key by its
+	// label and the first digits of its id.
+	Labels map[string]string
 	// UnsafeLoopback lets locations be http:// on this machine. For development and tests.
 	UnsafeLoopback bool
 }
@@ -202,7 +206,7 @@ func (r *Repo) read(ctx context.Context, p *present, f tuf.RoleFile) ([]byte, er
 	data, err := r.storage.Read(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if moved, again := r.moved(ctx, p); again == nil && moved {
-			return nil, fmt.Errorf("repo: %s is gone: %w", name, ErrConflict)
+			return nil, fmt.Errorf("repo: %s is gone: %w", text.Name(name), ErrConflict)
 		}
 	}
 	return data, err

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,18 +29,17 @@ type override struct {
 // signing is one request for signatures: what shall be signed with which keys.
 // Its rules are the only way to a signature of a draft, timestamp or snapshot.
 type signing struct {
-	repo    *Repo
-	ctx     context.Context
-	tx      *Tx // over what is published
-	draft   *Draft
-	tip     *tuf.Root // the root that the draft's root follows; nil for the first root
-	root    before    // the draft's root; nil where root stays
-	layout  *Root     // as it will be; nil for timestamp and snapshot
-	items   []*item
-	parents map[string]*listing // of the draft, by role
-	above   map[string]*listing // the same roles as they are published
-	parties map[tuf.Key]string  // of keys that root names, their party
-	ends    bool                // timestamp and snapshot go with a root that ends or replaces a recovery
+	repo          *Repo
+	ctx           context.Context
+	tx            *Tx // over what is published
+	draft         *Draft
+	tip           *tuf.Root // the root that the draft's root follows; nil for the first root
+	root          before    // the draft's root; nil where root stays
+	layout        *Root     // as it will be; nil for timestamp and snapshot
+	items         []*item
+	before, after *edition           // of the draft
+	parties       map[tuf.Key]string // of keys that root names, their party
+	ends          bool               // timestamp and snapshot go with a root that ends or replaces a recovery
 }
 
 // item is one file that shall be signed.
@@ -60,7 +60,7 @@ type item struct {
 
 // newSigning prepares a request for a draft against what is published.
 func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, error) {
-	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, tip: p.root, parents: map[string]*listing{}, above: map[string]*listing{}, parties: map[tuf.Key]string{}}
+	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, tip: p.root, parties: map[tuf.Key]string{}}
 	if d.recovery != nil {
 		says, err := readRecovery(d.recovery)
 		if err != nil {
@@ -110,7 +110,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 			}
 		}
 	}
-	return s, nil
+	return s, s.trace()
 }
 
 // signDraft signs those of a draft's parts that the signers have a part in, once
@@ -136,7 +136,7 @@ func (r *Repo) signDraft(ctx context.Context, p *present, d *Draft, parts []*dra
 		}
 		if b := r.cfg.Bridge; b != nil && f.role != "root" {
 			for _, signer := range b.Signers {
-				if b.part(f, signer.Key().ID()) {
+				if b.part(cmp.Or(x.top, f.role), signer.Key().ID()) {
 					x.signers, x.keyIDs = append(x.signers, signer), append(x.keyIDs, signer.Key().ID())
 				}
 			}

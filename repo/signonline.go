@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/visum-dev/visum/tuf"
 )
@@ -21,7 +20,7 @@ func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) err
 	}
 	if b := n.repo.cfg.Bridge; b != nil {
 		for _, s := range b.Signers {
-			if b.part(f, s.Key().ID()) {
+			if b.part(f.role, s.Key().ID()) {
 				x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
 			}
 		}
@@ -84,8 +83,5 @@ func (n *publication) seePublished(ctx context.Context, timestamp, snapshot []by
 	return nil
 }
 
-// isBin reports whether the file is a hash bin of the role above it.
-func (f *draftFile) isBin() bool {
-	n := len(f.under)
-	return n > 0 && strings.HasPrefix(f.role, binPrefix(f.under[n-1])+"-")
-}
+// isBin reports whether the file has the name of a hash bin.
+func (f *draftFile) isBin() bool { return inBins.MatchString(f.role) }

@@ -1,12 +1,12 @@
 package repo
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -28,33 +28,111 @@ func (s *signing) item(f *draftFile) (*item, error) {
 		}
 		return x, nil
 	}
-	if i := slices.IndexFunc(s.layout.lists(), func(n named) bool { return n.role == f.role }); i >= 0 {
-		x.role, x.top = s.layout.lists()[i], f.role
-		if p.under != nil {
-			was := rootOf(p.under).lists()
-			if i := slices.IndexFunc(was, func(n named) bool { return n.role == f.role }); i >= 0 {
-				x.wasKeys = was[i].keys.Keys
-			}
-		}
-	} else if err := s.delegated(x); err != nil {
+	if err := s.keysOf(x); err != nil {
 		return nil, err
 	}
-	if x.version = p.listed(f.role); x.version > 0 {
-		t, err := s.publishedRole(x)
-		if err != nil {
-			return nil, err
-		}
-		if t != nil {
-			if x.was, err = signedOf(t); err != nil {
-				return nil, err
-			}
-			x.expires = t.Expires()
+	x.version = p.listed(f.role)
+	was, err := s.before.open(f.role)
+	if err != nil {
+		return nil, err
+	}
+	if was != nil {
+		x.was = was.doc
+		if x.expires, err = expiryOf(was.doc); err != nil {
+			return nil, fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 		}
 	}
 	if f.base != x.version && !(f.version == x.version && string(x.was) == string(f.signed)) {
-		return nil, fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", text.Name(f.role), x.version, f.base, ErrConflict)
+		return nil, fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), x.version, f.base, ErrConflict)
 	}
 	return x, nil
+}
+
+func expiryOf(signed wire.Value) (time.Time, error) {
+	when, err := member(signed, "expires").Text()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Parse(time.RFC3339, when)
+}
+
+// trace finds what leads to the draft's roles that root does not name, before and
+// after the draft.
+func (s *signing) trace() error {
+	was := &Root{}
+	if under := s.tx.present.under; under != nil {
+		was = rootOf(under)
+	}
+	s.before = newEdition(s.tx, was, asPublished)
+	s.after = newEdition(s.tx, s.layout, func(role string) wire.Value {
+		if f := s.draft.files[role]; f != nil {
+			return f.signed
+		}
+		return nil
+	})
+	for _, e := range []*edition{s.before, s.after} {
+		var wanted []string
+		for role := range s.draft.files {
+			if !e.named[role] {
+				wanted = append(wanted, role)
+			}
+		}
+		slices.Sort(wanted)
+		if err := e.trace(wanted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keysOf finds who signs a targets role, and who signed it as it is published.
+func (s *signing) keysOf(x *item) error {
+	role := x.file.role
+	for _, n := range s.layout.lists() {
+		if n.role == role {
+			x.role, x.top = n, role
+		}
+	}
+	for _, n := range s.before.layout.lists() {
+		if n.role == role {
+			x.wasKeys = n.keys.Keys
+		}
+	}
+	if x.wasKeys == nil {
+		if by, err := s.before.delegator(role); err != nil {
+			return err
+		} else if by != nil {
+			x.wasKeys = by.keysFor(role).Keys
+		}
+	}
+	if x.top != "" {
+		return nil
+	}
+	by, err := s.after.delegator(role)
+	if err != nil {
+		return err
+	}
+	tops := s.after.tops(role)
+	if by == nil || len(tops) != 1 {
+		return fmt.Errorf("repo: %s: %w: it has no single delegator: %d roles that root names lead to it", roleText(role), tuf.ErrUntrusted, len(tops))
+	}
+	for _, n := range s.layout.lists() {
+		if n.role == tops[0] && n.party != "" {
+			x.role = named{role, n.class, n.party, by.keysFor(role)}
+			x.top, x.bin = n.role, by.bits() > 0
+			return nil
+		}
+	}
+	return fmt.Errorf("repo: %s: %w: %s is no role of a party", roleText(role), tuf.ErrUntrusted, roleText(tops[0]))
+}
+
+// delegator is the role through which another one was reached, nil for none.
+func (e *edition) delegator(role string) (*listing, error) {
+	way := e.way(role)
+	if len(way) == 0 {
+		return nil, nil
+	}
+	return e.open(way[len(way)-1])
 }
 
 // statementKeys finds who signs a reviewer's statement: the role that the payload
@@ -64,10 +142,7 @@ func (s *signing) statementKeys(x *item) error {
 	if st == nil {
 		return nil
 	}
-	c, err := st.read()
-	if err != nil {
-		return err
-	}
+	c := st.claim
 	if repoID := c.RepoID(); repoID != s.layout.RepoID {
 		return fmt.Errorf("repo: %s: %w: it is about repository %s", text.Name(x.file.role), tuf.ErrMismatch, text.Name(repoID))
 	}
@@ -77,126 +152,6 @@ func (s *signing) statementKeys(x *item) error {
 		}
 	}
 	return nil
-}
-
-// delegated finds who signs a role that root does not name: the listing of the
-// role above it, in the draft or else as it is published, up to one that root names.
-func (s *signing) delegated(x *item) error {
-	f := x.file
-	if len(f.under) == 0 {
-		return fmt.Errorf("repo: %s: %w: root has no such role", text.Name(f.role), tuf.ErrUntrusted)
-	}
-	if slices.Contains([]string{"root", "timestamp", "snapshot"}, f.role) {
-		return fmt.Errorf("repo: %s: %w: root has a role of that name", text.Name(f.role), tuf.ErrUntrusted)
-	}
-	i := slices.IndexFunc(s.layout.lists(), func(n named) bool { return n.role == f.under[0] && n.party != "" })
-	if i < 0 {
-		return fmt.Errorf("repo: %s: %w: %s is no role of a party", text.Name(f.role), tuf.ErrUntrusted, text.Name(f.under[0]))
-	}
-	top := s.layout.lists()[i]
-	var by *listing
-	for depth, name := range f.under {
-		if depth > 0 && names(s.layout, name) {
-			return fmt.Errorf("repo: %s: %w: root names %s, nothing else leads to it", text.Name(f.role), tuf.ErrUntrusted, text.Name(name))
-		}
-		next, err := s.parent(by, name)
-		if err != nil {
-			return err
-		}
-		by = next
-	}
-	if !by.leadsTo(f.role) {
-		return fmt.Errorf("repo: %s does not delegate to %s: %w", text.Name(by.role), text.Name(f.role), tuf.ErrUntrusted)
-	}
-	x.role = named{f.role, top.class, top.party, by.keysFor(f.role)}
-	x.top, x.bin = top.role, by.bits() > 0
-	if was := s.above[by.role]; was != nil && was.leadsTo(f.role) {
-		x.wasKeys = was.keysFor(f.role).Keys
-	}
-	return nil
-}
-
-// parent reads one listing on the way to a delegated role.
-func (s *signing) parent(by *listing, name string) (*listing, error) {
-	if l := s.parents[name]; l != nil {
-		return l, nil
-	}
-	if by != nil && !by.leadsTo(name) {
-		return nil, fmt.Errorf("repo: %s does not delegate to %s: %w", text.Name(by.role), text.Name(name), tuf.ErrUntrusted)
-	}
-	var l *listing // as it is published; nil for none
-	var err error
-	if by == nil {
-		l, err = s.tx.read(name)
-	} else if by.from != nil {
-		l, err = s.tx.readBelow(by, name)
-	}
-	if s.above[name] = l; err != nil {
-		s.above[name] = nil
-	}
-	f := s.draft.files[name]
-	if err != nil && !(f != nil && errors.Is(err, tuf.ErrUntrusted)) {
-		return nil, err
-	}
-	if f != nil {
-		published := l
-		l = newListing(name)
-		if err := l.take(f.signed); err != nil {
-			return nil, fmt.Errorf("repo: %s: %w", text.Name(name), err)
-		}
-		if published != nil {
-			l.from = published.from
-		}
-	}
-	if l == nil {
-		return nil, fmt.Errorf("repo: no role %s: %w", text.Name(name), tuf.ErrUntrusted)
-	}
-	s.parents[name] = l
-	return l, nil
-}
-
-// leadsTo reports whether l delegates to a role.
-func (l *listing) leadsTo(role string) bool {
-	if l.delegations == nil {
-		return false
-	}
-	if b := l.delegations.SuccinctRoles; b != nil {
-		digits, ok := strings.CutPrefix(role, b.NamePrefix+"-")
-		return ok && len(digits) == (b.BitLength+3)/4 && isBin(digits, b.BitLength)
-	}
-	return l.product(role) >= 0
-}
-
-// isBin reports whether hex digits name one of 2^bits bins.
-func isBin(digits string, bits int) bool {
-	n := uint64(0)
-	for i := range len(digits) {
-		d := strings.IndexByte("0123456789abcdef", digits[i])
-		if d < 0 {
-			return false
-		}
-		n = n<<4 | uint64(d)
-	}
-	return n < 1<<bits
-}
-
-// publishedRole opens the published version of a role, nil where what is listed
-// under its name belongs to no role of today.
-func (s *signing) publishedRole(x *item) (*tuf.Targets, error) {
-	p := s.tx.present
-	t, err := p.snap.Role(x.top, s.tx.fetch)
-	if x.top != x.file.role {
-		for _, name := range append(slices.Clone(x.file.under[1:]), x.file.role) {
-			if err != nil {
-				break
-			}
-			t, err = p.snap.Delegated(t, name, s.tx.fetch)
-		}
-	}
-	if errors.Is(err, tuf.ErrUntrusted) {
-		return nil, nil // it was not there, or stood elsewhere
-	}
-	return t, err
 }
 
 // may reports whether a key has a part in a file, by the verified roots and by

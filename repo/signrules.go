@@ -101,10 +101,7 @@ func (s *signing) reinstated() (map[subjectOfRole]bool, error) {
 		return out, nil
 	}
 	for _, st := range s.draft.statements {
-		c, err := st.read()
-		if err != nil {
-			return nil, err
-		}
+		c := st.claim
 		if c.Review != nil && c.Review.Reinstate != "" {
 			out[subjectOfRole{c.Reviewer.Role, c.Subject.SHA256}] = true
 		}
@@ -128,10 +125,7 @@ func (s *signing) automatic(b *book, x *item) error {
 	case x.online:
 		return nil
 	case s.draft.statements[f.role] != nil:
-		c, err := s.draft.statements[f.role].read()
-		if err != nil {
-			return err
-		}
+		c := s.draft.statements[f.role].claim
 		if c.Review == nil || c.Review.Reinstate != "" ||
 			!slices.ContainsFunc(a.Releases, func(p string) bool { return p != "" && strings.HasPrefix(c.Subject.Path, p) }) {
 			return no("a statement about " + text.Name(c.Subject.Path))
@@ -159,7 +153,7 @@ func (s *signing) holdsAll(keys []tuf.Key) bool {
 func (s *signing) record(b *book, x *item, reinstated map[subjectOfRole]bool, now time.Time) {
 	f := x.file
 	if s.draft != nil && s.draft.statements[f.role] != nil {
-		if c, err := s.draft.statements[f.role].read(); err == nil && c.Refusal != nil {
+		if c := s.draft.statements[f.role].claim; c.Refusal != nil {
 			b.take(takenBack{Kind: "refusal", Role: c.Reviewer.Role, Path: c.Subject.Path, SHA256: c.Subject.SHA256, Reason: c.Refusal.Reason})
 		}
 		return

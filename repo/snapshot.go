@@ -51,15 +51,9 @@ func (n *publication) listedMeta(ctx context.Context) (map[string]wire.Value, er
 		if err != nil {
 			return nil, err
 		}
-		meta[file] = metaOf(version, data, !looksLikeBin(role))
+		meta[file] = metaOf(version, data, n.hashed(&draftFile{role: role}))
 	}
 	return meta, nil
-}
-
-// looksLikeBin reports whether a role has the form of a name of a hash bin.
-func looksLikeBin(role string) bool {
-	i := strings.LastIndex(role, ".b-")
-	return i > 0 && isBin(role[i+3:], 32)
 }
 
 // metaOf is what a snapshot lists of a file.
@@ -74,19 +68,22 @@ func metaOf(version int64, data []byte, hashed bool) wire.Value {
 	return append(strconv.AppendInt(append(out, `,"version":`...), version, 10), '}')
 }
 
-// hashed reports whether the snapshot lists the sha256 of a role.
+// hashed reports whether the snapshot lists the sha256 of a role: of hash bins
+// where their class asks for it, and of bins of a product where any class does.
 func (n *publication) hashed(f *draftFile) bool {
 	if !f.isBin() {
 		return true
 	}
+	any := false
 	for _, c := range rootOf(n.root).Classes {
 		for _, r := range c.Roles {
-			if r.Role == f.under[0] {
+			if strings.HasPrefix(f.role, binPrefix(r.Role)+"-") || strings.HasPrefix(f.role, binPrefix(restRole(r.Role))+"-") {
 				return c.HashBins
 			}
 		}
+		any = any || c.HashBins
 	}
-	return false
+	return any
 }
 
 // snapshotOf is the canonical signed part of a snapshot. By hand, because it

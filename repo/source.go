@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // SourceOf reads from a storage. Where the storage is no [Source] itself, files
@@ -58,17 +61,15 @@ func readFrom(ctx context.Context, src Source, name string, limit int64) ([]byte
 		return nil, err
 	}
 	if f == nil {
-		return nil, fmt.Errorf("repo: %s: the source returned neither file nor error", name)
+		return nil, fmt.Errorf("repo: %s: the source returned neither file nor error", text.Name(name))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", name, err)
+		return nil, fmt.Errorf("repo: %s: %w", text.Name(name), err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("repo: %s: %w: more than %d bytes", name, errOversize, limit)
+		return nil, fmt.Errorf("repo: %s: %w: more than %d bytes", roleText(name), tuf.ErrTooLarge, limit)
 	}
 	return data, nil
 }
-
-var errOversize = errors.New("too large")

@@ -1,10 +1,10 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -21,7 +21,8 @@ var ErrUnsigned = errors.New("signatures are missing")
 // nothing. Where signatures are missing the error wraps [ErrUnsigned]; use
 // [Repo.Stage] then. Files that fn added stay in storage, where nobody lists
 // them.
-func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) error {
+func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
+	defer oneLine(&err)
 	d, err := r.Stage(ctx, fn)
 	if err != nil {
 		return err
@@ -31,7 +32,8 @@ func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) error {
 
 // Stage edits and signs with the signers at hand, without publishing. The draft
 // may be empty, where fn changed nothing.
-func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (*Draft, error) {
+func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (_ *Draft, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -68,12 +70,8 @@ func (r *Repo) stage(ctx context.Context, tx *Tx, on *Draft) (*Draft, error) {
 	return d, err
 }
 
-// part reports whether the bridge's root gives the key a part in the file.
-func (b *Bridge) part(f *draftFile, id string) bool {
-	role := f.role
-	if len(f.under) > 0 {
-		role = f.under[0] // its delegator's keys are its own affair
-	}
+// part reports whether the bridge's root gives a key a part in a role that it names.
+func (b *Bridge) part(role, id string) bool {
 	if keyIDs, _ := b.Root.RoleKeys(role); slices.Contains(keyIDs, id) {
 		return true
 	}
@@ -232,6 +230,9 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 	if l.role == "targets" {
 		return nil // it leads to roles that stand by themselves
 	}
+	if err := checkOwners(ownNames(tx.layout()), l); err != nil {
+		return err
+	}
 	under = append(slices.Clone(under), l.role)
 	for _, name := range l.delegates() {
 		keys := l.keysFor(name)
@@ -240,14 +241,19 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 		if !ok && !renewed {
 			continue
 		}
+		if parent, known := tx.parents[name]; ok || known {
+			if parent != l.role {
+				return twoParents(l.role, cmp.Or(parent, "root"), name)
+			}
+		}
+		tx.parents[name] = l.role
 		if !ok {
 			var err error
 			if below, err = tx.readBelow(l, name); err != nil {
 				return err
 			}
-			delete(tx.passing, name) // of a great many, one at a time
+			delete(tx.passing, child{l.role, name}) // of a great many, one at a time
 		}
-		tx.parents[name] = l.role
 		below.renewed = renewed || below.renewed
 		below.changed = below.changed || renewed
 		signs := named{name, x.class, x.party, keys}
@@ -277,7 +283,7 @@ func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
 	l.bind(tx.layout().RepoID)
 	signed, err := l.signed(version, tx.repo.now().Add(expiry))
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", l.role, err)
+		return fmt.Errorf("repo: %s: %w", roleText(l.role), err)
 	}
 	f, err := newDraftFile(l.role, base, signed, x.need())
 	if err != nil {
@@ -337,19 +343,24 @@ func (tx *Tx) nextVersion(role string, base int64) (int64, error) {
 }
 
 // freeVersion returns the first version from n on whose file is not there. A
-// publish that was killed may have left one that nothing lists.
+// publish that was killed may have left one that nothing lists. Files are only
+// asked for, not read: what a storage says is not believed any further.
 func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, error) {
-	for range 1000 {
-		_, err := r.storage.Read(ctx, roleName(role, n))
-		if errors.Is(err, fs.ErrNotExist) {
-			return n, nil
+	src := SourceOf(r.storage)
+	for range maxSkip {
+		if err := ctx.Err(); err != nil {
+			return 0, err
 		}
+		there, _, err := stat(ctx, src, roleName(role, n))
 		if err != nil {
 			return 0, err
 		}
+		if !there {
+			return n, nil
+		}
 		n++
 	}
-	return 0, fmt.Errorf("repo: %s: no free version", role)
+	return 0, fmt.Errorf("repo: %s: no free version in %d: %w", roleText(role), maxSkip, ErrConflict)
 }
 
 // delegations is what leads stock TUF clients to the release roles: the review

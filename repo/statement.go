@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -20,36 +20,18 @@ import (
 // statement is a reviewer's word on a target, on its way in a draft. Its file,
 // once signed, stands beside the target and never changes.
 type statement struct {
-	kind    string // proof.ReviewType or proof.RefusalType
-	party   string
-	subject proof.Subject
+	claim   proof.Claim // what payload states
 	payload []byte
 	file    *draftFile // what is signed; its role is the name in storage
-}
-
-// newStatement prepares a payload for signing. What it says of party and subject
-// is held against the payload at publishing.
-func newStatement(name, kind, party string, subject proof.Subject, payload []byte, needs ...need) (*statement, error) {
-	if kind != proof.ReviewType && kind != proof.RefusalType {
-		return nil, fmt.Errorf("a statement of type %.80q", kind)
-	}
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
-	if target := TargetName(subject.Path, subject.SHA256) + ".reviews/"; !strings.HasPrefix(name, target) {
-		return nil, fmt.Errorf("%.200q is no name for a statement on %.200q", name, subject.Path)
-	}
-	return &statement{kind, party, subject, payload,
-		&draftFile{role: name, signed: proof.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil
 }
 
 // bytes is the file as it is published.
 func (s *statement) bytes() ([]byte, error) {
 	sigs := map[string][]byte{}
-	for id, text := range s.file.sigs {
-		sig, err := hex.DecodeString(text)
+	for id, digits := range s.file.sigs {
+		sig, err := hex.DecodeString(digits)
 		if err != nil {
-			return nil, fmt.Errorf("repo: %s: signature of %.16s: %w", s.file.role, id, err)
+			return nil, fmt.Errorf("repo: %s: signature of %s: %w", roleText(s.file.role), text.Name(id), err)
 		}
 		sigs[id] = sig
 	}
@@ -70,6 +52,7 @@ type Said struct {
 // open verifies a statement file. now is for reviews, which end.
 func openStatement(data []byte, root *tuf.Root, party string, subject proof.Subject, now time.Time) (said Said) {
 	said.Party = party
+	defer oneLine(&said.Err)
 	if proof.Kind(data) == proof.RefusalType {
 		v, err := proof.OpenRefusal(data, root, party, subject)
 		if said.Err = err; err == nil {
@@ -94,18 +77,24 @@ func statementName(s proof.Subject, role string, n int) string {
 	return "targets/" + proof.Name(s, role, n)
 }
 
-// said reads what a role has said of a subject, in order.
+// said reads what a role has said of a subject, in order. A file that is too
+// large to be a statement is not read to its end, and says nothing.
 func (r *Repo) said(ctx context.Context, root *tuf.Root, role ReleaseRole, subject proof.Subject) (out []Said, err error) {
+	src := SourceOf(r.storage)
 	for n := 1; n <= maxStatements; n++ {
+		x := Said{Party: role.Party}
 		name := statementName(subject, role.Role, n)
-		data, err := r.storage.Read(ctx, name)
-		if errors.Is(err, fs.ErrNotExist) {
+		data, err := readFrom(ctx, src, name, proof.MaxSize)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return out, nil
-		}
-		if err != nil {
+		case errors.Is(err, tuf.ErrTooLarge):
+			x.Err = err
+		case err != nil:
 			return nil, err
+		default:
+			x = openStatement(data, root, role.Party, subject, r.now())
 		}
-		x := openStatement(data, root, role.Party, subject, r.now())
 		x.Role, x.Name, x.Number = role.Role, name, n
 		out = append(out, x)
 	}
@@ -116,7 +105,8 @@ func (r *Repo) said(ctx context.Context, root *tuf.Root, role ReleaseRole, subje
 // under a path: for each of the roles of its class, in the charter's order, from
 // its first word to its last. Each is verified with the keys of the newest root;
 // where one is not good its Err says why. It needs no key.
-func (r *Repo) Statements(ctx context.Context, target string) ([]Said, error) {
+func (r *Repo) Statements(ctx context.Context, target string) (_ []Said, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -162,7 +152,8 @@ func (r *Repo) Statements(ctx context.Context, target string) ([]Said, error) {
 // StatementsIn returns what a draft's statements say, verified with the keys of
 // the repository's newest root, in order of their names: how a vendor reads what
 // the centre refused before, or without, publishing it.
-func (r *Repo) StatementsIn(ctx context.Context, d *Draft) ([]Said, error) {
+func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Said, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -177,37 +168,16 @@ func (r *Repo) StatementsIn(ctx context.Context, d *Draft) ([]Said, error) {
 		if err != nil {
 			return nil, err
 		}
-		x := openStatement(data, p.root, s.party, s.subject, r.now())
-		x.Name, x.Role, x.Number = name, s.role(), s.number()
+		x := openStatement(data, p.root, s.claim.Reviewer.Party, s.claim.Subject, r.now())
+		x.Name, x.Role, x.Number = name, s.claim.Reviewer.Role, s.number()
 		out = append(out, x)
 	}
 	return out, nil
 }
 
-// said is the draft's statements as changes: their payloads, whole.
-func (d *Draft) said() (out []Change) {
-	for _, name := range slices.Sorted(maps.Keys(d.statements)) {
-		s := d.statements[name]
-		out = append(out, Change{Role: clean(s.role()), Kind: Added, What: s.what(), Name: clean(s.subject.Path), New: s.words()})
-	}
-	return out
-}
-
-// words are all that the payload says.
-func (s *statement) words() string {
-	v, err := wire.Canonical(s.payload)
-	if err != nil {
-		return clean(string(s.payload)) // nobody will accept it
-	}
-	d := newDocument()
-	t := d.thing("", "")
-	d.walk("statement", "", t, v)
-	return t.all()
-}
-
 // what a statement is, in a word.
 func (s *statement) what() string {
-	if s.kind == proof.RefusalType {
+	if s.claim.Kind == proof.RefusalType {
 		return "refusal"
 	}
 	return "review"
@@ -215,12 +185,8 @@ func (s *statement) what() string {
 
 var errEmpty = errors.New("repo: the repository is empty")
 
-// role and number are what the name says; both are held against the payload.
-func (s *statement) role() string {
-	role, _ := splitStatement(s.file.role)
-	return role
-}
-
+// number is what the name says. The rest of the name follows from the payload,
+// see newStatement.
 func (s *statement) number() int {
 	_, n := splitStatement(s.file.role)
 	return n
@@ -249,39 +215,25 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 		if err != nil {
 			return err
 		}
-		number := s.number()
-		if number < 1 || number > maxStatements || statementName(s.subject, s.role(), number) != name {
-			return fmt.Errorf("repo: %s: not the name of a statement: %w", name, fs.ErrInvalid)
-		}
-		if number > 1 { // readers count from 1 until there is none
-			if _, err := n.repo.storage.Read(ctx, statementName(s.subject, s.role(), number-1)); err != nil {
-				return fmt.Errorf("repo: %s: the word before it: %w", name, err)
+		subject, by := s.claim.Subject, s.claim.Reviewer
+		if number := s.number(); number > 1 { // readers count from 1 until there is none
+			if _, err := n.repo.storage.Read(ctx, statementName(subject, by.Role, number-1)); err != nil {
+				return fmt.Errorf("repo: %s: the statement before it: %w", roleText(name), err)
 			}
 		}
-		if s.kind == proof.ReviewType {
-			if a, approved := snap.Approve(s.subject.Path, get); approved == nil {
-				_, err = proof.Open(data, n.root, s.party, a, n.repo.now())
+		if s.claim.Kind == proof.ReviewType {
+			if a, approved := snap.Approve(subject.Path, get); approved == nil {
+				_, err = proof.Open(data, n.root, by.Party, a, n.repo.now())
 				if err != nil {
 					return fmt.Errorf("repo: %w", err)
 				}
 			}
 		}
-		said := openStatement(data, n.root, s.party, s.subject, n.repo.now())
-		if said.Err != nil {
+		if said := openStatement(data, n.root, by.Party, subject, n.repo.now()); said.Err != nil {
 			return fmt.Errorf("repo: %w", said.Err)
-		}
-		if by := said.by(); by != s.role() {
-			return fmt.Errorf("repo: %s: it is the word of %s: %w", name, by, tuf.ErrMismatch)
 		}
 	}
 	return nil
-}
-
-func (s Said) by() string {
-	if s.Review != nil {
-		return s.Review.Reviewer.Role
-	}
-	return s.Refusal.Reviewer.Role
 }
 
 func (n *publication) writeStatements(ctx context.Context) error {
@@ -291,7 +243,7 @@ func (n *publication) writeStatements(ctx context.Context) error {
 			return err
 		}
 		if err := n.repo.storage.Create(ctx, name, bytes.NewReader(data)); err != nil {
-			return fmt.Errorf("repo: %s: %w", name, err)
+			return fmt.Errorf("repo: %s: %w", roleText(name), err)
 		}
 	}
 	return nil
@@ -311,22 +263,6 @@ type statementJSON struct {
 }
 
 func (s *statement) json() statementJSON {
-	return statementJSON{s.file.role, s.kind, s.party, s.subject.Path, s.subject.Length, s.subject.SHA256, s.file.signers, s.payload, s.file.sigs}
-}
-
-func (j statementJSON) open() (*statement, error) {
-	s, err := newStatement(j.Name, j.Kind, j.Party, proof.Subject{Path: j.Path, Length: j.Length, SHA256: j.SHA256}, j.Payload, j.Needs...)
-	if err == nil && j.Signatures != nil {
-		s.file.sigs = j.Signatures
-	}
-	return s, err
-}
-
-// read is what the payload states, which alone is signed.
-func (s *statement) read() (proof.Claim, error) {
-	c, err := proof.Read(s.payload)
-	if err != nil {
-		err = fmt.Errorf("repo: %s: %w", s.file.role, err)
-	}
-	return c, err
+	subject := s.claim.Subject
+	return statementJSON{s.file.role, s.claim.Kind, s.claim.Reviewer.Party, subject.Path, subject.Length, subject.SHA256, s.file.signers, s.payload, s.file.sigs}
 }

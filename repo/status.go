@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -55,7 +56,7 @@ func (d Due) String() string {
 	}
 	var who []string
 	for _, n := range d.Needs {
-		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Threshold, len(n.KeyIDs), n.Who))
+		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Threshold, len(n.KeyIDs), whoText(n.Who)))
 	}
 	how := "which are not at hand"
 	if d.AtHand {
@@ -65,7 +66,7 @@ func (d Due) String() string {
 	if d.Lists > 0 {
 		lists = fmt.Sprintf(" with %d lists below it", d.Lists)
 	}
-	return fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, clean(d.Role), d.Version, lists, when, strings.Join(who, " and "), how)
+	return text.Line(fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, roleText(d.Role), d.Version, lists, when, strings.Join(who, " and "), how))
 }
 
 // inWords is a duration that people can compare.
@@ -112,7 +113,7 @@ func (s *Status) String() string {
 		lines = append(lines, d.String())
 	}
 	for _, d := range s.Dates {
-		lines = append(lines, fmt.Sprintf("on %s: %s", stamp(d.At), d.What))
+		lines = append(lines, text.Line(fmt.Sprintf("on %s: %s", stamp(d.At), d.What)))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -120,7 +121,8 @@ func (s *Status) String() string {
 // Status says what expires when and who must sign it anew, as it will be at a
 // given time, by what is published now. What counts as soon goes by
 // [Config].Expiry. It needs no key; with keys, AtHand says what they can renew.
-func (r *Repo) Status(ctx context.Context, at time.Time) (*Status, error) {
+func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
+	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -154,7 +156,7 @@ func (r *Repo) Status(ctx context.Context, at time.Time) (*Status, error) {
 			what string
 		}{{l.UseFrom, "is preferred from then on"}, {l.UseUntil, "is not used any more"}} {
 			if x.at.After(at) {
-				s.Dates = append(s.Dates, Date{x.at, fmt.Sprintf("location %s (%s) %s", clean(l.ID), clean(l.Host()), x.what)})
+				s.Dates = append(s.Dates, Date{x.at, fmt.Sprintf("location %s (%s) %s", text.Name(l.ID), text.Name(l.Host()), x.what)})
 			}
 		}
 	}
@@ -226,7 +228,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 			Reason string    `json:"reason"`
 		}
 		if err := json.Unmarshal(member(member(v, "custom"), tuf.ReleaseMember).JSON(), &hold); err == nil {
-			s.Dates = append(s.Dates, Date{hold.Until, fmt.Sprintf("%s is held no longer (%s)", clean(path.String()), clean(hold.Reason))})
+			s.Dates = append(s.Dates, Date{hold.Until, fmt.Sprintf("%s is held no longer (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
 		}
 	}
 	return nil
@@ -238,7 +240,8 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 // there are; of what skip says yes to, bins are not looked at.
 func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool, fn func(x named, by string, t *tuf.Targets, first time.Time, lists int) error) error {
 	get := func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) }
-	layout := rootOf(p.under)
+	layout, listed := rootOf(p.under), snapNames(p.snap)
+	own := ownNames(layout)
 	var visit func(x named, by string, t *tuf.Targets) error
 	visit = func(x named, by string, t *tuf.Targets) error {
 		if err := ctx.Err(); err != nil {
@@ -254,7 +257,11 @@ func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool
 			for _, k := range sets {
 				keys[k.role] = k
 			}
-			for name := range t.Delegates() {
+			names, _, err := children(t, listed, own)
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
 				if _, ok := keys[name]; !ok && skip(x) {
 					continue
 				}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -24,17 +25,17 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 		return err
 	}
 	if class.Hold == nil {
-		return fmt.Errorf("repo: %s: class %s has no hold role: %w", target, class.Name, fs.ErrInvalid)
+		return fmt.Errorf("repo: %s: class %s has no hold role: %w", text.Name(target), text.Name(class.Name), fs.ErrInvalid)
 	}
 	now := tx.repo.now()
 	until = until.UTC().Truncate(time.Second)
 	switch {
 	case reason == "":
-		return fmt.Errorf("repo: %s: %w: a hold needs a reason", target, fs.ErrInvalid)
+		return fmt.Errorf("repo: %s: %w: a hold needs a reason", text.Name(target), fs.ErrInvalid)
 	case !until.After(now):
-		return fmt.Errorf("repo: %s: %w: a hold until %s ends before it begins", target, fs.ErrInvalid, stamp(until))
+		return fmt.Errorf("repo: %s: %w: a hold until %s ends before it begins", text.Name(target), fs.ErrInvalid, stamp(until))
 	case until.After(now.Add(class.Hold.Max)):
-		return fmt.Errorf("repo: %s: %w: a hold until %s; %s at most, until %s", target, fs.ErrInvalid, stamp(until), class.Hold.Max, stamp(now.Add(class.Hold.Max)))
+		return fmt.Errorf("repo: %s: %w: a hold until %s; %s at most, until %s", text.Name(target), fs.ErrInvalid, stamp(until), class.Hold.Max, stamp(now.Add(class.Hold.Max)))
 	}
 	listed, err := tx.anybodys(class, target)
 	if err != nil {
@@ -42,12 +43,12 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	}
 	e, err := parseEntry(listed)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	entry, err := canonical(map[string]any{"length": e.length, "hashes": map[string]string{"sha256": e.sha256},
 		"custom": map[string]any{tuf.ReleaseMember: map[string]string{"reason": reason, "at": stamp(now), "until": stamp(until)}}})
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	l, err := tx.edit(class.Hold.Role)
 	if err != nil {
@@ -80,7 +81,7 @@ func (tx *Tx) Lift(target string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("repo: %s: no hold names it: %w", target, tuf.ErrNoTarget)
+	return fmt.Errorf("repo: %s: no hold names it: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
 func heldUntil(v wire.Value) (time.Time, bool) {
@@ -108,7 +109,7 @@ func (tx *Tx) anybodys(class Class, target string) (wire.Value, error) {
 			return v, err
 		}
 	}
-	return nil, fmt.Errorf("repo: %s: nobody lists it: %w", target, tuf.ErrNoTarget)
+	return nil, fmt.Errorf("repo: %s: nobody lists it: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
 // maxRecalls is what readers take of one role.
@@ -125,10 +126,10 @@ func (tx *Tx) Recall(party, target, sha256, reason string) error {
 		return err
 	}
 	if reason == "" {
-		return fmt.Errorf("repo: %s: %w: a recall needs a reason", target, fs.ErrInvalid)
+		return fmt.Errorf("repo: %s: %w: a recall needs a reason", text.Name(target), fs.ErrInvalid)
 	}
 	if sha256 != "" && (len(sha256) != 64 || strings.Trim(sha256, "0123456789abcdef") != "") {
-		return fmt.Errorf("repo: %s: %w: %.70q is not the sha256 of anything in lower-case hex", target, fs.ErrInvalid, sha256)
+		return fmt.Errorf("repo: %s: %w: %s is not the sha256 of anything in lower-case hex", text.Name(target), fs.ErrInvalid, text.Quote(sha256))
 	}
 	for _, role := range roles {
 		v, err := tx.find(role, target)
@@ -139,7 +140,7 @@ func (tx *Tx) Recall(party, target, sha256, reason string) error {
 		if v != nil {
 			e, err := parseEntry(v)
 			if err != nil {
-				return fmt.Errorf("repo: %s: %w", target, err)
+				return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 			}
 			if sum == "" {
 				sum = e.sha256
@@ -151,7 +152,7 @@ func (tx *Tx) Recall(party, target, sha256, reason string) error {
 			}
 		}
 		if sum == "" {
-			return fmt.Errorf("repo: %s: %s does not list it, so say which bytes: %w", target, role, tuf.ErrNoTarget)
+			return fmt.Errorf("repo: %s: %s does not list it, so say which bytes: %w", text.Name(target), roleText(role), tuf.ErrNoTarget)
 		}
 		if err := tx.recall(role, recallJSON{target, sum, reason, stamp(tx.repo.now())}); err != nil {
 			return err
@@ -174,7 +175,7 @@ func (tx *Tx) recall(role string, r recallJSON) error {
 		return err
 	}
 	if list = append(list, r); len(list) > maxRecalls {
-		return fmt.Errorf("repo: %s: %w: more than %d recalls", role, fs.ErrInvalid, maxRecalls)
+		return fmt.Errorf("repo: %s: %w: more than %d recalls", roleText(role), fs.ErrInvalid, maxRecalls)
 	}
 	l, err := tx.edit(role)
 	if err != nil {
@@ -219,7 +220,7 @@ func (tx *Tx) recallsBut(role, path, sha256 string) (list []any, err error) {
 	for v := range l.members[tuf.RecallMember].Elements() {
 		var p, sum wire.Value
 		if err := v.Fields(wire.Field{Name: "path", To: &p}, wire.Field{Name: "sha256", To: &sum}); err != nil {
-			return nil, fmt.Errorf("repo: %s: %w", role, err)
+			return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
 		}
 		if string(p) != string(canonicalText(path)) || string(sum) != string(canonicalText(sha256)) {
 			list = append(list, json.RawMessage(v.JSON()))

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // Storage is where a repository's files are: a folder, a bucket. It keeps bytes
@@ -112,7 +114,7 @@ var ErrConflict = errors.New("somebody else published first")
 //     left to the storage for its own needs
 func CheckName(name string) error {
 	if why := badName(name); why != "" {
-		return fmt.Errorf("repo: name %.80q: %w: %s", name, fs.ErrInvalid, why)
+		return fmt.Errorf("repo: name %s: %w: %s", text.Quote(name), fs.ErrInvalid, why)
 	}
 	return nil
 }
@@ -132,7 +134,7 @@ func badName(name string) string {
 		return unicode.IsControl(r) || strings.ContainsRune(`\:*?"<>|`, r)
 	}); i >= 0 {
 		r, _ := utf8.DecodeRuneInString(name[i:])
-		return fmt.Sprintf("character %q", r)
+		return fmt.Sprintf("character %+q", r)
 	}
 	elements := strings.Split(name, "/")
 	for i, e := range elements {

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -50,6 +54,8 @@ type survey struct {
 	under      *tuf.Root // the root of the content
 	done       map[string]bool
 	roles      int
+	listed     []string        // the roles that the snapshot lists, sorted
+	own        map[string]bool // the roles that have an owner by root
 }
 
 // maxSurveyed bounds the roles of one survey.
@@ -70,7 +76,7 @@ func kindOf(err error) FindingKind {
 		return FileMissing
 	case errors.Is(err, tuf.ErrExpired):
 		return FileExpired
-	case errors.Is(err, tuf.ErrUntrusted), errors.Is(err, errOversize):
+	case errors.Is(err, tuf.ErrUntrusted):
 		return FileUntrusted
 	}
 	return FileUnreadable
@@ -319,7 +325,7 @@ func (s *survey) walkRoles(ctx context.Context) error {
 	for _, role := range slices.Backward(topRoles(s.under)) {
 		stack = append(stack, step{nil, role})
 	}
-	visited := map[[2]string]bool{}
+	visited := map[child]bool{}
 	for len(stack) > 0 {
 		at := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
@@ -336,9 +342,16 @@ func (s *survey) walkRoles(ctx context.Context) error {
 		if t == nil {
 			continue
 		}
+		names, err := s.children(ctx, t)
+		if err != nil {
+			return err
+		}
 		var next []step
-		for role := range t.Delegates() {
-			if pair := [2]string{t.Role(), role}; !visited[pair] && len(visited) < maxSurveyed {
+		for _, role := range names {
+			if len(visited) >= maxSurveyed {
+				break
+			}
+			if pair := (child{t.Role(), role}); !visited[pair] {
 				visited[pair] = true
 				next = append(next, step{t, role})
 			}
@@ -347,6 +360,76 @@ func (s *survey) walkRoles(ctx context.Context) error {
 		stack = append(stack, next...)
 	}
 	return nil
+}
+
+// children names the roles that t delegates to, and reports hash bins that no
+// client can open.
+func (s *survey) children(ctx context.Context, t *tuf.Targets) ([]string, error) {
+	if s.listed == nil {
+		s.listed, s.own = snapNames(s.snap), map[string]bool{"root": true, "timestamp": true, "snapshot": true}
+		for _, role := range topRoles(s.under) {
+			s.own[role] = true
+		}
+	}
+	names, bins, err := children(t, s.listed, s.own)
+	if err != nil {
+		return nil, s.report(ctx, roleName(t.Role(), t.Version()), err)
+	}
+	if bins > uint64(len(names)) {
+		err := &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("the snapshot lists %d of its %d hash bins", len(names), bins)}
+		return names, s.report(ctx, roleName(t.Role(), t.Version()), err)
+	}
+	return names, nil
+}
+
+// snapNames are the roles that a snapshot lists, sorted.
+func snapNames(snap *tuf.Snapshot) []string {
+	names := snap.Roles()
+	slices.Sort(names)
+	return names
+}
+
+// children names the roles that t delegates to, in order of priority. Of hash bins
+// they are those among listed, for no other can be opened: a role may delegate to
+// 2^32 of them in a few bytes. bins is how many there are. A role among own, which
+// root names, is no other role's child: the error wraps [tuf.ErrUntrusted].
+func children(t *tuf.Targets, listed []string, own map[string]bool) (names []string, bins uint64, err error) {
+	some := false
+	for range t.Delegates() {
+		some = true
+		break
+	}
+	if !some {
+		return nil, 0, nil
+	}
+	v, err := memberOf(t, "delegations")
+	if err != nil {
+		return nil, 0, err
+	}
+	var d metadata.Delegations
+	if err := json.Unmarshal(v.JSON(), &d); err != nil {
+		return nil, 0, fmt.Errorf("repo: %s: %w: %w", roleText(t.Role()), tuf.ErrMalformed, err)
+	}
+	if err := checkOwners(own, &listing{role: t.Role(), delegations: &d}); err != nil {
+		return nil, 0, err
+	}
+	if d.SuccinctRoles == nil {
+		for _, r := range d.Roles {
+			names = append(names, r.Name)
+		}
+		return names, 0, nil
+	}
+	prefix := d.SuccinctRoles.NamePrefix + "-"
+	first, _ := slices.BinarySearch(listed, prefix)
+	for _, name := range listed[first:] {
+		if !strings.HasPrefix(name, prefix) {
+			break
+		}
+		if isBin(d.SuccinctRoles, name) {
+			names = append(names, name)
+		}
+	}
+	return names, 1 << d.SuccinctRoles.BitLength, nil
 }
 
 // openRole opens one role and hands on what is new about it. t is nil where it
@@ -366,7 +449,7 @@ func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 	}
 	if err != nil {
 		if at.by != nil {
-			err = fmt.Errorf("delegated by %s: %w", at.by.Role(), err)
+			err = fmt.Errorf("delegated by %s: %w", roleText(at.by.Role()), err)
 		}
 		return nil, s.report(ctx, name, err)
 	}
@@ -401,7 +484,7 @@ func listedIn(t *tuf.Targets, fn func(listed) error) error {
 	for path, v := range targets.Members() {
 		x, err := parseListed(path.String(), v)
 		if err != nil {
-			return &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMalformed, Detail: fmt.Sprintf("target %s: %v", clean(path.String()), err)}
+			return &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMalformed, Detail: fmt.Sprintf("target %s: %v", text.Name(path.String()), err)}
 		}
 		if err := fn(x); err != nil {
 			return err
@@ -416,7 +499,7 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 		return x, err
 	}
 	if x.length, err = length.Int(); err != nil || x.length < 0 {
-		return x, fmt.Errorf("length is %.30s", string(length))
+		return x, fmt.Errorf("length is %s", text.Bytes(length))
 	}
 	if err := hashes.Fields(wire.Field{Name: "sha256", To: &sha256}, wire.Field{Name: "sha512", To: &sha512}); err != nil {
 		return x, err
@@ -438,7 +521,7 @@ func hexOf(v wire.Value, digits int) (string, error) {
 	}
 	s, err := v.Text()
 	if s = strings.ToLower(s); err == nil && (len(s) != digits || strings.Trim(s, "0123456789abcdef") != "") {
-		err = fmt.Errorf("a hash is %.40q", s)
+		err = fmt.Errorf("a hash is %s", text.Quote(s))
 	}
 	return s, err
 }

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -37,9 +39,27 @@ func (tx *Tx) read(role string) (*listing, error) {
 	}
 	l, err := openListing(t)
 	if err == nil {
-		tx.lists[role] = l
+		err = checkOwners(ownNames(tx.layout()), l)
 	}
-	return l, err
+	if err != nil {
+		return nil, err
+	}
+	tx.lists[role] = l
+	return l, nil
+}
+
+// twoParents refuses a role that two others delegate to: what one of them edits
+// would be taken for the other's.
+func twoParents(a, b, role string) error {
+	return fmt.Errorf("repo: %s and %s both delegate to %s: %w", roleText(a), roleText(b), roleText(role), tuf.ErrUntrusted)
+}
+
+// ofParent refuses a role that is edited, or was read, as another delegator's.
+func (tx *Tx) ofParent(by *listing, name string) error {
+	if parent := tx.parents[name]; parent != by.role {
+		return twoParents(by.role, cmp.Or(parent, "root"), name)
+	}
+	return nil
 }
 
 // edit returns a role that root names for changing; a new one where there is none.
@@ -60,26 +80,30 @@ func (tx *Tx) edit(role string) (*listing, error) {
 // last few are kept.
 func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
 	if l, ok := tx.lists[name]; ok {
-		return l, nil
+		return l, tx.ofParent(by, name)
 	}
-	if l, ok := tx.passing[name]; ok {
+	at := child{by.role, name}
+	if l, ok := tx.passing[at]; ok {
 		return l, nil
 	}
 	if by.from == nil {
-		return nil, fmt.Errorf("repo: %s delegates to %s, which is nowhere", by.role, name)
+		return nil, fmt.Errorf("repo: %s delegates to %s, which does not exist: %w", roleText(by.role), roleText(name), tuf.ErrMismatch)
 	}
 	t, err := tx.present.snap.Delegated(by.from, name, tx.fetch)
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
 	l, err := openListing(t)
+	if err == nil && l.delegations != nil {
+		err = checkOwners(ownNames(tx.layout()), l)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if len(tx.passing) >= maxPassing {
 		clear(tx.passing)
 	}
-	tx.passing[name] = l
+	tx.passing[at] = l
 	return l, nil
 }
 
@@ -92,7 +116,7 @@ func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	delete(tx.passing, name)
+	delete(tx.passing, child{by.role, name})
 	tx.lists[name] = l
 	tx.parents[name] = by.role
 	l.changed = true
@@ -194,7 +218,7 @@ func (tx *Tx) find(role, target string) (wire.Value, error) {
 func (tx *Tx) put(role, target string, v wire.Value) error {
 	e, err := parseEntry(v)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	if old, err := tx.find(role, target); err != nil {
 		return err
@@ -237,7 +261,7 @@ func (tx *Tx) holder(role, target string, release bool) (*listing, error) {
 func (tx *Tx) keepBelow(by *listing, name string) (*listing, error) {
 	l, err := tx.readBelow(by, name)
 	if err == nil {
-		delete(tx.passing, name)
+		delete(tx.passing, child{by.role, name})
 		tx.lists[name] = l
 		tx.parents[name] = by.role
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -25,7 +26,7 @@ type Tx struct {
 	buf     []byte
 	lists   map[string]*listing // edited, or on the way to what is edited
 	parents map[string]string   // of those that root does not name
-	passing map[string]*listing // only read, a few
+	passing map[child]*listing  // only read, a few
 	tops    map[stream]int64    // highest sequence numbers
 
 	statements map[string]*statement // by name in storage
@@ -34,7 +35,7 @@ type Tx struct {
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
-	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[string]*listing{}, tops: map[stream]int64{},
+	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[child]*listing{}, tops: map[stream]int64{},
 		statements: map[string]*statement{}, override: override{lift: map[string]bool{}}}
 }
 
@@ -73,7 +74,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 		return err
 	}
 	if err := checkRelease(rel); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	h := sha256.New()
 	if tx.buf == nil {
@@ -84,15 +85,15 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 		total = 2 * size // it is read twice
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	counted := &counter{r: file, tell: func(n int64) { tx.repo.progress(Progress{"targets/" + target, n, total, 0}) }}
 	n, err := io.CopyBuffer(h, &ctxReader{ctx: tx.ctx, r: counted}, tx.buf)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	sum := h.Sum(nil)
 	if rel != nil {
@@ -104,12 +105,12 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	}
 	entry, err := newEntry(n, sum, rel)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	// What is stored must be what was hashed, should the file change under our hands.
 	again := sha256.New()
 	if err := tx.repo.storage.Create(tx.ctx, TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{counted, again, sum}, again)); err != nil {
-		return fmt.Errorf("repo: %s: %w", target, err)
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	for _, role := range roles {
 		if err := tx.put(role, target, entry); err != nil {
@@ -224,7 +225,7 @@ func (tx *Tx) Remove(party, target string) error {
 		listed = listed || was
 	}
 	if !listed {
-		return fmt.Errorf("repo: %s: %s does not list it: %w", target, roles[0], tuf.ErrNoTarget)
+		return fmt.Errorf("repo: %s: %s does not list it: %w", text.Name(target), roleText(roles[0]), tuf.ErrNoTarget)
 	}
 	return nil
 }
@@ -255,7 +256,7 @@ func (tx *Tx) Resign(party string) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("repo: no role of party %q", party)
+		return fmt.Errorf("repo: no role of party %s", text.Quote(party))
 	}
 	return nil
 }
@@ -297,11 +298,11 @@ func (tx *Tx) role(party, target string) (Class, []string, error) {
 			}
 		}
 		if roles == nil {
-			return Class{}, nil, fmt.Errorf("repo: %s: class %s has no role of party %q", target, c.Name, party)
+			return Class{}, nil, fmt.Errorf("repo: %s: class %s has no role of party %s", text.Name(target), text.Name(c.Name), text.Quote(party))
 		}
 		return c, roles, nil
 	}
-	return Class{}, nil, fmt.Errorf("repo: %s: the path is in no class: %w", target, tuf.ErrNoTarget)
+	return Class{}, nil, fmt.Errorf("repo: %s: the path is in no class: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
 func newRepoID() string {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -37,7 +38,8 @@ type Copy struct {
 // It needs no key and changes nothing. What is wrong stands in the report, all
 // of it and not the first only; an error says that there is no report: the pin
 // can't be opened, or ctx has ended.
-func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (*Report, error) {
+func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (_ *Report, err error) {
+	defer oneLine(&err)
 	opt := r.judge()
 	opened, err := tuf.OpenPin(pin, opt)
 	if err != nil {
@@ -99,6 +101,7 @@ func short(parts ...string) [16]byte {
 func (v *verification) add(f Finding) error {
 	if key := short(f.Copy, f.Name); !v.told[key] {
 		v.told[key] = true
+		f.Text = text.Line(f.Text)
 		v.report.Findings = append(v.report.Findings, f)
 	}
 	return nil
@@ -182,7 +185,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 			if may {
 				continue
 			}
-			f.Kind, f.Text = FileMissing, fmt.Sprintf("%s v%d lists it", t.Role(), t.Version())
+			f.Kind, f.Text = FileMissing, fmt.Sprintf("%s v%d lists it", roleText(t.Role()), t.Version())
 		case err != nil:
 			f.Kind, f.Text = FileUnreadable, err.Error()
 		case why != "":
@@ -305,7 +308,7 @@ func (c *checked) Read(p []byte) (int, error) {
 		}
 	}
 	if c.why != "" {
-		return 0, fmt.Errorf("%s: %w: %s", c.x.name, tuf.ErrMismatch, c.why)
+		return 0, fmt.Errorf("%s: %w: %s", text.Name(c.x.name), tuf.ErrMismatch, c.why)
 	}
 	return n, err
 }

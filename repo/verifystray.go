@@ -14,6 +14,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -140,7 +141,7 @@ func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
 	}
 	d := &metadata.Delegations{}
 	if err := json.Unmarshal(v.JSON(), d); err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", t.Role(), err)
+		return nil, fmt.Errorf("repo: %s: %w", roleText(t.Role()), err)
 	}
 	set := func(role string, ids []string, threshold, bins int) keySet {
 		k := keySet{role, bins, map[string]tuf.Key{}, threshold}
@@ -189,7 +190,7 @@ func rootKeys(root *tuf.Root, role string) (out []keySet) {
 func (v *verification) foreign(role string, version int64, data []byte) string {
 	env, err := openEnvelope(data)
 	if err != nil {
-		return err.Error()
+		return text.Line(err.Error())
 	}
 	if env.version != version {
 		return fmt.Sprintf("it is v%d inside", env.version)
@@ -199,7 +200,7 @@ func (v *verification) foreign(role string, version int64, data []byte) string {
 		want = "targets"
 	}
 	if env.typ != want {
-		return fmt.Sprintf("it is a %.30q inside", env.typ)
+		return fmt.Sprintf("it is a %s inside", text.Quote(env.typ))
 	}
 	var sets []keySet
 	for _, root := range v.survey.proves() {
@@ -215,7 +216,7 @@ func (v *verification) foreign(role string, version int64, data []byte) string {
 			return ""
 		}
 	}
-	return "signed by no keys that any root here, or any role in use, names for " + clean(role)
+	return "signed by no keys that any root here, or any role in use, names for " + roleText(role)
 }
 
 // envelope is a metadata file of which nothing is believed yet.
@@ -276,7 +277,7 @@ func readSignatures(v wire.Value) (map[string][]byte, error) {
 			continue
 		}
 		if _, twice := sigs[name]; twice {
-			return nil, fmt.Errorf("two signatures of key id %.64s", clean(name))
+			return nil, fmt.Errorf("two signatures of key id %s", text.Name(name))
 		}
 		text, _ := sig.Text()
 		sigs[name], _ = hex.DecodeString(text)

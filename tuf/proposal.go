@@ -25,6 +25,20 @@ func (r *Root) Propose(data []byte) (p *Proposal, err error) {
 	return &Proposal{next}, nil
 }
 
+// ProposeFirst reads the first root of a repository, version 1, before it is
+// signed, and checks it by the rules of [OpenRoot] but for its signatures. opt may be nil.
+func ProposeFirst(data []byte, opt *Options) (p *Proposal, err error) {
+	defer func() { attach(err, data) }()
+	root, err := parseRoot(data, opt)
+	if err != nil {
+		return nil, err
+	}
+	if root.doc.version != 1 {
+		return nil, refuse("root", root.doc.version, ErrVersion, "the first root must be v1")
+	}
+	return &Proposal{root}, nil
+}
+
 // Propose judges data as the root after p.
 func (p *Proposal) Propose(data []byte) (*Proposal, error) {
 	if p == nil {
@@ -59,17 +73,3 @@ func (p *Proposal) CheckExpiry(now time.Time) error { return p.root.CheckExpiry(
 
 // KeySet is [Root.KeySet] of the proposed root.
 func (p *Proposal) KeySet(ids []string) string { return p.root.KeySet(ids) }
-
-// ProposeFirst judges data as the first root of a repository: version 1, and the
-// rules that a root obeys by itself. Its signatures are not checked. opt may be nil.
-func ProposeFirst(data []byte, opt *Options) (p *Proposal, err error) {
-	defer func() { attach(err, data) }()
-	root, err := parseRoot(data, opt)
-	if err != nil {
-		return nil, err
-	}
-	if root.doc.version != 1 {
-		return nil, refuse("root", root.doc.version, ErrVersion, "the first root must be v1")
-	}
-	return &Proposal{root}, nil
-}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/tuf"
@@ -125,7 +126,7 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 			if ctx.Err() != nil {
 				return false, ctx.Err()
 			}
-			p.report.Refused = err.Error()
+			p.report.Refused = text.Line(err.Error())
 			return true, nil
 		}
 	}

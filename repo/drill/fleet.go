@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -247,9 +248,9 @@ func (m *member) judge(s sight, out *Outcome) bool {
 	for _, r := range s.asked {
 		i := slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.Base == r.base })
 		if i < 0 {
-			out.violated("S6", m.name, "asked %.120s, which nobody lists", r.url)
+			out.violated("S6", m.name, "asked %s, which nobody lists", text.Quote(r.url))
 		} else if !knew.Usable(p.locations[i], m.now()) {
-			out.violated("S4", m.name, "asked %.120s, which root v%d bans", r.url, before)
+			out.violated("S4", m.name, "asked %s, which root v%d bans", text.Quote(r.url), before)
 		}
 	}
 	m.root = max(v, before)
@@ -286,7 +287,7 @@ func (m *member) decide(ctx context.Context, out *Outcome) error {
 			return ctx.Err()
 		}
 		if err == nil && !slices.Contains(p.good[path], a.SHA256()) {
-			out.violated("S3", m.name, "takes %s with sha256 %.16s, which nobody approved", path, a.SHA256())
+			out.violated("S3", m.name, "takes %s with sha256 %.16s, which nobody approved", text.Name(path), a.SHA256())
 		}
 	}
 	return nil
@@ -302,7 +303,7 @@ func (m *member) find(ctx context.Context, out *Outcome) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			out.violated("L1", m.name, "does not find %s, which is approved: %v", a.Path(), err)
+			out.violated("L1", m.name, "does not find %s, which is approved: %v", text.Name(a.Path()), err)
 		}
 	}
 	return nil
@@ -319,7 +320,7 @@ func (p *play) holds(ctx context.Context) (*Outcome, error) {
 		}
 		for _, a := range p.paths {
 			if err := p.holdsTarget(ctx, p.tip().Charter().Locations()[i], a); errors.Is(err, errLacks) {
-				out.violated("L1", "place "+id, "%s: %v", a.Path(), err)
+				out.violated("L1", "place "+id, "%s: %v", text.Name(a.Path()), err)
 			} else if err != nil {
 				return nil, err
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -156,7 +157,7 @@ func (p *play) approve(ctx context.Context, files string) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		p.report.Notes = append(p.report.Notes, fmt.Sprintf("the content %s the step is not valid under its root: %v", files, err))
+		p.report.Notes = append(p.report.Notes, text.Line(fmt.Sprintf("the content %s the step is not valid under its root: %v", files, err)))
 		return nil
 	}
 	for _, c := range list {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // ErrDrill: the rehearsal ended badly.
@@ -39,7 +41,10 @@ type Violation struct {
 	Text      string `json:"text"`
 }
 
-func (v Violation) String() string { return v.Invariant + ": " + v.Client + ": " + v.Text }
+// String is one line of at most 4 kB.
+func (v Violation) String() string {
+	return text.Line(v.Invariant + ": " + v.Client + ": " + v.Text)
+}
 
 // Verdict is one word: ok, or what is wrong.
 func (o *Outcome) Verdict() string {
@@ -66,7 +71,7 @@ func (r *Report) Err() error {
 func (r *Report) String() string {
 	var b strings.Builder
 	if r.Refused != "" {
-		fmt.Fprintf(&b, "can't be published: %s\n", r.Refused)
+		fmt.Fprintln(&b, text.Line("can't be published: "+r.Refused))
 		return b.String()
 	}
 	for _, o := range r.Outcomes {
@@ -80,7 +85,7 @@ func (r *Report) String() string {
 		}
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", n)
+		fmt.Fprintln(&b, text.Line("note: "+n))
 	}
 	return b.String()
 }
@@ -90,7 +95,7 @@ const maxViolations = 10
 
 func (o *Outcome) violated(invariant, who, format string, args ...any) {
 	if len(o.Violations) < maxViolations {
-		o.Violations = append(o.Violations, Violation{invariant, who, fmt.Sprintf(format, args...)})
+		o.Violations = append(o.Violations, Violation{invariant, text.Line(who), text.Line(fmt.Sprintf(format, args...))})
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/config"
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -133,7 +134,7 @@ func (p *play) stockTargets(ctx context.Context, u *updater.Updater, who string,
 		}
 		sum := sha256.Sum256(data)
 		if err != nil || !slices.Contains(p.good[a.Path()], hex.EncodeToString(sum[:])) {
-			out.violated("L1", who, "does not get %s, which is approved: %v", a.Path(), err)
+			out.violated("L1", who, "does not get %s, which is approved: %v", text.Name(a.Path()), err)
 		}
 	}
 	if p.evil != "" {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -87,7 +88,7 @@ func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) Pl
 		Seq: c.Seq(), Epoch: c.Epoch(), Threshold: threshold, Document: root.Bytes()}
 	out.Signers = signers(last, root)
 	for _, l := range c.Locations() {
-		s := fmt.Sprintf("%s %s (%s, %s)", l.Tier, l.ID, l.Operator, l.Base)
+		s := fmt.Sprintf("%s %s (%s, %s)", l.Tier, text.Name(l.ID), text.Name(l.Operator), text.Line(l.Base))
 		if !l.UseFrom.IsZero() {
 			s += ", first from " + l.UseFrom.Format(time.DateOnly) + " on"
 		}
@@ -97,7 +98,7 @@ func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) Pl
 		out.Places = append(out.Places, s)
 	}
 	for _, x := range c.Retired() {
-		out.Places = append(out.Places, "retired "+x.ID+" ("+strings.Join(x.Hosts, ", ")+"): never contacted")
+		out.Places = append(out.Places, text.Line("retired "+x.ID+" ("+strings.Join(x.Hosts, ", ")+"): never contacted"))
 	}
 	out.Before = p.before(i)
 	return out

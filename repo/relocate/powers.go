@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -172,7 +173,7 @@ func (f *findings) placeLosses(c *tuf.Charter, at time.Time) {
 		case n < c.Probe().MinOperators:
 			what = fmt.Sprintf("survivable; but of %d operators that clients ask for a new root %d are left", c.Probe().MinOperators, n)
 		}
-		f.add(level, "places", "", "the loss of %s %s: %s", kind, name, what)
+		f.add(level, "places", "", "the loss of %s %s: %s", kind, text.Name(name), what)
 	}
 	for _, l := range list {
 		lose("place", l.ID, func(x tuf.Location) bool { return x.ID == l.ID })

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 )
 
@@ -29,7 +30,7 @@ func (v *visit) ranges(ctx context.Context) error {
 	}
 	want, err := v.storage.Read(ctx, file.name)
 	if errors.Is(err, fs.ErrNotExist) {
-		v.found.add(Error, "parity", "", "%s is listed, and is not in the storage", file.name)
+		v.found.add(Error, "parity", "", "%s is listed, and is not in the storage", text.Name(file.name))
 		return nil
 	}
 	if err != nil {
@@ -38,7 +39,7 @@ func (v *visit) ranges(ctx context.Context) error {
 	ask := func(header map[string]string) (*http.Response, []byte, bool) {
 		resp, data, err := v.get(ctx, file.name, header, file.length)
 		if err != nil {
-			v.say(Error, "ranges", "%s: %v", file.name, reason(err))
+			v.say(Error, "ranges", "%s: %v", text.Name(file.name), reason(err))
 		}
 		return resp, data, err == nil
 	}
@@ -59,7 +60,7 @@ func (v *visit) ranges(ctx context.Context) error {
 		return nil
 	}
 	if got, right := resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-%d/%d", begin, file.length-1, file.length); got != right {
-		v.say(Error, "ranges", "Content-Range is %.80q, must be %q", got, right)
+		v.say(Error, "ranges", "Content-Range is %s, must be %q", text.Quote(got), right)
 		return nil
 	}
 	if !bytes.Equal(data, want[begin:]) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // ErrPreflight: a preflight found an error.
@@ -29,11 +31,12 @@ type Finding struct {
 	Text  string `json:"text"`           // one sentence
 }
 
+// String is one line of at most 4 kB.
 func (f Finding) String() string {
 	if f.Host == "" {
-		return fmt.Sprintf("%s: %s: %s", f.Level, f.Check, f.Text)
+		return text.Line(fmt.Sprintf("%s: %s: %s", f.Level, f.Check, f.Text))
 	}
-	return fmt.Sprintf("%s: %s: %s: %s", f.Level, f.Host, f.Check, f.Text)
+	return text.Line(fmt.Sprintf("%s: %s: %s: %s", f.Level, text.Name(f.Host), f.Check, f.Text))
 }
 
 // Report is what a preflight saw, the gravest first.
@@ -53,7 +56,12 @@ func (r *Report) Err() error {
 	if len(lines) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", ErrPreflight, strings.Join(lines, "; "))
+	const room = text.MaxLine - 512 // for what callers put before it
+	all := strings.Join(lines, "; ")
+	if len(all) > room {
+		all = fmt.Sprintf("%s; %d findings in all", lines[0], len(lines))
+	}
+	return fmt.Errorf("%w: %s", ErrPreflight, all)
 }
 
 // String has a line for each finding.
@@ -74,5 +82,6 @@ func (r *Report) sort() {
 type findings []Finding
 
 func (f *findings) add(level Level, check, host, format string, args ...any) {
-	*f = append(*f, Finding{level, check, host, fmt.Sprintf(format, args...)})
+	// What servers and metadata say is quoted by the callers; errors of others are not.
+	*f = append(*f, Finding{level, check, host, text.Line(fmt.Sprintf(format, args...))})
 }

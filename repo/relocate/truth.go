@@ -13,6 +13,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 )
 
@@ -66,7 +67,7 @@ func readTruth(ctx context.Context, s repo.Storage, roots int64) (*truth, error)
 	}
 	snap, err := metadata.Snapshot().FromBytes(data)
 	if err != nil {
-		return nil, fmt.Errorf("relocate: %s: %w", name, err)
+		return nil, fmt.Errorf("relocate: %s: %w", text.Name(name), err)
 	}
 	t.ends("snapshot", snap.Signed.Expires)
 	t.metadata = append(t.metadata, name)
@@ -96,7 +97,7 @@ func (t *truth) role(ctx context.Context, s repo.Storage, role string, version i
 	}
 	md, err := metadata.Targets().FromBytes(data)
 	if err != nil {
-		return fmt.Errorf("relocate: %s: %w", name, err)
+		return fmt.Errorf("relocate: %s: %w", text.Name(name), err)
 	}
 	t.metadata = append(t.metadata, name)
 	t.ends(role, md.Signed.Expires)

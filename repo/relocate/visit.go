@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -169,7 +170,7 @@ func (v *visit) absent(ctx context.Context) error {
 		switch code := resp.StatusCode; {
 		case none(code):
 		case code == http.StatusOK:
-			v.say(Error, "absent", "%s does not exist, and is answered with 200 and %.20q (soft 404): clients never learn that there is no newer root", name, data)
+			v.say(Error, "absent", "%s does not exist, and is answered with 200 and %s (soft 404): clients never learn that there is no newer root", name, text.Bytes(data))
 		case code >= 300 && code < 400:
 			v.say(Error, "redirect", "%s does not exist, and the place sends elsewhere (%d): clients take it for down", name, code)
 		default:
@@ -193,7 +194,7 @@ func (v *visit) negative(ctx context.Context) error {
 		return ctx.Err() // said by absent
 	}
 	if resp.StatusCode == http.StatusOK {
-		v.say(Error, "absent", "%s is not published, and there it is: %.40q", name, data)
+		v.say(Error, "absent", "%s is not published, and there it is: %s", name, text.Bytes(data))
 		return nil
 	}
 	v.cached("negative-cache", name, "the answer that there is no "+name, resp.Header)
@@ -369,15 +370,15 @@ func (v *visit) same(ctx context.Context, name string, d *differing) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		d.add("%s: %v", name, reason(err))
+		d.add("%s: %v", text.Name(name), reason(err))
 	case resp.StatusCode != http.StatusOK:
 		why := ""
 		if age := resp.Header.Get("Age"); none(resp.StatusCode) && age != "" && age != "0" {
-			why = fmt.Sprintf(", out of a cache that has said so for %.12s s", age)
+			why = fmt.Sprintf(", out of a cache that has said so for %s s", text.Name(age))
 		}
-		d.add("%s: %d%s", name, resp.StatusCode, why)
+		d.add("%s: %d%s", text.Name(name), resp.StatusCode, why)
 	case !bytes.Equal(have, want):
-		d.add("%s: other bytes", name)
+		d.add("%s: other bytes", text.Name(name))
 	}
 	return nil
 }
@@ -392,12 +393,12 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 	}
 	resp, err := v.open(ctx, t.name, header)
 	if err != nil {
-		d.add("%s: %v", t.name, reason(err))
+		d.add("%s: %v", text.Name(t.name), reason(err))
 		return ctx.Err()
 	}
 	defer resp.Body.Close()
 	if coded := resp.Header.Get("Content-Encoding"); coded != "" && coded != "identity" {
-		d.add("%s: coded as %.20q although identity was asked for", t.name, coded)
+		d.add("%s: coded as %s although identity was asked for", text.Name(t.name), text.Quote(coded))
 		return nil
 	}
 	if !whole {
@@ -406,16 +407,16 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 			size = -1
 			fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes 0-0/%d", &size)
 		} else if resp.StatusCode != http.StatusOK {
-			d.add("%s: %d", t.name, resp.StatusCode)
+			d.add("%s: %d", text.Name(t.name), resp.StatusCode)
 			return nil
 		}
 		if size != t.length {
-			d.add("%s: %d bytes, published are %d", t.name, size, t.length)
+			d.add("%s: %d bytes, published are %d", text.Name(t.name), size, t.length)
 		}
 		return nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		d.add("%s: %d", t.name, resp.StatusCode)
+		d.add("%s: %d", text.Name(t.name), resp.StatusCode)
 		return nil
 	}
 	h := sha256.New()
@@ -424,9 +425,9 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		d.add("%s: %v", t.name, err)
+		d.add("%s: %v", text.Name(t.name), err)
 	case n != t.length || hex.EncodeToString(h.Sum(nil)) != t.sha256:
-		d.add("%s: other bytes", t.name)
+		d.add("%s: other bytes", text.Name(t.name))
 	}
 	return nil
 }

@@ -1,0 +1,298 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// counting is a source that counts what is read of each file.
+type counting struct {
+	*memory
+	bytes map[string]int
+	opens int
+}
+
+func (c *counting) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	data, err := c.memory.Read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if c.bytes == nil {
+		c.bytes = map[string]int{}
+	}
+	c.opens++
+	r := bytes.NewReader(data)
+	return io.NopCloser(readerFunc(func(p []byte) (int, error) {
+		n, err := r.Read(p)
+		c.bytes[name] += n
+		return n, err
+	})), nil
+}
+
+// binned is a repository whose vendor role has 2^bits hash bins, of which the
+// snapshot lists none.
+func binned(bits int) *tuftest.Repo {
+	r := tuftest.New()
+	r.Roles["vendor-agent"]["delegations"] = tuftest.Doc{"keys": tuftest.At(r.Roles["targets"], "delegations")["keys"],
+		"succinct_roles": tuftest.Doc{"keyids": r.IDs("va"), "threshold": 1, "bit_length": bits, "name_prefix": "b"}}
+	r.Publish()
+	return r
+}
+
+// A role with 2^32 hash bins in 12 kB of metadata does not keep any tool that
+// walks a repository as a whole: only bins that the snapshot lists are looked at.
+func TestManyBinsDoNotSpin(t *testing.T) {
+	t.Parallel()
+	for _, bits := range []int{16, 20, 32} {
+		r := binned(bits)
+		files := fstest.MapFS{}
+		m := newMemory()
+		for name, data := range r.Files {
+			files["metadata/"+name] = &fstest.MapFile{Data: data}
+			m.files["metadata/"+name] = data
+		}
+		sum := tuftest.FileOf([]byte("the agent"))["hashes"].(tuftest.Doc)["sha256"].(string)
+		files["targets/agent/"+sum+".agent-11.4.0.tar.gz"] = &fstest.MapFile{Data: []byte("the agent")}
+		pin := tuftest.Marshal(r.Pin())
+		cfg := &repo.Config{Now: func() time.Time { return tuftest.Now }, Pin: pin}
+		own := repo.New(m, cfg)
+		for name, call := range map[string]func() error{
+			"Clone":   func() error { return repo.New(newMemory(), cfg).Clone(t.Context(), client.FS(files), pin) },
+			"Bundle":  func() error { return own.Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true}) },
+			"Status":  func() error { _, err := own.Status(t.Context(), tuftest.Now); return err },
+			"Refresh": func() error { return own.Refresh(t.Context()) },
+			"Pending": func() error { _, err := own.Pending(t.Context(), "review"); return err },
+			"Prune":   func() error { _, err := repo.New(m, cfg).Prune(t.Context(), nil); return err },
+		} {
+			err := call() // that it comes back at all is the test
+			want := tuf.ErrMismatch
+			if bits > 20 { // package tuf opens no such role
+				want = tuf.ErrMalformed
+			}
+			if (name == "Clone" || name == "Bundle") && !errors.Is(err, want) {
+				t.Errorf("%d bits: %s: %v", bits, name, err)
+			}
+		}
+		report, err := own.Verify(t.Context(), pin)
+		noErr(t, err)
+		want := fmt.Sprintf("the snapshot lists 0 of its %d hash bins", uint64(1)<<bits)
+		if bits > 20 {
+			want = "bit_length is 32"
+		}
+		if !strings.Contains(report.String(), want) || len(report.Findings) > 10 {
+			t.Errorf("%d bits: %s", bits, report)
+		}
+	}
+	// The healthy twin: bins that are listed are looked at, every one.
+	w := newWorld(t)
+	w.update(addFiles(0, 520))
+	if report, err := w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() || report.Roles != 7 {
+		t.Errorf("%v, %v", report, err)
+	}
+}
+
+// A version far beyond the published one is not opened: no tool counts up to it,
+// and it does not use up the role's numbers.
+func TestVersionsFarAhead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, err := w.open("vendor-release").Stage(t.Context(), add("1"))
+	noErr(t, err)
+	for version, ok := range map[int64]bool{1001: true, 1002: false, 1 << 40: false} {
+		data := w.tamper(d, func(draft map[string]any) {
+			content := at(draft, "files", 0, "content")
+			content["signatures"] = []any{}
+			at(content, "signed")["version"] = version
+		})
+		far, err := repo.OpenDraft(data)
+		if !ok {
+			if !errors.Is(err, tuf.ErrVersion) {
+				t.Errorf("v%d: %v", version, err)
+			}
+			continue
+		}
+		noErr(t, err)
+		healthy, w := w.copy(), w.copy()
+		removed := &removing{memory: w.store}
+		w.elsewhere = removed
+		noErr(t, w.open().Publish(t.Context(), w.forceAll(far)))
+		if removed.n != 999 {
+			t.Errorf("v%d: %d files were to be removed", version, removed.n)
+		}
+		// ctx ends the counting.
+		w = healthy.copy()
+		ctx, cancel := context.WithCancel(t.Context())
+		removed = &removing{memory: w.store, at: func(n int) {
+			if n == 5 {
+				cancel()
+			}
+		}}
+		w.elsewhere = removed
+		if _ = w.open().Publish(ctx, far); removed.n != 5 {
+			t.Errorf("%d files were to be removed after ctx had ended", removed.n)
+		}
+		cancel()
+	}
+}
+
+type removing struct {
+	*memory
+	n  int
+	at func(n int)
+}
+
+func (r *removing) Remove(context.Context, string, time.Time) error {
+	if r.n++; r.at != nil {
+		r.at(r.n)
+	}
+	return nil
+}
+
+// A storage that has every version of a role is asked for a bounded number of
+// them, and none is read.
+func TestStorageWithAllVersions(t *testing.T) {
+	w := newWorld(t)
+	s := &bottomless{counting: counting{memory: w.store}}
+	w.elsewhere = s
+	_, err := w.open().Stage(t.Context(), add("1"))
+	wantErr(t, err, repo.ErrConflict)
+	if s.asked > 1000 || s.bytes > 0 {
+		t.Errorf("asked for %d, read %d bytes", s.asked, s.bytes)
+	}
+	// ctx ends the search.
+	ctx, cancel := context.WithCancel(t.Context())
+	s.asked, s.at = 0, func(n int) {
+		if n == 10 {
+			cancel()
+		}
+	}
+	_, err = w.open().Stage(ctx, add("1"))
+	wantErr(t, err, context.Canceled)
+	if s.asked > 11 {
+		t.Errorf("asked for %d after the end of ctx", s.asked)
+	}
+}
+
+// bottomless has every version of vendor-agent beyond the first.
+type bottomless struct {
+	counting
+	asked, bytes int
+	at           func(n int)
+}
+
+func (b *bottomless) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if !strings.HasSuffix(name, ".vendor-agent.json") || strings.HasPrefix(name, "metadata/1.") {
+		return b.counting.Open(ctx, name)
+	}
+	if b.asked++; b.at != nil {
+		b.at(b.asked)
+	}
+	return io.NopCloser(readerFunc(func(p []byte) (int, error) { b.bytes += len(p); return len(p), nil })), nil
+}
+
+// A root is read up to its limit, not to that of the storage.
+func TestHugeRoot(t *testing.T) {
+	w := newWorld(t)
+	w.store.files["metadata/2.root.json"] = make([]byte, 2<<20)
+	read := &counting{memory: w.store}
+	_, err := repo.New(repo.ReadOnly(read), w.config()).Chain(t.Context())
+	wantErr(t, err, tuf.ErrTooLarge)
+	if n := read.bytes["metadata/2.root.json"]; n > 600<<10 {
+		t.Errorf("%d bytes were read", n)
+	}
+	_, err = repo.New(w.store, w.config()).Chain(t.Context())
+	wantErr(t, err, tuf.ErrTooLarge)
+	delete(w.store.files, "metadata/2.root.json")
+	if chain, err := repo.New(w.store, w.config()).Chain(t.Context()); err != nil || len(chain) != 1 {
+		t.Error(chain, err)
+	}
+}
+
+// No element of a name that is served begins with a dot.
+func TestHandlerServesNoDots(t *testing.T) {
+	m := newMemory()
+	for name, status := range map[string]int{
+		"targets/a/b.c": http.StatusOK, "targets/a.b/c": http.StatusOK,
+		"targets/.git/config": http.StatusNotFound, "targets/a/.svn/b/c": http.StatusNotFound, "metadata/.x/y": http.StatusNotFound, "targets/..a/b": http.StatusNotFound,
+	} {
+		m.files[name] = []byte("x")
+		w := httptest.NewRecorder()
+		repo.Handler(m).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/"+name, nil))
+		if w.Code != status {
+			t.Errorf("%s: %d, want %d", name, w.Code, status)
+		}
+	}
+}
+
+// A draft is not held more than twice while it is opened. Not parallel: the heap is
+// shared.
+func TestOpenDraftMemory(t *testing.T) {
+	w := newWorld(t)
+	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
+		rel := release("1")
+		rel.Notes = strings.Repeat("n", 32<<20)
+		return tx.Add("vendor", "agent/1", strings.NewReader("x"), rel)
+	})
+	noErr(t, err)
+	data, err := d.Bytes()
+	noErr(t, err)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	opened, err := repo.OpenDraft(data)
+	runtime.ReadMemStats(&after)
+	noErr(t, err)
+	if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(data))*3/2 {
+		t.Errorf("a draft of %d MiB took %d MiB more", len(data)>>20, used>>20)
+	}
+	if opened.String() != "vendor-agent v2" {
+		t.Error(opened)
+	}
+}
+
+// hiding is a storage that has lost a file when it is asked for a list.
+type hiding struct {
+	*memory
+	name string
+}
+
+func (h hiding) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	return func(yield func(repo.Info, error) bool) {
+		for info, err := range h.memory.List(ctx, prefix) {
+			if info.Name != h.name && !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// Where the present snapshot is gone by the time that a Prune lists the storage,
+// because others published and pruned in between, it keeps what it can't date.
+func TestPruneOfALostSnapshot(t *testing.T) {
+	w := newWorld(t)
+	w.update(add("1"))
+	cfg := w.config()
+	cfg.Now = func() time.Time { return w.now.AddDate(1, 0, 0) }
+	list, err := repo.New(hiding{w.store, "metadata/2.snapshot.json"}, cfg).Prune(t.Context(), nil)
+	noErr(t, err)
+	for _, f := range list {
+		if strings.Contains(f.Name, "snapshot") {
+			t.Errorf("removed %s", f.Name)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package repo
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// lastWord is what a draft is compared with in place of what is published: what
+// the signer's ledger has seen published last. The zero value is nothing: what is
+// published.
+type lastWord struct {
+	root    *tuf.Root             // nil: the published one
+	roles   map[string]wire.Value // signed parts of targets roles; of others what is published
+	nothing bool                  // the signer has seen nothing yet, so all is new
+}
+
+// over is the documents that stand in place of published ones.
+func (l lastWord) over() func(string) wire.Value {
+	return func(role string) wire.Value { return l.roles[role] }
+}
+
+// lastWord is what the ledger has seen of a draft's files, where that is not what
+// is published.
+func (r *Repo) lastWord(p *present, d *Draft) (l lastWord, err error) {
+	if p.book.empty() {
+		l.nothing = r.cfg.Ledger != nil && p.root != nil
+		return l, nil
+	}
+	b := p.book.body
+	if b.Published && b.Root.Version < p.root.Version() && b.Recovered == nil {
+		l.root = p.chain.at(b.Root.Version)
+	}
+	l.roles = map[string]wire.Value{}
+	for role := range d.files {
+		seen := p.book.lastWord(role)
+		if seen == nil || p.snap == nil {
+			continue
+		}
+		if v := b.Roles[role].Seen.Version; v < p.listed(role) {
+			// It is of our own making, but it was kept outside this process.
+			if l.roles[role], err = wire.Canonical(seen.JSON()); err != nil {
+				return l, fmt.Errorf("repo: %w: %s v%d: %w", ErrLedger, roleText(role), v, err)
+			}
+		}
+	}
+	return l, nil
+}
+
+// remembered adds the headlines that come first: bytes that are approved again
+// although the party took them back, and what this signer signed before, is not
+// published, and is not in the draft.
+func (x *comparison) remembered() error {
+	for _, name := range slices.Sorted(maps.Keys(x.draft.statements)) {
+		c := x.draft.statements[name].claim
+		if c.Review != nil && c.Review.Reinstate != "" {
+			x.out = append(x.out, Change{Part: Headline, Role: roleText(c.Reviewer.Role), Kind: Added, What: "reinstatement of", Name: text.Name(c.Subject.Path),
+				New: "the party took these bytes back before, reason to approve them again: " + text.Quote(c.Review.Reinstate)})
+		}
+	}
+	b := x.tx.present.book
+	if f := x.draft.files["root"]; f != nil && b != nil && b.body.Roles["root"] != nil && x.draft.recovery == nil {
+		if same, other := b.body.Roles["root"].signedBefore(f.version, sum256(f.signed)); !same && other != nil {
+			x.out = append(x.out, Change{Part: Headline, Role: "root", Kind: Changed, What: "signed before", Name: fmt.Sprintf("v%d", f.version),
+				New: fmt.Sprintf("another root with sha256 %s, on %s; this one has sha256 %s", text.Name(other.SHA256), text.Name(other.At), sum256(f.signed))})
+		}
+	}
+	if t := x.tx.repo.cfg.ClockTolerance; t != publishTolerance && x.draft.files["root"] != nil {
+		x.out = append(x.out, Change{Part: Summary, Role: "root", Kind: Unchanged, Fact: "clock tolerance of this machine", New: t.String()})
+	}
+	for _, f := range x.draft.sorted() {
+		if b == nil || b.body.Roles[f.role] == nil || b.body.Roles[f.role].Newest == nil {
+			continue
+		}
+		if err := x.unpublished(f, b.body.Roles[f.role]); err != nil {
+			return err
+		}
+	}
+	// First of all headlines.
+	n := slices.IndexFunc(x.out, func(c Change) bool { return c.What == "reinstatement of" || c.What == "signed before" })
+	if n > 0 {
+		x.out = append(slices.Clone(x.out[n:]), x.out[:n]...)
+	}
+	return nil
+}
+
+// unpublished reports what a role listed as it was signed last, and was not
+// published, and what the draft does not list.
+func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
+	had, has := newListing(f.role), newListing(f.role)
+	for l, signed := range map[*listing]wire.Value{had: r.Newest.Signed, has: f.signed} {
+		if err := l.take(signed); err != nil {
+			return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
+		}
+	}
+	if string(r.Newest.Signed) == string(f.signed) {
+		return nil
+	}
+	for _, path := range slices.Sorted(maps.Keys(had.targets)) {
+		if string(had.targets[path]) == string(has.targets[path]) {
+			continue
+		}
+		x.out = append(x.out, Change{Part: Headline, Role: roleText(f.role), Kind: Removed, What: "signed before", Name: text.Name(path),
+			New: "", Old: fmt.Sprintf("listed in v%d, which this signer signed and which is not published", r.Newest.Version)})
+	}
+	return nil
+}

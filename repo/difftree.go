@@ -1,0 +1,346 @@
+package repo
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/fingerprint"
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// placement is what one role's file lists under one path, before and after.
+type placement struct {
+	role, path string
+	old, new   wire.Value
+}
+
+// roleDiff is one targets role of a draft.
+type roleDiff struct {
+	file   *draftFile
+	old    wire.Value // the signed part before; nil for none
+	tops   []string   // the roles that root names and whose trees it is in
+	placed []placement
+	lines  []Change
+	bins   bool // it is a hash bin of a role whose number of bins changes
+}
+
+// tree is what a role that root names lists, itself and below it, as far as the
+// draft touches it.
+type tree struct {
+	top   string
+	roles []*roleDiff
+	paths map[string]bool // that may be found otherwise than before
+	found []sight         // what clients find otherwise, in order of paths
+	lines []Change
+	holds bool // it is the tree of a hold role
+}
+
+// holdOf is what the listings of a hold role are called.
+const holdOf = "hold of"
+
+// sight is what clients find under a path, and in which role.
+type sight struct {
+	path         string
+	old, new     wire.Value
+	oldBy, newBy string
+}
+
+// roles compares the draft's targets roles.
+func (x *comparison) roles() error {
+	var files []*draftFile
+	var wanted, wantedBefore []string
+	for _, f := range x.draft.sorted() {
+		if f.role == "root" {
+			continue
+		}
+		if have := x.tx.present.listed(f.role); have != f.base {
+			return fmt.Errorf("repo: %s v%d: v%d is published, the draft follows v%d: %w", roleText(f.role), f.version, have, f.base, ErrConflict)
+		}
+		files = append(files, f)
+		if !x.after.named[f.role] {
+			wanted = append(wanted, f.role)
+		}
+		if !x.before.named[f.role] {
+			wantedBefore = append(wantedBefore, f.role)
+		}
+	}
+	if err := x.before.trace(wantedBefore); err != nil {
+		return err
+	}
+	if err := x.after.trace(wanted); err != nil {
+		return err
+	}
+	var all []*roleDiff
+	for _, f := range files {
+		r, err := x.role(f)
+		if err != nil {
+			return err
+		}
+		all = append(all, r)
+	}
+	for _, top := range slices.Sorted(maps.Keys(x.top)) {
+		if err := x.releases(x.top[top]); err != nil {
+			return err
+		}
+	}
+	x.tell(all)
+	return nil
+}
+
+// role compares one file, and puts what it lists into its trees.
+func (x *comparison) role(f *draftFile) (*roleDiff, error) {
+	r := &roleDiff{file: f, tops: x.after.tops(f.role)}
+	if len(r.tops) == 0 {
+		return nil, fmt.Errorf("repo: %s v%d: neither root nor another role leads to it: %w", roleText(f.role), f.version, tuf.ErrUntrusted)
+	}
+	was, err := x.before.open(f.role)
+	if err != nil {
+		return nil, err
+	}
+	now, err := x.after.instead(f.role)
+	if err != nil {
+		return nil, err
+	}
+	if was == nil {
+		was = newListing(f.role)
+	}
+	r.old = was.doc
+	r.lines = x.file(f, r.old)
+	paths := maps.Clone(was.targets)
+	maps.Copy(paths, now.targets)
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		if a, b := was.targets[path], now.targets[path]; string(a) != string(b) {
+			r.placed = append(r.placed, placement{f.role, path, a, b})
+		}
+	}
+	moved := map[string]bool{}
+	if string(member(was.doc, "delegations")) != string(member(f.signed, "delegations")) {
+		take := func(l *listing) {
+			for path := range l.targets {
+				moved[path] = true
+			}
+		}
+		if err := x.before.walk(was, map[string]bool{}, take); err != nil {
+			return nil, err
+		}
+		if err := x.after.walk(now, map[string]bool{}, take); err != nil {
+			return nil, err
+		}
+	}
+	for _, top := range append(slices.Clone(r.tops), x.before.tops(f.role)...) {
+		t := x.top[top]
+		if t == nil {
+			t = &tree{top: top, paths: map[string]bool{}}
+			x.top[top] = t
+		}
+		if len(t.roles) == 0 || t.roles[len(t.roles)-1] != r {
+			t.roles = append(t.roles, r)
+		}
+		for _, p := range r.placed {
+			t.paths[p.path] = true
+		}
+		maps.Copy(t.paths, moved)
+	}
+	by, err := x.after.instead(x.after.via[f.role])
+	if err == nil && by != nil && by.delegations != nil && isBin(by.delegations.SuccinctRoles, f.role) {
+		before, err := x.before.open(by.role)
+		r.bins = err != nil || before == nil || bitsOf(before.delegations) != bitsOf(by.delegations)
+	}
+	return r, nil
+}
+
+func bitsOf(d *metadata.Delegations) int {
+	if d == nil || d.SuccinctRoles == nil {
+		return 0
+	}
+	return d.SuccinctRoles.BitLength
+}
+
+// releases compares what clients find in a tree.
+func (x *comparison) releases(t *tree) error {
+	kind, others := x.others(t.top)
+	t.holds = kind == holdOf
+	role := roleText(t.top)
+	at0 := func(path string) at {
+		return at{path: text.Quote("targets") + " " + text.Quote(path), thing: kind, name: text.Name(path)}
+	}
+	found := map[string]sight{}
+	for _, path := range slices.Sorted(maps.Keys(t.paths)) {
+		if err := x.ctx.Err(); err != nil {
+			return err
+		}
+		f := sight{path: path}
+		var err error
+		if f.oldBy, f.old, err = x.before.search(t.top, path); err != nil {
+			return err
+		}
+		if f.newBy, f.new, err = x.after.search(t.top, path); err != nil {
+			return err
+		}
+		found[path] = f
+		if string(f.old) == string(f.new) {
+			continue
+		}
+		t.found = append(t.found, f)
+		y := &facts{role: role, keys: newKeyNames(nil)}
+		y.asThing(at0(path), f.old, f.new, func() { y.compare(at0(path), entryShape, f.old, f.new) })
+		if f.new != nil && len(y.out) > 0 {
+			y.out[0].Note = x.note(others, path, f.new)
+		}
+		t.lines = append(t.lines, y.out...)
+	}
+	// What the trees above do not tell: in which files it is listed, and what is
+	// listed where no client finds it.
+	var parts [][]byte
+	add := func(list ...string) {
+		for _, s := range list {
+			parts = append(parts, []byte(s))
+		}
+	}
+	files, moves := 0, 0
+	for _, r := range t.roles {
+		if r.file.role != t.top {
+			files++
+			add("file", r.file.role, fmt.Sprint(r.file.version), string(member(r.file.signed, "expires")))
+		}
+		for _, p := range r.placed {
+			f := found[p.path]
+			told := string(p.old) == string(f.old) && string(p.new) == string(f.new)
+			if told && p.role == t.top && (f.oldBy == "" || f.oldBy == t.top) && (f.newBy == "" || f.newBy == t.top) {
+				continue
+			}
+			add("listing", p.role, p.path, string(p.old), string(p.new))
+			switch {
+			case told && string(f.old) != string(f.new):
+			case string(f.old) == string(f.new) && (p.new == nil && string(p.old) == string(f.old) && p.role == f.oldBy || p.old == nil && string(p.new) == string(f.new) && p.role == f.newBy):
+				if p.old == nil {
+					moves++
+				}
+			default:
+				y := &facts{role: roleText(p.role), keys: newKeyNames(nil)}
+				hidden := at0(p.path)
+				hidden.thing, hidden.rest = "listing that clients do not find, or find elsewhere,", true
+				y.asThing(hidden, p.old, p.new, func() { y.compare(hidden, entryShape, p.old, p.new) })
+				t.lines = append(t.lines, y.out...)
+			}
+		}
+	}
+	if len(parts) > 0 {
+		note := fmt.Sprintf("of %d files below it, by name, version, expiry and what they list", files)
+		if moves > 0 {
+			note += fmt.Sprintf("; %d listings come from another file", moves)
+		}
+		t.lines = append(t.lines, Change{Part: Rest, Role: role, Kind: Unchanged, What: "lists below it", Fact: "fingerprint", New: fingerprint.New(parts...), Note: note})
+	}
+	return nil
+}
+
+// others are the roles of the other parties of a role's class, and what the
+// role's listings are called.
+func (x *comparison) others(top string) (kind string, roles []string) {
+	for _, c := range x.after.layout.Classes {
+		if c.Hold != nil && c.Hold.Role == top {
+			return holdOf, nil
+		}
+		if i := slices.IndexFunc(c.Roles, func(r ReleaseRole) bool { return r.Role == top }); i >= 0 {
+			for _, r := range c.Roles {
+				if r.Party != c.Roles[i].Party {
+					roles = append(roles, r.Role)
+				}
+			}
+		}
+	}
+	return "release", roles
+}
+
+// note says what the other parties' roles list under a path, with this draft. That
+// one of them can't be read keeps no one from reading what is to be signed.
+func (x *comparison) note(others []string, path string, entry wire.Value) string {
+	var notes []string
+	for _, other := range others {
+		_, theirs, err := x.after.search(other, path)
+		note := " lists the same"
+		switch {
+		case err != nil:
+			note = " can't be read"
+		case theirs == nil:
+			note = " does not list it"
+		case string(theirs) != string(entry):
+			note = " lists it OTHERWISE"
+		}
+		notes = append(notes, roleText(other)+note)
+	}
+	return strings.Join(notes, "; ")
+}
+
+// folded is files that differ in nothing that has a line of its own.
+type folded struct {
+	top, expires string
+	again        bool
+}
+
+// tell adds the lines of all roles and trees. Files of which there may be
+// thousands, with nothing to say but a date, have one line together.
+func (x *comparison) tell(all []*roleDiff) {
+	count := map[folded]int{}
+	for _, r := range all {
+		f := r.file
+		if named := x.after.named[f.role]; !named && len(r.tops) == 1 {
+			plain := !slices.ContainsFunc(r.lines, func(c Change) bool { return !x.usual(r, c) })
+			if again := len(r.placed) == 0 && r.old != nil && !r.bins; plain && (again || r.bins) {
+				count[folded{r.tops[0], dateText(f.signed), again}]++
+				continue
+			}
+		}
+		var phrases []string
+		if t := x.top[f.role]; t != nil {
+			phrases = t.headline()
+		} else if len(r.placed) > 0 {
+			phrases = append(phrases, plural(len(r.placed), "listing changes", "listings change"))
+		}
+		phrases = append(phrases, roleHeadline(r.lines)...)
+		x.head(f, r.old == nil, append(phrases, others(r.lines, x.standing(f)...)...))
+		x.out = append(x.out, r.lines...)
+	}
+	order := func(a, b folded) int {
+		return cmp.Or(strings.Compare(a.top, b.top), strings.Compare(a.expires, b.expires), strings.Compare(fmt.Sprint(a.again), fmt.Sprint(b.again)))
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(count), order) {
+		note := plural(count[k], "file", "files") + " signed again"
+		if !k.again {
+			note = plural(count[k], "hash bin", "hash bins") + " instead of those before"
+		}
+		x.out = append(x.out, Change{Part: Summary, Role: roleText(k.top), Kind: Changed, What: "lists below it", Fact: "expires", New: k.expires, Note: note})
+	}
+	for _, top := range slices.Sorted(maps.Keys(x.top)) {
+		x.out = append(x.out, x.top[top].lines...)
+	}
+}
+
+// usual reports whether a line says no more than that a file was made by this
+// package: its version, its date, and for a new one what each has.
+func (x *comparison) usual(r *roleDiff, c Change) bool {
+	if c.Part == Summary && (c.Fact == "version" || c.Fact == "expires") && c.What == "" {
+		return true
+	}
+	return r.old == nil && c.Part == Rest && c.Fact == text.Quote("spec_version") && c.New == "string "+text.Quote(metadata.SPECIFICATION_VERSION)
+}
+
+// standing are the members of a role's file that a headline does not count: what
+// every file of this package states, in the only way in which it is true.
+func (x *comparison) standing(f *draftFile) []string {
+	out := []string{text.Quote("spec_version")}
+	for name, want := range map[string]string{tuf.RepoMember: x.after.layout.RepoID, tuf.RoleMember: f.role} {
+		if string(member(f.signed, name)) == string(canonicalText(want)) {
+			out = append(out, text.Quote(name))
+		}
+	}
+	return out
+}

@@ -1,0 +1,111 @@
+package repo
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+)
+
+// keyNames says how the keys of a file are shown: by what they are called, if that
+// is known, with the first digits of their ids.
+type keyNames struct {
+	labels    map[string]string     // by key id
+	known     map[string]wire.Value // by key id
+	prefixes  map[string]string     // the first digits, to the one id that has them; "" where there are more
+	mentioned map[string]bool
+}
+
+// shortID is how many digits of an id are shown where they are no other's.
+const shortID = 16
+
+// newKeyNames reads the keys of two documents.
+func newKeyNames(labels map[string]string, docs ...wire.Value) *keyNames {
+	k := &keyNames{labels, map[string]wire.Value{}, map[string]string{}, map[string]bool{}}
+	var ids func(v wire.Value)
+	add := func(id string) {
+		if isHex(id, 64) {
+			if one, ok := k.prefixes[id[:shortID]]; ok && one != id {
+				id = id[:shortID]
+				k.prefixes[id] = ""
+			} else {
+				k.prefixes[id[:shortID]] = id
+			}
+		}
+	}
+	ids = func(v wire.Value) {
+		for name, m := range v.Members() {
+			add(name.String())
+			ids(m)
+		}
+		for e := range v.Elements() {
+			ids(e)
+		}
+		if s, err := v.Text(); err == nil {
+			add(s)
+		}
+	}
+	for _, d := range docs {
+		ids(d)
+		for _, keys := range []wire.Value{member(d, "keys"), member(member(d, "delegations"), "keys")} {
+			for id, v := range keys.Members() {
+				k.known[id.String()] = v
+			}
+		}
+	}
+	return k
+}
+
+func isHex(s string, digits int) bool {
+	return len(s) == digits && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// short is a key id as it is shown.
+func (k *keyNames) short(id string) string {
+	if isHex(id, 64) && k.prefixes[id[:shortID]] == id {
+		return id[:shortID]
+	}
+	return text.Quote(id)
+}
+
+// text is a key as it is shown.
+func (k *keyNames) text(id string) string {
+	k.mentioned[id] = true
+	out := k.short(id)
+	if label, ok := k.labels[id]; ok {
+		out = text.Quote(label) + " " + out
+	}
+	v, ok := k.known[id]
+	if !ok {
+		return out + " (which is not there)"
+	}
+	if scheme, err := member(v, "scheme").Text(); err == nil {
+		out = text.Name(scheme) + " " + out
+	}
+	if sum256(v) != id {
+		out += " (whose id is not its hash)"
+	}
+	return out
+}
+
+// whole adds the ids, whole, of the keys that the lines mention.
+func (k *keyNames) whole(role string, lines []Change) []Change {
+	for _, id := range slices.Sorted(maps.Keys(k.mentioned)) {
+		c := Change{Part: Rest, Role: role, Kind: Unchanged, What: "key", Name: k.short(id), Fact: "id", New: text.Name(id)}
+		if label, ok := k.labels[id]; ok {
+			c.Note = text.Quote(label)
+		}
+		i := slices.IndexFunc(lines, func(l Change) bool { return l.What == c.What && l.Name == c.Name && l.Fact == "" })
+		switch {
+		case i < 0:
+			lines = append(lines, c)
+		case lines[i].Kind == Added:
+			lines[i].New, lines[i].Note = "id "+c.New+", "+lines[i].New, c.Note
+		default:
+			lines[i].Old, lines[i].Note = "id "+c.New+", "+lines[i].Old, c.Note
+		}
+	}
+	return lines
+}

@@ -1,0 +1,428 @@
+package repo
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// edition is a repository as it is published, but for the documents that stand
+// in place of published ones: those of a draft, or those that a signer remembers.
+//
+// Which role leads to which is read from these documents alone. What a draft
+// states about it is not looked at.
+type edition struct {
+	tx     *Tx
+	layout *Root                        // what root says in this edition
+	named  map[string]bool              // the roles that root names, and the top-level ones
+	over   func(role string) wire.Value // the signed part that stands in place; nil: as published
+	blank  bool                         // there are no roles at all: nothing was seen yet
+
+	lists   map[string]*listing // of over
+	adopted map[child]*listing
+	checked map[*listing]bool
+	parents map[string][]string // of roles that were asked for: who delegates to them
+	via     map[string]string   // the delegator through which a role was reached first
+	work    int64
+}
+
+// child is a role as one delegator leads to it. What was verified for one
+// delegator says nothing for another.
+type child struct{ by, role string }
+
+func newEdition(tx *Tx, layout *Root, over func(string) wire.Value) *edition {
+	return &edition{tx: tx, layout: layout, named: ownNames(layout), over: over, lists: map[string]*listing{}, adopted: map[child]*listing{},
+		checked: map[*listing]bool{}, parents: map[string][]string{}, via: map[string]string{}}
+}
+
+// asPublished is over for an edition without documents of its own.
+func asPublished(string) wire.Value { return nil }
+
+// ownNames are the names of roles that have an owner by root: no other role can
+// delegate to them.
+func ownNames(layout *Root) map[string]bool {
+	out := map[string]bool{"root": true, "timestamp": true, "snapshot": true}
+	for _, x := range layout.lists() {
+		out[x.role] = true
+	}
+	return out
+}
+
+// checkOwners refuses a list that delegates to a role that has an owner by root:
+// verified for its delegator alone, the role would pass for a part of two trees.
+func checkOwners(named map[string]bool, l *listing) error {
+	if l.delegations == nil || l.role == "targets" { // targets.json leads standard clients to the parties' roles
+		return nil
+	}
+	fail := func(name string) error {
+		return &tuf.Error{Role: l.role, Err: tuf.ErrUntrusted, Detail: "it delegates to " + roleText(name) + ", which root names"}
+	}
+	for _, r := range l.delegations.Roles {
+		if named[r.Name] {
+			return fail(r.Name)
+		}
+	}
+	for name := range named {
+		if isBin(l.delegations.SuccinctRoles, name) {
+			return fail(name)
+		}
+	}
+	return nil
+}
+
+// isBin reports whether a role is one of the hash bins.
+func isBin(s *metadata.SuccinctRoles, role string) bool {
+	if s == nil {
+		return false
+	}
+	digits, ok := strings.CutPrefix(role, s.NamePrefix+"-")
+	if !ok || len(digits) != (s.BitLength+3)/4 || strings.Trim(digits, "0123456789abcdef") != "" {
+		return false
+	}
+	bin, err := strconv.ParseUint(digits, 16, 64)
+	return err == nil && bin>>s.BitLength == 0
+}
+
+// owned checks a list once.
+func (e *edition) owned(l *listing, err error) (*listing, error) {
+	if err != nil || l == nil || e.checked[l] {
+		return l, err
+	}
+	if err := checkOwners(e.named, l); err != nil {
+		return nil, err
+	}
+	e.checked[l] = true
+	return l, nil
+}
+
+// instead returns the list that stands in place of the published one, nil for none.
+func (e *edition) instead(role string) (*listing, error) {
+	if l, ok := e.lists[role]; ok {
+		return l, nil
+	}
+	v := e.over(role)
+	if v == nil {
+		return nil, nil
+	}
+	l := newListing(role)
+	if err := l.take(v); err != nil {
+		return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
+	}
+	if _, err := e.owned(l, nil); err != nil {
+		return nil, err
+	}
+	e.lists[role] = l
+	return l, nil
+}
+
+// top returns a role that root names, nil where there is none.
+func (e *edition) top(role string) (*listing, error) {
+	if !e.named[role] || e.blank {
+		return nil, nil
+	}
+	if l, err := e.instead(role); l != nil || err != nil {
+		return l, err
+	}
+	return e.owned(e.tx.read(role))
+}
+
+// below returns a role that by delegates to.
+func (e *edition) below(by *listing, role string) (*listing, error) {
+	if l, err := e.instead(role); l != nil || err != nil {
+		return l, err
+	}
+	if by.from != nil {
+		return e.owned(e.tx.readBelow(by, role))
+	}
+	at := child{by.role, role}
+	if l := e.adopted[at]; l != nil {
+		return l, nil
+	}
+	l, err := e.owned(e.adopt(by, role))
+	if err != nil {
+		return nil, err
+	}
+	if len(e.adopted) >= maxPassing {
+		clear(e.adopted)
+	}
+	e.adopted[at] = l
+	return l, nil
+}
+
+// adopt opens a published role under a delegator that is not published itself.
+func (e *edition) adopt(by *listing, role string) (*listing, error) {
+	p := e.tx.present
+	if p.listed(role) == 0 {
+		return nil, fmt.Errorf("repo: %s delegates to %s, which does not exist: %w", roleText(by.role), roleText(role), tuf.ErrMismatch)
+	}
+	file, err := p.snap.RoleFile(role)
+	if err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	data, err := e.tx.fetch(file)
+	if err != nil {
+		return nil, err
+	}
+	env, err := openEnvelope(data)
+	if err != nil {
+		return nil, fmt.Errorf("repo: %s v%d: %w: %w", roleText(role), file.Version, tuf.ErrMalformed, err)
+	}
+	keys := by.keysFor(role)
+	if have, want := env.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
+		return nil, fmt.Errorf("repo: %s v%d: %w: %d of %d keys that %s names", roleText(role), file.Version, tuf.ErrThreshold, have, want, roleText(by.role))
+	}
+	if env.typ != "targets" || env.version != file.Version {
+		return nil, fmt.Errorf("repo: %s v%d: %w", roleText(role), file.Version, tuf.ErrMismatch)
+	}
+	l := newListing(role)
+	return l, l.take(env.signed)
+}
+
+// maxDelegators bounds the roles that are opened to find who leads to a role.
+const maxDelegators = 4096
+
+// trace finds who leads to the roles wanted, all of whom root does not name.
+func (e *edition) trace(wanted []string) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	var todo []*listing
+	seen := map[string]bool{}
+	for _, x := range e.layout.lists() {
+		l, err := e.top(x.role)
+		if err != nil {
+			return err
+		}
+		if l != nil {
+			todo = append(todo, l)
+		}
+	}
+	for n := 0; n < len(todo); n++ {
+		if n >= maxDelegators {
+			return fmt.Errorf("repo: more than %d roles that delegate: %w", maxDelegators, tuf.ErrTooLarge)
+		}
+		if err := e.tx.ctx.Err(); err != nil {
+			return err
+		}
+		by := todo[n]
+		if by.delegations == nil {
+			continue
+		}
+		reach := func(role string, open bool) error {
+			if !slices.Contains(e.parents[role], by.role) {
+				e.parents[role] = append(e.parents[role], by.role)
+			}
+			if seen[role] {
+				return nil
+			}
+			seen[role] = true
+			e.via[role] = by.role
+			if !open {
+				return nil
+			}
+			l, err := e.below(by, role)
+			if err == nil && l.delegations != nil {
+				todo = append(todo, l)
+			}
+			return err
+		}
+		for _, r := range by.delegations.Roles {
+			if by.role == "targets" && e.named[r.Name] {
+				continue
+			}
+			if err := reach(r.Name, true); err != nil {
+				return err
+			}
+		}
+		// Hash bins that are not wanted are not looked into: there may be very many.
+		for _, role := range wanted {
+			if isBin(by.delegations.SuccinctRoles, role) {
+				if err := reach(role, e.over(role) != nil); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// way names the roles that lead to a role, outermost first, as trace found them.
+func (e *edition) way(role string) (out []string) {
+	for by, ok := e.via[role]; ok; by, ok = e.via[by] {
+		out = append(out, by)
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// tops names, sorted, the roles that root names and whose trees a role is in.
+func (e *edition) tops(role string) []string {
+	if e.named[role] {
+		return []string{role}
+	}
+	found, seen := map[string]bool{}, map[string]bool{}
+	for todo := []string{role}; len(todo) > 0; {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if e.named[at] {
+			found[at] = true
+		} else if !seen[at] {
+			seen[at] = true
+			todo = append(todo, e.parents[at]...)
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// open returns a role that root names or that trace found, nil where there is none.
+func (e *edition) open(role string) (*listing, error) {
+	if e.named[role] {
+		return e.top(role)
+	}
+	way := e.way(role)
+	if len(way) == 0 || e.over(role) == nil && e.tx.present.listed(role) == 0 {
+		return nil, nil
+	}
+	l, err := e.top(way[0])
+	for _, name := range append(way[1:], role) {
+		if err != nil || l == nil {
+			return nil, err
+		}
+		l, err = e.below(l, name)
+	}
+	return l, err
+}
+
+// Limits of a search, as in package tuf: roles visited for one path, and bytes of
+// patterns times bytes of the path in all searches of a comparison.
+const (
+	maxVisits   = 64
+	maxSearched = 1 << 33
+)
+
+// search returns what the tree of a role lists under a path as clients find it
+// (specification, 5.6.7): in order of priority, until a terminating delegation.
+// holder is the role that lists it, "" for none.
+func (e *edition) search(top, path string) (holder string, entry wire.Value, err error) {
+	l, err := e.top(top)
+	if err != nil || l == nil {
+		return "", nil, err
+	}
+	var visited []string
+	type visit struct {
+		by   *listing
+		role string
+	}
+	todo := []visit{{nil, top}}
+	for len(todo) > 0 {
+		v := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if slices.Contains(visited, v.role) {
+			continue
+		}
+		if visited = append(visited, v.role); len(visited) > maxVisits {
+			return "", nil, fmt.Errorf("repo: %s: more than %d roles to search for one path: %w", roleText(top), maxVisits, tuf.ErrTooLarge)
+		}
+		if v.by != nil {
+			if l, err = e.below(v.by, v.role); err != nil {
+				return "", nil, err
+			}
+		}
+		if entry := l.targets[path]; entry != nil {
+			return l.role, entry, nil
+		}
+		names, last, err := e.responsible(l, path)
+		if err != nil {
+			return "", nil, err
+		}
+		if last {
+			todo = todo[:0]
+		}
+		for _, name := range slices.Backward(names) {
+			if l.role == "targets" && e.named[name] {
+				continue // what root names has a tree of its own
+			}
+			todo = append(todo, visit{l, name})
+		}
+	}
+	return "", nil, nil
+}
+
+// responsible lists, in order, the roles that l makes responsible for a path;
+// last says that the search ends with them.
+func (e *edition) responsible(l *listing, path string) (names []string, last bool, err error) {
+	d := l.delegations
+	if d == nil {
+		return nil, false, nil
+	}
+	if member(member(l.doc, "delegations"), tuf.AgreementMember) != nil {
+		return nil, false, fmt.Errorf("repo: %s: delegations with %s can't be searched: %w", roleText(l.role), tuf.AgreementMember, errors.ErrUnsupported)
+	}
+	if d.SuccinctRoles != nil {
+		return []string{binOf(d.SuccinctRoles, path)}, true, nil
+	}
+	var digest string
+	for _, r := range d.Roles {
+		hit := false
+		for _, p := range r.Paths {
+			if e.work += int64(len(p)) * int64(len(path)); e.work > maxSearched {
+				return nil, false, fmt.Errorf("repo: %s: too many patterns to compare paths with: %w", roleText(l.role), tuf.ErrTooLarge)
+			}
+			if hit = matches(p, path); hit {
+				break
+			}
+		}
+		for _, p := range r.PathHashPrefixes {
+			if digest == "" {
+				digest = sum256([]byte(path))
+			}
+			if e.work += int64(hex.EncodedLen(32)); e.work > maxSearched {
+				return nil, false, fmt.Errorf("repo: %s: too many hash prefixes to compare paths with: %w", roleText(l.role), tuf.ErrTooLarge)
+			}
+			if hit = hit || strings.HasPrefix(digest, strings.ToLower(p)); hit {
+				break
+			}
+		}
+		if !hit {
+			continue
+		}
+		if names = append(names, r.Name); r.Terminating {
+			return names, true, nil
+		}
+	}
+	return names, false, nil
+}
+
+// walk calls fn for every role below l, once.
+func (e *edition) walk(l *listing, seen map[string]bool, fn func(*listing)) error {
+	if l.delegations == nil {
+		return nil
+	}
+	for _, name := range l.delegates() {
+		if seen[name] || l.role == "targets" && e.named[name] {
+			continue
+		}
+		seen[name] = true
+		if err := e.tx.ctx.Err(); err != nil {
+			return err
+		}
+		below, err := e.below(l, name)
+		if err != nil {
+			return err
+		}
+		fn(below)
+		if err := e.walk(below, seen, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package proof_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+// Read tells what a payload states, as strictly as Open does.
+func TestRead(t *testing.T) {
+	w := newWorld(t, nil)
+	review, refusal := payload(t, w.review()), payload(t, w.refusal())
+	c, err := proof.Read(review)
+	noErr(t, err)
+	if c.Kind != proof.ReviewType || c.Review == nil || *c.Review != w.review() || c.Refusal != nil || c.Subject != w.review().Subject || c.Reviewer != w.review().Reviewer {
+		t.Errorf("%+v", c)
+	}
+	c, err = proof.Read(refusal)
+	noErr(t, err)
+	if c.Kind != proof.RefusalType || c.Refusal == nil || *c.Refusal != w.refusal() || c.Review != nil || c.Subject != w.refusal().Subject || c.Reviewer != w.refusal().Reviewer {
+		t.Errorf("%+v", c)
+	}
+	replace := func(p []byte, old, new string) []byte {
+		if !bytes.Contains(p, []byte(old)) {
+			t.Fatalf("no %s in %s", old, p)
+		}
+		return bytes.ReplaceAll(p, []byte(old), []byte(new))
+	}
+	for name, x := range map[string]struct {
+		payload []byte
+		want    error
+	}{
+		"nothing":        {nil, tuf.ErrMalformed},
+		"no object":      {[]byte("[]"), tuf.ErrMalformed},
+		"unknown kind":   {replace(review, "review/v1", "review/v2"), tuf.ErrMalformed},
+		"another kind":   {replace(review, "review/v1", "refusal/v1"), tuf.ErrMalformed},
+		"wrong case":     {replace(review, `"predicateType"`, `"PredicateType"`), tuf.ErrMalformed},
+		"unknown member": {replace(refusal, `"reason":`, `"x":1,"reason":`), tuf.ErrMalformed},
+		"spaces":         {replace(review, `":`, `": `), tuf.ErrMalformed},
+		"a line after":   {append(bytes.Clone(review), '\n'), tuf.ErrMalformed},
+		"too large":      {append(bytes.Clone(review), bytes.Repeat([]byte{' '}, proof.MaxSize)...), tuf.ErrTooLarge},
+	} {
+		if c, err := proof.Read(x.payload); !errors.Is(err, x.want) || c != (proof.Claim{}) {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+}
