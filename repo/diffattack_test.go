@@ -433,7 +433,7 @@ func TestDiffOfOtherRoles(t *testing.T) {
 	w := heldWorld(t)
 	w.update(add("1"))
 	d, err := repo.New(w.store, w.config()).Stage(t.Context(), func(tx *repo.Tx) error {
-		return errors.Join(tx.ResignTargets(), tx.Hold("agent/1", "a doubt", w.now.AddDate(0, 0, 1)))
+		return errors.Join(tx.Resign("review"), tx.ResignTargets(), tx.Hold("agent/1", "a doubt", w.now.AddDate(0, 0, 1)))
 	})
 	noErr(t, err)
 	d = edited(t, d, "targets", func(_, signed object) {
@@ -458,4 +458,33 @@ func TestDiffOfOtherRoles(t *testing.T) {
 		}
 	}
 	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent can't be read)")
+}
+
+// A root that no client would take, signed or not, has no diff to sign by.
+func TestDiffOfBadRoots(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, err)
+	empty := emptyWorld(t)
+	first, err := empty.open().Stage(t.Context(), empty.found)
+	noErr(t, err)
+	for name, x := range map[string]struct {
+		edit func(charter object)
+		want error
+	}{
+		"as it is":      {func(object) {}, nil}, // the healthy twin
+		"no minimum":    {func(c object) { at(c, "parties", 1)["min"] = 0 }, tuf.ErrCharter},
+		"http":          {func(c object) { at(c, "locations", 0)["base"] = "http://a.example.org/" }, tuf.ErrCharter},
+		"another form":  {func(c object) { c["schema"] = 2 }, tuf.ErrMalformed},
+		"no repository": {func(c object) { delete(c, "repo_id") }, tuf.ErrCharter},
+	} {
+		edit := func(_, signed object) { x.edit(at(signed, "x-visum")) }
+		if _, err := w.open().Diff(t.Context(), edited(t, d, "root", edit)); !errors.Is(err, x.want) {
+			t.Errorf("%s: %v, want %v", name, err, x.want)
+		}
+		if _, err := empty.open().Diff(t.Context(), edited(t, first, "root", edit)); !errors.Is(err, x.want) {
+			t.Errorf("%s, first root: %v, want %v", name, err, x.want)
+		}
+	}
 }

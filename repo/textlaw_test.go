@@ -3,6 +3,7 @@ package repo_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
 )
 
 // evilTexts are strings of an attacker: escape sequences, line breaks, marks that
@@ -255,5 +258,33 @@ func TestDraftWordsAreQuoted(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 		printable(t, "Finding", f.String())
+	}
+}
+
+// A signed statement that lies under another file's name is told of in one line,
+// whatever path it names.
+func TestStatementTexts(t *testing.T) {
+	w := newWorld(t)
+	w.update(add("1"))
+	list, err := w.open().Pending(t.Context(), "review")
+	noErr(t, err)
+	for i, evil := range evilTexts[:3] {
+		payload, err := proof.Refusal{Subject: proof.Subject{Path: "agent/" + evil, Length: 1, SHA256: strings.Repeat("a", 64)}, RepoID: w.root().Charter().RepoID(),
+			Reviewer: proof.Reviewer{Party: "review", Role: "review-agent"}, Reason: "x", At: w.now}.Payload()
+		noErr(t, err)
+		sig, err := w.signer("review-release").Sign(t.Context(), proof.PAE(payload))
+		noErr(t, err)
+		data, err := proof.Seal(payload, map[string][]byte{w.signer("review-release").Key().ID(): sig})
+		noErr(t, err)
+		w.store.files[fmt.Sprintf("%s.reviews/review-agent.%d.json", list[0].Name, i+1)] = data
+	}
+	said, err := w.open().Statements(t.Context(), "agent/1")
+	noErr(t, err)
+	if len(said) != 3 {
+		t.Fatalf("%+v", said)
+	}
+	for _, s := range said {
+		wantErr(t, s.Err, tuf.ErrMismatch)
+		printable(t, "Said.Err", s.Err.Error())
 	}
 }
