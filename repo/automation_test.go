@@ -1,0 +1,105 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// A machine without a person signs what its configuration lists, compared with
+// what its ledger has seen, whatever lies in the storage.
+func TestAutomation(t *testing.T) {
+	t.Parallel()
+	start := heldWorld(t)
+	start.update(func(tx *repo.Tx) error {
+		tx.Root().Classes = append(tx.Root().Classes, start.class("rules"))
+		return nil
+	})
+	plain := func(path, content string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader(content), nil) }
+	}
+	start.update(add("1"))
+	start.update(plain("rules/a", "1"))
+	start.pin()
+	renew := func(tx *repo.Tx) error { return tx.Resign("vendor") }
+	many := func(tx *repo.Tx) error {
+		for i := range 600 { // which takes hash bins
+			if err := plain(fmt.Sprintf("rules/%d", i), fmt.Sprint(i))(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for name, x := range map[string]struct {
+		may  repo.Automation
+		edit func(*repo.Tx) error
+		keys []string
+		want error
+	}{
+		"renew":                       {repo.Automation{Renew: true}, renew, vendorKeys, nil},
+		"renew is not listed":         {repo.Automation{Plain: []string{"rules/"}, Releases: []string{"agent/"}}, renew, vendorKeys, repo.ErrNotAutomatic},
+		"rules":                       {repo.Automation{Plain: []string{"rules/"}}, plain("rules/b", "2"), vendorKeys, nil},
+		"a rule that changes":         {repo.Automation{Plain: []string{"rules/"}}, plain("rules/a", "2"), vendorKeys, nil},
+		"a rule that goes":            {repo.Automation{Plain: []string{"rules/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "rules/a") }, vendorKeys, nil},
+		"rules in bins":               {repo.Automation{Plain: []string{"rules/"}}, many, vendorKeys, nil},
+		"rules elsewhere":             {repo.Automation{Plain: []string{"rules/x/"}}, plain("rules/b", "2"), vendorKeys, repo.ErrNotAutomatic},
+		"a release among the rules":   {repo.Automation{Plain: []string{"rules/", "agent/"}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
+		"releases":                    {repo.Automation{Releases: []string{"agent/"}}, add("2"), vendorKeys, nil},
+		"a release that goes":         {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") }, vendorKeys, repo.ErrNotAutomatic},
+		"a plain file among releases": {repo.Automation{Releases: []string{"agent/"}}, plain("agent/x", "2"), vendorKeys, repo.ErrNotAutomatic},
+		"an empty prefix":             {repo.Automation{Releases: []string{""}, Plain: []string{""}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
+		"a product": {repo.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+			return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}})
+		}, vendorKeys, repo.ErrNotAutomatic},
+		"a root": {repo.Automation{Renew: true}, renewRoot, vendorKeys, repo.ErrNotAutomatic},
+		"a recall": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+			return tx.Recall("vendor", "agent/1", "", "x")
+		}, vendorKeys, repo.ErrNotAutomatic},
+		"a hold":       {repo.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+		"one of three": {repo.Automation{Renew: true}, resignReview, []string{"ann"}, repo.ErrLedgerNotShared},
+		"all of three": {repo.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
+		"an approval":  {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }, []string{"ann", "ben", "cleo"}, nil},
+		"a refusal":    {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "x", "") }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start.copy()
+			w.t = t
+			m := w.machine().adopts()
+			cfg := w.config()
+			cfg.Ledger, cfg.Pin, cfg.Automation = repo.StorageLedger(m.ledger), w.pin(), &x.may
+			for _, k := range x.keys {
+				cfg.Signers = append(cfg.Signers, w.signer(k))
+			}
+			stage := func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), x.edit); return err }
+			if x.want == nil {
+				noErr(t, stage())
+			} else {
+				m.refuses(x.want, stage)
+			}
+			if x.want == repo.ErrLedgerNotShared {
+				cfg.SharedLedger = true
+				noErr(t, stage())
+			}
+			cfg.Automation = nil // a person signs all of it
+			noErr(t, stage())
+		})
+	}
+
+	// The storage lists what the ledger has not seen, signed with the vendor's key:
+	// a renewal by the machine would carry it on.
+	w := start.copy()
+	m := w.machine().adopts()
+	w.update(func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/evil", strings.NewReader("evil"), release("6.6.6"))
+	})
+	cfg := w.config()
+	cfg.Ledger, cfg.Pin, cfg.Automation = repo.StorageLedger(m.ledger), w.pin(), &repo.Automation{Renew: true}
+	for _, k := range vendorKeys {
+		cfg.Signers = append(cfg.Signers, w.signer(k))
+	}
+	m.refuses(repo.ErrNotAutomatic, func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), renew); return err })
+}
