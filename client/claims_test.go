@@ -23,8 +23,8 @@ func fields(product, version string, seq int) tuftest.Doc {
 // under a path.
 func (s shop) evil(path, content string, rel tuftest.Doc) {
 	if s.repo.Roles["evil"] == nil {
-		s.repo.Roles["evil"], s.repo.Signers["evil"] = tuftest.Targets(), []string{"thief"}
-		s.repo.Delegate("vendor-agent", "evil", tuftest.Doc{"paths": []any{"agent/*"}}, "thief")
+		s.repo.Roles["evil"], s.repo.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+		s.repo.Delegate("vendor-agent", "evil", tuftest.Doc{"paths": []any{"agent/*"}}, "attacker")
 	}
 	s.repo.AddTarget(path, content, rel, "evil")
 	renew(s.repo)
@@ -66,7 +66,7 @@ func TestClaimsOfOneRoleOfferNothing(t *testing.T) {
 }
 
 // The version of what is installed comes from what all parties list, held or not; one
-// party's claim says nothing, and what nobody lists any more is not known.
+// party's claim says nothing, and what is no longer listed is not known.
 func TestVersionOfTheInstalled(t *testing.T) {
 	q := client.Query{Installed: 1}
 	build := func(t *testing.T) shop {
@@ -125,7 +125,7 @@ func TestOneTeamDoesNotStopTheOthers(t *testing.T) {
 		"expired":           {func(s shop) { s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now) }, client.ReasonExpired, tuf.ErrExpired},
 		"malformed":         {func(s shop) { s.repo.Roles["pump"]["targets"] = 1 }, client.ReasonUntrusted, tuf.ErrMalformed},
 		"a malformed entry": {func(s shop) { tuftest.At(s.repo.Roles["pump"], "targets", "agent/pump-1")["length"] = "x" }, client.ReasonUntrusted, tuf.ErrMalformed},
-		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"thief"} }, client.ReasonUntrusted, tuf.ErrThreshold},
+		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"attacker"} }, client.ReasonUntrusted, tuf.ErrThreshold},
 		"too many below it": {func(s shop) {
 			for i := range 70 {
 				name := fmt.Sprintf("pump-%d", i)

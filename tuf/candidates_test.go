@@ -58,8 +58,8 @@ func TestClaimsDecideNothing(t *testing.T) {
 				path = "agent/debug"
 				r.AddTarget(path, "debug", release("debug", "0.1", 99), "vendor-agent", "review-agent")
 			}
-			r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"thief"}
-			r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "thief")
+			r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+			r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 			r.AddTarget(path, "the agent", claim, "evil")
 			r.AddTarget("agent/new", "new", release("agent", "12", 8), "vendor-agent", "review-agent")
 			r.Publish()
@@ -82,15 +82,15 @@ func TestClaimsDecideNothing(t *testing.T) {
 	// A file that both list without release fields is no release, whatever one role claims.
 	r := tuftest.New()
 	r.AddTarget("agent/plain", "plain", nil, "vendor-agent", "review-agent")
-	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"thief"}
-	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "thief")
+	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 	r.AddTarget("agent/plain", "plain", release("agent", "999", 999), "evil")
 	r.Publish()
 	list, err := mustSnapshot(t, r).Candidates(t.Context(), newer, from(r))
 	if err != nil || len(list) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// What one party claims alone is shown as a claim, which nobody agreed on.
+	// What one party claims alone is shown as a claim, which the other party did not agree on.
 	r = tuftest.New()
 	r.AddTarget("agent/x", "x", release("agent", "8", 8), "vendor-agent")
 	r.Publish()
@@ -118,7 +118,7 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 	}{
 		"nothing":        {func(*tuftest.Repo) {}, nil, ""},
 		"expired":        {func(r *tuftest.Repo) { r.Roles["b"]["expires"] = tuftest.Stamp(tuftest.Now) }, tuf.ErrExpired, "b"},
-		"another key":    {func(r *tuftest.Repo) { r.Signers["b"] = []string{"thief"} }, tuf.ErrThreshold, "b"},
+		"another key":    {func(r *tuftest.Repo) { r.Signers["b"] = []string{"attacker"} }, tuf.ErrThreshold, "b"},
 		"no JSON":        {func(r *tuftest.Repo) { r.Roles["b"]["targets"] = 7 }, tuf.ErrMalformed, "b"},
 		"another's role": {func(r *tuftest.Repo) { r.Roles["b"][tuf.RepoMember] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "b"},
 		"delegates to the review": {func(r *tuftest.Repo) { r.Delegate("b", "review-agent", doc{"paths": []any{"*"}}, "b") },
@@ -270,7 +270,7 @@ func TestOneClassStopsItselfAlone(t *testing.T) {
 	}
 }
 
-// forest is a repository in which a role has many delegations that lead nowhere and
+// forest is a repository in which a role has many delegations that match nothing and
 // one that leads to many releases.
 func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tuftest.Repo {
 	t.Helper()

@@ -92,7 +92,7 @@ var anECDSAKey = func() string {
 	return strings.ReplaceAll(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), "\n", `\n`)
 }()
 
-// opener reads a file that nobody signed, as a client would.
+// opener reads an unsigned file, as a client would.
 type opener struct {
 	name, typ string
 	size      int // the default limit
@@ -141,7 +141,7 @@ const (
 	fixed   = 64 << 10
 )
 
-// What nobody signed costs no more than its documented share of memory, and
+// An unsigned file costs no more than its documented share of memory, and
 // processor time that grows with its bytes, in the worst forms of each file.
 func TestCostBeforeAuthentication(t *testing.T) {
 	all := openers(t, tuftest.New())
