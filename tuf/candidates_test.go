@@ -79,6 +79,19 @@ func TestClaimsDecideNothing(t *testing.T) {
 			}
 		})
 	}
+	// Where the agreed listing is found by a hash prefix alone, and another role claims
+	// the path, the candidate shows the agreed fields all the same.
+	prefixed := tuftest.New()
+	prefixed.Roles["hashed"], prefixed.Signers["hashed"] = tuftest.Targets(), []string{"k"}
+	prefixed.Delegate("vendor-agent", "hashed", doc{"path_hash_prefixes": []any{""}}, "k")
+	prefixed.Roles["evil"], prefixed.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	prefixed.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
+	prefixed.AddTarget("agent/new", "new", release("agent", "12", 8), "hashed", "review-agent")
+	prefixed.AddTarget("agent/new", "new", release("agent", "999", 999), "evil")
+	prefixed.Publish()
+	if list, err := mustSnapshot(t, prefixed).Candidates(t.Context(), newer, from(prefixed)); err != nil || len(list) != 1 || list[0].Err != nil || list[0].Claim.Version != "12" {
+		t.Errorf("%+v, %v", list, err)
+	}
 	// A file that both list without release fields is no release, whatever one role claims.
 	r := tuftest.New()
 	r.AddTarget("agent/plain", "plain", nil, "vendor-agent", "review-agent")
@@ -306,13 +319,17 @@ func TestBudgetOfOneCall(t *testing.T) {
 		return out
 	}
 	long := strings.Repeat("a", 500)
-	for name, how := range map[string]doc{
-		"hash prefixes": {"path_hash_prefixes": many(40_000, "x")},
-		"plain paths":   {"paths": many(40_000, "agent/x")},
-		"patterns":      {"paths": many(4_000, "agent/*"+long+"b")},
+	for name, tt := range map[string]struct {
+		delegations int
+		how         doc
+	}{
+		"hash prefixes": {1, doc{"path_hash_prefixes": many(40_000, "x")}},
+		"plain paths":   {1, doc{"paths": many(40_000, "agent/x")}},
+		"patterns":      {1, doc{"paths": many(4_000, "agent/*"+long+"b")}},
+		"delegations":   {20_000, doc{"paths": []any{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := forest(t, 3_000, 1, func(int) doc { return how })
+			r := forest(t, 3_000, tt.delegations, func(int) doc { return tt.how })
 			snap := mustSnapshot(t, r)
 			var list []tuf.Candidate
 			var err error
