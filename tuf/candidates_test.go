@@ -162,6 +162,7 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 			for _, p := range []string{"a", "b", "c"} {
 				product(r, p)
 			}
+			r.AddTarget("agent/c/2", "not reviewed yet", release("c", "2", 2), "c")
 			tt.spoil(r)
 			r.Publish()
 			snap := mustSnapshot(t, r)
@@ -169,7 +170,10 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			approved, _, roles := summary(list)
+			approved, refused, roles := summary(list)
+			if !slices.Contains(refused, "agent/c/2") {
+				t.Errorf("what c alone lists was not read: %+v", list)
+			}
 			for _, path := range []string{"agent/a/1", "agent/c/1", tuftest.Path} {
 				if !slices.Contains(approved, path) {
 					t.Errorf("%s is not approved: %+v", path, list)
@@ -393,6 +397,28 @@ func TestContextEndsCandidates(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || list != nil || n > at+8 {
 			t.Errorf("ended after %d, asked %d times: %d, %v", at, n, len(list), err)
 		}
+	}
+	// Where decisions wait for a Fetch, none is begun after the end.
+	failing := tuftest.New()
+	failing.Delegate("vendor-agent", "absent", doc{"path_hash_prefixes": []any{""}}, "k")
+	failing.Roles["absent"], failing.Signers["absent"] = tuftest.Targets(), []string{"k"}
+	for i := range 100 {
+		failing.AddTarget(fmt.Sprintf("agent/r%d", i), "x", release("r", "1", i+1), "review-agent")
+	}
+	failing.Publish()
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := 0
+	list, err := mustSnapshot(t, failing).Candidates(ctx, nil, func(f tuf.RoleFile) ([]byte, error) {
+		if f.Role != "absent" {
+			return from(failing)(f)
+		}
+		if calls++; calls == 3 {
+			cancel()
+		}
+		return nil, errNotServed
+	})
+	if !errors.Is(err, context.Canceled) || list != nil || calls != 3 {
+		t.Errorf("%d calls: %v", calls, err)
 	}
 	// One decision alone asks too, where it takes long.
 	one := forest(t, 1, 1, func(int) doc {
