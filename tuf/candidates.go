@@ -138,9 +138,6 @@ func (c *candidates) class(class *Class, w *work) error {
 // decided on once, within the first budget that suffices.
 func (c *candidates) decide(class *Class, g claimed, decided map[string]bool, w *work) {
 	for i, path := range g.paths {
-		if c.ctx.Err() != nil {
-			return
-		}
 		if decided[path] {
 			continue
 		}

@@ -420,6 +420,18 @@ func TestContextEndsCandidates(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || list != nil || calls != 3 {
 		t.Errorf("%d calls: %v", calls, err)
 	}
+	// The entries of a large role are no exception.
+	ctx, cancel = context.WithCancel(t.Context())
+	calls = 0
+	_, err = mustSnapshot(t, forest(t, 3_000, 0, nil)).Candidates(ctx, func(rel tuf.Release) bool {
+		if calls++; rel.Product == "big" {
+			cancel()
+		}
+		return true
+	}, from(forest(t, 3_000, 0, nil)))
+	if !errors.Is(err, context.Canceled) || calls > 300 {
+		t.Errorf("%d calls: %v", calls, err)
+	}
 	// One decision alone asks too, where it takes long.
 	one := forest(t, 1, 1, func(int) doc {
 		var paths []any
