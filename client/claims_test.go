@@ -23,8 +23,8 @@ func fields(product, version string, seq int) tuftest.Doc {
 // under a path.
 func (s shop) evil(path, content string, rel tuftest.Doc) {
 	if s.repo.Roles["evil"] == nil {
-		s.repo.Roles["evil"], s.repo.Signers["evil"] = tuftest.Targets(), []string{"thief"}
-		s.repo.Delegate("vendor-agent", "evil", tuftest.Doc{"paths": []any{"agent/*"}}, "thief")
+		s.repo.Roles["evil"], s.repo.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+		s.repo.Delegate("vendor-agent", "evil", tuftest.Doc{"paths": []any{"agent/*"}}, "attacker")
 	}
 	s.repo.AddTarget(path, content, rel, "evil")
 	renew(s.repo)
@@ -66,7 +66,7 @@ func TestClaimsOfOneRoleOfferNothing(t *testing.T) {
 }
 
 // The version of what is installed comes from what all parties list, held or not; one
-// party's claim says nothing, and what nobody lists any more is not known.
+// party's claim says nothing, and what is no longer listed is not known.
 func TestVersionOfTheInstalled(t *testing.T) {
 	q := client.Query{Installed: 1}
 	build := func(t *testing.T) shop {
@@ -87,10 +87,12 @@ func TestVersionOfTheInstalled(t *testing.T) {
 	s.evil("agent/tool-1.0.0", "tool 1.0.0", fields("tool", "99.0.0", 1))
 	s.offers(s.client(), q, "", client.ErrMinVersion)
 	// Two that both agree on: the older one counts.
-	s = build(t)
-	s.repo.AddTarget("agent/aaa", "x", fields("tool", "99.0.0", 1), "vendor-agent", "review-agent")
-	renew(s.repo)
-	s.offers(s.client(), q, "", client.ErrMinVersion)
+	for _, path := range []string{"agent/aaa", "agent/zzz"} {
+		s = build(t)
+		s.repo.AddTarget(path, "x", fields("tool", "99.0.0", 1), "vendor-agent", "review-agent")
+		renew(s.repo)
+		s.offers(s.client(), q, "", client.ErrMinVersion)
+	}
 	// The healthy way, where the installed release is held too.
 	s = newShop(t)
 	path := s.list(1, "2.5.0")
@@ -125,7 +127,7 @@ func TestOneTeamDoesNotStopTheOthers(t *testing.T) {
 		"expired":           {func(s shop) { s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now) }, client.ReasonExpired, tuf.ErrExpired},
 		"malformed":         {func(s shop) { s.repo.Roles["pump"]["targets"] = 1 }, client.ReasonUntrusted, tuf.ErrMalformed},
 		"a malformed entry": {func(s shop) { tuftest.At(s.repo.Roles["pump"], "targets", "agent/pump-1")["length"] = "x" }, client.ReasonUntrusted, tuf.ErrMalformed},
-		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"thief"} }, client.ReasonUntrusted, tuf.ErrThreshold},
+		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"attacker"} }, client.ReasonUntrusted, tuf.ErrThreshold},
 		"too many below it": {func(s shop) {
 			for i := range 70 {
 				name := fmt.Sprintf("pump-%d", i)
@@ -202,20 +204,7 @@ func TestRecallBesideAnUnreadableRole(t *testing.T) {
 	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": sum, "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
 	renew(s.repo)
 	s.good(s.client(), 1)
-	names, err := client.Folder(s.state()).List("roles")
-	must(t, err)
-	for name := range names {
-		if strings.HasSuffix(name, ".vendor-agent.json") {
-			must(t, client.Folder(s.state()).Remove("roles/"+name))
-		}
-	}
-	gone := func(name string, r *http.Request) (*http.Response, error) {
-		if strings.HasSuffix(name, ".vendor-agent.json") {
-			return respond(r, 404, strings.NewReader("")), nil
-		}
-		return nil, nil
-	}
-	s.does(gone, vendorHost, cdnHost)
+	s.lose("vendor-agent")
 	view, err := s.client().Refresh(t.Context())
 	must(t, err)
 	d, err := view.Status(t.Context(), path, sum)
@@ -232,6 +221,62 @@ func TestRecallBesideAnUnreadableRole(t *testing.T) {
 	s.does(nil, vendorHost, cdnHost)
 	if d, err := s.good(s.client(), 1).Status(t.Context(), path, sum); err != nil || d.Reason != client.ReasonRecalled {
 		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// lose takes a role's file from the state, and from every location.
+func (s shop) lose(role string) {
+	s.t.Helper()
+	names, err := client.Folder(s.state()).List("roles")
+	must(s.t, err)
+	for name := range names {
+		if strings.HasSuffix(name, "."+role+".json") {
+			must(s.t, client.Folder(s.state()).Remove("roles/"+name))
+		}
+	}
+	s.does(func(name string, r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(name, "."+role+".json") {
+			return respond(r, 404, strings.NewReader("")), nil
+		}
+		return nil, nil
+	}, vendorHost, cdnHost)
+}
+
+// A class of which a party's role cannot be read is not reported as up to date, and
+// does not stop the products of another class.
+func TestOneClassDoesNotStopTheOthers(t *testing.T) {
+	for _, role := range []string{"vendor-rules", "review-rules", "hold-rules"} {
+		s := shop{newWeb(t, func(r *tuftest.Repo) {
+			r.Charter()["classes"] = append(r.Charter()["classes"].([]any), tuftest.Doc{"name": "rules", "prefix": "rules/", "roles": []any{
+				tuftest.Doc{"party": "vendor", "role": "vendor-rules", "keyids": r.IDs("va"), "threshold": 1},
+				tuftest.Doc{"party": "review", "role": "review-rules", "keyids": r.IDs("ra"), "threshold": 1},
+			}, "hold": tuftest.Doc{"role": "hold-rules", "keyids": r.IDs("ra"), "threshold": 1, "max_seconds": 3600}})
+			for role, key := range map[string]string{"vendor-rules": "va", "review-rules": "ra", "hold-rules": "ra"} {
+				r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{key}
+			}
+			r.AddTarget("rules/1", "rules", fields("rules", "1.0.0", 1), "vendor-rules", "review-rules")
+		})}
+		s.list(1, "1.0.0")
+		q := func(product string, installed int64) client.Query {
+			return client.Query{Product: product, Channel: "stable", Platform: "any", Installed: installed}
+		}
+		view := s.good(s.client(), 1)
+		for _, product := range []string{"tool", "rules"} {
+			if rel, err := view.Latest(t.Context(), q(product, 0)); err != nil || rel.Version != "1.0.0" {
+				t.Fatal(product, err)
+			}
+		}
+		s.lose(role)
+		view, err := s.client().Refresh(t.Context())
+		must(t, err)
+		if rel, err := view.Latest(t.Context(), q("tool", 0)); err != nil || rel.Version != "1.0.0" || rel.Decisions[len(rel.Decisions)-1].Role != role {
+			t.Errorf("%s: %+v, %v", role, rel.Decisions, err)
+		}
+		for _, product := range []string{"rules", "tool"} { // nothing newer can be ruled out
+			if rel, err := view.Latest(t.Context(), q(product, 1)); err == nil || errors.Is(err, client.ErrUpToDate) || !rel.Approved.IsZero() {
+				t.Errorf("%s: %+v, %v", role, rel.Decisions, err)
+			}
+		}
 	}
 }
 

@@ -90,10 +90,13 @@ func TestTextsOfHostileReleases(t *testing.T) {
 		s.repo.AddTarget("agent/tool-1.0.0", "", tuftest.Doc{"reason": evil, "at": tuftest.Stamp(tuftest.Now), "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 1))}, "hold")
 		say()
 		s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
+		for _, role := range []string{"vendor-agent", "review-agent"} {
+			delete(tuftest.At(s.repo.Roles[role], "targets"), "agent/"+evil)
+		}
 		sum := tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"]
 		s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": "agent/tool-1.0.0", "sha256": sum, "reason": evil, "at": tuftest.Stamp(tuftest.Now)}}
 		say()
-		s.repo.Roles["team"+evil], s.repo.Signers["team"+evil] = tuftest.Targets(), []string{"thief"}
+		s.repo.Roles["team"+evil], s.repo.Signers["team"+evil] = tuftest.Targets(), []string{"attacker"}
 		s.repo.Delegate("vendor-agent", "team"+evil, tuftest.Doc{"paths": []any{"agent/*"}}, "k")
 		if i < 12 { // the last one is no file name
 			view := s.good(s.client(), 1)

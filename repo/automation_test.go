@@ -1,7 +1,6 @@
 package repo_test
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"

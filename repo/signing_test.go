@@ -2,11 +2,8 @@ package repo_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"

@@ -75,8 +75,13 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (_ *Repor
 	return v.report, nil
 }
 
-// judge is how metadata is opened.
-func (r *Repo) judge() *tuf.Options { return &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback} }
+// judge is how metadata is opened. Snapshots of earlier versions list no lengths;
+// the next snapshot does, so files of any allowed size are read here.
+func (r *Repo) judge() *tuf.Options {
+	o := &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback}
+	o.Limits.Unlisted = o.Limits.WithDefaults().Targets
+	return o
+}
 
 // verification is one Verify.
 type verification struct {

@@ -294,6 +294,9 @@ func (p *product) state() string {
 	}
 	out := fmt.Sprintf("root %d", p.root.Version())
 	if err == nil {
+		err = snap.OpenRoles(p.get) // as a client demands of a set
+	}
+	if err == nil {
 		var all []tuf.Candidate
 		if all, err = snap.Candidates(p.w.t.Context(), nil, p.get); err == nil {
 			for _, c := range all {

@@ -247,7 +247,7 @@ func missing(path string, list []listing) error {
 	return refuse(path, 0, ErrNotApproved, "listed by %s, but not by %s", strings.Join(yes, ", "), strings.Join(no, ", "))
 }
 
-// agree is the decision but for the hold: the only place that makes an Approved of
+// agree is the decision but for the hold: the only function that makes an Approved of
 // a charter.
 func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, error) {
 	if err := missing(path, list); err != nil {

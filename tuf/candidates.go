@@ -19,7 +19,7 @@ type Candidate struct {
 	// all of its class is.
 	Role string
 	// Claim is what all parties agree on where Agreed is true. Otherwise it is what
-	// one role says, for which nobody else vouches: good for a message, not for a
+	// one role claims and no other confirms: good for a message, not for a
 	// decision.
 	Claim Release
 	// Agreed says that every party lists the same, whether it is held or not.
@@ -138,9 +138,6 @@ func (c *candidates) class(class *Class, w *work) error {
 // decided on once, within the first budget that suffices.
 func (c *candidates) decide(class *Class, g claimed, decided map[string]bool, w *work) {
 	for i, path := range g.paths {
-		if c.ctx.Err() != nil {
-			return
-		}
 		if decided[path] {
 			continue
 		}
@@ -182,7 +179,7 @@ func (c *candidates) tooMuch(role string) error {
 // node is a role in the tree of those that list releases.
 type node struct {
 	role   string
-	by     *Targets    // who delegates to it; nil for a party's own role
+	by     *Targets    // the role that delegates to it; nil for a party's own role
 	how    *delegation // likewise
 	parent *node
 	depth  int
@@ -252,8 +249,8 @@ func (c *candidates) claims(class *Class, top *Targets, w *work) (out []claimed)
 	return out
 }
 
-// listed collects the wanted releases that t itself lists where those who lead to
-// it let it.
+// listed collects the wanted releases that t itself lists where the delegations
+// that lead to it allow that.
 func (c *candidates) listed(class *Class, n *node, t *Targets, w *work) claimed {
 	g := claimed{role: t.name}
 	for i, e := range t.files {

@@ -58,8 +58,8 @@ func TestClaimsDecideNothing(t *testing.T) {
 				path = "agent/debug"
 				r.AddTarget(path, "debug", release("debug", "0.1", 99), "vendor-agent", "review-agent")
 			}
-			r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"thief"}
-			r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "thief")
+			r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+			r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 			r.AddTarget(path, "the agent", claim, "evil")
 			r.AddTarget("agent/new", "new", release("agent", "12", 8), "vendor-agent", "review-agent")
 			r.Publish()
@@ -79,18 +79,31 @@ func TestClaimsDecideNothing(t *testing.T) {
 			}
 		})
 	}
+	// Where the agreed listing is found by a hash prefix alone, and another role claims
+	// the path, the candidate shows the agreed fields all the same.
+	prefixed := tuftest.New()
+	prefixed.Roles["hashed"], prefixed.Signers["hashed"] = tuftest.Targets(), []string{"k"}
+	prefixed.Delegate("vendor-agent", "hashed", doc{"path_hash_prefixes": []any{""}}, "k")
+	prefixed.Roles["evil"], prefixed.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	prefixed.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
+	prefixed.AddTarget("agent/new", "new", release("agent", "12", 8), "hashed", "review-agent")
+	prefixed.AddTarget("agent/new", "new", release("agent", "999", 999), "evil")
+	prefixed.Publish()
+	if list, err := mustSnapshot(t, prefixed).Candidates(t.Context(), newer, from(prefixed)); err != nil || len(list) != 1 || list[0].Err != nil || list[0].Claim.Version != "12" {
+		t.Errorf("%+v, %v", list, err)
+	}
 	// A file that both list without release fields is no release, whatever one role claims.
 	r := tuftest.New()
 	r.AddTarget("agent/plain", "plain", nil, "vendor-agent", "review-agent")
-	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"thief"}
-	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "thief")
+	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 	r.AddTarget("agent/plain", "plain", release("agent", "999", 999), "evil")
 	r.Publish()
 	list, err := mustSnapshot(t, r).Candidates(t.Context(), newer, from(r))
 	if err != nil || len(list) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// What one party claims alone is shown as a claim, which nobody agreed on.
+	// What one party claims alone is shown as a claim, which the other party did not agree on.
 	r = tuftest.New()
 	r.AddTarget("agent/x", "x", release("agent", "8", 8), "vendor-agent")
 	r.Publish()
@@ -118,7 +131,7 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 	}{
 		"nothing":        {func(*tuftest.Repo) {}, nil, ""},
 		"expired":        {func(r *tuftest.Repo) { r.Roles["b"]["expires"] = tuftest.Stamp(tuftest.Now) }, tuf.ErrExpired, "b"},
-		"another key":    {func(r *tuftest.Repo) { r.Signers["b"] = []string{"thief"} }, tuf.ErrThreshold, "b"},
+		"another key":    {func(r *tuftest.Repo) { r.Signers["b"] = []string{"attacker"} }, tuf.ErrThreshold, "b"},
 		"no JSON":        {func(r *tuftest.Repo) { r.Roles["b"]["targets"] = 7 }, tuf.ErrMalformed, "b"},
 		"another's role": {func(r *tuftest.Repo) { r.Roles["b"][tuf.RepoMember] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "b"},
 		"delegates to the review": {func(r *tuftest.Repo) { r.Delegate("b", "review-agent", doc{"paths": []any{"*"}}, "b") },
@@ -149,6 +162,7 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 			for _, p := range []string{"a", "b", "c"} {
 				product(r, p)
 			}
+			r.AddTarget("agent/c/2", "not reviewed yet", release("c", "2", 2), "c")
 			tt.spoil(r)
 			r.Publish()
 			snap := mustSnapshot(t, r)
@@ -156,7 +170,10 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			approved, _, roles := summary(list)
+			approved, refused, roles := summary(list)
+			if !slices.Contains(refused, "agent/c/2") {
+				t.Errorf("what c alone lists was not read: %+v", list)
+			}
 			for _, path := range []string{"agent/a/1", "agent/c/1", tuftest.Path} {
 				if !slices.Contains(approved, path) {
 					t.Errorf("%s is not approved: %+v", path, list)
@@ -270,7 +287,7 @@ func TestOneClassStopsItselfAlone(t *testing.T) {
 	}
 }
 
-// forest is a repository in which a role has many delegations that lead nowhere and
+// forest is a repository in which a role has many delegations that match nothing and
 // one that leads to many releases.
 func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tuftest.Repo {
 	t.Helper()
@@ -306,13 +323,17 @@ func TestBudgetOfOneCall(t *testing.T) {
 		return out
 	}
 	long := strings.Repeat("a", 500)
-	for name, how := range map[string]doc{
-		"hash prefixes": {"path_hash_prefixes": many(40_000, "x")},
-		"plain paths":   {"paths": many(40_000, "agent/x")},
-		"patterns":      {"paths": many(4_000, "agent/*"+long+"b")},
+	for name, tt := range map[string]struct {
+		delegations int
+		how         doc
+	}{
+		"hash prefixes": {1, doc{"path_hash_prefixes": many(40_000, "x")}},
+		"plain paths":   {1, doc{"paths": many(40_000, "agent/x")}},
+		"patterns":      {1, doc{"paths": many(4_000, "agent/*"+long+"b")}},
+		"delegations":   {20_000, doc{"paths": []any{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := forest(t, 3_000, 1, func(int) doc { return how })
+			r := forest(t, 3_000, tt.delegations, func(int) doc { return tt.how })
 			snap := mustSnapshot(t, r)
 			var list []tuf.Candidate
 			var err error
@@ -376,6 +397,40 @@ func TestContextEndsCandidates(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || list != nil || n > at+8 {
 			t.Errorf("ended after %d, asked %d times: %d, %v", at, n, len(list), err)
 		}
+	}
+	// Where decisions wait for a Fetch, none is begun after the end.
+	failing := tuftest.New()
+	failing.Delegate("vendor-agent", "absent", doc{"path_hash_prefixes": []any{""}}, "k")
+	failing.Roles["absent"], failing.Signers["absent"] = tuftest.Targets(), []string{"k"}
+	for i := range 100 {
+		failing.AddTarget(fmt.Sprintf("agent/r%d", i), "x", release("r", "1", i+1), "review-agent")
+	}
+	failing.Publish()
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := 0
+	list, err := mustSnapshot(t, failing).Candidates(ctx, nil, func(f tuf.RoleFile) ([]byte, error) {
+		if f.Role != "absent" {
+			return from(failing)(f)
+		}
+		if calls++; calls == 3 {
+			cancel()
+		}
+		return nil, errNotServed
+	})
+	if !errors.Is(err, context.Canceled) || list != nil || calls != 3 {
+		t.Errorf("%d calls: %v", calls, err)
+	}
+	// The entries of a large role are no exception.
+	ctx, cancel = context.WithCancel(t.Context())
+	calls = 0
+	_, err = mustSnapshot(t, forest(t, 3_000, 0, nil)).Candidates(ctx, func(rel tuf.Release) bool {
+		if calls++; rel.Product == "big" {
+			cancel()
+		}
+		return true
+	}, from(forest(t, 3_000, 0, nil)))
+	if !errors.Is(err, context.Canceled) || calls > 300 {
+		t.Errorf("%d calls: %v", calls, err)
 	}
 	// One decision alone asks too, where it takes long.
 	one := forest(t, 1, 1, func(int) doc {

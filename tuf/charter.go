@@ -65,7 +65,7 @@ const (
 // Location is a place that serves the repository.
 type Location struct {
 	ID, Tier, Operator, Jurisdiction string
-	Base                             string // URL, ends in /
+	Base                             string // https URL of a public host name or address (H4), ends in /
 	Metadata, Targets                string // paths below Base, end in /; Targets is "" where there are none
 	Priority                         int    // lower is asked first
 	UseFrom                          time.Time

@@ -101,7 +101,7 @@ func rsaKey(t *testing.T, n *big.Int, e int) tuf.Key {
 }
 
 // primeSigner signs for an RSA key whose modulus is a prime number, which
-// everybody can who sees the key.
+// any reader of the key can do.
 type primeSigner struct{ p *big.Int }
 
 func (s primeSigner) Public() crypto.PublicKey { return &rsa.PublicKey{N: s.p, E: 65537} }
@@ -133,7 +133,7 @@ func pss(digest []byte, bits int) []byte {
 	return em
 }
 
-// RSA keys that nobody or everybody can sign for can't be used: by themselves, as
+// RSA keys that no signer, or any reader of the key, can sign for can't be used: by themselves, as
 // keys that a charter names, and in a count of signatures.
 func TestUnsoundRSAKeys(t *testing.T) {
 	good, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -30,7 +30,7 @@ type pattern struct {
 type succinct struct{ bits int }
 
 // maxBits bounds the hash bins of one role: 2^20, that is 1,048,576. TAP 15 allows
-// 32, but a few bytes of metadata must not keep those busy who walk all bins, and
+// 32, but a few bytes of metadata must not keep a walk over all bins busy, and
 // a snapshot that lists so many is beyond [Limits] anyway.
 const maxBits = 20
 

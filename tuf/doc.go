@@ -33,9 +33,10 @@
 // Length and hashes are compared before anything of a file is parsed.
 //
 // Of keys these verify: ed25519, ECDSA on P-256 and P-384, RSA of 2048 to 8192
-// bits with PSS and SHA-256, each by the scheme that it names; not those that
-// everybody can sign for (ed25519 points of small order, RSA with a prime modulus),
-// nor RSA with an even modulus, or an exponent that is even or below 65537.
+// bits with PSS and SHA-256, each by the scheme that it names; not keys that any
+// reader of the key can sign for (ed25519 points of small order, RSA with a prime
+// modulus), nor RSA with an even modulus, or an exponent that is even or below
+// 65537.
 //
 // # What is left to the caller
 //
@@ -72,6 +73,5 @@
 // "do not trust this" wrap [ErrUntrusted]. Errors of a [Fetch] are handed
 // through as they are. A message is one line of printable ASCII, 4 kB at most; what
 // is not of this module stands in it quoted, escaped and cut at 200 characters. A
-// refusal changes nothing: what was trusted before is as
-// good as it was.
+// refusal changes nothing: what was trusted before stays trusted.
 package tuf

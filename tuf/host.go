@@ -18,7 +18,7 @@ var hostForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0
 
 // hostOK says whether host may serve a repository: a public name or address in
 // its normal form. With UnsafeLoopback, loopback hosts carry their port, so
-// that several places fit on one machine.
+// that several locations fit on one machine.
 func (o *Options) hostOK(host string) bool {
 	if o.UnsafeLoopback {
 		if name, port, ok := strings.Cut(host, ":"); ok && isLoopback(name) && portOK(port) {
@@ -95,7 +95,7 @@ func prefixes(list ...string) (out []netip.Prefix) {
 //
 // Of the special-use names, example and those below it (RFC 2606) are allowed:
 // they are kept out of every network, so there is nothing to reach, and
-// documentation and tests need names that are nobody's.
+// documentation and tests need names without an owner.
 func specialName(host string) bool {
 	return slices.ContainsFunc(specialNames, func(name string) bool { return strings.HasSuffix(host, "."+name) })
 }

@@ -88,7 +88,7 @@ func TestHostOfNoURL(t *testing.T) {
 	}
 }
 
-// Hosts that only a local network, a resolver of its own or nobody answers for are
+// Hosts of which only a local network or a special resolver knows an address, or which have none, are
 // refused, one for each block and name of the registries; their public neighbours
 // are not.
 func TestSpecialHosts(t *testing.T) {

@@ -110,11 +110,11 @@ func (k Key) Verifies(payload, sig []byte) bool {
 }
 
 // public decodes the key and checks it completely. For an RSA key that takes
-// milliseconds: see cheapPublic for keys that nobody vouches for yet.
+// milliseconds: see cheapPublic for keys of files that are not verified yet.
 func (k Key) public() (crypto.PublicKey, error) {
 	pub, err := k.cheapPublic()
 	if err == nil && primeModulus(pub) {
-		return nil, fmt.Errorf("RSA modulus is a prime number: anybody can sign for the key")
+		return nil, fmt.Errorf("RSA modulus is a prime number: any reader of the key can sign for it")
 	}
 	return pub, err
 }
@@ -158,10 +158,10 @@ func (k Key) cheapPublic() (crypto.PublicKey, error) {
 }
 
 // primeModulus reports whether pub is an RSA key whose modulus is a prime number,
-// for which everybody who sees the key can compute signatures. The test costs as
+// for which any reader of the key can compute signatures. The test costs as
 // much as one signature (2 ms for 2048 bits, 0.1 s for 8192), so it is made of
 // single keys and of those whose signature counts, not of every key of a file
-// that nobody has signed.
+// that is not verified yet.
 func primeModulus(pub crypto.PublicKey) bool {
 	p, ok := pub.(*rsa.PublicKey)
 	return ok && p.N.ProbablyPrime(0)

@@ -3,9 +3,10 @@ package tuf
 // Limits bounds what one metadata file may cost. Each limit bounds one
 // resource-exhaustion attack. Zero fields take the default.
 //
-// What a file costs before its signatures are checked, in a location's hands that
-// has no key, follows from its bytes: parsing allocates at most 32 bytes for each,
-// beside 64 kB, and takes time that grows with the length. At worst, measured on one core of a server of 2026, the defaults allow:
+// What a file costs before its signatures are checked, when a location without
+// any key serves it, follows from its bytes: parsing allocates at most 32 bytes
+// for each byte of a root and 8 of another file, in addition to 64 kB, and takes
+// time that grows with the length. At worst, measured on one core of a server of 2026, the defaults allow:
 //
 //	                         bytes      allocated   processor time
 //	root                     512 kB       11 MiB          12 ms

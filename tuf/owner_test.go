@@ -23,7 +23,7 @@ func below(r *tuftest.Repo, depth int) string {
 	return last
 }
 
-// A role that root or the charter names has one owner. Whoever else delegates to
+// A role that root or the charter names has one owner. Any other role that delegates to
 // it is refused, at any depth, by name, by a name that differs in case, and by hash
 // bins of which one has the name.
 func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
@@ -31,7 +31,7 @@ func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 	for _, depth := range []int{0, 1, 3} {
 		for _, name := range []string{"review-agent", "vendor-agent", "hold", "Review-Agent", "HOLD", "root", "timestamp", "snapshot", "targets"} {
 			r := tuftest.New()
-			r.Delegate(below(r, depth), name, all, "thief")
+			r.Delegate(below(r, depth), name, all, "attacker")
 			r.Publish()
 			_, err := newClient(t, r).find(r, "agent/deep")
 			want(t, err, tuf.ErrMalformed, "")
@@ -65,7 +65,7 @@ func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 	// The same in the parties' other roles, and in a hold, which have no need to delegate.
 	for _, by := range []string{"review-agent", "hold"} {
 		r := tuftest.New()
-		r.Delegate(by, "vendor-agent", all, "thief")
+		r.Delegate(by, "vendor-agent", all, "attacker")
 		r.Publish()
 		want(t, newClient(t, r).walk(r), tuf.ErrMalformed, by+" v5: malformed: delegates to vendor-agent, which is the charter's role vendor-agent")
 	}
@@ -206,7 +206,7 @@ func TestPriorsOutliveARaisedThreshold(t *testing.T) {
 	*c = trusted
 	_, err = c.refresh(old) // the versions before, signed by two
 	want(t, err, tuf.ErrRollback, "timestamp v5")
-	// The snapshot too, under a timestamp that nobody remembers.
+	// The snapshot too, under a timestamp without a prior.
 	*c = trusted
 	c.ts = nil
 	_, err = c.refresh(old)
@@ -226,7 +226,7 @@ func TestPriorsOutliveARaisedThreshold(t *testing.T) {
 	// What none of the keys signed is no floor.
 	foreign := r.Clone()
 	foreign.Roles["timestamp"]["version"] = 99
-	foreign.Signers["timestamp"] = []string{"thief"}
+	foreign.Signers["timestamp"] = []string{"attacker"}
 	foreign.PublishTimestamp()
 	ts, err = next.Timestamp(r.Files["timestamp.json"], foreign.Files["timestamp.json"], tuftest.Now)
 	if err != nil || ts.Version() != 6 {

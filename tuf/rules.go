@@ -287,8 +287,8 @@ func (r *Root) checkSuccessor(next *Root) error {
 }
 
 // checkSound is the part of H9 and H12 that takes long: it is not asked before
-// the root is signed. A key that counts for nothing would leave a role that
-// nobody can sign.
+// the root is signed. A key that counts for nothing would leave a role without
+// a signer.
 func (r *Root) checkSound() error {
 	c := r.charter
 	if c == nil {

@@ -343,3 +343,33 @@ func TestUsable(t *testing.T) {
 		}
 	}
 }
+
+// Two charters that differ in the names of unknown members alone are two charters:
+// a name that reads like two members does not hide the change.
+func TestNamesDoNotJoin(t *testing.T) {
+	for name, change := range map[string]func(c doc){
+		"as it was": func(doc) {},
+		"one name that reads like two members": func(c doc) {
+			delete(c, "x-a")
+			delete(c, "x-b")
+			c[`x-a":1,"x-b`] = 2
+		},
+	} {
+		r := tuftest.New()
+		r.Charter()["x-a"], r.Charter()["x-b"] = 1, 2
+		r.PublishRoot()
+		root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.NextRoot(func() { change(r.Charter()) })
+		r.Charter()["seq"] = 1
+		r.PublishRoot()
+		_, err = root.Next(r.Files["2.root.json"])
+		if name == "as it was" {
+			want(t, err, nil, "")
+		} else {
+			want(t, err, tuf.ErrCharter, "H2: seq is 1, want 2")
+		}
+	}
+}

@@ -123,6 +123,12 @@ func TestErrorTextIsOneLine(t *testing.T) {
 			t.Errorf("got %s, want %s", got, shown)
 		}
 	}
+	// Nor through what a caller writes into an Error.
+	for _, detail := range []string{"a\nb", "\x1b[2J", "\u202e", strings.Repeat("x", 10_000)} {
+		if got := (&tuf.Error{Role: "x", Err: tuf.ErrExpired, Detail: detail}).Error(); tuftest.BadText(got) != "" {
+			t.Errorf("%.100q", got)
+		}
+	}
 	// Nor through what the details say of it.
 	const evil = "a\nb"
 	r := tuftest.NewPlain()

@@ -167,7 +167,7 @@ func TestTextsOfHostileNames(t *testing.T) {
 			t.Errorf("%s: %s", why, a)
 		}
 		texts(t, evil, mustSnapshot(t, r), r)
-		r.Signers["vendor-agent"+evil] = []string{"thief"}
+		r.Signers["vendor-agent"+evil] = []string{"attacker"}
 		r.Publish()
 		_, err = newClient(t, r).find(r, path)
 		want(t, err, tuf.ErrThreshold, "")

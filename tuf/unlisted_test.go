@@ -92,7 +92,7 @@ var anECDSAKey = func() string {
 	return strings.ReplaceAll(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), "\n", `\n`)
 }()
 
-// opener reads a file that nobody signed, as a client would.
+// opener reads an unsigned file, as a client would.
 type opener struct {
 	name, typ string
 	size      int // the default limit
@@ -134,14 +134,16 @@ func allocated(f func()) int {
 	return int(b.TotalAlloc - a.TotalAlloc)
 }
 
-// The documented bound of Limits: what a file costs in memory before its
-// signatures are checked.
-const (
-	perByte = 32
-	fixed   = 64 << 10
-)
+// bound is what Limits documents: how many bytes a file of n bytes costs at most
+// before its signatures are checked.
+func (o opener) bound(n int) int {
+	if o.typ == "root" {
+		return 32*n + 64<<10
+	}
+	return 8*n + 64<<10
+}
 
-// What nobody signed costs no more than its documented share of memory, and
+// An unsigned file costs no more than its documented share of memory, and
 // processor time that grows with its bytes, in the worst forms of each file.
 func TestCostBeforeAuthentication(t *testing.T) {
 	all := openers(t, tuftest.New())
@@ -156,7 +158,7 @@ func TestCostBeforeAuthentication(t *testing.T) {
 			file := []byte(strings.ReplaceAll(data, "TYPE", o.typ))
 			file = file[:min(len(file), o.size)]
 			var err error
-			if n := allocated(func() { err = o.open(file) }); n > perByte*len(file)+fixed {
+			if n := allocated(func() { err = o.open(file) }); n > o.bound(len(file)) {
 				t.Errorf("%s, %s: %d bytes allocated for %d", o.name, name, n, len(file))
 			}
 			if err == nil {
@@ -176,7 +178,7 @@ func FuzzCostBeforeAuthentication(f *testing.F) {
 	all := openers(f, tuftest.New())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, o := range all {
-			if n := allocated(func() { _ = o.open(data) }); n > perByte*len(data)+fixed {
+			if n := allocated(func() { _ = o.open(data) }); n > o.bound(len(data)) {
 				t.Fatalf("%s: %d bytes allocated for %d", o.name, n, len(data))
 			}
 		}

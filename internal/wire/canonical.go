@@ -353,9 +353,6 @@ func (s *scanner) object(depth int) error {
 			}
 		}
 		members, last = members+1, start
-		if !sorted && s.unsorted+members > MaxUnsorted {
-			return s.errorf("more than %d members out of order", MaxUnsorted)
-		}
 		s.skipSpace()
 		if s.peek() != ':' {
 			return s.errorf("expected :")
@@ -375,7 +372,7 @@ func (s *scanner) object(depth int) error {
 		s.keep(s.pos + 1)
 	}
 	if !sorted {
-		if s.unsorted += members; s.unsorted > MaxUnsorted { // of those within it too
+		if s.unsorted += members; s.unsorted > MaxUnsorted {
 			return s.errorf("more than %d members out of order", MaxUnsorted)
 		}
 		if err := s.sortMembers(from, members); err != nil {
