@@ -138,6 +138,7 @@ func TestRecoveryInDateStays(t *testing.T) {
 	w.now = w.now.Add(3 * time.Hour)
 	evidence := len(files(t, w.state("evidence")))
 	for range 3 {
+		renew(w.repo)
 		view := w.good(w.client(), 2)
 		if len(view.Evidence()) > 0 {
 			t.Errorf("evidence %q", view.Evidence())
