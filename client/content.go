@@ -128,7 +128,7 @@ func (w *walk) contentPlaces(c *Client) []*place {
 
 func (w *walk) sort(places []*place) {
 	last := func(p *place) int {
-		if w.down[p.key] || w.pace.late[p.key] {
+		if w.down[p.key] { // also where it is late
 			return 1
 		}
 		return 0
@@ -289,7 +289,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 // preference puts the location of the offer before others that do as well.
 func preference(p, offers *place, w *walk) int {
 	switch {
-	case w.down[p.key] || w.pace.late[p.key]:
+	case w.down[p.key]:
 		return 2
 	case p.key == offers.key:
 		return 0

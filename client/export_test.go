@@ -12,3 +12,6 @@ func ConfigDir(c *Client) string { return c.cfg.Dir }
 func OpenByHTTP(c *Client, metadata, name string) (io.ReadCloser, error) {
 	return c.web(metadata, "").Open(context.Background(), name)
 }
+
+// NewestRoot is the version of the root whose locations a download would ask.
+func NewestRoot(c *Client) int64 { return c.newestRoot().Version() }

@@ -200,6 +200,22 @@ func TestSlowLine(t *testing.T) {
 	})
 }
 
+// Roots that are new do not make locations that hang be waited for again.
+func TestBadLocationsAndNewRoots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := lineup(t, 1, 5, hangs)
+		c := w.client(byMemory(w))
+		for range 3 {
+			w.repo.NextRoot(nothing)
+		}
+		begun := time.Now()
+		w.good(c, 4)
+		if took := time.Since(begun); took != 25*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
 // Copies of a large file are not read side by side without bound: three at a time.
 func TestLargeFilesAreReadByFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -289,16 +305,22 @@ func TestSlowDownloads(t *testing.T) {
 		"above the demand":      {rate(80 << 10), nil, 16 * time.Second, "main"},
 		"cuts answers short":    {late, nil, 11 * time.Second, "cdn"},
 		"all slow":              {rate(2 << 10), rate(20 << 10), 70 * time.Second, "cdn"},
+		"the faster one first":  {rate(20 << 10), rate(2 << 10), 70 * time.Second, "main"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edit := func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent") }
+			edit := func(r *tuftest.Repo) {
+				r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent")
+				third := place("third", "mirror", "third", "updates.third.example")
+				third["priority"] = 90
+				r.Charter()["locations"] = append(r.Charter()["locations"].([]any), third)
+			}
 			synctest.Test(t, func(t *testing.T) {
 				w := newWeb(t, edit)
 				var last client.Progress
 				c := w.client(func(cfg *client.Config) {
 					cfg.Dir, cfg.Store, cfg.Progress = "", client.Memory(), func(p client.Progress) { last = p }
 					cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-						a := map[string]answer{vendorHost: tt.vendor, cdnHost: tt.cdn}[r.URL.Host]
+						a := map[string]answer{vendorHost: tt.vendor, cdnHost: tt.cdn, "updates.third.example": status(500, targetSuffix, nil)}[r.URL.Host]
 						if a == nil {
 							a = body(targetSuffix, []byte(content))
 						}

@@ -95,6 +95,7 @@ func TestOpenRace(t *testing.T) {
 	for name, put := range map[string]func(name string) error{
 		"pipe":         func(name string) error { return syscall.Mkfifo(name, 0o600) },
 		"link":         func(name string) error { return os.Symlink(name+"-2", name) },
+		"link to it":   func(name string) error { return os.Symlink(name+"-3", name) },
 		"another file": func(name string) error { return os.WriteFile(name, []byte("other"), 0o600) },
 		"folder":       func(name string) error { return os.Mkdir(name, 0o700) },
 	} {

@@ -296,7 +296,7 @@ var attempts = []attempt{
 		return worst(d.job(s, d.forged()), d.sign(s, evil, "agent/evil"), d.sign(s, hidden, "agent/evil"))
 	}},
 	{"a recalled release", func(d *desk, s seat, stolen []string) string {
-		again := d.unsigned(stolen, func(tx *repo.Tx) error {
+		again := d.unsigned(nil, func(tx *repo.Tx) error {
 			return errors.Join(deskAdd("0.9")(tx), tx.Approve("review", "agent/0.9", repo.Examined{Unrecorded: true}))
 		})
 		outcome := d.sign(s, again, "agent/0.9")
