@@ -35,25 +35,32 @@ func regular(fi fs.FileInfo) bool { return fi.Mode().IsRegular() }
 // something else may have taken the name in between; noWait keeps that from being
 // waited for.
 func openAs(in folder, name string, flag int, kind func(fs.FileInfo) bool) (*os.File, error) {
-	was, err := in.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
 	other := &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not the kind of file that belongs here: %w", fs.ErrInvalid)}
-	if !kind(was) {
-		return nil, other
-	}
-	f, err := in.OpenFile(name, flag|noWait|noFollow, 0)
-	if err != nil {
-		return nil, err
-	}
-	is, err := f.Stat()
-	if err == nil && (!kind(is) || !os.SameFile(was, is)) {
-		err = other
-	}
-	if err != nil {
+	// A writer may replace the file between two of the steps, which is no attack:
+	// then the next try finds the new one.
+	for range 100 {
+		was, err := in.Lstat(name)
+		if err != nil {
+			return nil, err
+		}
+		if !kind(was) {
+			return nil, other
+		}
+		f, err := in.OpenFile(name, flag|noWait|noFollow, 0)
+		if err != nil {
+			return nil, err
+		}
+		is, err := f.Stat()
+		if err == nil && kind(is) && os.SameFile(was, is) {
+			return f, nil
+		}
 		f.Close()
-		return nil, err
+		if err != nil {
+			return nil, err
+		}
+		if !kind(is) {
+			return nil, other
+		}
 	}
-	return f, nil
+	return nil, other
 }

@@ -229,7 +229,7 @@ func TestNginxRangeBeyondTheEnd(t *testing.T) {
 // reason to stop where another operator tells the truth.
 func TestNginxSoft404(t *testing.T) {
 	special := "location /soft/ { alias REPO/; error_page 404 =200 /sorry.html; }"
-	w, n := newNginx(t, special, func(origin, _ string) []string { return []string{origin + "soft/", origin} })
+	w, n := newNginx(t, special, func(origin, _, _ string) []string { return []string{origin + "soft/", origin} })
 	writeFile(t, "<html>Sorry!</html>", w.dir, "sorry.html")
 	c := w.client(nil)
 	view, rel := w.latest(c, "1.0")
@@ -257,7 +257,7 @@ func TestNginxSoft404(t *testing.T) {
 // Where a file should be there is a folder: nginx sends elsewhere, which is not
 // followed, and lists folders, which are no files.
 func TestNginxFolders(t *testing.T) {
-	w, n := newNginx(t, "", func(origin, cache string) []string { return []string{origin, cache} })
+	w, n := newNginx(t, "", func(origin, cache, rdv string) []string { return []string{origin, cache} })
 	noErr(t, os.Mkdir(filepath.Join(w.dir, "metadata", "2.root.json"), 0o755))
 	c := w.client(nil)
 	_, err := c.Refresh(t.Context())
@@ -283,7 +283,7 @@ func TestNginxFolders(t *testing.T) {
 func TestCacheOfAbsence(t *testing.T) {
 	for _, rotate := range []bool{false, true} {
 		t.Run(map[bool]string{false: "renewed", true: "new online keys"}[rotate], func(t *testing.T) {
-			w, n := newNginx(t, "", func(origin, cache string) []string { return []string{cache, origin} })
+			w, n := newNginx(t, "", func(origin, cache, rdv string) []string { return []string{cache, origin} })
 			now := time.Now()
 			clock := func(cfg *client.Config) { cfg.Now = func() time.Time { return now } }
 			c := w.client(clock)
@@ -362,7 +362,7 @@ func TestNginxRecovery(t *testing.T) {
 
 // A target that the cache says is absent is had from the other place.
 func TestCacheOfAbsentTarget(t *testing.T) {
-	w, n := newNginx(t, "", func(origin, cache string) []string { return []string{cache, origin} })
+	w, n := newNginx(t, "", func(origin, cache, rdv string) []string { return []string{cache, origin} })
 	c := w.client(nil)
 	_, rel := w.latest(c, "1.0")
 	file := filepath.Join(t.TempDir(), "agent")

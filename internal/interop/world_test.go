@@ -231,8 +231,13 @@ http {
 		root REPO;
 		gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;
 		autoindex on;
-		location /rdv/ { alias REPO/; }
 		SPECIAL
+	}
+	# On one machine ports stand for hosts: this is another operator's.
+	server {
+		listen 127.0.0.1:RENDEZVOUS ssl http2;
+		gzip on; gzip_types *; gzip_min_length 1;
+		location /rdv/ { alias REPO/; }
 	}
 	server {
 		listen 127.0.0.1:CACHE ssl http2;
@@ -248,18 +253,18 @@ http {
 }
 `
 
-// newNginx makes a world that nginx serves. at is the base of the origin, and of
-// the cache before it; special are directives of the origin.
-func newNginx(t *testing.T, special string, locations func(origin, cache string) []string) (*world, *nginx) {
+// newNginx makes a world that nginx serves. locations get the base of the origin, of
+// the cache before it, and of the rendezvous; special are directives of the origin.
+func newNginx(t *testing.T, special string, locations func(origin, cache, rdv string) []string) (*world, *nginx) {
 	t.Helper()
 	t.Parallel()
 	path := needs(t, "nginx", "install Debian's nginx-light, or nginx")
-	ports := freePorts(t, 2)
-	w := newWorld(t, locations("https://127.0.0.1:"+ports[0]+"/", "https://127.0.0.1:"+ports[1]+"/")...)
+	ports := freePorts(t, 3)
+	w := newWorld(t, locations("https://127.0.0.1:"+ports[0]+"/", "https://127.0.0.1:"+ports[1]+"/", "https://127.0.0.1:"+ports[2]+"/rdv/")...)
 	n := &nginx{dir: t.TempDir()}
 	writeFile(t, w.ca.cert, n.dir, "cert.pem")
 	writeFile(t, w.ca.key, n.dir, "key.pem")
-	conf := strings.NewReplacer("DIR", n.dir, "REPO", w.dir, "ORIGIN", ports[0], "CACHE", ports[1]).Replace(strings.Replace(nginxConf, "SPECIAL", special, 1))
+	conf := strings.NewReplacer("DIR", n.dir, "REPO", w.dir, "ORIGIN", ports[0], "CACHE", ports[1], "RENDEZVOUS", ports[2]).Replace(strings.Replace(nginxConf, "SPECIAL", special, 1))
 	if os.Getuid() == 0 {
 		conf = "user root;" + conf // tests' folders are not for other users
 	}
@@ -273,4 +278,4 @@ func newNginx(t *testing.T, special string, locations func(origin, cache string)
 }
 
 // origin has all; roots alone are elsewhere too.
-func origin(origin, _ string) []string { return []string{origin, origin + "rdv/"} }
+func origin(origin, _, rdv string) []string { return []string{origin, rdv} }
