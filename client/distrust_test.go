@@ -179,7 +179,7 @@ func TestBadLocationInFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	renew(w.repo)
-	view = w.good(c, 1)
+	w.good(c, 1)
 	if got := w.asked(vendorHost); slices.Contains(got, "metadata/timestamp.json") {
 		t.Errorf("asked %q", got)
 	}
