@@ -227,6 +227,9 @@ func (b *book) merge(other *book) {
 		if o.Seen != nil && (r.Seen == nil || o.Seen.Version > r.Seen.Version) {
 			r.Seen = o.Seen
 		}
+		if h := o.high(); h != nil && (r.high() == nil || h.Version > r.high().Version) {
+			r.High = &bookContent{Version: h.Version, SHA256: h.SHA256}
+		}
 		if o.Newest != nil && (r.Newest == nil || o.Newest.Version > r.Newest.Version) {
 			r.Newest = o.Newest
 		}

@@ -23,6 +23,13 @@ func TestAutomation(t *testing.T) {
 	}
 	start.update(add("1"))
 	start.update(plain("rules/a", "1"))
+	team := func(key string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			return tx.Delegate("vendor", "agent", repo.Product{Role: "team-a", Paths: []string{"agent/a/*"}, Keys: repo.Keys{Keys: start.public(key)}})
+		}
+	}
+	start.update(team("team-a"))
+	start.signer("team-b")
 	start.pin()
 	renew := func(tx *repo.Tx) error { return tx.Resign("vendor") }
 	many := func(tx *repo.Tx) error {
@@ -58,11 +65,15 @@ func TestAutomation(t *testing.T) {
 		"a recall": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
 			return tx.Recall("vendor", "agent/1", "", "x")
 		}, vendorKeys, repo.ErrNotAutomatic},
-		"a hold":       {repo.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
-		"one of three": {repo.Automation{Renew: true}, resignReview, []string{"ann"}, repo.ErrLedgerNotShared},
-		"all of three": {repo.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
-		"an approval":  {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }, []string{"ann", "ben", "cleo"}, nil},
-		"a refusal":    {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "x", "") }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+		"a recall of other bytes": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+			return tx.Recall("vendor", "agent/0.9", strings.Repeat("ab", 32), "x")
+		}, vendorKeys, repo.ErrNotAutomatic},
+		"keys of a product": {repo.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, team("team-b"), vendorKeys, repo.ErrNotAutomatic},
+		"a hold":            {repo.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+		"one of three":      {repo.Automation{Renew: true}, resignReview, []string{"ann"}, repo.ErrLedgerNotShared},
+		"all of three":      {repo.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
+		"an approval":       {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }, []string{"ann", "ben", "cleo"}, nil},
+		"a refusal":         {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "x", "") }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start.copy()
@@ -99,6 +110,9 @@ func TestAutomation(t *testing.T) {
 	cfg.Ledger, cfg.Pin, cfg.Automation = repo.StorageLedger(m.ledger), w.pin(), &repo.Automation{Renew: true}
 	for _, k := range vendorKeys {
 		cfg.Signers = append(cfg.Signers, w.signer(k))
+	}
+	if _, err := repo.New(w.store, cfg).Pending(t.Context(), "review"); err != nil { // having read it is not having seen it
+		t.Fatal(err)
 	}
 	m.refuses(repo.ErrNotAutomatic, func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), renew); return err })
 }

@@ -35,6 +35,8 @@ type bookJSON struct {
 	Root      *bookRoot `json:"root,omitempty"`
 	Published bool      `json:"published"` // Root was seen published
 	Recovered *bookRoot `json:"recovered,omitempty"`
+	// HighRoot is a newer regular root that a call has read, by its hash.
+	HighRoot *bookRoot `json:"high_root,omitempty"`
 
 	Roles       map[string]*bookRole `json:"roles"`
 	TakenBack   []takenBack          `json:"taken_back,omitempty"`
@@ -45,13 +47,17 @@ type bookJSON struct {
 type bookRoot struct {
 	Version int64  `json:"version"`
 	SHA256  string `json:"sha256"` // of the signed part
-	File    []byte `json:"file"`
+	File    []byte `json:"file,omitempty"`
 }
 
 // bookRole is what is known of a role.
 type bookRole struct {
-	// Seen is the newest content seen in a verified snapshot.
+	// Seen is the newest content that was published when this ledger signed last:
+	// the last word, with which drafts are compared.
 	Seen *bookContent `json:"seen,omitempty"`
+	// High is a newer content that a call has read in a verified snapshot. The role
+	// does not go behind it either, but it is no last word: nobody was shown it.
+	High *bookContent `json:"high,omitempty"`
 	// Newest is the newest content signed here, while that is newer than Seen.
 	Newest *bookContent `json:"newest,omitempty"`
 	// Signed are the contents signed here, oldest first. Older ones are left out;
@@ -198,10 +204,21 @@ const maxSwaps = 100
 // points are the roots that every chain must contain. A recovered root is none:
 // until a regular root follows it, one of its own version ends the recovery.
 func (b *book) points() []point {
-	if x := b.body.Root; x != nil {
-		return []point{{x.Version, x.SHA256, "ledger"}}
+	var out []point
+	for _, x := range []*bookRoot{b.body.Root, b.body.HighRoot} {
+		if x != nil {
+			out = append(out, point{x.Version, x.SHA256, "ledger"})
+		}
 	}
-	return nil
+	return out
+}
+
+// high is the newest content that was ever seen of a role, nil for none.
+func (r *bookRole) high() *bookContent {
+	if r.High != nil && (r.Seen == nil || r.High.Version > r.Seen.Version) {
+		return r.High
+	}
+	return r.Seen
 }
 
 // leaves reports whether a chain has left the recovery that the ledger has seen
@@ -262,7 +279,7 @@ func (b *book) keys(role string, keys []tuf.Key) *bookRole {
 		return r
 	}
 	if !slices.ContainsFunc(r.Keys, func(id string) bool { return slices.Contains(now, id) }) {
-		r.Seen, r.Newest = nil, nil
+		r.Seen, r.High, r.Newest = nil, nil, nil
 	}
 	slices.Sort(now)
 	r.Keys = now
@@ -277,6 +294,9 @@ func (b *book) see(role string, keys []tuf.Key, version int64, signed wire.Value
 		return
 	}
 	r.Seen = &bookContent{Version: version, SHA256: sum256(signed)}
+	if r.High != nil && r.High.Version <= version {
+		r.High = nil
+	}
 	if whole {
 		r.Seen.Signed = signed
 	}
@@ -361,6 +381,9 @@ func (b *book) seeRoots(c *chain) {
 		b.body.Root = newBookRoot(regular)
 	}
 	b.body.Published = true
+	if h := b.body.HighRoot; h != nil && h.Version <= b.body.Root.Version {
+		b.body.HighRoot = nil
+	}
 	b.body.Recovered = nil
 	if last := c.last(); last.Version() > regular.Version() {
 		b.body.Recovered = newBookRoot(last)
@@ -408,4 +431,41 @@ func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 		out = append(out, takenBack{Kind: "hold", Role: role, Path: path.String(), SHA256: e.sha256, Until: stamp(until), Reason: reason})
 	}
 	return out
+}
+
+// note records what a call has read, where it is newer than what the ledger has
+// seen of roots and of the roles that it has records of: a signer does not go
+// behind that any more. It is best effort: each signing checks and records again.
+func (r *Repo) note(ctx context.Context, p *present) {
+	if r.cfg.Ledger == nil || p.book.empty() || p.snap == nil {
+		return
+	}
+	contents := map[string]bookContent{}
+	for _, x := range rootOf(p.under).lists() {
+		have, version := p.book.body.Roles[x.role], p.listed(x.role)
+		if have == nil || have.high() != nil && have.high().Version >= version {
+			continue
+		}
+		if env, err := openEnvelope(p.snap.RoleBytes(x.role)); err == nil {
+			contents[x.role] = bookContent{Version: version, SHA256: sum256(env.signed)}
+		}
+	}
+	root := p.chain.at(p.chain.ordinary)
+	newer := func(b *book) bool {
+		return b.body.Published && root != nil && !slices.ContainsFunc(b.points(), func(x point) bool { return x.version >= root.Version() })
+	}
+	if len(contents) == 0 && !newer(p.book) {
+		return
+	}
+	_ = r.change(ctx, p.root.Charter().RepoID(), func(b *book) error {
+		for role, c := range contents {
+			if have := b.body.Roles[role]; have != nil && (have.high() == nil || have.high().Version < c.Version) {
+				have.High = &c
+			}
+		}
+		if newer(b) {
+			b.body.HighRoot = &bookRoot{Version: root.Version(), SHA256: root.SHA256()}
+		}
+		return nil
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -104,8 +105,12 @@ func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
 		if string(had.targets[path]) == string(has.targets[path]) {
 			continue
 		}
-		x.out = append(x.out, Change{Part: Headline, Role: roleText(f.role), Kind: Removed, What: "signed before", Name: text.Name(path),
-			New: "", Old: fmt.Sprintf("listed in v%d, which this signer signed and which is not published", r.Newest.Version)})
+		c := Change{Part: Headline, Role: roleText(f.role), Kind: Removed, What: "signed before", Name: text.Name(path),
+			Old: fmt.Sprintf("listed in v%d, which this signer signed and which is not published", r.Newest.Version)}
+		if has.targets[path] != nil {
+			c.Kind, c.Old, c.New = Changed, "", "listed otherwise than in "+strings.TrimPrefix(c.Old, "listed in ")
+		}
+		x.out = append(x.out, c)
 	}
 	return nil
 }

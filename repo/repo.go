@@ -162,6 +162,7 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 		p := &present{}
 		err := r.loadOnce(ctx, p)
 		if err == nil {
+			r.note(ctx, p)
 			return p, nil
 		}
 		// A fault of the storage is the caller's to hear of.

@@ -267,9 +267,9 @@ func (s *signing) check(b *book) error {
 		f := x.file
 		sum := sum256(f.signed)
 		r := b.keys(s.recordName(f), x.wasKeys)
-		if f.role != "root" && r.Seen != nil && (x.version < r.Seen.Version || x.version == r.Seen.Version && x.was != nil && sum256(x.was) != r.Seen.SHA256) {
+		if h := r.high(); f.role != "root" && h != nil && (x.version < h.Version || x.version == h.Version && x.was != nil && sum256(x.was) != h.SHA256) {
 			return fmt.Errorf("repo: %s: %w: published is v%d, the ledger has seen v%d with sha256 %.16s: the storage is old, or shows another content",
-				text.Name(f.role), ErrRoleBehind, x.version, r.Seen.Version, r.Seen.SHA256)
+				text.Name(f.role), ErrRoleBehind, x.version, h.Version, h.SHA256)
 		}
 		same, other := r.signedBefore(f.version, sum)
 		if !same && other != nil && x.fresh && f.role != "root" && !s.unnumbered(f) {

@@ -260,6 +260,62 @@ func TestRoleNeverGoesBack(t *testing.T) {
 	noErr(t, m.w.open(keys...).Update(t.Context(), add("3")))
 }
 
+// A draft that follows what is no longer published is not signed.
+func TestStaleDraft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	m := w.machine().adopts()
+	for what, fn := range map[string]func(*repo.Tx) error{"role": approve("1"), "root": renewRoot} {
+		d, err := m.open().Stage(t.Context(), fn)
+		noErr(t, err)
+		w.now = w.now.Add(time.Minute)
+		w.update(map[string]func(*repo.Tx) error{"role": approve("2"), "root": announce}[what])
+		if _, err := m.open().Pending(t.Context(), "review"); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range reviewKeys[1:] {
+			err := d.Sign(t.Context(), w.signer(key))
+			if !errors.Is(err, repo.ErrConflict) {
+				t.Errorf("%s by %s: %v", what, key, err)
+			}
+		}
+	}
+}
+
+// What a signer has only read is remembered too: neither role nor root goes back
+// behind it, and it is still shown as a difference.
+func TestWhatWasReadIsRemembered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	w.update(approve("1"))
+	m := w.machine().adopts()
+	old := w.store.copy()
+	w.update(approve("2"))
+	role := w.store.copy()
+	w.now = w.now.Add(time.Hour)
+	w.update(renewRoot)
+	d, err := m.open().Stage(t.Context(), resignReview) // without keys: it reads
+	noErr(t, err)
+	says(t, m.diff(d), "review-agent: release agent/2 added")
+	bad := *m
+	bad.store = role
+	bad.refuses(repo.ErrRootBehind, func() error { _, err := bad.open("review-release").Stage(t.Context(), resignReview); return err })
+
+	m = w.machine()
+	m.store = old
+	digest, err := m.open().AdoptDigest(t.Context())
+	noErr(t, err)
+	noErr(t, m.open().Adopt(t.Context(), digest))
+	m.store = role
+	if _, err := m.open().Pending(t.Context(), "review"); err != nil {
+		t.Fatal(err)
+	}
+	m.store = old
+	m.refuses(repo.ErrRoleBehind, func() error { _, err := m.open("review-release").Stage(t.Context(), resignReview); return err })
+}
+
 // K3 holds for a role whose keys are exchanged in the same draft.
 func TestRoleNeverGoesBackInARotation(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,9 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/again", strings.NewReader("agent 1"), release("1.0.1"))
 	})
+	if _, err := m.open().Pending(t.Context(), "review"); err != nil { // it notes what is published
+		t.Fatal(err)
+	}
 	again := func(how repo.Examined) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error { return tx.Approve("review", "agent/again", how) }
 	}
@@ -55,6 +58,14 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 	w.sees("root 1 agent/2 agent/again")
 	// A reinstatement is in force for the renewals that follow.
+	d, err = r.Stage(t.Context(), resignReview)
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	d, err = r.Stage(t.Context(), func(tx *repo.Tx) error {
+		return tx.Approve("review", "agent/1", repo.Examined{Reinstate: "under its own name too"})
+	})
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 	d, err = r.Stage(t.Context(), resignReview)
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))

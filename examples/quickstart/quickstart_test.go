@@ -55,7 +55,7 @@ func TestStoryOfTheAgent(t *testing.T) {
 		"| agent 1.0: staying: client: no newer approved release: tuf: agent/agent-1.1",
 		"| agent 1.1: running", "| agent 1.2: running",
 		"0 of 1 needed keys of party review in the trusted root signed",
-		"All 17 steps had exactly the outcome they should.",
+		"All 18 steps had exactly the outcome they should.",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("lacks %q", want)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
@@ -136,7 +137,7 @@ func (s *story) vendorAlone() error {
 		return err
 	}
 	say("%s, %s, is listed and served. The product looks for an update:", filepath.Base(file), size(fi.Size()))
-	if err := s.serve(); err != nil {
+	if err := errors.Join(s.serve(), mirror(s.ctx, s.vendor.repo, s.past, false)); err != nil {
 		return err
 	}
 	return s.expect("1.1 by the vendor alone", "one", "1.0", "listed by vendor (vendor-agent v2), but not by review (review-agent v1)")
@@ -179,7 +180,15 @@ func (s *story) reviewRound() error {
 	if err := s.vendor.open().Publish(s.ctx, d); err != nil {
 		return err
 	}
-	return s.serve()
+	if err := s.serve(); err != nil {
+		return err
+	}
+	// The centre looks at what came of it, and its ledger notes that.
+	if err := mirror(s.ctx, s.serving.dir, s.review.repo, false); err != nil {
+		return err
+	}
+	_, err = s.review.open().Status(s.ctx, time.Now())
+	return err
 }
 
 func (s *story) thief() error {
@@ -215,6 +224,24 @@ func (s *story) thief() error {
 	}
 	say("The product keeps what it was shown, and why it refused:\n%s", strings.TrimSpace(reason))
 	s.check("evidence of the forged root", "1 file", fmt.Sprintf("%d file", n))
+	return s.oldCopy()
+}
+
+// oldCopy: the attacker hands the review centre the repository as it was before
+// the centre approved 1.1. The centre's tool compares it with its ledger.
+func (s *story) oldCopy() error {
+	if err := mirror(s.ctx, s.past, s.review.repo, false); err != nil {
+		return err
+	}
+	_, err := s.review.approve(s.ctx, []string{"agent/agent-1.1"})
+	say("The attacker hands the review centre a copy from before its approval, to have it sign once more:\n| %v", err)
+	outcome := "signed"
+	if errors.Is(err, repo.ErrRoleBehind) {
+		outcome = "refused"
+	} else if err != nil {
+		return err
+	}
+	s.check("the centre signs on an old copy", "refused", outcome)
 	return nil
 }
 

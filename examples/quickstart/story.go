@@ -24,6 +24,7 @@ type story struct {
 	stolen  *vendor // the thief
 	forged  []byte  // his root
 	frozen  string  // what A served before the theft
+	past    string  // what was published before the centre approved anything
 	fromA   int     // requests at A by the product's last run
 	results []result
 }
@@ -40,7 +41,7 @@ type result struct {
 }
 
 func newStory(ctx context.Context, dir, file string) (*story, error) {
-	s := &story{ctx: ctx, dir: dir, frozen: filepath.Join(dir, "thief", "frozen")}
+	s := &story{ctx: ctx, dir: dir, frozen: filepath.Join(dir, "thief", "frozen"), past: filepath.Join(dir, "thief", "past")}
 	build := filepath.Join(dir, "build")
 	if err := os.MkdirAll(build, 0o755); err != nil {
 		return nil, err
