@@ -169,6 +169,7 @@ func (s *story) reviewRound() error {
 	if err != nil {
 		return err
 	}
+	s.approved = good
 	draft, err := s.review.approve(s.ctx, good)
 	if err != nil {
 		return err
@@ -233,7 +234,7 @@ func (s *story) oldCopy() error {
 	if err := mirror(s.ctx, s.past, s.review.repo, false); err != nil {
 		return err
 	}
-	_, err := s.review.approve(s.ctx, []string{"agent/agent-1.1"})
+	_, err := s.review.approve(s.ctx, s.approved)
 	say("The attacker hands the review centre a copy from before its approval, to have it sign once more:\n| %v", err)
 	outcome := "signed"
 	if errors.Is(err, repo.ErrRoleBehind) {

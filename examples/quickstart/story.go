@@ -14,19 +14,20 @@ import (
 // story is the state of what is told: places, parties, the product, and what
 // came of each step.
 type story struct {
-	ctx     context.Context
-	dir     string
-	product product
-	a, b, z *place // the old place, the new one, and the review centre's, which serves roots only
-	serving *place // the one that the vendor publishes to
-	vendor  *vendor
-	review  *reviewer
-	stolen  *vendor // the thief
-	forged  []byte  // his root
-	frozen  string  // what A served before the theft
-	past    string  // what was published before the centre approved anything
-	fromA   int     // requests at A by the product's last run
-	results []result
+	ctx      context.Context
+	dir      string
+	product  product
+	a, b, z  *place // the old place, the new one, and the review centre's, which serves roots only
+	serving  *place // the one that the vendor publishes to
+	vendor   *vendor
+	review   *reviewer
+	stolen   *vendor  // the thief
+	forged   []byte   // his root
+	frozen   string   // what A served before the theft
+	past     string   // what was published before the centre approved anything
+	approved []string // what the centre approved last
+	fromA    int      // requests at A by the product's last run
+	results  []result
 }
 
 // machines have the product installed.
