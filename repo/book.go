@@ -251,8 +251,8 @@ func (b *book) highest(role string) int64 {
 	}
 	r := b.body.Roles[role]
 	high := r.Floor
-	if r.Seen != nil {
-		high = max(high, r.Seen.Version)
+	if h := r.high(); h != nil {
+		high = max(high, h.Version)
 	}
 	for _, s := range r.Signed {
 		high = max(high, s.Version)

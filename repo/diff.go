@@ -101,7 +101,8 @@ func (c Change) String() string {
 // draft, and neither does the draft decide which role leads to which, or who must
 // sign. So a signer needs the storage, a mirror, or a [ReadOnly] view of what is
 // served. The first headlines are what approves again what the party took back,
-// and what was signed before, is not published, and is missing here.
+// what was signed before, is not published, and is missing here, and what
+// compromised keys published and is left out ([Tx.Compromised]).
 // A root, with all the others, must be one that clients would take once it is
 // signed; otherwise the error is that of [tuf.Root.Propose].
 //
@@ -146,6 +147,7 @@ type comparison struct {
 	tx            *Tx // of what is published, without an edit
 	before, after *edition
 	last          lastWord
+	restored      *restoring
 	top           map[string]*tree
 	out           []Change
 }
@@ -156,13 +158,16 @@ func (r *Repo) compareTo(ctx context.Context, d *Draft, remembers bool) (*compar
 	if err != nil {
 		return nil, err
 	}
-	last := lastWord{}
+	last, restored := lastWord{}, &restoring{}
 	if remembers {
-		if last, err = r.lastWord(p, d); err != nil {
+		if restored, err = r.newTx(ctx, p).withoutCompromised(d.override.compromised); err != nil {
+			return nil, err
+		}
+		if last, err = r.lastWord(p, d, restored.signed); err != nil {
 			return nil, err
 		}
 	}
-	x := &comparison{ctx: ctx, draft: d, tx: r.newTx(ctx, p), last: last, top: map[string]*tree{}}
+	x := &comparison{ctx: ctx, draft: d, tx: r.newTx(ctx, p), last: last, restored: restored, top: map[string]*tree{}}
 	was, now := &Root{}, &Root{}
 	if p.under != nil {
 		was = rootOf(p.under)

@@ -27,7 +27,7 @@ func (l lastWord) over() func(string) wire.Value {
 
 // lastWord is what the ledger has seen of a draft's files, where that is not what
 // is published.
-func (r *Repo) lastWord(p *present, d *Draft) (l lastWord, err error) {
+func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l lastWord, err error) {
 	if p.book.empty() {
 		l.nothing = r.cfg.Ledger != nil && p.root != nil
 		return l, nil
@@ -36,13 +36,16 @@ func (r *Repo) lastWord(p *present, d *Draft) (l lastWord, err error) {
 	if b.Published && b.Root.Version < p.root.Version() && b.Recovered == nil {
 		l.root = p.chain.at(b.Root.Version)
 	}
-	l.roles = map[string]wire.Value{}
+	l.roles = maps.Clone(restored)
+	if l.roles == nil {
+		l.roles = map[string]wire.Value{}
+	}
 	for role := range d.files {
 		seen := p.book.lastWord(role)
 		if seen == nil || p.snap == nil {
 			continue
 		}
-		if v := b.Roles[role].Seen.Version; v < p.listed(role) {
+		if v := b.Roles[role].Seen.Version; v < p.listed(role) || restored[role] != nil {
 			// It is of our own making, but it was kept outside this process.
 			if l.roles[role], err = wire.Canonical(seen.JSON()); err != nil {
 				return l, fmt.Errorf("repo: %w: %s v%d: %w", ErrLedger, roleText(role), v, err)
@@ -56,6 +59,7 @@ func (r *Repo) lastWord(p *present, d *Draft) (l lastWord, err error) {
 // although the party took them back, and what this signer signed before, is not
 // published, and is not in the draft.
 func (x *comparison) remembered() error {
+	first := len(x.out)
 	for _, name := range slices.Sorted(maps.Keys(x.draft.statements)) {
 		c := x.draft.statements[name].claim
 		if c.Review != nil && c.Review.Reinstate != "" {
@@ -70,9 +74,6 @@ func (x *comparison) remembered() error {
 				New: fmt.Sprintf("another root with sha256 %s, on %s; this one has sha256 %s", text.Name(other.SHA256), text.Name(other.At), sum256(f.signed))})
 		}
 	}
-	if t := x.tx.repo.cfg.ClockTolerance; t != publishTolerance && x.draft.files["root"] != nil {
-		x.out = append(x.out, Change{Part: Summary, Role: "root", Kind: Unchanged, Fact: "clock tolerance of this machine", New: t.String()})
-	}
 	for _, f := range x.draft.sorted() {
 		if b == nil || b.body.Roles[f.role] == nil || b.body.Roles[f.role].Newest == nil {
 			continue
@@ -81,10 +82,12 @@ func (x *comparison) remembered() error {
 			return err
 		}
 	}
-	// First of all headlines.
-	n := slices.IndexFunc(x.out, func(c Change) bool { return c.What == "reinstatement of" || c.What == "signed before" })
-	if n > 0 {
-		x.out = append(slices.Clone(x.out[n:]), x.out[:n]...)
+	if err := x.leftOut(); err != nil {
+		return err
+	}
+	x.out = append(slices.Clone(x.out[first:]), x.out[:first]...)
+	if t := x.tx.repo.cfg.ClockTolerance; t != publishTolerance && x.draft.files["root"] != nil {
+		x.out = append(x.out, Change{Part: Summary, Role: "root", Kind: Unchanged, Fact: "clock tolerance of this machine", New: t.String()})
 	}
 	return nil
 }

@@ -41,6 +41,10 @@
 //     signs is compared with its ledger, not with the storage: whatever lies there,
 //     it does not carry on what it has not seen.
 //
+// Where keys of a role are stolen, the draft whose root replaces them names them
+// with [Tx.Compromised]: the role goes on from what the ledger knows, and the diff
+// names what is left out.
+//
 // The first root has nothing before it: a handle signs one that it staged itself,
 // and [Draft.SignFirst] one that was staged elsewhere, with its [Draft.Digest].
 // [Config].UnsafeTrustStorage is for fixtures of tests.

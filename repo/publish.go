@@ -37,7 +37,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	if d.Empty() && p.under == p.root {
 		return nil
 	}
-	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}, statements: d.statements}
+	next := &publication{repo: r, present: p, root: p.root, fresh: map[string]*draftFile{}, statements: d.statements, compromised: d.override.compromised}
 	if d.recovery != nil {
 		if err := next.takeRecovery(ctx, d); err != nil {
 			return err
@@ -75,6 +75,8 @@ type publication struct {
 	// of the draft, by name in storage
 	statements map[string]*statement
 	stamp      bool // a new timestamp is due
+	// compromised are the keys that the draft names (Tx.Compromised).
+	compromised []tuf.Key
 
 	snapshot int64 // version of the new snapshot
 }

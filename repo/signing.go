@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,6 +24,7 @@ const oneHour = time.Hour
 type override struct {
 	supersede     string          // sha256 of the root that was signed first
 	shorterExpiry bool            // rule K5
+	compromised   []tuf.Key       // rule K3
 	lift          map[string]bool // paths whose hold was lifted
 }
 
@@ -37,9 +39,11 @@ type signing struct {
 	root          before    // the draft's root; nil where root stays
 	layout        *Root     // as it will be; nil for timestamp and snapshot
 	items         []*item
-	before, after *edition           // of the draft
-	parties       map[tuf.Key]string // of keys that root names, their party
-	ends          bool               // timestamp and snapshot go with a root that ends or replaces a recovery
+	before, after *edition              // of the draft
+	restored      map[string]wire.Value // signed parts in place of what compromised keys published
+	parties       map[tuf.Key]string    // of keys that root names, their party
+	compromised   []tuf.Key             // of timestamp and snapshot
+	ends          bool                  // timestamp and snapshot go with a root that ends or replaces a recovery
 }
 
 // item is one file that shall be signed.
@@ -267,7 +271,7 @@ func (s *signing) check(b *book) error {
 		f := x.file
 		sum := sum256(f.signed)
 		r := b.keys(s.recordName(f), x.wasKeys)
-		if h := r.high(); f.role != "root" && h != nil && (x.version < h.Version || x.version == h.Version && x.was != nil && sum256(x.was) != h.SHA256) {
+		if h := r.high(); f.role != "root" && h != nil && !s.excused(x) && (x.version < h.Version || x.version == h.Version && x.was != nil && sum256(x.was) != h.SHA256) {
 			return fmt.Errorf("repo: %s: %w: published is v%d, the ledger has seen v%d with sha256 %.16s: the storage is old, or shows another content",
 				text.Name(f.role), ErrRoleBehind, x.version, h.Version, h.SHA256)
 		}
@@ -293,6 +297,13 @@ func (s *signing) check(b *book) error {
 		s.record(b, x, reinstated, now)
 	}
 	return nil
+}
+
+// excused reports whether rule K3 does not hold for what is published, since
+// compromised keys signed it: what the ledger signed stands in its place, or, of
+// timestamp and snapshot, the draft that is published names their key.
+func (s *signing) excused(x *item) bool {
+	return s.restored[x.file.role] != nil || x.online && slices.ContainsFunc(x.wasKeys, func(k tuf.Key) bool { return slices.Contains(s.compromised, k) })
 }
 
 // renumber gives a file that nobody has signed yet another version.

@@ -63,7 +63,12 @@ func (s *signing) trace() error {
 	if under := s.tx.present.under; under != nil {
 		was = rootOf(under)
 	}
-	s.before = newEdition(s.tx, was, asPublished)
+	restored, err := s.repo.newTx(s.ctx, s.tx.present).withoutCompromised(s.draft.override.compromised)
+	if err != nil {
+		return err
+	}
+	s.restored = restored.signed
+	s.before = newEdition(s.tx, was, func(role string) wire.Value { return s.restored[role] })
 	s.after = newEdition(s.tx, s.layout, func(role string) wire.Value {
 		if f := s.draft.files[role]; f != nil {
 			return f.signed

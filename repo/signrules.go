@@ -124,6 +124,8 @@ func (s *signing) automatic(b *book, x *item) error {
 		return fmt.Errorf("repo: %s: %w: others hold keys of the role; declare Config.SharedLedger where all of them use this ledger", text.Name(f.role), ErrLedgerNotShared)
 	case x.online:
 		return nil
+	case len(s.draft.override.compromised) > 0:
+		return no("keys were named compromised")
 	case s.draft.statements[f.role] != nil:
 		c := s.draft.statements[f.role].claim
 		if c.Review == nil || c.Review.Reinstate != "" ||
@@ -159,7 +161,7 @@ func (s *signing) record(b *book, x *item, reinstated map[subjectOfRole]bool, no
 		return
 	}
 	whole := !x.bin && !x.online && f.role != recoveryRole && f.role != "root"
-	if x.version > 0 && x.was != nil && f.role != "root" {
+	if x.version > 0 && x.was != nil && f.role != "root" && !s.excused(x) {
 		b.see(f.role, x.wasKeys, x.version, x.was, whole)
 	}
 	signed := bookSigned{Version: f.version, SHA256: sum256(f.signed)}

@@ -1,0 +1,484 @@
+package repo_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// attacker returns a handle of somebody who has the keys, writes the storage, and
+// has no ledger that would stop him.
+func (w *world) attacker(keys ...string) *repo.Repo {
+	cfg := w.config()
+	cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Pin = nil, true, nil
+	for _, k := range keys {
+		cfg.Signers = append(cfg.Signers, w.signer(k))
+	}
+	return repo.New(w.store, cfg)
+}
+
+var vendorOnline = []string{"vendor-release", "timestamp", "snapshot"}
+
+// attacks publishes with stolen keys.
+func (w *world) attacks(fn func(*repo.Tx) error) {
+	w.t.Helper()
+	noErr(w.t, w.attacker(vendorOnline...).Update(w.t.Context(), fn))
+}
+
+func evil(tx *repo.Tx) error {
+	return errors.Join(add("evil")(tx), tx.Recall("vendor", "agent/1", "", "a lie"))
+}
+
+// rotate replaces every key that the attacker has.
+func (w *world) rotate(tx *repo.Tx) error {
+	r := tx.Root()
+	r.Timestamp.Keys, r.Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+	for i, c := range r.Classes {
+		for j, role := range c.Roles {
+			if role.Party == "vendor" {
+				r.Classes[i].Roles[j].Keys.Keys = w.public("vendor-release-2")
+			}
+		}
+	}
+	return nil
+}
+
+// afterTheft is the vendor's handle with the keys that it has left and new ones.
+func (w *world) afterTheft() *repo.Repo {
+	return w.open("vendor-1", "vendor-2", "targets", "vendor-release-2", "timestamp-2", "snapshot-2")
+}
+
+func (w *world) compromised(tx *repo.Tx) error {
+	return errors.Join(tx.Compromised(w.public(vendorOnline...)...), w.rotate(tx))
+}
+
+// reviewSigns lets the review centre sign the new root, by its own ledger.
+func (w *world) reviewSigns(d *repo.Draft) {
+	w.t.Helper()
+	for _, k := range []string{"review-1", "review-2"} {
+		noErr(w.t, w.received(d).Sign(w.t.Context(), w.signer(k)))
+		noErr(w.t, d.Sign(w.t.Context(), w.signer(k)))
+	}
+}
+
+// K3's exception: with the vendor's keys an attacker has published over the role,
+// beside it, and gone back behind it. Named compromised, the role goes on from what
+// the vendor's ledger signed.
+func TestCompromised(t *testing.T) {
+	t.Parallel()
+	start := newWorld(t)
+	start.pin()
+	start.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	past := start.store.copy()
+	start.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+	for name, x := range map[string]struct {
+		attack func(w *world)
+		behind bool // refused where no key is named
+		first  string
+	}{
+		"published beyond": {func(w *world) { w.attacks(evil) }, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which compromised keys alone signed"},
+		"far beyond": {func(w *world) {
+			for range 5 {
+				w.attacks(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+			}
+			w.attacks(evil)
+		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v9, which compromised keys alone signed"},
+		"a second content": {func(w *world) {
+			w.store.files = past.copy().files
+			w.attacks(evil)
+		}, true, "vendor-agent: compromised agent/evil removed, was: listed in v3, which compromised keys alone signed"},
+		"seen, and gone back": {func(w *world) {
+			w.attacks(evil)
+			if _, err := w.open().Status(w.t.Context(), w.now); err != nil { // which the ledger notes
+				w.t.Fatal(err)
+			}
+			w.store.files = past.copy().files
+		}, true, ""},
+		"a late expiry": {func(w *world) {
+			cfg := w.config()
+			cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Expiry.Release = nil, true, 300*24*time.Hour
+			for _, k := range vendorOnline {
+				cfg.Signers = append(cfg.Signers, w.signer(k))
+			}
+			noErr(w.t, repo.New(w.store, cfg).Update(w.t.Context(), evil))
+		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which compromised keys alone signed"},
+		"gone back": {func(w *world) { w.store.files = past.copy().files }, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start.copy()
+			w.t = t
+			x.attack(w)
+			if x.behind {
+				w.refused(repo.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.rotate); return err })
+			} else if name == "a late expiry" {
+			} else if d, err := w.copy().afterTheft().Stage(t.Context(), w.rotate); err != nil || !strings.Contains(bytesOf(t, d), "agent/evil") {
+				t.Fatalf("without a word the draft goes on from what is published: %v", err)
+			}
+			d, err := w.afterTheft().Stage(t.Context(), w.compromised)
+			noErr(t, err)
+			if strings.Contains(bytesOf(t, d), "agent/evil") || strings.Contains(bytesOf(t, d), "a lie") {
+				t.Error("it lists what the attacker published")
+			}
+			lines := w.linesOf(w.afterTheft(), d)
+			if x.first != "" && lines[0] != x.first {
+				t.Errorf("first line of the diff: %s", lines[0])
+			}
+			for _, l := range lines {
+				if strings.Contains(l, "evil") && !strings.Contains(l, ": compromised agent/evil") {
+					t.Errorf("compared with the attacker's content: %s", l)
+				}
+			}
+			w.reviewSigns(d)
+			noErr(t, w.afterTheft().Publish(t.Context(), d))
+			if name == "seen, and gone back" && !slices.Contains(lines, "vendor-agent v5: is signed again") {
+				t.Errorf("it does not go above what was seen: %q", lines)
+			}
+			if name == "published beyond" || name == "far beyond" { // review's role stays what it was
+				w.sees("root 2 agent/1 agent/2")
+			}
+			// Ordinary work goes on.
+			noErr(t, w.afterTheft().Update(t.Context(), add("3")))
+			if got := w.lists("vendor-agent"); got != "agent/1 agent/2 agent/3" {
+				t.Errorf("vendor-agent lists %s", got)
+			}
+		})
+	}
+}
+
+// linesOf is the diff of a draft as a handle shows it.
+func (w *world) linesOf(r *repo.Repo, d *repo.Draft) (out []string) {
+	w.t.Helper()
+	changes, err := r.Diff(w.t.Context(), d)
+	noErr(w.t, err)
+	for _, c := range changes {
+		out = append(out, c.String())
+	}
+	return out
+}
+
+// lengths are the lengths of the targets in a published role and its hash bins.
+func (w *world) lengths(role string) map[string]int64 {
+	w.t.Helper()
+	p := w.product()
+	snap, err := p.refresh()
+	noErr(w.t, err)
+	out := map[string]int64{}
+	for _, name := range snap.Roles() {
+		if name != role && !strings.HasPrefix(name, role+".b-") {
+			continue
+		}
+		file, err := snap.RoleFile(name)
+		noErr(w.t, err)
+		var doc struct {
+			Signed struct {
+				Targets map[string]struct{ Length int64 }
+			}
+		}
+		data, err := p.get(file)
+		noErr(w.t, err)
+		noErr(w.t, json.Unmarshal(data, &doc))
+		for path, e := range doc.Signed.Targets {
+			out[path] = e.Length
+		}
+	}
+	return out
+}
+
+// lists names what lengths has.
+func (w *world) lists(role string) string {
+	w.t.Helper()
+	return strings.Join(slices.Sorted(maps.Keys(w.lengths(role))), " ")
+}
+
+func bytesOf(t testing.TB, d *repo.Draft) string {
+	t.Helper()
+	data, err := d.Bytes()
+	noErr(t, err)
+	return string(data)
+}
+
+// Content that an honest key signed too stays, and so do other people's roles.
+func TestCompromisedKeepsHonestWork(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-release", "vendor-colleague")}
+		return errors.Join(add("1")(tx), approve("1")(tx))
+	})
+	colleague, away := w.machine().adopts(), w.machine().adopts()
+	d, err := colleague.open("vendor-colleague").Stage(t.Context(), add("2"))
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	stolen := w.public("vendor-release")
+	r := away.open("vendor-1", "vendor-2", "targets", "vendor-colleague", "timestamp", "snapshot")
+	drop := func(tx *repo.Tx) error {
+		err := tx.Compromised(stolen...)
+		tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-colleague")}
+		return err
+	}
+	d, err = r.Stage(t.Context(), drop)
+	noErr(t, err)
+	if !strings.Contains(bytesOf(t, d), "agent/2") {
+		t.Error("the colleague's release was left out")
+	}
+	// The attacker publishes over it with his key alone; the colleague's ledger knows better.
+	w.attacks(evil)
+	d, err = colleague.open("vendor-1", "vendor-2", "targets", "vendor-colleague", "timestamp", "snapshot").Stage(t.Context(), drop)
+	noErr(t, err)
+	w.reviewSigns(d)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	if got := w.lists("vendor-agent"); got != "agent/1 agent/2" {
+		t.Errorf("vendor-agent lists %s", got)
+	}
+}
+
+// A second signer names the keys for a draft that was staged elsewhere.
+func TestCompromisedOnAnotherMachine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	past := w.store.copy()
+	w.update(add("2"))
+	m := w.machine().adopts()
+	w.store.files = past.files
+	w.attacks(evil)
+	r := w.open("vendor-1", "targets")
+	d, err := r.Stage(t.Context(), w.compromised)
+	noErr(t, err)
+	open := func() *repo.Draft {
+		there, err := m.open().OpenDraft([]byte(bytesOf(t, d)))
+		noErr(t, err)
+		return there
+	}
+	key := w.signer("vendor-release-2")
+	m.refuses(repo.ErrRoleBehind, func() error { return open().Sign(t.Context(), key) })
+	there := open()
+	there.Compromised(w.public(vendorOnline...)...)
+	noErr(t, there.Sign(t.Context(), key))
+	if lines := w.linesOf(m.open(), there); !strings.HasPrefix(lines[0], "vendor-agent: compromised agent/evil removed") {
+		t.Errorf("what is left out comes first: %s", lines[0])
+	}
+	// A machine alone does not.
+	cfg := w.config()
+	cfg.Automation = &repo.Automation{Renew: true, Releases: []string{"agent/"}}
+	cfg.Signers, cfg.SharedLedger = []tuf.Signer{w.signer("vendor-release-2")}, true
+	robot, err := repo.New(w.store, cfg).OpenDraft([]byte(bytesOf(t, d)))
+	noErr(t, err)
+	robot.Compromised(w.public("vendor-release")...)
+	w.refused(repo.ErrNotAutomatic, func() error { return robot.Sign(t.Context(), key) })
+}
+
+// Hash bins and products are looked at one by one.
+func TestCompromisedBelow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		for i := range 600 {
+			if err := tx.Add("vendor", fmt.Sprintf("agent/plain-%d", i), strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+				return err
+			}
+		}
+		return add("1")(tx)
+	})
+	before := w.lists("vendor-agent")
+	w.attacks(func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/plain-7", strings.NewReader("evil"), nil)
+	})
+	later := w.copy()
+	d, err := w.afterTheft().Stage(t.Context(), w.compromised)
+	noErr(t, err)
+	if lines := w.linesOf(w.afterTheft(), d); !strings.Contains(lines[0], ": compromised agent/plain-7 removed, was: listed in v") {
+		t.Errorf("first line of the diff: %s", lines[0])
+	}
+	w.reviewSigns(d)
+	noErr(t, w.afterTheft().Publish(t.Context(), d))
+	if v := w.lengths("vendor-agent")["agent/plain-7"]; v != 1 {
+		t.Errorf("agent/plain-7 has length %d", v)
+	}
+	if got := w.lists("vendor-agent"); got != before {
+		t.Errorf("vendor-agent lists %s, was %s", got, before)
+	}
+	// Where the bin that the ledger signed is gone or replaced, the error names the file.
+	for what, change := range map[string]func(files map[string][]byte, name string){
+		"gone":     func(files map[string][]byte, name string) { delete(files, name) },
+		"replaced": func(files map[string][]byte, name string) { files[name] = files["metadata/2"+name[len("metadata/1"):]] },
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := later.copy()
+			w.t = t
+			for name := range maps.Clone(w.store.files) {
+				if strings.HasPrefix(name, "metadata/1.vendor-agent.b-") && w.store.files["metadata/2"+name[len("metadata/1"):]] != nil {
+					change(w.store.files, name)
+				}
+			}
+			err := w.refused(repo.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.compromised); return err })
+			if !strings.Contains(err.Error(), "bring metadata/1.vendor-agent.b-") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The attacker replaced the list that leads to the hash bins, and their number; the
+// bins that nobody touched stay.
+func TestCompromisedTop(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	plain := func(from, to int) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			for i := from; i < to; i++ {
+				if err := tx.Add("vendor", fmt.Sprintf("agent/plain-%d", i), strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	w.update(func(tx *repo.Tx) error { return errors.Join(plain(0, 600)(tx), add("1")(tx), approve("1")(tx)) })
+	w.update(func(tx *repo.Tx) error {
+		for i := range 600 {
+			if err := tx.Approve("review", fmt.Sprintf("agent/plain-%d", i), repo.Examined{Unrecorded: true}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	before := w.lists("vendor-agent")
+	for name, attack := range map[string]func(tx *repo.Tx) error{
+		"a release":  evil,
+		"more files": func(tx *repo.Tx) error { return errors.Join(plain(600, 1500)(tx), evil(tx)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := w.copy()
+			w.t = t
+			w.attacks(attack)
+			d, err := w.afterTheft().Stage(t.Context(), w.compromised)
+			noErr(t, err)
+			if lines := w.linesOf(w.afterTheft(), d); !strings.HasPrefix(lines[0], "vendor-agent: compromised agent/evil removed, was: listed in v") {
+				t.Errorf("%q", lines[:3])
+			}
+			w.reviewSigns(d)
+			noErr(t, w.afterTheft().Publish(t.Context(), d))
+			w.sees("root 2 agent/1")
+			if got := w.lists("vendor-agent"); name == "a release" && got != before {
+				t.Errorf("vendor-agent lists %s, was %s", got, before)
+			}
+			p := w.product()
+			snap, err := p.refresh()
+			noErr(t, err)
+			for i := range 1500 {
+				_, err := snap.Approve(fmt.Sprintf("agent/plain-%d", i), p.get)
+				if i < 600 && err != nil || i >= 600 && !errors.Is(err, tuf.ErrNoTarget) {
+					t.Fatalf("agent/plain-%d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
+// A product with keys of its own is compromised; what leads to it is not.
+func TestCompromisedProduct(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "tool", Paths: []string{"agent/tool-*"}, Keys: repo.Keys{Keys: w.public("tool")}})
+	})
+	tool := func(version string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			return tx.Add("vendor", "agent/tool-"+version, strings.NewReader("tool "+version), release(version))
+		}
+	}
+	w.update(tool("1"))
+	noErr(t, w.attacker("tool", "timestamp", "snapshot").Update(t.Context(), tool("evil")))
+	d, err := w.open("vendor-release", "tool").Stage(t.Context(), func(tx *repo.Tx) error {
+		return errors.Join(tx.Compromised(w.public("tool")...), tool("2")(tx))
+	})
+	noErr(t, err)
+	if text := bytesOf(t, d); strings.Contains(text, "tool-evil") || !strings.Contains(text, "tool-1") || !strings.Contains(text, "tool-2") {
+		t.Errorf("%q", w.lines(d))
+	}
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+
+	// What leads to it is compromised; it is not, and is edited in the same draft.
+	w.attacks(add("evil"))
+	d, err = w.open(append(vendorKeys, "tool", "vendor-release-2", "timestamp-2", "snapshot-2")...).Stage(t.Context(), func(tx *repo.Tx) error {
+		return errors.Join(w.compromised(tx), tool("3")(tx))
+	})
+	noErr(t, err)
+	if text := bytesOf(t, d); strings.Contains(text, "evil") || !strings.Contains(text, "tool-3") {
+		t.Errorf("%q", w.lines(d))
+	}
+	w.reviewSigns(d)
+	noErr(t, w.afterTheft().Publish(t.Context(), d))
+}
+
+// Of what was signed here and is in the storage no more, the diff says so.
+func TestCompromisedAndRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	m := w.machine().adopts()
+	d, err := m.open("vendor-release").Stage(t.Context(), add("2"))
+	noErr(t, err)
+	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.attacks(evil)
+	delete(w.store.files, "metadata/3.vendor-agent.json")
+	d, err = m.open("vendor-1", "vendor-2", "targets", "vendor-release-2").Stage(t.Context(), w.compromised)
+	noErr(t, err)
+	lines := w.linesOf(m.open(), d)
+	if !slices.ContainsFunc(lines, func(l string) bool {
+		return strings.HasPrefix(l, "vendor-agent: signed before v3 removed, was: signed here with sha256 ")
+	}) || !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "vendor-agent: compromised agent/2 removed") }) {
+		t.Errorf("%q", lines)
+	}
+}
+
+// What Compromised refuses.
+func TestCompromisedRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	r := w.open("vendor-release")
+	for name, x := range map[string]struct {
+		want error
+		edit func(tx *repo.Tx) error
+	}{
+		"a key of nobody": {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("stranger")...) }},
+		"a root key":      {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-1")...) }},
+		"after an edit": {repo.ErrConflict, func(tx *repo.Tx) error {
+			return errors.Join(add("2")(tx), tx.Compromised(w.public("vendor-release")...))
+		}},
+		"no own signature": {repo.ErrRoleBehind, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if x.edit == nil {
+				// A ledger that has signed nothing: there is nothing to go back to.
+				w.attacks(func(tx *repo.Tx) error {
+					return tx.Add("vendor", "agent/evil", strings.NewReader("evil"), nil)
+				})
+				m := w.machine()
+				cfg := w.config()
+				cfg.Ledger, cfg.Pin, cfg.UnsafeTrustStorage = repo.StorageLedger(m.ledger), w.pin(), true
+				cfg.Signers = []tuf.Signer{w.signer("vendor-release")}
+				r = repo.New(w.store, cfg)
+				x.edit = func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-release")...) }
+			}
+			w.refused(x.want, func() error { _, err := r.Stage(t.Context(), x.edit); return err })
+		})
+	}
+	// Nothing was published with it: nothing changes.
+	w = newWorld(t)
+	w.update(add("1"))
+	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-release")...) })
+	if err != nil || len(d.Missing()) != 0 || len(w.lines(d)) != 0 {
+		t.Errorf("%v, %v", err, d)
+	}
+}
