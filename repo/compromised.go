@@ -12,16 +12,18 @@ import (
 )
 
 // Compromised names keys of timestamp, snapshot and release roles that an attacker
-// has (the exception to rule K3). Where only such keys signed the published content of a role, the role
-// starts from the newest content that this ledger signed and that was published, and
-// what was published beyond that is left out; [Repo.Diff] names it first. It is called before roles
-// are edited, in the draft whose root replaces the keys. Content that another
-// key of the role signed too stays. Hash bins, and older content, are read from the
-// storage, where the ledger's hash identifies them; where it is gone the error
-// wraps [ErrRoleBehind] and names the file to bring back. Where the keys of timestamp
-// and snapshot are named, [Repo.Publish] of this draft does not compare those two with
-// the ledger: bring back other parties' roles from a mirror first, if the attacker
-// went behind them. A key that no such role has is an error that wraps [ErrNoPart].
+// has (the exception to rule K3). It is called before roles are edited, in the draft
+// whose root replaces the keys. Where only such keys signed the published content of
+// a role, the role starts from the newest content that this ledger signed and that
+// was published; what was published beyond that is left out, and [Repo.Diff] names
+// it first. Content that another key of the role signed too stays.
+//
+// Hash bins, and older content, are read from the storage, where the ledger's hash
+// identifies them; where none is left the error wraps [ErrRoleBehind] and names the
+// file to bring back. Where the keys of timestamp and snapshot are named,
+// [Repo.Publish] of this draft does not compare those two with the ledger: bring back
+// other parties' roles from a mirror first, if the attacker went behind them. A key
+// that no such role has is an error that wraps [ErrNoPart].
 func (tx *Tx) Compromised(keys ...tuf.Key) error {
 	if len(tx.lists) > 0 {
 		return fmt.Errorf("repo: Compromised comes before roles are edited: %w", ErrConflict)
