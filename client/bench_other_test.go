@@ -5,5 +5,3 @@ package client_test
 import "time"
 
 func cpuTime() time.Duration { return 0 }
-
-func peakMemory() int64 { return 0 }

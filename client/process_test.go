@@ -94,16 +94,30 @@ func (w *web) process(rounds int) *exec.Cmd {
 	return cmd
 }
 
-// publish goes on publishing, a root now and then, until stop is called.
-func (w *web) publish(every time.Duration) (stop func()) {
+// publish publishes once for each so many requests that are served, beside them,
+// and a root each fifth time, until stop is called. By a clock it would outrun
+// clients that are slow: each new root makes their next refresh longer.
+func (w *web) publish(requests int) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
+	due := make(chan struct{}, 1)
+	w.mu.Lock()
+	n := 0
+	w.served = func() {
+		if n++; n%requests == 0 {
+			select {
+			case due <- struct{}{}:
+			default: // it is publishing
+			}
+		}
+	}
+	w.mu.Unlock()
 	go func() {
 		defer close(ended)
 		for i := 1; ; i++ {
 			select {
 			case <-done:
 				return
-			case <-time.After(every):
+			case <-due:
 			}
 			w.mu.Lock()
 			if i%5 == 0 {
@@ -119,7 +133,7 @@ func (w *web) publish(every time.Duration) (stop func()) {
 func TestManyGoroutines(t *testing.T) {
 	w := newWeb(t)
 	w.sockets()
-	stop := w.publish(5 * time.Millisecond)
+	stop := w.publish(10)
 	defer stop()
 	one, two := w.client(overSockets), w.client(overSockets)
 	dir := t.TempDir()
@@ -145,7 +159,7 @@ func TestManyProcesses(t *testing.T) {
 	w := newWeb(t)
 	w.sockets()
 	var all sync.WaitGroup
-	stop := w.publish(10 * time.Millisecond)
+	stop := w.publish(20)
 	defer stop()
 	rounds := 40
 	if testing.Short() {
@@ -166,7 +180,7 @@ func TestManyProcesses(t *testing.T) {
 func TestKilled(t *testing.T) {
 	w := newWeb(t)
 	w.sockets()
-	stop := w.publish(3 * time.Millisecond)
+	stop := w.publish(5)
 	defer stop()
 	for i := range 12 {
 		cmd := w.process(1 << 20)

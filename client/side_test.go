@@ -95,7 +95,7 @@ func sideMain() {
 			}
 		}
 	}
-	u.Peak = peakMemory()
+	u.Peak = tuftest.PeakMemory()
 	if err := json.NewEncoder(os.Stdout).Encode(u); err != nil {
 		panic(err)
 	}

@@ -41,6 +41,7 @@ type web struct {
 	answers  map[string]answer
 
 	transport func(*http.Request) (*http.Response, error) // nil: RoundTrip
+	served    func()                                      // called for each request to a socket, with mu held
 }
 
 // note writes a request down that is not served by the web.
@@ -244,6 +245,9 @@ func (w *web) sockets() *httptest.Server {
 		_, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		w.mu.Lock()
 		data, ok := fileOf(w.repo, name)
+		if w.served != nil {
+			w.served()
+		}
 		w.mu.Unlock()
 		if !ok {
 			http.NotFound(rw, r)

@@ -2,19 +2,26 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/visum-dev/visum/internal/tuftest"
 )
 
 // The test binary is the quickstart when this is set.
 const asQuickstart = "VISUM_TEST_QUICKSTART"
 
+// The quickstart of the tests tells its own use of memory at the end.
+const peakLine = "\npeak memory in bytes: %d\n"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asQuickstart) != "" {
 		main()
+		fmt.Fprintf(os.Stderr, peakLine, tuftest.PeakMemory())
 		return
 	}
 	os.Exit(m.Run())
