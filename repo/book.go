@@ -262,11 +262,21 @@ func (b *book) highest(role string) int64 {
 
 // lastWord is the newest content of a role that the ledger has seen published;
 // nil where there is none, or where it is not kept.
-func (b *book) lastWord(role string) wire.Value {
-	if b == nil || b.body.Roles[role] == nil || b.body.Roles[role].Seen == nil {
-		return nil
+func (b *book) lastWord(role string) (wire.Value, error) {
+	if b == nil || b.body.Roles[role] == nil || b.body.Roles[role].Seen == nil || b.body.Roles[role].Seen.Signed == nil {
+		return nil, nil
 	}
-	return b.body.Roles[role].Seen.Signed
+	return b.body.Roles[role].Seen.read(role)
+}
+
+// read is the signed part of a role that was kept. It is of our own making, but it
+// was kept outside this process.
+func (c *bookContent) read(role string) (wire.Value, error) {
+	v, err := wire.Canonical(c.Signed)
+	if err != nil || sum256(v) != c.SHA256 {
+		return nil, fmt.Errorf("repo: %w: %s v%d is damaged", ErrLedger, roleText(role), c.Version)
+	}
+	return v, nil
 }
 
 // keys compares a role's keys with those under which it was seen. Where none of

@@ -215,12 +215,7 @@ func (x *restoring) restore(role string) (*listing, error) {
 // signatures the file has. What was signed and never published is in neither.
 func (x *restoring) content(role string, want bookContent) (wire.Value, error) {
 	if want.Signed != nil {
-		// It is of our own making, but it was kept outside this process.
-		v, err := wire.Canonical(want.Signed)
-		if err != nil || sum256(v) != want.SHA256 {
-			return nil, fmt.Errorf("repo: %w: %s v%d is damaged", ErrLedger, roleText(role), want.Version)
-		}
-		return v, nil
+		return want.read(role)
 	}
 	name := roleName(role, want.Version)
 	data, err := x.tx.repo.storage.Read(x.tx.ctx, name)

@@ -41,15 +41,12 @@ func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l
 		l.roles = map[string]wire.Value{}
 	}
 	for role := range d.files {
-		seen := p.book.lastWord(role)
-		if seen == nil || p.snap == nil {
-			continue
+		seen, err := p.book.lastWord(role)
+		if err != nil {
+			return l, err
 		}
-		if v := b.Roles[role].Seen.Version; v < p.listed(role) || restored[role] != nil {
-			// It is of our own making, but it was kept outside this process.
-			if l.roles[role], err = wire.Canonical(seen.JSON()); err != nil {
-				return l, fmt.Errorf("repo: %w: %s v%d: %w", ErrLedger, roleText(role), v, err)
-			}
+		if seen != nil && p.snap != nil && (b.Roles[role].Seen.Version < p.listed(role) || restored[role] != nil) {
+			l.roles[role] = seen
 		}
 	}
 	return l, nil
@@ -96,13 +93,17 @@ func (x *comparison) remembered() error {
 // published, and what the draft does not list.
 func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
 	had, has := newListing(f.role), newListing(f.role)
-	for l, signed := range map[*listing]wire.Value{had: r.Newest.Signed, has: f.signed} {
+	newest, err := r.Newest.read(f.role)
+	if err != nil {
+		return err
+	}
+	if string(newest) == string(f.signed) {
+		return nil
+	}
+	for l, signed := range map[*listing]wire.Value{had: newest, has: f.signed} {
 		if err := l.take(signed); err != nil {
 			return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 		}
-	}
-	if string(r.Newest.Signed) == string(f.signed) {
-		return nil
 	}
 	for _, path := range slices.Sorted(maps.Keys(had.targets)) {
 		if string(had.targets[path]) == string(has.targets[path]) {

@@ -62,6 +62,27 @@ type item struct {
 	version int64      // that is published; 0 for none
 }
 
+// choose says who signs the item: those signers that have a part in it, and those
+// of the bridge, which has none in root.
+func (x *item) choose(signers []tuf.Signer, b *Bridge, part func(tuf.Key) bool) {
+	add := func(s tuf.Signer) {
+		x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
+	}
+	for _, s := range signers {
+		if part(s.Key()) {
+			add(s)
+		}
+	}
+	if b == nil || x.file.role == "root" {
+		return
+	}
+	for _, s := range b.Signers {
+		if b.part(cmp.Or(x.top, x.file.role), s.Key().ID()) {
+			add(s)
+		}
+	}
+}
+
 // newSigning prepares a request for a draft against what is published.
 func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, error) {
 	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, tip: p.root, parties: map[tuf.Key]string{}}
@@ -133,18 +154,7 @@ func (r *Repo) signDraft(ctx context.Context, p *present, d *Draft, parts []*dra
 		if err != nil {
 			return 0, err
 		}
-		for _, signer := range signers {
-			if s.may(x, signer.Key()) {
-				x.signers, x.keyIDs = append(x.signers, signer), append(x.keyIDs, signer.Key().ID())
-			}
-		}
-		if b := r.cfg.Bridge; b != nil && f.role != "root" {
-			for _, signer := range b.Signers {
-				if b.part(cmp.Or(x.top, f.role), signer.Key().ID()) {
-					x.signers, x.keyIDs = append(x.signers, signer), append(x.keyIDs, signer.Key().ID())
-				}
-			}
-		}
+		x.choose(signers, r.cfg.Bridge, func(k tuf.Key) bool { return s.may(x, k) })
 		x.fresh = fresh
 		if len(x.signers) > 0 {
 			s.items = append(s.items, x)

@@ -12,19 +12,7 @@ import (
 // as a draft.
 func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) error {
 	x := &item{file: f, online: true, fresh: true, role: named{role: f.role, keys: keys}}
-	signers := n.repo.cfg.Signers
-	for _, s := range signers {
-		if slices.Contains(keys.Keys, s.Key()) {
-			x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
-		}
-	}
-	if b := n.repo.cfg.Bridge; b != nil {
-		for _, s := range b.Signers {
-			if b.part(f.role, s.Key().ID()) {
-				x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
-			}
-		}
-	}
+	x.choose(n.repo.cfg.Signers, n.repo.cfg.Bridge, func(k tuf.Key) bool { return slices.Contains(keys.Keys, k) })
 	p := n.present
 	data := p.timestamp
 	if f.role == "snapshot" {

@@ -134,7 +134,10 @@ func (s *signing) automatic(b *book, x *item) error {
 		}
 		return nil
 	}
-	was := b.lastWord(f.role)
+	was, err := b.lastWord(f.role)
+	if err != nil {
+		return err
+	}
 	if x.bin {
 		was = x.was
 	}
