@@ -1,0 +1,141 @@
+package tuf
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/text"
+)
+
+// MaxVersion is the longest version, in bytes.
+const MaxVersion = 128
+
+// Version is a release's version, which orders the releases of a product. The
+// zero Version is none, and below every other.
+type Version struct {
+	numbers []string // without leading zeros; the last is not "0"
+	pre     []string // identifiers of the pre-release; none for a release
+	set     bool
+}
+
+// ParseVersion reads a version: an optional "v", numbers separated by dots, as many
+// as there are, then a pre-release and build metadata as in semantic versioning 2.0.0,
+// sections 9 and 10. An error wraps [ErrMalformed].
+func ParseVersion(s string) (Version, error) {
+	bad := func(why string) (Version, error) {
+		return Version{}, &Error{Err: ErrMalformed, Detail: "version " + text.Name(s) + ": " + why}
+	}
+	if len(s) > MaxVersion {
+		return bad("too long")
+	}
+	rest, build, hasBuild := strings.Cut(strings.TrimPrefix(s, "v"), "+")
+	numbers, pre, hasPre := strings.Cut(rest, "-")
+	v := Version{set: true}
+	for n := range strings.SplitSeq(numbers, ".") {
+		if !isNumber(n) {
+			return bad("its numbers are separated by dots, such as 1.2.3")
+		}
+		v.numbers = append(v.numbers, cmp.Or(strings.TrimLeft(n, "0"), "0"))
+	}
+	for len(v.numbers) > 0 && v.numbers[len(v.numbers)-1] == "0" {
+		v.numbers = v.numbers[:len(v.numbers)-1]
+	}
+	if hasPre {
+		v.pre = strings.Split(pre, ".")
+	}
+	for _, id := range v.pre {
+		if !isIdentifier(id) || isNumber(id) && len(id) > 1 && id[0] == '0' {
+			return bad("a pre-release is identifiers of letters, digits and hyphens, separated by dots, and numbers without leading zeros")
+		}
+	}
+	if hasBuild {
+		for id := range strings.SplitSeq(build, ".") {
+			if !isIdentifier(id) {
+				return bad("build metadata is identifiers of letters, digits and hyphens, separated by dots")
+			}
+		}
+	}
+	return v, nil
+}
+
+// IsZero reports whether there is no version.
+func (v Version) IsZero() bool { return !v.set }
+
+// Compare is -1 where v is below o, 1 where it is above, and 0 where they are the
+// same version. Missing numbers are 0, a pre-release is below its release, and
+// build metadata does not count: v1.2, 1.2.0 and 1.2.0+linux are one version.
+func (v Version) Compare(o Version) int {
+	if !v.set || !o.set {
+		return btoi(v.set) - btoi(o.set)
+	}
+	for i := range max(len(v.numbers), len(o.numbers)) {
+		if c := compareNumbers(at(v.numbers, i), at(o.numbers, i)); c != 0 {
+			return c
+		}
+	}
+	if len(v.pre) == 0 || len(o.pre) == 0 {
+		return btoi(len(v.pre) == 0) - btoi(len(o.pre) == 0)
+	}
+	for i := range min(len(v.pre), len(o.pre)) {
+		if c := comparePre(v.pre[i], o.pre[i]); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(v.pre), len(o.pre))
+}
+
+// String is the same for versions that compare equal: without "v", build metadata,
+// leading zeros and zeros at the end.
+func (v Version) String() string {
+	if !v.set {
+		return ""
+	}
+	s := cmp.Or(strings.Join(v.numbers, "."), "0")
+	if len(v.pre) > 0 {
+		s += "-" + strings.Join(v.pre, ".")
+	}
+	return s
+}
+
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+func isIdentifier(s string) bool {
+	for _, c := range []byte(s) {
+		if c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func at(numbers []string, i int) string {
+	if i < len(numbers) {
+		return numbers[i]
+	}
+	return "0"
+}
+
+// compareNumbers compares numbers of any size, without leading zeros.
+func compareNumbers(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+}
+
+// comparePre compares identifiers of pre-releases: numbers are below words.
+func comparePre(a, b string) int {
+	switch x, y := isNumber(a), isNumber(b); {
+	case x && y:
+		return compareNumbers(a, b)
+	case x || y:
+		return btoi(y) - btoi(x)
+	}
+	return strings.Compare(a, b)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
