@@ -175,12 +175,12 @@ func TestFullStore(t *testing.T) {
 	}
 }
 
-// Ten thousand refreshes in one process, with news now and then: memory,
-// goroutines and files do not grow.
-func TestTenThousandRefreshes(t *testing.T) {
-	rounds := 10_000
-	if testing.Short() {
-		rounds = 500
+// Thousands of refreshes in one process, with news now and then: memory, goroutines
+// and files do not grow.
+func TestThousandsOfRefreshes(t *testing.T) {
+	rounds := 1000
+	if tuftest.Long {
+		rounds = 10_000
 	}
 	w := newWeb(t)
 	c := w.client()
