@@ -138,7 +138,6 @@ type race struct {
 	*world
 	rnd       *rand.Rand
 	pin       []byte
-	mu        sync.Mutex
 	listings  []map[string]repo.Info
 	removed   map[string][]byte
 	published [][]byte // timestamps, in order
@@ -150,20 +149,41 @@ type race struct {
 	keyed     int                   // keys that were taken into use
 }
 
-// racePast is what has happened before: several releases, a publisher that died
-// before its last write, and many hours of new timestamps since.
-var racePast = sync.OnceValue(func() *world {
-	w := emptyWorld(testing.TB(panicking{}))
-	w.store.clock = func() time.Time { return w.now }
-	w.update(w.found)
+// racePasts are what has happened before, made once: three releases; and after
+// them a publisher that died before its last write, and many hours of new
+// timestamps since.
+var racePasts = sync.OnceValue(func() [2]*race {
+	x := &race{world: emptyWorld(panicking{})}
+	x.watch()
+	x.update(x.found)
 	for n := range 40 {
-		w.public(fmt.Sprint("key-", n), fmt.Sprint("other-", n)) // of later roots
+		x.public(fmt.Sprint("key-", n), fmt.Sprint("other-", n)) // of later roots
 	}
-	for n := range 3 {
-		w.update(swap(n + 1))
-		w.now = w.now.Add(20 * time.Minute)
+	for ; x.n < 3; x.n++ {
+		x.update(swap(x.n + 1))
+		x.now = x.now.Add(20 * time.Minute)
 	}
-	return w
+	// The first ones were made by handles with another Expiry.
+	x.published = nil
+	noErr(x.t, x.handle(x.store).Refresh(context.Background()))
+	y := x.copy()
+	y.rnd = rand.New(rand.NewPCG(1, 1))
+	y.dying = 4
+	if err := y.publish(y.handle(&shared{y.store, y.die})); !errors.Is(err, errKilled) {
+		panic(err)
+	}
+	for range 4 {
+		y.now = y.now.Add(3 * time.Hour)
+		noErr(y.t, y.handle(y.store).Refresh(context.Background()))
+	}
+	for _, x := range []*race{x, y} {
+		var err error
+		x.pin, err = x.handle(x.store).Pin(context.Background())
+		noErr(x.t, err)
+		x.draft, err = x.handle(x.store).Stage(context.Background(), add("draft"))
+		noErr(x.t, err)
+	}
+	return [2]*race{x, y}
 })
 
 // panicking is for what is made once for many tests.
@@ -180,47 +200,45 @@ var raceExpiry = repo.Expiry{Timestamp: 6 * time.Hour}
 var raceDrafts = &repo.PruneOptions{Drafts: time.Hour}
 
 func newRace(t *testing.T, seed uint64) *race {
-	w := racePast().copy()
-	w.t = t
-	x := &race{world: w, rnd: rand.New(rand.NewPCG(seed, 12)), removed: map[string][]byte{}, n: 3}
-	w.store.clock = func() time.Time { return w.now }
-	last := maps.Clone(w.store.files)
-	w.store.after = func(name string) error {
-		list := map[string]repo.Info{}
-		for name, data := range w.store.files {
-			list[name] = repo.Info{Name: name, Size: int64(len(data)), Written: w.store.written[name]}
-		}
-		if data, there := w.store.files[name]; there {
-			last[name] = data
-		} else {
-			x.removed[name] = last[name]
-		}
-		x.listings = append(x.listings, list)
-		if name == "metadata/timestamp.json" {
-			x.published = append(x.published, w.store.files[name])
-		}
-		return nil
-	}
-	noErr(t, w.store.after("metadata/timestamp.json"))
-	var err error
-	x.pin, err = x.handle(w.store).Pin(t.Context())
-	noErr(t, err)
-	if x.rnd.IntN(2) == 0 { // a publisher dies; the repository goes on with its old content
-		x.dying = 4
-		if err := x.publish(x.handle(&shared{w.store, x.die})); !errors.Is(err, errKilled) {
-			t.Fatal(err)
-		}
-		for range 4 {
-			w.now = w.now.Add(3 * time.Hour)
-			noErr(t, x.handle(w.store).Refresh(t.Context()))
-		}
-	}
-	x.draft, err = x.handle(w.store).Stage(t.Context(), add("draft"))
-	noErr(t, err)
+	rnd := rand.New(rand.NewPCG(seed, 12))
+	x := racePasts()[rnd.IntN(2)].copy()
+	x.t, x.rnd = t, rnd
 	next, stop := iter.Pull(x.work)
 	t.Cleanup(stop)
 	x.others = next
 	return x
+}
+
+func (x *race) copy() *race {
+	out := &race{world: x.world.copy(), pin: x.pin, draft: x.draft, published: slices.Clone(x.published), n: x.n}
+	out.watch()
+	return out
+}
+
+// watch keeps what was listed, published and removed in the storage.
+func (x *race) watch() {
+	x.store.clock = func() time.Time { return x.now }
+	x.removed = map[string][]byte{}
+	last := maps.Clone(x.store.files)
+	list := func() {
+		list := map[string]repo.Info{}
+		for name, data := range x.store.files {
+			list[name] = repo.Info{Name: name, Size: int64(len(data)), Written: x.store.written[name]}
+		}
+		x.listings = append(x.listings, list)
+	}
+	list()
+	x.store.after = func(name string) error {
+		if data, there := x.store.files[name]; there {
+			last[name] = data
+		} else {
+			x.removed[name] = last[name]
+		}
+		if list(); name == "metadata/timestamp.json" {
+			x.published = append(x.published, x.store.files[name])
+		}
+		return nil
+	}
 }
 
 func (x *race) die(write bool) error {
@@ -424,7 +442,7 @@ var raced = map[string]func(x *race, s *late) error{
 	"Clone": func(x *race, s *late) error {
 		mirror := newMemory()
 		if x.rnd.IntN(2) == 0 {
-			mirror = racePast().store.copy()
+			mirror = racePasts()[0].store.copy()
 		}
 		mirror.clock = x.store.clock
 		before := maps.Clone(mirror.files)
