@@ -26,8 +26,9 @@ import (
 // it was. Order of writing as in a publish, timestamp.json last, so clients of the
 // mirror see its old state or its new one.
 //
-// Where the source is in the midst of a publish, or somebody else writes to the
-// storage, the error wraps [ErrConflict]: call it again. Old files are not
+// Where the source is in the midst of a publish, or changed meanwhile so that it
+// can't be read on, or somebody else writes to the storage, the error wraps
+// [ErrConflict]: call it again. Old files are not
 // removed; see [Repo.Prune].
 func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) (err error) {
 	defer oneLine(&err)
@@ -43,7 +44,7 @@ func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) (err error) {
 		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
 		recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-	return c.survey.run(ctx, root)
+	return c.survey.conflict(ctx, c.survey.run(ctx, root))
 }
 
 // foundIsError is for those who go on only while all is well.

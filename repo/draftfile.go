@@ -140,7 +140,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 			role:     func(string, *tuf.Targets) error { return nil },
 			recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-		if err := c.survey.run(ctx, root); err != nil {
+		if err := c.survey.conflict(ctx, c.survey.run(ctx, root)); err != nil {
 			return err
 		}
 	}

@@ -80,7 +80,9 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 		}
 		return nil
 	}
-	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1")) })
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1"))
+	})
 	w.store.before = nil
 	w.sees("root 1")
 	w.now = w.now.Add(2 * time.Hour)

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,8 @@ type survey struct {
 	// Recoveries by the version that they follow; of those at the end of the chain
 	// only content tells whether they count.
 	recoveries map[int64]recoveryFiles
-	ordinary   int64 // version of the newest root that a file of its own, or the pin, stands for
+	ordinary   int64  // version of the newest root that a file of its own, or the pin, stands for
+	timestamp  []byte // as it was read; nil where it was not, or there was none
 	ts         *tuf.Timestamp
 	snap       *tuf.Snapshot
 	under      *tuf.Root // the root of the content
@@ -137,6 +139,30 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 		return nil
 	}
 	return s.meta(timestampName, timestamp)
+}
+
+// moved reports whether something was published since the survey began: then what
+// it found may be no fault, for it read a part before and a part after.
+func (s *survey) moved(ctx context.Context) bool {
+	if s.timestamp != nil || !s.rootsOnly {
+		now, err := readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
+		if err == nil && !bytes.Equal(now, s.timestamp) {
+			return true
+		}
+	}
+	if len(s.chain) == 0 {
+		return false
+	}
+	there, _, err := stat(ctx, s.src, rootName(s.tip().Version()+1))
+	return err == nil && there
+}
+
+// conflict tells an error that comes of a publish meanwhile from a fault.
+func (s *survey) conflict(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, ErrConflict) || ctx.Err() != nil || !s.moved(ctx) {
+		return err
+	}
+	return fmt.Errorf("repo: what is published has changed since this began: %w: %w", ErrConflict, err)
 }
 
 func (s *survey) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
@@ -254,6 +280,7 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 	if err != nil {
 		return nil, nil, errors.Join(s.end(nil), s.report(ctx, timestampName, err))
 	}
+	s.timestamp = timestamp
 	var first error
 	var at string
 	for _, root := range slices.Backward(s.proves()) {
