@@ -50,7 +50,9 @@ type survey struct {
 	// only content tells whether they count.
 	recoveries map[int64]recoveryFiles
 	ordinary   int64  // version of the newest root that a file of its own, or the pin, stands for
-	timestamp  []byte // as it was read; nil where it was not, or there was none
+	absent     int64  // version of the first root that was not there; 0: the walk ended with a fault
+	timestamp  []byte // as it was read, nil where there was none
+	looked     bool   // whether it could be read, or was not there
 	ts         *tuf.Timestamp
 	snap       *tuf.Snapshot
 	under      *tuf.Root // the root of the content
@@ -144,16 +146,16 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 // moved reports whether something was published since the survey began: then what
 // it found may be no fault, for it read a part before and a part after.
 func (s *survey) moved(ctx context.Context) bool {
-	if s.timestamp != nil || !s.rootsOnly {
+	if s.looked {
 		now, err := readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
-		if err == nil && !bytes.Equal(now, s.timestamp) {
+		if err == nil && (s.timestamp == nil || !bytes.Equal(now, s.timestamp)) {
 			return true
 		}
 	}
-	if len(s.chain) == 0 {
+	if s.absent == 0 {
 		return false
 	}
-	there, _, err := stat(ctx, s.src, rootName(s.tip().Version()+1))
+	there, _, err := stat(ctx, s.src, rootName(s.absent))
 	return err == nil && there
 }
 
@@ -189,6 +191,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			}
 		}
 		if n > pinned.Version() && errors.Is(err, fs.ErrNotExist) {
+			s.absent = n
 			break
 		}
 		var root *tuf.Root
@@ -277,6 +280,7 @@ func (s *survey) end(signed *tuf.Root) error {
 // signed them. They stay nil where there are none.
 func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
 	timestamp, err = readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
+	s.looked = err == nil || errors.Is(err, fs.ErrNotExist)
 	if err != nil {
 		return nil, nil, errors.Join(s.end(nil), s.report(ctx, timestampName, err))
 	}
