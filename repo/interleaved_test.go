@@ -518,7 +518,7 @@ func unfinished(r *repo.Report) bool {
 	return true
 }
 
-func TestRaces(t *testing.T) {
+func TestInterleaved(t *testing.T) {
 	t.Parallel()
 	for _, name := range slices.Sorted(maps.Keys(raced)) {
 		t.Run(name, func(t *testing.T) {
