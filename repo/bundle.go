@@ -73,7 +73,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		if opts.Targets == nil {
 			return nil
 		}
-		return listedIn(t, func(x listed) error {
+		return s.listedIn(t, func(x listed) error {
 			if seen[x.name] || !opts.Targets(x.path) {
 				return nil
 			}

@@ -325,6 +325,10 @@ const timestampName = "metadata/timestamp.json"
 
 func rootName(n int64) string { return roleName("root", n) }
 
+// fileName is where a file lies that timestamp or snapshot list, in a repository of
+// any kind.
+func fileName(f tuf.RoleFile) string { return "metadata/" + f.Name() }
+
 func roleName(role string, version int64) string {
 	return fmt.Sprintf("metadata/%d.%s.json", version, role)
 }

@@ -28,7 +28,7 @@ type Copy struct {
 }
 
 // Verify examines the repository from a pin on, or where there is no charter
-// from a bare root.json, as a client and then as an accountant: every root there
+// from a bare root.json, with or without consistent snapshots, as a client and then as an accountant: every root there
 // is, timestamp, snapshot, every role that any of them leads to, each for
 // everybody who delegates to it, and every target file, which is read whole, with
 // what reviewers state of it. Where the storage is a [Lister], what else lies in
@@ -85,7 +85,7 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	v.targets, v.names, v.told = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
 	v.survey = &survey{src: v.places[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
 		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
-		role: func(_ string, t *tuf.Targets) error { return v.role(ctx, t) }}
+		role: func(name string, t *tuf.Targets) error { return v.role(ctx, name, t) }}
 	if err := v.survey.run(ctx, pinned); err != nil {
 		return nil, err
 	}
@@ -182,29 +182,29 @@ func (v *verification) otherBytes(c Copy, name string, have, want []byte) error 
 }
 
 // role checks every file that a role lists.
-func (v *verification) role(ctx context.Context, t *tuf.Targets) error {
+func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) error {
 	keys, err := delegatedKeys(t)
 	if err != nil {
 		return err
 	}
 	v.keys = append(v.keys, keys...)
-	err = listedIn(t, func(x listed) error {
-		if err := v.target(ctx, t, x, false); err != nil || x.sha512 == "" {
-			return err
+	err = v.survey.listedIn(t, func(x listed) error {
+		err := v.target(ctx, t, x, false)
+		for _, x := range v.survey.others(x) {
+			err = errors.Join(err, v.target(ctx, t, x, true))
 		}
-		x.name = TargetName(x.path, x.sha512) // some repositories serve both
-		return v.target(ctx, t, x, true)
+		return err
 	})
 	var bad *tuf.Error
 	if errors.As(err, &bad) {
-		return v.add(Finding{FileUntrusted, "", roleName(t.Role(), t.Version()), err.Error(), err})
+		return v.add(Finding{FileUntrusted, "", name, err.Error(), err})
 	}
 	return err
 }
 
 // target checks one file. One that may be missing need not be there.
 func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may bool) error {
-	key := short(x.name, fmt.Sprint(x.length), x.sha512)
+	key := short(x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
 	if v.targets[key] {
 		return nil
 	}
@@ -213,7 +213,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 		if p.Roots {
 			continue
 		}
-		at := short(p.Name, x.name, fmt.Sprint(x.length), x.sha512)
+		at := short(p.Name, x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
 		var why string
 		var err error
 		if !v.right[at] {
@@ -314,16 +314,25 @@ func checkTarget(ctx context.Context, src Source, x listed, tell func(done int64
 type checked struct {
 	r    io.Reader
 	x    listed
-	sums []hash.Hash
+	sums []sum // of what is listed
 	n    int64
 	tell func(int64)
 	why  string // what is not as listed
 }
 
+// sum is a hash with what it must come to, in hex.
+type sum struct {
+	hash.Hash
+	want string
+}
+
 func newChecked(r io.Reader, x listed, tell func(int64)) *checked {
-	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell, sums: []hash.Hash{sha256.New()}}
+	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell}
+	if x.sha256 != "" {
+		c.sums = append(c.sums, sum{sha256.New(), x.sha256})
+	}
 	if x.sha512 != "" {
-		c.sums = append(c.sums, sha512.New())
+		c.sums = append(c.sums, sum{sha512.New(), x.sha512})
 	}
 	return c
 }
@@ -344,9 +353,9 @@ func (c *checked) Read(p []byte) (int, error) {
 	case c.n < c.x.length:
 		c.why = fmt.Sprintf("%d bytes, %d are listed", c.n, c.x.length)
 	default:
-		for i, want := range []string{c.x.sha256, c.x.sha512}[:len(c.sums)] {
-			if got := hex.EncodeToString(c.sums[i].Sum(nil)); got != want {
-				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(want), got, want)
+		for _, s := range c.sums {
+			if got := hex.EncodeToString(s.Sum(nil)); got != s.want {
+				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(s.want), got, s.want)
 			}
 		}
 	}

@@ -52,8 +52,11 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
 		sum, base, _ := strings.Cut(path.Base(info.Name), ".")
-		if len(sum) == 64 && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
+		if (len(sum) == 64 || len(sum) == 128) && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
 			x := listed{name: info.Name, length: info.Size, sha256: sum}
+			if len(sum) == 128 {
+				x.sha256, x.sha512 = "", sum
+			}
 			why, err := checkTarget(ctx, p.Source, x, func(int64) {})
 			if ctx.Err() != nil {
 				return ctx.Err()
