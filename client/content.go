@@ -17,9 +17,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// roleName is the name of a role's file, for URLs before escaping.
-func roleName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, f.Role) }
-
 // set is a complete set of content under one root. Files that verified in an
 // earlier refresh are read, and verified again, when they are first asked for.
 type set struct {
@@ -211,7 +208,10 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 // faulty notes what a location did instead of serving content that verifies.
 func (w *walk) faulty(c *Client, p *place, err error) {
 	var refused *tuf.Error
-	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) {
+	// Where one file has all versions, another one than was asked for is what a publish
+	// looks like.
+	midst := errors.Is(err, tuf.ErrMismatch) && !w.tip.ConsistentSnapshot()
+	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) && !midst {
 		w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
 	}
 	w.failed(p, err, true)
@@ -248,7 +248,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		f := o.ts.SnapshotFile()
 		l.verified = func(tuf.RoleFile) bool { return false }
 		err = l.run(ctx, func(get fetch) error {
-			data, err := get(f, roleName(f), "")
+			data, err := get(f, f.Name(), "")
 			if err != nil {
 				return err
 			}
@@ -265,7 +265,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	l.verified = func(f tuf.RoleFile) bool { return o.snap.RoleBytes(f.Role) != nil }
 	l.damaged = func(f tuf.RoleFile, data []byte) { w.quarantine(c, f.Role+".json", data) }
 	err = l.run(ctx, func(get fetch) error {
-		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) }
+		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), keptRole(f)) }
 		if o.snap.Root().Charter() != nil {
 			return o.snap.OpenRoles(from)
 		}
@@ -301,9 +301,7 @@ func preference(p, offers *place, w *walk) int {
 // below.
 func (c *Client) trust(w *walk, o *offer) error {
 	if err := c.replaceFile(w, "timestamp.json", o.ts.Bytes(), c.limits.Timestamp, func(prior []byte) bool {
-		// At no time at all, so that its age is no matter.
-		_, err := w.tip.Timestamp(prior, nil, time.Time{})
-		return errors.Is(err, tuf.ErrMalformed) || errors.Is(err, tuf.ErrThreshold)
+		return !w.tip.IsPrior(prior)
 	}); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"path"
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
@@ -79,8 +78,7 @@ type Progress struct {
 }
 
 func (c *Client) download(a tuf.Approved) *download {
-	dir, base := path.Split(a.Path())
-	d := &download{c: c, a: a, name: "targets/" + dir + a.Hash() + "." + base, note: func(*seat) {}, buf: make([]byte, bufferSize)}
+	d := &download{c: c, a: a, name: "targets/" + a.File(), note: func(*seat) {}, buf: make([]byte, bufferSize)}
 	for _, p := range c.currentPlaces() {
 		d.seats = append(d.seats, &seat{place: p})
 	}

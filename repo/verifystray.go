@@ -52,8 +52,11 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
 		sum, base, _ := strings.Cut(path.Base(info.Name), ".")
-		if len(sum) == 64 && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
+		if (len(sum) == 64 || len(sum) == 128) && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
 			x := listed{name: info.Name, length: info.Size, sha256: sum}
+			if len(sum) == 128 {
+				x.sha256, x.sha512 = "", sum
+			}
 			why, err := checkTarget(ctx, p.Source, x, func(int64) {})
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -89,7 +92,9 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	case err != nil:
 		f.Kind, f.Text, f.Err = FileUnreadable, err.Error(), err
 	default:
-		if why := v.foreign(role, version, data); why != "" {
+		if why := v.foreign(role, version, data); why != "" && v.coming(role, version, info) {
+			f.Text = why + "; a publisher may be at work, " + when
+		} else if why != "" {
 			f.Kind, f.Text = FileStranger, why
 		} else {
 			f.Text = fmt.Sprintf("signed by keys of this repository; no longer or not yet in use, %s", when)
@@ -217,6 +222,21 @@ func (v *verification) foreign(role string, version int64, data []byte) string {
 		}
 	}
 	return "signed by no keys that any root here, or any role in use, names for " + roleText(role)
+}
+
+// coming reports whether a file may be of a publish under way: a new version,
+// just written, of a role whose keys a root names that follows it.
+func (v *verification) coming(role string, version int64, info Info) bool {
+	s := v.survey
+	listed := int64(0)
+	if s.snap != nil {
+		if f, err := s.snap.RoleFile(role); role == "snapshot" {
+			listed = s.snap.Version()
+		} else if err == nil {
+			listed = f.Version
+		}
+	}
+	return role != "root" && version > listed && info.Written.After(v.report.At.Add(-pruneMargin))
 }
 
 // envelope is a metadata file of which nothing is believed yet.

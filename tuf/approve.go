@@ -3,6 +3,7 @@ package tuf
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type Approved struct {
 	release *Release
 	by      []Signoff
 	basis   Basis
+	single  bool // see RoleFile
 }
 
 // Basis is what a decision was taken from: with the files of these versions,
@@ -58,6 +60,17 @@ func (a Approved) RepoID() string { return a.repoID }
 
 // Length is the target's size in bytes.
 func (a Approved) Length() int64 { return a.length }
+
+// File is the name of the target's file below targets/, not escaped:
+// agent/HASH.agent-1.0 with [Approved.Hash]; where root does not set
+// consistent_snapshot, the path (specification, 5.7.3).
+func (a Approved) File() string {
+	if a.single {
+		return a.path
+	}
+	dir, base := path.Split(a.path)
+	return dir + a.Hash() + "." + base
+}
 
 // Hash is what the repository's file of the target carries in its name: SHA256,
 // or SHA512 where that alone is listed.
@@ -384,7 +397,7 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	if x == nil {
 		return Approved{}, refuse(path, 0, ErrNoTarget, "targets v%d and what it delegates to do not list it", top.doc.version)
 	}
-	a := Approved{path: path, length: x.length, hashes: x.hashes, basis: s.basis()}
+	a := Approved{path: path, length: x.length, hashes: x.hashes, basis: s.basis(), single: !s.root.consistent}
 	if rel, err := parseRelease(x.visum); err == nil {
 		a.release = &rel
 	}

@@ -172,10 +172,31 @@ func (d *document) threshold(r roleKeys, keys keyring, by string) ([]string, err
 
 // signedByAny reports whether one of the role's keys signed: what was trusted
 // before as a whole, under a lower threshold perhaps, keeps its versions as floors.
+// So it does where a root names the same key by another id.
 func (d *document) signedByAny(r roleKeys, keys keyring) bool {
-	have, _ := d.signers(r.keyIDs, keys)
-	return len(have) > 0
+	if have, _ := d.signers(r.keyIDs, keys); len(have) > 0 {
+		return true
+	}
+	tries := maxOtherIDs
+	for _, id := range r.keyIDs {
+		k := keys[id]
+		if k.pub == nil {
+			continue
+		}
+		for _, sig := range d.sigs {
+			if tries--; tries < 0 {
+				return false
+			}
+			if len(sig) > 0 && verifies(k.pub, d.signed, sig) && k.sound() {
+				return true
+			}
+		}
+	}
+	return false
 }
+
+// maxOtherIDs bounds how many signatures are tried with keys of other ids.
+const maxOtherIDs = 64
 
 // parseKeyring reads a "keys" object.
 func parseKeyring(v wire.Value) (keyring, error) {
