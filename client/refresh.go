@@ -29,6 +29,7 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 		if !pause(ctx, try) {
 			return view, err
 		}
+		ctx = ownConnection(ctx)
 	}
 }
 
@@ -79,6 +80,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err != nil {
 		return nil, false, err
 	}
+	c.tip.Store(w.tip) // or each connection would read the kept roots anew, to judge its certificate
 	for name, data := range s.broken {
 		w.quarantine(c, name, data)
 	}

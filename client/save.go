@@ -36,6 +36,15 @@ const partsLast = 30 * 24 * time.Hour
 // That takes a Config.Dir; of several Saves to one file at the same time only
 // one goes on with it, the others begin anew.
 //
+// Redirects are followed, at most five, over https, without cookies or client
+// certificates, and only as long as the hosts that they name are not retired or past
+// their use_until. To an address that is private, link-local or loopback, or a name
+// that leads to one, they are followed from locations in such a network only. Behind a
+// proxy, which looks names up itself, and with a Transport in Config.HTTP that is no
+// *http.Transport, what a name leads to is not known here, only what the URL says.
+// Such a Transport sees requests to other hosts with the Response field set, and must
+// not sign in there.
+//
 // The folder must exist. A symbolic link is replaced, not followed; a folder or
 // a device is not replaced. An error of the disk ends Save, and leaves nothing.
 //

@@ -113,6 +113,9 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 		}
 		c.log.Info("new root", "version", next.Version())
 		w.advance(next)
+		if !w.quiet {
+			c.tip.Store(next) // certificates are judged at its time from now on
+		}
 	}
 	w.partial = true
 	return nil
