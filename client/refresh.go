@@ -49,7 +49,7 @@ func pause(ctx context.Context, try int) bool {
 
 // refreshOnce is one round over the places; again says that another may help.
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
-	s, err := openState(ctx, c.store)
+	s, err := openState(ctx, c.store, c.log)
 	if err != nil {
 		return nil, false, failure(err)
 	}
@@ -99,9 +99,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		w.dropEarly() // they may be older than the root
 	}
 	s.Root = max(s.Root, w.tip.Version())
-	if err := s.recover(w.tip); err != nil {
-		return nil, false, err
-	}
+	s.recover(w.tip)
 	view = c.look(ctx, w)
 	if view.err == nil {
 		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
@@ -119,9 +117,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 				return nil, false, err
 			}
 			s.Root = max(s.Root, w.tip.Version())
-			if err := s.recover(w.tip); err != nil {
-				return nil, false, err
-			}
+			s.recover(w.tip)
 			view = c.look(ctx, w)
 		}
 	}
