@@ -271,7 +271,8 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		}
 		return topLevel(o.snap, from)
 	})
-	if err := errors.Join(err, c.keepRoles(o.snap, l.roles), c.dropVersions(w.session, o.snap, l.roles)); err != nil {
+	err = errors.Join(err, c.keepRoles(o.snap, l.roles))
+	if w.session.dropVersions(o.snap, l.roles); err != nil {
 		return nil, err
 	}
 	s.until = o.snap.Until()
@@ -283,7 +284,8 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	}
 	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), s.until}
 	w.served(o.place, true)
-	return s, c.sweep(w.session, o.snap)
+	w.session.sweep(o.snap)
+	return s, nil
 }
 
 // preference puts the location of the offer before others that do as well.
@@ -332,6 +334,7 @@ func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, dam
 	if err := c.store.Write(name, data); err != nil {
 		return diskError{err}
 	}
+	delete(w.session.void, name)
 	return nil
 }
 

@@ -126,7 +126,7 @@ func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time
 	if v.client.cfg.Defer <= 0 {
 		return nil, nil
 	}
-	s, err := openState(ctx, v.client.store)
+	s, err := openState(ctx, v.client.store, v.client.log)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 		if !pause(ctx, try) {
 			return view, err
 		}
+		ctx = ownConnection(ctx)
 	}
 }
 
@@ -48,7 +49,7 @@ func pause(ctx context.Context, try int) bool {
 
 // refreshOnce is one round over the places; again says that another may help.
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
-	s, err := openState(ctx, c.store)
+	s, err := openState(ctx, c.store, c.log)
 	if err != nil {
 		return nil, false, failure(err)
 	}
@@ -79,6 +80,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err != nil {
 		return nil, false, err
 	}
+	c.tip.Store(w.tip) // or each connection would read the kept roots anew, to judge its certificate
 	for name, data := range s.broken {
 		w.quarantine(c, name, data)
 	}
@@ -97,9 +99,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		w.dropEarly() // they may be older than the root
 	}
 	s.Root = max(s.Root, w.tip.Version())
-	if err := s.recover(w.tip); err != nil {
-		return nil, false, err
-	}
+	s.recover(w.tip)
 	view = c.look(ctx, w)
 	if view.err == nil {
 		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
@@ -117,9 +117,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 				return nil, false, err
 			}
 			s.Root = max(s.Root, w.tip.Version())
-			if err := s.recover(w.tip); err != nil {
-				return nil, false, err
-			}
+			s.recover(w.tip)
 			view = c.look(ctx, w)
 		}
 	}

@@ -47,6 +47,9 @@ var (
 	ErrTooLarge error = &sentinel{"too large", ErrUntrusted}
 	// ErrThreshold: fewer distinct keys signed than must.
 	ErrThreshold error = &sentinel{"not enough signatures", ErrUntrusted}
+	// ErrUnknownKey, an ErrThreshold: enough keys may have signed, but some are of a kind
+	// that is not known here. It tells of a product that is too old, not of an attack.
+	ErrUnknownKey error = &sentinel{"not enough signatures by keys of a kind that is known here", ErrThreshold}
 	// ErrRollback: a version went backwards, or something listed before is gone.
 	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
 	// ErrMismatch: not the bytes, version or identity that was promised.

@@ -157,6 +157,20 @@ func (k Key) cheapPublic() (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("unsupported key: type %s with scheme %s, or curve, size or exponent not allowed", text.Quote(k.Type), text.Quote(k.Scheme))
 }
 
+// knownKind reports whether keys of this type and scheme verify here, if they are of
+// good form.
+func (k Key) knownKind() bool {
+	switch k.Type {
+	case typeEd25519:
+		return k.Scheme == schemeEd25519
+	case typeECDSA, typeP256, typeP384:
+		return k.Scheme == schemeP256 || k.Scheme == schemeP384
+	case typeRSA:
+		return k.Scheme == schemeRSA
+	}
+	return false
+}
+
 // primeModulus reports whether pub is an RSA key whose modulus is a prime number,
 // for which any reader of the key can compute signatures. The test costs as
 // much as one signature (2 ms for 2048 bits, 0.1 s for 8192), so it is made of
