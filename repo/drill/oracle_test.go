@@ -186,8 +186,7 @@ func TestOracleOfHiddenRoots(t *testing.T) {
 	})
 	scene := "all places with content frozen, the rendezvous has the root"
 	demand(t, p.plays(t, scene), "")
-	// The healthy twin of a client that does not ask in turn: its first probe finds
-	// nothing either, its second does.
+	// Its first probe finds nothing, its second does.
 	for _, s := range p.scenes() {
 		if s.name != scene {
 			continue
