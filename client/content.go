@@ -58,8 +58,8 @@ type offer struct {
 }
 
 // content brings the newest complete set under the tip that a location offers.
-// Where a probe is due, the timestamps of several operators are compared: one
-// location alone cannot hide what the others serve.
+// Where a probe is due, the timestamps of several operators are compared, in turn:
+// no location can hide for ever what another one serves.
 //
 // A timestamp is trusted when its set is complete. One whose files no location has
 // does not keep the client from the set of another one, as long as that is
@@ -77,9 +77,15 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 	var problems []error
 	var newest *offer
 	tried := map[string]bool{}
-	for rest := w.contentPlaces(c); len(rest) > 0; want = 1 {
+	rest, must := w.contentPlaces(c), ""
+	if want > 1 {
+		rest, must = w.timestampPoll.order(rest, w.rests, w.rests)
+	}
+	for ; len(rest) > 0; want, must = 1, "" {
 		var offers []*offer
-		if offers, rest, err = c.offers(ctx, w, rest, prior, want, &problems); err != nil {
+		offers, rest, err = c.offers(ctx, w, rest, prior, want, must, &problems)
+		w.session.Turns.Timestamps = w.timestampPoll.next(c.places(w.tip, w.now), w.failing)
+		if err != nil {
 			return nil, nil, err
 		}
 		for _, o := range offers {
@@ -134,24 +140,32 @@ func (w *walk) sort(places []*place) {
 }
 
 // offers asks locations for their timestamps until want different operators have
-// answered with one that verifies, and returns these, the newest first, and the
-// locations that were not asked or had not answered by then.
-func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []byte, want int, problems *[]error) (out []*offer, rest []*place, err error) {
+// answered with one that verifies, and the location must was asked, and returns
+// these timestamps, the newest first, and the locations that were not asked or had
+// not answered by then.
+func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []byte, want int, must string, problems *[]error) (out []*offer, rest []*place, err error) {
 	var ops, heard operators
 	asked, answered := map[string]*place{}, map[string]bool{}
 	queue, i, first := slices.Clone(places), 0, len(places)
+	probing := want > 1
+	enough := func() bool { return len(out) > 0 && (len(ops) >= want || want == 1) }
 	q := inquiry[[]byte]{pace: w.pace}
 	q.next = func() *place {
 		for i < len(queue) {
 			p := queue[i]
 			i++
 			switch {
+			case p.key == must && !w.pace.late[p.key]:
+				must = ""
+				fallthrough
+			case !enough() && (len(out) == 0 || !w.down[p.key] && !w.pace.late[p.key] && !ops.has(p)):
+				asked[p.key] = p
+				if probing {
+					w.timestampPoll.ask(p.key)
+				}
+				return p
 			case i <= first && ops.has(p):
 				queue = append(queue, p)
-			case len(out) > 0 && (w.down[p.key] || w.pace.late[p.key] || ops.has(p)): // it rests, had its chance, or adds nothing
-			default:
-				asked[p.key] = p
-				return p
 			}
 		}
 		return nil
@@ -183,7 +197,7 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 			ops.add(p)
 		}
 		switch {
-		case len(out) > 0 && len(ops) >= want, len(out) > 0 && want == 1:
+		case enough() && (must == "" || w.pace.late[must]):
 			return nothingMore
 		case len(out) > 0:
 			return welcome
@@ -375,7 +389,7 @@ type early struct {
 }
 
 // ahead asks for timestamps while the walk asks for roots: the first location,
-// and where a probe is due the first of another operator.
+// and where a probe is due those of other operators whose turn it is.
 func (c *Client) ahead(ctx context.Context, w *walk) {
 	want := 1
 	if w.comparing {
@@ -383,7 +397,11 @@ func (c *Client) ahead(ctx context.Context, w *walk) {
 	}
 	w.early = map[string]*early{}
 	var ops operators
-	for _, p := range w.contentPlaces(c) {
+	places := w.contentPlaces(c)
+	if want > 1 {
+		places, _ = w.timestampPoll.order(places, w.rests, w.rests)
+	}
+	for _, p := range places {
 		if w.down[p.key] || ops.has(p) {
 			continue
 		}

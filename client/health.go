@@ -104,6 +104,9 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 	return out
 }
 
+// rests reports whether a place failed lately, so that others are asked before it.
+func (w *walk) rests(p *place) bool { return w.down[p.key] }
+
 // waits reports whether a place asked not to be asked yet.
 func (w *walk) waits(p *place) bool {
 	_, yes := w.wait[p.key]

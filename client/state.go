@@ -57,11 +57,18 @@ type state struct {
 	Probed    time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
 	Floors    map[string]floor     `json:"floors,omitempty"`
 	Health    map[string]health    `json:"health,omitempty"`    // of places that failed lately
+	Turns     turns                `json:"turns,omitzero"`      // whom the next probe asks
 	Dice      string               `json:"dice,omitempty"`      // random, drawn once, for rollouts; never sent
 	Wait      *tuf.Wait            `json:"wait,omitempty"`      // for a recovery
 	Counter   int64                `json:"counter,omitempty"`   // highest of the recovery statements that verified
 	Recovered []tuf.Wait           `json:"recovered,omitempty"` // waits that are over, each for a root that was recovered to
 	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases that wait for Config.Defer, by sha256
+}
+
+// turns are the queues of what is asked in probes.
+type turns struct {
+	Roots      turn `json:"roots,omitempty"`
+	Timestamps turn `json:"timestamps,omitempty"`
 }
 
 // mark names a set of which every file was verified.

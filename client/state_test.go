@@ -142,8 +142,10 @@ func TestStateFilesHealEachOther(t *testing.T) {
 	for _, name := range []string{"state.json", "state.bak", "state.json"} {
 		mustWrite(t, w.state(name), flipped)
 		w.good(w.client(), 2)
-		if got, err := os.ReadFile(w.state(name)); err != nil || !bytes.Equal(got, was) {
-			t.Errorf("%s is %q, %v", name, got, err)
+		got, err := os.ReadFile(w.state(name))
+		other, otherErr := os.ReadFile(w.state(map[string]string{"state.json": "state.bak", "state.bak": "state.json"}[name]))
+		if err != nil || otherErr != nil || !bytes.Equal(got, other) || !bytes.Contains(got, []byte(`"root":2,`)) {
+			t.Errorf("%s is %q, %v; the other is %q, %v", name, got, err, other, otherErr)
 		}
 	}
 	if err := os.RemoveAll(w.state("roots")); err != nil {
