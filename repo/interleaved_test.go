@@ -22,6 +22,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -31,9 +32,9 @@ import (
 // of it follows from a seed: nothing depends on how fast anybody is.
 
 // raceRuns is how often each call is run beside others: 20 times, and 2,000 times
-// where VISUM_TEST_LONG=1 is set.
+// where VISUM_LONG=1 is set.
 func raceRuns() int {
-	if os.Getenv("VISUM_TEST_LONG") == "1" {
+	if tuftest.Long {
 		return 2000
 	}
 	return 20
