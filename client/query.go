@@ -27,8 +27,8 @@ var (
 	ErrDeferred = errors.New("client: deferred by the administrator")
 	// ErrDenied: Config.Deny names it, or Config.Only does not.
 	ErrDenied = errors.New("client: not allowed by the administrator")
-	// ErrRecalled: a party says that it should not run any more.
-	ErrRecalled = errors.New("client: recalled")
+	// ErrRecalled: a party says that its bytes should not run any more.
+	ErrRecalled = tuf.ErrRecalled
 )
 
 // Query asks for the newest release of a product.
@@ -75,7 +75,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	if v.err != nil {
 		return Release{}, v.err
 	}
-	list, recalls, err := v.candidates(ctx, func(r tuf.Release) bool {
+	list, err := v.candidates(ctx, func(r tuf.Release) bool {
 		return r.Product == q.Product && r.Channel == q.Channel && (r.Platform == q.Platform || r.Platform == "any") && r.Sequence >= q.Installed
 	})
 	if err != nil {
@@ -93,12 +93,6 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 			installed = c.Claim.Version // the oldest of those that it may be
 		}
 	}
-	against := map[bytesAt]tuf.Recall{}
-	for _, r := range recalls {
-		if key := (bytesAt{r.Path, r.SHA256}); against[key].Path == "" { // the first stays
-			against[key] = r
-		}
-	}
 	slices.SortStableFunc(newer, func(a, b tuf.Candidate) int { return cmp.Compare(b.Claim.Sequence, a.Claim.Sequence) })
 	seen, err := v.firstSeen(ctx, newer)
 	if err != nil {
@@ -108,9 +102,6 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	var skipped []error
 	for _, c := range newer {
 		err := c.Err
-		if err == nil {
-			err = recalled(c.Approved, against)
-		}
 		if err == nil {
 			err = v.allowed(c.Claim, c.Approved, q, installed, seen)
 		}
@@ -140,10 +131,10 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	return out, failure(fmt.Errorf("%w: %s %s has sequence %d", ErrUpToDate, text.Name(q.Product), text.Name(q.Channel), q.Installed))
 }
 
-// candidates brings what [tuf.Snapshot.Candidates] and Recalls say. One location
+// candidates brings what [tuf.Snapshot.Candidates] says. One location
 // after the other is asked for what could not be read; what no location has stays
 // unread, which the entries report.
-func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, recalls []tuf.Recall, err error) {
+func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, err error) {
 	done := false
 	said := map[unread]error{}
 	err = v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) error {
@@ -151,8 +142,7 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 		if err != nil {
 			return err
 		}
-		r, err := snap.Recalls(get)
-		problems := []error{retryable(err)}
+		var problems []error
 		for i, c := range l {
 			err := retryable(c.Err)
 			if err == nil {
@@ -166,13 +156,13 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 			l[i].Err = said[key]
 			problems = append(problems, err)
 		}
-		list, recalls, done = l, r, true
+		list, done = l, true
 		return join(problems...)
 	})
 	if done && ctx.Err() == nil {
 		err = nil
 	}
-	return list, recalls, err
+	return list, err
 }
 
 // unread is an entry that may read better at the next location.
@@ -185,17 +175,6 @@ func retryable(err error) error {
 		return nil
 	}
 	return err
-}
-
-// bytesAt are the bytes that a recall names.
-type bytesAt struct{ path, sha256 string }
-
-// recalled looks for any party's word against an approved target.
-func recalled(a tuf.Approved, recalls map[bytesAt]tuf.Recall) error {
-	if r, ok := recalls[bytesAt{a.Path(), a.SHA256()}]; ok {
-		return fmt.Errorf("%w by %s: %s: %s", ErrRecalled, text.Name(r.Party), text.Name(r.Path), text.Quote(r.Reason))
-	}
-	return nil
 }
 
 // allowed says why an approved release is not for this machine now.

@@ -127,9 +127,9 @@ type listing struct {
 // Approve decides on one path. It is approved where every role of its class
 // lists it with the same length, the same hashes and the same release fields,
 // each role being the one that the snapshot lists, verified under the charter
-// and unexpired, and where no hold names it. Otherwise the error says what
-// lacks: [ErrNoTarget] (nobody lists it), [ErrNotApproved], [ErrHeld],
-// [ErrExpired], or what [Fetch] returned.
+// and unexpired, and where no recall of these roles names its bytes and no hold
+// its path. Otherwise the error says what lacks: [ErrNoTarget] (nobody lists it),
+// [ErrNotApproved], [ErrRecalled], [ErrHeld], [ErrExpired], or what [Fetch] returned.
 //
 // Without a charter nobody can approve: see [Snapshot.UnsafeTarget].
 func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
@@ -146,7 +146,7 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 
 // decide is Approve for a path of class, within a budget. Where agreed is true
 // every party lists what a tells, also where err says that it is not approved
-// because of a hold.
+// because of a recall or a hold.
 func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
 	list, err := s.listings(class, path, get, w)
 	if err != nil {
@@ -154,6 +154,9 @@ func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Appr
 	}
 	if a, err = s.agree(class, path, list); err != nil {
 		return Approved{}, false, err
+	}
+	if err := s.checkRecall(class, a, get); err != nil {
+		return a, true, err
 	}
 	return a, true, s.checkHold(class, path, get)
 }

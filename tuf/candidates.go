@@ -22,7 +22,7 @@ type Candidate struct {
 	// one role claims and no other confirms: good for a message, not for a
 	// decision.
 	Claim Release
-	// Agreed says that every party lists the same, whether it is held or not.
+	// Agreed says that every party lists the same, whether it is recalled, held or not.
 	Agreed bool
 	// Approved is zero where Err is not nil.
 	Approved Approved
