@@ -79,10 +79,13 @@
 // A centre works on files that came by any channel, with its own pin, ledger and keys:
 // [Repo.Export] made the folder, or [Repo.Clone] the copy. [Repo.Pending] lists
 // what waits, also in a draft that nobody has published, with what is new against
-// the last release that the centre approved of; [Repo.Open] has the bytes. In
+// the last release that the centre approved of, and with what the centre recalled or
+// refused before; [Repo.Open] has the bytes. In
 // [Repo.Stage], or [Repo.StageOn] on top of a draft, it approves ([Tx.Approve]),
-// refuses ([Tx.Refuse]), holds ([Tx.Hold]), recalls ([Tx.Recall]) and signs its
-// roles again before they expire ([Tx.Resign]). The draft goes back to the vendor,
+// refuses ([Tx.Refuse]), holds ([Tx.Hold], [Tx.HoldRelease]), recalls ([Tx.Recall],
+// [Tx.RecallRelease]) and signs its roles again before they expire ([Tx.Resign]).
+// A recall names bytes, and so does a refusal: to approve of them again, under
+// whatever path, takes a reason ([Examined].Reinstate). The draft goes back to the vendor,
 // whose online keys alone make snapshot and timestamp. How a release was examined,
 // or why it was refused, is a statement in the form of package tuf/proof; it is
 // published beside the file and read with [Repo.Statements].

@@ -218,7 +218,7 @@ func (n need) counts(id string) string {
 //   - K2 [ErrSecondContent]: other content of a role was signed under its version.
 //   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
 //     the ledger has seen published ([Draft.Compromised]).
-//   - K4 [ErrTakenBack]: a role lists again what a recall or refusal of its party
+//   - K4 [ErrTakenBack]: a role lists again the bytes that a recall or refusal of its party
 //     names ([Examined].Reinstate), or lacks a hold that was signed.
 //   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
 //     [Config].ClockTolerance, the clock is behind the published root's, an expiry

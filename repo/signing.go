@@ -39,11 +39,12 @@ type signing struct {
 	root          before    // the draft's root; nil where root stays
 	layout        *Root     // as it will be; nil for timestamp and snapshot
 	items         []*item
-	before, after *edition              // of the draft
-	restored      map[string]wire.Value // signed parts in place of what compromised keys published
-	parties       map[tuf.Key]string    // of keys that root names, their party
-	compromised   []tuf.Key             // of timestamp and snapshot
-	ends          bool                  // timestamp and snapshot go with a root that ends or replaces a recovery
+	before, after *edition               // of the draft
+	restored      map[string]wire.Value  // signed parts in place of what compromised keys published
+	parties       map[tuf.Key]string     // of keys that root names, their party
+	recalls       map[string][]takenBack // by party
+	compromised   []tuf.Key              // of timestamp and snapshot
+	ends          bool                   // timestamp and snapshot go with a root that ends or replaces a recovery
 }
 
 // item is one file that shall be signed.
@@ -273,10 +274,7 @@ func (s *signing) first(b *book, allowed bool) error {
 // check asks rules K1 to K4 of each file, and records the signing.
 func (s *signing) check(b *book) error {
 	now := s.repo.now()
-	reinstated, err := s.reinstated()
-	if err != nil {
-		return err
-	}
+	reinstated := s.reinstated()
 	for _, x := range s.items {
 		f := x.file
 		sum := sum256(f.signed)

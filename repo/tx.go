@@ -32,11 +32,15 @@ type Tx struct {
 	statements map[string]*statement // by name in storage
 	recovering *Recovering           // nil: the next root is an ordinary one
 	override   override
+
+	drafts      []*Draft               // that tx is staged on
+	recallsOf   map[string]recallIndex // by role
+	ledgerBySum map[string][]takenBack // nil: not read yet
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
 	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[child]*listing{}, tops: map[stream]int64{},
-		statements: map[string]*statement{}, override: override{lift: map[string]bool{}}}
+		statements: map[string]*statement{}, recallsOf: map[string]recallIndex{}, override: override{lift: map[string]bool{}}}
 }
 
 // Root returns what the next root shall say, for editing. A new root comes to
