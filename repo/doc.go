@@ -113,7 +113,8 @@
 //   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
 //     the field, with each mirror as a [Copy]. Every finding that is not harmless
 //     is an alarm. [FileUntrusted] and [FileStranger] are somebody's hand, or a
-//     disk's; [FileMissing] and [FileDamaged] keep clients from a file, and putting
+//     disk's; [FileAhead] means that clients take another day for the present, see
+//     [Tx.Supersede]; [FileMissing] and [FileDamaged] keep clients from a file, and putting
 //     back the right bytes from a copy heals them; [FileUnfinished] lasts for a
 //     moment during a publish, and is Refresh's to end when it stays;
 //     [FileDiffers] on a mirror is lag for minutes, and trouble after an hour.

@@ -221,8 +221,8 @@ func (n need) counts(id string) string {
 //   - K4 [ErrTakenBack]: a role lists again the bytes that a recall or refusal of its party
 //     names ([Examined].Reinstate), or lacks a hold that was signed.
 //   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
-//     [Config].ClockTolerance, the clock is behind the published root's, an expiry
-//     has passed, or a root or a party's role expires more than an hour before what
+//     [Config].ClockTolerance, the clock is behind the published root's
+//     ([Draft.Supersede]), an expiry has passed, or a root or a party's role expires more than an hour before what
 //     it replaces ([Draft.ShorterExpiry]).
 //
 // The ledger has recorded the signatures, durably, before any of them is made.

@@ -102,9 +102,6 @@ func (n *publication) takeRoot(f *draftFile) error {
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	if at, now := n.root.Charter().SignedAt(), n.repo.now(); at.After(now.Add(publishTolerance)) {
-		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is published", f.version, ErrDate, stamp(at), stamp(now), publishTolerance)
-	}
 	// Under new online keys, what the old ones signed is worth nothing.
 	n.content = n.content || !n.present.serves(n.root)
 	return nil
@@ -149,6 +146,10 @@ func (n *publication) published(ctx context.Context, f *draftFile) (bool, error)
 
 // finish makes snapshot and timestamp, verifies all of it and writes.
 func (n *publication) finish(ctx context.Context) error {
+	if ahead, now := n.repo.ahead(n.root), n.repo.now(); ahead > 0 {
+		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is published",
+			n.root.Version(), ErrDate, stamp(n.root.Charter().SignedAt()), stamp(now), publishTolerance)
+	}
 	var snapName string
 	snapshot, timestamp := n.present.snapshot, n.present.timestamp
 	if n.content || n.stamp {

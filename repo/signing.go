@@ -17,6 +17,20 @@ import (
 // publishTolerance is how far ahead signed_at of a root that is published may be.
 const publishTolerance = 5 * time.Minute
 
+// ahead is how far signed_at of a root is ahead of this machine's clock; 0 where that
+// may be published. Clients take the date of their newest root for the present, so
+// that what ends before it has expired for them.
+func (r *Repo) ahead(root before) time.Duration {
+	c := root.Charter()
+	if c == nil {
+		return 0
+	}
+	if d := c.SignedAt().Sub(r.now()); d > publishTolerance {
+		return d
+	}
+	return 0
+}
+
 // oneHour is how much earlier an expiry may be than that of what it replaces.
 const oneHour = time.Hour
 

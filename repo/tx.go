@@ -56,8 +56,11 @@ func (tx *Tx) Root() *Root {
 }
 
 // Supersede allows this handle to sign a root although it signed another one of
-// the same version before, which sha256, in lower-case hex, names (rule K1). It is
-// for a root that was signed and will not be published.
+// the same version before, which sha256, in lower-case hex, names (rule K1): one that
+// was signed and will not be published. It also allows to sign the root that follows a
+// published one, which sha256 names then, whose signed_at is ahead of this machine's
+// clock (rule K5): clients take the time of the newest root for the present, so the
+// next root with the right date heals them.
 func (tx *Tx) Supersede(sha256 string) { tx.override.supersede = sha256 }
 
 // ShorterExpiry allows this handle to sign a root or a party's role that expires

@@ -58,6 +58,13 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (_ *Repor
 	if err := v.survey.run(ctx, opened.Root()); err != nil {
 		return nil, err
 	}
+	if root := v.survey.tip(); r.ahead(root) > 0 {
+		at := root.Charter().SignedAt()
+		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
+			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients take that for the present", stamp(at), inWords(r.ahead(root)))}); err != nil {
+			return nil, err
+		}
+	}
 	if err := v.recoveries(ctx); err != nil {
 		return nil, err
 	}
