@@ -114,8 +114,8 @@ func (c Change) String() string {
 // the changes is always the same. Keys are shown by [Config].Labels where they
 // have one.
 //
-// Where the draft does not follow what is published, the error wraps
-// [ErrConflict]; where no role leads to one of its files, [tuf.ErrUntrusted].
+// Where the draft does not follow what is published, the error wraps [ErrStale] or
+// [ErrPublished]; where no role leads to one of its files, [tuf.ErrUntrusted].
 func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error) {
 	defer oneLine(&err)
 	x, err := r.compareTo(ctx, d, true)
@@ -214,7 +214,7 @@ func (x *comparison) root() (*Root, error) {
 		version = published.Version()
 	}
 	if f.base != version || f.version != version+1 {
-		return nil, fmt.Errorf("repo: root v%d is published, the draft is v%d after v%d: %w", version, f.version, f.base, ErrConflict)
+		return nil, fmt.Errorf("repo: %w", f.behindRoot(p.chain))
 	}
 	var next *tuf.Proposal
 	var err error

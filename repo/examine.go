@@ -364,8 +364,8 @@ func (tx *Tx) lay(e *edition, f *draftFile) error {
 	if err != nil {
 		return err
 	}
-	if have := tx.present.listed(f.role); have != f.base {
-		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), have, f.base, ErrConflict)
+	if tx.present.listed(f.role) != f.base {
+		return tx.behind(f)
 	}
 	signed := envelope{signed: f.signed, sigs: map[string][]byte{}}
 	for id, digits := range f.sigs {

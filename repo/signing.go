@@ -129,7 +129,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 		}
 		if err != nil {
 			if s.tip != nil && f.base != s.tip.Version() {
-				err = fmt.Errorf("%w: root v%d is published, the draft follows v%d: %w", ErrConflict, s.tip.Version(), f.base, err)
+				err = fmt.Errorf("%w: %w", f.behindRoot(p.chain), err)
 			}
 			return nil, fmt.Errorf("repo: %w", err)
 		}

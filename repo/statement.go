@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -222,6 +223,9 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 			return err
 		}
 		subject, by := s.claim.Subject, s.claim.Reviewer
+		if err := n.unsaid(ctx, s, data); err != nil {
+			return err
+		}
 		if number := s.number(); number > 1 { // readers count from 1 until there is none
 			before := statementName(subject, by.Role, number-1)
 			if _, err := n.repo.storage.Read(ctx, before); err != nil && n.statements[before] == nil {
@@ -241,6 +245,25 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 		}
 	}
 	return nil
+}
+
+// unsaid refuses a statement in whose place another one is published: the same one
+// with other signatures, or another word of the role.
+func (n *publication) unsaid(ctx context.Context, s *statement, data []byte) error {
+	name := s.file.role
+	var there struct {
+		Payload []byte `json:"payload"`
+	}
+	have, err := readFrom(ctx, SourceOf(n.repo.storage), name, proof.MaxSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(have, data):
+		return nil
+	case err != nil && !errors.Is(err, tuf.ErrTooLarge):
+		return err
+	case json.Unmarshal(have, &there) == nil && bytes.Equal(there.Payload, s.payload):
+		return fmt.Errorf("repo: %s: %w, with other signatures", roleText(name), ErrPublished)
+	}
+	return fmt.Errorf("repo: %w: the role has said something else already in %s", ErrStale, roleText(name))
 }
 
 func (n *publication) writeStatements(ctx context.Context) error {
