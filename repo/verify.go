@@ -101,6 +101,7 @@ type verification struct {
 	names   map[[16]byte]bool // named by something
 	told    map[[16]byte]bool // of a place, by its name, and a file
 	keys    []keySet          // who signs delegated roles
+	unknown []Info            // metadata that no known keys signed
 	files   int
 }
 
@@ -162,7 +163,7 @@ func (v *verification) role(ctx context.Context, t *tuf.Targets) error {
 	if err != nil {
 		return err
 	}
-	v.keys = append(v.keys, keys...)
+	v.learn(keys)
 	err = listedIn(t, func(x listed) error {
 		if err := v.target(ctx, t, x, false); err != nil || x.sha512 == "" {
 			return err
