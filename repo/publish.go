@@ -29,7 +29,7 @@ import (
 func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	defer oneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
-		return unsigned(missing)
+		return &UnsignedError{missing}
 	}
 	p, err := r.loadFor(ctx, d)
 	if err != nil {
@@ -53,14 +53,6 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 		return err
 	}
 	return next.finish(ctx)
-}
-
-func unsigned(missing []Missing) error {
-	var lines []string
-	for _, m := range missing {
-		lines = append(lines, m.String())
-	}
-	return &lineError{fmt.Errorf("repo: %w: %s", ErrUnsigned, strings.Join(lines, "; "))}
 }
 
 // publication is one step from the present state to the next.
@@ -383,7 +375,7 @@ func (n *publication) signOnline(ctx context.Context, role string, signed wire.V
 		return nil, err
 	}
 	if missing := f.missing(); len(missing) > 0 {
-		return nil, unsigned(missing)
+		return nil, &UnsignedError{missing}
 	}
 	return f, nil
 }
