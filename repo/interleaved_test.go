@@ -12,7 +12,6 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,8 +20,8 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
 

@@ -89,6 +89,13 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	if err := v.survey.run(ctx, pinned); err != nil {
 		return nil, err
 	}
+	if root := v.survey.tip(); v.repo.ahead(root) > 0 {
+		at := root.Charter().SignedAt()
+		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
+			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients take that for the present", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
+			return nil, err
+		}
+	}
 	if err := v.recoveries(ctx); err != nil {
 		return nil, err
 	}
@@ -126,6 +133,7 @@ type verification struct {
 	names   map[[16]byte]bool // named by something
 	told    map[[16]byte]bool // of a place, by its name, and a file
 	keys    []keySet          // who signs delegated roles
+	unknown []Info            // metadata that no known keys signed
 	files   int
 }
 
@@ -187,7 +195,7 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 	if err != nil {
 		return err
 	}
-	v.keys = append(v.keys, keys...)
+	v.learn(keys)
 	err = v.survey.listedIn(t, func(x listed) error {
 		err := v.target(ctx, t, x, false)
 		for _, x := range v.survey.others(x) {

@@ -77,6 +77,12 @@ func TestEverySentinel(t *testing.T) {
 			r.Publish()
 		}, nil},
 		"ErrHeld": {tuf.ErrHeld, held, nil},
+		"ErrRecalled": {tuf.ErrRecalled, func(r *tuftest.Repo) {
+			sum := tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "hashes")["sha256"]
+			r.Roles["review-agent"][tuf.RecallMember] = []any{doc{"path": tuftest.Path, "sha256": sum, "reason": "bad", "at": tuftest.Stamp(tuftest.Now)}}
+			r.Bump("review-agent")
+			r.Publish()
+		}, nil},
 	}
 	theirs := []error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}, &metadata.ErrBadVersionNumber{}, &metadata.ErrEqualVersionNumber{},
 		&metadata.ErrExpiredMetadata{}, &metadata.ErrLengthOrHashMismatch{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}, &metadata.ErrDownloadHTTP{}}
@@ -91,7 +97,7 @@ func TestEverySentinel(t *testing.T) {
 			if !errors.Is(err, row.sentinel) || !errors.As(err, &e) || !errors.Is(e.Err, row.sentinel) {
 				t.Fatalf("got %v", err)
 			}
-			state := row.sentinel == tuf.ErrExpired || row.sentinel == tuf.ErrNoTarget || row.sentinel == tuf.ErrHeld
+			state := row.sentinel == tuf.ErrExpired || row.sentinel == tuf.ErrNoTarget || row.sentinel == tuf.ErrHeld || row.sentinel == tuf.ErrRecalled
 			if errors.Is(err, tuf.ErrUntrusted) == state {
 				t.Errorf("%v: do not trust it: %v", err, !state)
 			}
