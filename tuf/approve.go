@@ -127,9 +127,9 @@ type listing struct {
 // Approve decides on one path. It is approved where every role of its class
 // lists it with the same length, the same hashes and the same release fields,
 // each role being the one that the snapshot lists, verified under the charter
-// and unexpired, and where no hold names it. Otherwise the error says what
-// lacks: [ErrNoTarget] (nobody lists it), [ErrNotApproved], [ErrHeld],
-// [ErrExpired], or what [Fetch] returned.
+// and unexpired, where the release fields obey [Release.Check], and where no hold
+// names it. Otherwise the error says what lacks: [ErrNoTarget] (nobody lists it),
+// [ErrNotApproved], [ErrRelease], [ErrHeld], [ErrExpired], or what [Fetch] returned.
 //
 // Without a charter nobody can approve: see [Snapshot.UnsafeTarget].
 func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
@@ -269,7 +269,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, e
 	if first.visum != nil {
 		rel, err := parseRelease(first.visum)
 		if err != nil {
-			return Approved{}, malformed(path, 0, err)
+			return Approved{}, refuse(path, 0, ErrRelease, "%v", err)
 		}
 		a.release = &rel
 	}

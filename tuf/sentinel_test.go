@@ -49,6 +49,11 @@ func TestEverySentinel(t *testing.T) {
 			r.Bump("review-agent")
 			r.Publish()
 		}, []error{&metadata.ErrRepository{}}},
+		"ErrRelease": {tuf.ErrRelease, func(r *tuftest.Repo) {
+			r.AddTarget(tuftest.Path, "the agent", doc{"product": "agent"}, "vendor-agent", "review-agent")
+			r.Bump("vendor-agent", "review-agent")
+			r.Publish()
+		}, []error{&metadata.ErrRepository{}}},
 		"ErrExpired": {tuf.ErrExpired, func(r *tuftest.Repo) {
 			r.Bump()
 			r.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)

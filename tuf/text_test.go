@@ -156,9 +156,13 @@ func TestTextsOfHostileNames(t *testing.T) {
 			name := role + evil
 			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"k"}
 			r.Delegate(role, name, doc{"paths": []any{"agent/*"}}, "k")
-			r.AddTarget(path, "x", release(evil, evil, 1), name)
+			r.AddTarget(path, "x", release("agent", "1", 1), name)
+			r.AddTarget(path+".odd", "x", release(evil, evil, 1), name)
 		}
 		r.Publish()
+		_, err := newClient(t, r).find(r, path+".odd")
+		want(t, err, tuf.ErrRelease, "")
+		lawful(t, evil, err)
 		a, err := newClient(t, r).find(r, path)
 		if err != nil {
 			t.Fatal(err)
