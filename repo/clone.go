@@ -17,7 +17,9 @@ import (
 // metadata, every target that it lists, with what reviewers state of it (asked
 // for when a role that lists it has a new version). It works for any TUF
 // repository with consistent snapshots, whoever wrote it: unknown members,
-// delegations and hash bins are followed. It needs no key.
+// delegations and hash bins are followed. It needs no key. A target with a name
+// that no [Storage] can hold ([CheckName]) is passed over, the rest is copied:
+// [Config].Skipped is told of each, and [Repo.Verify] of the mirror too.
 //
 // Everything is verified before it is written, as clients verify it but for
 // dates, and nothing is taken that is older than what the storage has; but a
@@ -67,6 +69,10 @@ func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 			return nil
 		}
 		c.seen[key] = true
+		if x.unstorable != nil {
+			c.repo.skip(name, x)
+			return nil
+		}
 		if err := c.target(ctx, x); err != nil || old {
 			return err
 		}
@@ -195,7 +201,9 @@ func (c *cloning) target(ctx context.Context, x listed) error {
 		return nil
 	}
 	// Some clients prefer the longer hash, and some repositories serve them.
-	x.name = TargetName(x.path, x.sha512)
+	if x.name = TargetName(x.path, x.sha512); CheckName(x.name) != nil {
+		return nil // no storage has it
+	}
 	if err := c.copy(ctx, x); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

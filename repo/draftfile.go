@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 				continue
 			}
 			entry, err := parseListed(f.path, f.new)
-			if err != nil {
+			if err = cmp.Or(err, entry.unstorable); err != nil {
 				return fmt.Errorf("repo: %s: %s: %w", roleText(top), text.Name(f.path), err)
 			}
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {

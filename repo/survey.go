@@ -472,7 +472,9 @@ type listed struct {
 	path           string
 	name           string // in storage
 	length         int64
-	sha256, sha512 string // lower-case hex; sha512 may be ""
+	sha256, sha512 string     // lower-case hex; sha512 may be ""
+	release        wire.Value // the release fields, canonical; nil for a plain file
+	unstorable     error      // why no Storage can hold a file of that name; nil: it can
 }
 
 // listedIn calls fn for each target that t lists; its error ends the call.
@@ -494,9 +496,14 @@ func listedIn(t *tuf.Targets, fn func(listed) error) error {
 }
 
 func parseListed(path string, v wire.Value) (x listed, err error) {
-	var length, hashes, sha256, sha512 wire.Value
-	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}); err != nil {
+	var length, hashes, custom, sha256, sha512 wire.Value
+	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
 		return x, err
+	}
+	if custom.Kind() == '{' {
+		if err := custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &x.release}); err != nil {
+			return x, err
+		}
 	}
 	if x.length, err = length.Int(); err != nil || x.length < 0 {
 		return x, fmt.Errorf("length is %s", text.Bytes(length))
@@ -511,7 +518,8 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 		return x, err
 	}
 	x.path, x.name = path, TargetName(path, x.sha256)
-	return x, CheckName(x.name)
+	x.unstorable = CheckName(x.name)
+	return x, nil
 }
 
 // hexOf reads a hash of so many digits in lower case; "" for none.
