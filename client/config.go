@@ -27,7 +27,7 @@ var (
 	ErrPartial = errors.New("client: more roots follow; refresh again")
 	// ErrNoContent: the root is current, but no place delivers a complete, valid set under it.
 	ErrNoContent = errors.New("client: no place delivers valid content")
-	// ErrUpToDate: there is no approved release newer than what is installed.
+	// ErrUpToDate: there is no approved release above what is installed.
 	ErrUpToDate = errors.New("client: no newer approved release")
 )
 
@@ -72,11 +72,21 @@ type Config struct {
 	// its own goroutine, when it begins, every tenth of a second at most, and when it
 	// has succeeded, and goes on when it returns. Several Saves may call it at once.
 	Progress func(Progress)
-	// Only is the administrator's pin: the one version that may be installed, or
-	// with a dot at the end the versions that begin so ("11."). "": any.
+	// Only is the administrator's pin: the one version that may be installed, or,
+	// with a dot at its end, the numbers that its version begins with ("11." allows
+	// 11.4.0 and 11, not 110.1). "": any. Versions are compared by tuf.Version: "1.2"
+	// is "v1.2.0". New refuses what is neither.
 	Only string
-	// Deny lists versions that are not installed.
+	// Deny lists versions that are not installed, compared likewise. New refuses what
+	// is no version.
 	Deny []string
+	// RolloutSeed stands for this machine where a release goes to a part of the
+	// machines: any text that differs between machines and stays the same on one, such
+	// as its serial number. From it and the release comes a number from 0 to 99, another
+	// for each release, and a rollout of n percent is for the numbers below n. "": what
+	// the client drew at random when its state was made, which machines that were
+	// cloned with their state share. Machines with one seed get their releases together.
+	RolloutSeed string
 	// Defer is how long a release waits from when this client first saw it approved.
 	Defer time.Duration
 	// Log receives what happens; nil: silence. It gets no keys and no bodies; URLs are in
@@ -112,6 +122,7 @@ type Client struct {
 	log   *slog.Logger
 
 	limits tuf.Limits
+	policy policy
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
@@ -136,8 +147,11 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if cfg.Offline && len(cfg.Sources) == 0 {
 		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
 	}
-	c.cfg.Sources, c.cfg.Deny = slices.Clone(cfg.Sources), slices.Clone(cfg.Deny)
+	c.cfg.Sources = slices.Clone(cfg.Sources)
 	var err error
+	if c.policy, err = newPolicy(cfg); err != nil {
+		return nil, failure(err)
+	}
 	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
 	if err != nil {
 		return nil, failure(err)

@@ -5,7 +5,7 @@
 //
 //	c, err := client.New(pin, &client.Config{Dir: stateFolder})
 //	view, err := c.Refresh(ctx)
-//	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: 7})
+//	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: "1.2.0"})
 //	err = c.Save(ctx, rel.Approved, path)
 //
 // # What it trusts

@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -145,15 +146,15 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 }
 
 // decide is Approve for a path of class, within a budget. Where agreed is true
-// every party lists what a tells, also where err says that it is not approved
-// because of a hold.
+// every party lists what a tells, also where err says that it is not approved: it
+// is held, or its release fields are malformed, of which a has those that can be read.
 func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
 	list, err := s.listings(class, path, get, w)
 	if err != nil {
 		return Approved{}, false, err
 	}
 	if a, err = s.agree(class, path, list); err != nil {
-		return Approved{}, false, err
+		return a, errors.Is(err, ErrRelease), err
 	}
 	return a, true, s.checkHold(class, path, get)
 }
@@ -248,7 +249,8 @@ func missing(path string, list []listing) error {
 }
 
 // agree is the decision but for the hold: the only function that makes an Approved of
-// a charter.
+// a charter. Beside an ErrRelease stands one that nobody approved, with the release
+// fields that can be read.
 func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, error) {
 	if err := missing(path, list); err != nil {
 		return Approved{}, err
@@ -269,7 +271,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, e
 	if first.visum != nil {
 		rel, err := parseRelease(first.visum)
 		if err != nil {
-			return Approved{}, refuse(path, 0, ErrRelease, "%v", err)
+			return Approved{release: &rel}, refuse(path, 0, ErrRelease, "%v", err)
 		}
 		a.release = &rel
 	}

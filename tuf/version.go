@@ -95,6 +95,16 @@ func (v Version) Compare(o Version) int {
 	return cmp.Compare(len(v.pre), len(o.pre))
 }
 
+// Truncate returns the release of v's first n numbers: of 1.10.3-rc.1 with n 2 it is
+// 1.10, of 1 it is 1.0.
+func (v Version) Truncate(n int) Version {
+	numbers := v.numbers[:max(0, min(n, len(v.numbers)))]
+	for len(numbers) > 0 && numbers[len(numbers)-1] == "0" {
+		numbers = numbers[:len(numbers)-1]
+	}
+	return Version{numbers: numbers, set: v.set}
+}
+
 // String is the same for versions that compare equal: without "v", build metadata,
 // leading zeros and zeros at the end.
 func (v Version) String() string {

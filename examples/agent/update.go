@@ -10,7 +10,7 @@ import (
 )
 
 // update replaces the file exe by the newest approved release.
-func update(ctx context.Context, state, exe string, installed int64) (client.Release, error) {
+func update(ctx context.Context, state, exe, installed string) (client.Release, error) {
 	c, err := client.New(pin, &client.Config{Dir: state, UnsafeLoopback: demo})
 	if err != nil {
 		return client.Release{}, err
