@@ -356,4 +356,3 @@ func fetchable(class Class, target string) error {
 	}
 	return nil
 }
-
