@@ -117,9 +117,6 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 			if l.next(target, !isPlain(v)) == p.Role {
 				below.targets[target] = v
 				delete(from.targets, target)
-				if err := below.raiseFrom(l, v); err != nil {
-					return err
-				}
 			}
 		}
 	}

@@ -281,20 +281,6 @@ func (l *listing) raise(product string, n int64) error {
 	return err
 }
 
-// raiseFrom takes over what another list says was given of the product whose
-// release moves from there.
-func (l *listing) raiseFrom(from *listing, v wire.Value) error {
-	rel, ok := releaseOf(v)
-	if !ok {
-		return nil
-	}
-	highest, err := from.sequences()
-	if err != nil {
-		return err
-	}
-	return l.raise(rel.Product, max(highest[rel.Product], rel.Sequence))
-}
-
 // raiseAll takes over what another list says was given.
 func (l *listing) raiseAll(from *listing) error {
 	highest, err := from.sequences()

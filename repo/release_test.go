@@ -289,6 +289,9 @@ func TestOtherBytes(t *testing.T) {
 		})
 	})
 	w.update(func(tx *repo.Tx) error {
+		return errors.Join(puts("agent/6", of("agent", "6", "stable", "any"))(tx), tx.Remove("vendor", "agent/6"), other("agent/7", of("agent", "6", "stable", "any"))(tx))
+	})
+	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), other("agent/2", of("agent", "1.2", "stable", "linux/amd64"))(tx))
 	})
 	w.update(func(tx *repo.Tx) error { return tx.Recall("vendor", "agent/2", "", "wrong build") })
