@@ -26,15 +26,16 @@ type Pending struct {
 	Name     string // of the file in storage and below a location
 	Length   int64
 	SHA256   string       // lower-case hex
-	Release  *tuf.Release // nil for a plain file
+	Release  *tuf.Release // those fields that are good, see Changes; nil for a plain file
 	ListedBy []string     // roles, sorted by class order
 	// Previous is what the party approved of last before this: of the release's
 	// product, channel and platform, the one with the highest version below its own;
 	// nil where there is none.
 	Previous *Listed
 	// Changes says in words what is new against Previous, what the party lists under
-	// the path already, under which other paths it lists the same bytes, and what is
-	// wrong with the release fields, so that it can't be approved.
+	// the path already, under which other paths it lists the same bytes, or others
+	// as the same release, and what is wrong with the release fields, so that it
+	// can't be approved.
 	Changes []string
 	// Refused is the party's last word on these very bytes, where it was a refusal.
 	Refused *proof.Refusal
@@ -157,9 +158,16 @@ func (tx *Tx) previous(role string, found map[string]*Pending) error {
 	waiting, same := map[releaseSlot][]*Pending{}, map[string][]*Pending{}
 	of := func(r *tuf.Release) releaseSlot { return releaseSlot{r.Product, r.Channel, r.Platform} }
 	for _, p := range found {
-		if p.Release != nil {
-			waiting[of(p.Release)] = append(waiting[of(p.Release)], p)
-			same[p.SHA256] = append(same[p.SHA256], p)
+		if p.Release == nil {
+			continue
+		}
+		waiting[of(p.Release)] = append(waiting[of(p.Release)], p)
+		mine, err := tx.find(role, p.Path)
+		if err != nil {
+			return err
+		}
+		if l, err := listedAs(p.Path, mine); mine == nil || err != nil || l.SHA256 != p.SHA256 {
+			same[p.SHA256] = append(same[p.SHA256], p) // not known under its own path
 		}
 	}
 	if len(waiting) == 0 {
@@ -178,6 +186,9 @@ func (tx *Tx) previous(role string, found map[string]*Pending) error {
 			if below(rel.Version, p.Release.Version) && (p.Previous == nil || below(p.Previous.Release.Version, rel.Version)) {
 				p.Previous = &l
 			}
+			if p.Path != path && p.SHA256 != l.SHA256 && sameVersion(rel.Version, p.Release.Version) {
+				p.Changes = append(p.Changes, fmt.Sprintf("other bytes are listed already as %s, with the same version, channel and platform: machines that have those do not get these", text.Name(path)))
+			}
 		}
 		for _, p := range same[l.SHA256] {
 			if p.Path != path {
@@ -193,6 +204,13 @@ func (tx *Tx) previous(role string, found map[string]*Pending) error {
 		}
 	}
 	return err
+}
+
+// sameVersion reports whether two versions compare equal.
+func sameVersion(a, b string) bool {
+	x, err1 := tuf.ParseVersion(a)
+	y, err2 := tuf.ParseVersion(b)
+	return err1 == nil && err2 == nil && x.Compare(y) == 0
 }
 
 // below reports whether the first version is below the second. One that does not

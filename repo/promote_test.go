@@ -2,6 +2,8 @@ package repo_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -359,5 +361,86 @@ func TestSetRollout(t *testing.T) {
 	custom := at(changesOf(t, d, "vendor-agent"), "targets", "agent/beta/1.5/linux/agent", "custom")
 	if at(custom, "visum-transport")["of"] != "the vendor" || at(custom, "visum", "later")["than"] != "this version\u0001" || at(custom, "visum", "rollout")["percent"] != 60.0 {
 		t.Errorf("%v", custom)
+	}
+}
+
+// The centre approves of a promotion, and later of a rollout, on its own machine,
+// from the draft that the vendor exports and before anybody publishes it: one step
+// for each.
+func TestPromoteInADraft(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(puts("agent/beta/1.5/agent", of("agent", "1.5", "beta", "any")))
+	w.approved("agent/beta/1.5/agent")
+	vendor, path := w.open(vendorOnly...), "agent/stable/1.5/agent"
+	for _, x := range []struct {
+		edit     func(*repo.Tx) error
+		want     string
+		percent  int
+		sentence string
+	}{
+		{promote(repo.Promotion{Product: "agent", Version: "1.5", From: "beta", To: "stable", Rollout: &tuf.Rollout{Percent: 10}}), "the same bytes are listed already as agent/beta/1.5/agent: version 1.5, channel beta, platform any", 10, "release " + path + " added"},
+		{func(tx *repo.Tx) error { return tx.SetRollout("vendor", "agent", "1.5", "stable", 50) }, "review lists it already, otherwise: the same bytes, rollout 10 -> 50 %", 50, "release " + path + ": rollout.percent 10 -> 50"},
+	} {
+		draft, err := vendor.Stage(t.Context(), x.edit)
+		noErr(t, err)
+		dir := t.TempDir()
+		noErr(t, vendor.Export(t.Context(), draft, dir))
+		centre := w.centre(dir, "ann", "ben")
+		draft, err = repo.LoadDraft(dir)
+		noErr(t, err)
+		waiting, err := centre.Pending(t.Context(), "review", draft)
+		if err != nil || len(waiting) != 1 || waiting[0].Path != path || !slices.Equal(waiting[0].Changes, []string{x.want}) {
+			t.Fatalf("%+v, %v", waiting, err)
+		}
+		f, err := centre.Open(t.Context(), waiting[0])
+		noErr(t, err)
+		if data, err := io.ReadAll(f); err != nil || string(data) != "bytes of agent/beta/1.5/agent" {
+			t.Errorf("%q, %v", data, err)
+		}
+		noErr(t, f.Close())
+		signed, err := centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", path) })
+		noErr(t, err)
+		says(t, w.lines(signed), "review-agent: "+x.sentence, "vendor-agent lists the same")
+		noErr(t, vendor.Publish(t.Context(), signed))
+		if got := w.offered()[path]; got.Rollout == nil || got.Rollout.Percent != x.percent {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// A reviewer is told of a release that others were approved for before.
+func TestPendingOtherBytes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(puts("agent/1", of("agent", "1.2", "stable", "any")))
+	w.approved("agent/1")
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", "agent/1"), puts("agent/2", of("agent", "v1.2.0", "stable", "any"))(tx))
+	})
+	says(t, w.waiting("agent/2").Changes, "other bytes are listed already as agent/1, with the same version")
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
+	if p := w.waiting("agent/2"); len(p.Changes) > 0 {
+		t.Errorf("%q", p.Changes)
+	}
+}
+
+// What came before is the next lower version, not the one that was added last.
+func TestPendingPrevious(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, version := range []string{"1.2.8", "1.10", "1.4"} {
+		w.update(add(version))
+		w.update(approve(version))
+	}
+	for version, want := range map[string]string{"1.2.9": "1.2.8", "1.5": "1.4", "2.0": "1.10", "1.10.0-rc.1": "1.4", "1.0": ""} {
+		w.update(add(version))
+		got := ""
+		if p := w.waiting("agent/" + version); p.Previous != nil {
+			got = p.Previous.Release.Version
+		}
+		if got != want {
+			t.Errorf("before %s came %q, want %q", version, got, want)
+		}
 	}
 }
