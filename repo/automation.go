@@ -50,7 +50,11 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 	if err := after.take(x.file.signed); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 	}
+	if !a.sameSequences(before, after) {
+		return no("highest sequence numbers change that no release below Releases was given")
+	}
 	for _, l := range []*listing{before, after} {
+		delete(l.members, tuf.SequenceMember)
 		delete(l.members, tuf.RepoMember)
 		delete(l.members, tuf.RoleMember)
 	}
@@ -80,6 +84,39 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 		return no("the role is signed again for its expiry alone")
 	}
 	return nil
+}
+
+// sameSequences allows a highest sequence number to become that of a release that
+// the list has and that automation may add.
+func (a *Automation) sameSequences(before, after *listing) bool {
+	if string(before.members[tuf.SequenceMember]) == string(after.members[tuf.SequenceMember]) {
+		return true
+	}
+	was, err1 := before.sequences()
+	now, err2 := after.sequences()
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	for product := range was {
+		if now[product] < was[product] {
+			return false
+		}
+	}
+	for product, n := range now {
+		if n == was[product] {
+			continue
+		}
+		given := false
+		for path, v := range after.targets {
+			if rel, ok := releaseOf(v); ok && rel.Product == product && rel.Sequence == n {
+				given = given || a.target(path, nil, v)
+			}
+		}
+		if !given {
+			return false
+		}
+	}
+	return true
 }
 
 // sameDelegations allows other hash bins of the role's own keys, where plain

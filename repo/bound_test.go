@@ -246,9 +246,14 @@ func TestHandlerServesNoDots(t *testing.T) {
 func TestOpenDraftMemory(t *testing.T) {
 	w := newWorld(t)
 	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
-		rel := release("1")
-		rel.Notes = strings.Repeat("n", 32<<20)
-		return tx.Add("vendor", "agent/1", strings.NewReader("x"), rel)
+		for i := range 512 {
+			rel := release(fmt.Sprint(i))
+			rel.Notes = strings.Repeat("n", 64<<10)
+			if err := tx.Add("vendor", fmt.Sprintf("agent/%d", i), strings.NewReader("x"), rel); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	noErr(t, err)
 	data, err := d.Bytes()

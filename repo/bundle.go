@@ -17,7 +17,7 @@ import (
 type BundleOptions struct {
 	// Metadata: timestamp, snapshot and all roles as they are now.
 	Metadata bool
-	// Targets chooses target files by their path; what reviewers state of them,
+	// Targets chooses target files by their path, of those that a [Storage] can hold; what reviewers state of them,
 	// and Metadata, is in then too.
 	// nil: none.
 	Targets func(path string) bool
@@ -69,7 +69,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		return errors.Join(add(f.names[1], int64(len(f.data[1])), bytes.NewReader(f.data[1])), add(f.names[0], int64(len(f.data[0])), bytes.NewReader(f.data[0])))
 	}
 	seen := map[string]bool{}
-	s.role = func(_ string, t *tuf.Targets) error {
+	s.role = func(role string, t *tuf.Targets) error {
 		if opts.Targets == nil {
 			return nil
 		}
@@ -78,6 +78,10 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 				return nil
 			}
 			seen[x.name] = true
+			if x.unstorable != nil {
+				r.skip(role, x)
+				return nil
+			}
 			f, err := src.Open(ctx, x.name)
 			if err != nil {
 				return err

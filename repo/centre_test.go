@@ -214,7 +214,7 @@ func TestCentreRefuses(t *testing.T) {
 
 	// Other bytes under the same path were never refused.
 	w.update(func(tx *repo.Tx) error {
-		return tx.Add("vendor", "agent/1", strings.NewReader("agent one, at home"), release("1"))
+		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Add("vendor", "agent/1", strings.NewReader("agent one, at home"), release("1")))
 	})
 	waiting, err = w.open().Pending(t.Context(), "review")
 	if err != nil || len(waiting) != 1 || waiting[0].Refused != nil {

@@ -48,7 +48,13 @@ type Examined struct {
 // was examined, that the keys of the role sign with the draft and that is
 // published beside the file. Nothing said is the zero [Examined]: not built
 // again. Of a plain file, of which there may be a hundred thousand, a statement is
-// made only where it was said how it was examined.
+// made only where it was said how it was examined. Nor is one made, unless something
+// is said, where the party lists the same bytes from the same source under the path
+// and other release fields alone change, such as the rollout: what it stated of the
+// bytes before goes on.
+//
+// Release fields that clients refuse are refused, with the error of
+// [tuf.Release.Check].
 func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
@@ -68,6 +74,9 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	if err != nil {
 		return err
 	}
+	if err := judged(target, entry); err != nil {
+		return err
+	}
 	subject, err := subjectOf(target, entry)
 	if err != nil {
 		return err
@@ -80,10 +89,14 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	if err := tx.mayApprove(party, class, subject, listed, x.Reinstate); err != nil {
 		return err
 	}
-	if isRelease && len(how) == 0 && !listed {
-		how = []Examined{{}}
-	}
 	for _, role := range roles {
+		mine, err := tx.find(role, target)
+		if err != nil {
+			return err
+		}
+		if isRelease && len(how) == 0 && !sameRelease(target, mine, entry) {
+			how = []Examined{{}}
+		}
 		if err := tx.put(role, target, entry); err != nil {
 			return err
 		}
@@ -106,6 +119,22 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 		return proof.Review{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Source: x.Source, Result: x.Result, Builder: x.Builder,
 			Policy: x.Policy, Reinstate: x.Reinstate, From: now, Until: now.Add(x.Valid).Truncate(time.Second)}
 	})
+}
+
+// sameRelease reports whether the party lists a release already of which others
+// change no more than the fields that clients go by.
+func sameRelease(target string, mine, theirs wire.Value) bool {
+	if mine == nil || isPlain(mine) {
+		return false
+	}
+	a, err := subjectOf(target, mine)
+	if err != nil {
+		return false
+	}
+	b, err := subjectOf(target, theirs)
+	was, _ := releaseOf(mine)
+	is, _ := releaseOf(theirs)
+	return err == nil && a == b && was.Source == is.Source && was.Product == is.Product && was.Version == is.Version && was.Platform == is.Platform
 }
 
 // Refuse records that the party will not approve of what the others list under a

@@ -59,7 +59,7 @@ func TestDiff(t *testing.T) {
 			"vendor-agent: version 2 -> 3", "vendor-agent v3: lists agent/2", "vendor-agent: expires 2026-12-20T12:00:00Z",
 		}},
 		"another build under the old name": {func(tx *repo.Tx) error {
-			return tx.Add("vendor", "agent/1", strings.NewReader("agent 2"), release("1"))
+			return errors.Join(tx.Remove("vendor", "agent/1"), tx.Add("vendor", "agent/1", strings.NewReader("agent 2"), release("1")))
 		}, []string{
 			"vendor-agent: release agent/1: sequence 1 -> 2 (review-agent lists it OTHERWISE)",
 			"vendor-agent: release agent/1: sha256 " + agent1 + " -> " + agent2,

@@ -74,6 +74,26 @@
 // another every few minutes with its own keys and the online keys alone. What has
 // become old is removed by [Repo.Prune].
 //
+// # Releases
+//
+// The version orders the releases of a product ([tuf.ParseVersion]); versions that
+// compare equal are one. Machines that have a version are not offered it again, so
+// other bytes for a version, channel and platform that are listed are refused
+// ([ErrReleased]). [Tx.Promote] lists the same bytes in another channel, and
+// [Tx.SetRollout] says what share of the machines shall have them. Release fields are
+// agreed on like bytes: until the other parties approve of either, what changes is
+// offered to nobody.
+//
+// The sequence number is for auditors, who see gaps and repetitions in it: a product
+// counts its versions with it. [Tx.Add] gives it. The highest one given stands in the
+// list that has the release, which may be a product's ([Tx.Delegate]), in the member
+// "x-visum-sequence" of its signed part, and never goes back, also after releases
+// were removed. All lists of all roles of the party count together, so a product in
+// two classes has one counter; but drafts that were staged at the same time and are
+// signed in different lists may give one number twice, so keep a product in one. What
+// another party lists does not count. Lists from before this member go on from the
+// highest number that they list.
+//
 // # The review centre
 //
 // A centre works on files that came by any channel, with its own pin, ledger and keys:

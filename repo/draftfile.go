@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,7 +150,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 				continue
 			}
 			entry, err := parseListed(f.path, f.new)
-			if err != nil {
+			if err = cmp.Or(err, entry.unstorable); err != nil {
 				return fmt.Errorf("repo: %s: %s: %w", roleText(top), text.Name(f.path), err)
 			}
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -26,14 +26,16 @@ type Pending struct {
 	Name     string // of the file in storage and below a location
 	Length   int64
 	SHA256   string       // lower-case hex
-	Release  *tuf.Release // nil for a plain file
+	Release  *tuf.Release // those fields that are good, see Changes; nil for a plain file
 	ListedBy []string     // roles that list it so, sorted by class order
 	// Previous is what the party approved of last before this: of the release's
-	// product, channel and platform, the one with the highest sequence below its
-	// own; nil where there is none.
+	// product, channel and platform, the one with the highest version below its own;
+	// nil where there is none.
 	Previous *Listed
-	// Changes says in words what is new against Previous, and what the party lists
-	// under the path already.
+	// Changes says in words what is new against Previous, what the party lists under
+	// the path already, under which other paths it lists the same bytes, or others
+	// as the same release, and what is wrong with the release fields, so that it
+	// can't be approved.
 	Changes []string
 	// Refused is the party's last word on these very bytes, where it was a refusal,
 	// published, in the draft, or remembered by the ledger (then At is zero). Its Path
@@ -113,6 +115,9 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 				return err
 			}
 			p := &Pending{Path: path, Name: l.Name, Length: l.Length, SHA256: l.SHA256, Release: l.Release, ListedBy: []string{role.Role}}
+			if err := judged(path, v); err != nil {
+				p.Changes = append(p.Changes, text.Line(err.Error()))
+			}
 			if other != nil {
 				was, err := listedAs(path, other)
 				if err != nil {
@@ -150,13 +155,25 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 	return out, nil
 }
 
-// previous finds what the role approved of last before each of the releases.
+// releaseSlot is what releases of one product replace each other in.
+type releaseSlot struct{ product, channel, platform string }
+
+// previous finds what the role approved of last before each of the releases, and
+// what it lists with the same bytes.
 func (tx *Tx) previous(role string, found []*Pending) error {
-	waiting := map[[3]string][]*Pending{}
-	of := func(r *tuf.Release) [3]string { return [3]string{r.Product, r.Channel, r.Platform} }
+	waiting, same := map[releaseSlot][]*Pending{}, map[string][]*Pending{}
+	of := func(r *tuf.Release) releaseSlot { return releaseSlot{r.Product, r.Channel, r.Platform} }
 	for _, p := range found {
-		if p.Release != nil {
-			waiting[of(p.Release)] = append(waiting[of(p.Release)], p)
+		if p.Release == nil {
+			continue
+		}
+		waiting[of(p.Release)] = append(waiting[of(p.Release)], p)
+		mine, err := tx.find(role, p.Path)
+		if err != nil {
+			return err
+		}
+		if l, err := listedAs(p.Path, mine); mine == nil || err != nil || l.SHA256 != p.SHA256 {
+			same[p.SHA256] = append(same[p.SHA256], p) // not known under its own path
 		}
 	}
 	if len(waiting) == 0 {
@@ -167,13 +184,22 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 		if !ok {
 			return nil
 		}
+		l, err := listedAs(path, v)
+		if err != nil {
+			return err
+		}
 		for _, p := range waiting[of(&rel)] {
-			if rel.Sequence < p.Release.Sequence && (p.Previous == nil || rel.Sequence > p.Previous.Release.Sequence) {
-				l, err := listedAs(path, v)
-				if err != nil {
-					return err
-				}
+			if below(rel.Version, p.Release.Version) && (p.Previous == nil || below(p.Previous.Release.Version, rel.Version)) {
 				p.Previous = &l
+			}
+			if p.Path != path && p.SHA256 != l.SHA256 && sameVersion(rel.Version, p.Release.Version) {
+				p.Changes = append(p.Changes, fmt.Sprintf("other bytes are listed already as %s, with the same version, channel and platform: machines that have those do not get these", text.Name(path)))
+			}
+		}
+		for _, p := range same[l.SHA256] {
+			if p.Path != path {
+				p.Changes = append(p.Changes, fmt.Sprintf("the same bytes are listed already as %s: version %s, channel %s, platform %s",
+					text.Name(path), text.Name(rel.Version), text.Name(rel.Channel), text.Name(rel.Platform)))
 			}
 		}
 		return nil
@@ -184,6 +210,14 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 		}
 	}
 	return err
+}
+
+// below reports whether the first version is below the second. One that does not
+// parse, which earlier versions of this package listed, is neither.
+func below(a, b string) bool {
+	x, err1 := tuf.ParseVersion(a)
+	y, err2 := tuf.ParseVersion(b)
+	return err1 == nil && err2 == nil && x.Compare(y) < 0
 }
 
 func listedAs(path string, v wire.Value) (Listed, error) {
@@ -217,25 +251,32 @@ func changes(was, is Listed) (out []string) {
 		return out
 	}
 	a, b := was.Release, is.Release
+	say("product", text.Quote(a.Product), text.Quote(b.Product))
 	say("version", text.Quote(a.Version), text.Quote(b.Version))
-	if b.Sequence != a.Sequence+1 {
+	say("channel", text.Quote(a.Channel), text.Quote(b.Channel))
+	say("platform", text.Quote(a.Platform), text.Quote(b.Platform))
+	if !below(a.Version, b.Version) || b.Sequence <= a.Sequence { // a later version has a later number
 		say("sequence", a.Sequence, b.Sequence)
 	}
 	say("min_version", text.Quote(a.MinVersion), text.Quote(b.MinVersion))
 	say("source", text.Quote(a.Source.URI), text.Quote(b.Source.URI))
 	say("revision", text.Quote(a.Source.Revision), text.Quote(b.Source.Revision))
 	say("critical", a.Critical, b.Critical)
-	percent := func(r *tuf.Release) int {
-		if r.Rollout == nil {
-			return 100
-		}
-		return r.Rollout.Percent
+	if x, y := percentOf(a), percentOf(b); x != y {
+		out = append(out, fmt.Sprintf("rollout %d -> %d %%", x, y))
 	}
-	say("rollout percent", percent(a), percent(b))
 	if a.Notes != b.Notes {
 		out = append(out, "other notes")
 	}
 	return out
+}
+
+// percentOf is the share of the machines that shall have a release.
+func percentOf(rel *tuf.Release) int {
+	if rel.Rollout == nil {
+		return 100
+	}
+	return rel.Rollout.Percent
 }
 
 // Open returns the bytes of what is pending, from the repository's storage. They

@@ -158,3 +158,30 @@ func ExampleRepo_Diff() {
 	// root: location zrh-1 added: base "https://updates.vendor.example.ch/r/", jurisdiction CH, operator vendor-ch, paths.metadata metadata/, paths.targets targets/, priority 10, tier primary
 	// vendor-agent: release agent/agent-1.1 removed, was: channel stable, length 13, platform linux/amd64, product agent, sequence 1, sha256 f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473, version 1.1
 }
+
+// A version that was tried in one channel comes to another, for a tenth of the
+// machines at first. The review centre sees what changes, and approves.
+func ExampleTx_Promote() {
+	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	dir, err := os.MkdirTemp("", "example")
+	check(err)
+	defer os.RemoveAll(dir)
+	r := published(ctx, dir, &now)
+	approve := func() {
+		waiting, err := r.Pending(ctx, "review")
+		check(err)
+		for _, p := range waiting {
+			fmt.Println(p.Path, p.Release.Version, p.Release.Channel, p.Changes)
+			check(r.Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", p.Path) }))
+		}
+	}
+	check(r.Update(ctx, func(tx *repo.Tx) error {
+		return tx.Promote("vendor", repo.Promotion{Product: "agent", Version: "1.1", From: "stable", To: "longterm", Rollout: &tuf.Rollout{Percent: 10}})
+	}))
+	approve()
+	check(r.Update(ctx, func(tx *repo.Tx) error { return tx.SetRollout("vendor", "agent", "1.1", "longterm", 50) }))
+	approve()
+	// Output:
+	// agent/longterm/agent-1.1 1.1 longterm [the same bytes are listed already as agent/agent-1.1: version 1.1, channel stable, platform linux/amd64]
+	// agent/longterm/agent-1.1 1.1 longterm [review lists it already, otherwise: the same bytes, rollout 10 -> 50 %]
+}

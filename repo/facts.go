@@ -31,6 +31,7 @@ type shape struct {
 	set   string    // of a list of strings: what each of them is called
 	keys  bool      // those strings are key ids
 	rest  bool      // things that are shown in the rest, such as keys
+	each  string    // of an object with members of any name: what each of them is called
 }
 
 var (
@@ -39,6 +40,9 @@ var (
 	truth  = &shape{kind: 't'}
 	keyIDs = &shape{kind: '[', set: "key", keys: true}
 )
+
+// sequenceFact is what a highest sequence number is called, before the product's name.
+const sequenceFact = "highest sequence number of product"
 
 func object(in map[string]*shape) *shape { return &shape{kind: '{', in: in} }
 
@@ -85,7 +89,8 @@ var documentShapes = map[string]*shape{
 			"roles": things("delegated role", "name", map[string]*shape{"keyids": keyIDs, "threshold": number, "terminating": truth,
 				"paths": set("path"), "path_hash_prefixes": set("hash prefix")}),
 			"succinct_roles": only("hash bins", map[string]*shape{"keyids": keyIDs, "threshold": number, "bit_length": number, "name_prefix": words})}),
-		tuf.RecallMember: {kind: '[', thing: "recall", by: [2]string{"path", "sha256"}, all: object(map[string]*shape{"reason": words, "at": words})},
+		tuf.RecallMember:   {kind: '[', thing: "recall", by: [2]string{"path", "sha256"}, all: object(map[string]*shape{"reason": words, "at": words})},
+		tuf.SequenceMember: {kind: '{', each: sequenceFact, all: number},
 	}),
 }
 
@@ -259,6 +264,10 @@ func (x *facts) members(p at, s *shape, a, b wire.Value) {
 		m := all[name]
 		switch {
 		case string(m.a) == string(m.b):
+		case s != nil && s.each != "":
+			next := p.member(name, false)
+			next.fact = s.each + " " + text.Name(name)
+			x.compare(next, s.all, m.a, m.b)
 		case s != nil && s.all != nil:
 			next := p.member(name, false)
 			next = next.inside(s.thing, x.thingName(s, name), s.rest)

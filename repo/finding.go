@@ -23,6 +23,7 @@ const (
 	FileUnfinished FindingKind = "unfinished" // a root waits for its content: a publish was cut off
 	FileDiffers    FindingKind = "differs"    // a copy has something else
 	FileStranger   FindingKind = "stranger"   // no file of this repository
+	FileUnstorable FindingKind = "unstorable" // a role lists it under a name that no Storage can hold; Clone passes over it
 	FileOrphan     FindingKind = "orphan"     // nobody names it (any more): superseded, or of a publish that was cut off; harmless
 )
 

@@ -60,6 +60,9 @@ func (x *turnStorage) List(ctx context.Context, prefix string) iter.Seq2[repo.In
 func (x *turnStorage) Remove(ctx context.Context, name string, before time.Time) error {
 	return x.turn().(repo.Remover).Remove(ctx, name, before)
 }
+func (x *turnStorage) Copy(ctx context.Context, from, to string) error {
+	return x.turn().(repo.Copier).Copy(ctx, from, to)
+}
 
 // ReadOnly over a storage reads as it does, and writes nothing.
 func TestReadOnly(t *testing.T) {

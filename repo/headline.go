@@ -3,6 +3,7 @@ package repo
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -215,9 +216,11 @@ func (t *tree) headline() (out []string) {
 // roleHeadline says what else of a targets role changes.
 func roleHeadline(lines []Change) (out []string) {
 	recalls, back := 0, 0
-	leads := false
+	leads, again := false, false
 	for _, c := range lines {
 		switch {
+		case c.Part == Summary && c.Old != "" && strings.HasPrefix(c.Fact, sequenceFact) && lower(c.New, c.Old):
+			again = true
 		case c.What == "recall" && c.Kind == Added && c.Fact == "":
 			recalls++
 		case c.What == "recall" && c.Kind == Removed && c.Fact == "":
@@ -235,5 +238,15 @@ func roleHeadline(lines []Change) (out []string) {
 	if leads {
 		out = append(out, "changes the roles below it")
 	}
+	if again {
+		out = append(out, "gives sequence numbers AGAIN")
+	}
 	return out
+}
+
+// lower reports whether a number is none, or below another.
+func lower(a, b string) bool {
+	x, err := strconv.ParseInt(a, 10, 64)
+	y, _ := strconv.ParseInt(b, 10, 64)
+	return err != nil || x < y
 }

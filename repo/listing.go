@@ -13,6 +13,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -199,11 +200,25 @@ func parseEntry(v wire.Value) (e entry, err error) {
 	return e, err
 }
 
-// releaseOf reads the release fields of an entry; false for a plain file.
+// releaseOf reads the release fields of an entry, those that are good; false for a
+// plain file. See judged for the others.
 func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	e, err := parseEntry(v)
 	if err != nil || e.release == nil {
 		return rel, false
 	}
-	return rel, json.Unmarshal(e.release.JSON(), &rel) == nil
+	rel, _ = tuf.ParseRelease(e.release.JSON())
+	return rel, true
+}
+
+// judged refuses an entry with release fields that clients refuse.
+func judged(target string, v wire.Value) error {
+	e, err := parseEntry(v)
+	if err == nil && e.release != nil {
+		_, err = tuf.ParseRelease(e.release.JSON())
+	}
+	if err != nil {
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
+	}
+	return nil
 }

@@ -147,7 +147,7 @@ func (tx *Tx) Undelegate(party, class, product string) error {
 		for target, v := range x.targets {
 			back[target] = v
 		}
-		return nil
+		return l.raiseAll(x)
 	}); err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func (l *listing) setKeys(keys map[string]*metadata.Key) {
 // anyDepth are the patterns for everything below a prefix: a wild card does not
 // match a slash, so there is one for each depth.
 func anyDepth(prefix string) (patterns []string) {
-	for depth := range 8 {
+	for depth := range mostFolders + 1 {
 		patterns = append(patterns, prefix+strings.Repeat("*/", depth)+"*")
 	}
 	return patterns

@@ -264,7 +264,7 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 		if err != nil {
 			return nil, fmt.Errorf("repo: %s v%d: %s: %w", roleText(role), version, text.Name(path), err)
 		}
-		k.keep[short(x.name)] = true
+		k.keep[short(x.name)] = true // one that no storage can hold is not there
 		if x.sha512 != "" {
 			k.keep[short(TargetName(path, x.sha512))] = true
 		}

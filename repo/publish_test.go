@@ -227,7 +227,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		}, goal: "root 1 agent/1"},
 		"new class and its release": {edit: func(w *world, tx *repo.Tx) error {
 			tx.Root().Classes = append(tx.Root().Classes[:1:1], w.class("rules"))
-			return errors.Join(tx.Add("vendor", "rules/1", strings.NewReader("1"), release("1")), tx.Approve("review", "rules/1"))
+			return errors.Join(tx.Add("vendor", "rules/1", strings.NewReader("1"), release("2")), tx.Approve("review", "rules/1"))
 		}, between: true, goal: "root 2 agent/1 rules/1"},
 	} {
 		t.Run(name, func(t *testing.T) {

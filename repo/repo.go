@@ -59,6 +59,9 @@ type Config struct {
 	// Progress is told how far a long call is; nil: nobody is. It is called from the
 	// call's own goroutine, which goes on when it returns.
 	Progress func(Progress)
+	// Skipped is told of each target that [Repo.Clone] or [Repo.Bundle] passes over,
+	// with the reason, as Progress is; nil: nobody is.
+	Skipped func(Finding)
 	// Labels are what people call keys, by key id: [Repo.Diff] and [Missing] show a key
 	// by its label and the first digits of its id.
 	Labels map[string]string

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -148,38 +147,6 @@ func TestThreeParties(t *testing.T) {
 			w.sees("root 1")
 			noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, drafts[1])))
 			w.sees("root 1 agent/1")
-		}
-	}
-}
-
-// Sequence numbers count per product, channel and platform.
-func TestSequence(t *testing.T) {
-	w := newWorld(t)
-	for i, x := range []struct {
-		product, channel, platform string
-		given, want                int64
-	}{
-		{"agent", "stable", "any", 0, 1},
-		{"agent", "stable", "any", 0, 2},
-		{"agent", "beta", "any", 0, 1},
-		{"agent", "stable", "linux/amd64", 0, 1},
-		{"other", "stable", "any", 0, 1},
-		{"agent", "stable", "any", 10, 10},
-		{"agent", "stable", "any", 0, 11},
-	} {
-		path := fmt.Sprintf("agent/%d", i)
-		w.update(func(tx *repo.Tx) error {
-			return tx.Add("vendor", path, strings.NewReader(path), &tuf.Release{Product: x.product, Version: "v", Channel: x.channel, Platform: x.platform, Sequence: x.given})
-		})
-		list, err := w.open().Pending(t.Context(), "review")
-		noErr(t, err)
-		if got := list[i].Release.Sequence; got != x.want {
-			t.Errorf("%+v: got %d", x, got)
-		}
-	}
-	for _, bad := range []tuf.Release{{}, {Product: "p", Version: "1", Channel: "c", Platform: "linux"}, {Product: "p", Version: "1", Channel: "c", Platform: "any", Sequence: -1}} {
-		if err := w.try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", strings.NewReader(""), &bad) }); err == nil {
-			t.Errorf("added %+v", bad)
 		}
 	}
 }

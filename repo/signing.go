@@ -311,6 +311,9 @@ func (s *signing) check(b *book) error {
 		if err := s.takenBack(b, x, reinstated, now); err != nil {
 			return err
 		}
+		if err := s.sequences(x); err != nil {
+			return err
+		}
 		if err := s.automatic(b, x); err != nil {
 			return err
 		}

@@ -409,7 +409,7 @@ func TestDraftCannotSayWhoSigns(t *testing.T) {
 		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.public("team")}})
 	})
 	team, err := w.open("team").Stage(t.Context(), func(tx *repo.Tx) error {
-		return tx.Add("vendor", "agent/team/1", strings.NewReader("team 1"), release("1"))
+		return tx.Add("vendor", "agent/team/1", strings.NewReader("team 1"), release("2"))
 	})
 	noErr(t, err)
 	if len(team.Missing()) > 0 {

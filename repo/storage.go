@@ -85,6 +85,16 @@ type (
 		// that is not there is success. The clock is the storage's: leave a margin.
 		Remove(ctx context.Context, name string, before time.Time) error
 	}
+	// Copier is a Storage that can copy a file within itself, so that its bytes do
+	// not travel.
+	Copier interface {
+		// Copy is Create of the file to with the bytes of the file from, with all that
+		// is said there: a file that is there already with the same bytes is success,
+		// with others it is [ErrConflict], and to counts as written now. The error
+		// wraps [fs.ErrNotExist] where there is no file from. The two are files of
+		// their own: that one is removed or replaced is nothing to the other.
+		Copy(ctx context.Context, from, to string) error
+	}
 )
 
 // Info is what a [Lister] says of a file.

@@ -499,7 +499,9 @@ type listed struct {
 	path           string
 	name           string // in storage
 	length         int64
-	sha256, sha512 string // lower-case hex; one of them may be "", with a charter only sha512
+	sha256, sha512 string     // lower-case hex; one of them may be "", with a charter only sha512
+	release        wire.Value // the release fields, canonical; nil for a plain file
+	unstorable     error      // why no Storage can hold a file of that name; nil: it can
 }
 
 // hash is the one in the name.
@@ -511,7 +513,9 @@ func (s *survey) others(x listed) []listed {
 	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
 		return nil
 	}
-	x.name = TargetName(x.path, x.sha512)
+	if x.name = TargetName(x.path, x.sha512); CheckName(x.name) != nil {
+		return nil // no storage has it
+	}
 	return []listed{x}
 }
 
@@ -541,9 +545,14 @@ func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
 }
 
 func parseListed(path string, v wire.Value) (x listed, err error) {
-	var length, hashes, sha256, sha512 wire.Value
-	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}); err != nil {
+	var length, hashes, custom, sha256, sha512 wire.Value
+	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
 		return x, err
+	}
+	if custom.Kind() == '{' {
+		if err := custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &x.release}); err != nil {
+			return x, err
+		}
 	}
 	if x.length, err = length.Int(); err != nil || x.length < 0 {
 		return x, fmt.Errorf("length is %s", text.Bytes(length))
@@ -561,7 +570,8 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 		return x, errors.New("neither sha256 nor sha512")
 	}
 	x.path, x.name = path, TargetName(path, x.hash())
-	return x, CheckName(x.name)
+	x.unstorable = CheckName(x.name)
+	return x, nil
 }
 
 // hexOf reads a hash of so many digits in lower case; "" for none.

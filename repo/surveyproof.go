@@ -27,6 +27,9 @@ func (s *survey) statements(ctx context.Context, src Source, x listed, skip func
 		for _, role := range class.Roles {
 			for n := 1; n <= maxStatements; n++ {
 				name := statementName(subject, role.Role, n)
+				if CheckName(name) != nil {
+					break // there is no room for one beside the target
+				}
 				if skip != nil {
 					if have, err := skip(name); err != nil {
 						return err

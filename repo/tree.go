@@ -232,6 +232,7 @@ func (tx *Tx) put(role, target string, v wire.Value) error {
 	l, err := tx.holder(role, target, e.release != nil)
 	if err == nil {
 		l.targets[target] = v
+		tx.indexes[role].add(target, v)
 	}
 	return err
 }
@@ -272,10 +273,10 @@ func (tx *Tx) keepBelow(by *listing, name string) (*listing, error) {
 func (tx *Tx) drop(role, target string) (bool, error) {
 	l, err := tx.read(role)
 	for err == nil && l != nil {
-		if l.targets[target] != nil {
+		if v := l.targets[target]; v != nil {
 			delete(l.targets, target)
 			l.changed = true
-			return true, nil
+			return true, tx.dropped(role, l, target, v)
 		}
 		name := l.next(target, false)
 		if name == "" {

@@ -24,10 +24,10 @@ type Tx struct {
 	root    *Root // nil where nobody asked for it
 	stays   *Root // what the present root says
 	buf     []byte
-	lists   map[string]*listing // edited, or on the way to what is edited
-	parents map[string]string   // of those that root does not name
-	passing map[child]*listing  // only read, a few
-	tops    map[stream]int64    // highest sequence numbers
+	lists   map[string]*listing      // edited, or on the way to what is edited
+	parents map[string]string        // of those that root does not name
+	passing map[child]*listing       // only read, a few
+	indexes map[string]*releaseIndex // of the releases that roles list, as far as somebody asked
 
 	statements map[string]*statement // by name in storage
 	recovering *Recovering           // nil: the next root is an ordinary one
@@ -39,7 +39,7 @@ type Tx struct {
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
-	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[child]*listing{}, tops: map[stream]int64{},
+	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[child]*listing{}, indexes: map[string]*releaseIndex{},
 		statements: map[string]*statement{}, recallsOf: map[string]recallIndex{}, override: override{lift: map[string]bool{}}}
 }
 
@@ -72,16 +72,36 @@ func (tx *Tx) RenewRoot() { tx.Root().renew = true }
 
 // Add puts a file into storage and lists it in the party's role, with its
 // release fields; rel may be nil for a plain file. The path's directory must be
-// in a class. Where rel.Sequence is 0 it is set to the next one. The file is
-// read twice, once to name it by its hash and once to store it, and never held
-// in memory. Until another party lists it too, no client takes it.
+// in a class. The file is read twice, once to name it by its hash and once to
+// store it, and never held in memory. Until another party lists it too, no client
+// takes it.
+//
+// rel.Sequence is the repository's to give, so leave it 0: a new version of a
+// product gets one more than any before it, whatever its channel and platform, and
+// the same for all of them. Versions that compare equal are one version. Another
+// number than the one to be given is an error that wraps [ErrSequence].
+//
+// What clients could not use is refused before anything is stored: release fields
+// that [tuf.Release.Check] refuses, with its error; with [fs.ErrInvalid], names
+// that only some clients can fetch: with % or #, more than 7 folders below the
+// class's prefix, or so long that the name of a review statement has no room (an
+// element of more than 182 bytes at the end). Other bytes for the same product,
+// version, channel and platform are an error that wraps [ErrReleased], unless those
+// before were removed first, which may be in the same draft.
 func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
 	}
-	if err := checkRelease(rel); err != nil {
-		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
+	if err := fetchable(class, target); err != nil {
+		return err
+	}
+	if rel != nil {
+		copied := *rel
+		rel = &copied
+		if err := tx.number(party, rel); err != nil {
+			return fmt.Errorf("repo: %s: %w", text.Name(target), err)
+		}
 	}
 	h := sha256.New()
 	if tx.buf == nil {
@@ -104,11 +124,9 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	}
 	sum := h.Sum(nil)
 	if rel != nil {
-		copied := *rel
-		if err := tx.sequence(class, &copied); err != nil {
+		if err := tx.sameBytes(party, target, rel, hex.EncodeToString(sum)); err != nil {
 			return err
 		}
-		rel = &copied
 	}
 	entry, err := newEntry(n, sum, rel)
 	if err != nil {
@@ -119,21 +137,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	if err := tx.repo.storage.Create(tx.ctx, TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{counted, again, sum}, again)); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
-	for _, role := range roles {
-		if err := tx.put(role, target, entry); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkRelease refuses what clients would not understand.
-func checkRelease(rel *tuf.Release) error {
-	if rel != nil && (rel.Product == "" || rel.Version == "" || rel.Channel == "" || rel.Sequence < 0 ||
-		rel.Platform != "any" && strings.Count(rel.Platform, "/") != 1) {
-		return errors.New("a release needs product, version, channel and a platform GOOS/GOARCH or any")
-	}
-	return nil
+	return tx.list(roles, target, entry)
 }
 
 // sameFile is a file that must still have the hash it had.
@@ -159,61 +163,6 @@ func (s *sameFile) Read(p []byte) (int, error) {
 func TargetName(target, sha256 string) string {
 	dir, base := path.Split(target)
 	return "targets/" + dir + sha256 + "." + base
-}
-
-// stream is what sequence numbers count.
-type stream struct{ class, product, channel, platform string }
-
-// sequence sets rel's number where it has none: one more than the highest that
-// any role of the class lists for the product, channel and platform.
-func (tx *Tx) sequence(class Class, rel *tuf.Release) error {
-	if tx.tops[stream{class: class.Name}] == 0 { // not read yet
-		tx.tops[stream{class: class.Name}] = 1
-		for _, role := range class.Roles {
-			if err := tx.eachRelease(role.Role, func(have tuf.Release) {
-				s := stream{class.Name, have.Product, have.Channel, have.Platform}
-				tx.tops[s] = max(tx.tops[s], have.Sequence)
-			}); err != nil {
-				return err
-			}
-		}
-	}
-	s := stream{class.Name, rel.Product, rel.Channel, rel.Platform}
-	if rel.Sequence == 0 {
-		rel.Sequence = tx.tops[s] + 1
-	}
-	tx.tops[s] = max(tx.tops[s], rel.Sequence)
-	return nil
-}
-
-// eachRelease calls fn for every release in the tree of a role.
-func (tx *Tx) eachRelease(role string, fn func(tuf.Release)) error {
-	l, err := tx.read(role)
-	if err != nil || l == nil {
-		return err
-	}
-	var walk func(l *listing) error
-	walk = func(l *listing) error {
-		for _, v := range l.targets {
-			if rel, ok := releaseOf(v); ok {
-				fn(rel)
-			}
-		}
-		if l.bits() > 0 {
-			return nil // bins hold no releases
-		}
-		for _, name := range l.delegates() {
-			below, err := tx.readBelow(l, name)
-			if err != nil {
-				return err
-			}
-			if err := walk(below); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return walk(l)
 }
 
 // Remove takes a path off the party's role. Clients no longer install it; the

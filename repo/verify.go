@@ -197,6 +197,12 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 	}
 	v.learn(keys)
 	err = v.survey.listedIn(t, func(x listed) error {
+		if x.unstorable != nil {
+			return v.add(unstorable(roleName(t.Role(), t.Version()), x))
+		}
+		if err := v.release(t, x); err != nil {
+			return err
+		}
 		err := v.target(ctx, t, x, false)
 		for _, x := range v.survey.others(x) {
 			err = errors.Join(err, v.target(ctx, t, x, true))
@@ -208,6 +214,30 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 		return v.add(Finding{FileUntrusted, "", name, err.Error(), err})
 	}
 	return err
+}
+
+// unstorable is the finding of a target that no storage can hold.
+func unstorable(role string, x listed) Finding {
+	return Finding{Kind: FileUnstorable, Name: x.name, Text: fmt.Sprintf("%s lists it: %v", text.Name(role), x.unstorable), Err: x.unstorable}
+}
+
+// skip tells of a target that is passed over.
+func (r *Repo) skip(role string, x listed) {
+	if r.cfg.Skipped != nil {
+		r.cfg.Skipped(unstorable(role, x))
+	}
+}
+
+// release reports release fields that clients refuse. A hold has fields of its own.
+func (v *verification) release(t *tuf.Targets, x listed) error {
+	if c := v.survey.under.Charter(); x.release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
+		return nil
+	}
+	if _, err := tuf.ParseRelease(x.release.JSON()); err != nil {
+		// Under the name of the path: the file itself may be damaged too.
+		return v.add(Finding{Kind: FileUntrusted, Name: "targets/" + x.path, Text: fmt.Sprintf("%s v%d: %v", roleText(t.Role()), t.Version(), err), Err: err})
+	}
+	return nil
 }
 
 // target checks one file. One that may be missing need not be there.

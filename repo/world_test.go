@@ -213,7 +213,11 @@ func (w *world) update(fn func(*repo.Tx) error) {
 	noErr(w.t, w.try(fn))
 }
 
+// release has a version that tells of its name, where that is none itself.
 func release(version string) *tuf.Release {
+	if _, err := tuf.ParseVersion(version); err != nil {
+		version = "0-" + version
+	}
 	return &tuf.Release{Product: "agent", Version: version, Channel: "stable", Platform: "any"}
 }
 

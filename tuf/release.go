@@ -15,6 +15,15 @@ import (
 // ReleaseMember is the member of a target's custom object that holds the release fields.
 const ReleaseMember = "visum"
 
+// SequenceMember is the custom member of a release role's signed part that carries,
+// for each product, the highest sequence number ever given in that role, so that
+// none is given twice, also after releases were removed:
+//
+//	"x-visum-sequence": {"agent": 1207}
+//
+// Clients do not read it.
+const SequenceMember = "x-visum-sequence"
+
 // Limits of release fields, in bytes. A version is bounded by [MaxVersion].
 const (
 	maxName   = 128     // product, channel, platform
@@ -149,6 +158,21 @@ func checkPlatform(s string) error {
 		}
 	}
 	return nil
+}
+
+// ParseRelease reads custom.visum, the JSON of a target's release fields, as clients
+// do. What [Release.Check] refuses, or can't be read, is an error that wraps
+// [ErrRelease]; beside it stands the Release with those fields alone that are good.
+func ParseRelease(data []byte) (Release, error) {
+	v, err := wire.Canonical(data)
+	if err != nil {
+		return Release{}, refuse("release", 0, ErrRelease, "%v", err)
+	}
+	rel, err := parseRelease(v)
+	if err != nil {
+		err = refuse("release", 0, ErrRelease, "%v", err)
+	}
+	return rel, err
 }
 
 // parseRelease reads custom.visum. Unknown members are left for later clients. Of

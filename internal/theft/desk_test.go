@@ -98,8 +98,12 @@ func deskRoot(tx *repo.Tx, review []tuf.Key, vendorAgent, reviewAgent []tuf.Key)
 }
 
 func deskAdd(version string) func(*repo.Tx) error {
+	number := version
+	if version == "evil" {
+		number = "6.6.6"
+	}
 	return func(tx *repo.Tx) error {
-		return tx.Add("vendor", "agent/"+version, strings.NewReader("agent "+version), &tuf.Release{Product: "agent", Version: version, Channel: "stable", Platform: "any"})
+		return tx.Add("vendor", "agent/"+version, strings.NewReader("agent "+version), &tuf.Release{Product: "agent", Version: number, Channel: "stable", Platform: "any"})
 	}
 }
 

@@ -188,3 +188,71 @@ func removeOrCreate(t *testing.T, s repo.Storage) {
 		}
 	}
 }
+
+// copier examines a storage that is a [repo.Copier] too.
+func copier(t *testing.T, s repo.Storage) {
+	c, ok := s.(repo.Copier)
+	if !ok {
+		t.Skip("this storage is no repo.Copier")
+	}
+	ctx, from, to := t.Context(), "targets/agent/beta/x", "targets/agent/stable/x"
+	if err := c.Copy(ctx, from, to); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("Copy of nothing = %v", err)
+	}
+	absent(t, s, to)
+	must(t, s.Create(ctx, from, pattern(2<<20)))
+	must(t, s.Create(ctx, "targets/agent/other", strings.NewReader("other")))
+	must(t, c.Copy(ctx, from, to))
+	data, err := s.Read(ctx, to)
+	must(t, err)
+	if want, _ := io.ReadAll(pattern(2 << 20)); string(data) != string(want) {
+		t.Fatalf("the copy has other bytes (%d, want %d)", len(data), len(want))
+	}
+	must(t, c.Copy(ctx, from, to)) // it is there already
+	must(t, c.Copy(ctx, from, from))
+	must(t, s.Create(ctx, to, pattern(2<<20)))
+	conflict(t, c.Copy(ctx, "targets/agent/other", to))
+	conflict(t, s.Create(ctx, to, strings.NewReader("other")))
+
+	// They are two files.
+	must(t, s.Create(ctx, "metadata/a", strings.NewReader("one")))
+	must(t, c.Copy(ctx, "metadata/a", "metadata/b"))
+	must(t, s.Replace(ctx, "metadata/a", []byte("one"), []byte("two")))
+	holds(t, s, "metadata/b", "one")
+	must(t, c.Copy(ctx, "metadata/b", "metadata/c"))
+	must(t, s.Replace(ctx, "metadata/c", []byte("one"), []byte("three")))
+	holds(t, s, "metadata/b", "one")
+
+	for i, err := range together(16, func(i int) error { return c.Copy(ctx, from, "targets/race/x") }) {
+		if err != nil {
+			t.Fatalf("copy %d of the same at once: %v", i, err)
+		}
+	}
+	for _, bad := range []string{"", "..", "../x", "a//b", ".lock"} {
+		if err := c.Copy(ctx, bad, "targets/y"); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("Copy from %q = %v", bad, err)
+		}
+		if err := c.Copy(ctx, from, bad); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("Copy to %q = %v", bad, err)
+		}
+	}
+	ending, cancel := context.WithCancel(ctx)
+	cancel()
+	ended(t, c.Copy(ending, from, "targets/late"))
+	absent(t, s, "targets/late")
+	r, removes := s.(repo.Remover)
+	if _, lists := s.(repo.Lister); lists && removes {
+		// The copy is as young as a file that was just created, however old the first
+		// one is, and does not go with it.
+		old := list(t, s, from)[from].Written
+		for !time.Now().After(old.Add(5 * time.Millisecond)) {
+			time.Sleep(time.Millisecond)
+		}
+		must(t, c.Copy(ctx, from, "targets/young"))
+		conflict(t, r.Remove(ctx, "targets/young", old.Add(time.Nanosecond)))
+		must(t, r.Remove(ctx, from, time.Now().Add(time.Hour)))
+		if data, err := s.Read(ctx, "targets/young"); err != nil || len(data) != 2<<20 {
+			t.Fatalf("the copy after its origin was removed: %d bytes, %v", len(data), err)
+		}
+	}
+}

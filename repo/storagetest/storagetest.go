@@ -2,8 +2,8 @@
 // that passes can carry a repository that several people publish to.
 //
 // It needs nothing but the three methods, and examines [repo.Source],
-// [repo.Lister] and [repo.Remover] where the storage is such. It takes a few seconds on a local disk,
-// and writes some megabytes, under names that it does not remove. What no call
+// [repo.Lister], [repo.Remover] and [repo.Copier] where the storage is such. It
+// takes a few seconds on a local disk, and writes some megabytes, under names that it does not remove. What no call
 // can show is not examined: that a change outlives the machine's power, or a
 // process killed in the middle; nor that Read refuses more than [repo.MaxRead]
 // bytes, because they would have to be stored first.
@@ -52,6 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) repo.Storage) {
 		{"Lister", lister},
 		{"Remover", remover},
 		{"RemoveOrCreate", removeOrCreate},
+		{"Copier", copier},
 	} {
 		t.Run(x.name, func(t *testing.T) { x.test(t, open(t)) })
 	}

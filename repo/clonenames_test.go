@@ -1,0 +1,115 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// anyNames is a place that serves files whatever their names are.
+type anyNames struct {
+	repo.Source
+	files map[string]string
+}
+
+func (s anyNames) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if content, ok := s.files[name]; ok {
+		return io.NopCloser(strings.NewReader(content)), nil
+	}
+	return s.Source.Open(ctx, name)
+}
+
+// Of a repository that lists names which no storage can hold the rest is copied,
+// and each that is not is told of by its name; so it is with a bundle, and Verify
+// of the mirror says it again. Names that a storage can hold are copied, also those
+// that only some clients can fetch and those without room for a statement.
+func TestCloneNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(add("1"))
+	w.update(approve("1"))
+	long := "agent/" + strings.Repeat("x", 190)
+	odd := []string{"agent/sha256:0a1b2c", "agent/notes?.txt", `agent/back\slash`, "agent/ends with a dot.", "agent/" + strings.Repeat("y", 200), "agent//x", "agent/\n"}
+	good := []string{"agent/NUL", "agent/100%", "agent/c#", "agent/1.0.0+42.zip", long}
+	place := anyNames{repo.SourceOf(w.store), map[string]string{}}
+	w.relist("vendor-agent", func(doc map[string]any) {
+		for _, path := range append(slices.Clone(odd), good...) {
+			at(doc, "targets")[path] = object{"length": len(path), "hashes": object{"sha256": sum(path), "sha512": sum512(path)}}
+			place.files[repo.TargetName(path, sum(path))] = path
+		}
+	})
+	var skipped []string
+	cfg := w.config()
+	cfg.Skipped = func(f repo.Finding) {
+		if f.Kind != repo.FileUnstorable || f.Err == nil {
+			t.Errorf("%+v", f)
+		}
+		skipped = append(skipped, f.Name)
+	}
+	var want []string
+	for _, path := range odd {
+		want = append(want, repo.TargetName(path, sum(path)))
+	}
+	slices.Sort(want)
+	mirror := newMemory()
+	for range 2 { // the second time goes on where the first was
+		skipped = nil
+		noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, w.pin()))
+		if slices.Sort(skipped); !slices.Equal(skipped, want) {
+			t.Errorf("told of %q", skipped)
+		}
+	}
+	for _, path := range good {
+		if data, err := mirror.Read(t.Context(), repo.TargetName(path, sum(path))); err != nil || string(data) != path {
+			t.Errorf("%s: %q, %v", path, data, err)
+		}
+	}
+	there := w.copy()
+	there.store = mirror
+	there.sees("root 1 agent/1")
+
+	report, err := repo.New(mirror, w.config()).Verify(t.Context(), w.pin())
+	noErr(t, err)
+	var found []string
+	for _, f := range report.Findings {
+		if !f.Harmless() {
+			found = append(found, f.Name)
+			if f.Kind != repo.FileUnstorable {
+				t.Error(f)
+			}
+		}
+	}
+	if slices.Sort(found); !slices.Equal(found, want) || report.OK() || report.Targets != 1+len(good) {
+		t.Errorf("%s", report)
+	}
+	skipped = nil
+	noErr(t, repo.New(mirror, cfg).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true, Targets: func(string) bool { return true }}))
+	if slices.Sort(skipped); !slices.Equal(skipped, want) {
+		t.Errorf("Bundle told of %q", skipped)
+	}
+	before := maps.Clone(mirror.files)
+	_, err = repo.New(mirror, w.config()).Prune(t.Context(), nil)
+	noErr(t, err)
+	for _, path := range good {
+		if name := repo.TargetName(path, sum(path)); !bytes.Equal(mirror.files[name], before[name]) {
+			t.Errorf("Prune removed %s", path)
+		}
+	}
+
+	w.relist("vendor-agent", func(doc map[string]any) { // healed
+		for _, path := range odd {
+			delete(at(doc, "targets"), path)
+		}
+	})
+	skipped = nil
+	noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, w.pin()))
+	if report, err = repo.New(mirror, w.config()).Verify(t.Context(), w.pin()); err != nil || !report.OK() || len(skipped) > 0 {
+		t.Errorf("%s, %v, %q", report, err, skipped)
+	}
+}

@@ -1,0 +1,41 @@
+package repo_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// A copy within a folder takes no room: it is a hard link. What is itself a symbolic
+// link is copied, for it would lead nowhere from another folder.
+func TestFolderCopyLinks(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("symbolic links need rights there")
+	}
+	dir := t.TempDir()
+	s := repo.Folder(dir)
+	c := s.(repo.Copier)
+	noErr(t, s.Create(t.Context(), "targets/beta/x", strings.NewReader("content")))
+	noErr(t, c.Copy(t.Context(), "targets/beta/x", "targets/stable/deep/x"))
+	stat := func(name string) os.FileInfo {
+		t.Helper()
+		info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
+		noErr(t, err)
+		return info
+	}
+	if !os.SameFile(stat("targets/beta/x"), stat("targets/stable/deep/x")) {
+		t.Error("the bytes are there twice")
+	}
+	noErr(t, os.Symlink("x", filepath.Join(dir, "targets", "beta", "link")))
+	noErr(t, c.Copy(t.Context(), "targets/beta/link", "targets/other/y"))
+	if info := stat("targets/other/y"); !info.Mode().IsRegular() {
+		t.Errorf("the copy of a symbolic link is %s", info.Mode())
+	}
+	if data, err := s.Read(t.Context(), "targets/other/y"); err != nil || string(data) != "content" {
+		t.Errorf("%q, %v", data, err)
+	}
+}

@@ -1,0 +1,397 @@
+package repo
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Promotion says which release comes to another channel, see [Tx.Promote].
+type Promotion struct {
+	Product, Version string
+	From, To         string       // channels
+	Rollout          *tuf.Rollout // in To; nil: all machines
+	// Path names the copy of a target. nil: of the path's elements below the class's
+	// prefix the last that is From becomes To, and where none is, To becomes the
+	// folder of the file: agent/beta/1.5/agent is copied to agent/stable/1.5/agent,
+	// and agent/agent-1.5 to agent/stable/agent-1.5.
+	Path func(target string) string
+}
+
+// Promote lists a release of the party, on all its platforms, in another channel
+// too: the same bytes under another path, with the same release fields but for
+// channel and rollout. The files are copied within the storage, by the storage
+// itself where it is a [Copier], else by reading and writing them, which checks
+// their hashes. The other parties see it as [Pending] and approve of it as of any
+// release; what they list in the first channel stays as it is.
+//
+// What is in the other channel already, with the same bytes, is left as it is; that
+// all of it is there is an error that wraps [fs.ErrExist], and other bytes there are
+// [ErrReleased]. Promoted is only what every other party of the class lists with the
+// same bytes (else [tuf.ErrNotApproved]), and no bytes that any party has recalled or
+// that a hold stops ([ErrTakenBack]). A release that the party does not list in From
+// is [tuf.ErrNoTarget]. A copy must get into the same list as the first file, of the
+// same keys; where that is not so Path must say otherwise ([fs.ErrInvalid]). After an
+// error nothing has changed but for files that nobody lists.
+func (tx *Tx) Promote(party string, p Promotion) error {
+	fail := func(err error, format string, args ...any) error {
+		return fmt.Errorf("repo: promote %s %s from %s to %s: %w: %s", text.Name(p.Product), text.Name(p.Version), text.Name(p.From), text.Name(p.To), err, fmt.Sprintf(format, args...))
+	}
+	if p.From == p.To {
+		return fail(fs.ErrInvalid, "the channels are the same")
+	}
+	found, err := tx.listedIn(party, p.Product, p.Version, p.From)
+	if err != nil {
+		return err
+	}
+	var copies []promoted
+	for _, path := range slices.Sorted(maps.Keys(found)) {
+		c, err := tx.promote(party, p, path, found[path])
+		if err != nil {
+			return err
+		}
+		if c.to == "" {
+			continue
+		}
+		if slices.ContainsFunc(copies, func(o promoted) bool { return o.to == c.to }) {
+			return fail(fs.ErrInvalid, "two files get the path %s", text.Name(c.to))
+		}
+		copies = append(copies, c)
+	}
+	if len(copies) == 0 {
+		return fail(fs.ErrExist, "it is there; SetRollout changes its rollout")
+	}
+	for _, c := range copies {
+		if err := tx.copyTarget(c); err != nil {
+			return err
+		}
+	}
+	for _, c := range copies {
+		if err := tx.list(c.roles, c.to, c.entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetRollout says what share of the machines shall have a release of the party in
+// a channel, on all platforms: percent is 0, which halts it, to 100. The bytes stay
+// as they are. Release fields are agreed on, so the release is approved by nobody
+// until the other parties list it so too: [Pending] shows what changes, and
+// [Tx.Approve] of it makes no new statement. A release that the party does not list
+// there is [tuf.ErrNoTarget].
+func (tx *Tx) SetRollout(party, product, version, channel string, percent int) error {
+	found, err := tx.listedIn(party, product, version, channel)
+	if err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(found)) {
+		have := found[path]
+		if percentOf(&have.Release) == percent {
+			continue
+		}
+		_, roles, err := tx.role(party, path)
+		if err != nil {
+			return err
+		}
+		entry, err := withRelease(have.entry, map[string]any{"rollout": tuf.Rollout{Percent: percent}})
+		if err != nil {
+			return fmt.Errorf("repo: %s: %w", text.Name(path), err)
+		}
+		if err := judged(path, entry); err != nil {
+			return err
+		}
+		if err := tx.list(roles, path, entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listedIn returns what the party lists of a version in a channel, by path; at
+// least one.
+func (tx *Tx) listedIn(party, product, version, channel string) (map[string]listedRelease, error) {
+	name, ok := nameOf(product, version)
+	if !ok {
+		_, err := tuf.ParseVersion(version)
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	indexes, err := tx.indexesOf(party)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]listedRelease{}
+	for _, x := range indexes {
+		for path, have := range x.versions[name] {
+			if have.Channel == channel {
+				found[path] = have
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("repo: %s lists no version %s of product %s in channel %s: %w", text.Name(party), text.Name(version), text.Name(product), text.Name(channel), tuf.ErrNoTarget)
+	}
+	return found, nil
+}
+
+// promoted is a target that gets a copy.
+type promoted struct {
+	from, to string // paths
+	have     listedRelease
+	entry    wire.Value // of the copy
+	roles    []string
+}
+
+// promote judges one target, and says what its copy will be; with to "" for none,
+// because it is there.
+func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease) (promoted, error) {
+	none := promoted{}
+	class, roles, err := tx.role(party, path)
+	if err != nil {
+		return none, err
+	}
+	if err := tx.agreed(class, party, path, have); err != nil {
+		return none, err
+	}
+	if err := tx.stopped(path, have.sha256); err != nil {
+		return none, err
+	}
+	var rollout any // nil: the member goes
+	if p.Rollout != nil {
+		rollout = p.Rollout
+	}
+	// Patches and compressed copies lie beside the first path.
+	entry, err := withRelease(have.entry, map[string]any{"channel": p.To, "rollout": rollout}, transportMember)
+	if err != nil {
+		return none, fmt.Errorf("repo: %s: %w", text.Name(path), err)
+	}
+	if err := judged(path, entry); err != nil {
+		return none, err
+	}
+	rel := have.Release
+	rel.Channel, rel.Rollout = p.To, p.Rollout
+	if err := tx.sameBytes(party, path, &rel, have.sha256); err != nil {
+		return none, err
+	}
+	there, err := tx.indexesOf(party)
+	if err != nil {
+		return none, err
+	}
+	name, _ := nameOf(rel.Product, rel.Version)
+	for _, x := range there {
+		for _, other := range x.versions[name] {
+			if other.Channel == rel.Channel && other.Platform == rel.Platform {
+				return none, nil
+			}
+		}
+	}
+	c := promoted{path, inChannel(class, path, p.From, p.To), have, entry, roles}
+	if p.Path != nil {
+		c.to = p.Path(path)
+	}
+	return c, tx.copyName(class, party, c)
+}
+
+// agreed demands that every other party of the class lists the same bytes: what
+// one of them never approved of, or lists no more, is not promoted.
+func (tx *Tx) agreed(class Class, party, path string, have listedRelease) error {
+	for _, role := range class.Roles {
+		if role.Party == party {
+			continue
+		}
+		v, err := tx.find(role.Role, path)
+		if err != nil {
+			return err
+		}
+		if v != nil {
+			s, err := subjectOf(path, v)
+			if err != nil {
+				return err
+			}
+			if s.SHA256 == have.sha256 && s.Length == have.length {
+				continue
+			}
+		}
+		return fmt.Errorf("repo: %s: %w: %s does not list these bytes, so they are not promoted", text.Name(path), tuf.ErrNotApproved, roleText(role.Role))
+	}
+	return nil
+}
+
+// stopped refuses bytes that a recall or a hold names, under whatever path.
+func (tx *Tx) stopped(path, sum string) error {
+	no := func(role, what string) error {
+		return fmt.Errorf("repo: %s: %w: %s of %s names its bytes (sha256 %.16s)", text.Name(path), ErrTakenBack, what, roleText(role), sum)
+	}
+	now := tx.repo.now()
+	for _, c := range tx.layout().Classes {
+		for _, role := range c.Roles {
+			l, err := tx.read(role.Role)
+			if err != nil {
+				return err
+			}
+			if l == nil {
+				continue
+			}
+			for v := range l.members[tuf.RecallMember].Elements() {
+				if s, err := member(v, "sha256").Text(); err == nil && strings.EqualFold(s, sum) {
+					return no(role.Role, "a recall")
+				}
+			}
+		}
+		if c.Hold == nil {
+			continue
+		}
+		l, err := tx.read(c.Hold.Role)
+		if err != nil {
+			return err
+		}
+		if l == nil {
+			continue
+		}
+		for _, v := range l.targets {
+			e, err := parseEntry(v)
+			if until, ok := heldUntil(v); err == nil && strings.EqualFold(e.sha256, sum) && (!ok || until.After(now)) {
+				return no(c.Hold.Role, "a hold")
+			}
+		}
+	}
+	return nil
+}
+
+// inChannel is the path of a copy where the caller does not say one.
+func inChannel(class Class, path, from, to string) string {
+	below, ok := strings.CutPrefix(path, class.Prefix)
+	if !ok {
+		return path
+	}
+	elements := strings.Split(below, "/")
+	for i, e := range slices.Backward(elements) {
+		if e == from {
+			elements[i] = to
+			return class.Prefix + strings.Join(elements, "/")
+		}
+	}
+	return class.Prefix + strings.Join(slices.Insert(elements, len(elements)-1, to), "/")
+}
+
+// copyName judges the path of a copy.
+func (tx *Tx) copyName(class Class, party string, c promoted) error {
+	other, _, err := tx.role(party, c.to)
+	if err != nil {
+		return err
+	}
+	if err := fetchable(class, c.to); err != nil {
+		return err
+	}
+	for _, role := range c.roles {
+		if there, err := tx.find(role, c.to); err != nil {
+			return err
+		} else if there != nil {
+			return fmt.Errorf("repo: %s: the copy of %s would take its place: %w", text.Name(c.to), text.Name(c.from), fs.ErrExist)
+		}
+		a, err := tx.listOf(role, c.from)
+		if err != nil {
+			return err
+		}
+		b, err := tx.listOf(role, c.to)
+		if err != nil {
+			return err
+		}
+		if a != b || other.Name != class.Name {
+			return fmt.Errorf("repo: %s: %w: its copy %s would be listed in %s, with other keys; choose a path for it that belongs to %s",
+				text.Name(c.from), fs.ErrInvalid, text.Name(c.to), roleText(b), roleText(a))
+		}
+	}
+	return nil
+}
+
+// listOf names the list of a role's tree that a release belongs into.
+func (tx *Tx) listOf(role, target string) (string, error) {
+	l, err := tx.read(role)
+	for err == nil && l != nil {
+		name := l.next(target, true)
+		if name == "" {
+			return l.role, nil
+		}
+		l, err = tx.readBelow(l, name)
+	}
+	return role, err
+}
+
+// copyTarget puts the bytes of a target into storage under another path.
+func (tx *Tx) copyTarget(c promoted) error {
+	r, ctx := tx.repo, tx.ctx
+	from := listed{path: c.from, name: TargetName(c.from, c.have.sha256), length: c.have.length, sha256: c.have.sha256}
+	to := TargetName(c.to, c.have.sha256)
+	if s, ok := r.storage.(Copier); ok {
+		if err := s.Copy(ctx, from.name, to); err != nil {
+			return fmt.Errorf("repo: %s: %w", text.Name(c.to), err)
+		}
+		return nil
+	}
+	f, err := SourceOf(r.storage).Open(ctx, from.name)
+	if err != nil {
+		return fmt.Errorf("repo: %s: %w", text.Name(c.from), err)
+	}
+	defer f.Close()
+	tell := func(n int64) { r.progress(Progress{"targets/" + c.to, n, from.length, 0}) }
+	if err := r.storage.Create(ctx, to, newChecked(&ctxReader{ctx, f}, from, tell)); err != nil {
+		return fmt.Errorf("repo: %s: %w", text.Name(c.to), err)
+	}
+	return nil
+}
+
+// withRelease is an entry with other values of some release fields, nil for none,
+// and without some members of its custom object. All else it says stays.
+func withRelease(v wire.Value, fields map[string]any, without ...string) (wire.Value, error) {
+	release := map[string]wire.Value{}
+	for name, to := range fields {
+		release[name] = nil
+		if to == nil {
+			continue
+		}
+		var err error
+		if release[name], err = canonical(to); err != nil {
+			return nil, err
+		}
+	}
+	fresh, err := withMembers(member(member(v, "custom"), tuf.ReleaseMember), release)
+	if err != nil {
+		return nil, err
+	}
+	members := map[string]wire.Value{tuf.ReleaseMember: fresh}
+	for _, name := range without {
+		members[name] = nil
+	}
+	custom, err := withMembers(member(v, "custom"), members)
+	if err != nil {
+		return nil, err
+	}
+	return withMembers(v, map[string]wire.Value{"custom": custom})
+}
+
+// withMembers is an object with other values of some members, nil for none.
+func withMembers(v wire.Value, members map[string]wire.Value) (wire.Value, error) {
+	all := map[string]wire.Value{}
+	for name, m := range v.Members() {
+		all[name.String()] = m
+	}
+	maps.Copy(all, members)
+	out := wire.Value{'{'}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if all[name] == nil {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(wire.AppendString(out, name), ':'), all[name]...)
+	}
+	return wire.Canonical(append(out, '}').JSON())
+}

@@ -1,0 +1,344 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+var (
+	// ErrReleased: other bytes are listed already for the same product, version,
+	// channel and platform. Remove those first, or give the release another version.
+	ErrReleased = errors.New("released already with other bytes")
+	// ErrSequence: a sequence number that is not the one to be given next, or a role
+	// that states a lower highest number than before.
+	ErrSequence = errors.New("sequence number out of order")
+)
+
+// The sequence number of a release counts the versions of a product, for auditors.
+// The highest one that was ever given stands in the list that has the release: the
+// party's role, or the product below it whose team signs alone. What counts is the
+// maximum over all lists of all roles of the party, whatever their class, so that a
+// product in two classes has one counter, and a fresh handle elsewhere goes on from
+// what is published. Lists of earlier versions of this package have no such member;
+// there the highest number that is listed counts. What other parties list does not
+// count: they could exhaust the numbers.
+
+// maxSequence is the highest number that every reader of JSON takes exactly.
+const maxSequence = 1<<53 - 1
+
+// productVersion names a version of a product; the version as Version.String has
+// it, which is the same for versions that compare equal.
+type productVersion struct{ product, version string }
+
+// listedRelease is a release as a role lists it.
+type listedRelease struct {
+	tuf.Release
+	sha256 string // lower-case hex
+	length int64
+	entry  wire.Value
+}
+
+// releaseIndex is what a role lists of releases, itself and in its products.
+type releaseIndex struct {
+	versions map[productVersion]map[string]listedRelease // by path
+	highest  map[string]int64                            // number ever given, by product
+}
+
+// nameOf is false for a version that does not parse, which earlier versions of this
+// package listed.
+func nameOf(product, version string) (productVersion, bool) {
+	v, err := tuf.ParseVersion(version)
+	return productVersion{product, v.String()}, err == nil
+}
+
+// add notes what is listed under a path from now on. The nil index notes nothing.
+func (x *releaseIndex) add(target string, v wire.Value) {
+	rel, ok := releaseOf(v)
+	if x == nil || !ok {
+		return
+	}
+	x.highest[rel.Product] = max(x.highest[rel.Product], rel.Sequence)
+	name, ok := nameOf(rel.Product, rel.Version)
+	if !ok {
+		return
+	}
+	e, err := parseEntry(v)
+	if err != nil {
+		return
+	}
+	if x.versions[name] == nil {
+		x.versions[name] = map[string]listedRelease{}
+	}
+	x.versions[name][target] = listedRelease{rel, strings.ToLower(e.sha256), e.length, v}
+}
+
+// index returns the releases that the tree of a role lists within tx.
+func (tx *Tx) index(role string) (*releaseIndex, error) {
+	if x := tx.indexes[role]; x != nil {
+		return x, nil
+	}
+	x := &releaseIndex{map[productVersion]map[string]listedRelease{}, map[string]int64{}}
+	l, err := tx.read(role)
+	if err != nil {
+		return nil, err
+	}
+	if l != nil {
+		if err := tx.indexList(x, l); err != nil {
+			return nil, err
+		}
+	}
+	tx.indexes[role] = x
+	return x, nil
+}
+
+func (tx *Tx) indexList(x *releaseIndex, l *listing) error {
+	highest, err := l.sequences()
+	if err != nil {
+		return err
+	}
+	for product, n := range highest {
+		x.highest[product] = max(x.highest[product], n)
+	}
+	for target, v := range l.targets {
+		x.add(target, v)
+	}
+	if l.bits() > 0 {
+		return nil // bins hold no releases
+	}
+	for _, name := range l.delegates() {
+		if err := tx.ctx.Err(); err != nil {
+			return err
+		}
+		below, err := tx.readBelow(l, name)
+		if err != nil {
+			return err
+		}
+		if err := tx.indexList(x, below); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropped notes that a list of a role's tree no longer has an entry. Its number
+// stays given: lists of earlier versions of this package do not say so yet.
+func (tx *Tx) dropped(role string, l *listing, target string, v wire.Value) error {
+	rel, ok := releaseOf(v)
+	if !ok {
+		return nil
+	}
+	if x := tx.indexes[role]; x != nil {
+		if name, ok := nameOf(rel.Product, rel.Version); ok {
+			delete(x.versions[name], target)
+		}
+	}
+	for _, r := range tx.layout().lists() {
+		if r.role == role && r.party != "" && r.party != tx.repo.cfg.Review { // a reviewer gives no numbers
+			return l.raise(rel.Product, rel.Sequence)
+		}
+	}
+	return nil
+}
+
+// indexesOf returns what all roles of a party list of releases, by role, in the
+// charter's order.
+func (tx *Tx) indexesOf(party string) (out []*releaseIndex, err error) {
+	for _, c := range tx.layout().Classes {
+		for _, role := range c.Roles {
+			if role.Party != party {
+				continue
+			}
+			x, err := tx.index(role.Role)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
+// number gives a release its sequence number, and judges all of its fields.
+func (tx *Tx) number(party string, rel *tuf.Release) error {
+	given := rel.Sequence
+	rel.Sequence = 1 // whatever it will be, it will be a good one
+	if err := rel.Check(); err != nil {
+		return err
+	}
+	name, ok := nameOf(rel.Product, rel.Version)
+	if !ok {
+		return fmt.Errorf("version %s: %w", text.Quote(rel.Version), tuf.ErrMalformed)
+	}
+	indexes, err := tx.indexesOf(party)
+	if err != nil {
+		return err
+	}
+	highest, same := int64(0), int64(0)
+	for _, x := range indexes {
+		highest = max(highest, x.highest[rel.Product])
+		for _, have := range x.versions[name] {
+			same = max(same, have.Sequence)
+		}
+	}
+	if rel.Sequence = same; same < 1 {
+		rel.Sequence = highest + 1
+	}
+	switch {
+	case rel.Sequence > maxSequence:
+		return fmt.Errorf("%w: product %s has number %d, the last there is", ErrSequence, text.Name(rel.Product), highest)
+	case given != 0 && given != rel.Sequence:
+		return fmt.Errorf("%w: version %s of product %s gets number %d, not %d; leave the number 0", ErrSequence, text.Name(rel.Version), text.Name(rel.Product), rel.Sequence, given)
+	}
+	return nil
+}
+
+// sameBytes refuses a release that the party lists with other bytes: for machines
+// that have those the version is installed, so they would never get these.
+func (tx *Tx) sameBytes(party, target string, rel *tuf.Release, sha256 string) error {
+	indexes, err := tx.indexesOf(party)
+	if err != nil {
+		return err
+	}
+	name, _ := nameOf(rel.Product, rel.Version)
+	for _, x := range indexes {
+		for _, path := range slices.Sorted(maps.Keys(x.versions[name])) {
+			if have := x.versions[name][path]; have.Channel == rel.Channel && have.Platform == rel.Platform && have.sha256 != sha256 {
+				return fmt.Errorf("repo: %s: %w: %s with sha256 %s is version %s of product %s for channel %s and platform %s; remove it first, or release another version",
+					text.Name(target), ErrReleased, text.Name(path), have.sha256, text.Name(have.Version), text.Name(have.Product), text.Name(have.Channel), text.Name(have.Platform))
+			}
+		}
+	}
+	return nil
+}
+
+// list lists an entry in roles of one party, with the highest number given.
+func (tx *Tx) list(roles []string, target string, v wire.Value) error {
+	rel, isRelease := releaseOf(v)
+	for _, role := range roles {
+		if have, err := tx.find(role, target); err != nil {
+			return err
+		} else if string(have) == string(v) {
+			continue // nothing changes
+		}
+		if err := tx.put(role, target, v); err != nil {
+			return err
+		}
+		if !isRelease {
+			continue
+		}
+		l, err := tx.holder(role, target, true)
+		if err != nil {
+			return err
+		}
+		if err := l.raise(rel.Product, rel.Sequence); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sequences are the highest numbers that the list says were given, by product.
+func (l *listing) sequences() (map[string]int64, error) {
+	out, err := sequencesIn(l.members[tuf.SequenceMember])
+	if err != nil {
+		return nil, fmt.Errorf("repo: %s: %w", roleText(l.role), err)
+	}
+	return out, nil
+}
+
+func sequencesIn(v wire.Value) (map[string]int64, error) {
+	out := map[string]int64{}
+	if v != nil && v.Kind() != '{' {
+		return nil, fmt.Errorf("%s is no object: %w", tuf.SequenceMember, tuf.ErrMalformed)
+	}
+	for product, n := range v.Members() {
+		i, err := n.Int()
+		if err != nil || i < 1 || i > maxSequence {
+			return nil, fmt.Errorf("%s of product %s is %s: %w", tuf.SequenceMember, text.Name(product.String()), text.Bytes(n), tuf.ErrMalformed)
+		}
+		out[product.String()] = i
+	}
+	return out, nil
+}
+
+// raise says that number n of a product was given.
+func (l *listing) raise(product string, n int64) error {
+	highest, err := l.sequences()
+	if err != nil || n <= highest[product] {
+		return err
+	}
+	highest[product] = n
+	l.members[tuf.SequenceMember], err = canonical(highest)
+	return err
+}
+
+// raiseAll takes over what another list says was given.
+func (l *listing) raiseAll(from *listing) error {
+	highest, err := from.sequences()
+	if err != nil {
+		return err
+	}
+	for product, n := range highest {
+		if err := l.raise(product, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sequences demands that no highest number goes back: what was given once would be
+// given again.
+func (s *signing) sequences(x *item) error {
+	if x.role.party == "" || x.bin {
+		return nil
+	}
+	was, err := sequencesIn(member(x.was, tuf.SequenceMember))
+	var now map[string]int64
+	if err == nil {
+		now, err = sequencesIn(member(x.file.signed, tuf.SequenceMember))
+	}
+	if err != nil {
+		return fmt.Errorf("repo: %s v%d: %w", text.Name(x.file.role), x.file.version, err)
+	}
+	for _, product := range slices.Sorted(maps.Keys(was)) {
+		if now[product] < was[product] {
+			return fmt.Errorf("repo: %s v%d: %w: the highest number given for product %s is %d, the draft says %d",
+				text.Name(x.file.role), x.file.version, ErrSequence, text.Name(product), was[product], now[product])
+		}
+	}
+	return nil
+}
+
+// mostFolders is how many folders below a class's prefix the patterns of
+// targets.json lead to, by which stock clients find a target.
+const mostFolders = 7
+
+// fetchable refuses a name that only some clients can fetch, or whose statements
+// would have no name.
+func fetchable(class Class, target string) error {
+	no := func(format string, args ...any) error {
+		return fmt.Errorf("repo: %s: %w: %s", text.Name(target), fs.ErrInvalid, fmt.Sprintf(format, args...))
+	}
+	if i := strings.IndexAny(target, `%#?\`); i >= 0 {
+		return no("the character %q; clients that do not escape it ask for another file", target[i])
+	}
+	if n := strings.Count(strings.TrimPrefix(target, class.Prefix), "/"); n > mostFolders {
+		return no("%d folders below %s, at most %d; stock TUF clients do not find it", n, text.Name(class.Prefix), mostFolders)
+	}
+	for _, role := range class.Roles {
+		name := statementName(proof.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, maxStatements)
+		if why := badName(name); why != "" {
+			return no("it leaves no room for the name of a statement of %s beside it: %s", roleText(role.Role), why)
+		}
+	}
+	return nil
+}

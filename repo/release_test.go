@@ -1,0 +1,386 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// of is a release of a product, for a channel and a platform.
+func of(product, version, channel, platform string) *tuf.Release {
+	return &tuf.Release{Product: product, Version: version, Channel: channel, Platform: platform}
+}
+
+// puts adds a file whose bytes follow from its path.
+func puts(path string, rel *tuf.Release) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader("bytes of "+path), rel) }
+}
+
+// waiting is what waits for the review party under a path.
+func (w *world) waiting(path string) repo.Pending {
+	w.t.Helper()
+	list, err := w.open().Pending(w.t.Context(), "review")
+	noErr(w.t, err)
+	for _, p := range list {
+		if p.Path == path {
+			return p
+		}
+	}
+	w.t.Fatalf("%s does not wait for review", path)
+	return repo.Pending{}
+}
+
+// numberOf is the sequence number of a release that waits for the review party.
+func (w *world) numberOf(path string) int64 {
+	w.t.Helper()
+	return w.waiting(path).Release.Sequence
+}
+
+// relist publishes a role that was edited by hand and signed with its key, as
+// another tool does, or an attacker who has the key.
+func (w *world) relist(role string, edit func(signed map[string]any)) {
+	w.t.Helper()
+	party, _, _ := strings.Cut(role, "-")
+	d, err := w.open("timestamp").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Resign(party) })
+	noErr(w.t, err)
+	d = edited(w.t.(*testing.T), d, role, func(_, signed object) { edit(signed) })
+	noErr(w.t, d.ForceSign(w.t.Context(), w.signer(party+"-release")))
+	w.force(d, role)
+}
+
+// A number counts the versions of a product, the same for all channels and
+// platforms. Removed, recalled and put in again it is never given twice, also by
+// another machine that knows nothing but what is published.
+func TestSequence(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	gets := func(path string, rel *tuf.Release, want int64) {
+		t.Helper()
+		w.update(puts(path, rel))
+		if got := w.numberOf(path); got != want {
+			t.Errorf("%s, version %s of %s, got number %d, want %d", path, rel.Version, rel.Product, got, want)
+		}
+	}
+	gets("agent/1-linux", of("agent", "1.2", "stable", "linux/amd64"), 1)
+	gets("agent/1-mac", of("agent", "v1.2.0", "stable", "darwin/arm64"), 1)
+	gets("agent/1-beta", of("agent", "1.2.0+build.7", "beta", "linux/amd64"), 1)
+	gets("agent/2", of("agent", "1.3", "beta", "any"), 2)
+	gets("agent/other", of("other", "1.3", "beta", "any"), 1)
+	gets("agent/late", of("agent", "1.2.1", "stable", "any"), 3) // a number is no version
+	given := of("agent", "1.4", "stable", "any")
+	given.Sequence = 4
+	gets("agent/given", given, 4)
+
+	// The newest versions go, and others come.
+	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/given") })
+	gets("agent/5", of("agent", "1.5", "stable", "any"), 5)
+	w.update(func(tx *repo.Tx) error { return tx.Recall("vendor", "agent/5", "", "it eats disks") })
+	gets("agent/6", of("agent", "1.6", "stable", "any"), 6)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", "agent/6"), puts("agent/7", of("agent", "1.7", "stable", "any"))(tx))
+	})
+	if got := w.numberOf("agent/7"); got != 7 {
+		t.Errorf("removed and added in one draft: number %d, want 7", got)
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/7") })
+	w.now = w.now.Add(8 * 24 * time.Hour)
+	w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	gets("agent/8", of("agent", "1.8", "stable", "any"), 8)
+	gets("agent/8-mac", of("agent", "1.8", "stable", "darwin/arm64"), 8)
+
+	// A path that goes from version to version keeps nothing of the old one.
+	gets("agent/newest", of("agent", "1.9", "edge", "any"), 9)
+	gets("agent/newest", of("agent", "1.10", "edge", "any"), 10)
+	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/newest") })
+	gets("agent/11", of("agent", "1.9", "edge", "any"), 11)
+}
+
+// Numbers that the caller gives are those that it would get, or refused.
+func TestSequenceGiven(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(puts("agent/1", of("agent", "1.0", "stable", "any")))
+	for _, n := range []int64{1, 3, 1 << 52} {
+		rel := of("agent", "2.0", "stable", "any")
+		rel.Sequence = n
+		w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/2", rel)) })
+	}
+	same := of("agent", "1", "beta", "any") // the same version
+	same.Sequence = 2
+	w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/1-beta", same)) })
+	same.Sequence = 1
+	w.update(puts("agent/1-beta", same))
+}
+
+// What a party counts is its own: another party can't use the numbers up. Where
+// a product is in two classes it has one counter.
+func TestSequenceOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes = append(tx.Root().Classes, w.class("rules"))
+		return nil
+	})
+	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
+	w.update(puts("rules/2", of("agent", "2", "stable", "any")))
+	if got := w.numberOf("rules/2"); got != 2 {
+		t.Errorf("in the other class: number %d, want 2", got)
+	}
+	// The review centre's own list says that the last number was given.
+	w.relist("review-agent", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
+	w.update(puts("agent/3", of("agent", "3", "stable", "any")))
+	if got := w.numberOf("agent/3"); got != 3 {
+		t.Errorf("after the centre's claim: number %d, want 3", got)
+	}
+	w.relist("vendor-rules", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
+	w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
+	w.update(puts("agent/3-mac", of("agent", "3", "stable", "darwin/arm64"))) // its number is given already
+	w.relist("vendor-rules", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": "many"} })
+	w.refused(tuf.ErrMalformed, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
+}
+
+// Lists of earlier versions have no highest number: there the highest that is
+// listed counts, also for the release that is removed first.
+func TestSequenceFromBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
+	w.relist("vendor-agent", func(doc map[string]any) {
+		delete(doc, tuf.SequenceMember)
+		at(doc, "targets", "agent/1", "custom", "visum")["sequence"] = 41
+	})
+	removed := w.copy()
+	w.update(puts("agent/2", of("agent", "2", "stable", "any")))
+	if got := w.numberOf("agent/2"); got != 42 {
+		t.Errorf("number %d, want 42", got)
+	}
+	removed.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") })
+	removed.update(puts("agent/2", of("agent", "2", "stable", "any")))
+	if got := removed.numberOf("agent/2"); got != 42 {
+		t.Errorf("after a removal: number %d, want 42", got)
+	}
+}
+
+// A draft that states a lower highest number than before is shown as such, and
+// nobody signs it.
+func TestSequenceNeverBack(t *testing.T) {
+	t.Parallel()
+	for name, lower := range map[string]any{"lower": map[string]any{"agent": 1}, "gone": map[string]any{}, "no member": nil} {
+		w := newWorld(t)
+		w.update(puts("agent/1", of("agent", "1", "stable", "any")))
+		w.update(puts("agent/2", of("agent", "2", "stable", "any")))
+		d, err := w.open("vendor-1").Stage(t.Context(), puts("agent/3", of("agent", "3", "stable", "any")))
+		noErr(t, err)
+		back := w.received(edited(t, d, "vendor-agent", func(_, doc object) {
+			if delete(doc, tuf.SequenceMember); lower != nil {
+				doc[tuf.SequenceMember] = lower
+			}
+		}))
+		wantErr(t, back.Sign(t.Context(), w.signer("vendor-release")), repo.ErrSequence)
+		if lines := w.lines(back); !strings.Contains(strings.Join(lines, "\n"), "gives sequence numbers AGAIN") {
+			t.Errorf("%s: the diff does not tell of it:\n%s", name, strings.Join(lines, "\n"))
+		}
+		noErr(t, d.Sign(t.Context(), w.signer("vendor-release")))
+		says(t, w.lines(d), "vendor-agent: highest sequence number of product agent 2 -> 3")
+	}
+}
+
+// The number stands in the list that has the release, so that a team that signs
+// its product alone needs nobody else; and it stays when the product ends.
+func TestSequenceOfProduct(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(puts("agent/tool-1", of("tool", "1", "stable", "any")))
+	w.update(puts("agent/tool-2", of("tool", "2", "stable", "any")))
+	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/tool-2") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "tool", Paths: []string{"agent/tool-*"}, Keys: repo.Keys{Keys: w.public("tool")}})
+	})
+	team, err := w.open("tool").Stage(t.Context(), puts("agent/tool-3", of("tool", "3", "stable", "any")))
+	noErr(t, err)
+	if missing := team.Missing(); len(missing) > 0 {
+		t.Fatal("the team signs its product alone:", missing)
+	}
+	noErr(t, w.open().Publish(t.Context(), team))
+	if got := w.numberOf("agent/tool-3"); got != 3 {
+		t.Errorf("number %d, want 3", got)
+	}
+	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/tool-3") })
+	w.update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "tool") })
+	w.update(puts("agent/tool-4", of("tool", "4", "stable", "any")))
+	if got := w.numberOf("agent/tool-4"); got != 4 {
+		t.Errorf("after the product's end: number %d, want 4", got)
+	}
+}
+
+// The vendor's automation gives numbers to the releases that it may add, and no others.
+func TestSequenceAutomation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
+	cfg := w.config()
+	cfg.Automation, cfg.SharedLedger = &repo.Automation{Renew: true, Releases: []string{"agent/"}}, true
+	for _, name := range vendorKeys[2:] {
+		cfg.Signers = append(cfg.Signers, w.signer(name))
+	}
+	ci := repo.New(w.store, cfg)
+	noErr(t, ci.Update(t.Context(), puts("agent/2", of("agent", "2", "stable", "any"))))
+	if got := w.numberOf("agent/2"); got != 2 {
+		t.Errorf("number %d, want 2", got)
+	}
+	d, err := w.open("vendor-1").Stage(t.Context(), puts("agent/3", of("agent", "3", "stable", "any")))
+	noErr(t, err)
+	for name, claim := range map[string]map[string]any{"too many": {"agent": 9}, "another product": {"agent": 3, "other": 1}} {
+		data, err := edited(t, d, "vendor-agent", func(_, doc object) { doc[tuf.SequenceMember] = claim }).Bytes()
+		noErr(t, err)
+		draft, err := ci.OpenDraft(data)
+		noErr(t, err)
+		if err := draft.Sign(t.Context(), w.signer("vendor-release")); !errors.Is(err, repo.ErrNotAutomatic) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Other bytes under the same version reach nobody who has it installed: they are
+// refused, under the same path or another, unless the first are removed.
+func TestOtherBytes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes = append(tx.Root().Classes, w.class("rules"))
+		return nil
+	})
+	w.update(puts("agent/1", of("agent", "1.2", "stable", "linux/amd64")))
+	other := func(path string, rel *tuf.Release) func(*repo.Tx) error {
+		return func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader("other bytes"), rel) }
+	}
+	for _, version := range []string{"1.2", "v1.2", "1.2.0", "1.2+build.2"} {
+		for _, path := range []string{"agent/1", "agent/2", "rules/1"} {
+			err := w.refused(repo.ErrReleased, func() error { return w.try(other(path, of("agent", version, "stable", "linux/amd64"))) })
+			if !strings.Contains(err.Error(), "agent/1 with sha256") {
+				t.Errorf("it does not say which: %v", err)
+			}
+		}
+	}
+	// The same bytes again are nothing new, and may have other fields.
+	w.store.wrote()
+	w.update(puts("agent/1", of("agent", "1.2", "stable", "linux/amd64")))
+	if wrote := w.store.wrote(); len(wrote) > 0 && strings.HasPrefix(wrote[len(wrote)-1], "metadata/") {
+		t.Errorf("the same again wrote %q", wrote)
+	}
+	noted := of("agent", "1.2", "stable", "linux/amd64")
+	noted.Notes = "with notes"
+	w.update(puts("agent/1", noted))
+	// Another channel, platform or product is another release.
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(other("agent/3", of("agent", "1.2", "beta", "linux/amd64"))(tx), other("agent/4", of("agent", "1.2", "stable", "any"))(tx),
+			other("agent/5", of("tool", "1.2", "stable", "linux/amd64"))(tx))
+	})
+	// Within one draft it counts what the draft lists.
+	w.refused(repo.ErrReleased, func() error {
+		return w.try(func(tx *repo.Tx) error {
+			return errors.Join(puts("agent/6", of("agent", "6", "stable", "any"))(tx), other("agent/7", of("agent", "6", "stable", "any"))(tx))
+		})
+	})
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(puts("agent/6", of("agent", "6", "stable", "any"))(tx), tx.Remove("vendor", "agent/6"), other("agent/7", of("agent", "6", "stable", "any"))(tx))
+	})
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", "agent/1"), other("agent/2", of("agent", "1.2", "stable", "linux/amd64"))(tx))
+	})
+	w.update(func(tx *repo.Tx) error { return tx.Recall("vendor", "agent/2", "", "wrong build") })
+	w.update(puts("agent/8", of("agent", "1.2", "stable", "linux/amd64")))
+}
+
+// What clients refuse is refused when it is added, and before anything is stored;
+// and what an earlier tool has listed is not approved.
+func TestBadReleases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	good := func() *tuf.Release { return of("agent", "2.0", "stable", "linux/amd64") }
+	for name, spoil := range map[string]func(r *tuf.Release){
+		"rollout 150":        func(r *tuf.Release) { r.Rollout = &tuf.Rollout{Percent: 150} },
+		"rollout below 0":    func(r *tuf.Release) { r.Rollout = &tuf.Rollout{Percent: -1} },
+		"platform linux/":    func(r *tuf.Release) { r.Platform = "linux/" },
+		"platform /amd64":    func(r *tuf.Release) { r.Platform = "/amd64" },
+		"platform linux":     func(r *tuf.Release) { r.Platform = "linux" },
+		"platform in three":  func(r *tuf.Release) { r.Platform = "linux/arm/7" },
+		"channel with space": func(r *tuf.Release) { r.Channel = "stable " },
+		"product with space": func(r *tuf.Release) { r.Product = " agent" },
+		"no product":         func(r *tuf.Release) { r.Product = "" },
+		"no channel":         func(r *tuf.Release) { r.Channel = "" },
+		"no version":         func(r *tuf.Release) { r.Version = "" },
+		"version of words":   func(r *tuf.Release) { r.Version = "newest" },
+		"min_version":        func(r *tuf.Release) { r.MinVersion = ">=1.0" },
+		"min_version banana": func(r *tuf.Release) { r.MinVersion = "banana" },
+		"min_version 1.x":    func(r *tuf.Release) { r.MinVersion = "1.x" },
+		"min_version above":  func(r *tuf.Release) { r.MinVersion = "2.1" },
+	} {
+		rel := good()
+		spoil(rel)
+		w.store.wrote()
+		err := w.refused(tuf.ErrRelease, func() error { return w.try(puts("agent/2", rel)) })
+		if wrote := w.store.wrote(); len(wrote) > 0 {
+			t.Errorf("%s: refused (%v), and %q written", name, err, wrote)
+		}
+	}
+	four := of("agent", "10.0.22000.5", "stable", "any")
+	four.MinVersion = "10.0.19041.1"
+	w.update(puts("agent/four", four))
+
+	w.update(puts("agent/2", good()))
+	w.relist("vendor-agent", func(doc map[string]any) {
+		at(doc, "targets", "agent/2", "custom", "visum")["rollout"] = map[string]any{"percent": 150}
+	})
+	w.refused(tuf.ErrRelease, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+	})
+	if p := w.waiting("agent/2"); !strings.Contains(strings.Join(p.Changes, "\n"), "rollout of 150 percent") {
+		t.Errorf("Pending says of it %q", p.Changes)
+	}
+	report, err := w.open().Verify(t.Context(), w.pin())
+	noErr(t, err)
+	if report.OK() || !strings.Contains(report.String(), "rollout of 150 percent") {
+		t.Errorf("Verify: %s", report)
+	}
+	w.update(puts("agent/2", good())) // mended
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+	if report, err = w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
+		t.Errorf("Verify: %s, %v", report, err)
+	}
+}
+
+// Names that only some clients can fetch, or beside which no statement has room,
+// are refused with the reason; all others are not.
+func TestNamesOfTargets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	long := strings.Repeat("x", 182)
+	for path, why := range map[string]string{
+		"agent/100%": "'%'", "agent/a%20b": "'%'", "agent/c#": "'#'", "agent/x?y": "'?'", `agent/x\y`: `'\\'`, "agent/fold%er/x": "'%'",
+		"agent/" + long + "x":                           "statement",
+		"agent/" + strings.Repeat("f/", 8) + "deep":     "8 folders",
+		"agent/" + strings.Repeat("long/", 190) + "x/y": "longer than 1024",
+	} {
+		for _, rel := range []*tuf.Release{nil, of("agent", "2", "stable", "any")} {
+			err := w.refused(fs.ErrInvalid, func() error { return w.try(puts(path, rel)) })
+			if !strings.Contains(err.Error(), why) {
+				t.Errorf("%.40s: %v does not say %s", path, err, why)
+			}
+		}
+	}
+	for i, path := range []string{"agent/1.0.0+42.zip", "agent/a b", "agent/a&b=c,d;e'f(g)[h]{i}~!@$^`", "agent/ä", "agent/" + long, "agent/" + strings.Repeat("f/", 7) + "deep"} {
+		rel := of("agent", fmt.Sprint(i), "stable", "any")
+		w.update(puts(path, rel))
+		w.update(func(tx *repo.Tx) error { return tx.Approve("review", path) })
+	}
+	if report, err := w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
+		t.Errorf("%s, %v", report, err)
+	}
+}
