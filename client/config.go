@@ -118,6 +118,8 @@ type Client struct {
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
+	former atomic.Pointer[[]*tuf.Root] // of the walk that reached tip
+
 	mu      sync.Mutex
 	shunned map[string]time.Time // by place.key: until when locations are asked last
 

@@ -175,9 +175,10 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 			}
 		}
 		if err != nil {
-			w.faulty(c, p, err)
 			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
-			if !w.failing[p.key] {
+			if errors.Is(err, tuf.ErrThreshold) && !w.quiet {
+				w.unsigned = append(w.unsigned, unsigned{p, data, err})
+			} else if w.faulty(c, p, err); !w.failing[p.key] {
 				heard.add(p) // what it has is absent or expired, which is a word too
 			}
 		} else {

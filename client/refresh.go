@@ -101,6 +101,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	s.Root = max(s.Root, w.tip.Version())
 	s.recover(w.tip)
 	view = c.look(ctx, w)
+	if view, err = c.overtaken(ctx, w, view); err != nil {
+		return nil, false, err
+	}
 	if view.err == nil {
 		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
 	}
