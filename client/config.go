@@ -124,6 +124,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	shunned map[string]time.Time // by place.key: until when locations are asked last
+	learned learned
 
 	// Guarded by the state's lock: when enough operators last said that there is no
 	// newer root, and when their timestamps were last compared.

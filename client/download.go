@@ -82,7 +82,7 @@ type Progress struct {
 func (c *Client) download(a tuf.Approved) *download {
 	dir, base := path.Split(a.Path())
 	d := &download{c: c, a: a, name: "targets/" + dir + a.Hash() + "." + base, note: func(*seat) {}, buf: make([]byte, bufferSize)}
-	for _, p := range c.currentPlaces() {
+	for _, p := range c.preferredPlaces() {
 		d.seats = append(d.seats, &seat{place: p})
 	}
 	return d

@@ -125,6 +125,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		}
 	}
 	view.evidence = w.evidence
+	c.learn(w, view.place)
 	if ctx.Err() != nil {
 		return nil, false, ctx.Err()
 	}
