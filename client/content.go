@@ -115,6 +115,11 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 			return nil, nil, err
 		}
 	}
+	for _, p := range c.places(w.tip, w.now) {
+		if p.content && w.waits(p) {
+			problems = append(problems, w.waiting(p))
+		}
+	}
 	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
 }
 

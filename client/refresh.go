@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // Refresh learns the present state of the repository: the newest root, and the
@@ -211,5 +213,16 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	if state == nil {
 		return nil
 	}
-	return join(append([]error{state}, w.problems...)...)
+	return join(append(append([]error{state}, w.problems...), c.without(w)...)...)
+}
+
+// without says which locations have no newer root.
+func (c *Client) without(w *walk) (out []error) {
+	next := w.tip.Version() + 1
+	for _, p := range c.places(w.tip, w.now) {
+		if w.none[p.key] == next {
+			out = append(out, fmt.Errorf("%s: has no root v%d", text.Name(p.name), next))
+		}
+	}
+	return out
 }
