@@ -59,7 +59,9 @@ type Config struct {
 	HTTP *http.Client
 	// UserAgent is sent with requests; "": "visum".
 	UserAgent string
-	// MetadataTimeout bounds the fetching of one metadata file; 0: 30 s. While
+	// MetadataTimeout ends the fetching of a metadata file that has not ended by then
+	// and brings less than 8 KiB a second for so long; 0: 30 s. So a file of n bytes takes
+	// at most n / 8 KiB seconds more. While
 	// another location is untried the client asks it as well, after 5 s without an
 	// answer or 10 s that one location took for its files; what answers first counts.
 	MetadataTimeout time.Duration
@@ -129,8 +131,11 @@ type Client struct {
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
+	former atomic.Pointer[[]*tuf.Root] // of the walk that reached tip
+
 	mu      sync.Mutex
 	shunned map[string]time.Time // by place.key: until when locations are asked last
+	learned learned
 
 	// Guarded by the state's lock: when enough operators last said that there is no
 	// newer root, and when their timestamps were last compared.

@@ -118,6 +118,11 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 			return nil, nil, err
 		}
 	}
+	for _, p := range c.places(w.tip, w.now) {
+		if p.content && w.waits(p) {
+			problems = append(problems, w.waiting(p))
+		}
+	}
 	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
 }
 
@@ -186,9 +191,10 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 			}
 		}
 		if err != nil {
-			w.faulty(c, p, err)
 			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
-			if !w.failing[p.key] {
+			if errors.Is(err, tuf.ErrThreshold) && !w.quiet {
+				w.unsigned = append(w.unsigned, unsigned{p, data, err})
+			} else if w.faulty(c, p, err); !w.failing[p.key] {
 				heard.add(p) // what it has is absent or expired, which is a word too
 			}
 		} else {

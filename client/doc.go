@@ -56,6 +56,16 @@
 // 60 s. A location that hung, or served bytes that do not verify, is asked last for
 // a minute, and up to an hour if it does so again.
 //
+// Those who get more time, because nobody else has the file, must go on bringing it: 8
+// KiB a second of metadata, 1 KiB of targets, see [Config]. A location whose timestamp
+// the keys of the newest root did not sign is asked for the next root once more before
+// that counts as refused: it may just have been published.
+//
+// Certificates are judged at the client's time: [Config].Now, or the time at which the
+// newest root was signed if that is later. Requests for what can change under its name
+// tell caches on the way to look again. Redirects of metadata are not followed, those
+// of targets as [Client.Save] says.
+//
 // Metadata may come gzip-coded. One byte on the wire may become 32, one of the file
 // may take two on the wire, beyond the first 64 KiB of each; more is refused with an
 // error that wraps tuf.ErrTooLarge.
@@ -74,10 +84,13 @@
 //
 // The state folder holds the way that was gone: roots, and versions that content
 // does not go below as long as the keys are the same. A damaged file in it is
-// replaced, and does not open a way back. An attacker with write access can take
-// the client back to the pin, or keep it from working, and can shorten the wait for
-// a recovery that the recovery keys signed where the regular root has expired or has
-// neither successor nor content; no more.
+// replaced, and does not open a way back; one that is of no use any more and can't
+// be removed stays. Evidence is what was refused and may show a lie: not an old
+// timestamp of a copy that lags, nor what keys of a kind signed that is not known
+// here. An attacker with write access can take the client back to the pin, or keep
+// it from working, and can shorten the wait for a recovery that the recovery keys
+// signed where the regular root has expired or has neither successor nor content; no
+// more.
 //
 // # Errors
 //

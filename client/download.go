@@ -80,7 +80,7 @@ type Progress struct {
 
 func (c *Client) download(a tuf.Approved) *download {
 	d := &download{c: c, a: a, name: "targets/" + a.File(), note: func(*seat) {}, buf: make([]byte, bufferSize)}
-	for _, p := range c.currentPlaces() {
+	for _, p := range c.preferredPlaces() {
 		d.seats = append(d.seats, &seat{place: p})
 	}
 	return d

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -106,6 +107,53 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 
 // rests reports whether a place failed lately, so that others are asked before it.
 func (w *walk) rests(p *place) bool { return w.down[p.key] }
+
+// learned is what the last refresh of this client found out about locations, by
+// place.key.
+type learned struct {
+	serving string               // gave the content
+	rests   map[string]time.Time // failed: asked last until then
+}
+
+// learn keeps it for who asks after the refresh: Save, and Views.
+func (c *Client) learn(w *walk, serving *place) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.learned.rests = map[string]time.Time{}
+	for key, h := range w.session.Health {
+		c.learned.rests[key] = h.Until
+	}
+	if serving != nil {
+		c.learned.serving = serving.key
+	}
+}
+
+// preferredPlaces lists where roles and targets can be had, by the newest root that
+// this client knows. Those that failed lately come last; otherwise the administrator's
+// sources come first, and the place that served in the last refresh before others of
+// its kind.
+func (c *Client) preferredPlaces() []*place {
+	places, now := c.currentPlaces(), c.clock()
+	avoided := c.avoided(now)
+	c.mu.Lock()
+	known := c.learned
+	c.mu.Unlock()
+	rank := func(p *place) (n int) {
+		rest := known.rests[p.key].Sub(now)
+		if avoided[p.key] || rest > 0 && rest <= longRest { // not where a clock was ahead
+			n += 4
+		}
+		if !p.local {
+			n += 2
+		}
+		if p.key != known.serving {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(places, func(a, b *place) int { return rank(a) - rank(b) })
+	return places
+}
 
 // waits reports whether a place asked not to be asked yet.
 func (w *walk) waits(p *place) bool {

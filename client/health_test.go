@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,4 +190,33 @@ func TestTimestampAheadOfANewRoot(t *testing.T) {
 	if got := w.asked(vendorHost); !slices.Equal(got, []string{"metadata/4.root.json"}) {
 		t.Errorf("asked %q", got)
 	}
+}
+
+// Errors name every location with its own reason.
+func TestErrorsNameEveryLocation(t *testing.T) {
+	says := func(view *client.View, reasons ...string) {
+		t.Helper()
+		for _, reason := range reasons {
+			if !strings.Contains(view.Err().Error(), reason) {
+				t.Errorf("%q is missing in: %v", reason, view.Err())
+			}
+		}
+	}
+	w := newWeb(t)
+	w.does(dark, vendorHost)
+	w.does(status(500, "", nil), cdnHost)
+	w.does(header(302, "Location", "https://elsewhere.example/"), reviewHost)
+	says(w.bad(w.client(), client.ErrDark), "main: Get ", "no route to host", "cdn: GET ", "500 Internal Server Error", "rdv: GET ", "302 Found, which is not followed")
+
+	w.dir = quickDir(t)
+	w.does(nil, vendorHost, cdnHost, reviewHost)
+	w.does(busy(503, "600", ""), vendorHost)
+	w.good(w.client(), 1)
+	w.does(status(404, "timestamp.json", nil), cdnHost)
+	says(w.bad(w.client(), client.ErrNoContent), "main: asks not to be asked before ", "cdn: GET ", "404 Not Found")
+
+	w.dir = quickDir(t)
+	w.now = w.now.AddDate(0, 1, 1)
+	w.does(nil, vendorHost, cdnHost)
+	says(w.bad(w.client(), client.ErrStale), "main: has no root v2", "cdn: has no root v2", "rdv: has no root v2")
 }

@@ -17,6 +17,7 @@ type place struct {
 	operator string // "" for the administrator's own sources, which speak for no operator of a charter
 	host     string // "" for sources
 	source   Source
+	local    bool // the administrator's own
 	content  bool // serves timestamp, snapshot, roles and targets, not only roots
 }
 
@@ -32,7 +33,7 @@ func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 			continue
 		}
 		name := fmt.Sprintf("source %d", i+1)
-		p := &place{key: placeKey(name), name: name, source: s, content: true}
+		p := &place{key: placeKey(name), name: name, source: s, local: true, content: true}
 		if tip.Charter() == nil {
 			p.operator = "sources" // nobody else could confirm a root
 		}

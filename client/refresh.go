@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // Refresh learns the present state of the repository: the newest root, and the
@@ -100,6 +102,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	}
 	c.arrive(w)
 	view = c.look(ctx, w)
+	if view, err = c.overtaken(ctx, w, view); err != nil {
+		return nil, false, err
+	}
 	if view.err == nil {
 		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
 	}
@@ -133,6 +138,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		}
 	}
 	view.evidence = w.evidence
+	c.learn(w, view.place)
 	if ctx.Err() != nil {
 		return nil, false, ctx.Err()
 	}
@@ -232,5 +238,16 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 	if state == nil {
 		return nil
 	}
-	return join(append([]error{state}, w.problems...)...)
+	return join(append(append([]error{state}, w.problems...), c.without(w)...)...)
+}
+
+// without says which locations have no newer root.
+func (c *Client) without(w *walk) (out []error) {
+	next := w.tip.Version() + 1
+	for _, p := range c.places(w.tip, w.now) {
+		if w.none[p.key] == next {
+			out = append(out, fmt.Errorf("%s: has no root v%d", text.Name(p.name), next))
+		}
+	}
+	return out
 }

@@ -214,12 +214,23 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 	return r, nil
 }
 
-// readAll reads one metadata file of at most limit bytes, within the timeout. It
-// calls answered when the file is open.
-func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration, answered func()) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	f, err := openAt(ctx, s, name, 0, "")
+// readAll reads one metadata file of at most limit bytes. It must begin and end within
+// the timeout, or bring metadataRate over each such span: a line that is slow and never
+// stands still brings what a deadline would cut, and limit bounds how long one that is
+// slow on purpose can take. It calls answered when the file is open.
+func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration, answered func()) (data []byte, err error) {
+	pulse, stop := watch(ctx, timeout, metadataRate)
+	defer stop()
+	defer func() {
+		if cause := context.Cause(pulse.ctx); err != nil && ctx.Err() == nil && cause != nil {
+			err = fmt.Errorf("%v: %w", err, cause) // it was not the caller who ended it
+		}
+	}()
+	return readWithin(pulse, s, name, limit, answered)
+}
+
+func readWithin(pulse *pulse, s Source, name string, limit int64, answered func()) ([]byte, error) {
+	f, err := openAt(pulse.ctx, s, name, 0, "")
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +241,7 @@ func readAll(ctx context.Context, s Source, name string, limit int64, timeout ti
 	// garbage again. It is no promise, so there is a bound.
 	var data bytes.Buffer
 	data.Grow(int(max(0, min(f.Size, limit, maxRoom))) + bytes.MinRead)
-	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+	if _, err := data.ReadFrom(io.LimitReader(pulse.reader(f), limit+1)); err != nil {
 		return nil, fmt.Errorf("%s: %w", text.Name(name), err)
 	}
 	if int64(data.Len()) > limit {
@@ -245,6 +256,9 @@ const maxRoom = 8 << 20
 // minRate is how many bytes a second a download must bring in any case: who sends
 // less keeps the next place from being asked.
 const minRate = 1 << 10
+
+// metadataRate is the same for metadata: a call waits for it.
+const metadataRate = 8 << 10
 
 // While another location is untried a download must bring more: quickRate bytes a
 // second, or what brings the whole within longDownload. It is measured over

@@ -118,14 +118,14 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 	defer c.rest()
 	pc := newPace()
 	l := c.loader(pc, func() []*place {
-		places, avoided := c.currentPlaces(), c.avoided(c.clock())
-		last := func(p *place) int {
-			if avoided[p.key] || pc.late[p.key] {
+		places := c.preferredPlaces()
+		late := func(p *place) int {
+			if pc.late[p.key] {
 				return 1
 			}
 			return 0
 		}
-		slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
+		slices.SortStableFunc(places, func(a, b *place) int { return late(a) - late(b) })
 		return places
 	}, func(p *place, err error) {
 		if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errLate) {

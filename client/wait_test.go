@@ -3,6 +3,8 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -196,6 +198,74 @@ func TestMinimumRate(t *testing.T) {
 			if err == nil && size(t, file) != 4<<20 {
 				t.Error("not whole")
 			}
+		})
+	}
+}
+
+// Metadata may take longer than Config.MetadataTimeout, as long as it brings eight
+// kibibytes a second: a line of 60 kB/s brings two megabytes. What brings less, or
+// stands still after a good beginning, ends by then. The length of the file bounds it all.
+func TestSlowMetadata(t *testing.T) {
+	const length = 1_900_000
+	for name, tt := range map[string]struct {
+		rate, until int // bytes a second, and how many come at all
+		took        time.Duration
+		good        bool
+	}{
+		"60 kB/s":               {60_000, length, 32 * time.Second, true},
+		"just enough":           {8500, length, 224 * time.Second, true},
+		"too little":            {8000, length, 30 * time.Second, false},
+		"a byte a second":       {1, length, 30 * time.Second, false},
+		"stands still":          {600_000, 1_200_000, 33 * time.Second, false},
+		"stands still at first": {1, 0, 30 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWeb(t, func(r *tuftest.Repo) {
+					r.Roles["vendor-agent"]["x-pad"] = strings.Repeat("x", length)
+					r.Bump("vendor-agent")
+				})
+				file := fmt.Sprintf("metadata/%d.vendor-agent.json", w.repo.Roles["vendor-agent"]["version"])
+				data, ok := fileOf(w.repo, file)
+				if !ok {
+					t.Fatal("no such file")
+				}
+				w.does(func(name string, r *http.Request) (*http.Response, error) {
+					if name != file {
+						return nil, nil
+					}
+					rest := data[:min(len(data), tt.until)]
+					if tt.until == length {
+						rest = data
+					}
+					return respond(r, 200, readerFunc(func(p []byte) (int, error) {
+						if len(rest) == 0 && tt.until == length {
+							return 0, io.EOF
+						}
+						select {
+						case <-time.After(time.Second / 4):
+						case <-r.Context().Done():
+							return 0, r.Context().Err()
+						}
+						n := copy(p, rest[:min(max(1, tt.rate/4), len(rest))])
+						rest = rest[n:]
+						return n, nil
+					})), nil
+				}, vendorHost)
+				w.does(dark, cdnHost)
+				c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
+				begun := time.Now()
+				view, err := c.Refresh(t.Context())
+				if (err == nil) != tt.good {
+					t.Fatalf("%v", err)
+				}
+				if took := time.Since(begun); took < tt.took-2*time.Second || took > tt.took+3*time.Second {
+					t.Errorf("took %s, want %s", took, tt.took)
+				}
+				if !tt.good && (!strings.Contains(view.Err().Error(), "too slow: less than 8192 bytes a second for 30s") || errors.Is(view.Err(), context.Canceled)) {
+					t.Error(view.Err())
+				}
+			})
 		})
 	}
 }

@@ -34,6 +34,8 @@ type walk struct {
 	problems []error
 	early    map[string]*early // by place.key: what was asked for ahead
 	quiet    bool              // a trial: what it meets is not noted
+	unsigned []unsigned        // timestamps that the tip's keys did not sign
+	former   []*tuf.Root       // the last with other online keys, of maxFormer generations
 
 	// Whom probes ask: for the next root, and for timestamps.
 	rootPoll, timestampPoll *poll
@@ -57,6 +59,9 @@ type walk struct {
 
 // advance makes root the tip.
 func (w *walk) advance(root *tuf.Root) {
+	if w.tip != nil && w.tip.OnlineKeys() != root.OnlineKeys() {
+		w.former = append(w.former, w.tip)[max(0, len(w.former)+1-maxFormer):]
+	}
 	w.tip, w.now, w.settled = root, later(w.now, root), false
 }
 
@@ -78,6 +83,9 @@ func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 	w.advance(c.pin.Root())
 	if tip := c.tip.Load(); tip != nil {
 		w.advance(tip)
+		if former := c.former.Load(); former != nil {
+			w.former = *former
+		}
 	}
 	for {
 		n := w.tip.Version() + 1
@@ -126,18 +134,26 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 		if err != nil || next == nil {
 			return err
 		}
-		// Before the root is kept: after it nobody would look for the fork again.
-		c.noteFork(w, next)
-		if err := w.session.keepRoot(next); err != nil {
+		if err := c.follows(w, next); err != nil {
 			return err
-		}
-		c.log.Info("new root", "version", next.Version())
-		w.advance(next)
-		if !w.quiet {
-			c.tip.Store(next) // certificates are judged at its time from now on
 		}
 	}
 	w.partial = true
+	return nil
+}
+
+// follows makes a root that verified the tip, and keeps it.
+func (c *Client) follows(w *walk, next *tuf.Root) error {
+	// Before the root is kept: after it nobody would look for the fork again.
+	c.noteFork(w, next)
+	if err := w.session.keepRoot(next); err != nil {
+		return err
+	}
+	c.log.Info("new root", "version", next.Version())
+	w.advance(next)
+	if !w.quiet {
+		c.tip.Store(next) // certificates are judged at its time from now on
+	}
 	return nil
 }
 

@@ -332,7 +332,9 @@ func (x *race) work(yield func(string) bool) {
 			err = x.publish(open())
 		case "stage":
 			if waiting != nil {
-				err = open().Publish(context.Background(), waiting)
+				if err = open().Publish(context.Background(), waiting); errors.Is(err, repo.ErrStale) || errors.Is(err, repo.ErrPublished) {
+					err = nil // others have published since it was staged
+				}
 				waiting = nil
 			} else {
 				x.n++

@@ -176,10 +176,10 @@ func TestPromoteRefused(t *testing.T) {
 		"removed by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Remove("review", mac) }) },
 			heal:  func(w *world) { w.approved(mac) }},
-		"recalled under another path": {want: repo.ErrTakenBack,
+		"recalled under another path": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) {
 				sum := w.sumOf(linux)
-				w.update(func(tx *repo.Tx) error { return tx.Recall("vendor", "agent/old/name", sum, "it eats disks") })
+				w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/old/name", sum, "it eats disks") })
 			}},
 		"held": {want: repo.ErrTakenBack,
 			spoil: func(w *world) {

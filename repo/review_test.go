@@ -127,7 +127,7 @@ func TestThreeParties(t *testing.T) {
 		w := w.copy()
 		for round, content := range []string{"agent 1", "agent one", "agent one"} { // new, other bytes, other fields
 			w.update(func(tx *repo.Tx) error {
-				rel := release("1")
+				rel := release([]string{"1", "1.1", "1.1"}[round])
 				rel.Critical = round == 2
 				return tx.Add("vendor", "agent/1", strings.NewReader(content), rel)
 			})

@@ -203,3 +203,20 @@ func TestKeepPerm(t *testing.T) {
 		t.Errorf("published with %v, %v", fi.Mode(), err)
 	}
 }
+
+// A network mount says that another machine holds the file: that passes. Other errors
+// do not.
+func TestBusyFile(t *testing.T) {
+	for errno, want := range map[syscall.Errno]bool{syscall.EBUSY: true, syscall.ETXTBSY: true, syscall.EACCES: false, syscall.EISDIR: false, syscall.ENOSPC: false} {
+		calls := 0
+		err := Retry(func() error {
+			if calls++; calls < 3 {
+				return &os.LinkError{Op: "rename", Old: "a", New: "b", Err: errno}
+			}
+			return nil
+		})
+		if (err == nil) != want || want != (calls == 3) {
+			t.Errorf("%v: %v after %d calls", errno, err, calls)
+		}
+	}
+}

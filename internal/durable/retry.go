@@ -8,7 +8,8 @@ const retryFor = 2 * time.Second
 
 // Retry calls fn until it succeeds, fails for a lasting reason, or has been
 // refused for two seconds because another process has the file open; it returns
-// the last error. Only Windows refuses so: elsewhere fn is called once.
+// the last error. Windows refuses so, and its network mounts elsewhere; where that
+// does not happen fn is called once.
 func Retry(fn func() error) error { return retry(fn, busy) }
 
 func retry(fn func() error, busy func(error) bool) error {

@@ -301,7 +301,8 @@ var attempts = []attempt{
 	}},
 	{"a recalled release", func(d *desk, s seat, stolen []string) string {
 		again := d.unsigned(nil, func(tx *repo.Tx) error {
-			return errors.Join(deskAdd("0.9")(tx), tx.Approve("review", "agent/0.9", repo.Examined{Unrecorded: true}))
+			rel := &tuf.Release{Product: "agent", Version: "0.9", Channel: "stable", Platform: "any"}
+			return errors.Join(deskAdd("0.9")(tx), tx.Add("review", "agent/0.9", strings.NewReader("agent 0.9"), rel)) // Approve would refuse
 		})
 		outcome := d.sign(s, again, "agent/0.9")
 		if s.party == "vendor" {

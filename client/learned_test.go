@@ -1,0 +1,82 @@
+package client_test
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+)
+
+// Save begins at the location that served the refresh, and not at one that failed in
+// it, for as long as the refresh would ask it last. Sources of the administrator
+// still come before locations, where they did not fail.
+func TestSaveUsesWhatRefreshLearned(t *testing.T) {
+	const mirror = "mirror.example"
+	mirrored := func(cfg *client.Config) {
+		cfg.Sources = []client.Source{client.URL("https://"+mirror+"/r/metadata/", "https://"+mirror+"/r/targets/")}
+	}
+	for name, tt := range map[string]struct {
+		vendor answer // in the refresh
+		source bool
+		mirror answer
+		begins []string // hosts that Save asks, at most
+	}{
+		"all well":                      {nil, false, nil, []string{vendorHost}},
+		"the first is dark":             {dark, false, nil, []string{cdnHost}},
+		"the first has no content":      {status(404, "timestamp.json", nil), false, nil, []string{cdnHost}},
+		"the first lies":                {body("timestamp.json", []byte("{}")), false, nil, []string{cdnHost}},
+		"the first is busy":             {busy(503, "600", ""), false, nil, []string{cdnHost}},
+		"a source":                      {nil, true, nil, []string{mirror}},
+		"a source has targets alone":    {dark, true, status(404, ".json", nil), []string{mirror}},
+		"a source that failed":          {nil, true, dark, []string{vendorHost}},
+		"a source and the first failed": {dark, true, dark, []string{cdnHost}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWeb(t)
+			c := w.client(func(cfg *client.Config) {
+				if tt.source {
+					mirrored(cfg)
+				}
+			})
+			w.does(tt.vendor, vendorHost)
+			w.does(tt.mirror, mirror)
+			a := w.approved(c)
+			w.does(nil, vendorHost)
+			if tt.mirror != nil && len(tt.begins) > 0 && tt.begins[0] != mirror {
+				w.does(nil, mirror)
+			}
+			save := func() (hosts []string) {
+				t.Helper()
+				w.asked("")
+				must(t, c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent")))
+				for _, host := range []string{mirror, vendorHost, cdnHost} {
+					w.mu.Lock()
+					asked := slices.ContainsFunc(w.requests, func(r string) bool { return len(r) > len(host) && r[:len(host)] == host })
+					w.mu.Unlock()
+					if asked {
+						hosts = append(hosts, host)
+					}
+				}
+				return hosts
+			}
+			if got := save(); !slices.Equal(got, tt.begins) {
+				t.Errorf("asked %q, want %q", got, tt.begins)
+			}
+			// What is last for a while is not so for ever.
+			if name == "the first is dark" {
+				w.now = w.now.Add(2 * time.Minute)
+				w.good(c, 1)
+				w.does(dark, cdnHost)
+				w.now = w.now.Add(2 * time.Hour)
+				w.good(c, 1)
+				w.does(nil, cdnHost)
+				if got := save(); !slices.Equal(got, []string{vendorHost}) {
+					t.Errorf("later asked %q", got)
+				}
+			}
+		})
+	}
+}
