@@ -17,9 +17,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// roleName is the name of a role's file, for URLs before escaping.
-func roleName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, f.Role) }
-
 // set is a complete set of content under one root. Files that verified in an
 // earlier refresh are read, and verified again, when they are first asked for.
 type set struct {
@@ -225,7 +222,10 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 // faulty notes what a location did instead of serving content that verifies.
 func (w *walk) faulty(c *Client, p *place, err error) {
 	var refused *tuf.Error
-	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) {
+	// Where one file has all versions, another one than was asked for is what a publish
+	// looks like.
+	midst := errors.Is(err, tuf.ErrMismatch) && !w.tip.ConsistentSnapshot()
+	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) && !midst {
 		w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
 	}
 	w.failed(p, err, true)
@@ -262,7 +262,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		f := o.ts.SnapshotFile()
 		l.verified = func(tuf.RoleFile) bool { return false }
 		err = l.run(ctx, func(get fetch) error {
-			data, err := get(f, roleName(f), "")
+			data, err := get(f, f.Name(), "")
 			if err != nil {
 				return err
 			}
@@ -279,13 +279,14 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	l.verified = func(f tuf.RoleFile) bool { return o.snap.RoleBytes(f.Role) != nil }
 	l.damaged = func(f tuf.RoleFile, data []byte) { w.quarantine(c, f.Role+".json", data) }
 	err = l.run(ctx, func(get fetch) error {
-		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) }
+		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), keptRole(f)) }
 		if o.snap.Root().Charter() != nil {
 			return o.snap.OpenRoles(from)
 		}
 		return topLevel(o.snap, from)
 	})
-	if err := errors.Join(err, c.keepRoles(o.snap, l.roles), c.dropVersions(w.session, o.snap, l.roles)); err != nil {
+	err = errors.Join(err, c.keepRoles(o.snap, l.roles))
+	if w.session.dropVersions(o.snap, l.roles); err != nil {
 		return nil, err
 	}
 	s.until = o.snap.Until()
@@ -297,7 +298,8 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	}
 	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), s.until}
 	w.served(o.place, true)
-	return s, c.sweep(w.session, o.snap)
+	w.session.sweep(o.snap)
+	return s, nil
 }
 
 // preference puts the location of the offer before others that do as well.
@@ -315,9 +317,7 @@ func preference(p, offers *place, w *walk) int {
 // below.
 func (c *Client) trust(w *walk, o *offer) error {
 	if err := c.replaceFile(w, "timestamp.json", o.ts.Bytes(), c.limits.Timestamp, func(prior []byte) bool {
-		// At no time at all, so that its age is no matter.
-		_, err := w.tip.Timestamp(prior, nil, time.Time{})
-		return errors.Is(err, tuf.ErrMalformed) || errors.Is(err, tuf.ErrThreshold)
+		return !w.tip.IsPrior(prior)
 	}); err != nil {
 		return err
 	}
@@ -348,6 +348,7 @@ func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, dam
 	if err := c.store.Write(name, data); err != nil {
 		return diskError{err}
 	}
+	delete(w.session.void, name)
 	return nil
 }
 

@@ -19,8 +19,10 @@ const (
 	ReasonApproved    Reason = "approved"     // every party lists the same bytes, and nothing is in the way: the only one that accepts
 	ReasonNotApproved Reason = "not-approved" // not every party lists the same bytes (tuf.ErrNotApproved)
 	ReasonNotListed   Reason = "not-listed"   // nobody lists it, or other bytes by now (tuf.ErrNoTarget)
+	ReasonMalformed   Reason = "malformed"    // every party lists it, with release fields that break a rule (tuf.ErrRelease)
 	ReasonHeld        Reason = "held"         // the review centre holds it for some time (tuf.ErrHeld)
 	ReasonRecalled    Reason = "recalled"     // [ErrRecalled]
+	ReasonPlatform    Reason = "platform"     // [ErrPlatform]
 	ReasonRollout     Reason = "rollout"      // [ErrRollout]
 	ReasonMinVersion  Reason = "min-version"  // [ErrMinVersion]
 	ReasonDeferred    Reason = "deferred"     // [ErrDeferred]
@@ -38,7 +40,7 @@ type Decision struct {
 	Path      string        `json:"path"`              // of the target; "" where it is about a role
 	Role      string        `json:"role,omitempty"`    // of a role whose releases could not be read; "" otherwise
 	Sentence  string        `json:"sentence"`          // for people: one line of printable ASCII, 4 kB at most
-	Release   *tuf.Release  `json:"release,omitempty"` // what was approved; where it is refused, what one role or more claim
+	Release   *tuf.Release  `json:"release,omitempty"` // what was approved; where it is refused, what one role or more claim, without malformed fields
 	SHA256    string        `json:"sha256,omitempty"`  // of the bytes
 	Length    int64         `json:"length,omitempty"`  // bytes
 	By        []tuf.Signoff `json:"by,omitempty"`      // who approved
@@ -58,10 +60,11 @@ func (v *View) Decide(ctx context.Context, path string) Decision {
 }
 
 // Status tells whether what is installed may go on running: path and sha256 are
-// those of the Approved that was installed. Accepted is false where it was
-// recalled by any party, is held, or is not listed any more; what to do then is
-// the product's decision. The error is not nil where nothing could be decided; a
-// recall counts also where another role cannot be read.
+// those of the Approved that was installed. Accepted is false where these bytes were
+// recalled by any party, under whatever path of their class, where the path is held,
+// or is not listed any more; what to do then is the product's decision. The error is
+// not nil where nothing could be decided; a recall counts also where another role
+// cannot be read.
 func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error) {
 	if v.err != nil {
 		return Decision{}, v.err
@@ -78,8 +81,9 @@ func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error
 			return Decision{}, failure(err)
 		}
 	}
+	class := v.class(path)
 	for _, r := range recalls {
-		if r.Path == path && strings.EqualFold(r.SHA256, sha256) {
+		if r.Class == class && strings.EqualFold(r.SHA256, sha256) {
 			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", ErrRecalled, text.Name(r.Party), r.At.UTC().Format(time.RFC3339), text.Quote(r.Reason)))
 			d.SHA256 = r.SHA256
 			return d, nil
@@ -95,9 +99,21 @@ func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error
 	return v.decision(path, tuf.Release{}, a, err), nil
 }
 
+// class names the class that a path belongs to, "" for none.
+func (v *View) class(path string) string {
+	if c := v.tip.Charter(); c != nil {
+		for _, class := range c.Classes() {
+			if strings.HasPrefix(path, class.Prefix) {
+				return class.Name
+			}
+		}
+	}
+	return ""
+}
+
 func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err error) Decision {
 	d := Decision{Reason: reason(err), Path: path, Root: v.tip.Version(), Timestamp: v.Timestamp(), At: v.now, Err: err}
-	if claim.Product != "" {
+	if claim != (tuf.Release{}) {
 		d.Release = &claim
 	}
 	if !a.IsZero() {
@@ -107,7 +123,7 @@ func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err erro
 		}
 	}
 	name := text.Name(path)
-	if d.Release != nil {
+	if d.Release != nil && d.Release.Product != "" && d.Release.Version != "" {
 		name = text.Name(d.Release.Product) + " " + text.Name(d.Release.Version)
 	}
 	if d.Accepted = err == nil; d.Accepted {
@@ -137,7 +153,7 @@ func reason(err error) Reason {
 		reason Reason
 	}{
 		{ErrRecalled, ReasonRecalled}, {ErrRollout, ReasonRollout}, {ErrMinVersion, ReasonMinVersion}, {ErrDeferred, ReasonDeferred},
-		{ErrDenied, ReasonDenied}, {tuf.ErrHeld, ReasonHeld}, {tuf.ErrNoTarget, ReasonNotListed}, {tuf.ErrNotApproved, ReasonNotApproved},
+		{ErrDenied, ReasonDenied}, {ErrPlatform, ReasonPlatform}, {tuf.ErrHeld, ReasonHeld}, {tuf.ErrNoTarget, ReasonNotListed}, {tuf.ErrNotApproved, ReasonNotApproved}, {tuf.ErrRelease, ReasonMalformed},
 		{tuf.ErrExpired, ReasonExpired}, {tuf.ErrUntrusted, ReasonUntrusted},
 	} {
 		if errors.Is(err, r.err) {

@@ -5,7 +5,7 @@
 //
 //	c, err := client.New(pin, &client.Config{Dir: stateFolder})
 //	view, err := c.Refresh(ctx)
-//	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: 7})
+//	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: "1.2.0"})
 //	err = c.Save(ctx, rel.Approved, path)
 //
 // # What it trusts
@@ -59,6 +59,16 @@
 // Metadata may come gzip-coded. One byte on the wire may become 32, one of the file
 // may take two on the wire, beyond the first 64 KiB of each; more is refused with an
 // error that wraps tuf.ErrTooLarge.
+//
+// # What it offers
+//
+// Releases of a product are ordered by their version (tuf.Version), across channels,
+// platforms and classes. [View.Latest] offers the highest one above what is installed
+// that every party lists, that no party holds or recalled, and that this machine may
+// have now; min_version leads to it step by step. A machine changes its channel by
+// asking for another one: it gets what is newer there, and goes back only with
+// Query.AllowDowngrade. Every release above what is installed has a [Decision] with
+// the reason, also one with release fields that cannot be read.
 //
 // # What it keeps
 //

@@ -244,9 +244,9 @@ func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, er
 	s.Recovered = slices.DeleteFunc(slices.Clone(s.Recovered), func(wait tuf.Wait) bool { return wait.Statement == by.ID() })
 	s.Wait = nil
 	*w.session = s
-	if trial.tip == w.tip {
-		return true, s.dropRootsFrom(w.tip.Version() + 1)
+	if trial.tip != w.tip {
+		w.advance(trial.tip)
 	}
-	w.advance(trial.tip)
-	return true, s.dropRootsFrom(w.tip.Version() + 1)
+	s.dropRootsFrom(w.tip.Version() + 1)
+	return true, nil
 }

@@ -29,6 +29,7 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 		if !pause(ctx, try) {
 			return view, err
 		}
+		ctx = ownConnection(ctx)
 	}
 }
 
@@ -48,7 +49,7 @@ func pause(ctx context.Context, try int) bool {
 
 // refreshOnce is one round over the places; again says that another may help.
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
-	s, err := openState(ctx, c.store)
+	s, err := openState(ctx, c.store, c.log)
 	if err != nil {
 		return nil, false, failure(err)
 	}
@@ -79,6 +80,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err != nil {
 		return nil, false, err
 	}
+	c.tip.Store(w.tip) // or each connection would read the kept roots anew, to judge its certificate
 	for name, data := range s.broken {
 		w.quarantine(c, name, data)
 	}
@@ -96,9 +98,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if w.tip != tip {
 		w.dropEarly() // they may be older than the root
 	}
-	if err := c.arrive(w); err != nil {
-		return nil, false, err
-	}
+	c.arrive(w)
 	view = c.look(ctx, w)
 	if view.err == nil {
 		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
@@ -110,9 +110,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 			return nil, false, err
 		}
 		if found || w.settled && !settled {
-			if err := c.arrive(w); err != nil {
-				return nil, false, err
-			}
+			c.arrive(w)
 			w.dropEarly()
 			view = c.look(ctx, w)
 		}
@@ -130,9 +128,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 			if err := c.walk(ctx, w); err != nil {
 				return nil, false, err
 			}
-			if err := c.arrive(w); err != nil {
-				return nil, false, err
-			}
+			c.arrive(w)
 			view = c.look(ctx, w)
 		}
 	}
@@ -156,10 +152,10 @@ func lacking(err error) bool {
 }
 
 // arrive notes how far the walk came.
-func (c *Client) arrive(w *walk) error {
+func (c *Client) arrive(w *walk) {
 	c.tip.Store(w.tip)
 	w.session.Root = max(w.session.Root, w.tip.Version())
-	return w.session.recover(w.tip)
+	w.session.recover(w.tip)
 }
 
 // look judges the tip that was reached, and brings the content under it.

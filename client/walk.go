@@ -71,9 +71,7 @@ func newWalk(s *session, clock time.Time) *walk {
 func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 	w := newWalk(s, c.clock())
 	w.remember()
-	if err := w.interrupted(); err != nil {
-		return nil, err
-	}
+	w.interrupted()
 	for key := range c.avoided(w.clock) {
 		w.down[key] = true
 	}
@@ -99,7 +97,8 @@ func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 		if err != nil {
 			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)
-			return w, s.dropRootsFrom(n)
+			s.dropRootsFrom(n)
+			return w, nil
 		}
 		w.advance(next)
 	}
@@ -134,6 +133,9 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 		}
 		c.log.Info("new root", "version", next.Version())
 		w.advance(next)
+		if !w.quiet {
+			c.tip.Store(next) // certificates are judged at its time from now on
+		}
 	}
 	w.partial = true
 	return nil
