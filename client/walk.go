@@ -24,7 +24,7 @@ const everyone = math.MaxInt
 type walk struct {
 	session  *session
 	tip      *tuf.Root
-	now      time.Time // the clock, or the newest signed_at of the chain if that is later
+	now      time.Time // the clock, or signed_at of the tip if that is later
 	clock    time.Time
 	steps    int
 	answered bool // some place spoke, be it only to say "none"
@@ -57,7 +57,7 @@ type walk struct {
 
 // advance makes root the tip.
 func (w *walk) advance(root *tuf.Root) {
-	w.tip, w.now, w.settled = root, later(w.now, root), false
+	w.tip, w.now, w.settled = root, later(w.clock, root), false
 }
 
 func newWalk(s *session, clock time.Time) *walk {
