@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"errors"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -86,7 +88,9 @@ func TestUnsafeStale(t *testing.T) {
 			w := newWeb(t, tt.edit)
 			w.now = end.Add(tt.late)
 			z := bundle(t, w.repo)
-			in := func(cfg *client.Config) { cfg.Sources, cfg.Offline, cfg.UnsafeStale = []client.Source{client.FS(z)}, true, tt.stale }
+			in := func(cfg *client.Config) {
+				cfg.Sources, cfg.Offline, cfg.UnsafeStale = []client.Source{client.FS(z)}, true, tt.stale
+			}
 			if !tt.ok {
 				w.bad(w.client(in), tuf.ErrExpired)
 				return
@@ -118,5 +122,56 @@ func TestUnsafeStale(t *testing.T) {
 		if _, err := client.New(w.pin(), cfg); err == nil || !strings.Contains(err.Error(), "UnsafeStale") {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// What Bundle reports is what a client without a network meets.
+func TestUseOfABundle(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.0", "the agent")
+	w.approve("1.0")
+	pin := w.pin()
+	w.now = w.now.Add(10 * 24 * time.Hour)
+	if err := w.open().Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	var use repo.BundleUse
+	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Metadata: true, Report: func(u repo.BundleUse) { use = u }}); err != nil {
+		t.Fatal(err)
+	}
+	if got, stale := use.Until.Sub(w.now), use.UntilStale.Sub(w.now); got != 24*time.Hour || stale != 20*24*time.Hour {
+		t.Errorf("until in %s, and stale in %s", got, stale)
+	}
+	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		stale time.Duration
+		at    time.Time
+		ok    bool
+	}{
+		{0, use.Until.Add(-1), true},
+		{0, use.Until, false},
+		{1000 * time.Hour, use.Until, true},
+		{1000 * time.Hour, use.UntilStale.Add(-1), true},
+		{1000 * time.Hour, use.UntilStale, false},
+	} {
+		w.now = tt.at
+		c := w.client(pin, func(cfg *client.Config) {
+			cfg.Sources, cfg.Offline, cfg.UnsafeStale = []client.Source{client.FS(z)}, true, tt.stale
+		})
+		view, err := c.Refresh(t.Context())
+		if err == nil {
+			_, err = view.Find(t.Context(), target("1.0"))
+		}
+		if tt.ok && err != nil || !tt.ok && !errors.Is(err, tuf.ErrExpired) {
+			t.Errorf("with %s at %s: %v", tt.stale, tt.at, err)
+		}
+	}
+	// Roots alone have no content, and no time.
+	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Report: func(repo.BundleUse) { t.Error("a report of roots") }}); err != nil {
+		t.Error(err)
 	}
 }
