@@ -243,8 +243,9 @@ func (n need) counts(id string) string {
 // signed where one of these rules is broken:
 //
 //   - K1 [ErrRootBehind], [ErrSecondContent]: the published chain of roots ends
-//     below, or forks from, the newest root that the ledger has seen; or another
-//     root of this version was signed before ([Draft.Supersede]).
+//     below, or forks from, the newest root that the ledger has seen, unless the
+//     draft heals that fork ([Tx.Heal]); or another root of this version was signed
+//     before ([Draft.Supersede]).
 //   - K2 [ErrSecondContent]: other content of a role was signed under its version.
 //   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
 //     the ledger has seen published ([Draft.Compromised]).

@@ -283,3 +283,32 @@ func TestHealIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A forger's root walks forward into the true root that a signer knows, once the
+// forger has added own signatures to that file. A draft that calls the true root a
+// fork to be healed does not make the signer believe the forged ones: the true root
+// names the root before it.
+func TestHealOfAForgedPast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(prioritize(11))
+	f := w.forgery()
+	f.update(prioritize(12))
+	known := appendSignatures(t, w.rootsFrom(2)[0], f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2"))
+	evil, err := f.open("nobody").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(known) })
+	if err != nil {
+		t.Fatal("the forgery must be one that a forger can stage:", err)
+	}
+	sign := func(store *memory, d *repo.Draft) error {
+		cfg := w.config() // the victim's ledger
+		open, err := repo.New(store, cfg).OpenDraft([]byte(bytesOf(t, d)))
+		noErr(t, err)
+		return open.Sign(t.Context(), w.signer("vendor-1"))
+	}
+	if err := sign(f.store, evil); !errors.Is(err, repo.ErrRootBehind) {
+		t.Fatal(err)
+	}
+	honest, err := w.open("nobody").Stage(t.Context(), renewRoot)
+	noErr(t, err)
+	noErr(t, sign(w.store, honest))
+}
