@@ -52,6 +52,39 @@ func TestTwoValidNextRoots(t *testing.T) {
 	}
 }
 
+// Products on either side of a fork come together at a root whose seq is above both
+// charters, and have its content; where it is not, those of the other side stay.
+func TestSidesOfAForkMeet(t *testing.T) {
+	for _, above := range []bool{false, true} {
+		w := newWeb(t)
+		base := w.repo.Clone()
+		w.repo.NextRoot(func() { locations(w.repo, func(_ string, l tuftest.Doc) { l["jurisdiction"] = "LI" }) })
+		fork := base.Clone()
+		fork.NextRoot(func() { locations(fork, func(_ string, l tuftest.Doc) { l["jurisdiction"] = "DE" }) })
+		fork.Charter()["seq"] = 50
+		fork.PublishRoot()
+		here, there := w.client(), w.client(func(cfg *client.Config) { cfg.Dir = quickDir(t) })
+		w.good(here, 2)
+		w.shows(fork, vendorHost, cdnHost, reviewHost)
+		w.good(there, 2)
+		w.shows(nil, vendorHost, cdnHost, reviewHost)
+		w.repo.NextRoot(func() { locations(w.repo, func(_ string, l tuftest.Doc) { l["jurisdiction"] = "CH" }) })
+		if above {
+			w.repo.Charter()["seq"] = 51
+			w.repo.PublishRoot()
+		}
+		renew(w.repo)
+		w.good(here, 3)
+		if !above {
+			w.good(there, 2)
+			continue
+		}
+		if view := w.good(there, 3); len(view.Evidence()) != 0 || view.Timestamp() != 6 {
+			t.Errorf("timestamp v%d, evidence %q", view.Timestamp(), view.Evidence())
+		}
+	}
+}
+
 // A product that is 300 roots behind takes two cycles, and about a request for
 // each root. In the first it uses no content below a root that it could see.
 func TestRequestsOfThreeHundredRoots(t *testing.T) {

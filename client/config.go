@@ -48,6 +48,12 @@ type Config struct {
 	Sources []Source
 	// Offline keeps the client from asking anything but Sources.
 	Offline bool
+	// UnsafeStale accepts timestamps and snapshots up to that long after their expiry,
+	// with Offline alone; [New] refuses it otherwise, and below 0. It is for machines
+	// that no network reaches: whoever brings a bundle can hide for so long what was
+	// recalled, held or published since. Roots and the parties' roles, holds among
+	// them, expire as ever; see repo.BundleOptions.Report.
+	UnsafeStale time.Duration
 	// HTTP makes the requests; nil: a client of our own that honours the
 	// system's proxy settings and judges certificates at the later of Now and the time
 	// at which the newest root was signed. It is copied; redirects of metadata are never
@@ -155,12 +161,15 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if cfg.Offline && len(cfg.Sources) == 0 {
 		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
 	}
+	if cfg.UnsafeStale != 0 && !cfg.Offline || cfg.UnsafeStale < 0 {
+		return nil, errors.New("client: Config.UnsafeStale must not be below 0, and is for Config.Offline alone: whoever can be asked may have newer metadata")
+	}
 	c.cfg.Sources = slices.Clone(cfg.Sources)
 	var err error
 	if c.policy, err = newPolicy(cfg); err != nil {
 		return nil, failure(err)
 	}
-	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
+	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback, UnsafeStale: cfg.UnsafeStale})
 	if err != nil {
 		return nil, failure(err)
 	}

@@ -302,7 +302,11 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	if err := w.session.raiseRoles(o.snap); err != nil {
 		return nil, err
 	}
-	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), s.until}
+	until := s.until
+	if c.cfg.UnsafeStale > 0 {
+		until = time.Time{} // another process may be less easily content
+	}
+	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
 	w.served(o.place, true)
 	w.session.sweep(o.snap)
 	return s, nil

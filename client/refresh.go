@@ -72,6 +72,9 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", view.err)
 		return view, again, view.err
 	}
+	if at := view.set.timestamp.Expires(); !view.now.Before(at) {
+		c.log.Warn("the timestamp has expired; Config.UnsafeStale accepts it", "expired", at, "now", view.now)
+	}
 	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.place.name)
 	return view, false, nil
 }
@@ -166,7 +169,10 @@ func (c *Client) arrive(w *walk) {
 
 // look judges the tip that was reached, and brings the content under it.
 func (c *Client) look(ctx context.Context, w *walk) *View {
-	view := &View{client: c, tip: w.tip, now: w.now, dice: w.session.Dice, err: c.judge(w, w.session.confirm(w))}
+	if behind := w.now.Sub(w.clock); behind > 0 {
+		c.log.Warn("this machine's clock is before the time at which the newest root was signed; that time counts", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
+	}
+	view := &View{client: c, tip: w.tip, now: w.now, clock: w.clock, dice: w.session.Dice, err: c.judge(w, w.session.confirm(w))}
 	if view.err == nil {
 		view.set, view.place, view.err = c.content(ctx, w)
 	}

@@ -17,7 +17,8 @@ import (
 type View struct {
 	client   *Client
 	tip      *tuf.Root
-	now      time.Time
+	now      time.Time // by which it was judged
+	clock    time.Time
 	set      *set
 	dice     string
 	place    *place
@@ -67,6 +68,12 @@ func (v *View) Timestamp() int64 {
 	}
 	return v.set.timestamp.Version()
 }
+
+// ClockBehind is how far the machine's clock was before the time at which the
+// newest trusted root was signed, when it was refreshed; 0 where it was not. That
+// time counts then in place of the clock's: somebody should set the clock. Where
+// the root's time is what is wrong, the next root cures it.
+func (v *View) ClockBehind() time.Duration { return max(0, v.now.Sub(v.clock)) }
 
 // Place is the id of the location that delivered the content, "" for none.
 func (v *View) Place() string {

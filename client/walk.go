@@ -24,7 +24,7 @@ const everyone = math.MaxInt
 type walk struct {
 	session  *session
 	tip      *tuf.Root
-	now      time.Time // the clock, or the newest signed_at of the chain if that is later
+	now      time.Time // the clock, or signed_at of the tip if that is later
 	clock    time.Time
 	steps    int
 	answered bool // some place spoke, be it only to say "none"
@@ -62,7 +62,7 @@ func (w *walk) advance(root *tuf.Root) {
 	if w.tip != nil && w.tip.OnlineKeys() != root.OnlineKeys() {
 		w.former = append(w.former, w.tip)[max(0, len(w.former)+1-maxFormer):]
 	}
-	w.tip, w.now, w.settled = root, later(w.now, root), false
+	w.tip, w.now, w.settled = root, later(w.clock, root), false
 }
 
 func newWalk(s *session, clock time.Time) *walk {

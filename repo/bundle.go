@@ -21,6 +21,33 @@ type BundleOptions struct {
 	// and Metadata, is in then too.
 	// nil: none.
 	Targets func(path string) bool
+	// Report is told, when the bundle is written, until when a client that asks
+	// nothing else (client.Config.Offline) can use its content; nil: nobody is. It is
+	// not called for a bundle of roots alone, which has no content; they are of use to
+	// clients that ask other places too, whatever their age.
+	Report func(BundleUse)
+}
+
+// BundleUse is until when the content of a bundle can be used: when the first of
+// what it needs expires. A product with keys of its own, or a hash bin, may take its
+// own paths out of use before the rest; it counts too.
+type BundleUse struct {
+	// Until counts everything: root, timestamp, snapshot, the parties' roles and what
+	// they delegate to.
+	Until time.Time
+	// UntilStale is the same without timestamp and snapshot, which clients with a
+	// client.Config.UnsafeStale that is long enough accept after their expiry: no such
+	// client can use the bundle for longer.
+	UntilStale time.Time
+}
+
+// earlier makes u end at expires, if it did not end before.
+func (u *BundleUse) earlier(expires time.Time) {
+	for _, t := range []*time.Time{&u.Until, &u.UntilStale} {
+		if t.IsZero() || expires.Before(*t) {
+			*t = expires
+		}
+	}
 }
 
 // Bundle writes a zip file laid out as a location: all roots, and what opts adds.
@@ -69,7 +96,11 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		return errors.Join(add(f.names[1], int64(len(f.data[1])), bytes.NewReader(f.data[1])), add(f.names[0], int64(len(f.data[0])), bytes.NewReader(f.data[0])))
 	}
 	seen := map[string]bool{}
+	var use BundleUse
 	s.role = func(role string, t *tuf.Targets) error {
+		if role != "targets" { // for stock clients alone
+			use.earlier(t.Expires())
+		}
 		if opts.Targets == nil {
 			return nil
 		}
@@ -102,5 +133,15 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 	if err := s.conflict(ctx, s.run(ctx, chain[0])); err != nil {
 		return err
 	}
-	return z.Close()
+	if err := z.Close(); err != nil || opts.Report == nil || s.snap == nil {
+		return err
+	}
+	use.earlier(s.tip().Expires())
+	for _, expires := range []time.Time{s.ts.Expires(), s.snap.Expires()} {
+		if expires.Before(use.Until) {
+			use.Until = expires
+		}
+	}
+	opts.Report(use)
+	return nil
 }

@@ -25,6 +25,17 @@ type charterJSON struct {
 	Recovery  *recoveryJSON  `json:"recovery,omitempty"`
 }
 
+// above makes a charter that lawfully follows another one as well, as far as that
+// can be reckoned: rules H2 and H3.
+func (c *charterJSON) above(other *tuf.Charter) {
+	floors := other.Floors()
+	c.Seq = max(c.Seq, other.Seq())
+	c.Floors.Targets = max(c.Floors.Targets, floors.Targets)
+	if c.Epoch == other.Epoch() {
+		c.Floors.Timestamp, c.Floors.Snapshot = max(c.Floors.Timestamp, floors.Timestamp), max(c.Floors.Snapshot, floors.Snapshot)
+	}
+}
+
 type partyJSON struct {
 	Name   string   `json:"name"`
 	KeyIDs []string `json:"keyids"`

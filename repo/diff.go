@@ -156,7 +156,7 @@ type comparison struct {
 
 // compareTo compares a draft's files with what was before.
 func (r *Repo) compareTo(ctx context.Context, d *Draft, remembers bool) (*comparison, error) {
-	p, err := r.load(ctx)
+	p, err := r.healing(d).load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,15 @@ func (x *comparison) root() (*Root, error) {
 	x.proposed = next
 	now := rootOf(next)
 	lines := x.file(f, old)
-	x.head(f, was == nil, append(rootHeadline(was, now), others(lines, text.Quote(tuf.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(tuf.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))
+	phrases := rootHeadline(was, now)
+	fork, err := x.tx.repo.healed(p.chain, x.draft, f.bytes())
+	if err != nil {
+		return nil, err
+	}
+	if len(fork) > 0 {
+		phrases = append(phrases, fmt.Sprintf("heals a fork: it follows root v%d with sha256 %s as well", version, fork[len(fork)-1].SHA256()))
+	}
+	x.head(f, was == nil, append(phrases, others(lines, text.Quote(tuf.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(tuf.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))
 	x.out = append(x.out, lines...)
 	return now, nil
 }

@@ -45,6 +45,11 @@
 // with [Tx.Compromised]: the role goes on from what the ledger knows, and the diff
 // names what is left out.
 //
+// Where two roots of one version were signed by both parties and shown to clients,
+// [Tx.Heal] makes the next root one that clients of either follow. A signer whose
+// ledger has seen the other one published signs it too: the draft carries that root,
+// and the new root is checked as its successor (rule K1).
+//
 // The first root has nothing before it: a handle signs one that it staged itself,
 // and [Draft.SignFirst] one that was staged elsewhere, with its [Draft.Digest].
 // [Config].UnsafeTrustStorage is for fixtures of tests.

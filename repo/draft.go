@@ -25,6 +25,7 @@ type Draft struct {
 	files      map[string]*draftFile // by role name
 	statements map[string]*statement // by name in storage
 	recovery   *draftFile            // the statement of a recovery; nil: none
+	heals      [][]byte              // the roots of a fork that the root follows too; nil: none
 
 	repo     *Repo // the handle that opened or staged it; nil: it can be looked at, and no more
 	staged   *Repo // the handle that staged it; nil: another one did
@@ -118,7 +119,7 @@ func roleText(role string) string {
 
 // ownWho is how this package describes signers: names in a few fixed sentences.
 var ownWho = regexp.MustCompile(`^(?:[a-z0-9._-]{1,64}(?: \([a-z0-9._-]{1,64}\))?|the hold of [a-z0-9._-]{1,64}|` +
-	`(?:party [a-z0-9._-]{1,64}|all parties) of the (?:root|present root|new root)|the recovery (?:keys|organisations))$`)
+	`(?:party [a-z0-9._-]{1,64}|all parties) of the (?:root|present root|forked root|new root)|the recovery (?:keys|organisations))$`)
 
 // whoText shows who must sign. A draft may say so in words of its own, which are
 // quoted then.
@@ -242,8 +243,9 @@ func (n need) counts(id string) string {
 // signed where one of these rules is broken:
 //
 //   - K1 [ErrRootBehind], [ErrSecondContent]: the published chain of roots ends
-//     below, or forks from, the newest root that the ledger has seen; or another
-//     root of this version was signed before ([Draft.Supersede]).
+//     below, or forks from, the newest root that the ledger has seen, unless the
+//     draft heals that fork ([Tx.Heal]); or another root of this version was signed
+//     before ([Draft.Supersede]).
 //   - K2 [ErrSecondContent]: other content of a role was signed under its version.
 //   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
 //     the ledger has seen published ([Draft.Compromised]).
@@ -437,10 +439,11 @@ func (d *Draft) sorted() []*draftFile {
 // draftJSON is a draft on its way. Members stand in canonical order, here and
 // below: what reads it need not sort, which would take copies.
 type draftJSON struct {
-	Files      []draftFileJSON `json:"files"`
-	Recovery   *draftFileJSON  `json:"recovery,omitempty"`
-	Statements []statementJSON `json:"statements,omitempty"`
-	Draft      int             `json:"visum-draft"` // 1
+	Files      []draftFileJSON   `json:"files"`
+	Heals      []json.RawMessage `json:"heals,omitempty"`
+	Recovery   *draftFileJSON    `json:"recovery,omitempty"`
+	Statements []statementJSON   `json:"statements,omitempty"`
+	Draft      int               `json:"visum-draft"` // 1
 }
 
 type draftFileJSON struct {
@@ -456,6 +459,9 @@ func (d *Draft) Bytes() ([]byte, error) {
 	out := draftJSON{Draft: 1}
 	for _, f := range d.sorted() {
 		out.Files = append(out.Files, f.json())
+	}
+	for _, root := range d.heals {
+		out.Heals = append(out.Heals, root)
 	}
 	if d.recovery != nil {
 		out.Recovery = new(d.recovery.json())

@@ -34,6 +34,9 @@ func (d *Draft) Merge(other *Draft) (err error) {
 	if !slices.EqualFunc(parts, other.parts(), func(a, b *draftFile) bool { return a.role == b.role }) {
 		return fmt.Errorf("repo: merge: %w: one has %s, the other %s", ErrOtherDraft, d, other)
 	}
+	if !slices.EqualFunc(d.heals, other.heals, sameFork) {
+		return fmt.Errorf("repo: merge: %w: they heal different forks", ErrOtherDraft)
+	}
 	for name, s := range d.statements {
 		if o := other.statements[name]; o == nil || string(s.payload) != string(o.payload) {
 			return fmt.Errorf("repo: merge: %w: %s differ", ErrOtherDraft, roleText(name))

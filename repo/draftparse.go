@@ -35,8 +35,8 @@ func parseDraft(data []byte) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	var format, files, statements, recovery wire.Value
-	if err := closed(v, wire.Field{Name: "visum-draft", To: &format}, wire.Field{Name: "files", To: &files},
+	var format, files, heals, statements, recovery wire.Value
+	if err := closed(v, wire.Field{Name: "visum-draft", To: &format}, wire.Field{Name: "files", To: &files}, wire.Field{Name: "heals", To: &heals},
 		wire.Field{Name: "statements", To: &statements}, wire.Field{Name: "recovery", To: &recovery}); err != nil {
 		return nil, err
 	}
@@ -64,6 +64,15 @@ func parseDraft(data []byte) (*Draft, error) {
 		return checkStep(f.role, f.base, f.version)
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := elements(heals, "heals", func(v wire.Value) error {
+		if len(d.heals) == maxFork {
+			return fmt.Errorf("heals has more than %d roots", maxFork)
+		}
+		d.heals = append(d.heals, v.JSON())
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	if recovery != nil && recovery.Kind() != 'n' {

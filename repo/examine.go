@@ -339,6 +339,9 @@ func (d *Draft) takeOver(from *Draft) {
 			d.files[role] = &copied
 		}
 	}
+	if d.heals == nil {
+		d.heals = from.heals
+	}
 	for name, s := range from.statements {
 		if d.statements[name] == nil {
 			copied, file := *s, *s.file

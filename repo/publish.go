@@ -49,6 +49,9 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	} else if err := next.takeRoot(d.files["root"]); err != nil {
 		return err
 	}
+	if err := next.heal(d); err != nil {
+		return err
+	}
 	if err := next.takeRoles(ctx, d); err != nil {
 		return err
 	}

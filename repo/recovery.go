@@ -268,6 +268,7 @@ func (f *recoveryFiles) root() (*tuf.Root, error) {
 // while one recovery replaced another left something that nobody can open without
 // the rest of it, which the draft has.
 func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
+	r = r.healing(d)
 	p, err := r.load(ctx)
 	if !errors.Is(err, tuf.ErrUntrusted) || d.recovery == nil || d.files["root"] == nil {
 		return p, err

@@ -97,10 +97,11 @@ type Repo struct {
 	ledger  Ledger
 	pinned  *pinned
 	cfg     Config
+	heals   [][]byte // the roots of a fork that the draft at hand heals; nil: none
 }
 
 // with is the handle on another storage.
-func (r *Repo) with(s Storage) *Repo { return &Repo{s, r.ledger, r.pinned, r.cfg} }
+func (r *Repo) with(s Storage) *Repo { return &Repo{s, r.ledger, r.pinned, r.cfg, r.heals} }
 
 // New returns a handle on the repository in a Storage, which may still be empty:
 // then the first Update or Stage must say who the parties are. cfg may be nil

@@ -27,7 +27,8 @@ type Root struct {
 	Probe     tuf.Probe // zero: two operators, every 6 hours, 30 days, warn
 	Recovery  *Recovery // nil: none
 
-	renew bool // a new root is wanted although nothing changed
+	renew bool      // a new root is wanted although nothing changed
+	fork  *tuf.Root // one that the next root shall follow too; nil: none
 }
 
 // Party is an organisation with its root keys.
@@ -164,11 +165,14 @@ func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time)
 		}
 		again := was.charter(old.SignedAt())
 		again.Prev, again.Epoch, again.Floors, again.Seq = old.PrevRoot(), old.Epoch(), floorsJSON(old.Floors()), old.Seq()
+		if r.fork != nil {
+			c.above(r.fork.Charter())
+		}
 		fresh, err := newCharter(prev, again, c)
 		if err != nil {
 			return nil, false, err
 		}
-		if fresh {
+		if fresh || r.fork != nil {
 			c.Seq++
 		}
 		prevMD, err := metadata.Root().FromBytes(prev.Bytes())
@@ -179,7 +183,7 @@ func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time)
 		if err != nil {
 			return nil, false, err
 		}
-		changed = fresh || newRoles
+		changed = fresh || newRoles || r.fork != nil
 	}
 	md.Signed.UnrecognizedFields = map[string]any{tuf.CharterMember: c}
 	return md, changed, nil

@@ -49,9 +49,10 @@ type signing struct {
 	ctx           context.Context
 	tx            *Tx // over what is published
 	draft         *Draft
-	tip           *tuf.Root // the root that the draft's root follows; nil for the first root
-	root          before    // the draft's root; nil where root stays
-	layout        *Root     // as it will be; nil for timestamp and snapshot
+	tip           *tuf.Root   // the root that the draft's root follows; nil for the first root
+	root          before      // the draft's root; nil where root stays
+	layout        *Root       // as it will be; nil for timestamp and snapshot
+	fork          []*tuf.Root // that the draft's root follows too; nil for none
 	items         []*item
 	before, after *edition               // of the draft
 	restored      map[string]wire.Value  // signed parts in place of what compromised keys published
@@ -100,6 +101,7 @@ func (x *item) choose(signers []tuf.Signer, b *Bridge, part func(tuf.Key) bool) 
 
 // newSigning prepares a request for a draft against what is published.
 func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, error) {
+	r = r.healing(d)
 	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, tip: p.root, parties: map[tuf.Key]string{}}
 	if d.recovery != nil {
 		says, err := readRecovery(d.recovery)
@@ -137,6 +139,9 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 			return nil, fmt.Errorf("repo: %w", errNoCharter)
 		}
 		s.root, s.layout = proposal, rootOf(proposal)
+		if s.fork, err = r.healed(p.chain, d, f.bytes()); err != nil {
+			return nil, err
+		}
 	}
 	for _, p := range s.layout.Parties {
 		for _, k := range p.Keys {
@@ -206,6 +211,7 @@ func (s *signing) permit(firstRoot bool) error {
 		if err := s.repo.known(s.ctx, p, b); err != nil {
 			return err
 		}
+		b.leaveFork(p.chain, s.fork)
 		if x := b.leaves(p.chain); x != nil && !s.endsRecovery(x) {
 			return fmt.Errorf("repo: %w: the ledger has seen the repository go on with the recovered root v%d with sha256 %s, which is not there any more; name it in Supersede to go back behind the recovery",
 				ErrRootBehind, x.Version, x.SHA256)
@@ -240,7 +246,7 @@ func (r *Repo) known(ctx context.Context, p *present, b *book) error {
 		return fmt.Errorf("repo: %w: this machine has no record of repository %s; use or import the ledger of the party, or compare %s with another machine and call Adopt with it",
 			ErrNoLedger, p.root.Charter().RepoID(), digest)
 	}
-	a := &anchor{book: b}
+	a := &anchor{book: b, heals: r.heals, opt: r.judge()}
 	a.points = b.points()
 	return a.check(p.chain)
 }

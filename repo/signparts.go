@@ -169,6 +169,9 @@ func (s *signing) may(x *item, key tuf.Key) bool {
 	case x.file.role == recoveryRole:
 		return slices.ContainsFunc(rootOf(s.tip).recoveryKeys(), func(k tuf.Key) bool { return k == key })
 	case x.file.role == "root":
+		if len(s.fork) > 0 && in(rootOf(s.fork[len(s.fork)-1]).Parties) {
+			return true
+		}
 		return in(s.layout.Parties) || s.tip != nil && s.draft.recovery == nil && in(rootOf(s.tip).Parties)
 	}
 	if !slices.Contains(x.role.keys.Keys, key) {

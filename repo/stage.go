@@ -119,7 +119,11 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	if prev != nil && tx.recovering == nil { // a statement stands in for those who can't sign any more
 		needs = rootNeeds(rootOf(prev), "the present root")
 	}
-	for _, n := range rootNeeds(tx.root, "the new root") {
+	more := rootNeeds(tx.root, "the new root")
+	if tx.root.fork != nil {
+		more = append(rootNeeds(rootOf(tx.root.fork), "the forked root"), more...)
+	}
+	for _, n := range more {
 		known := false
 		for _, m := range needs {
 			known = known || m.Threshold == n.Threshold && mapsEqual(m.Keys, n.Keys)
@@ -136,8 +140,9 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	if err != nil {
 		return err
 	}
-	d.files["root"] = f
-	return nil
+	d.files["root"], d.heals = f, tx.heals
+	_, err = tx.repo.healed(tx.present.chain, d, f.bytes())
+	return err
 }
 
 func mapsEqual(a, b map[string]tuf.Key) bool {

@@ -31,6 +31,7 @@ type Tx struct {
 
 	statements map[string]*statement // by name in storage
 	recovering *Recovering           // nil: the next root is an ordinary one
+	heals      [][]byte              // the roots of a fork that the next root heals
 	override   override
 
 	drafts      []*Draft               // that tx is staged on

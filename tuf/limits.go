@@ -1,5 +1,7 @@
 package tuf
 
+import "time"
+
 // Limits bounds what one metadata file may cost. Each limit bounds one
 // resource-exhaustion attack. Zero fields take the default.
 //
@@ -78,4 +80,12 @@ type Options struct {
 	// UnsafeLoopback lets locations be http:// and loopback addresses. For
 	// development and tests on one machine.
 	UnsafeLoopback bool
+	// UnsafeStale accepts timestamps and snapshots up to that long after their expiry.
+	// Root, targets.json and the parties' roles expire as ever. It is for places
+	// without a network, where nobody could bring newer ones: whoever hands over the
+	// files can hide what was recalled or published since for as long. 0 or less: none.
+	UnsafeStale time.Duration
 }
+
+// lasts is until when a timestamp or snapshot with that expiry is accepted.
+func (o *Options) lasts(expires time.Time) time.Time { return expires.Add(max(0, o.UnsafeStale)) }

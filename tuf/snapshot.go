@@ -62,7 +62,7 @@ func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 	if err := s.checkFloor(); err != nil {
 		return nil, err
 	}
-	if !t.now.Before(s.doc.expires) {
+	if !t.now.Before(t.root.opt.lasts(s.doc.expires)) {
 		return nil, expired("snapshot", v, s.doc.expires, t.now)
 	}
 	s.now, s.ts = t.now, t.doc.version
@@ -158,12 +158,12 @@ func (s *Snapshot) Bytes() []byte {
 // Root returns the root that the snapshot was verified under.
 func (s *Snapshot) Root() *Root { return s.root }
 
-// Until is when the first of what was opened under s expires: s itself, and the
-// roles that were needed so far.
+// Until is when the first of what was opened under s expires: s itself, later by
+// [Options].UnsafeStale, and the roles that were needed so far.
 func (s *Snapshot) Until() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until := s.doc.expires
+	until := s.root.opt.lasts(s.doc.expires)
 	for _, t := range s.roles {
 		if t.doc.expires.Before(until) {
 			until = t.doc.expires

@@ -47,7 +47,7 @@ func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err e
 		return nil, refuse("timestamp", t.doc.version, ErrRollback, "with snapshot v%d, the charter's floors are v%d and v%d",
 			t.snapshot.version, c.floors.Timestamp, c.floors.Snapshot)
 	}
-	if !now.Before(t.doc.expires) {
+	if !now.Before(r.opt.lasts(t.doc.expires)) {
 		return nil, expired("timestamp", t.doc.version, t.doc.expires, now)
 	}
 	t.now = now

@@ -1,0 +1,202 @@
+package repo
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/visum-dev/visum/tuf"
+)
+
+// ErrHeal: no next root, or not this one, heals the fork. What is joined to it says why.
+var ErrHeal = errors.New("the fork is not healed")
+
+// maxFork is how many roots of a fork one draft heals.
+const maxFork = 16
+
+// Heal makes the next root one that clients on either side of a fork follow. fork
+// are the roots, in order of versions, that were shown somewhere in place of the
+// last of the published ones: each verified as the successor of the one before it,
+// the first of them as that of a published root, the last of the newest root's
+// version. At most 16.
+//
+// The next root then has a seq above both charters, the higher floors, and all
+// that either charter retired; locations that the other one retired are dropped.
+// Where the fork alone began an epoch the fork's online keys are taken over, for
+// there are no others that its clients would follow; where each side began one
+// with keys of its own, the same edit must set new ones. All else is as in the
+// newest published root, and may be edited. Both key sets must sign: the parties of
+// both roots, and those of the new one.
+//
+// Where that can't be done, [Repo.Stage] returns an error that wraps [ErrHeal] and
+// names the rule. The same is checked before each signature and at publishing. A
+// signer whose ledger has seen the fork published may sign (rule K1), since the new
+// root follows that one too; its ledger goes on with the published roots then.
+//
+// Version floors outlive the fork: where timestamps, snapshots or roles were
+// published under the fork with higher versions, and their keys stay, its clients
+// take content when the published versions are as high. New online keys, and new
+// keys of a party's role, end the floors of the old.
+func (tx *Tx) Heal(fork ...[]byte) error {
+	p := tx.present
+	if p.root == nil {
+		return errEmpty
+	}
+	roots, err := openFork(p.chain, fork, tx.repo.judge())
+	if err != nil {
+		return err
+	}
+	other, r := roots[len(roots)-1], tx.Root()
+	r.fork = other
+	tx.heals = nil
+	for _, data := range fork {
+		tx.heals = append(tx.heals, bytes.Clone(data))
+	}
+	for _, was := range other.Charter().Retired() {
+		i := slices.IndexFunc(r.Retired, func(x tuf.Retired) bool { return x.ID == was.ID })
+		if i < 0 {
+			r.Retired = append(r.Retired, was)
+			continue
+		}
+		for _, h := range was.Hosts {
+			if !slices.Contains(r.Retired[i].Hosts, h) {
+				r.Retired[i].Hosts = append(slices.Clone(r.Retired[i].Hosts), h)
+			}
+		}
+	}
+	r.Locations = slices.DeleteFunc(r.Locations, func(l tuf.Location) bool {
+		return slices.ContainsFunc(r.Retired, func(x tuf.Retired) bool { return x.ID == l.ID || slices.Contains(x.Hosts, l.Host()) })
+	})
+	if other.Charter().Epoch() > p.root.Charter().Epoch() {
+		theirs := rootOf(other)
+		r.Timestamp, r.Snapshot = theirs.Timestamp, theirs.Snapshot
+	}
+	return nil
+}
+
+// openFork verifies the roots of a fork against a chain that they are not part of.
+func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
+	no := func(format string, args ...any) error {
+		return fmt.Errorf("repo: %w: %w", ErrHeal, fmt.Errorf(format, args...))
+	}
+	if len(fork) == 0 || len(fork) > maxFork {
+		return nil, no("%d roots are given, 1 to %d are healed", len(fork), maxFork)
+	}
+	first, err := tuf.OpenRoot(fork[0], opt)
+	if err != nil {
+		return nil, no("%w", err)
+	}
+	at := c.at(first.Version() - 1)
+	if at == nil {
+		return nil, no("the fork begins with root v%d, and v%d is not among the published roots", first.Version(), first.Version()-1)
+	}
+	if here := c.at(first.Version()); here != nil && here.SHA256() == first.SHA256() {
+		return nil, no("root v%d with sha256 %.16s is the published one", first.Version(), first.SHA256())
+	}
+	var out []*tuf.Root
+	for _, data := range fork {
+		next, err := at.Next(data)
+		if err != nil {
+			return nil, no("a root of the fork does not follow: %w", err)
+		}
+		if next.Charter() == nil {
+			return nil, no("root v%d of the fork: %w", next.Version(), errNoCharter)
+		}
+		out, at = append(out, next), next
+	}
+	if have := c.last().Version(); at.Version() != have {
+		return nil, no("the fork ends with root v%d, the published roots with v%d: one next root follows both only where they are of one version", at.Version(), have)
+	}
+	return out, nil
+}
+
+// trusts reports whether a root that the trust anchor names is in a fork that the
+// draft heals. Its own word then binds it to a published root: what only verifies
+// as that one's successor could have been made to follow a forged one.
+func (a *anchor) trusts(c *chain, p point) bool {
+	if len(a.heals) == 0 || len(c.roots) == 0 {
+		return false
+	}
+	fork, err := openFork(c, a.heals, a.opt)
+	if err != nil {
+		return false
+	}
+	before := c.at(fork[0].Version() - 1)
+	for _, root := range fork {
+		if root.Charter().PrevRoot() != before.SHA256() {
+			return false
+		}
+		if root.Version() == p.version && root.SHA256() == p.sha256 {
+			return true
+		}
+		before = root
+	}
+	return false
+}
+
+// healing is the handle for a draft that heals a fork; r itself for any other.
+func (r *Repo) healing(d *Draft) *Repo {
+	if len(d.heals) == 0 {
+		return r
+	}
+	out := *r
+	out.heals = d.heals
+	return &out
+}
+
+// healed checks that a proposed root follows the fork too. It returns the fork's
+// roots; none where the draft heals no fork.
+func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
+	if len(d.heals) == 0 {
+		return nil, nil
+	}
+	if d.recovery != nil {
+		return nil, fmt.Errorf("repo: %w: a recovery follows one root alone", ErrHeal)
+	}
+	fork, err := openFork(c, d.heals, r.judge())
+	if err != nil {
+		return nil, err
+	}
+	other := fork[len(fork)-1]
+	if _, err := other.Propose(next); err != nil {
+		return nil, fmt.Errorf("repo: %w: clients that have root v%d with sha256 %.16s refuse the new one: %w", ErrHeal, other.Version(), other.SHA256(), err)
+	}
+	return fork, nil
+}
+
+// heal checks that clients of the fork follow the signed root.
+func (n *publication) heal(d *Draft) error {
+	if n.newRoot == nil {
+		return nil
+	}
+	fork, err := n.repo.healed(n.present.chain, d, n.newRoot)
+	if err != nil || len(fork) == 0 {
+		return err
+	}
+	if _, err := fork[len(fork)-1].Next(n.newRoot); err != nil {
+		return fmt.Errorf("repo: %w: %w", ErrHeal, err)
+	}
+	return nil
+}
+
+// sameFork compares two roots of forks, in whatever form they travelled.
+func sameFork(a, b []byte) bool {
+	x, errX := openEnvelope(a)
+	y, errY := openEnvelope(b)
+	return errX == nil && errY == nil && bytes.Equal(x.signed, y.signed)
+}
+
+// leaveFork makes the published roots the ledger's, where it knew those of a fork
+// that a request heals.
+func (b *book) leaveFork(c *chain, fork []*tuf.Root) {
+	in := func(x *bookRoot) bool {
+		return x != nil && slices.ContainsFunc(fork, func(r *tuf.Root) bool { return r.Version() == x.Version && r.SHA256() == x.SHA256 })
+	}
+	if in(b.body.HighRoot) {
+		b.body.HighRoot = nil
+	}
+	if in(b.body.Root) {
+		b.body.Root = newBookRoot(c.at(c.ordinary))
+	}
+}

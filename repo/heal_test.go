@@ -1,0 +1,314 @@
+package repo_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// forked is the same repository, by the same people, elsewhere: what is published
+// there and here from now on are two histories.
+func (w *world) forked() *world {
+	return &world{t: w.t, now: w.now, pinned: w.pinned, store: w.store.copy(), ledger: w.ledger.copy(), keys: w.keys}
+}
+
+func prioritize(n int) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error { tx.Root().Locations[0].Priority = n; return nil }
+}
+
+// online exchanges the online keys.
+func (w *world) online(prefix string) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		r := tx.Root()
+		r.Timestamp.Keys, r.Snapshot.Keys = w.public(prefix+"-timestamp"), w.public(prefix+"-snapshot")
+		return nil
+	}
+}
+
+func retire(id string) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error { return tx.Root().Retire(id) }
+}
+
+func both(fns ...func(*repo.Tx) error) func(*repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		for _, fn := range fns {
+			if err := fn(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// rootsFrom are the published roots from a version on.
+func (w *world) rootsFrom(first int64) (out [][]byte) {
+	for v := first; v <= w.root().Version(); v++ {
+		out = append(out, w.store.files[fmt.Sprintf("metadata/%d.root.json", v)])
+	}
+	return out
+}
+
+// Two roots of one version were signed by both parties and shown to clients. One
+// call makes the next root, which both kinds of clients follow, whatever differs.
+func TestHeal(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		here, there []func(w *world) func(*repo.Tx) error // the roots of each side, one or more
+		edit        func(w *world) func(*repo.Tx) error   // with the healing
+		check       func(t *testing.T, w, f *world)
+	}{
+		"locations":              {here: edits(prioritize(11)), there: edits(prioritize(12))},
+		"a renewal":              {here: edits(renewRoot), there: edits(prioritize(12))},
+		"the other is a renewal": {here: edits(prioritize(11)), there: edits(renewRoot)},
+		"more changes there": {here: edits(prioritize(11), renewRoot, renewRoot), there: edits(prioritize(12), prioritize(13), prioritize(14)), check: func(t *testing.T, w, f *world) {
+			if here, there := w.root().Charter().Seq(), f.root().Charter().Seq(); here != there+1 {
+				t.Errorf("seq %d heals one of %d", here, there)
+			}
+		}},
+		"a host retired here": {here: edits(retire("b")), there: edits(prioritize(12))},
+		"a host retired there": {here: edits(prioritize(11)), there: edits(retire("b")), check: func(t *testing.T, w, _ *world) {
+			c := w.root().Charter()
+			if len(c.Retired()) != 1 || slices.ContainsFunc(c.Locations(), func(l tuf.Location) bool { return l.ID == "b" }) {
+				t.Errorf("retired are %v, listed %v", c.Retired(), c.Locations())
+			}
+		}},
+		"an epoch here": {here: edits(nil), there: edits(prioritize(12))},
+		"an epoch there": {here: edits(prioritize(11)), there: edits(nil), check: func(t *testing.T, w, f *world) {
+			if w.root().OnlineKeys() != f.root().OnlineKeys() {
+				t.Error("the online keys of the fork were not taken over")
+			}
+		}},
+		"an epoch on each side": {here: edits(nil), there: edits(nil), edit: func(w *world) func(*repo.Tx) error { return w.online("third") }},
+		"a party's keys there": {here: edits(prioritize(11)), there: []func(*world) func(*repo.Tx) error{func(w *world) func(*repo.Tx) error {
+			return func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.public("v3", "v4"); return nil }
+		}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.update(func(tx *repo.Tx) error {
+				tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Mirror, 30))
+				return nil
+			})
+			w.update(add("1"))
+			first := w.root().Version() + 1
+			f := w.forked()
+			for i, side := range []*world{w, f} {
+				for _, fn := range [][]func(*world) func(*repo.Tx) error{tt.here, tt.there}[i] {
+					edit := fn(w)
+					if edit == nil {
+						edit = w.online([]string{"here", "there"}[i])
+					}
+					side.update(edit)
+				}
+			}
+			heal := func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(first)...) }
+			before := w.root()
+			// The healthy twin: an ordinary next root leaves the fork's clients where they are,
+			// or the published root leads nowhere from there.
+			if tt.edit != nil {
+				if _, err := w.open().Stage(t.Context(), heal); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), "H3") {
+					t.Fatalf("without an edit: %v", err)
+				}
+				heal = both(heal, tt.edit(w))
+			}
+			d, err := w.open("nobody").Stage(t.Context(), heal)
+			noErr(t, err)
+			d, err = w.open().OpenDraft([]byte(bytesOf(t, d)))
+			noErr(t, err)
+			lines, err := w.open().Diff(t.Context(), d)
+			noErr(t, err)
+			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
+				t.Errorf("the diff does not say so:\n%s", s)
+			}
+			// Who has all keys of the published side alone has not enough where the keys differ.
+			w.signAll(d)
+			noErr(t, w.open().Publish(t.Context(), d))
+			healed := w.root()
+			for side, root := range map[string]*tuf.Root{"here": before, "there": f.root()} {
+				next, err := root.Next(w.store.files[fmt.Sprintf("metadata/%d.root.json", healed.Version())])
+				if err != nil || next.SHA256() != healed.SHA256() {
+					t.Errorf("clients %s: %v", side, err)
+				}
+			}
+			if tt.check != nil {
+				tt.check(t, w, f)
+			}
+			w.update(add("2")) // life goes on
+		})
+	}
+}
+
+// edits are roots that need no names of keys; nil stands for new online keys.
+func edits(fns ...func(*repo.Tx) error) (out []func(*world) func(*repo.Tx) error) {
+	for _, fn := range fns {
+		out = append(out, func(*world) func(*repo.Tx) error { return fn })
+	}
+	return out
+}
+
+// The parties of both roots must sign: without those that the fork alone names the
+// draft says who is missing.
+func TestHealNeedsBothKeySets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.forked()
+	w.update(prioritize(11))
+	f.update(func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.public("v3", "v4"); return nil })
+	heal := func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(2)...) }
+	d, err := w.open(append(vendorKeys, reviewKeys...)...).Stage(t.Context(), heal)
+	noErr(t, err)
+	if err := w.open(append(vendorKeys, reviewKeys...)...).Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) || !strings.Contains(err.Error(), "party vendor of the forked root") {
+		t.Fatal(err)
+	}
+	// What the draft states of who must sign decides nothing.
+	bare := w.tampered(d, func(draft map[string]any) { w.files(draft)["root"]["needs"] = []any{} })
+	if err := w.open().Publish(t.Context(), bare); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrThreshold) {
+		t.Fatal(err)
+	}
+	noErr(t, d.Sign(t.Context(), w.signer("v3")))
+	noErr(t, d.Sign(t.Context(), w.signer("v4")))
+	noErr(t, w.open().Publish(t.Context(), d))
+}
+
+// A signer whose ledger has seen the other root published signs the healing root,
+// and nothing else that follows the published one.
+func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(announce)
+	f := w.forked()
+	w.update(prioritize(11))
+	f.update(retire("b"))
+	theirs := func() *repo.Repo { // the fork's signers meet what is published here
+		cfg := f.config()
+		for _, n := range append(vendorKeys, reviewKeys...) {
+			cfg.Signers = append(cfg.Signers, w.signer(n))
+		}
+		return repo.New(w.store, cfg)
+	}
+	signs := func(d *repo.Draft) error {
+		open, err := theirs().OpenDraft([]byte(bytesOf(t, d)))
+		noErr(t, err)
+		if _, err := theirs().Diff(t.Context(), open); err != nil {
+			return err
+		}
+		return open.Sign(t.Context(), w.signer("vendor-1"))
+	}
+	nobody := w.open("nobody")
+	ordinary, err := nobody.Stage(t.Context(), prioritize(13))
+	noErr(t, err)
+	if err := signs(ordinary); !errors.Is(err, repo.ErrRootBehind) {
+		t.Fatal(err)
+	}
+	heal, err := nobody.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(3)...) })
+	noErr(t, err)
+	// A draft that states a fork, and proposes a root that does not follow it.
+	var honest map[string]any
+	noErr(t, json.Unmarshal([]byte(bytesOf(t, heal)), &honest))
+	lie := w.tampered(ordinary, func(draft map[string]any) { draft["heals"] = honest["heals"] })
+	if err := signs(lie); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrCharter) {
+		t.Fatal(err)
+	}
+	noErr(t, signs(heal))
+	// Another fork than the one that the ledger has seen is none of its business.
+	g := newWorld(t)
+	if _, err := nobody.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(g.rootsFrom(1)...) }); !errors.Is(err, repo.ErrHeal) {
+		t.Fatal(err)
+	}
+	w.signAll(heal)
+	noErr(t, w.open().Publish(t.Context(), heal))
+	if err := theirs().Update(t.Context(), add("2")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is no fork, or can't be healed, is refused with the reason, and nothing changes.
+func TestHealIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.forked()
+	w.update(prioritize(11))
+	f.update(prioritize(12))
+	other := newWorld(t)
+	other.update(prioritize(12))
+	longer := f.forked()
+	longer.update(prioritize(13))
+	unsigned := bytes.Replace(f.rootsFrom(2)[0], []byte(`"sig":"`), []byte(`"sig":"00`), -1)
+	for name, tt := range map[string]struct {
+		fork [][]byte
+		want error
+		why  string
+	}{
+		"none":                   {nil, repo.ErrHeal, "0 roots are given"},
+		"too many":               {slices.Repeat(f.rootsFrom(2), 17), repo.ErrHeal, "17 roots are given"},
+		"no root":                {[][]byte{[]byte("{}")}, tuf.ErrMalformed, ""},
+		"a signature less":       {[][]byte{unsigned}, tuf.ErrThreshold, ""},
+		"the published one":      {w.rootsFrom(2), repo.ErrHeal, "is the published one"},
+		"of another repository":  {other.rootsFrom(2), tuf.ErrUntrusted, "does not follow"},
+		"a first root":           {other.rootsFrom(1)[:1], repo.ErrHeal, "v0 is not among the published roots"},
+		"a longer one":           {longer.rootsFrom(2), repo.ErrHeal, "ends with root v3, the published roots with v2"},
+		"not from the beginning": {longer.rootsFrom(3), repo.ErrHeal, "ends with root v3"},
+		"out of order":           {[][]byte{f.rootsFrom(2)[0], f.rootsFrom(2)[0]}, tuf.ErrUntrusted, "does not follow"},
+	} {
+		_, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(tt.fork...) })
+		if !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.why) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The only open-ended place is retired there: somebody must say where to go.
+	g := newWorld(t)
+	h := g.forked()
+	g.update(prioritize(11))
+	h.update(func(tx *repo.Tx) error {
+		tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Primary, 5))
+		return tx.Root().Retire("a")
+	})
+	heal := func(tx *repo.Tx) error { return tx.Heal(h.rootsFrom(2)...) }
+	if _, err := g.open().Stage(t.Context(), heal); !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), "H7") {
+		t.Error(err)
+	}
+	g.update(both(heal, func(tx *repo.Tx) error {
+		tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Primary, 5))
+		return nil
+	}))
+	if _, err := h.root().Next(g.rootsFrom(3)[0]); err != nil {
+		t.Error(err)
+	}
+}
+
+// A forger's root walks forward into the true root that a signer knows, once the
+// forger has added own signatures to that file. A draft that calls the true root a
+// fork to be healed does not make the signer believe the forged ones: the true root
+// names the root before it.
+func TestHealOfAForgedPast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(prioritize(11))
+	f := w.forgery()
+	f.update(prioritize(12))
+	known := appendSignatures(t, w.rootsFrom(2)[0], f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2"))
+	evil, err := f.open("nobody").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(known) })
+	if err != nil {
+		t.Fatal("the forgery must be one that a forger can stage:", err)
+	}
+	sign := func(store *memory, d *repo.Draft) error {
+		cfg := w.config() // the victim's ledger
+		open, err := repo.New(store, cfg).OpenDraft([]byte(bytesOf(t, d)))
+		noErr(t, err)
+		return open.Sign(t.Context(), w.signer("vendor-1"))
+	}
+	if err := sign(f.store, evil); !errors.Is(err, repo.ErrRootBehind) {
+		t.Fatal(err)
+	}
+	honest, err := w.open("nobody").Stage(t.Context(), renewRoot)
+	noErr(t, err)
+	noErr(t, sign(w.store, honest))
+}
