@@ -126,6 +126,7 @@ type verification struct {
 	names   map[[16]byte]bool // named by something
 	told    map[[16]byte]bool // of a place, by its name, and a file
 	keys    []keySet          // who signs delegated roles
+	unknown []Info            // metadata that no known keys signed
 	files   int
 }
 
@@ -187,7 +188,7 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 	if err != nil {
 		return err
 	}
-	v.keys = append(v.keys, keys...)
+	v.learn(keys)
 	err = v.survey.listedIn(t, func(x listed) error {
 		err := v.target(ctx, t, x, false)
 		for _, x := range v.survey.others(x) {
