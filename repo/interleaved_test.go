@@ -160,6 +160,9 @@ var racePasts = sync.OnceValue(func() [2]*race {
 	for n := range 40 {
 		x.public(fmt.Sprint("key-", n), fmt.Sprint("other-", n)) // of later roots
 	}
+	x.update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: x.public("team")}})
+	})
 	for ; x.n < 3; x.n++ {
 		x.update(swap(x.n + 1))
 		x.now = x.now.Add(20 * time.Minute)
@@ -277,7 +280,11 @@ func (x *race) publish(r *repo.Repo) error {
 				}
 			}
 		}
-		return errors.Join(add(v)(tx), approve(v)(tx))
+		team := func(n int) string { return fmt.Sprint("agent/team/", n) }
+		if err := tx.Remove("vendor", team(x.n-1)); err != nil && !errors.Is(err, tuf.ErrNoTarget) {
+			return err
+		}
+		return errors.Join(add(v)(tx), approve(v)(tx), tx.Add("vendor", team(x.n), strings.NewReader(v), nil))
 	})
 }
 

@@ -345,3 +345,38 @@ func TestVerifyFormerProduct(t *testing.T) {
 		t.Errorf("a forged file is %q", got)
 	}
 }
+
+// A publisher has written a snapshot that new keys signed, and not yet the root that
+// names them. That is no stranger's file, unless it stays so.
+func TestVerifyBesidePublisher(t *testing.T) {
+	t.Parallel()
+	w := dated(t)
+	timestamp, snapshot := w.public("timestamp 2"), w.public("snapshot 2")
+	var during []string
+	w.store.before = func(name string) error {
+		if name == "metadata/2.root.json" {
+			during = w.verify()
+			return errKilled
+		}
+		return nil
+	}
+	rotate := func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = timestamp, snapshot
+		return nil
+	}
+	if err := w.try(rotate); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	w.store.before = nil
+	role := "metadata/2.snapshot.json"
+	if !slices.Contains(during, "orphan "+role) || slices.Contains(during, "stranger "+role) {
+		t.Errorf("found %q", during)
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	if got := w.verify(); !slices.Contains(got, "stranger "+role) {
+		t.Errorf("found %q", got)
+	}
+	w.update(w.again(rotate))
+	w.now = w.now.Add(-time.Hour)
+	w.intact()
+}

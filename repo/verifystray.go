@@ -70,7 +70,7 @@ func (v *verification) former(ctx context.Context, p Copy) error {
 	}
 	for _, info := range v.unknown {
 		f := Finding{Kind: FileStranger, Copy: p.Name, Name: info.Name, Text: "signed by no keys that any root here, or any role that is there, names for it"}
-		if role, version := splitRoleName(info.Name); v.coming(role, version, info) {
+		if v.coming(info) {
 			f.Kind, f.Text = FileOrphan, f.Text+"; a publisher may be at work, last written "+stamp(info.Written)
 		}
 		if err := v.add(f); err != nil {
@@ -131,8 +131,6 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 		case unknown:
 			v.unknown = append(v.unknown, info)
 			return nil
-		case why != "" && v.coming(role, version, info):
-			f.Text = why + "; a publisher may be at work, " + when
 		case why != "":
 			f.Kind, f.Text = FileStranger, why
 		default:
@@ -290,7 +288,8 @@ func (v *verification) learn(keys []keySet) {
 
 // coming reports whether a file may be of a publish under way: a new version,
 // just written, of a role whose keys a root names that follows it.
-func (v *verification) coming(role string, version int64, info Info) bool {
+func (v *verification) coming(info Info) bool {
+	role, version := splitRoleName(info.Name)
 	s := v.survey
 	listed := int64(0)
 	if s.snap != nil {

@@ -1,0 +1,88 @@
+package repo_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// moving is a storage in which something happens just before a file is read.
+type moving struct {
+	*memory
+	name string
+	do   func() // once
+}
+
+func (m *moving) Read(ctx context.Context, name string) ([]byte, error) {
+	if do := m.do; name == m.name && do != nil {
+		m.do = nil
+		do()
+	}
+	return m.memory.Read(ctx, name)
+}
+
+func (m *moving) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if _, err := m.Read(ctx, name); err != nil {
+		return nil, err
+	}
+	return m.memory.Open(ctx, name)
+}
+
+// A product's list is replaced and pruned just before it is read. Where the call
+// can begin again it does; where it can't it says that somebody published.
+func TestListGoneMeanwhile(t *testing.T) {
+	t.Parallel()
+	past := dated(t)
+	past.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}}),
+			tx.Add("vendor", "agent/team/1", strings.NewReader("1"), nil))
+	})
+	pin := past.pin()
+	for name, x := range map[string]struct {
+		do   func(w *world, s repo.Storage) error
+		want error
+	}{
+		"Status": {func(w *world, s repo.Storage) error {
+			_, err := repo.New(s, w.config()).Status(t.Context(), w.now)
+			return err
+		}, nil},
+		"Verify": {func(w *world, s repo.Storage) error {
+			report, err := repo.New(s, w.config()).Verify(t.Context(), pin)
+			if err == nil && !report.OK() {
+				t.Error(report)
+			}
+			return err
+		}, nil},
+		"Clone": {func(w *world, s repo.Storage) error {
+			return repo.New(newMemory(), w.config()).Clone(t.Context(), repo.SourceOf(s), pin)
+		}, repo.ErrConflict},
+		"Bundle": {func(w *world, s repo.Storage) error {
+			return repo.New(s, w.config()).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true})
+		}, repo.ErrConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := past.copy()
+			w.t = t
+			w.store.clock = func() time.Time { return w.now }
+			s := &moving{memory: w.store, name: "metadata/1.team.json"}
+			s.do = func() {
+				w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/team/2", strings.NewReader("2"), nil) })
+				w.now = w.now.Add(2 * 24 * time.Hour)
+				noErr(t, w.open().Refresh(t.Context()))
+				w.prune(&repo.PruneOptions{Drafts: time.Hour})
+				if w.store.files[s.name] != nil {
+					t.Error("it is still there")
+				}
+			}
+			if err := x.do(w, s); !errors.Is(err, x.want) || s.do != nil {
+				t.Errorf("got %v, want %v", err, x.want)
+			}
+			noErr(t, x.do(w, s))
+		})
+	}
+}
