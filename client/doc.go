@@ -43,6 +43,16 @@
 // may take two on the wire, beyond the first 64 KiB of each; more is refused with an
 // error that wraps tuf.ErrTooLarge.
 //
+// # What it offers
+//
+// Releases of a product are ordered by their version (tuf.Version), across channels,
+// platforms and classes. [View.Latest] offers the highest one above what is installed
+// that every party lists, that no party holds or recalled, and that this machine may
+// have now; min_version leads to it step by step. A machine changes its channel by
+// asking for another one: it gets what is newer there, and goes back only with
+// Query.AllowDowngrade. Every release above what is installed has a [Decision] with
+// the reason, also one with release fields that cannot be read.
+//
 // # What it keeps
 //
 // The state folder holds the way that was gone: roots, and versions that content

@@ -124,6 +124,21 @@ func TestOrderOfReleases(t *testing.T) {
 	}
 }
 
+// What one party alone lists for this platform does not keep the one for any away that
+// both approved.
+func TestClaimForAPlatformHidesNothing(t *testing.T) {
+	for _, role := range []string{"vendor-agent", "review-agent"} {
+		s := newShop(t)
+		s.lists(rel("1.0.0"), rel("2.0.0"))
+		s.repo.AddTarget("agent/claim", "x", rel("2.0.0", linux), role)
+		renew(s.repo)
+		s.answers(s.client(), askOf("1.0.0", "2.0.0"))
+		s.repo.AddTarget("agent/claim", "x", rel("2.0.0", linux), "vendor-agent", "review-agent")
+		renew(s.repo)
+		s.answers(s.client(), askOf("1.0.0", "2.0.0 linux/amd64"))
+	}
+}
+
 // A product that moves to another class is one product: its versions go on.
 func TestOrderAcrossClasses(t *testing.T) {
 	s := shop{newWeb(t, func(r *tuftest.Repo) {
@@ -179,6 +194,9 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 			}
 			if d := view.Decide(t.Context(), "agent/file-1"); d.Reason != client.ReasonMalformed || !errors.Is(d.Err, tuf.ErrRelease) {
 				t.Errorf("%+v", d)
+			}
+			if d, err := view.Status(t.Context(), "agent/file-1", strings.Repeat("0", 64)); err != nil || d.Accepted || d.Reason != client.ReasonMalformed {
+				t.Errorf("%+v, %v", d, err)
 			}
 			// It is the parties' word, not a location's: no other one is asked.
 			if asked := s.asked(cdnHost); len(asked) != 0 {
@@ -355,8 +373,10 @@ func TestUnknownProduct(t *testing.T) {
 	s.team("pump")
 	s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now)
 	renew(s.repo)
-	if err := latest("pump", "stable", "linux/amd64", "1.0.0"); !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tuf.ErrExpired) {
-		t.Error(err)
+	for _, product := range []string{"pump", "tal"} {
+		if err := latest(product, "stable", "linux/amd64", "1.0.0"); !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tuf.ErrExpired) {
+			t.Error(err)
+		}
 	}
 }
 

@@ -131,7 +131,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 		return out, nil
 	case len(undecided) > 0:
 		return out, failure(undecided...)
-	case !known && len(l.failed) == 0:
+	case !known:
 		claims, err := v.listed(ctx, q)
 		if err != nil {
 			return out, failure(append([]error{err}, skipped...)...)
