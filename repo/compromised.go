@@ -17,7 +17,8 @@ import (
 // whose root replaces the keys. Where only such keys signed the published content of
 // a role, the role starts from the newest content that this ledger signed and that
 // was published; what was published beyond that is left out, and [Repo.Diff] names
-// it first. Content that another key of the role signed too stays.
+// it first. Content that another key of the role signed too stays. Sequence numbers
+// that were given in what is left out are given again.
 //
 // Hash bins, and older content, are read from the storage, where the ledger's hash
 // identifies them; where none is left the error wraps [ErrRoleBehind] and names the

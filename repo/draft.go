@@ -255,6 +255,9 @@ func (n need) counts(id string) string {
 //     [Config].ClockTolerance, the clock is behind the published root's
 //     ([Draft.Supersede]), an expiry has passed, or a root or a party's role expires more than an hour before what
 //     it replaces ([Draft.ShorterExpiry]).
+//   - [ErrSequence]: a list of a party states a lower highest sequence number of a
+//     product than is published; [tuf.ErrRelease]: it lists release fields anew that
+//     clients refuse.
 //
 // The ledger has recorded the signatures, durably, before any of them is made.
 // First roots are signed with [Draft.SignFirst].

@@ -54,7 +54,8 @@ func (tx *Tx) checkProductKeys(party string, p Product) error {
 // for the plain files that belong to none. For a product that is there already
 // it sets new keys; its paths stay. Root keys, and keys that another party
 // releases with, are refused (an error that wraps [ErrKeyPurpose]): one key must
-// not speak for both sides.
+// not speak for both sides. So are patterns of more than 7 folders below the prefix
+// of the class ([fs.ErrInvalid]), where stock TUF clients do not look.
 func (tx *Tx) Delegate(party, class string, p Product) error {
 	c, top, err := tx.top(party, class)
 	if err != nil {
@@ -199,6 +200,9 @@ func (tx *Tx) checkProduct(c Class, p Product) error {
 	for _, pattern := range p.Paths {
 		if _, err := path.Match(pattern, ""); err != nil || !strings.HasPrefix(pattern, c.Prefix) || pattern == c.Prefix {
 			return fmt.Errorf("repo: product %s: %s is no pattern below %s", text.Name(p.Role), text.Quote(pattern), text.Name(c.Prefix))
+		}
+		if err := nearEnough(c, pattern); err != nil {
+			return fmt.Errorf("repo: product %s: %w", text.Name(p.Role), err)
 		}
 	}
 	if len(p.Paths) == 0 {

@@ -347,6 +347,9 @@ func TestSetRollout(t *testing.T) {
 	}
 	w.store.wrote()
 	w.update(set("agent", "1.5", "beta", 50)) // as it is
+	w.update(puts("agent/whole", of("agent", "1.6", "beta", "any")))
+	w.store.wrote()
+	w.update(set("agent", "1.6", "beta", 100)) // as it is, though nothing says so
 	if wrote := w.store.wrote(); slices.ContainsFunc(wrote, func(name string) bool { return strings.Contains(name, "vendor-agent") }) {
 		t.Errorf("nothing changes, and %q written", wrote)
 	}

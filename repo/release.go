@@ -318,9 +318,39 @@ func (s *signing) sequences(x *item) error {
 	return nil
 }
 
+// releases refuses a file that lists release fields anew which clients refuse.
+func (s *signing) releases(x *item) error {
+	if x.role.party == "" || x.bin {
+		return nil
+	}
+	was := map[string]string{}
+	for path, v := range member(x.was, "targets").Members() {
+		if !isPlain(v) {
+			was[path.String()] = string(v)
+		}
+	}
+	for path, v := range member(x.file.signed, "targets").Members() {
+		if isPlain(v) || was[path.String()] == string(v) {
+			continue
+		}
+		if err := judged(path.String(), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // mostFolders is how many folders below a class's prefix the patterns of
 // targets.json lead to, by which stock clients find a target.
 const mostFolders = 7
+
+// nearEnough refuses a path, or a pattern of paths, that stock TUF clients do not find.
+func nearEnough(class Class, path string) error {
+	if n := strings.Count(strings.TrimPrefix(path, class.Prefix), "/"); n > mostFolders {
+		return fmt.Errorf("%s: %w: %d folders below %s, at most %d; stock TUF clients do not find it", text.Name(path), fs.ErrInvalid, n, text.Name(class.Prefix), mostFolders)
+	}
+	return nil
+}
 
 // fetchable refuses a name that only some clients can fetch, or whose statements
 // would have no name.
@@ -331,8 +361,8 @@ func fetchable(class Class, target string) error {
 	if i := strings.IndexAny(target, `%#?\`); i >= 0 {
 		return no("the character %q; clients that do not escape it ask for another file", target[i])
 	}
-	if n := strings.Count(strings.TrimPrefix(target, class.Prefix), "/"); n > mostFolders {
-		return no("%d folders below %s, at most %d; stock TUF clients do not find it", n, text.Name(class.Prefix), mostFolders)
+	if err := nearEnough(class, target); err != nil {
+		return fmt.Errorf("repo: %w", err)
 	}
 	for _, role := range class.Roles {
 		name := statementName(proof.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, maxStatements)

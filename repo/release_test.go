@@ -356,6 +356,26 @@ func TestBadReleases(t *testing.T) {
 	}
 }
 
+// A draft that somebody else staged with release fields that clients refuse is not
+// signed.
+func TestBadReleaseIsNotSigned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
+	w.relist("vendor-agent", func(doc map[string]any) { // listed before, by an earlier tool
+		at(doc, "targets", "agent/1", "custom", "visum")["platform"] = "linux/"
+	})
+	d, err := w.open("vendor-1").Stage(t.Context(), puts("agent/2", of("agent", "2", "stable", "any")))
+	noErr(t, err)
+	for field, value := range map[string]any{"platform": "linux/", "version": "newest", "rollout": object{"percent": 150}, "min_version": "3"} {
+		bad := w.received(edited(t, d, "vendor-agent", func(_, doc object) { at(doc, "targets", "agent/2", "custom", "visum")[field] = value }))
+		if err := bad.Sign(t.Context(), w.signer("vendor-release")); !errors.Is(err, tuf.ErrRelease) || !strings.Contains(err.Error(), "agent/2") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	noErr(t, d.Sign(t.Context(), w.signer("vendor-release")))
+}
+
 // Names that only some clients can fetch, or beside which no statement has room,
 // are refused with the reason; all others are not.
 func TestNamesOfTargets(t *testing.T) {
@@ -375,6 +395,13 @@ func TestNamesOfTargets(t *testing.T) {
 			}
 		}
 	}
+	product := func(folders int) func(*repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			return tx.Delegate("vendor", "agent", repo.Product{Role: "deep", Paths: []string{"agent/" + strings.Repeat("d/", folders) + "*"}})
+		}
+	}
+	w.refused(fs.ErrInvalid, func() error { return w.try(product(8)) })
+	w.update(product(7))
 	for i, path := range []string{"agent/1.0.0+42.zip", "agent/a b", "agent/a&b=c,d;e'f(g)[h]{i}~!@$^`", "agent/ä", "agent/" + long, "agent/" + strings.Repeat("f/", 7) + "deep"} {
 		rel := of("agent", fmt.Sprint(i), "stable", "any")
 		w.update(puts(path, rel))

@@ -317,7 +317,7 @@ func (s *signing) check(b *book) error {
 		if err := s.takenBack(b, x, reinstated, now); err != nil {
 			return err
 		}
-		if err := s.sequences(x); err != nil {
+		if err := errors.Join(s.sequences(x), s.releases(x)); err != nil {
 			return err
 		}
 		if err := s.automatic(b, x); err != nil {
