@@ -26,7 +26,7 @@
 //
 // # Dependencies
 //
-// Each is here for a reason. Client links flock, x/sys and x/mod, no more.
+// Each is here for a reason. Client links flock and x/sys, no more.
 //
 //   - github.com/theupdateframework/go-tuf/v2/metadata: the vocabulary of TUF, for
 //     authoring in repo and for tuf/gotuf, which shows verified values as its
@@ -34,12 +34,11 @@
 //   - github.com/secure-systems-lab/go-securesystemslib: encrypted key files, and
 //     the canonical form that ours is fuzzed against.
 //   - golang.org/x/crypto: OpenSSH keys, in files and in agents.
-//   - golang.org/x/mod: semver, to hold a release's min_version against what is
-//     installed.
 //   - golang.org/x/sys, github.com/gofrs/flock: locks between processes and
 //     error codes of Windows.
 //   - github.com/sigstore/sigstore, google.golang.org/protobuf: used by go-tuf, and
 //     by us in a test that signs as go-tuf does; pinned to versions that refuse
 //     malformed ed25519 keys, build with Go 1.26 and stay small.
-//   - golang.org/x/tools/txtar: the form of the test vectors, in tests only.
+//   - golang.org/x/tools/txtar, golang.org/x/mod/semver: the form of the test
+//     vectors, and what the order of versions is compared with, in tests only.
 package visum

@@ -22,7 +22,7 @@ func TestReleaseNeedsBothParties(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(w.pin())
 	w.add("1.0", "one")
-	_, err := w.latest(c, 0)
+	_, err := w.latest(c, "")
 	if !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatalf("got %v", err)
 	}
@@ -30,13 +30,13 @@ func TestReleaseNeedsBothParties(t *testing.T) {
 		t.Fatalf("%v\nlacks %s", err, want)
 	}
 	w.approve("1.0")
-	w.mustGet(c, 0, "1.0", "one")
-	if _, err := w.latest(c, 1); !errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrNotApproved) {
+	w.mustGet(c, "", "1.0", "one")
+	if _, err := w.latest(c, "1.0"); !errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatalf("got %v", err)
 	}
 	// A newer one that is not approved does not hide the approved one.
 	w.add("1.1", "two")
-	rel, err := w.latest(c, 0)
+	rel, err := w.latest(c, "")
 	if err != nil || rel.Version != "1.0" || len(rel.Decisions) != 2 || !errors.Is(rel.Decisions[0].Err, tuf.ErrNotApproved) {
 		t.Fatalf("%+v, %v", rel, err)
 	}
@@ -83,7 +83,7 @@ func TestFollowsAMove(t *testing.T) {
 	w.approve("1.0")
 	pin := w.pin()
 	sleeper, awake := w.client(pin), w.client(pin)
-	w.mustGet(sleeper, 0, "1.0", "one")
+	w.mustGet(sleeper, "", "1.0", "one")
 	frozen := t.TempDir()
 	if err := os.CopyFS(frozen, os.DirFS(w.a.dir)); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestFollowsAMove(t *testing.T) {
 		return nil
 	})
 	w.copyTo(w.b)
-	w.mustGet(awake, 0, "1.0", "one")
+	w.mustGet(awake, "", "1.0", "one")
 	w.update(func(tx *repo.Tx) error { // cut over and retire, with new keys
 		r := tx.Root()
 		r.Timestamp.Keys, r.Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
@@ -113,9 +113,9 @@ func TestFollowsAMove(t *testing.T) {
 	w.a.asked()
 	for name, c := range map[string]*client.Client{"sleeper": sleeper, "awake": awake} {
 		w.now = w.now.Add(6 * time.Hour)
-		w.mustGet(c, 1, "1.2", "three")
+		w.mustGet(c, "1.0", "1.2", "three")
 		w.a.asked()
-		w.mustGet(c, 1, "1.2", "three")
+		w.mustGet(c, "1.0", "1.2", "three")
 		if asked := w.a.asked(); len(asked) > 0 {
 			t.Errorf("%s asked the retired place for %q", name, asked)
 		}
@@ -129,7 +129,7 @@ func TestThiefOfTheVendor(t *testing.T) {
 	w.add("1.0", "one")
 	w.approve("1.0")
 	c := w.client(w.pin())
-	w.mustGet(c, 0, "1.0", "one")
+	w.mustGet(c, "", "1.0", "one")
 
 	var vendor []string
 	for name := range w.keys {
@@ -144,7 +144,7 @@ func TestThiefOfTheVendor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.latest(c, 1); !errors.Is(err, tuf.ErrNotApproved) {
+	if _, err := w.latest(c, "1.0"); !errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatalf("got %v", err)
 	}
 	// A root without the review centre. The tool refuses to publish it, so he writes the file himself.
@@ -198,7 +198,7 @@ func TestStatesOfTheWorld(t *testing.T) {
 	w.approve("1.0")
 	pin := w.pin()
 	c := w.client(pin)
-	w.mustGet(c, 0, "1.0", "one")
+	w.mustGet(c, "", "1.0", "one")
 	good := func(what string) {
 		t.Helper()
 		if _, err := c.Refresh(t.Context()); err != nil {
@@ -286,7 +286,7 @@ func TestOfflineFromAFolder(t *testing.T) {
 	c := w.client(pin, func(cfg *client.Config) {
 		cfg.Sources, cfg.Offline = []client.Source{client.FS(os.DirFS(w.a.dir))}, true
 	})
-	w.mustGet(c, 0, "1.0", "one")
+	w.mustGet(c, "", "1.0", "one")
 	if a, z := w.a.asked(), w.z.asked(); len(a)+len(z) > 0 {
 		t.Fatalf("offline, but asked %q %q", a, z)
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -27,7 +28,7 @@ var (
 	ErrPartial = errors.New("client: more roots follow; refresh again")
 	// ErrNoContent: the root is current, but no place delivers a complete, valid set under it.
 	ErrNoContent = errors.New("client: no place delivers valid content")
-	// ErrUpToDate: there is no approved release newer than what is installed.
+	// ErrUpToDate: there is no approved release above what is installed.
 	ErrUpToDate = errors.New("client: no newer approved release")
 )
 
@@ -48,8 +49,10 @@ type Config struct {
 	// Offline keeps the client from asking anything but Sources.
 	Offline bool
 	// HTTP makes the requests; nil: a client of our own that honours the
-	// system's proxy settings. It is copied; redirects are never followed. Its
-	// Timeout, if it has one, ends long downloads too, which then go on. Its
+	// system's proxy settings and judges certificates at the later of Now and the time
+	// at which the newest root was signed. It is copied; redirects of metadata are never
+	// followed, those of targets as [Client.Save] says, whatever its CheckRedirect is.
+	// Its Timeout, if it has one, ends long downloads too, which then go on. Its
 	// Transport bounds the headers of an answer, net/http's at 10 MB unless its
 	// MaxResponseHeaderBytes says otherwise; of our own client they are 64 KiB. How
 	// long an answer is waited for is bounded here, whatever the Transport says.
@@ -72,11 +75,21 @@ type Config struct {
 	// its own goroutine, when it begins, every tenth of a second at most, and when it
 	// has succeeded, and goes on when it returns. Several Saves may call it at once.
 	Progress func(Progress)
-	// Only is the administrator's pin: the one version that may be installed, or
-	// with a dot at the end the versions that begin so ("11."). "": any.
+	// Only is the administrator's pin: the one version that may be installed, or,
+	// with a dot at its end, the numbers that its version begins with ("11." allows
+	// 11.4.0 and 11, not 110.1). "": any. Versions are compared by tuf.Version: "1.2"
+	// is "v1.2.0". New refuses what is neither.
 	Only string
-	// Deny lists versions that are not installed.
+	// Deny lists versions that are not installed, compared likewise. New refuses what
+	// is no version.
 	Deny []string
+	// RolloutSeed stands for this machine where a release goes to a part of the
+	// machines: any text that differs between machines and stays the same on one, such
+	// as its serial number. From it and the release comes a number from 0 to 99, another
+	// for each release, and a rollout of n percent is for the numbers below n. "": what
+	// the client drew at random when its state was made, which machines that were
+	// cloned with their state share. Machines with one seed get their releases together.
+	RolloutSeed string
 	// Defer is how long a release waits from when this client first saw it approved.
 	Defer time.Duration
 	// Log receives what happens; nil: silence. It gets no keys and no bodies; URLs are in
@@ -112,6 +125,7 @@ type Client struct {
 	log   *slog.Logger
 
 	limits tuf.Limits
+	policy policy
 
 	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
 
@@ -136,8 +150,11 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if cfg.Offline && len(cfg.Sources) == 0 {
 		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
 	}
-	c.cfg.Sources, c.cfg.Deny = slices.Clone(cfg.Sources), slices.Clone(cfg.Deny)
+	c.cfg.Sources = slices.Clone(cfg.Sources)
 	var err error
+	if c.policy, err = newPolicy(cfg); err != nil {
+		return nil, failure(err)
+	}
 	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback})
 	if err != nil {
 		return nil, failure(err)
@@ -180,7 +197,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if c.cfg.UserAgent == "" {
 		c.cfg.UserAgent = "visum"
 	}
-	c.http, c.own = newHTTP(cfg.HTTP)
+	c.http, c.own = newHTTP(cfg.HTTP, func() time.Time { return later(c.clock(), c.newestRoot()) })
 	for i, s := range c.cfg.Sources {
 		if c.cfg.Sources[i], err = c.bind(s); err != nil {
 			return nil, err
@@ -190,8 +207,9 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 }
 
 // newHTTP returns a client that follows no redirect: a place that sends
-// elsewhere is not the place that the root names.
-func newHTTP(given *http.Client) (h *http.Client, own bool) {
+// elsewhere is not the place that the root names. Certificates are judged at the time
+// of now where the transport is our own: the machine's clock may be years behind.
+func newHTTP(given *http.Client, now func() time.Time) (h *http.Client, own bool) {
 	h = &http.Client{}
 	if given != nil {
 		*h = *given
@@ -201,6 +219,13 @@ func newHTTP(given *http.Client) (h *http.Client, own bool) {
 		t.DisableCompression = true
 		t.ResponseHeaderTimeout = 30 * time.Second
 		t.MaxResponseHeaderBytes = 64 << 10
+		// A connection that a network has forgotten looks alive: who does not answer a
+		// ping is dropped, before a download gives up.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{}
+		}
+		t.TLSClientConfig.Time = now
 		h.Transport, own = t, true
 	}
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -19,8 +19,10 @@ const (
 	ReasonApproved    Reason = "approved"     // every party lists the same bytes, and nothing is in the way: the only one that accepts
 	ReasonNotApproved Reason = "not-approved" // not every party lists the same bytes (tuf.ErrNotApproved)
 	ReasonNotListed   Reason = "not-listed"   // nobody lists it, or other bytes by now (tuf.ErrNoTarget)
+	ReasonMalformed   Reason = "malformed"    // every party lists it, with release fields that break a rule (tuf.ErrRelease)
 	ReasonHeld        Reason = "held"         // the review centre holds it for some time (tuf.ErrHeld)
 	ReasonRecalled    Reason = "recalled"     // [ErrRecalled]
+	ReasonPlatform    Reason = "platform"     // [ErrPlatform]
 	ReasonRollout     Reason = "rollout"      // [ErrRollout]
 	ReasonMinVersion  Reason = "min-version"  // [ErrMinVersion]
 	ReasonDeferred    Reason = "deferred"     // [ErrDeferred]
@@ -38,7 +40,7 @@ type Decision struct {
 	Path      string        `json:"path"`              // of the target; "" where it is about a role
 	Role      string        `json:"role,omitempty"`    // of a role whose releases could not be read; "" otherwise
 	Sentence  string        `json:"sentence"`          // for people: one line of printable ASCII, 4 kB at most
-	Release   *tuf.Release  `json:"release,omitempty"` // what was approved; where it is refused, what one role or more claim
+	Release   *tuf.Release  `json:"release,omitempty"` // what was approved; where it is refused, what one role or more claim, without malformed fields
 	SHA256    string        `json:"sha256,omitempty"`  // of the bytes
 	Length    int64         `json:"length,omitempty"`  // bytes
 	By        []tuf.Signoff `json:"by,omitempty"`      // who approved
@@ -111,7 +113,7 @@ func (v *View) class(path string) string {
 
 func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err error) Decision {
 	d := Decision{Reason: reason(err), Path: path, Root: v.tip.Version(), Timestamp: v.Timestamp(), At: v.now, Err: err}
-	if claim.Product != "" {
+	if claim != (tuf.Release{}) {
 		d.Release = &claim
 	}
 	if !a.IsZero() {
@@ -121,7 +123,7 @@ func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err erro
 		}
 	}
 	name := text.Name(path)
-	if d.Release != nil {
+	if d.Release != nil && d.Release.Product != "" && d.Release.Version != "" {
 		name = text.Name(d.Release.Product) + " " + text.Name(d.Release.Version)
 	}
 	if d.Accepted = err == nil; d.Accepted {
@@ -151,7 +153,7 @@ func reason(err error) Reason {
 		reason Reason
 	}{
 		{ErrRecalled, ReasonRecalled}, {ErrRollout, ReasonRollout}, {ErrMinVersion, ReasonMinVersion}, {ErrDeferred, ReasonDeferred},
-		{ErrDenied, ReasonDenied}, {tuf.ErrHeld, ReasonHeld}, {tuf.ErrNoTarget, ReasonNotListed}, {tuf.ErrNotApproved, ReasonNotApproved},
+		{ErrDenied, ReasonDenied}, {ErrPlatform, ReasonPlatform}, {tuf.ErrHeld, ReasonHeld}, {tuf.ErrNoTarget, ReasonNotListed}, {tuf.ErrNotApproved, ReasonNotApproved}, {tuf.ErrRelease, ReasonMalformed},
 		{tuf.ErrExpired, ReasonExpired}, {tuf.ErrUntrusted, ReasonUntrusted},
 	} {
 		if errors.Is(err, r.err) {

@@ -96,7 +96,7 @@ var sentence = regexp.MustCompile(`^[^\n]+ is (accepted|refused): [^\n]+[^\n.]$`
 
 // For every reason there is a case, which says it to machines and to people.
 func TestEveryReason(t *testing.T) {
-	q := client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: 1}
+	q := client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"}
 	latest := func(s shop, cfg func(*client.Config)) client.Decision {
 		s.t.Helper()
 		rel, _ := s.good(s.client(cfg), 1).Latest(s.t.Context(), q)
@@ -121,6 +121,20 @@ func TestEveryReason(t *testing.T) {
 			renew(s.repo)
 			return latest(s, plain)
 		}, "tool 2.0.0 is refused: tuf: agent/tool-2.0.0: not approved: listed by vendor (vendor-agent v7), but not by review (review-agent v7)"},
+		client.ReasonMalformed: {func(s shop) client.Decision {
+			s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 150}))
+			return latest(s, plain)
+		}, "tool 2.0.0 is refused: tuf: agent/tool-2.0.0: malformed release fields: rollout of 150 percent is not between 0 and 100"},
+		client.ReasonPlatform: {func(s shop) client.Decision {
+			s.list(2, "2.0.0")
+			s.repo.AddTarget("agent/own", "x", tuftest.Doc{"product": "tool", "version": "2", "channel": "stable", "platform": "linux/amd64", "rollout": tuftest.Doc{"percent": 0}}, "vendor-agent", "review-agent")
+			renew(s.repo)
+			rel, err := s.good(s.client(), 1).Latest(s.t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "linux/amd64", Installed: "1.0.0"})
+			if len(rel.Decisions) != 2 || rel.Decisions[0].Reason != client.ReasonRollout || !errors.Is(err, client.ErrPlatform) {
+				s.t.Fatalf("%+v, %v", rel.Decisions, err)
+			}
+			return rel.Decisions[1]
+		}, "this platform has a release of its own: tool 2.0.0 for any is not offered in place of the one for linux/amd64"},
 		client.ReasonNotListed: {func(s shop) client.Decision { return decide(s, "agent/none") }, "agent/none is refused: "},
 		client.ReasonHeld: {func(s shop) client.Decision {
 			s.repo.AddTarget(s.list(2, "2.0.0"), "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")

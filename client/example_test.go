@@ -22,7 +22,7 @@ var pin []byte
 // update saves the newest approved release to file, if there is one newer than
 // what is installed, and returns its version. cfg names a folder for the state:
 // &client.Config{Dir: "..."}.
-func update(ctx context.Context, cfg *client.Config, file string, installed int64) (string, error) {
+func update(ctx context.Context, cfg *client.Config, file, installed string) (string, error) {
 	c, err := client.New(pin, cfg)
 	if err != nil {
 		return "", err
@@ -59,11 +59,11 @@ func Example() {
 	check(r.Update(ctx, func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/agent-1.1", strings.NewReader("the new agent"), &tuf.Release{Product: "agent", Version: "1.1", Channel: "stable", Platform: "linux/amd64"})
 	}))
-	version, err := update(ctx, cfg, file, 0)
+	version, err := update(ctx, cfg, file, "")
 	fmt.Printf("%q %v\n", version, err)
 
 	check(r.Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", "agent/agent-1.1") }))
-	version, err = update(ctx, cfg, file, 0)
+	version, err = update(ctx, cfg, file, "")
 	fmt.Printf("%q %v\n", version, err)
 	data, err := os.ReadFile(file)
 	check(err)

@@ -3,32 +3,22 @@ package client
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/mod/semver"
-
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Why an approved release is not offered to this machine now.
+// Errors of [View.Latest] about what it was asked, beside [ErrUpToDate].
 var (
-	// ErrRollout: the release goes to a part of the machines first, and this is none of it.
-	ErrRollout = errors.New("client: not this machine's turn")
-	// ErrMinVersion: the release steps up from newer versions than the installed one.
-	ErrMinVersion = errors.New("client: an older release comes first")
-	// ErrDeferred: Config.Defer has not passed since this client first saw it.
-	ErrDeferred = errors.New("client: deferred by the administrator")
-	// ErrDenied: Config.Deny names it, or Config.Only does not.
-	ErrDenied = errors.New("client: not allowed by the administrator")
-	// ErrRecalled: a party says that its bytes should not run any more.
-	ErrRecalled = tuf.ErrRecalled
+	// ErrInstalled: Query.Installed is not a version.
+	ErrInstalled = errors.New("client: Query.Installed is not a version")
+	// ErrUnknownProduct: nothing is listed of that product, channel and platform.
+	ErrUnknownProduct = errors.New("client: no such product, channel or platform")
 )
 
 // Query asks for the newest release of a product.
@@ -36,84 +26,95 @@ type Query struct {
 	Product  string // as in the release's fields
 	Channel  string // likewise: "stable"
 	Platform string // GOOS/GOARCH; releases for "any" match too
-	// Installed is the sequence number of what is installed; 0 for nothing.
-	Installed int64
-	// Version is the version of what is installed, for releases with a
-	// min_version. "": that of the release with the sequence Installed, if all
-	// parties still list it, held or not; where they do not it is not known, and no
-	// release with a min_version is offered. A product knows its version: set it.
-	Version string
-	// Manual says that a person asked: a rollout does not hold the release back.
+	// Installed is the version of what is installed, whatever channel and platform it
+	// came from; "" for nothing. What is no version (see tuf.ParseVersion) is refused
+	// with [ErrInstalled].
+	Installed string
+	// Manual says that a person asked: a rollout does not hold the release back,
+	// unless it is halted.
 	Manual bool
+	// AllowDowngrade says that the newest release of the channel is wanted though it
+	// is below what is installed: for a machine that changes to a channel that is
+	// behind, or whose version was recalled. Where what is installed is itself the
+	// newest of the channel that is allowed, nothing is offered. min_version is
+	// about steps up, and says nothing about a step down: whether the product's data
+	// can follow is the product's own question.
+	AllowDowngrade bool
 }
 
 // Release is an approved release of a product.
 type Release struct {
 	tuf.Release
 	Approved tuf.Approved // for [Client.Save]
-	// Decisions tells of each release that is newer than what is installed, the
-	// newest first, what was decided and why, and then of each role whose releases
-	// could not be read (Decision.Role). It is filled beside an error too.
+	// Decisions tells of each release that is above what is installed, the newest
+	// first, what was decided and why, down to the one that is offered; with
+	// Query.AllowDowngrade of others that were in question too. Then comes what has no
+	// version that can be read, and then each role whose releases could not be read
+	// (Decision.Role). It is filled beside an error too.
 	Decisions []Decision
 }
 
-// Latest returns the newest approved release that is above q.Installed and that
-// this machine may step to; where that needs an older one first, that one. Product,
-// channel, platform, sequence and min_version are those of the listing that all
-// parties agree on; what one role claims beside it decides nothing.
+// Latest returns the approved release with the highest version above q.Installed
+// that this machine may step to; where that needs an older one first, that one.
+// Versions are ordered by tuf.Version: those that compare equal are one version, and
+// never an update. Product, version, channel, platform and min_version are those of
+// the listing that all parties agree on; what one role claims beside it decides nothing.
+//
+// Of two releases of one version the one for q.Platform goes before the one for
+// "any". Where all parties list one for q.Platform that may not be installed, the
+// one for "any" is not offered in its place ([ErrPlatform]), but other versions are.
+//
+// Nothing below q.Installed is offered unless q.AllowDowngrade says so; and then only
+// where all roles could be read, for otherwise whoever keeps a role away could take
+// machines back.
 //
 // Otherwise the error wraps [ErrUpToDate], and also what keeps newer releases
-// away (tuf.ErrNotApproved, tuf.ErrHeld, [ErrRollout], [ErrMinVersion],
-// [ErrDeferred], [ErrDenied], [ErrRecalled]), in words that can be shown to
-// people. A role that cannot be read or has expired costs the releases that it
-// lists, not those of others: it is in Decisions and in that error. Where it is a
+// away (tuf.ErrNotApproved, tuf.ErrRelease, tuf.ErrHeld, [ErrPlatform], [ErrRollout],
+// [ErrMinVersion], [ErrDeferred], [ErrDenied], [ErrRecalled]), in words that can be
+// shown to people. A role that cannot be read or has expired costs the releases that
+// it lists, not those of others: it is in Decisions and in that error. Where it is a
 // party's own role of a class, or a hold, and no other class offers a release, the
 // error does not wrap ErrUpToDate, for nothing of the class could be decided.
 //
-// Versions are compared as semantic versions, with or without a "v".
+// Where all roles could be read, and none lists a release of that product, channel
+// and platform, of whatever version, the error wraps [ErrUnknownProduct] instead and
+// names what all parties list. So no party alone can make a product unknown. Where
+// they agree on none of what they list, the error wraps ErrUpToDate and says that, with
+// tuf.ErrNotApproved: no party alone can turn a mistake in q into a silent "up to date".
 func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
+	installed, err := q.installed()
+	if err != nil {
+		return Release{}, failure(err)
+	}
 	if v.err != nil {
 		return Release{}, v.err
 	}
 	list, err := v.candidates(ctx, func(r tuf.Release) bool {
-		return r.Product == q.Product && r.Channel == q.Channel && (r.Platform == q.Platform || r.Platform == "any") && r.Sequence >= q.Installed
+		return q.meant(r) && (q.AllowDowngrade || r.Version == "" || versionOf(r).Compare(installed) >= 0)
 	})
 	if err != nil {
 		return Release{}, failure(err)
 	}
-	installed := q.Version
-	var newer, failed []tuf.Candidate
+	l := look{view: v, q: q, installed: installed}
+	known := false
 	for _, c := range list {
-		switch {
-		case c.Role != "":
-			failed = append(failed, c)
-		case c.Claim.Sequence > q.Installed:
-			newer = append(newer, c)
-		case q.Version == "" && c.Agreed && (installed == "" || !reaches(c.Claim.Version, installed)):
-			installed = c.Claim.Version // the oldest of those that it may be
+		if c.Role != "" {
+			l.failed = append(l.failed, c)
+			continue
 		}
+		x := candidate{c, versionOf(c.Claim)}
+		l.found = append(l.found, x)
+		known = known || q.names(c) && (c.Agreed || x.version.Compare(installed) > 0)
 	}
-	slices.SortStableFunc(newer, func(a, b tuf.Candidate) int { return cmp.Compare(b.Claim.Sequence, a.Claim.Sequence) })
-	seen, err := v.firstSeen(ctx, newer)
-	if err != nil {
+	slices.SortStableFunc(l.found, func(a, b candidate) int {
+		return cmp.Or(b.version.Compare(a.version), a.rank(q)-b.rank(q))
+	})
+	if l.seen, err = v.firstSeen(ctx, l.found); err != nil {
 		return Release{}, failure(err)
 	}
-	var out Release
-	var skipped []error
-	for _, c := range newer {
-		err := c.Err
-		if err == nil {
-			err = v.allowed(c.Claim, c.Approved, q, installed, seen)
-		}
-		out.Decisions = append(out.Decisions, v.decision(c.Path, c.Claim, c.Approved, err))
-		if err == nil {
-			out.Release, out.Approved = c.Claim, c.Approved
-			break
-		}
-		skipped = append(skipped, err)
-	}
+	out, skipped := l.choose()
 	var undecided []error // of a whole class
-	for _, c := range failed {
+	for _, c := range l.failed {
 		out.Decisions = append(out.Decisions, v.unread(c))
 		skipped = append(skipped, c.Err)
 		if c.Path == "" && slices.Contains(releaseRoles(v.tip), c.Role) {
@@ -125,10 +126,180 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 		return out, nil
 	case len(undecided) > 0:
 		return out, failure(undecided...)
-	case len(skipped) > 0:
+	case !known:
+		claims, err := v.listed(ctx, q)
+		if err != nil {
+			return out, failure(append([]error{err}, skipped...)...)
+		}
+		skipped = append(skipped, claims...)
+	}
+	if len(skipped) > 0 {
 		return out, failure(fmt.Errorf("%w: %w", ErrUpToDate, join(skipped...)))
 	}
-	return out, failure(fmt.Errorf("%w: %s %s has sequence %d", ErrUpToDate, text.Name(q.Product), text.Name(q.Channel), q.Installed))
+	return out, failure(fmt.Errorf("%w: %s %s, installed is %s", ErrUpToDate, text.Name(q.Product), text.Name(q.Channel), text.Name(q.Installed)))
+}
+
+// look is one call of Latest.
+type look struct {
+	view      *View
+	q         Query
+	installed tuf.Version
+	found     []candidate          // the newest first
+	failed    []tuf.Candidate      // roles that could not be read
+	seen      map[string]time.Time // see View.firstSeen
+}
+
+// choose decides on one release after the other, down to the one that is offered, or
+// to what is installed.
+func (l *look) choose() (out Release, skipped []error) {
+	var own tuf.Version // the last one that all parties list for this very platform
+	for _, c := range l.found {
+		step := c.version.Compare(l.installed)
+		if c.version.IsZero() {
+			step = 1 // it may be newer, and is refused
+		}
+		if step < 0 && len(l.failed) > 0 || step == 0 && !l.q.AllowDowngrade {
+			continue
+		}
+		err := c.Err
+		if c.Agreed && !errors.Is(err, tuf.ErrRelease) && c.rank(l.q) == 0 {
+			own = c.version
+		} else if err == nil && c.rank(l.q) > 0 && own.Compare(c.version) == 0 {
+			err = fmt.Errorf("%w: %s for any is not offered in place of the one for %s", ErrPlatform, c.name(), text.Name(l.q.Platform))
+		}
+		if step == 0 {
+			if err = cmp.Or(l.view.client.policy.admits(c), err); err == nil || errors.Is(err, tuf.ErrHeld) {
+				break // it is the newest that is allowed, and a hold takes no machine back
+			}
+		} else if err == nil {
+			err = l.view.allowed(c, l.q, l.installed, l.seen)
+		}
+		out.Decisions = append(out.Decisions, l.view.decision(c.Path, c.Claim, c.Approved, err))
+		if err == nil {
+			out.Release, out.Approved = c.Claim, c.Approved
+			break
+		}
+		skipped = append(skipped, err)
+	}
+	return out, skipped
+}
+
+// candidate is what may be offered, with its version.
+type candidate struct {
+	tuf.Candidate
+	version tuf.Version // zero where it cannot be read
+}
+
+func (c candidate) name() string {
+	return text.Name(c.Claim.Product) + " " + text.Name(c.Claim.Version)
+}
+
+// rank orders releases of one version: that for the platform itself comes first.
+func (c candidate) rank(q Query) int {
+	if c.Claim.Platform == q.Platform {
+		return 0
+	}
+	return 1
+}
+
+// versionOf is zero for what is no version.
+func versionOf(r tuf.Release) tuf.Version {
+	v, _ := tuf.ParseVersion(r.Version)
+	return v
+}
+
+// installed is the zero version for nothing.
+func (q Query) installed() (tuf.Version, error) {
+	if q.Installed == "" {
+		return tuf.Version{}, nil
+	}
+	v, err := tuf.ParseVersion(q.Installed)
+	if err != nil { // the caller's mistake, not one of the metadata
+		return v, fmt.Errorf("%w: %v", ErrInstalled, err)
+	}
+	return v, nil
+}
+
+// meant reports whether q asks for the release, as far as its fields can be read:
+// those that are malformed are zero, which no field of a release is otherwise.
+func (q Query) meant(r tuf.Release) bool {
+	is := func(field, want string) bool { return field == "" || field == want }
+	return is(r.Product, q.Product) && is(r.Channel, q.Channel) && (is(r.Platform, q.Platform) || r.Platform == "any")
+}
+
+// names reports whether q asks for the release, all of whose names can be read.
+func (q Query) names(c tuf.Candidate) bool {
+	r := c.Claim
+	return r.Product != "" && r.Channel != "" && r.Platform != "" && q.meant(r)
+}
+
+// listed returns an error that wraps [ErrUnknownProduct] where no role lists a release
+// that q asks for, of any version. Where roles do and the parties agree on none, it
+// returns why not.
+func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) {
+	const most = 8
+	list, err := v.candidates(ctx, q.meant)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		switch {
+		case c.Role != "" || q.names(c) && c.Agreed:
+			return nil, nil // it cannot be told, or there is one
+		case q.names(c) && len(claims) < most:
+			claims = append(claims, c.Err)
+		}
+	}
+	if len(claims) > 0 {
+		return claims, nil
+	}
+	if list, err = v.candidates(ctx, nil); err != nil {
+		return nil, err
+	}
+	var products, channels, platforms []string
+	for _, c := range list {
+		if !c.Agreed {
+			continue
+		}
+		r := c.Claim
+		products = append(products, r.Product)
+		if r.Product == q.Product {
+			channels = append(channels, r.Channel)
+			if r.Channel == q.Channel {
+				platforms = append(platforms, r.Platform)
+			}
+		}
+	}
+	product, channel := text.Name(q.Product), text.Name(q.Channel)
+	switch {
+	case len(platforms) > 0:
+		return nil, fmt.Errorf("%w: %s %s for platform %s; there are %s", ErrUnknownProduct, product, channel, text.Name(q.Platform), some(platforms))
+	case len(channels) > 0:
+		return nil, fmt.Errorf("%w: %s in channel %s; there are %s", ErrUnknownProduct, product, channel, some(channels))
+	}
+	return nil, fmt.Errorf("%w: product %s; there are %s", ErrUnknownProduct, product, some(products))
+}
+
+// some names the first few of a list.
+func some(list []string) string {
+	const most = 8
+	list = slices.DeleteFunc(list, func(s string) bool { return s == "" }) // malformed
+	slices.Sort(list)
+	list = slices.Compact(list)
+	if len(list) == 0 {
+		return "none"
+	}
+	var b strings.Builder
+	for i, s := range list[:min(len(list), most)] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(text.Name(s))
+	}
+	if more := len(list) - most; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	return b.String()
 }
 
 // candidates brings what [tuf.Snapshot.Candidates] says. One location
@@ -175,74 +346,4 @@ func retryable(err error) error {
 		return nil
 	}
 	return err
-}
-
-// allowed says why an approved release is not for this machine now.
-func (v *View) allowed(rel tuf.Release, a tuf.Approved, q Query, installed string, seen map[string]time.Time) error {
-	cfg := v.client.cfg
-	switch name := text.Name(rel.Product) + " " + text.Name(rel.Version); {
-	case slices.Contains(cfg.Deny, rel.Version):
-		return fmt.Errorf("%w: %s is denied", ErrDenied, name)
-	case cfg.Only != "" && cfg.Only != rel.Version && !(strings.HasSuffix(cfg.Only, ".") && strings.HasPrefix(rel.Version, cfg.Only)):
-		return fmt.Errorf("%w: %s, only %s is allowed", ErrDenied, name, text.Name(cfg.Only))
-	case rel.MinVersion != "" && q.Installed > 0 && !reaches(installed, rel.MinVersion):
-		have := "not known"
-		if installed != "" {
-			have = text.Name(installed)
-		}
-		return fmt.Errorf("%w: %s steps up from %s or newer, installed is %s", ErrMinVersion, name, text.Name(rel.MinVersion), have)
-	case cfg.Defer > 0 && v.now.Sub(seen[a.SHA256()]) < cfg.Defer:
-		return fmt.Errorf("%w: %s until %s", ErrDeferred, name, seen[a.SHA256()].Add(cfg.Defer).UTC().Format(time.RFC3339))
-	case rel.Rollout != nil && !q.Manual && !rel.Critical && share(v.dice, a.SHA256()) >= rel.Rollout.Percent:
-		return fmt.Errorf("%w: %s goes to %d %% of the machines", ErrRollout, name, rel.Rollout.Percent)
-	}
-	return nil
-}
-
-// reaches reports whether version is min or newer. What is no version is not.
-func reaches(version, min string) bool {
-	version, min = "v"+strings.TrimPrefix(version, "v"), "v"+strings.TrimPrefix(min, "v")
-	return semver.IsValid(version) && semver.IsValid(min) && semver.Compare(version, min) >= 0
-}
-
-// share is this machine's number for a release, 0 to 99: another one for each
-// release, so that not the same machines go first each time.
-func share(dice, sha256sum string) int {
-	sum := sha256.Sum256([]byte(dice + "\n" + sha256sum))
-	return int(binary.BigEndian.Uint64(sum[:]) % 100)
-}
-
-// maxSeen bounds the releases that wait at the same time.
-const maxSeen = 256
-
-// firstSeen says when this client first saw each approved release, where that
-// matters. Who sets the clock back starts the waiting anew.
-func (v *View) firstSeen(ctx context.Context, list []tuf.Candidate) (map[string]time.Time, error) {
-	if v.client.cfg.Defer <= 0 {
-		return nil, nil
-	}
-	s, err := openState(ctx, v.client.store)
-	if err != nil {
-		return nil, err
-	}
-	defer s.close()
-	seen := map[string]time.Time{}
-	for _, c := range list {
-		if c.Err != nil || len(seen) == maxSeen {
-			continue
-		}
-		at, ok := s.Seen[c.Approved.SHA256()]
-		if !ok || at.After(v.now) {
-			at = v.now
-		}
-		seen[c.Approved.SHA256()] = at
-	}
-	// Others with the same state may ask for other products.
-	for sum, at := range s.Seen {
-		if _, ok := seen[sum]; !ok && len(seen) < maxSeen && v.now.Sub(at) < 2*v.client.cfg.Defer {
-			seen[sum] = at
-		}
-	}
-	s.Seen = seen
-	return seen, s.save()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // shop is a web whose repository lists releases of a product called tool.
@@ -62,20 +63,20 @@ func TestMinVersion(t *testing.T) {
 	s.list(9, "9.1.0", with("product", "other"))
 	s.list(9, "9.2.0", with("platform", "plan9/amd64"))
 	c := s.client()
-	q := func(seq int64, version string) client.Query { return client.Query{Installed: seq, Version: version} }
-	rel := s.offers(c, q(1, ""), "2.1.0", nil)
+	q := func(version string) client.Query { return client.Query{Installed: version} }
+	rel := s.offers(c, q("1.0.0"), "2.1.0", nil)
 	if len(rel.Decisions) != 3 || rel.Decisions[0].Reason != client.ReasonMinVersion || rel.Decisions[1].Reason != client.ReasonMinVersion || !rel.Decisions[2].Accepted {
 		t.Errorf("%+v", rel.Decisions)
 	}
-	s.offers(c, q(3, ""), "3.0.0", nil)
-	s.offers(c, q(4, ""), "4.0.0", nil)
-	s.offers(c, q(5, ""), "", nil)
-	s.offers(c, q(0, ""), "4.0.0", nil) // nothing is installed
-	s.offers(c, q(2, "v2.0.0-rc1"), "2.1.0", nil)
-	s.offers(c, q(3, "1.9.9"), "", client.ErrMinVersion) // what the product says of itself counts
-	s.offers(c, q(3, "nightly"), "", client.ErrMinVersion)
-	s.list(7, "5.0.0", with("min_version", "later"))
-	s.offers(c, q(5, "4.0.0"), "", client.ErrMinVersion)
+	s.offers(c, q("2.1.0"), "3.0.0", nil)
+	s.offers(c, q("3.0.0"), "4.0.0", nil)
+	s.offers(c, q("4.0.0"), "", nil)
+	s.offers(c, q(""), "4.0.0", nil) // nothing is installed
+	s.offers(c, q("v2.0.0-rc1"), "2.1.0", nil)
+	s.offers(c, q("0.9"), "2.0.0", nil)
+	s.offers(c, q("3.0.0-rc.1"), "3.0.0", nil)
+	s.list(7, "5.0.0", with("min_version", "4.1"))
+	s.offers(c, q("4.0.0"), "", client.ErrMinVersion)
 }
 
 func TestRollout(t *testing.T) {
@@ -86,7 +87,7 @@ func TestRollout(t *testing.T) {
 	for range 100 {
 		inMemory := func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() }
 		c := s.client(inMemory)
-		rel, err := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: 1})
+		rel, err := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"})
 		if err == nil && rel.Version == "2.0.0" {
 			got++
 		} else if !errors.Is(err, client.ErrRollout) {
@@ -97,24 +98,28 @@ func TestRollout(t *testing.T) {
 		t.Errorf("%d of 100 machines have their turn at 25 %%", got)
 	}
 	c := s.client()
-	first, firstErr := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: 1})
+	first, firstErr := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"})
 	for range 5 { // the dice are thrown once
-		again, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: 1})
+		again, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"})
 		if again.Version != first.Version || (err == nil) != (firstErr == nil) {
 			t.Fatalf("%v, then %v", firstErr, err)
 		}
 	}
-	s.offers(c, client.Query{Installed: 1, Manual: true}, "2.0.0", nil)
+	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "2.0.0", nil)
 	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 100}))
-	s.offers(c, client.Query{Installed: 1}, "2.0.0", nil)
+	s.offers(c, client.Query{Installed: "1.0.0"}, "2.0.0", nil)
 	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
-	s.offers(c, client.Query{Installed: 1}, "", client.ErrRollout)
-	s.offers(c, client.Query{Installed: 0}, "1.0.0", nil)
+	s.offers(c, client.Query{Installed: "1.0.0"}, "", client.ErrRollout)
+	s.offers(c, client.Query{Installed: ""}, "1.0.0", nil)
+	// Halted is halted, for a person and for a critical release too.
+	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout)
 	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}), with("critical", true))
-	s.offers(c, client.Query{Installed: 1}, "2.0.0", nil)
-	for _, bad := range []any{101, -1, "50", tuftest.Doc{}} {
+	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout)
+	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 1}), with("critical", true))
+	s.offers(c, client.Query{Installed: "1.0.0"}, "2.0.0", nil)
+	for _, bad := range []any{101, 150, -1, "50", tuftest.Doc{}} {
 		s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": bad}))
-		s.offers(c, client.Query{Installed: 1, Manual: true}, "", client.ErrUpToDate) // nobody can tell what that means
+		s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", tuf.ErrRelease) // nobody can tell what that means
 	}
 }
 
@@ -136,11 +141,19 @@ func TestAdministrator(t *testing.T) {
 		{"only one", func(c *client.Config) { c.Only = "1.1.0" }, "1.1.0", nil},
 		{"only a line", func(c *client.Config) { c.Only = "1." }, "1.1.0", nil},
 		{"only none of them", func(c *client.Config) { c.Only = "1" }, "", client.ErrDenied},
+		{"deny, written otherwise", func(c *client.Config) { c.Deny = []string{"v2+x"} }, "1.1.0", nil},
+		{"deny another", func(c *client.Config) { c.Deny = []string{"2.0.0-rc.1"} }, "2.0.0", nil},
+		{"only one, written otherwise", func(c *client.Config) { c.Only = "v1.1" }, "1.1.0", nil},
+		{"only a line, written otherwise", func(c *client.Config) { c.Only = "v01." }, "1.1.0", nil},
+		{"only a longer line", func(c *client.Config) { c.Only = "1.1.0.0." }, "1.1.0", nil},
+		{"only a line that ends with 0", func(c *client.Config) { c.Only = "1.0." }, "", client.ErrDenied},
+		{"only a line of a begin", func(c *client.Config) { c.Only = "20." }, "", client.ErrDenied},
+		{"only a line, but one of it", func(c *client.Config) { c.Only, c.Deny = "2.", []string{"2"} }, "", client.ErrDenied},
 		{"defer", func(c *client.Config) { c.Defer = time.Hour }, "", client.ErrDeferred},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.web.t, s.dir = t, t.TempDir()
-			s.offers(s.client(tt.cfg), client.Query{Installed: 1, Manual: true}, tt.want, tt.reason)
+			s.offers(s.client(tt.cfg), client.Query{Installed: "1.0.0", Manual: true}, tt.want, tt.reason)
 		})
 	}
 }
@@ -158,15 +171,15 @@ func TestDefer(t *testing.T) {
 	s.now = s.now.Add(time.Hour)
 	s.offers(s.client(wait), client.Query{}, "1.0.0", nil)
 	s.now = s.now.Add(23 * time.Hour)
-	s.offers(s.client(wait), client.Query{Installed: 1}, "2.0.0", nil)
+	s.offers(s.client(wait), client.Query{Installed: "1.0.0"}, "2.0.0", nil)
 	s.list(3, "3.0.0")
 	now := s.now
 	s.now = now.Add(5 * 24 * time.Hour) // a clock far ahead
-	s.offers(s.client(wait), client.Query{Installed: 2}, "", client.ErrDeferred)
+	s.offers(s.client(wait), client.Query{Installed: "2.0.0"}, "", client.ErrDeferred)
 	s.now = now
-	s.offers(s.client(wait), client.Query{Installed: 2}, "", client.ErrDeferred)
+	s.offers(s.client(wait), client.Query{Installed: "2.0.0"}, "", client.ErrDeferred)
 	s.now = now.Add(24 * time.Hour)
-	s.offers(s.client(wait), client.Query{Installed: 2}, "3.0.0", nil)
+	s.offers(s.client(wait), client.Query{Installed: "2.0.0"}, "3.0.0", nil)
 }
 
 // What runs already: in order, held, recalled by one party, replaced, gone.

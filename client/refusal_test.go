@@ -41,7 +41,7 @@ func TestBadAnswersOfOnePlace(t *testing.T) {
 			w.copyTo(w.b)
 			w.a.does(func(rw http.ResponseWriter, r *http.Request) bool { answer(rw, r); return true })
 			c := w.client(pin)
-			w.mustGet(c, 0, "1.0", "one")
+			w.mustGet(c, "", "1.0", "one")
 			view, err := c.Refresh(t.Context())
 			if err != nil || view.RootVersion() != 3 || view.Place() != "b" {
 				t.Fatalf("root v%d from %q, %v", view.RootVersion(), view.Place(), err)
@@ -78,7 +78,7 @@ func TestEveryServedByteCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := w.client(pin)
-			rel, err := w.latest(c, 0)
+			rel, err := w.latest(c, "")
 			dst := filepath.Join(t.TempDir(), "agent")
 			if err == nil {
 				err = c.Save(t.Context(), rel.Approved, dst)
@@ -93,7 +93,7 @@ func TestEveryServedByteCounts(t *testing.T) {
 			}
 		}
 	}
-	w.mustGet(w.client(pin), 0, "1.0", "one")
+	w.mustGet(w.client(pin), "", "1.0", "one")
 }
 
 func TestNewRefuses(t *testing.T) {
@@ -138,7 +138,7 @@ func TestSave(t *testing.T) {
 	if err := c.Save(t.Context(), tuf.Approved{}, dst); !errors.Is(err, tuf.ErrNotApproved) {
 		t.Errorf("zero Approved: %v", err)
 	}
-	rel, err := w.latest(c, 0)
+	rel, err := w.latest(c, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestSaveStalled(t *testing.T) {
 	w.add("1.0", "one")
 	w.approve("1.0")
 	c := w.client(w.pin(), func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
-	rel, err := w.latest(c, 0)
+	rel, err := w.latest(c, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
 	}
 	w.update(func(tx *repo.Tx) error { return tx.Remove("review", target("1.0")) }) // recalled
 	c := w.client(w.pin())
-	if _, err := w.latest(c, 0); !errors.Is(err, tuf.ErrNotApproved) {
+	if _, err := w.latest(c, ""); !errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatal(err)
 	}
 	// From the state before the recall, new online keys: versions of the past come back in a new epoch.
@@ -239,5 +239,5 @@ func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
 	for range 2 {
 		w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
 	}
-	w.mustGet(c, 0, "1.0", "one")
+	w.mustGet(c, "", "1.0", "one")
 }

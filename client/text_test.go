@@ -82,9 +82,9 @@ func TestTextsOfHostileReleases(t *testing.T) {
 			rel := fields("tool", "9"+evil, 9)
 			rel["min_version"] = evil
 			s.repo.AddTarget("agent/"+evil, "x", rel, parties...)
-			q.Installed, q.Version = 2, evil
+			q.Installed = "2.0.0"
 			say()
-			q.Installed, q.Version = 0, ""
+			q.Installed = ""
 			say()
 		}
 		s.repo.AddTarget("agent/tool-1.0.0", "", tuftest.Doc{"reason": evil, "at": tuftest.Stamp(tuftest.Now), "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 1))}, "hold")

@@ -212,8 +212,8 @@ func (w *world) client(pin []byte, change ...func(*client.Config)) *client.Clien
 	return c
 }
 
-// latest refreshes and asks for a release newer than the sequence installed.
-func (w *world) latest(c *client.Client, installed int64) (client.Release, error) {
+// latest refreshes and asks for a release newer than what is installed.
+func (w *world) latest(c *client.Client, installed string) (client.Release, error) {
 	view, err := c.Refresh(w.t.Context())
 	if err != nil {
 		return client.Release{}, err
@@ -222,7 +222,7 @@ func (w *world) latest(c *client.Client, installed int64) (client.Release, error
 }
 
 // mustGet demands that the client is offered the version and saves its content.
-func (w *world) mustGet(c *client.Client, installed int64, version, content string) {
+func (w *world) mustGet(c *client.Client, installed string, version, content string) {
 	w.t.Helper()
 	rel, err := w.latest(c, installed)
 	if err != nil || rel.Version != version {

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -129,11 +130,16 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 		root := p.chain.roots[0]
 		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
 		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
-			opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
+			opened: func(timestamp, snapshot []byte) error {
+				if !bytes.Equal(timestamp, p.timestamp) { // the draft was compared with an older one
+					return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
+				}
+				return c.opened(ctx, timestamp, snapshot)
+			},
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 			role:     func(_ string, t *tuf.Targets) error { return c.statementsOf(ctx, t) },
 			recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-		if err := c.survey.run(ctx, root); err != nil {
+		if err := c.survey.conflict(ctx, c.survey.run(ctx, root)); err != nil {
 			return err
 		}
 	}

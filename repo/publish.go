@@ -325,7 +325,7 @@ func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byt
 	if n.snapshot, err = n.repo.freeVersion(ctx, "snapshot", n.snapshot); err != nil {
 		return "", nil, err
 	}
-	signed := snapshotOf(meta, n.snapshot, n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
+	signed := snapshotOf(meta, n.snapshot, version, n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
 	f, err := n.signOnline(ctx, "snapshot", signed)
 	if err != nil {
 		return "", nil, err

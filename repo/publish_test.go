@@ -11,6 +11,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -137,12 +138,12 @@ func TestRootLosesTheRace(t *testing.T) {
 	w.sees("root 2 agent/1")
 }
 
-// Two publishers with a hundred releases each, at once: nothing is lost.
+// Two publishers with many releases each, at once: nothing is lost.
 func TestRace(t *testing.T) {
 	t.Parallel()
-	each := 100
-	if testing.Short() {
-		each = 30
+	each := 30
+	if tuftest.Long {
+		each = 100
 	}
 	w := newWorld(t)
 	var all sync.WaitGroup

@@ -133,10 +133,19 @@ func (s *Status) String() string {
 // [Config].Expiry. It needs no key; with keys, AtHand says what they can renew.
 func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
 	defer oneLine(&err)
-	p, err := r.load(ctx)
-	if err != nil {
-		return nil, err
+	for range maxReads {
+		p, err := r.load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s, err := r.status(ctx, p, at); !errors.Is(err, ErrConflict) {
+			return s, err
+		}
 	}
+	return nil, errBusy
+}
+
+func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status, err error) {
 	if p.root == nil {
 		return nil, errors.New("repo: the repository is empty")
 	}
@@ -249,7 +258,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 // first is when the first of it and its hash bins expires, lists how many bins
 // there are; of what skip says yes to, bins are not looked at.
 func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool, fn func(x named, by string, t *tuf.Targets, first time.Time, lists int) error) error {
-	get := func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) }
+	get := func(f tuf.RoleFile) ([]byte, error) { return r.read(ctx, p, f) }
 	layout, listed := rootOf(p.under), snapNames(p.snap)
 	own := ownNames(layout)
 	var visit func(x named, by string, t *tuf.Targets) error

@@ -69,7 +69,11 @@ func (v *verification) former(ctx context.Context, p Copy) error {
 		}
 	}
 	for _, info := range v.unknown {
-		if err := v.add(Finding{Kind: FileStranger, Copy: p.Name, Name: info.Name, Text: "signed by no keys that any root here, or any role that is there, names for it"}); err != nil {
+		f := Finding{Kind: FileStranger, Copy: p.Name, Name: info.Name, Text: "signed by no keys that any root here, or any role that is there, names for it"}
+		if role, version := splitRoleName(info.Name); v.coming(role, version, info) {
+			f.Kind, f.Text = FileOrphan, f.Text+"; a publisher may be at work, last written "+stamp(info.Written)
+		}
+		if err := v.add(f); err != nil {
 			return err
 		}
 	}
@@ -82,8 +86,11 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
 		sum, base, _ := strings.Cut(path.Base(info.Name), ".")
-		if len(sum) == 64 && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
+		if (len(sum) == 64 || len(sum) == 128) && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
 			x := listed{name: info.Name, length: info.Size, sha256: sum}
+			if len(sum) == 128 {
+				x.sha256, x.sha512 = "", sum
+			}
 			why, err := checkTarget(ctx, p.Source, x, func(int64) {})
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -124,6 +131,8 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 		case unknown:
 			v.unknown = append(v.unknown, info)
 			return nil
+		case why != "" && v.coming(role, version, info):
+			f.Text = why + "; a publisher may be at work, " + when
 		case why != "":
 			f.Kind, f.Text = FileStranger, why
 		default:
@@ -277,6 +286,21 @@ func (v *verification) learn(keys []keySet) {
 			v.keys = append(v.keys, k)
 		}
 	}
+}
+
+// coming reports whether a file may be of a publish under way: a new version,
+// just written, of a role whose keys a root names that follows it.
+func (v *verification) coming(role string, version int64, info Info) bool {
+	s := v.survey
+	listed := int64(0)
+	if s.snap != nil {
+		if f, err := s.snap.RoleFile(role); role == "snapshot" {
+			listed = s.snap.Version()
+		} else if err == nil {
+			listed = f.Version
+		}
+	}
+	return role != "root" && version > listed && info.Written.After(v.report.At.Add(-pruneMargin))
 }
 
 // envelope is a metadata file of which nothing is believed yet.

@@ -20,9 +20,10 @@ type Candidate struct {
 	Role string
 	// Claim is what all parties agree on where Agreed is true. Otherwise it is what
 	// one role claims and no other confirms: good for a message, not for a
-	// decision.
+	// decision. Fields that break a rule of [Release.Check] are zero in it.
 	Claim Release
-	// Agreed says that every party lists the same, whether it is recalled, held or not.
+	// Agreed says that every party lists the same, whether it is approved, recalled,
+	// held, or refused for its release fields ([ErrRelease]).
 	Agreed bool
 	// Approved is zero where Err is not nil.
 	Approved Approved
@@ -33,7 +34,9 @@ type Candidate struct {
 // want says yes to all. It is asked first of what single roles claim, which tells
 // where to look and nothing else, and then again of what all parties agree on: a
 // release that want does not accept then is left out. want may be called often; it
-// must not change anything.
+// must not change anything. A field that breaks a rule of [Release.Check] is zero in
+// what it is asked about: a want that takes a zero product, version, channel or
+// platform for one that may be meant learns of releases that are refused for that.
 //
 // The result is in the order of paths. Roles that the parties delegate to by path
 // patterns, such as those of their products, are read too, down to Limits.Depth and
@@ -270,11 +273,12 @@ func (c *candidates) listed(class *Class, n *node, t *Targets, w *work) claimed 
 			c.failed(t.name, path, refuse(t.name, t.doc.version, ErrMalformed, "target %s: %v", text.Name(path), err))
 			continue
 		}
-		rel, err := parseRelease(x.visum)
-		if err != nil {
-			continue // a plain file, or a form of a later version: nothing to choose by
+		if x.visum == nil {
+			continue // a plain file
 		}
-		if c.wants(rel) {
+		// What is malformed is decided on like anything else: one role's claim does not
+		// hide what all parties agree on, and what they agree on may be malformed.
+		if rel, _ := parseRelease(x.visum); c.wants(rel) {
 			g.paths, g.rels = append(g.paths, path), append(g.rels, rel)
 		}
 	}

@@ -121,6 +121,51 @@ func TestClaimsDecideNothing(t *testing.T) {
 	}
 }
 
+// A release with malformed fields is found by those that can be read, and refused with
+// the reason; the others are decided on as if it were not there.
+func TestMalformedReleasesAreFound(t *testing.T) {
+	odd := doc{"product": "agent", "version": "12", "channel": "stable ", "platform": "any", "rollout": doc{"percent": 150}}
+	of := func(product string) func(tuf.Release) bool {
+		return func(rel tuf.Release) bool {
+			return rel.Product == product && (rel.Channel == "" || rel.Channel == "stable")
+		}
+	}
+	r := tuftest.New()
+	r.AddTarget("agent/odd", "odd", odd, "vendor-agent", "review-agent")
+	r.Publish()
+	snap := mustSnapshot(t, r)
+	list, err := snap.Candidates(t.Context(), of("agent"), from(r))
+	if err != nil || len(list) != 2 || list[0].Err != nil || list[1].Path != "agent/odd" || !list[1].Agreed || !list[1].Approved.IsZero() ||
+		list[1].Claim != (tuf.Release{Product: "agent", Version: "12", Platform: "any"}) {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	want(t, list[1].Err, tuf.ErrRelease, `channel "stable " begins or ends with a space`)
+	if list, err := snap.Candidates(t.Context(), of("other"), from(r)); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	// Listed by one party it is a claim, which the other party does not share.
+	delete(tuftest.At(r.Roles["review-agent"], "targets"), "agent/odd")
+	r.Publish()
+	list, err = mustSnapshot(t, r).Candidates(t.Context(), of("agent"), from(r))
+	if err != nil || len(list) != 2 || list[1].Agreed || !errors.Is(list[1].Err, tuf.ErrNotApproved) || list[1].Claim.Version != "12" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	// One role's malformed claim hides nothing, and makes no release of another product.
+	r = tuftest.New()
+	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
+	r.AddTarget("agent/new", "new", release("agent", "12", 8), "vendor-agent", "review-agent")
+	r.AddTarget("agent/new", "new", doc{"product": "other"}, "evil")
+	r.Publish()
+	snap = mustSnapshot(t, r)
+	if list, err := snap.Candidates(t.Context(), of("agent"), from(r)); err != nil || len(list) != 2 || list[1].Err != nil || list[1].Claim.Version != "12" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if list, err := snap.Candidates(t.Context(), of("other"), from(r)); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // A role below a party's that fails costs the releases that it lists, and is
 // reported; the other teams' are decided on. Alone each decision fails closed.
 func TestOneTeamStopsItselfAlone(t *testing.T) {

@@ -30,6 +30,9 @@
 //	                       a role is verified for each one who delegates to it; groups of roles may have to agree (TAP 3)
 //	5.7   the target       Approved says which bytes; who downloads holds them against it
 //
+// Release fields are no part of TUF. Of a release that is approved they obey
+// [Release.Check], and releases of a product are ordered by [Version].
+//
 // Length and hashes are compared before anything of a file is parsed.
 //
 // Of keys these verify: ed25519, ECDSA on P-256 and P-384, RSA of 2048 to 8192
@@ -55,7 +58,7 @@
 // a file may be in objects out of canonical order. Fixed are: a charter of 64 KiB
 // with 32 locations, 64 retired, 8 parties and 32 classes; a pin of 1 MiB; 65,536
 // delegations of a role, 1,048,576 hash bins (bit_length 20) and 64 roles of an
-// agreement; 4096 recalls of a role; 4096 bytes of a path that is searched for; a
+// agreement; 4096 recalls of a role; the release fields as [Release.Check] says; 4096 bytes of a path that is searched for; a
 // search compares a path with delegations for about a quarter of a second of
 // processor time, a call of [Snapshot.Candidates] for about one second. No input
 // takes more than linear time and memory beyond that. Beyond one of [Limits], of

@@ -41,10 +41,15 @@ var (
 
 	// ErrMalformed: the bytes are not the metadata they should be.
 	ErrMalformed error = &sentinel{"malformed", ErrUntrusted}
+	// ErrRelease, an ErrMalformed: release fields that break a rule of [Release.Check].
+	ErrRelease error = &sentinel{"malformed release fields", ErrMalformed}
 	// ErrTooLarge: more bytes, signatures, steps or delegations than the limit.
 	ErrTooLarge error = &sentinel{"too large", ErrUntrusted}
 	// ErrThreshold: fewer distinct keys signed than must.
 	ErrThreshold error = &sentinel{"not enough signatures", ErrUntrusted}
+	// ErrUnknownKey, an ErrThreshold: enough keys may have signed, but some are of a kind
+	// that is not known here. It tells of a product that is too old, not of an attack.
+	ErrUnknownKey error = &sentinel{"not enough signatures by keys of a kind that is known here", ErrThreshold}
 	// ErrRollback: a version went backwards, or something listed before is gone.
 	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
 	// ErrMismatch: not the bytes, version or identity that was promised.
@@ -69,7 +74,7 @@ var (
 
 // Error tells what was refused and why. Every refusal of this package is one.
 type Error struct {
-	Role     string    // metadata role, target path, "pin" or "charter"
+	Role     string    // metadata role, target path, "pin", "charter", "release" or "version"
 	Version  int64     // version of the refused metadata, 0 where not known
 	Err      error     // one of the sentinels
 	Detail   string    // the reason for people: names, have and want

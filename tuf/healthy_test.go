@@ -146,11 +146,13 @@ func TestCandidates(t *testing.T) {
 	var got []string
 	for _, c := range list {
 		got = append(got, fmt.Sprintf("%s %s approved=%v", c.Path, c.Claim.Version, !c.Approved.IsZero()))
-		if c.Err != nil {
+		if c.Path == "agent/odd" {
+			want(t, c.Err, tuf.ErrRelease, "version is missing")
+		} else if c.Err != nil {
 			want(t, c.Err, tuf.ErrNotApproved, "")
 		}
 	}
-	all := []string{"agent/12 12.0.0 approved=false", "agent/13 13.0.0 approved=false", tuftest.Path + " 11.4.0 approved=true"}
+	all := []string{"agent/12 12.0.0 approved=false", "agent/13 13.0.0 approved=false", tuftest.Path + " 11.4.0 approved=true", "agent/odd  approved=false"}
 	if !reflect.DeepEqual(got, all) {
 		t.Errorf("got %q, want %q", got, all)
 	}

@@ -242,12 +242,13 @@ func (r *Root) checkSuccessor(next *Root) error {
 	if n.repoID != c.repoID {
 		return next.broken("H1", "repo_id is %s, was %s", n.repoID, c.repoID)
 	}
-	seq := c.seq
-	if n.unchanged != c.unchanged {
-		seq++
-	}
-	if n.seq != seq {
-		return next.broken("H2", "seq is %d, want %d", n.seq, seq)
+	// It may grow by any amount at any root: one root that is above two others heals a
+	// fork for clients of either.
+	switch {
+	case n.seq < c.seq:
+		return next.broken("H2", "seq is %d, was %d", n.seq, c.seq)
+	case n.seq == c.seq && n.unchanged != c.unchanged:
+		return next.broken("H2", "seq is %d as before, and the charter is another", n.seq)
 	}
 	old, now := r.onlineKeys(), next.onlineKeys()
 	switch n.epoch {

@@ -35,6 +35,16 @@ func TestEverySentinel(t *testing.T) {
 			[]error{&metadata.ErrRepository{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}}},
 		"ErrThreshold": {tuf.ErrThreshold, func(r *tuftest.Repo) { r.Signers["timestamp"] = nil; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
+		"ErrUnknownKey": {tuf.ErrUnknownKey, func(r *tuftest.Repo) {
+			r.NextRoot(func() {
+				r.Charter()["epoch"] = 2
+				r.AddKeys(r.Root, "snapshot-2")
+				tuftest.At(r.Root, "keys")["new"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "PEM"}}
+				tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"new"}, "threshold": 1}
+				tuftest.At(r.Root, "roles")["snapshot"] = r.Role(1, "snapshot-2")
+			})
+			envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "new", "sig": "00"}} })
+		}, []error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
 		"ErrRollback": {tuf.ErrRollback, func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrBadVersionNumber{}}},
 		"ErrMismatch": {tuf.ErrMismatch, func(r *tuftest.Repo) { edit(r, "5.snapshot.json", "2030", "2031") },
@@ -47,6 +57,11 @@ func TestEverySentinel(t *testing.T) {
 		"ErrNotApproved": {tuf.ErrNotApproved, func(r *tuftest.Repo) {
 			delete(tuftest.At(r.Roles["review-agent"], "targets"), tuftest.Path)
 			r.Bump("review-agent")
+			r.Publish()
+		}, []error{&metadata.ErrRepository{}}},
+		"ErrRelease": {tuf.ErrRelease, func(r *tuftest.Repo) {
+			r.AddTarget(tuftest.Path, "the agent", doc{"product": "agent"}, "vendor-agent", "review-agent")
+			r.Bump("vendor-agent", "review-agent")
 			r.Publish()
 		}, []error{&metadata.ErrRepository{}}},
 		"ErrExpired": {tuf.ErrExpired, func(r *tuftest.Repo) {

@@ -65,7 +65,7 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	if t.files, err = newIndex(files); err != nil {
 		return nil, malformed(role, doc.version, err)
 	}
-	if delegations != nil {
+	if dropNull(&delegations); delegations != nil {
 		if err := t.parseDelegations(delegations); err != nil {
 			return nil, malformed(role, doc.version, err)
 		}

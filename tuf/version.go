@@ -2,6 +2,8 @@ package tuf
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -20,10 +22,19 @@ type Version struct {
 
 // ParseVersion reads a version: an optional "v", numbers separated by dots, as many
 // as there are, then a pre-release and build metadata as in semantic versioning 2.0.0,
-// sections 9 and 10. An error wraps [ErrMalformed].
+// sections 9 and 10; [MaxVersion] bytes at most. An error wraps [ErrMalformed].
 func ParseVersion(s string) (Version, error) {
-	bad := func(why string) (Version, error) {
-		return Version{}, &Error{Err: ErrMalformed, Detail: "version " + text.Name(s) + ": " + why}
+	v, err := parseVersion(s)
+	if err != nil {
+		return Version{}, malformed("version", 0, err)
+	}
+	return v, nil
+}
+
+func parseVersion(s string) (Version, error) {
+	bad := func(why string) (Version, error) { return Version{}, fmt.Errorf("%s: %s", text.Name(s), why) }
+	if s == "" {
+		return Version{}, errors.New("is missing")
 	}
 	if len(s) > MaxVersion {
 		return bad("too long")
@@ -82,6 +93,16 @@ func (v Version) Compare(o Version) int {
 		}
 	}
 	return cmp.Compare(len(v.pre), len(o.pre))
+}
+
+// Truncate returns the release of v's first n numbers: of 1.10.3-rc.1 with n 2 it is
+// 1.10, of 1 it is 1.0.
+func (v Version) Truncate(n int) Version {
+	numbers := v.numbers[:max(0, min(n, len(v.numbers)))]
+	for len(numbers) > 0 && numbers[len(numbers)-1] == "0" {
+		numbers = numbers[:len(numbers)-1]
+	}
+	return Version{numbers: numbers, set: v.set}
 }
 
 // String is the same for versions that compare equal: without "v", build metadata,

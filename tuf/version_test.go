@@ -71,6 +71,28 @@ func TestVersionsInOrder(t *testing.T) {
 	}
 }
 
+func TestTruncate(t *testing.T) {
+	for _, tt := range []struct {
+		version string
+		n       int
+		want    string
+	}{
+		{"1.10.3-rc.1+x", 9, "1.10.3"}, {"1.10.3", 3, "1.10.3"}, {"1.10.3", 2, "1.10"}, {"1.10.3-rc.1", 1, "1"}, {"1.10.3", 0, "0"}, {"1.10.3", -1, "0"},
+		{"1.0.3", 2, "1"}, {"0.0.3-a", 2, "0"}, {"v7", 3, "7"},
+	} {
+		v := version(t, tt.version)
+		if got := v.Truncate(tt.n); got.String() != tt.want || got.Compare(version(t, tt.want)) != 0 {
+			t.Errorf("%s to %d: got %s, want %s", tt.version, tt.n, got, tt.want)
+		}
+		if v.Compare(version(t, tt.version)) != 0 {
+			t.Errorf("%s became %s", tt.version, v)
+		}
+	}
+	if !(Version{}).Truncate(2).IsZero() {
+		t.Error("no version has become one")
+	}
+}
+
 func TestNoVersion(t *testing.T) {
 	for _, s := range []string{
 		"", "v", "V1", "1.", ".1", "1..2", "1.x", " 1.0", "1.0 ", "1.0\n", "-1", "1.-1", "1,0", "1.0-", "1.0-a..b", "1.0-01", "1.0-rc.01", "1.0-é",

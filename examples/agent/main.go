@@ -1,7 +1,7 @@
 // Command agent is a small product that updates itself. Everything that
 // concerns updates is in update.go; pin.json is the whole of its trust.
 //
-//	go build -ldflags "-X main.version=1.1 -X main.sequence=2" ./examples/agent
+//	go build -ldflags "-X main.version=1.1" ./examples/agent
 //
 // It says which version runs, looks for an update, and where there is one
 // replaces its own binary and starts again as the new version.
@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 
 	"github.com/visum-dev/visum/client"
 )
@@ -29,10 +28,7 @@ import (
 var pin []byte
 
 // Set by the linker.
-var (
-	version  = "1.0"
-	sequence = "1" // grows by one with every release
-)
+var version = "1.0"
 
 func main() {
 	state := flag.String("state", "", "folder for the update state (default: in the user's cache folder)")
@@ -58,16 +54,12 @@ func run(ctx context.Context, state string) error {
 		}
 		state = filepath.Join(cache, "agent")
 	}
-	installed, err := strconv.ParseInt(sequence, 10, 64)
-	if err != nil {
-		return err
-	}
 	exe, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	os.Remove(exe + ".old") // what ran before the last update
-	rel, err := update(ctx, state, exe, installed)
+	rel, err := update(ctx, state, exe, version)
 	if errors.Is(err, client.ErrUpToDate) {
 		fmt.Printf("agent %s: staying: %v\n", version, err)
 		return nil

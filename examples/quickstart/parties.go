@@ -84,7 +84,7 @@ func (v *vendor) open() *repo.Repo {
 
 // add lists a version in the vendor's role and publishes.
 func (v *vendor) add(ctx context.Context, version string) (file string, err error) {
-	file, name, err := v.product.build(ctx, version, sequence[version])
+	file, name, err := v.product.build(ctx, version)
 	if err != nil {
 		return "", err
 	}
@@ -95,7 +95,7 @@ func (v *vendor) add(ctx context.Context, version string) (file string, err erro
 	defer f.Close()
 	return file, v.open().Update(ctx, func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/"+name, f, &tuf.Release{Product: "agent", Version: version, Channel: "stable",
-			Platform: v.product.platform(), Sequence: int64(sequence[version])})
+			Platform: v.product.platform()})
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 // product is what is distributed and who installs it.
 type product interface {
 	// build returns the file of a version and its base name in the repository.
-	build(ctx context.Context, version string, sequence int) (file, name string, err error)
+	build(ctx context.Context, version string) (file, name string, err error)
 	// install puts version 1.0 and the pin on a machine, by hand.
 	install(ctx context.Context, machine string, pin []byte) error
 	// run starts what is installed and lets it look for an update. It returns
@@ -28,9 +28,6 @@ type product interface {
 	// platform is the platform of its releases.
 	platform() string
 }
-
-// sequence is the order of the versions in this story.
-var sequence = map[string]int{"1.0": 1, "1.1": 2, "1.2": 3, "6.6.6": 666}
 
 // agentProduct is examples/agent: the real thing, built with the Go tool.
 type agentProduct struct {
@@ -47,7 +44,7 @@ func exeName(name string) string {
 
 func (a *agentProduct) platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
 
-func (a *agentProduct) build(ctx context.Context, version string, seq int) (file, name string, err error) {
+func (a *agentProduct) build(ctx context.Context, version string) (file, name string, err error) {
 	src, err := goTool(ctx, a.dir, "list", "-f", "{{.Dir}}", "github.com/visum-dev/visum/examples/agent")
 	if err != nil {
 		return "", "", err
@@ -67,7 +64,7 @@ func (a *agentProduct) build(ctx context.Context, version string, seq int) (file
 	name = exeName("agent-" + version)
 	file = filepath.Join(a.dir, name)
 	_, err = goTool(ctx, a.dir, "build", "-buildvcs=false", "-tags", "demo", "-overlay", overlay, "-o", file,
-		"-ldflags", fmt.Sprintf("-s -w -X main.version=%s -X main.sequence=%d", version, seq), "github.com/visum-dev/visum/examples/agent")
+		"-ldflags", fmt.Sprintf("-s -w -X main.version=%s", version), "github.com/visum-dev/visum/examples/agent")
 	return file, name, err
 }
 
@@ -86,7 +83,7 @@ func goTool(ctx context.Context, dir string, args ...string) (string, error) {
 
 func (a *agentProduct) install(ctx context.Context, machine string, pin []byte) error {
 	a.pin = pin
-	file, _, err := a.build(ctx, "1.0", sequence["1.0"])
+	file, _, err := a.build(ctx, "1.0")
 	if err != nil {
 		return err
 	}
@@ -122,7 +119,7 @@ type fileProduct struct {
 
 func (f *fileProduct) platform() string { return "any" }
 
-func (f *fileProduct) build(_ context.Context, version string, _ int) (file, name string, err error) {
+func (f *fileProduct) build(_ context.Context, version string) (file, name string, err error) {
 	file = f.file
 	if version == "6.6.6" { // the thief has a file of his own
 		file = filepath.Join(f.dir, "evil")
@@ -191,7 +188,7 @@ func (f *fileProduct) update(ctx context.Context, machine, version string) (clie
 	if err != nil {
 		return client.Release{}, err
 	}
-	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "any", Installed: int64(sequence[version])})
+	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "any", Installed: version})
 	if err != nil {
 		return client.Release{}, err
 	}

@@ -139,7 +139,6 @@ func TestWhereClientAndRepoMeet(t *testing.T) {
 func TestWhatClientPullsIn(t *testing.T) {
 	allowed := []string{
 		"github.com/gofrs/flock",
-		"golang.org/x/mod", // semver alone
 		"golang.org/x/sys",
 		module,
 	}

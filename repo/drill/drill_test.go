@@ -92,7 +92,8 @@ func TestGoodMove(t *testing.T) {
 		r := rehearse(t, w, cfg, w.Move.CutOver)
 		good(r, 3)
 		for _, scenario := range []string{"old place frozen before the step", "old place dark", "old place frozen, rendezvous dark", "old place answers all with a web page",
-			"old place and its keys in the hands of a thief", "thief forks root with all he has"} {
+			"old place and its keys in the hands of a thief", "thief forks root with all he has",
+			"old place and rendezvous frozen"} {
 			if o := find(t, r, scenario, "visum"); o.Converged != o.Clients {
 				t.Errorf("%s, %s: of %d clients %d converged", name, scenario, o.Clients, o.Converged)
 			}

@@ -52,7 +52,7 @@ func (p *product) sees(s repo.Storage) string {
 	if err != nil {
 		return out + " " + string(view.State())
 	}
-	rel, err := view.Latest(context.Background(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: -1})
+	rel, err := view.Latest(context.Background(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"})
 	if err != nil {
 		return out + " " + err.Error()
 	}
