@@ -53,7 +53,8 @@ func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l
 	return l, nil
 }
 
-// dates adds what rule K5, or a publish, will refuse.
+// dates adds what rule K5, or a publish, will refuse, and what is doubtful of the
+// new root.
 func (x *comparison) dates() error {
 	r := x.tx.repo
 	now := r.now()
@@ -70,6 +71,9 @@ func (x *comparison) dates() error {
 	}
 	if x.proposed != nil {
 		ahead(x.proposed, "new")
+		for _, w := range rootOf(x.proposed).Warnings(r.cfg.Review, now) {
+			x.out = append(x.out, Change{Part: Headline, Role: "root", Kind: Unchanged, What: "warning of", Name: fmt.Sprintf("v%d", x.proposed.Version()), New: w})
+		}
 	}
 	last := map[string]bool{"targets": true} // whose expiry may be earlier than before
 	for _, n := range x.after.layout.lists() {

@@ -30,6 +30,7 @@ type Draft struct {
 	repo     *Repo // the handle that opened or staged it; nil: it can be looked at, and no more
 	staged   *Repo // the handle that staged it; nil: another one did
 	override override
+	warnings []string
 }
 
 func newDraft() *Draft {
@@ -372,6 +373,10 @@ func (d *Draft) labels(keyIDs []string) (out []string) {
 	}
 	return out
 }
+
+// Warnings says what [Root.Warnings] has to say of the draft's root, where the draft
+// was staged by this process; [Repo.Diff] says the same of any draft.
+func (d *Draft) Warnings() []string { return slices.Clone(d.warnings) }
 
 // Empty reports whether the draft changes nothing.
 func (d *Draft) Empty() bool {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -36,7 +37,9 @@ func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 }
 
 // Stage edits and signs with the signers at hand, without publishing. The draft
-// may be empty, where fn changed nothing.
+// may be empty, where fn changed nothing. A first root of which [Repo.Pin] could make
+// no pin is refused with an error that wraps [tuf.ErrCharter]; of later ones
+// [Draft.Warnings] tells.
 func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (_ *Draft, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -140,7 +143,17 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	if err != nil {
 		return err
 	}
+	if prev == nil {
+		// Nothing is lost yet: better to hear it now than from Pin, once keys have signed.
+		if _, err := tuf.ProposeFirst(f.bytes(), tx.repo.judge()); err != nil {
+			return fmt.Errorf("repo: %w", err)
+		}
+		if why := tx.root.unpinnable(tx.repo.cfg.Review, now); len(why) > 0 {
+			return fmt.Errorf("repo: root v1: %w: %s", tuf.ErrCharter, strings.Join(why, "; "))
+		}
+	}
 	d.files["root"], d.heals = f, tx.heals
+	d.warnings = tx.root.Warnings(tx.repo.cfg.Review, now)
 	_, err = tx.repo.healed(tx.present.chain, d, f.bytes())
 	return err
 }

@@ -119,6 +119,10 @@ func (r *reviewer) examine(ctx context.Context, place *place) ([]string, error) 
 	}
 	var good []string
 	for _, p := range pending {
+		if p.Recalled != nil || p.Refused != nil {
+			say("It has recalled or refused %s before: that takes a person, and a reason.", p.Path)
+			continue
+		}
 		file := filepath.Join(filepath.Dir(r.repo), "examined")
 		n, sum, err := download(ctx, place.url+p.Name, file)
 		if err != nil {

@@ -300,9 +300,16 @@ var attempts = []attempt{
 		return worst(d.job(s, d.forged()), d.sign(s, evil, "agent/evil"), d.sign(s, hidden, "agent/evil"))
 	}},
 	{"a recalled release", func(d *desk, s seat, stolen []string) string {
-		again := d.unsigned(nil, func(tx *repo.Tx) error {
+		again := d.unsigned(nil, func(tx *repo.Tx) error { // Approve would refuse
 			rel := &tuf.Release{Product: "agent", Version: "0.9", Channel: "stable", Platform: "any"}
-			return errors.Join(deskAdd("0.9")(tx), tx.Add("review", "agent/0.9", strings.NewReader("agent 0.9"), rel)) // Approve would refuse
+			return errors.Join(deskAdd("0.9")(tx), tx.Add("review", "agent/0.9", strings.NewReader("agent 0.9"), rel))
+		})
+		again = d.edit(again, func(files map[string]map[string]any) { // and nothing says that it was recalled
+			signed := files["review-agent"]["content"].(map[string]any)["signed"].(map[string]any)
+			if signed[tuf.RecallMember] == nil {
+				d.t.Fatal("the recall was gone already")
+			}
+			delete(signed, tuf.RecallMember)
 		})
 		outcome := d.sign(s, again, "agent/0.9")
 		if s.party == "vendor" {

@@ -1,0 +1,57 @@
+package repo
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Warnings says what of the root will be refused later, or is worse than it looks:
+// what [Repo.Pin] will not take at that time, and spare root keys that make losses
+// worse. It is a sentence each, one line of printable ASCII; nil: there is nothing.
+// review is the name of the reviewing party, as in [Config].Review. What
+// [Repo.Stage] refuses by itself, such as a rule of the charter that is broken, is
+// not repeated.
+func (r *Root) Warnings(review string, at time.Time) []string {
+	out := r.unpinnable(review, at)
+	// As many root keys may be lost, of all parties together, as the party with the
+	// fewest spare ones has: the threshold grows with every key of another party.
+	spare := func(p Party) int { return len(p.Keys) - max(p.Min, 1) }
+	least, all := -1, 0
+	for _, p := range r.Parties {
+		if all += len(p.Keys); least < 0 || spare(p) < least {
+			least = spare(p)
+		}
+	}
+	for _, p := range r.Parties {
+		if n := spare(p) - least; n > 0 {
+			out = append(out, text.Line(fmt.Sprintf("party %s has %s, another party %d: no more than %d of all %d root keys may be lost, so %s of %s makes losses worse, not better; give the other party as many",
+				text.Name(p.Name), plural(spare(p), "spare root key", "spare root keys"), least, least, all, plural(n, "spare key", "spare keys"), text.Name(p.Name))))
+		}
+	}
+	return out
+}
+
+// unpinnable says why Pin will make no pin of the root.
+func (r *Root) unpinnable(review string, at time.Time) (out []string) {
+	if !slices.ContainsFunc(r.Parties, func(p Party) bool { return p.Name == review }) {
+		out = append(out, text.Line(fmt.Sprintf("no party is called %s, which is the reviewing party, so no pin can be made of it; Config.Review names another one", text.Name(review))))
+	}
+	want := r.Probe.MinOperators
+	if r.Probe == (tuf.Probe{}) {
+		want = 2
+	}
+	operators := map[string]bool{}
+	for _, l := range r.Locations {
+		if l.UseUntil.IsZero() || l.UseUntil.After(at) {
+			operators[l.Operator] = true
+		}
+	}
+	if n := len(operators); n < want {
+		out = append(out, fmt.Sprintf("its locations have %s, min_operators is %d, so no pin can be made of it: who can freeze them hides everything", plural(n, "operator", "operators"), want))
+	}
+	return out
+}
