@@ -35,6 +35,16 @@ func TestEverySentinel(t *testing.T) {
 			[]error{&metadata.ErrRepository{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}}},
 		"ErrThreshold": {tuf.ErrThreshold, func(r *tuftest.Repo) { r.Signers["timestamp"] = nil; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
+		"ErrUnknownKey": {tuf.ErrUnknownKey, func(r *tuftest.Repo) {
+			r.NextRoot(func() {
+				tuftest.At(r.Root, "keys")["new"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "x"}}
+				r.AddKeys(r.Root, "sn2")
+				tuftest.At(r.Root, "roles")["timestamp"], tuftest.At(r.Root, "roles")["snapshot"] = doc{"keyids": []any{"new"}, "threshold": 1}, r.Role(1, "sn2")
+				r.Charter()["epoch"] = 2
+			})
+			r.Publish()
+			envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "new", "sig": "00"}} })
+		}, []error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
 		"ErrRollback": {tuf.ErrRollback, func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrBadVersionNumber{}}},
 		"ErrMismatch": {tuf.ErrMismatch, func(r *tuftest.Repo) { edit(r, "5.snapshot.json", "2030", "2031") },

@@ -143,7 +143,7 @@ func TestOddNames(t *testing.T) {
 		"what?#%2f%":                       "targets/%s.what%%3F%%23%%252f%%25",
 		"ünicode/ß":                        "targets/%%C3%%BCnicode/%s.%%C3%%9F",
 		`back\slash`:                       `targets/%s.back%%5Cslash`,
-		"target-a+b":                       "targets/%s.target-a+b",
+		"target-a+b":                       "targets/%s.target-a%%2Bb",
 		".hidden":                          "targets/%s..hidden",
 		"CON":                              "targets/%s.CON",
 		"deep/" + strings.Repeat("x", 230): "targets/deep/%s." + strings.Repeat("x", 230),
