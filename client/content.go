@@ -192,7 +192,8 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 		}
 		if err != nil {
 			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
-			if errors.Is(err, tuf.ErrThreshold) && !w.quiet {
+			// Without a charter the specification says what is asked for, and no more.
+			if errors.Is(err, tuf.ErrThreshold) && !w.quiet && w.tip.Charter() != nil {
 				w.unsigned = append(w.unsigned, unsigned{p, data, err})
 			} else if w.faulty(c, p, err); !w.failing[p.key] {
 				heard.add(p) // what it has is absent or expired, which is a word too

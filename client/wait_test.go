@@ -275,16 +275,19 @@ func TestSlowMetadata(t *testing.T) {
 func TestNobodyAnswers(t *testing.T) {
 	waiting(t, "the agent", -1, func(t *testing.T, w *web, c *client.Client) {
 		a := w.approved(c)
-		c = w.client(func(cfg *client.Config) {
-			cfg.Dir, cfg.Store = "", client.Memory()
-			cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-				if r.URL.Host == vendorHost {
-					<-r.Context().Done()
-					return nil, r.Context().Err()
-				}
-				return w.RoundTrip(r)
-			})}
-		})
+		build := func() *client.Client {
+			return w.client(func(cfg *client.Config) {
+				cfg.Dir, cfg.Store = "", client.Memory()
+				cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Host == vendorHost {
+						<-r.Context().Done()
+						return nil, r.Context().Err()
+					}
+					return w.RoundTrip(r)
+				})}
+			})
+		}
+		c = build()
 		begun := time.Now()
 		if view := w.good(c, 1); view.Place() != "cdn" {
 			t.Errorf("from %s", view.Place())
@@ -292,16 +295,19 @@ func TestNobodyAnswers(t *testing.T) {
 		if took := time.Since(begun); took != answerPatience {
 			t.Errorf("metadata: took %s", took)
 		}
-		begun = time.Now()
-		file := filepath.Join(t.TempDir(), "agent")
-		if err := c.Save(t.Context(), a, file); err != nil {
-			t.Error(err)
-		}
-		if _, err := os.Stat(file); err != nil {
-			t.Error(err)
-		}
-		if took := time.Since(begun); took != answerPatience {
-			t.Errorf("target: took %s", took)
+		// One client knows of that from its refresh, another one does not.
+		for took, c := range map[time.Duration]*client.Client{0: c, answerPatience: build()} {
+			begun = time.Now()
+			file := filepath.Join(t.TempDir(), "agent")
+			if err := c.Save(t.Context(), a, file); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(file); err != nil {
+				t.Error(err)
+			}
+			if got := time.Since(begun); got != took {
+				t.Errorf("target: took %s, want %s", got, took)
+			}
 		}
 	})
 }
