@@ -75,6 +75,16 @@ func (tx *Tx) Heal(fork ...[]byte) error {
 	return nil
 }
 
+// Heals returns the roots of the fork that the draft's root heals, in order of
+// versions; none where it heals no fork. They are what the draft says; [Draft.Sign],
+// [Repo.Diff] and [Repo.Publish] verify them.
+func (d *Draft) Heals() (out [][]byte) {
+	for _, data := range d.heals {
+		out = append(out, bytes.Clone(data))
+	}
+	return out
+}
+
 // openFork verifies the roots of a fork against a chain that they are not part of.
 func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 	no := func(format string, args ...any) error {

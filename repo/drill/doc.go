@@ -17,6 +17,8 @@
 // whose charter is content with one operator (min_operators 1), as long as that one
 // has content in date.
 //
+// Where the draft heals a fork, clients that were shown its roots come to the end too.
+//
 // Where a recovery stands between a pin and the newest root, clients live through
 // its wait with their clocks ahead: who follows before is a violation (S1), and who
 // does not follow after it too (L5). Stock clients know no recovery and stay.

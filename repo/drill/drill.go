@@ -86,6 +86,13 @@ func (d *Drill) Run(ctx context.Context) (*Report, error) {
 		})
 	}
 	wg.Wait()
+	other, err := p.runFork(ctx)
+	if err != nil {
+		return p.report, errors.Join(append(errs, err)...)
+	}
+	if other != nil {
+		p.report.Outcomes = append(p.report.Outcomes, *other)
+	}
 	if len(p.Places) > 0 {
 		held, err := p.holds(ctx)
 		if err != nil {

@@ -207,6 +207,36 @@ func TestOracleOfHiddenRoots(t *testing.T) {
 	}
 }
 
+// Clients of the other side of a fork that do not come to the end are seen.
+func TestOracleOfForks(t *testing.T) {
+	t.Parallel()
+	w := movetest.New(t)
+	keys := slices.Concat(movetest.OldKeys, movetest.ReviewKeys)
+	renew := func(priority int) func(*repo.Repo) (*repo.Draft, error) {
+		return func(r *repo.Repo) (*repo.Draft, error) {
+			return r.Stage(t.Context(), func(tx *repo.Tx) error { tx.Root().Locations[0].Priority = priority; return nil })
+		}
+	}
+	other := &movetest.World{T: t, Now: w.Now, Store: relocate.Overlay(w.Store)}
+	other.Publish(other.Repo(keys...), renew(11))
+	w.Publish(w.Repo(keys...), renew(12))
+	fork, err := other.Store.Read(t.Context(), "metadata/2.root.json")
+	movetest.NoErr(t, err)
+	p := prepared(t, w, keys, func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
+		return r.Stage(ctx, func(tx *repo.Tx) error { return tx.Heal(fork) })
+	})
+	out, err := p.runFork(t.Context())
+	movetest.NoErr(t, err)
+	demand(t, out.Violations, "")
+	if out.Converged == 0 || out.Converged != out.Clients {
+		t.Errorf("%+v", out)
+	}
+	p.well = p.everywhere(host{dark: true})
+	out, err = p.runFork(t.Context())
+	movetest.NoErr(t, err)
+	demand(t, out.Violations, "L1")
+}
+
 // A product that forgets all it knew is led back: that is seen in what it does.
 func TestOracleOfForgetful(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,76 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// forkedFiles is what was published, with the other roots in place of some.
+type forkedFiles struct {
+	repo.Storage
+	roots map[string][]byte // by name in storage
+}
+
+func (f forkedFiles) Read(ctx context.Context, name string) ([]byte, error) {
+	if data, ok := f.roots[name]; ok {
+		return data, nil
+	}
+	return f.Storage.Read(ctx, name)
+}
+
+// runFork lets clients that were shown the roots of a fork live on in a world that is
+// well, where the draft heals that fork: they come to the end as all others do.
+func (p *play) runFork(ctx context.Context) (*Outcome, error) {
+	if p.Draft == nil || len(p.Draft.Heals()) == 0 {
+		return nil, nil
+	}
+	files := forkedFiles{p.Storage, map[string][]byte{}}
+	var last *tuf.Root
+	for _, data := range p.Draft.Heals() {
+		root, err := tuf.OpenRoot(data, &tuf.Options{UnsafeLoopback: p.Config.UnsafeLoopback})
+		if err != nil {
+			return nil, fmt.Errorf("drill: the fork: %w", err)
+		}
+		files.roots["metadata/"+strconv.FormatInt(root.Version(), 10)+".root.json"] = data
+		last = root
+	}
+	p.files["fork"] = files
+	shown := map[string]host{}
+	for _, l := range p.locations {
+		shown[l.Base] = host{files: "fork", roots: last.Version(), content: l.Tier != tuf.Rendezvous}
+	}
+	out := &Outcome{Scenario: "all is well, after the other side of the fork", Client: "visum", Roots: map[int64]int{}}
+	for _, i := range p.sample(len(p.pins)) {
+		m, err := p.member(ctx, i, false)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := m.refresh(ctx, shown); err != nil {
+			return nil, err
+		}
+		if m.view.Root().SHA256() != last.SHA256() {
+			continue // its pin is of this side
+		}
+		m.name = fmt.Sprintf("pin of root v%d, having seen the other root v%d", m.root, last.Version())
+		tip := p.tip()
+		for range max(cycles, p.turns(m.root, m.pin)) {
+			m.client = nil // a new process, whose first refresh is a probe
+			if _, err := m.refresh(ctx, p.well); err != nil {
+				return nil, err
+			}
+			if m.err == nil && m.view.Root().SHA256() == tip.SHA256() {
+				break
+			}
+		}
+		there := m.view.Root().SHA256() == tip.SHA256()
+		if !there || m.err != nil {
+			out.violated("L1", m.name, "is at root v%d, and could have come to v%d with content: %v", m.view.RootVersion(), tip.Version(), m.err)
+		}
+		out.count(m.view.RootVersion(), there && m.err == nil)
+	}
+	return out, nil
+}
