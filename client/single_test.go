@@ -61,7 +61,7 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	now := p.repo
 	p.repo = old
 	view = p.refresh(c, client.ErrNoContent, "2.root", "timestamp")
-	if !errors.Is(view.Err(), tuf.ErrRollback) || len(view.Evidence()) == 0 {
+	if !errors.Is(view.Err(), tuf.ErrRollback) || len(view.Evidence()) > 0 { // it lags, which is no attack
 		t.Errorf("%v, evidence %q", view.Err(), view.Evidence())
 	}
 	p.repo = now

@@ -152,5 +152,10 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 
 // decided reports whether err is an answer, which no other place can change.
 func decided(err error) bool {
-	return errors.Is(err, tuf.ErrNotApproved) || errors.Is(err, tuf.ErrNoTarget) || errors.Is(err, tuf.ErrHeld) || errors.Is(err, tuf.ErrRelease)
+	for _, final := range []error{tuf.ErrNotApproved, tuf.ErrNoTarget, tuf.ErrHeld, tuf.ErrRecalled, tuf.ErrRelease} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }

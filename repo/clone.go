@@ -215,7 +215,7 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 	case err != nil:
 		return err
 	case have && size >= 0 && size != x.length:
-		return fmt.Errorf("repo: %s: the mirror has %d bytes of it, %d are listed: %w", text.Name(x.name), size, x.length, ErrConflict)
+		return fmt.Errorf("repo: %s: %w: the mirror has %d bytes of it, %d are listed; remove it, and clone again", text.Name(x.name), tuf.ErrMismatch, size, x.length)
 	case have:
 		return nil
 	}

@@ -58,8 +58,8 @@ func TestConflict(t *testing.T) {
 				noErr(t, err)
 			}
 			noErr(t, w.open().Publish(t.Context(), drafts[0]))
-			w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), travel(t, drafts[1])) })
-			w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // nor twice
+			w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), travel(t, drafts[1])) })
+			w.refused(repo.ErrPublished, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // nor twice
 			w.update(edits[1])
 			for _, p := range w.pending() {
 				if err := w.try(approve(strings.TrimPrefix(p, "agent/"))); err != nil {
@@ -105,7 +105,7 @@ func TestOrphanComesAlive(t *testing.T) {
 		t.Fatalf("draft of %s", second)
 	}
 	noErr(t, w.open().Publish(t.Context(), first))
-	w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), second) })
+	w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), second) })
 	w.update(add("2"))
 	if got := w.pending(); !slices.Equal(got, []string{"agent/1", "agent/2"}) {
 		t.Errorf("published %q", got)

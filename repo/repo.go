@@ -59,8 +59,8 @@ type Config struct {
 	// Progress is told how far a long call is; nil: nobody is. It is called from the
 	// call's own goroutine, which goes on when it returns.
 	Progress func(Progress)
-	// Labels are what people call keys, by key id: [Repo.Diff] shows a key by its
-	// label and the first digits of its id.
+	// Labels are what people call keys, by key id: [Repo.Diff] and [Missing] show a key
+	// by its label and the first digits of its id.
 	Labels map[string]string
 	// UnsafeLoopback lets locations be http:// on this machine. For development and tests.
 	UnsafeLoopback bool

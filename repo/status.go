@@ -88,26 +88,36 @@ type Date struct {
 
 // Status is the result of [Repo.Status].
 type Status struct {
-	At         time.Time
-	Due        []Due  // every role, the first to expire first
-	Dates      []Date // of locations, holds and recoveries, those that are still to come
-	Unfinished bool   // the newest root waits for its content: a publish was cut off; Update or Refresh ends it
+	At    time.Time
+	Due   []Due  // every role, the first to expire first
+	Dates []Date // of locations, holds and recoveries, those that are still to come
+	// Ahead is how far signed_at of the newest root is ahead of this machine's clock, 0
+	// up to 5 minutes. Clients take that date for the present; see [Tx.Supersede].
+	Ahead      time.Duration
+	Unfinished bool // the newest root waits for its content: a publish was cut off; Update or Refresh ends it
 }
 
-// Urgency is that of the worst role.
+// Urgency is that of the worst role; at least Urgent where the newest root is ahead
+// of the clock.
 func (s *Status) Urgency() Urgency {
 	worst := Fine
+	if s.Ahead > 0 {
+		worst = Urgent
+	}
 	for _, d := range s.Due {
 		worst = max(worst, d.Urgency)
 	}
 	return worst
 }
 
-// String is a line for each role, then for each date.
+// String is a line for each thing that is wrong, for each role, then for each date.
 func (s *Status) String() string {
 	var lines []string
 	if s.Unfinished {
 		lines = append(lines, "urgent: the newest root waits for its content: a publish was cut off, Update or Refresh ends it")
+	}
+	if s.Ahead > 0 {
+		lines = append(lines, fmt.Sprintf("urgent: signed_at of the newest root is %s ahead of this machine's clock: clients take that for the present; if the clock is right, a root that follows with the right date heals them", inWords(s.Ahead)))
 	}
 	for _, d := range s.Due {
 		lines = append(lines, d.String())
@@ -139,7 +149,7 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 	if p.root == nil {
 		return nil, errors.New("repo: the repository is empty")
 	}
-	s := &Status{At: at, Unfinished: p.snap == nil || p.under != p.root}
+	s := &Status{At: at, Ahead: r.ahead(p.root), Unfinished: p.snap == nil || p.under != p.root}
 	layout := rootOf(p.root)
 	add := func(role string, version int64, party string, expires time.Time, lists int, needs ...need) {
 		d := Due{Role: role, Version: version, Party: party, Expires: expires, Left: expires.Sub(at), AtHand: true, Lists: lists}

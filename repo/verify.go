@@ -89,6 +89,13 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	if err := v.survey.run(ctx, pinned); err != nil {
 		return nil, err
 	}
+	if root := v.survey.tip(); v.repo.ahead(root) > 0 {
+		at := root.Charter().SignedAt()
+		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
+			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients take that for the present", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
+			return nil, err
+		}
+	}
 	if err := v.recoveries(ctx); err != nil {
 		return nil, err
 	}

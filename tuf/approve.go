@@ -141,9 +141,10 @@ type listing struct {
 // Approve decides on one path. It is approved where every role of its class
 // lists it with the same length, the same hashes and the same release fields,
 // each role being the one that the snapshot lists, verified under the charter
-// and unexpired, where the release fields obey [Release.Check], and where no hold
-// names it. Otherwise the error says what lacks: [ErrNoTarget] (nobody lists it),
-// [ErrNotApproved], [ErrRelease], [ErrHeld], [ErrExpired], or what [Fetch] returned.
+// and unexpired, where the release fields obey [Release.Check], and where no recall
+// of these roles names its bytes and no hold its path. Otherwise the error says what
+// lacks: [ErrNoTarget] (nobody lists it), [ErrNotApproved], [ErrRelease],
+// [ErrRecalled], [ErrHeld], [ErrExpired], or what [Fetch] returned.
 //
 // Without a charter nobody can approve: see [Snapshot.UnsafeTarget].
 func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
@@ -160,7 +161,8 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 
 // decide is Approve for a path of class, within a budget. Where agreed is true
 // every party lists what a tells, also where err says that it is not approved: it
-// is held, or its release fields are malformed, of which a has those that can be read.
+// is recalled or held, or its release fields are malformed, of which a has those that
+// can be read.
 func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
 	list, err := s.listings(class, path, get, w)
 	if err != nil {
@@ -168,6 +170,9 @@ func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Appr
 	}
 	if a, err = s.agree(class, path, list); err != nil {
 		return a, errors.Is(err, ErrRelease), err
+	}
+	if err := s.checkRecall(class, a, get); err != nil {
+		return a, true, err
 	}
 	return a, true, s.checkHold(class, path, get)
 }

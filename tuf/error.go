@@ -32,7 +32,7 @@ func (s *sentinel) Unwrap() (errs []error) {
 }
 
 // Reactions differ by family. Whatever wraps ErrUntrusted must not be used, and
-// asking the same place again will not help. ErrExpired, ErrHeld and ErrNoTarget
+// asking the same place again will not help. ErrExpired, ErrHeld, ErrRecalled and ErrNoTarget
 // are states of the world: an attack, a wrong clock, or simply so.
 //
 // For users of go-tuf's error types see package gotuf.
@@ -68,6 +68,8 @@ var (
 	ErrNoTarget error = &sentinel{"no such target", nil}
 	// ErrHeld: a review key holds the release back for now.
 	ErrHeld error = &sentinel{"held by review", nil}
+	// ErrRecalled: a party of the class says that the bytes should not run any more.
+	ErrRecalled error = &sentinel{"recalled", nil}
 )
 
 // Error tells what was refused and why. Every refusal of this package is one.

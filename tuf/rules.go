@@ -361,6 +361,8 @@ func (o *Options) baseFault(base string) string {
 		return "bad port"
 	case o.UnsafeLoopback && isLoopback(u.Hostname()) && (u.Scheme == "http" || u.Scheme == "https") && u.Port() != "":
 		return ""
+	case u.Scheme == "http" && isLoopback(u.Hostname()):
+		return "not https; UnsafeLoopback, with a port, allows http on this machine"
 	case u.Scheme != "https":
 		return "not https"
 	case !o.hostOK(strings.TrimSuffix(u.Host, ":"+u.Port())):
