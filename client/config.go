@@ -117,7 +117,9 @@ type Config struct {
 	UnsafeHTTP bool
 	// UnsafeNoReview lets the pin be the bare root of an ordinary TUF repository:
 	// nobody but who holds its keys answers for what it lists, and it can't move.
-	// Where to ask is what Sources says.
+	// Where to ask is what Sources says. Repositories with and without consistent
+	// snapshots are read. Without them a publish replaces files: a refresh in its midst
+	// fails with ErrNoContent, and the next one succeeds.
 	UnsafeNoReview bool
 }
 

@@ -57,7 +57,14 @@
 // One version has one content: snapshots list length and sha256 of targets.json,
 // of every role that the charter names and of products, the length of hash bins,
 // and their sha256 where [Class].HashBins is set. Every role names its repository
-// (x-visum-repo) and itself (x-visum-role).
+// (x-visum-repo) and itself (x-visum-role), and a snapshot the version of the one
+// that was published before it (x-visum-follows), by which [Repo.Prune] knows how
+// long the older one is needed.
+//
+// Calls that read many files may run beside publishers, on storages whose listings
+// lag too. Each shows one published state. Where that changes while it reads,
+// [Repo.Status] and [Repo.Verify] read again; otherwise the error wraps
+// [ErrConflict] (of a draft that was passed by, [ErrStale]).
 //
 // # Many files
 //

@@ -30,13 +30,13 @@ import (
 // others, who go on by some calls of the storage at each call that it makes. All
 // of it follows from a seed: nothing depends on how fast anybody is.
 
-// raceRuns is how often each call is run beside others: 20 times, and 2,000 times
+// raceRuns is how often each call is run beside others: 10 times, and 2,000 times
 // where VISUM_LONG=1 is set.
 func raceRuns() int {
 	if tuftest.Long {
 		return 2000
 	}
-	return 20
+	return 10
 }
 
 // shared is a storage that tells of each call before it is made, and of each
@@ -362,11 +362,12 @@ func (x *race) work(yield func(string) bool) {
 	}
 }
 
-// faster reports whether an error says that somebody was faster: a conflict; or,
+// faster reports whether an error says that somebody was faster: a conflict, or a
+// draft that something else was published before; or,
 // after somebody published between a new root and its content, that the root's new
 // keys must sign, or that another root was signed before.
 func (x *race) faster(err error) bool {
-	return errors.Is(err, repo.ErrConflict) || x.rooted && (errors.Is(err, tuf.ErrThreshold) || errors.Is(err, repo.ErrSecondContent))
+	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrStale) || x.rooted && (errors.Is(err, tuf.ErrThreshold) || errors.Is(err, repo.ErrSecondContent))
 }
 
 // heal publishes once more, and demands that all is in order then.
@@ -556,7 +557,7 @@ func TestInterleaved(t *testing.T) {
 					err := raced[name](x, x.victim())
 					if err == nil {
 						well++
-					} else if !errors.Is(err, repo.ErrConflict) && !(x.faster(err) && (name == "Update" || name == "Refresh")) {
+					} else if !errors.Is(err, repo.ErrConflict) && !(x.faster(err) && (name == "Update" || name == "Refresh" || errors.Is(err, repo.ErrStale))) {
 						t.Errorf("others at %q: %v", x.at, err)
 					}
 					x.kept()

@@ -36,7 +36,8 @@
 // Length and hashes are compared before anything of a file is parsed.
 //
 // Of keys these verify: ed25519, ECDSA on P-256 and P-384, RSA of 2048 to 8192
-// bits with PSS and SHA-256, each by the scheme that it names; not keys that any
+// bits with PSS and SHA-256, each by the scheme that it names, ECDSA in PEM or as
+// an uncompressed point in hex; not keys that any
 // reader of the key can sign for (ed25519 points of small order, RSA with a prime
 // modulus), nor RSA with an even modulus, or an exponent that is even or below
 // 65537.
