@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
@@ -73,14 +72,12 @@ func (h holders) write(r *tuftest.Repo) {
 // oracle counts enough, by the root before and by itself.
 func TestRandomChains(t *testing.T) {
 	t.Parallel()
-	seed, end := seedOf(t), time.Now().Add(2*time.Second)
-	if long {
-		end = time.Now().Add(5 * time.Minute)
+	seed, chains := seedOf(t), uint64(200)
+	if tuftest.Long {
+		chains = 5_000
 	}
 	taken, refused := 0, 0
-	// A slow machine draws few in the time, but enough of both kinds too.
-	few := func() bool { return taken < 20 || refused < 20 }
-	for n := uint64(0); n < 25 || time.Now().Before(end) || few() && n < 1000; n++ {
+	for n := range chains {
 		dice := rand.New(rand.NewPCG(seed, n))
 		r := tuftest.New()
 		h := drawHolders(dice, nil, 0)
@@ -122,7 +119,7 @@ func TestRandomChains(t *testing.T) {
 			tip, h = got, next
 		}
 	}
-	if few() {
+	if taken < 20 || refused < 20 {
 		t.Errorf("%d taken, %d refused: the chains are too much alike", taken, refused)
 	}
 	t.Logf("%d roots taken, %d refused", taken, refused)

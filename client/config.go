@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -48,8 +49,10 @@ type Config struct {
 	// Offline keeps the client from asking anything but Sources.
 	Offline bool
 	// HTTP makes the requests; nil: a client of our own that honours the
-	// system's proxy settings. It is copied; redirects are never followed. Its
-	// Timeout, if it has one, ends long downloads too, which then go on. Its
+	// system's proxy settings and judges certificates at the later of Now and the time
+	// at which the newest root was signed. It is copied; redirects of metadata are never
+	// followed, those of targets as [Client.Save] says, whatever its CheckRedirect is.
+	// Its Timeout, if it has one, ends long downloads too, which then go on. Its
 	// Transport bounds the headers of an answer, net/http's at 10 MB unless its
 	// MaxResponseHeaderBytes says otherwise; of our own client they are 64 KiB. How
 	// long an answer is waited for is bounded here, whatever the Transport says.
@@ -194,7 +197,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	if c.cfg.UserAgent == "" {
 		c.cfg.UserAgent = "visum"
 	}
-	c.http, c.own = newHTTP(cfg.HTTP)
+	c.http, c.own = newHTTP(cfg.HTTP, func() time.Time { return later(c.clock(), c.newestRoot()) })
 	for i, s := range c.cfg.Sources {
 		if c.cfg.Sources[i], err = c.bind(s); err != nil {
 			return nil, err
@@ -204,8 +207,9 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 }
 
 // newHTTP returns a client that follows no redirect: a place that sends
-// elsewhere is not the place that the root names.
-func newHTTP(given *http.Client) (h *http.Client, own bool) {
+// elsewhere is not the place that the root names. Certificates are judged at the time
+// of now where the transport is our own: the machine's clock may be years behind.
+func newHTTP(given *http.Client, now func() time.Time) (h *http.Client, own bool) {
 	h = &http.Client{}
 	if given != nil {
 		*h = *given
@@ -215,6 +219,13 @@ func newHTTP(given *http.Client) (h *http.Client, own bool) {
 		t.DisableCompression = true
 		t.ResponseHeaderTimeout = 30 * time.Second
 		t.MaxResponseHeaderBytes = 64 << 10
+		// A connection that a network has forgotten looks alive: who does not answer a
+		// ping is dropped, before a download gives up.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{}
+		}
+		t.TLSClientConfig.Time = now
 		h.Transport, own = t, true
 	}
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -17,9 +17,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// roleName is the name of a role's file, for URLs before escaping.
-func roleName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, f.Role) }
-
 // set is a complete set of content under one root. Files that verified in an
 // earlier refresh are read, and verified again, when they are first asked for.
 type set struct {
@@ -61,8 +58,8 @@ type offer struct {
 }
 
 // content brings the newest complete set under the tip that a location offers.
-// Where a probe is due, the timestamps of several operators are compared: one
-// location alone cannot hide what the others serve.
+// Where a probe is due, the timestamps of several operators are compared, in turn:
+// no location can hide for ever what another one serves.
 //
 // A timestamp is trusted when its set is complete. One whose files no location has
 // does not keep the client from the set of another one, as long as that is
@@ -80,9 +77,15 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 	var problems []error
 	var newest *offer
 	tried := map[string]bool{}
-	for rest := w.contentPlaces(c); len(rest) > 0; want = 1 {
+	rest, must := w.contentPlaces(c), ""
+	if want > 1 {
+		rest, must = w.timestampPoll.order(rest, w.rests, w.rests)
+	}
+	for ; len(rest) > 0; want, must = 1, "" {
 		var offers []*offer
-		if offers, rest, err = c.offers(ctx, w, rest, prior, want, &problems); err != nil {
+		offers, rest, err = c.offers(ctx, w, rest, prior, want, must, &problems)
+		w.session.Turns.Timestamps = w.timestampPoll.next(c.places(w.tip, w.now), w.failing)
+		if err != nil {
 			return nil, nil, err
 		}
 		for _, o := range offers {
@@ -137,24 +140,32 @@ func (w *walk) sort(places []*place) {
 }
 
 // offers asks locations for their timestamps until want different operators have
-// answered with one that verifies, and returns these, the newest first, and the
-// locations that were not asked or had not answered by then.
-func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []byte, want int, problems *[]error) (out []*offer, rest []*place, err error) {
+// answered with one that verifies, and the location must was asked, and returns
+// these timestamps, the newest first, and the locations that were not asked or had
+// not answered by then.
+func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []byte, want int, must string, problems *[]error) (out []*offer, rest []*place, err error) {
 	var ops, heard operators
 	asked, answered := map[string]*place{}, map[string]bool{}
 	queue, i, first := slices.Clone(places), 0, len(places)
+	probing := want > 1
+	enough := func() bool { return len(out) > 0 && (len(ops) >= want || want == 1) }
 	q := inquiry[[]byte]{pace: w.pace}
 	q.next = func() *place {
 		for i < len(queue) {
 			p := queue[i]
 			i++
 			switch {
+			case p.key == must && !w.pace.late[p.key]:
+				must = ""
+				fallthrough
+			case !enough() && (len(out) == 0 || !w.down[p.key] && !w.pace.late[p.key] && !ops.has(p)):
+				asked[p.key] = p
+				if probing {
+					w.timestampPoll.ask(p.key)
+				}
+				return p
 			case i <= first && ops.has(p):
 				queue = append(queue, p)
-			case len(out) > 0 && (w.down[p.key] || w.pace.late[p.key] || ops.has(p)): // it rests, had its chance, or adds nothing
-			default:
-				asked[p.key] = p
-				return p
 			}
 		}
 		return nil
@@ -186,7 +197,7 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 			ops.add(p)
 		}
 		switch {
-		case len(out) > 0 && len(ops) >= want, len(out) > 0 && want == 1:
+		case enough() && (must == "" || w.pace.late[must]):
 			return nothingMore
 		case len(out) > 0:
 			return welcome
@@ -211,7 +222,10 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 // faulty notes what a location did instead of serving content that verifies.
 func (w *walk) faulty(c *Client, p *place, err error) {
 	var refused *tuf.Error
-	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) {
+	// Where one file has all versions, another one than was asked for is what a publish
+	// looks like.
+	midst := errors.Is(err, tuf.ErrMismatch) && !w.tip.ConsistentSnapshot()
+	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) && !midst {
 		w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
 	}
 	w.failed(p, err, true)
@@ -248,7 +262,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		f := o.ts.SnapshotFile()
 		l.verified = func(tuf.RoleFile) bool { return false }
 		err = l.run(ctx, func(get fetch) error {
-			data, err := get(f, roleName(f), "")
+			data, err := get(f, f.Name(), "")
 			if err != nil {
 				return err
 			}
@@ -265,13 +279,14 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	l.verified = func(f tuf.RoleFile) bool { return o.snap.RoleBytes(f.Role) != nil }
 	l.damaged = func(f tuf.RoleFile, data []byte) { w.quarantine(c, f.Role+".json", data) }
 	err = l.run(ctx, func(get fetch) error {
-		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) }
+		from := func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), keptRole(f)) }
 		if o.snap.Root().Charter() != nil {
 			return o.snap.OpenRoles(from)
 		}
 		return topLevel(o.snap, from)
 	})
-	if err := errors.Join(err, c.keepRoles(o.snap, l.roles), c.dropVersions(w.session, o.snap, l.roles)); err != nil {
+	err = errors.Join(err, c.keepRoles(o.snap, l.roles))
+	if w.session.dropVersions(o.snap, l.roles); err != nil {
 		return nil, err
 	}
 	s.until = o.snap.Until()
@@ -283,7 +298,8 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	}
 	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), s.until}
 	w.served(o.place, true)
-	return s, c.sweep(w.session, o.snap)
+	w.session.sweep(o.snap)
+	return s, nil
 }
 
 // preference puts the location of the offer before others that do as well.
@@ -301,9 +317,7 @@ func preference(p, offers *place, w *walk) int {
 // below.
 func (c *Client) trust(w *walk, o *offer) error {
 	if err := c.replaceFile(w, "timestamp.json", o.ts.Bytes(), c.limits.Timestamp, func(prior []byte) bool {
-		// At no time at all, so that its age is no matter.
-		_, err := w.tip.Timestamp(prior, nil, time.Time{})
-		return errors.Is(err, tuf.ErrMalformed) || errors.Is(err, tuf.ErrThreshold)
+		return !w.tip.IsPrior(prior)
 	}); err != nil {
 		return err
 	}
@@ -334,6 +348,7 @@ func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, dam
 	if err := c.store.Write(name, data); err != nil {
 		return diskError{err}
 	}
+	delete(w.session.void, name)
 	return nil
 }
 
@@ -374,7 +389,7 @@ type early struct {
 }
 
 // ahead asks for timestamps while the walk asks for roots: the first location,
-// and where a probe is due the first of another operator.
+// and where a probe is due those of other operators whose turn it is.
 func (c *Client) ahead(ctx context.Context, w *walk) {
 	want := 1
 	if w.comparing {
@@ -382,7 +397,11 @@ func (c *Client) ahead(ctx context.Context, w *walk) {
 	}
 	w.early = map[string]*early{}
 	var ops operators
-	for _, p := range w.contentPlaces(c) {
+	places := w.contentPlaces(c)
+	if want > 1 {
+		places, _ = w.timestampPoll.order(places, w.rests, w.rests)
+	}
+	for _, p := range places {
 		if w.down[p.key] || ops.has(p) {
 			continue
 		}

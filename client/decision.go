@@ -60,10 +60,11 @@ func (v *View) Decide(ctx context.Context, path string) Decision {
 }
 
 // Status tells whether what is installed may go on running: path and sha256 are
-// those of the Approved that was installed. Accepted is false where it was
-// recalled by any party, is held, or is not listed any more; what to do then is
-// the product's decision. The error is not nil where nothing could be decided; a
-// recall counts also where another role cannot be read.
+// those of the Approved that was installed. Accepted is false where these bytes were
+// recalled by any party, under whatever path of their class, where the path is held,
+// or is not listed any more; what to do then is the product's decision. The error is
+// not nil where nothing could be decided; a recall counts also where another role
+// cannot be read.
 func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error) {
 	if v.err != nil {
 		return Decision{}, v.err
@@ -80,8 +81,9 @@ func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error
 			return Decision{}, failure(err)
 		}
 	}
+	class := v.class(path)
 	for _, r := range recalls {
-		if r.Path == path && strings.EqualFold(r.SHA256, sha256) {
+		if r.Class == class && strings.EqualFold(r.SHA256, sha256) {
 			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", ErrRecalled, text.Name(r.Party), r.At.UTC().Format(time.RFC3339), text.Quote(r.Reason)))
 			d.SHA256 = r.SHA256
 			return d, nil
@@ -95,6 +97,18 @@ func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error
 		return Decision{}, err
 	}
 	return v.decision(path, tuf.Release{}, a, err), nil
+}
+
+// class names the class that a path belongs to, "" for none.
+func (v *View) class(path string) string {
+	if c := v.tip.Charter(); c != nil {
+		for _, class := range c.Classes() {
+			if strings.HasPrefix(path, class.Prefix) {
+				return class.Name
+			}
+		}
+	}
+	return ""
 }
 
 func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err error) Decision {

@@ -147,7 +147,7 @@ func TestEveryReason(t *testing.T) {
 			s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": sum, "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
 			renew(s.repo)
 			return latest(s, plain)
-		}, `recalled by review: agent/tool-2.0.0: "eats files"`},
+		}, `agent/tool-2.0.0: recalled: by review at 2030-01-15T12:00:00Z: "eats files"`},
 		client.ReasonRollout: {func(s shop) client.Decision {
 			s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
 			return latest(s, plain)

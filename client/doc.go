@@ -18,17 +18,34 @@
 // # What happens in a refresh
 //
 // The roots accepted before are replayed from the pin. Then the next root is
-// asked for at the places that the newest root names, until two different
-// operators say there is none; a bad answer is kept as evidence and the next
-// place is asked. Where the newest root has expired, or a newer one was seen
-// before, no place is left out.
+// asked for at the location that comes first; a bad answer is kept as evidence and
+// the next location is asked. Then a location is asked for its timestamp.
 //
-// Then a location is asked for its timestamp. At the first refresh of a process,
-// after a failure, and as often as the charter's probe says, a second operator is
-// asked too, and the newest timestamp that verifies is used: a hold or a recall that
-// honest locations serve is seen within one probe interval, whatever one location
-// does. That costs two requests more than a refresh in between, which takes two: root
-// and timestamp. Snapshot and release roles come from any location, for the timestamp
+// At the first refresh of a process, after a failure, and as often as the charter's
+// probe says, a refresh is a probe: for both files it goes on until as many different
+// operators as the charter wants (min_operators, mostly two) have answered, and the
+// newest that verifies counts. It asks the location that comes first and, in turn,
+// those that probes asked longest ago; the state keeps the order. So of n operators,
+// with min_operators m of two or more, each is asked at least once in ceil((n-1)/(m-1))
+// probes running: with two of three operators in every second one. A root, a hold or
+// a recall that one honest operator alone serves is seen within so many probe
+// intervals, whatever the others serve, and one that all but m-1 operators serve
+// within one interval. Locations of one operator, by name or by host, take turns too;
+// those may take as many probes as there are locations. A location that did not answer
+// has another turn as many probes later; one that sent bad content, or asked for a
+// pause, not before its rest is over, which is an hour at most.
+//
+// A probe costs two requests more for each operator beyond the first than a refresh in
+// between, which takes two: root and timestamp. With min_operators 1 no other operator
+// is ever asked as long as the first location has content in date: it can hide a new
+// root for as long.
+//
+// No refresh gives up before everybody was asked: where the newest root has expired,
+// where a newer one was seen before, where too few operators confirmed it for too long
+// (mode enforce), and where no location has valid content under it, all that may be
+// contacted are asked for a next root, whatever is due.
+//
+// Snapshot and release roles come from any location, for the timestamp
 // leads to their bytes. Where no location has them, an older timestamp will do that is
 // not below what was trusted before. What is installed changes only by [Client.Save],
 // from a complete, valid set.

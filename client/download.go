@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"path"
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
@@ -67,6 +66,7 @@ type seat struct {
 	changed bool      // its file was another one once
 	doubted bool      // its bytes did not fit to those of others
 	slow    bool      // was left for another one in this round
+	stalled bool      // stood still once: gets connections of its own from then on
 	speed   float64   // bytes a second it brought when it was left
 }
 
@@ -79,8 +79,7 @@ type Progress struct {
 }
 
 func (c *Client) download(a tuf.Approved) *download {
-	dir, base := path.Split(a.Path())
-	d := &download{c: c, a: a, name: "targets/" + dir + a.Hash() + "." + base, note: func(*seat) {}, buf: make([]byte, bufferSize)}
+	d := &download{c: c, a: a, name: "targets/" + a.File(), note: func(*seat) {}, buf: make([]byte, bufferSize)}
 	for _, p := range c.currentPlaces() {
 		d.seats = append(d.seats, &seat{place: p})
 	}
@@ -342,6 +341,9 @@ func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
 	if pace != nil {
 		ctx = pace.ctx
 	}
+	if s.stalled {
+		ctx = ownConnection(ctx)
+	}
 	pulse, stop := watch(ctx, d.c.cfg.IdleTimeout, minRate) // waiting for the answer counts too
 	defer stop()
 	ctx = pulse.ctx
@@ -349,6 +351,7 @@ func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", err, cause)
 	}
+	s.stalled = s.stalled || errors.Is(err, errSlow)
 	return err
 }
 

@@ -21,6 +21,7 @@ import (
 //   - fork: roots that the trusted root's parties signed, beside one that they
 //     signed too
 //   - signed: what a root key signed that this client trusts, and was refused
+//   - root: what else was shown as a root, and is one in form
 //   - anything else; what is not even metadata, such as the page of a captive
 //     portal, gets a part of that room only
 const (
@@ -29,24 +30,29 @@ const (
 	maxEvidenceBytes = 16 << 20
 	maxForks         = 16
 	maxSigned        = 16
+	maxRoots         = 16
 	maxRankedBytes   = 8 << 20
 )
 
 const (
 	rankFork   = "fork-"
 	rankSigned = "signed-"
+	rankRoot   = "root-"
 	rankOther  = ""
 )
 
 // rank says what room a refused file takes, and the sum that it is known by: of
 // ranked files that of the signed part, because anyone can add to the rest.
-func (w *walk) rank(c *Client, from string, data []byte, why error) (rank, sum string) {
+func (w *walk) rank(c *Client, from, name string, data []byte, why error) (rank, sum string) {
 	payload, signers := rootSigners(data, c.limits.Root, w.tip, c.pin.Root())
+	past := errors.Is(why, tuf.ErrVersion) || errors.Is(why, tuf.ErrRollback) // a root of the past under another name
 	switch {
 	case from == "fork":
 		rank = rankFork
-	case signers > 0 && !errors.Is(why, tuf.ErrVersion) && !errors.Is(why, tuf.ErrRollback): // not a root of the past under another name
+	case signers > 0 && !past:
 		rank = rankSigned
+	case strings.HasSuffix(name, ".root.json") && !past && !errors.Is(why, tuf.ErrMalformed):
+		return rankRoot, hexSum(data)[:16]
 	default:
 		return rankOther, hexSum(data)[:16]
 	}
@@ -93,10 +99,10 @@ const maxEvidenceSignatures = 1024
 
 // keepEvidence files what was refused. That it can't be kept must not stop an update.
 func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error) {
-	if w.quiet {
+	if w.quiet || !w.accuses(name, why) {
 		return
 	}
-	rank, sum := w.rank(c, from, data, why)
+	rank, sum := w.rank(c, from, name, data, why)
 	file, err := w.session.keepEvidence(rank, sum, from, name, data, why, w.clock)
 	if c.dir != "" {
 		file = filepath.Join(c.dir, filepath.FromSlash(file))
@@ -107,6 +113,18 @@ func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error
 	}
 	c.log.Warn("refused", "place", from, "reason", why, "evidence", file)
 	w.evidence = append(w.evidence, file)
+}
+
+// accuses reports whether a refusal may show that somebody lied. A key of a kind that
+// is not known here does not, and neither does a timestamp that was right some time
+// ago: some copies of a repository lag.
+func (w *walk) accuses(name string, why error) bool {
+	if errors.Is(why, tuf.ErrUnknownKey) {
+		return false
+	}
+	refused, ok := errors.AsType[*tuf.Error](why)
+	lags := ok && name == "timestamp.json" && refused.Err == tuf.ErrRollback && refused.Version < w.session.Floors["timestamp"].Version
+	return !lags
 }
 
 // quarantine files what stood in the state in the place of a good file.
@@ -125,7 +143,7 @@ func (s *session) keepEvidence(rank, sum, from, name string, data []byte, why er
 	if err != nil {
 		return "", err
 	}
-	if size, ok := have[file]; ok && (rank != rankOther || size == int64(len(data))) {
+	if size, ok := have[file]; ok && (rank == rankFork || rank == rankSigned || size == int64(len(data))) {
 		return "evidence/" + file, nil
 	}
 	files, total := 0, int64(len(data))
@@ -141,6 +159,8 @@ func (s *session) keepEvidence(rank, sum, from, name string, data []byte, why er
 		limit, room = maxForks, maxRankedBytes
 	case rank == rankSigned:
 		limit, room = maxSigned, maxRankedBytes
+	case rank == rankRoot:
+		limit, room = maxRoots, maxRankedBytes
 	case errors.Is(why, tuf.ErrMalformed):
 		limit = maxJunk
 	}
@@ -158,7 +178,7 @@ func (s *session) keepEvidence(rank, sum, from, name string, data []byte, why er
 }
 
 func rankOf(file string) string {
-	for _, rank := range []string{rankFork, rankSigned} {
+	for _, rank := range []string{rankFork, rankSigned, rankRoot} {
 		if strings.HasPrefix(file, rank) {
 			return rank
 		}

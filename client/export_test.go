@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"io"
+	"net/http"
 )
 
 // ConfigDir tells tests where a client keeps its state.
@@ -15,3 +16,9 @@ func OpenByHTTP(c *Client, metadata, name string) (io.ReadCloser, error) {
 
 // NewestRoot is the version of the root whose locations a download would ask.
 func NewestRoot(c *Client) int64 { return c.newestRoot().Version() }
+
+// TransportOf is the client's own transport, before its first request.
+func TransportOf(c *Client) *http.Transport { return c.http.Transport.(*http.Transport) }
+
+// PublicOnly is the dialer of redirects.
+var PublicOnly = publicOnly

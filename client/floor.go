@@ -131,22 +131,19 @@ func releaseRoles(root *tuf.Root) (out []string) {
 // recover forgets timestamp and snapshot where the online keys are others now
 // than when they were trusted: who drove their versions up with stolen keys has
 // no hold over the next (specification, 5.3.11).
-func (s *session) recover(root *tuf.Root) error {
+func (s *session) recover(root *tuf.Root) {
 	for _, role := range []string{"timestamp", "snapshot"} {
-		if have, ok := s.Floors[role]; ok && have.Keys != root.OnlineKeys() {
-			if err := s.store.Remove(role + ".json"); err != nil {
-				return err
-			}
+		// Where the file stays the number does too, so that the next refresh tries again.
+		if have, ok := s.Floors[role]; ok && have.Keys != root.OnlineKeys() && s.discard(role+".json") {
 			delete(s.Floors, role)
 		}
 	}
-	return nil
 }
 
 // prior returns the newest timestamp or snapshot that verified; nil for none.
 func (s *session) prior(name string, limit int64) ([]byte, error) {
 	data, err := s.store.Read(name, limit)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || s.void[name] {
 		return nil, nil
 	}
 	return data, err

@@ -40,19 +40,14 @@ func (f folder) Lock(ctx context.Context) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	// What killed processes left behind.
-	err = f.in(func(root *os.Root) error {
+	// What killed processes left behind takes room, and no more: where it can't be
+	// removed it stays.
+	_ = f.in(func(root *os.Root) error {
 		for _, d := range []string{".", "roots", "roles", "evidence", "recovery", "trying"} {
-			if err := durable.RemoveTempIn(root, d, time.Now().Add(-time.Hour)); err != nil && !notFolder(root, d) {
-				return err
-			}
+			_ = durable.RemoveTempIn(root, d, time.Now().Add(-time.Hour))
 		}
 		return nil
 	})
-	if err != nil {
-		unlock()
-		return nil, err
-	}
 	return unlock, nil
 }
 
@@ -166,7 +161,7 @@ func (f folder) Remove(name string) error {
 		if notFolder(root, path.Dir(name)) {
 			return nil
 		}
-		return root.RemoveAll(name)
+		return durable.Retry(func() error { return root.RemoveAll(name) })
 	})
 	return present(err)
 }

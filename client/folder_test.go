@@ -138,7 +138,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 		w.good(c, 1)
 	}
 	all := files(t, w.state("evidence"))
-	if len(all) != 64 {
+	if len(all) != 48 {
 		t.Fatalf("%d files", len(all))
 	}
 	for _, name := range first {

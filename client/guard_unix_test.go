@@ -133,7 +133,7 @@ func TestSaveMode(t *testing.T) {
 	a := w.approved(c)
 	for _, tt := range []struct{ umask, before, want os.FileMode }{
 		{0o022, 0, 0o644}, {0o077, 0, 0o600}, {0o002, 0, 0o664}, {0o000, 0, 0o664}, {0o027, 0, 0o640},
-		{0o077, 0o755, 0o755}, {0o000, 0o600, 0o600}, {0o022, 0o640, 0o640}, {0o022, 0o777, 0o644},
+		{0o077, 0o755, 0o755}, {0o000, 0o600, 0o600}, {0o022, 0o640, 0o640}, {0o022, 0o777, 0o775},
 	} {
 		file := filepath.Join(t.TempDir(), "agent")
 		if tt.before != 0 {

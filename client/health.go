@@ -71,18 +71,11 @@ func (c *Client) attempt(p *place, size int) (done func()) {
 }
 
 // interrupted takes over the notes of attempts that a process did not survive.
-func (w *walk) interrupted() error {
-	list, err := w.session.store.List("trying")
-	if err != nil {
-		return err
-	}
-	for key := range list {
+func (w *walk) interrupted() {
+	for key := range w.session.list("trying") {
 		w.fail(key, true)
-		if err := w.session.store.Remove("trying/" + key); err != nil {
-			return err
-		}
+		w.session.discard("trying/" + key)
 	}
-	return nil
 }
 
 // avoid makes a location one that this process asks last for a minute. It is what
@@ -110,6 +103,9 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 	}
 	return out
 }
+
+// rests reports whether a place failed lately, so that others are asked before it.
+func (w *walk) rests(p *place) bool { return w.down[p.key] }
 
 // waits reports whether a place asked not to be asked yet.
 func (w *walk) waits(p *place) bool {

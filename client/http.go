@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,20 +17,22 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // URL is a place on the web that the administrator names, or that serves a plain
 // TUF repository. metadata and targets are what file names are appended to, byte
 // for byte, so they end in a slash and are escaped already; targets is "" where
 // there are none. https:// only, but for this machine itself and with
-// [Config].UnsafeHTTP. Redirects are not followed.
+// [Config].UnsafeHTTP.
 //
 // In [Config].Sources its requests are made as Config says, and New returns the
-// error of a bad URL. Used alone it has a transport of its own, and Open returns
-// that error.
+// error of a bad URL; redirects of targets are followed as [Client.Save] says. Used
+// alone it has a transport of its own, follows no redirects, and Open returns the
+// error of a bad URL.
 func URL(metadata, targets string) Source {
 	return &httpSource{metadata: metadata, targets: targets, agent: "visum", now: time.Now, alone: sync.OnceValue(func() *http.Client {
-		h, _ := newHTTP(nil)
+		h, _ := newHTTP(nil, time.Now)
 		if t, ok := h.Transport.(*http.Transport); ok {
 			t.DisableKeepAlives = true // nobody would close what is kept open
 		}
@@ -63,7 +66,14 @@ func (c *Client) bind(s Source) (Source, error) {
 
 // web is a place on the web that this client makes the requests to.
 func (c *Client) web(metadata, targets string) *httpSource {
-	return &httpSource{client: c.http, agent: c.cfg.UserAgent, now: c.clock, metadata: metadata, targets: targets}
+	return &httpSource{client: c.http, agent: c.cfg.UserAgent, now: c.clock, metadata: metadata, targets: targets, mayAsk: c.mayAsk, resolve: c.own}
+}
+
+// mayAsk reports whether the newest root allows to contact the host of a URL.
+func (c *Client) mayAsk(u *url.URL) bool {
+	tip := c.newestRoot()
+	charter := tip.Charter()
+	return charter == nil || charter.Usable(tuf.Location{Base: plainHost(u.String())}, later(c.clock(), tip))
 }
 
 // httpSource is a location on the web.
@@ -72,7 +82,9 @@ type httpSource struct {
 	alone             func() *http.Client
 	agent             string
 	now               func() time.Time
-	metadata, targets string // URLs, end in /
+	metadata, targets string              // URLs, end in /
+	mayAsk            func(*url.URL) bool // nil: redirects are not followed
+	resolve           bool                // names are looked up here before connections are made
 }
 
 func (s *httpSource) check(unsafeHTTP bool) error {
@@ -137,9 +149,29 @@ func (s *httpSource) address(name string) (string, error) {
 		parts = []string{"recovery", last}
 	}
 	for i, p := range parts {
-		parts[i] = url.PathEscape(p)
+		parts[i] = escape(p)
 	}
 	return base + strings.Join(parts, "/"), nil
+}
+
+// escape leaves nothing as it is but what no server reads in two ways: an object
+// store takes a + in a path for a space.
+func escape(element string) string {
+	return strings.ReplaceAll(url.QueryEscape(element), "+", "%20")
+}
+
+var (
+	hashed    = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-f]{128})\.`)
+	versioned = regexp.MustCompile(`^[0-9]+\.`)
+)
+
+// lasts reports whether what has the name once has it for ever: caches on the way
+// need not look again. A root is asked for before it exists.
+func lasts(name string) bool {
+	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
+		return versioned.MatchString(rest) && !strings.HasSuffix(rest, ".root.json")
+	}
+	return hashed.MatchString(path.Base(name))
 }
 
 func (s *httpSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
@@ -158,27 +190,37 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 	if err != nil {
 		return nil, err
 	}
+	if offset < 0 {
+		return nil, fmt.Errorf("%s: %w: from byte %d", name, ErrRange, offset)
+	}
+	// A target is hashed as it comes, and what comes may be compressed itself.
+	meta, coding := strings.HasPrefix(name, "metadata/"), "identity"
+	if meta && offset == 0 {
+		coding = "gzip"
+	}
+	header := http.Header{"User-Agent": {s.agent}, "Accept-Encoding": {coding}}
+	if !lasts(name) {
+		header.Set("Cache-Control", "no-cache")
+	}
+	if offset > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		if tag != "" {
+			header.Set("If-Range", tag)
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", s.agent)
-	// A target is hashed as it comes, and what comes may be compressed itself.
-	coding := "identity"
-	if strings.HasPrefix(name, "metadata/") && offset == 0 {
-		coding = "gzip"
-	}
-	req.Header.Set("Accept-Encoding", coding)
-	if offset < 0 {
-		return nil, fmt.Errorf("%s: %w: from byte %d", name, ErrRange, offset)
-	}
-	if offset > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
-		if tag != "" {
-			req.Header.Set("If-Range", tag)
+	req.Header = header.Clone() // a cookie jar adds to it
+	h = clientFor(ctx, h)
+	req, reached := traced(ctx, h, req)
+	resp, err := h.Do(req)
+	if err == nil && moved(resp.StatusCode) && !meta && s.mayAsk != nil {
+		if resp, err = s.follow(ctx, h, address, header, resp, reached()); err != nil {
+			err = fmt.Errorf("GET %s: %w", address, err)
 		}
 	}
-	resp, err := h.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -241,9 +283,11 @@ func lasting(err error) bool {
 func whole(resp *http.Response, coding string) (*Range, error) {
 	r := &Range{ReadCloser: resp.Body, Size: resp.ContentLength, Tag: strongTag(resp.Header)}
 	switch got := strings.ToLower(resp.Header.Get("Content-Encoding")); {
-	case got == "" || got == "identity":
+	case got == "" || got == "identity" || coding == "identity":
+		// Some servers name a coding because of the file's name. Identity was asked for,
+		// so what comes is the file; length and hashes decide.
 		return r, nil
-	case got == "gzip" && coding == "gzip":
+	case got == "gzip" || got == "x-gzip":
 		z, err := newGunzip(resp.Body)
 		if err != nil {
 			return nil, err
@@ -275,13 +319,10 @@ func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 	if err != nil {
 		size = -1
 	}
-	coded := resp.Header.Get("Content-Encoding")
 	now := strongTag(resp.Header)
 	switch {
 	case first != offset || last < first || size >= 0 && last >= size:
 		return nil, fmt.Errorf("%w: from byte %d, Content-Range is %s", ErrRange, offset, text.Quote(got))
-	case coded != "" && !strings.EqualFold(coded, "identity"):
-		return nil, fmt.Errorf("%w: answered in a coding that was not asked for", ErrRange)
 	case tag != "" && now != "" && now != tag:
 		return nil, fmt.Errorf("%w: the file changed in between", ErrRange)
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -249,6 +250,97 @@ func TestCompression(t *testing.T) {
 	}
 }
 
+// Some servers name a coding for a target because of its name, and send the file as
+// it is. Length and hash decide.
+func TestCodingThatIsNone(t *testing.T) {
+	for _, coding := range []string{"gzip", "x-gzip", "br", "aes128gcm"} {
+		w := newWeb(t)
+		w.does(dark, cdnHost)
+		w.does(func(name string, r *http.Request) (*http.Response, error) {
+			data, ok := fileOf(w.repo, name)
+			if !ok {
+				return nil, nil
+			}
+			resp := respond(r, 200, bytes.NewReader(data))
+			if strings.HasPrefix(name, "targets/") {
+				resp.Header.Set("Content-Encoding", coding)
+			}
+			return resp, nil
+		}, vendorHost)
+		if err := refreshAndSave(w.client(), filepath.Join(t.TempDir(), "agent")); err != nil {
+			t.Errorf("%s: %v", coding, err)
+		}
+	}
+}
+
+// Caches on the way are asked to look again for what can change under its name, and
+// for roots that do not exist yet; not for what never changes.
+func TestCachesAreAskedToLookAgain(t *testing.T) {
+	w := newWeb(t)
+	var mu sync.Mutex
+	cache := map[string][]byte{} // by host and name; nil: known to be absent
+	cached := map[string]bool{}
+	again := map[string]bool{}
+	proxy := func(name string, r *http.Request) (*http.Response, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		key := r.URL.Host + " " + name
+		again[name] = r.Header.Get("Cache-Control") == "no-cache"
+		if !cached[key] || again[name] {
+			data, _ := fileOf(w.repo, name)
+			cache[key], cached[key] = data, true
+		}
+		if cache[key] == nil {
+			return respond(r, 404, http.NoBody), nil
+		}
+		return respond(r, 200, bytes.NewReader(cache[key])), nil
+	}
+	w.does(proxy, vendorHost, cdnHost, reviewHost)
+	c := w.client()
+	w.good(c, 1)
+	w.repo.NextRoot(nothing)
+	renew(w.repo)
+	view := w.good(c, 2)
+	if want := int64(tuftest.At(w.repo.Roles["timestamp"])["version"].(int)); view.Timestamp() != want {
+		t.Errorf("timestamp v%d, is at v%d", view.Timestamp(), want)
+	}
+	a := w.approved(c)
+	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent")); err != nil {
+		t.Fatal(err)
+	}
+	for name, asked := range again {
+		if want := strings.HasSuffix(name, ".root.json") || strings.HasSuffix(name, "/timestamp.json"); asked != want {
+			t.Errorf("%s: asked to look again: %v", name, asked)
+		}
+	}
+	if len(again) < 8 {
+		t.Errorf("only %d files", len(again))
+	}
+}
+
+// An object store takes a + in a path for a space.
+func TestPlusInAName(t *testing.T) {
+	const file = "agent/agent-1.0.0+42=a&b@c.zip"
+	w := newWeb(t, func(r *tuftest.Repo) { r.AddTarget(file, "the agent", nil, "vendor-agent", "review-agent") })
+	w.does(func(name string, r *http.Request) (*http.Response, error) {
+		read, err := url.QueryUnescape(r.URL.EscapedPath())
+		if strings.HasPrefix(name, "targets/") && (err != nil || !strings.HasSuffix(read, "+42=a&b@c.zip")) {
+			return respond(r, 403, http.NoBody), nil
+		}
+		if strings.HasPrefix(name, "targets/") {
+			return respond(r, 200, strings.NewReader("the agent")), nil
+		}
+		return nil, nil
+	}, vendorHost)
+	w.does(status(403, ".zip", nil), cdnHost)
+	c := w.client()
+	a, err := w.good(c, 1).Find(t.Context(), file)
+	must(t, err)
+	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent")); err != nil {
+		t.Error(err)
+	}
+}
+
 // bomb is 64 MiB of zeros in 64 kB.
 var bomb = sync.OnceValue(func() []byte {
 	var b bytes.Buffer
@@ -275,7 +367,7 @@ func TestEscaping(t *testing.T) {
 		"metadata/recovery/../x":             "/a%20b/m/recovery/..%2Fx /a b/m/recovery/../x",
 		"metadata/7.x%2F..%2Fy":              "/a%20b/m/7.x%252F..%252Fy /a b/m/7.x%2F..%2Fy",
 		"targets/a b/c?d#e":                  "/t/a%20b/c%3Fd%23e /t/a b/c?d#e",
-		"targets/ü/;=&+@:!$'()*,~":           "/t/%C3%BC/%3B=&+@:%21$%27%28%29%2A%2C~ /t/ü/;=&+@:!$'()*,~",
+		"targets/ü/;=&+@:!$'()*,~":           "/t/%C3%BC/%3B%3D%26%2B%40%3A%21%24%27%28%29%2A%2C~ /t/ü/;=&+@:!$'()*,~",
 		"targets/\"<>\\^`{|}\x01\x7f":        "/t/%22%3C%3E%5C%5E%60%7B%7C%7D%01%7F /t/\"<>\\^`{|}\x01\x7f",
 	} {
 		f, err := s.Open(t.Context(), name)

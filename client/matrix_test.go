@@ -34,10 +34,11 @@ type row struct {
 }
 
 func TestMatrix(t *testing.T) {
-	for _, row := range matrix {
+	for n, row := range matrix {
 		t.Run(row.name, func(t *testing.T) {
 			for i, order := range orders {
-				if testing.Short() && i%4 != 0 || raced && i > 0 {
+				// Otherwise two orders of each row, others from row to row.
+				if !tuftest.Long && (i-n)%3 != 0 || testing.Short() && i%2 != 0 {
 					continue
 				}
 				t.Run(orderName(order), func(t *testing.T) {
@@ -50,17 +51,14 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// long is set where there is time: proofs that go over samples then go over much more.
-var long = os.Getenv("VISUM_LONG") != ""
-
 // killedAfter are the numbers of writes after which the process is killed: each
 // of them, or where there are hundreds, which are alike, some.
 func killedAfter(writes int) (out []int) {
 	for n := range writes {
-		if raced && n%4 != 0 {
+		if raced && !tuftest.Long && n%4 != 0 {
 			continue // the detector sees the same code, and is slow
 		}
-		if writes < 40 || long || n == 200 {
+		if writes < 40 || tuftest.Long || n == 200 {
 			out = append(out, n)
 		}
 	}

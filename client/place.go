@@ -109,14 +109,20 @@ func plainHost(base string) string {
 	if err != nil {
 		return base
 	}
-	name, port := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), u.Port()
-	if strings.Contains(name, ":") {
-		name = "[" + name + "]"
-	}
-	if u.Host = name; port != "" {
+	port := u.Port()
+	if u.Host = hostIn(u); port != "" {
 		u.Host += ":" + port
 	}
 	return u.String()
+}
+
+// hostIn is a URL's host without the port, in the form of plainHost.
+func hostIn(u *url.URL) string {
+	name := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	if strings.Contains(name, ":") {
+		name = "[" + name + "]"
+	}
+	return name
 }
 
 func placeKey(of string) string { return hexSum([]byte(of))[:16] }

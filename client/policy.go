@@ -25,8 +25,8 @@ var (
 	ErrDeferred = errors.New("client: deferred by the administrator")
 	// ErrDenied: Config.Deny names it, or Config.Only does not.
 	ErrDenied = errors.New("client: not allowed by the administrator")
-	// ErrRecalled: a party says that it should not run any more.
-	ErrRecalled = errors.New("client: recalled")
+	// ErrRecalled: a party says that its bytes should not run any more.
+	ErrRecalled = tuf.ErrRecalled
 	// ErrPlatform: a release for any platform, of a version that has one for this platform.
 	ErrPlatform = errors.New("client: this platform has a release of its own")
 )
@@ -126,7 +126,7 @@ func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time
 	if v.client.cfg.Defer <= 0 {
 		return nil, nil
 	}
-	s, err := openState(ctx, v.client.store)
+	s, err := openState(ctx, v.client.store, v.client.log)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
 )
 
 // secure puts the web behind TLS, HTTP/2 and a certificate for all hosts of the
@@ -29,7 +30,7 @@ import (
 func (w *web) secure(seen func(*http.Request)) (ts *httptest.Server, issuer string) {
 	pub, key, err := ed25519.GenerateKey(nil)
 	must(w.t, err)
-	form := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	form := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: tuftest.Now.AddDate(1, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, DNSNames: []string{vendorHost, cdnHost, reviewHost}}
 	cert, err := x509.CreateCertificate(nil, form, form, pub, key)
 	must(w.t, err)
@@ -63,20 +64,7 @@ func proxyTo(t *testing.T, to, user string, seen func(host string)) string {
 			w.WriteHeader(http.StatusProxyAuthRequired)
 			return
 		}
-		there, err := net.Dial("tcp", to)
-		if err != nil {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		defer there.Close()
-		w.WriteHeader(200)
-		here, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			return
-		}
-		defer here.Close()
-		go func() { _, _ = io.Copy(there, here); there.Close() }()
-		_, _ = io.Copy(here, there)
+		tunnel(w, to)
 	}))
 	t.Cleanup(ps.Close)
 	return strings.TrimPrefix(ps.URL, "http://")

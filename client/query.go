@@ -89,13 +89,13 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	if v.err != nil {
 		return Release{}, v.err
 	}
-	list, recalls, err := v.candidates(ctx, func(r tuf.Release) bool {
+	list, err := v.candidates(ctx, func(r tuf.Release) bool {
 		return q.meant(r) && (q.AllowDowngrade || r.Version == "" || versionOf(r).Compare(installed) >= 0)
 	})
 	if err != nil {
 		return Release{}, failure(err)
 	}
-	l := look{view: v, q: q, installed: installed, against: map[bytesAt]tuf.Recall{}}
+	l := look{view: v, q: q, installed: installed}
 	known := false
 	for _, c := range list {
 		if c.Role != "" {
@@ -109,11 +109,6 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	slices.SortStableFunc(l.found, func(a, b candidate) int {
 		return cmp.Or(b.version.Compare(a.version), a.rank(q)-b.rank(q))
 	})
-	for _, r := range recalls {
-		if key := (bytesAt{r.Path, r.SHA256}); l.against[key].Path == "" { // the first stays
-			l.against[key] = r
-		}
-	}
 	if l.seen, err = v.firstSeen(ctx, l.found); err != nil {
 		return Release{}, failure(err)
 	}
@@ -149,9 +144,8 @@ type look struct {
 	view      *View
 	q         Query
 	installed tuf.Version
-	found     []candidate     // the newest first
-	failed    []tuf.Candidate // roles that could not be read
-	against   map[bytesAt]tuf.Recall
+	found     []candidate          // the newest first
+	failed    []tuf.Candidate      // roles that could not be read
 	seen      map[string]time.Time // see View.firstSeen
 }
 
@@ -172,9 +166,6 @@ func (l *look) choose() (out Release, skipped []error) {
 			own = c.version
 		} else if err == nil && c.rank(l.q) > 0 && own.Compare(c.version) == 0 {
 			err = fmt.Errorf("%w: %s for any is not offered in place of the one for %s", ErrPlatform, c.name(), text.Name(l.q.Platform))
-		}
-		if err == nil {
-			err = recalled(c.Approved, l.against)
 		}
 		if step == 0 {
 			if err = cmp.Or(l.view.client.policy.admits(c), err); err == nil || errors.Is(err, tuf.ErrHeld) {
@@ -247,7 +238,7 @@ func (q Query) names(c tuf.Candidate) bool {
 // returns why not.
 func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) {
 	const most = 8
-	list, _, err := v.candidates(ctx, q.meant)
+	list, err := v.candidates(ctx, q.meant)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +253,7 @@ func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) 
 	if len(claims) > 0 {
 		return claims, nil
 	}
-	if list, _, err = v.candidates(ctx, nil); err != nil {
+	if list, err = v.candidates(ctx, nil); err != nil {
 		return nil, err
 	}
 	var products, channels, platforms []string
@@ -311,10 +302,10 @@ func some(list []string) string {
 	return b.String()
 }
 
-// candidates brings what [tuf.Snapshot.Candidates] and Recalls say. One location
+// candidates brings what [tuf.Snapshot.Candidates] says. One location
 // after the other is asked for what could not be read; what no location has stays
 // unread, which the entries report.
-func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, recalls []tuf.Recall, err error) {
+func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, err error) {
 	done := false
 	said := map[unread]error{}
 	err = v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) error {
@@ -322,8 +313,7 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 		if err != nil {
 			return err
 		}
-		r, err := snap.Recalls(get)
-		problems := []error{retryable(err)}
+		var problems []error
 		for i, c := range l {
 			err := retryable(c.Err)
 			if err == nil {
@@ -337,13 +327,13 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 			l[i].Err = said[key]
 			problems = append(problems, err)
 		}
-		list, recalls, done = l, r, true
+		list, done = l, true
 		return join(problems...)
 	})
 	if done && ctx.Err() == nil {
 		err = nil
 	}
-	return list, recalls, err
+	return list, err
 }
 
 // unread is an entry that may read better at the next location.
@@ -356,15 +346,4 @@ func retryable(err error) error {
 		return nil
 	}
 	return err
-}
-
-// bytesAt are the bytes that a recall names.
-type bytesAt struct{ path, sha256 string }
-
-// recalled looks for any party's word against an approved target.
-func recalled(a tuf.Approved, recalls map[bytesAt]tuf.Recall) error {
-	if r, ok := recalls[bytesAt{a.Path(), a.SHA256()}]; ok {
-		return fmt.Errorf("%w by %s: %s: %s", ErrRecalled, text.Name(r.Party), text.Name(r.Path), text.Quote(r.Reason))
-	}
-	return nil
 }

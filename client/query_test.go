@@ -207,6 +207,21 @@ func TestStatus(t *testing.T) {
 	renew(s.repo)
 	status(false, client.ReasonRecalled, `recalled by review at 2030-01-15T12:00:00Z: "eats files"`)
 	s.offers(c, client.Query{}, "", client.ErrRecalled) // though both still list it
+	// The same bytes under another path are refused too, by every call.
+	alias := "agent/tool-latest"
+	s.repo.AddTarget(alias, "tool 1.0.0", nil, "vendor-agent", "review-agent")
+	renew(s.repo)
+	view := s.good(c, 1)
+	if d := view.Decide(t.Context(), alias); d.Accepted || d.Reason != client.ReasonRecalled || !strings.Contains(d.String(), "as "+path) {
+		t.Errorf("%+v", d)
+	}
+	for _, sum := range []string{a.SHA256(), strings.ToUpper(a.SHA256())} {
+		if d, err := view.Status(t.Context(), alias, sum); err != nil || d.Reason != client.ReasonRecalled {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), alias)
+	delete(tuftest.At(s.repo.Roles["vendor-agent"], "targets"), alias)
 	// Other bytes that had this name are not what runs here.
 	tuftest.At(s.repo.Roles["review-agent"], "x-visum-recalled", 0)["sha256"] = strings.Repeat("ab", 32)
 	renew(s.repo)
@@ -222,7 +237,7 @@ func TestStatus(t *testing.T) {
 	s.list(1, "1.0.0")
 	status(true, client.ReasonApproved, "")
 	s.does(dark, vendorHost, cdnHost, reviewHost)
-	view, _ := c.Refresh(t.Context())
+	view, _ = c.Refresh(t.Context())
 	if _, err := view.Status(t.Context(), path, a.SHA256()); !errors.Is(err, client.ErrDark) {
 		t.Error(err)
 	}

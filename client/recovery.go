@@ -29,12 +29,6 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 		return nil, nil
 	}
 	tip := w.tip
-	if err := c.roots(ctx, w, everyone); err != nil {
-		return nil, err
-	}
-	if w.tip != tip {
-		return w.tip, nil
-	}
 	rec, err := c.statement(ctx, w)
 	if rec == nil || err != nil {
 		return nil, err
@@ -241,16 +235,18 @@ func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, er
 			if disk, ok := errors.AsType[diskError](err); ok {
 				return false, disk
 			}
-			return false, ctx.Err()
+			if found, err := c.search(ctx, trial); !found || err != nil {
+				return false, errors.Join(err, ctx.Err())
+			}
 		}
 	}
 	c.log.Warn("the state names a recovery, but the repository is alive; forgetting it", "root", w.tip.Version(), "statement", by.ID())
 	s.Recovered = slices.DeleteFunc(slices.Clone(s.Recovered), func(wait tuf.Wait) bool { return wait.Statement == by.ID() })
 	s.Wait = nil
 	*w.session = s
-	if trial.tip == w.tip {
-		return true, s.dropRootsFrom(w.tip.Version() + 1)
+	if trial.tip != w.tip {
+		w.advance(trial.tip)
 	}
-	w.advance(trial.tip)
-	return true, s.dropRootsFrom(w.tip.Version() + 1)
+	s.dropRootsFrom(w.tip.Version() + 1)
+	return true, nil
 }

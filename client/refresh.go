@@ -29,6 +29,7 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 		if !pause(ctx, try) {
 			return view, err
 		}
+		ctx = ownConnection(ctx)
 	}
 }
 
@@ -48,7 +49,7 @@ func pause(ctx context.Context, try int) bool {
 
 // refreshOnce is one round over the places; again says that another may help.
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
-	s, err := openState(ctx, c.store)
+	s, err := openState(ctx, c.store, c.log)
 	if err != nil {
 		return nil, false, failure(err)
 	}
@@ -79,6 +80,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err != nil {
 		return nil, false, err
 	}
+	c.tip.Store(w.tip) // or each connection would read the kept roots anew, to judge its certificate
 	for name, data := range s.broken {
 		w.quarantine(c, name, data)
 	}
@@ -96,15 +98,25 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if w.tip != tip {
 		w.dropEarly() // they may be older than the root
 	}
-	s.Root = max(s.Root, w.tip.Version())
-	if err := s.recover(w.tip); err != nil {
-		return nil, false, err
-	}
+	c.arrive(w)
 	view = c.look(ctx, w)
 	if view.err == nil {
 		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
 	}
-	if errors.Is(view.err, ErrStale) || errors.Is(view.err, ErrNoContent) || errors.Is(view.err, ErrBehind) {
+	if lacking(view.err) {
+		known, settled := len(w.problems), w.settled
+		found, err := c.search(ctx, w)
+		if err != nil {
+			return nil, false, err
+		}
+		if found || w.settled && !settled {
+			c.arrive(w)
+			w.dropEarly()
+			view = c.look(ctx, w)
+		}
+		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
+	}
+	if lacking(view.err) {
 		known := len(w.problems)
 		next, err := c.recovery(ctx, w)
 		if err != nil {
@@ -116,10 +128,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 			if err := c.walk(ctx, w); err != nil {
 				return nil, false, err
 			}
-			s.Root = max(s.Root, w.tip.Version())
-			if err := s.recover(w.tip); err != nil {
-				return nil, false, err
-			}
+			c.arrive(w)
 			view = c.look(ctx, w)
 		}
 	}
@@ -134,6 +143,19 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		c.compared = w.clock
 	}
 	return view, w.transient && (errors.Is(view.err, ErrDark) || errors.Is(view.err, ErrNoContent)), nil
+}
+
+// lacking reports whether a refresh ended without content although roots were to
+// be had: then everybody is asked for a newer root before it gives up.
+func lacking(err error) bool {
+	return errors.Is(err, ErrStale) || errors.Is(err, ErrNoContent) || errors.Is(err, ErrBehind)
+}
+
+// arrive notes how far the walk came.
+func (c *Client) arrive(w *walk) {
+	c.tip.Store(w.tip)
+	w.session.Root = max(w.session.Root, w.tip.Version())
+	w.session.recover(w.tip)
 }
 
 // look judges the tip that was reached, and brings the content under it.
@@ -156,8 +178,9 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 	err := c.roots(ctx, w, want)
 	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.behind()) {
 		// There must be a newer one: no place is left out.
-		err = c.roots(ctx, w, everyone)
+		_, err = c.search(ctx, w)
 	}
+	w.session.Turns.Roots = w.rootPoll.next(c.places(w.tip, w.now), w.failing)
 	// What was verified counts, whatever came after.
 	c.tip.Store(w.tip)
 	if err != nil {

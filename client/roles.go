@@ -21,7 +21,8 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 		}
 		have, err := c.store.List("roles")
 		if err != nil {
-			return diskError{err}
+			c.log.Warn("a role is not kept", "role", role, "error", err)
+			continue
 		}
 		total := int64(len(data))
 		for name, size := range have {
@@ -49,11 +50,8 @@ func keptName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Versio
 // dropVersions removes, of the roles that an attempt brought, the versions that
 // neither the snapshot of the attempt lists nor the set that was complete last:
 // where no set becomes complete, versions must not pile up.
-func (c *Client) dropVersions(s *session, snap *tuf.Snapshot, roles []string) error {
-	have, err := s.store.List("roles")
-	if err != nil {
-		return diskError{err}
-	}
+func (s *session) dropVersions(snap *tuf.Snapshot, roles []string) {
+	have := s.list("roles")
 	for _, role := range roles {
 		f, err := snap.RoleFile(role)
 		if err != nil {
@@ -66,29 +64,20 @@ func (c *Client) dropVersions(s *session, snap *tuf.Snapshot, roles []string) er
 			if of != diskName(role)+".json" || name == keptName(f) || name == keptName(committed) {
 				continue
 			}
-			if err := s.store.Remove("roles/" + name); err != nil {
-				return diskError{err}
-			}
+			s.discard("roles/" + name)
 		}
 	}
-	return nil
 }
 
 // sweep removes the roles that the snapshot of a complete set does not list.
-func (c *Client) sweep(s *session, snap *tuf.Snapshot) error {
-	have, err := s.store.List("roles")
-	if err != nil {
-		return diskError{err}
-	}
+func (s *session) sweep(snap *tuf.Snapshot) {
+	have := s.list("roles")
 	for _, role := range snap.Roles() {
 		if f, err := snap.RoleFile(role); err == nil {
 			delete(have, keptName(f))
 		}
 	}
 	for name := range have {
-		if err := s.store.Remove("roles/" + name); err != nil {
-			return diskError{err}
-		}
+		s.discard("roles/" + name)
 	}
-	return nil
 }

@@ -36,14 +36,27 @@ const partsLast = 30 * 24 * time.Hour
 // That takes a Config.Dir; of several Saves to one file at the same time only
 // one goes on with it, the others begin anew.
 //
+// Redirects are followed, at most five, over https, without cookies or client
+// certificates, and only as long as the hosts that they name are not retired or past
+// their use_until. To an address that is private, link-local or loopback, or a name
+// that leads to one, they are followed from locations in such a network only. Behind a
+// proxy, which looks names up itself, and with a Transport in Config.HTTP that is no
+// *http.Transport, what a name leads to is not known here, only what the URL says.
+// Such a Transport sees requests to other hosts with the Response field set, and must
+// not sign in there.
+//
 // The folder must exist. A symbolic link is replaced, not followed; a folder or
-// a device is not replaced. An error of the disk ends Save, and leaves nothing.
+// a device is not replaced. An error of the disk ends Save, and leaves nothing. Only
+// where all was downloaded and the file could not be replaced in the end, because
+// another process held it, the next Save finds the bytes and requests nothing.
 //
 // A file that is right already is replaced all the same where another user could
 // change it later: where another user owns it, everybody may write to it, or it
-// has a second hard link. The new file has the permissions of the file of this user
-// that it replaces, or else those that the umask leaves of 0666, and is never
-// writable by everybody; on Windows it inherits those of the folder.
+// has a second hard link. The new file has the permissions of the file that it
+// replaces, or else those that the umask leaves of 0666, and is never writable by
+// everybody, nor by the group because a file of another user was; on Windows it
+// inherits those of the folder. Where the system refuses to set permissions it has
+// 0600, or what the file system gives to every file.
 func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err error) {
 	if err := c.check(a); err != nil {
 		return err
@@ -84,10 +97,12 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 		return "", diskError{err}
 	}
 	d.part = newPart(d.a, f)
-	// What there is stays for the next time, but not on a disk that is full.
+	// What there is stays for the next time, but not on a disk that is full. When all of
+	// it was right, and only the name could not be taken, it may be held for a moment.
+	held := false
 	defer func() {
 		_, disk := errors.AsType[diskError](err)
-		claim.end(f, err != nil && !disk && max(size, d.part.size()) > 0)
+		claim.end(f, err != nil && (held || !disk && max(size, d.part.size()) > 0))
 	}()
 	d.note = func(s *seat) {
 		place = s.name
@@ -109,11 +124,13 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 		return "", err
 	}
 	winner := d.part.partFile.(*durable.File)
-	if err := winner.KeepPerm(); err != nil {
+	winner.KeepPerm()
+	if err := winner.Commit(); err != nil {
+		held = winner == f
 		return "", diskError{err}
 	}
-	if err := winner.Commit(); err != nil {
-		return "", diskError{err}
+	if err := winner.Skipped(); err != nil {
+		d.c.log.Warn("saved, but not all was granted", "file", file, "error", err)
 	}
 	return place, nil
 }

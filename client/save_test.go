@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -170,13 +171,14 @@ func (crawl) Read(p []byte) (int, error) {
 	return copy(p, "a"), nil
 }
 
+// redirect sends elsewhere, but not over https.
 func redirect(suffix string) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, suffix) {
 			return nil, nil
 		}
 		resp := respond(r, 302, http.NoBody)
-		resp.Header.Set("Location", "https://"+reviewHost+"/r/"+name)
+		resp.Header.Set("Location", "http://"+reviewHost+"/r/"+name)
 		return resp, nil
 	}
 }
@@ -280,3 +282,65 @@ func TestSaveChecksSHA512(t *testing.T) {
 }
 
 func sha512Of(s string) string { return fmt.Sprintf("%x", sha512.Sum512([]byte(s))) }
+
+// Everything was downloaded and is right, but another program holds the file when it
+// is to be replaced (here: a folder has taken its name meanwhile). The next Save, of
+// any process, has nothing to fetch.
+func TestSaveWhereTheFileIsHeld(t *testing.T) {
+	d := newDepot(t, 1, mib)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "agent")
+	held := filepath.Join(file, "held")
+	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if err := os.MkdirAll(held, 0o755); err != nil {
+			t.Error(err)
+		}
+		serve(w, r)
+	})
+	err := d.save(t.Context(), file)
+	if err == nil || strings.Contains(err.Error(), ".visum-") || !strings.Contains(err.Error(), file) {
+		t.Fatalf("got %v", err)
+	}
+	part(t, dir, mib)
+	if err := os.RemoveAll(file); err != nil {
+		t.Fatal(err)
+	}
+	d.posts[0].tell(nil)
+	d.saves(file)
+	if asked := d.posts[0].asked(); len(asked) > 0 {
+		t.Errorf("asked %v", asked)
+	}
+	// Nor is anything wrong put in its place, whoever wrote to the part meanwhile.
+	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		os.Remove(file)
+		os.MkdirAll(held, 0o755)
+		serve(w, r)
+	})
+	os.Remove(file)
+	if err := d.save(t.Context(), file); err == nil {
+		t.Fatal("no error")
+	}
+	mustWrite(t, part(t, dir, mib), d.bad(5, 6))
+	os.RemoveAll(file)
+	d.posts[0].tell(nil)
+	d.saves(file)
+}
+
+// What is replaced keeps its permissions: a program stays one.
+func TestSaveOverAProgram(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("permissions are those of the folder")
+	}
+	w := newWeb(t)
+	c := w.client()
+	a := w.approved(c)
+	file := filepath.Join(t.TempDir(), "agent")
+	for _, mode := range []fs.FileMode{0o755, 0o700, 0o640} {
+		mustWrite(t, file, []byte("the old agent"))
+		must(t, os.Chmod(file, mode))
+		must(t, c.Save(t.Context(), a, file))
+		if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != mode {
+			t.Errorf("%v, %v, was %v", fi.Mode(), err, mode)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,8 @@ type session struct {
 	store  Store
 	saved  []byte            // what both state files hold; nil where they are not the same
 	broken map[string][]byte // state files that are none
+	void   map[string]bool   // files that count no more, but could not be removed
+	log    *slog.Logger
 	unlock func()
 }
 
@@ -54,11 +57,18 @@ type state struct {
 	Probed    time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
 	Floors    map[string]floor     `json:"floors,omitempty"`
 	Health    map[string]health    `json:"health,omitempty"`    // of places that failed lately
+	Turns     turns                `json:"turns,omitzero"`      // whom the next probe asks
 	Dice      string               `json:"dice,omitempty"`      // random, drawn once, for rollouts; never sent
 	Wait      *tuf.Wait            `json:"wait,omitempty"`      // for a recovery
 	Counter   int64                `json:"counter,omitempty"`   // highest of the recovery statements that verified
 	Recovered []tuf.Wait           `json:"recovered,omitempty"` // waits that are over, each for a root that was recovered to
 	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases that wait for Config.Defer, by sha256
+}
+
+// turns are the queues of what is asked in probes.
+type turns struct {
+	Roots      turn `json:"roots,omitempty"`
+	Timestamps turn `json:"timestamps,omitempty"`
 }
 
 // mark names a set of which every file was verified.
@@ -81,12 +91,12 @@ const maxState = 1 << 20
 var stateFiles = []string{"state.bak", "state.json"}
 
 // openState excludes other clients until close is called.
-func openState(ctx context.Context, store Store) (*session, error) {
+func openState(ctx context.Context, store Store, log *slog.Logger) (*session, error) {
 	unlock, err := store.Lock(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{store: store, unlock: unlock, broken: map[string][]byte{}}
+	s := &session{store: store, log: log, unlock: unlock, broken: map[string][]byte{}, void: map[string]bool{}}
 	if err := s.load(); err != nil {
 		unlock()
 		return nil, err
@@ -160,21 +170,39 @@ func (s *session) keepRoot(r *tuf.Root) error {
 	return s.store.Write("roots/"+rootName(r.Version()), r.Bytes())
 }
 
-// dropRootsFrom removes kept roots from version n on.
-func (s *session) dropRootsFrom(n int64) error {
-	list, err := s.store.List("roots")
-	if err != nil {
-		return err
-	}
-	for name := range list {
-		number, _, _ := strings.Cut(name, ".")
-		if v, err := strconv.ParseInt(number, 10, 64); err != nil || v >= n {
-			if err := s.store.Remove("roots/" + name); err != nil {
-				return err
-			}
+// discard removes files that are of no use any more. Where that is refused they take
+// room, and are as good as absent for this session: what is wrong with them is found
+// out again by the next one.
+func (s *session) discard(names ...string) (all bool) {
+	all = true
+	for _, name := range names {
+		if err := s.store.Remove(name); err != nil {
+			s.log.Warn("an old file of the state stays", "name", name, "error", err)
+			s.void[name], all = true, false
 		}
 	}
-	return nil
+	return all
+}
+
+// list returns the files of a folder of the store; none where it can't be read,
+// which is said in the log.
+func (s *session) list(folder string) map[string]int64 {
+	list, err := s.store.List(folder)
+	if err != nil {
+		s.log.Warn("a folder of the state can't be read", "folder", folder, "error", err)
+		return nil
+	}
+	return list
+}
+
+// dropRootsFrom removes kept roots from version n on.
+func (s *session) dropRootsFrom(n int64) {
+	for name := range s.list("roots") {
+		number, _, _ := strings.Cut(name, ".")
+		if v, err := strconv.ParseInt(number, 10, 64); err != nil || v >= n {
+			s.discard("roots/" + name)
+		}
+	}
 }
 
 // newestKept follows the kept roots from tip as far as they go, without the lock

@@ -64,6 +64,7 @@ func TestPlantedRecovery(t *testing.T) {
 		"with a next root":  {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
 		"shown by two":      {nil, 1},
 		"with new online":   {func(w *web) { rotate(w.repo) }, 2},
+		"a root at one":     {func(w *web) { rotate(w.repo); w.does(status(404, "2.root.json", nil), vendorHost, cdnHost) }, 2},
 		"one location dark": {func(w *web) { w.does(dark, vendorHost) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -207,11 +208,12 @@ func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
 		r.Root["version"], r.Root["x"] = 3, i
 		return r.Sign(r.Root, "stranger")
 	}
+	w.does(dark, reviewHost) // so that it is the location's turn in each probe
 	padded := func(data []byte, i int) []byte { return append([]byte(strings.Repeat(" ", i+1)), data...) }
 	for i := range 40 {
 		next(body("3.root.json", unsigned(i)))
 	}
-	if n := kept(""); n != 32 {
+	if n := kept("root-"); n != 16 || kept("") != n {
 		t.Errorf("%d pieces of junk", n)
 	}
 	for i := range 3 { // genuine, under another name
@@ -236,7 +238,7 @@ func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
 	if n := kept("signed-"); n != 16 {
 		t.Errorf("%d roots that the vendor signed", n)
 	}
-	w.does(nil, cdnHost)
+	w.does(nil, cdnHost, reviewHost)
 	w.repo.NextRoot(func() { w.repo.Charter()["prev_root_sha256"] = strings.Repeat("ab", 32) })
 	view := w.good(w.client(), 3)
 	if len(view.Evidence()) != 2 || kept("fork-") != 2 {

@@ -137,12 +137,12 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 		return opened != nil && (f.Role == "snapshot" || opened.RoleBytes(f.Role) != nil)
 	}
 	return l.run(ctx, func(get fetch) error {
-		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), "snapshot.json") })
+		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), "snapshot.json") })
 		if err != nil {
 			return err
 		}
 		opened = snap
-		err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return get(f, roleName(f), keptRole(f)) })
+		err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), keptRole(f)) })
 		if keepErr := c.keepRoles(snap, l.roles); keepErr != nil {
 			c.log.Warn("a role is not kept", "error", keepErr)
 		}
@@ -152,5 +152,10 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 
 // decided reports whether err is an answer, which no other place can change.
 func decided(err error) bool {
-	return errors.Is(err, tuf.ErrNotApproved) || errors.Is(err, tuf.ErrNoTarget) || errors.Is(err, tuf.ErrHeld) || errors.Is(err, tuf.ErrRelease)
+	for _, final := range []error{tuf.ErrNotApproved, tuf.ErrNoTarget, tuf.ErrHeld, tuf.ErrRecalled, tuf.ErrRelease} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,12 @@ type walk struct {
 	early    map[string]*early // by place.key: what was asked for ahead
 	quiet    bool              // a trial: what it meets is not noted
 
+	// Whom probes ask: for the next root, and for timestamps.
+	rootPoll, timestampPoll *poll
+
+	leader   string // place.key of who served the tip in this refresh
+	searched int64  // the version of the tip at which everybody was asked for the next root
+
 	comparing bool // timestamps of several operators are to be compared
 	compared  bool // and were, of as many as there are
 
@@ -54,7 +61,7 @@ func (w *walk) advance(root *tuf.Root) {
 }
 
 func newWalk(s *session, clock time.Time) *walk {
-	return &walk{session: s, now: clock, clock: clock, pace: newPace(), failing: map[string]bool{},
+	return &walk{session: s, now: clock, clock: clock, rootPoll: newPoll(s.Turns.Roots), timestampPoll: newPoll(s.Turns.Timestamps), pace: newPace(), failing: map[string]bool{},
 		bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}, wait: map[string]time.Time{}}
 }
 
@@ -64,9 +71,7 @@ func newWalk(s *session, clock time.Time) *walk {
 func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 	w := newWalk(s, c.clock())
 	w.remember()
-	if err := w.interrupted(); err != nil {
-		return nil, err
-	}
+	w.interrupted()
 	for key := range c.avoided(w.clock) {
 		w.down[key] = true
 	}
@@ -92,10 +97,25 @@ func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 		if err != nil {
 			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)
-			return w, s.dropRootsFrom(n)
+			s.dropRootsFrom(n)
+			return w, nil
 		}
 		w.advance(next)
 	}
+}
+
+// search asks everybody for newer roots, unless this refresh did so already at
+// this tip. It reports whether there was one.
+func (c *Client) search(ctx context.Context, w *walk) (found bool, err error) {
+	tip := w.tip
+	if w.searched == tip.Version() {
+		return false, nil
+	}
+	err = c.roots(ctx, w, everyone)
+	if err == nil && !w.partial {
+		w.searched = w.tip.Version()
+	}
+	return w.tip != tip, err
 }
 
 // roots walks from the tip as far as any place leads. It ends when want
@@ -113,6 +133,9 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 		}
 		c.log.Info("new root", "version", next.Version())
 		w.advance(next)
+		if !w.quiet {
+			c.tip.Store(next) // certificates are judged at its time from now on
+		}
 	}
 	w.partial = true
 	return nil
@@ -136,7 +159,8 @@ var errLate = errors.New("did not answer in time")
 // nextRoot asks the locations for the root after the tip; nil means there is none
 // to be had. One location of each operator comes first; the others, and those that
 // did not answer before, are asked when that was not enough: an honest location
-// must not be hidden by a frozen one of the same operator.
+// must not be hidden by a frozen one of the same operator. Nor by others that
+// always come first: a probe of several operators asks in turn.
 func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, error) {
 	n := w.tip.Version() + 1
 	var none operators
@@ -152,6 +176,16 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 			places = append(places, p)
 		}
 	}
+	// Locations that are asked also where enough operators said "none" without them.
+	must := map[string]bool{}
+	probing := want > 1 && want != everyone
+	if probing {
+		var eldest string
+		// Whoever merely did not answer is asked in its turn, though it rests.
+		places, eldest = w.rootPoll.order(places, w.rests, func(p *place) bool { return w.rests(p) && w.session.Health[p.key].Content })
+		must[eldest], must[w.leader] = true, true
+	}
+	enough := func() bool { return want != everyone && len(none) >= want }
 	var found *tuf.Root
 	asked := map[string]*place{}
 	i, first := 0, len(places)
@@ -161,11 +195,16 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 			p := places[i]
 			i++
 			switch {
-			case i <= first && (w.down[p.key] || w.pace.late[p.key] || none.has(p)):
+			case enough() && !must[p.key]:
+			case i <= first && !must[p.key] && (w.down[p.key] || w.pace.late[p.key] || none.has(p)):
 				places = append(places, p)
 			case len(none) > 0 && want != everyone && w.pace.late[p.key]: // it had its chance in this refresh
 			default:
 				asked[p.key] = p
+				delete(must, p.key)
+				if probing {
+					w.rootPoll.ask(p.key)
+				}
 				return p
 			}
 		}
@@ -174,20 +213,21 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 	q.use = func(p *place, data []byte, err error) need {
 		delete(asked, p.key)
 		if found = c.rootFrom(w, p, data, err); found != nil {
+			w.leader = p.key
 			return nothingMore
 		}
 		if w.none[p.key] == n {
 			none.add(p)
 		}
 		switch {
-		case len(none) >= want:
+		case enough() && !slices.ContainsFunc(places[i:], func(p *place) bool { return must[p.key] && !w.pace.late[p.key] }):
 			return nothingMore
 		case len(none) > 0 && want != everyone:
 			return welcome
 		}
 		return required
 	}
-	if len(none) < want {
+	if !enough() {
 		if err := q.run(ctx); err != nil {
 			return nil, err
 		}

@@ -41,6 +41,7 @@ type web struct {
 	answers  map[string]answer
 
 	transport func(*http.Request) (*http.Response, error) // nil: RoundTrip
+	content   string                                      // of every target behind overTLS, "": that of fileOf
 	served    func()                                      // called for each request to a socket, with mu held
 }
 

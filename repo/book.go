@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/wire"
@@ -418,6 +419,7 @@ func recalledIn(role string, signed wire.Value) (out []takenBack) {
 		t := takenBack{Kind: "recall", Role: role}
 		t.Path, _ = member(v, "path").Text()
 		t.SHA256, _ = member(v, "sha256").Text()
+		t.SHA256 = strings.ToLower(t.SHA256)
 		t.Reason, _ = member(v, "reason").Text()
 		if t.SHA256 != "" {
 			out = append(out, t)

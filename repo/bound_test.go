@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net/http"
 	"net/http/httptest"
@@ -171,7 +172,7 @@ func TestStorageWithAllVersions(t *testing.T) {
 	s := &bottomless{counting: counting{memory: w.store}}
 	w.elsewhere = s
 	_, err := w.open().Stage(t.Context(), add("1"))
-	wantErr(t, err, repo.ErrConflict)
+	wantErr(t, err, fs.ErrExist)
 	if s.asked > 1000 || s.bytes > 0 {
 		t.Errorf("asked for %d, read %d bytes", s.asked, s.bytes)
 	}

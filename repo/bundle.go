@@ -28,7 +28,8 @@ type BundleOptions struct {
 // which is a file system, as they take any other place.
 //
 // What goes in was verified, from the trust anchor on; expiries are not checked.
-// The same state gives the same bytes. After an error what was written is worthless.
+// The same state gives the same bytes. After an error what was written is worthless;
+// where somebody published meanwhile it wraps [ErrConflict]: begin again.
 func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (err error) {
 	defer oneLine(&err)
 	if opts == nil {
@@ -72,7 +73,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		if opts.Targets == nil {
 			return nil
 		}
-		return listedIn(t, func(x listed) error {
+		return s.listedIn(t, func(x listed) error {
 			if seen[x.name] || !opts.Targets(x.path) {
 				return nil
 			}
@@ -98,7 +99,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		})
 	}
 	s.rootsOnly = !opts.Metadata && opts.Targets == nil
-	if err := s.run(ctx, chain[0]); err != nil {
+	if err := s.conflict(ctx, s.run(ctx, chain[0])); err != nil {
 		return err
 	}
 	return z.Close()

@@ -478,7 +478,7 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
 	w.sees("root 1 agent/1")
 	_, err = w.open().Pending(t.Context(), "review", fine)
-	wantErr(t, err, repo.ErrConflict)
+	wantErr(t, err, repo.ErrPublished)
 	_, err = repo.New(newMemory(), nil).Pending(t.Context(), "review")
 	if err == nil {
 		t.Error("something waits in an empty repository")
@@ -572,6 +572,6 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 	other, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "no", "") })
 	noErr(t, err)
 	noErr(t, publish(good))
-	wantErr(t, publish(other), repo.ErrConflict)
+	wantErr(t, publish(other), repo.ErrStale)
 	w.sees("root 1 agent/1")
 }

@@ -198,9 +198,21 @@ func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
 		err = &tuf.Error{Role: "root", Version: root.Version(), Err: tuf.ErrVersion, Detail: fmt.Sprintf("it lies where root v%d must be", version)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("repo: %w", err)
+		return nil, fmt.Errorf("repo: %s: %w", rootName(version), err)
 	}
 	return root, nil
+}
+
+// behindRoot says why a draft's root does not follow the newest one.
+func (f *draftFile) behindRoot(c *chain) error {
+	if root := c.at(f.version); root != nil && root.SHA256() == sum256(f.signed) {
+		return fmt.Errorf("root v%d: %w", f.version, ErrPublished)
+	}
+	newest := int64(0)
+	if len(c.roots) > 0 {
+		newest = c.last().Version()
+	}
+	return fmt.Errorf("%w: root v%d is published, the draft is v%d after v%d", ErrStale, newest, f.version, f.base)
 }
 
 // follow appends the successors of the chain's last root, up to a version.
@@ -232,6 +244,9 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 			if err == nil {
 				root, err = f.root()
 			}
+		}
+		if err != nil && f.rec == nil {
+			err = fmt.Errorf("%s: %w", rootName(n), err)
 		}
 		if err != nil {
 			return fmt.Errorf("repo: %w", err)
@@ -273,9 +288,9 @@ func (c *chain) recoverable(version int64) (*tuf.Root, error) {
 	case c.at(version) == nil:
 		return nil, fmt.Errorf("repo: there is no root v%d, the newest is v%d", version, last)
 	case version < c.ordinary:
-		return nil, fmt.Errorf("repo: root v%d has an ordinary successor: %w", version, ErrConflict)
+		return nil, fmt.Errorf("repo: %w: root v%d has an ordinary successor", ErrStale, version)
 	case version < last-1:
-		return nil, fmt.Errorf("repo: root v%d was recovered from, and the root after it too: %w", version, ErrConflict)
+		return nil, fmt.Errorf("repo: %w: root v%d was recovered from, and the root after it too", ErrStale, version)
 	}
 	return c.at(version), nil
 }

@@ -13,13 +13,16 @@ import (
 )
 
 // Clone makes the storage a byte mirror of what a source shows, from a pin on,
-// or where there is no charter from a bare root.json: all roots, the current
+// or where there is no charter from a bare root.json: all roots (without a charter,
+// of those before the pin the ones that can be read), the current
 // metadata, every target that it lists, with what reviewers state of it (asked
 // for when a role that lists it has a new version). It works for any TUF
 // repository with consistent snapshots, whoever wrote it: unknown members,
-// delegations and hash bins are followed. It needs no key. A target with a name
-// that no [Storage] can hold ([CheckName]) is passed over, the rest is copied:
-// [Config].Skipped is told of each, and [Repo.Verify] of the mirror too.
+// delegations and hash bins are followed, and either of sha256 and sha512 is enough
+// without a charter. Of one without consistent snapshots the error wraps
+// [errors.ErrUnsupported]. It needs no key. A target with a name that no [Storage]
+// can hold ([CheckName]) is passed over, the rest is copied: [Config].Skipped is
+// told of each, and [Repo.Verify] of the mirror too.
 //
 // Everything is verified before it is written, as clients verify it but for
 // dates, and nothing is taken that is older than what the storage has; but a
@@ -28,8 +31,9 @@ import (
 // it was. Order of writing as in a publish, timestamp.json last, so clients of the
 // mirror see its old state or its new one.
 //
-// Where the source is in the midst of a publish, or somebody else writes to the
-// storage, the error wraps [ErrConflict]: call it again. Old files are not
+// Where the source is in the midst of a publish, or changed meanwhile so that it
+// can't be read on, or somebody else writes to the storage, the error wraps
+// [ErrConflict]: call it again. Old files are not
 // removed; see [Repo.Prune].
 func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) (err error) {
 	defer oneLine(&err)
@@ -45,7 +49,7 @@ func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) (err error) {
 		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
 		recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-	return c.survey.run(ctx, root)
+	return c.survey.conflict(ctx, c.survey.run(ctx, root))
 }
 
 // foundIsError is for those who go on only while all is well.
@@ -63,7 +67,7 @@ func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 	if err != nil {
 		return err
 	}
-	return listedIn(t, func(x listed) error {
+	return c.survey.listedIn(t, func(x listed) error {
 		key := short(x.name, x.sha512)
 		if c.seen[key] {
 			return nil
@@ -111,6 +115,9 @@ func (c *cloning) done(name string, n int64) {
 // opened sees to it that the mirror does not go back, before anything is written.
 func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error {
 	s := c.survey
+	if !s.under.ConsistentSnapshot() {
+		return fmt.Errorf("repo: root v%d does not set consistent_snapshot: a mirror would have files of two states while it is written: %w", s.under.Version(), errors.ErrUnsupported)
+	}
 	err := c.ahead(ctx)
 	if err != nil {
 		return err
@@ -197,15 +204,13 @@ func (c *cloning) target(ctx context.Context, x listed) error {
 	if err := c.copy(ctx, x); err != nil {
 		return err
 	}
-	if x.sha512 == "" {
+	if c.survey == nil { // the first draft of all
 		return nil
 	}
-	// Some clients prefer the longer hash, and some repositories serve them.
-	if x.name = TargetName(x.path, x.sha512); CheckName(x.name) != nil {
-		return nil // no storage has it
-	}
-	if err := c.copy(ctx, x); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, x := range c.survey.others(x) {
+		if err := c.copy(ctx, x); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
@@ -216,7 +221,7 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 	case err != nil:
 		return err
 	case have && size >= 0 && size != x.length:
-		return fmt.Errorf("repo: %s: the mirror has %d bytes of it, %d are listed: %w", text.Name(x.name), size, x.length, ErrConflict)
+		return fmt.Errorf("repo: %s: %w: the mirror has %d bytes of it, %d are listed; remove it, and clone again", text.Name(x.name), tuf.ErrMismatch, size, x.length)
 	case have:
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -381,5 +382,108 @@ func TestCloneRecovery(t *testing.T) {
 	}
 	if got := verify(store(second)); len(got) > 0 {
 		t.Errorf("found %q", got)
+	}
+}
+
+// A public repository with a long past: its first roots are of a form that is no
+// longer written, or are gone; the pin is a later root. What is listed by sha512
+// alone is mirrored and examined as well.
+func TestCloneFromThePin(t *testing.T) {
+	t.Parallel()
+	r := tuftest.NewPlain()
+	r.Root["spec_version"] = "0.9"
+	r.PublishRoot()
+	r.NextRoot(func() { r.Root["spec_version"] = "1.0"; r.Root["consistent_snapshot"] = false })
+	r.NextRoot(func() { r.Root["consistent_snapshot"] = true })
+	pin := r.Files["3.root.json"]
+	r.NextRoot(func() {})
+	r.Roles["targets"]["targets"].(tuftest.Doc)["512.txt"] = tuftest.Doc{"length": 3, "hashes": tuftest.Doc{"sha512": sum512("512")}}
+	r.Bump("targets")
+	r.Publish()
+	store := plainStore(t, r, map[string]string{"top.txt": "top", "lib/a.txt": "a"})
+	name := repo.TargetName("512.txt", sum512("512"))
+	verify := func(m *memory) []string {
+		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), pin)
+		noErr(t, err)
+		return slices.DeleteFunc(findings(report), func(s string) bool { return strings.Contains(s, "orphan ") })
+	}
+	clone := func() (*memory, error) {
+		m := newMemory()
+		return m, repo.New(m, nil).Clone(t.Context(), store, pin)
+	}
+	if _, err := clone(); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, content := range []string{"51", "513", "512"} {
+		store.files[name] = []byte(content)
+		m, err := clone()
+		if content != "512" {
+			if !errors.Is(err, tuf.ErrMismatch) || m.files[name] != nil {
+				t.Errorf("%q: %v", content, err)
+			}
+			if got := verify(store); len(got) != 1 || !strings.HasPrefix(got[0], "damaged targets/") {
+				t.Errorf("found %q", got)
+			}
+			continue
+		}
+		noErr(t, err)
+		if string(m.files[name]) != content || m.files["metadata/1.root.json"] != nil || m.files["metadata/2.root.json"] == nil {
+			t.Errorf("the mirror has %q", slices.Sorted(maps.Keys(m.files)))
+		}
+		if got := verify(m); len(got) > 0 {
+			t.Errorf("found %q", got)
+		}
+	}
+	if got := verify(store); len(got) > 0 {
+		t.Errorf("found %q", got)
+	}
+	delete(store.files, "metadata/1.root.json")
+	delete(store.files, "metadata/2.root.json")
+	_, err := clone()
+	noErr(t, err)
+	// Another root in the place of the pin's is none of those.
+	store.files["metadata/3.root.json"] = r.Files["2.root.json"]
+	if _, err := clone(); !errors.Is(err, tuf.ErrMismatch) {
+		t.Error(err)
+	}
+}
+
+// A repository without consistent snapshots is examined whole; a mirror of it
+// would have files of two states while it is written.
+func TestPlainWithoutConsistentSnapshots(t *testing.T) {
+	t.Parallel()
+	r := tuftest.NewPlain()
+	r.Files = map[string][]byte{}
+	r.Root["consistent_snapshot"] = false
+	r.PublishRoot()
+	r.Publish()
+	m := newMemory()
+	for name, data := range r.Files {
+		m.files["metadata/"+name] = data
+	}
+	m.files["targets/top.txt"], m.files["targets/lib/a.txt"] = []byte("top"), []byte("a")
+	verify := func() []string {
+		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), r.Files["1.root.json"])
+		noErr(t, err)
+		return findings(report)
+	}
+	if got := verify(); len(got) > 0 {
+		t.Fatalf("found %q", got)
+	}
+	for name, broken := range map[string]struct{ content, finding string }{
+		"metadata/lib.json":      {"{}", "untrusted metadata/lib.json"},
+		"metadata/snapshot.json": {"{}", "untrusted metadata/snapshot.json"},
+		"targets/top.txt":        {"tip", "damaged targets/top.txt"},
+	} {
+		whole := m.files[name]
+		m.files[name] = []byte(broken.content)
+		if got := verify(); !slices.Contains(got, broken.finding) {
+			t.Errorf("found %q", got)
+		}
+		m.files[name] = whole
+	}
+	mirror := newMemory()
+	if err := repo.New(mirror, nil).Clone(t.Context(), m, r.Files["1.root.json"]); !errors.Is(err, errors.ErrUnsupported) || len(mirror.files) > 0 {
+		t.Errorf("%v, %d files", err, len(mirror.files))
 	}
 }

@@ -3,6 +3,7 @@ package repo
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -27,7 +28,7 @@ import (
 // that no such role has is an error that wraps [ErrNoPart].
 func (tx *Tx) Compromised(keys ...tuf.Key) error {
 	if len(tx.lists) > 0 {
-		return fmt.Errorf("repo: Compromised comes before roles are edited: %w", ErrConflict)
+		return fmt.Errorf("repo: %w: Compromised comes before roles are edited", fs.ErrInvalid)
 	}
 	tx.override.compromised = append(tx.override.compromised, keys...)
 	_, err := tx.withoutCompromised(tx.override.compromised)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -453,7 +454,7 @@ func TestCompromisedRefuses(t *testing.T) {
 	}{
 		"a key of nobody": {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("stranger")...) }},
 		"a root key":      {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-1")...) }},
-		"after an edit": {repo.ErrConflict, func(tx *repo.Tx) error {
+		"after an edit": {fs.ErrInvalid, func(tx *repo.Tx) error {
 			return errors.Join(add("2")(tx), tx.Compromised(w.public("vendor-release")...))
 		}},
 		"no own signature": {repo.ErrRoleBehind, nil},

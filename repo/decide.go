@@ -1,9 +1,11 @@
 package repo
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,16 +24,25 @@ type Examined struct {
 	Policy   string        // sha256, lower-case hex, of the rules reviewed against; may be ""
 	Valid    time.Duration // for how long; 0: 365 days
 	// Reinstate says why bytes are approved that the party recalled or refused
-	// before; without it that is an error when the draft is signed (rule K4). It
-	// stands in the statement, so Unrecorded can't go with it.
+	// before, under whatever path; without it the error wraps [ErrTakenBack] (rule K4).
+	// It stands in the statement, so Unrecorded can't go with it. It takes the party's
+	// recalls of these bytes back, in all of its roles.
 	Reinstate string
+	// SHA256 says which bytes were examined, in lower-case hex, as [Pending] has it: if
+	// others are listed by now the error wraps [tuf.ErrMismatch]. "": whatever is listed.
+	SHA256 string
 	// Unrecorded makes no statement: for rules that a machine passes every few
 	// minutes. The signature under the role is all there is then.
 	Unrecorded bool
 }
 
-// Approve lists a path in the party's role exactly as the other parties list
-// it. They must all list it, and agree.
+// Approve lists a path in the party's role exactly as other parties list it: those
+// of them that do, in whatever order they decide, must agree. Who lists what the
+// party lists already does not count as disagreeing, where others list something new;
+// [Examined].SHA256 chooses between two that differ in their bytes.
+//
+// Bytes that the party recalled or refused before are not approved without
+// [Examined].Reinstate: the error wraps [ErrTakenBack].
 //
 // The approval of a release is recorded: a statement, with what was said of how it
 // was examined, that the keys of the role sign with the draft and that is
@@ -49,7 +60,17 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	if err != nil {
 		return err
 	}
-	entry, err := tx.others(class, party, target)
+	if len(how) > 1 {
+		return fmt.Errorf("repo: %s: %w: examined %d times", text.Name(target), fs.ErrInvalid, len(how))
+	}
+	var x Examined
+	if len(how) == 1 {
+		x = how[0]
+	}
+	if x.Unrecorded && x.Reinstate != "" {
+		return fmt.Errorf("repo: %s: %w: a reinstatement is recorded", text.Name(target), fs.ErrInvalid)
+	}
+	entry, err := tx.others(class, party, target, x.SHA256)
 	if err != nil {
 		return err
 	}
@@ -60,29 +81,30 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	if err != nil {
 		return err
 	}
-	if len(how) > 1 {
-		return fmt.Errorf("repo: %s: %w: examined %d times", text.Name(target), fs.ErrInvalid, len(how))
-	}
-	if len(how) == 1 && how[0].Unrecorded && how[0].Reinstate != "" {
-		return fmt.Errorf("repo: %s: %w: a reinstatement is recorded", target, fs.ErrInvalid)
-	}
 	rel, isRelease := releaseOf(entry)
+	listed, err := tx.listsAll(roles, target, entry)
+	if err != nil {
+		return err
+	}
+	if err := tx.mayApprove(party, class, subject, listed, x.Reinstate); err != nil {
+		return err
+	}
+	stated, err := tx.sameReleases(roles, target, entry)
+	if err != nil {
+		return err
+	}
+	if isRelease && len(how) == 0 && !listed && !stated {
+		how = []Examined{{}}
+	}
 	for _, role := range roles {
-		mine, err := tx.find(role, target)
-		if err != nil {
-			return err
-		}
-		if isRelease && len(how) == 0 && !sameRelease(target, mine, entry) {
-			how = []Examined{{}}
-		}
-		if err := errors.Join(tx.put(role, target, entry), tx.unrecall(role, target, subject.SHA256)); err != nil {
+		if err := tx.put(role, target, entry); err != nil {
 			return err
 		}
 	}
 	if len(how) == 0 || how[0].Unrecorded {
 		return nil
 	}
-	x, now := how[0], tx.repo.now()
+	now := tx.repo.now()
 	if isRelease && x.Source == (tuf.Source{}) {
 		x.Source = rel.Source
 	}
@@ -97,6 +119,17 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 		return proof.Review{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Source: x.Source, Result: x.Result, Builder: x.Builder,
 			Policy: x.Policy, Reinstate: x.Reinstate, From: now, Until: now.Add(x.Valid).Truncate(time.Second)}
 	})
+}
+
+// sameReleases is sameRelease of all roles.
+func (tx *Tx) sameReleases(roles []string, target string, entry wire.Value) (bool, error) {
+	for _, role := range roles {
+		mine, err := tx.find(role, target)
+		if err != nil || !sameRelease(target, mine, entry) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // sameRelease reports whether the party lists a release already of which others
@@ -127,7 +160,7 @@ func (tx *Tx) Refuse(party, target, reason, reviewer string) error {
 	if err != nil {
 		return err
 	}
-	entry, err := tx.others(class, party, target)
+	entry, err := tx.others(class, party, target, "")
 	if err != nil {
 		return err
 	}
@@ -150,9 +183,23 @@ func (tx *Tx) Refuse(party, target, reason, reviewer string) error {
 	})
 }
 
-// others is what the other parties list under a path. They must all, and agree.
-func (tx *Tx) others(class Class, party, target string) (wire.Value, error) {
-	var entry wire.Value
+// listsAll reports whether all of the roles list a path as this.
+func (tx *Tx) listsAll(roles []string, target string, entry wire.Value) (bool, error) {
+	for _, role := range roles {
+		v, err := tx.find(role, target)
+		if err != nil || v == nil || string(v) != string(entry) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// others is what other parties list under a path, and the party does not; where
+// there is no such thing, what they list as the party does. sha256 says which bytes
+// are meant; "": all. Those that list it must agree.
+func (tx *Tx) others(class Class, party, target, sha256 string) (wire.Value, error) {
+	var same, entry wire.Value
+	var first, lacks, listed string
 	for _, other := range class.Roles {
 		if other.Party == party {
 			continue
@@ -162,14 +209,46 @@ func (tx *Tx) others(class Class, party, target string) (wire.Value, error) {
 			return nil, err
 		}
 		if v == nil {
-			return nil, fmt.Errorf("repo: %s: %s does not list it: %w", text.Name(target), roleText(other.Role), tuf.ErrNoTarget)
+			lacks = cmp.Or(lacks, roleText(other.Role)+" does not list it")
+			continue
+		}
+		s, err := subjectOf(target, v)
+		if err != nil {
+			return nil, err
+		}
+		if sha256 != "" && s.SHA256 != sha256 {
+			listed = cmp.Or(listed, fmt.Sprintf("%s lists sha256 %.16s", roleText(other.Role), s.SHA256))
+			continue
+		}
+		if mine, err := tx.listsAll(class.roleNames(party), target, v); err != nil {
+			return nil, err
+		} else if mine {
+			same = v
+			continue
 		}
 		if entry != nil && string(entry) != string(v) {
-			return nil, fmt.Errorf("repo: %s: the other parties disagree about it: %w", text.Name(target), tuf.ErrNotApproved)
+			return nil, fmt.Errorf("repo: %s: the other parties disagree about it, %s and %s list it differently: %w", text.Name(target), first, roleText(other.Role), tuf.ErrNotApproved)
 		}
+		first = cmp.Or(first, roleText(other.Role))
 		entry = v
 	}
-	return entry, nil
+	switch {
+	case entry != nil:
+		return entry, nil
+	case same != nil:
+		return same, nil
+	case listed != "":
+		return nil, fmt.Errorf("repo: %s: %w: examined was sha256 %.16s, %s", text.Name(target), tuf.ErrMismatch, text.Name(sha256), listed)
+	}
+	return nil, fmt.Errorf("repo: %s: %s: %w", text.Name(target), cmp.Or(lacks, "no other party has a role"), tuf.ErrNoTarget)
+}
+
+// roleNames are the names of the party's roles in the class.
+func (c Class) roleNames(party string) (out []string) {
+	for _, role := range c.rolesOf(party) {
+		out = append(out, role.Role)
+	}
+	return out
 }
 
 func subjectOf(target string, v wire.Value) (proof.Subject, error) {
@@ -211,6 +290,9 @@ func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
 		name := statementName(s, role, n)
 		if err := CheckName(name); err != nil {
 			return "", err
+		}
+		if slices.ContainsFunc(tx.drafts, func(d *Draft) bool { return d.statements[name] != nil }) {
+			continue
 		}
 		_, err := tx.repo.storage.Read(tx.ctx, name)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -101,8 +101,9 @@ func (c Change) String() string {
 // draft, and neither does the draft decide which role leads to which, or who must
 // sign. So a signer needs the storage, a mirror, or a [ReadOnly] view of what is
 // served. The first headlines are what approves again what the party took back,
-// what was signed before, is not published, and is missing here, and what
-// compromised keys published and is left out ([Tx.Compromised]).
+// what was signed before, is not published, and is missing here, what
+// compromised keys published and is left out ([Tx.Compromised]), and dates that are
+// out of line with this machine's clock or with what they replace (rule K5).
 // A root, with all the others, must be one that clients would take once it is
 // signed; otherwise the error is that of [tuf.Root.Propose].
 //
@@ -113,8 +114,8 @@ func (c Change) String() string {
 // the changes is always the same. Keys are shown by [Config].Labels where they
 // have one.
 //
-// Where the draft does not follow what is published, the error wraps
-// [ErrConflict]; where no role leads to one of its files, [tuf.ErrUntrusted].
+// Where the draft does not follow what is published, the error wraps [ErrStale] or
+// [ErrPublished]; where no role leads to one of its files, [tuf.ErrUntrusted].
 func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error) {
 	defer oneLine(&err)
 	x, err := r.compareTo(ctx, d, true)
@@ -149,6 +150,7 @@ type comparison struct {
 	last          lastWord
 	restored      *restoring
 	top           map[string]*tree
+	proposed      *tuf.Proposal // the draft's root; nil: it has none
 	out           []Change
 }
 
@@ -212,7 +214,7 @@ func (x *comparison) root() (*Root, error) {
 		version = published.Version()
 	}
 	if f.base != version || f.version != version+1 {
-		return nil, fmt.Errorf("repo: root v%d is published, the draft is v%d after v%d: %w", version, f.version, f.base, ErrConflict)
+		return nil, fmt.Errorf("repo: %w", f.behindRoot(p.chain))
 	}
 	var next *tuf.Proposal
 	var err error
@@ -240,6 +242,7 @@ func (x *comparison) root() (*Root, error) {
 		}
 		old, was = env.signed, rootOf(before)
 	}
+	x.proposed = next
 	now := rootOf(next)
 	lines := x.file(f, old)
 	x.head(f, was == nil, append(rootHeadline(was, now), others(lines, text.Quote(tuf.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(tuf.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))

@@ -241,13 +241,13 @@ func TestDiffConflict(t *testing.T) {
 	d, err := w.open().Stage(t.Context(), add("1"))
 	noErr(t, err)
 	noErr(t, w.open().Publish(t.Context(), d))
-	if _, err := w.open().Diff(t.Context(), d); !errors.Is(err, repo.ErrConflict) {
+	if _, err := w.open().Diff(t.Context(), d); !errors.Is(err, repo.ErrPublished) {
 		t.Error(err)
 	}
 	root, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	if _, err := w.open().Diff(t.Context(), root); !errors.Is(err, repo.ErrConflict) {
+	if _, err := w.open().Diff(t.Context(), root); !errors.Is(err, repo.ErrPublished) {
 		t.Error(err)
 	}
 	// The first root follows nothing.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -52,9 +53,59 @@ func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l
 	return l, nil
 }
 
+// dates adds what rule K5, or a publish, will refuse.
+func (x *comparison) dates() error {
+	r := x.tx.repo
+	now := r.now()
+	say := func(role string, version int64, format string, args ...any) {
+		x.out = append(x.out, Change{Part: Headline, Role: roleText(role), Kind: Unchanged, What: "date of", Name: fmt.Sprintf("v%d", version), New: fmt.Sprintf(format, args...)})
+	}
+	ahead := func(root before, which string) {
+		if d := r.ahead(root); d > 0 {
+			say("root", root.Version(), "signed_at of the %s root is %s, %s ahead of this machine's clock: clients take that for the present", which, stamp(root.Charter().SignedAt()), inWords(d))
+		}
+	}
+	if root := x.tx.present.root; root != nil {
+		ahead(root, "published")
+	}
+	if x.proposed != nil {
+		ahead(x.proposed, "new")
+	}
+	last := map[string]bool{"targets": true} // whose expiry may be earlier than before
+	for _, n := range x.after.layout.lists() {
+		last[n.role] = n.party == ""
+	}
+	for _, f := range x.draft.sorted() {
+		if !f.expires.After(now) {
+			say(f.role, f.version, "it expired on %s", stamp(f.expires))
+		}
+		if last[f.role] {
+			continue
+		}
+		var before time.Time
+		if f.role == "root" && x.tx.present.root != nil {
+			before = x.tx.present.root.Expires()
+		} else if f.role != "root" {
+			was, err := x.before.open(f.role)
+			if err != nil {
+				return err
+			}
+			if was != nil {
+				if before, err = expiryOf(was.doc); err != nil {
+					return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
+				}
+			}
+		}
+		if f.expires.Before(before.Add(-oneHour)) {
+			say(f.role, f.version, "it expires on %s, before what it replaces, on %s", stamp(f.expires), stamp(before))
+		}
+	}
+	return nil
+}
+
 // remembered adds the headlines that come first: bytes that are approved again
-// although the party took them back, and what this signer signed before, is not
-// published, and is not in the draft.
+// although the party took them back, what this signer signed before, is not
+// published, and is not in the draft, and dates that are out of line.
 func (x *comparison) remembered() error {
 	first := len(x.out)
 	for _, name := range slices.Sorted(maps.Keys(x.draft.statements)) {
@@ -80,6 +131,9 @@ func (x *comparison) remembered() error {
 		}
 	}
 	if err := x.leftOut(); err != nil {
+		return err
+	}
+	if err := x.dates(); err != nil {
 		return err
 	}
 	x.out = append(slices.Clone(x.out[first:]), x.out[:first]...)

@@ -61,7 +61,7 @@ func (x *comparison) roles() error {
 			continue
 		}
 		if have := x.tx.present.listed(f.role); have != f.base {
-			return fmt.Errorf("repo: %s v%d: v%d is published, the draft follows v%d: %w", roleText(f.role), f.version, have, f.base, ErrConflict)
+			return x.tx.behind(f)
 		}
 		files = append(files, f)
 		if !x.after.named[f.role] {

@@ -99,10 +99,13 @@
 // A centre works on files that came by any channel, with its own pin, ledger and keys:
 // [Repo.Export] made the folder, or [Repo.Clone] the copy. [Repo.Pending] lists
 // what waits, also in a draft that nobody has published, with what is new against
-// the last release that the centre approved of; [Repo.Open] has the bytes. In
+// the last release that the centre approved of, and with what the centre recalled or
+// refused before; [Repo.Open] has the bytes. In
 // [Repo.Stage], or [Repo.StageOn] on top of a draft, it approves ([Tx.Approve]),
-// refuses ([Tx.Refuse]), holds ([Tx.Hold]), recalls ([Tx.Recall]) and signs its
-// roles again before they expire ([Tx.Resign]). The draft goes back to the vendor,
+// refuses ([Tx.Refuse]), holds ([Tx.Hold], [Tx.HoldRelease]), recalls ([Tx.Recall],
+// [Tx.RecallRelease]) and signs its roles again before they expire ([Tx.Resign]).
+// A recall names bytes, and so does a refusal: to approve of them again, under
+// whatever path, takes a reason ([Examined].Reinstate). The draft goes back to the vendor,
 // whose online keys alone make snapshot and timestamp. How a release was examined,
 // or why it was refused, is a statement in the form of package tuf/proof; it is
 // published beside the file and read with [Repo.Statements].
@@ -130,7 +133,8 @@
 //   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
 //     the field, with each mirror as a [Copy]. Every finding that is not harmless
 //     is an alarm. [FileUntrusted] and [FileStranger] are somebody's hand, or a
-//     disk's; [FileMissing] and [FileDamaged] keep clients from a file, and putting
+//     disk's; [FileAhead] means that clients take another day for the present, see
+//     [Tx.Supersede]; [FileMissing] and [FileDamaged] keep clients from a file, and putting
 //     back the right bytes from a copy heals them; [FileUnfinished] lasts for a
 //     moment during a publish, and is Refresh's to end when it stays;
 //     [FileDiffers] on a mirror is lag for minutes, and trouble after an hour.

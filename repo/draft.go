@@ -11,6 +11,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -67,7 +68,31 @@ type Missing struct {
 	Have   int      // signatures of distinct keys
 	Want   int      // how many there must be
 	KeyIDs []string // the keys that may still sign
+	// Labels are what people call those of the keys that have a name in [Config].Labels,
+	// quoted, each with the first digits of its id; of a draft that no handle opened there
+	// are none.
+	Labels []string
 }
+
+// UnsignedError says what a draft still lacks. It wraps [ErrUnsigned].
+type UnsignedError struct{ Missing []Missing }
+
+// Error is one line of at most 4 kB.
+func (e *UnsignedError) Error() string {
+	return text.Line(fmt.Sprintf("repo: %v: %s", ErrUnsigned, strings.ReplaceAll(e.Lines(), "\n", "; ")))
+}
+
+// Lines has a sentence in a line of its own for each thing that is missing.
+func (e *UnsignedError) Lines() string {
+	var lines []string
+	for _, m := range e.Missing {
+		lines = append(lines, m.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap is [ErrUnsigned].
+func (e *UnsignedError) Unwrap() error { return ErrUnsigned }
 
 // String is one line. What is not a plain name is quoted.
 func (m Missing) String() string {
@@ -75,7 +100,11 @@ func (m Missing) String() string {
 	if m.Files > 1 {
 		files = fmt.Sprintf(" (%d files)", m.Files)
 	}
-	return text.Line(fmt.Sprintf("%s%s: %d of %d signatures of %s", roleText(m.Role), files, m.Have, m.Want, whoText(m.Who)))
+	who := ""
+	if len(m.Labels) > 0 {
+		who = ", not yet of " + strings.Join(m.Labels, ", ")
+	}
+	return text.Line(fmt.Sprintf("%s%s: %d of %d signatures of %s%s", roleText(m.Role), files, m.Have, m.Want, whoText(m.Who), who))
 }
 
 // roleText shows the name of a role, or of a statement's file. That of a recovery
@@ -218,11 +247,11 @@ func (n need) counts(id string) string {
 //   - K2 [ErrSecondContent]: other content of a role was signed under its version.
 //   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
 //     the ledger has seen published ([Draft.Compromised]).
-//   - K4 [ErrTakenBack]: a role lists again what a recall or refusal of its party
+//   - K4 [ErrTakenBack]: a role lists again the bytes that a recall or refusal of its party
 //     names ([Examined].Reinstate), or lacks a hold that was signed.
 //   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
-//     [Config].ClockTolerance, the clock is behind the published root's, an expiry
-//     has passed, or a root or a party's role expires more than an hour before what
+//     [Config].ClockTolerance, the clock is behind the published root's
+//     ([Draft.Supersede]), an expiry has passed, or a root or a party's role expires more than an hour before what
 //     it replaces ([Draft.ShorterExpiry]).
 //   - [ErrSequence]: a list of a party states a lower highest sequence number of a
 //     product than is published; [tuf.ErrRelease]: it lists release fields anew that
@@ -319,10 +348,24 @@ func (d *Draft) Missing() []Missing {
 				return x.Role == m.Role && x.Who == m.Who && x.Have == m.Have && x.Want == m.Want && slices.Equal(x.KeyIDs, m.KeyIDs)
 			})
 			if i < 0 {
+				m.Labels = d.labels(m.KeyIDs)
 				out = append(out, m)
 			} else {
 				out[i].Files++
 			}
+		}
+	}
+	return out
+}
+
+// labels are what people call those keys that have a name.
+func (d *Draft) labels(keyIDs []string) (out []string) {
+	if d.repo == nil {
+		return nil
+	}
+	for _, id := range keyIDs {
+		if label, ok := d.repo.cfg.Labels[id]; ok {
+			out = append(out, fmt.Sprintf("%s %.16s", text.Quote(label), id))
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -114,9 +115,8 @@ func draftPath(path string) string {
 
 // Export writes a folder that travels to a signer who has no access to the
 // repository: laid out as a location, with the roots, the metadata that is
-// published, and the target files that the draft lists anew, with what reviewers have
-// said of them; and the draft, for
-// [LoadDraft]. There, [New] with [Folder] of it reads what is published, [Repo.Diff]
+// published, the target files that the draft lists anew, and what reviewers have
+// said of these and of all that is listed; and the draft, for [LoadDraft]. There, [New] with [Folder] of it reads what is published, [Repo.Diff]
 // says what the draft changes, and the files can be examined. dir may be there,
 // of an earlier export; it is made where it is not.
 func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
@@ -126,16 +126,21 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 		return err
 	}
 	out := r.with(Folder(dir))
-	c := &cloning{repo: out, from: SourceOf(r.storage), to: SourceOf(out.storage), anchor: &anchor{}}
+	c := &cloning{repo: out, from: SourceOf(r.storage), to: SourceOf(out.storage), seen: map[[16]byte]bool{}, anchor: &anchor{}}
 	if p := x.tx.present; p.root != nil {
 		root := p.chain.roots[0]
 		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
 		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
-			opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
+			opened: func(timestamp, snapshot []byte) error {
+				if !bytes.Equal(timestamp, p.timestamp) { // the draft was compared with an older one
+					return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
+				}
+				return c.opened(ctx, timestamp, snapshot)
+			},
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
-			role:     func(string, *tuf.Targets) error { return nil },
+			role:     func(_ string, t *tuf.Targets) error { return c.statementsOf(ctx, t) },
 			recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-		if err := c.survey.run(ctx, root); err != nil {
+		if err := c.survey.conflict(ctx, c.survey.run(ctx, root)); err != nil {
 			return err
 		}
 	}
@@ -162,6 +167,25 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 		return fmt.Errorf("repo: %w", err)
 	}
 	return d.Save(dir)
+}
+
+// statementsOf fetches what reviewers have stated of what a role lists: what waits in
+// the folder is more than what the draft adds, and some of it was refused.
+func (c *cloning) statementsOf(ctx context.Context, t *tuf.Targets) error {
+	targets, err := memberOf(t, "targets")
+	if err != nil {
+		return err
+	}
+	for path, v := range targets.Members() {
+		x, err := parseListed(path.String(), v)
+		if key := short(x.name, x.sha512); err == nil && !c.seen[key] { // what is malformed is approved by nobody
+			c.seen[key] = true
+			if err := c.statements(ctx, x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // foundInExport passes over junk where a recovery would lie: the draft may be what

@@ -18,16 +18,16 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// Pending is a target that other parties list and one party does not list, or
+// Pending is a target that another party lists and one party does not list, or
 // lists otherwise: what a reviewer needs to know to examine it. [Repo.Open] has
-// the bytes.
+// the bytes. Where Recalled or Refused is not nil the party has decided already.
 type Pending struct {
 	Path     string
 	Name     string // of the file in storage and below a location
 	Length   int64
 	SHA256   string       // lower-case hex
-	Release  *tuf.Release // those fields that are good, see Changes; nil for a plain file
-	ListedBy []string     // roles, sorted by class order
+	Release  *tuf.Release // of fields that are bad Changes tells; nil for a plain file
+	ListedBy []string     // roles that list it so, sorted by class order
 	// Previous is what the party approved of last before this: of the release's
 	// product, channel and platform, the one with the highest version below its own;
 	// nil where there is none.
@@ -37,8 +37,14 @@ type Pending struct {
 	// as the same release, and what is wrong with the release fields, so that it
 	// can't be approved.
 	Changes []string
-	// Refused is the party's last word on these very bytes, where it was a refusal.
+	// Refused is the party's last word on these very bytes, where it was a refusal,
+	// published, in the draft, or remembered by the ledger (then At is zero). Its Path
+	// may be another one. [Tx.Approve] needs a reason to reinstate them.
 	Refused *proof.Refusal
+	// Recalled is the party's recall of these very bytes, under whatever path, published,
+	// in the draft, or remembered by the ledger (then At is zero); Class and Version are
+	// not filled in. [Tx.Approve] needs a reason to reinstate them.
+	Recalled *tuf.Recall
 }
 
 // Listed is a target as a party lists it.
@@ -49,8 +55,9 @@ type Listed struct {
 	Release    *tuf.Release
 }
 
-// Pending returns what waits for the party's decision, in order of paths. It
-// needs no key. Given a draft, which must not have a new root, it is what would
+// Pending returns what waits for the party's decision, in order of paths, with what
+// it decided before. Where other parties list a path differently there is one entry
+// for each. It needs no key. Given a draft, which must not have a new root, it is what would
 // wait were the draft published: what the draft lists is looked at only where the
 // role's own keys, as root names them, have signed it.
 func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) (_ []Pending, err error) {
@@ -67,25 +74,31 @@ func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) (_ []
 		}
 		out = append(out, list...)
 	}
-	slices.SortFunc(out, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(out, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil
 }
 
 func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
-	found := map[string]*Pending{}
-	var mine []ReleaseRole
-	for _, role := range c.Roles {
-		if role.Party == party {
-			mine = append(mine, role)
-		}
+	type waiting struct {
+		entry wire.Value
+		*Pending
 	}
+	found := map[string][]waiting{} // by path, one for each way in which it is listed
+	var list []*Pending
+	mine := c.rolesOf(party)
 	for _, role := range c.Roles {
 		if role.Party == party {
 			continue
 		}
 		err := tx.each(role.Role, func(path string, v wire.Value) error {
-			waits := len(mine) == 0
+			for _, w := range found[path] {
+				if string(w.entry) == string(v) {
+					w.ListedBy = append(w.ListedBy, role.Role)
+					return nil
+				}
+			}
 			var other wire.Value
+			waits := len(mine) == 0
 			for _, m := range mine {
 				have, err := tx.find(m.Role, path)
 				if err != nil {
@@ -97,56 +110,49 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 			if !waits {
 				return nil
 			}
-			if found[path] == nil {
-				l, err := listedAs(path, v)
+			l, err := listedAs(path, v)
+			if err != nil {
+				return err
+			}
+			p := &Pending{Path: path, Name: l.Name, Length: l.Length, SHA256: l.SHA256, Release: l.Release, ListedBy: []string{role.Role}}
+			if err := judged(path, v); err != nil {
+				p.Changes = append(p.Changes, text.Line(err.Error()))
+			}
+			if other != nil {
+				was, err := listedAs(path, other)
 				if err != nil {
 					return err
 				}
-				found[path] = &Pending{Path: path, Name: l.Name, Length: l.Length, SHA256: l.SHA256, Release: l.Release}
-				if err := judged(path, v); err != nil {
-					found[path].Changes = append(found[path].Changes, text.Line(err.Error()))
-				}
-				if other != nil {
-					was, err := listedAs(path, other)
-					if err != nil {
-						return err
-					}
-					found[path].Changes = append(found[path].Changes, fmt.Sprintf("%s lists it already, otherwise: %s", text.Name(party), strings.Join(changes(was, l), ", ")))
-				}
+				p.Changes = append(p.Changes, fmt.Sprintf("%s lists it already, otherwise: %s", text.Name(party), strings.Join(changes(was, l), ", ")))
 			}
-			found[path].ListedBy = append(found[path].ListedBy, role.Role)
+			for _, w := range found[path] {
+				p.Changes = append(p.Changes, roleText(w.ListedBy[0])+" lists it otherwise")
+			}
+			found[path] = append(found[path], waiting{v, p})
+			list = append(list, p)
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	if len(found) == 0 || len(mine) == 0 {
-		return slices.Collect(values(found)), nil
+	if len(list) > 0 && len(mine) > 0 {
+		if err := tx.previous(mine[0].Role, list); err != nil {
+			return nil, err
+		}
 	}
-	if err := tx.previous(mine[0].Role, found); err != nil {
-		return nil, err
-	}
-	for _, p := range found {
-		said, err := tx.repo.said(tx.ctx, tx.present.root, mine[0], proof.Subject{Path: p.Path, Length: p.Length, SHA256: p.SHA256})
+	var out []Pending
+	for _, p := range list {
+		var err error
+		if len(mine) > 0 {
+			p.Recalled, p.Refused, err = tx.tookBack(party, mine, proof.Subject{Path: p.Path, Length: p.Length, SHA256: p.SHA256})
+		}
 		if err != nil {
 			return nil, err
 		}
-		if len(said) > 0 {
-			p.Refused = said[len(said)-1].Refusal
-		}
+		out = append(out, *p)
 	}
-	return slices.Collect(values(found)), nil
-}
-
-func values(m map[string]*Pending) func(func(Pending) bool) {
-	return func(yield func(Pending) bool) {
-		for _, p := range m {
-			if !yield(*p) {
-				return
-			}
-		}
-	}
+	return out, nil
 }
 
 // releaseSlot is what releases of one product replace each other in.
@@ -154,7 +160,7 @@ type releaseSlot struct{ product, channel, platform string }
 
 // previous finds what the role approved of last before each of the releases, and
 // what it lists with the same bytes.
-func (tx *Tx) previous(role string, found map[string]*Pending) error {
+func (tx *Tx) previous(role string, found []*Pending) error {
 	waiting, same := map[releaseSlot][]*Pending{}, map[string][]*Pending{}
 	of := func(r *tuf.Release) releaseSlot { return releaseSlot{r.Product, r.Channel, r.Platform} }
 	for _, p := range found {
@@ -204,13 +210,6 @@ func (tx *Tx) previous(role string, found map[string]*Pending) error {
 		}
 	}
 	return err
-}
-
-// sameVersion reports whether two versions compare equal.
-func sameVersion(a, b string) bool {
-	x, err1 := tuf.ParseVersion(a)
-	y, err2 := tuf.ParseVersion(b)
-	return err1 == nil && err2 == nil && x.Compare(y) == 0
 }
 
 // below reports whether the first version is below the second. One that does not
@@ -367,6 +366,7 @@ func (r *Repo) over(ctx context.Context, drafts ...*Draft) (*Tx, error) {
 		if err := tx.layAll(d); err != nil {
 			return nil, err
 		}
+		tx.drafts = append(tx.drafts, d)
 	}
 	return tx, nil
 }
@@ -405,8 +405,8 @@ func (tx *Tx) lay(e *edition, f *draftFile) error {
 	if err != nil {
 		return err
 	}
-	if have := tx.present.listed(f.role); have != f.base {
-		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), have, f.base, ErrConflict)
+	if tx.present.listed(f.role) != f.base {
+		return tx.behind(f)
 	}
 	signed := envelope{signed: f.signed, sigs: map[string][]byte{}}
 	for id, digits := range f.sigs {

@@ -35,6 +35,9 @@ func review(ctx context.Context, dir, ledger, key string, opts *repo.KeyOptions,
 	}
 	draft, err = centre.StageOn(ctx, draft, func(tx *repo.Tx) error {
 		for _, p := range waiting {
+			if p.Recalled != nil || p.Refused != nil {
+				continue // decided before: to approve it, a person says why in Examined.Reinstate
+			}
 			fmt.Println(p.Path, p.Length, p.Changes)
 			file, err := centre.Open(ctx, p)
 			if err != nil {
@@ -48,7 +51,7 @@ func review(ctx context.Context, dir, ledger, key string, opts *repo.KeyOptions,
 			if build(p.Release.Source) != p.SHA256 {
 				err = tx.Refuse("review", p.Path, "the source gives other bytes", "Ann")
 			} else {
-				err = tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann", Result: proof.Identical, Builder: "https://builder.review.example"})
+				err = tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann", SHA256: p.SHA256, Result: proof.Identical, Builder: "https://builder.review.example"})
 			}
 			if err != nil {
 				return err

@@ -19,6 +19,7 @@ const (
 	FileUnreadable FindingKind = "unreadable" // the place gave an error; what is in it is not known
 	FileUntrusted  FindingKind = "untrusted"  // package tuf refuses it: signatures, versions, rules of the charter
 	FileExpired    FindingKind = "expired"    // clients refuse it for its date
+	FileAhead      FindingKind = "ahead"      // the newest root's signed_at is ahead of this machine's clock: clients take it for the present
 	FileUnfinished FindingKind = "unfinished" // a root waits for its content: a publish was cut off
 	FileDiffers    FindingKind = "differs"    // a copy has something else
 	FileStranger   FindingKind = "stranger"   // no file of this repository

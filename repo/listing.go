@@ -200,14 +200,19 @@ func parseEntry(v wire.Value) (e entry, err error) {
 	return e, err
 }
 
-// releaseOf reads the release fields of an entry, those that are good; false for a
-// plain file. See judged for the others.
+// releaseOf reads the release fields of an entry: product, version, channel and
+// platform as they stand, of the others those that are good; false for a plain file.
+// See judged.
 func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	e, err := parseEntry(v)
 	if err != nil || e.release == nil {
 		return rel, false
 	}
-	rel, _ = tuf.ParseRelease(e.release.JSON())
+	if rel, err = tuf.ParseRelease(e.release.JSON()); err != nil { // what an earlier tool has listed has a name too
+		for name, to := range map[string]*string{"product": &rel.Product, "version": &rel.Version, "channel": &rel.Channel, "platform": &rel.Platform} {
+			*to, _ = member(e.release, name).Text()
+		}
+	}
 	return rel, true
 }
 

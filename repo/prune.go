@@ -148,7 +148,9 @@ func (k *pruner) metadataBefore(name string) time.Time {
 
 // keepSnapshots marks what clients may ask for: by the present snapshot, and by
 // each older one that a timestamp may still be good for. When the last such
-// timestamp was signed is seen from the snapshot that followed.
+// timestamp was signed is seen from the snapshot that was published after it. Which
+// that was, the snapshots say themselves: the listing may lack some of them, and
+// have others that never came to be published.
 func (k *pruner) keepSnapshots(meta []Info) error {
 	tops := map[string]bool{}
 	for _, root := range k.present.chain.roots {
@@ -162,40 +164,50 @@ func (k *pruner) keepSnapshots(meta []Info) error {
 	k.top = slices.Sorted(maps.Keys(tops))
 	written := map[int64]time.Time{}
 	for _, f := range meta {
-		if role, v := splitRoleName(f.Name); role == "snapshot" && v <= k.present.snap.Version() {
+		if role, v := splitRoleName(f.Name); role == "snapshot" {
 			written[v] = f.Written
 		}
 	}
-	versions := slices.Sorted(maps.Keys(written))
-	for i, v := range versions {
-		// The present one may be gone from the list: another Prune, and another publish,
-		// came in between. Then it can't be told when this one's time was over.
-		if v != k.present.snap.Version() && i+1 < len(versions) {
-			until := written[versions[i+1]].Add(k.repo.cfg.Expiry.Timestamp + pruneMargin)
-			if !k.now.Before(until) {
-				continue
-			}
+	at, data := k.present.snap.Version(), k.present.snapshot
+	for data != nil {
+		before, err := k.keepSnapshot(at, data)
+		if err != nil {
+			return err
 		}
-		if err := k.keepSnapshot(v); err != nil {
+		next, listed := written[at]
+		if until := next.Add(k.repo.cfg.Expiry.Timestamp + pruneMargin); listed && !k.now.Before(until) {
+			return nil // and what was published before that was over before
+		}
+		if at, data, err = k.before(at, before); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (k *pruner) keepSnapshot(version int64) error {
-	name := roleName("snapshot", version)
-	k.keep[short(name)] = true
-	data, err := k.repo.storage.Read(k.ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another Prune was here
+// before reads the snapshot that was published before v; nil where it is gone. Of
+// those that earlier versions of this package made it is the next lower one.
+func (k *pruner) before(v, before int64) (int64, []byte, error) {
+	first, last := v-1, max(v-maxSkip, 1)
+	if before > 0 {
+		first, last = before, before
 	}
-	if err != nil {
-		return err
+	for n := first; n >= last; n-- {
+		data, err := k.repo.storage.Read(k.ctx, roleName("snapshot", n))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return n, data, err
+		}
 	}
-	listed, err := parseSnapshot(data)
+	return 0, nil, nil // removed by another Prune, which begins with the oldest
+}
+
+// keepSnapshot marks a snapshot and what it lists, and returns the version of the
+// one that was published before it; 0 where it does not say.
+func (k *pruner) keepSnapshot(version int64, data []byte) (before int64, err error) {
+	k.keep[short(roleName("snapshot", version))] = true
+	listed, before, err := parseSnapshot(data)
 	if err != nil {
-		return fmt.Errorf("repo: snapshot v%d: %w", version, err)
+		return 0, fmt.Errorf("repo: snapshot v%d: %w", version, err)
 	}
 	// Not what it lists but what a search comes to: of roles that once were,
 	// such as hash bins of another number, nobody asks.
@@ -210,7 +222,7 @@ func (k *pruner) keepSnapshot(version int64) error {
 		seen[role] = true
 		r, err := k.role(role, v)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		todo = append(todo, r.names...)
 		if r.prefix != "" {
@@ -221,7 +233,7 @@ func (k *pruner) keepSnapshot(version int64) error {
 			}
 		}
 	}
-	return nil
+	return before, nil
 }
 
 // role marks a role's file, and the targets that it lists, once.
@@ -265,32 +277,40 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 	return r, nil
 }
 
-// parseSnapshot reads the versions that a snapshot lists.
-func parseSnapshot(data []byte) (map[string]int64, error) {
+// parseSnapshot reads the versions that a snapshot lists, and which one was
+// published before it; 0 where it does not say, or says what can't be.
+func parseSnapshot(data []byte) (listed map[string]int64, before int64, err error) {
 	v, err := wire.Canonical(data)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var signed, meta wire.Value
+	var signed, meta, own, follows wire.Value
 	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if err := signed.Fields(wire.Field{Name: "meta", To: &meta}); err != nil {
-		return nil, err
+	if err := signed.Fields(wire.Field{Name: "meta", To: &meta}, wire.Field{Name: "version", To: &own}, wire.Field{Name: followsMember, To: &follows}); err != nil {
+		return nil, 0, err
 	}
-	out := map[string]int64{}
+	listed = map[string]int64{}
 	for name, v := range meta.Members() {
 		var version wire.Value
 		if err := v.Fields(wire.Field{Name: "version", To: &version}); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		n, err := version.Int()
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		out[strings.TrimSuffix(name.String(), ".json")] = n
+		listed[strings.TrimSuffix(name.String(), ".json")] = n
 	}
-	return out, nil
+	version, err := own.Int()
+	if err != nil {
+		return nil, 0, err
+	}
+	if before, err = follows.Int(); err != nil || before < 1 || before >= version {
+		before = 0
+	}
+	return listed, before, nil
 }
 
 // isTargetName reports whether a name in storage is one that TargetName makes.

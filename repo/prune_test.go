@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -277,9 +278,9 @@ func TestTwoSpeeds(t *testing.T) {
 	})
 	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1") })
 	fast := w.open("vendor-rules", "review-automation", "timestamp", "snapshot")
-	most, times := 0, 300
-	if testing.Short() {
-		times = 100
+	most, times := 0, 100
+	if tuftest.Long {
+		times = 300
 	}
 	for n := 1; n <= times; n++ {
 		w.now = w.now.Add(24 * time.Hour / time.Duration(times))

@@ -22,13 +22,14 @@ import (
 // Publish puts a fully signed draft into the repository: it makes the snapshot
 // and timestamp that go with it, signs them with the signers at hand, opens the
 // result as a client would, and writes it. Where the repository has moved on
-// since the draft was made, the error wraps [ErrConflict] and nothing changed;
-// but where somebody published between a new root and the timestamp that goes
+// since the draft was made, the error wraps [ErrStale], or [ErrPublished] where that
+// was this draft; where somebody publishes at the same time, [ErrConflict]. Nothing
+// changed then; but where somebody published between a new root and the timestamp that goes
 // with it, the root stays, and the next Update brings its content.
 func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	defer oneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
-		return unsigned(missing)
+		return &UnsignedError{missing}
 	}
 	p, err := r.loadFor(ctx, d)
 	if err != nil {
@@ -52,14 +53,6 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 		return err
 	}
 	return next.finish(ctx)
-}
-
-func unsigned(missing []Missing) error {
-	var lines []string
-	for _, m := range missing {
-		lines = append(lines, m.String())
-	}
-	return &lineError{fmt.Errorf("repo: %w: %s", ErrUnsigned, strings.Join(lines, "; "))}
 }
 
 // publication is one step from the present state to the next.
@@ -95,15 +88,12 @@ func (n *publication) takeRoot(f *draftFile) error {
 	if n.root == nil {
 		n.root, err = tuf.OpenRoot(n.newRoot, n.repo.judge())
 	} else if f.version <= n.root.Version() {
-		return fmt.Errorf("repo: root v%d is published already: %w", f.version, ErrConflict)
+		return fmt.Errorf("repo: %w", f.behindRoot(n.present.chain))
 	} else {
 		n.root, err = n.root.Next(n.newRoot)
 	}
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
-	}
-	if at, now := n.root.Charter().SignedAt(), n.repo.now(); at.After(now.Add(publishTolerance)) {
-		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is published", f.version, ErrDate, stamp(at), stamp(now), publishTolerance)
 	}
 	// Under new online keys, what the old ones signed is worth nothing.
 	n.content = n.content || !n.present.serves(n.root)
@@ -127,7 +117,7 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 		// Not only older ones: a version may have been passed over for an orphan
 		// that has come to be published since.
 		if have := n.present.listed(f.role); have != f.base {
-			return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), have, f.base, ErrConflict)
+			return n.repo.newTx(ctx, n.present).behind(f)
 		}
 		if now := n.repo.now(); !now.Before(f.expires) {
 			return fmt.Errorf("repo: %s v%d: %w while it waited, stage it again", roleText(f.role), f.version, tuf.ErrExpired)
@@ -136,6 +126,25 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 		n.content = true
 	}
 	return nil
+}
+
+// behind says why a draft's file does not follow what is published.
+func (tx *Tx) behind(f *draftFile) error {
+	have := tx.present.listed(f.role)
+	if have == f.version {
+		file, err := tx.present.snap.RoleFile(f.role)
+		if err != nil {
+			return fmt.Errorf("repo: %w", err)
+		}
+		data, err := tx.fetch(file)
+		if err != nil {
+			return err
+		}
+		if env, err := openEnvelope(data); err == nil && string(env.signed) == string(f.signed) {
+			return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, ErrPublished)
+		}
+	}
+	return fmt.Errorf("repo: %w: %s v%d is published, the draft is v%d after v%d", ErrStale, roleText(f.role), have, f.version, f.base)
 }
 
 // published reports whether the very file is what the snapshot lists.
@@ -149,6 +158,10 @@ func (n *publication) published(ctx context.Context, f *draftFile) (bool, error)
 
 // finish makes snapshot and timestamp, verifies all of it and writes.
 func (n *publication) finish(ctx context.Context) error {
+	if ahead, now := n.repo.ahead(n.root), n.repo.now(); ahead > 0 {
+		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is published",
+			n.root.Version(), ErrDate, stamp(n.root.Charter().SignedAt()), stamp(now), publishTolerance)
+	}
 	var snapName string
 	snapshot, timestamp := n.present.snapshot, n.present.timestamp
 	if n.content || n.stamp {
@@ -312,7 +325,7 @@ func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byt
 	if n.snapshot, err = n.repo.freeVersion(ctx, "snapshot", n.snapshot); err != nil {
 		return "", nil, err
 	}
-	signed := snapshotOf(meta, n.snapshot, n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
+	signed := snapshotOf(meta, n.snapshot, version, n.repo.now().Add(n.repo.cfg.Expiry.Snapshot))
 	f, err := n.signOnline(ctx, "snapshot", signed)
 	if err != nil {
 		return "", nil, err
@@ -362,7 +375,7 @@ func (n *publication) signOnline(ctx context.Context, role string, signed wire.V
 		return nil, err
 	}
 	if missing := f.missing(); len(missing) > 0 {
-		return nil, unsigned(missing)
+		return nil, &UnsignedError{missing}
 	}
 	return f, nil
 }

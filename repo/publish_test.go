@@ -11,6 +11,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -57,8 +58,8 @@ func TestConflict(t *testing.T) {
 				noErr(t, err)
 			}
 			noErr(t, w.open().Publish(t.Context(), drafts[0]))
-			w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), travel(t, drafts[1])) })
-			w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // nor twice
+			w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), travel(t, drafts[1])) })
+			w.refused(repo.ErrPublished, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // nor twice
 			w.update(edits[1])
 			for _, p := range w.pending() {
 				if err := w.try(approve(strings.TrimPrefix(p, "agent/"))); err != nil {
@@ -104,7 +105,7 @@ func TestOrphanComesAlive(t *testing.T) {
 		t.Fatalf("draft of %s", second)
 	}
 	noErr(t, w.open().Publish(t.Context(), first))
-	w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), second) })
+	w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), second) })
 	w.update(add("2"))
 	if got := w.pending(); !slices.Equal(got, []string{"agent/1", "agent/2"}) {
 		t.Errorf("published %q", got)
@@ -137,12 +138,12 @@ func TestRootLosesTheRace(t *testing.T) {
 	w.sees("root 2 agent/1")
 }
 
-// Two publishers with a hundred releases each, at once: nothing is lost.
+// Two publishers with many releases each, at once: nothing is lost.
 func TestRace(t *testing.T) {
 	t.Parallel()
-	each := 100
-	if testing.Short() {
-		each = 30
+	each := 30
+	if tuftest.Long {
+		each = 100
 	}
 	w := newWorld(t)
 	var all sync.WaitGroup

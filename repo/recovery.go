@@ -44,8 +44,8 @@ type Recovering struct {
 // Publish puts root and statement under metadata/recovery/, where clients look
 // only when their root has come to its end, and goes on with content under the
 // new root. They follow after the wait that the charter asks for, unless somebody
-// publishes an ordinary next root before. Where there is one the error of Publish
-// wraps [ErrConflict].
+// publishes an ordinary next root before. Where there is one the error, of Publish
+// too, wraps [ErrStale].
 func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (_ *Draft, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -252,7 +252,7 @@ func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles,
 // follows reports whether a draft's statement was made after this one, or is this one.
 func (f *recoveryFiles) follows(statement *draftFile) error {
 	if f.counter != statement.base && !bytes.Equal(f.data[0], statement.bytes()) {
-		return fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", recoveryRole, f.counter, statement.base, ErrConflict)
+		return fmt.Errorf("repo: %w: %s v%d is published, the draft follows v%d", ErrStale, recoveryRole, f.counter, statement.base)
 	}
 	return nil
 }

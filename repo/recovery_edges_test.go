@@ -406,7 +406,7 @@ func TestTwoRecoveries(t *testing.T) {
 		}
 	}
 	check(3)
-	if _, err := w.open().StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrConflict) {
+	if _, err := w.open().StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error("the first can be replaced when there is a second:", err)
 	}
 	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more", After: 1})
@@ -450,10 +450,10 @@ func TestRecoveryDraftLate(t *testing.T) {
 		t.Error("releases and a statement in one draft:", err)
 	}
 	w.publish(next)
-	if _, err := w.open().Diff(t.Context(), late); !errors.Is(err, repo.ErrConflict) {
+	if _, err := w.open().Diff(t.Context(), late); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
-	w.refused(repo.ErrConflict, func() error { return w.open().Publish(t.Context(), late) })
+	w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), late) })
 }
 
 // A draft from anybody: what its recovery part says is refused when it is opened,

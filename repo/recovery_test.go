@@ -311,7 +311,7 @@ func TestRecoveryRefused(t *testing.T) {
 		diff, publish error
 	}{
 		"another tip":         {other(root1.SHA256(), strings.Repeat("0", 64)), tuf.ErrMismatch, tuf.ErrThreshold},
-		"another root's keys": {other(`"version": 2`, `"version": 3`), repo.ErrConflict, tuf.ErrThreshold},
+		"another root's keys": {other(`"version": 2`, `"version": 3`), repo.ErrStale, tuf.ErrThreshold},
 		"another reason":      {other("vendor is gone", "vendor is back"), nil, tuf.ErrThreshold},
 	} {
 		if _, err := r.Diff(t.Context(), tt.d); !errors.Is(err, tt.diff) {
@@ -327,8 +327,8 @@ func TestRecoveryRefused(t *testing.T) {
 	// An ordinary root came before it.
 	d := draft()
 	w.update(announce)
-	w.refused(repo.ErrConflict, func() error { return r.Publish(t.Context(), d) })
-	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrConflict) {
+	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), d) })
+	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
 
@@ -462,10 +462,10 @@ func TestRecoveryReplaced(t *testing.T) {
 	noErr(t, err)
 	w.signs(again, "bank-1", "university")
 	noErr(t, r.Publish(t.Context(), again))
-	w.refused(repo.ErrConflict, func() error { return r.Publish(t.Context(), late) })
+	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), late) })
 	// Once an ordinary root has followed, it is no longer possible.
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
-	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrConflict) {
+	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
 	w.intact()

@@ -69,7 +69,7 @@ func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 		return nil, err
 	}
 	if missing := d.Missing(); len(missing) > 0 {
-		return nil, unsigned(missing)
+		return nil, &UnsignedError{missing}
 	}
 	return d, nil
 }

@@ -62,8 +62,8 @@ type Config struct {
 	// Skipped is told of each target that [Repo.Clone] or [Repo.Bundle] passes over,
 	// with the reason, as Progress is; nil: nobody is.
 	Skipped func(Finding)
-	// Labels are what people call keys, by key id: [Repo.Diff] shows a key by its
-	// label and the first digits of its id.
+	// Labels are what people call keys, by key id: [Repo.Diff] and [Missing] show a key
+	// by its label and the first digits of its id.
 	Labels map[string]string
 	// UnsafeLoopback lets locations be http:// on this machine. For development and tests.
 	UnsafeLoopback bool
@@ -161,7 +161,7 @@ type present struct {
 // prunes meanwhile, it reads again.
 func (r *Repo) load(ctx context.Context) (*present, error) {
 	var before []byte // the timestamp at the time before
-	for n := range 10 {
+	for n := range maxReads {
 		p := &present{}
 		err := r.loadOnce(ctx, p)
 		if err == nil {
@@ -184,8 +184,14 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("repo: %w, again and again", ErrConflict)
+	return nil, errBusy
 }
+
+// maxReads bounds how often what is published is read again because somebody
+// published meanwhile.
+const maxReads = 10
+
+var errBusy = fmt.Errorf("repo: %w, %d times while this was read", ErrConflict, maxReads)
 
 // moved reports whether something was published since p was read.
 func (r *Repo) moved(ctx context.Context, p *present) (bool, error) {
@@ -321,6 +327,10 @@ func (p *present) serves(root *tuf.Root) bool {
 const timestampName = "metadata/timestamp.json"
 
 func rootName(n int64) string { return roleName("root", n) }
+
+// fileName is where a file lies that timestamp or snapshot list, in a repository of
+// any kind.
+func fileName(f tuf.RoleFile) string { return "metadata/" + f.Name() }
 
 func roleName(role string, version int64) string {
 	return fmt.Sprintf("metadata/%d.%s.json", version, role)

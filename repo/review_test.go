@@ -85,7 +85,8 @@ func TestReview(t *testing.T) {
 	w.refused(tuf.ErrNoTarget, func() error { return w.try(approve("never")) })
 }
 
-// A third party approves only what the others agree on.
+// Several reviewing parties approve in any order, each in a draft of its own, of
+// what the vendor lists; where others disagree nobody chooses for them.
 func TestThreeParties(t *testing.T) {
 	w := emptyWorld(t)
 	w.update(func(tx *repo.Tx) error {
@@ -99,18 +100,58 @@ func TestThreeParties(t *testing.T) {
 		t.Errorf("threshold %d", threshold)
 	}
 	audit := func(tx *repo.Tx) error { return tx.Approve("audit", "agent/1") }
-	w.update(add("1"))
 	w.refused(tuf.ErrNoTarget, func() error { return w.try(audit) })
+	w.update(add("1"))
 	w.update(func(tx *repo.Tx) error { return tx.Add("review", "agent/1", strings.NewReader("other"), nil) })
 	w.refused(tuf.ErrNotApproved, func() error { return w.try(audit) })
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(approve("1")) }) // the audit does not list it
-	w.update(func(tx *repo.Tx) error {
-		return tx.Add("review", "agent/1", strings.NewReader("agent 1"), &tuf.Release{Product: "agent", Version: "1", Channel: "stable", Platform: "any", Sequence: 1})
+	// Two entries say who lists what, and SHA256 chooses.
+	waiting, err := w.open().Pending(t.Context(), "audit")
+	noErr(t, err)
+	if len(waiting) != 2 || waiting[0].SHA256 != sum("agent 1") || !slices.Equal(waiting[0].ListedBy, []string{"vendor-agent"}) ||
+		waiting[1].SHA256 != sum("other") || !slices.Equal(waiting[1].ListedBy, []string{"review-agent"}) || !slices.Contains(waiting[1].Changes, "vendor-agent lists it otherwise") {
+		t.Errorf("%+v", waiting)
+	}
+	chosen := func(tx *repo.Tx) error {
+		return tx.Approve("audit", "agent/1", repo.Examined{SHA256: sum("agent 1")})
+	}
+	noErr(t, w.copy().try(chosen))
+	w.refused(tuf.ErrMismatch, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("audit", "agent/1", repo.Examined{SHA256: sum("agent 2")}) })
 	})
+	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
 	w.sees("root 1")
-	w.update(audit)
-	w.sees("root 1 agent/1")
+
+	parties := []string{"review", "audit"}
+	for range parties {
+		slices.Reverse(parties)
+		w := w.copy()
+		for round, content := range []string{"agent 1", "agent one", "agent one"} { // new, other bytes, other fields
+			w.update(func(tx *repo.Tx) error {
+				rel := release("1")
+				rel.Critical = round == 2
+				if round == 1 {
+					noErr(t, tx.Remove("vendor", "agent/1"))
+				}
+				return tx.Add("vendor", "agent/1", strings.NewReader(content), rel)
+			})
+			w.sees("root 1")
+			var drafts []*repo.Draft
+			for _, party := range parties { // neither knows the other's
+				waiting, err := w.open().Pending(t.Context(), party)
+				if err != nil || len(waiting) != 1 || waiting[0].SHA256 != sum(content) {
+					t.Fatalf("%s, round %d: %+v, %v", party, round, waiting, err)
+				}
+				d, err := w.open(party+"-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve(party, "agent/1") })
+				noErr(t, err)
+				drafts = append(drafts, d)
+			}
+			w.sees("root 1")
+			noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, drafts[0])))
+			w.sees("root 1")
+			noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, drafts[1])))
+			w.sees("root 1 agent/1")
+		}
+	}
 }
 
 func TestBadPaths(t *testing.T) {

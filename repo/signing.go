@@ -17,6 +17,20 @@ import (
 // publishTolerance is how far ahead signed_at of a root that is published may be.
 const publishTolerance = 5 * time.Minute
 
+// ahead is how far signed_at of a root is ahead of this machine's clock; 0 where that
+// may be published. Clients take the date of their newest root for the present, so
+// that what ends before it has expired for them.
+func (r *Repo) ahead(root before) time.Duration {
+	c := root.Charter()
+	if c == nil {
+		return 0
+	}
+	if d := c.SignedAt().Sub(r.now()); d > publishTolerance {
+		return d
+	}
+	return 0
+}
+
 // oneHour is how much earlier an expiry may be than that of what it replaces.
 const oneHour = time.Hour
 
@@ -39,11 +53,12 @@ type signing struct {
 	root          before    // the draft's root; nil where root stays
 	layout        *Root     // as it will be; nil for timestamp and snapshot
 	items         []*item
-	before, after *edition              // of the draft
-	restored      map[string]wire.Value // signed parts in place of what compromised keys published
-	parties       map[tuf.Key]string    // of keys that root names, their party
-	compromised   []tuf.Key             // of timestamp and snapshot
-	ends          bool                  // timestamp and snapshot go with a root that ends or replaces a recovery
+	before, after *edition               // of the draft
+	restored      map[string]wire.Value  // signed parts in place of what compromised keys published
+	parties       map[tuf.Key]string     // of keys that root names, their party
+	recalls       map[string][]takenBack // by party
+	compromised   []tuf.Key              // of timestamp and snapshot
+	ends          bool                   // timestamp and snapshot go with a root that ends or replaces a recovery
 }
 
 // item is one file that shall be signed.
@@ -114,7 +129,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 		}
 		if err != nil {
 			if s.tip != nil && f.base != s.tip.Version() {
-				err = fmt.Errorf("%w: root v%d is published, the draft follows v%d: %w", ErrConflict, s.tip.Version(), f.base, err)
+				err = fmt.Errorf("%w: %w", f.behindRoot(p.chain), err)
 			}
 			return nil, fmt.Errorf("repo: %w", err)
 		}
@@ -273,10 +288,7 @@ func (s *signing) first(b *book, allowed bool) error {
 // check asks rules K1 to K4 of each file, and records the signing.
 func (s *signing) check(b *book) error {
 	now := s.repo.now()
-	reinstated, err := s.reinstated()
-	if err != nil {
-		return err
-	}
+	reinstated := s.reinstated()
 	for _, x := range s.items {
 		f := x.file
 		sum := sum256(f.signed)

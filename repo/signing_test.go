@@ -276,7 +276,7 @@ func TestStaleDraft(t *testing.T) {
 		}
 		for _, key := range reviewKeys[1:] {
 			err := d.Sign(t.Context(), w.signer(key))
-			if !errors.Is(err, repo.ErrConflict) {
+			if !errors.Is(err, repo.ErrStale) {
 				t.Errorf("%s by %s: %v", what, key, err)
 			}
 		}

@@ -43,7 +43,7 @@ func (s *signing) item(f *draftFile) (*item, error) {
 		}
 	}
 	if f.base != x.version && !(f.version == x.version && string(x.was) == string(f.signed)) {
-		return nil, fmt.Errorf("repo: %s v%d is published, the draft follows v%d: %w", roleText(f.role), x.version, f.base, ErrConflict)
+		return nil, s.tx.behind(f)
 	}
 	return x, nil
 }

@@ -19,9 +19,10 @@ func (s *signing) dates(x *item) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %s v%d: %w: %s", text.Name(f.role), f.version, ErrDate, fmt.Sprintf(format, args...))
 	}
-	if s.tip != nil {
+	if s.tip != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.tip.SHA256()) {
 		if at := s.tip.Charter().SignedAt(); at.After(now.Add(tolerance)) {
-			return no("the published root v%d was signed at %s, this machine's clock is %s", s.tip.Version(), stamp(at), stamp(now))
+			return no("the published root v%d was signed at %s, this machine's clock is %s; if the clock is right, sign a root that follows it, and name its sha256 %s in Supersede",
+				s.tip.Version(), stamp(at), stamp(now), s.tip.SHA256())
 		}
 	}
 	if f.role == "root" {
@@ -41,72 +42,6 @@ func (s *signing) dates(x *item) error {
 		}
 	}
 	return nil
-}
-
-// takenBack is rule K4.
-func (s *signing) takenBack(b *book, x *item, reinstated map[subjectOfRole]bool, now time.Time) error {
-	if s.layout == nil || x.top == "" || len(b.body.TakenBack) == 0 {
-		return nil
-	}
-	after, before := newListing(x.file.role), newListing(x.file.role)
-	if err := after.take(x.file.signed); err != nil {
-		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
-	}
-	if x.was != nil {
-		if err := before.take(x.was); err != nil {
-			return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
-		}
-	}
-	sums := map[string][]string{} // paths by sha256
-	for path, v := range after.targets {
-		if e, err := parseEntry(v); err == nil {
-			sums[strings.ToLower(e.sha256)] = append(sums[strings.ToLower(e.sha256)], path)
-		}
-	}
-	for _, t := range b.body.TakenBack {
-		if t.Role != x.top {
-			continue
-		}
-		if t.Kind == "hold" {
-			until, err := time.Parse(time.RFC3339, t.Until)
-			if err != nil || !until.After(now) || after.targets[t.Path] != nil || s.draft.override.lift[t.Path] {
-				continue
-			}
-			return fmt.Errorf("repo: %s v%d: %w: the hold of %s until %s was signed and is not published yet: hold it in this draft too, or lift it",
-				text.Name(x.file.role), x.file.version, ErrTakenBack, text.Name(t.Path), t.Until)
-		}
-		if reinstated[subjectOfRole{x.top, t.SHA256}] {
-			continue
-		}
-		slices.Sort(sums[t.SHA256])
-		for _, path := range sums[t.SHA256] {
-			if path != t.Path && string(before.targets[path]) == string(after.targets[path]) {
-				continue // the same bytes under another path, listed all along
-			}
-			return fmt.Errorf("repo: %s v%d: %w: a %s names the bytes of %s (sha256 %.16s: %s); Reinstate approves them again",
-				text.Name(x.file.role), x.file.version, ErrTakenBack, t.Kind, text.Name(path), t.SHA256, text.Quote(t.Reason))
-		}
-	}
-	return nil
-}
-
-// subjectOfRole is the bytes that a role speaks of.
-type subjectOfRole struct{ role, sha256 string }
-
-// reinstated are the bytes that reviews in the draft approve again in spite of a
-// recall or a refusal, with a reason.
-func (s *signing) reinstated() (map[subjectOfRole]bool, error) {
-	out := map[subjectOfRole]bool{}
-	if s.draft == nil {
-		return out, nil
-	}
-	for _, st := range s.draft.statements {
-		c := st.claim
-		if c.Review != nil && c.Review.Reinstate != "" {
-			out[subjectOfRole{c.Reviewer.Role, c.Subject.SHA256}] = true
-		}
-	}
-	return out, nil
 }
 
 // automatic applies Config.Automation.
@@ -155,7 +90,7 @@ func (s *signing) holdsAll(keys []tuf.Key) bool {
 }
 
 // record writes a signing into the book, with what was seen of the role.
-func (s *signing) record(b *book, x *item, reinstated map[subjectOfRole]bool, now time.Time) {
+func (s *signing) record(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) {
 	f := x.file
 	if s.draft != nil && s.draft.statements[f.role] != nil {
 		if c := s.draft.statements[f.role].claim; c.Refusal != nil {
@@ -186,9 +121,7 @@ func (s *signing) record(b *book, x *item, reinstated map[subjectOfRole]bool, no
 			b.take(t)
 		}
 	}
-	for r := range reinstated {
-		if r.role == x.top {
-			b.release(r.role, r.sha256, "recall", "refusal")
-		}
+	if x.role.party != "" {
+		s.reinstate(b, x.role.party, reinstated)
 	}
 }

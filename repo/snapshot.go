@@ -86,9 +86,14 @@ func (n *publication) hashed(f *draftFile) bool {
 	return any
 }
 
-// snapshotOf is the canonical signed part of a snapshot. By hand, because it
-// lists every hash bin and is made for each change.
-func snapshotOf(meta map[string]wire.Value, version int64, expires time.Time) wire.Value {
+// followsMember is the custom member of a snapshot that names the version of the
+// one that was published before it. Versions alone do not tell: a publisher that
+// died may have left a snapshot that never was. [Repo.Prune] needs to know.
+const followsMember = "x-visum-follows"
+
+// snapshotOf is the canonical signed part of a snapshot; follows is 0 for the
+// first. By hand, because it lists every hash bin and is made for each change.
+func snapshotOf(meta map[string]wire.Value, version, follows int64, expires time.Time) wire.Value {
 	out := fmt.Appendf(nil, `{"_type":"snapshot","expires":"%s","meta":{`, stamp(expires))
 	for i, file := range slices.Sorted(maps.Keys(meta)) {
 		if i > 0 {
@@ -97,7 +102,11 @@ func snapshotOf(meta map[string]wire.Value, version int64, expires time.Time) wi
 		out = append(wire.AppendString(out, file), ':')
 		out = append(out, meta[file]...)
 	}
-	return fmt.Appendf(out, `},"spec_version":"%s","version":%d}`, metadata.SPECIFICATION_VERSION, version)
+	out = fmt.Appendf(out, `},"spec_version":"%s","version":%d`, metadata.SPECIFICATION_VERSION, version)
+	if follows > 0 {
+		out = fmt.Appendf(out, `,"%s":%d`, followsMember, follows)
+	}
+	return append(out, '}')
 }
 
 // freeOnline is the next version of timestamp or snapshot: above what is

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -19,7 +20,7 @@ var ErrUnsigned = errors.New("signatures are missing")
 
 // Update edits, signs with the signers at hand and publishes: all of it, or
 // nothing. Where signatures are missing the error wraps [ErrUnsigned]; use
-// [Repo.Stage] then. Files that fn added stay in storage, where nobody lists
+// [Repo.Stage] then. Where somebody else published meanwhile it wraps [ErrConflict]. Files that fn added stay in storage, where nobody lists
 // them.
 func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	defer oneLine(&err)
@@ -27,7 +28,11 @@ func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	if err != nil {
 		return err
 	}
-	return r.Publish(ctx, d)
+	err = r.Publish(ctx, d)
+	if errors.Is(err, ErrStale) || errors.Is(err, ErrPublished) { // the draft is of this very call
+		err = fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
 }
 
 // Stage edits and signs with the signers at hand, without publishing. The draft
@@ -360,7 +365,7 @@ func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, er
 		}
 		n++
 	}
-	return 0, fmt.Errorf("repo: %s: no free version in %d: %w", roleText(role), maxSkip, ErrConflict)
+	return 0, fmt.Errorf("repo: %s: %w: files of the %d versions before v%d, which nothing lists; remove them", roleText(role), fs.ErrExist, maxSkip, n)
 }
 
 // delegations is what leads stock TUF clients to the release roles: the review

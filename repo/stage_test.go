@@ -3,6 +3,7 @@ package repo_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -319,5 +320,45 @@ func TestEmptyDraft(t *testing.T) {
 	noErr(t, w.open().Publish(t.Context(), travel(t, d)))
 	if wrote := w.store.wrote(); len(wrote) > 0 {
 		t.Errorf("wrote %q", wrote)
+	}
+}
+
+// What is missing is said in a sentence and a line of its own each, and keys by
+// what people call them.
+func TestMissingInWords(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	w.update(add("1"))
+	cfg := w.config()
+	id := func(name string) string { return w.signer(name).Key().ID() }
+	cfg.Labels = map[string]string{id("ann"): "Ann", id("ben"): "Ben \"B\"\nC", id("review-1"): "root key in the safe"}
+	r := repo.New(w.store, cfg)
+	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), renewRoot(tx)) })
+	noErr(t, err)
+	err = r.Publish(t.Context(), d)
+	var missing *repo.UnsignedError
+	if !errors.As(err, &missing) || !errors.Is(err, repo.ErrUnsigned) {
+		t.Fatal(err)
+	}
+	lines := strings.Split(missing.Lines(), "\n")
+	if len(lines) != len(missing.Missing) || len(lines) < 3 || !slices.Equal(lines, lacks(d)) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%q, %v", lines, err)
+	}
+	called := map[string]string{"Ann": `"Ann" ` + id("ann")[:16], "Ben": `"Ben \"B\"\nC" ` + id("ben")[:16]}
+	names := []string{called["Ann"], called["Ben"]}
+	if id("ben") < id("ann") {
+		slices.Reverse(names)
+	}
+	for _, want := range []string{"review-agent: 0 of 2 signatures of review (review-agent), not yet of " + strings.Join(names, ", "),
+		`root: 0 of 1 signatures of party review of the present root, not yet of "root key in the safe" ` + id("review-1")[:16],
+		"root: 0 of 1 signatures of party vendor of the present root"} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no line %q in %q", want, lines)
+		}
+	}
+	// Who has signed is not asked again.
+	noErr(t, d.Sign(t.Context(), w.signer("ann")))
+	if got := lacks(d); !slices.Contains(got, "review-agent: 1 of 2 signatures of review (review-agent), not yet of "+called["Ben"]) {
+		t.Errorf("%q", got)
 	}
 }

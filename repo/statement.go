@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,25 +47,30 @@ type Said struct {
 	Review      *proof.Review
 	Refusal     *proof.Refusal
 	KeyIDs      []string // that counted
-	Err         error    // why it says nothing; then Review and Refusal are nil
+	// Rotated: the keys were replaced since, and it was verified with those of the root
+	// that was current at its date; see [proof.Verified.Rotated].
+	Rotated bool
+	Err     error // why it says nothing; then Review and Refusal are nil
 }
 
 // open verifies a statement file. now is for reviews, which end.
-func openStatement(data []byte, root *tuf.Root, party string, subject proof.Subject, now time.Time) (said Said) {
+// roots end with the newest.
+func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject, now time.Time) (said Said) {
 	said.Party = party
+	root, older := roots[len(roots)-1], roots[:len(roots)-1]
 	defer oneLine(&said.Err)
 	if proof.Kind(data) == proof.RefusalType {
-		v, err := proof.OpenRefusal(data, root, party, subject)
+		v, err := proof.OpenRefusal(data, root, party, subject, older...)
 		if said.Err = err; err == nil {
 			x := v.Said()
-			said.Refusal, said.KeyIDs = &x, v.KeyIDs()
+			said.Refusal, said.KeyIDs, said.Rotated = &x, v.KeyIDs(), v.Rotated()
 		}
 		return said
 	}
-	v, err := proof.OpenListed(data, root, party, subject, now)
+	v, err := proof.OpenListed(data, root, party, subject, now, older...)
 	if said.Err = err; err == nil {
 		x := v.Said()
-		said.Review, said.KeyIDs = &x, v.KeyIDs()
+		said.Review, said.KeyIDs, said.Rotated = &x, v.KeyIDs(), v.Rotated()
 	}
 	return said
 }
@@ -79,7 +85,7 @@ func statementName(s proof.Subject, role string, n int) string {
 
 // said reads what a role has said of a subject, in order. A file that is too
 // large to be a statement is not read to its end, and says nothing.
-func (r *Repo) said(ctx context.Context, root *tuf.Root, role ReleaseRole, subject proof.Subject) (out []Said, err error) {
+func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject proof.Subject) (out []Said, err error) {
 	src := SourceOf(r.storage)
 	for n := 1; n <= maxStatements; n++ {
 		x := Said{Party: role.Party}
@@ -93,7 +99,7 @@ func (r *Repo) said(ctx context.Context, root *tuf.Root, role ReleaseRole, subje
 		case err != nil:
 			return nil, err
 		default:
-			x = openStatement(data, root, role.Party, subject, r.now())
+			x = openStatement(data, p.chain.roots, role.Party, subject, r.now())
 		}
 		x.Role, x.Name, x.Number = role.Role, name, n
 		out = append(out, x)
@@ -103,8 +109,9 @@ func (r *Repo) said(ctx context.Context, root *tuf.Root, role ReleaseRole, subje
 
 // Statements returns what the parties have said of the bytes that they list now
 // under a path: for each of the roles of its class, in the charter's order, from
-// its first word to its last. Each is verified with the keys of the newest root;
-// where one is not good its Err says why. It needs no key.
+// its first word to its last. Each is verified with the keys of the newest root,
+// or of the one that was current at its date (Rotated); where one is not good its
+// Err says why. It needs no key.
 func (r *Repo) Statements(ctx context.Context, target string) (_ []Said, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -139,7 +146,7 @@ func (r *Repo) Statements(ctx context.Context, target string) (_ []Said, err err
 	var out []Said
 	for _, role := range class.Roles {
 		for _, s := range subjects {
-			said, err := r.said(ctx, p.root, role, s)
+			said, err := r.said(ctx, p, role, s)
 			if err != nil {
 				return nil, err
 			}
@@ -168,7 +175,7 @@ func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Said, err error)
 		if err != nil {
 			return nil, err
 		}
-		x := openStatement(data, p.root, s.claim.Reviewer.Party, s.claim.Subject, r.now())
+		x := openStatement(data, p.chain.roots, s.claim.Reviewer.Party, s.claim.Subject, r.now())
 		x.Name, x.Role, x.Number = name, s.claim.Reviewer.Role, s.number()
 		out = append(out, x)
 	}
@@ -216,8 +223,12 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 			return err
 		}
 		subject, by := s.claim.Subject, s.claim.Reviewer
+		if err := n.unsaid(ctx, s, data); err != nil {
+			return err
+		}
 		if number := s.number(); number > 1 { // readers count from 1 until there is none
-			if _, err := n.repo.storage.Read(ctx, statementName(subject, by.Role, number-1)); err != nil {
+			before := statementName(subject, by.Role, number-1)
+			if _, err := n.repo.storage.Read(ctx, before); err != nil && n.statements[before] == nil {
 				return fmt.Errorf("repo: %s: the statement before it: %w", roleText(name), err)
 			}
 		}
@@ -229,11 +240,30 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 				}
 			}
 		}
-		if said := openStatement(data, n.root, by.Party, subject, n.repo.now()); said.Err != nil {
+		if said := openStatement(data, []*tuf.Root{n.root}, by.Party, subject, n.repo.now()); said.Err != nil {
 			return fmt.Errorf("repo: %w", said.Err)
 		}
 	}
 	return nil
+}
+
+// unsaid refuses a statement in whose place another one is published: the same one
+// with other signatures, or another word of the role.
+func (n *publication) unsaid(ctx context.Context, s *statement, data []byte) error {
+	name := s.file.role
+	var there struct {
+		Payload []byte `json:"payload"`
+	}
+	have, err := readFrom(ctx, SourceOf(n.repo.storage), name, proof.MaxSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(have, data):
+		return nil
+	case err != nil && !errors.Is(err, tuf.ErrTooLarge):
+		return err
+	case json.Unmarshal(have, &there) == nil && bytes.Equal(there.Payload, s.payload):
+		return fmt.Errorf("repo: %s: %w, with other signatures", roleText(name), ErrPublished)
+	}
+	return fmt.Errorf("repo: %w: the role has said something else already in %s", ErrStale, roleText(name))
 }
 
 func (n *publication) writeStatements(ctx context.Context) error {

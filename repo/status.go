@@ -88,26 +88,36 @@ type Date struct {
 
 // Status is the result of [Repo.Status].
 type Status struct {
-	At         time.Time
-	Due        []Due  // every role, the first to expire first
-	Dates      []Date // of locations, holds and recoveries, those that are still to come
-	Unfinished bool   // the newest root waits for its content: a publish was cut off; Update or Refresh ends it
+	At    time.Time
+	Due   []Due  // every role, the first to expire first
+	Dates []Date // of locations, holds and recoveries, those that are still to come
+	// Ahead is how far signed_at of the newest root is ahead of this machine's clock, 0
+	// up to 5 minutes. Clients take that date for the present; see [Tx.Supersede].
+	Ahead      time.Duration
+	Unfinished bool // the newest root waits for its content: a publish was cut off; Update or Refresh ends it
 }
 
-// Urgency is that of the worst role.
+// Urgency is that of the worst role; at least Urgent where the newest root is ahead
+// of the clock.
 func (s *Status) Urgency() Urgency {
 	worst := Fine
+	if s.Ahead > 0 {
+		worst = Urgent
+	}
 	for _, d := range s.Due {
 		worst = max(worst, d.Urgency)
 	}
 	return worst
 }
 
-// String is a line for each role, then for each date.
+// String is a line for each thing that is wrong, for each role, then for each date.
 func (s *Status) String() string {
 	var lines []string
 	if s.Unfinished {
 		lines = append(lines, "urgent: the newest root waits for its content: a publish was cut off, Update or Refresh ends it")
+	}
+	if s.Ahead > 0 {
+		lines = append(lines, fmt.Sprintf("urgent: signed_at of the newest root is %s ahead of this machine's clock: clients take that for the present; if the clock is right, a root that follows with the right date heals them", inWords(s.Ahead)))
 	}
 	for _, d := range s.Due {
 		lines = append(lines, d.String())
@@ -123,14 +133,23 @@ func (s *Status) String() string {
 // [Config].Expiry. It needs no key; with keys, AtHand says what they can renew.
 func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
 	defer oneLine(&err)
-	p, err := r.load(ctx)
-	if err != nil {
-		return nil, err
+	for range maxReads {
+		p, err := r.load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s, err := r.status(ctx, p, at); !errors.Is(err, ErrConflict) {
+			return s, err
+		}
 	}
+	return nil, errBusy
+}
+
+func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status, err error) {
 	if p.root == nil {
 		return nil, errors.New("repo: the repository is empty")
 	}
-	s := &Status{At: at, Unfinished: p.snap == nil || p.under != p.root}
+	s := &Status{At: at, Ahead: r.ahead(p.root), Unfinished: p.snap == nil || p.under != p.root}
 	layout := rootOf(p.root)
 	add := func(role string, version int64, party string, expires time.Time, lists int, needs ...need) {
 		d := Due{Role: role, Version: version, Party: party, Expires: expires, Left: expires.Sub(at), AtHand: true, Lists: lists}
@@ -239,7 +258,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 // first is when the first of it and its hash bins expires, lists how many bins
 // there are; of what skip says yes to, bins are not looked at.
 func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool, fn func(x named, by string, t *tuf.Targets, first time.Time, lists int) error) error {
-	get := func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) }
+	get := func(f tuf.RoleFile) ([]byte, error) { return r.read(ctx, p, f) }
 	layout, listed := rootOf(p.under), snapNames(p.snap)
 	own := ownNames(layout)
 	var visit func(x named, by string, t *tuf.Targets) error

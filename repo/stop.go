@@ -2,8 +2,11 @@ package repo
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,11 +30,12 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	if class.Hold == nil {
 		return fmt.Errorf("repo: %s: class %s has no hold role: %w", text.Name(target), text.Name(class.Name), fs.ErrInvalid)
 	}
+	if err := checkReason(target, "hold", reason); err != nil {
+		return err
+	}
 	now := tx.repo.now()
 	until = until.UTC().Truncate(time.Second)
 	switch {
-	case reason == "":
-		return fmt.Errorf("repo: %s: %w: a hold needs a reason", text.Name(target), fs.ErrInvalid)
 	case !until.After(now):
 		return fmt.Errorf("repo: %s: %w: a hold until %s ends before it begins", text.Name(target), fs.ErrInvalid, stamp(until))
 	case until.After(now.Add(class.Hold.Max)):
@@ -60,6 +64,56 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 		}
 	}
 	l.targets[target] = entry
+	return nil
+}
+
+// HoldRelease holds a release, as [Tx.Hold] does with each of its paths: all under
+// which any party lists the product's version, for every platform and in every
+// channel. Each of their classes must have a hold role. Versions are compared as
+// [tuf.Version].
+func (tx *Tx) HoldRelease(product, version, reason string, until time.Time) error {
+	return tx.eachFileOf(product, version, func(path string) error { return tx.Hold(path, reason, until) })
+}
+
+// LiftRelease ends the holds of a release before their time, as [Tx.Lift] does with
+// each of its paths that is held; one must be.
+func (tx *Tx) LiftRelease(product, version string) error {
+	lifted := false
+	err := tx.eachFileOf(product, version, func(path string) error {
+		err := tx.Lift(path)
+		if lifted = lifted || err == nil; errors.Is(err, tuf.ErrNoTarget) {
+			err = nil
+		}
+		return err
+	})
+	if err == nil && !lifted {
+		return fmt.Errorf("repo: %s: no hold names any of it: %w", text.Name(product+" "+version), tuf.ErrNoTarget)
+	}
+	return err
+}
+
+// eachFileOf calls fn for each path under which any party lists a product's version;
+// there must be one.
+func (tx *Tx) eachFileOf(product, version string, fn func(path string) error) error {
+	var paths []string
+	for _, c := range tx.layout().Classes {
+		files, err := tx.filesOf(c, product, version)
+		if err != nil {
+			return err
+		}
+		if len(files) > 0 && c.Hold == nil {
+			return fmt.Errorf("repo: %s: class %s has no hold role: %w", text.Name(product+" "+version), text.Name(c.Name), fs.ErrInvalid)
+		}
+		paths = append(paths, slices.Sorted(maps.Keys(files))...)
+	}
+	if len(paths) == 0 {
+		return fmt.Errorf("repo: %s: nobody lists this release: %w", text.Name(product+" "+version), tuf.ErrNoTarget)
+	}
+	for _, path := range paths {
+		if err := fn(path); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -115,47 +169,165 @@ func (tx *Tx) anybodys(class Class, target string) (wire.Value, error) {
 // maxRecalls is what readers take of one role.
 const maxRecalls = 4096
 
-// Recall takes back the party's approval: its role no longer lists the path, so
-// that nobody installs it any more, and says for those who run it already that
-// they should not, and why. sha256, in lower-case hex, says which bytes; "":
-// those that the party lists now. Approving the same bytes again takes the recall
-// back.
+// Recall takes back the party's approval of some bytes: its roles no longer list
+// them, under whatever path and in whatever class, so that nobody installs them any
+// more, and say for those who run them already that they should not, and why. target
+// is a path of the bytes; sha256, in lower-case hex, says which bytes, "": those that
+// the party lists under it now. The recall stands in the party's roles of the class of
+// target, and in those of another class that listed the bytes. Approve with
+// [Examined].Reinstate takes it back.
 func (tx *Tx) Recall(party, target, sha256, reason string) error {
-	_, roles, err := tx.role(party, target)
+	class, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
 	}
-	if reason == "" {
-		return fmt.Errorf("repo: %s: %w: a recall needs a reason", text.Name(target), fs.ErrInvalid)
+	if err := checkReason(target, "recall", reason); err != nil {
+		return err
 	}
 	if sha256 != "" && (len(sha256) != 64 || strings.Trim(sha256, "0123456789abcdef") != "") {
 		return fmt.Errorf("repo: %s: %w: %s is not the sha256 of anything in lower-case hex", text.Name(target), fs.ErrInvalid, text.Quote(sha256))
 	}
+	if sha256 != "" {
+		return tx.recallBytes(party, []badBytes{{class.Name, target, map[string]bool{sha256: true}}}, reason)
+	}
+	bad := map[string]bool{}
 	for _, role := range roles {
 		v, err := tx.find(role, target)
 		if err != nil {
 			return err
 		}
-		sum := sha256
-		if v != nil {
-			e, err := parseEntry(v)
-			if err != nil {
-				return fmt.Errorf("repo: %s: %w", text.Name(target), err)
-			}
-			if sum == "" {
-				sum = e.sha256
-			}
-			if sum == e.sha256 {
-				if _, err := tx.drop(role, target); err != nil {
-					return err
-				}
-			}
-		}
-		if sum == "" {
+		if v == nil {
 			return fmt.Errorf("repo: %s: %s does not list it, so say which bytes: %w", text.Name(target), roleText(role), tuf.ErrNoTarget)
 		}
-		if err := tx.recall(role, recallJSON{target, sum, reason, stamp(tx.repo.now())}); err != nil {
+		s, err := subjectOf(target, v)
+		if err != nil {
 			return err
+		}
+		bad[s.SHA256] = true
+	}
+	return tx.recallBytes(party, []badBytes{{class.Name, target, bad}}, reason)
+}
+
+// RecallRelease recalls a release, as [Tx.Recall] does with each of its files: all
+// that any party lists of the product's version, for every platform and in every
+// channel, of all classes in which the party has a role. What the party has not
+// approved is recalled too, so that it will not. Versions are compared as
+// [tuf.Version].
+func (tx *Tx) RecallRelease(party, product, version, reason string) error {
+	name := product + " " + version
+	if err := checkReason(name, "recall", reason); err != nil {
+		return err
+	}
+	var bad []badBytes
+	for _, c := range tx.layout().Classes {
+		if len(c.rolesOf(party)) == 0 {
+			continue
+		}
+		files, err := tx.filesOf(c, product, version)
+		if err != nil {
+			return err
+		}
+		for _, path := range slices.Sorted(maps.Keys(files)) {
+			bad = append(bad, badBytes{c.Name, path, files[path]})
+		}
+	}
+	if len(bad) == 0 {
+		return fmt.Errorf("repo: %s: nobody lists this release, in a class with a role of party %s; recall a path and its sha256: %w", text.Name(name), text.Quote(party), tuf.ErrNoTarget)
+	}
+	return tx.recallBytes(party, bad, reason)
+}
+
+func checkReason(what, kind, reason string) error {
+	if reason == "" {
+		return fmt.Errorf("repo: %s: %w: a %s needs a reason", text.Name(what), fs.ErrInvalid, kind)
+	}
+	return nil
+}
+
+// filesOf are the paths of a class under which any role lists a product's version,
+// with the sha256 of the bytes.
+func (tx *Tx) filesOf(c Class, product, version string) (map[string]map[string]bool, error) {
+	out := map[string]map[string]bool{}
+	for _, role := range c.Roles {
+		err := tx.each(role.Role, func(path string, v wire.Value) error {
+			rel, ok := releaseOf(v)
+			if !ok || rel.Product != product || !sameVersion(rel.Version, version) {
+				return nil
+			}
+			if s, err := subjectOf(path, v); err == nil { // as releaseOf could read it
+				if out[path] == nil {
+					out[path] = map[string]bool{}
+				}
+				out[path][s.SHA256] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// sameVersion reports whether two versions are one. What is no version is the same
+// as itself.
+func sameVersion(a, b string) bool {
+	x, err := tuf.ParseVersion(a)
+	y, err2 := tuf.ParseVersion(b)
+	if err != nil || err2 != nil {
+		return a == b
+	}
+	return x.Compare(y) == 0
+}
+
+// badBytes are what a path of a class stands for.
+type badBytes struct {
+	class, path string
+	sums        map[string]bool // sha256
+}
+
+// recallBytes adds the recalls to the party's roles, and takes the bytes off all of
+// its lists.
+func (tx *Tx) recallBytes(party string, bad []badBytes, reason string) error {
+	all := map[string]bool{}
+	for _, b := range bad {
+		maps.Copy(all, b.sums)
+	}
+	for _, c := range tx.layout().Classes {
+		for _, role := range c.rolesOf(party) {
+			listed := map[string]string{} // sha256 by path
+			err := tx.each(role.Role, func(path string, v wire.Value) error {
+				if s, err := subjectOf(path, v); err == nil && all[s.SHA256] { // what can't be read is approved by nobody
+					listed[path] = s.SHA256
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			said := map[string]bool{}
+			for _, b := range bad {
+				if b.class != c.Name {
+					continue
+				}
+				for _, sum := range slices.Sorted(maps.Keys(b.sums)) {
+					said[sum] = true
+					if err := tx.recall(role.Role, recallJSON{b.path, sum, reason, stamp(tx.repo.now())}); err != nil {
+						return err
+					}
+				}
+			}
+			for _, path := range slices.Sorted(maps.Keys(listed)) {
+				if _, err := tx.drop(role.Role, path); err != nil {
+					return err
+				}
+				if sum := listed[path]; !said[sum] {
+					said[sum] = true
+					if err := tx.recall(role.Role, recallJSON{path, sum, reason, stamp(tx.repo.now())}); err != nil {
+						return err
+					}
+				}
+			}
 		}
 	}
 	return nil
@@ -170,7 +342,7 @@ type recallJSON struct {
 
 // recall adds to the role's recalls, in place of one of the same bytes.
 func (tx *Tx) recall(role string, r recallJSON) error {
-	list, err := tx.recallsBut(role, r.Path, r.SHA256)
+	list, err := tx.recallsBut(role, func(path, sum string) bool { return path == r.Path && sum == r.SHA256 })
 	if err != nil {
 		return err
 	}
@@ -185,13 +357,13 @@ func (tx *Tx) recall(role string, r recallJSON) error {
 	return err
 }
 
-// unrecall takes a recall of these bytes back, where there is one.
-func (tx *Tx) unrecall(role, path, sha256 string) error {
+// unrecall takes the role's recalls of these bytes back, under whatever path.
+func (tx *Tx) unrecall(role, sha256 string) error {
 	l, err := tx.read(role)
 	if err != nil || l == nil {
 		return err
 	}
-	list, err := tx.recallsBut(role, path, sha256)
+	list, err := tx.recallsBut(role, func(_, sum string) bool { return sum == sha256 })
 	if err != nil || len(list) == count(l.members[tuf.RecallMember]) {
 		return err
 	}
@@ -211,18 +383,19 @@ func count(v wire.Value) (n int) {
 	return n
 }
 
-// recallsBut are the role's recalls without that of the path's bytes.
-func (tx *Tx) recallsBut(role, path, sha256 string) (list []any, err error) {
+// recallsBut are the role's recalls without those that drop says yes to.
+func (tx *Tx) recallsBut(role string, drop func(path, sha256 string) bool) (list []any, err error) {
 	l, err := tx.read(role)
 	if err != nil || l == nil {
 		return nil, err
 	}
 	for v := range l.members[tuf.RecallMember].Elements() {
-		var p, sum wire.Value
-		if err := v.Fields(wire.Field{Name: "path", To: &p}, wire.Field{Name: "sha256", To: &sum}); err != nil {
+		path, err := member(v, "path").Text()
+		sum, err2 := member(v, "sha256").Text()
+		if err := errors.Join(err, err2); err != nil {
 			return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
 		}
-		if string(p) != string(canonicalText(path)) || string(sum) != string(canonicalText(sha256)) {
+		if !drop(path, strings.ToLower(sum)) {
 			list = append(list, json.RawMessage(v.JSON()))
 		}
 	}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,10 @@ type survey struct {
 	// Recoveries by the version that they follow; of those at the end of the chain
 	// only content tells whether they count.
 	recoveries map[int64]recoveryFiles
-	ordinary   int64 // version of the newest root that a file of its own, or the pin, stands for
+	ordinary   int64  // version of the newest root that a file of its own, or the pin, stands for
+	absent     int64  // version of the first root that was not there; 0: the walk ended with a fault
+	timestamp  []byte // as it was read, nil where there was none
+	looked     bool   // whether it could be read, or was not there
 	ts         *tuf.Timestamp
 	snap       *tuf.Snapshot
 	under      *tuf.Root // the root of the content
@@ -113,7 +117,7 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 		if err := s.walkRoles(ctx); err != nil {
 			return err
 		}
-		if err := s.meta(roleName("snapshot", s.snap.Version()), snapshot); err != nil {
+		if err := s.meta(fileName(s.ts.SnapshotFile()), snapshot); err != nil {
 			return err
 		}
 	}
@@ -142,7 +146,9 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 func (s *survey) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
 
 // walkRoots reads every root there is. From the pin's on each follows from the
-// one before. Those before it, which clients with older pins need, must lead to it.
+// one before. Those before it, which clients with older pins need, must lead to it;
+// but in a plain repository it begins at the pin, and what is older may be missing,
+// or of a form that nobody reads any more.
 func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
 	files = map[int64][]byte{}
 	s.recoveries = map[int64]recoveryFiles{}
@@ -163,6 +169,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			}
 		}
 		if n > pinned.Version() && errors.Is(err, fs.ErrNotExist) {
+			s.absent = n
 			break
 		}
 		var root *tuf.Root
@@ -183,7 +190,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			}
 		}
 		if err != nil {
-			if err := s.report(ctx, name, err); err != nil {
+			if err := s.reportRoot(ctx, pinned, n, name, err); err != nil {
 				return nil, err
 			}
 			if n > pinned.Version() {
@@ -214,6 +221,15 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		s.believed--
 	}
 	return files, nil
+}
+
+// reportRoot makes a finding of an error of root n, where it is one.
+func (s *survey) reportRoot(ctx context.Context, pinned *tuf.Root, n int64, name string, err error) error {
+	missing := errors.Is(err, fs.ErrNotExist)
+	if pinned.Charter() == nil && (n < pinned.Version() && errors.Is(err, tuf.ErrUntrusted) || n <= pinned.Version() && missing) {
+		return nil
+	}
+	return s.report(ctx, name, err)
 }
 
 // proves are the roots under which content and statements count.
@@ -251,9 +267,11 @@ func (s *survey) end(signed *tuf.Root) error {
 // signed them. They stay nil where there are none.
 func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
 	timestamp, err = readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
+	s.looked = err == nil || errors.Is(err, fs.ErrNotExist)
 	if err != nil {
 		return nil, nil, errors.Join(s.end(nil), s.report(ctx, timestampName, err))
 	}
+	s.timestamp = timestamp
 	var first error
 	var at string
 	for _, root := range slices.Backward(s.proves()) {
@@ -261,7 +279,7 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 		var ts *tuf.Timestamp
 		var snap *tuf.Snapshot
 		if ts, err = root.Timestamp(timestamp, nil, longAgo); err == nil {
-			name = roleName("snapshot", ts.SnapshotFile().Version)
+			name = fileName(ts.SnapshotFile())
 			if snapshot, err = readFrom(ctx, s.src, name, ts.SnapshotFile().MaxLength); err == nil {
 				snap, err = ts.Snapshot(snapshot, nil)
 			}
@@ -292,7 +310,7 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 	if err := s.dated(timestampName, s.ts.Expires()); err != nil {
 		return nil, nil, err
 	}
-	return timestamp, snapshot, s.dated(roleName("snapshot", s.snap.Version()), s.snap.Expires())
+	return timestamp, snapshot, s.dated(fileName(s.ts.SnapshotFile()), s.snap.Expires())
 }
 
 // topRoles are the targets roles that a root names itself.
@@ -373,13 +391,22 @@ func (s *survey) children(ctx context.Context, t *tuf.Targets) ([]string, error)
 	}
 	names, bins, err := children(t, s.listed, s.own)
 	if err != nil {
-		return nil, s.report(ctx, roleName(t.Role(), t.Version()), err)
+		return nil, s.report(ctx, s.nameOf(t), err)
 	}
 	if bins > uint64(len(names)) {
 		err := &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("the snapshot lists %d of its %d hash bins", len(names), bins)}
-		return names, s.report(ctx, roleName(t.Role(), t.Version()), err)
+		return names, s.report(ctx, s.nameOf(t), err)
 	}
 	return names, nil
+}
+
+// nameOf is the name of a role's file.
+func (s *survey) nameOf(t *tuf.Targets) string {
+	f, err := s.snap.RoleFile(t.Role())
+	if err != nil {
+		return roleName(t.Role(), t.Version())
+	}
+	return fileName(f)
 }
 
 // snapNames are the roles that a snapshot lists, sorted.
@@ -438,7 +465,7 @@ func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 	name := at.role
 	var data []byte
 	get := func(f tuf.RoleFile) (got []byte, err error) {
-		name = roleName(f.Role, f.Version)
+		name = fileName(f)
 		data, err = readFrom(ctx, s.src, name, f.MaxLength)
 		return data, err
 	}
@@ -472,19 +499,42 @@ type listed struct {
 	path           string
 	name           string // in storage
 	length         int64
-	sha256, sha512 string     // lower-case hex; sha512 may be ""
+	sha256, sha512 string     // lower-case hex; one of them may be "", with a charter only sha512
 	release        wire.Value // the release fields, canonical; nil for a plain file
 	unstorable     error      // why no Storage can hold a file of that name; nil: it can
 }
 
+// hash is the one in the name.
+func (x *listed) hash() string { return cmp.Or(x.sha256, x.sha512) }
+
+// others are the further names under which clients may ask for the file, of those
+// that a storage can hold: some prefer the longer hash, and some repositories serve
+// both.
+func (s *survey) others(x listed) []listed {
+	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
+		return nil
+	}
+	if x.name = TargetName(x.path, x.sha512); CheckName(x.name) != nil {
+		return nil
+	}
+	return []listed{x}
+}
+
 // listedIn calls fn for each target that t lists; its error ends the call.
-func listedIn(t *tuf.Targets, fn func(listed) error) error {
+func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
 	targets, err := memberOf(t, "targets")
 	if err != nil {
 		return err
 	}
 	for path, v := range targets.Members() {
 		x, err := parseListed(path.String(), v)
+		if err == nil && x.sha256 == "" && s.under.Charter() != nil {
+			err = errors.New("no sha256")
+		}
+		if err == nil && !s.under.ConsistentSnapshot() {
+			x.name = "targets/" + x.path
+			x.unstorable = CheckName(x.name)
+		}
 		if err != nil {
 			return &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMalformed, Detail: fmt.Sprintf("target %s: %v", text.Name(path.String()), err)}
 		}
@@ -511,13 +561,16 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 	if err := hashes.Fields(wire.Field{Name: "sha256", To: &sha256}, wire.Field{Name: "sha512", To: &sha512}); err != nil {
 		return x, err
 	}
-	if x.sha256, err = hexOf(sha256, 64); err != nil || x.sha256 == "" {
-		return x, errors.New("no sha256")
+	if x.sha256, err = hexOf(sha256, 64); err != nil {
+		return x, err
 	}
 	if x.sha512, err = hexOf(sha512, 128); err != nil {
 		return x, err
 	}
-	x.path, x.name = path, TargetName(path, x.sha256)
+	if x.hash() == "" {
+		return x, errors.New("neither sha256 nor sha512")
+	}
+	x.path, x.name = path, TargetName(path, x.hash())
 	x.unstorable = CheckName(x.name)
 	return x, nil
 }

@@ -32,11 +32,15 @@ type Tx struct {
 	statements map[string]*statement // by name in storage
 	recovering *Recovering           // nil: the next root is an ordinary one
 	override   override
+
+	drafts      []*Draft               // that tx is staged on
+	recallsOf   map[string]recallIndex // by role
+	ledgerBySum map[string][]takenBack // nil: not read yet
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
 	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[child]*listing{}, indexes: map[string]*releaseIndex{},
-		statements: map[string]*statement{}, override: override{lift: map[string]bool{}}}
+		statements: map[string]*statement{}, recallsOf: map[string]recallIndex{}, override: override{lift: map[string]bool{}}}
 }
 
 // Root returns what the next root shall say, for editing. A new root comes to
@@ -52,8 +56,11 @@ func (tx *Tx) Root() *Root {
 }
 
 // Supersede allows this handle to sign a root although it signed another one of
-// the same version before, which sha256, in lower-case hex, names (rule K1). It is
-// for a root that was signed and will not be published.
+// the same version before, which sha256, in lower-case hex, names (rule K1): one that
+// was signed and will not be published. It also allows to sign the root that follows a
+// published one, which sha256 names then, whose signed_at is ahead of this machine's
+// clock (rule K5): clients take the time of the newest root for the present, so the
+// next root with the right date heals them.
 func (tx *Tx) Supersede(sha256 string) { tx.override.supersede = sha256 }
 
 // ShorterExpiry allows this handle to sign a root or a party's role that expires

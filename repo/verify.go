@@ -28,7 +28,7 @@ type Copy struct {
 }
 
 // Verify examines the repository from a pin on, or where there is no charter
-// from a bare root.json, as a client and then as an accountant: every root there
+// from a bare root.json, with or without consistent snapshots, as a client and then as an accountant: every root there
 // is, timestamp, snapshot, every role that any of them leads to, each for
 // everybody who delegates to it, and every target file, which is read whole, with
 // what reviewers state of it. Where the storage is a [Lister], what else lies in
@@ -37,26 +37,64 @@ type Copy struct {
 //
 // It needs no key and changes nothing. What is wrong stands in the report, all
 // of it and not the first only; an error says that there is no report: the pin
-// can't be opened, or ctx has ended.
+// can't be opened, or ctx has ended. It may run beside publishers: where somebody
+// published meanwhile, what it found it looks for again. Where that goes on until
+// nothing certain can be said, the error wraps [ErrConflict].
 func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (_ *Report, err error) {
 	defer oneLine(&err)
-	opt := r.judge()
-	opened, err := tuf.OpenPin(pin, opt)
+	opened, err := tuf.OpenPin(pin, r.judge())
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	v := &verification{repo: r, report: &Report{At: r.now()}, targets: map[[16]byte]bool{}, names: map[[16]byte]bool{}, told: map[[16]byte]bool{}}
-	v.places = append([]Copy{{Source: SourceOf(r.storage)}}, copies...)
-	for i, c := range copies {
-		if c.Name == "" {
-			v.places[i+1].Name = fmt.Sprintf("copy %d", i+1)
+	places := append([]Copy{{Source: SourceOf(r.storage)}}, copies...)
+	for i := range copies {
+		if copies[i].Name == "" {
+			places[i+1].Name = fmt.Sprintf("copy %d", i+1)
 		}
 	}
-	v.survey = &survey{src: v.places[0].Source, opt: opt, now: v.report.At, found: v.add,
+	right := map[[16]byte]bool{}
+	var last *Report
+	var stays map[Finding]bool // what was found each time
+	for range maxReads {
+		v := &verification{repo: r, places: places, right: right}
+		report, err := v.run(ctx, opened.Root())
+		if err != nil || report.OK() || !v.survey.moved(ctx) {
+			return report, err
+		}
+		// Somebody published since: what was found may be of two states.
+		found := map[Finding]bool{}
+		for _, f := range report.Findings {
+			if f = (Finding{Kind: f.Kind, Copy: f.Copy, Name: f.Name}); stays == nil || stays[f] {
+				found[f] = true
+			}
+		}
+		last, stays = report, found
+	}
+	last.Findings = slices.DeleteFunc(last.Findings, func(f Finding) bool {
+		return !f.Harmless() && !stays[Finding{Kind: f.Kind, Copy: f.Copy, Name: f.Name}]
+	})
+	if last.OK() {
+		return nil, errBusy
+	}
+	return last, nil
+}
+
+// run examines everything once.
+func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, error) {
+	v.report = &Report{At: v.repo.now()}
+	v.targets, v.names, v.told = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
+	v.survey = &survey{src: v.places[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
 		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
-		role: func(_ string, t *tuf.Targets) error { return v.role(ctx, t) }}
-	if err := v.survey.run(ctx, opened.Root()); err != nil {
+		role: func(name string, t *tuf.Targets) error { return v.role(ctx, name, t) }}
+	if err := v.survey.run(ctx, pinned); err != nil {
 		return nil, err
+	}
+	if root := v.survey.tip(); v.repo.ahead(root) > 0 {
+		at := root.Charter().SignedAt()
+		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
+			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients take that for the present", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
+			return nil, err
+		}
 	}
 	if err := v.recoveries(ctx); err != nil {
 		return nil, err
@@ -91,9 +129,11 @@ type verification struct {
 	places []Copy // the repository itself is the first
 	// Names of which there may be a million, so by a part of their hash.
 	targets map[[16]byte]bool // checked, with length and hashes
+	right   map[[16]byte]bool // of a place: found as listed, also by a run before
 	names   map[[16]byte]bool // named by something
 	told    map[[16]byte]bool // of a place, by its name, and a file
 	keys    []keySet          // who signs delegated roles
+	unknown []Info            // metadata that no known keys signed
 	files   int
 }
 
@@ -150,28 +190,25 @@ func (v *verification) otherBytes(c Copy, name string, have, want []byte) error 
 }
 
 // role checks every file that a role lists.
-func (v *verification) role(ctx context.Context, t *tuf.Targets) error {
+func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) error {
 	keys, err := delegatedKeys(t)
 	if err != nil {
 		return err
 	}
-	v.keys = append(v.keys, keys...)
-	err = listedIn(t, func(x listed) error {
+	v.learn(keys)
+	err = v.survey.listedIn(t, func(x listed) error {
 		if x.unstorable != nil {
 			return v.add(unstorable(roleName(t.Role(), t.Version()), x))
 		}
-		if err := v.release(t, x); err != nil {
-			return err
+		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
+		for _, x := range v.survey.others(x) {
+			err = errors.Join(err, v.target(ctx, t, x, true))
 		}
-		if err := v.target(ctx, t, x, false); err != nil || x.sha512 == "" || CheckName(TargetName(x.path, x.sha512)) != nil {
-			return err
-		}
-		x.name = TargetName(x.path, x.sha512) // some repositories serve both
-		return v.target(ctx, t, x, true)
+		return err
 	})
 	var bad *tuf.Error
 	if errors.As(err, &bad) {
-		return v.add(Finding{FileUntrusted, "", roleName(t.Role(), t.Version()), err.Error(), err})
+		return v.add(Finding{FileUntrusted, "", name, err.Error(), err})
 	}
 	return err
 }
@@ -202,7 +239,7 @@ func (v *verification) release(t *tuf.Targets, x listed) error {
 
 // target checks one file. One that may be missing need not be there.
 func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may bool) error {
-	key := short(x.name, fmt.Sprint(x.length), x.sha512)
+	key := short(x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
 	if v.targets[key] {
 		return nil
 	}
@@ -211,7 +248,12 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 		if p.Roots {
 			continue
 		}
-		why, err := checkTarget(ctx, p.Source, x, func(done int64) { v.repo.progress(Progress{x.name, done, x.length, v.files}) })
+		at := short(p.Name, x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
+		var why string
+		var err error
+		if !v.right[at] {
+			why, err = checkTarget(ctx, p.Source, x, func(done int64) { v.repo.progress(Progress{x.name, done, x.length, v.files}) })
+		}
 		f := Finding{Copy: p.Name, Name: x.name, Err: err}
 		switch {
 		case ctx.Err() != nil:
@@ -226,6 +268,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 		case why != "":
 			f.Kind, f.Text = FileDamaged, why
 		default:
+			v.right[at] = true
 			if i == 0 && !may {
 				v.report.Targets++
 				v.report.Bytes += x.length
@@ -306,16 +349,25 @@ func checkTarget(ctx context.Context, src Source, x listed, tell func(done int64
 type checked struct {
 	r    io.Reader
 	x    listed
-	sums []hash.Hash
+	sums []sum // of what is listed
 	n    int64
 	tell func(int64)
 	why  string // what is not as listed
 }
 
+// sum is a hash with what it must come to, in hex.
+type sum struct {
+	hash.Hash
+	want string
+}
+
 func newChecked(r io.Reader, x listed, tell func(int64)) *checked {
-	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell, sums: []hash.Hash{sha256.New()}}
+	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell}
+	if x.sha256 != "" {
+		c.sums = append(c.sums, sum{sha256.New(), x.sha256})
+	}
 	if x.sha512 != "" {
-		c.sums = append(c.sums, sha512.New())
+		c.sums = append(c.sums, sum{sha512.New(), x.sha512})
 	}
 	return c
 }
@@ -336,9 +388,9 @@ func (c *checked) Read(p []byte) (int, error) {
 	case c.n < c.x.length:
 		c.why = fmt.Sprintf("%d bytes, %d are listed", c.n, c.x.length)
 	default:
-		for i, want := range []string{c.x.sha256, c.x.sha512}[:len(c.sums)] {
-			if got := hex.EncodeToString(c.sums[i].Sum(nil)); got != want {
-				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(want), got, want)
+		for _, s := range c.sums {
+			if got := hex.EncodeToString(s.Sum(nil)); got != s.want {
+				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(s.want), got, s.want)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"path"
@@ -289,5 +290,58 @@ func TestVerifyStops(t *testing.T) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// The files of a product that is none any more are the repository's own; a thief's
+// under the same name are not.
+func TestVerifyFormerProduct(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	product := func(keys ...string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			return tx.Delegate("vendor", "agent", repo.Product{Role: "pump", Paths: []string{"agent/pump-*"}, Keys: repo.Keys{Keys: w.public(keys...)}})
+		}
+	}
+	w.update(product("pump-1"))
+	w.update(add("pump-1"))
+	w.update(product("pump-2")) // new keys for the same product
+	w.update(add("pump-2"))
+	w.update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "pump") })
+	kinds := func() map[string]repo.FindingKind {
+		t.Helper()
+		report, err := w.open().Verify(t.Context(), w.pin())
+		noErr(t, err)
+		out := map[string]repo.FindingKind{}
+		for _, f := range report.Findings {
+			out[f.Name] = f.Kind
+		}
+		return out
+	}
+	pumps := 0
+	for name, kind := range kinds() {
+		if kind != repo.FileOrphan {
+			t.Errorf("%s is %s", name, kind)
+		}
+		if strings.HasSuffix(name, ".pump.json") {
+			pumps++
+		}
+	}
+	if pumps < 2 {
+		t.Fatalf("%d files of the product", pumps)
+	}
+	// The same name and form, signed by a key that was never the product's.
+	for name, data := range w.store.copy().files {
+		if strings.HasSuffix(name, ".pump.json") {
+			var env object
+			noErr(t, json.Unmarshal(data, &env))
+			env["signed"].(object)["version"] = 99
+			forged, err := json.Marshal(env)
+			noErr(t, err)
+			w.store.files["metadata/99.pump.json"] = forged
+		}
+	}
+	if got := kinds()["metadata/99.pump.json"]; got != repo.FileStranger {
+		t.Errorf("a forged file is %q", got)
 	}
 }

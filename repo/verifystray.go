@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,7 +45,39 @@ func (v *verification) strays(ctx context.Context) error {
 				}
 			}
 		}
+		if err := v.former(ctx, p); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// former looks again at metadata files that nobody in use vouches for: they may be
+// of a product of former days, whose keys a superseded list names that is still
+// there, and that was found meanwhile. What is left then is a stranger's.
+func (v *verification) former(ctx context.Context, p Copy) error {
+	for range v.survey.limits.Depth {
+		left, known := v.unknown, len(v.keys)
+		v.unknown = nil
+		for _, info := range left {
+			if err := v.stray(ctx, p, info); err != nil {
+				return err
+			}
+		}
+		if len(v.keys) == known || len(v.unknown) == 0 {
+			break
+		}
+	}
+	for _, info := range v.unknown {
+		f := Finding{Kind: FileStranger, Copy: p.Name, Name: info.Name, Text: "signed by no keys that any root here, or any role that is there, names for it"}
+		if role, version := splitRoleName(info.Name); v.coming(role, version, info) {
+			f.Kind, f.Text = FileOrphan, f.Text+"; a publisher may be at work, last written "+stamp(info.Written)
+		}
+		if err := v.add(f); err != nil {
+			return err
+		}
+	}
+	v.unknown = nil
 	return nil
 }
 
@@ -52,8 +86,11 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
 		sum, base, _ := strings.Cut(path.Base(info.Name), ".")
-		if len(sum) == 64 && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
+		if (len(sum) == 64 || len(sum) == 128) && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
 			x := listed{name: info.Name, length: info.Size, sha256: sum}
+			if len(sum) == 128 {
+				x.sha256, x.sha512 = "", sum
+			}
 			why, err := checkTarget(ctx, p.Source, x, func(int64) {})
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -89,9 +126,16 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 	case err != nil:
 		f.Kind, f.Text, f.Err = FileUnreadable, err.Error(), err
 	default:
-		if why := v.foreign(role, version, data); why != "" {
+		why, unknown := v.foreign(role, version, data)
+		switch {
+		case unknown:
+			v.unknown = append(v.unknown, info)
+			return nil
+		case why != "" && v.coming(role, version, info):
+			f.Text = why + "; a publisher may be at work, " + when
+		case why != "":
 			f.Kind, f.Text = FileStranger, why
-		} else {
+		default:
 			f.Text = fmt.Sprintf("signed by keys of this repository; no longer or not yet in use, %s", when)
 		}
 	}
@@ -135,13 +179,22 @@ func (k keySet) is(role string) bool {
 
 // delegatedKeys are the keys that t names for the roles it delegates to.
 func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
-	v, err := memberOf(t, "delegations")
-	if v == nil || err != nil {
-		return nil, err
+	v, err := wire.Canonical(t.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("repo: %s: %w", roleText(t.Role()), err)
+	}
+	return keysIn(t.Role(), member(v, "signed"))
+}
+
+// keysIn are the keys that a role's signed part names for the roles it delegates to.
+func keysIn(role string, signed wire.Value) ([]keySet, error) {
+	v := member(signed, "delegations")
+	if v == nil {
+		return nil, nil
 	}
 	d := &metadata.Delegations{}
 	if err := json.Unmarshal(v.JSON(), d); err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", roleText(t.Role()), err)
+		return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
 	}
 	set := func(role string, ids []string, threshold, bins int) keySet {
 		k := keySet{role, bins, map[string]tuf.Key{}, threshold}
@@ -186,21 +239,22 @@ func rootKeys(root *tuf.Root, role string) (out []keySet) {
 }
 
 // foreign says why a metadata file that is not in use is none of this
-// repository's, "" where it is: once, or not yet, in use.
-func (v *verification) foreign(role string, version int64, data []byte) string {
+// repository's, "" where it is: once, or not yet, in use. unknown: no keys that are
+// known so far signed it.
+func (v *verification) foreign(role string, version int64, data []byte) (why string, unknown bool) {
 	env, err := openEnvelope(data)
 	if err != nil {
-		return text.Line(err.Error())
+		return text.Line(err.Error()), false
 	}
 	if env.version != version {
-		return fmt.Sprintf("it is v%d inside", env.version)
+		return fmt.Sprintf("it is v%d inside", env.version), false
 	}
 	want := role
 	if role != "root" && role != "snapshot" && role != "timestamp" {
 		want = "targets"
 	}
 	if env.typ != want {
-		return fmt.Sprintf("it is a %s inside", text.Quote(env.typ))
+		return fmt.Sprintf("it is a %s inside", text.Quote(env.typ)), false
 	}
 	var sets []keySet
 	for _, root := range v.survey.proves() {
@@ -213,10 +267,40 @@ func (v *verification) foreign(role string, version int64, data []byte) string {
 	}
 	for _, k := range sets {
 		if env.signers(k.keys) >= k.threshold {
-			return ""
+			// What it leads to was of this repository too; what can't be read leads nowhere.
+			if keys, err := keysIn(role, env.signed); err == nil && want == "targets" {
+				v.learn(keys)
+			}
+			return "", false
 		}
 	}
-	return "signed by no keys that any root here, or any role in use, names for " + roleText(role)
+	return "", true
+}
+
+// learn adds keys of delegated roles that are not known yet.
+func (v *verification) learn(keys []keySet) {
+	for _, k := range keys {
+		if !slices.ContainsFunc(v.keys, func(o keySet) bool {
+			return o.role == k.role && o.bins == k.bins && o.threshold == k.threshold && maps.Equal(o.keys, k.keys)
+		}) {
+			v.keys = append(v.keys, k)
+		}
+	}
+}
+
+// coming reports whether a file may be of a publish under way: a new version,
+// just written, of a role whose keys a root names that follows it.
+func (v *verification) coming(role string, version int64, info Info) bool {
+	s := v.survey
+	listed := int64(0)
+	if s.snap != nil {
+		if f, err := s.snap.RoleFile(role); role == "snapshot" {
+			listed = s.snap.Version()
+		} else if err == nil {
+			listed = f.Version
+		}
+	}
+	return role != "root" && version > listed && info.Written.After(v.report.At.Add(-pruneMargin))
 }
 
 // envelope is a metadata file of which nothing is believed yet.

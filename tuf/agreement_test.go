@@ -269,6 +269,46 @@ func TestAgreementOfTooMany(t *testing.T) {
 	}
 }
 
+// A recall names bytes: of its class, whatever path lists them, and no others. Any
+// one party's word is enough.
+func TestRecalledBytes(t *testing.T) {
+	const path, alias = tuftest.Path, "agent/latest"
+	for _, role := range []string{"vendor-agent", "review-agent"} {
+		r := tuftest.New()
+		r.AddTarget(path, "bad", nil, "vendor-agent", "review-agent")
+		r.AddTarget(alias, "bad", nil, "vendor-agent", "review-agent")
+		r.AddTarget("agent/good", "good", nil, "vendor-agent", "review-agent")
+		sum := tuftest.At(r.Roles[role], "targets", path, "hashes")["sha256"].(string)
+		for name, x := range map[string]struct {
+			path, sum string
+			want      error
+		}{
+			"the bytes":             {path, sum, tuf.ErrRecalled},
+			"in upper case":         {path, strings.ToUpper(sum), tuf.ErrRecalled},
+			"by a name of the past": {"agent/old", sum, tuf.ErrRecalled},
+			"other bytes":           {path, strings.Repeat("ab", 32), nil},
+			"of another class":      {"rules/old", sum, nil},
+		} {
+			good := doc{"path": "agent/x", "sha256": strings.Repeat("00", 32), "reason": "another", "at": "2026-01-02T03:04:05Z"}
+			r.Roles[role][tuf.RecallMember] = []any{good, doc{"path": x.path, "sha256": x.sum, "reason": "crashes", "at": "2026-01-02T03:04:05Z"}}
+			r.Bump(role)
+			r.Publish()
+			for _, p := range []string{path, alias} {
+				contains := ""
+				if x.want != nil {
+					contains = `at 2026-01-02T03:04:05Z`
+				}
+				if a, err := mustSnapshot(t, r).Approve(p, from(r)); !errors.Is(err, x.want) || a.IsZero() != (x.want != nil) || err != nil && !strings.Contains(err.Error(), contains) {
+					t.Errorf("%s, %s, %s: %v, want %v", role, name, p, err, x.want)
+				}
+			}
+			if _, err := mustSnapshot(t, r).Approve("agent/good", from(r)); err != nil {
+				t.Errorf("%s, %s: %v", role, name, err)
+			}
+		}
+	}
+}
+
 func TestRecalls(t *testing.T) {
 	r := tuftest.New()
 	sum := strings.Repeat("Ab", 32)
@@ -295,7 +335,7 @@ func TestRecalls(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	if x := list[0]; x.Path != tuftest.Path || x.SHA256 != strings.ToLower(sum) || x.Reason != "crashes at start" || x.Party != "review" ||
-		x.Role != "review-agent" || x.Version < 2 || x.At.Year() != 2026 {
+		x.Class != "agent" || x.Role != "review-agent" || x.Version < 2 || x.At.Year() != 2026 {
 		t.Fatalf("%+v", x)
 	}
 	set("review-agent", recall(func(d doc) { d["path"] = "rules/other" }))

@@ -3,6 +3,7 @@ package tuf
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type Approved struct {
 	release *Release
 	by      []Signoff
 	basis   Basis
+	single  bool // see RoleFile
 }
 
 // Basis is what a decision was taken from: with the files of these versions,
@@ -58,6 +60,17 @@ func (a Approved) RepoID() string { return a.repoID }
 
 // Length is the target's size in bytes.
 func (a Approved) Length() int64 { return a.length }
+
+// File is the name of the target's file below targets/, not escaped:
+// agent/HASH.agent-1.0 with [Approved.Hash]; where root does not set
+// consistent_snapshot, the path (specification, 5.7.3).
+func (a Approved) File() string {
+	if a.single {
+		return a.path
+	}
+	dir, base := path.Split(a.path)
+	return dir + a.Hash() + "." + base
+}
 
 // Hash is what the repository's file of the target carries in its name: SHA256,
 // or SHA512 where that alone is listed.
@@ -128,9 +141,10 @@ type listing struct {
 // Approve decides on one path. It is approved where every role of its class
 // lists it with the same length, the same hashes and the same release fields,
 // each role being the one that the snapshot lists, verified under the charter
-// and unexpired, where the release fields obey [Release.Check], and where no hold
-// names it. Otherwise the error says what lacks: [ErrNoTarget] (nobody lists it),
-// [ErrNotApproved], [ErrRelease], [ErrHeld], [ErrExpired], or what [Fetch] returned.
+// and unexpired, where the release fields obey [Release.Check], and where no recall
+// of these roles names its bytes and no hold its path. Otherwise the error says what
+// lacks: [ErrNoTarget] (nobody lists it), [ErrNotApproved], [ErrRelease],
+// [ErrRecalled], [ErrHeld], [ErrExpired], or what [Fetch] returned.
 //
 // Without a charter nobody can approve: see [Snapshot.UnsafeTarget].
 func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
@@ -147,7 +161,8 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 
 // decide is Approve for a path of class, within a budget. Where agreed is true
 // every party lists what a tells, also where err says that it is not approved: it
-// is held, or its release fields are malformed, of which a has those that can be read.
+// is recalled or held, or its release fields are malformed, of which a has those that
+// can be read.
 func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
 	list, err := s.listings(class, path, get, w)
 	if err != nil {
@@ -155,6 +170,9 @@ func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Appr
 	}
 	if a, err = s.agree(class, path, list); err != nil {
 		return a, errors.Is(err, ErrRelease), err
+	}
+	if err := s.checkRecall(class, a, get); err != nil {
+		return a, true, err
 	}
 	return a, true, s.checkHold(class, path, get)
 }
@@ -384,7 +402,7 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	if x == nil {
 		return Approved{}, refuse(path, 0, ErrNoTarget, "targets v%d and what it delegates to do not list it", top.doc.version)
 	}
-	a := Approved{path: path, length: x.length, hashes: x.hashes, basis: s.basis()}
+	a := Approved{path: path, length: x.length, hashes: x.hashes, basis: s.basis(), single: !s.root.consistent}
 	if rel, err := parseRelease(x.visum); err == nil {
 		a.release = &rel
 	}

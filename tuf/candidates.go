@@ -22,9 +22,8 @@ type Candidate struct {
 	// one role claims and no other confirms: good for a message, not for a
 	// decision. Fields that break a rule of [Release.Check] are zero in it.
 	Claim Release
-	// Agreed says that every party lists the same, whether it is approved, held, or
-	// refused for its release fields ([ErrRelease]). Err is final then: another
-	// Fetch changes nothing.
+	// Agreed says that every party lists the same, whether it is approved, recalled,
+	// held, or refused for its release fields ([ErrRelease]).
 	Agreed bool
 	// Approved is zero where Err is not nil.
 	Approved Approved

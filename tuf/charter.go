@@ -110,7 +110,8 @@ type Charter struct {
 // RepoID names the repository, wherever it is served: 32 hex digits.
 func (c *Charter) RepoID() string { return c.repoID }
 
-// Seq counts the changes of the charter.
+// Seq orders charters: it is larger where the charter is another than the one
+// before, and never smaller (rule H2). It may grow by any amount.
 func (c *Charter) Seq() int64 { return c.seq }
 
 // Epoch counts the generations of online keys.

@@ -43,8 +43,13 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 		wire.Field{Name: AgreementMember, To: &agreements}); err != nil {
 		return err
 	}
+	// Null is what Go programs write for a map or a list of nothing.
+	dropNull(&roles)
+	dropNull(&bins)
 	var err error
-	if t.keys, err = parseKeyring(keys); err != nil {
+	if keys.Kind() == 'n' {
+		t.keys = keyring{}
+	} else if t.keys, err = parseKeyring(keys); err != nil {
 		return fmt.Errorf("delegations: %w", err)
 	}
 	if roles != nil && bins != nil {
@@ -96,8 +101,15 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 	if d.terminating, err = terminating.Bool(); err != nil {
 		return d, err
 	}
-	if (paths == nil) == (prefixes == nil) {
+	// Null counts as absent: go-tuf before v2 wrote "paths": null beside prefixes, and
+	// a list of no paths so too. To delegate nothing takes no care.
+	if paths == nil && prefixes == nil || paths.Kind() != 'n' && prefixes.Kind() != 'n' && paths != nil && prefixes != nil {
 		return d, syntaxf("role %s has either paths or path_hash_prefixes", text.Name(d.name))
+	}
+	dropNull(&paths)
+	dropNull(&prefixes)
+	if paths == nil && prefixes == nil {
+		return d, nil
 	}
 	if paths != nil {
 		list, err := parseStrings(paths)
@@ -111,6 +123,13 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 		d.hashPrefixes[i] = strings.ToLower(p)
 	}
 	return d, err
+}
+
+// dropNull makes a null an absent member.
+func dropNull(v *wire.Value) {
+	if v.Kind() == 'n' {
+		*v = nil
+	}
 }
 
 func parseSuccinct(v wire.Value) (d delegation, err error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -165,17 +166,59 @@ func (d *document) threshold(r roleKeys, keys keyring, by string) ([]string, err
 	if r.threshold < 1 || len(have) < r.threshold {
 		e := refuse(d.role, d.version, ErrThreshold, "%d of %d needed keys of %s signed", len(have), r.threshold, by)
 		e.Have, e.Want, e.KeyIDs, e.Evidence = len(have), r.threshold, ids, d.raw
+		if kinds, n := d.unknownKinds(r.keyIDs, keys); n > 0 && len(have)+n >= r.threshold {
+			e.Err = ErrUnknownKey
+			e.Detail += ", " + strconv.Itoa(n) + " more may have: kind " + strings.Join(kinds, ", ")
+		}
 		return nil, e
 	}
 	return ids, nil
 }
 
+// unknownKinds counts the keys that claim to have signed and are of a kind that is not
+// known here, and names some kinds.
+func (d *document) unknownKinds(ids []string, keys keyring) (kinds []string, n int) {
+	for _, id := range ids {
+		k, listed := keys[id]
+		if _, signed := d.sigs[id]; !listed || !signed || k.knownKind() {
+			continue
+		}
+		n++
+		kind := text.Quote(k.Type) + " with scheme " + text.Quote(k.Scheme)
+		if len(kinds) < 3 && !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds, n
+}
+
 // signedByAny reports whether one of the role's keys signed: what was trusted
 // before as a whole, under a lower threshold perhaps, keeps its versions as floors.
+// So it does where a root names the same key by another id.
 func (d *document) signedByAny(r roleKeys, keys keyring) bool {
-	have, _ := d.signers(r.keyIDs, keys)
-	return len(have) > 0
+	if have, _ := d.signers(r.keyIDs, keys); len(have) > 0 {
+		return true
+	}
+	tries := maxOtherIDs
+	for _, id := range r.keyIDs {
+		k := keys[id]
+		if k.pub == nil {
+			continue
+		}
+		for _, sig := range d.sigs {
+			if tries--; tries < 0 {
+				return false
+			}
+			if len(sig) > 0 && verifies(k.pub, d.signed, sig) && k.sound() {
+				return true
+			}
+		}
+	}
+	return false
 }
+
+// maxOtherIDs bounds how many signatures are tried with keys of other ids.
+const maxOtherIDs = 64
 
 // parseKeyring reads a "keys" object.
 func parseKeyring(v wire.Value) (keyring, error) {

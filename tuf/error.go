@@ -32,7 +32,7 @@ func (s *sentinel) Unwrap() (errs []error) {
 }
 
 // Reactions differ by family. Whatever wraps ErrUntrusted must not be used, and
-// asking the same place again will not help. ErrExpired, ErrHeld and ErrNoTarget
+// asking the same place again will not help. ErrExpired, ErrHeld, ErrRecalled and ErrNoTarget
 // are states of the world: an attack, a wrong clock, or simply so.
 //
 // For users of go-tuf's error types see package gotuf.
@@ -47,6 +47,9 @@ var (
 	ErrTooLarge error = &sentinel{"too large", ErrUntrusted}
 	// ErrThreshold: fewer distinct keys signed than must.
 	ErrThreshold error = &sentinel{"not enough signatures", ErrUntrusted}
+	// ErrUnknownKey, an ErrThreshold: enough keys may have signed, but some are of a kind
+	// that is not known here. It tells of a product that is too old, not of an attack.
+	ErrUnknownKey error = &sentinel{"not enough signatures by keys of a kind that is known here", ErrThreshold}
 	// ErrRollback: a version went backwards, or something listed before is gone.
 	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
 	// ErrMismatch: not the bytes, version or identity that was promised.
@@ -65,6 +68,8 @@ var (
 	ErrNoTarget error = &sentinel{"no such target", nil}
 	// ErrHeld: a review key holds the release back for now.
 	ErrHeld error = &sentinel{"held by review", nil}
+	// ErrRecalled: a party of the class says that the bytes should not run any more.
+	ErrRecalled error = &sentinel{"recalled", nil}
 )
 
 // Error tells what was refused and why. Every refusal of this package is one.

@@ -20,7 +20,7 @@ var errNotServed = errors.New("not served")
 // from fetches roles from what r serves.
 func from(r *tuftest.Repo) tuf.Fetch {
 	return func(f tuf.RoleFile) ([]byte, error) {
-		if data, ok := r.Files[fmt.Sprintf("%d.%s.json", f.Version, f.Role)]; ok {
+		if data, ok := r.Files[f.Name()]; ok {
 			return data, nil
 		}
 		return nil, errNotServed
@@ -71,7 +71,7 @@ func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
 		return nil, err
 	}
 	c.ts = ts.Bytes()
-	snap, err := ts.Snapshot(r.Files[fmt.Sprintf("%d.snapshot.json", ts.SnapshotFile().Version)], c.snap)
+	snap, err := ts.Snapshot(r.Files[ts.SnapshotFile().Name()], c.snap)
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,10 @@ package tuf
 
 import (
 	"net/netip"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/visum-dev/visum/internal/public"
 )
 
 // H4 for hosts: a public name or address, in one form. The rule keeps a location
@@ -13,8 +13,6 @@ import (
 // reads the charter and resolves nothing: a public DNS name that its owner points
 // to a private address passes, and it is TLS that refuses the server there, which
 // has no certificate for the name.
-
-var hostForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // hostOK says whether host may serve a repository: a public name or address in
 // its normal form. With UnsafeLoopback, loopback hosts carry their port, so
@@ -25,91 +23,7 @@ func (o *Options) hostOK(host string) bool {
 			return true
 		}
 	}
-	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return publicAddr(a) && hostOf(a) == host
-	}
-	// A name without a dot is whatever the local network calls so.
-	dot := strings.LastIndexByte(host, '.')
-	if dot < 0 || len(host) > 253 || !hostForm.MatchString(host) || specialName(host) {
-		return false
-	}
-	// "ends in a number": some resolvers read 0x7f.1 and 2130706433 as addresses.
-	last := host[dot+1:]
-	_, err := strconv.ParseUint(last, 0, 64)
-	return err != nil && strings.Trim(last, "0123456789") != ""
-}
-
-// publicAddr says whether an address is one of the public internet's. Of IPv6
-// that is a list of what is allowed, since more special blocks will come: the
-// global unicast space without those blocks of it that IANA lists for special
-// purposes. Addresses that stand for an IPv4 address (mapped, 64:ff9b::/96, 6to4,
-// Teredo) are outside or excluded, whatever they stand for.
-func publicAddr(a netip.Addr) bool {
-	if a.Zone() != "" || a.Is6() && !globalUnicast.Contains(a) {
-		return false
-	}
-	return !slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-var globalUnicast = netip.MustParsePrefix("2000::/3")
-
-// special are the blocks of the IANA special-purpose address registries (RFC
-// 6890 and later), multicast, and of IPv6 those within globalUnicast.
-var special = prefixes(
-	"0.0.0.0/8",         // this network
-	"10.0.0.0/8",        // private
-	"100.64.0.0/10",     // shared by carriers, as private as the others
-	"127.0.0.0/8",       // loopback
-	"169.254.0.0/16",    // link-local, and the metadata services of clouds
-	"172.16.0.0/12",     // private
-	"192.0.0.0/24",      // protocol assignments
-	"192.0.2.0/24",      // documentation
-	"192.31.196.0/24",   // AS112
-	"192.52.193.0/24",   // AMT
-	"192.88.99.0/24",    // 6to4 relays
-	"192.168.0.0/16",    // private
-	"192.175.48.0/24",   // AS112
-	"198.18.0.0/15",     // benchmarking
-	"198.51.100.0/24",   // documentation
-	"203.0.113.0/24",    // documentation
-	"224.0.0.0/4",       // multicast
-	"240.0.0.0/4",       // reserved, and broadcast
-	"2001::/23",         // protocol assignments, Teredo among them
-	"2001:db8::/32",     // documentation
-	"2002::/16",         // 6to4
-	"2620:4f:8000::/48", // AS112
-	"3fff::/20",         // documentation
-)
-
-func prefixes(list ...string) (out []netip.Prefix) {
-	for _, p := range list {
-		out = append(out, netip.MustParsePrefix(p))
-	}
-	return out
-}
-
-// specialName says whether a name is one that the public DNS does not have and
-// that a local network, resolver or other naming system may answer: the special-use
-// names of RFC 6761 and later, and those that ICANN keeps for private use or that
-// never became public because home networks use them.
-//
-// Of the special-use names, example and those below it (RFC 2606) are allowed:
-// they are kept out of every network, so there is nothing to reach, and
-// documentation and tests need names without an owner.
-func specialName(host string) bool {
-	return slices.ContainsFunc(specialNames, func(name string) bool { return strings.HasSuffix(host, "."+name) })
-}
-
-var specialNames = []string{
-	"local", "localhost", "localdomain", "invalid", "test", "onion", "alt", "arpa", // arpa: home.arpa, and what is no host
-	"internal", "intranet", "private", "home", "corp", "mail", "lan",
-}
-
-func hostOf(a netip.Addr) string {
-	if a.Is6() {
-		return "[" + a.String() + "]"
-	}
-	return a.String()
+	return public.Host(host)
 }
 
 func isLoopback(host string) bool {

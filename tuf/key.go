@@ -24,7 +24,7 @@ import (
 type Key struct {
 	Type   string // keytype: ed25519, ecdsa, rsa; read also: ecdsa-sha2-nistp256, ecdsa-sha2-nistp384
 	Scheme string // ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, rsassa-pss-sha256
-	Public string // hex for ed25519, PEM (PKIX) for the others
+	Public string // hex for ed25519, PEM (PKIX) for the others; read also: hex of an uncompressed point for ECDSA
 }
 
 // Key types and schemes of the specification. ECDSA has two more types that
@@ -131,7 +131,7 @@ func (k Key) cheapPublic() (crypto.PublicKey, error) {
 		}
 		return ed25519.PublicKey(raw), nil
 	case typeECDSA, typeP256, typeP384:
-		pub, err := parsePEM(k.Public)
+		pub, err := parseECDSA(k.Public)
 		if err != nil {
 			return nil, err
 		}
@@ -155,6 +155,20 @@ func (k Key) cheapPublic() (crypto.PublicKey, error) {
 		}
 	}
 	return nil, fmt.Errorf("unsupported key: type %s with scheme %s, or curve, size or exponent not allowed", text.Quote(k.Type), text.Quote(k.Scheme))
+}
+
+// knownKind reports whether keys of this type and scheme verify here, if they are of
+// good form.
+func (k Key) knownKind() bool {
+	switch k.Type {
+	case typeEd25519:
+		return k.Scheme == schemeEd25519
+	case typeECDSA, typeP256, typeP384:
+		return k.Scheme == schemeP256 || k.Scheme == schemeP384
+	case typeRSA:
+		return k.Scheme == schemeRSA
+	}
+	return false
 }
 
 // primeModulus reports whether pub is an RSA key whose modulus is a prime number,
@@ -186,6 +200,24 @@ var smallOrder = []string{
 	"ec" + strings.Repeat("ff", 30) + "7f",                             // order 2
 	"ed" + strings.Repeat("ff", 30) + "7f",                             // 0 + p
 	"ee" + strings.Repeat("ff", 30) + "7f",                             // 1 + p
+}
+
+// parseECDSA reads PEM, or the hex of an uncompressed point, which go-tuf wrote
+// before v2. The lengths of the points of two curves differ.
+func parseECDSA(s string) (crypto.PublicKey, error) {
+	curve := elliptic.P256()
+	switch len(s) {
+	case 2 * (1 + 2*32):
+	case 2 * (1 + 2*48):
+		curve = elliptic.P384()
+	default:
+		return parsePEM(s)
+	}
+	point, err := hex.DecodeString(s)
+	if err != nil {
+		return nil, err
+	}
+	return ecdsa.ParseUncompressedPublicKey(curve, point)
 }
 
 func parsePEM(s string) (crypto.PublicKey, error) {

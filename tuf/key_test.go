@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
+	"errors"
 	"math/big"
 	"strings"
 	"sync"
@@ -326,5 +327,49 @@ func TestSignedCountsKeys(t *testing.T) {
 	var zero *tuf.Root
 	if zero.Signed([]byte("payload"), map[string][]byte{id: sign("targets")}, ids) != nil {
 		t.Error("a zero Root counts")
+	}
+}
+
+// Where enough signed, but some with keys of a kind that is not known here, the error
+// says so: the product is too old, and nobody attacks it. A key that did not sign, or
+// that is of a known kind and weak or broken, is no excuse.
+func TestKeysOfAnUnknownKind(t *testing.T) {
+	quantum := doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "-----BEGIN PUBLIC KEY-----\n"}}
+	for name, tt := range map[string]struct {
+		key       doc
+		signs     bool
+		threshold int
+		want      error
+		says      string
+	}{
+		"a new kind":        {quantum, true, 1, tuf.ErrUnknownKey, `timestamp v5: not enough signatures by keys of a kind that is known here: 0 of 1 needed keys of timestamp signed, 1 more may have: kind "ml-dsa" with scheme "ml-dsa-44/1"`},
+		"a new scheme":      {doc{"keytype": "ed25519", "scheme": "ed25519ph", "keyval": doc{"public": "00"}}, true, 1, tuf.ErrUnknownKey, `"ed25519ph"`},
+		"did not sign":      {quantum, false, 1, tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
+		"one of two":        {quantum, true, 2, tuf.ErrThreshold, "0 of 2 needed keys of timestamp"},
+		"broken, not new":   {doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": "00"}}, true, 1, tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
+		"one that is known": {nil, true, 1, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := tuftest.NewPlain()
+			known, _ := r.KeyDoc("timestamp")
+			ids := []any{known}
+			if tt.key != nil {
+				ids = []any{"new"}
+				tuftest.At(r.Root, "keys")["new"] = tt.key
+			}
+			tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": ids, "threshold": tt.threshold}
+			r.PublishRoot()
+			envelope(r, "timestamp.json", func(sigs []any) []any {
+				if tt.key != nil && tt.signs {
+					return []any{doc{"keyid": "new", "sig": "c2ln"}} // not even hex
+				}
+				return sigs
+			})
+			err := find(newClient(t, r), r, "top.txt")
+			want(t, err, tt.want, tt.says)
+			if tt.want == tuf.ErrThreshold && errors.Is(err, tuf.ErrUnknownKey) {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -72,7 +72,7 @@ func (h hashes) name() string {
 // parseHashes reads a hashes object. Absent or empty is fine here; one that
 // lists only algorithms we don't know is not, for it could not be checked.
 func parseHashes(v wire.Value) (h hashes, err error) {
-	if v == nil {
+	if dropNull(&v); v == nil {
 		return h, nil
 	}
 	if v.Kind() != '{' {

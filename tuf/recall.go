@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -13,13 +14,17 @@ import (
 //
 //	"x-visum-recalled": [{"path": "...", "sha256": "...", "reason": "...", "at": "2018-11-12T09:00:00Z"}]
 //
-// That a recalled release can't be installed needs no such member: the role
-// just does not list it.
+// A recall names bytes: no path of the role's class under which the same sha256 is
+// listed is approved ([ErrRecalled]). path says under which one they were known; it
+// must be in the class. To stock TUF clients a recalled release is one that the
+// role does not list.
 const RecallMember = "x-visum-recalled"
 
-// Recall is a party's word that a release is bad.
+// Recall is a party's word that some bytes are bad, under whatever path of Class
+// they are listed.
 type Recall struct {
-	Path    string
+	Class   string // of the charter
+	Path    string // under which the party knew them
 	SHA256  string // lower-case hex
 	Reason  string
 	At      time.Time
@@ -57,7 +62,7 @@ func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 			}
 			for _, r := range t.recalls {
 				if strings.HasPrefix(r.Path, class.Prefix) { // a party speaks of its own class only
-					r.Party, r.Role, r.Version = role.Party, role.Role, t.doc.version
+					r.Class, r.Party, r.Role, r.Version = class.Name, role.Party, role.Role, t.doc.version
 					out = append(out, r)
 				}
 			}
@@ -65,6 +70,26 @@ func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 	}
 	slices.SortStableFunc(out, func(a, b Recall) int { return strings.Compare(a.Path, b.Path) })
 	return out, first
+}
+
+// checkRecall looks for any party's word, of the class, against the bytes.
+func (s *Snapshot) checkRecall(class *Class, a Approved, get Fetch) error {
+	for _, role := range class.Roles {
+		t, err := s.releaseRole(role, get)
+		if err != nil {
+			return err
+		}
+		for _, i := range t.recalled[a.hashes.sha256] {
+			if r := t.recalls[i]; strings.HasPrefix(r.Path, class.Prefix) {
+				under := ""
+				if r.Path != a.path {
+					under = " as " + text.Name(r.Path)
+				}
+				return refuse(a.path, 0, ErrRecalled, "by %s at %s%s: %s", text.Name(role.Party), stamp(r.At), under, text.Quote(r.Reason))
+			}
+		}
+	}
+	return nil
 }
 
 func parseRecalls(v wire.Value) (out []Recall, err error) {

@@ -18,7 +18,9 @@ type Root struct {
 	keys    keyring
 	roles   map[string]roleKeys
 	charter *Charter // nil in a plain TUF repository
-	sum     string   // sha256 of the signed part
+	// consistent: names of content carry a version or a hash. With a charter always.
+	consistent bool
+	sum        string // sha256 of the signed part
 }
 
 // OpenRoot reads a root that the caller trusts already (embedded in the
@@ -113,9 +115,16 @@ func parseRoot(data []byte, opt *Options) (*Root, error) {
 	}
 	r := &Root{doc: doc, opt: &o, roles: map[string]roleKeys{}, sum: hexSum256(doc.signed)}
 	fail := func(err error) (*Root, error) { return nil, malformed("root", doc.version, err) }
-	// Every published file name carries a version or a hash: without that, old and new can't stand side by side.
-	if ok, err := consistent.Bool(); err != nil || !ok {
-		return fail(syntaxf("consistent_snapshot must be true"))
+	// The member may be absent in a plain repository (specification, 4.3). With a
+	// charter every published name carries a version or a hash: without that, old and
+	// new can't stand side by side.
+	if consistent != nil {
+		if r.consistent, err = consistent.Bool(); err != nil {
+			return fail(syntaxf("consistent_snapshot: %v", err))
+		}
+	}
+	if charter != nil && !r.consistent {
+		return fail(syntaxf("with a charter consistent_snapshot must be true"))
 	}
 	if r.keys, err = parseKeyring(keys); err != nil {
 		return fail(err)
@@ -173,6 +182,10 @@ func (r *Root) Bytes() []byte {
 
 // SHA256 is the hash of the canonical signed part, in hex: what prev_root_sha256 names.
 func (r *Root) SHA256() string { return r.sum }
+
+// ConsistentSnapshot reports whether the names of content carry a version or a
+// hash. With a charter they always do.
+func (r *Root) ConsistentSnapshot() bool { return r != nil && r.consistent }
 
 // Charter returns the agreement of the parties; nil in a plain TUF repository.
 func (r *Root) Charter() *Charter { return r.charter }

@@ -242,12 +242,13 @@ func (r *Root) checkSuccessor(next *Root) error {
 	if n.repoID != c.repoID {
 		return next.broken("H1", "repo_id is %s, was %s", n.repoID, c.repoID)
 	}
-	seq := c.seq
-	if n.unchanged != c.unchanged {
-		seq++
-	}
-	if n.seq != seq {
-		return next.broken("H2", "seq is %d, want %d", n.seq, seq)
+	// It may grow by any amount at any root: one root that is above two others heals a
+	// fork for clients of either.
+	switch {
+	case n.seq < c.seq:
+		return next.broken("H2", "seq is %d, was %d", n.seq, c.seq)
+	case n.seq == c.seq && n.unchanged != c.unchanged:
+		return next.broken("H2", "seq is %d as before, and the charter is another", n.seq)
 	}
 	old, now := r.onlineKeys(), next.onlineKeys()
 	switch n.epoch {
@@ -360,6 +361,8 @@ func (o *Options) baseFault(base string) string {
 		return "bad port"
 	case o.UnsafeLoopback && isLoopback(u.Hostname()) && (u.Scheme == "http" || u.Scheme == "https") && u.Port() != "":
 		return ""
+	case u.Scheme == "http" && isLoopback(u.Hostname()):
+		return "not https; UnsafeLoopback, with a port, allows http on this machine"
 	case u.Scheme != "https":
 		return "not https"
 	case !o.hostOK(strings.TrimSuffix(u.Host, ":"+u.Port())):

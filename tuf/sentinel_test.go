@@ -35,6 +35,16 @@ func TestEverySentinel(t *testing.T) {
 			[]error{&metadata.ErrRepository{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}}},
 		"ErrThreshold": {tuf.ErrThreshold, func(r *tuftest.Repo) { r.Signers["timestamp"] = nil; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
+		"ErrUnknownKey": {tuf.ErrUnknownKey, func(r *tuftest.Repo) {
+			r.NextRoot(func() {
+				r.Charter()["epoch"] = 2
+				r.AddKeys(r.Root, "snapshot-2")
+				tuftest.At(r.Root, "keys")["new"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "PEM"}}
+				tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"new"}, "threshold": 1}
+				tuftest.At(r.Root, "roles")["snapshot"] = r.Role(1, "snapshot-2")
+			})
+			envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "new", "sig": "00"}} })
+		}, []error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
 		"ErrRollback": {tuf.ErrRollback, func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrBadVersionNumber{}}},
 		"ErrMismatch": {tuf.ErrMismatch, func(r *tuftest.Repo) { edit(r, "5.snapshot.json", "2030", "2031") },
@@ -67,6 +77,12 @@ func TestEverySentinel(t *testing.T) {
 			r.Publish()
 		}, nil},
 		"ErrHeld": {tuf.ErrHeld, held, nil},
+		"ErrRecalled": {tuf.ErrRecalled, func(r *tuftest.Repo) {
+			sum := tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "hashes")["sha256"]
+			r.Roles["review-agent"][tuf.RecallMember] = []any{doc{"path": tuftest.Path, "sha256": sum, "reason": "bad", "at": tuftest.Stamp(tuftest.Now)}}
+			r.Bump("review-agent")
+			r.Publish()
+		}, nil},
 	}
 	theirs := []error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}, &metadata.ErrBadVersionNumber{}, &metadata.ErrEqualVersionNumber{},
 		&metadata.ErrExpiredMetadata{}, &metadata.ErrLengthOrHashMismatch{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}, &metadata.ErrDownloadHTTP{}}
@@ -81,7 +97,7 @@ func TestEverySentinel(t *testing.T) {
 			if !errors.Is(err, row.sentinel) || !errors.As(err, &e) || !errors.Is(e.Err, row.sentinel) {
 				t.Fatalf("got %v", err)
 			}
-			state := row.sentinel == tuf.ErrExpired || row.sentinel == tuf.ErrNoTarget || row.sentinel == tuf.ErrHeld
+			state := row.sentinel == tuf.ErrExpired || row.sentinel == tuf.ErrNoTarget || row.sentinel == tuf.ErrHeld || row.sentinel == tuf.ErrRecalled
 			if errors.Is(err, tuf.ErrUntrusted) == state {
 				t.Errorf("%v: do not trust it: %v", err, !state)
 			}

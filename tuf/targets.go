@@ -18,6 +18,7 @@ type Targets struct {
 	delegations []delegation
 	keys        keyring
 	recalls     []Recall
+	recalled    map[string][]int // of recalls, by SHA256
 }
 
 // Targets reads the top-level targets role (specification, 5.6).
@@ -64,7 +65,7 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	if t.files, err = newIndex(files); err != nil {
 		return nil, malformed(role, doc.version, err)
 	}
-	if delegations != nil {
+	if dropNull(&delegations); delegations != nil {
 		if err := t.parseDelegations(delegations); err != nil {
 			return nil, malformed(role, doc.version, err)
 		}
@@ -74,6 +75,12 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	}
 	if t.recalls, err = parseRecalls(recalls); err != nil {
 		return nil, malformed(role, doc.version, err)
+	}
+	if len(t.recalls) > 0 {
+		t.recalled = map[string][]int{}
+	}
+	for i, r := range t.recalls {
+		t.recalled[r.SHA256] = append(t.recalled[r.SHA256], i)
 	}
 	return t, nil
 }

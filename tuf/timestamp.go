@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/visum-dev/visum/internal/wire"
@@ -16,8 +17,8 @@ type Timestamp struct {
 
 // Timestamp reads a timestamp under r (specification, 5.4). prior is the last
 // one that was trusted, or nil: neither the version nor the snapshot's version
-// in it may go back. A prior that none of r's keys signed is passed over: after
-// the keys changed, old versions count no more; where the snapshot's keys alone
+// in it may go back. A prior that none of r's keys signed, under whatever id, is
+// passed over: after the keys changed, old versions count no more; where the snapshot's keys alone
 // changed, the caller has to drop it (5.3.11, see OnlineKeys). One key is enough: a
 // threshold that was raised does not forget versions. Where data has prior's
 // version, the result is prior, if that meets the threshold (5.4.3). now is the time of this refresh; all
@@ -51,6 +52,17 @@ func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err e
 	}
 	t.now = now
 	return t, nil
+}
+
+// IsPrior reports whether a timestamp that was trusted once counts as prior under
+// r: it can be read, and one of the keys that r names for the role signed it,
+// whatever the id that the key went by then. Its date is no matter.
+func (r *Root) IsPrior(timestamp []byte) bool {
+	if r == nil || r.doc == nil {
+		return false
+	}
+	t, err := r.readTimestamp(timestamp)
+	return err == nil && t.doc.signedByAny(r.roles["timestamp"], r.keys)
 }
 
 // openTimestamp checks form and signatures, not versions or dates.
@@ -109,6 +121,19 @@ type RoleFile struct {
 	// [Limits].Unlisted where none is listed, and never more than the limit of the
 	// role's kind. A longer file is refused unread ([ErrTooLarge]).
 	MaxLength int64
+
+	single bool // root does not set consistent_snapshot: one file for all versions
+}
+
+// Name is the file's name below metadata/, not escaped: 5.snapshot.json; where
+// root does not set consistent_snapshot, snapshot.json (specification, 5.5.1,
+// 5.6.1 and 5.6.7). Then a publish replaces the file, and one that is read in its
+// midst may be of another version than was asked for.
+func (f RoleFile) Name() string {
+	if f.single {
+		return f.Role + ".json"
+	}
+	return fmt.Sprintf("%d.%s.json", f.Version, f.Role)
 }
 
 // roleFile takes the smaller of the promised length and the cap: an attacker with
@@ -118,7 +143,7 @@ func (r *Root) roleFile(role string, m metaFile, limit int64) RoleFile {
 	if length == 0 {
 		length = r.unlisted()
 	}
-	return RoleFile{role, m.version, min(limit, length)}
+	return RoleFile{role, m.version, min(limit, length), !r.consistent}
 }
 
 // unlisted is Limits.Unlisted, by default what suits the kind of repository.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/visum-dev/visum/client"
@@ -18,5 +20,31 @@ func TestPin(t *testing.T) {
 	}
 	if demo {
 		t.Fatal("built for the demonstration")
+	}
+}
+
+// There is a program after the replacement, and also where it failed.
+func TestReplace(t *testing.T) {
+	dir := t.TempDir()
+	exe := filepath.Join(dir, "agent")
+	write := func(file, content string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(exe, "old")
+	if err := replace(filepath.Join(dir, "none"), exe); err == nil {
+		t.Error("replaced by nothing")
+	}
+	if data, err := os.ReadFile(exe); err != nil || string(data) != "old" {
+		t.Fatalf("%q, %v", data, err)
+	}
+	write(exe+".new", "new")
+	if err := replace(exe+".new", exe); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(exe); err != nil || string(data) != "new" {
+		t.Fatalf("%q, %v", data, err)
 	}
 }

@@ -30,12 +30,24 @@ func update(ctx context.Context, state, exe, installed string) (client.Release, 
 	if err := os.Chmod(exe+".new", 0o755); err != nil {
 		return client.Release{}, err
 	}
-	// A running program can be moved aside on every system, but not overwritten on all.
-	if err := os.Rename(exe, exe+".old"); err != nil {
+	if err := replace(exe+".new", exe); err != nil {
 		return client.Release{}, err
 	}
-	if err := os.Rename(exe+".new", exe); err != nil {
-		return client.Release{}, errors.Join(err, os.Rename(exe+".old", exe))
-	}
 	return rel, nil
+}
+
+// replace gives the new program the place of the one that runs, in one step. Windows
+// does not overwrite a program that runs, but lets it be moved aside; where the
+// second step fails there, it is moved back.
+func replace(next, exe string) error {
+	if runtime.GOOS != "windows" {
+		return os.Rename(next, exe)
+	}
+	if err := os.Rename(exe, exe+".old"); err != nil {
+		return err
+	}
+	if err := os.Rename(next, exe); err != nil {
+		return errors.Join(err, os.Rename(exe+".old", exe))
+	}
+	return nil
 }

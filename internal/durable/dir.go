@@ -57,27 +57,38 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 }
 
 // SyncDir flushes the names in dir: files created, renamed and removed there.
-// Where folders can't be flushed it does nothing and reports no error.
-func SyncDir(dir string) error { return syncDir(plain{}, dir) }
+// Where folders can't be flushed, or this one may not be opened, it does nothing and
+// reports no error.
+func SyncDir(dir string) error {
+	_, err := syncDir(plain{}, dir)
+	return err
+}
 
 // SyncDirIn is [SyncDir] with dir relative to root, "." for the root itself.
-func SyncDirIn(root *os.Root, dir string) error { return syncDir(root, dir) }
+func SyncDirIn(root *os.Root, dir string) error {
+	_, err := syncDir(root, dir)
+	return err
+}
 
-func syncDir(in folder, dir string) error {
+// syncDir returns as skipped why a folder was not flushed that may be written to.
+func syncDir(in folder, dir string) (skipped, err error) {
 	switch runtime.GOOS {
 	case "windows", "plan9", "js", "wasip1":
-		return nil
+		return nil, nil
 	}
 	d, err := openFolder(in, dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return err, nil
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer d.Close()
 	err = flush(d)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil // the file system's way of saying that it does not do this
+		return nil, nil // the file system's way of saying that it does not do this
 	}
-	return err
+	return nil, err
 }
 
 const (

@@ -10,7 +10,8 @@
 // as far as disk and file system keep their word about flushing.
 //
 // When a function returns an error before the final name was taken, nothing has
-// changed and the temporary file is gone. One error can come later: flushing
+// changed and the temporary file is gone, but for a part that could not get its name.
+// Errors name the file that is written, not the temporary one. One error can come later: flushing
 // the folder. Then the new content is in place for every process, and may or
 // may not survive a power cut. Doing the same again is always right.
 //
@@ -29,6 +30,10 @@
 // to; there the name itself may be lost with the power, not the rule that it
 // shows whole content. On Windows a file that another process holds open can't
 // be replaced; such a step is tried again for two seconds (see [Retry]).
+//
+// Where the system refuses to set permissions (sandboxes, network mounts, file systems
+// without any), a file keeps those that it was made with. A folder that may be
+// written to but not opened is not flushed.
 //
 // Owner, extended attributes and hard links of a replaced file are not kept: it
 // is a new file. A symbolic link is replaced, not followed.

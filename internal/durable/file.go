@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 )
 
 // folder is what a write needs of the place it happens in. *os.Root is one; the
@@ -44,6 +45,9 @@ type File struct {
 	name string
 	perm fs.FileMode
 	err  error // first failed write: what follows it must not be committed
+	left bool  // a part that could not get its name lies there still
+
+	skipped []error
 }
 
 // Create begins a file that will be called path. The folder must exist. Until
@@ -64,10 +68,40 @@ func randomName(suffix string) string {
 func create(in folder, name, temp string) (*File, error) {
 	temp = filepath.Join(filepath.Dir(name), temp)
 	f, err := in.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	file := &File{in: in, f: f, temp: temp, name: name, perm: 0o644}
 	if err != nil {
-		return nil, err
+		return nil, file.named(err)
 	}
-	return &File{in: in, f: f, temp: temp, name: name, perm: 0o644}, nil
+	return file, nil
+}
+
+// named is err with the file's name in the place of the temporary one, which says
+// nothing to whoever reads it.
+func (f *File) named(err error) error {
+	switch e := err.(type) {
+	case *fs.PathError:
+		return &fs.PathError{Op: e.Op, Path: f.name, Err: e.Err}
+	case *os.LinkError:
+		return &fs.PathError{Op: e.Op, Path: f.name, Err: e.Err}
+	}
+	return err
+}
+
+// Skipped is what was done without, nil for nothing: permissions that could not be
+// set or found out, and the flush of a folder that could not be opened.
+func (f *File) Skipped() error { return errors.Join(f.skipped...) }
+
+func (f *File) skip(err error) {
+	if err != nil {
+		f.skipped = append(f.skipped, f.named(err))
+	}
+}
+
+// refused reports whether a system or a file system does not do what was asked for:
+// sandboxes, network mounts and file systems without permissions refuse chmod, or to
+// open a folder, for good.
+func refused(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL)
 }
 
 // SetPerm sets the permissions the file will have at its commit; 0644 unless
@@ -76,29 +110,43 @@ func create(in folder, name, temp string) (*File, error) {
 func (f *File) SetPerm(perm fs.FileMode) { f.perm = perm.Perm() }
 
 // KeepPerm sets the permissions as a program that writes a file of its own would:
-// those of the file that has the name now, where it is ours (see [Ours]), else
-// those that the umask leaves of 0666. Users who are neither owner nor in the group
-// never get the right to write. On Windows permissions stay as they are.
-func (f *File) KeepPerm() error {
+// those of the regular file that has the name now, else those that the umask leaves
+// of 0666. Users who are neither owner nor in the group never get the right to write,
+// nor does the group because a file of another user says so. On Windows permissions
+// stay as they are. Where the umask can't be found out, only the owner gets rights.
+func (f *File) KeepPerm() {
 	if runtime.GOOS == "windows" {
-		return nil
+		return
 	}
 	fi, err := f.in.Lstat(f.name)
-	if err != nil || !Ours(fi) {
-		// The umask of a process can't be asked for, only tried out.
-		name := filepath.Join(filepath.Dir(f.name), randomName(tempSuffix))
-		trial, err := f.in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-		if err != nil {
-			return err
-		}
-		fi, err = trial.Stat()
-		trial.Close()
-		if err = errors.Join(err, f.in.Remove(name)); err != nil {
-			return err
-		}
+	switch {
+	case err == nil && regular(fi) && owned(fi):
+		f.SetPerm(fi.Mode() &^ 0o002)
+	case err == nil && regular(fi):
+		f.SetPerm(fi.Mode()&^0o022 | 0o600)
+	default:
+		f.SetPerm(f.umasked() &^ 0o002)
 	}
-	f.SetPerm(fi.Mode() &^ 0o002)
-	return nil
+}
+
+// umasked is what the umask leaves of 0666, which can't be asked for, only tried out.
+func (f *File) umasked() fs.FileMode {
+	name := filepath.Join(filepath.Dir(f.name), randomName(tempSuffix))
+	trial, err := f.in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		f.skip(err)
+		return 0o600
+	}
+	defer func() {
+		trial.Close()
+		f.skip(f.in.Remove(name)) // else RemoveTemp can have it
+	}()
+	fi, err := trial.Stat()
+	if err != nil {
+		f.skip(err)
+		return 0o600
+	}
+	return fi.Mode()
 }
 
 // Write appends to the file. After an error the file can only be dropped.
@@ -110,8 +158,8 @@ func (f *File) Write(p []byte) (int, error) {
 		return 0, f.err
 	}
 	n, err := f.f.Write(p)
-	f.err = err
-	return n, err
+	f.err = f.named(err)
+	return n, f.err
 }
 
 // ReadAt reads back what was written, until the File is ended.
@@ -119,10 +167,14 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	if f.f == nil {
 		return 0, f.ended("read")
 	}
-	return f.f.ReadAt(p, off)
+	n, err := f.f.ReadAt(p, off)
+	return n, f.named(err)
 }
 
-// Commit gives the file its name, in place of whatever had it.
+// Commit gives the file its name, in place of whatever had it. Permissions that the
+// system refuses to set are passed over: the file keeps those that it has, which are
+// 0600 where there are any; so is the flush of a folder that may not be opened. See
+// [File.Skipped]. A part that can't get its name stays, flushed, see [File.Keep].
 func (f *File) Commit() error { return f.commit(replace) }
 
 // CommitNew gives the file its name if nobody has it: of several processes at
@@ -153,24 +205,41 @@ func (f *File) commit(move func(in folder, from, to string) error) error {
 		return f.err
 	}
 	// Permissions before the flush, which makes both of them durable.
-	if err := f.f.Chmod(f.perm); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
+	if err := f.setPerm(); err != nil {
+		return f.named(err)
 	}
 	if err := flush(f.f); err != nil {
-		return err
+		return f.named(err)
 	}
 	// Closed before the move: Windows does not rename an open file, and some
 	// file systems tell of a failed write only here.
 	err := f.f.Close()
 	f.f = nil
 	if err == nil {
-		err = move(f.in, f.temp, f.name)
+		if err = move(f.in, f.temp, f.name); err != nil && IsPart(f.temp) {
+			f.left = true
+			return f.named(err)
+		}
 	}
 	if err != nil {
 		f.in.Remove(f.temp)
-		return err
+		return f.named(err)
 	}
-	return syncDir(f.in, filepath.Dir(f.name))
+	skipped, err := syncDir(f.in, filepath.Dir(f.name))
+	f.skip(skipped)
+	return err
+}
+
+func (f *File) setPerm() error {
+	if fi, err := f.f.Stat(); err == nil && fi.Mode().Perm() == f.perm {
+		return nil
+	}
+	err := f.f.Chmod(f.perm)
+	if refused(err) {
+		f.skip(err)
+		return nil
+	}
+	return err
 }
 
 func (f *File) ended(op string) error {

@@ -155,11 +155,11 @@ func TestOurs(t *testing.T) {
 	}
 }
 
-// KeepPerm keeps the permissions of a file of this user, and asks the umask
+// KeepPerm keeps the permissions of what is replaced, and asks the umask
 // otherwise; without it they are 0644, which is what a publisher needs.
 func TestKeepPerm(t *testing.T) {
 	for _, tt := range []struct{ umask, before, want fs.FileMode }{
-		{0o022, 0, 0o644}, {0o077, 0, 0o600}, {0, 0, 0o664}, {0o077, 0o640, 0o640}, {0o077, 0o606, 0o600},
+		{0o022, 0, 0o644}, {0o077, 0, 0o600}, {0, 0, 0o664}, {0o077, 0o640, 0o640}, {0o077, 0o755, 0o755}, {0o077, 0o606, 0o604},
 	} {
 		path := filepath.Join(t.TempDir(), "x")
 		if tt.before != 0 {
@@ -169,9 +169,8 @@ func TestKeepPerm(t *testing.T) {
 		f, err := Create(path)
 		must(t, err)
 		was := syscall.Umask(int(tt.umask))
-		err = f.KeepPerm()
+		f.KeepPerm()
 		syscall.Umask(was)
-		must(t, err)
 		fmt.Fprint(f, "new")
 		must(t, f.Commit())
 		fi, err := os.Lstat(path)
@@ -182,8 +181,22 @@ func TestKeepPerm(t *testing.T) {
 		names(t, filepath.Dir(path), "x")
 	}
 	path := filepath.Join(t.TempDir(), "x")
+	must(t, os.WriteFile(path, nil, 0o755))
+	must(t, os.Link(path, path+"2")) // a second name does not take the right to run it
+	if os.Geteuid() == 0 {
+		must(t, os.Chown(path, 1, 1)) // nor does another owner
+		must(t, os.Chmod(path, 0o775))
+	}
+	f, err := Create(path)
+	must(t, err)
+	f.KeepPerm()
+	must(t, f.Commit())
+	if fi, err := os.Lstat(path); err != nil || fi.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	path = filepath.Join(t.TempDir(), "x")
 	was := syscall.Umask(0o077)
-	err := WriteFile(path, nil, 0o644)
+	err = WriteFile(path, nil, 0o644)
 	syscall.Umask(was)
 	must(t, err)
 	if fi, err := os.Lstat(path); err != nil || fi.Mode().Perm() != 0o644 {

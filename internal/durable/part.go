@@ -59,8 +59,12 @@ func OpenPart(path, name string) (f *File, size int64, err error) {
 	return &File{in: plain{}, f: h, temp: temp, name: path, perm: 0o644}, size, nil
 }
 
-// Keep ends the File and leaves what was written, under the temporary name.
+// Keep ends the File and leaves what was written, under the temporary name. After a
+// commit of a part that could not get its name it does nothing: the part is there.
 func (f *File) Keep() error {
+	if f.left {
+		return nil
+	}
 	if f.f == nil {
 		return f.ended("keep")
 	}
@@ -75,10 +79,10 @@ func (f *File) Truncate(n int64) error {
 		return f.ended("truncate")
 	}
 	if err := f.f.Truncate(n); err != nil {
-		return err
+		return f.named(err)
 	}
 	_, err := f.f.Seek(n, io.SeekStart)
-	return err
+	return f.named(err)
 }
 
 // RemovePart removes a part that nobody will go on with. That there is none is

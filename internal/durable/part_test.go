@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -159,5 +160,63 @@ func TestTryLock(t *testing.T) {
 	}
 	if _, err := TryLock(t.TempDir()); !errors.Is(err, fs.ErrInvalid) {
 		t.Fatalf("a folder as lock file: %v", err)
+	}
+}
+
+// What was written and can't get its name at that moment, because a program or a
+// virus scanner holds the file (here: a folder has taken the name), stays as a part.
+func TestPartStaysWhereTheNameIsHeld(t *testing.T) {
+	dir := t.TempDir()
+	path, name := filepath.Join(dir, "x"), PartName()
+	must(t, os.Mkdir(path, 0o700))
+	must(t, os.WriteFile(filepath.Join(path, "in"), nil, 0o600))
+	f, err := CreatePart(path, name)
+	must(t, err)
+	fmt.Fprint(f, "all of it")
+	if err := f.Commit(); err == nil || strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), path) {
+		t.Fatalf("got %v", err)
+	}
+	must(t, f.Keep())
+	f.Abort()
+	names(t, dir, name, "x")
+	must(t, os.RemoveAll(path))
+	f, size, err := OpenPart(path, name)
+	if err != nil || size != 9 {
+		t.Fatal(size, err)
+	}
+	must(t, f.Commit())
+	holds(t, path, "all of it")
+	names(t, dir, "x")
+
+	// A temporary file, which nobody would find again, goes.
+	must(t, os.Remove(path))
+	must(t, os.MkdirAll(filepath.Join(path, "in"), 0o700))
+	f, err = Create(path)
+	must(t, err)
+	if err := f.Commit(); err == nil || strings.Contains(err.Error(), tempPrefix) {
+		t.Fatalf("got %v", err)
+	}
+	names(t, dir, "x")
+}
+
+// An error names the file of the caller.
+func TestErrorsNameTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "no", "x")
+	_, err := Create(path)
+	_, partErr := CreatePart(path, PartName())
+	for _, err := range []error{err, partErr, WriteFile(path, nil, 0o600)} {
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), tempPrefix) {
+			t.Errorf("got %v", err)
+		}
+	}
+	path = filepath.Join(filepath.Dir(filepath.Dir(path)), "x")
+	f, err := Create(path)
+	must(t, err)
+	must(t, f.f.Close())
+	_, err = f.Write([]byte("x"))
+	for _, err := range []error{err, f.Truncate(0), f.Commit()} {
+		if err == nil || strings.Contains(err.Error(), tempPrefix) {
+			t.Errorf("got %v", err)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // README.md. Two together: either of them is enough.
 var rules = map[string][]string{
 	"move.pml": {"FORGET", "NO_PROBE", "COUNT_PLACES", "ABORT_ON_BAD", "NO_PARTY", "NO_RETIRED", "NO_UNTIL", "NO_EARLY", "OVERLAP", "NO_FLOOR",
-		"KEEP_FLOORS", "EXPIRY_STOP", "PARTIAL_OK", "NO_STALE", "NO_BEHIND", "NO_KNOWN_TIME", "NO_EVERYONE"},
+		"KEEP_FLOORS", "EXPIRY_STOP", "PARTIAL_OK", "NO_STALE", "NO_BEHIND", "NO_KNOWN_TIME", "NO_EVERYONE", "NO_TURN", "NO_SEARCH"},
 	"recovery.pml": {"NO_HOLD", "WALL_CLOCK", "NO_VETO", "SHOWN_BY_ONE", "UNBOUND", "ONE_SEARCHED ASK_ANYBODY"},
 }
 

@@ -14,7 +14,7 @@
  * The thief owns A from some moment on, all old vendor root keys (he can fork
  * after R0 and R1, without the review centre) and the online keys of epoch 0 (he
  * can sign any content of it, with any version).  B and Z are honest, but each
- * may fail MAXFAIL times in a row; in one story Z is frozen with A.
+ * may fail MAXFAIL times in a row that it is asked; in one story Z is frozen with A.
  *
  * Between two cycles the process may restart, its roots may get lost (roots/, not
  * state.json), its clock may be set back.
@@ -27,7 +27,7 @@
 #define MAXFAIL 1
 #endif
 #ifndef BOUND
-#define BOUND (3*MAXFAIL + 1)   /* cycles with a probe that a client may need (L2) */
+#define BOUND (2*(MAXFAIL + 1))   /* cycles with a probe that a client may need (L2): two others take turns */
 #endif
 #define A 0
 #define B 1
@@ -58,6 +58,7 @@ byte seen = 0;           /* state.json: highest root accepted */
 byte cver = 0, cep = 0;  /* content accepted last, its epoch */
 bool cevil = false;
 byte floor_ = 0;         /* version floor under the online keys of epoch cep */
+byte last = A;           /* of the two that do not come first, the one whose turn it was */
 
 /* ---- in memory ---- */
 bool due = true;         /* a probe is due */
@@ -65,7 +66,9 @@ byte since = 0;
 bool forked = false;
 byte late = 0;
 /* ---- of one cycle ---- */
-bool bad[3], down[3];
+bool bad[3], down[3], drawn[3];
+byte turn = 9, y;
+bool got;
 byte nones, shown, steps;   /* nones: operators that said there is no next root, a bit each */
 bool answered, partial, all, up, yes, ok_;
 byte res, want, votes, i, x, v, ep;
@@ -103,14 +106,35 @@ inline nth() {
   :: i < 2 && trusted >= 2 -> x = (flip -> i : 1 - i)
   fi
 }
-/* is x up in this cycle? */
+/* the i-th place to ask in a probe: the two that do not come first take turns */
+inline pick() {
+  nth();
+#ifndef NO_TURN
+  if
+  :: want == 2 && i > 0 ->
+     y = x; i = 3 - i; nth(); i = 3 - i;      /* y: the i-th, x: the other of the two */
+     if
+     :: i == 1 && y == last || i == 2 && x == last
+     :: else -> x = y
+     fi
+  :: else
+  fi
+#endif
+}
+/* is x up in this cycle? Drawn when it is first asked. */
 inline draw(x_) {
   if
-  :: fail[x_] < MAXFAIL -> fail[x_]++; down[x_] = true
-  :: fail[x_] = 0
+  :: x_ != A && !drawn[x_] && !down[x_] ->
+     drawn[x_] = true;
+     if
+     :: fail[x_] < MAXFAIL -> fail[x_]++; down[x_] = true
+     :: fail[x_] = 0
+     fi
+  :: else
   fi
 }
 inline reach(x_) {
+  draw(x_);
   assert(!(x_ == A && (trusted >= 3 || trusted == 2 && over)));           /* S4 */
   up = (x_ == A -> !(thief && amode == 2) : !down[x_])
 }
@@ -134,9 +158,10 @@ inline roots() {
   i = 0; nones = 0; votes = 0;
   do
   :: i < 3 && votes < want && !partial ->
-     nth(); usable(x); i++;
+     pick(); usable(x); i++;
      if
      :: yes && !bad[x] ->
+        if :: want == 2 && i == 2 -> turn = x :: else fi;
         askroot();
         shown = 0;
         if
@@ -172,6 +197,70 @@ inline roots() {
      fi
   :: else -> break
   od
+}
+
+/* the content of the places, in order */
+inline content() {
+  ok_ = answered;
+#ifndef PARTIAL_OK
+  if :: partial -> ok_ = false :: else fi;
+#endif
+#ifndef NO_BEHIND
+  if :: trusted < seen -> ok_ = false :: else fi;
+#endif
+#ifndef NO_STALE
+  if :: expired(trusted) -> ok_ = false :: else fi;
+#endif
+  /* the online keys are others: what was trusted under the old ones is no floor */
+#ifndef KEEP_FLOORS
+  if :: trusted >= 2 && cep == 0 -> floor_ = 0 :: else fi;
+#endif
+  i = 0;
+  do
+  :: ok_ && i < 2 ->
+     nth(); usable(x); i++;
+     if
+     :: yes && !(x == A && trusted >= 3) ->
+        reach(x);
+        if
+        :: up ->
+           v = cpub; ep = (cpub >= 3 -> 1 : 0); all = false;               /* all: made by the thief */
+           if
+           :: x == A && thief && amode == 4 -> all = true; ep = 0; if :: v = 1 :: v = 2 :: v = CMAX + 1 fi
+           :: x == A && thief && amode != 4 -> v = cfroz; ep = (v >= 3 -> 1 : 0)
+           :: x == B && slip && cpub == 3 -> if :: v = 2 :: skip fi
+           :: else
+           fi;
+           yes = !outdated(v);
+#ifdef OVERLAP
+           yes = yes && (ep == 0 || trusted >= 2);
+#else
+           yes = yes && (ep == (trusted >= 2 -> 1 : 0));
+#endif
+           yes = yes && v >= floor_;
+#ifndef NO_FLOOR
+           yes = yes && (trusted < 2 || v >= 3);
+#endif
+           if
+           :: yes ->
+              assert(!(all && trusted >= 2));                               /* S3 */
+              assert(!(ep == cep && v < cver));                             /* S5 */
+              assert(!(ep < cep));
+              assert(!(ep == 1 && v < 3));
+              assert(!(shown > trusted));                                   /* S12 */
+              assert(!(trusted < TIP && aged && !back));
+              assert(!(v == 1 && trusted >= 1));                            /* S13 */
+              assert(trusted >= seen);                                      /* S2 */
+              cver = v; cep = ep; cevil = all; floor_ = v; got = true;
+              break
+           :: else -> due = true
+           fi
+        :: else -> due = true
+        fi
+     :: else
+     fi
+  :: else -> break
+  od;
 }
 
 active proctype operator() {
@@ -216,7 +305,6 @@ end_loop:
        if :: trusted = 0 :: skip fi;     /* a restart from the pin's root */
        seen = trusted;
 #endif
-       draw(B); draw(Z);
        if :: story == 6 && trusted >= 1 -> down[Z] = true :: else fi;  /* for ever */
 #ifdef NO_PROBE
        want = 1;
@@ -224,7 +312,7 @@ end_loop:
        want = (due -> 2 : 1);
 #endif
        if
-       :: due && pub == TIP && trusted < TIP && (story == 5 || story == 6 && trusted >= 1 || zfrozen && aged) -> late++; assert(late <= BOUND)
+       :: due && pub == TIP && trusted < TIP && (story == 5 || story == 6 && trusted >= 1 || zfrozen) -> late++; assert(late <= BOUND)
        :: else
        fi;
        roots();
@@ -239,69 +327,27 @@ end_loop:
        if :: trusted == TIP -> late = 0 :: else fi;
        assert(!forked);                                                         /* S1 */
        /* ---- content ---- */
-       ok_ = answered;
-#ifndef PARTIAL_OK
-       if :: partial -> ok_ = false :: else fi;
+       content();
+#ifndef NO_SEARCH
+       /* nobody serves valid content: no place is left out, and who leads on has another try */
+       if
+       :: ok_ && !got -> want = 9; y = trusted; roots(); if :: trusted != y -> content() :: else fi
+       :: else
+       fi;
 #endif
-#ifndef NO_BEHIND
-       if :: trusted < seen -> ok_ = false :: else fi;
-#endif
-#ifndef NO_STALE
-       if :: expired(trusted) -> ok_ = false :: else fi;
-#endif
-       /* the online keys are others: what was trusted under the old ones is no floor */
-#ifndef KEEP_FLOORS
-       if :: trusted >= 2 && cep == 0 -> floor_ = 0 :: else fi;
-#endif
-       i = 0;
-       do
-       :: ok_ && i < 2 ->
-          nth(); usable(x); i++;
-          if
-          :: yes && !(x == A && trusted >= 3) ->
-             reach(x);
-             if
-             :: up ->
-                v = cpub; ep = (cpub >= 3 -> 1 : 0); all = false;               /* all: made by the thief */
-                if
-                :: x == A && thief && amode == 4 -> all = true; ep = 0; if :: v = 1 :: v = 2 :: v = CMAX + 1 fi
-                :: x == A && thief && amode != 4 -> v = cfroz; ep = (v >= 3 -> 1 : 0)
-                :: x == B && slip && cpub == 3 -> if :: v = 2 :: skip fi
-                :: else
-                fi;
-                yes = !outdated(v);
-#ifdef OVERLAP
-                yes = yes && (ep == 0 || trusted >= 2);
-#else
-                yes = yes && (ep == (trusted >= 2 -> 1 : 0));
-#endif
-                yes = yes && v >= floor_;
-#ifndef NO_FLOOR
-                yes = yes && (trusted < 2 || v >= 3);
-#endif
-                if
-                :: yes ->
-                   assert(!(all && trusted >= 2));                               /* S3 */
-                   assert(!(ep == cep && v < cver));                             /* S5 */
-                   assert(!(ep < cep));
-                   assert(!(ep == 1 && v < 3));
-                   assert(!(shown > trusted));                                   /* S12 */
-                   assert(!(trusted < TIP && aged && !back));
-                   assert(!(v == 1 && trusted >= 1));                            /* S13 */
-                   assert(trusted >= seen);                                      /* S2 */
-                   cver = v; cep = ep; cevil = all; floor_ = v;
-                   break
-                :: else -> due = true
-                fi
-             :: else -> due = true
-             fi
-          :: else
-          fi
-       :: else -> break
-       od;
+       /* L1: no cycle ends without content while an honest place, up and listed, has the next root */
+       if
+       :: !got && !partial ->
+          usable(B); assert(!(yes && !down[B] && pub > trusted));
+          usable(Z); assert(!(yes && !down[Z] && !zfrozen && pub > trusted))
+       :: else
+       fi;
+       if :: turn != 9 -> last = turn :: else fi;
+       if :: partial && zfrozen -> late = 0 :: else fi;     /* the bound is for as many roots as one cycle follows */
        if :: !ok_ -> due = true :: else fi;
        assert(!(trusted == TIP && cpub == CMAX && !down[B] && !partial && story != 3) || cver == CMAX && !cevil);   /* L1 */
-       bad[A] = false; bad[B] = false; bad[Z] = false; down[B] = false; down[Z] = false;
+       bad[A] = false; bad[B] = false; bad[Z] = false; down[B] = false; down[Z] = false; drawn[B] = false; drawn[Z] = false;
+       turn = 9; y = 0; got = false;
        i = 0; x = 0; v = 0; ep = 0; res = 0; votes = 0; nones = 0; shown = 0; steps = 0; want = 0;
        up = false; yes = false; all = false; answered = false; partial = false; ok_ = false
      }

@@ -356,7 +356,11 @@ func (r *Repo) PublishTimestamp() {
 // PublishRole signs and serves one role as it is, and returns how it is to be listed.
 func (r *Repo) PublishRole(role string) Doc {
 	data := r.Sign(r.Roles[role], r.Signers[role]...)
-	r.Files[fmt.Sprintf("%v.%s.json", r.Roles[role]["version"], role)] = data
+	name := fmt.Sprintf("%v.%s.json", r.Roles[role]["version"], role)
+	if r.Root["consistent_snapshot"] != true {
+		name = role + ".json"
+	}
+	r.Files[name] = data
 	f := FileOf(data)
 	f["version"] = r.Roles[role]["version"]
 	return f

@@ -11,8 +11,11 @@
 // (S1) and never goes back (S2), nothing is had but what is approved under it (S3),
 // no retired place is asked (S4), no floor is gone below (S5), no place is asked
 // that nobody listed (S6), content comes only with a tip that is in date (S12); and who
-// can reach one honest place comes to the end of the move (L1, S7), from every
-// error as soon as the world is well again (L5).
+// can reach one honest place comes to the end of the move (L1, S7), within as many
+// probes as there are places (L2), whatever the others hide; and from every error as
+// soon as the world is well again (L5). One client alone may rest before the end: it
+// whose charter is content with one operator (min_operators 1), as long as that one
+// has content in date.
 //
 // Where a recovery stands between a pin and the newest root, clients live through
 // its wait with their clocks ahead: who follows before is a violation (S1), and who

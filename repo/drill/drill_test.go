@@ -92,7 +92,8 @@ func TestGoodMove(t *testing.T) {
 		r := rehearse(t, w, cfg, w.Move.CutOver)
 		good(r, 3)
 		for _, scenario := range []string{"old place frozen before the step", "old place dark", "old place frozen, rendezvous dark", "old place answers all with a web page",
-			"old place and its keys in the hands of a thief", "thief forks root with all he has"} {
+			"old place and its keys in the hands of a thief", "thief forks root with all he has",
+			"old place and rendezvous frozen"} {
 			if o := find(t, r, scenario, "visum"); o.Converged != o.Clients {
 				t.Errorf("%s, %s: of %d clients %d converged", name, scenario, o.Clients, o.Converged)
 			}
@@ -268,4 +269,45 @@ func lacks(w *movetest.World, what string) repo.Storage {
 		}
 	}
 	return s
+}
+
+// Keys of release roles are rotated, by themselves, of one party and of both: no
+// client loses anything, and the drill reports no violation, before the root is
+// published and afterwards.
+func TestReleaseKeysRotated(t *testing.T) {
+	t.Parallel()
+	for name, roles := range map[string][]int{"one party": {0}, "both": {0, 1}} {
+		w := movetest.New(t)
+		w.Release("1.1", slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...)
+		fresh := []string{"rotated-vendor-release", "rotated-review-release"}
+		rotate := func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
+			return r.Stage(ctx, func(tx *repo.Tx) error {
+				for _, i := range roles {
+					tx.Root().Classes[0].Roles[i].Keys = repo.Keys{Keys: movetest.Keys(fresh[i])}
+				}
+				return nil
+			})
+		}
+		cfg := signed(slices.Concat(movetest.OldKeys, movetest.ReviewKeys, fresh)...)
+		for _, later := range []bool{false, true} {
+			step := rotate
+			if later {
+				cfg.Now = func() time.Time { return w.Now }
+				r := repo.New(w.Store, cfg)
+				d, err := rotate(t.Context(), r)
+				movetest.NoErr(t, err)
+				w.Sign(d)
+				movetest.NoErr(t, r.Publish(t.Context(), d))
+				step = func(context.Context, *repo.Repo) (*repo.Draft, error) { return &repo.Draft{}, nil }
+			}
+			r := rehearse(t, w, cfg, step, func(d *drill.Drill) {
+				if later {
+					d.Draft = nil
+				}
+			})
+			if err := r.Err(); err != nil || r.Root != 2 {
+				t.Errorf("%s, published %t: %v\n%s", name, later, err, r)
+			}
+		}
+	}
 }

@@ -1,11 +1,15 @@
 package drill
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -36,8 +40,9 @@ func TestExpectation(t *testing.T) {
 		"all is well":                   {well, well, roots, well, expectation{3, true, 0}},
 		"total outage":                  {dark, dark, dark, dark, expectation{2, false, 0}},
 		"one says none":                 {frozen, well, roots, dark, expectation{3, true, 0}},
-		"two say none":                  {frozen, well, dark, frozen, expectation{3, true, 2}},
-		"two hide it":                   {says(403), well, says(404), dark, expectation{3, true, 2}},
+		"two say none":                  {frozen, well, dark, frozen, expectation{3, true, 0}},
+		"three say none":                {frozen, well, says(404), frozen, expectation{3, true, 0}},
+		"two hide it":                   {says(403), well, says(404), dark, expectation{3, true, 0}},
 		"two are broken":                {says(500), well, says(451), dark, expectation{3, true, 0}},
 		"the rendezvous alone":          {dark, dark, roots, dark, expectation{3, false, 0}},
 		"the rendezvous has content":    {dark, dark, well, dark, expectation{3, false, 0}},
@@ -52,6 +57,29 @@ func TestExpectation(t *testing.T) {
 				t.Errorf("expects %+v, want %+v", got, tt.want)
 			}
 		})
+	}
+	// A charter that is content with one operator lets a client rest where one says
+	// that there is no next root, as long as there is content.
+	rests := prepared(t, movetest.New(t, func(r *repo.Root) {
+		r.Probe = tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: 1000 * time.Hour}
+		r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30))
+	}), slices.Concat(movetest.OldKeys, movetest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
+		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	})
+	one, err := tuf.OpenPin(rests.pins[0], nil)
+	movetest.NoErr(t, err)
+	for name, tt := range map[string]struct {
+		a, b host
+		want expectation
+	}{
+		"one says none":                         {host{files: "before", content: true, roots: 1}, well, expectation{2, true, 1}},
+		"one says none, and nobody has content": {host{files: "before", roots: 1}, host{files: "after"}, expectation{2, false, 0}},
+		"nobody says none":                      {dark, well, expectation{2, true, 0}},
+	} {
+		s := scene{hosts: map[string]host{a: tt.a, b: tt.b, z: dark}}
+		if got := rests.expect(t.Context(), s, 1, one); got != tt.want {
+			t.Errorf("%s: expects %+v, want %+v", name, got, tt.want)
+		}
 	}
 	// Once its time is over a place counts for nothing, whatever it has.
 	p.now = p.now.AddDate(1, 0, 0)

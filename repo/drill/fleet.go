@@ -37,7 +37,8 @@ type member struct {
 	stage    *stage
 }
 
-// cycles are enough for a client to come to where it can (L2, with one failing place).
+// cycles are enough for a client to come to where it can, where it need not wait for
+// the turn of a place.
 const cycles = 4
 
 // run lives through a scene with all kinds of clients.
@@ -131,12 +132,20 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 		e = expectation{root: p.tip().Version(), content: true}
 	}
 	there := func() bool { return m.view.RootVersion() == e.root && (m.err == nil) == e.content }
-	for range cycles {
+	patience := max(cycles, p.turns(m.root, m.pin))
+	for idle := 0; idle < patience; idle++ {
+		was := m.root
 		if err := m.cycle(ctx, s.hosts, out); err != nil {
 			return err
 		}
 		if there() {
 			break
+		}
+		if m.root > was {
+			idle = -1
+		}
+		if m.root < e.root {
+			m.client = nil // a new process, so that the next cycle is a probe
 		}
 	}
 	if there() {

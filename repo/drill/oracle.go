@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -20,8 +21,9 @@ import (
 type expectation struct {
 	root    int64
 	content bool
-	// stop is the first root at which so many operators say that there is no next one
-	// that a client may believe it, 0 for none: it may come to root, or rest there.
+	// stop is the first root at which a client may rest although there is a next one, 0
+	// for none: where the charter is content with one operator, one says that there is
+	// none, and there is content. More than one are asked in turn, and hide nothing.
 	stop int64
 }
 
@@ -48,26 +50,41 @@ func (p *play) expect(ctx context.Context, s scene, start int64, pin *tuf.Pin) e
 	for {
 		root := p.after[e.root-1]
 		list, own := p.usable(root, pin)
-		told, none := false, map[string]bool{}
+		told, none := false, 0
 		for _, l := range list {
 			yes, no := p.tells(ctx, l, s.hosts[l.Base], e.root+1)
 			told = told || yes
 			if no {
-				none[l.Operator] = true
+				none++
 			}
 		}
 		if told {
-			if len(none) >= root.Charter().Probe().MinOperators && e.stop == 0 {
+			if none > 0 && root.Charter().Probe().MinOperators == 1 && e.stop == 0 && p.served(ctx, root, list[:own], s) {
 				e.stop = e.root
 			}
 			e.root++
 			continue
 		}
-		for _, l := range list[:own] {
-			e.content = e.content || l.Tier != tuf.Rendezvous && p.opens(ctx, root, l, s.hosts[l.Base])
-		}
+		e.content = p.served(ctx, root, list[:own], s)
 		return e
 	}
+}
+
+// served reports whether one of the root's places has a complete and valid set under it.
+func (p *play) served(ctx context.Context, root *tuf.Root, list []tuf.Location, s scene) bool {
+	return slices.ContainsFunc(list, func(l tuf.Location) bool {
+		return l.Tier != tuf.Rendezvous && p.opens(ctx, root, l, s.hosts[l.Base])
+	})
+}
+
+// turns is how many probes it takes at most until a client has asked every place
+// that it knows at one of the roots from start on.
+func (p *play) turns(start int64, pin *tuf.Pin) (n int) {
+	for _, root := range p.after[start-1:] {
+		list, _ := p.usable(root, pin)
+		n = max(n, len(list))
+	}
+	return n
 }
 
 // tells reports whether a place shows the true root n, or says that there is none.

@@ -176,6 +176,37 @@ func TestOracleOfScenarios(t *testing.T) {
 	}
 }
 
+// Two operators that come first and show no next root do not hide the one that has
+// it: the client asks in turn, and the oracle demands it.
+func TestOracleOfHiddenRoots(t *testing.T) {
+	t.Parallel()
+	w := movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("c", tuf.Mirror, 15)) })
+	p := prepared(t, w, slices.Concat(movetest.OldKeys, movetest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
+		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	})
+	scene := "all places with content frozen, the rendezvous has the root"
+	demand(t, p.plays(t, scene), "")
+	// Its first probe finds nothing, its second does.
+	for _, s := range p.scenes() {
+		if s.name != scene {
+			continue
+		}
+		m, err := p.member(t.Context(), 0, false)
+		movetest.NoErr(t, err)
+		if e := p.expect(t.Context(), s, m.root, m.pin); e != (expectation{2, true, 0}) {
+			t.Errorf("expects %+v", e)
+		}
+		var out Outcome
+		for probe, want := range []int64{1, 2} {
+			m.client = nil
+			movetest.NoErr(t, m.cycle(t.Context(), s.hosts, &out))
+			if m.root != want {
+				t.Errorf("probe %d came to root v%d, want v%d", probe+1, m.root, want)
+			}
+		}
+	}
+}
+
 // A product that forgets all it knew is led back: that is seen in what it does.
 func TestOracleOfForgetful(t *testing.T) {
 	t.Parallel()

@@ -28,9 +28,9 @@ type Outcome struct {
 	Client    string        `json:"client"`    // visum or go-tuf
 	Clients   int           `json:"clients"`   // how many lived through it
 	Converged int           `json:"converged"` // are at the newest root, with content
-	Waiting   int           `json:"waiting"`   // unharmed, and can know no better
+	Waiting   int           `json:"waiting"`   // unharmed, and can know no better: nobody tells it, or its charter is content with one operator
 	Roots     map[int64]int `json:"roots"`     // how many ended at which root
-	// Violations are what must not be; the first few of each kind.
+	// Violations are what must not be; the first five of each invariant.
 	Violations []Violation `json:"violations,omitempty"`
 }
 
@@ -90,11 +90,17 @@ func (r *Report) String() string {
 	return b.String()
 }
 
-// maxViolations are told of each outcome.
-const maxViolations = 10
+// maxViolations of each invariant are told of each outcome.
+const maxViolations = 5
 
 func (o *Outcome) violated(invariant, who, format string, args ...any) {
-	if len(o.Violations) < maxViolations {
+	told := 0
+	for _, v := range o.Violations {
+		if v.Invariant == invariant {
+			told++
+		}
+	}
+	if told < maxViolations {
 		o.Violations = append(o.Violations, Violation{invariant, text.Line(who), text.Line(fmt.Sprintf(format, args...))})
 	}
 }

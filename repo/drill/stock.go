@@ -94,7 +94,7 @@ func (p *play) stock(ctx context.Context, s scene, l tuf.Location, start *tuf.Ro
 		out.violated("S1", who, "trusts a root v%d that is not in the chain", got)
 		return nil
 	}
-	good := p.opens(ctx, p.after[end-1], l, h)
+	good := p.opensStock(ctx, p.after[end-1], h)
 	if s.name == allWell && !p.waits(start.Version()) { // a stock client knows no recovery
 		end, good = p.tip().Version(), true
 	}
@@ -116,6 +116,18 @@ func (p *play) stock(ctx context.Context, s scene, l tuf.Location, start *tuf.Ro
 		return nil
 	}
 	return p.stockTargets(ctx, u, who, out)
+}
+
+// opensStock reports whether a place has what a stock client needs under a root:
+// timestamp, snapshot and targets.json. It knows no release roles, so that these may
+// be signed by other keys than the root names, as after a rotation.
+func (p *play) opensStock(ctx context.Context, root *tuf.Root, h host) bool {
+	snap, get, err := p.open(ctx, root, func(name string) ([]byte, error) { return p.read(ctx, p.files[h.files], h, name) })
+	if err != nil {
+		return false
+	}
+	_, err = snap.Role("targets", get)
+	return err == nil
 }
 
 // stockTargets downloads what is approved, and finds nothing else.

@@ -31,6 +31,11 @@ var ErrCensus = errors.New("relocate: census")
 // A cache in front of a place may answer "none" by itself: then those looks are in
 // the cache's log, not in the place's, and the place's log shows one for many.
 // Take the logs of the outermost layer, or let the cache pass such requests on.
+//
+// Anybody can send such requests, as many as he likes, and whoever runs a place can
+// write its log: a census can be forged, upwards and downwards. Compare places whose
+// operators have nothing to do with each other, and let nothing depend on the result
+// alone that can't be undone.
 type Census struct {
 	// Since and Until bound what is counted, Until not included; zero: all there is.
 	Since, Until time.Time
@@ -77,14 +82,14 @@ func (c *Census) Read(ctx context.Context, place string, log io.Reader) error {
 		t = &tally{looks: map[int64]int64{}}
 		c.places[place] = t
 	}
-	in := bufio.NewReaderSize(log, maxLine)
+	in := bufio.NewReaderSize(&ctxReader{ctx, log}, maxLine)
 	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		// Rotated logs are often several streams in one file; gzip reads on over them.
 		z, err := gzip.NewReader(in)
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrCensus, place, err)
 		}
-		in = bufio.NewReaderSize(z, maxLine)
+		in = bufio.NewReaderSize(&ctxReader{ctx, z}, maxLine) // a few bytes may become very many
 	}
 	good, n := t.lines-t.skipped, t.lines
 	for {
@@ -100,10 +105,9 @@ func (c *Census) Read(ctx context.Context, place string, log io.Reader) error {
 				c.line(t, line)
 			}
 		}
-		if t.lines%4096 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case err == io.EOF && t.lines > n && t.lines-t.skipped == good:
 			return fmt.Errorf("%w: %s: none of %d lines is in the common or combined log format", ErrCensus, place, t.lines-n)
 		case err == io.EOF:
@@ -112,6 +116,19 @@ func (c *Census) Read(ctx context.Context, place string, log io.Reader) error {
 			return fmt.Errorf("%w: %s: %w", ErrCensus, place, err)
 		}
 	}
+}
+
+// ctxReader ends with its context, also within a line that never ends.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
 }
 
 // skipLine reads to the end of a line that is too long.

@@ -275,3 +275,32 @@ func BenchmarkCensus(b *testing.B) {
 	}
 	b.ReportMetric(float64(lines)*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
+
+// unending is a log whose only line never ends. It ends the context on the way.
+type unending struct {
+	left   int
+	cancel context.CancelFunc
+}
+
+func (u *unending) Read(p []byte) (int, error) {
+	if u.left--; u.left == 0 {
+		u.cancel()
+	}
+	if u.left < -16 {
+		return 0, errors.New("read on after the context had ended")
+	}
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+// Reading ends with its context, within a line without an end too.
+func TestCensusEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := new(relocate.Census).Read(ctx, "a", &unending{64, cancel})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, relocate.ErrCensus) {
+		t.Error(err)
+	}
+}

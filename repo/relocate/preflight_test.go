@@ -350,6 +350,8 @@ func TestPreflightOfRoots(t *testing.T) {
 			r.Locations[2].Targets = "t/"
 		}, want: []string{"error: windows: from 2026-05-30T12:00:00Z on clients have 1 operators to ask for a new root, the charter wants 2"}},
 		"signed long ago":           {later: func(w *movetest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "warning: a: windows: its use_until"}},
+		"signed five minutes ahead": {later: func(w *movetest.World) { w.Now = w.Now.Add(-5 * time.Minute) }},
+		"signed six minutes ahead":  {later: func(w *movetest.World) { w.Now = w.Now.Add(-6 * time.Minute) }, want: []string{"error: windows: signed_at is "}},
 		"a root that breaks a rule": {change: func(_ *movetest.World, r *repo.Root) { r.Snapshot.Keys = movetest.Keys("snapshot") }, want: []string{"error: root: no client will take it: tuf: root v3: breaks the charter's rules: H3"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // Tombstone fills to with what an old place serves once it is retired: every
@@ -39,7 +40,7 @@ func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
 		case err == nil && strings.HasPrefix(f.Name, "metadata/recovery/"): // it was renewed, or replaced
 			err = to.Replace(ctx, f.Name, old, f.Data)
 		case err == nil:
-			err = fmt.Errorf("another root is there: %w", repo.ErrConflict)
+			err = fmt.Errorf("%w: another root is there: %w", ErrPlaces, tuf.ErrMismatch)
 		}
 		if err != nil {
 			return fmt.Errorf("relocate: %s: %w", f.Name, err)

@@ -53,7 +53,12 @@
 // can't be decoded, or are by nobody we know, count for nothing and break
 // nothing; keys are counted by the public key itself, as in all metadata, and key
 // ids are hints only. Keys and threshold are those of the newest root that the
-// caller has: what was signed by keys that root no longer names says nothing more.
+// caller has. What was signed by keys that this root no longer names says nothing,
+// unless the caller hands in the roots before it: then the root that was current at
+// the date of the statement decides, and the result says that the keys were rotated.
+// That date (from, or at) is the signer's own word, and a statement dated after the
+// signed_at of the root that took its keys away is refused; say it again with the
+// new keys.
 //
 // # Where it stands
 //

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -17,8 +18,10 @@ import (
 // Verified is a statement that has passed every check. Only [Open], [OpenListed]
 // and [OpenRefusal] make one that is not zero.
 type Verified[T Review | Refusal] struct {
-	said   T
-	keyIDs []string
+	said    T
+	keyIDs  []string
+	root    int64
+	rotated bool
 }
 
 // Said returns the statement; the zero T where v is zero.
@@ -37,15 +40,36 @@ func (v *Verified[T]) KeyIDs() []string {
 	return slices.Clone(v.keyIDs)
 }
 
+// Root returns the version of the root whose keys counted; 0 where v is zero.
+func (v *Verified[T]) Root() int64 {
+	if v == nil {
+		return 0
+	}
+	return v.root
+}
+
+// Rotated reports that the keys were rotated since: under the newest root too few
+// of those that signed are left. Such a statement says what was said then. Where
+// the keys were replaced because they were stolen the thief may have dated it back:
+// it is no ground to trust anything today.
+func (v *Verified[T]) Rotated() bool { return v != nil && v.rotated }
+
 // Open verifies the party's review of an approved target, with the keys of the
 // newest root. Say whose word you want: every party may make statements.
+//
+// With older, the roots before the newest, each verified, in any order, what the
+// newest root's keys no longer sign is verified with the keys of the root that was
+// current when the statement was made, by its date and the roots' signed_at; then
+// [Verified.Rotated] is true. What is dated after the root that took its keys away is
+// refused, as is all such without older. Of the roots' different sets of keys the 64
+// newest are tried.
 //
 // Errors: [tuf.ErrMalformed], [tuf.ErrTooLarge], [tuf.ErrThreshold];
 // [tuf.ErrMismatch] where it is about other bytes, another repository or by
 // another role; [tuf.ErrExpired] where it is not valid at now, which is the
 // caller's clock; [tuf.ErrUntrusted] where root, or a, is zero or root has no
 // such party in a's class. All are [*tuf.Error].
-func Open(data []byte, root *tuf.Root, party string, a tuf.Approved, now time.Time) (*Verified[Review], error) {
+func Open(data []byte, root *tuf.Root, party string, a tuf.Approved, now time.Time, older ...*tuf.Root) (*Verified[Review], error) {
 	if a.IsZero() {
 		return nil, refuse("statement", tuf.ErrUntrusted, "zero Approved")
 	}
@@ -55,88 +79,132 @@ func Open(data []byte, root *tuf.Root, party string, a tuf.Approved, now time.Ti
 	if c := root.Charter(); c == nil || a.RepoID() != c.RepoID() {
 		return nil, refuse(a.Path(), tuf.ErrMismatch, "approved in another repository")
 	}
-	return OpenListed(data, root, party, SubjectOf(a), now)
+	return OpenListed(data, root, party, SubjectOf(a), now, older...)
 }
 
 // OpenListed is [Open] for who looks before every party has agreed: the party
 // that publishes. That the subject is approved is not said here.
-func OpenListed(data []byte, root *tuf.Root, party string, s Subject, now time.Time) (*Verified[Review], error) {
-	e, role, keyIDs, err := verify(data, root, party, s)
+func OpenListed(data []byte, root *tuf.Root, party string, s Subject, now time.Time, older ...*tuf.Root) (*Verified[Review], error) {
+	x, err := verify(data, root, party, s, older)
 	if err != nil {
 		return nil, err
 	}
-	r, err := parse(e, s, parseReview)
+	r, err := parse(x.envelope, s, parseReview)
 	if err != nil {
 		return nil, err
 	}
-	if err := matches(root, role, s, r.Subject, r.RepoID, r.Reviewer); err != nil {
+	if err := x.matches(s, r.Subject, r.RepoID, r.Reviewer, r.From); err != nil {
 		return nil, err
 	}
 	if now.Before(r.From) || !now.Before(r.Until) {
-		x := refuse(s.Path, tuf.ErrExpired, "the review is valid from %s to %s, now is %s", stamp(r.From), stamp(r.Until), stamp(now))
-		x.Expires = r.Until
-		return nil, x
+		e := refuse(s.Path, tuf.ErrExpired, "the review is valid from %s to %s, now is %s", stamp(r.From), stamp(r.Until), stamp(now))
+		e.Expires = r.Until
+		return nil, e
 	}
-	return &Verified[Review]{r, keyIDs}, nil
+	return &Verified[Review]{r, x.keyIDs, x.root.Version(), x.next != nil}, nil
 }
 
 // OpenRefusal verifies the party's refusal of what is listed under a path, with
-// the keys of the newest root. A refusal has no end. Errors are those of [Open].
-func OpenRefusal(data []byte, root *tuf.Root, party string, s Subject) (*Verified[Refusal], error) {
-	e, role, keyIDs, err := verify(data, root, party, s)
+// the keys of the newest root, or with older of those before it, as [Open] does. A
+// refusal has no end. Errors are those of [Open].
+func OpenRefusal(data []byte, root *tuf.Root, party string, s Subject, older ...*tuf.Root) (*Verified[Refusal], error) {
+	x, err := verify(data, root, party, s, older)
 	if err != nil {
 		return nil, err
 	}
-	r, err := parse(e, s, parseRefusal)
+	r, err := parse(x.envelope, s, parseRefusal)
 	if err != nil {
 		return nil, err
 	}
-	if err := matches(root, role, s, r.Subject, r.RepoID, r.Reviewer); err != nil {
+	if err := x.matches(s, r.Subject, r.RepoID, r.Reviewer, r.At); err != nil {
 		return nil, err
 	}
-	return &Verified[Refusal]{r, keyIDs}, nil
+	return &Verified[Refusal]{r, x.keyIDs, x.root.Version(), x.next != nil}, nil
 }
+
+// signed is an envelope that enough keys of one of the party's roles signed.
+type signed struct {
+	envelope *envelope
+	root     *tuf.Root // that names the keys
+	next     *tuf.Root // the one after it, which does not; nil: root is the newest
+	role     tuf.ReleaseRole
+	keyIDs   []string
+}
+
+// maxKeySets bounds the sets of keys that one statement is tried with.
+const maxKeySets = 64
 
 // verify demands the threshold of one of the party's roles in the subject's
 // class. Nothing in the payload is looked at before that.
-func verify(data []byte, root *tuf.Root, party string, s Subject) (*envelope, tuf.ReleaseRole, []string, error) {
-	fail := func(err error) (*envelope, tuf.ReleaseRole, []string, error) {
-		return nil, tuf.ReleaseRole{}, nil, err
-	}
+func verify(data []byte, root *tuf.Root, party string, s Subject, older []*tuf.Root) (*signed, error) {
 	if root == nil {
-		return fail(refuse(s.Path, tuf.ErrUntrusted, "zero Root"))
+		return nil, refuse(s.Path, tuf.ErrUntrusted, "zero Root")
 	}
-	c := root.Charter()
-	if c == nil {
-		return fail(refuse(s.Path, tuf.ErrUntrusted, "a root without charter names no reviewer"))
+	if root.Charter() == nil {
+		return nil, refuse(s.Path, tuf.ErrUntrusted, "a root without charter names no reviewer")
 	}
 	e, err := parseEnvelope(data)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	var short *tuf.Error
-	for _, class := range c.Classes() {
-		if !strings.HasPrefix(s.Path, class.Prefix) {
-			continue
+	roles := rolesOf(root, party, s.Path)
+	x, first := e.verify(root, party, s, roles, data)
+	if x != nil {
+		return x, nil
+	}
+	older = slices.DeleteFunc(slices.Clone(older), func(r *tuf.Root) bool {
+		return r == nil || r.Version() >= root.Version() || r.Charter() == nil || r.Charter().RepoID() != root.Charter().RepoID()
+	})
+	slices.SortFunc(older, func(a, b *tuf.Root) int { return cmp.Compare(b.Version(), a.Version()) })
+	next, sets := root, 1
+	for _, r := range older {
+		was := roles
+		roles = rolesOf(r, party, s.Path)
+		if !slices.EqualFunc(roles, was, func(a, b tuf.ReleaseRole) bool {
+			return a.Role == b.Role && a.Threshold == b.Threshold && r.KeySet(a.KeyIDs) == next.KeySet(b.KeyIDs)
+		}) {
+			if sets++; sets > maxKeySets {
+				break
+			}
+			if x, _ := e.verify(r, party, s, roles, data); x != nil {
+				x.next = next
+				return x, nil
+			}
 		}
+		next = r
+	}
+	return nil, first
+}
+
+// rolesOf are the party's roles in the class of a path.
+func rolesOf(root *tuf.Root, party, path string) (out []tuf.ReleaseRole) {
+	for _, class := range root.Charter().Classes() {
 		for _, role := range class.Roles {
-			if role.Party != party {
-				continue
+			if role.Party == party && strings.HasPrefix(path, class.Prefix) {
+				out = append(out, role)
 			}
-			ids := e.signed(root, role)
-			if len(ids) >= role.Threshold && role.Threshold > 0 {
-				return e, role, ids, nil
-			}
-			if short == nil || len(ids) > short.Have {
-				short = refuse(s.Path, tuf.ErrThreshold, "statement: %d of %d needed keys of %s for %s signed", len(ids), role.Threshold, text.Name(party), role.Role)
-				short.Have, short.Want, short.KeyIDs, short.Evidence = len(ids), role.Threshold, ids, bytes.Clone(data)
-			}
+		}
+	}
+	return out
+}
+
+// verify looks for a role of which enough keys signed.
+func (e *envelope) verify(root *tuf.Root, party string, s Subject, roles []tuf.ReleaseRole, data []byte) (*signed, error) {
+	var short *tuf.Error
+	for _, role := range roles {
+		ids := e.signed(root, role)
+		if len(ids) >= role.Threshold && role.Threshold > 0 {
+			return &signed{e, root, nil, role, ids}, nil
+		}
+		if short == nil || len(ids) > short.Have {
+			short = refuse(s.Path, tuf.ErrThreshold, "statement: %d of %d needed keys of %s for %s signed", len(ids), role.Threshold, text.Name(party), role.Role)
+			short.Have, short.Want, short.KeyIDs, short.Evidence = len(ids), role.Threshold, ids, bytes.Clone(data)
 		}
 	}
 	if short == nil {
-		return fail(refuse(s.Path, tuf.ErrUntrusted, "no class of root v%d has a role of party %s for it", root.Version(), text.Quote(party)))
+		short = refuse(s.Path, tuf.ErrUntrusted, "no class of root v%d has a role of party %s for it", root.Version(), text.Quote(party))
 	}
-	return fail(short)
+	return nil, short
 }
 
 // parse reads the payload, which is verified by now.
@@ -152,15 +220,18 @@ func parse[T any](e *envelope, s Subject, read func(wire.Value) (T, error)) (T, 
 	return none, refuse(s.Path, tuf.ErrMalformed, "statement: %v", err)
 }
 
-// matches holds what was signed against what was asked for.
-func matches(root *tuf.Root, role tuf.ReleaseRole, want, have Subject, repoID string, by Reviewer) error {
-	switch {
-	case repoID != root.Charter().RepoID():
+// matches holds what was signed against what was asked for, and its date against
+// the root that took the keys away.
+func (x *signed) matches(want, have Subject, repoID string, by Reviewer, made time.Time) error {
+	switch role := x.role; {
+	case repoID != x.root.Charter().RepoID():
 		return refuse(want.Path, tuf.ErrMismatch, "the statement is about repository %s", text.Name(repoID))
 	case have != want:
 		return refuse(want.Path, tuf.ErrMismatch, "the statement is about %s, %d bytes, sha256 %.16s", text.Name(have.Path), have.Length, have.SHA256)
 	case by.Party != role.Party || by.Role != role.Role:
 		return refuse(want.Path, tuf.ErrMismatch, "%s signed for %s, the statement says %s for %s", role.Party, role.Role, text.Name(by.Party), text.Name(by.Role))
+	case x.next != nil && made.After(x.next.Charter().SignedAt()):
+		return refuse(want.Path, tuf.ErrThreshold, "the statement is dated %s; root v%d of %s no longer names enough of its keys", stamp(made), x.next.Version(), stamp(x.next.Charter().SignedAt()))
 	}
 	return nil
 }

@@ -315,6 +315,74 @@ func TestAsked(t *testing.T) {
 	}
 }
 
+// What was said before a rotation of keys stays verifiable under the root that was
+// current, and the result says that the keys were rotated. What is dated after the
+// rotation is refused, and nobody but the keys of that time counts.
+func TestBeforeRotation(t *testing.T) {
+	w := newWorld(t, nil)
+	roots := []*tuf.Root{w.root}
+	next := func(signedAt time.Time, keys ...string) {
+		w.repo.NextRoot(func() {
+			w.repo.AddKeys(w.repo.Root, keys...)
+			tuftest.At(w.repo.Charter(), "classes", 0, "roles", 1)["keyids"] = w.repo.IDs(keys...)
+			w.repo.Charter()["signed_at"] = tuftest.Stamp(signedAt)
+			w.repo.Charter()["prev_root_sha256"] = roots[0].SHA256()
+		})
+		r, err := roots[0].Next(w.repo.Files[fmt.Sprintf("%v.root.json", w.repo.Root["version"])])
+		noErr(t, err)
+		roots = append([]*tuf.Root{r}, roots...)
+	}
+	next(now.Add(-3*time.Hour), "ra", "rb", "rc") // nothing changes
+	next(now.Add(-time.Hour), "rc", "rd", "re")   // 3
+	next(now.Add(-time.Minute), "rd", "re", "rf") // 4
+	made := func(at time.Time, keys ...string) (review, refusal []byte) {
+		r, f := w.review(), w.refusal()
+		r.From, f.At = at, at
+		return w.seal(payload(t, r), keys...), w.seal(payload(t, f), keys...)
+	}
+	newest, older := roots[0], roots[1:]
+	shuffled := []*tuf.Root{older[2], nil, newest, older[0], older[1]}
+	for name, x := range map[string]struct {
+		at    time.Time
+		keys  []string
+		under int64 // the root that counts; 0: refused
+	}{
+		"now":                                 {now, []string{"rd", "re"}, 4},
+		"first keys":                          {now.Add(-2 * time.Hour), []string{"ra", "rb"}, 2},
+		"as they were rotated":                {now.Add(-time.Hour), []string{"ra", "rb"}, 2},
+		"first keys, dated after":             {now.Add(-time.Hour + time.Second), []string{"ra", "rb"}, 0},
+		"second keys":                         {now.Add(-30 * time.Minute), []string{"rc", "rd"}, 3},
+		"second keys, dated after":            {now, []string{"rc", "rd"}, 0},
+		"keys that never stood in one root":   {now.Add(-2 * time.Hour), []string{"ra", "rd"}, 0},
+		"too few keys under any of the roots": {now.Add(-2 * time.Hour), []string{"ra"}, 0},
+	} {
+		review, refusal := made(x.at, x.keys...)
+		for _, list := range [][]*tuf.Root{older, shuffled} {
+			v, err := proof.Open(review, newest, "review", w.approved, now, list...)
+			f, err2 := proof.OpenRefusal(refusal, newest, "review", proof.SubjectOf(w.approved), list...)
+			if x.under == 0 {
+				want(t, err, tuf.ErrThreshold, "")
+				want(t, err2, tuf.ErrThreshold, "")
+				continue
+			}
+			if err != nil || err2 != nil || v.Root() != x.under || f.Root() != x.under || v.Rotated() != (x.under < 4) || f.Rotated() != v.Rotated() || len(v.KeyIDs()) != 2 {
+				t.Errorf("%s: root %d, rotated %v, %v, %v", name, v.Root(), v.Rotated(), err, err2)
+			}
+		}
+		if _, err := proof.Open(review, newest, "review", w.approved, now); (err == nil) != (x.under == 4) {
+			t.Errorf("%s, without the roots before: %v", name, err)
+		}
+	}
+	// Roots of another repository, or newer ones, say nothing.
+	review, _ := made(now.Add(-2*time.Hour), "ra", "rb")
+	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
+	_, err := proof.Open(review, newest, "review", w.approved, now, other.root)
+	want(t, err, tuf.ErrThreshold, "")
+	second, _ := made(now, "rd", "re")
+	_, err = proof.Open(second, older[2], "review", w.approved, now, newest)
+	want(t, err, tuf.ErrThreshold, "")
+}
+
 // A key that root no longer names says nothing more.
 func TestAfterRotation(t *testing.T) {
 	w := newWorld(t, nil)

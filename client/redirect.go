@@ -1,0 +1,254 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/visum-dev/visum/internal/public"
+	"github.com/visum-dev/visum/internal/text"
+)
+
+// maxRedirects is how many redirects the download of a target follows.
+const maxRedirects = 5
+
+// moved reports whether a status sends the same request elsewhere.
+func moved(code int) bool {
+	switch code {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+// follow returns the answer that redirects lead to. A target's length and hashes
+// decide, so any host may give it, but a location must not make the client contact
+// what the charter forbids, nor what is in the network that the product runs in. A
+// location that is there itself may send to others there. reached is the address
+// that gave the first answer, where that is known.
+func (s *httpSource) follow(ctx context.Context, h *http.Client, address string, header http.Header, resp *http.Response, reached netip.Addr) (*http.Response, error) {
+	location, err := url.Parse(address)
+	if err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	local := !public.Host(hostIn(location)) || reached.IsValid() && !public.Addr(reached)
+	at := location
+	for n := 0; moved(resp.StatusCode); n++ {
+		resp.Body.Close()
+		if n == maxRedirects {
+			return nil, answerError{fmt.Errorf("more than %d redirects", maxRedirects), true}
+		}
+		to, err := s.destination(location, at, resp.Header.Get("Location"), local)
+		if err != nil {
+			return nil, answerError{fmt.Errorf("%d %s: %w", resp.StatusCode, http.StatusText(resp.StatusCode), err), true}
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Header, req.Response = header.Clone(), resp
+		away, err := awayFrom(h, req, local, s.resolve)
+		if err == nil {
+			resp, err = away.Do(req)
+		}
+		if err != nil {
+			// Without the URL: such URLs often have a signature in them that is a password.
+			if e, ok := errors.AsType[*url.Error](err); ok {
+				err = e.Err
+			}
+			return nil, fmt.Errorf("redirected to %s: %w", text.Quote(to.Host), err)
+		}
+		at = to
+	}
+	return resp, nil
+}
+
+// destination judges where an answer of at sends to. Errors do not have the URL,
+// but its host.
+func (s *httpSource) destination(location, at *url.URL, header string, local bool) (*url.URL, error) {
+	to, err := at.Parse(header)
+	switch {
+	case header == "":
+		return nil, errors.New("a redirect without a Location")
+	case err != nil:
+		return nil, errors.New("a redirect to what is no URL")
+	}
+	fault := ""
+	switch {
+	case to.User != nil:
+		fault = "with a user name"
+	case to.Scheme != "https" && !(to.Scheme == "http" && isLoopback(location.Hostname()) && isLoopback(to.Hostname())):
+		fault = "that is not https"
+	case to.Hostname() == "" || strings.ContainsFunc(to.Host, func(r rune) bool { return r >= 0x80 }):
+		fault = "whose host is not one in ASCII"
+	case !s.mayAsk(to):
+		fault = "that is retired or past its use_until"
+	case !local && !public.Host(hostIn(to)):
+		fault = "in a private network"
+	default:
+		return to, nil
+	}
+	return nil, fmt.Errorf("a redirect to %s, %s", text.Quote(to.Host), fault)
+}
+
+// awayFrom returns h for a request that is sent elsewhere: without cookies and
+// client certificates, on a connection of its own, and unless local is set to no
+// address of a private network. A proxy resolves names itself, so behind one only
+// an address in the URL can be judged, as with a Transport that is no
+// *http.Transport. With resolve names are looked up before anything is connected to.
+func awayFrom(h *http.Client, req *http.Request, local, resolve bool) (*http.Client, error) {
+	away := *h
+	away.Jar = nil
+	t, ok := transportOf(h)
+	if !ok {
+		return &away, nil
+	}
+	t = lonely(t)
+	t.TLSClientConfig.Certificates, t.TLSClientConfig.GetClientCertificate = nil, nil
+	away.Transport = t
+	if t.Proxy != nil {
+		proxy, err := t.Proxy(req)
+		if err != nil {
+			return nil, err
+		}
+		if t.Proxy = http.ProxyURL(proxy); proxy != nil {
+			return &away, nil
+		}
+	}
+	if local {
+		return &away, nil
+	}
+	if t.DialContext == nil {
+		t.DialContext = (&net.Dialer{}).DialContext
+	}
+	t.DialContext = publicOnly(t.DialContext, resolve)
+	if t.DialTLSContext != nil {
+		t.DialTLSContext = publicOnly(t.DialTLSContext, resolve)
+	}
+	return &away, nil
+}
+
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// publicOnly refuses connections to private networks: what the name resolves to
+// before anything is connected to, and what was connected to before a byte is sent.
+func publicOnly(dial dialer, resolve bool) dialer {
+	private := func(host string, a netip.Addr) error {
+		return answerError{fmt.Errorf("%s is at %s, in a private network", text.Quote(host), a), true}
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		if resolve {
+			all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			if err != nil {
+				return nil, err
+			}
+			for _, a := range all {
+				if a = plainAddr(a); !public.Addr(a) {
+					return nil, private(host, a)
+				}
+			}
+		}
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if a := addressOf(conn); a.IsValid() && !public.Addr(a) {
+			conn.Close()
+			return nil, private(host, a)
+		}
+		return conn, nil
+	}
+}
+
+// addressOf is the address at the other end, invalid where it has none.
+func addressOf(conn net.Conn) netip.Addr {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return plainAddr(tcp.AddrPort().Addr())
+	}
+	return netip.Addr{}
+}
+
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// plainAddr is the IPv4 address that an IPv6 address stands for: networks without
+// IPv4 reach all of its internet so.
+func plainAddr(a netip.Addr) netip.Addr {
+	if nat64.Contains(a) {
+		b := a.As16()
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	return a.Unmap()
+}
+
+// transportOf is the transport of h, where it is one of net/http's.
+func transportOf(h *http.Client) (*http.Transport, bool) {
+	if h.Transport == nil {
+		t, ok := http.DefaultTransport.(*http.Transport)
+		return t, ok
+	}
+	t, ok := h.Transport.(*http.Transport)
+	return t, ok
+}
+
+// lonely is a transport like t that makes a connection of its own for each request,
+// by HTTP/1.1: with HTTP/2 a connection of another request could be shared.
+func lonely(t *http.Transport) *http.Transport {
+	t = t.Clone()
+	t.DisableKeepAlives, t.ForceAttemptHTTP2 = true, false
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	if t.TLSClientConfig == nil {
+		t.TLSClientConfig = &tls.Config{}
+	}
+	t.TLSClientConfig.NextProtos = nil
+	return t
+}
+
+// ownKey is in the context of requests that must not share a connection.
+type ownKey struct{}
+
+// ownConnection makes requests use connections of their own: one that stood still
+// may look alive for long.
+func ownConnection(ctx context.Context) context.Context {
+	return context.WithValue(ctx, ownKey{}, true)
+}
+
+// clientFor is h as the context asks for it.
+func clientFor(ctx context.Context, h *http.Client) *http.Client {
+	t, ok := transportOf(h)
+	if ctx.Value(ownKey{}) == nil || !ok {
+		return h
+	}
+	alone := *h
+	alone.Transport = lonely(t)
+	return &alone
+}
+
+// traced returns a context for one request whose trace tells which address it
+// reached: the invalid one where a proxy or somebody else's transport is between.
+func traced(ctx context.Context, h *http.Client, req *http.Request) (traced *http.Request, reached func() netip.Addr) {
+	t, ok := transportOf(h)
+	if ok && t.Proxy != nil {
+		proxy, err := t.Proxy(req)
+		ok = proxy == nil && err == nil
+	}
+	if !ok {
+		return req, func() netip.Addr { return netip.Addr{} }
+	}
+	var at netip.Addr
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { at = addressOf(info.Conn) }}
+	return req.WithContext(httptrace.WithClientTrace(ctx, trace)), func() netip.Addr { return at }
+}

@@ -1,0 +1,133 @@
+package repo_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// A root was signed and published on a machine whose clock is ten years ahead.
+// Everybody who looks with the right clock is told, nobody publishes on top of it,
+// and the root that follows with the right date, spelled out, heals it.
+func TestRootAhead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	pin, now := w.pin(), w.now
+	ctx := t.Context()
+	healthy := func() {
+		t.Helper()
+		report, err := w.open().Verify(ctx, pin)
+		if err != nil || !report.OK() {
+			t.Fatalf("%v, %v", report, err)
+		}
+		status, err := w.open().Status(ctx, w.now)
+		if err != nil || status.Ahead != 0 || status.Urgency() != repo.Fine {
+			t.Fatalf("%v, %v", status, err)
+		}
+	}
+	healthy()
+
+	// Before it is published: the diff tells, and Publish refuses.
+	w.now = now.AddDate(10, 0, 0)
+	d, err := w.open().Stage(ctx, renewRoot)
+	noErr(t, err)
+	w.now = now
+	if lines := w.lines(d); !strings.Contains(lines[0], "root: date of v2") || !strings.Contains(lines[0], "signed_at of the new root is 2036-11-20T12:00:00Z, 3653 days ahead of this machine's clock") {
+		t.Errorf("%q", lines[0])
+	}
+	w.refused(repo.ErrDate, func() error { return w.open().Publish(ctx, d) })
+
+	w.now = now.AddDate(10, 0, 0)
+	noErr(t, w.open().Publish(ctx, d))
+	w.now = now
+	report, err := w.open().Verify(ctx, pin)
+	noErr(t, err)
+	if report.OK() || !slices.ContainsFunc(report.Findings, func(f repo.Finding) bool {
+		return f.Kind == repo.FileAhead && f.Name == "metadata/2.root.json" && strings.Contains(f.Text, "3653 days")
+	}) {
+		t.Errorf("%v", report)
+	}
+	status, err := w.open().Status(ctx, now)
+	if err != nil || status.Ahead != 3653*24*time.Hour || status.Urgency() != repo.Urgent || !strings.Contains(status.String(), "3653 days ahead of this machine's clock") {
+		t.Errorf("%v, %v", status, err)
+	}
+	tip := w.root().SHA256()
+	stage := func(fn func(*repo.Tx) error) func() error {
+		return func() error { _, err := w.open().Stage(ctx, fn); return err }
+	}
+	follow := func(name string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			tx.RenewRoot()
+			tx.ShorterExpiry()
+			tx.Supersede(name)
+			return nil
+		}
+	}
+	for what, fn := range map[string]func() error{
+		"a release":            stage(add("2")),
+		"a root":               stage(renewRoot),
+		"naming another root":  stage(follow(strings.Repeat("ab", 32))),
+		"a release, naming it": stage(func(tx *repo.Tx) error { tx.Supersede(tip); return add("2")(tx) }),
+		"the cron job":         func() error { return w.open("timestamp", "snapshot").Refresh(ctx) },
+	} {
+		w.refused(repo.ErrDate, func() error {
+			err := fn()
+			if !errors.Is(err, repo.ErrDate) {
+				t.Error(what)
+			}
+			return err
+		})
+	}
+	if err := stage(renewRoot)(); !strings.Contains(err.Error(), tip) || !strings.Contains(err.Error(), "Supersede") {
+		t.Errorf("the way on is not named: %v", err)
+	}
+	w.update(follow(tip))
+	if w.root().Version() != 3 {
+		t.Error(w.root().Version())
+	}
+	noErr(t, w.open().Refresh(ctx))
+	healthy()
+	w.sees("root 3 agent/1")
+}
+
+// The diff reports each date that a signer's rule refuses.
+func TestDiffShowsDates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	const day = 24 * time.Hour
+	for what, x := range map[string]struct {
+		later  time.Duration // the clock when it is looked at
+		expiry repo.Expiry
+		edit   func(*repo.Tx) error
+		want   []string // beginnings of the lines about dates
+	}{
+		"healthy":              {edit: func(tx *repo.Tx) error { return errors.Join(renewRoot(tx), resignReview(tx)) }},
+		"expired":              {later: 30 * day, edit: resignReview, want: []string{"review-agent: date of v3 it expired on 2026-12-20"}},
+		"a role ends early":    {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, want: []string{"review-agent: date of v3 it expires on 2026-12-19"}},
+		"an hour is no matter": {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview},
+		"a root ends early":    {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, want: []string{"root: date of v2 it expires on 2027-09-16"}},
+		"targets ends early":   {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.ResignTargets() }},
+	} {
+		w := w.copy()
+		cfg := w.config()
+		cfg.Expiry = x.expiry
+		d, err := repo.New(w.store, cfg).Stage(t.Context(), x.edit)
+		noErr(t, err)
+		w.now = w.now.Add(x.later)
+		var got []string
+		for _, line := range w.lines(d) {
+			if strings.Contains(line, ": date of ") {
+				got = append(got, line)
+			}
+		}
+		if !slices.EqualFunc(got, x.want, strings.HasPrefix) {
+			t.Errorf("%s: %q, want %q", what, got, x.want)
+		}
+	}
+}

@@ -1,0 +1,321 @@
+package repo_test
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// marks are what waits for the review centre: a path, and what it decided before.
+func marks(t *testing.T, r *repo.Repo, draft ...*repo.Draft) (out []string) {
+	t.Helper()
+	list, err := r.Pending(t.Context(), "review", draft...)
+	noErr(t, err)
+	for _, p := range list {
+		s := p.Path
+		if p.Recalled != nil {
+			if p.Recalled.SHA256 != p.SHA256 || p.Recalled.Party != "review" || p.Recalled.Role != "review-agent" {
+				t.Errorf("%+v", p.Recalled)
+			}
+			s += " recalled as " + p.Recalled.Path + ": " + p.Recalled.Reason
+		}
+		if p.Refused != nil {
+			if p.Refused.SHA256 != p.SHA256 || p.Refused.Reviewer.Party != "review" {
+				t.Errorf("%+v", p.Refused)
+			}
+			s += " refused as " + p.Refused.Path + ": " + p.Refused.Reason
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func wantMarks(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// addAs lists the bytes of another release under a second path.
+func addAs(path, version string) func(tx *repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		return tx.Add("vendor", path, strings.NewReader("agent "+version), release(version+".1"))
+	}
+}
+
+// approveAll is a loop that approves whatever waits, and looks at nothing.
+func approveAll(r *repo.Repo, waiting []repo.Pending) func(tx *repo.Tx) error {
+	return func(tx *repo.Tx) error {
+		for _, p := range waiting {
+			if err := tx.Approve("review", p.Path, repo.Examined{SHA256: p.SHA256}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// What the centre recalled or refused is marked where it waits again, under any
+// path, for whoever looks: with the ledger that signed it, with a new one, in a
+// folder that was exported, after the keys were rotated, with junk beside it. A loop
+// that approves everything is refused and signs nothing; a reason heals it.
+func TestDecisionsLast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx), add("3")(tx)) })
+	w.update(approve("1"))
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Recall("review", "agent/1", "", "it leaks"), tx.Refuse("review", "agent/2", "no source", "Ann"))
+	})
+	w.update(func(tx *repo.Tx) error { return errors.Join(addAs("agent/one", "1")(tx), addAs("agent/two", "2")(tx)) })
+	w.sees("root 1")
+	all := []string{"agent/1 recalled as agent/1: it leaks", "agent/2 refused as agent/2: no source", "agent/3",
+		"agent/one recalled as agent/1: it leaks", "agent/two refused as agent/2: no source"}
+	wantMarks(t, "own ledger", marks(t, w.open()), all...)
+	// The name of a refusal's file says which path it is about, so that a ledger which
+	// never saw it knows that path alone.
+	strange := slices.Clone(all)
+	strange[4] = "agent/two"
+	stranger := func(dir string) *repo.Repo {
+		cfg := w.config()
+		cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Pin = nil, true, nil
+		cfg.Signers = []tuf.Signer{w.signer("review-release")}
+		if dir != "" {
+			return repo.New(repo.Folder(dir), cfg)
+		}
+		return repo.New(w.store, cfg)
+	}
+	wantMarks(t, "new ledger", marks(t, stranger("")), strange...)
+
+	for i, target := range []string{"agent/1", "agent/2", "agent/one"} {
+		for what, r := range map[string]*repo.Repo{"own ledger": w.open(), "new ledger": stranger("")} {
+			w.refused(repo.ErrTakenBack, func() error {
+				_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", target, examined()) })
+				if err == nil || !strings.Contains(err.Error(), "Examined.Reinstate") || !strings.Contains(err.Error(), []string{"it leaks", "no source", "as agent/1"}[i]) {
+					t.Errorf("%s, %s: %v", what, target, err)
+				}
+				return err
+			})
+		}
+	}
+	waiting, err := w.open().Pending(t.Context(), "review")
+	noErr(t, err)
+	w.refused(repo.ErrTakenBack, func() error { return w.try(approveAll(w.open(), waiting)) })
+
+	// From a folder the same loop works, of what the draft adds and of what waits beside it.
+	dir := t.TempDir()
+	draft, err := w.open(vendorOnly...).Stage(t.Context(), add("4"))
+	noErr(t, err)
+	noErr(t, w.open(vendorOnly...).Export(t.Context(), draft, dir))
+	draft, err = repo.LoadDraft(dir)
+	noErr(t, err)
+	exported := slices.Insert(slices.Clone(strange), 3, "agent/4")
+	wantMarks(t, "exported", marks(t, stranger(dir), draft), exported...)
+
+	// A refusal within a draft counts as soon as enough keys signed it.
+	refused, err := stranger(dir).StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/4", "too late", "Ann") })
+	noErr(t, err)
+	refused = travel(t, refused)
+	again := slices.Clone(exported)
+	again[3] = "agent/4 refused as agent/4: too late"
+	wantMarks(t, "in a draft", marks(t, stranger(dir), refused), again...)
+	_, err = stranger(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error { return tx.Approve("review", "agent/4") })
+	wantErr(t, err, repo.ErrTakenBack)
+	both, err := stranger(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error {
+		return tx.Approve("review", "agent/4", repo.Examined{Reinstate: "in time after all"})
+	})
+	noErr(t, err)
+	{
+		w := w.copy()
+		noErr(t, w.open(vendorOnly...).Publish(t.Context(), travel(t, both)))
+		w.sees("root 1 agent/4")
+		said, err := w.open().Statements(t.Context(), "agent/4")
+		if err != nil || len(said) != 2 || said[0].Refusal == nil || said[1].Review == nil {
+			t.Errorf("%+v, %v", said, err)
+		}
+	}
+
+	// Junk after the last word, which anybody who writes the storage can put there, says nothing.
+	w.store.files[waiting[1].Name+".reviews/review-agent.2.json"] = []byte("{}")
+	wantMarks(t, "junk", marks(t, stranger("")), strange...)
+	delete(w.store.files, waiting[1].Name+".reviews/review-agent.2.json")
+
+	// New keys: what was said with the old ones is still said.
+	w.now = w.now.Add(time.Hour)
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+		return nil
+	})
+	wantMarks(t, "rotated", marks(t, stranger("")), strange...)
+	said, err := w.open().Statements(t.Context(), "agent/2")
+	if err != nil || len(said) != 1 || said[0].Refusal == nil || !said[0].Rotated || said[0].Err != nil {
+		t.Errorf("%+v, %v", said, err)
+	}
+
+	// With a reason both are approved, and marked no more.
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Approve("review", "agent/one", repo.Examined{Reinstate: "it was another one"}),
+			tx.Approve("review", "agent/2", repo.Examined{Reinstate: "the source has come"}))
+	})
+	w.sees("root 2 agent/2 agent/one")
+	wantMarks(t, "reinstated", marks(t, w.open()), "agent/1", "agent/3", "agent/two")
+	w.update(resignReview)
+	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), approve("3")(tx)) })
+	w.sees("root 2 agent/1 agent/2 agent/3 agent/one")
+	said, err = w.open().Statements(t.Context(), "agent/2")
+	if err != nil || len(said) != 2 || said[1].Review == nil || said[1].Rotated {
+		t.Errorf("%+v, %v", said, err)
+	}
+}
+
+// twoClasses is a world with a second class of both parties, whose keys are others.
+func twoClasses(t *testing.T) *world {
+	w := heldWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		c := w.class("tools")
+		c.Roles[1].Keys.Keys = w.public("tools-review")
+		tx.Root().Classes = append(tx.Root().Classes, c)
+		return nil
+	})
+	return w
+}
+
+// A recall names bytes: it takes them off every list of the party, in every class,
+// and they come back nowhere without a reason.
+func TestRecallNamesBytes(t *testing.T) {
+	t.Parallel()
+	w := twoClasses(t)
+	list := func(path, content, version string) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error {
+			if err := tx.Add("vendor", path, strings.NewReader(content), release(version)); err != nil {
+				return err
+			}
+			return tx.Approve("review", path)
+		}
+	}
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(list("agent/1", "bad", "1")(tx), list("agent/latest", "bad", "1.1")(tx), list("agent/2", "good", "2")(tx),
+			list("tools/1", "bad", "1.2")(tx), list("tools/2", "good", "2.1")(tx))
+	})
+	w.sees("root 2 agent/1 agent/2 agent/latest tools/1 tools/2")
+	behind := w.machine().adopts()
+	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it eats disks") })
+	w.sees("root 2 agent/2 tools/2")
+	c := w.product()
+	snap, err := c.refresh()
+	noErr(t, err)
+	recalls, err := snap.Recalls(c.get)
+	if err != nil || len(recalls) != 2 || recalls[0].Path != "agent/1" || recalls[0].Class != "agent" || recalls[1].Path != "tools/1" || recalls[1].Class != "tools" {
+		t.Errorf("%+v, %v", recalls, err)
+	}
+	// A machine that has not seen the recall yet does not sign the bytes either, though
+	// nothing but their hash says what they are.
+	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "tools/3", strings.NewReader("bad"), release("3")) })
+	if _, err := behind.open().Pending(t.Context(), "review"); err != nil { // it notes what is published
+		t.Fatal(err)
+	}
+	behind.refuses(repo.ErrTakenBack, func() error {
+		_, err := behind.open("tools-review").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Add("review", "tools/3", strings.NewReader("bad"), nil) })
+		return err
+	})
+	w.refused(repo.ErrTakenBack, func() error {
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "tools/3") })
+	})
+	w.update(func(tx *repo.Tx) error {
+		return tx.Approve("review", "tools/3", repo.Examined{Reinstate: "disks are eaten elsewhere"})
+	})
+	w.sees("root 2 agent/2 tools/2 tools/3")
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/latest") })
+	w.update(resignReview)
+	w.sees("root 2 agent/2 agent/latest tools/2 tools/3")
+}
+
+// A draft that recalls bytes and still lists them, as no tool of ours makes it, is
+// not signed.
+func TestRecallWithAnAlias(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(add("1")(tx), tx.Add("vendor", "agent/latest", strings.NewReader("agent 1"), nil))
+	})
+	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), tx.Approve("review", "agent/latest")) })
+	d, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "bad") })
+	noErr(t, err)
+	noErr(t, w.copy().received(d).Sign(t.Context(), w.signer("review-release"))) // the healthy twin
+	d = w.tampered(d, func(draft map[string]any) {
+		signed := at(w.files(draft)["review-agent"], "content", "signed")
+		signed["targets"].(object)["agent/latest"] = object{"hashes": object{"sha256": sum("agent 1")}, "length": 7}
+	})
+	w.refused(repo.ErrTakenBack, func() error { return d.Sign(t.Context(), w.signer("review-release")) })
+}
+
+// Recall and Hold take a release: all of its files, whatever platform, channel or
+// spelling of the version.
+func TestStopARelease(t *testing.T) {
+	t.Parallel()
+	w := heldWorld(t)
+	files := map[string]*tuf.Release{
+		"agent/linux":   {Product: "agent", Version: "1.2.0", Channel: "stable", Platform: "linux/amd64"},
+		"agent/windows": {Product: "agent", Version: "v1.2", Channel: "stable", Platform: "windows/amd64"},
+		"agent/beta":    {Product: "agent", Version: "1.2.0+7", Channel: "beta", Platform: "linux/amd64"},
+		"agent/other":   {Product: "other", Version: "1.2.0", Channel: "stable", Platform: "linux/amd64"},
+		"agent/newer":   {Product: "agent", Version: "1.2.1", Channel: "stable", Platform: "linux/amd64"},
+		"agent/unseen":  {Product: "agent", Version: "1.2.0", Channel: "stable", Platform: "darwin/arm64"},
+	}
+	w.update(func(tx *repo.Tx) error {
+		var errs []error
+		for path, rel := range files {
+			errs = append(errs, tx.Add("vendor", path, strings.NewReader(path), rel))
+			if path != "agent/unseen" {
+				errs = append(errs, tx.Approve("review", path, repo.Examined{Unrecorded: true}))
+			}
+		}
+		return errors.Join(errs...)
+	})
+	healthy := "root 1 agent/beta agent/linux agent/newer agent/other agent/windows"
+	w.sees(healthy)
+	day := w.now.Add(24 * time.Hour)
+	w.update(func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1.2", "wait", day) })
+	w.sees("root 1 agent/newer agent/other")
+	w.update(func(tx *repo.Tx) error { return tx.LiftRelease("agent", "v1.2.0") })
+	w.sees(healthy)
+	w.update(func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "1.2.0", "it leaks") })
+	w.sees("root 1 agent/newer agent/other")
+	// What waited and was not approved yet is recalled too.
+	wantMarks(t, "recalled", marks(t, w.open()), "agent/beta recalled as agent/beta: it leaks", "agent/linux recalled as agent/linux: it leaks",
+		"agent/unseen recalled as agent/unseen: it leaks", "agent/windows recalled as agent/windows: it leaks")
+	for name, x := range map[string]struct {
+		fn   func(tx *repo.Tx) error
+		want error
+	}{
+		"recall of a version that nobody lists": {func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "1.3", "x") }, tuf.ErrNoTarget},
+		"recall of no version":                  {func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "", "x") }, tuf.ErrNoTarget},
+		"recall by nobody":                      {func(tx *repo.Tx) error { return tx.RecallRelease("nobody", "agent", "1.2", "x") }, tuf.ErrNoTarget},
+		"recall without a reason":               {func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "1.2", "") }, os.ErrInvalid},
+		"hold of a product that nobody lists":   {func(tx *repo.Tx) error { return tx.HoldRelease("agents", "1.2", "x", day) }, tuf.ErrNoTarget},
+		"hold without a reason":                 {func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1.2", "", day) }, os.ErrInvalid},
+		"hold for too long":                     {func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1.2", "x", w.now.Add(8*24*time.Hour)) }, os.ErrInvalid},
+		"lift of what is not held":              {func(tx *repo.Tx) error { return tx.LiftRelease("agent", "1.2") }, tuf.ErrNoTarget},
+	} {
+		w.refused(x.want, func() error {
+			err := w.try(x.fn)
+			if err == nil {
+				t.Error(name)
+			}
+			return err
+		})
+	}
+	// A class without a hold role can't be held in part.
+	plain := newWorld(t)
+	plain.update(add("1"))
+	plain.refused(os.ErrInvalid, func() error {
+		return plain.try(func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1", "x", day) })
+	})
+}

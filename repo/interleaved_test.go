@@ -1,0 +1,565 @@
+package repo_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Two reads of a storage need not fit together: others publish and prune between
+// them, and listings may lag. Here every call that reads much is run beside
+// others, who go on by some calls of the storage at each call that it makes. All
+// of it follows from a seed: nothing depends on how fast anybody is.
+
+// raceRuns is how often each call is run beside others: 20 times, and 2,000 times
+// where VISUM_LONG=1 is set.
+func raceRuns() int {
+	if tuftest.Long {
+		return 2000
+	}
+	return 20
+}
+
+// shared is a storage that tells of each call before it is made, and of each
+// that somebody else might wait for.
+type shared struct {
+	*memory
+	call func(write bool) error
+}
+
+func (s *shared) Read(ctx context.Context, name string) ([]byte, error) {
+	if err := s.call(false); err != nil {
+		return nil, err
+	}
+	return s.memory.Read(ctx, name)
+}
+
+func (s *shared) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	data, err := s.Read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+func (s *shared) Create(ctx context.Context, name string, r io.Reader) error {
+	if err := s.call(true); err != nil {
+		return err
+	}
+	return s.memory.Create(ctx, name, r)
+}
+
+func (s *shared) Replace(ctx context.Context, name string, old, new []byte) error {
+	if err := s.call(true); err != nil {
+		return err
+	}
+	return s.memory.Replace(ctx, name, old, new)
+}
+
+func (s *shared) Remove(ctx context.Context, name string, before time.Time) error {
+	if err := s.call(true); err != nil {
+		return err
+	}
+	return s.memory.Remove(ctx, name, before)
+}
+
+// late is a shared storage as an object store may show it: a listing may be of
+// any earlier state, name by name, and a file that was removed may still be read.
+type late struct {
+	shared
+	rnd  *rand.Rand
+	past func() []map[string]repo.Info // listings, oldest first
+	gone func(name string) []byte
+}
+
+func (s *late) Read(ctx context.Context, name string) ([]byte, error) {
+	data, err := s.shared.Read(ctx, name)
+	if old := s.gone(name); errors.Is(err, fs.ErrNotExist) && old != nil && s.rnd.IntN(2) == 0 {
+		return bytes.Clone(old), nil
+	}
+	return data, err
+}
+
+func (s *late) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	data, err := s.Read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+func (s *late) List(_ context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	return func(yield func(repo.Info, error) bool) {
+		past := s.past()
+		lag := s.rnd.IntN(min(len(past), 12))
+		old, new := past[len(past)-1-lag], past[len(past)-1]
+		if s.rnd.IntN(2) == 0 {
+			new = old // all of it is late
+		}
+		names := maps.Clone(old)
+		maps.Copy(names, new)
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			state := old
+			if s.rnd.IntN(2) == 0 {
+				state = new
+			}
+			info, there := state[name]
+			if !there || !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			if err := s.call(false); err != nil || !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+// race is a repository on which others work while a call is made.
+type race struct {
+	*world
+	rnd       *rand.Rand
+	pin       []byte
+	listings  []map[string]repo.Info
+	removed   map[string][]byte
+	published [][]byte // timestamps, in order
+	draft     *repo.Draft
+	others    func() (string, bool) // goes on by one call of the storage
+	at        string                // what the others are at
+	rooted    bool                  // somebody has begun to publish a root
+	dying     int                   // writes until the one that works dies; 0: it does not
+	n         int                   // releases so far
+	keyed     int                   // keys that were taken into use
+}
+
+// racePasts are what has happened before, made once: three releases; and after
+// them a publisher that died before its last write, and many hours of new
+// timestamps since.
+var racePasts = sync.OnceValue(func() [2]*race {
+	x := &race{world: emptyWorld(panicking{})}
+	x.watch()
+	x.update(x.found)
+	for n := range 40 {
+		x.public(fmt.Sprint("key-", n), fmt.Sprint("other-", n)) // of later roots
+	}
+	for ; x.n < 3; x.n++ {
+		x.update(swap(x.n + 1))
+		x.now = x.now.Add(20 * time.Minute)
+	}
+	// The first ones were made by handles with another Expiry.
+	x.published = nil
+	noErr(x.t, x.handle(x.store).Refresh(context.Background()))
+	y := x.copy()
+	y.rnd = rand.New(rand.NewPCG(1, 1))
+	y.dying = 4
+	if err := y.publish(y.handle(&shared{y.store, y.die})); !errors.Is(err, errKilled) {
+		panic(err)
+	}
+	for range 4 {
+		y.now = y.now.Add(3 * time.Hour)
+		noErr(y.t, y.handle(y.store).Refresh(context.Background()))
+	}
+	for _, x := range []*race{x, y} {
+		var err error
+		x.pin, err = x.handle(x.store).Pin(context.Background())
+		noErr(x.t, err)
+		x.draft, err = x.handle(x.store).Stage(context.Background(), add("draft"))
+		noErr(x.t, err)
+	}
+	return [2]*race{x, y}
+})
+
+// panicking is for what is made once for many tests.
+type panicking struct{ testing.TB }
+
+func (panicking) Helper()                           {}
+func (panicking) Context() context.Context          { return context.Background() }
+func (panicking) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (panicking) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+var raceExpiry = repo.Expiry{Timestamp: 6 * time.Hour}
+
+// raceDrafts is how long Prune waits for drafts here.
+var raceDrafts = &repo.PruneOptions{Drafts: time.Hour}
+
+func newRace(t *testing.T, seed uint64) *race {
+	rnd := rand.New(rand.NewPCG(seed, 12))
+	x := racePasts()[rnd.IntN(2)].copy()
+	x.t, x.rnd = t, rnd
+	next, stop := iter.Pull(x.work)
+	t.Cleanup(stop)
+	x.others = next
+	return x
+}
+
+func (x *race) copy() *race {
+	out := &race{world: x.world.copy(), pin: x.pin, draft: x.draft, published: slices.Clone(x.published), n: x.n}
+	out.watch()
+	return out
+}
+
+// watch keeps what was listed, published and removed in the storage.
+func (x *race) watch() {
+	x.store.clock = func() time.Time { return x.now }
+	x.removed = map[string][]byte{}
+	last := maps.Clone(x.store.files)
+	list := func() {
+		list := map[string]repo.Info{}
+		for name, data := range x.store.files {
+			list[name] = repo.Info{Name: name, Size: int64(len(data)), Written: x.store.written[name]}
+		}
+		x.listings = append(x.listings, list)
+	}
+	list()
+	x.store.after = func(name string) error {
+		if data, there := x.store.files[name]; there {
+			last[name] = data
+		} else {
+			x.removed[name] = last[name]
+		}
+		if list(); name == "metadata/timestamp.json" {
+			x.published = append(x.published, x.store.files[name])
+		}
+		return nil
+	}
+}
+
+func (x *race) die(write bool) error {
+	if write && x.dying > 0 {
+		if x.dying--; x.dying == 0 {
+			return errKilled
+		}
+	}
+	return nil
+}
+
+// handle has every key there is.
+func (x *race) handle(s repo.Storage) *repo.Repo {
+	cfg := x.config()
+	cfg.Expiry = raceExpiry
+	for _, name := range slices.Sorted(maps.Keys(x.keys)) {
+		cfg.Signers = append(cfg.Signers, x.keys[name])
+	}
+	return repo.New(s, cfg)
+}
+
+// publish puts a new release in the place of some.
+func (x *race) publish(r *repo.Repo) error {
+	x.n++
+	v := fmt.Sprint(x.n)
+	return r.Update(context.Background(), func(tx *repo.Tx) error {
+		for n := 1; n < x.n; n++ {
+			old := fmt.Sprintf("agent/%d", n)
+			if x.rnd.IntN(2) == 0 {
+				continue
+			}
+			for _, party := range []string{"vendor", "review"} {
+				if err := tx.Remove(party, old); err != nil && !errors.Is(err, tuf.ErrNoTarget) {
+					return err
+				}
+			}
+		}
+		return errors.Join(add(v)(tx), approve(v)(tx))
+	})
+}
+
+// root publishes a new root: with another location, or another key of the
+// vendor's role, or other online keys.
+func (x *race) root(r func() *repo.Repo) error {
+	x.n++
+	kind := x.rnd.IntN(3)
+	x.keyed++
+	key, other := fmt.Sprint("key-", x.keyed), fmt.Sprint("other-", x.keyed)
+	return r().Update(context.Background(), func(tx *repo.Tx) error {
+		switch root := tx.Root(); kind {
+		case 0:
+			root.Locations = append(root.Locations[:2:2], location(fmt.Sprint("b", x.n), tuf.Mirror, 30))
+		case 1:
+			root.Classes[0].Roles[0].Keys = repo.Keys{Keys: x.public(key)}
+		default:
+			root.Timestamp.Keys, root.Snapshot.Keys = x.public(key), x.public(other)
+		}
+		return nil
+	})
+}
+
+// work is what the others do, one call of the storage after another.
+func (x *race) work(yield func(string) bool) {
+	done := errors.New("done")
+	call := func(write bool) error {
+		if !yield(x.at) {
+			return done
+		}
+		return x.die(write)
+	}
+	open := func() *repo.Repo { return x.handle(&shared{x.store, call}) }
+	var waiting *repo.Draft
+	for {
+		x.now = x.now.Add(time.Duration(x.rnd.IntN(20)) * time.Minute)
+		x.dying = 0
+		var err error
+		x.at = []string{"publish", "publish", "refresh", "root", "prune", "die", "stage"}[x.rnd.IntN(7)]
+		switch x.at {
+		case "publish":
+			err = x.publish(open())
+		case "refresh":
+			err = open().Refresh(context.Background())
+		case "root":
+			x.rooted = true
+			err = x.root(open)
+		case "prune":
+			_, err = open().Prune(context.Background(), raceDrafts)
+		case "die":
+			x.dying = 1 + x.rnd.IntN(6)
+			err = x.publish(open())
+		case "stage":
+			if waiting != nil {
+				err = open().Publish(context.Background(), waiting)
+				waiting = nil
+			} else {
+				x.n++
+				waiting, err = open().Stage(context.Background(), add(fmt.Sprint(x.n)))
+			}
+		}
+		if errors.Is(err, done) {
+			return
+		}
+		if err != nil && !errors.Is(err, errKilled) && !x.faster(err) {
+			x.t.Errorf("others, at %s: %v", x.at, err)
+			return
+		}
+		x.at = ""
+		if !yield("") {
+			return
+		}
+	}
+}
+
+// faster reports whether an error says that somebody was faster: a conflict; or,
+// after somebody published between a new root and its content, that the root's new
+// keys must sign, or that another root was signed before.
+func (x *race) faster(err error) bool {
+	return errors.Is(err, repo.ErrConflict) || x.rooted && (errors.Is(err, tuf.ErrThreshold) || errors.Is(err, repo.ErrSecondContent))
+}
+
+// heal publishes once more, and demands that all is in order then.
+func (x *race) heal() {
+	x.t.Helper()
+	noErr(x.t, x.publish(x.handle(x.store)))
+	x.kept()
+	x.whole(x.store)
+}
+
+// victim is the storage of the call that is tried.
+func (x *race) victim() *late {
+	return &late{shared: shared{x.store, func(bool) error {
+		steps := []int{0, 0, 0, 0, 1, 1, 2, 5, 15}[x.rnd.IntN(9)]
+		for range steps {
+			x.others()
+		}
+		return nil
+	}}, rnd: x.rnd, past: func() []map[string]repo.Info { return x.listings }, gone: func(name string) []byte { return x.removed[name] }}
+}
+
+// finish lets the others end what they are at.
+func (x *race) finish() {
+	for range 10000 {
+		if at, ok := x.others(); at == "" || !ok {
+			return
+		}
+	}
+	x.t.Fatal("the others never end")
+}
+
+// kept demands that each file is there that a client may ask for by a timestamp
+// that has not expired.
+func (x *race) kept() {
+	x.t.Helper()
+	decode := func(name string, to any) {
+		data, err := x.store.Read(x.t.Context(), name)
+		noErr(x.t, err)
+		noErr(x.t, json.Unmarshal(data, to))
+	}
+	type meta struct {
+		Signed struct {
+			Expires time.Time
+			Meta    map[string]struct{ Version int64 }
+			Targets map[string]struct{ Hashes struct{ SHA256 string } }
+		}
+	}
+	for _, data := range x.published {
+		var ts, snap meta
+		noErr(x.t, json.Unmarshal(data, &ts))
+		if !x.now.Before(ts.Signed.Expires) {
+			continue
+		}
+		decode(fmt.Sprintf("metadata/%d.snapshot.json", ts.Signed.Meta["snapshot.json"].Version), &snap)
+		for file, v := range snap.Signed.Meta {
+			var role meta
+			decode(fmt.Sprintf("metadata/%d.%s", v.Version, file), &role)
+			for path, v := range role.Signed.Targets {
+				if _, err := x.store.Read(x.t.Context(), repo.TargetName(path, v.Hashes.SHA256)); err != nil {
+					x.t.Errorf("a client with a good timestamp asks for a file that is gone: %v", err)
+				}
+			}
+		}
+	}
+}
+
+// states are the timestamps that were published so far.
+func (x *race) state(timestamp []byte) bool {
+	return slices.ContainsFunc(x.published, func(p []byte) bool { return bytes.Equal(p, timestamp) })
+}
+
+// whole demands that a place has one of the published states, and all of it.
+func (x *race) whole(place *memory) {
+	x.t.Helper()
+	if !x.state(place.files["metadata/timestamp.json"]) {
+		x.t.Error("a timestamp that was never published")
+	}
+	report, err := repo.New(place, x.config()).Verify(x.t.Context(), x.pin)
+	noErr(x.t, err)
+	if !report.OK() {
+		x.t.Error(report)
+	}
+}
+
+// raced are the calls that are tried. Each ends well, or says that somebody was
+// faster.
+var raced = map[string]func(x *race, s *late) error{
+	"Prune": func(x *race, s *late) error {
+		_, err := x.handle(s).Prune(x.t.Context(), raceDrafts)
+		return err
+	},
+	"Verify": func(x *race, s *late) error {
+		report, err := x.handle(s).Verify(x.t.Context(), x.pin)
+		if err == nil && !report.OK() && !(x.at != "" && unfinished(report)) {
+			x.t.Errorf("the repository is in order (others at %q), the report says:\n%v", x.at, report)
+		}
+		return err
+	},
+	"Clone": func(x *race, s *late) error {
+		mirror := newMemory()
+		if x.rnd.IntN(2) == 0 {
+			mirror = racePasts()[0].store.copy()
+		}
+		mirror.clock = x.store.clock
+		before := maps.Clone(mirror.files)
+		err := repo.New(mirror, x.config()).Clone(x.t.Context(), s, x.pin)
+		if err == nil || len(before) > 0 {
+			if err == nil || bytes.Equal(before["metadata/timestamp.json"], mirror.files["metadata/timestamp.json"]) {
+				x.whole(mirror)
+			}
+		}
+		return err
+	},
+	"Status": func(x *race, s *late) error {
+		status, err := x.handle(s).Status(x.t.Context(), x.now)
+		if err == nil && len(status.Due) == 0 {
+			x.t.Error("nothing is due ever")
+		}
+		return err
+	},
+	"Export": func(x *race, s *late) error {
+		dir := x.t.TempDir()
+		err := x.handle(s).Export(x.t.Context(), x.draft, dir)
+		if err == nil {
+			d, err := repo.LoadDraft(filepath.Join(dir, "draft.json"))
+			noErr(x.t, err)
+			_, err = repo.New(repo.Folder(dir), &repo.Config{Pin: x.pin, Now: x.config().Now}).Diff(x.t.Context(), d)
+			noErr(x.t, err)
+		}
+		return err
+	},
+	"Bundle": func(x *race, s *late) error {
+		var b bytes.Buffer
+		err := x.handle(s).Bundle(x.t.Context(), &b, &repo.BundleOptions{Metadata: true, Targets: func(string) bool { return true }})
+		if err == nil {
+			z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+			noErr(x.t, err)
+			place := newMemory()
+			noErr(x.t, repo.New(place, x.config()).Clone(x.t.Context(), client.FS(z), x.pin))
+			x.whole(place)
+		}
+		return err
+	},
+	"Pending": func(x *race, s *late) error {
+		_, err := x.handle(s).Pending(x.t.Context(), "review")
+		return err
+	},
+	"Statements": func(x *race, s *late) error {
+		_, err := x.handle(s).Statements(x.t.Context(), "agent/3")
+		return err
+	},
+	"Diff": func(x *race, s *late) error {
+		_, err := x.handle(s).Diff(x.t.Context(), x.draft)
+		return err
+	},
+	"Refresh": func(x *race, s *late) error { return x.handle(s).Refresh(x.t.Context()) },
+	"Update":  func(x *race, s *late) error { return x.publish(x.handle(s)) },
+	"Pins": func(x *race, s *late) error {
+		pins, err := x.handle(s).Pins(x.t.Context())
+		if err == nil && len(pins) == 0 {
+			x.t.Error("no pins")
+		}
+		return err
+	},
+}
+
+// unfinished reports whether a report says no more than that a root waits for its
+// content.
+func unfinished(r *repo.Report) bool {
+	for _, f := range r.Findings {
+		if !f.Harmless() && f.Kind != repo.FileUnfinished {
+			return false
+		}
+	}
+	return true
+}
+
+func TestInterleaved(t *testing.T) {
+	t.Parallel()
+	for _, name := range slices.Sorted(maps.Keys(raced)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			well := 0
+			for seed := range raceRuns() {
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					x := newRace(t, uint64(seed))
+					err := raced[name](x, x.victim())
+					if err == nil {
+						well++
+					} else if !errors.Is(err, repo.ErrConflict) && !(x.faster(err) && (name == "Update" || name == "Refresh")) {
+						t.Errorf("others at %q: %v", x.at, err)
+					}
+					x.kept()
+					x.finish()
+					x.kept()
+					x.heal()
+				})
+			}
+			t.Logf("%d of %d runs ended well, in the others somebody was faster", well, raceRuns())
+			if well == 0 {
+				t.Error("no run ended well")
+			}
+		})
+	}
+}

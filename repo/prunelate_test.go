@@ -1,0 +1,104 @@
+package repo_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visum-dev/visum/repo"
+)
+
+// without is a storage whose listings lack a file, as those of an object store
+// may for a while.
+type without struct {
+	*memory
+	name string
+}
+
+func (s without) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	return func(yield func(repo.Info, error) bool) {
+		for info, err := range s.memory.List(ctx, prefix) {
+			if info.Name != s.name && !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// A draft waits for its signatures and is published. Prune runs soon after, and the
+// listing does not have the new snapshot yet.
+func TestPruneListingBehind(t *testing.T) {
+	t.Parallel()
+	w := dated(t)
+	w.update(swap(1))
+	draft, err := w.open().Stage(t.Context(), swap(2))
+	noErr(t, err)
+	w.now = w.now.Add(50 * time.Minute)
+	noErr(t, w.open().Publish(t.Context(), draft))
+	w.now = w.now.Add(20 * time.Minute)
+	w.sees("root 1 agent/2")
+	w.elsewhere = without{w.store, "metadata/3.snapshot.json"}
+	if w.store.files["metadata/3.snapshot.json"] == nil || w.store.files["metadata/4.snapshot.json"] != nil {
+		t.Fatal("the present snapshot is another one")
+	}
+	w.prune(&repo.PruneOptions{Drafts: time.Hour})
+	w.intact()
+	w.sees("root 1 agent/2")
+}
+
+// A publisher dies between its snapshot and the timestamp. The repository goes on
+// with the snapshot before, signed again for hours, until somebody publishes past
+// the one that was left. Clients that have the last timestamp before that find
+// what they ask for, although what was left looks as if it had followed long ago.
+func TestPruneAfterDeadPublisher(t *testing.T) {
+	t.Parallel()
+	w := dated(t)
+	w.update(swap(1))
+	w.store.before = func(name string) error {
+		if name == "metadata/timestamp.json" {
+			return errKilled
+		}
+		return nil
+	}
+	if err := w.try(swap(2)); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	w.store.before = nil
+	for range 4 {
+		w.now = w.now.Add(20 * time.Hour)
+		noErr(t, w.open().Refresh(t.Context()))
+	}
+	p := w.product()
+	snap, err := p.refresh()
+	noErr(t, err)
+	w.store.before = func(name string) error { // nor does the next one tidy up
+		if strings.HasSuffix(name, ".snapshot.json") && w.store.files[name] != nil {
+			return errKilled
+		}
+		return nil
+	}
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1"))
+	})
+	w.store.before = nil
+	w.sees("root 1")
+	w.now = w.now.Add(2 * time.Hour)
+	w.prune(&repo.PruneOptions{Drafts: time.Hour})
+	a, err := snap.Approve("agent/1", p.get)
+	noErr(t, err)
+	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] == nil {
+		t.Error("a client with a good timestamp asks for a file that is gone")
+	}
+	w.intact()
+	// Two days later nobody has that timestamp any more.
+	w.now = w.now.Add(48 * time.Hour)
+	noErr(t, w.open().Refresh(t.Context()))
+	w.prune(&repo.PruneOptions{Drafts: time.Hour})
+	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] != nil {
+		t.Error("what no client asks for is still there")
+	}
+	w.intact()
+}
