@@ -586,17 +586,3 @@ func hexOf(v wire.Value, digits int) (string, error) {
 	}
 	return s, err
 }
-
-// memberOf returns a member of a verified role's signed part; nil for none.
-func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
-	v, err := wire.Canonical(t.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	var signed wire.Value
-	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
-		return nil, err
-	}
-	err = signed.Fields(wire.Field{Name: name, To: &m})
-	return m, err
-}
