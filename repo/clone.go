@@ -20,9 +20,9 @@ import (
 // repository with consistent snapshots, whoever wrote it: unknown members,
 // delegations and hash bins are followed, and either of sha256 and sha512 is enough
 // without a charter. Of one without consistent snapshots the error wraps
-// [errors.ErrUnsupported]. It needs no key. A target with a
-// name that no [Storage] can hold ([CheckName]) is passed over, the rest is copied:
-// [Config].Skipped is told of each, and [Repo.Verify] of the mirror too.
+// [errors.ErrUnsupported]. It needs no key. A target with a name that no [Storage]
+// can hold ([CheckName]) is passed over, the rest is copied: [Config].Skipped is
+// told of each, and [Repo.Verify] of the mirror too.
 //
 // Everything is verified before it is written, as clients verify it but for
 // dates, and nothing is taken that is older than what the storage has; but a

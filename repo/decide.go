@@ -89,14 +89,14 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	if err := tx.mayApprove(party, class, subject, listed, x.Reinstate); err != nil {
 		return err
 	}
+	stated, err := tx.sameReleases(roles, target, entry)
+	if err != nil {
+		return err
+	}
+	if isRelease && len(how) == 0 && !listed && !stated {
+		how = []Examined{{}}
+	}
 	for _, role := range roles {
-		mine, err := tx.find(role, target)
-		if err != nil {
-			return err
-		}
-		if isRelease && len(how) == 0 && !sameRelease(target, mine, entry) {
-			how = []Examined{{}}
-		}
 		if err := tx.put(role, target, entry); err != nil {
 			return err
 		}
@@ -119,6 +119,17 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 		return proof.Review{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Source: x.Source, Result: x.Result, Builder: x.Builder,
 			Policy: x.Policy, Reinstate: x.Reinstate, From: now, Until: now.Add(x.Valid).Truncate(time.Second)}
 	})
+}
+
+// sameReleases is sameRelease of all roles.
+func (tx *Tx) sameReleases(roles []string, target string, entry wire.Value) (bool, error) {
+	for _, role := range roles {
+		mine, err := tx.find(role, target)
+		if err != nil || !sameRelease(target, mine, entry) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // sameRelease reports whether the party lists a release already of which others

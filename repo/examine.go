@@ -26,7 +26,7 @@ type Pending struct {
 	Name     string // of the file in storage and below a location
 	Length   int64
 	SHA256   string       // lower-case hex
-	Release  *tuf.Release // those fields that are good, see Changes; nil for a plain file
+	Release  *tuf.Release // of fields that are bad Changes tells; nil for a plain file
 	ListedBy []string     // roles that list it so, sorted by class order
 	// Previous is what the party approved of last before this: of the release's
 	// product, channel and platform, the one with the highest version below its own;

@@ -200,14 +200,19 @@ func parseEntry(v wire.Value) (e entry, err error) {
 	return e, err
 }
 
-// releaseOf reads the release fields of an entry, those that are good; false for a
-// plain file. See judged for the others.
+// releaseOf reads the release fields of an entry: product, version, channel and
+// platform as they stand, of the others those that are good; false for a plain file.
+// See judged.
 func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	e, err := parseEntry(v)
 	if err != nil || e.release == nil {
 		return rel, false
 	}
-	rel, _ = tuf.ParseRelease(e.release.JSON())
+	if rel, err = tuf.ParseRelease(e.release.JSON()); err != nil { // what an earlier tool has listed has a name too
+		for name, to := range map[string]*string{"product": &rel.Product, "version": &rel.Version, "channel": &rel.Channel, "platform": &rel.Platform} {
+			*to, _ = member(e.release, name).Text()
+		}
+	}
 	return rel, true
 }
 
@@ -221,4 +226,18 @@ func judged(target string, v wire.Value) error {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	return nil
+}
+
+// memberOf returns a member of a verified role's signed part; nil for none.
+func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
+	v, err := wire.Canonical(t.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	var signed wire.Value
+	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
+		return nil, err
+	}
+	err = signed.Fields(wire.Field{Name: name, To: &m})
+	return m, err
 }

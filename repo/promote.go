@@ -231,17 +231,12 @@ func (tx *Tx) stopped(path, sum string) error {
 	now := tx.repo.now()
 	for _, c := range tx.layout().Classes {
 		for _, role := range c.Roles {
-			l, err := tx.read(role.Role)
+			r, err := tx.recallOf(role.Role, sum)
 			if err != nil {
 				return err
 			}
-			if l == nil {
-				continue
-			}
-			for v := range l.members[tuf.RecallMember].Elements() {
-				if s, err := member(v, "sha256").Text(); err == nil && strings.EqualFold(s, sum) {
-					return no(role.Role, "a recall")
-				}
+			if r != nil {
+				return no(role.Role, "a recall")
 			}
 		}
 		if c.Hold == nil {

@@ -176,10 +176,14 @@ func TestPromoteRefused(t *testing.T) {
 		"removed by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Remove("review", mac) }) },
 			heal:  func(w *world) { w.approved(mac) }},
-		"recalled under another path": {want: tuf.ErrNotApproved,
+		"recalled under another path": {want: repo.ErrTakenBack,
 			spoil: func(w *world) {
-				sum := w.sumOf(linux)
-				w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/old/name", sum, "it eats disks") })
+				w.relist("vendor-agent", func(doc map[string]any) { // another tool goes on listing them
+					doc[tuf.RecallMember] = []any{object{"path": "agent/old/name", "sha256": w.sumOf(linux), "reason": "it eats disks", "at": "2026-11-20T11:00:00Z"}}
+				})
+			},
+			heal: func(w *world) {
+				w.relist("vendor-agent", func(doc map[string]any) { delete(doc, tuf.RecallMember) })
 			}},
 		"held": {want: repo.ErrTakenBack,
 			spoil: func(w *world) {
@@ -219,9 +223,7 @@ func TestPromoteRefused(t *testing.T) {
 			} else {
 				x.heal(w)
 			}
-			if name != "recalled under another path" {
-				w.update(promote(p))
-			}
+			w.update(promote(p))
 		})
 	}
 }

@@ -374,6 +374,13 @@ func TestBadReleaseIsNotSigned(t *testing.T) {
 		}
 	}
 	noErr(t, d.Sign(t.Context(), w.signer("vendor-release")))
+
+	// What is no version is still a name to recall it by.
+	w.relist("vendor-agent", func(doc map[string]any) { at(doc, "targets", "agent/1", "custom", "visum")["version"] = "newest" })
+	if p := w.waiting("agent/1"); p.Release.Version != "newest" || p.Previous != nil {
+		t.Errorf("%+v", p.Release)
+	}
+	w.update(func(tx *repo.Tx) error { return tx.RecallRelease("vendor", "agent", "newest", "no version") })
 }
 
 // Names that only some clients can fetch, or beside which no statement has room,

@@ -129,6 +129,9 @@ func TestThreeParties(t *testing.T) {
 			w.update(func(tx *repo.Tx) error {
 				rel := release([]string{"1", "1.1", "1.1"}[round])
 				rel.Critical = round == 2
+				if round == 1 {
+					noErr(t, tx.Remove("vendor", "agent/1"))
+				}
 				return tx.Add("vendor", "agent/1", strings.NewReader(content), rel)
 			})
 			w.sees("root 1")

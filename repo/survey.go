@@ -507,14 +507,15 @@ type listed struct {
 // hash is the one in the name.
 func (x *listed) hash() string { return cmp.Or(x.sha256, x.sha512) }
 
-// others are the further names under which clients may ask for the file: some
-// prefer the longer hash, and some repositories serve both.
+// others are the further names under which clients may ask for the file, of those
+// that a storage can hold: some prefer the longer hash, and some repositories serve
+// both.
 func (s *survey) others(x listed) []listed {
 	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
 		return nil
 	}
 	if x.name = TargetName(x.path, x.sha512); CheckName(x.name) != nil {
-		return nil // no storage has it
+		return nil
 	}
 	return []listed{x}
 }
@@ -532,7 +533,7 @@ func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
 		}
 		if err == nil && !s.under.ConsistentSnapshot() {
 			x.name = "targets/" + x.path
-			err = CheckName(x.name)
+			x.unstorable = CheckName(x.name)
 		}
 		if err != nil {
 			return &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMalformed, Detail: fmt.Sprintf("target %s: %v", text.Name(path.String()), err)}
@@ -584,18 +585,4 @@ func hexOf(v wire.Value, digits int) (string, error) {
 		err = fmt.Errorf("a hash is %s", text.Quote(s))
 	}
 	return s, err
-}
-
-// memberOf returns a member of a verified role's signed part; nil for none.
-func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
-	v, err := wire.Canonical(t.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	var signed wire.Value
-	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
-		return nil, err
-	}
-	err = signed.Fields(wire.Field{Name: name, To: &m})
-	return m, err
 }

@@ -200,10 +200,7 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 		if x.unstorable != nil {
 			return v.add(unstorable(roleName(t.Role(), t.Version()), x))
 		}
-		if err := v.release(t, x); err != nil {
-			return err
-		}
-		err := v.target(ctx, t, x, false)
+		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
 		for _, x := range v.survey.others(x) {
 			err = errors.Join(err, v.target(ctx, t, x, true))
 		}
