@@ -53,8 +53,11 @@ func approvePending(ctx context.Context, centre *repo.Repo) (*repo.Draft, error)
 	}
 	return centre.Stage(ctx, func(tx *repo.Tx) error {
 		for _, p := range pending { // after it was examined
+			if p.Recalled != nil || p.Refused != nil {
+				continue // decided before; approving it needs Examined.Reinstate, with a reason
+			}
 			fmt.Println(p.Path, p.Length, "listed by", p.ListedBy)
-			if err := tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann"}); err != nil {
+			if err := tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann", SHA256: p.SHA256}); err != nil {
 				return err
 			}
 		}
