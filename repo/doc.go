@@ -101,9 +101,9 @@
 // list that has the release, which may be a product's ([Tx.Delegate]), in the member
 // "x-visum-sequence" of its signed part, and never goes back, also after releases
 // were removed. All lists of all roles of the party count together, so a product in
-// two classes has one counter; but drafts that were staged at the same time and are
-// signed in different lists may give one number twice, so keep a product in one. What
-// another party lists does not count. Lists from before this member go on from the
+// two classes has one counter; of drafts that were staged at the same time and give one
+// number to two versions the second is not published ([ErrStale]). What another party
+// lists does not count. Lists from before this member go on from the
 // highest number that they list.
 //
 // # The review centre

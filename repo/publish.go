@@ -55,6 +55,9 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	if err := next.takeRoles(ctx, d); err != nil {
 		return err
 	}
+	if err := next.numbers(ctx); err != nil {
+		return err
+	}
 	return next.finish(ctx)
 }
 

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -313,6 +314,61 @@ func (s *signing) sequences(x *item) error {
 		if now[product] < was[product] {
 			return fmt.Errorf("repo: %s v%d: %w: the highest number given for product %s is %d, the draft says %d",
 				text.Name(x.file.role), x.file.version, ErrSequence, text.Name(product), was[product], now[product])
+		}
+	}
+	return nil
+}
+
+// numbers refuses a version whose number another list of the party has given since
+// the draft was staged. What a draft leaves out because compromised keys signed it
+// counts for nothing.
+func (n *publication) numbers(ctx context.Context) error {
+	if n.present.under == nil || len(n.compromised) > 0 {
+		return nil
+	}
+	tx := n.repo.newTx(ctx, n.present)
+	for _, role := range tx.layout().lists() {
+		if role.party == "" || role.party == n.repo.cfg.Review {
+			continue
+		}
+		for _, f := range n.fresh {
+			if f.role != role.role && (len(f.under) == 0 || f.under[0] != role.role) || f.isBin() {
+				continue
+			}
+			if err := tx.checkNumbers(role.party, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) checkNumbers(party string, f *draftFile) error {
+	indexes, err := tx.indexesOf(party)
+	if err != nil {
+		return err
+	}
+	listed := func(name productVersion, number int64) bool {
+		for _, x := range indexes {
+			for _, have := range x.versions[name] {
+				if have.Sequence == number {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for path, v := range member(f.signed, "targets").Members() {
+		rel, ok := releaseOf(v)
+		name, parsed := nameOf(rel.Product, rel.Version)
+		if !ok || !parsed || rel.Sequence < 1 || listed(name, rel.Sequence) {
+			continue
+		}
+		for _, x := range indexes {
+			if x.highest[rel.Product] >= rel.Sequence {
+				return fmt.Errorf("repo: %s: %w: %w: number %d of product %s was given to another version since; stage the release again",
+					text.Name(path.String()), ErrStale, ErrSequence, rel.Sequence, text.Name(rel.Product))
+			}
 		}
 	}
 	return nil

@@ -145,6 +145,35 @@ func TestSequenceOfOthers(t *testing.T) {
 	w.refused(tuf.ErrMalformed, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
 }
 
+// Two drafts that were staged at the same time give one number to two versions, in
+// two lists. The second is not published, and gets the next one when it is staged again.
+func TestSequenceGivenBeside(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.update(func(tx *repo.Tx) error {
+		tx.Root().Classes = append(tx.Root().Classes, w.class("rules"))
+		return nil
+	})
+	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
+	first, second := puts("agent/2", of("agent", "2", "stable", "any")), puts("rules/3", of("agent", "3", "stable", "any"))
+	r := w.open()
+	one, err := r.Stage(t.Context(), first)
+	noErr(t, err)
+	two, err := r.Stage(t.Context(), second)
+	noErr(t, err)
+	noErr(t, r.Publish(t.Context(), one))
+	err = r.Publish(t.Context(), two)
+	if !errors.Is(err, repo.ErrSequence) || !errors.Is(err, repo.ErrStale) {
+		t.Errorf("got %v", err)
+	}
+	w.update(second)
+	for path, want := range map[string]int64{"agent/1": 1, "agent/2": 2, "rules/3": 3} {
+		if got := w.numberOf(path); got != want {
+			t.Errorf("%s has number %d, want %d", path, got, want)
+		}
+	}
+}
+
 // Lists of earlier versions have no highest number: there the highest that is
 // listed counts, also for the release that is removed first.
 func TestSequenceFromBefore(t *testing.T) {
