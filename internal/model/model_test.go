@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/visum-dev/visum/internal/tuftest"
 )
 
 // rules that are switched off one by one, by model; what they are for stands in
@@ -51,7 +53,7 @@ func check(t *testing.T, model string, defines ...string) string {
 
 func needsSpin(t *testing.T) {
 	if testing.Short() {
-		t.Skip("compiles and runs some 25 model checkers; not with -short")
+		t.Skip("compiles and runs model checkers; not with -short")
 	}
 	for _, tool := range []string{"spin", "gcc"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -79,6 +81,9 @@ func TestModels(t *testing.T) {
 // Without any one of them something goes wrong: each is needed, and the models
 // see it.
 func TestEveryRuleIsNeeded(t *testing.T) {
+	if !tuftest.Long {
+		t.Skip("compiles and runs some 25 model checkers; set VISUM_LONG=1")
+	}
 	needsSpin(t)
 	page, err := os.ReadFile("README.md")
 	if err != nil {
