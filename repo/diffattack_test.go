@@ -359,7 +359,7 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
 	noErr(t, err)
 	entry := func(sum string) object {
-		return object{"length": 7, "hashes": object{"sha256": strings.Repeat(sum, 64)}, "custom": object{"visum": object{"product": "agent", "version": "0", "channel": "stable", "platform": "any", "sequence": 1}}}
+		return object{"length": 7, "hashes": object{"sha256": strings.Repeat(sum, 64)}, "custom": object{"visum": object{"product": "agent", "version": "0", "channel": "stable", "platform": "any", "sequence": 2}}}
 	}
 	both := edited(t, d, "vendor-agent", func(_, signed object) { at(signed, "targets")["agent/1"] = entry("a") })
 	both = edited(t, both, "team", func(_, signed object) { at(signed, "targets")["agent/1"] = entry("b") })
