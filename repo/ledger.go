@@ -150,7 +150,7 @@ var (
 	// force.
 	ErrTakenBack = errors.New("taken back before")
 	// ErrDate (rule K5): signed_at or an expiry is out of line with this machine's
-	// clock or with what it replaces.
+	// clock or with what it replaces. What has expired wraps [tuf.ErrExpired] too.
 	ErrDate = errors.New("date out of line")
 	// ErrNotAutomatic: the change is of a kind that [Config].Automation does not
 	// list. A person has to sign it.

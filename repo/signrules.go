@@ -17,7 +17,7 @@ func (s *signing) dates(x *item) error {
 		return nil
 	}
 	no := func(format string, args ...any) error {
-		return fmt.Errorf("repo: %s v%d: %w: %s", text.Name(f.role), f.version, ErrDate, fmt.Sprintf(format, args...))
+		return fmt.Errorf("repo: %s v%d: %w: %w", text.Name(f.role), f.version, ErrDate, fmt.Errorf(format, args...))
 	}
 	if s.tip != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.tip.SHA256()) {
 		if at := s.tip.Charter().SignedAt(); at.After(now.Add(tolerance)) {
@@ -31,7 +31,7 @@ func (s *signing) dates(x *item) error {
 		}
 	}
 	if !f.expires.After(now) {
-		return no("it expires on %s, this machine's clock is %s", stamp(f.expires), stamp(now))
+		return no("%w: it expires on %s, this machine's clock is %s", tuf.ErrExpired, stamp(f.expires), stamp(now))
 	}
 	if s.draft != nil && s.draft.override.shorterExpiry || x.expires.IsZero() {
 		return nil
