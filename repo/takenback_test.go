@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // K4: what was recalled or refused stays so under another path, also where the
@@ -125,7 +126,7 @@ func TestDatesInLine(t *testing.T) {
 		"tolerance has an end":     {staged: 25 * time.Hour, tolerance: 48 * time.Hour, edit: renewRoot, key: "review-1", want: repo.ErrDate},
 		"ten years ahead":          {staged: 3650 * day, edit: renewRoot, key: "review-1", want: repo.ErrDate},
 		"a clock a year behind":    {signed: -365 * day, edit: resignReview, key: "review-release", want: repo.ErrDate},
-		"a clock a year ahead":     {signed: 365 * day, edit: resignReview, key: "review-release", want: repo.ErrDate},
+		"a clock a year ahead":     {signed: 365 * day, edit: resignReview, key: "review-release", want: tuf.ErrExpired},
 		"root that ends early":     {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, key: "review-1", want: repo.ErrDate, override: true},
 		"role that ends early":     {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, key: "review-release", want: repo.ErrDate, override: true},
 		"an hour earlier":          {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview, key: "review-release"},
