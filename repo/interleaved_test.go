@@ -30,11 +30,14 @@ import (
 // others, who go on by some calls of the storage at each call that it makes. All
 // of it follows from a seed: nothing depends on how fast anybody is.
 
-// raceRuns is how often each call is run beside others: 10 times, and 2,000 times
-// where VISUM_LONG=1 is set.
+// raceRuns is how often each call is run beside others: 10 times, 4 with -short, and
+// 2,000 where VISUM_LONG=1 is set.
 func raceRuns() int {
-	if tuftest.Long {
+	switch {
+	case tuftest.Long:
 		return 2000
+	case testing.Short():
+		return 4
 	}
 	return 10
 }
