@@ -410,7 +410,7 @@ func TestRolloutSeed(t *testing.T) {
 	}
 	clones, turns := 0, 0
 	for i := range 40 { // all with one state folder
-		if turn("") == turn("") {
+		if first, second := turn(""), turn(""); first == second {
 			clones++
 		}
 		seed := fmt.Sprint("serial ", i)
