@@ -93,7 +93,7 @@ func (tx *Tx) index(role string) (*releaseIndex, error) {
 		return nil, err
 	}
 	if l != nil {
-		if err := tx.indexList(x, l); err != nil {
+		if err := tx.eachIn(l, x.addList); err != nil {
 			return nil, err
 		}
 	}
@@ -101,7 +101,8 @@ func (tx *Tx) index(role string) (*releaseIndex, error) {
 	return x, nil
 }
 
-func (tx *Tx) indexList(x *releaseIndex, l *listing) error {
+// addList notes what a list says, see Tx.eachIn.
+func (x *releaseIndex) addList(l *listing) error {
 	highest, err := l.sequences()
 	if err != nil {
 		return err
@@ -113,22 +114,14 @@ func (tx *Tx) indexList(x *releaseIndex, l *listing) error {
 		x.add(target, v)
 	}
 	if l.bits() > 0 {
-		return nil // bins hold no releases
-	}
-	for _, name := range l.delegates() {
-		if err := tx.ctx.Err(); err != nil {
-			return err
-		}
-		below, err := tx.readBelow(l, name)
-		if err != nil {
-			return err
-		}
-		if err := tx.indexList(x, below); err != nil {
-			return err
-		}
+		return fs.SkipDir // bins hold no releases
 	}
 	return nil
 }
+
+// givesNumbers reports whether a party gives its releases sequence numbers: a
+// reviewer lists those that others gave.
+func (r *Repo) givesNumbers(party string) bool { return party != "" && party != r.cfg.Review }
 
 // dropped notes that a list of a role's tree no longer has an entry. Its number
 // stays given: lists of earlier versions of this package do not say so yet.
@@ -143,7 +136,7 @@ func (tx *Tx) dropped(role string, l *listing, target string, v wire.Value) erro
 		}
 	}
 	for _, r := range tx.layout().lists() {
-		if r.role == role && r.party != "" && r.party != tx.repo.cfg.Review { // a reviewer gives no numbers
+		if r.role == role && tx.repo.givesNumbers(r.party) {
 			return l.raise(rel.Product, rel.Sequence)
 		}
 	}
@@ -328,7 +321,7 @@ func (n *publication) numbers(ctx context.Context) error {
 	}
 	tx := n.repo.newTx(ctx, n.present)
 	for _, role := range tx.layout().lists() {
-		if role.party == "" || role.party == n.repo.cfg.Review {
+		if !n.repo.givesNumbers(role.party) {
 			continue
 		}
 		for _, f := range n.fresh {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -304,9 +305,13 @@ func (tx *Tx) each(role string, fn func(target string, v wire.Value) error) erro
 	})
 }
 
-// eachIn calls fn for l and every list below it.
+// eachIn calls fn for l and every list below it, but not for those below a list for
+// which fn returns [fs.SkipDir].
 func (tx *Tx) eachIn(l *listing, fn func(*listing) error) error {
-	if err := fn(l); err != nil {
+	switch err := fn(l); {
+	case err == fs.SkipDir:
+		return nil
+	case err != nil:
 		return err
 	}
 	for _, name := range l.delegates() {
