@@ -69,6 +69,7 @@ func TestNextPlaceGoesOn(t *testing.T) {
 		"silent": func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := newDepot(t, 2, mib)
 			d.posts[0].tell(first(cutAfter(400_000), end))
 			c := d.client(func(cfg *client.Config) { cfg.IdleTimeout = 2 * time.Second })
@@ -91,6 +92,7 @@ func TestNextPlaceGoesOn(t *testing.T) {
 // A place that stands still in the middle is left, and what it gave is not
 // fetched again.
 func TestStallInTheMiddle(t *testing.T) {
+	t.Parallel()
 	d := newDepot(t, 2, mib)
 	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(&cutter{w, 500_000, func() { <-r.Context().Done(); hangUp() }}, r)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/visum-dev/visum/client"
@@ -131,25 +132,25 @@ func TestRetryAfterOfATarget(t *testing.T) {
 	for after, want := range map[string]int{"1": 2, "60": 1} {
 		t.Run(after, func(t *testing.T) {
 			t.Parallel()
-			w := newWeb(t)
-			c := w.client(func(cfg *client.Config) { cfg.Retries = 1 })
-			a := w.approved(c)
-			w.does(dark, cdnHost)
-			n := 0
-			w.does(func(name string, r *http.Request) (*http.Response, error) {
-				if n++; n == 1 {
-					return busy(429, after, "")(name, r)
+			waiting(t, "the agent", 1, func(t *testing.T, w *web, c *client.Client) {
+				a := w.approved(c)
+				w.does(dark, cdnHost)
+				n := 0
+				w.does(func(name string, r *http.Request) (*http.Response, error) {
+					if n++; n == 1 {
+						return busy(429, after, "")(name, r)
+					}
+					return nil, nil
+				}, vendorHost)
+				begun := time.Now()
+				err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent"))
+				if n != want || (err == nil) != (want == 2) {
+					t.Errorf("asked %d times, %v", n, err)
 				}
-				return nil, nil
-			}, vendorHost)
-			begun := time.Now()
-			err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent"))
-			if n != want || (err == nil) != (want == 2) {
-				t.Errorf("asked %d times, %v", n, err)
-			}
-			if want == 2 && time.Since(begun) < time.Second {
-				t.Error("did not wait")
-			}
+				if want == 2 && time.Since(begun) < time.Second {
+					t.Error("did not wait")
+				}
+			})
 		})
 	}
 }
@@ -475,7 +476,9 @@ func TestURLAsSource(t *testing.T) {
 
 // Root and timestamp are asked for at the same time: neither answer is needed
 // for the other's request. Nothing else is asked for when there is no news.
-func TestTwoRequestsAtTheSameTime(t *testing.T) {
+func TestTwoRequestsAtTheSameTime(t *testing.T) { synctest.Test(t, twoRequestsAtTheSameTime) }
+
+func twoRequestsAtTheSameTime(t *testing.T) {
 	w := newWeb(t)
 	var under atomic.Int64
 	meets := false

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 
 	"github.com/visum-dev/visum/client"
 )
@@ -92,7 +93,9 @@ func TestListGoesOnWhereItWas(t *testing.T) {
 }
 
 // Nobody who is done with retrying a place for good asks it again through a list.
-func TestListHandsFinalAnswersThrough(t *testing.T) {
+func TestListHandsFinalAnswersThrough(t *testing.T) { synctest.Test(t, listHandsFinalAnswersThrough) }
+
+func listHandsFinalAnswersThrough(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) {
 		cfg.Retries, cfg.Offline = 3, true

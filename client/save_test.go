@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/visum-dev/visum/client"
@@ -65,34 +66,36 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWeb(t)
-			c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
-			approved := w.approved(c)
-			w.does(a, vendorHost)
-			w.asked("")
-			dir := t.TempDir()
-			file := filepath.Join(dir, "agent")
-			if err := c.Save(t.Context(), approved, file); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := os.ReadFile(file); err != nil || string(got) != "the agent" {
-				t.Fatalf("%q, %v", got, err)
-			}
-			want := 2
-			if name == "crawls" {
-				want = 3 // the honest place contradicts what is there, and proves it
-			}
-			if got := w.asked(""); len(got) != want {
-				t.Errorf("asked %q", got)
-			}
-			w.does(a, cdnHost)
-			os.Remove(file)
-			if err := c.Save(t.Context(), approved, file); err == nil {
-				t.Error("no error without an honest place")
-			}
-			if left := files(t, dir); len(left) > 0 {
-				t.Errorf("left behind: %q", left)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				w := newWeb(t)
+				c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
+				approved := w.approved(c)
+				w.does(a, vendorHost)
+				w.asked("")
+				dir := t.TempDir()
+				file := filepath.Join(dir, "agent")
+				if err := c.Save(t.Context(), approved, file); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := os.ReadFile(file); err != nil || string(got) != "the agent" {
+					t.Fatalf("%q, %v", got, err)
+				}
+				want := 2
+				if name == "crawls" {
+					want = 3 // the honest place contradicts what is there, and proves it
+				}
+				if got := w.asked(""); len(got) != want {
+					t.Errorf("asked %q", got)
+				}
+				w.does(a, cdnHost)
+				os.Remove(file)
+				if err := c.Save(t.Context(), approved, file); err == nil {
+					t.Error("no error without an honest place")
+				}
+				if left := files(t, dir); len(left) > 0 {
+					t.Errorf("left behind: %q", left)
+				}
+			})
 		})
 	}
 }
@@ -126,12 +129,14 @@ func TestSaveReadsNoMore(t *testing.T) {
 }
 
 // Bytes that keep coming, but one by one, keep nobody waiting for the end.
-func TestSaveLeavesWhoCrawls(t *testing.T) {
+func TestSaveLeavesWhoCrawls(t *testing.T) { synctest.Test(t, saveLeavesWhoCrawls) }
+
+func saveLeavesWhoCrawls(t *testing.T) {
 	content := strings.Repeat("a", 5000)
 	w := newWeb(t, func(r *tuftest.Repo) {
 		r.AddTarget("agent/agent-11.4.0.tar.gz", content, nil, "vendor-agent", "review-agent")
 	})
-	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
+	c := w.client()
 	a := w.approved(c)
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		return respond(r, 200, readerFunc(func(p []byte) (int, error) {
