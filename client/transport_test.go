@@ -33,7 +33,7 @@ func (w *web) overTLS(from, until time.Time, h2 bool, to func(address string) st
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(w.t, err)
 	form := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: from, NotAfter: until,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
 	der, err := x509.CreateCertificate(rand.Reader, form, form, key.Public(), key)
 	must(w.t, err)
 	cert, err := x509.ParseCertificate(der)
@@ -62,7 +62,7 @@ func (w *web) overTLS(from, until time.Time, h2 bool, to func(address string) st
 	if to != nil {
 		address = to(address)
 	}
-	locations(w.repo, func(id string, l tuftest.Doc) { l["base"] = fmt.Sprintf("https://%s/%s/", address, id) })
+	locations(w.repo, func(id string, l tuftest.Doc) { l["base"] = baseOf(id, "https://"+address) })
 	w.repo.PublishRoot()
 	w.repo.Publish()
 	pool := x509.NewCertPool()

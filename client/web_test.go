@@ -3,7 +3,6 @@ package client_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -239,8 +238,17 @@ func locations(r *tuftest.Repo, edit func(id string, l tuftest.Doc)) {
 	}
 }
 
-// sockets puts the web behind a real server on loopback, as one host with a path
-// for each place, and makes the repository name it.
+// baseOf is the base of a location at a server on loopback: with a path for each
+// location, and another host for one of them, since a pin needs two operators.
+func baseOf(id, origin string) string {
+	if id == "cdn" {
+		origin = strings.Replace(origin, "127.0.0.1", "localhost", 1)
+	}
+	return origin + "/" + id + "/"
+}
+
+// sockets puts the web behind a real server on loopback, and makes the repository
+// name it.
 func (w *web) sockets() *httptest.Server {
 	ts := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -257,7 +265,7 @@ func (w *web) sockets() *httptest.Server {
 		rw.Write(data)
 	}))
 	w.t.Cleanup(ts.Close)
-	locations(w.repo, func(id string, l tuftest.Doc) { l["base"] = fmt.Sprintf("%s/%s/", ts.URL, id) })
+	locations(w.repo, func(id string, l tuftest.Doc) { l["base"] = baseOf(id, ts.URL) })
 	w.repo.PublishRoot()
 	w.repo.Publish()
 	return ts

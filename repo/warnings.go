@@ -17,6 +17,9 @@ import (
 // not repeated.
 func (r *Root) Warnings(review string, at time.Time) []string {
 	out := r.unpinnable(review, at)
+	if r.minOperators() == 1 {
+		out = append(out, "min_operators is 1: one operator that serves old files hides every new root and release until the metadata expires")
+	}
 	// As many root keys may be lost, of all parties together, as the party with the
 	// fewest spare ones has: the threshold grows with every key of another party.
 	spare := func(p Party) int { return len(p.Keys) - max(p.Min, 1) }
@@ -35,23 +38,27 @@ func (r *Root) Warnings(review string, at time.Time) []string {
 	return out
 }
 
-// unpinnable says why Pin will make no pin of the root.
+// unpinnable says why Pin will make no pin of the root, or one that is of no use.
 func (r *Root) unpinnable(review string, at time.Time) (out []string) {
 	if !slices.ContainsFunc(r.Parties, func(p Party) bool { return p.Name == review }) {
 		out = append(out, text.Line(fmt.Sprintf("no party is called %s, which is the reviewing party, so no pin can be made of it; Config.Review names another one", text.Name(review))))
 	}
-	want := r.Probe.MinOperators
-	if r.Probe == (tuf.Probe{}) {
-		want = 2
-	}
-	operators := map[string]bool{}
-	for _, l := range r.Locations {
-		if l.UseUntil.IsZero() || l.UseUntil.After(at) {
-			operators[l.Operator] = true
-		}
-	}
-	if n := len(operators); n < want {
-		out = append(out, fmt.Sprintf("its locations have %s, min_operators is %d, so no pin can be made of it: who can freeze them hides everything", plural(n, "operator", "operators"), want))
+	usable := slices.DeleteFunc(slices.Clone(r.Locations), func(l tuf.Location) bool { return !l.UseUntil.IsZero() && !l.UseUntil.After(at) })
+	n, want := tuf.Operators(usable), r.minOperators()
+	have := fmt.Sprintf("its locations have %s by name and host, min_operators is %d", plural(n, "operator", "operators"), want)
+	switch {
+	case n < min(2, want):
+		out = append(out, have+", so no pin can be made of it")
+	case n < want:
+		out = append(out, have+", so a client never finds enough of them to confirm its root")
 	}
 	return out
+}
+
+// minOperators is the number of operators that a client asks for a new root.
+func (r *Root) minOperators() int {
+	if r.Probe == (tuf.Probe{}) {
+		return 2 // as tuf reads a charter without a probe
+	}
+	return r.Probe.MinOperators
 }

@@ -125,15 +125,14 @@ func (p *Pin) check(repoID string, least int64, pinned []Key) error {
 		return refuse("pin", 0, ErrCharter, "the keys of party %s are not those of its root", p.review)
 	}
 	// The locations of a pin obey the same rules as those of a charter (H4 to H6).
-	operators, ids := map[string]bool{}, map[string]bool{}
+	ids := map[string]bool{}
 	for _, l := range p.locations {
 		if rule, why := p.root.opt.placeFault(l, ids); rule != "" {
 			return refuse("pin", 0, ErrCharter, "%s: %s", rule, why)
 		}
-		operators[l.Operator] = true
 	}
-	if len(operators) < 2 {
-		return refuse("pin", 0, ErrCharter, "locations of %d operators, at least 2", len(operators))
+	if n, want := Operators(p.locations), min(2, c.probe.MinOperators); n < want {
+		return refuse("pin", 0, ErrCharter, "locations of %d operators by name and host, want at least %d", n, want)
 	}
 	return nil
 }

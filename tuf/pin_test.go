@@ -79,7 +79,12 @@ func TestPinRefused(t *testing.T) {
 			for _, l := range p["locations"].([]any) {
 				l.(doc)["operator"] = "vendor-ch"
 			}
-		}, tuf.ErrCharter, "locations of 1 operators"},
+		}, tuf.ErrCharter, "locations of 1 operators by name and host, want at least 2"},
+		{"two operators on one host", func(p doc) {
+			for _, l := range p["locations"].([]any) {
+				l.(doc)["base"] = "https://updates.vendor.example/r/"
+			}
+		}, tuf.ErrCharter, "locations of 1 operators by name and host, want at least 2"},
 		{"a tier that is none", func(p doc) { tuftest.At(p, "locations", 0)["tier"] = "secret" }, tuf.ErrCharter, "H6"},
 		{"a location twice", func(p doc) { l := p["locations"].([]any); l[2] = l[0] }, tuf.ErrCharter, "used twice"},
 		{"a primary without targets", func(p doc) { delete(tuftest.At(p, "locations", 0, "paths"), "targets") }, tuf.ErrCharter, "H5"},
@@ -134,4 +139,44 @@ func TestPinBareRoot(t *testing.T) {
 	}
 	_, err = tuf.OpenPin(tuftest.New().Files["1.root.json"], nil)
 	want(t, err, tuf.ErrMalformed, "a root with a charter, not a pin")
+}
+
+// Two locations are of one operator where their operators' names or their hosts are
+// the same, also over a third one.
+func TestOperators(t *testing.T) {
+	at := func(operator, host string) tuf.Location {
+		return tuf.Location{Operator: operator, Base: "https://" + host + "/r/"}
+	}
+	for name, x := range map[string]struct {
+		list []tuf.Location
+		want int
+	}{
+		"none":                {nil, 0},
+		"two":                 {[]tuf.Location{at("a", "a.example"), at("b", "b.example")}, 2},
+		"one name":            {[]tuf.Location{at("a", "a.example"), at("a", "b.example")}, 1},
+		"one host":            {[]tuf.Location{at("a", "a.example"), at("b", "a.example")}, 1},
+		"one host, two ports": {[]tuf.Location{at("a", "a.example:444"), at("b", "a.example")}, 1},
+		"joined by the third": {[]tuf.Location{at("a", "a.example"), at("b", "b.example"), at("a", "b.example")}, 1},
+		"joined by the first": {[]tuf.Location{at("a", "b.example"), at("a", "a.example"), at("b", "b.example")}, 1},
+		"two pairs":           {[]tuf.Location{at("a", "a.example"), at("b", "b.example"), at("c", "a.example"), at("b", "d.example")}, 2},
+		"two pairs, joined":   {[]tuf.Location{at("a", "a.example"), at("b", "b.example"), at("c", "a.example"), at("b", "d.example"), at("c", "d.example")}, 1},
+	} {
+		if got := tuf.Operators(x.list); got != x.want {
+			t.Errorf("%s: %d, want %d", name, got, x.want)
+		}
+	}
+}
+
+// Where the charter is content with one operator, so is the pin.
+func TestPinOfOneOperator(t *testing.T) {
+	r := tuftest.New()
+	r.Charter()["probe"] = doc{"min_operators": 1, "every_seconds": 60, "max_age_seconds": 60, "mode": "warn"}
+	r.PublishRoot()
+	pin := r.Pin()
+	for _, l := range pin["locations"].([]any) {
+		l.(doc)["operator"] = "vendor-ch"
+	}
+	if _, err := tuf.OpenPin(tuftest.Marshal(pin), nil); err != nil {
+		t.Error(err)
+	}
 }

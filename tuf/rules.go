@@ -403,6 +403,30 @@ func (l Location) Host() string {
 	return strings.TrimSuffix(u.Host, ":"+u.Port())
 }
 
+// Operators counts the operators of locations by name and by host: locations with one
+// operator name, or on one host, count once, whatever the other says. Two locations
+// that a third one connects in this way count once too, so that a client that asks the
+// locations in any order meets at least so many operators.
+func Operators(list []Location) int {
+	group := make([]int, len(list)) // of each location, an earlier one of the same operator
+	n := 0
+	for i, a := range list {
+		group[i] = i
+		n++
+		for j, b := range list[:i] {
+			if old := group[j]; old != group[i] && (a.Operator == b.Operator || a.Host() == b.Host()) {
+				for k := range i + 1 {
+					if group[k] == old {
+						group[k] = group[i]
+					}
+				}
+				n--
+			}
+		}
+	}
+	return n
+}
+
 // Usable says whether a client may contact the location at the time now:
 // neither retired by this charter nor past its use_until.
 func (c *Charter) Usable(l Location, now time.Time) bool {

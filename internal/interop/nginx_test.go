@@ -229,7 +229,9 @@ func TestNginxRangeBeyondTheEnd(t *testing.T) {
 // reason to stop where another operator tells the truth.
 func TestNginxSoft404(t *testing.T) {
 	special := "location /soft/ { alias REPO/; error_page 404 =200 /sorry.html; }"
-	w, n := newNginx(t, special, func(origin, _, _ string) []string { return []string{origin + "soft/", origin} })
+	w, n := newNginx(t, special, func(origin, _, _ string) []string {
+		return []string{origin + "soft/", strings.Replace(origin, "127.0.0.1", "localhost", 1)}
+	})
 	writeFile(t, "<html>Sorry!</html>", w.dir, "sorry.html")
 	c := w.client(nil)
 	view, rel := w.latest(c, "1.0")

@@ -188,7 +188,8 @@ func newAuthority(t *testing.T) *authority {
 		return cert, key
 	}
 	ca, caKey := make(&x509.Certificate{Subject: pkix.Name{CommonName: "interop test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
-	cert, key := make(&x509.Certificate{Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, ca, caKey)
+	cert, key := make(&x509.Certificate{Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, ca, caKey)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	noErr(t, err)
 	a := &authority{pool: x509.NewCertPool()}

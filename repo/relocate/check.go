@@ -218,19 +218,11 @@ func roleKeys(root roles) map[string][]string {
 
 // checkOperators sees to it that enough operators are left to find a root at.
 func (m *Move) checkOperators(tip *tuf.Charter) error {
-	left := operators(append(m.To, slices.DeleteFunc(tip.Locations(), func(l tuf.Location) bool {
+	left := tuf.Operators(append(m.To, slices.DeleteFunc(tip.Locations(), func(l tuf.Location) bool {
 		return slices.Contains(m.From, l.ID) || !l.UseUntil.IsZero()
 	})...))
 	if want := tip.Probe().MinOperators; left < want {
 		return fmt.Errorf("%w: clients look for a new root at %d operators, the move leaves %d: add a rendezvous first", ErrPlaces, want, left)
 	}
 	return nil
-}
-
-func operators(list []tuf.Location) int {
-	names := map[string]bool{}
-	for _, l := range list {
-		names[l.Operator] = true
-	}
-	return len(names)
 }

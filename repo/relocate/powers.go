@@ -165,7 +165,7 @@ func (f *findings) placeLosses(c *tuf.Charter, at time.Time) {
 		rest := slices.DeleteFunc(slices.Clone(list), gone)
 		content := slices.ContainsFunc(rest, func(l tuf.Location) bool { return l.Tier != tuf.Rendezvous && l.Targets != "" })
 		level, what := Note, "survivable"
-		switch n := operators(rest); {
+		switch n := tuf.Operators(rest); {
 		case len(rest) == 0:
 			level, what = Warning, "clients are in the dark"
 		case !content:

@@ -224,10 +224,13 @@ func (f *findings) windows(root newRoot, t *truth, now time.Time) {
 			times = append(times, l.UseUntil)
 		}
 	}
+	if c.Probe().MinOperators == 1 {
+		f.add(Warning, "windows", "", "min_operators is 1: one operator that serves old files hides every new root and release until the metadata expires")
+	}
 	slices.SortFunc(times, time.Time.Compare)
 	for _, at := range times {
 		usable := slices.DeleteFunc(c.Locations(), func(l tuf.Location) bool { return !c.Usable(l, at) })
-		if n := operators(usable); n < c.Probe().MinOperators {
+		if n := tuf.Operators(usable); n < c.Probe().MinOperators {
 			f.add(Error, "windows", "", "from %s on clients have %d operators to ask for a new root, the charter wants %d", stamp(at), n, c.Probe().MinOperators)
 		}
 	}
