@@ -63,6 +63,14 @@ func (s noTargets) Create(ctx context.Context, name string, r io.Reader) error {
 	return err
 }
 
+// Read says that every target is there.
+func (s noTargets) Read(ctx context.Context, name string) ([]byte, error) {
+	if strings.HasPrefix(name, "targets/") && !strings.Contains(name, ".reviews/") {
+		return []byte{}, nil
+	}
+	return s.Storage.Read(ctx, name)
+}
+
 // byHand is one targets file with go-tuf's types.
 type byHand struct {
 	signer signature.Signer

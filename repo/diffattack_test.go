@@ -366,6 +366,9 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 	lines := w.lines(both)
 	says(t, lines, "vendor-agent: release agent/1: sha256 ", " -> HASH(aaaa)")
 	says(t, lines, `team: listing that clients do not find, or find elsewhere, agent/1: sha256 `, "-> HASH(bbbb)")
+	for _, sum := range []string{"a", "b"} {
+		noErr(t, w.store.Create(t.Context(), repo.TargetName("agent/1", strings.Repeat(sum, 64)), strings.NewReader("agent 1")))
+	}
 	noErr(t, w.open().Publish(t.Context(), w.forceAll(both)))
 	gone, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
 	noErr(t, err)

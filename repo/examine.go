@@ -189,7 +189,7 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 			return err
 		}
 		for _, p := range waiting[of(&rel)] {
-			if below(rel.Version, p.Release.Version) && (p.Previous == nil || below(p.Previous.Release.Version, rel.Version)) {
+			if lowerVersion(rel.Version, p.Release.Version) && (p.Previous == nil || lowerVersion(p.Previous.Release.Version, rel.Version)) {
 				p.Previous = &l
 			}
 			if p.Path != path && p.SHA256 != l.SHA256 && sameVersion(rel.Version, p.Release.Version) {
@@ -210,14 +210,6 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 		}
 	}
 	return err
-}
-
-// below reports whether the first version is below the second. One that does not
-// parse, which earlier versions of this package listed, is neither.
-func below(a, b string) bool {
-	x, err1 := tuf.ParseVersion(a)
-	y, err2 := tuf.ParseVersion(b)
-	return err1 == nil && err2 == nil && x.Compare(y) < 0
 }
 
 func listedAs(path string, v wire.Value) (Listed, error) {
@@ -255,7 +247,7 @@ func changes(was, is Listed) (out []string) {
 	say("version", text.Quote(a.Version), text.Quote(b.Version))
 	say("channel", text.Quote(a.Channel), text.Quote(b.Channel))
 	say("platform", text.Quote(a.Platform), text.Quote(b.Platform))
-	if !below(a.Version, b.Version) || b.Sequence <= a.Sequence { // a later version has a later number
+	if !lowerVersion(a.Version, b.Version) || b.Sequence <= a.Sequence { // a later version has a later number
 		say("sequence", a.Sequence, b.Sequence)
 	}
 	say("min_version", text.Quote(a.MinVersion), text.Quote(b.MinVersion))

@@ -1,8 +1,10 @@
 package repo_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -120,6 +122,38 @@ func (w *world) intact() {
 	if !report.OK() {
 		w.t.Fatal(report)
 	}
+}
+
+// A draft that waited for so long that Prune removed a file of its is not published:
+// clients would be offered a release that nobody can download. Staged again, it is.
+func TestDraftThatWaitedTooLong(t *testing.T) {
+	t.Parallel()
+	w := dated(t)
+	w.update(swap(1))
+	draft, err := w.open().Stage(t.Context(), swap(2))
+	noErr(t, err)
+	for _, s := range w.keys {
+		_ = draft.Sign(t.Context(), s)
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	noErr(t, w.open().Refresh(t.Context()))
+	if gone := w.prune(&repo.PruneOptions{Drafts: time.Hour}); len(gone) == 0 {
+		t.Fatal("nothing was removed")
+	}
+	before := w.store.copy()
+	err = w.open().Publish(t.Context(), draft)
+	wantErr(t, err, repo.ErrStale)
+	wantErr(t, err, fs.ErrNotExist)
+	if !strings.Contains(err.Error(), ".2 is not in the storage any more") {
+		t.Error(err)
+	}
+	if !maps.EqualFunc(before.files, w.store.files, bytes.Equal) {
+		t.Error("something was written")
+	}
+	w.sees("root 1 agent/1")
+	w.update(swap(2))
+	w.sees("root 1 agent/2")
+	w.intact()
 }
 
 // What cannot be listed and removed cannot be pruned.

@@ -22,8 +22,8 @@ import (
 // Publish puts a fully signed draft into the repository: it makes the snapshot
 // and timestamp that go with it, signs them with the signers at hand, opens the
 // result as a client would, and writes it. Where the repository has moved on
-// since the draft was made, the error wraps [ErrStale], or [ErrPublished] where that
-// was this draft; where somebody publishes at the same time, [ErrConflict]. Nothing
+// since the draft was made, or [Repo.Prune] removed a target file that the draft waited
+// too long with, the error wraps [ErrStale], or [ErrPublished] where that was this draft; where somebody publishes at the same time, [ErrConflict]. Nothing
 // changed then; but where somebody published between a new root and the timestamp that goes
 // with it, the root stays, and the next Update brings its content.
 func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
@@ -56,6 +56,9 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 		return err
 	}
 	if err := next.numbers(ctx); err != nil {
+		return err
+	}
+	if err := next.targets(ctx); err != nil {
 		return err
 	}
 	return next.finish(ctx)

@@ -61,6 +61,25 @@ func nameOf(product, version string) (productVersion, bool) {
 	return productVersion{product, v.String()}, err == nil
 }
 
+// sameVersion reports whether two versions are one. What is no version is the same
+// as itself.
+func sameVersion(a, b string) bool {
+	x, err := tuf.ParseVersion(a)
+	y, err2 := tuf.ParseVersion(b)
+	if err != nil || err2 != nil {
+		return a == b
+	}
+	return x.Compare(y) == 0
+}
+
+// lowerVersion reports whether the first version is below the second. One that does not
+// parse, which earlier versions of this package listed, is neither.
+func lowerVersion(a, b string) bool {
+	x, err1 := tuf.ParseVersion(a)
+	y, err2 := tuf.ParseVersion(b)
+	return err1 == nil && err2 == nil && x.Compare(y) < 0
+}
+
 // add notes what is listed under a path from now on. The nil index notes nothing.
 func (x *releaseIndex) add(target string, v wire.Value) {
 	rel, ok := releaseOf(v)

@@ -269,17 +269,6 @@ func (tx *Tx) filesOf(c Class, product, version string) (map[string]map[string]b
 	return out, nil
 }
 
-// sameVersion reports whether two versions are one. What is no version is the same
-// as itself.
-func sameVersion(a, b string) bool {
-	x, err := tuf.ParseVersion(a)
-	y, err2 := tuf.ParseVersion(b)
-	if err != nil || err2 != nil {
-		return a == b
-	}
-	return x.Compare(y) == 0
-}
-
 // badBytes are what a path of a class stands for.
 type badBytes struct {
 	class, path string
