@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -16,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -73,7 +73,7 @@ func (c *Client) web(metadata, targets string) *httpSource {
 func (c *Client) mayAsk(u *url.URL) bool {
 	tip := c.newestRoot()
 	charter := tip.Charter()
-	return charter == nil || charter.Usable(tuf.Location{Base: plainHost(u.String())}, later(c.clock(), tip))
+	return charter == nil || charter.Usable(tuf.Location{Base: public.PlainHost(u.String())}, later(c.clock(), tip))
 }
 
 // httpSource is a location on the web.
@@ -104,7 +104,7 @@ func checkURL(raw string, unsafeHTTP bool) error {
 		return fmt.Errorf("URL of host %s: a user name in it: let the Transport of Config.HTTP sign in", text.Quote(u.Host))
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 		fault = "neither https://HOST/ nor http://HOST/"
-	case u.Scheme == "http" && !unsafeHTTP && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !unsafeHTTP && !public.Loopback(u.Hostname()):
 		fault = "not https (Config.UnsafeHTTP lets it be)"
 	case strings.ContainsFunc(u.Host, func(r rune) bool { return r >= 0x80 }):
 		fault = "a host name that is not ASCII: write its xn-- form"
@@ -118,11 +118,6 @@ func checkURL(raw string, unsafeHTTP bool) error {
 		return nil
 	}
 	return fmt.Errorf("URL %s: %s", text.Quote(raw), fault)
-}
-
-func isLoopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // address is the URL of a file. The layout of metadata is flat but for what is for

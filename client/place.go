@@ -2,11 +2,10 @@ package client
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -84,7 +83,7 @@ func usable(s Source, charter *tuf.Charter, now time.Time) Source {
 	switch s := s.(type) {
 	case *httpSource:
 		for _, base := range []string{s.metadata, s.targets} {
-			if base != "" && !charter.Usable(tuf.Location{Base: plainHost(base)}, now) {
+			if base != "" && !charter.Usable(tuf.Location{Base: public.PlainHost(base)}, now) {
 				return nil
 			}
 		}
@@ -101,29 +100,6 @@ func usable(s Source, charter *tuf.Charter, now time.Time) Source {
 		return left
 	}
 	return s
-}
-
-// plainHost is a URL with its host as charters write it, for DNS tells neither
-// capitals nor the final dot apart.
-func plainHost(base string) string {
-	u, err := url.Parse(base)
-	if err != nil {
-		return base
-	}
-	port := u.Port()
-	if u.Host = hostIn(u); port != "" {
-		u.Host += ":" + port
-	}
-	return u.String()
-}
-
-// hostIn is a URL's host without the port, in the form of plainHost.
-func hostIn(u *url.URL) string {
-	name := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	if strings.Contains(name, ":") {
-		name = "[" + name + "]"
-	}
-	return name
 }
 
 func placeKey(of string) string { return hexSum([]byte(of))[:16] }

@@ -10,14 +10,10 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
-	"strings"
 
 	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/internal/text"
 )
-
-// maxRedirects is how many redirects the download of a target follows.
-const maxRedirects = 5
 
 // moved reports whether a status sends the same request elsewhere.
 func moved(code int) bool {
@@ -39,12 +35,12 @@ func (s *httpSource) follow(ctx context.Context, h *http.Client, address string,
 		resp.Body.Close()
 		return nil, err
 	}
-	local := !public.Host(hostIn(location)) || reached.IsValid() && !public.Addr(reached)
+	local := !public.Host(public.HostIn(location)) || reached.IsValid() && !public.Addr(reached)
 	at := location
 	for n := 0; moved(resp.StatusCode); n++ {
 		resp.Body.Close()
-		if n == maxRedirects {
-			return nil, answerError{fmt.Errorf("more than %d redirects", maxRedirects), true}
+		if n == public.MaxRedirects {
+			return nil, answerError{fmt.Errorf("more than %d redirects", public.MaxRedirects), true}
 		}
 		to, err := s.destination(location, at, resp.Header.Get("Location"), local)
 		if err != nil {
@@ -81,22 +77,14 @@ func (s *httpSource) destination(location, at *url.URL, header string, local boo
 	case err != nil:
 		return nil, errors.New("a redirect to what is no URL")
 	}
-	fault := ""
-	switch {
-	case to.User != nil:
-		fault = "with a user name"
-	case to.Scheme != "https" && !(to.Scheme == "http" && isLoopback(location.Hostname()) && isLoopback(to.Hostname())):
-		fault = "that is not https"
-	case to.Hostname() == "" || strings.ContainsFunc(to.Host, func(r rune) bool { return r >= 0x80 }):
-		fault = "whose host is not one in ASCII"
-	case !s.mayAsk(to):
+	fault := public.Redirect(location, to, local)
+	if fault == "" && !s.mayAsk(to) {
 		fault = "that is retired or past its use_until"
-	case !local && !public.Host(hostIn(to)):
-		fault = "in a private network"
-	default:
-		return to, nil
 	}
-	return nil, fmt.Errorf("a redirect to %s, %s", text.Quote(to.Host), fault)
+	if fault != "" {
+		return nil, fmt.Errorf("a redirect to %s, %s", text.Quote(to.Host), fault)
+	}
+	return to, nil
 }
 
 // awayFrom returns h for a request that is sent elsewhere: without cookies and

@@ -1,7 +1,6 @@
 package tuf
 
 import (
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -19,16 +18,11 @@ import (
 // that several locations fit on one machine.
 func (o *Options) hostOK(host string) bool {
 	if o.UnsafeLoopback {
-		if name, port, ok := strings.Cut(host, ":"); ok && isLoopback(name) && portOK(port) {
+		if name, port, ok := strings.Cut(host, ":"); ok && public.Loopback(name) && portOK(port) {
 			return true
 		}
 	}
 	return public.Host(host)
-}
-
-func isLoopback(host string) bool {
-	a, _ := netip.ParseAddr(host) // the zero Addr is no loopback
-	return host == "localhost" || a.IsLoopback()
 }
 
 func portOK(port string) bool {

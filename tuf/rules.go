@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/internal/text"
 )
 
@@ -359,9 +360,9 @@ func (o *Options) baseFault(base string) string {
 		return "the path must be plain and end in /"
 	case u.Port() != "" && !portOK(u.Port()) || strings.HasSuffix(u.Host, ":"):
 		return "bad port"
-	case o.UnsafeLoopback && isLoopback(u.Hostname()) && (u.Scheme == "http" || u.Scheme == "https") && u.Port() != "":
+	case o.UnsafeLoopback && public.Loopback(u.Hostname()) && (u.Scheme == "http" || u.Scheme == "https") && u.Port() != "":
 		return ""
-	case u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "http" && public.Loopback(u.Hostname()):
 		return "not https; UnsafeLoopback, with a port, allows http on this machine"
 	case u.Scheme != "https":
 		return "not https"
@@ -397,7 +398,7 @@ func (l Location) Host() string {
 	if err != nil {
 		return ""
 	}
-	if isLoopback(u.Hostname()) {
+	if public.Loopback(u.Hostname()) {
 		return u.Host
 	}
 	return strings.TrimSuffix(u.Host, ":"+u.Port())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +32,8 @@ type Preflight struct {
 	// Tombstones are retired places that are still yours: each must have all roots and
 	// nothing else, see [Tombstone]. Clients do not ask them any more; this does.
 	Tombstones []tuf.Location
-	// HTTP makes the requests; nil: no place is asked. It is copied; redirects are
-	// never followed. At most one request a place is under way.
+	// HTTP makes the requests; nil: no place is asked. It is copied. Redirects
+	// of targets are followed by the rules of package client, no others. At most one request a place is under way.
 	HTTP *http.Client
 	// MaxStale is how long a cache may keep the answer that there is no next root, or
 	// an old timestamp; 0: 5 minutes.
@@ -99,6 +100,11 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 	f.keys(root, before, p.Move)
 	f.floors(root, before, truth, p.Draft != nil)
 	f.windows(root, truth, now)
+	if p.Draft != nil {
+		if err := f.dates(ctx, p.Repo, p.Draft); err != nil {
+			return nil, err
+		}
+	}
 	if p.HTTP != nil {
 		found, err := p.places(ctx, root, truth, now)
 		if err != nil {
@@ -188,6 +194,29 @@ func (f *findings) floors(root newRoot, before *tuf.Root, t *truth, draft bool) 
 	}
 }
 
+// dates: what the draft's diff says of dates that signers or a publish will refuse.
+// Of a root that is what windows does not say.
+func (f *findings) dates(ctx context.Context, r *repo.Repo, d *repo.Draft) error {
+	changes, err := r.Diff(ctx, d)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		level := Error
+		if errors.Is(err, repo.ErrStale) || errors.Is(err, repo.ErrPublished) {
+			level = Warning // a rehearsal need not wait for a new draft
+		}
+		f.add(level, "draft", "", "%v", err)
+		return nil
+	}
+	for _, c := range changes {
+		if c.What == "date of" && (c.Role != "root" || strings.HasPrefix(c.New, "it expires")) {
+			f.add(Error, "windows", "", "%s %s of the draft: %s", c.Role, c.Name, c.New)
+		}
+	}
+	return nil
+}
+
 // windows: at every time until the root ends there must be somewhere to go.
 func (f *findings) windows(root newRoot, t *truth, now time.Time) {
 	c := root.Charter()
@@ -259,9 +288,10 @@ func (p *Preflight) places(ctx context.Context, root newRoot, t *truth, now time
 	for i, l := range list {
 		wg.Go(func() {
 			v := &visit{place: l, truth: t, storage: p.Storage, now: now, maxStale: cmp.Or(p.MaxStale, 5*time.Minute),
+				usable:         func(l tuf.Location) bool { return root.Charter().Usable(l, now) },
 				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30), tombstone: i >= places}
 			v.http = *p.HTTP
-			v.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			v.http.CheckRedirect = v.redirect
 			errs[i] = v.look(ctx)
 			out[i] = v.found
 		})

@@ -156,6 +156,13 @@ func status(code int, body string, header ...string) fault {
 	}
 }
 
+// to redirects to the same name elsewhere.
+func to(base string) fault {
+	return func(w http.ResponseWriter, r *http.Request, name string) bool {
+		return status(302, "", "Location", base+"/"+name)(w, r, name)
+	}
+}
+
 func on(part string, f fault) fault {
 	return func(w http.ResponseWriter, r *http.Request, name string) bool {
 		return strings.Contains(name, part) && f(w, r, name)
@@ -236,7 +243,18 @@ func TestPreflightFindsEachFault(t *testing.T) {
 		{"a role is missing", n.b, on("review-agent", status(404, "")), []string{"error: b: parity: 1 files are not as published: metadata/"}},
 		{"a target is missing", n.b, on("targets/agent/", n.existing(status(404, ""))), []string{"error: b: parity: 1 files are not as published: targets/agent/"}},
 		{"a target has other bytes", n.b, on("targets/agent/", garbled), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: the bytes of a range are not those of the file"}},
-		{"a coded target", n.b, on("targets/agent/", header("Content-Encoding", "br")), []string{"error: b: parity: 1 files are not as published: targets/agent/"}},
+		{"a coded target", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+			w.Header().Set("Content-Encoding", "br")
+			return garbled(w, r, name)
+		}), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: the bytes of a range are not those of the file"}},
+		{"a target that is said to be coded", n.b, on("targets/agent/", header("Content-Encoding", "br")), nil},
+		{"targets elsewhere", n.b, on("targets/", to(n.a.URL)), []string{"warning: b: redirect: targets are redirected to \"" + strings.TrimPrefix(n.a.URL, "https://") + "\", which the charter does not list"}},
+		{"targets elsewhere on the same host", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+			return r.URL.RawQuery == "" && status(302, "", "Location", "?again=1")(w, r, name)
+		}), nil},
+		{"targets elsewhere without end", n.b, on("targets/agent/", n.existing(to(n.b.URL))), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: targets/agent/"}},
+		{"targets elsewhere without TLS", n.b, on("targets/agent/", n.existing(to("http://updates.example"))), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: targets/agent/"}},
+		{"metadata elsewhere", n.b, on("metadata/timestamp.json", to(n.a.URL)), []string{"error: b: parity: 1 files are not as published: metadata/timestamp.json: 302"}},
 		{"no ranges", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("Range"); return false }), []string{"warning: a: ranges: ignores Range: an interrupted download begins again"}},
 		{"wrong Content-Range", n.a, partial("bytes 0-4/9", 4), []string{`error: a: ranges: Content-Range is "bytes 0-4/9", must be "bytes 4-8/9"`}},
 		{"wrong range", n.a, partial("bytes 4-8/9", 3), []string{"error: a: ranges: the bytes of a range are not those of the file"}},
@@ -324,6 +342,17 @@ func TestPreflightOfTombstones(t *testing.T) {
 	if got := look(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
+	// A redirect to a retired place is not followed, as clients do.
+	f := on("targets/agent/", to(n.a.URL))
+	n.b.fault.Store(&f)
+	got := look()
+	if len(got) != 2 || !strings.Contains(got[0], "error: b: parity: 1 files are not as published: targets/agent/") || !strings.Contains(got[0], ", that is retired or past its use_until: clients do not follow") {
+		t.Errorf("found %q", got)
+	}
+	n.b.fault.Store(nil)
+	if got := look(); len(got) > 0 {
+		t.Errorf("healed: found %q", got)
+	}
 }
 
 // What is wrong with the root itself is found without any network.
@@ -336,7 +365,8 @@ func TestPreflightOfRoots(t *testing.T) {
 	}{
 		"all is well": {},
 		"released meanwhile": {later: func(w *movetest.World) { w.Release("1.1", slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...) },
-			want: []string{"warning: floors: the floor of timestamp is v4, published is v6", "warning: floors: the floor of snapshot is v4, published is v6"}},
+			want: []string{"warning: floors: the floor of timestamp is v4, published is v6", "warning: floors: the floor of snapshot is v4, published is v6",
+				"warning: draft: repo: the draft does not follow what is published: vendor-agent v4 is published"}},
 		"an old root key among the new": {change: func(_ *movetest.World, r *repo.Root) { r.Parties[0].Keys = movetest.Keys("new-1", "vendor-2") }, want: []string{"error: keys: an old root key of vendor"}},
 		"an old online key for targets": {change: func(_ *movetest.World, r *repo.Root) { r.Targets.Keys = movetest.Keys("timestamp") }, want: []string{"error: keys: the old timestamp key"}},
 		"release keys stay": {change: func(_ *movetest.World, r *repo.Root) {
@@ -349,7 +379,7 @@ func TestPreflightOfRoots(t *testing.T) {
 			r.Locations[2].Tier = tuf.Legacy
 			r.Locations[2].Targets = "t/"
 		}, want: []string{"error: windows: from 2026-05-30T12:00:00Z on clients have 1 operators to ask for a new root, the charter wants 2"}},
-		"signed long ago":           {later: func(w *movetest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "warning: a: windows: its use_until"}},
+		"signed long ago":           {later: func(w *movetest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "error: windows: vendor-agent v4 of the draft: it expired on ", "warning: a: windows: its use_until"}},
 		"signed five minutes ahead": {later: func(w *movetest.World) { w.Now = w.Now.Add(-5 * time.Minute) }},
 		"signed six minutes ahead":  {later: func(w *movetest.World) { w.Now = w.Now.Add(-6 * time.Minute) }, want: []string{"error: windows: signed_at is "}},
 		"a root that breaks a rule": {change: func(_ *movetest.World, r *repo.Root) { r.Snapshot.Keys = movetest.Keys("snapshot") }, want: []string{"error: root: no client will take it: tuf: root v3: breaks the charter's rules: H3"}},

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
@@ -34,8 +35,10 @@ type visit struct {
 	minCertificate time.Duration
 	maxTargets     int64
 	tombstone      bool
+	usable         func(tuf.Location) bool // by the charter
 	found          findings
 	tls            *tls.ConnectionState // of the first answer
+	away           map[string]bool      // hosts that redirects of targets led to
 }
 
 // fileTimeout bounds one request for metadata; a target has as long as ctx gives.
@@ -117,6 +120,33 @@ func (v *visit) open(ctx context.Context, name string, header map[string]string)
 		v.tls = resp.TLS
 	}
 	return resp, err
+}
+
+// redirect judges a redirect as clients do, who follow those of targets alone.
+func (v *visit) redirect(req *http.Request, via []*http.Request) error {
+	first := via[0].URL
+	if v.place.Targets == "" || !strings.HasPrefix(first.String(), v.place.Base+v.place.Targets) {
+		return http.ErrUseLastResponse
+	}
+	fault := public.Redirect(first, req.URL, !public.Host(public.HostIn(first)))
+	switch {
+	case len(via) > public.MaxRedirects:
+		return fmt.Errorf("more than %d redirects", public.MaxRedirects)
+	case fault == "" && !v.usable(tuf.Location{Base: public.PlainHost(req.URL.String())}):
+		fault = "that is retired or past its use_until"
+	}
+	if fault != "" {
+		return fmt.Errorf("a redirect to %s, %s: clients do not follow", text.Quote(req.URL.Host), fault)
+	}
+	if host := req.URL.Host; host != first.Host && !v.away[host] {
+		if v.away == nil {
+			v.away = map[string]bool{}
+		}
+		if v.away[host] = true; len(v.away) <= maxTold {
+			v.say(Warning, "redirect", "targets are redirected to %s, which the charter does not list: whoever runs it can keep them back", text.Quote(host))
+		}
+	}
+	return nil
 }
 
 // reason is an error without the URL, which every sentence would repeat.
@@ -397,10 +427,6 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 		return ctx.Err()
 	}
 	defer resp.Body.Close()
-	if coded := resp.Header.Get("Content-Encoding"); coded != "" && coded != "identity" {
-		d.add("%s: coded as %s although identity was asked for", text.Name(t.name), text.Quote(coded))
-		return nil
-	}
 	if !whole {
 		size := resp.ContentLength
 		if resp.StatusCode == http.StatusPartialContent {
@@ -427,7 +453,11 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 	case err != nil:
 		d.add("%s: %v", text.Name(t.name), err)
 	case n != t.length || hex.EncodeToString(h.Sum(nil)) != t.sha256:
-		d.add("%s: other bytes", text.Name(t.name))
+		why := ""
+		if coded := resp.Header.Get("Content-Encoding"); coded != "" && coded != "identity" {
+			why = fmt.Sprintf(", coded as %s although identity was asked for", text.Quote(coded))
+		}
+		d.add("%s: other bytes%s", text.Name(t.name), why)
 	}
 	return nil
 }
