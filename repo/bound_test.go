@@ -244,6 +244,7 @@ func TestHandlerServesNoDots(t *testing.T) {
 // A draft is not held more than twice while it is opened. Not parallel: the heap is
 // shared.
 func TestOpenDraftMemory(t *testing.T) {
+	tuftest.Sequential(t)
 	w := newWorld(t)
 	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
 		for i := range 512 {

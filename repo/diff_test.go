@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -155,6 +156,7 @@ func ExampleChange() {
 // not, there is a line for it.
 func TestDiffLeavesNothingOut(t *testing.T) {
 	t.Parallel()
+	tuftest.Sequential(t)
 	w := richWorld(t)
 	w.update(func(tx *repo.Tx) error {
 		tx.Root().Classes[0].Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.public("hold")}, Max: time.Hour}

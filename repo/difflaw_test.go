@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -148,6 +149,7 @@ func variants(v any, fn func()) {
 // Among the variants of a document no two have the same diff, nor one that is
 // empty, against any base.
 func TestDiffLaw(t *testing.T) {
+	tuftest.Sequential(t)
 	for name, x := range map[string]struct {
 		doc  string
 		show func(a, b wire.Value) string

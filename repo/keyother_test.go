@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/nacl/secretbox"
 	"golang.org/x/crypto/scrypt"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -52,6 +53,7 @@ var derivedKeys sync.Map // by salt
 // Files that other tools encrypted open with their passphrase.
 func TestKeysThatOthersEncrypted(t *testing.T) {
 	t.Parallel()
+	tuftest.Sequential(t)
 	_, ed, err := ed25519.GenerateKey(nil)
 	noErr(t, err)
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -300,6 +300,7 @@ func TestPruneRace(t *testing.T) {
 // with the keys of rules and the online keys alone.
 func TestTwoSpeeds(t *testing.T) {
 	t.Parallel()
+	tuftest.Sequential(t)
 	w := emptyWorld(t)
 	w.store.clock = func() time.Time { return w.now }
 	w.update(func(tx *repo.Tx) error {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -164,6 +165,7 @@ func TestRenewalRace(t *testing.T) {
 // replaced by a recovery.
 func TestRecoveryJunk(t *testing.T) {
 	t.Parallel()
+	tuftest.Sequential(t)
 	other := recoverable(t)
 	other.recover()
 	for name, junk := range map[string]map[string][]byte{

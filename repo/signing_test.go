@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -167,6 +168,7 @@ func TestOneContentOfAVersion(t *testing.T) {
 // nothing unknown is signed.
 func TestOldRecordsStayInForce(t *testing.T) {
 	t.Parallel()
+	tuftest.Sequential(t)
 	w := newWorld(t)
 	m := w.machine().adopts()
 	r := m.open("review-release")

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -83,6 +84,7 @@ func mapKeys(m map[string]any) func(func(string) bool) {
 // Whatever stands in a draft, what is said of it is safe for a terminal and a log.
 func TestDraftTextLaw(t *testing.T) {
 	t.Parallel()
+	tuftest.Sequential(t)
 	w := heldWorld(t)
 	w.update(add("1"))
 	w.update(add("2"))
@@ -156,6 +158,7 @@ func TestDraftTextLaw(t *testing.T) {
 // The same of a repository, whether its files are signed again or not.
 func TestRepositoryTextLaw(t *testing.T) {
 	t.Parallel()
+	tuftest.Sequential(t)
 	healthy := richWorld(t)
 	healthy.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "bad") })
 	signers := map[string]string{"root": "vendor-1", "timestamp": "timestamp", "snapshot": "snapshot", "targets": "targets", "vendor-agent": "vendor-release", "review-agent": "review-release"}

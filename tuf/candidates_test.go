@@ -361,6 +361,7 @@ func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tufte
 // with what it has, reports what it has not, and keeps a share for every role. The
 // searches alone keep to theirs.
 func TestBudgetOfOneCall(t *testing.T) {
+	tuftest.Sequential(t)
 	many := func(n int, one string) (out []any) {
 		for range n {
 			out = append(out, one)

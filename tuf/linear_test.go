@@ -31,6 +31,7 @@ func cost(f func()) time.Duration {
 // 256. A busy machine with small caches does not fail it: the line is at 64, and
 // one try of five is enough.
 func TestCostIsLinear(t *testing.T) {
+	tuftest.Sequential(t)
 	open := func(data []byte) func() error {
 		return func() error { _, err := tuf.OpenRoot(data, huge); return err }
 	}

@@ -30,6 +30,7 @@ func lawful(t testing.TB, what string, err error) {
 
 // Whatever stands where in a file, signed or not: what we say of it is a lawful text.
 func TestTextsOfHostileFiles(t *testing.T) {
+	tuftest.Sequential(t)
 	each := 1 // texts for each place in a file
 	if tuftest.Long {
 		each = 2
@@ -144,6 +145,7 @@ func texts(t testing.TB, what string, snap *tuf.Snapshot, r *tuftest.Repo) {
 
 // The same over the seeded mutants of healthy files, whatever was made of them.
 func TestTextsOfMutants(t *testing.T) {
+	tuftest.Sequential(t)
 	for _, s := range subjects(t) {
 		for _, c := range s.mutants(15) {
 			lawful(t, c.kind+" "+c.from, c.ours)

@@ -146,6 +146,7 @@ func (o opener) bound(n int) int {
 // An unsigned file costs no more than its documented share of memory, and
 // processor time that grows with its bytes, in the worst forms of each file.
 func TestCostBeforeAuthentication(t *testing.T) {
+	tuftest.Sequential(t)
 	all := openers(t, tuftest.New())
 	if n := all[3].size; n != 1<<20 {
 		t.Errorf("a snapshot of which no length is listed may have %d bytes with a charter", n)
