@@ -13,11 +13,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 )
+
+// out is where the story is told.
+var out io.Writer = os.Stdout
 
 func main() {
 	file := flag.String("file", "", "distribute this file instead of the example agent")
@@ -59,7 +63,7 @@ func run(ctx context.Context, file, keep string) (err error) {
 		return err
 	}
 	if keep != "" {
-		fmt.Printf("\nKept in %s: vendor/ and review/ with their keys and copies of the repository, place-*/ as served, product/ with the state.\n", dir)
+		fmt.Fprintf(out, "\nKept in %s: vendor/ and review/ with their keys and copies of the repository, place-*/ as served, product/ with the state.\n", dir)
 	}
 	return s.summary()
 }

@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/visum-dev/visum/internal/tuftest"
@@ -20,11 +24,37 @@ const peakLine = "\npeak memory in bytes: %d\n"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asQuickstart) != "" {
+		if n, err := strconv.Atoi(os.Getenv(gateAfter)); err == nil {
+			interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			out = &gate{n, interrupted.Done()}
+		}
 		main()
 		fmt.Fprintf(os.Stderr, peakLine, tuftest.PeakMemory())
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// gateAfter is the number of lines after which a quickstart in a process of its own
+// waits until it is interrupted.
+const gateAfter = "VISUM_TEST_GATE"
+
+// gate writes to standard output, and waits for an interruption after so many lines:
+// the story could come to its end before the signal comes.
+type gate struct {
+	lines       int
+	interrupted <-chan struct{}
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	n, err := os.Stdout.Write(p)
+	for range bytes.Count(p, []byte("\n")) {
+		if g.lines--; g.lines == 0 {
+			<-g.interrupted
+		}
+	}
+	return n, err
 }
 
 // quickstart returns a command that tells the story in a process of its own,

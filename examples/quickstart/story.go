@@ -97,11 +97,11 @@ func (s *story) tell() error {
 }
 
 // title and say are the voice of the story.
-func title(text string) { fmt.Printf("\n%s\n", text) }
+func title(text string) { fmt.Fprintf(out, "\n%s\n", text) }
 
 func say(format string, args ...any) {
 	for line := range strings.Lines(fmt.Sprintf(format, args...)) {
-		fmt.Printf("   %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(out, "   %s\n", strings.TrimRight(line, "\n"))
 	}
 }
 
@@ -159,7 +159,7 @@ func (s *story) check(step, want, got string) {
 // summary prints the table; its error says how many steps went wrong.
 func (s *story) summary() error {
 	title("Summary")
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "   step\tshould be\twas\t\trequests\tbytes\ttime")
 	wrong := 0
 	for _, r := range s.results {
@@ -181,7 +181,7 @@ func (s *story) summary() error {
 	if wrong > 0 {
 		return fmt.Errorf("%d of %d steps did not have the outcome they should", wrong, len(s.results))
 	}
-	fmt.Printf("\nAll %d steps had exactly the outcome they should.\n", len(s.results))
+	fmt.Fprintf(out, "\nAll %d steps had exactly the outcome they should.\n", len(s.results))
 	return nil
 }
 

@@ -32,6 +32,7 @@ func TestInterrupted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			temp := t.TempDir()
 			cmd := quickstart(t, temp, tt.args...)
+			cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", gateAfter, tt.after))
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
