@@ -128,6 +128,7 @@ func TestBundleOfRoots(t *testing.T) {
 
 // A bundle that is bad changes nothing that a good one could not heal.
 func TestBadBundles(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		bundle func(w *web) *zip.Reader
 		want   error

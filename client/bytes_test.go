@@ -17,6 +17,7 @@ import (
 // A small file comes into memory, as well checked as any, from whichever place
 // is honest; a larger one than the caller takes is not even asked for.
 func TestBytes(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
 	a := w.approved(c)

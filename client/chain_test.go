@@ -88,6 +88,7 @@ func TestSidesOfAForkMeet(t *testing.T) {
 // A product that is 300 roots behind takes two cycles, and about a request for
 // each root. In the first it uses no content below a root that it could see.
 func TestRequestsOfThreeHundredRoots(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	w.repo = hundreds()
 	c := w.client()

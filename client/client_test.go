@@ -78,6 +78,7 @@ func TestRequestsOfARefresh(t *testing.T) {
 // learns of the move from the second operator; once a is retired it is never
 // contacted again.
 func TestFollowsAMove(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")

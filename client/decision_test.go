@@ -21,6 +21,7 @@ import (
 // Each state of the world, with its error and with a View that says so and
 // answers nothing; and each is left when the world is well again.
 func TestStates(t *testing.T) {
+	t.Parallel()
 	for state, tt := range map[client.State]struct {
 		err   error
 		world func(w *web)

@@ -18,6 +18,7 @@ import (
 // the next process too, also where it answers well about roots; and first again
 // when that is over, or when it has served content that verifies.
 func TestLocationWithBadContentIsAskedLast(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]answer{
 		"a role":         body(".vendor-agent.json", []byte("{}")),
 		"a role, large":  body(".vendor-agent.json", bytes.Repeat([]byte(" "), 1<<20)),

@@ -21,6 +21,7 @@ const mib = 1 << 20
 // A connection cut anywhere costs nothing: the rest is asked for, of the same
 // version of the file where the server names one.
 func TestCutAnywhere(t *testing.T) {
+	t.Parallel()
 	d := newDepot(t, 1, mib)
 	p := d.posts[0]
 	tag := fmt.Sprintf(`"%d-%x"`, mib, d.content[:8])
@@ -237,6 +238,7 @@ func TestFileChangesInBetween(t *testing.T) {
 // What a liar gives does not take from an honest place what it gave, as far as
 // that can be known.
 func TestLiars(t *testing.T) {
+	t.Parallel()
 	lie := func(d *depot) deed { return d.gives(d.bad(0, mib)) }
 	t.Run("after the honest one", func(t *testing.T) {
 		d := newDepot(t, 3, mib)

@@ -56,6 +56,7 @@ func (w *web) nth(n int, fault func(*http.Request, *http.Response) (*http.Respon
 // One fault at the n-th request, of each kind, does not even stop the update:
 // another place helps out. With one place alone a clean run afterwards does.
 func TestFaultAtEveryRequest(t *testing.T) {
+	t.Parallel()
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
 			for _, alone := range []bool{false, true} {

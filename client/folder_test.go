@@ -107,6 +107,7 @@ func TestStateStaysInItsFolder(t *testing.T) {
 
 // Evidence has bounds, the first pieces stay, and junk leaves room for better.
 func TestEvidenceIsBounded(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	c := w.client()
 	n := 0

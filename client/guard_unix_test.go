@@ -18,6 +18,7 @@ import (
 // the state is not waited for: it is replaced, or does not matter. This test hangs
 // where one is opened.
 func TestPipesInTheState(t *testing.T) {
+	t.Parallel()
 	plant := map[string]func(t *testing.T, file string){
 		"pipe": func(t *testing.T, file string) { must(t, syscall.Mkfifo(file, 0o666)) },
 		"socket": func(t *testing.T, file string) {

@@ -45,6 +45,7 @@ func junked(t *testing.T, served string, data []byte) {
 }
 
 func TestJunk(t *testing.T) {
+	t.Parallel()
 	random := make([]byte, 3000)
 	r := rand.NewChaCha8([32]byte{1})
 	r.Read(random)

@@ -90,6 +90,7 @@ func changes(thread int, dir string) bool {
 // middle of an update to a new root, new content and a new release. What is
 // installed is the old release or the new one, and the next process goes on.
 func TestKilledAtEveryWrite(t *testing.T) {
+	t.Parallel()
 	d := newDepot(t, 1, 100_000)
 	d.dir = quickDir(t)
 	file := filepath.Join(d.dir, "installed", "agent")

@@ -79,6 +79,7 @@ func oracle(items []item, q question) (answer []int, known bool) {
 
 // Small sets of releases against the rules, said in the plainest way.
 func TestLatestIsWhatTheRulesSay(t *testing.T) {
+	t.Parallel()
 	rounds := 150
 	if testing.Short() {
 		rounds = 20

@@ -397,6 +397,7 @@ func TestUnknownProductNamesAFew(t *testing.T) {
 // Machines that were cloned with their state have one seed, and one lot; with a seed of
 // their own each has its own, the same whenever it asks.
 func TestRolloutSeed(t *testing.T) {
+	t.Parallel()
 	s := newShop(t)
 	s.lists(rel("1.0.0"), rel("2.0.0", with("rollout", tuftest.Doc{"percent": 50})))
 	turn := func(seed string) bool {

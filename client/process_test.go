@@ -156,6 +156,7 @@ func TestManyGoroutines(t *testing.T) {
 
 // Several processes on one folder, and a publisher beside them.
 func TestManyProcesses(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	w.sockets()
 	var all sync.WaitGroup
@@ -178,6 +179,7 @@ func TestManyProcesses(t *testing.T) {
 
 // A product killed at any time leaves a state that the next one goes on from.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	w.sockets()
 	stop := w.publish(5)

@@ -125,6 +125,7 @@ func TestRollout(t *testing.T) {
 
 // What the administrator says counts, a critical release or a person's wish notwithstanding.
 func TestAdministrator(t *testing.T) {
+	t.Parallel()
 	s := newShop(t)
 	s.list(1, "1.0.0")
 	s.list(2, "1.1.0")

@@ -368,6 +368,7 @@ func TestRecoveryCounter(t *testing.T) {
 
 // The state is damaged or forged: the worst that comes of it is another wait.
 func TestRecoveryAndDamagedState(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(w *web){
 		"statement gone":    func(w *web) { remove(w, "recovery", "1.statement.json") },
 		"statement damaged": func(w *web) { mustWrite(w.t, w.state("recovery", "1.statement.json"), []byte("{}")) },

@@ -117,6 +117,7 @@ func (n *internet) sends(code int, to string) {
 
 // A target is had from where its location sends to, over https.
 func TestRedirectsOfTargetsAreFollowed(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{301, 302, 303, 307, 308} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			n := newInternet(t)
@@ -149,6 +150,7 @@ func TestRedirectsOfTargetsAreFollowed(t *testing.T) {
 // Where a redirect must not lead to nothing is connected to, or not a byte is sent;
 // the error says why, and another location helps out.
 func TestRedirectsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	const path = "/r/targets/1" + targetSuffix
 	for name, tt := range map[string]struct{ to, why string }{
 		"http":                      {"http://files.example" + path, "that is not https"},

@@ -18,6 +18,7 @@ import (
 
 // One place that lies or fails never changes the outcome while another is honest.
 func TestBadAnswersOfOnePlace(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
 		"dark":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"500":       func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
@@ -52,6 +53,7 @@ func TestBadAnswersOfOnePlace(t *testing.T) {
 
 // A byte of each served file is changed in turn: nothing wrong is ever saved.
 func TestEveryServedByteCounts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")
@@ -187,6 +189,7 @@ func TestSave(t *testing.T) {
 
 // A body that stops coming is left after the idle time.
 func TestSaveStalled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")
@@ -210,6 +213,7 @@ func TestSaveStalled(t *testing.T) {
 // A release role does not go back while its keys are the same, even when new
 // online keys begin a new epoch.
 func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")

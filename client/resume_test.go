@@ -57,6 +57,7 @@ func (d *depot) process(what, file string) *exec.Cmd {
 // A process killed in the middle of a download leaves what it has; the next one
 // asks for the rest, and for no byte twice.
 func TestKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
 	d := newDepot(t, 1, 4*mib)
 	p := d.posts[0]
 	dir := t.TempDir()
@@ -107,6 +108,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 // Killed at any time, again and again: in the end the file is right, and nothing
 // else is there.
 func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
 	d := newDepot(t, 2, 2*mib)
 	slow := func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(slowly{w}, r)
@@ -170,6 +172,7 @@ func interrupted(t *testing.T) (d *depot, dir string) {
 
 // What has become of the part in the meantime.
 func TestPartsInOddStates(t *testing.T) {
+	t.Parallel()
 	const half = mib / 2
 	for name, c := range map[string]struct {
 		does func(t *testing.T, d *depot, part string)
@@ -369,6 +372,7 @@ func TestDownloadsWithoutRecord(t *testing.T) {
 // Many processes and goroutines save to one file, with breaks and liars in
 // between: each succeeds, and nothing is left.
 func TestManySaveOneFile(t *testing.T) {
+	t.Parallel()
 	d := newDepot(t, 2, mib)
 	d.posts[0].tell(func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		switch n % 4 {

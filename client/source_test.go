@@ -103,6 +103,7 @@ func TestClimbingNames(t *testing.T) {
 
 // A place that does not answer, or not to the end, is left after a while.
 func TestMetadataTimeout(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		return respond(r, 200, until(r.Context())), nil

@@ -186,6 +186,7 @@ func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 // roots without a valid signature, 40 copies of a root of the past, and variants of one
 // that a root key signed leave room for a fork that both parties signed.
 func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	w.repo.NextRoot(nothing)
 	w.good(w.client(), 2)

@@ -65,6 +65,7 @@ var damages = map[string]func(t *testing.T, file string, was []byte){
 // Each file of the state is damaged in each way. The client heals by itself and
 // no way back opens: neither to older content nor to an older root.
 func TestDamagedState(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	old := w.repo.Clone()
 	w.repo.NextRoot(nothing)

@@ -67,6 +67,7 @@ func (b *brokenStore) List(folder string) (list map[string]int64, err error) {
 // says so or helps itself; nothing that was trusted is forgotten, and the next
 // run reaches the goal.
 func TestFaultAtEveryCallOfTheStore(t *testing.T) {
+	t.Parallel()
 	for name, after := range map[string]bool{"before": false, "after": true} {
 		t.Run(name, func(t *testing.T) {
 			for n := 1; ; n++ {

@@ -52,6 +52,7 @@ func (l *logLaw) Handle(_ context.Context, r slog.Record) error {
 // What one party writes into releases, holds and recalls: each decision is one line
 // that shows it in quotes.
 func TestTextsOfHostileReleases(t *testing.T) {
+	t.Parallel()
 	q := client.Query{Product: "tool", Channel: "stable", Platform: "any"}
 	for i, evil := range tuftest.Hostile {
 		what := fmt.Sprint("text ", i)
@@ -116,6 +117,7 @@ func TestTextsOfHostileReleases(t *testing.T) {
 // What locations answer instead of files: errors and the attributes of logs are one
 // printable line each, and errors.Is still finds what is in them.
 func TestTextsOfHostileLocations(t *testing.T) {
+	t.Parallel()
 	for i, evil := range tuftest.Hostile {
 		quoted := string(tuftest.Marshal(evil))
 		for j, data := range []string{

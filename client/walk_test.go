@@ -396,6 +396,7 @@ var hundreds = sync.OnceValue(func() *tuftest.Repo {
 })
 
 func TestThreeHundredRoots(t *testing.T) {
+	t.Parallel()
 	w := newWeb(t)
 	w.repo = hundreds()
 	w.does(dark, vendorHost)
