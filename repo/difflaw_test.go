@@ -146,6 +146,15 @@ func variants(v any, fn func()) {
 	}
 }
 
+// many is how often something random is tried: a fifth of n, all of it where
+// VISUM_LONG=1 is set.
+func many(n int) int {
+	if tuftest.Long {
+		return n
+	}
+	return n / 5
+}
+
 // Among the variants of a document no two have the same diff, nor one that is
 // empty, against any base.
 func TestDiffLaw(t *testing.T) {
@@ -181,7 +190,7 @@ func TestDiffLaw(t *testing.T) {
 				lawful(t, x.show, against, v, base)
 			})
 			random := rand.New(rand.NewPCG(1, 2))
-			for range 3000 {
+			for range many(3000) {
 				pick := func() wire.Value { return docs[random.IntN(len(docs))] }
 				lawful(t, x.show, pick(), pick(), pick())
 			}

@@ -30,7 +30,7 @@ import (
 // others, who go on by some calls of the storage at each call that it makes. All
 // of it follows from a seed: nothing depends on how fast anybody is.
 
-// raceRuns is how often each call is run beside others: 10 times, 4 with -short, and
+// raceRuns is how often each call is run beside others: 6 times, 4 with -short, and
 // 2,000 where VISUM_LONG=1 is set.
 func raceRuns() int {
 	switch {
@@ -39,7 +39,7 @@ func raceRuns() int {
 	case testing.Short():
 		return 4
 	}
-	return 10
+	return 6
 }
 
 // shared is a storage that tells of each call before it is made, and of each

@@ -3,6 +3,7 @@ package repo_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,17 +58,43 @@ const tufJS = "testdata/tufjs"
 
 func tufjs(t *testing.T, url, dir string, paths []string) map[string]any {
 	t.Helper()
-	cmd := exec.Command("node", append([]string{filepath.Join(tufJS, "find.js"), url, dir}, paths...)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, &stderr)
+	node, err := startNode()
+	noErr(t, err)
+	node.Lock()
+	defer node.Unlock()
+	noErr(t, json.NewEncoder(node.in).Encode(map[string]any{"url": url, "dir": dir, "paths": paths}))
+	var answer struct {
+		Found map[string]any
+		Error string
 	}
-	var found map[string]any
-	noErr(t, json.Unmarshal(out, &found))
-	return found
+	noErr(t, node.out.Decode(&answer))
+	if answer.Error != "" {
+		t.Fatal(answer.Error)
+	}
+	return answer.Found
 }
+
+// node is one process for all tests, since starting it takes longer than what it
+// does. It ends with its standard input.
+type node struct {
+	sync.Mutex
+	in  io.Writer
+	out *json.Decoder
+}
+
+var startNode = sync.OnceValues(func() (*node, error) {
+	cmd := exec.Command("node", filepath.Join(tufJS, "find.js"))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &node{in: in, out: json.NewDecoder(out)}, cmd.Start()
+})
 
 func TestStockGoTUF(t *testing.T) { stockStory(t, goTUF) }
 

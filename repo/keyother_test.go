@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -94,16 +93,13 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"the same, not encrypted":     {`{"encrypted": false, "data": ` + list + "}", ed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if testing.Short() && strings.HasPrefix(name, "bare, ") {
-				return // each try takes long
-			}
 			noErr(t, os.WriteFile(path, []byte(x.file), 0o600))
 			want, err := tuf.NewSigner(x.key)
 			noErr(t, err)
 			got, err := loadKey(path, "", passphrase("secret"))
 			noErr(t, err)
 			sameKey(t, want, got)
-			if testing.Short() && name != "cosign of old" {
+			if !tuftest.Long && name != "cosign of old" && name != "bare, PKCS8" {
 				return
 			}
 			_, err = loadKey(path, "vendor root", passphrase("secret")) // it can't say so

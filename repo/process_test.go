@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 )
 
@@ -270,9 +271,12 @@ func TestKilledProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			step := 1
-			if testing.Short() {
+			step := 2
+			switch {
+			case testing.Short():
 				step = 4
+			case tuftest.Long:
+				step = 1
 			}
 			for n := 1; ; n += step {
 				dir := memoryDir(t)

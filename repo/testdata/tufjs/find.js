@@ -1,12 +1,15 @@
-// Usage: node find.js URL DIR PATH...
+// Usage: node find.js
 //
-// Walks a repository with tuf-js from DIR/metadata/root.json on, and prints for
-// each target path what it downloaded, or null where there is no such target.
+// Answers requests, a line of JSON each: {"url": URL, "dir": DIR, "paths": [PATH...]}.
+// Walks the repository with tuf-js from DIR/metadata/root.json on. "found" has for
+// each target path what it downloaded, or null where there is no such target;
+// "error" says what went wrong.
 const { Updater } = require('tuf-js');
 const fs = require('fs');
 const path = require('path');
+const readline = require('readline');
 
-async function main([url, dir, ...paths]) {
+async function find({ url, dir, paths }) {
   const updater = new Updater({
     metadataDir: path.join(dir, 'metadata'),
     metadataBaseUrl: url + '/metadata',
@@ -20,10 +23,14 @@ async function main([url, dir, ...paths]) {
     const file = path.join(dir, 'targets', encodeURIComponent(p));
     found[p] = info ? fs.readFileSync(await updater.downloadTarget(info, file), 'utf8') : null;
   }
-  console.log(JSON.stringify(found));
+  return { found };
 }
 
-main(process.argv.slice(2)).catch((err) => {
-  console.error(err);
-  process.exit(1);
-});
+async function main() {
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const answer = await find(JSON.parse(line)).catch((err) => ({ error: String(err.stack || err) }));
+    console.log(JSON.stringify(answer));
+  }
+}
+
+main();
