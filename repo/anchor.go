@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"sync"
 
 	"github.com/visum-dev/visum/tuf"
 )
@@ -22,20 +21,6 @@ type anchor struct {
 	// anchor's instead of the published ones; opt judges them.
 	heals [][]byte
 	opt   *tuf.Options
-}
-
-// point is one root that must be in the chain.
-type point struct {
-	version int64
-	sha256  string
-	whose   string // "pin" or "ledger", for messages
-}
-
-// pinned is Config.Pin, opened once.
-type pinned struct {
-	once sync.Once
-	root *tuf.Root
-	err  error
 }
 
 // pinRoot returns the root that Config.Pin holds, nil where there is no pin.
@@ -118,8 +103,6 @@ func (r *Repo) claimed(ctx context.Context) (string, error) {
 	return root.Charter().RepoID(), nil
 }
 
-var errNoCharter = errors.New("root has no charter: a plain TUF repository can't be edited with this package")
-
 // check compares a chain with the anchor's points.
 func (a *anchor) check(c *chain) error {
 	for _, p := range a.points {
@@ -147,3 +130,66 @@ func (a *anchor) differs(c *chain, p point) error {
 	}
 	return fmt.Errorf("repo: %w: the %s has root v%d with sha256 %.16s, the roots in the storage end with v%d", why, p.whose, p.version, p.sha256, last)
 }
+
+// trusts reports whether a root that the trust anchor names is in a fork that the
+// draft heals. Its own word then binds it to a published root: what only verifies
+// as that one's successor could have been made to follow a forged one.
+func (a *anchor) trusts(c *chain, p point) bool {
+	if len(a.heals) == 0 || len(c.roots) == 0 {
+		return false
+	}
+	fork, err := openFork(c, a.heals, a.opt)
+	if err != nil {
+		return false
+	}
+	before := c.at(fork[0].Version() - 1)
+	for _, root := range fork {
+		if root.Charter().PrevRoot() != before.SHA256() {
+			return false
+		}
+		if root.Version() == p.version && root.SHA256() == p.sha256 {
+			return true
+		}
+		before = root
+	}
+	return false
+}
+
+// openFork verifies the roots of a fork against a chain that they are not part of.
+func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
+	no := func(format string, args ...any) error {
+		return fmt.Errorf("repo: %w: %w", ErrHeal, fmt.Errorf(format, args...))
+	}
+	if len(fork) == 0 || len(fork) > maxFork {
+		return nil, no("%d roots are given, 1 to %d are healed", len(fork), maxFork)
+	}
+	first, err := tuf.OpenRoot(fork[0], opt)
+	if err != nil {
+		return nil, no("%w", err)
+	}
+	at := c.at(first.Version() - 1)
+	if at == nil {
+		return nil, no("the fork begins with root v%d, and v%d is not among the published roots", first.Version(), first.Version()-1)
+	}
+	if here := c.at(first.Version()); here != nil && here.SHA256() == first.SHA256() {
+		return nil, no("root v%d with sha256 %.16s is the published one", first.Version(), first.SHA256())
+	}
+	var out []*tuf.Root
+	for _, data := range fork {
+		next, err := at.Next(data)
+		if err != nil {
+			return nil, no("a root of the fork does not follow: %w", err)
+		}
+		if next.Charter() == nil {
+			return nil, no("root v%d of the fork: %w", next.Version(), errNoCharter)
+		}
+		out, at = append(out, next), next
+	}
+	if have := c.last().Version(); at.Version() != have {
+		return nil, no("the fork ends with root v%d, the published roots with v%d: one next root follows both only where they are of one version", at.Version(), have)
+	}
+	return out, nil
+}
+
+// maxFork is how many roots of a fork one draft heals.
+const maxFork = 16

@@ -11,23 +11,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Automation lists the changes that a handle may sign without a person, compared
-// with what its ledger has seen published, not with what lies in the storage.
-// Everything else fails with [ErrNotAutomatic]: roots and recoveries always, and
-// recalls, refusals and holds. Timestamp and snapshot may always be signed.
-type Automation struct {
-	// Renew allows a role that differs in version and expiry alone.
-	Renew bool
-	// Transport allows changes of custom["visum-transport"] of listed targets.
-	Transport bool
-	// Plain are path prefixes, such as "rules/", below which targets without release
-	// fields may be added, changed and removed.
-	Plain []string
-	// Releases are path prefixes, such as "agent/", below which targets with release
-	// fields may be added and changed, with statements of review about them.
-	Releases []string
-}
-
 // transportMember is the part of a target's custom object that parties do not
 // agree on: patches and compressed copies of the same bytes.
 const transportMember = "visum-transport"

@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -9,8 +8,6 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/wire"
-	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 // The rule for hash bins. A list of more than binWhole plain files is split into
@@ -22,7 +19,6 @@ const (
 	binWhole  = 512
 	binFull   = 256
 	binSparse = 16
-	maxBits   = 16
 )
 
 func bitsFor(files int) int {
@@ -30,32 +26,6 @@ func bitsFor(files int) int {
 		return 0
 	}
 	return min(bits.Len(uint((files-1)/binFull)), maxBits)
-}
-
-func (l *listing) bits() int {
-	if l.delegations == nil || l.delegations.SuccinctRoles == nil {
-		return 0
-	}
-	return l.delegations.SuccinctRoles.BitLength
-}
-
-// plain counts the files without release fields.
-func (l *listing) plain() (n int) {
-	for _, v := range l.targets {
-		if isPlain(v) {
-			n++
-		}
-	}
-	return n
-}
-
-// isPlain looks at the bytes first: most files are plain, and there are many.
-func isPlain(v wire.Value) bool {
-	if !bytes.Contains(v, []byte(`"`+tuf.ReleaseMember+`":`)) {
-		return true
-	}
-	e, err := parseEntry(v)
-	return err != nil || e.release == nil
 }
 
 // reshapeAll gives every edited tree of a class the bins that its size asks
@@ -198,17 +168,6 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	return nil
 }
 
-// binPrefix is short, for the snapshot lists every bin.
-func binPrefix(role string) string { return role + ".b" }
-
-func goKeys(keys []tuf.Key) map[string]*metadata.Key {
-	out := map[string]*metadata.Key{}
-	for _, k := range keys {
-		out[k.ID()] = gotuf.Key(k)
-	}
-	return out
-}
-
 // keysOf returns who signs a list: the charter's keys, or the delegator's.
 func (tx *Tx) keysOf(l *listing) (Keys, error) {
 	parent, ok := tx.parents[l.role]
@@ -224,26 +183,4 @@ func (tx *Tx) keysOf(l *listing) (Keys, error) {
 		return by.keysFor(l.role), nil
 	}
 	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", roleText(parent), roleText(l.role))
-}
-
-// keysFor returns who signs a role that l delegates to.
-func (l *listing) keysFor(name string) Keys {
-	d := l.delegations
-	if s := d.SuccinctRoles; s != nil {
-		return keysFrom(d.Keys, s.KeyIDs, s.Threshold)
-	}
-	if i := l.product(name); i >= 0 {
-		return keysFrom(d.Keys, d.Roles[i].KeyIDs, d.Roles[i].Threshold)
-	}
-	return Keys{}
-}
-
-func keysFrom(keys map[string]*metadata.Key, ids []string, threshold int) Keys {
-	out := Keys{Threshold: threshold}
-	for _, id := range ids {
-		if k := keys[id]; k != nil {
-			out.Keys = append(out.Keys, tuf.Key{Type: k.Type, Scheme: k.Scheme, Public: k.Value.PublicKey})
-		}
-	}
-	return out
 }

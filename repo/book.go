@@ -445,39 +445,19 @@ func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 	return out
 }
 
-// note records what a call has read, where it is newer than what the ledger has
-// seen of roots and of the roles that it has records of: a signer does not go
-// behind that any more. It is best effort: each signing checks and records again.
-func (r *Repo) note(ctx context.Context, p *present) {
-	if r.cfg.Ledger == nil || p.book.empty() || p.snap == nil {
-		return
+func heldUntil(v wire.Value) (time.Time, bool) {
+	e, err := parseEntry(v)
+	if err != nil {
+		return time.Time{}, false
 	}
-	contents := map[string]bookContent{}
-	for _, x := range rootOf(p.under).lists() {
-		have, version := p.book.body.Roles[x.role], p.listed(x.role)
-		if have == nil || have.high() != nil && have.high().Version >= version {
-			continue
-		}
-		if env, err := openEnvelope(p.snap.RoleBytes(x.role)); err == nil {
-			contents[x.role] = bookContent{Version: version, SHA256: sum256(env.signed)}
-		}
+	var until wire.Value
+	if e.release.Fields(wire.Field{Name: "until", To: &until}) != nil {
+		return time.Time{}, false
 	}
-	root := p.chain.at(p.chain.ordinary)
-	newer := func(b *book) bool {
-		return b.body.Published && root != nil && !slices.ContainsFunc(b.points(), func(x point) bool { return x.version >= root.Version() })
+	s, err := until.Text()
+	if err != nil {
+		return time.Time{}, false
 	}
-	if len(contents) == 0 && !newer(p.book) {
-		return
-	}
-	_ = r.change(ctx, p.root.Charter().RepoID(), func(b *book) error {
-		for role, c := range contents {
-			if have := b.body.Roles[role]; have != nil && (have.high() == nil || have.high().Version < c.Version) {
-				have.High = &c
-			}
-		}
-		if newer(b) {
-			b.body.HighRoot = &bookRoot{Version: root.Version(), SHA256: root.SHA256()}
-		}
-		return nil
-	})
+	end, err := time.Parse(time.RFC3339, s)
+	return end, err == nil
 }

@@ -306,3 +306,10 @@ func (c *chain) recovery(version int64) (tip, next *tuf.Root, err error) {
 	}
 	return nil, nil, fmt.Errorf("repo: root v%d was not recovered from: %w", version, fs.ErrNotExist)
 }
+
+// point is one root that must be in the chain.
+type point struct {
+	version int64
+	sha256  string
+	whose   string // "pin" or "ledger", for messages
+}

@@ -58,16 +58,6 @@ type holdJSON struct {
 	MaxSeconds int64    `json:"max_seconds"`
 }
 
-type recoveryJSON struct {
-	KeyIDs      []string  `json:"keyids"`
-	Orgs        []orgJSON `json:"orgs"`
-	Threshold   int       `json:"threshold"`
-	MinOrgs     int       `json:"min_orgs"`
-	HoldSeconds int64     `json:"hold_seconds"`
-	MinTicks    int       `json:"min_ticks"`
-	Counter     int64     `json:"counter"`
-}
-
 type orgJSON struct {
 	Name   string   `json:"name"`
 	KeyIDs []string `json:"keyids"`
@@ -156,14 +146,6 @@ func (r *Root) charter(now time.Time) *charterJSON {
 	return c
 }
 
-func ids(keys []tuf.Key) []string {
-	out := []string{}
-	for _, k := range keys {
-		out = append(out, k.ID())
-	}
-	return out
-}
-
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -179,4 +161,14 @@ func locationsJSON(list []tuf.Location) []locationJSON {
 			l.Priority, stamp(l.UseFrom), stamp(l.UseUntil)})
 	}
 	return out
+}
+
+type recoveryJSON struct {
+	KeyIDs      []string  `json:"keyids"`
+	Orgs        []orgJSON `json:"orgs"`
+	Threshold   int       `json:"threshold"`
+	MinOrgs     int       `json:"min_orgs"`
+	HoldSeconds int64     `json:"hold_seconds"`
+	MinTicks    int       `json:"min_ticks"`
+	Counter     int64     `json:"counter"`
 }

@@ -262,22 +262,18 @@ func (c *cloning) statements(ctx context.Context, x listed) error {
 	})
 }
 
-// stat looks whether a file is there. size is -1 where the source does not say.
-func stat(ctx context.Context, src Source, name string) (have bool, size int64, err error) {
-	f, err := src.Open(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, 0, nil
+// recovery copies a recovery, unless the mirror has a later one.
+func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
+	ours, err := recoveryIn(ctx, c.repo.storage, theirs.tip)
+	if err != nil || ours.rec != nil && ours.counter >= theirs.rec.Counter() {
+		return err
 	}
-	if err != nil {
-		return false, 0, err
+	theirs.over = ours.data
+	if err := theirs.put(ctx, c.repo.storage); err != nil {
+		return err
 	}
-	defer f.Close()
-	if s, ok := f.(interface{ Stat() (fs.FileInfo, error) }); ok {
-		info, err := s.Stat()
-		if err != nil {
-			return false, 0, err
-		}
-		return true, info.Size(), nil
+	for i := range theirs.names {
+		c.done(theirs.names[i], int64(len(theirs.data[i])))
 	}
-	return true, -1, nil
+	return nil
 }

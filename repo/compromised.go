@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -39,17 +38,6 @@ func (tx *Tx) Compromised(keys ...tuf.Key) error {
 // are compared with what this handle's ledger signed.
 func (d *Draft) Compromised(keys ...tuf.Key) {
 	d.override.compromised = append(d.override.compromised, keys...)
-}
-
-// restoring replaces what compromised keys alone published.
-type restoring struct {
-	tx          *Tx
-	compromised []tuf.Key
-	known       map[tuf.Key]bool // those that a role has
-	// By role: what stands in place of what is published, and newer records of the
-	// ledger whose content is in no file.
-	signed  map[string]wire.Value
-	skipped map[string][]bookContent
 }
 
 // withoutCompromised puts what the ledger signed in place of what compromised keys
@@ -248,62 +236,4 @@ func (b *book) contents(role string) (out []bookContent) {
 	}
 	slices.SortStableFunc(out, func(a, b bookContent) int { return cmp.Compare(b.Version, a.Version) })
 	return out
-}
-
-// leftOut reports what compromised keys alone published of the draft's roles and
-// the draft does not list.
-func (x *comparison) leftOut() error {
-	for _, role := range slices.Sorted(maps.Keys(x.restored.signed)) {
-		f := x.draft.files[role]
-		if f == nil || x.tx.present.listed(role) == 0 {
-			continue
-		}
-		for _, c := range x.restored.skipped[role] {
-			if c.SHA256 == sum256(f.signed) {
-				continue
-			}
-			x.out = append(x.out, Change{Part: Headline, Role: roleText(role), Kind: Removed, What: "signed before", Name: fmt.Sprintf("v%d", c.Version),
-				Old: fmt.Sprintf("signed here with sha256 %s, not in the storage, so that the draft goes on from an older version", c.SHA256)})
-		}
-		file, err := x.tx.present.snap.RoleFile(role)
-		if err != nil {
-			return fmt.Errorf("repo: %w", err)
-		}
-		data, err := x.tx.fetch(file)
-		if err != nil {
-			return err
-		}
-		was := fmt.Sprintf("listed in v%d, which compromised keys alone signed", file.Version)
-		out := func(what, name, old string) {
-			x.out = append(x.out, Change{Part: Headline, Role: roleText(role), Kind: Removed, What: what, Name: name, Old: old})
-		}
-		had, has := newListing(role), newListing(role)
-		env, err := openEnvelope(data)
-		if err == nil {
-			err = had.take(env.signed)
-		}
-		if err != nil {
-			out("compromised", fmt.Sprintf("v%d", file.Version), text.Line(err.Error()))
-			continue
-		}
-		if err := has.take(f.signed); err != nil {
-			return fmt.Errorf("repo: %s: %w", roleText(role), err)
-		}
-		for _, path := range slices.Sorted(maps.Keys(had.targets)) {
-			if string(had.targets[path]) != string(has.targets[path]) {
-				out("compromised", text.Name(path), was)
-			}
-		}
-		for _, t := range recalledIn(role, env.signed) {
-			if !slices.Contains(recalledIn(role, f.signed), t) {
-				out("compromised recall of", text.Name(t.Path), was)
-			}
-		}
-		if changed, err := differ(had.delegations, has.delegations); err != nil {
-			return err
-		} else if changed && had.delegations != nil {
-			out("compromised", "delegations", was)
-		}
-	}
-	return nil
 }

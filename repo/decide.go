@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -251,14 +250,6 @@ func (c Class) roleNames(party string) (out []string) {
 	return out
 }
 
-func subjectOf(target string, v wire.Value) (proof.Subject, error) {
-	e, err := parseEntry(v)
-	if err != nil {
-		return proof.Subject{}, fmt.Errorf("repo: %s: %w", text.Name(target), err)
-	}
-	return proof.Subject{Path: target, Length: e.length, SHA256: strings.ToLower(e.sha256)}, nil
-}
-
 type payloader interface{ Payload() ([]byte, error) }
 
 // state adds a statement of each of the party's roles to what is staged, in
@@ -303,14 +294,4 @@ func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("repo: %s: %s has said %d things of it", text.Name(s.Path), roleText(role), maxStatements)
-}
-
-// class is the class that a target path belongs to.
-func (tx *Tx) class(target string) (Class, error) {
-	for _, c := range tx.layout().Classes {
-		if strings.HasPrefix(target, c.Prefix) {
-			return c, nil
-		}
-	}
-	return Class{}, fmt.Errorf("repo: %s: the path is in no class: %w", text.Name(target), tuf.ErrNoTarget)
 }

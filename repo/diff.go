@@ -3,90 +3,11 @@ package repo
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// ChangeKind is what happens to a thing.
-type ChangeKind string
-
-const (
-	Added     ChangeKind = "added"
-	Removed   ChangeKind = "removed"
-	Changed   ChangeKind = "changed"
-	Unchanged ChangeKind = "unchanged" // shown all the same: an expiry, and the whole id of a key
-)
-
-// ChangePart is the part of a diff that a [Change] belongs to.
-type ChangePart string
-
-const (
-	Headline ChangePart = "headline" // one for each file, statement and recovery statement
-	Summary  ChangePart = "summary"  // members that this package knows, in its words
-	Rest     ChangePart = "rest"     // every other signed member, with its path and its kind; keys with their whole ids
-)
-
-// Change is one line of a diff. All its strings may be written to a terminal:
-// they are printable ASCII. What stands in metadata is quoted, unless it is a
-// plain token such as agent/1.0; only words of this package stand free. Of a
-// string of more than 200 characters the first ones are shown, with the length
-// and the sha256 of the whole.
-type Change struct {
-	Part ChangePart
-	Role string // of the metadata file; for lists below a party's role, that role
-	Kind ChangeKind
-	What string // kind of the thing, such as release, location, party, class; "" for the file itself
-	Name string // of the thing: path, id, name; in the headline of a file its version, as in v2
-	Fact string // what of it changed; "" where the thing itself comes or goes. In the rest: the path, a list of quoted names
-	Old  string // "" where there was nothing
-	New  string // "" where there is nothing any more
-	Note string // what else there is to know, such as what the other party lists
-}
-
-// String is the change as one line of at most 4 kB.
-func (c Change) String() string {
-	var b strings.Builder
-	b.WriteString(c.Role)
-	subject := strings.TrimSpace(c.What + " " + c.Name)
-	if c.Part == Headline && c.What == "" {
-		b.WriteString(" " + c.Name + ": " + c.New)
-		subject, c.Kind, c.New = "", "", ""
-	} else {
-		b.WriteString(": ")
-	}
-	if subject != "" && c.Fact != "" {
-		subject += ": "
-	}
-	if subject += c.Fact; subject != "" {
-		subject += " "
-	}
-	b.WriteString(subject)
-	switch {
-	case c.Kind == "":
-	case c.Fact != "" && c.Old != "" && c.New != "":
-		b.WriteString(c.Old + " -> " + c.New)
-	case c.Kind == Removed:
-		b.WriteString(string(c.Kind))
-		if c.Old != "" {
-			b.WriteString(", was: " + c.Old)
-		}
-	case c.Kind == Unchanged:
-		b.WriteString(c.New)
-	default:
-		b.WriteString(string(c.Kind))
-		if c.New != "" {
-			b.WriteString(": " + c.New)
-		}
-	}
-	if c.Note != "" {
-		b.WriteString(" (" + c.Note + ")")
-	}
-	return text.Line(b.String())
-}
 
 // Diff returns what a draft changes: what a signature by the draft's signers
 // would mean. It has a headline for each file, then a summary of the members that
@@ -139,19 +60,6 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error)
 		}
 	}
 	return changes, nil
-}
-
-// comparison is one draft against what was before.
-type comparison struct {
-	ctx           context.Context
-	draft         *Draft
-	tx            *Tx // of what is published, without an edit
-	before, after *edition
-	last          lastWord
-	restored      *restoring
-	top           map[string]*tree
-	proposed      *tuf.Proposal // the draft's root; nil: it has none
-	out           []Change
 }
 
 // compareTo compares a draft's files with what was before.
@@ -258,70 +166,6 @@ func (x *comparison) root() (*Root, error) {
 	return now, nil
 }
 
-// head adds the headline of a file.
-func (x *comparison) head(f *draftFile, fresh bool, phrases []string) {
-	switch {
-	case len(phrases) > 0:
-	case fresh:
-		phrases = []string{"is new"}
-	default:
-		phrases = []string{"is signed again"}
-	}
-	x.out = append(x.out, Change{Part: Headline, Role: roleText(f.role), Kind: Changed, Name: fmt.Sprintf("v%d", f.version), New: strings.Join(phrases, "; ")})
-}
-
-// others counts the changes that only the rest shows, but for whole keys, orders
-// and the paths that usually change.
-func others(lines []Change, usual ...string) []string {
-	n := 0
-	for _, c := range lines {
-		if c.Part == Rest && c.What != "key" && !strings.HasSuffix(c.Fact, " order") && !slices.Contains(usual, c.Fact) {
-			n++
-		}
-	}
-	if n == 0 {
-		return nil
-	}
-	return []string{plural(n, "other member changes", "other members change") + ", see the rest"}
-}
-
-// file compares what a file signs, but for what it lists under paths.
-func (x *comparison) file(f *draftFile, old wire.Value) []Change {
-	role := roleText(f.role)
-	version := Change{Part: Summary, Role: role, Kind: Added, Fact: "version", New: fmt.Sprint(f.version)}
-	if f.base > 0 {
-		version.Kind, version.Old = Changed, fmt.Sprint(f.base)
-	}
-	expires := Change{Part: Summary, Role: role, Kind: Added, Fact: "expires", New: dateText(f.signed)}
-	if old != nil {
-		expires.Kind, expires.Old = Changed, dateText(old)
-		if expires.Old == expires.New {
-			expires.Kind, expires.Old = Unchanged, ""
-		}
-	}
-	skip := []string{"_type", "version", "expires"}
-	if member(f.signed, "targets").Kind() == '{' && (old == nil || member(old, "targets").Kind() == '{') {
-		skip = append(skip, "targets")
-	}
-	shape, ok := documentShapes[f.role]
-	if !ok {
-		shape = documentShapes[""]
-	}
-	a, b := without(old, skip...), without(f.signed, skip...)
-	y := &facts{role: role, keys: newKeyNames(x.tx.repo.cfg.Labels, a, b)}
-	y.members(at{}, shape, a, b)
-	return append([]Change{version, expires}, y.keys.whole(role, y.out)...)
-}
-
-// dateText is when a signed part expires.
-func dateText(signed wire.Value) string {
-	s, err := member(signed, "expires").Text()
-	if err != nil {
-		return kindText(member(signed, "expires"))
-	}
-	return wordText(s)
-}
-
 // saidBy adds the draft's statements, as their payloads state them.
 func (x *comparison) saidBy(d *Draft) error {
 	for _, f := range d.parts() {
@@ -341,5 +185,45 @@ func (x *comparison) saidBy(d *Draft) error {
 			New: fmt.Sprintf("%d bytes, sha256 %s, statement %d of the role", subject.Length, subject.SHA256, s.number())})
 		x.out = append(x.out, y.out...)
 	}
+	return nil
+}
+
+// recovery shows a draft's recovery statement, once it fits the roots that it
+// names.
+func (x *comparison) recovery() error {
+	f := x.draft.recovery
+	if f == nil {
+		return nil
+	}
+	says, err := readRecovery(f)
+	if err != nil {
+		return err
+	}
+	p, is := x.tx.present, recoveredRoot{}
+	if root := x.draft.files["root"]; root != nil {
+		is = recoveredRoot{root.version, sum256(root.signed)}
+	} else if _, next, err := p.chain.recovery(says.Tip.Version); err != nil {
+		return err
+	} else {
+		is = recoveredRoot{next.Version(), next.SHA256()}
+	}
+	if says.Root != is {
+		return fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %s, there is v%d with %s", recoveryRole, tuf.ErrMismatch,
+			says.Root.Version, text.Name(says.Root.SHA256), is.Version, is.SHA256)
+	}
+	v := says.Tip.Version
+	if tip := p.chain.at(v); tip == nil || says.Tip != (recoveredRoot{v, tip.SHA256()}) {
+		return fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %s, which is not published", recoveryRole, tuf.ErrMismatch, v, text.Name(says.Tip.SHA256))
+	}
+	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.at(v))
+	if err != nil {
+		return err
+	}
+	if err := have.follows(f); err != nil {
+		return err
+	}
+	lines := x.file(f, nil)
+	x.head(f, true, append([]string{fmt.Sprintf("root v%d recovers from root v%d", says.Root.Version, says.Tip.Version)}, others(lines, text.Quote("spec_version"))...))
+	x.out = append(x.out, lines...)
 	return nil
 }

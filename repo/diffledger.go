@@ -9,17 +9,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
-	"github.com/visum-dev/visum/tuf"
 )
-
-// lastWord is what a draft is compared with in place of what is published: what
-// the signer's ledger has seen published last. The zero value is nothing: what is
-// published.
-type lastWord struct {
-	root    *tuf.Root             // nil: the published one
-	roles   map[string]wire.Value // signed parts of targets roles; of others what is published
-	nothing bool                  // the signer has seen nothing yet, so all is new
-}
 
 // over is the documents that stand in place of published ones.
 func (l lastWord) over() func(string) wire.Value {
@@ -173,6 +163,64 @@ func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
 			c.Kind, c.Old, c.New = Changed, "", "listed otherwise than in "+strings.TrimPrefix(c.Old, "listed in ")
 		}
 		x.out = append(x.out, c)
+	}
+	return nil
+}
+
+// leftOut reports what compromised keys alone published of the draft's roles and
+// the draft does not list.
+func (x *comparison) leftOut() error {
+	for _, role := range slices.Sorted(maps.Keys(x.restored.signed)) {
+		f := x.draft.files[role]
+		if f == nil || x.tx.present.listed(role) == 0 {
+			continue
+		}
+		for _, c := range x.restored.skipped[role] {
+			if c.SHA256 == sum256(f.signed) {
+				continue
+			}
+			x.out = append(x.out, Change{Part: Headline, Role: roleText(role), Kind: Removed, What: "signed before", Name: fmt.Sprintf("v%d", c.Version),
+				Old: fmt.Sprintf("signed here with sha256 %s, not in the storage, so that the draft goes on from an older version", c.SHA256)})
+		}
+		file, err := x.tx.present.snap.RoleFile(role)
+		if err != nil {
+			return fmt.Errorf("repo: %w", err)
+		}
+		data, err := x.tx.fetch(file)
+		if err != nil {
+			return err
+		}
+		was := fmt.Sprintf("listed in v%d, which compromised keys alone signed", file.Version)
+		out := func(what, name, old string) {
+			x.out = append(x.out, Change{Part: Headline, Role: roleText(role), Kind: Removed, What: what, Name: name, Old: old})
+		}
+		had, has := newListing(role), newListing(role)
+		env, err := openEnvelope(data)
+		if err == nil {
+			err = had.take(env.signed)
+		}
+		if err != nil {
+			out("compromised", fmt.Sprintf("v%d", file.Version), text.Line(err.Error()))
+			continue
+		}
+		if err := has.take(f.signed); err != nil {
+			return fmt.Errorf("repo: %s: %w", roleText(role), err)
+		}
+		for _, path := range slices.Sorted(maps.Keys(had.targets)) {
+			if string(had.targets[path]) != string(has.targets[path]) {
+				out("compromised", text.Name(path), was)
+			}
+		}
+		for _, t := range recalledIn(role, env.signed) {
+			if !slices.Contains(recalledIn(role, f.signed), t) {
+				out("compromised recall of", text.Name(t.Path), was)
+			}
+		}
+		if changed, err := differ(had.delegations, has.delegations); err != nil {
+			return err
+		} else if changed && had.delegations != nil {
+			out("compromised", "delegations", was)
+		}
 	}
 	return nil
 }

@@ -15,42 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// placement is what one role's file lists under one path, before and after.
-type placement struct {
-	role, path string
-	old, new   wire.Value
-}
-
-// roleDiff is one targets role of a draft.
-type roleDiff struct {
-	file   *draftFile
-	old    wire.Value // the signed part before; nil for none
-	tops   []string   // the roles that root names and whose trees it is in
-	placed []placement
-	lines  []Change
-	bins   bool // it is a hash bin of a role whose number of bins changes
-}
-
-// tree is what a role that root names lists, itself and below it, as far as the
-// draft touches it.
-type tree struct {
-	top   string
-	roles []*roleDiff
-	paths map[string]bool // that may be found otherwise than before
-	found []sight         // what clients find otherwise, in order of paths
-	lines []Change
-	holds bool // it is the tree of a hold role
-}
-
 // holdOf is what the listings of a hold role are called.
 const holdOf = "hold of"
-
-// sight is what clients find under a path, and in which role.
-type sight struct {
-	path         string
-	old, new     wire.Value
-	oldBy, newBy string
-}
 
 // roles compares the draft's targets roles.
 func (x *comparison) roles() error {

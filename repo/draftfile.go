@@ -20,9 +20,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// ErrOtherDraft: two drafts are not copies of one.
-var ErrOtherDraft = errors.New("not the same draft")
-
 // Merge takes over the signatures of another copy of the draft, so that people
 // sign their copies at the same time. Copies say the same in every byte but the
 // signatures; otherwise the error is [ErrOtherDraft]. A signature that does not

@@ -6,18 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
 )
-
-// maxSkip is how far the version of a role may lie beyond the published one.
-// [Repo.freeVersion] skips no more numbers than that. Without a bound one signer
-// could use up all numbers of a role.
-const maxSkip = 1000
 
 // checkStep refuses a version that uses up the numbers of a role. A draft that is
 // staged here skips no more, and publishing demands that base is published.
@@ -256,24 +249,4 @@ func parseStatement(v wire.Value) (*statement, error) {
 		}
 	}
 	return s, nil
-}
-
-// newStatement prepares a payload for signing. All that is known of the statement
-// comes from the payload; name, where it is stored, must follow from it.
-func newStatement(name string, payload []byte, needs ...need) (*statement, error) {
-	c, err := proof.Read(payload)
-	if err != nil {
-		return nil, err
-	}
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
-	_, n := splitStatement(name)
-	if n < 1 || n > maxStatements {
-		return nil, fmt.Errorf("%w: not the name of a statement", fs.ErrInvalid)
-	}
-	if statementName(c.Subject, c.Reviewer.Role, n) != name {
-		return nil, fmt.Errorf("%w: the name does not follow from what is signed, a statement of %s about %s", tuf.ErrMismatch, text.Name(c.Reviewer.Role), text.Name(c.Subject.Path))
-	}
-	return &statement{c, payload, &draftFile{role: name, signed: proof.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
@@ -320,28 +319,6 @@ func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_
 		return nil, err
 	}
 	return r.stage(ctx, tx, draft)
-}
-
-// takeOver adds a copy of what another draft has and d has not.
-func (d *Draft) takeOver(from *Draft) {
-	for role, f := range from.files {
-		if d.files[role] == nil {
-			copied := *f
-			copied.sigs = maps.Clone(f.sigs)
-			d.files[role] = &copied
-		}
-	}
-	if d.heals == nil {
-		d.heals = from.heals
-	}
-	for name, s := range from.statements {
-		if d.statements[name] == nil {
-			copied, file := *s, *s.file
-			file.sigs = maps.Clone(file.sigs)
-			copied.file = &file
-			d.statements[name] = &copied
-		}
-	}
 }
 
 // over begins to edit what the repository would be were a draft published.

@@ -35,7 +35,6 @@ type shape struct {
 }
 
 var (
-	number = &shape{kind: '0'}
 	words  = &shape{kind: '"'}
 	truth  = &shape{kind: 't'}
 	keyIDs = &shape{kind: '[', set: "key", keys: true}
@@ -363,24 +362,6 @@ func (a at) index(n int) at {
 	return a
 }
 
-// without is an object without some of its members; nil stays nil.
-func without(v wire.Value, names ...string) wire.Value {
-	if v == nil {
-		return nil
-	}
-	out := wire.Value{'{'}
-	for n, m := range v.Members() {
-		if slices.ContainsFunc(names, func(s string) bool { return n.Compare(s) == 0 }) {
-			continue
-		}
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out = append(append(append(append(out, '"'), n...), '"', ':'), m...)
-	}
-	return append(out, '}')
-}
-
 // element is a string of a set that comes or goes.
 func (x *facts) element(p at, s *shape, name string, m pair) {
 	c := Change{Part: Summary, Role: x.role, What: p.thing, Name: p.name, Kind: Added, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
@@ -500,12 +481,13 @@ func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 	x.out = slices.Insert(x.out, n, c)
 }
 
-// member returns a member of an object, nil for none.
-func member(v wire.Value, name string) wire.Value {
-	for n, m := range v.Members() {
-		if n.Compare(name) == 0 {
-			return m
-		}
+var number = &shape{kind: '0'}
+
+// dateText is when a signed part expires.
+func dateText(signed wire.Value) string {
+	s, err := member(signed, "expires").Text()
+	if err != nil {
+		return kindText(member(signed, "expires"))
 	}
-	return nil
+	return wordText(s)
 }

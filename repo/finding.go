@@ -2,7 +2,6 @@ package repo
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -106,31 +105,10 @@ func (r *Report) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// Progress is how far a long call is.
-type Progress struct {
-	Path  string // of the file at hand, in storage; in [Tx.Add], which names it only then, without its hash
-	Done  int64  // bytes of it
-	Total int64  // its bytes, -1 where that is not known; in Tx.Add, which reads a file twice, twice as many
-	Files int    // that are done with, in this call
-}
-
-// counter tells how much of a reader was read.
-type counter struct {
-	r    io.Reader
-	n    int64
-	tell func(int64)
-}
-
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	if c.n += int64(n); n > 0 {
 		c.tell(c.n)
 	}
 	return n, err
-}
-
-func (r *Repo) progress(p Progress) {
-	if r.cfg.Progress != nil {
-		r.cfg.Progress(p)
-	}
 }

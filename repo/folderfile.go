@@ -2,7 +2,6 @@ package repo
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -127,12 +126,6 @@ func openRegular(root *os.Root, name string) (file *os.File, err error) {
 		return err
 	})
 	return file, err
-}
-
-// ctxReader ends with ctx, at the next read.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
 }
 
 func (c *ctxReader) Read(p []byte) (int, error) {

@@ -84,13 +84,5 @@ func (r *Repo) Foresee(ctx context.Context, steps ...Step) (_ []*tuf.Proposal, e
 	return out, nil
 }
 
-// floors are the versions that are published.
-func (p *present) floors() tuf.Floors {
-	if p.snap == nil {
-		return tuf.Floors{}
-	}
-	return tuf.Floors{Timestamp: p.ts.Version(), Snapshot: p.snap.Version(), Targets: p.listed("targets")}
-}
-
 // Now is the repository's clock, in whole seconds.
 func (r *Repo) Now() time.Time { return r.now() }

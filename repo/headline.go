@@ -13,13 +13,6 @@ import (
 // The headlines of a diff: what a file does, in a few words. What they leave out
 // stands in the summary and in the rest.
 
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
 // rootHeadline compares two roots as package tuf read them; was is nil for the
 // first one.
 func rootHeadline(was, now *Root) (out []string) {

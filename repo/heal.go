@@ -2,18 +2,11 @@ package repo
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/visum-dev/visum/tuf"
 )
-
-// ErrHeal: no next root, or not this one, heals the fork. What is joined to it says why.
-var ErrHeal = errors.New("the fork is not healed")
-
-// maxFork is how many roots of a fork one draft heals.
-const maxFork = 16
 
 // Heal makes the next root one that clients on either side of a fork follow. fork
 // are the roots, in order of versions, that were shown somewhere in place of the
@@ -85,76 +78,6 @@ func (d *Draft) Heals() (out [][]byte) {
 	return out
 }
 
-// openFork verifies the roots of a fork against a chain that they are not part of.
-func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
-	no := func(format string, args ...any) error {
-		return fmt.Errorf("repo: %w: %w", ErrHeal, fmt.Errorf(format, args...))
-	}
-	if len(fork) == 0 || len(fork) > maxFork {
-		return nil, no("%d roots are given, 1 to %d are healed", len(fork), maxFork)
-	}
-	first, err := tuf.OpenRoot(fork[0], opt)
-	if err != nil {
-		return nil, no("%w", err)
-	}
-	at := c.at(first.Version() - 1)
-	if at == nil {
-		return nil, no("the fork begins with root v%d, and v%d is not among the published roots", first.Version(), first.Version()-1)
-	}
-	if here := c.at(first.Version()); here != nil && here.SHA256() == first.SHA256() {
-		return nil, no("root v%d with sha256 %.16s is the published one", first.Version(), first.SHA256())
-	}
-	var out []*tuf.Root
-	for _, data := range fork {
-		next, err := at.Next(data)
-		if err != nil {
-			return nil, no("a root of the fork does not follow: %w", err)
-		}
-		if next.Charter() == nil {
-			return nil, no("root v%d of the fork: %w", next.Version(), errNoCharter)
-		}
-		out, at = append(out, next), next
-	}
-	if have := c.last().Version(); at.Version() != have {
-		return nil, no("the fork ends with root v%d, the published roots with v%d: one next root follows both only where they are of one version", at.Version(), have)
-	}
-	return out, nil
-}
-
-// trusts reports whether a root that the trust anchor names is in a fork that the
-// draft heals. Its own word then binds it to a published root: what only verifies
-// as that one's successor could have been made to follow a forged one.
-func (a *anchor) trusts(c *chain, p point) bool {
-	if len(a.heals) == 0 || len(c.roots) == 0 {
-		return false
-	}
-	fork, err := openFork(c, a.heals, a.opt)
-	if err != nil {
-		return false
-	}
-	before := c.at(fork[0].Version() - 1)
-	for _, root := range fork {
-		if root.Charter().PrevRoot() != before.SHA256() {
-			return false
-		}
-		if root.Version() == p.version && root.SHA256() == p.sha256 {
-			return true
-		}
-		before = root
-	}
-	return false
-}
-
-// healing is the handle for a draft that heals a fork; r itself for any other.
-func (r *Repo) healing(d *Draft) *Repo {
-	if len(d.heals) == 0 {
-		return r
-	}
-	out := *r
-	out.heals = d.heals
-	return &out
-}
-
 // healed checks that a proposed root follows the fork too. It returns the fork's
 // roots; none where the draft heals no fork.
 func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
@@ -173,21 +96,6 @@ func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
 		return nil, fmt.Errorf("repo: %w: clients that have root v%d with sha256 %.16s refuse the new one: %w", ErrHeal, other.Version(), other.SHA256(), err)
 	}
 	return fork, nil
-}
-
-// heal checks that clients of the fork follow the signed root.
-func (n *publication) heal(d *Draft) error {
-	if n.newRoot == nil {
-		return nil
-	}
-	fork, err := n.repo.healed(n.present.chain, d, n.newRoot)
-	if err != nil || len(fork) == 0 {
-		return err
-	}
-	if _, err := fork[len(fork)-1].Next(n.newRoot); err != nil {
-		return fmt.Errorf("repo: %w: %w", ErrHeal, err)
-	}
-	return nil
 }
 
 // sameFork compares two roots of forks, in whatever form they travelled.

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -35,10 +32,6 @@ type edition struct {
 	work    int64
 }
 
-// child is a role as one delegator leads to it. What was verified for one
-// delegator says nothing for another.
-type child struct{ by, role string }
-
 func newEdition(tx *Tx, layout *Root, over func(string) wire.Value) *edition {
 	return &edition{tx: tx, layout: layout, named: ownNames(layout), over: over, lists: map[string]*listing{}, adopted: map[child]*listing{},
 		checked: map[*listing]bool{}, parents: map[string][]string{}, via: map[string]string{}}
@@ -46,51 +39,6 @@ func newEdition(tx *Tx, layout *Root, over func(string) wire.Value) *edition {
 
 // asPublished is over for an edition without documents of its own.
 func asPublished(string) wire.Value { return nil }
-
-// ownNames are the names of roles that have an owner by root: no other role can
-// delegate to them.
-func ownNames(layout *Root) map[string]bool {
-	out := map[string]bool{"root": true, "timestamp": true, "snapshot": true}
-	for _, x := range layout.lists() {
-		out[x.role] = true
-	}
-	return out
-}
-
-// checkOwners refuses a list that delegates to a role that has an owner by root:
-// verified for its delegator alone, the role would pass for a part of two trees.
-func checkOwners(named map[string]bool, l *listing) error {
-	if l.delegations == nil || l.role == "targets" { // targets.json leads standard clients to the parties' roles
-		return nil
-	}
-	fail := func(name string) error {
-		return &tuf.Error{Role: l.role, Err: tuf.ErrUntrusted, Detail: "it delegates to " + roleText(name) + ", which root names"}
-	}
-	for _, r := range l.delegations.Roles {
-		if named[r.Name] {
-			return fail(r.Name)
-		}
-	}
-	for name := range named {
-		if isBin(l.delegations.SuccinctRoles, name) {
-			return fail(name)
-		}
-	}
-	return nil
-}
-
-// isBin reports whether a role is one of the hash bins.
-func isBin(s *metadata.SuccinctRoles, role string) bool {
-	if s == nil {
-		return false
-	}
-	digits, ok := strings.CutPrefix(role, s.NamePrefix+"-")
-	if !ok || len(digits) != (s.BitLength+3)/4 || strings.Trim(digits, "0123456789abcdef") != "" {
-		return false
-	}
-	bin, err := strconv.ParseUint(digits, 16, 64)
-	return err == nil && bin>>s.BitLength == 0
-}
 
 // owned checks a list once.
 func (e *edition) owned(l *listing, err error) (*listing, error) {

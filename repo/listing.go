@@ -2,12 +2,15 @@ package repo
 
 import (
 	"bytes"
-	"encoding/hex"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 
@@ -144,100 +147,176 @@ func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
 	return wire.Canonical(out)
 }
 
-// canonical is the canonical form of what marshals to JSON.
-func canonical(v any) (wire.Value, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
+func (l *listing) bits() int {
+	if l.delegations == nil || l.delegations.SuccinctRoles == nil {
+		return 0
 	}
-	return wire.Canonical(data)
+	return l.delegations.SuccinctRoles.BitLength
 }
 
-// canonicalText is a string in canonical form.
-func canonicalText(s string) wire.Value { return wire.AppendString(nil, s) }
-
-// newEntry is a target's entry; rel may be nil.
-func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {
-	out := append(make([]byte, 0, 112), '{')
-	if rel != nil {
-		v, err := canonical(rel)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, `"custom":{"`+tuf.ReleaseMember+`":`...)
-		out = append(append(out, v...), `},`...)
-	}
-	out = append(out, `"hashes":{"sha256":"`...)
-	out = hex.AppendEncode(out, sha256)
-	out = append(out, `"},"length":`...)
-	return slices.Clip(append(strconv.AppendInt(out, length, 10), '}')), nil
-}
-
-// entry is what a list says of a target.
-type entry struct {
-	length  int64
-	sha256  string     // lower-case hex
-	release wire.Value // the release fields, canonical; nil for a plain file
-}
-
-func parseEntry(v wire.Value) (e entry, err error) {
-	var length, hashes, custom, sum wire.Value
-	if err = v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
-		return e, err
-	}
-	if e.length, err = length.Int(); err != nil {
-		return e, err
-	}
-	if err = hashes.Fields(wire.Field{Name: "sha256", To: &sum}); err != nil {
-		return e, err
-	}
-	if e.sha256, err = sum.Text(); err != nil {
-		return e, err
-	}
-	if custom.Kind() == '{' {
-		err = custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &e.release})
-	}
-	return e, err
-}
-
-// releaseOf reads the release fields of an entry: product, version, channel and
-// platform as they stand, of the others those that are good; false for a plain file.
-// See judged.
-func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
-	e, err := parseEntry(v)
-	if err != nil || e.release == nil {
-		return rel, false
-	}
-	if rel, err = tuf.ParseRelease(e.release.JSON()); err != nil { // what an earlier tool has listed has a name too
-		for name, to := range map[string]*string{"product": &rel.Product, "version": &rel.Version, "channel": &rel.Channel, "platform": &rel.Platform} {
-			*to, _ = member(e.release, name).Text()
+// plain counts the files without release fields.
+func (l *listing) plain() (n int) {
+	for _, v := range l.targets {
+		if isPlain(v) {
+			n++
 		}
 	}
-	return rel, true
+	return n
 }
 
-// judged refuses an entry with release fields that clients refuse.
-func judged(target string, v wire.Value) error {
-	e, err := parseEntry(v)
-	if err == nil && e.release != nil {
-		_, err = tuf.ParseRelease(e.release.JSON())
+// keysFor returns who signs a role that l delegates to.
+func (l *listing) keysFor(name string) Keys {
+	d := l.delegations
+	if s := d.SuccinctRoles; s != nil {
+		return keysFrom(d.Keys, s.KeyIDs, s.Threshold)
 	}
+	if i := l.product(name); i >= 0 {
+		return keysFrom(d.Keys, d.Roles[i].KeyIDs, d.Roles[i].Threshold)
+	}
+	return Keys{}
+}
+
+// product is the place of a delegation by name, -1 for none.
+func (l *listing) product(name string) int {
+	if l.delegations == nil {
+		return -1
+	}
+	return slices.IndexFunc(l.delegations.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
+}
+
+// setKeys adds keys to the delegations and drops those that nobody has any more.
+func (l *listing) setKeys(keys map[string]*metadata.Key) {
+	d := l.delegations
+	all := d.Keys
+	d.Keys = map[string]*metadata.Key{}
+	use := func(keyIDs []string) {
+		for _, id := range keyIDs {
+			if k := keys[id]; k != nil {
+				d.Keys[id] = k
+			} else if k := all[id]; k != nil {
+				d.Keys[id] = k
+			}
+		}
+	}
+	for _, r := range d.Roles {
+		use(r.KeyIDs)
+	}
+	if d.SuccinctRoles != nil {
+		use(d.SuccinctRoles.KeyIDs)
+	}
+}
+
+// next names the role that l hands a target on to, "" for none: the product it
+// belongs to, or the hash bin. Releases are not put into bins, where no client
+// would find the latest.
+func (l *listing) next(target string, release bool) string {
+	d := l.delegations
+	if d == nil {
+		return ""
+	}
+	if s := d.SuccinctRoles; s != nil {
+		if release {
+			return ""
+		}
+		return binOf(s, target)
+	}
+	for _, r := range d.Roles {
+		if slices.ContainsFunc(r.Paths, func(p string) bool { return matches(p, target) }) {
+			if release && r.Name == restRole(l.role) {
+				return ""
+			}
+			return r.Name
+		}
+	}
+	return ""
+}
+
+// delegates names the roles that l delegates to, in order.
+func (l *listing) delegates() (names []string) {
+	if l.delegations == nil {
+		return nil
+	}
+	if s := l.delegations.SuccinctRoles; s != nil {
+		for bin := range uint32(1) << s.BitLength {
+			names = append(names, binName(s.NamePrefix, s.BitLength, bin))
+		}
+		return names
+	}
+	for _, r := range l.delegations.Roles {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// sequences are the highest numbers that the list says were given, by product.
+func (l *listing) sequences() (map[string]int64, error) {
+	out, err := sequencesIn(l.members[tuf.SequenceMember])
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
+		return nil, fmt.Errorf("repo: %s: %w", roleText(l.role), err)
+	}
+	return out, nil
+}
+
+// raise says that number n of a product was given.
+func (l *listing) raise(product string, n int64) error {
+	highest, err := l.sequences()
+	if err != nil || n <= highest[product] {
+		return err
+	}
+	highest[product] = n
+	l.members[tuf.SequenceMember], err = canonical(highest)
+	return err
+}
+
+// raiseAll takes over what another list says was given.
+func (l *listing) raiseAll(from *listing) error {
+	highest, err := from.sequences()
+	if err != nil {
+		return err
+	}
+	for product, n := range highest {
+		if err := l.raise(product, n); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// memberOf returns a member of a verified role's signed part; nil for none.
-func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
-	v, err := wire.Canonical(t.Bytes())
-	if err != nil {
-		return nil, err
+func sequencesIn(v wire.Value) (map[string]int64, error) {
+	out := map[string]int64{}
+	if v != nil && v.Kind() != '{' {
+		return nil, fmt.Errorf("%s is no object: %w", tuf.SequenceMember, tuf.ErrMalformed)
 	}
-	var signed wire.Value
-	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
-		return nil, err
+	for product, n := range v.Members() {
+		i, err := n.Int()
+		if err != nil || i < 1 || i > maxSequence {
+			return nil, fmt.Errorf("%s of product %s is %s: %w", tuf.SequenceMember, text.Name(product.String()), text.Bytes(n), tuf.ErrMalformed)
+		}
+		out[product.String()] = i
 	}
-	err = signed.Fields(wire.Field{Name: name, To: &m})
-	return m, err
+	return out, nil
+}
+
+func binName(prefix string, bits int, bin uint32) string {
+	return fmt.Sprintf("%s-%0*x", prefix, (bits+3)/4, bin)
+}
+
+// binOf is the hash bin of a target (TAP 15).
+func binOf(s *metadata.SuccinctRoles, target string) string {
+	sum := sha256.Sum256([]byte(target))
+	return binName(s.NamePrefix, s.BitLength, binary.BigEndian.Uint32(sum[:])>>(32-s.BitLength))
+}
+
+// matches is the specification's PATHPATTERN: a wild card matches no slash.
+func matches(pattern, target string) bool {
+	p, t := strings.Split(pattern, "/"), strings.Split(target, "/")
+	if len(p) != len(t) {
+		return false
+	}
+	for i := range p {
+		if ok, err := path.Match(p[i], t[i]); err != nil || !ok {
+			return false
+		}
+	}
+	return true
 }

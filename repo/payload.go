@@ -3,15 +3,10 @@ package repo
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/tuf"
 )
-
-// ErrSignature: not a signature by that key of what was to be signed.
-var ErrSignature = errors.New("the signature does not verify")
 
 // Payload returns the bytes that a signer of the draft's file signs, as a
 // [tuf.Signer] is given them, for keys that no Signer can be made of: sign them
@@ -80,28 +75,5 @@ func (d *Draft) AddSignature(role, keyID string, sig []byte) (err error) {
 		return fmt.Errorf("repo: %s v%d: key %s: %w: %d bytes for a key of scheme %s", roleText(f.role), f.version, text.Name(keyID), ErrSignature, len(sig), text.Name(k.Scheme))
 	}
 	f.sigs[keyID] = hex.EncodeToString(sig)
-	return nil
-}
-
-// key returns the key of an id that may sign the file.
-func (f *draftFile) key(id string) (tuf.Key, bool) {
-	for _, n := range f.signers {
-		if k, ok := n.Keys[id]; ok {
-			return k, true
-		}
-	}
-	return tuf.Key{}, false
-}
-
-// checkSignature checks the signature that a draft file has under a key id.
-func (f *draftFile) checkSignature(id string) error {
-	k, ok := f.key(id)
-	if !ok {
-		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrNoPart)
-	}
-	sig, err := hex.DecodeString(f.sigs[id])
-	if err != nil || k.ID() != id || !k.Verifies(f.signed, sig) {
-		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrSignature)
-	}
 	return nil
 }

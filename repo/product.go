@@ -247,36 +247,6 @@ func (tx *Tx) unsplit(l *listing) error {
 	return tx.split(l, files, 0)
 }
 
-// product is the place of a delegation by name, -1 for none.
-func (l *listing) product(name string) int {
-	if l.delegations == nil {
-		return -1
-	}
-	return slices.IndexFunc(l.delegations.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
-}
-
-// setKeys adds keys to the delegations and drops those that nobody has any more.
-func (l *listing) setKeys(keys map[string]*metadata.Key) {
-	d := l.delegations
-	all := d.Keys
-	d.Keys = map[string]*metadata.Key{}
-	use := func(keyIDs []string) {
-		for _, id := range keyIDs {
-			if k := keys[id]; k != nil {
-				d.Keys[id] = k
-			} else if k := all[id]; k != nil {
-				d.Keys[id] = k
-			}
-		}
-	}
-	for _, r := range d.Roles {
-		use(r.KeyIDs)
-	}
-	if d.SuccinctRoles != nil {
-		use(d.SuccinctRoles.KeyIDs)
-	}
-}
-
 // anyDepth are the patterns for everything below a prefix: a wild card does not
 // match a slash, so there is one for each depth.
 func anyDepth(prefix string) (patterns []string) {
@@ -284,4 +254,38 @@ func anyDepth(prefix string) (patterns []string) {
 		patterns = append(patterns, prefix+strings.Repeat("*/", depth)+"*")
 	}
 	return patterns
+}
+
+// rekey hands new keys of a role down to all that had the old ones.
+func (tx *Tx) rekey(l *listing, old, new Keys) error {
+	d := l.delegations
+	if l.role == "targets" || d == nil {
+		return nil
+	}
+	was := ids(old.Keys)
+	slices.Sort(was)
+	same := func(keyIDs []string) bool { return slices.Equal(slices.Sorted(slices.Values(keyIDs)), was) }
+	for _, name := range l.delegates() {
+		i := slices.IndexFunc(d.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
+		if i >= 0 && !same(d.Roles[i].KeyIDs) || i < 0 && !same(d.SuccinctRoles.KeyIDs) {
+			continue
+		}
+		below, err := tx.editBelow(l, name)
+		if err != nil {
+			return err
+		}
+		if err := tx.rekey(below, old, new); err != nil {
+			return err
+		}
+	}
+	for i := range d.Roles {
+		if same(d.Roles[i].KeyIDs) {
+			d.Roles[i].KeyIDs, d.Roles[i].Threshold = ids(new.Keys), max(new.Threshold, 1)
+		}
+	}
+	if s := d.SuccinctRoles; s != nil && same(s.KeyIDs) {
+		s.KeyIDs, s.Threshold = ids(new.Keys), max(new.Threshold, 1)
+	}
+	l.setKeys(goKeys(new.Keys))
+	return nil
 }

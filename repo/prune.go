@@ -25,9 +25,6 @@ type PruneOptions struct {
 	DryRun bool
 }
 
-// pruneMargin is for clocks that differ, and for publishers at work.
-const pruneMargin = time.Hour
-
 // Prune removes metadata and target files that no client asks for any more. It
 // keeps every root; whatever is published; whatever a client may ask for that
 // holds a timestamp which has not expired, by Expiry.Timestamp, which all
@@ -311,11 +308,4 @@ func parseSnapshot(data []byte) (listed map[string]int64, before int64, err erro
 		before = 0
 	}
 	return listed, before, nil
-}
-
-// isTargetName reports whether a name in storage is one that TargetName makes.
-func isTargetName(name string) bool {
-	_, base, ok := strings.Cut(name[strings.LastIndexByte(name, '/'):], "/")
-	sum, _, dot := strings.Cut(base, ".")
-	return ok && dot && (len(sum) == 64 || len(sum) == 128) && strings.Trim(sum, "0123456789abcdef") == ""
 }

@@ -64,25 +64,6 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	return next.finish(ctx)
 }
 
-// publication is one step from the present state to the next.
-type publication struct {
-	repo    *Repo
-	present *present
-	root    *tuf.Root // as it will be
-	newRoot []byte    // nil where root stays
-	// recovery is what the new root follows by; nil: it is an ordinary one
-	recovery *recoveryFiles
-	fresh    map[string]*draftFile // new targets roles, by name
-	content  bool                  // a new snapshot is due
-	// of the draft, by name in storage
-	statements map[string]*statement
-	stamp      bool // a new timestamp is due
-	// compromised are the keys that the draft names (Tx.Compromised).
-	compromised []tuf.Key
-
-	snapshot int64 // version of the new snapshot
-}
-
 // takeRoot checks the draft's root against the present one.
 func (n *publication) takeRoot(f *draftFile) error {
 	if f == nil {
@@ -135,25 +116,6 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 		n.content = true
 	}
 	return nil
-}
-
-// behind says why a draft's file does not follow what is published.
-func (tx *Tx) behind(f *draftFile) error {
-	have := tx.present.listed(f.role)
-	if have == f.version {
-		file, err := tx.present.snap.RoleFile(f.role)
-		if err != nil {
-			return fmt.Errorf("repo: %w", err)
-		}
-		data, err := tx.fetch(file)
-		if err != nil {
-			return err
-		}
-		if env, err := openEnvelope(data); err == nil && string(env.signed) == string(f.signed) {
-			return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, ErrPublished)
-		}
-	}
-	return fmt.Errorf("repo: %w: %s v%d is published, the draft is v%d after v%d", ErrStale, roleText(f.role), have, f.version, f.base)
 }
 
 // published reports whether the very file is what the snapshot lists.

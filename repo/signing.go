@@ -1,103 +1,13 @@
 package repo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"time"
 
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// publishTolerance is how far ahead signed_at of a root that is published may be.
-const publishTolerance = 5 * time.Minute
-
-// ahead is how far signed_at of a root is ahead of this machine's clock; 0 where that
-// may be published. Clients take the date of their newest root for the present, so
-// that what ends before it has expired for them.
-func (r *Repo) ahead(root before) time.Duration {
-	c := root.Charter()
-	if c == nil {
-		return 0
-	}
-	if d := c.SignedAt().Sub(r.now()); d > publishTolerance {
-		return d
-	}
-	return 0
-}
-
-// oneHour is how much earlier an expiry may be than that of what it replaces.
-const oneHour = time.Hour
-
-// override is what a person spelled out for one draft. It does not travel.
-type override struct {
-	supersede     string          // sha256 of the root that was signed first
-	shorterExpiry bool            // rule K5
-	compromised   []tuf.Key       // rule K3
-	lift          map[string]bool // paths whose hold was lifted
-}
-
-// signing is one request for signatures: what shall be signed with which keys.
-// Its rules are the only way to a signature of a draft, timestamp or snapshot.
-type signing struct {
-	repo          *Repo
-	ctx           context.Context
-	tx            *Tx // over what is published
-	draft         *Draft
-	tip           *tuf.Root   // the root that the draft's root follows; nil for the first root
-	root          before      // the draft's root; nil where root stays
-	layout        *Root       // as it will be; nil for timestamp and snapshot
-	fork          []*tuf.Root // that the draft's root follows too; nil for none
-	items         []*item
-	before, after *edition               // of the draft
-	restored      map[string]wire.Value  // signed parts in place of what compromised keys published
-	parties       map[tuf.Key]string     // of keys that root names, their party
-	recalls       map[string][]takenBack // by party
-	compromised   []tuf.Key              // of timestamp and snapshot
-	ends          bool                   // timestamp and snapshot go with a root that ends or replaces a recovery
-}
-
-// item is one file that shall be signed.
-type item struct {
-	file    *draftFile
-	role    named // of a targets role
-	top     string
-	bin     bool // a hash bin
-	online  bool // timestamp or snapshot
-	fresh   bool // staged in this very call, so that its version can still be chosen
-	keyIDs  []string
-	signers []tuf.Signer
-	was     wire.Value // signed part that is published; nil for none
-	wasKeys []tuf.Key  // the role's keys where it is published
-	expires time.Time  // of what is published; zero for none
-	version int64      // that is published; 0 for none
-}
-
-// choose says who signs the item: those signers that have a part in it, and those
-// of the bridge, which has none in root.
-func (x *item) choose(signers []tuf.Signer, b *Bridge, part func(tuf.Key) bool) {
-	add := func(s tuf.Signer) {
-		x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
-	}
-	for _, s := range signers {
-		if part(s.Key()) {
-			add(s)
-		}
-	}
-	if b == nil || x.file.role == "root" {
-		return
-	}
-	for _, s := range b.Signers {
-		if b.part(cmp.Or(x.top, x.file.role), s.Key().ID()) {
-			add(s)
-		}
-	}
-}
 
 // newSigning prepares a request for a draft against what is published.
 func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, error) {
@@ -328,45 +238,6 @@ func (s *signing) check(b *book) error {
 		s.record(b, x, reinstated, now)
 	}
 	return nil
-}
-
-// excused reports whether rule K3 does not hold for what is published, since
-// compromised keys signed it: what the ledger signed stands in its place, or, of
-// timestamp and snapshot, the draft that is published names their key.
-func (s *signing) excused(x *item) bool {
-	return s.restored[x.file.role] != nil || x.online && slices.ContainsFunc(x.wasKeys, func(k tuf.Key) bool { return slices.Contains(s.compromised, k) })
-}
-
-// renumber gives a file that nobody has signed yet another version.
-func (f *draftFile) renumber(version int64) {
-	out := []byte{'{'}
-	for name, v := range f.signed.Members() {
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out = append(append(append(out, '"'), name...), '"', ':')
-		if string(name) == "version" {
-			v = strconv.AppendInt(nil, version, 10)
-		}
-		out = append(out, v...)
-	}
-	f.signed, f.version = append(out, '}'), version
-}
-
-// unnumbered reports whether a part has no version of its own: a statement of a
-// reviewer, whose number only orders them, and a recovered root, which its
-// statement names and whose statement is numbered.
-func (s *signing) unnumbered(f *draftFile) bool {
-	return s.draft != nil && (s.draft.statements[f.role] != nil || f.role == "root" && s.draft.recovery != nil)
-}
-
-// recordName is the name under which the ledger records a part. A recovered root
-// is no second content of the regular one.
-func (s *signing) recordName(f *draftFile) string {
-	if s.draft != nil && f.role == "root" && s.draft.recovery != nil {
-		return "recovered root"
-	}
-	return f.role
 }
 
 // second words a second content under one version.

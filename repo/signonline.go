@@ -70,6 +70,3 @@ func (n *publication) seePublished(ctx context.Context, timestamp, snapshot []by
 	}
 	return nil
 }
-
-// isBin reports whether the file has the name of a hash bin.
-func (f *draftFile) isBin() bool { return inBins.MatchString(f.role) }

@@ -3,7 +3,6 @@ package repo
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -46,14 +45,6 @@ func (s *signing) item(f *draftFile) (*item, error) {
 		return nil, s.tx.behind(f)
 	}
 	return x, nil
-}
-
-func expiryOf(signed wire.Value) (time.Time, error) {
-	when, err := member(signed, "expires").Text()
-	if err != nil {
-		return time.Time{}, err
-	}
-	return time.Parse(time.RFC3339, when)
 }
 
 // trace finds what leads to the draft's roles that root does not name, before and

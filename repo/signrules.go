@@ -79,16 +79,6 @@ func (s *signing) automatic(b *book, x *item) error {
 	return a.automatic(x, was)
 }
 
-// holdsAll reports whether this handle's own signers hold every one of the keys.
-func (s *signing) holdsAll(keys []tuf.Key) bool {
-	for _, k := range keys {
-		if !slices.ContainsFunc(s.repo.cfg.Signers, func(o tuf.Signer) bool { return o.Key() == k }) {
-			return false
-		}
-	}
-	return true
-}
-
 // record writes a signing into the book, with what was seen of the role.
 func (s *signing) record(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) {
 	f := x.file

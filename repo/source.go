@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -72,4 +73,24 @@ func readFrom(ctx context.Context, src Source, name string, limit int64) ([]byte
 		return nil, fmt.Errorf("repo: %s: %w: more than %d bytes", roleText(name), tuf.ErrTooLarge, limit)
 	}
 	return data, nil
+}
+
+// stat looks whether a file is there. size is -1 where the source does not say.
+func stat(ctx context.Context, src Source, name string) (have bool, size int64, err error) {
+	f, err := src.Open(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, 0, nil
+	}
+	if err != nil {
+		return false, 0, err
+	}
+	defer f.Close()
+	if s, ok := f.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		info, err := s.Stat()
+		if err != nil {
+			return false, 0, err
+		}
+		return true, info.Size(), nil
+	}
+	return true, -1, nil
 }

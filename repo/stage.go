@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -15,9 +14,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
-
-// ErrUnsigned: a draft still lacks signatures. [Draft.Missing] says whose.
-var ErrUnsigned = errors.New("signatures are missing")
 
 // Update edits, signs with the signers at hand and publishes: all of it, or
 // nothing. Where signatures are missing the error wraps [ErrUnsigned]; use
@@ -76,22 +72,6 @@ func (r *Repo) stage(ctx context.Context, tx *Tx, on *Draft) (*Draft, error) {
 	}
 	_, err := r.signDraft(ctx, tx.present, d, fresh, r.cfg.Signers, true, false)
 	return d, err
-}
-
-// part reports whether the bridge's root gives a key a part in a role that it names.
-func (b *Bridge) part(role, id string) bool {
-	if keyIDs, _ := b.Root.RoleKeys(role); slices.Contains(keyIDs, id) {
-		return true
-	}
-	if b.Root.Charter() == nil {
-		return false
-	}
-	for _, x := range rootOf(b.Root).lists() {
-		if x.role == role && slices.Contains(ids(x.keys.Keys), id) {
-			return true
-		}
-	}
-	return false
 }
 
 // stageRoot adds the next root to the draft, where there is one.
@@ -165,32 +145,6 @@ func mapsEqual(a, b map[string]tuf.Key) bool {
 		}
 	}
 	return len(a) == len(b)
-}
-
-// rootNeeds is who must sign a root by the rules of r: each party, and all
-// together as many as the root role asks.
-func rootNeeds(r *Root, whose string) []need {
-	all := need{Who: "all parties of " + whose, Keys: map[string]tuf.Key{}}
-	var out []need
-	for _, p := range r.Parties {
-		n := need{"party " + p.Name + " of " + whose, keyMap(p.Keys), max(p.Min, 1), nil}
-		for id, k := range n.Keys {
-			all.Keys[id] = k
-		}
-		out = append(out, n)
-	}
-	for _, p := range r.Parties {
-		all.Threshold = max(all.Threshold, len(all.Keys)-len(p.Keys)+max(p.Min, 1))
-	}
-	return append(out, all)
-}
-
-func keyMap(keys []tuf.Key) map[string]tuf.Key {
-	m := map[string]tuf.Key{}
-	for _, k := range keys {
-		m[k.ID()] = k
-	}
-	return m
 }
 
 // stageRoles adds to the draft what was edited, what is new, what new keys must
@@ -317,40 +271,6 @@ func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
 	return nil
 }
 
-// rekey hands new keys of a role down to all that had the old ones.
-func (tx *Tx) rekey(l *listing, old, new Keys) error {
-	d := l.delegations
-	if l.role == "targets" || d == nil {
-		return nil
-	}
-	was := ids(old.Keys)
-	slices.Sort(was)
-	same := func(keyIDs []string) bool { return slices.Equal(slices.Sorted(slices.Values(keyIDs)), was) }
-	for _, name := range l.delegates() {
-		i := slices.IndexFunc(d.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
-		if i >= 0 && !same(d.Roles[i].KeyIDs) || i < 0 && !same(d.SuccinctRoles.KeyIDs) {
-			continue
-		}
-		below, err := tx.editBelow(l, name)
-		if err != nil {
-			return err
-		}
-		if err := tx.rekey(below, old, new); err != nil {
-			return err
-		}
-	}
-	for i := range d.Roles {
-		if same(d.Roles[i].KeyIDs) {
-			d.Roles[i].KeyIDs, d.Roles[i].Threshold = ids(new.Keys), max(new.Threshold, 1)
-		}
-	}
-	if s := d.SuccinctRoles; s != nil && same(s.KeyIDs) {
-		s.KeyIDs, s.Threshold = ids(new.Keys), max(new.Threshold, 1)
-	}
-	l.setKeys(goKeys(new.Keys))
-	return nil
-}
-
 // nextVersion returns the first version of a role that was neither published nor
 // signed: a second content under one version is never signed (rule K2).
 func (tx *Tx) nextVersion(role string, base int64) (int64, error) {
@@ -363,27 +283,6 @@ func (tx *Tx) nextVersion(role string, base int64) (int64, error) {
 		tx.present.book = b
 	}
 	return tx.repo.freeVersion(tx.ctx, role, max(base, b.highest(role))+1)
-}
-
-// freeVersion returns the first version from n on whose file is not there. A
-// publish that was killed may have left one that nothing lists. Files are only
-// asked for, not read: what a storage says is not believed any further.
-func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, error) {
-	src := SourceOf(r.storage)
-	for range maxSkip {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		there, _, err := stat(ctx, src, roleName(role, n))
-		if err != nil {
-			return 0, err
-		}
-		if !there {
-			return n, nil
-		}
-		n++
-	}
-	return 0, fmt.Errorf("repo: %s: %w: files of the %d versions before v%d, which nothing lists; remove them", roleText(role), fs.ErrExist, maxSkip, n)
 }
 
 // delegations is what leads stock TUF clients to the release roles: the review

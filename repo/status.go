@@ -69,17 +69,6 @@ func (d Due) String() string {
 	return text.Line(fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, roleText(d.Role), d.Version, lists, when, strings.Join(who, " and "), how))
 }
 
-// inWords is a duration that people can compare.
-func inWords(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", d/time.Hour)
-	}
-	return fmt.Sprintf("%d minutes", d/time.Minute)
-}
-
 // Date is a day on which something changes without anybody signing.
 type Date struct {
 	At   time.Time
@@ -215,10 +204,6 @@ func (e Expiry) of(role string) (soon, urgent time.Duration) {
 		return e.Snapshot / 2, e.Snapshot / 4
 	}
 	return e.Release / 2, e.Release / 4
-}
-
-func (n named) need() need {
-	return need{n.who(), keyMap(n.keys.Keys), max(n.keys.Threshold, 1), nil}
 }
 
 // atHand reports whether the signers at hand meet a rule.

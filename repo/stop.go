@@ -138,23 +138,6 @@ func (tx *Tx) Lift(target string) error {
 	return fmt.Errorf("repo: %s: no hold names it: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
-func heldUntil(v wire.Value) (time.Time, bool) {
-	e, err := parseEntry(v)
-	if err != nil {
-		return time.Time{}, false
-	}
-	var until wire.Value
-	if e.release.Fields(wire.Field{Name: "until", To: &until}) != nil {
-		return time.Time{}, false
-	}
-	s, err := until.Text()
-	if err != nil {
-		return time.Time{}, false
-	}
-	end, err := time.Parse(time.RFC3339, s)
-	return end, err == nil
-}
-
 // anybodys is what any role of the class lists under a path, in the charter's order.
 func (tx *Tx) anybodys(class Class, target string) (wire.Value, error) {
 	for _, role := range class.Roles {
@@ -343,25 +326,6 @@ func (tx *Tx) recall(role string, r recallJSON) error {
 		return err
 	}
 	l.members[tuf.RecallMember], err = canonical(list)
-	return err
-}
-
-// unrecall takes the role's recalls of these bytes back, under whatever path.
-func (tx *Tx) unrecall(role, sha256 string) error {
-	l, err := tx.read(role)
-	if err != nil || l == nil {
-		return err
-	}
-	list, err := tx.recallsBut(role, func(_, sum string) bool { return sum == sha256 })
-	if err != nil || len(list) == count(l.members[tuf.RecallMember]) {
-		return err
-	}
-	if l, err = tx.edit(role); err != nil {
-		return err
-	}
-	if delete(l.members, tuf.RecallMember); len(list) > 0 {
-		l.members[tuf.RecallMember], err = canonical(list)
-	}
 	return err
 }
 

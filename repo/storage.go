@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -106,19 +105,6 @@ type Info struct {
 
 // MaxRead bounds what Read returns and Replace takes: 64 MiB.
 const MaxRead = 64 << 20
-
-// ErrConflict: somebody else was faster while the call was at work. Nothing was
-// changed; read again, and decide again.
-var ErrConflict = errors.New("somebody else published first")
-
-// Errors of drafts that what is published has left behind. Nothing was changed.
-var (
-	// ErrStale: what the draft follows is not what is published any more, or not yet.
-	// Stage it again.
-	ErrStale = errors.New("the draft does not follow what is published")
-	// ErrPublished: what the draft says is published already.
-	ErrPublished = errors.New("the draft is published already")
-)
 
 // CheckName reports why name can't be the name of a file in a [Storage]; the
 // error wraps [fs.ErrInvalid]. The rule is the same for all storages, so that a

@@ -1,20 +1,18 @@
 package repo
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -409,56 +407,6 @@ func (s *survey) nameOf(t *tuf.Targets) string {
 	return fileName(f)
 }
 
-// snapNames are the roles that a snapshot lists, sorted.
-func snapNames(snap *tuf.Snapshot) []string {
-	names := snap.Roles()
-	slices.Sort(names)
-	return names
-}
-
-// children names the roles that t delegates to, in order of priority. Of hash bins
-// they are those among listed, for no other can be opened: a role may delegate to
-// 2^32 of them in a few bytes. bins is how many there are. A role among own, which
-// root names, is no other role's child: the error wraps [tuf.ErrUntrusted].
-func children(t *tuf.Targets, listed []string, own map[string]bool) (names []string, bins uint64, err error) {
-	some := false
-	for range t.Delegates() {
-		some = true
-		break
-	}
-	if !some {
-		return nil, 0, nil
-	}
-	v, err := memberOf(t, "delegations")
-	if err != nil {
-		return nil, 0, err
-	}
-	var d metadata.Delegations
-	if err := json.Unmarshal(v.JSON(), &d); err != nil {
-		return nil, 0, fmt.Errorf("repo: %s: %w: %w", roleText(t.Role()), tuf.ErrMalformed, err)
-	}
-	if err := checkOwners(own, &listing{role: t.Role(), delegations: &d}); err != nil {
-		return nil, 0, err
-	}
-	if d.SuccinctRoles == nil {
-		for _, r := range d.Roles {
-			names = append(names, r.Name)
-		}
-		return names, 0, nil
-	}
-	prefix := d.SuccinctRoles.NamePrefix + "-"
-	first, _ := slices.BinarySearch(listed, prefix)
-	for _, name := range listed[first:] {
-		if !strings.HasPrefix(name, prefix) {
-			break
-		}
-		if isBin(d.SuccinctRoles, name) {
-			names = append(names, name)
-		}
-	}
-	return names, 1 << d.SuccinctRoles.BitLength, nil
-}
-
 // openRole opens one role and hands on what is new about it. t is nil where it
 // can't be opened, which is reported.
 func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err error) {
@@ -493,19 +441,6 @@ func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 	}
 	return t, s.meta(name, data)
 }
-
-// listed is a target as a role lists it.
-type listed struct {
-	path           string
-	name           string // in storage
-	length         int64
-	sha256, sha512 string     // lower-case hex; one of them may be "", with a charter only sha512
-	release        wire.Value // the release fields, canonical; nil for a plain file
-	unstorable     error      // why no Storage can hold a file of that name; nil: it can
-}
-
-// hash is the one in the name.
-func (x *listed) hash() string { return cmp.Or(x.sha256, x.sha512) }
 
 // others are the further names under which clients may ask for the file, of those
 // that a storage can hold: some prefer the longer hash, and some repositories serve
@@ -545,44 +480,59 @@ func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
 	return nil
 }
 
-func parseListed(path string, v wire.Value) (x listed, err error) {
-	var length, hashes, custom, sha256, sha512 wire.Value
-	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
-		return x, err
-	}
-	if custom.Kind() == '{' {
-		if err := custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &x.release}); err != nil {
-			return x, err
-		}
-	}
-	if x.length, err = length.Int(); err != nil || x.length < 0 {
-		return x, fmt.Errorf("length is %s", text.Bytes(length))
-	}
-	if err := hashes.Fields(wire.Field{Name: "sha256", To: &sha256}, wire.Field{Name: "sha512", To: &sha512}); err != nil {
-		return x, err
-	}
-	if x.sha256, err = hexOf(sha256, 64); err != nil {
-		return x, err
-	}
-	if x.sha512, err = hexOf(sha512, 128); err != nil {
-		return x, err
-	}
-	if x.hash() == "" {
-		return x, errors.New("neither sha256 nor sha512")
-	}
-	x.path, x.name = path, TargetName(path, x.hash())
-	x.unstorable = CheckName(x.name)
-	return x, nil
+// checked is a reader that ends in an error where what it read is not what is
+// listed. It reads no more than one byte too many.
+type checked struct {
+	r    io.Reader
+	x    listed
+	sums []sum // of what is listed
+	n    int64
+	tell func(int64)
+	why  string // what is not as listed
 }
 
-// hexOf reads a hash of so many digits in lower case; "" for none.
-func hexOf(v wire.Value, digits int) (string, error) {
-	if v == nil {
-		return "", nil
+func newChecked(r io.Reader, x listed, tell func(int64)) *checked {
+	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell}
+	if x.sha256 != "" {
+		c.sums = append(c.sums, sum{sha256.New(), x.sha256})
 	}
-	s, err := v.Text()
-	if s = strings.ToLower(s); err == nil && (len(s) != digits || strings.Trim(s, "0123456789abcdef") != "") {
-		err = fmt.Errorf("a hash is %s", text.Quote(s))
+	if x.sha512 != "" {
+		c.sums = append(c.sums, sum{sha512.New(), x.sha512})
 	}
-	return s, err
+	return c
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	for _, h := range c.sums {
+		h.Write(p[:n])
+	}
+	if c.n += int64(n); n > 0 {
+		c.tell(c.n)
+	}
+	switch {
+	case c.n > c.x.length:
+		c.why = fmt.Sprintf("more than the %d bytes that are listed", c.x.length)
+	case err != io.EOF:
+		return n, err
+	case c.n < c.x.length:
+		c.why = fmt.Sprintf("%d bytes, %d are listed", c.n, c.x.length)
+	default:
+		for _, s := range c.sums {
+			if got := hex.EncodeToString(s.Sum(nil)); got != s.want {
+				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(s.want), got, s.want)
+			}
+		}
+	}
+	if c.why != "" {
+		return 0, fmt.Errorf("%s: %w: %s", text.Name(c.x.name), tuf.ErrMismatch, c.why)
+	}
+	return n, err
+}
+
+// skip tells of a target that is passed over.
+func (r *Repo) skip(role string, x listed) {
+	if r.cfg.Skipped != nil {
+		r.cfg.Skipped(unstorable(role, x))
+	}
 }

@@ -3,13 +3,11 @@ package repo
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -105,12 +103,6 @@ func (tx *Tx) remembered(sha256 string) []takenBack {
 	return tx.ledgerBySum[sha256]
 }
 
-// recallIndex is what a role's recalls say, by sha256.
-type recallIndex struct {
-	of    wire.Value // the member that it was made from
-	bySum map[string]*tuf.Recall
-}
-
 // recallOf is the role's recall of some bytes as it stands within tx, nil for none.
 func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 	l, err := tx.read(role)
@@ -171,123 +163,24 @@ func (tx *Tx) mayApprove(party string, class Class, s proof.Subject, listed bool
 	return nil
 }
 
-// rolesOf are the party's roles in the class.
-func (c Class) rolesOf(party string) (out []ReleaseRole) {
-	for _, role := range c.Roles {
-		if role.Party == party {
-			out = append(out, role)
-		}
-	}
-	return out
-}
-
-// takenBack is rule K4.
-func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) error {
-	if s.layout == nil || x.top == "" {
-		return nil
-	}
-	recalls, err := s.recallsOf(x.role.party)
-	if err != nil || len(recalls)+len(b.body.TakenBack) == 0 {
-		return err
-	}
-	after, before := newListing(x.file.role), newListing(x.file.role)
-	if err := after.take(x.file.signed); err != nil {
-		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
-	}
-	if x.was != nil {
-		if err := before.take(x.was); err != nil {
-			return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
-		}
-	}
-	sums := map[string][]string{} // paths by sha256
-	for path, v := range after.targets {
-		if e, err := parseEntry(v); err == nil {
-			sums[strings.ToLower(e.sha256)] = append(sums[strings.ToLower(e.sha256)], path)
-		}
-	}
-	parties := map[string]string{}
-	for _, n := range s.layout.lists() {
-		parties[n.role] = n.party
-	}
-	for _, t := range slices.Concat(b.body.TakenBack, recalls) {
-		if t.Kind == "hold" {
-			until, err := time.Parse(time.RFC3339, t.Until)
-			if t.Role != x.top || err != nil || !until.After(now) || after.targets[t.Path] != nil || s.draft.override.lift[t.Path] {
-				continue
-			}
-			return fmt.Errorf("repo: %s v%d: %w: the hold of %s until %s was signed and is not published yet: hold it in this draft too, or lift it",
-				text.Name(x.file.role), x.file.version, ErrTakenBack, text.Name(t.Path), t.Until)
-		}
-		if t.Role != x.top && (x.role.party == "" || parties[t.Role] != x.role.party) || reinstated[bytesOfParty{x.role.party, t.SHA256}] {
-			continue
-		}
-		slices.Sort(sums[t.SHA256])
-		for _, path := range sums[t.SHA256] {
-			// A recall by a role names these bytes under all of its paths. A refusal, and
-			// what another role of the party says, is no reason to stop what this one has
-			// listed all along.
-			if (t.Kind == "refusal" && path != t.Path || t.Role != x.top) && string(before.targets[path]) == string(after.targets[path]) {
-				continue
-			}
-			return fmt.Errorf("repo: %s v%d: %w: a %s names the bytes of %s (sha256 %.16s: %s); Reinstate approves them again, Recall or Remove takes them off",
-				text.Name(x.file.role), x.file.version, ErrTakenBack, t.Kind, text.Name(path), t.SHA256, text.Quote(t.Reason))
-		}
-	}
-	return nil
-}
-
-// recallsOf are the recalls that a party's roles list, as published and in the draft.
-func (s *signing) recallsOf(party string) ([]takenBack, error) {
-	if s.recalls == nil {
-		s.recalls = map[string][]takenBack{}
-	}
-	if out, ok := s.recalls[party]; ok {
-		return out, nil
-	}
-	var out []takenBack
-	for _, role := range s.layout.partyRoles(party) {
-		for _, e := range []*edition{s.before, s.after} {
-			l, err := e.top(role)
-			if err != nil {
-				return nil, err
-			}
-			if l != nil && l.doc != nil {
-				out = append(out, recalledIn(role, l.doc)...)
-			}
-		}
-	}
-	s.recalls[party] = out
-	return out, nil
-}
-
 // bytesOfParty are bytes that a party speaks of.
 type bytesOfParty struct{ party, sha256 string }
 
-// reinstated are the bytes that reviews in the draft approve again in spite of a
-// recall or a refusal, with a reason.
-func (s *signing) reinstated() map[bytesOfParty]bool {
-	out := map[bytesOfParty]bool{}
-	if s.draft == nil {
-		return out
+// unrecall takes the role's recalls of these bytes back, under whatever path.
+func (tx *Tx) unrecall(role, sha256 string) error {
+	l, err := tx.read(role)
+	if err != nil || l == nil {
+		return err
 	}
-	for _, st := range s.draft.statements {
-		c := st.claim
-		if c.Review != nil && c.Review.Reinstate != "" && slices.Contains(s.layout.partyRoles(c.Reviewer.Party), c.Reviewer.Role) {
-			out[bytesOfParty{c.Reviewer.Party, c.Subject.SHA256}] = true
-		}
+	list, err := tx.recallsBut(role, func(_, sum string) bool { return sum == sha256 })
+	if err != nil || len(list) == count(l.members[tuf.RecallMember]) {
+		return err
 	}
-	return out
-}
-
-// reinstate forgets what the party of a signed role took back of the bytes that the
-// draft reinstates.
-func (s *signing) reinstate(b *book, party string, reinstated map[bytesOfParty]bool) {
-	for r := range maps.Keys(reinstated) {
-		if r.party != party {
-			continue
-		}
-		for _, role := range s.layout.partyRoles(party) {
-			b.release(role, r.sha256, "recall", "refusal")
-		}
+	if l, err = tx.edit(role); err != nil {
+		return err
 	}
+	if delete(l.members, tuf.RecallMember); len(list) > 0 {
+		l.members[tuf.RecallMember], err = canonical(list)
+	}
+	return err
 }

@@ -2,17 +2,11 @@ package repo
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
-	"strings"
-
-	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -127,75 +121,6 @@ func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {
 // fetch reads a role's file of the present state.
 func (tx *Tx) fetch(f tuf.RoleFile) ([]byte, error) {
 	return tx.repo.read(tx.ctx, tx.present, f)
-}
-
-// next names the role that l hands a target on to, "" for none: the product it
-// belongs to, or the hash bin. Releases are not put into bins, where no client
-// would find the latest.
-func (l *listing) next(target string, release bool) string {
-	d := l.delegations
-	if d == nil {
-		return ""
-	}
-	if s := d.SuccinctRoles; s != nil {
-		if release {
-			return ""
-		}
-		return binOf(s, target)
-	}
-	for _, r := range d.Roles {
-		if slices.ContainsFunc(r.Paths, func(p string) bool { return matches(p, target) }) {
-			if release && r.Name == restRole(l.role) {
-				return ""
-			}
-			return r.Name
-		}
-	}
-	return ""
-}
-
-// restRole is where a role with products has its other plain files.
-func restRole(role string) string { return role + ".rest" }
-
-// matches is the specification's PATHPATTERN: a wild card matches no slash.
-func matches(pattern, target string) bool {
-	p, t := strings.Split(pattern, "/"), strings.Split(target, "/")
-	if len(p) != len(t) {
-		return false
-	}
-	for i := range p {
-		if ok, err := path.Match(p[i], t[i]); err != nil || !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// binOf is the hash bin of a target (TAP 15).
-func binOf(s *metadata.SuccinctRoles, target string) string {
-	sum := sha256.Sum256([]byte(target))
-	return binName(s.NamePrefix, s.BitLength, binary.BigEndian.Uint32(sum[:])>>(32-s.BitLength))
-}
-
-func binName(prefix string, bits int, bin uint32) string {
-	return fmt.Sprintf("%s-%0*x", prefix, (bits+3)/4, bin)
-}
-
-// delegates names the roles that l delegates to, in order.
-func (l *listing) delegates() (names []string) {
-	if l.delegations == nil {
-		return nil
-	}
-	if s := l.delegations.SuccinctRoles; s != nil {
-		for bin := range uint32(1) << s.BitLength {
-			names = append(names, binName(s.NamePrefix, s.BitLength, bin))
-		}
-		return names
-	}
-	for _, r := range l.delegations.Roles {
-		names = append(names, r.Name)
-	}
-	return names
 }
 
 // find returns what the tree of a role that root names says of a target, nil
@@ -334,34 +259,21 @@ func names(r *Root, role string) bool {
 	return slices.ContainsFunc(r.lists(), func(x named) bool { return x.role == role })
 }
 
-// named is a targets role that a root names.
-type named struct {
-	role  string
-	class string // "" for targets
-	party string // "" for targets and for a hold
-	keys  Keys
-}
-
-// lists returns every targets role that the root names.
-func (r *Root) lists() []named {
-	out := []named{{role: "targets", keys: r.Targets}}
-	for _, c := range r.Classes {
-		for _, role := range c.Roles {
-			out = append(out, named{role.Role, c.Name, role.Party, role.Keys})
+// behind says why a draft's file does not follow what is published.
+func (tx *Tx) behind(f *draftFile) error {
+	have := tx.present.listed(f.role)
+	if have == f.version {
+		file, err := tx.present.snap.RoleFile(f.role)
+		if err != nil {
+			return fmt.Errorf("repo: %w", err)
 		}
-		if c.Hold != nil {
-			out = append(out, named{c.Hold.Role, c.Name, "", c.Hold.Keys})
+		data, err := tx.fetch(file)
+		if err != nil {
+			return err
+		}
+		if env, err := openEnvelope(data); err == nil && string(env.signed) == string(f.signed) {
+			return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, ErrPublished)
 		}
 	}
-	return out
-}
-
-func (n named) who() string {
-	switch {
-	case n.party != "":
-		return n.party + " (" + n.role + ")"
-	case n.class != "":
-		return "the hold of " + n.class
-	}
-	return n.role
+	return fmt.Errorf("repo: %w: %s v%d is published, the draft is v%d after v%d", ErrStale, roleText(f.role), have, f.version, f.base)
 }

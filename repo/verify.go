@@ -3,9 +3,6 @@ package repo
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -13,7 +10,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -113,14 +109,6 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	return v.report, nil
 }
 
-// judge is how metadata is opened. Snapshots of earlier versions list no lengths;
-// the next snapshot does, so files of any allowed size are read here.
-func (r *Repo) judge() *tuf.Options {
-	o := &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback}
-	o.Limits.Unlisted = o.Limits.WithDefaults().Targets
-	return o
-}
-
 // verification is one Verify.
 type verification struct {
 	repo   *Repo
@@ -135,11 +123,6 @@ type verification struct {
 	keys    []keySet          // who signs delegated roles
 	unknown []Info            // metadata that no known keys signed
 	files   int
-}
-
-func short(parts ...string) [16]byte {
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
-	return [16]byte(sum[:16])
 }
 
 // add reports a finding, one for each file: the first says enough.
@@ -179,8 +162,6 @@ func (v *verification) metadata(ctx context.Context, name string, data []byte) e
 	return nil
 }
 
-func sum256(data []byte) string { s := sha256.Sum256(data); return hex.EncodeToString(s[:]) }
-
 func (v *verification) differs(c Copy, kind FindingKind, name, text string, err error) error {
 	return v.add(Finding{Kind: kind, Copy: c.Name, Name: name, Text: text, Err: err})
 }
@@ -216,13 +197,6 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 // unstorable is the finding of a target that no storage can hold.
 func unstorable(role string, x listed) Finding {
 	return Finding{Kind: FileUnstorable, Name: x.name, Text: fmt.Sprintf("%s lists it: %v", text.Name(role), x.unstorable), Err: x.unstorable}
-}
-
-// skip tells of a target that is passed over.
-func (r *Repo) skip(role string, x listed) {
-	if r.cfg.Skipped != nil {
-		r.cfg.Skipped(unstorable(role, x))
-	}
 }
 
 // release reports release fields that clients refuse. A hold has fields of its own.
@@ -344,60 +318,10 @@ func checkTarget(ctx context.Context, src Source, x listed, tell func(done int64
 	return "", nil
 }
 
-// checked is a reader that ends in an error where what it read is not what is
-// listed. It reads no more than one byte too many.
-type checked struct {
-	r    io.Reader
-	x    listed
-	sums []sum // of what is listed
-	n    int64
-	tell func(int64)
-	why  string // what is not as listed
-}
-
 // sum is a hash with what it must come to, in hex.
 type sum struct {
 	hash.Hash
 	want string
-}
-
-func newChecked(r io.Reader, x listed, tell func(int64)) *checked {
-	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell}
-	if x.sha256 != "" {
-		c.sums = append(c.sums, sum{sha256.New(), x.sha256})
-	}
-	if x.sha512 != "" {
-		c.sums = append(c.sums, sum{sha512.New(), x.sha512})
-	}
-	return c
-}
-
-func (c *checked) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	for _, h := range c.sums {
-		h.Write(p[:n])
-	}
-	if c.n += int64(n); n > 0 {
-		c.tell(c.n)
-	}
-	switch {
-	case c.n > c.x.length:
-		c.why = fmt.Sprintf("more than the %d bytes that are listed", c.x.length)
-	case err != io.EOF:
-		return n, err
-	case c.n < c.x.length:
-		c.why = fmt.Sprintf("%d bytes, %d are listed", c.n, c.x.length)
-	default:
-		for _, s := range c.sums {
-			if got := hex.EncodeToString(s.Sum(nil)); got != s.want {
-				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(s.want), got, s.want)
-			}
-		}
-	}
-	if c.why != "" {
-		return 0, fmt.Errorf("%s: %w: %s", text.Name(c.x.name), tuf.ErrMismatch, c.why)
-	}
-	return n, err
 }
 
 // recoveries checks what lies ready for the loss of the quorum, beside each root

@@ -2,8 +2,6 @@ package repo
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,13 +9,9 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -142,75 +136,12 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 
 var besideTarget = regexp.MustCompile(`/[0-9a-f]{64}\.[^/]+\.reviews/[^/]+\.[1-9][0-9]*\.json$`)
 
-var metaName = regexp.MustCompile(`^metadata/([1-9][0-9]{0,15})\.(.+)\.json$`)
-
-// splitRoleName takes a storage name apart; role is "" where it is none of metadata.
-func splitRoleName(name string) (role string, version int64) {
-	m := metaName.FindStringSubmatch(name)
-	if m == nil {
-		return "", 0
-	}
-	version, _ = strconv.ParseInt(m[1], 10, 64)
-	return m[2], version
-}
-
-func isRootName(name string) bool {
-	role, _ := splitRoleName(name)
-	return role == "root"
-}
-
-// keySet is who signs a role.
-type keySet struct {
-	role      string
-	bins      int // the role is a prefix of hash bins whose names end in so many digits; 0: it is not
-	keys      map[string]tuf.Key
-	threshold int
-}
-
 func (k keySet) is(role string) bool {
 	if k.bins == 0 {
 		return k.role == role
 	}
 	digits, ok := strings.CutPrefix(role, k.role+"-")
 	return ok && len(digits) == k.bins && strings.Trim(digits, "0123456789abcdef") == ""
-}
-
-// delegatedKeys are the keys that t names for the roles it delegates to.
-func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
-	v, err := wire.Canonical(t.Bytes())
-	if err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", roleText(t.Role()), err)
-	}
-	return keysIn(t.Role(), member(v, "signed"))
-}
-
-// keysIn are the keys that a role's signed part names for the roles it delegates to.
-func keysIn(role string, signed wire.Value) ([]keySet, error) {
-	v := member(signed, "delegations")
-	if v == nil {
-		return nil, nil
-	}
-	d := &metadata.Delegations{}
-	if err := json.Unmarshal(v.JSON(), d); err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
-	}
-	set := func(role string, ids []string, threshold, bins int) keySet {
-		k := keySet{role, bins, map[string]tuf.Key{}, threshold}
-		for _, id := range ids {
-			if key := d.Keys[id]; key != nil {
-				k.keys[id] = tuf.Key{Type: key.Type, Scheme: key.Scheme, Public: key.Value.PublicKey}
-			}
-		}
-		return k
-	}
-	var out []keySet
-	for _, r := range d.Roles {
-		out = append(out, set(r.Name, r.KeyIDs, r.Threshold, 0))
-	}
-	if s := d.SuccinctRoles; s != nil {
-		out = append(out, set(s.NamePrefix, s.KeyIDs, s.Threshold, (s.BitLength+3)/4))
-	}
-	return out, nil
 }
 
 // rootKeys are the keys that a root names for a role, those of the root role too.
@@ -300,70 +231,4 @@ func (v *verification) coming(info Info) bool {
 		}
 	}
 	return role != "root" && version > listed && info.Written.After(v.report.At.Add(-pruneMargin))
-}
-
-// envelope is a metadata file of which nothing is believed yet.
-type envelope struct {
-	signed  wire.Value
-	typ     string
-	version int64
-	sigs    map[string][]byte
-}
-
-func openEnvelope(data []byte) (e envelope, err error) {
-	v, err := wire.Canonical(data)
-	if err != nil {
-		return e, err
-	}
-	var sigs, typ, version wire.Value
-	if err := v.Fields(wire.Field{Name: "signed", To: &e.signed}, wire.Field{Name: "signatures", To: &sigs}); err != nil {
-		return e, err
-	}
-	if err := e.signed.Fields(wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "version", To: &version}); err != nil {
-		return e, err
-	}
-	if e.typ, err = typ.Text(); err != nil {
-		return e, err
-	}
-	if e.version, err = version.Int(); err != nil {
-		return e, err
-	}
-	e.sigs, err = readSignatures(sigs)
-	return e, err
-}
-
-// signers counts the distinct keys that signed.
-func (e *envelope) signers(keys map[string]tuf.Key) int {
-	counted := map[string]bool{}
-	for id, k := range keys {
-		if fp, err := k.Fingerprint(); err == nil && !counted[fp] && k.Verifies(e.signed, e.sigs[id]) {
-			counted[fp] = true
-		}
-	}
-	return len(counted)
-}
-
-// readSignatures reads signatures by key id. What is no signature is passed
-// over; a key id twice is refused.
-func readSignatures(v wire.Value) (map[string][]byte, error) {
-	sigs := map[string][]byte{}
-	for e := range v.Elements() {
-		var id, sig wire.Value
-		if e.Kind() != '{' {
-			continue
-		}
-		if err := e.Fields(wire.Field{Name: "keyid", To: &id}, wire.Field{Name: "sig", To: &sig}); err != nil {
-			return nil, err
-		}
-		name, err := id.Text()
-		if err != nil {
-			continue
-		}
-		if _, twice := sigs[name]; twice {
-			return nil, fmt.Errorf("two signatures of key id %s", text.Name(name))
-		}
-		text, _ := sig.Text()
-		sigs[name], _ = hex.DecodeString(text)
-	}
-	return sigs, nil
 }

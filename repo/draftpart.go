@@ -1,0 +1,235 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// draftFile is one metadata file: its canonical signed part and the signatures
+// so far.
+type draftFile struct {
+	role    string
+	version int64
+	expires time.Time
+	base    int64    // the version that it follows, 0 for none; orphans may lie between
+	under   []string // the roles that lead to it, outermost first, as the draft states: a hint for other readers
+	signed  wire.Value
+	sigs    map[string]string // hex, by key id
+	signers []need            // who must sign
+}
+
+// bytes is the file as it is published: canonical all through, which costs
+// readers no second copy.
+func (f *draftFile) bytes() []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"signatures":[`)
+	for i, id := range slices.Sorted(maps.Keys(f.sigs)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`{"keyid":`)
+		b.Write(canonicalText(id).JSON())
+		b.WriteString(`,"sig":`)
+		b.Write(canonicalText(f.sigs[id]).JSON())
+		b.WriteByte('}')
+	}
+	b.WriteString(`],"signed":`)
+	b.Write(f.signed.JSON())
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+// add signs for whatever reason the caller has.
+func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
+	sig, err := s.Sign(ctx, f.signed)
+	if err != nil {
+		return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, err)
+	}
+	f.sigs[s.Key().ID()] = hex.EncodeToString(sig)
+	return nil
+}
+
+// missing lists the rules that are not met. It counts signatures; whether they
+// are valid is package tuf's to say, at publishing.
+func (f *draftFile) missing() (out []Missing) {
+	for _, n := range f.signers {
+		m := Missing{Role: f.role, Files: 1, Who: n.Who, Want: n.Threshold}
+		counted := map[string]bool{}
+		for id := range n.Keys {
+			if _, ok := f.sigs[id]; ok {
+				counted[n.counts(id)] = true
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(n.Keys)) {
+			if !counted[n.counts(id)] {
+				m.KeyIDs = append(m.KeyIDs, id)
+			}
+		}
+		m.Have = len(counted)
+		if m.Have < m.Want {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func (f *draftFile) json() draftFileJSON {
+	return draftFileJSON{f.base, f.bytes(), f.signers, f.role, f.under}
+}
+
+// isBin reports whether the file has the name of a hash bin.
+func (f *draftFile) isBin() bool { return inBins.MatchString(f.role) }
+
+// key returns the key of an id that may sign the file.
+func (f *draftFile) key(id string) (tuf.Key, bool) {
+	for _, n := range f.signers {
+		if k, ok := n.Keys[id]; ok {
+			return k, true
+		}
+	}
+	return tuf.Key{}, false
+}
+
+// checkSignature checks the signature that a draft file has under a key id.
+func (f *draftFile) checkSignature(id string) error {
+	k, ok := f.key(id)
+	if !ok {
+		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrNoPart)
+	}
+	sig, err := hex.DecodeString(f.sigs[id])
+	if err != nil || k.ID() != id || !k.Verifies(f.signed, sig) {
+		return fmt.Errorf("%s v%d: key %s: %w", roleText(f.role), f.version, text.Name(id), ErrSignature)
+	}
+	return nil
+}
+
+// renumber gives a file that nobody has signed yet another version.
+func (f *draftFile) renumber(version int64) {
+	out := []byte{'{'}
+	for name, v := range f.signed.Members() {
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(append(out, '"'), name...), '"', ':')
+		if string(name) == "version" {
+			v = strconv.AppendInt(nil, version, 10)
+		}
+		out = append(out, v...)
+	}
+	f.signed, f.version = append(out, '}'), version
+}
+
+// newDraftFile prepares the canonical signed part of a metadata file for
+// signing. Its type must be that of the role: nobody shall sign a root who was
+// told that it is a list of releases.
+func newDraftFile(role string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
+	return newSigned(role, typeOf(role), base, signed, needs...)
+}
+
+// newSigned is newDraftFile for a file whose type is not named as its role.
+func newSigned(role, want string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
+	f := &draftFile{role: role, base: base, signed: signed, sigs: map[string]string{}, signers: needs}
+	var typ, version, expires wire.Value
+	if err := f.signed.Fields(wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "version", To: &version}, wire.Field{Name: "expires", To: &expires}); err != nil {
+		return nil, err
+	}
+	if t, err := typ.Text(); err != nil || t != want {
+		return nil, fmt.Errorf("_type is %s, want %q", text.Bytes(typ), want)
+	}
+	var err error
+	if f.version, err = version.Int(); err != nil || f.version < 1 || base < 0 || f.version <= base {
+		return nil, fmt.Errorf("version is %s, after %d", text.Bytes(version), base)
+	}
+	when, err := expires.Text()
+	if err != nil {
+		return nil, err
+	}
+	if f.expires, err = time.Parse(time.RFC3339, when); err != nil {
+		return nil, fmt.Errorf("expires is %s", text.Quote(when))
+	}
+	return f, nil
+}
+
+// typeOf is the _type of a role's metadata.
+func typeOf(role string) string {
+	switch role {
+	case "root", "timestamp", "snapshot":
+		return role
+	}
+	return "targets"
+}
+
+// Missing says what a draft still lacks.
+type Missing struct {
+	Role   string   // the file; of hash bins "ROLE.b-*", for all that lack the same
+	Files  int      // how many files lack the same
+	Who    string   // the party, or the role whose keys must sign: the draft's word
+	Have   int      // signatures of distinct keys
+	Want   int      // how many there must be
+	KeyIDs []string // the keys that may still sign
+	// Labels are what people call those of the keys that have a name in [Config].Labels,
+	// quoted, each with the first digits of its id; of a draft that no handle opened there
+	// are none.
+	Labels []string
+}
+
+// UnsignedError says what a draft still lacks. It wraps [ErrUnsigned].
+type UnsignedError struct{ Missing []Missing }
+
+// counts is what a signature of a key counts for: the key, or its organisation.
+func (n need) counts(id string) string {
+	if n.Orgs != nil {
+		return n.Orgs[id]
+	}
+	return id
+}
+
+type draftFileJSON struct {
+	Base    int64           `json:"base"`
+	Content json.RawMessage `json:"content"`
+	Needs   []need          `json:"needs"`
+	Role    string          `json:"role"`
+	Under   []string        `json:"under,omitempty"` // a hint for people and for readers of earlier versions
+}
+
+// Error is one line of at most 4 kB.
+func (e *UnsignedError) Error() string {
+	return text.Line(fmt.Sprintf("repo: %v: %s", ErrUnsigned, strings.ReplaceAll(e.Lines(), "\n", "; ")))
+}
+
+// Lines has a sentence in a line of its own for each thing that is missing.
+func (e *UnsignedError) Lines() string {
+	var lines []string
+	for _, m := range e.Missing {
+		lines = append(lines, m.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap is [ErrUnsigned].
+func (e *UnsignedError) Unwrap() error { return ErrUnsigned }
+
+// String is one line. What is not a plain name is quoted.
+func (m Missing) String() string {
+	files := ""
+	if m.Files > 1 {
+		files = fmt.Sprintf(" (%d files)", m.Files)
+	}
+	who := ""
+	if len(m.Labels) > 0 {
+		who = ", not yet of " + strings.Join(m.Labels, ", ")
+	}
+	return text.Line(fmt.Sprintf("%s%s: %d of %d signatures of %s%s", roleText(m.Role), files, m.Have, m.Want, whoText(m.Who), who))
+}

@@ -1,0 +1,133 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Sign signs every file and statement of the draft that s has a part in, by the
+// published root and by the root that the draft proposes. A second signature by
+// one key replaces the first. A signer without any part is an error that wraps
+// [ErrNoPart]: it is most likely the wrong key.
+//
+// The draft must have been opened or staged by a handle ([Repo.OpenDraft],
+// [Repo.LoadDraft], [Repo.Stage]), whose trust anchor and ledger decide. Nothing is
+// signed where one of these rules is broken:
+//
+//   - K1 [ErrRootBehind], [ErrSecondContent]: the published chain of roots ends
+//     below, or forks from, the newest root that the ledger has seen, unless the
+//     draft heals that fork ([Tx.Heal]); or another root of this version was signed
+//     before ([Draft.Supersede]).
+//   - K2 [ErrSecondContent]: other content of a role was signed under its version.
+//   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
+//     the ledger has seen published ([Draft.Compromised]).
+//   - K4 [ErrTakenBack]: a role lists again the bytes that a recall or refusal of its party
+//     names ([Examined].Reinstate), or lacks a hold that was signed.
+//   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
+//     [Config].ClockTolerance, the clock is behind the published root's
+//     ([Draft.Supersede]), an expiry has passed, or a root or a party's role expires more than an hour before what
+//     it replaces ([Draft.ShorterExpiry]).
+//   - [ErrSequence]: a list of a party states a lower highest sequence number of a
+//     product than is published; [tuf.ErrRelease]: it lists release fields anew that
+//     clients refuse.
+//
+// The ledger has recorded the signatures, durably, before any of them is made.
+// First roots are signed with [Draft.SignFirst].
+func (d *Draft) Sign(ctx context.Context, s tuf.Signer) (err error) {
+	defer oneLine(&err)
+	return d.sign(ctx, s, false)
+}
+
+// SignFirst is Sign for a draft with the first root of a repository that was
+// staged elsewhere. Nothing comes before a first root, so what stands in for a
+// trust anchor is digest: what [Draft.Digest] showed on the machine that staged
+// it, brought here by two people. Another digest is an error that wraps
+// [ErrOtherDraft]. The root is the anchor of the ledger from then on.
+func (d *Draft) SignFirst(ctx context.Context, s tuf.Signer, digest string) (err error) {
+	defer oneLine(&err)
+	if err := d.first(digest); err != nil {
+		return err
+	}
+	return d.sign(ctx, s, true)
+}
+
+// first checks that the draft is that of a first root with this digest.
+func (d *Draft) first(digest string) error {
+	if f := d.files["root"]; f == nil || f.version != 1 {
+		return fmt.Errorf("repo: the draft has no first root: %w", ErrNoPart)
+	}
+	if have := d.Digest(); digest != have {
+		return fmt.Errorf("repo: %w: its digest is %s, expected is %s", ErrOtherDraft, have, text.Quote(digest))
+	}
+	return nil
+}
+
+func (d *Draft) sign(ctx context.Context, s tuf.Signer, firstRoot bool) error {
+	p, err := d.handle(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := d.repo.signDraft(ctx, p, d, d.parts(), []tuf.Signer{s}, false, firstRoot)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("repo: key %.16s: %w (%s)", s.Key().ID(), ErrNoPart, d)
+	}
+	return err
+}
+
+// Supersede is [Tx.Supersede] for a draft that was staged elsewhere.
+func (d *Draft) Supersede(sha256 string) { d.override.supersede = sha256 }
+
+// ShorterExpiry is [Tx.ShorterExpiry] for a draft that was staged elsewhere.
+func (d *Draft) ShorterExpiry() { d.override.shorterExpiry = true }
+
+// LoadDraft is [LoadDraft] for a draft that is to be signed: by this handle's
+// trust anchor and ledger.
+func (r *Repo) LoadDraft(path string) (*Draft, error) {
+	d, err := LoadDraft(path)
+	if err == nil {
+		d.repo = r
+	}
+	return d, err
+}
+
+// Warnings says what [Root.Warnings] has to say of the draft's root, where the draft
+// was staged by this process; [Repo.Diff] says the same of any draft.
+func (d *Draft) Warnings() []string { return slices.Clone(d.warnings) }
+
+// String names the files of the draft, and its statements, in one line of at most
+// 4 kB.
+func (d *Draft) String() string {
+	var b bytes.Buffer
+	files := d.sorted()
+	if d.recovery != nil {
+		files = append(files, d.recovery)
+	}
+	for i, f := range files {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s v%d", roleText(f.role), f.version)
+	}
+	for i, name := range slices.Sorted(maps.Keys(d.statements)) {
+		if i > 0 || len(files) > 0 {
+			b.WriteString(", ")
+		}
+		s := d.statements[name]
+		fmt.Fprintf(&b, "%s of %s", s.what(), text.Name(s.claim.Subject.Path))
+	}
+	return text.Line(b.String())
+}
+
+// handle loads the repository that the draft is for.
+func (d *Draft) handle(ctx context.Context) (*present, error) {
+	if d.repo == nil {
+		return nil, fmt.Errorf("repo: the draft was opened without a repository, to be looked at; to sign it open it with Repo.OpenDraft or Repo.LoadDraft: %w", ErrNoPin)
+	}
+	return d.repo.loadFor(ctx, d)
+}

@@ -1,0 +1,333 @@
+package repo
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// envelope is a metadata file of which nothing is believed yet.
+type envelope struct {
+	signed  wire.Value
+	typ     string
+	version int64
+	sigs    map[string][]byte
+}
+
+func openEnvelope(data []byte) (e envelope, err error) {
+	v, err := wire.Canonical(data)
+	if err != nil {
+		return e, err
+	}
+	var sigs, typ, version wire.Value
+	if err := v.Fields(wire.Field{Name: "signed", To: &e.signed}, wire.Field{Name: "signatures", To: &sigs}); err != nil {
+		return e, err
+	}
+	if err := e.signed.Fields(wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "version", To: &version}); err != nil {
+		return e, err
+	}
+	if e.typ, err = typ.Text(); err != nil {
+		return e, err
+	}
+	if e.version, err = version.Int(); err != nil {
+		return e, err
+	}
+	e.sigs, err = readSignatures(sigs)
+	return e, err
+}
+
+// signers counts the distinct keys that signed.
+func (e *envelope) signers(keys map[string]tuf.Key) int {
+	counted := map[string]bool{}
+	for id, k := range keys {
+		if fp, err := k.Fingerprint(); err == nil && !counted[fp] && k.Verifies(e.signed, e.sigs[id]) {
+			counted[fp] = true
+		}
+	}
+	return len(counted)
+}
+
+// delegatedKeys are the keys that t names for the roles it delegates to.
+func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
+	v, err := wire.Canonical(t.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("repo: %s: %w", roleText(t.Role()), err)
+	}
+	return keysIn(t.Role(), member(v, "signed"))
+}
+
+// keySet is who signs a role.
+type keySet struct {
+	role      string
+	bins      int // the role is a prefix of hash bins whose names end in so many digits; 0: it is not
+	keys      map[string]tuf.Key
+	threshold int
+}
+
+// member returns a member of an object, nil for none.
+func member(v wire.Value, name string) wire.Value {
+	for n, m := range v.Members() {
+		if n.Compare(name) == 0 {
+			return m
+		}
+	}
+	return nil
+}
+
+// memberOf returns a member of a verified role's signed part; nil for none.
+func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
+	v, err := wire.Canonical(t.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	var signed wire.Value
+	if err := v.Fields(wire.Field{Name: "signed", To: &signed}); err != nil {
+		return nil, err
+	}
+	err = signed.Fields(wire.Field{Name: name, To: &m})
+	return m, err
+}
+
+// canonical is the canonical form of what marshals to JSON.
+func canonical(v any) (wire.Value, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Canonical(data)
+}
+
+// canonicalText is a string in canonical form.
+func canonicalText(s string) wire.Value { return wire.AppendString(nil, s) }
+
+func sum256(data []byte) string { s := sha256.Sum256(data); return hex.EncodeToString(s[:]) }
+
+// entry is what a list says of a target.
+type entry struct {
+	length  int64
+	sha256  string     // lower-case hex
+	release wire.Value // the release fields, canonical; nil for a plain file
+}
+
+func parseEntry(v wire.Value) (e entry, err error) {
+	var length, hashes, custom, sum wire.Value
+	if err = v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
+		return e, err
+	}
+	if e.length, err = length.Int(); err != nil {
+		return e, err
+	}
+	if err = hashes.Fields(wire.Field{Name: "sha256", To: &sum}); err != nil {
+		return e, err
+	}
+	if e.sha256, err = sum.Text(); err != nil {
+		return e, err
+	}
+	if custom.Kind() == '{' {
+		err = custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &e.release})
+	}
+	return e, err
+}
+
+// newEntry is a target's entry; rel may be nil.
+func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {
+	out := append(make([]byte, 0, 112), '{')
+	if rel != nil {
+		v, err := canonical(rel)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, `"custom":{"`+tuf.ReleaseMember+`":`...)
+		out = append(append(out, v...), `},`...)
+	}
+	out = append(out, `"hashes":{"sha256":"`...)
+	out = hex.AppendEncode(out, sha256)
+	out = append(out, `"},"length":`...)
+	return slices.Clip(append(strconv.AppendInt(out, length, 10), '}')), nil
+}
+
+// releaseOf reads the release fields of an entry: product, version, channel and
+// platform as they stand, of the others those that are good; false for a plain file.
+// See judged.
+func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
+	e, err := parseEntry(v)
+	if err != nil || e.release == nil {
+		return rel, false
+	}
+	if rel, err = tuf.ParseRelease(e.release.JSON()); err != nil { // what an earlier tool has listed has a name too
+		for name, to := range map[string]*string{"product": &rel.Product, "version": &rel.Version, "channel": &rel.Channel, "platform": &rel.Platform} {
+			*to, _ = member(e.release, name).Text()
+		}
+	}
+	return rel, true
+}
+
+// isPlain looks at the bytes first: most files are plain, and there are many.
+func isPlain(v wire.Value) bool {
+	if !bytes.Contains(v, []byte(`"`+tuf.ReleaseMember+`":`)) {
+		return true
+	}
+	e, err := parseEntry(v)
+	return err != nil || e.release == nil
+}
+
+// judged refuses an entry with release fields that clients refuse.
+func judged(target string, v wire.Value) error {
+	e, err := parseEntry(v)
+	if err == nil && e.release != nil {
+		_, err = tuf.ParseRelease(e.release.JSON())
+	}
+	if err != nil {
+		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
+	}
+	return nil
+}
+
+// listed is a target as a role lists it.
+type listed struct {
+	path           string
+	name           string // in storage
+	length         int64
+	sha256, sha512 string     // lower-case hex; one of them may be "", with a charter only sha512
+	release        wire.Value // the release fields, canonical; nil for a plain file
+	unstorable     error      // why no Storage can hold a file of that name; nil: it can
+}
+
+func parseListed(path string, v wire.Value) (x listed, err error) {
+	var length, hashes, custom, sha256, sha512 wire.Value
+	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
+		return x, err
+	}
+	if custom.Kind() == '{' {
+		if err := custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &x.release}); err != nil {
+			return x, err
+		}
+	}
+	if x.length, err = length.Int(); err != nil || x.length < 0 {
+		return x, fmt.Errorf("length is %s", text.Bytes(length))
+	}
+	if err := hashes.Fields(wire.Field{Name: "sha256", To: &sha256}, wire.Field{Name: "sha512", To: &sha512}); err != nil {
+		return x, err
+	}
+	if x.sha256, err = hexOf(sha256, 64); err != nil {
+		return x, err
+	}
+	if x.sha512, err = hexOf(sha512, 128); err != nil {
+		return x, err
+	}
+	if x.hash() == "" {
+		return x, errors.New("neither sha256 nor sha512")
+	}
+	x.path, x.name = path, TargetName(path, x.hash())
+	x.unstorable = CheckName(x.name)
+	return x, nil
+}
+
+// without is an object without some of its members; nil stays nil.
+func without(v wire.Value, names ...string) wire.Value {
+	if v == nil {
+		return nil
+	}
+	out := wire.Value{'{'}
+	for n, m := range v.Members() {
+		if slices.ContainsFunc(names, func(s string) bool { return n.Compare(s) == 0 }) {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(append(append(out, '"'), n...), '"', ':'), m...)
+	}
+	return append(out, '}')
+}
+
+// hexOf reads a hash of so many digits in lower case; "" for none.
+func hexOf(v wire.Value, digits int) (string, error) {
+	if v == nil {
+		return "", nil
+	}
+	s, err := v.Text()
+	if s = strings.ToLower(s); err == nil && (len(s) != digits || strings.Trim(s, "0123456789abcdef") != "") {
+		err = fmt.Errorf("a hash is %s", text.Quote(s))
+	}
+	return s, err
+}
+
+// hash is the one in the name.
+func (x *listed) hash() string { return cmp.Or(x.sha256, x.sha512) }
+
+// keysIn are the keys that a role's signed part names for the roles it delegates to.
+func keysIn(role string, signed wire.Value) ([]keySet, error) {
+	v := member(signed, "delegations")
+	if v == nil {
+		return nil, nil
+	}
+	d := &metadata.Delegations{}
+	if err := json.Unmarshal(v.JSON(), d); err != nil {
+		return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
+	}
+	set := func(role string, ids []string, threshold, bins int) keySet {
+		k := keySet{role, bins, map[string]tuf.Key{}, threshold}
+		for _, id := range ids {
+			if key := d.Keys[id]; key != nil {
+				k.keys[id] = tuf.Key{Type: key.Type, Scheme: key.Scheme, Public: key.Value.PublicKey}
+			}
+		}
+		return k
+	}
+	var out []keySet
+	for _, r := range d.Roles {
+		out = append(out, set(r.Name, r.KeyIDs, r.Threshold, 0))
+	}
+	if s := d.SuccinctRoles; s != nil {
+		out = append(out, set(s.NamePrefix, s.KeyIDs, s.Threshold, (s.BitLength+3)/4))
+	}
+	return out, nil
+}
+
+// readSignatures reads signatures by key id. What is no signature is passed
+// over; a key id twice is refused.
+func readSignatures(v wire.Value) (map[string][]byte, error) {
+	sigs := map[string][]byte{}
+	for e := range v.Elements() {
+		var id, sig wire.Value
+		if e.Kind() != '{' {
+			continue
+		}
+		if err := e.Fields(wire.Field{Name: "keyid", To: &id}, wire.Field{Name: "sig", To: &sig}); err != nil {
+			return nil, err
+		}
+		name, err := id.Text()
+		if err != nil {
+			continue
+		}
+		if _, twice := sigs[name]; twice {
+			return nil, fmt.Errorf("two signatures of key id %s", text.Name(name))
+		}
+		text, _ := sig.Text()
+		sigs[name], _ = hex.DecodeString(text)
+	}
+	return sigs, nil
+}
+
+func expiryOf(signed wire.Value) (time.Time, error) {
+	when, err := member(signed, "expires").Text()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Parse(time.RFC3339, when)
+}

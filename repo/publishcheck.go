@@ -1,0 +1,266 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+// heal checks that clients of the fork follow the signed root.
+func (n *publication) heal(d *Draft) error {
+	if n.newRoot == nil {
+		return nil
+	}
+	fork, err := n.repo.healed(n.present.chain, d, n.newRoot)
+	if err != nil || len(fork) == 0 {
+		return err
+	}
+	if _, err := fork[len(fork)-1].Next(n.newRoot); err != nil {
+		return fmt.Errorf("repo: %w: %w", ErrHeal, err)
+	}
+	return nil
+}
+
+// numbers refuses a version whose number another list of the party has given since
+// the draft was staged. What a draft leaves out because compromised keys signed it
+// counts for nothing.
+func (n *publication) numbers(ctx context.Context) error {
+	if n.present.under == nil || len(n.compromised) > 0 {
+		return nil
+	}
+	tx := n.repo.newTx(ctx, n.present)
+	for _, role := range tx.layout().lists() {
+		if !n.repo.givesNumbers(role.party) {
+			continue
+		}
+		for _, f := range n.fresh {
+			if f.role != role.role && (len(f.under) == 0 || f.under[0] != role.role) || f.isBin() {
+				continue
+			}
+			if err := tx.checkNumbers(role.party, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) checkNumbers(party string, f *draftFile) error {
+	indexes, err := tx.indexesOf(party)
+	if err != nil {
+		return err
+	}
+	listed := func(name productVersion, number int64) bool {
+		for _, x := range indexes {
+			for _, have := range x.versions[name] {
+				if have.Sequence == number {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for path, v := range member(f.signed, "targets").Members() {
+		rel, ok := releaseOf(v)
+		name, parsed := nameOf(rel.Product, rel.Version)
+		if !ok || !parsed || rel.Sequence < 1 || listed(name, rel.Sequence) {
+			continue
+		}
+		for _, x := range indexes {
+			if x.highest[rel.Product] >= rel.Sequence {
+				return fmt.Errorf("repo: %s: %w: %w: number %d of product %s was given to another version since; stage the release again",
+					text.Name(path.String()), ErrStale, ErrSequence, rel.Sequence, text.Name(rel.Product))
+			}
+		}
+	}
+	return nil
+}
+
+// checkStatements verifies the draft's statements against what will be
+// published. One that approves what clients may install must be about that.
+func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, get tuf.Fetch) error {
+	for _, name := range slices.Sorted(maps.Keys(n.statements)) {
+		s := n.statements[name]
+		data, err := s.bytes()
+		if err != nil {
+			return err
+		}
+		subject, by := s.claim.Subject, s.claim.Reviewer
+		if err := n.unsaid(ctx, s, data); err != nil {
+			return err
+		}
+		if number := s.number(); number > 1 { // readers count from 1 until there is none
+			before := statementName(subject, by.Role, number-1)
+			if _, err := n.repo.storage.Read(ctx, before); err != nil && n.statements[before] == nil {
+				return fmt.Errorf("repo: %s: the statement before it: %w", roleText(name), err)
+			}
+		}
+		if s.claim.Kind == proof.ReviewType {
+			if a, approved := snap.Approve(subject.Path, get); approved == nil {
+				_, err = proof.Open(data, n.root, by.Party, a, n.repo.now())
+				if err != nil {
+					return fmt.Errorf("repo: %w", err)
+				}
+			}
+		}
+		if said := openStatement(data, []*tuf.Root{n.root}, by.Party, subject, n.repo.now()); said.Err != nil {
+			return fmt.Errorf("repo: %w", said.Err)
+		}
+	}
+	return nil
+}
+
+// unsaid refuses a statement in whose place another one is published: the same one
+// with other signatures, or another word of the role.
+func (n *publication) unsaid(ctx context.Context, s *statement, data []byte) error {
+	name := s.file.role
+	var there struct {
+		Payload []byte `json:"payload"`
+	}
+	have, err := readFrom(ctx, SourceOf(n.repo.storage), name, proof.MaxSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(have, data):
+		return nil
+	case err != nil && !errors.Is(err, tuf.ErrTooLarge):
+		return err
+	case json.Unmarshal(have, &there) == nil && bytes.Equal(there.Payload, s.payload):
+		return fmt.Errorf("repo: %s: %w, with other signatures", roleText(name), ErrPublished)
+	}
+	return fmt.Errorf("repo: %w: the role has said something else already in %s", ErrStale, roleText(name))
+}
+
+func (n *publication) writeStatements(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(n.statements)) {
+		data, err := n.statements[name].bytes()
+		if err != nil {
+			return err
+		}
+		if err := n.repo.storage.Create(ctx, name, bytes.NewReader(data)); err != nil {
+			return fmt.Errorf("repo: %s: %w", roleText(name), err)
+		}
+	}
+	return nil
+}
+
+// takeRecovery checks a draft's recovery, and with it its root.
+func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
+	f, root := d.recovery, d.files["root"]
+	if root == nil && len(d.files)+len(d.statements) > 0 {
+		return fmt.Errorf("repo: %s without a root is published by itself", recoveryRole)
+	}
+	says, err := readRecovery(f)
+	if err != nil {
+		return err
+	}
+	var tip *tuf.Root
+	if root != nil {
+		tip, err = n.present.chain.recoverable(says.Tip.Version)
+	} else {
+		tip, _, err = n.present.chain.recovery(says.Tip.Version)
+	}
+	if err != nil {
+		return err
+	}
+	have, err := recoveryIn(ctx, n.repo.storage, tip)
+	if err != nil {
+		return err
+	}
+	if err := have.follows(f); err != nil {
+		return err
+	}
+	next := recoveryFiles{tip: tip, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}, over: have.data}
+	if root != nil {
+		next.data[1] = root.bytes()
+	}
+	if next.rec, err = tip.Recovery(next.data[0], next.data[1], n.repo.now()); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	n.recovery = &next
+	if n.root, err = next.root(); err != nil {
+		return fmt.Errorf("repo: %w", err)
+	}
+	n.newRoot = next.data[1]
+	n.content = n.content || !n.present.serves(n.root)
+	return nil
+}
+
+// targets refuses a draft that lists a target whose file is not in the storage:
+// Prune removes files that no published role lists, and a draft may have waited for
+// longer than [PruneOptions].Drafts. Only what the draft lists anew is looked for. A
+// draft that replaces what compromised keys signed is published all the same: whatever
+// the attacker removed from the storage must not keep the honest lists back.
+func (n *publication) targets(ctx context.Context) error {
+	if len(n.compromised) > 0 {
+		return nil
+	}
+	src := SourceOf(n.repo.storage)
+	seen := map[string]bool{}
+	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
+		f := n.fresh[role]
+		was, err := n.targetsNow(ctx, role)
+		if err != nil {
+			return err
+		}
+		for path, v := range member(f.signed, "targets").Members() {
+			if string(was[path.String()]) == string(v) {
+				continue
+			}
+			x, err := parseEntry(v)
+			if err != nil {
+				return fmt.Errorf("repo: %s v%d: %w: target %s: %w", roleText(role), f.version, tuf.ErrMalformed, text.Name(path.String()), err)
+			}
+			name := TargetName(path.String(), x.sha256)
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			file, err := src.Open(ctx, name)
+			switch {
+			case err == nil:
+				file.Close()
+			case errors.Is(err, fs.ErrNotExist):
+				return fmt.Errorf("repo: %s v%d: %w: %s is not in the storage any more: %w; stage the draft again, which writes it", roleText(role), f.version, ErrStale, text.Name(name), err)
+			case !errors.Is(err, tuf.ErrTooLarge): // it is there, but too large for a Storage that is no Source
+				return fmt.Errorf("repo: %s: %w", text.Name(name), err)
+			}
+		}
+	}
+	return nil
+}
+
+// targetsNow is what the published version of a role lists, by path; nothing where
+// there is none, or none that can be opened.
+func (n *publication) targetsNow(ctx context.Context, role string) (map[string]wire.Value, error) {
+	if n.present.listed(role) == 0 {
+		return nil, nil
+	}
+	file, err := n.present.snap.RoleFile(role)
+	if err != nil {
+		return nil, fmt.Errorf("repo: %w", err)
+	}
+	data, err := n.repo.read(ctx, n.present, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	env, err := openEnvelope(data)
+	if err != nil {
+		return nil, nil
+	}
+	out := map[string]wire.Value{}
+	for path, v := range member(env.signed, "targets").Members() {
+		out[path.String()] = v
+	}
+	return out, nil
+}

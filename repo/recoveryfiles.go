@@ -1,0 +1,146 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// recoveryFiles are a recovery statement for a root, with the root it names, as
+// far as a place has them.
+type recoveryFiles struct {
+	tip   *tuf.Root
+	names [2]string // of the statement, of the root
+	data  [2][]byte
+	rec   *tuf.Recovery
+	// Of what lies in a storage: the counter of the statement, also of one whose root
+	// was replaced by somebody who was killed before he came to the statement.
+	counter int64
+	over    [2][]byte // of what will be written: what was there when that was decided
+}
+
+// root is the one that the statement names. Whoever looks at a repository, and
+// does not live by it, need not wait.
+func (f *recoveryFiles) root() (*tuf.Root, error) {
+	rule := f.rec.Rule()
+	return f.rec.Accept(tuf.Wait{Statement: f.rec.ID(), Held: rule.Hold, Ticks: rule.MinTicks})
+}
+
+// put writes a recovery over what was there, the statement after the root that it names.
+func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
+	for _, i := range []int{1, 0} {
+		if bytes.Equal(f.over[i], f.data[i]) {
+			continue
+		}
+		if err := s.Replace(ctx, f.names[i], f.over[i], f.data[i]); err != nil {
+			return fmt.Errorf("repo: %s: %w", text.Name(f.names[i]), err)
+		}
+	}
+	return nil
+}
+
+// follows reports whether a draft's statement was made after this one, or is this one.
+func (f *recoveryFiles) follows(statement *draftFile) error {
+	if f.counter != statement.base && !bytes.Equal(f.data[0], statement.bytes()) {
+		return fmt.Errorf("repo: %w: %s v%d is published, the draft follows v%d", ErrStale, recoveryRole, f.counter, statement.base)
+	}
+	return nil
+}
+
+// recoveryOf reads what lies ready for the case that root gets no ordinary
+// successor. rec is nil where there is nothing.
+func recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFiles, err error) {
+	f, ok := recoveryAfter(root)
+	if !ok {
+		return f, nil
+	}
+	for i, limit := range []int64{tuf.MaxRecoveryStatement, tuf.Limits{}.WithDefaults().Root} {
+		if f.data[i], err = readFrom(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
+			return f, nil
+		} else if err != nil {
+			return f, err
+		}
+	}
+	f.rec, err = root.Recovery(f.data[0], f.data[1], longAgo)
+	return f, err
+}
+
+// recoveryIn reads whatever lies in a storage where a recovery after tip would:
+// rec is nil where it is none.
+func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles, err error) {
+	f, ok := recoveryAfter(tip)
+	if !ok {
+		return f, nil
+	}
+	for i, name := range f.names {
+		if f.data[i], err = s.Read(ctx, name); errors.Is(err, fs.ErrNotExist) {
+			f.data[i] = nil
+		} else if err != nil {
+			return f, err
+		}
+	}
+	f.rec, _ = tip.Recovery(f.data[0], f.data[1], longAgo)
+	rule := tip.Charter().Recovery()
+	keys := map[string]tuf.Key{}
+	for _, o := range rule.Orgs {
+		maps.Copy(keys, tip.Keys(o.KeyIDs))
+	}
+	if e, err := openEnvelope(f.data[0]); err == nil && e.typ == recoveryType && e.signers(keys) >= rule.Threshold {
+		f.counter = e.version
+	}
+	return f, nil
+}
+
+// readRecovery reads what a statement names.
+func readRecovery(f *draftFile) (s recoveryStatement, err error) {
+	for _, x := range []struct {
+		member string
+		to     *recoveredRoot
+	}{{"tip", &s.Tip}, {"root", &s.Root}} {
+		v := member(f.signed, x.member)
+		n, err := member(v, "version").Int()
+		if err != nil {
+			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
+		}
+		sum, err := member(v, "sha256").Text()
+		if err != nil {
+			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
+		}
+		*x.to = recoveredRoot{n, sum}
+	}
+	return s, nil
+}
+
+type recoveredRoot struct {
+	Version int64  `json:"version"`
+	SHA256  string `json:"sha256"`
+}
+
+// recoveryAfter is where a recovery after root lies; false: its charter has none.
+func recoveryAfter(root *tuf.Root) (f recoveryFiles, ok bool) {
+	f.tip = root
+	if root.Charter() == nil || root.Charter().Recovery() == nil {
+		return f, false
+	}
+	statement, next := root.RecoveryFiles()
+	f.names = [2]string{"metadata/" + statement, "metadata/" + next}
+	return f, true
+}
+
+// recoveryStatement is the signed part of a statement.
+type recoveryStatement struct {
+	Type        string        `json:"_type"`
+	SpecVersion string        `json:"spec_version"`
+	Version     int64         `json:"version"`
+	Expires     string        `json:"expires"`
+	RepoID      string        `json:"repo_id"`
+	Tip         recoveredRoot `json:"tip"`
+	Root        recoveredRoot `json:"root"`
+	Reason      string        `json:"reason"`
+}

@@ -1,0 +1,165 @@
+package repo
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// sequences demands that no highest number goes back: what was given once would be
+// given again.
+func (s *signing) sequences(x *item) error {
+	if x.role.party == "" || x.bin {
+		return nil
+	}
+	was, err := sequencesIn(member(x.was, tuf.SequenceMember))
+	var now map[string]int64
+	if err == nil {
+		now, err = sequencesIn(member(x.file.signed, tuf.SequenceMember))
+	}
+	if err != nil {
+		return fmt.Errorf("repo: %s v%d: %w", text.Name(x.file.role), x.file.version, err)
+	}
+	for _, product := range slices.Sorted(maps.Keys(was)) {
+		if now[product] < was[product] {
+			return fmt.Errorf("repo: %s v%d: %w: the highest number given for product %s is %d, the draft says %d",
+				text.Name(x.file.role), x.file.version, ErrSequence, text.Name(product), was[product], now[product])
+		}
+	}
+	return nil
+}
+
+// releases refuses a file that lists release fields anew which clients refuse.
+func (s *signing) releases(x *item) error {
+	if x.role.party == "" || x.bin {
+		return nil
+	}
+	was := map[string]string{}
+	for path, v := range member(x.was, "targets").Members() {
+		if !isPlain(v) {
+			was[path.String()] = string(v)
+		}
+	}
+	for path, v := range member(x.file.signed, "targets").Members() {
+		if isPlain(v) || was[path.String()] == string(v) {
+			continue
+		}
+		if err := judged(path.String(), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takenBack is rule K4.
+func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) error {
+	if s.layout == nil || x.top == "" {
+		return nil
+	}
+	recalls, err := s.recallsOf(x.role.party)
+	if err != nil || len(recalls)+len(b.body.TakenBack) == 0 {
+		return err
+	}
+	after, before := newListing(x.file.role), newListing(x.file.role)
+	if err := after.take(x.file.signed); err != nil {
+		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
+	}
+	if x.was != nil {
+		if err := before.take(x.was); err != nil {
+			return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
+		}
+	}
+	sums := map[string][]string{} // paths by sha256
+	for path, v := range after.targets {
+		if e, err := parseEntry(v); err == nil {
+			sums[strings.ToLower(e.sha256)] = append(sums[strings.ToLower(e.sha256)], path)
+		}
+	}
+	parties := map[string]string{}
+	for _, n := range s.layout.lists() {
+		parties[n.role] = n.party
+	}
+	for _, t := range slices.Concat(b.body.TakenBack, recalls) {
+		if t.Kind == "hold" {
+			until, err := time.Parse(time.RFC3339, t.Until)
+			if t.Role != x.top || err != nil || !until.After(now) || after.targets[t.Path] != nil || s.draft.override.lift[t.Path] {
+				continue
+			}
+			return fmt.Errorf("repo: %s v%d: %w: the hold of %s until %s was signed and is not published yet: hold it in this draft too, or lift it",
+				text.Name(x.file.role), x.file.version, ErrTakenBack, text.Name(t.Path), t.Until)
+		}
+		if t.Role != x.top && (x.role.party == "" || parties[t.Role] != x.role.party) || reinstated[bytesOfParty{x.role.party, t.SHA256}] {
+			continue
+		}
+		slices.Sort(sums[t.SHA256])
+		for _, path := range sums[t.SHA256] {
+			// A recall by a role names these bytes under all of its paths. A refusal, and
+			// what another role of the party says, is no reason to stop what this one has
+			// listed all along.
+			if (t.Kind == "refusal" && path != t.Path || t.Role != x.top) && string(before.targets[path]) == string(after.targets[path]) {
+				continue
+			}
+			return fmt.Errorf("repo: %s v%d: %w: a %s names the bytes of %s (sha256 %.16s: %s); Reinstate approves them again, Recall or Remove takes them off",
+				text.Name(x.file.role), x.file.version, ErrTakenBack, t.Kind, text.Name(path), t.SHA256, text.Quote(t.Reason))
+		}
+	}
+	return nil
+}
+
+// recallsOf are the recalls that a party's roles list, as published and in the draft.
+func (s *signing) recallsOf(party string) ([]takenBack, error) {
+	if s.recalls == nil {
+		s.recalls = map[string][]takenBack{}
+	}
+	if out, ok := s.recalls[party]; ok {
+		return out, nil
+	}
+	var out []takenBack
+	for _, role := range s.layout.partyRoles(party) {
+		for _, e := range []*edition{s.before, s.after} {
+			l, err := e.top(role)
+			if err != nil {
+				return nil, err
+			}
+			if l != nil && l.doc != nil {
+				out = append(out, recalledIn(role, l.doc)...)
+			}
+		}
+	}
+	s.recalls[party] = out
+	return out, nil
+}
+
+// reinstated are the bytes that reviews in the draft approve again in spite of a
+// recall or a refusal, with a reason.
+func (s *signing) reinstated() map[bytesOfParty]bool {
+	out := map[bytesOfParty]bool{}
+	if s.draft == nil {
+		return out
+	}
+	for _, st := range s.draft.statements {
+		c := st.claim
+		if c.Review != nil && c.Review.Reinstate != "" && slices.Contains(s.layout.partyRoles(c.Reviewer.Party), c.Reviewer.Role) {
+			out[bytesOfParty{c.Reviewer.Party, c.Subject.SHA256}] = true
+		}
+	}
+	return out
+}
+
+// reinstate forgets what the party of a signed role took back of the bytes that the
+// draft reinstates.
+func (s *signing) reinstate(b *book, party string, reinstated map[bytesOfParty]bool) {
+	for r := range maps.Keys(reinstated) {
+		if r.party != party {
+			continue
+		}
+		for _, role := range s.layout.partyRoles(party) {
+			b.release(role, r.sha256, "recall", "refusal")
+		}
+	}
+}

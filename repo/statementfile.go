@@ -1,0 +1,85 @@
+package repo
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/proof"
+)
+
+// statement is a reviewer's word on a target, on its way in a draft. Its file,
+// once signed, stands beside the target and never changes.
+type statement struct {
+	claim   proof.Claim // what payload states
+	payload []byte
+	file    *draftFile // what is signed; its role is the name in storage
+}
+
+// bytes is the file as it is published.
+func (s *statement) bytes() ([]byte, error) {
+	sigs := map[string][]byte{}
+	for id, digits := range s.file.sigs {
+		sig, err := hex.DecodeString(digits)
+		if err != nil {
+			return nil, fmt.Errorf("repo: %s: signature of %s: %w", roleText(s.file.role), text.Name(id), err)
+		}
+		sigs[id] = sig
+	}
+	return proof.Seal(s.payload, sigs)
+}
+
+// what a statement is, in a word.
+func (s *statement) what() string {
+	if s.claim.Kind == proof.RefusalType {
+		return "refusal"
+	}
+	return "review"
+}
+
+// number is what the name says. The rest of the name follows from the payload,
+// see newStatement.
+func (s *statement) number() int {
+	_, n := splitStatement(s.file.role)
+	return n
+}
+
+func (s *statement) json() statementJSON {
+	subject := s.claim.Subject
+	return statementJSON{s.file.role, s.claim.Kind, s.claim.Reviewer.Party, subject.Path, subject.Length, subject.SHA256, s.file.signers, s.payload, s.file.sigs}
+}
+
+// statementJSON is a statement on its way.
+type statementJSON struct {
+	Name       string            `json:"name"`
+	Kind       string            `json:"kind"`
+	Party      string            `json:"party"`
+	Path       string            `json:"path"`
+	Length     int64             `json:"length"`
+	SHA256     string            `json:"sha256"`
+	Needs      []need            `json:"needs"`
+	Payload    []byte            `json:"payload"`
+	Signatures map[string]string `json:"signatures"` // hex, by key id
+}
+
+// newStatement prepares a payload for signing. All that is known of the statement
+// comes from the payload; name, where it is stored, must follow from it.
+func newStatement(name string, payload []byte, needs ...need) (*statement, error) {
+	c, err := proof.Read(payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	_, n := splitStatement(name)
+	if n < 1 || n > maxStatements {
+		return nil, fmt.Errorf("%w: not the name of a statement", fs.ErrInvalid)
+	}
+	if statementName(c.Subject, c.Reviewer.Role, n) != name {
+		return nil, fmt.Errorf("%w: the name does not follow from what is signed, a statement of %s about %s", tuf.ErrMismatch, text.Name(c.Reviewer.Role), text.Name(c.Subject.Path))
+	}
+	return &statement{c, payload, &draftFile{role: name, signed: proof.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil
+}

@@ -1,0 +1,40 @@
+package repo
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/visum-dev/visum/internal/text"
+)
+
+// inWords is a duration that people can compare.
+func inWords(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return fmt.Sprintf("%d minutes", d/time.Minute)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// whoText shows who must sign. A draft may say so in words of its own, which are
+// quoted then.
+func whoText(who string) string {
+	if ownWho.MatchString(who) {
+		return who
+	}
+	return text.Quote(who)
+}
+
+// ownWho is how this package describes signers: names in a few fixed sentences.
+var ownWho = regexp.MustCompile(`^(?:[a-z0-9._-]{1,64}(?: \([a-z0-9._-]{1,64}\))?|the hold of [a-z0-9._-]{1,64}|` +
+	`(?:party [a-z0-9._-]{1,64}|all parties) of the (?:root|present root|forked root|new root)|the recovery (?:keys|organisations))$`)
