@@ -165,8 +165,8 @@
 //
 // # Keys
 //
-// [OpenSigner] opens a key that a URI names: a file, an ssh-agent, or what the
-// caller adds. A key of [GenerateKey] says what it is for, and is opened for
+// [keys.Open] opens a key that a URI names: a file, an ssh-agent, or what the
+// caller adds. A key of [keys.Generate] says what it is for, and is opened for
 // nothing else; and no root key may stand in another role. Where no [tuf.Signer]
 // can be made of a key, [Draft.Payload] gives out what is to be signed and
 // [Draft.AddSignature] takes the signature.

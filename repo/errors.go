@@ -42,3 +42,8 @@ var ErrSignature = errors.New("the signature does not verify")
 
 // ErrHeal: no next root, or not this one, heals the fork. What is joined to it says why.
 var ErrHeal = errors.New("the fork is not healed")
+
+// ErrKeyReuse: a key is given to a role although it has another one that the same key
+// must not have: a root key for an online or a release role, or a key of one party for
+// another party.
+var ErrKeyReuse = errors.New("the key has another role already")

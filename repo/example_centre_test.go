@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -19,8 +20,8 @@ import (
 // review is a reviewer's day: dir is what the vendor handed over. The reviewer's
 // own are ledger, the folder of what was seen and signed before, and the key that
 // the URI names. build builds a release from its source again.
-func review(ctx context.Context, dir, ledger, key string, opts *repo.KeyOptions, build func(tuf.Source) (sha256 string)) error {
-	signer, err := repo.OpenSigner(ctx, key, opts)
+func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, build func(tuf.Source) (sha256 string)) error {
+	signer, err := keys.Open(ctx, key, opts)
 	if err != nil {
 		return err
 	}
@@ -73,30 +74,30 @@ func ExampleRepo_StageOn() {
 	check(err)
 	defer os.RemoveAll(dir)
 	key := func(label string) tuf.Signer {
-		s, err := repo.UnsafeGeneratePlainKey(filepath.Join(dir, strings.ReplaceAll(label, " ", "-")), label)
+		s, err := keys.UnsafeGeneratePlain(filepath.Join(dir, strings.ReplaceAll(label, " ", "-")), label)
 		check(err)
 		return s
 	}
-	keys := map[string]tuf.Signer{}
+	signers := map[string]tuf.Signer{}
 	public := func(label string) repo.Keys {
-		keys[label] = key(label)
-		return repo.Keys{Keys: []tuf.Key{keys[label].Key()}}
+		signers[label] = key(label)
+		return repo.Keys{Keys: []tuf.Key{signers[label].Key()}}
 	}
 	root := repo.Root{
 		Parties:   []repo.Party{{Name: "vendor", Keys: public("vendor root").Keys}, {Name: "review", Keys: public("review root").Keys}},
 		Timestamp: public("timestamp"), Snapshot: public("snapshot"), Targets: public("targets"),
 		Classes: []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
 			{Party: "vendor", Role: "vendor-agent", Keys: public("vendor release")}, {Party: "review", Role: "review-agent", Keys: public("review release")}},
-			Hold: &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: []tuf.Key{keys["review release"].Key()}}, Max: 7 * 24 * time.Hour}}},
+			Hold: &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: []tuf.Key{signers["review release"].Key()}}, Max: 7 * 24 * time.Hour}}},
 		Locations: []tuf.Location{
 			{ID: "vendor-1", Tier: tuf.Primary, Operator: "vendor-host", Base: "https://updates.vendor.example/r/", Metadata: "metadata/", Targets: "targets/"},
 			{ID: "review-1", Tier: tuf.Rendezvous, Operator: "review-host", Base: "https://updates.review.example/r/", Metadata: "metadata/"}},
 	}
 	vendor := repo.New(repo.Folder(filepath.Join(dir, "vendor")), &repo.Config{Ledger: repo.DirLedger(filepath.Join(dir, "vendor-ledger")),
-		Signers: []tuf.Signer{keys["vendor root"], keys["vendor release"], keys["timestamp"], keys["snapshot"], keys["targets"]}})
+		Signers: []tuf.Signer{signers["vendor root"], signers["vendor release"], signers["timestamp"], signers["snapshot"], signers["targets"]}})
 	ledger := filepath.Join(dir, "centre-ledger")
 	centre := repo.New(repo.Folder(filepath.Join(dir, "centre")), &repo.Config{Ledger: repo.DirLedger(ledger)})
-	check(begin(ctx, vendor, centre, root, keys["review root"], keys["review release"]))
+	check(begin(ctx, vendor, centre, root, signers["review root"], signers["review release"]))
 
 	// The vendor hands a release over: a draft, with all that belongs to it.
 	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error {
@@ -107,7 +108,7 @@ func ExampleRepo_StageOn() {
 	there := filepath.Join(dir, "centre")
 	check(vendor.Export(ctx, draft, there))
 
-	check(review(ctx, there, ledger, repo.FileURI(filepath.Join(dir, "review-release")), &repo.KeyOptions{Purpose: "review release"},
+	check(review(ctx, there, ledger, keys.FileURI(filepath.Join(dir, "review-release")), &keys.Options{Purpose: "review release"},
 		func(tuf.Source) string { sum := sha256.Sum256([]byte("the agent")); return hex.EncodeToString(sum[:]) }))
 
 	// And publishes what came back.

@@ -70,7 +70,7 @@ func Example() {
 	dir, err := os.MkdirTemp("", "example")
 	check(err)
 	defer os.RemoveAll(dir)
-	key := func() tuf.Signer { // in earnest: repo.GenerateKey, repo.OpenSigner, an HSM
+	key := func() tuf.Signer { // in earnest: keys.Generate, keys.Open, an HSM
 		_, private, err := ed25519.GenerateKey(nil)
 		check(err)
 		s, err := tuf.NewSigner(private)

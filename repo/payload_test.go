@@ -1,21 +1,21 @@
 package repo_test
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // Keys that only openssl ever opens found a repository: payload out, signature in.
 func TestSignedElsewhere(t *testing.T) {
 	t.Parallel()
-	openssl := program(t, "openssl", "openssl")
+	openssl := tuftest.Program(t, "openssl", "openssl")
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	w := emptyWorld(t)
@@ -27,18 +27,18 @@ func TestSignedElsewhere(t *testing.T) {
 		"RSA": {[]string{"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"},
 			[]string{"dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest", "-sign"}},
 	}
-	keys := map[string]tuf.Key{}
+	made := map[string]tuf.Key{}
 	for name, kind := range kinds {
-		run(t, "", openssl, append(append([]string{"genpkey"}, kind.make...), "-out", file(name))...)
-		run(t, "", openssl, "pkey", "-in", file(name), "-pubout", "-out", file(name+".pub"))
+		tuftest.Run(t, "", openssl, append(append([]string{"genpkey"}, kind.make...), "-out", file(name))...)
+		tuftest.Run(t, "", openssl, "pkey", "-in", file(name), "-pubout", "-out", file(name+".pub"))
 		var err error
-		keys[name], _, err = repo.ReadPublicKey(file(name + ".pub"))
+		made[name], _, err = keys.ReadPublic(file(name + ".pub"))
 		noErr(t, err)
 	}
 	draft, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
 		err := w.found(tx)
-		tx.Root().Parties[0].Keys = []tuf.Key{keys["ed25519"], keys["P-256"]}
-		tx.Root().Parties[1].Keys = []tuf.Key{keys["P-384"], keys["RSA"]}
+		tx.Root().Parties[0].Keys = []tuf.Key{made["ed25519"], made["P-256"]}
+		tx.Root().Parties[1].Keys = []tuf.Key{made["P-384"], made["RSA"]}
 		return err
 	})
 	noErr(t, err)
@@ -63,18 +63,18 @@ func TestSignedElsewhere(t *testing.T) {
 		if kind.sign[0] == "dgst" {
 			args = append(args, file("payload"))
 		}
-		run(t, "", openssl, args...)
+		tuftest.Run(t, "", openssl, args...)
 		sigs[name], err = os.ReadFile(file("sig"))
 		noErr(t, err)
 	}
 
 	before, err := draft.Bytes()
 	noErr(t, err)
-	wantErr(t, draft.AddSignature("root", keys["P-256"].ID(), sigs["ed25519"]), repo.ErrSignature)
-	wantErr(t, draft.AddSignature("root", keys["P-256"].ID(), nil), repo.ErrSignature)
+	wantErr(t, draft.AddSignature("root", made["P-256"].ID(), sigs["ed25519"]), repo.ErrSignature)
+	wantErr(t, draft.AddSignature("root", made["P-256"].ID(), nil), repo.ErrSignature)
 	wantErr(t, draft.AddSignature("targets", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrSignature)
 	wantErr(t, draft.AddSignature("root", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrNoPart)
-	wantErr(t, draft.AddSignature("nobody", keys["P-256"].ID(), sigs["P-256"]), repo.ErrNoPart)
+	wantErr(t, draft.AddSignature("nobody", made["P-256"].ID(), sigs["P-256"]), repo.ErrNoPart)
 	_, err = draft.Payload("nobody")
 	wantErr(t, err, repo.ErrNoPart)
 	if after, err := draft.Bytes(); err != nil || string(after) != string(before) {
@@ -82,8 +82,8 @@ func TestSignedElsewhere(t *testing.T) {
 	}
 
 	for name, sig := range sigs {
-		noErr(t, draft.AddSignature("root", keys[name].ID(), sig))
-		noErr(t, draft.AddSignature("root", keys[name].ID(), sig)) // replaces
+		noErr(t, draft.AddSignature("root", made[name].ID(), sig))
+		noErr(t, draft.AddSignature("root", made[name].ID(), sig)) // replaces
 		sig[0] ^= 1                                                // the caller's own
 	}
 	if missing := draft.Missing(); len(missing) != 0 {
@@ -110,32 +110,6 @@ func TestSignatureForAnotherKeysID(t *testing.T) {
 	wantErr(t, draft.AddSignature("vendor-agent", honest.ID(), sig), repo.ErrSignature)
 }
 
-// The key files that openssl and ssh-keygen write are read as they are.
-func TestKeysOfOtherTools(t *testing.T) {
-	t.Parallel()
-	openssl, keygen := program(t, "openssl", "openssl"), program(t, "ssh-keygen", "openssh-client")
-	path := filepath.Join(t.TempDir(), "k")
-	for _, kind := range [][]string{{"-algorithm", "ed25519"}, {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"}} {
-		run(t, "", openssl, append(append([]string{"genpkey"}, kind...), "-out", path)...)
-		s, err := loadKey(path, "", nil)
-		noErr(t, err)
-		public := run(t, "", openssl, "pkey", "-in", path, "-pubout")
-		block, _ := pem.Decode([]byte(public))
-		pub, err := x509.ParsePKIXPublicKey(block.Bytes)
-		noErr(t, err)
-		if want, err := tuf.NewKey(pub); err != nil || s.Key() != want {
-			t.Errorf("%q: %v, want %v", kind, s.Key(), want)
-		}
-	}
-	for _, pass := range []string{"", "secret"} {
-		noErr(t, os.RemoveAll(path))
-		run(t, "", keygen, "-q", "-t", "ed25519", "-N", pass, "-a", "1", "-f", path)
-		s, err := loadKey(path, "", passphrase(pass))
-		noErr(t, err)
-		sameKey(t, s, s)
-	}
-}
-
 // A root key in another role is a mistake that no tool shall help with.
 func TestRootKeysSignRootsOnly(t *testing.T) {
 	w := newWorld(t)
@@ -147,7 +121,7 @@ func TestRootKeysSignRootsOnly(t *testing.T) {
 	} {
 		for _, key := range []string{"vendor-1", "review-2"} {
 			t.Run(name+" "+key, func(t *testing.T) {
-				w.refused(repo.ErrKeyPurpose, func() error {
+				w.refused(repo.ErrKeyReuse, func() error {
 					return w.try(func(tx *repo.Tx) error { give(tx.Root(), w.public(key)); return nil })
 				})
 			})
@@ -159,7 +133,7 @@ func TestRootKeysSignRootsOnly(t *testing.T) {
 func TestProductKeysAreTheirParties(t *testing.T) {
 	w := newWorld(t)
 	for _, key := range []string{"vendor-1", "review-2", "review-release"} {
-		w.refused(repo.ErrKeyPurpose, func() error {
+		w.refused(repo.ErrKeyReuse, func() error {
 			return w.try(func(tx *repo.Tx) error {
 				return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team", key)}})
 			})

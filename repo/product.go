@@ -43,7 +43,7 @@ func (tx *Tx) checkProductKeys(party string, p Product) error {
 	}
 	for _, k := range p.Keys.Keys {
 		if other, ok := used[k]; ok {
-			return fmt.Errorf("repo: product %s: %w: %.16s is %s", text.Name(p.Role), ErrKeyPurpose, k.ID(), other)
+			return fmt.Errorf("repo: product %s: %w: %.16s is %s", text.Name(p.Role), ErrKeyReuse, k.ID(), other)
 		}
 	}
 	return nil
@@ -53,7 +53,7 @@ func (tx *Tx) checkProductKeys(party string, p Product) error {
 // lists of its paths moves there. With the first product comes a role ROLE.rest
 // for the plain files that belong to none. For a product that is there already
 // it sets new keys; its paths stay. Root keys, and keys that another party
-// releases with, are refused (an error that wraps [ErrKeyPurpose]): one key must
+// releases with, are refused (an error that wraps [ErrKeyReuse]): one key must
 // not speak for both sides. So are patterns of more than 7 folders below the prefix
 // of the class ([fs.ErrInvalid]), where stock TUF clients do not look.
 func (tx *Tx) Delegate(party, class string, p Product) error {

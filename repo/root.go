@@ -311,7 +311,7 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 	// A root key lies in a safe. One that also signs every day would have to come out.
 	apart := func(role string, k Keys) error {
 		if i := slices.IndexFunc(k.Keys, func(key tuf.Key) bool { return slices.Contains(root.Keys, key) }); i >= 0 {
-			return fmt.Errorf("repo: role %s: %w: %.16s is a root key", role, ErrKeyPurpose, k.Keys[i].ID())
+			return fmt.Errorf("repo: role %s: %w: %.16s is a root key", role, ErrKeyReuse, k.Keys[i].ID())
 		}
 		return nil
 	}

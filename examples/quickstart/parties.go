@@ -16,25 +16,26 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// keys are one party's keys, in files of its own folder. They are not encrypted
+// keyRing is one party's keys, in files of its own folder. They are not encrypted
 // because this is a demonstration that ends with their deletion; what
-// repo.GenerateKey writes is.
-type keys struct {
+// keys.Generate writes is.
+type keyRing struct {
 	dir     string
 	signers map[string]tuf.Signer
 }
 
-func newKeys(dir string) (*keys, error) {
-	return &keys{dir, map[string]tuf.Signer{}}, os.MkdirAll(dir, 0o700)
+func newKeys(dir string) (*keyRing, error) {
+	return &keyRing{dir, map[string]tuf.Signer{}}, os.MkdirAll(dir, 0o700)
 }
 
 // make makes keys for a role and returns their public halves.
-func (k *keys) make(names ...string) (public []tuf.Key, err error) {
+func (k *keyRing) make(names ...string) (public []tuf.Key, err error) {
 	for _, name := range names {
-		s, err := repo.UnsafeGeneratePlainKey(filepath.Join(k.dir, name+".key"), name)
+		s, err := keys.UnsafeGeneratePlain(filepath.Join(k.dir, name+".key"), name)
 		if err != nil {
 			return nil, err
 		}
@@ -45,13 +46,13 @@ func (k *keys) make(names ...string) (public []tuf.Key, err error) {
 }
 
 // ledger is the party's memory of what it has seen and signed, beside its keys.
-func (k *keys) ledger() repo.Ledger { return repo.DirLedger(filepath.Join(k.dir, "ledger")) }
+func (k *keyRing) ledger() repo.Ledger { return repo.DirLedger(filepath.Join(k.dir, "ledger")) }
 
-func (k *keys) all() []tuf.Signer { return slices.Collect(maps.Values(k.signers)) }
+func (k *keyRing) all() []tuf.Signer { return slices.Collect(maps.Values(k.signers)) }
 
 // sign signs a draft with all keys that have a part in it. digest is that of the
 // draft with the first root, which two people have compared; "": root has gone on.
-func (k *keys) sign(ctx context.Context, d *repo.Draft, digest string) error {
+func (k *keyRing) sign(ctx context.Context, d *repo.Draft, digest string) error {
 	for _, s := range k.signers {
 		err := error(nil)
 		if digest != "" {
@@ -68,7 +69,7 @@ func (k *keys) sign(ctx context.Context, d *repo.Draft, digest string) error {
 
 // vendor edits and publishes: the repository is in its folder.
 type vendor struct {
-	*keys
+	*keyRing
 	repo    string
 	product product
 	stolen  bool // the keys are an attacker's, who has no use for a ledger
@@ -102,7 +103,7 @@ func (v *vendor) add(ctx context.Context, version string) (file string, err erro
 // reviewer is the review centre: its own machine, its own keys, its own copy of
 // the repository. It gets nothing from the vendor but published files.
 type reviewer struct {
-	*keys
+	*keyRing
 	repo string
 }
 

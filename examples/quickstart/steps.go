@@ -26,7 +26,7 @@ func (s *story) twoParties() error {
 	if err != nil {
 		return err
 	}
-	s.vendor = &vendor{keys: vk, repo: filepath.Join(s.dir, "vendor", "repository"), product: s.product}
+	s.vendor = &vendor{keyRing: vk, repo: filepath.Join(s.dir, "vendor", "repository"), product: s.product}
 	s.review = &reviewer{rk, filepath.Join(s.dir, "review", "repository")}
 	draft, err := s.firstDraft()
 	if err != nil {
@@ -65,12 +65,12 @@ func (s *story) twoParties() error {
 
 func (s *story) firstDraft() (*repo.Draft, error) {
 	var err error
-	public := func(k *keys, names ...string) []tuf.Key {
+	public := func(k *keyRing, names ...string) []tuf.Key {
 		out, e := k.make(names...)
 		err = errors.Join(err, e)
 		return out
 	}
-	v, r := s.vendor.keys, s.review.keys
+	v, r := s.vendor.keyRing, s.review.keyRing
 	root := repo.Root{
 		Parties: []repo.Party{
 			{Name: "vendor", Keys: public(v, "root-1", "root-2"), Min: 1},
@@ -252,11 +252,11 @@ func (s *story) steal() (*vendor, error) {
 	if err := mirror(s.ctx, s.vendor.repo, filepath.Join(dir, "repository"), false); err != nil {
 		return nil, err
 	}
-	stolen := &keys{filepath.Join(dir, "keys"), map[string]tuf.Signer{}}
+	stolen := &keyRing{filepath.Join(dir, "keys"), map[string]tuf.Signer{}}
 	for name, signer := range s.vendor.signers {
 		stolen.signers[name] = signer
 	}
-	return &vendor{keys: stolen, repo: filepath.Join(dir, "repository"), product: s.product, stolen: true}, os.MkdirAll(stolen.dir, 0o700)
+	return &vendor{keyRing: stolen, repo: filepath.Join(dir, "repository"), product: s.product, stolen: true}, os.MkdirAll(stolen.dir, 0o700)
 }
 
 // forgeRoot makes a root that every vendor key and keys of the thief's own

@@ -128,7 +128,7 @@ func public(signers ...tuf.Signer) (k repo.Keys) {
 
 func newSigners(list []tuf.Signer) error {
 	for i := range list {
-		_, private, err := ed25519.GenerateKey(nil) // in earnest repo.GenerateKey
+		_, private, err := ed25519.GenerateKey(nil) // in earnest keys.Generate
 		if err != nil {
 			return err
 		}

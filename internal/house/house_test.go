@@ -65,8 +65,9 @@ func refuse(t *testing.T, dir string, forbidden ...string) {
 func TestImportsRunOneWay(t *testing.T) {
 	refuse(t, "client", module+"/repo", module+"/repo/", module+"/examples/")
 	for _, dir := range []string{"repo", "repo/relocate"} {
-		refuse(t, dir, module+"/client", module+"/client/", module+"/repo/drill", module+"/examples/")
+		refuse(t, dir, module+"/client", module+"/client/", module+"/repo/drill", module+"/repo/keys", module+"/examples/")
 	}
+	refuse(t, "repo/keys", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf/proof", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	for _, dir := range []string{"internal/wire", "internal/durable"} {

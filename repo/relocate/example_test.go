@@ -133,7 +133,7 @@ func Example() {
 	// the tombstone at place A has 4 roots and nothing else
 }
 
-func newKey() tuf.Signer { // in earnest: repo.GenerateKey, repo.OpenSigner
+func newKey() tuf.Signer { // in earnest: keys.Generate, keys.Open
 	_, private, err := ed25519.GenerateKey(nil)
 	check(err)
 	s, err := tuf.NewSigner(private)

@@ -1,4 +1,4 @@
-package repo
+package keys
 
 import (
 	"context"
@@ -29,11 +29,11 @@ type agentSigner struct {
 // ends a wait for whoever has to confirm the use of the key.
 func agentCall(ctx context.Context, socket string, fn func(agent.ExtendedAgent) error) error {
 	if socket == "" {
-		return fmt.Errorf("repo: ssh-agent: %w: no socket was given; its path is in SSH_AUTH_SOCK", fs.ErrInvalid)
+		return fmt.Errorf("keys: ssh-agent: %w: no socket was given; its path is in SSH_AUTH_SOCK", fs.ErrInvalid)
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
-		return fmt.Errorf("repo: ssh-agent: %w", err)
+		return fmt.Errorf("keys: ssh-agent: %w", err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -41,18 +41,18 @@ func agentCall(ctx context.Context, socket string, fn func(agent.ExtendedAgent) 
 		if ctx.Err() != nil {
 			err = ctx.Err() // not "closed connection"
 		}
-		return fmt.Errorf("repo: ssh-agent: %w", err)
+		return fmt.Errorf("keys: ssh-agent: %w", err)
 	}
 	return nil
 }
 
 // openAgent finds the key that is named by fingerprint or comment.
-func openAgent(ctx context.Context, name string, opts *KeyOptions) (tuf.Signer, error) {
+func openAgent(ctx context.Context, name string, opts *Options) (tuf.Signer, error) {
 	byFingerprint := strings.HasPrefix(name, "SHA256:")
 	if !byFingerprint {
 		var err error
 		if name, err = url.PathUnescape(name); err != nil || name == "" {
-			return nil, fmt.Errorf("repo: ssh-agent: %w: name a key by SHA256:... or by its comment", fs.ErrInvalid)
+			return nil, fmt.Errorf("keys: ssh-agent: %w: name a key by SHA256:... or by its comment", fs.ErrInvalid)
 		}
 	}
 	var held []*agent.Key
@@ -74,18 +74,18 @@ func openAgent(ctx context.Context, name string, opts *KeyOptions) (tuf.Signer, 
 	}
 	switch has := "it has " + strings.Join(all, ", "); {
 	case len(held) == 0:
-		return nil, fmt.Errorf("repo: ssh-agent: no key %.80q: %w: it holds none", name, fs.ErrNotExist)
+		return nil, fmt.Errorf("keys: ssh-agent: no key %.80q: %w: it holds none", name, fs.ErrNotExist)
 	case len(found) == 0:
-		return nil, fmt.Errorf("repo: ssh-agent: no key %.80q: %w: %s", name, fs.ErrNotExist, has)
+		return nil, fmt.Errorf("keys: ssh-agent: no key %.80q: %w: %s", name, fs.ErrNotExist, has)
 	case len(found) > 1:
-		return nil, fmt.Errorf("repo: ssh-agent: %d keys are %.80q: %w: name one by its fingerprint; %s", len(found), name, fs.ErrInvalid, has)
+		return nil, fmt.Errorf("keys: ssh-agent: %d keys are %.80q: %w: name one by its fingerprint; %s", len(found), name, fs.ErrInvalid, has)
 	}
 	s := &agentSigner{socket: opts.AgentSocket, held: found[0]}
 	if s.key, err = agentKey(found[0]); err != nil {
-		return nil, fmt.Errorf("repo: ssh-agent: %s: %w", ssh.FingerprintSHA256(found[0]), err)
+		return nil, fmt.Errorf("keys: ssh-agent: %s: %w", ssh.FingerprintSHA256(found[0]), err)
 	}
 	if p := opts.Purpose; p != "" && p != found[0].Comment {
-		return nil, fmt.Errorf("repo: ssh-agent: %w: the key's comment is %.80q, needed is one for %q", ErrKeyPurpose, found[0].Comment, p)
+		return nil, fmt.Errorf("keys: ssh-agent: %w: the key's comment is %.80q, needed is one for %q", ErrPurpose, found[0].Comment, p)
 	}
 	return s, nil
 }
@@ -93,7 +93,7 @@ func openAgent(ctx context.Context, name string, opts *KeyOptions) (tuf.Signer, 
 // agentKey tells the key in TUF's terms, or why it can't sign metadata.
 func agentKey(k *agent.Key) (tuf.Key, error) {
 	why := func(format string, args ...any) (tuf.Key, error) {
-		return tuf.Key{}, fmt.Errorf("%w: "+format, append([]any{ErrKeyKind}, args...)...)
+		return tuf.Key{}, fmt.Errorf("%w: "+format, append([]any{ErrKind}, args...)...)
 	}
 	switch {
 	case strings.HasPrefix(k.Format, "sk-"):
@@ -131,14 +131,14 @@ func (s *agentSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) 
 	if s.held.Format != ssh.KeyAlgoED25519 {
 		var rs struct{ R, S *big.Int }
 		if err := ssh.Unmarshal(blob, &rs); err != nil {
-			return nil, fmt.Errorf("repo: ssh-agent: signature: %w", err)
+			return nil, fmt.Errorf("keys: ssh-agent: signature: %w", err)
 		}
 		if blob, err = asn1.Marshal(rs); err != nil {
-			return nil, fmt.Errorf("repo: ssh-agent: signature: %w", err)
+			return nil, fmt.Errorf("keys: ssh-agent: signature: %w", err)
 		}
 	}
 	if sig.Format != s.held.Format || !s.key.Verifies(payload, blob) {
-		return nil, errors.New("repo: ssh-agent: what it returned is not a signature of this key")
+		return nil, errors.New("keys: ssh-agent: what it returned is not a signature of this key")
 	}
 	return blob, nil
 }

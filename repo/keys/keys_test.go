@@ -1,4 +1,4 @@
-package repo_test
+package keys_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -17,46 +17,46 @@ func TestFileURI(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"k", "a b", "per%20cent", "ü?#", "x:y", "+", "a;b&c=d"} {
 		path := filepath.Join(dir, name)
-		_, err := repo.UnsafeGeneratePlainKey(path, "x")
+		_, err := keys.UnsafeGeneratePlain(path, "x")
 		noErr(t, err)
-		if uri := repo.FileURI(path); strings.ContainsAny(uri, " ?#") || !strings.HasPrefix(uri, "file:///") {
+		if uri := keys.FileURI(path); strings.ContainsAny(uri, " ?#") || !strings.HasPrefix(uri, "file:///") {
 			t.Errorf("%s: %s", path, uri)
 		}
-		if _, err := repo.OpenSigner(t.Context(), repo.FileURI(path), nil); err != nil {
+		if _, err := keys.Open(t.Context(), keys.FileURI(path), nil); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	t.Chdir(dir)
-	for _, uri := range []string{"file:k", "FILE:k", "file:a%20b", "file:./k", repo.FileURI("k"), repo.FileURI("x:y"),
+	for _, uri := range []string{"file:k", "FILE:k", "file:a%20b", "file:./k", keys.FileURI("k"), keys.FileURI("x:y"),
 		"file:" + filepath.ToSlash(filepath.Join(dir, "k")), "file://localhost" + filepath.ToSlash(filepath.Join(dir, "k"))} {
-		if _, err := repo.OpenSigner(t.Context(), uri, nil); err != nil {
+		if _, err := keys.Open(t.Context(), uri, nil); err != nil {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}
 	for _, uri := range []string{"file:", "file://host/k", "file://k", "file:k?x", "file:k#x", "file:%zz", "file:k%00"} {
-		if _, err := repo.OpenSigner(t.Context(), uri, nil); !errors.Is(err, fs.ErrInvalid) {
+		if _, err := keys.Open(t.Context(), uri, nil); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}
 	for _, uri := range []string{"", "k", "/k", `C:\k`, "C:/k", ":k", "pkcs11:token=x", "ssh:x", "1x:y"} {
-		if _, err := repo.OpenSigner(t.Context(), uri, nil); !errors.Is(err, repo.ErrNoScheme) {
+		if _, err := keys.Open(t.Context(), uri, nil); !errors.Is(err, keys.ErrNoScheme) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := repo.OpenSigner(ctx, "file:k", nil)
+	_, err := keys.Open(ctx, "file:k", nil)
 	wantErr(t, err, context.Canceled)
 }
 
 // Further schemes are the caller's: nothing is registered anywhere.
 func TestOpeners(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "k")
-	made, err := repo.UnsafeGeneratePlainKey(path, "timestamp")
+	made, err := keys.UnsafeGeneratePlain(path, "timestamp")
 	noErr(t, err)
 	broken, none := errors.New("no token"), false
-	opts := &repo.KeyOptions{Purpose: "timestamp", Openers: map[string]repo.Opener{
-		"pkcs11": func(ctx context.Context, uri string, o *repo.KeyOptions) (tuf.Signer, error) {
+	opts := &keys.Options{Purpose: "timestamp", Openers: map[string]keys.Opener{
+		"pkcs11": func(ctx context.Context, uri string, o *keys.Options) (tuf.Signer, error) {
 			if none {
 				return nil, nil
 			}
@@ -65,20 +65,20 @@ func TestOpeners(t *testing.T) {
 			}
 			return made, nil
 		},
-		"file": func(context.Context, string, *repo.KeyOptions) (tuf.Signer, error) { return nil, broken },
+		"file": func(context.Context, string, *keys.Options) (tuf.Signer, error) { return nil, broken },
 	}}
-	s, err := repo.OpenSigner(t.Context(), "PKCS11:token=visum", opts)
+	s, err := keys.Open(t.Context(), "PKCS11:token=visum", opts)
 	noErr(t, err)
 	sameKey(t, made, s)
-	_, err = repo.OpenSigner(t.Context(), "pkcs11:other", opts)
+	_, err = keys.Open(t.Context(), "pkcs11:other", opts)
 	wantErr(t, err, broken)
 	none = true
-	if _, err = repo.OpenSigner(t.Context(), "pkcs11:other", opts); err == nil {
+	if _, err = keys.Open(t.Context(), "pkcs11:other", opts); err == nil {
 		t.Error("no signer, no error")
 	}
-	_, err = repo.OpenSigner(t.Context(), repo.FileURI(path), opts) // ours, not the caller's
+	_, err = keys.Open(t.Context(), keys.FileURI(path), opts) // ours, not the caller's
 	noErr(t, err)
 	noErr(t, os.Remove(path))
-	_, err = repo.OpenSigner(t.Context(), repo.FileURI(path), opts)
+	_, err = keys.Open(t.Context(), keys.FileURI(path), opts)
 	wantErr(t, err, fs.ErrNotExist)
 }

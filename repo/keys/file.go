@@ -1,4 +1,4 @@
-package repo
+package keys
 
 import (
 	"bytes"
@@ -22,26 +22,26 @@ import (
 // Errors of keys, to be found with errors.Is. Errors of the file system
 // are passed on, wrapped.
 var (
-	// ErrKeyFile: not a private key of a kind that is known and allowed, or a
+	// ErrFile: not a private key of a kind that is known and allowed, or a
 	// file that contradicts itself.
-	ErrKeyFile = errors.New("not a usable key file")
-	// ErrKeyPurpose: the key is not for what it is to be used for, or its file
+	ErrFile = errors.New("not a usable key file")
+	// ErrPurpose: the key is not for what it is to be used for, or its file
 	// can't say what it is for.
-	ErrKeyPurpose = errors.New("key is for something else")
-	// ErrKeyKind: the agent holds the key but can't sign metadata with it.
-	ErrKeyKind = errors.New("key of a kind that can't sign metadata")
-	// ErrKeyExposed: others than the owner may open the file.
-	ErrKeyExposed = errors.New("key file is open to others")
+	ErrPurpose = errors.New("key is for something else")
+	// ErrKind: the agent holds the key but can't sign metadata with it.
+	ErrKind = errors.New("key of a kind that can't sign metadata")
+	// ErrExposed: others than the owner may open the file.
+	ErrExposed = errors.New("key file is open to others")
 	// ErrPassphrase: the passphrase is wrong, or missing.
 	ErrPassphrase = errors.New("wrong passphrase")
 )
 
-// keyFile is the file as it is written, in JSON.
+// ownFile is the file as it is written, in JSON.
 //
 // Label and public key stand outside for whoever has no passphrase, and inside
 // what is encrypted, where nobody without it can change them: the two must
 // agree. So renaming a root key to a timestamp key takes the passphrase.
-type keyFile struct {
+type ownFile struct {
 	Type      string          `json:"type"`
 	Version   int             `json:"version"`
 	Label     string          `json:"label"`
@@ -50,7 +50,7 @@ type keyFile struct {
 	Plain     *keySecret      `json:"plain,omitempty"`     // instead of Encrypted
 }
 
-const keyFileType, keyFileVersion = "visum-key", 1
+const fileType, fileVersion = "visum-key", 1
 
 // publicKey has the form of a key in TUF metadata.
 type publicKey struct {
@@ -66,23 +66,23 @@ type keySecret struct {
 	Private []byte `json:"private"` // PKCS#8, which has the public key in it
 }
 
-// GenerateKey makes a new ed25519 key and the file path for it, readable only to
+// Generate makes a new ed25519 key and the file path for it, readable only to
 // its owner. Nothing is ever overwritten: the error wraps [fs.ErrExist] when
 // path is taken. The folder must exist.
 //
 // label says what the key is for, such as "vendor root" or "review-agent", and
-// is what [KeyOptions] ask for; it is at most 100 bytes of printable text and not
+// is what [Options] ask for; it is at most 100 bytes of printable text and not
 // empty. It is no secret.
 //
 // The file is encrypted with the passphrase (scrypt with the parameters that
 // OWASP recommends, then NaCl secretbox); this takes about half a second and 128
 // MiB of memory, now and at each load. An empty passphrase is [ErrPassphrase].
 // The slice stays the caller's and is not kept.
-func GenerateKey(path, label string, passphrase []byte) (tuf.Signer, error) {
+func Generate(path, label string, passphrase []byte) (tuf.Signer, error) {
 	if len(passphrase) == 0 {
-		return nil, keyError(path, ErrPassphrase, "it is empty; for a key without encryption there is UnsafeGeneratePlainKey")
+		return nil, keyError(path, ErrPassphrase, "it is empty; for a key without encryption there is UnsafeGeneratePlain")
 	}
-	return generateKey(path, label, func(f *keyFile, secret keySecret) error {
+	return generate(path, label, func(f *ownFile, secret keySecret) error {
 		data, err := json.Marshal(secret)
 		if err != nil {
 			return err
@@ -92,19 +92,19 @@ func GenerateKey(path, label string, passphrase []byte) (tuf.Signer, error) {
 	})
 }
 
-// UnsafeGeneratePlainKey is [GenerateKey] without encryption: whoever reads the
+// UnsafeGeneratePlain is [Generate] without encryption: whoever reads the
 // file or a backup of it has the key, and whoever writes to it can change the
 // label. For development, and where something else guards the file.
-func UnsafeGeneratePlainKey(path, label string) (tuf.Signer, error) {
-	return generateKey(path, label, func(f *keyFile, secret keySecret) error {
+func UnsafeGeneratePlain(path, label string) (tuf.Signer, error) {
+	return generate(path, label, func(f *ownFile, secret keySecret) error {
 		f.Plain = &secret
 		return nil
 	})
 }
 
-func generateKey(path, label string, seal func(*keyFile, keySecret) error) (tuf.Signer, error) {
+func generate(path, label string, seal func(*ownFile, keySecret) error) (tuf.Signer, error) {
 	if why := badLabel(label); why != "" {
-		return nil, fmt.Errorf("repo: key label %.110q: %w: %s", label, fs.ErrInvalid, why)
+		return nil, fmt.Errorf("keys: label %.110q: %w: %s", label, fs.ErrInvalid, why)
 	}
 	_, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -118,21 +118,21 @@ func generateKey(path, label string, seal func(*keyFile, keySecret) error) (tuf.
 	if secret.Private, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
 		return nil, err
 	}
-	f := keyFile{Type: keyFileType, Version: keyFileVersion, Label: label, Public: publicOf(signer.Key())}
+	f := ownFile{Type: fileType, Version: fileVersion, Label: label, Public: publicOf(signer.Key())}
 	if err := seal(&f, secret); err != nil {
-		return nil, fmt.Errorf("repo: key file %s: %w", path, err)
+		return nil, fmt.Errorf("keys: file %s: %w", path, err)
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return nil, err
 	}
-	if err := writeKeyFile(path, append(data, '\n')); err != nil {
-		return nil, fmt.Errorf("repo: key file: %w", err)
+	if err := writeFile(path, append(data, '\n')); err != nil {
+		return nil, fmt.Errorf("keys: file: %w", err)
 	}
 	return signer, nil
 }
 
-func writeKeyFile(path string, data []byte) error {
+func writeFile(path string, data []byte) error {
 	w, err := durable.Create(path)
 	if err != nil {
 		return err
@@ -145,9 +145,9 @@ func writeKeyFile(path string, data []byte) error {
 	return w.CommitNew()
 }
 
-// parseKeyFile reads our own format and checks all that can be checked without
+// parseOwn reads our own format and checks all that can be checked without
 // the passphrase.
-func parseKeyFile(data []byte) (*keyFile, error) {
+func parseOwn(data []byte) (*ownFile, error) {
 	// A later version may have other members: say that it is later, not that
 	// they are unknown.
 	var head struct {
@@ -157,13 +157,13 @@ func parseKeyFile(data []byte) (*keyFile, error) {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return nil, err
 	}
-	if head.Type != keyFileType {
-		return nil, fmt.Errorf("type is %q, not %q", head.Type, keyFileType)
+	if head.Type != fileType {
+		return nil, fmt.Errorf("type is %q, not %q", head.Type, fileType)
 	}
-	if head.Version != keyFileVersion {
-		return nil, fmt.Errorf("version %d, only %d is known here", head.Version, keyFileVersion)
+	if head.Version != fileVersion {
+		return nil, fmt.Errorf("version %d, only %d is known here", head.Version, fileVersion)
 	}
-	var f keyFile
+	var f ownFile
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
@@ -183,7 +183,7 @@ func parseKeyFile(data []byte) (*keyFile, error) {
 
 // open takes the private key out of secret, which must be about the same key
 // and label as the outside.
-func (f *keyFile) open(secret *keySecret) (crypto.PrivateKey, error) {
+func (f *ownFile) open(secret *keySecret) (crypto.PrivateKey, error) {
 	if secret.Label != f.Label {
 		return nil, fmt.Errorf("label is %q outside and %q inside", f.Label, secret.Label)
 	}
@@ -208,7 +208,7 @@ func decrypt(sealed, passphrase []byte) ([]byte, error) {
 	return data, err
 }
 
-func (f *keyFile) decrypt(passphrase []byte) (*keySecret, error) {
+func (f *ownFile) decrypt(passphrase []byte) (*keySecret, error) {
 	data, err := decrypt(f.Encrypted, passphrase)
 	if err != nil {
 		return nil, err
@@ -246,5 +246,5 @@ func badLabel(label string) string {
 
 // keyError: one of the sentinels, and for people the reason.
 func keyError(path string, sentinel error, format string, args ...any) error {
-	return fmt.Errorf("repo: key file %s: %w: %s", path, sentinel, fmt.Sprintf(format, args...))
+	return fmt.Errorf("keys: file %s: %w: %s", path, sentinel, fmt.Sprintf(format, args...))
 }

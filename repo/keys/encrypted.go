@@ -1,4 +1,4 @@
-package repo
+package keys
 
 import (
 	"crypto"
@@ -34,10 +34,10 @@ func isForeignJSON(data []byte) bool {
 	return json.Unmarshal(data, &f) == nil && (f.KDF != nil || f.Data != nil)
 }
 
-func (l *keyLoader) foreignJSON(data []byte) (crypto.PrivateKey, error) {
+func (l *loader) foreignJSON(data []byte) (crypto.PrivateKey, error) {
 	var f foreignFile
 	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, keyError(l.path, ErrKeyFile, "%v", err)
+		return nil, keyError(l.path, ErrFile, "%v", err)
 	}
 	if f.KDF != nil {
 		return l.encrypted(data)
@@ -52,7 +52,7 @@ func (l *keyLoader) foreignJSON(data []byte) (crypto.PrivateKey, error) {
 }
 
 // encrypted opens what securesystemslib sealed.
-func (l *keyLoader) encrypted(sealed []byte) (crypto.PrivateKey, error) {
+func (l *loader) encrypted(sealed []byte) (crypto.PrivateKey, error) {
 	if err := l.unlabelled(); err != nil {
 		return nil, err
 	}
@@ -62,16 +62,16 @@ func (l *keyLoader) encrypted(sealed []byte) (crypto.PrivateKey, error) {
 	}
 	data, err := decrypt(sealed, pass)
 	if errors.Is(err, ErrPassphrase) {
-		return nil, fmt.Errorf("repo: key file %s: %w", l.path, err)
+		return nil, fmt.Errorf("keys: file %s: %w", l.path, err)
 	} else if err != nil {
-		return nil, keyError(l.path, ErrKeyFile, "%v", err)
+		return nil, keyError(l.path, ErrFile, "%v", err)
 	}
 	return l.parsed(parseSecret(data))
 }
 
-func (l *keyLoader) parsed(private crypto.PrivateKey, err error) (crypto.PrivateKey, error) {
+func (l *loader) parsed(private crypto.PrivateKey, err error) (crypto.PrivateKey, error) {
 	if err != nil {
-		return nil, keyError(l.path, ErrKeyFile, "%v", err)
+		return nil, keyError(l.path, ErrFile, "%v", err)
 	}
 	return private, nil
 }

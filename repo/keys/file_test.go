@@ -1,4 +1,4 @@
-package repo_test
+package keys_test
 
 import (
 	"bytes"
@@ -23,7 +23,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -32,7 +33,7 @@ import (
 func TestGenerateKey(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "root.key")
-	made, err := repo.GenerateKey(path, "vendor root", []byte("correct horse"))
+	made, err := keys.Generate(path, "vendor root", []byte("correct horse"))
 	noErr(t, err)
 	loaded, err := loadKey(path, "vendor root", passphrase("correct horse"))
 	noErr(t, err)
@@ -45,7 +46,7 @@ func TestGenerateKey(t *testing.T) {
 	if !bytes.Contains(data, []byte(`"N": 131072`)) || !bytes.Contains(data, []byte(`"type": "visum-key"`)) {
 		t.Errorf("not the file that was promised:\n%s", data)
 	}
-	key, label, err := repo.ReadPublicKey(path)
+	key, label, err := keys.ReadPublic(path)
 	if err != nil || key != made.Key() || label != "vendor root" {
 		t.Errorf("public half: %v, %q, %v", key, label, err)
 	}
@@ -75,7 +76,7 @@ func TestKeyFileEncrypted(t *testing.T) {
 	noErr(t, err)
 	sameKey(t, s, s)
 	_, err = loadKey(path, "timestamp", count)
-	wantErr(t, err, repo.ErrKeyPurpose)
+	wantErr(t, err, keys.ErrPurpose)
 	if asked != 1 {
 		t.Errorf("asked %d times for the passphrase, not for the one key that it opens", asked)
 	}
@@ -84,39 +85,39 @@ func TestKeyFileEncrypted(t *testing.T) {
 	wantErr(t, err, gone)
 	for _, pass := range []func() ([]byte, error){nil, passphrase(""), passphrase("Secret")} {
 		_, err = loadKey(path, "", pass)
-		wantErr(t, err, repo.ErrPassphrase)
+		wantErr(t, err, keys.ErrPassphrase)
 	}
 
 	// A root key does not become a timestamp key by an edit of the outside.
 	edit(t, path, `"vendor root"`, `"timestamp"`)
 	_, err = loadKey(path, "timestamp", count)
-	wantErr(t, err, repo.ErrKeyFile)
+	wantErr(t, err, keys.ErrFile)
 	edit(t, path, `"timestamp"`, `"vendor root"`)
 
 	// What was changed inside looks like a wrong passphrase; the form does not.
 	edit(t, path, `"WsgwMG7X`, `"XsgwMG7X`)
 	_, err = loadKey(path, "", count)
-	wantErr(t, err, repo.ErrPassphrase)
+	wantErr(t, err, keys.ErrPassphrase)
 	for _, x := range [][2]string{{`"N": 32768`, `"N": 1073741824`}, {"scrypt", "none"}, {"nacl/secretbox", "none"}, {"P8xn", ""}} {
 		edit(t, path, x[0], x[1])
 		_, err = loadKey(path, "", count)
-		wantErr(t, err, repo.ErrKeyFile)
+		wantErr(t, err, keys.ErrFile)
 		noErr(t, os.WriteFile(path, []byte(keyFileV1), 0o600))
 	}
 }
 
 // loadKey opens a key file for a purpose.
 func loadKey(path, purpose string, pass func() ([]byte, error)) (tuf.Signer, error) {
-	opts := &repo.KeyOptions{Purpose: purpose}
+	opts := &keys.Options{Purpose: purpose}
 	if pass != nil {
 		opts.Passphrase = func(_ context.Context, uri string) ([]byte, error) {
-			if uri != repo.FileURI(path) {
+			if uri != keys.FileURI(path) {
 				return nil, errors.New("asked for " + uri)
 			}
 			return pass()
 		}
 	}
-	return repo.OpenSigner(context.Background(), repo.FileURI(path), opts)
+	return keys.Open(context.Background(), keys.FileURI(path), opts)
 }
 
 func passphrase(p string) func() ([]byte, error) {
@@ -126,7 +127,7 @@ func passphrase(p string) func() ([]byte, error) {
 func TestKeyFilePlain(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "dev.key")
-	made, err := repo.UnsafeGeneratePlainKey(path, "review-agent")
+	made, err := keys.UnsafeGeneratePlain(path, "review-agent")
 	noErr(t, err)
 	for _, label := range []string{"", "review-agent"} {
 		loaded, err := loadKey(path, label, func() ([]byte, error) {
@@ -138,7 +139,7 @@ func TestKeyFilePlain(t *testing.T) {
 	}
 	for _, label := range []string{"Review-agent", "review-agent ", "review", "timestamp"} {
 		_, err = loadKey(path, label, nil)
-		wantErr(t, err, repo.ErrKeyPurpose)
+		wantErr(t, err, keys.ErrPurpose)
 	}
 	onDisk(t, dir, "dev.key")
 }
@@ -147,12 +148,12 @@ func TestKeyFileNeverOverwrites(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "k")
 	noErr(t, os.WriteFile(path, []byte("precious"), 0o600))
-	_, err := repo.UnsafeGeneratePlainKey(path, "x")
+	_, err := keys.UnsafeGeneratePlain(path, "x")
 	wantErr(t, err, fs.ErrExist)
 	if data, _ := os.ReadFile(path); string(data) != "precious" {
 		t.Errorf("overwritten: %q", data)
 	}
-	_, err = repo.UnsafeGeneratePlainKey(filepath.Join(dir, "none", "k"), "x")
+	_, err = keys.UnsafeGeneratePlain(filepath.Join(dir, "none", "k"), "x")
 	wantErr(t, err, fs.ErrNotExist)
 	onDisk(t, dir, "k")
 }
@@ -161,14 +162,14 @@ func TestKeyFileArguments(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "k")
 	for _, empty := range [][]byte{nil, {}} {
-		_, err := repo.GenerateKey(path, "x", empty)
-		wantErr(t, err, repo.ErrPassphrase)
-		if !strings.Contains(err.Error(), "UnsafeGeneratePlainKey") {
+		_, err := keys.Generate(path, "x", empty)
+		wantErr(t, err, keys.ErrPassphrase)
+		if !strings.Contains(err.Error(), "UnsafeGeneratePlain") {
 			t.Errorf("does not say what to do: %v", err)
 		}
 	}
 	for _, label := range []string{"", " x", "x ", "a\nb", "a\x00b", "\xff", "a\u202eb", strings.Repeat("x", 101)} {
-		_, err := repo.UnsafeGeneratePlainKey(path, label)
+		_, err := keys.UnsafeGeneratePlain(path, label)
 		wantErr(t, err, fs.ErrInvalid)
 	}
 	onDisk(t, dir)
@@ -179,13 +180,13 @@ func TestKeyFileExposed(t *testing.T) {
 		t.Skip("mode bits say nothing on Windows")
 	}
 	path := filepath.Join(t.TempDir(), "k")
-	_, err := repo.UnsafeGeneratePlainKey(path, "x")
+	_, err := keys.UnsafeGeneratePlain(path, "x")
 	noErr(t, err)
 	for _, mode := range []fs.FileMode{0o640, 0o604, 0o620, 0o601, 0o777} {
 		noErr(t, os.Chmod(path, mode))
 		_, err = loadKey(path, "x", nil)
-		wantErr(t, err, repo.ErrKeyExposed)
-		if _, _, err := repo.ReadPublicKey(path); err != nil {
+		wantErr(t, err, keys.ErrExposed)
+		if _, _, err := keys.ReadPublic(path); err != nil {
 			t.Errorf("public half: %v", err)
 		}
 	}
@@ -199,14 +200,14 @@ func TestKeyFileExposed(t *testing.T) {
 func TestKeyFileDamaged(t *testing.T) {
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good")
-	_, err := repo.UnsafeGeneratePlainKey(good, "label-x")
+	_, err := keys.UnsafeGeneratePlain(good, "label-x")
 	noErr(t, err)
 	other := filepath.Join(dir, "other")
-	stranger, err := repo.UnsafeGeneratePlainKey(other, "label-x")
+	stranger, err := keys.UnsafeGeneratePlain(other, "label-x")
 	noErr(t, err)
 	data, err := os.ReadFile(good)
 	noErr(t, err)
-	key, _, err := repo.ReadPublicKey(good)
+	key, _, err := keys.ReadPublic(good)
 	noErr(t, err)
 
 	bad := filepath.Join(dir, "bad")
@@ -232,11 +233,11 @@ func TestKeyFileDamaged(t *testing.T) {
 	} {
 		noErr(t, os.WriteFile(bad, []byte(s), 0o600))
 		_, err := loadKey(bad, "", func() ([]byte, error) { return []byte("x"), nil })
-		if !errors.Is(err, repo.ErrKeyFile) || !strings.Contains(err.Error(), bad) {
-			t.Errorf("%s: OpenSigner: %v", name, err)
+		if !errors.Is(err, keys.ErrFile) || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: Open: %v", name, err)
 		}
-		if _, _, err := repo.ReadPublicKey(bad); !errors.Is(err, repo.ErrKeyFile) {
-			t.Errorf("%s: ReadPublicKey: %v", name, err)
+		if _, _, err := keys.ReadPublic(bad); !errors.Is(err, keys.ErrFile) {
+			t.Errorf("%s: ReadPublic: %v", name, err)
 		}
 	}
 	// Only the private half can tell these.
@@ -246,13 +247,13 @@ func TestKeyFileDamaged(t *testing.T) {
 		"no private key":        strings.Replace(string(data), `"private": "`, `"private": "AAAA`, 1),
 	} {
 		noErr(t, os.WriteFile(bad, []byte(s), 0o600))
-		if _, err := loadKey(bad, "", nil); !errors.Is(err, repo.ErrKeyFile) {
+		if _, err := loadKey(bad, "", nil); !errors.Is(err, keys.ErrFile) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	_, err = loadKey(filepath.Join(dir, "none"), "", nil)
 	wantErr(t, err, fs.ErrNotExist)
-	_, _, err = repo.ReadPublicKey(filepath.Join(dir, "none"))
+	_, _, err = keys.ReadPublic(filepath.Join(dir, "none"))
 	wantErr(t, err, fs.ErrNotExist)
 }
 
@@ -281,8 +282,8 @@ func TestForeignKeys(t *testing.T) {
 				noErr(t, err)
 				sameKey(t, want, got)
 				_, err = loadKey(path, "vendor root", nil)
-				wantErr(t, err, repo.ErrKeyPurpose)
-				key, label, err := repo.ReadPublicKey(path)
+				wantErr(t, err, keys.ErrPurpose)
+				key, label, err := keys.ReadPublic(path)
 				if err != nil || key != want.Key() || label != "" {
 					t.Errorf("public half: %v, %q, %v", key, label, err)
 				}
@@ -291,11 +292,11 @@ func TestForeignKeys(t *testing.T) {
 		der, err = x509.MarshalPKIXPublicKey(private.Public())
 		noErr(t, err)
 		noErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644))
-		if key, _, err := repo.ReadPublicKey(path); err != nil || key != want.Key() {
+		if key, _, err := keys.ReadPublic(path); err != nil || key != want.Key() {
 			t.Errorf("%s: public PEM: %v, %v", name, key, err)
 		}
 		_, err = loadKey(path, "", nil)
-		wantErr(t, err, repo.ErrKeyFile)
+		wantErr(t, err, keys.ErrFile)
 	}
 }
 
@@ -322,14 +323,14 @@ func TestOpenSSHEncrypted(t *testing.T) {
 	}
 	for _, pass := range []func() ([]byte, error){nil, passphrase(""), passphrase("Secret")} {
 		_, err = loadKey(path, "", pass)
-		wantErr(t, err, repo.ErrPassphrase)
+		wantErr(t, err, keys.ErrPassphrase)
 	}
 	_, err = loadKey(path, "vendor root", func() ([]byte, error) {
 		t.Error("asked for the passphrase of a key that can't be used")
 		return nil, nil
 	})
-	wantErr(t, err, repo.ErrKeyPurpose)
-	if key, label, err := repo.ReadPublicKey(path); err != nil || key != s.Key() || label != "" {
+	wantErr(t, err, keys.ErrPurpose)
+	if key, label, err := keys.ReadPublic(path); err != nil || key != s.Key() || label != "" {
 		t.Errorf("public half: %v, %q, %v", key, label, err)
 	}
 }
@@ -348,10 +349,10 @@ func TestOpenSSHToken(t *testing.T) {
 			Public, Private      []byte
 		}{cipher[0], cipher[1], "", 1, public, make([]byte, 64)})...)
 		noErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: data}), 0o600))
-		_, _, err := repo.ReadPublicKey(path)
-		wantErr(t, err, repo.ErrKeyFile)
+		_, _, err := keys.ReadPublic(path)
+		wantErr(t, err, keys.ErrFile)
 		_, err = loadKey(path, "", passphrase("x"))
-		wantErr(t, err, repo.ErrKeyFile)
+		wantErr(t, err, keys.ErrFile)
 	}
 }
 
@@ -366,11 +367,11 @@ func TestForeignKeysRefused(t *testing.T) {
 		der, err := x509.MarshalPKCS8PrivateKey(private)
 		noErr(t, err)
 		noErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
-		if _, err := loadKey(path, "", nil); !errors.Is(err, repo.ErrKeyFile) {
-			t.Errorf("%s: OpenSigner: %v", name, err)
+		if _, err := loadKey(path, "", nil); !errors.Is(err, keys.ErrFile) {
+			t.Errorf("%s: Open: %v", name, err)
 		}
-		if _, _, err := repo.ReadPublicKey(path); !errors.Is(err, repo.ErrKeyFile) {
-			t.Errorf("%s: ReadPublicKey: %v", name, err)
+		if _, _, err := keys.ReadPublic(path); !errors.Is(err, keys.ErrFile) {
+			t.Errorf("%s: ReadPublic: %v", name, err)
 		}
 	}
 }
@@ -411,4 +412,52 @@ func edit(t *testing.T, path, old, new string) {
 		t.Fatal("edit broke the JSON")
 	}
 	noErr(t, os.WriteFile(path, data, 0o600))
+}
+
+func noErr(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onDisk checks that dir has exactly these files, in this order.
+func onDisk(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	var got []string
+	noErr(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			got = append(got, path)
+		}
+		return err
+	}))
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("files are %q, want %q", got, want)
+	}
+}
+
+// The key files that openssl and ssh-keygen write are read as they are.
+func TestKeysOfOtherTools(t *testing.T) {
+	t.Parallel()
+	openssl, keygen := tuftest.Program(t, "openssl", "openssl"), tuftest.Program(t, "ssh-keygen", "openssh-client")
+	path := filepath.Join(t.TempDir(), "k")
+	for _, kind := range [][]string{{"-algorithm", "ed25519"}, {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"}} {
+		tuftest.Run(t, "", openssl, append(append([]string{"genpkey"}, kind...), "-out", path)...)
+		s, err := loadKey(path, "", nil)
+		noErr(t, err)
+		public := tuftest.Run(t, "", openssl, "pkey", "-in", path, "-pubout")
+		block, _ := pem.Decode([]byte(public))
+		pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+		noErr(t, err)
+		if want, err := tuf.NewKey(pub); err != nil || s.Key() != want {
+			t.Errorf("%q: %v, want %v", kind, s.Key(), want)
+		}
+	}
+	for _, pass := range []string{"", "secret"} {
+		noErr(t, os.RemoveAll(path))
+		tuftest.Run(t, "", keygen, "-q", "-t", "ed25519", "-N", pass, "-a", "1", "-f", path)
+		s, err := loadKey(path, "", passphrase(pass))
+		noErr(t, err)
+		sameKey(t, s, s)
+	}
 }

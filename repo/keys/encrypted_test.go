@@ -1,4 +1,4 @@
-package repo_test
+package keys_test
 
 import (
 	"crypto"
@@ -23,7 +23,7 @@ import (
 	"golang.org/x/crypto/scrypt"
 
 	"github.com/visum-dev/visum/internal/tuftest"
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -103,15 +103,15 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 				return
 			}
 			_, err = loadKey(path, "vendor root", passphrase("secret")) // it can't say so
-			wantErr(t, err, repo.ErrKeyPurpose)
-			_, _, err = repo.ReadPublicKey(path)
-			wantErr(t, err, repo.ErrKeyFile)
+			wantErr(t, err, keys.ErrPurpose)
+			_, _, err = keys.ReadPublic(path)
+			wantErr(t, err, keys.ErrFile)
 			if name == "the same, not encrypted" {
 				return
 			}
 			for _, pass := range []func() ([]byte, error){nil, passphrase(""), passphrase("Secret")} {
 				_, err = loadKey(path, "", pass)
-				wantErr(t, err, repo.ErrPassphrase)
+				wantErr(t, err, keys.ErrPassphrase)
 			}
 		})
 	}
@@ -140,7 +140,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		if _, err := loadKey(path, "", passphrase("secret")); err == nil {
 			t.Errorf("%s: opened", name)
 		} else {
-			wantErr(t, err, repo.ErrKeyFile)
+			wantErr(t, err, keys.ErrFile)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package repo_test
+package keys_test
 
 import (
 	"context"
@@ -18,33 +18,9 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/repo/keys"
 )
-
-// program finds a program of another project that a test needs.
-func program(t *testing.T, name, install string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing: install %s", name, install)
-	}
-	t.Skipf("needs %s: install %s", name, install)
-	return ""
-}
-
-func run(t *testing.T, stdin string, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
 
 // socketDir is short enough for the path of a socket, which t.TempDir may not be.
 func socketDir(t *testing.T) string {
@@ -58,7 +34,7 @@ func socketDir(t *testing.T) string {
 // startAgent runs a real ssh-agent for the time of the test.
 func startAgent(t *testing.T) (socket string) {
 	t.Helper()
-	path := program(t, "ssh-agent", "openssh-client")
+	path := tuftest.Program(t, "ssh-agent", "openssh-client")
 	socket = filepath.Join(socketDir(t), "s")
 	cmd := exec.Command(path, "-D", "-a", socket)
 	noErr(t, cmd.Start())
@@ -77,23 +53,23 @@ func startAgent(t *testing.T) (socket string) {
 // sshKey makes a key with ssh-keygen and hands it to the agent.
 func sshKey(t *testing.T, socket, comment string, kind ...string) (path, fingerprint string) {
 	t.Helper()
-	keygen, add := program(t, "ssh-keygen", "openssh-client"), program(t, "ssh-add", "openssh-client")
+	keygen, add := tuftest.Program(t, "ssh-keygen", "openssh-client"), tuftest.Program(t, "ssh-add", "openssh-client")
 	path = filepath.Join(t.TempDir(), "id")
-	run(t, "", keygen, append([]string{"-q", "-N", "", "-C", comment, "-f", path}, kind...)...)
+	tuftest.Run(t, "", keygen, append([]string{"-q", "-N", "", "-C", comment, "-f", path}, kind...)...)
 	cmd := exec.Command(add, "-q", path)
 	cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return path, strings.Fields(run(t, "", keygen, "-l", "-f", path))[1]
+	return path, strings.Fields(tuftest.Run(t, "", keygen, "-l", "-f", path))[1]
 }
 
 // Keys in a real agent sign metadata, without leaving it.
 func TestAgent(t *testing.T) {
 	t.Parallel()
 	socket := startAgent(t)
-	opts := &repo.KeyOptions{AgentSocket: socket}
-	_, err := repo.OpenSigner(t.Context(), "ssh-agent:any", opts)
+	opts := &keys.Options{AgentSocket: socket}
+	_, err := keys.Open(t.Context(), "ssh-agent:any", opts)
 	wantErr(t, err, fs.ErrNotExist)
 
 	for _, x := range []struct {
@@ -109,7 +85,7 @@ func TestAgent(t *testing.T) {
 			inFile, err := loadKey(path, "", nil)
 			noErr(t, err)
 			for _, uri := range []string{"ssh-agent:" + fingerprint, "ssh-agent:" + strings.ReplaceAll(x.comment, " ", "%20"), "SSH-AGENT:" + fingerprint} {
-				s, err := repo.OpenSigner(t.Context(), uri, &repo.KeyOptions{AgentSocket: socket, Purpose: x.comment})
+				s, err := keys.Open(t.Context(), uri, &keys.Options{AgentSocket: socket, Purpose: x.comment})
 				noErr(t, err)
 				if s.Key() != inFile.Key() {
 					t.Fatalf("%s: %v, want %v", uri, s.Key(), inFile.Key())
@@ -124,19 +100,19 @@ func TestAgent(t *testing.T) {
 					}
 				}
 			}
-			_, err = repo.OpenSigner(t.Context(), "ssh-agent:"+fingerprint, &repo.KeyOptions{AgentSocket: socket, Purpose: "snapshot"})
-			wantErr(t, err, repo.ErrKeyPurpose)
+			_, err = keys.Open(t.Context(), "ssh-agent:"+fingerprint, &keys.Options{AgentSocket: socket, Purpose: "snapshot"})
+			wantErr(t, err, keys.ErrPurpose)
 		})
 	}
 
 	for comment, kind := range map[string][]string{"rsa": {"-t", "rsa", "-b", "2048"}, "p521": {"-t", "ecdsa", "-b", "521"}} {
 		_, fingerprint := sshKey(t, socket, comment, kind...)
 		for _, name := range []string{comment, fingerprint} {
-			_, err := repo.OpenSigner(t.Context(), "ssh-agent:"+name, opts)
-			wantErr(t, err, repo.ErrKeyKind)
+			_, err := keys.Open(t.Context(), "ssh-agent:"+name, opts)
+			wantErr(t, err, keys.ErrKind)
 		}
 		if comment == "rsa" {
-			_, err := repo.OpenSigner(t.Context(), "ssh-agent:rsa", opts)
+			_, err := keys.Open(t.Context(), "ssh-agent:rsa", opts)
 			if !strings.Contains(err.Error(), "PSS") {
 				t.Errorf("does not say why: %v", err)
 			}
@@ -146,25 +122,25 @@ func TestAgent(t *testing.T) {
 	// Two keys of one comment can be told apart by fingerprint only.
 	_, fingerprint := sshKey(t, socket, "twin", "-t", "ed25519")
 	sshKey(t, socket, "twin", "-t", "ed25519")
-	_, err = repo.OpenSigner(t.Context(), "ssh-agent:twin", opts)
+	_, err = keys.Open(t.Context(), "ssh-agent:twin", opts)
 	wantErr(t, err, fs.ErrInvalid)
 	if !strings.Contains(err.Error(), fingerprint) {
 		t.Errorf("does not say which there are: %v", err)
 	}
-	twin, err := repo.OpenSigner(t.Context(), "ssh-agent:"+fingerprint, opts)
+	twin, err := keys.Open(t.Context(), "ssh-agent:"+fingerprint, opts)
 	noErr(t, err)
 
 	for _, name := range []string{"none", "SHA256:none", "SHA256:", fingerprint[:20]} {
-		_, err = repo.OpenSigner(t.Context(), "ssh-agent:"+name, opts)
+		_, err = keys.Open(t.Context(), "ssh-agent:"+name, opts)
 		wantErr(t, err, fs.ErrNotExist)
 	}
 	for _, name := range []string{"", "%zz"} {
-		_, err = repo.OpenSigner(t.Context(), "ssh-agent:"+name, opts)
+		_, err = keys.Open(t.Context(), "ssh-agent:"+name, opts)
 		wantErr(t, err, fs.ErrInvalid)
 	}
-	_, err = repo.OpenSigner(t.Context(), "ssh-agent:twin", nil)
+	_, err = keys.Open(t.Context(), "ssh-agent:twin", nil)
 	wantErr(t, err, fs.ErrInvalid)
-	_, err = repo.OpenSigner(t.Context(), "ssh-agent:twin", &repo.KeyOptions{AgentSocket: socket + "x"})
+	_, err = keys.Open(t.Context(), "ssh-agent:twin", &keys.Options{AgentSocket: socket + "x"})
 	wantErr(t, err, fs.ErrNotExist)
 
 	// A key that the agent was told to forget signs no more.
@@ -225,11 +201,11 @@ func TestAgentWithTokens(t *testing.T) {
 	keyring.keys = append(keyring.keys, &agent.Key{Format: "ssh-ed25519", Blob: keyring.keys[0].Blob, Comment: "liar"})
 	socket := fakeAgent(t, func(c net.Conn) { agent.ServeAgent(keyring, c) })
 	for _, k := range keyring.keys {
-		_, err := repo.OpenSigner(t.Context(), "ssh-agent:"+k.Comment, &repo.KeyOptions{AgentSocket: socket})
+		_, err := keys.Open(t.Context(), "ssh-agent:"+k.Comment, &keys.Options{AgentSocket: socket})
 		if k.Comment == "liar" && err != nil { // the protocol's own client may see it first
 			continue
 		}
-		wantErr(t, err, repo.ErrKeyKind)
+		wantErr(t, err, keys.ErrKind)
 		if strings.HasPrefix(k.Comment, "sk-") != strings.Contains(err.Error(), "security token") {
 			t.Errorf("%s: does not say why: %v", k.Comment, err)
 		}
@@ -263,7 +239,7 @@ func TestAgentThatMisbehaves(t *testing.T) {
 		return signer.Sign(rand.Reader, data)
 	}
 	socket := fakeAgent(t, func(c net.Conn) { agent.ServeAgent(keyring, c) })
-	s, err := repo.OpenSigner(t.Context(), "ssh-agent:k", &repo.KeyOptions{AgentSocket: socket})
+	s, err := keys.Open(t.Context(), "ssh-agent:k", &keys.Options{AgentSocket: socket})
 	noErr(t, err)
 	if sig, err := s.Sign(t.Context(), []byte("right")); err != nil || !s.Key().Verifies([]byte("right"), sig) {
 		t.Error(err)
@@ -283,6 +259,6 @@ func TestAgentThatMisbehaves(t *testing.T) {
 	silent := fakeAgent(t, func(c net.Conn) { io.Copy(io.Discard, c) })
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = repo.OpenSigner(ctx, "ssh-agent:k", &repo.KeyOptions{AgentSocket: silent})
+	_, err = keys.Open(ctx, "ssh-agent:k", &keys.Options{AgentSocket: silent})
 	wantErr(t, err, context.DeadlineExceeded)
 }

@@ -1,4 +1,4 @@
-package repo
+package keys
 
 import (
 	"context"
@@ -14,13 +14,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// KeyOptions says how a key is opened. Nil and zero fields are safe.
-type KeyOptions struct {
-	// Purpose is what the key must be for: the label that [GenerateKey] was
+// Options says how a key is opened. Nil and zero fields are safe.
+type Options struct {
+	// Purpose is what the key must be for: the label that [Generate] was
 	// given, the comment of a key in an agent. "": a key for anything.
 	Purpose string
 	// Passphrase is asked at most once, only where the file is encrypted and for
-	// Purpose; uri is what [OpenSigner] was called with. What it returns is
+	// Purpose; uri is what [Open] was called with. What it returns is
 	// neither kept nor changed, its error is returned, wrapped. nil: there is none.
 	Passphrase func(ctx context.Context, uri string) ([]byte, error)
 	// AgentSocket is the path of the ssh-agent's socket, which most systems have
@@ -34,16 +34,16 @@ type KeyOptions struct {
 // Opener opens a key of a scheme that this package does not have. It is given
 // the whole URI and the caller's options, not nil, which it must not change. A
 // key that can't tell that it is for opts.Purpose must be refused with
-// [ErrKeyPurpose]. ctx is for opening; the signer's own calls get their own.
-type Opener func(ctx context.Context, uri string, opts *KeyOptions) (tuf.Signer, error)
+// [ErrPurpose]. ctx is for opening; the signer's own calls get their own.
+type Opener func(ctx context.Context, uri string, opts *Options) (tuf.Signer, error)
 
 // ErrNoScheme: nobody opens keys of the URI's scheme.
 var ErrNoScheme = errors.New("unknown scheme of a key")
 
-// OpenSigner opens the key that a URI names. opts may be nil.
+// Open opens the key that a URI names. opts may be nil.
 //
 //   - file:keys/root.key and file:///home/ann/keys/root.key, percent-encoded as
-//     [FileURI] writes it: files of [GenerateKey] and [UnsafeGeneratePlainKey];
+//     [FileURI] writes it: files of [Generate] and [UnsafeGeneratePlain];
 //     PKCS#8 in PEM, unencrypted; OpenSSH private keys; and private keys that
 //     others encrypted in the form of securesystemslib (scrypt and NaCl secretbox
 //     in JSON, bare or in the PEM of cosign, with the parameters that go-tuf, or
@@ -56,50 +56,50 @@ var ErrNoScheme = errors.New("unknown scheme of a key")
 // Keys may be ed25519, ECDSA on P-256 or P-384, or, in files, RSA of 2048 to
 // 8192 bits, which signs with PSS.
 //
-// Errors: [ErrNoScheme]; [ErrKeyPurpose], where the key is for something else or
-// can't tell, which of the files only those of GenerateKey can; [ErrPassphrase],
-// where it is wrong, empty or missing; [ErrKeyFile]; [ErrKeyExposed], on Unix,
-// where others may open a file of GenerateKey; [ErrKeyKind], where the agent
+// Errors: [ErrNoScheme]; [ErrPurpose], where the key is for something else or
+// can't tell, which of the files only those of Generate can; [ErrPassphrase],
+// where it is wrong, empty or missing; [ErrFile]; [ErrExposed], on Unix,
+// where others may open a file of Generate; [ErrKind], where the agent
 // can't sign metadata with the key; [fs.ErrNotExist], where there is no such
 // file or the agent has no such key.
-func OpenSigner(ctx context.Context, uri string, opts *KeyOptions) (tuf.Signer, error) {
+func Open(ctx context.Context, uri string, opts *Options) (tuf.Signer, error) {
 	if opts == nil {
-		opts = &KeyOptions{}
+		opts = &Options{}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok || !schemeForm.MatchString(scheme) {
-		return nil, fmt.Errorf("repo: key %.80q: %w: it must begin with one, as in %s", uri, ErrNoScheme, FileURI("root.key"))
+		return nil, fmt.Errorf("keys: %.80q: %w: it must begin with one, as in %s", uri, ErrNoScheme, FileURI("root.key"))
 	}
 	switch scheme = strings.ToLower(scheme); scheme {
 	case "file":
 		path, err := filePath(rest)
 		if err != nil {
-			return nil, fmt.Errorf("repo: key %.80q: %w", uri, err)
+			return nil, fmt.Errorf("keys: %.80q: %w", uri, err)
 		}
-		return (&keyLoader{ctx, uri, path, opts}).load()
+		return (&loader{ctx, uri, path, opts}).load()
 	case "ssh-agent":
 		return openAgent(ctx, rest, opts)
 	}
 	open := opts.Openers[scheme]
 	if open == nil {
-		return nil, fmt.Errorf("repo: key %.80q: %w %q", uri, ErrNoScheme, scheme)
+		return nil, fmt.Errorf("keys: %.80q: %w %q", uri, ErrNoScheme, scheme)
 	}
 	s, err := open(ctx, uri, opts)
 	if err != nil {
-		return nil, fmt.Errorf("repo: key %.80q: %w", uri, err)
+		return nil, fmt.Errorf("keys: %.80q: %w", uri, err)
 	}
 	if s == nil {
-		return nil, fmt.Errorf("repo: key %.80q: its opener returned none", uri)
+		return nil, fmt.Errorf("keys: %.80q: its opener returned none", uri)
 	}
 	return s, nil
 }
 
 var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+$`) // two at least: C: is a disk
 
-// FileURI returns the URI of a key file for [OpenSigner]; a path that is not
+// FileURI returns the URI of a key file for [Open]; a path that is not
 // absolute stays so.
 func FileURI(path string) string {
 	path = filepath.ToSlash(path)

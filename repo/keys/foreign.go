@@ -1,4 +1,4 @@
-package repo
+package keys
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ func pemBlock(data []byte) *pem.Block {
 	return nil
 }
 
-func (l *keyLoader) foreign(data []byte, block *pem.Block) (crypto.PrivateKey, error) {
+func (l *loader) foreign(data []byte, block *pem.Block) (crypto.PrivateKey, error) {
 	if err := l.unlabelled(); err != nil {
 		return nil, err
 	}
@@ -36,11 +36,11 @@ func (l *keyLoader) foreign(data []byte, block *pem.Block) (crypto.PrivateKey, e
 		}
 		private, err = ssh.ParseRawPrivateKeyWithPassphrase(data, pass)
 		if errors.Is(err, x509.IncorrectPasswordError) {
-			return nil, fmt.Errorf("repo: key file %s: %w", l.path, ErrPassphrase)
+			return nil, fmt.Errorf("keys: file %s: %w", l.path, ErrPassphrase)
 		}
 	}
 	if err != nil {
-		return nil, keyError(l.path, ErrKeyFile, "%v", err)
+		return nil, keyError(l.path, ErrFile, "%v", err)
 	}
 	if p, ok := private.(*ed25519.PrivateKey); ok { // as package ssh has it
 		return *p, nil
