@@ -8,7 +8,9 @@ import (
 	"io"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -56,8 +58,8 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
-	counted := &counter{r: file, tell: func(n int64) { tx.repo.progress(Progress{"targets/" + target, n, total, 0}) }}
-	n, err := io.CopyBuffer(h, &ctxReader{ctx: tx.ctx, r: counted}, tx.buf)
+	counted := &counter{r: file, tell: func(n int64) { tx.repo.progress(storage.Progress{Path: "targets/" + target, Done: n, Total: total}) }}
+	n, err := io.CopyBuffer(h, ctxio.NewReader(tx.ctx, counted), tx.buf)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}

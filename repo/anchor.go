@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -83,7 +84,7 @@ func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 // claimed is the identity that the first root in the storage claims, which is not
 // trusted; "" for an empty storage.
 func (r *Repo) claimed(ctx context.Context) (string, error) {
-	data, err := readFrom(ctx, SourceOf(r.storage), rootName(1), r.judge().Limits.WithDefaults().Root)
+	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(1), r.judge().Limits.WithDefaults().Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

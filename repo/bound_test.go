@@ -19,6 +19,7 @@ import (
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -212,7 +213,7 @@ func TestHugeRoot(t *testing.T) {
 	w := newWorld(t)
 	w.store.files["metadata/2.root.json"] = make([]byte, 2<<20)
 	read := &counting{memory: w.store}
-	_, err := repo.New(repo.ReadOnly(read), w.config()).Chain(t.Context())
+	_, err := repo.New(storage.ReadOnly(read), w.config()).Chain(t.Context())
 	wantErr(t, err, tuf.ErrTooLarge)
 	if n := read.bytes["metadata/2.root.json"]; n > 600<<10 {
 		t.Errorf("%d bytes were read", n)
@@ -278,8 +279,8 @@ type hiding struct {
 	name string
 }
 
-func (h hiding) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
-	return func(yield func(repo.Info, error) bool) {
+func (h hiding) List(ctx context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
+	return func(yield func(storage.FileInfo, error) bool) {
 		for info, err := range h.memory.List(ctx, prefix) {
 			if info.Name != h.name && !yield(info, err) {
 				return

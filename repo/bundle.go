@@ -9,7 +9,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -62,7 +64,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 	if opts == nil {
 		opts = &BundleOptions{}
 	}
-	src := SourceOf(r.storage)
+	src := storage.SourceOf(r.storage)
 	chain, err := r.Chain(ctx)
 	if err != nil {
 		return err
@@ -78,11 +80,11 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(f, &ctxReader{ctx, from}); err != nil {
+		if _, err := io.Copy(f, ctxio.NewReader(ctx, from)); err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(name), err)
 		}
 		files++
-		r.progress(Progress{name, length, length, files})
+		r.progress(storage.Progress{Path: name, Done: length, Total: length, Files: files})
 		return nil
 	}
 	s := &survey{src: src, opt: r.judge(), found: foundIsError}
@@ -118,7 +120,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 				return err
 			}
 			defer f.Close()
-			if err := add(x.name, x.length, newChecked(f, x, func(n int64) { r.progress(Progress{x.name, n, x.length, files}) })); err != nil {
+			if err := add(x.name, x.length, newChecked(f, x, func(n int64) { r.progress(storage.Progress{Path: x.name, Done: n, Total: x.length, Files: files}) })); err != nil {
 				return err
 			}
 			return s.statements(ctx, src, x, nil, func(name string, data []byte, err error) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -160,7 +161,7 @@ func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (
 			c.older = append(c.older, walked.files(root)...)
 			continue
 		}
-		data, err := readFrom(ctx, SourceOf(r.storage), rootName(n), r.rootLimit())
+		data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(n), r.rootLimit())
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, tuf.ErrTooLarge) {
 			continue
 		}
@@ -189,7 +190,7 @@ func (r *Repo) rootLimit() int64 { return r.judge().Limits.WithDefaults().Root }
 
 // readRoot reads a root that is verified by itself alone.
 func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
-	data, err := readFrom(ctx, SourceOf(r.storage), rootName(version), r.rootLimit())
+	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(version), r.rootLimit())
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +224,7 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 		if n == maxRoots {
 			return fmt.Errorf("repo: more than %d roots", maxRoots)
 		}
-		data, err := readFrom(ctx, SourceOf(r.storage), rootName(n), r.rootLimit())
+		data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(n), r.rootLimit())
 		var root *tuf.Root
 		var f recoveryFiles
 		switch {
@@ -232,7 +233,7 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		default:
-			f, err = recoveryOf(ctx, SourceOf(r.storage), last)
+			f, err = recoveryOf(ctx, storage.SourceOf(r.storage), last)
 			if errors.Is(err, tuf.ErrUntrusted) {
 				// An attacker who can write junk in its place could as well remove it.
 				c.junk, err = fmt.Errorf("%s: %w", text.Name(f.names[0]), err), nil

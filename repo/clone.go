@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -35,14 +37,14 @@ import (
 // can't be read on, or somebody else writes to the storage, the error wraps
 // [ErrConflict]: call it again. Old files are not
 // removed; see [Repo.Prune].
-func (r *Repo) Clone(ctx context.Context, from Source, pin []byte) (err error) {
+func (r *Repo) Clone(ctx context.Context, from storage.Source, pin []byte) (err error) {
 	defer oneLine(&err)
 	opened, err := tuf.OpenPin(pin, r.judge())
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	root := opened.Root()
-	c := &cloning{repo: r, from: from, to: SourceOf(r.storage), seen: map[[16]byte]bool{},
+	c := &cloning{repo: r, from: from, to: storage.SourceOf(r.storage), seen: map[[16]byte]bool{},
 		anchor: &anchor{points: []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}}}
 	c.survey = &survey{src: from, opt: r.judge(), found: foundIsError,
 		opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
@@ -63,7 +65,7 @@ func foundIsError(f Finding) error {
 // role fetches what a role lists. The file of a role that the mirror has was
 // written after its targets, and after what reviewers had stated of them then.
 func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
-	old, _, err := stat(ctx, c.to, name)
+	old, _, err := storage.Stat(ctx, c.to, name)
 	if err != nil {
 		return err
 	}
@@ -86,9 +88,9 @@ func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 
 type cloning struct {
 	repo   *Repo
-	from   Source
-	to     Source  // of the storage, to look
-	anchor *anchor // of both sides
+	from   storage.Source
+	to     storage.Source // of the storage, to look
+	anchor *anchor        // of both sides
 	survey *survey
 	old    []byte            // the mirror's timestamp, nil where there is none
 	seen   map[[16]byte]bool // targets
@@ -109,7 +111,7 @@ func (c *cloning) metadata(ctx context.Context, name string, data []byte) error 
 
 func (c *cloning) done(name string, n int64) {
 	c.files++
-	c.repo.progress(Progress{Path: name, Done: n, Total: n, Files: c.files})
+	c.repo.progress(storage.Progress{Path: name, Done: n, Total: n, Files: c.files})
 }
 
 // opened sees to it that the mirror does not go back, before anything is written.
@@ -216,7 +218,7 @@ func (c *cloning) target(ctx context.Context, x listed) error {
 }
 
 func (c *cloning) copy(ctx context.Context, x listed) error {
-	have, size, err := stat(ctx, c.to, x.name)
+	have, size, err := storage.Stat(ctx, c.to, x.name)
 	switch {
 	case err != nil:
 		return err
@@ -230,8 +232,10 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 		return fmt.Errorf("repo: %s: %w", text.Name(x.name), err)
 	}
 	defer f.Close()
-	tell := func(n int64) { c.repo.progress(Progress{x.name, n, x.length, c.files}) }
-	if err := c.repo.storage.Create(ctx, x.name, newChecked(&ctxReader{ctx, f}, x, tell)); err != nil {
+	tell := func(n int64) {
+		c.repo.progress(storage.Progress{Path: x.name, Done: n, Total: x.length, Files: c.files})
+	}
+	if err := c.repo.storage.Create(ctx, x.name, newChecked(ctxio.NewReader(ctx, f), x, tell)); err != nil {
 		return err
 	}
 	c.files++
@@ -242,7 +246,7 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 // first that does not verify: it says nothing, and keeps no update back.
 func (c *cloning) statements(ctx context.Context, x listed) error {
 	have := func(name string) (bool, error) {
-		have, _, err := stat(ctx, c.to, name)
+		have, _, err := storage.Stat(ctx, c.to, name)
 		return have, err
 	}
 	bad := map[string]bool{} // folders and roles

@@ -16,6 +16,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -31,7 +32,7 @@ func TestClone(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
 	m := newMemory()
-	src := &countSource{Source: repo.SourceOf(w.store)}
+	src := &countSource{Source: storage.SourceOf(w.store)}
 	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
 	if wrote := m.wrote(); wrote[len(wrote)-1] != "metadata/timestamp.json" || wrote[len(wrote)-2] != "metadata/2.root.json" ||
 		slices.IndexFunc(wrote, isTarget) > slices.Index(wrote, "metadata/2.review-agent.json") {
@@ -69,7 +70,7 @@ func (w *world) sameIn(m *memory, want string) {
 }
 
 type countSource struct {
-	repo.Source
+	storage.Source
 	opened []string
 }
 
@@ -207,7 +208,7 @@ func TestCloneSourceFails(t *testing.T) {
 }
 
 type failSource struct {
-	repo.Source
+	storage.Source
 	n, at  int
 	within bool
 }

@@ -10,11 +10,12 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // anyNames is a place that serves files whatever their names are.
 type anyNames struct {
-	repo.Source
+	storage.Source
 	files map[string]string
 }
 
@@ -37,7 +38,7 @@ func TestCloneNames(t *testing.T) {
 	long := "agent/" + strings.Repeat("x", 190)
 	odd := []string{"agent/sha256:0a1b2c", "agent/notes?.txt", `agent/back\slash`, "agent/ends with a dot.", "agent/" + strings.Repeat("y", 200), "agent//x", "agent/\n"}
 	good := []string{"agent/NUL", "agent/100%", "agent/c#", "agent/1.0.0+42.zip", long}
-	place := anyNames{repo.SourceOf(w.store), map[string]string{}}
+	place := anyNames{storage.SourceOf(w.store), map[string]string{}}
 	w.relist("vendor-agent", func(doc map[string]any) {
 		for _, path := range append(slices.Clone(odd), good...) {
 			at(doc, "targets")[path] = object{"length": len(path), "hashes": object{"sha256": sum(path), "sha512": sum512(path)}}

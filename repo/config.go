@@ -3,6 +3,7 @@ package repo
 import (
 	"time"
 
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -51,7 +52,7 @@ type Config struct {
 	Bridge *Bridge
 	// Progress is told how far a long call is; nil: nobody is. It is called from the
 	// call's own goroutine, which goes on when it returns.
-	Progress func(Progress)
+	Progress func(storage.Progress)
 	// Skipped is told of each target that [Repo.Clone] or [Repo.Bundle] passes over,
 	// with the reason, as Progress is; nil: nobody is.
 	Skipped func(Finding)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -279,7 +280,7 @@ func (tx *Tx) state(class Class, party string, subject proof.Subject, kind strin
 func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
 	for n := 1; n <= maxStatements; n++ {
 		name := statementName(s, role, n)
-		if err := CheckName(name); err != nil {
+		if err := storage.CheckName(name); err != nil {
 			return "", err
 		}
 		if slices.ContainsFunc(tx.drafts, func(d *Draft) bool { return d.statements[name] != nil }) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -126,7 +127,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 		return err
 	}
 	out := r.with(Folder(dir))
-	c := &cloning{repo: out, from: SourceOf(r.storage), to: SourceOf(out.storage), seen: map[[16]byte]bool{}, anchor: &anchor{}}
+	c := &cloning{repo: out, from: storage.SourceOf(r.storage), to: storage.SourceOf(out.storage), seen: map[[16]byte]bool{}, anchor: &anchor{}}
 	if p := x.tx.present; p.root != nil {
 		root := p.chain.roots[0]
 		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -233,7 +234,7 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 		return x, errors.New("neither sha256 nor sha512")
 	}
 	x.path, x.name = path, TargetName(path, x.hash())
-	x.unstorable = CheckName(x.name)
+	x.unstorable = storage.CheckName(x.name)
 	return x, nil
 }
 

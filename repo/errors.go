@@ -3,6 +3,8 @@ package repo
 import (
 	"errors"
 	"fmt"
+
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // ErrUnsigned: a draft still lacks signatures. [Draft.Missing] says whose.
@@ -29,9 +31,9 @@ var (
 	ErrPublished = errors.New("the draft is published already")
 )
 
-// ErrConflict: somebody else was faster while the call was at work. Nothing was
-// changed; read again, and decide again.
-var ErrConflict = errors.New("somebody else published first")
+// ErrConflict is [storage.ErrConflict]: another process changed the repository while
+// the call was at work. The call changed nothing; read again, and decide again.
+var ErrConflict = storage.ErrConflict
 
 // maxReads bounds how often what is published is read again because somebody
 // published meanwhile.

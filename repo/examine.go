@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -276,7 +277,7 @@ func percentOf(rel *tuf.Release) int {
 // listed length. The caller closes it.
 func (r *Repo) Open(ctx context.Context, p Pending) (_ io.ReadCloser, err error) {
 	defer oneLine(&err)
-	f, err := SourceOf(r.storage).Open(ctx, p.Name)
+	f, err := storage.SourceOf(r.storage).Open(ctx, p.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -85,12 +86,12 @@ func ExampleRepo_Verify() {
 	pin, err := vendor.Pin(ctx)
 	check(err)
 	mirror := repo.Folder(dir + "/mirror")
-	check(repo.New(mirror, nil).Clone(ctx, repo.SourceOf(repo.Folder(dir+"/main")), pin))
+	check(repo.New(mirror, nil).Clone(ctx, storage.SourceOf(repo.Folder(dir+"/main")), pin))
 	sum := sha256.Sum256([]byte("the new agent"))
 	file := repo.TargetName("agent/agent-1.1", fmt.Sprintf("%x", sum))
 	check(os.Truncate(dir+"/mirror/"+file, 7))
 
-	report, err := vendor.Verify(ctx, pin, repo.Copy{Name: "mirror", Source: repo.SourceOf(mirror)})
+	report, err := vendor.Verify(ctx, pin, repo.Copy{Name: "mirror", Source: storage.SourceOf(mirror)})
 	check(err)
 	fmt.Println("good:", report.OK())
 	for _, f := range report.Findings {

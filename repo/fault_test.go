@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 var errFault = errors.New("the disk is on fire")
@@ -87,9 +88,9 @@ func (f *faulty) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return io.NopCloser(io.MultiReader(io.LimitReader(r, 3), readerFunc(func([]byte) (int, error) { f.shown = true; return 0, fault }))), nil
 }
 
-func (f *faulty) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+func (f *faulty) List(ctx context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
 	before, fault := f.fails()
-	return func(yield func(repo.Info, error) bool) {
+	return func(yield func(storage.FileInfo, error) bool) {
 		if !before {
 			for info, err := range f.memory.List(ctx, prefix) {
 				if !yield(info, err) {
@@ -98,7 +99,7 @@ func (f *faulty) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, e
 			}
 		}
 		if fault != nil {
-			yield(repo.Info{}, fault)
+			yield(storage.FileInfo{}, fault)
 		}
 	}
 }
@@ -137,7 +138,7 @@ func TestStorageFails(t *testing.T) {
 		}, ""},
 		"Export": {func(w *world, s repo.Storage) error { return w.at(s).Export(w.t.Context(), draft, memoryDir(t)) }, ""},
 		"Clone from": {func(w *world, s repo.Storage) error {
-			return w.at(newMemory()).Clone(w.t.Context(), repo.SourceOf(s), past.pin())
+			return w.at(newMemory()).Clone(w.t.Context(), storage.SourceOf(s), past.pin())
 		}, ""},
 		"Verify": {func(w *world, s repo.Storage) error {
 			report, err := w.at(s).Verify(w.t.Context(), past.pin())
@@ -264,9 +265,9 @@ func (e *ending) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	w := founded(t)
-	var told []repo.Progress
+	var told []storage.Progress
 	cfg := w.config()
-	cfg.Progress = func(p repo.Progress) { told = append(told, p) }
+	cfg.Progress = func(p storage.Progress) { told = append(told, p) }
 	for _, name := range vendorKeys {
 		cfg.Signers = append(cfg.Signers, w.signer(name))
 	}
@@ -274,7 +275,7 @@ func TestProgress(t *testing.T) {
 	check := func(name string, err error, ends ...string) {
 		t.Helper()
 		noErr(t, err)
-		var last repo.Progress
+		var last storage.Progress
 		var got []string
 		for _, p := range told {
 			if p.Done > p.Total || p.Path == last.Path && p.Done < last.Done || p.Files < last.Files {

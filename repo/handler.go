@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -37,9 +38,9 @@ const (
 //
 // Where the storage is a [Source] whose files can seek, as [Folder] is, files of
 // any size are streamed; otherwise those of more than [MaxRead] bytes are 503.
-func Handler(s Storage) http.Handler { return handler{SourceOf(s)} }
+func Handler(s Storage) http.Handler { return handler{storage.SourceOf(s)} }
 
-type handler struct{ src Source }
+type handler struct{ src storage.Source }
 
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -49,7 +50,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	target := strings.HasPrefix(name, "targets/")
-	if CheckName(name) != nil || strings.Contains(name, "/.") || !target && !strings.HasPrefix(name, "metadata/") {
+	if storage.CheckName(name) != nil || strings.Contains(name, "/.") || !target && !strings.HasPrefix(name, "metadata/") {
 		w.Header().Set("Cache-Control", cacheShort)
 		answer(w, http.StatusNotFound)
 		return
@@ -84,7 +85,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser)
 		}
 	} else {
 		var data []byte
-		if data, err = io.ReadAll(io.LimitReader(f, MaxRead+1)); len(data) > MaxRead {
+		if data, err = io.ReadAll(io.LimitReader(f, storage.MaxRead+1)); len(data) > storage.MaxRead {
 			err = tuf.ErrTooLarge
 		}
 		content, size = bytes.NewReader(data), int64(len(data))

@@ -22,6 +22,7 @@ import (
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -90,7 +91,7 @@ func (s *shared) Remove(ctx context.Context, name string, before time.Time) erro
 type late struct {
 	shared
 	rnd  *rand.Rand
-	past func() []map[string]repo.Info // listings, oldest first
+	past func() []map[string]storage.FileInfo // listings, oldest first
 	gone func(name string) []byte
 }
 
@@ -110,8 +111,8 @@ func (s *late) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-func (s *late) List(_ context.Context, prefix string) iter.Seq2[repo.Info, error] {
-	return func(yield func(repo.Info, error) bool) {
+func (s *late) List(_ context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
+	return func(yield func(storage.FileInfo, error) bool) {
 		past := s.past()
 		lag := s.rnd.IntN(min(len(past), 12))
 		old, new := past[len(past)-1-lag], past[len(past)-1]
@@ -141,7 +142,7 @@ type race struct {
 	*world
 	rnd       *rand.Rand
 	pin       []byte
-	listings  []map[string]repo.Info
+	listings  []map[string]storage.FileInfo
 	removed   map[string][]byte
 	published [][]byte // timestamps, in order
 	draft     *repo.Draft
@@ -228,9 +229,9 @@ func (x *race) watch() {
 	x.removed = map[string][]byte{}
 	last := maps.Clone(x.store.files)
 	list := func() {
-		list := map[string]repo.Info{}
+		list := map[string]storage.FileInfo{}
 		for name, data := range x.store.files {
-			list[name] = repo.Info{Name: name, Size: int64(len(data)), Written: x.store.written[name]}
+			list[name] = storage.FileInfo{Name: name, Size: int64(len(data)), Written: x.store.written[name]}
 		}
 		x.listings = append(x.listings, list)
 	}
@@ -397,7 +398,7 @@ func (x *race) victim() *late {
 			x.others()
 		}
 		return nil
-	}}, rnd: x.rnd, past: func() []map[string]repo.Info { return x.listings }, gone: func(name string) []byte { return x.removed[name] }}
+	}}, rnd: x.rnd, past: func() []map[string]storage.FileInfo { return x.listings }, gone: func(name string) []byte { return x.removed[name] }}
 }
 
 // finish lets the others end what they are at.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"sync"
 
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -109,8 +110,8 @@ func (l *memLedger) Swap(ctx context.Context, repoID string, old, new []byte) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(new) > MaxRead {
-		return fmt.Errorf("repo: ledger of %s: %w: %d bytes, at most %d", repoID, tuf.ErrTooLarge, len(new), MaxRead)
+	if len(new) > storage.MaxRead {
+		return fmt.Errorf("repo: ledger of %s: %w: %d bytes, at most %d", repoID, tuf.ErrTooLarge, len(new), storage.MaxRead)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -232,12 +233,12 @@ func (r *Repo) note(ctx context.Context, p *present) {
 // publish that was killed may have left one that nothing lists. Files are only
 // asked for, not read: what a storage says is not believed any further.
 func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, error) {
-	src := SourceOf(r.storage)
+	src := storage.SourceOf(r.storage)
 	for range maxSkip {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		there, _, err := stat(ctx, src, roleName(role, n))
+		there, _, err := storage.Stat(ctx, src, roleName(role, n))
 		if err != nil {
 			return 0, err
 		}

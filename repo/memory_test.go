@@ -17,6 +17,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // The memory storage lists, removes and streams. Its files are of no time.
@@ -37,17 +38,17 @@ func (m *memory) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	}())), nil
 }
 
-func (m *memory) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
-	return func(yield func(repo.Info, error) bool) {
+func (m *memory) List(ctx context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
+	return func(yield func(storage.FileInfo, error) bool) {
 		m.mu.Lock()
 		files, written := maps.Clone(m.files), maps.Clone(m.written)
 		m.mu.Unlock()
 		for _, name := range slices.Sorted(maps.Keys(files)) {
 			if err := ctx.Err(); err != nil {
-				yield(repo.Info{}, err)
+				yield(storage.FileInfo{}, err)
 				return
 			}
-			if strings.HasPrefix(name, prefix) && !yield(repo.Info{Name: name, Size: int64(len(files[name])), Written: written[name]}, nil) {
+			if strings.HasPrefix(name, prefix) && !yield(storage.FileInfo{Name: name, Size: int64(len(files[name])), Written: written[name]}, nil) {
 				return
 			}
 		}
@@ -58,7 +59,7 @@ func (m *memory) Remove(ctx context.Context, name string, before time.Time) erro
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := repo.CheckName(name); err != nil {
+	if err := storage.CheckName(name); err != nil {
 		return err
 	}
 	if m.before != nil {

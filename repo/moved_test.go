@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // moving is a storage in which something happens just before a file is read.
@@ -59,7 +60,7 @@ func TestListGoneMeanwhile(t *testing.T) {
 			return err
 		}, nil},
 		"Clone": {func(w *world, s repo.Storage) error {
-			return repo.New(newMemory(), w.config()).Clone(t.Context(), repo.SourceOf(s), pin)
+			return repo.New(newMemory(), w.config()).Clone(t.Context(), storage.SourceOf(s), pin)
 		}, repo.ErrConflict},
 		"Bundle": {func(w *world, s repo.Storage) error {
 			return repo.New(s, w.config()).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true})

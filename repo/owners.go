@@ -10,6 +10,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -122,8 +123,8 @@ func fetchable(class Class, target string) error {
 	}
 	for _, role := range class.Roles {
 		name := statementName(proof.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, maxStatements)
-		if why := badName(name); why != "" {
-			return no("it leaves no room for the name of a statement of %s beside it: %s", roleText(role.Role), why)
+		if err := storage.CheckName(name); err != nil {
+			return no("it leaves no room for the name of a statement of %s beside it: %v", roleText(role.Role), err)
 		}
 	}
 	return nil

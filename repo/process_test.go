@@ -18,6 +18,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // Tests with processes: this test program starts itself with PROCESS_TEST set to
@@ -72,7 +73,7 @@ func scoop(t testing.TB, dir string) *memory {
 	t.Helper()
 	m := newMemory()
 	noErr(t, fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || repo.CheckName(name) != nil {
+		if err != nil || d.IsDir() || storage.CheckName(name) != nil {
 			return err
 		}
 		m.files[name], err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
@@ -206,13 +207,13 @@ func (k *killer) Replace(ctx context.Context, name string, old, new []byte) erro
 
 func (k *killer) Remove(ctx context.Context, name string, before time.Time) error {
 	k.event()
-	err := k.Storage.(repo.Remover).Remove(ctx, name, before)
+	err := k.Storage.(storage.Remover).Remove(ctx, name, before)
 	k.event()
 	return err
 }
 
-func (k *killer) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
-	return k.Storage.(repo.Lister).List(ctx, prefix)
+func (k *killer) List(ctx context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
+	return k.Storage.(storage.Lister).List(ctx, prefix)
 }
 
 // act is an empty reader that does something when it is reached.
@@ -239,7 +240,7 @@ var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 		if err != nil {
 			return err
 		}
-		return w.at(s).Clone(w.t.Context(), repo.SourceOf(repo.Folder(from)), pin)
+		return w.at(s).Clone(w.t.Context(), storage.SourceOf(repo.Folder(from)), pin)
 	},
 	"prune": func(w *world, s repo.Storage, _ string) error {
 		w.now = time.Now().AddDate(0, 0, 60) // by the clock of the folder

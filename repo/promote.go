@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -324,19 +326,19 @@ func (tx *Tx) copyTarget(c promoted) error {
 	r, ctx := tx.repo, tx.ctx
 	from := listed{path: c.from, name: TargetName(c.from, c.have.sha256), length: c.have.length, sha256: c.have.sha256}
 	to := TargetName(c.to, c.have.sha256)
-	if s, ok := r.storage.(Copier); ok {
+	if s, ok := r.storage.(storage.Copier); ok {
 		if err := s.Copy(ctx, from.name, to); err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(c.to), err)
 		}
 		return nil
 	}
-	f, err := SourceOf(r.storage).Open(ctx, from.name)
+	f, err := storage.SourceOf(r.storage).Open(ctx, from.name)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(c.from), err)
 	}
 	defer f.Close()
-	tell := func(n int64) { r.progress(Progress{"targets/" + c.to, n, from.length, 0}) }
-	if err := r.storage.Create(ctx, to, newChecked(&ctxReader{ctx, f}, from, tell)); err != nil {
+	tell := func(n int64) { r.progress(storage.Progress{Path: "targets/" + c.to, Done: n, Total: from.length}) }
+	if err := r.storage.Create(ctx, to, newChecked(ctxio.NewReader(ctx, f), from, tell)); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(c.to), err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -304,7 +305,7 @@ type copies struct {
 
 func (c *copies) Copy(ctx context.Context, from, to string) error {
 	c.n++
-	return c.Storage.(repo.Copier).Copy(ctx, from, to)
+	return c.Storage.(storage.Copier).Copy(ctx, from, to)
 }
 
 // A storage that can copy within itself does; any other copy is compared with the

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // PruneOptions says how [Repo.Prune] goes about it.
@@ -37,10 +38,10 @@ type PruneOptions struct {
 // [errors.ErrUnsupported]. It may run beside publishers and other Prunes, and be
 // killed at any point: nothing that it removes is needed by anything that it has
 // not removed yet. What a publisher writes again meanwhile stays.
-func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []Info, err error) {
+func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileInfo, err error) {
 	defer oneLine(&err)
-	lister, ok := r.storage.(Lister)
-	remover, can := r.storage.(Remover)
+	lister, ok := r.storage.(storage.Lister)
+	remover, can := r.storage.(storage.Remover)
 	if !ok || !can {
 		return nil, fmt.Errorf("repo: the storage can't list and remove: %w", errors.ErrUnsupported)
 	}
@@ -59,7 +60,7 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []Info, err erro
 		return nil, nil // nothing is published yet, so everything may come to be
 	}
 	k := &pruner{repo: r, ctx: ctx, present: p, now: r.now(), drafts: max(o.Drafts, pruneMargin), keep: map[[16]byte]bool{}, read: map[string]*pastRole{}}
-	var meta []Info
+	var meta []storage.FileInfo
 	for f, err := range lister.List(ctx, "metadata/") {
 		if err != nil {
 			return nil, err
@@ -69,8 +70,8 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []Info, err erro
 	if err := k.keepSnapshots(meta); err != nil {
 		return nil, err
 	}
-	var done []Info
-	drop := func(f Info, before time.Time) error {
+	var done []storage.FileInfo
+	drop := func(f storage.FileInfo, before time.Time) error {
 		if before.IsZero() || !f.Written.Before(before) {
 			return nil
 		}
@@ -82,11 +83,11 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []Info, err erro
 			}
 		}
 		done = append(done, f)
-		r.progress(Progress{Path: f.Name, Done: f.Size, Total: f.Size, Files: len(done)})
+		r.progress(storage.Progress{Path: f.Name, Done: f.Size, Total: f.Size, Files: len(done)})
 		return nil
 	}
 	// Snapshots in order: the age of one is seen from the next.
-	slices.SortFunc(meta, func(a, b Info) int {
+	slices.SortFunc(meta, func(a, b storage.FileInfo) int {
 		_, v := splitRoleName(a.Name)
 		_, w := splitRoleName(b.Name)
 		return int(min(max(v-w, -1), 1))
@@ -148,7 +149,7 @@ func (k *pruner) metadataBefore(name string) time.Time {
 // timestamp was signed is seen from the snapshot that was published after it. Which
 // that was, the snapshots say themselves: the listing may lack some of them, and
 // have others that never came to be published.
-func (k *pruner) keepSnapshots(meta []Info) error {
+func (k *pruner) keepSnapshots(meta []storage.FileInfo) error {
 	tops := map[string]bool{}
 	for _, root := range k.present.chain.roots {
 		if root.Charter() == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // without is a storage whose listings lack a file, as those of an object store
@@ -18,8 +19,8 @@ type without struct {
 	name string
 }
 
-func (s without) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
-	return func(yield func(repo.Info, error) bool) {
+func (s without) List(ctx context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
+	return func(yield func(storage.FileInfo, error) bool) {
 		for info, err := range s.memory.List(ctx, prefix) {
 			if info.Name != s.name && !yield(info, err) {
 				return

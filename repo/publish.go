@@ -16,6 +16,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -241,7 +242,7 @@ func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) er
 // has lost: the timestamp is ours. They are in no one's way, so a failure does not
 // matter.
 func (n *publication) sweep(ctx context.Context) {
-	rm, ok := n.repo.storage.(Remover)
+	rm, ok := n.repo.storage.(storage.Remover)
 	if !ok {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -127,7 +128,7 @@ func (n *publication) unsaid(ctx context.Context, s *statement, data []byte) err
 	var there struct {
 		Payload []byte `json:"payload"`
 	}
-	have, err := readFrom(ctx, SourceOf(n.repo.storage), name, proof.MaxSize)
+	have, err := storage.ReadAll(ctx, storage.SourceOf(n.repo.storage), name, proof.MaxSize)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(have, data):
 		return nil
@@ -203,7 +204,7 @@ func (n *publication) targets(ctx context.Context) error {
 	if len(n.compromised) > 0 {
 		return nil
 	}
-	src := SourceOf(n.repo.storage)
+	src := storage.SourceOf(n.repo.storage)
 	seen := map[string]bool{}
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
 		f := n.fresh[role]

@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -216,7 +217,7 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	w.recover()
 	early := w.store.copy()
 	clone := func(to *memory, from *memory) error {
-		return repo.New(to, w.config()).Clone(t.Context(), repo.SourceOf(from), first)
+		return repo.New(to, w.config()).Clone(t.Context(), storage.SourceOf(from), first)
 	}
 	refused := func(what string, to, from *memory) {
 		t.Helper()
@@ -301,7 +302,7 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 		t.Helper()
 		m := w.store.copy()
 		change(m)
-		got := w.verify(repo.Copy{Name: "m", Source: repo.SourceOf(m), Roots: roots})
+		got := w.verify(repo.Copy{Name: "m", Source: storage.SourceOf(m), Roots: roots})
 		got = slices.DeleteFunc(got, func(f string) bool { return strings.Contains(f, "orphan ") })
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", what, got, want)
@@ -336,12 +337,12 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	}
 	// A statement that can't be read; a recovery that is at the copy alone, which is
 	// none of a copy's faults; and a root past its day is called by its name.
-	if got := w.verify(repo.Copy{Name: "m", Source: repo.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
+	if got := w.verify(repo.Copy{Name: "m", Source: storage.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
 		t.Errorf("%q", got)
 	}
 	ahead := before.store.copy()
 	ahead.files[statement1], ahead.files[recovered2] = w.store.files[statement1], w.store.files[recovered2]
-	if got := before.verify(repo.Copy{Name: "m", Source: repo.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
+	if got := before.verify(repo.Copy{Name: "m", Source: storage.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
 		t.Errorf("%q", got)
 	}
 	later := w.copy()
@@ -350,7 +351,7 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	bare := recoverable(t)
-	if got := bare.verify(repo.Copy{Name: "m", Source: repo.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
+	if got := bare.verify(repo.Copy{Name: "m", Source: storage.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
 		t.Errorf("%q", got)
 	}
 
@@ -389,8 +390,8 @@ func TestTwoRecoveries(t *testing.T) {
 		noErr(t, err)
 		for _, pin := range append(pins, first) {
 			mirror := newMemory()
-			noErr(t, repo.New(mirror, nil).Clone(t.Context(), repo.SourceOf(w.store), pin))
-			report, err := w.open().Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(mirror)})
+			noErr(t, repo.New(mirror, nil).Clone(t.Context(), storage.SourceOf(w.store), pin))
+			report, err := w.open().Verify(t.Context(), pin, repo.Copy{Source: storage.SourceOf(mirror)})
 			if noErr(t, err); !report.OK() || report.Root != root {
 				t.Errorf("root v%d: %v", report.Root, report)
 			}

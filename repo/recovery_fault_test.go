@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // readHook is a storage in which something happens after a file was read.
@@ -119,12 +120,14 @@ func TestRecoveryReadFaults(t *testing.T) {
 		"a renewal":     {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), renewal) }},
 		"a replacement": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), other) }},
 		"a recovery":    {before, []string{statement1, "metadata/2.root.json"}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), d) }},
-		"onto a mirror": {w, []string{statement1, recovered2, "metadata/2.root.json", "metadata/3.root.json"}, func(r *repo.Repo, _ repo.Storage) error { return r.Clone(t.Context(), repo.SourceOf(w.store), first) }},
+		"onto a mirror": {w, []string{statement1, recovered2, "metadata/2.root.json", "metadata/3.root.json"}, func(r *repo.Repo, _ repo.Storage) error {
+			return r.Clone(t.Context(), storage.SourceOf(w.store), first)
+		}},
 		"from a mirror": {w, []string{statement1, recovered2}, func(_ *repo.Repo, s repo.Storage) error {
-			return repo.New(newMemory(), nil).Clone(t.Context(), repo.SourceOf(s), first)
+			return repo.New(newMemory(), nil).Clone(t.Context(), storage.SourceOf(s), first)
 		}},
 		"back to before": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error {
-			return r.Clone(t.Context(), repo.SourceOf(before.store), first)
+			return r.Clone(t.Context(), storage.SourceOf(before.store), first)
 		}},
 	} {
 		for _, file := range tt.files {
@@ -155,7 +158,7 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	defer server.Close()
 	place := client.URL(server.URL+"/metadata/", server.URL+"/targets/")
 	cfg := w.config()
-	chain, err := repo.New(repo.ReadOnly(place), cfg).Chain(t.Context())
+	chain, err := repo.New(storage.ReadOnly(place), cfg).Chain(t.Context())
 	if err != nil || len(chain) != 3 {
 		t.Errorf("%d roots, %v", len(chain), err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -214,8 +215,8 @@ func (w *world) goesOn(first []byte, root int64) {
 		if noErr(t, err); !report.OK() || report.Root != root {
 			t.Fatalf("root v%d: %v", report.Root, report)
 		}
-		noErr(t, repo.New(mirror, w.config()).Clone(t.Context(), repo.SourceOf(w.store), pin))
-		report, err = r.Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(mirror)})
+		noErr(t, repo.New(mirror, w.config()).Clone(t.Context(), storage.SourceOf(w.store), pin))
+		report, err = r.Verify(t.Context(), pin, repo.Copy{Source: storage.SourceOf(mirror)})
 		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, which the repository has gone on with") {
 			t.Fatal(report)
 		}
@@ -396,11 +397,11 @@ func TestRecoveryVetoed(t *testing.T) {
 	})
 	pin, err := repo.New(mirror, &repo.Config{UnsafeTrustStorage: true}).Pin(t.Context())
 	noErr(t, err)
-	noErr(t, w.open().Clone(t.Context(), repo.SourceOf(mirror), pin))
+	noErr(t, w.open().Clone(t.Context(), storage.SourceOf(mirror), pin))
 	w.sees("root 1 agent/1")
 	// It is seen, here and from elsewhere.
 	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
-		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Copy{Source: repo.SourceOf(w.store)})
+		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Copy{Source: storage.SourceOf(w.store)})
 		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, which nothing has followed yet") {
 			t.Error(report)
 		}

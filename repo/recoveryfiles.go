@@ -9,6 +9,7 @@ import (
 	"maps"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -55,13 +56,13 @@ func (f *recoveryFiles) follows(statement *draftFile) error {
 
 // recoveryOf reads what lies ready for the case that root gets no ordinary
 // successor. rec is nil where there is nothing.
-func recoveryOf(ctx context.Context, src Source, root *tuf.Root) (f recoveryFiles, err error) {
+func recoveryOf(ctx context.Context, src storage.Source, root *tuf.Root) (f recoveryFiles, err error) {
 	f, ok := recoveryAfter(root)
 	if !ok {
 		return f, nil
 	}
 	for i, limit := range []int64{tuf.MaxRecoveryStatement, tuf.Limits{}.WithDefaults().Root} {
-		if f.data[i], err = readFrom(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
+		if f.data[i], err = storage.ReadAll(ctx, src, f.names[i], limit); errors.Is(err, fs.ErrNotExist) {
 			return f, nil
 		} else if err != nil {
 			return f, err

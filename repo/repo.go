@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -13,7 +14,7 @@ import (
 // any number of handles and processes may work on one Storage. Its methods may
 // be called by several goroutines.
 type Repo struct {
-	storage Storage
+	storage storage.Storage
 	ledger  Ledger
 	pinned  *pinned
 	cfg     Config
@@ -21,12 +22,12 @@ type Repo struct {
 }
 
 // with is the handle on another storage.
-func (r *Repo) with(s Storage) *Repo { return &Repo{s, r.ledger, r.pinned, r.cfg, r.heals} }
+func (r *Repo) with(s storage.Storage) *Repo { return &Repo{s, r.ledger, r.pinned, r.cfg, r.heals} }
 
 // New returns a handle on the repository in a Storage, which may still be empty:
 // then the first Update or Stage must say who the parties are. cfg may be nil
 // and is copied.
-func New(storage Storage, cfg *Config) *Repo {
+func New(storage storage.Storage, cfg *Config) *Repo {
 	r := &Repo{storage: storage, pinned: &pinned{}}
 	if cfg != nil {
 		r.cfg = *cfg
@@ -80,7 +81,7 @@ func (r *Repo) judge() *tuf.Options {
 	return o
 }
 
-func (r *Repo) progress(p Progress) {
+func (r *Repo) progress(p storage.Progress) {
 	if r.cfg.Progress != nil {
 		r.cfg.Progress(p)
 	}
@@ -102,3 +103,9 @@ func (r *Repo) ahead(root before) time.Duration {
 
 // oneHour is how much earlier an expiry may be than that of what it replaces.
 const oneHour = time.Hour
+
+// Storage is [storage.Storage]: where the files of a repository are.
+type Storage = storage.Storage
+
+// Folder is [storage.Dir]: a repository in a directory of this machine.
+func Folder(dir string) Storage { return storage.Dir(dir) }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -112,7 +113,7 @@ func TestHandlerServes(t *testing.T) {
 	ts := httptest.NewServer(repo.Handler(w.store))
 	defer ts.Close()
 	src := client.URL(ts.URL+"/metadata/", ts.URL+"/targets/")
-	pending, err := repo.New(repo.ReadOnly(src), w.config()).Pending(t.Context(), "review")
+	pending, err := repo.New(storage.ReadOnly(src), w.config()).Pending(t.Context(), "review")
 	if err != nil || len(pending) != 1 || pending[0].Path != "agent/2" {
 		t.Errorf("%v, %v", pending, err)
 	}
@@ -122,7 +123,7 @@ func TestHandlerServes(t *testing.T) {
 	m := newMemory()
 	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
 	w.sameIn(m, "root 2 agent/1")
-	report, err := repo.New(repo.ReadOnly(src), w.config()).Verify(t.Context(), w.pin(), repo.Copy{Source: m})
+	report, err := repo.New(storage.ReadOnly(src), w.config()).Verify(t.Context(), w.pin(), repo.Copy{Source: m})
 	if err != nil || !report.OK() {
 		t.Errorf("%v, %v", report, err)
 	}
@@ -250,7 +251,7 @@ func TestHandler(t *testing.T) {
 // A storage that fails is not one that lacks.
 func TestHandlerStorageFails(t *testing.T) {
 	rec := httptest.NewRecorder()
-	repo.Handler(repo.ReadOnly(brokenSource{})).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/1.root.json", nil))
+	repo.Handler(storage.ReadOnly(brokenSource{})).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/1.root.json", nil))
 	if resp := rec.Result(); resp.StatusCode != 503 || resp.Header.Get("Cache-Control") != "no-store" || strings.Contains(rec.Body.String(), "cut") {
 		t.Errorf("%s, %q", resp.Status, rec.Body)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -51,11 +52,11 @@ func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.S
 // said reads what a role has said of a subject, in order. A file that is too
 // large to be a statement is not read to its end, and says nothing.
 func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject proof.Subject) (out []Said, err error) {
-	src := SourceOf(r.storage)
+	src := storage.SourceOf(r.storage)
 	for n := 1; n <= maxStatements; n++ {
 		x := Said{Party: role.Party}
 		name := statementName(subject, role.Role, n)
-		data, err := readFrom(ctx, src, name, proof.MaxSize)
+		data, err := storage.ReadAll(ctx, src, name, proof.MaxSize)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return out, nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -109,7 +110,7 @@ func TestHugeStatements(t *testing.T) {
 	huge := make([]byte, 1<<20)
 	w.store.files[base+"2.json"] = huge
 	read := &counting{memory: w.store}
-	r := repo.New(repo.ReadOnly(read), w.config())
+	r := repo.New(storage.ReadOnly(read), w.config())
 	said, err := r.Statements(t.Context(), "agent/1")
 	noErr(t, err)
 	if len(said) != 2 || said[0].Refusal == nil || !errors.Is(said[1].Err, tuf.ErrTooLarge) || said[1].Number != 2 {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -71,7 +72,7 @@ func newStatement(name string, payload []byte, needs ...need) (*statement, error
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckName(name); err != nil {
+	if err := storage.CheckName(name); err != nil {
 		return nil, err
 	}
 	_, n := splitStatement(name)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -20,7 +21,7 @@ import (
 // the way that clients go, and opens with package tuf whatever they would.
 // It holds no more than one branch of the delegations in memory.
 type survey struct {
-	src    Source
+	src    storage.Source
 	opt    *tuf.Options
 	limits tuf.Limits
 	now    time.Time // dates are asked of this; zero: not at all
@@ -156,7 +157,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
 		}
 		name := rootName(n)
-		data, err := readFrom(ctx, s.src, name, s.limits.Root)
+		data, err := storage.ReadAll(ctx, s.src, name, s.limits.Root)
 		var f recoveryFiles
 		if last != nil && errors.Is(err, fs.ErrNotExist) { // perhaps there is another way on
 			if f, err = s.recoveryOf(ctx, last, err); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -264,7 +265,7 @@ func (s *survey) end(signed *tuf.Root) error {
 // openContent opens timestamp and snapshot under the newest root whose keys
 // signed them. They stay nil where there are none.
 func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
-	timestamp, err = readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
+	timestamp, err = storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
 	s.looked = err == nil || errors.Is(err, fs.ErrNotExist)
 	if err != nil {
 		return nil, nil, errors.Join(s.end(nil), s.report(ctx, timestampName, err))
@@ -278,7 +279,7 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 		var snap *tuf.Snapshot
 		if ts, err = root.Timestamp(timestamp, nil, longAgo); err == nil {
 			name = fileName(ts.SnapshotFile())
-			if snapshot, err = readFrom(ctx, s.src, name, ts.SnapshotFile().MaxLength); err == nil {
+			if snapshot, err = storage.ReadAll(ctx, s.src, name, ts.SnapshotFile().MaxLength); err == nil {
 				snap, err = ts.Snapshot(snapshot, nil)
 			}
 		}
@@ -414,7 +415,7 @@ func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 	var data []byte
 	get := func(f tuf.RoleFile) (got []byte, err error) {
 		name = fileName(f)
-		data, err = readFrom(ctx, s.src, name, f.MaxLength)
+		data, err = storage.ReadAll(ctx, s.src, name, f.MaxLength)
 		return data, err
 	}
 	if at.by == nil {
@@ -449,7 +450,7 @@ func (s *survey) others(x listed) []listed {
 	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
 		return nil
 	}
-	if x.name = TargetName(x.path, x.sha512); CheckName(x.name) != nil {
+	if x.name = TargetName(x.path, x.sha512); storage.CheckName(x.name) != nil {
 		return nil
 	}
 	return []listed{x}
@@ -468,7 +469,7 @@ func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
 		}
 		if err == nil && !s.under.ConsistentSnapshot() {
 			x.name = "targets/" + x.path
-			x.unstorable = CheckName(x.name)
+			x.unstorable = storage.CheckName(x.name)
 		}
 		if err != nil {
 			return &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMalformed, Detail: fmt.Sprintf("target %s: %v", text.Name(path.String()), err)}

@@ -5,13 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // moved reports whether something was published since the survey began: then what
 // it found may be no fault, for it read a part before and a part after.
 func (s *survey) moved(ctx context.Context) bool {
 	if s.looked {
-		now, err := readFrom(ctx, s.src, timestampName, s.limits.Timestamp)
+		now, err := storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
 		if err == nil && (s.timestamp == nil || !bytes.Equal(now, s.timestamp)) {
 			return true
 		}
@@ -19,7 +21,7 @@ func (s *survey) moved(ctx context.Context) bool {
 	if s.absent == 0 {
 		return false
 	}
-	there, _, err := stat(ctx, s.src, rootName(s.absent))
+	there, _, err := storage.Stat(ctx, s.src, rootName(s.absent))
 	return err == nil && there
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -14,7 +15,7 @@ import (
 // statements calls fn with each statement that a place has beside a target's
 // file, role by role, in order. A wrong one comes with why it is not trusted; one
 // that can't be read ends its row. skip names files that are not wanted; nil: none.
-func (s *survey) statements(ctx context.Context, src Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
+func (s *survey) statements(ctx context.Context, src storage.Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
 	c := s.tip().Charter()
 	if c == nil {
 		return nil
@@ -27,7 +28,7 @@ func (s *survey) statements(ctx context.Context, src Source, x listed, skip func
 		for _, role := range class.Roles {
 			for n := 1; n <= maxStatements; n++ {
 				name := statementName(subject, role.Role, n)
-				if CheckName(name) != nil {
+				if storage.CheckName(name) != nil {
 					break // there is no room for one beside the target
 				}
 				if skip != nil {
@@ -37,7 +38,7 @@ func (s *survey) statements(ctx context.Context, src Source, x listed, skip func
 						continue
 					}
 				}
-				data, err := readFrom(ctx, src, name, proof.MaxSize)
+				data, err := storage.ReadAll(ctx, src, name, proof.MaxSize)
 				if errors.Is(err, fs.ErrNotExist) {
 					break
 				}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -210,7 +211,7 @@ func TestRepositoryTextLaw(t *testing.T) {
 				"Stage":   func(r *repo.Repo) error { _, err := r.Stage(t.Context(), add("9")); return err },
 				"Pending": func(r *repo.Repo) error { _, err := r.Pending(t.Context(), "review"); return err },
 				"Clone": func(r *repo.Repo) error {
-					return repo.New(newMemory(), nil).Clone(t.Context(), repo.SourceOf(w.store), healthy.pinned)
+					return repo.New(newMemory(), nil).Clone(t.Context(), storage.SourceOf(w.store), healthy.pinned)
 				},
 				"Bundle": func(r *repo.Repo) error {
 					return r.Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true})

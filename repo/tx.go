@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -85,7 +86,7 @@ func (tx *Tx) layout() *Root {
 
 // role finds the party's roles of the class that a target path belongs to.
 func (tx *Tx) role(party, target string) (Class, []string, error) {
-	if err := errors.Join(CheckName("targets/"+target), CheckName(TargetName(target, strings.Repeat("0", 64)))); err != nil {
+	if err := errors.Join(storage.CheckName("targets/"+target), storage.CheckName(TargetName(target, strings.Repeat("0", 64)))); err != nil {
 		return Class{}, nil, err
 	}
 	for _, c := range tx.layout().Classes {

@@ -11,14 +11,16 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // Copy is another place that must have what the repository has, byte for byte.
 type Copy struct {
 	Name   string // for the report
-	Source Source
+	Source storage.Source
 	// Roots: the place keeps the roots only.
 	Roots bool
 }
@@ -42,7 +44,7 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (_ *Repor
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	places := append([]Copy{{Source: SourceOf(r.storage)}}, copies...)
+	places := append([]Copy{{Source: storage.SourceOf(r.storage)}}, copies...)
 	for i := range copies {
 		if copies[i].Name == "" {
 			places[i+1].Name = fmt.Sprintf("copy %d", i+1)
@@ -116,12 +118,12 @@ type verification struct {
 	report *Report
 	places []Copy // the repository itself is the first
 	// Names of which there may be a million, so by a part of their hash.
-	targets map[[16]byte]bool // checked, with length and hashes
-	right   map[[16]byte]bool // of a place: found as listed, also by a run before
-	names   map[[16]byte]bool // named by something
-	told    map[[16]byte]bool // of a place, by its name, and a file
-	keys    []keySet          // who signs delegated roles
-	unknown []Info            // metadata that no known keys signed
+	targets map[[16]byte]bool  // checked, with length and hashes
+	right   map[[16]byte]bool  // of a place: found as listed, also by a run before
+	names   map[[16]byte]bool  // named by something
+	told    map[[16]byte]bool  // of a place, by its name, and a file
+	keys    []keySet           // who signs delegated roles
+	unknown []storage.FileInfo // metadata that no known keys signed
 	files   int
 }
 
@@ -139,12 +141,12 @@ func (v *verification) add(f Finding) error {
 func (v *verification) metadata(ctx context.Context, name string, data []byte) error {
 	v.names[short(name)] = true
 	v.files++
-	v.repo.progress(Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
+	v.repo.progress(storage.Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
 	for _, c := range v.places[1:] {
 		if c.Roots && !isRootName(name) {
 			continue
 		}
-		got, err := readFrom(ctx, c.Source, name, int64(len(data))+1<<20)
+		got, err := storage.ReadAll(ctx, c.Source, name, int64(len(data))+1<<20)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -226,7 +228,9 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 		var why string
 		var err error
 		if !v.right[at] {
-			why, err = checkTarget(ctx, p.Source, x, func(done int64) { v.repo.progress(Progress{x.name, done, x.length, v.files}) })
+			why, err = checkTarget(ctx, p.Source, x, func(done int64) {
+				v.repo.progress(storage.Progress{Path: x.name, Done: done, Total: x.length, Files: v.files})
+			})
 		}
 		f := Finding{Copy: p.Name, Name: x.name, Err: err}
 		switch {
@@ -303,13 +307,13 @@ func (v *verification) statements(ctx context.Context, x listed) error {
 
 // checkTarget reads a target file to its end. why says what is wrong with its
 // bytes, "" for nothing.
-func checkTarget(ctx context.Context, src Source, x listed, tell func(done int64)) (why string, err error) {
+func checkTarget(ctx context.Context, src storage.Source, x listed, tell func(done int64)) (why string, err error) {
 	f, err := src.Open(ctx, x.name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	r := newChecked(&ctxReader{ctx, f}, x, tell)
+	r := newChecked(ctxio.NewReader(ctx, f), x, tell)
 	if _, err := io.Copy(io.Discard, r); r.why != "" {
 		return r.why, nil
 	} else if err != nil {
@@ -381,7 +385,7 @@ func (v *verification) half(ctx context.Context, p Copy, f recoveryFiles) error 
 		return nil
 	}
 	statement := f.data[0] != nil
-	root, _, err := stat(ctx, p.Source, f.names[1])
+	root, _, err := storage.Stat(ctx, p.Source, f.names[1])
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -437,7 +441,7 @@ func (v *verification) ends(ctx context.Context) error {
 
 func (v *verification) end(ctx context.Context, name string) error {
 	for _, c := range v.places[1:] {
-		_, err := readFrom(ctx, c.Source, name, 1<<20)
+		_, err := storage.ReadAll(ctx, c.Source, name, 1<<20)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

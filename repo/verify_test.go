@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -183,7 +184,7 @@ func TestVerifyCopies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := good.copy()
 			x.hurt(b.files)
-			got := w.verify(repo.Copy{Name: "B", Source: repo.SourceOf(b)}, repo.Copy{Name: "Z", Source: repo.SourceOf(roots), Roots: true})
+			got := w.verify(repo.Copy{Name: "B", Source: storage.SourceOf(b)}, repo.Copy{Name: "Z", Source: storage.SourceOf(roots), Roots: true})
 			if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, x.want) {
 				t.Errorf("found %q, want %q", got, x.want)
 			}
@@ -276,7 +277,7 @@ func TestVerifyStops(t *testing.T) {
 	for n := 1; ; n++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
-		r := repo.New(w.store, &repo.Config{Now: func() time.Time { return w.now }, Progress: func(repo.Progress) {
+		r := repo.New(w.store, &repo.Config{Now: func() time.Time { return w.now }, Progress: func(storage.Progress) {
 			if calls++; calls == n {
 				cancel()
 			}

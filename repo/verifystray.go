@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -19,9 +20,9 @@ import (
 // in the repository and on those copies that can list.
 func (v *verification) strays(ctx context.Context) error {
 	for _, p := range v.places {
-		l, ok := p.Source.(Lister)
-		if s, is := p.Source.(storageSource); is {
-			l, ok = s.Storage.(Lister)
+		l, ok := p.Source.(storage.Lister)
+		if s, is := p.Source.(interface{ Unwrap() storage.Storage }); is {
+			l, ok = s.Unwrap().(storage.Lister)
 		}
 		if !ok {
 			continue
@@ -75,7 +76,7 @@ func (v *verification) former(ctx context.Context, p Copy) error {
 	return nil
 }
 
-func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
+func (v *verification) stray(ctx context.Context, p Copy, info storage.FileInfo) error {
 	f := Finding{Kind: FileOrphan, Copy: p.Name, Name: info.Name}
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
@@ -111,7 +112,7 @@ func (v *verification) stray(ctx context.Context, p Copy, info Info) error {
 		f.Kind, f.Text = FileStranger, "not a name of a metadata file, "+when
 		return v.add(f)
 	}
-	data, err := readFrom(ctx, p.Source, info.Name, MaxRead)
+	data, err := storage.ReadAll(ctx, p.Source, info.Name, storage.MaxRead)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -219,7 +220,7 @@ func (v *verification) learn(keys []keySet) {
 
 // coming reports whether a file may be of a publish under way: a new version,
 // just written, of a role whose keys a root names that follows it.
-func (v *verification) coming(info Info) bool {
+func (v *verification) coming(info storage.FileInfo) bool {
 	role, version := splitRoleName(info.Name)
 	s := v.survey
 	listed := int64(0)

@@ -18,7 +18,8 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/storagetest"
+	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/repo/storage/storagetest"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -346,7 +347,7 @@ type memory struct {
 func newMemory() *memory { return &memory{files: map[string][]byte{}, written: map[string]time.Time{}} }
 
 func (m *memory) Read(ctx context.Context, name string) ([]byte, error) {
-	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+	if err := errors.Join(storage.CheckName(name), ctx.Err()); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -359,7 +360,7 @@ func (m *memory) Read(ctx context.Context, name string) ([]byte, error) {
 }
 
 func (m *memory) Create(ctx context.Context, name string, r io.Reader) error {
-	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+	if err := errors.Join(storage.CheckName(name), ctx.Err()); err != nil {
 		return err
 	}
 	data, err := io.ReadAll(readerFunc(func(p []byte) (int, error) {
@@ -375,10 +376,10 @@ func (m *memory) Create(ctx context.Context, name string, r io.Reader) error {
 }
 
 func (m *memory) Replace(ctx context.Context, name string, old, new []byte) error {
-	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+	if err := errors.Join(storage.CheckName(name), ctx.Err()); err != nil {
 		return err
 	}
-	if len(new) > repo.MaxRead {
+	if len(new) > storage.MaxRead {
 		return errors.New("too large")
 	}
 	return m.write(name, bytes.Clone(new), func(have []byte, there bool) bool { return there == (old != nil) && bytes.Equal(have, old) })
@@ -453,3 +454,27 @@ func (w *world) refused(want error, fn func() error) error {
 	}
 	return err
 }
+
+func noErr(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got %v, want %v", err, want)
+	}
+}
+
+var errCut = errors.New("line cut")
+
+type cutReader struct{}
+
+func (cutReader) Read([]byte) (int, error) { return 0, errCut }
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -85,8 +86,8 @@ func (s *site) asked(by string) int {
 type world struct {
 	day     int
 	a, b, z *site
-	storage *relocate.OverlayStorage // what the vendor publishes; in earnest repo.Folder
-	frozen  *relocate.OverlayStorage // what the thief found
+	storage *storage.OverlayStorage // what the vendor publishes; in earnest repo.Folder
+	frozen  *storage.OverlayStorage // what the thief found
 	move    *relocate.Move
 	old     [6]tuf.Signer    // two root keys, timestamp, snapshot, targets, release
 	fresh   [6]tuf.Signer    // the vendor's after the cut-over
@@ -140,7 +141,7 @@ func newSigners(list []tuf.Signer) error {
 }
 
 func newWorld(ctx context.Context) (w *world, err error) {
-	w = &world{storage: relocate.Overlay(nil), ledger: repo.MemLedger(), honest: map[int64]string{}}
+	w = &world{storage: storage.Overlay(nil), ledger: repo.MemLedger(), honest: map[int64]string{}}
 	for _, list := range [][]tuf.Signer{w.old[:], w.fresh[:], w.centre[:]} {
 		if err := newSigners(list); err != nil {
 			return nil, err
@@ -292,7 +293,7 @@ func (w *world) cutOver(ctx context.Context) error {
 
 // copyAside keeps what A serves before the move, for the thief.
 func (w *world) copyAside(ctx context.Context) error {
-	w.frozen = relocate.Overlay(nil)
+	w.frozen = storage.Overlay(nil)
 	for name, data := range w.storage.Written() {
 		if err := w.frozen.Create(ctx, name, bytes.NewReader(data)); err != nil {
 			return err

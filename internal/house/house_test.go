@@ -67,6 +67,7 @@ func TestImportsRunOneWay(t *testing.T) {
 	for _, dir := range []string{"repo", "repo/relocate"} {
 		refuse(t, dir, module+"/client", module+"/client/", module+"/repo/drill", module+"/repo/keys", module+"/examples/")
 	}
+	refuse(t, "repo/storage", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "repo/keys", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf/proof", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")

@@ -19,6 +19,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // oldModule has repositories that others wrote in earlier years, state after state.
@@ -92,7 +93,7 @@ func TestReadOldGoTUF(t *testing.T) {
 					if got, err := os.ReadFile(file); err != nil || string(got) != fmt.Sprint(n) {
 						t.Errorf("state %d: %q, %v", n, got, err)
 					}
-					examined(t, repo.ReadOnly(here), pin, now)
+					examined(t, storage.ReadOnly(here), pin, now)
 					switch err := repo.New(mirror, nil).Clone(t.Context(), here, pin); {
 					case consistent:
 						noErr(t, err)
@@ -135,6 +136,6 @@ func TestReadOldPython(t *testing.T) {
 			noErr(t, err)
 			noErr(t, c.Save(t.Context(), a, filepath.Join(state, "file")))
 		}
-		examined(t, repo.ReadOnly(client.FS(os.DirFS(dir))), pin, now)
+		examined(t, storage.ReadOnly(client.FS(os.DirFS(dir))), pin, now)
 	}
 }

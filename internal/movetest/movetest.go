@@ -17,6 +17,7 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -27,7 +28,7 @@ const Day = 24 * time.Hour
 type World struct {
 	T     testing.TB
 	Now   time.Time
-	Store *relocate.OverlayStorage
+	Store *storage.OverlayStorage
 	Move  *relocate.Move
 }
 
@@ -81,7 +82,7 @@ func Place(id, tier string, priority int) tuf.Location {
 // a move to B that is due.
 func New(t testing.TB, change ...func(*repo.Root)) *World {
 	t.Helper()
-	w := &World{T: t, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Store: relocate.Overlay(nil)}
+	w := &World{T: t, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Store: storage.Overlay(nil)}
 	w.Publish(w.Repo(slices.Concat(OldKeys, ReviewKeys)...), func(r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(context.Background(), func(tx *repo.Tx) error {
 			root := tx.Root()

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -23,8 +23,8 @@ import (
 type desk struct {
 	t       *testing.T
 	now     time.Time
-	store   *relocate.OverlayStorage // the true one
-	old     *relocate.OverlayStorage // the true one as it was before a recall
+	store   *storage.OverlayStorage // the true one
+	old     *storage.OverlayStorage // the true one as it was before a recall
 	pin     []byte
 	ledgers map[string]repo.Ledger // by party
 }
@@ -75,8 +75,8 @@ func (d *desk) attacker(s repo.Storage, keys ...string) *repo.Repo {
 	return repo.New(s, cfg)
 }
 
-func (d *desk) copyStore() *relocate.OverlayStorage {
-	out := relocate.Overlay(nil)
+func (d *desk) copyStore() *storage.OverlayStorage {
+	out := storage.Overlay(nil)
 	for name, data := range d.store.Written() {
 		d.noErr(out.Create(context.Background(), name, strings.NewReader(string(data))))
 	}
@@ -114,7 +114,7 @@ func deskApprove(version string) func(*repo.Tx) error {
 }
 
 func newDesk(t *testing.T) *desk {
-	d := &desk{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), store: relocate.Overlay(nil), ledgers: map[string]repo.Ledger{}}
+	d := &desk{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), store: storage.Overlay(nil), ledgers: map[string]repo.Ledger{}}
 	all := slices.Concat(deskVendor, deskReview)
 	update := func(fn func(*repo.Tx) error) {
 		t.Helper()
@@ -144,8 +144,8 @@ func newDesk(t *testing.T) *desk {
 
 // forged is a repository of the attacker's own roots that claims to be the true
 // one: its roles list an evil release, and the true keys stand beside fake ones.
-func (d *desk) forged() *relocate.OverlayStorage {
-	s := relocate.Overlay(nil)
+func (d *desk) forged() *storage.OverlayStorage {
+	s := storage.Overlay(nil)
 	r := d.attacker(s, slices.Concat(deskVendor, deskFake)...)
 	d.noErr(r.Update(d.t.Context(), func(tx *repo.Tx) error {
 		deskRoot(tx, deskKeys("fake-1", "fake-2"), deskKeys("v-agent", "fake-3"), deskKeys("r-agent", "fake-4"))
@@ -193,7 +193,7 @@ func (d *desk) job(s seat, store repo.Storage) string {
 		err = r.Refresh(d.t.Context())
 		d.now = d.now.Add(-25 * 24 * time.Hour)
 	case s.machine != nil:
-		_, err = repo.New(repo.ReadOnly(repo.SourceOf(store)), func() *repo.Config { c := d.config(s.party, s.keys...); c.Automation = s.machine; return c }()).
+		_, err = repo.New(storage.ReadOnly(storage.SourceOf(store)), func() *repo.Config { c := d.config(s.party, s.keys...); c.Automation = s.machine; return c }()).
 			Stage(d.t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
 	case s.party == "vendor":
 		err = r.Update(d.t.Context(), deskAdd("1.1"))

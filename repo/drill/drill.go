@@ -12,7 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -126,7 +126,7 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 		return false, fmt.Errorf("drill: roots before v%d are not named by prev_root_sha256, so it is not known where products that embed them begin; give Config.Pin an older root", first)
 	}
 	p.report.Root = p.before[len(p.before)-1].Version()
-	after := relocate.Overlay(p.Storage)
+	after := storage.Overlay(p.Storage)
 	next := repo.New(after, p.rehearsal())
 	if p.Draft != nil {
 		if err := next.Publish(ctx, p.Draft); err != nil {

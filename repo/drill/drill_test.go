@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/drill"
-	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // rehearse makes a step, signs it with everybody's keys and drills it.
@@ -196,7 +196,7 @@ func TestBadMoves(t *testing.T) {
 			return d
 		}, want: "signatures are missing"},
 		"the new place is empty": {change: func(w *movetest.World, d *drill.Drill) {
-			d.Places = map[string]repo.Storage{"b": relocate.Overlay(nil)}
+			d.Places = map[string]repo.Storage{"b": storage.Overlay(nil)}
 		}, want: "L1"},
 		"the new place lacks a target": {change: func(w *movetest.World, d *drill.Drill) {
 			d.Places = map[string]repo.Storage{"b": lacks(w, "targets/")}
@@ -262,7 +262,7 @@ func edit(w *movetest.World, d *repo.Draft, change func(charter map[string]any))
 
 // lacks is a mirror of what is published, but for what has that in its name.
 func lacks(w *movetest.World, what string) repo.Storage {
-	s := relocate.Overlay(nil)
+	s := storage.Overlay(nil)
 	for name, data := range w.Store.Written() {
 		if !strings.Contains(name, what) {
 			movetest.NoErr(w.T, s.Create(context.Background(), name, strings.NewReader(string(data))))

@@ -17,7 +17,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -147,7 +147,7 @@ const driven = 1_000_000
 // review party's roles as they are, everything else as he likes it, as far as he
 // has the keys.
 func (p *play) forgeContent(ctx context.Context, t *thief, root *tuf.Root) error {
-	out := relocate.Overlay(truncated{p.Storage, root.Version()})
+	out := storage.Overlay(truncated{p.Storage, root.Version()})
 	put := func(name string, doc any, ids []string) error {
 		data, err := t.sign(ctx, doc, ids)
 		if err != nil {
@@ -260,7 +260,7 @@ var errLacks = errors.New("the place lacks it, or has other bytes")
 
 // holdsTarget compares a target at a place with what was approved.
 func (p *play) holdsTarget(ctx context.Context, l tuf.Location, a tuf.Approved) error {
-	if a.Length() > repo.MaxRead {
+	if a.Length() > storage.MaxRead {
 		return nil // too large to be held in memory; the preflight streams it
 	}
 	data, err := p.at(l, "after").Read(ctx, repo.TargetName(a.Path(), a.SHA256()))

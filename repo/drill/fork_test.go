@@ -8,7 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -26,7 +26,7 @@ func TestForkIsRehearsed(t *testing.T) {
 		}
 	}
 	w := movetest.New(t)
-	other := &movetest.World{T: t, Now: w.Now, Store: relocate.Overlay(w.Store)}
+	other := &movetest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
 	other.Publish(other.Repo(keys...), staged(mirror("c")))
 	other.Publish(other.Repo(keys...), staged(func(tx *repo.Tx) error { return tx.Root().Retire("c") }))
 	w.Publish(w.Repo(keys...), staged(mirror("d")))

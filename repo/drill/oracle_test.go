@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -38,7 +38,7 @@ func retiring(t *testing.T) *play {
 	w.CutOver()
 	w.Now = w.Move.Dates.Retire
 	w.Refresh(movetest.NewKeys...)
-	yesterday := relocate.Overlay(nil)
+	yesterday := storage.Overlay(nil)
 	for name, data := range w.Store.Written() {
 		movetest.NoErr(t, yesterday.Create(t.Context(), name, bytes.NewReader(data)))
 	}
@@ -145,7 +145,7 @@ func TestOracleOfScenarios(t *testing.T) {
 			p.well[p.base("b")] = host{files: "late", content: true}
 		}, "L1*"},
 		"places that lack what they should have": {"old place dark", func(t *testing.T, p *play) {
-			p.pins, p.Places = p.pins[:1], map[string]repo.Storage{"a": relocate.Overlay(nil), "b": relocate.Overlay(nil), "z": relocate.Overlay(nil)}
+			p.pins, p.Places = p.pins[:1], map[string]repo.Storage{"a": storage.Overlay(nil), "b": storage.Overlay(nil), "z": storage.Overlay(nil)}
 		}, "L1 L5"},
 		"a place that nobody lists": {"old place dark", func(t *testing.T, p *play) {
 			base := p.base("b")
@@ -217,7 +217,7 @@ func TestOracleOfForks(t *testing.T) {
 			return r.Stage(t.Context(), func(tx *repo.Tx) error { tx.Root().Locations[0].Priority = priority; return nil })
 		}
 	}
-	other := &movetest.World{T: t, Now: w.Now, Store: relocate.Overlay(w.Store)}
+	other := &movetest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
 	other.Publish(other.Repo(keys...), renew(11))
 	w.Publish(w.Repo(keys...), renew(12))
 	fork, err := other.Store.Read(t.Context(), "metadata/2.root.json")

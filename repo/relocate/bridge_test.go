@@ -22,6 +22,7 @@ import (
 	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -210,7 +211,7 @@ func TestBridgeKilled(t *testing.T) {
 	w.Sign(d)
 	sleeper := asleep(w)
 	for n := 0; ; n++ {
-		s := relocate.Overlay(w.Store)
+		s := storage.Overlay(w.Store)
 		mortal := &killed{OverlayStorage: s, writes: n}
 		r, err := w.Move.Bridge(t.Context(), mortal, cfg, movetest.Signers(movetest.OldKeys...)...)
 		movetest.NoErr(t, err)
@@ -243,7 +244,7 @@ func TestBridgeKilled(t *testing.T) {
 
 // killed is a storage whose process dies after a number of writes.
 type killed struct {
-	*relocate.OverlayStorage
+	*storage.OverlayStorage
 	writes int
 }
 

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/visum-dev/visum/internal/ctxio"
 )
 
 // ErrCensus: a log that can't be read as one.
@@ -82,14 +84,14 @@ func (c *Census) Read(ctx context.Context, place string, log io.Reader) error {
 		t = &tally{looks: map[int64]int64{}}
 		c.places[place] = t
 	}
-	in := bufio.NewReaderSize(&ctxReader{ctx, log}, maxLine)
+	in := bufio.NewReaderSize(ctxio.NewReader(ctx, log), maxLine)
 	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		// Rotated logs are often several streams in one file; gzip reads on over them.
 		z, err := gzip.NewReader(in)
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrCensus, place, err)
 		}
-		in = bufio.NewReaderSize(&ctxReader{ctx, z}, maxLine) // a few bytes may become very many
+		in = bufio.NewReaderSize(ctxio.NewReader(ctx, z), maxLine) // a few bytes may become very many
 	}
 	good, n := t.lines-t.skipped, t.lines
 	for {
@@ -116,19 +118,6 @@ func (c *Census) Read(ctx context.Context, place string, log io.Reader) error {
 			return fmt.Errorf("%w: %s: %w", ErrCensus, place, err)
 		}
 	}
-}
-
-// ctxReader ends with its context, also within a line that never ends.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *ctxReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // skipLine reads to the end of a line that is too long.

@@ -11,6 +11,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/drill"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -52,8 +53,8 @@ func Example() {
 	ctx := context.Background()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
-	storage := relocate.Overlay(nil) // in earnest: repo.Folder(dir)
-	ledger := repo.MemLedger()       // in earnest: repo.DirLedger(dir), one for each party
+	store := storage.Overlay(nil) // in earnest: repo.Folder(dir)
+	ledger := repo.MemLedger()    // in earnest: repo.DirLedger(dir), one for each party
 
 	// The vendor's keys, a new generation of them, and the review centre's.
 	var old, fresh [6]tuf.Signer // two root keys, timestamp, snapshot, targets, release
@@ -73,7 +74,7 @@ func Example() {
 		return tuf.Location{ID: id, Tier: tier, Operator: operator, Base: "https://" + id + ".example.org/", Metadata: "metadata/", Targets: "targets/", Priority: priority}
 	}
 	everybody := append(old[:], centre[:]...)
-	check(repo.New(storage, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error {
+	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error {
 		*tx.Root() = repo.Root{
 			Parties:   []repo.Party{{Name: "vendor", Keys: public(old[0], old[1]).Keys}, {Name: "review", Keys: public(centre[0], centre[1]).Keys}},
 			Timestamp: public(old[2]), Snapshot: public(old[3]), Targets: public(old[4]),
@@ -83,28 +84,28 @@ func Example() {
 		}
 		return tx.Add("vendor", "agent/1.0", strings.NewReader("the agent"), &tuf.Release{Product: "agent", Version: "1.0", Channel: "stable", Platform: "any"})
 	}))
-	check(repo.New(storage, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1.0") }))
+	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1.0") }))
 
 	// 1. Plan.
 	move := &relocate.Move{From: []string{"place-a"}, To: []tuf.Location{place("place-b", tuf.Primary, "vendor-new", 5)},
 		RootKeys: public(fresh[0], fresh[1]).Keys, Timestamp: public(fresh[2]), Snapshot: public(fresh[3]), Targets: public(fresh[4]),
 		Release: map[string]repo.Keys{"vendor-agent": public(fresh[5])},
 		Dates:   relocate.Dates{Announce: now.AddDate(0, 0, 0), CutOver: now.AddDate(0, 0, 14), Retire: now.AddDate(0, 0, 60), Sunset: now.AddDate(0, 0, 90)}}
-	plan, err := move.Plan(ctx, repo.New(storage, &repo.Config{Now: clock, Ledger: ledger}))
+	plan, err := move.Plan(ctx, repo.New(store, &repo.Config{Now: clock, Ledger: ledger}))
 	check(err)
 	for _, root := range plan.Roots {
 		fmt.Printf("root v%d, %s, due %s, epoch %d: %s\n", root.Version, root.Phase, root.Due.Format(time.DateOnly), root.Epoch, root.Places[0])
 	}
 
 	// 2. Announce, with the old keys.
-	check(step(ctx, storage, &repo.Config{Signers: old[:], Now: clock, Ledger: ledger}, move.Announce, centre[:2]...))
+	check(step(ctx, store, &repo.Config{Signers: old[:], Now: clock, Ledger: ledger}, move.Announce, centre[:2]...))
 
 	// 3. Cut over, with both generations of keys for a day.
 	now = move.Dates.CutOver
-	check(repo.New(storage, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Resign("review") }))
-	chain, err := repo.New(storage, &repo.Config{Ledger: ledger}).Chain(ctx)
+	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Resign("review") }))
+	chain, err := repo.New(store, &repo.Config{Ledger: ledger}).Chain(ctx)
 	check(err)
-	check(step(ctx, storage, &repo.Config{Signers: append(fresh[:], old[:2]...), Bridge: &repo.Bridge{Root: chain[1], Signers: old[2:]}, Now: clock, Ledger: ledger}, move.CutOver, centre[:2]...))
+	check(step(ctx, store, &repo.Config{Signers: append(fresh[:], old[:2]...), Bridge: &repo.Bridge{Root: chain[1], Signers: old[2:]}, Now: clock, Ledger: ledger}, move.CutOver, centre[:2]...))
 
 	// 4. Retire, once the logs say that nobody is left behind.
 	now = move.Dates.Retire
@@ -112,14 +113,14 @@ func Example() {
 	check(census.Read(ctx, "place-b", strings.NewReader(strings.Repeat(
 		`192.0.2.1 - - [28/Apr/2026:10:00:00 +0000] "GET /metadata/4.root.json HTTP/1.1" 404 9`+"\n", 500))))
 	fmt.Println(move.Gate(census.Result(), relocate.Retired, plan.Roots[1].Version))
-	check(repo.New(storage, &repo.Config{Signers: append(fresh[:], centre[:]...), Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error {
+	check(repo.New(store, &repo.Config{Signers: append(fresh[:], centre[:]...), Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error {
 		return errors.Join(tx.Resign("vendor"), tx.Resign("review")) // as every day
 	}))
-	check(step(ctx, storage, &repo.Config{Signers: fresh[:], Now: clock, Ledger: ledger}, move.Retire, centre[:2]...))
+	check(step(ctx, store, &repo.Config{Signers: fresh[:], Now: clock, Ledger: ledger}, move.Retire, centre[:2]...))
 
 	// 5. What place A serves from now on.
-	tombstone := relocate.Overlay(nil)
-	check(relocate.Tombstone(ctx, repo.New(storage, &repo.Config{Ledger: ledger}), tombstone))
+	tombstone := storage.Overlay(nil)
+	check(relocate.Tombstone(ctx, repo.New(store, &repo.Config{Ledger: ledger}), tombstone))
 	fmt.Println("the tombstone at place A has", len(tombstone.Written()), "roots and nothing else")
 
 	// Output:

@@ -14,13 +14,14 @@ import (
 	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
-	"github.com/visum-dev/visum/repo/storagetest"
+	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/repo/storage/storagetest"
 	"github.com/visum-dev/visum/tuf"
 )
 
 func TestOverlay(t *testing.T) {
 	t.Parallel()
-	storagetest.Run(t, func(t *testing.T) repo.Storage { return relocate.Overlay(relocate.Overlay(nil)) })
+	storagetest.Run(t, func(t *testing.T) repo.Storage { return storage.Overlay(storage.Overlay(nil)) })
 }
 
 const (
@@ -267,7 +268,7 @@ func TestImpossiblePlans(t *testing.T) {
 			t.Errorf("%s: can be announced", name)
 		}
 	}
-	empty := &movetest.World{T: t, Now: time.Now(), Store: relocate.Overlay(nil)}
+	empty := &movetest.World{T: t, Now: time.Now(), Store: storage.Overlay(nil)}
 	if _, err := movetest.New(t).Move.Plan(t.Context(), empty.Repo()); !errors.Is(err, relocate.ErrOrder) {
 		t.Errorf("an empty repository: %v", err)
 	}
@@ -279,7 +280,7 @@ func TestTombstone(t *testing.T) {
 	w.Announce()
 	w.CutOver()
 	w.Retire()
-	stone := relocate.Overlay(nil)
+	stone := storage.Overlay(nil)
 	for range 2 {
 		movetest.NoErr(t, relocate.Tombstone(t.Context(), w.Repo(), stone))
 	}
@@ -315,7 +316,7 @@ func TestMoveAfterRecovery(t *testing.T) {
 	w.Now = w.Move.Dates.Announce
 	w.Publish(w.Repo(heir...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Announce(t.Context(), r) })
 	w.Want("v3 epoch 1: primary b from 2026-03-16 primary a rendezvous z")
-	stone := relocate.Overlay(nil)
+	stone := storage.Overlay(nil)
 	for range 2 {
 		for range 2 {
 			movetest.NoErr(t, relocate.Tombstone(t.Context(), w.Repo(), stone))

@@ -26,6 +26,7 @@ import (
 	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -333,7 +334,7 @@ func TestPreflightOfTombstones(t *testing.T) {
 	if got := look(); len(got) != 1 || got[0] != "error: a: tombstone: answers 200 for metadata/timestamp.json: a retired place has roots and nothing else" {
 		t.Errorf("found %q", got)
 	}
-	stone := relocate.Overlay(nil)
+	stone := storage.Overlay(nil)
 	n.a.files = stone
 	if got := look(); len(got) != 1 || !strings.HasPrefix(got[0], "error: a: roots: of 4 roots 4 are not as published: ") || !strings.HasSuffix(got[0], "; and 1 more") {
 		t.Errorf("found %q", got)

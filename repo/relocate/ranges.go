@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // ranges: an interrupted download goes on where it was, and never in the middle
@@ -21,7 +21,7 @@ func (v *visit) ranges(ctx context.Context) error {
 	}
 	var file target
 	for _, t := range v.truth.files { // the largest that is at hand at once
-		if t.length >= 2 && t.length <= min(1<<20, repo.MaxRead) {
+		if t.length >= 2 && t.length <= min(1<<20, storage.MaxRead) {
 			file = t
 		}
 	}

@@ -1,4 +1,4 @@
-package repo_test
+package storage_test
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // A copy within a folder takes no room: it is a hard link. What is itself a symbolic
@@ -17,8 +17,8 @@ func TestFolderCopyLinks(t *testing.T) {
 		t.Skip("symbolic links need rights there")
 	}
 	dir := t.TempDir()
-	s := repo.Folder(dir)
-	c := s.(repo.Copier)
+	s := storage.Dir(dir)
+	c := s.(storage.Copier)
 	noErr(t, s.Create(t.Context(), "targets/beta/x", strings.NewReader("content")))
 	noErr(t, c.Copy(t.Context(), "targets/beta/x", "targets/stable/deep/x"))
 	stat := func(name string) os.FileInfo {

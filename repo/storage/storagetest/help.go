@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 var errCut = errors.New("line cut")
@@ -22,7 +22,7 @@ func must(t *testing.T, err error) {
 
 func conflict(t *testing.T, err error) {
 	t.Helper()
-	if !errors.Is(err, repo.ErrConflict) {
+	if !errors.Is(err, storage.ErrConflict) {
 		t.Fatalf("got %v, want ErrConflict", err)
 	}
 }
@@ -34,14 +34,14 @@ func ended(t *testing.T, err error) {
 	}
 }
 
-func absent(t *testing.T, s repo.Storage, name string) {
+func absent(t *testing.T, s storage.Storage, name string) {
 	t.Helper()
 	if data, err := s.Read(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("Read(%.80q) = %d bytes, %v; want fs.ErrNotExist", name, len(data), err)
 	}
 }
 
-func holds(t *testing.T, s repo.Storage, name, want string) {
+func holds(t *testing.T, s storage.Storage, name, want string) {
 	t.Helper()
 	got, err := s.Read(t.Context(), name)
 	if err != nil {

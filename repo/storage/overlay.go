@@ -1,4 +1,4 @@
-package relocate
+package storage
 
 import (
 	"bytes"
@@ -9,21 +9,19 @@ import (
 	"io/fs"
 	"maps"
 	"sync"
-
-	"github.com/visum-dev/visum/repo"
 )
 
 // Overlay is a storage that reads through to another and keeps in memory what is
 // written to it: to publish a draft and look at the outcome before anybody else
 // can. base may be nil, then it begins empty. Large files that are created in it
 // are held in memory.
-func Overlay(base repo.Storage) *OverlayStorage {
+func Overlay(base Storage) *OverlayStorage {
 	return &OverlayStorage{base: base, files: map[string][]byte{}}
 }
 
 // OverlayStorage is what [Overlay] returns.
 type OverlayStorage struct {
-	base  repo.Storage
+	base  Storage
 	mu    sync.Mutex
 	files map[string][]byte
 }
@@ -38,7 +36,7 @@ func (o *OverlayStorage) Written() map[string][]byte {
 
 // Read returns the file as it was written here, else the base's.
 func (o *OverlayStorage) Read(ctx context.Context, name string) ([]byte, error) {
-	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return nil, err
 	}
 	o.mu.Lock()
@@ -58,7 +56,7 @@ func (o *OverlayStorage) read(ctx context.Context, name string) ([]byte, error) 
 
 // Create keeps a new file in memory.
 func (o *OverlayStorage) Create(ctx context.Context, name string, r io.Reader) error {
-	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return err
 	}
 	var data bytes.Buffer
@@ -83,18 +81,18 @@ func (o *OverlayStorage) Create(ctx context.Context, name string, r io.Reader) e
 	case err != nil:
 		return err
 	case !bytes.Equal(have, data.Bytes()):
-		return fmt.Errorf("%s: %w", name, repo.ErrConflict)
+		return fmt.Errorf("%s: %w", name, ErrConflict)
 	}
 	return nil
 }
 
 // Replace compares and swaps, in memory.
 func (o *OverlayStorage) Replace(ctx context.Context, name string, old, new []byte) error {
-	if err := errors.Join(repo.CheckName(name), ctx.Err()); err != nil {
+	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return err
 	}
-	if len(new) > repo.MaxRead {
-		return fmt.Errorf("%s: %d bytes, at most %d", name, len(new), repo.MaxRead)
+	if len(new) > MaxRead {
+		return fmt.Errorf("%s: %d bytes, at most %d", name, len(new), MaxRead)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -104,7 +102,7 @@ func (o *OverlayStorage) Replace(ctx context.Context, name string, old, new []by
 		return err
 	}
 	if there != (old != nil) || !bytes.Equal(have, old) {
-		return fmt.Errorf("%s: %w", name, repo.ErrConflict)
+		return fmt.Errorf("%s: %w", name, ErrConflict)
 	}
 	o.files[name] = bytes.Clone(new)
 	return nil

@@ -1,4 +1,4 @@
-package repo
+package storage
 
 import (
 	"context"
@@ -50,8 +50,8 @@ func (o *openFile) Stat() (fs.FileInfo, error)                   { return o.file
 func (o *openFile) Close() error                                 { return o.file.Close() }
 
 // List implements [Lister]. It does not follow symbolic links to folders.
-func (f *folder) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
+func (f *folder) List(ctx context.Context, prefix string) iter.Seq2[FileInfo, error] {
+	return func(yield func(FileInfo, error) bool) {
 		root, err := f.open(ctx, prefix, false)
 		if errors.Is(err, fs.ErrNotExist) {
 			return
@@ -61,12 +61,12 @@ func (f *folder) List(ctx context.Context, prefix string) iter.Seq2[Info, error]
 			err = list(ctx, root, prefix, yield)
 		}
 		if err != nil && err != fs.SkipAll {
-			yield(Info{}, failed("list", prefix, err))
+			yield(FileInfo{}, failed("list", prefix, err))
 		}
 	}
 }
 
-func list(ctx context.Context, root *os.Root, prefix string, yield func(Info, error) bool) error {
+func list(ctx context.Context, root *os.Root, prefix string, yield func(FileInfo, error) bool) error {
 	start, _ := path.Split(prefix)
 	if start = strings.TrimSuffix(start, "/"); start == "" {
 		start = "."
@@ -87,7 +87,7 @@ func list(ctx context.Context, root *os.Root, prefix string, yield func(Info, er
 		if err != nil || !info.Mode().IsRegular() {
 			return nil // gone, or a link that leads nowhere: Read finds no file either
 		}
-		if !yield(Info{Name: name, Size: info.Size(), Written: info.ModTime()}, nil) {
+		if !yield(FileInfo{Name: name, Size: info.Size(), Written: info.ModTime()}, nil) {
 			return fs.SkipAll
 		}
 		return nil

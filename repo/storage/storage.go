@@ -1,7 +1,8 @@
-package repo
+package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -74,7 +75,7 @@ type (
 		// order, each once. A file that comes or goes meanwhile may be among them
 		// or not. Names that [CheckName] refuses are passed over. After an error
 		// nothing follows.
-		List(ctx context.Context, prefix string) iter.Seq2[Info, error]
+		List(ctx context.Context, prefix string) iter.Seq2[FileInfo, error]
 	}
 	// Remover is a Storage that can remove files.
 	Remover interface {
@@ -96,8 +97,8 @@ type (
 	}
 )
 
-// Info is what a [Lister] says of a file.
-type Info struct {
+// FileInfo is what a [Lister] says of a file.
+type FileInfo struct {
 	Name    string
 	Size    int64     // bytes
 	Written time.Time // last, by Create or Replace; see [Remover]
@@ -119,7 +120,7 @@ const MaxRead = 64 << 20
 //     left to the storage for its own needs
 func CheckName(name string) error {
 	if why := badName(name); why != "" {
-		return fmt.Errorf("repo: name %s: %w: %s", text.Quote(name), fs.ErrInvalid, why)
+		return fmt.Errorf("storage: name %s: %w: %s", text.Quote(name), fs.ErrInvalid, why)
 	}
 	return nil
 }
@@ -176,3 +177,15 @@ func isDevice(element string) bool {
 	}
 	return ok && utf8.RuneCountInString(digit) == 1 && strings.Contains("0123456789¹²³", digit)
 }
+
+// Progress is how far a long call is.
+type Progress struct {
+	Path  string // of the file at hand, in storage; in [Tx.Add], which names it only then, without its hash
+	Done  int64  // bytes of it
+	Total int64  // its bytes, -1 where that is not known; in Tx.Add, which reads a file twice, twice as many
+	Files int    // that are done with, in this call
+}
+
+// ErrConflict: another process changed the storage while the call was at work. The call
+// changed nothing; read again, and decide again.
+var ErrConflict = errors.New("somebody else published first")

@@ -1,4 +1,4 @@
-package repo
+package storage
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/durable"
 )
 
@@ -36,7 +37,7 @@ func (f *folder) Copy(ctx context.Context, from, to string) error {
 		}
 		return err
 	}
-	if err := f.create(ctx, root, to, &ctxReader{ctx, there}); err != nil {
+	if err := f.create(ctx, root, to, ctxio.NewReader(ctx, there)); err != nil {
 		return failed("copy to", to, err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package repo
+package storage
 
 import (
 	"bytes"
@@ -126,11 +126,4 @@ func openRegular(root *os.Root, name string) (file *os.File, err error) {
 		return err
 	})
 	return file, err
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

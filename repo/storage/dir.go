@@ -1,4 +1,4 @@
-package repo
+package storage
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/durable"
 )
 
@@ -36,13 +37,13 @@ const (
 // Symbolic links inside may lead to other places inside, never out of it.
 // On file systems without hard links or file locks see package durable: without
 // locks there is no safe second publisher, so writes fail there.
-func Folder(dir string) Storage {
+func Dir(dir string) Storage {
 	f := &folder{ready: map[string]bool{}}
 	// Absolute now: the process may change its working directory later.
 	if dir == "" {
-		f.err = fmt.Errorf("repo: folder: empty name: %w", fs.ErrInvalid)
+		f.err = fmt.Errorf("storage: folder: empty name: %w", fs.ErrInvalid)
 	} else if f.dir, f.err = filepath.Abs(dir); f.err != nil {
-		f.err = fmt.Errorf("repo: folder: %w", f.err)
+		f.err = fmt.Errorf("storage: folder: %w", f.err)
 	}
 	return f
 }
@@ -80,7 +81,7 @@ func (f *folder) Create(ctx context.Context, name string, r io.Reader) error {
 		return failed("create", name, err)
 	}
 	defer root.Close()
-	if err := f.create(ctx, root, name, &ctxReader{ctx, r}); err != nil {
+	if err := f.create(ctx, root, name, ctxio.NewReader(ctx, r)); err != nil {
 		return failed("create", name, err)
 	}
 	return nil
@@ -248,5 +249,5 @@ func (f *folder) lock(ctx context.Context) (func(), error) {
 }
 
 func failed(op, name string, err error) error {
-	return fmt.Errorf("repo: %s %s: %w", op, name, err)
+	return fmt.Errorf("storage: %s %s: %w", op, name, err)
 }

@@ -11,14 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
-// source examines a storage that is a [repo.Source] too.
-func source(t *testing.T, s repo.Storage) {
-	src, ok := s.(repo.Source)
+// source examines a storage that is a [storage.Source] too.
+func source(t *testing.T, s storage.Storage) {
+	src, ok := s.(storage.Source)
 	if !ok {
-		t.Skip("this storage is no repo.Source")
+		t.Skip("this storage is no storage.Source")
 	}
 	ctx := t.Context()
 	if f, err := src.Open(ctx, "targets/agent/big"); !errors.Is(err, fs.ErrNotExist) {
@@ -61,10 +61,10 @@ func source(t *testing.T, s repo.Storage) {
 }
 
 // list returns what a storage says it has, by name.
-func list(t *testing.T, s repo.Storage, prefix string) map[string]repo.Info {
+func list(t *testing.T, s storage.Storage, prefix string) map[string]storage.FileInfo {
 	t.Helper()
-	out := map[string]repo.Info{}
-	for f, err := range s.(repo.Lister).List(t.Context(), prefix) {
+	out := map[string]storage.FileInfo{}
+	for f, err := range s.(storage.Lister).List(t.Context(), prefix) {
 		must(t, err)
 		if _, twice := out[f.Name]; twice {
 			t.Errorf("%s is listed twice", f.Name)
@@ -74,10 +74,10 @@ func list(t *testing.T, s repo.Storage, prefix string) map[string]repo.Info {
 	return out
 }
 
-func lister(t *testing.T, s repo.Storage) {
-	l, ok := s.(repo.Lister)
+func lister(t *testing.T, s storage.Storage) {
+	l, ok := s.(storage.Lister)
 	if !ok {
-		t.Skip("this storage is no repo.Lister")
+		t.Skip("this storage is no storage.Lister")
 	}
 	ctx := t.Context()
 	if got := list(t, s, ""); len(got) > 0 {
@@ -121,10 +121,10 @@ func lister(t *testing.T, s repo.Storage) {
 	ended(t, last)
 }
 
-func remover(t *testing.T, s repo.Storage) {
-	r, ok := s.(repo.Remover)
+func remover(t *testing.T, s storage.Storage) {
+	r, ok := s.(storage.Remover)
 	if !ok {
-		t.Skip("this storage is no repo.Remover")
+		t.Skip("this storage is no storage.Remover")
 	}
 	ctx, name := t.Context(), "targets/a/x"
 	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
@@ -153,11 +153,11 @@ func remover(t *testing.T, s repo.Storage) {
 
 // removeOrCreate: somebody creates a file again while another removes it as an
 // old one. Who was told that it is there, has it.
-func removeOrCreate(t *testing.T, s repo.Storage) {
-	r, ok := s.(repo.Remover)
-	l, ok2 := s.(repo.Lister)
+func removeOrCreate(t *testing.T, s storage.Storage) {
+	r, ok := s.(storage.Remover)
+	l, ok2 := s.(storage.Lister)
 	if !ok || !ok2 {
-		t.Skip("this storage is no repo.Remover and repo.Lister")
+		t.Skip("this storage is no storage.Remover and storage.Lister")
 	}
 	ctx, name := t.Context(), "targets/a/x"
 	for range 20 {
@@ -189,11 +189,11 @@ func removeOrCreate(t *testing.T, s repo.Storage) {
 	}
 }
 
-// copier examines a storage that is a [repo.Copier] too.
-func copier(t *testing.T, s repo.Storage) {
-	c, ok := s.(repo.Copier)
+// copier examines a storage that is a [storage.Copier] too.
+func copier(t *testing.T, s storage.Storage) {
+	c, ok := s.(storage.Copier)
 	if !ok {
-		t.Skip("this storage is no repo.Copier")
+		t.Skip("this storage is no storage.Copier")
 	}
 	ctx, from, to := t.Context(), "targets/agent/beta/x", "targets/agent/stable/x"
 	if err := c.Copy(ctx, from, to); !errors.Is(err, fs.ErrNotExist) {
@@ -240,8 +240,8 @@ func copier(t *testing.T, s repo.Storage) {
 	cancel()
 	ended(t, c.Copy(ending, from, "targets/late"))
 	absent(t, s, "targets/late")
-	r, removes := s.(repo.Remover)
-	if _, lists := s.(repo.Lister); lists && removes {
+	r, removes := s.(storage.Remover)
+	if _, lists := s.(storage.Lister); lists && removes {
 		// The copy is as young as a file that was just created, however old the first
 		// one is, and does not go with it.
 		old := list(t, s, from)[from].Written

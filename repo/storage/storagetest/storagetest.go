@@ -1,11 +1,11 @@
-// Package storagetest examines implementations of [repo.Storage]. A storage
+// Package storagetest examines implementations of [storage.Storage]. A storage
 // that passes can carry a repository that several people publish to.
 //
-// It needs nothing but the three methods, and examines [repo.Source],
-// [repo.Lister], [repo.Remover] and [repo.Copier] where the storage is such. It
+// It needs nothing but the three methods, and examines [storage.Source],
+// [storage.Lister], [storage.Remover] and [storage.Copier] where the storage is such. It
 // takes a few seconds on a local disk, and writes some megabytes, under names that it does not remove. What no call
 // can show is not examined: that a change outlives the machine's power, or a
-// process killed in the middle; nor that Read refuses more than [repo.MaxRead]
+// process killed in the middle; nor that Read refuses more than [storage.MaxRead]
 // bytes, because they would have to be stored first.
 package storagetest
 
@@ -21,16 +21,16 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // Run examines the storage that open opens. Each call of open is given its own
 // test and must return an empty storage, ready for use; what has to be closed
 // goes into that test's Cleanup.
-func Run(t *testing.T, open func(t *testing.T) repo.Storage) {
+func Run(t *testing.T, open func(t *testing.T) storage.Storage) {
 	for _, x := range []struct {
 		name string
-		test func(t *testing.T, s repo.Storage)
+		test func(t *testing.T, s storage.Storage)
 	}{
 		{"Empty", empty},
 		{"Create", create},
@@ -58,12 +58,12 @@ func Run(t *testing.T, open func(t *testing.T) repo.Storage) {
 	}
 }
 
-func empty(t *testing.T, s repo.Storage) {
+func empty(t *testing.T, s storage.Storage) {
 	absent(t, s, "timestamp.json")
 	absent(t, s, "metadata/1.root.json")
 }
 
-func create(t *testing.T, s repo.Storage) {
+func create(t *testing.T, s storage.Storage) {
 	ctx, name := t.Context(), "metadata/1.root.json"
 	must(t, s.Create(ctx, name, strings.NewReader("one")))
 	holds(t, s, name, "one")
@@ -83,7 +83,7 @@ func create(t *testing.T, s repo.Storage) {
 }
 
 // createLarge: several buffers long, and different only at the end.
-func createLarge(t *testing.T, s repo.Storage) {
+func createLarge(t *testing.T, s storage.Storage) {
 	ctx, name, n := t.Context(), "targets/agent/big", int64(5<<20+17)
 	must(t, s.Create(ctx, name, pattern(n)))
 	must(t, s.Create(ctx, name, pattern(n)))
@@ -98,7 +98,7 @@ func createLarge(t *testing.T, s repo.Storage) {
 	}
 }
 
-func createReaderFails(t *testing.T, s repo.Storage) {
+func createReaderFails(t *testing.T, s storage.Storage) {
 	ctx, name := t.Context(), "targets/agent/broken"
 	// A reader's error is the reader's, even one that storages use themselves.
 	for _, cause := range []error{errors.New("line cut"), fs.ErrNotExist, fs.ErrExist, io.ErrUnexpectedEOF} {
@@ -117,7 +117,7 @@ func createReaderFails(t *testing.T, s repo.Storage) {
 	must(t, s.Create(ctx, name, pattern(2<<20)))
 }
 
-func createRace(t *testing.T, s repo.Storage) {
+func createRace(t *testing.T, s storage.Storage) {
 	for round := range 5 {
 		name := fmt.Sprintf("metadata/%d.root.json", round)
 		content := func(i int) string { return strings.Repeat(fmt.Sprintf("%02d,", i), 20_000) }
@@ -127,13 +127,13 @@ func createRace(t *testing.T, s repo.Storage) {
 	}
 }
 
-func createSameRace(t *testing.T, s repo.Storage) {
+func createSameRace(t *testing.T, s storage.Storage) {
 	for _, err := range together(16, func(int) error { return s.Create(t.Context(), "targets/same", pattern(100_000)) }) {
 		must(t, err)
 	}
 }
 
-func replace(t *testing.T, s repo.Storage) {
+func replace(t *testing.T, s storage.Storage) {
 	ctx, name := t.Context(), "metadata/timestamp.json"
 	conflict(t, s.Replace(ctx, name, []byte("old"), []byte("new")))
 	conflict(t, s.Replace(ctx, name, []byte{}, []byte("new")))
@@ -164,7 +164,7 @@ func replace(t *testing.T, s repo.Storage) {
 	holds(t, s, "metadata/other", "a")
 }
 
-func replaceRace(t *testing.T, s repo.Storage) {
+func replaceRace(t *testing.T, s storage.Storage) {
 	ctx, name, old := t.Context(), "metadata/timestamp.json", []byte(nil)
 	for round := range 5 {
 		content := func(i int) []byte { return fmt.Appendf(nil, "round %d, writer %d", round, i) }
@@ -175,7 +175,7 @@ func replaceRace(t *testing.T, s repo.Storage) {
 }
 
 // replaceCounter: no increment is lost and none is made twice.
-func replaceCounter(t *testing.T, s repo.Storage) {
+func replaceCounter(t *testing.T, s storage.Storage) {
 	const writers, each = 8, 25
 	ctx, name := t.Context(), "metadata/counter"
 	must(t, s.Replace(ctx, name, nil, []byte("0")))
@@ -192,7 +192,7 @@ func replaceCounter(t *testing.T, s repo.Storage) {
 			switch err := s.Replace(ctx, name, old, []byte(strconv.Itoa(n+1))); {
 			case err == nil:
 				done++
-			case !errors.Is(err, repo.ErrConflict):
+			case !errors.Is(err, storage.ErrConflict):
 				return err
 			}
 		}
@@ -205,7 +205,7 @@ func replaceCounter(t *testing.T, s repo.Storage) {
 }
 
 // readDuringReplace: a reader sees the one or the other, whole.
-func readDuringReplace(t *testing.T, s repo.Storage) {
+func readDuringReplace(t *testing.T, s storage.Storage) {
 	ctx, name := t.Context(), "metadata/timestamp.json"
 	a, b := bytes.Repeat([]byte("a"), 300_000), bytes.Repeat([]byte("b"), 200_000)
 	must(t, s.Replace(ctx, name, nil, a))
@@ -234,7 +234,7 @@ func readDuringReplace(t *testing.T, s repo.Storage) {
 	}
 }
 
-func slices(t *testing.T, s repo.Storage) {
+func slices(t *testing.T, s storage.Storage) {
 	ctx, name := t.Context(), "metadata/timestamp.json"
 	data := []byte("one")
 	must(t, s.Replace(ctx, name, nil, data))
@@ -246,15 +246,15 @@ func slices(t *testing.T, s repo.Storage) {
 	holds(t, s, name, "one")
 }
 
-func tooLarge(t *testing.T, s repo.Storage) {
+func tooLarge(t *testing.T, s storage.Storage) {
 	ctx := t.Context()
-	if err := s.Replace(ctx, "metadata/huge", nil, make([]byte, repo.MaxRead+1)); err == nil || errors.Is(err, repo.ErrConflict) {
+	if err := s.Replace(ctx, "metadata/huge", nil, make([]byte, storage.MaxRead+1)); err == nil || errors.Is(err, storage.ErrConflict) {
 		t.Fatalf("Replace with more than MaxRead bytes: %v", err)
 	}
 	absent(t, s, "metadata/huge")
 }
 
-func cancelled(t *testing.T, s repo.Storage) {
+func cancelled(t *testing.T, s storage.Storage) {
 	must(t, s.Create(t.Context(), "metadata/there", strings.NewReader("x")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -269,7 +269,7 @@ func cancelled(t *testing.T, s repo.Storage) {
 
 // cancelledWhileReading: an endless reader is left soon after the end of ctx,
 // and the end of ctx at the very end of the reader counts too.
-func cancelledWhileReading(t *testing.T, s repo.Storage) {
+func cancelledWhileReading(t *testing.T, s storage.Storage) {
 	const soon = 64 << 20 // as much as an implementation may hold in parts of an upload
 	for _, rest := range []int64{0, 1, soon} {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -282,13 +282,13 @@ func cancelledWhileReading(t *testing.T, s repo.Storage) {
 	}
 }
 
-func badNames(t *testing.T, s repo.Storage) {
+func badNames(t *testing.T, s storage.Storage) {
 	for _, name := range []string{
 		"", ".", "..", "/", "/etc/passwd", "a/", "a//b", "./a", "a/.", "../a", "a/../b", "a/..", `a\b`, `..\a`, "a\x00b", "a\nb",
 		"c:a", "a:stream", "NUL", "nul.txt", "a/CON", "com1", "lpt9.json", "COM¹", "conin$", "aux .x", "a.", "a/b ", "a./b",
 		".lock", "a/.visum-0123456789abcdef.tmp", "a\xff", "a*", `a"b`, strings.Repeat("x", 256), strings.Repeat("x/", 513) + "x",
 	} {
-		if err := repo.CheckName(name); !errors.Is(err, fs.ErrInvalid) {
+		if err := storage.CheckName(name); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("CheckName(%q) = %v", name, err)
 		}
 		_, err := s.Read(t.Context(), name)
@@ -304,7 +304,7 @@ func badNames(t *testing.T, s repo.Storage) {
 	}
 }
 
-func goodNames(t *testing.T, s repo.Storage) {
+func goodNames(t *testing.T, s storage.Storage) {
 	names := []string{
 		"x", "a b", "ä/ü", "a..b", "a/..b/c", "metadata/1.root.json", "targets/.well-known/x", "com10", "console", "nullable/x",
 		"100%", "a+b&c=d,e;f'(g)[h]{i}~#!@$^`", strings.Repeat("y", 255), strings.Repeat("d/", 40) + "deep",

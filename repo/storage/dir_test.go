@@ -1,4 +1,4 @@
-package repo_test
+package storage_test
 
 import (
 	"bufio"
@@ -18,28 +18,28 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/storagetest"
+	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/repo/storage/storagetest"
 )
 
 func TestFolder(t *testing.T) {
-	storagetest.Run(t, func(t *testing.T) repo.Storage { return repo.Folder(t.TempDir()) })
+	storagetest.Run(t, func(t *testing.T) storage.Storage { return storage.Dir(t.TempDir()) })
 }
 
 // TestFolderTwoHandles: as two processes would, nothing shared but the disk.
 func TestFolderTwoHandles(t *testing.T) {
-	storagetest.Run(t, func(t *testing.T) repo.Storage {
+	storagetest.Run(t, func(t *testing.T) storage.Storage {
 		dir := filepath.Join(t.TempDir(), "not", "there", "yet")
-		return &turnStorage{s: [2]repo.Storage{repo.Folder(dir), repo.Folder(dir)}}
+		return &turnStorage{s: [2]storage.Storage{storage.Dir(dir), storage.Dir(dir)}}
 	})
 }
 
 type turnStorage struct {
 	n atomic.Uint32
-	s [2]repo.Storage
+	s [2]storage.Storage
 }
 
-func (x *turnStorage) turn() repo.Storage { return x.s[x.n.Add(1)%2] }
+func (x *turnStorage) turn() storage.Storage { return x.s[x.n.Add(1)%2] }
 
 func (x *turnStorage) Read(ctx context.Context, name string) ([]byte, error) {
 	return x.turn().Read(ctx, name)
@@ -52,24 +52,24 @@ func (x *turnStorage) Replace(ctx context.Context, name string, old, new []byte)
 }
 
 func (x *turnStorage) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	return repo.SourceOf(x.turn()).Open(ctx, name)
+	return storage.SourceOf(x.turn()).Open(ctx, name)
 }
-func (x *turnStorage) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
-	return x.turn().(repo.Lister).List(ctx, prefix)
+func (x *turnStorage) List(ctx context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
+	return x.turn().(storage.Lister).List(ctx, prefix)
 }
 func (x *turnStorage) Remove(ctx context.Context, name string, before time.Time) error {
-	return x.turn().(repo.Remover).Remove(ctx, name, before)
+	return x.turn().(storage.Remover).Remove(ctx, name, before)
 }
 func (x *turnStorage) Copy(ctx context.Context, from, to string) error {
-	return x.turn().(repo.Copier).Copy(ctx, from, to)
+	return x.turn().(storage.Copier).Copy(ctx, from, to)
 }
 
-// ReadOnly over a storage reads as it does, and writes nothing.
+// storage.ReadOnly over a storage reads as it does, and writes nothing.
 func TestReadOnly(t *testing.T) {
-	m := newMemory()
+	m := storage.Overlay(nil)
 	noErr(t, m.Create(t.Context(), "a/x", strings.NewReader("1")))
-	for _, src := range []repo.Source{repo.SourceOf(repo.Folder(t.TempDir())), repo.SourceOf(m)} {
-		s := repo.ReadOnly(src)
+	for _, src := range []storage.Source{storage.SourceOf(storage.Dir(t.TempDir())), storage.SourceOf(m)} {
+		s := storage.ReadOnly(src)
 		for _, err := range []error{s.Create(t.Context(), "a/y", strings.NewReader("1")), s.Replace(t.Context(), "a/x", []byte("1"), nil)} {
 			if !errors.Is(err, errors.ErrUnsupported) {
 				t.Error(err)
@@ -82,17 +82,17 @@ func TestReadOnly(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if data, err := repo.ReadOnly(repo.SourceOf(m)).Read(t.Context(), "a/x"); err != nil || string(data) != "1" {
+	if data, err := storage.ReadOnly(storage.SourceOf(m)).Read(t.Context(), "a/x"); err != nil || string(data) != "1" {
 		t.Errorf("%q, %v", data, err)
 	}
 }
 
 func TestFolderNoDir(t *testing.T) {
-	if _, err := repo.Folder("").Read(t.Context(), "x"); !errors.Is(err, fs.ErrInvalid) {
+	if _, err := storage.Dir("").Read(t.Context(), "x"); !errors.Is(err, fs.ErrInvalid) {
 		t.Fatalf("empty name: %v", err)
 	}
 	dir := filepath.Join(t.TempDir(), "none")
-	if _, err := repo.Folder(dir).Read(t.Context(), "x"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := storage.Dir(dir).Read(t.Context(), "x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("Read: %v", err)
 	}
 	if _, err := os.Stat(dir); err == nil {
@@ -103,7 +103,7 @@ func TestFolderNoDir(t *testing.T) {
 // TestFolderStaysPut: the process may change its working directory.
 func TestFolderStaysPut(t *testing.T) {
 	t.Chdir(t.TempDir())
-	s := repo.Folder("here")
+	s := storage.Dir("here")
 	noErr(t, s.Create(t.Context(), "x", strings.NewReader("1")))
 	t.Chdir(t.TempDir())
 	if data, err := s.Read(t.Context(), "x"); err != nil || string(data) != "1" {
@@ -113,7 +113,7 @@ func TestFolderStaysPut(t *testing.T) {
 
 func TestFolderLeavesNoTemp(t *testing.T) {
 	dir := t.TempDir()
-	s := repo.Folder(dir)
+	s := storage.Dir(dir)
 	ctx := t.Context()
 	noErr(t, s.Create(ctx, "a/x", strings.NewReader("1")))
 	noErr(t, s.Replace(ctx, "a/t", nil, []byte("1")))
@@ -122,7 +122,7 @@ func TestFolderLeavesNoTemp(t *testing.T) {
 		s.Replace(ctx, "a/t", nil, []byte("2")),
 		s.Replace(ctx, "a/none", []byte("1"), []byte("2")),
 	} {
-		if !errors.Is(err, repo.ErrConflict) {
+		if !errors.Is(err, storage.ErrConflict) {
 			t.Fatal(err)
 		}
 	}
@@ -148,7 +148,7 @@ func TestFolderLeftovers(t *testing.T) {
 	past := time.Now().Add(-25 * time.Hour)
 	noErr(t, os.Chtimes(filepath.Join(dir, old), past, past))
 	noErr(t, os.Chtimes(filepath.Join(dir, "a/old"), past, past))
-	noErr(t, repo.Folder(dir).Create(t.Context(), "a/x", strings.NewReader("1")))
+	noErr(t, storage.Dir(dir).Create(t.Context(), "a/x", strings.NewReader("1")))
 	onDisk(t, dir, ".lock", fresh, "a/old", "a/x")
 }
 
@@ -164,7 +164,7 @@ func TestFolderSymlinks(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	s, ctx := repo.Folder(dir), t.Context()
+	s, ctx := storage.Dir(dir), t.Context()
 	for _, name := range []string{"abs/secret", "rel/secret", "file", "dangling", "abs/new"} {
 		if data, err := s.Read(ctx, name); err == nil {
 			t.Errorf("Read(%s) = %q", name, data)
@@ -195,16 +195,16 @@ func TestFolderReadLimit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "huge")
 	noErr(t, os.WriteFile(path, nil, 0o600))
-	noErr(t, os.Truncate(path, repo.MaxRead+1))
-	s := repo.Folder(dir)
+	noErr(t, os.Truncate(path, storage.MaxRead+1))
+	s := storage.Dir(dir)
 	if data, err := s.Read(t.Context(), "huge"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("%d bytes, %v", len(data), err)
 	}
-	if err := s.Replace(t.Context(), "huge", []byte("x"), []byte("y")); !errors.Is(err, repo.ErrConflict) {
+	if err := s.Replace(t.Context(), "huge", []byte("x"), []byte("y")); !errors.Is(err, storage.ErrConflict) {
 		t.Fatal(err)
 	}
-	noErr(t, os.Truncate(path, repo.MaxRead))
-	if data, err := s.Read(t.Context(), "huge"); err != nil || len(data) != repo.MaxRead {
+	noErr(t, os.Truncate(path, storage.MaxRead))
+	if data, err := s.Read(t.Context(), "huge"); err != nil || len(data) != storage.MaxRead {
 		t.Fatalf("%d bytes, %v", len(data), err)
 	}
 	noErr(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
@@ -217,7 +217,7 @@ func TestFolderReadLimit(t *testing.T) {
 // stored nor to be compared.
 func TestFolderCreateMemory(t *testing.T) {
 	const size = 16 << 20
-	s := repo.Folder(t.TempDir())
+	s := storage.Dir(t.TempDir())
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 2 {
@@ -233,7 +233,7 @@ func TestFolderCreateMemory(t *testing.T) {
 // saw done is done, all the rest is whole or absent, and the next goes on.
 func TestFolderKilled(t *testing.T) {
 	dir := t.TempDir()
-	s := repo.Folder(dir)
+	s := storage.Dir(dir)
 	for round := range 8 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestFolderChild$")
 		cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+dir)
@@ -294,7 +294,7 @@ func TestFolderChild(t *testing.T) {
 
 // publishForever never ends unless something goes wrong.
 func publishForever(dir string) error {
-	s, ctx := repo.Folder(dir), context.Background()
+	s, ctx := storage.Dir(dir), context.Background()
 	for {
 		old, err := s.Read(ctx, "counter")
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

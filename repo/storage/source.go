@@ -1,4 +1,4 @@
-package repo
+package storage
 
 import (
 	"bytes"
@@ -23,6 +23,9 @@ func SourceOf(s Storage) Source {
 
 type storageSource struct{ Storage }
 
+// Unwrap returns the storage that is read, which may be a [Lister].
+func (s storageSource) Unwrap() Storage { return s.Storage }
+
 func (s storageSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	data, err := s.Read(ctx, name)
 	if err != nil {
@@ -42,7 +45,7 @@ func (s readOnly) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	return readFrom(ctx, s.Source, name, MaxRead)
+	return ReadAll(ctx, s.Source, name, MaxRead)
 }
 
 func (readOnly) Create(_ context.Context, name string, _ io.Reader) error {
@@ -55,28 +58,28 @@ func (readOnly) Replace(_ context.Context, name string, _, _ []byte) error {
 
 var errReadOnly = fmt.Errorf("the storage is for reading only: %w", errors.ErrUnsupported)
 
-// readFrom reads a file of at most limit bytes.
-func readFrom(ctx context.Context, src Source, name string, limit int64) ([]byte, error) {
+// ReadAll reads a file of at most limit bytes.
+func ReadAll(ctx context.Context, src Source, name string, limit int64) ([]byte, error) {
 	f, err := src.Open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if f == nil {
-		return nil, fmt.Errorf("repo: %s: the source returned neither file nor error", text.Name(name))
+		return nil, fmt.Errorf("storage: %s: the source returned neither file nor error", text.Name(name))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", text.Name(name), err)
+		return nil, fmt.Errorf("storage: %s: %w", text.Name(name), err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("repo: %s: %w: more than %d bytes", roleText(name), tuf.ErrTooLarge, limit)
+		return nil, fmt.Errorf("storage: %s: %w: more than %d bytes", text.Name(name), tuf.ErrTooLarge, limit)
 	}
 	return data, nil
 }
 
-// stat looks whether a file is there. size is -1 where the source does not say.
-func stat(ctx context.Context, src Source, name string) (have bool, size int64, err error) {
+// Stat reports whether a file is there. size is -1 where the source does not say.
+func Stat(ctx context.Context, src Source, name string) (have bool, size int64, err error) {
 	f, err := src.Open(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, 0, nil
