@@ -81,7 +81,7 @@ func rows() []row {
 	)
 }
 
-const document = "../doc/theft.md"
+const document = "../../docs/key-compromise.md"
 
 // Each single key, each pair of keys across the parties and each whole party is
 // stolen in turn. What a client can then be made to accept is what the document
