@@ -114,14 +114,14 @@ func TestTheft(t *testing.T) {
 			})
 		}
 	})
-	head := "| stolen |"
+	head := "| compromised keys |"
 	rule := "|---|"
 	for _, goal := range goals {
 		head += " " + goal.name + " |"
 		rule += "---|"
 	}
 	table := strings.Join(append([]string{head, rule}, lines...), "\n") + "\n"
-	before, rest, ok := strings.Cut(string(data), "| stolen |")
+	before, rest, ok := strings.Cut(string(data), "| compromised keys |")
 	i := strings.Index(rest, "\n\n")
 	if !ok || i < 0 {
 		t.Fatalf("%s has no table", document)
