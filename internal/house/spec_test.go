@@ -221,6 +221,8 @@ var (
 	testName = regexp.MustCompile("`(Test[A-Za-z0-9]+)`")
 	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	rule     = regexp.MustCompile(`(?m)^### (H[0-9]+): `)
+	errName  = regexp.MustCompile("`(Err[A-Z][A-Za-z]*)`")
+	errVar   = regexp.MustCompile(`(?m)^(?:var|\t)\s*(Err[A-Z][A-Za-z]*)(?: error)?\s+=`)
 	testFunc = regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
 )
 
@@ -260,6 +262,27 @@ func TestSpecNamesItsTests(t *testing.T) {
 	for _, m := range testName.FindAllStringSubmatch(spec, -1) {
 		if !have[m[1]] {
 			t.Errorf("docs/spec.md names %s, which does not exist", m[1])
+		}
+	}
+	errs := map[string]bool{}
+	for _, pkg := range []string{"tuf", "client", "repo"} {
+		names, err := filepath.Glob(filepath.Join(repository, pkg, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			src, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range errVar.FindAllSubmatch(src, -1) {
+				errs[string(m[1])] = true
+			}
+		}
+	}
+	for _, m := range errName.FindAllStringSubmatch(spec, -1) {
+		if !errs[m[1]] {
+			t.Errorf("docs/spec.md names %s, which no package has", m[1])
 		}
 	}
 	at := rule.FindAllStringSubmatchIndex(spec, -1)
