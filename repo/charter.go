@@ -8,7 +8,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// The charter's JSON form; see the package documentation of tuf.
+// The charter's JSON form; see docs/spec.md, section 4.
 type charterJSON struct {
 	Schema    int            `json:"schema"`
 	RepoID    string         `json:"repo_id"`

@@ -126,7 +126,7 @@
 //
 // A party that has lost too many root keys can't sign a next root. Where the
 // charter has a recovery rule, others may name one: [Repo.StageRecovery],
-// [Repo.RenewRecovery]. The guide is internal/doc/recovery.md.
+// [Repo.RenewRecovery]. The guide is docs/recovery.md.
 //
 // # Operation
 //

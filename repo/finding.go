@@ -58,7 +58,7 @@ type Report struct {
 	Bytes     int64 // of those target files
 	Findings  []Finding
 	// Recoveries lie at one of the places. Made by yourself they are in order; by
-	// others, an alarm: see internal/doc/recovery.md.
+	// others, an alarm: see docs/recovery.md.
 	Recoveries []Recovered
 }
 

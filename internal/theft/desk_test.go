@@ -290,7 +290,7 @@ func own(s seat) string {
 }
 
 var attempts = []attempt{
-	{"an evil release", func(d *desk, s seat, stolen []string) string {
+	{"a malicious release", func(d *desk, s seat, stolen []string) string {
 		evil := d.unsigned(stolen, func(tx *repo.Tx) error { return errors.Join(deskAdd("evil")(tx), deskApprove("evil")(tx)) })
 		hidden := d.edit(evil, func(files map[string]map[string]any) {
 			for _, f := range files { // the role of one side as a child of the other's, and less to see
@@ -362,7 +362,7 @@ var attempts = []attempt{
 		}
 		return refused
 	}},
-	{"a root of another day", func(d *desk, s seat, stolen []string) string {
+	{"a root with another date", func(d *desk, s seat, stolen []string) string {
 		now := d.now
 		d.now = d.now.AddDate(10, 0, 0)
 		late := d.unsigned(nil, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
@@ -401,7 +401,7 @@ func TestSigningDesk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, rule := "| stolen | who signs |", "|---|---|"
+	head, rule := "| compromised keys | signer |", "|---|---|"
 	for _, a := range attempts {
 		head, rule = head+" "+a.name+" |", rule+"---|"
 	}
@@ -418,7 +418,7 @@ func TestSigningDesk(t *testing.T) {
 		lines = append(lines, line)
 	}
 	table := strings.Join(lines, "\n") + "\n"
-	before, rest, ok := strings.Cut(string(data), "| stolen | who signs |")
+	before, rest, ok := strings.Cut(string(data), "| compromised keys | signer |")
 	i := strings.Index(rest, "\n\n")
 	if !ok || i < 0 {
 		t.Fatalf("%s has no table of the signing desk", document)

@@ -81,7 +81,7 @@ func rows() []row {
 	)
 }
 
-const document = "../doc/theft.md"
+const document = "../../docs/key-compromise.md"
 
 // Each single key, each pair of keys across the parties and each whole party is
 // stolen in turn. What a client can then be made to accept is what the document
@@ -114,14 +114,14 @@ func TestTheft(t *testing.T) {
 			})
 		}
 	})
-	head := "| stolen |"
+	head := "| compromised keys |"
 	rule := "|---|"
 	for _, goal := range goals {
 		head += " " + goal.name + " |"
 		rule += "---|"
 	}
 	table := strings.Join(append([]string{head, rule}, lines...), "\n") + "\n"
-	before, rest, ok := strings.Cut(string(data), "| stolen |")
+	before, rest, ok := strings.Cut(string(data), "| compromised keys |")
 	i := strings.Index(rest, "\n\n")
 	if !ok || i < 0 {
 		t.Fatalf("%s has no table", document)

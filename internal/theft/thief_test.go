@@ -123,10 +123,10 @@ var goals = []struct {
 	{"ship an agent", func(t *testing.T, r *tuftest.Repo, stolen []string) string { return ship(t, r, stolen, "agent") }},
 	{"ship rules", func(t *testing.T, r *tuftest.Repo, stolen []string) string { return ship(t, r, stolen, "rules") }},
 	{"change root", changeRoot},
-	{"give back what was recalled", giveBack},
+	{"reinstall what was recalled", giveBack},
 	{"hold", falseHold},
 	{"recall", falseRecall},
-	{"show the past for", freeze},
+	{"freeze for", freeze},
 	{"block until", block},
 }
 

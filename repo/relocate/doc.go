@@ -11,5 +11,5 @@
 // Before a step: [Move.Plan] thinks it through to the end, [Preflight] looks at
 // keys, dates and places, [Census] counts in access logs how much of the fleet has
 // seen the step before, and package repo/drill rehearses the signed draft with a
-// simulated fleet. The guide for operators is internal/doc/moving.md.
+// simulated fleet. The guide for operators is docs/moving.md.
 package relocate
