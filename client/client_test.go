@@ -228,7 +228,7 @@ func TestStatesOfTheWorld(t *testing.T) {
 
 	w.now = w.now.Add(2 * 24 * time.Hour)
 	bad("timestamp expired", client.ErrNoContent)
-	if err := w.repo.Refresh(t.Context()); err != nil {
+	if err := w.repo.Renew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	good("expiry")

@@ -62,7 +62,7 @@ func Example() {
 	version, err := update(ctx, cfg, file, "")
 	fmt.Printf("%q %v\n", version, err)
 
-	check(r.Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", "agent/agent-1.1") }))
+	check(r.Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", "agent/agent-1.1", nil) }))
 	version, err = update(ctx, cfg, file, "")
 	fmt.Printf("%q %v\n", version, err)
 	data, err := os.ReadFile(file)
@@ -98,7 +98,7 @@ func exampleRepository(ctx context.Context, dir string) *repo.Repo {
 			{ID: "review-1", Tier: tuf.Rendezvous, Operator: "review-host", Base: "https://updates.review.example/r/", Metadata: "metadata/"}},
 	}
 	r := repo.New(repo.Folder(dir), &repo.Config{Signers: signers})
-	check(r.Update(ctx, func(tx *repo.Tx) error { *tx.Root() = root; return nil }))
+	check(r.Update(ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil }))
 	return r
 }
 

@@ -241,7 +241,7 @@ func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
 	}
 	// The review centre's next version ends it.
 	for range 2 {
-		w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+		w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
 	}
 	w.mustGet(c, "", "1.0", "one")
 }

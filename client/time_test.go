@@ -132,7 +132,7 @@ func TestUseOfABundle(t *testing.T) {
 	w.approve("1.0")
 	pin := w.pin()
 	w.now = w.now.Add(10 * 24 * time.Hour)
-	if err := w.open().Refresh(t.Context()); err != nil {
+	if err := w.open().Renew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer

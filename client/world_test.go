@@ -186,7 +186,7 @@ func (w *world) add(version, content string) {
 
 func (w *world) approve(version string) {
 	w.t.Helper()
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", target(version)) })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", target(version), nil) })
 }
 
 func (w *world) pin() []byte {

@@ -123,10 +123,10 @@ func (tx *Tx) Remove(party, target string) error {
 	return nil
 }
 
-// Resign signs all roles of the party again with a later date, before they
+// Renew signs all roles of the party again with a later date, before they
 // expire: with their hash bins, the products that have the same keys, and the
 // holds of which it has a key.
-func (tx *Tx) Resign(party string) error {
+func (tx *Tx) Renew(party string) error {
 	found := false
 	for _, c := range tx.layout().Classes {
 		var keys []tuf.Key
@@ -154,9 +154,9 @@ func (tx *Tx) Resign(party string) error {
 	return nil
 }
 
-// ResignTargets signs targets.json again with a later date, before it expires:
+// RenewTargets signs targets.json again with a later date, before it expires:
 // stock TUF clients need it.
-func (tx *Tx) ResignTargets() error {
+func (tx *Tx) RenewTargets() error {
 	_, err := tx.edit("targets")
 	return err
 }

@@ -26,7 +26,7 @@ func TestRootAhead(t *testing.T) {
 			t.Fatalf("%v, %v", report, err)
 		}
 		status, err := w.open().Status(ctx, w.now)
-		if err != nil || status.Ahead != 0 || status.Urgency() != repo.Fine {
+		if err != nil || status.Ahead != 0 || status.Urgency() != repo.UrgencyFine {
 			t.Fatalf("%v, %v", status, err)
 		}
 	}
@@ -53,7 +53,7 @@ func TestRootAhead(t *testing.T) {
 		t.Errorf("%v", report)
 	}
 	status, err := w.open().Status(ctx, now)
-	if err != nil || status.Ahead != 3653*24*time.Hour || status.Urgency() != repo.Urgent || !strings.Contains(status.String(), "3653 days ahead of this machine's clock") {
+	if err != nil || status.Ahead != 3653*24*time.Hour || status.Urgency() != repo.UrgencyUrgent || !strings.Contains(status.String(), "3653 days ahead of this machine's clock") {
 		t.Errorf("%v, %v", status, err)
 	}
 	tip := w.root().SHA256()
@@ -73,7 +73,7 @@ func TestRootAhead(t *testing.T) {
 		"a root":               stage(renewRoot),
 		"naming another root":  stage(follow(strings.Repeat("ab", 32))),
 		"a release, naming it": stage(func(tx *repo.Tx) error { tx.Supersede(tip); return add("2")(tx) }),
-		"the cron job":         func() error { return w.open("timestamp", "snapshot").Refresh(ctx) },
+		"the cron job":         func() error { return w.open("timestamp", "snapshot").Renew(ctx) },
 	} {
 		w.refused(repo.ErrDate, func() error {
 			err := fn()
@@ -90,7 +90,7 @@ func TestRootAhead(t *testing.T) {
 	if w.root().Version() != 3 {
 		t.Error(w.root().Version())
 	}
-	noErr(t, w.open().Refresh(ctx))
+	noErr(t, w.open().Renew(ctx))
 	healthy()
 	w.sees("root 3 agent/1")
 }
@@ -112,7 +112,7 @@ func TestDiffShowsDates(t *testing.T) {
 		"a role ends early":    {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, want: []string{"review-agent: date of v3 it expires on 2026-12-19"}},
 		"an hour is no matter": {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview},
 		"a root ends early":    {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, want: []string{"root: date of v2 it expires on 2027-09-16"}},
-		"targets ends early":   {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.ResignTargets() }},
+		"targets ends early":   {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }},
 	} {
 		w := w.copy()
 		cfg := w.config()

@@ -31,7 +31,7 @@ func TestAutomation(t *testing.T) {
 	start.update(team("team-a"))
 	start.signer("team-b")
 	start.pin()
-	renew := func(tx *repo.Tx) error { return tx.Resign("vendor") }
+	renew := func(tx *repo.Tx) error { return tx.Renew("vendor") }
 	many := func(tx *repo.Tx) error {
 		for i := range 600 { // which takes hash bins
 			if err := plain(fmt.Sprintf("rules/%d", i), fmt.Sprint(i))(tx); err != nil {
@@ -63,17 +63,17 @@ func TestAutomation(t *testing.T) {
 		}, vendorKeys, repo.ErrNotAutomatic},
 		"a root": {repo.Automation{Renew: true}, renewRoot, vendorKeys, repo.ErrNotAutomatic},
 		"a recall": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
-			return tx.Recall("vendor", "agent/1", "", "x")
+			return tx.Recall("vendor", "agent/1", repo.RecallRecord{Reason: "x"})
 		}, vendorKeys, repo.ErrNotAutomatic},
 		"a recall of other bytes": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
-			return tx.Recall("vendor", "agent/0.9", strings.Repeat("ab", 32), "x")
+			return tx.Recall("vendor", "agent/0.9", repo.RecallRecord{SHA256: strings.Repeat("ab", 32), Reason: "x"})
 		}, vendorKeys, repo.ErrNotAutomatic},
 		"keys of a product": {repo.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, team("team-b"), vendorKeys, repo.ErrNotAutomatic},
 		"a hold":            {repo.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
 		"one of three":      {repo.Automation{Renew: true}, resignReview, []string{"ann"}, repo.ErrLedgerNotShared},
 		"all of three":      {repo.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
-		"an approval":       {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }, []string{"ann", "ben", "cleo"}, nil},
-		"a refusal":         {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "x", "") }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+		"an approval":       {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }, []string{"ann", "ben", "cleo"}, nil},
+		"a refusal":         {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "x"}) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start.copy()

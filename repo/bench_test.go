@@ -43,7 +43,7 @@ func changed(i int) string { return "changed " + strconv.Itoa(i) }
 func approveRules(from, to int) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		for i := from; i < to; i++ {
-			if err := tx.Approve("review", rules(i)); err != nil {
+			if err := tx.Approve("review", rules(i), nil); err != nil {
 				return err
 			}
 		}

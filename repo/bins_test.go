@@ -30,7 +30,7 @@ func addFiles(from, to int) func(*repo.Tx) error {
 func approveFiles(from, to int) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		for i := from; i < to; i++ {
-			if err := tx.Approve("review", file(i)); err != nil {
+			if err := tx.Approve("review", file(i), nil); err != nil {
 				return err
 			}
 		}
@@ -139,7 +139,7 @@ func TestBins(t *testing.T) {
 	w.finds(upTo(1800))
 
 	// Signed again: all of it, at the party that says so.
-	w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
 	if got := w.wroteBins(); got["review-agent bin"] != 16 || got["vendor-agent bin"] != 0 {
 		t.Fatal(got)
 	}
@@ -204,7 +204,7 @@ func TestProducts(t *testing.T) {
 	noErr(t, d.Sign(t.Context(), w.signer("team-three")))
 	noErr(t, w.open(vendorKeys...).Publish(t.Context(), travel(t, d)))
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Approve("review", "agent/three/1"), tx.Approve("review", "agent/3/new"), approve("1")(tx))
+		return errors.Join(tx.Approve("review", "agent/three/1", nil), tx.Approve("review", "agent/3/new", nil), approve("1")(tx))
 	})
 	w.sees("root 1 agent/1 agent/three/1")
 	// It grows bins of its own, signed by its keys; its keys change.
@@ -238,7 +238,7 @@ func TestProducts(t *testing.T) {
 	w.sees("root 2 agent/1 agent/three/1")
 	// Each renews his own: the role its rest, the team its product.
 	w.wroteBins()
-	w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	if got := w.wroteBins(); got["team-three bin"] != 0 || got["team-three.json"] != 0 || got["vendor-agent.rest bin"] == 0 || got["vendor-agent.rest.json"] != 1 || got["vendor-agent.json"] != 1 {
 		t.Fatal(got)
 	}

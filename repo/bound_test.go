@@ -78,7 +78,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 			"Clone":   func() error { return repo.New(newMemory(), cfg).Clone(t.Context(), client.FS(files), pin) },
 			"Bundle":  func() error { return own.Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true}) },
 			"Status":  func() error { _, err := own.Status(t.Context(), tuftest.Now); return err },
-			"Refresh": func() error { return own.Refresh(t.Context()) },
+			"Refresh": func() error { return own.Renew(t.Context()) },
 			"Pending": func() error { _, err := own.Pending(t.Context(), "review"); return err },
 			"Prune":   func() error { _, err := repo.New(m, cfg).Prune(t.Context(), nil); return err },
 		} {

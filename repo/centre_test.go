@@ -50,8 +50,8 @@ func (w *world) bring(dir string) {
 	}
 }
 
-func examined() repo.Examined {
-	return repo.Examined{Reviewer: "Ann", Result: proof.Identical, Builder: "https://builder.example/1", Policy: strings.Repeat("ab", 32), Valid: 30 * 24 * time.Hour}
+func examined() *repo.ReviewRecord {
+	return &repo.ReviewRecord{Reviewer: "Ann", Result: proof.Identical, Builder: "https://builder.example/1", Policy: strings.Repeat("ab", 32), Valid: 30 * 24 * time.Hour}
 }
 
 var vendorOnly = []string{"vendor-1", "vendor-release", "targets", "timestamp", "snapshot"}
@@ -63,7 +63,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(add("1.0")(tx), tx.Approve("review", "agent/1.0"))
+		return errors.Join(add("1.0")(tx), tx.Approve("review", "agent/1.0", nil))
 	})
 	vendor, dir := w.open(vendorOnly...), t.TempDir()
 	rel := release("1.1")
@@ -81,7 +81,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	if waiting, err := ann.Pending(t.Context(), "review"); err != nil || len(waiting) != 0 {
 		t.Errorf("without the draft: %v, %v", waiting, err)
 	}
-	waiting, err := ann.Pending(t.Context(), "review", draft)
+	waiting, err := ann.PendingIn(t.Context(), "review", draft)
 	noErr(t, err)
 	if len(waiting) != 1 {
 		t.Fatalf("%+v", waiting)
@@ -93,7 +93,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	if want := []string{"length 12, was 9", `version "1.1", was "1.0"`, `source "git+https://src.example.org/agent", was ""`, `revision "abc", was ""`, "critical true, was false"}; !slices.Equal(p.Changes, want) {
 		t.Errorf("%q", p.Changes)
 	}
-	f, err := ann.Open(t.Context(), p)
+	f, err := ann.OpenPending(t.Context(), p)
 	noErr(t, err)
 	if data, err := io.ReadAll(f); err != nil || string(data) != "agent eleven" {
 		t.Errorf("%q, %v", data, err)
@@ -146,7 +146,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	// It ends, and one that is signed later is the next.
 	w.now = w.now.Add(29 * 24 * time.Hour)
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Resign("review"), tx.Resign("vendor"), tx.ResignTargets(), tx.Approve("review", "agent/1.1", repo.Examined{}))
+		return errors.Join(tx.Renew("review"), tx.Renew("vendor"), tx.RenewTargets(), tx.Approve("review", "agent/1.1", &repo.ReviewRecord{}))
 	})
 	w.now = w.now.Add(2 * 24 * time.Hour)
 	all, err = w.open().Statements(t.Context(), "agent/1.1")
@@ -167,14 +167,14 @@ func TestCentreReadsOtherBytes(t *testing.T) {
 	path := filepath.Join(dir, filepath.FromSlash(waiting[0].Name))
 	for _, other := range []string{"agent 2", "agent", "agent 1 and more", ""} {
 		noErr(t, os.WriteFile(path, []byte(other), 0o644))
-		f, err := centre.Open(t.Context(), waiting[0])
+		f, err := centre.OpenPending(t.Context(), waiting[0])
 		noErr(t, err)
 		_, err = io.ReadAll(f)
 		wantErr(t, err, tuf.ErrMismatch)
 		f.Close()
 	}
 	noErr(t, os.Remove(path))
-	_, err = centre.Open(t.Context(), waiting[0])
+	_, err = centre.OpenPending(t.Context(), waiting[0])
 	wantErr(t, err, os.ErrNotExist)
 }
 
@@ -188,7 +188,7 @@ func TestCentreRefuses(t *testing.T) {
 	w.bring(dir)
 	centre := w.centre(dir, "review-release")
 	draft, err := centre.Stage(t.Context(), func(tx *repo.Tx) error {
-		return tx.Refuse("review", "agent/1", "it phones home", "Ann")
+		return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "it phones home", Reviewer: "Ann"})
 	})
 	noErr(t, err)
 	if draft.Empty() || len(draft.Missing()) != 0 || draft.String() != "refusal of agent/1" {
@@ -223,34 +223,36 @@ func TestCentreRefuses(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
 	w.sees("root 1 agent/1")
 	w.refused(os.ErrInvalid, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "too late", "") })
+		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "too late"}) })
 	})
 
 	// The reviewer changes his mind about bytes that he refused: his last word counts.
 	w.update(func(tx *repo.Tx) error { return add("2")(tx) })
-	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/2", "no source", "") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no source"})
+	})
 	w.refused(repo.ErrTakenBack, func() error {
 		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", examined()) })
 	})
-	again := examined()
+	again := *examined()
 	again.Reinstate = "the source has come"
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", again) })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", &again) })
 	all, err := w.open().Statements(t.Context(), "agent/2")
 	if err != nil || len(all) != 2 || all[0].Refusal == nil || all[1].Review == nil {
 		t.Errorf("%+v, %v", all, err)
 	}
 	for _, bad := range []func(tx *repo.Tx) error{
-		func(tx *repo.Tx) error { return tx.Refuse("review", "agent/none", "x", "") },
-		func(tx *repo.Tx) error { return tx.Refuse("review", "elsewhere/x", "x", "") },
+		func(tx *repo.Tx) error { return tx.Refuse("review", "agent/none", repo.RefusalRecord{Reason: "x"}) },
+		func(tx *repo.Tx) error { return tx.Refuse("review", "elsewhere/x", repo.RefusalRecord{Reason: "x"}) },
 	} {
 		w.refused(tuf.ErrNoTarget, func() error { return w.try(bad) })
 	}
 	w.update(add("3"))
 	w.refused(tuf.ErrMalformed, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/3", "", "") })
+		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/3", repo.RefusalRecord{}) })
 	})
-	for _, bad := range [][]repo.Examined{{{}, {}}, {{Result: "perhaps"}}, {{Result: proof.Identical}}, {{Builder: "https://x"}}, {{Policy: "x"}}, {{Valid: -time.Second}}} {
-		if err := w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/3", bad...) }); err == nil {
+	for _, bad := range []repo.ReviewRecord{{Result: "perhaps"}, {Result: proof.Identical}, {Builder: "https://x"}, {Policy: "x"}, {Valid: -time.Second}} {
+		if err := w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/3", &bad) }); err == nil {
 			t.Errorf("%+v: approved", bad)
 		}
 	}
@@ -263,7 +265,9 @@ func TestCentreIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "no source", "") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no source"})
+	})
 	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") })
 	dir := t.TempDir()
 	draft, err := w.open(vendorOnly...).Stage(t.Context(), add("1"))
@@ -272,13 +276,13 @@ func TestCentreIsTold(t *testing.T) {
 	draft, err = repo.LoadDraft(dir)
 	noErr(t, err)
 	centre := w.centre(dir, "review-release")
-	waiting, err := centre.Pending(t.Context(), "review", draft)
+	waiting, err := centre.PendingIn(t.Context(), "review", draft)
 	if err != nil || len(waiting) != 1 || waiting[0].Refused == nil || waiting[0].Refused.Reason != "no source" {
 		t.Fatalf("%+v, %v", waiting, err)
 	}
-	again := examined()
+	again := *examined()
 	again.Reinstate = "the source has come"
-	draft, err = centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", again) })
+	draft, err = centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &again) })
 	noErr(t, err)
 	noErr(t, w.open(vendorOnly...).Publish(t.Context(), travel(t, draft)))
 	w.sees("root 1 agent/1")
@@ -293,7 +297,7 @@ func TestCentreHolds(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1"), tx.Approve("review", "agent/2"))
+		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1", nil), tx.Approve("review", "agent/2", nil))
 	})
 	dir := t.TempDir()
 	w.bring(dir)
@@ -331,18 +335,18 @@ func TestCentreHolds(t *testing.T) {
 	noErr(t, hold("agent/1", "that one too", 7*day))
 	w.sees("root 1")
 	w.now = w.now.Add(2 * day)
-	noErr(t, w.open("timestamp", "snapshot").Refresh(t.Context()))
+	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
 	w.sees("root 1 agent/2") // ended by itself
 	w.bring(dir)
 	noErr(t, hold("agent/2", "again", day))
 	w.bring(dir)
-	w.update(func(tx *repo.Tx) error { return tx.Lift("agent/1") })
+	w.update(func(tx *repo.Tx) error { return tx.Unhold("agent/1") })
 	w.sees("root 1 agent/1")
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Lift("agent/1") }) })
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) })
 	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/1", "a", w.now.Add(time.Hour)) })
 	w.now = w.now.Add(2 * time.Hour)
 	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/2", "b", w.now.Add(time.Hour)) })
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Lift("agent/1") }) }) // dropped on the way
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) }) // dropped on the way
 
 	plain := newWorld(t)
 	plain.update(add("1"))
@@ -356,11 +360,13 @@ func TestCentreRecalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1"), tx.Approve("review", "agent/2"))
+		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1", nil), tx.Approve("review", "agent/2", nil))
 	})
 	dir := t.TempDir()
 	w.bring(dir)
-	draft, err := w.centre(dir, "review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/2", "", `it "leaks"`) })
+	draft, err := w.centre(dir, "review-release").Stage(t.Context(), func(tx *repo.Tx) error {
+		return tx.Recall("review", "agent/2", repo.RecallRecord{Reason: `it "leaks"`})
+	})
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
 	w.sees("root 1 agent/1")
@@ -383,21 +389,23 @@ func TestCentreRecalls(t *testing.T) {
 	// Of bytes that nobody lists any more, by their hash; said again it is one.
 	sum := strings.Repeat("ab", 32)
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Recall("review", "agent/0.9", sum, "old"), tx.Recall("review", "agent/0.9", sum, "older"))
+		return errors.Join(tx.Recall("review", "agent/0.9", repo.RecallRecord{SHA256: sum, Reason: "old"}), tx.Recall("review", "agent/0.9", repo.RecallRecord{SHA256: sum, Reason: "older"}))
 	})
 	if list = recalls(); len(list) != 2 || list[0].Path != "agent/0.9" || list[0].Reason != "older" {
 		t.Errorf("%+v", list)
 	}
 	w.sees("root 1 agent/1")
 	// Of bytes that are no longer those listed: what is listed stays.
-	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", sum, "an earlier one") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Recall("review", "agent/1", repo.RecallRecord{SHA256: sum, Reason: "an earlier one"})
+	})
 	w.sees("root 1 agent/1")
 	// Approved again, the same bytes are recalled no more.
 	w.refused(repo.ErrTakenBack, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	})
 	w.update(func(tx *repo.Tx) error {
-		return tx.Approve("review", "agent/2", repo.Examined{Reinstate: "it does not leak"})
+		return tx.Approve("review", "agent/2", &repo.ReviewRecord{Reinstate: "it does not leak"})
 	})
 	w.sees("root 1 agent/1 agent/2")
 	if list = recalls(); len(list) != 2 || list[1].Path != "agent/1" {
@@ -413,7 +421,9 @@ func TestCentreRecalls(t *testing.T) {
 		{"agent/1", "xyz", "x", os.ErrInvalid},
 	} {
 		w.refused(x.want, func() error {
-			return w.try(func(tx *repo.Tx) error { return tx.Recall("review", x.target, x.sum, x.reason) })
+			return w.try(func(tx *repo.Tx) error {
+				return tx.Recall("review", x.target, repo.RecallRecord{SHA256: x.sum, Reason: x.reason})
+			})
 		})
 	}
 }
@@ -423,20 +433,20 @@ func TestCentreRecalls(t *testing.T) {
 func TestCentreRenews(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), tx.Approve("review", "agent/1")) })
+	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), tx.Approve("review", "agent/1", nil)) })
 	w.now = w.now.Add(20 * 24 * time.Hour)
 	dir := t.TempDir()
 	w.bring(dir)
-	draft, err := w.centre(dir, "ann", "ben").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	draft, err := w.centre(dir, "ann", "ben").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	noErr(t, err)
 	if len(draft.Missing()) != 0 || draft.String() != "hold-agent v2, review-agent v3" {
 		t.Fatalf("%s, %v", draft, draft.Missing())
 	}
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
 	w.now = w.now.Add(9 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") }) // the vendor's own affair
+	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") }) // the vendor's own affair
 	w.now = w.now.Add(7 * 24 * time.Hour)
-	noErr(t, w.open("timestamp", "snapshot").Refresh(t.Context()))
+	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
 	w.sees("root 1 agent/1")
 }
 
@@ -461,23 +471,23 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), thief), repo.ErrUnsigned},
 		"unknown role": {rename(t, fine, "vendor-agent", "vendor-other"), tuf.ErrUntrusted},
 	} {
-		if _, err := w.open("review-release").Pending(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
+		if _, err := w.open("review-release").PendingIn(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
 			t.Errorf("%s: Pending: %v", name, err)
 		}
-		if _, err := w.open("review-release").StageOn(t.Context(), x.draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }); !errors.Is(err, x.want) {
+		if _, err := w.open("review-release").StageOn(t.Context(), x.draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }); !errors.Is(err, x.want) {
 			t.Errorf("%s: StageOn: %v", name, err)
 		}
 	}
 	// What a draft states about who leads to a role decides nothing.
 	fine = rename(t, fine, `"needs"`, `"under":["x","vendor-agent"],"needs"`)
-	both, err := w.open("review-release").StageOn(t.Context(), fine, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") })
+	both, err := w.open("review-release").StageOn(t.Context(), fine, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) })
 	noErr(t, err)
 	if len(fine.Missing()) != 0 || fine.String() != "vendor-agent v2" {
 		t.Errorf("the draft was changed: %s", fine)
 	}
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
 	w.sees("root 1 agent/1")
-	_, err = w.open().Pending(t.Context(), "review", fine)
+	_, err = w.open().PendingIn(t.Context(), "review", fine)
 	wantErr(t, err, repo.ErrPublished)
 	_, err = repo.New(newMemory(), nil).Pending(t.Context(), "review")
 	if err == nil {
@@ -569,7 +579,7 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 	w.now = w.now.Add(-31 * 24 * time.Hour)
 
 	// Two who speak at once: one has the word, the other says it again.
-	other, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "no", "") })
+	other, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
 	noErr(t, err)
 	noErr(t, publish(good))
 	wantErr(t, publish(other), repo.ErrStale)

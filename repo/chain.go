@@ -30,8 +30,8 @@ func (r *Repo) Chain(ctx context.Context) (_ []*tuf.Root, err error) {
 	return c.roots, nil
 }
 
-// File is a file in storage.
-type File struct {
+// RootFile is a file in storage.
+type RootFile struct {
 	Name string // as [CheckName] allows
 	Data []byte // the caller's
 }
@@ -40,7 +40,7 @@ type File struct {
 // newest, in the order in which they may be written: N.root.json, and for roots
 // that were recovered to the statement after the root that it names. Roots before
 // the first of [Repo.Chain] are among them as they lie in the storage.
-func (r *Repo) RootFiles(ctx context.Context) (_ []File, err error) {
+func (r *Repo) RootFiles(ctx context.Context) (_ []RootFile, err error) {
 	defer oneLine(&err)
 	a, err := r.anchor(ctx)
 	if err != nil {
@@ -60,7 +60,7 @@ func (r *Repo) RootFiles(ctx context.Context) (_ []File, err error) {
 // chain is what leads from the first root to the newest.
 type chain struct {
 	roots     []*tuf.Root             // verified, in order of versions, without a gap
-	older     []File                  // of the roots before them, which prove nothing
+	older     []RootFile              // of the roots before them, which prove nothing
 	recovered map[int64]recoveryFiles // by the version that was recovered to
 	ordinary  int64                   // version of the newest that was not
 	junk      error                   // why something where a recovery would lie is none; nil: there is nothing such
@@ -79,12 +79,12 @@ func (c *chain) at(version int64) *tuf.Root {
 }
 
 // files are those of one root of the chain.
-func (c *chain) files(root *tuf.Root) []File {
+func (c *chain) files(root *tuf.Root) []RootFile {
 	v := root.Version()
 	if f, ok := c.recovered[v]; ok {
-		return []File{{f.names[1], f.data[1]}, {f.names[0], f.data[0]}}
+		return []RootFile{{f.names[1], f.data[1]}, {f.names[0], f.data[0]}}
 	}
-	return []File{{rootName(v), root.Bytes()}}
+	return []RootFile{{rootName(v), root.Bytes()}}
 }
 
 // readChain reads the roots in the storage, and what recoveries lead on where
@@ -168,7 +168,7 @@ func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (
 		if err != nil {
 			return nil, err
 		}
-		c.older = append(c.older, File{rootName(n), data})
+		c.older = append(c.older, RootFile{rootName(n), data})
 	}
 	for _, root := range believed {
 		c.add(root, walked.recovered[root.Version()])

@@ -30,16 +30,16 @@ type ChangeKind string
 type ChangePart string
 
 const (
-	Headline ChangePart = "headline" // one for each file, statement and recovery statement
-	Summary  ChangePart = "summary"  // members that this package knows, in its words
-	Rest     ChangePart = "rest"     // every other signed member, with its path and its kind; keys with their whole ids
+	PartHeadline ChangePart = "headline" // one for each file, statement and recovery statement
+	PartSummary  ChangePart = "summary"  // members that this package knows, in its words
+	PartRest     ChangePart = "rest"     // every other signed member, with its path and its kind; keys with their whole ids
 )
 
 const (
-	Added     ChangeKind = "added"
-	Removed   ChangeKind = "removed"
-	Changed   ChangeKind = "changed"
-	Unchanged ChangeKind = "unchanged" // shown all the same: an expiry, and the whole id of a key
+	KindAdded     ChangeKind = "added"
+	KindRemoved   ChangeKind = "removed"
+	KindChanged   ChangeKind = "changed"
+	KindUnchanged ChangeKind = "unchanged" // shown all the same: an expiry, and the whole id of a key
 )
 
 // String is the change as one line of at most 4 kB.
@@ -47,7 +47,7 @@ func (c Change) String() string {
 	var b strings.Builder
 	b.WriteString(c.Role)
 	subject := strings.TrimSpace(c.What + " " + c.Name)
-	if c.Part == Headline && c.What == "" {
+	if c.Part == PartHeadline && c.What == "" {
 		b.WriteString(" " + c.Name + ": " + c.New)
 		subject, c.Kind, c.New = "", "", ""
 	} else {
@@ -64,12 +64,12 @@ func (c Change) String() string {
 	case c.Kind == "":
 	case c.Fact != "" && c.Old != "" && c.New != "":
 		b.WriteString(c.Old + " -> " + c.New)
-	case c.Kind == Removed:
+	case c.Kind == KindRemoved:
 		b.WriteString(string(c.Kind))
 		if c.Old != "" {
 			b.WriteString(", was: " + c.Old)
 		}
-	case c.Kind == Unchanged:
+	case c.Kind == KindUnchanged:
 		b.WriteString(c.New)
 	default:
 		b.WriteString(string(c.Kind))

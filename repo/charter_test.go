@@ -16,7 +16,7 @@ func (w *world) withHold(tx *repo.Tx) error {
 	}
 	r := tx.Root()
 	r.Classes[0].Hold = &repo.Hold{Role: "hold", Keys: repo.Keys{Keys: w.public("review-release", "hold-2")}, Max: 7 * 24 * time.Hour}
-	r.Recovery = &repo.Recovery{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank-1", "bank-2")}, {Name: "university", Keys: w.public("university")}}, Counter: 3}
+	r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank-1", "bank-2")}, {Name: "university", Keys: w.public("university")}}, Counter: 3}
 	return nil
 }
 
@@ -59,9 +59,9 @@ func TestHoldAndRecovery(t *testing.T) {
 	// It expires like the party's roles, and is renewed with them; until then
 	// nothing passes.
 	w.now = w.now.Add(29 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Resign("vendor"), tx.Resign("review")) })
+	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
 	w.now = w.now.Add(6 * 24 * time.Hour)
-	noErr(t, w.open().Refresh(t.Context()))
+	noErr(t, w.open().Renew(t.Context()))
 	w.sees("root 3 agent/1")
 	w.refused(tuf.ErrCharter, func() error {
 		return w.try(func(tx *repo.Tx) error { tx.Root().Classes[0].Hold.Keys.Keys = nil; return nil })
@@ -84,7 +84,7 @@ func TestBridge(t *testing.T) {
 	old := []tuf.Signer{w.signer("timestamp"), w.signer("snapshot"), w.signer("targets"), w.signer("vendor-release"), w.signer("vendor-1")}
 	w.public("timestamp-2", "snapshot-2", "targets-2", "vendor-release-2")
 	cfg := w.config()
-	cfg.Bridge = &repo.Bridge{Root: before, Signers: old}
+	cfg.DualSigning = &repo.DualSigning{Root: before, Signers: old}
 	for _, s := range w.keys {
 		cfg.Signers = append(cfg.Signers, s)
 	}
@@ -113,7 +113,7 @@ func TestBridge(t *testing.T) {
 	next, err := w2.root().Next(draft.File("root"))
 	noErr(t, err)
 	cfg = w2.config()
-	cfg.Bridge = &repo.Bridge{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}}
+	cfg.DualSigning = &repo.DualSigning{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}}
 	cfg.Signers = []tuf.Signer{w2.signer("timestamp"), w2.signer("snapshot"), w2.signer("vendor-release"), w2.signer("review-release")}
 	noErr(t, repo.New(w2.store, cfg).Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) }))
 	p = w2.product()

@@ -38,7 +38,7 @@ func TestClone(t *testing.T) {
 		slices.IndexFunc(wrote, isTarget) > slices.Index(wrote, "metadata/2.review-agent.json") {
 		t.Errorf("wrote %q", wrote)
 	}
-	if got := w.verify(repo.Copy{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
+	if got := w.verify(repo.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
 		t.Errorf("the copy: %q", got)
 	}
 	w.sameIn(m, "root 2 agent/1")
@@ -292,7 +292,7 @@ func TestStatementsTravel(t *testing.T) {
 		t.Error("the mirror has no statement")
 	}
 	copies := func() []string {
-		return slices.DeleteFunc(w.verify(repo.Copy{Name: "m", Source: m}), func(s string) bool { return strings.Contains(s, "orphan ") })
+		return slices.DeleteFunc(w.verify(repo.Mirror{Name: "m", Source: m}), func(s string) bool { return strings.Contains(s, "orphan ") })
 	}
 	if got := copies(); len(got) > 0 {
 		t.Errorf("found %q", got)
@@ -310,7 +310,7 @@ func TestStatementsTravel(t *testing.T) {
 	if got := copies(); !slices.Equal(got, []string{"m missing " + shorten(second), "untrusted " + shorten(third)}) {
 		t.Errorf("found %q", got)
 	}
-	w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
 	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
 	if m.files[second] == nil || m.files[third] != nil {
 		t.Errorf("second %v, third %v", m.files[second] != nil, m.files[third] != nil)

@@ -63,21 +63,21 @@ func (x *comparison) head(f *draftFile, fresh bool, phrases []string) {
 	default:
 		phrases = []string{"is signed again"}
 	}
-	x.out = append(x.out, Change{Part: Headline, Role: roleText(f.role), Kind: Changed, Name: fmt.Sprintf("v%d", f.version), New: strings.Join(phrases, "; ")})
+	x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(f.role), Kind: KindChanged, Name: fmt.Sprintf("v%d", f.version), New: strings.Join(phrases, "; ")})
 }
 
 // file compares what a file signs, but for what it lists under paths.
 func (x *comparison) file(f *draftFile, old wire.Value) []Change {
 	role := roleText(f.role)
-	version := Change{Part: Summary, Role: role, Kind: Added, Fact: "version", New: fmt.Sprint(f.version)}
+	version := Change{Part: PartSummary, Role: role, Kind: KindAdded, Fact: "version", New: fmt.Sprint(f.version)}
 	if f.base > 0 {
-		version.Kind, version.Old = Changed, fmt.Sprint(f.base)
+		version.Kind, version.Old = KindChanged, fmt.Sprint(f.base)
 	}
-	expires := Change{Part: Summary, Role: role, Kind: Added, Fact: "expires", New: dateText(f.signed)}
+	expires := Change{Part: PartSummary, Role: role, Kind: KindAdded, Fact: "expires", New: dateText(f.signed)}
 	if old != nil {
-		expires.Kind, expires.Old = Changed, dateText(old)
+		expires.Kind, expires.Old = KindChanged, dateText(old)
 		if expires.Old == expires.New {
-			expires.Kind, expires.Old = Unchanged, ""
+			expires.Kind, expires.Old = KindUnchanged, ""
 		}
 	}
 	skip := []string{"_type", "version", "expires"}
@@ -99,7 +99,7 @@ func (x *comparison) file(f *draftFile, old wire.Value) []Change {
 func others(lines []Change, usual ...string) []string {
 	n := 0
 	for _, c := range lines {
-		if c.Part == Rest && c.What != "key" && !strings.HasSuffix(c.Fact, " order") && !slices.Contains(usual, c.Fact) {
+		if c.Part == PartRest && c.What != "key" && !strings.HasSuffix(c.Fact, " order") && !slices.Contains(usual, c.Fact) {
 			n++
 		}
 	}

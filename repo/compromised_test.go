@@ -35,7 +35,7 @@ func (w *world) attacks(fn func(*repo.Tx) error) {
 }
 
 func evil(tx *repo.Tx) error {
-	return errors.Join(add("evil")(tx), tx.Recall("vendor", "agent/1", "", "a lie"))
+	return errors.Join(add("evil")(tx), tx.Recall("vendor", "agent/1", repo.RecallRecord{Reason: "a lie"}))
 }
 
 // rotate replaces every key that the attacker has.
@@ -88,7 +88,7 @@ func TestCompromised(t *testing.T) {
 		"published beyond": {func(w *world) { w.attacks(evil) }, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which compromised keys alone signed"},
 		"far beyond": {func(w *world) {
 			for range 5 {
-				w.attacks(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+				w.attacks(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 			}
 			w.attacks(evil)
 		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v9, which compromised keys alone signed"},
@@ -346,7 +346,7 @@ func TestCompromisedTop(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return errors.Join(plain(0, 600)(tx), add("1")(tx), approve("1")(tx)) })
 	w.update(func(tx *repo.Tx) error {
 		for i := range 600 {
-			if err := tx.Approve("review", fmt.Sprintf("agent/plain-%d", i), repo.Examined{Unrecorded: true}); err != nil {
+			if err := tx.Approve("review", fmt.Sprintf("agent/plain-%d", i), &repo.ReviewRecord{Unrecorded: true}); err != nil {
 				return err
 			}
 		}

@@ -48,8 +48,8 @@ type Config struct {
 	Expiry Expiry
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// Bridge is the other generation of keys during a cut-over; nil: there is none.
-	Bridge *Bridge
+	// DualSigning is the other generation of keys during a cut-over; nil: there is none.
+	DualSigning *DualSigning
 	// Progress is told how far a long call is; nil: nobody is. It is called from the
 	// call's own goroutine, which goes on when it returns.
 	Progress func(storage.Progress)
@@ -63,12 +63,12 @@ type Config struct {
 	UnsafeLoopback bool
 }
 
-// Bridge lets metadata carry the signatures of two generations of keys, so that
+// DualSigning lets metadata carry the signatures of two generations of keys, so that
 // clients on either side of a cut-over take it: whatever Update, Stage, Publish
-// and Refresh sign is also signed by those of Signers whose keys have a part in
+// and Renew sign is also signed by those of Signers whose keys have a part in
 // the same role under Root. The root that is published counts none of them, and
 // no root is ever signed so.
-type Bridge struct {
+type DualSigning struct {
 	Root    *tuf.Root // the one before, or the next one, which may be unpublished
 	Signers []tuf.Signer
 }

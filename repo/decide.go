@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// Examined says how a reviewer came to approve of a release; see package proof.
-type Examined struct {
+// ReviewRecord says how a reviewer came to approve of a release; see package proof.
+type ReviewRecord struct {
 	Reviewer string        // name of a person or machine; may be ""
 	Result   proof.Result  // of building it again from source; "": not done
 	Builder  string        // who built it again, a URI; "" where it was not done
@@ -39,15 +39,15 @@ type Examined struct {
 // Approve lists a path in the party's role exactly as other parties list it: those
 // of them that do, in whatever order they decide, must agree. Who lists what the
 // party lists already does not count as disagreeing, where others list something new;
-// [Examined].SHA256 chooses between two that differ in their bytes.
+// [ReviewRecord].SHA256 chooses between two that differ in their bytes.
 //
 // Bytes that the party recalled or refused before are not approved without
-// [Examined].Reinstate: the error wraps [ErrTakenBack].
+// [ReviewRecord].Reinstate: the error wraps [ErrTakenBack].
 //
 // The approval of a release is recorded: a statement, with what was said of how it
 // was examined, that the keys of the role sign with the draft and that is
-// published beside the file. Nothing said is the zero [Examined]: not built
-// again. Of a plain file, of which there may be a hundred thousand, a statement is
+// published beside the file. Nothing said is the zero [ReviewRecord]: not built
+// again; r may be nil, which is the same, and is not kept. Of a plain file, of which there may be a hundred thousand, a statement is
 // made only where it was said how it was examined. Nor is one made, unless something
 // is said, where the party lists the same bytes from the same source under the path
 // and other release fields alone change, such as the rollout: what it stated of the
@@ -55,17 +55,14 @@ type Examined struct {
 //
 // Release fields that clients refuse are refused, with the error of
 // [tuf.Release.Check].
-func (tx *Tx) Approve(party, target string, how ...Examined) error {
+func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
 	}
-	if len(how) > 1 {
-		return fmt.Errorf("repo: %s: %w: examined %d times", text.Name(target), fs.ErrInvalid, len(how))
-	}
-	var x Examined
-	if len(how) == 1 {
-		x = how[0]
+	var x ReviewRecord
+	if r != nil {
+		x = *r
 	}
 	if x.Unrecorded && x.Reinstate != "" {
 		return fmt.Errorf("repo: %s: %w: a reinstatement is recorded", text.Name(target), fs.ErrInvalid)
@@ -93,15 +90,15 @@ func (tx *Tx) Approve(party, target string, how ...Examined) error {
 	if err != nil {
 		return err
 	}
-	if isRelease && len(how) == 0 && !listed && !stated {
-		how = []Examined{{}}
+	if isRelease && r == nil && !listed && !stated {
+		r = &x
 	}
 	for _, role := range roles {
 		if err := tx.put(role, target, entry); err != nil {
 			return err
 		}
 	}
-	if len(how) == 0 || how[0].Unrecorded {
+	if r == nil || r.Unrecorded {
 		return nil
 	}
 	now := tx.repo.now()
@@ -148,14 +145,19 @@ func sameRelease(target string, mine, theirs wire.Value) bool {
 	return err == nil && a == b && was.Source == is.Source && was.Product == is.Product && was.Version == is.Version && was.Platform == is.Platform
 }
 
+// RefusalRecord is what [Tx.Refuse] publishes.
+type RefusalRecord struct {
+	Reason   string // required
+	Reviewer string // a name, human-readable; "" for none
+}
+
 // Refuse records that the party will not approve of what the others list under a
 // path, and why: a statement that the keys of its role sign and that the vendor
 // reads in the draft ([Repo.StatementsIn]) or, published, beside the file. It
-// changes no metadata: what a party does not list no client takes. reviewer is a
-// name, for people, and may be "".
+// changes no metadata: what a party does not list no client takes.
 //
 // What the party lists already can't be refused, but recalled.
-func (tx *Tx) Refuse(party, target, reason, reviewer string) error {
+func (tx *Tx) Refuse(party, target string, r RefusalRecord) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
@@ -178,8 +180,8 @@ func (tx *Tx) Refuse(party, target, reason, reviewer string) error {
 		return err
 	}
 	return tx.state(class, party, subject, proof.RefusalType, func(s proof.Subject, by proof.Reviewer) payloader {
-		by.Name = reviewer
-		return proof.Refusal{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Reason: reason, At: tx.repo.now()}
+		by.Name = r.Reviewer
+		return proof.Refusal{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Reason: r.Reason, At: tx.repo.now()}
 	})
 }
 

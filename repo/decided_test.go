@@ -13,9 +13,9 @@ import (
 )
 
 // marks are what waits for the review centre: a path, and what it decided before.
-func marks(t *testing.T, r *repo.Repo, draft ...*repo.Draft) (out []string) {
+func marks(t *testing.T, r *repo.Repo, draft *repo.Draft) (out []string) {
 	t.Helper()
-	list, err := r.Pending(t.Context(), "review", draft...)
+	list, err := r.PendingIn(t.Context(), "review", draft)
 	noErr(t, err)
 	for _, p := range list {
 		s := p.Path
@@ -54,7 +54,7 @@ func addAs(path, version string) func(tx *repo.Tx) error {
 func approveAll(r *repo.Repo, waiting []repo.Pending) func(tx *repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		for _, p := range waiting {
-			if err := tx.Approve("review", p.Path, repo.Examined{SHA256: p.SHA256}); err != nil {
+			if err := tx.Approve("review", p.Path, &repo.ReviewRecord{SHA256: p.SHA256}); err != nil {
 				return err
 			}
 		}
@@ -72,13 +72,13 @@ func TestDecisionsLast(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx), add("3")(tx)) })
 	w.update(approve("1"))
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Recall("review", "agent/1", "", "it leaks"), tx.Refuse("review", "agent/2", "no source", "Ann"))
+		return errors.Join(tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it leaks"}), tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no source", Reviewer: "Ann"}))
 	})
 	w.update(func(tx *repo.Tx) error { return errors.Join(addAs("agent/one", "1")(tx), addAs("agent/two", "2")(tx)) })
 	w.sees("root 1")
 	all := []string{"agent/1 recalled as agent/1: it leaks", "agent/2 refused as agent/2: no source", "agent/3",
 		"agent/one recalled as agent/1: it leaks", "agent/two refused as agent/2: no source"}
-	wantMarks(t, "own ledger", marks(t, w.open()), all...)
+	wantMarks(t, "own ledger", marks(t, w.open(), nil), all...)
 	// The name of a refusal's file says which path it is about, so that a ledger which
 	// never saw it knows that path alone.
 	strange := slices.Clone(all)
@@ -92,13 +92,13 @@ func TestDecisionsLast(t *testing.T) {
 		}
 		return repo.New(w.store, cfg)
 	}
-	wantMarks(t, "new ledger", marks(t, stranger("")), strange...)
+	wantMarks(t, "new ledger", marks(t, stranger(""), nil), strange...)
 
 	for i, target := range []string{"agent/1", "agent/2", "agent/one"} {
 		for what, r := range map[string]*repo.Repo{"own ledger": w.open(), "new ledger": stranger("")} {
 			w.refused(repo.ErrTakenBack, func() error {
 				_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", target, examined()) })
-				if err == nil || !strings.Contains(err.Error(), "Examined.Reinstate") || !strings.Contains(err.Error(), []string{"it leaks", "no source", "as agent/1"}[i]) {
+				if err == nil || !strings.Contains(err.Error(), "ReviewRecord.Reinstate") || !strings.Contains(err.Error(), []string{"it leaks", "no source", "as agent/1"}[i]) {
 					t.Errorf("%s, %s: %v", what, target, err)
 				}
 				return err
@@ -120,16 +120,18 @@ func TestDecisionsLast(t *testing.T) {
 	wantMarks(t, "exported", marks(t, stranger(dir), draft), exported...)
 
 	// A refusal within a draft counts as soon as enough keys signed it.
-	refused, err := stranger(dir).StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/4", "too late", "Ann") })
+	refused, err := stranger(dir).StageOn(t.Context(), draft, func(tx *repo.Tx) error {
+		return tx.Refuse("review", "agent/4", repo.RefusalRecord{Reason: "too late", Reviewer: "Ann"})
+	})
 	noErr(t, err)
 	refused = travel(t, refused)
 	again := slices.Clone(exported)
 	again[3] = "agent/4 refused as agent/4: too late"
 	wantMarks(t, "in a draft", marks(t, stranger(dir), refused), again...)
-	_, err = stranger(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error { return tx.Approve("review", "agent/4") })
+	_, err = stranger(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error { return tx.Approve("review", "agent/4", nil) })
 	wantErr(t, err, repo.ErrTakenBack)
 	both, err := stranger(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error {
-		return tx.Approve("review", "agent/4", repo.Examined{Reinstate: "in time after all"})
+		return tx.Approve("review", "agent/4", &repo.ReviewRecord{Reinstate: "in time after all"})
 	})
 	noErr(t, err)
 	{
@@ -144,7 +146,7 @@ func TestDecisionsLast(t *testing.T) {
 
 	// Junk after the last word, which anybody who writes the storage can put there, says nothing.
 	w.store.files[waiting[1].Name+".reviews/review-agent.2.json"] = []byte("{}")
-	wantMarks(t, "junk", marks(t, stranger("")), strange...)
+	wantMarks(t, "junk", marks(t, stranger(""), nil), strange...)
 	delete(w.store.files, waiting[1].Name+".reviews/review-agent.2.json")
 
 	// New keys: what was said with the old ones is still said.
@@ -153,7 +155,7 @@ func TestDecisionsLast(t *testing.T) {
 		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
 		return nil
 	})
-	wantMarks(t, "rotated", marks(t, stranger("")), strange...)
+	wantMarks(t, "rotated", marks(t, stranger(""), nil), strange...)
 	said, err := w.open().Statements(t.Context(), "agent/2")
 	if err != nil || len(said) != 1 || said[0].Refusal == nil || !said[0].Rotated || said[0].Err != nil {
 		t.Errorf("%+v, %v", said, err)
@@ -161,11 +163,11 @@ func TestDecisionsLast(t *testing.T) {
 
 	// With a reason both are approved, and marked no more.
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Approve("review", "agent/one", repo.Examined{Reinstate: "it was another one"}),
-			tx.Approve("review", "agent/2", repo.Examined{Reinstate: "the source has come"}))
+		return errors.Join(tx.Approve("review", "agent/one", &repo.ReviewRecord{Reinstate: "it was another one"}),
+			tx.Approve("review", "agent/2", &repo.ReviewRecord{Reinstate: "the source has come"}))
 	})
 	w.sees("root 2 agent/2 agent/one")
-	wantMarks(t, "reinstated", marks(t, w.open()), "agent/1", "agent/3", "agent/two")
+	wantMarks(t, "reinstated", marks(t, w.open(), nil), "agent/1", "agent/3", "agent/two")
 	w.update(resignReview)
 	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), approve("3")(tx)) })
 	w.sees("root 2 agent/1 agent/2 agent/3 agent/one")
@@ -197,7 +199,7 @@ func TestRecallNamesBytes(t *testing.T) {
 			if err := tx.Add("vendor", path, strings.NewReader(content), release(version)); err != nil {
 				return err
 			}
-			return tx.Approve("review", path)
+			return tx.Approve("review", path, nil)
 		}
 	}
 	w.update(func(tx *repo.Tx) error {
@@ -206,7 +208,9 @@ func TestRecallNamesBytes(t *testing.T) {
 	})
 	w.sees("root 2 agent/1 agent/2 agent/latest tools/1 tools/2")
 	behind := w.machine().adopts()
-	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it eats disks") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it eats disks"})
+	})
 	w.sees("root 2 agent/2 tools/2")
 	c := w.product()
 	snap, err := c.refresh()
@@ -226,13 +230,13 @@ func TestRecallNamesBytes(t *testing.T) {
 		return err
 	})
 	w.refused(repo.ErrTakenBack, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "tools/3") })
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "tools/3", nil) })
 	})
 	w.update(func(tx *repo.Tx) error {
-		return tx.Approve("review", "tools/3", repo.Examined{Reinstate: "disks are eaten elsewhere"})
+		return tx.Approve("review", "tools/3", &repo.ReviewRecord{Reinstate: "disks are eaten elsewhere"})
 	})
 	w.sees("root 2 agent/2 tools/2 tools/3")
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/latest") })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/latest", nil) })
 	w.update(resignReview)
 	w.sees("root 2 agent/2 agent/latest tools/2 tools/3")
 }
@@ -245,8 +249,10 @@ func TestRecallWithAnAlias(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(add("1")(tx), tx.Add("vendor", "agent/latest", strings.NewReader("agent 1"), nil))
 	})
-	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), tx.Approve("review", "agent/latest")) })
-	d, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "bad") })
+	w.update(func(tx *repo.Tx) error {
+		return errors.Join(approve("1")(tx), tx.Approve("review", "agent/latest", nil))
+	})
+	d, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
 	noErr(t, err)
 	noErr(t, w.copy().received(d).Sign(t.Context(), w.signer("review-release"))) // the healthy twin
 	d = w.tampered(d, func(draft map[string]any) {
@@ -274,7 +280,7 @@ func TestStopARelease(t *testing.T) {
 		for path, rel := range files {
 			errs = append(errs, tx.Add("vendor", path, strings.NewReader(path), rel))
 			if path != "agent/unseen" {
-				errs = append(errs, tx.Approve("review", path, repo.Examined{Unrecorded: true}))
+				errs = append(errs, tx.Approve("review", path, &repo.ReviewRecord{Unrecorded: true}))
 			}
 		}
 		return errors.Join(errs...)
@@ -282,27 +288,43 @@ func TestStopARelease(t *testing.T) {
 	healthy := "root 1 agent/beta agent/linux agent/newer agent/other agent/windows"
 	w.sees(healthy)
 	day := w.now.Add(24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1.2", "wait", day) })
+	w.update(func(tx *repo.Tx) error {
+		return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "wait", day)
+	})
 	w.sees("root 1 agent/newer agent/other")
-	w.update(func(tx *repo.Tx) error { return tx.LiftRelease("agent", "v1.2.0") })
+	w.update(func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "v1.2.0"}) })
 	w.sees(healthy)
-	w.update(func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "1.2.0", "it leaks") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.2.0"}, "it leaks")
+	})
 	w.sees("root 1 agent/newer agent/other")
 	// What waited and was not approved yet is recalled too.
-	wantMarks(t, "recalled", marks(t, w.open()), "agent/beta recalled as agent/beta: it leaks", "agent/linux recalled as agent/linux: it leaks",
+	wantMarks(t, "recalled", marks(t, w.open(), nil), "agent/beta recalled as agent/beta: it leaks", "agent/linux recalled as agent/linux: it leaks",
 		"agent/unseen recalled as agent/unseen: it leaks", "agent/windows recalled as agent/windows: it leaks")
 	for name, x := range map[string]struct {
 		fn   func(tx *repo.Tx) error
 		want error
 	}{
-		"recall of a version that nobody lists": {func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "1.3", "x") }, tuf.ErrNoTarget},
-		"recall of no version":                  {func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "", "x") }, tuf.ErrNoTarget},
-		"recall by nobody":                      {func(tx *repo.Tx) error { return tx.RecallRelease("nobody", "agent", "1.2", "x") }, tuf.ErrNoTarget},
-		"recall without a reason":               {func(tx *repo.Tx) error { return tx.RecallRelease("review", "agent", "1.2", "") }, os.ErrInvalid},
-		"hold of a product that nobody lists":   {func(tx *repo.Tx) error { return tx.HoldRelease("agents", "1.2", "x", day) }, tuf.ErrNoTarget},
-		"hold without a reason":                 {func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1.2", "", day) }, os.ErrInvalid},
-		"hold for too long":                     {func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1.2", "x", w.now.Add(8*24*time.Hour)) }, os.ErrInvalid},
-		"lift of what is not held":              {func(tx *repo.Tx) error { return tx.LiftRelease("agent", "1.2") }, tuf.ErrNoTarget},
+		"recall of a version that nobody lists": {func(tx *repo.Tx) error {
+			return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.3"}, "x")
+		}, tuf.ErrNoTarget},
+		"recall of no version": {func(tx *repo.Tx) error { return tx.RecallRelease("review", repo.ReleaseID{Product: "agent"}, "x") }, tuf.ErrNoTarget},
+		"recall by nobody": {func(tx *repo.Tx) error {
+			return tx.RecallRelease("nobody", repo.ReleaseID{Product: "agent", Version: "1.2"}, "x")
+		}, tuf.ErrNoTarget},
+		"recall without a reason": {func(tx *repo.Tx) error {
+			return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.2"}, "")
+		}, os.ErrInvalid},
+		"hold of a product that nobody lists": {func(tx *repo.Tx) error {
+			return tx.HoldRelease(repo.ReleaseID{Product: "agents", Version: "1.2"}, "x", day)
+		}, tuf.ErrNoTarget},
+		"hold without a reason": {func(tx *repo.Tx) error {
+			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "", day)
+		}, os.ErrInvalid},
+		"hold for too long": {func(tx *repo.Tx) error {
+			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "x", w.now.Add(8*24*time.Hour))
+		}, os.ErrInvalid},
+		"lift of what is not held": {func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}) }, tuf.ErrNoTarget},
 	} {
 		w.refused(x.want, func() error {
 			err := w.try(x.fn)
@@ -316,6 +338,8 @@ func TestStopARelease(t *testing.T) {
 	plain := newWorld(t)
 	plain.update(add("1"))
 	plain.refused(os.ErrInvalid, func() error {
-		return plain.try(func(tx *repo.Tx) error { return tx.HoldRelease("agent", "1", "x", day) })
+		return plain.try(func(tx *repo.Tx) error {
+			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1"}, "x", day)
+		})
 	})
 }

@@ -52,7 +52,7 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error)
 	if err := x.saidBy(d); err != nil {
 		return nil, err
 	}
-	for _, part := range []ChangePart{Headline, Summary, Rest} {
+	for _, part := range []ChangePart{PartHeadline, PartSummary, PartRest} {
 		for _, c := range x.out {
 			if c.Part == part {
 				changes = append(changes, c)
@@ -181,7 +181,7 @@ func (x *comparison) saidBy(d *Draft) error {
 		y := &facts{role: text.Name(by.Role), keys: newKeyNames(nil)}
 		p := at{thing: s.what(), name: text.Name(subject.Path)}
 		y.asThing(p, nil, v, func() { y.compare(p, statementShape, nil, without(v, "_type", "subject", "predicateType")) })
-		x.out = append(x.out, Change{Part: Headline, Role: y.role, Kind: Added, What: p.thing, Name: p.name,
+		x.out = append(x.out, Change{Part: PartHeadline, Role: y.role, Kind: KindAdded, What: p.thing, Name: p.name,
 			New: fmt.Sprintf("%d bytes, sha256 %s, statement %d of the role", subject.Length, subject.SHA256, s.number())})
 		x.out = append(x.out, y.out...)
 	}

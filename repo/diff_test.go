@@ -117,7 +117,7 @@ func TestDiff(t *testing.T) {
 			r.Locations = append(r.Locations, location("c", tuf.Primary, 5))
 			return r.Retire("a")
 		}, []string{"root: retired location a added: host a.example.org"}},
-		"later date": {func(tx *repo.Tx) error { w.now = w.now.AddDate(0, 0, 1); return tx.Resign("vendor") },
+		"later date": {func(tx *repo.Tx) error { w.now = w.now.AddDate(0, 0, 1); return tx.Renew("vendor") },
 			[]string{"vendor-agent: expires 2026-12-20T12:00:00Z -> 2026-12-21T12:00:00Z", "vendor-agent: version 2 -> 3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,8 +145,8 @@ func TestDiff(t *testing.T) {
 }
 
 func ExampleChange() {
-	fmt.Println(repo.Change{Role: "root", Kind: repo.Changed, What: "location", Name: "msk-1", Fact: "use_until", Old: "2019-03-01T00:00:00Z", New: "2019-06-01T00:00:00Z"})
-	fmt.Println(repo.Change{Role: "root", Kind: repo.Removed, What: "party", Name: "vendor", Fact: "key ed25519 4b6f"})
+	fmt.Println(repo.Change{Role: "root", Kind: repo.KindChanged, What: "location", Name: "msk-1", Fact: "use_until", Old: "2019-03-01T00:00:00Z", New: "2019-06-01T00:00:00Z"})
+	fmt.Println(repo.Change{Role: "root", Kind: repo.KindRemoved, What: "party", Name: "vendor", Fact: "key ed25519 4b6f"})
 	// Output:
 	// root: location msk-1: use_until 2019-03-01T00:00:00Z -> 2019-06-01T00:00:00Z
 	// root: party vendor: key ed25519 4b6f removed
@@ -164,7 +164,7 @@ func TestDiffLeavesNothingOut(t *testing.T) {
 	})
 	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
-		return errors.Join(add("2")(tx), approve("1")(tx), tx.ResignTargets())
+		return errors.Join(add("2")(tx), approve("1")(tx), tx.RenewTargets())
 	})
 	noErr(t, err)
 	data, err := d.Bytes()
@@ -328,7 +328,7 @@ func TestDiffBins(t *testing.T) {
 	}
 	m := newMemory()
 	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
-	if got := w.verify(repo.Copy{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
+	if got := w.verify(repo.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
 		t.Errorf("the mirror: %q", got)
 	}
 }

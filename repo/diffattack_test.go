@@ -75,7 +75,7 @@ func TestDiffShowsWhatIsTakenAway(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		r := tx.Root()
 		r.Probe = tuf.Probe{MinOperators: 2, Every: time.Hour, MaxAge: 24 * time.Hour, Enforce: true}
-		r.Recovery = &repo.Recovery{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank")}, {Name: "uni", Keys: w.public("uni")}}}
+		r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank")}, {Name: "uni", Keys: w.public("uni")}}}
 		return nil
 	})
 	renewal, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
@@ -203,7 +203,7 @@ func TestDiffIgnoresHints(t *testing.T) {
 // key of the attacker's choice.
 func (w *world) delegates(role, key string) *repo.Draft {
 	w.t.Helper()
-	d, err := w.open("vendor-release").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	d, err := w.open("vendor-release").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(w.t, err)
 	k := w.signer(key).Key()
 	d = edited(w.t.(*testing.T), d, "vendor-agent", func(_, signed object) {
@@ -299,10 +299,10 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 		for what, call := range map[string]func(r *repo.Repo) (*repo.Draft, error){
 			"approve": func(r *repo.Repo) (*repo.Draft, error) { return r.Stage(t.Context(), approve("1")) },
 			"renew": func(r *repo.Repo) (*repo.Draft, error) {
-				return r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+				return r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 			},
 			"renew both": func(r *repo.Repo) (*repo.Draft, error) {
-				return r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(tx.Resign("review"), tx.Resign("vendor")) })
+				return r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(tx.Renew("review"), tx.Renew("vendor")) })
 			},
 			"other keys": func(r *repo.Repo) (*repo.Draft, error) {
 				return r.Stage(t.Context(), func(tx *repo.Tx) error {
@@ -312,12 +312,12 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			},
 			"a file of the product": func(r *repo.Repo) (*repo.Draft, error) {
 				return r.Stage(t.Context(), func(tx *repo.Tx) error {
-					return errors.Join(tx.Add("vendor", "agent/team-1", strings.NewReader("x"), nil), tx.Approve("review", "agent/team-1"))
+					return errors.Join(tx.Add("vendor", "agent/team-1", strings.NewReader("x"), nil), tx.Approve("review", "agent/team-1", nil))
 				})
 			},
 			"it is taken for a product": func(r *repo.Repo) (*repo.Draft, error) {
 				return r.Stage(t.Context(), func(tx *repo.Tx) error {
-					if err := errors.Join(tx.Add("vendor", "agent/team-1", strings.NewReader("x"), nil), tx.Approve("review", "agent/team-1")); err != nil {
+					if err := errors.Join(tx.Add("vendor", "agent/team-1", strings.NewReader("x"), nil), tx.Approve("review", "agent/team-1", nil)); err != nil {
 						return err
 					}
 					return tx.Undelegate("vendor", "agent", x.role)
@@ -344,7 +344,7 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			}
 		}
 	}
-	noErr(t, healthy.try(func(tx *repo.Tx) error { return errors.Join(tx.Resign("review"), tx.Resign("vendor")) })) // the healthy twin
+	noErr(t, healthy.try(func(tx *repo.Tx) error { return errors.Join(tx.Renew("review"), tx.Renew("vendor")) })) // the healthy twin
 	healthy.sees("root 1 agent/1")
 }
 
@@ -356,7 +356,7 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/*"}, Keys: repo.Keys{Keys: w.public("vendor-release")}}), add("1")(tx))
 	})
-	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	entry := func(sum string) object {
 		return object{"length": 7, "hashes": object{"sha256": strings.Repeat(sum, 64)}, "custom": object{"visum": object{"product": "agent", "version": "0", "channel": "stable", "platform": "any", "sequence": 2}}}
@@ -370,7 +370,7 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 		noErr(t, w.store.Create(t.Context(), repo.TargetName("agent/1", strings.Repeat(sum, 64)), strings.NewReader("agent 1")))
 	}
 	noErr(t, w.open().Publish(t.Context(), w.forceAll(both)))
-	gone, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	gone, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	lines = w.lines(edited(t, gone, "vendor-agent", func(_, signed object) { delete(at(signed, "targets"), "agent/1") }))
 	says(t, lines, "vendor-agent v4: changes agent/1")
@@ -387,7 +387,7 @@ func TestDiffTellsBins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(addFiles(0, 520))
-	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	lines := w.lines(d)
 	says(t, lines, "vendor-agent: lists below it: expires changed: ", "(4 files signed again)")
@@ -436,7 +436,7 @@ func TestDiffOfOtherRoles(t *testing.T) {
 	w := heldWorld(t)
 	w.update(add("1"))
 	d, err := repo.New(w.store, w.config()).Stage(t.Context(), func(tx *repo.Tx) error {
-		return errors.Join(tx.Resign("review"), tx.ResignTargets(), tx.Hold("agent/1", "a doubt", w.now.AddDate(0, 0, 1)))
+		return errors.Join(tx.Renew("review"), tx.RenewTargets(), tx.Hold("agent/1", "a doubt", w.now.AddDate(0, 0, 1)))
 	})
 	noErr(t, err)
 	d = edited(t, d, "targets", func(_, signed object) {
@@ -449,7 +449,7 @@ func TestDiffOfOtherRoles(t *testing.T) {
 	says(t, lines, "hold-agent: hold of agent/1 added: ", `reason "a doubt"`, "until 2026-11-21T12:00:00Z")
 
 	w.update(addFiles(0, 520))
-	d, err = w.open("ann").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	d, err = w.open("ann").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	noErr(t, err)
 	d = edited(t, d, "review-agent", func(_, signed object) {
 		at(signed, "targets")["agent/0/7"] = object{"length": 1, "hashes": object{"sha256": strings.Repeat("a", 64)}}

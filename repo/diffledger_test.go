@@ -91,9 +91,11 @@ func TestDiffBeginsWithWhatWasBefore(t *testing.T) {
 	}
 	says(t, lines, "root: clock tolerance of this machine 1h0m0s")
 
-	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "no source", "") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no source"})
+	})
 	again, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error {
-		return tx.Approve("review", "agent/1", repo.Examined{Reinstate: "here it is"})
+		return tx.Approve("review", "agent/1", &repo.ReviewRecord{Reinstate: "here it is"})
 	})
 	noErr(t, err)
 	if lines := w.lines(again); !strings.HasPrefix(lines[0], "review-agent: reinstatement of agent/1 added: ") || !strings.Contains(lines[0], `"here it is"`) {

@@ -203,7 +203,7 @@ func (x *comparison) releases(t *tree) error {
 		if moves > 0 {
 			note += fmt.Sprintf("; %d listings come from another file", moves)
 		}
-		t.lines = append(t.lines, Change{Part: Rest, Role: role, Kind: Unchanged, What: "lists below it", Fact: "fingerprint", New: fingerprint.New(parts...), Note: note})
+		t.lines = append(t.lines, Change{Part: PartRest, Role: role, Kind: KindUnchanged, What: "lists below it", Fact: "fingerprint", New: fingerprint.New(parts...), Note: note})
 	}
 	return nil
 }
@@ -283,7 +283,7 @@ func (x *comparison) tell(all []*roleDiff) {
 		if !k.again {
 			note = plural(count[k], "hash bin", "hash bins") + " instead of those before"
 		}
-		x.out = append(x.out, Change{Part: Summary, Role: roleText(k.top), Kind: Changed, What: "lists below it", Fact: "expires", New: k.expires, Note: note})
+		x.out = append(x.out, Change{Part: PartSummary, Role: roleText(k.top), Kind: KindChanged, What: "lists below it", Fact: "expires", New: k.expires, Note: note})
 	}
 	for _, top := range slices.Sorted(maps.Keys(x.top)) {
 		x.out = append(x.out, x.top[top].lines...)
@@ -293,10 +293,10 @@ func (x *comparison) tell(all []*roleDiff) {
 // usual reports whether a line says no more than that a file was made by this
 // package: its version, its date, and for a new one what each has.
 func (x *comparison) usual(r *roleDiff, c Change) bool {
-	if c.Part == Summary && (c.Fact == "version" || c.Fact == "expires") && c.What == "" {
+	if c.Part == PartSummary && (c.Fact == "version" || c.Fact == "expires") && c.What == "" {
 		return true
 	}
-	return r.old == nil && c.Part == Rest && c.Fact == text.Quote("spec_version") && c.New == "string "+text.Quote(metadata.SPECIFICATION_VERSION)
+	return r.old == nil && c.Part == PartRest && c.Fact == text.Quote("spec_version") && c.New == "string "+text.Quote(metadata.SPECIFICATION_VERSION)
 }
 
 // standing are the members of a role's file that a headline does not count: what

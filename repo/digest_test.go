@@ -18,7 +18,7 @@ func TestDraftDigest(t *testing.T) {
 	w.update(add("2"))
 	d, err := w.open("nobody").Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
-		return errors.Join(add("3")(tx), tx.Approve("review", "agent/1", examined()), tx.Refuse("review", "agent/2", "no", "Ann"))
+		return errors.Join(add("3")(tx), tx.Approve("review", "agent/1", examined()), tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no", Reviewer: "Ann"}))
 	})
 	noErr(t, err)
 	want := d.Digest()

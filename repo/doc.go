@@ -32,7 +32,7 @@
 //     write: the newest root seen, of each role what was seen published and what was
 //     signed, and what was recalled, refused or held. Rules K1 to K5 of [Draft.Sign]
 //     compare each request with it and record it, durably, before a signature is
-//     made; [Draft.Payload], [Repo.Stage], [Repo.Publish] and [Repo.Refresh] run the
+//     made; [Draft.Payload], [Repo.Stage], [Repo.Publish] and [Repo.Renew] run the
 //     same rules. Lose a ledger and [Repo.Adopt] fills a new one, with a digest that
 //     two people compared. Machines of one party that sign the same roles share one
 //     ledger (a mounted folder, a [Storage] of their own); others hand records on
@@ -79,7 +79,7 @@
 //
 // Releases stay out of bins, where clients that look for the latest would not
 // find them: keep their number small with [Tx.Remove]. What a role has handed on
-// expires on its own day; [Repo.Refresh] and [Tx.Resign] renew bins with their
+// expires on its own day; [Repo.Renew] and [Tx.Renew] renew bins with their
 // role, and products that have the same keys.
 //
 // Classes go their own ways: one may come out weekly, with people's keys, and
@@ -112,12 +112,12 @@
 // [Repo.Export] made the folder, or [Repo.Clone] the copy. [Repo.Pending] lists
 // what waits, also in a draft that nobody has published, with what is new against
 // the last release that the centre approved of, and with what the centre recalled or
-// refused before; [Repo.Open] has the bytes. In
+// refused before; [Repo.OpenPending] has the bytes. In
 // [Repo.Stage], or [Repo.StageOn] on top of a draft, it approves ([Tx.Approve]),
 // refuses ([Tx.Refuse]), holds ([Tx.Hold], [Tx.HoldRelease]), recalls ([Tx.Recall],
-// [Tx.RecallRelease]) and signs its roles again before they expire ([Tx.Resign]).
+// [Tx.RecallRelease]) and signs its roles again before they expire ([Tx.Renew]).
 // A recall names bytes, and so does a refusal: to approve of them again, under
-// whatever path, takes a reason ([Examined].Reinstate). The draft goes back to the vendor,
+// whatever path, takes a reason ([ReviewRecord].Reinstate). The draft goes back to the vendor,
 // whose online keys alone make snapshot and timestamp. How a release was examined,
 // or why it was refused, is a statement in the form of package tuf/proof; it is
 // published beside the file and read with [Repo.Statements].
@@ -133,22 +133,22 @@
 // What expires, expires on a day that is known; what breaks is found by looking.
 //
 //   - Every few hours, with the online keys, a Pin, a Ledger that outlives the job and
-//     Automation{Renew: true}: [Repo.Refresh]. Where a party's keys
+//     Automation{Renew: true}: [Repo.Renew]. Where a party's keys
 //     may lie on the machine, as those of an automatic class may, it renews that
 //     party's roles too, at half of their time. It ends a publish that was cut off.
-//   - Every day, without keys: [Repo.Status]. Sound the alarm at [Urgent], and at
-//     [Soon] for what other people's keys must sign: root takes all parties and
-//     some weeks. A review centre runs it over [ReadOnly] and stages [Tx.Resign]
+//   - Every day, without keys: [Repo.Status]. Sound the alarm at [UrgencyUrgent], and at
+//     [UrgencySoon] for what other people's keys must sign: root takes all parties and
+//     some weeks. A review centre runs it over [ReadOnly] and stages [Tx.Renew]
 //     when its own roles have come to Soon.
 //   - Every day: [Repo.Prune], where rules are published every few minutes. It
 //     keeps what a client with a timestamp that has not expired may still ask for.
 //   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
-//     the field, with each mirror as a [Copy]. Every finding that is not harmless
+//     the field, with each mirror as a [Mirror]. Every finding that is not harmless
 //     is an alarm. [FileUntrusted] and [FileStranger] are somebody's hand, or a
 //     disk's; [FileAhead] means that clients take another day for the present, see
 //     [Tx.Supersede]; [FileMissing] and [FileDamaged] keep clients from a file, and putting
 //     back the right bytes from a copy heals them; [FileUnfinished] lasts for a
-//     moment during a publish, and is Refresh's to end when it stays;
+//     moment during a publish, and is Renew's to end when it stays;
 //     [FileDiffers] on a mirror is lag for minutes, and trouble after an hour.
 //   - On each mirror, as often as it should follow: [Repo.Clone]. An error that
 //     wraps [tuf.ErrRollback] says that the source shows something older than it

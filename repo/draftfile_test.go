@@ -35,7 +35,7 @@ func TestMerge(t *testing.T) {
 	w.sees("root 2")
 
 	// Each row is refused, and d stays as it was.
-	d, err = w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Resign("vendor") })
+	d, err = w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
 	noErr(t, err)
 	noErr(t, d.Sign(t.Context(), w.signer("vendor-1")))
 	before, err := d.Bytes()
@@ -57,7 +57,7 @@ func TestMerge(t *testing.T) {
 		return c
 	}
 	w.now = w.now.Add(time.Hour)
-	later, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Resign("vendor") })
+	later, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
 	noErr(t, err)
 	fewer, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)

@@ -28,7 +28,7 @@ import (
 //   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
 //     the ledger has seen published ([Draft.Compromised]).
 //   - K4 [ErrTakenBack]: a role lists again the bytes that a recall or refusal of its party
-//     names ([Examined].Reinstate), or lacks a hold that was signed.
+//     names ([ReviewRecord].Reinstate), or lacks a hold that was signed.
 //   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
 //     [Config].ClockTolerance, the clock is behind the published root's
 //     ([Draft.Supersede]), an expiry has passed, or a root or a party's role expires more than an hour before what

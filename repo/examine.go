@@ -19,7 +19,7 @@ import (
 )
 
 // Pending is a target that another party lists and one party does not list, or
-// lists otherwise: what a reviewer needs to know to examine it. [Repo.Open] has
+// lists otherwise: what a reviewer needs to know to examine it. [Repo.OpenPending] has
 // the bytes. Where Recalled or Refused is not nil the party has decided already.
 type Pending struct {
 	Path     string
@@ -31,7 +31,7 @@ type Pending struct {
 	// Previous is what the party approved of last before this: of the release's
 	// product, channel and platform, the one with the highest version below its own;
 	// nil where there is none.
-	Previous *Listed
+	Previous *Target
 	// Changes says in words what is new against Previous, what the party lists under
 	// the path already, under which other paths it lists the same bytes, or others
 	// as the same release, and what is wrong with the release fields, so that it
@@ -47,8 +47,8 @@ type Pending struct {
 	Recalled *tuf.Recall
 }
 
-// Listed is a target as a party lists it.
-type Listed struct {
+// Target is a target as a party lists it.
+type Target struct {
 	Path, Name string
 	Length     int64
 	SHA256     string // lower-case hex
@@ -57,12 +57,17 @@ type Listed struct {
 
 // Pending returns what waits for the party's decision, in order of paths, with what
 // it decided before. Where other parties list a path differently there is one entry
-// for each. It needs no key. Given a draft, which must not have a new root, it is what would
-// wait were the draft published: what the draft lists is looked at only where the
-// role's own keys, as root names them, have signed it.
-func (r *Repo) Pending(ctx context.Context, party string, draft ...*Draft) (_ []Pending, err error) {
+// for each. It needs no key.
+func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
+	return r.PendingIn(ctx, party, nil)
+}
+
+// PendingIn is [Repo.Pending] as it would be if a draft were published, which must not
+// have a new root. What the draft lists counts only where the role's own keys, as root
+// names them, have signed it. draft may be nil and is not changed.
+func (r *Repo) PendingIn(ctx context.Context, party string, draft *Draft) (_ []Pending, err error) {
 	defer oneLine(&err)
-	tx, err := r.over(ctx, draft...)
+	tx, err := r.over(ctx, draft)
 	if err != nil {
 		return nil, err
 	}
@@ -206,19 +211,19 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 	})
 	for _, p := range found {
 		if p.Previous != nil {
-			p.Changes = append(p.Changes, changes(*p.Previous, Listed{p.Path, p.Name, p.Length, p.SHA256, p.Release})...)
+			p.Changes = append(p.Changes, changes(*p.Previous, Target{p.Path, p.Name, p.Length, p.SHA256, p.Release})...)
 		}
 	}
 	return err
 }
 
-func listedAs(path string, v wire.Value) (Listed, error) {
+func listedAs(path string, v wire.Value) (Target, error) {
 	e, err := parseEntry(v)
 	if err != nil {
-		return Listed{}, fmt.Errorf("repo: %s: %w", text.Name(path), err)
+		return Target{}, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
 	sum := strings.ToLower(e.sha256)
-	l := Listed{Path: path, Name: TargetName(path, sum), Length: e.length, SHA256: sum}
+	l := Target{Path: path, Name: TargetName(path, sum), Length: e.length, SHA256: sum}
 	if rel, ok := releaseOf(v); ok {
 		l.Release = &rel
 	}
@@ -226,7 +231,7 @@ func listedAs(path string, v wire.Value) (Listed, error) {
 }
 
 // changes says in words what differs.
-func changes(was, is Listed) (out []string) {
+func changes(was, is Target) (out []string) {
 	say := func(what string, a, b any) {
 		if a != b {
 			out = append(out, fmt.Sprintf("%s %v, was %v", what, b, a))
@@ -271,11 +276,11 @@ func percentOf(rel *tuf.Release) int {
 	return rel.Rollout.Percent
 }
 
-// Open returns the bytes of what is pending, from the repository's storage. They
+// OpenPending returns the bytes of what is pending, from the repository's storage. They
 // are checked as they are read: at their end, in place of io.EOF, the error wraps
 // [tuf.ErrMismatch] where they are not what is listed, and so does more than the
 // listed length. The caller closes it.
-func (r *Repo) Open(ctx context.Context, p Pending) (_ io.ReadCloser, err error) {
+func (r *Repo) OpenPending(ctx context.Context, p Pending) (_ io.ReadCloser, err error) {
 	defer oneLine(&err)
 	f, err := storage.SourceOf(r.storage).Open(ctx, p.Name)
 	if err != nil {
@@ -322,8 +327,8 @@ func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_
 	return r.stage(ctx, tx, draft)
 }
 
-// over begins to edit what the repository would be were a draft published.
-func (r *Repo) over(ctx context.Context, drafts ...*Draft) (*Tx, error) {
+// over begins to edit what the repository would be were a draft published; nil: as it is.
+func (r *Repo) over(ctx context.Context, d *Draft) (*Tx, error) {
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -332,15 +337,16 @@ func (r *Repo) over(ctx context.Context, drafts ...*Draft) (*Tx, error) {
 		return nil, errEmpty
 	}
 	tx := r.newTx(ctx, p)
-	for _, d := range drafts {
-		if d.files["root"] != nil || d.recovery != nil {
-			return nil, fmt.Errorf("repo: a draft with a new root, or a recovery, is signed and published before releases are examined: %w", errors.ErrUnsupported)
-		}
-		if err := tx.layAll(d); err != nil {
-			return nil, err
-		}
-		tx.drafts = append(tx.drafts, d)
+	if d == nil {
+		return tx, nil
 	}
+	if d.files["root"] != nil || d.recovery != nil {
+		return nil, fmt.Errorf("repo: a draft with a new root, or a recovery, is signed and published before releases are examined: %w", errors.ErrUnsupported)
+	}
+	if err := tx.layAll(d); err != nil {
+		return nil, err
+	}
+	tx.drafts = append(tx.drafts, d)
 	return tx, nil
 }
 

@@ -30,17 +30,17 @@ func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, bu
 	if err != nil {
 		return err
 	}
-	waiting, err := centre.Pending(ctx, "review", draft)
+	waiting, err := centre.PendingIn(ctx, "review", draft)
 	if err != nil {
 		return err
 	}
 	draft, err = centre.StageOn(ctx, draft, func(tx *repo.Tx) error {
 		for _, p := range waiting {
 			if p.Recalled != nil || p.Refused != nil {
-				continue // decided before: to approve it, a person says why in Examined.Reinstate
+				continue // decided before: to approve it, a person says why in ReviewRecord.Reinstate
 			}
 			fmt.Println(p.Path, p.Length, p.Changes)
-			file, err := centre.Open(ctx, p)
+			file, err := centre.OpenPending(ctx, p)
 			if err != nil {
 				return err
 			}
@@ -50,9 +50,9 @@ func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, bu
 				return err
 			}
 			if build(p.Release.Source) != p.SHA256 {
-				err = tx.Refuse("review", p.Path, "the source gives other bytes", "Ann")
+				err = tx.Refuse("review", p.Path, repo.RefusalRecord{Reason: "the source gives other bytes", Reviewer: "Ann"})
 			} else {
-				err = tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann", SHA256: p.SHA256, Result: proof.Identical, Builder: "https://builder.review.example"})
+				err = tx.Approve("review", p.Path, &repo.ReviewRecord{Reviewer: "Ann", SHA256: p.SHA256, Result: proof.Identical, Builder: "https://builder.review.example"})
 			}
 			if err != nil {
 				return err

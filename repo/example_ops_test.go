@@ -41,13 +41,13 @@ func published(ctx context.Context, dir string, now *time.Time) *repo.Repo {
 		cfg.Signers = append(cfg.Signers, s)
 	}
 	r := repo.New(repo.Folder(dir), cfg)
-	check(r.Update(ctx, func(tx *repo.Tx) error { *tx.Root() = root; return nil }))
+	check(r.Update(ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil }))
 	check(r.Update(ctx, func(tx *repo.Tx) error {
 		if err := tx.Add("vendor", "agent/agent-1.1", strings.NewReader("the new agent"), &tuf.Release{
 			Product: "agent", Version: "1.1", Channel: "stable", Platform: "linux/amd64"}); err != nil {
 			return err
 		}
-		return tx.Approve("review", "agent/agent-1.1")
+		return tx.Approve("review", "agent/agent-1.1", nil)
 	}))
 	return r
 }
@@ -91,7 +91,7 @@ func ExampleRepo_Verify() {
 	file := repo.TargetName("agent/agent-1.1", fmt.Sprintf("%x", sum))
 	check(os.Truncate(dir+"/mirror/"+file, 7))
 
-	report, err := vendor.Verify(ctx, pin, repo.Copy{Name: "mirror", Source: storage.SourceOf(mirror)})
+	report, err := vendor.Verify(ctx, pin, repo.Mirror{Name: "mirror", Source: storage.SourceOf(mirror)})
 	check(err)
 	fmt.Println("good:", report.OK())
 	for _, f := range report.Findings {
@@ -150,7 +150,7 @@ func ExampleRepo_Diff() {
 	changes, err := vendor.Diff(ctx, draft) // by the signer, with a repository that he opened himself
 	check(err)
 	for _, c := range changes {
-		if c.What == "location" || c.Kind == repo.Removed {
+		if c.What == "location" || c.Kind == repo.KindRemoved {
 			fmt.Println(c)
 		}
 	}
@@ -173,14 +173,16 @@ func ExampleTx_Promote() {
 		check(err)
 		for _, p := range waiting {
 			fmt.Println(p.Path, p.Release.Version, p.Release.Channel, p.Changes)
-			check(r.Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", p.Path) }))
+			check(r.Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", p.Path, nil) }))
 		}
 	}
 	check(r.Update(ctx, func(tx *repo.Tx) error {
 		return tx.Promote("vendor", repo.Promotion{Product: "agent", Version: "1.1", From: "stable", To: "longterm", Rollout: &tuf.Rollout{Percent: 10}})
 	}))
 	approve()
-	check(r.Update(ctx, func(tx *repo.Tx) error { return tx.SetRollout("vendor", "agent", "1.1", "longterm", 50) }))
+	check(r.Update(ctx, func(tx *repo.Tx) error {
+		return tx.SetRollout("vendor", repo.ReleaseID{Product: "agent", Version: "1.1"}, "longterm", 50)
+	}))
 	approve()
 	// Output:
 	// agent/longterm/agent-1.1 1.1 longterm [the same bytes are listed already as agent/agent-1.1: version 1.1, channel stable, platform linux/amd64]

@@ -16,7 +16,7 @@ import (
 // signs it on its own machine, the vendor publishes it. Nothing comes before a
 // first root, so two people compare its digest.
 func begin(ctx context.Context, vendor, centre *repo.Repo, root repo.Root, keys ...tuf.Signer) error {
-	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error { *tx.Root() = root; return nil })
+	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil })
 	if err != nil {
 		return err
 	}
@@ -54,10 +54,10 @@ func approvePending(ctx context.Context, centre *repo.Repo) (*repo.Draft, error)
 	return centre.Stage(ctx, func(tx *repo.Tx) error {
 		for _, p := range pending { // after it was examined
 			if p.Recalled != nil || p.Refused != nil {
-				continue // decided before; approving it needs Examined.Reinstate, with a reason
+				continue // decided before; approving it needs ReviewRecord.Reinstate, with a reason
 			}
 			fmt.Println(p.Path, p.Length, "listed by", p.ListedBy)
-			if err := tx.Approve("review", p.Path, repo.Examined{Reviewer: "Ann", SHA256: p.SHA256}); err != nil {
+			if err := tx.Approve("review", p.Path, &repo.ReviewRecord{Reviewer: "Ann", SHA256: p.SHA256}); err != nil {
 				return err
 			}
 		}

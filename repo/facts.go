@@ -333,7 +333,7 @@ func (x *facts) elements(p at, s *shape, a, b wire.Value) {
 		for _, n := range now {
 			names = append(names, s.shown(n))
 		}
-		x.out = append(x.out, Change{Part: Rest, Role: x.role, Kind: Changed, Fact: text.Line(p.path + " order"), New: text.Line(strings.Join(names, " "))})
+		x.out = append(x.out, Change{Part: PartRest, Role: x.role, Kind: KindChanged, Fact: text.Line(p.path + " order"), New: text.Line(strings.Join(names, " "))})
 	}
 }
 
@@ -364,37 +364,37 @@ func (a at) index(n int) at {
 
 // element is a string of a set that comes or goes.
 func (x *facts) element(p at, s *shape, name string, m pair) {
-	c := Change{Part: Summary, Role: x.role, What: p.thing, Name: p.name, Kind: Added, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
+	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindAdded, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
 	if s.keys {
 		c.Fact = s.set + " " + x.keys.text(name)
 	}
 	if m.b == nil {
-		c.Kind = Removed
+		c.Kind = KindRemoved
 	}
 	if p.rest {
-		c.Part = Rest
+		c.Part = PartRest
 	}
 	x.out = append(x.out, c)
 }
 
 // leaf is a value that is made of nothing else.
 func (x *facts) leaf(p at, s *shape, a, b wire.Value) {
-	c := Change{Part: Summary, Role: x.role, What: p.thing, Name: p.name, Kind: Changed, Fact: p.fact}
+	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindChanged, Fact: p.fact}
 	show := knownText
 	if s == nil || filled(a) != 0 || filled(b) != 0 || s.kind == '{' || s.kind == '[' {
-		c = Change{Part: Rest, Role: x.role, Kind: Changed, Fact: text.Line(p.path)}
+		c = Change{Part: PartRest, Role: x.role, Kind: KindChanged, Fact: text.Line(p.path)}
 		show = kindText
 	}
 	if p.rest {
-		c.Part = Rest
+		c.Part = PartRest
 	}
 	if a == nil {
-		c.Kind = Added
+		c.Kind = KindAdded
 	} else {
 		c.Old = show(a)
 	}
 	if b == nil {
-		c.Kind = Removed
+		c.Kind = KindRemoved
 	} else {
 		c.New = show(b)
 	}
@@ -455,9 +455,9 @@ func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 	if a != nil && b != nil || a == nil && b == nil {
 		return
 	}
-	c := Change{Part: Summary, Role: x.role, What: p.thing, Name: p.name, Kind: Added}
+	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindAdded}
 	if p.rest {
-		c.Part = Rest
+		c.Part = PartRest
 	}
 	var all []string
 	size := 0
@@ -476,7 +476,7 @@ func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 	slices.Sort(all)
 	c.New = strings.Join(all, ", ")
 	if b == nil {
-		c.Kind, c.Old, c.New = Removed, c.New, ""
+		c.Kind, c.Old, c.New = KindRemoved, c.New, ""
 	}
 	x.out = slices.Insert(x.out, n, c)
 }

@@ -121,14 +121,14 @@ func TestStorageFails(t *testing.T) {
 		goal string // "": nothing changes
 	}{
 		"Update": {func(w *world, s repo.Storage) error {
-			return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+			return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 		}, "root 2 agent/1"},
 		"Publish": {func(w *world, s repo.Storage) error {
 			return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error {
-				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2"))
+				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2", nil))
 			})
 		}, "root 2 agent/1 agent/2"},
-		"Refresh": {func(w *world, s repo.Storage) error { return w.at(s).Refresh(w.t.Context()) }, "root 2 agent/1"},
+		"Refresh": {func(w *world, s repo.Storage) error { return w.at(s).Renew(w.t.Context()) }, "root 2 agent/1"},
 		"Clone": {func(w *world, s repo.Storage) error { return w.at(s).Clone(w.t.Context(), source.store, past.pin()) },
 			"root 2 agent/1 agent/2"},
 		"Status": {func(w *world, s repo.Storage) error { _, err := w.at(s).Status(w.t.Context(), w.now); return err }, ""},
@@ -204,7 +204,7 @@ func TestCancelled(t *testing.T) {
 	for name, do := range map[string]func(ctx context.Context, r *repo.Repo) error{
 		"Update": func(ctx context.Context, r *repo.Repo) error {
 			return r.Update(ctx, func(tx *repo.Tx) error {
-				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2"))
+				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2", nil))
 			})
 		},
 		"Clone": func(ctx context.Context, r *repo.Repo) error { return r.Clone(ctx, source.store, past.pin()) },

@@ -59,11 +59,11 @@ type Report struct {
 	Findings  []Finding
 	// Recoveries lie at one of the places. Made by yourself they are in order; by
 	// others, an alarm: see docs/recovery.md.
-	Recoveries []Recovered
+	Recoveries []RecoveryInfo
 }
 
-// Recovered is a recovery statement that verifies.
-type Recovered struct {
+// RecoveryInfo is a recovery statement that verifies.
+type RecoveryInfo struct {
 	Copy     string // the first place that has it; "" for the repository itself
 	From     int64  // version of the root that it follows
 	Counter  int64  // of the statement
@@ -72,7 +72,7 @@ type Recovered struct {
 }
 
 // String is one sentence.
-func (r Recovered) String() string {
+func (r RecoveryInfo) String() string {
 	s := fmt.Sprintf("recovery from root v%d, statement v%d until %s", r.From, r.Counter, stamp(r.Expires))
 	if r.Copy != "" {
 		s = text.Line(r.Copy + ": " + s)

@@ -35,16 +35,16 @@ func (r *Repo) Pins(ctx context.Context) (_ [][]byte, err error) {
 	return pins, nil
 }
 
-// Step is one root of the future.
-type Step struct {
+// RootEdit is one root of the future.
+type RootEdit struct {
 	At   time.Time         // when it is to be signed
 	Edit func(*Root) error // what it says, from what the root before says
 }
 
-// Foresee derives the roots that would follow the newest one, as Stage would do
+// PlanRoots derives the roots that would follow the newest one, as Stage would do
 // it, and has package tuf judge each as a client will, but for signatures.
 // Nothing is signed or written. Floors are the versions that are published now.
-func (r *Repo) Foresee(ctx context.Context, steps ...Step) (_ []*tuf.Proposal, err error) {
+func (r *Repo) PlanRoots(ctx context.Context, steps ...RootEdit) (_ []*tuf.Proposal, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {

@@ -24,12 +24,12 @@ func TestForesee(t *testing.T) {
 		},
 		func(r *repo.Root) error { return r.Retire("a") },
 	}
-	var steps []repo.Step
+	var steps []repo.RootEdit
 	for i, e := range edits {
-		steps = append(steps, repo.Step{At: at.Add(time.Duration(i) * time.Hour), Edit: e})
+		steps = append(steps, repo.RootEdit{At: at.Add(time.Duration(i) * time.Hour), Edit: e})
 	}
 	before := w.store.copy()
-	plan, err := w.open("timestamp").Foresee(t.Context(), steps...)
+	plan, err := w.open("timestamp").PlanRoots(t.Context(), steps...)
 	noErr(t, err)
 	if len(plan) != 3 || len(before.files) != len(w.store.files) {
 		t.Fatal(len(plan))
@@ -52,7 +52,7 @@ func TestForesee(t *testing.T) {
 	}
 	// A plan that no client would follow is refused, at the step that it breaks at.
 	var refused *tuf.Error
-	_, err = w.open().Foresee(t.Context(), repo.Step{At: at, Edit: func(*repo.Root) error { return nil }}, repo.Step{At: at, Edit: func(r *repo.Root) error {
+	_, err = w.open().PlanRoots(t.Context(), repo.RootEdit{At: at, Edit: func(*repo.Root) error { return nil }}, repo.RootEdit{At: at, Edit: func(r *repo.Root) error {
 		r.Locations = append(r.Locations, location("a", tuf.Primary, 5))
 		return nil
 	}})

@@ -142,7 +142,7 @@ func classHeadline(was, now *Root) (out []string) {
 	return out
 }
 
-func sameRecovery(a, b *Recovery) bool {
+func sameRecovery(a, b *RecoveryRule) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
@@ -212,11 +212,11 @@ func roleHeadline(lines []Change) (out []string) {
 	leads, again := false, false
 	for _, c := range lines {
 		switch {
-		case c.Part == Summary && c.Old != "" && strings.HasPrefix(c.Fact, sequenceFact) && lower(c.New, c.Old):
+		case c.Part == PartSummary && c.Old != "" && strings.HasPrefix(c.Fact, sequenceFact) && lower(c.New, c.Old):
 			again = true
-		case c.What == "recall" && c.Kind == Added && c.Fact == "":
+		case c.What == "recall" && c.Kind == KindAdded && c.Fact == "":
 			recalls++
-		case c.What == "recall" && c.Kind == Removed && c.Fact == "":
+		case c.What == "recall" && c.Kind == KindRemoved && c.Fact == "":
 			back++
 		case c.What == "delegated role", c.What == "hash bins":
 			leads = true

@@ -173,7 +173,7 @@ var racePasts = sync.OnceValue(func() [2]*race {
 	}
 	// The first ones were made by handles with another Expiry.
 	x.published = nil
-	noErr(x.t, x.handle(x.store).Refresh(context.Background()))
+	noErr(x.t, x.handle(x.store).Renew(context.Background()))
 	y := x.copy()
 	y.rnd = rand.New(rand.NewPCG(1, 1))
 	y.dying = 4
@@ -182,7 +182,7 @@ var racePasts = sync.OnceValue(func() [2]*race {
 	}
 	for range 4 {
 		y.now = y.now.Add(3 * time.Hour)
-		noErr(y.t, y.handle(y.store).Refresh(context.Background()))
+		noErr(y.t, y.handle(y.store).Renew(context.Background()))
 	}
 	for _, x := range []*race{x, y} {
 		var err error
@@ -333,7 +333,7 @@ func (x *race) work(yield func(string) bool) {
 		case "publish":
 			err = x.publish(open())
 		case "refresh":
-			err = open().Refresh(context.Background())
+			err = open().Renew(context.Background())
 		case "root":
 			x.rooted = true
 			err = x.root(open)
@@ -537,7 +537,7 @@ var raced = map[string]func(x *race, s *late) error{
 		_, err := x.handle(s).Diff(x.t.Context(), x.draft)
 		return err
 	},
-	"Refresh": func(x *race, s *late) error { return x.handle(s).Refresh(x.t.Context()) },
+	"Refresh": func(x *race, s *late) error { return x.handle(s).Renew(x.t.Context()) },
 	"Update":  func(x *race, s *late) error { return x.publish(x.handle(s)) },
 	"Pins": func(x *race, s *late) error {
 		pins, err := x.handle(s).Pins(x.t.Context())

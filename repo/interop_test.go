@@ -154,7 +154,7 @@ func stockStory(t *testing.T, look stock) {
 	})
 	sees(want) // the vendor lists them: not enough
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(approve("1")(tx), tx.Approve("review", "agent/deep/er/1"))
+		return errors.Join(approve("1")(tx), tx.Approve("review", "agent/deep/er/1", nil))
 	})
 	want["agent/1"], want["agent/deep/er/1"] = "agent 1", "deep"
 	sees(want)

@@ -93,7 +93,7 @@ func (k *keyNames) text(id string) string {
 // whole adds the ids, whole, of the keys that the lines mention.
 func (k *keyNames) whole(role string, lines []Change) []Change {
 	for _, id := range slices.Sorted(maps.Keys(k.mentioned)) {
-		c := Change{Part: Rest, Role: role, Kind: Unchanged, What: "key", Name: k.short(id), Fact: "id", New: text.Name(id)}
+		c := Change{Part: PartRest, Role: role, Kind: KindUnchanged, What: "key", Name: k.short(id), Fact: "id", New: text.Name(id)}
 		if label, ok := k.labels[id]; ok {
 			c.Note = text.Quote(label)
 		}
@@ -101,7 +101,7 @@ func (k *keyNames) whole(role string, lines []Change) []Change {
 		switch {
 		case i < 0:
 			lines = append(lines, c)
-		case lines[i].Kind == Added:
+		case lines[i].Kind == KindAdded:
 			lines[i].New, lines[i].Note = "id "+c.New+", "+lines[i].New, c.Note
 		default:
 			lines[i].Old, lines[i].Note = "id "+c.New+", "+lines[i].Old, c.Note

@@ -93,14 +93,14 @@ func calls(t *testing.T, r *repo.Repo, d *repo.Draft) map[string]func() error {
 		"Export":        func() error { return r.Export(ctx, d, filepath.Join(t.TempDir(), "x")) },
 		"Bundle":        func() error { return r.Bundle(ctx, &bytes.Buffer{}, nil) },
 		"Prune":         func() error { _, err := r.Prune(ctx, nil); return err },
-		"Refresh":       func() error { return r.Refresh(ctx) },
+		"Refresh":       func() error { return r.Renew(ctx) },
 		"Update":        func() error { return r.Update(ctx, add) },
 		"Stage":         func() error { _, err := r.Stage(ctx, add); return err },
 		"StageOn":       func() error { _, err := r.StageOn(ctx, d, add); return err },
-		"StageRecovery": func() error { _, err := r.StageRecovery(ctx, repo.Recovering{Reason: "x"}, add); return err },
-		"RenewRecovery": func() error { _, err := r.RenewRecovery(ctx, repo.Recovering{Reason: "x"}); return err },
+		"StageRecovery": func() error { _, err := r.StageRecovery(ctx, repo.RecoveryOptions{Reason: "x"}, add); return err },
+		"RenewRecovery": func() error { _, err := r.RenewRecovery(ctx, repo.RecoveryOptions{Reason: "x"}); return err },
 		"Publish":       func() error { return r.Publish(ctx, d) },
-		"Foresee":       func() error { _, err := r.Foresee(ctx); return err },
+		"PlanRoots":     func() error { _, err := r.PlanRoots(ctx); return err },
 		"AdoptDigest":   func() error { _, err := r.AdoptDigest(ctx); return err },
 		"Adopt":         func() error { return r.Adopt(ctx, "x") },
 		"ExportLedger":  func() error { _, err := r.ExportLedger(ctx); return err },
@@ -129,7 +129,7 @@ func TestNoPin(t *testing.T) {
 		t.Error(err)
 	}
 	w.refused(repo.ErrNoLedger, func() error { return r.Update(t.Context(), add("2")) })
-	w.refused(repo.ErrNoLedger, func() error { return r.Refresh(t.Context()) })
+	w.refused(repo.ErrNoLedger, func() error { return r.Renew(t.Context()) })
 	// A draft that no handle opened signs nothing.
 	data, err := d.Bytes()
 	noErr(t, err)
@@ -266,7 +266,7 @@ func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", repo.Examined{}) })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &repo.ReviewRecord{}) })
 	w.now = w.now.Add(time.Hour)
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	pin, err := w.open().Pin(t.Context())
@@ -289,7 +289,7 @@ func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 		t.Fatalf("the true statement: %q", got)
 	}
 	f := w.forgery()
-	f.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", repo.Examined{}) })
+	f.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &repo.ReviewRecord{}) })
 	bad := w.store.copy()
 	bad.files["metadata/1.root.json"] = f.store.files["metadata/1.root.json"]
 	bad.files["metadata/2.root.json"] = appendSignatures(t, bad.files["metadata/2.root.json"], f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2"))
@@ -310,12 +310,12 @@ func TestAdopt(t *testing.T) {
 	m := w.machine()
 	r := m.open("review-release")
 	m.refuses(repo.ErrNoLedger, func() error {
-		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 		return err
 	})
 	digest, err := w.open().AdoptDigest(t.Context())
 	noErr(t, err)
-	_, err = r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	_, err = r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	if !strings.Contains(err.Error(), digest) {
 		t.Errorf("%v does not show %s", err, digest)
 	}
@@ -323,7 +323,7 @@ func TestAdopt(t *testing.T) {
 	m.refuses(repo.ErrOtherDraft, func() error { return r.Adopt(t.Context(), "") })
 	noErr(t, r.Adopt(t.Context(), digest))
 	m.refuses(repo.ErrLedger, func() error { return r.Adopt(t.Context(), digest) })
-	if _, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") }); err != nil {
+	if _, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") }); err != nil {
 		t.Error(err)
 	}
 	// The digest covers the own roles and the newest root.
@@ -363,7 +363,7 @@ func TestDamagedLedger(t *testing.T) {
 	m := w.machine().adopts()
 	r := m.open("review-release")
 	resign := func() error {
-		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 		return err
 	}
 	noErr(t, resign())
@@ -428,10 +428,10 @@ func TestImportLedger(t *testing.T) {
 	w.update(add("1"))
 	w.update(approve("1"))
 	ann, ben := w.machine().adopts(), w.machine().adopts()
-	recall, err := ann.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it leaks") })
+	recall, err := ann.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it leaks"}) })
 	noErr(t, err)
 	_ = recall // it is signed and not published
-	resign := func(tx *repo.Tx) error { return tx.Resign("review") }
+	resign := func(tx *repo.Tx) error { return tx.Renew("review") }
 	if _, err := ben.open("review-release").Stage(t.Context(), resign); err != nil {
 		t.Fatal("Ben knows nothing of the recall:", err)
 	}

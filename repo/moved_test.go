@@ -74,7 +74,7 @@ func TestListGoneMeanwhile(t *testing.T) {
 			s.do = func() {
 				w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/team/2", strings.NewReader("2"), nil) })
 				w.now = w.now.Add(2 * 24 * time.Hour)
-				noErr(t, w.open().Refresh(t.Context()))
+				noErr(t, w.open().Renew(t.Context()))
 				w.prune(&repo.PruneOptions{Drafts: time.Hour})
 				if w.store.files[s.name] != nil {
 					t.Error("it is still there")

@@ -228,12 +228,12 @@ var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 	},
 	"announcement and release": func(w *world, s repo.Storage, _ string) error {
 		return w.at(s).Update(w.t.Context(), w.again(func(tx *repo.Tx) error {
-			return errors.Join(announce(tx), tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2"))
+			return errors.Join(announce(tx), tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2", nil))
 		}))
 	},
 	"refresh": func(w *world, s repo.Storage, _ string) error {
 		w.now = w.now.AddDate(0, 0, 20) // all but root
-		return w.at(s).Refresh(w.t.Context())
+		return w.at(s).Renew(w.t.Context())
 	},
 	"clone": func(w *world, s repo.Storage, from string) error {
 		pin, err := os.ReadFile(filepath.Join(from, "pin.json"))

@@ -88,8 +88,8 @@ func (tx *Tx) Promote(party string, p Promotion) error {
 // until the other parties list it so too: [Pending] shows what changes, and
 // [Tx.Approve] of it makes no new statement. A release that the party does not list
 // there is [tuf.ErrNoTarget].
-func (tx *Tx) SetRollout(party, product, version, channel string, percent int) error {
-	found, err := tx.listedIn(party, product, version, channel)
+func (tx *Tx) SetRollout(party string, release ReleaseID, channel string, percent int) error {
+	found, err := tx.listedIn(party, release.Product, release.Version, channel)
 	if err != nil {
 		return err
 	}

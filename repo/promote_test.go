@@ -37,7 +37,7 @@ func (w *world) approved(paths ...string) {
 	w.t.Helper()
 	w.update(func(tx *repo.Tx) error {
 		for _, p := range paths {
-			if err := tx.Approve("review", p); err != nil {
+			if err := tx.Approve("review", p, nil); err != nil {
 				return err
 			}
 		}
@@ -106,7 +106,9 @@ func TestPromote(t *testing.T) {
 		percent int
 		want    string
 	}{{50, "rollout 10 -> 50 %"}, {0, "rollout 50 -> 0 %"}, {100, "rollout 0 -> 100 %"}} {
-		w.update(func(tx *repo.Tx) error { return tx.SetRollout("vendor", "agent", "1.5.0", "stable", step.percent) })
+		w.update(func(tx *repo.Tx) error {
+			return tx.SetRollout("vendor", repo.ReleaseID{Product: "agent", Version: "1.5.0"}, "stable", step.percent)
+		})
 		for _, path := range []string{linux, mac} {
 			p := w.waiting(path)
 			if len(p.Changes) < 1 || p.Changes[0] != "review lists it already, otherwise: the same bytes, "+step.want {
@@ -169,10 +171,12 @@ func TestPromoteRefused(t *testing.T) {
 		"a path that few can fetch": {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target + "%" } }, want: fs.ErrInvalid},
 		"recalled by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) {
-				w.update(func(tx *repo.Tx) error { return tx.Recall("review", mac, "", "it eats disks") })
+				w.update(func(tx *repo.Tx) error { return tx.Recall("review", mac, repo.RecallRecord{Reason: "it eats disks"}) })
 			},
 			heal: func(w *world) {
-				w.update(func(tx *repo.Tx) error { return tx.Approve("review", mac, repo.Examined{Reinstate: "it does not"}) })
+				w.update(func(tx *repo.Tx) error {
+					return tx.Approve("review", mac, &repo.ReviewRecord{Reinstate: "it does not"})
+				})
 			}},
 		"removed by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Remove("review", mac) }) },
@@ -190,7 +194,7 @@ func TestPromoteRefused(t *testing.T) {
 			spoil: func(w *world) {
 				w.update(func(tx *repo.Tx) error { return tx.Hold(linux, "examined again", w.now.Add(time.Hour)) })
 			},
-			heal: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Lift(linux) }) }},
+			heal: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Unhold(linux) }) }},
 		"other bytes there": {want: repo.ErrReleased,
 			spoil: func(w *world) { w.update(puts("agent/there", of("agent", "1.5", "stable", "linux/amd64"))) },
 			heal:  func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/there") }) }},
@@ -337,7 +341,9 @@ func TestSetRollout(t *testing.T) {
 	t.Parallel()
 	w := betaWorld(t)
 	set := func(product, version, channel string, percent int) func(*repo.Tx) error {
-		return func(tx *repo.Tx) error { return tx.SetRollout("vendor", product, version, channel, percent) }
+		return func(tx *repo.Tx) error {
+			return tx.SetRollout("vendor", repo.ReleaseID{Product: product, Version: version}, channel, percent)
+		}
 	}
 	for want, fns := range map[error][]func(*repo.Tx) error{
 		tuf.ErrRelease:   {set("agent", "1.5", "beta", 150), set("agent", "1.5", "beta", -1)},
@@ -386,7 +392,9 @@ func TestPromoteInADraft(t *testing.T) {
 		sentence string
 	}{
 		{promote(repo.Promotion{Product: "agent", Version: "1.5", From: "beta", To: "stable", Rollout: &tuf.Rollout{Percent: 10}}), "the same bytes are listed already as agent/beta/1.5/agent: version 1.5, channel beta, platform any", 10, "release " + path + " added"},
-		{func(tx *repo.Tx) error { return tx.SetRollout("vendor", "agent", "1.5", "stable", 50) }, "review lists it already, otherwise: the same bytes, rollout 10 -> 50 %", 50, "release " + path + ": rollout.percent 10 -> 50"},
+		{func(tx *repo.Tx) error {
+			return tx.SetRollout("vendor", repo.ReleaseID{Product: "agent", Version: "1.5"}, "stable", 50)
+		}, "review lists it already, otherwise: the same bytes, rollout 10 -> 50 %", 50, "release " + path + ": rollout.percent 10 -> 50"},
 	} {
 		draft, err := vendor.Stage(t.Context(), x.edit)
 		noErr(t, err)
@@ -395,17 +403,17 @@ func TestPromoteInADraft(t *testing.T) {
 		centre := w.centre(dir, "ann", "ben")
 		draft, err = repo.LoadDraft(dir)
 		noErr(t, err)
-		waiting, err := centre.Pending(t.Context(), "review", draft)
+		waiting, err := centre.PendingIn(t.Context(), "review", draft)
 		if err != nil || len(waiting) != 1 || waiting[0].Path != path || !slices.Equal(waiting[0].Changes, []string{x.want}) {
 			t.Fatalf("%+v, %v", waiting, err)
 		}
-		f, err := centre.Open(t.Context(), waiting[0])
+		f, err := centre.OpenPending(t.Context(), waiting[0])
 		noErr(t, err)
 		if data, err := io.ReadAll(f); err != nil || string(data) != "bytes of agent/beta/1.5/agent" {
 			t.Errorf("%q, %v", data, err)
 		}
 		noErr(t, f.Close())
-		signed, err := centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", path) })
+		signed, err := centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", path, nil) })
 		noErr(t, err)
 		says(t, w.lines(signed), "review-agent: "+x.sentence, "vendor-agent lists the same")
 		noErr(t, vendor.Publish(t.Context(), signed))

@@ -56,7 +56,7 @@ func TestPrune(t *testing.T) {
 	w.update(swap(1))
 	w.update(announce) // root 2
 	w.now = w.now.Add(10 * time.Hour)
-	noErr(t, w.open().Refresh(t.Context())) // the same snapshot for another day
+	noErr(t, w.open().Renew(t.Context())) // the same snapshot for another day
 	p := w.product()
 	snap, err := p.refresh()
 	noErr(t, err)
@@ -77,7 +77,7 @@ func TestPrune(t *testing.T) {
 	}
 
 	w.now = w.now.Add(3 * time.Hour) // its timestamp has expired
-	noErr(t, w.open().Refresh(t.Context()))
+	noErr(t, w.open().Renew(t.Context()))
 	dry := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour, DryRun: true})
 	files := len(w.store.files)
 	gone := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour})
@@ -102,9 +102,9 @@ func TestPrune(t *testing.T) {
 	w.intact()
 	// In the end there is what is published, and nothing else.
 	w.now = w.now.Add(29 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Resign("vendor"), tx.Resign("review")) })
+	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
 	w.now = w.now.Add(2 * 24 * time.Hour)
-	noErr(t, w.open().Refresh(t.Context()))
+	noErr(t, w.open().Renew(t.Context()))
 	w.prune(nil)
 	if left := len(w.store.files); left != 2+1+1+3+1 {
 		t.Errorf("%d files are left: %q", left, slices.Sorted(maps.Keys(w.store.files)))
@@ -136,7 +136,7 @@ func TestDraftThatWaitedTooLong(t *testing.T) {
 		_ = draft.Sign(t.Context(), s)
 	}
 	w.now = w.now.Add(2 * time.Hour)
-	noErr(t, w.open().Refresh(t.Context()))
+	noErr(t, w.open().Renew(t.Context()))
 	if gone := w.prune(&repo.PruneOptions{Drafts: time.Hour}); len(gone) == 0 {
 		t.Fatal("nothing was removed")
 	}
@@ -311,7 +311,7 @@ func TestTwoSpeeds(t *testing.T) {
 		tx.Root().Classes = []repo.Class{engine, rules}
 		return tx.Add("vendor", "engine/1", strings.NewReader("engine"), release("1"))
 	})
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1") })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1", nil) })
 	fast := w.open("vendor-rules", "review-automation", "timestamp", "snapshot")
 	most, times := 0, 100
 	if tuftest.Long {
@@ -323,7 +323,7 @@ func TestTwoSpeeds(t *testing.T) {
 		path, old := fmt.Sprintf("rules/%d", n), fmt.Sprintf("rules/%d", n-1)
 		noErr(t, fast.Update(t.Context(), func(tx *repo.Tx) error {
 			rel := &tuf.Release{Product: "rules", Version: fmt.Sprint(n), Channel: "stable", Platform: "any"}
-			err := errors.Join(tx.Add("vendor", path, strings.NewReader(path), rel), tx.Approve("review", path, repo.Examined{Unrecorded: true}))
+			err := errors.Join(tx.Add("vendor", path, strings.NewReader(path), rel), tx.Approve("review", path, &repo.ReviewRecord{Unrecorded: true}))
 			if n > 1 {
 				err = errors.Join(err, tx.Remove("vendor", old), tx.Remove("review", old))
 			}

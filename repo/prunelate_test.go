@@ -70,7 +70,7 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	w.store.before = nil
 	for range 4 {
 		w.now = w.now.Add(20 * time.Hour)
-		noErr(t, w.open().Refresh(t.Context()))
+		noErr(t, w.open().Renew(t.Context()))
 	}
 	p := w.product()
 	snap, err := p.refresh()
@@ -96,7 +96,7 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	w.intact()
 	// Two days later nobody has that timestamp any more.
 	w.now = w.now.Add(48 * time.Hour)
-	noErr(t, w.open().Refresh(t.Context()))
+	noErr(t, w.open().Renew(t.Context()))
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
 	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] != nil {
 		t.Error("what no client asks for is still there")

@@ -227,7 +227,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		}, goal: "root 1 agent/1"},
 		"new class and its release": {edit: func(w *world, tx *repo.Tx) error {
 			tx.Root().Classes = append(tx.Root().Classes[:1:1], w.class("rules"))
-			return errors.Join(tx.Add("vendor", "rules/1", strings.NewReader("1"), release("2")), tx.Approve("review", "rules/1"))
+			return errors.Join(tx.Add("vendor", "rules/1", strings.NewReader("1"), release("2")), tx.Approve("review", "rules/1", nil))
 		}, between: true, goal: "root 2 agent/1 rules/1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -281,11 +281,11 @@ func TestKilledAtEveryWrite(t *testing.T) {
 						}
 					}
 					if i >= 2 && name != "founding" { // somebody else comes first
-						w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+						w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 					}
 					w.update(w.again(edit))
 					for _, p := range w.pending() {
-						w.update(func(tx *repo.Tx) error { return tx.Approve("review", p) })
+						w.update(func(tx *repo.Tx) error { return tx.Approve("review", p, nil) })
 					}
 					if left := w.leftovers(); len(left) > 0 {
 						t.Fatalf("killed at write %d, and healed: %q are still there", n, left)
@@ -337,7 +337,7 @@ func announce(tx *repo.Tx) error {
 // daily job alone where that has all the keys it takes.
 func TestRefreshHeals(t *testing.T) {
 	for _, heal := range []func(r *repo.Repo, t *testing.T) error{
-		func(r *repo.Repo, t *testing.T) error { return r.Refresh(t.Context()) },
+		func(r *repo.Repo, t *testing.T) error { return r.Renew(t.Context()) },
 		func(r *repo.Repo, t *testing.T) error {
 			return r.Update(t.Context(), func(*repo.Tx) error { return nil })
 		},
@@ -373,7 +373,7 @@ func TestRefresh(t *testing.T) {
 	for day, want := range []string{"metadata/timestamp.json", "metadata/timestamp.json", "metadata/timestamp.json", "metadata/timestamp.json",
 		"metadata/4.snapshot.json metadata/timestamp.json", "metadata/timestamp.json"} {
 		w.store.wrote()
-		noErr(t, online.Refresh(t.Context()))
+		noErr(t, online.Renew(t.Context()))
 		if got := strings.Join(w.store.wrote(), " "); got != want {
 			t.Errorf("day %d: wrote %s", day, got)
 		}
@@ -382,7 +382,7 @@ func TestRefresh(t *testing.T) {
 		}
 		w.now = w.now.Add(24 * time.Hour)
 	}
-	w.refused(repo.ErrUnsigned, func() error { return w.open(reviewKeys...).Refresh(t.Context()) })
+	w.refused(repo.ErrUnsigned, func() error { return w.open(reviewKeys...).Renew(t.Context()) })
 }
 
 // Everything has expired, root too. It is renewed step by step, each party for
@@ -393,9 +393,9 @@ func TestExpired(t *testing.T) {
 	w.update(approve("1"))
 	w.now = w.now.Add(400 * 24 * time.Hour)
 	vendor := w.open(vendorKeys...)
-	w.refused(tuf.ErrExpired, func() error { return vendor.Refresh(t.Context()) })
+	w.refused(tuf.ErrExpired, func() error { return vendor.Renew(t.Context()) })
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	noErr(t, w.open("timestamp", "snapshot").Refresh(t.Context()))
+	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
 
 	p := w.product()
 	snap, err := p.refresh()
@@ -403,8 +403,8 @@ func TestExpired(t *testing.T) {
 	if _, err := snap.Approve("agent/1", p.get); !errors.Is(err, tuf.ErrExpired) {
 		t.Fatal(err)
 	}
-	noErr(t, vendor.Update(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") }))
-	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+	noErr(t, vendor.Update(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") }))
+	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	noErr(t, err)
 	noErr(t, vendor.Publish(t.Context(), travel(t, d)))
 	w.sees("root 2 agent/1")
@@ -423,7 +423,7 @@ func TestExpired(t *testing.T) {
 	if err := openTargets(); !errors.Is(err, tuf.ErrExpired) {
 		t.Fatal(err)
 	}
-	noErr(t, vendor.Update(t.Context(), (*repo.Tx).ResignTargets))
+	noErr(t, vendor.Update(t.Context(), (*repo.Tx).RenewTargets))
 	noErr(t, openTargets())
 	w.follows()
 }

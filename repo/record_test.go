@@ -18,9 +18,9 @@ func TestApprovalsAreRecorded(t *testing.T) {
 	plain := func(tx *repo.Tx) error { return tx.Add("vendor", "agent/README", strings.NewReader("read me"), nil) }
 	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx), plain(tx)) })
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Approve("review", "agent/1"), tx.Approve("review", "agent/2", repo.Examined{Unrecorded: true}), tx.Approve("review", "agent/README"))
+		return errors.Join(tx.Approve("review", "agent/1", nil), tx.Approve("review", "agent/2", &repo.ReviewRecord{Unrecorded: true}), tx.Approve("review", "agent/README", nil))
 	})
-	if d, err := w.open("vendor-release", "review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", "agent/1") }); err != nil || !d.Empty() {
+	if d, err := w.open("vendor-release", "review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }); err != nil || !d.Empty() {
 		t.Errorf("approved twice: %v, %v", d, err)
 	}
 	for path, want := range map[string]int{"agent/1": 1, "agent/2": 0, "agent/README": 0} {

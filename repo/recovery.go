@@ -15,7 +15,7 @@ import (
 // new root. They follow after the wait that the charter asks for, unless somebody
 // publishes an ordinary next root before. Where there is one the error, of Publish
 // too, wraps [ErrStale].
-func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) error) (_ *Draft, err error) {
+func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*Tx) error) (_ *Draft, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func (r *Repo) StageRecovery(ctx context.Context, how Recovering, fn func(*Tx) e
 // published: a statement has its day, and after it nobody follows it any more
 // who has not waited yet. It takes the recovery keys again. Clients that wait
 // begin anew.
-func (r *Repo) RenewRecovery(ctx context.Context, how Recovering) (_ *Draft, err error) {
+func (r *Repo) RenewRecovery(ctx context.Context, how RecoveryOptions) (_ *Draft, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {

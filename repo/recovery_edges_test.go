@@ -36,7 +36,7 @@ func (w *world) heirs(name string) func(*repo.Tx) error {
 // stageRecovery is a recovery after a root, signed by everybody.
 func (w *world) stageRecovery(after int64, fn func(*repo.Tx) error) *repo.Draft {
 	w.t.Helper()
-	d, err := w.open().StageRecovery(w.t.Context(), repo.Recovering{Reason: "they are gone", After: after}, fn)
+	d, err := w.open().StageRecovery(w.t.Context(), repo.RecoveryOptions{Reason: "they are gone", After: after}, fn)
 	noErr(w.t, err)
 	for _, s := range w.keys {
 		if err := d.Sign(w.t.Context(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
@@ -139,7 +139,7 @@ func TestRenewalRace(t *testing.T) {
 	w := recoverable(t)
 	w.recover()
 	renewal := func(reason string) *repo.Draft {
-		d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: reason})
+		d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: reason})
 		noErr(t, err)
 		return d
 	}
@@ -235,7 +235,7 @@ func TestRecoveryOnMirrors(t *testing.T) {
 
 	mirror := newMemory()
 	noErr(t, clone(mirror, w.store))
-	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
+	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
 	w.publish(d)
 	noErr(t, clone(mirror, w.store))
@@ -276,7 +276,7 @@ func TestRecoveryBringsNewOnlineKeys(t *testing.T) {
 		func(r *repo.Root) { r.Snapshot.Keys = w.public("snapshot") },
 	} {
 		w.refused(tuf.ErrCharter, func() error {
-			_, err := w.open().StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
+			_, err := w.open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
 				noErr(t, w.lost(tx))
 				keep(tx.Root())
 				return nil
@@ -295,14 +295,14 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	before := w.copy()
 	w.recover()
 	early := w.store.copy()
-	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
+	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
 	w.publish(d)
 	check := func(what string, change func(*memory), roots bool, want ...string) {
 		t.Helper()
 		m := w.store.copy()
 		change(m)
-		got := w.verify(repo.Copy{Name: "m", Source: storage.SourceOf(m), Roots: roots})
+		got := w.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(m), RootsOnly: roots})
 		got = slices.DeleteFunc(got, func(f string) bool { return strings.Contains(f, "orphan ") })
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", what, got, want)
@@ -337,12 +337,12 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	}
 	// A statement that can't be read; a recovery that is at the copy alone, which is
 	// none of a copy's faults; and a root past its day is called by its name.
-	if got := w.verify(repo.Copy{Name: "m", Source: storage.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
+	if got := w.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
 		t.Errorf("%q", got)
 	}
 	ahead := before.store.copy()
 	ahead.files[statement1], ahead.files[recovered2] = w.store.files[statement1], w.store.files[recovered2]
-	if got := before.verify(repo.Copy{Name: "m", Source: storage.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
+	if got := before.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
 		t.Errorf("%q", got)
 	}
 	later := w.copy()
@@ -351,7 +351,7 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	bare := recoverable(t)
-	if got := bare.verify(repo.Copy{Name: "m", Source: storage.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
+	if got := bare.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
 		t.Errorf("%q", got)
 	}
 
@@ -391,7 +391,7 @@ func TestTwoRecoveries(t *testing.T) {
 		for _, pin := range append(pins, first) {
 			mirror := newMemory()
 			noErr(t, repo.New(mirror, nil).Clone(t.Context(), storage.SourceOf(w.store), pin))
-			report, err := w.open().Verify(t.Context(), pin, repo.Copy{Source: storage.SourceOf(mirror)})
+			report, err := w.open().Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(mirror)})
 			if noErr(t, err); !report.OK() || report.Root != root {
 				t.Errorf("root v%d: %v", report.Root, report)
 			}
@@ -409,10 +409,10 @@ func TestTwoRecoveries(t *testing.T) {
 		}
 	}
 	check(3)
-	if _, err := w.open().StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
+	if _, err := w.open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error("the first can be replaced when there is a second:", err)
 	}
-	d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more", After: 1})
+	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more", After: 1})
 	noErr(t, err)
 	w.publish(d)
 	check(3)
@@ -427,7 +427,7 @@ func TestRecoveryDraftLate(t *testing.T) {
 	w := recoverable(t)
 	w.recover()
 	renewal := func(reason string) *repo.Draft {
-		d, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: reason})
+		d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: reason})
 		noErr(t, err)
 		return d
 	}
@@ -435,7 +435,7 @@ func TestRecoveryDraftLate(t *testing.T) {
 	if _, err := w.open().StageOn(t.Context(), late, func(*repo.Tx) error { return nil }); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
-	other, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	other, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	a, err := other.Bytes()
 	noErr(t, err)
@@ -465,7 +465,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	r := w.afterLoss()
-	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
+	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
 	noErr(t, err)
 	w.signs(d, "bank-1", "university")
 	data, err := d.Bytes()
@@ -564,7 +564,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 		t.Errorf("%s, %v", payload, err)
 	}
 	// A reason that makes a statement too long is refused before anybody signs.
-	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: strings.Repeat("x", tuf.MaxRecoveryStatement)}, w.lost); !errors.Is(err, tuf.ErrTooLarge) {
+	if _, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: strings.Repeat("x", tuf.MaxRecoveryStatement)}, w.lost); !errors.Is(err, tuf.ErrTooLarge) {
 		t.Error(err)
 	}
 }
@@ -573,7 +573,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 func TestRecoveryAsksForKeys(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	d, err := w.afterLoss().StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
+	d, err := w.afterLoss().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
 	noErr(t, err)
 	id := func(names ...string) (ids []string) {
 		for _, n := range names {

@@ -55,9 +55,9 @@ func TestRecoveryWhileRead(t *testing.T) {
 	if _, err := w.open().Stage(t.Context(), func(*repo.Tx) error { return nil }); err != nil || when != "" {
 		t.Fatal(err)
 	}
-	one, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "one"})
+	one, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "one"})
 	noErr(t, err)
-	two, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "two"})
+	two, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "two"})
 	noErr(t, err)
 	when, then = statement1, func() { other.publish(two) }
 	if err := w.open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) || when != "" {
@@ -99,7 +99,7 @@ func TestRecoveryReadFaults(t *testing.T) {
 	d := w.stageRecovery(0, w.lost)
 	before := w.copy()
 	w.publish(d)
-	renewal, err := w.open().RenewRecovery(t.Context(), repo.Recovering{Reason: "once more"})
+	renewal, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
 	other := w.stageRecovery(1, w.heirs("other"))
 	for name, tt := range map[string]struct {
@@ -113,7 +113,7 @@ func TestRecoveryReadFaults(t *testing.T) {
 			return err
 		}},
 		"RenewRecovery": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error {
-			_, err := r.RenewRecovery(t.Context(), repo.Recovering{Reason: "x"})
+			_, err := r.RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "x"})
 			return err
 		}},
 		"Diff":          {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { _, err := r.Diff(t.Context(), renewal); return err }},
@@ -164,7 +164,7 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	}
 	mirror := newMemory()
 	noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, first))
-	report, err := repo.New(mirror, cfg).Verify(t.Context(), first, repo.Copy{Source: place})
+	report, err := repo.New(mirror, cfg).Verify(t.Context(), first, repo.Mirror{Source: place})
 	if noErr(t, err); !report.OK() || report.Root != 3 {
 		t.Error(report)
 	}
@@ -177,16 +177,16 @@ func TestRecoveryBridged(t *testing.T) {
 	start := recoverable(t)
 	bridged := func(w *world) *repo.Repo {
 		cfg := w.config()
-		cfg.Bridge = &repo.Bridge{Root: start.root()}
+		cfg.DualSigning = &repo.DualSigning{Root: start.root()}
 		for _, n := range slices.Concat(heirKeys, reviewKeys) {
 			cfg.Signers = append(cfg.Signers, w.signer(n))
 		}
 		for _, n := range []string{"vendor-release", "targets", "timestamp", "snapshot"} {
-			cfg.Bridge.Signers = append(cfg.Bridge.Signers, w.signer(n))
+			cfg.DualSigning.Signers = append(cfg.DualSigning.Signers, w.signer(n))
 		}
 		return repo.New(w.store, cfg)
 	}
-	d, err := bridged(start).StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, start.lost)
+	d, err := bridged(start).StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, start.lost)
 	noErr(t, err)
 	start.signs(d, "bank-1", "university")
 	for n, more := 1, true; more; n++ {
@@ -207,7 +207,7 @@ func TestRecoveryBridged(t *testing.T) {
 			}
 			w.intact()
 			w.now = w.now.Add(time.Hour)
-			noErr(t, bridged(w).Refresh(t.Context()))
+			noErr(t, bridged(w).Renew(t.Context()))
 			w.sees("root 1 agent/1")
 		}
 	}

@@ -48,7 +48,7 @@ func (w *world) afterLoss() *repo.Repo { return w.open(slices.Concat(heirKeys, r
 func (w *world) recover() {
 	w.t.Helper()
 	r := w.afterLoss()
-	d, err := r.StageRecovery(w.t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
+	d, err := r.StageRecovery(w.t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
 	noErr(w.t, err)
 	w.signs(d, "bank-1", "university", "review-1")
 	noErr(w.t, r.Publish(w.t.Context(), d))
@@ -101,7 +101,7 @@ func TestRecovery(t *testing.T) {
 	first := w.pin()
 	before := w.store.copy()
 	r := w.afterLoss()
-	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, w.lost)
+	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
 	noErr(t, err)
 
 	// The draft goes round. Who is old signs nothing; who may recover signs nothing else.
@@ -173,7 +173,7 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("it sees %q", got)
 	}
 	w.now = w.now.Add(time.Hour)
-	noErr(t, r.Refresh(t.Context()))
+	noErr(t, r.Renew(t.Context()))
 	w.goesOn(first, 2)
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
 	if got := w.product().waits().state(); got != "root 3 agent/1 agent/2" {
@@ -216,7 +216,7 @@ func (w *world) goesOn(first []byte, root int64) {
 			t.Fatalf("root v%d: %v", report.Root, report)
 		}
 		noErr(t, repo.New(mirror, w.config()).Clone(t.Context(), storage.SourceOf(w.store), pin))
-		report, err = r.Verify(t.Context(), pin, repo.Copy{Source: storage.SourceOf(mirror)})
+		report, err = r.Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(mirror)})
 		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, which the repository has gone on with") {
 			t.Fatal(report)
 		}
@@ -243,7 +243,7 @@ func (w *world) goesOn(first []byte, root int64) {
 	if says := status.String(); !strings.Contains(says, "the statement of the recovery from root v1 is void") || status.Unfinished {
 		t.Error(says)
 	}
-	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	dir := t.TempDir()
 	noErr(t, r.Export(t.Context(), d, dir))
@@ -258,7 +258,7 @@ func TestRecoveryRefused(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	r := w.afterLoss()
-	stage := func(cfg func(*repo.Config), how repo.Recovering, fn func(*repo.Tx) error) error {
+	stage := func(cfg func(*repo.Config), how repo.RecoveryOptions, fn func(*repo.Tx) error) error {
 		c := w.config()
 		if cfg != nil {
 			cfg(c)
@@ -266,15 +266,15 @@ func TestRecoveryRefused(t *testing.T) {
 		_, err := repo.New(w.store, c).StageRecovery(t.Context(), how, fn)
 		return err
 	}
-	why := repo.Recovering{Reason: "the vendor is gone"}
+	why := repo.RecoveryOptions{Reason: "the vendor is gone"}
 	for name, tt := range map[string]struct {
 		err  error
 		want string
 	}{
 		"nothing new":      {stage(nil, why, func(*repo.Tx) error { return nil }), "says something new"},
-		"no reason":        {stage(nil, repo.Recovering{}, w.lost), "needs a reason"},
-		"no such root":     {stage(nil, repo.Recovering{Reason: "x", After: 2}, w.lost), "there is no root v2"},
-		"below zero":       {stage(nil, repo.Recovering{Reason: "x", After: -1}, w.lost), "there is no root v-1"},
+		"no reason":        {stage(nil, repo.RecoveryOptions{}, w.lost), "needs a reason"},
+		"no such root":     {stage(nil, repo.RecoveryOptions{Reason: "x", After: 2}, w.lost), "there is no root v2"},
+		"below zero":       {stage(nil, repo.RecoveryOptions{Reason: "x", After: -1}, w.lost), "there is no root v-1"},
 		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "void before anybody has waited 14 days"},
 		"the caller's":     {stage(nil, why, func(*repo.Tx) error { return errKilled }), errKilled.Error()},
 		"against the rule": {stage(nil, why, func(tx *repo.Tx) error { tx.Root().Classes[0].Prefix = "a b/"; return nil }), "H"},
@@ -329,7 +329,7 @@ func TestRecoveryRefused(t *testing.T) {
 	d := draft()
 	w.update(announce)
 	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), d) })
-	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
+	if _, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
 
@@ -351,7 +351,7 @@ func TestRecoveryKilled(t *testing.T) {
 	t.Parallel()
 	start := recoverable(t)
 	r := start.afterLoss()
-	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, start.lost)
+	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, start.lost)
 	noErr(t, err)
 	start.signs(d, "bank-2", "university")
 	for n, more := 1, true; more; n++ {
@@ -401,7 +401,7 @@ func TestRecoveryVetoed(t *testing.T) {
 	w.sees("root 1 agent/1")
 	// It is seen, here and from elsewhere.
 	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
-		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Copy{Source: storage.SourceOf(w.store)})
+		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(w.store)})
 		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, which nothing has followed yet") {
 			t.Error(report)
 		}
@@ -437,7 +437,7 @@ func TestRecoveryReplaced(t *testing.T) {
 		r.Classes[0].Roles[0].Keys.Keys = w.public("heir-release")
 		return nil
 	}
-	d, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "a key was the wrong one", After: 1}, right)
+	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "a key was the wrong one", After: 1}, right)
 	noErr(t, err)
 	w.signs(d, "bank-1", "university")
 	if _, err := r.Diff(t.Context(), d); err != nil {
@@ -456,17 +456,17 @@ func TestRecoveryReplaced(t *testing.T) {
 		t.Errorf("%s", w.store.files[statement1])
 	}
 	// Two at once: the second finds that he is late.
-	late, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "again", After: 1}, w.lost)
+	late, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "again", After: 1}, w.lost)
 	noErr(t, err)
 	w.signs(late, "bank-1", "university")
-	again, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "and again", After: 1}, w.lost)
+	again, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "and again", After: 1}, w.lost)
 	noErr(t, err)
 	w.signs(again, "bank-1", "university")
 	noErr(t, r.Publish(t.Context(), again))
 	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), late) })
 	// Once an ordinary root has followed, it is no longer possible.
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
-	if _, err := r.StageRecovery(t.Context(), repo.Recovering{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
+	if _, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
 	w.intact()
@@ -483,11 +483,11 @@ func TestRecoveryRenewed(t *testing.T) {
 	w.now = w.now.AddDate(0, 11, 0)
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
-		return errors.Join(tx.Resign("vendor"), tx.Resign("review"))
+		return errors.Join(tx.Renew("vendor"), tx.Renew("review"))
 	}))
 	for range 2 {
 		w.store.wrote()
-		d, err := r.RenewRecovery(t.Context(), repo.Recovering{Reason: "for those who sleep"})
+		d, err := r.RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "for those who sleep"})
 		noErr(t, err)
 		w.signs(d, "bank-1", "university")
 		if said, err := r.Diff(t.Context(), d); err != nil || !strings.Contains(fmt.Sprint(said), "for those who sleep") {
@@ -504,7 +504,7 @@ func TestRecoveryRenewed(t *testing.T) {
 	}
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
-		return errors.Join(tx.Resign("vendor"), tx.Resign("review"))
+		return errors.Join(tx.Renew("vendor"), tx.Renew("review"))
 	}))
 	if got := w.product().waits().state(); got != "root 5 agent/1" {
 		t.Errorf("it sees %q", got)

@@ -8,16 +8,16 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Refresh is the operator's daily job, with the keys at hand, the online ones at
+// Renew is the operator's daily job, with the keys at hand, the online ones at
 // least: it signs a new timestamp; a new snapshot where the present one has less
 // than half of its time left; and, likewise, each party's roles, holds and
 // targets.json for which the keys are at hand. What other keys must sign stays as
 // it is, and [Repo.Status] says so; a reviewer who has no online keys renews his
-// own with [Repo.Stage] and [Tx.Resign].
+// own with [Repo.Stage] and [Tx.Renew].
 //
 // It also ends a publish that was cut off between a new root and its content. A
 // root is not renewed: that takes all parties.
-func (r *Repo) Refresh(ctx context.Context) (err error) {
+func (r *Repo) Renew(ctx context.Context) (err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {

@@ -47,7 +47,7 @@ func (w *world) numberOf(path string) int64 {
 func (w *world) relist(role string, edit func(signed map[string]any)) {
 	w.t.Helper()
 	party, _, _ := strings.Cut(role, "-")
-	d, err := w.open("timestamp").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Resign(party) })
+	d, err := w.open("timestamp").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Renew(party) })
 	noErr(w.t, err)
 	d = edited(w.t.(*testing.T), d, role, func(_, signed object) { edit(signed) })
 	noErr(w.t, d.ForceSign(w.t.Context(), w.signer(party+"-release")))
@@ -80,7 +80,9 @@ func TestSequence(t *testing.T) {
 	// The newest versions go, and others come.
 	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/given") })
 	gets("agent/5", of("agent", "1.5", "stable", "any"), 5)
-	w.update(func(tx *repo.Tx) error { return tx.Recall("vendor", "agent/5", "", "it eats disks") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Recall("vendor", "agent/5", repo.RecallRecord{Reason: "it eats disks"})
+	})
 	gets("agent/6", of("agent", "1.6", "stable", "any"), 6)
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/6"), puts("agent/7", of("agent", "1.7", "stable", "any"))(tx))
@@ -90,7 +92,7 @@ func TestSequence(t *testing.T) {
 	}
 	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/7") })
 	w.now = w.now.Add(8 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return tx.Resign("vendor") })
+	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	gets("agent/8", of("agent", "1.8", "stable", "any"), 8)
 	gets("agent/8-mac", of("agent", "1.8", "stable", "darwin/arm64"), 8)
 
@@ -323,7 +325,9 @@ func TestOtherBytes(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), other("agent/2", of("agent", "1.2", "stable", "linux/amd64"))(tx))
 	})
-	w.update(func(tx *repo.Tx) error { return tx.Recall("vendor", "agent/2", "", "wrong build") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.Recall("vendor", "agent/2", repo.RecallRecord{Reason: "wrong build"})
+	})
 	w.update(puts("agent/8", of("agent", "1.2", "stable", "linux/amd64")))
 }
 
@@ -368,7 +372,7 @@ func TestBadReleases(t *testing.T) {
 		at(doc, "targets", "agent/2", "custom", "visum")["rollout"] = map[string]any{"percent": 150}
 	})
 	w.refused(tuf.ErrRelease, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	})
 	if p := w.waiting("agent/2"); !strings.Contains(strings.Join(p.Changes, "\n"), "rollout of 150 percent") {
 		t.Errorf("Pending says of it %q", p.Changes)
@@ -379,7 +383,7 @@ func TestBadReleases(t *testing.T) {
 		t.Errorf("Verify: %s", report)
 	}
 	w.update(puts("agent/2", good())) // mended
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2") })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	if report, err = w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
 		t.Errorf("Verify: %s, %v", report, err)
 	}
@@ -409,7 +413,9 @@ func TestBadReleaseIsNotSigned(t *testing.T) {
 	if p := w.waiting("agent/1"); p.Release.Version != "newest" || p.Previous != nil {
 		t.Errorf("%+v", p.Release)
 	}
-	w.update(func(tx *repo.Tx) error { return tx.RecallRelease("vendor", "agent", "newest", "no version") })
+	w.update(func(tx *repo.Tx) error {
+		return tx.RecallRelease("vendor", repo.ReleaseID{Product: "agent", Version: "newest"}, "no version")
+	})
 }
 
 // Names that only some clients can fetch, or beside which no statement has room,
@@ -441,7 +447,7 @@ func TestNamesOfTargets(t *testing.T) {
 	for i, path := range []string{"agent/1.0.0+42.zip", "agent/a b", "agent/a&b=c,d;e'f(g)[h]{i}~!@$^`", "agent/ä", "agent/" + long, "agent/" + strings.Repeat("f/", 7) + "deep"} {
 		rel := of("agent", fmt.Sprint(i), "stable", "any")
 		w.update(puts(path, rel))
-		w.update(func(tx *repo.Tx) error { return tx.Approve("review", path) })
+		w.update(func(tx *repo.Tx) error { return tx.Approve("review", path, nil) })
 	}
 	if report, err := w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
 		t.Errorf("%s, %v", report, err)

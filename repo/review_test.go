@@ -52,7 +52,7 @@ func TestReview(t *testing.T) {
 	}
 
 	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Approve("review", "agent/README"), tx.Approve("review", "agent/linux/agent"))
+		return errors.Join(tx.Approve("review", "agent/README", nil), tx.Approve("review", "agent/linux/agent", nil))
 	})
 	if left := pending("review"); len(left) != 0 {
 		t.Errorf("%+v", left)
@@ -99,7 +99,7 @@ func TestThreeParties(t *testing.T) {
 	if _, threshold := w.root().RoleKeys("root"); threshold != 5 {
 		t.Errorf("threshold %d", threshold)
 	}
-	audit := func(tx *repo.Tx) error { return tx.Approve("audit", "agent/1") }
+	audit := func(tx *repo.Tx) error { return tx.Approve("audit", "agent/1", nil) }
 	w.refused(tuf.ErrNoTarget, func() error { return w.try(audit) })
 	w.update(add("1"))
 	w.update(func(tx *repo.Tx) error { return tx.Add("review", "agent/1", strings.NewReader("other"), nil) })
@@ -112,11 +112,13 @@ func TestThreeParties(t *testing.T) {
 		t.Errorf("%+v", waiting)
 	}
 	chosen := func(tx *repo.Tx) error {
-		return tx.Approve("audit", "agent/1", repo.Examined{SHA256: sum("agent 1")})
+		return tx.Approve("audit", "agent/1", &repo.ReviewRecord{SHA256: sum("agent 1")})
 	}
 	noErr(t, w.copy().try(chosen))
 	w.refused(tuf.ErrMismatch, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Approve("audit", "agent/1", repo.Examined{SHA256: sum("agent 2")}) })
+		return w.try(func(tx *repo.Tx) error {
+			return tx.Approve("audit", "agent/1", &repo.ReviewRecord{SHA256: sum("agent 2")})
+		})
 	})
 	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
 	w.sees("root 1")
@@ -141,7 +143,7 @@ func TestThreeParties(t *testing.T) {
 				if err != nil || len(waiting) != 1 || waiting[0].SHA256 != sum(content) {
 					t.Fatalf("%s, round %d: %+v, %v", party, round, waiting, err)
 				}
-				d, err := w.open(party+"-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve(party, "agent/1") })
+				d, err := w.open(party+"-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve(party, "agent/1", nil) })
 				noErr(t, err)
 				drafts = append(drafts, d)
 			}
@@ -164,7 +166,7 @@ func TestBadPaths(t *testing.T) {
 	} {
 		for _, fn := range []func(tx *repo.Tx) error{
 			func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader("x"), nil) },
-			func(tx *repo.Tx) error { return tx.Approve("review", path) },
+			func(tx *repo.Tx) error { return tx.Approve("review", path, nil) },
 			func(tx *repo.Tx) error { return tx.Remove("review", path) },
 		} {
 			if err := w.try(fn); !errors.Is(err, want) && !(len(path) > 200 && errors.Is(err, tuf.ErrNoTarget)) {

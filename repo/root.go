@@ -24,8 +24,8 @@ type Root struct {
 	Classes   []Class
 	Locations []tuf.Location
 	Retired   []tuf.Retired
-	Probe     tuf.Probe // zero: two operators, every 6 hours, 30 days, warn
-	Recovery  *Recovery // nil: none
+	Probe     tuf.Probe     // zero: two operators, every 6 hours, 30 days, warn
+	Recovery  *RecoveryRule // nil: none
 
 	renew bool      // a new root is wanted although nothing changed
 	fork  *tuf.Root // one that the next root shall follow too; nil: none
@@ -61,9 +61,9 @@ type Hold struct {
 	Max time.Duration // in whole seconds: how long a hold may last
 }
 
-// Recovery names organisations that may together name the next root when the
+// RecoveryRule names organisations that may together name the next root when the
 // parties no longer can; see [tuf.RecoveryRule]. Their keys have no other part.
-type Recovery struct {
+type RecoveryRule struct {
 	Orgs      []Org
 	Threshold int           // keys that must sign; 0: MinOrgs
 	MinOrgs   int           // organisations they must belong to; 0: 2
@@ -136,7 +136,7 @@ func rootOf(r before) *Root {
 		out.Classes = append(out.Classes, k)
 	}
 	if rule := c.Recovery(); rule != nil {
-		out.Recovery = &Recovery{nil, rule.Threshold, rule.MinOrgs, rule.Hold, rule.MinTicks, rule.Counter}
+		out.Recovery = &RecoveryRule{nil, rule.Threshold, rule.MinOrgs, rule.Hold, rule.MinTicks, rule.Counter}
 		for _, o := range rule.Orgs {
 			out.Recovery.Orgs = append(out.Recovery.Orgs, Org{o.Name, keys(o.KeyIDs)})
 		}

@@ -123,7 +123,7 @@ func TestHandlerServes(t *testing.T) {
 	m := newMemory()
 	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
 	w.sameIn(m, "root 2 agent/1")
-	report, err := repo.New(storage.ReadOnly(src), w.config()).Verify(t.Context(), w.pin(), repo.Copy{Source: m})
+	report, err := repo.New(storage.ReadOnly(src), w.config()).Verify(t.Context(), w.pin(), repo.Mirror{Source: m})
 	if err != nil || !report.OK() {
 		t.Errorf("%v, %v", report, err)
 	}
@@ -242,7 +242,7 @@ func TestHandler(t *testing.T) {
 		return rec.Result().Header.Get("ETag")
 	}
 	before := tag()
-	noErr(t, w.open().Refresh(t.Context()))
+	noErr(t, w.open().Renew(t.Context()))
 	if tag() == before {
 		t.Error("a new timestamp with the tag of the old one")
 	}

@@ -72,7 +72,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 // the rules allow it and the ledger has recorded it. It returns how many that were.
 // fresh says that the parts were staged in this very call.
 func (r *Repo) signDraft(ctx context.Context, p *present, d *Draft, parts []*draftFile, signers []tuf.Signer, fresh, firstRoot bool) (int, error) {
-	if len(parts) == 0 || len(signers) == 0 && r.cfg.Bridge == nil {
+	if len(parts) == 0 || len(signers) == 0 && r.cfg.DualSigning == nil {
 		return 0, nil
 	}
 	s, err := r.newSigning(ctx, p, d)
@@ -84,7 +84,7 @@ func (r *Repo) signDraft(ctx context.Context, p *present, d *Draft, parts []*dra
 		if err != nil {
 			return 0, err
 		}
-		x.choose(signers, r.cfg.Bridge, func(k tuf.Key) bool { return s.may(x, k) })
+		x.choose(signers, r.cfg.DualSigning, func(k tuf.Key) bool { return s.may(x, k) })
 		x.fresh = fresh
 		if len(x.signers) > 0 {
 			s.items = append(s.items, x)

@@ -15,7 +15,7 @@ import (
 
 func renewRoot(tx *repo.Tx) error { tx.RenewRoot(); return nil }
 
-func resignReview(tx *repo.Tx) error { return tx.Resign("review") }
+func resignReview(tx *repo.Tx) error { return tx.Renew("review") }
 
 // K1: a chain of roots that ends below the newest root seen, or forks from it, is
 // refused, by calls that sign and by calls that read.
@@ -41,7 +41,7 @@ func TestRootNeverGoesBack(t *testing.T) {
 		r := bad.open("review-release", "timestamp", "snapshot")
 		for call, fn := range map[string]func() error{
 			"stage":   func() error { _, err := r.Stage(t.Context(), resignReview); return err },
-			"refresh": func() error { return r.Refresh(t.Context()) },
+			"refresh": func() error { return r.Renew(t.Context()) },
 			"pin":     func() error { _, err := r.Pin(t.Context()); return err },
 		} {
 			t.Run(name+" "+call, func(t *testing.T) { bad.refuses(repo.ErrRootBehind, fn) })
@@ -243,7 +243,7 @@ func TestRoleNeverGoesBack(t *testing.T) {
 	for call, fn := range map[string]func(r *repo.Repo) error{
 		"approve": func(r *repo.Repo) error { _, err := r.Stage(t.Context(), resignReview); return err },
 		"vendor":  func(r *repo.Repo) error { _, err := r.Stage(t.Context(), add("3")); return err },
-		"refresh": func(r *repo.Repo) error { return r.Refresh(t.Context()) },
+		"refresh": func(r *repo.Repo) error { return r.Renew(t.Context()) },
 	} {
 		t.Run(call, func(t *testing.T) {
 			bad.refuses(repo.ErrRoleBehind, func() error { return fn(bad.open(keys...)) })
@@ -325,7 +325,7 @@ func TestRoleNeverGoesBackInARotation(t *testing.T) {
 	w.update(add("1"))
 	w.update(approve("1"))
 	old := w.store.copy()
-	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it leaks") })
+	w.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it leaks"}) })
 	m := w.machine().adopts()
 	m.store = old
 	rotate := func(tx *repo.Tx) error {

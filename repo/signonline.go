@@ -12,7 +12,7 @@ import (
 // as a draft.
 func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) error {
 	x := &item{file: f, online: true, fresh: true, role: named{role: f.role, keys: keys}}
-	x.choose(n.repo.cfg.Signers, n.repo.cfg.Bridge, func(k tuf.Key) bool { return slices.Contains(keys.Keys, k) })
+	x.choose(n.repo.cfg.Signers, n.repo.cfg.DualSigning, func(k tuf.Key) bool { return slices.Contains(keys.Keys, k) })
 	p := n.present
 	data := p.timestamp
 	if f.role == "snapshot" {

@@ -48,7 +48,7 @@ type item struct {
 
 // choose says who signs the item: those signers that have a part in it, and those
 // of the bridge, which has none in root.
-func (x *item) choose(signers []tuf.Signer, b *Bridge, part func(tuf.Key) bool) {
+func (x *item) choose(signers []tuf.Signer, b *DualSigning, part func(tuf.Key) bool) {
 	add := func(s tuf.Signer) {
 		x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
 	}
@@ -101,7 +101,7 @@ func (s *signing) holdsAll(keys []tuf.Key) bool {
 }
 
 // part reports whether the bridge's root gives a key a part in a role that it names.
-func (b *Bridge) part(role, id string) bool {
+func (b *DualSigning) part(role, id string) bool {
 	if keyIDs, _ := b.Root.RoleKeys(role); slices.Contains(keyIDs, id) {
 		return true
 	}

@@ -223,7 +223,7 @@ func TestTamperedDraft(t *testing.T) {
 // A draft that is not what it should be is not opened: nobody shall sign it.
 func TestMalformedDraft(t *testing.T) {
 	w := newWorld(t)
-	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Resign("vendor") })
+	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
 	noErr(t, err)
 	for name, change := range map[string]func(f map[string]map[string]any, draft map[string]any){
 		"unknown member":    func(f map[string]map[string]any, draft map[string]any) { draft["x"] = 1 },
@@ -290,10 +290,10 @@ func TestDraftExpires(t *testing.T) {
 	w.now = w.now.Add(31 * 24 * time.Hour)
 	w.refused(tuf.ErrExpired, func() error { return w.open().Publish(t.Context(), d) })
 	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Resign("review") })
+	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
 	w.update(approve("1"))
 	w.sees("root 1 agent/1")
-	if err := w.try(func(tx *repo.Tx) error { return tx.Resign("nobody") }); err == nil {
+	if err := w.try(func(tx *repo.Tx) error { return tx.Renew("nobody") }); err == nil {
 		t.Error("signed for nobody")
 	}
 	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }

@@ -16,7 +16,7 @@ func TestNoFalseConflicts(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	refusal := func(reason string) func(*repo.Tx) error {
-		return func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", reason, "") }
+		return func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: reason}) }
 	}
 	start := newWorld(t)
 	start.update(add("1"))
@@ -32,7 +32,7 @@ func TestNoFalseConflicts(t *testing.T) {
 		}, tuf.ErrMalformed, "metadata/2.root.json"},
 		"an empty file where the next root comes": {func(w *world) error {
 			w.store.files["metadata/3.root.json"] = nil
-			return w.open().Refresh(ctx)
+			return w.open().Renew(ctx)
 		}, tuf.ErrMalformed, "metadata/3.root.json"},
 		"a stale draft": {func(w *world) error {
 			d, err := w.open().Stage(ctx, add("2"))

@@ -13,8 +13,8 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// Said is a verified statement, or one that could not be verified.
-type Said struct {
+// Statement is a verified statement, or one that could not be verified.
+type Statement struct {
 	Party, Role string
 	Name        string // of the file in storage
 	Number      int    // of the role's words on these bytes, from 1; the last one counts
@@ -29,7 +29,7 @@ type Said struct {
 
 // open verifies a statement file. now is for reviews, which end.
 // roots end with the newest.
-func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject, now time.Time) (said Said) {
+func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject, now time.Time) (said Statement) {
 	said.Party = party
 	root, older := roots[len(roots)-1], roots[:len(roots)-1]
 	defer oneLine(&said.Err)
@@ -51,10 +51,10 @@ func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.S
 
 // said reads what a role has said of a subject, in order. A file that is too
 // large to be a statement is not read to its end, and says nothing.
-func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject proof.Subject) (out []Said, err error) {
+func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject proof.Subject) (out []Statement, err error) {
 	src := storage.SourceOf(r.storage)
 	for n := 1; n <= maxStatements; n++ {
-		x := Said{Party: role.Party}
+		x := Statement{Party: role.Party}
 		name := statementName(subject, role.Role, n)
 		data, err := storage.ReadAll(ctx, src, name, proof.MaxSize)
 		switch {
@@ -78,7 +78,7 @@ func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject p
 // its first word to its last. Each is verified with the keys of the newest root,
 // or of the one that was current at its date (Rotated); where one is not good its
 // Err says why. It needs no key.
-func (r *Repo) Statements(ctx context.Context, target string) (_ []Said, err error) {
+func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
@@ -109,7 +109,7 @@ func (r *Repo) Statements(ctx context.Context, target string) (_ []Said, err err
 			subjects = append(subjects, s)
 		}
 	}
-	var out []Said
+	var out []Statement
 	for _, role := range class.Roles {
 		for _, s := range subjects {
 			said, err := r.said(ctx, p, role, s)
@@ -125,7 +125,7 @@ func (r *Repo) Statements(ctx context.Context, target string) (_ []Said, err err
 // StatementsIn returns what a draft's statements say, verified with the keys of
 // the repository's newest root, in order of their names: how a vendor reads what
 // the centre refused before, or without, publishing it.
-func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Said, err error) {
+func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Statement, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Said, err error)
 	if p.root == nil {
 		return nil, errEmpty
 	}
-	var out []Said
+	var out []Statement
 	for _, name := range slices.Sorted(maps.Keys(d.statements)) {
 		s := d.statements[name]
 		data, err := s.bytes()

@@ -21,7 +21,9 @@ func TestStatementIsItsPayload(t *testing.T) {
 	w.update(add("good"))
 	w.update(add("evil"))
 	centre := w.open("review-release")
-	refusal, err := centre.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/good", "no", "Ann") })
+	refusal, err := centre.Stage(t.Context(), func(tx *repo.Tx) error {
+		return tx.Refuse("review", "agent/good", repo.RefusalRecord{Reason: "no", Reviewer: "Ann"})
+	})
 	noErr(t, err)
 	review, err := centre.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", "agent/evil", examined()) })
 	noErr(t, err)
@@ -100,7 +102,7 @@ func altered(t *testing.T, s object, old, new string) string {
 func TestHugeStatements(t *testing.T) {
 	w := newWorld(t)
 	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", "no", "") })
+	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
 	list, err := w.open().Pending(t.Context(), "review")
 	noErr(t, err)
 	if list[0].Refused == nil { // the healthy twin

@@ -18,10 +18,10 @@ import (
 type Urgency int
 
 const (
-	Fine   Urgency = iota
-	Soon           // its time to be renewed has come: half of it is over; of root and targets.json, three quarters
-	Urgent         // a quarter is left; of root and targets.json, an eighth
-	Over           // it has expired: clients refuse it
+	UrgencyFine    Urgency = iota
+	UrgencySoon            // its time to be renewed has come: half of it is over; of root and targets.json, three quarters
+	UrgencyUrgent          // a quarter is left; of root and targets.json, an eighth
+	UrgencyExpired         // it has expired: clients refuse it
 )
 
 func (u Urgency) String() string {
@@ -35,8 +35,8 @@ type Need struct {
 	Threshold int      // how many of them
 }
 
-// Due is what is known of a role's end.
-type Due struct {
+// RoleStatus is what is known of a role's end.
+type RoleStatus struct {
 	Role    string
 	Version int64
 	Party   string // the party whose own keys alone can renew it; "" where it takes all parties, or the operator
@@ -49,9 +49,9 @@ type Due struct {
 }
 
 // String is one sentence.
-func (d Due) String() string {
+func (d RoleStatus) String() string {
 	when := fmt.Sprintf("expires in %s, on %s", inWords(d.Left), stamp(d.Expires))
-	if d.Urgency == Over {
+	if d.Urgency == UrgencyExpired {
 		when = fmt.Sprintf("expired %s ago, on %s", inWords(-d.Left), stamp(d.Expires))
 	}
 	var who []string
@@ -69,8 +69,8 @@ func (d Due) String() string {
 	return text.Line(fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, roleText(d.Role), d.Version, lists, when, strings.Join(who, " and "), how))
 }
 
-// Date is a day on which something changes without anybody signing.
-type Date struct {
+// Event is a day on which something changes without anybody signing.
+type Event struct {
 	At   time.Time
 	What string // in words
 }
@@ -78,20 +78,20 @@ type Date struct {
 // Status is the result of [Repo.Status].
 type Status struct {
 	At    time.Time
-	Due   []Due  // every role, the first to expire first
-	Dates []Date // of locations, holds and recoveries, those that are still to come
+	Due   []RoleStatus // every role, the first to expire first
+	Dates []Event      // of locations, holds and recoveries, those that are still to come
 	// Ahead is how far signed_at of the newest root is ahead of this machine's clock, 0
 	// up to 5 minutes. Clients take that date for the present; see [Tx.Supersede].
 	Ahead      time.Duration
-	Unfinished bool // the newest root waits for its content: a publish was cut off; Update or Refresh ends it
+	Unfinished bool // the newest root waits for its content: a publish was cut off; Update or Renew ends it
 }
 
 // Urgency is that of the worst role; at least Urgent where the newest root is ahead
 // of the clock.
 func (s *Status) Urgency() Urgency {
-	worst := Fine
+	worst := UrgencyFine
 	if s.Ahead > 0 {
-		worst = Urgent
+		worst = UrgencyUrgent
 	}
 	for _, d := range s.Due {
 		worst = max(worst, d.Urgency)
@@ -103,7 +103,7 @@ func (s *Status) Urgency() Urgency {
 func (s *Status) String() string {
 	var lines []string
 	if s.Unfinished {
-		lines = append(lines, "urgent: the newest root waits for its content: a publish was cut off, Update or Refresh ends it")
+		lines = append(lines, "urgent: the newest root waits for its content: a publish was cut off, Update or Renew ends it")
 	}
 	if s.Ahead > 0 {
 		lines = append(lines, fmt.Sprintf("urgent: signed_at of the newest root is %s ahead of this machine's clock: clients take that for the present; if the clock is right, a root that follows with the right date heals them", inWords(s.Ahead)))
@@ -141,15 +141,15 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 	s := &Status{At: at, Ahead: r.ahead(p.root), Unfinished: p.snap == nil || p.under != p.root}
 	layout := rootOf(p.root)
 	add := func(role string, version int64, party string, expires time.Time, lists int, needs ...need) {
-		d := Due{Role: role, Version: version, Party: party, Expires: expires, Left: expires.Sub(at), AtHand: true, Lists: lists}
+		d := RoleStatus{Role: role, Version: version, Party: party, Expires: expires, Left: expires.Sub(at), AtHand: true, Lists: lists}
 		soon, urgent := r.cfg.Expiry.of(role)
 		switch {
 		case d.Left <= 0:
-			d.Urgency = Over
+			d.Urgency = UrgencyExpired
 		case d.Left < urgent:
-			d.Urgency = Urgent
+			d.Urgency = UrgencyUrgent
 		case d.Left < soon:
-			d.Urgency = Soon
+			d.Urgency = UrgencySoon
 		}
 		for _, n := range needs {
 			d.Needs = append(d.Needs, Need{n.Who, slices.Sorted(maps.Keys(n.Keys)), n.Threshold})
@@ -164,13 +164,13 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 			what string
 		}{{l.UseFrom, "is preferred from then on"}, {l.UseUntil, "is not used any more"}} {
 			if x.at.After(at) {
-				s.Dates = append(s.Dates, Date{x.at, fmt.Sprintf("location %s (%s) %s", text.Name(l.ID), text.Name(l.Host()), x.what)})
+				s.Dates = append(s.Dates, Event{x.at, fmt.Sprintf("location %s (%s) %s", text.Name(l.ID), text.Name(l.Host()), x.what)})
 			}
 		}
 	}
 	for _, v := range slices.Sorted(maps.Keys(p.chain.recovered)) {
 		f := p.chain.recovered[v]
-		s.Dates = append(s.Dates, Date{f.rec.Expires(), fmt.Sprintf("the statement of the recovery from root v%d is void: whoever has not waited by then can't follow, see RenewRecovery", v-1)})
+		s.Dates = append(s.Dates, Event{f.rec.Expires(), fmt.Sprintf("the statement of the recovery from root v%d is void: whoever has not waited by then can't follow, see RenewRecovery", v-1)})
 	}
 	if p.snap != nil {
 		online := func(role string, k Keys) need { return need{role, keyMap(k.Keys), max(k.Threshold, 1), nil} }
@@ -184,9 +184,9 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 			return nil, err
 		}
 	}
-	slices.SortStableFunc(s.Due, func(a, b Due) int { return a.Expires.Compare(b.Expires) })
-	s.Dates = slices.DeleteFunc(s.Dates, func(d Date) bool { return !d.At.After(at) })
-	slices.SortStableFunc(s.Dates, func(a, b Date) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(s.Due, func(a, b RoleStatus) int { return a.Expires.Compare(b.Expires) })
+	s.Dates = slices.DeleteFunc(s.Dates, func(d Event) bool { return !d.At.After(at) })
+	slices.SortStableFunc(s.Dates, func(a, b Event) int { return a.At.Compare(b.At) })
 	return s, nil
 }
 
@@ -232,7 +232,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 			Reason string    `json:"reason"`
 		}
 		if err := json.Unmarshal(member(member(v, "custom"), tuf.ReleaseMember).JSON(), &hold); err == nil {
-			s.Dates = append(s.Dates, Date{hold.Until, fmt.Sprintf("%s is held no longer (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
+			s.Dates = append(s.Dates, Event{hold.Until, fmt.Sprintf("%s is held no longer (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
 		}
 	}
 	return nil

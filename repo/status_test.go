@@ -51,7 +51,7 @@ func TestStatus(t *testing.T) {
 	}
 	s, err := w.open().Status(t.Context(), w.now.Add(16*day))
 	noErr(t, err)
-	if s.Urgency() != repo.Over || s.Due[0].Role != "timestamp" {
+	if s.Urgency() != repo.UrgencyExpired || s.Due[0].Role != "timestamp" {
 		t.Errorf("%s", s)
 	}
 	for _, d := range s.Due {
@@ -125,7 +125,7 @@ func TestRefreshKeepsAlive(t *testing.T) {
 	for range 60 {
 		w.now = w.now.Add(day - time.Hour)
 		w.store.wrote()
-		noErr(t, w.open("timestamp", "snapshot", "vendor-release").Refresh(t.Context()))
+		noErr(t, w.open("timestamp", "snapshot", "vendor-release").Renew(t.Context()))
 		for _, name := range w.store.wrote() {
 			_, role, _ := strings.Cut(name, ".")
 			jobs[role]++
@@ -134,14 +134,14 @@ func TestRefreshKeepsAlive(t *testing.T) {
 		s, err := w.open(reviewKeys...).Status(t.Context(), w.now)
 		noErr(t, err)
 		for _, d := range s.Due {
-			if d.Party == "review" && d.Urgency > repo.Fine {
-				d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+			if d.Party == "review" && d.Urgency > repo.UrgencyFine {
+				d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 				noErr(t, err)
 				noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 				jobs["centre"]++
 			}
 		}
-		if s, err = w.open().Status(t.Context(), w.now); err != nil || s.Urgency() > repo.Fine {
+		if s, err = w.open().Status(t.Context(), w.now); err != nil || s.Urgency() > repo.UrgencyFine {
 			t.Fatalf("%v\n%s", err, s)
 		}
 		w.sees("root 2 agent/1")
@@ -160,13 +160,13 @@ func TestRefreshKeepsAlive(t *testing.T) {
 		return nil
 	})
 	w.store.wrote()
-	noErr(t, w.open("timestamp", "snapshot", "targets").Refresh(t.Context()))
+	noErr(t, w.open("timestamp", "snapshot", "targets").Renew(t.Context()))
 	if got := strings.Join(w.store.wrote(), " "); got != "metadata/2.targets.json metadata/"+snapshotName(w)+" metadata/timestamp.json" {
 		t.Errorf("wrote %s", got)
 	}
 	w.now = w.now.Add(20 * day)
 	w.store.wrote()
-	noErr(t, w.open("timestamp", "snapshot", "vendor-release").Refresh(t.Context()))
+	noErr(t, w.open("timestamp", "snapshot", "vendor-release").Renew(t.Context()))
 	if n := len(slices.DeleteFunc(w.store.wrote(), func(name string) bool { return !strings.Contains(name, ".vendor-agent") })); n != 5 {
 		t.Errorf("%d lists signed anew, 5 there are", n)
 	}
@@ -199,7 +199,7 @@ func TestRefreshProducts(t *testing.T) {
 		want []string
 	}{{"team", []string{"team"}}, {"vendor-release", []string{"vendor-agent", "vendor-agent.rest"}}} {
 		w.store.wrote()
-		noErr(t, w.open("timestamp", "snapshot", x.key).Refresh(t.Context()))
+		noErr(t, w.open("timestamp", "snapshot", x.key).Renew(t.Context()))
 		var roles []string
 		for _, name := range w.store.wrote() {
 			_, role, _ := strings.Cut(strings.TrimSuffix(name, ".json"), ".")

@@ -71,43 +71,43 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 // which any party lists the product's version, for every platform and in every
 // channel. Each of their classes must have a hold role. Versions are compared as
 // [tuf.Version].
-func (tx *Tx) HoldRelease(product, version, reason string, until time.Time) error {
-	return tx.eachFileOf(product, version, func(path string) error { return tx.Hold(path, reason, until) })
+func (tx *Tx) HoldRelease(release ReleaseID, reason string, until time.Time) error {
+	return tx.eachFileOf(release, func(path string) error { return tx.Hold(path, reason, until) })
 }
 
-// LiftRelease ends the holds of a release before their time, as [Tx.Lift] does with
+// UnholdRelease ends the holds of a release before their time, as [Tx.Unhold] does with
 // each of its paths that is held; one must be.
-func (tx *Tx) LiftRelease(product, version string) error {
+func (tx *Tx) UnholdRelease(release ReleaseID) error {
 	lifted := false
-	err := tx.eachFileOf(product, version, func(path string) error {
-		err := tx.Lift(path)
+	err := tx.eachFileOf(release, func(path string) error {
+		err := tx.Unhold(path)
 		if lifted = lifted || err == nil; errors.Is(err, tuf.ErrNoTarget) {
 			err = nil
 		}
 		return err
 	})
 	if err == nil && !lifted {
-		return fmt.Errorf("repo: %s: no hold names any of it: %w", text.Name(product+" "+version), tuf.ErrNoTarget)
+		return fmt.Errorf("repo: %s: no hold names any of it: %w", text.Name(release.String()), tuf.ErrNoTarget)
 	}
 	return err
 }
 
 // eachFileOf calls fn for each path under which any party lists a product's version;
 // there must be one.
-func (tx *Tx) eachFileOf(product, version string, fn func(path string) error) error {
+func (tx *Tx) eachFileOf(release ReleaseID, fn func(path string) error) error {
 	var paths []string
 	for _, c := range tx.layout().Classes {
-		files, err := tx.filesOf(c, product, version)
+		files, err := tx.filesOf(c, release)
 		if err != nil {
 			return err
 		}
 		if len(files) > 0 && c.Hold == nil {
-			return fmt.Errorf("repo: %s: class %s has no hold role: %w", text.Name(product+" "+version), text.Name(c.Name), fs.ErrInvalid)
+			return fmt.Errorf("repo: %s: class %s has no hold role: %w", text.Name(release.String()), text.Name(c.Name), fs.ErrInvalid)
 		}
 		paths = append(paths, slices.Sorted(maps.Keys(files))...)
 	}
 	if len(paths) == 0 {
-		return fmt.Errorf("repo: %s: nobody lists this release: %w", text.Name(product+" "+version), tuf.ErrNoTarget)
+		return fmt.Errorf("repo: %s: nobody lists this release: %w", text.Name(release.String()), tuf.ErrNoTarget)
 	}
 	for _, path := range paths {
 		if err := fn(path); err != nil {
@@ -117,8 +117,8 @@ func (tx *Tx) eachFileOf(product, version string, fn func(path string) error) er
 	return nil
 }
 
-// Lift ends a hold before its time.
-func (tx *Tx) Lift(target string) error {
+// Unhold ends a hold before its time.
+func (tx *Tx) Unhold(target string) error {
 	class, err := tx.class(target)
 	if err != nil {
 		return err
@@ -152,14 +152,27 @@ func (tx *Tx) anybodys(class Class, target string) (wire.Value, error) {
 // maxRecalls is what readers take of one role.
 const maxRecalls = 4096
 
+// RecallRecord is what [Tx.Recall] publishes.
+type RecallRecord struct {
+	SHA256 string // of the bytes, in lower-case hex; "": those that the party lists under the path now
+	Reason string // required
+}
+
+// ReleaseID names a release: all of its files, on every platform and in every channel.
+type ReleaseID struct {
+	Product, Version string
+}
+
+func (r ReleaseID) String() string { return r.Product + " " + r.Version }
+
 // Recall takes back the party's approval of some bytes: its roles no longer list
 // them, under whatever path and in whatever class, so that nobody installs them any
 // more, and say for those who run them already that they should not, and why. target
-// is a path of the bytes; sha256, in lower-case hex, says which bytes, "": those that
-// the party lists under it now. The recall stands in the party's roles of the class of
+// is a path of the bytes. The recall stands in the party's roles of the class of
 // target, and in those of another class that listed the bytes. Approve with
-// [Examined].Reinstate takes it back.
-func (tx *Tx) Recall(party, target, sha256, reason string) error {
+// [ReviewRecord].Reinstate takes it back.
+func (tx *Tx) Recall(party, target string, r RecallRecord) error {
+	sha256, reason := r.SHA256, r.Reason
 	class, roles, err := tx.role(party, target)
 	if err != nil {
 		return err
@@ -196,8 +209,8 @@ func (tx *Tx) Recall(party, target, sha256, reason string) error {
 // channel, of all classes in which the party has a role. What the party has not
 // approved is recalled too, so that it will not. Versions are compared as
 // [tuf.Version].
-func (tx *Tx) RecallRelease(party, product, version, reason string) error {
-	name := product + " " + version
+func (tx *Tx) RecallRelease(party string, release ReleaseID, reason string) error {
+	name := release.String()
 	if err := checkReason(name, "recall", reason); err != nil {
 		return err
 	}
@@ -206,7 +219,7 @@ func (tx *Tx) RecallRelease(party, product, version, reason string) error {
 		if len(c.rolesOf(party)) == 0 {
 			continue
 		}
-		files, err := tx.filesOf(c, product, version)
+		files, err := tx.filesOf(c, release)
 		if err != nil {
 			return err
 		}
@@ -229,12 +242,12 @@ func checkReason(what, kind, reason string) error {
 
 // filesOf are the paths of a class under which any role lists a product's version,
 // with the sha256 of the bytes.
-func (tx *Tx) filesOf(c Class, product, version string) (map[string]map[string]bool, error) {
+func (tx *Tx) filesOf(c Class, release ReleaseID) (map[string]map[string]bool, error) {
 	out := map[string]map[string]bool{}
 	for _, role := range c.Roles {
 		err := tx.each(role.Role, func(path string, v wire.Value) error {
 			rel, ok := releaseOf(v)
-			if !ok || rel.Product != product || !sameVersion(rel.Version, version) {
+			if !ok || rel.Product != release.Product || !sameVersion(rel.Version, release.Version) {
 				return nil
 			}
 			if s, err := subjectOf(path, v); err == nil { // as releaseOf could read it

@@ -302,7 +302,7 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 	}
 	if s.under != s.tip() {
 		if err := s.found(Finding{Kind: FileUnfinished, Name: rootName(s.tip().Version()), Err: first,
-			Text: fmt.Sprintf("timestamp and snapshot are still those of root v%d: a publish was cut off, the next Update or Refresh ends it", s.under.Version())}); err != nil {
+			Text: fmt.Sprintf("timestamp and snapshot are still those of root v%d: a publish was cut off, the next Update or Renew ends it", s.under.Version())}); err != nil {
 			return nil, nil, err
 		}
 	}

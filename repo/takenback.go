@@ -62,7 +62,7 @@ func (tx *Tx) tookBack(party string, roles []ReleaseRole, s proof.Subject) (reca
 // lastRefusal is the last word, where it is a refusal. What does not verify is no
 // word: whoever writes the storage can put it there. A review that has expired is
 // one.
-func lastRefusal(said []Said) *proof.Refusal {
+func lastRefusal(said []Statement) *proof.Refusal {
 	for _, x := range slices.Backward(said) {
 		if x.Err == nil || errors.Is(x.Err, tuf.ErrExpired) {
 			return x.Refusal
@@ -73,7 +73,7 @@ func lastRefusal(said []Said) *proof.Refusal {
 
 // saidInDrafts are the role's verified words on the subject in the drafts that tx
 // is staged on.
-func (tx *Tx) saidInDrafts(role ReleaseRole, s proof.Subject) (out []Said) {
+func (tx *Tx) saidInDrafts(role ReleaseRole, s proof.Subject) (out []Statement) {
 	for _, d := range tx.drafts {
 		for n := 1; n <= maxStatements && len(d.statements) > 0; n++ {
 			st := d.statements[statementName(s, role.Role, n)]
@@ -151,7 +151,7 @@ func (tx *Tx) mayApprove(party string, class Class, s proof.Subject, listed bool
 		if under != s.Path {
 			what += " as " + text.Name(under)
 		}
-		return fmt.Errorf("repo: %s: %w: %s %s these bytes (sha256 %.16s): %s; Examined.Reinstate, with a reason, approves them again",
+		return fmt.Errorf("repo: %s: %w: %s %s these bytes (sha256 %.16s): %s; ReviewRecord.Reinstate, with a reason, approves them again",
 			text.Name(s.Path), ErrTakenBack, text.Name(party), what, s.SHA256, text.Quote(why))
 	}
 	switch {

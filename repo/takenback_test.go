@@ -19,7 +19,7 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx)) })
 	m := w.machine().adopts()
 	r := m.open("review-release")
-	recall := func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "it leaks") }
+	recall := func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it leaks"}) }
 	if _, err := r.Stage(t.Context(), recall); err != nil {
 		t.Fatal(err)
 	}
@@ -43,18 +43,18 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	if _, err := m.open().Pending(t.Context(), "review"); err != nil { // it notes what is published
 		t.Fatal(err)
 	}
-	again := func(how repo.Examined) func(tx *repo.Tx) error {
-		return func(tx *repo.Tx) error { return tx.Approve("review", "agent/again", how) }
+	again := func(how repo.ReviewRecord) func(tx *repo.Tx) error {
+		return func(tx *repo.Tx) error { return tx.Approve("review", "agent/again", &how) }
 	}
-	m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), again(repo.Examined{})); return err })
+	m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), again(repo.ReviewRecord{})); return err })
 	m.refuses(nil, func() error {
-		_, err := r.Stage(t.Context(), again(repo.Examined{Unrecorded: true, Reinstate: "x"}))
+		_, err := r.Stage(t.Context(), again(repo.ReviewRecord{Unrecorded: true, Reinstate: "x"}))
 		if err == nil {
 			t.Error("a reinstatement without a record")
 		}
 		return nil
 	})
-	d, err = r.Stage(t.Context(), again(repo.Examined{Reinstate: "it was another one that leaks"}))
+	d, err = r.Stage(t.Context(), again(repo.ReviewRecord{Reinstate: "it was another one that leaks"}))
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 	w.sees("root 1 agent/2 agent/again")
@@ -63,7 +63,7 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 	d, err = r.Stage(t.Context(), func(tx *repo.Tx) error {
-		return tx.Approve("review", "agent/1", repo.Examined{Reinstate: "under its own name too"})
+		return tx.Approve("review", "agent/1", &repo.ReviewRecord{Reinstate: "under its own name too"})
 	})
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
@@ -95,7 +95,7 @@ func TestHoldStaysInForce(t *testing.T) {
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
 	// Published, it may be lifted in a draft that says so, and it ends by itself.
-	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Lift("agent/1") })
+	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Unhold("agent/1") })
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 	w.now = w.now.Add(25 * time.Hour)
@@ -130,7 +130,7 @@ func TestDatesInLine(t *testing.T) {
 		"root that ends early":     {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, key: "review-1", want: repo.ErrDate, override: true},
 		"role that ends early":     {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, key: "review-release", want: repo.ErrDate, override: true},
 		"an hour earlier":          {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview, key: "review-release"},
-		"targets may end early":    {expiry: repo.Expiry{Targets: 100 * day}, edit: func(tx *repo.Tx) error { return tx.ResignTargets() }, key: "targets"},
+		"targets may end early":    {expiry: repo.Expiry{Targets: 100 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }, key: "targets"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start.copy()

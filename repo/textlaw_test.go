@@ -94,7 +94,7 @@ func TestDraftTextLaw(t *testing.T) {
 	w.update(add("2"))
 	d, err := w.open("vendor-release", "ann").Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
-		return errors.Join(add("3")(tx), tx.Approve("review", "agent/1", examined()), tx.Refuse("review", "agent/2", "no", "Ann"), tx.ResignTargets(),
+		return errors.Join(add("3")(tx), tx.Approve("review", "agent/1", examined()), tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no", Reviewer: "Ann"}), tx.RenewTargets(),
 			tx.Hold("agent/2", "a doubt", w.now.AddDate(0, 0, 1)), tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}}))
 	})
 	noErr(t, err)
@@ -142,7 +142,7 @@ func TestDraftTextLaw(t *testing.T) {
 				}
 			}
 		}
-		_, err = r.Pending(t.Context(), "review", evil)
+		_, err = r.PendingIn(t.Context(), "review", evil)
 		say("Pending", err)
 		_, err = r.StageOn(t.Context(), evil, func(*repo.Tx) error { return nil })
 		say("StageOn", err)
@@ -164,7 +164,7 @@ func TestRepositoryTextLaw(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
 	healthy := richWorld(t)
-	healthy.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", "", "bad") })
+	healthy.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
 	signers := map[string]string{"root": "vendor-1", "timestamp": "timestamp", "snapshot": "snapshot", "targets": "targets", "vendor-agent": "vendor-release", "review-agent": "review-release"}
 	n := 0
 	for name, file := range healthy.store.copy().files {

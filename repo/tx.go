@@ -29,7 +29,7 @@ type Tx struct {
 	indexes map[string]*releaseIndex // of the releases that roles list, as far as somebody asked
 
 	statements map[string]*statement // by name in storage
-	recovering *Recovering           // nil: the next root is an ordinary one
+	recovering *RecoveryOptions      // nil: the next root is an ordinary one
 	heals      [][]byte              // the roots of a fork that the next root heals
 	override   override
 
@@ -54,6 +54,10 @@ func (tx *Tx) Root() *Root {
 	}
 	return tx.root
 }
+
+// SetRoot replaces what the next root says, such as for the first root of a repository.
+// The slices and maps of root become the transaction's own.
+func (tx *Tx) SetRoot(root Root) { *tx.Root() = root }
 
 // Supersede allows this handle to sign a root although it signed another one of
 // the same version before, which sha256, in lower-case hex, names (rule K1): one that
@@ -147,8 +151,8 @@ type recallIndex struct {
 	bySum map[string]*tuf.Recall
 }
 
-// Recovering says what is recovered from, and why.
-type Recovering struct {
+// RecoveryOptions says what is recovered from, and why.
+type RecoveryOptions struct {
 	// Reason tells people why no ordinary root can be signed any more.
 	Reason string
 	// After is the version of the root whose quorum is lost, which clients wait at.

@@ -91,7 +91,7 @@ func TestUnlawfulRoot(t *testing.T) {
 	noErr(t, repo.New(w.store, cfg).Update(t.Context(), local))
 	// An empty repository is nothing to work on.
 	for _, fn := range []func(r *repo.Repo) error{
-		func(r *repo.Repo) error { return r.Refresh(t.Context()) },
+		func(r *repo.Repo) error { return r.Renew(t.Context()) },
 		func(r *repo.Repo) error { _, err := r.Pin(t.Context()); return err },
 		func(r *repo.Repo) error { _, err := r.Pending(t.Context(), "review"); return err },
 		func(r *repo.Repo) error { return r.Update(t.Context(), func(*repo.Tx) error { return nil }) },

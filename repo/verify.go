@@ -17,12 +17,12 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Copy is another place that must have what the repository has, byte for byte.
-type Copy struct {
+// Mirror is another place that must have what the repository has, byte for byte.
+type Mirror struct {
 	Name   string // for the report
 	Source storage.Source
 	// Roots: the place keeps the roots only.
-	Roots bool
+	RootsOnly bool
 }
 
 // Verify examines the repository from a pin on, or where there is no charter
@@ -38,13 +38,13 @@ type Copy struct {
 // can't be opened, or ctx has ended. It may run beside publishers: where somebody
 // published meanwhile, what it found it looks for again. Where that goes on until
 // nothing certain can be said, the error wraps [ErrConflict].
-func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Copy) (_ *Report, err error) {
+func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Report, err error) {
 	defer oneLine(&err)
 	opened, err := tuf.OpenPin(pin, r.judge())
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	places := append([]Copy{{Source: storage.SourceOf(r.storage)}}, copies...)
+	places := append([]Mirror{{Source: storage.SourceOf(r.storage)}}, copies...)
 	for i := range copies {
 		if copies[i].Name == "" {
 			places[i+1].Name = fmt.Sprintf("copy %d", i+1)
@@ -116,7 +116,7 @@ type verification struct {
 	repo   *Repo
 	survey *survey
 	report *Report
-	places []Copy // the repository itself is the first
+	places []Mirror // the repository itself is the first
 	// Names of which there may be a million, so by a part of their hash.
 	targets map[[16]byte]bool  // checked, with length and hashes
 	right   map[[16]byte]bool  // of a place: found as listed, also by a run before
@@ -143,7 +143,7 @@ func (v *verification) metadata(ctx context.Context, name string, data []byte) e
 	v.files++
 	v.repo.progress(storage.Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
 	for _, c := range v.places[1:] {
-		if c.Roots && !isRootName(name) {
+		if c.RootsOnly && !isRootName(name) {
 			continue
 		}
 		got, err := storage.ReadAll(ctx, c.Source, name, int64(len(data))+1<<20)
@@ -164,11 +164,11 @@ func (v *verification) metadata(ctx context.Context, name string, data []byte) e
 	return nil
 }
 
-func (v *verification) differs(c Copy, kind FindingKind, name, text string, err error) error {
+func (v *verification) differs(c Mirror, kind FindingKind, name, text string, err error) error {
 	return v.add(Finding{Kind: kind, Copy: c.Name, Name: name, Text: text, Err: err})
 }
 
-func (v *verification) otherBytes(c Copy, name string, have, want []byte) error {
+func (v *verification) otherBytes(c Mirror, name string, have, want []byte) error {
 	return v.differs(c, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(have), sum256(have), len(want), sum256(want)), nil)
 }
 
@@ -221,7 +221,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 	}
 	v.targets[key], v.names[short(x.name)] = true, true
 	for i, p := range v.places {
-		if p.Roots {
+		if p.RootsOnly {
 			continue
 		}
 		at := short(p.Name, x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
@@ -268,7 +268,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 func (v *verification) statements(ctx context.Context, x listed) error {
 	here := map[string][]byte{}
 	for i, p := range v.places {
-		if p.Roots {
+		if p.RootsOnly {
 			continue
 		}
 		there := map[string]bool{}
@@ -357,7 +357,7 @@ func (v *verification) recoveries(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			v.report.Recoveries = append(v.report.Recoveries, Recovered{p.Name, root.Version(), files.rec.Counter(), files.rec.Expires(),
+			v.report.Recoveries = append(v.report.Recoveries, RecoveryInfo{p.Name, root.Version(), files.rec.Counter(), files.rec.Expires(),
 				i+1 < len(chain) && chain[i+1].SHA256() == next.SHA256()})
 		}
 	}
@@ -365,7 +365,7 @@ func (v *verification) recoveries(ctx context.Context) error {
 }
 
 // recovery reads what one place has after a root, and reports what is none.
-func (v *verification) recovery(ctx context.Context, p Copy, root *tuf.Root) (recoveryFiles, error) {
+func (v *verification) recovery(ctx context.Context, p Mirror, root *tuf.Root) (recoveryFiles, error) {
 	files, err := recoveryOf(ctx, p.Source, root)
 	if ctx.Err() != nil {
 		return files, ctx.Err()
@@ -380,7 +380,7 @@ func (v *verification) recovery(ctx context.Context, p Copy, root *tuf.Root) (re
 }
 
 // half reports a recovery of which one file alone is there.
-func (v *verification) half(ctx context.Context, p Copy, f recoveryFiles) error {
+func (v *verification) half(ctx context.Context, p Mirror, f recoveryFiles) error {
 	if f.names[0] == "" || f.rec != nil {
 		return nil
 	}
@@ -401,7 +401,7 @@ func (v *verification) half(ctx context.Context, p Copy, f recoveryFiles) error 
 
 // sameRecovery holds a recovery on a copy against that of the repository. Where
 // that has none, the report says what lies at the copy.
-func (v *verification) sameRecovery(p Copy, ours, theirs recoveryFiles) error {
+func (v *verification) sameRecovery(p Mirror, ours, theirs recoveryFiles) error {
 	if ours.rec == nil {
 		return nil
 	}

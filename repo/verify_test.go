@@ -18,7 +18,7 @@ import (
 )
 
 // verify returns what is found, in words of one kind and name each.
-func (w *world) verify(copies ...repo.Copy) []string {
+func (w *world) verify(copies ...repo.Mirror) []string {
 	w.t.Helper()
 	report, err := w.open().Verify(w.t.Context(), w.pin(), copies...)
 	noErr(w.t, err)
@@ -184,14 +184,14 @@ func TestVerifyCopies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := good.copy()
 			x.hurt(b.files)
-			got := w.verify(repo.Copy{Name: "B", Source: storage.SourceOf(b)}, repo.Copy{Name: "Z", Source: storage.SourceOf(roots), Roots: true})
+			got := w.verify(repo.Mirror{Name: "B", Source: storage.SourceOf(b)}, repo.Mirror{Name: "Z", Source: storage.SourceOf(roots), RootsOnly: true})
 			if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, x.want) {
 				t.Errorf("found %q, want %q", got, x.want)
 			}
 		})
 	}
 	// A place that fails is not a place that lacks.
-	got := w.verify(repo.Copy{Name: "B", Source: brokenSource{}, Roots: true})
+	got := w.verify(repo.Mirror{Name: "B", Source: brokenSource{}, RootsOnly: true})
 	if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, []string{"B unreadable metadata/1.root.json", "B unreadable metadata/2.root.json", "B unreadable metadata/3.root.json"}) {
 		t.Errorf("found %q", got)
 	}
@@ -221,7 +221,7 @@ func TestVerifyUnfinished(t *testing.T) {
 	if !unfinished() {
 		t.Errorf("found %q", w.verify())
 	}
-	noErr(t, w.open().Refresh(t.Context()))
+	noErr(t, w.open().Renew(t.Context()))
 	if unfinished() {
 		t.Errorf("healed, found %q", w.verify())
 	}

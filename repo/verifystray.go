@@ -32,7 +32,7 @@ func (v *verification) strays(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if v.names[short(info.Name)] && (!p.Roots || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.told[short(p.Name, info.Name)] {
+				if v.names[short(info.Name)] && (!p.RootsOnly || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.told[short(p.Name, info.Name)] {
 					continue
 				}
 				if err := v.stray(ctx, p, info); err != nil {
@@ -50,7 +50,7 @@ func (v *verification) strays(ctx context.Context) error {
 // former looks again at metadata files that nobody in use vouches for: they may be
 // of a product of former days, whose keys a superseded list names that is still
 // there, and that was found meanwhile. What is left then is a stranger's.
-func (v *verification) former(ctx context.Context, p Copy) error {
+func (v *verification) former(ctx context.Context, p Mirror) error {
 	for range v.survey.limits.Depth {
 		left, known := v.unknown, len(v.keys)
 		v.unknown = nil
@@ -76,7 +76,7 @@ func (v *verification) former(ctx context.Context, p Copy) error {
 	return nil
 }
 
-func (v *verification) stray(ctx context.Context, p Copy, info storage.FileInfo) error {
+func (v *verification) stray(ctx context.Context, p Mirror, info storage.FileInfo) error {
 	f := Finding{Kind: FileOrphan, Copy: p.Name, Name: info.Name}
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {

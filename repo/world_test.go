@@ -230,7 +230,7 @@ func add(version string) func(*repo.Tx) error {
 
 func approve(version string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
-		return tx.Approve("review", "agent/"+version, repo.Examined{Unrecorded: true}) // the statements have tests of their own
+		return tx.Approve("review", "agent/"+version, &repo.ReviewRecord{Unrecorded: true}) // the statements have tests of their own
 	}
 }
 

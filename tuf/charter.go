@@ -167,7 +167,7 @@ func (c *Charter) Retired() []Retired {
 	return out
 }
 
-// Recovery returns the rule for the loss of the ordinary quorum; nil: there is none.
+// RecoveryRule returns the rule for the loss of the ordinary quorum; nil: there is none.
 func (c *Charter) Recovery() *RecoveryRule {
 	if c.recovery == nil {
 		return nil

@@ -41,7 +41,7 @@ func (r RecoveryRule) clone() RecoveryRule {
 }
 
 // Recovery is a verified recovery statement with the root that it names. It is
-// not a trusted root: see [Recovery.Accept]. Only [Root.Recovery] makes one.
+// not a trusted root: see [RecoveryRule.Accept]. Only [Root.Recovery] makes one.
 type Recovery struct {
 	doc  *document
 	rule RecoveryRule

@@ -101,7 +101,7 @@ func (s *story) wakeToThePast() error {
 // the vendor had.
 func (s *story) wakeToEvil() error {
 	for range 5 {
-		if err := s.stolen.open().Refresh(s.ctx); err != nil {
+		if err := s.stolen.open().Renew(s.ctx); err != nil {
 			return err
 		}
 	}

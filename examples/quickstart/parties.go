@@ -152,7 +152,7 @@ func (r *reviewer) examine(ctx context.Context, place *place) ([]string, error) 
 func (r *reviewer) approve(ctx context.Context, paths []string) ([]byte, error) {
 	d, err := r.open().Stage(ctx, func(tx *repo.Tx) error {
 		for _, p := range paths {
-			if err := tx.Approve("review", p, repo.Examined{Reviewer: "a reviewer"}); err != nil {
+			if err := tx.Approve("review", p, &repo.ReviewRecord{Reviewer: "a reviewer"}); err != nil {
 				return err
 			}
 		}

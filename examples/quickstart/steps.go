@@ -88,7 +88,7 @@ func (s *story) firstDraft() (*repo.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.vendor.open().Stage(s.ctx, func(tx *repo.Tx) error { *tx.Root() = root; return nil })
+	return s.vendor.open().Stage(s.ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil })
 }
 
 // signAndPublish sends a draft from the vendor to the review centre and back,

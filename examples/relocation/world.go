@@ -167,13 +167,13 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		Release: map[string]repo.Keys{"vendor-agent": public(w.fresh[5])},
 		Dates:   relocate.Dates{Announce: date(announceDay), CutOver: date(cutOverDay), Retire: date(retireDay), Sunset: date(sunsetDay)}}
 	err = w.open(append(w.old[:], w.centre[:]...)...).Update(ctx, func(tx *repo.Tx) error {
-		*tx.Root() = repo.Root{
+		tx.SetRoot(repo.Root{
 			Parties:   []repo.Party{{Name: "vendor", Keys: public(w.old[:2]...).Keys}, {Name: "review", Keys: public(w.centre[:2]...).Keys}},
 			Timestamp: public(w.old[2]), Snapshot: public(w.old[3]), Targets: public(w.old[4]),
 			Classes: []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
 				{Party: "vendor", Role: "vendor-agent", Keys: public(w.old[5])}, {Party: "review", Role: "review-agent", Keys: public(w.centre[2])}}}},
 			Locations: []tuf.Location{place("place-a", tuf.Primary, "vendor-old", w.a, 10), place("place-z", tuf.Rendezvous, "review", w.z, 20)},
-		}
+		})
 		return nil
 	})
 	if err == nil {
@@ -207,7 +207,7 @@ func (w *world) newRelease(ctx context.Context) error {
 		return err
 	}
 	centre := w.open(w.centre[:]...)
-	d, err := centre.Stage(ctx, func(tx *repo.Tx) error { return tx.Approve("review", path) })
+	d, err := centre.Stage(ctx, func(tx *repo.Tx) error { return tx.Approve("review", path, nil) })
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (w *world) morning(ctx context.Context, v *view) (err error) {
 		err = w.cutOver(ctx)
 	case theftDay:
 		v.say(w, "A thief has place A and every key that the vendor had before. He shows the past, from before the move.")
-		err = w.attacker(w.old[:]...).Refresh(ctx) // with the keys that he has the past stays young
+		err = w.attacker(w.old[:]...).Renew(ctx) // with the keys that he has the past stays young
 		w.a.serve(w.frozen)
 	case evilDay:
 		v.say(w, "He shows a root of his own, and 6.6.6 with good signatures of the vendor.")
@@ -278,7 +278,7 @@ func (w *world) morning(ctx context.Context, v *view) (err error) {
 	if err == nil && w.day > 0 && w.day%10 == 5 {
 		err = w.newRelease(ctx)
 	}
-	return errors.Join(err, w.open(w.vendor...).Refresh(ctx))
+	return errors.Join(err, w.open(w.vendor...).Renew(ctx))
 }
 
 func (w *world) cutOver(ctx context.Context) error {

@@ -40,5 +40,5 @@
 //
 // Names given to the functions ending in In are relative to an [os.Root] and
 // can't lead out of it, whatever symbolic links stand inside. The root stays
-// the caller's, who closes it, after the last use of a [File] made in it.
+// the caller's, who closes it, after the last use of a [RootFile] made in it.
 package durable

@@ -174,7 +174,7 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 // Commit gives the file its name, in place of whatever had it. Permissions that the
 // system refuses to set are passed over: the file keeps those that it has, which are
 // 0600 where there are any; so is the flush of a folder that may not be opened. See
-// [File.Skipped]. A part that can't get its name stays, flushed, see [File.Keep].
+// [RootFile.Skipped]. A part that can't get its name stays, flushed, see [RootFile.Keep].
 func (f *File) Commit() error { return f.commit(replace) }
 
 // CommitNew gives the file its name if nobody has it: of several processes at

@@ -16,7 +16,7 @@ const partSuffix = ".part"
 func PartName() string { return randomName(partSuffix) }
 
 // CreatePart is [Create] for what takes long to write: the File can also be
-// ended by [File.Keep], or by the end of the process, and be gone on with by
+// ended by [RootFile.Keep], or by the end of the process, and be gone on with by
 // [OpenPart]. The part lies beside path under the given name, which must be free.
 func CreatePart(path, name string) (*File, error) {
 	if err := checkPart(name); err != nil {

@@ -332,7 +332,7 @@ func TestNginxRecovery(t *testing.T) {
 	clock := func(cfg *client.Config) { cfg.Now = func() time.Time { return now } }
 	w.latest(w.client(clock), "1.0")
 	w.publish(func(r *repo.Repo) (*repo.Draft, error) {
-		return r.StageRecovery(t.Context(), repo.Recovering{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
+		return r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
 			root := tx.Root()
 			root.Parties[0].Keys = w.public("heir")
 			root.Timestamp.Keys, root.Snapshot.Keys, root.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")

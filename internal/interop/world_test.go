@@ -63,7 +63,7 @@ func newWorld(t *testing.T, bases ...string) *world {
 			}
 			r.Locations = append(r.Locations, l)
 		}
-		r.Recovery = &repo.Recovery{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank")}, {Name: "university", Keys: w.public("university")}},
+		r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank")}, {Name: "university", Keys: w.public("university")}},
 			Hold: 4 * 24 * time.Hour, MinTicks: 2}
 		return nil
 	})
@@ -116,7 +116,7 @@ func (w *world) release(version string, content []byte) {
 	w.update(func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/"+version, bytes.NewReader(content), &tuf.Release{Product: "agent", Version: version, Channel: "stable", Platform: "any"})
 	})
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/"+version) })
+	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/"+version, nil) })
 }
 
 // client makes a product's client, as a new process would.

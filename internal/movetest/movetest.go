@@ -109,14 +109,14 @@ func New(t testing.TB, change ...func(*repo.Root)) *World {
 
 // Recoverable gives the charter a recovery: two organisations, ten days, five searches.
 func Recoverable(r *repo.Root) {
-	r.Recovery = &repo.Recovery{Orgs: []repo.Org{{Name: "bank", Keys: Keys("bank-1", "bank-2")}, {Name: "university", Keys: Keys("university")}},
+	r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: Keys("bank-1", "bank-2")}, {Name: "university", Keys: Keys("university")}},
 		Threshold: 2, MinOrgs: 2, Hold: 10 * Day, MinTicks: 5}
 }
 
 // StageRecovery is the draft by which an heir with the new keys takes over from a
 // vendor who has lost all of his, at the same places.
 func (w *World) StageRecovery(r *repo.Repo) (*repo.Draft, error) {
-	return r.StageRecovery(context.Background(), repo.Recovering{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
+	return r.StageRecovery(context.Background(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
 		root := tx.Root()
 		root.Parties[0].Keys = Keys("new-1", "new-2")
 		root.Timestamp.Keys, root.Snapshot.Keys, root.Targets.Keys = Keys("new-timestamp"), Keys("new-snapshot"), Keys("new-targets")
@@ -144,7 +144,7 @@ func (w *World) Release(version string, names ...string) {
 	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error {
 		return tx.Add("vendor", path, strings.NewReader("agent "+version), &tuf.Release{Product: "agent", Version: version, Channel: "stable", Platform: "any"})
 	}))
-	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return tx.Approve("review", path) }))
+	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return tx.Approve("review", path, nil) }))
 }
 
 // Sign adds what everybody would sign, all keys of both parties, old and new.
@@ -222,7 +222,7 @@ func (w *World) Retire() {
 func (w *World) Refresh(names ...string) {
 	w.T.Helper()
 	r := w.Repo(slices.Concat(names, ReviewKeys)...)
-	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return errors.Join(tx.Resign("vendor"), tx.Resign("review")) }))
+	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) }))
 }
 
 // Tip is the newest root.

@@ -109,7 +109,7 @@ func deskAdd(version string) func(*repo.Tx) error {
 
 func deskApprove(version string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
-		return tx.Approve("review", "agent/"+version, repo.Examined{Unrecorded: true})
+		return tx.Approve("review", "agent/"+version, &repo.ReviewRecord{Unrecorded: true})
 	}
 }
 
@@ -128,7 +128,7 @@ func newDesk(t *testing.T) *desk {
 	update(func(tx *repo.Tx) error { return errors.Join(deskAdd("0.9")(tx), deskAdd("1.0")(tx)) })
 	update(func(tx *repo.Tx) error { return errors.Join(deskApprove("0.9")(tx), deskApprove("1.0")(tx)) })
 	d.old = d.copyStore()
-	update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/0.9", "", "it deletes files") })
+	update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/0.9", repo.RecallRecord{Reason: "it deletes files"}) })
 	var err error
 	d.pin, err = d.attacker(d.store).Pin(t.Context())
 	d.noErr(err)
@@ -190,11 +190,11 @@ func (d *desk) job(s seat, store repo.Storage) string {
 	switch {
 	case s.machine != nil && s.party == "vendor":
 		d.now = d.now.Add(25 * 24 * time.Hour)
-		err = r.Refresh(d.t.Context())
+		err = r.Renew(d.t.Context())
 		d.now = d.now.Add(-25 * 24 * time.Hour)
 	case s.machine != nil:
 		_, err = repo.New(storage.ReadOnly(storage.SourceOf(store)), func() *repo.Config { c := d.config(s.party, s.keys...); c.Automation = s.machine; return c }()).
-			Stage(d.t.Context(), func(tx *repo.Tx) error { return tx.Resign("review") })
+			Stage(d.t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	case s.party == "vendor":
 		err = r.Update(d.t.Context(), deskAdd("1.1"))
 	default:
@@ -328,7 +328,7 @@ var attempts = []attempt{
 		return worst(d.sign(s, out, s.party+" replaces "), d.sign(s, forged, "never"))
 	}},
 	{"two contents of one version", func(d *desk, s seat, stolen []string) string {
-		resign := func(tx *repo.Tx) error { return errors.Join(tx.Resign("vendor"), tx.Resign("review")) }
+		resign := func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) }
 		one := d.unsigned(nil, resign)
 		d.now = d.now.Add(time.Minute)
 		two := d.unsigned(nil, resign)
@@ -357,7 +357,7 @@ var attempts = []attempt{
 		if s.party != "vendor" {
 			return refused // it has no online keys
 		}
-		if err := d.seated(s, d.old).Refresh(d.t.Context()); err == nil {
+		if err := d.seated(s, d.old).Renew(d.t.Context()); err == nil {
 			return unseen
 		}
 		return refused

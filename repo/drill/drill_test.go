@@ -45,7 +45,7 @@ func bridged(t *testing.T, w *movetest.World) *repo.Config {
 	cfg := signed(movetest.NewKeys...)
 	chain, err := w.Repo().Chain(t.Context())
 	movetest.NoErr(t, err)
-	cfg.Bridge = &repo.Bridge{Root: chain[len(chain)-1], Signers: movetest.Signers(movetest.OldKeys...)}
+	cfg.DualSigning = &repo.DualSigning{Root: chain[len(chain)-1], Signers: movetest.Signers(movetest.OldKeys...)}
 	return cfg
 }
 

@@ -31,8 +31,8 @@ type thief struct {
 func (p *play) arm(ctx context.Context) error {
 	t := &thief{map[string]tuf.Signer{}}
 	signers := slices.Concat(p.Stolen, p.Config.Signers)
-	if p.Config.Bridge != nil {
-		signers = append(signers, p.Config.Bridge.Signers...)
+	if p.Config.DualSigning != nil {
+		signers = append(signers, p.Config.DualSigning.Signers...)
 	}
 	honest := p.reviewKeys()
 	for _, s := range signers {

@@ -44,7 +44,7 @@ func (m *Move) Bridge(ctx context.Context, storage repo.Storage, cfg *repo.Confi
 		return nil, fmt.Errorf("%w: the cut-over was more than a day ago: the old keys sign no more", ErrDates)
 	}
 	bridged := *cfg
-	bridged.Bridge = &repo.Bridge{Root: before, Signers: old}
+	bridged.DualSigning = &repo.DualSigning{Root: before, Signers: old}
 	e := &bridged.Expiry.Timestamp
 	if *e <= 0 || *e > left {
 		*e = left.Truncate(time.Second)

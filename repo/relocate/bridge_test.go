@@ -168,7 +168,7 @@ func TestBridgeIsGapless(t *testing.T) {
 	}
 	// The day goes on.
 	w.Now = w.Now.Add(20 * time.Hour)
-	movetest.NoErr(t, r.Refresh(t.Context()))
+	movetest.NoErr(t, r.Renew(t.Context()))
 	check("root v2 1.0", "root v3 1.0")
 	// It ends: the last timestamp that the old keys signed is good for a day after the
 	// cut-over at most, and there is no other.
@@ -183,7 +183,7 @@ func TestBridgeIsGapless(t *testing.T) {
 	if _, err := again[1].Timestamp(stamp, nil, w.Now.Add(movetest.Day)); !errors.Is(err, tuf.ErrExpired) {
 		t.Errorf("the bridge lasts: %v", err)
 	}
-	movetest.NoErr(t, w.Repo(movetest.NewKeys...).Refresh(t.Context()))
+	movetest.NoErr(t, w.Repo(movetest.NewKeys...).Renew(t.Context()))
 	check("root v2 no-content", "root v3 1.0")
 	if got := stock(w, old, "agent/1.0"); strings.Contains(got, "agent") {
 		t.Errorf("stock, without root v3, after the bridge: %s", got)

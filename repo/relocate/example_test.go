@@ -75,16 +75,16 @@ func Example() {
 	}
 	everybody := append(old[:], centre[:]...)
 	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error {
-		*tx.Root() = repo.Root{
+		tx.SetRoot(repo.Root{
 			Parties:   []repo.Party{{Name: "vendor", Keys: public(old[0], old[1]).Keys}, {Name: "review", Keys: public(centre[0], centre[1]).Keys}},
 			Timestamp: public(old[2]), Snapshot: public(old[3]), Targets: public(old[4]),
 			Classes: []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
 				{Party: "vendor", Role: "vendor-agent", Keys: public(old[5])}, {Party: "review", Role: "review-agent", Keys: public(centre[2])}}}},
 			Locations: []tuf.Location{place("place-a", tuf.Primary, "vendor-old", 10), place("place-z", tuf.Rendezvous, "review", 20)},
-		}
+		})
 		return tx.Add("vendor", "agent/1.0", strings.NewReader("the agent"), &tuf.Release{Product: "agent", Version: "1.0", Channel: "stable", Platform: "any"})
 	}))
-	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1.0") }))
+	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1.0", nil) }))
 
 	// 1. Plan.
 	move := &relocate.Move{From: []string{"place-a"}, To: []tuf.Location{place("place-b", tuf.Primary, "vendor-new", 5)},
@@ -102,10 +102,10 @@ func Example() {
 
 	// 3. Cut over, with both generations of keys for a day.
 	now = move.Dates.CutOver
-	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Resign("review") }))
+	check(repo.New(store, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Renew("review") }))
 	chain, err := repo.New(store, &repo.Config{Ledger: ledger}).Chain(ctx)
 	check(err)
-	check(step(ctx, store, &repo.Config{Signers: append(fresh[:], old[:2]...), Bridge: &repo.Bridge{Root: chain[1], Signers: old[2:]}, Now: clock, Ledger: ledger}, move.CutOver, centre[:2]...))
+	check(step(ctx, store, &repo.Config{Signers: append(fresh[:], old[:2]...), DualSigning: &repo.DualSigning{Root: chain[1], Signers: old[2:]}, Now: clock, Ledger: ledger}, move.CutOver, centre[:2]...))
 
 	// 4. Retire, once the logs say that nobody is left behind.
 	now = move.Dates.Retire
@@ -114,7 +114,7 @@ func Example() {
 		`192.0.2.1 - - [28/Apr/2026:10:00:00 +0000] "GET /metadata/4.root.json HTTP/1.1" 404 9`+"\n", 500))))
 	fmt.Println(move.Gate(census.Result(), relocate.Retired, plan.Roots[1].Version))
 	check(repo.New(store, &repo.Config{Signers: append(fresh[:], centre[:]...), Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error {
-		return errors.Join(tx.Resign("vendor"), tx.Resign("review")) // as every day
+		return errors.Join(tx.Renew("vendor"), tx.Renew("review")) // as every day
 	}))
 	check(step(ctx, store, &repo.Config{Signers: fresh[:], Now: clock, Ledger: ledger}, move.Retire, centre[:2]...))
 

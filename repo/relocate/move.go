@@ -84,7 +84,7 @@ func (m *Move) party() string { return cmp.Or(m.Party, "vendor") }
 // [ErrOrder] where the repository is in no phase of this move.
 func (m *Move) Phase(ctx context.Context, r *repo.Repo) (Phase, error) {
 	var phase Phase
-	_, err := r.Foresee(ctx, repo.Step{At: r.Now(), Edit: func(root *repo.Root) (err error) {
+	_, err := r.PlanRoots(ctx, repo.RootEdit{At: r.Now(), Edit: func(root *repo.Root) (err error) {
 		phase, err = m.phase(root)
 		return err
 	}})

@@ -332,7 +332,7 @@ func TestMoveAfterRecovery(t *testing.T) {
 			}
 		}
 		w.Publish(w.Repo(heir...), func(r *repo.Repo) (*repo.Draft, error) {
-			return r.RenewRecovery(t.Context(), repo.Recovering{Reason: "for those who sleep"})
+			return r.RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "for those who sleep"})
 		})
 	}
 }

@@ -59,7 +59,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	}
 	tip := chain[len(chain)-1]
 	d := m.Dates
-	proposals, err := r.Foresee(ctx, repo.Step{At: d.Announce, Edit: m.announce}, repo.Step{At: d.CutOver, Edit: m.cutOver}, repo.Step{At: d.Retire, Edit: m.retire})
+	proposals, err := r.PlanRoots(ctx, repo.RootEdit{At: d.Announce, Edit: m.announce}, repo.RootEdit{At: d.CutOver, Edit: m.cutOver}, repo.RootEdit{At: d.Retire, Edit: m.retire})
 	if err != nil {
 		return nil, err
 	}

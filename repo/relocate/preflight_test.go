@@ -460,7 +460,7 @@ func TestPreflightAfterRecovery(t *testing.T) {
 			t.Error(says)
 		}
 	}
-	d, err = n.Repo(movetest.NewKeys...).StageRecovery(t.Context(), repo.Recovering{Reason: "a wrong key", After: 1}, func(tx *repo.Tx) error {
+	d, err = n.Repo(movetest.NewKeys...).StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "a wrong key", After: 1}, func(tx *repo.Tx) error {
 		key := func(name string) repo.Keys { return repo.Keys{Keys: movetest.Keys(name)} }
 		r := tx.Root()
 		r.Parties[0].Keys = movetest.Keys("x-1", "x-2")

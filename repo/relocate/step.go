@@ -20,7 +20,7 @@ func (m *Move) stage(ctx context.Context, r *repo.Repo, edit func(*repo.Root, Ph
 		}
 		return edit(root, phase)
 	}
-	if _, err := r.Foresee(ctx, repo.Step{At: r.Now(), Edit: inPhase}); err != nil {
+	if _, err := r.PlanRoots(ctx, repo.RootEdit{At: r.Now(), Edit: inPhase}); err != nil {
 		return nil, err
 	}
 	return r.Stage(ctx, func(tx *repo.Tx) error { return inPhase(tx.Root()) })

@@ -21,7 +21,7 @@ import (
 // it is read and not judged; repo.Repo has verified the chain of roots.
 type truth struct {
 	roots                        int64
-	rootFiles                    []repo.File
+	rootFiles                    []repo.RootFile
 	metadata                     []string // names in storage, timestamp.json last
 	files                        []target
 	timestamp, snapshot, targets int64
