@@ -2,11 +2,7 @@ package client
 
 import (
 	"context"
-	"fmt"
-	"io/fs"
 	"math"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -155,41 +151,4 @@ func (c *Client) metadata(name string, limit int64) func(context.Context, *place
 	return func(ctx context.Context, p *place, answered func()) ([]byte, error) {
 		return readAll(ctx, p.source, "metadata/"+name, limit, c.cfg.MetadataTimeout, answered)
 	}
-}
-
-// each returns the places one after the other.
-func each(places []*place) func() *place {
-	return func() (p *place) {
-		if len(places) > 0 {
-			p, places = places[0], places[1:]
-		}
-		return p
-	}
-}
-
-// sameOperator reports whether two locations may well be run by the same people:
-// those of one name, and those on one host, whatever they are called.
-func sameOperator(a, b *place) bool { return a.operator == b.operator || a.host == b.host }
-
-// operators counts different operators.
-type operators []*place
-
-// add counts the operator of p; the administrator's own sources speak for none.
-func (o *operators) add(p *place) {
-	if p.operator != "" && !o.has(p) {
-		*o = append(*o, p)
-	}
-}
-
-// has reports whether an operator of p's name, or on p's host, is counted.
-func (o operators) has(p *place) bool {
-	return slices.ContainsFunc(o, func(q *place) bool { return sameOperator(p, q) })
-}
-
-// askable reports whether a source of the caller's may be asked for a name. Names
-// come from metadata, and Windows takes a backslash for a slash.
-func askable(name string) bool { return fs.ValidPath(strings.ReplaceAll(name, `\`, "/")) }
-
-func notAskable(name string) error {
-	return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: the name leads out of its folder", fs.ErrInvalid)}
 }

@@ -1,35 +1,14 @@
 package client
 
 import (
-	"crypto/tls"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
-	"slices"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
-)
-
-// States of the world after a refresh. What led to one is joined to it.
-var (
-	// ErrDark: no place answered. State is kept.
-	ErrDark = errors.New("client: no place answers")
-	// ErrStale: the newest root that can be had has expired, or, where the charter
-	// asks for that, too few operators confirmed it for too long. Nothing new is
-	// installed under it.
-	ErrStale = errors.New("client: the newest root that can be had is too old")
-	// ErrBehind: the network shows an older chain of roots than was seen before.
-	ErrBehind = errors.New("client: the chain of roots is shorter than it was")
-	// ErrPartial: more new roots than one cycle follows. Refresh again.
-	ErrPartial = errors.New("client: more roots follow; refresh again")
-	// ErrNoContent: the root is current, but no place delivers a complete, valid set under it.
-	ErrNoContent = errors.New("client: no place delivers valid content")
-	// ErrUpToDate: there is no approved release above what is installed.
-	ErrUpToDate = errors.New("client: no newer approved release")
 )
 
 // Config says how a client works. Zero fields are safe.
@@ -123,146 +102,41 @@ type Config struct {
 	UnsafeNoReview bool
 }
 
-// Client follows one repository. Safe for concurrent use, also by several
-// processes with the same Dir; it needs no closing.
-type Client struct {
-	cfg   Config
-	pin   *tuf.Pin
-	http  *http.Client
-	own   bool // http's transport is ours
-	store Store
-	dir   string // of the store, "" where it is the caller's
-	log   *slog.Logger
-
-	limits tuf.Limits
-	policy policy
-
-	tip atomic.Pointer[tuf.Root] // newest root that a refresh of this client saw; nil before the first
-
-	former atomic.Pointer[[]*tuf.Root] // of the walk that reached tip
-
-	mu      sync.Mutex
-	shunned map[string]time.Time // by place.key: until when locations are asked last
-	learned learned
-
-	// Guarded by the state's lock: when enough operators last said that there is no
-	// newer root, and when their timestamps were last compared.
-	probed, compared time.Time
+// Progress is how far a [Client.Save] is.
+type Progress struct {
+	Path  string // of the target
+	Done  int64  // bytes there are, those that an earlier process got too; less than before where they were wrong
+	Total int64  // bytes of the target
+	Place string // id of the location that gave the last ones
 }
 
-// New makes a client of a pin (see tuf.OpenPin for what is refused). The state
-// folder is not touched before the first refresh. cfg is copied.
-func New(pin []byte, cfg *Config) (*Client, error) {
-	if cfg == nil {
-		cfg = &Config{}
-	}
-	c := &Client{cfg: *cfg, log: cfg.Log, store: cfg.Store, limits: cfg.Limits.WithDefaults()}
-	if (cfg.Dir == "") == (cfg.Store == nil) {
-		return nil, errors.New("client: Config.Dir is required: the folder for the client's state (or Config.Store instead)")
-	}
-	if cfg.Offline && len(cfg.Sources) == 0 {
-		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
-	}
-	if cfg.UnsafeStale != 0 && !cfg.Offline || cfg.UnsafeStale < 0 {
-		return nil, errors.New("client: Config.UnsafeStale must not be below 0, and is for Config.Offline alone: whoever can be asked may have newer metadata")
-	}
-	c.cfg.Sources = slices.Clone(cfg.Sources)
-	var err error
-	if c.policy, err = newPolicy(cfg); err != nil {
-		return nil, failure(err)
-	}
-	c.pin, err = tuf.OpenPin(pin, &tuf.Options{Limits: cfg.Limits, UnsafeLoopback: cfg.UnsafeLoopback, UnsafeStale: cfg.UnsafeStale})
-	if err != nil {
-		return nil, failure(err)
-	}
-	id := c.repoID()
-	if id == "" {
-		if !cfg.UnsafeNoReview {
-			return nil, failure(&tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
+// policy is what Config.Only and Config.Deny say.
+type policy struct {
+	only    tuf.Version // zero: any
+	numbers int         // how many numbers of only count; 0: it is one version
+	text    string      // Config.Only, for messages
+	deny    []tuf.Version
+}
+
+func newPolicy(cfg *Config) (p policy, err error) {
+	if p.text = text.Name(cfg.Only); cfg.Only != "" {
+		line, isLine := strings.CutSuffix(cfg.Only, ".")
+		if isLine {
+			p.numbers = 1 + strings.Count(line, ".")
 		}
-		if len(cfg.Sources) == 0 {
-			return nil, errors.New("client: a bare root says nowhere to ask: Config.Sources is required")
+		if isLine && strings.ContainsAny(line, "-+") {
+			return p, fmt.Errorf("client: Config.Only: %s: a version that ends with a dot is made of numbers", text.Quote(cfg.Only))
 		}
-		id = "plain"
+		if p.only, err = tuf.ParseVersion(line); err != nil {
+			return p, fmt.Errorf("client: Config.Only: %v", err)
+		}
 	}
-	if c.store == nil {
-		// The process may change its working folder later.
-		dir, err := filepath.Abs(cfg.Dir)
+	for i, s := range cfg.Deny {
+		v, err := tuf.ParseVersion(s)
 		if err != nil {
-			return nil, failure(err)
+			return p, fmt.Errorf("client: Config.Deny[%d]: %v", i, err)
 		}
-		c.dir = filepath.Join(dir, id)
-		c.store = Folder(c.dir)
+		p.deny = append(p.deny, v)
 	}
-	if c.log == nil {
-		c.log = slog.New(slog.DiscardHandler)
-	}
-	c.log = slog.New(lines{c.log.Handler()})
-	if c.cfg.Retries == 0 {
-		c.cfg.Retries = 2
-	}
-	if c.cfg.Now == nil {
-		c.cfg.Now = time.Now
-	}
-	if c.cfg.MetadataTimeout <= 0 {
-		c.cfg.MetadataTimeout = 30 * time.Second
-	}
-	if c.cfg.IdleTimeout <= 0 {
-		c.cfg.IdleTimeout = 30 * time.Second
-	}
-	if c.cfg.UserAgent == "" {
-		c.cfg.UserAgent = "visum"
-	}
-	c.http, c.own = newHTTP(cfg.HTTP, func() time.Time { return later(c.clock(), c.newestRoot()) })
-	for i, s := range c.cfg.Sources {
-		if c.cfg.Sources[i], err = c.bind(s); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
+	return p, nil
 }
-
-// newHTTP returns a client that follows no redirect: a place that sends
-// elsewhere is not the place that the root names. Certificates are judged at the time
-// of now where the transport is our own: the machine's clock may be years behind.
-func newHTTP(given *http.Client, now func() time.Time) (h *http.Client, own bool) {
-	h = &http.Client{}
-	if given != nil {
-		*h = *given
-	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
-		t = t.Clone()
-		// What is asked for is what is hashed: no transparent decompression.
-		t.DisableCompression = true
-		t.ResponseHeaderTimeout = 30 * time.Second
-		t.MaxResponseHeaderBytes = 64 << 10
-		// A connection that a network has forgotten looks alive: who does not answer a
-		// ping is dropped, before a download gives up.
-		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
-		if t.TLSClientConfig == nil {
-			t.TLSClientConfig = &tls.Config{}
-		}
-		t.TLSClientConfig.Time = now
-		h.Transport, own = t, true
-	}
-	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return h, own
-}
-
-// rest closes the connections that were kept open within a call: their
-// goroutines must not outlive it, and a host may be retired by the next.
-func (c *Client) rest() {
-	if c.own {
-		c.http.CloseIdleConnections()
-	}
-}
-
-// repoID is the identity that the pin names, "" for a bare root.
-func (c *Client) repoID() string {
-	if charter := c.pin.Root().Charter(); charter != nil {
-		return charter.RepoID()
-	}
-	return ""
-}
-
-// Pin returns the fingerprint of the pin, for the product's "about" page.
-func (c *Client) Pin() string { return c.pin.Fingerprint() }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -132,16 +131,6 @@ func (w *walk) contentPlaces(c *Client) []*place {
 	places := slices.DeleteFunc(c.places(w.tip, w.now), func(p *place) bool { return !p.content || w.waits(p) })
 	w.sort(places)
 	return places
-}
-
-func (w *walk) sort(places []*place) {
-	last := func(p *place) int {
-		if w.down[p.key] { // also where it is late
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
 }
 
 // offers asks locations for their timestamps until want different operators have
@@ -391,14 +380,6 @@ func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
 	return err
 }
 
-// early is a request that was made before its answer was needed.
-type early struct {
-	done   chan struct{}
-	cancel context.CancelFunc
-	data   []byte
-	err    error
-}
-
 // ahead asks for timestamps while the walk asks for roots: the first location,
 // and where a probe is due those of other operators whose turn it is.
 func (c *Client) ahead(ctx context.Context, w *walk) {
@@ -428,23 +409,3 @@ func (c *Client) ahead(ctx context.Context, w *walk) {
 		}
 	}
 }
-
-func (e *early) wait(ctx context.Context) ([]byte, error) {
-	select {
-	case <-e.done:
-		return e.data, e.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// dropEarly ends the requests that were made ahead.
-func (w *walk) dropEarly() {
-	for _, e := range w.early {
-		e.cancel()
-		<-e.done
-	}
-	w.early = nil
-}
-
-func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

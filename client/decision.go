@@ -1,13 +1,9 @@
 package client
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -52,96 +48,6 @@ type Decision struct {
 
 // String is the decision in one sentence.
 func (d Decision) String() string { return d.Sentence }
-
-// Decide is Find with its outcome as a [Decision].
-func (v *View) Decide(ctx context.Context, path string) Decision {
-	a, err := v.Find(ctx, path)
-	return v.decision(path, tuf.Release{}, a, err)
-}
-
-// Status tells whether what is installed may go on running: path and sha256 are
-// those of the Approved that was installed. Accepted is false where these bytes were
-// recalled by any party, under whatever path of their class, where the path is held,
-// or is not listed any more; what to do then is the product's decision. The error is
-// not nil where nothing could be decided; a recall counts also where another role
-// cannot be read.
-func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error) {
-	if v.err != nil {
-		return Decision{}, v.err
-	}
-	var recalls []tuf.Recall
-	if v.tip.Charter() != nil {
-		// Where a role cannot be read the recalls of the others count all the same,
-		// and Find says whether the class of the path lacks a role.
-		err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
-			recalls, err = snap.Recalls(get)
-			return retryable(err)
-		})
-		if ctx.Err() != nil {
-			return Decision{}, failure(err)
-		}
-	}
-	class := v.class(path)
-	for _, r := range recalls {
-		if r.Class == class && strings.EqualFold(r.SHA256, sha256) {
-			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", ErrRecalled, text.Name(r.Party), r.At.UTC().Format(time.RFC3339), text.Quote(r.Reason)))
-			d.SHA256 = r.SHA256
-			return d, nil
-		}
-	}
-	a, err := v.Find(ctx, path)
-	if err == nil && !strings.EqualFold(a.SHA256(), sha256) {
-		a, err = tuf.Approved{}, &tuf.Error{Role: path, Err: tuf.ErrNoTarget, Detail: fmt.Sprintf("other bytes are listed by now, not sha256 %.16s", sha256)}
-	}
-	if err != nil && !decided(err) {
-		return Decision{}, err
-	}
-	return v.decision(path, tuf.Release{}, a, err), nil
-}
-
-// class names the class that a path belongs to, "" for none.
-func (v *View) class(path string) string {
-	if c := v.tip.Charter(); c != nil {
-		for _, class := range c.Classes() {
-			if strings.HasPrefix(path, class.Prefix) {
-				return class.Name
-			}
-		}
-	}
-	return ""
-}
-
-func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err error) Decision {
-	d := Decision{Reason: reason(err), Path: path, Root: v.tip.Version(), Timestamp: v.Timestamp(), At: v.now, Err: err}
-	if claim != (tuf.Release{}) {
-		d.Release = &claim
-	}
-	if !a.IsZero() {
-		d.SHA256, d.Length, d.By = a.SHA256(), a.Length(), a.By()
-		if rel, ok := a.Release(); ok {
-			d.Release = &rel
-		}
-	}
-	name := text.Name(path)
-	if d.Release != nil && d.Release.Product != "" && d.Release.Version != "" {
-		name = text.Name(d.Release.Product) + " " + text.Name(d.Release.Version)
-	}
-	if d.Accepted = err == nil; d.Accepted {
-		d.Sentence = text.Line(fmt.Sprintf("%s is accepted: %s", name, a))
-	} else {
-		d.Sentence = text.Line(fmt.Sprintf("%s is refused: %s", name, oneLine(err)))
-	}
-	return d
-}
-
-// unread is the decision on what a role lists that could not be read.
-func (v *View) unread(c tuf.Candidate) Decision {
-	d := v.decision(c.Path, tuf.Release{}, tuf.Approved{}, c.Err)
-	if d.Role = c.Role; c.Path == "" {
-		d.Sentence = text.Line(fmt.Sprintf("what role %s lists is refused: %s", text.Name(c.Role), oneLine(c.Err)))
-	}
-	return d
-}
 
 // reason finds the first of the grounds that applies.
 func reason(err error) Reason {

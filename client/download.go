@@ -11,16 +11,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-const (
-	bufferSize = 256 << 10
-	// worthwhile is how many bytes make it worth while to ask the same place again
-	// at once, as long as it lasts. Of smaller scraps three in a row are enough.
-	worthwhile = 64 << 10
-	maxScraps  = 3
-	// longWait is how long Save waits for a place that asks for it.
-	longWait = 10 * time.Second
-)
-
 // download brings one target from many places. The bytes of all go into one
 // part; length and hashes decide in the end. Where they are wrong it is found
 // out whose fault that is, and what honest places gave stays as far as that can
@@ -68,14 +58,6 @@ type seat struct {
 	slow    bool      // was left for another one in this round
 	stalled bool      // stood still once: gets connections of its own from then on
 	speed   float64   // bytes a second it brought when it was left
-}
-
-// Progress is how far a [Client.Save] is.
-type Progress struct {
-	Path  string // of the target
-	Done  int64  // bytes there are, those that an earlier process got too; less than before where they were wrong
-	Total int64  // bytes of the target
-	Place string // id of the location that gave the last ones
 }
 
 func (c *Client) download(a tuf.Approved) *download {
@@ -318,9 +300,6 @@ func (d *download) blame(ctx context.Context, s *seat, wrong error) (again bool,
 	}
 	return again, wrong
 }
-
-// errDiffers: an answer that begins at 0 is not what is there already.
-var errDiffers = errors.New("not the bytes that are there already")
 
 // differs decides what that means.
 func (d *download) differs(ctx context.Context, s *seat, err error) (bool, error) {

@@ -8,18 +8,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// floor is a version that a role does not go below as long as its keys are the
-// same: who holds new keys answers for new numbers.
-//
-// Timestamp and snapshot have their floor in files too, which judge more
-// (every listed role) and at once; the number in the state holds when such a
-// file is lost. A release role has only the number, which outlives a change of
-// the online keys.
-type floor struct {
-	Version int64  `json:"version"`
-	Keys    string `json:"keys"`
-}
-
 // floorKeys names the key set of every role that has a floor. Timestamp and
 // snapshot have one together: a change of either ends both floors
 // (specification, 5.3.11).

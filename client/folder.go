@@ -93,8 +93,6 @@ func (f folder) Read(name string, limit int64) (data []byte, err error) {
 	return data, err
 }
 
-var errTooLong = errors.New("longer than it may be")
-
 // readIn reads a regular file of at most limit bytes.
 func readIn(root *os.Root, name string, limit int64) ([]byte, error) {
 	f, err := durable.OpenIn(root, name)

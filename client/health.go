@@ -11,17 +11,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// health is what is remembered of a location that did not answer, answered late
-// or served bytes that do not verify: it is asked after the others for some time,
-// so that it does not cost every refresh its timeout, or the work on its bytes. It
-// is still asked where the others are not enough.
-type health struct {
-	Fails   int       `json:"fails"`             // in a row
-	Until   time.Time `json:"until"`             // asked last before that
-	Wait    bool      `json:"wait,omitempty"`    // it said itself not to be asked before
-	Content bool      `json:"content,omitempty"` // it failed to serve content, so an answer about roots does not clear it
-}
-
 // Bounds of how long a place is asked last, and of how long it may ask for it.
 const (
 	firstRest = time.Minute
@@ -107,13 +96,6 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 
 // rests reports whether a place failed lately, so that others are asked before it.
 func (w *walk) rests(p *place) bool { return w.down[p.key] }
-
-// learned is what the last refresh of this client found out about locations, by
-// place.key.
-type learned struct {
-	serving string               // gave the content
-	rests   map[string]time.Time // failed: asked last until then
-}
 
 // learn keeps it for who asks after the refresh: Save, and Views.
 func (c *Client) learn(w *walk, serving *place) {
@@ -213,10 +195,22 @@ func (w *walk) waiting(p *place) error {
 	return fmt.Errorf("%s: asks not to be asked before %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
 }
 
-// busyError is the answer of a place that asks to be left alone for some time.
-type busyError struct {
-	error
-	until time.Time
+// unanswered notes which of the locations did not answer as long as the call
+// waited for them.
+func (w *walk) unanswered(asked map[string]*place, content bool) {
+	for key, p := range asked {
+		if w.pace.late[key] {
+			w.failed(p, errLate, content)
+			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), errLate))
+		}
+	}
 }
 
-func (e *busyError) Unwrap() error { return e.error }
+// served notes that a location did what it is for, though perhaps late.
+func (w *walk) served(p *place, content bool) {
+	if w.pace.late[p.key] {
+		w.fail(p.key, content)
+		return
+	}
+	w.well(p, content)
+}

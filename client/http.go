@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -38,30 +39,6 @@ func URL(metadata, targets string) Source {
 		}
 		return h
 	})}
-}
-
-// bind checks a source of the administrator and lets URLs in it make their
-// requests as this client does.
-func (c *Client) bind(s Source) (Source, error) {
-	switch s := s.(type) {
-	case nil:
-		return nil, errors.New("client: Config.Sources has a nil in it")
-	case listSource:
-		bound := make(listSource, len(s))
-		for i := range s {
-			var err error
-			if bound[i], err = c.bind(s[i]); err != nil {
-				return nil, err
-			}
-		}
-		return bound, nil
-	case *httpSource:
-		if err := s.check(c.cfg.UnsafeHTTP); err != nil {
-			return nil, failure(err)
-		}
-		return c.web(s.metadata, s.targets), nil
-	}
-	return s, nil
 }
 
 // web is a place on the web that this client makes the requests to.
@@ -256,24 +233,6 @@ func (s *httpSource) answer(resp *http.Response, coding string, offset int64, ta
 	return nil, answerError{status, true}
 }
 
-// answerError is a place's word that is not about the file. final: asking the
-// same again will not change it.
-type answerError struct {
-	error
-	final bool
-}
-
-func (e answerError) Unwrap() error { return e.error }
-
-// lasting reports whether a place is to be left alone with this request from now on.
-func lasting(err error) bool {
-	if isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
-		return true
-	}
-	e, ok := errors.AsType[answerError](err)
-	return ok && e.final
-}
-
 // whole is an answer that begins at the beginning.
 func whole(resp *http.Response, coding string) (*Range, error) {
 	r := &Range{ReadCloser: resp.Body, Size: resp.ContentLength, Tag: strongTag(resp.Header)}
@@ -352,4 +311,38 @@ func retryAfter(h http.Header, now time.Time) time.Time {
 		return time.Time{}
 	}
 	return now.Add(min(wait, 30*24*time.Hour))
+}
+
+// newHTTP returns a client that follows no redirect: a place that sends
+// elsewhere is not the place that the root names. Certificates are judged at the time
+// of now where the transport is our own: the machine's clock may be years behind.
+func newHTTP(given *http.Client, now func() time.Time) (h *http.Client, own bool) {
+	h = &http.Client{}
+	if given != nil {
+		*h = *given
+	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		t = t.Clone()
+		// What is asked for is what is hashed: no transparent decompression.
+		t.DisableCompression = true
+		t.ResponseHeaderTimeout = 30 * time.Second
+		t.MaxResponseHeaderBytes = 64 << 10
+		// A connection that a network has forgotten looks alive: who does not answer a
+		// ping is dropped, before a download gives up.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{}
+		}
+		t.TLSClientConfig.Time = now
+		h.Transport, own = t, true
+	}
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return h, own
+}
+
+// rest closes the connections that were kept open within a call: their
+// goroutines must not outlive it, and a host may be retired by the next.
+func (c *Client) rest() {
+	if c.own {
+		c.http.CloseIdleConnections()
+	}
 }

@@ -9,13 +9,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// unsigned is a timestamp that not enough of the tip's keys signed.
-type unsigned struct {
-	place *place
-	data  []byte
-	err   error
-}
-
 // maxOvertaken is how many times one refresh begins anew because a root was
 // published in the middle of it.
 const maxOvertaken = 3
@@ -72,9 +65,6 @@ func (c *Client) missed(ctx context.Context, w *walk) (found *tuf.Root, err erro
 	}
 	return found, q.run(ctx)
 }
-
-// maxFormer is of how many generations of online keys timestamps are known.
-const maxFormer = 3
 
 // blame files the timestamps that the tip's keys did not sign, and forgets them all.
 // Those that keys of former roots signed are of copies that lag: they are refused, and

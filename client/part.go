@@ -127,18 +127,3 @@ func (m *inMemory) Truncate(n int64) error {
 	m.data = m.data[:n]
 	return nil
 }
-
-type ctxReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r ctxReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
-}
-
-// onlyWriter hides other methods from io.CopyBuffer, so that the buffer is used.
-type onlyWriter struct{ io.Writer }

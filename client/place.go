@@ -1,13 +1,6 @@
 package client
 
-import (
-	"fmt"
-	"slices"
-	"time"
-
-	"github.com/visum-dev/visum/internal/public"
-	"github.com/visum-dev/visum/tuf"
-)
+import "slices"
 
 // place is somewhere to ask during one refresh.
 type place struct {
@@ -20,115 +13,31 @@ type place struct {
 	content  bool // serves timestamp, snapshot, roles and targets, not only roots
 }
 
-// places lists where to ask under the root tip, in order: the administrator's
-// sources, the charter's locations by priority, those announced for later,
-// the rendezvous, and last what the pin names. A host that the charter retired,
-// or whose time is over, is left out whatever list names it: not even its name
-// is looked up.
-func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
-	var out []*place
-	for i, s := range c.cfg.Sources {
-		if s = usable(s, tip.Charter(), now); s == nil {
-			continue
-		}
-		name := fmt.Sprintf("source %d", i+1)
-		p := &place{key: placeKey(name), name: name, source: s, local: true, content: true}
-		if tip.Charter() == nil {
-			p.operator = "sources" // nobody else could confirm a root
-		}
-		out = append(out, p)
+// sameOperator reports whether two locations may well be run by the same people:
+// those of one name, and those on one host, whatever they are called.
+func sameOperator(a, b *place) bool { return a.operator == b.operator || a.host == b.host }
+
+// operators counts different operators.
+type operators []*place
+
+// add counts the operator of p; the administrator's own sources speak for none.
+func (o *operators) add(p *place) {
+	if p.operator != "" && !o.has(p) {
+		*o = append(*o, p)
 	}
-	charter := tip.Charter()
-	if c.cfg.Offline || charter == nil {
-		return out
-	}
-	rank := func(l tuf.Location) int {
-		switch {
-		case l.Tier == tuf.Rendezvous:
-			return 2
-		case now.Before(l.UseFrom):
-			return 1
-		}
-		return 0
-	}
-	locations := charter.Locations()
-	slices.SortStableFunc(locations, func(a, b tuf.Location) int { return rank(a) - rank(b) })
-	listed := len(locations)
-	locations = append(locations, c.pin.Locations()...)
-	seen := map[string]bool{}
-	for i, l := range locations {
-		url := l.Base + l.Metadata
-		if seen[url] || !charter.Usable(l, now) {
-			continue
-		}
-		seen[url] = true
-		targets := ""
-		if l.Targets != "" {
-			targets = l.Base + l.Targets
-		}
-		// The pin's places are hints where to find roots; content comes from where the newest root says.
-		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
-		out = append(out, &place{key: placeKey(url), name: l.ID, operator: l.Operator, host: l.Host(), source: c.web(url, targets), content: content})
-	}
-	return out
 }
 
-// usable is a source of the administrator without the URLs that the charter
-// forbids to contact; nil where nothing is left. The name of the host in a Source
-// of the caller's own is not known.
-func usable(s Source, charter *tuf.Charter, now time.Time) Source {
-	if charter == nil {
-		return s
-	}
-	switch s := s.(type) {
-	case *httpSource:
-		for _, base := range []string{s.metadata, s.targets} {
-			if base != "" && !charter.Usable(tuf.Location{Base: public.PlainHost(base)}, now) {
-				return nil
-			}
-		}
-	case listSource:
-		var left listSource
-		for _, one := range s {
-			if one = usable(one, charter, now); one != nil {
-				left = append(left, one)
-			}
-		}
-		if len(left) == 0 {
-			return nil
-		}
-		return left
-	}
-	return s
+// has reports whether an operator of p's name, or on p's host, is counted.
+func (o operators) has(p *place) bool {
+	return slices.ContainsFunc(o, func(q *place) bool { return sameOperator(p, q) })
 }
 
-func placeKey(of string) string { return hexSum([]byte(of))[:16] }
-
-// currentPlaces lists where roles and targets can be had, by the newest root
-// this client knows.
-func (c *Client) currentPlaces() []*place {
-	tip := c.newestRoot()
-	return slices.DeleteFunc(c.places(tip, later(c.clock(), tip)), func(p *place) bool { return !p.content })
-}
-
-// newestRoot is the newest root that this client knows, also before its first
-// refresh: what was retired is in the kept roots, not in the pin.
-func (c *Client) newestRoot() *tuf.Root {
-	if tip := c.tip.Load(); tip != nil {
-		return tip
+// each returns the places one after the other.
+func each(places []*place) func() *place {
+	return func() (p *place) {
+		if len(places) > 0 {
+			p, places = places[0], places[1:]
+		}
+		return p
 	}
-	return newestKept(c.store, c.pin.Root(), c.limits.Root, c.clock())
-}
-
-// clock is the time without Go's monotonic reading, which stands still while
-// the machine sleeps.
-func (c *Client) clock() time.Time { return c.cfg.Now().Round(0).UTC() }
-
-// later is the clock, or the time at which the parties signed root if the clock
-// is behind that. Online keys have no say in it.
-func later(now time.Time, root *tuf.Root) time.Time {
-	if charter := root.Charter(); charter != nil && charter.SignedAt().After(now) {
-		return charter.SignedAt()
-	}
-	return now
 }

@@ -5,62 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// Why an approved release is not offered to this machine now.
-var (
-	// ErrRollout: the release goes to a part of the machines first, and this is none
-	// of it; or its rollout is halted, and no machine gets it.
-	ErrRollout = errors.New("client: not this machine's turn")
-	// ErrMinVersion: the release steps up from newer versions than the installed one.
-	ErrMinVersion = errors.New("client: an older release comes first")
-	// ErrDeferred: Config.Defer has not passed since this client first saw it.
-	ErrDeferred = errors.New("client: deferred by the administrator")
-	// ErrDenied: Config.Deny names it, or Config.Only does not.
-	ErrDenied = errors.New("client: not allowed by the administrator")
-	// ErrRecalled: a party says that its bytes should not run any more.
-	ErrRecalled = tuf.ErrRecalled
-	// ErrPlatform: a release for any platform, of a version that has one for this platform.
-	ErrPlatform = errors.New("client: this platform has a release of its own")
-)
-
-// policy is what Config.Only and Config.Deny say.
-type policy struct {
-	only    tuf.Version // zero: any
-	numbers int         // how many numbers of only count; 0: it is one version
-	text    string      // Config.Only, for messages
-	deny    []tuf.Version
-}
-
-func newPolicy(cfg *Config) (p policy, err error) {
-	if p.text = text.Name(cfg.Only); cfg.Only != "" {
-		line, isLine := strings.CutSuffix(cfg.Only, ".")
-		if isLine {
-			p.numbers = 1 + strings.Count(line, ".")
-		}
-		if isLine && strings.ContainsAny(line, "-+") {
-			return p, fmt.Errorf("client: Config.Only: %s: a version that ends with a dot is made of numbers", text.Quote(cfg.Only))
-		}
-		if p.only, err = tuf.ParseVersion(line); err != nil {
-			return p, fmt.Errorf("client: Config.Only: %v", err)
-		}
-	}
-	for i, s := range cfg.Deny {
-		v, err := tuf.ParseVersion(s)
-		if err != nil {
-			return p, fmt.Errorf("client: Config.Deny[%d]: %v", i, err)
-		}
-		p.deny = append(p.deny, v)
-	}
-	return p, nil
-}
 
 // admits returns an error that wraps [ErrDenied] where the administrator does not
 // allow the version.

@@ -170,10 +170,6 @@ func (s *session) waited(rec *tuf.Recovery) tuf.Wait {
 	return tuf.Wait{}
 }
 
-func recoveryName(tip *tuf.Root) string {
-	return fmt.Sprintf("recovery/%d.statement.json", tip.Version())
-}
-
 // keepRecovery keeps what a later replay needs to go the same way.
 func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) error {
 	statement, root := rec.Bytes()
@@ -189,29 +185,6 @@ func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) 
 	}
 	s.Wait = nil
 	return nil
-}
-
-// follow returns the root after tip from kept bytes: a regular successor, or one
-// that was recovered to after a wait that is over. by is the statement of the latter.
-func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
-	if next, err = tip.Next(data); err == nil {
-		return next, nil, nil
-	}
-	statement, readErr := store.Read(recoveryName(tip), tuf.MaxRecoveryStatement)
-	if readErr != nil {
-		return nil, nil, err
-	}
-	for _, wait := range recovered {
-		rec, recErr := tip.Recovery(statement, data, wait.Last)
-		if recErr != nil {
-			continue
-		}
-		// A statement that had expired when the root was signed was never in force.
-		if next, recErr := rec.Accept(wait); recErr == nil && next.Charter().SignedAt().Before(rec.Expires()) {
-			return next, rec, nil
-		}
-	}
-	return nil, nil, err
 }
 
 // alive reports whether the repository goes on from the tip in the regular way: a

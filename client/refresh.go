@@ -3,11 +3,8 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/visum-dev/visum/internal/text"
 )
 
 // Refresh learns the present state of the repository: the newest root, and the
@@ -165,95 +162,4 @@ func (c *Client) arrive(w *walk) {
 	c.tip.Store(w.tip)
 	w.session.Root = max(w.session.Root, w.tip.Version())
 	w.session.recover(w.tip)
-}
-
-// look judges the tip that was reached, and brings the content under it.
-func (c *Client) look(ctx context.Context, w *walk) *View {
-	if behind := w.now.Sub(w.clock); behind > 0 {
-		c.log.Warn("this machine's clock is before the time at which the newest root was signed; that time counts", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
-	}
-	view := &View{client: c, tip: w.tip, now: w.now, clock: w.clock, dice: w.session.Dice, err: c.judge(w, w.session.confirm(w))}
-	if view.err == nil {
-		view.set, view.place, view.err = c.content(ctx, w)
-	}
-	return view
-}
-
-// walk looks for newer roots: at several operators at the first refresh of a
-// process, after every failure, and when the charter says so; in between at the
-// serving place alone.
-func (c *Client) walk(ctx context.Context, w *walk) error {
-	want := 1
-	if due(w, c.probed) {
-		want = probe(w.tip).MinOperators
-	}
-	err := c.roots(ctx, w, want)
-	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.behind()) {
-		// There must be a newer one: no place is left out.
-		_, err = c.search(ctx, w)
-	}
-	w.session.Turns.Roots = w.rootPoll.next(c.places(w.tip, w.now), w.failing)
-	// What was verified counts, whatever came after.
-	c.tip.Store(w.tip)
-	if err != nil {
-		return err
-	}
-	if w.settled {
-		c.probed = w.clock
-	} else if want > 1 || len(w.problems) > 0 {
-		c.probed = time.Time{}
-	}
-	return nil
-}
-
-// due reports whether more operators than one are to be asked; last is when that
-// was done before.
-func due(w *walk, last time.Time) bool {
-	return w.clock.Before(last) || w.clock.Sub(last) >= probe(w.tip).Every
-}
-
-// behind reports whether the walk ended below a root that was seen before.
-func (w *walk) behind() bool { return w.tip.Version() < w.session.Root }
-
-// judge says whether content may be used under the tip that the walk reached.
-func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
-	var state error
-	probe := probe(w.tip)
-	old := unconfirmed > probe.MaxAge
-	if old {
-		c.log.Warn("too few operators confirmed the newest root", "for", unconfirmed, "want", probe.MinOperators)
-	}
-	switch {
-	case w.partial:
-		state = ErrPartial
-	case !w.answered:
-		state = ErrDark
-	case w.behind():
-		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.tip.Version(), w.session.Root)
-	case old && probe.Enforce:
-		state = fmt.Errorf("%w: for %s fewer than %d operators confirmed it", ErrStale, unconfirmed.Round(time.Second), probe.MinOperators)
-	default:
-		if err := w.tip.CheckExpiry(w.now); err != nil {
-			state = fmt.Errorf("%w: %w", ErrStale, err)
-		} else if w.tip.Charter() == nil && !w.settled && len(w.bad) > 0 {
-			// The specification ends an update here (5.3.4). With a charter the
-			// roots alone say where content comes from, whoever else lies.
-			state = fmt.Errorf("%w: what is shown as root v%d is none", ErrNoContent, w.tip.Version()+1)
-		}
-	}
-	if state == nil {
-		return nil
-	}
-	return join(append(append([]error{state}, w.problems...), c.without(w)...)...)
-}
-
-// without says which locations have no newer root.
-func (c *Client) without(w *walk) (out []error) {
-	next := w.tip.Version() + 1
-	for _, p := range c.places(w.tip, w.now) {
-		if w.none[p.key] == next {
-			out = append(out, fmt.Errorf("%s: has no root v%d", text.Name(p.name), next))
-		}
-	}
-	return out
 }

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/visum-dev/visum/tuf"
@@ -40,12 +39,6 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 	}
 	return nil
 }
-
-// keptRole is the role's file in the store; below roles/ it differs between
-// versions in the number alone.
-func keptRole(f tuf.RoleFile) string { return "roles/" + keptName(f) }
-
-func keptName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, diskName(f.Role)) }
 
 // dropVersions removes, of the roles that an attempt brought, the versions that
 // neither the snapshot of the attempt lists nor the set that was complete last:

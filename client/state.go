@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"strconv"
@@ -44,11 +42,6 @@ type session struct {
 	log    *slog.Logger
 	unlock func()
 }
-
-// diskError tells the errors of our own store from those of places.
-type diskError struct{ error }
-
-func (e diskError) Unwrap() error { return e.error }
 
 // state is what state.json holds.
 type state struct {
@@ -229,38 +222,57 @@ func newestKept(store Store, tip *tuf.Root, limit int64, now time.Time) *tuf.Roo
 	}
 }
 
-// confirm notes when enough operators last said that there is no newer root, and
-// returns how long ago that was; for a new state, since it began.
-func (s *session) confirm(w *walk) (ago time.Duration) {
-	ago = w.now.Sub(s.Probed)
-	switch {
-	case s.Probed.IsZero() || ago < 0: // a clock that was ahead must not stop the counting
-	case !w.settled:
-		return ago
-	case ago < time.Hour: // exact enough to know by, and spares a write at each refresh
-		return 0
-	}
-	s.Probed = w.now
-	return 0
+// floor is a version that a role does not go below as long as its keys are the
+// same: who holds new keys answers for new numbers.
+//
+// Timestamp and snapshot have their floor in files too, which judge more
+// (every listed role) and at once; the number in the state holds when such a
+// file is lost. A release role has only the number, which outlives a change of
+// the online keys.
+type floor struct {
+	Version int64  `json:"version"`
+	Keys    string `json:"keys"`
 }
 
-// diskName is a name from metadata in a form that is safe on every disk.
-func diskName(name string) string {
-	var b strings.Builder
-	for _, c := range []byte(name) {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' && b.Len() > 0 || c == '-' || c == '_' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02x", c)
+// health is what is remembered of a location that did not answer, answered late
+// or served bytes that do not verify: it is asked after the others for some time,
+// so that it does not cost every refresh its timeout, or the work on its bytes. It
+// is still asked where the others are not enough.
+type health struct {
+	Fails   int       `json:"fails"`             // in a row
+	Until   time.Time `json:"until"`             // asked last before that
+	Wait    bool      `json:"wait,omitempty"`    // it said itself not to be asked before
+	Content bool      `json:"content,omitempty"` // it failed to serve content, so an answer about roots does not clear it
+}
+
+// follow returns the root after tip from kept bytes: a regular successor, or one
+// that was recovered to after a wait that is over. by is the statement of the latter.
+func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
+	if next, err = tip.Next(data); err == nil {
+		return next, nil, nil
+	}
+	statement, readErr := store.Read(recoveryName(tip), tuf.MaxRecoveryStatement)
+	if readErr != nil {
+		return nil, nil, err
+	}
+	for _, wait := range recovered {
+		rec, recErr := tip.Recovery(statement, data, wait.Last)
+		if recErr != nil {
+			continue
+		}
+		// A statement that had expired when the root was signed was never in force.
+		if next, recErr := rec.Accept(wait); recErr == nil && next.Charter().SignedAt().Before(rec.Expires()) {
+			return next, rec, nil
 		}
 	}
-	if b.Len() > 120 {
-		return b.String()[:80] + hexSum([]byte(name))[:32]
-	}
-	return b.String()
+	return nil, nil, err
 }
 
-func hexSum(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+// newestRoot is the newest root that this client knows, also before its first
+// refresh: what was retired is in the kept roots, not in the pin.
+func (c *Client) newestRoot() *tuf.Root {
+	if tip := c.tip.Load(); tip != nil {
+		return tip
+	}
+	return newestKept(c.store, c.pin.Root(), c.limits.Root, c.clock())
 }

@@ -2,20 +2,12 @@ package client
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// maxSteps is how many new roots one refresh follows.
-const maxSteps = 256
 
 // everyone, as a number of operators to ask, leaves no place out.
 const everyone = math.MaxInt
@@ -70,242 +62,6 @@ func newWalk(s *session, clock time.Time) *walk {
 		bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}, wait: map[string]time.Time{}}
 }
 
-// replay starts a walk: the pin's root, or the newest that this client verified
-// already, then every root that was kept after it, through the same check as
-// from the network. The first that fails cuts the tail.
-func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
-	w := newWalk(s, c.clock())
-	w.remember()
-	w.interrupted()
-	for key := range c.avoided(w.clock) {
-		w.down[key] = true
-	}
-	w.advance(c.pin.Root())
-	if tip := c.tip.Load(); tip != nil {
-		w.advance(tip)
-		if former := c.former.Load(); former != nil {
-			w.former = *former
-		}
-	}
-	for {
-		n := w.tip.Version() + 1
-		data, err := c.store.Read("roots/"+rootName(n), c.limits.Root)
-		if errors.Is(err, fs.ErrNotExist) {
-			return w, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		next, by, err := follow(c.store, w.tip, data, s.Recovered)
-		if err == nil && by != nil && w.tip.CheckExpiry(w.now) == nil {
-			if alive, err := c.alive(ctx, w, by); alive || err != nil {
-				return w, err
-			}
-		}
-		if err != nil {
-			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
-			w.keepEvidence(c, "state", rootName(n), data, err)
-			s.dropRootsFrom(n)
-			return w, nil
-		}
-		w.advance(next)
-	}
-}
-
-// search asks everybody for newer roots, unless this refresh did so already at
-// this tip. It reports whether there was one.
-func (c *Client) search(ctx context.Context, w *walk) (found bool, err error) {
-	tip := w.tip
-	if w.searched == tip.Version() {
-		return false, nil
-	}
-	err = c.roots(ctx, w, everyone)
-	if err == nil && !w.partial {
-		w.searched = w.tip.Version()
-	}
-	return w.tip != tip, err
-}
-
-// roots walks from the tip as far as any place leads. It ends when want
-// different operators said that there is no next root, or nobody is left to ask.
-func (c *Client) roots(ctx context.Context, w *walk, want int) error {
-	for ; w.steps < maxSteps; w.steps++ {
-		next, err := c.nextRoot(ctx, w, want)
-		if err != nil || next == nil {
-			return err
-		}
-		if err := c.follows(w, next); err != nil {
-			return err
-		}
-	}
-	w.partial = true
-	return nil
-}
-
-// follows makes a root that verified the tip, and keeps it.
-func (c *Client) follows(w *walk, next *tuf.Root) error {
-	// Before the root is kept: after it nobody would look for the fork again.
-	c.noteFork(w, next)
-	if err := w.session.keepRoot(next); err != nil {
-		return err
-	}
-	c.log.Info("new root", "version", next.Version())
-	w.advance(next)
-	if !w.quiet {
-		c.tip.Store(next) // certificates are judged at its time from now on
-	}
-	return nil
-}
-
-// noteFork keeps evidence where next was signed by people who had another root
-// before it than we. It is no reason to refuse: how else could it heal.
-func (c *Client) noteFork(w *walk, next *tuf.Root) {
-	charter := next.Charter()
-	if charter == nil || charter.PrevRoot() == "" || strings.EqualFold(charter.PrevRoot(), w.tip.SHA256()) {
-		return
-	}
-	why := fmt.Errorf("fork: root v%d follows a v%d with sha256 %.16s, ours has %.16s", next.Version(), w.tip.Version(), charter.PrevRoot(), w.tip.SHA256())
-	w.keepEvidence(c, "fork", rootName(w.tip.Version()), w.tip.Bytes(), why)
-	w.keepEvidence(c, "fork", rootName(next.Version()), next.Bytes(), why)
-}
-
-// errLate: a location did not answer in time, so that others were asked.
-var errLate = errors.New("did not answer in time")
-
-// nextRoot asks the locations for the root after the tip; nil means there is none
-// to be had. One location of each operator comes first; the others, and those that
-// did not answer before, are asked when that was not enough: an honest location
-// must not be hidden by a frozen one of the same operator. Nor by others that
-// always come first: a probe of several operators asks in turn.
-func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, error) {
-	n := w.tip.Version() + 1
-	var none operators
-	var places []*place
-	for _, p := range c.places(w.tip, w.now) {
-		switch {
-		case w.none[p.key] == n:
-			none.add(p)
-		case w.bad[p.key]:
-		case w.waits(p):
-			w.problems = append(w.problems, w.waiting(p))
-		default:
-			places = append(places, p)
-		}
-	}
-	// Locations that are asked also where enough operators said "none" without them.
-	must := map[string]bool{}
-	probing := want > 1 && want != everyone
-	if probing {
-		var eldest string
-		// Whoever merely did not answer is asked in its turn, though it rests.
-		places, eldest = w.rootPoll.order(places, w.rests, func(p *place) bool { return w.rests(p) && w.session.Health[p.key].Content })
-		must[eldest], must[w.leader] = true, true
-	}
-	enough := func() bool { return want != everyone && len(none) >= want }
-	var found *tuf.Root
-	asked := map[string]*place{}
-	i, first := 0, len(places)
-	q := inquiry[[]byte]{pace: w.pace, get: c.metadata(rootName(n), c.limits.Root)}
-	q.next = func() *place {
-		for i < len(places) {
-			p := places[i]
-			i++
-			switch {
-			case enough() && !must[p.key]:
-			case i <= first && !must[p.key] && (w.down[p.key] || w.pace.late[p.key] || none.has(p)):
-				places = append(places, p)
-			case len(none) > 0 && want != everyone && w.pace.late[p.key]: // it had its chance in this refresh
-			default:
-				asked[p.key] = p
-				delete(must, p.key)
-				if probing {
-					w.rootPoll.ask(p.key)
-				}
-				return p
-			}
-		}
-		return nil
-	}
-	q.use = func(p *place, data []byte, err error) need {
-		delete(asked, p.key)
-		if found = c.rootFrom(w, p, data, err); found != nil {
-			w.leader = p.key
-			return nothingMore
-		}
-		if w.none[p.key] == n {
-			none.add(p)
-		}
-		switch {
-		case enough() && !slices.ContainsFunc(places[i:], func(p *place) bool { return must[p.key] && !w.pace.late[p.key] }):
-			return nothingMore
-		case len(none) > 0 && want != everyone:
-			return welcome
-		}
-		return required
-	}
-	if !enough() {
-		if err := q.run(ctx); err != nil {
-			return nil, err
-		}
-	}
-	w.unanswered(asked, false)
-	w.settled = len(none) >= probe(w.tip).MinOperators
-	return found, nil
-}
-
-// unanswered notes which of the locations did not answer as long as the call
-// waited for them.
-func (w *walk) unanswered(asked map[string]*place, content bool) {
-	for key, p := range asked {
-		if w.pace.late[key] {
-			w.failed(p, errLate, content)
-			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), errLate))
-		}
-	}
-}
-
-// rootFrom takes one location's answer, and notes what it did where it has no
-// next root. No answer ends the walk: another location may have the root.
-func (c *Client) rootFrom(w *walk, p *place, data []byte, err error) *tuf.Root {
-	n := w.tip.Version() + 1
-	if isAbsent(err) {
-		w.answered = true
-		w.none[p.key] = n
-		w.served(p, false)
-		return nil
-	}
-	if err == nil {
-		done := c.attempt(p, len(data))
-		var next *tuf.Root
-		next, err = w.tip.Next(data)
-		done()
-		if err == nil {
-			w.answered = true
-			w.served(p, false)
-			return next
-		}
-		w.keepEvidence(c, p.name, rootName(n), data, err)
-	}
-	if errors.Is(err, tuf.ErrUntrusted) {
-		w.answered = true
-		w.bad[p.key] = true
-	}
-	w.failed(p, err, false)
-	w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
-	return nil
-}
-
-// served notes that a location did what it is for, though perhaps late.
-func (w *walk) served(p *place, content bool) {
-	if w.pace.late[p.key] {
-		w.fail(p.key, content)
-		return
-	}
-	w.well(p, content)
-}
-
-func rootName(root int64) string { return fmt.Sprintf("%d.root.json", root) }
-
 // probe says how many operators to ask, and how often. Without a charter there
 // is one: whoever runs the sources.
 func probe(root *tuf.Root) tuf.Probe {
@@ -313,4 +69,50 @@ func probe(root *tuf.Root) tuf.Probe {
 		return tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: math.MaxInt64}
 	}
 	return root.Charter().Probe()
+}
+
+// early is a request that was made before its answer was needed.
+type early struct {
+	done   chan struct{}
+	cancel context.CancelFunc
+	data   []byte
+	err    error
+}
+
+func (e *early) wait(ctx context.Context) ([]byte, error) {
+	select {
+	case <-e.done:
+		return e.data, e.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// dropEarly ends the requests that were made ahead.
+func (w *walk) dropEarly() {
+	for _, e := range w.early {
+		e.cancel()
+		<-e.done
+	}
+	w.early = nil
+}
+
+// unsigned is a timestamp that not enough of the tip's keys signed.
+type unsigned struct {
+	place *place
+	data  []byte
+	err   error
+}
+
+// maxFormer is of how many generations of online keys timestamps are known.
+const maxFormer = 3
+
+func (w *walk) sort(places []*place) {
+	last := func(p *place) int {
+		if w.down[p.key] { // also where it is late
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
 }

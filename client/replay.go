@@ -1,0 +1,49 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+)
+
+// replay starts a walk: the pin's root, or the newest that this client verified
+// already, then every root that was kept after it, through the same check as
+// from the network. The first that fails cuts the tail.
+func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
+	w := newWalk(s, c.clock())
+	w.remember()
+	w.interrupted()
+	for key := range c.avoided(w.clock) {
+		w.down[key] = true
+	}
+	w.advance(c.pin.Root())
+	if tip := c.tip.Load(); tip != nil {
+		w.advance(tip)
+		if former := c.former.Load(); former != nil {
+			w.former = *former
+		}
+	}
+	for {
+		n := w.tip.Version() + 1
+		data, err := c.store.Read("roots/"+rootName(n), c.limits.Root)
+		if errors.Is(err, fs.ErrNotExist) {
+			return w, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		next, by, err := follow(c.store, w.tip, data, s.Recovered)
+		if err == nil && by != nil && w.tip.CheckExpiry(w.now) == nil {
+			if alive, err := c.alive(ctx, w, by); alive || err != nil {
+				return w, err
+			}
+		}
+		if err != nil {
+			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
+			w.keepEvidence(c, "state", rootName(n), data, err)
+			s.dropRootsFrom(n)
+			return w, nil
+		}
+		w.advance(next)
+	}
+}
