@@ -43,23 +43,23 @@ const (
 // has lost the patience of the call; requests then run side by side.
 type inquiry[T any] struct {
 	pace *pace
-	next func() *place // the location to ask now, nil: none is left
+	next func() *location // the location to ask now, nil: none is left
 	// get makes the request, on a goroutine of its own; it calls answered when the
 	// location begins to answer.
-	get  func(ctx context.Context, p *place, answered func()) (T, error)
-	most int                                 // requests at the same time; 0: as many as there are locations
-	use  func(p *place, v T, err error) need // on the caller's goroutine
+	get  func(ctx context.Context, p *location, answered func()) (T, error)
+	most int                                    // requests at the same time; 0: as many as there are locations
+	use  func(p *location, v T, err error) need // on the caller's goroutine
 }
 
-type attempt struct {
-	place *place
-	begun time.Time
-	begin bool // it has begun to answer
+type request struct {
+	location *location
+	begun    time.Time
+	begin    bool // it has begun to answer
 }
 
 // left is how much longer the call waits for the attempt alone.
-func (a *attempt) left(pc *pace) time.Duration {
-	d := filePatience - pc.waited[a.place.key]
+func (a *request) left(pc *pace) time.Duration {
+	d := filePatience - pc.waited[a.location.key]
 	if !a.begin {
 		d = min(d, answerPatience)
 	}
@@ -70,7 +70,7 @@ func (a *attempt) left(pc *pace) time.Duration {
 // ctx only. No goroutine of it outlives it.
 func (q inquiry[T]) run(ctx context.Context) error {
 	type event struct {
-		from *attempt
+		from *request
 		done bool
 		v    T
 		err  error
@@ -87,7 +87,7 @@ func (q inquiry[T]) run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	var young *attempt // the one that the call waits for alone
+	var young *request // the one that the call waits for alone
 	open, exhausted, state := 0, false, required
 	patience := time.NewTimer(math.MaxInt64)
 	defer patience.Stop()
@@ -97,11 +97,11 @@ func (q inquiry[T]) run(ctx context.Context) error {
 			if p := q.next(); p == nil {
 				exhausted, deadline = true, time.Now().Add(answerPatience)
 			} else {
-				young = &attempt{place: p, begun: time.Now()}
+				young = &request{location: p, begun: time.Now()}
 				open++
 				a := young
 				running.Go(func() {
-					v, err := q.get(ctx, a.place, func() { send(event{from: a}) })
+					v, err := q.get(ctx, a.location, func() { send(event{from: a}) })
 					send(event{from: a, done: true, v: v, err: err})
 				})
 			}
@@ -123,8 +123,8 @@ func (q inquiry[T]) run(ctx context.Context) error {
 			if young == nil {
 				return nil
 			}
-			q.pace.waited[young.place.key] += max(0, time.Since(young.begun))
-			q.pace.late[young.place.key] = true
+			q.pace.waited[young.location.key] += max(0, time.Since(young.begun))
+			q.pace.late[young.location.key] = true
 			young = nil
 		case e := <-events:
 			if !e.done {
@@ -133,13 +133,13 @@ func (q inquiry[T]) run(ctx context.Context) error {
 			}
 			open--
 			if e.from == young {
-				q.pace.waited[young.place.key] += time.Since(young.begun)
+				q.pace.waited[young.location.key] += time.Since(young.begun)
 				young = nil
 			}
 			if e.err != nil && ctx.Err() != nil {
 				return outer.Err()
 			}
-			if state = max(state, q.use(e.from.place, e.v, e.err)); state == nothingMore {
+			if state = max(state, q.use(e.from.location, e.v, e.err)); state == nothingMore {
 				return nil
 			}
 		}
@@ -147,8 +147,8 @@ func (q inquiry[T]) run(ctx context.Context) error {
 }
 
 // metadata is the inquiry's get for one metadata file.
-func (c *Client) metadata(name string, limit int64) func(context.Context, *place, func()) ([]byte, error) {
-	return func(ctx context.Context, p *place, answered func()) ([]byte, error) {
+func (c *Client) metadata(name string, limit int64) func(context.Context, *location, func()) ([]byte, error) {
+	return func(ctx context.Context, p *location, answered func()) ([]byte, error) {
 		return readAll(ctx, p.source, "metadata/"+name, limit, c.cfg.MetadataTimeout, answered)
 	}
 }

@@ -40,8 +40,8 @@ type Client struct {
 // learned is what the last refresh of this client found out about locations, by
 // place.key.
 type learned struct {
-	serving string               // gave the content
-	rests   map[string]time.Time // failed: asked last until then
+	serving   string               // gave the content
+	downUntil map[string]time.Time // failed: asked last until then
 }
 
 // repoID is the identity that the pin names, "" for a bare root.

@@ -51,9 +51,9 @@ func (s *set) open(get func(tuf.RoleFile) ([]byte, error)) (*tuf.Snapshot, error
 
 // offer is a timestamp that verified, with the location that served it.
 type offer struct {
-	place *place
-	ts    *tuf.Timestamp
-	snap  *tuf.Snapshot // where it was obtained
+	location *location
+	ts       *tuf.Timestamp
+	snap     *tuf.Snapshot // where it was obtained
 }
 
 // content brings the newest complete set under the tip that a location offers.
@@ -64,7 +64,7 @@ type offer struct {
 // does not keep the client from the set of another one, as long as that is
 // not older than what was trusted before this refresh; where no set is complete
 // the newest that verified becomes the floor of the next refresh all the same.
-func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
+func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) {
 	prior, err := w.session.prior("timestamp.json", c.limits.Timestamp)
 	if err != nil {
 		return nil, nil, diskError{err}
@@ -76,14 +76,14 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 	var problems []error
 	var newest *offer
 	tried := map[string]bool{}
-	rest, must := w.contentPlaces(c), ""
+	rest, must := w.availableLocations(c), ""
 	if want > 1 {
-		rest, must = w.timestampPoll.order(rest, w.rests, w.rests)
+		rest, must = w.timestampPoll.order(rest, w.isDown, w.isDown)
 	}
 	for ; len(rest) > 0; want, must = 1, "" {
 		var offers []*offer
 		offers, rest, err = c.offers(ctx, w, rest, prior, want, must, &problems)
-		w.session.Turns.Timestamps = w.timestampPoll.next(c.places(w.tip, w.now), w.failing)
+		w.session.Turns.Timestamps = w.timestampPoll.next(c.locations(w.tip, w.now), w.failing)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -96,9 +96,9 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 			s, err := c.complete(ctx, w, o)
 			if err == nil {
 				if newest != nil {
-					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "place", text.Name(o.place.name))
+					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "place", text.Name(o.location.name))
 				}
-				return s, o.place, nil
+				return s, o.location, nil
 			}
 			if ctx.Err() != nil {
 				return nil, nil, ctx.Err()
@@ -117,9 +117,9 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 			return nil, nil, err
 		}
 	}
-	for _, p := range c.places(w.tip, w.now) {
-		if p.content && w.waits(p) {
-			problems = append(problems, w.waiting(p))
+	for _, p := range c.locations(w.tip, w.now) {
+		if p.content && w.rateLimited(p) {
+			problems = append(problems, w.rateLimitError(p))
 		}
 	}
 	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
@@ -127,24 +127,24 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 
 // contentPlaces lists the locations that serve content and may be asked now,
 // those that did not do well last.
-func (w *walk) contentPlaces(c *Client) []*place {
-	places := slices.DeleteFunc(c.places(w.tip, w.now), func(p *place) bool { return !p.content || w.waits(p) })
-	w.sort(places)
-	return places
+func (w *walk) availableLocations(c *Client) []*location {
+	locations := slices.DeleteFunc(c.locations(w.tip, w.now), func(p *location) bool { return !p.content || w.rateLimited(p) })
+	w.sort(locations)
+	return locations
 }
 
 // offers asks locations for their timestamps until want different operators have
 // answered with one that verifies, and the location must was asked, and returns
 // these timestamps, the newest first, and the locations that were not asked or had
 // not answered by then.
-func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []byte, want int, must string, problems *[]error) (out []*offer, rest []*place, err error) {
-	var ops, heard operators
-	asked, answered := map[string]*place{}, map[string]bool{}
-	queue, i, first := slices.Clone(places), 0, len(places)
+func (c *Client) offers(ctx context.Context, w *walk, locations []*location, prior []byte, want int, must string, problems *[]error) (out []*offer, rest []*location, err error) {
+	var ops, responded operators
+	asked, answered := map[string]*location{}, map[string]bool{}
+	queue, i, first := slices.Clone(locations), 0, len(locations)
 	probing := want > 1
 	enough := func() bool { return len(out) > 0 && (len(ops) >= want || want == 1) }
 	q := inquiry[[]byte]{pace: w.pace}
-	q.next = func() *place {
+	q.next = func() *location {
 		for i < len(queue) {
 			p := queue[i]
 			i++
@@ -164,13 +164,13 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 		}
 		return nil
 	}
-	q.get = func(ctx context.Context, p *place, begun func()) ([]byte, error) {
-		if e := w.early[p.key]; e != nil {
+	q.get = func(ctx context.Context, p *location, begun func()) ([]byte, error) {
+		if e := w.prefetched[p.key]; e != nil {
 			return e.wait(ctx)
 		}
 		return c.metadata("timestamp.json", c.limits.Timestamp)(ctx, p, begun)
 	}
-	q.use = func(p *place, data []byte, err error) need {
+	q.use = func(p *location, data []byte, err error) need {
 		delete(asked, p.key)
 		answered[p.key] = true
 		var ts *tuf.Timestamp
@@ -185,11 +185,11 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 			if errors.Is(err, tuf.ErrThreshold) && !w.quiet && w.tip.Charter() != nil {
 				w.unsigned = append(w.unsigned, unsigned{p, data, err})
 			} else if w.faulty(c, p, err); !w.failing[p.key] {
-				heard.add(p) // what it has is absent or expired, which is a word too
+				responded.add(p) // what it has is absent or expired, which is a word too
 			}
 		} else {
-			heard.add(p)
-			out = append(out, &offer{place: p, ts: ts})
+			responded.add(p)
+			out = append(out, &offer{location: p, ts: ts})
 			ops.add(p)
 		}
 		switch {
@@ -205,18 +205,18 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 	}
 	w.unanswered(asked, true)
 	var all operators
-	for _, p := range places {
+	for _, p := range locations {
 		all.add(p)
 	}
-	if len(heard) >= min(len(all), probe(w.tip).MinOperators) {
+	if len(responded) >= min(len(all), probe(w.tip).MinOperators) {
 		w.compared = true
 	}
 	slices.SortStableFunc(out, func(a, b *offer) int { return cmp.Compare(b.ts.Version(), a.ts.Version()) })
-	return out, slices.DeleteFunc(places, func(p *place) bool { return answered[p.key] }), nil
+	return out, slices.DeleteFunc(locations, func(p *location) bool { return answered[p.key] }), nil
 }
 
 // faulty notes what a location did instead of serving content that verifies.
-func (w *walk) faulty(c *Client, p *place, err error) {
+func (w *walk) faulty(c *Client, p *location, err error) {
 	var refused *tuf.Error
 	// Where one file has all versions, another one than was asked for is what a publish
 	// looks like.
@@ -237,16 +237,16 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		return nil, err
 	} else if whole {
 		s.until = w.session.Set.Until
-		w.served(o.place, true)
+		w.served(o.location, true)
 		return s, c.trust(w, o)
 	}
-	l := c.loader(w.pace, func() []*place {
-		places := w.contentPlaces(c)
-		slices.SortStableFunc(places, func(a, b *place) int {
-			return preference(a, o.place, w) - preference(b, o.place, w)
+	l := c.loader(w.pace, func() []*location {
+		locations := w.availableLocations(c)
+		slices.SortStableFunc(locations, func(a, b *location) int {
+			return preference(a, o.location, w) - preference(b, o.location, w)
 		})
-		return places
-	}, func(p *place, err error) { w.faulty(c, p, err) })
+		return locations
+	}, func(p *location, err error) { w.faulty(c, p, err) })
 	prior, err := w.session.prior("snapshot.json", c.limits.Snapshot)
 	if err != nil {
 		return nil, diskError{err}
@@ -297,13 +297,13 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		until = time.Time{} // another process may be less easily content
 	}
 	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
-	w.served(o.place, true)
+	w.served(o.location, true)
 	w.session.sweep(o.snap)
 	return s, nil
 }
 
 // preference puts the location of the offer before others that do as well.
-func preference(p, offers *place, w *walk) int {
+func preference(p, offers *location, w *walk) int {
 	switch {
 	case w.down[p.key]:
 		return 2
@@ -382,29 +382,29 @@ func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
 
 // ahead asks for timestamps while the walk asks for roots: the first location,
 // and where a probe is due those of other operators whose turn it is.
-func (c *Client) ahead(ctx context.Context, w *walk) {
+func (c *Client) prefetchTimestamps(ctx context.Context, w *walk) {
 	want := 1
 	if w.comparing {
 		want = probe(w.tip).MinOperators
 	}
-	w.early = map[string]*early{}
+	w.prefetched = map[string]*prefetch{}
 	var ops operators
-	places := w.contentPlaces(c)
+	locations := w.availableLocations(c)
 	if want > 1 {
-		places, _ = w.timestampPoll.order(places, w.rests, w.rests)
+		locations, _ = w.timestampPoll.order(locations, w.isDown, w.isDown)
 	}
-	for _, p := range places {
+	for _, p := range locations {
 		if w.down[p.key] || ops.has(p) {
 			continue
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		e := &early{done: make(chan struct{}), cancel: cancel}
-		w.early[p.key] = e
+		e := &prefetch{done: make(chan struct{}), cancel: cancel}
+		w.prefetched[p.key] = e
 		go func() {
 			defer close(e.done)
 			e.data, e.err = readAll(ctx, p.source, "metadata/timestamp.json", c.limits.Timestamp, c.cfg.MetadataTimeout, func() {})
 		}()
-		if ops.add(p); len(w.early) == want {
+		if ops.add(p); len(w.prefetched) == want {
 			return
 		}
 	}

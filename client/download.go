@@ -32,21 +32,21 @@ import (
 // those that were slow are asked again and given all the time of
 // Config.IdleTimeout, the fastest first.
 type download struct {
-	c       *Client
-	a       tuf.Approved
-	name    string // of the file, for sources
-	seats   []*seat
-	part    *part
-	fresh   func() (f partFile, drop func(), err error)
-	note    func(*seat) // who gives from now on
-	buf     []byte
-	brought int64 // bytes got from places that went into the part
-	told    time.Time
+	c        *Client
+	a        tuf.Approved
+	name     string // of the file, for sources
+	mirrors  []*mirror
+	part     *part
+	fresh    func() (f partFile, drop func(), err error)
+	note     func(*mirror) // who gives from now on
+	buf      []byte
+	brought  int64 // bytes got from places that went into the part
+	reported time.Time
 }
 
 // seat is one place's part in a download.
-type seat struct {
-	*place
+type mirror struct {
+	*location
 	err     error     // of the last time
 	tag     string    // of the file that it gave from
 	until   time.Time // asked not to be asked before
@@ -61,9 +61,9 @@ type seat struct {
 }
 
 func (c *Client) download(a tuf.Approved) *download {
-	d := &download{c: c, a: a, name: "targets/" + a.File(), note: func(*seat) {}, buf: make([]byte, bufferSize)}
-	for _, p := range c.preferredPlaces() {
-		d.seats = append(d.seats, &seat{place: p})
+	d := &download{c: c, a: a, name: "targets/" + a.File(), note: func(*mirror) {}, buf: make([]byte, bufferSize)}
+	for _, p := range c.rankedLocations() {
+		d.mirrors = append(d.mirrors, &mirror{location: p})
 	}
 	return d
 }
@@ -85,7 +85,7 @@ func (d *download) run(ctx context.Context) error {
 		if err == nil || over(ctx, err) {
 			return err
 		}
-		if d.brought-before < worthwhile {
+		if d.brought-before < minProgress {
 			round++
 		}
 		wait, any := d.pause(round)
@@ -113,7 +113,7 @@ func (d *download) pause(round int) (wait time.Duration, any bool) {
 	wait = 500 * time.Millisecond << min(max(round-1, 0), 6)
 	wait = wait/2 + rand.N(wait) // who failed together shall not come back together
 	now := d.c.clock()
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		asks := s.until.Sub(now)
 		if !s.until.IsZero() && asks > longWait {
 			s.out = true
@@ -129,7 +129,7 @@ func (d *download) pause(round int) (wait time.Duration, any bool) {
 // failure is what each place said last.
 func (d *download) failure() error {
 	problems := []error{fmt.Errorf("%s could not be had", d.a.Path())}
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		if s.err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", s.name, s.err))
 		}
@@ -140,20 +140,20 @@ func (d *download) failure() error {
 // round asks every place that is left, until the target is there.
 func (d *download) round(ctx context.Context) error {
 	err := d.failure()
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		s.due, s.slow = !s.out && !s.doubted, false
 	}
 	for {
 		if s := d.next(); s != nil {
 			s.due = false
-			if err = d.hurry(ctx, s); err == nil || over(ctx, err) {
+			if err = d.fetchFast(ctx, s); err == nil || over(ctx, err) {
 				return err
 			}
 			continue
 		}
 		if s := d.fastest(); s != nil {
 			s.slow = false
-			if err = d.visit(ctx, s, nil); err == nil || over(ctx, err) {
+			if err = d.fetchFrom(ctx, s, nil); err == nil || over(ctx, err) {
 				return err
 			}
 			continue
@@ -165,14 +165,14 @@ func (d *download) round(ctx context.Context) error {
 		if err := d.part.cut(ctx, 0); err != nil {
 			return err
 		}
-		for _, s := range d.seats {
+		for _, s := range d.mirrors {
 			s.doubted, s.due = false, !s.out
 		}
 	}
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		if s.doubted && !s.out {
 			s.slow = false
-			if err = d.alone(ctx, s); err == nil || over(ctx, err) {
+			if err = d.fetchAlone(ctx, s); err == nil || over(ctx, err) {
 				return err
 			}
 		}
@@ -181,8 +181,8 @@ func (d *download) round(ctx context.Context) error {
 }
 
 // next is the place to ask now: those that would begin anew come last.
-func (d *download) next() (next *seat) {
-	for _, s := range d.seats {
+func (d *download) next() (next *mirror) {
+	for _, s := range d.mirrors {
 		if !s.due {
 			continue
 		}
@@ -198,15 +198,15 @@ func (d *download) next() (next *seat) {
 
 // hurry visits a location, and leaves it where it is slow as long as another one
 // is untried.
-func (d *download) hurry(ctx context.Context, s *seat) error {
+func (d *download) fetchFast(ctx context.Context, s *mirror) error {
 	if d.next() == nil {
-		return d.visit(ctx, s, nil)
+		return d.fetchFrom(ctx, s, nil)
 	}
 	rate := max(quickRate, d.a.Length()/int64(longDownload.Seconds()))
 	pace, stop := watch(ctx, answerPatience, rate)
 	defer stop()
 	before, begun := d.brought, time.Now()
-	err := d.visit(ctx, s, pace)
+	err := d.fetchFrom(ctx, s, pace)
 	if err != nil && pace.ctx.Err() != nil && !over(ctx, err) {
 		s.slow, s.speed = true, float64(d.brought-before)/max(1, time.Since(begun).Seconds())
 	}
@@ -214,8 +214,8 @@ func (d *download) hurry(ctx context.Context, s *seat) error {
 }
 
 // fastest is the location to ask among those that were too slow.
-func (d *download) fastest() (best *seat) {
-	for _, s := range d.seats {
+func (d *download) fastest() (best *mirror) {
+	for _, s := range d.mirrors {
 		if s.slow && !s.out && !s.doubted && (best == nil || s.speed > best.speed) {
 			best = s
 		}
@@ -224,7 +224,7 @@ func (d *download) fastest() (best *seat) {
 }
 
 func (d *download) doubts() bool {
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		if s.doubted && !s.out {
 			return true
 		}
@@ -233,14 +233,14 @@ func (d *download) doubts() bool {
 }
 
 // alone lets a place that others contradict fill a file of its own.
-func (d *download) alone(ctx context.Context, s *seat) error {
+func (d *download) fetchAlone(ctx context.Context, s *mirror) error {
 	f, drop, err := d.fresh()
 	if err != nil {
 		return diskError{err}
 	}
 	shared, note, brought := d.part, d.note, d.brought
-	d.part, d.note = newPart(d.a, f), func(*seat) {}
-	if err = d.visit(ctx, s, nil); err != nil {
+	d.part, d.note = newPart(d.a, f), func(*mirror) {}
+	if err = d.fetchFrom(ctx, s, nil); err != nil {
 		drop()
 		d.part, d.note, d.brought = shared, note, brought
 	}
@@ -249,8 +249,8 @@ func (d *download) alone(ctx context.Context, s *seat) error {
 
 // visit asks one place, again and again while it brings something. pace, where
 // there is one, is told what comes.
-func (d *download) visit(ctx context.Context, s *seat, pace *pulse) error {
-	for scraps := 0; ; {
+func (d *download) fetchFrom(ctx context.Context, s *mirror, pace *pulse) error {
+	for shortReads := 0; ; {
 		before := d.part.size()
 		again := false
 		err := d.fetch(ctx, s, pace)
@@ -272,10 +272,10 @@ func (d *download) visit(ctx context.Context, s *seat, pace *pulse) error {
 			d.c.log.Info("download goes on elsewhere", log...)
 			return err
 		case again:
-		case got >= worthwhile:
-			scraps = 0
-		case got > 0 && scraps < maxScraps && !errors.Is(err, errSlow):
-			scraps++
+		case got >= minProgress:
+			shortReads = 0
+		case got > 0 && shortReads < maxShortReads && !errors.Is(err, errSlow):
+			shortReads++
 		default:
 			d.c.log.Warn("download failed", log...)
 			return err
@@ -285,7 +285,7 @@ func (d *download) visit(ctx context.Context, s *seat, pace *pulse) error {
 }
 
 // blame decides who is at fault that the whole is wrong, which s completed.
-func (d *download) blame(ctx context.Context, s *seat, wrong error) (again bool, err error) {
+func (d *download) blame(ctx context.Context, s *mirror, wrong error) (again bool, err error) {
 	last := d.part.from[len(d.part.from)-1]
 	switch {
 	case last.start > 0:
@@ -302,7 +302,7 @@ func (d *download) blame(ctx context.Context, s *seat, wrong error) (again bool,
 }
 
 // differs decides what that means.
-func (d *download) differs(ctx context.Context, s *seat, err error) (bool, error) {
+func (d *download) differs(ctx context.Context, s *mirror, err error) (bool, error) {
 	if !d.part.only(s.key) {
 		s.doubted = true
 		return false, err
@@ -316,7 +316,7 @@ func (d *download) differs(ctx context.Context, s *seat, err error) (bool, error
 }
 
 // fetch asks a place once for what lacks.
-func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
+func (d *download) fetch(ctx context.Context, s *mirror, pace *pulse) error {
 	if pace != nil {
 		ctx = pace.ctx
 	}
@@ -334,7 +334,7 @@ func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
 	return err
 }
 
-func (d *download) receive(ctx context.Context, s *seat, pulse, pace *pulse) error {
+func (d *download) receive(ctx context.Context, s *mirror, pulse, pace *pulse) error {
 	offset, tag := d.part.size(), s.tag
 	if s.whole || offset == 0 {
 		offset, tag = 0, ""
@@ -370,7 +370,7 @@ func (d *download) receive(ctx context.Context, s *seat, pulse, pace *pulse) err
 }
 
 // refused draws the conclusions of an answer without bytes.
-func (d *download) refused(s *seat, offset int64, err error) {
+func (d *download) refused(s *mirror, offset int64, err error) {
 	switch {
 	case errors.Is(err, ErrRange) && offset > 0:
 		s.whole, s.due = true, true
@@ -383,7 +383,7 @@ func (d *download) refused(s *seat, offset int64, err error) {
 }
 
 // copy reads what lacks and no more.
-func (d *download) copy(ctx context.Context, s *seat, in io.Reader) error {
+func (d *download) copy(ctx context.Context, s *mirror, in io.Reader) error {
 	for d.part.size() < d.a.Length() {
 		n, err := in.Read(d.buf[:min(bufferSize, d.a.Length()-d.part.size())])
 		if n > 0 {
@@ -408,10 +408,10 @@ func (d *download) copy(ctx context.Context, s *seat, in io.Reader) error {
 }
 
 // tell reports progress, now and then or for sure.
-func (d *download) tell(place string, sure bool) {
-	if d.c.cfg.Progress == nil || !sure && time.Since(d.told) < 100*time.Millisecond {
+func (d *download) tell(location string, sure bool) {
+	if d.c.cfg.Progress == nil || !sure && time.Since(d.reported) < 100*time.Millisecond {
 		return
 	}
-	d.c.cfg.Progress(Progress{Path: d.a.Path(), Done: d.part.size(), Total: d.a.Length(), Place: place})
-	d.told = time.Now()
+	d.c.cfg.Progress(Progress{Path: d.a.Path(), Done: d.part.size(), Total: d.a.Length(), Place: location})
+	d.reported = time.Now()
 }

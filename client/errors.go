@@ -79,19 +79,19 @@ func (e *busyError) Unwrap() error { return e.error }
 
 // answerError is a place's word that is not about the file. final: asking the
 // same again will not change it.
-type answerError struct {
+type responseError struct {
 	error
 	final bool
 }
 
-func (e answerError) Unwrap() error { return e.error }
+func (e responseError) Unwrap() error { return e.error }
 
 // lasting reports whether a place is to be left alone with this request from now on.
 func lasting(err error) bool {
 	if isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
 		return true
 	}
-	e, ok := errors.AsType[answerError](err)
+	e, ok := errors.AsType[responseError](err)
 	return ok && e.final
 }
 

@@ -21,11 +21,11 @@ import (
 // Whoever can write in the folder can make clients forget; he can't make them
 // write anywhere else: links in it lead nowhere outside, and what stands in the
 // place of a file is replaced.
-func Folder(dir string) Store { return folder{dir} }
+func Folder(dir string) Store { return dirStore{dir} }
 
-type folder struct{ dir string }
+type dirStore struct{ dir string }
 
-func (f folder) Lock(ctx context.Context) (func(), error) {
+func (f dirStore) Lock(ctx context.Context) (func(), error) {
 	if err := durable.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (f folder) Lock(ctx context.Context) (func(), error) {
 }
 
 // in calls fn with the folder as a root that no link leads out of.
-func (f folder) in(fn func(*os.Root) error) error {
+func (f dirStore) in(fn func(*os.Root) error) error {
 	// A named pipe would be waited for.
 	if fi, err := os.Stat(f.dir); err != nil {
 		return err
@@ -72,7 +72,7 @@ func notFolder(root *os.Root, name string) bool {
 	return err != nil || !fi.IsDir()
 }
 
-func (f folder) Read(name string, limit int64) (data []byte, err error) {
+func (f dirStore) Read(name string, limit int64) (data []byte, err error) {
 	absent := &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
 	if !storeName(name) {
 		return nil, absent
@@ -115,7 +115,7 @@ func readIn(root *os.Root, name string, limit int64) ([]byte, error) {
 	return data.Bytes(), err
 }
 
-func (f folder) Write(name string, data []byte) error {
+func (f dirStore) Write(name string, data []byte) error {
 	if !storeName(name) {
 		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrInvalid}
 	}
@@ -151,7 +151,7 @@ func makeFolder(root *os.Root, name string) error {
 	return durable.SyncDirIn(root, ".")
 }
 
-func (f folder) Remove(name string) error {
+func (f dirStore) Remove(name string) error {
 	if !storeName(name) {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (f folder) Remove(name string) error {
 	return present(err)
 }
 
-func (f folder) List(name string) (map[string]int64, error) {
+func (f dirStore) List(name string) (map[string]int64, error) {
 	out := map[string]int64{}
 	err := f.in(func(root *os.Root) error {
 		if !storeName(name) || notFolder(root, name) {

@@ -18,8 +18,8 @@ const (
 	bufferSize = 256 << 10
 	// worthwhile is how many bytes make it worth while to ask the same place again
 	// at once, as long as it lasts. Of smaller scraps three in a row are enough.
-	worthwhile = 64 << 10
-	maxScraps  = 3
+	minProgress   = 64 << 10
+	maxShortReads = 3
 	// longWait is how long Save waits for a place that asks for it.
 	longWait = 10 * time.Second
 )

@@ -13,10 +13,10 @@ import (
 
 // Bounds of how long a place is asked last, and of how long it may ask for it.
 const (
-	firstRest = time.Minute
-	longRest  = time.Hour
-	forgotten = 24 * time.Hour // after its rest
-	maxHealth = 64             // places
+	firstBackoff = time.Minute
+	maxBackoff   = time.Hour
+	forgotten    = 24 * time.Hour // after its rest
+	maxHealth    = 64             // places
 )
 
 // remember takes over what is known of the places.
@@ -27,7 +27,7 @@ func (w *walk) remember() {
 		case rest < -forgotten: // nobody lists it any more, or this client slept
 			delete(w.session.Health, key)
 			continue
-		case rest <= 0 || rest > longRest: // a clock that was ahead
+		case rest <= 0 || rest > maxBackoff: // a clock that was ahead
 			continue
 		case h.Wait:
 			w.wait[key] = h.Until
@@ -45,7 +45,7 @@ const costly = 256 << 10
 // been verified; done removes the note. A process that dies in between, for lack
 // of memory for example, finds the note at its next start and asks the location
 // last. Small files cost no note.
-func (c *Client) attempt(p *place, size int) (done func()) {
+func (c *Client) noteParsing(p *location, size int) (done func()) {
 	if size < costly {
 		return func() {}
 	}
@@ -70,13 +70,13 @@ func (w *walk) interrupted() {
 
 // avoid makes a location one that this process asks last for a minute. It is what
 // a [View] notes, which holds no lock on the state.
-func (c *Client) avoid(p *place) {
+func (c *Client) avoid(p *location) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.shunned == nil {
 		c.shunned = map[string]time.Time{}
 	}
-	c.shunned[p.key] = c.clock().Add(firstRest)
+	c.shunned[p.key] = c.clock().Add(firstBackoff)
 }
 
 // avoided lists these locations by key.
@@ -85,7 +85,7 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 	defer c.mu.Unlock()
 	out := map[string]bool{}
 	for key, until := range c.shunned {
-		if rest := until.Sub(now); rest <= 0 || rest > firstRest {
+		if rest := until.Sub(now); rest <= 0 || rest > firstBackoff {
 			delete(c.shunned, key)
 			continue
 		}
@@ -95,15 +95,15 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 }
 
 // rests reports whether a place failed lately, so that others are asked before it.
-func (w *walk) rests(p *place) bool { return w.down[p.key] }
+func (w *walk) isDown(p *location) bool { return w.down[p.key] }
 
 // learn keeps it for who asks after the refresh: Save, and Views.
-func (c *Client) learn(w *walk, serving *place) {
+func (c *Client) learn(w *walk, serving *location) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.learned.rests = map[string]time.Time{}
+	c.learned.downUntil = map[string]time.Time{}
 	for key, h := range w.session.Health {
-		c.learned.rests[key] = h.Until
+		c.learned.downUntil[key] = h.Until
 	}
 	if serving != nil {
 		c.learned.serving = serving.key
@@ -114,15 +114,15 @@ func (c *Client) learn(w *walk, serving *place) {
 // this client knows. Those that failed lately come last; otherwise the administrator's
 // sources come first, and the place that served in the last refresh before others of
 // its kind.
-func (c *Client) preferredPlaces() []*place {
-	places, now := c.currentPlaces(), c.clock()
+func (c *Client) rankedLocations() []*location {
+	locations, now := c.contentLocations(), c.clock()
 	avoided := c.avoided(now)
 	c.mu.Lock()
 	known := c.learned
 	c.mu.Unlock()
-	rank := func(p *place) (n int) {
-		rest := known.rests[p.key].Sub(now)
-		if avoided[p.key] || rest > 0 && rest <= longRest { // not where a clock was ahead
+	rank := func(p *location) (n int) {
+		rest := known.downUntil[p.key].Sub(now)
+		if avoided[p.key] || rest > 0 && rest <= maxBackoff { // not where a clock was ahead
 			n += 4
 		}
 		if !p.local {
@@ -133,19 +133,19 @@ func (c *Client) preferredPlaces() []*place {
 		}
 		return n
 	}
-	slices.SortStableFunc(places, func(a, b *place) int { return rank(a) - rank(b) })
-	return places
+	slices.SortStableFunc(locations, func(a, b *location) int { return rank(a) - rank(b) })
+	return locations
 }
 
 // waits reports whether a place asked not to be asked yet.
-func (w *walk) waits(p *place) bool {
+func (w *walk) rateLimited(p *location) bool {
 	_, yes := w.wait[p.key]
 	return yes
 }
 
 // failed notes that a location did not deliver: content or a root. What is
 // absent or has expired is no fault of the location's: it may serve what there is.
-func (w *walk) failed(p *place, err error, content bool) {
+func (w *walk) failed(p *location, err error, content bool) {
 	if errors.Is(err, tuf.ErrExpired) || isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
 		return
 	}
@@ -157,7 +157,7 @@ func (w *walk) failed(p *place, err error, content bool) {
 		h := w.session.Health[p.key]
 		h.Wait = true
 		h.Until = busy.until
-		if limit := w.clock.Add(longRest); h.Until.After(limit) {
+		if limit := w.clock.Add(maxBackoff); h.Until.After(limit) {
 			h.Until = limit
 		}
 		w.wait[p.key] = h.Until
@@ -178,26 +178,26 @@ func (w *walk) fail(key string, content bool) {
 		w.failing[key] = true
 		h.Fails++
 	}
-	h.Until, h.Wait = w.clock.Add(min(longRest, firstRest<<min(h.Fails-1, 10))), false
+	h.Until, h.Wait = w.clock.Add(min(maxBackoff, firstBackoff<<min(h.Fails-1, 10))), false
 	h.Content = h.Content || content
 	w.session.Health[key] = h
 }
 
 // well forgets the failures of a location that has served a root, or content.
-func (w *walk) well(p *place, content bool) {
+func (w *walk) clearFailures(p *location, content bool) {
 	if !w.failing[p.key] && (content || !w.session.Health[p.key].Content) {
 		delete(w.session.Health, p.key)
 	}
 }
 
 // waiting says who asked to be left alone.
-func (w *walk) waiting(p *place) error {
+func (w *walk) rateLimitError(p *location) error {
 	return fmt.Errorf("%s: asks not to be asked before %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
 }
 
 // unanswered notes which of the locations did not answer as long as the call
 // waited for them.
-func (w *walk) unanswered(asked map[string]*place, content bool) {
+func (w *walk) unanswered(asked map[string]*location, content bool) {
 	for key, p := range asked {
 		if w.pace.late[key] {
 			w.failed(p, errLate, content)
@@ -207,10 +207,10 @@ func (w *walk) unanswered(asked map[string]*place, content bool) {
 }
 
 // served notes that a location did what it is for, though perhaps late.
-func (w *walk) served(p *place, content bool) {
+func (w *walk) served(p *location, content bool) {
 	if w.pace.late[p.key] {
 		w.fail(p.key, content)
 		return
 	}
-	w.well(p, content)
+	w.clearFailures(p, content)
 }

@@ -32,7 +32,7 @@ import (
 // alone it has a transport of its own, follows no redirects, and Open returns the
 // error of a bad URL.
 func URL(metadata, targets string) Source {
-	return &httpSource{metadata: metadata, targets: targets, agent: "visum", now: time.Now, alone: sync.OnceValue(func() *http.Client {
+	return &httpSource{metadata: metadata, targets: targets, agent: "visum", now: time.Now, standalone: sync.OnceValue(func() *http.Client {
 		h, _ := newHTTP(nil, time.Now)
 		if t, ok := h.Transport.(*http.Transport); ok {
 			t.DisableKeepAlives = true // nobody would close what is kept open
@@ -56,7 +56,7 @@ func (c *Client) mayAsk(u *url.URL) bool {
 // httpSource is a location on the web.
 type httpSource struct {
 	client            *http.Client // nil: alone's, once the URLs have been checked
-	alone             func() *http.Client
+	standalone        func() *http.Client
 	agent             string
 	now               func() time.Time
 	metadata, targets string              // URLs, end in /
@@ -139,7 +139,7 @@ var (
 
 // lasts reports whether what has the name once has it for ever: caches on the way
 // need not look again. A root is asked for before it exists.
-func lasts(name string) bool {
+func immutable(name string) bool {
 	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
 		return versioned.MatchString(rest) && !strings.HasSuffix(rest, ".root.json")
 	}
@@ -154,9 +154,9 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 	h := s.client
 	if h == nil {
 		if err := s.check(false); err != nil {
-			return nil, answerError{err, true}
+			return nil, responseError{err, true}
 		}
-		h = s.alone()
+		h = s.standalone()
 	}
 	address, err := s.address(name)
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 		coding = "gzip"
 	}
 	header := http.Header{"User-Agent": {s.agent}, "Accept-Encoding": {coding}}
-	if !lasts(name) {
+	if !immutable(name) {
 		header.Set("Cache-Control", "no-cache")
 	}
 	if offset > 0 {
@@ -188,7 +188,7 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 	h = clientFor(ctx, h)
 	req, reached := traced(ctx, h, req)
 	resp, err := h.Do(req)
-	if err == nil && moved(resp.StatusCode) && !meta && s.mayAsk != nil {
+	if err == nil && isRedirect(resp.StatusCode) && !meta && s.mayAsk != nil {
 		if resp, err = s.follow(ctx, h, address, header, resp, reached()); err != nil {
 			err = fmt.Errorf("GET %s: %w", address, err)
 		}
@@ -228,9 +228,9 @@ func (s *httpSource) answer(resp *http.Response, coding string, offset int64, ta
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
 		return nil, status
 	case code >= 300 && code < 400:
-		return nil, answerError{fmt.Errorf("%w, which is not followed", status), true}
+		return nil, responseError{fmt.Errorf("%w, which is not followed", status), true}
 	}
-	return nil, answerError{status, true}
+	return nil, responseError{status, true}
 }
 
 // whole is an answer that begins at the beginning.
@@ -249,7 +249,7 @@ func whole(resp *http.Response, coding string) (*Range, error) {
 		// The tag is that of the compressed form.
 		return &Range{ReadCloser: both{z, resp.Body}, Size: -1}, nil
 	}
-	return nil, answerError{errors.New("answered in a coding that was not asked for"), true}
+	return nil, responseError{errors.New("answered in a coding that was not asked for"), true}
 }
 
 // both reads from one and closes another, which is below it.
@@ -341,7 +341,7 @@ func newHTTP(given *http.Client, now func() time.Time) (h *http.Client, own bool
 
 // rest closes the connections that were kept open within a call: their
 // goroutines must not outlive it, and a host may be retired by the next.
-func (c *Client) rest() {
+func (c *Client) closeIdle() {
 	if c.own {
 		c.http.CloseIdleConnections()
 	}

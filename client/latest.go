@@ -61,12 +61,12 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 		return Release{}, v.err
 	}
 	list, err := v.candidates(ctx, func(r tuf.Release) bool {
-		return q.meant(r) && (q.AllowDowngrade || r.Version == "" || versionOf(r).Compare(installed) >= 0)
+		return q.mayMatch(r) && (q.AllowDowngrade || r.Version == "" || versionOf(r).Compare(installed) >= 0)
 	})
 	if err != nil {
 		return Release{}, failure(err)
 	}
-	l := look{view: v, q: q, installed: installed}
+	l := selection{view: v, q: q, installed: installed}
 	known := false
 	for _, c := range list {
 		if c.Role != "" {
@@ -75,7 +75,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 		}
 		x := candidate{c, versionOf(c.Claim)}
 		l.found = append(l.found, x)
-		known = known || q.names(c) && (c.Agreed || x.version.Compare(installed) > 0)
+		known = known || q.matches(c) && (c.Agreed || x.version.Compare(installed) > 0)
 	}
 	slices.SortStableFunc(l.found, func(a, b candidate) int {
 		return cmp.Or(b.version.Compare(a.version), a.rank(q)-b.rank(q))
@@ -111,7 +111,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 }
 
 // look is one call of Latest.
-type look struct {
+type selection struct {
 	view      *View
 	q         Query
 	installed tuf.Version
@@ -122,7 +122,7 @@ type look struct {
 
 // choose decides on one release after the other, down to the one that is offered, or
 // to what is installed.
-func (l *look) choose() (out Release, skipped []error) {
+func (l *selection) choose() (out Release, skipped []error) {
 	var own tuf.Version // the last one that all parties list for this very platform
 	for _, c := range l.found {
 		step := c.version.Compare(l.installed)
@@ -160,15 +160,15 @@ func (l *look) choose() (out Release, skipped []error) {
 // returns why not.
 func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) {
 	const most = 8
-	list, err := v.candidates(ctx, q.meant)
+	list, err := v.candidates(ctx, q.mayMatch)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range list {
 		switch {
-		case c.Role != "" || q.names(c) && c.Agreed:
+		case c.Role != "" || q.matches(c) && c.Agreed:
 			return nil, nil // it cannot be told, or there is one
-		case q.names(c) && len(claims) < most:
+		case q.matches(c) && len(claims) < most:
 			claims = append(claims, c.Err)
 		}
 	}
@@ -229,7 +229,7 @@ func some(list []string) string {
 // unread, which the entries report.
 func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, err error) {
 	done := false
-	said := map[unread]error{}
+	reasons := map[unread]error{}
 	err = v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) error {
 		l, err := snap.Candidates(ctx, want, get)
 		if err != nil {
@@ -243,10 +243,10 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 			}
 			// That no location is left to ask is no better reason than what they served.
 			key := unread{c.Role, c.Path}
-			if was := said[key]; was == nil || !errors.Is(was, tuf.ErrUntrusted) {
-				said[key] = err
+			if was := reasons[key]; was == nil || !errors.Is(was, tuf.ErrUntrusted) {
+				reasons[key] = err
 			}
-			l[i].Err = said[key]
+			l[i].Err = reasons[key]
 			problems = append(problems, err)
 		}
 		list, done = l, true

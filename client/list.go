@@ -54,7 +54,7 @@ func (l listSource) OpenAt(ctx context.Context, name string, offset int64, tag s
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	// One that may do better the next time is enough to ask again.
-	return nil, answerError{join(problems...), final}
+	return nil, responseError{join(problems...), final}
 }
 
 // tagged splits a tag of a list into the number of the source and its own tag.

@@ -14,14 +14,14 @@ import (
 // the rendezvous, and last what the pin names. A host that the charter retired,
 // or whose time is over, is left out whatever list names it: not even its name
 // is looked up.
-func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
-	var out []*place
+func (c *Client) locations(tip *tuf.Root, now time.Time) []*location {
+	var out []*location
 	for i, s := range c.cfg.Sources {
 		if s = usable(s, tip.Charter(), now); s == nil {
 			continue
 		}
 		name := fmt.Sprintf("source %d", i+1)
-		p := &place{key: placeKey(name), name: name, source: s, local: true, content: true}
+		p := &location{key: locationKey(name), name: name, source: s, local: true, content: true}
 		if tip.Charter() == nil {
 			p.operator = "sources" // nobody else could confirm a root
 		}
@@ -57,7 +57,7 @@ func (c *Client) places(tip *tuf.Root, now time.Time) []*place {
 		}
 		// The pin's places are hints where to find roots; content comes from where the newest root says.
 		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
-		out = append(out, &place{key: placeKey(url), name: l.ID, operator: l.Operator, host: l.Host(), source: c.web(url, targets), content: content})
+		out = append(out, &location{key: locationKey(url), name: l.ID, operator: l.Operator, host: l.Host(), source: c.web(url, targets), content: content})
 	}
 	return out
 }
@@ -93,7 +93,7 @@ func usable(s Source, charter *tuf.Charter, now time.Time) Source {
 
 // currentPlaces lists where roles and targets can be had, by the newest root
 // this client knows.
-func (c *Client) currentPlaces() []*place {
+func (c *Client) contentLocations() []*location {
 	tip := c.newestRoot()
-	return slices.DeleteFunc(c.places(tip, later(c.clock(), tip)), func(p *place) bool { return !p.content })
+	return slices.DeleteFunc(c.locations(tip, later(c.clock(), tip)), func(p *location) bool { return !p.content })
 }

@@ -37,7 +37,7 @@ func diskName(name string) string {
 	return b.String()
 }
 
-func placeKey(of string) string { return hexSum([]byte(of))[:16] }
+func locationKey(of string) string { return hexSum([]byte(of))[:16] }
 
 func hexSum(data []byte) string {
 	sum := sha256.Sum256(data)

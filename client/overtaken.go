@@ -19,45 +19,45 @@ const maxOvertaken = 3
 // no root explains is evidence.
 func (c *Client) overtaken(ctx context.Context, w *walk, view *View) (*View, error) {
 	defer func() {
-		w.blame(c)
+		w.reportUnsigned(c)
 		c.former.Store(&w.former)
 	}()
 	for range maxOvertaken {
 		if len(w.unsigned) == 0 || ctx.Err() != nil {
 			break
 		}
-		next, err := c.missed(ctx, w)
+		next, err := c.nextRootFromUnsigned(ctx, w)
 		if err != nil {
 			return nil, err
 		}
 		if next == nil {
 			break
 		}
-		w.dropEarly()
-		if err := c.follows(w, next); err != nil {
+		w.dropPrefetched()
+		if err := c.acceptRoot(w, next); err != nil {
 			return nil, err
 		}
-		w.blame(c)
+		w.reportUnsigned(c)
 		if err := c.walk(ctx, w); err != nil {
 			return nil, err
 		}
 		w.session.Root = max(w.session.Root, w.tip.Version())
 		w.session.recover(w.tip)
-		view = c.look(ctx, w)
+		view = c.buildView(ctx, w)
 	}
 	return view, nil
 }
 
 // missed returns the root after the tip that one of these locations has now.
-func (c *Client) missed(ctx context.Context, w *walk) (found *tuf.Root, err error) {
-	var places []*place
+func (c *Client) nextRootFromUnsigned(ctx context.Context, w *walk) (found *tuf.Root, err error) {
+	var locations []*location
 	for _, u := range w.unsigned {
-		if !w.bad[u.place.key] && !slices.Contains(places, u.place) {
-			places = append(places, u.place)
+		if !w.bad[u.location.key] && !slices.Contains(locations, u.location) {
+			locations = append(locations, u.location)
 		}
 	}
-	q := inquiry[[]byte]{pace: w.pace, next: each(places), get: c.metadata(rootName(w.tip.Version()+1), c.limits.Root)}
-	q.use = func(p *place, data []byte, err error) need {
+	q := inquiry[[]byte]{pace: w.pace, next: each(locations), get: c.metadata(rootName(w.tip.Version()+1), c.limits.Root)}
+	q.use = func(p *location, data []byte, err error) need {
 		if found = c.rootFrom(w, p, data, err); found != nil {
 			return nothingMore
 		}
@@ -69,7 +69,7 @@ func (c *Client) missed(ctx context.Context, w *walk) (found *tuf.Root, err erro
 // blame files the timestamps that the tip's keys did not sign, and forgets them all.
 // Those that keys of former roots signed are of copies that lag: they are refused, and
 // no evidence.
-func (w *walk) blame(c *Client) {
+func (w *walk) reportUnsigned(c *Client) {
 	for _, u := range w.unsigned {
 		if _, err := w.tip.Timestamp(u.data, nil, w.now); !errors.Is(err, tuf.ErrThreshold) {
 			continue
@@ -78,10 +78,10 @@ func (w *walk) blame(c *Client) {
 			_, err := r.Timestamp(u.data, nil, time.Time{}) // whenever that was
 			return err == nil
 		}) {
-			w.failed(u.place, u.err, true)
+			w.failed(u.location, u.err, true)
 			continue
 		}
-		w.faulty(c, u.place, u.err)
+		w.faulty(c, u.location, u.err)
 	}
 	w.unsigned = nil
 }

@@ -27,9 +27,9 @@ type partFile interface {
 
 // portion is what one place gave in a row.
 type portion struct {
-	place string // its key; "" for what an earlier process got from anybody
-	start int64
-	reads int // answers that it came in
+	location string // its key; "" for what an earlier process got from anybody
+	start    int64
+	reads    int // answers that it came in
 }
 
 func newPart(a tuf.Approved, f partFile) *part { return &part{partFile: f, sum: newHasher(a)} }
@@ -74,23 +74,23 @@ func (p *part) cut(ctx context.Context, n int64) error {
 
 // begins notes that an answer of a place begins, at 0 or at the end of what
 // there is. At 0 it is known to give all that there is.
-func (p *part) begins(place string, offset int64) {
+func (p *part) begins(location string, offset int64) {
 	last := len(p.from) - 1
 	switch {
 	case offset == 0:
-		p.from = []portion{{place, 0, 1}}
-	case last >= 0 && p.from[last].place == place:
+		p.from = []portion{{location, 0, 1}}
+	case last >= 0 && p.from[last].location == location:
 		p.from[last].reads++
 	default:
-		p.from = append(p.from, portion{place, offset, 1})
+		p.from = append(p.from, portion{location, offset, 1})
 	}
 }
 
 // old reports whether an earlier process got some of it.
-func (p *part) old() bool { return len(p.from) > 0 && p.from[0].place == "" }
+func (p *part) old() bool { return len(p.from) > 0 && p.from[0].location == "" }
 
 // only reports whether all of it is from one place.
-func (p *part) only(place string) bool { return len(p.from) == 1 && p.from[0].place == place }
+func (p *part) only(location string) bool { return len(p.from) == 1 && p.from[0].location == location }
 
 // same reads as many bytes as there are, and reports whether they are those.
 func (p *part) same(r io.Reader) (bool, error) {

@@ -54,7 +54,7 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 	case part == nil:
 	case part.Percent <= 0:
 		return fmt.Errorf("%w: %s goes to 0 %% of the machines: its rollout is halted", ErrRollout, c.name())
-	case !q.Manual && !rel.Critical && share(cmp.Or(v.client.cfg.RolloutSeed, v.dice), sum) >= part.Percent:
+	case !q.Manual && !rel.Critical && share(cmp.Or(v.client.cfg.RolloutSeed, v.seed), sum) >= part.Percent:
 		return fmt.Errorf("%w: %s goes to %d %% of the machines", ErrRollout, c.name(), part.Percent)
 	}
 	return nil
@@ -62,8 +62,8 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 
 // share is this machine's number for a release, 0 to 99: another one for each
 // release, so that not the same machines go first each time.
-func share(dice, sha256sum string) int {
-	sum := sha256.Sum256([]byte(dice + "\n" + sha256sum))
+func share(seed, sha256sum string) int {
+	sum := sha256.Sum256([]byte(seed + "\n" + sha256sum))
 	return int(binary.BigEndian.Uint64(sum[:]) % 100)
 }
 

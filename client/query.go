@@ -66,13 +66,13 @@ func (q Query) installed() (tuf.Version, error) {
 
 // meant reports whether q asks for the release, as far as its fields can be read:
 // those that are malformed are zero, which no field of a release is otherwise.
-func (q Query) meant(r tuf.Release) bool {
+func (q Query) mayMatch(r tuf.Release) bool {
 	is := func(field, want string) bool { return field == "" || field == want }
 	return is(r.Product, q.Product) && is(r.Channel, q.Channel) && (is(r.Platform, q.Platform) || r.Platform == "any")
 }
 
 // names reports whether q asks for the release, all of whose names can be read.
-func (q Query) names(c tuf.Candidate) bool {
+func (q Query) matches(c tuf.Candidate) bool {
 	r := c.Claim
-	return r.Product != "" && r.Channel != "" && r.Platform != "" && q.meant(r)
+	return r.Product != "" && r.Channel != "" && r.Platform != "" && q.mayMatch(r)
 }

@@ -54,27 +54,27 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) {
 	seen := map[string]*tuf.Recovery{}
 	shown := map[string]operators{} // by ID
-	var places []*place
-	for _, p := range c.places(w.tip, w.now) {
+	var locations []*location
+	for _, p := range c.locations(w.tip, w.now) {
 		// Who keeps the ordinary root from us must not make us wait for another.
 		if p.operator != "" && w.none[p.key] > w.tip.Version() {
-			places = append(places, p)
+			locations = append(locations, p)
 		}
 	}
-	w.sort(places)
-	asked := map[string]*place{}
-	next := each(places)
-	q := inquiry[recoveryFiles]{pace: w.pace, get: func(ctx context.Context, p *place, answered func()) (recoveryFiles, error) {
+	w.sort(locations)
+	asked := map[string]*location{}
+	next := each(locations)
+	q := inquiry[recoveryFiles]{pace: w.pace, get: func(ctx context.Context, p *location, answered func()) (recoveryFiles, error) {
 		return c.recoveryFiles(ctx, w.tip, p, answered)
 	}}
-	q.next = func() *place {
+	q.next = func() *location {
 		p := next()
 		if p != nil {
 			asked[p.key] = p
 		}
 		return p
 	}
-	q.use = func(p *place, files recoveryFiles, err error) need {
+	q.use = func(p *location, files recoveryFiles, err error) need {
 		delete(asked, p.key)
 		var rec *tuf.Recovery
 		if err == nil {
@@ -121,7 +121,7 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 // recoveryFiles is what a location shows for a recovery.
 type recoveryFiles struct{ statement, root []byte }
 
-func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *place, answered func()) (out recoveryFiles, err error) {
+func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *location, answered func()) (out recoveryFiles, err error) {
 	statement, root := tip.RecoveryFiles()
 	if out.statement, err = readAll(ctx, p.source, "metadata/"+statement, tuf.MaxRecoveryStatement, c.cfg.MetadataTimeout, answered); err != nil {
 		return out, err
@@ -130,9 +130,9 @@ func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *place, ans
 	return out, err
 }
 
-func (c *Client) openRecovery(w *walk, p *place, files recoveryFiles) (*tuf.Recovery, error) {
+func (c *Client) openRecovery(w *walk, p *location, files recoveryFiles) (*tuf.Recovery, error) {
 	statement, root := files.statement, files.root
-	done := c.attempt(p, len(root))
+	done := c.noteParsing(p, len(root))
 	defer done()
 	rec, err := w.tip.Recovery(statement, root, w.now)
 	if errors.Is(err, tuf.ErrExpired) {

@@ -16,7 +16,7 @@ import (
 )
 
 // moved reports whether a status sends the same request elsewhere.
-func moved(code int) bool {
+func isRedirect(code int) bool {
 	switch code {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		return true
@@ -37,14 +37,14 @@ func (s *httpSource) follow(ctx context.Context, h *http.Client, address string,
 	}
 	local := !public.Host(public.HostIn(location)) || reached.IsValid() && !public.Addr(reached)
 	at := location
-	for n := 0; moved(resp.StatusCode); n++ {
+	for n := 0; isRedirect(resp.StatusCode); n++ {
 		resp.Body.Close()
 		if n == public.MaxRedirects {
-			return nil, answerError{fmt.Errorf("more than %d redirects", public.MaxRedirects), true}
+			return nil, responseError{fmt.Errorf("more than %d redirects", public.MaxRedirects), true}
 		}
 		to, err := s.destination(location, at, resp.Header.Get("Location"), local)
 		if err != nil {
-			return nil, answerError{fmt.Errorf("%d %s: %w", resp.StatusCode, http.StatusText(resp.StatusCode), err), true}
+			return nil, responseError{fmt.Errorf("%d %s: %w", resp.StatusCode, http.StatusText(resp.StatusCode), err), true}
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
 		if err != nil {
@@ -99,7 +99,7 @@ func awayFrom(h *http.Client, req *http.Request, local, resolve bool) (*http.Cli
 	if !ok {
 		return &away, nil
 	}
-	t = lonely(t)
+	t = unshared(t)
 	t.TLSClientConfig.Certificates, t.TLSClientConfig.GetClientCertificate = nil, nil
 	away.Transport = t
 	if t.Proxy != nil {
@@ -130,7 +130,7 @@ type dialer = func(ctx context.Context, network, address string) (net.Conn, erro
 // before anything is connected to, and what was connected to before a byte is sent.
 func publicOnly(dial dialer, resolve bool) dialer {
 	private := func(host string, a netip.Addr) error {
-		return answerError{fmt.Errorf("%s is at %s, in a private network", text.Quote(host), a), true}
+		return responseError{fmt.Errorf("%s is at %s, in a private network", text.Quote(host), a), true}
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
@@ -192,7 +192,7 @@ func transportOf(h *http.Client) (*http.Transport, bool) {
 
 // lonely is a transport like t that makes a connection of its own for each request,
 // by HTTP/1.1: with HTTP/2 a connection of another request could be shared.
-func lonely(t *http.Transport) *http.Transport {
+func unshared(t *http.Transport) *http.Transport {
 	t = t.Clone()
 	t.DisableKeepAlives, t.ForceAttemptHTTP2 = true, false
 	t.Protocols = new(http.Protocols)
@@ -221,7 +221,7 @@ func clientFor(ctx context.Context, h *http.Client) *http.Client {
 		return h
 	}
 	alone := *h
-	alone.Transport = lonely(t)
+	alone.Transport = unshared(t)
 	return &alone
 }
 

@@ -53,7 +53,7 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 		return nil, false, failure(err)
 	}
 	defer s.close()
-	defer c.rest()
+	defer c.closeIdle()
 	view, again, err = c.refresh(ctx, s)
 	// What was learned counts, also where the refresh failed.
 	if saveErr := s.save(); saveErr != nil {
@@ -72,7 +72,7 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 	if at := view.set.timestamp.Expires(); !view.now.Before(at) {
 		c.log.Warn("the timestamp has expired; Config.UnsafeStale accepts it", "expired", at, "now", view.now)
 	}
-	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.place.name)
+	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.location.name)
 	return view, false, nil
 }
 
@@ -91,17 +91,17 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	tip := w.tip
 	w.comparing = due(w, c.compared)
 	if tip.Charter() != nil && tip.CheckExpiry(w.now) == nil {
-		c.ahead(ctx, w)
-		defer w.dropEarly()
+		c.prefetchTimestamps(ctx, w)
+		defer w.dropPrefetched()
 	}
 	if err := c.walk(ctx, w); err != nil {
 		return nil, false, err
 	}
 	if w.tip != tip {
-		w.dropEarly() // they may be older than the root
+		w.dropPrefetched() // they may be older than the root
 	}
-	c.arrive(w)
-	view = c.look(ctx, w)
+	c.recordRoot(w)
+	view = c.buildView(ctx, w)
 	if view, err = c.overtaken(ctx, w, view); err != nil {
 		return nil, false, err
 	}
@@ -115,9 +115,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 			return nil, false, err
 		}
 		if found || w.settled && !settled {
-			c.arrive(w)
-			w.dropEarly()
-			view = c.look(ctx, w)
+			c.recordRoot(w)
+			w.dropPrefetched()
+			view = c.buildView(ctx, w)
 		}
 		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
 	}
@@ -129,16 +129,16 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		}
 		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
 		if next != nil {
-			w.dropEarly()
+			w.dropPrefetched()
 			if err := c.walk(ctx, w); err != nil {
 				return nil, false, err
 			}
-			c.arrive(w)
-			view = c.look(ctx, w)
+			c.recordRoot(w)
+			view = c.buildView(ctx, w)
 		}
 	}
 	view.evidence = w.evidence
-	c.learn(w, view.place)
+	c.learn(w, view.location)
 	if ctx.Err() != nil {
 		return nil, false, ctx.Err()
 	}
@@ -158,7 +158,7 @@ func lacking(err error) bool {
 }
 
 // arrive notes how far the walk came.
-func (c *Client) arrive(w *walk) {
+func (c *Client) recordRoot(w *walk) {
 	c.tip.Store(w.tip)
 	w.session.Root = max(w.session.Root, w.tip.Version())
 	w.session.recover(w.tip)

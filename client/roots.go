@@ -37,7 +37,7 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 		if err != nil || next == nil {
 			return err
 		}
-		if err := c.follows(w, next); err != nil {
+		if err := c.acceptRoot(w, next); err != nil {
 			return err
 		}
 	}
@@ -46,7 +46,7 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 }
 
 // follows makes a root that verified the tip, and keeps it.
-func (c *Client) follows(w *walk, next *tuf.Root) error {
+func (c *Client) acceptRoot(w *walk, next *tuf.Root) error {
 	// Before the root is kept: after it nobody would look for the fork again.
 	c.noteFork(w, next)
 	if err := w.session.keepRoot(next); err != nil {
@@ -80,16 +80,16 @@ func (c *Client) noteFork(w *walk, next *tuf.Root) {
 func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, error) {
 	n := w.tip.Version() + 1
 	var none operators
-	var places []*place
-	for _, p := range c.places(w.tip, w.now) {
+	var locations []*location
+	for _, p := range c.locations(w.tip, w.now) {
 		switch {
 		case w.none[p.key] == n:
 			none.add(p)
 		case w.bad[p.key]:
-		case w.waits(p):
-			w.problems = append(w.problems, w.waiting(p))
+		case w.rateLimited(p):
+			w.problems = append(w.problems, w.rateLimitError(p))
 		default:
-			places = append(places, p)
+			locations = append(locations, p)
 		}
 	}
 	// Locations that are asked also where enough operators said "none" without them.
@@ -98,22 +98,22 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 	if probing {
 		var eldest string
 		// Whoever merely did not answer is asked in its turn, though it rests.
-		places, eldest = w.rootPoll.order(places, w.rests, func(p *place) bool { return w.rests(p) && w.session.Health[p.key].Content })
+		locations, eldest = w.rootPoll.order(locations, w.isDown, func(p *location) bool { return w.isDown(p) && w.session.Health[p.key].Content })
 		must[eldest], must[w.leader] = true, true
 	}
 	enough := func() bool { return want != everyone && len(none) >= want }
 	var found *tuf.Root
-	asked := map[string]*place{}
-	i, first := 0, len(places)
+	asked := map[string]*location{}
+	i, first := 0, len(locations)
 	q := inquiry[[]byte]{pace: w.pace, get: c.metadata(rootName(n), c.limits.Root)}
-	q.next = func() *place {
-		for i < len(places) {
-			p := places[i]
+	q.next = func() *location {
+		for i < len(locations) {
+			p := locations[i]
 			i++
 			switch {
 			case enough() && !must[p.key]:
 			case i <= first && !must[p.key] && (w.down[p.key] || w.pace.late[p.key] || none.has(p)):
-				places = append(places, p)
+				locations = append(locations, p)
 			case len(none) > 0 && want != everyone && w.pace.late[p.key]: // it had its chance in this refresh
 			default:
 				asked[p.key] = p
@@ -126,7 +126,7 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 		}
 		return nil
 	}
-	q.use = func(p *place, data []byte, err error) need {
+	q.use = func(p *location, data []byte, err error) need {
 		delete(asked, p.key)
 		if found = c.rootFrom(w, p, data, err); found != nil {
 			w.leader = p.key
@@ -136,7 +136,7 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 			none.add(p)
 		}
 		switch {
-		case enough() && !slices.ContainsFunc(places[i:], func(p *place) bool { return must[p.key] && !w.pace.late[p.key] }):
+		case enough() && !slices.ContainsFunc(locations[i:], func(p *location) bool { return must[p.key] && !w.pace.late[p.key] }):
 			return nothingMore
 		case len(none) > 0 && want != everyone:
 			return welcome
@@ -155,7 +155,7 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 
 // rootFrom takes one location's answer, and notes what it did where it has no
 // next root. No answer ends the walk: another location may have the root.
-func (c *Client) rootFrom(w *walk, p *place, data []byte, err error) *tuf.Root {
+func (c *Client) rootFrom(w *walk, p *location, data []byte, err error) *tuf.Root {
 	n := w.tip.Version() + 1
 	if isAbsent(err) {
 		w.answered = true
@@ -164,7 +164,7 @@ func (c *Client) rootFrom(w *walk, p *place, data []byte, err error) *tuf.Root {
 		return nil
 	}
 	if err == nil {
-		done := c.attempt(p, len(data))
+		done := c.noteParsing(p, len(data))
 		var next *tuf.Root
 		next, err = w.tip.Next(data)
 		done()
@@ -193,11 +193,11 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 		want = probe(w.tip).MinOperators
 	}
 	err := c.roots(ctx, w, want)
-	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.behind()) {
+	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.rolledBack()) {
 		// There must be a newer one: no place is left out.
 		_, err = c.search(ctx, w)
 	}
-	w.session.Turns.Roots = w.rootPoll.next(c.places(w.tip, w.now), w.failing)
+	w.session.Turns.Roots = w.rootPoll.next(c.locations(w.tip, w.now), w.failing)
 	// What was verified counts, whatever came after.
 	c.tip.Store(w.tip)
 	if err != nil {
@@ -218,10 +218,10 @@ func due(w *walk, last time.Time) bool {
 }
 
 // behind reports whether the walk ended below a root that was seen before.
-func (w *walk) behind() bool { return w.tip.Version() < w.session.Root }
+func (w *walk) rolledBack() bool { return w.tip.Version() < w.session.Root }
 
 // judge says whether content may be used under the tip that the walk reached.
-func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
+func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 	var state error
 	probe := probe(w.tip)
 	old := unconfirmed > probe.MaxAge
@@ -233,7 +233,7 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 		state = ErrPartial
 	case !w.answered:
 		state = ErrDark
-	case w.behind():
+	case w.rolledBack():
 		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.tip.Version(), w.session.Root)
 	case old && probe.Enforce:
 		state = fmt.Errorf("%w: for %s fewer than %d operators confirmed it", ErrStale, unconfirmed.Round(time.Second), probe.MinOperators)
@@ -255,7 +255,7 @@ func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
 // without says which locations have no newer root.
 func (c *Client) without(w *walk) (out []error) {
 	next := w.tip.Version() + 1
-	for _, p := range c.places(w.tip, w.now) {
+	for _, p := range c.locations(w.tip, w.now) {
 		if w.none[p.key] == next {
 			out = append(out, fmt.Errorf("%s: has no root v%d", text.Name(p.name), next))
 		}

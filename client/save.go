@@ -69,23 +69,23 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 		return failure(err)
 	}
 	c.clean(filepath.Dir(file))
-	defer c.rest()
+	defer c.closeIdle()
 	d := c.download(a)
-	place, err := d.save(ctx, file)
+	location, err := d.save(ctx, file)
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return failure(fmt.Errorf("%s: %w", text.Name(a.Path()), ctx.Err()))
 	case err != nil:
 		return failure(err)
 	}
-	d.tell(place, true)
-	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", place)
+	d.tell(location, true)
+	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", location)
 	return nil
 }
 
 // save returns the place that gave the last bytes.
-func (d *download) save(ctx context.Context, file string) (place string, err error) {
-	claim := d.c.claim(d.a, file)
+func (d *download) save(ctx context.Context, file string) (location string, err error) {
+	claim := d.c.resumeLock(d.a, file)
 	f, size, err := claim.open(file)
 	if err != nil {
 		claim.end(nil, false)
@@ -99,8 +99,8 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 		_, disk := errors.AsType[diskError](err)
 		claim.end(f, err != nil && (held || !disk && max(size, d.part.size()) > 0))
 	}()
-	d.note = func(s *seat) {
-		place = s.name
+	d.note = func(s *mirror) {
+		location = s.name
 		claim.note(s.key, s.tag)
 	}
 	d.fresh = func() (partFile, func(), error) {
@@ -111,7 +111,7 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 		return "", err
 	}
 	size = 0
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		s.tag = claim.tag(s.key)
 	}
 	d.tell("", true)
@@ -127,7 +127,7 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 	if err := winner.Skipped(); err != nil {
 		d.c.log.Warn("saved, but not all was granted", "file", file, "error", err)
 	}
-	return place, nil
+	return location, nil
 }
 
 // Bytes downloads an approved target into memory, for files that are read at
@@ -140,7 +140,7 @@ func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte
 	if a.Length() > limit {
 		return nil, failure(&tuf.Error{Role: a.Path(), Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d bytes, the limit is %d", a.Length(), limit)})
 	}
-	defer c.rest()
+	defer c.closeIdle()
 	d := c.download(a)
 	d.fresh = func() (partFile, func(), error) { return &inMemory{}, func() {}, nil }
 	d.part = newPart(a, &inMemory{})

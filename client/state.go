@@ -50,8 +50,8 @@ type state struct {
 	Probed    time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
 	Floors    map[string]floor     `json:"floors,omitempty"`
 	Health    map[string]health    `json:"health,omitempty"`    // of places that failed lately
-	Turns     turns                `json:"turns,omitzero"`      // whom the next probe asks
-	Dice      string               `json:"dice,omitempty"`      // random, drawn once, for rollouts; never sent
+	Turns     pollQueues           `json:"turns,omitzero"`      // whom the next probe asks
+	Seed      string               `json:"dice,omitempty"`      // random, drawn once, for rollouts; never sent
 	Wait      *tuf.Wait            `json:"wait,omitempty"`      // for a recovery
 	Counter   int64                `json:"counter,omitempty"`   // highest of the recovery statements that verified
 	Recovered []tuf.Wait           `json:"recovered,omitempty"` // waits that are over, each for a root that was recovered to
@@ -59,9 +59,9 @@ type state struct {
 }
 
 // turns are the queues of what is asked in probes.
-type turns struct {
-	Roots      turn `json:"roots,omitempty"`
-	Timestamps turn `json:"timestamps,omitempty"`
+type pollQueues struct {
+	Roots      pollQueue `json:"roots,omitempty"`
+	Timestamps pollQueue `json:"timestamps,omitempty"`
 }
 
 // mark names a set of which every file was verified.
@@ -124,10 +124,10 @@ func (s *session) load() error {
 	if s.Seen == nil {
 		s.Seen = map[string]time.Time{}
 	}
-	if s.Dice == "" {
+	if s.Seed == "" {
 		var b [16]byte
 		rand.Read(b[:]) // never fails
-		s.Dice = hex.EncodeToString(b[:])
+		s.Seed = hex.EncodeToString(b[:])
 	}
 	return nil
 }

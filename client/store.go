@@ -38,16 +38,16 @@ type Store interface {
 // Memory returns a Store that lasts as long as the process: for tests, and for
 // who has no disk. A client with an empty state can be shown the past.
 func Memory() Store {
-	return &memory{lock: make(chan struct{}, 1), files: map[string][]byte{}}
+	return &memStore{lock: make(chan struct{}, 1), files: map[string][]byte{}}
 }
 
-type memory struct {
+type memStore struct {
 	lock  chan struct{}
 	mu    sync.Mutex
 	files map[string][]byte
 }
 
-func (m *memory) Lock(ctx context.Context) (func(), error) {
+func (m *memStore) Lock(ctx context.Context) (func(), error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (m *memory) Lock(ctx context.Context) (func(), error) {
 	}
 }
 
-func (m *memory) Read(name string, limit int64) ([]byte, error) {
+func (m *memStore) Read(name string, limit int64) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	data, ok := m.files[name]
@@ -69,7 +69,7 @@ func (m *memory) Read(name string, limit int64) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
-func (m *memory) Write(name string, data []byte) error {
+func (m *memStore) Write(name string, data []byte) error {
 	if !storeName(name) {
 		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrInvalid}
 	}
@@ -79,14 +79,14 @@ func (m *memory) Write(name string, data []byte) error {
 	return nil
 }
 
-func (m *memory) Remove(name string) error {
+func (m *memStore) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.files, name)
 	return nil
 }
 
-func (m *memory) List(folder string) (map[string]int64, error) {
+func (m *memStore) List(folder string) (map[string]int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := map[string]int64{}

@@ -15,24 +15,24 @@ import "slices"
 // or more of them. A location that has the operator of another may be passed over
 // until it is the eldest: for fewer probes than there are locations. One that rests,
 // for an hour at most, may be passed over until it has rested.
-type turn []string
+type pollQueue []string
 
 // poll is what one refresh asks in the order of a queue.
 type poll struct {
-	turn  turn            // as the refresh found it
+	queue pollQueue       // as the refresh found it
 	asked []string        // in this order, by place.key
 	must  map[string]bool // were the eldest, by place.key
 }
 
-func newPoll(t turn) *poll { return &poll{turn: t, must: map[string]bool{}} }
+func newPoll(t pollQueue) *poll { return &poll{queue: t, must: map[string]bool{}} }
 
 // order puts locations into the order in which a probe asks them: sources, which
 // speak for no operator, the first location that does well, then the others by the
 // queue. The eldest of these that is not barred is asked also where enough operators
 // answered without it; "" for none.
-func (o *poll) order(places []*place, down, barred func(*place) bool) (ordered []*place, eldest string) {
-	var rest []*place
-	for _, p := range places {
+func (o *poll) order(locations []*location, down, barred func(*location) bool) (ordered []*location, eldest string) {
+	var rest []*location
+	for _, p := range locations {
 		if p.operator == "" {
 			ordered = append(ordered, p)
 		} else {
@@ -42,12 +42,12 @@ func (o *poll) order(places []*place, down, barred func(*place) bool) (ordered [
 	if len(rest) == 0 {
 		return ordered, ""
 	}
-	i := max(0, slices.IndexFunc(rest, func(p *place) bool { return !down(p) }))
+	i := max(0, slices.IndexFunc(rest, func(p *location) bool { return !down(p) }))
 	first := rest[i]
 	rest = slices.Delete(rest, i, i+1)
-	slices.SortStableFunc(rest, func(a, b *place) int { return o.turn.rank(a, first) - o.turn.rank(b, first) })
-	i = slices.IndexFunc(rest, func(p *place) bool { return !barred(p) })
-	if i >= 0 && (slices.Contains(o.turn, rest[i].key) || !sameOperator(rest[i], first)) {
+	slices.SortStableFunc(rest, func(a, b *location) int { return o.queue.rank(a, first) - o.queue.rank(b, first) })
+	i = slices.IndexFunc(rest, func(p *location) bool { return !barred(p) })
+	if i >= 0 && (slices.Contains(o.queue, rest[i].key) || !sameOperator(rest[i], first)) {
 		eldest = rest[i].key
 		o.must[eldest] = true
 	}
@@ -57,7 +57,7 @@ func (o *poll) order(places []*place, down, barred func(*place) bool) (ordered [
 // rank is smaller for a location that has waited longer. Of those that were never
 // asked the ones of the first location's operator come last: they add nothing to
 // its answer.
-func (t turn) rank(p, first *place) int {
+func (t pollQueue) rank(p, first *location) int {
 	if i := slices.Index(t, p.key); i >= 0 {
 		return i
 	}
@@ -77,11 +77,11 @@ func (o *poll) ask(key string) {
 // next is the queue after the refresh: what was asked goes to its end, what failed
 // behind what answered. What was never asked is at its head, and what is not listed
 // any more leaves it.
-func (o *poll) next(listed []*place, failed map[string]bool) turn {
+func (o *poll) next(listed []*location, failed map[string]bool) pollQueue {
 	if len(o.asked) == 0 {
-		return o.turn
+		return o.queue
 	}
-	behind := func(key string) int {
+	order := func(key string) int {
 		switch {
 		case failed[key]:
 			return 2
@@ -91,15 +91,15 @@ func (o *poll) next(listed []*place, failed map[string]bool) turn {
 		return 0
 	}
 	asked := slices.Clone(o.asked)
-	slices.SortStableFunc(asked, func(a, b string) int { return behind(a) - behind(b) })
+	slices.SortStableFunc(asked, func(a, b string) int { return order(a) - order(b) })
 	var fresh []string
 	for _, p := range listed {
-		if p.operator != "" && !slices.Contains(o.turn, p.key) {
+		if p.operator != "" && !slices.Contains(o.queue, p.key) {
 			fresh = append(fresh, p.key)
 		}
 	}
-	waiting := slices.DeleteFunc(append(fresh, o.turn...), func(key string) bool { return slices.Contains(asked, key) })
+	waiting := slices.DeleteFunc(append(fresh, o.queue...), func(key string) bool { return slices.Contains(asked, key) })
 	return slices.DeleteFunc(append(waiting, asked...), func(key string) bool {
-		return !slices.ContainsFunc(listed, func(p *place) bool { return p.key == key })
+		return !slices.ContainsFunc(listed, func(p *location) bool { return p.key == key })
 	})
 }

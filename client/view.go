@@ -22,8 +22,8 @@ type View struct {
 	now      time.Time // by which it was judged
 	clock    time.Time
 	set      *set
-	dice     string
-	place    *place
+	seed     string
+	location *location
 	evidence []string
 	err      error // why there is no content
 }
@@ -79,10 +79,10 @@ func (v *View) ClockBehind() time.Duration { return max(0, v.now.Sub(v.clock)) }
 
 // Place is the id of the location that delivered the content, "" for none.
 func (v *View) Place() string {
-	if v.place == nil {
+	if v.location == nil {
 		return ""
 	}
-	return v.place.name
+	return v.location.name
 }
 
 // Evidence lists the files that hold what was refused in this refresh; beside
@@ -124,19 +124,19 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 		return &tuf.Error{Role: "view", Err: tuf.ErrExpired, Expires: v.set.until,
 			Detail: fmt.Sprintf("its metadata on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}
 	}
-	defer c.rest()
+	defer c.closeIdle()
 	pc := newPace()
-	l := c.loader(pc, func() []*place {
-		places := c.preferredPlaces()
-		late := func(p *place) int {
+	l := c.loader(pc, func() []*location {
+		locations := c.rankedLocations()
+		late := func(p *location) int {
 			if pc.late[p.key] {
 				return 1
 			}
 			return 0
 		}
-		slices.SortStableFunc(places, func(a, b *place) int { return late(a) - late(b) })
-		return places
-	}, func(p *place, err error) {
+		slices.SortStableFunc(locations, func(a, b *location) int { return late(a) - late(b) })
+		return locations
+	}, func(p *location, err error) {
 		if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errLate) {
 			c.avoid(p)
 		}
@@ -160,13 +160,13 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 }
 
 // look judges the tip that was reached, and brings the content under it.
-func (c *Client) look(ctx context.Context, w *walk) *View {
-	if behind := w.now.Sub(w.clock); behind > 0 {
+func (c *Client) buildView(ctx context.Context, w *walk) *View {
+	if lag := w.now.Sub(w.clock); lag > 0 {
 		c.log.Warn("this machine's clock is before the time at which the newest root was signed; that time counts", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
 	}
-	view := &View{client: c, tip: w.tip, now: w.now, clock: w.clock, dice: w.session.Dice, err: c.judge(w, w.session.confirm(w))}
+	view := &View{client: c, tip: w.tip, now: w.now, clock: w.clock, seed: w.session.Seed, err: c.checkRoot(w, w.session.confirm(w))}
 	if view.err == nil {
-		view.set, view.place, view.err = c.content(ctx, w)
+		view.set, view.location, view.err = c.content(ctx, w)
 	}
 	return view
 }

@@ -14,20 +14,20 @@ const everyone = math.MaxInt
 
 // walk is one refresh's search for newer roots.
 type walk struct {
-	session  *session
-	tip      *tuf.Root
-	now      time.Time // the clock, or signed_at of the tip if that is later
-	clock    time.Time
-	steps    int
-	answered bool // some place spoke, be it only to say "none"
-	settled  bool // enough operators said that there is no newer root
-	partial  bool // maxSteps reached
-	evidence []string
-	problems []error
-	early    map[string]*early // by place.key: what was asked for ahead
-	quiet    bool              // a trial: what it meets is not noted
-	unsigned []unsigned        // timestamps that the tip's keys did not sign
-	former   []*tuf.Root       // the last with other online keys, of maxFormer generations
+	session    *session
+	tip        *tuf.Root
+	now        time.Time // the clock, or signed_at of the tip if that is later
+	clock      time.Time
+	steps      int
+	answered   bool // some place spoke, be it only to say "none"
+	settled    bool // enough operators said that there is no newer root
+	partial    bool // maxSteps reached
+	evidence   []string
+	problems   []error
+	prefetched map[string]*prefetch // by place.key: what was asked for ahead
+	quiet      bool                 // a trial: what it meets is not noted
+	unsigned   []unsigned           // timestamps that the tip's keys did not sign
+	former     []*tuf.Root          // the last with other online keys, of maxFormer generations
 
 	// Whom probes ask: for the next root, and for timestamps.
 	rootPoll, timestampPoll *poll
@@ -72,14 +72,14 @@ func probe(root *tuf.Root) tuf.Probe {
 }
 
 // early is a request that was made before its answer was needed.
-type early struct {
+type prefetch struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	data   []byte
 	err    error
 }
 
-func (e *early) wait(ctx context.Context) ([]byte, error) {
+func (e *prefetch) wait(ctx context.Context) ([]byte, error) {
 	select {
 	case <-e.done:
 		return e.data, e.err
@@ -89,30 +89,30 @@ func (e *early) wait(ctx context.Context) ([]byte, error) {
 }
 
 // dropEarly ends the requests that were made ahead.
-func (w *walk) dropEarly() {
-	for _, e := range w.early {
+func (w *walk) dropPrefetched() {
+	for _, e := range w.prefetched {
 		e.cancel()
 		<-e.done
 	}
-	w.early = nil
+	w.prefetched = nil
 }
 
 // unsigned is a timestamp that not enough of the tip's keys signed.
 type unsigned struct {
-	place *place
-	data  []byte
-	err   error
+	location *location
+	data     []byte
+	err      error
 }
 
 // maxFormer is of how many generations of online keys timestamps are known.
 const maxFormer = 3
 
-func (w *walk) sort(places []*place) {
-	last := func(p *place) int {
+func (w *walk) sort(locations []*location) {
+	last := func(p *location) int {
 		if w.down[p.key] { // also where it is late
 			return 1
 		}
 		return 0
 	}
-	slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
+	slices.SortStableFunc(locations, func(a, b *location) int { return last(a) - last(b) })
 }
