@@ -11,6 +11,15 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
+const (
+	// worthwhile is how many bytes make it worth while to ask the same place again
+	// at once, as long as it lasts. Of smaller scraps three in a row are enough.
+	minProgress   = 64 << 10
+	maxShortReads = 3
+	// longWait is how long Save waits for a place that asks for it.
+	longWait = 10 * time.Second
+)
+
 // download brings one target from many places. The bytes of all go into one
 // part; length and hashes decide in the end. Where they are wrong it is found
 // out whose fault that is, and what honest places gave stays as far as that can

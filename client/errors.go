@@ -8,50 +8,53 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// States of the world after a refresh. What led to one is joined to it.
+// Errors of [Client.Refresh]. The causes that led to one are joined to it.
 var (
-	// ErrDark: no place answered. State is kept.
+	// ErrDark: no location could be reached. The state is unchanged.
 	ErrDark = errors.New("client: no place answers")
-	// ErrStale: the newest root that can be had has expired, or, where the charter
-	// asks for that, too few operators confirmed it for too long. Nothing new is
+	// ErrStale: the newest available root has expired, or, if the charter enforces
+	// confirmation, too few operators confirmed it for too long. Nothing new is
 	// installed under it.
 	ErrStale = errors.New("client: the newest root that can be had is too old")
-	// ErrBehind: the network shows an older chain of roots than was seen before.
+	// ErrBehind: the repository serves an older root than already trusted (rollback).
 	ErrBehind = errors.New("client: the chain of roots is shorter than it was")
-	// ErrPartial: more new roots than one cycle follows. Refresh again.
+	// ErrPartial: there are more new roots than one refresh follows. Refresh again.
 	ErrPartial = errors.New("client: more roots follow; refresh again")
-	// ErrNoContent: the root is current, but no place delivers a complete, valid set under it.
+	// ErrNoContent: the root is current, but no location delivers a complete, valid set
+	// under it.
 	ErrNoContent = errors.New("client: no place delivers valid content")
-	// ErrUpToDate: there is no approved release above what is installed.
+	// ErrUpToDate: there is no approved release newer than the installed one.
 	ErrUpToDate = errors.New("client: no newer approved release")
 )
 
-// Why an approved release is not offered to this machine now.
+// Reasons why an approved release is not offered to this machine now.
 var (
-	// ErrRollout: the release goes to a part of the machines first, and this is none
-	// of it; or its rollout is halted, and no machine gets it.
+	// ErrRollout: the release is rolled out to a part of the machines, which does not
+	// include this one yet; or its rollout is halted for all machines.
 	ErrRollout = errors.New("client: not this machine's turn")
-	// ErrMinVersion: the release steps up from newer versions than the installed one.
+	// ErrMinVersion: the installed version is too old to be updated to this release
+	// directly (min_version).
 	ErrMinVersion = errors.New("client: an older release comes first")
-	// ErrDeferred: Config.Defer has not passed since this client first saw it.
+	// ErrDeferred: Config.Defer has not passed since this client first saw the release.
 	ErrDeferred = errors.New("client: deferred by the administrator")
-	// ErrDenied: Config.Deny names it, or Config.Only does not.
+	// ErrDenied: Config.Deny lists the version, or Config.Only excludes it.
 	ErrDenied = errors.New("client: not allowed by the administrator")
-	// ErrRecalled: a party says that its bytes should not run any more.
+	// ErrRecalled: a party states that these bytes should not run any more.
 	ErrRecalled = tuf.ErrRecalled
-	// ErrPlatform: a release for any platform, of a version that has one for this platform.
+	// ErrPlatform: a release for platform "any" is not offered, because its version
+	// also has a release for this platform.
 	ErrPlatform = errors.New("client: this platform has a release of its own")
 )
 
-// Errors of [View.Latest] about what it was asked, beside [ErrUpToDate].
+// Errors of [View.Latest] about the Query, in addition to [ErrUpToDate].
 var (
 	// ErrInstalled: Query.Installed is not a version.
 	ErrInstalled = errors.New("client: Query.Installed is not a version")
-	// ErrUnknownProduct: nothing is listed of that product, channel and platform.
+	// ErrUnknownProduct: no role lists a release of that product, channel and platform.
 	ErrUnknownProduct = errors.New("client: no such product, channel or platform")
 )
 
-// ErrRange: a place does not begin a file where it was asked to.
+// ErrRange: a source cannot serve a file from the requested offset.
 var ErrRange = errors.New("client: no such range")
 
 // errLate: a location did not answer in time, so that others were asked.
@@ -59,17 +62,17 @@ var errLate = errors.New("did not answer in time")
 
 var errSlow = errors.New("too slow")
 
-// errDiffers: an answer that begins at 0 is not what is there already.
+// errDiffers: an answer from offset 0 differs from the bytes downloaded before.
 var errDiffers = errors.New("not the bytes that are there already")
 
 var errTooLong = errors.New("longer than it may be")
 
-// diskError tells the errors of our own store from those of places.
+// diskError tells errors of the local store from those of locations.
 type diskError struct{ error }
 
 func (e diskError) Unwrap() error { return e.error }
 
-// busyError is the answer of a place that asks to be left alone for some time.
+// busyError is the answer of a location that limits its rate: no requests before until.
 type busyError struct {
 	error
 	until time.Time
@@ -77,8 +80,8 @@ type busyError struct {
 
 func (e *busyError) Unwrap() error { return e.error }
 
-// answerError is a place's word that is not about the file. final: asking the
-// same again will not change it.
+// responseError is an answer that says nothing about the file. final: repeating the
+// same request will not change it.
 type responseError struct {
 	error
 	final bool
@@ -86,7 +89,7 @@ type responseError struct {
 
 func (e responseError) Unwrap() error { return e.error }
 
-// lasting reports whether a place is to be left alone with this request from now on.
+// lasting reports whether repeating this request at the same location is useless.
 func lasting(err error) bool {
 	if isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
 		return true
@@ -97,7 +100,7 @@ func lasting(err error) bool {
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// decided reports whether err is an answer, which no other place can change.
+// decided reports whether err is a decision, which no other location can change.
 func decided(err error) bool {
 	for _, final := range []error{tuf.ErrNotApproved, tuf.ErrNoTarget, tuf.ErrHeld, tuf.ErrRecalled, tuf.ErrRelease} {
 		if errors.Is(err, final) {
@@ -107,8 +110,8 @@ func decided(err error) bool {
 	return false
 }
 
-// retryable returns err unless it is final: a decision, or a role that its keys
-// signed and that is past its date.
+// retryable returns err unless it is final: a decision, or a correctly signed role that
+// has expired.
 func retryable(err error) error {
 	if err == nil || decided(err) || errors.Is(err, tuf.ErrExpired) {
 		return nil

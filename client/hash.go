@@ -8,28 +8,19 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"time"
 
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/tuf"
 )
 
-const (
-	bufferSize = 256 << 10
-	// worthwhile is how many bytes make it worth while to ask the same place again
-	// at once, as long as it lasts. Of smaller scraps three in a row are enough.
-	minProgress   = 64 << 10
-	maxShortReads = 3
-	// longWait is how long Save waits for a place that asks for it.
-	longWait = 10 * time.Second
-)
+const bufferSize = 256 << 10
 
-// hasher checks a stream against what was approved.
+// hasher checks a stream against the approved length and hashes.
 type hasher struct {
 	a      tuf.Approved
 	n      int64
-	sha256 hash.Hash // nil where not listed
-	sha512 hash.Hash // likewise; one of them is
+	sha256 hash.Hash // nil if not listed
+	sha512 hash.Hash // likewise; at least one of them is set
 }
 
 func newHasher(a tuf.Approved) *hasher {
@@ -54,7 +45,7 @@ func (h *hasher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// check returns nil where all that was written is the approved target.
+// check returns nil if everything written so far is exactly the approved target.
 func (h *hasher) check() error {
 	detail := ""
 	switch {
@@ -70,8 +61,8 @@ func (h *hasher) check() error {
 	return &tuf.Error{Role: h.a.Path(), Err: tuf.ErrMismatch, Detail: detail}
 }
 
-// matches reports whether file holds the approved bytes already, and no other user
-// can change them afterwards.
+// matches reports whether file holds the approved bytes already, and no other user can
+// change them afterwards.
 func matches(ctx context.Context, a tuf.Approved, file string) bool {
 	f, err := durable.Open(file)
 	if err != nil {

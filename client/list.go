@@ -12,10 +12,10 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// List makes one place of several: a file comes from the first of them that has
-// it. It is absent where all say so. Places that hold the same are better
-// listed one by one in [Config].Sources: then each answers for what it gave, and
-// another one stands in for it.
+// List combines several sources into one: a file comes from the first source that has
+// it, and is absent if all report that. Sources with the same content are better listed
+// separately in [Config].Sources: then the client can attribute errors to each of them,
+// and fall back to another.
 func List(sources ...Source) Source { return listSource(slices.Clone(sources)) }
 
 type listSource []Source
@@ -24,7 +24,7 @@ func (l listSource) Open(ctx context.Context, name string) (io.ReadCloser, error
 	return closer(l.OpenAt(ctx, name, 0, ""))
 }
 
-// OpenAt begins with the source that tag is of.
+// OpenAt starts with the source that the tag belongs to.
 func (l listSource) OpenAt(ctx context.Context, name string, offset int64, tag string) (*Range, error) {
 	var problems []error
 	final := true
@@ -53,7 +53,7 @@ func (l listSource) OpenAt(ctx context.Context, name string, offset int64, tag s
 	if len(problems) == 0 {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	// One that may do better the next time is enough to ask again.
+	// A retry is useful if at least one source may do better.
 	return nil, responseError{join(problems...), final}
 }
 
@@ -67,7 +67,7 @@ func (l listSource) tagged(tag string) (i int, rest string) {
 	return i, rest
 }
 
-// open is s.Open, on guard against a source that returns nothing.
+// open is s.Open, with a check for a source that returns nothing.
 func open(ctx context.Context, s Source, name string) (io.ReadCloser, error) {
 	f, err := s.Open(ctx, name)
 	if err == nil && f == nil {
@@ -76,11 +76,10 @@ func open(ctx context.Context, s Source, name string) (io.ReadCloser, error) {
 	return f, err
 }
 
-// openAt is [RangeSource].OpenAt for any source: one that always begins at the
-// beginning is allowed to.
+// openAt is [RangeSource].OpenAt for any source: one without ranges starts at 0.
 func openAt(ctx context.Context, s Source, name string, offset int64, tag string) (*Range, error) {
 	switch s.(type) {
-	case *httpSource, listSource: // one escapes names itself, the other comes back here
+	case *httpSource, listSource: // the former escapes names, the latter calls openAt again
 	default:
 		if !askable(name) {
 			return nil, notAskable(name)
@@ -107,8 +106,8 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 	return r, nil
 }
 
-// askable reports whether a source of the caller's may be asked for a name. Names
-// come from metadata, and Windows takes a backslash for a slash.
+// askable reports whether a name may be passed to a source of the caller. Names come
+// from metadata, and Windows treats a backslash as a slash.
 func askable(name string) bool { return fs.ValidPath(strings.ReplaceAll(name, `\`, "/")) }
 
 func notAskable(name string) error {

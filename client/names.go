@@ -15,13 +15,13 @@ func recoveryName(tip *tuf.Root) string {
 	return fmt.Sprintf("recovery/%d.statement.json", tip.Version())
 }
 
-// keptRole is the role's file in the store; below roles/ it differs between
-// versions in the number alone.
+// keptRole is the role's file name in the store; below roles/ the names of two versions
+// differ in the number alone.
 func keptRole(f tuf.RoleFile) string { return "roles/" + keptName(f) }
 
 func keptName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, diskName(f.Role)) }
 
-// diskName is a name from metadata in a form that is safe on every disk.
+// diskName encodes a name from metadata so that it is safe on every file system.
 func diskName(name string) string {
 	var b strings.Builder
 	for _, c := range []byte(name) {

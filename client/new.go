@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// New makes a client of a pin (see tuf.OpenPin for what is refused). The state
-// folder is not touched before the first refresh. cfg is copied.
+// New creates a client for a pin (see tuf.OpenPin for the checks). The state directory
+// is not accessed before the first refresh. cfg is copied.
 func New(pin []byte, cfg *Config) (*Client, error) {
 	if cfg == nil {
 		cfg = &Config{}
@@ -46,7 +46,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 		id = "plain"
 	}
 	if c.store == nil {
-		// The process may change its working folder later.
+		// The process may change its working directory later.
 		dir, err := filepath.Abs(cfg.Dir)
 		if err != nil {
 			return nil, failure(err)
@@ -82,8 +82,8 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	return c, nil
 }
 
-// bind checks a source of the administrator and lets URLs in it make their
-// requests as this client does.
+// bind checks a configured source, and lets the URLs in it use this client's transport
+// and settings.
 func (c *Client) bind(s Source) (Source, error) {
 	switch s := s.(type) {
 	case nil:

@@ -12,16 +12,16 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// readAll reads one metadata file of at most limit bytes. It must begin and end within
-// the timeout, or bring metadataRate over each such span: a line that is slow and never
-// stands still brings what a deadline would cut, and limit bounds how long one that is
-// slow on purpose can take. It calls answered when the file is open.
+// readAll reads one metadata file of at most limit bytes. The transfer must complete
+// within the timeout, or deliver metadataRate over each such period. So slow but steady
+// connections succeed, and limit bounds how long a deliberately slow location can take.
+// It calls answered when the file is open.
 func readAll(ctx context.Context, s Source, name string, limit int64, timeout time.Duration, answered func()) (data []byte, err error) {
 	pulse, stop := watch(ctx, timeout, metadataRate)
 	defer stop()
 	defer func() {
 		if cause := context.Cause(pulse.ctx); err != nil && ctx.Err() == nil && cause != nil {
-			err = fmt.Errorf("%v: %w", err, cause) // it was not the caller who ended it
+			err = fmt.Errorf("%v: %w", err, cause) // the caller did not end it
 		}
 	}()
 	return readWithin(pulse, s, name, limit, answered)
@@ -35,8 +35,8 @@ func readWithin(pulse *pulse, s Source, name string, limit int64, answered func(
 	defer f.Close()
 	answered()
 	limit = min(limit, math.MaxInt64-1)
-	// Room for what the place says is to come: a buffer that grows leaves as much
-	// garbage again. It is no promise, so there is a bound.
+	// Reserve the announced size, because a growing buffer leaves as much garbage
+	// again. The announcement is not trusted, so it is capped.
 	var data bytes.Buffer
 	data.Grow(int(max(0, min(f.Size, limit, maxRoom))) + bytes.MinRead)
 	if _, err := data.ReadFrom(io.LimitReader(pulse.reader(f), limit+1)); err != nil {
@@ -48,35 +48,35 @@ func readWithin(pulse *pulse, s Source, name string, limit int64, answered func(
 	return data.Bytes(), nil
 }
 
-// maxRoom bounds the memory that is taken on the word of a place.
+// maxRoom bounds the memory that is allocated for an announced size.
 const maxRoom = 8 << 20
 
-// minRate is how many bytes a second a download must bring in any case: who sends
-// less keeps the next place from being asked.
+// minRate is the rate in bytes per second that a download must always reach: a slower
+// location would keep the next one from being asked.
 const minRate = 1 << 10
 
-// metadataRate is the same for metadata: a call waits for it.
+// metadataRate is the same for metadata, which a call waits for.
 const metadataRate = 8 << 10
 
-// While another location is untried a download must bring more: quickRate bytes a
-// second, or what brings the whole within longDownload. It is measured over
+// While another location is untried, a download must be faster: quickRate bytes per
+// second, and fast enough to complete within longDownload. The rate is measured over
 // answerPatience.
 const (
 	quickRate    = 64 << 10
 	longDownload = 15 * time.Minute
 )
 
-// pulse ends a transfer that stands still or crawls.
+// pulse aborts a transfer that stalls or is too slow.
 type pulse struct {
 	ctx   context.Context // ends with the transfer
 	timer *time.Timer
 	idle  time.Duration
-	chunk int64 // bytes to bring within idle
+	chunk int64 // bytes to receive within idle
 	have  int64
 }
 
-// watch ends its context when idle passes, unless the bytes of rate keep coming.
-// stop must be called.
+// watch ends its context if fewer than rate bytes per second arrive over idle. stop
+// must be called.
 func watch(ctx context.Context, idle time.Duration, rate int64) (p *pulse, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, rate, idle)) })
@@ -84,7 +84,7 @@ func watch(ctx context.Context, idle time.Duration, rate int64) (p *pulse, stop 
 	return p, func() { t.Stop(); cancel(nil) }
 }
 
-// reader counts what r brings.
+// reader counts the bytes read from r.
 func (p *pulse) reader(r io.Reader) io.Reader {
 	return readFunc(func(b []byte) (int, error) {
 		n, err := r.Read(b)

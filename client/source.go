@@ -7,42 +7,39 @@ import (
 	"io/fs"
 )
 
-// Source is a place's files, laid out as "metadata/1.root.json" and
-// "targets/DIR/SHA256.NAME". It may return anything: nothing it returns is
-// trusted. Safe for concurrent use. Package client/sourcetest examines
-// implementations.
+// Source serves the files of a repository, laid out as "metadata/1.root.json" and
+// "targets/DIR/SHA256.NAME". Its results are not trusted. It must be safe for
+// concurrent use. Package client/sourcetest tests implementations.
 type Source interface {
-	// Open returns the file called name, a slash-separated path that is not
-	// escaped in any way. The client asks only for names that cannot lead out of a
-	// folder: fs.ValidPath holds for each, also where a backslash counts as a
-	// slash. An error wraps fs.ErrNotExist where the place says
-	// that there is no such file, and only then. Opening and reading end when ctx
-	// does. The caller closes what it got, also before its end.
+	// Open returns the file called name, a slash-separated path without any escaping.
+	// The client only requests names that stay below a directory: fs.ValidPath holds
+	// for each, also if backslashes count as slashes. The error wraps fs.ErrNotExist if
+	// and only if the source reports that there is no such file. Opening and reading
+	// end with ctx. The caller closes the file, possibly before its end.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-// RangeSource is a Source that can begin in the middle of a file, so that an
-// interrupted download goes on where it was. One that can't is read from the
-// beginning again.
+// RangeSource is a Source that can start in the middle of a file, so that an
+// interrupted download can be resumed. Other sources are read from the beginning again.
 type RangeSource interface {
 	Source
-	// OpenAt is Open from byte offset on. Where the file has no such byte, or the
-	// place can't say from where on it answers, the error wraps [ErrRange]. tag is
-	// "" or the Tag that an earlier call for this name returned: where the place
-	// knows that the file is another one now, it begins at 0.
+	// OpenAt is Open from byte offset on. The error wraps [ErrRange] if the file has no
+	// such byte, or the source cannot tell from which byte it answers. tag is "" or the
+	// Tag that an earlier call for this name returned: if the source knows that the
+	// file has changed since, it starts at 0.
 	OpenAt(ctx context.Context, name string, offset int64, tag string) (*Range, error)
 }
 
-// Range is a file, or its rest.
+// Range is a file or the rest of one.
 type Range struct {
 	io.ReadCloser
-	Offset int64  // of the first byte that is read: what was asked for, or 0
-	Size   int64  // of the whole file in bytes, -1 where that is not known
-	Tag    string // names this version of the file at this place, "" where nothing does
+	Offset int64  // of the first byte that is read: the requested offset, or 0
+	Size   int64  // of the whole file in bytes, -1 if unknown
+	Tag    string // identifies this version of the file at this source, "" if unknown
 }
 
-// FS makes a Source of a file system with a location's layout: os.DirFS, an
-// embedded tree, a zip.Reader.
+// FS returns a Source that reads a file system with the layout of a location: os.DirFS,
+// an embedded tree, a zip.Reader.
 func FS(fsys fs.FS) Source { return fsSource{fsys} }
 
 type fsSource struct{ fsys fs.FS }
@@ -58,7 +55,7 @@ func (s fsSource) OpenAt(ctx context.Context, name string, offset int64, _ strin
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	// A pipe would be waited for, for ever.
+	// Opening a pipe would block forever.
 	fi, err := fs.Stat(s.fsys, name)
 	if err != nil {
 		return nil, err
@@ -74,7 +71,7 @@ func (s fsSource) OpenAt(ctx context.Context, name string, offset int64, _ strin
 		return nil, err
 	}
 	r := &Range{ReadCloser: ctxFile{ctx, f}, Size: fi.Size()}
-	// What is compressed has no middle to begin in.
+	// A compressed file cannot be read from the middle.
 	if seeker, ok := f.(io.Seeker); ok && offset > 0 {
 		if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
 			f.Close()
@@ -85,7 +82,7 @@ func (s fsSource) OpenAt(ctx context.Context, name string, offset int64, _ strin
 	return r, nil
 }
 
-// ctxFile is a file whose reading ends with ctx.
+// ctxFile is a file whose reads fail after ctx has ended.
 type ctxFile struct {
 	ctx context.Context
 	fs.File
@@ -98,7 +95,7 @@ func (f ctxFile) Read(p []byte) (int, error) {
 	return f.File.Read(p)
 }
 
-// closer returns a Range as Open has to.
+// closer converts the results of OpenAt to those of Open.
 func closer(r *Range, err error) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err

@@ -9,11 +9,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// places lists where to ask under the root tip, in order: the administrator's
-// sources, the charter's locations by priority, those announced for later,
-// the rendezvous, and last what the pin names. A host that the charter retired,
-// or whose time is over, is left out whatever list names it: not even its name
-// is looked up.
+// locations lists the locations to ask under the root tip, in order: Config.Sources,
+// the charter's locations by priority, those announced for later, the rendezvous, and
+// finally those in the pin. A host that the charter has retired, or whose use_until has
+// passed, is omitted from all lists: not even its name is looked up.
 func (c *Client) locations(tip *tuf.Root, now time.Time) []*location {
 	var out []*location
 	for i, s := range c.cfg.Sources {
@@ -23,7 +22,7 @@ func (c *Client) locations(tip *tuf.Root, now time.Time) []*location {
 		name := fmt.Sprintf("source %d", i+1)
 		p := &location{key: locationKey(name), name: name, source: s, local: true, content: true}
 		if tip.Charter() == nil {
-			p.operator = "sources" // nobody else could confirm a root
+			p.operator = "sources" // without a charter nobody else could confirm a root
 		}
 		out = append(out, p)
 	}
@@ -55,16 +54,16 @@ func (c *Client) locations(tip *tuf.Root, now time.Time) []*location {
 		if l.Targets != "" {
 			targets = l.Base + l.Targets
 		}
-		// The pin's places are hints where to find roots; content comes from where the newest root says.
+		// The pin's locations only help to find roots; content comes from those in the
+		// newest root.
 		content := i < listed && l.Tier != tuf.Rendezvous && l.Targets != ""
 		out = append(out, &location{key: locationKey(url), name: l.ID, operator: l.Operator, host: l.Host(), source: c.web(url, targets), content: content})
 	}
 	return out
 }
 
-// usable is a source of the administrator without the URLs that the charter
-// forbids to contact; nil where nothing is left. The name of the host in a Source
-// of the caller's own is not known.
+// usable returns a configured source without the URLs that the charter forbids to
+// contact; nil if none are left. The host of a custom Source is unknown.
 func usable(s Source, charter *tuf.Charter, now time.Time) Source {
 	if charter == nil {
 		return s
@@ -91,8 +90,8 @@ func usable(s Source, charter *tuf.Charter, now time.Time) Source {
 	return s
 }
 
-// currentPlaces lists where roles and targets can be had, by the newest root
-// this client knows.
+// contentLocations lists the locations that serve roles and targets, according to the
+// newest root that this client knows.
 func (c *Client) contentLocations() []*location {
 	tip := c.newestRoot()
 	return slices.DeleteFunc(c.locations(tip, later(c.clock(), tip)), func(p *location) bool { return !p.content })

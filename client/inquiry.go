@@ -7,48 +7,48 @@ import (
 	"time"
 )
 
-// How long a call waits for one location before it asks the next one in
-// addition. A request that has lost the call's patience continues until
-// Config.MetadataTimeout, and its answer still counts where it arrives in time.
+// How long a call waits for one location before it asks the next one in addition (its
+// patience). A late request continues until Config.MetadataTimeout, and its answer
+// still counts if it arrives in time.
 const (
 	// answerPatience is for a location that does not answer at all.
 	answerPatience = 5 * time.Second
-	// filePatience is for all files together that one call reads from one
-	// location: a location cannot stretch it by answering each request just in time.
+	// filePatience is for all files that one call reads from one location: a location
+	// cannot extend it by answering each request just in time.
 	filePatience = 10 * time.Second
 )
 
-// pace is what one call knows of the speed of locations, by place.key.
+// pace is what one call knows about the speed of locations, by location.key.
 type pace struct {
 	waited map[string]time.Duration // how long the call waited for the location
-	late   map[string]bool          // lost the call's patience
+	late   map[string]bool          // exceeded the patience
 }
 
 func newPace() *pace { return &pace{waited: map[string]time.Duration{}, late: map[string]bool{}} }
 
-// impatient leaves a location a second before others are asked in addition.
+// impatient reduces the patience with a location to one second.
 func (pc *pace) impatient(key string) { pc.waited[key] = filePatience - time.Second }
 
-// need is what an inquiry still lacks after an answer.
+// need is what an inquiry still requires after an answer.
 type need int
 
 const (
-	required need = iota // an answer; locations get the whole timeout
-	welcome              // more answers, from locations that keep to the patience
+	required need = iota // an answer; locations may use the whole timeout
+	welcome              // more answers, from locations within the patience
 	nothingMore
 )
 
-// inquiry asks locations for the same thing until it has what it needs. The next
-// location is asked when the one before has answered without meeting the need, or
-// has lost the patience of the call; requests then run side by side.
+// inquiry asks locations for the same file until its need is met. The next location is
+// asked when the one before has answered without meeting the need, or has exceeded the
+// patience; requests then run in parallel.
 type inquiry[T any] struct {
 	pace *pace
 	next func() *location // the location to ask now, nil: none is left
-	// get makes the request, on a goroutine of its own; it calls answered when the
-	// location begins to answer.
+	// get makes the request on its own goroutine; it calls answered when the location
+	// begins to answer.
 	get  func(ctx context.Context, p *location, answered func()) (T, error)
-	most int                                    // requests at the same time; 0: as many as there are locations
-	use  func(p *location, v T, err error) need // on the caller's goroutine
+	most int                                    // maximum of parallel requests; 0: unlimited
+	use  func(p *location, v T, err error) need // called on the caller's goroutine
 }
 
 type request struct {
@@ -57,7 +57,7 @@ type request struct {
 	begin    bool // it has begun to answer
 }
 
-// left is how much longer the call waits for the attempt alone.
+// left returns how much longer the call waits for this request alone.
 func (a *request) left(pc *pace) time.Duration {
 	d := filePatience - pc.waited[a.location.key]
 	if !a.begin {
@@ -66,8 +66,8 @@ func (a *request) left(pc *pace) time.Duration {
 	return d - time.Since(a.begun)
 }
 
-// run returns when the need is met or no location is left; its error is that of
-// ctx only. No goroutine of it outlives it.
+// run returns when the need is met or no location is left; its error is that of ctx
+// only. Its goroutines end before it returns.
 func (q inquiry[T]) run(ctx context.Context) error {
 	type event struct {
 		from *request
@@ -87,11 +87,11 @@ func (q inquiry[T]) run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	var young *request // the one that the call waits for alone
+	var young *request // the request that the call waits for alone
 	open, exhausted, state := 0, false, required
 	patience := time.NewTimer(math.MaxInt64)
 	defer patience.Stop()
-	var deadline time.Time // when answers that are merely welcome are waited for no more
+	var deadline time.Time // end of waiting for answers that are merely welcome
 	for {
 		if young == nil && !exhausted && (q.most == 0 || open < q.most) {
 			if p := q.next(); p == nil {
@@ -146,7 +146,7 @@ func (q inquiry[T]) run(ctx context.Context) error {
 	}
 }
 
-// metadata is the inquiry's get for one metadata file.
+// metadata returns a get function for one metadata file.
 func (c *Client) metadata(name string, limit int64) func(context.Context, *location, func()) ([]byte, error) {
 	return func(ctx context.Context, p *location, answered func()) ([]byte, error) {
 		return readAll(ctx, p.source, "metadata/"+name, limit, c.cfg.MetadataTimeout, answered)

@@ -2,37 +2,37 @@ package client
 
 import "slices"
 
-// place is somewhere to ask during one refresh.
+// location is a location or source that can be asked during one call.
 type location struct {
-	key      string // tells places apart, whatever list names them: a hash, so that the state names no host
+	key      string // unique for the location in all lists: a hash, so that the state contains no host names
 	name     string
-	operator string // "" for the administrator's own sources, which speak for no operator of a charter
+	operator string // "" for Config.Sources, which count as no operator of a charter
 	host     string // "" for sources
 	source   Source
-	local    bool // the administrator's own
+	local    bool // from Config.Sources
 	content  bool // serves timestamp, snapshot, roles and targets, not only roots
 }
 
-// sameOperator reports whether two locations may well be run by the same people:
-// those of one name, and those on one host, whatever they are called.
+// sameOperator reports whether two locations may be run by the same operator: they have
+// the same operator name or the same host.
 func sameOperator(a, b *location) bool { return a.operator == b.operator || a.host == b.host }
 
-// operators counts different operators.
+// operators is a set of different operators.
 type operators []*location
 
-// add counts the operator of p; the administrator's own sources speak for none.
+// add adds the operator of p; Config.Sources have none.
 func (o *operators) add(p *location) {
 	if p.operator != "" && !o.has(p) {
 		*o = append(*o, p)
 	}
 }
 
-// has reports whether an operator of p's name, or on p's host, is counted.
+// has reports whether an operator with p's name, or on p's host, is in the set.
 func (o operators) has(p *location) bool {
 	return slices.ContainsFunc(o, func(q *location) bool { return sameOperator(p, q) })
 }
 
-// each returns the places one after the other.
+// each returns an iterator over locations.
 func each(locations []*location) func() *location {
 	return func() (p *location) {
 		if len(locations) > 0 {

@@ -2,33 +2,32 @@ package client
 
 import "slices"
 
-// turn is a queue of locations, by place.key: the one that a probe asked longest
-// ago is first. One that is not in the queue was never asked. The state keeps it,
-// so that a product that is started once a day, and several processes that share a
-// state, go on with it.
+// pollQueue is a queue of locations, by location.key, that starts with the one that
+// probes asked longest ago. A location that is not in it was never asked. The state
+// keeps it across processes, so the order also holds for a product that runs once a
+// day.
 //
-// A probe asks the location that comes first in any case, the eldest of the
-// others, and as many more in the order of the queue as it takes until enough
-// operators have answered. So of n operators with one location each, of which a
-// probe wants m, each is asked at least once in ceil((n-1)/(m-1)) probes running:
-// of those n-1 that do not come first a probe asks the m-1 that have waited longest,
-// or more of them. A location that has the operator of another may be passed over
-// until it is the eldest: for fewer probes than there are locations. One that rests,
-// for an hour at most, may be passed over until it has rested.
+// A probe asks the first location, the eldest of the others, and then more in the order
+// of the queue until enough operators have answered. So of n operators with one
+// location each, and m required by a probe, each is asked at least once in
+// ceil((n-1)/(m-1)) consecutive probes: of the n-1 others a probe asks at least the m-1
+// that have waited longest. A location of the same operator as another may be skipped
+// until it is the eldest: for fewer probes than there are locations. A location that
+// failed may be skipped while it is avoided, an hour at most.
 type pollQueue []string
 
-// poll is what one refresh asks in the order of a queue.
+// poll is the use of a queue by one refresh.
 type poll struct {
-	queue pollQueue       // as the refresh found it
-	asked []string        // in this order, by place.key
-	must  map[string]bool // were the eldest, by place.key
+	queue pollQueue       // at the start of the refresh
+	asked []string        // in this order, by location.key
+	must  map[string]bool // were the eldest, by location.key
 }
 
 func newPoll(t pollQueue) *poll { return &poll{queue: t, must: map[string]bool{}} }
 
-// order puts locations into the order in which a probe asks them: sources, which
-// speak for no operator, the first location that does well, then the others by the
-// queue. The eldest of these that is not barred is asked also where enough operators
+// order sorts locations into the order in which a probe asks them: sources without an
+// operator, the first location that works, then the others by the queue. eldest is the
+// first of the latter that is not barred, which is asked even if enough operators
 // answered without it; "" for none.
 func (o *poll) order(locations []*location, down, barred func(*location) bool) (ordered []*location, eldest string) {
 	var rest []*location
@@ -54,9 +53,8 @@ func (o *poll) order(locations []*location, down, barred func(*location) bool) (
 	return append(append(ordered, first), rest...), eldest
 }
 
-// rank is smaller for a location that has waited longer. Of those that were never
-// asked the ones of the first location's operator come last: they add nothing to
-// its answer.
+// rank is smaller for a location that has waited longer. Of those never asked, the
+// locations of the first location's operator come last: they add no other operator.
 func (t pollQueue) rank(p, first *location) int {
 	if i := slices.Index(t, p.key); i >= 0 {
 		return i
@@ -67,16 +65,15 @@ func (t pollQueue) rank(p, first *location) int {
 	return -2
 }
 
-// ask notes that a location is asked.
+// ask records that a location is asked.
 func (o *poll) ask(key string) {
 	if !slices.Contains(o.asked, key) {
 		o.asked = append(o.asked, key)
 	}
 }
 
-// next is the queue after the refresh: what was asked goes to its end, what failed
-// behind what answered. What was never asked is at its head, and what is not listed
-// any more leaves it.
+// next returns the queue after the refresh: locations that were asked move to its end,
+// failed ones last; those never asked come first; those no longer listed are removed.
 func (o *poll) next(listed []*location, failed map[string]bool) pollQueue {
 	if len(o.asked) == 0 {
 		return o.queue
@@ -85,7 +82,7 @@ func (o *poll) next(listed []*location, failed map[string]bool) pollQueue {
 		switch {
 		case failed[key]:
 			return 2
-		case o.must[key]: // one with the operator of the first location would soon be the eldest again
+		case o.must[key]: // of the first location's operator: it would soon be the eldest again
 			return 1
 		}
 		return 0
