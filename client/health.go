@@ -11,23 +11,23 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Bounds of how long a place is asked last, and of how long it may ask for it.
+// Limits of how long a location is asked last, and of the pause that it may request.
 const (
 	firstBackoff = time.Minute
 	maxBackoff   = time.Hour
-	forgotten    = 24 * time.Hour // after its rest
-	maxHealth    = 64             // places
+	forgotten    = 24 * time.Hour // after Until
+	maxHealth    = 64             // locations
 )
 
-// remember takes over what is known of the places.
+// remember loads the health of the locations from the state.
 func (w *walk) remember() {
 	for key, h := range w.session.Health {
 		rest := h.Until.Sub(w.clock)
 		switch {
-		case rest < -forgotten: // nobody lists it any more, or this client slept
+		case rest < -forgotten: // no longer listed, or this client was not used for long
 			delete(w.session.Health, key)
 			continue
-		case rest <= 0 || rest > maxBackoff: // a clock that was ahead
+		case rest <= 0 || rest > maxBackoff: // the clock was ahead when this was written
 			continue
 		case h.Wait:
 			w.wait[key] = h.Until
@@ -37,14 +37,13 @@ func (w *walk) remember() {
 	}
 }
 
-// costly is how many bytes of a location are worth a note on the disk before they
-// are parsed.
+// costly is the number of bytes from which on parsing is recorded on disk.
 const costly = 256 << 10
 
-// attempt notes that bytes of a location are about to be parsed which have not
-// been verified; done removes the note. A process that dies in between, for lack
-// of memory for example, finds the note at its next start and asks the location
-// last. Small files cost no note.
+// noteParsing records that unverified bytes of a location are about to be parsed; done
+// removes the record. If the process is killed meanwhile, for example because memory
+// ran out, the next one finds the record and asks the location last. Small files are
+// not recorded.
 func (c *Client) noteParsing(p *location, size int) (done func()) {
 	if size < costly {
 		return func() {}
@@ -60,7 +59,7 @@ func (c *Client) noteParsing(p *location, size int) (done func()) {
 	}
 }
 
-// interrupted takes over the notes of attempts that a process did not survive.
+// interrupted processes the records of parsing that killed a process.
 func (w *walk) interrupted() {
 	for key := range w.session.list("trying") {
 		w.fail(key, true)
@@ -68,8 +67,8 @@ func (w *walk) interrupted() {
 	}
 }
 
-// avoid makes a location one that this process asks last for a minute. It is what
-// a [View] notes, which holds no lock on the state.
+// avoid makes this process ask a location last for a minute. It is used by a [View],
+// which holds no lock on the state.
 func (c *Client) avoid(p *location) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +78,7 @@ func (c *Client) avoid(p *location) {
 	c.shunned[p.key] = c.clock().Add(firstBackoff)
 }
 
-// avoided lists these locations by key.
+// avoided returns these locations by key.
 func (c *Client) avoided(now time.Time) map[string]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,10 +93,10 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 	return out
 }
 
-// rests reports whether a place failed lately, so that others are asked before it.
+// isDown reports whether a location failed recently, so that others are asked first.
 func (w *walk) isDown(p *location) bool { return w.down[p.key] }
 
-// learn keeps it for who asks after the refresh: Save, and Views.
+// learn keeps results of the refresh for later calls of Save and of Views.
 func (c *Client) learn(w *walk, serving *location) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,10 +109,10 @@ func (c *Client) learn(w *walk, serving *location) {
 	}
 }
 
-// preferredPlaces lists where roles and targets can be had, by the newest root that
-// this client knows. Those that failed lately come last; otherwise the administrator's
-// sources come first, and the place that served in the last refresh before others of
-// its kind.
+// rankedLocations lists the locations that serve roles and targets, according to the
+// newest root that this client knows. Those that failed recently come last. Otherwise
+// Config.Sources come first, and within each group the location that served the last
+// refresh.
 func (c *Client) rankedLocations() []*location {
 	locations, now := c.contentLocations(), c.clock()
 	avoided := c.avoided(now)
@@ -122,7 +121,7 @@ func (c *Client) rankedLocations() []*location {
 	c.mu.Unlock()
 	rank := func(p *location) (n int) {
 		rest := known.downUntil[p.key].Sub(now)
-		if avoided[p.key] || rest > 0 && rest <= maxBackoff { // not where a clock was ahead
+		if avoided[p.key] || rest > 0 && rest <= maxBackoff { // not if the clock was ahead
 			n += 4
 		}
 		if !p.local {
@@ -137,14 +136,14 @@ func (c *Client) rankedLocations() []*location {
 	return locations
 }
 
-// waits reports whether a place asked not to be asked yet.
+// rateLimited reports whether a location asked for a pause that is not over.
 func (w *walk) rateLimited(p *location) bool {
 	_, yes := w.wait[p.key]
 	return yes
 }
 
-// failed notes that a location did not deliver: content or a root. What is
-// absent or has expired is no fault of the location's: it may serve what there is.
+// failed records that a location did not deliver content or a root. Absent and expired
+// files are not failures of the location: it may serve all there is.
 func (w *walk) failed(p *location, err error, content bool) {
 	if errors.Is(err, tuf.ErrExpired) || isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
 		return
@@ -167,14 +166,14 @@ func (w *walk) failed(p *location, err error, content bool) {
 	}
 }
 
-// fail makes a location one that is asked last.
+// fail makes refreshes ask a location last for some time.
 func (w *walk) fail(key string, content bool) {
 	w.down[key] = true
 	h, known := w.session.Health[key]
 	if !known && len(w.session.Health) >= maxHealth {
 		return
 	}
-	if !w.failing[key] { // once in a refresh
+	if !w.failing[key] { // once per refresh
 		w.failing[key] = true
 		h.Fails++
 	}
@@ -183,20 +182,20 @@ func (w *walk) fail(key string, content bool) {
 	w.session.Health[key] = h
 }
 
-// well forgets the failures of a location that has served a root, or content.
+// clearFailures forgets the failures of a location that has served a root or content.
 func (w *walk) clearFailures(p *location, content bool) {
 	if !w.failing[p.key] && (content || !w.session.Health[p.key].Content) {
 		delete(w.session.Health, p.key)
 	}
 }
 
-// waiting says who asked to be left alone.
+// rateLimitError returns the error of a location that is not asked because of its
+// requested pause.
 func (w *walk) rateLimitError(p *location) error {
 	return fmt.Errorf("%s: asks not to be asked before %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
 }
 
-// unanswered notes which of the locations did not answer as long as the call
-// waited for them.
+// unanswered records which of the locations did not answer within the patience.
 func (w *walk) unanswered(asked map[string]*location, content bool) {
 	for key, p := range asked {
 		if w.pace.late[key] {
@@ -206,7 +205,7 @@ func (w *walk) unanswered(asked map[string]*location, content bool) {
 	}
 }
 
-// served notes that a location did what it is for, though perhaps late.
+// served records that a location delivered, possibly late.
 func (w *walk) served(p *location, content bool) {
 	if w.pace.late[p.key] {
 		w.fail(p.key, content)

@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// Refresh learns the present state of the repository: the newest root, and the
-// newest complete set of content under it. On success the View answers Find and
-// Latest. Otherwise the error says which state of the world was met ([ErrDark],
-// [ErrStale], [ErrBehind], [ErrPartial], [ErrNoContent]), joined with the
-// reasons of each place; the View is then not nil and tells the root's version
-// and what evidence was kept, but answers no question. After an error of the
-// disk, or when ctx ends, the View is nil.
+// Refresh fetches the current state of the repository: the newest root, and the newest
+// complete set of content under it. On success the View answers Find and Latest.
+// Otherwise the error is one of [ErrDark], [ErrStale], [ErrBehind], [ErrPartial] and
+// [ErrNoContent], joined with the errors of each location. The View is then not nil and
+// reports the root's version and the evidence, but answers no questions. After a disk
+// error, or when ctx ends, the View is nil.
 //
-// Where no place answers at all it tries again, see Config.Retries. One refresh
-// runs at a time, also across processes that share the state; the others wait,
-// or end with ctx.
+// Refresh retries if no location is reachable, see Config.Retries. Only one refresh
+// runs at a time, also across processes that share the state; others wait until it ends
+// or their ctx does.
 func (c *Client) Refresh(ctx context.Context) (*View, error) {
 	for try := 0; ; try++ {
 		view, again, err := c.refreshOnce(ctx)
@@ -32,8 +31,8 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 	}
 }
 
-// pause waits half a second, doubled with each try, give or take a half: clients
-// that failed together shall not come back together. False when ctx ends first.
+// pause waits half a second, doubled with each try, with ±50 % jitter, so that clients
+// do not retry in lockstep. It returns false if ctx ends first.
 func pause(ctx context.Context, try int) bool {
 	d := 500 * time.Millisecond << min(try, 6)
 	t := time.NewTimer(d/2 + rand.N(d))
@@ -46,7 +45,7 @@ func pause(ctx context.Context, try int) bool {
 	}
 }
 
-// refreshOnce is one round over the places; again says that another may help.
+// refreshOnce asks the locations once; again reports that a retry may help.
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
 	s, err := openState(ctx, c.store, c.log)
 	if err != nil {
@@ -55,12 +54,12 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 	defer s.close()
 	defer c.closeIdle()
 	view, again, err = c.refresh(ctx, s)
-	// What was learned counts, also where the refresh failed.
+	// The state is saved even if the refresh failed.
 	if saveErr := s.save(); saveErr != nil {
 		view, err = nil, join(err, saveErr)
 	}
 	if view == nil || view.err != nil {
-		c.probed, c.compared = time.Time{}, time.Time{} // look around the next time
+		c.probed, c.compared = time.Time{}, time.Time{} // probe the next time
 	}
 	if view == nil {
 		return nil, false, failure(err)
@@ -76,18 +75,19 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 	return view, false, nil
 }
 
-// refresh returns a View, or an error of the disk or of ctx.
+// refresh returns a View, or a disk error, or that of ctx.
 func (c *Client) refresh(ctx context.Context, s *session) (view *View, again bool, err error) {
 	w, err := c.replay(ctx, s)
 	if err != nil {
 		return nil, false, err
 	}
-	c.tip.Store(w.tip) // or each connection would read the kept roots anew, to judge its certificate
+	c.tip.Store(w.tip) // or each connection would read the kept roots again to verify its certificate
 	for name, data := range s.broken {
 		w.quarantine(c, name, data)
 	}
-	// With a charter a timestamp is asked for beside the next root: most of the
-	// time there is none. Without one the specification's order is kept.
+	// With a charter a timestamp is requested in parallel with the next root, which
+	// usually does not exist. Without one the order of the specification is kept (TUF
+	// 5).
 	tip := w.tip
 	w.comparing = due(w, c.compared)
 	if tip.Charter() != nil && tip.CheckExpiry(w.now) == nil {
@@ -106,7 +106,7 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		return nil, false, err
 	}
 	if view.err == nil {
-		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
+		s.Wait = nil // the repository works; a later recovery needs a new waiting period
 	}
 	if lacking(view.err) {
 		known, settled := len(w.problems), w.settled
@@ -151,13 +151,13 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	return view, w.transient && (errors.Is(view.err, ErrDark) || errors.Is(view.err, ErrNoContent)), nil
 }
 
-// lacking reports whether a refresh ended without content although roots were to
-// be had: then everybody is asked for a newer root before it gives up.
+// lacking reports whether a refresh ended without content although roots were
+// available: then all locations are asked for a newer root before it fails.
 func lacking(err error) bool {
 	return errors.Is(err, ErrStale) || errors.Is(err, ErrNoContent) || errors.Is(err, ErrBehind)
 }
 
-// arrive notes how far the walk came.
+// recordRoot records the newest trusted root.
 func (c *Client) recordRoot(w *walk) {
 	c.tip.Store(w.tip)
 	w.session.Root = max(w.session.Root, w.tip.Version())

@@ -6,9 +6,9 @@ import (
 	"io/fs"
 )
 
-// replay starts a walk: the pin's root, or the newest that this client verified
-// already, then every root that was kept after it, through the same check as
-// from the network. The first that fails cuts the tail.
+// replay starts a walk: it verifies all kept roots again, starting from the pin's root,
+// or from the newest that this client has verified before. The first that fails is
+// removed, with all after it.
 func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 	w := newWalk(s, c.clock())
 	w.remember()

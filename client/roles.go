@@ -6,11 +6,11 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxRoles is how many bytes of roles are kept in the state at most. A role that
-// finds no room is asked for again when it is needed.
+// maxRoles is how many bytes of roles are kept in the state. A role that does not fit
+// is fetched again when it is needed.
 const maxRoles = 256 << 20
 
-// keepRoles keeps those of the roles that verified.
+// keepRoles stores those of the roles that verified.
 func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 	for _, role := range roles {
 		data := snap.RoleBytes(role)
@@ -40,9 +40,9 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 	return nil
 }
 
-// dropVersions removes, of the roles that an attempt brought, the versions that
-// neither the snapshot of the attempt lists nor the set that was complete last:
-// where no set becomes complete, versions must not pile up.
+// dropVersions removes old versions of the roles that an attempt fetched: those that
+// neither its snapshot nor the last complete set lists. So versions do not pile up if
+// no set becomes complete.
 func (s *session) dropVersions(snap *tuf.Snapshot, roles []string) {
 	have := s.list("roles")
 	for _, role := range roles {

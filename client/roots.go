@@ -12,11 +12,11 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxSteps is how many new roots one refresh follows.
+// maxSteps is the number of new roots that one refresh follows (TUF 5.3.2).
 const maxSteps = 256
 
-// search asks everybody for newer roots, unless this refresh did so already at
-// this tip. It reports whether there was one.
+// search asks all locations for newer roots, unless this refresh did so already with
+// the same newest root. It reports whether there was one.
 func (c *Client) search(ctx context.Context, w *walk) (found bool, err error) {
 	tip := w.tip
 	if w.searched == tip.Version() {
@@ -29,8 +29,9 @@ func (c *Client) search(ctx context.Context, w *walk) (found bool, err error) {
 	return w.tip != tip, err
 }
 
-// roots walks from the tip as far as any place leads. It ends when want
-// different operators said that there is no next root, or nobody is left to ask.
+// roots follows the root chain as far as any location serves it (TUF 5.3). It ends when
+// want different operators reported that there is no next root, or when all locations
+// have been asked.
 func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 	for ; w.steps < maxSteps; w.steps++ {
 		next, err := c.nextRoot(ctx, w, want)
@@ -45,9 +46,9 @@ func (c *Client) roots(ctx context.Context, w *walk, want int) error {
 	return nil
 }
 
-// follows makes a root that verified the tip, and keeps it.
+// acceptRoot makes a verified root the newest trusted root, and stores it.
 func (c *Client) acceptRoot(w *walk, next *tuf.Root) error {
-	// Before the root is kept: after it nobody would look for the fork again.
+	// Before the root is stored: a later refresh would not look for the fork again.
 	c.noteFork(w, next)
 	if err := w.session.keepRoot(next); err != nil {
 		return err
@@ -55,13 +56,13 @@ func (c *Client) acceptRoot(w *walk, next *tuf.Root) error {
 	c.log.Info("new root", "version", next.Version())
 	w.advance(next)
 	if !w.quiet {
-		c.tip.Store(next) // certificates are judged at its time from now on
+		c.tip.Store(next) // certificates are verified at its time from now on
 	}
 	return nil
 }
 
-// noteFork keeps evidence where next was signed by people who had another root
-// before it than we. It is no reason to refuse: how else could it heal.
+// noteFork keeps evidence if next was signed as the successor of another root than
+// ours. It is not refused, because otherwise a fork could not be repaired.
 func (c *Client) noteFork(w *walk, next *tuf.Root) {
 	charter := next.Charter()
 	if charter == nil || charter.PrevRoot() == "" || strings.EqualFold(charter.PrevRoot(), w.tip.SHA256()) {
@@ -72,11 +73,11 @@ func (c *Client) noteFork(w *walk, next *tuf.Root) {
 	w.keepEvidence(c, "fork", rootName(next.Version()), next.Bytes(), why)
 }
 
-// nextRoot asks the locations for the root after the tip; nil means there is none
-// to be had. One location of each operator comes first; the others, and those that
-// did not answer before, are asked when that was not enough: an honest location
-// must not be hidden by a frozen one of the same operator. Nor by others that
-// always come first: a probe of several operators asks in turn.
+// nextRoot asks the locations for the root after tip; nil means that none is available.
+// One location of each operator comes first. The others, and those that failed
+// recently, are asked if that was not enough: a frozen mirror must not hide the honest
+// one of the same operator. A probe of several operators takes turns, so that the first
+// locations cannot hide the others.
 func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, error) {
 	n := w.tip.Version() + 1
 	var none operators
@@ -92,12 +93,13 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 			locations = append(locations, p)
 		}
 	}
-	// Locations that are asked also where enough operators said "none" without them.
+	// Locations that are asked even if enough operators answered without them.
 	must := map[string]bool{}
 	probing := want > 1 && want != everyone
 	if probing {
 		var eldest string
-		// Whoever merely did not answer is asked in its turn, though it rests.
+		// A location that merely did not answer is asked in its turn, although it is
+		// down.
 		locations, eldest = w.rootPoll.order(locations, w.isDown, func(p *location) bool { return w.isDown(p) && w.session.Health[p.key].Content })
 		must[eldest], must[w.leader] = true, true
 	}
@@ -114,7 +116,7 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 			case enough() && !must[p.key]:
 			case i <= first && !must[p.key] && (w.down[p.key] || w.pace.late[p.key] || none.has(p)):
 				locations = append(locations, p)
-			case len(none) > 0 && want != everyone && w.pace.late[p.key]: // it had its chance in this refresh
+			case len(none) > 0 && want != everyone && w.pace.late[p.key]: // it was asked in this refresh already
 			default:
 				asked[p.key] = p
 				delete(must, p.key)
@@ -153,8 +155,8 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 	return found, nil
 }
 
-// rootFrom takes one location's answer, and notes what it did where it has no
-// next root. No answer ends the walk: another location may have the root.
+// rootFrom processes one location's answer, and records a failure if it is not the next
+// root. No answer ends the search: another location may have the root.
 func (c *Client) rootFrom(w *walk, p *location, data []byte, err error) *tuf.Root {
 	n := w.tip.Version() + 1
 	if isAbsent(err) {
@@ -184,9 +186,9 @@ func (c *Client) rootFrom(w *walk, p *location, data []byte, err error) *tuf.Roo
 	return nil
 }
 
-// walk looks for newer roots: at several operators at the first refresh of a
-// process, after every failure, and when the charter says so; in between at the
-// serving place alone.
+// walk looks for newer roots. It asks several operators at the first refresh of a
+// process, after every failure, and as often as the charter requires; otherwise only
+// the location that serves the content.
 func (c *Client) walk(ctx context.Context, w *walk) error {
 	want := 1
 	if due(w, c.probed) {
@@ -194,11 +196,11 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 	}
 	err := c.roots(ctx, w, want)
 	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.rolledBack()) {
-		// There must be a newer one: no place is left out.
+		// A newer root was seen before, so all locations are asked.
 		_, err = c.search(ctx, w)
 	}
 	w.session.Turns.Roots = w.rootPoll.next(c.locations(w.tip, w.now), w.failing)
-	// What was verified counts, whatever came after.
+	// Verified roots count, whatever failed later.
 	c.tip.Store(w.tip)
 	if err != nil {
 		return err
@@ -211,16 +213,16 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 	return nil
 }
 
-// due reports whether more operators than one are to be asked; last is when that
-// was done before.
+// due reports whether several operators are to be asked; last is when that was last
+// done.
 func due(w *walk, last time.Time) bool {
 	return w.clock.Before(last) || w.clock.Sub(last) >= probe(w.tip).Every
 }
 
-// behind reports whether the walk ended below a root that was seen before.
+// rolledBack reports whether the newest trusted root is older than one seen before.
 func (w *walk) rolledBack() bool { return w.tip.Version() < w.session.Root }
 
-// judge says whether content may be used under the tip that the walk reached.
+// checkRoot returns nil if content may be used under the newest trusted root.
 func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 	var state error
 	probe := probe(w.tip)
@@ -241,8 +243,8 @@ func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 		if err := w.tip.CheckExpiry(w.now); err != nil {
 			state = fmt.Errorf("%w: %w", ErrStale, err)
 		} else if w.tip.Charter() == nil && !w.settled && len(w.bad) > 0 {
-			// The specification ends an update here (5.3.4). With a charter the
-			// roots alone say where content comes from, whoever else lies.
+			// An invalid next root aborts the update (TUF 5.3.4). With a charter it
+			// does not: the trusted roots alone determine where content comes from.
 			state = fmt.Errorf("%w: what is shown as root v%d is none", ErrNoContent, w.tip.Version()+1)
 		}
 	}
@@ -252,7 +254,7 @@ func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 	return join(append(append([]error{state}, w.problems...), c.without(w)...)...)
 }
 
-// without says which locations have no newer root.
+// without returns which locations reported that there is no newer root.
 func (c *Client) without(w *walk) (out []error) {
 	next := w.tip.Version() + 1
 	for _, p := range c.locations(w.tip, w.now) {
@@ -263,15 +265,15 @@ func (c *Client) without(w *walk) (out []error) {
 	return out
 }
 
-// confirm notes when enough operators last said that there is no newer root, and
-// returns how long ago that was; for a new state, since it began.
+// confirm records when enough operators last reported that there is no newer root, and
+// returns how long ago that was; for a new state, since its creation.
 func (s *session) confirm(w *walk) (ago time.Duration) {
 	ago = w.now.Sub(s.Probed)
 	switch {
 	case s.Probed.IsZero() || ago < 0: // a clock that was ahead must not stop the counting
 	case !w.settled:
 		return ago
-	case ago < time.Hour: // exact enough to know by, and spares a write at each refresh
+	case ago < time.Hour: // precise enough, and saves a write per refresh
 		return 0
 	}
 	s.Probed = w.now

@@ -12,14 +12,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// View is what one refresh learned. Immutable and safe for concurrent use. It is a
-// snapshot and is not updated: refresh again before acting on an old one. When the
-// first of its metadata files expires it answers no more: Find and Latest then
-// return an error that wraps tuf.ErrExpired.
+// View is the result of one refresh. It is immutable and safe for concurrent use. It is
+// a snapshot and is not updated: refresh again before acting on an old one. When the
+// first of its metadata files expires, Find and Latest return an error that wraps
+// tuf.ErrExpired.
 type View struct {
 	client   *Client
 	tip      *tuf.Root
-	now      time.Time // by which it was judged
+	now      time.Time // the time used for verification
 	clock    time.Time
 	set      *set
 	seed     string
@@ -28,10 +28,11 @@ type View struct {
 	err      error // why there is no content
 }
 
-// State is what a refresh found, in a word.
+// State is the result of a refresh as one word.
 type State string
 
-// The states of a [View], each but StateOK with the error of the same name.
+// The states of a [View]. Each except StateOK corresponds to the error of the same
+// name.
 const (
 	StateOK        State = "ok"         // current root, current content
 	StatePartial   State = "partial"    // [ErrPartial]
@@ -41,7 +42,7 @@ const (
 	StateBehind    State = "behind"     // [ErrBehind]
 )
 
-// State is what the refresh found.
+// State returns the result of the refresh.
 func (v *View) State() State {
 	for _, s := range []struct {
 		err   error
@@ -57,13 +58,13 @@ func (v *View) State() State {
 	return StateOK
 }
 
-// RootVersion is the version of the newest trusted root.
+// RootVersion returns the version of the newest trusted root.
 func (v *View) RootVersion() int64 { return v.tip.Version() }
 
 // Root returns the newest trusted root.
 func (v *View) Root() *tuf.Root { return v.tip }
 
-// Timestamp is the version of the timestamp, 0 where there is no content.
+// Timestamp returns the version of the timestamp, 0 if there is no content.
 func (v *View) Timestamp() int64 {
 	if v.set == nil {
 		return 0
@@ -71,13 +72,13 @@ func (v *View) Timestamp() int64 {
 	return v.set.timestamp.Version()
 }
 
-// ClockBehind is how far the machine's clock was before the time at which the
-// newest trusted root was signed, when it was refreshed; 0 where it was not. That
-// time counts then in place of the clock's: somebody should set the clock. Where
-// the root's time is what is wrong, the next root cures it.
+// ClockBehind returns how far the machine's clock was behind the time at which the
+// newest trusted root was signed, when it was refreshed; 0 if it was not. The signing
+// time is then used instead of the clock, which should be corrected. If the signing
+// time is wrong instead, the next root corrects it.
 func (v *View) ClockBehind() time.Duration { return max(0, v.now.Sub(v.clock)) }
 
-// Place is the id of the location that delivered the content, "" for none.
+// Place returns the id of the location that delivered the content, "" for none.
 func (v *View) Place() string {
 	if v.location == nil {
 		return ""
@@ -85,15 +86,16 @@ func (v *View) Place() string {
 	return v.location.name
 }
 
-// Evidence lists the files that hold what was refused in this refresh; beside
-// each lies a .reason.json. With Config.Store they are names in the store.
+// Evidence lists the files that were refused in this refresh, as paths; each has a
+// .reason.json next to it. With Config.Store they are names in the store.
 func (v *View) Evidence() []string { return slices.Clone(v.evidence) }
 
-// Err is the error that Refresh returned with this View.
+// Err returns the error that Refresh returned with this View.
 func (v *View) Err() error { return v.err }
 
-// Find decides on one path: see tuf.Snapshot.Approve for what is refused. In a
-// repository without a charter nobody reviews: see tuf.Snapshot.UnsafeTarget.
+// Find returns the approved target for a path; see tuf.Snapshot.Approve for the checks.
+// In a repository without a charter there is no independent review: see
+// tuf.Snapshot.UnsafeTarget.
 func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	if v.err != nil {
 		return tuf.Approved{}, v.err
@@ -113,10 +115,9 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	return a, nil
 }
 
-// ask lets decide run with what is on disk and what locations serve, until it
-// needs nothing more or what it was given was right. Files come from any location
-// that the newest root names: timestamp and snapshot say which bytes they must be.
-// Those that verified are kept.
+// ask calls decide with files from the disk and from locations, until it succeeds or no
+// location can change its result. Any location in the newest root may serve the files,
+// because timestamp and snapshot determine their bytes. Verified files are kept.
 func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
 	c := v.client
 	now := later(c.clock(), v.tip)
@@ -159,7 +160,7 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 	})
 }
 
-// look judges the tip that was reached, and brings the content under it.
+// buildView checks the newest trusted root, and fetches the content under it.
 func (c *Client) buildView(ctx context.Context, w *walk) *View {
 	if lag := w.now.Sub(w.clock); lag > 0 {
 		c.log.Warn("this machine's clock is before the time at which the newest root was signed; that time counts", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
@@ -171,26 +172,25 @@ func (c *Client) buildView(ctx context.Context, w *walk) *View {
 	return view
 }
 
-// Decide is Find with its outcome as a [Decision].
+// Decide returns the result of Find as a [Decision].
 func (v *View) Decide(ctx context.Context, path string) Decision {
 	a, err := v.Find(ctx, path)
 	return v.decision(path, tuf.Release{}, a, err)
 }
 
-// Status tells whether what is installed may go on running: path and sha256 are
-// those of the Approved that was installed. Accepted is false where these bytes were
-// recalled by any party, under whatever path of their class, where the path is held,
-// or is not listed any more; what to do then is the product's decision. The error is
-// not nil where nothing could be decided; a recall counts also where another role
-// cannot be read.
+// Status reports whether an installed target may continue to run; path and sha256 are
+// those of the Approved that was installed. Accepted is false if any party recalled
+// these bytes, under any path of their class, or if the path is held or no longer
+// listed; the product decides how to react. The error is not nil if no decision was
+// possible. A recall counts even if another role cannot be read.
 func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error) {
 	if v.err != nil {
 		return Decision{}, v.err
 	}
 	var recalls []tuf.Recall
 	if v.tip.Charter() != nil {
-		// Where a role cannot be read the recalls of the others count all the same,
-		// and Find says whether the class of the path lacks a role.
+		// If a role cannot be read, the recalls of the others still count, and Find
+		// reports whether a role of the path's class is missing.
 		err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
 			recalls, err = snap.Recalls(get)
 			return retryable(err)
@@ -217,7 +217,7 @@ func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error
 	return v.decision(path, tuf.Release{}, a, err), nil
 }
 
-// class names the class that a path belongs to, "" for none.
+// class returns the class that a path belongs to, "" for none.
 func (v *View) class(path string) string {
 	if c := v.tip.Charter(); c != nil {
 		for _, class := range c.Classes() {
@@ -252,7 +252,7 @@ func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err erro
 	return d
 }
 
-// unread is the decision on what a role lists that could not be read.
+// unread returns the decision on an entry or a role that could not be read.
 func (v *View) unread(c tuf.Candidate) Decision {
 	d := v.decision(c.Path, tuf.Release{}, tuf.Approved{}, c.Err)
 	if d.Role = c.Role; c.Path == "" {

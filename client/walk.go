@@ -9,47 +9,47 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// everyone, as a number of operators to ask, leaves no place out.
+// everyone as a number of operators means all locations.
 const everyone = math.MaxInt
 
-// walk is one refresh's search for newer roots.
+// walk is one refresh's traversal of the root chain.
 type walk struct {
 	session    *session
 	tip        *tuf.Root
-	now        time.Time // the clock, or signed_at of the tip if that is later
+	now        time.Time // the clock, or signed_at of tip if that is later
 	clock      time.Time
 	steps      int
-	answered   bool // some place spoke, be it only to say "none"
-	settled    bool // enough operators said that there is no newer root
+	answered   bool // a location answered, even if only "not found"
+	settled    bool // enough operators reported that there is no newer root
 	partial    bool // maxSteps reached
 	evidence   []string
 	problems   []error
-	prefetched map[string]*prefetch // by place.key: what was asked for ahead
-	quiet      bool                 // a trial: what it meets is not noted
-	unsigned   []unsigned           // timestamps that the tip's keys did not sign
-	former     []*tuf.Root          // the last with other online keys, of maxFormer generations
+	prefetched map[string]*prefetch // by location.key: requests made in advance
+	quiet      bool                 // a trial: nothing is recorded
+	unsigned   []unsigned           // timestamps that the keys of tip did not sign
+	former     []*tuf.Root          // earlier roots with other online keys, at most maxFormer
 
-	// Whom probes ask: for the next root, and for timestamps.
+	// The order of probes for the next root, and for timestamps.
 	rootPoll, timestampPoll *poll
 
-	leader   string // place.key of who served the tip in this refresh
-	searched int64  // the version of the tip at which everybody was asked for the next root
+	leader   string // location.key of the location that served tip in this refresh
+	searched int64  // the version of tip when all locations were asked for the next root
 
 	comparing bool // timestamps of several operators are to be compared
-	compared  bool // and were, of as many as there are
+	compared  bool // they were, of as many operators as available
 
-	transient bool // a place failed that may well answer the next time
+	transient bool // a location failed that may answer the next time
 
-	// What places did in this refresh, by place.key.
+	// Observations of locations in this refresh, by location.key.
 	pace    *pace
-	failing map[string]bool      // were noted to have failed
-	bad     map[string]bool      // gave what is no next root: not asked for roots again
-	down    map[string]bool      // did not answer, now or lately: asked last
-	none    map[string]int64     // said that there is no root of this version
-	wait    map[string]time.Time // asked not to be asked before
+	failing map[string]bool      // recorded as failed
+	bad     map[string]bool      // served an invalid next root: not asked for roots again
+	down    map[string]bool      // did not answer, now or recently: asked last
+	none    map[string]int64     // reported that there is no root of this version
+	wait    map[string]time.Time // asked for a pause until then
 }
 
-// advance makes root the tip.
+// advance makes root the newest trusted root.
 func (w *walk) advance(root *tuf.Root) {
 	if w.tip != nil && w.tip.OnlineKeys() != root.OnlineKeys() {
 		w.former = append(w.former, w.tip)[max(0, len(w.former)+1-maxFormer):]
@@ -62,8 +62,8 @@ func newWalk(s *session, clock time.Time) *walk {
 		bad: map[string]bool{}, down: map[string]bool{}, none: map[string]int64{}, wait: map[string]time.Time{}}
 }
 
-// probe says how many operators to ask, and how often. Without a charter there
-// is one: whoever runs the sources.
+// probe returns how many operators to ask, and how often. Without a charter all sources
+// count as one operator.
 func probe(root *tuf.Root) tuf.Probe {
 	if root.Charter() == nil {
 		return tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: math.MaxInt64}
@@ -71,7 +71,7 @@ func probe(root *tuf.Root) tuf.Probe {
 	return root.Charter().Probe()
 }
 
-// early is a request that was made before its answer was needed.
+// prefetch is a request that is made before its answer is needed.
 type prefetch struct {
 	done   chan struct{}
 	cancel context.CancelFunc
@@ -88,7 +88,7 @@ func (e *prefetch) wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// dropEarly ends the requests that were made ahead.
+// dropPrefetched cancels the requests that were made in advance.
 func (w *walk) dropPrefetched() {
 	for _, e := range w.prefetched {
 		e.cancel()
@@ -97,19 +97,20 @@ func (w *walk) dropPrefetched() {
 	w.prefetched = nil
 }
 
-// unsigned is a timestamp that not enough of the tip's keys signed.
+// unsigned is a timestamp that too few keys of the newest trusted root signed.
 type unsigned struct {
 	location *location
 	data     []byte
 	err      error
 }
 
-// maxFormer is of how many generations of online keys timestamps are known.
+// maxFormer is the number of former sets of online keys whose timestamps are
+// recognized.
 const maxFormer = 3
 
 func (w *walk) sort(locations []*location) {
 	last := func(p *location) int {
-		if w.down[p.key] { // also where it is late
+		if w.down[p.key] { // also if it is late
 			return 1
 		}
 		return 0
