@@ -16,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// set is a complete set of content under one root. Files that verified in an
-// earlier refresh are read, and verified again, when they are first asked for.
+// set is a complete set of content under one root. Files that verified in an earlier
+// refresh are read and verified again when they are first needed.
 type set struct {
 	timestamp *tuf.Timestamp
 	floors    map[string]floor
@@ -27,7 +27,7 @@ type set struct {
 	snapshot *tuf.Snapshot // nil: not opened yet
 }
 
-// open returns the snapshot, which get brings where it was not opened yet.
+// open returns the snapshot, and calls get if it has not been opened yet.
 func (s *set) open(get func(tuf.RoleFile) ([]byte, error)) (*tuf.Snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,21 +49,21 @@ func (s *set) open(get func(tuf.RoleFile) ([]byte, error)) (*tuf.Snapshot, error
 	return snap, nil
 }
 
-// offer is a timestamp that verified, with the location that served it.
+// offer is a verified timestamp, with the location that served it.
 type offer struct {
 	location *location
 	ts       *tuf.Timestamp
-	snap     *tuf.Snapshot // where it was obtained
+	snap     *tuf.Snapshot // nil if it was not obtained
 }
 
-// content brings the newest complete set under the tip that a location offers.
-// Where a probe is due, the timestamps of several operators are compared, in turn:
-// no location can hide for ever what another one serves.
+// content fetches the newest complete set that a location serves under the newest
+// trusted root (TUF 5.4 to 5.6). If a probe is due, the timestamps of several operators
+// are compared, in turn, so that no location can hide another's content forever.
 //
-// A timestamp is trusted when its set is complete. One whose files no location has
-// does not keep the client from the set of another one, as long as that is
-// not older than what was trusted before this refresh; where no set is complete
-// the newest that verified becomes the floor of the next refresh all the same.
+// A timestamp is trusted when its set is complete. One whose files no location has does
+// not block the set of another, unless that is older than what was trusted before this
+// refresh. If no set is complete, the newest verified timestamp still becomes the floor
+// of the next refresh.
 func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) {
 	prior, err := w.session.prior("timestamp.json", c.limits.Timestamp)
 	if err != nil {
@@ -125,18 +125,17 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
 }
 
-// contentPlaces lists the locations that serve content and may be asked now,
-// those that did not do well last.
+// availableLocations lists the locations that serve content and may be asked now, those
+// that failed recently last.
 func (w *walk) availableLocations(c *Client) []*location {
 	locations := slices.DeleteFunc(c.locations(w.tip, w.now), func(p *location) bool { return !p.content || w.rateLimited(p) })
 	w.sort(locations)
 	return locations
 }
 
-// offers asks locations for their timestamps until want different operators have
-// answered with one that verifies, and the location must was asked, and returns
-// these timestamps, the newest first, and the locations that were not asked or had
-// not answered by then.
+// offers asks locations for their timestamps until want different operators have served
+// one that verifies, and the location must has been asked. It returns these timestamps,
+// the newest first, and the locations that were not asked or had not answered.
 func (c *Client) offers(ctx context.Context, w *walk, locations []*location, prior []byte, want int, must string, problems *[]error) (out []*offer, rest []*location, err error) {
 	var ops, responded operators
 	asked, answered := map[string]*location{}, map[string]bool{}
@@ -181,11 +180,11 @@ func (c *Client) offers(ctx context.Context, w *walk, locations []*location, pri
 		}
 		if err != nil {
 			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
-			// Without a charter the specification says what is asked for, and no more.
+			// Without a charter the next root is not requested again, as in the specification.
 			if errors.Is(err, tuf.ErrThreshold) && !w.quiet && w.tip.Charter() != nil {
 				w.unsigned = append(w.unsigned, unsigned{p, data, err})
 			} else if w.faulty(c, p, err); !w.failing[p.key] {
-				responded.add(p) // what it has is absent or expired, which is a word too
+				responded.add(p) // an absent or expired timestamp counts as an answer
 			}
 		} else {
 			responded.add(p)
@@ -215,11 +214,11 @@ func (c *Client) offers(ctx context.Context, w *walk, locations []*location, pri
 	return out, slices.DeleteFunc(locations, func(p *location) bool { return answered[p.key] }), nil
 }
 
-// faulty notes what a location did instead of serving content that verifies.
+// faulty records a location's failure to serve content that verifies.
 func (w *walk) faulty(c *Client, p *location, err error) {
 	var refused *tuf.Error
-	// Where one file has all versions, another one than was asked for is what a publish
-	// looks like.
+	// Without consistent snapshots a publish replaces files, so a mismatch is normal
+	// while it runs.
 	midst := errors.Is(err, tuf.ErrMismatch) && !w.tip.ConsistentSnapshot()
 	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) && !midst {
 		w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
@@ -227,10 +226,10 @@ func (w *walk) faulty(c *Client, p *location, err error) {
 	w.failed(p, err, true)
 }
 
-// complete brings the files that an offer calls for: with a charter the release
-// roles of every class, without one the top-level targets. They come from any
-// location, the one that served the timestamp first: the offer names the bytes.
-// What is complete is trusted.
+// complete fetches the files of an offer: with a charter the release roles of every
+// class, without one the top-level targets. Any location may serve them, the one that
+// served the timestamp first: the offer determines the bytes. The complete set becomes
+// trusted.
 func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) {
 	s := &set{timestamp: o.ts, floors: maps.Clone(w.session.Floors)}
 	if whole, err := w.session.whole(w, o.ts); err != nil {
@@ -251,7 +250,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	if err != nil {
 		return nil, diskError{err}
 	}
-	// The snapshot that was trusted last may well be the one that is asked for.
+	// The snapshot that was trusted last may be the one that the timestamp lists.
 	if s.snapshot, err = o.ts.Snapshot(prior, prior); err == nil {
 		err = checkRoles(w.session.Floors, s.snapshot)
 	} else {
@@ -294,7 +293,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	}
 	until := s.until
 	if c.cfg.UnsafeStale > 0 {
-		until = time.Time{} // another process may be less easily content
+		until = time.Time{} // another process may not accept expired metadata
 	}
 	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
 	w.served(o.location, true)
@@ -302,7 +301,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	return s, nil
 }
 
-// preference puts the location of the offer before others that do as well.
+// preference prefers the location of the offer to others that work.
 func preference(p, offers *location, w *walk) int {
 	switch {
 	case w.down[p.key]:
@@ -313,8 +312,7 @@ func preference(p, offers *location, w *walk) int {
 	return 1
 }
 
-// trust makes an offer's timestamp and snapshot what the next refresh does not go
-// below.
+// trust makes an offer's timestamp and snapshot the floors of the next refresh.
 func (c *Client) trust(w *walk, o *offer) error {
 	if err := c.replaceFile(w, "timestamp.json", o.ts.Bytes(), c.limits.Timestamp, func(prior []byte) bool {
 		return !w.tip.IsPrior(prior)
@@ -332,8 +330,8 @@ func (c *Client) trust(w *walk, o *offer) error {
 	return nil
 }
 
-// replaceFile writes a floor file where it is another one than before; a damaged
-// one goes to the evidence.
+// replaceFile writes a floor file if its content changes; a damaged one is kept as
+// evidence.
 func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, damaged func(prior []byte) bool) error {
 	prior, err := w.session.prior(name, limit)
 	if err != nil {
@@ -352,8 +350,8 @@ func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, dam
 	return nil
 }
 
-// whole reports whether the set that ts calls for is the one that is kept: it
-// was complete when it came, and nothing of it has expired since.
+// whole reports whether the set of ts is the one that is kept: all its files were
+// verified, and none has expired since.
 func (s *session) whole(w *walk, ts *tuf.Timestamp) (bool, error) {
 	m := s.Set
 	if m == nil || m.Root != w.tip.Version() || m.Timestamp != hexSum(ts.Bytes()) || !w.now.Before(m.Until) {
@@ -380,8 +378,8 @@ func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
 	return err
 }
 
-// ahead asks for timestamps while the walk asks for roots: the first location,
-// and where a probe is due those of other operators whose turn it is.
+// prefetchTimestamps requests timestamps while roots are requested: from the first
+// location, and if a probe is due from other operators whose turn it is.
 func (c *Client) prefetchTimestamps(ctx context.Context, w *walk) {
 	want := 1
 	if w.comparing {

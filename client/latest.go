@@ -17,41 +17,42 @@ import (
 type Release struct {
 	tuf.Release
 	Approved tuf.Approved // for [Client.Save]
-	// Decisions tells of each release that is above what is installed, the newest
-	// first, what was decided and why, down to the one that is offered; with
-	// Query.AllowDowngrade of others that were in question too. Then comes what has no
-	// version that can be read, and then each role whose releases could not be read
-	// (Decision.Role). It is filled beside an error too.
+	// Decisions are the decisions on each release newer than the installed one, newest
+	// first, down to the one that is offered; with Query.AllowDowngrade also on others
+	// that were considered. Entries without a readable version follow, and then each
+	// role whose releases could not be read (Decision.Role). Decisions is also set when
+	// Latest returns an error.
 	Decisions []Decision
 }
 
-// Latest returns the approved release with the highest version above q.Installed
-// that this machine may step to; where that needs an older one first, that one.
-// Versions are ordered by tuf.Version: those that compare equal are one version, and
-// never an update. Product, version, channel, platform and min_version are those of
-// the listing that all parties agree on; what one role claims beside it decides nothing.
+// Latest returns the approved release with the highest version above q.Installed that
+// this machine may be updated to; if that requires an intermediate release
+// (min_version), the intermediate one. Versions are ordered by tuf.Version: versions
+// that compare equal are the same, and not updates of each other. Product, version,
+// channel, platform and min_version are those that all parties agree on; fields that
+// only one role lists have no effect.
 //
-// Of two releases of one version the one for q.Platform goes before the one for
-// "any". Where all parties list one for q.Platform that may not be installed, the
-// one for "any" is not offered in its place ([ErrPlatform]), but other versions are.
+// Of two releases of one version the one for q.Platform takes precedence over the one
+// for "any". If all parties list one for q.Platform that may not be installed, the one
+// for "any" is not offered instead ([ErrPlatform]), but other versions are.
 //
-// Nothing below q.Installed is offered unless q.AllowDowngrade says so; and then only
-// where all roles could be read, for otherwise whoever keeps a role away could take
-// machines back.
+// A version below q.Installed is offered only with q.AllowDowngrade, and only if all
+// roles could be read: otherwise an attacker who blocks a role could force a downgrade.
 //
-// Otherwise the error wraps [ErrUpToDate], and also what keeps newer releases
-// away (tuf.ErrNotApproved, tuf.ErrRelease, tuf.ErrHeld, [ErrPlatform], [ErrRollout],
-// [ErrMinVersion], [ErrDeferred], [ErrDenied], [ErrRecalled]), in words that can be
-// shown to people. A role that cannot be read or has expired costs the releases that
-// it lists, not those of others: it is in Decisions and in that error. Where it is a
-// party's own role of a class, or a hold, and no other class offers a release, the
-// error does not wrap ErrUpToDate, for nothing of the class could be decided.
+// If nothing is offered the error wraps [ErrUpToDate], and the reasons why newer
+// releases are refused (tuf.ErrNotApproved, tuf.ErrRelease, tuf.ErrHeld, [ErrPlatform],
+// [ErrRollout], [ErrMinVersion], [ErrDeferred], [ErrDenied], [ErrRecalled]); its text
+// is human-readable. A role that cannot be read or has expired affects only the
+// releases that it lists: it appears in Decisions and in that error. If it is a party's
+// own role of a class, or a hold, and no other class offers a release, the error does
+// not wrap ErrUpToDate, because no decision on the class was possible.
 //
-// Where all roles could be read, and none lists a release of that product, channel
-// and platform, of whatever version, the error wraps [ErrUnknownProduct] instead and
-// names what all parties list. So no party alone can make a product unknown. Where
-// they agree on none of what they list, the error wraps ErrUpToDate and says that, with
-// tuf.ErrNotApproved: no party alone can turn a mistake in q into a silent "up to date".
+// If all roles could be read, and none lists a release of that product, channel and
+// platform, in any version, the error wraps [ErrUnknownProduct] instead and names what
+// all parties list. So no single party can make a product unknown. If roles list such
+// releases but the parties do not agree on any, the error wraps ErrUpToDate and
+// tuf.ErrNotApproved: no single party can turn a mistake in q into a silent "up to
+// date".
 func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	installed, err := q.installed()
 	if err != nil {
@@ -84,7 +85,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 		return Release{}, failure(err)
 	}
 	out, skipped := l.choose()
-	var undecided []error // of a whole class
+	var undecided []error // of an entire class
 	for _, c := range l.failed {
 		out.Decisions = append(out.Decisions, v.unread(c))
 		skipped = append(skipped, c.Err)
@@ -110,7 +111,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	return out, failure(fmt.Errorf("%w: %s %s, installed is %s", ErrUpToDate, text.Name(q.Product), text.Name(q.Channel), text.Name(q.Installed)))
 }
 
-// look is one call of Latest.
+// selection is the state of one call of Latest.
 type selection struct {
 	view      *View
 	q         Query
@@ -120,10 +121,10 @@ type selection struct {
 	seen      map[string]time.Time // see View.firstSeen
 }
 
-// choose decides on one release after the other, down to the one that is offered, or
-// to what is installed.
+// choose decides on each release, down to the one that is offered, or to the installed
+// version.
 func (l *selection) choose() (out Release, skipped []error) {
-	var own tuf.Version // the last one that all parties list for this very platform
+	var own tuf.Version // the last version that all parties list for this platform
 	for _, c := range l.found {
 		step := c.version.Compare(l.installed)
 		if c.version.IsZero() {
@@ -140,7 +141,7 @@ func (l *selection) choose() (out Release, skipped []error) {
 		}
 		if step == 0 {
 			if err = cmp.Or(l.view.client.policy.admits(c), err); err == nil || errors.Is(err, tuf.ErrHeld) {
-				break // it is the newest that is allowed, and a hold takes no machine back
+				break // it is the newest allowed version, and a hold causes no downgrade
 			}
 		} else if err == nil {
 			err = l.view.allowed(c, l.q, l.installed, l.seen)
@@ -155,9 +156,9 @@ func (l *selection) choose() (out Release, skipped []error) {
 	return out, skipped
 }
 
-// listed returns an error that wraps [ErrUnknownProduct] where no role lists a release
-// that q asks for, of any version. Where roles do and the parties agree on none, it
-// returns why not.
+// listed returns an error that wraps [ErrUnknownProduct] if no role lists a release
+// that q matches, in any version. If roles do, but the parties agree on none, it
+// returns the reasons.
 func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) {
 	const most = 8
 	list, err := v.candidates(ctx, q.mayMatch)
@@ -167,7 +168,7 @@ func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) 
 	for _, c := range list {
 		switch {
 		case c.Role != "" || q.matches(c) && c.Agreed:
-			return nil, nil // it cannot be told, or there is one
+			return nil, nil // unknown, or there is one
 		case q.matches(c) && len(claims) < most:
 			claims = append(claims, c.Err)
 		}
@@ -202,7 +203,7 @@ func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) 
 	return nil, fmt.Errorf("%w: product %s; there are %s", ErrUnknownProduct, product, some(products))
 }
 
-// some names the first few of a list.
+// some lists the first few elements.
 func some(list []string) string {
 	const most = 8
 	list = slices.DeleteFunc(list, func(s string) bool { return s == "" }) // malformed
@@ -224,9 +225,9 @@ func some(list []string) string {
 	return b.String()
 }
 
-// candidates brings what [tuf.Snapshot.Candidates] says. One location
-// after the other is asked for what could not be read; what no location has stays
-// unread, which the entries report.
+// candidates returns [tuf.Snapshot.Candidates]. It asks one location after the other
+// for roles that could not be read; those that no location has stay unread, with an
+// error in their entries.
 func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (list []tuf.Candidate, err error) {
 	done := false
 	reasons := map[unread]error{}
@@ -241,7 +242,8 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 			if err == nil {
 				continue
 			}
-			// That no location is left to ask is no better reason than what they served.
+			// "No location is left" must not replace the reason why their files were
+			// refused.
 			key := unread{c.Role, c.Path}
 			if was := reasons[key]; was == nil || !errors.Is(was, tuf.ErrUntrusted) {
 				reasons[key] = err
@@ -258,5 +260,5 @@ func (v *View) candidates(ctx context.Context, want func(tuf.Release) bool) (lis
 	return list, err
 }
 
-// unread is an entry that may read better at the next location.
+// unread identifies an entry that may be readable at the next location.
 type unread struct{ role, path string }

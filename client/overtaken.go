@@ -9,14 +9,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxOvertaken is how many times one refresh begins anew because a root was
-// published in the middle of it.
+// maxOvertaken is how often one refresh starts again because a root was published while
+// it ran.
 const maxOvertaken = 3
 
-// overtaken asks the locations that served a timestamp which the tip's keys did not
-// sign for the next root once more: it may have been published after they were asked
-// for it. Where there is one the walk goes on, and content is looked for again. What
-// no root explains is evidence.
+// overtaken handles a root that is published during the refresh: it asks the locations
+// whose timestamp the keys of the newest trusted root did not sign for the next root
+// again. If there is one, the refresh continues from it. Timestamps that no root
+// explains are evidence.
 func (c *Client) overtaken(ctx context.Context, w *walk, view *View) (*View, error) {
 	defer func() {
 		w.reportUnsigned(c)
@@ -48,7 +48,7 @@ func (c *Client) overtaken(ctx context.Context, w *walk, view *View) (*View, err
 	return view, nil
 }
 
-// missed returns the root after the tip that one of these locations has now.
+// nextRootFromUnsigned returns the root after tip if one of these locations has it now.
 func (c *Client) nextRootFromUnsigned(ctx context.Context, w *walk) (found *tuf.Root, err error) {
 	var locations []*location
 	for _, u := range w.unsigned {
@@ -66,16 +66,16 @@ func (c *Client) nextRootFromUnsigned(ctx context.Context, w *walk) (found *tuf.
 	return found, q.run(ctx)
 }
 
-// blame files the timestamps that the tip's keys did not sign, and forgets them all.
-// Those that keys of former roots signed are of copies that lag: they are refused, and
-// no evidence.
+// reportUnsigned records the timestamps that the keys of the newest trusted root did
+// not sign, and forgets them. If keys of former roots signed them, they come from
+// mirrors that lag: they are refused, but no evidence.
 func (w *walk) reportUnsigned(c *Client) {
 	for _, u := range w.unsigned {
 		if _, err := w.tip.Timestamp(u.data, nil, w.now); !errors.Is(err, tuf.ErrThreshold) {
 			continue
 		}
 		if slices.ContainsFunc(w.former, func(r *tuf.Root) bool {
-			_, err := r.Timestamp(u.data, nil, time.Time{}) // whenever that was
+			_, err := r.Timestamp(u.data, nil, time.Time{}) // expired ones too
 			return err == nil
 		}) {
 			w.failed(u.location, u.err, true)

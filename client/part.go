@@ -10,31 +10,31 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// part is what there is of a target so far, and who gave it. Nothing of it is
-// trusted before all of it has been checked.
+// part is the downloaded part of a target, with its origin. Nothing of it is trusted
+// before all of it has been checked.
 type part struct {
 	partFile
-	sum  *hasher   // of all that is in it
+	sum  *hasher   // of the entire part
 	from []portion // in order, without gaps
 }
 
-// partFile is where a part lies: a durable.File, or memory.
+// partFile stores a part: a durable.File, or memory.
 type partFile interface {
 	io.Writer
 	io.ReaderAt
 	Truncate(n int64) error
 }
 
-// portion is what one place gave in a row.
+// portion is a contiguous range from one location.
 type portion struct {
-	location string // its key; "" for what an earlier process got from anybody
+	location string // its key; "" for bytes of an earlier process, from any location
 	start    int64
-	reads    int // answers that it came in
+	reads    int // number of responses
 }
 
 func newPart(a tuf.Approved, f partFile) *part { return &part{partFile: f, sum: newHasher(a)} }
 
-// reopen takes over size bytes that an earlier process got.
+// reopen adopts size bytes of an earlier process.
 func (p *part) reopen(ctx context.Context, size int64) error {
 	if size == 0 {
 		return nil
@@ -54,7 +54,7 @@ func (p *part) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// cut keeps the first n bytes only.
+// cut truncates the part to n bytes.
 func (p *part) cut(ctx context.Context, n int64) error {
 	if err := p.Truncate(n); err != nil {
 		return diskError{err}
@@ -72,8 +72,8 @@ func (p *part) cut(ctx context.Context, n int64) error {
 	return nil
 }
 
-// begins notes that an answer of a place begins, at 0 or at the end of what
-// there is. At 0 it is known to give all that there is.
+// begins records that a location begins an answer, at 0 or at the end of the part. At 0
+// the location is responsible for the whole part.
 func (p *part) begins(location string, offset int64) {
 	last := len(p.from) - 1
 	switch {
@@ -86,13 +86,13 @@ func (p *part) begins(location string, offset int64) {
 	}
 }
 
-// old reports whether an earlier process got some of it.
+// old reports whether an earlier process downloaded some of it.
 func (p *part) old() bool { return len(p.from) > 0 && p.from[0].location == "" }
 
-// only reports whether all of it is from one place.
+// only reports whether all of it is from one location.
 func (p *part) only(location string) bool { return len(p.from) == 1 && p.from[0].location == location }
 
-// same reads as many bytes as there are, and reports whether they are those.
+// same reads as many bytes as the part has, and reports whether they are equal.
 func (p *part) same(r io.Reader) (bool, error) {
 	mine, theirs := make([]byte, bufferSize), make([]byte, bufferSize)
 	for at := int64(0); at < p.size(); {

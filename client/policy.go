@@ -12,8 +12,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// admits returns an error that wraps [ErrDenied] where the administrator does not
-// allow the version.
+// admits returns an error that wraps [ErrDenied] if the administrator does not allow
+// the version.
 func (p *policy) admits(c candidate) error {
 	for _, v := range p.deny {
 		if v.Compare(c.version) == 0 {
@@ -30,7 +30,7 @@ func (p *policy) admits(c candidate) error {
 	return nil
 }
 
-// allowed says why an approved release is not for this machine now.
+// allowed returns why an approved release is not offered to this machine now.
 func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[string]time.Time) error {
 	rel, sum := c.Claim, c.Approved.SHA256()
 	if err := v.client.policy.admits(c); err != nil {
@@ -43,7 +43,7 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 	}
 	if wait := v.client.cfg.Defer; wait > 0 {
 		at, ok := seen[sum]
-		if !ok { // one of too many to remember
+		if !ok { // more than maxSeen are deferred
 			at = v.now
 		}
 		if v.now.Sub(at) < wait {
@@ -60,18 +60,18 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 	return nil
 }
 
-// share is this machine's number for a release, 0 to 99: another one for each
-// release, so that not the same machines go first each time.
+// share returns this machine's number for a release, 0 to 99. It differs between
+// releases, so that not the same machines are always first.
 func share(seed, sha256sum string) int {
 	sum := sha256.Sum256([]byte(seed + "\n" + sha256sum))
 	return int(binary.BigEndian.Uint64(sum[:]) % 100)
 }
 
-// maxSeen bounds the releases that wait at the same time.
+// maxSeen limits the releases that are deferred at the same time.
 const maxSeen = 256
 
-// firstSeen says when this client first saw each approved release, where that
-// matters. Who sets the clock back starts the waiting anew.
+// firstSeen returns when this client first saw each approved release; nil without
+// Config.Defer. Setting the clock back restarts the deferral.
 func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time.Time, error) {
 	if v.client.cfg.Defer <= 0 {
 		return nil, nil
@@ -92,7 +92,7 @@ func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time
 		}
 		seen[c.Approved.SHA256()] = at
 	}
-	// Others with the same state may ask for other products.
+	// Other clients of this state may query other products.
 	for sum, at := range s.Seen {
 		if _, ok := seen[sum]; !ok && len(seen) < maxSeen && v.now.Sub(at) < 2*v.client.cfg.Defer {
 			seen[sum] = at

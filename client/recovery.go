@@ -11,19 +11,19 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// minRecoveryOperators is how many must say that there is no ordinary next root
-// and show one recovery statement, for a search to count.
+// minRecoveryOperators is how many operators must report that there is no regular next
+// root, and serve the same recovery statement.
 const minRecoveryOperators = 2
 
-// maxRecovered bounds the recoveries that the state remembers.
+// maxRecovered limits the recoveries that the state remembers.
 const maxRecovered = 16
 
-// recovery looks for a way on where the repository is at its end: the newest
-// root has expired, or nobody serves valid content under it, or a newer one was
-// lost. An ordinary next root comes first, and beats any recovery. It returns the root to go on from;
-// nil where there is none, or not yet.
+// recovery looks for a recovery root if the repository cannot continue regularly: the
+// newest root has expired, or no location serves valid content under it, or a newer one
+// was lost. A regular next root always takes precedence. It returns the root to
+// continue from; nil if there is none, or the waiting period is not over.
 //
-// In good times nothing of this is asked for.
+// Without such a failure no recovery file is requested.
 func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	if w.tip.Charter() == nil || w.tip.Charter().Recovery() == nil {
 		return nil, nil
@@ -49,14 +49,15 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	return next, nil
 }
 
-// statement returns the recovery statement that enough operators show: the one
-// that is waited for already, unless there is one with a higher counter.
+// statement returns the recovery statement that enough operators serve: the one whose
+// waiting period has begun, unless there is one with a higher counter.
 func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) {
 	seen := map[string]*tuf.Recovery{}
 	shown := map[string]operators{} // by ID
 	var locations []*location
 	for _, p := range c.locations(w.tip, w.now) {
-		// Who keeps the ordinary root from us must not make us wait for another.
+		// A location that withholds a regular root must not be able to offer a
+		// recovery.
 		if p.operator != "" && w.none[p.key] > w.tip.Version() {
 			locations = append(locations, p)
 		}
@@ -118,7 +119,7 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 	return best, nil
 }
 
-// recoveryFiles is what a location shows for a recovery.
+// recoveryFiles are the files that a location serves for a recovery.
 type recoveryFiles struct{ statement, root []byte }
 
 func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *location, answered func()) (out recoveryFiles, err error) {
@@ -136,7 +137,7 @@ func (c *Client) openRecovery(w *walk, p *location, files recoveryFiles) (*tuf.R
 	defer done()
 	rec, err := w.tip.Recovery(statement, root, w.now)
 	if errors.Is(err, tuf.ErrExpired) {
-		// It was in date when it was waited for.
+		// It had not expired when the waiting period ran.
 		for _, wait := range w.session.Recovered {
 			if then, thenErr := w.tip.Recovery(statement, root, wait.Last); thenErr == nil && then.ID() == wait.Statement {
 				return then, nil
@@ -149,7 +150,8 @@ func (c *Client) openRecovery(w *walk, p *location, files recoveryFiles) (*tuf.R
 	return rec, err
 }
 
-// followed returns the wait for a statement that this client went by already.
+// followed returns the completed wait for a statement that this client has followed
+// before.
 func (s *session) followed(rec *tuf.Recovery) (tuf.Wait, bool) {
 	i := slices.IndexFunc(s.Recovered, func(wait tuf.Wait) bool { return wait.Statement == rec.ID() })
 	if i < 0 {
@@ -158,8 +160,8 @@ func (s *session) followed(rec *tuf.Recovery) (tuf.Wait, bool) {
 	return s.Recovered[i], true
 }
 
-// waited returns how long this client has waited for a statement; all the time
-// where it followed it before, and lost what it kept of it.
+// waited returns how long this client has waited for a statement; the complete wait if
+// it followed the statement before and lost its files.
 func (s *session) waited(rec *tuf.Recovery) tuf.Wait {
 	if wait, ok := s.followed(rec); ok {
 		return wait
@@ -170,7 +172,7 @@ func (s *session) waited(rec *tuf.Recovery) tuf.Wait {
 	return tuf.Wait{}
 }
 
-// keepRecovery keeps what a later replay needs to go the same way.
+// keepRecovery stores what replay needs to verify the recovery again.
 func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) error {
 	statement, root := rec.Bytes()
 	if err := s.store.Write(recoveryName(tip), statement); err != nil {
@@ -179,19 +181,19 @@ func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) 
 	if err := s.store.Write("roots/"+rootName(tip.Version()+1), root); err != nil {
 		return err
 	}
-	if _, again := s.followed(rec); !again { // else its last tick may be after the statement's date
-		// The oldest is the least missed: a pin of a later day leads past it.
+	if _, again := s.followed(rec); !again { // otherwise its last tick may be after the statement's expiry
+		// Drop the oldest: a newer pin leads past it.
 		s.Recovered = append(s.Recovered, wait)[max(0, len(s.Recovered)+1-maxRecovered):]
 	}
 	s.Wait = nil
 	return nil
 }
 
-// alive reports whether the repository goes on from the tip in the regular way: a
-// location has a regular next root, or a complete set of content under the tip. Then
-// w goes on from there too, and the recovery by that the state remembers is
-// forgotten. It is asked where the tip is in date: the state alone must not lead a
-// client away from a repository that is well.
+// alive reports whether the repository continues from the newest trusted root in the
+// regular way: a location has a regular next root, or a complete set of content. Then w
+// continues there too, and the recovery by that the state remembers is forgotten. It is
+// called if the root has not expired, because the state alone must not divert a client
+// from a working repository.
 func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, error) {
 	s := *w.session
 	s.Health, s.Floors = maps.Clone(s.Health), maps.Clone(s.Floors)

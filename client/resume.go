@@ -11,37 +11,37 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// claim is the right to go on with the part of a file, and to leave one. Claims
-// lie in the state folder, in saves/NN.lock and saves/NN.json, NN being of a
-// hash of the file's path: at most 256 of each, and where two files meet in one
-// only the chance to go on is lost. The part's name is in there alone and is
-// random: two clients that don't share a state folder, and so don't see each
-// other's locks, never write to one part.
+// resumeLock is the exclusive right to resume the part of a file, and to leave one. The
+// locks and records are in the state directory, in saves/NN.lock and saves/NN.json,
+// where NN is from a hash of the file's path: at most 256 of each, and if two files
+// share one, only one of them can be resumed. The part's name is random and stored only
+// there. So two clients that do not share a state directory, and do not see each
+// other's locks, never write to the same part.
 //
-// The nil claim is that of who got none: what he gets is lost when he fails.
+// A nil resumeLock means that no lock was obtained; the download is not resumable.
 type resumeLock struct {
 	c      *Client
 	root   *os.Root
 	name   string // below saves
 	unlock func()
 	want   record
-	have   record // what is on the disk
-	lost   bool   // nothing can be written there
+	have   record // on the disk
+	lost   bool   // records cannot be written
 }
 
-// record is what the next process has to know.
+// record is what the next process needs to resume a download.
 type record struct {
 	File     string `json:"file"` // absolute
 	Hash     string `json:"hash"` // of the target
-	Part     string `json:"part"` // beside File
+	Part     string `json:"part"` // next to File
 	Location string `json:"place,omitempty"`
-	Tag      string `json:"tag,omitempty"` // for If-Range at that place
+	Tag      string `json:"tag,omitempty"` // for If-Range at that location
 }
 
 const maxRecord = 64 << 10
 
-// claim returns nil where another Save of the file goes on, where the state is
-// not in a folder, or nothing can be written there; and for what is small.
+// resumeLock returns nil if another Save of the file holds the lock, if the state is
+// not in a directory or cannot be written, and for small targets.
 func (c *Client) resumeLock(a tuf.Approved, file string) *resumeLock {
 	if c.dir == "" || a.Length() <= minProgress {
 		return nil
@@ -73,7 +73,7 @@ func (l *resumeLock) take() (err error) {
 	lock := "saves/" + l.name + ".lock"
 	if err = makeFolder(l.root, "saves"); err == nil {
 		if fi, err := l.root.Lstat(lock); err == nil && !fi.Mode().IsRegular() {
-			_ = l.root.RemoveAll(lock) // nobody holds such a lock
+			_ = l.root.RemoveAll(lock) // no process holds such a lock
 		}
 		l.unlock, err = durable.TryLock(filepath.Join(dir, filepath.FromSlash(lock)))
 	}
@@ -97,7 +97,7 @@ func (l *resumeLock) write() error {
 	if err != nil {
 		return err
 	}
-	if fi, err := l.root.Lstat(l.file()); err == nil && fi.IsDir() { // which no file replaces
+	if fi, err := l.root.Lstat(l.file()); err == nil && fi.IsDir() { // a file cannot replace a directory
 		if err := l.root.RemoveAll(l.file()); err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (l *resumeLock) write() error {
 	return nil
 }
 
-// open returns the file's part, or begins one, and says how many bytes are in it.
+// open returns the file's part, or creates one, and the number of bytes in it.
 func (l *resumeLock) open(file string) (*durable.File, int64, error) {
 	if l == nil {
 		f, err := durable.Create(file)
@@ -125,12 +125,12 @@ func (l *resumeLock) open(file string) (*durable.File, int64, error) {
 			l.c.log.Warn("a download begins anew", "file", file, "error", err)
 		}
 	} else if l.have.File != "" {
-		// Nobody will go on with that one.
+		// That download will not be resumed.
 		if err := durable.RemovePart(l.have.File, l.have.Part); err != nil {
 			l.c.log.Warn("a part of a download stays", "file", l.have.File, "error", err)
 		}
 	}
-	// Before there is such a file: who is killed from here on leaves nothing that
+	// Before the part exists, so that a process killed from here on leaves no part that
 	// the next process does not find.
 	l.want.Part = durable.PartName()
 	l.note("", "")
@@ -138,7 +138,7 @@ func (l *resumeLock) open(file string) (*durable.File, int64, error) {
 	return f, 0, err
 }
 
-// note remembers who gives, and from which version of his file.
+// note records which location delivers, and the tag of its file.
 func (l *resumeLock) note(location, tag string) {
 	if l == nil || l.lost {
 		return
@@ -150,7 +150,7 @@ func (l *resumeLock) note(location, tag string) {
 	}
 }
 
-// tag is that of the file at a place, where it gave the last bytes of the part.
+// tag returns the tag of the file at a location, if that delivered the end of the part.
 func (l *resumeLock) tag(location string) string {
 	if l == nil || l.have.Location != location {
 		return ""
@@ -158,8 +158,7 @@ func (l *resumeLock) tag(location string) string {
 	return l.have.Tag
 }
 
-// end gives the claim back. Of f, unless it was committed, keep leaves what was
-// got.
+// end releases the lock. keep preserves the part for later, unless f was committed.
 func (l *resumeLock) end(f *durable.File, keep bool) {
 	keep = keep && l != nil && !l.lost && f.Keep() == nil
 	if !keep && f != nil {

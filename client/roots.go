@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxSteps is the number of new roots that one refresh follows (TUF 5.3.2).
+// maxSteps is the number of new roots that one refresh follows (TUF 5.3.3).
 const maxSteps = 256
 
 // search asks all locations for newer roots, unless this refresh did so already with
