@@ -127,7 +127,7 @@ func newPolicy(cfg *Config) (p policy, err error) {
 			p.numbers = 1 + strings.Count(line, ".")
 		}
 		if isLine && strings.ContainsAny(line, "-+") {
-			return p, fmt.Errorf("client: Config.Only: %s: a version that ends with a dot is made of numbers", text.Quote(cfg.Only))
+			return p, fmt.Errorf("client: Config.Only: %s: a version that ends with a dot must consist of numbers", text.Quote(cfg.Only))
 		}
 		if p.only, err = tuf.ParseVersion(line); err != nil {
 			return p, fmt.Errorf("client: Config.Only: %v", err)

@@ -96,7 +96,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 			s, err := c.complete(ctx, w, o)
 			if err == nil {
 				if newest != nil {
-					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "place", text.Name(o.location.name))
+					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "location", text.Name(o.location.name))
 				}
 				return s, o.location, nil
 			}

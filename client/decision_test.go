@@ -135,7 +135,7 @@ func TestEveryReason(t *testing.T) {
 				s.t.Fatalf("%+v, %v", rel.Decisions, err)
 			}
 			return rel.Decisions[1]
-		}, "this platform has a release of its own: tool 2.0.0 for any is not offered in place of the one for linux/amd64"},
+		}, "the version has a release for this platform: tool 2.0.0 for any is not offered in place of the one for linux/amd64"},
 		client.ReasonNotListed: {func(s shop) client.Decision { return decide(s, "agent/none") }, "agent/none is refused: "},
 		client.ReasonHeld: {func(s shop) client.Decision {
 			s.repo.AddTarget(s.list(2, "2.0.0"), "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
@@ -152,12 +152,12 @@ func TestEveryReason(t *testing.T) {
 		client.ReasonRollout: {func(s shop) client.Decision {
 			s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
 			return latest(s, plain)
-		}, "not this machine's turn: tool 2.0.0 goes to 0 % of the machines"},
+		}, "not yet rolled out to this machine: tool 2.0.0: the rollout is halted"},
 		client.ReasonMinVersion: {func(s shop) client.Decision {
 			s.list(1, "1.0.0")
 			s.list(2, "2.0.0", with("min_version", "1.5.0"))
 			return latest(s, plain)
-		}, "an older release comes first: tool 2.0.0 steps up from 1.5.0 or newer, installed is 1.0.0"},
+		}, "an intermediate release is required first: tool 2.0.0 requires 1.5.0 or newer, installed is 1.0.0"},
 		client.ReasonDeferred: {func(s shop) client.Decision {
 			s.list(2, "2.0.0")
 			return latest(s, func(c *client.Config) { c.Defer = time.Hour })
@@ -169,15 +169,15 @@ func TestEveryReason(t *testing.T) {
 		client.ReasonExpired: {func(s shop) client.Decision {
 			s.now = s.now.AddDate(1, 0, 0)
 			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: the newest root that can be had is too old"},
+		}, tuftest.Path + " is refused: client: trusted root is expired or unconfirmed and no newer root is available"},
 		client.ReasonUntrusted: {func(s shop) client.Decision {
 			s.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
 			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: no place delivers valid content; main: "},
+		}, tuftest.Path + " is refused: client: no location delivers valid content; main: "},
 		client.ReasonUnavailable: {func(s shop) client.Decision {
 			s.does(dark, vendorHost, cdnHost, reviewHost)
 			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: no place answers; "},
+		}, tuftest.Path + " is refused: client: no repository location is reachable; "},
 	}
 	all := reasons(t)
 	if len(all) != len(cases) {

@@ -135,7 +135,7 @@ func (d *download) pause(round int) (wait time.Duration, any bool) {
 
 // failure returns the last error of each location.
 func (d *download) failure() error {
-	problems := []error{fmt.Errorf("%s could not be had", d.a.Path())}
+	problems := []error{fmt.Errorf("%s: download failed", d.a.Path())}
 	for _, s := range d.mirrors {
 		if s.err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", s.name, s.err))
@@ -273,10 +273,10 @@ func (d *download) fetchFrom(ctx context.Context, s *mirror, pace *pulse) error 
 		if over(ctx, err) {
 			return err
 		}
-		log := []any{"path", d.a.Path(), "place", s.name, "have", d.part.size(), "of", d.a.Length(), "error", err}
+		log := []any{"path", d.a.Path(), "location", s.name, "have", d.part.size(), "of", d.a.Length(), "error", err}
 		switch got := d.part.size() - before; {
 		case pace != nil && pace.ctx.Err() != nil:
-			d.c.log.Info("download goes on elsewhere", log...)
+			d.c.log.Info("download continues at another location", log...)
 			return err
 		case again:
 		case got >= minProgress:

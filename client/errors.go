@@ -11,18 +11,18 @@ import (
 // Errors of [Client.Refresh]. The causes that led to one are joined to it.
 var (
 	// ErrDark: no location could be reached. The state is unchanged.
-	ErrDark = errors.New("client: no place answers")
+	ErrDark = errors.New("client: no repository location is reachable")
 	// ErrStale: the newest available root has expired, or, if the charter enforces
 	// confirmation, too few operators confirmed it for too long. Nothing new is
 	// installed under it.
-	ErrStale = errors.New("client: the newest root that can be had is too old")
+	ErrStale = errors.New("client: trusted root is expired or unconfirmed and no newer root is available")
 	// ErrBehind: the repository serves an older root than already trusted (rollback).
-	ErrBehind = errors.New("client: the chain of roots is shorter than it was")
+	ErrBehind = errors.New("client: repository serves an older root than already trusted")
 	// ErrPartial: there are more new roots than one refresh follows. Refresh again.
-	ErrPartial = errors.New("client: more roots follow; refresh again")
+	ErrPartial = errors.New("client: more new roots than one refresh follows; refresh again")
 	// ErrNoContent: the root is current, but no location delivers a complete, valid set
 	// under it.
-	ErrNoContent = errors.New("client: no place delivers valid content")
+	ErrNoContent = errors.New("client: no location delivers valid content")
 	// ErrUpToDate: there is no approved release newer than the installed one.
 	ErrUpToDate = errors.New("client: no newer approved release")
 )
@@ -31,10 +31,10 @@ var (
 var (
 	// ErrRollout: the release is rolled out to a part of the machines, which does not
 	// include this one yet; or its rollout is halted for all machines.
-	ErrRollout = errors.New("client: not this machine's turn")
+	ErrRollout = errors.New("client: not yet rolled out to this machine")
 	// ErrMinVersion: the installed version is too old to be updated to this release
 	// directly (min_version).
-	ErrMinVersion = errors.New("client: an older release comes first")
+	ErrMinVersion = errors.New("client: an intermediate release is required first")
 	// ErrDeferred: Config.Defer has not passed since this client first saw the release.
 	ErrDeferred = errors.New("client: deferred by the administrator")
 	// ErrDenied: Config.Deny lists the version, or Config.Only excludes it.
@@ -43,7 +43,7 @@ var (
 	ErrRecalled = tuf.ErrRecalled
 	// ErrPlatform: a release for platform "any" is not offered, because its version
 	// also has a release for this platform.
-	ErrPlatform = errors.New("client: this platform has a release of its own")
+	ErrPlatform = errors.New("client: the version has a release for this platform")
 )
 
 // Errors of [View.Latest] about the Query, in addition to [ErrUpToDate].
@@ -63,9 +63,9 @@ var errLate = errors.New("did not answer in time")
 var errSlow = errors.New("too slow")
 
 // errDiffers: an answer from offset 0 differs from the bytes downloaded before.
-var errDiffers = errors.New("not the bytes that are there already")
+var errDiffers = errors.New("differs from the bytes downloaded before")
 
-var errTooLong = errors.New("longer than it may be")
+var errTooLong = errors.New("too long")
 
 // diskError tells errors of the local store from those of locations.
 type diskError struct{ error }

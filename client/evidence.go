@@ -108,10 +108,10 @@ func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error
 		file = filepath.Join(c.dir, filepath.FromSlash(file))
 	}
 	if err != nil {
-		c.log.Warn("refused", "place", from, "reason", why, "not kept", err)
+		c.log.Warn("refused", "location", from, "reason", why, "not kept", err)
 		return
 	}
-	c.log.Warn("refused", "place", from, "reason", why, "evidence", file)
+	c.log.Warn("refused", "location", from, "reason", why, "evidence", file)
 	w.evidence = append(w.evidence, file)
 }
 
@@ -164,7 +164,7 @@ func (s *session) keepEvidence(rank, sum, from, name string, data []byte, why er
 		limit = maxJunk
 	}
 	if pieces := (files + 1) / 2; pieces >= limit || total > room { // each with its reason
-		return "", fmt.Errorf("the evidence folder holds %d pieces of this kind already, with this one %d bytes", pieces, total)
+		return "", fmt.Errorf("too much evidence of this kind: %d files, %d bytes with this one", pieces, total)
 	}
 	reason, err := json.MarshalIndent(map[string]string{"from": from, "reason": why.Error(), "time": when.UTC().Format(time.RFC3339)}, "", " ")
 	if err != nil {

@@ -52,5 +52,5 @@ func (g *gunzip) Read(p []byte) (int, error) {
 }
 
 func (g *gunzip) refuse() error {
-	return &tuf.Error{Role: "gzip", Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d bytes on the wire for %d of the file; one may become %d, and one may take %d", g.in, g.out, maxRatio, maxWaste)}
+	return &tuf.Error{Role: "gzip", Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d compressed bytes for %d decompressed; the limits are factors of %d and %d", g.in, g.out, maxRatio, maxWaste)}
 }

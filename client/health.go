@@ -50,11 +50,11 @@ func (c *Client) noteParsing(p *location, size int) (done func()) {
 	}
 	name := "trying/" + p.key
 	if err := c.store.Write(name, []byte(p.name)); err != nil {
-		c.log.Warn("could not note an attempt", "place", text.Name(p.name), "error", err)
+		c.log.Warn("could not record that a file is parsed", "location", text.Name(p.name), "error", err)
 	}
 	return func() {
 		if err := c.store.Remove(name); err != nil {
-			c.log.Warn("could not remove the note of an attempt", "place", text.Name(p.name), "error", err)
+			c.log.Warn("could not remove the record that a file is parsed", "location", text.Name(p.name), "error", err)
 		}
 	}
 }
@@ -192,7 +192,7 @@ func (w *walk) clearFailures(p *location, content bool) {
 // rateLimitError returns the error of a location that is not asked because of its
 // requested pause.
 func (w *walk) rateLimitError(p *location) error {
-	return fmt.Errorf("%s: asks not to be asked before %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
+	return fmt.Errorf("%s: rate limited until %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
 }
 
 // unanswered records which of the locations did not answer within the patience.

@@ -216,7 +216,7 @@ func TestErrorsNameEveryLocation(t *testing.T) {
 	w.does(busy(503, "600", ""), vendorHost)
 	w.good(w.client(), 1)
 	w.does(status(404, "timestamp.json", nil), cdnHost)
-	says(w.bad(w.client(), client.ErrNoContent), "main: asks not to be asked before ", "cdn: GET ", "404 Not Found")
+	says(w.bad(w.client(), client.ErrNoContent), "main: rate limited until ", "cdn: GET ", "404 Not Found")
 
 	w.dir = quickDir(t)
 	w.now = w.now.AddDate(0, 1, 1)

@@ -77,19 +77,19 @@ func checkURL(raw string, unsafeHTTP bool) error {
 	case err != nil:
 		return fmt.Errorf("URL: %w", err.(*url.Error).Err) // without the URL: it may contain a password
 	case u.User != nil:
-		return fmt.Errorf("URL of host %s: a user name in it: let the Transport of Config.HTTP sign in", text.Quote(u.Host))
+		return fmt.Errorf("URL of host %s: contains a user name: use the Transport of Config.HTTP to authenticate", text.Quote(u.Host))
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 		fault = "neither https://HOST/ nor http://HOST/"
 	case u.Scheme == "http" && !unsafeHTTP && !public.Loopback(u.Hostname()):
-		fault = "not https (Config.UnsafeHTTP lets it be)"
+		fault = "not https (Config.UnsafeHTTP allows that)"
 	case strings.ContainsFunc(u.Host, func(r rune) bool { return r >= 0x80 }):
-		fault = "a host name that is not ASCII: write its xn-- form"
+		fault = "host name is not ASCII: use its xn-- form"
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(raw, "#"):
-		fault = "a query or a fragment, which file names can't be appended to"
+		fault = "query and fragment are not allowed, because file names are appended"
 	case !strings.HasSuffix(u.Path, "/"):
 		fault = "does not end in /"
 	case u.String() != raw:
-		fault = fmt.Sprintf("not as it will be sent, which is %q", u.String())
+		fault = fmt.Sprintf("not in the form that is sent, %q", u.String())
 	default:
 		return nil
 	}
@@ -106,7 +106,7 @@ func (s *httpSource) address(name string) (string, error) {
 		rest, _ = strings.CutPrefix(name, "targets/")
 	}
 	if base == "" {
-		return "", fmt.Errorf("%s: %w: the place has roots only", name, errors.ErrUnsupported)
+		return "", fmt.Errorf("%s: %w: the location serves only roots", name, errors.ErrUnsupported)
 	}
 	// Never send a server a path that leads out of the location's directory. A role
 	// name cannot: it is always escaped into one element that begins with a number.
@@ -222,7 +222,7 @@ func (s *httpSource) answer(resp *http.Response, coding string, offset int64, ta
 		return nil, fmt.Errorf("%w: %w", status, fs.ErrNotExist)
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
 		if until := retryAfter(resp.Header, s.now()); !until.IsZero() {
-			return nil, &busyError{fmt.Errorf("%w, asks not to be asked before %s", status, until.UTC().Format(time.RFC3339)), until}
+			return nil, &busyError{fmt.Errorf("%w, rate limited until %s", status, until.UTC().Format(time.RFC3339)), until}
 		}
 		return nil, status
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
@@ -249,7 +249,7 @@ func whole(resp *http.Response, coding string) (*Range, error) {
 		// The tag identifies the compressed form.
 		return &Range{ReadCloser: both{z, resp.Body}, Size: -1}, nil
 	}
-	return nil, responseError{errors.New("answered in a coding that was not asked for"), true}
+	return nil, responseError{errors.New("answered in a coding that was not requested"), true}
 }
 
 // both reads from one and closes the other, underlying one.
@@ -278,7 +278,7 @@ func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 	case first != offset || last < first || size >= 0 && last >= size:
 		return nil, fmt.Errorf("%w: from byte %d, Content-Range is %s", ErrRange, offset, text.Quote(got))
 	case tag != "" && now != "" && now != tag:
-		return nil, fmt.Errorf("%w: the file changed in between", ErrRange)
+		return nil, fmt.Errorf("%w: the file has changed", ErrRange)
 	}
 	body := both{io.LimitReader(resp.Body, last-first+1), resp.Body}
 	return &Range{ReadCloser: body, Offset: offset, Size: size, Tag: now}, nil

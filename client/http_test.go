@@ -69,7 +69,7 @@ func TestRetryAfter(t *testing.T) {
 				for _, at := range []time.Duration{0, tt.wait - time.Second} {
 					w.now = tuftest.Now.Add(at)
 					view := w.bad(w.client(), client.ErrDark)
-					until := "asks not to be asked before " + tuftest.Stamp(tuftest.Now.Add(tt.wait))
+					until := "rate limited until " + tuftest.Stamp(tuftest.Now.Add(tt.wait))
 					if asked := w.asked(vendorHost); len(asked) > 0 || !strings.Contains(view.Err().Error(), until) {
 						t.Errorf("after %s asked %q, %v", at, asked, view.Err())
 					}

@@ -196,11 +196,11 @@ func (v *View) listed(ctx context.Context, q Query) (claims []error, err error) 
 	product, channel := text.Name(q.Product), text.Name(q.Channel)
 	switch {
 	case len(platforms) > 0:
-		return nil, fmt.Errorf("%w: %s %s for platform %s; there are %s", ErrUnknownProduct, product, channel, text.Name(q.Platform), some(platforms))
+		return nil, fmt.Errorf("%w: %s %s for platform %s; available: %s", ErrUnknownProduct, product, channel, text.Name(q.Platform), some(platforms))
 	case len(channels) > 0:
-		return nil, fmt.Errorf("%w: %s in channel %s; there are %s", ErrUnknownProduct, product, channel, some(channels))
+		return nil, fmt.Errorf("%w: %s in channel %s; available: %s", ErrUnknownProduct, product, channel, some(channels))
 	}
-	return nil, fmt.Errorf("%w: product %s; there are %s", ErrUnknownProduct, product, some(products))
+	return nil, fmt.Errorf("%w: product %s; available: %s", ErrUnknownProduct, product, some(products))
 }
 
 // some lists the first few elements.

@@ -101,7 +101,7 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 		return nil, fmt.Errorf("%s: the source returned neither file nor error", text.Name(name))
 	case r.Offset != 0 && r.Offset != offset:
 		r.Close()
-		return nil, fmt.Errorf("%s: %w: from byte %d, the source begins at %d", name, ErrRange, offset, r.Offset)
+		return nil, fmt.Errorf("%s: %w: from byte %d, the source starts at %d", name, ErrRange, offset, r.Offset)
 	}
 	return r, nil
 }
@@ -111,5 +111,5 @@ func openAt(ctx context.Context, s Source, name string, offset int64, tag string
 func askable(name string) bool { return fs.ValidPath(strings.ReplaceAll(name, `\`, "/")) }
 
 func notAskable(name string) error {
-	return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: the name leads out of its folder", fs.ErrInvalid)}
+	return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%w: the name leads out of its directory", fs.ErrInvalid)}
 }

@@ -18,13 +18,13 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	}
 	c := &Client{cfg: *cfg, log: cfg.Log, store: cfg.Store, limits: cfg.Limits.WithDefaults()}
 	if (cfg.Dir == "") == (cfg.Store == nil) {
-		return nil, errors.New("client: Config.Dir is required: the folder for the client's state (or Config.Store instead)")
+		return nil, errors.New("client: Config.Dir is required: the directory for the client's state (or set Config.Store)")
 	}
 	if cfg.Offline && len(cfg.Sources) == 0 {
-		return nil, errors.New("client: Config.Offline without Config.Sources leaves nothing to ask")
+		return nil, errors.New("client: Config.Offline requires Config.Sources")
 	}
 	if cfg.UnsafeStale != 0 && !cfg.Offline || cfg.UnsafeStale < 0 {
-		return nil, errors.New("client: Config.UnsafeStale must not be below 0, and is for Config.Offline alone: whoever can be asked may have newer metadata")
+		return nil, errors.New("client: Config.UnsafeStale must not be negative, and requires Config.Offline: online locations may have newer metadata")
 	}
 	c.cfg.Sources = slices.Clone(cfg.Sources)
 	var err error
@@ -38,10 +38,10 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 	id := c.repoID()
 	if id == "" {
 		if !cfg.UnsafeNoReview {
-			return nil, failure(&tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: nobody reviews what it lists"})
+			return nil, failure(&tuf.Error{Role: "pin", Err: tuf.ErrCharter, Detail: "a bare root without a charter: no independent review"})
 		}
 		if len(cfg.Sources) == 0 {
-			return nil, errors.New("client: a bare root says nowhere to ask: Config.Sources is required")
+			return nil, errors.New("client: a bare root lists no locations: Config.Sources is required")
 		}
 		id = "plain"
 	}
@@ -87,7 +87,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 func (c *Client) bind(s Source) (Source, error) {
 	switch s := s.(type) {
 	case nil:
-		return nil, errors.New("client: Config.Sources has a nil in it")
+		return nil, errors.New("client: Config.Sources contains nil")
 	case listSource:
 		bound := make(listSource, len(s))
 		for i := range s {

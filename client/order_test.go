@@ -333,12 +333,12 @@ func TestUnknownProduct(t *testing.T) {
 			}
 		}
 	}
-	unknown("tol", "stable", "linux/amd64", `: product tol; there are agent, "other thing", tool`)
-	unknown("", "stable", "linux/amd64", `: product ""; there are agent, "other thing", tool`)
-	unknown("tool\n", "stable", "linux/amd64", `: product "tool\n"; there are agent, "other thing", tool`)
-	unknown("tool", "stabel", "linux/amd64", ": tool in channel stabel; there are beta, stable")
-	unknown("tool", "stable", "plan9/arm", ": tool stable for platform plan9/arm; there are linux/amd64")
-	unknown("tool", "stable", "any", ": tool stable for platform any; there are linux/amd64")
+	unknown("tol", "stable", "linux/amd64", `: product tol; available: agent, "other thing", tool`)
+	unknown("", "stable", "linux/amd64", `: product ""; available: agent, "other thing", tool`)
+	unknown("tool\n", "stable", "linux/amd64", `: product "tool\n"; available: agent, "other thing", tool`)
+	unknown("tool", "stabel", "linux/amd64", ": tool in channel stabel; available: beta, stable")
+	unknown("tool", "stable", "plan9/arm", ": tool stable for platform plan9/arm; available: linux/amd64")
+	unknown("tool", "stable", "any", ": tool stable for platform any; available: linux/amd64")
 	// Known, and nothing newer.
 	for _, installed := range []string{"1.0.0", "99"} {
 		if err := latest("tool", "stable", "linux/amd64", installed); !errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrUntrusted) {
@@ -353,7 +353,7 @@ func TestUnknownProduct(t *testing.T) {
 			t.Errorf("installed %s: %v", installed, err)
 		}
 	}
-	unknown("tal", "stable", "linux/amd64", `there are agent, "other thing", tool`) // what is claimed is not named
+	unknown("tal", "stable", "linux/amd64", `available: agent, "other thing", tool`) // what is claimed is not named
 	// And one party that lists a product no more does not make it unknown.
 	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), "agent/file-0")
 	renew(s.repo)
@@ -362,7 +362,7 @@ func TestUnknownProduct(t *testing.T) {
 	}
 	delete(tuftest.At(s.repo.Roles["vendor-agent"], "targets"), "agent/file-0")
 	renew(s.repo)
-	unknown("tool", "stable", "linux/amd64", ": tool in channel stable; there are beta")
+	unknown("tool", "stable", "linux/amd64", ": tool in channel stable; available: beta")
 	// What is held is known.
 	s.repo.AddTarget("agent/file-1", "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
 	renew(s.repo)
@@ -389,7 +389,7 @@ func TestUnknownProductNamesAFew(t *testing.T) {
 	}
 	s.lists(list...)
 	_, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any"})
-	if !errors.Is(err, client.ErrUnknownProduct) || !strings.Contains(err.Error(), "; there are \"000") || !strings.HasSuffix(err.Error(), "and 293 more") || tuftest.BadText(err.Error()) != "" {
+	if !errors.Is(err, client.ErrUnknownProduct) || !strings.Contains(err.Error(), "; available: \"000") || !strings.HasSuffix(err.Error(), "and 293 more") || tuftest.BadText(err.Error()) != "" {
 		t.Error(err)
 	}
 }

@@ -67,7 +67,7 @@ func (p *part) cut(ctx context.Context, n int64) error {
 		return diskError{err}
 	}
 	if p.size() != n {
-		return diskError{fmt.Errorf("%d bytes of a download are there, %d were", p.size(), n)}
+		return diskError{fmt.Errorf("the partial file has %d bytes, expected %d", p.size(), n)}
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func (p *part) same(r io.Reader) (bool, error) {
 	for at := int64(0); at < p.size(); {
 		n := min(p.size()-at, bufferSize)
 		if _, err := io.ReadFull(r, theirs[:n]); err != nil {
-			return false, fmt.Errorf("ended before what is there already: %w", err)
+			return false, fmt.Errorf("shorter than what was downloaded before: %w", err)
 		}
 		if _, err := p.ReadAt(mine[:n], at); err != nil {
 			return false, diskError{err}

@@ -38,7 +38,7 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 	}
 	if rel.MinVersion != "" && !installed.IsZero() {
 		if min, err := tuf.ParseVersion(rel.MinVersion); err != nil || installed.Compare(min) < 0 {
-			return fmt.Errorf("%w: %s steps up from %s or newer, installed is %s", ErrMinVersion, c.name(), text.Name(rel.MinVersion), text.Name(q.Installed))
+			return fmt.Errorf("%w: %s requires %s or newer, installed is %s", ErrMinVersion, c.name(), text.Name(rel.MinVersion), text.Name(q.Installed))
 		}
 	}
 	if wait := v.client.cfg.Defer; wait > 0 {
@@ -53,9 +53,9 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 	switch part := rel.Rollout; {
 	case part == nil:
 	case part.Percent <= 0:
-		return fmt.Errorf("%w: %s goes to 0 %% of the machines: its rollout is halted", ErrRollout, c.name())
+		return fmt.Errorf("%w: %s: the rollout is halted", ErrRollout, c.name())
 	case !q.Manual && !rel.Critical && share(cmp.Or(v.client.cfg.RolloutSeed, v.seed), sum) >= part.Percent:
-		return fmt.Errorf("%w: %s goes to %d %% of the machines", ErrRollout, c.name(), part.Percent)
+		return fmt.Errorf("%w: %s is rolled out to %d %% of the machines", ErrRollout, c.name(), part.Percent)
 	}
 	return nil
 }

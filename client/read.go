@@ -79,7 +79,7 @@ type pulse struct {
 // must be called.
 func watch(ctx context.Context, idle time.Duration, rate int64) (p *pulse, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes a second for %s", errSlow, rate, idle)) })
+	t := time.AfterFunc(idle, func() { cancel(fmt.Errorf("%w: less than %d bytes per second for %s", errSlow, rate, idle)) })
 	p = &pulse{ctx: ctx, timer: t, idle: idle, chunk: max(1, int64(idle.Seconds()*float64(rate)))}
 	return p, func() { t.Stop(); cancel(nil) }
 }

@@ -37,7 +37,7 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	w.session.Wait = &wait
 	next, err := rec.Accept(wait)
 	if err != nil {
-		c.log.Warn("a recovery waits", "reason", err)
+		c.log.Warn("waiting for a recovery", "reason", err)
 		w.problems = append(w.problems, err)
 		return nil, nil
 	}
@@ -215,7 +215,7 @@ func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, er
 			}
 		}
 	}
-	c.log.Warn("the state names a recovery, but the repository is alive; forgetting it", "root", w.tip.Version(), "statement", by.ID())
+	c.log.Warn("the repository continues regularly; forgetting the recovery in the state", "root", w.tip.Version(), "statement", by.ID())
 	s.Recovered = slices.DeleteFunc(slices.Clone(s.Recovered), func(wait tuf.Wait) bool { return wait.Statement == by.ID() })
 	s.Wait = nil
 	*w.session = s

@@ -76,7 +76,7 @@ func (s *httpSource) destination(location, at *url.URL, header string, local boo
 	case header == "":
 		return nil, errors.New("a redirect without a Location")
 	case err != nil:
-		return nil, errors.New("a redirect to what is no URL")
+		return nil, errors.New("a redirect to an invalid URL")
 	}
 	fault := public.Redirect(location, to, local)
 	if fault == "" && !s.mayAsk(to) {

@@ -23,7 +23,7 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 		if !again || try >= c.cfg.Retries {
 			return view, err
 		}
-		c.log.Info("no place answers; trying again", "try", try+1, "reason", err)
+		c.log.Info("no location is reachable; trying again", "try", try+1, "reason", err)
 		if !pause(ctx, try) {
 			return view, err
 		}
@@ -71,7 +71,7 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 	if at := view.set.timestamp.Expires(); !view.now.Before(at) {
 		c.log.Warn("the timestamp has expired; Config.UnsafeStale accepts it", "expired", at, "now", view.now)
 	}
-	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.location.name)
+	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "location", view.location.name)
 	return view, false, nil
 }
 

@@ -205,7 +205,7 @@ func TestSaveStalled(t *testing.T) {
 		return true
 	})
 	err = c.Save(t.Context(), rel.Approved, filepath.Join(t.TempDir(), "agent"))
-	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes a second for 400ms") {
+	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes per second for 400ms") {
 		t.Fatalf("got %v", err)
 	}
 }

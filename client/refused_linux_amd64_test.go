@@ -75,7 +75,7 @@ func TestChmodIsRefused(t *testing.T) {
 			if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
 				t.Errorf("%v, %v", fi.Mode(), err)
 			}
-			if !strings.Contains(log.String(), "not all was granted") {
+			if !strings.Contains(log.String(), "not all permissions could be set") {
 				t.Errorf("log: %s", &log)
 			}
 		})
@@ -130,7 +130,7 @@ func TestSaveIntoADropBox(t *testing.T) {
 	if err := c.Save(t.Context(), w.approved(c), filepath.Join(dir, "inbox", "agent")); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(log.String(), "not all was granted") {
+	if !strings.Contains(log.String(), "not all permissions could be set") {
 		t.Errorf("log: %s", &log)
 	}
 }

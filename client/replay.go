@@ -39,7 +39,7 @@ func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 			}
 		}
 		if err != nil {
-			c.log.Warn("a kept root does not follow; walking again from here", "version", n, "error", err)
+			c.log.Warn("a stored root does not verify; discarding it and later ones", "version", n, "error", err)
 			w.keepEvidence(c, "state", rootName(n), data, err)
 			s.dropRootsFrom(n)
 			return w, nil

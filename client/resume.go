@@ -48,7 +48,7 @@ func (c *Client) resumeLock(a tuf.Approved, file string) *resumeLock {
 	}
 	l := &resumeLock{c: c, name: hexSum([]byte(file))[:2], want: record{File: file, Hash: a.Hash()}}
 	if err := l.take(); err != nil {
-		c.log.Warn("a download can't be resumed later", "error", err)
+		c.log.Warn("an interruption of this download could not be resumed", "error", err)
 		return nil
 	}
 	if l.unlock == nil {
@@ -122,12 +122,12 @@ func (l *resumeLock) open(file string) (*durable.File, int64, error) {
 			return f, size, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			l.c.log.Warn("a download begins anew", "file", file, "error", err)
+			l.c.log.Warn("download starts from the beginning", "file", file, "error", err)
 		}
 	} else if l.have.File != "" {
 		// That download will not be resumed.
 		if err := durable.RemovePart(l.have.File, l.have.Part); err != nil {
-			l.c.log.Warn("a part of a download stays", "file", l.have.File, "error", err)
+			l.c.log.Warn("could not remove a partial file", "file", l.have.File, "error", err)
 		}
 	}
 	// Before the part exists, so that a process killed from here on leaves no part that
@@ -145,7 +145,7 @@ func (l *resumeLock) note(location, tag string) {
 	}
 	l.want.Location, l.want.Tag = location, tag
 	if err := l.write(); err != nil {
-		l.c.log.Warn("a download can't be resumed later", "error", err)
+		l.c.log.Warn("an interruption of this download could not be resumed", "error", err)
 		l.lost = true
 	}
 }
@@ -169,7 +169,7 @@ func (l *resumeLock) end(f *durable.File, keep bool) {
 	}
 	if !keep {
 		if err := l.root.Remove(l.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.c.log.Warn("a record of a download stays", "error", err)
+			l.c.log.Warn("could not remove the record of a download", "error", err)
 		}
 	}
 	l.root.Close()

@@ -448,7 +448,7 @@ func TestFoldersThatCantBeWrittenTo(t *testing.T) {
 	c := d.client()
 	a := d.approved(c)
 	for _, dir := range []string{readOnly(t), filepath.Join(d.records0(), "none")} {
-		if err := c.Save(t.Context(), a, filepath.Join(dir, "agent")); err == nil || strings.Contains(err.Error(), "could not be had") {
+		if err := c.Save(t.Context(), a, filepath.Join(dir, "agent")); err == nil || strings.Contains(err.Error(), "download failed") {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}

@@ -20,7 +20,7 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 		}
 		have, err := c.store.List("roles")
 		if err != nil {
-			c.log.Warn("a role is not kept", "role", role, "error", err)
+			c.log.Warn("could not cache role", "role", role, "error", err)
 			continue
 		}
 		total := int64(len(data))
@@ -30,7 +30,7 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 			}
 		}
 		if total > maxRoles {
-			c.log.Warn("a role is not kept", "role", role, "bytes", len(data), "total", total)
+			c.log.Warn("could not cache role", "role", role, "bytes", len(data), "total", total)
 			continue
 		}
 		if err := c.store.Write(keptRole(f), data); err != nil {

@@ -245,7 +245,7 @@ func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 		} else if w.tip.Charter() == nil && !w.settled && len(w.bad) > 0 {
 			// An invalid next root aborts the update (TUF 5.3.4). With a charter it
 			// does not: the trusted roots alone determine where content comes from.
-			state = fmt.Errorf("%w: what is shown as root v%d is none", ErrNoContent, w.tip.Version()+1)
+			state = fmt.Errorf("%w: invalid root v%d", ErrNoContent, w.tip.Version()+1)
 		}
 	}
 	if state == nil {

@@ -76,7 +76,7 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 		return failure(err)
 	}
 	d.tell(location, true)
-	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", location)
+	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "location", location)
 	return nil
 }
 
@@ -122,7 +122,7 @@ func (d *download) save(ctx context.Context, file string) (location string, err 
 		return "", diskError{err}
 	}
 	if err := winner.Skipped(); err != nil {
-		d.c.log.Warn("saved, but not all was granted", "file", file, "error", err)
+		d.c.log.Warn("saved, but not all permissions could be set", "file", file, "error", err)
 	}
 	return location, nil
 }
@@ -177,7 +177,7 @@ func (c *Client) clean(dir string) {
 		err = durable.RemoveParts(dir, time.Now().Add(-partLifetime))
 	}
 	if err != nil {
-		c.log.Warn("leftovers stay", "error", err)
+		c.log.Warn("could not remove temporary files", "error", err)
 	}
 }
 

@@ -228,7 +228,7 @@ func TestSaveDestinations(t *testing.T) {
 		filepath.Join(plain, "agent"):                          nil,
 	} {
 		err := c.Save(t.Context(), a, file)
-		if err == nil || want != nil && !errors.Is(err, want) || strings.Contains(err.Error(), "could not be had") {
+		if err == nil || want != nil && !errors.Is(err, want) || strings.Contains(err.Error(), "download failed") {
 			t.Errorf("%q: %v", file, err)
 		}
 		if got := w.asked(""); len(got) > 0 {

@@ -168,7 +168,7 @@ func (s *session) discard(names ...string) (all bool) {
 	all = true
 	for _, name := range names {
 		if err := s.store.Remove(name); err != nil {
-			s.log.Warn("an old file of the state stays", "name", name, "error", err)
+			s.log.Warn("could not remove an old file of the state", "name", name, "error", err)
 			s.void[name], all = true, false
 		}
 	}
@@ -180,7 +180,7 @@ func (s *session) discard(names ...string) (all bool) {
 func (s *session) list(folder string) map[string]int64 {
 	list, err := s.store.List(folder)
 	if err != nil {
-		s.log.Warn("a folder of the state can't be read", "folder", folder, "error", err)
+		s.log.Warn("could not read a directory of the state", "folder", folder, "error", err)
 		return nil
 	}
 	return list

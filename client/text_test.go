@@ -184,7 +184,7 @@ func TestErrorsOnOneLine(t *testing.T) {
 	w := newWeb(t)
 	w.does(dark, vendorHost, cdnHost, reviewHost)
 	_, err := w.client().Refresh(t.Context())
-	if !errors.Is(err, client.ErrDark) || !errors.Is(err, errDark) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "client: no place answers; main: ") || strings.Contains(err.Error(), "client: client") {
+	if !errors.Is(err, client.ErrDark) || !errors.Is(err, errDark) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "client: no repository location is reachable; main: ") || strings.Contains(err.Error(), "client: client") {
 		t.Errorf("%v", err)
 	}
 }

@@ -23,7 +23,7 @@ func TestRootSignedAhead(t *testing.T) {
 	in := func(cfg *client.Config) { cfg.Log = slog.New(slog.NewTextHandler(&log, nil)) }
 	w := newWeb(t)
 	c := w.client(in)
-	if view := w.good(c, 1); view.ClockBehind() != 0 || strings.Contains(log.String(), "clock is before") {
+	if view := w.good(c, 1); view.ClockBehind() != 0 || strings.Contains(log.String(), "clock is behind") {
 		t.Errorf("the healthy twin: %s, %s", view.ClockBehind(), log.String())
 	}
 	ahead := tuftest.Now.AddDate(10, 0, 0)
@@ -37,7 +37,7 @@ func TestRootSignedAhead(t *testing.T) {
 			t.Errorf("%s behind, %v", got, view.Err())
 		}
 	}
-	if !strings.Contains(log.String(), "clock is before") {
+	if !strings.Contains(log.String(), "clock is behind") {
 		t.Errorf("nothing in the log: %s", log.String())
 	}
 	w.repo.NextRoot(func() {

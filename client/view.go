@@ -123,7 +123,7 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 	now := later(c.clock(), v.tip)
 	if !v.set.until.IsZero() && !now.Before(v.set.until) {
 		return &tuf.Error{Role: "view", Err: tuf.ErrExpired, Expires: v.set.until,
-			Detail: fmt.Sprintf("its metadata on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}
+			Detail: fmt.Sprintf("the first of its files on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}
 	}
 	defer c.closeIdle()
 	pc := newPace()
@@ -154,7 +154,7 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 		opened = snap
 		err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), keptRole(f)) })
 		if keepErr := c.keepRoles(snap, l.roles); keepErr != nil {
-			c.log.Warn("a role is not kept", "error", keepErr)
+			c.log.Warn("could not cache role", "error", keepErr)
 		}
 		return err
 	})
@@ -163,7 +163,7 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 // buildView checks the newest trusted root, and fetches the content under it.
 func (c *Client) buildView(ctx context.Context, w *walk) *View {
 	if lag := w.now.Sub(w.clock); lag > 0 {
-		c.log.Warn("this machine's clock is before the time at which the newest root was signed; that time counts", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
+		c.log.Warn("the machine's clock is behind the signing time of the newest root, which is used instead", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
 	}
 	view := &View{client: c, tip: w.tip, now: w.now, clock: w.clock, seed: w.session.Seed, err: c.checkRoot(w, w.session.confirm(w))}
 	if view.err == nil {
@@ -256,7 +256,7 @@ func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err erro
 func (v *View) unread(c tuf.Candidate) Decision {
 	d := v.decision(c.Path, tuf.Release{}, tuf.Approved{}, c.Err)
 	if d.Role = c.Role; c.Path == "" {
-		d.Sentence = text.Line(fmt.Sprintf("what role %s lists is refused: %s", text.Name(c.Role), oneLine(c.Err)))
+		d.Sentence = text.Line(fmt.Sprintf("releases of role %s are refused: %s", text.Name(c.Role), oneLine(c.Err)))
 	}
 	return d
 }

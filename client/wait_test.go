@@ -189,7 +189,7 @@ func TestMinimumRate(t *testing.T) {
 			err := c.Save(t.Context(), a, file)
 			if slow := rate < 1<<10; slow != (err != nil) {
 				t.Errorf("%d bytes a second: %v", rate, err)
-			} else if slow && !strings.Contains(err.Error(), "less than 1024 bytes a second for 30s") {
+			} else if slow && !strings.Contains(err.Error(), "less than 1024 bytes per second for 30s") {
 				t.Error(err)
 			}
 			if got := time.Since(begun); got < took+answerPatience || got > took+answerPatience+4*time.Second {
@@ -262,7 +262,7 @@ func TestSlowMetadata(t *testing.T) {
 				if took := time.Since(begun); took < tt.took-2*time.Second || took > tt.took+3*time.Second {
 					t.Errorf("took %s, want %s", took, tt.took)
 				}
-				if !tt.good && (!strings.Contains(view.Err().Error(), "too slow: less than 8192 bytes a second for 30s") || errors.Is(view.Err(), context.Canceled)) {
+				if !tt.good && (!strings.Contains(view.Err().Error(), "too slow: less than 8192 bytes per second for 30s") || errors.Is(view.Err(), context.Canceled)) {
 					t.Error(view.Err())
 				}
 			})
