@@ -24,9 +24,9 @@ type Client struct {
 	limits tuf.Limits
 	policy policy
 
-	tip atomic.Pointer[tuf.Root] // newest root seen by a refresh of this client; nil before the first
+	trusted atomic.Pointer[tuf.Root] // newest root seen by a refresh of this client; nil before the first
 
-	former atomic.Pointer[[]*tuf.Root] // earlier roots with other online keys, as of tip
+	former atomic.Pointer[[]*tuf.Root] // earlier roots with other online keys, as of trusted
 
 	mu      sync.Mutex
 	shunned map[string]time.Time // by location.key: locations that are asked last until then

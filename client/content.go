@@ -71,7 +71,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 	}
 	want := 1
 	if w.comparing {
-		want = probe(w.tip).MinOperators
+		want = probe(w.trusted).MinOperators
 	}
 	var problems []error
 	var newest *offer
@@ -83,7 +83,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 	for ; len(rest) > 0; want, must = 1, "" {
 		var offers []*offer
 		offers, rest, err = c.offers(ctx, w, rest, prior, want, must, &problems)
-		w.session.Turns.Timestamps = w.timestampPoll.next(c.locations(w.tip, w.now), w.failing)
+		w.session.Turns.Timestamps = w.timestampPoll.next(c.locations(w.trusted, w.now), w.failing)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -117,7 +117,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 			return nil, nil, err
 		}
 	}
-	for _, p := range c.locations(w.tip, w.now) {
+	for _, p := range c.locations(w.trusted, w.now) {
 		if p.content && w.rateLimited(p) {
 			problems = append(problems, w.rateLimitError(p))
 		}
@@ -128,7 +128,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 // availableLocations lists the locations that serve content and may be asked now, those
 // that failed recently last.
 func (w *walk) availableLocations(c *Client) []*location {
-	locations := slices.DeleteFunc(c.locations(w.tip, w.now), func(p *location) bool { return !p.content || w.rateLimited(p) })
+	locations := slices.DeleteFunc(c.locations(w.trusted, w.now), func(p *location) bool { return !p.content || w.rateLimited(p) })
 	w.sort(locations)
 	return locations
 }
@@ -174,14 +174,14 @@ func (c *Client) offers(ctx context.Context, w *walk, locations []*location, pri
 		answered[p.key] = true
 		var ts *tuf.Timestamp
 		if err == nil {
-			if ts, err = w.tip.Timestamp(data, prior, w.now); err == nil {
-				err = w.session.checkTimestamp(w.tip, ts)
+			if ts, err = w.trusted.Timestamp(data, prior, w.now); err == nil {
+				err = w.session.checkTimestamp(w.trusted, ts)
 			}
 		}
 		if err != nil {
 			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
 			// Without a charter the next root is not requested again, as in the specification.
-			if errors.Is(err, tuf.ErrThreshold) && !w.quiet && w.tip.Charter() != nil {
+			if errors.Is(err, tuf.ErrThreshold) && !w.quiet && w.trusted.Charter() != nil {
 				w.unsigned = append(w.unsigned, unsigned{p, data, err})
 			} else if w.faulty(c, p, err); !w.failing[p.key] {
 				responded.add(p) // an absent or expired timestamp counts as an answer
@@ -207,7 +207,7 @@ func (c *Client) offers(ctx context.Context, w *walk, locations []*location, pri
 	for _, p := range locations {
 		all.add(p)
 	}
-	if len(responded) >= min(len(all), probe(w.tip).MinOperators) {
+	if len(responded) >= min(len(all), probe(w.trusted).MinOperators) {
 		w.compared = true
 	}
 	slices.SortStableFunc(out, func(a, b *offer) int { return cmp.Compare(b.ts.Version(), a.ts.Version()) })
@@ -219,7 +219,7 @@ func (w *walk) faulty(c *Client, p *location, err error) {
 	var refused *tuf.Error
 	// Without consistent snapshots a publish replaces files, so a mismatch is normal
 	// while it runs.
-	midst := errors.Is(err, tuf.ErrMismatch) && !w.tip.ConsistentSnapshot()
+	midst := errors.Is(err, tuf.ErrMismatch) && !w.trusted.ConsistentSnapshot()
 	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) && !midst {
 		w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
 	}
@@ -295,7 +295,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	if c.cfg.UnsafeStale > 0 {
 		until = time.Time{} // another process may not accept expired metadata
 	}
-	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
+	w.session.Set = &mark{w.trusted.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
 	w.served(o.location, true)
 	w.session.sweep(o.snap)
 	return s, nil
@@ -315,7 +315,7 @@ func preference(p, offers *location, w *walk) int {
 // trust makes an offer's timestamp and snapshot the floors of the next refresh.
 func (c *Client) trust(w *walk, o *offer) error {
 	if err := c.replaceFile(w, "timestamp.json", o.ts.Bytes(), c.limits.Timestamp, func(prior []byte) bool {
-		return !w.tip.IsPrior(prior)
+		return !w.trusted.IsPrior(prior)
 	}); err != nil {
 		return err
 	}
@@ -324,7 +324,7 @@ func (c *Client) trust(w *walk, o *offer) error {
 			return err
 		}
 	}
-	keys := w.tip.OnlineKeys()
+	keys := w.trusted.OnlineKeys()
 	w.session.raise("timestamp", keys, o.ts.Version())
 	w.session.raise("snapshot", keys, o.ts.SnapshotFile().Version)
 	return nil
@@ -354,7 +354,7 @@ func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, dam
 // verified, and none has expired since.
 func (s *session) whole(w *walk, ts *tuf.Timestamp) (bool, error) {
 	m := s.Set
-	if m == nil || m.Root != w.tip.Version() || m.Timestamp != hexSum(ts.Bytes()) || !w.now.Before(m.Until) {
+	if m == nil || m.Root != w.trusted.Version() || m.Timestamp != hexSum(ts.Bytes()) || !w.now.Before(m.Until) {
 		return false, nil
 	}
 	snap, err := s.prior("snapshot.json", ts.SnapshotFile().MaxLength)
@@ -383,7 +383,7 @@ func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
 func (c *Client) prefetchTimestamps(ctx context.Context, w *walk) {
 	want := 1
 	if w.comparing {
-		want = probe(w.tip).MinOperators
+		want = probe(w.trusted).MinOperators
 	}
 	w.prefetched = map[string]*prefetch{}
 	var ops operators

@@ -44,7 +44,7 @@ const (
 // rank returns a refused file's rank, and the hash that identifies it: for ranked files
 // that of the signed part, because anyone can change the rest.
 func (w *walk) rank(c *Client, from, name string, data []byte, why error) (rank, sum string) {
-	payload, signers := rootSigners(data, c.limits.Root, w.tip, c.pin.Root())
+	payload, signers := rootSigners(data, c.limits.Root, w.trusted, c.pin.Root())
 	past := errors.Is(why, tuf.ErrVersion) || errors.Is(why, tuf.ErrRollback) // an old root under another name
 	switch {
 	case from == "fork":

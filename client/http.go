@@ -47,9 +47,9 @@ func (c *Client) web(metadata, targets string) *httpSource {
 
 // mayAsk reports whether the newest root allows contacting the host of a URL.
 func (c *Client) mayAsk(u *url.URL) bool {
-	tip := c.newestRoot()
-	charter := tip.Charter()
-	return charter == nil || charter.Usable(tuf.Location{Base: public.PlainHost(u.String())}, later(c.clock(), tip))
+	trusted := c.newestRoot()
+	charter := trusted.Charter()
+	return charter == nil || charter.Usable(tuf.Location{Base: public.PlainHost(u.String())}, later(c.clock(), trusted))
 }
 
 // httpSource reads from URLs.

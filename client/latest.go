@@ -89,7 +89,7 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	for _, c := range l.failed {
 		out.Decisions = append(out.Decisions, v.unread(c))
 		skipped = append(skipped, c.Err)
-		if c.Path == "" && slices.Contains(releaseRoles(v.tip), c.Role) {
+		if c.Path == "" && slices.Contains(releaseRoles(v.trusted), c.Role) {
 			undecided = append(undecided, c.Err)
 		}
 	}

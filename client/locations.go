@@ -9,24 +9,24 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// locations lists the locations to ask under the root tip, in order: Config.Sources,
+// locations lists the locations to ask under the root trusted, in order: Config.Sources,
 // the charter's locations by priority, those announced for later, the rendezvous, and
 // finally those in the pin. A host that the charter has retired, or whose use_until has
 // passed, is omitted from all lists: not even its name is looked up.
-func (c *Client) locations(tip *tuf.Root, now time.Time) []*location {
+func (c *Client) locations(trusted *tuf.Root, now time.Time) []*location {
 	var out []*location
 	for i, s := range c.cfg.Sources {
-		if s = usable(s, tip.Charter(), now); s == nil {
+		if s = usable(s, trusted.Charter(), now); s == nil {
 			continue
 		}
 		name := fmt.Sprintf("source %d", i+1)
 		p := &location{key: locationKey(name), name: name, source: s, local: true, content: true}
-		if tip.Charter() == nil {
+		if trusted.Charter() == nil {
 			p.operator = "sources" // without a charter nobody else could confirm a root
 		}
 		out = append(out, p)
 	}
-	charter := tip.Charter()
+	charter := trusted.Charter()
 	if c.cfg.Offline || charter == nil {
 		return out
 	}
@@ -93,6 +93,6 @@ func usable(s Source, charter *tuf.Charter, now time.Time) Source {
 // contentLocations lists the locations that serve roles and targets, according to the
 // newest root that this client knows.
 func (c *Client) contentLocations() []*location {
-	tip := c.newestRoot()
-	return slices.DeleteFunc(c.locations(tip, later(c.clock(), tip)), func(p *location) bool { return !p.content })
+	trusted := c.newestRoot()
+	return slices.DeleteFunc(c.locations(trusted, later(c.clock(), trusted)), func(p *location) bool { return !p.content })
 }

@@ -11,8 +11,8 @@ import (
 
 func rootName(root int64) string { return fmt.Sprintf("%d.root.json", root) }
 
-func recoveryName(tip *tuf.Root) string {
-	return fmt.Sprintf("recovery/%d.statement.json", tip.Version())
+func recoveryName(trusted *tuf.Root) string {
+	return fmt.Sprintf("recovery/%d.statement.json", trusted.Version())
 }
 
 // keptRole is the role's file name in the store; below roles/ the names of two versions

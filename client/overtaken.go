@@ -41,14 +41,14 @@ func (c *Client) overtaken(ctx context.Context, w *walk, view *View) (*View, err
 		if err := c.walk(ctx, w); err != nil {
 			return nil, err
 		}
-		w.session.Root = max(w.session.Root, w.tip.Version())
-		w.session.recover(w.tip)
+		w.session.Root = max(w.session.Root, w.trusted.Version())
+		w.session.recover(w.trusted)
 		view = c.buildView(ctx, w)
 	}
 	return view, nil
 }
 
-// nextRootFromUnsigned returns the root after tip if one of these locations has it now.
+// nextRootFromUnsigned returns the root after trusted if one of these locations has it now.
 func (c *Client) nextRootFromUnsigned(ctx context.Context, w *walk) (found *tuf.Root, err error) {
 	var locations []*location
 	for _, u := range w.unsigned {
@@ -56,7 +56,7 @@ func (c *Client) nextRootFromUnsigned(ctx context.Context, w *walk) (found *tuf.
 			locations = append(locations, u.location)
 		}
 	}
-	q := inquiry[[]byte]{pace: w.pace, next: each(locations), get: c.metadata(rootName(w.tip.Version()+1), c.limits.Root)}
+	q := inquiry[[]byte]{pace: w.pace, next: each(locations), get: c.metadata(rootName(w.trusted.Version()+1), c.limits.Root)}
 	q.use = func(p *location, data []byte, err error) need {
 		if found = c.rootFrom(w, p, data, err); found != nil {
 			return nothingMore
@@ -71,7 +71,7 @@ func (c *Client) nextRootFromUnsigned(ctx context.Context, w *walk) (found *tuf.
 // mirrors that lag: they are refused, but no evidence.
 func (w *walk) reportUnsigned(c *Client) {
 	for _, u := range w.unsigned {
-		if _, err := w.tip.Timestamp(u.data, nil, w.now); !errors.Is(err, tuf.ErrThreshold) {
+		if _, err := w.trusted.Timestamp(u.data, nil, w.now); !errors.Is(err, tuf.ErrThreshold) {
 			continue
 		}
 		if slices.ContainsFunc(w.former, func(r *tuf.Root) bool {

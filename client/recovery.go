@@ -25,10 +25,10 @@ const maxRecovered = 16
 //
 // Without such a failure no recovery file is requested.
 func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
-	if w.tip.Charter() == nil || w.tip.Charter().Recovery() == nil {
+	if w.trusted.Charter() == nil || w.trusted.Charter().Recovery() == nil {
 		return nil, nil
 	}
-	tip := w.tip
+	trusted := w.trusted
 	rec, err := c.statement(ctx, w)
 	if rec == nil || err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 		w.problems = append(w.problems, err)
 		return nil, nil
 	}
-	if err := w.session.keepRecovery(rec, wait, tip); err != nil {
+	if err := w.session.keepRecovery(rec, wait, trusted); err != nil {
 		return nil, err
 	}
 	c.log.Warn("recovered", "root", next.Version(), "statement", rec.ID())
@@ -55,10 +55,10 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 	seen := map[string]*tuf.Recovery{}
 	shown := map[string]operators{} // by ID
 	var locations []*location
-	for _, p := range c.locations(w.tip, w.now) {
+	for _, p := range c.locations(w.trusted, w.now) {
 		// A location that withholds a regular root must not be able to offer a
 		// recovery.
-		if p.operator != "" && w.none[p.key] > w.tip.Version() {
+		if p.operator != "" && w.none[p.key] > w.trusted.Version() {
 			locations = append(locations, p)
 		}
 	}
@@ -66,7 +66,7 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 	asked := map[string]*location{}
 	next := each(locations)
 	q := inquiry[recoveryFiles]{pace: w.pace, get: func(ctx context.Context, p *location, answered func()) (recoveryFiles, error) {
-		return c.recoveryFiles(ctx, w.tip, p, answered)
+		return c.recoveryFiles(ctx, w.trusted, p, answered)
 	}}
 	q.next = func() *location {
 		p := next()
@@ -122,8 +122,8 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 // recoveryFiles are the files that a location serves for a recovery.
 type recoveryFiles struct{ statement, root []byte }
 
-func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *location, answered func()) (out recoveryFiles, err error) {
-	statement, root := tip.RecoveryFiles()
+func (c *Client) recoveryFiles(ctx context.Context, trusted *tuf.Root, p *location, answered func()) (out recoveryFiles, err error) {
+	statement, root := trusted.RecoveryFiles()
 	if out.statement, err = readAll(ctx, p.source, "metadata/"+statement, tuf.MaxRecoveryStatement, c.cfg.MetadataTimeout, answered); err != nil {
 		return out, err
 	}
@@ -135,11 +135,11 @@ func (c *Client) openRecovery(w *walk, p *location, files recoveryFiles) (*tuf.R
 	statement, root := files.statement, files.root
 	done := c.noteParsing(p, len(root))
 	defer done()
-	rec, err := w.tip.Recovery(statement, root, w.now)
+	rec, err := w.trusted.Recovery(statement, root, w.now)
 	if errors.Is(err, tuf.ErrExpired) {
 		// It had not expired when the waiting period ran.
 		for _, wait := range w.session.Recovered {
-			if then, thenErr := w.tip.Recovery(statement, root, wait.Last); thenErr == nil && then.ID() == wait.Statement {
+			if then, thenErr := w.trusted.Recovery(statement, root, wait.Last); thenErr == nil && then.ID() == wait.Statement {
 				return then, nil
 			}
 		}
@@ -173,12 +173,12 @@ func (s *session) waited(rec *tuf.Recovery) tuf.Wait {
 }
 
 // keepRecovery stores what replay needs to verify the recovery again.
-func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) error {
+func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, trusted *tuf.Root) error {
 	statement, root := rec.Bytes()
-	if err := s.store.Write(recoveryName(tip), statement); err != nil {
+	if err := s.store.Write(recoveryName(trusted), statement); err != nil {
 		return err
 	}
-	if err := s.store.Write("roots/"+rootName(tip.Version()+1), root); err != nil {
+	if err := s.store.Write("roots/"+rootName(trusted.Version()+1), root); err != nil {
 		return err
 	}
 	if _, again := s.followed(rec); !again { // otherwise its last tick may be after the statement's expiry
@@ -197,15 +197,15 @@ func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) 
 func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, error) {
 	s := *w.session
 	s.Health, s.Floors = maps.Clone(s.Health), maps.Clone(s.Floors)
-	s.Root = w.tip.Version()
+	s.Root = w.trusted.Version()
 	trial := newWalk(&s, w.clock)
 	trial.quiet, trial.down, trial.pace = true, maps.Clone(w.down), w.pace
 	maps.Copy(trial.wait, w.wait)
-	trial.advance(w.tip)
-	if err := c.roots(ctx, trial, probe(w.tip).MinOperators); err != nil {
+	trial.advance(w.trusted)
+	if err := c.roots(ctx, trial, probe(w.trusted).MinOperators); err != nil {
 		return false, err
 	}
-	if trial.tip == w.tip {
+	if trial.trusted == w.trusted {
 		if _, _, err := c.content(ctx, trial); err != nil {
 			if disk, ok := errors.AsType[diskError](err); ok {
 				return false, disk
@@ -215,13 +215,13 @@ func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, er
 			}
 		}
 	}
-	c.log.Warn("the repository continues regularly; forgetting the recovery in the state", "root", w.tip.Version(), "statement", by.ID())
+	c.log.Warn("the repository continues regularly; forgetting the recovery in the state", "root", w.trusted.Version(), "statement", by.ID())
 	s.Recovered = slices.DeleteFunc(slices.Clone(s.Recovered), func(wait tuf.Wait) bool { return wait.Statement == by.ID() })
 	s.Wait = nil
 	*w.session = s
-	if trial.tip != w.tip {
-		w.advance(trial.tip)
+	if trial.trusted != w.trusted {
+		w.advance(trial.trusted)
 	}
-	s.dropRootsFrom(w.tip.Version() + 1)
+	s.dropRootsFrom(w.trusted.Version() + 1)
 	return true, nil
 }

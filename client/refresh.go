@@ -65,13 +65,13 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 		return nil, false, failure(err)
 	}
 	if view.err != nil {
-		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", view.err)
+		c.log.Warn("not refreshed", "root", view.trusted.Version(), "reason", view.err)
 		return view, again, view.err
 	}
 	if at := view.set.timestamp.Expires(); !view.now.Before(at) {
 		c.log.Warn("the timestamp has expired; Config.UnsafeStale accepts it", "expired", at, "now", view.now)
 	}
-	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "location", view.location.name)
+	c.log.Info("refreshed", "root", view.trusted.Version(), "timestamp", view.set.timestamp.Version(), "location", view.location.name)
 	return view, false, nil
 }
 
@@ -81,23 +81,23 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if err != nil {
 		return nil, false, err
 	}
-	c.tip.Store(w.tip) // or each connection would read the kept roots again to verify its certificate
+	c.trusted.Store(w.trusted) // or each connection would read the kept roots again to verify its certificate
 	for name, data := range s.broken {
 		w.quarantine(c, name, data)
 	}
 	// With a charter a timestamp is requested in parallel with the next root, which
 	// usually does not exist. Without one the order of the specification is kept (TUF
 	// 5).
-	tip := w.tip
+	trusted := w.trusted
 	w.comparing = due(w, c.compared)
-	if tip.Charter() != nil && tip.CheckExpiry(w.now) == nil {
+	if trusted.Charter() != nil && trusted.CheckExpiry(w.now) == nil {
 		c.prefetchTimestamps(ctx, w)
 		defer w.dropPrefetched()
 	}
 	if err := c.walk(ctx, w); err != nil {
 		return nil, false, err
 	}
-	if w.tip != tip {
+	if w.trusted != trusted {
 		w.dropPrefetched() // they may be older than the root
 	}
 	c.recordRoot(w)
@@ -159,7 +159,7 @@ func lacking(err error) bool {
 
 // recordRoot records the newest trusted root.
 func (c *Client) recordRoot(w *walk) {
-	c.tip.Store(w.tip)
-	w.session.Root = max(w.session.Root, w.tip.Version())
-	w.session.recover(w.tip)
+	c.trusted.Store(w.trusted)
+	w.session.Root = max(w.session.Root, w.trusted.Version())
+	w.session.recover(w.trusted)
 }

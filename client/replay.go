@@ -17,14 +17,14 @@ func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 		w.down[key] = true
 	}
 	w.advance(c.pin.Root())
-	if tip := c.tip.Load(); tip != nil {
-		w.advance(tip)
+	if trusted := c.trusted.Load(); trusted != nil {
+		w.advance(trusted)
 		if former := c.former.Load(); former != nil {
 			w.former = *former
 		}
 	}
 	for {
-		n := w.tip.Version() + 1
+		n := w.trusted.Version() + 1
 		data, err := c.store.Read("roots/"+rootName(n), c.limits.Root)
 		if errors.Is(err, fs.ErrNotExist) {
 			return w, nil
@@ -32,8 +32,8 @@ func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 		if err != nil {
 			return nil, err
 		}
-		next, by, err := follow(c.store, w.tip, data, s.Recovered)
-		if err == nil && by != nil && w.tip.CheckExpiry(w.now) == nil {
+		next, by, err := follow(c.store, w.trusted, data, s.Recovered)
+		if err == nil && by != nil && w.trusted.CheckExpiry(w.now) == nil {
 			if alive, err := c.alive(ctx, w, by); alive || err != nil {
 				return w, err
 			}

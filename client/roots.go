@@ -18,15 +18,15 @@ const maxSteps = 256
 // search asks all locations for newer roots, unless this refresh did so already with
 // the same newest root. It reports whether there was one.
 func (c *Client) search(ctx context.Context, w *walk) (found bool, err error) {
-	tip := w.tip
-	if w.searched == tip.Version() {
+	trusted := w.trusted
+	if w.searched == trusted.Version() {
 		return false, nil
 	}
 	err = c.roots(ctx, w, everyone)
 	if err == nil && !w.partial {
-		w.searched = w.tip.Version()
+		w.searched = w.trusted.Version()
 	}
-	return w.tip != tip, err
+	return w.trusted != trusted, err
 }
 
 // roots follows the root chain as far as any location serves it (TUF 5.3). It ends when
@@ -56,7 +56,7 @@ func (c *Client) acceptRoot(w *walk, next *tuf.Root) error {
 	c.log.Info("new root", "version", next.Version())
 	w.advance(next)
 	if !w.quiet {
-		c.tip.Store(next) // certificates are verified at its time from now on
+		c.trusted.Store(next) // certificates are verified at its time from now on
 	}
 	return nil
 }
@@ -65,24 +65,24 @@ func (c *Client) acceptRoot(w *walk, next *tuf.Root) error {
 // ours. It is not refused, because otherwise a fork could not be repaired.
 func (c *Client) noteFork(w *walk, next *tuf.Root) {
 	charter := next.Charter()
-	if charter == nil || charter.PrevRoot() == "" || strings.EqualFold(charter.PrevRoot(), w.tip.SHA256()) {
+	if charter == nil || charter.PrevRoot() == "" || strings.EqualFold(charter.PrevRoot(), w.trusted.SHA256()) {
 		return
 	}
-	why := fmt.Errorf("fork: root v%d follows a v%d with sha256 %.16s, ours has %.16s", next.Version(), w.tip.Version(), charter.PrevRoot(), w.tip.SHA256())
-	w.keepEvidence(c, "fork", rootName(w.tip.Version()), w.tip.Bytes(), why)
+	why := fmt.Errorf("fork: root v%d follows a v%d with sha256 %.16s, ours has %.16s", next.Version(), w.trusted.Version(), charter.PrevRoot(), w.trusted.SHA256())
+	w.keepEvidence(c, "fork", rootName(w.trusted.Version()), w.trusted.Bytes(), why)
 	w.keepEvidence(c, "fork", rootName(next.Version()), next.Bytes(), why)
 }
 
-// nextRoot asks the locations for the root after tip; nil means that none is available.
+// nextRoot asks the locations for the root after trusted; nil means that none is available.
 // One location of each operator comes first. The others, and those that failed
 // recently, are asked if that was not enough: a frozen mirror must not hide the honest
 // one of the same operator. A probe of several operators takes turns, so that the first
 // locations cannot hide the others.
 func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, error) {
-	n := w.tip.Version() + 1
+	n := w.trusted.Version() + 1
 	var none operators
 	var locations []*location
-	for _, p := range c.locations(w.tip, w.now) {
+	for _, p := range c.locations(w.trusted, w.now) {
 		switch {
 		case w.none[p.key] == n:
 			none.add(p)
@@ -151,14 +151,14 @@ func (c *Client) nextRoot(ctx context.Context, w *walk, want int) (*tuf.Root, er
 		}
 	}
 	w.unanswered(asked, false)
-	w.settled = len(none) >= probe(w.tip).MinOperators
+	w.settled = len(none) >= probe(w.trusted).MinOperators
 	return found, nil
 }
 
 // rootFrom processes one location's answer, and records a failure if it is not the next
 // root. No answer ends the search: another location may have the root.
 func (c *Client) rootFrom(w *walk, p *location, data []byte, err error) *tuf.Root {
-	n := w.tip.Version() + 1
+	n := w.trusted.Version() + 1
 	if isAbsent(err) {
 		w.answered = true
 		w.none[p.key] = n
@@ -168,7 +168,7 @@ func (c *Client) rootFrom(w *walk, p *location, data []byte, err error) *tuf.Roo
 	if err == nil {
 		done := c.noteParsing(p, len(data))
 		var next *tuf.Root
-		next, err = w.tip.Next(data)
+		next, err = w.trusted.Next(data)
 		done()
 		if err == nil {
 			w.answered = true
@@ -192,16 +192,16 @@ func (c *Client) rootFrom(w *walk, p *location, data []byte, err error) *tuf.Roo
 func (c *Client) walk(ctx context.Context, w *walk) error {
 	want := 1
 	if due(w, c.probed) {
-		want = probe(w.tip).MinOperators
+		want = probe(w.trusted).MinOperators
 	}
 	err := c.roots(ctx, w, want)
-	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.rolledBack()) {
+	if err == nil && (w.trusted.CheckExpiry(w.now) != nil || w.rolledBack()) {
 		// A newer root was seen before, so all locations are asked.
 		_, err = c.search(ctx, w)
 	}
-	w.session.Turns.Roots = w.rootPoll.next(c.locations(w.tip, w.now), w.failing)
+	w.session.Turns.Roots = w.rootPoll.next(c.locations(w.trusted, w.now), w.failing)
 	// Verified roots count, whatever failed later.
-	c.tip.Store(w.tip)
+	c.trusted.Store(w.trusted)
 	if err != nil {
 		return err
 	}
@@ -216,16 +216,16 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 // due reports whether several operators are to be asked; last is when that was last
 // done.
 func due(w *walk, last time.Time) bool {
-	return w.clock.Before(last) || w.clock.Sub(last) >= probe(w.tip).Every
+	return w.clock.Before(last) || w.clock.Sub(last) >= probe(w.trusted).Every
 }
 
 // rolledBack reports whether the newest trusted root is older than one seen before.
-func (w *walk) rolledBack() bool { return w.tip.Version() < w.session.Root }
+func (w *walk) rolledBack() bool { return w.trusted.Version() < w.session.Root }
 
 // checkRoot returns nil if content may be used under the newest trusted root.
 func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 	var state error
-	probe := probe(w.tip)
+	probe := probe(w.trusted)
 	old := unconfirmed > probe.MaxAge
 	if old {
 		c.log.Warn("too few operators confirmed the newest root", "for", unconfirmed, "want", probe.MinOperators)
@@ -236,16 +236,16 @@ func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 	case !w.answered:
 		state = ErrDark
 	case w.rolledBack():
-		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.tip.Version(), w.session.Root)
+		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.trusted.Version(), w.session.Root)
 	case old && probe.Enforce:
 		state = fmt.Errorf("%w: for %s fewer than %d operators confirmed it", ErrStale, unconfirmed.Round(time.Second), probe.MinOperators)
 	default:
-		if err := w.tip.CheckExpiry(w.now); err != nil {
+		if err := w.trusted.CheckExpiry(w.now); err != nil {
 			state = fmt.Errorf("%w: %w", ErrStale, err)
-		} else if w.tip.Charter() == nil && !w.settled && len(w.bad) > 0 {
+		} else if w.trusted.Charter() == nil && !w.settled && len(w.bad) > 0 {
 			// An invalid next root aborts the update (TUF 5.3.4). With a charter it
 			// does not: the trusted roots alone determine where content comes from.
-			state = fmt.Errorf("%w: invalid root v%d", ErrNoContent, w.tip.Version()+1)
+			state = fmt.Errorf("%w: invalid root v%d", ErrNoContent, w.trusted.Version()+1)
 		}
 	}
 	if state == nil {
@@ -256,8 +256,8 @@ func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 
 // without returns which locations reported that there is no newer root.
 func (c *Client) without(w *walk) (out []error) {
-	next := w.tip.Version() + 1
-	for _, p := range c.locations(w.tip, w.now) {
+	next := w.trusted.Version() + 1
+	for _, p := range c.locations(w.trusted, w.now) {
 		if w.none[p.key] == next {
 			out = append(out, fmt.Errorf("%s: has no root v%d", text.Name(p.name), next))
 		}

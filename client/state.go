@@ -196,9 +196,9 @@ func (s *session) dropRootsFrom(n int64) {
 	}
 }
 
-// newestKept verifies the kept roots after tip and returns the last good one. It takes
+// newestKept verifies the kept roots after trusted and returns the last good one. It takes
 // no lock and changes nothing.
-func newestKept(store Store, tip *tuf.Root, limit int64, now time.Time) *tuf.Root {
+func newestKept(store Store, trusted *tuf.Root, limit int64, now time.Time) *tuf.Root {
 	var st state
 	for _, name := range stateFiles {
 		if data, err := store.Read(name, maxState); err == nil {
@@ -208,15 +208,15 @@ func newestKept(store Store, tip *tuf.Root, limit int64, now time.Time) *tuf.Roo
 		}
 	}
 	for {
-		data, err := store.Read("roots/"+rootName(tip.Version()+1), limit)
+		data, err := store.Read("roots/"+rootName(trusted.Version()+1), limit)
 		if err != nil {
-			return tip
+			return trusted
 		}
-		next, by, err := follow(store, tip, data, st.Recovered)
-		if err != nil || by != nil && tip.CheckExpiry(later(now, tip)) == nil {
-			return tip // a refresh must check whether a recovery from an unexpired root is justified
+		next, by, err := follow(store, trusted, data, st.Recovered)
+		if err != nil || by != nil && trusted.CheckExpiry(later(now, trusted)) == nil {
+			return trusted // a refresh must check whether a recovery from an unexpired root is justified
 		}
-		tip = next
+		trusted = next
 	}
 }
 
@@ -242,18 +242,18 @@ type health struct {
 	Content bool      `json:"content,omitempty"` // it failed to serve content, so serving a root does not clear it
 }
 
-// follow verifies kept bytes as the root after tip: a regular successor, or a recovery
+// follow verifies kept bytes as the root after trusted: a regular successor, or a recovery
 // root whose waiting period is over. by is the recovery statement, if any.
-func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
-	if next, err = tip.Next(data); err == nil {
+func follow(store Store, trusted *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
+	if next, err = trusted.Next(data); err == nil {
 		return next, nil, nil
 	}
-	statement, readErr := store.Read(recoveryName(tip), tuf.MaxRecoveryStatement)
+	statement, readErr := store.Read(recoveryName(trusted), tuf.MaxRecoveryStatement)
 	if readErr != nil {
 		return nil, nil, err
 	}
 	for _, wait := range recovered {
-		rec, recErr := tip.Recovery(statement, data, wait.Last)
+		rec, recErr := trusted.Recovery(statement, data, wait.Last)
 		if recErr != nil {
 			continue
 		}
@@ -268,8 +268,8 @@ func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (next
 // newestRoot returns the newest root that this client knows, also before its first
 // refresh: retired hosts are listed in the kept roots, not in the pin.
 func (c *Client) newestRoot() *tuf.Root {
-	if tip := c.tip.Load(); tip != nil {
-		return tip
+	if trusted := c.trusted.Load(); trusted != nil {
+		return trusted
 	}
 	return newestKept(c.store, c.pin.Root(), c.limits.Root, c.clock())
 }

@@ -18,7 +18,7 @@ import (
 // tuf.ErrExpired.
 type View struct {
 	client   *Client
-	tip      *tuf.Root
+	trusted  *tuf.Root
 	now      time.Time // the time used for verification
 	clock    time.Time
 	set      *set
@@ -59,10 +59,10 @@ func (v *View) State() State {
 }
 
 // RootVersion returns the version of the newest trusted root.
-func (v *View) RootVersion() int64 { return v.tip.Version() }
+func (v *View) RootVersion() int64 { return v.trusted.Version() }
 
 // Root returns the newest trusted root.
-func (v *View) Root() *tuf.Root { return v.tip }
+func (v *View) Root() *tuf.Root { return v.trusted }
 
 // Timestamp returns the version of the timestamp, 0 if there is no content.
 func (v *View) Timestamp() int64 {
@@ -102,7 +102,7 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	}
 	var a tuf.Approved
 	err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
-		if v.tip.Charter() == nil {
+		if v.trusted.Charter() == nil {
 			a, err = snap.UnsafeTarget(path, get)
 		} else {
 			a, err = snap.Approve(path, get)
@@ -120,7 +120,7 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 // because timestamp and snapshot determine their bytes. Verified files are kept.
 func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
 	c := v.client
-	now := later(c.clock(), v.tip)
+	now := later(c.clock(), v.trusted)
 	if !v.set.until.IsZero() && !now.Before(v.set.until) {
 		return &tuf.Error{Role: "view", Err: tuf.ErrExpired, Expires: v.set.until,
 			Detail: fmt.Sprintf("the first of its files on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}
@@ -163,9 +163,9 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 // buildView checks the newest trusted root, and fetches the content under it.
 func (c *Client) buildView(ctx context.Context, w *walk) *View {
 	if lag := w.now.Sub(w.clock); lag > 0 {
-		c.log.Warn("the machine's clock is behind the signing time of the newest root, which is used instead", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
+		c.log.Warn("the machine's clock is behind the signing time of the newest root, which is used instead", "clock", w.clock, "signed", w.now, "root", w.trusted.Version())
 	}
-	view := &View{client: c, tip: w.tip, now: w.now, clock: w.clock, seed: w.session.Seed, err: c.checkRoot(w, w.session.confirm(w))}
+	view := &View{client: c, trusted: w.trusted, now: w.now, clock: w.clock, seed: w.session.Seed, err: c.checkRoot(w, w.session.confirm(w))}
 	if view.err == nil {
 		view.set, view.location, view.err = c.content(ctx, w)
 	}
@@ -188,7 +188,7 @@ func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error
 		return Decision{}, v.err
 	}
 	var recalls []tuf.Recall
-	if v.tip.Charter() != nil {
+	if v.trusted.Charter() != nil {
 		// If a role cannot be read, the recalls of the others still count, and Find
 		// reports whether a role of the path's class is missing.
 		err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
@@ -219,7 +219,7 @@ func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error
 
 // class returns the class that a path belongs to, "" for none.
 func (v *View) class(path string) string {
-	if c := v.tip.Charter(); c != nil {
+	if c := v.trusted.Charter(); c != nil {
 		for _, class := range c.Classes() {
 			if strings.HasPrefix(path, class.Prefix) {
 				return class.Name
@@ -230,7 +230,7 @@ func (v *View) class(path string) string {
 }
 
 func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err error) Decision {
-	d := Decision{Reason: reason(err), Path: path, Root: v.tip.Version(), Timestamp: v.Timestamp(), At: v.now, Err: err}
+	d := Decision{Reason: reason(err), Path: path, Root: v.trusted.Version(), Timestamp: v.Timestamp(), At: v.now, Err: err}
 	if claim != (tuf.Release{}) {
 		d.Release = &claim
 	}

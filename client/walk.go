@@ -15,8 +15,8 @@ const everyone = math.MaxInt
 // walk is one refresh's traversal of the root chain.
 type walk struct {
 	session    *session
-	tip        *tuf.Root
-	now        time.Time // the clock, or signed_at of tip if that is later
+	trusted    *tuf.Root
+	now        time.Time // the clock, or signed_at of trusted if that is later
 	clock      time.Time
 	steps      int
 	answered   bool // a location answered, even if only "not found"
@@ -26,14 +26,14 @@ type walk struct {
 	problems   []error
 	prefetched map[string]*prefetch // by location.key: requests made in advance
 	quiet      bool                 // a trial: nothing is recorded
-	unsigned   []unsigned           // timestamps that the keys of tip did not sign
+	unsigned   []unsigned           // timestamps that the keys of trusted did not sign
 	former     []*tuf.Root          // earlier roots with other online keys, at most maxFormer
 
 	// The order of probes for the next root, and for timestamps.
 	rootPoll, timestampPoll *poll
 
-	leader   string // location.key of the location that served tip in this refresh
-	searched int64  // the version of tip when all locations were asked for the next root
+	leader   string // location.key of the location that served the trusted root in this refresh
+	searched int64  // the trusted version when all locations were asked for the next root
 
 	comparing bool // timestamps of several operators are to be compared
 	compared  bool // they were, of as many operators as available
@@ -51,10 +51,10 @@ type walk struct {
 
 // advance makes root the newest trusted root.
 func (w *walk) advance(root *tuf.Root) {
-	if w.tip != nil && w.tip.OnlineKeys() != root.OnlineKeys() {
-		w.former = append(w.former, w.tip)[max(0, len(w.former)+1-maxFormer):]
+	if w.trusted != nil && w.trusted.OnlineKeys() != root.OnlineKeys() {
+		w.former = append(w.former, w.trusted)[max(0, len(w.former)+1-maxFormer):]
 	}
-	w.tip, w.now, w.settled = root, later(w.clock, root), false
+	w.trusted, w.now, w.settled = root, later(w.clock, root), false
 }
 
 func newWalk(s *session, clock time.Time) *walk {
