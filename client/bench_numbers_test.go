@@ -33,8 +33,8 @@ func BenchmarkFindIn100k(b *testing.B) {
 	b.ReportMetric(mibs(theirs.Peak), "peak-MiB-go-tuf")
 }
 
-// BenchmarkCorruptFiles damages each of three cached files in four ways and
-// counts those after which a client never refreshes again.
+// BenchmarkCorruptFiles damages each of three cached files in four ways and counts the
+// cases after which a client never refreshes again.
 func BenchmarkCorruptFiles(b *testing.B) {
 	s := newShelf(b, 1)
 	lasting := func(who string) (n float64) {
@@ -74,8 +74,8 @@ func BenchmarkCorruptFiles(b *testing.B) {
 	}
 }
 
-// BenchmarkSixProcesses refreshes 40 times in each of six processes on one state
-// folder, while somebody publishes, and counts the failures.
+// BenchmarkSixProcesses refreshes 40 times in each of six processes with one state
+// directory, while the repository publishes, and counts the failures.
 func BenchmarkSixProcesses(b *testing.B) {
 	s := newShelf(b, 1)
 	failures := func(who string) float64 {
@@ -117,9 +117,9 @@ func BenchmarkSixProcesses(b *testing.B) {
 	}
 }
 
-// BenchmarkRevokedRootKey lets a thief with a revoked root key, the online keys
-// and the network serve a product that has seen the revocation and starts again
-// with the old root that it embeds: 1 where he is believed.
+// BenchmarkRevokedRootKey lets an attacker with a revoked root key, the online keys and
+// the network serve a product that has seen the revocation and restarts with its old
+// embedded root. It reports 1 if the attack succeeds.
 func BenchmarkRevokedRootKey(b *testing.B) {
 	s := newShelf(b, 1)
 	thief := newShelf(b, 2)
@@ -129,7 +129,7 @@ func BenchmarkRevokedRootKey(b *testing.B) {
 		s.repo.Signers["root"] = []string{"root", "root2"}
 	})
 	s.publish()
-	// He makes his own next root of the old one, with his own online keys.
+	// The attacker's next root follows the old one, with other online keys.
 	thief.repo.NextRoot(func() {
 		thief.repo.AddKeys(thief.repo.Root, "evil")
 		for _, role := range []string{"timestamp", "snapshot", "targets"} {

@@ -21,19 +21,18 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// The benchmarks of this package run us in the loop and go-tuf's updater after
-// it, on the same repository and in the same run, and print what both need. Here
-// both have the repository in memory, so that no network is measured;
-// go-tuf/ours says how many times as much it takes.
+// The benchmarks of this package run this client in the loop and then go-tuf's updater,
+// on the same repository, and report both. The repository is in memory, so that no
+// network is measured; go-tuf/ours is the ratio.
 
-// stock is go-tuf's updater on a repository in memory. Its object refreshes
-// once, so each refresh is a new one on the same folder, as it is meant.
+// stock is go-tuf's updater on a repository in memory. An updater refreshes only once,
+// so each refresh uses a new one with the same directory, as intended.
 type stock struct {
 	dir  string
 	repo *tuftest.Repo
 	root []byte
 	n    int   // requests
-	max  int64 // roots in a refresh; 0: its own bound
+	max  int64 // roots per refresh; 0: its default limit
 }
 
 func (s *stock) DownloadFile(url string, _ int64, _ time.Duration) ([]byte, error) {
@@ -63,7 +62,7 @@ func (s *stock) refresh() error {
 	return up.Refresh()
 }
 
-// memorySource is the same for us.
+// memorySource is the same for this client.
 type memorySource struct {
 	repo *tuftest.Repo
 	n    *int // requests
@@ -86,7 +85,7 @@ func beside(b *testing.B, ours func() error, theirs func() error) {
 			b.Fatal(err)
 		}
 	}
-	run(ours) // what a first refresh has to do is not what is measured
+	run(ours) // a first refresh is not measured
 	start := cpuTime()
 	for b.Loop() {
 		run(ours)
@@ -102,7 +101,7 @@ func beside(b *testing.B, ours func() error, theirs func() error) {
 	}
 }
 
-// crowd makes the targets role one of 100,000 targets that three keys must sign.
+// crowd gives the targets role 100,000 targets, and three keys that must sign.
 func crowd(r *tuftest.Repo) {
 	keys := []string{"t1", "t2", "t3"}
 	r.AddKeys(r.Root, keys...)
@@ -113,8 +112,8 @@ func crowd(r *tuftest.Repo) {
 	}
 }
 
-// BenchmarkNoChange100k is a refresh of a new process without anything new, with
-// a role of 100,000 targets of three keys in the cache.
+// BenchmarkNoChange100k is a refresh without changes in a new process, with a cached
+// role of 100,000 targets signed by three keys.
 func BenchmarkNoChange100k(b *testing.B) {
 	r := tuftest.NewPlain()
 	crowd(r)
@@ -133,8 +132,8 @@ func BenchmarkNoChange100k(b *testing.B) {
 	beside(b, ours, theirs.refresh)
 }
 
-// BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without
-// anything new, of a new process that embeds the first of eleven roots.
+// BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without changes
+// in a new process that embeds the first of eleven roots.
 func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 	r := tuftest.NewPlain()
 	for range 10 {
@@ -158,8 +157,8 @@ func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 	b.ReportMetric(float64(theirs.n), "requests-go-tuf")
 }
 
-// BenchmarkNoChangeCharter is a refresh without anything new in a process that
-// goes on, of a repository with a charter.
+// BenchmarkNoChangeCharter is a refresh without changes in a running process, of a
+// repository with a charter.
 func BenchmarkNoChangeCharter(b *testing.B) {
 	w := &web{repo: tuftest.New(), now: tuftest.Now, dir: b.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
 	c, err := client.New(w.pin(), &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: clock})

@@ -14,8 +14,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A small file comes into memory, as well checked as any, from whichever place
-// is honest; a larger one than the caller takes is not even asked for.
+// A small file is downloaded into memory with the same checks, from any honest
+// location; nothing is requested if the file is larger than the limit.
 func TestBytes(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -38,7 +38,7 @@ func TestBytes(t *testing.T) {
 			if got, err := c.Bytes(t.Context(), a, a.Length()); err != nil || string(got) != "the agent" {
 				t.Fatalf("%q, %v", got, err)
 			}
-			if does == nil || name == "long" { // what was approved is enough
+			if does == nil || name == "long" { // bytes after the approved length are ignored
 				return
 			}
 			w.does(does, cdnHost)
@@ -69,7 +69,7 @@ func TestBytes(t *testing.T) {
 	if _, err := other.Bytes(t.Context(), a, 1000); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
-	// An empty file is a file.
+	// An empty file is valid.
 	w = newWeb(t, func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, "", nil, "vendor-agent", "review-agent") })
 	c = w.client()
 	a = w.approved(c)
@@ -79,7 +79,7 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// A break in the middle costs nothing here either.
+// An interrupted transfer is resumed in memory, too.
 func TestBytesGoOn(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	d.posts[0].tell(first(cutAfter(400_000), down))
@@ -98,8 +98,8 @@ func TestBytesGoOn(t *testing.T) {
 	}
 }
 
-// Progress begins with what there is, never says more than there is, and ends
-// with all.
+// Progress starts with the bytes already available, never exceeds the actual number,
+// and ends at the total.
 func TestProgress(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	var told []client.Progress

@@ -9,15 +9,15 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// holders are who holds the root keys of a random root, by name.
+// holders are the root keys of a random root, by name.
 type holders struct {
 	keys      map[string][]string // by party
 	min       map[string]int
 	threshold int
 }
 
-// enough is the oracle: it counts names of keys, and knows nothing of JSON,
-// key ids or signatures. It is not the judge's code, nor like it.
+// enough is the oracle: it counts names of keys, and is independent of the verifier, of
+// JSON, key ids and signatures.
 func (h holders) enough(signed map[string]bool) bool {
 	total := 0
 	for party, keys := range h.keys {
@@ -35,7 +35,7 @@ func (h holders) enough(signed map[string]bool) bool {
 	return total >= h.threshold
 }
 
-// drawHolders draws parties that obey rule Q. Some keys stay as they were.
+// drawHolders draws parties that satisfy rule Q. Some keys remain the same.
 func drawHolders(dice *rand.Rand, before *holders, root int) holders {
 	h := holders{keys: map[string][]string{}, min: map[string]int{}}
 	all := 0
@@ -68,8 +68,8 @@ func (h holders) write(r *tuftest.Repo) {
 	r.Charter()["parties"] = parties
 }
 
-// Random chains, signed by random people: a root is followed if and only if the
-// oracle counts enough, by the root before and by itself.
+// Random chains with random signers: a root is accepted if and only if the oracle
+// counts enough signatures for the root before and for itself.
 func TestRandomChains(t *testing.T) {
 	t.Parallel()
 	seed, chains := seedOf(t), uint64(200)
@@ -90,7 +90,7 @@ func TestRandomChains(t *testing.T) {
 		for k := 1; k <= 5; k++ {
 			next := drawHolders(dice, &h, k)
 			r.NextRoot(func() { next.write(r) })
-			// All of both roots but a few, and a stranger.
+			// All keys of both roots but a few, and an unknown key.
 			signed := map[string]bool{}
 			var names []string
 			missing := dice.IntN(4)
@@ -101,7 +101,7 @@ func TestRandomChains(t *testing.T) {
 				signed[name] = true
 				names = append(names, name)
 			}
-			// Who signs twice gets nothing for it, not even what was enough without.
+			// Duplicate signatures of a key do not count, and invalidate nothing.
 			twice := len(names) > 0 && dice.IntN(6) == 0
 			if twice {
 				names = append(names, names[dice.IntN(len(names))])

@@ -18,8 +18,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// Each state of the world, with its error and with a View that says so and
-// answers nothing; and each is left when the world is well again.
+// Each error of Refresh, with a View that reports it and answers nothing; and the
+// client recovers from each when the repository works again.
 func TestStates(t *testing.T) {
 	t.Parallel()
 	for state, tt := range map[client.State]struct {
@@ -95,7 +95,7 @@ func reasons(t *testing.T) (out []client.Reason) {
 
 var sentence = regexp.MustCompile(`^[^\n]+ is (accepted|refused): [^\n]+[^\n.]$`)
 
-// For every reason there is a case, which says it to machines and to people.
+// There is a case for every reason, with its code and its sentence.
 func TestEveryReason(t *testing.T) {
 	q := client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"}
 	latest := func(s shop, cfg func(*client.Config)) client.Decision {
@@ -197,7 +197,7 @@ func TestEveryReason(t *testing.T) {
 			if d.String() != d.Sentence || !sentence.MatchString(d.Sentence) || !strings.Contains(d.Sentence, c.says) {
 				t.Errorf("says %q", d.Sentence)
 			}
-			// The record that is kept of it says the same.
+			// The JSON record contains the same.
 			var back client.Decision
 			data, err := json.Marshal(d)
 			must(t, err)

@@ -21,8 +21,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// depot is a repository whose one release lies at several places, real web
-// servers on loopback that can be told to misbehave.
+// depot is a repository whose one release is available at several locations: real web
+// servers on loopback that can be made to misbehave.
 type depot struct {
 	t       *testing.T
 	repo    *tuftest.Repo
@@ -31,7 +31,7 @@ type depot struct {
 	dir     string // the clients' state
 }
 
-// post is one of its places.
+// post is one of its locations.
 type post struct {
 	url string
 
@@ -39,22 +39,22 @@ type post struct {
 	idle *sync.Cond // signals busy 0
 	busy int
 	asks []ask
-	done int // asks that were returned
+	done int // requests that have been returned
 	does deed
 }
 
-// ask is a request for the release, and how it was answered.
+// ask is a request for the release, with its response.
 type ask struct {
-	from    int64  // the first byte asked for, -1 for all
+	from    int64  // the first byte requested, -1 for all
 	ifRange string // the header
 	sent    int64  // bytes of the body
 }
 
-// deed is what a post does with a request for the release, the n-th since it was
-// told, from 0; file serves as a good server does.
+// deed handles the n-th request for the release since tell, from 0; file serves as a
+// correct server does.
 type deed func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc)
 
-// noise is n bytes that nothing compresses.
+// noise returns n incompressible bytes.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{1}).Read(b)
@@ -68,7 +68,7 @@ func newDepot(t *testing.T, places, size int) *depot {
 	return d
 }
 
-// open starts the servers and publishes where they are.
+// open starts the servers and publishes their locations.
 func (d *depot) open(places int) {
 	var locations []any
 	for i := range places + 1 {
@@ -129,7 +129,7 @@ func (d *depot) serve(p *post, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// file serves content well, ranges and all.
+// file serves content correctly, including ranges.
 func (d *depot) file(content []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if w.Header()["Etag"] == nil {
@@ -153,7 +153,7 @@ func (c *counter) Write(b []byte) (int, error) {
 
 func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// tell makes the post do something else, and forgets what it was asked.
+// tell changes the behaviour, and forgets earlier requests.
 func (p *post) tell(does deed) {
 	p.asked()
 	p.mu.Lock()
@@ -161,8 +161,7 @@ func (p *post) tell(does deed) {
 	p.does, p.asks, p.done = does, nil, 0
 }
 
-// asked returns what it was asked since it was told something, or since the last
-// call.
+// asked returns the requests since tell, or since the last call.
 func (p *post) asked() []ask {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,8 +180,8 @@ func sent(asks []ask) (n int64) {
 	return n
 }
 
-// cutter lets only so many bytes of an answer through, and then does something
-// that it does not come back from.
+// cutter passes only so many bytes of a response, and then calls a function that does
+// not return.
 type cutter struct {
 	http.ResponseWriter
 	left int
@@ -200,15 +199,14 @@ func (c *cutter) Write(b []byte) (int, error) {
 
 func hangUp() { panic(http.ErrAbortHandler) }
 
-// cutAfter hangs up after so many bytes of each answer.
+// cutAfter closes the connection after so many bytes of each response.
 func cutAfter(n int) deed {
 	return func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(&cutter{w, n, hangUp}, r)
 	}
 }
 
-// first does one thing at the first request, and another one from then on; nil:
-// serves well.
+// first handles the first request with a, and later ones with b; nil: serves correctly.
 func first(a, b deed) deed {
 	return func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		switch {
@@ -226,12 +224,12 @@ func down(_ int, w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { h
 
 func gone(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { http.NotFound(w, r) }
 
-// gives serves other content, as well as a good server would.
+// gives serves other content correctly.
 func (d *depot) gives(content []byte) deed {
 	return func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { d.file(content)(w, r) }
 }
 
-// bad is the content with a part of it flipped.
+// bad returns the content with some bytes flipped.
 func (d *depot) bad(from, to int) []byte {
 	b := bytes.Clone(d.content)
 	for i := from; i < to; i++ {
@@ -284,7 +282,7 @@ func (d *depot) save(ctx context.Context, file string) error {
 	return c.Save(ctx, d.approved(c), file)
 }
 
-// saves demands that it succeeds, and that nothing but the file is there then.
+// saves requires that Save succeeds and leaves only the file.
 func (d *depot) saves(file string) {
 	d.t.Helper()
 	if err := d.save(d.t.Context(), file); err != nil {
@@ -306,7 +304,7 @@ func (d *depot) holds(file string) {
 	}
 }
 
-// records are what the state remembers of interrupted downloads.
+// records are the state's records of interrupted downloads.
 func (d *depot) records() []string {
 	d.t.Helper()
 	list, err := filepath.Glob(filepath.Join(d.dir, tuftest.RepoID, "saves", "*.json"))
@@ -316,7 +314,7 @@ func (d *depot) records() []string {
 	return list
 }
 
-// parts are the parts of downloads in a folder.
+// parts returns the partial files in a directory.
 func parts(t *testing.T, dir string) []string {
 	t.Helper()
 	list, err := filepath.Glob(filepath.Join(dir, ".visum-*.part"))
@@ -326,7 +324,7 @@ func parts(t *testing.T, dir string) []string {
 	return list
 }
 
-// part demands that there is one part of so many bytes, and returns it.
+// part requires exactly one partial file of the given size, and returns it.
 func part(t *testing.T, dir string, size int) string {
 	t.Helper()
 	list := parts(t, dir)

@@ -18,8 +18,8 @@ import (
 
 const mib = 1 << 20
 
-// A connection cut anywhere costs nothing: the rest is asked for, of the same
-// version of the file where the server names one.
+// After a connection is cut at any byte only the rest is requested, of the same version
+// of the file if the server sends a tag.
 func TestCutAnywhere(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 1, mib)
@@ -44,7 +44,7 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
-// A server that cuts every 300 kB is finished, without a byte twice.
+// A download from a server that cuts every 300 kB completes, and no byte is sent twice.
 func TestCutEverywhere(t *testing.T) {
 	d := newDepot(t, 1, 3*mib)
 	d.posts[0].tell(cutAfter(300_000))
@@ -52,7 +52,7 @@ func TestCutEverywhere(t *testing.T) {
 	if got := d.posts[0].asked(); len(got) != 11 || sent(got) != 3*mib {
 		t.Errorf("%d requests, %d bytes", len(got), sent(got))
 	}
-	// Scraps are not asked for without end; the next time it goes on from there.
+	// Short reads are not repeated forever; the next Save resumes.
 	d.posts[0].tell(cutAfter(1000))
 	dir := t.TempDir()
 	if err := d.save(t.Context(), filepath.Join(dir, "agent")); !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -64,7 +64,7 @@ func TestCutEverywhere(t *testing.T) {
 	part(t, dir, 4000)
 }
 
-// Where a place breaks off, the next one gives the rest.
+// If a location breaks off, the next one delivers the rest.
 func TestNextPlaceGoesOn(t *testing.T) {
 	for name, end := range map[string]deed{"cut": down, "gone": gone,
 		"silent": func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() },
@@ -90,8 +90,7 @@ func TestNextPlaceGoesOn(t *testing.T) {
 	}
 }
 
-// A place that stands still in the middle is left, and what it gave is not
-// fetched again.
+// A location that stalls is left, and its bytes are not fetched again.
 func TestStallInTheMiddle(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 2, mib)
@@ -109,8 +108,8 @@ func TestStallInTheMiddle(t *testing.T) {
 	}
 }
 
-// wrongRanges are the ways to answer a request for the rest with something else.
-// They serve well whoever asks for all of it.
+// wrongRanges are wrong responses to range requests. Requests for the whole file are
+// served correctly.
 func wrongRanges(d *depot) map[string]deed {
 	rest := func(w http.ResponseWriter, r *http.Request, status int, headers ...string) {
 		for _, h := range headers {
@@ -158,8 +157,8 @@ func wrongRanges(d *depot) map[string]deed {
 	}
 }
 
-// A place that can't do ranges, or lies in them, is asked for all of it. If
-// there is another one, that is asked for the rest, and for no more.
+// A location without ranges, or with wrong ones, is asked for the whole file. If there
+// is another location, that is asked for the rest and no more.
 func TestWrongRanges(t *testing.T) {
 	for name := range wrongRanges(&depot{content: noise(mib)}) {
 		t.Run(name, func(t *testing.T) {
@@ -184,11 +183,11 @@ func TestWrongRanges(t *testing.T) {
 				if sent(a) != mib+mib/2 || len(b) != 0 {
 					t.Errorf("asked %v and %v", a, b)
 				}
-			case "gzip": // what was asked for is identity: the word is not listened to
+			case "gzip": // identity was requested: the header is ignored
 				if sent(a) != mib || len(a) != 2 || len(b) != 0 {
 					t.Errorf("asked %v and %v", a, b)
 				}
-			case "other bytes": // only the whole shows it
+			case "other bytes": // detected only by the hash of the whole file
 				if len(a) != 3 || sent(a) != 2*mib || len(b) != 0 {
 					t.Errorf("asked %v and %v", a, b)
 				}
@@ -201,8 +200,8 @@ func TestWrongRanges(t *testing.T) {
 	}
 }
 
-// The file is replaced in the middle of a download: by a wrong one, by one of
-// another length, and back.
+// The file is replaced during a download: by a wrong one, by one of another length, and
+// back.
 func TestFileChangesInBetween(t *testing.T) {
 	for name, at := range map[string]func(d *depot) []byte{
 		"from the start": func(d *depot) []byte { return d.bad(0, mib) },
@@ -214,7 +213,7 @@ func TestFileChangesInBetween(t *testing.T) {
 			t.Parallel()
 			d := newDepot(t, 2, mib)
 			other := at(d)
-			// It was wrong, and is right from then on.
+			// It was wrong, and is correct from then on.
 			d.posts[0].tell(first(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 				d.file(other)(&cutter{w, min(mib/2, len(other)-1), hangUp}, r)
 			}, nil))
@@ -223,7 +222,7 @@ func TestFileChangesInBetween(t *testing.T) {
 			if refused := len(other) != mib; refused != errors.Is(err, tuf.ErrMismatch) || !refused && err != nil {
 				t.Errorf("healed: %v", err)
 			}
-			// It was right, and is wrong from then on.
+			// It was correct, and is wrong from then on.
 			dir := t.TempDir()
 			d.posts[0].tell(first(cutAfter(mib/2), d.gives(other)))
 			if err := d.save(t.Context(), filepath.Join(dir, "agent")); err == nil {
@@ -235,8 +234,8 @@ func TestFileChangesInBetween(t *testing.T) {
 	}
 }
 
-// What a liar gives does not take from an honest place what it gave, as far as
-// that can be known.
+// Bytes of an honest location are not lost because of a malicious one, as far as that
+// can be determined.
 func TestLiars(t *testing.T) {
 	t.Parallel()
 	lie := func(d *depot) deed { return d.gives(d.bad(0, mib)) }
@@ -290,7 +289,8 @@ func TestLiars(t *testing.T) {
 				d.posts[1].tell(wrongRanges(d)["ignored"])
 			}
 			d.saves(filepath.Join(t.TempDir(), "agent"))
-			// The rest of a lie, or the begin of the truth; then all of it.
+			// The rest of the wrong file, or the start of the correct one; then all of
+			// it.
 			if got := d.posts[1].asked(); len(got) != 2 || sent(got) > 2*mib {
 				t.Errorf("asked %v", got)
 			}
@@ -330,8 +330,7 @@ func TestLiars(t *testing.T) {
 	})
 }
 
-// When the caller's time is up Save ends at once and says so; the next one goes
-// on.
+// When its context ends Save returns its error at once; the next one resumes.
 func TestSaveEndsWithContext(t *testing.T) {
 	d := newDepot(t, 1, mib)
 	dir := t.TempDir()

@@ -19,8 +19,8 @@ import (
 // In a product: //go:embed pin.json
 var pin []byte
 
-// update saves the newest approved release to file, if there is one newer than
-// what is installed, and returns its version. cfg names a folder for the state:
+// update saves the newest approved release to file, if there is one newer than the
+// installed version, and returns its version. cfg names a directory for the state:
 // &client.Config{Dir: "..."}.
 func update(ctx context.Context, cfg *client.Config, file, installed string) (string, error) {
 	c, err := client.New(pin, cfg)
@@ -29,13 +29,13 @@ func update(ctx context.Context, cfg *client.Config, file, installed string) (st
 	}
 	view, err := c.Refresh(ctx)
 	if err != nil {
-		return "", err // not now; nothing has changed
+		return "", err // try again later; nothing has changed
 	}
 	rel, err := view.Latest(ctx, client.Query{
 		Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: installed,
 	})
 	if errors.Is(err, client.ErrUpToDate) {
-		fmt.Println(err) // says also why a newer release was refused
+		fmt.Println(err) // includes the reasons why newer releases were refused
 		return "", nil
 	}
 	if err != nil {
@@ -44,7 +44,7 @@ func update(ctx context.Context, cfg *client.Config, file, installed string) (st
 	return rel.Version, c.Save(ctx, rel.Approved, file)
 }
 
-// The vendor lists a release; it is had once the review centre lists it too.
+// The vendor lists a release; it is offered after the review centre lists it too.
 func Example() {
 	dir, err := os.MkdirTemp("", "example")
 	check(err)
@@ -76,8 +76,8 @@ func Example() {
 	// the new agent
 }
 
-// exampleRepository makes a repository with all keys at hand. In earnest the
-// parties' keys lie with the parties: see repo.Repo.Stage.
+// exampleRepository makes a repository with all keys available. In production each
+// party keeps its own keys: see repo.Repo.Stage.
 func exampleRepository(ctx context.Context, dir string) *repo.Repo {
 	var signers []tuf.Signer
 	key := func() repo.Keys {
@@ -102,7 +102,7 @@ func exampleRepository(ctx context.Context, dir string) *repo.Repo {
 	return r
 }
 
-// hosts answers for both example hosts from a folder.
+// hosts serves both example hosts from a directory.
 func hosts(dir string) *http.Client {
 	t := http.NewFileTransport(http.Dir(dir))
 	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {

@@ -16,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// A place that did not answer is asked after the others for a while, in the next
-// process too, and first again when that has passed or it was well.
+// A location that did not answer is asked after the others for a while, also by the
+// next process, and first again after that time or after it worked.
 func TestSilentPlaceIsAskedLast(t *testing.T) {
 	w := newWeb(t)
 	w.does(dark, vendorHost)
@@ -29,7 +29,7 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	if got := w.asked(vendorHost); len(got) > 0 {
 		t.Errorf("asked %q", got)
 	}
-	// It is not left out where the others are not enough.
+	// It is still asked if the others are not enough.
 	w.does(dark, cdnHost)
 	w.bad(w.client(), client.ErrNoContent)
 	if got := w.asked(vendorHost); len(got) == 0 {
@@ -53,7 +53,7 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	if view := w.good(w.client(), 1); view.Place() != "main" {
 		t.Errorf("after some minutes served by %s", view.Place())
 	}
-	// A clock that was far ahead when a place failed does not shut it out.
+	// If the clock was far ahead when a location failed, that does not exclude it.
 	w.now = w.now.AddDate(0, 0, 20)
 	w.does(dark, vendorHost)
 	w.good(w.client(), 1)
@@ -64,7 +64,7 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	}
 }
 
-// Where no place answers at all a refresh tries again, a bounded number of times.
+// A refresh retries a limited number of times if no location is reachable.
 func TestRetries(t *testing.T) {
 	for name, tt := range map[string]struct {
 		retries, silent int
@@ -117,8 +117,8 @@ func TestRetries(t *testing.T) {
 	})
 }
 
-// A place that fails again and again rests for longer, but never for more than
-// an hour, however often it failed.
+// A location that fails repeatedly is asked last for longer, but never for more than an
+// hour, however often it failed.
 func TestRestOfASilentPlace(t *testing.T) {
 	w := newWeb(t)
 	w.does(dark, vendorHost)
@@ -140,8 +140,8 @@ type darkSource struct{}
 
 func (darkSource) Open(context.Context, string) (io.ReadCloser, error) { return nil, errDark }
 
-// What is remembered of places does not grow: neither with their number, nor
-// with those that were places once.
+// The recorded health does not grow, neither with the number of locations nor with
+// former ones.
 func TestHealthIsBounded(t *testing.T) {
 	w := newWeb(t)
 	kept := func() int {
@@ -165,8 +165,8 @@ func TestHealthIsBounded(t *testing.T) {
 	}
 }
 
-// The timestamp that is asked for beside the next root is dropped where there is
-// one: it may be of before. And its request does not outlive the refresh.
+// A timestamp requested in parallel with the next root is dropped if there is one: it
+// may be older. And its request does not outlive the refresh.
 func TestTimestampAheadOfANewRoot(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -177,7 +177,7 @@ func TestTimestampAheadOfANewRoot(t *testing.T) {
 	w.good(c, 2)
 	got := w.asked(vendorHost)
 	rest := slices.DeleteFunc(slices.Clone(got), func(name string) bool { return name == "metadata/timestamp.json" })
-	// Once, where the walk was over before the early request was under way.
+	// Once, if the walk ended before the parallel request had started.
 	if n := len(got) - len(rest); n < 1 || n > 2 {
 		t.Errorf("%d timestamps asked for: %q", n, got)
 	}
@@ -185,7 +185,7 @@ func TestTimestampAheadOfANewRoot(t *testing.T) {
 		"metadata/6.vendor-agent.json", "metadata/6.review-agent.json", "metadata/6.hold.json"}) {
 		t.Errorf("asked %q", got)
 	}
-	// Nobody needs one: the tip has expired.
+	// None is needed: the trusted root has expired.
 	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now) })
 	w.bad(c, client.ErrStale)
 	w.asked("")
