@@ -23,7 +23,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// busy answers so, with a Retry-After, and with a Date where that is not "".
+// busy answers with code and a Retry-After, and with a Date unless that is "".
 func busy(code int, after, date string) answer {
 	return func(_ string, r *http.Request) (*http.Response, error) {
 		resp := respond(r, code, http.NoBody)
@@ -35,8 +35,8 @@ func busy(code int, after, date string) answer {
 	}
 }
 
-// A place that asks to be left alone is, by every process, for as long as it
-// says, but for an hour at most.
+// A location that asks for a pause gets it, from every process, but for an hour at
+// most.
 func TestRetryAfter(t *testing.T) {
 	date := func(after time.Duration) string { return tuftest.Now.Add(after).Format(http.TimeFormat) }
 	for name, tt := range map[string]struct {
@@ -88,8 +88,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// Who asks to be left alone is not asked a second time in the same refresh, when
-// everybody is.
+// A location that asks for a pause is not asked again in the same refresh, even if all
+// locations are asked.
 func TestBusyPlaceIsAskedOnce(t *testing.T) {
 	w := newWeb(t)
 	w.now = w.now.AddDate(0, 1, 1)
@@ -100,7 +100,7 @@ func TestBusyPlaceIsAskedOnce(t *testing.T) {
 	}
 }
 
-// Nor is it asked because nobody else has content.
+// Nor is it asked because no other location has content.
 func TestBusyPlaceIsLeftAlone(t *testing.T) {
 	w := newWeb(t)
 	w.does(busy(503, "120", ""), vendorHost)
@@ -113,7 +113,7 @@ func TestBusyPlaceIsLeftAlone(t *testing.T) {
 	}
 }
 
-// A place that was busy and is silent now has not asked for anything.
+// A location that was busy and does not answer now has not asked for a pause.
 func TestSilentAfterBusy(t *testing.T) {
 	w := newWeb(t)
 	w.does(busy(503, "120", ""), vendorHost)
@@ -126,8 +126,7 @@ func TestSilentAfterBusy(t *testing.T) {
 	w.good(w.client(), 1)
 }
 
-// A download waits for a place that asks for a moment, and not for one that asks
-// for more.
+// A download waits for a short pause, and not for a longer one.
 func TestRetryAfterOfATarget(t *testing.T) {
 	for after, want := range map[string]int{"1": 2, "60": 1} {
 		t.Run(after, func(t *testing.T) {
@@ -155,7 +154,7 @@ func TestRetryAfterOfATarget(t *testing.T) {
 	}
 }
 
-// What a place says for good it is not asked again; what may change it is.
+// A final response is not followed by a retry; a temporary one is.
 func TestWhatIsAskedAgain(t *testing.T) {
 	for code, again := range map[int]bool{400: false, 401: false, 402: false, 403: false, 404: false, 405: false, 406: false, 410: false, 414: false, 451: false,
 		300: false, 301: false, 302: false, 307: false, 308: false, 201: false, 204: false, 206: false, 416: false,
@@ -180,7 +179,7 @@ func TestWhatIsAskedAgain(t *testing.T) {
 			}
 		})
 	}
-	// Likewise a timestamp that nobody has.
+	// Likewise a timestamp that no location has.
 	w := newWeb(t)
 	w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost)
 	w.bad(w.client(func(cfg *client.Config) { cfg.Retries = 5 }), client.ErrNoContent)
@@ -189,7 +188,7 @@ func TestWhatIsAskedAgain(t *testing.T) {
 	}
 }
 
-// gzipped serves metadata compressed to whoever accepts that.
+// gzipped serves compressed metadata to clients that accept it.
 func gzipped(change func(data []byte) []byte, repo *tuftest.Repo) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		data, ok := fileOf(repo, name)
@@ -209,8 +208,7 @@ func gzipped(change func(data []byte) []byte, repo *tuftest.Repo) answer {
 
 func same(data []byte) []byte { return data }
 
-// Metadata may come compressed, targets never. What is measured is what comes
-// out of it.
+// Metadata may be compressed, targets never. Limits apply to the decompressed size.
 func TestCompression(t *testing.T) {
 	w := newWeb(t)
 	var mu sync.Mutex
@@ -232,7 +230,7 @@ func TestCompression(t *testing.T) {
 	if view := w.good(c, 1); view.Place() != "main" {
 		t.Errorf("from %s", view.Place())
 	}
-	// Bombs, ends before the end, and junk.
+	// Bombs, truncated files, and junk.
 	for name, bad := range map[string]func([]byte) []byte{
 		"bomb":  func([]byte) []byte { return bomb() },
 		"cut":   func(b []byte) []byte { return b[:len(b)-9] },
@@ -251,8 +249,8 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// Some servers name a coding for a target because of its name, and send the file as
-// it is. Length and hash decide.
+// Some servers name a coding for a target because of its name, and send the file as it
+// is. Length and hash decide.
 func TestCodingThatIsNone(t *testing.T) {
 	for _, coding := range []string{"gzip", "x-gzip", "br", "aes128gcm"} {
 		w := newWeb(t)
@@ -274,8 +272,8 @@ func TestCodingThatIsNone(t *testing.T) {
 	}
 }
 
-// Caches on the way are asked to look again for what can change under its name, and
-// for roots that do not exist yet; not for what never changes.
+// HTTP caches must revalidate files that can change under their name, and roots that do
+// not exist yet; not files that never change.
 func TestCachesAreAskedToLookAgain(t *testing.T) {
 	w := newWeb(t)
 	var mu sync.Mutex
@@ -319,7 +317,7 @@ func TestCachesAreAskedToLookAgain(t *testing.T) {
 	}
 }
 
-// An object store takes a + in a path for a space.
+// An object store treats a + in a path as a space.
 func TestPlusInAName(t *testing.T) {
 	const file = "agent/agent-1.0.0+42=a&b@c.zip"
 	w := newWeb(t, func(r *tuftest.Repo) { r.AddTarget(file, "the agent", nil, "vendor-agent", "review-agent") })
@@ -354,8 +352,8 @@ var bomb = sync.OnceValue(func() []byte {
 	return b.Bytes()
 })
 
-// Each element of a name is escaped to the last character that needs it; a
-// role's name is one element, whatever is in it.
+// Each element of a name is escaped completely; a role's name is one element, whatever
+// it contains.
 func TestEscaping(t *testing.T) {
 	var uri string
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { uri = r.RequestURI + " " + r.URL.Path }))
@@ -446,7 +444,7 @@ func TestURLs(t *testing.T) {
 			}
 		}
 	}
-	// A place of roots has no targets, and is not asked for any.
+	// A location with only roots has no targets, and is not asked for any.
 	if _, err := client.URL(ok, "").Open(t.Context(), "targets/x"); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
@@ -457,7 +455,7 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// A source that the caller names on the web brings all that the others bring.
+// A [URL] as a source serves everything that other sources serve.
 func TestURLAsSource(t *testing.T) {
 	w := newWeb(t)
 	w.does(dark, vendorHost, cdnHost, reviewHost)
@@ -474,8 +472,8 @@ func TestURLAsSource(t *testing.T) {
 	}
 }
 
-// Root and timestamp are asked for at the same time: neither answer is needed
-// for the other's request. Nothing else is asked for when there is no news.
+// Root and timestamp are requested in parallel: neither request needs the other's
+// answer. Nothing else is requested if nothing has changed.
 func TestTwoRequestsAtTheSameTime(t *testing.T) { synctest.Test(t, twoRequestsAtTheSameTime) }
 
 func twoRequestsAtTheSameTime(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// seedOf is a new seed for each run, which a failure shows, or VISUM_SEED.
+// seedOf returns VISUM_SEED, or a new seed for each run, which a failure reports.
 func seedOf(t *testing.T) uint64 {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("VISUM_SEED"); s != "" {
@@ -29,21 +29,22 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// chaos is a repository that moves while anything happens to places and product.
+// chaos is a repository that moves while arbitrary events happen to locations and
+// product.
 type chaos struct {
 	*move
 	dice   *rand.Rand
-	repo   *tuftest.Repo   // the honest one
-	states []*tuftest.Repo // all that was ever published
+	repo   *tuftest.Repo   // the correct one
+	states []*tuftest.Repo // every published state
 	stage  int             // of the move: 1 to 4
 	cut    int             // root of the cut-over, 0: not yet
 	gone   int             // root that retired A
 	signed map[int]time.Time
-	honest map[string]bool // allHosts that serve the newest state
-	log    []string        // what happened
+	honest map[string]bool // of allHosts those that serve the newest state
+	log    []string        // events
 
 	process  *client.Client
-	fresh    bool          // the process has just begun
+	fresh    bool          // the process has just started
 	seen     int64         // highest root since the state was lost
 	lost     bool          // kept roots were lost
 	killed   bool          // in this refresh
@@ -90,7 +91,7 @@ func (c *chaos) published() {
 	}
 }
 
-// serves lets a host show one state, for ever or (-1) always the newest.
+// serves lets a host serve one state, forever, or (-1) always the newest.
 func (c *chaos) serves(host string, state int) {
 	c.does(nil, host)
 	c.honest[host] = state < 0
@@ -104,7 +105,7 @@ func (c *chaos) restart() { c.process, c.fresh = c.product(c.store), true }
 
 func (c *chaos) forget() { c.seen, c.lost, c.accepted, c.epoch = 0, false, map[int]int64{}, 0 }
 
-// nextRoot publishes a root, a step of the move if it is time for one.
+// nextRoot publishes a root, with a step of the move if one is due.
 func (c *chaos) nextRoot(step bool) {
 	r := c.repo
 	before := tuftest.NameOf(r.Root)["sha256"]
@@ -137,7 +138,7 @@ func (c *chaos) nextRoot(step bool) {
 	c.published()
 }
 
-// thief lets A show forks and evil content, on top of a state of before the cut-over.
+// thief lets A serve forks and malicious content, based on a state before the cut-over.
 func (c *chaos) thief() {
 	old := slices.DeleteFunc(slices.Clone(c.states), func(s *tuftest.Repo) bool { return c.cut > 0 && s.Root["version"].(int) >= c.cut })
 	fake := old[c.dice.IntN(len(old))].Clone()
@@ -159,7 +160,7 @@ func (c *chaos) thief() {
 
 var allHosts = []string{hostA, hostB, hostZ}
 
-// happen lets one thing happen that is not the product's doing.
+// happen triggers one event outside the product.
 func (c *chaos) happen() {
 	host := allHosts[c.dice.IntN(3)]
 	note := func(format string, args ...any) { c.log = append(c.log, fmt.Sprintf(format, args...)) }
@@ -220,7 +221,8 @@ func (c *chaos) happen() {
 	}
 }
 
-// refresh lets the product look, perhaps to be killed at a write, and checks all.
+// refresh lets the product refresh, possibly killed at a write, and checks all
+// invariants.
 func (c *chaos) refresh() {
 	t := c.t
 	c.asked("")
@@ -249,7 +251,7 @@ func (c *chaos) refresh() {
 	c.fresh = false
 }
 
-// tipOf is the root that the kept ones lead to.
+// tipOf is the newest of the kept roots.
 func (c *chaos) tipOf() int {
 	n := 1
 	for {
@@ -260,12 +262,12 @@ func (c *chaos) tipOf() int {
 	}
 }
 
-// checkRequests is S4, S6 and S12 by what was asked.
+// checkRequests checks S4, S6 and S12 on the requests.
 func (c *chaos) checkRequests(start, tip int) {
 	now := c.now
 	for _, req := range c.asked("") {
 		host, name, _ := strings.Cut(req, " ")
-		under := start // the tip at the time; for content the oldest that it can have been
+		under := start // the trusted root at the time; for content the oldest possible one
 		var n int
 		if _, err := fmt.Sscanf(name, "metadata/%d.root.json", &n); err == nil {
 			under = n - 1
@@ -359,8 +361,8 @@ func (c *chaos) checkView(view *client.View, err error) {
 	c.epoch, c.accepted[epoch] = epoch, view.Timestamp()
 }
 
-// ends brings the move to its end and everything to good health: then the
-// product gets there, whatever was before.
+// ends completes the move and repairs everything: then the product gets there, whatever
+// happened before.
 func (c *chaos) ends() {
 	for c.stage < 4 {
 		c.nextRoot(true)
@@ -389,8 +391,8 @@ func (c *chaos) ends() {
 	}
 }
 
-// Anything happens in any order; after each step all that must never be is
-// looked for, and in the end all is well again. S8 is TestRandomChains'.
+// Events happen in any order; after each step all safety properties are checked, and at
+// the end everything works again. S8 is TestRandomChains.
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
 	seed, runs := seedOf(t), uint64(12)

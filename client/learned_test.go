@@ -9,9 +9,9 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// Save begins at the location that served the refresh, and not at one that failed in
-// it, for as long as the refresh would ask it last. Sources of the administrator
-// still come before locations, where they did not fail.
+// Save starts at the location that served the refresh, and not at one that failed in
+// it, for as long as a refresh would ask that one last. Configured sources still come
+// first unless they failed.
 func TestSaveUsesWhatRefreshLearned(t *testing.T) {
 	const mirror = "mirror.example"
 	mirrored := func(cfg *client.Config) {
@@ -65,7 +65,7 @@ func TestSaveUsesWhatRefreshLearned(t *testing.T) {
 			if got := save(); !slices.Equal(got, tt.begins) {
 				t.Errorf("asked %q, want %q", got, tt.begins)
 			}
-			// What is last for a while is not so for ever.
+			// This ends after a while.
 			if name == "the first is dark" {
 				w.now = w.now.Add(2 * time.Minute)
 				w.good(c, 1)

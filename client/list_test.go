@@ -16,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// What a list says is absent is absent at all of its sources: one that fails
-// may have it.
+// A list reports a file as absent only if all of its sources do: one that fails may
+// have it.
 func TestListOfSources(t *testing.T) {
 	gone := client.FS(fstest.MapFS{})
 	has := client.FS(fstest.MapFS{"targets/x": &fstest.MapFile{Data: []byte("data")}})
@@ -64,8 +64,8 @@ func TestListOfSources(t *testing.T) {
 	}
 }
 
-// An interrupted download goes on at the source of the list that gave its begin,
-// and does not believe that another one's file is the same.
+// An interrupted download resumes at the source of the list that delivered its start,
+// because another source's file may differ.
 func TestListGoesOnWhereItWas(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	url := func(n int) client.Source {
@@ -92,7 +92,7 @@ func TestListGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
-// Nobody who is done with retrying a place for good asks it again through a list.
+// A final answer is not retried through a list either.
 func TestListHandsFinalAnswersThrough(t *testing.T) { synctest.Test(t, listHandsFinalAnswersThrough) }
 
 func listHandsFinalAnswersThrough(t *testing.T) {

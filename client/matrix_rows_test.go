@@ -26,7 +26,7 @@ func bothOfTwo(r *tuftest.Repo) {
 	tuftest.At(r.Root, "roles", "root")["threshold"] = 4
 }
 
-// forks lets A show a next root after root 1, edited and signed by some.
+// forks lets A serve a next root after root 1, edited and signed by some keys.
 func forks(by []string, edit func(r *tuftest.Repo)) func(m *move) {
 	return func(m *move) {
 		fake := m.at[1].Clone()
@@ -37,14 +37,14 @@ func forks(by []string, edit func(r *tuftest.Repo)) func(m *move) {
 	}
 }
 
-// everybody is all keys of both parties: what they sign may still be unlawful.
+// everybody is all keys of both parties: what they sign may still break a rule.
 var everybody = []string{"vendor1", "vendor2", "review1", "review2"}
 
 func unlawful(edit func(r *tuftest.Repo, c tuftest.Doc)) func(m *move) {
 	return forks(everybody, func(r *tuftest.Repo) { edit(r, r.Charter()) })
 }
 
-// evil lets A be run by who holds all old online and release keys of the vendor.
+// evil lets an attacker run A with all old online and release keys of the vendor.
 func evil(m *move) {
 	fake := m.at[1].Clone()
 	fake.AddTarget("agent/evil", "evil", tuftest.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
@@ -69,7 +69,7 @@ func header(code int, name, value string) answer {
 	}
 }
 
-// byteASecond answers with a byte a second.
+// byteASecond answers with one byte per second.
 func byteASecond(_ string, r *http.Request) (*http.Response, error) {
 	return respond(r, 200, trickle{r}), nil
 }
@@ -282,12 +282,12 @@ var matrix = []row{
 	}, root: 1, want: client.ErrNoContent},
 	{name: "retired host, in the pin's list", awake: 4, world: func(m *move) { m.does(dark, hostB, hostZ) }, root: 4, want: client.ErrDark, never: hostA},
 	{name: "every name resolves to nothing", awake: 1, world: func(m *move) { m.does(dark, hostA, hostB, hostZ) }, root: 1, want: client.ErrDark, heals: func(m *move) {
-		// The names stay as they are; a bundle is enough.
+		// The names stay the same; a bundle is enough.
 		m.config = func(c *client.Config) { c.Sources = []client.Source{handed(m.at[4])} }
 	}},
 }
 
-// bundles are rows too: every name is dark, and somebody hands over a bundle.
+// bundles are rows too: all hosts are unreachable, and a bundle is supplied.
 func init() {
 	for _, r := range []struct {
 		row row
@@ -332,15 +332,15 @@ func init() {
 
 func nothingHeals(*move) {}
 
-// newest wakes the product with the pin of root 3, so that it keeps root 4 and
-// none before; then comes one with the first pin.
+// newest runs the product with the pin of root 3, so that it keeps root 4 and none
+// before; then one with the first pin.
 func newest(m *move) {
 	m.pinOf = 3
 	m.awake(4)
 	m.pinOf = 0
 }
 
-// cancelled takes an announced move back: root 3 lists the old place alone.
+// cancelled cancels an announced move: root 3 lists only the old location.
 func cancelled(m *move) {
 	r := m.at[2].Clone()
 	r.NextRoot(func() {
@@ -348,6 +348,6 @@ func cancelled(m *move) {
 	})
 	renew(r)
 	m.shows(r, hostA, hostZ)
-	m.shows(m.at[2], hostB) // who had begun to serve still does
+	m.shows(m.at[2], hostB) // the new location still serves
 	m.now = tuftest.Now.Add(day)
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// faultMatrix is the matrix of faults as the design of the move has it, line by
-// line, with what proves each: rows of the table above, or whole tests.
+// faultMatrix is the fault matrix from the design of the move, line by line, with the
+// proofs of each: rows of the table above, or entire tests.
 var faultMatrix = []struct {
 	fault, expected string
 	proof           []string
@@ -58,12 +58,12 @@ var faultMatrix = []struct {
 	{"bundle forged, foreign, older, huge", "refused, refused, no-op, cut",
 		[]string{"bundle of a forger", "bundle of another product", "bundle of before", "bundle with a huge root", "bundle with a huge timestamp", "TestBadBundles"}},
 	{"every name resolves to 0.0.0.0 (malware wrote the hosts file)", "DARK; bundle import converges", []string{"every name resolves to nothing", "bundle", "TestBundleImport", "TestNames"}},
-	// What the pages around the matrix promise beside it.
+	// Further promises of the design.
 	{"a move is cancelled", "rolled forward: the old place again", []string{"a move is cancelled", "a move is cancelled, product never woke"}},
 	{"a retired host, in the pin's list too", "no packet, no DNS query", []string{"retired host, in the pin's list", "TestRetiredByAnybody", "TestNames"}},
 }
 
-// Every line of the matrix has its proof, and every proof is there.
+// Every line of the matrix has a proof, and every proof exists.
 func TestEveryFaultHasItsTest(t *testing.T) {
 	tests := map[string]bool{}
 	files, err := filepath.Glob("*_test.go")

@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// spellings are versions in order; those of one row are one version.
+// spellings are versions in order; those of one row are equal.
 var spellings = [][]string{
 	{"0.9", "v0.9.0"}, {"1-rc.2", "1.0.0-rc.2"}, {"1-rc.10", "v1.0-rc.10+b"}, {"1", "v1.0.0", "1.0+x"}, {"1.2.9", "1.2.9.0"}, {"1.4", "1.04.0"}, {"1.10", "v1.10"}, {"2.0.0.1"}, {"2024.1.5", "2024.01.05"},
 }
@@ -29,7 +29,7 @@ type item struct {
 
 func (x item) agreed() bool { return x.unlisted == 0 }
 
-// question is who asks for what.
+// question is a client's configuration and query.
 type question struct {
 	installed int // -1: nothing
 	back      bool
@@ -39,8 +39,8 @@ type question struct {
 	product   string
 }
 
-// oracle says by the rules alone, one after the other, which items may be the answer;
-// nil for none, and whether anything is listed.
+// oracle applies the rules one after the other, and returns which items may be the
+// answer; nil for none. known is whether anything is listed.
 func oracle(items []item, q question) (answer []int, known bool) {
 	meant := func(x item) bool {
 		return x.product == q.product && x.channel == q.channel && (x.platform == q.platform || x.platform == "any")
@@ -50,7 +50,7 @@ func oracle(items []item, q question) (answer []int, known bool) {
 			return meant(o) && o.agreed() && !o.malformed && o.platform == q.platform && o.version == x.version
 		})
 	}
-	// Apart from a hold, under which a recall is not looked at.
+	// Ignoring a hold, which takes precedence over a recall.
 	safe := func(x item) bool {
 		return meant(x) && x.agreed() && !x.malformed && x.version != q.deny && !shadowed(x) && (x.held || !x.recalled)
 	}
@@ -77,7 +77,7 @@ func oracle(items []item, q question) (answer []int, known bool) {
 	return answer, known
 }
 
-// Small sets of releases against the rules, said in the plainest way.
+// Small sets of releases against the rules in their simplest form.
 func TestLatestIsWhatTheRulesSay(t *testing.T) {
 	t.Parallel()
 	rounds := 150
@@ -165,8 +165,8 @@ func TestLatestIsWhatTheRulesSay(t *testing.T) {
 	}
 }
 
-// inOrder demands that decisions come newest first, and name what is above what is
-// installed, and that one at most accepts: the last one about a release.
+// inOrder requires that decisions come newest first, are about versions above the
+// installed one, and that at most one accepts: the last one about a release.
 func inOrder(t *testing.T, got client.Release, q client.Query) {
 	t.Helper()
 	var last tuf.Version
@@ -187,9 +187,9 @@ func inOrder(t *testing.T, got client.Release, q client.Query) {
 	}
 }
 
-// The law of Latest, whatever release fields say: what it offers is approved by both
-// parties with fields that obey the rules, is what was asked for, is not what is
-// denied, and is above what is installed unless a step back was allowed.
+// The invariant of Latest, whatever release fields contain: an offered release is
+// approved by both parties with fields that obey the rules, matches the query, is not
+// denied, and is above the installed version unless a downgrade was allowed.
 func FuzzLatest(f *testing.F) {
 	f.Add("1.0.0", "v2", "1.4-rc.1", "1.2.9", "linux/amd64", "2.0", uint8(0))
 	f.Add("10.0.19041.1", "10.0.22000.5", "", "9", "any", "", uint8(1))

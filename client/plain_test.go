@@ -18,15 +18,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// plain is an ordinary TUF repository behind a Source that writes down what it
-// is asked for.
+// plain is a standard TUF repository behind a Source that records requests.
 type plain struct {
 	t     *testing.T
 	repo  *tuftest.Repo
 	pin   []byte
 	dir   string
 	asked []string
-	fails string // a file that the server stumbles over
+	fails string // a file for which the server fails
 }
 
 func newPlain(t *testing.T) *plain {
@@ -56,7 +55,7 @@ func (p *plain) client() *client.Client {
 	return c
 }
 
-// refresh demands the error, and exactly these requests.
+// refresh requires the error, and exactly these requests.
 func (p *plain) refresh(c *client.Client, want error, requests ...string) *client.View {
 	p.t.Helper()
 	p.asked = nil
@@ -73,8 +72,8 @@ func (p *plain) refresh(c *client.Client, want error, requests ...string) *clien
 	return view
 }
 
-// The requests of the specification, in its order, each once, and none for what
-// is there already, be it in the same process or the next.
+// The requests of the specification, in its order, each once, and none for files that
+// are available already, in the same process or the next.
 func TestPlainRequests(t *testing.T) {
 	p := newPlain(t)
 	c := p.client()
@@ -94,7 +93,7 @@ func TestPlainRequests(t *testing.T) {
 		t.Errorf("root v%d, %s from %s", view.RootVersion(), view.State(), view.Place())
 	}
 
-	// Delegated roles come when they are asked for, once.
+	// Delegated roles are fetched on demand, once.
 	p.asked = nil
 	for range 2 {
 		if _, err := view.Find(t.Context(), "lib/a.txt"); err != nil {
@@ -134,7 +133,7 @@ func TestPlainSave(t *testing.T) {
 	if err := c.Save(t.Context(), a, p.dir+"/agent"); err != nil {
 		t.Fatal(err)
 	}
-	// A hash of either kind is enough where nobody reviews.
+	// A hash of either kind is sufficient without a review.
 	for _, content := range []string{"the agenT", "the agent"} {
 		sum := fmt.Sprintf("%x", sha512.Sum512([]byte(content)))
 		p.repo.AddTarget("512/"+baseOfPath, "the agent", nil, "targets")
@@ -157,15 +156,15 @@ func TestPlainSave(t *testing.T) {
 			t.Errorf("asked for %q, want %q", p.asked, want)
 		}
 	}
-	// What another repository approved is not this one's.
+	// A target approved by another repository is refused.
 	w := newWeb(t)
 	if err := c.Save(t.Context(), w.approved(w.client()), p.dir+"/other"); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
 }
 
-// Trap 1: a process that starts again with the root it embeds does not forget
-// that this root's keys were revoked.
+// Trap 1: a process that restarts with its embedded root does not forget that this
+// root's keys were revoked.
 func TestPlainRevokedRootKey(t *testing.T) {
 	p := newPlain(t)
 	thief := p.repo.Clone()
@@ -188,7 +187,7 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	p.repo = honest
 	p.refresh(p.client(), nil, "3.root", "timestamp")
 
-	// One honest place is enough, whatever another shows.
+	// One honest location is enough, whatever another serves.
 	c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{&plain{t: t, repo: thief}, p}, Now: clock, Retries: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -201,8 +200,8 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	}
 }
 
-// Whoever drove versions up with a stolen online key loses his hold when either
-// of the online keys changes (specification, 5.3.11).
+// Version numbers inflated with a compromised online key do not bind after a rotation
+// of either online key (TUF 5.3.11).
 func TestPlainFastForward(t *testing.T) {
 	for _, role := range []string{"timestamp", "snapshot"} {
 		t.Run(role, func(t *testing.T) {
@@ -231,8 +230,8 @@ func TestPlainFastForward(t *testing.T) {
 	}
 }
 
-// A server that stumbles over the root after a new one has not shown a bad one:
-// the update goes on under the newest that there is (specification, 5.3.3).
+// A server error for the root after a new one is not an invalid root: the update
+// continues under the newest root (TUF 5.3.3).
 func TestPlainStumblesOverTheNextRoot(t *testing.T) {
 	p := newPlain(t)
 	p.repo.NextRoot(nothing)
@@ -243,7 +242,7 @@ func TestPlainStumblesOverTheNextRoot(t *testing.T) {
 	}
 }
 
-// What verified before a later file failed is kept, and is not asked for again.
+// Files that verified before a later one failed are kept, and not requested again.
 func TestPlainKeepsWhatVerified(t *testing.T) {
 	p := newPlain(t)
 	missing := p.repo.Files["5.targets.json"]
@@ -260,7 +259,7 @@ func TestPlainExpiry(t *testing.T) {
 	p := newPlain(t)
 	p.refresh(p.client(), nil, "2.root", "timestamp", "5.snapshot", "5.targets")
 	good := p.repo.Clone()
-	// The targets that are kept are past their date: the set is not whole any more.
+	// The kept targets role has expired: the set is no longer complete.
 	p.repo.Roles["targets"]["expires"] = tuftest.Stamp(tuftest.Now)
 	p.repo.Bump("targets")
 	p.repo.Publish()
@@ -283,7 +282,7 @@ func TestPlainNeedsItsSwitchAndSources(t *testing.T) {
 	if _, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true}); err == nil {
 		t.Error("no sources")
 	}
-	// The switch does not make a pinned review go away.
+	// UnsafeNoReview does not disable a pinned review.
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.UnsafeNoReview = true })
 	w.good(c, 1)
