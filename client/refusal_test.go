@@ -16,7 +16,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// One place that lies or fails never changes the outcome while another is honest.
+// One malicious or failing location never changes the outcome while another is honest.
 func TestBadAnswersOfOnePlace(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
@@ -187,7 +187,7 @@ func TestSave(t *testing.T) {
 	}
 }
 
-// A body that stops coming is left after the idle time.
+// A body that stalls is aborted after the idle time.
 func TestSaveStalled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -210,8 +210,8 @@ func TestSaveStalled(t *testing.T) {
 	}
 }
 
-// A release role does not go back while its keys are the same, even when new
-// online keys begin a new epoch.
+// A release role is not rolled back while its keys are the same, even if new online
+// keys begin a new epoch.
 func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -226,7 +226,8 @@ func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
 	if _, err := w.latest(c, ""); !errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatal(err)
 	}
-	// From the state before the recall, new online keys: versions of the past come back in a new epoch.
+	// From the state before the recall, new online keys: old versions return in a new
+	// epoch.
 	w.a.clear()
 	if err := os.CopyFS(w.a.dir, os.DirFS(before)); err != nil {
 		t.Fatal(err)

@@ -17,9 +17,9 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// refusing runs the calling test again in a process in which some system calls are
-// refused with an error, as a sandbox or a file system does, and returns true there.
-// In the outer process it returns false after reporting the outcome.
+// refusing runs the calling test again in a process in which some system calls fail
+// with an error, as in a sandbox or on some file systems, and returns true there. In
+// the outer process it reports the outcome and returns false.
 func refusing(t *testing.T, errno syscall.Errno, calls ...uint32) bool {
 	const env = "VISUM_TEST_REFUSED"
 	if os.Getenv(env) == "" {
@@ -56,8 +56,8 @@ func refusing(t *testing.T, errno syscall.Errno, calls ...uint32) bool {
 	return true
 }
 
-// A sandbox or a file system refuses to set permissions, whatever it says: files have
-// those that they were made with, and nothing else is different. The log says so.
+// A sandbox or a file system refuses to set permissions, with any error: files keep
+// their initial ones, and nothing else differs. The log contains a record.
 func TestChmodIsRefused(t *testing.T) {
 	for name, errno := range map[string]syscall.Errno{"not permitted": syscall.EPERM, "not there": syscall.ENOSYS, "not supported": syscall.EOPNOTSUPP} {
 		t.Run(name, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestChmodIsRefused(t *testing.T) {
 			}
 		})
 	}
-	// Another error is one.
+	// Other errors are reported.
 	t.Run("broken disk", func(t *testing.T) {
 		if !refusing(t, syscall.EIO, syscall.SYS_FCHMOD) {
 			return
@@ -93,7 +93,7 @@ func TestChmodIsRefused(t *testing.T) {
 	})
 }
 
-// A product that may make files in a folder, but not list it, can save there.
+// A product that may create files in a directory, but not list it, can save there.
 func TestSaveIntoADropBox(t *testing.T) {
 	const env = "VISUM_TEST_DROPBOX"
 	dir := os.Getenv(env)

@@ -21,8 +21,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// child is what this binary does when a test runs it as another process: it
-// saves the release, as a depot's client.
+// child is this binary as another process of a test: it saves the release, as a depot's
+// client.
 func child(what string) {
 	err := func() error {
 		if err := prepareChild(what); err != nil {
@@ -54,8 +54,8 @@ func (d *depot) process(what, file string) *exec.Cmd {
 	return cmd
 }
 
-// A process killed in the middle of a download leaves what it has; the next one
-// asks for the rest, and for no byte twice.
+// A process killed during a download leaves its part; the next one requests the rest,
+// and no byte twice.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 1, 4*mib)
@@ -105,8 +105,8 @@ func TestKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-// Killed at any time, again and again: in the end the file is right, and nothing
-// else is there.
+// Killed at any time, repeatedly: at the end the file is correct, and nothing else is
+// left.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 2, 2*mib)
@@ -140,7 +140,7 @@ func TestKilledAnywhere(t *testing.T) {
 	d.saves(file)
 }
 
-// slowly takes a millisecond for each piece.
+// slowly takes a millisecond for each write.
 type slowly struct{ http.ResponseWriter }
 
 func (s slowly) Write(b []byte) (n int, err error) {
@@ -170,13 +170,13 @@ func interrupted(t *testing.T) (d *depot, dir string) {
 	return d, dir
 }
 
-// What has become of the part in the meantime.
+// The part was modified in the meantime.
 func TestPartsInOddStates(t *testing.T) {
 	t.Parallel()
 	const half = mib / 2
 	for name, c := range map[string]struct {
 		does func(t *testing.T, d *depot, part string)
-		from []int64 // what is asked for then
+		from []int64 // the requests that follow
 	}{
 		"as it was":                              {func(*testing.T, *depot, string) {}, []int64{half}},
 		"shorter":                                {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, 1000)) }, []int64{1000}},
@@ -233,7 +233,7 @@ func TestPartsInOddStates(t *testing.T) {
 			if err := d.save(t.Context(), filepath.Join(dir, "agent")); err != nil {
 				t.Fatal(err)
 			}
-			if name == "a folder" { // which is not ours to remove
+			if name == "a folder" { // which must not be removed
 				must(t, os.Remove(left))
 			}
 			d.holds(filepath.Join(dir, "agent"))
@@ -255,8 +255,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// Whoever puts something else in the part's place, or writes in the state
-// folder, does not make Save write or remove anything of his choice.
+// An attacker who replaces the part, or writes to the state directory, cannot make Save
+// write or remove a file elsewhere.
 func TestPartsLeadNowhere(t *testing.T) {
 	d, dir := interrupted(t)
 	file, precious := filepath.Join(dir, "agent"), filepath.Join(t.TempDir(), "precious")
@@ -270,7 +270,7 @@ func TestPartsLeadNowhere(t *testing.T) {
 			t.Errorf("%s: %q", what, got)
 		}
 	}
-	// Links in the part's place.
+	// Links in place of the part.
 	for what, link := range map[string]func(string, string) error{"symbolic link": os.Symlink, "hard link": os.Link} {
 		left := parts(t, dir)[0]
 		must(t, os.Remove(left))
@@ -306,7 +306,7 @@ func TestPartsLeadNowhere(t *testing.T) {
 		}
 		check(fmt.Sprint(change))
 	}
-	// A state folder that leads elsewhere.
+	// A state directory that leads elsewhere.
 	saves := filepath.Dir(record)
 	must(t, os.RemoveAll(saves))
 	must(t, os.Symlink(filepath.Dir(precious), saves))
@@ -317,8 +317,8 @@ func TestPartsLeadNowhere(t *testing.T) {
 	check("saves is a link")
 }
 
-// A part of another release, or for another file in the same place of the
-// state, is no use any more and goes. Others stay until they are old.
+// A part of another release, or of another file with the same number in the state, is
+// removed. Others stay until they are old.
 func TestUselessParts(t *testing.T) {
 	d, dir := interrupted(t)
 	old := filepath.Join(dir, ".visum-0123456789abcdef.part")
@@ -341,8 +341,7 @@ func TestUselessParts(t *testing.T) {
 	}
 }
 
-// Only a file of some size is worth a record; and without a folder for the state
-// there is nowhere to keep one.
+// Only larger files have a record; and without a state directory none is kept.
 func TestDownloadsWithoutRecord(t *testing.T) {
 	d := newDepot(t, 1, 64<<10)
 	dir := t.TempDir()
@@ -358,7 +357,7 @@ func TestDownloadsWithoutRecord(t *testing.T) {
 	if err := c.Save(t.Context(), a, file); err == nil || len(files(t, dir)) > 0 {
 		t.Errorf("%v, left %q", err, files(t, dir))
 	}
-	// Within one call it goes on all the same.
+	// Within one call it is resumed nevertheless.
 	d.posts[0].tell(first(cutAfter(mib/2), nil))
 	if err := c.Save(t.Context(), a, file); err != nil {
 		t.Fatal(err)
@@ -369,8 +368,8 @@ func TestDownloadsWithoutRecord(t *testing.T) {
 	}
 }
 
-// Many processes and goroutines save to one file, with breaks and liars in
-// between: each succeeds, and nothing is left.
+// Many processes and goroutines save to one file, with interruptions and malicious
+// locations: each succeeds, and nothing is left.
 func TestManySaveOneFile(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 2, mib)
@@ -415,8 +414,7 @@ func TestManySaveOneFile(t *testing.T) {
 	}
 }
 
-// Two clients that know nothing of each other, because their states are in two
-// folders, don't write to one part.
+// Two clients with different state directories do not write to the same part.
 func TestTwoStatesOneFile(t *testing.T) {
 	d, dir := interrupted(t)
 	file := filepath.Join(dir, "agent")
@@ -441,8 +439,8 @@ func TestTwoStatesOneFile(t *testing.T) {
 	}
 }
 
-// A folder that can't be written to is seen before anything is requested; a
-// state that can't be written to costs only the way to go on later.
+// A directory without write permission is detected before anything is requested; a
+// read-only state only prevents resuming later.
 func TestFoldersThatCantBeWrittenTo(t *testing.T) {
 	d := newDepot(t, 1, mib)
 	c := d.client()
@@ -468,5 +466,5 @@ func TestFoldersThatCantBeWrittenTo(t *testing.T) {
 	}
 }
 
-// records0 is a folder that does not exist.
+// records0 is a directory that does not exist.
 func (d *depot) records0() string { return filepath.Join(d.dir, "nowhere") }

@@ -18,7 +18,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Answers that are no files are no evidence either: the place is down.
+// Answers that are not files are not evidence either: the location is down.
 func TestAnswersThatAreNoFiles(t *testing.T) {
 	for name, a := range map[string]answer{"302": redirect(""), "br": coded("br", ""), "204": status(204, "", nil), "206": status(206, "", []byte("{}")), "451": status(451, "", nil)} {
 		t.Run(name, func(t *testing.T) {
@@ -33,8 +33,8 @@ func TestAnswersThatAreNoFiles(t *testing.T) {
 	}
 }
 
-// Sources may be anything: what returns nothing, a folder in place of a file, a
-// name that climbs.
+// Unusual sources: one that returns nothing, a directory in place of a file, a name
+// that leads out of the directory.
 func TestOddSources(t *testing.T) {
 	w := newWeb(t)
 	if _, err := client.New(w.pin(), &client.Config{Dir: w.dir, Sources: []client.Source{nil}}); err == nil {
@@ -68,7 +68,7 @@ func TestOddSources(t *testing.T) {
 	}
 }
 
-// elsewhere begins where nobody asked it to.
+// elsewhere starts at an offset that was not requested.
 type elsewhere struct{ client.Source }
 
 func (elsewhere) OpenAt(_ context.Context, _ string, offset int64, _ string) (*client.Range, error) {
@@ -79,7 +79,7 @@ type sourceFunc func() (io.ReadCloser, error)
 
 func (s sourceFunc) Open(context.Context, string) (io.ReadCloser, error) { return s() }
 
-// A name from metadata that climbs is not asked for.
+// A name from metadata that leads out of the directory is not requested.
 func TestClimbingNames(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
@@ -101,7 +101,7 @@ func TestClimbingNames(t *testing.T) {
 	}
 }
 
-// A place that does not answer, or not to the end, is left after a while.
+// A location that does not answer, or not completely, is left after a while.
 func TestMetadataTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -116,7 +116,8 @@ func TestMetadataTimeout(t *testing.T) {
 	}
 }
 
-// A relative state folder stays the same one when the process moves on.
+// A relative state directory stays the same when the process changes its working
+// directory.
 func TestRelativeDir(t *testing.T) {
 	w := newWeb(t)
 	t.Chdir(w.dir)
@@ -129,7 +130,7 @@ func TestRelativeDir(t *testing.T) {
 	}
 }
 
-// More bytes than may be are not read, whatever the limit.
+// Bytes beyond the limit are not read.
 func TestTooLarge(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })

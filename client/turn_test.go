@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// hosted lists n locations, each of an operator of its own, of which a probe asks m.
+// hosted lists n locations, each of its own operator, of which a probe asks m.
 func hosted(n, m int) func(*tuftest.Repo) {
 	return func(r *tuftest.Repo) {
 		var list []any
@@ -34,8 +34,8 @@ func hostsOf(from, to int) (out []string) {
 	return out
 }
 
-// probes refreshes once a probe interval until done, and says how often that was:
-// with one process, or with one that is started for each, as once a day.
+// probes refreshes once per probe interval until done, and returns how often; in one
+// process, or in a new one each time, as once a day.
 func (w *web) probes(t *testing.T, daily bool, most int, done func(*client.View) bool) (n int) {
 	t.Helper()
 	c := w.client()
@@ -55,8 +55,8 @@ func (w *web) probes(t *testing.T, daily bool, most int, done func(*client.View)
 	return n
 }
 
-// frozen are the ways in which locations hide a root: they serve all else as it
-// was, they have nothing, or they have nothing in date.
+// frozen are the ways in which locations hide a root: they serve everything else as
+// before, they have nothing, or only expired files.
 var frozen = map[string]func(w *web, hosts []string){
 	"frozen": func(w *web, hosts []string) { w.shows(w.repo.Clone(), hosts...) },
 	"404 for the root": func(w *web, hosts []string) {
@@ -65,16 +65,16 @@ var frozen = map[string]func(w *web, hosts []string){
 	"404 for all": func(w *web, hosts []string) { w.does(status(404, "", nil), hosts...) },
 	"expired content": func(w *web, hosts []string) {
 		old := w.repo.Clone()
-		renew(old) // or the client keeps to its own copy, which is in date
+		renew(old) // or the client uses its own copy, which has not expired
 		old.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)
 		old.PublishTimestamp()
 		w.shows(old, hosts...)
 	},
 }
 
-// Of n operators a probe asks m in turn: whichever one alone has the next root is
-// asked within ceil((n-1)/(m-1)) probes, by a product that runs on and by one that
-// is started for each. No probe costs more than it did.
+// Of n operators a probe asks m in turn: whichever one alone has the next root is asked
+// within ceil((n-1)/(m-1)) probes, by a running product and by one that is started each
+// time. No probe makes more requests than before.
 func TestEveryOperatorHasItsTurn(t *testing.T) {
 	for _, size := range [][2]int{{3, 2}, {5, 2}, {5, 3}, {8, 4}} {
 		n, m := size[0], size[1]
@@ -100,8 +100,8 @@ func TestEveryOperatorHasItsTurn(t *testing.T) {
 	}
 }
 
-// A probe costs a root and a timestamp for each operator that it asks, whoever's
-// turn it is, and in between there is none.
+// A probe requests a root and a timestamp from each operator that it asks, whoever's
+// turn it is; between probes there are none.
 func TestRequestsOfTurns(t *testing.T) {
 	w := newWeb(t, hosted(5, 2))
 	c := w.client()
@@ -120,7 +120,7 @@ func TestRequestsOfTurns(t *testing.T) {
 	}
 }
 
-// A hold that one operator alone serves is seen within as many probes.
+// A hold that only one operator serves is seen within as many probes.
 func TestEveryTimestampHasItsTurn(t *testing.T) {
 	for _, daily := range []bool{false, true} {
 		for honest := 1; honest < 5; honest++ {
@@ -152,8 +152,8 @@ func TestProcessesShareTurns(t *testing.T) {
 	w.good(one, 2) // host 3
 }
 
-// Locations of one operator, by name or by host, have their turn too: an honest one
-// is not hidden by its frozen twin and by a frozen operator besides.
+// Locations of one operator, by name or by host, have their turn too: an honest one is
+// not hidden by a frozen one of the same operator and another frozen operator.
 func TestTwinsHaveTheirTurn(t *testing.T) {
 	for name, twin := range map[string]func(first tuftest.Doc) string{
 		"of the same name": func(l tuftest.Doc) string { l["operator"] = "operator-0"; return nth(2) },
@@ -181,8 +181,8 @@ func TestTwinsHaveTheirTurn(t *testing.T) {
 	}
 }
 
-// An honest location that does not answer f times running is asked again in its
-// turn, f+1 times in all; also where the clock stands still.
+// An honest location that does not answer f times in a row is asked again in its turn,
+// f+1 times in total; also if the clock stands still.
 func TestTurnOfALocationThatFails(t *testing.T) {
 	for _, clock := range []time.Duration{0, time.Hour} {
 		for fails := range 4 {
@@ -218,8 +218,8 @@ func TestTurnOfALocationThatFails(t *testing.T) {
 	}
 }
 
-// What a location serves beyond the root that it alone had is followed at once,
-// however many others end their chains before it.
+// Further roots of the location that alone had a new one are followed at once, however
+// many others end their chains before it.
 func TestTurnOfAWholeChain(t *testing.T) {
 	w := newWeb(t, hosted(5, 2))
 	w.good(w.client(), 1)
@@ -237,9 +237,8 @@ func TestTurnOfAWholeChain(t *testing.T) {
 	}
 }
 
-// Where nobody asked has valid content, everybody is asked for a newer root before
-// the refresh gives up, at once, whatever is due: also where the charter is content
-// with one operator.
+// If no asked location has valid content, all are asked for a newer root before the
+// refresh fails, whatever is due: also if the charter requires only one operator.
 func TestWithoutContentEverybodyIsAsked(t *testing.T) {
 	for m := 1; m <= 2; m++ {
 		for how, hide := range frozen {
@@ -250,7 +249,8 @@ func TestWithoutContentEverybodyIsAsked(t *testing.T) {
 				t.Run(fmt.Sprintf("%d of 4, %s, host %d", m, how, honest), func(t *testing.T) {
 					t.Parallel()
 					w := newWeb(t, hosted(4, m), func(r *tuftest.Repo) {
-						// It has roots and nothing else, so that under root v1 nobody has content.
+						// It has only roots, so that no location has content under root
+						// v1.
 						l := r.Charter()["locations"].([]any)[honest].(tuftest.Doc)
 						l["tier"] = "rendezvous"
 						delete(l["paths"].(tuftest.Doc), "targets")
@@ -275,8 +275,8 @@ func TestWithoutContentEverybodyIsAsked(t *testing.T) {
 	}
 }
 
-// The healthy twin of the charter with one operator: as long as its one location
-// serves what is in date nobody else is asked, as the charter says.
+// With a charter that requires one operator no other is asked, as long as the one
+// location serves unexpired content.
 func TestOneOperatorIsEnough(t *testing.T) {
 	w := newWeb(t, hosted(3, 1))
 	w.good(w.client(), 1)
@@ -298,8 +298,8 @@ func TestOneOperatorIsEnough(t *testing.T) {
 	}
 }
 
-// With mode enforce a root that too few confirmed for too long gives no content; but
-// everybody is asked to confirm it before.
+// With mode enforce a root that too few operators confirmed for too long gives no
+// content; but all are asked to confirm it before.
 func TestEverybodyIsAskedToConfirm(t *testing.T) {
 	w := newWeb(t, hosted(3, 2), func(r *tuftest.Repo) {
 		r.Charter()["probe"] = tuftest.Doc{"min_operators": 2, "every_seconds": 100_000, "max_age_seconds": 100, "mode": "enforce"}

@@ -11,8 +11,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A retired host is not contacted by a client that has learned of it: not from
-// a View of before, and not by a Save of a new process before its first refresh.
+// A client does not contact a host that it knows to be retired: not from an older View,
+// and not in a Save of a new process before its first refresh.
 func TestRetiredByAnybody(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
@@ -43,8 +43,8 @@ func TestRetiredByAnybody(t *testing.T) {
 	}
 }
 
-// A role that a party delegates to is had from an honest place although the
-// first one lies about it; the lie does not stick to the View.
+// A delegated role is fetched from an honest location although the first one serves
+// wrong bytes, which do not affect the View.
 func TestDelegatedRoleFromALiar(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
@@ -77,8 +77,8 @@ func TestDelegatedRoleFromALiar(t *testing.T) {
 	}
 }
 
-// A place that the pin alone names hands over roots, no content: it may be one
-// that the parties have left.
+// A location that only the pin lists serves roots, but no content: the parties may have
+// left it.
 func TestPinGivesNoContent(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -98,7 +98,7 @@ func TestPinGivesNoContent(t *testing.T) {
 	}
 }
 
-// A location whose time is over is left alone, also where its host goes on as
+// A location whose use_until has passed is not asked, also if its host continues as
 // another location.
 func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
@@ -128,8 +128,8 @@ func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
 	}
 }
 
-// The time of a download is at least that at which the parties signed the root,
-// as it is for a refresh: a clock that is behind opens no place again.
+// The time of a download is at least the signing time of the root, as for a refresh: a
+// clock that is behind makes no retired location usable.
 func TestUseUntilWithAClockBehind(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		r.Charter()["signed_at"] = tuftest.Stamp(tuftest.Now.Add(2 * time.Hour))
@@ -150,8 +150,8 @@ func TestUseUntilWithAClockBehind(t *testing.T) {
 	}
 }
 
-// A set that was complete is none any more once one of its files has expired,
-// though the timestamp is the same.
+// A complete set is no longer complete after one of its files has expired, although the
+// timestamp is the same.
 func TestKeptSetExpires(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		r.Roles["vendor-agent"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))

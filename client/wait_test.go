@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// In these tests time is made: an hour of waiting takes none.
+// These tests use fake time: an hour of waiting takes none.
 
 // How long a call waits for one location while another is untried.
 const (
@@ -36,7 +36,7 @@ func waiting(t *testing.T, content string, retries int, fn func(t *testing.T, w 
 	})
 }
 
-// The pauses between rounds double, and no two clients take the same ones.
+// The pauses between retries double, and differ between clients.
 func TestBackOff(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	check := func(t *testing.T, when []time.Time) {
@@ -80,7 +80,7 @@ func TestBackOff(t *testing.T) {
 	}
 }
 
-// However many rounds there are, no pause is longer than 48 seconds.
+// However many retries there are, no pause is longer than 48 seconds.
 func TestBackOffIsBounded(t *testing.T) {
 	waiting(t, "the agent", 40, func(t *testing.T, w *web, c *client.Client) {
 		w.does(dark, vendorHost, cdnHost, reviewHost)
@@ -92,8 +92,8 @@ func TestBackOffIsBounded(t *testing.T) {
 	})
 }
 
-// Another round is for who may answer then: not where nobody failed, and not
-// where a place that answers would change nothing.
+// A retry needs a location that may answer then: there is none if nothing failed, or if
+// an answer would change nothing.
 func TestWhatRoundsAreFor(t *testing.T) {
 	expire := func(r *tuftest.Repo, role string) {
 		r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now)
@@ -130,7 +130,7 @@ func TestWhatRoundsAreFor(t *testing.T) {
 	}
 }
 
-// A caller who has no time left is not made to wait for the next round.
+// A caller whose context ends does not wait for the next retry.
 func TestBackOffEndsWithContext(t *testing.T) {
 	waiting(t, "the agent", 1000, func(t *testing.T, w *web, c *client.Client) {
 		a := w.approved(c)
@@ -152,7 +152,7 @@ func TestBackOffEndsWithContext(t *testing.T) {
 	})
 }
 
-// drips gives the content, some bytes a second.
+// drips delivers the content, some bytes per second.
 func drips(content string, rate int) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, targetSuffix) {
@@ -174,9 +174,9 @@ func drips(content string, rate int) answer {
 	}
 }
 
-// A target may take as long as it takes, as long as it brings a kibibyte a second
-// and no other location has more to give; one that brings less is left after the
-// idle time. The first five seconds are those in which another one is untried.
+// A target may take any time at 1 KiB per second if no other location is faster; a
+// slower one is left after the idle time. The first five seconds are those in which
+// another one is untried.
 func TestMinimumRate(t *testing.T) {
 	content := string(noise(4 << 20))
 	for rate, took := range map[int]time.Duration{1100: 3813 * time.Second, 2 << 10: 2048 * time.Second, 900: 30 * time.Second} {
@@ -202,13 +202,13 @@ func TestMinimumRate(t *testing.T) {
 	}
 }
 
-// Metadata may take longer than Config.MetadataTimeout, as long as it brings eight
-// kibibytes a second: a line of 60 kB/s brings two megabytes. What brings less, or
-// stands still after a good beginning, ends by then. The length of the file bounds it all.
+// Metadata may take longer than Config.MetadataTimeout at 8 KiB per second: 60 kB/s is
+// enough for two megabytes. A slower transfer, or one that stalls after a good start,
+// is aborted. The length of the file limits the total.
 func TestSlowMetadata(t *testing.T) {
 	const length = 1_900_000
 	for name, tt := range map[string]struct {
-		rate, until int // bytes a second, and how many come at all
+		rate, until int // bytes per second, and total bytes
 		took        time.Duration
 		good        bool
 	}{
@@ -270,8 +270,8 @@ func TestSlowMetadata(t *testing.T) {
 	}
 }
 
-// A location that takes no connection, or none that it answers, is left after five
-// seconds where another one is untried.
+// A location that accepts no connection, or never answers, is left after five seconds
+// if another one is untried.
 func TestNobodyAnswers(t *testing.T) {
 	waiting(t, "the agent", -1, func(t *testing.T, w *web, c *client.Client) {
 		a := w.approved(c)
@@ -295,7 +295,7 @@ func TestNobodyAnswers(t *testing.T) {
 		if took := time.Since(begun); took != answerPatience {
 			t.Errorf("metadata: took %s", took)
 		}
-		// One client knows of that from its refresh, another one does not.
+		// One client knows this from its refresh, another one does not.
 		for took, c := range map[time.Duration]*client.Client{0: c, answerPatience: build()} {
 			begun = time.Now()
 			file := filepath.Join(t.TempDir(), "agent")

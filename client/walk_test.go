@@ -25,8 +25,8 @@ func probing(mode string, maxAge time.Duration) func(*tuftest.Repo) {
 
 func nothing() {}
 
-// An honest place is found although a frozen one of the same operator speaks
-// first, and nobody else does.
+// An honest location is found although a frozen one of the same operator answers first,
+// and no other does.
 func TestFrozenTwin(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
@@ -46,8 +46,8 @@ func TestFrozenTwin(t *testing.T) {
 	w.good(w.client(), 2)
 }
 
-// A location that served a bad root is not asked for the next one; one that did not
-// answer is asked last. Neither is asked for content while others have it.
+// A location that served an invalid root is not asked for the next one; one that did
+// not answer is asked last. Neither is asked for content while others have it.
 func TestLiarsAndTheSilent(t *testing.T) {
 	for name, tt := range map[string]struct {
 		does answer
@@ -69,7 +69,7 @@ func TestLiarsAndTheSilent(t *testing.T) {
 			got := w.asked(vendorHost)
 			roots := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !strings.HasSuffix(s, "root.json") })
 			content := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !isTimestamp(s) })
-			// One timestamp may be asked for while nothing is known yet.
+			// One timestamp may be requested while nothing is known yet.
 			if !slices.Equal(roots, tt.want) || len(content) > 1 {
 				t.Errorf("asked %q", got)
 			}
@@ -77,7 +77,7 @@ func TestLiarsAndTheSilent(t *testing.T) {
 	}
 }
 
-// 403 and 410 say, as 404 does, that there is no such root.
+// 403 and 410 mean, like 404, that there is no such root.
 func TestWaysToSayNone(t *testing.T) {
 	w := newWeb(t)
 	w.does(status(403, "root.json", nil), vendorHost)
@@ -88,8 +88,8 @@ func TestWaysToSayNone(t *testing.T) {
 	}
 }
 
-// A clock that is behind does not make old metadata young: the time is at least
-// that at which the parties signed the root.
+// A clock that is behind does not make expired metadata valid: the time is at least the
+// signing time of the root.
 func TestClockBehind(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) { r.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour)) })
 	w.now = w.now.AddDate(-2, 0, 0)
@@ -99,8 +99,8 @@ func TestClockBehind(t *testing.T) {
 	w.good(w.client(), 1)
 }
 
-// A place that lies is left aside by its address, not by its name: the pin calls
-// another place the same.
+// A malicious location is avoided by its address, not by its name: the pin uses the
+// name for another location.
 func TestTwoPlacesOfOneName(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -136,15 +136,15 @@ func TestSeveralSourcesOffline(t *testing.T) {
 	}
 }
 
-// When the tip has expired there must be a newer root: nobody is left out, also
-// where no probe is due.
+// If the trusted root has expired there must be a newer one: all locations are asked,
+// also if no probe is due.
 func TestExpiredTipAsksEverybody(t *testing.T) {
 	w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour)) })
 	c := w.client()
 	w.good(c, 1)
 	w.now = w.now.Add(time.Hour)
 	frozen := w.repo.Clone()
-	w.shows(frozen, vendorHost, cdnHost) // two operators who would be enough
+	w.shows(frozen, vendorHost, cdnHost) // two operators that would be enough
 	w.bad(c, client.ErrStale)
 	w.asked("")
 	w.bad(c, client.ErrStale)
@@ -155,7 +155,7 @@ func TestExpiredTipAsksEverybody(t *testing.T) {
 	w.good(c, 2)
 }
 
-// After a refresh without content the next one looks around.
+// After a refresh without content the next one is a probe.
 func TestFailureMakesAProbe(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -173,7 +173,7 @@ func TestFailureMakesAProbe(t *testing.T) {
 	if got := w.asked(reviewHost); len(got) == 0 { // the others are asked last
 		t.Error("no probe after a failure")
 	}
-	// A probe that one operator alone answered is made again.
+	// A probe that only one operator answered is repeated.
 	w.now = w.now.Add(24 * time.Hour)
 	w.does(dark, cdnHost, reviewHost)
 	w.good(c, 1)
@@ -185,8 +185,8 @@ func TestFailureMakesAProbe(t *testing.T) {
 	}
 }
 
-// A probe is due when the charter's time for one is over, and when the clock has
-// been set back; and after a refresh that met somebody who lied.
+// A probe is due when the charter's interval is over, when the clock has been set back,
+// and after a refresh that met a malicious location.
 func TestWhenAProbeIsDue(t *testing.T) {
 	for name, tt := range map[string]struct {
 		before func(w *web, c *client.Client)
@@ -215,7 +215,7 @@ func TestWhenAProbeIsDue(t *testing.T) {
 	}
 }
 
-// A refresh that ended with an error of the disk has settled nothing.
+// A refresh that ended with a disk error does not count as a probe.
 func TestProbeAfterADiskError(t *testing.T) {
 	w := newWeb(t)
 	disk := &crashing{client.Memory(), 1 << 30}
@@ -234,8 +234,8 @@ func TestProbeAfterADiskError(t *testing.T) {
 	}
 }
 
-// An error of the disk is no fault of a place: no other is asked, for the disk
-// would fail there too.
+// A disk error is not a fault of a location: no other one is asked, because the disk
+// would fail again.
 func TestDiskErrorIsNoFaultOfAPlace(t *testing.T) {
 	for _, name := range []string{"timestamp.json", "snapshot.json", "roles/"} {
 		w := newWeb(t)
@@ -251,7 +251,7 @@ func TestDiskErrorIsNoFaultOfAPlace(t *testing.T) {
 	}
 }
 
-// A rendezvous is asked for roots alone, however near it is.
+// A rendezvous is asked for roots only, whatever its priority.
 func TestRendezvousIsAskedForRoots(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
@@ -283,7 +283,7 @@ func (s noRoomFor) Write(name string, data []byte) error {
 	return s.Store.Write(name, data)
 }
 
-// Who knows that there is a newer root asks everybody for it.
+// A client that knows of a newer root asks all locations for it.
 func TestBehindAsksEverybody(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
@@ -292,19 +292,19 @@ func TestBehindAsksEverybody(t *testing.T) {
 	if err := os.RemoveAll(w.state("roots")); err != nil {
 		t.Fatal(err)
 	}
-	w.shows(old, vendorHost, cdnHost) // two operators who would be enough
+	w.shows(old, vendorHost, cdnHost) // two operators that would be enough
 	w.good(w.client(), 2)
 }
 
 // With mode enforce, a root that too few operators confirm for too long gives no
-// content; with warn it does. A clock that was ahead for a while does not stop
-// the counting.
+// content; with warn it does. A clock that was ahead for a while does not stop the
+// counting.
 func TestProbeAge(t *testing.T) {
 	for _, mode := range []string{"enforce", "warn"} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWeb(t, probing(mode, 48*time.Hour))
 			c := w.client()
-			w.now = w.now.AddDate(20, 0, 0) // settled in a far future
+			w.now = w.now.AddDate(20, 0, 0) // confirmed in the far future
 			w.bad(c, client.ErrStale)
 			w.now = tuftest.Now
 			w.does(dark, cdnHost, reviewHost)
@@ -324,7 +324,7 @@ func TestProbeAge(t *testing.T) {
 	}
 }
 
-// A host whose time is over is not contacted, whoever lists it, by nobody.
+// A host whose use_until has passed is never contacted, whatever lists it.
 func TestUseUntil(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
@@ -357,7 +357,7 @@ func TestUseUntil(t *testing.T) {
 	}
 }
 
-// An announced place is tried last before its time, but tried.
+// An announced location is asked last before its use_from, but it is asked.
 func TestUseFrom(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
