@@ -28,7 +28,7 @@ func TestRetiredHostInSources(t *testing.T) {
 				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour))
 			}
 		})
-		l := place("new", "primary", "vendor-ch", "updates.new.example")
+		l := location("new", "primary", "vendor-ch", "updates.new.example")
 		r.Charter()["locations"] = append(r.Charter()["locations"].([]any), l)
 	}
 	url := func(host string) client.Source {
@@ -117,7 +117,7 @@ func TestURLOfAHostNotInASCII(t *testing.T) {
 
 // A custom Source is never asked for a name that leads out of a directory, on any
 // system: roles and targets with such names are refused before.
-func TestSourceIsNotAskedToClimb(t *testing.T) {
+func TestSourceGetsNoPathTraversal(t *testing.T) {
 	climbs := func(name string) bool {
 		return !fs.ValidPath(name) || slices.Contains(strings.FieldsFunc(name, func(r rune) bool { return r == '/' || r == '\\' }), "..")
 	}

@@ -122,7 +122,7 @@ func BenchmarkSixProcesses(b *testing.B) {
 // embedded root. It reports 1 if the attack succeeds.
 func BenchmarkRevokedRootKey(b *testing.B) {
 	s := newShelf(b, 1)
-	thief := newShelf(b, 2)
+	attacker := newShelf(b, 2)
 	s.repo.NextRoot(func() {
 		s.repo.AddKeys(s.repo.Root, "root2")
 		tuftest.At(s.repo.Root, "roles")["root"] = s.repo.Role(1, "root2")
@@ -130,21 +130,21 @@ func BenchmarkRevokedRootKey(b *testing.B) {
 	})
 	s.publish()
 	// The attacker's next root follows the old one, with other online keys.
-	thief.repo.NextRoot(func() {
-		thief.repo.AddKeys(thief.repo.Root, "evil")
+	attacker.repo.NextRoot(func() {
+		attacker.repo.AddKeys(attacker.repo.Root, "evil")
 		for _, role := range []string{"timestamp", "snapshot", "targets"} {
-			tuftest.At(thief.repo.Root, "roles")[role] = thief.repo.Role(1, "evil")
-			thief.repo.Signers[role] = []string{"evil"}
+			tuftest.At(attacker.repo.Root, "roles")[role] = attacker.repo.Role(1, "evil")
+			attacker.repo.Signers[role] = []string{"evil"}
 		}
 	})
-	thief.publish()
+	attacker.publish()
 	believed := func(who string) float64 {
 		one := s.of(b, who, "save")
 		one.mustRun(b)
 		if err := os.Remove(one.file()); err != nil {
 			b.Fatal(err)
 		}
-		one.URL = thief.side.URL
+		one.URL = attacker.side.URL
 		if u := one.run(b); u.Failed > 0 {
 			return 0
 		}

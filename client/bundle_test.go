@@ -72,13 +72,13 @@ func TestBundleImport(t *testing.T) {
 	const newHost = "updates.new.example"
 	moved.NextRoot(func() {
 		ch := moved.Charter()
-		places := ch["locations"].([]any)
-		place := tuftest.Copy(places[0]).(tuftest.Doc)
-		place["id"], place["base"] = "new", "https://"+newHost+"/r/"
-		ch["locations"] = append([]any{place}, places[1:]...)
+		locations := ch["locations"].([]any)
+		location := tuftest.Copy(locations[0]).(tuftest.Doc)
+		location["id"], location["base"] = "new", "https://"+newHost+"/r/"
+		ch["locations"] = append([]any{location}, locations[1:]...)
 	})
 	renew(moved)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	w.bad(running, client.ErrDark)
 
 	c := w.offline(bundle(t, moved))
@@ -133,15 +133,15 @@ func TestBadBundles(t *testing.T) {
 		root   int64
 	}{
 		"forged root": {func(w *web) *zip.Reader {
-			thief := w.repo.Clone()
-			thief.NextRoot(func() { thief.Signers["root"] = []string{"vendor1", "vendor2"} })
-			return bundle(w.t, thief)
+			attacker := w.repo.Clone()
+			attacker.NextRoot(func() { attacker.Signers["root"] = []string{"vendor1", "vendor2"} })
+			return bundle(w.t, attacker)
 		}, nil, 1},
 		"forged content": {func(w *web) *zip.Reader {
-			thief := w.repo.Clone()
-			thief.Signers["review-agent"] = []string{"va"}
-			renew(thief)
-			return bundle(w.t, thief)
+			attacker := w.repo.Clone()
+			attacker.Signers["review-agent"] = []string{"va"}
+			renew(attacker)
+			return bundle(w.t, attacker)
 		}, tuf.ErrUntrusted, 1},
 		"foreign": {func(w *web) *zip.Reader {
 			other := w.repo.Clone()

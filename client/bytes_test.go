@@ -22,13 +22,13 @@ func TestBytes(t *testing.T) {
 	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
 	a := w.approved(c)
 	for name, does := range map[string]answer{
-		"well":    nil,
-		"dark":    dark,
-		"wrong":   body(targetSuffix, []byte("the tnega")),
-		"short":   body(targetSuffix, []byte("the")),
-		"long":    body(targetSuffix, []byte("the agent!")),
-		"gzip":    zipped(targetSuffix),
-		"endless": func(_ string, r *http.Request) (*http.Response, error) { return respond(r, 200, endless{}), nil },
+		"well":        nil,
+		"unreachable": unreachable,
+		"wrong":       body(targetSuffix, []byte("the tnega")),
+		"short":       body(targetSuffix, []byte("the")),
+		"long":        body(targetSuffix, []byte("the agent!")),
+		"gzip":        zipped(targetSuffix),
+		"endless":     func(_ string, r *http.Request) (*http.Response, error) { return respond(r, 200, endless{}), nil },
 		"silent": func(_ string, r *http.Request) (*http.Response, error) {
 			return respond(r, 200, until(r.Context())), nil
 		},
@@ -73,26 +73,26 @@ func TestBytes(t *testing.T) {
 	w = newWeb(t, func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, "", nil, "vendor-agent", "review-agent") })
 	c = w.client()
 	a = w.approved(c)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	if got, err := c.Bytes(t.Context(), a, 0); err != nil || len(got) > 0 {
 		t.Errorf("%q, %v", got, err)
 	}
 }
 
 // An interrupted transfer is resumed in memory, too.
-func TestBytesGoOn(t *testing.T) {
+func TestBytesResumes(t *testing.T) {
 	d := newDepot(t, 2, mib)
-	d.posts[0].tell(first(cutAfter(400_000), down))
+	d.mirrors[0].tell(first(cutAfter(400_000), down))
 	c := d.client()
 	got, err := c.Bytes(t.Context(), d.approved(c), mib)
 	if err != nil || string(got) != string(d.content) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
-	if a, b := d.posts[0].asked(), d.posts[1].asked(); sent(a)+sent(b) != mib {
+	if a, b := d.mirrors[0].asked(), d.mirrors[1].asked(); sent(a)+sent(b) != mib {
 		t.Errorf("asked %v and %v", a, b)
 	}
-	d.posts[0].tell(cutAfter(1000))
-	d.posts[1].tell(down)
+	d.mirrors[0].tell(cutAfter(1000))
+	d.mirrors[1].tell(down)
 	if _, err := c.Bytes(t.Context(), d.approved(c), mib); !errors.Is(err, io.ErrUnexpectedEOF) && !strings.Contains(err.Error(), "EOF") {
 		t.Error(err)
 	}
@@ -106,9 +106,9 @@ func TestProgress(t *testing.T) {
 	c := d.client(func(cfg *client.Config) { cfg.Progress = func(p client.Progress) { told = append(told, p) } })
 	a := d.approved(c)
 	dir := t.TempDir()
-	d.posts[0].tell(cutAfter(mib / 2))
-	d.posts[1].tell(down)
-	d.posts[0].tell(first(cutAfter(mib/2), down))
+	d.mirrors[0].tell(cutAfter(mib / 2))
+	d.mirrors[1].tell(down)
+	d.mirrors[0].tell(first(cutAfter(mib/2), down))
 	if err := c.Save(t.Context(), a, dir+"/agent"); err == nil {
 		t.Fatal("no error")
 	}
@@ -116,7 +116,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%+v", told)
 	}
 	told = nil
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	if err := c.Save(t.Context(), a, dir+"/agent"); err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func TestTwoValidNextRoots(t *testing.T) {
 
 // Products on both sides of a fork accept a root whose seq is above both charters, and
 // its content; if it is not, the products of the other side do not accept it.
-func TestSidesOfAForkMeet(t *testing.T) {
+func TestForkIsResolved(t *testing.T) {
 	for _, above := range []bool{false, true} {
 		w := newWeb(t)
 		base := w.repo.Clone()
@@ -148,7 +148,7 @@ func BenchmarkThreeHundredRoots(b *testing.B) {
 
 // A product update brings a pin that is newer than the state, older, or the same. The
 // client never rolls back.
-func TestPinOfAnotherDay(t *testing.T) {
+func TestOtherPins(t *testing.T) {
 	m := newMove(t, orders[0])
 	pin := func(n int) []byte {
 		r := m.at[n]

@@ -32,7 +32,7 @@ func (s shop) evil(path, content string, rel tuftest.Doc) {
 // An attacker with the vendor's keys, or with a key that the vendor delegates to, lists
 // approved targets with other release fields: no older version, and no other product,
 // channel or platform, is offered because of that.
-func TestClaimsOfOneRoleOfferNothing(t *testing.T) {
+func TestFieldsOfOneRoleOfferNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		approved tuftest.Doc
 		claim    tuftest.Doc
@@ -153,7 +153,7 @@ func TestTeamRoleIsFetchedElsewhere(t *testing.T) {
 
 // A recall counts even if another party's role cannot be read; other targets cannot be
 // decided then.
-func TestRecallBesideAnUnreadableRole(t *testing.T) {
+func TestRecallWithUnreadableRole(t *testing.T) {
 	s := newShop(t)
 	path := s.list(1, "1.0.0")
 	sum := tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"].(string)

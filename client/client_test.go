@@ -118,14 +118,14 @@ func TestFollowsAMove(t *testing.T) {
 		w.a.asked()
 		w.mustGet(c, "1.0", "1.2", "three")
 		if asked := w.a.asked(); len(asked) > 0 {
-			t.Errorf("%s asked the retired place for %q", name, asked)
+			t.Errorf("%s asked the retired location for %q", name, asked)
 		}
 	}
 }
 
 // An attacker with every vendor key and the old location cannot publish a release or a
 // root. The attempts are kept as evidence.
-func TestThiefOfTheVendor(t *testing.T) {
+func TestVendorKeysCompromised(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")
@@ -138,8 +138,8 @@ func TestThiefOfTheVendor(t *testing.T) {
 			vendor = append(vendor, name)
 		}
 	}
-	thief := w.open(vendor...)
-	err := thief.Update(t.Context(), func(tx *repo.Tx) error {
+	attacker := w.open(vendor...)
+	err := attacker.Update(t.Context(), func(tx *repo.Tx) error {
 		return tx.Add("vendor", target("6.6.6"), strings.NewReader("evil"), &tuf.Release{Product: "agent", Version: "6.6.6", Channel: "stable", Platform: "any"})
 	})
 	if err != nil {
@@ -150,19 +150,19 @@ func TestThiefOfTheVendor(t *testing.T) {
 	}
 	// A root without the review centre. The tool refuses to publish it, so the test
 	// writes the file itself.
-	d, err := thief.Stage(t.Context(), func(tx *repo.Tx) error {
-		tx.Root().Parties[1].Keys = w.public("thief-1", "thief-2")
+	d, err := attacker.Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Parties[1].Keys = w.public("attacker-1", "attacker-2")
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"thief-1", "thief-2"} {
+	for _, name := range []string{"attacker-1", "attacker-2"} {
 		if err := d.Sign(t.Context(), w.signer(name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := thief.Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) {
+	if err := attacker.Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) {
 		t.Fatalf("got %v", err)
 	}
 	data, err := d.Bytes()
@@ -194,7 +194,7 @@ func TestThiefOfTheVendor(t *testing.T) {
 	}
 }
 
-func TestStatesOfTheWorld(t *testing.T) {
+func TestErrorsOfRefresh(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")
@@ -219,11 +219,11 @@ func TestStatesOfTheWorld(t *testing.T) {
 		return view
 	}
 
-	w.a.dark()
-	w.z.dark()
-	bad("all dark", client.ErrDark)
+	w.a.unreachable()
+	w.z.unreachable()
+	bad("all unreachable", client.ErrDark)
 	w.z.heal()
-	bad("content dark", client.ErrNoContent)
+	bad("content unreachable", client.ErrNoContent)
 	w.a.heal()
 	good("darkness")
 

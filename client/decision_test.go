@@ -28,7 +28,7 @@ func TestStates(t *testing.T) {
 		heal  func(w *web)
 	}{
 		client.StateOK:        {nil, func(*web) {}, func(*web) {}},
-		client.StateDark:      {client.ErrDark, func(w *web) { w.does(dark, vendorHost, cdnHost, reviewHost) }, nil},
+		client.StateDark:      {client.ErrDark, func(w *web) { w.does(unreachable, vendorHost, cdnHost, reviewHost) }, nil},
 		client.StateNoContent: {client.ErrNoContent, func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, nil},
 		client.StateStale:     {client.ErrStale, func(w *web) { w.now = w.now.AddDate(1, 0, 0) }, func(w *web) { w.now = tuftest.Now }},
 		client.StateBehind: {client.ErrBehind, func(w *web) {
@@ -175,7 +175,7 @@ func TestEveryReason(t *testing.T) {
 			return decide(s, tuftest.Path)
 		}, tuftest.Path + " is refused: client: no location delivers valid content; main: "},
 		client.ReasonUnavailable: {func(s shop) client.Decision {
-			s.does(dark, vendorHost, cdnHost, reviewHost)
+			s.does(unreachable, vendorHost, cdnHost, reviewHost)
 			return decide(s, tuftest.Path)
 		}, tuftest.Path + " is refused: client: no repository location is reachable; "},
 	}
@@ -195,7 +195,7 @@ func TestEveryReason(t *testing.T) {
 				t.Errorf("%+v", d)
 			}
 			if d.String() != d.Sentence || !sentence.MatchString(d.Sentence) || !strings.Contains(d.Sentence, c.says) {
-				t.Errorf("says %q", d.Sentence)
+				t.Errorf("sentence is %q", d.Sentence)
 			}
 			// The JSON record contains the same.
 			var back client.Decision

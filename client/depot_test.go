@@ -27,12 +27,12 @@ type depot struct {
 	t       *testing.T
 	repo    *tuftest.Repo
 	content []byte
-	posts   []*post
+	mirrors []*mirror
 	dir     string // the clients' state
 }
 
-// post is one of its locations.
-type post struct {
+// mirror is one of its locations.
+type mirror struct {
 	url string
 
 	mu   sync.Mutex
@@ -40,7 +40,7 @@ type post struct {
 	busy int
 	asks []ask
 	done int // requests that have been returned
-	does deed
+	does behaviour
 }
 
 // ask is a request for the release, with its response.
@@ -50,9 +50,9 @@ type ask struct {
 	sent    int64  // bytes of the body
 }
 
-// deed handles the n-th request for the release since tell, from 0; file serves as a
+// behaviour handles the n-th request for the release since tell, from 0; file serves as a
 // correct server does.
-type deed func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc)
+type behaviour func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc)
 
 // noise returns n incompressible bytes.
 func noise(n int) []byte {
@@ -61,28 +61,28 @@ func noise(n int) []byte {
 	return b
 }
 
-func newDepot(t *testing.T, places, size int) *depot {
+func newDepot(t *testing.T, locations, size int) *depot {
 	d := &depot{t: t, repo: tuftest.New(), content: noise(size), dir: t.TempDir()}
 	d.repo.AddTarget(tuftest.Path, string(d.content), nil, "vendor-agent", "review-agent")
-	d.open(places)
+	d.open(locations)
 	return d
 }
 
 // open starts the servers and publishes their locations.
-func (d *depot) open(places int) {
+func (d *depot) open(n int) {
 	var locations []any
-	for i := range places + 1 {
-		p := &post{}
+	for i := range n + 1 {
+		p := &mirror{}
 		p.idle = sync.NewCond(&p.mu)
 		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.serve(p, w, r) }))
 		d.t.Cleanup(ts.Close)
 		p.url = ts.URL + "/r/"
 		l := tuftest.Doc{"id": fmt.Sprint("p", i), "tier": "primary", "operator": fmt.Sprint("o", i), "jurisdiction": "CH",
 			"base": p.url, "paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10 + i}
-		if i == places { // a second operator, with roots only
+		if i == n { // a second operator, with roots only
 			l["tier"], l["paths"] = "rendezvous", tuftest.Doc{"metadata": "metadata/"}
 		} else {
-			d.posts = append(d.posts, p)
+			d.mirrors = append(d.mirrors, p)
 		}
 		locations = append(locations, l)
 	}
@@ -91,7 +91,7 @@ func (d *depot) open(places int) {
 	d.repo.Publish()
 }
 
-func (d *depot) serve(p *post, w http.ResponseWriter, r *http.Request) {
+func (d *depot) serve(p *mirror, w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/r/")
 	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
 		if data, ok := d.repo.Files[rest]; ok {
@@ -154,7 +154,7 @@ func (c *counter) Write(b []byte) (int, error) {
 func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // tell changes the behaviour, and forgets earlier requests.
-func (p *post) tell(does deed) {
+func (p *mirror) tell(does behaviour) {
 	p.asked()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,7 +162,7 @@ func (p *post) tell(does deed) {
 }
 
 // asked returns the requests since tell, or since the last call.
-func (p *post) asked() []ask {
+func (p *mirror) asked() []ask {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.busy > 0 { // an answer may have been read before it was counted
@@ -200,14 +200,14 @@ func (c *cutter) Write(b []byte) (int, error) {
 func hangUp() { panic(http.ErrAbortHandler) }
 
 // cutAfter closes the connection after so many bytes of each response.
-func cutAfter(n int) deed {
+func cutAfter(n int) behaviour {
 	return func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(&cutter{w, n, hangUp}, r)
 	}
 }
 
 // first handles the first request with a, and later ones with b; nil: serves correctly.
-func first(a, b deed) deed {
+func first(a, b behaviour) behaviour {
 	return func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		switch {
 		case n == 0:
@@ -225,7 +225,7 @@ func down(_ int, w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { h
 func gone(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { http.NotFound(w, r) }
 
 // gives serves other content correctly.
-func (d *depot) gives(content []byte) deed {
+func (d *depot) gives(content []byte) behaviour {
 	return func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { d.file(content)(w, r) }
 }
 

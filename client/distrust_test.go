@@ -38,8 +38,8 @@ func TestLocationWithBadContentIsAskedLast(t *testing.T) {
 			} else {
 				w.does(bad, vendorHost)
 			}
-			w.good(w.client(), 1)    // the others serve
-			w.does(dark, reviewHost) // so that the location is asked for roots, which it serves correctly
+			w.good(w.client(), 1)           // the others serve
+			w.does(unreachable, reviewHost) // so that the location is asked for roots, which it serves correctly
 			w.asked("")
 			for range 3 {
 				renew(w.repo)
@@ -104,7 +104,7 @@ func (d *dying) Remove(name string) error {
 // A process that is killed by the bytes of one location asks the others first after a
 // restart: parsing is recorded on disk before it begins. Small files, and files that
 // verify, leave no record.
-func TestProcessThatDiesOfALocation(t *testing.T) {
+func TestProcessKilledByALocation(t *testing.T) {
 	large := bytes.Repeat([]byte(" "), 300<<10)
 	for name, tt := range map[string]struct {
 		bad   answer

@@ -65,7 +65,7 @@ func TestFaultAtEveryRequest(t *testing.T) {
 					pin := w.client()
 					w.repo.NextRoot(nothing)
 					if alone {
-						w.does(dark, cdnHost)
+						w.does(unreachable, cdnHost)
 					}
 					file := filepath.Join(t.TempDir(), "agent")
 					err := refreshAndSave(w.client(w.nth(n, fault)), file)

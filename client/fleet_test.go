@@ -32,10 +32,10 @@ const (
 // fleet is the environment of many clients, and their common statistics.
 type fleet struct {
 	*move
-	thief *tuftest.Repo
-	pins  [5][]byte // exported at root 1 to 4
-	sums  [5]string // of the roots
-	seed  uint64
+	attacker *tuftest.Repo
+	pins     [5][]byte // exported at root 1 to 4
+	sums     [5]string // of the roots
+	seed     uint64
 
 	looks, requests, failures, evidence atomic.Int64
 }
@@ -49,7 +49,7 @@ func newFleet(tb testing.TB, seed uint64) *fleet {
 		}
 	})
 	evil(m)
-	f := &fleet{move: m, thief: m.serves[hostA], seed: seed}
+	f := &fleet{move: m, attacker: m.serves[hostA], seed: seed}
 	for n := 1; n <= 4; n++ {
 		pin := m.at[n].Pin()
 		pin["root"], pin["locations"] = firstDoc(tb, m.at[n].Files[rootFile(n)]), tuftest.At(m.at[n].Root, "x-visum")["locations"]
@@ -73,7 +73,7 @@ func rootOn(day int) int {
 func (f *fleet) served(host string, day int) *tuftest.Repo {
 	switch {
 	case host == hostA && day >= theftDay:
-		return f.thief
+		return f.attacker
 	case host == hostB && (day < announceDay || day == outageDay || day == outageDay+1):
 		return nil
 	case host == hostA || host == hostB || host == hostZ:
@@ -96,17 +96,17 @@ type machine struct {
 }
 
 func (f *fleet) machine(i int) *machine {
-	dice := rand.New(rand.NewPCG(f.seed, uint64(i)))
-	m := &machine{fleet: f, pin: 1, every: []int{7, 7, 7, 14, 14, 14, 14, 30, 30, 60}[dice.IntN(10)], asked: map[string]int{}}
-	m.phase = dice.IntN(m.every)
-	switch kind := dice.IntN(20); {
+	rng := rand.New(rand.NewPCG(f.seed, uint64(i)))
+	m := &machine{fleet: f, pin: 1, every: []int{7, 7, 7, 14, 14, 14, 14, 30, 30, 60}[rng.IntN(10)], asked: map[string]int{}}
+	m.phase = rng.IntN(m.every)
+	switch kind := rng.IntN(20); {
 	case kind < 3: // offline for months, during one step of the move or all of it
-		m.asleep = [2]int{dice.IntN(cutOverDay), retireDay + dice.IntN(lastDay-retireDay)}
+		m.asleep = [2]int{rng.IntN(cutOverDay), retireDay + rng.IntN(lastDay-retireDay)}
 	case kind < 6: // first started later, with the pin of that day
-		m.from = dice.IntN(lastDay)
+		m.from = rng.IntN(lastDay)
 		m.pin = rootOn(m.from)
 	case kind < 8: // first started later, with the first pin
-		m.from = dice.IntN(lastDay)
+		m.from = rng.IntN(lastDay)
 	}
 	return m
 }
@@ -178,7 +178,7 @@ func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	case view.Root().SHA256() != m.sums[m.root]:
 		return fmt.Errorf("follows a root %d that is not the parties'", m.root)
 	case m.askedA() > atA && (before == 4 || before == 3 && m.day >= sunsetDay):
-		return errors.New("asked the old place")
+		return errors.New("asked the old location")
 	}
 	if err != nil {
 		if m.failures.Add(1); m.day != outageDay && m.day != outageDay+1 {
@@ -230,6 +230,6 @@ func TestFleet(t *testing.T) {
 	f.run(t, 100, 4)
 	t.Logf("%d refreshes, %d without content, %d pieces of evidence, %d requests", f.looks.Load(), f.failures.Load(), f.evidence.Load(), f.requests.Load())
 	if f.failures.Load() == 0 {
-		t.Error("nobody met the outage: the story is too kind")
+		t.Error("no client met the outage: the test is too easy")
 	}
 }

@@ -13,7 +13,7 @@ import (
 // An attacker with a release key and the online keys inflated the role's version. After
 // a rotation of the online keys the role's own floor still prevents a rollback; a new
 // release key may start at new numbers.
-func TestReleaseRoleOfNewKeysStartsAnew(t *testing.T) {
+func TestReleaseRoleWithNewKeys(t *testing.T) {
 	for name, tt := range map[string]struct {
 		newKey bool
 		want   error

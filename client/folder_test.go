@@ -18,15 +18,15 @@ import (
 )
 
 // If the state cannot be stored there is an error, and nothing else is affected.
-func TestNoPlaceForState(t *testing.T) {
+func TestStateCannotBeStored(t *testing.T) {
 	w := newWeb(t)
-	if err := os.WriteFile(w.state(), []byte("a file of somebody else"), 0o600); err != nil {
+	if err := os.WriteFile(w.state(), []byte("a foreign file"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if view, err := w.client().Refresh(t.Context()); err == nil || view != nil {
 		t.Errorf("%v, %v", view, err)
 	}
-	if got, err := os.ReadFile(w.state()); err != nil || string(got) != "a file of somebody else" {
+	if got, err := os.ReadFile(w.state()); err != nil || string(got) != "a foreign file" {
 		t.Errorf("%q, %v", got, err)
 	}
 	if err := os.Remove(w.state()); err != nil {
@@ -131,7 +131,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 		n++
 		fake := w.repo.Clone()
 		fake.Root["version"], fake.Root["x"] = 2, strings.Repeat("x", n)
-		return body("2.root.json", fake.Sign(fake.Root, "thief"))(name, r)
+		return body("2.root.json", fake.Sign(fake.Root, "attacker"))(name, r)
 	}
 	w.does(forged, vendorHost)
 	for range 40 {
@@ -154,7 +154,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 	}
 	w.repo.Roles["vendor-agent"]["x"] = strings.Repeat("x", 17<<20)
 	w.repo.Bump("vendor-agent")
-	w.repo.Signers["vendor-agent"] = []string{"thief"}
+	w.repo.Signers["vendor-agent"] = []string{"attacker"}
 	w.repo.Publish()
 	w.bad(c, tuf.ErrThreshold)
 	if _, err := os.Stat(w.state("evidence")); !errors.Is(err, fs.ErrNotExist) {

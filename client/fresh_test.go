@@ -78,7 +78,7 @@ func TestSecondOperatorIsAnother(t *testing.T) {
 						tt.cdn(l)
 					}
 				})
-				l := place("third", "mirror", "third", third)
+				l := location("third", "mirror", "third", third)
 				l["priority"] = 50
 				r.Charter()["locations"] = append(r.Charter()["locations"].([]any), l)
 			})
@@ -173,7 +173,7 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 // refresh.
 func TestNoSecondTimestamp(t *testing.T) {
 	w := newWeb(t, probing("warn", 2000*time.Hour))
-	w.does(dark, cdnHost)
+	w.does(unreachable, cdnHost)
 	c := w.client()
 	w.good(c, 1)
 	for range 3 {

@@ -18,9 +18,9 @@ import (
 
 // A location that did not answer is asked after the others for a while, also by the
 // next process, and first again after that time or after it worked.
-func TestSilentPlaceIsAskedLast(t *testing.T) {
+func TestUnreachableLocationIsAskedLast(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	if got := w.asked(vendorHost); len(got) == 0 {
 		t.Fatal("not asked at all")
@@ -30,10 +30,10 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 		t.Errorf("asked %q", got)
 	}
 	// It is still asked if the others are not enough.
-	w.does(dark, cdnHost)
+	w.does(unreachable, cdnHost)
 	w.bad(w.client(), client.ErrNoContent)
 	if got := w.asked(vendorHost); len(got) == 0 {
-		t.Error("not asked though nobody else has content")
+		t.Error("not asked although no other location has content")
 	}
 	w.does(nil, vendorHost)
 	if view := w.good(w.client(), 1); view.Place() != "main" {
@@ -45,7 +45,7 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	if got := w.asked(""); got[0] != vendorHost+" metadata/2.root.json" && got[0] != vendorHost+" metadata/timestamp.json" {
 		t.Errorf("well, and asked in the order %q", got)
 	}
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	w.asked("")
 	w.now = w.now.Add(3 * time.Minute)
@@ -55,7 +55,7 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	}
 	// If the clock was far ahead when a location failed, that does not exclude it.
 	w.now = w.now.AddDate(0, 0, 20)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	w.now = w.now.AddDate(0, 0, -20)
 	w.does(nil, vendorHost)
@@ -106,7 +106,7 @@ func TestRetries(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWeb(t)
-			w.does(dark, vendorHost, cdnHost, reviewHost)
+			w.does(unreachable, vendorHost, cdnHost, reviewHost)
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			start := time.Now()
@@ -119,9 +119,9 @@ func TestRetries(t *testing.T) {
 
 // A location that fails repeatedly is asked last for longer, but never for more than an
 // hour, however often it failed.
-func TestRestOfASilentPlace(t *testing.T) {
+func TestBackoffOfALocation(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	for i := range 40 {
 		w.good(w.client(), 1)
 		if got := w.asked(vendorHost); len(got) == 0 {
@@ -156,18 +156,18 @@ func TestHealthIsBounded(t *testing.T) {
 	many := func(c *client.Config) { c.Sources = slices.Repeat([]client.Source{darkSource{}}, 80) }
 	w.good(w.client(many), 1)
 	if n := kept(); n != 64 {
-		t.Errorf("%d places", n)
+		t.Errorf("%d locations", n)
 	}
 	w.now = w.now.Add(26 * time.Hour)
 	w.good(w.client(), 1)
 	if n := kept(); n != 0 {
-		t.Errorf("%d places that are none any more", n)
+		t.Errorf("%d former locations", n)
 	}
 }
 
 // A timestamp requested in parallel with the next root is dropped if there is one: it
 // may be older. And its request does not outlive the refresh.
-func TestTimestampAheadOfANewRoot(t *testing.T) {
+func TestPrefetchedTimestampBeforeANewRoot(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
 	w.good(c, 1)
@@ -206,7 +206,7 @@ func TestErrorsNameEveryLocation(t *testing.T) {
 		}
 	}
 	w := newWeb(t)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.does(status(500, "", nil), cdnHost)
 	w.does(header(302, "Location", "https://elsewhere.example/"), reviewHost)
 	says(w.bad(w.client(), client.ErrDark), "main: Get ", "no route to host", "cdn: GET ", "500 Internal Server Error", "rdv: GET ", "302 Found, which is not followed")

@@ -63,7 +63,7 @@ func lineup(t *testing.T, honest, bad int, does conduct, edit ...func(*tuftest.R
 	w := newWeb(t, append(edit, func(r *tuftest.Repo) {
 		var list []any
 		for i := range bad + honest {
-			l := place(fmt.Sprint("p", i), "primary", fmt.Sprint("o", i), fmt.Sprintf("p%d.example", i))
+			l := location(fmt.Sprint("p", i), "primary", fmt.Sprint("o", i), fmt.Sprintf("p%d.example", i))
 			l["priority"] = 10 + i
 			list = append(list, l)
 		}
@@ -297,7 +297,7 @@ func TestSlowDownloads(t *testing.T) {
 	for name, tt := range map[string]struct {
 		vendor, cdn answer
 		most        time.Duration
-		place       string
+		location    string
 	}{
 		"drips":                 {rate(2 << 10), nil, answerPatience, "cdn"},
 		"just below the demand": {rate(60 << 10), nil, answerPatience, "cdn"},
@@ -309,7 +309,7 @@ func TestSlowDownloads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			edit := func(r *tuftest.Repo) {
 				r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent")
-				third := place("third", "mirror", "third", "updates.third.example")
+				third := location("third", "mirror", "third", "updates.third.example")
 				third["priority"] = 90
 				r.Charter()["locations"] = append(r.Charter()["locations"].([]any), third)
 			}
@@ -335,8 +335,8 @@ func TestSlowDownloads(t *testing.T) {
 				if err := c.Save(t.Context(), a, file); err != nil {
 					t.Fatal(err)
 				}
-				if took := time.Since(begun); took > tt.most || last.Place != tt.place {
-					t.Errorf("took %s, from %s; want %s at most, from %s", took, last.Place, tt.most, tt.place)
+				if took := time.Since(begun); took > tt.most || last.Place != tt.location {
+					t.Errorf("took %s, from %s; want %s at most, from %s", took, last.Place, tt.most, tt.location)
 				}
 				if size(t, file) != length {
 					t.Error("not whole")

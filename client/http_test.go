@@ -63,7 +63,7 @@ func TestRetryAfter(t *testing.T) {
 			w.does(tt.busy, vendorHost)
 			w.good(w.client(), 1)
 			w.does(nil, vendorHost)
-			w.does(dark, cdnHost, reviewHost)
+			w.does(unreachable, cdnHost, reviewHost)
 			w.asked("")
 			if tt.wait > 0 {
 				for _, at := range []time.Duration{0, tt.wait - time.Second} {
@@ -90,7 +90,7 @@ func TestRetryAfter(t *testing.T) {
 
 // A location that asks for a pause is not asked again in the same refresh, even if all
 // locations are asked.
-func TestBusyPlaceIsAskedOnce(t *testing.T) {
+func TestBusyLocationIsAskedOnce(t *testing.T) {
 	w := newWeb(t)
 	w.now = w.now.AddDate(0, 1, 1)
 	w.does(busy(503, "120", ""), vendorHost)
@@ -101,7 +101,7 @@ func TestBusyPlaceIsAskedOnce(t *testing.T) {
 }
 
 // Nor is it asked because no other location has content.
-func TestBusyPlaceIsLeftAlone(t *testing.T) {
+func TestBusyLocationGetsItsPause(t *testing.T) {
 	w := newWeb(t)
 	w.does(busy(503, "120", ""), vendorHost)
 	w.good(w.client(), 1)
@@ -114,15 +114,15 @@ func TestBusyPlaceIsLeftAlone(t *testing.T) {
 }
 
 // A location that was busy and does not answer now has not asked for a pause.
-func TestSilentAfterBusy(t *testing.T) {
+func TestUnreachableAfterBusy(t *testing.T) {
 	w := newWeb(t)
 	w.does(busy(503, "120", ""), vendorHost)
 	w.good(w.client(), 1)
 	w.now = w.now.Add(2 * time.Minute)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	w.does(nil, vendorHost)
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.good(w.client(), 1)
 }
 
@@ -133,7 +133,7 @@ func TestRetryAfterOfATarget(t *testing.T) {
 			t.Parallel()
 			waiting(t, "the agent", 1, func(t *testing.T, w *web, c *client.Client) {
 				a := w.approved(c)
-				w.does(dark, cdnHost)
+				w.does(unreachable, cdnHost)
 				n := 0
 				w.does(func(name string, r *http.Request) (*http.Response, error) {
 					if n++; n == 1 {
@@ -155,7 +155,7 @@ func TestRetryAfterOfATarget(t *testing.T) {
 }
 
 // A final response is not followed by a retry; a temporary one is.
-func TestWhatIsAskedAgain(t *testing.T) {
+func TestRetriedResponses(t *testing.T) {
 	for code, again := range map[int]bool{400: false, 401: false, 402: false, 403: false, 404: false, 405: false, 406: false, 410: false, 414: false, 451: false,
 		300: false, 301: false, 302: false, 307: false, 308: false, 201: false, 204: false, 206: false, 416: false,
 		408: true, 425: true, 429: true, 500: true, 502: true, 503: true, 504: true, 599: true} {
@@ -251,10 +251,10 @@ func TestCompression(t *testing.T) {
 
 // Some servers name a coding for a target because of its name, and send the file as it
 // is. Length and hash decide.
-func TestCodingThatIsNone(t *testing.T) {
+func TestWrongContentEncoding(t *testing.T) {
 	for _, coding := range []string{"gzip", "x-gzip", "br", "aes128gcm"} {
 		w := newWeb(t)
-		w.does(dark, cdnHost)
+		w.does(unreachable, cdnHost)
 		w.does(func(name string, r *http.Request) (*http.Response, error) {
 			data, ok := fileOf(w.repo, name)
 			if !ok {
@@ -274,7 +274,7 @@ func TestCodingThatIsNone(t *testing.T) {
 
 // HTTP caches must revalidate files that can change under their name, and roots that do
 // not exist yet; not files that never change.
-func TestCachesAreAskedToLookAgain(t *testing.T) {
+func TestCacheRevalidation(t *testing.T) {
 	w := newWeb(t)
 	var mu sync.Mutex
 	cache := map[string][]byte{} // by host and name; nil: known to be absent
@@ -458,7 +458,7 @@ func TestURLs(t *testing.T) {
 // A [URL] as a source serves everything that other sources serve.
 func TestURLAsSource(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	w.shows(w.repo, "mirror.example")
 	c := w.client(func(cfg *client.Config) {
 		cfg.Sources = []client.Source{client.URL("https://mirror.example/r/metadata/", "https://mirror.example/r/targets/")}

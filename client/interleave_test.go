@@ -33,7 +33,7 @@ func seedOf(t *testing.T) uint64 {
 // product.
 type chaos struct {
 	*move
-	dice   *rand.Rand
+	rng    *rand.Rand
 	repo   *tuftest.Repo   // the correct one
 	states []*tuftest.Repo // every published state
 	stage  int             // of the move: 1 to 4
@@ -57,9 +57,9 @@ func (c *chaos) fatal(format string, args ...any) {
 	c.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(c.log, "\n"))
 }
 
-func newChaos(t *testing.T, dice *rand.Rand) *chaos {
-	c := &chaos{dice: dice, stage: 1, signed: map[int]time.Time{}, honest: map[string]bool{}}
-	c.move = &move{web: newWeb(t), order: orders[dice.IntN(6)], store: client.Memory()}
+func newChaos(t *testing.T, rng *rand.Rand) *chaos {
+	c := &chaos{rng: rng, stage: 1, signed: map[int]time.Time{}, honest: map[string]bool{}}
+	c.move = &move{web: newWeb(t), order: orders[rng.IntN(6)], store: client.Memory()}
 	c.repo = c.move.web.repo
 	r := c.repo
 	for _, role := range r.Roles {
@@ -67,7 +67,7 @@ func newChaos(t *testing.T, dice *rand.Rand) *chaos {
 	}
 	r.Root["expires"] = tuftest.Stamp(farAway)
 	r.Charter()["retired"] = []any{}
-	r.Charter()["locations"] = c.list(place("a", "primary", "vendor-old", hostA), nil, place("z", "rendezvous", "review", hostZ))
+	r.Charter()["locations"] = c.list(location("a", "primary", "vendor-old", hostA), nil, location("z", "rendezvous", "review", hostZ))
 	r.PublishRoot()
 	r.Publish()
 	c.signed[1] = tuftest.Now
@@ -117,7 +117,7 @@ func (c *chaos) nextRoot(step bool) {
 		if !step || c.stage == 4 {
 			return
 		}
-		a, b, z := place("a", "primary", "vendor-old", hostA), place("b", "primary", "vendor-new", hostB), place("z", "rendezvous", "review", hostZ)
+		a, b, z := location("a", "primary", "vendor-old", hostA), location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ)
 		switch c.stage++; c.stage {
 		case 2:
 			b["use_from"] = tuftest.Stamp(useFrom)
@@ -139,18 +139,18 @@ func (c *chaos) nextRoot(step bool) {
 }
 
 // thief lets A serve forks and malicious content, based on a state before the cut-over.
-func (c *chaos) thief() {
+func (c *chaos) attacker() {
 	old := slices.DeleteFunc(slices.Clone(c.states), func(s *tuftest.Repo) bool { return c.cut > 0 && s.Root["version"].(int) >= c.cut })
-	fake := old[c.dice.IntN(len(old))].Clone()
-	by := [][]string{{"vendor1", "vendor2"}, {"review1", "review2"}, {"vendor1"}, {"vendor1", "vendor2", "thief"}, {"review1", "review2", "thief", "thief"}}[c.dice.IntN(5)]
+	fake := old[c.rng.IntN(len(old))].Clone()
+	by := [][]string{{"vendor1", "vendor2"}, {"review1", "review2"}, {"vendor1"}, {"vendor1", "vendor2", "attacker"}, {"review1", "review2", "attacker", "attacker"}}[c.rng.IntN(5)]
 	fake.Signers["root"] = by
-	if c.dice.IntN(2) == 0 {
+	if c.rng.IntN(2) == 0 {
 		fake.NextRoot(func() { fake.Root["x-note"] = "mine" })
 	}
 	fake.AddTarget("agent/evil", "evil", tuftest.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
 	fake.Bump("vendor-agent")
 	for _, role := range []string{"timestamp", "snapshot"} {
-		fake.Roles[role]["version"] = 1000 + c.dice.IntN(3)
+		fake.Roles[role]["version"] = 1000 + c.rng.IntN(3)
 	}
 	fake.Publish()
 	c.does(nil, hostA)
@@ -162,9 +162,9 @@ var allHosts = []string{hostA, hostB, hostZ}
 
 // happen triggers one event outside the product.
 func (c *chaos) happen() {
-	host := allHosts[c.dice.IntN(3)]
+	host := allHosts[c.rng.IntN(3)]
 	note := func(format string, args ...any) { c.log = append(c.log, fmt.Sprintf(format, args...)) }
-	switch k := c.dice.IntN(20); k {
+	switch k := c.rng.IntN(20); k {
 	case 0, 1:
 		renew(c.repo)
 		c.published()
@@ -179,28 +179,28 @@ func (c *chaos) happen() {
 		c.serves(host, -1)
 		note("%s is honest", host)
 	case 8:
-		n := c.dice.IntN(len(c.states))
+		n := c.rng.IntN(len(c.states))
 		c.serves(host, n)
 		note("%s is frozen at %d", host, n)
 	case 9, 10, 11:
-		what := c.dice.IntN(6)
-		c.does([]answer{dark, status(500, "", nil), header(302, "Location", "https://elsewhere.example/"), header(200, "Content-Type", "text/html"),
-			status(403, "root.json", nil), body("root.json", c.states[c.dice.IntN(len(c.states))].Files["1.root.json"])}[what], host)
+		what := c.rng.IntN(6)
+		c.does([]answer{unreachable, status(500, "", nil), header(302, "Location", "https://elsewhere.example/"), header(200, "Content-Type", "text/html"),
+			status(403, "root.json", nil), body("root.json", c.states[c.rng.IntN(len(c.states))].Files["1.root.json"])}[what], host)
 		c.honest[host] = false
 		note("%s does bad thing %d", host, what)
 	case 12, 13:
-		c.thief()
-		note("thief at %s", hostA)
+		c.attacker()
+		note("attacker at %s", hostA)
 	case 14:
 		other := c.states[len(c.states)-1].Clone()
-		other.Root["version"] = 1 + c.dice.IntN(other.Root["version"].(int))
+		other.Root["version"] = 1 + c.rng.IntN(other.Root["version"].(int))
 		other.NextRoot(func() { other.Charter()["repo_id"] = strings.Repeat("ab", 16) })
 		c.does(nil, host)
 		c.shows(other, host)
 		c.honest[host] = false
 		note("%s shows another product's root %v", host, other.Root["version"])
 	case 15, 16:
-		c.now = tuftest.Now.Add([]time.Duration{0, time.Hour, 11 * day, 101 * day, -700 * day, 5000 * day}[c.dice.IntN(6)])
+		c.now = tuftest.Now.Add([]time.Duration{0, time.Hour, 11 * day, 101 * day, -700 * day, 5000 * day}[c.rng.IntN(6)])
 		note("clock %s", c.now)
 	case 17:
 		c.restart()
@@ -226,14 +226,14 @@ func (c *chaos) happen() {
 func (c *chaos) refresh() {
 	t := c.t
 	c.asked("")
-	start := c.tipOf()
-	if c.dice.IntN(4) == 0 {
-		n := c.dice.IntN(8)
+	start := c.newestKept()
+	if c.rng.IntN(4) == 0 {
+		n := c.rng.IntN(8)
 		c.log = append(c.log, fmt.Sprintf("refresh, killed after %d writes", n))
 		p := c.product(&crashing{c.store, n})
 		view, err := p.Refresh(t.Context())
 		c.killed = true
-		c.checkRequests(start, c.tipOf())
+		c.checkRequests(start, c.newestKept())
 		c.killed = false
 		if err == nil || view != nil {
 			c.checkView(view, err)
@@ -252,7 +252,7 @@ func (c *chaos) refresh() {
 }
 
 // tipOf is the newest of the kept roots.
-func (c *chaos) tipOf() int {
+func (c *chaos) newestKept() int {
 	n := 1
 	for {
 		if _, err := c.store.Read("roots/"+rootFile(n+1), 1<<20); err != nil {
@@ -263,7 +263,7 @@ func (c *chaos) tipOf() int {
 }
 
 // checkRequests checks S4, S6 and S12 on the requests.
-func (c *chaos) checkRequests(start, tip int) {
+func (c *chaos) checkRequests(start, trusted int) {
 	now := c.now
 	for _, req := range c.asked("") {
 		host, name, _ := strings.Cut(req, " ")
@@ -273,9 +273,9 @@ func (c *chaos) checkRequests(start, tip int) {
 			under = n - 1
 		}
 		if !slices.Contains(allHosts, host) {
-			c.fatal("S6: %s is nobody's place", host)
+			c.fatal("S6: %s is not a location", host)
 		}
-		if host == hostB && (c.stage < 2 || tip < c.listedB()) {
+		if host == hostB && (c.stage < 2 || trusted < c.listedB()) {
 			c.fatal("S6: B was asked for %s before it was listed", name)
 		}
 		known := now
@@ -287,8 +287,8 @@ func (c *chaos) checkRequests(start, tip int) {
 		if host == hostA && (c.gone > 0 && under >= c.gone || c.cut > 0 && under >= c.cut && !known.Before(useUntil)) {
 			c.fatal("S4: A was asked for %s under root %d at %s", name, under, known)
 		}
-		if n > 0 && !c.killed && c.honest[host] && c.answersOf(host) == nil && n <= c.repo.Root["version"].(int) && tip < n {
-			c.fatal("S12: %s showed root %d, the product is at %d", host, n, tip)
+		if n > 0 && !c.killed && c.honest[host] && c.answersOf(host) == nil && n <= c.repo.Root["version"].(int) && trusted < n {
+			c.fatal("S12: %s showed root %d, the product is at %d", host, n, trusted)
 		}
 	}
 }
@@ -325,7 +325,7 @@ func (c *chaos) checkView(view *client.View, err error) {
 		}
 	}
 	if bad := len(slices.DeleteFunc(slices.Clone(allHosts), func(h string) bool { return c.honest[h] && c.answersOf(h) == nil })); c.fresh && bad <= 1 && v != int64(newest.Root["version"].(int)) {
-		c.fatal("S7: at root %d of %v with one bad place", v, newest.Root["version"])
+		c.fatal("S7: at root %d of %v with one bad location", v, newest.Root["version"])
 	}
 	if err != nil {
 		if _, findErr := view.Find(t.Context(), tuftest.Path); findErr == nil {
@@ -352,7 +352,7 @@ func (c *chaos) checkView(view *client.View, err error) {
 		if view.Timestamp() < 6 || !slices.ContainsFunc(c.states, func(s *tuftest.Repo) bool {
 			return s.Root["version"].(int) >= c.cut && bytes.Equal(s.Files["timestamp.json"], ts)
 		}) {
-			c.fatal("S3, S5: timestamp %d of the old epoch, or of nobody", view.Timestamp())
+			c.fatal("S3, S5: timestamp %d of the old epoch, or unknown", view.Timestamp())
 		}
 	}
 	if epoch < c.epoch || view.Timestamp() < c.accepted[epoch] {
@@ -404,7 +404,7 @@ func TestInterleavings(t *testing.T) {
 		c.log = []string{fmt.Sprintf("VISUM_SEED=%d, run %d", seed, n)}
 		for range 40 {
 			c.happen()
-			if c.dice.IntN(2) == 0 {
+			if c.rng.IntN(2) == 0 {
 				c.refresh()
 			}
 		}

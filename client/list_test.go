@@ -66,10 +66,10 @@ func TestListOfSources(t *testing.T) {
 
 // An interrupted download resumes at the source of the list that delivered its start,
 // because another source's file may differ.
-func TestListGoesOnWhereItWas(t *testing.T) {
+func TestListResumes(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	url := func(n int) client.Source {
-		return client.URL(d.posts[n].url+"metadata/", d.posts[n].url+"targets/")
+		return client.URL(d.mirrors[n].url+"metadata/", d.mirrors[n].url+"targets/")
 	}
 	list := func(order ...int) *client.Client {
 		var of []client.Source
@@ -78,22 +78,22 @@ func TestListGoesOnWhereItWas(t *testing.T) {
 		}
 		return d.client(func(cfg *client.Config) { cfg.Sources, cfg.Offline = []client.Source{client.List(of...)}, true })
 	}
-	d.posts[0].tell(gone)
-	d.posts[1].tell(first(cutAfter(mib/2), nil))
+	d.mirrors[0].tell(gone)
+	d.mirrors[1].tell(first(cutAfter(mib/2), nil))
 	c := list(0, 1)
 	file := filepath.Join(t.TempDir(), "agent")
 	if err := c.Save(t.Context(), d.approved(c), file); err != nil {
 		t.Fatal(err)
 	}
 	d.holds(file)
-	a, b := d.posts[0].asked(), d.posts[1].asked()
+	a, b := d.mirrors[0].asked(), d.mirrors[1].asked()
 	if len(a) != 1 || len(b) != 2 || sent(b) != mib || b[1].ifRange == "" {
 		t.Errorf("asked %v and %v", a, b)
 	}
 }
 
 // A final answer is not retried through a list either.
-func TestListHandsFinalAnswersThrough(t *testing.T) { synctest.Test(t, listHandsFinalAnswersThrough) }
+func TestListReturnsFinalAnswers(t *testing.T) { synctest.Test(t, listHandsFinalAnswersThrough) }
 
 func listHandsFinalAnswersThrough(t *testing.T) {
 	w := newWeb(t)
@@ -117,6 +117,6 @@ func listHandsFinalAnswersThrough(t *testing.T) {
 	}
 	got := w.asked("")
 	if n := len(slices.DeleteFunc(got, func(s string) bool { return !strings.HasPrefix(s, cdnHost) })); n != 4 {
-		t.Errorf("who may do better was asked %d times", n)
+		t.Errorf("the other source was asked %d times", n)
 	}
 }

@@ -42,7 +42,7 @@ var (
 	farAway  = tuftest.Now.AddDate(3, 0, 0)
 )
 
-func place(id, tier, operator, host string, more ...any) tuftest.Doc {
+func location(id, tier, operator, host string, more ...any) tuftest.Doc {
 	l := tuftest.Doc{"id": id, "tier": tier, "operator": operator, "jurisdiction": "CH", "base": "https://" + host + "/r/",
 		"paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10}
 	for i := 0; i < len(more); i += 2 {
@@ -73,7 +73,7 @@ func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
 
 func (m *move) publish(change ...func(*tuftest.Repo)) {
 	r := m.repo
-	a, z := place("a", "primary", "vendor-old", hostA), place("z", "rendezvous", "review", hostZ)
+	a, z := location("a", "primary", "vendor-old", hostA), location("z", "rendezvous", "review", hostZ)
 	c := r.Charter()
 	c["locations"], c["retired"] = m.list(a, nil, z), []any{}
 	c["floors"] = tuftest.Doc{"timestamp": 5, "snapshot": 5, "targets": 5}
@@ -92,7 +92,7 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 	}
 
 	next(func() {
-		r.Charter()["locations"] = m.list(a, place("b", "primary", "vendor-new", hostB, "use_from", tuftest.Stamp(useFrom)), z)
+		r.Charter()["locations"] = m.list(a, location("b", "primary", "vendor-new", hostB, "use_from", tuftest.Stamp(useFrom)), z)
 	})
 	renew(r)
 	m.at[2] = r.Clone()
@@ -104,7 +104,7 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 
 	next(func() {
 		c := r.Charter()
-		c["locations"] = m.list(nil, place("b", "primary", "vendor-new", hostB), z)
+		c["locations"] = m.list(nil, location("b", "primary", "vendor-new", hostB), z)
 		c["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
 		r.Root["expires"] = tuftest.Stamp(farAway)
 	})
@@ -129,8 +129,8 @@ func (m *move) cutOver(r *tuftest.Repo) {
 	}
 	c["epoch"] = c["epoch"].(int) + 1
 	c["floors"] = tuftest.Doc{"timestamp": 6, "snapshot": 6, "targets": 6}
-	c["locations"] = m.list(place("a", "legacy", "vendor-old", hostA, "use_until", tuftest.Stamp(useUntil)),
-		place("b", "primary", "vendor-new", hostB), place("z", "rendezvous", "review", hostZ))
+	c["locations"] = m.list(location("a", "legacy", "vendor-old", hostA, "use_until", tuftest.Stamp(useUntil)),
+		location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ))
 	r.Root["expires"] = tuftest.Stamp(farAway)
 }
 
@@ -149,7 +149,7 @@ func (m *move) serve(n int) {
 	m.shows(m.at[min(n, 3)], hostA)
 	m.does(nil, hostA, hostB, hostZ)
 	if n == 1 {
-		m.does(dark, hostB)
+		m.does(unreachable, hostB)
 	}
 }
 

@@ -170,7 +170,7 @@ func TestNames(t *testing.T) {
 	n.serve(1)
 	n.finds(1, nil)
 	if n.dialed("192.0.2.1") == 0 || n.names.queries(hostA) == 0 {
-		t.Fatal("the old place was not asked while it is one")
+		t.Fatal("the old location was not asked while it is listed")
 	}
 	n.serve(2)
 	n.finds(2, nil)
@@ -187,11 +187,11 @@ func TestNames(t *testing.T) {
 	n.dialed("")
 	n.names.queries("")
 	n.finds(4, nil)
-	n.does(dark, hostB, hostZ)
+	n.does(unreachable, hostB, hostZ)
 	evil(n.move)
 	n.finds(4, client.ErrDark)
 	if dials, queries := n.dialed("192.0.2.1"), n.names.queries(hostA); dials > 0 || queries > 0 {
-		t.Errorf("the retired place: %d connections, its name was looked up %d times", dials, queries)
+		t.Errorf("the retired location: %d connections, its name was looked up %d times", dials, queries)
 	}
 	n.does(nil, hostB, hostZ)
 

@@ -276,7 +276,7 @@ func TestNamespaces(t *testing.T) {
 	want := func(what string) {
 		t.Helper()
 		if got := c.wakes(); got != what {
-			t.Fatalf("it says %q, want %q", got, what)
+			t.Fatalf("output %q, want %q", got, what)
 		}
 	}
 	c.publishes(c.at[1], "a", "z")
@@ -284,7 +284,7 @@ func TestNamespaces(t *testing.T) {
 	c.publishes(c.at[2], "a", "b", "z")
 	want("root 2 ok a")
 	if atA.Load() == 0 || c.names.queries(hostA) == 0 {
-		t.Fatal("the watch does not see the old place asked")
+		t.Fatal("the watch does not see the old location asked")
 	}
 	c.publishes(c.at[3], "a", "b", "z")
 	want("root 3 ok b")
@@ -300,12 +300,12 @@ func TestNamespaces(t *testing.T) {
 	c.names.points("10.77.0.66", hostB, hostZ) // replaced by a middlebox that redirects
 	want("root 4 dark")
 	if q := c.names.queries(hostA); q > 0 {
-		t.Errorf("the name of the retired place was asked for %d times", q)
+		t.Errorf("the name of the retired location was asked for %d times", q)
 	}
 	c.names.conn.Close() // the DNS server is down
 	want("root 4 dark")
 	time.Sleep(300 * time.Millisecond)
 	if n := atA.Load(); n > 0 {
-		t.Errorf("%d packets came to the retired place", n)
+		t.Errorf("%d packets came to the retired location", n)
 	}
 }

@@ -78,30 +78,30 @@ func oracle(items []item, q question) (answer []int, known bool) {
 }
 
 // Small sets of releases against the rules in their simplest form.
-func TestLatestIsWhatTheRulesSay(t *testing.T) {
+func TestLatestFollowsTheRules(t *testing.T) {
 	t.Parallel()
 	rounds := 150
 	if testing.Short() {
 		rounds = 20
 	}
-	dice := rand.New(rand.NewPCG(11, 4))
+	rng := rand.New(rand.NewPCG(11, 4))
 	offered, backward, none, unknown := 0, 0, 0, 0
 	for round := range rounds {
 		s := newShop(t)
-		items := make([]item, dice.IntN(7))
+		items := make([]item, rng.IntN(7))
 		recalls := []any{}
-		one := func(of ...string) string { return of[dice.IntN(len(of))] }
+		one := func(of ...string) string { return of[rng.IntN(len(of))] }
 		for i := range items {
-			x := item{version: dice.IntN(len(spellings)), min: -1, platform: one("any", "linux/amd64", "darwin/arm64"), channel: one("stable", "stable", "beta"), product: one("tool", "tool", "tool", "other"),
-				held: dice.IntN(8) == 0, recalled: dice.IntN(8) == 0, malformed: dice.IntN(8) == 0, halted: dice.IntN(6) == 0}
-			if dice.IntN(3) == 0 && x.version > 0 {
-				x.min = dice.IntN(x.version)
+			x := item{version: rng.IntN(len(spellings)), min: -1, platform: one("any", "linux/amd64", "darwin/arm64"), channel: one("stable", "stable", "beta"), product: one("tool", "tool", "tool", "other"),
+				held: rng.IntN(8) == 0, recalled: rng.IntN(8) == 0, malformed: rng.IntN(8) == 0, halted: rng.IntN(6) == 0}
+			if rng.IntN(3) == 0 && x.version > 0 {
+				x.min = rng.IntN(x.version)
 			}
-			if dice.IntN(5) == 0 {
-				x.unlisted = 1 + dice.IntN(2)
+			if rng.IntN(5) == 0 {
+				x.unlisted = 1 + rng.IntN(2)
 			}
 			items[i] = x
-			fields := tuftest.Doc{"product": x.product, "version": one(spellings[x.version]...), "channel": x.channel, "platform": x.platform, "sequence": dice.IntN(9), "critical": dice.IntN(2) == 0}
+			fields := tuftest.Doc{"product": x.product, "version": one(spellings[x.version]...), "channel": x.channel, "platform": x.platform, "sequence": rng.IntN(9), "critical": rng.IntN(2) == 0}
 			if x.min >= 0 {
 				fields["min_version"] = one(spellings[x.min]...)
 			}
@@ -122,15 +122,15 @@ func TestLatestIsWhatTheRulesSay(t *testing.T) {
 		}
 		s.repo.Roles["review-agent"]["x-visum-recalled"] = recalls
 		renew(s.repo)
-		for deny := -1; deny < len(spellings); deny += 1 + dice.IntN(8) {
+		for deny := -1; deny < len(spellings); deny += 1 + rng.IntN(8) {
 			view := s.good(s.client(func(c *client.Config) {
 				if deny >= 0 {
 					c.Deny = []string{one(spellings[deny]...)}
 				}
 			}), 1)
 			for installed := -1; installed < len(spellings); installed++ {
-				q := question{installed: installed, back: dice.IntN(2) == 0, deny: deny, platform: one("linux/amd64", "darwin/arm64", "any"), channel: one("stable", "beta"), product: one("tool", "tool", "other")}
-				ask := client.Query{Product: q.product, Channel: q.channel, Platform: q.platform, AllowDowngrade: q.back, Manual: dice.IntN(2) == 0}
+				q := question{installed: installed, back: rng.IntN(2) == 0, deny: deny, platform: one("linux/amd64", "darwin/arm64", "any"), channel: one("stable", "beta"), product: one("tool", "tool", "other")}
+				ask := client.Query{Product: q.product, Channel: q.channel, Platform: q.platform, AllowDowngrade: q.back, Manual: rng.IntN(2) == 0}
 				if installed >= 0 {
 					ask.Installed = one(spellings[installed]...)
 				}
@@ -161,7 +161,7 @@ func TestLatestIsWhatTheRulesSay(t *testing.T) {
 		}
 	}
 	if min(offered, backward, none, unknown) < rounds/2 {
-		t.Errorf("%d offered, %d of them backward, %d up to date, %d unknown: the dice miss a case", offered, backward, none, unknown)
+		t.Errorf("%d offered, %d of them backward, %d up to date, %d unknown: the random cases are incomplete", offered, backward, none, unknown)
 	}
 }
 

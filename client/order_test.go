@@ -111,7 +111,7 @@ func TestOrderOfReleases(t *testing.T) {
 			[]query{{on("1.0.0"), "1.5.0", nil}, {on("1.5.0"), "2.0.0", nil}, {on("2.0.0"), "2.1.0", nil}, {on("2.1.0"), "3.0.0", nil}, {on("3.0.0"), "", nil}}},
 		"a halted release that is critical": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", halted, critical)},
 			[]query{{client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout}, {on(""), "1.0.0", nil}}},
-		"a malformed one beside others": {[]tuftest.Doc{rel("1.0.0"), rel("3.0.0", with("rollout", tuftest.Doc{"percent": 150})), rel("2.0.0")},
+		"a malformed one among others": {[]tuftest.Doc{rel("1.0.0"), rel("3.0.0", with("rollout", tuftest.Doc{"percent": 150})), rel("2.0.0")},
 			[]query{{on("1.0.0"), "2.0.0", nil}, {on("2.0.0"), "", tuf.ErrRelease}, {on("3.0.0"), "", nil}, {on(""), "2.0.0", nil}}},
 		"a malformed one for this platform does not cost the one for any": {[]tuftest.Doc{rel("2.0.0"), rel("2.0.0", linux, with("rollout", tuftest.Doc{"percent": 150}))},
 			[]query{{on("1.0.0"), "2.0.0", nil}}},
@@ -126,7 +126,7 @@ func TestOrderOfReleases(t *testing.T) {
 
 // A release that only one party lists for this platform does not hide the approved one
 // for any.
-func TestClaimForAPlatformHidesNothing(t *testing.T) {
+func TestReleaseOfOnePartyHidesNothing(t *testing.T) {
 	for _, role := range []string{"vendor-agent", "review-agent"} {
 		s := newShop(t)
 		s.lists(rel("1.0.0"), rel("2.0.0"))
@@ -224,7 +224,7 @@ func TestInstalledMustBeAVersion(t *testing.T) {
 			}
 		}
 	}
-	s.does(dark, vendorHost, cdnHost, reviewHost)
+	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = s.client().Refresh(t.Context())
 	if _, err := view.Latest(t.Context(), client.Query{Installed: "nightly"}); !errors.Is(err, client.ErrInstalled) {
 		t.Error(err)

@@ -79,10 +79,10 @@ func TestRootPublishedInTheMiddleOfARefresh(t *testing.T) {
 func TestTimestampThatNoRootExplains(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
-	thief := w.repo.Clone()
-	thief.Signers["timestamp"] = []string{"thief"}
-	thief.Publish()
-	w.does(body("timestamp.json", thief.Files["timestamp.json"]), vendorHost)
+	attacker := w.repo.Clone()
+	attacker.Signers["timestamp"] = []string{"attacker"}
+	attacker.Publish()
+	w.does(body("timestamp.json", attacker.Files["timestamp.json"]), vendorHost)
 	w.asked("")
 	view := w.good(w.client(), 1)
 	if view.Place() != "cdn" || len(view.Evidence()) != 1 {
@@ -103,7 +103,7 @@ func TestTimestampThatNoRootExplains(t *testing.T) {
 	if got := w.asked(vendorHost); len(got) > 1 {
 		t.Errorf("asked %q", got)
 	}
-	w.does(body("timestamp.json", thief.Files["timestamp.json"]), cdnHost)
+	w.does(body("timestamp.json", attacker.Files["timestamp.json"]), cdnHost)
 	w.bad(w.client(), tuf.ErrThreshold)
 	w.does(nil, vendorHost, cdnHost)
 	w.good(w.client(), 1)

@@ -116,7 +116,7 @@ func TestPlainRequests(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := view.Latest(t.Context(), client.Query{Product: "agent"}); !errors.Is(err, tuf.ErrNotApproved) {
-		t.Errorf("nobody reviews here: %v", err)
+		t.Errorf("there is no review: %v", err)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestPlainSave(t *testing.T) {
 // root's keys were revoked.
 func TestPlainRevokedRootKey(t *testing.T) {
 	p := newPlain(t)
-	thief := p.repo.Clone()
+	attacker := p.repo.Clone()
 	p.repo.NextRoot(func() {
 		p.repo.AddKeys(p.repo.Root, "root2")
 		tuftest.At(p.repo.Root, "roles")["root"] = p.repo.Role(1, "root2")
@@ -175,11 +175,11 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	})
 	p.refresh(p.client(), nil, "2.root", "3.root", "timestamp", "5.snapshot", "5.targets")
 	honest := p.repo
-	p.repo = thief
-	thief.Root["version"] = 2
-	thief.Files["3.root.json"] = func() []byte { r := thief.Clone(); r.Root["version"] = 3; return r.Sign(r.Root, "root") }()
-	thief.Bump("targets")
-	thief.Publish()
+	p.repo = attacker
+	attacker.Root["version"] = 2
+	attacker.Files["3.root.json"] = func() []byte { r := attacker.Clone(); r.Root["version"] = 3; return r.Sign(r.Root, "root") }()
+	attacker.Bump("targets")
+	attacker.Publish()
 	view := p.refresh(p.client(), client.ErrNoContent, "3.root")
 	if view.RootVersion() != 2 || len(view.Evidence()) != 1 || !errors.Is(view.Err(), tuf.ErrThreshold) {
 		t.Errorf("root v%d, evidence %q, %v", view.RootVersion(), view.Evidence(), view.Err())
@@ -188,7 +188,7 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	p.refresh(p.client(), nil, "3.root", "timestamp")
 
 	// One honest location is enough, whatever another serves.
-	c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{&plain{t: t, repo: thief}, p}, Now: clock, Retries: -1})
+	c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{&plain{t: t, repo: attacker}, p}, Now: clock, Retries: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,13 +207,13 @@ func TestPlainFastForward(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			p := newPlain(t)
 			c := p.client()
-			thief := p.repo.Clone()
+			attacker := p.repo.Clone()
 			for _, driven := range []string{"timestamp", "snapshot", "targets"} {
-				thief.Roles[driven]["version"] = 1 << 40
+				attacker.Roles[driven]["version"] = 1 << 40
 			}
-			thief.Publish()
+			attacker.Publish()
 			honest := p.repo
-			p.repo = thief
+			p.repo = attacker
 			p.refresh(c, nil, "2.root", "timestamp", "1099511627776.snapshot", "1099511627776.targets")
 			p.repo = honest
 			p.refresh(c, client.ErrNoContent, "2.root", "timestamp")
@@ -232,7 +232,7 @@ func TestPlainFastForward(t *testing.T) {
 
 // A server error for the root after a new one is not an invalid root: the update
 // continues under the newest root (TUF 5.3.3).
-func TestPlainStumblesOverTheNextRoot(t *testing.T) {
+func TestPlainServerErrorForNextRoot(t *testing.T) {
 	p := newPlain(t)
 	p.repo.NextRoot(nothing)
 	p.fails = "metadata/3.root.json"
@@ -243,7 +243,7 @@ func TestPlainStumblesOverTheNextRoot(t *testing.T) {
 }
 
 // Files that verified before a later one failed are kept, and not requested again.
-func TestPlainKeepsWhatVerified(t *testing.T) {
+func TestPlainKeepsVerifiedFiles(t *testing.T) {
 	p := newPlain(t)
 	missing := p.repo.Files["5.targets.json"]
 	delete(p.repo.Files, "5.targets.json")

@@ -86,7 +86,7 @@ func TestProductBehindAProxy(t *testing.T) {
 			t.Errorf("asked by %s", r.Proto)
 		}
 		if r.Header.Get("Proxy-Authorization") != "" {
-			t.Error("the password of the proxy reached a place")
+			t.Error("the password of the proxy reached a location")
 		}
 		_ = r.Write(&requests)
 	})
@@ -107,7 +107,7 @@ func TestProductBehindAProxy(t *testing.T) {
 		return string(out), err
 	}
 	if out, err := run("user:s3cret"); err != nil || out != "" {
-		t.Fatalf("%v, and says %q", err, out)
+		t.Fatalf("%v, output %q", err, out)
 	}
 	if got, err := os.ReadFile(filepath.Join(w.dir, "agent")); err != nil || string(got) != "the agent" {
 		t.Fatalf("%q, %v", got, err)

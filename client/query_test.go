@@ -239,7 +239,7 @@ func TestStatus(t *testing.T) {
 	status(false, client.ReasonNotApproved, "listed by vendor")
 	s.list(1, "1.0.0")
 	status(true, client.ReasonApproved, "")
-	s.does(dark, vendorHost, cdnHost, reviewHost)
+	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = c.Refresh(t.Context())
 	if _, err := view.Status(t.Context(), path, a.SHA256()); !errors.Is(err, client.ErrDark) {
 		t.Error(err)
@@ -267,7 +267,7 @@ func TestDecisionAsJSON(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 	}
-	s.does(dark, vendorHost, cdnHost, reviewHost)
+	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = s.client().Refresh(t.Context())
 	if d := view.Decide(t.Context(), path); view.State() != client.StateDark || d.Accepted || d.Reason != client.ReasonUnavailable || strings.Contains(d.Sentence, "\n") {
 		t.Errorf("%s: %+v", view.State(), d)

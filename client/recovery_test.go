@@ -100,7 +100,7 @@ func TestRecoveryGoesAllTheWay(t *testing.T) {
 }
 
 // A regular next root cancels a recovery at any time before its end.
-func TestOrdinaryRootBeatsRecovery(t *testing.T) {
+func TestRegularRootCancelsRecovery(t *testing.T) {
 	w := lost(t)
 	recovered := w.repo
 	for range 4 {
@@ -137,15 +137,15 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 		does  answer
 		hosts []string
 	}{
-		"shown by one":       {none(".statement.json"), []string{vendorHost, cdnHost}},
-		"root shown by one":  {none("recovery/2.root.json"), []string{vendorHost, cdnHost}},
-		"searched at one":    {dark, []string{vendorHost, cdnHost}},
-		"shown by a liar":    {body(".statement.json", []byte("{}")), []string{vendorHost, cdnHost}},
-		"two hide the root":  {status(500, "metadata/2.root.json", nil), []string{vendorHost, cdnHost}},
-		"shown by a source":  {none(".statement.json"), []string{vendorHost, cdnHost}},
-		"two that disagree":  {nil, []string{vendorHost, cdnHost}},
-		"nobody":             {none(".statement.json"), []string{vendorHost, cdnHost, reviewHost}},
-		"everything is dark": {dark, []string{vendorHost, cdnHost, reviewHost}},
+		"shown by one":                   {none(".statement.json"), []string{vendorHost, cdnHost}},
+		"root shown by one":              {none("recovery/2.root.json"), []string{vendorHost, cdnHost}},
+		"searched at one":                {unreachable, []string{vendorHost, cdnHost}},
+		"served by a malicious location": {body(".statement.json", []byte("{}")), []string{vendorHost, cdnHost}},
+		"two hide the root":              {status(500, "metadata/2.root.json", nil), []string{vendorHost, cdnHost}},
+		"shown by a source":              {none(".statement.json"), []string{vendorHost, cdnHost}},
+		"two that disagree":              {nil, []string{vendorHost, cdnHost}},
+		"nobody":                         {none(".statement.json"), []string{vendorHost, cdnHost, reviewHost}},
+		"everything is unreachable":      {unreachable, []string{vendorHost, cdnHost, reviewHost}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := lost(t)
@@ -168,7 +168,7 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 				if err == nil || errors.Is(err, tuf.ErrHeld) || view.RootVersion() != 1 {
 					t.Fatalf("root v%d, %v", view.RootVersion(), err)
 				}
-				if name == "shown by a liar" && len(view.Evidence()) != 2 {
+				if name == "served by a malicious location" && len(view.Evidence()) != 2 {
 					t.Errorf("evidence %q", view.Evidence())
 				}
 				if errors.Is(err, fs.ErrNotExist) {
@@ -189,7 +189,7 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 }
 
 // If the repository works no recovery file is requested, even if one is published.
-func TestRecoveryIsNotAskedForInGoodTimes(t *testing.T) {
+func TestNoRecoveryRequestWhileRepositoryWorks(t *testing.T) {
 	w := lost(t)
 	w.now = tuftest.Now
 	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
@@ -207,7 +207,7 @@ func TestRecoveryIsNotAskedForInGoodTimes(t *testing.T) {
 }
 
 // Nor if the charter has no rule for a recovery, whatever fails.
-func TestRecoveryIsNotAskedForWithoutARule(t *testing.T) {
+func TestNoRecoveryRequestWithoutARule(t *testing.T) {
 	w := newWeb(t)
 	w.now = tuftest.Now.AddDate(0, 1, 1)
 	w.bad(w.client(), client.ErrStale)
@@ -237,7 +237,7 @@ func TestTwoRecoveries(t *testing.T) {
 	four := func(r *tuftest.Repo) {
 		r.Recoverable()
 		c := r.Charter()
-		c["locations"] = append(c["locations"].([]any), place("other", "mirror", "other", otherHost))
+		c["locations"] = append(c["locations"].([]any), location("other", "mirror", "other", otherHost))
 	}
 	for name, tt := range map[string]struct{ counter, waits int }{
 		"same counter":   {1, 4},
@@ -320,14 +320,14 @@ func TestManyRecoveries(t *testing.T) {
 	mustWrite(t, w.state("recovery", "18.statement.json"), next.Files["recovery/18.statement.json"])
 	mustWrite(t, w.state("roots", "19.root.json"), next.Files["recovery/19.root.json"])
 	w.good(newer, last)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 1 {
 		t.Errorf("with the pin of root v1: root v%d, %v", view.RootVersion(), view.Err())
 	}
 }
 
 // A statement that one of an operator's locations lacks is fetched from another.
-func TestRecoveryOfATwin(t *testing.T) {
+func TestRecoveryFromAnotherMirror(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
 			if id == "cdn" {
@@ -419,7 +419,7 @@ func remove(w *web, name ...string) {
 
 // A refresh with content under an unexpired root ends the waiting period: nothing is
 // lost yet. An attacker who blocks content later must do so for the entire period.
-func TestRecoveryWaitEndsWhenAllIsWell(t *testing.T) {
+func TestContentEndsRecoveryWait(t *testing.T) {
 	w := lost(t)
 	w.now = tuftest.Now
 	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
@@ -453,7 +453,7 @@ func TestRecoveryWaitEndsWhenAllIsWell(t *testing.T) {
 
 // If no location serves content, all are asked for a regular root before a recovery is
 // considered: two frozen operators end a probe, but cannot hide the root.
-func TestRecoveryAsksEverybodyFirst(t *testing.T) {
+func TestRecoveryAsksAllLocationsFirst(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
 	w.good(w.client(), 1)
 	frozen := w.repo.Clone()

@@ -180,7 +180,7 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 			n := newInternet(t)
 			n.repo.NextRoot(func() {
 				n.repo.Charter()["retired"] = append(n.repo.Charter()["retired"].([]any), tuftest.Doc{"id": "gone", "hosts": []any{"retired.example"}})
-				l := place("over", "legacy", "over", "over.example")
+				l := location("over", "legacy", "over", "over.example")
 				l["use_until"], l["priority"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour)), 99
 				n.repo.Charter()["locations"] = append(n.repo.Charter()["locations"].([]any), l)
 			})
@@ -235,12 +235,12 @@ func TestRedirectWithinAPrivateNetwork(t *testing.T) {
 	// Over http only if both are on this machine.
 	d := newDepot(t, 1, 100)
 	other := newDepot(t, 1, 100)
-	to := strings.TrimSuffix(other.posts[0].url, "r/")
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+	to := strings.TrimSuffix(other.mirrors[0].url, "r/")
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		http.Redirect(w, r, to+strings.TrimPrefix(r.URL.Path, "/"), http.StatusFound)
 	})
 	d.saves(filepath.Join(t.TempDir(), "agent"))
-	if len(other.posts[0].asked()) != 1 {
+	if len(other.mirrors[0].asked()) != 1 {
 		t.Error("not had from there")
 	}
 }

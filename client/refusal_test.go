@@ -17,17 +17,17 @@ import (
 )
 
 // One malicious or failing location never changes the outcome while another is honest.
-func TestBadAnswersOfOnePlace(t *testing.T) {
+func TestBadAnswersOfOneLocation(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
-		"dark":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"500":       func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
-		"html":      func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>log in</html>")) },
-		"redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
-		"endless":   func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 70<<20)) },
-		"empty":     func(w http.ResponseWriter, r *http.Request) {},
-		"gone":      func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) },
-		"forbidden": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) },
+		"unreachable": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"500":         func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
+		"html":        func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>log in</html>")) },
+		"redirect":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
+		"endless":     func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 70<<20)) },
+		"empty":       func(w http.ResponseWriter, r *http.Request) {},
+		"gone":        func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) },
+		"forbidden":   func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -166,7 +166,7 @@ func TestSave(t *testing.T) {
 			t.Errorf("%q instead of the target: %v", body, err)
 		}
 		if got, _ := os.ReadFile(dst); string(got) != "old" {
-			t.Fatalf("%q was put in place", got)
+			t.Fatalf("%q was saved", got)
 		}
 		if left, _ := os.ReadDir(filepath.Dir(dst)); len(left) != 1 {
 			t.Fatalf("left behind: %v", left)

@@ -99,7 +99,7 @@ func TestSaveIntoADropBox(t *testing.T) {
 	dir := os.Getenv(env)
 	if dir == "" {
 		if os.Geteuid() != 0 {
-			t.Skip("needs root, to become somebody else")
+			t.Skip("needs root, to become another user")
 		}
 		dir, err := os.MkdirTemp("", "visum-test-")
 		must(t, err)

@@ -59,7 +59,7 @@ func (d *depot) process(what, file string) *exec.Cmd {
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 1, 4*mib)
-	p := d.posts[0]
+	p := d.mirrors[0]
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
 	for at := mib; at < 4*mib; at += mib {
@@ -113,8 +113,8 @@ func TestKilledAnywhere(t *testing.T) {
 	slow := func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(slowly{w}, r)
 	}
-	d.posts[0].tell(slow)
-	d.posts[1].tell(slow)
+	d.mirrors[0].tell(slow)
+	d.mirrors[1].tell(slow)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
 	rounds := 10
@@ -136,7 +136,7 @@ func TestKilledAnywhere(t *testing.T) {
 			t.Fatalf("parts %q", list)
 		}
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	d.saves(file)
 }
 
@@ -158,7 +158,7 @@ func (s slowly) Write(b []byte) (n int, err error) {
 func interrupted(t *testing.T) (d *depot, dir string) {
 	d = newDepot(t, 1, mib)
 	dir = t.TempDir()
-	d.posts[0].tell(first(cutAfter(mib/2), down))
+	d.mirrors[0].tell(first(cutAfter(mib/2), down))
 	if err := d.save(t.Context(), filepath.Join(dir, "agent")); err == nil {
 		t.Fatal("no error")
 	}
@@ -166,7 +166,7 @@ func interrupted(t *testing.T) (d *depot, dir string) {
 	if got := d.records(); len(got) != 1 {
 		t.Fatalf("records %q", got)
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	return d, dir
 }
 
@@ -238,7 +238,7 @@ func TestPartsInOddStates(t *testing.T) {
 			}
 			d.holds(filepath.Join(dir, "agent"))
 			var from []int64
-			for _, a := range d.posts[0].asked() {
+			for _, a := range d.mirrors[0].asked() {
 				from = append(from, a.from)
 			}
 			if !slices.Equal(from, c.from) {
@@ -336,7 +336,7 @@ func TestUselessParts(t *testing.T) {
 	if got := files(t, dir); !slices.Equal(got, []string{filepath.Base(young), "agent"}) {
 		t.Errorf("left %q", got)
 	}
-	if got := d.posts[0].asked(); len(got) != 1 || got[0].from != -1 {
+	if got := d.mirrors[0].asked(); len(got) != 1 || got[0].from != -1 {
 		t.Errorf("asked %v", got)
 	}
 }
@@ -346,24 +346,24 @@ func TestDownloadsWithoutRecord(t *testing.T) {
 	d := newDepot(t, 1, 64<<10)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
-	d.posts[0].tell(first(cutAfter(40_000), down))
+	d.mirrors[0].tell(first(cutAfter(40_000), down))
 	if err := d.save(t.Context(), file); err == nil || len(files(t, dir)) > 0 {
 		t.Errorf("%v, left %q", err, files(t, dir))
 	}
 	d = newDepot(t, 1, mib)
-	d.posts[0].tell(first(cutAfter(mib/2), down))
+	d.mirrors[0].tell(first(cutAfter(mib/2), down))
 	c := d.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
 	a := d.approved(c)
 	if err := c.Save(t.Context(), a, file); err == nil || len(files(t, dir)) > 0 {
 		t.Errorf("%v, left %q", err, files(t, dir))
 	}
 	// Within one call it is resumed nevertheless.
-	d.posts[0].tell(first(cutAfter(mib/2), nil))
+	d.mirrors[0].tell(first(cutAfter(mib/2), nil))
 	if err := c.Save(t.Context(), a, file); err != nil {
 		t.Fatal(err)
 	}
 	d.holds(file)
-	if got := d.posts[0].asked(); len(got) != 2 || sent(got) != mib {
+	if got := d.mirrors[0].asked(); len(got) != 2 || sent(got) != mib {
 		t.Errorf("asked %v", got)
 	}
 }
@@ -373,7 +373,7 @@ func TestDownloadsWithoutRecord(t *testing.T) {
 func TestManySaveOneFile(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 2, mib)
-	d.posts[0].tell(func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
+	d.mirrors[0].tell(func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		switch n % 4 {
 		case 0:
 			file(w, r)
@@ -420,21 +420,21 @@ func TestTwoStatesOneFile(t *testing.T) {
 	file := filepath.Join(dir, "agent")
 	other := *d
 	other.dir = t.TempDir()
-	d.posts[0].tell(first(cutAfter(mib/4), down))
+	d.mirrors[0].tell(first(cutAfter(mib/4), down))
 	if err := other.save(t.Context(), file); err == nil {
 		t.Fatal("no error")
 	}
 	if got := parts(t, dir); len(got) != 2 {
 		t.Fatalf("parts %q", got)
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	if err := d.save(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
 	part(t, dir, mib/4)
 	must(t, os.Remove(file))
 	other.saves(file)
-	if got := d.posts[0].asked(); len(got) != 2 || sent(got) != mib/2+mib-mib/4 {
+	if got := d.mirrors[0].asked(); len(got) != 2 || sent(got) != mib/2+mib-mib/4 {
 		t.Errorf("asked %v", got)
 	}
 }
@@ -450,7 +450,7 @@ func TestFoldersThatCantBeWrittenTo(t *testing.T) {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
-	if got := d.posts[0].asked(); len(got) > 0 {
+	if got := d.mirrors[0].asked(); len(got) > 0 {
 		t.Errorf("asked %v", got)
 	}
 	saves := filepath.Join(d.dir, tuftest.RepoID, "saves")

@@ -28,7 +28,7 @@ const targetSuffix = ".agent-11.4.0.tar.gz"
 
 // A location that serves a target wrongly, slowly or not at all is left for the next
 // one.
-func TestSaveGoesToTheNextPlace(t *testing.T) {
+func TestSaveUsesNextLocation(t *testing.T) {
 	stream := func(r io.Reader) answer {
 		return func(name string, req *http.Request) (*http.Response, error) {
 			if !strings.HasSuffix(name, targetSuffix) {
@@ -38,7 +38,7 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 		}
 	}
 	for name, a := range map[string]answer{
-		"dark":             dark,
+		"unreachable":      unreachable,
 		"404":              status(404, targetSuffix, nil),
 		"500":              status(500, targetSuffix, []byte("the agent")),
 		"206":              status(206, targetSuffix, []byte("the agent")),
@@ -90,7 +90,7 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 				w.does(a, cdnHost)
 				os.Remove(file)
 				if err := c.Save(t.Context(), approved, file); err == nil {
-					t.Error("no error without an honest place")
+					t.Error("no error without an honest location")
 				}
 				if left := files(t, dir); len(left) > 0 {
 					t.Errorf("left behind: %q", left)
@@ -129,7 +129,7 @@ func TestSaveReadsNoMore(t *testing.T) {
 }
 
 // A body of single bytes is aborted.
-func TestSaveLeavesWhoCrawls(t *testing.T) { synctest.Test(t, saveLeavesWhoCrawls) }
+func TestSaveLeavesSlowLocation(t *testing.T) { synctest.Test(t, saveLeavesWhoCrawls) }
 
 func saveLeavesWhoCrawls(t *testing.T) {
 	content := strings.Repeat("a", 5000)
@@ -296,7 +296,7 @@ func TestSaveWhereTheFileIsHeld(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
 	held := filepath.Join(file, "held")
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if err := os.MkdirAll(held, 0o755); err != nil {
 			t.Error(err)
 		}
@@ -310,13 +310,13 @@ func TestSaveWhereTheFileIsHeld(t *testing.T) {
 	if err := os.RemoveAll(file); err != nil {
 		t.Fatal(err)
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	d.saves(file)
-	if asked := d.posts[0].asked(); len(asked) > 0 {
+	if asked := d.mirrors[0].asked(); len(asked) > 0 {
 		t.Errorf("asked %v", asked)
 	}
 	// Nor is a modified part used.
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		os.Remove(file)
 		os.MkdirAll(held, 0o755)
 		serve(w, r)
@@ -327,7 +327,7 @@ func TestSaveWhereTheFileIsHeld(t *testing.T) {
 	}
 	mustWrite(t, part(t, dir, mib), d.bad(5, 6))
 	os.RemoveAll(file)
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	d.saves(file)
 }
 

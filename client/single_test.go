@@ -74,7 +74,7 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 
 // A refresh during a publish sees files of two states. It fails, without evidence, and
 // the next one succeeds.
-func TestPlainInTheMidstOfAPublish(t *testing.T) {
+func TestPlainDuringPublish(t *testing.T) {
 	p := newSingle(t)
 	c := p.client()
 	p.refresh(c, nil, "2.root", "timestamp", "snapshot", "targets")

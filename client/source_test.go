@@ -19,7 +19,7 @@ import (
 )
 
 // Answers that are not files are not evidence either: the location is down.
-func TestAnswersThatAreNoFiles(t *testing.T) {
+func TestAnswersThatAreNotFiles(t *testing.T) {
 	for name, a := range map[string]answer{"302": redirect(""), "br": coded("br", ""), "204": status(204, "", nil), "206": status(206, "", []byte("{}")), "451": status(451, "", nil)} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
@@ -64,7 +64,7 @@ func TestOddSources(t *testing.T) {
 	defer f.Close()
 	cancel()
 	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
-		t.Errorf("reading goes on: %v", err)
+		t.Errorf("reading continues: %v", err)
 	}
 }
 
@@ -80,7 +80,7 @@ type sourceFunc func() (io.ReadCloser, error)
 func (s sourceFunc) Open(context.Context, string) (io.ReadCloser, error) { return s() }
 
 // A name from metadata that leads out of the directory is not requested.
-func TestClimbingNames(t *testing.T) {
+func TestPathTraversal(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			r.AddTarget("agent/../../../etc/passwd", "x", nil, role)

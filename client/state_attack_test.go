@@ -59,13 +59,13 @@ func TestPlantedRecovery(t *testing.T) {
 		edit func(w *web)
 		root int64
 	}{
-		"in date":           {func(w *web) {}, 1},
-		"past its date":     {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
-		"with a next root":  {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
-		"shown by two":      {nil, 1},
-		"with new online":   {func(w *web) { rotate(w.repo) }, 2},
-		"a root at one":     {func(w *web) { rotate(w.repo); w.does(status(404, "2.root.json", nil), vendorHost, cdnHost) }, 2},
-		"one location dark": {func(w *web) { w.does(dark, vendorHost) }, 1},
+		"in date":                  {func(w *web) {}, 1},
+		"past its date":            {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
+		"with a next root":         {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
+		"shown by two":             {nil, 1},
+		"with new online":          {func(w *web) { rotate(w.repo) }, 2},
+		"a root at one":            {func(w *web) { rotate(w.repo); w.does(status(404, "2.root.json", nil), vendorHost, cdnHost) }, 2},
+		"one location unreachable": {func(w *web) { w.does(unreachable, vendorHost) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			long := tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0))
@@ -148,7 +148,7 @@ func TestRecoveryInDateStays(t *testing.T) {
 	if n := len(files(t, w.state("evidence"))); n != evidence {
 		t.Errorf("%d files of evidence, %d before", n, evidence)
 	}
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 2 {
 		t.Errorf("root v%d", view.RootVersion())
 	}
@@ -185,7 +185,7 @@ func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 // Junk that anyone can make does not displace evidence that took a key: 40 forged roots
 // without a valid signature, 40 copies of an old root, and variants of one that a root
 // key signed leave room for a fork that both parties signed.
-func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
+func TestJunkDoesNotDisplaceEvidence(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
 	w.repo.NextRoot(nothing)
@@ -207,9 +207,9 @@ func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
 	unsigned := func(i int) []byte {
 		r := w.repo.Clone()
 		r.Root["version"], r.Root["x"] = 3, i
-		return r.Sign(r.Root, "stranger")
+		return r.Sign(r.Root, "unknown")
 	}
-	w.does(dark, reviewHost) // so that it is the location's turn in each probe
+	w.does(unreachable, reviewHost) // so that it is the location's turn in each probe
 	padded := func(data []byte, i int) []byte { return append([]byte(strings.Repeat(" ", i+1)), data...) }
 	for i := range 40 {
 		next(body("3.root.json", unsigned(i)))

@@ -231,7 +231,7 @@ func TestHoldHasAFloor(t *testing.T) {
 }
 
 // A location returns to an older state.
-func TestRollbackByAPlace(t *testing.T) {
+func TestRollbackByALocation(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
 	renew(w.repo)
@@ -278,7 +278,7 @@ func TestForgedRootAfterWeeksOfLag(t *testing.T) {
 		w.repo.Publish()
 		w.good(c, 1)
 		w.shows(old, vendorHost)
-		w.does(dark, cdnHost)
+		w.does(unreachable, cdnHost)
 		if view := w.bad(c, tuf.ErrRollback); len(view.Evidence()) > 0 {
 			t.Fatalf("evidence %q", view.Evidence())
 		}
@@ -288,7 +288,7 @@ func TestForgedRootAfterWeeksOfLag(t *testing.T) {
 	forged.Root["version"] = 2
 	w.shows(nil, vendorHost)
 	w.now = w.now.Add(2 * time.Hour)
-	w.does(body("2.root.json", forged.Sign(forged.Root, "thief")), vendorHost, cdnHost, reviewHost)
+	w.does(body("2.root.json", forged.Sign(forged.Root, "attacker")), vendorHost, cdnHost, reviewHost)
 	view, _ := w.client().Refresh(t.Context())
 	if len(view.Evidence()) == 0 {
 		t.Errorf("evidence %q", view.Evidence())

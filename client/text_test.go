@@ -182,7 +182,7 @@ func TestTextsOfHostileLocations(t *testing.T) {
 // Several errors are one line, and each is found.
 func TestErrorsOnOneLine(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	_, err := w.client().Refresh(t.Context())
 	if !errors.Is(err, client.ErrDark) || !errors.Is(err, errDark) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "client: no repository location is reachable; main: ") || strings.Contains(err.Error(), "client: client") {
 		t.Errorf("%v", err)

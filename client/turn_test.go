@@ -18,7 +18,7 @@ func hosted(n, m int) func(*tuftest.Repo) {
 	return func(r *tuftest.Repo) {
 		var list []any
 		for i := range n {
-			list = append(list, place(fmt.Sprintf("at-%d", i), "mirror", fmt.Sprintf("operator-%d", i), nth(i), "priority", i))
+			list = append(list, location(fmt.Sprintf("at-%d", i), "mirror", fmt.Sprintf("operator-%d", i), nth(i), "priority", i))
 		}
 		r.Charter()["locations"] = list
 		r.Charter()["probe"] = tuftest.Doc{"min_operators": m, "every_seconds": 3600, "max_age_seconds": 100_000_000, "mode": "warn"}
@@ -154,7 +154,7 @@ func TestProcessesShareTurns(t *testing.T) {
 
 // Locations of one operator, by name or by host, have their turn too: an honest one is
 // not hidden by a frozen one of the same operator and another frozen operator.
-func TestTwinsHaveTheirTurn(t *testing.T) {
+func TestMirrorsOfOneOperatorTakeTurns(t *testing.T) {
 	for name, twin := range map[string]func(first tuftest.Doc) string{
 		"of the same name": func(l tuftest.Doc) string { l["operator"] = "operator-0"; return nth(2) },
 		"on the same host": func(l tuftest.Doc) string {
@@ -239,7 +239,7 @@ func TestTurnOfAWholeChain(t *testing.T) {
 
 // If no asked location has valid content, all are asked for a newer root before the
 // refresh fails, whatever is due: also if the charter requires only one operator.
-func TestWithoutContentEverybodyIsAsked(t *testing.T) {
+func TestWithoutContentAllLocationsAreAsked(t *testing.T) {
 	for m := 1; m <= 2; m++ {
 		for how, hide := range frozen {
 			if how == "frozen" || how == "404 for the root" {
@@ -263,7 +263,7 @@ func TestWithoutContentEverybodyIsAsked(t *testing.T) {
 					w.bad(c, client.ErrNoContent)
 					// The next root names a host that serves.
 					w.repo.NextRoot(func() {
-						l := place("new", "primary", "operator-new", "updates.new.example", "priority", 90)
+						l := location("new", "primary", "operator-new", "updates.new.example", "priority", 90)
 						w.repo.Charter()["locations"] = append(w.repo.Charter()["locations"].([]any), l)
 					})
 					renew(w.repo)
@@ -300,7 +300,7 @@ func TestOneOperatorIsEnough(t *testing.T) {
 
 // With mode enforce a root that too few operators confirmed for too long gives no
 // content; but all are asked to confirm it before.
-func TestEverybodyIsAskedToConfirm(t *testing.T) {
+func TestAllLocationsAreAskedToConfirm(t *testing.T) {
 	w := newWeb(t, hosted(3, 2), func(r *tuftest.Repo) {
 		r.Charter()["probe"] = tuftest.Doc{"min_operators": 2, "every_seconds": 100_000, "max_age_seconds": 100, "mode": "enforce"}
 	})
@@ -309,7 +309,7 @@ func TestEverybodyIsAskedToConfirm(t *testing.T) {
 	w.now = w.now.Add(2 * time.Hour) // no probe is due, and none was made for too long
 	w.good(c, 1)
 	w.now = w.now.Add(2 * time.Hour)
-	w.does(dark, hostsOf(1, 3)...)
+	w.does(unreachable, hostsOf(1, 3)...)
 	w.bad(c, client.ErrStale)
 	w.does(nil, nth(2))
 	w.good(c, 1)

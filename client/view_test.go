@@ -13,7 +13,7 @@ import (
 
 // A client does not contact a host that it knows to be retired: not from an older View,
 // and not in a Save of a new process before its first refresh.
-func TestRetiredByAnybody(t *testing.T) {
+func TestRetiredHost(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			r.Roles[role+"-deep"] = tuftest.Targets()
@@ -45,7 +45,7 @@ func TestRetiredByAnybody(t *testing.T) {
 
 // A delegated role is fetched from an honest location although the first one serves
 // wrong bytes, which do not affect the View.
-func TestDelegatedRoleFromALiar(t *testing.T) {
+func TestDelegatedRoleFromMaliciousLocation(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			r.Roles[role+"-deep"] = tuftest.Targets()
@@ -54,16 +54,16 @@ func TestDelegatedRoleFromALiar(t *testing.T) {
 			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
 		}
 	})
-	for name, lie := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "dark": dark, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
+	for name, wrong := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "unreachable": unreachable, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
 		t.Run(name, func(t *testing.T) {
 			w.dir = quickDir(t)
 			view := w.good(w.client(), 1)
-			w.does(lie, vendorHost, cdnHost)
+			w.does(wrong, vendorHost, cdnHost)
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {
-				t.Error("found without an honest place")
+				t.Error("found without an honest location")
 			}
 			if d, err := view.Status(t.Context(), "agent/deep/x", ""); err == nil {
-				t.Errorf("decided without an honest place: %v", d)
+				t.Errorf("decided without an honest location: %v", d)
 			}
 			w.does(nil, cdnHost)
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err != nil {
@@ -85,7 +85,7 @@ func TestPinGivesNoContent(t *testing.T) {
 	w.repo.NextRoot(func() { w.repo.Charter()["locations"] = w.repo.Charter()["locations"].([]any)[1:] })
 	w.good(c, 2)
 	w.asked("")
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.bad(c, client.ErrNoContent)
 	got := w.asked(vendorHost)
 	if len(got) == 0 {
@@ -141,7 +141,7 @@ func TestUseUntilWithAClockBehind(t *testing.T) {
 	})
 	c := w.client()
 	a := w.approved(c)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	if err := c.Save(t.Context(), a, w.state("agent")); !errors.Is(err, errDark) {
 		t.Error(err)
 	}

@@ -65,7 +65,7 @@ func TestBackOff(t *testing.T) {
 				return nil, errDark
 			}
 			w.does(counts, vendorHost)
-			w.does(dark, cdnHost, reviewHost)
+			w.does(unreachable, cdnHost, reviewHost)
 			w.bad(c, client.ErrDark)
 			check(t, when)
 			w.does(nil, vendorHost)
@@ -83,7 +83,7 @@ func TestBackOff(t *testing.T) {
 // However many retries there are, no pause is longer than 48 seconds.
 func TestBackOffIsBounded(t *testing.T) {
 	waiting(t, "the agent", 40, func(t *testing.T, w *web, c *client.Client) {
-		w.does(dark, vendorHost, cdnHost, reviewHost)
+		w.does(unreachable, vendorHost, cdnHost, reviewHost)
 		begun := time.Now()
 		w.bad(c, client.ErrDark)
 		if took := time.Since(begun); took < 34*16*time.Second || took > 40*48*time.Second {
@@ -94,7 +94,7 @@ func TestBackOffIsBounded(t *testing.T) {
 
 // A retry needs a location that may answer then: there is none if nothing failed, or if
 // an answer would change nothing.
-func TestWhatRoundsAreFor(t *testing.T) {
+func TestWhenToRetry(t *testing.T) {
 	expire := func(r *tuftest.Repo, role string) {
 		r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now)
 		renew(r)
@@ -104,14 +104,14 @@ func TestWhatRoundsAreFor(t *testing.T) {
 		want  error
 		again bool
 	}{
-		"content is dark":      {func(w *web) { w.does(dark, vendorHost, cdnHost) }, client.ErrNoContent, true},
-		"content is broken":    {func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, true},
-		"content is bad":       {func(w *web) { w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost) }, client.ErrNoContent, false},
-		"timestamp is expired": {func(w *web) { expire(w.repo, "timestamp") }, client.ErrNoContent, false},
-		"content is absent":    {func(w *web) { w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, false},
+		"content is unreachable": {func(w *web) { w.does(unreachable, vendorHost, cdnHost) }, client.ErrNoContent, true},
+		"content is broken":      {func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, true},
+		"content is bad":         {func(w *web) { w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost) }, client.ErrNoContent, false},
+		"timestamp is expired":   {func(w *web) { expire(w.repo, "timestamp") }, client.ErrNoContent, false},
+		"content is absent":      {func(w *web) { w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, false},
 		"root is expired": {func(w *web) {
 			w.now = w.now.AddDate(0, 1, 1)
-			w.does(dark, vendorHost)
+			w.does(unreachable, vendorHost)
 		}, client.ErrStale, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestWhatRoundsAreFor(t *testing.T) {
 func TestBackOffEndsWithContext(t *testing.T) {
 	waiting(t, "the agent", 1000, func(t *testing.T, w *web, c *client.Client) {
 		a := w.approved(c)
-		w.does(dark, vendorHost, cdnHost, reviewHost)
+		w.does(unreachable, vendorHost, cdnHost, reviewHost)
 		begun := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -182,7 +182,7 @@ func TestMinimumRate(t *testing.T) {
 	for rate, took := range map[int]time.Duration{1100: 3813 * time.Second, 2 << 10: 2048 * time.Second, 900: 30 * time.Second} {
 		waiting(t, content, -1, func(t *testing.T, w *web, c *client.Client) {
 			a := w.approved(c)
-			w.does(dark, cdnHost)
+			w.does(unreachable, cdnHost)
 			w.does(drips(content, rate), vendorHost)
 			begun := time.Now()
 			file := filepath.Join(t.TempDir(), "agent")
@@ -252,7 +252,7 @@ func TestSlowMetadata(t *testing.T) {
 						return n, nil
 					})), nil
 				}, vendorHost)
-				w.does(dark, cdnHost)
+				w.does(unreachable, cdnHost)
 				c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
 				begun := time.Now()
 				view, err := c.Refresh(t.Context())
@@ -272,7 +272,7 @@ func TestSlowMetadata(t *testing.T) {
 
 // A location that accepts no connection, or never answers, is left after five seconds
 // if another one is untried.
-func TestNobodyAnswers(t *testing.T) {
+func TestNoAnswer(t *testing.T) {
 	waiting(t, "the agent", -1, func(t *testing.T, w *web, c *client.Client) {
 		a := w.approved(c)
 		build := func() *client.Client {

@@ -27,7 +27,7 @@ func nothing() {}
 
 // An honest location is found although a frozen one of the same operator answers first,
 // and no other does.
-func TestFrozenTwin(t *testing.T) {
+func TestFrozenMirrorOfSameOperator(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
 			if id == "cdn" {
@@ -41,26 +41,26 @@ func TestFrozenTwin(t *testing.T) {
 	if got := w.asked(cdnHost); len(got) > 0 {
 		t.Errorf("two operators were enough, but the twin was asked %q", got)
 	}
-	w.does(dark, reviewHost)
+	w.does(unreachable, reviewHost)
 	w.repo.NextRoot(nothing)
 	w.good(w.client(), 2)
 }
 
 // A location that served an invalid root is not asked for the next one; one that did
 // not answer is asked last. Neither is asked for content while others have it.
-func TestLiarsAndTheSilent(t *testing.T) {
+func TestMaliciousAndUnreachableLocations(t *testing.T) {
 	for name, tt := range map[string]struct {
 		does answer
 		want []string
 	}{
-		"liar":   {body("root.json", []byte("{}")), []string{"metadata/2.root.json"}},
-		"silent": {dark, []string{"metadata/2.root.json", "metadata/5.root.json"}},
+		"malicious": {body("root.json", []byte("{}")), []string{"metadata/2.root.json"}},
+		"silent":    {unreachable, []string{"metadata/2.root.json", "metadata/5.root.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
 			c := w.client()
 			w.does(tt.does, vendorHost)
-			w.does(dark, reviewHost)
+			w.does(unreachable, reviewHost)
 			for range 3 {
 				w.repo.NextRoot(nothing)
 			}
@@ -78,13 +78,13 @@ func TestLiarsAndTheSilent(t *testing.T) {
 }
 
 // 403 and 410 mean, like 404, that there is no such root.
-func TestWaysToSayNone(t *testing.T) {
+func TestStatusesOfAnAbsentRoot(t *testing.T) {
 	w := newWeb(t)
 	w.does(status(403, "root.json", nil), vendorHost)
 	w.does(status(410, "root.json", nil), cdnHost)
 	w.good(w.client(), 1)
 	if got := w.asked(reviewHost); len(got) > 0 {
-		t.Errorf("two operators said none, but another was asked %q", got)
+		t.Errorf("two operators reported none, but another was asked %q", got)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestClockBehind(t *testing.T) {
 
 // A malicious location is avoided by its address, not by its name: the pin uses the
 // name for another location.
-func TestTwoPlacesOfOneName(t *testing.T) {
+func TestTwoLocationsOfOneName(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
 	w.repo.NextRoot(func() {
@@ -113,7 +113,7 @@ func TestTwoPlacesOfOneName(t *testing.T) {
 	})
 	w.good(c, 2)
 	w.does(body("3.root.json", []byte("{}")), "new.vendor.example")
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.repo.NextRoot(nothing)
 	w.good(c, 3)
 }
@@ -138,7 +138,7 @@ func TestSeveralSourcesOffline(t *testing.T) {
 
 // If the trusted root has expired there must be a newer one: all locations are asked,
 // also if no probe is due.
-func TestExpiredTipAsksEverybody(t *testing.T) {
+func TestExpiredRootAsksAllLocations(t *testing.T) {
 	w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour)) })
 	c := w.client()
 	w.good(c, 1)
@@ -149,7 +149,7 @@ func TestExpiredTipAsksEverybody(t *testing.T) {
 	w.asked("")
 	w.bad(c, client.ErrStale)
 	if got := w.asked(vendorHost); !slices.Equal(got, []string{"metadata/2.root.json"}) {
-		t.Errorf("a place that had answered was asked %q", got)
+		t.Errorf("a location that had answered was asked %q", got)
 	}
 	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(0, 2, 0)) })
 	w.good(c, 2)
@@ -175,7 +175,7 @@ func TestFailureMakesAProbe(t *testing.T) {
 	}
 	// A probe that only one operator answered is repeated.
 	w.now = w.now.Add(24 * time.Hour)
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.good(c, 1)
 	w.does(nil, cdnHost, reviewHost)
 	w.asked("")
@@ -195,7 +195,7 @@ func TestWhenAProbeIsDue(t *testing.T) {
 		"not yet":  {func(w *web, _ *client.Client) { w.now = w.now.Add(time.Hour - 1) }, false},
 		"its time": {func(w *web, _ *client.Client) { w.now = w.now.Add(time.Hour) }, true},
 		"set back": {func(w *web, _ *client.Client) { w.now = w.now.Add(-time.Second) }, true},
-		"a liar": {func(w *web, c *client.Client) {
+		"a malicious location": {func(w *web, c *client.Client) {
 			w.does(body("2.root.json", []byte("{}")), vendorHost)
 			w.good(c, 1)
 			w.does(nil, vendorHost)
@@ -236,7 +236,7 @@ func TestProbeAfterADiskError(t *testing.T) {
 
 // A disk error is not a fault of a location: no other one is asked, because the disk
 // would fail again.
-func TestDiskErrorIsNoFaultOfAPlace(t *testing.T) {
+func TestDiskErrorIsNoFaultOfALocation(t *testing.T) {
 	for _, name := range []string{"timestamp.json", "snapshot.json", "roles/"} {
 		w := newWeb(t)
 		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", &noRoomFor{client.Memory(), name} })
@@ -284,7 +284,7 @@ func (s noRoomFor) Write(name string, data []byte) error {
 }
 
 // A client that knows of a newer root asks all locations for it.
-func TestBehindAsksEverybody(t *testing.T) {
+func TestRollbackAsksAllLocations(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
 	w.repo.NextRoot(nothing)
@@ -307,7 +307,7 @@ func TestProbeAge(t *testing.T) {
 			w.now = w.now.AddDate(20, 0, 0) // confirmed in the far future
 			w.bad(c, client.ErrStale)
 			w.now = tuftest.Now
-			w.does(dark, cdnHost, reviewHost)
+			w.does(unreachable, cdnHost, reviewHost)
 			w.good(c, 1)
 			w.now = w.now.Add(48 * time.Hour)
 			w.good(w.client(), 1)
@@ -343,7 +343,7 @@ func TestUseUntil(t *testing.T) {
 		t.Fatal("not asked while it may be")
 	}
 	w.now = w.now.Add(time.Hour)
-	w.does(dark, vendorHost, reviewHost)
+	w.does(unreachable, vendorHost, reviewHost)
 	w.bad(c, client.ErrDark)
 	a, err := view.Find(t.Context(), tuftest.Path)
 	if err != nil {
@@ -370,7 +370,7 @@ func TestUseFrom(t *testing.T) {
 	if view := w.good(c, 1); view.Place() != "cdn" {
 		t.Errorf("served by %s", view.Place())
 	}
-	w.does(dark, cdnHost)
+	w.does(unreachable, cdnHost)
 	if view := w.good(c, 1); view.Place() != "main" {
 		t.Errorf("served by %s", view.Place())
 	}
@@ -399,14 +399,14 @@ func TestThreeHundredRoots(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
 	w.repo = hundreds()
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	c := w.client()
 	view := w.bad(c, client.ErrPartial)
 	if view.RootVersion() != 257 {
 		t.Errorf("stopped at root v%d", view.RootVersion())
 	}
 	if n := len(w.asked(vendorHost)); n > 3 {
-		t.Errorf("the silent place was waited for %d times", n)
+		t.Errorf("the unreachable location was waited for %d times", n)
 	}
 	w.good(c, 300)
 	w.good(w.client(), 300)

@@ -56,7 +56,7 @@ type answer func(name string, r *http.Request) (*http.Response, error)
 
 var errDark = errors.New("no route to host")
 
-func dark(string, *http.Request) (*http.Response, error) { return nil, errDark }
+func unreachable(string, *http.Request) (*http.Response, error) { return nil, errDark }
 
 // body answers 200 with data for every name that ends in suffix.
 func body(suffix string, data []byte) answer { return status(200, suffix, data) }

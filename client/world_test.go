@@ -72,7 +72,7 @@ func (s *server) does(answer func(w http.ResponseWriter, r *http.Request) bool) 
 	s.answer = answer
 }
 
-func (s *server) dark() {
+func (s *server) unreachable() {
 	s.does(func(w http.ResponseWriter, r *http.Request) bool { panic(http.ErrAbortHandler) })
 }
 func (s *server) heal()  { s.does(nil) }

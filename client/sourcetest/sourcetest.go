@@ -220,7 +220,7 @@ func check(t *testing.T, name string, r *client.Range, asked int64) {
 		t.Errorf("%s: begins at %d, asked from %d", name, r.Offset, asked)
 	}
 	if r.Size != -1 && r.Size != int64(len(want)) {
-		t.Errorf("%s: says %d bytes, has %d", name, r.Size, len(want))
+		t.Errorf("%s: reports %d bytes, has %d", name, r.Size, len(want))
 	}
 	holds(t, name, r, want[min(max(r.Offset, 0), int64(len(want))):])
 }

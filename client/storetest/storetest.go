@@ -209,7 +209,7 @@ func together(t *testing.T, open func() client.Store) {
 			for range 40 {
 				got, err := other.Read("f", most)
 				if err != nil || len(got) != 10_000 || bytes.Count(got, got[:1]) != len(got) {
-					t.Errorf("read %d bytes that nobody wrote, %v", len(got), err)
+					t.Errorf("read %d bytes that were never written, %v", len(got), err)
 					return
 				}
 			}
