@@ -45,7 +45,7 @@ func TestRetiredHostInSources(t *testing.T) {
 		"in capitals":           {retire, url(capitals)},
 		"with a dot at the end": {retire, url(vendorHost + ".")},
 		"with a port":           {retire, url(vendorHost + ":8443")},
-		"for targets alone":     {retire, client.URL("https://"+cdnHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/")},
+		"for targets only":      {retire, client.URL("https://"+cdnHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
@@ -60,7 +60,7 @@ func TestRetiredHostInSources(t *testing.T) {
 				return out
 			}
 			if got := atVendor(); len(got) == 0 {
-				t.Fatal("the healthy twin was not asked")
+				t.Fatal("the usable location was not asked")
 			}
 			w.repo.NextRoot(func() { tt.over(w.repo) })
 			w.good(w.client(in), 2)

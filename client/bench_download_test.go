@@ -37,7 +37,7 @@ func TestMemoryOfASave(t *testing.T) {
 		limit *= 4 // the race detector shadows all memory
 	}
 	if u := s.of(t, "ours", "save").mustRun(t); uint64(u.Peak) > limit {
-		t.Errorf("took %.1f MiB of memory for a target of 256", mibs(u.Peak))
+		t.Errorf("needed %.1f MiB of memory for a target of 256", mibs(u.Peak))
 	}
 }
 

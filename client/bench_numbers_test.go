@@ -70,7 +70,7 @@ func BenchmarkCorruptFiles(b *testing.B) {
 	b.ReportMetric(ours, "failures-of-12")
 	b.ReportMetric(lasting("go-tuf"), "failures-of-12-go-tuf")
 	if ours > 0 {
-		b.Errorf("%.0f of 12 damages did not heal", ours)
+		b.Errorf("%.0f of 12 damaged files were not repaired", ours)
 	}
 }
 
@@ -149,7 +149,7 @@ func BenchmarkRevokedRootKey(b *testing.B) {
 			return 0
 		}
 		if fi, err := os.Stat(one.file()); err != nil || fi.Size() != 2 {
-			b.Errorf("%s saved something else: %v", who, err)
+			b.Errorf("%s saved other bytes: %v", who, err)
 		}
 		return 1
 	}
@@ -160,6 +160,6 @@ func BenchmarkRevokedRootKey(b *testing.B) {
 	b.ReportMetric(ours, "believed")
 	b.ReportMetric(believed("go-tuf"), "believed-go-tuf")
 	if ours > 0 {
-		b.Error("a revoked key is believed")
+		b.Error("a revoked key is accepted")
 	}
 }

@@ -120,7 +120,7 @@ func TestRandomChains(t *testing.T) {
 		}
 	}
 	if taken < 20 || refused < 20 {
-		t.Errorf("%d taken, %d refused: the chains are too much alike", taken, refused)
+		t.Errorf("%d accepted, %d refused: the chains are too similar", taken, refused)
 	}
-	t.Logf("%d roots taken, %d refused", taken, refused)
+	t.Logf("%d roots accepted, %d refused", taken, refused)
 }

@@ -204,7 +204,7 @@ func TestErrorsOfRefresh(t *testing.T) {
 	good := func(what string) {
 		t.Helper()
 		if _, err := c.Refresh(t.Context()); err != nil {
-			t.Fatalf("not healed after %s: %v", what, err)
+			t.Fatalf("not recovered after %s: %v", what, err)
 		}
 	}
 	bad := func(what string, want error) *client.View {
@@ -262,7 +262,7 @@ func TestErrorsOfRefresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = w.client(pin, func(cfg *client.Config) { cfg.Dir = client.ConfigDir(c) }) // a running client remembers
-	bad("roots lost, network shows the old chain", client.ErrBehind)
+	bad("roots lost, old chain served", client.ErrBehind)
 	w.a.heal()
 	good("a short chain")
 }

@@ -55,7 +55,7 @@ func TestLocationWithBadContentIsAskedLast(t *testing.T) {
 			w.does(nil, vendorHost)
 			w.shows(nil, vendorHost)
 			if view := w.good(w.client(), 1); view.Place() != "main" {
-				t.Errorf("after its rest served by %s", view.Place())
+				t.Errorf("after its pause served by %s", view.Place())
 			}
 		})
 	}

@@ -311,7 +311,7 @@ func TestMaliciousLocations(t *testing.T) {
 			t.Errorf("left %q", left)
 		}
 	})
-	t.Run("all, in turn", func(t *testing.T) {
+	t.Run("all of them, in turn", func(t *testing.T) {
 		d := newDepot(t, 3, mib)
 		for _, p := range d.mirrors {
 			p.tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {

@@ -176,7 +176,7 @@ func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	case m.root < before:
 		return fmt.Errorf("went back from root %d to %d", before, m.root)
 	case view.Root().SHA256() != m.sums[m.root]:
-		return fmt.Errorf("follows a root %d that is not the parties'", m.root)
+		return fmt.Errorf("follows a root %d that was not signed by the parties", m.root)
 	case m.askedA() > atA && (before == 4 || before == 3 && m.day >= sunsetDay):
 		return errors.New("asked the old location")
 	}

@@ -126,7 +126,7 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 			return status(404, "", nil)(name, r)
 		}
 	}
-	t.Run("its files come from elsewhere", func(t *testing.T) {
+	t.Run("other locations have its files", func(t *testing.T) {
 		w := newWeb(t)
 		w.good(w.client(), 1)
 		renew(w.repo)

@@ -43,7 +43,7 @@ func TestUnreachableLocationIsAskedLast(t *testing.T) {
 	w.asked("")
 	w.good(w.client(), 1)
 	if got := w.asked(""); got[0] != vendorHost+" metadata/2.root.json" && got[0] != vendorHost+" metadata/timestamp.json" {
-		t.Errorf("well, and asked in the order %q", got)
+		t.Errorf("works, and asked in the order %q", got)
 	}
 	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
@@ -60,7 +60,7 @@ func TestUnreachableLocationIsAskedLast(t *testing.T) {
 	w.now = w.now.AddDate(0, 0, -20)
 	w.does(nil, vendorHost)
 	if view := w.good(w.client(), 1); view.Place() != "main" {
-		t.Errorf("with the clock set right served by %s", view.Place())
+		t.Errorf("with the correct clock served by %s", view.Place())
 	}
 }
 
@@ -71,9 +71,9 @@ func TestRetries(t *testing.T) {
 		want            error
 		rounds          int
 	}{
-		"answers at the second round": {1, 1, nil, 2},
-		"not often enough":            {1, 2, client.ErrDark, 2},
-		"never again":                 {-1, 1, client.ErrDark, 1},
+		"answers at the second try": {1, 1, nil, 2},
+		"too few tries":             {1, 2, client.ErrDark, 2},
+		"never again":               {-1, 1, client.ErrDark, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -299,12 +299,12 @@ func TestSlowDownloads(t *testing.T) {
 		most        time.Duration
 		location    string
 	}{
-		"drips":                 {rate(2 << 10), nil, answerPatience, "cdn"},
-		"just below the demand": {rate(60 << 10), nil, answerPatience, "cdn"},
-		"above the demand":      {rate(80 << 10), nil, 16 * time.Second, "main"},
-		"cuts answers short":    {late, nil, 11 * time.Second, "cdn"},
-		"all slow":              {rate(2 << 10), rate(20 << 10), 70 * time.Second, "cdn"},
-		"the faster one first":  {rate(20 << 10), rate(2 << 10), 70 * time.Second, "main"},
+		"drips":                        {rate(2 << 10), nil, answerPatience, "cdn"},
+		"just below the required rate": {rate(60 << 10), nil, answerPatience, "cdn"},
+		"above the required rate":      {rate(80 << 10), nil, 16 * time.Second, "main"},
+		"cuts answers short":           {late, nil, 11 * time.Second, "cdn"},
+		"all slow":                     {rate(2 << 10), rate(20 << 10), 70 * time.Second, "cdn"},
+		"the faster one first":         {rate(20 << 10), rate(2 << 10), 70 * time.Second, "main"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edit := func(r *tuftest.Repo) {

@@ -48,14 +48,14 @@ func TestRetryAfter(t *testing.T) {
 		"date":                 {busy(429, date(2*time.Minute), ""), 2 * time.Minute},
 		"clock of the server":  {busy(503, date(time.Hour+2*time.Minute), date(time.Hour)), 2 * time.Minute},
 		"too long":             {busy(429, "86400", ""), time.Hour},
-		"far too long":         {busy(429, "2147483647", ""), time.Hour},
+		"much too long":        {busy(429, "2147483647", ""), time.Hour},
 		"none":                 {busy(429, "", ""), 0},
 		"zero":                 {busy(429, "0", ""), 0},
 		"less":                 {busy(429, "-120", ""), 0},
 		"gone by":              {busy(429, date(-time.Hour), ""), 0},
 		"words":                {busy(429, "soon", ""), 0},
 		"more than an integer": {busy(429, "99999999999999999999", ""), 0},
-		"of another status":    {busy(500, "120", ""), 0},
+		"with another status":  {busy(500, "120", ""), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,7 +78,7 @@ func TestRetryAfter(t *testing.T) {
 			if tt.wait == 0 {
 				w.does(tt.busy, vendorHost)
 				if view := w.bad(w.client(), client.ErrDark); strings.Contains(view.Err().Error(), "asks not") {
-					t.Errorf("it does not ask for anything: %v", view.Err())
+					t.Errorf("it requests no pause: %v", view.Err())
 				}
 				w.does(nil, vendorHost)
 			}
@@ -175,7 +175,7 @@ func TestRetriedResponses(t *testing.T) {
 				t.Errorf("%v, asked %q", err, got)
 			}
 			if !strings.Contains(fmt.Sprint(err), fmt.Sprint(code)) {
-				t.Errorf("does not say why: %v", err)
+				t.Errorf("contains no reason: %v", err)
 			}
 		})
 	}
@@ -309,7 +309,7 @@ func TestCacheRevalidation(t *testing.T) {
 	}
 	for name, asked := range again {
 		if want := strings.HasSuffix(name, ".root.json") || strings.HasSuffix(name, "/timestamp.json"); asked != want {
-			t.Errorf("%s: asked to look again: %v", name, asked)
+			t.Errorf("%s: revalidated: %v", name, asked)
 		}
 	}
 	if len(again) < 8 {

@@ -187,7 +187,7 @@ func (c *chaos) happen() {
 		c.does([]answer{unreachable, status(500, "", nil), header(302, "Location", "https://elsewhere.example/"), header(200, "Content-Type", "text/html"),
 			status(403, "root.json", nil), body("root.json", c.states[c.rng.IntN(len(c.states))].Files["1.root.json"])}[what], host)
 		c.honest[host] = false
-		note("%s does bad thing %d", host, what)
+		note("%s misbehaves in way %d", host, what)
 	case 12, 13:
 		c.attacker()
 		note("attacker at %s", hostA)
@@ -198,7 +198,7 @@ func (c *chaos) happen() {
 		c.does(nil, host)
 		c.shows(other, host)
 		c.honest[host] = false
-		note("%s shows another product's root %v", host, other.Root["version"])
+		note("%s serves another product's root %v", host, other.Root["version"])
 	case 15, 16:
 		c.now = tuftest.Now.Add([]time.Duration{0, time.Hour, 11 * day, 101 * day, -700 * day, 5000 * day}[c.rng.IntN(6)])
 		note("clock %s", c.now)
@@ -229,7 +229,7 @@ func (c *chaos) refresh() {
 	start := c.newestKept()
 	if c.rng.IntN(4) == 0 {
 		n := c.rng.IntN(8)
-		c.log = append(c.log, fmt.Sprintf("refresh, killed after %d writes", n))
+		c.log = append(c.log, fmt.Sprintf("refresh killed after %d writes", n))
 		p := c.product(&crashing{c.store, n})
 		view, err := p.Refresh(t.Context())
 		c.killed = true
@@ -288,7 +288,7 @@ func (c *chaos) checkRequests(start, trusted int) {
 			c.fatal("S4: A was asked for %s under root %d at %s", name, under, known)
 		}
 		if n > 0 && !c.killed && c.honest[host] && c.answersOf(host) == nil && n <= c.repo.Root["version"].(int) && trusted < n {
-			c.fatal("S12: %s showed root %d, the product is at %d", host, n, trusted)
+			c.fatal("S12: %s served root %d, the product is at %d", host, n, trusted)
 		}
 	}
 }
@@ -312,7 +312,7 @@ func (c *chaos) checkView(view *client.View, err error) {
 	v := view.RootVersion()
 	newest := c.states[len(c.states)-1]
 	if !bytes.Equal(view.Root().Bytes(), newest.Files[rootFile(int(v))]) {
-		c.fatal("S1, S15: root %d is not the parties'", v)
+		c.fatal("S1, S15: root %d was not signed by the parties", v)
 	}
 	if v < c.seen && (!c.lost || err == nil) {
 		c.fatal("S2: at root %d, was at %d; %v", v, c.seen, err)
@@ -329,7 +329,7 @@ func (c *chaos) checkView(view *client.View, err error) {
 	}
 	if err != nil {
 		if _, findErr := view.Find(t.Context(), tuftest.Path); findErr == nil {
-			c.fatal("S9: answers in spite of %v", err)
+			c.fatal("S9: answers despite %v", err)
 		}
 		return
 	}
@@ -373,17 +373,17 @@ func (c *chaos) ends() {
 		c.serves(h, -1)
 	}
 	c.now = tuftest.Now.Add(200 * day)
-	c.log = append(c.log, "all is well")
+	c.log = append(c.log, "everything works")
 	view, err := c.process.Refresh(c.t.Context())
 	if errors.Is(err, client.ErrPartial) {
 		view, err = c.process.Refresh(c.t.Context())
 	}
 	newest := c.states[len(c.states)-1]
 	if _, nextErr := view.Root().Next(newest.Files[rootFile(int(view.RootVersion())+1)]); nextErr != nil && view.RootVersion() < int64(newest.Root["version"].(int)) {
-		c.fatal("the test's own root is unlawful: %v", nextErr)
+		c.fatal("the test's own root breaks a rule: %v", nextErr)
 	}
 	if err != nil || view.RootVersion() != int64(newest.Root["version"].(int)) || view.Timestamp() != int64(newest.Roles["timestamp"]["version"].(int)) {
-		c.fatal("L1, L5: does not heal: root v%d of %v, %v; %s; asked %q", view.RootVersion(), newest.Root["version"], err, view.State(), c.asked(""))
+		c.fatal("L1, L5: does not recover: root v%d of %v, %v; %s; asked %q", view.RootVersion(), newest.Root["version"], err, view.State(), c.asked(""))
 	}
 	c.checkView(view, nil)
 	if a, err := view.Find(c.t.Context(), tuftest.Path); err != nil || a.IsZero() {

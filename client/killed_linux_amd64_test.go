@@ -123,7 +123,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		}
 		got, err := os.ReadFile(file)
 		if err != nil || !bytes.Equal(got, old) && !bytes.Equal(got, d.content) {
-			return done, fmt.Errorf("installed are %d bytes, %v", len(got), err)
+			return done, fmt.Errorf("%d bytes are installed, %v", len(got), err)
 		}
 		c := one.client()
 		view, err := c.Refresh(t.Context())
@@ -134,7 +134,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			return done, fmt.Errorf("the next process: %w", err)
 		}
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, d.content) {
-			return done, fmt.Errorf("then installed are %d bytes, %v", len(got), err)
+			return done, fmt.Errorf("then %d bytes are installed, %v", len(got), err)
 		}
 		if left := files(t, filepath.Dir(file)); len(left) > 1 {
 			return done, fmt.Errorf("left %q", left)
@@ -166,7 +166,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 				// process may have completed before the n-th write.
 				done, err := run(n)
 				if err != nil || done > n {
-					t.Errorf("killed before write %d: did %d, %v", n, done, err)
+					t.Errorf("killed before write %d: completed %d, %v", n, done, err)
 				}
 				if done == n {
 					killed.Add(1)

@@ -29,7 +29,7 @@ func TestSaveUsesLocationOfRefresh(t *testing.T) {
 		"the first serves junk":         {body("timestamp.json", []byte("{}")), false, nil, []string{cdnHost}},
 		"the first is busy":             {busy(503, "600", ""), false, nil, []string{cdnHost}},
 		"a source":                      {nil, true, nil, []string{mirror}},
-		"a source has targets alone":    {unreachable, true, status(404, ".json", nil), []string{mirror}},
+		"a source has only targets":     {unreachable, true, status(404, ".json", nil), []string{mirror}},
 		"a source that failed":          {nil, true, unreachable, []string{vendorHost}},
 		"a source and the first failed": {unreachable, true, unreachable, []string{cdnHost}},
 	} {

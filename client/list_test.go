@@ -28,13 +28,13 @@ func TestListOfSources(t *testing.T) {
 		want   error
 		absent bool
 	}{
-		"none":                   {nil, fs.ErrNotExist, true},
-		"all without it":         {[]client.Source{gone, gone}, fs.ErrNotExist, true},
-		"the second has it":      {[]client.Source{gone, has}, nil, false},
-		"after one that fails":   {[]client.Source{fails, has}, nil, false},
-		"one fails, one without": {[]client.Source{fails, gone}, errDark, false},
-		"and in the other order": {[]client.Source{gone, fails}, errDark, false},
-		"one returns nothing":    {[]client.Source{empty, gone}, nil, false},
+		"none":                            {nil, fs.ErrNotExist, true},
+		"no source has it":                {[]client.Source{gone, gone}, fs.ErrNotExist, true},
+		"the second has it":               {[]client.Source{gone, has}, nil, false},
+		"after one that fails":            {[]client.Source{fails, has}, nil, false},
+		"one fails, one does not have it": {[]client.Source{fails, gone}, errDark, false},
+		"in the other order":              {[]client.Source{gone, fails}, errDark, false},
+		"one returns nothing":             {[]client.Source{empty, gone}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := client.List(tt.list...).Open(t.Context(), "targets/x")
@@ -55,7 +55,7 @@ func TestListOfSources(t *testing.T) {
 		})
 	}
 	if _, err := client.New(newWeb(t).pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.List(has, nil)}}); err == nil {
-		t.Error("a nil in a list is taken")
+		t.Error("nil in a list is accepted")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

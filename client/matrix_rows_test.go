@@ -103,8 +103,8 @@ var matrix = []row{
 	{name: "old location gone", world: func(m *move) { m.does(unreachable, hostA) }, root: 4},
 	{name: "old location frozen", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA) }, root: 4},
 	{name: "old location frozen, rendezvous unreachable, announced", awake: 2, world: func(m *move) { m.shows(m.at[1], hostA); m.does(unreachable, hostZ) }, root: 4},
-	{name: "nothing but the frozen location", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA); m.does(unreachable, hostB, hostZ) }, root: 1},
-	{name: "nothing but the frozen location, for long", awake: 1, world: func(m *move) {
+	{name: "only the frozen location is reachable", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA); m.does(unreachable, hostB, hostZ) }, root: 1},
+	{name: "only the frozen location is reachable, for a long time", awake: 1, world: func(m *move) {
 		m.shows(m.at[1], hostA)
 		m.does(unreachable, hostB, hostZ)
 		m.now = tuftest.Now.AddDate(0, 1, 0)
@@ -113,14 +113,14 @@ var matrix = []row{
 	{name: "old location and its keys compromised", awake: 1, world: evil, root: 4},
 	{name: "old location compromised, product has moved", awake: 4, world: evil, root: 4, never: hostA},
 	{name: "all old vendor root keys compromised", evidence: true, world: forks([]string{"vendor1", "vendor2"}, func(*tuftest.Repo) {}), root: 4},
-	{name: "and of one review key of two", evidence: true, first: bothOfTwo, world: forks([]string{"vendor1", "vendor2", "review1"}, func(*tuftest.Repo) {}), root: 4},
+	{name: "and of one review key", evidence: true, first: bothOfTwo, world: forks([]string{"vendor1", "vendor2", "review1"}, func(*tuftest.Repo) {}), root: 4},
 	{name: "attacker adds two parties of their own", evidence: true, world: forks([]string{"vendor1", "vendor2", "t1", "t2", "t3", "t4"}, func(r *tuftest.Repo) {
 		r.AddKeys(r.Root, "t1", "t2", "t3", "t4")
 		tuftest.At(r.Root, "roles")["root"] = r.Role(3, "t1", "t2", "t3", "t4")
 		parties := r.Charter()["parties"].([]any)
 		tuftest.At(parties[0])["keyids"], tuftest.At(parties[1])["keyids"] = r.IDs("t1", "t2"), r.IDs("t3", "t4")
 	}), root: 4},
-	{name: "all review keys alone", evidence: true, world: forks([]string{"review1", "review2"}, func(*tuftest.Repo) {}), root: 4},
+	{name: "only all review keys", evidence: true, world: forks([]string{"review1", "review2"}, func(*tuftest.Repo) {}), root: 4},
 	{name: "all review keys and one vendor key of two", evidence: true, first: bothOfTwo, world: forks([]string{"review1", "review2", "vendor1"}, func(*tuftest.Repo) {}), root: 4},
 	{name: "one key signs four times", evidence: true, world: func(m *move) {
 		fake := m.at[1].Clone()
@@ -172,7 +172,7 @@ var matrix = []row{
 	{name: "1 MiB root", world: answers(body("root.json", make([]byte, 1<<20))), root: 4},
 	{name: "one byte a second", world: answers(byteASecond), root: 4},
 	{name: "one byte a second, everywhere but at one location", world: func(m *move) { m.does(byteASecond, hostA, hostB) }, root: 4, want: client.ErrNoContent},
-	{name: "root 3 under name 2", evidence: true, world: func(m *move) { m.does(body("2.root.json", m.at[3].Files["3.root.json"]), hostA) }, root: 4},
+	{name: "root 3 as 2.root.json", evidence: true, world: func(m *move) { m.does(body("2.root.json", m.at[3].Files["3.root.json"]), hostA) }, root: 4},
 	{name: "403 means none", world: answers(status(403, "root.json", nil)), root: 4},
 	{name: "410 means none", world: answers(status(410, "root.json", nil)), root: 4},
 	{name: "new location serves a lower snapshot", awake: 2, world: func(m *move) {
@@ -195,21 +195,21 @@ var matrix = []row{
 		old.PublishTimestamp()
 		m.shows(old, hostA, hostB)
 	}, root: 4, want: client.ErrNoContent},
-	{name: "clock two years back", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(-2, 0, 0) }, root: 4},
+	{name: "clock two years behind", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(-2, 0, 0) }, root: 4},
 	{name: "clock far ahead", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(50, 0, 0) }, root: 4, want: client.ErrStale,
 		heals: func(m *move) { m.now = tuftest.Now; m.serve(4) }},
-	{name: "new location is out while both serve", awake: 1, world: func(m *move) { m.serve(3); m.does(unreachable, hostB) }, root: 3},
-	{name: "new location is out after the sunset", awake: 3, world: func(m *move) {
+	{name: "new location is unreachable while both serve", awake: 1, world: func(m *move) { m.serve(3); m.does(unreachable, hostB) }, root: 3},
+	{name: "new location is unreachable after the sunset", awake: 3, world: func(m *move) {
 		m.serve(3)
 		m.does(unreachable, hostB)
 		m.now = useUntil
 	}, root: 3, want: client.ErrNoContent, never: hostA},
-	{name: "old location dies before use_from", awake: 2, world: func(m *move) {
+	{name: "old location becomes unreachable before use_from", awake: 2, world: func(m *move) {
 		m.at[4] = m.at[2]
 		m.serve(2)
 		m.does(unreachable, hostA)
 	}, root: 2, end: 2, heals: func(m *move) {}},
-	{name: "versions were driven up before the move", world: func(m *move) {
+	{name: "versions were inflated before the move", world: func(m *move) {
 		up := m.at[1].Clone()
 		for _, role := range []string{"timestamp", "snapshot"} {
 			up.Roles[role]["version"] = 1 << 40
@@ -222,7 +222,7 @@ var matrix = []row{
 		}
 		m.serve(4)
 	}, root: 4},
-	{name: "roots are lost and the network shows the old chain", awake: 4, world: func(m *move) {
+	{name: "roots are lost and the old chain is served", awake: 4, world: func(m *move) {
 		for n := 2; n <= 4; n++ {
 			_ = m.store.Remove(fmt.Sprintf("roots/%d.root.json", n))
 		}
@@ -237,10 +237,10 @@ var matrix = []row{
 		early.Files["3.root.json"] = m.at[3].Files["3.root.json"]
 		m.shows(early, hostA, hostB, hostZ)
 	}, root: 3, want: client.ErrNoContent},
-	{name: "product update brings a newer pin", awake: 1, world: func(m *move) { m.pinOf = 3 }, root: 4},
-	{name: "product update brings the last pin", awake: 2, world: func(m *move) { m.pinOf = 4 }, root: 4},
-	{name: "product update brings an older pin", world: func(m *move) { newest(m); m.does(unreachable, hostA) }, root: 4},
-	{name: "product update brings an older pin into a frozen world", world: func(m *move) {
+	{name: "product update has a newer pin", awake: 1, world: func(m *move) { m.pinOf = 3 }, root: 4},
+	{name: "product update has the last pin", awake: 2, world: func(m *move) { m.pinOf = 4 }, root: 4},
+	{name: "product update has an older pin", world: func(m *move) { newest(m); m.does(unreachable, hostA) }, root: 4},
+	{name: "product update has an older pin, and all locations are frozen", world: func(m *move) {
 		newest(m)
 		m.shows(m.at[2], hostA, hostB, hostZ)
 	}, root: 2, want: client.ErrBehind},
@@ -263,8 +263,8 @@ var matrix = []row{
 		m.does(status(404, "2.root.json", nil), hostB)
 	}, root: 4, evidence: true},
 	{name: "a move is cancelled", awake: 2, world: cancelled, root: 3, end: 3, heals: nothingHeals},
-	{name: "a move is cancelled, product never woke", world: cancelled, root: 3, end: 3, heals: nothingHeals},
-	{name: "one root does it all", awake: 1, world: func(m *move) {
+	{name: "a move is cancelled, product was offline", world: cancelled, root: 3, end: 3, heals: nothingHeals},
+	{name: "one root for the entire move", awake: 1, world: func(m *move) {
 		r := m.at[1].Clone()
 		r.NextRoot(func() {
 			m.cutOver(r)
@@ -294,7 +294,7 @@ func init() {
 		of  func(m *move) *tuftest.Repo
 	}{
 		{row{name: "bundle", awake: 1, root: 4}, func(m *move) *tuftest.Repo { return m.at[4] }},
-		{row{name: "bundle of a forger", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *tuftest.Repo {
+		{row{name: "forged bundle", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *tuftest.Repo {
 			attacker := m.at[1].Clone()
 			attacker.Signers["root"], attacker.Signers["review-agent"] = []string{"vendor1", "vendor2"}, []string{"va"}
 			attacker.NextRoot(nothing)
@@ -308,7 +308,7 @@ func init() {
 			renew(other)
 			return other
 		}},
-		{row{name: "bundle of before", awake: 4, root: 4, want: client.ErrNoContent}, func(m *move) *tuftest.Repo { return m.at[1] }},
+		{row{name: "older bundle", awake: 4, root: 4, want: client.ErrNoContent}, func(m *move) *tuftest.Repo { return m.at[1] }},
 		{row{name: "bundle with a huge root", awake: 1, root: 1}, func(m *move) *tuftest.Repo {
 			huge := m.at[1].Clone()
 			huge.Files["2.root.json"] = make([]byte, 64<<20)

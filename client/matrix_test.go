@@ -106,7 +106,7 @@ func (row row) run(t *testing.T, order []int) {
 	}
 	view, err := m.product(counted.Store).Refresh(t.Context())
 	if err != nil || view.RootVersion() != cmp.Or(row.end, 4) {
-		t.Fatalf("does not heal: root v%d, %v", view.RootVersion(), err)
+		t.Fatalf("does not recover: root v%d, %v", view.RootVersion(), err)
 	}
 }
 

@@ -20,7 +20,7 @@ func bindReadOnly(t *testing.T, dir string) {
 func mount(t *testing.T, what, dir, kind string, flags uintptr, data string) {
 	t.Helper()
 	if err := syscall.Mount(what, dir, kind, flags, data); err != nil {
-		t.Skipf("mounting needs a root that may: %v", err)
+		t.Skipf("mounting needs more privileges: %v", err)
 	}
 	t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 }
@@ -28,7 +28,7 @@ func mount(t *testing.T, what, dir, kind string, flags uintptr, data string) {
 // A full disk: there is an error, nothing is left, and with room again it works.
 func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root; TestFilesThatCantGrow does the like for everybody")
+		t.Skip("mounting needs root; TestFilesThatCantGrow does the like without root")
 	}
 	d := newDepot(t, 1, mib)
 	dir := t.TempDir()
@@ -54,7 +54,7 @@ func TestFullDisk(t *testing.T) {
 // and with room again the client continues.
 func TestFullDiskOfTheState(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root; TestFullStore does the like for everybody")
+		t.Skip("mounting needs root; TestFullStore does the like without root")
 	}
 	failed := 0
 	for room := 0; room <= 48<<10; room += 8 << 10 {

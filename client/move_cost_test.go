@@ -64,10 +64,10 @@ func (s slowRoots) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestRequestsOfAMove(t *testing.T) {
 	// By root: the requests added by the refresh that finds it.
 	for name, want := range map[string]map[int]int{
-		"awake in each phase":        {2: 2, 3: 6, 4: 2},
-		"asleep over the cut-over":   {2: 2, 4: 7},
-		"asleep over the announcing": {3: 7, 4: 2},
-		"asleep over all":            {4: 8},
+		"online in each phase":            {2: 2, 3: 6, 4: 2},
+		"offline during the cut-over":     {2: 2, 4: 7},
+		"offline during the announcement": {3: 7, 4: 2},
+		"offline during the move":         {4: 8},
 	} {
 		for _, order := range orders {
 			for _, restarts := range []bool{false, true} {
@@ -114,7 +114,7 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 	nothingNew := func(n int) {
 		t.Helper()
 		if got := refresh(n); len(got) != steady(n) {
-			t.Errorf("nothing new at root %d: %d requests, want %d: %q", n, len(got), steady(n), got)
+			t.Errorf("no change at root %d: %d requests, want %d: %q", n, len(got), steady(n), got)
 		}
 	}
 	nothingNew(1)

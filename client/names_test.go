@@ -213,7 +213,7 @@ func TestNames(t *testing.T) {
 	n.names.points("192.0.2.66", hostB, hostZ)
 	n.finds(5, client.ErrDark)
 	if n.dialed("192.0.2.66") == 0 {
-		t.Error("the box was not met")
+		t.Error("the middlebox was not contacted")
 	}
 	// A middlebox whose certificate the machine trusts.
 	n.host("192.0.2.67", n.ca, hostB, func(rw http.ResponseWriter, r *http.Request) {
@@ -223,7 +223,7 @@ func TestNames(t *testing.T) {
 	n.names.queries("")
 	n.finds(5, client.ErrDark)
 	if q := n.names.queries(hostA); q > 0 {
-		t.Error("a redirection was followed")
+		t.Error("a redirect was followed")
 	}
 
 	n.names.points("192.0.2.2", hostB)

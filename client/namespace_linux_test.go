@@ -54,7 +54,7 @@ func needsNamespaces(t *testing.T) {
 		if os.Getenv("CI") != "" && os.Geteuid() == 0 {
 			t.Fatal(missing)
 		}
-		t.Skipf("needs root, network namespaces, ip and nginx (Debian: apt-get install iproute2 nginx-light): %s; TestNames does the like for everybody", missing)
+		t.Skipf("needs root, network namespaces, ip and nginx (Debian: apt-get install iproute2 nginx-light): %s; TestNames does the like without root", missing)
 	}
 }
 
@@ -284,7 +284,7 @@ func TestNamespaces(t *testing.T) {
 	c.publishes(c.at[2], "a", "b", "z")
 	want("root 2 ok a")
 	if atA.Load() == 0 || c.names.queries(hostA) == 0 {
-		t.Fatal("the watch does not see the old location asked")
+		t.Fatal("the watch does not count requests to the old location")
 	}
 	c.publishes(c.at[3], "a", "b", "z")
 	want("root 3 ok b")
@@ -300,7 +300,7 @@ func TestNamespaces(t *testing.T) {
 	c.names.points("10.77.0.66", hostB, hostZ) // replaced by a middlebox that redirects
 	want("root 4 dark")
 	if q := c.names.queries(hostA); q > 0 {
-		t.Errorf("the name of the retired location was asked for %d times", q)
+		t.Errorf("the name of the retired location was requested %d times", q)
 	}
 	c.names.conn.Close() // the DNS server is down
 	want("root 4 dark")

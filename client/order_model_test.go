@@ -153,7 +153,7 @@ func TestLatestFollowsTheRules(t *testing.T) {
 				default:
 					unknown++
 					if !errors.Is(err, client.ErrUnknownProduct) {
-						t.Fatalf("round %d, %+v of %+v: got %s %v, want nothing to be known", round, ask, items, got.Approved.Path(), err)
+						t.Fatalf("round %d, %+v of %+v: got %s %v, want nothing known", round, ask, items, got.Approved.Path(), err)
 					}
 				}
 				inOrder(t, got, ask)
@@ -217,7 +217,7 @@ func FuzzLatest(f *testing.F) {
 		denied, badDeny := tuf.ParseVersion(deny)
 		if deny != "" && badDeny != nil {
 			if _, err := client.New(s.pin(), &client.Config{Dir: s.dir, Deny: []string{deny}}); err == nil {
-				t.Fatalf("%q is no version, and denied", deny)
+				t.Fatalf("%q is not a version, and denied", deny)
 			}
 			cfg = func(*client.Config) {}
 		}

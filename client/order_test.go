@@ -80,11 +80,11 @@ func TestOrderOfReleases(t *testing.T) {
 		rels []tuftest.Doc
 		asks []query
 	}{
-		"a late fix of an older line": {[]tuftest.Doc{rel("1.2.8", with("sequence", 1)), rel("1.4.0", with("sequence", 2)), rel("1.2.9", with("sequence", 3))},
+		"a late fix of an older version": {[]tuftest.Doc{rel("1.2.8", with("sequence", 1)), rel("1.4.0", with("sequence", 2)), rel("1.2.9", with("sequence", 3))},
 			[]query{{on("1.4.0"), "", nil}, {on("1.2.9"), "1.4.0", nil}, {on("1.2.8"), "1.4.0", nil}, {on(""), "1.4.0", nil}}},
-		"a number that was given again": {[]tuftest.Doc{rel("1.0.0", with("sequence", 1)), rel("2.0.1", with("sequence", 2))}, // 2.0.0 was withdrawn
+		"a version number that was reused": {[]tuftest.Doc{rel("1.0.0", with("sequence", 1)), rel("2.0.1", with("sequence", 2))}, // 2.0.0 was withdrawn
 			[]query{{on("2.0.0"), "2.0.1", nil}, {on("1.0.0"), "2.0.1", nil}, {on("2.0.1"), "", nil}}},
-		"no numbers at all": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", with("sequence", 0))}, []query{{on("1.0.0"), "2.0.0", nil}}},
+		"no versions": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", with("sequence", 0))}, []query{{on("1.0.0"), "2.0.0", nil}}},
 		"from a file for each platform to one for any": {[]tuftest.Doc{rel("1.0.0", linux, with("sequence", 1)), rel("1.1.0", linux, with("sequence", 2)), rel("1.2.0", linux, with("sequence", 3)), rel("2.0.0", with("sequence", 1))},
 			[]query{{on("1.2.0"), "2.0.0", nil}, {on("2.0.0"), "", nil}}},
 		"from one for any to a file for each platform": {[]tuftest.Doc{rel("1.9.0", with("sequence", 9)), rel("2.0.0", linux, with("sequence", 1)), rel("2.0.0", darwin, with("sequence", 1))},
@@ -103,11 +103,11 @@ func TestOrderOfReleases(t *testing.T) {
 			[]query{{on("2.0.0-beta.5"), "", nil}, {back, "1.8.0", nil}, {on("1.7"), "1.8.0", nil}, {client.Query{Installed: "1.8.0", Channel: "beta"}, "2.0.0-beta.5", nil}}},
 		"from beta to stable, which has come": {[]tuftest.Doc{rel("2.0.0-beta.5", beta), rel("2.0.0"), rel("1.8.0")},
 			[]query{{on("2.0.0-beta.5"), "2.0.0", nil}, {back, "2.0.0", nil}}},
-		"a beta that was promoted": {[]tuftest.Doc{rel("2.0.0", beta, with("sequence", 40)), rel("2.0.0", with("sequence", 3)), rel("2.0.1", with("sequence", 4))},
+		"a promoted beta": {[]tuftest.Doc{rel("2.0.0", beta, with("sequence", 40)), rel("2.0.0", with("sequence", 3)), rel("2.0.1", with("sequence", 4))},
 			[]query{{on("2.0.0"), "2.0.1", nil}, {client.Query{Installed: "2.0.0", Channel: "beta"}, "", nil}}},
-		"min_version is not that of what is installed elsewhere": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", beta), rel("3.0.0", with("min_version", "2.0.0-a"))},
+		"min_version does not apply to other products": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", beta), rel("3.0.0", with("min_version", "2.0.0-a"))},
 			[]query{{on("1.0.0"), "", client.ErrMinVersion}, {on("2.0.0"), "3.0.0", nil}, {on(""), "3.0.0", nil}}},
-		"each step in turn": {[]tuftest.Doc{rel("1.5.0"), rel("2.0.0", with("min_version", "1.5")), rel("2.1.0", with("min_version", "2")), rel("3.0.0", with("min_version", "2.1.0"))},
+		"each intermediate release in turn": {[]tuftest.Doc{rel("1.5.0"), rel("2.0.0", with("min_version", "1.5")), rel("2.1.0", with("min_version", "2")), rel("3.0.0", with("min_version", "2.1.0"))},
 			[]query{{on("1.0.0"), "1.5.0", nil}, {on("1.5.0"), "2.0.0", nil}, {on("2.0.0"), "2.1.0", nil}, {on("2.1.0"), "3.0.0", nil}, {on("3.0.0"), "", nil}}},
 		"a halted release that is critical": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", halted, critical)},
 			[]query{{client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout}, {on(""), "1.0.0", nil}}},
@@ -418,13 +418,13 @@ func TestRolloutSeed(t *testing.T) {
 		}
 		seed := fmt.Sprint("serial ", i)
 		if first := turn(seed); first != turn(seed) {
-			t.Errorf("%s had its turn once of twice", seed)
+			t.Errorf("%s was included once of twice", seed)
 		} else if first {
 			turns++
 		}
 	}
 	if clones != 40 || turns < 8 || turns > 32 {
-		t.Errorf("%d of 40 clones agree, %d of 40 machines have their turn", clones, turns)
+		t.Errorf("%d of 40 clones agree, %d of 40 machines are included", clones, turns)
 	}
 	// An offered release stays offered when the share grows.
 	for _, percent := range []int{75, 100} {
@@ -435,7 +435,7 @@ func TestRolloutSeed(t *testing.T) {
 		s.lists(rel("1.0.0"), rel("2.0.0", with("rollout", tuftest.Doc{"percent": percent})))
 		for seed, was := range had {
 			if now := turn(seed); was && !now || percent == 100 && !now {
-				t.Errorf("%s lost its turn at %d percent", seed, percent)
+				t.Errorf("%s is excluded at %d percent", seed, percent)
 			}
 		}
 	}

@@ -96,7 +96,7 @@ func TestRollout(t *testing.T) {
 		}
 	}
 	if got < 8 || got > 45 {
-		t.Errorf("%d of 100 machines have their turn at 25 %%", got)
+		t.Errorf("%d of 100 machines are included at 25 %%", got)
 	}
 	c := s.client()
 	first, firstErr := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"})
@@ -142,15 +142,15 @@ func TestAdministrator(t *testing.T) {
 		{"deny all", func(c *client.Config) { c.Deny = []string{"2.0.0", "1.1.0"} }, "", client.ErrDenied},
 		{"only one", func(c *client.Config) { c.Only = "1.1.0" }, "1.1.0", nil},
 		{"only a line", func(c *client.Config) { c.Only = "1." }, "1.1.0", nil},
-		{"only none of them", func(c *client.Config) { c.Only = "1" }, "", client.ErrDenied},
-		{"deny, written otherwise", func(c *client.Config) { c.Deny = []string{"v2+x"} }, "1.1.0", nil},
+		{"only, none of them", func(c *client.Config) { c.Only = "1" }, "", client.ErrDenied},
+		{"deny, other spelling", func(c *client.Config) { c.Deny = []string{"v2+x"} }, "1.1.0", nil},
 		{"deny another", func(c *client.Config) { c.Deny = []string{"2.0.0-rc.1"} }, "2.0.0", nil},
-		{"only one, written otherwise", func(c *client.Config) { c.Only = "v1.1" }, "1.1.0", nil},
-		{"only a line, written otherwise", func(c *client.Config) { c.Only = "v01." }, "1.1.0", nil},
-		{"only a longer line", func(c *client.Config) { c.Only = "1.1.0.0." }, "1.1.0", nil},
-		{"only a line that ends with 0", func(c *client.Config) { c.Only = "1.0." }, "", client.ErrDenied},
-		{"only a line of a begin", func(c *client.Config) { c.Only = "20." }, "", client.ErrDenied},
-		{"only a line, but one of it", func(c *client.Config) { c.Only, c.Deny = "2.", []string{"2"} }, "", client.ErrDenied},
+		{"only one, other spelling", func(c *client.Config) { c.Only = "v1.1" }, "1.1.0", nil},
+		{"only a prefix, other spelling", func(c *client.Config) { c.Only = "v01." }, "1.1.0", nil},
+		{"only a longer prefix", func(c *client.Config) { c.Only = "1.1.0.0." }, "1.1.0", nil},
+		{"only a prefix that ends with 0", func(c *client.Config) { c.Only = "1.0." }, "", client.ErrDenied},
+		{"only a partial number", func(c *client.Config) { c.Only = "20." }, "", client.ErrDenied},
+		{"only a prefix, but one of it", func(c *client.Config) { c.Only, c.Deny = "2.", []string{"2"} }, "", client.ErrDenied},
 		{"defer", func(c *client.Config) { c.Defer = time.Hour }, "", client.ErrDeferred},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -125,7 +125,7 @@ func TestRegularRootCancelsRecovery(t *testing.T) {
 	w.now = w.now.Add(2 * day)
 	view, _ = w.client().Refresh(t.Context())
 	if view.Root().Charter().Epoch() != 1 {
-		t.Error("went over to the recovered root")
+		t.Error("accepted the recovery root")
 	}
 }
 
@@ -137,19 +137,19 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 		does  answer
 		hosts []string
 	}{
-		"shown by one":                   {none(".statement.json"), []string{vendorHost, cdnHost}},
-		"root shown by one":              {none("recovery/2.root.json"), []string{vendorHost, cdnHost}},
+		"served by one":                  {none(".statement.json"), []string{vendorHost, cdnHost}},
+		"root served by one":             {none("recovery/2.root.json"), []string{vendorHost, cdnHost}},
 		"searched at one":                {unreachable, []string{vendorHost, cdnHost}},
 		"served by a malicious location": {body(".statement.json", []byte("{}")), []string{vendorHost, cdnHost}},
 		"two hide the root":              {status(500, "metadata/2.root.json", nil), []string{vendorHost, cdnHost}},
-		"shown by a source":              {none(".statement.json"), []string{vendorHost, cdnHost}},
-		"two that disagree":              {nil, []string{vendorHost, cdnHost}},
+		"served by a source":             {none(".statement.json"), []string{vendorHost, cdnHost}},
+		"two different ones":             {nil, []string{vendorHost, cdnHost}},
 		"nobody":                         {none(".statement.json"), []string{vendorHost, cdnHost, reviewHost}},
 		"everything is unreachable":      {unreachable, []string{vendorHost, cdnHost, reviewHost}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := lost(t)
-			if name == "two that disagree" {
+			if name == "two different ones" {
 				other := newWeb(t, (*tuftest.Repo).Recoverable).repo
 				other.Recover(func(s tuftest.Doc) { s["reason"] = "another" }, "bank2", "university")
 				gone := w.repo.Clone()
@@ -160,7 +160,7 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 				w.does(tt.does, tt.hosts...)
 			}
 			var sources []client.Source
-			if name == "shown by a source" {
+			if name == "served by a source" {
 				sources = []client.Source{handed(w.repo)}
 			}
 			for range 10 {
@@ -172,7 +172,7 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 					t.Errorf("evidence %q", view.Evidence())
 				}
 				if errors.Is(err, fs.ErrNotExist) {
-					t.Errorf("that there is no statement is no news: %v", err)
+					t.Errorf("a missing statement is reported: %v", err)
 				}
 				w.now = w.now.Add(2 * day)
 			}
@@ -373,11 +373,11 @@ func TestRecoveryAndDamagedState(t *testing.T) {
 		"statement gone":    func(w *web) { remove(w, "recovery", "1.statement.json") },
 		"statement damaged": func(w *web) { mustWrite(w.t, w.state("recovery", "1.statement.json"), []byte("{}")) },
 		"root gone":         func(w *web) { remove(w, "roots", "2.root.json") },
-		"root gone after the statement's date": func(w *web) {
+		"root unavailable after the statement's expiry": func(w *web) {
 			remove(w, "roots", "2.root.json")
 			w.now = tuftest.Now.AddDate(0, 4, 0)
 		},
-		"root gone again and again": func(w *web) {
+		"root unavailable repeatedly": func(w *web) {
 			w.now = tuftest.Now.AddDate(0, 4, 0)
 			for range 20 {
 				remove(w, "roots", "2.root.json")
@@ -447,7 +447,7 @@ func TestContentEndsRecoveryWait(t *testing.T) {
 		w.now = w.now.Add(2 * day)
 	}
 	if view, _ := w.client().Refresh(t.Context()); view.RootVersion() != 2 {
-		t.Errorf("root v%d after the whole wait, %v", view.RootVersion(), view.Err())
+		t.Errorf("root v%d after the waiting period, %v", view.RootVersion(), view.Err())
 	}
 }
 

@@ -128,7 +128,7 @@ func TestRedirectsOfTargetsAreFollowed(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !n.dialed("files.example") {
-				t.Error("not had from there")
+				t.Error("not fetched from there")
 			}
 			// Relative, and five of them, but not six.
 			for _, hops := range []int{5, 6} {
@@ -241,7 +241,7 @@ func TestRedirectWithinAPrivateNetwork(t *testing.T) {
 	})
 	d.saves(filepath.Join(t.TempDir(), "agent"))
 	if len(other.mirrors[0].asked()) != 1 {
-		t.Error("not had from there")
+		t.Error("not fetched from there")
 	}
 }
 
@@ -280,7 +280,7 @@ func TestRedirectCarriesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n.heads[0].Get("Authorization") == "" || n.heads[0].Get("Cookie") == "" {
-		t.Error("the location itself was not shown what is for it")
+		t.Error("the location itself did not receive its headers")
 	}
 	var there []http.Header
 	for _, h := range n.heads {

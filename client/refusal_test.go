@@ -178,7 +178,7 @@ func TestSave(t *testing.T) {
 	}
 	w.a.asked()
 	if err := c.Save(t.Context(), rel.Approved, dst); err != nil || len(w.a.asked()) > 0 {
-		t.Fatalf("asked again for a file that is right: %v", err)
+		t.Fatalf("requested a file that is correct already: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

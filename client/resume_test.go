@@ -183,7 +183,7 @@ func TestPartsInOddStates(t *testing.T) {
 		"empty":                                  {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, 0)) }, []int64{-1}},
 		"longer":                                 {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, mib+1)) }, []int64{-1}},
 		"zeros at the end, as after a power cut": {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, half+1000)) }, []int64{half + 1000, -1}},
-		"as long, but wrong":                     {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, mib)) }, []int64{-1}},
+		"of the same length, but wrong":          {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, mib)) }, []int64{-1}},
 		"wrong":                                  {func(t *testing.T, d *depot, part string) { mustWrite(t, part, d.bad(0, 1)[:half]) }, []int64{half, -1}},
 		"all there":                              {func(t *testing.T, d *depot, part string) { mustWrite(t, part, d.content) }, nil},
 		"gone":                                   {func(t *testing.T, d *depot, part string) { must(t, os.Remove(part)) }, []int64{-1}},

@@ -38,14 +38,14 @@ func TestAnswersThatAreNotFiles(t *testing.T) {
 func TestOddSources(t *testing.T) {
 	w := newWeb(t)
 	if _, err := client.New(w.pin(), &client.Config{Dir: w.dir, Sources: []client.Source{nil}}); err == nil {
-		t.Error("a nil Source is taken")
+		t.Error("a nil Source is accepted")
 	}
 	odd := fstest.MapFS{"metadata/2.root.json/x": &fstest.MapFile{}, "metadata/timestamp.json": &fstest.MapFile{Mode: fs.ModeNamedPipe}}
 	if _, err := client.FS(odd).Open(t.Context(), "metadata/timestamp.json"); !errors.Is(err, fs.ErrInvalid) {
-		t.Errorf("a pipe is waited for: %v", err)
+		t.Errorf("a pipe blocks: %v", err)
 	}
 	if _, err := client.FS(odd).Open(t.Context(), "metadata/5./../x.json"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("what no file system has is absent, not %v", err)
+		t.Errorf("a file in no file system is absent, not %v", err)
 	}
 	if r, err := client.List(elsewhere{}).(client.RangeSource).OpenAt(t.Context(), "targets/x", 5, ""); !errors.Is(err, client.ErrRange) {
 		t.Errorf("a range that begins elsewhere: %v, %v", r, err)

@@ -127,7 +127,7 @@ var broken = map[string]func(*broke, context.Context, string, int64, string) (*c
 		}
 		return r, err
 	},
-	"names that climb": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {
+	"path traversal": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {
 		return b.good.OpenAt(ctx, path.Clean(name), offset, tag)
 	},
 	"readers": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {

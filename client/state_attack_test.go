@@ -60,7 +60,7 @@ func TestPlantedRecovery(t *testing.T) {
 		root int64
 	}{
 		"in date":                  {func(w *web) {}, 1},
-		"past its date":            {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
+		"expired":                  {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
 		"with a next root":         {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
 		"shown by two":             {nil, 1},
 		"with new online":          {func(w *web) { rotate(w.repo) }, 2},
@@ -88,7 +88,7 @@ func TestPlantedRecovery(t *testing.T) {
 			}
 			plantRecovery(t, w, recovered, tuftest.Now)
 			if n := client.NewestRoot(w.client()); n != 1 { // before a refresh it is unknown whether the repository works
-				t.Errorf("a download follows root v%d of the state", n)
+				t.Errorf("a download uses root v%d of the state", n)
 			}
 			a := w.approved(w.client())
 			w.good(w.client(), tt.root)
@@ -215,13 +215,13 @@ func TestJunkDoesNotDisplaceEvidence(t *testing.T) {
 		next(body("3.root.json", unsigned(i)))
 	}
 	if n := kept("root-"); n != 16 || kept("") != n {
-		t.Errorf("%d pieces of junk", n)
+		t.Errorf("%d junk files", n)
 	}
 	for i := range 3 { // authentic, under another name
 		next(body("3.root.json", padded(w.repo.Files["1.root.json"], i)))
 	}
 	if n := kept("signed-"); n != 0 {
-		t.Errorf("%d roots of the past are kept as if they were forks", n)
+		t.Errorf("%d old roots are kept as forks", n)
 	}
 	r := w.repo.Clone()
 	r.Root["version"] = 3

@@ -117,7 +117,7 @@ func TestDamagedState(t *testing.T) {
 				w.asked("")
 				w.good(w.client(), 2)
 				if got := w.asked(vendorHost); len(got) != 2 {
-					t.Errorf("not healed on disk, asked %q", got)
+					t.Errorf("not repaired on disk, asked %q", got)
 				}
 			})
 		}

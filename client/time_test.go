@@ -24,7 +24,7 @@ func TestRootSignedAhead(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(in)
 	if view := w.good(c, 1); view.ClockBehind() != 0 || strings.Contains(log.String(), "clock is behind") {
-		t.Errorf("the healthy twin: %s, %s", view.ClockBehind(), log.String())
+		t.Errorf("a valid twin: %s, %s", view.ClockBehind(), log.String())
 	}
 	ahead := tuftest.Now.AddDate(10, 0, 0)
 	w.repo.NextRoot(func() {
@@ -70,19 +70,19 @@ func TestUnsafeStale(t *testing.T) {
 		late  time.Duration // after the expiry
 		ok    bool
 	}{
-		"in date":                {expires("timestamp", "snapshot"), 0, -1, true},
-		"timestamp":              {expires("timestamp"), 0, 0, false},
-		"timestamp within":       {expires("timestamp"), week, week - 1, true},
-		"timestamp at the end":   {expires("timestamp"), week, week, false},
-		"snapshot":               {expires("snapshot"), 0, 0, false},
-		"snapshot within":        {expires("snapshot"), week, week - 1, true},
-		"snapshot at the end":    {expires("snapshot"), week, week, false},
-		"both within":            {expires("timestamp", "snapshot"), week, week - 1, true},
-		"both, within too short": {expires("timestamp", "snapshot"), week, 2 * week, false},
-		"the vendor's role":      {expires("vendor-agent"), week, 0, false},
-		"the review's role":      {expires("review-agent"), week, 0, false},
-		"the holds":              {expires("hold"), week, 0, false},
-		"root":                   {func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(end) }, week, 0, false},
+		"in date":              {expires("timestamp", "snapshot"), 0, -1, true},
+		"timestamp":            {expires("timestamp"), 0, 0, false},
+		"timestamp within":     {expires("timestamp"), week, week - 1, true},
+		"timestamp at the end": {expires("timestamp"), week, week, false},
+		"snapshot":             {expires("snapshot"), 0, 0, false},
+		"snapshot within":      {expires("snapshot"), week, week - 1, true},
+		"snapshot at the end":  {expires("snapshot"), week, week, false},
+		"both within":          {expires("timestamp", "snapshot"), week, week - 1, true},
+		"both, time too short": {expires("timestamp", "snapshot"), week, 2 * week, false},
+		"the vendor's role":    {expires("vendor-agent"), week, 0, false},
+		"the review's role":    {expires("review-agent"), week, 0, false},
+		"the holds":            {expires("hold"), week, 0, false},
+		"root":                 {func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(end) }, week, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t, tt.edit)
@@ -172,7 +172,7 @@ func TestUseOfABundle(t *testing.T) {
 		}
 	}
 	// A bundle of roots has no content, and no expiry.
-	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Report: func(repo.BundleUse) { t.Error("a report of roots") }}); err != nil {
+	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Report: func(repo.BundleUse) { t.Error("a report on roots") }}); err != nil {
 		t.Error(err)
 	}
 }

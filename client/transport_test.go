@@ -81,12 +81,12 @@ func TestCertificatesInTheClientsTime(t *testing.T) {
 		from, until time.Time
 		good        bool
 	}{
-		"Now years ahead of the system":          {tuftest.Now, tuftest.Now.Add(-day), tuftest.Now.Add(day), true},
-		"1970":                                   {time.Unix(0, 0), signed.Add(-day), signed.Add(day), true},
-		"2010":                                   {time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), signed.Add(-day), signed.Add(day), true},
-		"1970, and the certificate is over":      {time.Unix(0, 0), time.Unix(0, 0).Add(-day), signed.Add(-day), false},
-		"1970, and the certificate is not begun": {time.Unix(0, 0), signed.Add(day), signed.Add(2 * day), false},
-		"the certificate is over":                {tuftest.Now, tuftest.Now.Add(-2 * day), tuftest.Now.Add(-day), false},
+		"Now years ahead of the system":         {tuftest.Now, tuftest.Now.Add(-day), tuftest.Now.Add(day), true},
+		"1970":                                  {time.Unix(0, 0), signed.Add(-day), signed.Add(day), true},
+		"2010":                                  {time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), signed.Add(-day), signed.Add(day), true},
+		"1970, and the certificate has expired": {time.Unix(0, 0), time.Unix(0, 0).Add(-day), signed.Add(-day), false},
+		"1970, and the certificate is not valid yet": {time.Unix(0, 0), signed.Add(day), signed.Add(2 * day), false},
+		"the certificate has expired":                {tuftest.Now, tuftest.Now.Add(-2 * day), tuftest.Now.Add(-day), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -91,7 +91,7 @@ func TestEveryOperatorHasItsTurn(t *testing.T) {
 						renew(w.repo)
 						got := w.probes(t, daily, 3*bound, func(v *client.View) bool { return v.RootVersion() == 2 })
 						if got > bound {
-							t.Errorf("host %d has the root alone: found by probe %d, want %d at most", honest, got, bound)
+							t.Errorf("host %d alone has the root: found by probe %d, want %d at most", honest, got, bound)
 						}
 					}
 				})

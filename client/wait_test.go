@@ -47,7 +47,7 @@ func TestBackOff(t *testing.T) {
 		for i := 1; i < len(when); i++ {
 			pause, want := when[i].Sub(when[i-1]), 500*time.Millisecond<<(i-1)
 			if pause < want/2 || pause > want*3/2 {
-				t.Errorf("pause %d is %s, want %s give or take a half", i, pause, want)
+				t.Errorf("pause %d is %s, want %s ±50 %%", i, pause, want)
 			}
 			if seen[pause] {
 				t.Errorf("the same pause again: %s", pause)
@@ -212,12 +212,12 @@ func TestSlowMetadata(t *testing.T) {
 		took        time.Duration
 		good        bool
 	}{
-		"60 kB/s":               {60_000, length, 32 * time.Second, true},
-		"just enough":           {8500, length, 224 * time.Second, true},
-		"too little":            {8000, length, 30 * time.Second, false},
-		"a byte a second":       {1, length, 30 * time.Second, false},
-		"stands still":          {600_000, 1_200_000, 33 * time.Second, false},
-		"stands still at first": {1, 0, 30 * time.Second, false},
+		"60 kB/s":         {60_000, length, 32 * time.Second, true},
+		"just enough":     {8500, length, 224 * time.Second, true},
+		"too little":      {8000, length, 30 * time.Second, false},
+		"a byte a second": {1, length, 30 * time.Second, false},
+		"stands still":    {600_000, 1_200_000, 33 * time.Second, false},
+		"stalls at first": {1, 0, 30 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -39,7 +39,7 @@ func TestFrozenMirrorOfSameOperator(t *testing.T) {
 	w.shows(w.repo.Clone(), vendorHost)
 	w.good(c, 1)
 	if got := w.asked(cdnHost); len(got) > 0 {
-		t.Errorf("two operators were enough, but the twin was asked %q", got)
+		t.Errorf("two operators were enough, but the other mirror was asked %q", got)
 	}
 	w.does(unreachable, reviewHost)
 	w.repo.NextRoot(nothing)
@@ -181,7 +181,7 @@ func TestFailureMakesAProbe(t *testing.T) {
 	w.asked("")
 	w.good(c, 1)
 	if got := w.asked(""); !slices.ContainsFunc(got, func(r string) bool { return !strings.HasPrefix(r, vendorHost) }) {
-		t.Errorf("no probe after one that settled nothing, asked %q", got)
+		t.Errorf("no probe after an incomplete one, asked %q", got)
 	}
 }
 
@@ -406,7 +406,7 @@ func TestThreeHundredRoots(t *testing.T) {
 		t.Errorf("stopped at root v%d", view.RootVersion())
 	}
 	if n := len(w.asked(vendorHost)); n > 3 {
-		t.Errorf("the unreachable location was waited for %d times", n)
+		t.Errorf("waited for the unreachable location %d times", n)
 	}
 	w.good(c, 300)
 	w.good(w.client(), 300)

@@ -23,7 +23,7 @@ import (
 // names contain characters that are escaped in URLs, and one file has 1 MiB.
 func Run(t *testing.T, open func(t *testing.T, files map[string][]byte) client.Source) {
 	for name, test := range map[string]func(*testing.T, client.Source){
-		"files": whole, "absent": absent, "names that climb": climbing, "readers": readers,
+		"files": whole, "absent": absent, "path traversal": climbing, "readers": readers,
 		"many at once": together, "closed early": closedEarly, "ends with its context": ends,
 		"ranges": ranges, "no such range": noRange, "tags": tags,
 	} {
@@ -38,7 +38,7 @@ var files = map[string][]byte{
 	"metadata/1.root.json":                        []byte(`{"signed":{},"signatures":[]}`),
 	"metadata/timestamp.json":                     []byte("x"),
 	"metadata/5.a b+c%2F=é.json":                  []byte("a role with a name that is escaped"),
-	"targets/top":                                 []byte("in no folder"),
+	"targets/top":                                 []byte("in no directory"),
 	"targets/agent/empty":                         nil,
 	"targets/a b/c+d%20;&=@'/e,f~#!é":             []byte("a target with a name that is escaped"),
 	"targets/agent/deep/er/and/deeper":            []byte("deep"),
@@ -94,7 +94,7 @@ func absent(t *testing.T, s client.Source) {
 	// A directory is not a file; the error is not specified.
 	if f, err := s.Open(t.Context(), "targets/agent/deep"); err == nil {
 		f.Close()
-		t.Error("a folder was opened")
+		t.Error("a directory was opened")
 	}
 }
 
@@ -208,7 +208,7 @@ func ranges(t *testing.T, s client.Source) {
 	}
 	check(t, "targets/agent/empty", r, 0)
 	if _, err := at.OpenAt(t.Context(), "targets/none", 1, ""); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the middle of what is not there: %v", err)
+		t.Errorf("the middle of a missing file: %v", err)
 	}
 }
 

@@ -68,11 +68,11 @@ func files(t *testing.T, open func() client.Store) {
 		}
 		absent(t, open(), name, most)
 		if err := s.Remove(name); err != nil {
-			t.Fatalf("removing what is not there: %v", err)
+			t.Fatalf("removing a missing file: %v", err)
 		}
 	}
 	if err := s.Remove("folder/none"); err != nil {
-		t.Fatalf("removing from a folder that is not there: %v", err)
+		t.Fatalf("removing from a missing directory: %v", err)
 	}
 }
 
