@@ -25,9 +25,9 @@ import (
 // on the same repository, and report both. The repository is in memory, so that no
 // network is measured; go-tuf/ours is the ratio.
 
-// stock is go-tuf's updater on a repository in memory. An updater refreshes only once,
+// goTUF is go-tuf's updater on a repository in memory. An updater refreshes only once,
 // so each refresh uses a new one with the same directory, as intended.
-type stock struct {
+type goTUF struct {
 	dir  string
 	repo *tuftest.Repo
 	root []byte
@@ -35,17 +35,17 @@ type stock struct {
 	max  int64 // roots per refresh; 0: its default limit
 }
 
-func (s *stock) DownloadFile(url string, _ int64, _ time.Duration) ([]byte, error) {
+func (s *goTUF) DownloadFile(url string, _ int64, _ time.Duration) ([]byte, error) {
 	s.n++
-	data, ok := fileOf(s.repo, strings.TrimPrefix(url, "https://stock.example/"))
+	data, ok := fileOf(s.repo, strings.TrimPrefix(url, "https://gotuf.example/"))
 	if !ok {
 		return nil, &metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: url}
 	}
 	return data, nil
 }
 
-func (s *stock) refresh() error {
-	cfg, err := config.New("https://stock.example/metadata", s.root)
+func (s *goTUF) refresh() error {
+	cfg, err := config.New("https://gotuf.example/metadata", s.root)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func BenchmarkNoChange100k(b *testing.B) {
 		_, err = c.Refresh(b.Context())
 		return err
 	}
-	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	beside(b, ours, theirs.refresh)
 }
 
@@ -150,7 +150,7 @@ func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 		_, err = c.Refresh(b.Context())
 		return err
 	}
-	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	refresh := func() error { theirs.n = 0; return theirs.refresh() }
 	beside(b, ours, refresh)
 	b.ReportMetric(float64(n), "requests")
@@ -166,7 +166,7 @@ func BenchmarkNoChangeCharter(b *testing.B) {
 		b.Fatal(err)
 	}
 	r := tuftest.NewPlain()
-	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	beside(b, func() error {
 		_, err := c.Refresh(b.Context())
 		w.asked("")

@@ -137,7 +137,7 @@ func BenchmarkThreeHundredRoots(b *testing.B) {
 	b.ReportMetric(ours/1e6, "cpu-ms/op")
 	b.ReportMetric(float64(len(w.asked("")))/float64(b.N), "requests")
 
-	theirs := &stock{dir: b.TempDir(), repo: w.repo, root: w.repo.Files["1.root.json"], max: 400}
+	theirs := &goTUF{dir: b.TempDir(), repo: w.repo, root: w.repo.Files["1.root.json"], max: 400}
 	start = cpuTime()
 	must(b, theirs.refresh())
 	if ours > 0 {

@@ -10,7 +10,7 @@ import (
 
 // Errors of [Client.Refresh]. The causes that led to one are joined to it.
 var (
-	// ErrDark: no location could be reached. The state is unchanged.
+	// ErrDark: no location could be reached. The state is kept.
 	ErrDark = errors.New("client: no repository location is reachable")
 	// ErrStale: the newest available root has expired, or, if the charter enforces
 	// confirmation, too few operators confirmed it for too long. Nothing new is
@@ -80,8 +80,8 @@ type busyError struct {
 
 func (e *busyError) Unwrap() error { return e.error }
 
-// responseError is an answer that says nothing about the file. final: repeating the
-// same request will not change it.
+// responseError is an error response that does not concern the file. final: repeating
+// the same request will not change it.
 type responseError struct {
 	error
 	final bool

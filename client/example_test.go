@@ -19,8 +19,8 @@ import (
 // In a product: //go:embed pin.json
 var pin []byte
 
-// update saves the newest approved release to file, if there is one newer than the
-// installed version, and returns its version. cfg names a directory for the state:
+// update saves the newest approved release to file, if there is one newer than
+// what is installed, and returns its version. cfg names a folder for the state:
 // &client.Config{Dir: "..."}.
 func update(ctx context.Context, cfg *client.Config, file, installed string) (string, error) {
 	c, err := client.New(pin, cfg)
@@ -29,13 +29,13 @@ func update(ctx context.Context, cfg *client.Config, file, installed string) (st
 	}
 	view, err := c.Refresh(ctx)
 	if err != nil {
-		return "", err // try again later; nothing has changed
+		return "", err // not now; nothing has changed
 	}
 	rel, err := view.Latest(ctx, client.Query{
 		Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: installed,
 	})
 	if errors.Is(err, client.ErrUpToDate) {
-		fmt.Println(err) // includes the reasons why newer releases were refused
+		fmt.Println(err) // says also why a newer release was refused
 		return "", nil
 	}
 	if err != nil {

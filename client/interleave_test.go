@@ -138,7 +138,7 @@ func (c *chaos) nextRoot(step bool) {
 	c.published()
 }
 
-// thief lets A serve forks and malicious content, based on a state before the cut-over.
+// attacker lets A serve forks and malicious content, based on a state before the cut-over.
 func (c *chaos) attacker() {
 	old := slices.DeleteFunc(slices.Clone(c.states), func(s *tuftest.Repo) bool { return c.cut > 0 && s.Root["version"].(int) >= c.cut })
 	fake := old[c.rng.IntN(len(old))].Clone()

@@ -143,7 +143,7 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 // A refresh without changes makes as many requests as go-tuf, and with a charter two
 // more if a probe is due: root and timestamp at a second operator.
 func TestRequestsBesidePlain(t *testing.T) {
-	theirs := &stock{dir: t.TempDir(), repo: tuftest.NewPlain()}
+	theirs := &goTUF{dir: t.TempDir(), repo: tuftest.NewPlain()}
 	theirs.root = theirs.repo.Files["1.root.json"]
 	plain := 0
 	c, err := client.New(theirs.root, &client.Config{Store: client.Memory(), UnsafeNoReview: true, Sources: []client.Source{memorySource{theirs.repo, &plain}}, Now: clock})
