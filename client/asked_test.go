@@ -14,9 +14,9 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A URL of the administrator whose host the root has retired, or whose time is over,
-// is not contacted: not for metadata, not for targets, not in a List, however its
-// host is written. Until the client knows of that it is.
+// A configured URL whose host the root has retired, or whose use_until has passed, is
+// not contacted for metadata or targets, also in a List, and however its host is
+// written. Before the client knows of it, it is contacted.
 func TestRetiredHostInSources(t *testing.T) {
 	retire := func(r *tuftest.Repo) {
 		r.Charter()["retired"] = append(r.Charter()["retired"].([]any), tuftest.Doc{"id": "main", "hosts": []any{vendorHost}})
@@ -28,7 +28,7 @@ func TestRetiredHostInSources(t *testing.T) {
 				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour))
 			}
 		})
-		l := place("new", "primary", "vendor-ch", "updates.new.example")
+		l := location("new", "primary", "vendor-ch", "updates.new.example")
 		r.Charter()["locations"] = append(r.Charter()["locations"].([]any), l)
 	}
 	url := func(host string) client.Source {
@@ -45,7 +45,7 @@ func TestRetiredHostInSources(t *testing.T) {
 		"in capitals":           {retire, url(capitals)},
 		"with a dot at the end": {retire, url(vendorHost + ".")},
 		"with a port":           {retire, url(vendorHost + ":8443")},
-		"for targets alone":     {retire, client.URL("https://"+cdnHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/")},
+		"for targets only":      {retire, client.URL("https://"+cdnHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
@@ -60,7 +60,7 @@ func TestRetiredHostInSources(t *testing.T) {
 				return out
 			}
 			if got := atVendor(); len(got) == 0 {
-				t.Fatal("the healthy twin was not asked")
+				t.Fatal("the usable location was not asked")
 			}
 			w.repo.NextRoot(func() { tt.over(w.repo) })
 			w.good(w.client(in), 2)
@@ -83,7 +83,7 @@ func TestRetiredHostInSources(t *testing.T) {
 	}
 }
 
-// One list may hold hosts that are over and others: these are still asked.
+// A list may contain retired hosts and others: the others are still asked.
 func TestListWithARetiredHost(t *testing.T) {
 	w := newWeb(t)
 	w.repo.NextRoot(func() {
@@ -103,7 +103,7 @@ func TestListWithARetiredHost(t *testing.T) {
 	}
 }
 
-// A host name that is not in ASCII can be written in more ways than a charter lists.
+// A host name that is not ASCII can be written in more ways than a charter lists.
 func TestURLOfAHostNotInASCII(t *testing.T) {
 	w := newWeb(t)
 	_, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.URL("https://münchen.example/r/", "")}})
@@ -115,9 +115,9 @@ func TestURLOfAHostNotInASCII(t *testing.T) {
 	}
 }
 
-// A Source of the product's own is never asked for a name that leads out of a
-// folder, here or on Windows: roles and targets with such names are refused before.
-func TestSourceIsNotAskedToClimb(t *testing.T) {
+// A custom Source is never asked for a name that leads out of a directory, on any
+// system: roles and targets with such names are refused before.
+func TestSourceGetsNoPathTraversal(t *testing.T) {
 	climbs := func(name string) bool {
 		return !fs.ValidPath(name) || slices.Contains(strings.FieldsFunc(name, func(r rune) bool { return r == '/' || r == '\\' }), "..")
 	}
@@ -129,7 +129,7 @@ func TestSourceIsNotAskedToClimb(t *testing.T) {
 			p.repo.AddTarget(up, "the agent", nil, "targets")
 			p.repo.Bump("targets")
 			p.repo.Publish()
-			// In a list too.
+			// Also in a list.
 			c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{client.List(p)}, Now: clock, Retries: -1})
 			if err != nil {
 				t.Fatal(err)
@@ -158,7 +158,7 @@ func TestSourceIsNotAskedToClimb(t *testing.T) {
 					t.Errorf("asked for %q", name)
 				}
 			}
-			// The healthy twin beside it.
+			// A valid name works.
 			if _, err := view.Find(t.Context(), "lib/a.txt"); err != nil {
 				t.Error(err)
 			}
@@ -166,7 +166,7 @@ func TestSourceIsNotAskedToClimb(t *testing.T) {
 	}
 }
 
-// Names with unusual characters that do not leave the folder are asked for as they are.
+// Names with unusual characters that stay in the directory are requested unchanged.
 func TestSourceIsAskedForUnusualNames(t *testing.T) {
 	for _, role := range []string{"a/b", "a b", "..", "a..b", "é", "50%", `back\slash`} {
 		t.Run(role, func(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 
 const gib = 1 << 30
 
-// BenchmarkSaveGiB saves a target of 1 GiB, each time in a process of its own:
-// what that needs of memory and of the processor, beside go-tuf's updater and
-// beside a program that does nothing but receive, hash and write.
+// BenchmarkSaveGiB saves a target of 1 GiB, each time in a new process, and reports its
+// memory and CPU time compared with go-tuf's updater and with a program that only
+// receives, hashes and writes.
 func BenchmarkSaveGiB(b *testing.B) {
 	s := newShelf(b, gib)
 	b.SetBytes(gib)
@@ -29,20 +29,20 @@ func BenchmarkSaveGiB(b *testing.B) {
 	b.ReportMetric(ratio(theirs.Peak, ours.Peak), "peak-go-tuf/ours")
 }
 
-// Memory stays small whatever the size.
+// Memory does not grow with the size of the target.
 func TestMemoryOfASave(t *testing.T) {
 	s := newShelf(t, 256*mib)
 	limit := uint64(32 * mib)
 	if raced {
-		limit *= 4 // the race detector keeps a shadow of all memory
+		limit *= 4 // the race detector shadows all memory
 	}
 	if u := s.of(t, "ours", "save").mustRun(t); uint64(u.Peak) > limit {
-		t.Errorf("took %.1f MiB of memory for a target of 256", mibs(u.Peak))
+		t.Errorf("needed %.1f MiB of memory for a target of 256", mibs(u.Peak))
 	}
 }
 
-// BenchmarkCutInTheMiddle saves a target while the first connection is cut at
-// half of it, until it is there, and counts the bytes that were sent twice.
+// BenchmarkCutInTheMiddle saves a target whose first connection is cut at half of the
+// file, and counts the bytes that were sent twice.
 func BenchmarkCutInTheMiddle(b *testing.B) {
 	const size = 64 * mib
 	s := newShelf(b, size)

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// BenchmarkFleet takes 10,000 clients (100 with -short) through a whole move:
-// see fleet. Each must end at the last root, with the release on disk. To be
-// run once: -benchtime 1x.
+// BenchmarkFleet takes 10,000 clients (100 with -short) through a complete move, see
+// fleet. Each must end at the last root, with the release on disk. Run it with
+// -benchtime 1x.
 func BenchmarkFleet(b *testing.B) {
 	size := 10_000
 	if testing.Short() {

@@ -33,8 +33,8 @@ func BenchmarkFindIn100k(b *testing.B) {
 	b.ReportMetric(mibs(theirs.Peak), "peak-MiB-go-tuf")
 }
 
-// BenchmarkCorruptFiles damages each of three cached files in four ways and
-// counts those after which a client never refreshes again.
+// BenchmarkCorruptFiles damages each of three cached files in four ways and counts the
+// cases after which a client never refreshes again.
 func BenchmarkCorruptFiles(b *testing.B) {
 	s := newShelf(b, 1)
 	lasting := func(who string) (n float64) {
@@ -70,12 +70,12 @@ func BenchmarkCorruptFiles(b *testing.B) {
 	b.ReportMetric(ours, "failures-of-12")
 	b.ReportMetric(lasting("go-tuf"), "failures-of-12-go-tuf")
 	if ours > 0 {
-		b.Errorf("%.0f of 12 damages did not heal", ours)
+		b.Errorf("%.0f of 12 damaged files were not repaired", ours)
 	}
 }
 
-// BenchmarkSixProcesses refreshes 40 times in each of six processes on one state
-// folder, while somebody publishes, and counts the failures.
+// BenchmarkSixProcesses refreshes 40 times in each of six processes with one state
+// directory, while the repository publishes, and counts the failures.
 func BenchmarkSixProcesses(b *testing.B) {
 	s := newShelf(b, 1)
 	failures := func(who string) float64 {
@@ -117,39 +117,39 @@ func BenchmarkSixProcesses(b *testing.B) {
 	}
 }
 
-// BenchmarkRevokedRootKey lets a thief with a revoked root key, the online keys
-// and the network serve a product that has seen the revocation and starts again
-// with the old root that it embeds: 1 where he is believed.
+// BenchmarkRevokedRootKey lets an attacker with a revoked root key, the online keys and
+// the network serve a product that has seen the revocation and restarts with its old
+// embedded root. It reports 1 if the attack succeeds.
 func BenchmarkRevokedRootKey(b *testing.B) {
 	s := newShelf(b, 1)
-	thief := newShelf(b, 2)
+	attacker := newShelf(b, 2)
 	s.repo.NextRoot(func() {
 		s.repo.AddKeys(s.repo.Root, "root2")
 		tuftest.At(s.repo.Root, "roles")["root"] = s.repo.Role(1, "root2")
 		s.repo.Signers["root"] = []string{"root", "root2"}
 	})
 	s.publish()
-	// He makes his own next root of the old one, with his own online keys.
-	thief.repo.NextRoot(func() {
-		thief.repo.AddKeys(thief.repo.Root, "evil")
+	// The attacker's next root follows the old one, with other online keys.
+	attacker.repo.NextRoot(func() {
+		attacker.repo.AddKeys(attacker.repo.Root, "evil")
 		for _, role := range []string{"timestamp", "snapshot", "targets"} {
-			tuftest.At(thief.repo.Root, "roles")[role] = thief.repo.Role(1, "evil")
-			thief.repo.Signers[role] = []string{"evil"}
+			tuftest.At(attacker.repo.Root, "roles")[role] = attacker.repo.Role(1, "evil")
+			attacker.repo.Signers[role] = []string{"evil"}
 		}
 	})
-	thief.publish()
+	attacker.publish()
 	believed := func(who string) float64 {
 		one := s.of(b, who, "save")
 		one.mustRun(b)
 		if err := os.Remove(one.file()); err != nil {
 			b.Fatal(err)
 		}
-		one.URL = thief.side.URL
+		one.URL = attacker.side.URL
 		if u := one.run(b); u.Failed > 0 {
 			return 0
 		}
 		if fi, err := os.Stat(one.file()); err != nil || fi.Size() != 2 {
-			b.Errorf("%s saved something else: %v", who, err)
+			b.Errorf("%s saved other bytes: %v", who, err)
 		}
 		return 1
 	}
@@ -160,6 +160,6 @@ func BenchmarkRevokedRootKey(b *testing.B) {
 	b.ReportMetric(ours, "believed")
 	b.ReportMetric(believed("go-tuf"), "believed-go-tuf")
 	if ours > 0 {
-		b.Error("a revoked key is believed")
+		b.Error("a revoked key is accepted")
 	}
 }

@@ -21,32 +21,31 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// The benchmarks of this package run us in the loop and go-tuf's updater after
-// it, on the same repository and in the same run, and print what both need. Here
-// both have the repository in memory, so that no network is measured;
-// go-tuf/ours says how many times as much it takes.
+// The benchmarks of this package run this client in the loop and then go-tuf's updater,
+// on the same repository, and report both. The repository is in memory, so that no
+// network is measured; go-tuf/ours is the ratio.
 
-// stock is go-tuf's updater on a repository in memory. Its object refreshes
-// once, so each refresh is a new one on the same folder, as it is meant.
-type stock struct {
+// goTUF is go-tuf's updater on a repository in memory. An updater refreshes only once,
+// so each refresh uses a new one with the same directory, as intended.
+type goTUF struct {
 	dir  string
 	repo *tuftest.Repo
 	root []byte
 	n    int   // requests
-	max  int64 // roots in a refresh; 0: its own bound
+	max  int64 // roots per refresh; 0: its default limit
 }
 
-func (s *stock) DownloadFile(url string, _ int64, _ time.Duration) ([]byte, error) {
+func (s *goTUF) DownloadFile(url string, _ int64, _ time.Duration) ([]byte, error) {
 	s.n++
-	data, ok := fileOf(s.repo, strings.TrimPrefix(url, "https://stock.example/"))
+	data, ok := fileOf(s.repo, strings.TrimPrefix(url, "https://gotuf.example/"))
 	if !ok {
 		return nil, &metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: url}
 	}
 	return data, nil
 }
 
-func (s *stock) refresh() error {
-	cfg, err := config.New("https://stock.example/metadata", s.root)
+func (s *goTUF) refresh() error {
+	cfg, err := config.New("https://gotuf.example/metadata", s.root)
 	if err != nil {
 		return err
 	}
@@ -63,7 +62,7 @@ func (s *stock) refresh() error {
 	return up.Refresh()
 }
 
-// memorySource is the same for us.
+// memorySource is the same for this client.
 type memorySource struct {
 	repo *tuftest.Repo
 	n    *int // requests
@@ -86,7 +85,7 @@ func beside(b *testing.B, ours func() error, theirs func() error) {
 			b.Fatal(err)
 		}
 	}
-	run(ours) // what a first refresh has to do is not what is measured
+	run(ours) // a first refresh is not measured
 	start := cpuTime()
 	for b.Loop() {
 		run(ours)
@@ -102,7 +101,7 @@ func beside(b *testing.B, ours func() error, theirs func() error) {
 	}
 }
 
-// crowd makes the targets role one of 100,000 targets that three keys must sign.
+// crowd gives the targets role 100,000 targets, and three keys that must sign.
 func crowd(r *tuftest.Repo) {
 	keys := []string{"t1", "t2", "t3"}
 	r.AddKeys(r.Root, keys...)
@@ -113,8 +112,8 @@ func crowd(r *tuftest.Repo) {
 	}
 }
 
-// BenchmarkNoChange100k is a refresh of a new process without anything new, with
-// a role of 100,000 targets of three keys in the cache.
+// BenchmarkNoChange100k is a refresh without changes in a new process, with a cached
+// role of 100,000 targets signed by three keys.
 func BenchmarkNoChange100k(b *testing.B) {
 	r := tuftest.NewPlain()
 	crowd(r)
@@ -129,12 +128,12 @@ func BenchmarkNoChange100k(b *testing.B) {
 		_, err = c.Refresh(b.Context())
 		return err
 	}
-	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	beside(b, ours, theirs.refresh)
 }
 
-// BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without
-// anything new, of a new process that embeds the first of eleven roots.
+// BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without changes
+// in a new process that embeds the first of eleven roots.
 func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 	r := tuftest.NewPlain()
 	for range 10 {
@@ -151,15 +150,15 @@ func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 		_, err = c.Refresh(b.Context())
 		return err
 	}
-	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	refresh := func() error { theirs.n = 0; return theirs.refresh() }
 	beside(b, ours, refresh)
 	b.ReportMetric(float64(n), "requests")
 	b.ReportMetric(float64(theirs.n), "requests-go-tuf")
 }
 
-// BenchmarkNoChangeCharter is a refresh without anything new in a process that
-// goes on, of a repository with a charter.
+// BenchmarkNoChangeCharter is a refresh without changes in a running process, of a
+// repository with a charter.
 func BenchmarkNoChangeCharter(b *testing.B) {
 	w := &web{repo: tuftest.New(), now: tuftest.Now, dir: b.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
 	c, err := client.New(w.pin(), &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: clock})
@@ -167,7 +166,7 @@ func BenchmarkNoChangeCharter(b *testing.B) {
 		b.Fatal(err)
 	}
 	r := tuftest.NewPlain()
-	theirs := &stock{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
+	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	beside(b, func() error {
 		_, err := c.Refresh(b.Context())
 		w.asked("")

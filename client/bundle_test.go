@@ -51,8 +51,7 @@ func bundle(t *testing.T, r *tuftest.Repo, change ...func(name string, data []by
 	return out
 }
 
-// offline returns a client on the web's state that asks the bundle, and fails
-// the test where it asks anything else.
+// offline returns a client with the web's state that may ask only the bundle.
 func (w *web) offline(z *zip.Reader) *client.Client {
 	return w.client(func(cfg *client.Config) {
 		cfg.Sources, cfg.Offline = []client.Source{client.FS(z)}, true
@@ -63,9 +62,8 @@ func (w *web) offline(z *zip.Reader) *client.Client {
 	})
 }
 
-// Every name is dark. A bundle from anybody brings the product to the new place:
-// roots, content and the release itself, and the client that runs all the while
-// goes on from there.
+// All hosts are unreachable. A bundle from an untrusted supplier leads the product to
+// the new location, with roots, content and the release, also in a running client.
 func TestBundleImport(t *testing.T) {
 	w := newWeb(t)
 	running := w.client()
@@ -74,13 +72,13 @@ func TestBundleImport(t *testing.T) {
 	const newHost = "updates.new.example"
 	moved.NextRoot(func() {
 		ch := moved.Charter()
-		places := ch["locations"].([]any)
-		place := tuftest.Copy(places[0]).(tuftest.Doc)
-		place["id"], place["base"] = "new", "https://"+newHost+"/r/"
-		ch["locations"] = append([]any{place}, places[1:]...)
+		locations := ch["locations"].([]any)
+		location := tuftest.Copy(locations[0]).(tuftest.Doc)
+		location["id"], location["base"] = "new", "https://"+newHost+"/r/"
+		ch["locations"] = append([]any{location}, locations[1:]...)
 	})
 	renew(moved)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	w.bad(running, client.ErrDark)
 
 	c := w.offline(bundle(t, moved))
@@ -104,12 +102,12 @@ func TestBundleImport(t *testing.T) {
 	if view := w.good(running, 2); view.Place() != "new" {
 		t.Errorf("from %s", view.Place())
 	}
-	// The same bundle again is no news; one of before is not believed.
+	// The same bundle changes nothing; an older one is refused.
 	w.good(w.offline(bundle(t, moved)), 2)
 	w.bad(w.offline(bundle(t, w.repo)), tuf.ErrRollback)
 }
 
-// Roots alone are enough to be told of a move; content then comes from there.
+// A bundle of roots announces a move; content then comes from the new location.
 func TestBundleOfRoots(t *testing.T) {
 	w := newWeb(t)
 	w.repo.NextRoot(nothing)
@@ -126,7 +124,7 @@ func TestBundleOfRoots(t *testing.T) {
 	w.good(w.client(), 2)
 }
 
-// A bundle that is bad changes nothing that a good one could not heal.
+// After a bad bundle a good one still works.
 func TestBadBundles(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -135,15 +133,15 @@ func TestBadBundles(t *testing.T) {
 		root   int64
 	}{
 		"forged root": {func(w *web) *zip.Reader {
-			thief := w.repo.Clone()
-			thief.NextRoot(func() { thief.Signers["root"] = []string{"vendor1", "vendor2"} })
-			return bundle(w.t, thief)
+			attacker := w.repo.Clone()
+			attacker.NextRoot(func() { attacker.Signers["root"] = []string{"vendor1", "vendor2"} })
+			return bundle(w.t, attacker)
 		}, nil, 1},
 		"forged content": {func(w *web) *zip.Reader {
-			thief := w.repo.Clone()
-			thief.Signers["review-agent"] = []string{"va"}
-			renew(thief)
-			return bundle(w.t, thief)
+			attacker := w.repo.Clone()
+			attacker.Signers["review-agent"] = []string{"va"}
+			renew(attacker)
+			return bundle(w.t, attacker)
 		}, tuf.ErrUntrusted, 1},
 		"foreign": {func(w *web) *zip.Reader {
 			other := w.repo.Clone()

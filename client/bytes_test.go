@@ -14,21 +14,21 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A small file comes into memory, as well checked as any, from whichever place
-// is honest; a larger one than the caller takes is not even asked for.
+// A small file is downloaded into memory with the same checks, from any honest
+// location; nothing is requested if the file is larger than the limit.
 func TestBytes(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.IdleTimeout = 400 * time.Millisecond })
 	a := w.approved(c)
 	for name, does := range map[string]answer{
-		"well":    nil,
-		"dark":    dark,
-		"wrong":   body(targetSuffix, []byte("the tnega")),
-		"short":   body(targetSuffix, []byte("the")),
-		"long":    body(targetSuffix, []byte("the agent!")),
-		"gzip":    zipped(targetSuffix),
-		"endless": func(_ string, r *http.Request) (*http.Response, error) { return respond(r, 200, endless{}), nil },
+		"well":        nil,
+		"unreachable": unreachable,
+		"wrong":       body(targetSuffix, []byte("the tnega")),
+		"short":       body(targetSuffix, []byte("the")),
+		"long":        body(targetSuffix, []byte("the agent!")),
+		"gzip":        zipped(targetSuffix),
+		"endless":     func(_ string, r *http.Request) (*http.Response, error) { return respond(r, 200, endless{}), nil },
 		"silent": func(_ string, r *http.Request) (*http.Response, error) {
 			return respond(r, 200, until(r.Context())), nil
 		},
@@ -38,7 +38,7 @@ func TestBytes(t *testing.T) {
 			if got, err := c.Bytes(t.Context(), a, a.Length()); err != nil || string(got) != "the agent" {
 				t.Fatalf("%q, %v", got, err)
 			}
-			if does == nil || name == "long" { // what was approved is enough
+			if does == nil || name == "long" { // bytes after the approved length are ignored
 				return
 			}
 			w.does(does, cdnHost)
@@ -69,46 +69,46 @@ func TestBytes(t *testing.T) {
 	if _, err := other.Bytes(t.Context(), a, 1000); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
-	// An empty file is a file.
+	// An empty file is valid.
 	w = newWeb(t, func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, "", nil, "vendor-agent", "review-agent") })
 	c = w.client()
 	a = w.approved(c)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	if got, err := c.Bytes(t.Context(), a, 0); err != nil || len(got) > 0 {
 		t.Errorf("%q, %v", got, err)
 	}
 }
 
-// A break in the middle costs nothing here either.
-func TestBytesGoOn(t *testing.T) {
+// An interrupted transfer is resumed in memory, too.
+func TestBytesResumes(t *testing.T) {
 	d := newDepot(t, 2, mib)
-	d.posts[0].tell(first(cutAfter(400_000), down))
+	d.mirrors[0].tell(first(cutAfter(400_000), down))
 	c := d.client()
 	got, err := c.Bytes(t.Context(), d.approved(c), mib)
 	if err != nil || string(got) != string(d.content) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
-	if a, b := d.posts[0].asked(), d.posts[1].asked(); sent(a)+sent(b) != mib {
+	if a, b := d.mirrors[0].asked(), d.mirrors[1].asked(); sent(a)+sent(b) != mib {
 		t.Errorf("asked %v and %v", a, b)
 	}
-	d.posts[0].tell(cutAfter(1000))
-	d.posts[1].tell(down)
+	d.mirrors[0].tell(cutAfter(1000))
+	d.mirrors[1].tell(down)
 	if _, err := c.Bytes(t.Context(), d.approved(c), mib); !errors.Is(err, io.ErrUnexpectedEOF) && !strings.Contains(err.Error(), "EOF") {
 		t.Error(err)
 	}
 }
 
-// Progress begins with what there is, never says more than there is, and ends
-// with all.
+// Progress starts with the bytes already available, never exceeds the actual number,
+// and ends at the total.
 func TestProgress(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	var told []client.Progress
 	c := d.client(func(cfg *client.Config) { cfg.Progress = func(p client.Progress) { told = append(told, p) } })
 	a := d.approved(c)
 	dir := t.TempDir()
-	d.posts[0].tell(cutAfter(mib / 2))
-	d.posts[1].tell(down)
-	d.posts[0].tell(first(cutAfter(mib/2), down))
+	d.mirrors[0].tell(cutAfter(mib / 2))
+	d.mirrors[1].tell(down)
+	d.mirrors[0].tell(first(cutAfter(mib/2), down))
 	if err := c.Save(t.Context(), a, dir+"/agent"); err == nil {
 		t.Fatal("no error")
 	}
@@ -116,7 +116,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%+v", told)
 	}
 	told = nil
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	if err := c.Save(t.Context(), a, dir+"/agent"); err != nil {
 		t.Fatal(err)
 	}

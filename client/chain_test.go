@@ -14,8 +14,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// Both parties signed two different next roots. The product keeps the first it
-// saw, and the root after that, which names the other, heals it with evidence.
+// Both parties signed two different next roots. The product keeps the one it saw first;
+// the root after it, whose charter names the other one, is accepted with evidence.
 func TestTwoValidNextRoots(t *testing.T) {
 	m := newMove(t, orders[0])
 	other := m.at[1].Clone()
@@ -43,7 +43,7 @@ func TestTwoValidNextRoots(t *testing.T) {
 			t.Errorf("%s, %v", why, err)
 		}
 	}
-	// In order there is nothing to report.
+	// Without a fork nothing is reported.
 	next := after.Clone()
 	next.NextRoot(func() { next.Charter()["prev_root_sha256"] = tuftest.NameOf(after.Root)["sha256"] })
 	m.shows(next, hostA, hostB, hostZ)
@@ -52,9 +52,9 @@ func TestTwoValidNextRoots(t *testing.T) {
 	}
 }
 
-// Products on either side of a fork come together at a root whose seq is above both
-// charters, and have its content; where it is not, those of the other side stay.
-func TestSidesOfAForkMeet(t *testing.T) {
+// Products on both sides of a fork accept a root whose seq is above both charters, and
+// its content; if it is not, the products of the other side do not accept it.
+func TestForkIsResolved(t *testing.T) {
 	for _, above := range []bool{false, true} {
 		w := newWeb(t)
 		base := w.repo.Clone()
@@ -85,8 +85,8 @@ func TestSidesOfAForkMeet(t *testing.T) {
 	}
 }
 
-// A product that is 300 roots behind takes two cycles, and about a request for
-// each root. In the first it uses no content below a root that it could see.
+// A product that is 300 roots behind needs two refreshes, and about one request per
+// root. The first refresh uses no content under an outdated root.
 func TestRequestsOfThreeHundredRoots(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -111,8 +111,8 @@ func TestRequestsOfThreeHundredRoots(t *testing.T) {
 	}
 }
 
-// BenchmarkThreeHundredRoots is the whole way of such a product. go-tuf's updater
-// walks the same roots, with its bound raised; what a charter says it does not read.
+// BenchmarkThreeHundredRoots is the complete update of such a product. go-tuf's updater
+// follows the same roots, with its limit raised; it does not read charters.
 func BenchmarkThreeHundredRoots(b *testing.B) {
 	w := &web{repo: hundreds(), now: tuftest.Now, dir: b.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
 	start := cpuTime()
@@ -137,7 +137,7 @@ func BenchmarkThreeHundredRoots(b *testing.B) {
 	b.ReportMetric(ours/1e6, "cpu-ms/op")
 	b.ReportMetric(float64(len(w.asked("")))/float64(b.N), "requests")
 
-	theirs := &stock{dir: b.TempDir(), repo: w.repo, root: w.repo.Files["1.root.json"], max: 400}
+	theirs := &goTUF{dir: b.TempDir(), repo: w.repo, root: w.repo.Files["1.root.json"], max: 400}
 	start = cpuTime()
 	must(b, theirs.refresh())
 	if ours > 0 {
@@ -146,9 +146,9 @@ func BenchmarkThreeHundredRoots(b *testing.B) {
 	b.ReportMetric(float64(theirs.n), "requests-go-tuf")
 }
 
-// A product update brings another pin than the one the state began with: newer
-// than the state, older, or as old. It never goes back.
-func TestPinOfAnotherDay(t *testing.T) {
+// A product update brings a pin that is newer than the state, older, or the same. The
+// client never rolls back.
+func TestOtherPins(t *testing.T) {
 	m := newMove(t, orders[0])
 	pin := func(n int) []byte {
 		r := m.at[n]
@@ -173,7 +173,7 @@ func TestPinOfAnotherDay(t *testing.T) {
 			t.Fatalf("%+v: root v%d, %v", step, view.RootVersion(), err)
 		}
 	}
-	// With the pin of before and a network of before: not below what was seen.
+	// With the old pin and stale metadata: not below the trusted versions.
 	m.shows(m.at[2], hostA, hostB, hostZ)
 	for n := 1; n <= 2; n++ {
 		view, err := product(n).Refresh(t.Context())

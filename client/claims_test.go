@@ -18,7 +18,7 @@ func fields(product, version string, seq int) tuftest.Doc {
 	return tuftest.Doc{"product": product, "version": version, "channel": "stable", "platform": "any", "sequence": seq}
 }
 
-// evil adds a role below the vendor's, with a key of its own, that claims a release
+// evil adds a role delegated by the vendor, with its own key, that lists a release
 // under a path.
 func (s shop) evil(path, content string, rel tuftest.Doc) {
 	if s.repo.Roles["evil"] == nil {
@@ -29,10 +29,10 @@ func (s shop) evil(path, content string, rel tuftest.Doc) {
 	renew(s.repo)
 }
 
-// An attacker with the vendor's keys, or with one that the vendor delegates to,
-// claims what it likes of what both parties approved: nothing older, and nothing of
-// another product, channel or platform, is offered.
-func TestClaimsOfOneRoleOfferNothing(t *testing.T) {
+// An attacker with the vendor's keys, or with a key that the vendor delegates to, lists
+// approved targets with other release fields: no older version, and no other product,
+// channel or platform, is offered because of that.
+func TestFieldsOfOneRoleOfferNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		approved tuftest.Doc
 		claim    tuftest.Doc
@@ -57,23 +57,23 @@ func TestClaimsOfOneRoleOfferNothing(t *testing.T) {
 					t.Errorf("%+v", d)
 				}
 			}
-			// What both agree on is still found, beside it.
+			// A release that both parties list is still found.
 			s.list(7, "7.0.0")
 			s.offers(s.client(), client.Query{Installed: "5.0.0"}, "7.0.0", nil)
 		})
 	}
 }
 
-// team adds a product's role below the vendor's, which lists one release that the
-// review lists too.
+// team adds a product's role delegated by the vendor, with one release that the review
+// centre lists too.
 func (s shop) team(name string) {
 	s.repo.Roles[name], s.repo.Signers[name] = tuftest.Targets(), []string{name}
 	s.repo.Delegate("vendor-agent", name, tuftest.Doc{"paths": []any{"agent/" + name + "-*"}}, name)
 	s.repo.AddTarget("agent/"+name+"-1", name, fields(name, "1.0.0", 1), name, "review-agent")
 }
 
-// One team's role that fails stops that team's product and is reported; the others
-// go on.
+// If one team's role fails, that team's product stops and is reported; the others
+// continue.
 func TestOneTeamDoesNotStopTheOthers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil  func(s shop)
@@ -120,8 +120,8 @@ func TestOneTeamDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-// A role that one location lacks is fetched from the next one; where none has it, it
-// costs what it lists.
+// A role that one location lacks is fetched from the next one; if none has it, only the
+// releases that it lists are affected.
 func TestTeamRoleIsFetchedElsewhere(t *testing.T) {
 	s := newShop(t)
 	for _, team := range []string{"meter", "pump"} {
@@ -151,9 +151,9 @@ func TestTeamRoleIsFetchedElsewhere(t *testing.T) {
 	}
 }
 
-// A recall counts where another party's role cannot be read any more; what is
-// not recalled cannot be decided then.
-func TestRecallBesideAnUnreadableRole(t *testing.T) {
+// A recall counts even if another party's role cannot be read; other targets cannot be
+// decided then.
+func TestRecallWithUnreadableRole(t *testing.T) {
 	s := newShop(t)
 	path := s.list(1, "1.0.0")
 	sum := tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"].(string)
@@ -180,7 +180,7 @@ func TestRecallBesideAnUnreadableRole(t *testing.T) {
 	}
 }
 
-// lose takes a role's file from the state, and from every location.
+// lose removes a role's file from the state and from every location.
 func (s shop) lose(role string) {
 	s.t.Helper()
 	names, err := client.Folder(s.state()).List("roles")
@@ -198,8 +198,8 @@ func (s shop) lose(role string) {
 	}, vendorHost, cdnHost)
 }
 
-// A class of which a party's role cannot be read is not reported as up to date, and
-// does not stop the products of another class.
+// A class with an unreadable role is not reported as up to date, and does not stop the
+// products of another class.
 func TestOneClassDoesNotStopTheOthers(t *testing.T) {
 	for _, role := range []string{"vendor-rules", "review-rules", "hold-rules"} {
 		s := shop{newWeb(t, func(r *tuftest.Repo) {
@@ -228,7 +228,7 @@ func TestOneClassDoesNotStopTheOthers(t *testing.T) {
 		if rel, err := view.Latest(t.Context(), q("tool", "")); err != nil || rel.Version != "1.0.0" || rel.Decisions[len(rel.Decisions)-1].Role != role {
 			t.Errorf("%s: %+v, %v", role, rel.Decisions, err)
 		}
-		for _, product := range []string{"rules", "tool"} { // nothing newer can be ruled out
+		for _, product := range []string{"rules", "tool"} { // newer releases cannot be excluded
 			if rel, err := view.Latest(t.Context(), q(product, "1.0.0")); err == nil || errors.Is(err, client.ErrUpToDate) || !rel.Approved.IsZero() {
 				t.Errorf("%s: %+v, %v", role, rel.Decisions, err)
 			}
@@ -236,7 +236,8 @@ func TestOneClassDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-// A context that has ended ends Latest, whatever the roles hold, and changes nothing.
+// A context that has ended ends Latest, whatever the roles contain, and changes
+// nothing.
 func TestLatestEndsWithItsContext(t *testing.T) {
 	s := newShop(t)
 	s.list(1, "1.0.0")

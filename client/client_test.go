@@ -16,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A release that the vendor lists alone is refused in words; once the review
-// centre lists it too, it is had.
+// A release that only the vendor lists is refused; it is offered after the review
+// centre lists it too.
 func TestReleaseNeedsBothParties(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(w.pin())
@@ -34,7 +34,7 @@ func TestReleaseNeedsBothParties(t *testing.T) {
 	if _, err := w.latest(c, "1.0"); !errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatalf("got %v", err)
 	}
-	// A newer one that is not approved does not hide the approved one.
+	// A newer release that is not approved does not hide the approved one.
 	w.add("1.1", "two")
 	rel, err := w.latest(c, "")
 	if err != nil || rel.Version != "1.0" || len(rel.Decisions) != 2 || !errors.Is(rel.Decisions[0].Err, tuf.ErrNotApproved) {
@@ -42,8 +42,8 @@ func TestReleaseNeedsBothParties(t *testing.T) {
 	}
 }
 
-// After the first refresh, one without change costs two requests, and one more
-// at another operator when a probe is due.
+// After the first refresh, one without changes makes two requests, and one more to
+// another operator if a probe is due.
 func TestRequestsOfARefresh(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(w.pin())
@@ -53,7 +53,7 @@ func TestRequestsOfARefresh(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, z = w.a.asked(), w.z.asked()
-		slices.Sort(a) // root and timestamp are asked for at the same time
+		slices.Sort(a) // root and timestamp are requested in parallel
 		return a, z
 	}
 	a, z := refresh()
@@ -74,9 +74,9 @@ func TestRequestsOfARefresh(t *testing.T) {
 	}
 }
 
-// The repository moves from a to b. A client that slept meets a frozen a and
-// learns of the move from the second operator; once a is retired it is never
-// contacted again.
+// The repository moves from a to b. A client that was offline finds a frozen a and
+// learns of the move from the second operator; after a is retired it is never contacted
+// again.
 func TestFollowsAMove(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -118,14 +118,14 @@ func TestFollowsAMove(t *testing.T) {
 		w.a.asked()
 		w.mustGet(c, "1.0", "1.2", "three")
 		if asked := w.a.asked(); len(asked) > 0 {
-			t.Errorf("%s asked the retired place for %q", name, asked)
+			t.Errorf("%s asked the retired location for %q", name, asked)
 		}
 	}
 }
 
-// Whoever holds every vendor key, and the old place, gets nowhere: not with a
-// release, not with a root. What he tried is kept.
-func TestThiefOfTheVendor(t *testing.T) {
+// An attacker with every vendor key and the old location cannot publish a release or a
+// root. The attempts are kept as evidence.
+func TestVendorKeysCompromised(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")
@@ -138,8 +138,8 @@ func TestThiefOfTheVendor(t *testing.T) {
 			vendor = append(vendor, name)
 		}
 	}
-	thief := w.open(vendor...)
-	err := thief.Update(t.Context(), func(tx *repo.Tx) error {
+	attacker := w.open(vendor...)
+	err := attacker.Update(t.Context(), func(tx *repo.Tx) error {
 		return tx.Add("vendor", target("6.6.6"), strings.NewReader("evil"), &tuf.Release{Product: "agent", Version: "6.6.6", Channel: "stable", Platform: "any"})
 	})
 	if err != nil {
@@ -148,20 +148,21 @@ func TestThiefOfTheVendor(t *testing.T) {
 	if _, err := w.latest(c, "1.0"); !errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatalf("got %v", err)
 	}
-	// A root without the review centre. The tool refuses to publish it, so he writes the file himself.
-	d, err := thief.Stage(t.Context(), func(tx *repo.Tx) error {
-		tx.Root().Parties[1].Keys = w.public("thief-1", "thief-2")
+	// A root without the review centre. The tool refuses to publish it, so the test
+	// writes the file itself.
+	d, err := attacker.Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Parties[1].Keys = w.public("attacker-1", "attacker-2")
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"thief-1", "thief-2"} {
+	for _, name := range []string{"attacker-1", "attacker-2"} {
 		if err := d.Sign(t.Context(), w.signer(name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := thief.Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) {
+	if err := attacker.Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) {
 		t.Fatalf("got %v", err)
 	}
 	data, err := d.Bytes()
@@ -193,7 +194,7 @@ func TestThiefOfTheVendor(t *testing.T) {
 	}
 }
 
-func TestStatesOfTheWorld(t *testing.T) {
+func TestErrorsOfRefresh(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.0", "one")
 	w.approve("1.0")
@@ -203,7 +204,7 @@ func TestStatesOfTheWorld(t *testing.T) {
 	good := func(what string) {
 		t.Helper()
 		if _, err := c.Refresh(t.Context()); err != nil {
-			t.Fatalf("not healed after %s: %v", what, err)
+			t.Fatalf("not recovered after %s: %v", what, err)
 		}
 	}
 	bad := func(what string, want error) *client.View {
@@ -218,11 +219,11 @@ func TestStatesOfTheWorld(t *testing.T) {
 		return view
 	}
 
-	w.a.dark()
-	w.z.dark()
-	bad("all dark", client.ErrDark)
+	w.a.unreachable()
+	w.z.unreachable()
+	bad("all unreachable", client.ErrDark)
 	w.z.heal()
-	bad("content dark", client.ErrNoContent)
+	bad("content unreachable", client.ErrNoContent)
 	w.a.heal()
 	good("darkness")
 
@@ -260,13 +261,13 @@ func TestStatesOfTheWorld(t *testing.T) {
 	if err := os.Remove(state[0]); err != nil {
 		t.Fatal(err)
 	}
-	c = w.client(pin, func(cfg *client.Config) { cfg.Dir = client.ConfigDir(c) }) // one that runs remembers
-	bad("roots lost, network shows the old chain", client.ErrBehind)
+	c = w.client(pin, func(cfg *client.Config) { cfg.Dir = client.ConfigDir(c) }) // a running client remembers
+	bad("roots lost, old chain served", client.ErrBehind)
 	w.a.heal()
 	good("a short chain")
 }
 
-// stateDir is where c keeps its state: the only repository below Config.Dir.
+// stateDir is the directory of c's state: the only repository below Config.Dir.
 func stateDir(t *testing.T, c *client.Client, w *world) string {
 	t.Helper()
 	p, err := tuf.OpenPin(w.pin(), &tuf.Options{UnsafeLoopback: true})
@@ -276,8 +277,8 @@ func stateDir(t *testing.T, c *client.Client, w *world) string {
 	return filepath.Join(client.ConfigDir(c), p.Root().Charter().RepoID())
 }
 
-// A folder, an embedded tree or a bundle is a source like any other; offline,
-// nothing else is touched.
+// A directory, an embedded tree or a bundle is a source like any other; offline,
+// nothing else is contacted.
 func TestOfflineFromAFolder(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.0", "one")

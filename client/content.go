@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -17,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// set is a complete set of content under one root. Files that verified in an
-// earlier refresh are read, and verified again, when they are first asked for.
+// set is a complete set of content under one root. Files that verified in an earlier
+// refresh are read and verified again when they are first needed.
 type set struct {
 	timestamp *tuf.Timestamp
 	floors    map[string]floor
@@ -28,7 +27,7 @@ type set struct {
 	snapshot *tuf.Snapshot // nil: not opened yet
 }
 
-// open returns the snapshot, which get brings where it was not opened yet.
+// open returns the snapshot, and calls get if it has not been opened yet.
 func (s *set) open(get func(tuf.RoleFile) ([]byte, error)) (*tuf.Snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,41 +49,41 @@ func (s *set) open(get func(tuf.RoleFile) ([]byte, error)) (*tuf.Snapshot, error
 	return snap, nil
 }
 
-// offer is a timestamp that verified, with the location that served it.
+// offer is a verified timestamp, with the location that served it.
 type offer struct {
-	place *place
-	ts    *tuf.Timestamp
-	snap  *tuf.Snapshot // where it was obtained
+	location *location
+	ts       *tuf.Timestamp
+	snap     *tuf.Snapshot // nil if it was not obtained
 }
 
-// content brings the newest complete set under the tip that a location offers.
-// Where a probe is due, the timestamps of several operators are compared, in turn:
-// no location can hide for ever what another one serves.
+// content fetches the newest complete set that a location serves under the newest
+// trusted root (TUF 5.4 to 5.6). If a probe is due, the timestamps of several operators
+// are compared, in turn, so that no location can hide another's content forever.
 //
-// A timestamp is trusted when its set is complete. One whose files no location has
-// does not keep the client from the set of another one, as long as that is
-// not older than what was trusted before this refresh; where no set is complete
-// the newest that verified becomes the floor of the next refresh all the same.
-func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
+// A timestamp is trusted when its set is complete. One whose files no location has does
+// not block the set of another, unless that is older than what was trusted before this
+// refresh. If no set is complete, the newest verified timestamp still becomes the floor
+// of the next refresh.
+func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) {
 	prior, err := w.session.prior("timestamp.json", c.limits.Timestamp)
 	if err != nil {
 		return nil, nil, diskError{err}
 	}
 	want := 1
 	if w.comparing {
-		want = probe(w.tip).MinOperators
+		want = probe(w.trusted).MinOperators
 	}
 	var problems []error
 	var newest *offer
 	tried := map[string]bool{}
-	rest, must := w.contentPlaces(c), ""
+	rest, must := w.availableLocations(c), ""
 	if want > 1 {
-		rest, must = w.timestampPoll.order(rest, w.rests, w.rests)
+		rest, must = w.timestampPoll.order(rest, w.isDown, w.isDown)
 	}
 	for ; len(rest) > 0; want, must = 1, "" {
 		var offers []*offer
 		offers, rest, err = c.offers(ctx, w, rest, prior, want, must, &problems)
-		w.session.Turns.Timestamps = w.timestampPoll.next(c.places(w.tip, w.now), w.failing)
+		w.session.Turns.Timestamps = w.timestampPoll.next(c.locations(w.trusted, w.now), w.failing)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -97,9 +96,9 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 			s, err := c.complete(ctx, w, o)
 			if err == nil {
 				if newest != nil {
-					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "place", text.Name(o.place.name))
+					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "location", text.Name(o.location.name))
 				}
-				return s, o.place, nil
+				return s, o.location, nil
 			}
 			if ctx.Err() != nil {
 				return nil, nil, ctx.Err()
@@ -118,44 +117,33 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *place, error) {
 			return nil, nil, err
 		}
 	}
-	for _, p := range c.places(w.tip, w.now) {
-		if p.content && w.waits(p) {
-			problems = append(problems, w.waiting(p))
+	for _, p := range c.locations(w.trusted, w.now) {
+		if p.content && w.rateLimited(p) {
+			problems = append(problems, w.rateLimitError(p))
 		}
 	}
 	return nil, nil, errors.Join(append([]error{ErrNoContent}, problems...)...)
 }
 
-// contentPlaces lists the locations that serve content and may be asked now,
-// those that did not do well last.
-func (w *walk) contentPlaces(c *Client) []*place {
-	places := slices.DeleteFunc(c.places(w.tip, w.now), func(p *place) bool { return !p.content || w.waits(p) })
-	w.sort(places)
-	return places
+// availableLocations lists the locations that serve content and may be asked now, those
+// that failed recently last.
+func (w *walk) availableLocations(c *Client) []*location {
+	locations := slices.DeleteFunc(c.locations(w.trusted, w.now), func(p *location) bool { return !p.content || w.rateLimited(p) })
+	w.sort(locations)
+	return locations
 }
 
-func (w *walk) sort(places []*place) {
-	last := func(p *place) int {
-		if w.down[p.key] { // also where it is late
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(places, func(a, b *place) int { return last(a) - last(b) })
-}
-
-// offers asks locations for their timestamps until want different operators have
-// answered with one that verifies, and the location must was asked, and returns
-// these timestamps, the newest first, and the locations that were not asked or had
-// not answered by then.
-func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []byte, want int, must string, problems *[]error) (out []*offer, rest []*place, err error) {
-	var ops, heard operators
-	asked, answered := map[string]*place{}, map[string]bool{}
-	queue, i, first := slices.Clone(places), 0, len(places)
+// offers asks locations for their timestamps until want different operators have served
+// one that verifies, and the location must has been asked. It returns these timestamps,
+// the newest first, and the locations that were not asked or had not answered.
+func (c *Client) offers(ctx context.Context, w *walk, locations []*location, prior []byte, want int, must string, problems *[]error) (out []*offer, rest []*location, err error) {
+	var ops, responded operators
+	asked, answered := map[string]*location{}, map[string]bool{}
+	queue, i, first := slices.Clone(locations), 0, len(locations)
 	probing := want > 1
 	enough := func() bool { return len(out) > 0 && (len(ops) >= want || want == 1) }
 	q := inquiry[[]byte]{pace: w.pace}
-	q.next = func() *place {
+	q.next = func() *location {
 		for i < len(queue) {
 			p := queue[i]
 			i++
@@ -175,32 +163,32 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 		}
 		return nil
 	}
-	q.get = func(ctx context.Context, p *place, begun func()) ([]byte, error) {
-		if e := w.early[p.key]; e != nil {
+	q.get = func(ctx context.Context, p *location, begun func()) ([]byte, error) {
+		if e := w.prefetched[p.key]; e != nil {
 			return e.wait(ctx)
 		}
 		return c.metadata("timestamp.json", c.limits.Timestamp)(ctx, p, begun)
 	}
-	q.use = func(p *place, data []byte, err error) need {
+	q.use = func(p *location, data []byte, err error) need {
 		delete(asked, p.key)
 		answered[p.key] = true
 		var ts *tuf.Timestamp
 		if err == nil {
-			if ts, err = w.tip.Timestamp(data, prior, w.now); err == nil {
-				err = w.session.checkTimestamp(w.tip, ts)
+			if ts, err = w.trusted.Timestamp(data, prior, w.now); err == nil {
+				err = w.session.checkTimestamp(w.trusted, ts)
 			}
 		}
 		if err != nil {
 			*problems = append(*problems, fmt.Errorf("%s: %w", text.Name(p.name), err))
-			// Without a charter the specification says what is asked for, and no more.
-			if errors.Is(err, tuf.ErrThreshold) && !w.quiet && w.tip.Charter() != nil {
+			// Without a charter the next root is not requested again, as in the specification.
+			if errors.Is(err, tuf.ErrThreshold) && !w.quiet && w.trusted.Charter() != nil {
 				w.unsigned = append(w.unsigned, unsigned{p, data, err})
 			} else if w.faulty(c, p, err); !w.failing[p.key] {
-				heard.add(p) // what it has is absent or expired, which is a word too
+				responded.add(p) // an absent or expired timestamp counts as an answer
 			}
 		} else {
-			heard.add(p)
-			out = append(out, &offer{place: p, ts: ts})
+			responded.add(p)
+			out = append(out, &offer{location: p, ts: ts})
 			ops.add(p)
 		}
 		switch {
@@ -216,53 +204,53 @@ func (c *Client) offers(ctx context.Context, w *walk, places []*place, prior []b
 	}
 	w.unanswered(asked, true)
 	var all operators
-	for _, p := range places {
+	for _, p := range locations {
 		all.add(p)
 	}
-	if len(heard) >= min(len(all), probe(w.tip).MinOperators) {
+	if len(responded) >= min(len(all), probe(w.trusted).MinOperators) {
 		w.compared = true
 	}
 	slices.SortStableFunc(out, func(a, b *offer) int { return cmp.Compare(b.ts.Version(), a.ts.Version()) })
-	return out, slices.DeleteFunc(places, func(p *place) bool { return answered[p.key] }), nil
+	return out, slices.DeleteFunc(locations, func(p *location) bool { return answered[p.key] }), nil
 }
 
-// faulty notes what a location did instead of serving content that verifies.
-func (w *walk) faulty(c *Client, p *place, err error) {
+// faulty records a location's failure to serve content that verifies.
+func (w *walk) faulty(c *Client, p *location, err error) {
 	var refused *tuf.Error
-	// Where one file has all versions, another one than was asked for is what a publish
-	// looks like.
-	midst := errors.Is(err, tuf.ErrMismatch) && !w.tip.ConsistentSnapshot()
+	// Without consistent snapshots a publish replaces files, so a mismatch is normal
+	// while it runs.
+	midst := errors.Is(err, tuf.ErrMismatch) && !w.trusted.ConsistentSnapshot()
 	if errors.As(err, &refused) && refused.Evidence != nil && errors.Is(err, tuf.ErrUntrusted) && !midst {
 		w.keepEvidence(c, p.name, refused.Role+".json", refused.Evidence, err)
 	}
 	w.failed(p, err, true)
 }
 
-// complete brings the files that an offer calls for: with a charter the release
-// roles of every class, without one the top-level targets. They come from any
-// location, the one that served the timestamp first: the offer names the bytes.
-// What is complete is trusted.
+// complete fetches the files of an offer: with a charter the release roles of every
+// class, without one the top-level targets. Any location may serve them, the one that
+// served the timestamp first: the offer determines the bytes. The complete set becomes
+// trusted.
 func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) {
 	s := &set{timestamp: o.ts, floors: maps.Clone(w.session.Floors)}
 	if whole, err := w.session.whole(w, o.ts); err != nil {
 		return nil, err
 	} else if whole {
 		s.until = w.session.Set.Until
-		w.served(o.place, true)
+		w.served(o.location, true)
 		return s, c.trust(w, o)
 	}
-	l := c.loader(w.pace, func() []*place {
-		places := w.contentPlaces(c)
-		slices.SortStableFunc(places, func(a, b *place) int {
-			return preference(a, o.place, w) - preference(b, o.place, w)
+	l := c.loader(w.pace, func() []*location {
+		locations := w.availableLocations(c)
+		slices.SortStableFunc(locations, func(a, b *location) int {
+			return preference(a, o.location, w) - preference(b, o.location, w)
 		})
-		return places
-	}, func(p *place, err error) { w.faulty(c, p, err) })
+		return locations
+	}, func(p *location, err error) { w.faulty(c, p, err) })
 	prior, err := w.session.prior("snapshot.json", c.limits.Snapshot)
 	if err != nil {
 		return nil, diskError{err}
 	}
-	// The snapshot that was trusted last may well be the one that is asked for.
+	// The snapshot that was trusted last may be the one that the timestamp lists.
 	if s.snapshot, err = o.ts.Snapshot(prior, prior); err == nil {
 		err = checkRoles(w.session.Floors, s.snapshot)
 	} else {
@@ -305,16 +293,16 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	}
 	until := s.until
 	if c.cfg.UnsafeStale > 0 {
-		until = time.Time{} // another process may be less easily content
+		until = time.Time{} // another process may not accept expired metadata
 	}
-	w.session.Set = &mark{w.tip.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
-	w.served(o.place, true)
+	w.session.Set = &mark{w.trusted.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
+	w.served(o.location, true)
 	w.session.sweep(o.snap)
 	return s, nil
 }
 
-// preference puts the location of the offer before others that do as well.
-func preference(p, offers *place, w *walk) int {
+// preference prefers the location of the offer to others that work.
+func preference(p, offers *location, w *walk) int {
 	switch {
 	case w.down[p.key]:
 		return 2
@@ -324,11 +312,10 @@ func preference(p, offers *place, w *walk) int {
 	return 1
 }
 
-// trust makes an offer's timestamp and snapshot what the next refresh does not go
-// below.
+// trust makes an offer's timestamp and snapshot the floors of the next refresh.
 func (c *Client) trust(w *walk, o *offer) error {
 	if err := c.replaceFile(w, "timestamp.json", o.ts.Bytes(), c.limits.Timestamp, func(prior []byte) bool {
-		return !w.tip.IsPrior(prior)
+		return !w.trusted.IsPrior(prior)
 	}); err != nil {
 		return err
 	}
@@ -337,14 +324,14 @@ func (c *Client) trust(w *walk, o *offer) error {
 			return err
 		}
 	}
-	keys := w.tip.OnlineKeys()
+	keys := w.trusted.OnlineKeys()
 	w.session.raise("timestamp", keys, o.ts.Version())
 	w.session.raise("snapshot", keys, o.ts.SnapshotFile().Version)
 	return nil
 }
 
-// replaceFile writes a floor file where it is another one than before; a damaged
-// one goes to the evidence.
+// replaceFile writes a floor file if its content changes; a damaged one is kept as
+// evidence.
 func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, damaged func(prior []byte) bool) error {
 	prior, err := w.session.prior(name, limit)
 	if err != nil {
@@ -363,11 +350,11 @@ func (c *Client) replaceFile(w *walk, name string, data []byte, limit int64, dam
 	return nil
 }
 
-// whole reports whether the set that ts calls for is the one that is kept: it
-// was complete when it came, and nothing of it has expired since.
+// whole reports whether the set of ts is the one that is kept: all its files were
+// verified, and none has expired since.
 func (s *session) whole(w *walk, ts *tuf.Timestamp) (bool, error) {
 	m := s.Set
-	if m == nil || m.Root != w.tip.Version() || m.Timestamp != hexSum(ts.Bytes()) || !w.now.Before(m.Until) {
+	if m == nil || m.Root != w.trusted.Version() || m.Timestamp != hexSum(ts.Bytes()) || !w.now.Before(m.Until) {
 		return false, nil
 	}
 	snap, err := s.prior("snapshot.json", ts.SnapshotFile().MaxLength)
@@ -391,60 +378,32 @@ func topLevel(snap *tuf.Snapshot, get tuf.Fetch) error {
 	return err
 }
 
-// early is a request that was made before its answer was needed.
-type early struct {
-	done   chan struct{}
-	cancel context.CancelFunc
-	data   []byte
-	err    error
-}
-
-// ahead asks for timestamps while the walk asks for roots: the first location,
-// and where a probe is due those of other operators whose turn it is.
-func (c *Client) ahead(ctx context.Context, w *walk) {
+// prefetchTimestamps requests timestamps while roots are requested: from the first
+// location, and if a probe is due from other operators whose turn it is.
+func (c *Client) prefetchTimestamps(ctx context.Context, w *walk) {
 	want := 1
 	if w.comparing {
-		want = probe(w.tip).MinOperators
+		want = probe(w.trusted).MinOperators
 	}
-	w.early = map[string]*early{}
+	w.prefetched = map[string]*prefetch{}
 	var ops operators
-	places := w.contentPlaces(c)
+	locations := w.availableLocations(c)
 	if want > 1 {
-		places, _ = w.timestampPoll.order(places, w.rests, w.rests)
+		locations, _ = w.timestampPoll.order(locations, w.isDown, w.isDown)
 	}
-	for _, p := range places {
+	for _, p := range locations {
 		if w.down[p.key] || ops.has(p) {
 			continue
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		e := &early{done: make(chan struct{}), cancel: cancel}
-		w.early[p.key] = e
+		e := &prefetch{done: make(chan struct{}), cancel: cancel}
+		w.prefetched[p.key] = e
 		go func() {
 			defer close(e.done)
 			e.data, e.err = readAll(ctx, p.source, "metadata/timestamp.json", c.limits.Timestamp, c.cfg.MetadataTimeout, func() {})
 		}()
-		if ops.add(p); len(w.early) == want {
+		if ops.add(p); len(w.prefetched) == want {
 			return
 		}
 	}
 }
-
-func (e *early) wait(ctx context.Context) ([]byte, error) {
-	select {
-	case <-e.done:
-		return e.data, e.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// dropEarly ends the requests that were made ahead.
-func (w *walk) dropEarly() {
-	for _, e := range w.early {
-		e.cancel()
-		<-e.done
-	}
-	w.early = nil
-}
-
-func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -18,8 +18,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// Each state of the world, with its error and with a View that says so and
-// answers nothing; and each is left when the world is well again.
+// Each error of Refresh, with a View that reports it and answers nothing; and the
+// client recovers from each when the repository works again.
 func TestStates(t *testing.T) {
 	t.Parallel()
 	for state, tt := range map[client.State]struct {
@@ -28,7 +28,7 @@ func TestStates(t *testing.T) {
 		heal  func(w *web)
 	}{
 		client.StateOK:        {nil, func(*web) {}, func(*web) {}},
-		client.StateDark:      {client.ErrDark, func(w *web) { w.does(dark, vendorHost, cdnHost, reviewHost) }, nil},
+		client.StateDark:      {client.ErrDark, func(w *web) { w.does(unreachable, vendorHost, cdnHost, reviewHost) }, nil},
 		client.StateNoContent: {client.ErrNoContent, func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, nil},
 		client.StateStale:     {client.ErrStale, func(w *web) { w.now = w.now.AddDate(1, 0, 0) }, func(w *web) { w.now = tuftest.Now }},
 		client.StateBehind: {client.ErrBehind, func(w *web) {
@@ -95,7 +95,7 @@ func reasons(t *testing.T) (out []client.Reason) {
 
 var sentence = regexp.MustCompile(`^[^\n]+ is (accepted|refused): [^\n]+[^\n.]$`)
 
-// For every reason there is a case, which says it to machines and to people.
+// There is a case for every reason, with its code and its sentence.
 func TestEveryReason(t *testing.T) {
 	q := client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"}
 	latest := func(s shop, cfg func(*client.Config)) client.Decision {
@@ -135,7 +135,7 @@ func TestEveryReason(t *testing.T) {
 				s.t.Fatalf("%+v, %v", rel.Decisions, err)
 			}
 			return rel.Decisions[1]
-		}, "this platform has a release of its own: tool 2.0.0 for any is not offered in place of the one for linux/amd64"},
+		}, "the version has a release for this platform: tool 2.0.0 for any is not offered in place of the one for linux/amd64"},
 		client.ReasonNotListed: {func(s shop) client.Decision { return decide(s, "agent/none") }, "agent/none is refused: "},
 		client.ReasonHeld: {func(s shop) client.Decision {
 			s.repo.AddTarget(s.list(2, "2.0.0"), "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
@@ -152,12 +152,12 @@ func TestEveryReason(t *testing.T) {
 		client.ReasonRollout: {func(s shop) client.Decision {
 			s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
 			return latest(s, plain)
-		}, "not this machine's turn: tool 2.0.0 goes to 0 % of the machines"},
+		}, "not yet rolled out to this machine: tool 2.0.0: the rollout is halted"},
 		client.ReasonMinVersion: {func(s shop) client.Decision {
 			s.list(1, "1.0.0")
 			s.list(2, "2.0.0", with("min_version", "1.5.0"))
 			return latest(s, plain)
-		}, "an older release comes first: tool 2.0.0 steps up from 1.5.0 or newer, installed is 1.0.0"},
+		}, "an intermediate release is required first: tool 2.0.0 requires 1.5.0 or newer, installed is 1.0.0"},
 		client.ReasonDeferred: {func(s shop) client.Decision {
 			s.list(2, "2.0.0")
 			return latest(s, func(c *client.Config) { c.Defer = time.Hour })
@@ -169,15 +169,15 @@ func TestEveryReason(t *testing.T) {
 		client.ReasonExpired: {func(s shop) client.Decision {
 			s.now = s.now.AddDate(1, 0, 0)
 			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: the newest root that can be had is too old"},
+		}, tuftest.Path + " is refused: client: trusted root is expired or unconfirmed and no newer root is available"},
 		client.ReasonUntrusted: {func(s shop) client.Decision {
 			s.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
 			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: no place delivers valid content; main: "},
+		}, tuftest.Path + " is refused: client: no location delivers valid content; main: "},
 		client.ReasonUnavailable: {func(s shop) client.Decision {
-			s.does(dark, vendorHost, cdnHost, reviewHost)
+			s.does(unreachable, vendorHost, cdnHost, reviewHost)
 			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: no place answers; "},
+		}, tuftest.Path + " is refused: client: no repository location is reachable; "},
 	}
 	all := reasons(t)
 	if len(all) != len(cases) {
@@ -195,9 +195,9 @@ func TestEveryReason(t *testing.T) {
 				t.Errorf("%+v", d)
 			}
 			if d.String() != d.Sentence || !sentence.MatchString(d.Sentence) || !strings.Contains(d.Sentence, c.says) {
-				t.Errorf("says %q", d.Sentence)
+				t.Errorf("sentence is %q", d.Sentence)
 			}
-			// The record that is kept of it says the same.
+			// The JSON record contains the same.
 			var back client.Decision
 			data, err := json.Marshal(d)
 			must(t, err)

@@ -21,68 +21,68 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// depot is a repository whose one release lies at several places, real web
-// servers on loopback that can be told to misbehave.
+// depot is a repository whose one release is available at several locations: real web
+// servers on loopback that can be made to misbehave.
 type depot struct {
 	t       *testing.T
 	repo    *tuftest.Repo
 	content []byte
-	posts   []*post
+	mirrors []*mirror
 	dir     string // the clients' state
 }
 
-// post is one of its places.
-type post struct {
+// mirror is one of its locations.
+type mirror struct {
 	url string
 
 	mu   sync.Mutex
 	idle *sync.Cond // signals busy 0
 	busy int
 	asks []ask
-	done int // asks that were returned
-	does deed
+	done int // requests that have been returned
+	does behaviour
 }
 
-// ask is a request for the release, and how it was answered.
+// ask is a request for the release, with its response.
 type ask struct {
-	from    int64  // the first byte asked for, -1 for all
+	from    int64  // the first byte requested, -1 for all
 	ifRange string // the header
 	sent    int64  // bytes of the body
 }
 
-// deed is what a post does with a request for the release, the n-th since it was
-// told, from 0; file serves as a good server does.
-type deed func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc)
+// behaviour handles the n-th request for the release since tell, from 0; file serves as a
+// correct server does.
+type behaviour func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc)
 
-// noise is n bytes that nothing compresses.
+// noise returns n incompressible bytes.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{1}).Read(b)
 	return b
 }
 
-func newDepot(t *testing.T, places, size int) *depot {
+func newDepot(t *testing.T, locations, size int) *depot {
 	d := &depot{t: t, repo: tuftest.New(), content: noise(size), dir: t.TempDir()}
 	d.repo.AddTarget(tuftest.Path, string(d.content), nil, "vendor-agent", "review-agent")
-	d.open(places)
+	d.open(locations)
 	return d
 }
 
-// open starts the servers and publishes where they are.
-func (d *depot) open(places int) {
+// open starts the servers and publishes their locations.
+func (d *depot) open(n int) {
 	var locations []any
-	for i := range places + 1 {
-		p := &post{}
+	for i := range n + 1 {
+		p := &mirror{}
 		p.idle = sync.NewCond(&p.mu)
 		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.serve(p, w, r) }))
 		d.t.Cleanup(ts.Close)
 		p.url = ts.URL + "/r/"
 		l := tuftest.Doc{"id": fmt.Sprint("p", i), "tier": "primary", "operator": fmt.Sprint("o", i), "jurisdiction": "CH",
 			"base": p.url, "paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10 + i}
-		if i == places { // a second operator, with roots only
+		if i == n { // a second operator, with roots only
 			l["tier"], l["paths"] = "rendezvous", tuftest.Doc{"metadata": "metadata/"}
 		} else {
-			d.posts = append(d.posts, p)
+			d.mirrors = append(d.mirrors, p)
 		}
 		locations = append(locations, l)
 	}
@@ -91,7 +91,7 @@ func (d *depot) open(places int) {
 	d.repo.Publish()
 }
 
-func (d *depot) serve(p *post, w http.ResponseWriter, r *http.Request) {
+func (d *depot) serve(p *mirror, w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/r/")
 	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
 		if data, ok := d.repo.Files[rest]; ok {
@@ -129,7 +129,7 @@ func (d *depot) serve(p *post, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// file serves content well, ranges and all.
+// file serves content correctly, including ranges.
 func (d *depot) file(content []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if w.Header()["Etag"] == nil {
@@ -153,17 +153,16 @@ func (c *counter) Write(b []byte) (int, error) {
 
 func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// tell makes the post do something else, and forgets what it was asked.
-func (p *post) tell(does deed) {
+// tell changes the behaviour, and forgets earlier requests.
+func (p *mirror) tell(does behaviour) {
 	p.asked()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.does, p.asks, p.done = does, nil, 0
 }
 
-// asked returns what it was asked since it was told something, or since the last
-// call.
-func (p *post) asked() []ask {
+// asked returns the requests since tell, or since the last call.
+func (p *mirror) asked() []ask {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.busy > 0 { // an answer may have been read before it was counted
@@ -181,8 +180,8 @@ func sent(asks []ask) (n int64) {
 	return n
 }
 
-// cutter lets only so many bytes of an answer through, and then does something
-// that it does not come back from.
+// cutter passes only so many bytes of a response, and then calls a function that does
+// not return.
 type cutter struct {
 	http.ResponseWriter
 	left int
@@ -200,16 +199,15 @@ func (c *cutter) Write(b []byte) (int, error) {
 
 func hangUp() { panic(http.ErrAbortHandler) }
 
-// cutAfter hangs up after so many bytes of each answer.
-func cutAfter(n int) deed {
+// cutAfter closes the connection after so many bytes of each response.
+func cutAfter(n int) behaviour {
 	return func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(&cutter{w, n, hangUp}, r)
 	}
 }
 
-// first does one thing at the first request, and another one from then on; nil:
-// serves well.
-func first(a, b deed) deed {
+// first handles the first request with a, and later ones with b; nil: serves correctly.
+func first(a, b behaviour) behaviour {
 	return func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		switch {
 		case n == 0:
@@ -226,12 +224,12 @@ func down(_ int, w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { h
 
 func gone(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { http.NotFound(w, r) }
 
-// gives serves other content, as well as a good server would.
-func (d *depot) gives(content []byte) deed {
+// gives serves other content correctly.
+func (d *depot) gives(content []byte) behaviour {
 	return func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { d.file(content)(w, r) }
 }
 
-// bad is the content with a part of it flipped.
+// bad returns the content with some bytes flipped.
 func (d *depot) bad(from, to int) []byte {
 	b := bytes.Clone(d.content)
 	for i := from; i < to; i++ {
@@ -284,7 +282,7 @@ func (d *depot) save(ctx context.Context, file string) error {
 	return c.Save(ctx, d.approved(c), file)
 }
 
-// saves demands that it succeeds, and that nothing but the file is there then.
+// saves requires that Save succeeds and leaves only the file.
 func (d *depot) saves(file string) {
 	d.t.Helper()
 	if err := d.save(d.t.Context(), file); err != nil {
@@ -306,7 +304,7 @@ func (d *depot) holds(file string) {
 	}
 }
 
-// records are what the state remembers of interrupted downloads.
+// records are the state's records of interrupted downloads.
 func (d *depot) records() []string {
 	d.t.Helper()
 	list, err := filepath.Glob(filepath.Join(d.dir, tuftest.RepoID, "saves", "*.json"))
@@ -316,7 +314,7 @@ func (d *depot) records() []string {
 	return list
 }
 
-// parts are the parts of downloads in a folder.
+// parts returns the partial files in a directory.
 func parts(t *testing.T, dir string) []string {
 	t.Helper()
 	list, err := filepath.Glob(filepath.Join(dir, ".visum-*.part"))
@@ -326,7 +324,7 @@ func parts(t *testing.T, dir string) []string {
 	return list
 }
 
-// part demands that there is one part of so many bytes, and returns it.
+// part requires exactly one partial file of the given size, and returns it.
 func part(t *testing.T, dir string, size int) string {
 	t.Helper()
 	list := parts(t, dir)

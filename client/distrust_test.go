@@ -14,9 +14,9 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// A location that serves bytes that do not verify is asked last for some time, by
-// the next process too, also where it answers well about roots; and first again
-// when that is over, or when it has served content that verifies.
+// A location that serves bytes that do not verify is asked last for some time, also by
+// the next process, and even if it serves roots correctly. It is asked first again when
+// that time is over, or when it has served content that verifies.
 func TestLocationWithBadContentIsAskedLast(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]answer{
@@ -38,8 +38,8 @@ func TestLocationWithBadContentIsAskedLast(t *testing.T) {
 			} else {
 				w.does(bad, vendorHost)
 			}
-			w.good(w.client(), 1)    // the others serve
-			w.does(dark, reviewHost) // so that the location is asked for roots, which it serves well
+			w.good(w.client(), 1)           // the others serve
+			w.does(unreachable, reviewHost) // so that the location is asked for roots, which it serves correctly
 			w.asked("")
 			for range 3 {
 				renew(w.repo)
@@ -55,7 +55,7 @@ func TestLocationWithBadContentIsAskedLast(t *testing.T) {
 			w.does(nil, vendorHost)
 			w.shows(nil, vendorHost)
 			if view := w.good(w.client(), 1); view.Place() != "main" {
-				t.Errorf("after its rest served by %s", view.Place())
+				t.Errorf("after its pause served by %s", view.Place())
 			}
 		})
 	}
@@ -71,8 +71,8 @@ func roleBomb(t *testing.T) answer {
 	}
 }
 
-// dying is a store from which the state can be had as it is when a process dies in
-// the middle of parsing: right after the note of an attempt.
+// dying is a store whose state can be copied at the moment when a process is killed
+// while parsing: right after this was recorded.
 type dying struct {
 	client.Store
 	mu     sync.Mutex
@@ -101,10 +101,10 @@ func (d *dying) Remove(name string) error {
 	return d.Store.Remove(name)
 }
 
-// A process that dies of the bytes of one location asks the others first at its
-// next start: the attempt is on the disk before the bytes are parsed. Small files,
-// and those that verify, leave nothing there.
-func TestProcessThatDiesOfALocation(t *testing.T) {
+// A process that is killed by the bytes of one location asks the others first after a
+// restart: parsing is recorded on disk before it begins. Small files, and files that
+// verify, leave no record.
+func TestProcessKilledByALocation(t *testing.T) {
 	large := bytes.Repeat([]byte(" "), 300<<10)
 	for name, tt := range map[string]struct {
 		bad   answer
@@ -118,7 +118,7 @@ func TestProcessThatDiesOfALocation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t, func(r *tuftest.Repo) {})
-			for _, m := range w.repo.Roles["snapshot"]["meta"].(tuftest.Doc) { // as repositories of the version before list them
+			for _, m := range w.repo.Roles["snapshot"]["meta"].(tuftest.Doc) { // as repositories of the previous version list them
 				delete(m.(tuftest.Doc), "length")
 				delete(m.(tuftest.Doc), "hashes")
 			}
@@ -159,7 +159,7 @@ func TestProcessThatDiesOfALocation(t *testing.T) {
 	}
 }
 
-// A View notes in memory which location served a bad role, and asks it last.
+// A View remembers in memory which location served a bad role, and asks it last.
 func TestBadLocationInFind(t *testing.T) {
 	w := newWeb(t)
 	w.repo.Roles["deep"], w.repo.Signers["deep"] = tuftest.Targets(), []string{"va"}

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// nameServer is a small DNS server that logs what it is asked. It knows hosts
-// with one IPv4 address each; other names do not exist.
+// nameServer is a small DNS server that logs queries. It knows hosts with one IPv4
+// address each; other names do not exist.
 type nameServer struct {
 	conn net.PacketConn
 
@@ -39,7 +39,7 @@ func serveNames(t *testing.T, conn net.PacketConn) *nameServer {
 	return s
 }
 
-// answer makes the reply to a query with one question (RFC 1035, section 4).
+// answer builds the reply to a query with one question (RFC 1035, section 4).
 func (s *nameServer) answer(query []byte) []byte {
 	if len(query) < 12 || binary.BigEndian.Uint16(query[4:]) != 1 {
 		return nil
@@ -74,13 +74,13 @@ func (s *nameServer) answer(query []byte) []byte {
 		reply[3] |= 3 // no such name
 	case binary.BigEndian.Uint16(query[end-4:]) == 1: // A
 		reply[7] = 1
-		reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4) // lives for no time at all
+		reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4) // TTL 0
 		reply = append(reply, addr.AsSlice()...)
 	}
 	return reply
 }
 
-// points makes names lead to an address.
+// points maps names to an address.
 func (s *nameServer) points(addr string, names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +89,8 @@ func (s *nameServer) points(addr string, names ...string) {
 	}
 }
 
-// queries returns how often a name was asked for since the last call, and forgets
-// all others too.
+// queries returns how often a name was queried since the last call, and resets all
+// counts.
 func (s *nameServer) queries(name string) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,104 +1,108 @@
 // Package client fetches software updates for the product that embeds it.
 //
-// A product embeds a pin, makes one [Client], and calls Refresh, Latest and
-// Save when it wants to know whether there is something new:
+// A product embeds a pin, makes one [Client], and calls Refresh, Latest and Save to
+// look for an update and install it:
 //
-//	c, err := client.New(pin, &client.Config{Dir: stateFolder})
+//	c, err := client.New(pin, &client.Config{Dir: stateDir})
 //	view, err := c.Refresh(ctx)
 //	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: "1.2.0"})
 //	err = c.Save(ctx, rel.Approved, path)
 //
-// # What it trusts
+// # Trust
 //
-// Nothing but the pin. Roots lead from the pin to the present, each signed by
-// every party; where to ask stands in the roots, so the repository may move and
-// the client follows. Content is used only where every party of its class lists
-// the same bytes. Which host delivered something never matters.
+// Only the pin is trusted. A chain of roots leads from the pin to the current root,
+// each signed by every party. The locations of the repository are listed in the roots,
+// so the repository may move and the client follows. A target is used only if every
+// party of its class lists the same bytes. Trust never depends on the host that served
+// a file.
 //
-// # What happens in a refresh
+// # Refresh
 //
-// The roots accepted before are replayed from the pin. Then the next root is
-// asked for at the location that comes first; a bad answer is kept as evidence and
-// the next location is asked. Then a location is asked for its timestamp.
+// Previously accepted roots are re-verified from the pin. The client then requests the
+// next root from the first location. An invalid answer is kept as evidence and the next
+// location is asked. Then the timestamp is requested.
 //
-// At the first refresh of a process, after a failure, and as often as the charter's
-// probe says, a refresh is a probe: for both files it goes on until as many different
-// operators as the charter wants (min_operators, mostly two) have answered, and the
-// newest that verifies counts. It asks the location that comes first and, in turn,
-// those that probes asked longest ago; the state keeps the order. So of n operators,
-// with min_operators m of two or more, each is asked at least once in ceil((n-1)/(m-1))
-// probes running: with two of three operators in every second one. A root, a hold or
-// a recall that one honest operator alone serves is seen within so many probe
-// intervals, whatever the others serve, and one that all but m-1 operators serve
-// within one interval. Locations of one operator, by name or by host, take turns too;
-// those may take as many probes as there are locations. A location that did not answer
-// has another turn as many probes later; one that sent bad content, or asked for a
-// pause, not before its rest is over, which is an hour at most.
+// A refresh is a probe if it is the first of a process, follows a failure, or is due
+// by the charter's probe interval. A probe asks for both files until as many different
+// operators as the charter requires (min_operators, usually two) have answered, and
+// uses the newest that verifies. It asks the first location and, in turn, those that
+// probes asked longest ago; the state keeps the order. So with n operators and
+// min_operators m of two or more, each operator is asked at least once in
+// ceil((n-1)/(m-1)) consecutive probes: with two of three operators in every second
+// probe. A root, a hold or a recall that only one honest operator serves is seen within
+// that many probe intervals, whatever the others serve; one that all but m-1 operators
+// serve is seen within one interval. Locations of one operator, by name or by host,
+// take turns too, which may take as many probes as there are locations. A location that
+// did not answer is asked again after as many probes; one that sent bad content, or
+// asked for a pause, not before its pause is over, which is an hour at most.
 //
-// A probe costs two requests more for each operator beyond the first than a refresh in
-// between, which takes two: root and timestamp. With min_operators 1 no other operator
-// is ever asked as long as the first location has content in date: it can hide a new
-// root for as long.
+// A refresh that is not a probe makes two requests, for root and timestamp. A probe
+// makes two more for each further operator. With min_operators 1 no other operator is
+// asked as long as the first location serves unexpired content: it can withhold a new
+// root for that time.
 //
-// No refresh gives up before everybody was asked: where the newest root has expired,
-// where a newer one was seen before, where too few operators confirmed it for too long
-// (mode enforce), and where no location has valid content under it, all that may be
-// contacted are asked for a next root, whatever is due.
+// All locations are asked for a newer root before a refresh fails: if the newest root
+// has expired, if a newer one was seen before, if too few operators confirmed it for too
+// long (mode enforce), and if no location has valid content under it.
 //
-// Snapshot and release roles come from any location, for the timestamp
-// leads to their bytes. Where no location has them, an older timestamp will do that is
-// not below what was trusted before. What is installed changes only by [Client.Save],
-// from a complete, valid set.
+// Snapshot and release roles may come from any location, because the timestamp
+// determines their bytes. If no location has them, an older timestamp is used that is
+// not below the previously trusted one. Only [Client.Save] changes what is installed,
+// from a complete and valid set.
 //
-// No location is waited for alone for longer than 5 s without an answer, or 10 s in
-// all, while another is untried: the next one is asked in addition. So five that
-// hang delay a refresh by 30 s at most, and five that send a byte now and then by
-// 60 s. A location that hung, or served bytes that do not verify, is asked last for
-// a minute, and up to an hour if it does so again.
+// # Slow and faulty locations
 //
-// Those who get more time, because nobody else has the file, must go on bringing it: 8
-// KiB a second of metadata, 1 KiB of targets, see [Config]. A location whose timestamp
-// the keys of the newest root did not sign is asked for the next root once more before
-// that counts as refused: it may just have been published.
+// The client waits for one location alone for at most 5 s without an answer, or 10 s in
+// total, while another is untried: then it asks the next one in addition. So five
+// locations that do not answer delay a refresh by at most 30 s, and five that send a
+// byte now and then by at most 60 s. A location that did not answer in time, or served
+// bytes that do not verify, is asked last for a minute, and for up to an hour if that
+// happens again.
 //
-// Certificates are judged at the client's time: [Config].Now, or the time at which the
-// newest root was signed if that is later. Requests for what can change under its name
-// tell caches on the way to look again. Redirects of metadata are not followed, those
-// of targets as [Client.Save] says.
+// A location that gets more time, because no other has the file, must deliver at least
+// 8 KiB per second of metadata, or 1 KiB per second of targets, see [Config]. If the
+// keys of the newest root did not sign a location's timestamp, the location is asked for
+// the next root again before the timestamp is refused: the root may just have been
+// published.
 //
-// Metadata may come gzip-coded. One byte on the wire may become 32, one of the file
-// may take two on the wire, beyond the first 64 KiB of each; more is refused with an
-// error that wraps tuf.ErrTooLarge.
+// Certificates are verified at the client's time: [Config].Now, or the time at which
+// the newest root was signed if that is later. Requests for files that may change make
+// HTTP caches revalidate them. Redirects of metadata are not followed, those of targets
+// as documented at [Client.Save].
 //
-// # What it offers
+// Metadata may be gzip-coded. Beyond the first 64 KiB, one compressed byte may become at
+// most 32, and one byte of the file may take at most two compressed ones; otherwise the
+// error wraps tuf.ErrTooLarge.
 //
-// Releases of a product are ordered by their version (tuf.Version), across channels,
-// platforms and classes. [View.Latest] offers the highest one above what is installed
-// that every party lists, that no party holds or recalled, and that this machine may
-// have now; min_version leads to it step by step. A machine changes its channel by
-// asking for another one: it gets what is newer there, and goes back only with
-// Query.AllowDowngrade. Every release above what is installed has a [Decision] with
-// the reason, also one with release fields that cannot be read.
+// # Releases
 //
-// # What it keeps
+// Releases of a product are ordered by version (tuf.Version), across channels,
+// platforms and classes. [View.Latest] offers the highest one above the installed
+// version that every party lists, that no party holds or has recalled, and that this
+// machine may install now; min_version requires intermediate releases first. A machine
+// changes its channel by querying another one: it gets what is newer there, and older
+// versions only with Query.AllowDowngrade. Every release above the installed version has
+// a [Decision] with a reason, including those with malformed release fields.
 //
-// The state folder holds the way that was gone: roots, and versions that content
-// does not go below as long as the keys are the same. A damaged file in it is
-// replaced, and does not open a way back; one that is of no use any more and can't
-// be removed stays. Evidence is what was refused and may show a lie: not an old
-// timestamp of a copy that lags, nor what keys of a kind signed that is not known
-// here. An attacker with write access can take the client back to the pin, or keep
-// it from working, and can shorten the wait for a recovery that the recovery keys
-// signed where the regular root has expired or has neither successor nor content; no
-// more.
+// # State
+//
+// The state directory stores the accepted root chain and version floors, below which
+// versions are refused as long as the keys are the same. A damaged file is replaced, and
+// does not permit rollback; a file that is no longer needed and cannot be removed is
+// ignored. Evidence is refused metadata that may indicate an attack, which excludes the
+// old timestamp of a mirror that lags, and signatures of unknown key types.
+//
+// An attacker with write access can reset the client to the pin or break it. They can
+// also shorten the waiting period for a recovery that the recovery keys signed, if the
+// regular root has expired or has neither successor nor content. Nothing more is
+// possible.
 //
 // # Errors
 //
-// [ErrDark], [ErrStale], [ErrBehind], [ErrPartial] and [ErrNoContent] mean: not
-// now, try again later; nothing was lost. Errors that wrap tuf.ErrUntrusted mean:
-// do not use this. Errors of a [Source] or of the disk are handed through.
+// [ErrDark], [ErrStale], [ErrBehind], [ErrPartial] and [ErrNoContent] are temporary:
+// try again later; nothing was lost. Errors that wrap tuf.ErrUntrusted mean that the
+// data must not be used. Errors of a [Source] or of the disk are wrapped unchanged.
 //
-// A Client starts no goroutine that outlives a call and changes nothing global.
-// It reads no environment variable, but for the proxy settings that net/http
-// honours.
+// A Client starts no goroutine that outlives a call and changes nothing global. It
+// reads no environment variables except the proxy settings that net/http supports.
 package client

@@ -12,82 +12,71 @@ import (
 )
 
 const (
-	bufferSize = 256 << 10
-	// worthwhile is how many bytes make it worth while to ask the same place again
-	// at once, as long as it lasts. Of smaller scraps three in a row are enough.
-	worthwhile = 64 << 10
-	maxScraps  = 3
-	// longWait is how long Save waits for a place that asks for it.
-	longWait = 10 * time.Second
+	// minProgress is how many bytes justify asking the same location again at once.
+	// After fewer bytes it is asked again maxShortReads times in a row.
+	minProgress   = 64 << 10
+	maxShortReads = 3
+	// maxPause is how long Save waits for a location that asked for a pause.
+	maxPause = 10 * time.Second
 )
 
-// download brings one target from many places. The bytes of all go into one
-// part; length and hashes decide in the end. Where they are wrong it is found
-// out whose fault that is, and what honest places gave stays as far as that can
-// be known:
+// download fetches one target from several locations. The bytes of all go into one
+// part, whose length and hashes are checked at the end. If they are wrong, the faulty
+// location is determined, and the bytes of others are preserved as far as possible:
 //
-//   - Who gave the whole of it in one answer is a liar.
-//   - Who gave the whole of it in several may have mixed two files: once more,
-//     in one answer.
-//   - Of several places, what the last one gave is dropped, and he is doubted.
-//     Others go on from there. When there are no others, what an earlier process
-//     left is dropped, and if there was nothing of that, those that are doubted
-//     get a file of their own and must fill it alone.
+//   - A mirror that served the entire file in one response is faulty.
+//   - A mirror that served the entire file in several responses may have mixed two
+//     versions: it is asked once more, for one response.
+//   - If there were several mirrors, bytes from the last one are discarded and that
+//     mirror is marked suspect. Others continue from there. If there are no others, the
+//     bytes of an earlier process are discarded, and if there are none of these, each
+//     suspect mirror must deliver the entire file separately.
 //
-// Each of these can happen once to a place, and otherwise the part only grows:
-// so it ends.
+// Each of these can happen once per location, and otherwise the part only grows, so the
+// download terminates.
 //
-// While others are untried, a location that does not answer or brings too little
-// is left for the next one, which goes on from there. When all have been tried,
-// those that were slow are asked again and given all the time of
-// Config.IdleTimeout, the fastest first.
+// While others are untried, a location that does not answer or is too slow is left for
+// the next one, which continues from there. When all have been tried, the slow ones are
+// asked again, the fastest first, with the full Config.IdleTimeout.
 type download struct {
-	c       *Client
-	a       tuf.Approved
-	name    string // of the file, for sources
-	seats   []*seat
-	part    *part
-	fresh   func() (f partFile, drop func(), err error)
-	note    func(*seat) // who gives from now on
-	buf     []byte
-	brought int64 // bytes got from places that went into the part
-	told    time.Time
+	c        *Client
+	a        tuf.Approved
+	name     string // of the file at sources
+	mirrors  []*mirror
+	part     *part
+	fresh    func() (f partFile, drop func(), err error)
+	note     func(*mirror) // called when a mirror begins to deliver
+	buf      []byte
+	received int64 // bytes from locations that went into the part
+	reported time.Time
 }
 
-// seat is one place's part in a download.
-type seat struct {
-	*place
-	err     error     // of the last time
-	tag     string    // of the file that it gave from
-	until   time.Time // asked not to be asked before
-	due     bool      // to be asked in this round
-	out     bool      // not to be asked any more
-	whole   bool      // no good for ranges: gives all or nothing
-	changed bool      // its file was another one once
-	doubted bool      // its bytes did not fit to those of others
-	slow    bool      // was left for another one in this round
-	stalled bool      // stood still once: gets connections of its own from then on
-	speed   float64   // bytes a second it brought when it was left
-}
-
-// Progress is how far a [Client.Save] is.
-type Progress struct {
-	Path  string // of the target
-	Done  int64  // bytes there are, those that an earlier process got too; less than before where they were wrong
-	Total int64  // bytes of the target
-	Place string // id of the location that gave the last ones
+// mirror is the state of one location in a download.
+type mirror struct {
+	*location
+	err      error     // the last one
+	tag      string    // of the file version it delivers
+	until    time.Time // asked for a pause until then
+	due      bool      // to be asked in this round
+	out      bool      // not to be asked again
+	noRanges bool      // does not support ranges
+	changed  bool      // its file has changed once
+	suspect  bool      // its bytes contradicted those of others
+	slow     bool      // was left for another one in this round
+	stalled  bool      // has stalled once: gets new connections from then on
+	speed    float64   // bytes per second when it was left
 }
 
 func (c *Client) download(a tuf.Approved) *download {
-	d := &download{c: c, a: a, name: "targets/" + a.File(), note: func(*seat) {}, buf: make([]byte, bufferSize)}
-	for _, p := range c.preferredPlaces() {
-		d.seats = append(d.seats, &seat{place: p})
+	d := &download{c: c, a: a, name: "targets/" + a.File(), note: func(*mirror) {}, buf: make([]byte, bufferSize)}
+	for _, p := range c.rankedLocations() {
+		d.mirrors = append(d.mirrors, &mirror{location: p})
 	}
 	return d
 }
 
-// run brings the part to its end. The error is final: of ctx, of the disk, or
-// that of every place.
+// run completes the part. The error is final: of ctx, of the disk, or of every
+// location.
 func (d *download) run(ctx context.Context) error {
 	if d.part.size() == d.a.Length() && d.part.sum.check() == nil {
 		return nil
@@ -98,12 +87,12 @@ func (d *download) run(ctx context.Context) error {
 		}
 	}
 	for round := 0; ; {
-		before := d.brought
+		before := d.received
 		err := d.round(ctx)
 		if err == nil || over(ctx, err) {
 			return err
 		}
-		if d.brought-before < worthwhile {
+		if d.received-before < minProgress {
 			round++
 		}
 		wait, any := d.pause(round)
@@ -119,21 +108,21 @@ func (d *download) run(ctx context.Context) error {
 	}
 }
 
-// over reports whether no place can help any more.
+// over reports whether no location can help any more.
 func over(ctx context.Context, err error) bool {
 	_, disk := errors.AsType[diskError](err)
 	return disk || ctx.Err() != nil
 }
 
-// pause says how long to wait before the next round, and whether anybody is left
-// to ask then.
+// pause returns how long to wait before the next round, and whether any location is
+// left to ask.
 func (d *download) pause(round int) (wait time.Duration, any bool) {
 	wait = 500 * time.Millisecond << min(max(round-1, 0), 6)
-	wait = wait/2 + rand.N(wait) // who failed together shall not come back together
+	wait = wait/2 + rand.N(wait) // jitter, so that clients do not retry in lockstep
 	now := d.c.clock()
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		asks := s.until.Sub(now)
-		if !s.until.IsZero() && asks > longWait {
+		if !s.until.IsZero() && asks > maxPause {
 			s.out = true
 		}
 		if !s.out {
@@ -144,10 +133,10 @@ func (d *download) pause(round int) (wait time.Duration, any bool) {
 	return wait, any
 }
 
-// failure is what each place said last.
+// failure returns the last error of each location.
 func (d *download) failure() error {
-	problems := []error{fmt.Errorf("%s could not be had", d.a.Path())}
-	for _, s := range d.seats {
+	problems := []error{fmt.Errorf("%s: download failed", d.a.Path())}
+	for _, s := range d.mirrors {
 		if s.err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", s.name, s.err))
 		}
@@ -155,42 +144,42 @@ func (d *download) failure() error {
 	return errors.Join(problems...)
 }
 
-// round asks every place that is left, until the target is there.
+// round asks every remaining location until the target is complete.
 func (d *download) round(ctx context.Context) error {
 	err := d.failure()
-	for _, s := range d.seats {
-		s.due, s.slow = !s.out && !s.doubted, false
+	for _, s := range d.mirrors {
+		s.due, s.slow = !s.out && !s.suspect, false
 	}
 	for {
 		if s := d.next(); s != nil {
 			s.due = false
-			if err = d.hurry(ctx, s); err == nil || over(ctx, err) {
+			if err = d.fetchFast(ctx, s); err == nil || over(ctx, err) {
 				return err
 			}
 			continue
 		}
 		if s := d.fastest(); s != nil {
 			s.slow = false
-			if err = d.visit(ctx, s, nil); err == nil || over(ctx, err) {
+			if err = d.fetchFrom(ctx, s, nil); err == nil || over(ctx, err) {
 				return err
 			}
 			continue
 		}
-		if !d.part.old() || !d.doubts() {
+		if !d.part.old() || !d.hasSuspects() {
 			break
 		}
-		// Nobody's word fits to what an earlier process left.
+		// No location agrees with the bytes of an earlier process.
 		if err := d.part.cut(ctx, 0); err != nil {
 			return err
 		}
-		for _, s := range d.seats {
-			s.doubted, s.due = false, !s.out
+		for _, s := range d.mirrors {
+			s.suspect, s.due = false, !s.out
 		}
 	}
-	for _, s := range d.seats {
-		if s.doubted && !s.out {
+	for _, s := range d.mirrors {
+		if s.suspect && !s.out {
 			s.slow = false
-			if err = d.alone(ctx, s); err == nil || over(ctx, err) {
+			if err = d.fetchAlone(ctx, s); err == nil || over(ctx, err) {
 				return err
 			}
 		}
@@ -198,13 +187,13 @@ func (d *download) round(ctx context.Context) error {
 	return err
 }
 
-// next is the place to ask now: those that would begin anew come last.
-func (d *download) next() (next *seat) {
-	for _, s := range d.seats {
+// next returns the location to ask now; those that would start from 0 come last.
+func (d *download) next() (next *mirror) {
+	for _, s := range d.mirrors {
 		if !s.due {
 			continue
 		}
-		if !s.whole || d.part.size() == 0 {
+		if !s.noRanges || d.part.size() == 0 {
 			return s
 		}
 		if next == nil {
@@ -214,61 +203,61 @@ func (d *download) next() (next *seat) {
 	return next
 }
 
-// hurry visits a location, and leaves it where it is slow as long as another one
-// is untried.
-func (d *download) hurry(ctx context.Context, s *seat) error {
+// fetchFast fetches from a location, and stops if it is slow while another one is
+// untried.
+func (d *download) fetchFast(ctx context.Context, s *mirror) error {
 	if d.next() == nil {
-		return d.visit(ctx, s, nil)
+		return d.fetchFrom(ctx, s, nil)
 	}
 	rate := max(quickRate, d.a.Length()/int64(longDownload.Seconds()))
 	pace, stop := watch(ctx, answerPatience, rate)
 	defer stop()
-	before, begun := d.brought, time.Now()
-	err := d.visit(ctx, s, pace)
+	before, begun := d.received, time.Now()
+	err := d.fetchFrom(ctx, s, pace)
 	if err != nil && pace.ctx.Err() != nil && !over(ctx, err) {
-		s.slow, s.speed = true, float64(d.brought-before)/max(1, time.Since(begun).Seconds())
+		s.slow, s.speed = true, float64(d.received-before)/max(1, time.Since(begun).Seconds())
 	}
 	return err
 }
 
-// fastest is the location to ask among those that were too slow.
-func (d *download) fastest() (best *seat) {
-	for _, s := range d.seats {
-		if s.slow && !s.out && !s.doubted && (best == nil || s.speed > best.speed) {
+// fastest returns the location to ask among those that were too slow.
+func (d *download) fastest() (best *mirror) {
+	for _, s := range d.mirrors {
+		if s.slow && !s.out && !s.suspect && (best == nil || s.speed > best.speed) {
 			best = s
 		}
 	}
 	return best
 }
 
-func (d *download) doubts() bool {
-	for _, s := range d.seats {
-		if s.doubted && !s.out {
+func (d *download) hasSuspects() bool {
+	for _, s := range d.mirrors {
+		if s.suspect && !s.out {
 			return true
 		}
 	}
 	return false
 }
 
-// alone lets a place that others contradict fill a file of its own.
-func (d *download) alone(ctx context.Context, s *seat) error {
+// fetchAlone lets a location that others contradict deliver the file separately.
+func (d *download) fetchAlone(ctx context.Context, s *mirror) error {
 	f, drop, err := d.fresh()
 	if err != nil {
 		return diskError{err}
 	}
-	shared, note, brought := d.part, d.note, d.brought
-	d.part, d.note = newPart(d.a, f), func(*seat) {}
-	if err = d.visit(ctx, s, nil); err != nil {
+	shared, note, brought := d.part, d.note, d.received
+	d.part, d.note = newPart(d.a, f), func(*mirror) {}
+	if err = d.fetchFrom(ctx, s, nil); err != nil {
 		drop()
-		d.part, d.note, d.brought = shared, note, brought
+		d.part, d.note, d.received = shared, note, brought
 	}
 	return err
 }
 
-// visit asks one place, again and again while it brings something. pace, where
-// there is one, is told what comes.
-func (d *download) visit(ctx context.Context, s *seat, pace *pulse) error {
-	for scraps := 0; ; {
+// fetchFrom fetches from one location repeatedly as long as it makes progress. pace may
+// be nil; otherwise it counts the bytes too.
+func (d *download) fetchFrom(ctx context.Context, s *mirror, pace *pulse) error {
+	for shortReads := 0; ; {
 		before := d.part.size()
 		again := false
 		err := d.fetch(ctx, s, pace)
@@ -284,16 +273,16 @@ func (d *download) visit(ctx context.Context, s *seat, pace *pulse) error {
 		if over(ctx, err) {
 			return err
 		}
-		log := []any{"path", d.a.Path(), "place", s.name, "have", d.part.size(), "of", d.a.Length(), "error", err}
+		log := []any{"path", d.a.Path(), "location", s.name, "have", d.part.size(), "of", d.a.Length(), "error", err}
 		switch got := d.part.size() - before; {
 		case pace != nil && pace.ctx.Err() != nil:
-			d.c.log.Info("download goes on elsewhere", log...)
+			d.c.log.Info("download continues at another location", log...)
 			return err
 		case again:
-		case got >= worthwhile:
-			scraps = 0
-		case got > 0 && scraps < maxScraps && !errors.Is(err, errSlow):
-			scraps++
+		case got >= minProgress:
+			shortReads = 0
+		case got > 0 && shortReads < maxShortReads && !errors.Is(err, errSlow):
+			shortReads++
 		default:
 			d.c.log.Warn("download failed", log...)
 			return err
@@ -302,14 +291,15 @@ func (d *download) visit(ctx context.Context, s *seat, pace *pulse) error {
 	}
 }
 
-// blame decides who is at fault that the whole is wrong, which s completed.
-func (d *download) blame(ctx context.Context, s *seat, wrong error) (again bool, err error) {
+// blame decides which location is at fault if the complete file is wrong; s delivered
+// its end.
+func (d *download) blame(ctx context.Context, s *mirror, wrong error) (again bool, err error) {
 	last := d.part.from[len(d.part.from)-1]
 	switch {
 	case last.start > 0:
-		s.doubted = true
+		s.suspect = true
 	case last.reads > 1:
-		s.whole, again = true, true
+		s.noRanges, again = true, true
 	default:
 		s.out = true
 	}
@@ -319,16 +309,13 @@ func (d *download) blame(ctx context.Context, s *seat, wrong error) (again bool,
 	return again, wrong
 }
 
-// errDiffers: an answer that begins at 0 is not what is there already.
-var errDiffers = errors.New("not the bytes that are there already")
-
-// differs decides what that means.
-func (d *download) differs(ctx context.Context, s *seat, err error) (bool, error) {
+// differs handles an answer from offset 0 that contradicts the part.
+func (d *download) differs(ctx context.Context, s *mirror, err error) (bool, error) {
 	if !d.part.only(s.key) {
-		s.doubted = true
+		s.suspect = true
 		return false, err
 	}
-	// It contradicts itself: the file was replaced.
+	// The location contradicts itself: its file was replaced.
 	s.out, s.changed = s.changed, true
 	if err := d.part.cut(ctx, 0); err != nil {
 		return false, err
@@ -336,15 +323,15 @@ func (d *download) differs(ctx context.Context, s *seat, err error) (bool, error
 	return !s.out, err
 }
 
-// fetch asks a place once for what lacks.
-func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
+// fetch makes one request for the missing bytes.
+func (d *download) fetch(ctx context.Context, s *mirror, pace *pulse) error {
 	if pace != nil {
 		ctx = pace.ctx
 	}
 	if s.stalled {
 		ctx = ownConnection(ctx)
 	}
-	pulse, stop := watch(ctx, d.c.cfg.IdleTimeout, minRate) // waiting for the answer counts too
+	pulse, stop := watch(ctx, d.c.cfg.IdleTimeout, minRate) // includes waiting for the answer
 	defer stop()
 	ctx = pulse.ctx
 	err := d.receive(ctx, s, pulse, pace)
@@ -355,9 +342,9 @@ func (d *download) fetch(ctx context.Context, s *seat, pace *pulse) error {
 	return err
 }
 
-func (d *download) receive(ctx context.Context, s *seat, pulse, pace *pulse) error {
+func (d *download) receive(ctx context.Context, s *mirror, pulse, pace *pulse) error {
 	offset, tag := d.part.size(), s.tag
-	if s.whole || offset == 0 {
+	if s.noRanges || offset == 0 {
 		offset, tag = 0, ""
 	}
 	r, err := openAt(ctx, s.source, d.name, offset, tag)
@@ -390,11 +377,11 @@ func (d *download) receive(ctx context.Context, s *seat, pulse, pace *pulse) err
 	return d.copy(ctx, s, in)
 }
 
-// refused draws the conclusions of an answer without bytes.
-func (d *download) refused(s *seat, offset int64, err error) {
+// refused handles an error response.
+func (d *download) refused(s *mirror, offset int64, err error) {
 	switch {
 	case errors.Is(err, ErrRange) && offset > 0:
-		s.whole, s.due = true, true
+		s.noRanges, s.due = true, true
 	case errors.Is(err, ErrRange) || lasting(err):
 		s.out = true
 	}
@@ -403,15 +390,15 @@ func (d *download) refused(s *seat, offset int64, err error) {
 	}
 }
 
-// copy reads what lacks and no more.
-func (d *download) copy(ctx context.Context, s *seat, in io.Reader) error {
+// copy reads the missing bytes and no more.
+func (d *download) copy(ctx context.Context, s *mirror, in io.Reader) error {
 	for d.part.size() < d.a.Length() {
 		n, err := in.Read(d.buf[:min(bufferSize, d.a.Length()-d.part.size())])
 		if n > 0 {
 			if _, err := d.part.Write(d.buf[:n]); err != nil {
 				return err
 			}
-			d.brought += int64(n)
+			d.received += int64(n)
 			d.tell(s.name, false)
 		}
 		switch {
@@ -428,11 +415,11 @@ func (d *download) copy(ctx context.Context, s *seat, in io.Reader) error {
 	return nil
 }
 
-// tell reports progress, now and then or for sure.
-func (d *download) tell(place string, sure bool) {
-	if d.c.cfg.Progress == nil || !sure && time.Since(d.told) < 100*time.Millisecond {
+// tell reports progress, at most every 100 ms unless sure is set.
+func (d *download) tell(location string, sure bool) {
+	if d.c.cfg.Progress == nil || !sure && time.Since(d.reported) < 100*time.Millisecond {
 		return
 	}
-	d.c.cfg.Progress(Progress{Path: d.a.Path(), Done: d.part.size(), Total: d.a.Length(), Place: place})
-	d.told = time.Now()
+	d.c.cfg.Progress(Progress{Path: d.a.Path(), Done: d.part.size(), Total: d.a.Length(), Place: location})
+	d.reported = time.Now()
 }

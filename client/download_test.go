@@ -18,12 +18,12 @@ import (
 
 const mib = 1 << 20
 
-// A connection cut anywhere costs nothing: the rest is asked for, of the same
-// version of the file where the server names one.
+// After a connection is cut at any byte only the rest is requested, of the same version
+// of the file if the server sends a tag.
 func TestCutAnywhere(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 1, mib)
-	p := d.posts[0]
+	p := d.mirrors[0]
 	tag := fmt.Sprintf(`"%d-%x"`, mib, d.content[:8])
 	for tenth := range 10 {
 		at := max(1, tenth*mib/10)
@@ -44,42 +44,42 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
-// A server that cuts every 300 kB is finished, without a byte twice.
+// A download from a server that cuts every 300 kB completes, and no byte is sent twice.
 func TestCutEverywhere(t *testing.T) {
 	d := newDepot(t, 1, 3*mib)
-	d.posts[0].tell(cutAfter(300_000))
+	d.mirrors[0].tell(cutAfter(300_000))
 	d.saves(filepath.Join(t.TempDir(), "agent"))
-	if got := d.posts[0].asked(); len(got) != 11 || sent(got) != 3*mib {
+	if got := d.mirrors[0].asked(); len(got) != 11 || sent(got) != 3*mib {
 		t.Errorf("%d requests, %d bytes", len(got), sent(got))
 	}
-	// Scraps are not asked for without end; the next time it goes on from there.
-	d.posts[0].tell(cutAfter(1000))
+	// Short reads are not repeated forever; the next Save resumes.
+	d.mirrors[0].tell(cutAfter(1000))
 	dir := t.TempDir()
 	if err := d.save(t.Context(), filepath.Join(dir, "agent")); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
-	if got := d.posts[0].asked(); len(got) != 4 {
+	if got := d.mirrors[0].asked(); len(got) != 4 {
 		t.Errorf("asked %v", got)
 	}
 	part(t, dir, 4000)
 }
 
-// Where a place breaks off, the next one gives the rest.
-func TestNextPlaceGoesOn(t *testing.T) {
-	for name, end := range map[string]deed{"cut": down, "gone": gone,
+// If a location breaks off, the next one delivers the rest.
+func TestNextLocationResumes(t *testing.T) {
+	for name, end := range map[string]behaviour{"cut": down, "gone": gone,
 		"silent": func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDepot(t, 2, mib)
-			d.posts[0].tell(first(cutAfter(400_000), end))
+			d.mirrors[0].tell(first(cutAfter(400_000), end))
 			c := d.client(func(cfg *client.Config) { cfg.IdleTimeout = 2 * time.Second })
 			file := filepath.Join(t.TempDir(), "agent")
 			if err := c.Save(t.Context(), d.approved(c), file); err != nil {
 				t.Fatal(err)
 			}
 			d.holds(file)
-			a, b := d.posts[0].asked(), d.posts[1].asked()
+			a, b := d.mirrors[0].asked(), d.mirrors[1].asked()
 			if len(a) != 2 || a[0].sent != 400_000 {
 				t.Errorf("the first was asked %v", a)
 			}
@@ -90,12 +90,11 @@ func TestNextPlaceGoesOn(t *testing.T) {
 	}
 }
 
-// A place that stands still in the middle is left, and what it gave is not
-// fetched again.
+// A location that stalls is left, and its bytes are not fetched again.
 func TestStallInTheMiddle(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 2, mib)
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(&cutter{w, 500_000, func() { <-r.Context().Done(); hangUp() }}, r)
 	})
 	c := d.client(func(cfg *client.Config) { cfg.IdleTimeout = 2 * time.Second })
@@ -104,14 +103,14 @@ func TestStallInTheMiddle(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.holds(file)
-	if a, b := d.posts[0].asked(), d.posts[1].asked(); sent(a)+sent(b) != mib {
+	if a, b := d.mirrors[0].asked(), d.mirrors[1].asked(); sent(a)+sent(b) != mib {
 		t.Errorf("%v and %v", a, b)
 	}
 }
 
-// wrongRanges are the ways to answer a request for the rest with something else.
-// They serve well whoever asks for all of it.
-func wrongRanges(d *depot) map[string]deed {
+// wrongRanges are wrong responses to range requests. Requests for the whole file are
+// served correctly.
+func wrongRanges(d *depot) map[string]behaviour {
 	rest := func(w http.ResponseWriter, r *http.Request, status int, headers ...string) {
 		for _, h := range headers {
 			name, value, _ := strings.Cut(h, ": ")
@@ -120,7 +119,7 @@ func wrongRanges(d *depot) map[string]deed {
 		w.WriteHeader(status)
 		w.Write(d.content[mib/2:])
 	}
-	answer := func(status int, headers ...string) deed {
+	answer := func(status int, headers ...string) behaviour {
 		return func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 			if r.Header.Get("Range") == "" {
 				file(w, r)
@@ -130,7 +129,7 @@ func wrongRanges(d *depot) map[string]deed {
 		}
 	}
 	half, last := mib/2, mib-1
-	return map[string]deed{
+	return map[string]behaviour{
 		"ignored": func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 			r.Header.Del("Range")
 			file(w, r)
@@ -158,8 +157,8 @@ func wrongRanges(d *depot) map[string]deed {
 	}
 }
 
-// A place that can't do ranges, or lies in them, is asked for all of it. If
-// there is another one, that is asked for the rest, and for no more.
+// A location without ranges, or with wrong ones, is asked for the whole file. If there
+// is another location, that is asked for the rest and no more.
 func TestWrongRanges(t *testing.T) {
 	for name := range wrongRanges(&depot{content: noise(mib)}) {
 		t.Run(name, func(t *testing.T) {
@@ -167,28 +166,28 @@ func TestWrongRanges(t *testing.T) {
 			d := newDepot(t, 2, mib)
 			wrong := wrongRanges(d)[name]
 			broken := first(cutAfter(mib/2), wrong)
-			d.posts[0].tell(broken)
-			d.posts[1].tell(gone)
+			d.mirrors[0].tell(broken)
+			d.mirrors[1].tell(gone)
 			d.saves(filepath.Join(t.TempDir(), "agent"))
-			asks := d.posts[0].asked()
+			asks := d.mirrors[0].asked()
 			if want := int64(2*mib + mib/2); sent(asks) > want || len(asks) > 4 {
 				t.Errorf("alone: asked %v", asks)
 			}
 
-			d.posts[0].tell(broken)
-			d.posts[1].tell(nil)
+			d.mirrors[0].tell(broken)
+			d.mirrors[1].tell(nil)
 			d.saves(filepath.Join(t.TempDir(), "agent"))
-			a, b := d.posts[0].asked(), d.posts[1].asked()
+			a, b := d.mirrors[0].asked(), d.mirrors[1].asked()
 			switch name {
 			case "ignored":
 				if sent(a) != mib+mib/2 || len(b) != 0 {
 					t.Errorf("asked %v and %v", a, b)
 				}
-			case "gzip": // what was asked for is identity: the word is not listened to
+			case "gzip": // identity was requested: the header is ignored
 				if sent(a) != mib || len(a) != 2 || len(b) != 0 {
 					t.Errorf("asked %v and %v", a, b)
 				}
-			case "other bytes": // only the whole shows it
+			case "other bytes": // detected only by the hash of the whole file
 				if len(a) != 3 || sent(a) != 2*mib || len(b) != 0 {
 					t.Errorf("asked %v and %v", a, b)
 				}
@@ -201,8 +200,8 @@ func TestWrongRanges(t *testing.T) {
 	}
 }
 
-// The file is replaced in the middle of a download: by a wrong one, by one of
-// another length, and back.
+// The file is replaced during a download: by a wrong one, by one of another length, and
+// back.
 func TestFileChangesInBetween(t *testing.T) {
 	for name, at := range map[string]func(d *depot) []byte{
 		"from the start": func(d *depot) []byte { return d.bad(0, mib) },
@@ -214,60 +213,60 @@ func TestFileChangesInBetween(t *testing.T) {
 			t.Parallel()
 			d := newDepot(t, 2, mib)
 			other := at(d)
-			// It was wrong, and is right from then on.
-			d.posts[0].tell(first(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+			// It was wrong, and is correct from then on.
+			d.mirrors[0].tell(first(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 				d.file(other)(&cutter{w, min(mib/2, len(other)-1), hangUp}, r)
 			}, nil))
-			d.posts[1].tell(down)
+			d.mirrors[1].tell(down)
 			err := d.save(t.Context(), filepath.Join(t.TempDir(), "agent"))
 			if refused := len(other) != mib; refused != errors.Is(err, tuf.ErrMismatch) || !refused && err != nil {
 				t.Errorf("healed: %v", err)
 			}
-			// It was right, and is wrong from then on.
+			// It was correct, and is wrong from then on.
 			dir := t.TempDir()
-			d.posts[0].tell(first(cutAfter(mib/2), d.gives(other)))
+			d.mirrors[0].tell(first(cutAfter(mib/2), d.gives(other)))
 			if err := d.save(t.Context(), filepath.Join(dir, "agent")); err == nil {
 				t.Error("no error")
 			}
-			d.posts[1].tell(nil)
+			d.mirrors[1].tell(nil)
 			d.saves(filepath.Join(dir, "agent"))
 		})
 	}
 }
 
-// What a liar gives does not take from an honest place what it gave, as far as
-// that can be known.
-func TestLiars(t *testing.T) {
+// Bytes of an honest location are not lost because of a malicious one, as far as that
+// can be determined.
+func TestMaliciousLocations(t *testing.T) {
 	t.Parallel()
-	lie := func(d *depot) deed { return d.gives(d.bad(0, mib)) }
+	wrong := func(d *depot) behaviour { return d.gives(d.bad(0, mib)) }
 	t.Run("after the honest one", func(t *testing.T) {
 		d := newDepot(t, 3, mib)
-		d.posts[0].tell(first(cutAfter(mib/2), down))
-		d.posts[1].tell(lie(d))
+		d.mirrors[0].tell(first(cutAfter(mib/2), down))
+		d.mirrors[1].tell(wrong(d))
 		d.saves(filepath.Join(t.TempDir(), "agent"))
-		if got, want := d.posts[2].asked(), []ask{{mib / 2, "", mib / 2}}; !slices.Equal(got, want) {
+		if got, want := d.mirrors[2].asked(), []ask{{mib / 2, "", mib / 2}}; !slices.Equal(got, want) {
 			t.Errorf("asked %v, want %v", got, want)
 		}
 	})
-	t.Run("after the honest one, who comes back", func(t *testing.T) {
+	t.Run("after the honest one, which comes back", func(t *testing.T) {
 		d := newDepot(t, 2, mib)
-		d.posts[0].tell(first(cutAfter(mib/2), down))
-		d.posts[1].tell(lie(d))
+		d.mirrors[0].tell(first(cutAfter(mib/2), down))
+		d.mirrors[1].tell(wrong(d))
 		dir := t.TempDir()
 		if err := d.save(t.Context(), filepath.Join(dir, "agent")); !errors.Is(err, tuf.ErrMismatch) {
 			t.Fatalf("got %v", err)
 		}
 		part(t, dir, mib/2)
-		d.posts[0].tell(nil)
+		d.mirrors[0].tell(nil)
 		d.saves(filepath.Join(dir, "agent"))
-		if got := d.posts[0].asked(); sent(got) != mib/2 {
+		if got := d.mirrors[0].asked(); sent(got) != mib/2 {
 			t.Errorf("asked %v", got)
 		}
 	})
 	t.Run("ignoring ranges", func(t *testing.T) {
 		d := newDepot(t, 2, mib)
-		d.posts[0].tell(first(cutAfter(mib/2), down))
-		d.posts[1].tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+		d.mirrors[0].tell(first(cutAfter(mib/2), down))
+		d.mirrors[1].tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 			r.Header.Del("Range")
 			d.file(d.bad(1000, mib))(w, r)
 		})
@@ -276,44 +275,45 @@ func TestLiars(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 		part(t, dir, mib/2)
-		if got := d.posts[1].asked(); len(got) != 2 {
+		if got := d.mirrors[1].asked(); len(got) != 2 {
 			t.Errorf("asked %v", got)
 		}
 	})
 	t.Run("before the honest one", func(t *testing.T) {
 		for _, ranges := range []bool{true, false} {
 			d := newDepot(t, 2, mib)
-			d.posts[0].tell(first(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+			d.mirrors[0].tell(first(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 				d.file(d.bad(0, mib))(&cutter{w, mib / 2, hangUp}, r)
 			}, down))
 			if !ranges {
-				d.posts[1].tell(wrongRanges(d)["ignored"])
+				d.mirrors[1].tell(wrongRanges(d)["ignored"])
 			}
 			d.saves(filepath.Join(t.TempDir(), "agent"))
-			// The rest of a lie, or the begin of the truth; then all of it.
-			if got := d.posts[1].asked(); len(got) != 2 || sent(got) > 2*mib {
+			// The rest of the wrong file, or the start of the correct one; then all of
+			// it.
+			if got := d.mirrors[1].asked(); len(got) != 2 || sent(got) > 2*mib {
 				t.Errorf("asked %v", got)
 			}
 		}
 	})
 	t.Run("alone", func(t *testing.T) {
 		d := newDepot(t, 1, mib)
-		d.posts[0].tell(lie(d))
+		d.mirrors[0].tell(wrong(d))
 		dir := t.TempDir()
 		c := d.client(func(cfg *client.Config) { cfg.Retries = 2 })
 		if err := c.Save(t.Context(), d.approved(c), filepath.Join(dir, "agent")); !errors.Is(err, tuf.ErrMismatch) {
 			t.Fatalf("got %v", err)
 		}
-		if got := d.posts[0].asked(); len(got) != 1 {
-			t.Errorf("a proven liar was asked %v", got)
+		if got := d.mirrors[0].asked(); len(got) != 1 {
+			t.Errorf("a faulty location was asked %v", got)
 		}
 		if left := files(t, dir); len(left) > 0 {
 			t.Errorf("left %q", left)
 		}
 	})
-	t.Run("all, in turn", func(t *testing.T) {
+	t.Run("all of them, in turn", func(t *testing.T) {
 		d := newDepot(t, 3, mib)
-		for _, p := range d.posts {
+		for _, p := range d.mirrors {
 			p.tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 				d.file(d.bad(0, mib))(&cutter{w, 400_000, hangUp}, r)
 			})
@@ -322,7 +322,7 @@ func TestLiars(t *testing.T) {
 		if err := c.Save(t.Context(), d.approved(c), filepath.Join(t.TempDir(), "agent")); err == nil {
 			t.Fatal("no error")
 		}
-		for i, p := range d.posts {
+		for i, p := range d.mirrors {
 			if got := p.asked(); len(got) > 12 {
 				t.Errorf("%d was asked %v", i, got)
 			}
@@ -330,13 +330,12 @@ func TestLiars(t *testing.T) {
 	})
 }
 
-// When the caller's time is up Save ends at once and says so; the next one goes
-// on.
+// When its context ends Save returns its error at once; the next one resumes.
 func TestSaveEndsWithContext(t *testing.T) {
 	d := newDepot(t, 1, mib)
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(&cutter{w, mib / 4, func() {
 			for len(parts(t, dir)) == 0 || size(t, parts(t, dir)[0]) < mib/4 {
 				time.Sleep(time.Millisecond)
@@ -350,9 +349,9 @@ func TestSaveEndsWithContext(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	part(t, dir, mib/4)
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	d.saves(filepath.Join(dir, "agent"))
-	if got := d.posts[0].asked(); len(got) != 1 || sent(got) != mib-mib/4 {
+	if got := d.mirrors[0].asked(); len(got) != 1 || sent(got) != mib-mib/4 {
 		t.Errorf("asked %v", got)
 	}
 }

@@ -14,16 +14,16 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Bounds of the evidence folder, for each rank. The first pieces stay: a flood does
-// not wash them out. Ranks have room of their own, so that what costs nothing to
-// make does not displace what takes a key:
+// Limits of the evidence, for each rank. The first files stay, so that a flood does not
+// displace them. Ranks have separate limits, so that files anyone can make do not
+// displace those that take a key:
 //
-//   - fork: roots that the trusted root's parties signed, beside one that they
-//     signed too
-//   - signed: what a root key signed that this client trusts, and was refused
-//   - root: what else was shown as a root, and is one in form
-//   - anything else; what is not even metadata, such as the page of a captive
-//     portal, gets a part of that room only
+//   - fork: roots that the trusted root's parties signed in addition to another of the
+//     same version
+//   - signed: refused files that a root key of a trusted root signed
+//   - root: other well-formed but refused roots
+//   - anything else; files that are not metadata, such as the page of a captive portal,
+//     get only a part of this room
 const (
 	maxEvidence      = 32
 	maxJunk          = 8
@@ -41,11 +41,11 @@ const (
 	rankOther  = ""
 )
 
-// rank says what room a refused file takes, and the sum that it is known by: of
-// ranked files that of the signed part, because anyone can add to the rest.
+// rank returns a refused file's rank, and the hash that identifies it: for ranked files
+// that of the signed part, because anyone can change the rest.
 func (w *walk) rank(c *Client, from, name string, data []byte, why error) (rank, sum string) {
-	payload, signers := rootSigners(data, c.limits.Root, w.tip, c.pin.Root())
-	past := errors.Is(why, tuf.ErrVersion) || errors.Is(why, tuf.ErrRollback) // a root of the past under another name
+	payload, signers := rootSigners(data, c.limits.Root, w.trusted, c.pin.Root())
+	past := errors.Is(why, tuf.ErrVersion) || errors.Is(why, tuf.ErrRollback) // an old root under another name
 	switch {
 	case from == "fork":
 		rank = rankFork
@@ -62,8 +62,8 @@ func (w *walk) rank(c *Client, from, name string, data []byte, why error) (rank,
 	return rank, hexSum(payload)[:16]
 }
 
-// rootSigners returns the signed part of a metadata file, and how many root keys
-// of the given roots signed it. Files above limit are not looked at.
+// rootSigners returns the signed part of a metadata file, and how many root keys of the
+// given roots signed it. Files above limit are not parsed.
 func rootSigners(data []byte, limit int64, roots ...*tuf.Root) (payload []byte, signers int) {
 	if int64(len(data)) > limit {
 		return nil, 0
@@ -94,10 +94,10 @@ func rootSigners(data []byte, limit int64, roots ...*tuf.Root) (payload []byte, 
 	return signed, signers
 }
 
-// maxEvidenceSignatures bounds the signatures that are looked at in a refused file.
+// maxEvidenceSignatures limits the signatures that are checked in a refused file.
 const maxEvidenceSignatures = 1024
 
-// keepEvidence files what was refused. That it can't be kept must not stop an update.
+// keepEvidence stores a refused file. A failure to do so must not stop an update.
 func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error) {
 	if w.quiet || !w.accuses(name, why) {
 		return
@@ -108,16 +108,15 @@ func (w *walk) keepEvidence(c *Client, from, name string, data []byte, why error
 		file = filepath.Join(c.dir, filepath.FromSlash(file))
 	}
 	if err != nil {
-		c.log.Warn("refused", "place", from, "reason", why, "not kept", err)
+		c.log.Warn("refused", "location", from, "reason", why, "not kept", err)
 		return
 	}
-	c.log.Warn("refused", "place", from, "reason", why, "evidence", file)
+	c.log.Warn("refused", "location", from, "reason", why, "evidence", file)
 	w.evidence = append(w.evidence, file)
 }
 
-// accuses reports whether a refusal may show that somebody lied. A key of a kind that
-// is not known here does not, and neither does a timestamp that was right some time
-// ago: some copies of a repository lag.
+// accuses reports whether a refusal may indicate an attack. An unknown type of key does
+// not, and neither does an old timestamp: some mirrors lag.
 func (w *walk) accuses(name string, why error) bool {
 	if errors.Is(why, tuf.ErrUnknownKey) {
 		return false
@@ -127,17 +126,17 @@ func (w *walk) accuses(name string, why error) bool {
 	return !lags
 }
 
-// quarantine files what stood in the state in the place of a good file.
+// quarantine stores a damaged file of the state as evidence.
 func (w *walk) quarantine(c *Client, name string, data []byte) {
 	if len(data) > 0 {
 		w.keepEvidence(c, "state", name, data, fmt.Errorf("%w: damaged on the disk", tuf.ErrMalformed))
 	}
 }
 
-// keepEvidence files refused bytes with the reason beside them and returns the
-// file's name in the store. The same bytes are kept once.
+// keepEvidence stores refused bytes together with the reason, and returns the file's
+// name in the store. Equal bytes are stored once.
 func (s *session) keepEvidence(rank, sum, from, name string, data []byte, why error, when time.Time) (string, error) {
-	// The sum first: no name from metadata begins the name of a file.
+	// The hash comes first, so that a name from metadata cannot choose the rank.
 	file := rank + sum + "." + diskName(name)
 	have, err := s.store.List("evidence")
 	if err != nil {
@@ -165,7 +164,7 @@ func (s *session) keepEvidence(rank, sum, from, name string, data []byte, why er
 		limit = maxJunk
 	}
 	if pieces := (files + 1) / 2; pieces >= limit || total > room { // each with its reason
-		return "", fmt.Errorf("the evidence folder holds %d pieces of this kind already, with this one %d bytes", pieces, total)
+		return "", fmt.Errorf("too much evidence of this kind: %d files, %d bytes with this one", pieces, total)
 	}
 	reason, err := json.MarshalIndent(map[string]string{"from": from, "reason": why.Error(), "time": when.UTC().Format(time.RFC3339)}, "", " ")
 	if err != nil {

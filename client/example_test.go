@@ -44,7 +44,7 @@ func update(ctx context.Context, cfg *client.Config, file, installed string) (st
 	return rel.Version, c.Save(ctx, rel.Approved, file)
 }
 
-// The vendor lists a release; it is had once the review centre lists it too.
+// The vendor lists a release; it is offered after the review centre lists it too.
 func Example() {
 	dir, err := os.MkdirTemp("", "example")
 	check(err)
@@ -76,8 +76,8 @@ func Example() {
 	// the new agent
 }
 
-// exampleRepository makes a repository with all keys at hand. In earnest the
-// parties' keys lie with the parties: see repo.Repo.Stage.
+// exampleRepository makes a repository with all keys available. In production each
+// party keeps its own keys: see repo.Repo.Stage.
 func exampleRepository(ctx context.Context, dir string) *repo.Repo {
 	var signers []tuf.Signer
 	key := func() repo.Keys {
@@ -102,7 +102,7 @@ func exampleRepository(ctx context.Context, dir string) *repo.Repo {
 	return r
 }
 
-// hosts answers for both example hosts from a folder.
+// hosts serves both example hosts from a directory.
 func hosts(dir string) *http.Client {
 	t := http.NewFileTransport(http.Dir(dir))
 	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {

@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// ConfigDir tells tests where a client keeps its state.
+// ConfigDir returns the directory of a client's state.
 func ConfigDir(c *Client) string { return c.cfg.Dir }
 
 // OpenByHTTP opens a file at a location as the client does.
@@ -14,7 +14,7 @@ func OpenByHTTP(c *Client, metadata, name string) (io.ReadCloser, error) {
 	return c.web(metadata, "").Open(context.Background(), name)
 }
 
-// NewestRoot is the version of the root whose locations a download would ask.
+// NewestRoot is the version of the root whose locations a download would use.
 func NewestRoot(c *Client) int64 { return c.newestRoot().Version() }
 
 // TransportOf is the client's own transport, before its first request.

@@ -9,8 +9,8 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// failed is an error of this package: one line of printable ASCII, 4 kB at most,
-// whatever the errors of locations, disks and metadata in it say.
+// failed is an error of this package: one line of printable ASCII of at most 4 kB,
+// whatever the errors of locations, disks and metadata in it contain.
 type failed struct {
 	text string
 	errs []error
@@ -20,7 +20,7 @@ func (f *failed) Error() string { return f.text }
 
 func (f *failed) Unwrap() []error { return f.errs }
 
-// join is errors.Join in one line.
+// join is errors.Join on one line.
 func join(errs ...error) error {
 	f := &failed{}
 	var parts []string
@@ -36,7 +36,8 @@ func join(errs ...error) error {
 	return f
 }
 
-// failure is what an exported function returns of errs: it says whose error it is.
+// failure prepares errs for return by an exported function: it adds the prefix of this
+// package.
 func failure(errs ...error) error {
 	err := join(errs...)
 	if err == nil || strings.HasPrefix(err.Error(), "client: ") {
@@ -45,7 +46,7 @@ func failure(errs ...error) error {
 	return &failed{text.Line("client: " + err.Error()), []error{err}}
 }
 
-// oneLine is an error's message as one line, with what errors.Join put on several.
+// oneLine returns an error's message as one line; errors.Join uses several.
 func oneLine(err error) string {
 	if f, ok := errors.AsType[*failed](err); ok && err == error(f) {
 		return f.text
@@ -53,8 +54,8 @@ func oneLine(err error) string {
 	return text.Line(strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
-// lines is a log handler that does for the attributes of every record what failed
-// does for errors: names and messages of locations and of metadata are among them.
+// lines is a log handler that sanitizes the attributes of every record as failed does
+// for errors: they contain names and messages from locations and metadata.
 type lines struct{ slog.Handler }
 
 func (l lines) Handle(ctx context.Context, r slog.Record) error {

@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// faults are what can happen to one request.
+// faults are the possible faults of one request.
 var faults = map[string]func(r *http.Request, good *http.Response) (*http.Response, error){
 	"before": func(r *http.Request, good *http.Response) (*http.Response, error) { return nil, errDark },
 	"refused": func(r *http.Request, good *http.Response) (*http.Response, error) {
@@ -39,13 +39,13 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// nth breaks the request number n of those that come.
+// nth applies fault to the n-th request.
 func (w *web) nth(n int, fault func(*http.Request, *http.Response) (*http.Response, error)) func(*client.Config) {
 	var count atomic.Int64
 	return func(cfg *client.Config) {
 		cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			resp, err := w.RoundTrip(r)
-			if err == nil && count.Add(1) == int64(n) { // one that is dropped is none
+			if err == nil && count.Add(1) == int64(n) { // a dropped request does not count
 				return fault(r, resp)
 			}
 			return resp, err
@@ -53,8 +53,8 @@ func (w *web) nth(n int, fault func(*http.Request, *http.Response) (*http.Respon
 	}
 }
 
-// One fault at the n-th request, of each kind, does not even stop the update:
-// another place helps out. With one place alone a clean run afterwards does.
+// One fault at the n-th request, of each kind, does not prevent the update: another
+// location is used. With only one location the next run succeeds.
 func TestFaultAtEveryRequest(t *testing.T) {
 	t.Parallel()
 	for name, fault := range faults {
@@ -65,7 +65,7 @@ func TestFaultAtEveryRequest(t *testing.T) {
 					pin := w.client()
 					w.repo.NextRoot(nothing)
 					if alone {
-						w.does(dark, cdnHost)
+						w.does(unreachable, cdnHost)
 					}
 					file := filepath.Join(t.TempDir(), "agent")
 					err := refreshAndSave(w.client(w.nth(n, fault)), file)
@@ -92,8 +92,8 @@ func TestFaultAtEveryRequest(t *testing.T) {
 	}
 }
 
-// Whatever request the context ends at, Refresh and Save say so and the state
-// stays good.
+// At whatever request the context ends, Refresh and Save return its error and the state
+// remains valid.
 func TestCancelAtEveryRequest(t *testing.T) {
 	for n := 1; ; n++ {
 		w := newWeb(t)
@@ -133,7 +133,7 @@ func TestCancelAtEveryRequest(t *testing.T) {
 	}
 }
 
-// Who waits for another's refresh ends with his own context.
+// A call that waits for another refresh ends with its own context.
 func TestWaitEndsWithContext(t *testing.T) {
 	w := newWeb(t)
 	begun, end := make(chan struct{}), make(chan struct{})

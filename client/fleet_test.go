@@ -22,20 +22,20 @@ import (
 const (
 	announceDay = 5
 	cutOverDay  = 30
-	theftDay    = 45 // A, its online keys and the vendor's release key
+	theftDay    = 45 // A, its online keys and the vendor's release key are compromised
 	retireDay   = 60
 	outageDay   = 70 // of B, for two days
 	sunsetDay   = 100
 	lastDay     = 119
 )
 
-// fleet is the world that many clients live in, and what they did together.
+// fleet is the environment of many clients, and their common statistics.
 type fleet struct {
 	*move
-	thief *tuftest.Repo
-	pins  [5][]byte // exported at root 1 to 4
-	sums  [5]string // of the roots
-	seed  uint64
+	attacker *tuftest.Repo
+	pins     [5][]byte // exported at root 1 to 4
+	sums     [5]string // of the roots
+	seed     uint64
 
 	looks, requests, failures, evidence atomic.Int64
 }
@@ -49,7 +49,7 @@ func newFleet(tb testing.TB, seed uint64) *fleet {
 		}
 	})
 	evil(m)
-	f := &fleet{move: m, thief: m.serves[hostA], seed: seed}
+	f := &fleet{move: m, attacker: m.serves[hostA], seed: seed}
 	for n := 1; n <= 4; n++ {
 		pin := m.at[n].Pin()
 		pin["root"], pin["locations"] = firstDoc(tb, m.at[n].Files[rootFile(n)]), tuftest.At(m.at[n].Root, "x-visum")["locations"]
@@ -58,7 +58,7 @@ func newFleet(tb testing.TB, seed uint64) *fleet {
 	return f
 }
 
-// rootOn is the newest root of a day.
+// rootOn is the newest root on a day.
 func rootOn(day int) int {
 	n := 1
 	for _, d := range []int{announceDay, cutOverDay, retireDay} {
@@ -69,11 +69,11 @@ func rootOn(day int) int {
 	return n
 }
 
-// served is what a host serves on a day; nil: it is dark.
+// served is what a host serves on a day; nil: it is unreachable.
 func (f *fleet) served(host string, day int) *tuftest.Repo {
 	switch {
 	case host == hostA && day >= theftDay:
-		return f.thief
+		return f.attacker
 	case host == hostB && (day < announceDay || day == outageDay || day == outageDay+1):
 		return nil
 	case host == hostA || host == hostB || host == hostZ:
@@ -82,13 +82,13 @@ func (f *fleet) served(host string, day int) *tuftest.Repo {
 	return nil
 }
 
-// machine is one client with its habits. All of its days pass at once, so that
-// only a few states are in memory at a time.
+// machine is one client with its behaviour. All of its days are simulated in a row, so
+// that only a few states are in memory at a time.
 type machine struct {
 	*fleet
 	pin, from, every, phase int
 	asleep                  [2]int // days
-	root                    int64  // that it follows
+	root                    int64  // accepted so far
 
 	mu    sync.Mutex
 	day   int
@@ -96,17 +96,17 @@ type machine struct {
 }
 
 func (f *fleet) machine(i int) *machine {
-	dice := rand.New(rand.NewPCG(f.seed, uint64(i)))
-	m := &machine{fleet: f, pin: 1, every: []int{7, 7, 7, 14, 14, 14, 14, 30, 30, 60}[dice.IntN(10)], asked: map[string]int{}}
-	m.phase = dice.IntN(m.every)
-	switch kind := dice.IntN(20); {
-	case kind < 3: // off for months, over one step of the move or all of it
-		m.asleep = [2]int{dice.IntN(cutOverDay), retireDay + dice.IntN(lastDay-retireDay)}
-	case kind < 6: // bought later, with the pin of that day
-		m.from = dice.IntN(lastDay)
+	rng := rand.New(rand.NewPCG(f.seed, uint64(i)))
+	m := &machine{fleet: f, pin: 1, every: []int{7, 7, 7, 14, 14, 14, 14, 30, 30, 60}[rng.IntN(10)], asked: map[string]int{}}
+	m.phase = rng.IntN(m.every)
+	switch kind := rng.IntN(20); {
+	case kind < 3: // offline for months, during one step of the move or all of it
+		m.asleep = [2]int{rng.IntN(cutOverDay), retireDay + rng.IntN(lastDay-retireDay)}
+	case kind < 6: // first started later, with the pin of that day
+		m.from = rng.IntN(lastDay)
 		m.pin = rootOn(m.from)
-	case kind < 8: // bought later, with the first pin
-		m.from = dice.IntN(lastDay)
+	case kind < 8: // first started later, with the first pin
+		m.from = rng.IntN(lastDay)
 	}
 	return m
 }
@@ -131,7 +131,7 @@ func (m *machine) askedA() int {
 	return m.asked[hostA]
 }
 
-// live lets the machine look for updates on its days, and on the last.
+// live lets the machine check for updates on its days, and on the last.
 func (m *machine) live(tb testing.TB, file string) error {
 	store := client.Memory()
 	m.root = int64(m.pin)
@@ -143,7 +143,7 @@ func (m *machine) live(tb testing.TB, file string) error {
 		m.mu.Lock()
 		m.day = day
 		m.mu.Unlock()
-		if looks%5 == 0 { // the product starts again now and then
+		if looks%5 == 0 { // the product restarts now and then
 			var err error
 			c, err = client.New(m.pins[m.pin], &client.Config{Store: store, HTTP: &http.Client{Transport: m}, Retries: -1,
 				Now: func() time.Time { return tuftest.Now.AddDate(0, 0, m.day) }})
@@ -162,7 +162,7 @@ func (m *machine) live(tb testing.TB, file string) error {
 	return nil
 }
 
-// look is one look for updates, and what must be true of it.
+// look checks for updates once, and checks the invariants.
 func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	before, atA := m.root, m.askedA()
 	view, err := c.Refresh(tb.Context())
@@ -176,15 +176,15 @@ func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	case m.root < before:
 		return fmt.Errorf("went back from root %d to %d", before, m.root)
 	case view.Root().SHA256() != m.sums[m.root]:
-		return fmt.Errorf("follows a root %d that is not the parties'", m.root)
+		return fmt.Errorf("follows a root %d that was not signed by the parties", m.root)
 	case m.askedA() > atA && (before == 4 || before == 3 && m.day >= sunsetDay):
-		return errors.New("asked the old place")
+		return errors.New("asked the old location")
 	}
 	if err != nil {
 		if m.failures.Add(1); m.day != outageDay && m.day != outageDay+1 {
-			return err // one liar must not matter
+			return err // one malicious location must not matter
 		}
-		return nil // to be left by itself
+		return nil // a temporary error
 	}
 	if _, err := view.Find(tb.Context(), "agent/evil"); !errors.Is(err, tuf.ErrNoTarget) && !errors.Is(err, tuf.ErrNotApproved) {
 		return fmt.Errorf("evil: %v", err)
@@ -205,7 +205,7 @@ func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	return os.Remove(file)
 }
 
-// run lets machines live, so many at once.
+// run runs machines, workers at once.
 func (f *fleet) run(tb testing.TB, size, workers int) {
 	var next atomic.Int64
 	var all sync.WaitGroup
@@ -222,14 +222,14 @@ func (f *fleet) run(tb testing.TB, size, workers int) {
 	all.Wait()
 }
 
-// A small fleet with all habits goes through a move with a thief at the old
-// place and an outage of the new one: each arrives.
+// A small fleet with all kinds of behaviour goes through a move with an attacker at the
+// old location and an outage of the new one: every client completes it.
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, seedOf(t))
 	f.run(t, 100, 4)
 	t.Logf("%d refreshes, %d without content, %d pieces of evidence, %d requests", f.looks.Load(), f.failures.Load(), f.evidence.Load(), f.requests.Load())
 	if f.failures.Load() == 0 {
-		t.Error("nobody met the outage: the story is too kind")
+		t.Error("no client met the outage: the test is too easy")
 	}
 }

@@ -8,26 +8,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// floor is a version that a role does not go below as long as its keys are the
-// same: who holds new keys answers for new numbers.
-//
-// Timestamp and snapshot have their floor in files too, which judge more
-// (every listed role) and at once; the number in the state holds when such a
-// file is lost. A release role has only the number, which outlives a change of
-// the online keys.
-type floor struct {
-	Version int64  `json:"version"`
-	Keys    string `json:"keys"`
-}
-
-// floorKeys names the key set of every role that has a floor. Timestamp and
-// snapshot have one together: a change of either ends both floors
-// (specification, 5.3.11).
+// floorKeys returns the key set of every role that has a floor. Timestamp and snapshot
+// share one: a rotation of either ends both floors (TUF 5.3.11).
 func floorKeys(root *tuf.Root) map[string]string {
 	out := map[string]string{"timestamp": root.OnlineKeys(), "snapshot": root.OnlineKeys()}
 	if root.Charter() == nil {
-		// The snapshot's file has this floor too, but is no prior any more where a root
-		// raises the threshold of the same keys.
+		// The snapshot file contains this floor too, but is not used if a root raises
+		// the threshold of the same keys.
 		out["targets"] = root.OnlineKeys()
 	}
 	for _, class := range classes(root) {
@@ -41,7 +28,7 @@ func floorKeys(root *tuf.Root) map[string]string {
 	return out
 }
 
-// classes are none without a charter.
+// classes returns the classes in the charter; none without a charter.
 func classes(root *tuf.Root) []tuf.Class {
 	if root.Charter() == nil {
 		return nil
@@ -49,7 +36,7 @@ func classes(root *tuf.Root) []tuf.Class {
 	return root.Charter().Classes()
 }
 
-// below says why version is refused for role, "" where it is not.
+// below returns why version is refused for role, "" if it is not.
 func below(floors map[string]floor, role, keys string, version int64) string {
 	if have, ok := floors[role]; ok && have.Keys == keys && version < have.Version {
 		return fmt.Sprintf("lists %s v%d, trusted v%d", role, version, have.Version)
@@ -57,7 +44,8 @@ func below(floors map[string]floor, role, keys string, version int64) string {
 	return ""
 }
 
-// checkTimestamp holds a verified timestamp against the numbers in the state.
+// checkTimestamp checks a verified timestamp against the floors in the state (TUF
+// 5.4.3).
 func (s *session) checkTimestamp(root *tuf.Root, ts *tuf.Timestamp) error {
 	keys := floorKeys(root)
 	detail := below(s.Floors, "snapshot", keys["snapshot"], ts.SnapshotFile().Version)
@@ -70,8 +58,8 @@ func (s *session) checkTimestamp(root *tuf.Root, ts *tuf.Timestamp) error {
 	return &tuf.Error{Role: "timestamp", Version: ts.Version(), Err: tuf.ErrRollback, Detail: detail, Evidence: ts.Bytes()}
 }
 
-// checkRoles refuses a snapshot that lists a release role below its floor. The
-// snapshot's own rollback check ends with the snapshot keys; this one does not.
+// checkRoles refuses a snapshot that lists a release role below its floor. Unlike the
+// rollback check of TUF 5.5.5 this one survives a rotation of the snapshot keys.
 func checkRoles(floors map[string]floor, snap *tuf.Snapshot) error {
 	keys := floorKeys(snap.Root())
 	for _, role := range releaseRoles(snap.Root()) {
@@ -92,8 +80,8 @@ func (s *session) raise(role, keys string, version int64) {
 	}
 }
 
-// raiseRoles makes the release roles of a complete set their own floors. Roles
-// that the charter does not know any more have none.
+// raiseRoles makes the release roles of a complete set the new floors, and removes the
+// floors of roles that the charter no longer lists.
 func (s *session) raiseRoles(snap *tuf.Snapshot) error {
 	keys := floorKeys(snap.Root())
 	for role := range s.Floors {
@@ -111,8 +99,8 @@ func (s *session) raiseRoles(snap *tuf.Snapshot) error {
 	return nil
 }
 
-// releaseRoles names the roles of all classes, holds too; without a charter the
-// top-level targets.
+// releaseRoles returns the roles of all classes, including holds; without a charter the
+// top-level targets role.
 func releaseRoles(root *tuf.Root) (out []string) {
 	if root.Charter() == nil {
 		return []string{"targets"}
@@ -128,12 +116,12 @@ func releaseRoles(root *tuf.Root) (out []string) {
 	return out
 }
 
-// recover forgets timestamp and snapshot where the online keys are others now
-// than when they were trusted: who drove their versions up with stolen keys has
-// no hold over the next (specification, 5.3.11).
+// recover forgets timestamp and snapshot if the online keys were rotated: version
+// numbers inflated with compromised keys do not bind the new keys (TUF 5.3.11).
 func (s *session) recover(root *tuf.Root) {
 	for _, role := range []string{"timestamp", "snapshot"} {
-		// Where the file stays the number does too, so that the next refresh tries again.
+		// If the file cannot be removed its floor stays, so that the next refresh tries
+		// again.
 		if have, ok := s.Floors[role]; ok && have.Keys != root.OnlineKeys() && s.discard(role+".json") {
 			delete(s.Floors, role)
 		}

@@ -10,10 +10,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A thief of a release key and of the online keys drove the role's version up.
-// New online keys do not bring the past back, for the role's own floor holds; a
-// new release key does, for whoever has it answers for new numbers.
-func TestReleaseRoleOfNewKeysStartsAnew(t *testing.T) {
+// An attacker with a release key and the online keys inflated the role's version. After
+// a rotation of the online keys the role's own floor still prevents a rollback; a new
+// release key may start at new numbers.
+func TestReleaseRoleWithNewKeys(t *testing.T) {
 	for name, tt := range map[string]struct {
 		newKey bool
 		want   error
@@ -55,7 +55,7 @@ func TestReleaseRoleOfNewKeysStartsAnew(t *testing.T) {
 			if !tt.newKey {
 				return
 			}
-			// And he has a floor from then on, without the last snapshot too.
+			// The new key has a floor too, also without the last snapshot.
 			w.repo.Bump("vendor-agent")
 			w.repo.Publish()
 			w.good(c, 2)
@@ -71,7 +71,7 @@ func TestReleaseRoleOfNewKeysStartsAnew(t *testing.T) {
 	}
 }
 
-// A role that the charter does not know any more has no floor to be kept.
+// A role that the charter no longer lists has no floor.
 func TestRoleThatIsGoneHasNoFloor(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -95,8 +95,8 @@ func TestRoleThatIsGoneHasNoFloor(t *testing.T) {
 	}
 }
 
-// A snapshot that is read again after it was lost is held against the floors too,
-// where the timestamp does not say which bytes it must be.
+// A snapshot that is fetched again after its loss is checked against the floors too, if
+// the timestamp does not determine its bytes.
 func TestSnapshotThatIsReadAgain(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()

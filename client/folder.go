@@ -15,23 +15,23 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 )
 
-// Folder returns a Store in a folder of the disk, made if absent. The one above
-// it must be writable then.
+// Folder returns a Store in the directory dir, which is created if absent; its parent
+// must be writable then.
 //
-// Whoever can write in the folder can make clients forget; he can't make them
-// write anywhere else: links in it lead nowhere outside, and what stands in the
-// place of a file is replaced.
-func Folder(dir string) Store { return folder{dir} }
+// An attacker with write access to dir can make clients forget their state, but cannot
+// make them write elsewhere: links that lead outside are not followed, and anything
+// that occupies the name of a file is replaced.
+func Folder(dir string) Store { return dirStore{dir} }
 
-type folder struct{ dir string }
+type dirStore struct{ dir string }
 
-func (f folder) Lock(ctx context.Context) (func(), error) {
+func (f dirStore) Lock(ctx context.Context) (func(), error) {
 	if err := durable.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, err
 	}
 	lock := filepath.Join(f.dir, "lock")
 	if fi, err := os.Lstat(lock); err == nil && !fi.Mode().IsRegular() {
-		// Nobody holds such a lock: durable refuses it.
+		// No process holds such a lock: durable refuses it.
 		if err := os.RemoveAll(lock); err != nil {
 			return nil, err
 		}
@@ -40,8 +40,8 @@ func (f folder) Lock(ctx context.Context) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	// What killed processes left behind takes room, and no more: where it can't be
-	// removed it stays.
+	// Temporary files of killed processes only take space, so a failure to remove them
+	// is ignored.
 	_ = f.in(func(root *os.Root) error {
 		for _, d := range []string{".", "roots", "roles", "evidence", "recovery", "trying"} {
 			_ = durable.RemoveTempIn(root, d, time.Now().Add(-time.Hour))
@@ -51,9 +51,9 @@ func (f folder) Lock(ctx context.Context) (func(), error) {
 	return unlock, nil
 }
 
-// in calls fn with the folder as a root that no link leads out of.
-func (f folder) in(fn func(*os.Root) error) error {
-	// A named pipe would be waited for.
+// in calls fn with the directory opened as a root that no link leads out of.
+func (f dirStore) in(fn func(*os.Root) error) error {
+	// Opening a named pipe would block.
 	if fi, err := os.Stat(f.dir); err != nil {
 		return err
 	} else if !fi.IsDir() {
@@ -72,7 +72,7 @@ func notFolder(root *os.Root, name string) bool {
 	return err != nil || !fi.IsDir()
 }
 
-func (f folder) Read(name string, limit int64) (data []byte, err error) {
+func (f dirStore) Read(name string, limit int64) (data []byte, err error) {
 	absent := &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
 	if !storeName(name) {
 		return nil, absent
@@ -81,7 +81,7 @@ func (f folder) Read(name string, limit int64) (data []byte, err error) {
 		if dir := path.Dir(name); notFolder(root, dir) {
 			return absent
 		}
-		// A file that is being replaced can't be opened for a moment on Windows.
+		// On Windows a file that is being replaced cannot be opened for a moment.
 		return durable.Retry(func() (err error) {
 			data, err = readIn(root, name, limit)
 			return err
@@ -92,8 +92,6 @@ func (f folder) Read(name string, limit int64) (data []byte, err error) {
 	}
 	return data, err
 }
-
-var errTooLong = errors.New("longer than it may be")
 
 // readIn reads a regular file of at most limit bytes.
 func readIn(root *os.Root, name string, limit int64) ([]byte, error) {
@@ -112,12 +110,12 @@ func readIn(root *os.Root, name string, limit int64) ([]byte, error) {
 	var data bytes.Buffer
 	data.Grow(int(fi.Size()) + bytes.MinRead)
 	if _, err = data.ReadFrom(io.LimitReader(f, fi.Size()+1)); err == nil && int64(data.Len()) > fi.Size() {
-		err = errTooLong // it grew
+		err = errTooLong // the file grew while it was read
 	}
 	return data.Bytes(), err
 }
 
-func (f folder) Write(name string, data []byte) error {
+func (f dirStore) Write(name string, data []byte) error {
 	if !storeName(name) {
 		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrInvalid}
 	}
@@ -125,7 +123,7 @@ func (f folder) Write(name string, data []byte) error {
 		if err := makeFolder(root, path.Dir(name)); err != nil {
 			return err
 		}
-		if fi, err := root.Lstat(name); err == nil && fi.IsDir() { // which no file replaces
+		if fi, err := root.Lstat(name); err == nil && fi.IsDir() { // a file cannot replace a directory
 			if err := root.RemoveAll(name); err != nil {
 				return err
 			}
@@ -134,7 +132,7 @@ func (f folder) Write(name string, data []byte) error {
 	})
 }
 
-// makeFolder makes a folder, in place of anything else that has its name.
+// makeFolder creates a directory, and replaces anything else of that name.
 func makeFolder(root *os.Root, name string) error {
 	fi, err := root.Lstat(name)
 	if err == nil && fi.IsDir() {
@@ -147,13 +145,13 @@ func makeFolder(root *os.Root, name string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // another may have been quicker
+	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // another process may have created it
 		return err
 	}
 	return durable.SyncDirIn(root, ".")
 }
 
-func (f folder) Remove(name string) error {
+func (f dirStore) Remove(name string) error {
 	if !storeName(name) {
 		return nil
 	}
@@ -166,7 +164,7 @@ func (f folder) Remove(name string) error {
 	return present(err)
 }
 
-func (f folder) List(name string) (map[string]int64, error) {
+func (f dirStore) List(name string) (map[string]int64, error) {
 	out := map[string]int64{}
 	err := f.in(func(root *os.Root) error {
 		if !storeName(name) || notFolder(root, name) {
@@ -191,7 +189,7 @@ func (f folder) List(name string) (map[string]int64, error) {
 	return out, present(err)
 }
 
-// present is err without the one that says that there is no folder yet.
+// present returns err unless it reports that the directory does not exist yet.
 func present(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -17,16 +17,16 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Where there can be no state there is an error, and no harm.
-func TestNoPlaceForState(t *testing.T) {
+// If the state cannot be stored there is an error, and nothing else is affected.
+func TestStateCannotBeStored(t *testing.T) {
 	w := newWeb(t)
-	if err := os.WriteFile(w.state(), []byte("a file of somebody else"), 0o600); err != nil {
+	if err := os.WriteFile(w.state(), []byte("a foreign file"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if view, err := w.client().Refresh(t.Context()); err == nil || view != nil {
 		t.Errorf("%v, %v", view, err)
 	}
-	if got, err := os.ReadFile(w.state()); err != nil || string(got) != "a file of somebody else" {
+	if got, err := os.ReadFile(w.state()); err != nil || string(got) != "a foreign file" {
 		t.Errorf("%q, %v", got, err)
 	}
 	if err := os.Remove(w.state()); err != nil {
@@ -46,7 +46,7 @@ func TestNoPlaceForState(t *testing.T) {
 	w.good(w.client(), 1)
 }
 
-// What stands where roots will be kept is no root: it is cut off, or replaced.
+// A forged root in the cache is discarded or replaced.
 func TestForgedRootInTheCache(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
@@ -69,8 +69,8 @@ func TestForgedRootInTheCache(t *testing.T) {
 	w.good(w.client(), 3)
 }
 
-// Links in the state lead nowhere, and what the state says names no path:
-// whoever can write here can't make the client write or remove elsewhere.
+// Links in the state are not followed out of it, and the state contains no paths: an
+// attacker with write access cannot make the client write or remove files elsewhere.
 func TestStateStaysInItsFolder(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
@@ -92,7 +92,7 @@ func TestStateStaysInItsFolder(t *testing.T) {
 	if got := files(t, outside); len(got) != 1 {
 		t.Errorf("wrote outside: %q", got)
 	}
-	// A root that does not follow cuts the tail: of what lies in the folder.
+	// An invalid root removes the later ones, but only files in the directory.
 	if err := os.RemoveAll(w.state("roots")); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestStateStaysInItsFolder(t *testing.T) {
 	}
 }
 
-// Evidence has bounds, the first pieces stay, and junk leaves room for better.
+// Evidence is limited, the first files stay, and junk leaves room for better evidence.
 func TestEvidenceIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -131,7 +131,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 		n++
 		fake := w.repo.Clone()
 		fake.Root["version"], fake.Root["x"] = 2, strings.Repeat("x", n)
-		return body("2.root.json", fake.Sign(fake.Root, "thief"))(name, r)
+		return body("2.root.json", fake.Sign(fake.Root, "attacker"))(name, r)
 	}
 	w.does(forged, vendorHost)
 	for range 40 {
@@ -147,14 +147,14 @@ func TestEvidenceIsBounded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// A role as large as a role may be is no evidence that a disk should hold.
+	// A role of the maximum size is not kept as evidence.
 	w.does(nil, vendorHost)
 	if err := os.RemoveAll(w.state("evidence")); err != nil {
 		t.Fatal(err)
 	}
 	w.repo.Roles["vendor-agent"]["x"] = strings.Repeat("x", 17<<20)
 	w.repo.Bump("vendor-agent")
-	w.repo.Signers["vendor-agent"] = []string{"thief"}
+	w.repo.Signers["vendor-agent"] = []string{"attacker"}
 	w.repo.Publish()
 	w.bad(c, tuf.ErrThreshold)
 	if _, err := os.Stat(w.state("evidence")); !errors.Is(err, fs.ErrNotExist) {
@@ -162,7 +162,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 	}
 }
 
-// A set of before, and what a killed process left, do not stay for ever.
+// Files of former sets, and of killed processes, are removed.
 func TestLeftoversAreSwept(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
@@ -181,8 +181,7 @@ func TestLeftoversAreSwept(t *testing.T) {
 	}
 }
 
-// A damaged file is put aside, with the reason beside it, before a good one takes
-// its place.
+// A damaged file is kept as evidence, with a reason, before a good one replaces it.
 func TestQuarantine(t *testing.T) {
 	w := newWeb(t)
 	w.repo.NextRoot(nothing)
@@ -197,7 +196,7 @@ func TestQuarantine(t *testing.T) {
 			mustWrite(t, w.state(filepath.FromSlash(name)), []byte("not what was written to "+name))
 			if !strings.HasPrefix(name, "roles/") {
 				renew(w.repo)
-			} else { // which is asked for again when the set is not the one of before
+			} else { // which is only requested if the set is not the previous one
 				must(t, os.Remove(w.state("snapshot.json")))
 			}
 			view := w.good(w.client(), 2)

@@ -19,15 +19,15 @@ func holdBack(r *tuftest.Repo) {
 	renew(r)
 }
 
-// recallIt takes the release out of the review role.
+// recallIt removes the release from the review role.
 func recallIt(r *tuftest.Repo) {
 	r.Roles["review-agent"]["targets"] = tuftest.Doc{}
 	renew(r)
 }
 
-// One location that goes on showing stale metadata, in whatever position it is
-// asked, hides a hold or a recall for one probe interval at most, and from a new
-// process not at all. The healthy twin is that the release is approved before.
+// A location that serves stale metadata, at any position in the order, hides a hold or
+// a recall for at most one probe interval, and not at all from a new process. Before
+// that the release is approved.
 func TestOneFrozenLocationHidesNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		publish func(*tuftest.Repo)
@@ -58,13 +58,13 @@ func TestOneFrozenLocationHidesNothing(t *testing.T) {
 	}
 }
 
-// The second opinion is another operator's: one of another name and on another
-// host. A probe costs two requests more.
+// The second opinion is from another operator: another name on another host. A probe
+// makes two more requests.
 func TestSecondOperatorIsAnother(t *testing.T) {
 	third := "updates.third.example"
 	for name, tt := range map[string]struct {
 		cdn   func(l tuftest.Doc)
-		stale []string // that go on showing what was
+		stale []string // that serve stale metadata
 		asked []string // for timestamps at the second probe
 	}{
 		"another operator": {func(tuftest.Doc) {}, []string{vendorHost}, []string{vendorHost, third}},
@@ -78,7 +78,7 @@ func TestSecondOperatorIsAnother(t *testing.T) {
 						tt.cdn(l)
 					}
 				})
-				l := place("third", "mirror", "third", third)
+				l := location("third", "mirror", "third", third)
 				l["priority"] = 50
 				r.Charter()["locations"] = append(r.Charter()["locations"].([]any), l)
 			})
@@ -114,9 +114,9 @@ func TestSecondOperatorIsAnother(t *testing.T) {
 	}
 }
 
-// The newest timestamp without its files does not keep the client from content:
-// its files come from elsewhere, or where no location has them the older set does. What
-// was trusted before stays the floor.
+// The newest timestamp without its files does not keep the client from content: the
+// files come from other locations, or if no location has them the older set is used.
+// The previously trusted version stays the floor.
 func TestNewestTimestampWithoutContent(t *testing.T) {
 	only := func(names ...string) answer {
 		return func(name string, r *http.Request) (*http.Response, error) {
@@ -126,7 +126,7 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 			return status(404, "", nil)(name, r)
 		}
 	}
-	t.Run("its files come from elsewhere", func(t *testing.T) {
+	t.Run("other locations have its files", func(t *testing.T) {
 		w := newWeb(t)
 		w.good(w.client(), 1)
 		renew(w.repo)
@@ -161,7 +161,7 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 		renew(w.repo)
 		w.does(only("timestamp.json", "root.json"), vendorHost)
 		w.bad(w.client(), tuf.ErrRollback)
-		// Where no set is complete the newest timestamp is the floor.
+		// If no set is complete the newest timestamp becomes the floor.
 		w.shows(nil, cdnHost)
 		w.repo = func() *tuftest.Repo { r := old.Clone(); renew(r); return r }() // v6 again
 		w.does(nil, vendorHost)
@@ -169,11 +169,11 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 	})
 }
 
-// A timestamp that does not come is no reason to ask the review centre's
-// rendezvous at each refresh.
+// A missing timestamp is no reason to ask the review centre's rendezvous at each
+// refresh.
 func TestNoSecondTimestamp(t *testing.T) {
 	w := newWeb(t, probing("warn", 2000*time.Hour))
-	w.does(dark, cdnHost)
+	w.does(unreachable, cdnHost)
 	c := w.client()
 	w.good(c, 1)
 	for range 3 {
@@ -183,7 +183,7 @@ func TestNoSecondTimestamp(t *testing.T) {
 			t.Errorf("asked %q", got)
 		}
 	}
-	// When its rest is over it is asked again, though no probe is due.
+	// After its pause it is asked again, although no probe is due.
 	w.now = w.now.Add(5 * time.Minute)
 	w.does(nil, cdnHost)
 	w.asked("")

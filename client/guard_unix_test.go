@@ -14,15 +14,14 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// A named pipe, a socket or a link to a device in the place of a file or folder of
-// the state is not waited for: it is replaced, or does not matter. This test hangs
-// where one is opened.
+// A named pipe, a socket or a link to a device in place of a file or directory of the
+// state does not block: it is replaced or ignored. This test hangs if one is opened.
 func TestPipesInTheState(t *testing.T) {
 	t.Parallel()
 	plant := map[string]func(t *testing.T, file string){
 		"pipe": func(t *testing.T, file string) { must(t, syscall.Mkfifo(file, 0o666)) },
 		"socket": func(t *testing.T, file string) {
-			// Bound by a short name: the path of a socket is.
+			// A socket needs a short path.
 			short := filepath.Join(quickDir(t), "s")
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
 			must(t, err)
@@ -59,7 +58,7 @@ func TestPipesInTheState(t *testing.T) {
 	}
 }
 
-// The state's folder itself may be a pipe, too: that is an error.
+// If the state directory itself is a pipe, that is an error.
 func TestStateFolderIsAPipe(t *testing.T) {
 	w := newWeb(t)
 	a := w.approved(w.client())
@@ -78,8 +77,8 @@ func inode(t *testing.T, file string) uint64 {
 	return fi.Sys().(*syscall.Stat_t).Ino
 }
 
-// A file that has the right bytes already is left alone only where no other user can
-// change it afterwards.
+// A file that has the right bytes already is kept only if no other user can change it
+// later.
 func TestSaveReplacesWhatOthersCanChange(t *testing.T) {
 	for name, tt := range map[string]struct {
 		make     func(t *testing.T, file string)
@@ -126,8 +125,8 @@ func TestSaveReplacesWhatOthersCanChange(t *testing.T) {
 	}
 }
 
-// Save keeps the mode of the file that it replaces, and otherwise does what the
-// umask says. Nothing that it saves can be written to by everybody.
+// Save preserves the mode of the replaced file, and otherwise applies the umask. No
+// saved file is world-writable.
 func TestSaveMode(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -158,10 +157,9 @@ func TestSaveMode(t *testing.T) {
 	}
 }
 
-// The attacker has all of the vendor's keys, but none of the centre's: each refresh
-// brings another version of a large role, and no set is ever complete. The state
-// does not grow, and what was committed stays. The healthy twin: the next complete
-// set is used.
+// An attacker with all vendor keys but no key of the centre publishes another version
+// of a large role for each refresh, and no set is ever complete. The state does not
+// grow, and the last complete set stays. The next complete set is used.
 func TestRolesDoNotPileUp(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
@@ -196,7 +194,7 @@ func TestRolesDoNotPileUp(t *testing.T) {
 	}
 }
 
-// full is a store whose roles take all the room there is.
+// full is a store whose roles use all available room.
 type full struct{ client.Store }
 
 func (f full) List(folder string) (map[string]int64, error) {
@@ -207,7 +205,7 @@ func (f full) List(folder string) (map[string]int64, error) {
 	return list, err
 }
 
-// What finds no room among the kept roles is asked for again, and used all the same.
+// A role that does not fit is fetched again, and still used.
 func TestRolesHaveABudget(t *testing.T) {
 	w := newWeb(t)
 	store := client.Memory()

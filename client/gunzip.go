@@ -8,20 +8,20 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Bounds of gzip-coded metadata. JSON of TUF shrinks to between a third and a
-// twentieth; nothing that a repository serves comes near the bounds.
+// Limits for gzip-coded metadata, against decompression bombs. TUF JSON shrinks to
+// between a third and a twentieth, far from these limits.
 const (
-	// maxRatio is how many bytes one byte on the wire may become.
+	// maxRatio is how many bytes one compressed byte may become.
 	maxRatio = 32
-	// maxWaste is how many bytes on the wire one byte of the file may take, as
-	// empty gzip members do.
+	// maxWaste is how many compressed bytes one byte of the file may take: empty gzip
+	// members could take any number.
 	maxWaste = 2
-	// ratioSlack is how many bytes of either kind are free of both rules.
+	// ratioSlack is the number of bytes, compressed or not, that both rules ignore.
 	ratioSlack = 64 << 10
 )
 
-// gunzip decompresses what comes from a location, within the bounds above: 100 kB
-// on the wire must not become 100 MB, nor 100 MB on the wire nothing.
+// gunzip decompresses data from a location within the limits above: 100 kB must not
+// become 100 MB, nor 100 MB become nothing.
 type gunzip struct {
 	z       *gzip.Reader
 	in, out int64
@@ -52,5 +52,5 @@ func (g *gunzip) Read(p []byte) (int, error) {
 }
 
 func (g *gunzip) refuse() error {
-	return &tuf.Error{Role: "gzip", Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d bytes on the wire for %d of the file; one may become %d, and one may take %d", g.in, g.out, maxRatio, maxWaste)}
+	return &tuf.Error{Role: "gzip", Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d compressed bytes for %d decompressed; the limits are factors of %d and %d", g.in, g.out, maxRatio, maxWaste)}
 }

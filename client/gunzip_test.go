@@ -27,7 +27,7 @@ func gzipOf(t *testing.T, data []byte) []byte {
 	return b.Bytes()
 }
 
-// counted counts what is read of it.
+// counted counts the bytes read.
 type counted struct {
 	io.Reader
 	n int
@@ -47,9 +47,9 @@ func gzipBody(b io.Reader) answer {
 	}
 }
 
-// Metadata in gzip is refused beyond a bounded ratio in either direction: little on
-// the wire that becomes much, and much that becomes nothing. What metadata really
-// compresses to, a snapshot of hash bins for example, is read.
+// Compressed metadata is refused beyond a limited ratio in both directions: few
+// compressed bytes that become many, and many that become none. Real metadata, such as
+// a snapshot of hash bins, is accepted.
 func TestGzipRatio(t *testing.T) {
 	var bins bytes.Buffer
 	for i := range 16384 {
@@ -59,7 +59,7 @@ func TestGzipRatio(t *testing.T) {
 	for name, tt := range map[string]struct {
 		body io.Reader
 		want error
-		most int // bytes read off the wire, 0: any
+		most int // compressed bytes read, 0: any
 		size int64
 	}{
 		"a bomb":             {bytes.NewReader(gzipOf(t, make([]byte, 64<<20))), tuf.ErrTooLarge, 8 << 10, 0},

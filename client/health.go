@@ -11,34 +11,23 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// health is what is remembered of a location that did not answer, answered late
-// or served bytes that do not verify: it is asked after the others for some time,
-// so that it does not cost every refresh its timeout, or the work on its bytes. It
-// is still asked where the others are not enough.
-type health struct {
-	Fails   int       `json:"fails"`             // in a row
-	Until   time.Time `json:"until"`             // asked last before that
-	Wait    bool      `json:"wait,omitempty"`    // it said itself not to be asked before
-	Content bool      `json:"content,omitempty"` // it failed to serve content, so an answer about roots does not clear it
-}
-
-// Bounds of how long a place is asked last, and of how long it may ask for it.
+// Limits of how long a location is asked last, and of the pause that it may request.
 const (
-	firstRest = time.Minute
-	longRest  = time.Hour
-	forgotten = 24 * time.Hour // after its rest
-	maxHealth = 64             // places
+	firstBackoff = time.Minute
+	maxBackoff   = time.Hour
+	forgotten    = 24 * time.Hour // after Until
+	maxHealth    = 64             // locations
 )
 
-// remember takes over what is known of the places.
+// remember loads the health of the locations from the state.
 func (w *walk) remember() {
 	for key, h := range w.session.Health {
 		rest := h.Until.Sub(w.clock)
 		switch {
-		case rest < -forgotten: // nobody lists it any more, or this client slept
+		case rest < -forgotten: // no longer listed, or this client was not used for long
 			delete(w.session.Health, key)
 			continue
-		case rest <= 0 || rest > longRest: // a clock that was ahead
+		case rest <= 0 || rest > maxBackoff: // the clock was ahead when this was written
 			continue
 		case h.Wait:
 			w.wait[key] = h.Until
@@ -48,30 +37,29 @@ func (w *walk) remember() {
 	}
 }
 
-// costly is how many bytes of a location are worth a note on the disk before they
-// are parsed.
+// costly is the number of bytes from which on parsing is recorded on disk.
 const costly = 256 << 10
 
-// attempt notes that bytes of a location are about to be parsed which have not
-// been verified; done removes the note. A process that dies in between, for lack
-// of memory for example, finds the note at its next start and asks the location
-// last. Small files cost no note.
-func (c *Client) attempt(p *place, size int) (done func()) {
+// noteParsing records that unverified bytes of a location are about to be parsed; done
+// removes the record. If the process is killed meanwhile, for example because memory
+// ran out, the next one finds the record and asks the location last. Small files are
+// not recorded.
+func (c *Client) noteParsing(p *location, size int) (done func()) {
 	if size < costly {
 		return func() {}
 	}
 	name := "trying/" + p.key
 	if err := c.store.Write(name, []byte(p.name)); err != nil {
-		c.log.Warn("could not note an attempt", "place", text.Name(p.name), "error", err)
+		c.log.Warn("could not record that a file is parsed", "location", text.Name(p.name), "error", err)
 	}
 	return func() {
 		if err := c.store.Remove(name); err != nil {
-			c.log.Warn("could not remove the note of an attempt", "place", text.Name(p.name), "error", err)
+			c.log.Warn("could not remove the record that a file is parsed", "location", text.Name(p.name), "error", err)
 		}
 	}
 }
 
-// interrupted takes over the notes of attempts that a process did not survive.
+// interrupted processes the records of parsing that killed a process.
 func (w *walk) interrupted() {
 	for key := range w.session.list("trying") {
 		w.fail(key, true)
@@ -79,24 +67,24 @@ func (w *walk) interrupted() {
 	}
 }
 
-// avoid makes a location one that this process asks last for a minute. It is what
-// a [View] notes, which holds no lock on the state.
-func (c *Client) avoid(p *place) {
+// avoid makes this process ask a location last for a minute. It is used by a [View],
+// which holds no lock on the state.
+func (c *Client) avoid(p *location) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.shunned == nil {
 		c.shunned = map[string]time.Time{}
 	}
-	c.shunned[p.key] = c.clock().Add(firstRest)
+	c.shunned[p.key] = c.clock().Add(firstBackoff)
 }
 
-// avoided lists these locations by key.
+// avoided returns these locations by key.
 func (c *Client) avoided(now time.Time) map[string]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := map[string]bool{}
 	for key, until := range c.shunned {
-		if rest := until.Sub(now); rest <= 0 || rest > firstRest {
+		if rest := until.Sub(now); rest <= 0 || rest > firstBackoff {
 			delete(c.shunned, key)
 			continue
 		}
@@ -105,42 +93,35 @@ func (c *Client) avoided(now time.Time) map[string]bool {
 	return out
 }
 
-// rests reports whether a place failed lately, so that others are asked before it.
-func (w *walk) rests(p *place) bool { return w.down[p.key] }
+// isDown reports whether a location failed recently, so that others are asked first.
+func (w *walk) isDown(p *location) bool { return w.down[p.key] }
 
-// learned is what the last refresh of this client found out about locations, by
-// place.key.
-type learned struct {
-	serving string               // gave the content
-	rests   map[string]time.Time // failed: asked last until then
-}
-
-// learn keeps it for who asks after the refresh: Save, and Views.
-func (c *Client) learn(w *walk, serving *place) {
+// learn keeps results of the refresh for later calls of Save and of Views.
+func (c *Client) learn(w *walk, serving *location) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.learned.rests = map[string]time.Time{}
+	c.learned.downUntil = map[string]time.Time{}
 	for key, h := range w.session.Health {
-		c.learned.rests[key] = h.Until
+		c.learned.downUntil[key] = h.Until
 	}
 	if serving != nil {
 		c.learned.serving = serving.key
 	}
 }
 
-// preferredPlaces lists where roles and targets can be had, by the newest root that
-// this client knows. Those that failed lately come last; otherwise the administrator's
-// sources come first, and the place that served in the last refresh before others of
-// its kind.
-func (c *Client) preferredPlaces() []*place {
-	places, now := c.currentPlaces(), c.clock()
+// rankedLocations lists the locations that serve roles and targets, according to the
+// newest root that this client knows. Those that failed recently come last. Otherwise
+// Config.Sources come first, and within each group the location that served the last
+// refresh.
+func (c *Client) rankedLocations() []*location {
+	locations, now := c.contentLocations(), c.clock()
 	avoided := c.avoided(now)
 	c.mu.Lock()
 	known := c.learned
 	c.mu.Unlock()
-	rank := func(p *place) (n int) {
-		rest := known.rests[p.key].Sub(now)
-		if avoided[p.key] || rest > 0 && rest <= longRest { // not where a clock was ahead
+	rank := func(p *location) (n int) {
+		rest := known.downUntil[p.key].Sub(now)
+		if avoided[p.key] || rest > 0 && rest <= maxBackoff { // not if the clock was ahead
 			n += 4
 		}
 		if !p.local {
@@ -151,19 +132,19 @@ func (c *Client) preferredPlaces() []*place {
 		}
 		return n
 	}
-	slices.SortStableFunc(places, func(a, b *place) int { return rank(a) - rank(b) })
-	return places
+	slices.SortStableFunc(locations, func(a, b *location) int { return rank(a) - rank(b) })
+	return locations
 }
 
-// waits reports whether a place asked not to be asked yet.
-func (w *walk) waits(p *place) bool {
+// rateLimited reports whether a location asked for a pause that is not over.
+func (w *walk) rateLimited(p *location) bool {
 	_, yes := w.wait[p.key]
 	return yes
 }
 
-// failed notes that a location did not deliver: content or a root. What is
-// absent or has expired is no fault of the location's: it may serve what there is.
-func (w *walk) failed(p *place, err error, content bool) {
+// failed records that a location did not deliver content or a root. Absent and expired
+// files are not failures of the location: it may serve all there is.
+func (w *walk) failed(p *location, err error, content bool) {
 	if errors.Is(err, tuf.ErrExpired) || isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
 		return
 	}
@@ -175,7 +156,7 @@ func (w *walk) failed(p *place, err error, content bool) {
 		h := w.session.Health[p.key]
 		h.Wait = true
 		h.Until = busy.until
-		if limit := w.clock.Add(longRest); h.Until.After(limit) {
+		if limit := w.clock.Add(maxBackoff); h.Until.After(limit) {
 			h.Until = limit
 		}
 		w.wait[p.key] = h.Until
@@ -185,38 +166,50 @@ func (w *walk) failed(p *place, err error, content bool) {
 	}
 }
 
-// fail makes a location one that is asked last.
+// fail makes refreshes ask a location last for some time.
 func (w *walk) fail(key string, content bool) {
 	w.down[key] = true
 	h, known := w.session.Health[key]
 	if !known && len(w.session.Health) >= maxHealth {
 		return
 	}
-	if !w.failing[key] { // once in a refresh
+	if !w.failing[key] { // once per refresh
 		w.failing[key] = true
 		h.Fails++
 	}
-	h.Until, h.Wait = w.clock.Add(min(longRest, firstRest<<min(h.Fails-1, 10))), false
+	h.Until, h.Wait = w.clock.Add(min(maxBackoff, firstBackoff<<min(h.Fails-1, 10))), false
 	h.Content = h.Content || content
 	w.session.Health[key] = h
 }
 
-// well forgets the failures of a location that has served a root, or content.
-func (w *walk) well(p *place, content bool) {
+// clearFailures forgets the failures of a location that has served a root or content.
+func (w *walk) clearFailures(p *location, content bool) {
 	if !w.failing[p.key] && (content || !w.session.Health[p.key].Content) {
 		delete(w.session.Health, p.key)
 	}
 }
 
-// waiting says who asked to be left alone.
-func (w *walk) waiting(p *place) error {
-	return fmt.Errorf("%s: asks not to be asked before %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
+// rateLimitError returns the error of a location that is not asked because of its
+// requested pause.
+func (w *walk) rateLimitError(p *location) error {
+	return fmt.Errorf("%s: rate limited until %s", p.name, w.wait[p.key].UTC().Format(time.RFC3339))
 }
 
-// busyError is the answer of a place that asks to be left alone for some time.
-type busyError struct {
-	error
-	until time.Time
+// unanswered records which of the locations did not answer within the patience.
+func (w *walk) unanswered(asked map[string]*location, content bool) {
+	for key, p := range asked {
+		if w.pace.late[key] {
+			w.failed(p, errLate, content)
+			w.problems = append(w.problems, fmt.Errorf("%s: %w", text.Name(p.name), errLate))
+		}
+	}
 }
 
-func (e *busyError) Unwrap() error { return e.error }
+// served records that a location delivered, possibly late.
+func (w *walk) served(p *location, content bool) {
+	if w.pace.late[p.key] {
+		w.fail(p.key, content)
+		return
+	}
+	w.clearFailures(p, content)
+}

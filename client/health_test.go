@@ -16,11 +16,11 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// A place that did not answer is asked after the others for a while, in the next
-// process too, and first again when that has passed or it was well.
-func TestSilentPlaceIsAskedLast(t *testing.T) {
+// A location that did not answer is asked after the others for a while, also by the
+// next process, and first again after that time or after it worked.
+func TestUnreachableLocationIsAskedLast(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	if got := w.asked(vendorHost); len(got) == 0 {
 		t.Fatal("not asked at all")
@@ -29,11 +29,11 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	if got := w.asked(vendorHost); len(got) > 0 {
 		t.Errorf("asked %q", got)
 	}
-	// It is not left out where the others are not enough.
-	w.does(dark, cdnHost)
+	// It is still asked if the others are not enough.
+	w.does(unreachable, cdnHost)
 	w.bad(w.client(), client.ErrNoContent)
 	if got := w.asked(vendorHost); len(got) == 0 {
-		t.Error("not asked though nobody else has content")
+		t.Error("not asked although no other location has content")
 	}
 	w.does(nil, vendorHost)
 	if view := w.good(w.client(), 1); view.Place() != "main" {
@@ -43,9 +43,9 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	w.asked("")
 	w.good(w.client(), 1)
 	if got := w.asked(""); got[0] != vendorHost+" metadata/2.root.json" && got[0] != vendorHost+" metadata/timestamp.json" {
-		t.Errorf("well, and asked in the order %q", got)
+		t.Errorf("works, and asked in the order %q", got)
 	}
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	w.asked("")
 	w.now = w.now.Add(3 * time.Minute)
@@ -53,27 +53,27 @@ func TestSilentPlaceIsAskedLast(t *testing.T) {
 	if view := w.good(w.client(), 1); view.Place() != "main" {
 		t.Errorf("after some minutes served by %s", view.Place())
 	}
-	// A clock that was far ahead when a place failed does not shut it out.
+	// If the clock was far ahead when a location failed, that does not exclude it.
 	w.now = w.now.AddDate(0, 0, 20)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	w.now = w.now.AddDate(0, 0, -20)
 	w.does(nil, vendorHost)
 	if view := w.good(w.client(), 1); view.Place() != "main" {
-		t.Errorf("with the clock set right served by %s", view.Place())
+		t.Errorf("with the correct clock served by %s", view.Place())
 	}
 }
 
-// Where no place answers at all a refresh tries again, a bounded number of times.
+// A refresh retries a limited number of times if no location is reachable.
 func TestRetries(t *testing.T) {
 	for name, tt := range map[string]struct {
 		retries, silent int
 		want            error
 		rounds          int
 	}{
-		"answers at the second round": {1, 1, nil, 2},
-		"not often enough":            {1, 2, client.ErrDark, 2},
-		"never again":                 {-1, 1, client.ErrDark, 1},
+		"answers at the second try": {1, 1, nil, 2},
+		"too few tries":             {1, 2, client.ErrDark, 2},
+		"never again":               {-1, 1, client.ErrDark, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,7 +106,7 @@ func TestRetries(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWeb(t)
-			w.does(dark, vendorHost, cdnHost, reviewHost)
+			w.does(unreachable, vendorHost, cdnHost, reviewHost)
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			start := time.Now()
@@ -117,11 +117,11 @@ func TestRetries(t *testing.T) {
 	})
 }
 
-// A place that fails again and again rests for longer, but never for more than
-// an hour, however often it failed.
-func TestRestOfASilentPlace(t *testing.T) {
+// A location that fails repeatedly is asked last for longer, but never for more than an
+// hour, however often it failed.
+func TestBackoffOfALocation(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	for i := range 40 {
 		w.good(w.client(), 1)
 		if got := w.asked(vendorHost); len(got) == 0 {
@@ -140,8 +140,8 @@ type darkSource struct{}
 
 func (darkSource) Open(context.Context, string) (io.ReadCloser, error) { return nil, errDark }
 
-// What is remembered of places does not grow: neither with their number, nor
-// with those that were places once.
+// The recorded health does not grow, neither with the number of locations nor with
+// former ones.
 func TestHealthIsBounded(t *testing.T) {
 	w := newWeb(t)
 	kept := func() int {
@@ -156,18 +156,18 @@ func TestHealthIsBounded(t *testing.T) {
 	many := func(c *client.Config) { c.Sources = slices.Repeat([]client.Source{darkSource{}}, 80) }
 	w.good(w.client(many), 1)
 	if n := kept(); n != 64 {
-		t.Errorf("%d places", n)
+		t.Errorf("%d locations", n)
 	}
 	w.now = w.now.Add(26 * time.Hour)
 	w.good(w.client(), 1)
 	if n := kept(); n != 0 {
-		t.Errorf("%d places that are none any more", n)
+		t.Errorf("%d former locations", n)
 	}
 }
 
-// The timestamp that is asked for beside the next root is dropped where there is
-// one: it may be of before. And its request does not outlive the refresh.
-func TestTimestampAheadOfANewRoot(t *testing.T) {
+// A timestamp requested in parallel with the next root is dropped if there is one: it
+// may be older. And its request does not outlive the refresh.
+func TestPrefetchedTimestampBeforeANewRoot(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
 	w.good(c, 1)
@@ -177,7 +177,7 @@ func TestTimestampAheadOfANewRoot(t *testing.T) {
 	w.good(c, 2)
 	got := w.asked(vendorHost)
 	rest := slices.DeleteFunc(slices.Clone(got), func(name string) bool { return name == "metadata/timestamp.json" })
-	// Once, where the walk was over before the early request was under way.
+	// Once, if the walk ended before the parallel request had started.
 	if n := len(got) - len(rest); n < 1 || n > 2 {
 		t.Errorf("%d timestamps asked for: %q", n, got)
 	}
@@ -185,7 +185,7 @@ func TestTimestampAheadOfANewRoot(t *testing.T) {
 		"metadata/6.vendor-agent.json", "metadata/6.review-agent.json", "metadata/6.hold.json"}) {
 		t.Errorf("asked %q", got)
 	}
-	// Nobody needs one: the tip has expired.
+	// None is needed: the trusted root has expired.
 	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now) })
 	w.bad(c, client.ErrStale)
 	w.asked("")
@@ -206,7 +206,7 @@ func TestErrorsNameEveryLocation(t *testing.T) {
 		}
 	}
 	w := newWeb(t)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.does(status(500, "", nil), cdnHost)
 	w.does(header(302, "Location", "https://elsewhere.example/"), reviewHost)
 	says(w.bad(w.client(), client.ErrDark), "main: Get ", "no route to host", "cdn: GET ", "500 Internal Server Error", "rdv: GET ", "302 Found, which is not followed")
@@ -216,7 +216,7 @@ func TestErrorsNameEveryLocation(t *testing.T) {
 	w.does(busy(503, "600", ""), vendorHost)
 	w.good(w.client(), 1)
 	w.does(status(404, "timestamp.json", nil), cdnHost)
-	says(w.bad(w.client(), client.ErrNoContent), "main: asks not to be asked before ", "cdn: GET ", "404 Not Found")
+	says(w.bad(w.client(), client.ErrNoContent), "main: rate limited until ", "cdn: GET ", "404 Not Found")
 
 	w.dir = quickDir(t)
 	w.now = w.now.AddDate(0, 1, 1)

@@ -18,11 +18,10 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// conduct is what a location does with a request instead of serving; false: it
-// serves after all.
+// conduct handles a request instead of serving; false: the location serves it.
 type conduct func(r *http.Request, name string) (*http.Response, error, bool)
 
-// after serves, but each file only after so long.
+// after serves each file after a delay.
 func after(d time.Duration) conduct {
 	return func(r *http.Request, name string) (*http.Response, error, bool) {
 		select {
@@ -39,7 +38,7 @@ func hangs(r *http.Request, _ string) (*http.Response, error, bool) {
 	return nil, r.Context().Err(), true
 }
 
-// dripping begins to answer at once, and brings a byte a second.
+// dripping answers at once with one byte per second.
 func dripping(r *http.Request, _ string) (*http.Response, error, bool) {
 	resp := respond(r, 200, readerFunc(func(p []byte) (int, error) {
 		select {
@@ -64,7 +63,7 @@ func lineup(t *testing.T, honest, bad int, does conduct, edit ...func(*tuftest.R
 	w := newWeb(t, append(edit, func(r *tuftest.Repo) {
 		var list []any
 		for i := range bad + honest {
-			l := place(fmt.Sprint("p", i), "primary", fmt.Sprint("o", i), fmt.Sprintf("p%d.example", i))
+			l := location(fmt.Sprint("p", i), "primary", fmt.Sprint("o", i), fmt.Sprintf("p%d.example", i))
 			l["priority"] = 10 + i
 			list = append(list, l)
 		}
@@ -90,9 +89,9 @@ func byMemory(w *web) func(*client.Config) {
 	}
 }
 
-// However one location or five misbehave, a refresh reaches an honest one: in 30 s
-// where they hang, in 60 s where they drip or answer just in time. The next refresh
-// asks the honest one first. That no goroutine is left the bubble sees to.
+// However one location or five misbehave, a refresh reaches an honest one: within 30 s
+// if they hang, within 60 s if they drip or answer just in time. The next refresh asks
+// the honest one first. The bubble checks that no goroutine is left.
 func TestBadLocationsDelay(t *testing.T) {
 	lastRole := func(then conduct) conduct {
 		return func(r *http.Request, name string) (*http.Response, error, bool) {
@@ -104,7 +103,7 @@ func TestBadLocationsDelay(t *testing.T) {
 	}
 	for kind, tt := range map[string]struct {
 		does conduct
-		most time.Duration // five of them
+		most time.Duration // for five of them
 	}{
 		"hangs":                      {hangs, 30 * time.Second},
 		"drips":                      {dripping, 60 * time.Second},
@@ -138,7 +137,7 @@ func badLocations(t *testing.T, honest, bad int, does conduct, most time.Duratio
 	w := lineup(t, honest, bad, does)
 	c := w.client(byMemory(w))
 	if bad == 1 {
-		most /= 3 // its own share, and what the last one of all is waited for
+		most /= 3 // its own share, and the wait for the last location
 	}
 	begun := time.Now()
 	w.good(c, 1)
@@ -147,7 +146,7 @@ func badLocations(t *testing.T, honest, bad int, does conduct, most time.Duratio
 	}
 	begun = time.Now()
 	w.good(c, 1)
-	// Those that misbehaved are asked last, all within a few seconds, and only where
+	// Locations that misbehaved are asked last, all within a few seconds, and only if
 	// too few others confirm the root.
 	if took := time.Since(begun); took > 16*time.Second {
 		t.Errorf("the second refresh took %s", took)
@@ -172,7 +171,7 @@ func forFiles(suffix string, does conduct) conduct {
 	}
 }
 
-// A location that is slow, but the only honest one, gets all the time it needs.
+// A slow location that is the only honest one gets all the time it needs.
 func TestSlowHonestLocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := lineup(t, 0, 3, func(r *http.Request, name string) (*http.Response, error, bool) {
@@ -187,8 +186,8 @@ func TestSlowHonestLocation(t *testing.T) {
 	})
 }
 
-// Where each answer takes six seconds, whatever is asked, two operators still
-// confirm the root: with mode enforce there would be no content otherwise.
+// If every answer takes six seconds, two operators still confirm the root: with mode
+// enforce there would be no content otherwise.
 func TestSlowLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := lineup(t, 0, 2, after(6*time.Second), probing("enforce", 3*time.Hour))
@@ -200,7 +199,7 @@ func TestSlowLine(t *testing.T) {
 	})
 }
 
-// Roots that are new do not make locations that hang be waited for again.
+// With new roots the client does not wait for hanging locations again.
 func TestBadLocationsAndNewRoots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := lineup(t, 1, 5, hangs)
@@ -216,7 +215,7 @@ func TestBadLocationsAndNewRoots(t *testing.T) {
 	})
 }
 
-// Copies of a large file are not read side by side without bound: three at a time.
+// At most three copies of a large file are read in parallel.
 func TestLargeFilesAreReadByFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var busy, most atomic.Int32
@@ -235,7 +234,7 @@ func TestLargeFilesAreReadByFew(t *testing.T) {
 	})
 }
 
-// A search in a View does not wait for a location that hangs, either.
+// A query of a View does not wait for a hanging location either.
 func TestHangingLocationInFind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := false
@@ -262,7 +261,7 @@ func TestHangingLocationInFind(t *testing.T) {
 	})
 }
 
-// The context ends a refresh at once, however many requests are under way.
+// The context ends a refresh at once, however many requests are running.
 func TestContextEndsRequestsSideBySide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := lineup(t, 0, 6, hangs)
@@ -275,15 +274,15 @@ func TestContextEndsRequestsSideBySide(t *testing.T) {
 		if took := time.Since(begun); took != 17*time.Second {
 			t.Errorf("took %s", took)
 		}
-		if n := len(w.asked("")); n != 4+2 { // roots at 0, 5, 10 and 15 s, two timestamps ahead
+		if n := len(w.asked("")); n != 4+2 { // roots at 0, 5, 10 and 15 s, and two timestamps in parallel
 			t.Errorf("%d requests", n)
 		}
 	})
 }
 
-// While another location is untried a download leaves one that drips, that answers
-// late, that cuts each answer short, and one that hangs; the bytes it brought are
-// kept. When all are slow, the fastest one gets all the time it needs.
+// While another location is untried a download leaves one that drips, answers late,
+// cuts each answer short, or hangs; its bytes are kept. If all are slow, the fastest
+// one gets all the time it needs.
 func TestSlowDownloads(t *testing.T) {
 	const length = 1 << 20
 	content := string(noise(length))
@@ -298,19 +297,19 @@ func TestSlowDownloads(t *testing.T) {
 	for name, tt := range map[string]struct {
 		vendor, cdn answer
 		most        time.Duration
-		place       string
+		location    string
 	}{
-		"drips":                 {rate(2 << 10), nil, answerPatience, "cdn"},
-		"just below the demand": {rate(60 << 10), nil, answerPatience, "cdn"},
-		"above the demand":      {rate(80 << 10), nil, 16 * time.Second, "main"},
-		"cuts answers short":    {late, nil, 11 * time.Second, "cdn"},
-		"all slow":              {rate(2 << 10), rate(20 << 10), 70 * time.Second, "cdn"},
-		"the faster one first":  {rate(20 << 10), rate(2 << 10), 70 * time.Second, "main"},
+		"drips":                        {rate(2 << 10), nil, answerPatience, "cdn"},
+		"just below the required rate": {rate(60 << 10), nil, answerPatience, "cdn"},
+		"above the required rate":      {rate(80 << 10), nil, 16 * time.Second, "main"},
+		"cuts answers short":           {late, nil, 11 * time.Second, "cdn"},
+		"all slow":                     {rate(2 << 10), rate(20 << 10), 70 * time.Second, "cdn"},
+		"the faster one first":         {rate(20 << 10), rate(2 << 10), 70 * time.Second, "main"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edit := func(r *tuftest.Repo) {
 				r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent")
-				third := place("third", "mirror", "third", "updates.third.example")
+				third := location("third", "mirror", "third", "updates.third.example")
 				third["priority"] = 90
 				r.Charter()["locations"] = append(r.Charter()["locations"].([]any), third)
 			}
@@ -336,8 +335,8 @@ func TestSlowDownloads(t *testing.T) {
 				if err := c.Save(t.Context(), a, file); err != nil {
 					t.Fatal(err)
 				}
-				if took := time.Since(begun); took > tt.most || last.Place != tt.place {
-					t.Errorf("took %s, from %s; want %s at most, from %s", took, last.Place, tt.most, tt.place)
+				if took := time.Since(begun); took > tt.most || last.Place != tt.location {
+					t.Errorf("took %s, from %s; want %s at most, from %s", took, last.Place, tt.most, tt.location)
 				}
 				if size(t, file) != length {
 					t.Error("not whole")

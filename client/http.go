@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,71 +21,46 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// URL is a place on the web that the administrator names, or that serves a plain
-// TUF repository. metadata and targets are what file names are appended to, byte
-// for byte, so they end in a slash and are escaped already; targets is "" where
-// there are none. https:// only, but for this machine itself and with
-// [Config].UnsafeHTTP.
+// URL returns a Source for a location that the administrator configures, or that serves
+// a standard TUF repository. File names are appended to metadata and targets byte for
+// byte, so both must end in a slash and be escaped already; targets is "" if there are
+// none. Only https:// is allowed, except for this machine and with [Config].UnsafeHTTP.
 //
-// In [Config].Sources its requests are made as Config says, and New returns the
-// error of a bad URL; redirects of targets are followed as [Client.Save] says. Used
-// alone it has a transport of its own, follows no redirects, and Open returns the
-// error of a bad URL.
+// In [Config].Sources its requests follow the Config, and New returns the error of an
+// invalid URL; redirects of targets are followed as documented at [Client.Save]. Used
+// alone it has its own transport, follows no redirects, and Open returns the error of
+// an invalid URL.
 func URL(metadata, targets string) Source {
-	return &httpSource{metadata: metadata, targets: targets, agent: "visum", now: time.Now, alone: sync.OnceValue(func() *http.Client {
+	return &httpSource{metadata: metadata, targets: targets, agent: "visum", now: time.Now, standalone: sync.OnceValue(func() *http.Client {
 		h, _ := newHTTP(nil, time.Now)
 		if t, ok := h.Transport.(*http.Transport); ok {
-			t.DisableKeepAlives = true // nobody would close what is kept open
+			t.DisableKeepAlives = true // no call would close idle connections
 		}
 		return h
 	})}
 }
 
-// bind checks a source of the administrator and lets URLs in it make their
-// requests as this client does.
-func (c *Client) bind(s Source) (Source, error) {
-	switch s := s.(type) {
-	case nil:
-		return nil, errors.New("client: Config.Sources has a nil in it")
-	case listSource:
-		bound := make(listSource, len(s))
-		for i := range s {
-			var err error
-			if bound[i], err = c.bind(s[i]); err != nil {
-				return nil, err
-			}
-		}
-		return bound, nil
-	case *httpSource:
-		if err := s.check(c.cfg.UnsafeHTTP); err != nil {
-			return nil, failure(err)
-		}
-		return c.web(s.metadata, s.targets), nil
-	}
-	return s, nil
-}
-
-// web is a place on the web that this client makes the requests to.
+// web returns a source for URLs whose requests follow this client's Config.
 func (c *Client) web(metadata, targets string) *httpSource {
 	return &httpSource{client: c.http, agent: c.cfg.UserAgent, now: c.clock, metadata: metadata, targets: targets, mayAsk: c.mayAsk, resolve: c.own}
 }
 
-// mayAsk reports whether the newest root allows to contact the host of a URL.
+// mayAsk reports whether the newest root allows contacting the host of a URL.
 func (c *Client) mayAsk(u *url.URL) bool {
-	tip := c.newestRoot()
-	charter := tip.Charter()
-	return charter == nil || charter.Usable(tuf.Location{Base: public.PlainHost(u.String())}, later(c.clock(), tip))
+	trusted := c.newestRoot()
+	charter := trusted.Charter()
+	return charter == nil || charter.Usable(tuf.Location{Base: public.PlainHost(u.String())}, later(c.clock(), trusted))
 }
 
-// httpSource is a location on the web.
+// httpSource reads from URLs.
 type httpSource struct {
-	client            *http.Client // nil: alone's, once the URLs have been checked
-	alone             func() *http.Client
+	client            *http.Client // nil: use standalone, after checking the URLs
+	standalone        func() *http.Client
 	agent             string
 	now               func() time.Time
 	metadata, targets string              // URLs, end in /
 	mayAsk            func(*url.URL) bool // nil: redirects are not followed
-	resolve           bool                // names are looked up here before connections are made
+	resolve           bool                // look names up before connecting
 }
 
 func (s *httpSource) check(unsafeHTTP bool) error {
@@ -99,29 +75,29 @@ func checkURL(raw string, unsafeHTTP bool) error {
 	fault := ""
 	switch {
 	case err != nil:
-		return fmt.Errorf("URL: %w", err.(*url.Error).Err) // without the URL: a password may be in it
+		return fmt.Errorf("URL: %w", err.(*url.Error).Err) // without the URL: it may contain a password
 	case u.User != nil:
-		return fmt.Errorf("URL of host %s: a user name in it: let the Transport of Config.HTTP sign in", text.Quote(u.Host))
+		return fmt.Errorf("URL of host %s: contains a user name: use the Transport of Config.HTTP to authenticate", text.Quote(u.Host))
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 		fault = "neither https://HOST/ nor http://HOST/"
 	case u.Scheme == "http" && !unsafeHTTP && !public.Loopback(u.Hostname()):
-		fault = "not https (Config.UnsafeHTTP lets it be)"
+		fault = "not https (Config.UnsafeHTTP allows that)"
 	case strings.ContainsFunc(u.Host, func(r rune) bool { return r >= 0x80 }):
-		fault = "a host name that is not ASCII: write its xn-- form"
+		fault = "host name is not ASCII: use its xn-- form"
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(raw, "#"):
-		fault = "a query or a fragment, which file names can't be appended to"
+		fault = "query and fragment are not allowed, because file names are appended"
 	case !strings.HasSuffix(u.Path, "/"):
 		fault = "does not end in /"
 	case u.String() != raw:
-		fault = fmt.Sprintf("not as it will be sent, which is %q", u.String())
+		fault = fmt.Sprintf("not in the form that is sent, %q", u.String())
 	default:
 		return nil
 	}
 	return fmt.Errorf("URL %s: %s", text.Quote(raw), fault)
 }
 
-// address is the URL of a file. The layout of metadata is flat but for what is for
-// a recovery: a role's name may have a slash in it, which is no folder's.
+// address returns the URL of a file. The layout of metadata is flat except for
+// recovery/: a slash in a role's name does not separate directories.
 func (s *httpSource) address(name string) (string, error) {
 	base := s.metadata
 	rest, meta := strings.CutPrefix(name, "metadata/")
@@ -130,10 +106,10 @@ func (s *httpSource) address(name string) (string, error) {
 		rest, _ = strings.CutPrefix(name, "targets/")
 	}
 	if base == "" {
-		return "", fmt.Errorf("%s: %w: the place has roots only", name, errors.ErrUnsupported)
+		return "", fmt.Errorf("%s: %w: the location serves only roots", name, errors.ErrUnsupported)
 	}
-	// No server shall be asked for what climbs out of the place's folder. A role
-	// can't: whatever its name is, it becomes one element with a number.
+	// Never send a server a path that leads out of the location's directory. A role
+	// name cannot: it is always escaped into one element that begins with a number.
 	if rest == "" || rest == "." || rest == ".." || !meta && !fs.ValidPath(rest) {
 		return "", &fs.PathError{Op: "GET", Path: rest, Err: fs.ErrInvalid}
 	}
@@ -149,8 +125,8 @@ func (s *httpSource) address(name string) (string, error) {
 	return base + strings.Join(parts, "/"), nil
 }
 
-// escape leaves nothing as it is but what no server reads in two ways: an object
-// store takes a + in a path for a space.
+// escape escapes every character that servers may read in different ways: object stores
+// treat a + in a path as a space.
 func escape(element string) string {
 	return strings.ReplaceAll(url.QueryEscape(element), "+", "%20")
 }
@@ -160,9 +136,10 @@ var (
 	versioned = regexp.MustCompile(`^[0-9]+\.`)
 )
 
-// lasts reports whether what has the name once has it for ever: caches on the way
-// need not look again. A root is asked for before it exists.
-func lasts(name string) bool {
+// immutable reports whether the content of a file never changes, so that HTTP caches
+// need not revalidate it. A root is requested before it exists, so the answer for it
+// may change.
+func immutable(name string) bool {
 	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
 		return versioned.MatchString(rest) && !strings.HasSuffix(rest, ".root.json")
 	}
@@ -177,9 +154,9 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 	h := s.client
 	if h == nil {
 		if err := s.check(false); err != nil {
-			return nil, answerError{err, true}
+			return nil, responseError{err, true}
 		}
-		h = s.alone()
+		h = s.standalone()
 	}
 	address, err := s.address(name)
 	if err != nil {
@@ -188,13 +165,13 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 	if offset < 0 {
 		return nil, fmt.Errorf("%s: %w: from byte %d", name, ErrRange, offset)
 	}
-	// A target is hashed as it comes, and what comes may be compressed itself.
+	// Targets are hashed as received, and may be compressed files themselves.
 	meta, coding := strings.HasPrefix(name, "metadata/"), "identity"
 	if meta && offset == 0 {
 		coding = "gzip"
 	}
 	header := http.Header{"User-Agent": {s.agent}, "Accept-Encoding": {coding}}
-	if !lasts(name) {
+	if !immutable(name) {
 		header.Set("Cache-Control", "no-cache")
 	}
 	if offset > 0 {
@@ -207,11 +184,11 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 	if err != nil {
 		return nil, err
 	}
-	req.Header = header.Clone() // a cookie jar adds to it
+	req.Header = header.Clone() // a cookie jar modifies it
 	h = clientFor(ctx, h)
 	req, reached := traced(ctx, h, req)
 	resp, err := h.Do(req)
-	if err == nil && moved(resp.StatusCode) && !meta && s.mayAsk != nil {
+	if err == nil && isRedirect(resp.StatusCode) && !meta && s.mayAsk != nil {
 		if resp, err = s.follow(ctx, h, address, header, resp, reached()); err != nil {
 			err = fmt.Errorf("GET %s: %w", address, err)
 		}
@@ -224,14 +201,14 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 		resp.Body.Close()
 		return nil, fmt.Errorf("GET %s: %w", address, err)
 	}
-	// What net/http has received already it would still hand over.
+	// net/http would still deliver data that it has already received.
 	r.ReadCloser = both{ctxReader{ctx, r.ReadCloser}, r.ReadCloser}
 	return r, nil
 }
 
-// answer makes a Range of a response.
+// answer converts a response to a Range.
 func (s *httpSource) answer(resp *http.Response, coding string, offset int64, tag string) (*Range, error) {
-	// Not resp.Status: its text is the server's.
+	// Not resp.Status: its text comes from the server.
 	status := fmt.Errorf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
@@ -241,59 +218,41 @@ func (s *httpSource) answer(resp *http.Response, coding string, offset int64, ta
 	case code == http.StatusRequestedRangeNotSatisfiable && offset > 0:
 		return nil, fmt.Errorf("%w: %w from byte %d", ErrRange, status, offset)
 	case code == http.StatusNotFound, code == http.StatusForbidden, code == http.StatusGone:
-		// Object stores say 403 for what is not there.
+		// Object stores answer 403 for missing files.
 		return nil, fmt.Errorf("%w: %w", status, fs.ErrNotExist)
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
 		if until := retryAfter(resp.Header, s.now()); !until.IsZero() {
-			return nil, &busyError{fmt.Errorf("%w, asks not to be asked before %s", status, until.UTC().Format(time.RFC3339)), until}
+			return nil, &busyError{fmt.Errorf("%w, rate limited until %s", status, until.UTC().Format(time.RFC3339)), until}
 		}
 		return nil, status
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500:
 		return nil, status
 	case code >= 300 && code < 400:
-		return nil, answerError{fmt.Errorf("%w, which is not followed", status), true}
+		return nil, responseError{fmt.Errorf("%w, which is not followed", status), true}
 	}
-	return nil, answerError{status, true}
+	return nil, responseError{status, true}
 }
 
-// answerError is a place's word that is not about the file. final: asking the
-// same again will not change it.
-type answerError struct {
-	error
-	final bool
-}
-
-func (e answerError) Unwrap() error { return e.error }
-
-// lasting reports whether a place is to be left alone with this request from now on.
-func lasting(err error) bool {
-	if isAbsent(err) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, errors.ErrUnsupported) {
-		return true
-	}
-	e, ok := errors.AsType[answerError](err)
-	return ok && e.final
-}
-
-// whole is an answer that begins at the beginning.
+// whole accepts a response that begins at byte 0.
 func whole(resp *http.Response, coding string) (*Range, error) {
 	r := &Range{ReadCloser: resp.Body, Size: resp.ContentLength, Tag: strongTag(resp.Header)}
 	switch got := strings.ToLower(resp.Header.Get("Content-Encoding")); {
 	case got == "" || got == "identity" || coding == "identity":
-		// Some servers name a coding because of the file's name. Identity was asked for,
-		// so what comes is the file; length and hashes decide.
+		// Some servers name a coding because of the file's extension. Identity was
+		// requested, so the body is the file itself; length and hashes decide.
 		return r, nil
 	case got == "gzip" || got == "x-gzip":
 		z, err := newGunzip(resp.Body)
 		if err != nil {
 			return nil, err
 		}
-		// The tag is that of the compressed form.
+		// The tag identifies the compressed form.
 		return &Range{ReadCloser: both{z, resp.Body}, Size: -1}, nil
 	}
-	return nil, answerError{errors.New("answered in a coding that was not asked for"), true}
+	return nil, responseError{errors.New("answered in a coding that was not requested"), true}
 }
 
-// both reads from one and closes another, which is below it.
+// both reads from one and closes the other, underlying one.
 type both struct {
 	io.Reader
 	io.Closer
@@ -301,7 +260,7 @@ type both struct {
 
 var contentRange = regexp.MustCompile(`^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)$`)
 
-// partial is an answer that begins at offset, and nowhere else.
+// partial accepts a response that begins exactly at offset.
 func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 	got := resp.Header.Get("Content-Range")
 	m := contentRange.FindStringSubmatch(got)
@@ -319,7 +278,7 @@ func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 	case first != offset || last < first || size >= 0 && last >= size:
 		return nil, fmt.Errorf("%w: from byte %d, Content-Range is %s", ErrRange, offset, text.Quote(got))
 	case tag != "" && now != "" && now != tag:
-		return nil, fmt.Errorf("%w: the file changed in between", ErrRange)
+		return nil, fmt.Errorf("%w: the file has changed", ErrRange)
 	}
 	body := both{io.LimitReader(resp.Body, last-first+1), resp.Body}
 	return &Range{ReadCloser: body, Offset: offset, Size: size, Tag: now}, nil
@@ -327,7 +286,7 @@ func partial(resp *http.Response, offset int64, tag string) (*Range, error) {
 
 var tagForm = regexp.MustCompile(`^"[!#-~]{1,200}"$`)
 
-// strongTag is the file's ETag if it vouches for every byte.
+// strongTag returns the file's ETag if it is a strong validator (RFC 9110, 8.8.1).
 func strongTag(h http.Header) string {
 	if tag := h.Get("ETag"); tagForm.MatchString(tag) {
 		return tag
@@ -335,7 +294,7 @@ func strongTag(h http.Header) string {
 	return ""
 }
 
-// retryAfter is when a place wants to be asked again, zero where it does not say.
+// retryAfter returns the time that a Retry-After header states, zero if there is none.
 func retryAfter(h http.Header, now time.Time) time.Time {
 	v := h.Get("Retry-After")
 	var wait time.Duration
@@ -352,4 +311,38 @@ func retryAfter(h http.Header, now time.Time) time.Time {
 		return time.Time{}
 	}
 	return now.Add(min(wait, 30*24*time.Hour))
+}
+
+// newHTTP returns a client that follows no redirects: the target of a redirect is not
+// the location in the root. If the transport is the default one, certificates are
+// verified at the time of now, because the machine's clock may be years behind.
+func newHTTP(given *http.Client, now func() time.Time) (h *http.Client, own bool) {
+	h = &http.Client{}
+	if given != nil {
+		*h = *given
+	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		t = t.Clone()
+		// Hashes are over the bytes on the wire: no transparent decompression.
+		t.DisableCompression = true
+		t.ResponseHeaderTimeout = 30 * time.Second
+		t.MaxResponseHeaderBytes = 64 << 10
+		// A connection that a middlebox has dropped still looks alive: without an
+		// answer to a ping it is closed before a download times out.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{}
+		}
+		t.TLSClientConfig.Time = now
+		h.Transport, own = t, true
+	}
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return h, own
+}
+
+// closeIdle closes the connections that a call kept open: their goroutines must not
+// outlive the call, and a later root may retire a host.
+func (c *Client) closeIdle() {
+	if c.own {
+		c.http.CloseIdleConnections()
+	}
 }

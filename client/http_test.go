@@ -23,7 +23,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// busy answers so, with a Retry-After, and with a Date where that is not "".
+// busy answers with code and a Retry-After, and with a Date unless that is "".
 func busy(code int, after, date string) answer {
 	return func(_ string, r *http.Request) (*http.Response, error) {
 		resp := respond(r, code, http.NoBody)
@@ -35,8 +35,8 @@ func busy(code int, after, date string) answer {
 	}
 }
 
-// A place that asks to be left alone is, by every process, for as long as it
-// says, but for an hour at most.
+// A location that asks for a pause gets it, from every process, but for an hour at
+// most.
 func TestRetryAfter(t *testing.T) {
 	date := func(after time.Duration) string { return tuftest.Now.Add(after).Format(http.TimeFormat) }
 	for name, tt := range map[string]struct {
@@ -48,14 +48,14 @@ func TestRetryAfter(t *testing.T) {
 		"date":                 {busy(429, date(2*time.Minute), ""), 2 * time.Minute},
 		"clock of the server":  {busy(503, date(time.Hour+2*time.Minute), date(time.Hour)), 2 * time.Minute},
 		"too long":             {busy(429, "86400", ""), time.Hour},
-		"far too long":         {busy(429, "2147483647", ""), time.Hour},
+		"much too long":        {busy(429, "2147483647", ""), time.Hour},
 		"none":                 {busy(429, "", ""), 0},
 		"zero":                 {busy(429, "0", ""), 0},
 		"less":                 {busy(429, "-120", ""), 0},
 		"gone by":              {busy(429, date(-time.Hour), ""), 0},
 		"words":                {busy(429, "soon", ""), 0},
 		"more than an integer": {busy(429, "99999999999999999999", ""), 0},
-		"of another status":    {busy(500, "120", ""), 0},
+		"with another status":  {busy(500, "120", ""), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,13 +63,13 @@ func TestRetryAfter(t *testing.T) {
 			w.does(tt.busy, vendorHost)
 			w.good(w.client(), 1)
 			w.does(nil, vendorHost)
-			w.does(dark, cdnHost, reviewHost)
+			w.does(unreachable, cdnHost, reviewHost)
 			w.asked("")
 			if tt.wait > 0 {
 				for _, at := range []time.Duration{0, tt.wait - time.Second} {
 					w.now = tuftest.Now.Add(at)
 					view := w.bad(w.client(), client.ErrDark)
-					until := "asks not to be asked before " + tuftest.Stamp(tuftest.Now.Add(tt.wait))
+					until := "rate limited until " + tuftest.Stamp(tuftest.Now.Add(tt.wait))
 					if asked := w.asked(vendorHost); len(asked) > 0 || !strings.Contains(view.Err().Error(), until) {
 						t.Errorf("after %s asked %q, %v", at, asked, view.Err())
 					}
@@ -78,7 +78,7 @@ func TestRetryAfter(t *testing.T) {
 			if tt.wait == 0 {
 				w.does(tt.busy, vendorHost)
 				if view := w.bad(w.client(), client.ErrDark); strings.Contains(view.Err().Error(), "asks not") {
-					t.Errorf("it does not ask for anything: %v", view.Err())
+					t.Errorf("it requests no pause: %v", view.Err())
 				}
 				w.does(nil, vendorHost)
 			}
@@ -88,9 +88,9 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// Who asks to be left alone is not asked a second time in the same refresh, when
-// everybody is.
-func TestBusyPlaceIsAskedOnce(t *testing.T) {
+// A location that asks for a pause is not asked again in the same refresh, even if all
+// locations are asked.
+func TestBusyLocationIsAskedOnce(t *testing.T) {
 	w := newWeb(t)
 	w.now = w.now.AddDate(0, 1, 1)
 	w.does(busy(503, "120", ""), vendorHost)
@@ -100,8 +100,8 @@ func TestBusyPlaceIsAskedOnce(t *testing.T) {
 	}
 }
 
-// Nor is it asked because nobody else has content.
-func TestBusyPlaceIsLeftAlone(t *testing.T) {
+// Nor is it asked because no other location has content.
+func TestBusyLocationGetsItsPause(t *testing.T) {
 	w := newWeb(t)
 	w.does(busy(503, "120", ""), vendorHost)
 	w.good(w.client(), 1)
@@ -113,28 +113,27 @@ func TestBusyPlaceIsLeftAlone(t *testing.T) {
 	}
 }
 
-// A place that was busy and is silent now has not asked for anything.
-func TestSilentAfterBusy(t *testing.T) {
+// A location that was busy and does not answer now has not asked for a pause.
+func TestUnreachableAfterBusy(t *testing.T) {
 	w := newWeb(t)
 	w.does(busy(503, "120", ""), vendorHost)
 	w.good(w.client(), 1)
 	w.now = w.now.Add(2 * time.Minute)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	w.good(w.client(), 1)
 	w.does(nil, vendorHost)
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.good(w.client(), 1)
 }
 
-// A download waits for a place that asks for a moment, and not for one that asks
-// for more.
+// A download waits for a short pause, and not for a longer one.
 func TestRetryAfterOfATarget(t *testing.T) {
 	for after, want := range map[string]int{"1": 2, "60": 1} {
 		t.Run(after, func(t *testing.T) {
 			t.Parallel()
 			waiting(t, "the agent", 1, func(t *testing.T, w *web, c *client.Client) {
 				a := w.approved(c)
-				w.does(dark, cdnHost)
+				w.does(unreachable, cdnHost)
 				n := 0
 				w.does(func(name string, r *http.Request) (*http.Response, error) {
 					if n++; n == 1 {
@@ -155,8 +154,8 @@ func TestRetryAfterOfATarget(t *testing.T) {
 	}
 }
 
-// What a place says for good it is not asked again; what may change it is.
-func TestWhatIsAskedAgain(t *testing.T) {
+// A final response is not followed by a retry; a temporary one is.
+func TestRetriedResponses(t *testing.T) {
 	for code, again := range map[int]bool{400: false, 401: false, 402: false, 403: false, 404: false, 405: false, 406: false, 410: false, 414: false, 451: false,
 		300: false, 301: false, 302: false, 307: false, 308: false, 201: false, 204: false, 206: false, 416: false,
 		408: true, 425: true, 429: true, 500: true, 502: true, 503: true, 504: true, 599: true} {
@@ -176,11 +175,11 @@ func TestWhatIsAskedAgain(t *testing.T) {
 				t.Errorf("%v, asked %q", err, got)
 			}
 			if !strings.Contains(fmt.Sprint(err), fmt.Sprint(code)) {
-				t.Errorf("does not say why: %v", err)
+				t.Errorf("contains no reason: %v", err)
 			}
 		})
 	}
-	// Likewise a timestamp that nobody has.
+	// Likewise a timestamp that no location has.
 	w := newWeb(t)
 	w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost)
 	w.bad(w.client(func(cfg *client.Config) { cfg.Retries = 5 }), client.ErrNoContent)
@@ -189,7 +188,7 @@ func TestWhatIsAskedAgain(t *testing.T) {
 	}
 }
 
-// gzipped serves metadata compressed to whoever accepts that.
+// gzipped serves compressed metadata to clients that accept it.
 func gzipped(change func(data []byte) []byte, repo *tuftest.Repo) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		data, ok := fileOf(repo, name)
@@ -209,8 +208,7 @@ func gzipped(change func(data []byte) []byte, repo *tuftest.Repo) answer {
 
 func same(data []byte) []byte { return data }
 
-// Metadata may come compressed, targets never. What is measured is what comes
-// out of it.
+// Metadata may be compressed, targets never. Limits apply to the decompressed size.
 func TestCompression(t *testing.T) {
 	w := newWeb(t)
 	var mu sync.Mutex
@@ -232,7 +230,7 @@ func TestCompression(t *testing.T) {
 	if view := w.good(c, 1); view.Place() != "main" {
 		t.Errorf("from %s", view.Place())
 	}
-	// Bombs, ends before the end, and junk.
+	// Bombs, truncated files, and junk.
 	for name, bad := range map[string]func([]byte) []byte{
 		"bomb":  func([]byte) []byte { return bomb() },
 		"cut":   func(b []byte) []byte { return b[:len(b)-9] },
@@ -251,12 +249,12 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// Some servers name a coding for a target because of its name, and send the file as
-// it is. Length and hash decide.
-func TestCodingThatIsNone(t *testing.T) {
+// Some servers name a coding for a target because of its name, and send the file as it
+// is. Length and hash decide.
+func TestWrongContentEncoding(t *testing.T) {
 	for _, coding := range []string{"gzip", "x-gzip", "br", "aes128gcm"} {
 		w := newWeb(t)
-		w.does(dark, cdnHost)
+		w.does(unreachable, cdnHost)
 		w.does(func(name string, r *http.Request) (*http.Response, error) {
 			data, ok := fileOf(w.repo, name)
 			if !ok {
@@ -274,9 +272,9 @@ func TestCodingThatIsNone(t *testing.T) {
 	}
 }
 
-// Caches on the way are asked to look again for what can change under its name, and
-// for roots that do not exist yet; not for what never changes.
-func TestCachesAreAskedToLookAgain(t *testing.T) {
+// HTTP caches must revalidate files that can change under their name, and roots that do
+// not exist yet; not files that never change.
+func TestCacheRevalidation(t *testing.T) {
 	w := newWeb(t)
 	var mu sync.Mutex
 	cache := map[string][]byte{} // by host and name; nil: known to be absent
@@ -311,7 +309,7 @@ func TestCachesAreAskedToLookAgain(t *testing.T) {
 	}
 	for name, asked := range again {
 		if want := strings.HasSuffix(name, ".root.json") || strings.HasSuffix(name, "/timestamp.json"); asked != want {
-			t.Errorf("%s: asked to look again: %v", name, asked)
+			t.Errorf("%s: revalidated: %v", name, asked)
 		}
 	}
 	if len(again) < 8 {
@@ -319,7 +317,7 @@ func TestCachesAreAskedToLookAgain(t *testing.T) {
 	}
 }
 
-// An object store takes a + in a path for a space.
+// An object store treats a + in a path as a space.
 func TestPlusInAName(t *testing.T) {
 	const file = "agent/agent-1.0.0+42=a&b@c.zip"
 	w := newWeb(t, func(r *tuftest.Repo) { r.AddTarget(file, "the agent", nil, "vendor-agent", "review-agent") })
@@ -354,8 +352,8 @@ var bomb = sync.OnceValue(func() []byte {
 	return b.Bytes()
 })
 
-// Each element of a name is escaped to the last character that needs it; a
-// role's name is one element, whatever is in it.
+// Each element of a name is escaped completely; a role's name is one element, whatever
+// it contains.
 func TestEscaping(t *testing.T) {
 	var uri string
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { uri = r.RequestURI + " " + r.URL.Path }))
@@ -446,7 +444,7 @@ func TestURLs(t *testing.T) {
 			}
 		}
 	}
-	// A place of roots has no targets, and is not asked for any.
+	// A location with only roots has no targets, and is not asked for any.
 	if _, err := client.URL(ok, "").Open(t.Context(), "targets/x"); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
@@ -457,10 +455,10 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// A source that the caller names on the web brings all that the others bring.
+// A [URL] as a source serves everything that other sources serve.
 func TestURLAsSource(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	w.shows(w.repo, "mirror.example")
 	c := w.client(func(cfg *client.Config) {
 		cfg.Sources = []client.Source{client.URL("https://mirror.example/r/metadata/", "https://mirror.example/r/targets/")}
@@ -474,8 +472,8 @@ func TestURLAsSource(t *testing.T) {
 	}
 }
 
-// Root and timestamp are asked for at the same time: neither answer is needed
-// for the other's request. Nothing else is asked for when there is no news.
+// Root and timestamp are requested in parallel: neither request needs the other's
+// answer. Nothing else is requested if nothing has changed.
 func TestTwoRequestsAtTheSameTime(t *testing.T) { synctest.Test(t, twoRequestsAtTheSameTime) }
 
 func twoRequestsAtTheSameTime(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// seedOf is a new seed for each run, which a failure shows, or VISUM_SEED.
+// seedOf returns VISUM_SEED, or a new seed for each run, which a failure reports.
 func seedOf(t *testing.T) uint64 {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("VISUM_SEED"); s != "" {
@@ -29,21 +29,22 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// chaos is a repository that moves while anything happens to places and product.
+// chaos is a repository that moves while arbitrary events happen to locations and
+// product.
 type chaos struct {
 	*move
-	dice   *rand.Rand
-	repo   *tuftest.Repo   // the honest one
-	states []*tuftest.Repo // all that was ever published
+	rng    *rand.Rand
+	repo   *tuftest.Repo   // the correct one
+	states []*tuftest.Repo // every published state
 	stage  int             // of the move: 1 to 4
 	cut    int             // root of the cut-over, 0: not yet
 	gone   int             // root that retired A
 	signed map[int]time.Time
-	honest map[string]bool // allHosts that serve the newest state
-	log    []string        // what happened
+	honest map[string]bool // of allHosts those that serve the newest state
+	log    []string        // events
 
 	process  *client.Client
-	fresh    bool          // the process has just begun
+	fresh    bool          // the process has just started
 	seen     int64         // highest root since the state was lost
 	lost     bool          // kept roots were lost
 	killed   bool          // in this refresh
@@ -56,9 +57,9 @@ func (c *chaos) fatal(format string, args ...any) {
 	c.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(c.log, "\n"))
 }
 
-func newChaos(t *testing.T, dice *rand.Rand) *chaos {
-	c := &chaos{dice: dice, stage: 1, signed: map[int]time.Time{}, honest: map[string]bool{}}
-	c.move = &move{web: newWeb(t), order: orders[dice.IntN(6)], store: client.Memory()}
+func newChaos(t *testing.T, rng *rand.Rand) *chaos {
+	c := &chaos{rng: rng, stage: 1, signed: map[int]time.Time{}, honest: map[string]bool{}}
+	c.move = &move{web: newWeb(t), order: orders[rng.IntN(6)], store: client.Memory()}
 	c.repo = c.move.web.repo
 	r := c.repo
 	for _, role := range r.Roles {
@@ -66,7 +67,7 @@ func newChaos(t *testing.T, dice *rand.Rand) *chaos {
 	}
 	r.Root["expires"] = tuftest.Stamp(farAway)
 	r.Charter()["retired"] = []any{}
-	r.Charter()["locations"] = c.list(place("a", "primary", "vendor-old", hostA), nil, place("z", "rendezvous", "review", hostZ))
+	r.Charter()["locations"] = c.list(location("a", "primary", "vendor-old", hostA), nil, location("z", "rendezvous", "review", hostZ))
 	r.PublishRoot()
 	r.Publish()
 	c.signed[1] = tuftest.Now
@@ -90,7 +91,7 @@ func (c *chaos) published() {
 	}
 }
 
-// serves lets a host show one state, for ever or (-1) always the newest.
+// serves lets a host serve one state, forever, or (-1) always the newest.
 func (c *chaos) serves(host string, state int) {
 	c.does(nil, host)
 	c.honest[host] = state < 0
@@ -104,7 +105,7 @@ func (c *chaos) restart() { c.process, c.fresh = c.product(c.store), true }
 
 func (c *chaos) forget() { c.seen, c.lost, c.accepted, c.epoch = 0, false, map[int]int64{}, 0 }
 
-// nextRoot publishes a root, a step of the move if it is time for one.
+// nextRoot publishes a root, with a step of the move if one is due.
 func (c *chaos) nextRoot(step bool) {
 	r := c.repo
 	before := tuftest.NameOf(r.Root)["sha256"]
@@ -116,7 +117,7 @@ func (c *chaos) nextRoot(step bool) {
 		if !step || c.stage == 4 {
 			return
 		}
-		a, b, z := place("a", "primary", "vendor-old", hostA), place("b", "primary", "vendor-new", hostB), place("z", "rendezvous", "review", hostZ)
+		a, b, z := location("a", "primary", "vendor-old", hostA), location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ)
 		switch c.stage++; c.stage {
 		case 2:
 			b["use_from"] = tuftest.Stamp(useFrom)
@@ -137,19 +138,19 @@ func (c *chaos) nextRoot(step bool) {
 	c.published()
 }
 
-// thief lets A show forks and evil content, on top of a state of before the cut-over.
-func (c *chaos) thief() {
+// attacker lets A serve forks and malicious content, based on a state before the cut-over.
+func (c *chaos) attacker() {
 	old := slices.DeleteFunc(slices.Clone(c.states), func(s *tuftest.Repo) bool { return c.cut > 0 && s.Root["version"].(int) >= c.cut })
-	fake := old[c.dice.IntN(len(old))].Clone()
-	by := [][]string{{"vendor1", "vendor2"}, {"review1", "review2"}, {"vendor1"}, {"vendor1", "vendor2", "thief"}, {"review1", "review2", "thief", "thief"}}[c.dice.IntN(5)]
+	fake := old[c.rng.IntN(len(old))].Clone()
+	by := [][]string{{"vendor1", "vendor2"}, {"review1", "review2"}, {"vendor1"}, {"vendor1", "vendor2", "attacker"}, {"review1", "review2", "attacker", "attacker"}}[c.rng.IntN(5)]
 	fake.Signers["root"] = by
-	if c.dice.IntN(2) == 0 {
+	if c.rng.IntN(2) == 0 {
 		fake.NextRoot(func() { fake.Root["x-note"] = "mine" })
 	}
 	fake.AddTarget("agent/evil", "evil", tuftest.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
 	fake.Bump("vendor-agent")
 	for _, role := range []string{"timestamp", "snapshot"} {
-		fake.Roles[role]["version"] = 1000 + c.dice.IntN(3)
+		fake.Roles[role]["version"] = 1000 + c.rng.IntN(3)
 	}
 	fake.Publish()
 	c.does(nil, hostA)
@@ -159,11 +160,11 @@ func (c *chaos) thief() {
 
 var allHosts = []string{hostA, hostB, hostZ}
 
-// happen lets one thing happen that is not the product's doing.
+// happen triggers one event outside the product.
 func (c *chaos) happen() {
-	host := allHosts[c.dice.IntN(3)]
+	host := allHosts[c.rng.IntN(3)]
 	note := func(format string, args ...any) { c.log = append(c.log, fmt.Sprintf(format, args...)) }
-	switch k := c.dice.IntN(20); k {
+	switch k := c.rng.IntN(20); k {
 	case 0, 1:
 		renew(c.repo)
 		c.published()
@@ -178,28 +179,28 @@ func (c *chaos) happen() {
 		c.serves(host, -1)
 		note("%s is honest", host)
 	case 8:
-		n := c.dice.IntN(len(c.states))
+		n := c.rng.IntN(len(c.states))
 		c.serves(host, n)
 		note("%s is frozen at %d", host, n)
 	case 9, 10, 11:
-		what := c.dice.IntN(6)
-		c.does([]answer{dark, status(500, "", nil), header(302, "Location", "https://elsewhere.example/"), header(200, "Content-Type", "text/html"),
-			status(403, "root.json", nil), body("root.json", c.states[c.dice.IntN(len(c.states))].Files["1.root.json"])}[what], host)
+		what := c.rng.IntN(6)
+		c.does([]answer{unreachable, status(500, "", nil), header(302, "Location", "https://elsewhere.example/"), header(200, "Content-Type", "text/html"),
+			status(403, "root.json", nil), body("root.json", c.states[c.rng.IntN(len(c.states))].Files["1.root.json"])}[what], host)
 		c.honest[host] = false
-		note("%s does bad thing %d", host, what)
+		note("%s misbehaves in way %d", host, what)
 	case 12, 13:
-		c.thief()
-		note("thief at %s", hostA)
+		c.attacker()
+		note("attacker at %s", hostA)
 	case 14:
 		other := c.states[len(c.states)-1].Clone()
-		other.Root["version"] = 1 + c.dice.IntN(other.Root["version"].(int))
+		other.Root["version"] = 1 + c.rng.IntN(other.Root["version"].(int))
 		other.NextRoot(func() { other.Charter()["repo_id"] = strings.Repeat("ab", 16) })
 		c.does(nil, host)
 		c.shows(other, host)
 		c.honest[host] = false
-		note("%s shows another product's root %v", host, other.Root["version"])
+		note("%s serves another product's root %v", host, other.Root["version"])
 	case 15, 16:
-		c.now = tuftest.Now.Add([]time.Duration{0, time.Hour, 11 * day, 101 * day, -700 * day, 5000 * day}[c.dice.IntN(6)])
+		c.now = tuftest.Now.Add([]time.Duration{0, time.Hour, 11 * day, 101 * day, -700 * day, 5000 * day}[c.rng.IntN(6)])
 		note("clock %s", c.now)
 	case 17:
 		c.restart()
@@ -220,18 +221,19 @@ func (c *chaos) happen() {
 	}
 }
 
-// refresh lets the product look, perhaps to be killed at a write, and checks all.
+// refresh lets the product refresh, possibly killed at a write, and checks all
+// invariants.
 func (c *chaos) refresh() {
 	t := c.t
 	c.asked("")
-	start := c.tipOf()
-	if c.dice.IntN(4) == 0 {
-		n := c.dice.IntN(8)
-		c.log = append(c.log, fmt.Sprintf("refresh, killed after %d writes", n))
+	start := c.newestKept()
+	if c.rng.IntN(4) == 0 {
+		n := c.rng.IntN(8)
+		c.log = append(c.log, fmt.Sprintf("refresh killed after %d writes", n))
 		p := c.product(&crashing{c.store, n})
 		view, err := p.Refresh(t.Context())
 		c.killed = true
-		c.checkRequests(start, c.tipOf())
+		c.checkRequests(start, c.newestKept())
 		c.killed = false
 		if err == nil || view != nil {
 			c.checkView(view, err)
@@ -249,8 +251,8 @@ func (c *chaos) refresh() {
 	c.fresh = false
 }
 
-// tipOf is the root that the kept ones lead to.
-func (c *chaos) tipOf() int {
+// tipOf is the newest of the kept roots.
+func (c *chaos) newestKept() int {
 	n := 1
 	for {
 		if _, err := c.store.Read("roots/"+rootFile(n+1), 1<<20); err != nil {
@@ -260,20 +262,20 @@ func (c *chaos) tipOf() int {
 	}
 }
 
-// checkRequests is S4, S6 and S12 by what was asked.
-func (c *chaos) checkRequests(start, tip int) {
+// checkRequests checks S4, S6 and S12 on the requests.
+func (c *chaos) checkRequests(start, trusted int) {
 	now := c.now
 	for _, req := range c.asked("") {
 		host, name, _ := strings.Cut(req, " ")
-		under := start // the tip at the time; for content the oldest that it can have been
+		under := start // the trusted root at the time; for content the oldest possible one
 		var n int
 		if _, err := fmt.Sscanf(name, "metadata/%d.root.json", &n); err == nil {
 			under = n - 1
 		}
 		if !slices.Contains(allHosts, host) {
-			c.fatal("S6: %s is nobody's place", host)
+			c.fatal("S6: %s is not a location", host)
 		}
-		if host == hostB && (c.stage < 2 || tip < c.listedB()) {
+		if host == hostB && (c.stage < 2 || trusted < c.listedB()) {
 			c.fatal("S6: B was asked for %s before it was listed", name)
 		}
 		known := now
@@ -285,8 +287,8 @@ func (c *chaos) checkRequests(start, tip int) {
 		if host == hostA && (c.gone > 0 && under >= c.gone || c.cut > 0 && under >= c.cut && !known.Before(useUntil)) {
 			c.fatal("S4: A was asked for %s under root %d at %s", name, under, known)
 		}
-		if n > 0 && !c.killed && c.honest[host] && c.answersOf(host) == nil && n <= c.repo.Root["version"].(int) && tip < n {
-			c.fatal("S12: %s showed root %d, the product is at %d", host, n, tip)
+		if n > 0 && !c.killed && c.honest[host] && c.answersOf(host) == nil && n <= c.repo.Root["version"].(int) && trusted < n {
+			c.fatal("S12: %s served root %d, the product is at %d", host, n, trusted)
 		}
 	}
 }
@@ -310,7 +312,7 @@ func (c *chaos) checkView(view *client.View, err error) {
 	v := view.RootVersion()
 	newest := c.states[len(c.states)-1]
 	if !bytes.Equal(view.Root().Bytes(), newest.Files[rootFile(int(v))]) {
-		c.fatal("S1, S15: root %d is not the parties'", v)
+		c.fatal("S1, S15: root %d was not signed by the parties", v)
 	}
 	if v < c.seen && (!c.lost || err == nil) {
 		c.fatal("S2: at root %d, was at %d; %v", v, c.seen, err)
@@ -323,11 +325,11 @@ func (c *chaos) checkView(view *client.View, err error) {
 		}
 	}
 	if bad := len(slices.DeleteFunc(slices.Clone(allHosts), func(h string) bool { return c.honest[h] && c.answersOf(h) == nil })); c.fresh && bad <= 1 && v != int64(newest.Root["version"].(int)) {
-		c.fatal("S7: at root %d of %v with one bad place", v, newest.Root["version"])
+		c.fatal("S7: at root %d of %v with one bad location", v, newest.Root["version"])
 	}
 	if err != nil {
 		if _, findErr := view.Find(t.Context(), tuftest.Path); findErr == nil {
-			c.fatal("S9: answers in spite of %v", err)
+			c.fatal("S9: answers despite %v", err)
 		}
 		return
 	}
@@ -350,7 +352,7 @@ func (c *chaos) checkView(view *client.View, err error) {
 		if view.Timestamp() < 6 || !slices.ContainsFunc(c.states, func(s *tuftest.Repo) bool {
 			return s.Root["version"].(int) >= c.cut && bytes.Equal(s.Files["timestamp.json"], ts)
 		}) {
-			c.fatal("S3, S5: timestamp %d of the old epoch, or of nobody", view.Timestamp())
+			c.fatal("S3, S5: timestamp %d of the old epoch, or unknown", view.Timestamp())
 		}
 	}
 	if epoch < c.epoch || view.Timestamp() < c.accepted[epoch] {
@@ -359,8 +361,8 @@ func (c *chaos) checkView(view *client.View, err error) {
 	c.epoch, c.accepted[epoch] = epoch, view.Timestamp()
 }
 
-// ends brings the move to its end and everything to good health: then the
-// product gets there, whatever was before.
+// ends completes the move and repairs everything: then the product gets there, whatever
+// happened before.
 func (c *chaos) ends() {
 	for c.stage < 4 {
 		c.nextRoot(true)
@@ -371,17 +373,17 @@ func (c *chaos) ends() {
 		c.serves(h, -1)
 	}
 	c.now = tuftest.Now.Add(200 * day)
-	c.log = append(c.log, "all is well")
+	c.log = append(c.log, "everything works")
 	view, err := c.process.Refresh(c.t.Context())
 	if errors.Is(err, client.ErrPartial) {
 		view, err = c.process.Refresh(c.t.Context())
 	}
 	newest := c.states[len(c.states)-1]
 	if _, nextErr := view.Root().Next(newest.Files[rootFile(int(view.RootVersion())+1)]); nextErr != nil && view.RootVersion() < int64(newest.Root["version"].(int)) {
-		c.fatal("the test's own root is unlawful: %v", nextErr)
+		c.fatal("the test's own root breaks a rule: %v", nextErr)
 	}
 	if err != nil || view.RootVersion() != int64(newest.Root["version"].(int)) || view.Timestamp() != int64(newest.Roles["timestamp"]["version"].(int)) {
-		c.fatal("L1, L5: does not heal: root v%d of %v, %v; %s; asked %q", view.RootVersion(), newest.Root["version"], err, view.State(), c.asked(""))
+		c.fatal("L1, L5: does not recover: root v%d of %v, %v; %s; asked %q", view.RootVersion(), newest.Root["version"], err, view.State(), c.asked(""))
 	}
 	c.checkView(view, nil)
 	if a, err := view.Find(c.t.Context(), tuftest.Path); err != nil || a.IsZero() {
@@ -389,8 +391,8 @@ func (c *chaos) ends() {
 	}
 }
 
-// Anything happens in any order; after each step all that must never be is
-// looked for, and in the end all is well again. S8 is TestRandomChains'.
+// Events happen in any order; after each step all safety properties are checked, and at
+// the end everything works again. S8 is TestRandomChains.
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
 	seed, runs := seedOf(t), uint64(12)
@@ -402,7 +404,7 @@ func TestInterleavings(t *testing.T) {
 		c.log = []string{fmt.Sprintf("VISUM_SEED=%d, run %d", seed, n)}
 		for range 40 {
 			c.happen()
-			if c.dice.IntN(2) == 0 {
+			if c.rng.IntN(2) == 0 {
 				c.refresh()
 			}
 		}

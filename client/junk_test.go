@@ -13,12 +13,11 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// served are the files of an update, in the order in which they are asked for.
+// served are the files of an update, in the order of the requests.
 var served = []string{"2.root.json", "3.root.json", "timestamp.json", "6.snapshot.json", "6.vendor-agent.json", "6.review-agent.json", "6.hold.json", targetSuffix}
 
-// junked runs an update of an old client while every place gives data for one
-// file. Whatever comes of it, nothing but the right bytes is saved, and the
-// truth heals it.
+// junked updates an old client while every location serves data for one file. Whatever
+// the result, only the right bytes are saved, and the correct files repair it.
 func junked(t *testing.T, served string, data []byte) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
@@ -56,7 +55,7 @@ func TestJunk(t *testing.T) {
 		"deep":    []byte(strings.Repeat("[", 100_000)),
 	}
 	for _, name := range []string{"1.root.json", "timestamp.json", "5.vendor-agent.json"} {
-		junk["good "+name] = good.Files[name] // of another role, or of before
+		junk["good "+name] = good.Files[name] // of another role, or an older version
 	}
 	for _, file := range served {
 		for name, data := range junk {

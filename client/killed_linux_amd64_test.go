@@ -16,10 +16,10 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// killedAt runs a process and kills it when it is about to do the n-th thing to
-// the disk below a folder: to make, write, flush, rename, cut or remove a file. It
-// returns how many it has done by its end. The process is traced by its system
-// calls, so nothing that it does is left out.
+// killedAt runs a process and kills it before its n-th change to the disk below a
+// directory: creating, writing, flushing, renaming, truncating or removing a file. It
+// returns the number of completed changes. The process is traced by its system calls,
+// so no change is missed.
 func killedAt(cmd *exec.Cmd, dir string, n int) (done int, err error) {
 	runtime.LockOSThread() // a tracer is a thread
 	defer runtime.UnlockOSThread()
@@ -39,7 +39,7 @@ func killedAt(cmd *exec.Cmd, dir string, n int) (done int, err error) {
 	inside := map[int]bool{} // threads that are within a call
 	at := pid
 	for signal := 0; ; {
-		_ = syscall.PtraceSyscall(at, signal) // fails where it was killed in the meantime
+		_ = syscall.PtraceSyscall(at, signal) // fails if it was killed in the meantime
 		if at, err = syscall.Wait4(-1, &ws, syscall.WALL|noThread, nil); err != nil {
 			return done, err
 		}
@@ -57,14 +57,13 @@ func killedAt(cmd *exec.Cmd, dir string, n int) (done int, err error) {
 					_ = syscall.Kill(pid, syscall.SIGKILL)
 				}
 			}
-		case ws.StopSignal() != syscall.SIGTRAP && ws.StopSignal() != syscall.SIGSTOP: // those are the tracing's own
+		case ws.StopSignal() != syscall.SIGTRAP && ws.StopSignal() != syscall.SIGSTOP: // those belong to the tracing
 			signal = int(ws.StopSignal())
 		}
 	}
 }
 
-// changes reports whether the call that a thread is about to make does something
-// to a file below dir.
+// changes reports whether the next system call of a thread changes a file below dir.
 func changes(thread int, dir string) bool {
 	var r syscall.PtraceRegs
 	if syscall.PtraceGetRegs(thread, &r) != nil {
@@ -86,9 +85,9 @@ func changes(thread int, dir string) bool {
 	return false
 }
 
-// A product is killed before each single thing that it does to the disk, in the
-// middle of an update to a new root, new content and a new release. What is
-// installed is the old release or the new one, and the next process goes on.
+// A product is killed before each single change to the disk, during an update to a new
+// root, new content and a new release. The installed file is the old release or the new
+// one, and the next process continues.
 func TestKilledAtEveryWrite(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 1, 100_000)
@@ -103,7 +102,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 	renew(d.repo)
 	before := os.DirFS(d.dir)
 
-	// run lets a copy of the product be killed, and says how far it got.
+	// run starts a copy of the product that is killed, and returns how far it got.
 	run := func(n int) (done int, err error) {
 		one := *d
 		one.dir = quickDir(t)
@@ -124,7 +123,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		}
 		got, err := os.ReadFile(file)
 		if err != nil || !bytes.Equal(got, old) && !bytes.Equal(got, d.content) {
-			return done, fmt.Errorf("installed are %d bytes, %v", len(got), err)
+			return done, fmt.Errorf("%d bytes are installed, %v", len(got), err)
 		}
 		c := one.client()
 		view, err := c.Refresh(t.Context())
@@ -135,7 +134,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			return done, fmt.Errorf("the next process: %w", err)
 		}
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, d.content) {
-			return done, fmt.Errorf("then installed are %d bytes, %v", len(got), err)
+			return done, fmt.Errorf("then %d bytes are installed, %v", len(got), err)
 		}
 		if left := files(t, filepath.Dir(file)); len(left) > 1 {
 			return done, fmt.Errorf("left %q", left)
@@ -163,11 +162,11 @@ func TestKilledAtEveryWrite(t *testing.T) {
 	for range 3 {
 		workers.Go(func() {
 			for n := range todo {
-				// A body comes in as many pieces as the network makes of it, so a
-				// process may have come to its good end before the n-th write.
+				// The network decides into how many pieces a body is split, so a
+				// process may have completed before the n-th write.
 				done, err := run(n)
 				if err != nil || done > n {
-					t.Errorf("killed before write %d: did %d, %v", n, done, err)
+					t.Errorf("killed before write %d: completed %d, %v", n, done, err)
 				}
 				if done == n {
 					killed.Add(1)

@@ -9,10 +9,10 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// Save begins at the location that served the refresh, and not at one that failed in
-// it, for as long as the refresh would ask it last. Sources of the administrator
-// still come before locations, where they did not fail.
-func TestSaveUsesWhatRefreshLearned(t *testing.T) {
+// Save starts at the location that served the refresh, and not at one that failed in
+// it, for as long as a refresh would ask that one last. Configured sources still come
+// first unless they failed.
+func TestSaveUsesLocationOfRefresh(t *testing.T) {
 	const mirror = "mirror.example"
 	mirrored := func(cfg *client.Config) {
 		cfg.Sources = []client.Source{client.URL("https://"+mirror+"/r/metadata/", "https://"+mirror+"/r/targets/")}
@@ -24,14 +24,14 @@ func TestSaveUsesWhatRefreshLearned(t *testing.T) {
 		begins []string // hosts that Save asks, at most
 	}{
 		"all well":                      {nil, false, nil, []string{vendorHost}},
-		"the first is dark":             {dark, false, nil, []string{cdnHost}},
+		"the first is unreachable":      {unreachable, false, nil, []string{cdnHost}},
 		"the first has no content":      {status(404, "timestamp.json", nil), false, nil, []string{cdnHost}},
-		"the first lies":                {body("timestamp.json", []byte("{}")), false, nil, []string{cdnHost}},
+		"the first serves junk":         {body("timestamp.json", []byte("{}")), false, nil, []string{cdnHost}},
 		"the first is busy":             {busy(503, "600", ""), false, nil, []string{cdnHost}},
 		"a source":                      {nil, true, nil, []string{mirror}},
-		"a source has targets alone":    {dark, true, status(404, ".json", nil), []string{mirror}},
-		"a source that failed":          {nil, true, dark, []string{vendorHost}},
-		"a source and the first failed": {dark, true, dark, []string{cdnHost}},
+		"a source has only targets":     {unreachable, true, status(404, ".json", nil), []string{mirror}},
+		"a source that failed":          {nil, true, unreachable, []string{vendorHost}},
+		"a source and the first failed": {unreachable, true, unreachable, []string{cdnHost}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,11 +65,11 @@ func TestSaveUsesWhatRefreshLearned(t *testing.T) {
 			if got := save(); !slices.Equal(got, tt.begins) {
 				t.Errorf("asked %q, want %q", got, tt.begins)
 			}
-			// What is last for a while is not so for ever.
-			if name == "the first is dark" {
+			// This ends after a while.
+			if name == "the first is unreachable" {
 				w.now = w.now.Add(2 * time.Minute)
 				w.good(c, 1)
-				w.does(dark, cdnHost)
+				w.does(unreachable, cdnHost)
 				w.now = w.now.Add(2 * time.Hour)
 				w.good(c, 1)
 				w.does(nil, cdnHost)

@@ -12,24 +12,24 @@ import (
 	"testing"
 )
 
-// prepareChild puts limits on a child process.
+// prepareChild sets limits of a child process.
 func prepareChild(what string) error {
 	if !strings.Contains(what, "full disk") {
 		return nil
 	}
-	// Files that grow beyond this get an error, as on a disk that is full.
+	// Files larger than this cause an error, as on a full disk.
 	signal.Ignore(syscall.SIGXFSZ)
 	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 700 << 10, Max: 700 << 10})
 }
 
-// readOnly returns a folder that nobody may write to, root neither.
+// readOnly returns a directory that is read-only, also for root.
 func readOnly(t *testing.T) string {
 	dir := t.TempDir()
 	mountReadOnly(t, dir)
 	return dir
 }
 
-// mountReadOnly makes a folder read-only until the test ends.
+// mountReadOnly makes a directory read-only until the test ends.
 func mountReadOnly(t *testing.T, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -40,8 +40,8 @@ func mountReadOnly(t *testing.T, dir string) {
 	bindReadOnly(t, dir)
 }
 
-// A file that can't grow: the error says so, nothing is left, and without the
-// limit it works.
+// A file that cannot grow: there is an error, nothing is left, and without the limit it
+// works.
 func TestFilesThatCantGrow(t *testing.T) {
 	d := newDepot(t, 1, mib)
 	dir := t.TempDir()

@@ -16,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// What a list says is absent is absent at all of its sources: one that fails
-// may have it.
+// A list reports a file as absent only if all of its sources do: one that fails may
+// have it.
 func TestListOfSources(t *testing.T) {
 	gone := client.FS(fstest.MapFS{})
 	has := client.FS(fstest.MapFS{"targets/x": &fstest.MapFile{Data: []byte("data")}})
@@ -28,13 +28,13 @@ func TestListOfSources(t *testing.T) {
 		want   error
 		absent bool
 	}{
-		"none":                   {nil, fs.ErrNotExist, true},
-		"all without it":         {[]client.Source{gone, gone}, fs.ErrNotExist, true},
-		"the second has it":      {[]client.Source{gone, has}, nil, false},
-		"after one that fails":   {[]client.Source{fails, has}, nil, false},
-		"one fails, one without": {[]client.Source{fails, gone}, errDark, false},
-		"and in the other order": {[]client.Source{gone, fails}, errDark, false},
-		"one returns nothing":    {[]client.Source{empty, gone}, nil, false},
+		"none":                            {nil, fs.ErrNotExist, true},
+		"no source has it":                {[]client.Source{gone, gone}, fs.ErrNotExist, true},
+		"the second has it":               {[]client.Source{gone, has}, nil, false},
+		"after one that fails":            {[]client.Source{fails, has}, nil, false},
+		"one fails, one does not have it": {[]client.Source{fails, gone}, errDark, false},
+		"in the other order":              {[]client.Source{gone, fails}, errDark, false},
+		"one returns nothing":             {[]client.Source{empty, gone}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := client.List(tt.list...).Open(t.Context(), "targets/x")
@@ -55,7 +55,7 @@ func TestListOfSources(t *testing.T) {
 		})
 	}
 	if _, err := client.New(newWeb(t).pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.List(has, nil)}}); err == nil {
-		t.Error("a nil in a list is taken")
+		t.Error("nil in a list is accepted")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -64,12 +64,12 @@ func TestListOfSources(t *testing.T) {
 	}
 }
 
-// An interrupted download goes on at the source of the list that gave its begin,
-// and does not believe that another one's file is the same.
-func TestListGoesOnWhereItWas(t *testing.T) {
+// An interrupted download resumes at the source of the list that delivered its start,
+// because another source's file may differ.
+func TestListResumes(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	url := func(n int) client.Source {
-		return client.URL(d.posts[n].url+"metadata/", d.posts[n].url+"targets/")
+		return client.URL(d.mirrors[n].url+"metadata/", d.mirrors[n].url+"targets/")
 	}
 	list := func(order ...int) *client.Client {
 		var of []client.Source
@@ -78,22 +78,22 @@ func TestListGoesOnWhereItWas(t *testing.T) {
 		}
 		return d.client(func(cfg *client.Config) { cfg.Sources, cfg.Offline = []client.Source{client.List(of...)}, true })
 	}
-	d.posts[0].tell(gone)
-	d.posts[1].tell(first(cutAfter(mib/2), nil))
+	d.mirrors[0].tell(gone)
+	d.mirrors[1].tell(first(cutAfter(mib/2), nil))
 	c := list(0, 1)
 	file := filepath.Join(t.TempDir(), "agent")
 	if err := c.Save(t.Context(), d.approved(c), file); err != nil {
 		t.Fatal(err)
 	}
 	d.holds(file)
-	a, b := d.posts[0].asked(), d.posts[1].asked()
+	a, b := d.mirrors[0].asked(), d.mirrors[1].asked()
 	if len(a) != 1 || len(b) != 2 || sent(b) != mib || b[1].ifRange == "" {
 		t.Errorf("asked %v and %v", a, b)
 	}
 }
 
-// Nobody who is done with retrying a place for good asks it again through a list.
-func TestListHandsFinalAnswersThrough(t *testing.T) { synctest.Test(t, listHandsFinalAnswersThrough) }
+// A final answer is not retried through a list either.
+func TestListReturnsFinalAnswers(t *testing.T) { synctest.Test(t, listHandsFinalAnswersThrough) }
 
 func listHandsFinalAnswersThrough(t *testing.T) {
 	w := newWeb(t)
@@ -117,6 +117,6 @@ func listHandsFinalAnswersThrough(t *testing.T) {
 	}
 	got := w.asked("")
 	if n := len(slices.DeleteFunc(got, func(s string) bool { return !strings.HasPrefix(s, cdnHost) })); n != 4 {
-		t.Errorf("who may do better was asked %d times", n)
+		t.Errorf("the other source was asked %d times", n)
 	}
 }

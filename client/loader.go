@@ -11,42 +11,42 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// fetch brings a metadata file: name is its name at locations, kept the one in
-// the store, "" where it is not looked for there.
+// fetch returns a metadata file: name is its name at locations, kept its name in the
+// store, "" if it is not kept.
 type fetch = func(f tuf.RoleFile, name, kept string) ([]byte, error)
 
-// loader brings metadata files to what verifies them: from the disk, and from
-// locations where it is not there or does not verify. Timestamp and snapshot name
-// the bytes, so any location will do.
+// loader provides metadata files to their verifier: from the disk, or from locations if
+// they are missing there or do not verify. Timestamp and snapshot determine the bytes,
+// so any location may serve them.
 type loader struct {
-	c        *Client
-	pace     *pace
-	places   func() []*place            // the best first
-	verified func(tuf.RoleFile) bool    // whether what was brought turned out to be right
-	faulty   func(p *place, err error)  // what a location did instead
-	damaged  func(tuf.RoleFile, []byte) // told of files on disk that do not verify
-	spoiled  map[spoiled]bool           // files that did not verify
-	roles    []string                   // that came from locations
-	dead     error                      // no location answers: the next file is not asked for
+	c         *Client
+	pace      *pace
+	locations func() []*location           // the best first
+	verified  func(tuf.RoleFile) bool      // whether a provided file was verified
+	faulty    func(p *location, err error) // called with the error of a location
+	damaged   func(tuf.RoleFile, []byte)   // called with files on disk that do not verify
+	rejected  map[rejected]bool            // files that did not verify
+	roles     []string                     // fetched from locations
+	dead      error                        // no location is reachable: the next file is not requested
 }
 
-// spoiled is a file that did not verify, of a location or ("") of the disk.
-type spoiled struct{ name, place string }
+// rejected is a file that did not verify, from a location or ("") the disk.
+type rejected struct{ name, location string }
 
-// brought is a file that was handed out, from a location or (nil) the disk.
+// brought is a file that was provided, from a location or (nil) the disk.
 type brought struct {
 	file tuf.RoleFile
 	name string
-	from *place
+	from *location
 	data []byte
 }
 
-func (c *Client) loader(pc *pace, places func() []*place, faulty func(*place, error)) *loader {
-	return &loader{c: c, pace: pc, places: places, faulty: faulty, damaged: func(tuf.RoleFile, []byte) {}, spoiled: map[spoiled]bool{}}
+func (c *Client) loader(pc *pace, locations func() []*location, faulty func(*location, error)) *loader {
+	return &loader{c: c, pace: pc, locations: locations, faulty: faulty, damaged: func(tuf.RoleFile, []byte) {}, rejected: map[rejected]bool{}}
 }
 
-// run calls use until it succeeds, or no location can change what it returns. What
-// verified in one call is not asked for again in the next.
+// run calls use until it succeeds, or no location can change its result. Files that
+// verified in one call are not requested again in the next.
 func (l *loader) run(ctx context.Context, use func(fetch) error) error {
 	var problems []error
 	for {
@@ -58,7 +58,7 @@ func (l *loader) run(ctx context.Context, use func(fetch) error) error {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			if kept != "" && !l.spoiled[spoiled{name: name}] {
+			if kept != "" && !l.rejected[rejected{name: name}] {
 				if data, err := l.c.store.Read(kept, f.MaxLength); err == nil {
 					out = append(out, brought{f, name, nil, data})
 					return data, nil
@@ -73,7 +73,7 @@ func (l *loader) run(ctx context.Context, use func(fetch) error) error {
 				return nil, err
 			}
 			out = append(out, brought{f, name, from, data})
-			done = l.c.attempt(from, len(data))
+			done = l.c.noteParsing(from, len(data))
 			return data, nil
 		})
 		done()
@@ -85,59 +85,59 @@ func (l *loader) run(ctx context.Context, use func(fetch) error) error {
 		}
 		bad := slices.DeleteFunc(slices.Clone(out), func(b brought) bool { return l.verified(b.file) })
 		if len(bad) == 0 {
-			if len(out) == 0 || len(out) > 0 && l.spoils(out[len(out)-1]) {
+			if len(out) == 0 || len(out) > 0 && l.isRejected(out[len(out)-1]) {
 				return errors.Join(append(problems, err)...)
 			}
-			bad = out[len(out)-1:] // right for one delegator, but not for another
+			bad = out[len(out)-1:] // verified by one delegation, but not by another
 		}
 		for _, b := range bad {
 			if b.from == nil {
-				l.spoiled[spoiled{name: b.name}] = true
+				l.rejected[rejected{name: b.name}] = true
 				l.damaged(b.file, b.data)
 				continue
 			}
-			l.spoiled[spoiled{b.name, b.from.key}] = true
+			l.rejected[rejected{b.name, b.from.key}] = true
 			l.faulty(b.from, err)
 			problems = append(problems, fmt.Errorf("%s: %w", text.Name(b.from.name), err))
 		}
 	}
 }
 
-// spoils reports whether a file is known to be no good already.
-func (l *loader) spoils(b brought) bool {
+// isRejected reports whether a file has been rejected already.
+func (l *loader) isRejected(b brought) bool {
 	key := ""
 	if b.from != nil {
 		key = b.from.key
 	}
-	return l.spoiled[spoiled{b.name, key}]
+	return l.rejected[rejected{b.name, key}]
 }
 
-// Of a file that may have more than largeFile bytes no more than maxLarge copies
-// are read at the same time: each takes its memory before anything is verified.
+// At most maxLarge copies of a file larger than largeFile are read at the same time,
+// because each needs its memory before it can be verified.
 const (
 	largeFile = 4 << 20
 	maxLarge  = 3
 )
 
-// fetch returns the first answer of a location that holds the file.
-func (l *loader) fetch(ctx context.Context, name string, limit int64) (data []byte, from *place, err error) {
-	places := slices.DeleteFunc(l.places(), func(p *place) bool { return l.spoiled[spoiled{name, p.key}] })
+// fetch returns the file from the first location that has it.
+func (l *loader) fetch(ctx context.Context, name string, limit int64) (data []byte, from *location, err error) {
+	locations := slices.DeleteFunc(l.locations(), func(p *location) bool { return l.rejected[rejected{name, p.key}] })
 	var problems []error
-	down := 0 // of these locations nothing else can be had now either
-	asked := map[string]*place{}
-	next := each(places)
+	down := 0 // locations that are unreachable for other files too
+	asked := map[string]*location{}
+	next := each(locations)
 	q := inquiry[[]byte]{pace: l.pace, get: l.c.metadata(name, limit)}
 	if limit > largeFile {
 		q.most = maxLarge
 	}
-	q.next = func() *place {
+	q.next = func() *location {
 		p := next()
 		if p != nil {
 			asked[p.key] = p
 		}
 		return p
 	}
-	q.use = func(p *place, b []byte, err error) need {
+	q.use = func(p *location, b []byte, err error) need {
 		delete(asked, p.key)
 		if err == nil {
 			data, from = b, p

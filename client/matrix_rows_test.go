@@ -26,7 +26,7 @@ func bothOfTwo(r *tuftest.Repo) {
 	tuftest.At(r.Root, "roles", "root")["threshold"] = 4
 }
 
-// forks lets A show a next root after root 1, edited and signed by some.
+// forks lets A serve a next root after root 1, edited and signed by some keys.
 func forks(by []string, edit func(r *tuftest.Repo)) func(m *move) {
 	return func(m *move) {
 		fake := m.at[1].Clone()
@@ -37,14 +37,14 @@ func forks(by []string, edit func(r *tuftest.Repo)) func(m *move) {
 	}
 }
 
-// everybody is all keys of both parties: what they sign may still be unlawful.
+// everybody is all keys of both parties: what they sign may still break a rule.
 var everybody = []string{"vendor1", "vendor2", "review1", "review2"}
 
 func unlawful(edit func(r *tuftest.Repo, c tuftest.Doc)) func(m *move) {
 	return forks(everybody, func(r *tuftest.Repo) { edit(r, r.Charter()) })
 }
 
-// evil lets A be run by who holds all old online and release keys of the vendor.
+// evil lets an attacker run A with all old online and release keys of the vendor.
 func evil(m *move) {
 	fake := m.at[1].Clone()
 	fake.AddTarget("agent/evil", "evil", tuftest.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
@@ -69,7 +69,7 @@ func header(code int, name, value string) answer {
 	}
 }
 
-// byteASecond answers with a byte a second.
+// byteASecond answers with one byte per second.
 func byteASecond(_ string, r *http.Request) (*http.Response, error) {
 	return respond(r, 200, trickle{r}), nil
 }
@@ -99,28 +99,28 @@ func handed(r *tuftest.Repo) client.Source {
 }
 
 var matrix = []row{
-	{name: "nobody; two years offline", world: func(m *move) { m.now = tuftest.Now.AddDate(2, 0, 0) }, root: 4},
-	{name: "old place gone", world: func(m *move) { m.does(dark, hostA) }, root: 4},
-	{name: "old place frozen", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA) }, root: 4},
-	{name: "old place frozen, rendezvous dark, announced", awake: 2, world: func(m *move) { m.shows(m.at[1], hostA); m.does(dark, hostZ) }, root: 4},
-	{name: "nothing but the frozen place", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA); m.does(dark, hostB, hostZ) }, root: 1},
-	{name: "nothing but the frozen place, for long", awake: 1, world: func(m *move) {
+	{name: "no fault; two years offline", world: func(m *move) { m.now = tuftest.Now.AddDate(2, 0, 0) }, root: 4},
+	{name: "old location gone", world: func(m *move) { m.does(unreachable, hostA) }, root: 4},
+	{name: "old location frozen", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA) }, root: 4},
+	{name: "old location frozen, rendezvous unreachable, announced", awake: 2, world: func(m *move) { m.shows(m.at[1], hostA); m.does(unreachable, hostZ) }, root: 4},
+	{name: "only the frozen location is reachable", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA); m.does(unreachable, hostB, hostZ) }, root: 1},
+	{name: "only the frozen location is reachable, for a long time", awake: 1, world: func(m *move) {
 		m.shows(m.at[1], hostA)
-		m.does(dark, hostB, hostZ)
+		m.does(unreachable, hostB, hostZ)
 		m.now = tuftest.Now.AddDate(0, 1, 0)
 	}, root: 1, want: client.ErrStale},
-	{name: "total outage", awake: 1, world: func(m *move) { m.does(dark, hostA, hostB, hostZ) }, root: 1, want: client.ErrDark},
-	{name: "thief of the old place and its keys", awake: 1, world: evil, root: 4},
-	{name: "thief of the old place, product has moved", awake: 4, world: evil, root: 4, never: hostA},
-	{name: "thief of all old vendor root keys", evidence: true, world: forks([]string{"vendor1", "vendor2"}, func(*tuftest.Repo) {}), root: 4},
-	{name: "and of one review key of two", evidence: true, first: bothOfTwo, world: forks([]string{"vendor1", "vendor2", "review1"}, func(*tuftest.Repo) {}), root: 4},
-	{name: "thief installs two parties of his own", evidence: true, world: forks([]string{"vendor1", "vendor2", "t1", "t2", "t3", "t4"}, func(r *tuftest.Repo) {
+	{name: "total outage", awake: 1, world: func(m *move) { m.does(unreachable, hostA, hostB, hostZ) }, root: 1, want: client.ErrDark},
+	{name: "old location and its keys compromised", awake: 1, world: evil, root: 4},
+	{name: "old location compromised, product has moved", awake: 4, world: evil, root: 4, never: hostA},
+	{name: "all old vendor root keys compromised", evidence: true, world: forks([]string{"vendor1", "vendor2"}, func(*tuftest.Repo) {}), root: 4},
+	{name: "and of one review key", evidence: true, first: bothOfTwo, world: forks([]string{"vendor1", "vendor2", "review1"}, func(*tuftest.Repo) {}), root: 4},
+	{name: "attacker adds two parties of their own", evidence: true, world: forks([]string{"vendor1", "vendor2", "t1", "t2", "t3", "t4"}, func(r *tuftest.Repo) {
 		r.AddKeys(r.Root, "t1", "t2", "t3", "t4")
 		tuftest.At(r.Root, "roles")["root"] = r.Role(3, "t1", "t2", "t3", "t4")
 		parties := r.Charter()["parties"].([]any)
 		tuftest.At(parties[0])["keyids"], tuftest.At(parties[1])["keyids"] = r.IDs("t1", "t2"), r.IDs("t3", "t4")
 	}), root: 4},
-	{name: "all review keys alone", evidence: true, world: forks([]string{"review1", "review2"}, func(*tuftest.Repo) {}), root: 4},
+	{name: "only all review keys", evidence: true, world: forks([]string{"review1", "review2"}, func(*tuftest.Repo) {}), root: 4},
 	{name: "all review keys and one vendor key of two", evidence: true, first: bothOfTwo, world: forks([]string{"review1", "review2", "vendor1"}, func(*tuftest.Repo) {}), root: 4},
 	{name: "one key signs four times", evidence: true, world: func(m *move) {
 		fake := m.at[1].Clone()
@@ -151,7 +151,7 @@ var matrix = []row{
 		r.AddKeys(r.Root, "ts2")
 		tuftest.At(r.Root, "roles")["timestamp"] = r.Role(1, "ts2", "timestamp")
 	}), root: 4},
-	{name: "no open-ended place", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) {
+	{name: "no open-ended location", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) {
 		for _, l := range c["locations"].([]any) {
 			tuftest.At(l)["use_until"] = tuftest.Stamp(farAway)
 		}
@@ -171,11 +171,11 @@ var matrix = []row{
 	{name: "500", world: answers(status(500, "", nil)), root: 4},
 	{name: "1 MiB root", world: answers(body("root.json", make([]byte, 1<<20))), root: 4},
 	{name: "one byte a second", world: answers(byteASecond), root: 4},
-	{name: "one byte a second, everywhere but at one place", world: func(m *move) { m.does(byteASecond, hostA, hostB) }, root: 4, want: client.ErrNoContent},
-	{name: "root 3 under name 2", evidence: true, world: func(m *move) { m.does(body("2.root.json", m.at[3].Files["3.root.json"]), hostA) }, root: 4},
+	{name: "one byte a second, everywhere but at one location", world: func(m *move) { m.does(byteASecond, hostA, hostB) }, root: 4, want: client.ErrNoContent},
+	{name: "root 3 as 2.root.json", evidence: true, world: func(m *move) { m.does(body("2.root.json", m.at[3].Files["3.root.json"]), hostA) }, root: 4},
 	{name: "403 means none", world: answers(status(403, "root.json", nil)), root: 4},
 	{name: "410 means none", world: answers(status(410, "root.json", nil)), root: 4},
-	{name: "new place serves a lower snapshot", awake: 2, world: func(m *move) {
+	{name: "new location serves a lower snapshot", awake: 2, world: func(m *move) {
 		low := m.at[4].Clone()
 		low.Roles["snapshot"]["version"] = 5
 		low.Roles["timestamp"]["version"] = 100
@@ -189,45 +189,45 @@ var matrix = []row{
 		}
 		m.serve(4)
 	}},
-	{name: "new place serves an expired timestamp", awake: 2, world: func(m *move) {
+	{name: "new location serves an expired timestamp", awake: 2, world: func(m *move) {
 		old := m.at[4].Clone()
 		old.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)
 		old.PublishTimestamp()
 		m.shows(old, hostA, hostB)
 	}, root: 4, want: client.ErrNoContent},
-	{name: "clock two years back", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(-2, 0, 0) }, root: 4},
+	{name: "clock two years behind", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(-2, 0, 0) }, root: 4},
 	{name: "clock far ahead", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(50, 0, 0) }, root: 4, want: client.ErrStale,
 		heals: func(m *move) { m.now = tuftest.Now; m.serve(4) }},
-	{name: "new place is out while both serve", awake: 1, world: func(m *move) { m.serve(3); m.does(dark, hostB) }, root: 3},
-	{name: "new place is out after the sunset", awake: 3, world: func(m *move) {
+	{name: "new location is unreachable while both serve", awake: 1, world: func(m *move) { m.serve(3); m.does(unreachable, hostB) }, root: 3},
+	{name: "new location is unreachable after the sunset", awake: 3, world: func(m *move) {
 		m.serve(3)
-		m.does(dark, hostB)
+		m.does(unreachable, hostB)
 		m.now = useUntil
 	}, root: 3, want: client.ErrNoContent, never: hostA},
-	{name: "old place dies before use_from", awake: 2, world: func(m *move) {
+	{name: "old location becomes unreachable before use_from", awake: 2, world: func(m *move) {
 		m.at[4] = m.at[2]
 		m.serve(2)
-		m.does(dark, hostA)
+		m.does(unreachable, hostA)
 	}, root: 2, end: 2, heals: func(m *move) {}},
-	{name: "versions were driven up before the move", world: func(m *move) {
+	{name: "versions were inflated before the move", world: func(m *move) {
 		up := m.at[1].Clone()
 		for _, role := range []string{"timestamp", "snapshot"} {
 			up.Roles[role]["version"] = 1 << 40
 		}
 		up.Publish()
 		m.shows(up, hostA)
-		m.does(dark, hostB, hostZ)
+		m.does(unreachable, hostB, hostZ)
 		if _, err := m.product(m.store).Refresh(m.t.Context()); err != nil {
 			m.t.Fatal(err)
 		}
 		m.serve(4)
 	}, root: 4},
-	{name: "roots are lost and the network shows the old chain", awake: 4, world: func(m *move) {
+	{name: "roots are lost and the old chain is served", awake: 4, world: func(m *move) {
 		for n := 2; n <= 4; n++ {
 			_ = m.store.Remove(fmt.Sprintf("roots/%d.root.json", n))
 		}
 		m.shows(m.at[1], hostA, hostZ)
-		m.does(dark, hostB)
+		m.does(unreachable, hostB)
 	}, root: 1, want: client.ErrBehind},
 	{name: "forged root in the cache", awake: 2, world: func(m *move) {
 		_ = m.store.Write("roots/3.root.json", m.at[3].Files["2.root.json"])
@@ -237,15 +237,15 @@ var matrix = []row{
 		early.Files["3.root.json"] = m.at[3].Files["3.root.json"]
 		m.shows(early, hostA, hostB, hostZ)
 	}, root: 3, want: client.ErrNoContent},
-	{name: "product update brings a newer pin", awake: 1, world: func(m *move) { m.pinOf = 3 }, root: 4},
-	{name: "product update brings the last pin", awake: 2, world: func(m *move) { m.pinOf = 4 }, root: 4},
-	{name: "product update brings an older pin", world: func(m *move) { newest(m); m.does(dark, hostA) }, root: 4},
-	{name: "product update brings an older pin into a frozen world", world: func(m *move) {
+	{name: "product update has a newer pin", awake: 1, world: func(m *move) { m.pinOf = 3 }, root: 4},
+	{name: "product update has the last pin", awake: 2, world: func(m *move) { m.pinOf = 4 }, root: 4},
+	{name: "product update has an older pin", world: func(m *move) { newest(m); m.does(unreachable, hostA) }, root: 4},
+	{name: "product update has an older pin, and all locations are frozen", world: func(m *move) {
 		newest(m)
 		m.shows(m.at[2], hostA, hostB, hostZ)
 	}, root: 2, want: client.ErrBehind},
 	{name: "mirror serves wrong bytes", world: func(m *move) { m.serve(3); m.does(body(targetSuffix, []byte("not agent")), hostB) }, root: 3},
-	{name: "old place serves wrong bytes", world: func(m *move) { m.serve(3); m.does(body(targetSuffix, []byte("not agent")), hostA) }, root: 3},
+	{name: "old location serves wrong bytes", world: func(m *move) { m.serve(3); m.does(body(targetSuffix, []byte("not agent")), hostA) }, root: 3},
 	{name: "three hundred roots", awake: 4, world: func(m *move) {
 		long := m.at[4].Clone()
 		for range 300 {
@@ -263,13 +263,13 @@ var matrix = []row{
 		m.does(status(404, "2.root.json", nil), hostB)
 	}, root: 4, evidence: true},
 	{name: "a move is cancelled", awake: 2, world: cancelled, root: 3, end: 3, heals: nothingHeals},
-	{name: "a move is cancelled, product never woke", world: cancelled, root: 3, end: 3, heals: nothingHeals},
-	{name: "one root does it all", awake: 1, world: func(m *move) {
+	{name: "a move is cancelled, product was offline", world: cancelled, root: 3, end: 3, heals: nothingHeals},
+	{name: "one root for the entire move", awake: 1, world: func(m *move) {
 		r := m.at[1].Clone()
 		r.NextRoot(func() {
 			m.cutOver(r)
 			c := r.Charter()
-			c["locations"] = m.list(nil, place("b", "primary", "vendor-new", hostB), place("z", "rendezvous", "review", hostZ))
+			c["locations"] = m.list(nil, location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ))
 			c["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
 		})
 		r.Signers["root"] = []string{"new1", "new2", "review1", "review2"}
@@ -280,26 +280,26 @@ var matrix = []row{
 	{name: "captive portal everywhere", awake: 1, world: func(m *move) {
 		m.does(header(200, "Content-Type", "text/html"), hostA, hostB, hostZ)
 	}, root: 1, want: client.ErrNoContent},
-	{name: "retired host, in the pin's list", awake: 4, world: func(m *move) { m.does(dark, hostB, hostZ) }, root: 4, want: client.ErrDark, never: hostA},
-	{name: "every name resolves to nothing", awake: 1, world: func(m *move) { m.does(dark, hostA, hostB, hostZ) }, root: 1, want: client.ErrDark, heals: func(m *move) {
-		// The names stay as they are; a bundle is enough.
+	{name: "retired host, in the pin's list", awake: 4, world: func(m *move) { m.does(unreachable, hostB, hostZ) }, root: 4, want: client.ErrDark, never: hostA},
+	{name: "every name resolves to nothing", awake: 1, world: func(m *move) { m.does(unreachable, hostA, hostB, hostZ) }, root: 1, want: client.ErrDark, heals: func(m *move) {
+		// The names stay the same; a bundle is enough.
 		m.config = func(c *client.Config) { c.Sources = []client.Source{handed(m.at[4])} }
 	}},
 }
 
-// bundles are rows too: every name is dark, and somebody hands over a bundle.
+// bundles are rows too: all hosts are unreachable, and a bundle is supplied.
 func init() {
 	for _, r := range []struct {
 		row row
 		of  func(m *move) *tuftest.Repo
 	}{
 		{row{name: "bundle", awake: 1, root: 4}, func(m *move) *tuftest.Repo { return m.at[4] }},
-		{row{name: "bundle of a forger", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *tuftest.Repo {
-			thief := m.at[1].Clone()
-			thief.Signers["root"], thief.Signers["review-agent"] = []string{"vendor1", "vendor2"}, []string{"va"}
-			thief.NextRoot(nothing)
-			renew(thief)
-			return thief
+		{row{name: "forged bundle", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *tuftest.Repo {
+			attacker := m.at[1].Clone()
+			attacker.Signers["root"], attacker.Signers["review-agent"] = []string{"vendor1", "vendor2"}, []string{"va"}
+			attacker.NextRoot(nothing)
+			renew(attacker)
+			return attacker
 		}},
 		{row{name: "bundle of another product", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *tuftest.Repo {
 			other := m.at[1].Clone()
@@ -308,7 +308,7 @@ func init() {
 			renew(other)
 			return other
 		}},
-		{row{name: "bundle of before", awake: 4, root: 4, want: client.ErrNoContent}, func(m *move) *tuftest.Repo { return m.at[1] }},
+		{row{name: "older bundle", awake: 4, root: 4, want: client.ErrNoContent}, func(m *move) *tuftest.Repo { return m.at[1] }},
 		{row{name: "bundle with a huge root", awake: 1, root: 1}, func(m *move) *tuftest.Repo {
 			huge := m.at[1].Clone()
 			huge.Files["2.root.json"] = make([]byte, 64<<20)
@@ -322,7 +322,7 @@ func init() {
 	} {
 		of := r.of
 		r.row.world = func(m *move) {
-			m.does(dark, hostA, hostB, hostZ)
+			m.does(unreachable, hostA, hostB, hostZ)
 			source := handed(of(m))
 			m.config = func(c *client.Config) { c.Sources = []client.Source{source} }
 		}
@@ -332,22 +332,22 @@ func init() {
 
 func nothingHeals(*move) {}
 
-// newest wakes the product with the pin of root 3, so that it keeps root 4 and
-// none before; then comes one with the first pin.
+// newest runs the product with the pin of root 3, so that it keeps root 4 and none
+// before; then one with the first pin.
 func newest(m *move) {
 	m.pinOf = 3
 	m.awake(4)
 	m.pinOf = 0
 }
 
-// cancelled takes an announced move back: root 3 lists the old place alone.
+// cancelled cancels an announced move: root 3 lists only the old location.
 func cancelled(m *move) {
 	r := m.at[2].Clone()
 	r.NextRoot(func() {
-		r.Charter()["locations"] = m.list(place("a", "primary", "vendor-old", hostA), nil, place("z", "rendezvous", "review", hostZ))
+		r.Charter()["locations"] = m.list(location("a", "primary", "vendor-old", hostA), nil, location("z", "rendezvous", "review", hostZ))
 	})
 	renew(r)
 	m.shows(r, hostA, hostZ)
-	m.shows(m.at[2], hostB) // who had begun to serve still does
+	m.shows(m.at[2], hostB) // the new location still serves
 	m.now = tuftest.Now.Add(day)
 }

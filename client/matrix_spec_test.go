@@ -9,61 +9,61 @@ import (
 	"testing"
 )
 
-// faultMatrix is the matrix of faults as the design of the move has it, line by
-// line, with what proves each: rows of the table above, or whole tests.
+// faultMatrix is the fault matrix from the design of the move, line by line, with the
+// proofs of each: rows of the table above, or entire tests.
 var faultMatrix = []struct {
 	fault, expected string
 	proof           []string
 }{
-	{"nobody, client two years offline, intermediate roots expired", "converges", []string{"nobody; two years offline"}},
-	{"old host gone (name does not resolve)", "converges by rendezvous", []string{"old place gone"}},
-	{"old host frozen before the move, still in date", "converges by the second operator", []string{"old place frozen"}},
-	{"old host frozen and rendezvous dark, move was announced", "converges over the new place", []string{"old place frozen, rendezvous dark, announced"}},
-	{"everything but the frozen host blocked", "stays, unharmed; event when the probe is too old; STALE once the root expires",
-		[]string{"nothing but the frozen place", "nothing but the frozen place, for long", "TestProbeAge"}},
-	{"total outage", "DARK, state kept", []string{"total outage"}},
-	{"thief of old host + old online keys + old targets keys serves evil content", "converges, evil never in; a client that has moved never contacts him",
-		[]string{"thief of the old place and its keys", "thief of the old place, product has moved", "one root does it all"}},
-	{"thief of all old vendor root keys forks root", "refused, evidence kept, converges", []string{"thief of all old vendor root keys"}},
-	{"same plus one review key where two are needed", "refused", []string{"and of one review key of two"}},
-	{"fork that installs the thief's own two parties", "refused", []string{"thief installs two parties of his own"}},
-	{"all review keys, no vendor key; or plus one vendor key", "refused", []string{"all review keys alone", "all review keys and one vendor key of two"}},
+	{"no fault, client two years offline, intermediate roots expired", "converges", []string{"no fault; two years offline"}},
+	{"old host gone (name does not resolve)", "converges by rendezvous", []string{"old location gone"}},
+	{"old host frozen before the move, still in date", "converges by the second operator", []string{"old location frozen"}},
+	{"old host frozen and rendezvous unreachable, move was announced", "converges over the new location", []string{"old location frozen, rendezvous unreachable, announced"}},
+	{"everything but the frozen host blocked", "keeps its state; event when the probe is too old; STALE after the root expires",
+		[]string{"only the frozen location is reachable", "only the frozen location is reachable, for a long time", "TestProbeAge"}},
+	{"total outage", "UNREACHABLE, state kept", []string{"total outage"}},
+	{"old host, old online keys and old targets keys compromised, malicious content", "converges, malicious content is never accepted; a client that has moved never contacts the old host",
+		[]string{"old location and its keys compromised", "old location compromised, product has moved", "one root for the entire move"}},
+	{"all old vendor root keys compromised, root forked", "refused, evidence kept, converges", []string{"all old vendor root keys compromised"}},
+	{"same plus one review key of two required", "refused", []string{"and of one review key"}},
+	{"fork that adds two parties of the attacker", "refused", []string{"attacker adds two parties of their own"}},
+	{"all review keys, no vendor key; or plus one vendor key", "refused", []string{"only all review keys", "all review keys and one vendor key of two"}},
 	{"one key signing four times; one public key under two ids", "refused", []string{"one key signs four times", "one key under two ids"}},
-	{"root of another product signed by the same people", "refused (H1)", []string{"root of another product"}},
-	{"charter stripped; http://; LAN address; .. in paths; seq back; online keys overlapping at an epoch; no open-ended place; threshold lowered; retired host listed or dropped; floor lowered; schema 2",
+	{"root of another product signed by the same parties", "refused (H1)", []string{"root of another product"}},
+	{"charter stripped; http://; LAN address; .. in paths; seq back; online keys overlapping at an epoch; no open-ended location; threshold lowered; retired host listed or dropped; floor lowered; schema 2",
 		"each refused, state kept", []string{"charter stripped", "http", "LAN address", "dots in paths", "seq back", "online keys overlap at an epoch",
-			"no open-ended place", "threshold lowered", "retired host is listed", "retired host is dropped", "floor lowered", "schema 2"}},
-	{"302 to elsewhere; captive portal (200 html); 451; 500; 1 MiB root; root 3 under name 2; one byte a second", "next source",
-		[]string{"302", "captive portal", "captive portal everywhere", "451", "500", "1 MiB root", "root 3 under name 2",
-			"one byte a second", "one byte a second, everywhere but at one place"}},
+			"no open-ended location", "threshold lowered", "retired host is listed", "retired host is dropped", "floor lowered", "schema 2"}},
+	{"302 to elsewhere; captive portal (200 html); 451; 500; 1 MiB root; root 3 as 2.root.json; one byte a second", "next source",
+		[]string{"302", "captive portal", "captive portal everywhere", "451", "500", "1 MiB root", "root 3 as 2.root.json",
+			"one byte a second", "one byte a second, everywhere but at one location"}},
 	{"403 or 410 for a missing root", "means none", []string{"403 means none", "410 means none"}},
-	{"product update brings a newer pin than the cache; or an older one", "converges; never goes back",
-		[]string{"product update brings a newer pin", "product update brings the last pin", "product update brings an older pin",
-			"product update brings an older pin into a frozen world", "TestPinOfAnotherDay"}},
-	{"new place serves a lower snapshot with the right keys; an expired timestamp", "refused; NOCONTENT, heals",
-		[]string{"new place serves a lower snapshot", "new place serves an expired timestamp"}},
-	{"mirror serves wrong target bytes", "refused, other place", []string{"mirror serves wrong bytes", "old place serves wrong bytes"}},
-	{"clock two years back; clock far ahead", "known_time holds; STALE, not persisted, heals", []string{"clock two years back", "clock far ahead", "TestClockBehind"}},
-	{"outage of the new place during dual serve", "legacy place used; after the sunset not even contacted, although the pin lists it",
-		[]string{"new place is out while both serve", "new place is out after the sunset", "TestUseUntil"}},
-	{"old place dies before use_from", "new place at once", []string{"old place dies before use_from", "TestUseFrom"}},
-	{"fast-forwarded versions by stolen online keys before the move", "healed by the epoch", []string{"versions were driven up before the move"}},
-	{"root cache lost while the network shows the old chain", "BEHIND, fail closed", []string{"roots are lost and the network shows the old chain"}},
-	{"forged root in the cache", "cut, walked again", []string{"forged root in the cache", "TestForgedRootInTheCache"}},
-	{"a move of 300 roots", "PARTIAL without content, then OK", []string{"three hundred roots", "TestThreeHundredRoots", "TestRequestsOfThreeHundredRoots"}},
-	{"two valid N+1 shown at two places", "keeps the first, evidence, N+2 heals", []string{"two valid next roots", "TestTwoValidNextRoots"}},
-	{"cut-over root published before content", "NOCONTENT, heals", []string{"cut over before the content"}},
+	{"product update has a newer pin than the cache; or an older one", "converges; is never rolled back",
+		[]string{"product update has a newer pin", "product update has the last pin", "product update has an older pin",
+			"product update has an older pin, and all locations are frozen", "TestOtherPins"}},
+	{"new location serves a lower snapshot with the right keys; an expired timestamp", "refused; NOCONTENT, recovers",
+		[]string{"new location serves a lower snapshot", "new location serves an expired timestamp"}},
+	{"mirror serves wrong target bytes", "refused, other location", []string{"mirror serves wrong bytes", "old location serves wrong bytes"}},
+	{"clock two years behind; clock far ahead", "known_time holds; STALE, not persisted, recovers", []string{"clock two years behind", "clock far ahead", "TestClockBehind"}},
+	{"outage of the new location during dual serve", "legacy location used; after the sunset not even contacted, although the pin lists it",
+		[]string{"new location is unreachable while both serve", "new location is unreachable after the sunset", "TestUseUntil"}},
+	{"old location becomes unreachable before use_from", "new location at once", []string{"old location becomes unreachable before use_from", "TestUseFrom"}},
+	{"fast-forward attack with compromised online keys before the move", "repaired by the epoch", []string{"versions were inflated before the move"}},
+	{"root cache lost while the old chain is served", "ROLLBACK, fail closed", []string{"roots are lost and the old chain is served"}},
+	{"forged root in the cache", "discarded, fetched again", []string{"forged root in the cache", "TestForgedRootInTheCache"}},
+	{"a move of 300 roots", "MORE ROOTS without content, then OK", []string{"three hundred roots", "TestThreeHundredRoots", "TestRequestsOfThreeHundredRoots"}},
+	{"two valid N+1 served at two locations", "keeps the first, evidence, N+2 repairs", []string{"two valid next roots", "TestTwoValidNextRoots"}},
+	{"cut-over root published before content", "NOCONTENT, recovers", []string{"cut over before the content"}},
 	{"kill at every write; disk full; read-only; two processes", "old state or new state",
 		[]string{"TestMatrix", "TestKilled", "TestFullDisk", "TestFilesThatCantGrow", "TestFaultAtEveryCallOfTheStore", "TestManyProcesses"}},
 	{"bundle forged, foreign, older, huge", "refused, refused, no-op, cut",
-		[]string{"bundle of a forger", "bundle of another product", "bundle of before", "bundle with a huge root", "bundle with a huge timestamp", "TestBadBundles"}},
-	{"every name resolves to 0.0.0.0 (malware wrote the hosts file)", "DARK; bundle import converges", []string{"every name resolves to nothing", "bundle", "TestBundleImport", "TestNames"}},
-	// What the pages around the matrix promise beside it.
-	{"a move is cancelled", "rolled forward: the old place again", []string{"a move is cancelled", "a move is cancelled, product never woke"}},
-	{"a retired host, in the pin's list too", "no packet, no DNS query", []string{"retired host, in the pin's list", "TestRetiredByAnybody", "TestNames"}},
+		[]string{"forged bundle", "bundle of another product", "older bundle", "bundle with a huge root", "bundle with a huge timestamp", "TestBadBundles"}},
+	{"every name resolves to 0.0.0.0 (malware wrote the hosts file)", "UNREACHABLE; bundle import converges", []string{"every name resolves to nothing", "bundle", "TestBundleImport", "TestNames"}},
+	// Further promises of the design.
+	{"a move is cancelled", "rolled forward: the old location again", []string{"a move is cancelled", "a move is cancelled, product was offline"}},
+	{"a retired host, in the pin's list too", "no packet, no DNS query", []string{"retired host, in the pin's list", "TestRetiredHost", "TestNames"}},
 }
 
-// Every line of the matrix has its proof, and every proof is there.
+// Every line of the matrix has a proof, and every proof exists.
 func TestEveryFaultHasItsTest(t *testing.T) {
 	tests := map[string]bool{}
 	files, err := filepath.Glob("*_test.go")
@@ -104,7 +104,7 @@ func TestEveryFaultHasItsTest(t *testing.T) {
 	}
 	for name := range rows {
 		if !slices.Contains(named, name) {
-			t.Errorf("row %q proves nothing that is asked for", name)
+			t.Errorf("row %q proves no line of the matrix", name)
 		}
 	}
 }

@@ -15,21 +15,20 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// row is one line of the matrix of what can go wrong with a move. Each is run
-// with every order of the places, with the process killed after each of its
-// writes, and twice; then all places are well again and the product must come to
-// the end of the move.
+// row is one fault during a move. Each is run with every order of the locations, with
+// the process killed after each of its writes, and twice; then all locations work again
+// and the product must complete the move.
 type row struct {
 	name     string
 	first    func(*tuftest.Repo) // edits root 1
-	awake    int                 // the root at which the product was awake last; 0: it was never started
-	world    func(m *move)       // what it wakes up in
-	root     int64               // where it gets
-	want     error               // what it says
-	then     *row                // root and want of the second time, where they are others
-	evidence bool                // it keeps what it refused
-	end      int64               // where it ends when all is well; 0: at root 4
-	never    string              // a host that hears nothing of it
+	awake    int                 // the root at the product's last refresh; 0: it was never started
+	world    func(m *move)       // the environment of the next refresh
+	root     int64               // the newest trusted root afterwards
+	want     error               // the error of the refresh
+	then     *row                // root and want of the second refresh, if they differ
+	evidence bool                // refused files are kept
+	end      int64               // the root at the end, after everything was repaired; 0: root 4
+	never    string              // a host that is never contacted
 	heals    func(m *move)
 }
 
@@ -37,13 +36,13 @@ func TestMatrix(t *testing.T) {
 	for n, row := range matrix {
 		t.Run(row.name, func(t *testing.T) {
 			for i, order := range orders {
-				// Otherwise two orders of each row, others from row to row.
+				// Otherwise two orders of each row, which differ between rows.
 				if !tuftest.Long && (i-n)%3 != 0 || testing.Short() && i%2 != 0 {
 					continue
 				}
 				t.Run(orderName(order), func(t *testing.T) {
 					t.Parallel()
-					// In a bubble no place is so slow that anybody waits for it.
+					// In a bubble waiting takes no time.
 					synctest.Test(t, func(t *testing.T) { row.run(t, order) })
 				})
 			}
@@ -51,12 +50,12 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// killedAfter are the numbers of writes after which the process is killed: each
-// of them, or where there are hundreds, which are alike, some.
+// killedAfter returns the numbers of writes after which the process is killed: all of
+// them, or some if there are hundreds of similar ones.
 func killedAfter(writes int) (out []int) {
 	for n := range writes {
 		if raced && !tuftest.Long && n%4 != 0 {
-			continue // the detector sees the same code, and is slow
+			continue // the race detector sees the same code, and is slow
 		}
 		if writes < 40 || n == 200 || tuftest.Long && n%50 == 0 {
 			out = append(out, n)
@@ -92,7 +91,7 @@ func (row row) run(t *testing.T, order []int) {
 		if _, err := m.product(&crashing{s, n}).Refresh(t.Context()); err == nil {
 			t.Fatalf("no error after %d of %d writes", n, writes)
 		}
-		if row.then != nil { // it takes two to get there, however far the first came
+		if row.then != nil { // two refreshes are needed, however far the first came
 			m.product(s).Refresh(t.Context())
 		}
 		again.check(m, m.product(s), fmt.Sprintf("killed after %d writes", n))
@@ -107,11 +106,11 @@ func (row row) run(t *testing.T, order []int) {
 	}
 	view, err := m.product(counted.Store).Refresh(t.Context())
 	if err != nil || view.RootVersion() != cmp.Or(row.end, 4) {
-		t.Fatalf("does not heal: root v%d, %v", view.RootVersion(), err)
+		t.Fatalf("does not recover: root v%d, %v", view.RootVersion(), err)
 	}
 }
 
-// checkEvidence demands that something is kept of what was refused.
+// checkEvidence requires that a refused file is kept.
 func (row row) checkEvidence(m *move, s client.Store) {
 	m.t.Helper()
 	if !row.evidence {
@@ -155,7 +154,7 @@ func (row row) check(m *move, c *client.Client, when string) {
 	}
 }
 
-// crashing is a Store of a process that dies after a number of writes.
+// crashing is a Store of a process that is killed after a number of writes.
 type crashing struct {
 	client.Store
 	writes int

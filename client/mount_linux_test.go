@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// bindReadOnly mounts a folder over itself, read-only, which root obeys too.
+// bindReadOnly mounts a directory over itself, read-only, which also binds root.
 func bindReadOnly(t *testing.T, dir string) {
 	t.Helper()
 	mount(t, dir, dir, "", syscall.MS_BIND, "")
@@ -20,16 +20,15 @@ func bindReadOnly(t *testing.T, dir string) {
 func mount(t *testing.T, what, dir, kind string, flags uintptr, data string) {
 	t.Helper()
 	if err := syscall.Mount(what, dir, kind, flags, data); err != nil {
-		t.Skipf("mounting needs a root that may: %v", err)
+		t.Skipf("mounting needs more privileges: %v", err)
 	}
 	t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 }
 
-// A real disk that is full: the error says so, nothing is left, and once there
-// is room it works.
+// A full disk: there is an error, nothing is left, and with room again it works.
 func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root; TestFilesThatCantGrow does the like for everybody")
+		t.Skip("mounting needs root; TestFilesThatCantGrow does the like without root")
 	}
 	d := newDepot(t, 1, mib)
 	dir := t.TempDir()
@@ -51,11 +50,11 @@ func TestFullDisk(t *testing.T) {
 	d.saves(file)
 }
 
-// Likewise where the state is: at whatever point the disk is full, the error says
-// so, and once there is room it goes on.
+// Likewise for the disk of the state: at whatever point it is full, there is an error,
+// and with room again the client continues.
 func TestFullDiskOfTheState(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root; TestFullStore does the like for everybody")
+		t.Skip("mounting needs root; TestFullStore does the like without root")
 	}
 	failed := 0
 	for room := 0; room <= 48<<10; room += 8 << 10 {

@@ -12,9 +12,9 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// quiet takes from a move what is not its own: new releases. To announce and to
-// retire a place change the root alone; the cut-over exchanges the online keys,
-// so timestamp, snapshot and roles come anew.
+// quiet removes unrelated changes from a move: new releases. Announcing and retiring a
+// location change only the root; the cut-over rotates the online keys, so timestamp,
+// snapshot and roles are new.
 func (m *move) quiet() {
 	for _, n := range []int{2, 4} {
 		files := map[string][]byte{}
@@ -26,7 +26,7 @@ func (m *move) quiet() {
 	}
 }
 
-// tombstone leaves A, which is retired, all roots and nothing else.
+// tombstone leaves A, which is retired, only the roots.
 func (m *move) tombstone() {
 	left := m.at[4].Clone()
 	for name := range left.Files {
@@ -37,8 +37,8 @@ func (m *move) tombstone() {
 	m.shows(left, hostA)
 }
 
-// slowRoots answers for roots last, so that a request that is made beside one is
-// always seen. For use in a bubble.
+// slowRoots answers requests for roots last, so that a parallel request is always
+// recorded. For use in a bubble.
 type slowRoots struct{ *web }
 
 func (s slowRoots) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -48,27 +48,26 @@ func (s slowRoots) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.web.RoundTrip(r)
 }
 
-// What a whole move adds to the requests of refreshes that would have been made
-// anyhow, counted over all places:
+// The additional requests of a move, compared with the refreshes that would have been
+// made anyway, counted over all locations:
 //
 //	3  its roots
-//	1  the timestamp once more, in each refresh that finds a new root: the one
-//	   that was asked for beside the root may be older than it
+//	1  the timestamp again, in each refresh that finds a new root: the one
+//	   requested in parallel with the root may be older than it
 //	4  the content under the new online keys: the snapshot, and of the one class
 //	   here the roles of two parties and of the holds
 //
-// Ten for a client that is awake in each phase, eight for one that sees all of
-// it at once; a further class costs as many more as it has roles. The order of
-// the locations makes no difference. A process that starts again probes: that is a
-// root and, where another operator has content, a timestamp more, with a move and
-// without.
+// Ten for a client that is online in each phase, eight for one that sees all of it at
+// once; a further class adds as many requests as it has roles. The order of the
+// locations makes no difference. A new process probes: that is one more root and, if
+// another operator has content, one more timestamp, with and without a move.
 func TestRequestsOfAMove(t *testing.T) {
-	// By root: what the refresh that finds it adds.
+	// By root: the requests added by the refresh that finds it.
 	for name, want := range map[string]map[int]int{
-		"awake in each phase":        {2: 2, 3: 6, 4: 2},
-		"asleep over the cut-over":   {2: 2, 4: 7},
-		"asleep over the announcing": {3: 7, 4: 2},
-		"asleep over all":            {4: 8},
+		"online in each phase":            {2: 2, 3: 6, 4: 2},
+		"offline during the cut-over":     {2: 2, 4: 7},
+		"offline during the announcement": {3: 7, 4: 2},
+		"offline during the move":         {4: 8},
 	} {
 		for _, order := range orders {
 			for _, restarts := range []bool{false, true} {
@@ -100,9 +99,9 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 		return m.asked("")
 	}
 	refresh(1)
-	// The next root and the timestamp; in a new process also the next root at another
-	// operator, and the timestamp where two of them have content: A and B in the
-	// middle of the move.
+	// The next root and the timestamp; in a new process also the next root of another
+	// operator, and the timestamp if two of them have content: A and B in the middle of
+	// the move.
 	steady := func(n int) int {
 		switch {
 		case !restarts:
@@ -115,7 +114,7 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 	nothingNew := func(n int) {
 		t.Helper()
 		if got := refresh(n); len(got) != steady(n) {
-			t.Errorf("nothing new at root %d: %d requests, want %d: %q", n, len(got), steady(n), got)
+			t.Errorf("no change at root %d: %d requests, want %d: %q", n, len(got), steady(n), got)
 		}
 	}
 	nothingNew(1)
@@ -125,7 +124,7 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 			continue
 		}
 		more := want[n]
-		if steady(before) == 4 { // a second timestamp was asked for beside the root
+		if steady(before) == 4 { // a second timestamp was requested in parallel with the root
 			more++
 			most++
 		}
@@ -141,10 +140,10 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 	}
 }
 
-// A refresh without anything new costs what it costs go-tuf, and with a charter
-// two more where a probe is due: root and timestamp at a second operator.
+// A refresh without changes makes as many requests as go-tuf, and with a charter two
+// more if a probe is due: root and timestamp at a second operator.
 func TestRequestsBesidePlain(t *testing.T) {
-	theirs := &stock{dir: t.TempDir(), repo: tuftest.NewPlain()}
+	theirs := &goTUF{dir: t.TempDir(), repo: tuftest.NewPlain()}
 	theirs.root = theirs.repo.Files["1.root.json"]
 	plain := 0
 	c, err := client.New(theirs.root, &client.Config{Store: client.Memory(), UnsafeNoReview: true, Sources: []client.Source{memorySource{theirs.repo, &plain}}, Now: clock})
@@ -153,7 +152,7 @@ func TestRequestsBesidePlain(t *testing.T) {
 	}
 	w := newWeb(t)
 	charter := w.client()
-	for range 2 { // the first brings the content
+	for range 2 { // the first fetches the content
 		theirs.n, plain = 0, 0
 		must(t, theirs.refresh())
 		if _, err := c.Refresh(t.Context()); err != nil {

@@ -10,16 +10,16 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// The places of a move: A is the old one, B the new one, Z the rendezvous that
-// the review centre runs.
+// The locations of a move: A is the old one, B the new one, Z the rendezvous that the
+// review centre runs.
 const (
 	hostA = vendorHost
 	hostB = "updates.new.example"
 	hostZ = reviewHost
 )
 
-// move is the web during a move from A to B: four roots, each with the content
-// of its time.
+// move is the web during a move from A to B: four roots, each with the content of its
+// time.
 //
 //	1  A, Z
 //	2  A, B from useFrom on, Z                        announced
@@ -27,10 +27,10 @@ const (
 //	4  B, Z; A is retired
 type move struct {
 	*web
-	at     [5]*tuftest.Repo // the honest repository at root 1 to 4
-	order  []int            // of the places A, B, Z in every list
-	pinAt  int              // whose locations the pin has; root 1 is the pin's root
-	pinOf  int              // the root of which the pin is instead, locations too; 0: see pinAt
+	at     [5]*tuftest.Repo // the published repository at root 1 to 4
+	order  []int            // of the locations A, B, Z in every list
+	pinAt  int              // the root whose locations the pin lists; the pin's root is root 1
+	pinOf  int              // the root of the pin, including its locations; 0: see pinAt
 	store  client.Store
 	config func(*client.Config) // of products
 }
@@ -42,7 +42,7 @@ var (
 	farAway  = tuftest.Now.AddDate(3, 0, 0)
 )
 
-func place(id, tier, operator, host string, more ...any) tuftest.Doc {
+func location(id, tier, operator, host string, more ...any) tuftest.Doc {
 	l := tuftest.Doc{"id": id, "tier": tier, "operator": operator, "jurisdiction": "CH", "base": "https://" + host + "/r/",
 		"paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10}
 	for i := 0; i < len(more); i += 2 {
@@ -51,7 +51,7 @@ func place(id, tier, operator, host string, more ...any) tuftest.Doc {
 	return l
 }
 
-// list puts the places (nil: not listed) into the order under test.
+// list sorts the locations (nil: not listed) into the order under test.
 func (m *move) list(a, b, z tuftest.Doc) []any {
 	var out []any
 	for i, n := range m.order {
@@ -63,7 +63,7 @@ func (m *move) list(a, b, z tuftest.Doc) []any {
 	return out
 }
 
-// newMove is a move whose four roots are published. change edits root 1 before that.
+// newMove publishes the four roots of a move. change edits root 1 before that.
 func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
 	m := &move{web: newWeb(t), order: order, pinAt: 1, store: client.Memory()}
 	m.publish(change...)
@@ -73,7 +73,7 @@ func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
 
 func (m *move) publish(change ...func(*tuftest.Repo)) {
 	r := m.repo
-	a, z := place("a", "primary", "vendor-old", hostA), place("z", "rendezvous", "review", hostZ)
+	a, z := location("a", "primary", "vendor-old", hostA), location("z", "rendezvous", "review", hostZ)
 	c := r.Charter()
 	c["locations"], c["retired"] = m.list(a, nil, z), []any{}
 	c["floors"] = tuftest.Doc{"timestamp": 5, "snapshot": 5, "targets": 5}
@@ -92,7 +92,7 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 	}
 
 	next(func() {
-		r.Charter()["locations"] = m.list(a, place("b", "primary", "vendor-new", hostB, "use_from", tuftest.Stamp(useFrom)), z)
+		r.Charter()["locations"] = m.list(a, location("b", "primary", "vendor-new", hostB, "use_from", tuftest.Stamp(useFrom)), z)
 	})
 	renew(r)
 	m.at[2] = r.Clone()
@@ -104,7 +104,7 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 
 	next(func() {
 		c := r.Charter()
-		c["locations"] = m.list(nil, place("b", "primary", "vendor-new", hostB), z)
+		c["locations"] = m.list(nil, location("b", "primary", "vendor-new", hostB), z)
 		c["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
 		r.Root["expires"] = tuftest.Stamp(farAway)
 	})
@@ -112,7 +112,7 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 	m.at[4] = r.Clone()
 }
 
-// cutOver edits a root to new vendor keys, new online keys and the new place.
+// cutOver edits a root to new vendor keys, new online keys and the new location.
 func (m *move) cutOver(r *tuftest.Repo) {
 	c := r.Charter()
 	r.AddKeys(r.Root, "new1", "new2", "ts2", "sn2")
@@ -129,12 +129,12 @@ func (m *move) cutOver(r *tuftest.Repo) {
 	}
 	c["epoch"] = c["epoch"].(int) + 1
 	c["floors"] = tuftest.Doc{"timestamp": 6, "snapshot": 6, "targets": 6}
-	c["locations"] = m.list(place("a", "legacy", "vendor-old", hostA, "use_until", tuftest.Stamp(useUntil)),
-		place("b", "primary", "vendor-new", hostB), place("z", "rendezvous", "review", hostZ))
+	c["locations"] = m.list(location("a", "legacy", "vendor-old", hostA, "use_until", tuftest.Stamp(useUntil)),
+		location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ))
 	r.Root["expires"] = tuftest.Stamp(farAway)
 }
 
-// extend publishes content that is good for years.
+// extend publishes content that is valid for years.
 func (m *move) extend(r *tuftest.Repo) {
 	for _, role := range r.Roles {
 		role["expires"] = tuftest.Stamp(farAway)
@@ -142,18 +142,18 @@ func (m *move) extend(r *tuftest.Repo) {
 	renew(r)
 }
 
-// serve lets B and Z show the honest repository at a root, and A too as long as
-// it is a place.
+// serve lets B and Z serve the published repository at a root, and A too as long as it
+// is listed.
 func (m *move) serve(n int) {
 	m.shows(m.at[n], hostB, hostZ)
 	m.shows(m.at[min(n, 3)], hostA)
 	m.does(nil, hostA, hostB, hostZ)
 	if n == 1 {
-		m.does(dark, hostB)
+		m.does(unreachable, hostB)
 	}
 }
 
-// product returns a new process of the product on the one state.
+// product returns a new process of the product with the shared state.
 func (m *move) product(store client.Store) *client.Client {
 	m.t.Helper()
 	pin := m.at[1].Pin()
@@ -172,8 +172,8 @@ func (m *move) product(store client.Store) *client.Client {
 	return c
 }
 
-// awake lets the product refresh while the honest repository is at a root, so
-// that it knows what was known then.
+// awake lets the product refresh while the published repository is at a root, so that
+// it has that state.
 func (m *move) awake(n int) {
 	m.t.Helper()
 	m.serve(n)
@@ -184,7 +184,7 @@ func (m *move) awake(n int) {
 	m.serve(4)
 }
 
-// copyStore returns a memory with the files of another.
+// copyStore returns a memory store with the files of another.
 func copyStore(t *testing.T, from client.Store) client.Store {
 	t.Helper()
 	to := client.Memory()
@@ -210,7 +210,7 @@ func copyStore(t *testing.T, from client.Store) client.Store {
 	return to
 }
 
-// orders are all orders of the three places.
+// orders are all orders of the three locations.
 var orders = [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
 
 func orderName(order []int) string {

@@ -66,15 +66,15 @@ func (a *authority) issue(t *testing.T, hosts ...string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// named puts the web of a move behind names, TLS and sockets of loopback. Each
-// host has an address of its own in the DNS, and a listener that counts.
+// named serves the web of a move on loopback, with DNS names and TLS. Each host has its
+// own address in the DNS, and a listener that counts connections.
 type named struct {
 	*move
 	ca    *authority
 	names *nameServer
 
 	mu    sync.Mutex
-	ports map[string]string // by address: where the host listens
+	ports map[string]string // by address: the port where the host listens
 	dials map[string]int    // by address
 }
 
@@ -104,7 +104,7 @@ func newNamed(t *testing.T) *named {
 	return n
 }
 
-// addresses of the three places.
+// addresses of the three locations.
 var addresses = map[string]string{"192.0.2.1": hostA, "192.0.2.2": hostB, "192.0.2.3": hostZ}
 
 // host listens for an address.
@@ -117,8 +117,8 @@ func (n *named) host(addr string, ca *authority, name string, h http.HandlerFunc
 	n.ports[addr] = srv.Listener.Addr().String()
 }
 
-// dial looks the name up as a machine does, and connects to what its address
-// stands for.
+// dial looks the name up as a machine does, and connects to the listener of its
+// address.
 func (n *named) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -137,7 +137,7 @@ func (n *named) dial(ctx context.Context, network, addr string) (net.Conn, error
 	to := n.ports[ip]
 	n.mu.Unlock()
 	if to == "" {
-		to = "0.0.0.0:1" // where nobody listens
+		to = "0.0.0.0:1" // nothing listens there
 	}
 	return (&net.Dialer{}).DialContext(ctx, network, to)
 }
@@ -151,7 +151,7 @@ func (n *named) dialed(addr string) int {
 	return count
 }
 
-// finds demands a refresh by a new process that ends at a root.
+// finds requires that the refresh of a new process ends at a root.
 func (n *named) finds(root int64, want error) {
 	n.t.Helper()
 	view, err := n.product(n.store).Refresh(n.t.Context())
@@ -160,21 +160,21 @@ func (n *named) finds(root int64, want error) {
 	}
 }
 
-// A move as a machine sees it, with names, certificates and sockets. What was
-// retired hears nothing, and not even its name is looked up, although the pin
-// lists it and everything else is dark. Whatever is done to the names, nothing
-// is lost, and it heals.
+// A move as a machine sees it, with names, certificates and sockets. A retired host is
+// never contacted, and its name is not even looked up, although the pin lists it and
+// everything else is unreachable. Whatever happens to the names, nothing is lost, and
+// the client recovers.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	n := newNamed(t)
 	n.serve(1)
 	n.finds(1, nil)
 	if n.dialed("192.0.2.1") == 0 || n.names.queries(hostA) == 0 {
-		t.Fatal("the old place was not asked while it is one")
+		t.Fatal("the old location was not asked while it is listed")
 	}
 	n.serve(2)
 	n.finds(2, nil)
-	// The old place's name is gone.
+	// The old location's name is deleted.
 	n.names.mu.Lock()
 	delete(n.names.hosts, hostA)
 	n.names.mu.Unlock()
@@ -187,15 +187,15 @@ func TestNames(t *testing.T) {
 	n.dialed("")
 	n.names.queries("")
 	n.finds(4, nil)
-	n.does(dark, hostB, hostZ)
+	n.does(unreachable, hostB, hostZ)
 	evil(n.move)
 	n.finds(4, client.ErrDark)
 	if dials, queries := n.dialed("192.0.2.1"), n.names.queries(hostA); dials > 0 || queries > 0 {
-		t.Errorf("the retired place: %d connections, its name was looked up %d times", dials, queries)
+		t.Errorf("the retired location: %d connections, its name was looked up %d times", dials, queries)
 	}
 	n.does(nil, hostB, hostZ)
 
-	// Malware wrote the hosts file.
+	// Malware modified the hosts file.
 	n.names.points("0.0.0.0", hostA, hostB, hostZ)
 	n.finds(4, client.ErrDark)
 	with := n.config
@@ -206,16 +206,16 @@ func TestNames(t *testing.T) {
 	n.finds(5, nil)
 	n.config = with
 
-	// A box on the way takes all names for itself; nobody vouches for it.
+	// A middlebox intercepts all names; its certificate is not trusted.
 	n.host("192.0.2.66", newAuthority(t), hostB, func(rw http.ResponseWriter, r *http.Request) {
 		http.Redirect(rw, r, "https://portal.example/", http.StatusFound)
 	})
 	n.names.points("192.0.2.66", hostB, hostZ)
 	n.finds(5, client.ErrDark)
 	if n.dialed("192.0.2.66") == 0 {
-		t.Error("the box was not met")
+		t.Error("the middlebox was not contacted")
 	}
-	// And one that the machine's owner vouches for.
+	// A middlebox whose certificate the machine trusts.
 	n.host("192.0.2.67", n.ca, hostB, func(rw http.ResponseWriter, r *http.Request) {
 		http.Redirect(rw, r, "https://"+hostA+"/", http.StatusFound)
 	})
@@ -223,7 +223,7 @@ func TestNames(t *testing.T) {
 	n.names.queries("")
 	n.finds(5, client.ErrDark)
 	if q := n.names.queries(hostA); q > 0 {
-		t.Error("a redirection was followed")
+		t.Error("a redirect was followed")
 	}
 
 	n.names.points("192.0.2.2", hostB)
@@ -231,7 +231,7 @@ func TestNames(t *testing.T) {
 	n.shows(newer, hostB, hostZ)
 	n.finds(5, nil)
 
-	// The name server dies.
+	// The name server is down.
 	n.names.conn.Close()
 	n.finds(5, client.ErrDark)
 }

@@ -23,9 +23,9 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// country is a network of namespaces: each place is a machine of its own with
-// nginx and a certificate, the product is a process on another, names come from a
-// DNS server on a third. Nothing of it is seen outside.
+// country is a network of namespaces: each location is a machine with nginx and a
+// certificate, the product is a process on another, names come from a DNS server on a
+// third. It is not visible outside.
 type country struct {
 	*move
 	ca    *authority
@@ -33,7 +33,7 @@ type country struct {
 	names *nameServer
 }
 
-// machinesOf the country, with their addresses.
+// machinesOf are the machines, with their addresses.
 var machinesOf = map[string]string{"a": "10.77.0.1", "b": "10.77.0.2", "z": "10.77.0.3", "box": "10.77.0.66", "product": "10.77.0.9"}
 
 var hostOf = map[string]string{"a": hostA, "b": hostB, "z": hostZ}
@@ -54,7 +54,7 @@ func needsNamespaces(t *testing.T) {
 		if os.Getenv("CI") != "" && os.Geteuid() == 0 {
 			t.Fatal(missing)
 		}
-		t.Skipf("needs root, network namespaces, ip and nginx (Debian: apt-get install iproute2 nginx-light): %s; TestNames does the like for everybody", missing)
+		t.Skipf("needs root, network namespaces, ip and nginx (Debian: apt-get install iproute2 nginx-light): %s; TestNames does the like without root", missing)
 	}
 }
 
@@ -65,12 +65,12 @@ func (c *country) run(name string, args ...string) {
 	}
 }
 
-// within runs fn on a thread that is in a namespace; sockets made there stay there.
+// within runs fn on a thread in a namespace; sockets created there stay there.
 func (c *country) within(ns string, fn func()) {
 	c.t.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		f, err := os.Open("/run/netns/" + c.base + ns)
 		if err == nil {
 			defer f.Close()
@@ -136,7 +136,7 @@ func keysOf(m map[string]string) (out []string) {
 	return out
 }
 
-// nginx starts one with a certificate on a machine.
+// nginx starts a server with a certificate on a machine.
 func (c *country) nginx(ns string, ca *authority, host, what string) {
 	c.t.Helper()
 	dir := c.t.TempDir()
@@ -169,7 +169,7 @@ http { access_log off; client_body_temp_path %[1]s/1; proxy_temp_path %[1]s/2; f
 	c.t.Fatalf("nginx on %s: %v", ns, err)
 }
 
-// publishes writes what a machine serves.
+// publishes writes the files that machines serve.
 func (c *country) publishes(r *tuftest.Repo, machines ...string) {
 	c.t.Helper()
 	for _, ns := range machines {
@@ -183,7 +183,7 @@ func (c *country) publishes(r *tuftest.Repo, machines ...string) {
 	}
 }
 
-// wakes runs the product and returns what it says.
+// wakes runs the product and returns its output.
 func (c *country) wakes() string {
 	c.t.Helper()
 	exe, err := os.Executable()
@@ -204,8 +204,8 @@ func (c *country) wakes() string {
 	return strings.TrimSpace(string(out))
 }
 
-// citizen is the product's process: one refresh with what the machine has of
-// names, certificates and network.
+// citizen is the product's process: one refresh with the names, certificates and
+// network of its machine.
 func citizen(dir string) {
 	pin, err := os.ReadFile(filepath.Join(dir, "pin.json"))
 	ca, err2 := os.ReadFile(filepath.Join(dir, "ca.pem"))
@@ -229,7 +229,7 @@ func citizen(dir string) {
 	fmt.Println("root", view.RootVersion(), view.State(), view.Place())
 }
 
-// watch counts what comes in at a machine for it: IPv4, and who asks for its address.
+// watch counts packets for a machine: IPv4, and ARP requests for its address.
 func (c *country) watch(ns string) *atomic.Int64 {
 	var n atomic.Int64
 	fd := -1
@@ -266,9 +266,9 @@ func (c *country) watch(ns string) *atomic.Int64 {
 	return &n
 }
 
-// The move end to end, over real machines as the kernel has them. After the old
-// place is retired no packet reaches it and nobody asks for its name, although the
-// pin lists it and everything else is out.
+// The move end to end, over real network stacks. After the old location is retired it
+// receives no packet and its name is not queried, although the pin lists it and
+// everything else is unreachable.
 func TestNamespaces(t *testing.T) {
 	needsNamespaces(t)
 	c := newCountry(t)
@@ -276,7 +276,7 @@ func TestNamespaces(t *testing.T) {
 	want := func(what string) {
 		t.Helper()
 		if got := c.wakes(); got != what {
-			t.Fatalf("it says %q, want %q", got, what)
+			t.Fatalf("output %q, want %q", got, what)
 		}
 	}
 	c.publishes(c.at[1], "a", "z")
@@ -284,7 +284,7 @@ func TestNamespaces(t *testing.T) {
 	c.publishes(c.at[2], "a", "b", "z")
 	want("root 2 ok a")
 	if atA.Load() == 0 || c.names.queries(hostA) == 0 {
-		t.Fatal("the watch does not see the old place asked")
+		t.Fatal("the watch does not count requests to the old location")
 	}
 	c.publishes(c.at[3], "a", "b", "z")
 	want("root 3 ok b")
@@ -292,20 +292,20 @@ func TestNamespaces(t *testing.T) {
 	want("root 4 ok b")
 
 	c.names.queries("")
-	time.Sleep(300 * time.Millisecond) // what was on its way
+	time.Sleep(300 * time.Millisecond) // packets in flight
 	atA.Store(0)
 	want("root 4 ok b")
 	c.run("ip", "-n", c.base+"b", "link", "set", "eth0", "down")
 	c.run("ip", "-n", c.base+"z", "link", "set", "eth0", "down")
-	c.names.points("10.77.0.66", hostB, hostZ) // and a box that redirects stands in for them
+	c.names.points("10.77.0.66", hostB, hostZ) // replaced by a middlebox that redirects
 	want("root 4 dark")
 	if q := c.names.queries(hostA); q > 0 {
-		t.Errorf("the name of the retired place was asked for %d times", q)
+		t.Errorf("the name of the retired location was requested %d times", q)
 	}
-	c.names.conn.Close() // the DNS dies
+	c.names.conn.Close() // the DNS server is down
 	want("root 4 dark")
 	time.Sleep(300 * time.Millisecond)
 	if n := atA.Load(); n > 0 {
-		t.Errorf("%d packets came to the retired place", n)
+		t.Errorf("%d packets came to the retired location", n)
 	}
 }

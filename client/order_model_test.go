@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// spellings are versions in order; those of one row are one version.
+// spellings are versions in order; those of one row are equal.
 var spellings = [][]string{
 	{"0.9", "v0.9.0"}, {"1-rc.2", "1.0.0-rc.2"}, {"1-rc.10", "v1.0-rc.10+b"}, {"1", "v1.0.0", "1.0+x"}, {"1.2.9", "1.2.9.0"}, {"1.4", "1.04.0"}, {"1.10", "v1.10"}, {"2.0.0.1"}, {"2024.1.5", "2024.01.05"},
 }
@@ -29,7 +29,7 @@ type item struct {
 
 func (x item) agreed() bool { return x.unlisted == 0 }
 
-// question is who asks for what.
+// question is a client's configuration and query.
 type question struct {
 	installed int // -1: nothing
 	back      bool
@@ -39,8 +39,8 @@ type question struct {
 	product   string
 }
 
-// oracle says by the rules alone, one after the other, which items may be the answer;
-// nil for none, and whether anything is listed.
+// oracle applies the rules one after the other, and returns which items may be the
+// answer; nil for none. known is whether anything is listed.
 func oracle(items []item, q question) (answer []int, known bool) {
 	meant := func(x item) bool {
 		return x.product == q.product && x.channel == q.channel && (x.platform == q.platform || x.platform == "any")
@@ -50,7 +50,7 @@ func oracle(items []item, q question) (answer []int, known bool) {
 			return meant(o) && o.agreed() && !o.malformed && o.platform == q.platform && o.version == x.version
 		})
 	}
-	// Apart from a hold, under which a recall is not looked at.
+	// Ignoring a hold, which takes precedence over a recall.
 	safe := func(x item) bool {
 		return meant(x) && x.agreed() && !x.malformed && x.version != q.deny && !shadowed(x) && (x.held || !x.recalled)
 	}
@@ -77,31 +77,31 @@ func oracle(items []item, q question) (answer []int, known bool) {
 	return answer, known
 }
 
-// Small sets of releases against the rules, said in the plainest way.
-func TestLatestIsWhatTheRulesSay(t *testing.T) {
+// Small sets of releases against the rules in their simplest form.
+func TestLatestFollowsTheRules(t *testing.T) {
 	t.Parallel()
 	rounds := 150
 	if testing.Short() {
 		rounds = 20
 	}
-	dice := rand.New(rand.NewPCG(11, 4))
+	rng := rand.New(rand.NewPCG(11, 4))
 	offered, backward, none, unknown := 0, 0, 0, 0
 	for round := range rounds {
 		s := newShop(t)
-		items := make([]item, dice.IntN(7))
+		items := make([]item, rng.IntN(7))
 		recalls := []any{}
-		one := func(of ...string) string { return of[dice.IntN(len(of))] }
+		one := func(of ...string) string { return of[rng.IntN(len(of))] }
 		for i := range items {
-			x := item{version: dice.IntN(len(spellings)), min: -1, platform: one("any", "linux/amd64", "darwin/arm64"), channel: one("stable", "stable", "beta"), product: one("tool", "tool", "tool", "other"),
-				held: dice.IntN(8) == 0, recalled: dice.IntN(8) == 0, malformed: dice.IntN(8) == 0, halted: dice.IntN(6) == 0}
-			if dice.IntN(3) == 0 && x.version > 0 {
-				x.min = dice.IntN(x.version)
+			x := item{version: rng.IntN(len(spellings)), min: -1, platform: one("any", "linux/amd64", "darwin/arm64"), channel: one("stable", "stable", "beta"), product: one("tool", "tool", "tool", "other"),
+				held: rng.IntN(8) == 0, recalled: rng.IntN(8) == 0, malformed: rng.IntN(8) == 0, halted: rng.IntN(6) == 0}
+			if rng.IntN(3) == 0 && x.version > 0 {
+				x.min = rng.IntN(x.version)
 			}
-			if dice.IntN(5) == 0 {
-				x.unlisted = 1 + dice.IntN(2)
+			if rng.IntN(5) == 0 {
+				x.unlisted = 1 + rng.IntN(2)
 			}
 			items[i] = x
-			fields := tuftest.Doc{"product": x.product, "version": one(spellings[x.version]...), "channel": x.channel, "platform": x.platform, "sequence": dice.IntN(9), "critical": dice.IntN(2) == 0}
+			fields := tuftest.Doc{"product": x.product, "version": one(spellings[x.version]...), "channel": x.channel, "platform": x.platform, "sequence": rng.IntN(9), "critical": rng.IntN(2) == 0}
 			if x.min >= 0 {
 				fields["min_version"] = one(spellings[x.min]...)
 			}
@@ -122,15 +122,15 @@ func TestLatestIsWhatTheRulesSay(t *testing.T) {
 		}
 		s.repo.Roles["review-agent"]["x-visum-recalled"] = recalls
 		renew(s.repo)
-		for deny := -1; deny < len(spellings); deny += 1 + dice.IntN(8) {
+		for deny := -1; deny < len(spellings); deny += 1 + rng.IntN(8) {
 			view := s.good(s.client(func(c *client.Config) {
 				if deny >= 0 {
 					c.Deny = []string{one(spellings[deny]...)}
 				}
 			}), 1)
 			for installed := -1; installed < len(spellings); installed++ {
-				q := question{installed: installed, back: dice.IntN(2) == 0, deny: deny, platform: one("linux/amd64", "darwin/arm64", "any"), channel: one("stable", "beta"), product: one("tool", "tool", "other")}
-				ask := client.Query{Product: q.product, Channel: q.channel, Platform: q.platform, AllowDowngrade: q.back, Manual: dice.IntN(2) == 0}
+				q := question{installed: installed, back: rng.IntN(2) == 0, deny: deny, platform: one("linux/amd64", "darwin/arm64", "any"), channel: one("stable", "beta"), product: one("tool", "tool", "other")}
+				ask := client.Query{Product: q.product, Channel: q.channel, Platform: q.platform, AllowDowngrade: q.back, Manual: rng.IntN(2) == 0}
 				if installed >= 0 {
 					ask.Installed = one(spellings[installed]...)
 				}
@@ -153,7 +153,7 @@ func TestLatestIsWhatTheRulesSay(t *testing.T) {
 				default:
 					unknown++
 					if !errors.Is(err, client.ErrUnknownProduct) {
-						t.Fatalf("round %d, %+v of %+v: got %s %v, want nothing to be known", round, ask, items, got.Approved.Path(), err)
+						t.Fatalf("round %d, %+v of %+v: got %s %v, want nothing known", round, ask, items, got.Approved.Path(), err)
 					}
 				}
 				inOrder(t, got, ask)
@@ -161,12 +161,12 @@ func TestLatestIsWhatTheRulesSay(t *testing.T) {
 		}
 	}
 	if min(offered, backward, none, unknown) < rounds/2 {
-		t.Errorf("%d offered, %d of them backward, %d up to date, %d unknown: the dice miss a case", offered, backward, none, unknown)
+		t.Errorf("%d offered, %d of them backward, %d up to date, %d unknown: the random cases are incomplete", offered, backward, none, unknown)
 	}
 }
 
-// inOrder demands that decisions come newest first, and name what is above what is
-// installed, and that one at most accepts: the last one about a release.
+// inOrder requires that decisions come newest first, are about versions above the
+// installed one, and that at most one accepts: the last one about a release.
 func inOrder(t *testing.T, got client.Release, q client.Query) {
 	t.Helper()
 	var last tuf.Version
@@ -187,9 +187,9 @@ func inOrder(t *testing.T, got client.Release, q client.Query) {
 	}
 }
 
-// The law of Latest, whatever release fields say: what it offers is approved by both
-// parties with fields that obey the rules, is what was asked for, is not what is
-// denied, and is above what is installed unless a step back was allowed.
+// The invariant of Latest, whatever release fields contain: an offered release is
+// approved by both parties with fields that obey the rules, matches the query, is not
+// denied, and is above the installed version unless a downgrade was allowed.
 func FuzzLatest(f *testing.F) {
 	f.Add("1.0.0", "v2", "1.4-rc.1", "1.2.9", "linux/amd64", "2.0", uint8(0))
 	f.Add("10.0.19041.1", "10.0.22000.5", "", "9", "any", "", uint8(1))
@@ -217,7 +217,7 @@ func FuzzLatest(f *testing.F) {
 		denied, badDeny := tuf.ParseVersion(deny)
 		if deny != "" && badDeny != nil {
 			if _, err := client.New(s.pin(), &client.Config{Dir: s.dir, Deny: []string{deny}}); err == nil {
-				t.Fatalf("%q is no version, and denied", deny)
+				t.Fatalf("%q is not a version, and denied", deny)
 			}
 			cfg = func(*client.Config) {}
 		}

@@ -30,7 +30,7 @@ var (
 	critical = with("critical", true)
 )
 
-// lists makes both parties list the releases, one file each, in place of those before.
+// lists makes both parties list the releases, one file each, in place of earlier ones.
 func (s shop) lists(rels ...tuftest.Doc) {
 	for _, role := range []string{"vendor-agent", "review-agent"} {
 		maps.DeleteFunc(tuftest.At(s.repo.Roles[role], "targets"), func(path string, _ any) bool { return strings.HasPrefix(path, "agent/file-") })
@@ -42,16 +42,16 @@ func (s shop) lists(rels ...tuftest.Doc) {
 	renew(s.repo)
 }
 
-// query is a question and its answer.
+// query is a query and its expected answer.
 type query struct {
 	q      client.Query
 	want   string // the version, and after a space the platform where that is not any; "" for none
-	reason error  // beside client.ErrUpToDate; nil: no other
+	reason error  // in addition to client.ErrUpToDate; nil: no other
 }
 
 func on(installed string) client.Query { return client.Query{Installed: installed} }
 
-// answers asks from linux/amd64, in the channel stable unless the question says otherwise.
+// answers queries from linux/amd64, in the channel stable unless the query names one.
 func (s shop) answers(c *client.Client, asks ...query) {
 	s.t.Helper()
 	view := s.good(c, 1)
@@ -72,19 +72,19 @@ func (s shop) answers(c *client.Client, asks ...query) {
 	}
 }
 
-// Situations from the life of products: nothing leaves a machine behind for ever, and
-// nothing takes it back.
+// Typical situations of products: no machine is left behind forever, and none is
+// downgraded.
 func TestOrderOfReleases(t *testing.T) {
 	back := client.Query{Installed: "2.0.0-beta.5", AllowDowngrade: true}
 	for name, tt := range map[string]struct {
 		rels []tuftest.Doc
 		asks []query
 	}{
-		"a late fix of an older line": {[]tuftest.Doc{rel("1.2.8", with("sequence", 1)), rel("1.4.0", with("sequence", 2)), rel("1.2.9", with("sequence", 3))},
+		"a late fix of an older version": {[]tuftest.Doc{rel("1.2.8", with("sequence", 1)), rel("1.4.0", with("sequence", 2)), rel("1.2.9", with("sequence", 3))},
 			[]query{{on("1.4.0"), "", nil}, {on("1.2.9"), "1.4.0", nil}, {on("1.2.8"), "1.4.0", nil}, {on(""), "1.4.0", nil}}},
-		"a number that was given again": {[]tuftest.Doc{rel("1.0.0", with("sequence", 1)), rel("2.0.1", with("sequence", 2))}, // 2.0.0 was withdrawn
+		"a version number that was reused": {[]tuftest.Doc{rel("1.0.0", with("sequence", 1)), rel("2.0.1", with("sequence", 2))}, // 2.0.0 was withdrawn
 			[]query{{on("2.0.0"), "2.0.1", nil}, {on("1.0.0"), "2.0.1", nil}, {on("2.0.1"), "", nil}}},
-		"no numbers at all": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", with("sequence", 0))}, []query{{on("1.0.0"), "2.0.0", nil}}},
+		"no versions": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", with("sequence", 0))}, []query{{on("1.0.0"), "2.0.0", nil}}},
 		"from a file for each platform to one for any": {[]tuftest.Doc{rel("1.0.0", linux, with("sequence", 1)), rel("1.1.0", linux, with("sequence", 2)), rel("1.2.0", linux, with("sequence", 3)), rel("2.0.0", with("sequence", 1))},
 			[]query{{on("1.2.0"), "2.0.0", nil}, {on("2.0.0"), "", nil}}},
 		"from one for any to a file for each platform": {[]tuftest.Doc{rel("1.9.0", with("sequence", 9)), rel("2.0.0", linux, with("sequence", 1)), rel("2.0.0", darwin, with("sequence", 1))},
@@ -103,15 +103,15 @@ func TestOrderOfReleases(t *testing.T) {
 			[]query{{on("2.0.0-beta.5"), "", nil}, {back, "1.8.0", nil}, {on("1.7"), "1.8.0", nil}, {client.Query{Installed: "1.8.0", Channel: "beta"}, "2.0.0-beta.5", nil}}},
 		"from beta to stable, which has come": {[]tuftest.Doc{rel("2.0.0-beta.5", beta), rel("2.0.0"), rel("1.8.0")},
 			[]query{{on("2.0.0-beta.5"), "2.0.0", nil}, {back, "2.0.0", nil}}},
-		"a beta that was promoted": {[]tuftest.Doc{rel("2.0.0", beta, with("sequence", 40)), rel("2.0.0", with("sequence", 3)), rel("2.0.1", with("sequence", 4))},
+		"a promoted beta": {[]tuftest.Doc{rel("2.0.0", beta, with("sequence", 40)), rel("2.0.0", with("sequence", 3)), rel("2.0.1", with("sequence", 4))},
 			[]query{{on("2.0.0"), "2.0.1", nil}, {client.Query{Installed: "2.0.0", Channel: "beta"}, "", nil}}},
-		"min_version is not that of what is installed elsewhere": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", beta), rel("3.0.0", with("min_version", "2.0.0-a"))},
+		"min_version does not apply to other products": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", beta), rel("3.0.0", with("min_version", "2.0.0-a"))},
 			[]query{{on("1.0.0"), "", client.ErrMinVersion}, {on("2.0.0"), "3.0.0", nil}, {on(""), "3.0.0", nil}}},
-		"each step in turn": {[]tuftest.Doc{rel("1.5.0"), rel("2.0.0", with("min_version", "1.5")), rel("2.1.0", with("min_version", "2")), rel("3.0.0", with("min_version", "2.1.0"))},
+		"each intermediate release in turn": {[]tuftest.Doc{rel("1.5.0"), rel("2.0.0", with("min_version", "1.5")), rel("2.1.0", with("min_version", "2")), rel("3.0.0", with("min_version", "2.1.0"))},
 			[]query{{on("1.0.0"), "1.5.0", nil}, {on("1.5.0"), "2.0.0", nil}, {on("2.0.0"), "2.1.0", nil}, {on("2.1.0"), "3.0.0", nil}, {on("3.0.0"), "", nil}}},
 		"a halted release that is critical": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", halted, critical)},
 			[]query{{client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout}, {on(""), "1.0.0", nil}}},
-		"a malformed one beside others": {[]tuftest.Doc{rel("1.0.0"), rel("3.0.0", with("rollout", tuftest.Doc{"percent": 150})), rel("2.0.0")},
+		"a malformed one among others": {[]tuftest.Doc{rel("1.0.0"), rel("3.0.0", with("rollout", tuftest.Doc{"percent": 150})), rel("2.0.0")},
 			[]query{{on("1.0.0"), "2.0.0", nil}, {on("2.0.0"), "", tuf.ErrRelease}, {on("3.0.0"), "", nil}, {on(""), "2.0.0", nil}}},
 		"a malformed one for this platform does not cost the one for any": {[]tuftest.Doc{rel("2.0.0"), rel("2.0.0", linux, with("rollout", tuftest.Doc{"percent": 150}))},
 			[]query{{on("1.0.0"), "2.0.0", nil}}},
@@ -124,9 +124,9 @@ func TestOrderOfReleases(t *testing.T) {
 	}
 }
 
-// What one party alone lists for this platform does not keep the one for any away that
-// both approved.
-func TestClaimForAPlatformHidesNothing(t *testing.T) {
+// A release that only one party lists for this platform does not hide the approved one
+// for any.
+func TestReleaseOfOnePartyHidesNothing(t *testing.T) {
 	for _, role := range []string{"vendor-agent", "review-agent"} {
 		s := newShop(t)
 		s.lists(rel("1.0.0"), rel("2.0.0"))
@@ -139,7 +139,7 @@ func TestClaimForAPlatformHidesNothing(t *testing.T) {
 	}
 }
 
-// A product that moves to another class is one product: its versions go on.
+// A product that moves to another class is the same product: its versions continue.
 func TestOrderAcrossClasses(t *testing.T) {
 	s := shop{newWeb(t, func(r *tuftest.Repo) {
 		r.Charter()["classes"] = append(r.Charter()["classes"].([]any), tuftest.Doc{"name": "lib", "prefix": "lib/", "roles": []any{
@@ -154,8 +154,8 @@ func TestOrderAcrossClasses(t *testing.T) {
 	s.answers(s.client(), query{on("1.1.0"), "2.0.0", nil}, query{on("2.0.0"), "", nil})
 }
 
-// What no version can be read of is told, with the field, for every question that the
-// other fields fit; nobody else is affected.
+// Releases without a readable version are reported, with the field, for every query
+// that their other fields match; other products are not affected.
 func TestMalformedReleasesAreExplained(t *testing.T) {
 	for field, tt := range map[string]struct {
 		value any
@@ -198,7 +198,8 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 			if d, err := view.Status(t.Context(), "agent/file-1", strings.Repeat("0", 64)); err != nil || d.Accepted || d.Reason != client.ReasonMalformed {
 				t.Errorf("%+v, %v", d, err)
 			}
-			// It is the parties' word, not a location's: no other one is asked.
+			// It is a statement of the parties, not of a location: no other location is
+			// asked.
 			if asked := s.asked(cdnHost); len(asked) != 0 {
 				t.Errorf("asked %q", asked)
 			}
@@ -210,7 +211,7 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 
 func askOf(installed, want string) query { return query{on(installed), want, nil} }
 
-// A caller's Installed that is no version is the caller's mistake, said at once.
+// A Query.Installed that is not a version is an error of the caller.
 func TestInstalledMustBeAVersion(t *testing.T) {
 	s := newShop(t)
 	s.lists(rel("1.0.0"))
@@ -223,15 +224,15 @@ func TestInstalledMustBeAVersion(t *testing.T) {
 			}
 		}
 	}
-	s.does(dark, vendorHost, cdnHost, reviewHost)
+	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = s.client().Refresh(t.Context())
 	if _, err := view.Latest(t.Context(), client.Query{Installed: "nightly"}); !errors.Is(err, client.ErrInstalled) {
 		t.Error(err)
 	}
 }
 
-// What Only and Deny say is a version, or New refuses it: an administrator's word that
-// nobody understands must not be passed over.
+// Only and Deny must be versions, or New refuses them: an administrator's rule must not
+// be ignored silently.
 func TestOnlyAndDenyMustBeVersions(t *testing.T) {
 	w := newWeb(t)
 	made := func(only string, deny ...string) error {
@@ -255,8 +256,8 @@ func TestOnlyAndDenyMustBeVersions(t *testing.T) {
 	}
 }
 
-// A step back is offered where the caller asks for one, to the newest that may be
-// installed, and for no other reason than that what is installed may not.
+// A downgrade is offered if the caller allows it, to the newest release that may be
+// installed, and only if the installed version may not stay.
 func TestAllowDowngrade(t *testing.T) {
 	back := func(installed string) client.Query { return client.Query{Installed: installed, AllowDowngrade: true} }
 	s := newShop(t)
@@ -266,7 +267,7 @@ func TestAllowDowngrade(t *testing.T) {
 		query{on("9.0.0"), "", nil},
 		query{back("2.0.0"), "", nil}, // the newest there is
 		query{back("v2.0"), "", nil},
-		query{back("1.1.0"), "2.0.0", nil}, // up, as ever
+		query{back("1.1.0"), "2.0.0", nil}, // an update, as usual
 		query{back("1.0.0"), "1.1.0", nil}, // and step by step
 		query{back("1.0.5"), "1.1.0", nil},
 		query{back(""), "2.0.0", nil})
@@ -275,7 +276,7 @@ func TestAllowDowngrade(t *testing.T) {
 	s.answers(s.client(deny("2.0.0", "1.1", "1")), query{back("2.0.0"), "", client.ErrDenied})
 	s.answers(s.client(func(c *client.Config) { c.Only = "1.0." }), query{back("2.0.0"), "1.0.0", nil})
 
-	// A rollout, a waiting time or a hold of what is installed takes nobody back.
+	// A rollout, a deferral or a hold of the installed version causes no downgrade.
 	s.lists(rel("1.0.0"), rel("2.0.0", halted))
 	s.answers(s.client(), query{back("2.0.0"), "", nil}, query{back("3.0.0"), "1.0.0", nil})
 	s.answers(s.client(func(c *client.Config) { c.Defer = time.Hour }), query{back("2.0.0"), "", nil})
@@ -285,7 +286,7 @@ func TestAllowDowngrade(t *testing.T) {
 	s.answers(s.client(), query{back("2.0.0"), "", nil}, query{back("3.0.0"), "1.0.0", nil}, query{back("1.0.0"), "", tuf.ErrHeld})
 	s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
 
-	// A recall does, as does a party that lists it no more.
+	// A recall does, as does a party that no longer lists it.
 	sum := tuftest.At(s.repo.Roles["vendor-agent"], "targets", "agent/file-1", "hashes")["sha256"]
 	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": "agent/file-1", "sha256": sum, "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
 	renew(s.repo)
@@ -296,11 +297,11 @@ func TestAllowDowngrade(t *testing.T) {
 	s.answers(s.client(), query{back("2.0.0"), "1.0.0", nil}, query{on("2.0.0"), "", nil})
 }
 
-// Who keeps a role away, or lets it expire, takes no machine back.
+// An attacker who blocks a role, or lets it expire, cannot force a downgrade.
 func TestNoDowngradeWithoutAllRoles(t *testing.T) {
 	s := newShop(t)
 	s.lists(rel("1.0.0"))
-	s.team("pump") // a role that may list the newer ones
+	s.team("pump") // a role that may list newer ones
 	renew(s.repo)
 	q := client.Query{Installed: "2.0.0", AllowDowngrade: true}
 	s.answers(s.client(), query{q, "1.0.0", nil})
@@ -312,8 +313,8 @@ func TestNoDowngradeWithoutAllRoles(t *testing.T) {
 	s.answers(s.client(), query{q, "1.0.0", nil})
 }
 
-// A mistake in the question is told from being up to date; no party alone makes one of
-// the other.
+// A mistake in the query is distinguished from being up to date; no single party can
+// turn one into the other.
 func TestUnknownProduct(t *testing.T) {
 	s := newShop(t)
 	s.lists(rel("1.0.0", linux), rel("1.1.0", beta), rel("1.0.0", with("product", "other thing")))
@@ -333,19 +334,20 @@ func TestUnknownProduct(t *testing.T) {
 			}
 		}
 	}
-	unknown("tol", "stable", "linux/amd64", `: product tol; there are agent, "other thing", tool`)
-	unknown("", "stable", "linux/amd64", `: product ""; there are agent, "other thing", tool`)
-	unknown("tool\n", "stable", "linux/amd64", `: product "tool\n"; there are agent, "other thing", tool`)
-	unknown("tool", "stabel", "linux/amd64", ": tool in channel stabel; there are beta, stable")
-	unknown("tool", "stable", "plan9/arm", ": tool stable for platform plan9/arm; there are linux/amd64")
-	unknown("tool", "stable", "any", ": tool stable for platform any; there are linux/amd64")
+	unknown("tol", "stable", "linux/amd64", `: product tol; available: agent, "other thing", tool`)
+	unknown("", "stable", "linux/amd64", `: product ""; available: agent, "other thing", tool`)
+	unknown("tool\n", "stable", "linux/amd64", `: product "tool\n"; available: agent, "other thing", tool`)
+	unknown("tool", "stabel", "linux/amd64", ": tool in channel stabel; available: beta, stable")
+	unknown("tool", "stable", "plan9/arm", ": tool stable for platform plan9/arm; available: linux/amd64")
+	unknown("tool", "stable", "any", ": tool stable for platform any; available: linux/amd64")
 	// Known, and nothing newer.
 	for _, installed := range []string{"1.0.0", "99"} {
 		if err := latest("tool", "stable", "linux/amd64", installed); !errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrUntrusted) {
 			t.Error(err)
 		}
 	}
-	// What one role claims alone makes nothing known in silence: it is said who does not agree.
+	// A product that only one role lists is not up to date silently: the error names
+	// the party that does not agree.
 	s.repo.AddTarget("agent/claim", "x", rel("0.5", with("product", "tol")), "vendor-agent")
 	renew(s.repo)
 	for _, installed := range []string{"", "0.5", "99"} {
@@ -353,8 +355,8 @@ func TestUnknownProduct(t *testing.T) {
 			t.Errorf("installed %s: %v", installed, err)
 		}
 	}
-	unknown("tal", "stable", "linux/amd64", `there are agent, "other thing", tool`) // what is claimed is not named
-	// And one party that lists a product no more does not make it unknown.
+	unknown("tal", "stable", "linux/amd64", `available: agent, "other thing", tool`) // releases of one party are not named
+	// A party that no longer lists a product does not make it unknown.
 	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), "agent/file-0")
 	renew(s.repo)
 	if err := latest("tool", "stable", "linux/amd64", "1.0.0"); !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tuf.ErrNotApproved) {
@@ -362,8 +364,8 @@ func TestUnknownProduct(t *testing.T) {
 	}
 	delete(tuftest.At(s.repo.Roles["vendor-agent"], "targets"), "agent/file-0")
 	renew(s.repo)
-	unknown("tool", "stable", "linux/amd64", ": tool in channel stable; there are beta")
-	// What is held is known.
+	unknown("tool", "stable", "linux/amd64", ": tool in channel stable; available: beta")
+	// A held product is known.
 	s.repo.AddTarget("agent/file-1", "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
 	renew(s.repo)
 	if err := latest("tool", "beta", "linux/amd64", "1.1"); !errors.Is(err, client.ErrUpToDate) {
@@ -380,7 +382,7 @@ func TestUnknownProduct(t *testing.T) {
 	}
 }
 
-// However many names there are, a few are named.
+// Of many names only a few are listed.
 func TestUnknownProductNamesAFew(t *testing.T) {
 	s := newShop(t)
 	var list []tuftest.Doc
@@ -389,13 +391,13 @@ func TestUnknownProductNamesAFew(t *testing.T) {
 	}
 	s.lists(list...)
 	_, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any"})
-	if !errors.Is(err, client.ErrUnknownProduct) || !strings.Contains(err.Error(), "; there are \"000") || !strings.HasSuffix(err.Error(), "and 293 more") || tuftest.BadText(err.Error()) != "" {
+	if !errors.Is(err, client.ErrUnknownProduct) || !strings.Contains(err.Error(), "; available: \"000") || !strings.HasSuffix(err.Error(), "and 293 more") || tuftest.BadText(err.Error()) != "" {
 		t.Error(err)
 	}
 }
 
-// Machines that were cloned with their state have one seed, and one lot; with a seed of
-// their own each has its own, the same whenever it asks.
+// Machines that were cloned with their state share a seed, and get releases together;
+// machines with seeds of their own each have their own number, which never changes.
 func TestRolloutSeed(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -410,21 +412,21 @@ func TestRolloutSeed(t *testing.T) {
 		return err == nil
 	}
 	clones, turns := 0, 0
-	for i := range 40 { // all with one state folder
+	for i := range 40 { // all with one state directory
 		if first, second := turn(""), turn(""); first == second {
 			clones++
 		}
 		seed := fmt.Sprint("serial ", i)
 		if first := turn(seed); first != turn(seed) {
-			t.Errorf("%s had its turn once of twice", seed)
+			t.Errorf("%s was included once of twice", seed)
 		} else if first {
 			turns++
 		}
 	}
 	if clones != 40 || turns < 8 || turns > 32 {
-		t.Errorf("%d of 40 clones agree, %d of 40 machines have their turn", clones, turns)
+		t.Errorf("%d of 40 clones agree, %d of 40 machines are included", clones, turns)
 	}
-	// What is offered to a share stays offered when the share grows.
+	// An offered release stays offered when the share grows.
 	for _, percent := range []int{75, 100} {
 		had := map[string]bool{}
 		for i := range 20 {
@@ -433,13 +435,13 @@ func TestRolloutSeed(t *testing.T) {
 		s.lists(rel("1.0.0"), rel("2.0.0", with("rollout", tuftest.Doc{"percent": percent})))
 		for seed, was := range had {
 			if now := turn(seed); was && !now || percent == 100 && !now {
-				t.Errorf("%s lost its turn at %d percent", seed, percent)
+				t.Errorf("%s is excluded at %d percent", seed, percent)
 			}
 		}
 	}
 }
 
-// More releases than are remembered wait, too.
+// More releases than are remembered are deferred, too.
 func TestDeferOfMany(t *testing.T) {
 	s := newShop(t)
 	var list []tuftest.Doc

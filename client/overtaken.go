@@ -9,62 +9,55 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// unsigned is a timestamp that not enough of the tip's keys signed.
-type unsigned struct {
-	place *place
-	data  []byte
-	err   error
-}
-
-// maxOvertaken is how many times one refresh begins anew because a root was
-// published in the middle of it.
+// maxOvertaken is how often one refresh starts again because a root was published while
+// it ran.
 const maxOvertaken = 3
 
-// overtaken asks the locations that served a timestamp which the tip's keys did not
-// sign for the next root once more: it may have been published after they were asked
-// for it. Where there is one the walk goes on, and content is looked for again. What
-// no root explains is evidence.
+// overtaken handles a root that is published during the refresh: it asks the locations
+// whose timestamp the keys of the newest trusted root did not sign for the next root
+// again. If there is one, the refresh continues from it. Timestamps that no root
+// explains are evidence.
 func (c *Client) overtaken(ctx context.Context, w *walk, view *View) (*View, error) {
 	defer func() {
-		w.blame(c)
+		w.reportUnsigned(c)
 		c.former.Store(&w.former)
 	}()
 	for range maxOvertaken {
 		if len(w.unsigned) == 0 || ctx.Err() != nil {
 			break
 		}
-		next, err := c.missed(ctx, w)
+		next, err := c.nextRootFromUnsigned(ctx, w)
 		if err != nil {
 			return nil, err
 		}
 		if next == nil {
 			break
 		}
-		w.dropEarly()
-		if err := c.follows(w, next); err != nil {
+		w.dropPrefetched()
+		if err := c.acceptRoot(w, next); err != nil {
 			return nil, err
 		}
-		w.blame(c)
+		w.reportUnsigned(c)
 		if err := c.walk(ctx, w); err != nil {
 			return nil, err
 		}
-		w.session.Root = max(w.session.Root, w.tip.Version())
-		w.session.recover(w.tip)
-		view = c.look(ctx, w)
+		w.session.Root = max(w.session.Root, w.trusted.Version())
+		w.session.recover(w.trusted)
+		view = c.buildView(ctx, w)
 	}
 	return view, nil
 }
 
-// missed returns the root after the tip that one of these locations has now.
-func (c *Client) missed(ctx context.Context, w *walk) (found *tuf.Root, err error) {
-	var places []*place
+// nextRootFromUnsigned returns the root after trusted if one of these locations has it now.
+func (c *Client) nextRootFromUnsigned(ctx context.Context, w *walk) (found *tuf.Root, err error) {
+	var locations []*location
 	for _, u := range w.unsigned {
-		if !w.bad[u.place.key] && !slices.Contains(places, u.place) {
-			places = append(places, u.place)
+		if !w.bad[u.location.key] && !slices.Contains(locations, u.location) {
+			locations = append(locations, u.location)
 		}
 	}
-	q := inquiry[[]byte]{pace: w.pace, next: each(places), get: c.metadata(rootName(w.tip.Version()+1), c.limits.Root)}
-	q.use = func(p *place, data []byte, err error) need {
+	q := inquiry[[]byte]{pace: w.pace, next: each(locations), get: c.metadata(rootName(w.trusted.Version()+1), c.limits.Root)}
+	q.use = func(p *location, data []byte, err error) need {
 		if found = c.rootFrom(w, p, data, err); found != nil {
 			return nothingMore
 		}
@@ -73,25 +66,22 @@ func (c *Client) missed(ctx context.Context, w *walk) (found *tuf.Root, err erro
 	return found, q.run(ctx)
 }
 
-// maxFormer is of how many generations of online keys timestamps are known.
-const maxFormer = 3
-
-// blame files the timestamps that the tip's keys did not sign, and forgets them all.
-// Those that keys of former roots signed are of copies that lag: they are refused, and
-// no evidence.
-func (w *walk) blame(c *Client) {
+// reportUnsigned records the timestamps that the keys of the newest trusted root did
+// not sign, and forgets them. If keys of former roots signed them, they come from
+// mirrors that lag: they are refused, but no evidence.
+func (w *walk) reportUnsigned(c *Client) {
 	for _, u := range w.unsigned {
-		if _, err := w.tip.Timestamp(u.data, nil, w.now); !errors.Is(err, tuf.ErrThreshold) {
+		if _, err := w.trusted.Timestamp(u.data, nil, w.now); !errors.Is(err, tuf.ErrThreshold) {
 			continue
 		}
 		if slices.ContainsFunc(w.former, func(r *tuf.Root) bool {
-			_, err := r.Timestamp(u.data, nil, time.Time{}) // whenever that was
+			_, err := r.Timestamp(u.data, nil, time.Time{}) // expired ones too
 			return err == nil
 		}) {
-			w.failed(u.place, u.err, true)
+			w.failed(u.location, u.err, true)
 			continue
 		}
-		w.faulty(c, u.place, u.err)
+		w.faulty(c, u.location, u.err)
 	}
 	w.unsigned = nil
 }

@@ -24,9 +24,9 @@ func rotateTo(r *tuftest.Repo, n string) {
 	r.Publish()
 }
 
-// A root that is published between a client's question for it ("none") and its
-// question for the timestamp is followed in the same refresh: the timestamp, which
-// the keys of the root before did not sign, is no evidence. So are two in a row.
+// A root that is published between a client's requests for it ("not found") and for the
+// timestamp is followed in the same refresh: the timestamp, which the keys of the root
+// before did not sign, is no evidence. The same holds for two roots in a row.
 func TestRootPublishedInTheMiddleOfARefresh(t *testing.T) {
 	for _, rotations := range []string{"2", "23"} {
 		for _, name := range []string{"everywhere", "at the first location"} {
@@ -42,7 +42,7 @@ func TestRootPublishedInTheMiddleOfARefresh(t *testing.T) {
 				c := w.client(func(cfg *client.Config) {
 					cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 						if r.URL.Host != vendorHost {
-							if name != "everywhere" { // it has not got the root yet
+							if name != "everywhere" { // it does not have the root yet
 								if data, ok := fileOf(old, strings.TrimPrefix(r.URL.Path, "/r/")); ok {
 									return respond(r, 200, readerOf(data)), nil
 								}
@@ -51,7 +51,7 @@ func TestRootPublishedInTheMiddleOfARefresh(t *testing.T) {
 							return w.RoundTrip(r)
 						}
 						if strings.HasSuffix(r.URL.Path, "timestamp.json") {
-							<-asked // the answer for the root is under way
+							<-asked // the answer for the root is on its way
 						}
 						resp, err := w.RoundTrip(r)
 						mu.Lock()
@@ -79,10 +79,10 @@ func TestRootPublishedInTheMiddleOfARefresh(t *testing.T) {
 func TestTimestampThatNoRootExplains(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
-	thief := w.repo.Clone()
-	thief.Signers["timestamp"] = []string{"thief"}
-	thief.Publish()
-	w.does(body("timestamp.json", thief.Files["timestamp.json"]), vendorHost)
+	attacker := w.repo.Clone()
+	attacker.Signers["timestamp"] = []string{"attacker"}
+	attacker.Publish()
+	w.does(body("timestamp.json", attacker.Files["timestamp.json"]), vendorHost)
 	w.asked("")
 	view := w.good(w.client(), 1)
 	if view.Place() != "cdn" || len(view.Evidence()) != 1 {
@@ -97,13 +97,13 @@ func TestTimestampThatNoRootExplains(t *testing.T) {
 	if n != 2 {
 		t.Errorf("asked %d times for the root", n)
 	}
-	// It is asked last from then on.
+	// The location is asked last from then on.
 	w.asked("")
 	w.good(w.client(), 1)
 	if got := w.asked(vendorHost); len(got) > 1 {
 		t.Errorf("asked %q", got)
 	}
-	w.does(body("timestamp.json", thief.Files["timestamp.json"]), cdnHost)
+	w.does(body("timestamp.json", attacker.Files["timestamp.json"]), cdnHost)
 	w.bad(w.client(), tuf.ErrThreshold)
 	w.does(nil, vendorHost, cdnHost)
 	w.good(w.client(), 1)

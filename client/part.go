@@ -10,31 +10,31 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// part is what there is of a target so far, and who gave it. Nothing of it is
-// trusted before all of it has been checked.
+// part is the downloaded part of a target, with its origin. Nothing of it is trusted
+// before all of it has been checked.
 type part struct {
 	partFile
-	sum  *hasher   // of all that is in it
+	sum  *hasher   // of the entire part
 	from []portion // in order, without gaps
 }
 
-// partFile is where a part lies: a durable.File, or memory.
+// partFile stores a part: a durable.File, or memory.
 type partFile interface {
 	io.Writer
 	io.ReaderAt
 	Truncate(n int64) error
 }
 
-// portion is what one place gave in a row.
+// portion is a contiguous range from one location.
 type portion struct {
-	place string // its key; "" for what an earlier process got from anybody
-	start int64
-	reads int // answers that it came in
+	location string // its key; "" for bytes of an earlier process, from any location
+	start    int64
+	reads    int // number of responses
 }
 
 func newPart(a tuf.Approved, f partFile) *part { return &part{partFile: f, sum: newHasher(a)} }
 
-// reopen takes over size bytes that an earlier process got.
+// reopen adopts size bytes of an earlier process.
 func (p *part) reopen(ctx context.Context, size int64) error {
 	if size == 0 {
 		return nil
@@ -54,7 +54,7 @@ func (p *part) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// cut keeps the first n bytes only.
+// cut truncates the part to n bytes.
 func (p *part) cut(ctx context.Context, n int64) error {
 	if err := p.Truncate(n); err != nil {
 		return diskError{err}
@@ -67,38 +67,38 @@ func (p *part) cut(ctx context.Context, n int64) error {
 		return diskError{err}
 	}
 	if p.size() != n {
-		return diskError{fmt.Errorf("%d bytes of a download are there, %d were", p.size(), n)}
+		return diskError{fmt.Errorf("the partial file has %d bytes, expected %d", p.size(), n)}
 	}
 	return nil
 }
 
-// begins notes that an answer of a place begins, at 0 or at the end of what
-// there is. At 0 it is known to give all that there is.
-func (p *part) begins(place string, offset int64) {
+// begins records that a location begins an answer, at 0 or at the end of the part. At 0
+// the location is responsible for the whole part.
+func (p *part) begins(location string, offset int64) {
 	last := len(p.from) - 1
 	switch {
 	case offset == 0:
-		p.from = []portion{{place, 0, 1}}
-	case last >= 0 && p.from[last].place == place:
+		p.from = []portion{{location, 0, 1}}
+	case last >= 0 && p.from[last].location == location:
 		p.from[last].reads++
 	default:
-		p.from = append(p.from, portion{place, offset, 1})
+		p.from = append(p.from, portion{location, offset, 1})
 	}
 }
 
-// old reports whether an earlier process got some of it.
-func (p *part) old() bool { return len(p.from) > 0 && p.from[0].place == "" }
+// old reports whether an earlier process downloaded some of it.
+func (p *part) old() bool { return len(p.from) > 0 && p.from[0].location == "" }
 
-// only reports whether all of it is from one place.
-func (p *part) only(place string) bool { return len(p.from) == 1 && p.from[0].place == place }
+// only reports whether all of it is from one location.
+func (p *part) only(location string) bool { return len(p.from) == 1 && p.from[0].location == location }
 
-// same reads as many bytes as there are, and reports whether they are those.
+// same reads as many bytes as the part has, and reports whether they are equal.
 func (p *part) same(r io.Reader) (bool, error) {
 	mine, theirs := make([]byte, bufferSize), make([]byte, bufferSize)
 	for at := int64(0); at < p.size(); {
 		n := min(p.size()-at, bufferSize)
 		if _, err := io.ReadFull(r, theirs[:n]); err != nil {
-			return false, fmt.Errorf("ended before what is there already: %w", err)
+			return false, fmt.Errorf("shorter than what was downloaded before: %w", err)
 		}
 		if _, err := p.ReadAt(mine[:n], at); err != nil {
 			return false, diskError{err}
@@ -127,18 +127,3 @@ func (m *inMemory) Truncate(n int64) error {
 	m.data = m.data[:n]
 	return nil
 }
-
-type ctxReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r ctxReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
-}
-
-// onlyWriter hides other methods from io.CopyBuffer, so that the buffer is used.
-type onlyWriter struct{ io.Writer }

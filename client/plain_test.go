@@ -18,15 +18,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// plain is an ordinary TUF repository behind a Source that writes down what it
-// is asked for.
+// plain is a standard TUF repository behind a Source that records requests.
 type plain struct {
 	t     *testing.T
 	repo  *tuftest.Repo
 	pin   []byte
 	dir   string
 	asked []string
-	fails string // a file that the server stumbles over
+	fails string // a file for which the server fails
 }
 
 func newPlain(t *testing.T) *plain {
@@ -56,7 +55,7 @@ func (p *plain) client() *client.Client {
 	return c
 }
 
-// refresh demands the error, and exactly these requests.
+// refresh requires the error, and exactly these requests.
 func (p *plain) refresh(c *client.Client, want error, requests ...string) *client.View {
 	p.t.Helper()
 	p.asked = nil
@@ -73,8 +72,8 @@ func (p *plain) refresh(c *client.Client, want error, requests ...string) *clien
 	return view
 }
 
-// The requests of the specification, in its order, each once, and none for what
-// is there already, be it in the same process or the next.
+// The requests of the specification, in its order, each once, and none for files that
+// are available already, in the same process or the next.
 func TestPlainRequests(t *testing.T) {
 	p := newPlain(t)
 	c := p.client()
@@ -94,7 +93,7 @@ func TestPlainRequests(t *testing.T) {
 		t.Errorf("root v%d, %s from %s", view.RootVersion(), view.State(), view.Place())
 	}
 
-	// Delegated roles come when they are asked for, once.
+	// Delegated roles are fetched on demand, once.
 	p.asked = nil
 	for range 2 {
 		if _, err := view.Find(t.Context(), "lib/a.txt"); err != nil {
@@ -117,7 +116,7 @@ func TestPlainRequests(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := view.Latest(t.Context(), client.Query{Product: "agent"}); !errors.Is(err, tuf.ErrNotApproved) {
-		t.Errorf("nobody reviews here: %v", err)
+		t.Errorf("there is no review: %v", err)
 	}
 }
 
@@ -134,7 +133,7 @@ func TestPlainSave(t *testing.T) {
 	if err := c.Save(t.Context(), a, p.dir+"/agent"); err != nil {
 		t.Fatal(err)
 	}
-	// A hash of either kind is enough where nobody reviews.
+	// A hash of either kind is sufficient without a review.
 	for _, content := range []string{"the agenT", "the agent"} {
 		sum := fmt.Sprintf("%x", sha512.Sum512([]byte(content)))
 		p.repo.AddTarget("512/"+baseOfPath, "the agent", nil, "targets")
@@ -157,18 +156,18 @@ func TestPlainSave(t *testing.T) {
 			t.Errorf("asked for %q, want %q", p.asked, want)
 		}
 	}
-	// What another repository approved is not this one's.
+	// A target approved by another repository is refused.
 	w := newWeb(t)
 	if err := c.Save(t.Context(), w.approved(w.client()), p.dir+"/other"); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
 }
 
-// Trap 1: a process that starts again with the root it embeds does not forget
-// that this root's keys were revoked.
+// Trap 1: a process that restarts with its embedded root does not forget that this
+// root's keys were revoked.
 func TestPlainRevokedRootKey(t *testing.T) {
 	p := newPlain(t)
-	thief := p.repo.Clone()
+	attacker := p.repo.Clone()
 	p.repo.NextRoot(func() {
 		p.repo.AddKeys(p.repo.Root, "root2")
 		tuftest.At(p.repo.Root, "roles")["root"] = p.repo.Role(1, "root2")
@@ -176,11 +175,11 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	})
 	p.refresh(p.client(), nil, "2.root", "3.root", "timestamp", "5.snapshot", "5.targets")
 	honest := p.repo
-	p.repo = thief
-	thief.Root["version"] = 2
-	thief.Files["3.root.json"] = func() []byte { r := thief.Clone(); r.Root["version"] = 3; return r.Sign(r.Root, "root") }()
-	thief.Bump("targets")
-	thief.Publish()
+	p.repo = attacker
+	attacker.Root["version"] = 2
+	attacker.Files["3.root.json"] = func() []byte { r := attacker.Clone(); r.Root["version"] = 3; return r.Sign(r.Root, "root") }()
+	attacker.Bump("targets")
+	attacker.Publish()
 	view := p.refresh(p.client(), client.ErrNoContent, "3.root")
 	if view.RootVersion() != 2 || len(view.Evidence()) != 1 || !errors.Is(view.Err(), tuf.ErrThreshold) {
 		t.Errorf("root v%d, evidence %q, %v", view.RootVersion(), view.Evidence(), view.Err())
@@ -188,8 +187,8 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	p.repo = honest
 	p.refresh(p.client(), nil, "3.root", "timestamp")
 
-	// One honest place is enough, whatever another shows.
-	c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{&plain{t: t, repo: thief}, p}, Now: clock, Retries: -1})
+	// One honest location is enough, whatever another serves.
+	c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{&plain{t: t, repo: attacker}, p}, Now: clock, Retries: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,20 +200,20 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	}
 }
 
-// Whoever drove versions up with a stolen online key loses his hold when either
-// of the online keys changes (specification, 5.3.11).
+// Version numbers inflated with a compromised online key do not bind after a rotation
+// of either online key (TUF 5.3.11).
 func TestPlainFastForward(t *testing.T) {
 	for _, role := range []string{"timestamp", "snapshot"} {
 		t.Run(role, func(t *testing.T) {
 			p := newPlain(t)
 			c := p.client()
-			thief := p.repo.Clone()
+			attacker := p.repo.Clone()
 			for _, driven := range []string{"timestamp", "snapshot", "targets"} {
-				thief.Roles[driven]["version"] = 1 << 40
+				attacker.Roles[driven]["version"] = 1 << 40
 			}
-			thief.Publish()
+			attacker.Publish()
 			honest := p.repo
-			p.repo = thief
+			p.repo = attacker
 			p.refresh(c, nil, "2.root", "timestamp", "1099511627776.snapshot", "1099511627776.targets")
 			p.repo = honest
 			p.refresh(c, client.ErrNoContent, "2.root", "timestamp")
@@ -231,9 +230,9 @@ func TestPlainFastForward(t *testing.T) {
 	}
 }
 
-// A server that stumbles over the root after a new one has not shown a bad one:
-// the update goes on under the newest that there is (specification, 5.3.3).
-func TestPlainStumblesOverTheNextRoot(t *testing.T) {
+// A server error for the root after a new one is not an invalid root: the update
+// continues under the newest root (TUF 5.3.3).
+func TestPlainServerErrorForNextRoot(t *testing.T) {
 	p := newPlain(t)
 	p.repo.NextRoot(nothing)
 	p.fails = "metadata/3.root.json"
@@ -243,8 +242,8 @@ func TestPlainStumblesOverTheNextRoot(t *testing.T) {
 	}
 }
 
-// What verified before a later file failed is kept, and is not asked for again.
-func TestPlainKeepsWhatVerified(t *testing.T) {
+// Files that verified before a later one failed are kept, and not requested again.
+func TestPlainKeepsVerifiedFiles(t *testing.T) {
 	p := newPlain(t)
 	missing := p.repo.Files["5.targets.json"]
 	delete(p.repo.Files, "5.targets.json")
@@ -260,7 +259,7 @@ func TestPlainExpiry(t *testing.T) {
 	p := newPlain(t)
 	p.refresh(p.client(), nil, "2.root", "timestamp", "5.snapshot", "5.targets")
 	good := p.repo.Clone()
-	// The targets that are kept are past their date: the set is not whole any more.
+	// The kept targets role has expired: the set is no longer complete.
 	p.repo.Roles["targets"]["expires"] = tuftest.Stamp(tuftest.Now)
 	p.repo.Bump("targets")
 	p.repo.Publish()
@@ -283,7 +282,7 @@ func TestPlainNeedsItsSwitchAndSources(t *testing.T) {
 	if _, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true}); err == nil {
 		t.Error("no sources")
 	}
-	// The switch does not make a pinned review go away.
+	// UnsafeNoReview does not disable a pinned review.
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.UnsafeNoReview = true })
 	w.good(c, 1)

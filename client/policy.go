@@ -5,65 +5,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Why an approved release is not offered to this machine now.
-var (
-	// ErrRollout: the release goes to a part of the machines first, and this is none
-	// of it; or its rollout is halted, and no machine gets it.
-	ErrRollout = errors.New("client: not this machine's turn")
-	// ErrMinVersion: the release steps up from newer versions than the installed one.
-	ErrMinVersion = errors.New("client: an older release comes first")
-	// ErrDeferred: Config.Defer has not passed since this client first saw it.
-	ErrDeferred = errors.New("client: deferred by the administrator")
-	// ErrDenied: Config.Deny names it, or Config.Only does not.
-	ErrDenied = errors.New("client: not allowed by the administrator")
-	// ErrRecalled: a party says that its bytes should not run any more.
-	ErrRecalled = tuf.ErrRecalled
-	// ErrPlatform: a release for any platform, of a version that has one for this platform.
-	ErrPlatform = errors.New("client: this platform has a release of its own")
-)
-
-// policy is what Config.Only and Config.Deny say.
-type policy struct {
-	only    tuf.Version // zero: any
-	numbers int         // how many numbers of only count; 0: it is one version
-	text    string      // Config.Only, for messages
-	deny    []tuf.Version
-}
-
-func newPolicy(cfg *Config) (p policy, err error) {
-	if p.text = text.Name(cfg.Only); cfg.Only != "" {
-		line, isLine := strings.CutSuffix(cfg.Only, ".")
-		if isLine {
-			p.numbers = 1 + strings.Count(line, ".")
-		}
-		if isLine && strings.ContainsAny(line, "-+") {
-			return p, fmt.Errorf("client: Config.Only: %s: a version that ends with a dot is made of numbers", text.Quote(cfg.Only))
-		}
-		if p.only, err = tuf.ParseVersion(line); err != nil {
-			return p, fmt.Errorf("client: Config.Only: %v", err)
-		}
-	}
-	for i, s := range cfg.Deny {
-		v, err := tuf.ParseVersion(s)
-		if err != nil {
-			return p, fmt.Errorf("client: Config.Deny[%d]: %v", i, err)
-		}
-		p.deny = append(p.deny, v)
-	}
-	return p, nil
-}
-
-// admits returns an error that wraps [ErrDenied] where the administrator does not
-// allow the version.
+// admits returns an error that wraps [ErrDenied] if the administrator does not allow
+// the version.
 func (p *policy) admits(c candidate) error {
 	for _, v := range p.deny {
 		if v.Compare(c.version) == 0 {
@@ -80,7 +30,7 @@ func (p *policy) admits(c candidate) error {
 	return nil
 }
 
-// allowed says why an approved release is not for this machine now.
+// allowed returns why an approved release is not offered to this machine now.
 func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[string]time.Time) error {
 	rel, sum := c.Claim, c.Approved.SHA256()
 	if err := v.client.policy.admits(c); err != nil {
@@ -88,12 +38,12 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 	}
 	if rel.MinVersion != "" && !installed.IsZero() {
 		if min, err := tuf.ParseVersion(rel.MinVersion); err != nil || installed.Compare(min) < 0 {
-			return fmt.Errorf("%w: %s steps up from %s or newer, installed is %s", ErrMinVersion, c.name(), text.Name(rel.MinVersion), text.Name(q.Installed))
+			return fmt.Errorf("%w: %s requires %s or newer, installed is %s", ErrMinVersion, c.name(), text.Name(rel.MinVersion), text.Name(q.Installed))
 		}
 	}
 	if wait := v.client.cfg.Defer; wait > 0 {
 		at, ok := seen[sum]
-		if !ok { // one of too many to remember
+		if !ok { // more than maxSeen are deferred
 			at = v.now
 		}
 		if v.now.Sub(at) < wait {
@@ -103,25 +53,25 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 	switch part := rel.Rollout; {
 	case part == nil:
 	case part.Percent <= 0:
-		return fmt.Errorf("%w: %s goes to 0 %% of the machines: its rollout is halted", ErrRollout, c.name())
-	case !q.Manual && !rel.Critical && share(cmp.Or(v.client.cfg.RolloutSeed, v.dice), sum) >= part.Percent:
-		return fmt.Errorf("%w: %s goes to %d %% of the machines", ErrRollout, c.name(), part.Percent)
+		return fmt.Errorf("%w: %s: the rollout is halted", ErrRollout, c.name())
+	case !q.Manual && !rel.Critical && share(cmp.Or(v.client.cfg.RolloutSeed, v.seed), sum) >= part.Percent:
+		return fmt.Errorf("%w: %s is rolled out to %d %% of the machines", ErrRollout, c.name(), part.Percent)
 	}
 	return nil
 }
 
-// share is this machine's number for a release, 0 to 99: another one for each
-// release, so that not the same machines go first each time.
-func share(dice, sha256sum string) int {
-	sum := sha256.Sum256([]byte(dice + "\n" + sha256sum))
+// share returns this machine's number for a release, 0 to 99. It differs between
+// releases, so that not the same machines are always first.
+func share(seed, sha256sum string) int {
+	sum := sha256.Sum256([]byte(seed + "\n" + sha256sum))
 	return int(binary.BigEndian.Uint64(sum[:]) % 100)
 }
 
-// maxSeen bounds the releases that wait at the same time.
+// maxSeen limits the releases that are deferred at the same time.
 const maxSeen = 256
 
-// firstSeen says when this client first saw each approved release, where that
-// matters. Who sets the clock back starts the waiting anew.
+// firstSeen returns when this client first saw each approved release; nil without
+// Config.Defer. Setting the clock back restarts the deferral.
 func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time.Time, error) {
 	if v.client.cfg.Defer <= 0 {
 		return nil, nil
@@ -142,7 +92,7 @@ func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time
 		}
 		seen[c.Approved.SHA256()] = at
 	}
-	// Others with the same state may ask for other products.
+	// Other clients of this state may query other products.
 	for sum, at := range s.Seen {
 		if _, ok := seen[sum]; !ok && len(seen) < maxSeen && v.now.Sub(at) < 2*v.client.cfg.Defer {
 			seen[sum] = at

@@ -19,8 +19,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// TestMain lets this binary be the product that other tests run and kill: one
-// that refreshes and saves again and again.
+// TestMain lets this binary act as the product that other tests run and kill: it
+// refreshes and saves repeatedly.
 func TestMain(m *testing.M) {
 	if what := os.Getenv("VISUM_TEST_CHILD"); what != "" {
 		child(what)
@@ -94,9 +94,9 @@ func (w *web) process(rounds int) *exec.Cmd {
 	return cmd
 }
 
-// publish publishes once for each so many requests that are served, beside them,
-// and a root each fifth time, until stop is called. By a clock it would outrun
-// clients that are slow: each new root makes their next refresh longer.
+// publish publishes once per so many served requests, in parallel to them, and a root
+// each fifth time, until stop is called. By a clock it would outrun slow clients: each
+// new root makes their next refresh longer.
 func (w *web) publish(requests int) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	due := make(chan struct{}, 1)
@@ -154,7 +154,7 @@ func TestManyGoroutines(t *testing.T) {
 	all.Wait()
 }
 
-// Several processes on one folder, and a publisher beside them.
+// Several processes with one directory, and a publisher in parallel.
 func TestManyProcesses(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -177,7 +177,7 @@ func TestManyProcesses(t *testing.T) {
 	all.Wait()
 }
 
-// A product killed at any time leaves a state that the next one goes on from.
+// A product killed at any time leaves a state from which the next one continues.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -210,8 +210,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// Nothing runs on after a call, nothing of the caller's or of the process's is
-// changed.
+// No goroutine outlives a call, and nothing of the caller or of the process is changed.
 func TestNothingIsLeftBehind(t *testing.T) {
 	w := newWeb(t)
 	w.sockets()

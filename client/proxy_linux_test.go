@@ -25,8 +25,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// secure puts the web behind TLS, HTTP/2 and a certificate for all hosts of the
-// repository, and returns the file with its issuer. seen hears of each request.
+// secure serves the web over TLS and HTTP/2 with a certificate for all hosts of the
+// repository, and returns the file with its issuer. seen is called for each request.
 func (w *web) secure(seen func(*http.Request)) (ts *httptest.Server, issuer string) {
 	pub, key, err := ed25519.GenerateKey(nil)
 	must(w.t, err)
@@ -53,8 +53,8 @@ func (w *web) secure(seen func(*http.Request)) (ts *httptest.Server, issuer stri
 	return ts, issuer
 }
 
-// proxyTo is a forward proxy that asks for a password and leads every host to
-// one server.
+// proxyTo is a forward proxy that requires a password and connects every host to one
+// server.
 func proxyTo(t *testing.T, to, user string, seen func(host string)) string {
 	ps := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen(r.Method + " " + r.Host)
@@ -70,11 +70,10 @@ func proxyTo(t *testing.T, to, user string, seen func(host string)) string {
 	return strings.TrimPrefix(ps.URL, "http://")
 }
 
-// A product as it is in the field, without a transport of the test's: the
-// system's proxy with a password, real TLS, HTTP/2. No name is looked up but by
-// the proxy. What the product logs, and what it says on failure, has no secrets:
-// not the proxy's password, not the number that it draws for rollouts, which no
-// request has either. Without Config.Log it says nothing at all.
+// A product as deployed, without a test transport: the system's proxy with a password,
+// real TLS, HTTP/2. Only the proxy looks names up. Logs and errors contain no secrets:
+// not the proxy's password, and not the rollout seed, which no request contains either.
+// Without Config.Log nothing is logged.
 func TestProductBehindAProxy(t *testing.T) {
 	w := newWeb(t)
 	var mu sync.Mutex
@@ -87,7 +86,7 @@ func TestProductBehindAProxy(t *testing.T) {
 			t.Errorf("asked by %s", r.Proto)
 		}
 		if r.Header.Get("Proxy-Authorization") != "" {
-			t.Error("the password of the proxy reached a place")
+			t.Error("the password of the proxy reached a location")
 		}
 		_ = r.Write(&requests)
 	})
@@ -108,13 +107,14 @@ func TestProductBehindAProxy(t *testing.T) {
 		return string(out), err
 	}
 	if out, err := run("user:s3cret"); err != nil || out != "" {
-		t.Fatalf("%v, and says %q", err, out)
+		t.Fatalf("%v, output %q", err, out)
 	}
 	if got, err := os.ReadFile(filepath.Join(w.dir, "agent")); err != nil || string(got) != "the agent" {
 		t.Fatalf("%q, %v", got, err)
 	}
 	mu.Lock()
-	// Everything went through the proxy; which operator is asked second is the walk's affair.
+	// Everything went through the proxy; the walk decides which operator is asked
+	// second.
 	for _, host := range hosts {
 		if !slices.Contains([]string{"CONNECT " + cdnHost + ":443", "CONNECT " + vendorHost + ":443", "CONNECT " + reviewHost + ":443"}, host) {
 			t.Errorf("the proxy was asked for %q", host)
@@ -152,7 +152,7 @@ func TestProductBehindAProxy(t *testing.T) {
 			}
 		}
 	}
-	// A certificate of nobody's is no place.
+	// A location with an untrusted certificate is not used.
 	if out, err := run("user:s3cret", "SSL_CERT_FILE="+os.DevNull); err == nil || !strings.Contains(out, "certificate") {
 		t.Errorf("%v, %s", err, out)
 	}

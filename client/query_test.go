@@ -33,7 +33,7 @@ func with(name string, value any) func(tuftest.Doc) {
 	return func(rel tuftest.Doc) { rel[name] = value }
 }
 
-// offers demands the version ("" for none), and the error that says why not.
+// offers requires the version ("" for none), and the error with the reason.
 func (s shop) offers(c *client.Client, q client.Query, want string, reason error) client.Release {
 	s.t.Helper()
 	q.Product, q.Channel, q.Platform = "tool", "stable", "linux/amd64"
@@ -50,7 +50,8 @@ func (s shop) offers(c *client.Client, q client.Query, want string, reason error
 	return rel
 }
 
-// A release that needs a newer one than is installed is offered after the one in between.
+// A release that requires a newer version than the installed one is offered after the
+// intermediate one.
 func TestMinVersion(t *testing.T) {
 	s := newShop(t)
 	s.list(1, "1.0.0")
@@ -58,7 +59,7 @@ func TestMinVersion(t *testing.T) {
 	s.list(3, "2.1.0", with("min_version", "1.0.0"))
 	s.list(4, "3.0.0", with("min_version", "2.0.0"))
 	s.list(5, "4.0.0", with("min_version", "v3"))
-	// What is not asked for is not offered.
+	// Releases that the query does not match are not offered.
 	s.list(9, "9.0.0", with("channel", "beta"))
 	s.list(9, "9.1.0", with("product", "other"))
 	s.list(9, "9.2.0", with("platform", "plan9/amd64"))
@@ -95,11 +96,11 @@ func TestRollout(t *testing.T) {
 		}
 	}
 	if got < 8 || got > 45 {
-		t.Errorf("%d of 100 machines have their turn at 25 %%", got)
+		t.Errorf("%d of 100 machines are included at 25 %%", got)
 	}
 	c := s.client()
 	first, firstErr := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"})
-	for range 5 { // the dice are thrown once
+	for range 5 { // the seed is drawn once
 		again, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"})
 		if again.Version != first.Version || (err == nil) != (firstErr == nil) {
 			t.Fatalf("%v, then %v", firstErr, err)
@@ -111,7 +112,7 @@ func TestRollout(t *testing.T) {
 	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
 	s.offers(c, client.Query{Installed: "1.0.0"}, "", client.ErrRollout)
 	s.offers(c, client.Query{Installed: ""}, "1.0.0", nil)
-	// Halted is halted, for a person and for a critical release too.
+	// A halted rollout is halted for manual updates and for critical releases, too.
 	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout)
 	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}), with("critical", true))
 	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout)
@@ -119,11 +120,11 @@ func TestRollout(t *testing.T) {
 	s.offers(c, client.Query{Installed: "1.0.0"}, "2.0.0", nil)
 	for _, bad := range []any{101, 150, -1, "50", tuftest.Doc{}} {
 		s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": bad}))
-		s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", tuf.ErrRelease) // nobody can tell what that means
+		s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", tuf.ErrRelease) // the meaning is undefined
 	}
 }
 
-// What the administrator says counts, a critical release or a person's wish notwithstanding.
+// The administrator's rules apply to critical releases and to manual updates, too.
 func TestAdministrator(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -141,15 +142,15 @@ func TestAdministrator(t *testing.T) {
 		{"deny all", func(c *client.Config) { c.Deny = []string{"2.0.0", "1.1.0"} }, "", client.ErrDenied},
 		{"only one", func(c *client.Config) { c.Only = "1.1.0" }, "1.1.0", nil},
 		{"only a line", func(c *client.Config) { c.Only = "1." }, "1.1.0", nil},
-		{"only none of them", func(c *client.Config) { c.Only = "1" }, "", client.ErrDenied},
-		{"deny, written otherwise", func(c *client.Config) { c.Deny = []string{"v2+x"} }, "1.1.0", nil},
+		{"only, none of them", func(c *client.Config) { c.Only = "1" }, "", client.ErrDenied},
+		{"deny, other spelling", func(c *client.Config) { c.Deny = []string{"v2+x"} }, "1.1.0", nil},
 		{"deny another", func(c *client.Config) { c.Deny = []string{"2.0.0-rc.1"} }, "2.0.0", nil},
-		{"only one, written otherwise", func(c *client.Config) { c.Only = "v1.1" }, "1.1.0", nil},
-		{"only a line, written otherwise", func(c *client.Config) { c.Only = "v01." }, "1.1.0", nil},
-		{"only a longer line", func(c *client.Config) { c.Only = "1.1.0.0." }, "1.1.0", nil},
-		{"only a line that ends with 0", func(c *client.Config) { c.Only = "1.0." }, "", client.ErrDenied},
-		{"only a line of a begin", func(c *client.Config) { c.Only = "20." }, "", client.ErrDenied},
-		{"only a line, but one of it", func(c *client.Config) { c.Only, c.Deny = "2.", []string{"2"} }, "", client.ErrDenied},
+		{"only one, other spelling", func(c *client.Config) { c.Only = "v1.1" }, "1.1.0", nil},
+		{"only a prefix, other spelling", func(c *client.Config) { c.Only = "v01." }, "1.1.0", nil},
+		{"only a longer prefix", func(c *client.Config) { c.Only = "1.1.0.0." }, "1.1.0", nil},
+		{"only a prefix that ends with 0", func(c *client.Config) { c.Only = "1.0." }, "", client.ErrDenied},
+		{"only a partial number", func(c *client.Config) { c.Only = "20." }, "", client.ErrDenied},
+		{"only a prefix, but one of it", func(c *client.Config) { c.Only, c.Deny = "2.", []string{"2"} }, "", client.ErrDenied},
 		{"defer", func(c *client.Config) { c.Defer = time.Hour }, "", client.ErrDeferred},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,8 +160,8 @@ func TestAdministrator(t *testing.T) {
 	}
 }
 
-// Each release waits from when this machine first saw it approved; the clock
-// going back does not shorten it, and does not make it wait for ever.
+// Each release is deferred from when this machine first saw it approved; setting the
+// clock back does not shorten that, nor extend it forever.
 func TestDefer(t *testing.T) {
 	s := newShop(t)
 	wait := func(c *client.Config) { c.Defer = 24 * time.Hour }
@@ -183,7 +184,8 @@ func TestDefer(t *testing.T) {
 	s.offers(s.client(wait), client.Query{Installed: "2.0.0"}, "3.0.0", nil)
 }
 
-// What runs already: in order, held, recalled by one party, replaced, gone.
+// The status of installed bytes: approved, held, recalled by one party, replaced,
+// removed.
 func TestStatus(t *testing.T) {
 	s := newShop(t)
 	path := s.list(1, "1.0.0")
@@ -207,7 +209,7 @@ func TestStatus(t *testing.T) {
 	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": a.SHA256(), "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
 	renew(s.repo)
 	status(false, client.ReasonRecalled, `recalled by review at 2030-01-15T12:00:00Z: "eats files"`)
-	s.offers(c, client.Query{}, "", client.ErrRecalled) // though both still list it
+	s.offers(c, client.Query{}, "", client.ErrRecalled) // although both still list it
 	// The same bytes under another path are refused too, by every call.
 	alias := "agent/tool-latest"
 	s.repo.AddTarget(alias, "tool 1.0.0", nil, "vendor-agent", "review-agent")
@@ -223,7 +225,7 @@ func TestStatus(t *testing.T) {
 	}
 	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), alias)
 	delete(tuftest.At(s.repo.Roles["vendor-agent"], "targets"), alias)
-	// Other bytes that had this name are not what runs here.
+	// Other bytes of this name are not the installed ones.
 	tuftest.At(s.repo.Roles["review-agent"], "x-visum-recalled", 0)["sha256"] = strings.Repeat("ab", 32)
 	renew(s.repo)
 	status(true, client.ReasonApproved, "")
@@ -237,14 +239,14 @@ func TestStatus(t *testing.T) {
 	status(false, client.ReasonNotApproved, "listed by vendor")
 	s.list(1, "1.0.0")
 	status(true, client.ReasonApproved, "")
-	s.does(dark, vendorHost, cdnHost, reviewHost)
+	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = c.Refresh(t.Context())
 	if _, err := view.Status(t.Context(), path, a.SHA256()); !errors.Is(err, client.ErrDark) {
 		t.Error(err)
 	}
 }
 
-// A decision is a record: who, what, by which versions, when, and one sentence.
+// A decision is a record: approvals, target, versions, time, and one sentence.
 func TestDecisionAsJSON(t *testing.T) {
 	s := newShop(t)
 	path := s.list(1, "1.0.0")
@@ -265,7 +267,7 @@ func TestDecisionAsJSON(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 	}
-	s.does(dark, vendorHost, cdnHost, reviewHost)
+	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = s.client().Refresh(t.Context())
 	if d := view.Decide(t.Context(), path); view.State() != client.StateDark || d.Accepted || d.Reason != client.ReasonUnavailable || strings.Contains(d.Sentence, "\n") {
 		t.Errorf("%s: %+v", view.State(), d)

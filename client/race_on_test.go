@@ -2,5 +2,5 @@
 
 package client_test
 
-// raced tells that the race detector is linked in.
+// raced reports whether the race detector is linked in.
 const raced = true

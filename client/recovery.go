@@ -11,24 +11,24 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// minRecoveryOperators is how many must say that there is no ordinary next root
-// and show one recovery statement, for a search to count.
+// minRecoveryOperators is how many operators must report that there is no regular next
+// root, and serve the same recovery statement.
 const minRecoveryOperators = 2
 
-// maxRecovered bounds the recoveries that the state remembers.
+// maxRecovered limits the recoveries that the state remembers.
 const maxRecovered = 16
 
-// recovery looks for a way on where the repository is at its end: the newest
-// root has expired, or nobody serves valid content under it, or a newer one was
-// lost. An ordinary next root comes first, and beats any recovery. It returns the root to go on from;
-// nil where there is none, or not yet.
+// recovery looks for a recovery root if the repository cannot continue regularly: the
+// newest root has expired, or no location serves valid content under it, or a newer one
+// was lost. A regular next root always takes precedence. It returns the root to
+// continue from; nil if there is none, or the waiting period is not over.
 //
-// In good times nothing of this is asked for.
+// Without such a failure no recovery file is requested.
 func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
-	if w.tip.Charter() == nil || w.tip.Charter().Recovery() == nil {
+	if w.trusted.Charter() == nil || w.trusted.Charter().Recovery() == nil {
 		return nil, nil
 	}
-	tip := w.tip
+	trusted := w.trusted
 	rec, err := c.statement(ctx, w)
 	if rec == nil || err != nil {
 		return nil, err
@@ -37,11 +37,11 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	w.session.Wait = &wait
 	next, err := rec.Accept(wait)
 	if err != nil {
-		c.log.Warn("a recovery waits", "reason", err)
+		c.log.Warn("waiting for a recovery", "reason", err)
 		w.problems = append(w.problems, err)
 		return nil, nil
 	}
-	if err := w.session.keepRecovery(rec, wait, tip); err != nil {
+	if err := w.session.keepRecovery(rec, wait, trusted); err != nil {
 		return nil, err
 	}
 	c.log.Warn("recovered", "root", next.Version(), "statement", rec.ID())
@@ -49,32 +49,33 @@ func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
 	return next, nil
 }
 
-// statement returns the recovery statement that enough operators show: the one
-// that is waited for already, unless there is one with a higher counter.
+// statement returns the recovery statement that enough operators serve: the one whose
+// waiting period has begun, unless there is one with a higher counter.
 func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) {
 	seen := map[string]*tuf.Recovery{}
 	shown := map[string]operators{} // by ID
-	var places []*place
-	for _, p := range c.places(w.tip, w.now) {
-		// Who keeps the ordinary root from us must not make us wait for another.
-		if p.operator != "" && w.none[p.key] > w.tip.Version() {
-			places = append(places, p)
+	var locations []*location
+	for _, p := range c.locations(w.trusted, w.now) {
+		// A location that withholds a regular root must not be able to offer a
+		// recovery.
+		if p.operator != "" && w.none[p.key] > w.trusted.Version() {
+			locations = append(locations, p)
 		}
 	}
-	w.sort(places)
-	asked := map[string]*place{}
-	next := each(places)
-	q := inquiry[recoveryFiles]{pace: w.pace, get: func(ctx context.Context, p *place, answered func()) (recoveryFiles, error) {
-		return c.recoveryFiles(ctx, w.tip, p, answered)
+	w.sort(locations)
+	asked := map[string]*location{}
+	next := each(locations)
+	q := inquiry[recoveryFiles]{pace: w.pace, get: func(ctx context.Context, p *location, answered func()) (recoveryFiles, error) {
+		return c.recoveryFiles(ctx, w.trusted, p, answered)
 	}}
-	q.next = func() *place {
+	q.next = func() *location {
 		p := next()
 		if p != nil {
 			asked[p.key] = p
 		}
 		return p
 	}
-	q.use = func(p *place, files recoveryFiles, err error) need {
+	q.use = func(p *location, files recoveryFiles, err error) need {
 		delete(asked, p.key)
 		var rec *tuf.Recovery
 		if err == nil {
@@ -118,11 +119,11 @@ func (c *Client) statement(ctx context.Context, w *walk) (*tuf.Recovery, error) 
 	return best, nil
 }
 
-// recoveryFiles is what a location shows for a recovery.
+// recoveryFiles are the files that a location serves for a recovery.
 type recoveryFiles struct{ statement, root []byte }
 
-func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *place, answered func()) (out recoveryFiles, err error) {
-	statement, root := tip.RecoveryFiles()
+func (c *Client) recoveryFiles(ctx context.Context, trusted *tuf.Root, p *location, answered func()) (out recoveryFiles, err error) {
+	statement, root := trusted.RecoveryFiles()
 	if out.statement, err = readAll(ctx, p.source, "metadata/"+statement, tuf.MaxRecoveryStatement, c.cfg.MetadataTimeout, answered); err != nil {
 		return out, err
 	}
@@ -130,15 +131,15 @@ func (c *Client) recoveryFiles(ctx context.Context, tip *tuf.Root, p *place, ans
 	return out, err
 }
 
-func (c *Client) openRecovery(w *walk, p *place, files recoveryFiles) (*tuf.Recovery, error) {
+func (c *Client) openRecovery(w *walk, p *location, files recoveryFiles) (*tuf.Recovery, error) {
 	statement, root := files.statement, files.root
-	done := c.attempt(p, len(root))
+	done := c.noteParsing(p, len(root))
 	defer done()
-	rec, err := w.tip.Recovery(statement, root, w.now)
+	rec, err := w.trusted.Recovery(statement, root, w.now)
 	if errors.Is(err, tuf.ErrExpired) {
-		// It was in date when it was waited for.
+		// It had not expired when the waiting period ran.
 		for _, wait := range w.session.Recovered {
-			if then, thenErr := w.tip.Recovery(statement, root, wait.Last); thenErr == nil && then.ID() == wait.Statement {
+			if then, thenErr := w.trusted.Recovery(statement, root, wait.Last); thenErr == nil && then.ID() == wait.Statement {
 				return then, nil
 			}
 		}
@@ -149,7 +150,8 @@ func (c *Client) openRecovery(w *walk, p *place, files recoveryFiles) (*tuf.Reco
 	return rec, err
 }
 
-// followed returns the wait for a statement that this client went by already.
+// followed returns the completed wait for a statement that this client has followed
+// before.
 func (s *session) followed(rec *tuf.Recovery) (tuf.Wait, bool) {
 	i := slices.IndexFunc(s.Recovered, func(wait tuf.Wait) bool { return wait.Statement == rec.ID() })
 	if i < 0 {
@@ -158,8 +160,8 @@ func (s *session) followed(rec *tuf.Recovery) (tuf.Wait, bool) {
 	return s.Recovered[i], true
 }
 
-// waited returns how long this client has waited for a statement; all the time
-// where it followed it before, and lost what it kept of it.
+// waited returns how long this client has waited for a statement; the complete wait if
+// it followed the statement before and lost its files.
 func (s *session) waited(rec *tuf.Recovery) tuf.Wait {
 	if wait, ok := s.followed(rec); ok {
 		return wait
@@ -170,67 +172,40 @@ func (s *session) waited(rec *tuf.Recovery) tuf.Wait {
 	return tuf.Wait{}
 }
 
-func recoveryName(tip *tuf.Root) string {
-	return fmt.Sprintf("recovery/%d.statement.json", tip.Version())
-}
-
-// keepRecovery keeps what a later replay needs to go the same way.
-func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, tip *tuf.Root) error {
+// keepRecovery stores what replay needs to verify the recovery again.
+func (s *session) keepRecovery(rec *tuf.Recovery, wait tuf.Wait, trusted *tuf.Root) error {
 	statement, root := rec.Bytes()
-	if err := s.store.Write(recoveryName(tip), statement); err != nil {
+	if err := s.store.Write(recoveryName(trusted), statement); err != nil {
 		return err
 	}
-	if err := s.store.Write("roots/"+rootName(tip.Version()+1), root); err != nil {
+	if err := s.store.Write("roots/"+rootName(trusted.Version()+1), root); err != nil {
 		return err
 	}
-	if _, again := s.followed(rec); !again { // else its last tick may be after the statement's date
-		// The oldest is the least missed: a pin of a later day leads past it.
+	if _, again := s.followed(rec); !again { // otherwise its last tick may be after the statement's expiry
+		// Drop the oldest: a newer pin leads past it.
 		s.Recovered = append(s.Recovered, wait)[max(0, len(s.Recovered)+1-maxRecovered):]
 	}
 	s.Wait = nil
 	return nil
 }
 
-// follow returns the root after tip from kept bytes: a regular successor, or one
-// that was recovered to after a wait that is over. by is the statement of the latter.
-func follow(store Store, tip *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
-	if next, err = tip.Next(data); err == nil {
-		return next, nil, nil
-	}
-	statement, readErr := store.Read(recoveryName(tip), tuf.MaxRecoveryStatement)
-	if readErr != nil {
-		return nil, nil, err
-	}
-	for _, wait := range recovered {
-		rec, recErr := tip.Recovery(statement, data, wait.Last)
-		if recErr != nil {
-			continue
-		}
-		// A statement that had expired when the root was signed was never in force.
-		if next, recErr := rec.Accept(wait); recErr == nil && next.Charter().SignedAt().Before(rec.Expires()) {
-			return next, rec, nil
-		}
-	}
-	return nil, nil, err
-}
-
-// alive reports whether the repository goes on from the tip in the regular way: a
-// location has a regular next root, or a complete set of content under the tip. Then
-// w goes on from there too, and the recovery by that the state remembers is
-// forgotten. It is asked where the tip is in date: the state alone must not lead a
-// client away from a repository that is well.
+// alive reports whether the repository continues from the newest trusted root in the
+// regular way: a location has a regular next root, or a complete set of content. Then w
+// continues there too, and the recovery by that the state remembers is forgotten. It is
+// called if the root has not expired, because the state alone must not divert a client
+// from a working repository.
 func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, error) {
 	s := *w.session
 	s.Health, s.Floors = maps.Clone(s.Health), maps.Clone(s.Floors)
-	s.Root = w.tip.Version()
+	s.Root = w.trusted.Version()
 	trial := newWalk(&s, w.clock)
 	trial.quiet, trial.down, trial.pace = true, maps.Clone(w.down), w.pace
 	maps.Copy(trial.wait, w.wait)
-	trial.advance(w.tip)
-	if err := c.roots(ctx, trial, probe(w.tip).MinOperators); err != nil {
+	trial.advance(w.trusted)
+	if err := c.roots(ctx, trial, probe(w.trusted).MinOperators); err != nil {
 		return false, err
 	}
-	if trial.tip == w.tip {
+	if trial.trusted == w.trusted {
 		if _, _, err := c.content(ctx, trial); err != nil {
 			if disk, ok := errors.AsType[diskError](err); ok {
 				return false, disk
@@ -240,13 +215,13 @@ func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, er
 			}
 		}
 	}
-	c.log.Warn("the state names a recovery, but the repository is alive; forgetting it", "root", w.tip.Version(), "statement", by.ID())
+	c.log.Warn("the repository continues regularly; forgetting the recovery in the state", "root", w.trusted.Version(), "statement", by.ID())
 	s.Recovered = slices.DeleteFunc(slices.Clone(s.Recovered), func(wait tuf.Wait) bool { return wait.Statement == by.ID() })
 	s.Wait = nil
 	*w.session = s
-	if trial.tip != w.tip {
-		w.advance(trial.tip)
+	if trial.trusted != w.trusted {
+		w.advance(trial.trusted)
 	}
-	s.dropRootsFrom(w.tip.Version() + 1)
+	s.dropRootsFrom(w.trusted.Version() + 1)
 	return true, nil
 }

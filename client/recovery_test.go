@@ -15,8 +15,8 @@ import (
 
 const day = 24 * time.Hour
 
-// lost is a web whose parties have lost their keys: the root has expired, and
-// two organisations have published a recovery.
+// lost is a web whose parties have lost their keys: the root has expired, and two
+// organisations have published a recovery.
 func lost(t *testing.T) *web {
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
 	w.good(w.client(), 1)
@@ -28,7 +28,7 @@ func lost(t *testing.T) *web {
 
 func nothingElse(tuftest.Doc) {}
 
-// waits demands a refresh that ends STALE, with a recovery that waits or not.
+// waits requires a refresh that ends with ErrStale, waiting for a recovery or not.
 func (w *web) waits(c *client.Client, recovering bool) {
 	w.t.Helper()
 	view := w.bad(c, client.ErrStale)
@@ -37,8 +37,8 @@ func (w *web) waits(c *client.Client, recovering bool) {
 	}
 }
 
-// The ordinary quorum is lost. A client that goes on looking for an ordinary
-// root comes to the recovered one after the hold, and stays there.
+// The regular quorum is lost. A client that keeps looking for a regular root accepts
+// the recovery root after the hold, and keeps it.
 func TestRecovery(t *testing.T) {
 	w := lost(t)
 	for i := range 6 {
@@ -54,20 +54,20 @@ func TestRecovery(t *testing.T) {
 	if view.Root().Charter().Epoch() != 2 {
 		t.Error("epoch")
 	}
-	// The next process goes the same way, and the chain goes on in the ordinary way.
+	// The next process does the same, and the chain continues with regular roots.
 	w.good(w.client(), 2)
 	w.repo.NextRoot(nothing)
 	w.good(w.client(), 3)
 	w.repo.NextRoot(nothing)
 	w.good(w.client(), 4)
-	// Who has forgotten waits again.
+	// A client without its state waits again.
 	w.dir = quickDir(t)
 	w.waits(w.client(), true)
 }
 
-// Who has waited goes all the way in one refresh: past the recovered root to the
-// ordinary one after it, and to content below the versions that a thief of the
-// old online keys had driven up; and never back.
+// After the waiting period one refresh goes all the way: past the recovery root to the
+// regular one after it, and to content below the versions that an attacker with the old
+// online keys had inflated; and never back.
 func TestRecoveryGoesAllTheWay(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
 	w.good(w.client(), 1)
@@ -99,8 +99,8 @@ func TestRecoveryGoesAllTheWay(t *testing.T) {
 	w.good(w.client(), 3)
 }
 
-// An ordinary next root beats a recovery at any time before it is over.
-func TestOrdinaryRootBeatsRecovery(t *testing.T) {
+// A regular next root cancels a recovery at any time before its end.
+func TestRegularRootCancelsRecovery(t *testing.T) {
 	w := lost(t)
 	recovered := w.repo
 	for range 4 {
@@ -113,7 +113,7 @@ func TestOrdinaryRootBeatsRecovery(t *testing.T) {
 		role["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0))
 	}
 	renew(alive)
-	w.repo = alive // the vendor is not gone: the thief of the recovery keys is found out
+	w.repo = alive // the vendor still exists: compromised recovery keys are detected
 	w.shows(recovered, vendorHost, cdnHost)
 	view, err := w.client().Refresh(t.Context())
 	if view.RootVersion() != 2 || view.Root().Charter().Epoch() != 1 {
@@ -125,31 +125,31 @@ func TestOrdinaryRootBeatsRecovery(t *testing.T) {
 	w.now = w.now.Add(2 * day)
 	view, _ = w.client().Refresh(t.Context())
 	if view.Root().Charter().Epoch() != 1 {
-		t.Error("went over to the recovered root")
+		t.Error("accepted the recovery root")
 	}
 }
 
-// A search counts only where two operators say that there is no ordinary root,
-// and show the same statement. The administrator's own sources are no operators.
+// A search counts only if two operators report that there is no regular root, and serve
+// the same statement. Configured sources are not operators.
 func TestRecoveryNeedsTwoOperators(t *testing.T) {
 	none := func(suffix string) answer { return status(404, suffix, nil) }
 	for name, tt := range map[string]struct {
 		does  answer
 		hosts []string
 	}{
-		"shown by one":       {none(".statement.json"), []string{vendorHost, cdnHost}},
-		"root shown by one":  {none("recovery/2.root.json"), []string{vendorHost, cdnHost}},
-		"searched at one":    {dark, []string{vendorHost, cdnHost}},
-		"shown by a liar":    {body(".statement.json", []byte("{}")), []string{vendorHost, cdnHost}},
-		"two hide the root":  {status(500, "metadata/2.root.json", nil), []string{vendorHost, cdnHost}},
-		"shown by a source":  {none(".statement.json"), []string{vendorHost, cdnHost}},
-		"two that disagree":  {nil, []string{vendorHost, cdnHost}},
-		"nobody":             {none(".statement.json"), []string{vendorHost, cdnHost, reviewHost}},
-		"everything is dark": {dark, []string{vendorHost, cdnHost, reviewHost}},
+		"served by one":                  {none(".statement.json"), []string{vendorHost, cdnHost}},
+		"root served by one":             {none("recovery/2.root.json"), []string{vendorHost, cdnHost}},
+		"searched at one":                {unreachable, []string{vendorHost, cdnHost}},
+		"served by a malicious location": {body(".statement.json", []byte("{}")), []string{vendorHost, cdnHost}},
+		"two hide the root":              {status(500, "metadata/2.root.json", nil), []string{vendorHost, cdnHost}},
+		"served by a source":             {none(".statement.json"), []string{vendorHost, cdnHost}},
+		"two different ones":             {nil, []string{vendorHost, cdnHost}},
+		"nobody":                         {none(".statement.json"), []string{vendorHost, cdnHost, reviewHost}},
+		"everything is unreachable":      {unreachable, []string{vendorHost, cdnHost, reviewHost}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := lost(t)
-			if name == "two that disagree" {
+			if name == "two different ones" {
 				other := newWeb(t, (*tuftest.Repo).Recoverable).repo
 				other.Recover(func(s tuftest.Doc) { s["reason"] = "another" }, "bank2", "university")
 				gone := w.repo.Clone()
@@ -160,7 +160,7 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 				w.does(tt.does, tt.hosts...)
 			}
 			var sources []client.Source
-			if name == "shown by a source" {
+			if name == "served by a source" {
 				sources = []client.Source{handed(w.repo)}
 			}
 			for range 10 {
@@ -168,15 +168,15 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 				if err == nil || errors.Is(err, tuf.ErrHeld) || view.RootVersion() != 1 {
 					t.Fatalf("root v%d, %v", view.RootVersion(), err)
 				}
-				if name == "shown by a liar" && len(view.Evidence()) != 2 {
+				if name == "served by a malicious location" && len(view.Evidence()) != 2 {
 					t.Errorf("evidence %q", view.Evidence())
 				}
 				if errors.Is(err, fs.ErrNotExist) {
-					t.Errorf("that there is no statement is no news: %v", err)
+					t.Errorf("a missing statement is reported: %v", err)
 				}
 				w.now = w.now.Add(2 * day)
 			}
-			// It heals, and only then the waiting begins.
+			// It recovers, and only then the waiting period begins.
 			w.does(nil, vendorHost, cdnHost, reviewHost)
 			w.shows(nil, vendorHost, cdnHost, reviewHost)
 			for range 5 {
@@ -188,8 +188,8 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 	}
 }
 
-// Where the repository is well nobody looks for a recovery, whoever publishes one.
-func TestRecoveryIsNotAskedForInGoodTimes(t *testing.T) {
+// If the repository works no recovery file is requested, even if one is published.
+func TestNoRecoveryRequestWhileRepositoryWorks(t *testing.T) {
 	w := lost(t)
 	w.now = tuftest.Now
 	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
@@ -206,8 +206,8 @@ func TestRecoveryIsNotAskedForInGoodTimes(t *testing.T) {
 	}
 }
 
-// Nor where the charter has no rule for one, however bad the times.
-func TestRecoveryIsNotAskedForWithoutARule(t *testing.T) {
+// Nor if the charter has no rule for a recovery, whatever fails.
+func TestNoRecoveryRequestWithoutARule(t *testing.T) {
 	w := newWeb(t)
 	w.now = tuftest.Now.AddDate(0, 1, 1)
 	w.bad(w.client(), client.ErrStale)
@@ -218,7 +218,7 @@ func TestRecoveryIsNotAskedForWithoutARule(t *testing.T) {
 	}
 }
 
-// A statement that is out of date starts no waiting, and ends one that is not over.
+// An expired statement starts no waiting period, and ends one that is not over.
 func TestRecoveryOutOfDate(t *testing.T) {
 	w := lost(t)
 	w.waits(w.client(), true)
@@ -229,22 +229,22 @@ func TestRecoveryOutOfDate(t *testing.T) {
 	}
 }
 
-// Of the statements that two operators show the one with the higher counter is
-// waited for; with the same counter the one that was there first.
+// Of the statements that two operators serve the one with the higher counter is used;
+// with equal counters the first one.
 func TestTwoRecoveries(t *testing.T) {
 	t.Parallel()
 	const otherHost = "updates.other.example"
 	four := func(r *tuftest.Repo) {
 		r.Recoverable()
 		c := r.Charter()
-		c["locations"] = append(c["locations"].([]any), place("other", "mirror", "other", otherHost))
+		c["locations"] = append(c["locations"].([]any), location("other", "mirror", "other", otherHost))
 	}
 	for name, tt := range map[string]struct{ counter, waits int }{
 		"same counter":   {1, 4},
 		"higher counter": {2, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for range 8 { // by chance a client could do right
+			for range 8 { // by chance a wrong client could pass
 				w := newWeb(t, four)
 				c := w.client()
 				w.good(c, 1)
@@ -266,8 +266,8 @@ func TestTwoRecoveries(t *testing.T) {
 	}
 }
 
-// Recovery after recovery, each with its own wait. The newest sixteen are known
-// to a new process; a pin of a later day leads past those before.
+// Recovery after recovery, each with its own waiting period. A new process knows the
+// newest sixteen; a newer pin leads past earlier ones.
 func TestManyRecoveries(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
@@ -281,7 +281,7 @@ func TestManyRecoveries(t *testing.T) {
 			return func(s tuftest.Doc) { s["expires"] = tuftest.Stamp(until) }
 		}
 		if n == 3 {
-			// That it was in date when the last one was followed is not enough.
+			// It is not enough that it was valid when the last one was followed.
 			w.repo.Recover(inDate(w.now.Add(time.Hour)), "bank1", "university")
 			w.now = w.now.Add(time.Hour)
 			if view := w.bad(c, client.ErrNoContent); errors.Is(view.Err(), tuf.ErrHeld) {
@@ -314,20 +314,20 @@ func TestManyRecoveries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Killed between the files of one more, and the state that says it was waited for.
+	// Killed between the files of another one, and the state that records its wait.
 	next := w.repo.Clone()
 	next.Recover(nothingElse, "bank1", "university")
 	mustWrite(t, w.state("recovery", "18.statement.json"), next.Files["recovery/18.statement.json"])
 	mustWrite(t, w.state("roots", "19.root.json"), next.Files["recovery/19.root.json"])
 	w.good(newer, last)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 1 {
 		t.Errorf("with the pin of root v1: root v%d, %v", view.RootVersion(), view.Err())
 	}
 }
 
-// A statement that one of an operator's places lacks is had from another.
-func TestRecoveryOfATwin(t *testing.T) {
+// A statement that one of an operator's locations lacks is fetched from another.
+func TestRecoveryFromAnotherMirror(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
 			if id == "cdn" {
@@ -347,8 +347,8 @@ func TestRecoveryOfATwin(t *testing.T) {
 	w.good(w.client(), 2)
 }
 
-// A new statement with a higher counter replaces one that was a mistake; with
-// the same counter the one that is waited for stays.
+// A new statement with a higher counter replaces a mistaken one; with the same counter
+// the first one stays.
 func TestRecoveryCounter(t *testing.T) {
 	w := lost(t)
 	for range 3 {
@@ -366,18 +366,18 @@ func TestRecoveryCounter(t *testing.T) {
 	w.good(w.client(), 2)
 }
 
-// The state is damaged or forged: the worst that comes of it is another wait.
+// The state is damaged or forged: the worst result is another waiting period.
 func TestRecoveryAndDamagedState(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(w *web){
 		"statement gone":    func(w *web) { remove(w, "recovery", "1.statement.json") },
 		"statement damaged": func(w *web) { mustWrite(w.t, w.state("recovery", "1.statement.json"), []byte("{}")) },
 		"root gone":         func(w *web) { remove(w, "roots", "2.root.json") },
-		"root gone after the statement's date": func(w *web) {
+		"root unavailable after the statement's expiry": func(w *web) {
 			remove(w, "roots", "2.root.json")
 			w.now = tuftest.Now.AddDate(0, 4, 0)
 		},
-		"root gone again and again": func(w *web) {
+		"root unavailable repeatedly": func(w *web) {
 			w.now = tuftest.Now.AddDate(0, 4, 0)
 			for range 20 {
 				remove(w, "roots", "2.root.json")
@@ -417,9 +417,9 @@ func remove(w *web, name ...string) {
 	}
 }
 
-// A look at content under a root that is in date ends the wait: nothing is lost
-// yet. Whoever keeps content away again has to do it for the whole wait.
-func TestRecoveryWaitEndsWhenAllIsWell(t *testing.T) {
+// A refresh with content under an unexpired root ends the waiting period: nothing is
+// lost yet. An attacker who blocks content later must do so for the entire period.
+func TestContentEndsRecoveryWait(t *testing.T) {
 	w := lost(t)
 	w.now = tuftest.Now
 	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
@@ -447,13 +447,13 @@ func TestRecoveryWaitEndsWhenAllIsWell(t *testing.T) {
 		w.now = w.now.Add(2 * day)
 	}
 	if view, _ := w.client().Refresh(t.Context()); view.RootVersion() != 2 {
-		t.Errorf("root v%d after the whole wait, %v", view.RootVersion(), view.Err())
+		t.Errorf("root v%d after the waiting period, %v", view.RootVersion(), view.Err())
 	}
 }
 
-// Where nobody serves content, everyone is asked for an ordinary root before a
-// recovery is: two frozen operators are enough to end a walk, not to hide it.
-func TestRecoveryAsksEverybodyFirst(t *testing.T) {
+// If no location serves content, all are asked for a regular root before a recovery is
+// considered: two frozen operators end a probe, but cannot hide the root.
+func TestRecoveryAsksAllLocationsFirst(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable)
 	w.good(w.client(), 1)
 	frozen := w.repo.Clone()

@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// moved reports whether a status sends the same request elsewhere.
-func moved(code int) bool {
+// isRedirect reports whether a status redirects the same request.
+func isRedirect(code int) bool {
 	switch code {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		return true
@@ -24,11 +24,11 @@ func moved(code int) bool {
 	return false
 }
 
-// follow returns the answer that redirects lead to. A target's length and hashes
-// decide, so any host may give it, but a location must not make the client contact
-// what the charter forbids, nor what is in the network that the product runs in. A
-// location that is there itself may send to others there. reached is the address
-// that gave the first answer, where that is known.
+// follow follows redirects and returns the final response. A target is verified by
+// length and hashes, so any host may serve it. But a location must not make the client
+// contact hosts that the charter forbids, or hosts in the product's private network;
+// only a location in a private network may redirect into one. reached is the address
+// that sent the first response, if known.
 func (s *httpSource) follow(ctx context.Context, h *http.Client, address string, header http.Header, resp *http.Response, reached netip.Addr) (*http.Response, error) {
 	location, err := url.Parse(address)
 	if err != nil {
@@ -37,14 +37,14 @@ func (s *httpSource) follow(ctx context.Context, h *http.Client, address string,
 	}
 	local := !public.Host(public.HostIn(location)) || reached.IsValid() && !public.Addr(reached)
 	at := location
-	for n := 0; moved(resp.StatusCode); n++ {
+	for n := 0; isRedirect(resp.StatusCode); n++ {
 		resp.Body.Close()
 		if n == public.MaxRedirects {
-			return nil, answerError{fmt.Errorf("more than %d redirects", public.MaxRedirects), true}
+			return nil, responseError{fmt.Errorf("more than %d redirects", public.MaxRedirects), true}
 		}
 		to, err := s.destination(location, at, resp.Header.Get("Location"), local)
 		if err != nil {
-			return nil, answerError{fmt.Errorf("%d %s: %w", resp.StatusCode, http.StatusText(resp.StatusCode), err), true}
+			return nil, responseError{fmt.Errorf("%d %s: %w", resp.StatusCode, http.StatusText(resp.StatusCode), err), true}
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
 		if err != nil {
@@ -56,7 +56,8 @@ func (s *httpSource) follow(ctx context.Context, h *http.Client, address string,
 			resp, err = away.Do(req)
 		}
 		if err != nil {
-			// Without the URL: such URLs often have a signature in them that is a password.
+			// Without the URL: such URLs often contain a signature that acts as a
+			// password.
 			if e, ok := errors.AsType[*url.Error](err); ok {
 				err = e.Err
 			}
@@ -67,15 +68,15 @@ func (s *httpSource) follow(ctx context.Context, h *http.Client, address string,
 	return resp, nil
 }
 
-// destination judges where an answer of at sends to. Errors do not have the URL,
-// but its host.
+// destination checks the target of a redirect sent by at. Errors contain its host, not
+// its URL.
 func (s *httpSource) destination(location, at *url.URL, header string, local bool) (*url.URL, error) {
 	to, err := at.Parse(header)
 	switch {
 	case header == "":
 		return nil, errors.New("a redirect without a Location")
 	case err != nil:
-		return nil, errors.New("a redirect to what is no URL")
+		return nil, errors.New("a redirect to an invalid URL")
 	}
 	fault := public.Redirect(location, to, local)
 	if fault == "" && !s.mayAsk(to) {
@@ -87,11 +88,11 @@ func (s *httpSource) destination(location, at *url.URL, header string, local boo
 	return to, nil
 }
 
-// awayFrom returns h for a request that is sent elsewhere: without cookies and
-// client certificates, on a connection of its own, and unless local is set to no
-// address of a private network. A proxy resolves names itself, so behind one only
-// an address in the URL can be judged, as with a Transport that is no
-// *http.Transport. With resolve names are looked up before anything is connected to.
+// awayFrom returns a copy of h for a redirected request: without cookies and client
+// certificates, on a new connection, and, unless local is set, never to an address in a
+// private network. A proxy resolves names itself, so behind one, as with a Transport
+// that is not an *http.Transport, only an address in the URL can be checked. With
+// resolve set, names are looked up before connecting.
 func awayFrom(h *http.Client, req *http.Request, local, resolve bool) (*http.Client, error) {
 	away := *h
 	away.Jar = nil
@@ -99,7 +100,7 @@ func awayFrom(h *http.Client, req *http.Request, local, resolve bool) (*http.Cli
 	if !ok {
 		return &away, nil
 	}
-	t = lonely(t)
+	t = unshared(t)
 	t.TLSClientConfig.Certificates, t.TLSClientConfig.GetClientCertificate = nil, nil
 	away.Transport = t
 	if t.Proxy != nil {
@@ -126,11 +127,11 @@ func awayFrom(h *http.Client, req *http.Request, local, resolve bool) (*http.Cli
 
 type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// publicOnly refuses connections to private networks: what the name resolves to
-// before anything is connected to, and what was connected to before a byte is sent.
+// publicOnly refuses connections to private networks. It checks the addresses of a name
+// before connecting, and the remote address before sending.
 func publicOnly(dial dialer, resolve bool) dialer {
 	private := func(host string, a netip.Addr) error {
-		return answerError{fmt.Errorf("%s is at %s, in a private network", text.Quote(host), a), true}
+		return responseError{fmt.Errorf("%s is at %s, in a private network", text.Quote(host), a), true}
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
@@ -160,7 +161,7 @@ func publicOnly(dial dialer, resolve bool) dialer {
 	}
 }
 
-// addressOf is the address at the other end, invalid where it has none.
+// addressOf returns the remote address, invalid if it is not TCP.
 func addressOf(conn net.Conn) netip.Addr {
 	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		return plainAddr(tcp.AddrPort().Addr())
@@ -170,8 +171,8 @@ func addressOf(conn net.Conn) netip.Addr {
 
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// plainAddr is the IPv4 address that an IPv6 address stands for: networks without
-// IPv4 reach all of its internet so.
+// plainAddr returns the IPv4 address that an IPv6 address stands for: IPv6-only
+// networks reach IPv4 hosts through NAT64 (RFC 6052).
 func plainAddr(a netip.Addr) netip.Addr {
 	if nat64.Contains(a) {
 		b := a.As16()
@@ -180,7 +181,7 @@ func plainAddr(a netip.Addr) netip.Addr {
 	return a.Unmap()
 }
 
-// transportOf is the transport of h, where it is one of net/http's.
+// transportOf returns the transport of h if it is an *http.Transport.
 func transportOf(h *http.Client) (*http.Transport, bool) {
 	if h.Transport == nil {
 		t, ok := http.DefaultTransport.(*http.Transport)
@@ -190,9 +191,9 @@ func transportOf(h *http.Client) (*http.Transport, bool) {
 	return t, ok
 }
 
-// lonely is a transport like t that makes a connection of its own for each request,
-// by HTTP/1.1: with HTTP/2 a connection of another request could be shared.
-func lonely(t *http.Transport) *http.Transport {
+// unshared returns a copy of t that opens a connection for each request, with HTTP/1.1:
+// HTTP/2 could share the connection of another request.
+func unshared(t *http.Transport) *http.Transport {
 	t = t.Clone()
 	t.DisableKeepAlives, t.ForceAttemptHTTP2 = true, false
 	t.Protocols = new(http.Protocols)
@@ -205,28 +206,28 @@ func lonely(t *http.Transport) *http.Transport {
 	return t
 }
 
-// ownKey is in the context of requests that must not share a connection.
+// ownKey is the context key of requests that must not share a connection.
 type ownKey struct{}
 
-// ownConnection makes requests use connections of their own: one that stood still
-// may look alive for long.
+// ownConnection makes requests use new connections: a stalled connection may look alive
+// for a long time.
 func ownConnection(ctx context.Context) context.Context {
 	return context.WithValue(ctx, ownKey{}, true)
 }
 
-// clientFor is h as the context asks for it.
+// clientFor returns h, or a copy that uses new connections if ctx requires that.
 func clientFor(ctx context.Context, h *http.Client) *http.Client {
 	t, ok := transportOf(h)
 	if ctx.Value(ownKey{}) == nil || !ok {
 		return h
 	}
 	alone := *h
-	alone.Transport = lonely(t)
+	alone.Transport = unshared(t)
 	return &alone
 }
 
-// traced returns a context for one request whose trace tells which address it
-// reached: the invalid one where a proxy or somebody else's transport is between.
+// traced returns a request whose trace records the address it reached; the address is
+// invalid behind a proxy or with a custom transport.
 func traced(ctx context.Context, h *http.Client, req *http.Request) (traced *http.Request, reached func() netip.Addr) {
 	t, ok := transportOf(h)
 	if ok && t.Proxy != nil {

@@ -24,8 +24,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// internet is sockets behind names: each host has an address, as a connection tells
-// it, and all end at one server with TLS, which serves the web.
+// internet maps names to addresses as connections report them, and connects all of them
+// to one TLS server, which serves the web.
 type internet struct {
 	*web
 	addr map[string]string // by host
@@ -104,7 +104,7 @@ func (n *internet) dialed(host string) bool {
 	return slices.Contains(n.dials, host)
 }
 
-// sends lets the first location send everybody who wants a target elsewhere.
+// sends lets the first location redirect all requests for targets.
 func (n *internet) sends(code int, to string) {
 	n.does(func(name string, r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, targetSuffix) {
@@ -115,7 +115,7 @@ func (n *internet) sends(code int, to string) {
 	n.does(status(500, targetSuffix, nil), cdnHost)
 }
 
-// A target is had from where its location sends to, over https.
+// A target is fetched from the redirect's destination, over https.
 func TestRedirectsOfTargetsAreFollowed(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{301, 302, 303, 307, 308} {
@@ -128,7 +128,7 @@ func TestRedirectsOfTargetsAreFollowed(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !n.dialed("files.example") {
-				t.Error("not had from there")
+				t.Error("not fetched from there")
 			}
 			// Relative, and five of them, but not six.
 			for _, hops := range []int{5, 6} {
@@ -147,8 +147,8 @@ func TestRedirectsOfTargetsAreFollowed(t *testing.T) {
 	}
 }
 
-// Where a redirect must not lead to nothing is connected to, or not a byte is sent;
-// the error says why, and another location helps out.
+// For a forbidden redirect nothing is connected to, or no byte is sent; the error
+// contains the reason, and another location is used.
 func TestRedirectsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	const path = "/r/targets/1" + targetSuffix
@@ -180,7 +180,7 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 			n := newInternet(t)
 			n.repo.NextRoot(func() {
 				n.repo.Charter()["retired"] = append(n.repo.Charter()["retired"].([]any), tuftest.Doc{"id": "gone", "hosts": []any{"retired.example"}})
-				l := place("over", "legacy", "over", "over.example")
+				l := location("over", "legacy", "over", "over.example")
 				l["use_until"], l["priority"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour)), 99
 				n.repo.Charter()["locations"] = append(n.repo.Charter()["locations"].([]any), l)
 			})
@@ -223,8 +223,8 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 
 func redirectTo(to string) answer { return header(302, "Location", to) }
 
-// A location that is in the private network itself may send to others there: by
-// its address, or because its name leads to one.
+// A location in the private network itself may redirect to others there: by address, or
+// because its name leads to one.
 func TestRedirectWithinAPrivateNetwork(t *testing.T) {
 	n := newInternet(t)
 	n.addr[vendorHost], n.addr["nas.corp"] = "10.0.0.7", "10.0.0.8"
@@ -232,21 +232,21 @@ func TestRedirectWithinAPrivateNetwork(t *testing.T) {
 	if err := refreshAndSave(n.client(n.over), filepath.Join(t.TempDir(), "agent")); err != nil {
 		t.Error(err)
 	}
-	// Over http only where both are this machine.
+	// Over http only if both are on this machine.
 	d := newDepot(t, 1, 100)
 	other := newDepot(t, 1, 100)
-	to := strings.TrimSuffix(other.posts[0].url, "r/")
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+	to := strings.TrimSuffix(other.mirrors[0].url, "r/")
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		http.Redirect(w, r, to+strings.TrimPrefix(r.URL.Path, "/"), http.StatusFound)
 	})
 	d.saves(filepath.Join(t.TempDir(), "agent"))
-	if len(other.posts[0].asked()) != 1 {
-		t.Error("not had from there")
+	if len(other.mirrors[0].asked()) != 1 {
+		t.Error("not fetched from there")
 	}
 }
 
-// What the requests of a client carry for a location does not go to where it sends
-// to: no cookies, no certificate, no Referer. Range and If-Range do.
+// Request data for a location is not sent to the destination of a redirect: no cookies,
+// no certificate, no Referer. Range and If-Range are.
 func TestRedirectCarriesNothing(t *testing.T) {
 	n := newInternet(t)
 	n.addr["files.example"] = "198.41.0.9"
@@ -280,7 +280,7 @@ func TestRedirectCarriesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n.heads[0].Get("Authorization") == "" || n.heads[0].Get("Cookie") == "" {
-		t.Error("the location itself was not shown what is for it")
+		t.Error("the location itself did not receive its headers")
 	}
 	var there []http.Header
 	for _, h := range n.heads {
@@ -301,8 +301,8 @@ func TestRedirectCarriesNothing(t *testing.T) {
 	}
 }
 
-// tunnel is what a forward proxy does with CONNECT. The connection is taken over
-// before the answer is sent: the server of net/http still reads from it until then.
+// tunnel implements CONNECT of a forward proxy. The connection is hijacked before the
+// answer is sent: the server of net/http still reads from it until then.
 func tunnel(w http.ResponseWriter, to string) {
 	there, err := net.Dial("tcp", to)
 	if err != nil {
@@ -320,8 +320,7 @@ func tunnel(w http.ResponseWriter, to string) {
 	_, _ = io.Copy(here, there)
 }
 
-// Behind a proxy it is the proxy that looks names up, and that is connected to,
-// wherever it is.
+// Behind a proxy, the proxy looks names up and is connected to, wherever it is.
 func TestRedirectThroughAProxy(t *testing.T) {
 	n := newInternet(t)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -350,7 +349,7 @@ func TestRedirectThroughAProxy(t *testing.T) {
 	}
 }
 
-// A name is looked up before anything is connected to.
+// A name is looked up before connecting.
 func TestPrivateNameIsNotConnectedTo(t *testing.T) {
 	dialed := false
 	dial := client.PublicOnly(func(context.Context, string, string) (net.Conn, error) {
@@ -365,7 +364,7 @@ func TestPrivateNameIsNotConnectedTo(t *testing.T) {
 	}
 }
 
-// Metadata is had from the location that the root names, or not from it.
+// Metadata is fetched only from the location in the root.
 func TestRedirectsOfMetadataAreRefused(t *testing.T) {
 	n := newInternet(t)
 	n.addr["files.example"] = "198.41.0.9"

@@ -3,31 +3,27 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/visum-dev/visum/internal/text"
 )
 
-// Refresh learns the present state of the repository: the newest root, and the
-// newest complete set of content under it. On success the View answers Find and
-// Latest. Otherwise the error says which state of the world was met ([ErrDark],
-// [ErrStale], [ErrBehind], [ErrPartial], [ErrNoContent]), joined with the
-// reasons of each place; the View is then not nil and tells the root's version
-// and what evidence was kept, but answers no question. After an error of the
-// disk, or when ctx ends, the View is nil.
+// Refresh fetches the current state of the repository: the newest root, and the newest
+// complete set of content under it. On success the View answers Find and Latest.
+// Otherwise the error is one of [ErrDark], [ErrStale], [ErrBehind], [ErrPartial] and
+// [ErrNoContent], joined with the errors of each location. The View is then not nil and
+// reports the root's version and the evidence, but answers no questions. After a disk
+// error, or when ctx ends, the View is nil.
 //
-// Where no place answers at all it tries again, see Config.Retries. One refresh
-// runs at a time, also across processes that share the state; the others wait,
-// or end with ctx.
+// Refresh retries if no location is reachable, see Config.Retries. Only one refresh
+// runs at a time, also across processes that share the state; others wait until it ends
+// or their ctx does.
 func (c *Client) Refresh(ctx context.Context) (*View, error) {
 	for try := 0; ; try++ {
 		view, again, err := c.refreshOnce(ctx)
 		if !again || try >= c.cfg.Retries {
 			return view, err
 		}
-		c.log.Info("no place answers; trying again", "try", try+1, "reason", err)
+		c.log.Info("no location is reachable; trying again", "try", try+1, "reason", err)
 		if !pause(ctx, try) {
 			return view, err
 		}
@@ -35,8 +31,8 @@ func (c *Client) Refresh(ctx context.Context) (*View, error) {
 	}
 }
 
-// pause waits half a second, doubled with each try, give or take a half: clients
-// that failed together shall not come back together. False when ctx ends first.
+// pause waits half a second, doubled with each try, with ±50 % jitter, so that clients
+// do not retry in lockstep. It returns false if ctx ends first.
 func pause(ctx context.Context, try int) bool {
 	d := 500 * time.Millisecond << min(try, 6)
 	t := time.NewTimer(d/2 + rand.N(d))
@@ -49,67 +45,68 @@ func pause(ctx context.Context, try int) bool {
 	}
 }
 
-// refreshOnce is one round over the places; again says that another may help.
+// refreshOnce asks the locations once; again reports that a retry may help.
 func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err error) {
 	s, err := openState(ctx, c.store, c.log)
 	if err != nil {
 		return nil, false, failure(err)
 	}
 	defer s.close()
-	defer c.rest()
+	defer c.closeIdle()
 	view, again, err = c.refresh(ctx, s)
-	// What was learned counts, also where the refresh failed.
+	// The state is saved even if the refresh failed.
 	if saveErr := s.save(); saveErr != nil {
 		view, err = nil, join(err, saveErr)
 	}
 	if view == nil || view.err != nil {
-		c.probed, c.compared = time.Time{}, time.Time{} // look around the next time
+		c.probed, c.compared = time.Time{}, time.Time{} // probe the next time
 	}
 	if view == nil {
 		return nil, false, failure(err)
 	}
 	if view.err != nil {
-		c.log.Warn("not refreshed", "root", view.tip.Version(), "reason", view.err)
+		c.log.Warn("not refreshed", "root", view.trusted.Version(), "reason", view.err)
 		return view, again, view.err
 	}
 	if at := view.set.timestamp.Expires(); !view.now.Before(at) {
 		c.log.Warn("the timestamp has expired; Config.UnsafeStale accepts it", "expired", at, "now", view.now)
 	}
-	c.log.Info("refreshed", "root", view.tip.Version(), "timestamp", view.set.timestamp.Version(), "place", view.place.name)
+	c.log.Info("refreshed", "root", view.trusted.Version(), "timestamp", view.set.timestamp.Version(), "location", view.location.name)
 	return view, false, nil
 }
 
-// refresh returns a View, or an error of the disk or of ctx.
+// refresh returns a View, or a disk error, or that of ctx.
 func (c *Client) refresh(ctx context.Context, s *session) (view *View, again bool, err error) {
 	w, err := c.replay(ctx, s)
 	if err != nil {
 		return nil, false, err
 	}
-	c.tip.Store(w.tip) // or each connection would read the kept roots anew, to judge its certificate
+	c.trusted.Store(w.trusted) // or each connection would read the kept roots again to verify its certificate
 	for name, data := range s.broken {
 		w.quarantine(c, name, data)
 	}
-	// With a charter a timestamp is asked for beside the next root: most of the
-	// time there is none. Without one the specification's order is kept.
-	tip := w.tip
+	// With a charter a timestamp is requested in parallel with the next root, which
+	// usually does not exist. Without one the order of the specification is kept (TUF
+	// 5).
+	trusted := w.trusted
 	w.comparing = due(w, c.compared)
-	if tip.Charter() != nil && tip.CheckExpiry(w.now) == nil {
-		c.ahead(ctx, w)
-		defer w.dropEarly()
+	if trusted.Charter() != nil && trusted.CheckExpiry(w.now) == nil {
+		c.prefetchTimestamps(ctx, w)
+		defer w.dropPrefetched()
 	}
 	if err := c.walk(ctx, w); err != nil {
 		return nil, false, err
 	}
-	if w.tip != tip {
-		w.dropEarly() // they may be older than the root
+	if w.trusted != trusted {
+		w.dropPrefetched() // they may be older than the root
 	}
-	c.arrive(w)
-	view = c.look(ctx, w)
+	c.recordRoot(w)
+	view = c.buildView(ctx, w)
 	if view, err = c.overtaken(ctx, w, view); err != nil {
 		return nil, false, err
 	}
 	if view.err == nil {
-		s.Wait = nil // nothing is lost: who waited for a recovery begins anew, should it come to that again
+		s.Wait = nil // the repository works; a later recovery needs a new waiting period
 	}
 	if lacking(view.err) {
 		known, settled := len(w.problems), w.settled
@@ -118,9 +115,9 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 			return nil, false, err
 		}
 		if found || w.settled && !settled {
-			c.arrive(w)
-			w.dropEarly()
-			view = c.look(ctx, w)
+			c.recordRoot(w)
+			w.dropPrefetched()
+			view = c.buildView(ctx, w)
 		}
 		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
 	}
@@ -132,16 +129,16 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		}
 		view.err = join(append([]error{view.err}, w.problems[known:]...)...)
 		if next != nil {
-			w.dropEarly()
+			w.dropPrefetched()
 			if err := c.walk(ctx, w); err != nil {
 				return nil, false, err
 			}
-			c.arrive(w)
-			view = c.look(ctx, w)
+			c.recordRoot(w)
+			view = c.buildView(ctx, w)
 		}
 	}
 	view.evidence = w.evidence
-	c.learn(w, view.place)
+	c.learn(w, view.location)
 	if ctx.Err() != nil {
 		return nil, false, ctx.Err()
 	}
@@ -154,106 +151,15 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	return view, w.transient && (errors.Is(view.err, ErrDark) || errors.Is(view.err, ErrNoContent)), nil
 }
 
-// lacking reports whether a refresh ended without content although roots were to
-// be had: then everybody is asked for a newer root before it gives up.
+// lacking reports whether a refresh ended without content although roots were
+// available: then all locations are asked for a newer root before it fails.
 func lacking(err error) bool {
 	return errors.Is(err, ErrStale) || errors.Is(err, ErrNoContent) || errors.Is(err, ErrBehind)
 }
 
-// arrive notes how far the walk came.
-func (c *Client) arrive(w *walk) {
-	c.tip.Store(w.tip)
-	w.session.Root = max(w.session.Root, w.tip.Version())
-	w.session.recover(w.tip)
-}
-
-// look judges the tip that was reached, and brings the content under it.
-func (c *Client) look(ctx context.Context, w *walk) *View {
-	if behind := w.now.Sub(w.clock); behind > 0 {
-		c.log.Warn("this machine's clock is before the time at which the newest root was signed; that time counts", "clock", w.clock, "signed", w.now, "root", w.tip.Version())
-	}
-	view := &View{client: c, tip: w.tip, now: w.now, clock: w.clock, dice: w.session.Dice, err: c.judge(w, w.session.confirm(w))}
-	if view.err == nil {
-		view.set, view.place, view.err = c.content(ctx, w)
-	}
-	return view
-}
-
-// walk looks for newer roots: at several operators at the first refresh of a
-// process, after every failure, and when the charter says so; in between at the
-// serving place alone.
-func (c *Client) walk(ctx context.Context, w *walk) error {
-	want := 1
-	if due(w, c.probed) {
-		want = probe(w.tip).MinOperators
-	}
-	err := c.roots(ctx, w, want)
-	if err == nil && (w.tip.CheckExpiry(w.now) != nil || w.behind()) {
-		// There must be a newer one: no place is left out.
-		_, err = c.search(ctx, w)
-	}
-	w.session.Turns.Roots = w.rootPoll.next(c.places(w.tip, w.now), w.failing)
-	// What was verified counts, whatever came after.
-	c.tip.Store(w.tip)
-	if err != nil {
-		return err
-	}
-	if w.settled {
-		c.probed = w.clock
-	} else if want > 1 || len(w.problems) > 0 {
-		c.probed = time.Time{}
-	}
-	return nil
-}
-
-// due reports whether more operators than one are to be asked; last is when that
-// was done before.
-func due(w *walk, last time.Time) bool {
-	return w.clock.Before(last) || w.clock.Sub(last) >= probe(w.tip).Every
-}
-
-// behind reports whether the walk ended below a root that was seen before.
-func (w *walk) behind() bool { return w.tip.Version() < w.session.Root }
-
-// judge says whether content may be used under the tip that the walk reached.
-func (c *Client) judge(w *walk, unconfirmed time.Duration) error {
-	var state error
-	probe := probe(w.tip)
-	old := unconfirmed > probe.MaxAge
-	if old {
-		c.log.Warn("too few operators confirmed the newest root", "for", unconfirmed, "want", probe.MinOperators)
-	}
-	switch {
-	case w.partial:
-		state = ErrPartial
-	case !w.answered:
-		state = ErrDark
-	case w.behind():
-		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.tip.Version(), w.session.Root)
-	case old && probe.Enforce:
-		state = fmt.Errorf("%w: for %s fewer than %d operators confirmed it", ErrStale, unconfirmed.Round(time.Second), probe.MinOperators)
-	default:
-		if err := w.tip.CheckExpiry(w.now); err != nil {
-			state = fmt.Errorf("%w: %w", ErrStale, err)
-		} else if w.tip.Charter() == nil && !w.settled && len(w.bad) > 0 {
-			// The specification ends an update here (5.3.4). With a charter the
-			// roots alone say where content comes from, whoever else lies.
-			state = fmt.Errorf("%w: what is shown as root v%d is none", ErrNoContent, w.tip.Version()+1)
-		}
-	}
-	if state == nil {
-		return nil
-	}
-	return join(append(append([]error{state}, w.problems...), c.without(w)...)...)
-}
-
-// without says which locations have no newer root.
-func (c *Client) without(w *walk) (out []error) {
-	next := w.tip.Version() + 1
-	for _, p := range c.places(w.tip, w.now) {
-		if w.none[p.key] == next {
-			out = append(out, fmt.Errorf("%s: has no root v%d", text.Name(p.name), next))
-		}
-	}
-	return out
+// recordRoot records the newest trusted root.
+func (c *Client) recordRoot(w *walk) {
+	c.trusted.Store(w.trusted)
+	w.session.Root = max(w.session.Root, w.trusted.Version())
+	w.session.recover(w.trusted)
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// One place that lies or fails never changes the outcome while another is honest.
-func TestBadAnswersOfOnePlace(t *testing.T) {
+// One malicious or failing location never changes the outcome while another is honest.
+func TestBadAnswersOfOneLocation(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
-		"dark":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"500":       func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
-		"html":      func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>log in</html>")) },
-		"redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
-		"endless":   func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 70<<20)) },
-		"empty":     func(w http.ResponseWriter, r *http.Request) {},
-		"gone":      func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) },
-		"forbidden": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) },
+		"unreachable": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"500":         func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
+		"html":        func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>log in</html>")) },
+		"redirect":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
+		"endless":     func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 70<<20)) },
+		"empty":       func(w http.ResponseWriter, r *http.Request) {},
+		"gone":        func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) },
+		"forbidden":   func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -166,7 +166,7 @@ func TestSave(t *testing.T) {
 			t.Errorf("%q instead of the target: %v", body, err)
 		}
 		if got, _ := os.ReadFile(dst); string(got) != "old" {
-			t.Fatalf("%q was put in place", got)
+			t.Fatalf("%q was saved", got)
 		}
 		if left, _ := os.ReadDir(filepath.Dir(dst)); len(left) != 1 {
 			t.Fatalf("left behind: %v", left)
@@ -178,7 +178,7 @@ func TestSave(t *testing.T) {
 	}
 	w.a.asked()
 	if err := c.Save(t.Context(), rel.Approved, dst); err != nil || len(w.a.asked()) > 0 {
-		t.Fatalf("asked again for a file that is right: %v", err)
+		t.Fatalf("requested a file that is correct already: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -187,7 +187,7 @@ func TestSave(t *testing.T) {
 	}
 }
 
-// A body that stops coming is left after the idle time.
+// A body that stalls is aborted after the idle time.
 func TestSaveStalled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -205,13 +205,13 @@ func TestSaveStalled(t *testing.T) {
 		return true
 	})
 	err = c.Save(t.Context(), rel.Approved, filepath.Join(t.TempDir(), "agent"))
-	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes a second for 400ms") {
+	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes per second for 400ms") {
 		t.Fatalf("got %v", err)
 	}
 }
 
-// A release role does not go back while its keys are the same, even when new
-// online keys begin a new epoch.
+// A release role is not rolled back while its keys are the same, even if new online
+// keys begin a new epoch.
 func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -226,7 +226,8 @@ func TestReleaseRoleFloorAcrossEpochs(t *testing.T) {
 	if _, err := w.latest(c, ""); !errors.Is(err, tuf.ErrNotApproved) {
 		t.Fatal(err)
 	}
-	// From the state before the recall, new online keys: versions of the past come back in a new epoch.
+	// From the state before the recall, new online keys: old versions return in a new
+	// epoch.
 	w.a.clear()
 	if err := os.CopyFS(w.a.dir, os.DirFS(before)); err != nil {
 		t.Fatal(err)

@@ -17,9 +17,9 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// refusing runs the calling test again in a process in which some system calls are
-// refused with an error, as a sandbox or a file system does, and returns true there.
-// In the outer process it returns false after reporting the outcome.
+// refusing runs the calling test again in a process in which some system calls fail
+// with an error, as in a sandbox or on some file systems, and returns true there. In
+// the outer process it reports the outcome and returns false.
 func refusing(t *testing.T, errno syscall.Errno, calls ...uint32) bool {
 	const env = "VISUM_TEST_REFUSED"
 	if os.Getenv(env) == "" {
@@ -56,8 +56,8 @@ func refusing(t *testing.T, errno syscall.Errno, calls ...uint32) bool {
 	return true
 }
 
-// A sandbox or a file system refuses to set permissions, whatever it says: files have
-// those that they were made with, and nothing else is different. The log says so.
+// A sandbox or a file system refuses to set permissions, with any error: files keep
+// their initial ones, and nothing else differs. The log contains a record.
 func TestChmodIsRefused(t *testing.T) {
 	for name, errno := range map[string]syscall.Errno{"not permitted": syscall.EPERM, "not there": syscall.ENOSYS, "not supported": syscall.EOPNOTSUPP} {
 		t.Run(name, func(t *testing.T) {
@@ -75,12 +75,12 @@ func TestChmodIsRefused(t *testing.T) {
 			if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
 				t.Errorf("%v, %v", fi.Mode(), err)
 			}
-			if !strings.Contains(log.String(), "not all was granted") {
+			if !strings.Contains(log.String(), "not all permissions could be set") {
 				t.Errorf("log: %s", &log)
 			}
 		})
 	}
-	// Another error is one.
+	// Other errors are reported.
 	t.Run("broken disk", func(t *testing.T) {
 		if !refusing(t, syscall.EIO, syscall.SYS_FCHMOD) {
 			return
@@ -93,13 +93,13 @@ func TestChmodIsRefused(t *testing.T) {
 	})
 }
 
-// A product that may make files in a folder, but not list it, can save there.
+// A product that may create files in a directory, but not list it, can save there.
 func TestSaveIntoADropBox(t *testing.T) {
 	const env = "VISUM_TEST_DROPBOX"
 	dir := os.Getenv(env)
 	if dir == "" {
 		if os.Geteuid() != 0 {
-			t.Skip("needs root, to become somebody else")
+			t.Skip("needs root, to become another user")
 		}
 		dir, err := os.MkdirTemp("", "visum-test-")
 		must(t, err)
@@ -130,7 +130,7 @@ func TestSaveIntoADropBox(t *testing.T) {
 	if err := c.Save(t.Context(), w.approved(c), filepath.Join(dir, "inbox", "agent")); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(log.String(), "not all was granted") {
+	if !strings.Contains(log.String(), "not all permissions could be set") {
 		t.Errorf("log: %s", &log)
 	}
 }

@@ -11,168 +11,167 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// claim is the right to go on with the part of a file, and to leave one. Claims
-// lie in the state folder, in saves/NN.lock and saves/NN.json, NN being of a
-// hash of the file's path: at most 256 of each, and where two files meet in one
-// only the chance to go on is lost. The part's name is in there alone and is
-// random: two clients that don't share a state folder, and so don't see each
-// other's locks, never write to one part.
+// resumeLock is the exclusive right to resume the part of a file, and to leave one. The
+// locks and records are in the state directory, in saves/NN.lock and saves/NN.json,
+// where NN is from a hash of the file's path: at most 256 of each, and if two files
+// share one, only one of them can be resumed. The part's name is random and stored only
+// there. So two clients that do not share a state directory, and do not see each
+// other's locks, never write to the same part.
 //
-// The nil claim is that of who got none: what he gets is lost when he fails.
-type claim struct {
+// A nil resumeLock means that no lock was obtained; the download is not resumable.
+type resumeLock struct {
 	c      *Client
 	root   *os.Root
 	name   string // below saves
 	unlock func()
 	want   record
-	have   record // what is on the disk
-	lost   bool   // nothing can be written there
+	have   record // on the disk
+	lost   bool   // records cannot be written
 }
 
-// record is what the next process has to know.
+// record is what the next process needs to resume a download.
 type record struct {
-	File  string `json:"file"` // absolute
-	Hash  string `json:"hash"` // of the target
-	Part  string `json:"part"` // beside File
-	Place string `json:"place,omitempty"`
-	Tag   string `json:"tag,omitempty"` // for If-Range at that place
+	File     string `json:"file"` // absolute
+	Hash     string `json:"hash"` // of the target
+	Part     string `json:"part"` // next to File
+	Location string `json:"place,omitempty"`
+	Tag      string `json:"tag,omitempty"` // for If-Range at that location
 }
 
 const maxRecord = 64 << 10
 
-// claim returns nil where another Save of the file goes on, where the state is
-// not in a folder, or nothing can be written there; and for what is small.
-func (c *Client) claim(a tuf.Approved, file string) *claim {
-	if c.dir == "" || a.Length() <= worthwhile {
+// resumeLock returns nil if another Save of the file holds the lock, if the state is
+// not in a directory or cannot be written, and for small targets.
+func (c *Client) resumeLock(a tuf.Approved, file string) *resumeLock {
+	if c.dir == "" || a.Length() <= minProgress {
 		return nil
 	}
-	cl := &claim{c: c, name: hexSum([]byte(file))[:2], want: record{File: file, Hash: a.Hash()}}
-	if err := cl.take(); err != nil {
-		c.log.Warn("a download can't be resumed later", "error", err)
+	l := &resumeLock{c: c, name: hexSum([]byte(file))[:2], want: record{File: file, Hash: a.Hash()}}
+	if err := l.take(); err != nil {
+		c.log.Warn("an interruption of this download could not be resumed", "error", err)
 		return nil
 	}
-	if cl.unlock == nil {
-		cl.root.Close()
+	if l.unlock == nil {
+		l.root.Close()
 		return nil
 	}
-	data, err := cl.read()
-	if err == nil && json.Unmarshal(data, &cl.have) != nil {
-		cl.have = record{}
+	data, err := l.read()
+	if err == nil && json.Unmarshal(data, &l.have) != nil {
+		l.have = record{}
 	}
-	return cl
+	return l
 }
 
-func (cl *claim) take() (err error) {
-	dir := cl.c.dir
+func (l *resumeLock) take() (err error) {
+	dir := l.c.dir
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if cl.root, err = os.OpenRoot(dir); err != nil {
+	if l.root, err = os.OpenRoot(dir); err != nil {
 		return err
 	}
-	lock := "saves/" + cl.name + ".lock"
-	if err = makeFolder(cl.root, "saves"); err == nil {
-		if fi, err := cl.root.Lstat(lock); err == nil && !fi.Mode().IsRegular() {
-			_ = cl.root.RemoveAll(lock) // nobody holds such a lock
+	lock := "saves/" + l.name + ".lock"
+	if err = makeFolder(l.root, "saves"); err == nil {
+		if fi, err := l.root.Lstat(lock); err == nil && !fi.Mode().IsRegular() {
+			_ = l.root.RemoveAll(lock) // no process holds such a lock
 		}
-		cl.unlock, err = durable.TryLock(filepath.Join(dir, filepath.FromSlash(lock)))
+		l.unlock, err = durable.TryLock(filepath.Join(dir, filepath.FromSlash(lock)))
 	}
 	if err != nil {
-		cl.root.Close()
+		l.root.Close()
 	}
 	return err
 }
 
-func (cl *claim) file() string { return "saves/" + cl.name + ".json" }
+func (l *resumeLock) file() string { return "saves/" + l.name + ".json" }
 
-func (cl *claim) read() ([]byte, error) {
-	return readIn(cl.root, cl.file(), maxRecord)
+func (l *resumeLock) read() ([]byte, error) {
+	return readIn(l.root, l.file(), maxRecord)
 }
 
-func (cl *claim) write() error {
-	if cl.have == cl.want {
+func (l *resumeLock) write() error {
+	if l.have == l.want {
 		return nil
 	}
-	data, err := json.Marshal(cl.want)
+	data, err := json.Marshal(l.want)
 	if err != nil {
 		return err
 	}
-	if fi, err := cl.root.Lstat(cl.file()); err == nil && fi.IsDir() { // which no file replaces
-		if err := cl.root.RemoveAll(cl.file()); err != nil {
+	if fi, err := l.root.Lstat(l.file()); err == nil && fi.IsDir() { // a file cannot replace a directory
+		if err := l.root.RemoveAll(l.file()); err != nil {
 			return err
 		}
 	}
-	if err := durable.WriteFileIn(cl.root, cl.file(), data, 0o600); err != nil {
+	if err := durable.WriteFileIn(l.root, l.file(), data, 0o600); err != nil {
 		return err
 	}
-	cl.have = cl.want
+	l.have = l.want
 	return nil
 }
 
-// open returns the file's part, or begins one, and says how many bytes are in it.
-func (cl *claim) open(file string) (*durable.File, int64, error) {
-	if cl == nil {
+// open returns the file's part, or creates one, and the number of bytes in it.
+func (l *resumeLock) open(file string) (*durable.File, int64, error) {
+	if l == nil {
 		f, err := durable.Create(file)
 		return f, 0, err
 	}
-	if cl.have.File == cl.want.File && cl.have.Hash == cl.want.Hash {
-		f, size, err := durable.OpenPart(file, cl.have.Part)
+	if l.have.File == l.want.File && l.have.Hash == l.want.Hash {
+		f, size, err := durable.OpenPart(file, l.have.Part)
 		if err == nil {
-			cl.want = cl.have
+			l.want = l.have
 			return f, size, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			cl.c.log.Warn("a download begins anew", "file", file, "error", err)
+			l.c.log.Warn("download starts from the beginning", "file", file, "error", err)
 		}
-	} else if cl.have.File != "" {
-		// Nobody will go on with that one.
-		if err := durable.RemovePart(cl.have.File, cl.have.Part); err != nil {
-			cl.c.log.Warn("a part of a download stays", "file", cl.have.File, "error", err)
+	} else if l.have.File != "" {
+		// That download will not be resumed.
+		if err := durable.RemovePart(l.have.File, l.have.Part); err != nil {
+			l.c.log.Warn("could not remove a partial file", "file", l.have.File, "error", err)
 		}
 	}
-	// Before there is such a file: who is killed from here on leaves nothing that
+	// Before the part exists, so that a process killed from here on leaves no part that
 	// the next process does not find.
-	cl.want.Part = durable.PartName()
-	cl.note("", "")
-	f, err := durable.CreatePart(file, cl.want.Part)
+	l.want.Part = durable.PartName()
+	l.note("", "")
+	f, err := durable.CreatePart(file, l.want.Part)
 	return f, 0, err
 }
 
-// note remembers who gives, and from which version of his file.
-func (cl *claim) note(place, tag string) {
-	if cl == nil || cl.lost {
+// note records which location delivers, and the tag of its file.
+func (l *resumeLock) note(location, tag string) {
+	if l == nil || l.lost {
 		return
 	}
-	cl.want.Place, cl.want.Tag = place, tag
-	if err := cl.write(); err != nil {
-		cl.c.log.Warn("a download can't be resumed later", "error", err)
-		cl.lost = true
+	l.want.Location, l.want.Tag = location, tag
+	if err := l.write(); err != nil {
+		l.c.log.Warn("an interruption of this download could not be resumed", "error", err)
+		l.lost = true
 	}
 }
 
-// tag is that of the file at a place, where it gave the last bytes of the part.
-func (cl *claim) tag(place string) string {
-	if cl == nil || cl.have.Place != place {
+// tag returns the tag of the file at a location, if that delivered the end of the part.
+func (l *resumeLock) tag(location string) string {
+	if l == nil || l.have.Location != location {
 		return ""
 	}
-	return cl.have.Tag
+	return l.have.Tag
 }
 
-// end gives the claim back. Of f, unless it was committed, keep leaves what was
-// got.
-func (cl *claim) end(f *durable.File, keep bool) {
-	keep = keep && cl != nil && !cl.lost && f.Keep() == nil
+// end releases the lock. keep preserves the part for later, unless f was committed.
+func (l *resumeLock) end(f *durable.File, keep bool) {
+	keep = keep && l != nil && !l.lost && f.Keep() == nil
 	if !keep && f != nil {
 		f.Abort()
 	}
-	if cl == nil {
+	if l == nil {
 		return
 	}
 	if !keep {
-		if err := cl.root.Remove(cl.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			cl.c.log.Warn("a record of a download stays", "error", err)
+		if err := l.root.Remove(l.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.c.log.Warn("could not remove the record of a download", "error", err)
 		}
 	}
-	cl.root.Close()
-	cl.unlock()
+	l.root.Close()
+	l.unlock()
 }

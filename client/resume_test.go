@@ -21,8 +21,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// child is what this binary does when a test runs it as another process: it
-// saves the release, as a depot's client.
+// child is this binary as another process of a test: it saves the release, as a depot's
+// client.
 func child(what string) {
 	err := func() error {
 		if err := prepareChild(what); err != nil {
@@ -54,12 +54,12 @@ func (d *depot) process(what, file string) *exec.Cmd {
 	return cmd
 }
 
-// A process killed in the middle of a download leaves what it has; the next one
-// asks for the rest, and for no byte twice.
+// A process killed during a download leaves its part; the next one requests the rest,
+// and no byte twice.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 1, 4*mib)
-	p := d.posts[0]
+	p := d.mirrors[0]
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
 	for at := mib; at < 4*mib; at += mib {
@@ -105,16 +105,16 @@ func TestKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-// Killed at any time, again and again: in the end the file is right, and nothing
-// else is there.
+// Killed at any time, repeatedly: at the end the file is correct, and nothing else is
+// left.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 2, 2*mib)
 	slow := func(_ int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		file(slowly{w}, r)
 	}
-	d.posts[0].tell(slow)
-	d.posts[1].tell(slow)
+	d.mirrors[0].tell(slow)
+	d.mirrors[1].tell(slow)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
 	rounds := 10
@@ -136,11 +136,11 @@ func TestKilledAnywhere(t *testing.T) {
 			t.Fatalf("parts %q", list)
 		}
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	d.saves(file)
 }
 
-// slowly takes a millisecond for each piece.
+// slowly takes a millisecond for each write.
 type slowly struct{ http.ResponseWriter }
 
 func (s slowly) Write(b []byte) (n int, err error) {
@@ -158,7 +158,7 @@ func (s slowly) Write(b []byte) (n int, err error) {
 func interrupted(t *testing.T) (d *depot, dir string) {
 	d = newDepot(t, 1, mib)
 	dir = t.TempDir()
-	d.posts[0].tell(first(cutAfter(mib/2), down))
+	d.mirrors[0].tell(first(cutAfter(mib/2), down))
 	if err := d.save(t.Context(), filepath.Join(dir, "agent")); err == nil {
 		t.Fatal("no error")
 	}
@@ -166,24 +166,24 @@ func interrupted(t *testing.T) (d *depot, dir string) {
 	if got := d.records(); len(got) != 1 {
 		t.Fatalf("records %q", got)
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	return d, dir
 }
 
-// What has become of the part in the meantime.
+// The part was modified in the meantime.
 func TestPartsInOddStates(t *testing.T) {
 	t.Parallel()
 	const half = mib / 2
 	for name, c := range map[string]struct {
 		does func(t *testing.T, d *depot, part string)
-		from []int64 // what is asked for then
+		from []int64 // the requests that follow
 	}{
 		"as it was":                              {func(*testing.T, *depot, string) {}, []int64{half}},
 		"shorter":                                {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, 1000)) }, []int64{1000}},
 		"empty":                                  {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, 0)) }, []int64{-1}},
 		"longer":                                 {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, mib+1)) }, []int64{-1}},
 		"zeros at the end, as after a power cut": {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, half+1000)) }, []int64{half + 1000, -1}},
-		"as long, but wrong":                     {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, mib)) }, []int64{-1}},
+		"of the same length, but wrong":          {func(t *testing.T, d *depot, part string) { must(t, os.Truncate(part, mib)) }, []int64{-1}},
 		"wrong":                                  {func(t *testing.T, d *depot, part string) { mustWrite(t, part, d.bad(0, 1)[:half]) }, []int64{half, -1}},
 		"all there":                              {func(t *testing.T, d *depot, part string) { mustWrite(t, part, d.content) }, nil},
 		"gone":                                   {func(t *testing.T, d *depot, part string) { must(t, os.Remove(part)) }, []int64{-1}},
@@ -233,12 +233,12 @@ func TestPartsInOddStates(t *testing.T) {
 			if err := d.save(t.Context(), filepath.Join(dir, "agent")); err != nil {
 				t.Fatal(err)
 			}
-			if name == "a folder" { // which is not ours to remove
+			if name == "a folder" { // which must not be removed
 				must(t, os.Remove(left))
 			}
 			d.holds(filepath.Join(dir, "agent"))
 			var from []int64
-			for _, a := range d.posts[0].asked() {
+			for _, a := range d.mirrors[0].asked() {
 				from = append(from, a.from)
 			}
 			if !slices.Equal(from, c.from) {
@@ -255,8 +255,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// Whoever puts something else in the part's place, or writes in the state
-// folder, does not make Save write or remove anything of his choice.
+// An attacker who replaces the part, or writes to the state directory, cannot make Save
+// write or remove a file elsewhere.
 func TestPartsLeadNowhere(t *testing.T) {
 	d, dir := interrupted(t)
 	file, precious := filepath.Join(dir, "agent"), filepath.Join(t.TempDir(), "precious")
@@ -270,7 +270,7 @@ func TestPartsLeadNowhere(t *testing.T) {
 			t.Errorf("%s: %q", what, got)
 		}
 	}
-	// Links in the part's place.
+	// Links in place of the part.
 	for what, link := range map[string]func(string, string) error{"symbolic link": os.Symlink, "hard link": os.Link} {
 		left := parts(t, dir)[0]
 		must(t, os.Remove(left))
@@ -306,7 +306,7 @@ func TestPartsLeadNowhere(t *testing.T) {
 		}
 		check(fmt.Sprint(change))
 	}
-	// A state folder that leads elsewhere.
+	// A state directory that leads elsewhere.
 	saves := filepath.Dir(record)
 	must(t, os.RemoveAll(saves))
 	must(t, os.Symlink(filepath.Dir(precious), saves))
@@ -317,8 +317,8 @@ func TestPartsLeadNowhere(t *testing.T) {
 	check("saves is a link")
 }
 
-// A part of another release, or for another file in the same place of the
-// state, is no use any more and goes. Others stay until they are old.
+// A part of another release, or of another file with the same number in the state, is
+// removed. Others stay until they are old.
 func TestUselessParts(t *testing.T) {
 	d, dir := interrupted(t)
 	old := filepath.Join(dir, ".visum-0123456789abcdef.part")
@@ -336,45 +336,44 @@ func TestUselessParts(t *testing.T) {
 	if got := files(t, dir); !slices.Equal(got, []string{filepath.Base(young), "agent"}) {
 		t.Errorf("left %q", got)
 	}
-	if got := d.posts[0].asked(); len(got) != 1 || got[0].from != -1 {
+	if got := d.mirrors[0].asked(); len(got) != 1 || got[0].from != -1 {
 		t.Errorf("asked %v", got)
 	}
 }
 
-// Only a file of some size is worth a record; and without a folder for the state
-// there is nowhere to keep one.
+// Only larger files have a record; and without a state directory none is kept.
 func TestDownloadsWithoutRecord(t *testing.T) {
 	d := newDepot(t, 1, 64<<10)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
-	d.posts[0].tell(first(cutAfter(40_000), down))
+	d.mirrors[0].tell(first(cutAfter(40_000), down))
 	if err := d.save(t.Context(), file); err == nil || len(files(t, dir)) > 0 {
 		t.Errorf("%v, left %q", err, files(t, dir))
 	}
 	d = newDepot(t, 1, mib)
-	d.posts[0].tell(first(cutAfter(mib/2), down))
+	d.mirrors[0].tell(first(cutAfter(mib/2), down))
 	c := d.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
 	a := d.approved(c)
 	if err := c.Save(t.Context(), a, file); err == nil || len(files(t, dir)) > 0 {
 		t.Errorf("%v, left %q", err, files(t, dir))
 	}
-	// Within one call it goes on all the same.
-	d.posts[0].tell(first(cutAfter(mib/2), nil))
+	// Within one call it is resumed nevertheless.
+	d.mirrors[0].tell(first(cutAfter(mib/2), nil))
 	if err := c.Save(t.Context(), a, file); err != nil {
 		t.Fatal(err)
 	}
 	d.holds(file)
-	if got := d.posts[0].asked(); len(got) != 2 || sent(got) != mib {
+	if got := d.mirrors[0].asked(); len(got) != 2 || sent(got) != mib {
 		t.Errorf("asked %v", got)
 	}
 }
 
-// Many processes and goroutines save to one file, with breaks and liars in
-// between: each succeeds, and nothing is left.
+// Many processes and goroutines save to one file, with interruptions and malicious
+// locations: each succeeds, and nothing is left.
 func TestManySaveOneFile(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t, 2, mib)
-	d.posts[0].tell(func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
+	d.mirrors[0].tell(func(n int, w http.ResponseWriter, r *http.Request, file http.HandlerFunc) {
 		switch n % 4 {
 		case 0:
 			file(w, r)
@@ -415,44 +414,43 @@ func TestManySaveOneFile(t *testing.T) {
 	}
 }
 
-// Two clients that know nothing of each other, because their states are in two
-// folders, don't write to one part.
+// Two clients with different state directories do not write to the same part.
 func TestTwoStatesOneFile(t *testing.T) {
 	d, dir := interrupted(t)
 	file := filepath.Join(dir, "agent")
 	other := *d
 	other.dir = t.TempDir()
-	d.posts[0].tell(first(cutAfter(mib/4), down))
+	d.mirrors[0].tell(first(cutAfter(mib/4), down))
 	if err := other.save(t.Context(), file); err == nil {
 		t.Fatal("no error")
 	}
 	if got := parts(t, dir); len(got) != 2 {
 		t.Fatalf("parts %q", got)
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	if err := d.save(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
 	part(t, dir, mib/4)
 	must(t, os.Remove(file))
 	other.saves(file)
-	if got := d.posts[0].asked(); len(got) != 2 || sent(got) != mib/2+mib-mib/4 {
+	if got := d.mirrors[0].asked(); len(got) != 2 || sent(got) != mib/2+mib-mib/4 {
 		t.Errorf("asked %v", got)
 	}
 }
 
-// A folder that can't be written to is seen before anything is requested; a
-// state that can't be written to costs only the way to go on later.
+// A directory without write permission is detected before anything is requested; a
+// read-only state only prevents resuming later.
 func TestFoldersThatCantBeWrittenTo(t *testing.T) {
 	d := newDepot(t, 1, mib)
 	c := d.client()
 	a := d.approved(c)
 	for _, dir := range []string{readOnly(t), filepath.Join(d.records0(), "none")} {
-		if err := c.Save(t.Context(), a, filepath.Join(dir, "agent")); err == nil || strings.Contains(err.Error(), "could not be had") {
+		if err := c.Save(t.Context(), a, filepath.Join(dir, "agent")); err == nil || strings.Contains(err.Error(), "download failed") {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
-	if got := d.posts[0].asked(); len(got) > 0 {
+	if got := d.mirrors[0].asked(); len(got) > 0 {
 		t.Errorf("asked %v", got)
 	}
 	saves := filepath.Join(d.dir, tuftest.RepoID, "saves")
@@ -468,5 +466,5 @@ func TestFoldersThatCantBeWrittenTo(t *testing.T) {
 	}
 }
 
-// records0 is a folder that does not exist.
+// records0 is a directory that does not exist.
 func (d *depot) records0() string { return filepath.Join(d.dir, "nowhere") }

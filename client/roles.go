@@ -1,17 +1,16 @@
 package client
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxRoles is how many bytes of roles are kept in the state at most. A role that
-// finds no room is asked for again when it is needed.
+// maxRoles is how many bytes of roles are kept in the state. A role that does not fit
+// is fetched again when it is needed.
 const maxRoles = 256 << 20
 
-// keepRoles keeps those of the roles that verified.
+// keepRoles stores those of the roles that verified.
 func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 	for _, role := range roles {
 		data := snap.RoleBytes(role)
@@ -21,7 +20,7 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 		}
 		have, err := c.store.List("roles")
 		if err != nil {
-			c.log.Warn("a role is not kept", "role", role, "error", err)
+			c.log.Warn("could not cache role", "role", role, "error", err)
 			continue
 		}
 		total := int64(len(data))
@@ -31,7 +30,7 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 			}
 		}
 		if total > maxRoles {
-			c.log.Warn("a role is not kept", "role", role, "bytes", len(data), "total", total)
+			c.log.Warn("could not cache role", "role", role, "bytes", len(data), "total", total)
 			continue
 		}
 		if err := c.store.Write(keptRole(f), data); err != nil {
@@ -41,15 +40,9 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 	return nil
 }
 
-// keptRole is the role's file in the store; below roles/ it differs between
-// versions in the number alone.
-func keptRole(f tuf.RoleFile) string { return "roles/" + keptName(f) }
-
-func keptName(f tuf.RoleFile) string { return fmt.Sprintf("%d.%s.json", f.Version, diskName(f.Role)) }
-
-// dropVersions removes, of the roles that an attempt brought, the versions that
-// neither the snapshot of the attempt lists nor the set that was complete last:
-// where no set becomes complete, versions must not pile up.
+// dropVersions removes old versions of the roles that an attempt fetched: those that
+// neither its snapshot nor the last complete set lists. So versions do not pile up if
+// no set becomes complete.
 func (s *session) dropVersions(snap *tuf.Snapshot, roles []string) {
 	have := s.list("roles")
 	for _, role := range roles {

@@ -2,13 +2,8 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,44 +14,41 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// partsLast is how long an interrupted download can be gone on with.
-const partsLast = 30 * 24 * time.Hour
+// partLifetime is how long an interrupted download can be resumed.
+const partLifetime = 30 * 24 * time.Hour
 
-// Save downloads an approved target to a file. It streams: memory stays small
-// whatever the size. The bytes get the name only after length and hashes are
-// right and they are on the disk; until then, and after any error, what was
-// there before stays. Where the file is right already nothing is requested. A
-// zero Approved, or one of another repository, is refused.
+// Save downloads an approved target to a file. It streams, so it needs little memory
+// for any size. The file appears under its name only after length and hashes have been
+// checked and the bytes are on the disk; until then, and after any error, the old file
+// stays. Nothing is requested if the file is already correct. A zero Approved, or one
+// of another repository, is refused.
 //
-// Places are asked in turn; the host never matters. Where one breaks off it is
-// asked for the rest, or the next one is, so that nothing is fetched twice; see
-// Config.Retries for when nobody answers. What was got lies beside the file,
-// under a name that begins with ".visum-", for the next Save of the same target
-// to the same file to go on with, in this process or a later one, up to 30 days.
-// That takes a Config.Dir; of several Saves to one file at the same time only
-// one goes on with it, the others begin anew.
+// Locations are asked in turn; trust does not depend on the host. An interrupted
+// transfer resumes on the same or the next mirror; see Config.Retries for retries. The
+// partial file is kept next to the destination, with a name that begins with ".visum-".
+// The next Save of the same target to the same file resumes it, also in a later
+// process, for up to 30 days. That requires Config.Dir. Of several simultaneous Saves
+// to one file only one resumes; the others start from the beginning.
 //
-// Redirects are followed, at most five, over https, without cookies or client
-// certificates, and only as long as the hosts that they name are not retired or past
-// their use_until. To an address that is private, link-local or loopback, or a name
-// that leads to one, they are followed from locations in such a network only. Behind a
-// proxy, which looks names up itself, and with a Transport in Config.HTTP that is no
-// *http.Transport, what a name leads to is not known here, only what the URL says.
-// Such a Transport sees requests to other hosts with the Response field set, and must
-// not sign in there.
+// At most five redirects are followed, only to https, without cookies or client
+// certificates, and only to hosts that are not retired or past their use_until. Only
+// locations in a private, link-local or loopback network may redirect into one, by
+// address or by name. Behind a proxy, which looks names up itself, and with a Transport
+// in Config.HTTP that is not an *http.Transport, only an address in the URL can be
+// checked. Such a Transport sees requests to other hosts with the Response field set,
+// and must not authenticate them.
 //
-// The folder must exist. A symbolic link is replaced, not followed; a folder or
-// a device is not replaced. An error of the disk ends Save, and leaves nothing. Only
-// where all was downloaded and the file could not be replaced in the end, because
-// another process held it, the next Save finds the bytes and requests nothing.
+// The directory of the file must exist. A symbolic link is replaced, not followed; a
+// directory or a device is not replaced. After a disk error nothing is kept, with one
+// exception: if all bytes are correct and the file cannot be replaced because another
+// process holds it open, the next Save finds the bytes and requests nothing.
 //
-// A file that is right already is replaced all the same where another user could
-// change it later: where another user owns it, everybody may write to it, or it
-// has a second hard link. The new file has the permissions of the file that it
-// replaces, or else those that the umask leaves of 0666, and is never writable by
-// everybody, nor by the group because a file of another user was; on Windows it
-// inherits those of the folder. Where the system refuses to set permissions it has
-// 0600, or what the file system gives to every file.
+// A correct file is replaced nevertheless if another user could change it later: if
+// another user owns it, everybody may write to it, or it has a second hard link. The
+// new file has the permissions of the old one, or 0666 less the umask. It is never
+// world-writable, and not group-writable if the old file belonged to another user. On
+// Windows it inherits the permissions of the directory. If the system refuses to set
+// permissions, they are 0600, or those that the file system gives to every file.
 func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err error) {
 	if err := c.check(a); err != nil {
 		return err
@@ -74,38 +66,38 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 		return failure(err)
 	}
 	c.clean(filepath.Dir(file))
-	defer c.rest()
+	defer c.closeIdle()
 	d := c.download(a)
-	place, err := d.save(ctx, file)
+	location, err := d.save(ctx, file)
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return failure(fmt.Errorf("%s: %w", text.Name(a.Path()), ctx.Err()))
 	case err != nil:
 		return failure(err)
 	}
-	d.tell(place, true)
-	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "place", place)
+	d.tell(location, true)
+	c.log.Info("saved", "path", a.Path(), "bytes", a.Length(), "location", location)
 	return nil
 }
 
-// save returns the place that gave the last bytes.
-func (d *download) save(ctx context.Context, file string) (place string, err error) {
-	claim := d.c.claim(d.a, file)
+// save returns the location that delivered the last bytes.
+func (d *download) save(ctx context.Context, file string) (location string, err error) {
+	claim := d.c.resumeLock(d.a, file)
 	f, size, err := claim.open(file)
 	if err != nil {
 		claim.end(nil, false)
 		return "", diskError{err}
 	}
 	d.part = newPart(d.a, f)
-	// What there is stays for the next time, but not on a disk that is full. When all of
-	// it was right, and only the name could not be taken, it may be held for a moment.
+	// The part is kept for the next time, but not if the disk fails: it may be full. If
+	// only the final rename failed, another process may hold the file for a moment.
 	held := false
 	defer func() {
 		_, disk := errors.AsType[diskError](err)
 		claim.end(f, err != nil && (held || !disk && max(size, d.part.size()) > 0))
 	}()
-	d.note = func(s *seat) {
-		place = s.name
+	d.note = func(s *mirror) {
+		location = s.name
 		claim.note(s.key, s.tag)
 	}
 	d.fresh = func() (partFile, func(), error) {
@@ -116,7 +108,7 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 		return "", err
 	}
 	size = 0
-	for _, s := range d.seats {
+	for _, s := range d.mirrors {
 		s.tag = claim.tag(s.key)
 	}
 	d.tell("", true)
@@ -130,14 +122,14 @@ func (d *download) save(ctx context.Context, file string) (place string, err err
 		return "", diskError{err}
 	}
 	if err := winner.Skipped(); err != nil {
-		d.c.log.Warn("saved, but not all was granted", "file", file, "error", err)
+		d.c.log.Warn("saved, but not all permissions could be set", "file", file, "error", err)
 	}
-	return place, nil
+	return location, nil
 }
 
-// Bytes downloads an approved target into memory, for files that are read at
-// once: notes, settings. Where it has more than limit bytes the error wraps
-// tuf.ErrTooLarge, and nothing is requested. Otherwise it is like [Client.Save].
+// Bytes downloads an approved target into memory, for small files such as notes and
+// settings. If it has more than limit bytes, the error wraps tuf.ErrTooLarge, and
+// nothing is requested. Otherwise it works like [Client.Save].
 func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte, error) {
 	if err := c.check(a); err != nil {
 		return nil, err
@@ -145,7 +137,7 @@ func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte
 	if a.Length() > limit {
 		return nil, failure(&tuf.Error{Role: a.Path(), Err: tuf.ErrTooLarge, Detail: fmt.Sprintf("%d bytes, the limit is %d", a.Length(), limit)})
 	}
-	defer c.rest()
+	defer c.closeIdle()
 	d := c.download(a)
 	d.fresh = func() (partFile, func(), error) { return &inMemory{}, func() {}, nil }
 	d.part = newPart(a, &inMemory{})
@@ -158,15 +150,15 @@ func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte
 	return d.part.partFile.(*inMemory).data, nil
 }
 
-// check refuses what this client's repository has not approved.
+// check refuses targets that this client's repository has not approved.
 func (c *Client) check(a tuf.Approved) error {
 	if a.IsZero() {
 		return failure(&tuf.Error{Role: "target", Err: tuf.ErrNotApproved, Detail: "zero Approved"})
 	}
 	want := c.repoID()
 	if want == "" {
-		// A plain repository has no identity until its root adopts a charter, which no
-		// later root can drop: from then on it is that of the root that is followed.
+		// A repository without a charter has no identity. It gets one when its root
+		// adopts a charter, which no later root can drop.
 		if charter := c.newestRoot().Charter(); charter != nil {
 			want = charter.RepoID()
 		}
@@ -177,19 +169,19 @@ func (c *Client) check(a tuf.Approved) error {
 	return nil
 }
 
-// clean removes what killed processes left in a folder long ago, which takes
-// room. What is still written to is younger.
+// clean removes files that killed processes left in a directory long ago. Files still
+// in use are younger.
 func (c *Client) clean(dir string) {
 	err := durable.RemoveTemp(dir, time.Now().Add(-24*time.Hour))
 	if err == nil {
-		err = durable.RemoveParts(dir, time.Now().Add(-partsLast))
+		err = durable.RemoveParts(dir, time.Now().Add(-partLifetime))
 	}
 	if err != nil {
-		c.log.Warn("leftovers stay", "error", err)
+		c.log.Warn("could not remove temporary files", "error", err)
 	}
 }
 
-// replaceable says before a download what can't be replaced after it.
+// replaceable returns an error, before a download, if file cannot be replaced.
 func replaceable(file string) error {
 	fi, err := os.Lstat(file)
 	switch {
@@ -201,69 +193,4 @@ func replaceable(file string) error {
 		return nil
 	}
 	return &fs.PathError{Op: "save", Path: file, Err: fmt.Errorf("%w: not a regular file", fs.ErrInvalid)}
-}
-
-// hasher checks a stream against what was approved.
-type hasher struct {
-	a      tuf.Approved
-	n      int64
-	sha256 hash.Hash // nil where not listed
-	sha512 hash.Hash // likewise; one of them is
-}
-
-func newHasher(a tuf.Approved) *hasher {
-	h := &hasher{a: a}
-	if a.SHA256() != "" || a.SHA512() == "" {
-		h.sha256 = sha256.New()
-	}
-	if a.SHA512() != "" {
-		h.sha512 = sha512.New()
-	}
-	return h
-}
-
-func (h *hasher) Write(p []byte) (int, error) {
-	h.n += int64(len(p))
-	if h.sha256 != nil {
-		h.sha256.Write(p)
-	}
-	if h.sha512 != nil {
-		h.sha512.Write(p)
-	}
-	return len(p), nil
-}
-
-// check returns nil where all that was written is the approved target.
-func (h *hasher) check() error {
-	detail := ""
-	switch {
-	case h.n != h.a.Length():
-		detail = fmt.Sprintf("length is %d, approved is %d", h.n, h.a.Length())
-	case h.sha256 != nil && hex.EncodeToString(h.sha256.Sum(nil)) != h.a.SHA256():
-		detail = fmt.Sprintf("sha256 is %x, approved is %s", h.sha256.Sum(nil), h.a.SHA256())
-	case h.sha512 != nil && hex.EncodeToString(h.sha512.Sum(nil)) != h.a.SHA512():
-		detail = fmt.Sprintf("sha512 is %x, approved is %s", h.sha512.Sum(nil), h.a.SHA512())
-	default:
-		return nil
-	}
-	return &tuf.Error{Role: h.a.Path(), Err: tuf.ErrMismatch, Detail: detail}
-}
-
-// matches reports whether file holds the approved bytes already, and no other user
-// can change them afterwards.
-func matches(ctx context.Context, a tuf.Approved, file string) bool {
-	f, err := durable.Open(file)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !durable.Ours(fi) || fi.Size() != a.Length() {
-		return false
-	}
-	h := newHasher(a)
-	in := ctxReader{ctx, io.LimitReader(f, a.Length()+1)}
-	if _, err := io.CopyBuffer(onlyWriter{h}, in, make([]byte, bufferSize)); err != nil {
-		return false
-	}
-	return h.check() == nil
 }

@@ -26,9 +26,9 @@ import (
 
 const targetSuffix = ".agent-11.4.0.tar.gz"
 
-// A place that gives a target wrongly, slowly or not at all makes room for the
-// next one.
-func TestSaveGoesToTheNextPlace(t *testing.T) {
+// A location that serves a target wrongly, slowly or not at all is left for the next
+// one.
+func TestSaveUsesNextLocation(t *testing.T) {
 	stream := func(r io.Reader) answer {
 		return func(name string, req *http.Request) (*http.Response, error) {
 			if !strings.HasSuffix(name, targetSuffix) {
@@ -38,7 +38,7 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 		}
 	}
 	for name, a := range map[string]answer{
-		"dark":             dark,
+		"unreachable":      unreachable,
 		"404":              status(404, targetSuffix, nil),
 		"500":              status(500, targetSuffix, []byte("the agent")),
 		"206":              status(206, targetSuffix, []byte("the agent")),
@@ -82,7 +82,7 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 				}
 				want := 2
 				if name == "crawls" {
-					want = 3 // the honest place contradicts what is there, and proves it
+					want = 3 // the honest location contradicts the part, and proves it
 				}
 				if got := w.asked(""); len(got) != want {
 					t.Errorf("asked %q", got)
@@ -90,7 +90,7 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 				w.does(a, cdnHost)
 				os.Remove(file)
 				if err := c.Save(t.Context(), approved, file); err == nil {
-					t.Error("no error without an honest place")
+					t.Error("no error without an honest location")
 				}
 				if left := files(t, dir); len(left) > 0 {
 					t.Errorf("left behind: %q", left)
@@ -100,8 +100,8 @@ func TestSaveGoesToTheNextPlace(t *testing.T) {
 	}
 }
 
-// What was approved is enough: who goes on after it, or never says that it was
-// all, is not listened to.
+// Bytes after the approved length are not read, whether more follow or the body never
+// ends.
 func TestSaveReadsNoMore(t *testing.T) {
 	for name, more := range map[string]func(ctx context.Context) io.Reader{
 		"more":    func(context.Context) io.Reader { return strings.NewReader("!") },
@@ -128,8 +128,8 @@ func TestSaveReadsNoMore(t *testing.T) {
 	}
 }
 
-// Bytes that keep coming, but one by one, keep nobody waiting for the end.
-func TestSaveLeavesWhoCrawls(t *testing.T) { synctest.Test(t, saveLeavesWhoCrawls) }
+// A body of single bytes is aborted.
+func TestSaveLeavesSlowLocation(t *testing.T) { synctest.Test(t, saveLeavesWhoCrawls) }
 
 func saveLeavesWhoCrawls(t *testing.T) {
 	content := strings.Repeat("a", 5000)
@@ -156,7 +156,7 @@ func saveLeavesWhoCrawls(t *testing.T) {
 	}
 }
 
-// until reads nothing until ctx ends, as a body does.
+// until blocks until ctx ends, as a body does.
 func until(ctx context.Context) io.Reader {
 	return readerFunc(func([]byte) (int, error) {
 		<-ctx.Done()
@@ -168,7 +168,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// crawl brings a byte now and then, for ever.
+// crawl delivers a byte now and then, forever.
 type crawl struct{}
 
 func (crawl) Read(p []byte) (int, error) {
@@ -176,7 +176,7 @@ func (crawl) Read(p []byte) (int, error) {
 	return copy(p, "a"), nil
 }
 
-// redirect sends elsewhere, but not over https.
+// redirect redirects, but not over https.
 func redirect(suffix string) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, suffix) {
@@ -190,7 +190,7 @@ func redirect(suffix string) answer {
 
 func zipped(suffix string) answer { return coded("gzip", suffix) }
 
-// coded answers with "the agent", zipped, and says that it is in some coding.
+// coded answers with "the agent", compressed, with some Content-Encoding.
 func coded(coding, suffix string) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, suffix) {
@@ -206,7 +206,7 @@ func coded(coding, suffix string) answer {
 	}
 }
 
-// What can't be written to is said before anything is asked for.
+// A destination that cannot be written to is reported before anything is requested.
 func TestSaveDestinations(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -228,7 +228,7 @@ func TestSaveDestinations(t *testing.T) {
 		filepath.Join(plain, "agent"):                          nil,
 	} {
 		err := c.Save(t.Context(), a, file)
-		if err == nil || want != nil && !errors.Is(err, want) || strings.Contains(err.Error(), "could not be had") {
+		if err == nil || want != nil && !errors.Is(err, want) || strings.Contains(err.Error(), "download failed") {
 			t.Errorf("%q: %v", file, err)
 		}
 		if got := w.asked(""); len(got) > 0 {
@@ -243,7 +243,7 @@ func TestSaveDestinations(t *testing.T) {
 			t.Errorf("a device: %v", err)
 		}
 	}
-	// A link is replaced; what it leads to stays, even if it is right already.
+	// A link is replaced; its target stays, even if it is correct already.
 	link := filepath.Join(dir, "link")
 	mustWrite(t, plain, []byte("the agent"))
 	if err := os.Symlink(plain, link); err != nil {
@@ -255,7 +255,7 @@ func TestSaveDestinations(t *testing.T) {
 	if fi, err := os.Lstat(link); err != nil || !fi.Mode().IsRegular() {
 		t.Errorf("%v, %v", fi, err)
 	}
-	// What a killed download left long ago goes; what may still grow stays.
+	// Old files of killed downloads are removed; recent ones may still be in use.
 	old, young := filepath.Join(dir, ".visum-0123456789abcdef.tmp"), filepath.Join(dir, ".visum-0123456789abcde0.tmp")
 	mustWrite(t, old, nil)
 	mustWrite(t, young, nil)
@@ -270,7 +270,7 @@ func TestSaveDestinations(t *testing.T) {
 	}
 }
 
-// Every hash that is listed is checked.
+// Every listed hash is checked.
 func TestSaveChecksSHA512(t *testing.T) {
 	for _, sum := range []string{sha512Of("the agent"), sha512Of("the other")} {
 		w := newWeb(t, func(r *tuftest.Repo) {
@@ -288,15 +288,15 @@ func TestSaveChecksSHA512(t *testing.T) {
 
 func sha512Of(s string) string { return fmt.Sprintf("%x", sha512.Sum512([]byte(s))) }
 
-// Everything was downloaded and is right, but another program holds the file when it
-// is to be replaced (here: a folder has taken its name meanwhile). The next Save, of
-// any process, has nothing to fetch.
+// Everything was downloaded and is correct, but another program holds the file when it
+// is to be replaced (here: a directory has taken its name). The next Save, of any
+// process, requests nothing.
 func TestSaveWhereTheFileIsHeld(t *testing.T) {
 	d := newDepot(t, 1, mib)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent")
 	held := filepath.Join(file, "held")
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if err := os.MkdirAll(held, 0o755); err != nil {
 			t.Error(err)
 		}
@@ -310,13 +310,13 @@ func TestSaveWhereTheFileIsHeld(t *testing.T) {
 	if err := os.RemoveAll(file); err != nil {
 		t.Fatal(err)
 	}
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	d.saves(file)
-	if asked := d.posts[0].asked(); len(asked) > 0 {
+	if asked := d.mirrors[0].asked(); len(asked) > 0 {
 		t.Errorf("asked %v", asked)
 	}
-	// Nor is anything wrong put in its place, whoever wrote to the part meanwhile.
-	d.posts[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+	// Nor is a modified part used.
+	d.mirrors[0].tell(func(_ int, w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		os.Remove(file)
 		os.MkdirAll(held, 0o755)
 		serve(w, r)
@@ -327,11 +327,11 @@ func TestSaveWhereTheFileIsHeld(t *testing.T) {
 	}
 	mustWrite(t, part(t, dir, mib), d.bad(5, 6))
 	os.RemoveAll(file)
-	d.posts[0].tell(nil)
+	d.mirrors[0].tell(nil)
 	d.saves(file)
 }
 
-// What is replaced keeps its permissions: a program stays one.
+// A replaced file keeps its permissions: an executable stays one.
 func TestSaveOverAProgram(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("permissions are those of the folder")

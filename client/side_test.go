@@ -26,9 +26,9 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// side is a process of its own that does one thing with a repository on the web,
-// as a client of ours, of go-tuf's updater, or without any: what it needs of
-// memory and processor is its own.
+// side is a separate process that does one thing with a repository on the web, with
+// this client, with go-tuf's updater, or without either: so its memory and CPU time can
+// be measured.
 type side struct {
 	Who  string // ours, go-tuf, bare
 	Does string // refresh, find, save
@@ -40,10 +40,10 @@ type side struct {
 	Runs int    // times
 }
 
-// used is what it took, and how often it failed.
+// used is its resource usage, and the number of failures.
 type used struct {
 	CPU    time.Duration
-	Peak   int64 // bytes of memory; 0 where the system does not tell
+	Peak   int64 // bytes of memory; 0 if the system does not report it
 	Failed int
 	Error  string // the first
 }
@@ -70,7 +70,7 @@ func (s side) run(tb testing.TB) (u used) {
 	return u
 }
 
-// mustRun demands that nothing failed.
+// mustRun requires that nothing failed.
 func (s side) mustRun(tb testing.TB) used {
 	tb.Helper()
 	u := s.run(tb)
@@ -144,7 +144,7 @@ func (s side) gotuf() error {
 	return err
 }
 
-// bare streams, hashes and writes, and no more.
+// bare only receives, hashes and writes.
 func (s side) bare() error {
 	resp, err := http.Get(s.URL + "targets/" + s.Sum + "." + s.Name)
 	if err != nil {
@@ -166,16 +166,16 @@ func (s side) bare() error {
 	return f.Sync()
 }
 
-// shelf is a plain repository on a server of loopback, with one target of any
-// size, which is made while it is sent.
+// shelf is a standard TUF repository on a loopback server, with one target of any size,
+// which is generated while it is sent.
 type shelf struct {
 	side  side
 	repo  *tuftest.Repo
 	files atomic.Pointer[map[string][]byte]             // the metadata that is served
 	asks  atomic.Int64                                  // requests for metadata
 	busy  sync.WaitGroup                                // answers with the target
-	sent  atomic.Int64                                  // bytes of it
-	does  func(http.ResponseWriter) http.ResponseWriter // to an answer with the target
+	sent  atomic.Int64                                  // bytes sent
+	does  func(http.ResponseWriter) http.ResponseWriter // applied to a response with the target
 }
 
 func newShelf(tb testing.TB, size int64) *shelf {
@@ -209,7 +209,7 @@ func newShelf(tb testing.TB, size int64) *shelf {
 	return s
 }
 
-// publish serves the next version of everything but root.
+// publish publishes the next version of all roles except root.
 func (s *shelf) publish() {
 	s.repo.Bump("targets")
 	s.repo.Publish()
@@ -217,14 +217,14 @@ func (s *shelf) publish() {
 	s.files.Store(&files)
 }
 
-// of returns a process of one side, with a folder of its own.
+// of returns a process of one side, with its own directory.
 func (s *shelf) of(tb testing.TB, who, does string) side {
 	out := s.side
 	out.Who, out.Does, out.Dir = who, does, quickDir(tb)
 	return out
 }
 
-// made is a file that nobody stores.
+// made is a file that is generated, not stored.
 type made struct{ at, size int64 }
 
 var chunk = noise(1 << 20)
@@ -245,7 +245,7 @@ func (m *made) Seek(offset int64, whence int) (int64, error) {
 
 func mibs(bytes int64) float64 { return float64(bytes) / mib }
 
-// ratio is 0 where a is not known.
+// ratio is 0 if a is unknown.
 func ratio[N int64 | time.Duration](a, b N) float64 {
 	if b == 0 {
 		return 0

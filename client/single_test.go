@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// newSingle is a plain repository without consistent snapshots.
+// newSingle is a standard TUF repository without consistent snapshots.
 func newSingle(t *testing.T) *plain {
 	p := newPlain(t)
 	p.repo.Files = map[string][]byte{}
@@ -26,8 +26,8 @@ func newSingle(t *testing.T) *plain {
 	return p
 }
 
-// The names of the specification, 5.5.1, 5.6.1 and 5.7.3, where root does not set
-// consistent_snapshot; nothing is asked for twice, and what changed is.
+// The file names of TUF 5.5.1, 5.6.1 and 5.7.3 if root does not set
+// consistent_snapshot; nothing is requested twice, and changed files are requested.
 func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	p := newSingle(t)
 	c := p.client()
@@ -53,7 +53,7 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	if data, err := os.ReadFile(p.dir + "/agent"); err != nil || string(data) != "the agent" {
 		t.Errorf("%q, %v", data, err)
 	}
-	// An older state is an older state, whatever its files are called.
+	// An older state is detected, whatever its files are called.
 	old := p.repo.Clone()
 	p.repo.Bump("targets")
 	p.repo.Publish()
@@ -61,20 +61,20 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	now := p.repo
 	p.repo = old
 	view = p.refresh(c, client.ErrNoContent, "2.root", "timestamp")
-	if !errors.Is(view.Err(), tuf.ErrRollback) || len(view.Evidence()) > 0 { // it lags, which is no attack
+	if !errors.Is(view.Err(), tuf.ErrRollback) || len(view.Evidence()) > 0 { // a mirror that lags, not an attack
 		t.Errorf("%v, evidence %q", view.Err(), view.Evidence())
 	}
 	p.repo = now
-	// The newest root says what the files of content are called.
+	// The newest root determines the names of content files.
 	p.repo.NextRoot(func() { p.repo.Root["consistent_snapshot"] = true })
 	p.repo.Bump("targets")
 	p.repo.Publish()
 	p.refresh(c, nil, "2.root", "3.root", "timestamp", "8.snapshot", "7.targets")
 }
 
-// A refresh falls into the midst of a publish: the files are of two states. It
-// fails, accuses nobody, and the next one succeeds.
-func TestPlainInTheMidstOfAPublish(t *testing.T) {
+// A refresh during a publish sees files of two states. It fails, without evidence, and
+// the next one succeeds.
+func TestPlainDuringPublish(t *testing.T) {
 	p := newSingle(t)
 	c := p.client()
 	p.refresh(c, nil, "2.root", "timestamp", "snapshot", "targets")
@@ -97,7 +97,7 @@ func TestPlainInTheMidstOfAPublish(t *testing.T) {
 	}
 }
 
-// A pin from before consistent snapshots, and such a root in the middle of the chain.
+// A pin without consistent snapshots, and such a root in the middle of the chain.
 func TestPlainRootsBeforeConsistentSnapshots(t *testing.T) {
 	p := newSingle(t)
 	for _, says := range []bool{true, false, true} {
@@ -107,7 +107,7 @@ func TestPlainRootsBeforeConsistentSnapshots(t *testing.T) {
 	p.refresh(p.client(), nil, "2.root", "3.root", "4.root", "5.root", "timestamp", "5.snapshot", "5.targets")
 }
 
-// A root that names the timestamp's key by another id damages nothing that is kept.
+// A root that names the timestamp's key by another id does not invalidate kept files.
 func TestPlainKeyUnderAnotherID(t *testing.T) {
 	p := newPlain(t)
 	c := p.client()
@@ -130,7 +130,7 @@ func TestPlainKeyUnderAnotherID(t *testing.T) {
 		reason, _ := os.ReadFile(strings.TrimSuffix(view.Evidence()[0], ".json") + ".reason.json")
 		t.Errorf("evidence %q: %s", view.Evidence(), reason)
 	}
-	// And what is old stays old.
+	// And old files stay old.
 	now := p.repo.Files["timestamp.json"]
 	p.repo.Files["timestamp.json"] = renamed(old.Files["timestamp.json"])
 	p.refresh(c, tuf.ErrRollback, "3.root", "timestamp")

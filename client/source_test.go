@@ -18,8 +18,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Answers that are no files are no evidence either: the place is down.
-func TestAnswersThatAreNoFiles(t *testing.T) {
+// Answers that are not files are not evidence either: the location is down.
+func TestAnswersThatAreNotFiles(t *testing.T) {
 	for name, a := range map[string]answer{"302": redirect(""), "br": coded("br", ""), "204": status(204, "", nil), "206": status(206, "", []byte("{}")), "451": status(451, "", nil)} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
@@ -33,19 +33,19 @@ func TestAnswersThatAreNoFiles(t *testing.T) {
 	}
 }
 
-// Sources may be anything: what returns nothing, a folder in place of a file, a
-// name that climbs.
+// Unusual sources: one that returns nothing, a directory in place of a file, a name
+// that leads out of the directory.
 func TestOddSources(t *testing.T) {
 	w := newWeb(t)
 	if _, err := client.New(w.pin(), &client.Config{Dir: w.dir, Sources: []client.Source{nil}}); err == nil {
-		t.Error("a nil Source is taken")
+		t.Error("a nil Source is accepted")
 	}
 	odd := fstest.MapFS{"metadata/2.root.json/x": &fstest.MapFile{}, "metadata/timestamp.json": &fstest.MapFile{Mode: fs.ModeNamedPipe}}
 	if _, err := client.FS(odd).Open(t.Context(), "metadata/timestamp.json"); !errors.Is(err, fs.ErrInvalid) {
-		t.Errorf("a pipe is waited for: %v", err)
+		t.Errorf("a pipe blocks: %v", err)
 	}
 	if _, err := client.FS(odd).Open(t.Context(), "metadata/5./../x.json"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("what no file system has is absent, not %v", err)
+		t.Errorf("a file in no file system is absent, not %v", err)
 	}
 	if r, err := client.List(elsewhere{}).(client.RangeSource).OpenAt(t.Context(), "targets/x", 5, ""); !errors.Is(err, client.ErrRange) {
 		t.Errorf("a range that begins elsewhere: %v, %v", r, err)
@@ -64,11 +64,11 @@ func TestOddSources(t *testing.T) {
 	defer f.Close()
 	cancel()
 	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
-		t.Errorf("reading goes on: %v", err)
+		t.Errorf("reading continues: %v", err)
 	}
 }
 
-// elsewhere begins where nobody asked it to.
+// elsewhere starts at an offset that was not requested.
 type elsewhere struct{ client.Source }
 
 func (elsewhere) OpenAt(_ context.Context, _ string, offset int64, _ string) (*client.Range, error) {
@@ -79,8 +79,8 @@ type sourceFunc func() (io.ReadCloser, error)
 
 func (s sourceFunc) Open(context.Context, string) (io.ReadCloser, error) { return s() }
 
-// A name from metadata that climbs is not asked for.
-func TestClimbingNames(t *testing.T) {
+// A name from metadata that leads out of the directory is not requested.
+func TestPathTraversal(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			r.AddTarget("agent/../../../etc/passwd", "x", nil, role)
@@ -101,7 +101,7 @@ func TestClimbingNames(t *testing.T) {
 	}
 }
 
-// A place that does not answer, or not to the end, is left after a while.
+// A location that does not answer, or not completely, is left after a while.
 func TestMetadataTimeout(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -116,7 +116,8 @@ func TestMetadataTimeout(t *testing.T) {
 	}
 }
 
-// A relative state folder stays the same one when the process moves on.
+// A relative state directory stays the same when the process changes its working
+// directory.
 func TestRelativeDir(t *testing.T) {
 	w := newWeb(t)
 	t.Chdir(w.dir)
@@ -129,7 +130,7 @@ func TestRelativeDir(t *testing.T) {
 	}
 }
 
-// More bytes than may be are not read, whatever the limit.
+// Bytes beyond the limit are not read.
 func TestTooLarge(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })

@@ -95,7 +95,7 @@ func onTheWeb(t *testing.T, files map[string][]byte) client.Source {
 	return webOf(t, files, func(*http.Request) {})
 }
 
-// webOf is a web server that has the files, as a good one does, and a Source of it.
+// webOf is a correct web server with the files, and a Source of it.
 func webOf(t *testing.T, files map[string][]byte, change func(*http.Request)) client.Source {
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, ok := files[strings.TrimPrefix(r.URL.Path, "/r/")]
@@ -111,11 +111,11 @@ func webOf(t *testing.T, files map[string][]byte, change func(*http.Request)) cl
 	return client.URL(ts.URL+"/r/metadata/", ts.URL+"/r/targets/")
 }
 
-// broken are sources that break the contract, by the subtest that has to say so.
+// broken are sources that break the contract, by the subtest that must fail.
 var broken = map[string]func(*broke, context.Context, string, int64, string) (*client.Range, error){
 	"files": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {
 		r, err := b.good.OpenAt(ctx, name, offset, tag)
-		if err == nil && r.Size == 13 { // unzips what is not for it to unzip
+		if err == nil && r.Size == 13 { // it decompresses a target
 			r.ReadCloser = io.NopCloser(strings.NewReader("unzipped"))
 		}
 		return r, err
@@ -127,7 +127,7 @@ var broken = map[string]func(*broke, context.Context, string, int64, string) (*c
 		}
 		return r, err
 	},
-	"names that climb": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {
+	"path traversal": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {
 		return b.good.OpenAt(ctx, path.Clean(name), offset, tag)
 	},
 	"readers": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {
@@ -146,7 +146,7 @@ var broken = map[string]func(*broke, context.Context, string, int64, string) (*c
 	"ranges": func(b *broke, ctx context.Context, name string, offset int64, tag string) (*client.Range, error) {
 		r, err := b.good.OpenAt(ctx, name, offset, tag)
 		if err == nil && offset > 0 {
-			r.Offset = 0 // which it is not
+			r.Offset = 0 // which is wrong
 		}
 		return r, err
 	},
@@ -186,8 +186,7 @@ func (b *broke) OpenAt(ctx context.Context, name string, offset int64, tag strin
 	return broken[b.how](b, ctx, name, offset, tag)
 }
 
-// The examiner finds what it is made to find: it is run on bad sources in
-// another process, where it fails.
+// The tests detect the broken sources: they run in another process, and fail there.
 func TestSourcesThatBreakTheContract(t *testing.T) {
 	if how := os.Getenv("VISUM_TEST_BROKEN"); how != "" {
 		sourcetest.Run(t, func(t *testing.T, files map[string][]byte) client.Source {

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"strconv"
@@ -18,60 +16,54 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What a client keeps in its [Store]:
+// A client keeps in its [Store]:
 //
 //	roots/N.root.json     every accepted root after the pin's
-//	timestamp.json        the newest that verified: rollback floors
-//	snapshot.json
-//	recovery/             statements by which such a root was reached
-//	roles/N.ROLE.json     targets roles that verified, as long as the snapshot lists them
-//	state.json            the commit point, and marks that only grow; state.bak is its copy
-//	evidence/             what was refused, bounded
+//	timestamp.json        the newest that verified: version floors
+//	snapshot.json         likewise
+//	recovery/             statements that led to a recovery root
+//	roles/N.ROLE.json     verified targets roles, as long as the snapshot lists them
+//	state.json            the commit point, and version floors; state.bak is its copy
+//	evidence/             refused files, limited in number and size
 //
-// Nothing is named by a URL. Who can write here can make the client forget its
-// progress down to the pin, or keep it from working; he can't make it accept
-// anything unsigned. A file that is damaged is as good as absent: it is fetched
-// again, and the other files keep the floors that it held. What it was goes to
-// the evidence.
+// No name contains a URL. An attacker with write access can reset the client to the pin
+// or break it, but cannot make it accept unsigned metadata. A damaged file is treated
+// as absent: it is fetched again, and the other files preserve the floors that it
+// contained. Its bytes are kept as evidence.
 
-// session is the state, locked, as one call has it.
+// session is the locked state during one call.
 type session struct {
 	state
 	store  Store
-	saved  []byte            // what both state files hold; nil where they are not the same
-	broken map[string][]byte // state files that are none
-	void   map[string]bool   // files that count no more, but could not be removed
+	saved  []byte            // content of both state files; nil if they differ
+	broken map[string][]byte // state files that could not be parsed
+	void   map[string]bool   // files to be ignored because they could not be removed
 	log    *slog.Logger
 	unlock func()
 }
 
-// diskError tells the errors of our own store from those of places.
-type diskError struct{ error }
-
-func (e diskError) Unwrap() error { return e.error }
-
-// state is what state.json holds.
+// state is the content of state.json.
 type state struct {
-	Root      int64                `json:"root"`            // highest root version accepted
+	Root      int64                `json:"root"`            // highest accepted root version
 	Set       *mark                `json:"set,omitempty"`   // the last complete set
-	Probed    time.Time            `json:"probed,omitzero"` // last time enough operators spoke; at first, when the state began
+	Probed    time.Time            `json:"probed,omitzero"` // when enough operators last confirmed the root; initially when the state was created
 	Floors    map[string]floor     `json:"floors,omitempty"`
-	Health    map[string]health    `json:"health,omitempty"`    // of places that failed lately
-	Turns     turns                `json:"turns,omitzero"`      // whom the next probe asks
-	Dice      string               `json:"dice,omitempty"`      // random, drawn once, for rollouts; never sent
-	Wait      *tuf.Wait            `json:"wait,omitempty"`      // for a recovery
-	Counter   int64                `json:"counter,omitempty"`   // highest of the recovery statements that verified
-	Recovered []tuf.Wait           `json:"recovered,omitempty"` // waits that are over, each for a root that was recovered to
-	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases that wait for Config.Defer, by sha256
+	Health    map[string]health    `json:"health,omitempty"`    // of locations that failed recently
+	Turns     pollQueues           `json:"turns,omitzero"`      // the order of future probes
+	Seed      string               `json:"dice,omitempty"`      // random rollout seed, drawn once, never sent
+	Wait      *tuf.Wait            `json:"wait,omitempty"`      // the waiting period of a recovery
+	Counter   int64                `json:"counter,omitempty"`   // highest counter of the verified recovery statements
+	Recovered []tuf.Wait           `json:"recovered,omitempty"` // completed waiting periods, each for an accepted recovery root
+	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases deferred by Config.Defer, by sha256
 }
 
-// turns are the queues of what is asked in probes.
-type turns struct {
-	Roots      turn `json:"roots,omitempty"`
-	Timestamps turn `json:"timestamps,omitempty"`
+// pollQueues are the queues that determine the order of probes.
+type pollQueues struct {
+	Roots      pollQueue `json:"roots,omitempty"`
+	Timestamps pollQueue `json:"timestamps,omitempty"`
 }
 
-// mark names a set of which every file was verified.
+// mark identifies a set whose files were all verified.
 type mark struct {
 	Root      int64     `json:"root"`
 	Timestamp string    `json:"timestamp"` // sha256 of the file
@@ -79,7 +71,7 @@ type mark struct {
 	Until     time.Time `json:"until"`     // when the first of its files expires
 }
 
-// sealed is the form of state.json: the sum tells a flipped bit from a version.
+// sealed is the form of state.json: the checksum detects flipped bits.
 type sealed struct {
 	Sum   string          `json:"sum"`
 	State json.RawMessage `json:"state"`
@@ -131,10 +123,10 @@ func (s *session) load() error {
 	if s.Seen == nil {
 		s.Seen = map[string]time.Time{}
 	}
-	if s.Dice == "" {
+	if s.Seed == "" {
 		var b [16]byte
 		rand.Read(b[:]) // never fails
-		s.Dice = hex.EncodeToString(b[:])
+		s.Seed = hex.EncodeToString(b[:])
 	}
 	return nil
 }
@@ -170,32 +162,31 @@ func (s *session) keepRoot(r *tuf.Root) error {
 	return s.store.Write("roots/"+rootName(r.Version()), r.Bytes())
 }
 
-// discard removes files that are of no use any more. Where that is refused they take
-// room, and are as good as absent for this session: what is wrong with them is found
-// out again by the next one.
+// discard removes files that are no longer needed. A file that cannot be removed is
+// ignored for this session; the next one will reject it again.
 func (s *session) discard(names ...string) (all bool) {
 	all = true
 	for _, name := range names {
 		if err := s.store.Remove(name); err != nil {
-			s.log.Warn("an old file of the state stays", "name", name, "error", err)
+			s.log.Warn("could not remove an old file of the state", "name", name, "error", err)
 			s.void[name], all = true, false
 		}
 	}
 	return all
 }
 
-// list returns the files of a folder of the store; none where it can't be read,
-// which is said in the log.
+// list returns the files in a directory of the store; none, and a log record, if it
+// cannot be read.
 func (s *session) list(folder string) map[string]int64 {
 	list, err := s.store.List(folder)
 	if err != nil {
-		s.log.Warn("a folder of the state can't be read", "folder", folder, "error", err)
+		s.log.Warn("could not read a directory of the state", "folder", folder, "error", err)
 		return nil
 	}
 	return list
 }
 
-// dropRootsFrom removes kept roots from version n on.
+// dropRootsFrom removes the kept roots from version n on.
 func (s *session) dropRootsFrom(n int64) {
 	for name := range s.list("roots") {
 		number, _, _ := strings.Cut(name, ".")
@@ -205,9 +196,9 @@ func (s *session) dropRootsFrom(n int64) {
 	}
 }
 
-// newestKept follows the kept roots from tip as far as they go, without the lock
-// and without touching anything.
-func newestKept(store Store, tip *tuf.Root, limit int64, now time.Time) *tuf.Root {
+// newestKept verifies the kept roots after trusted and returns the last good one. It takes
+// no lock and changes nothing.
+func newestKept(store Store, trusted *tuf.Root, limit int64, now time.Time) *tuf.Root {
 	var st state
 	for _, name := range stateFiles {
 		if data, err := store.Read(name, maxState); err == nil {
@@ -217,50 +208,68 @@ func newestKept(store Store, tip *tuf.Root, limit int64, now time.Time) *tuf.Roo
 		}
 	}
 	for {
-		data, err := store.Read("roots/"+rootName(tip.Version()+1), limit)
+		data, err := store.Read("roots/"+rootName(trusted.Version()+1), limit)
 		if err != nil {
-			return tip
+			return trusted
 		}
-		next, by, err := follow(store, tip, data, st.Recovered)
-		if err != nil || by != nil && tip.CheckExpiry(later(now, tip)) == nil {
-			return tip // a recovery from a root in date is for a refresh to check
+		next, by, err := follow(store, trusted, data, st.Recovered)
+		if err != nil || by != nil && trusted.CheckExpiry(later(now, trusted)) == nil {
+			return trusted // a refresh must check whether a recovery from an unexpired root is justified
 		}
-		tip = next
+		trusted = next
 	}
 }
 
-// confirm notes when enough operators last said that there is no newer root, and
-// returns how long ago that was; for a new state, since it began.
-func (s *session) confirm(w *walk) (ago time.Duration) {
-	ago = w.now.Sub(s.Probed)
-	switch {
-	case s.Probed.IsZero() || ago < 0: // a clock that was ahead must not stop the counting
-	case !w.settled:
-		return ago
-	case ago < time.Hour: // exact enough to know by, and spares a write at each refresh
-		return 0
-	}
-	s.Probed = w.now
-	return 0
+// floor is a version below which a role is refused as long as its keys are the same.
+// New keys may start at new numbers.
+//
+// The files timestamp.json and snapshot.json act as floors too, and check more (every
+// listed role); the number in the state holds if such a file is lost. A release role
+// has only the number, which survives a rotation of the online keys.
+type floor struct {
+	Version int64  `json:"version"`
+	Keys    string `json:"keys"`
 }
 
-// diskName is a name from metadata in a form that is safe on every disk.
-func diskName(name string) string {
-	var b strings.Builder
-	for _, c := range []byte(name) {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' && b.Len() > 0 || c == '-' || c == '_' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02x", c)
+// health records that a location did not answer, answered late or served bytes that do
+// not verify. It is asked after the others for some time, so that not every refresh
+// waits for its timeout or processes its bytes. It is still asked if the others are not
+// enough.
+type health struct {
+	Fails   int       `json:"fails"`             // consecutive failures
+	Until   time.Time `json:"until"`             // asked last until then
+	Wait    bool      `json:"wait,omitempty"`    // the location itself requested the pause
+	Content bool      `json:"content,omitempty"` // it failed to serve content, so serving a root does not clear it
+}
+
+// follow verifies kept bytes as the root after trusted: a regular successor, or a recovery
+// root whose waiting period is over. by is the recovery statement, if any.
+func follow(store Store, trusted *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
+	if next, err = trusted.Next(data); err == nil {
+		return next, nil, nil
+	}
+	statement, readErr := store.Read(recoveryName(trusted), tuf.MaxRecoveryStatement)
+	if readErr != nil {
+		return nil, nil, err
+	}
+	for _, wait := range recovered {
+		rec, recErr := trusted.Recovery(statement, data, wait.Last)
+		if recErr != nil {
+			continue
+		}
+		// A statement that had expired when the root was signed was never in force.
+		if next, recErr := rec.Accept(wait); recErr == nil && next.Charter().SignedAt().Before(rec.Expires()) {
+			return next, rec, nil
 		}
 	}
-	if b.Len() > 120 {
-		return b.String()[:80] + hexSum([]byte(name))[:32]
-	}
-	return b.String()
+	return nil, nil, err
 }
 
-func hexSum(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+// newestRoot returns the newest root that this client knows, also before its first
+// refresh: retired hosts are listed in the kept roots, not in the pin.
+func (c *Client) newestRoot() *tuf.Root {
+	if trusted := c.trusted.Load(); trusted != nil {
+		return trusted
+	}
+	return newestKept(c.store, c.pin.Root(), c.limits.Root, c.clock())
 }

@@ -31,7 +31,7 @@ func editState(t *testing.T, w *web, edit func(state tuftest.Doc)) {
 	mustWrite(t, w.state("state.bak"), sealed)
 }
 
-// plantRecovery writes a recovery into the state as if it had been waited for.
+// plantRecovery writes a recovery into the state as if its waiting period were over.
 func plantRecovery(t *testing.T, w *web, recovered *tuftest.Repo, at time.Time) {
 	t.Helper()
 	root, err := tuf.OpenRoot(w.repo.Files["1.root.json"], nil)
@@ -51,21 +51,21 @@ func plantRecovery(t *testing.T, w *web, recovered *tuftest.Repo, at time.Time) 
 	})
 }
 
-// A recovery that an attacker wrote into the state is not followed while the
-// repository is alive: neither one that the recovery keys signed but that was not waited
-// for, nor one that is past its date. A regular next root counts as alive as well.
+// A recovery that an attacker wrote into the state is not followed while the repository
+// works: neither one without a completed waiting period, nor an expired one. A regular
+// next root counts as working, too.
 func TestPlantedRecovery(t *testing.T) {
 	for name, tt := range map[string]struct {
 		edit func(w *web)
 		root int64
 	}{
-		"in date":           {func(w *web) {}, 1},
-		"past its date":     {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
-		"with a next root":  {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
-		"shown by two":      {nil, 1},
-		"with new online":   {func(w *web) { rotate(w.repo) }, 2},
-		"a root at one":     {func(w *web) { rotate(w.repo); w.does(status(404, "2.root.json", nil), vendorHost, cdnHost) }, 2},
-		"one location dark": {func(w *web) { w.does(dark, vendorHost) }, 1},
+		"in date":                  {func(w *web) {}, 1},
+		"expired":                  {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
+		"with a next root":         {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
+		"shown by two":             {nil, 1},
+		"with new online":          {func(w *web) { rotate(w.repo) }, 2},
+		"a root at one":            {func(w *web) { rotate(w.repo); w.does(status(404, "2.root.json", nil), vendorHost, cdnHost) }, 2},
+		"one location unreachable": {func(w *web) { w.does(unreachable, vendorHost) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			long := tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0))
@@ -87,8 +87,8 @@ func TestPlantedRecovery(t *testing.T) {
 				}
 			}
 			plantRecovery(t, w, recovered, tuftest.Now)
-			if n := client.NewestRoot(w.client()); n != 1 { // before a refresh it can't be told whether the repository is alive
-				t.Errorf("a download follows root v%d of the state", n)
+			if n := client.NewestRoot(w.client()); n != 1 { // before a refresh it is unknown whether the repository works
+				t.Errorf("a download uses root v%d of the state", n)
 			}
 			a := w.approved(w.client())
 			w.good(w.client(), tt.root)
@@ -109,7 +109,7 @@ func TestPlantedRecovery(t *testing.T) {
 	}
 }
 
-// rotate publishes a root with new online keys, under which old content is void.
+// rotate publishes a root with new online keys, under which old content is invalid.
 func rotate(r *tuftest.Repo) {
 	r.NextRoot(func() {
 		r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
@@ -121,8 +121,8 @@ func rotate(r *tuftest.Repo) {
 	r.Publish()
 }
 
-// The healthy twin: a recovery that was waited for while the root was in date is
-// followed by later processes, as long as no location serves the old content again.
+// A recovery whose waiting period ran while the root had not expired is followed by
+// later processes, as long as no location serves the old content again.
 func TestRecoveryInDateStays(t *testing.T) {
 	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0)) })
 	w.good(w.client(), 1)
@@ -148,14 +148,14 @@ func TestRecoveryInDateStays(t *testing.T) {
 	if n := len(files(t, w.state("evidence"))); n != evidence {
 		t.Errorf("%d files of evidence, %d before", n, evidence)
 	}
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 2 {
 		t.Errorf("root v%d", view.RootVersion())
 	}
 }
 
-// A statement whose counter is below one that was seen is void for this client,
-// also after a restart.
+// A statement with a lower counter than one seen before is refused, also after a
+// restart.
 func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 	w := lost(t)
 	first := w.repo.Clone()
@@ -182,10 +182,10 @@ func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 	t.Error("the newer statement was not followed")
 }
 
-// Junk that costs nothing does not displace evidence that took a key: 40 forged
-// roots without a valid signature, 40 copies of a root of the past, and variants of one
-// that a root key signed leave room for a fork that both parties signed.
-func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
+// Junk that anyone can make does not displace evidence that took a key: 40 forged roots
+// without a valid signature, 40 copies of an old root, and variants of one that a root
+// key signed leave room for a fork that both parties signed.
+func TestJunkDoesNotDisplaceEvidence(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
 	w.repo.NextRoot(nothing)
@@ -207,25 +207,25 @@ func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
 	unsigned := func(i int) []byte {
 		r := w.repo.Clone()
 		r.Root["version"], r.Root["x"] = 3, i
-		return r.Sign(r.Root, "stranger")
+		return r.Sign(r.Root, "unknown")
 	}
-	w.does(dark, reviewHost) // so that it is the location's turn in each probe
+	w.does(unreachable, reviewHost) // so that it is the location's turn in each probe
 	padded := func(data []byte, i int) []byte { return append([]byte(strings.Repeat(" ", i+1)), data...) }
 	for i := range 40 {
 		next(body("3.root.json", unsigned(i)))
 	}
 	if n := kept("root-"); n != 16 || kept("") != n {
-		t.Errorf("%d pieces of junk", n)
+		t.Errorf("%d junk files", n)
 	}
-	for i := range 3 { // genuine, under another name
+	for i := range 3 { // authentic, under another name
 		next(body("3.root.json", padded(w.repo.Files["1.root.json"], i)))
 	}
 	if n := kept("signed-"); n != 0 {
-		t.Errorf("%d roots of the past are kept as if they were forks", n)
+		t.Errorf("%d old roots are kept as forks", n)
 	}
 	r := w.repo.Clone()
 	r.Root["version"] = 3
-	bySome := r.Sign(r.Root, "vendor1", "vendor2") // all that the vendor has
+	bySome := r.Sign(r.Root, "vendor1", "vendor2") // all vendor keys
 	for i := range 20 {
 		next(body("3.root.json", padded(bySome, i)))
 	}
@@ -252,12 +252,12 @@ func TestEvidenceKeepsWhatTookAKey(t *testing.T) {
 	}
 }
 
-// A View is of its refresh; when the first of its files has expired it answers no
-// more.
+// A View belongs to its refresh; after the first of its files has expired it answers
+// nothing.
 func TestViewExpires(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
-	fresh, lazy := w.good(c, 1), w.good(w.client(), 1) // the second opens its files when it is asked
+	fresh, lazy := w.good(c, 1), w.good(w.client(), 1) // the second opens its files on demand
 	w.now = firstExpiry(t, w.repo).Add(-time.Second)
 	for _, view := range []*client.View{fresh, lazy} {
 		if _, err := view.Find(t.Context(), tuftest.Path); err != nil {
@@ -290,8 +290,8 @@ func firstExpiry(t *testing.T, r *tuftest.Repo) (first time.Time) {
 	return first
 }
 
-// In a plain repository a root that raises the threshold of the same online keys
-// does not let the targets go back.
+// Without a charter a root that raises the threshold of the same online keys does not
+// permit a rollback of the targets.
 func TestPlainThresholdRaised(t *testing.T) {
 	p := newPlain(t)
 	p.repo.NextRoot(func() {
@@ -320,9 +320,9 @@ func TestPlainThresholdRaised(t *testing.T) {
 	}
 }
 
-// A plain repository whose root adopts a charter goes on: what its clients find
-// under the charter they save, also before a refresh of the process. What was found
-// before the adoption, and what another repository approved, is refused.
+// A standard TUF repository whose root adopts a charter continues: its clients save
+// targets found under the charter, also before the first refresh of a process. Targets
+// found before the adoption, and targets of another repository, are refused.
 func TestPlainAdoptsCharter(t *testing.T) {
 	reviewed := newWeb(t)
 	other := reviewed.approved(reviewed.client())
@@ -370,8 +370,8 @@ func TestPlainAdoptsCharter(t *testing.T) {
 	}
 }
 
-// A clock that swings between two times does not shorten the wait for a recovery:
-// time counts once.
+// A clock that swings between two times does not shorten the waiting period of a
+// recovery: time counts once.
 func TestRecoveryHoldAndSwingingClock(t *testing.T) {
 	w := lost(t)
 	start := w.now

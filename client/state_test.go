@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// files lists what is below a folder, sorted.
+// files lists the files below a directory, sorted.
 func files(t *testing.T, dir string) (out []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -31,8 +31,8 @@ func files(t *testing.T, dir string) (out []string) {
 	return out
 }
 
-// damages are the ways in which a file of the state comes back from a crash, a
-// bad disk or a stranger.
+// damages are the kinds of damage to a file of the state, by a crash, a bad disk or an
+// attacker.
 var damages = map[string]func(t *testing.T, file string, was []byte){
 	"absent":    func(t *testing.T, file string, was []byte) {},
 	"empty":     func(t *testing.T, file string, was []byte) { mustWrite(t, file, nil) },
@@ -62,8 +62,8 @@ var damages = map[string]func(t *testing.T, file string, was []byte){
 	},
 }
 
-// Each file of the state is damaged in each way. The client heals by itself and
-// no way back opens: neither to older content nor to an older root.
+// Each file of the state is damaged in each way. The client recovers, and no rollback
+// is possible: neither to older content nor to an older root.
 func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -96,7 +96,7 @@ func TestDamagedState(t *testing.T) {
 					t.Fatal(err)
 				}
 				if len(was) == 0 && (how == "truncated" || how == "zeros" || how == "flipped") {
-					return // the lock holds nothing
+					return // the lock is empty
 				}
 				if err := os.Remove(file); err != nil {
 					t.Fatal(err)
@@ -117,15 +117,15 @@ func TestDamagedState(t *testing.T) {
 				w.asked("")
 				w.good(w.client(), 2)
 				if got := w.asked(vendorHost); len(got) != 2 {
-					t.Errorf("not healed on disk, asked %q", got)
+					t.Errorf("not repaired on disk, asked %q", got)
 				}
 			})
 		}
 	}
 }
 
-// One bit can make another version of a version: the sum tells. And a copy that
-// was lost is made again before it is needed.
+// One flipped bit can change a version: the checksum detects it. And a lost copy is
+// written again before it is needed.
 func TestStateFilesHealEachOther(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
@@ -156,8 +156,8 @@ func TestStateFilesHealEachOther(t *testing.T) {
 	w.bad(w.client(), client.ErrBehind)
 }
 
-// With both floor files gone the numbers in the state hold, for as long as the
-// keys are the same.
+// Without both floor files the numbers in the state hold, as long as the keys are the
+// same.
 func TestFloorsWithoutFiles(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
@@ -172,13 +172,13 @@ func TestFloorsWithoutFiles(t *testing.T) {
 	if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrRollback) || !strings.Contains(view.Err().Error(), "timestamp v5: went backwards: trusted v6") {
 		t.Fatal(view.Err())
 	}
-	// A timestamp of today that lists the snapshot of yesterday.
+	// A new timestamp that lists an old snapshot.
 	old.Roles["timestamp"]["version"] = 7
 	old.PublishTimestamp()
 	if view := w.bad(w.client(), client.ErrNoContent); !strings.Contains(view.Err().Error(), "lists snapshot v5, trusted v6") {
 		t.Fatal(view.Err())
 	}
-	// A new epoch begins anew, but not for the release roles.
+	// A new epoch starts again, but not for the release roles.
 	w.shows(nil, vendorHost, cdnHost, reviewHost)
 	epoch := func(r *tuftest.Repo, version int) {
 		r.NextRoot(func() {
@@ -202,7 +202,7 @@ func TestFloorsWithoutFiles(t *testing.T) {
 	w.good(w.client(), 2)
 }
 
-// A hold is a release role too: an older one does not come back in a new epoch.
+// A hold is a release role too: an older one does not return in a new epoch.
 func TestHoldHasAFloor(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
@@ -230,8 +230,8 @@ func TestHoldHasAFloor(t *testing.T) {
 	w.bad(c, tuf.ErrRollback)
 }
 
-// A place goes back to what it showed before.
-func TestRollbackByAPlace(t *testing.T) {
+// A location returns to an older state.
+func TestRollbackByALocation(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
 	renew(w.repo)
@@ -242,10 +242,10 @@ func TestRollbackByAPlace(t *testing.T) {
 		t.Errorf("served by %s, evidence %q", view.Place(), view.Evidence())
 	}
 	w.shows(old, cdnHost)
-	if view := w.bad(c, tuf.ErrRollback); len(view.Evidence()) != 0 { // a copy that lags lies to nobody
+	if view := w.bad(c, tuf.ErrRollback); len(view.Evidence()) != 0 { // a mirror that lags is not an attack
 		t.Errorf("evidence %q", view.Evidence())
 	}
-	// The newest timestamp with the snapshot of before.
+	// The newest timestamp with the previous snapshot.
 	w.shows(nil, vendorHost, cdnHost)
 	w.does(body("6.snapshot.json", old.Files["5.snapshot.json"]), vendorHost, cdnHost)
 	w.good(c, 1) // which is on disk
@@ -255,7 +255,7 @@ func TestRollbackByAPlace(t *testing.T) {
 	w.bad(c, tuf.ErrMismatch)
 	w.does(nil, vendorHost, cdnHost)
 	w.good(c, 1)
-	// A role that no release hangs on goes back in a snapshot that is new.
+	// A role without releases is rolled back in a new snapshot.
 	w.repo.Roles["targets"]["version"] = 5
 	w.repo.Bump()
 	w.repo.Publish()
@@ -264,8 +264,8 @@ func TestRollbackByAPlace(t *testing.T) {
 	}
 }
 
-// Weeks in which a copy lags now and then, and is asked by clients of which some know
-// the next version already, leave room for a root that is forged.
+// After weeks in which a mirror lags now and then, and clients know the next version
+// already, there is still room for the evidence of a forged root.
 func TestForgedRootAfterWeeksOfLag(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -278,7 +278,7 @@ func TestForgedRootAfterWeeksOfLag(t *testing.T) {
 		w.repo.Publish()
 		w.good(c, 1)
 		w.shows(old, vendorHost)
-		w.does(dark, cdnHost)
+		w.does(unreachable, cdnHost)
 		if view := w.bad(c, tuf.ErrRollback); len(view.Evidence()) > 0 {
 			t.Fatalf("evidence %q", view.Evidence())
 		}
@@ -288,15 +288,15 @@ func TestForgedRootAfterWeeksOfLag(t *testing.T) {
 	forged.Root["version"] = 2
 	w.shows(nil, vendorHost)
 	w.now = w.now.Add(2 * time.Hour)
-	w.does(body("2.root.json", forged.Sign(forged.Root, "thief")), vendorHost, cdnHost, reviewHost)
+	w.does(body("2.root.json", forged.Sign(forged.Root, "attacker")), vendorHost, cdnHost, reviewHost)
 	view, _ := w.client().Refresh(t.Context())
 	if len(view.Evidence()) == 0 {
 		t.Errorf("evidence %q", view.Evidence())
 	}
 }
 
-// A key of a kind that is not known here is no attack: the error names the kind, and
-// nothing is filed.
+// An unknown type of key is not an attack: the error names the type, and no evidence is
+// kept.
 func TestUnknownKindOfKeyIsNoEvidence(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)

@@ -9,45 +9,45 @@ import (
 	"sync"
 )
 
-// Store keeps the state of the clients of one repository. [Folder] and [Memory]
-// are two; package client/storetest examines others.
+// Store keeps the state of the clients of one repository. [Folder] and [Memory] are
+// implementations; package client/storetest tests others.
 //
-// Names are one or two elements, slash-separated, of letters a to z, digits and
-// ".-_%", at most 160 bytes; none begins with a dot. All methods are safe for
+// Names have one or two slash-separated elements of letters a to z, digits and ".-_%",
+// and at most 160 bytes; no element begins with a dot. All methods are safe for
 // concurrent use.
 type Store interface {
-	// Lock keeps all other clients with this state out, in this process and in
-	// others, until unlock is called or the process ends. It waits, until ctx ends.
+	// Lock excludes all other clients of this state, in this process and in others,
+	// until unlock is called or the process ends. It waits until ctx ends.
 	Lock(ctx context.Context) (unlock func(), err error)
-	// Read returns the file; the caller may change what it gets. The error wraps
-	// fs.ErrNotExist where there is no file of that name, or what has it is no file,
-	// or has more than limit bytes.
+	// Read returns the file's content, which the caller may modify. The error wraps
+	// fs.ErrNotExist if there is no regular file of that name, or it has more than
+	// limit bytes.
 	Read(name string, limit int64) ([]byte, error)
-	// Write makes data the file's content. When it returns nil, that outlives a
-	// power cut; when it does not, or is killed, the file has its old or its new
-	// content, whole. data stays the caller's.
+	// Write replaces the file's content. When it returns nil, the new content survives
+	// a power failure. When it fails or the process is killed, the file has either its
+	// old or its new content, complete. data remains owned by the caller.
 	Write(name string, data []byte) error
-	// Remove removes the file. That there is none is no error.
+	// Remove removes the file. A missing file is not an error.
 	Remove(name string) error
-	// List returns the names of the files in a folder, "roots" for example,
-	// without the folder's, with their sizes in bytes. A folder that does not exist
-	// has none.
+	// List returns the names of the files in a directory such as "roots", without the
+	// directory's name, and their sizes in bytes. A directory that does not exist is
+	// empty.
 	List(folder string) (map[string]int64, error)
 }
 
-// Memory returns a Store that lasts as long as the process: for tests, and for
-// who has no disk. A client with an empty state can be shown the past.
+// Memory returns a Store that lasts as long as the process: for tests and diskless
+// systems. With an empty state a client has no rollback protection.
 func Memory() Store {
-	return &memory{lock: make(chan struct{}, 1), files: map[string][]byte{}}
+	return &memStore{lock: make(chan struct{}, 1), files: map[string][]byte{}}
 }
 
-type memory struct {
+type memStore struct {
 	lock  chan struct{}
 	mu    sync.Mutex
 	files map[string][]byte
 }
 
-func (m *memory) Lock(ctx context.Context) (func(), error) {
+func (m *memStore) Lock(ctx context.Context) (func(), error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (m *memory) Lock(ctx context.Context) (func(), error) {
 	}
 }
 
-func (m *memory) Read(name string, limit int64) ([]byte, error) {
+func (m *memStore) Read(name string, limit int64) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	data, ok := m.files[name]
@@ -69,7 +69,7 @@ func (m *memory) Read(name string, limit int64) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
-func (m *memory) Write(name string, data []byte) error {
+func (m *memStore) Write(name string, data []byte) error {
 	if !storeName(name) {
 		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrInvalid}
 	}
@@ -79,14 +79,14 @@ func (m *memory) Write(name string, data []byte) error {
 	return nil
 }
 
-func (m *memory) Remove(name string) error {
+func (m *memStore) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.files, name)
 	return nil
 }
 
-func (m *memory) List(folder string) (map[string]int64, error) {
+func (m *memStore) List(folder string) (map[string]int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := map[string]int64{}
@@ -98,7 +98,7 @@ func (m *memory) List(folder string) (map[string]int64, error) {
 	return out, nil
 }
 
-// storeName reports whether a name is one that a Store may be given.
+// storeName reports whether a name follows the rules of [Store].
 func storeName(name string) bool {
 	parts := strings.Split(name, "/")
 	for _, p := range parts {

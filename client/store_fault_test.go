@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// brokenStore fails at its n-th call, before the call's effect or after it.
+// brokenStore fails at its n-th call, before or after the call's effect.
 type brokenStore struct {
 	client.Store
 	n     int
@@ -62,10 +62,10 @@ func (b *brokenStore) List(folder string) (list map[string]int64, err error) {
 	return list, err
 }
 
-// The store fails once, at each of its calls in turn, before and after their
-// effect, while a client follows a new root and new content and meets a liar. It
-// says so or helps itself; nothing that was trusted is forgotten, and the next
-// run reaches the goal.
+// The store fails once, at each of its calls in turn, before and after their effect,
+// while a client follows a new root and new content and meets a malicious location. It
+// reports the error or recovers; nothing trusted is forgotten, and the next run
+// succeeds.
 func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 	t.Parallel()
 	for name, after := range map[string]bool{"before": false, "after": true} {
@@ -100,7 +100,7 @@ func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 				if done && err != nil {
 					t.Fatal(err)
 				}
-				// A good refresh is one that the next process can build on.
+				// After a successful refresh the next process can continue.
 				if err == nil {
 					w.shows(old, vendorHost, cdnHost, reviewHost)
 					if view, err := on(mem).Refresh(t.Context()); err == nil {
@@ -134,7 +134,7 @@ func find(t *testing.T, view *client.View) tuf.Approved {
 	return a
 }
 
-// quota is a Store with room for so many bytes more.
+// quota is a Store with room for a number of further bytes.
 type quota struct {
 	client.Store
 	room int
@@ -148,8 +148,8 @@ func (q *quota) Write(name string, data []byte) error {
 	return q.Store.Write(name, data)
 }
 
-// The disk is full at any byte of an update: it says so, and once there is room
-// it goes on.
+// The disk is full at any byte of an update: there is an error, and with room again the
+// client continues.
 func TestFullStore(t *testing.T) {
 	failed := 0
 	for room := 0; ; room += 1500 {
@@ -176,7 +176,7 @@ func TestFullStore(t *testing.T) {
 	}
 }
 
-// Thousands of refreshes in one process, with news now and then: memory, goroutines
+// Thousands of refreshes in one process, with changes now and then: memory, goroutines
 // and files do not grow.
 func TestThousandsOfRefreshes(t *testing.T) {
 	rounds := 1000
@@ -220,15 +220,15 @@ func TestThousandsOfRefreshes(t *testing.T) {
 	}
 }
 
-// stubborn is a store in which nothing can be removed, and no folder be read.
+// stubborn is a store in which nothing can be removed, and no directory be read.
 type stubborn struct{ client.Store }
 
 func (stubborn) Remove(string) error                   { return fs.ErrPermission }
 func (stubborn) List(string) (map[string]int64, error) { return nil, fs.ErrPermission }
 
-// Old files of the state that can't be removed keep nobody from updating, nor does
-// one open a way back or keep a floor that does not count any more: who drove
-// versions up with a stolen key has no hold when the keys change.
+// Old files of the state that cannot be removed do not prevent updates, permit no
+// rollback, and preserve no floor that has ended: versions inflated with a compromised
+// key do not bind after a rotation.
 func TestStateFilesThatCannotBeRemoved(t *testing.T) {
 	p := newPlain(t)
 	store := client.Memory()

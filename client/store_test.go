@@ -11,7 +11,7 @@ import (
 func TestFolder(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) func() client.Store {
 		dir := filepath.Join(t.TempDir(), "made", "if", "absent")
-		// Who reads does not make it.
+		// Reading does not create it.
 		if got, err := client.Folder(dir).List("roots"); err != nil || len(got) > 0 {
 			t.Fatal(got, err)
 		}
@@ -31,7 +31,7 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// A client on a Store of the caller's, and a second one that takes over from it.
+// A client with a custom Store, and a second one that continues with it.
 func TestStoreOfTheCaller(t *testing.T) {
 	w := newWeb(t)
 	s := client.Memory()

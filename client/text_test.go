@@ -16,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// oneLine demands printable ASCII in one line of 4 kB at most; strictly, that
-// foreign words are quoted too.
+// oneLine requires one line of printable ASCII of at most 4 kB; strictly, that foreign
+// text is quoted too.
 func oneLine(t *testing.T, what, s string, strictly bool) {
 	t.Helper()
 	if why := tuftest.BadText(s); why != "" && (strictly || !strings.Contains(why, "foreign")) {
@@ -25,7 +25,7 @@ func oneLine(t *testing.T, what, s string, strictly bool) {
 	}
 }
 
-// logLaw checks the attributes of all that is logged.
+// logLaw checks the attributes of all log records.
 type logLaw struct {
 	mu   sync.Mutex
 	bad  []string
@@ -49,8 +49,8 @@ func (l *logLaw) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// What one party writes into releases, holds and recalls: each decision is one line
-// that shows it in quotes.
+// Text of one party in releases, holds and recalls: each decision is one line that
+// shows it quoted.
 func TestTextsOfHostileReleases(t *testing.T) {
 	t.Parallel()
 	q := client.Query{Product: "tool", Channel: "stable", Platform: "any"}
@@ -99,7 +99,7 @@ func TestTextsOfHostileReleases(t *testing.T) {
 		say()
 		s.repo.Roles["team"+evil], s.repo.Signers["team"+evil] = tuftest.Targets(), []string{"attacker"}
 		s.repo.Delegate("vendor-agent", "team"+evil, tuftest.Doc{"paths": []any{"agent/*"}}, "k")
-		if i < 12 { // the last one is no file name
+		if i < 12 { // the last one is not a file name
 			view := s.good(s.client(), 1)
 			_, _ = view.Latest(t.Context(), q)
 		}
@@ -114,8 +114,8 @@ func TestTextsOfHostileReleases(t *testing.T) {
 	}
 }
 
-// What locations answer instead of files: errors and the attributes of logs are one
-// printable line each, and errors.Is still finds what is in them.
+// Responses instead of files: errors and log attributes are one printable line each,
+// and errors.Is still finds the causes.
 func TestTextsOfHostileLocations(t *testing.T) {
 	t.Parallel()
 	for i, evil := range tuftest.Hostile {
@@ -182,9 +182,9 @@ func TestTextsOfHostileLocations(t *testing.T) {
 // Several errors are one line, and each is found.
 func TestErrorsOnOneLine(t *testing.T) {
 	w := newWeb(t)
-	w.does(dark, vendorHost, cdnHost, reviewHost)
+	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	_, err := w.client().Refresh(t.Context())
-	if !errors.Is(err, client.ErrDark) || !errors.Is(err, errDark) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "client: no place answers; main: ") || strings.Contains(err.Error(), "client: client") {
+	if !errors.Is(err, client.ErrDark) || !errors.Is(err, errDark) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "client: no repository location is reachable; main: ") || strings.Contains(err.Error(), "client: client") {
 		t.Errorf("%v", err)
 	}
 }

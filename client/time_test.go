@@ -15,16 +15,16 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A root that was signed on a machine whose clock was ten years ahead leaves
-// clients without content, and the next root, signed at the right time, heals them:
-// those that have seen it, in the same process and in others, and those that pass it.
+// A root signed on a machine whose clock was ten years ahead leaves clients without
+// content. The next root, signed at the right time, repairs them: those that have seen
+// the wrong one, in the same process and in others, and those that skip it.
 func TestRootSignedAhead(t *testing.T) {
 	var log bytes.Buffer
 	in := func(cfg *client.Config) { cfg.Log = slog.New(slog.NewTextHandler(&log, nil)) }
 	w := newWeb(t)
 	c := w.client(in)
-	if view := w.good(c, 1); view.ClockBehind() != 0 || strings.Contains(log.String(), "clock is before") {
-		t.Errorf("the healthy twin: %s, %s", view.ClockBehind(), log.String())
+	if view := w.good(c, 1); view.ClockBehind() != 0 || strings.Contains(log.String(), "clock is behind") {
+		t.Errorf("a valid twin: %s, %s", view.ClockBehind(), log.String())
 	}
 	ahead := tuftest.Now.AddDate(10, 0, 0)
 	w.repo.NextRoot(func() {
@@ -37,7 +37,7 @@ func TestRootSignedAhead(t *testing.T) {
 			t.Errorf("%s behind, %v", got, view.Err())
 		}
 	}
-	if !strings.Contains(log.String(), "clock is before") {
+	if !strings.Contains(log.String(), "clock is behind") {
 		t.Errorf("nothing in the log: %s", log.String())
 	}
 	w.repo.NextRoot(func() {
@@ -52,8 +52,8 @@ func TestRootSignedAhead(t *testing.T) {
 	}
 }
 
-// Where no network goes, timestamps and snapshots are accepted for as long after
-// their expiry as the administrator says; roots and the parties' roles are not.
+// Without a network, timestamps and snapshots are accepted for the configured time
+// after their expiry; roots and the parties' roles are not.
 func TestUnsafeStale(t *testing.T) {
 	const week = 7 * 24 * time.Hour
 	end := tuftest.Now.Add(time.Hour)
@@ -70,19 +70,19 @@ func TestUnsafeStale(t *testing.T) {
 		late  time.Duration // after the expiry
 		ok    bool
 	}{
-		"in date":                {expires("timestamp", "snapshot"), 0, -1, true},
-		"timestamp":              {expires("timestamp"), 0, 0, false},
-		"timestamp within":       {expires("timestamp"), week, week - 1, true},
-		"timestamp at the end":   {expires("timestamp"), week, week, false},
-		"snapshot":               {expires("snapshot"), 0, 0, false},
-		"snapshot within":        {expires("snapshot"), week, week - 1, true},
-		"snapshot at the end":    {expires("snapshot"), week, week, false},
-		"both within":            {expires("timestamp", "snapshot"), week, week - 1, true},
-		"both, within too short": {expires("timestamp", "snapshot"), week, 2 * week, false},
-		"the vendor's role":      {expires("vendor-agent"), week, 0, false},
-		"the review's role":      {expires("review-agent"), week, 0, false},
-		"the holds":              {expires("hold"), week, 0, false},
-		"root":                   {func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(end) }, week, 0, false},
+		"in date":              {expires("timestamp", "snapshot"), 0, -1, true},
+		"timestamp":            {expires("timestamp"), 0, 0, false},
+		"timestamp within":     {expires("timestamp"), week, week - 1, true},
+		"timestamp at the end": {expires("timestamp"), week, week, false},
+		"snapshot":             {expires("snapshot"), 0, 0, false},
+		"snapshot within":      {expires("snapshot"), week, week - 1, true},
+		"snapshot at the end":  {expires("snapshot"), week, week, false},
+		"both within":          {expires("timestamp", "snapshot"), week, week - 1, true},
+		"both, time too short": {expires("timestamp", "snapshot"), week, 2 * week, false},
+		"the vendor's role":    {expires("vendor-agent"), week, 0, false},
+		"the review's role":    {expires("review-agent"), week, 0, false},
+		"the holds":            {expires("hold"), week, 0, false},
+		"root":                 {func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(end) }, week, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t, tt.edit)
@@ -101,7 +101,8 @@ func TestUnsafeStale(t *testing.T) {
 			if tt.stale == 0 {
 				return
 			}
-			// The View ends when the time is over, and a process without leave has no part in it.
+			// The View expires at the end of that time, and a process without
+			// UnsafeStale does not use the content.
 			w.bad(w.client(func(cfg *client.Config) { in(cfg); cfg.UnsafeStale = 0 }), tuf.ErrExpired)
 			w.good(c, 1)
 			w.now = end.Add(tt.stale)
@@ -125,7 +126,7 @@ func TestUnsafeStale(t *testing.T) {
 	}
 }
 
-// What Bundle reports is what a client without a network meets.
+// What Bundle reports is what a client without a network finds.
 func TestUseOfABundle(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.0", "the agent")
@@ -170,8 +171,8 @@ func TestUseOfABundle(t *testing.T) {
 			t.Errorf("with %s at %s: %v", tt.stale, tt.at, err)
 		}
 	}
-	// Roots alone have no content, and no time.
-	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Report: func(repo.BundleUse) { t.Error("a report of roots") }}); err != nil {
+	// A bundle of roots has no content, and no expiry.
+	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Report: func(repo.BundleUse) { t.Error("a report on roots") }}); err != nil {
 		t.Error(err)
 	}
 }

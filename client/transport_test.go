@@ -27,8 +27,8 @@ import (
 )
 
 // overTLS serves the web's repository on loopback with a certificate that is valid
-// between two times, and makes the repository name it. to stands between the client
-// and the server where it is not nil.
+// between two times, and makes the repository list it. to is between the client and the
+// server unless nil.
 func (w *web) overTLS(from, until time.Time, h2 bool, to func(address string) string) (trust func(*client.Client)) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(w.t, err)
@@ -70,9 +70,9 @@ func (w *web) overTLS(from, until time.Time, h2 bool, to func(address string) st
 	return func(c *client.Client) { client.TransportOf(c).TLSClientConfig.RootCAs = pool }
 }
 
-// Certificates are judged at the time by which everything else is judged: Config.Now,
-// or that of the newest root where it is later. A device without a battery boots in
-// 1970, and can update all the same.
+// Certificates are verified at the same time as everything else: Config.Now, or that of
+// the newest root if it is later. A device without a battery boots in 1970, and can
+// update nevertheless.
 func TestCertificatesInTheClientsTime(t *testing.T) {
 	day := 24 * time.Hour
 	signed := tuftest.Now
@@ -81,12 +81,12 @@ func TestCertificatesInTheClientsTime(t *testing.T) {
 		from, until time.Time
 		good        bool
 	}{
-		"Now years ahead of the system":          {tuftest.Now, tuftest.Now.Add(-day), tuftest.Now.Add(day), true},
-		"1970":                                   {time.Unix(0, 0), signed.Add(-day), signed.Add(day), true},
-		"2010":                                   {time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), signed.Add(-day), signed.Add(day), true},
-		"1970, and the certificate is over":      {time.Unix(0, 0), time.Unix(0, 0).Add(-day), signed.Add(-day), false},
-		"1970, and the certificate is not begun": {time.Unix(0, 0), signed.Add(day), signed.Add(2 * day), false},
-		"the certificate is over":                {tuftest.Now, tuftest.Now.Add(-2 * day), tuftest.Now.Add(-day), false},
+		"Now years ahead of the system":         {tuftest.Now, tuftest.Now.Add(-day), tuftest.Now.Add(day), true},
+		"1970":                                  {time.Unix(0, 0), signed.Add(-day), signed.Add(day), true},
+		"2010":                                  {time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), signed.Add(-day), signed.Add(day), true},
+		"1970, and the certificate has expired": {time.Unix(0, 0), time.Unix(0, 0).Add(-day), signed.Add(-day), false},
+		"1970, and the certificate is not valid yet": {time.Unix(0, 0), signed.Add(day), signed.Add(2 * day), false},
+		"the certificate has expired":                {tuftest.Now, tuftest.Now.Add(-2 * day), tuftest.Now.Add(-day), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,8 +106,8 @@ func TestCertificatesInTheClientsTime(t *testing.T) {
 	}
 }
 
-// The time of a root that came in an earlier process counts from the first
-// connection on, and that of one that comes in this refresh from then on.
+// The time of a root from an earlier process counts from the first connection on, and
+// that of a root in this refresh from then on.
 func TestCertificatesInTheTimeOfANewRoot(t *testing.T) {
 	old := tuftest.Now.AddDate(-1, 0, 0)
 	w := newWeb(t, func(r *tuftest.Repo) { r.Charter()["signed_at"] = tuftest.Stamp(old) })
@@ -132,9 +132,8 @@ func TestCertificatesInTheTimeOfANewRoot(t *testing.T) {
 	w.good(build(), 2)
 }
 
-// middlebox forwards connections. The first that brings more than limit bytes falls
-// silent for ever, as one that a network has forgotten; all others, before and after,
-// work.
+// middlebox forwards connections. The first that transfers more than limit bytes stalls
+// forever, as if its state had been lost; all others work.
 func middlebox(t *testing.T, limit int64) func(string) string {
 	return func(to string) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -179,8 +178,8 @@ func middlebox(t *testing.T, limit int64) func(string) string {
 	}
 }
 
-// What stood still is not tried again over the same connection, which with HTTP/2
-// looks alive as long as nobody asks.
+// A stalled transfer is not retried over the same connection, which with HTTP/2 looks
+// alive as long as it is not tested.
 func TestStalledConnectionIsReplaced(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %v", h2), func(t *testing.T) {

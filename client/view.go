@@ -5,31 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// View is what one refresh learned. Immutable and safe for concurrent use. It is a
-// snapshot and is not updated: refresh again before acting on an old one. When the
-// first of its metadata files expires it answers no more: Find and Latest then
-// return an error that wraps tuf.ErrExpired.
+// View is the result of one refresh. It is immutable and safe for concurrent use. It is
+// a snapshot and is not updated: refresh again before acting on an old one. When the
+// first of its metadata files expires, Find and Latest return an error that wraps
+// tuf.ErrExpired.
 type View struct {
 	client   *Client
-	tip      *tuf.Root
-	now      time.Time // by which it was judged
+	trusted  *tuf.Root
+	now      time.Time // the time used for verification
 	clock    time.Time
 	set      *set
-	dice     string
-	place    *place
+	seed     string
+	location *location
 	evidence []string
 	err      error // why there is no content
 }
 
-// State is what a refresh found, in a word.
+// State is the result of a refresh as one word.
 type State string
 
-// The states of a [View], each but StateOK with the error of the same name.
+// The states of a [View]. Each except StateOK corresponds to the error of the same
+// name.
 const (
 	StateOK        State = "ok"         // current root, current content
 	StatePartial   State = "partial"    // [ErrPartial]
@@ -39,7 +42,7 @@ const (
 	StateBehind    State = "behind"     // [ErrBehind]
 )
 
-// State is what the refresh found.
+// State returns the result of the refresh.
 func (v *View) State() State {
 	for _, s := range []struct {
 		err   error
@@ -55,13 +58,13 @@ func (v *View) State() State {
 	return StateOK
 }
 
-// RootVersion is the version of the newest trusted root.
-func (v *View) RootVersion() int64 { return v.tip.Version() }
+// RootVersion returns the version of the newest trusted root.
+func (v *View) RootVersion() int64 { return v.trusted.Version() }
 
 // Root returns the newest trusted root.
-func (v *View) Root() *tuf.Root { return v.tip }
+func (v *View) Root() *tuf.Root { return v.trusted }
 
-// Timestamp is the version of the timestamp, 0 where there is no content.
+// Timestamp returns the version of the timestamp, 0 if there is no content.
 func (v *View) Timestamp() int64 {
 	if v.set == nil {
 		return 0
@@ -69,36 +72,37 @@ func (v *View) Timestamp() int64 {
 	return v.set.timestamp.Version()
 }
 
-// ClockBehind is how far the machine's clock was before the time at which the
-// newest trusted root was signed, when it was refreshed; 0 where it was not. That
-// time counts then in place of the clock's: somebody should set the clock. Where
-// the root's time is what is wrong, the next root cures it.
+// ClockBehind returns how far the machine's clock was behind the time at which the
+// newest trusted root was signed, when it was refreshed; 0 if it was not. The signing
+// time is then used instead of the clock, which should be corrected. If the signing
+// time is wrong instead, the next root corrects it.
 func (v *View) ClockBehind() time.Duration { return max(0, v.now.Sub(v.clock)) }
 
-// Place is the id of the location that delivered the content, "" for none.
+// Place returns the id of the location that delivered the content, "" for none.
 func (v *View) Place() string {
-	if v.place == nil {
+	if v.location == nil {
 		return ""
 	}
-	return v.place.name
+	return v.location.name
 }
 
-// Evidence lists the files that hold what was refused in this refresh; beside
-// each lies a .reason.json. With Config.Store they are names in the store.
+// Evidence lists the files that were refused in this refresh, as paths; each has a
+// .reason.json next to it. With Config.Store they are names in the store.
 func (v *View) Evidence() []string { return slices.Clone(v.evidence) }
 
-// Err is the error that Refresh returned with this View.
+// Err returns the error that Refresh returned with this View.
 func (v *View) Err() error { return v.err }
 
-// Find decides on one path: see tuf.Snapshot.Approve for what is refused. In a
-// repository without a charter nobody reviews: see tuf.Snapshot.UnsafeTarget.
+// Find returns the approved target for a path; see tuf.Snapshot.Approve for the checks.
+// In a repository without a charter there is no independent review: see
+// tuf.Snapshot.UnsafeTarget.
 func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	if v.err != nil {
 		return tuf.Approved{}, v.err
 	}
 	var a tuf.Approved
 	err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
-		if v.tip.Charter() == nil {
+		if v.trusted.Charter() == nil {
 			a, err = snap.UnsafeTarget(path, get)
 		} else {
 			a, err = snap.Approve(path, get)
@@ -111,30 +115,29 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 	return a, nil
 }
 
-// ask lets decide run with what is on disk and what locations serve, until it
-// needs nothing more or what it was given was right. Files come from any location
-// that the newest root names: timestamp and snapshot say which bytes they must be.
-// Those that verified are kept.
+// ask calls decide with files from the disk and from locations, until it succeeds or no
+// location can change its result. Any location in the newest root may serve the files,
+// because timestamp and snapshot determine their bytes. Verified files are kept.
 func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
 	c := v.client
-	now := later(c.clock(), v.tip)
+	now := later(c.clock(), v.trusted)
 	if !v.set.until.IsZero() && !now.Before(v.set.until) {
 		return &tuf.Error{Role: "view", Err: tuf.ErrExpired, Expires: v.set.until,
-			Detail: fmt.Sprintf("its metadata on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}
+			Detail: fmt.Sprintf("the first of its files on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}
 	}
-	defer c.rest()
+	defer c.closeIdle()
 	pc := newPace()
-	l := c.loader(pc, func() []*place {
-		places := c.preferredPlaces()
-		late := func(p *place) int {
+	l := c.loader(pc, func() []*location {
+		locations := c.rankedLocations()
+		late := func(p *location) int {
 			if pc.late[p.key] {
 				return 1
 			}
 			return 0
 		}
-		slices.SortStableFunc(places, func(a, b *place) int { return late(a) - late(b) })
-		return places
-	}, func(p *place, err error) {
+		slices.SortStableFunc(locations, func(a, b *location) int { return late(a) - late(b) })
+		return locations
+	}, func(p *location, err error) {
 		if errors.Is(err, tuf.ErrUntrusted) || errors.Is(err, errLate) {
 			c.avoid(p)
 		}
@@ -151,18 +154,109 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 		opened = snap
 		err = decide(snap, func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), keptRole(f)) })
 		if keepErr := c.keepRoles(snap, l.roles); keepErr != nil {
-			c.log.Warn("a role is not kept", "error", keepErr)
+			c.log.Warn("could not cache role", "error", keepErr)
 		}
 		return err
 	})
 }
 
-// decided reports whether err is an answer, which no other place can change.
-func decided(err error) bool {
-	for _, final := range []error{tuf.ErrNotApproved, tuf.ErrNoTarget, tuf.ErrHeld, tuf.ErrRecalled, tuf.ErrRelease} {
-		if errors.Is(err, final) {
-			return true
+// buildView checks the newest trusted root, and fetches the content under it.
+func (c *Client) buildView(ctx context.Context, w *walk) *View {
+	if lag := w.now.Sub(w.clock); lag > 0 {
+		c.log.Warn("the machine's clock is behind the signing time of the newest root, which is used instead", "clock", w.clock, "signed", w.now, "root", w.trusted.Version())
+	}
+	view := &View{client: c, trusted: w.trusted, now: w.now, clock: w.clock, seed: w.session.Seed, err: c.checkRoot(w, w.session.confirm(w))}
+	if view.err == nil {
+		view.set, view.location, view.err = c.content(ctx, w)
+	}
+	return view
+}
+
+// Decide returns the result of Find as a [Decision].
+func (v *View) Decide(ctx context.Context, path string) Decision {
+	a, err := v.Find(ctx, path)
+	return v.decision(path, tuf.Release{}, a, err)
+}
+
+// Status reports whether an installed target may continue to run; path and sha256 are
+// those of the Approved that was installed. Accepted is false if any party recalled
+// these bytes, under any path of their class, or if the path is held or no longer
+// listed; the product decides how to react. The error is not nil if no decision was
+// possible. A recall counts even if another role cannot be read.
+func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error) {
+	if v.err != nil {
+		return Decision{}, v.err
+	}
+	var recalls []tuf.Recall
+	if v.trusted.Charter() != nil {
+		// If a role cannot be read, the recalls of the others still count, and Find
+		// reports whether a role of the path's class is missing.
+		err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
+			recalls, err = snap.Recalls(get)
+			return retryable(err)
+		})
+		if ctx.Err() != nil {
+			return Decision{}, failure(err)
 		}
 	}
-	return false
+	class := v.class(path)
+	for _, r := range recalls {
+		if r.Class == class && strings.EqualFold(r.SHA256, sha256) {
+			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", ErrRecalled, text.Name(r.Party), r.At.UTC().Format(time.RFC3339), text.Quote(r.Reason)))
+			d.SHA256 = r.SHA256
+			return d, nil
+		}
+	}
+	a, err := v.Find(ctx, path)
+	if err == nil && !strings.EqualFold(a.SHA256(), sha256) {
+		a, err = tuf.Approved{}, &tuf.Error{Role: path, Err: tuf.ErrNoTarget, Detail: fmt.Sprintf("other bytes are listed by now, not sha256 %.16s", sha256)}
+	}
+	if err != nil && !decided(err) {
+		return Decision{}, err
+	}
+	return v.decision(path, tuf.Release{}, a, err), nil
+}
+
+// class returns the class that a path belongs to, "" for none.
+func (v *View) class(path string) string {
+	if c := v.trusted.Charter(); c != nil {
+		for _, class := range c.Classes() {
+			if strings.HasPrefix(path, class.Prefix) {
+				return class.Name
+			}
+		}
+	}
+	return ""
+}
+
+func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err error) Decision {
+	d := Decision{Reason: reason(err), Path: path, Root: v.trusted.Version(), Timestamp: v.Timestamp(), At: v.now, Err: err}
+	if claim != (tuf.Release{}) {
+		d.Release = &claim
+	}
+	if !a.IsZero() {
+		d.SHA256, d.Length, d.By = a.SHA256(), a.Length(), a.By()
+		if rel, ok := a.Release(); ok {
+			d.Release = &rel
+		}
+	}
+	name := text.Name(path)
+	if d.Release != nil && d.Release.Product != "" && d.Release.Version != "" {
+		name = text.Name(d.Release.Product) + " " + text.Name(d.Release.Version)
+	}
+	if d.Accepted = err == nil; d.Accepted {
+		d.Sentence = text.Line(fmt.Sprintf("%s is accepted: %s", name, a))
+	} else {
+		d.Sentence = text.Line(fmt.Sprintf("%s is refused: %s", name, oneLine(err)))
+	}
+	return d
+}
+
+// unread returns the decision on an entry or a role that could not be read.
+func (v *View) unread(c tuf.Candidate) Decision {
+	d := v.decision(c.Path, tuf.Release{}, tuf.Approved{}, c.Err)
+	if d.Role = c.Role; c.Path == "" {
+		d.Sentence = text.Line(fmt.Sprintf("releases of role %s are refused: %s", text.Name(c.Role), oneLine(c.Err)))
+	}
+	return d
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A retired host is not contacted by a client that has learned of it: not from
-// a View of before, and not by a Save of a new process before its first refresh.
-func TestRetiredByAnybody(t *testing.T) {
+// A client does not contact a host that it knows to be retired: not from an older View,
+// and not in a Save of a new process before its first refresh.
+func TestRetiredHost(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			r.Roles[role+"-deep"] = tuftest.Targets()
@@ -43,9 +43,9 @@ func TestRetiredByAnybody(t *testing.T) {
 	}
 }
 
-// A role that a party delegates to is had from an honest place although the
-// first one lies about it; the lie does not stick to the View.
-func TestDelegatedRoleFromALiar(t *testing.T) {
+// A delegated role is fetched from an honest location although the first one serves
+// wrong bytes, which do not affect the View.
+func TestDelegatedRoleFromMaliciousLocation(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			r.Roles[role+"-deep"] = tuftest.Targets()
@@ -54,16 +54,16 @@ func TestDelegatedRoleFromALiar(t *testing.T) {
 			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
 		}
 	})
-	for name, lie := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "dark": dark, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
+	for name, wrong := range map[string]answer{"junk": body("-deep.json", []byte("{}")), "unreachable": unreachable, "none": status(404, "-deep.json", nil), "html": body("-deep.json", []byte("<html>"))} {
 		t.Run(name, func(t *testing.T) {
 			w.dir = quickDir(t)
 			view := w.good(w.client(), 1)
-			w.does(lie, vendorHost, cdnHost)
+			w.does(wrong, vendorHost, cdnHost)
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {
-				t.Error("found without an honest place")
+				t.Error("found without an honest location")
 			}
 			if d, err := view.Status(t.Context(), "agent/deep/x", ""); err == nil {
-				t.Errorf("decided without an honest place: %v", d)
+				t.Errorf("decided without an honest location: %v", d)
 			}
 			w.does(nil, cdnHost)
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err != nil {
@@ -77,15 +77,15 @@ func TestDelegatedRoleFromALiar(t *testing.T) {
 	}
 }
 
-// A place that the pin alone names hands over roots, no content: it may be one
-// that the parties have left.
+// A location that only the pin lists serves roots, but no content: the parties may have
+// left it.
 func TestPinGivesNoContent(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
 	w.repo.NextRoot(func() { w.repo.Charter()["locations"] = w.repo.Charter()["locations"].([]any)[1:] })
 	w.good(c, 2)
 	w.asked("")
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.bad(c, client.ErrNoContent)
 	got := w.asked(vendorHost)
 	if len(got) == 0 {
@@ -98,7 +98,7 @@ func TestPinGivesNoContent(t *testing.T) {
 	}
 }
 
-// A location whose time is over is left alone, also where its host goes on as
+// A location whose use_until has passed is not asked, also if its host continues as
 // another location.
 func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
@@ -128,8 +128,8 @@ func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
 	}
 }
 
-// The time of a download is at least that at which the parties signed the root,
-// as it is for a refresh: a clock that is behind opens no place again.
+// The time of a download is at least the signing time of the root, as for a refresh: a
+// clock that is behind makes no retired location usable.
 func TestUseUntilWithAClockBehind(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		r.Charter()["signed_at"] = tuftest.Stamp(tuftest.Now.Add(2 * time.Hour))
@@ -141,7 +141,7 @@ func TestUseUntilWithAClockBehind(t *testing.T) {
 	})
 	c := w.client()
 	a := w.approved(c)
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	if err := c.Save(t.Context(), a, w.state("agent")); !errors.Is(err, errDark) {
 		t.Error(err)
 	}
@@ -150,8 +150,8 @@ func TestUseUntilWithAClockBehind(t *testing.T) {
 	}
 }
 
-// A set that was complete is none any more once one of its files has expired,
-// though the timestamp is the same.
+// A complete set is no longer complete after one of its files has expired, although the
+// timestamp is the same.
 func TestKeptSetExpires(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		r.Roles["vendor-agent"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))

@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// In these tests time is made: an hour of waiting takes none.
+// These tests use fake time: an hour of waiting takes none.
 
 // How long a call waits for one location while another is untried.
 const (
@@ -36,7 +36,7 @@ func waiting(t *testing.T, content string, retries int, fn func(t *testing.T, w 
 	})
 }
 
-// The pauses between rounds double, and no two clients take the same ones.
+// The pauses between retries double, and differ between clients.
 func TestBackOff(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	check := func(t *testing.T, when []time.Time) {
@@ -47,7 +47,7 @@ func TestBackOff(t *testing.T) {
 		for i := 1; i < len(when); i++ {
 			pause, want := when[i].Sub(when[i-1]), 500*time.Millisecond<<(i-1)
 			if pause < want/2 || pause > want*3/2 {
-				t.Errorf("pause %d is %s, want %s give or take a half", i, pause, want)
+				t.Errorf("pause %d is %s, want %s ±50 %%", i, pause, want)
 			}
 			if seen[pause] {
 				t.Errorf("the same pause again: %s", pause)
@@ -65,7 +65,7 @@ func TestBackOff(t *testing.T) {
 				return nil, errDark
 			}
 			w.does(counts, vendorHost)
-			w.does(dark, cdnHost, reviewHost)
+			w.does(unreachable, cdnHost, reviewHost)
 			w.bad(c, client.ErrDark)
 			check(t, when)
 			w.does(nil, vendorHost)
@@ -80,10 +80,10 @@ func TestBackOff(t *testing.T) {
 	}
 }
 
-// However many rounds there are, no pause is longer than 48 seconds.
+// However many retries there are, no pause is longer than 48 seconds.
 func TestBackOffIsBounded(t *testing.T) {
 	waiting(t, "the agent", 40, func(t *testing.T, w *web, c *client.Client) {
-		w.does(dark, vendorHost, cdnHost, reviewHost)
+		w.does(unreachable, vendorHost, cdnHost, reviewHost)
 		begun := time.Now()
 		w.bad(c, client.ErrDark)
 		if took := time.Since(begun); took < 34*16*time.Second || took > 40*48*time.Second {
@@ -92,9 +92,9 @@ func TestBackOffIsBounded(t *testing.T) {
 	})
 }
 
-// Another round is for who may answer then: not where nobody failed, and not
-// where a place that answers would change nothing.
-func TestWhatRoundsAreFor(t *testing.T) {
+// A retry needs a location that may answer then: there is none if nothing failed, or if
+// an answer would change nothing.
+func TestWhenToRetry(t *testing.T) {
 	expire := func(r *tuftest.Repo, role string) {
 		r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now)
 		renew(r)
@@ -104,14 +104,14 @@ func TestWhatRoundsAreFor(t *testing.T) {
 		want  error
 		again bool
 	}{
-		"content is dark":      {func(w *web) { w.does(dark, vendorHost, cdnHost) }, client.ErrNoContent, true},
-		"content is broken":    {func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, true},
-		"content is bad":       {func(w *web) { w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost) }, client.ErrNoContent, false},
-		"timestamp is expired": {func(w *web) { expire(w.repo, "timestamp") }, client.ErrNoContent, false},
-		"content is absent":    {func(w *web) { w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, false},
+		"content is unreachable": {func(w *web) { w.does(unreachable, vendorHost, cdnHost) }, client.ErrNoContent, true},
+		"content is broken":      {func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, true},
+		"content is bad":         {func(w *web) { w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost) }, client.ErrNoContent, false},
+		"timestamp is expired":   {func(w *web) { expire(w.repo, "timestamp") }, client.ErrNoContent, false},
+		"content is absent":      {func(w *web) { w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost) }, client.ErrNoContent, false},
 		"root is expired": {func(w *web) {
 			w.now = w.now.AddDate(0, 1, 1)
-			w.does(dark, vendorHost)
+			w.does(unreachable, vendorHost)
 		}, client.ErrStale, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,11 +130,11 @@ func TestWhatRoundsAreFor(t *testing.T) {
 	}
 }
 
-// A caller who has no time left is not made to wait for the next round.
+// A caller whose context ends does not wait for the next retry.
 func TestBackOffEndsWithContext(t *testing.T) {
 	waiting(t, "the agent", 1000, func(t *testing.T, w *web, c *client.Client) {
 		a := w.approved(c)
-		w.does(dark, vendorHost, cdnHost, reviewHost)
+		w.does(unreachable, vendorHost, cdnHost, reviewHost)
 		begun := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -152,7 +152,7 @@ func TestBackOffEndsWithContext(t *testing.T) {
 	})
 }
 
-// drips gives the content, some bytes a second.
+// drips delivers the content, some bytes per second.
 func drips(content string, rate int) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		if !strings.HasSuffix(name, targetSuffix) {
@@ -174,22 +174,22 @@ func drips(content string, rate int) answer {
 	}
 }
 
-// A target may take as long as it takes, as long as it brings a kibibyte a second
-// and no other location has more to give; one that brings less is left after the
-// idle time. The first five seconds are those in which another one is untried.
+// A target may take any time at 1 KiB per second if no other location is faster; a
+// slower one is left after the idle time. The first five seconds are those in which
+// another one is untried.
 func TestMinimumRate(t *testing.T) {
 	content := string(noise(4 << 20))
 	for rate, took := range map[int]time.Duration{1100: 3813 * time.Second, 2 << 10: 2048 * time.Second, 900: 30 * time.Second} {
 		waiting(t, content, -1, func(t *testing.T, w *web, c *client.Client) {
 			a := w.approved(c)
-			w.does(dark, cdnHost)
+			w.does(unreachable, cdnHost)
 			w.does(drips(content, rate), vendorHost)
 			begun := time.Now()
 			file := filepath.Join(t.TempDir(), "agent")
 			err := c.Save(t.Context(), a, file)
 			if slow := rate < 1<<10; slow != (err != nil) {
 				t.Errorf("%d bytes a second: %v", rate, err)
-			} else if slow && !strings.Contains(err.Error(), "less than 1024 bytes a second for 30s") {
+			} else if slow && !strings.Contains(err.Error(), "less than 1024 bytes per second for 30s") {
 				t.Error(err)
 			}
 			if got := time.Since(begun); got < took+answerPatience || got > took+answerPatience+4*time.Second {
@@ -202,22 +202,22 @@ func TestMinimumRate(t *testing.T) {
 	}
 }
 
-// Metadata may take longer than Config.MetadataTimeout, as long as it brings eight
-// kibibytes a second: a line of 60 kB/s brings two megabytes. What brings less, or
-// stands still after a good beginning, ends by then. The length of the file bounds it all.
+// Metadata may take longer than Config.MetadataTimeout at 8 KiB per second: 60 kB/s is
+// enough for two megabytes. A slower transfer, or one that stalls after a good start,
+// is aborted. The length of the file limits the total.
 func TestSlowMetadata(t *testing.T) {
 	const length = 1_900_000
 	for name, tt := range map[string]struct {
-		rate, until int // bytes a second, and how many come at all
+		rate, until int // bytes per second, and total bytes
 		took        time.Duration
 		good        bool
 	}{
-		"60 kB/s":               {60_000, length, 32 * time.Second, true},
-		"just enough":           {8500, length, 224 * time.Second, true},
-		"too little":            {8000, length, 30 * time.Second, false},
-		"a byte a second":       {1, length, 30 * time.Second, false},
-		"stands still":          {600_000, 1_200_000, 33 * time.Second, false},
-		"stands still at first": {1, 0, 30 * time.Second, false},
+		"60 kB/s":         {60_000, length, 32 * time.Second, true},
+		"just enough":     {8500, length, 224 * time.Second, true},
+		"too little":      {8000, length, 30 * time.Second, false},
+		"a byte a second": {1, length, 30 * time.Second, false},
+		"stands still":    {600_000, 1_200_000, 33 * time.Second, false},
+		"stalls at first": {1, 0, 30 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestSlowMetadata(t *testing.T) {
 						return n, nil
 					})), nil
 				}, vendorHost)
-				w.does(dark, cdnHost)
+				w.does(unreachable, cdnHost)
 				c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
 				begun := time.Now()
 				view, err := c.Refresh(t.Context())
@@ -262,7 +262,7 @@ func TestSlowMetadata(t *testing.T) {
 				if took := time.Since(begun); took < tt.took-2*time.Second || took > tt.took+3*time.Second {
 					t.Errorf("took %s, want %s", took, tt.took)
 				}
-				if !tt.good && (!strings.Contains(view.Err().Error(), "too slow: less than 8192 bytes a second for 30s") || errors.Is(view.Err(), context.Canceled)) {
+				if !tt.good && (!strings.Contains(view.Err().Error(), "too slow: less than 8192 bytes per second for 30s") || errors.Is(view.Err(), context.Canceled)) {
 					t.Error(view.Err())
 				}
 			})
@@ -270,9 +270,9 @@ func TestSlowMetadata(t *testing.T) {
 	}
 }
 
-// A location that takes no connection, or none that it answers, is left after five
-// seconds where another one is untried.
-func TestNobodyAnswers(t *testing.T) {
+// A location that accepts no connection, or never answers, is left after five seconds
+// if another one is untried.
+func TestNoAnswer(t *testing.T) {
 	waiting(t, "the agent", -1, func(t *testing.T, w *web, c *client.Client) {
 		a := w.approved(c)
 		build := func() *client.Client {
@@ -295,7 +295,7 @@ func TestNobodyAnswers(t *testing.T) {
 		if took := time.Since(begun); took != answerPatience {
 			t.Errorf("metadata: took %s", took)
 		}
-		// One client knows of that from its refresh, another one does not.
+		// One client knows this from its refresh, another one does not.
 		for took, c := range map[time.Duration]*client.Client{0: c, answerPatience: build()} {
 			begun = time.Now()
 			file := filepath.Join(t.TempDir(), "agent")

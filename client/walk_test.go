@@ -25,9 +25,9 @@ func probing(mode string, maxAge time.Duration) func(*tuftest.Repo) {
 
 func nothing() {}
 
-// An honest place is found although a frozen one of the same operator speaks
-// first, and nobody else does.
-func TestFrozenTwin(t *testing.T) {
+// An honest location is found although a frozen one of the same operator answers first,
+// and no other does.
+func TestFrozenMirrorOfSameOperator(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
 			if id == "cdn" {
@@ -39,28 +39,28 @@ func TestFrozenTwin(t *testing.T) {
 	w.shows(w.repo.Clone(), vendorHost)
 	w.good(c, 1)
 	if got := w.asked(cdnHost); len(got) > 0 {
-		t.Errorf("two operators were enough, but the twin was asked %q", got)
+		t.Errorf("two operators were enough, but the other mirror was asked %q", got)
 	}
-	w.does(dark, reviewHost)
+	w.does(unreachable, reviewHost)
 	w.repo.NextRoot(nothing)
 	w.good(w.client(), 2)
 }
 
-// A location that served a bad root is not asked for the next one; one that did not
-// answer is asked last. Neither is asked for content while others have it.
-func TestLiarsAndTheSilent(t *testing.T) {
+// A location that served an invalid root is not asked for the next one; one that did
+// not answer is asked last. Neither is asked for content while others have it.
+func TestMaliciousAndUnreachableLocations(t *testing.T) {
 	for name, tt := range map[string]struct {
 		does answer
 		want []string
 	}{
-		"liar":   {body("root.json", []byte("{}")), []string{"metadata/2.root.json"}},
-		"silent": {dark, []string{"metadata/2.root.json", "metadata/5.root.json"}},
+		"malicious": {body("root.json", []byte("{}")), []string{"metadata/2.root.json"}},
+		"silent":    {unreachable, []string{"metadata/2.root.json", "metadata/5.root.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
 			c := w.client()
 			w.does(tt.does, vendorHost)
-			w.does(dark, reviewHost)
+			w.does(unreachable, reviewHost)
 			for range 3 {
 				w.repo.NextRoot(nothing)
 			}
@@ -69,7 +69,7 @@ func TestLiarsAndTheSilent(t *testing.T) {
 			got := w.asked(vendorHost)
 			roots := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !strings.HasSuffix(s, "root.json") })
 			content := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !isTimestamp(s) })
-			// One timestamp may be asked for while nothing is known yet.
+			// One timestamp may be requested while nothing is known yet.
 			if !slices.Equal(roots, tt.want) || len(content) > 1 {
 				t.Errorf("asked %q", got)
 			}
@@ -77,19 +77,19 @@ func TestLiarsAndTheSilent(t *testing.T) {
 	}
 }
 
-// 403 and 410 say, as 404 does, that there is no such root.
-func TestWaysToSayNone(t *testing.T) {
+// 403 and 410 mean, like 404, that there is no such root.
+func TestStatusesOfAnAbsentRoot(t *testing.T) {
 	w := newWeb(t)
 	w.does(status(403, "root.json", nil), vendorHost)
 	w.does(status(410, "root.json", nil), cdnHost)
 	w.good(w.client(), 1)
 	if got := w.asked(reviewHost); len(got) > 0 {
-		t.Errorf("two operators said none, but another was asked %q", got)
+		t.Errorf("two operators reported none, but another was asked %q", got)
 	}
 }
 
-// A clock that is behind does not make old metadata young: the time is at least
-// that at which the parties signed the root.
+// A clock that is behind does not make expired metadata valid: the time is at least the
+// signing time of the root.
 func TestClockBehind(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) { r.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour)) })
 	w.now = w.now.AddDate(-2, 0, 0)
@@ -99,9 +99,9 @@ func TestClockBehind(t *testing.T) {
 	w.good(w.client(), 1)
 }
 
-// A place that lies is left aside by its address, not by its name: the pin calls
-// another place the same.
-func TestTwoPlacesOfOneName(t *testing.T) {
+// A malicious location is avoided by its address, not by its name: the pin uses the
+// name for another location.
+func TestTwoLocationsOfOneName(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
 	w.repo.NextRoot(func() {
@@ -113,7 +113,7 @@ func TestTwoPlacesOfOneName(t *testing.T) {
 	})
 	w.good(c, 2)
 	w.does(body("3.root.json", []byte("{}")), "new.vendor.example")
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.repo.NextRoot(nothing)
 	w.good(c, 3)
 }
@@ -136,26 +136,26 @@ func TestSeveralSourcesOffline(t *testing.T) {
 	}
 }
 
-// When the tip has expired there must be a newer root: nobody is left out, also
-// where no probe is due.
-func TestExpiredTipAsksEverybody(t *testing.T) {
+// If the trusted root has expired there must be a newer one: all locations are asked,
+// also if no probe is due.
+func TestExpiredRootAsksAllLocations(t *testing.T) {
 	w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour)) })
 	c := w.client()
 	w.good(c, 1)
 	w.now = w.now.Add(time.Hour)
 	frozen := w.repo.Clone()
-	w.shows(frozen, vendorHost, cdnHost) // two operators who would be enough
+	w.shows(frozen, vendorHost, cdnHost) // two operators that would be enough
 	w.bad(c, client.ErrStale)
 	w.asked("")
 	w.bad(c, client.ErrStale)
 	if got := w.asked(vendorHost); !slices.Equal(got, []string{"metadata/2.root.json"}) {
-		t.Errorf("a place that had answered was asked %q", got)
+		t.Errorf("a location that had answered was asked %q", got)
 	}
 	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(0, 2, 0)) })
 	w.good(c, 2)
 }
 
-// After a refresh without content the next one looks around.
+// After a refresh without content the next one is a probe.
 func TestFailureMakesAProbe(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
@@ -173,20 +173,20 @@ func TestFailureMakesAProbe(t *testing.T) {
 	if got := w.asked(reviewHost); len(got) == 0 { // the others are asked last
 		t.Error("no probe after a failure")
 	}
-	// A probe that one operator alone answered is made again.
+	// A probe that only one operator answered is repeated.
 	w.now = w.now.Add(24 * time.Hour)
-	w.does(dark, cdnHost, reviewHost)
+	w.does(unreachable, cdnHost, reviewHost)
 	w.good(c, 1)
 	w.does(nil, cdnHost, reviewHost)
 	w.asked("")
 	w.good(c, 1)
 	if got := w.asked(""); !slices.ContainsFunc(got, func(r string) bool { return !strings.HasPrefix(r, vendorHost) }) {
-		t.Errorf("no probe after one that settled nothing, asked %q", got)
+		t.Errorf("no probe after an incomplete one, asked %q", got)
 	}
 }
 
-// A probe is due when the charter's time for one is over, and when the clock has
-// been set back; and after a refresh that met somebody who lied.
+// A probe is due when the charter's interval is over, when the clock has been set back,
+// and after a refresh that met a malicious location.
 func TestWhenAProbeIsDue(t *testing.T) {
 	for name, tt := range map[string]struct {
 		before func(w *web, c *client.Client)
@@ -195,7 +195,7 @@ func TestWhenAProbeIsDue(t *testing.T) {
 		"not yet":  {func(w *web, _ *client.Client) { w.now = w.now.Add(time.Hour - 1) }, false},
 		"its time": {func(w *web, _ *client.Client) { w.now = w.now.Add(time.Hour) }, true},
 		"set back": {func(w *web, _ *client.Client) { w.now = w.now.Add(-time.Second) }, true},
-		"a liar": {func(w *web, c *client.Client) {
+		"a malicious location": {func(w *web, c *client.Client) {
 			w.does(body("2.root.json", []byte("{}")), vendorHost)
 			w.good(c, 1)
 			w.does(nil, vendorHost)
@@ -215,7 +215,7 @@ func TestWhenAProbeIsDue(t *testing.T) {
 	}
 }
 
-// A refresh that ended with an error of the disk has settled nothing.
+// A refresh that ended with a disk error does not count as a probe.
 func TestProbeAfterADiskError(t *testing.T) {
 	w := newWeb(t)
 	disk := &crashing{client.Memory(), 1 << 30}
@@ -234,9 +234,9 @@ func TestProbeAfterADiskError(t *testing.T) {
 	}
 }
 
-// An error of the disk is no fault of a place: no other is asked, for the disk
-// would fail there too.
-func TestDiskErrorIsNoFaultOfAPlace(t *testing.T) {
+// A disk error is not a fault of a location: no other one is asked, because the disk
+// would fail again.
+func TestDiskErrorIsNoFaultOfALocation(t *testing.T) {
 	for _, name := range []string{"timestamp.json", "snapshot.json", "roles/"} {
 		w := newWeb(t)
 		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", &noRoomFor{client.Memory(), name} })
@@ -251,7 +251,7 @@ func TestDiskErrorIsNoFaultOfAPlace(t *testing.T) {
 	}
 }
 
-// A rendezvous is asked for roots alone, however near it is.
+// A rendezvous is asked for roots only, whatever its priority.
 func TestRendezvousIsAskedForRoots(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
@@ -283,8 +283,8 @@ func (s noRoomFor) Write(name string, data []byte) error {
 	return s.Store.Write(name, data)
 }
 
-// Who knows that there is a newer root asks everybody for it.
-func TestBehindAsksEverybody(t *testing.T) {
+// A client that knows of a newer root asks all locations for it.
+func TestRollbackAsksAllLocations(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
 	w.repo.NextRoot(nothing)
@@ -292,22 +292,22 @@ func TestBehindAsksEverybody(t *testing.T) {
 	if err := os.RemoveAll(w.state("roots")); err != nil {
 		t.Fatal(err)
 	}
-	w.shows(old, vendorHost, cdnHost) // two operators who would be enough
+	w.shows(old, vendorHost, cdnHost) // two operators that would be enough
 	w.good(w.client(), 2)
 }
 
 // With mode enforce, a root that too few operators confirm for too long gives no
-// content; with warn it does. A clock that was ahead for a while does not stop
-// the counting.
+// content; with warn it does. A clock that was ahead for a while does not stop the
+// counting.
 func TestProbeAge(t *testing.T) {
 	for _, mode := range []string{"enforce", "warn"} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWeb(t, probing(mode, 48*time.Hour))
 			c := w.client()
-			w.now = w.now.AddDate(20, 0, 0) // settled in a far future
+			w.now = w.now.AddDate(20, 0, 0) // confirmed in the far future
 			w.bad(c, client.ErrStale)
 			w.now = tuftest.Now
-			w.does(dark, cdnHost, reviewHost)
+			w.does(unreachable, cdnHost, reviewHost)
 			w.good(c, 1)
 			w.now = w.now.Add(48 * time.Hour)
 			w.good(w.client(), 1)
@@ -324,7 +324,7 @@ func TestProbeAge(t *testing.T) {
 	}
 }
 
-// A host whose time is over is not contacted, whoever lists it, by nobody.
+// A host whose use_until has passed is never contacted, whatever lists it.
 func TestUseUntil(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
@@ -343,7 +343,7 @@ func TestUseUntil(t *testing.T) {
 		t.Fatal("not asked while it may be")
 	}
 	w.now = w.now.Add(time.Hour)
-	w.does(dark, vendorHost, reviewHost)
+	w.does(unreachable, vendorHost, reviewHost)
 	w.bad(c, client.ErrDark)
 	a, err := view.Find(t.Context(), tuftest.Path)
 	if err != nil {
@@ -357,7 +357,7 @@ func TestUseUntil(t *testing.T) {
 	}
 }
 
-// An announced place is tried last before its time, but tried.
+// An announced location is asked last before its use_from, but it is asked.
 func TestUseFrom(t *testing.T) {
 	w := newWeb(t, func(r *tuftest.Repo) {
 		locations(r, func(id string, l tuftest.Doc) {
@@ -370,7 +370,7 @@ func TestUseFrom(t *testing.T) {
 	if view := w.good(c, 1); view.Place() != "cdn" {
 		t.Errorf("served by %s", view.Place())
 	}
-	w.does(dark, cdnHost)
+	w.does(unreachable, cdnHost)
 	if view := w.good(c, 1); view.Place() != "main" {
 		t.Errorf("served by %s", view.Place())
 	}
@@ -399,14 +399,14 @@ func TestThreeHundredRoots(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
 	w.repo = hundreds()
-	w.does(dark, vendorHost)
+	w.does(unreachable, vendorHost)
 	c := w.client()
 	view := w.bad(c, client.ErrPartial)
 	if view.RootVersion() != 257 {
 		t.Errorf("stopped at root v%d", view.RootVersion())
 	}
 	if n := len(w.asked(vendorHost)); n > 3 {
-		t.Errorf("the silent place was waited for %d times", n)
+		t.Errorf("waited for the unreachable location %d times", n)
 	}
 	w.good(c, 300)
 	w.good(w.client(), 300)

@@ -26,11 +26,11 @@ const (
 	reviewHost = "updates.review.example"
 )
 
-// web is the internet without sockets: hosts that serve a repository each, and a
-// record of who was asked what. What nobody serves can't be reached.
+// web is an internet without sockets: each host serves a repository, and requests are
+// recorded. Other hosts are unreachable.
 type web struct {
 	t    *testing.T
-	repo *tuftest.Repo // what hosts serve unless told otherwise
+	repo *tuftest.Repo // served by hosts unless changed
 	now  time.Time
 	dir  string // the clients' state
 
@@ -44,19 +44,19 @@ type web struct {
 	served    func()                                      // called for each request to a socket, with mu held
 }
 
-// note writes a request down that is not served by the web.
+// note records a request that the web does not serve.
 func (w *web) note(r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.requests = append(w.requests, r.URL.Host+" "+strings.TrimPrefix(r.URL.Path, "/r/"))
 }
 
-// answer is what a host does instead of serving; a nil response means: serve.
+// answer is a host's behaviour instead of serving; a nil response means: serve.
 type answer func(name string, r *http.Request) (*http.Response, error)
 
 var errDark = errors.New("no route to host")
 
-func dark(string, *http.Request) (*http.Response, error) { return nil, errDark }
+func unreachable(string, *http.Request) (*http.Response, error) { return nil, errDark }
 
 // body answers 200 with data for every name that ends in suffix.
 func body(suffix string, data []byte) answer { return status(200, suffix, data) }
@@ -131,7 +131,7 @@ func (w *web) asked(host string) (out []string) {
 	return out
 }
 
-// does sets what hosts do; nil: serve again.
+// does sets the behaviour of hosts; nil: serve again.
 func (w *web) does(a answer, hosts ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -140,7 +140,7 @@ func (w *web) does(a answer, hosts ...string) {
 	}
 }
 
-// shows lets hosts go on with the repository as it was.
+// shows lets hosts serve a fixed state of the repository.
 func (w *web) shows(r *tuftest.Repo, hosts ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -149,7 +149,7 @@ func (w *web) shows(r *tuftest.Repo, hosts ...string) {
 	}
 }
 
-// client returns a client with the pin of root v1, on the web's one state folder.
+// client returns a client with the pin of root v1 and the web's state directory.
 func (w *web) client(change ...func(*client.Config)) *client.Client {
 	w.t.Helper()
 	cfg := &client.Config{Retries: -1, Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }}
@@ -164,19 +164,19 @@ func (w *web) client(change ...func(*client.Config)) *client.Client {
 }
 
 func (w *web) pin() []byte {
-	w.mu.Lock() // a publisher may be at work
+	w.mu.Lock() // a publisher may be running
 	defer w.mu.Unlock()
 	pin := w.repo.Pin()
 	pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
 	return tuftest.Marshal(pin)
 }
 
-// state is the folder of the repository's state.
+// state is the directory of the repository's state.
 func (w *web) state(elem ...string) string {
 	return filepath.Join(append([]string{w.dir, tuftest.RepoID}, elem...)...)
 }
 
-// good demands a refresh that succeeds at the root, and the release.
+// good requires a refresh that succeeds at the root, and finds the release.
 func (w *web) good(c *client.Client, root int64) *client.View {
 	w.t.Helper()
 	view, err := c.Refresh(w.t.Context())
@@ -192,7 +192,7 @@ func (w *web) good(c *client.Client, root int64) *client.View {
 	return view
 }
 
-// bad demands a refresh that ends with the error and a View without answers.
+// bad requires a refresh that ends with the error and a View without answers.
 func (w *web) bad(c *client.Client, want error) *client.View {
 	w.t.Helper()
 	view, err := c.Refresh(w.t.Context())
@@ -231,14 +231,14 @@ func renew(r *tuftest.Repo) {
 	r.Publish()
 }
 
-// locations edits the charter's places by id.
+// locations edits the charter's locations by id.
 func locations(r *tuftest.Repo, edit func(id string, l tuftest.Doc)) {
 	for _, l := range r.Charter()["locations"].([]any) {
 		edit(l.(tuftest.Doc)["id"].(string), l.(tuftest.Doc))
 	}
 }
 
-// baseOf is the base of a location at a server on loopback: with a path for each
+// baseOf is the base URL of a location at a loopback server: with a path for each
 // location, and another host for one of them, since a pin needs two operators.
 func baseOf(id, origin string) string {
 	if id == "cdn" {
@@ -247,8 +247,8 @@ func baseOf(id, origin string) string {
 	return origin + "/" + id + "/"
 }
 
-// sockets puts the web behind a real server on loopback, and makes the repository
-// name it.
+// sockets serves the web with a real server on loopback, and makes the repository list
+// it.
 func (w *web) sockets() *httptest.Server {
 	ts := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -280,8 +280,8 @@ func mustWrite(t *testing.T, file string, data []byte) {
 	}
 }
 
-// quickDir is a folder for small files, in memory where the system has that:
-// thousands of flushes to a busy disk would be what most tests wait for.
+// quickDir is a directory for small files, in memory if possible: thousands of flushes
+// to a busy disk would dominate most tests.
 func quickDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "visum-test-")
 	if err != nil {

@@ -19,9 +19,9 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// world is a repository of two parties with its places on loopback: a and b
-// serve everything, z (run by the review centre) serves roots only. The vendor
-// publishes into the folder of a.
+// world is a repository of two parties with its locations on loopback: a and b serve
+// everything, z (run by the review centre) serves only roots. The vendor publishes into
+// the directory of a.
 type world struct {
 	t       *testing.T
 	now     time.Time
@@ -30,14 +30,14 @@ type world struct {
 	repo    *repo.Repo // with every key
 }
 
-// server is a place: a folder behind HTTP, with a record of what was asked.
+// server is a location: a directory behind HTTP, with a record of requests.
 type server struct {
 	dir string
 	url string
 
 	mu       sync.Mutex
 	requests []string
-	answer   func(w http.ResponseWriter, r *http.Request) bool // what it does instead of serving, if it returns true
+	answer   func(w http.ResponseWriter, r *http.Request) bool // called instead of serving, if it returns true
 }
 
 func newServer(t *testing.T) *server {
@@ -72,7 +72,7 @@ func (s *server) does(answer func(w http.ResponseWriter, r *http.Request) bool) 
 	s.answer = answer
 }
 
-func (s *server) dark() {
+func (s *server) unreachable() {
 	s.does(func(w http.ResponseWriter, r *http.Request) bool { panic(http.ErrAbortHandler) })
 }
 func (s *server) heal()  { s.does(nil) }
@@ -123,7 +123,7 @@ func (w *world) public(names ...string) (keys []tuf.Key) {
 	return keys
 }
 
-// open returns a handle on a's folder with the keys made so far, or the named ones.
+// open returns a handle on a's directory with all keys made so far, or the named ones.
 func (w *world) open(names ...string) *repo.Repo {
 	var signers []tuf.Signer
 	for name, k := range w.keys {
@@ -134,8 +134,7 @@ func (w *world) open(names ...string) *repo.Repo {
 	return repo.New(repo.Folder(w.a.dir), &repo.Config{Signers: signers, Now: func() time.Time { return w.now }, UnsafeLoopback: true, UnsafeTrustStorage: true})
 }
 
-// update edits with every key there is, those made in fn too, and brings the
-// roots to z.
+// update edits with all keys, including those made in fn, and copies the roots to z.
 func (w *world) update(fn func(*repo.Tx) error) {
 	w.t.Helper()
 	d, err := w.open().Stage(w.t.Context(), fn)
@@ -166,7 +165,7 @@ func (w *world) mirrorRoots() {
 	}
 }
 
-// copyTo makes another place a byte mirror of a.
+// copyTo makes another location a byte mirror of a.
 func (w *world) copyTo(s *server) {
 	s.clear()
 	if err := os.CopyFS(s.dir, os.DirFS(w.a.dir)); err != nil {
@@ -198,7 +197,7 @@ func (w *world) pin() []byte {
 	return pin
 }
 
-// client returns a client with the pin and a state folder of its own.
+// client returns a client with the pin and its own state directory.
 func (w *world) client(pin []byte, change ...func(*client.Config)) *client.Client {
 	w.t.Helper()
 	cfg := &client.Config{Retries: -1, Dir: w.t.TempDir(), Now: func() time.Time { return w.now }, UnsafeLoopback: true}
@@ -212,7 +211,7 @@ func (w *world) client(pin []byte, change ...func(*client.Config)) *client.Clien
 	return c
 }
 
-// latest refreshes and asks for a release newer than what is installed.
+// latest refreshes and queries a release newer than the installed one.
 func (w *world) latest(c *client.Client, installed string) (client.Release, error) {
 	view, err := c.Refresh(w.t.Context())
 	if err != nil {
@@ -221,7 +220,7 @@ func (w *world) latest(c *client.Client, installed string) (client.Release, erro
 	return view.Latest(w.t.Context(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: installed})
 }
 
-// mustGet demands that the client is offered the version and saves its content.
+// mustGet requires that the client is offered the version and saves its content.
 func (w *world) mustGet(c *client.Client, installed string, version, content string) {
 	w.t.Helper()
 	rel, err := w.latest(c, installed)

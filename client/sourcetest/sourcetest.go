@@ -1,4 +1,4 @@
-// Package sourcetest examines implementations of client.Source.
+// Package sourcetest tests implementations of client.Source.
 package sourcetest
 
 import (
@@ -18,13 +18,12 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// Run holds a Source against its contract, and against that of a RangeSource
-// where it is one. open returns a source that has exactly these files; a subtest
-// calls it once. Names have characters in them that a URL escapes, and one file
-// is of 1 MiB.
+// Run tests whether a Source follows its contract, and that of a RangeSource if it is
+// one. open returns a source with exactly these files; each subtest calls it once. Some
+// names contain characters that are escaped in URLs, and one file has 1 MiB.
 func Run(t *testing.T, open func(t *testing.T, files map[string][]byte) client.Source) {
 	for name, test := range map[string]func(*testing.T, client.Source){
-		"files": whole, "absent": absent, "names that climb": climbing, "readers": readers,
+		"files": whole, "absent": absent, "path traversal": climbing, "readers": readers,
 		"many at once": together, "closed early": closedEarly, "ends with its context": ends,
 		"ranges": ranges, "no such range": noRange, "tags": tags,
 	} {
@@ -34,12 +33,12 @@ func Run(t *testing.T, open func(t *testing.T, files map[string][]byte) client.S
 
 const large = "targets/agent/large"
 
-// files are what a source of these tests has.
+// files are the files of the tested source.
 var files = map[string][]byte{
 	"metadata/1.root.json":                        []byte(`{"signed":{},"signatures":[]}`),
 	"metadata/timestamp.json":                     []byte("x"),
 	"metadata/5.a b+c%2F=é.json":                  []byte("a role with a name that is escaped"),
-	"targets/top":                                 []byte("in no folder"),
+	"targets/top":                                 []byte("in no directory"),
 	"targets/agent/empty":                         nil,
 	"targets/a b/c+d%20;&=@'/e,f~#!é":             []byte("a target with a name that is escaped"),
 	"targets/agent/deep/er/and/deeper":            []byte("deep"),
@@ -49,7 +48,7 @@ var files = map[string][]byte{
 	large: pattern(1 << 20),
 }
 
-// pattern is content in which no two places look alike.
+// pattern returns content without repetition.
 func pattern(n int) []byte {
 	var b bytes.Buffer
 	for i := 0; b.Len() < n; i++ {
@@ -69,7 +68,7 @@ func whole(t *testing.T, s client.Source) {
 	}
 }
 
-// holds demands that r has the content and no more, and closes it.
+// holds checks that r has exactly the content, and closes it.
 func holds(t *testing.T, name string, r io.ReadCloser, want []byte) {
 	t.Helper()
 	got, err := io.ReadAll(r)
@@ -81,7 +80,7 @@ func holds(t *testing.T, name string, r io.ReadCloser, want []byte) {
 	}
 }
 
-// Absent means fs.ErrNotExist.
+// Absent files are reported as fs.ErrNotExist.
 func absent(t *testing.T, s client.Source) {
 	for _, name := range []string{"metadata/2.root.json", "metadata/none", "targets/none", "targets/agent/none", "targets/none/x", "targets/agent/EMPTY", "targets/agent/deep/er/and/deeper.x"} {
 		f, err := s.Open(t.Context(), name)
@@ -92,14 +91,14 @@ func absent(t *testing.T, s client.Source) {
 			t.Errorf("%s: %v, %v; want fs.ErrNotExist", name, f, err)
 		}
 	}
-	// A folder is no file, whatever a place says instead.
+	// A directory is not a file; the error is not specified.
 	if f, err := s.Open(t.Context(), "targets/agent/deep"); err == nil {
 		f.Close()
-		t.Error("a folder was opened")
+		t.Error("a directory was opened")
 	}
 }
 
-// Names come from metadata, and from whoever wrote that.
+// Names come from metadata, which an attacker may have written.
 func climbing(t *testing.T, s client.Source) {
 	for _, name := range []string{"", "/", ".", "..", "metadata", "targets/", "targets/../metadata/timestamp.json", "targets/./top", "targets//top", "../metadata/timestamp.json", "/metadata/timestamp.json", "targets/agent/../top"} {
 		if f, err := s.Open(t.Context(), name); err == nil {
@@ -109,7 +108,7 @@ func climbing(t *testing.T, s client.Source) {
 	}
 }
 
-// Readers know nothing of each other.
+// Readers are independent of each other.
 func readers(t *testing.T, s client.Source) {
 	a, err := s.Open(t.Context(), large)
 	if err != nil {
@@ -153,13 +152,12 @@ func closedEarly(t *testing.T, s client.Source) {
 		if _, err := f.Read(make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
-		f.Close() // what it returns is nobody's business
+		f.Close() // its result is not specified
 	}
 	whole(t, s)
 }
 
-// Whatever was asked for ends when the context does, and that does not mean that
-// there is no such file.
+// Opening and reading end with the context, and do not report fs.ErrNotExist.
 func ends(t *testing.T, s client.Source) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f, err := s.Open(ctx, large)
@@ -210,11 +208,11 @@ func ranges(t *testing.T, s client.Source) {
 	}
 	check(t, "targets/agent/empty", r, 0)
 	if _, err := at.OpenAt(t.Context(), "targets/none", 1, ""); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the middle of what is not there: %v", err)
+		t.Errorf("the middle of a missing file: %v", err)
 	}
 }
 
-// check demands that a Range is what it says.
+// check checks that a Range is consistent with its fields.
 func check(t *testing.T, name string, r *client.Range, asked int64) {
 	t.Helper()
 	want := files[name]
@@ -222,7 +220,7 @@ func check(t *testing.T, name string, r *client.Range, asked int64) {
 		t.Errorf("%s: begins at %d, asked from %d", name, r.Offset, asked)
 	}
 	if r.Size != -1 && r.Size != int64(len(want)) {
-		t.Errorf("%s: says %d bytes, has %d", name, r.Size, len(want))
+		t.Errorf("%s: reports %d bytes, has %d", name, r.Size, len(want))
 	}
 	holds(t, name, r, want[min(max(r.Offset, 0), int64(len(want))):])
 }
@@ -236,7 +234,7 @@ func rangeSource(t *testing.T, s client.Source) client.RangeSource {
 	return at
 }
 
-// One that begins at 0 instead is right too: then it has the bytes.
+// Starting at 0 instead is allowed if the bytes are correct.
 func noRange(t *testing.T, s client.Source) {
 	at := rangeSource(t, s)
 	for name, offsets := range map[string][]int64{large: {1 << 20, 1<<20 + 1, 1 << 40, -1}, "targets/agent/empty": {1}} {
@@ -255,8 +253,8 @@ func noRange(t *testing.T, s client.Source) {
 	}
 }
 
-// A file that has not changed is gone on with; a tag that is not the file's, if
-// the source knows tags, begins anew or is refused.
+// An unchanged file is resumed; with a tag of another file, a source that supports tags
+// starts at 0 or returns an error.
 func tags(t *testing.T, s client.Source) {
 	at := rangeSource(t, s)
 	r, err := at.OpenAt(t.Context(), large, 0, "")

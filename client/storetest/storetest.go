@@ -1,4 +1,4 @@
-// Package storetest examines implementations of client.Store.
+// Package storetest tests implementations of client.Store.
 package storetest
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// Run holds a Store against its contract. open returns a store that is empty at
-// the first call of each subtest; further calls with the same t return others
-// with the same state, as another process would have it. A store that can't be
-// opened twice returns the same one.
+// Run tests whether a Store follows its contract. At the first call in each subtest
+// open returns an empty store; further calls with the same t return stores with the
+// same state, as another process would open them. If a store cannot be opened twice,
+// open returns the same one.
 func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 	for name, test := range map[string]func(*testing.T, func() client.Store){
 		"files": files, "names": names, "limit": limit, "ownership": ownership, "list": list,
@@ -59,7 +59,7 @@ func files(t *testing.T, open func() client.Store) {
 	for _, name := range []string{"state.json", "roots/2.root.json"} {
 		write(t, s, name, "one")
 		holds(t, s, name, "one")
-		write(t, s, name, "") // an empty file is a file
+		write(t, s, name, "") // an empty file exists
 		holds(t, open(), name, "")
 		write(t, s, name, strings.Repeat("two", 100_000))
 		holds(t, open(), name, strings.Repeat("two", 100_000))
@@ -68,15 +68,15 @@ func files(t *testing.T, open func() client.Store) {
 		}
 		absent(t, open(), name, most)
 		if err := s.Remove(name); err != nil {
-			t.Fatalf("removing what is not there: %v", err)
+			t.Fatalf("removing a missing file: %v", err)
 		}
 	}
 	if err := s.Remove("folder/none"); err != nil {
-		t.Fatalf("removing from a folder that is not there: %v", err)
+		t.Fatalf("removing from a missing directory: %v", err)
 	}
 }
 
-// Every name that a client may come up with, and none that leads out.
+// All names that a client may use are accepted, and names that lead outside are not.
 func names(t *testing.T, open func() client.Store) {
 	s := open()
 	long := strings.Repeat("x", 150)
@@ -100,7 +100,7 @@ func limit(t *testing.T, open func() client.Store) {
 		t.Errorf("%q, %v", got, err)
 	}
 	absent(t, s, "f", 4)
-	holds(t, s, "f", "12345") // too large for one reader, not gone
+	holds(t, s, "f", "12345") // too large for this reader, but not removed
 }
 
 func ownership(t *testing.T, open func() client.Store) {
@@ -136,7 +136,7 @@ func list(t *testing.T, open func() client.Store) {
 
 func lock(t *testing.T, open func() client.Store) {
 	a, b := open(), open()
-	// Counting under the lock loses nothing.
+	// Increments under the lock are not lost.
 	const each = 20
 	var all sync.WaitGroup
 	for _, s := range []client.Store{a, b, a} {
@@ -188,7 +188,7 @@ func lockContext(t *testing.T, open func() client.Store) {
 	unlock()
 }
 
-// A reader sees whole contents only, whatever writers do beside it.
+// A reader sees complete contents only, whatever is written concurrently.
 func together(t *testing.T, open func() client.Store) {
 	s := open()
 	content := func(n int) []byte { return bytes.Repeat(fmt.Append(nil, n), 10_000) }
@@ -209,7 +209,7 @@ func together(t *testing.T, open func() client.Store) {
 			for range 40 {
 				got, err := other.Read("f", most)
 				if err != nil || len(got) != 10_000 || bytes.Count(got, got[:1]) != len(got) {
-					t.Errorf("read %d bytes that nobody wrote, %v", len(got), err)
+					t.Errorf("read %d bytes that were never written, %v", len(got), err)
 					return
 				}
 			}

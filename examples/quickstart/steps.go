@@ -60,7 +60,7 @@ func (s *story) twoParties() error {
 		}
 	}
 	say("The product is installed on three machines at 1.0. The first looks for an update:")
-	return s.expect("nothing is published", "one", "1.0", "no such product, channel or platform: product agent; there are none")
+	return s.expect("nothing is published", "one", "1.0", "no such product, channel or platform: product agent; available: none")
 }
 
 func (s *story) firstDraft() (*repo.Draft, error) {

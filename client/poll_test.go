@@ -13,12 +13,12 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// hosted lists n locations, each of an operator of its own, of which a probe asks m.
+// hosted lists n locations, each of its own operator, of which a probe asks m.
 func hosted(n, m int) func(*tuftest.Repo) {
 	return func(r *tuftest.Repo) {
 		var list []any
 		for i := range n {
-			list = append(list, place(fmt.Sprintf("at-%d", i), "mirror", fmt.Sprintf("operator-%d", i), nth(i), "priority", i))
+			list = append(list, location(fmt.Sprintf("at-%d", i), "mirror", fmt.Sprintf("operator-%d", i), nth(i), "priority", i))
 		}
 		r.Charter()["locations"] = list
 		r.Charter()["probe"] = tuftest.Doc{"min_operators": m, "every_seconds": 3600, "max_age_seconds": 100_000_000, "mode": "warn"}
@@ -34,8 +34,8 @@ func hostsOf(from, to int) (out []string) {
 	return out
 }
 
-// probes refreshes once a probe interval until done, and says how often that was:
-// with one process, or with one that is started for each, as once a day.
+// probes refreshes once per probe interval until done, and returns how often; in one
+// process, or in a new one each time, as once a day.
 func (w *web) probes(t *testing.T, daily bool, most int, done func(*client.View) bool) (n int) {
 	t.Helper()
 	c := w.client()
@@ -55,8 +55,8 @@ func (w *web) probes(t *testing.T, daily bool, most int, done func(*client.View)
 	return n
 }
 
-// frozen are the ways in which locations hide a root: they serve all else as it
-// was, they have nothing, or they have nothing in date.
+// frozen are the ways in which locations hide a root: they serve everything else as
+// before, they have nothing, or only expired files.
 var frozen = map[string]func(w *web, hosts []string){
 	"frozen": func(w *web, hosts []string) { w.shows(w.repo.Clone(), hosts...) },
 	"404 for the root": func(w *web, hosts []string) {
@@ -65,16 +65,16 @@ var frozen = map[string]func(w *web, hosts []string){
 	"404 for all": func(w *web, hosts []string) { w.does(status(404, "", nil), hosts...) },
 	"expired content": func(w *web, hosts []string) {
 		old := w.repo.Clone()
-		renew(old) // or the client keeps to its own copy, which is in date
+		renew(old) // or the client uses its own copy, which has not expired
 		old.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)
 		old.PublishTimestamp()
 		w.shows(old, hosts...)
 	},
 }
 
-// Of n operators a probe asks m in turn: whichever one alone has the next root is
-// asked within ceil((n-1)/(m-1)) probes, by a product that runs on and by one that
-// is started for each. No probe costs more than it did.
+// Of n operators a probe asks m in turn: whichever one alone has the next root is asked
+// within ceil((n-1)/(m-1)) probes, by a running product and by one that is started each
+// time. No probe makes more requests than before.
 func TestEveryOperatorHasItsTurn(t *testing.T) {
 	for _, size := range [][2]int{{3, 2}, {5, 2}, {5, 3}, {8, 4}} {
 		n, m := size[0], size[1]
@@ -91,7 +91,7 @@ func TestEveryOperatorHasItsTurn(t *testing.T) {
 						renew(w.repo)
 						got := w.probes(t, daily, 3*bound, func(v *client.View) bool { return v.RootVersion() == 2 })
 						if got > bound {
-							t.Errorf("host %d has the root alone: found by probe %d, want %d at most", honest, got, bound)
+							t.Errorf("host %d alone has the root: found by probe %d, want %d at most", honest, got, bound)
 						}
 					}
 				})
@@ -100,8 +100,8 @@ func TestEveryOperatorHasItsTurn(t *testing.T) {
 	}
 }
 
-// A probe costs a root and a timestamp for each operator that it asks, whoever's
-// turn it is, and in between there is none.
+// A probe requests a root and a timestamp from each operator that it asks, whoever's
+// turn it is; between probes there are none.
 func TestRequestsOfTurns(t *testing.T) {
 	w := newWeb(t, hosted(5, 2))
 	c := w.client()
@@ -120,7 +120,7 @@ func TestRequestsOfTurns(t *testing.T) {
 	}
 }
 
-// A hold that one operator alone serves is seen within as many probes.
+// A hold that only one operator serves is seen within as many probes.
 func TestEveryTimestampHasItsTurn(t *testing.T) {
 	for _, daily := range []bool{false, true} {
 		for honest := 1; honest < 5; honest++ {
@@ -152,9 +152,9 @@ func TestProcessesShareTurns(t *testing.T) {
 	w.good(one, 2) // host 3
 }
 
-// Locations of one operator, by name or by host, have their turn too: an honest one
-// is not hidden by its frozen twin and by a frozen operator besides.
-func TestTwinsHaveTheirTurn(t *testing.T) {
+// Locations of one operator, by name or by host, have their turn too: an honest one is
+// not hidden by a frozen one of the same operator and another frozen operator.
+func TestMirrorsOfOneOperatorTakeTurns(t *testing.T) {
 	for name, twin := range map[string]func(first tuftest.Doc) string{
 		"of the same name": func(l tuftest.Doc) string { l["operator"] = "operator-0"; return nth(2) },
 		"on the same host": func(l tuftest.Doc) string {
@@ -181,8 +181,8 @@ func TestTwinsHaveTheirTurn(t *testing.T) {
 	}
 }
 
-// An honest location that does not answer f times running is asked again in its
-// turn, f+1 times in all; also where the clock stands still.
+// An honest location that does not answer f times in a row is asked again in its turn,
+// f+1 times in total; also if the clock stands still.
 func TestTurnOfALocationThatFails(t *testing.T) {
 	for _, clock := range []time.Duration{0, time.Hour} {
 		for fails := range 4 {
@@ -218,8 +218,8 @@ func TestTurnOfALocationThatFails(t *testing.T) {
 	}
 }
 
-// What a location serves beyond the root that it alone had is followed at once,
-// however many others end their chains before it.
+// Further roots of the location that alone had a new one are followed at once, however
+// many others end their chains before it.
 func TestTurnOfAWholeChain(t *testing.T) {
 	w := newWeb(t, hosted(5, 2))
 	w.good(w.client(), 1)
@@ -237,10 +237,9 @@ func TestTurnOfAWholeChain(t *testing.T) {
 	}
 }
 
-// Where nobody asked has valid content, everybody is asked for a newer root before
-// the refresh gives up, at once, whatever is due: also where the charter is content
-// with one operator.
-func TestWithoutContentEverybodyIsAsked(t *testing.T) {
+// If no asked location has valid content, all are asked for a newer root before the
+// refresh fails, whatever is due: also if the charter requires only one operator.
+func TestWithoutContentAllLocationsAreAsked(t *testing.T) {
 	for m := 1; m <= 2; m++ {
 		for how, hide := range frozen {
 			if how == "frozen" || how == "404 for the root" {
@@ -250,7 +249,8 @@ func TestWithoutContentEverybodyIsAsked(t *testing.T) {
 				t.Run(fmt.Sprintf("%d of 4, %s, host %d", m, how, honest), func(t *testing.T) {
 					t.Parallel()
 					w := newWeb(t, hosted(4, m), func(r *tuftest.Repo) {
-						// It has roots and nothing else, so that under root v1 nobody has content.
+						// It has only roots, so that no location has content under root
+						// v1.
 						l := r.Charter()["locations"].([]any)[honest].(tuftest.Doc)
 						l["tier"] = "rendezvous"
 						delete(l["paths"].(tuftest.Doc), "targets")
@@ -263,7 +263,7 @@ func TestWithoutContentEverybodyIsAsked(t *testing.T) {
 					w.bad(c, client.ErrNoContent)
 					// The next root names a host that serves.
 					w.repo.NextRoot(func() {
-						l := place("new", "primary", "operator-new", "updates.new.example", "priority", 90)
+						l := location("new", "primary", "operator-new", "updates.new.example", "priority", 90)
 						w.repo.Charter()["locations"] = append(w.repo.Charter()["locations"].([]any), l)
 					})
 					renew(w.repo)
@@ -275,8 +275,8 @@ func TestWithoutContentEverybodyIsAsked(t *testing.T) {
 	}
 }
 
-// The healthy twin of the charter with one operator: as long as its one location
-// serves what is in date nobody else is asked, as the charter says.
+// With a charter that requires one operator no other is asked, as long as the one
+// location serves unexpired content.
 func TestOneOperatorIsEnough(t *testing.T) {
 	w := newWeb(t, hosted(3, 1))
 	w.good(w.client(), 1)
@@ -298,9 +298,9 @@ func TestOneOperatorIsEnough(t *testing.T) {
 	}
 }
 
-// With mode enforce a root that too few confirmed for too long gives no content; but
-// everybody is asked to confirm it before.
-func TestEverybodyIsAskedToConfirm(t *testing.T) {
+// With mode enforce a root that too few operators confirmed for too long gives no
+// content; but all are asked to confirm it before.
+func TestAllLocationsAreAskedToConfirm(t *testing.T) {
 	w := newWeb(t, hosted(3, 2), func(r *tuftest.Repo) {
 		r.Charter()["probe"] = tuftest.Doc{"min_operators": 2, "every_seconds": 100_000, "max_age_seconds": 100, "mode": "enforce"}
 	})
@@ -309,7 +309,7 @@ func TestEverybodyIsAskedToConfirm(t *testing.T) {
 	w.now = w.now.Add(2 * time.Hour) // no probe is due, and none was made for too long
 	w.good(c, 1)
 	w.now = w.now.Add(2 * time.Hour)
-	w.does(dark, hostsOf(1, 3)...)
+	w.does(unreachable, hostsOf(1, 3)...)
 	w.bad(c, client.ErrStale)
 	w.does(nil, nth(2))
 	w.good(c, 1)
