@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-
-	"github.com/visum-dev/visum/client"
 )
 
 // view shows the fleet: live in a terminal, else as plain lines.
@@ -58,7 +56,7 @@ func (v *view) show(w *world, f *fleet) {
 	v.clear()
 	roots := f.shares(func(m *machine) string { return fmt.Sprintf("root %d", m.root) })
 	places := f.shares(func(m *machine) string { return "from " + m.place })
-	states := f.shares(func(m *machine) string { return string(m.state) })
+	states := f.shares(func(m *machine) string { return m.state })
 	if !v.live {
 		fmt.Fprintf(v.out, "day %3d  %s | %s | %s\n", w.day, line(roots), line(places), line(states))
 		return
@@ -90,7 +88,7 @@ func (v *view) results(w *world, f *fleet) error {
 	var first []string
 	for _, m := range f.machines {
 		looks += m.looks
-		if m.root == 4 && m.state == client.StateOK && m.place == "place-b" {
+		if m.root == 4 && m.state == "ok" && m.place == "place-b" {
 			arrived++
 		}
 		if m.version == newest {
