@@ -1,7 +1,6 @@
 package tuf
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/visum-dev/visum/internal/wire"
@@ -111,57 +110,4 @@ func (t *Timestamp) Bytes() []byte {
 // SnapshotFile says which snapshot the timestamp calls for.
 func (t *Timestamp) SnapshotFile() RoleFile {
 	return t.root.roleFile("snapshot", t.snapshot, t.root.opt.Limits.Snapshot)
-}
-
-// RoleFile names one version of a metadata file.
-type RoleFile struct {
-	Role    string // as in metadata; not escaped for URLs or disks
-	Version int64
-	// MaxLength is the most bytes to read: the listed length, or
-	// [Limits].Unlisted where none is listed, and never more than the limit of the
-	// role's kind. A longer file is refused unread ([ErrTooLarge]).
-	MaxLength int64
-
-	single bool // root does not set consistent_snapshot: one file for all versions
-}
-
-// Name is the file's name below metadata/, not escaped: 5.snapshot.json; where
-// root does not set consistent_snapshot, snapshot.json (specification, 5.5.1,
-// 5.6.1 and 5.6.7). Then a publish replaces the file, and one that is read in its
-// midst may be of another version than was asked for.
-func (f RoleFile) Name() string {
-	if f.single {
-		return f.Role + ".json"
-	}
-	return fmt.Sprintf("%d.%s.json", f.Version, f.Role)
-}
-
-// roleFile takes the smaller of the promised length and the cap: an attacker with
-// the timestamp key must not be able to fill the memory.
-func (r *Root) roleFile(role string, m metaFile, limit int64) RoleFile {
-	length := m.length
-	if length == 0 {
-		length = r.unlisted()
-	}
-	return RoleFile{role, m.version, min(limit, length), !r.consistent}
-}
-
-// unlisted is Limits.Unlisted, by default what suits the kind of repository.
-func (r *Root) unlisted() int64 {
-	switch l := r.opt.Limits.Unlisted; {
-	case l > 0:
-		return l
-	case r.charter != nil:
-		return 1 << 20
-	}
-	return 16 << 20
-}
-
-// check compares received bytes with what was listed of them, before they are
-// parsed: parsing costs more than hashing.
-func (r *Root) check(role string, m metaFile, limit int64, data []byte) error {
-	if max := r.roleFile(role, m, limit).MaxLength; m.length == 0 && int64(len(data)) > max {
-		return refuse(role, m.version, ErrTooLarge, "%d bytes, at most %d where no length is listed", len(data), max)
-	}
-	return m.check(role, data)
 }
