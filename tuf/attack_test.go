@@ -90,7 +90,7 @@ func TestAttackRoot(t *testing.T) {
 			r.Files["2.root.json"] = r.Files["3.root.json"]
 		}, tuf.ErrMismatch, "root v3: does not match: the root after v1 must be v2"},
 		{"same version again", func(r *tuftest.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] },
-			tuf.ErrRollback, "root v1: went backwards: the root after v1"},
+			tuf.ErrRollback, "root v1: rollback: the root after v1"},
 		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, `want "root"`},
 		{"spec_version 2.0", set("spec_version", "2.0"), tuf.ErrMalformed, "spec_version"},
 		{"version negative", served(func(b []byte) []byte { return bytes.Replace(b, []byte(`"version":2`), []byte(`"version":-2`), 1) }),
@@ -161,16 +161,16 @@ func TestAttackTimestamp(t *testing.T) {
 	}
 	run(t, tuftest.New, tuftest.Path, []attack{
 		{"rollback", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
-			tuf.ErrRollback, "timestamp v4: went backwards: trusted v5"},
+			tuf.ErrRollback, "timestamp v4: rollback: trusted v5"},
 		{"rollback of the snapshot in it", func(r *tuftest.Repo) { r.Bump(); r.Roles["snapshot"]["version"] = 4; r.Publish() },
-			tuf.ErrRollback, "timestamp v6: went backwards: lists snapshot v4, trusted v5"},
+			tuf.ErrRollback, "timestamp v6: rollback: lists snapshot v4, trusted v5"},
 		{"expired", set("expires", tuftest.Stamp(tuftest.Now)), tuf.ErrExpired, "timestamp v6: expired"},
 		{"another key", func(r *tuftest.Repo) { r.Signers["timestamp"] = []string{"snapshot"}; r.Publish() },
 			tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
 		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, ""},
 		{"below the charter's floor", func(r *tuftest.Repo) {
 			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["timestamp"] = 6 })
-		}, tuf.ErrRollback, "timestamp v5: went backwards: with snapshot v5, the charter's floors are v6 and v1"},
+		}, tuf.ErrRollback, "timestamp v5: rollback: with snapshot v5, the charter's floors are v6 and v1"},
 		{"its snapshot below the charter's floor", func(r *tuftest.Repo) {
 			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["snapshot"] = 6 })
 		}, tuf.ErrRollback, "the charter's floors are v1 and v6"},
@@ -255,7 +255,7 @@ func TestSnapshotRollbackWithoutTimestamp(t *testing.T) {
 	r.Publish()
 	want(t, c.walk(r), nil, "")
 	c.ts = nil
-	want(t, c.walk(old), tuf.ErrRollback, "snapshot v5: went backwards: trusted v6")
+	want(t, c.walk(old), tuf.ErrRollback, "snapshot v5: rollback: trusted v6")
 	want(t, c.walk(r), nil, "")
 }
 
@@ -402,9 +402,9 @@ func TestAttackApproval(t *testing.T) {
 		want(t, err, tuf.ErrNotApproved, "has a charter")
 		r = tuftest.NewPlain()
 		_, err = mustSnapshot(t, r).Approve("top.txt", from(r))
-		want(t, err, tuf.ErrNotApproved, "nobody reviews")
+		want(t, err, tuf.ErrNotApproved, "no review")
 		_, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
-		want(t, err, tuf.ErrNotApproved, "nobody reviews")
+		want(t, err, tuf.ErrNotApproved, "no review")
 	})
 }
 

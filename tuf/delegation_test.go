@@ -163,11 +163,11 @@ func TestAttackDelegatedRole(t *testing.T) {
 		{"threshold 0", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
 		{"key gone", by(func(r *tuftest.Repo, d doc) { d["keys"] = doc{} }), tuf.ErrThreshold, "0 of 1"},
 		{"no keys member", by(func(r *tuftest.Repo, d doc) { delete(d, "keys") }), tuf.ErrMalformed, "targets v6"},
-		{"delegated twice", by(func(r *tuftest.Repo, d doc) { d["roles"] = append(d["roles"].([]any), d["roles"].([]any)[0]) }), tuf.ErrMalformed, "delegated to twice"},
+		{"delegated twice", by(func(r *tuftest.Repo, d doc) { d["roles"] = append(d["roles"].([]any), d["roles"].([]any)[0]) }), tuf.ErrMalformed, "two delegations to role"},
 		{"paths and hash prefixes", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["path_hash_prefixes"] = []any{} }), tuf.ErrMalformed, "either"},
 		{"neither", by(func(r *tuftest.Repo, d doc) { delete(tuftest.At(d, "roles", 0), "paths") }), tuf.ErrMalformed, "either"},
 		{"roles and bins", by(func(r *tuftest.Repo, d doc) { d["succinct_roles"] = r.Role(1, "lib") }), tuf.ErrMalformed, "either"},
-		{"no name", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["name"] = "" }), tuf.ErrMalformed, "is called"},
+		{"no name", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["name"] = "" }), tuf.ErrMalformed, "invalid name"},
 	})
 }
 
@@ -178,7 +178,7 @@ func TestTrap17DelegatedRoleNamedSnapshot(t *testing.T) {
 		tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["name"] = name
 		r.Publish()
 		_, err := mustSnapshot(t, r).UnsafeTarget("lib/a.txt", from(r))
-		want(t, err, tuf.ErrMalformed, "delegated role is called")
+		want(t, err, tuf.ErrMalformed, "invalid name of a delegated role")
 	}
 }
 

@@ -47,7 +47,7 @@ var differences = []difference{
 		form("listed twice", "threshold is ")},
 	{"hashes and lengths that can't be checked", "a listing is there to be held against bytes", form("hex digits", "no hash of a known algorithm", "no sha256", "length is ")},
 	{"delegations in doubt", "both paths and prefixes or none, two of one name, or a name that is a top-level file's",
-		form("has either paths or", "delegated role is called", "delegated to twice")},
+		form("must have either paths or", "invalid name of a delegated role", "two delegations to role")},
 	{"the charter", "go-tuf passes over a member that it does not know, as it should",
 		func(c *comparison) bool {
 			return c.weRefuse(tuf.ErrCharter) || c.weRefuse(tuf.ErrMalformed) && soundWithoutCharter(c.file)

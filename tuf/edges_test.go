@@ -80,7 +80,7 @@ func TestEdgesOfMetadata(t *testing.T) {
 		{"a negative length", entry(func(e doc) { e["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
 		{"a length in another case is listed", entry(func(e doc) { e["Length"] = 1 }), tuf.ErrMalformed, "wrong case"},
 		{"hashes of kinds that nobody knows", entry(func(e doc) { e["hashes"] = doc{"md5": "00"} }), tuf.ErrMalformed, "no hash of a known algorithm"},
-		{"targets that are an array", raw("lib", "targets", []any{}), tuf.ErrMalformed, "an object was expected"},
+		{"targets that are an array", raw("lib", "targets", []any{}), tuf.ErrMalformed, "not an object"},
 		{"another target that is a number", raw("lib", "targets", doc{"lib/b.txt": 1}), tuf.ErrMalformed, `"lib/b.txt" must be an object`},
 		{"version 0 is listed", entry(func(e doc) { e["version"] = 0 }), tuf.ErrMalformed, "version must be a positive integer, is 0"},
 		{"a target's length that is text", target(func(x doc) { x["length"] = "1" }), tuf.ErrMalformed, "length is"},
@@ -233,8 +233,8 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		{"key ids with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["keyids"] = []any{1} }, tuf.ErrMalformed, "string was expected"},
 		{"key ids of a role with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0, "roles", 0)["keyids"] = []any{1} },
 			tuf.ErrMalformed, "string was expected"},
-		{"a role that is text", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "object was expected"},
-		{"a party that is text", func(_ *tuftest.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "object was expected"},
+		{"a role that is text", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "not an object"},
+		{"a party that is text", func(_ *tuftest.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "not an object"},
 		{"a party's name that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = 1 }, tuf.ErrMalformed, "string was expected"},
 		{"a retired id that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "retired", 0)["id"] = 1 }, tuf.ErrMalformed, "string was expected"},
 		{"use_from that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "locations", 0)["use_from"] = 7 }, tuf.ErrMalformed, "string was expected"},
@@ -354,7 +354,7 @@ func TestEdgesOfApproval(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Claim.Version != "11.4.0" || !errors.Is(list[0].Err, tuf.ErrNotApproved) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// Release fields that are none: refused where parties agree on them, passed over where nobody reviews.
+	// Malformed release fields: refused under a charter, ignored in a repository without review.
 	odd := doc{"product": "of a later day"}
 	r = tuftest.New()
 	r.AddTarget("agent/odd", "odd", odd, "vendor-agent", "review-agent")
@@ -368,7 +368,7 @@ func TestEdgesOfApproval(t *testing.T) {
 		t.Errorf("%+v, %v", rel, err)
 	}
 	// In words.
-	if s := (tuf.Approved{}).String(); s != "nothing, approved by nobody" {
+	if s := (tuf.Approved{}).String(); s != "no approved target" {
 		t.Error(s)
 	}
 	r = tuftest.New()
@@ -448,16 +448,16 @@ func TestEdgesOfRoot(t *testing.T) {
 		part   string
 	}{
 		{"keys that are an array", func(r *tuftest.Repo) { r.Root["keys"] = []any{} }, "root"},
-		{"a key that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = "key" }, "object was expected"},
+		{"a key that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = "key" }, "not an object"},
 		{"a key whose keyval has the wrong case", func(r *tuftest.Repo) {
 			tuftest.At(r.Root, "keys")["x"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"Public": "00"}}
 		}, "wrong case"},
 		{"a key of the wrong case", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = doc{"Keytype": "ed25519"} }, "wrong case"},
 		{"roles that are an array", func(r *tuftest.Repo) { r.Root["roles"] = []any{} }, "roles must be an object"},
-		{"a role that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = "role" }, "object was expected"},
+		{"a role that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = "role" }, "not an object"},
 		{"a role that nobody asks for, of threshold 0", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = r.Role(0, "root") }, "threshold is 0"},
 		{"consistent_snapshot that is text", func(r *tuftest.Repo) { r.Root["consistent_snapshot"] = "true" }, "consistent_snapshot: "},
-		{"a charter that is text", func(r *tuftest.Repo) { r.Root["x-visum"] = "charter" }, "object was expected"},
+		{"a charter that is text", func(r *tuftest.Repo) { r.Root["x-visum"] = "charter" }, "not an object"},
 	} {
 		r := tuftest.NewPlain()
 		tt.change(r)

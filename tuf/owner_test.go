@@ -163,7 +163,7 @@ func TestAgreementBesideBins(t *testing.T) {
 	}
 	want(t, build(nil), nil, "")
 	for _, agreement := range []any{[]any{doc{"roles": []any{"bin-0", "bin-1"}, "min_roles_in_agreement": 2}}, []any{}, "x", doc{}} {
-		want(t, build(agreement), tuf.ErrMalformed, "beside succinct_roles")
+		want(t, build(agreement), tuf.ErrMalformed, "together with succinct_roles")
 	}
 }
 

@@ -12,7 +12,7 @@ func syntaxf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", wire.ErrSyntax, fmt.Sprintf(format, args...))
 }
 
-// reader collects the first error of a run of small reads.
+// reader keeps the first error of a sequence of small reads.
 type reader struct{ err error }
 
 func (r *reader) fields(v wire.Value, f ...wire.Field) {
@@ -21,7 +21,7 @@ func (r *reader) fields(v wire.Value, f ...wire.Field) {
 	}
 }
 
-// text reads a string; absent is "".
+// text reads a string; "" if v is absent.
 func (r *reader) text(v wire.Value) (s string) {
 	if r.err == nil && v != nil {
 		s, r.err = v.Text()
@@ -29,7 +29,7 @@ func (r *reader) text(v wire.Value) (s string) {
 	return s
 }
 
-// int reads a number that is zero or positive; absent is 0.
+// int reads a non-negative number; 0 if v is absent.
 func (r *reader) int(v wire.Value) (n int64) {
 	if r.err == nil && v != nil {
 		if n, r.err = v.Int(); r.err == nil && n < 0 {
@@ -56,7 +56,7 @@ func (r *reader) strings(v wire.Value) (list []string) {
 	return list
 }
 
-// time reads an RFC 3339 time in whole seconds with Z; absent is zero.
+// time reads an RFC 3339 time in whole seconds with Z; zero if v is absent.
 func (r *reader) time(v wire.Value) (t time.Time) {
 	if v == nil {
 		return t
@@ -66,7 +66,7 @@ func (r *reader) time(v wire.Value) (t time.Time) {
 	if r.err != nil {
 		return t
 	}
-	// Parse alone would take fractions and one-digit hours too.
+	// time.Parse alone accepts fractions and one-digit hours too.
 	if t, r.err = time.Parse(form, s); r.err != nil || t.Format(form) != s {
 		r.err = syntaxf("time %s, want the form 2006-01-02T15:04:05Z", text.Quote(s))
 	}

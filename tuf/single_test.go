@@ -257,7 +257,7 @@ func TestPriorUnderAnotherKeyID(t *testing.T) {
 	now := r.Files["timestamp.json"]
 	r.Files["timestamp.json"] = old
 	_, err = c.refresh(r)
-	want(t, err, tuf.ErrRollback, "timestamp v5: went backwards: trusted v6")
+	want(t, err, tuf.ErrRollback, "timestamp v5: rollback: trusted v6")
 	if !c.root.IsPrior(c.ts) || !c.root.IsPrior(old) || c.root.IsPrior(edited(c.ts)) || c.root.IsPrior(nil) || new(tuf.Root).IsPrior(old) {
 		t.Error("what is prior, and what is not")
 	}

@@ -223,7 +223,7 @@ func TestTrap12ListedLengthDoesNotRaiseTheCap(t *testing.T) {
 }
 
 // Trap 16: with several hashes the sha256 is taken. Without one a sha512 is
-// enough where nobody reviews; what has neither is refused.
+// enough in a repository without review; a target with neither is refused.
 func TestTrap16SHA256(t *testing.T) {
 	r := tuftest.NewPlain()
 	f := tuftest.At(r.Roles["targets"], "targets", "top.txt")

@@ -195,7 +195,7 @@ var stories = []story{
 	{name: "CVE-2021-41150", find: "lib/a.txt", expect: "ok", role: "/etc/name", twinRole: "name",
 		about: "Another client wrote a delegated role's file wherever the role's name led.\n  The name, here an absolute path, comes back unchanged, as data.",
 		build: plainStory(traversal("/etc/name"))},
-	{name: "CVE-2022-29173-timestamp", find: "top.txt", expect: "ErrRollback", contains: "timestamp v4: went backwards: trusted v5",
+	{name: "CVE-2022-29173-timestamp", find: "top.txt", expect: "ErrRollback", contains: "timestamp v4: rollback: trusted v5",
 		about: "A client compared versions with nothing, so that every old file passed.\n  It remembers timestamp 5 and is served 4, which was signed once and is still in date.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
@@ -266,7 +266,7 @@ var stories = []story{
 			}
 			p.Publish()
 		})},
-	{name: "CVE-2025-2888", find: "top.txt", expect: "ErrRollback", contains: "timestamp v6: went backwards: lists snapshot v4, trusted v5",
+	{name: "CVE-2025-2888", find: "top.txt", expect: "ErrRollback", contains: "timestamp v6: rollback: lists snapshot v4, trusted v5",
 		about: "A client kept a timestamp before it saw that the snapshot in it went back, and could not refresh any more.\n  Timestamp 6 is refused here; in the twin another timestamp 6 is taken from the same memory.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
