@@ -130,7 +130,7 @@ func TestAgreementsInOrder(t *testing.T) {
 		agree(r, 2, true, "c", "d")
 		a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
 		if by == "" {
-			want(t, err, tuf.ErrNotApproved, "roles c, d must list the same")
+			want(t, err, tuf.ErrNotApproved, "roles c, d must agree")
 			continue
 		}
 		var got []string
@@ -194,7 +194,7 @@ func TestAgreementOnSHA512(t *testing.T) {
 // one role's word.
 func TestAgreementMalformed(t *testing.T) {
 	for name, group := range map[string]any{
-		"not an object":   "a b",
+		"object was expected":   "a b",
 		"no roles":        doc{"roles": []any{}, "min_roles_in_agreement": 0},
 		"zero":            doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 0},
 		"no number":       doc{"roles": []any{"a", "b"}},

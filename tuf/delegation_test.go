@@ -213,7 +213,7 @@ func TestDepthBudget(t *testing.T) {
 	r = chain(33)
 	get, seen := visits(r)
 	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", get)
-	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, d33 the last`)
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, the last to d33`)
 	if n := len(*seen); n != 33 { // the top and 32 more; nobody asks for the last
 		t.Errorf("fetched %d roles", n)
 	}
@@ -222,7 +222,7 @@ func TestDepthBudget(t *testing.T) {
 	r.Bump("d32")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
-	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, d33 the last`)
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, the last to d33`)
 
 	// And the caller may ask for less.
 	r = chain(3)

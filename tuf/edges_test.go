@@ -80,7 +80,7 @@ func TestEdgesOfMetadata(t *testing.T) {
 		{"a negative length", entry(func(e doc) { e["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
 		{"a length in another case is listed", entry(func(e doc) { e["Length"] = 1 }), tuf.ErrMalformed, "wrong case"},
 		{"hashes of kinds that nobody knows", entry(func(e doc) { e["hashes"] = doc{"md5": "00"} }), tuf.ErrMalformed, "no hash of a known algorithm"},
-		{"targets that are an array", raw("lib", "targets", []any{}), tuf.ErrMalformed, "not an object"},
+		{"targets that are an array", raw("lib", "targets", []any{}), tuf.ErrMalformed, "object was expected"},
 		{"another target that is a number", raw("lib", "targets", doc{"lib/b.txt": 1}), tuf.ErrMalformed, `"lib/b.txt" must be an object`},
 		{"version 0 is listed", entry(func(e doc) { e["version"] = 0 }), tuf.ErrMalformed, "version must be a positive integer, is 0"},
 		{"a target's length that is text", target(func(x doc) { x["length"] = "1" }), tuf.ErrMalformed, "length is"},
@@ -233,8 +233,8 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		{"key ids with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["keyids"] = []any{1} }, tuf.ErrMalformed, "string was expected"},
 		{"key ids of a role with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0, "roles", 0)["keyids"] = []any{1} },
 			tuf.ErrMalformed, "string was expected"},
-		{"a role that is text", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "not an object"},
-		{"a party that is text", func(_ *tuftest.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "not an object"},
+		{"a role that is text", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "object was expected"},
+		{"a party that is text", func(_ *tuftest.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "object was expected"},
 		{"a party's name that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = 1 }, tuf.ErrMalformed, "string was expected"},
 		{"a retired id that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "retired", 0)["id"] = 1 }, tuf.ErrMalformed, "string was expected"},
 		{"use_from that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "locations", 0)["use_from"] = 7 }, tuf.ErrMalformed, "string was expected"},
@@ -248,7 +248,7 @@ func TestEdgesOfTheCharter(t *testing.T) {
 			role := tuftest.Copy(tuftest.At(c, "classes", 0, "roles", 0)).(doc)
 			role["role"], role["party"] = "press-agent", "press"
 			tuftest.At(c, "classes", 0)["roles"] = append(tuftest.At(c, "classes", 0)["roles"].([]any), role)
-		}, tuf.ErrCharter, `H10: class agent: role press-agent is of the unknown party "press"`},
+		}, tuf.ErrCharter, `H10: class agent: role press-agent belongs to the unknown party "press"`},
 		{"no repo_id", func(_ *tuftest.Repo, c doc) { delete(c, "repo_id") }, tuf.ErrCharter, `H1: repo_id ""`},
 		{"repo_id in capitals", set("repo_id", strings.ToUpper(tuftest.RepoID)), tuf.ErrCharter, "H1"},
 		{"a retired place without hosts", set("retired", []any{doc{"id": "old", "hosts": []any{}}}), tuf.ErrCharter, "H8: retired old names no host"},
@@ -448,16 +448,16 @@ func TestEdgesOfRoot(t *testing.T) {
 		part   string
 	}{
 		{"keys that are an array", func(r *tuftest.Repo) { r.Root["keys"] = []any{} }, "root"},
-		{"a key that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = "key" }, "not an object"},
+		{"a key that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = "key" }, "object was expected"},
 		{"a key whose keyval has the wrong case", func(r *tuftest.Repo) {
 			tuftest.At(r.Root, "keys")["x"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"Public": "00"}}
 		}, "wrong case"},
 		{"a key of the wrong case", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = doc{"Keytype": "ed25519"} }, "wrong case"},
 		{"roles that are an array", func(r *tuftest.Repo) { r.Root["roles"] = []any{} }, "roles must be an object"},
-		{"a role that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = "role" }, "not an object"},
+		{"a role that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = "role" }, "object was expected"},
 		{"a role that nobody asks for, of threshold 0", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = r.Role(0, "root") }, "threshold is 0"},
 		{"consistent_snapshot that is text", func(r *tuftest.Repo) { r.Root["consistent_snapshot"] = "true" }, "consistent_snapshot: "},
-		{"a charter that is text", func(r *tuftest.Repo) { r.Root["x-visum"] = "charter" }, "not an object"},
+		{"a charter that is text", func(r *tuftest.Repo) { r.Root["x-visum"] = "charter" }, "object was expected"},
 	} {
 		r := tuftest.NewPlain()
 		tt.change(r)

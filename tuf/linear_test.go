@@ -203,7 +203,7 @@ func TestPatternsThatTakeLong(t *testing.T) {
 	r.Bump("targets")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget(long, get)
-	want(t, err, tuf.ErrTooLarge, `too many delegations to compare it with, that to a the last`)
+	want(t, err, tuf.ErrTooLarge, `too many delegations to compare with, the last is that to a`)
 	_, err = mustSnapshot(t, r).UnsafeTarget("a-short-one", get)
 	want(t, err, tuf.ErrNoTarget, "")
 	_, err = mustSnapshot(t, r).UnsafeTarget(long+"a", get)

@@ -173,7 +173,7 @@ type entry struct {
 
 func newIndex(v wire.Value) (index, error) {
 	if v.Kind() != '{' {
-		return nil, syntaxf("not an object")
+		return nil, syntaxf("an object was expected")
 	}
 	// Allocated once for most members: growing to 100,000 takes five times the memory.
 	x := make(index, 0, len(v)/128)

@@ -73,7 +73,7 @@ func TestPinRefused(t *testing.T) {
 			tuftest.At(p, "review")["keys"].([]any)[1] = k
 		}, tuf.ErrCharter, "the keys of party review"},
 		{"a key that can't be used", func(p doc) { tuftest.At(p, "review", "keys", 0)["scheme"] = "rot13" }, tuf.ErrMalformed, ""},
-		{"a higher minimum", func(p doc) { tuftest.At(p, "review")["min"] = 2 }, tuf.ErrCharter, "at least 2 keys, its root says 1"},
+		{"a higher minimum", func(p doc) { tuftest.At(p, "review")["min"] = 2 }, tuf.ErrCharter, "at least 2 keys, in its root with 1"},
 		{"minimum 0", func(p doc) { tuftest.At(p, "review")["min"] = 0 }, tuf.ErrCharter, "at least 0"},
 		{"one operator", func(p doc) {
 			for _, l := range p["locations"].([]any) {
@@ -138,7 +138,7 @@ func TestPinBareRoot(t *testing.T) {
 		t.Error(p, err)
 	}
 	_, err = tuf.OpenPin(tuftest.New().Files["1.root.json"], nil)
-	want(t, err, tuf.ErrMalformed, "a root with a charter, not a pin")
+	want(t, err, tuf.ErrMalformed, "a root with a charter is no pin")
 }
 
 // Two locations are of one operator where their operators' names or their hosts are

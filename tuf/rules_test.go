@@ -225,7 +225,7 @@ func TestCharterForm(t *testing.T) {
 	run(t, tuftest.New, tuftest.Path, []attack{
 		bad("schema 2", member("schema", 2), "schema is 2"),
 		bad("no schema", newRoot(func(_ *tuftest.Repo, c doc) { delete(c, "schema") }), "schema is 0"),
-		bad("not an object", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = "yes" }) }, "object"),
+		bad("object was expected", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = "yes" }) }, "object"),
 		bad("null", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = nil }) }, "null"),
 		bad("a null in it", member("x", []any{nil}), "null"),
 		bad("2^53", member("x", 1<<53), "2^53"),
@@ -443,7 +443,7 @@ func TestNamesDoNotJoin(t *testing.T) {
 		if name == "as it was" {
 			want(t, err, nil, "")
 		} else {
-			want(t, err, tuf.ErrCharter, "H2: seq is 1 as before, and the charter is another")
+			want(t, err, tuf.ErrCharter, "H2: the charter changed but seq is still 1")
 		}
 	}
 }

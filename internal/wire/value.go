@@ -25,7 +25,7 @@ type Field struct {
 // leaves its Value nil.
 func (v Value) Fields(fields ...Field) error {
 	if v.Kind() != '{' {
-		return fmt.Errorf("%w: not an object", ErrSyntax)
+		return fmt.Errorf("%w: an object was expected", ErrSyntax)
 	}
 next:
 	for name, val := range v.Members() {
