@@ -131,8 +131,8 @@ func TestCensusOfAMove(t *testing.T) {
 		root int64
 		says string
 	}{
-		{relocate.CutOver, 2, "You may cut over: from 2026-05-04 to 2026-05-05, 97 % of 1000 looks for a new root came from clients at root v2 or newer."},
-		{relocate.Retired, 3, "Do not retire the old places yet: 90 % of the fleet have seen root v3, 98 % must; the new places answer 90 % of the requests, they must answer 98 %."},
+		{relocate.CutOver, 2, "You may cut over: from 2026-05-04 to 2026-05-05, 97 % of 1000 root checks came from clients at root v2 or newer."},
+		{relocate.Retired, 3, "Do not retire the old locations yet: 90 % of the fleet have root v3, 98 % must have it; the new locations answer 90 % of the requests, they must answer 98 %."},
 	} {
 		g := m.Gate(r, x.step, x.root)
 		if g.String() != x.says || g.Open != (len(g.Why) == 0) {
@@ -140,11 +140,11 @@ func TestCensusOfAMove(t *testing.T) {
 		}
 	}
 	m.Criteria.Moved, m.Criteria.NewPlaces = 0.9, 0.9
-	if g := m.Gate(r, relocate.Retired, 3); !g.Open || g.String() != "You may retire the old places: from 2026-05-04 to 2026-05-05, 90 % of 1000 looks for a new root came from clients at root v3 or newer, and the new places answered 90 % of the requests." {
+	if g := m.Gate(r, relocate.Retired, 3); !g.Open || g.String() != "You may retire the old locations: from 2026-05-04 to 2026-05-05, 90 % of 1000 root checks came from clients at root v3 or newer, and the new locations answered 90 % of the requests." {
 		t.Errorf("%s", g)
 	}
 	m.Criteria.Clients = 1001
-	if g := m.Gate(r, relocate.Retired, 3); g.Open || !strings.Contains(g.String(), "only 1000 looks") {
+	if g := m.Gate(r, relocate.Retired, 3); g.Open || !strings.Contains(g.String(), "only 1000 root checks") {
 		t.Errorf("%s", g)
 	}
 	if g := m.Gate((&relocate.Census{}).Result(), relocate.CutOver, 2); g.Open {

@@ -99,14 +99,14 @@ func Example() {
 	// 2. Announce, with the old keys.
 	check(step(ctx, storage, &repo.Config{Signers: old[:], Now: clock, Ledger: ledger}, move.Announce, centre[:2]...))
 
-	// 3. Cut over, with both generations of keys for a day.
+	// 3. Cut over, with dual signing for a day.
 	now = move.Dates.CutOver
 	check(repo.New(storage, &repo.Config{Signers: everybody, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Resign("review") }))
 	chain, err := repo.New(storage, &repo.Config{Ledger: ledger}).Chain(ctx)
 	check(err)
 	check(step(ctx, storage, &repo.Config{Signers: append(fresh[:], old[:2]...), Bridge: &repo.Bridge{Root: chain[1], Signers: old[2:]}, Now: clock, Ledger: ledger}, move.CutOver, centre[:2]...))
 
-	// 4. Retire, once the logs say that nobody is left behind.
+	// 4. Retire, after the logs show that the fleet has the new root.
 	now = move.Dates.Retire
 	var census relocate.Census
 	check(census.Read(ctx, "place-b", strings.NewReader(strings.Repeat(
@@ -117,20 +117,20 @@ func Example() {
 	}))
 	check(step(ctx, storage, &repo.Config{Signers: fresh[:], Now: clock, Ledger: ledger}, move.Retire, centre[:2]...))
 
-	// 5. What place A serves from now on.
-	tombstone := relocate.Overlay(nil)
-	check(relocate.Tombstone(ctx, repo.New(storage, &repo.Config{Ledger: ledger}), tombstone))
-	fmt.Println("the tombstone at place A has", len(tombstone.Written()), "roots and nothing else")
+	// 5. Location A serves a roots-only copy from now on.
+	rootsOnly := relocate.Overlay(nil)
+	check(relocate.Tombstone(ctx, repo.New(storage, &repo.Config{Ledger: ledger}), rootsOnly))
+	fmt.Println("the roots-only copy of location A has", len(rootsOnly.Written()), "roots and nothing else")
 
 	// Output:
-	// root v2, announced, due 2026-03-01, epoch 0: primary place-b (vendor-new, https://place-b.example.org/), first from 2026-03-15 on
+	// root v2, announced, due 2026-03-01, epoch 0: primary place-b (vendor-new, https://place-b.example.org/), preferred from 2026-03-15 on
 	// root v3, cut over, due 2026-03-15, epoch 1: primary place-b (vendor-new, https://place-b.example.org/)
 	// root v4, retired, due 2026-04-30, epoch 1: primary place-b (vendor-new, https://place-b.example.org/)
 	// root v2: all is well: 3 of 3 clients converge
 	// root v3: all is well: 5 of 5 clients converge
-	// You may retire the old places: from 2026-04-28 to 2026-04-28, 100 % of 500 looks for a new root came from clients at root v3 or newer, and the new places answered 100 % of the requests.
+	// You may retire the old locations: from 2026-04-28 to 2026-04-28, 100 % of 500 root checks came from clients at root v3 or newer, and the new locations answered 100 % of the requests.
 	// root v4: all is well: 7 of 7 clients converge
-	// the tombstone at place A has 4 roots and nothing else
+	// the roots-only copy of location A has 4 roots and nothing else
 }
 
 func newKey() tuf.Signer { // in earnest: repo.GenerateKey, repo.OpenSigner

@@ -112,7 +112,7 @@ func TestAnotherMove(t *testing.T) {
 		})
 	})
 	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.Move.Announce, w.Move.CutOver, w.Move.Retire, w.Move.Abort} {
-		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old places 0 in use, 0 legacy, 1 retired; 1 of 1 new places, 1 for later") {
+		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old locations 0 in use, 0 legacy, 1 retired; 1 of 1 new locations, 1 for later") {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -177,14 +177,14 @@ func TestPlan(t *testing.T) {
 	text := plan.String()
 	for _, line := range []string{
 		"Move of repository abababababababababababababababab from a to b, starting at root v1.",
-		"Root v2, announced, due 2026-03-02, good until 2027-03-02; epoch 0.",
-		"    primary b (host-b, https://b.example.org/), first from 2026-03-16 on",
-		"Root v3, cut over, due 2026-03-16, good until 2027-03-16; epoch 1.",
+		"Root v2, announced, due 2026-03-02, expires 2027-03-02; epoch 0.",
+		"    primary b (host-b, https://b.example.org/), preferred from 2026-03-16 on",
+		"Root v3, cut over, due 2026-03-16, expires 2027-03-16; epoch 1.",
 		"    legacy a (host-a, https://a.example.org/), not contacted from 2026-05-30 on",
 		"    1 of the 2 old root keys of party vendor",
 		"    3 of the 4 new root keys in all",
 		"Root v4, retired, due 2026-04-30",
-		"    a census counts 98 % of the fleet at root v3 or newer, and 98 % of the requests at b",
+		"    access logs show 98 % of the fleet at root v3 or newer, and 98 % of the requests at b",
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("the plan lacks %q:\n%s", line, text)
@@ -223,20 +223,20 @@ func TestImpossiblePlans(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"no place to leave":       {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "a place to leave"},
+		"no place to leave":       {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "an old and a new location"},
 		"unknown place":           {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
 		"leaves the rendezvous":   {func(m *relocate.Move) { m.From = []string{"z"} }, relocate.ErrPlaces, "rendezvous"},
 		"to nowhere":              {func(m *relocate.Move) { m.To = nil }, relocate.ErrPlaces, ""},
 		"to a rendezvous only":    {func(m *relocate.Move) { m.To[0].Tier, m.To[0].Targets = tuf.Rendezvous, "" }, relocate.ErrPlaces, "primary or a mirror"},
 		"place with dates":        {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrPlaces, "use_from"},
-		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrPlaces, "at 2 operators, the move leaves 1"},
+		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrPlaces, "need 2 operators, the move leaves 1"},
 		"H4 http":                 {func(m *relocate.Move) { m.To[0].Base = "http://b.example.org/" }, tuf.ErrCharter, "root v2: breaks the charter's rules: H4"},
 		"H5 paths":                {func(m *relocate.Move) { m.To[0].Metadata = "../m/" }, tuf.ErrCharter, "H5"},
 		"H6 id twice":             {func(m *relocate.Move) { m.To = append(m.To, m.To[0]) }, tuf.ErrCharter, "H6"},
 		"H8 back at the old host": {func(m *relocate.Move) { m.To[0].Base = "https://a.example.org/new/" }, tuf.ErrCharter, "root v4: breaks the charter's rules: H8"},
 		"H3 online keys stay":     {func(m *relocate.Move) { m.Timestamp.Keys = movetest.Keys("timestamp") }, relocate.ErrKeys, "timestamp in root v1"},
 		"root key stays":          {func(m *relocate.Move) { m.RootKeys = movetest.Keys("vendor-1", "new-2") }, relocate.ErrKeys, "root in root v1"},
-		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("review-1") }, relocate.ErrKeys, "known already"},
+		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("review-1") }, relocate.ErrKeys, "is not new"},
 		"root key as online":      {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("new-1") }, relocate.ErrKeys, "is for"},
 		"no root keys":            {func(m *relocate.Move) { m.RootKeys = nil }, relocate.ErrKeys, "root"},
 		"too few root keys":       {func(m *relocate.Move) { m.Min = 3 }, relocate.ErrKeys, "3 of 2"},
@@ -252,7 +252,7 @@ func TestImpossiblePlans(t *testing.T) {
 		"retired too soon":       {func(m *relocate.Move) { m.Dates.Retire = m.Dates.CutOver.Add(29 * movetest.Day) }, relocate.ErrDates, "at least 30 days"},
 		"longer than a root": {func(m *relocate.Move) {
 			m.Dates.Retire, m.Dates.Sunset = m.Dates.CutOver.Add(400*movetest.Day), m.Dates.CutOver.Add(401*movetest.Day)
-		}, relocate.ErrDates, "root v3 ends before"},
+		}, relocate.ErrDates, "root v3 expires before"},
 		"share of more than all": {func(m *relocate.Move) { m.Criteria.Moved = 1.5 }, relocate.ErrDates, "share"},
 		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -movetest.Day }, relocate.ErrDates, "negative"},
 	} {
