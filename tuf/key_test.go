@@ -42,7 +42,7 @@ var rsaKeys = sync.OnceValue(func() map[int]crypto.Signer {
 	return out
 })
 
-// Every kind of key we make signs metadata that we, and stock go-tuf, take.
+// Every kind of key that NewKey returns signs metadata that we and go-tuf accept.
 func TestKeyKinds(t *testing.T) {
 	for name, s := range map[string]crypto.Signer{
 		"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "P-384": ec(t, elliptic.P384()), "RSA": rsaKeys()[2048],
@@ -54,10 +54,10 @@ func TestKeyKinds(t *testing.T) {
 			}
 			k := signer.Key()
 			if id, err := gotuf.Key(k).ID(); err != nil || id != k.ID() {
-				t.Errorf("id is %s, go-tuf says %s, %v", k.ID(), id, err)
+				t.Errorf("id is %s, with go-tuf %s, %v", k.ID(), id, err)
 			}
 			if stock, err := metadata.KeyFromPublicKey(s.Public()); err != nil || stock.Type != k.Type || stock.Value.PublicKey != k.Public {
-				t.Errorf("%+v, go-tuf makes it %+v, %v", k, stock, err)
+				t.Errorf("%+v, with go-tuf %+v, %v", k, stock, err)
 			}
 			r := tuftest.NewPlain()
 			tuftest.At(r.Root, "keys")[k.ID()] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
@@ -83,8 +83,8 @@ func TestKeyKinds(t *testing.T) {
 	}
 }
 
-// Traps 9, 13, 27: a key that is unknown, weak or broken counts for nothing, and
-// breaks nothing while others meet the threshold.
+// Traps 9, 13, 27: an unknown, weak or malformed key does not count, and causes no error if
+// other keys meet the threshold.
 func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 	pub := func(s crypto.Signer) string {
 		k, err := metadata.KeyFromPublicKey(s.Public())
@@ -152,8 +152,8 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 	}
 }
 
-// A point of small order is a key that anybody can sign with: such a signature
-// holds for one message in eight at least. It counts for nothing.
+// For a point of small order a signature can be computed without a private key; it is valid for
+// at least one of eight messages. It does not count.
 func TestKeysOfNobody(t *testing.T) {
 	var points [][]byte
 	for _, y := range []string{strings.Repeat("00", 32), "01" + strings.Repeat("00", 31), "ec" + strings.Repeat("ff", 30) + "7f",
@@ -199,12 +199,12 @@ func TestKeysOfNobody(t *testing.T) {
 		_, err := tuf.NewKey(ed25519.PublicKey(point))
 		want(t, err, tuf.ErrMalformed, "key")
 	}
-	if forged < 8 { // the others are no encodings that crypto/ed25519 reads
+	if forged < 8 { // crypto/ed25519 does not decode the other encodings
 		t.Errorf("%d of %d points can be signed for: the test proves little", forged, len(points))
 	}
 }
 
-// Trap 13, the other half: key ids without a key, and signatures that are no hex.
+// Trap 13, continued: key ids without a key, and signatures that are not hex.
 func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
 	r := tuftest.NewPlain()
 	ids := tuftest.At(r.Root, "roles", "timestamp")
@@ -219,7 +219,7 @@ func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
 	want(t, err, nil, "")
 }
 
-// Trap 7: keys are counted, not key ids nor ways to write a key.
+// Trap 7: thresholds count keys, not key ids or encodings of a key.
 func TestTrap07OneKeyUnderTwoIDsCountsOnce(t *testing.T) {
 	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "RSA": rsaKeys()[2048]} {
 		t.Run(name, func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestNewKeyRefuses(t *testing.T) {
 	}
 }
 
-// Signed counts public keys, whatever ids they go by, as for metadata.
+// Signed counts public keys, as for metadata, whatever their ids.
 func TestSignedCountsKeys(t *testing.T) {
 	r := tuftest.NewPlain()
 	id, key := r.KeyDoc("targets")
@@ -330,9 +330,9 @@ func TestSignedCountsKeys(t *testing.T) {
 	}
 }
 
-// Where enough signed, but some with keys of a kind that is not known here, the error
-// says so: the product is too old, and nobody attacks it. A key that did not sign, or
-// that is of a known kind and weak or broken, is no excuse.
+// If enough keys signed, but some are of an unsupported kind, the error reports it: the product
+// is outdated and there is no attack. Keys without a signature and weak or malformed keys of
+// supported kinds do not have this effect.
 func TestKeysOfAnUnknownKind(t *testing.T) {
 	quantum := doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "-----BEGIN PUBLIC KEY-----\n"}}
 	for name, tt := range map[string]struct {

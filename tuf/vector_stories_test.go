@@ -11,16 +11,16 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// story makes a vector, and its healthy twin: the same without the defect.
+// story generates a vector and its healthy twin, the same without the defect.
 type story struct {
 	name, about                  string
 	find, expect, contains, role string
-	twinFind, twinRole           string // where the twin asks for something else
+	twinFind, twinRole           string // if the twin requests another target
 	build                        func(t testing.TB, broken bool) *press
 }
 
-// plainStory starts from the plain repository and changes it. The healthy twin
-// gets the same change with broken false.
+// plainStory changes the repository without a charter. The healthy twin gets the same change with
+// broken false.
 func plainStory(change func(p *press, broken bool)) func(testing.TB, bool) *press {
 	return func(_ testing.TB, broken bool) *press {
 		p := newPress(tuftest.NewPlain())
@@ -37,7 +37,7 @@ func charterStory(change func(p *press, broken bool)) func(testing.TB, bool) *pr
 	}
 }
 
-// pick returns bad where the story is broken.
+// pick returns bad if the story is broken.
 func pick[T any](broken bool, bad, good T) T {
 	if broken {
 		return bad
@@ -45,7 +45,7 @@ func pick[T any](broken bool, bad, good T) T {
 	return good
 }
 
-// twice lets one key stand for two in a role of root: threshold 2, two ids.
+// twice gives one key two ids in a role of root with threshold 2.
 func twice(p *press, role string, broken bool) {
 	keys := tuftest.At(p.Root, "keys")
 	id, key := p.KeyDoc(role)
@@ -65,7 +65,7 @@ func twice(p *press, role string, broken bool) {
 	}
 }
 
-// traversal is a delegated role of any name that lists lib/a.txt.
+// traversal adds a delegated role of any name that lists lib/a.txt.
 func traversal(bad string) func(p *press, broken bool) {
 	return func(p *press, broken bool) {
 		name := pick(broken, bad, "name")
