@@ -82,7 +82,7 @@ func parseVector(data []byte) (*vector, error) {
 	}
 	for _, f := range a.Files {
 		if !vectorFile.MatchString(f.Name) || v.files[f.Name] != nil {
-			return nil, fmt.Errorf("file %q is unexpected or duplicate", f.Name)
+			return nil, fmt.Errorf("file %q is unexpected or there twice", f.Name)
 		}
 		v.files[f.Name] = f.Data
 		v.order = append(v.order, f.Name)
