@@ -13,7 +13,7 @@ import (
 // role or an entry that could not be read. In the second case it has no Claim, and
 // Err is the reason.
 type Candidate struct {
-	Path string
+	Path string // target path; "" if a role could not be read as a whole
 	// Role is "" for a release. Otherwise it is the role that could not be read as a
 	// whole (Path is ""), or the role whose entry for Path is malformed. Releases of
 	// an unreadable role and of the roles below it are missing in the result; if the

@@ -17,7 +17,7 @@ const CharterMember = "x-visum"
 
 // Party is an organisation that must sign every new root.
 type Party struct {
-	Name   string
+	Name   string   // unique in the charter
 	KeyIDs []string // the party's root keys
 	Min    int      // the least number of them that must sign a root
 }
@@ -25,9 +25,9 @@ type Party struct {
 // ReleaseRole is one party's targets role in a class. The charter, not
 // targets.json, states its keys.
 type ReleaseRole struct {
-	Party, Role string
-	KeyIDs      []string
-	Threshold   int
+	Party, Role string   // name of the party, name of the targets role
+	KeyIDs      []string // keys of the role
+	Threshold   int      // least number of them that must sign
 }
 
 // Hold describes the role whose keys can stop new installs for a limited time. It
@@ -40,16 +40,16 @@ type ReleaseRole struct {
 // now; a later until is malformed. A malformed hold stops new installs of the path
 // too, until the role lists a valid one. So no valid hold lasts longer than Max.
 type Hold struct {
-	Role      string
-	KeyIDs    []string
-	Threshold int
-	Max       time.Duration
+	Role      string        // name of the targets role
+	KeyIDs    []string      // keys of the role
+	Threshold int           // least number of them that must sign
+	Max       time.Duration // greatest duration of a hold
 }
 
 // Class is a set of target paths with a common prefix, with the roles that must
 // agree on them.
 type Class struct {
-	Name, Prefix string
+	Name, Prefix string        // unique in the charter; the prefix of its target paths, ends in /
 	Roles        []ReleaseRole // at least one for each party; all must agree
 	Hold         *Hold         // nil: releases of this class can't be held
 	HashBins     bool          // snapshots list the sha256 of the class's hash bins too
@@ -65,17 +65,17 @@ const (
 
 // Location describes a server of the repository.
 type Location struct {
-	ID, Tier, Operator, Jurisdiction string
-	Base                             string // https URL of a public host name or address (H4), ends in /
-	Metadata, Targets                string // paths below Base, end in /; Targets is "" if the location serves no targets
-	Priority                         int    // lower is asked first
-	UseFrom                          time.Time
+	ID, Tier, Operator, Jurisdiction string    // unique id; one of the tiers; name of the operator; free text such as a country code
+	Base                             string    // https URL of a public host name or address (H4), ends in /
+	Metadata, Targets                string    // paths below Base, end in /; Targets is "" if the location serves no targets
+	Priority                         int       // lower is asked first
+	UseFrom                          time.Time // until then clients ask it last; zero: no restriction
 	UseUntil                         time.Time // zero: no end
 }
 
 // Retired is a location whose hosts clients must no longer contact.
 type Retired struct {
-	ID    string
+	ID    string   // id of the former location
 	Hosts []string // lower case, without port
 }
 
@@ -88,7 +88,9 @@ type Probe struct {
 }
 
 // Floors are the lowest versions of content that are valid under a root.
-type Floors struct{ Timestamp, Snapshot, Targets int64 }
+type Floors struct {
+	Timestamp, Snapshot, Targets int64 // versions; 0: no floor
+}
 
 // Charter is the agreement of the parties, read from a verified root. Methods
 // return copies.

@@ -75,7 +75,7 @@ func (l Limits) forType(typ string) int64 {
 // Options are the settings of verification. A root passes its options to every
 // value opened from it. The zero value, or nil, is right for products.
 type Options struct {
-	Limits Limits
+	Limits Limits // zero fields take the defaults
 	// UnsafeLoopback accepts http:// URLs and loopback addresses as locations. For
 	// development and tests on one machine.
 	UnsafeLoopback bool

@@ -15,7 +15,7 @@ import (
 // RoleFile names one version of a metadata file.
 type RoleFile struct {
 	Role    string // as in metadata; not escaped for URLs or file names
-	Version int64
+	Version int64  // listed version
 	// MaxLength is the greatest number of bytes to read: the listed length, or
 	// [Limits].Unlisted if none is listed, and at most the limit of the role's kind. A
 	// longer file is refused before it is parsed ([ErrTooLarge]).

@@ -23,14 +23,14 @@ const RecallMember = "x-visum-recalled"
 // Recall is a party's statement that some bytes must not be used, under any path
 // of Class.
 type Recall struct {
-	Class   string // of the charter
-	Path    string // the path at the time of the recall
-	SHA256  string // lower-case hex
-	Reason  string
-	At      time.Time
-	Party   string
-	Role    string
-	Version int64 // of the role
+	Class   string    // of the charter
+	Path    string    // the path at the time of the recall
+	SHA256  string    // lower-case hex
+	Reason  string    // human-readable
+	At      time.Time // time of the recall
+	Party   string    // the party that recalled
+	Role    string    // the role that lists the recall
+	Version int64     // of the role
 }
 
 // maxRecalls bounds the recalls of one role.

@@ -18,7 +18,7 @@ import (
 //	"recovery": {"keyids": ["k1","k2","k3"], "orgs": [{"name": "bank", "keyids": ["k1","k2"]}, {"name": "university", "keyids": ["k3"]}],
 //	             "threshold": 2, "min_orgs": 2, "hold_seconds": 1209600, "min_ticks": 14, "counter": 1}
 type RecoveryRule struct {
-	Orgs      []Org
+	Orgs      []Org         // organisations that hold recovery keys
 	Threshold int           // keys that must sign
 	MinOrgs   int           // least number of organisations that these keys belong to
 	Hold      time.Duration // the waiting period, in which the client looks for a regular root
@@ -28,8 +28,8 @@ type RecoveryRule struct {
 
 // Org is an organisation that holds recovery keys.
 type Org struct {
-	Name   string
-	KeyIDs []string
+	Name   string   // unique in the rule
+	KeyIDs []string // the organisation's recovery keys
 }
 
 func (r RecoveryRule) clone() RecoveryRule {

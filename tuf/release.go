@@ -35,7 +35,7 @@ const (
 // Release holds the release fields of a target: the parties' description of a
 // release of a product. [Release.Check] states the rules.
 type Release struct {
-	Product  string `json:"product"`
+	Product  string `json:"product"`  // name of the product
 	Version  string `json:"version"`  // orders the releases of a product; see [ParseVersion]
 	Channel  string `json:"channel"`  // such as "stable"
 	Platform string `json:"platform"` // GOOS/GOARCH, or "any"
@@ -43,9 +43,9 @@ type Release struct {
 	// repetitions. It does not order releases. 0: not counted.
 	Sequence   int64  `json:"sequence"`
 	MinVersion string `json:"min_version,omitempty"` // oldest version that may be updated to this one; "": any
-	Source     Source `json:"source,omitzero"`
-	Notes      string `json:"notes,omitempty"`    // human-readable; may have several lines
-	Critical   bool   `json:"critical,omitempty"` // not delayed by a Rollout above 0 percent
+	Source     Source `json:"source,omitzero"`       // zero: not stated
+	Notes      string `json:"notes,omitempty"`       // human-readable; may have several lines
+	Critical   bool   `json:"critical,omitempty"`    // not delayed by a Rollout above 0 percent
 	// Rollout is the share of machines that get the release; nil: all.
 	Rollout *Rollout `json:"rollout,omitempty"`
 }
@@ -58,8 +58,8 @@ type Rollout struct {
 
 // Source identifies the source code that a release was built from.
 type Source struct {
-	URI      string `json:"uri,omitempty"`
-	Revision string `json:"revision,omitempty"`
+	URI      string `json:"uri,omitempty"`      // such as git+https://example.org/agent
+	Revision string `json:"revision,omitempty"` // such as a commit hash
 }
 
 // Check returns an error that wraps [ErrRelease] and names the first field that

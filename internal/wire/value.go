@@ -15,8 +15,8 @@ type Value []byte
 
 // Field is a member that [Value.Fields] looks for, and the destination of its value.
 type Field struct {
-	Name string
-	To   *Value
+	Name string // exact name
+	To   *Value // set if the member is present
 }
 
 // Fields reads an object's members by their exact names. It ignores unknown members,

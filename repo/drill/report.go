@@ -19,13 +19,13 @@ type Report struct {
 	Root int64 `json:"root"` // version of the newest root after the step
 	// Refused is the reason why the draft can't be published; then there are no outcomes.
 	Refused  string    `json:"refused,omitempty"`
-	Outcomes []Outcome `json:"outcomes"`
+	Outcomes []Outcome `json:"outcomes"`        // one for each scenario and kind of client
 	Notes    []string  `json:"notes,omitempty"` // parts that could not be rehearsed, with the reason
 }
 
 // Outcome is the result of one kind of client in one scenario.
 type Outcome struct {
-	Scenario  string        `json:"scenario"`
+	Scenario  string        `json:"scenario"`  // name of the scenario
 	Client    string        `json:"client"`    // visum or go-tuf
 	Clients   int           `json:"clients"`   // number of clients
 	Converged int           `json:"converged"` // clients at the newest root with content
@@ -39,7 +39,7 @@ type Outcome struct {
 type Violation struct {
 	Invariant string `json:"invariant"` // S1 to S12, L1, L5
 	Client    string `json:"client"`    // description of the client
-	Text      string `json:"text"`
+	Text      string `json:"text"`      // human-readable
 }
 
 // String returns the violation as one line of at most 4 kB.

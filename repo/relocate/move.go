@@ -43,11 +43,11 @@ type Move struct {
 	// RootKeys are the party's root keys from the cut-over on. Min is the least number
 	// of them that must sign; 0: unchanged.
 	RootKeys []tuf.Key `json:"root_keys"`
-	Min      int       `json:"min,omitempty"`
+	Min      int       `json:"min,omitempty"` // see RootKeys
 	// Timestamp, Snapshot and Targets are the online keys from the cut-over on.
 	Timestamp repo.Keys `json:"timestamp"`
-	Snapshot  repo.Keys `json:"snapshot"`
-	Targets   repo.Keys `json:"targets"`
+	Snapshot  repo.Keys `json:"snapshot"` // see Timestamp
+	Targets   repo.Keys `json:"targets"`  // see Timestamp
 	// Release are the new keys of the party's release roles, by role. Other roles keep
 	// their keys.
 	Release map[string]repo.Keys `json:"release,omitempty"`

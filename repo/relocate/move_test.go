@@ -49,7 +49,7 @@ func TestWholeMove(t *testing.T) {
 	}
 }
 
-// A step that was taken already is an empty draft; publishing it changes nothing.
+// A repeated step is an empty draft; publishing it changes nothing.
 func TestStepsAreIdempotent(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
@@ -66,11 +66,11 @@ func TestStepsAreIdempotent(t *testing.T) {
 	}
 }
 
-// In each phase only the next step is to be had, and only on its day.
+// In each phase only the next step is available, and only from its date on.
 func TestStepsInOrder(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
-	type steps = map[string]error // nil: may be taken
+	type steps = map[string]error // nil: allowed
 	check := func(want steps) {
 		t.Helper()
 		for name, step := range map[string]func(context.Context, *repo.Repo) (*repo.Draft, error){
@@ -100,7 +100,7 @@ func TestStepsInOrder(t *testing.T) {
 	}
 }
 
-// A root that was edited by somebody else meanwhile is no phase of the move.
+// A root with a concurrent edit is no phase of the move.
 func TestAnotherMove(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
@@ -116,11 +116,11 @@ func TestAnotherMove(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	// Somebody has taken a key of the move meanwhile: it is not new any more.
+	// A key of the move is in use meanwhile: it is not new any more.
 	if _, err := w.Move.Emergency(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrKeys) {
 		t.Errorf("got %v", err)
 	}
-	// Nor is one that lists the new place for another purpose.
+	// The same for a new location that is listed for another purpose.
 	w = movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30)) })
 	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrPlaces) {
 		t.Errorf("got %v", err)
@@ -197,7 +197,7 @@ func TestPlan(t *testing.T) {
 	if again.String() != text {
 		t.Error("the plan is another one after its JSON was read")
 	}
-	// The move of the JSON is the move: it can be taken from there.
+	// A move read from the JSON is the same move.
 	w.Move = &again.Move
 	w.Announce()
 	w.CutOver()
@@ -215,7 +215,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// A move that can't be is refused before its first step, with a reason to decide by.
+// An impossible move is refused before its first step, with a reason.
 func TestImpossiblePlans(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
@@ -224,7 +224,7 @@ func TestImpossiblePlans(t *testing.T) {
 		says   string
 	}{
 		"no place to leave":       {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "an old and a new location"},
-		"unknown place":           {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
+		"unknown location":        {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
 		"leaves the rendezvous":   {func(m *relocate.Move) { m.From = []string{"z"} }, relocate.ErrPlaces, "rendezvous"},
 		"to nowhere":              {func(m *relocate.Move) { m.To = nil }, relocate.ErrPlaces, ""},
 		"to a rendezvous only":    {func(m *relocate.Move) { m.To[0].Tier, m.To[0].Targets = tuf.Rendezvous, "" }, relocate.ErrPlaces, "primary or a mirror"},
@@ -298,9 +298,8 @@ func TestTombstone(t *testing.T) {
 	}
 }
 
-// The heir of a vendor who lost all keys moves the repository. Who comes to the
-// old place finds the recovery in the tombstone, and another statement when it
-// was renewed.
+// The successor of a vendor who lost all keys moves the repository. Clients of the old location
+// find the recovery in the roots-only copy, also after a renewal of the statement.
 func TestMoveAfterRecovery(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t, movetest.Recoverable)

@@ -16,21 +16,21 @@ import (
 // Plan holds the three roots of a move, computed in advance, and the conditions of
 // each. It can be marshalled to JSON; String is human-readable.
 type Plan struct {
-	Move   Move          `json:"move"`
-	RepoID string        `json:"repo_id"`
-	Root   int64         `json:"root"` // version of the newest root, the start of the move
-	Made   time.Time     `json:"made"`
-	Roots  []PlannedRoot `json:"roots"`
+	Move   Move          `json:"move"`    // the move, with default criteria filled in
+	RepoID string        `json:"repo_id"` // see [tuf.Charter.RepoID]
+	Root   int64         `json:"root"`    // version of the newest root, the start of the move
+	Made   time.Time     `json:"made"`    // time of the plan
+	Roots  []PlannedRoot `json:"roots"`   // announcement, cut-over, retirement
 }
 
 // PlannedRoot is one root of a plan.
 type PlannedRoot struct {
-	Phase     Phase     `json:"phase"`
-	Version   int64     `json:"version"`
-	Due       time.Time `json:"due"`
-	Expires   time.Time `json:"expires"`
-	Seq       int64     `json:"seq"`
-	Epoch     int64     `json:"epoch"`
+	Phase     Phase     `json:"phase"`     // phase after its publication
+	Version   int64     `json:"version"`   // version of the root
+	Due       time.Time `json:"due"`       // date of its publication
+	Expires   time.Time `json:"expires"`   // expiry of the root
+	Seq       int64     `json:"seq"`       // see [tuf.Charter.Seq]
+	Epoch     int64     `json:"epoch"`     // see [tuf.Charter.Epoch]
 	Threshold int       `json:"threshold"` // of the root role
 	Signers   []string  `json:"signers"`   // human-readable: required signatures
 	Places    []string  `json:"places"`    // human-readable: its locations

@@ -29,15 +29,15 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// site is a place on the web, over TLS, that does everything right unless it has a fault.
+// site is an HTTPS server that serves a location correctly unless it has a fault.
 type site struct {
 	*httptest.Server
 	files repo.Storage
-	roots bool // nothing but roots
+	roots bool // serves roots only
 	fault atomic.Pointer[fault]
 }
 
-// fault does something else than serving, where it returns true.
+// fault answers a request and returns true, or returns false to serve it.
 type fault func(w http.ResponseWriter, r *http.Request, name string) bool
 
 func newSite(t *testing.T, files repo.Storage, roots bool, cert tls.Certificate) *site {
@@ -69,7 +69,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
-// authority is a test CA and what it signs.
+// authority is a test CA.
 type authority struct {
 	t    *testing.T
 	key  ed25519.PrivateKey
@@ -99,7 +99,7 @@ func (a *authority) issue(until time.Time) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// network is a world whose places are servers.
+// network is a world with a server for each location.
 type network struct {
 	*movetest.World
 	a, b, z *site
@@ -125,7 +125,7 @@ func newNetwork(t *testing.T, change ...func(*repo.Root)) *network {
 
 type lazy struct{ repo.Storage }
 
-// preflight looks at a draft, or without one at what is published.
+// preflight checks a draft, or without one the published repository.
 func (n *network) preflight(d *repo.Draft) *relocate.Report {
 	n.T.Helper()
 	p := &relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Draft: d, Move: n.Move, HTTP: n.http}
@@ -134,8 +134,8 @@ func (n *network) preflight(d *repo.Draft) *relocate.Report {
 	return r
 }
 
-// grave are the findings that want a decision, the arithmetic apart: that is
-// always the same here, and has a test of its own.
+// grave returns the errors and warnings without the authority analysis, which is always the same
+// here and has its own test.
 func grave(r *relocate.Report) (out []string) {
 	for _, f := range r.Findings {
 		if f.Level != relocate.Note && f.Check != "losses" && f.Check != "places" {
@@ -169,7 +169,7 @@ func on(part string, f fault) fault {
 	}
 }
 
-// missing lets the fault be there for files that are not.
+// missing applies the fault to files that do not exist.
 func (n *network) missing(f fault) fault {
 	return func(w http.ResponseWriter, r *http.Request, name string) bool {
 		_, err := n.Store.Read(r.Context(), name)
@@ -184,7 +184,7 @@ func header(name, value string) fault {
 	}
 }
 
-// Each fault of a place is found, by its name, and gone when it is healed.
+// Each fault of a location is reported by its name, and no longer after it is fixed.
 func TestPreflightFindsEachFault(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
@@ -224,37 +224,37 @@ func TestPreflightFindsEachFault(t *testing.T) {
 		want  []string
 	}{
 		{"redirect", n.b, status(302, "", "Location", "/elsewhere"), []string{"error: b: redirect: the server redirects metadata (status 302): clients do not follow"}},
-		{"redirect to a page for what is missing", n.z, n.missing(status(307, "", "Location", "/")), []string{"error: z: redirect: metadata/1000002.root.json does not exist, but the server redirects (status 307)", "error: z: redirect: metadata/preflight-"}},
+		{"redirect to a page for a missing file", n.z, n.missing(status(307, "", "Location", "/")), []string{"error: z: redirect: metadata/1000002.root.json does not exist, but the server redirects (status 307)", "error: z: redirect: metadata/preflight-"}},
 		{"soft 404", n.b, n.missing(status(200, "<html>not found")), []string{"error: b: absent: metadata/1000002.root.json does not exist, but the server answers 200 and \"<html>not found\" (soft 404)",
 			"error: b: absent: metadata/preflight-", "error: b: absent: targets/preflight-", "error: b: absent: the server has metadata/3.root.json, which is not published"}},
-		{"500 for what is missing", n.a, n.missing(status(500, "")), []string{"error: a: absent: metadata/1000002.root.json does not exist, but the server answers status 500: clients treat the location as unreachable", "error: a: absent", "error: a: absent"}},
-		{"403 for what is missing", n.a, n.missing(status(403, "", "Cache-Control", "no-store")), nil},
-		{"410 for what is missing", n.a, n.missing(status(410, "", "Cache-Control", "no-store")), nil},
+		{"500 for a missing file", n.a, n.missing(status(500, "")), []string{"error: a: absent: metadata/1000002.root.json does not exist, but the server answers status 500: clients treat the location as unreachable", "error: a: absent", "error: a: absent"}},
+		{"403 for a missing file", n.a, n.missing(status(403, "", "Cache-Control", "no-store")), nil},
+		{"410 for a missing file", n.a, n.missing(status(410, "", "Cache-Control", "no-store")), nil},
 		{"negative caching by max-age", n.z, n.missing(status(404, "", "Cache-Control", "public, max-age=3600")), []string{"error: z: negative-cache: caches may keep the answer that there is no metadata/3.root.json for 1h0m0s, want at most 5m0s"}},
 		{"negative caching by s-maxage", n.z, n.missing(status(404, "", "Cache-Control", "max-age=0, s-maxage=86400")), []string{"error: z: negative-cache: "}},
 		{"negative caching by Expires", n.z, n.missing(status(404, "", "Date", "Mon, 02 Mar 2026 10:00:00 GMT", "Expires", "Mon, 02 Mar 2026 12:00:00 GMT")), []string{"error: z: negative-cache: "}},
 		{"a cache in front", n.b, n.missing(status(404, "", "Age", "40", "Cache-Control", "max-age=60")), []string{"warning: b: negative-cache: a cache in front of the location served the answer that there is no metadata/3.root.json, 40s old"}},
-		{"a cache that holds on", n.b, n.missing(status(404, "", "Age", "4000")), []string{"error: b: negative-cache: a cache in front of the location served the answer that there is no metadata/3.root.json, 1h6m40s old"}},
-		{"a 404 that stays after the file appears", n.z, on("2.root.json", status(404, "", "Age", "120")), []string{"error: z: roots: 1 of 2 roots differ from the published ones: metadata/2.root.json: status 404 from a cache, 120 s old"}},
+		{"an old entry of a cache", n.b, n.missing(status(404, "", "Age", "4000")), []string{"error: b: negative-cache: a cache in front of the location served the answer that there is no metadata/3.root.json, 1h6m40s old"}},
+		{"a cached 404 of a published file", n.z, on("2.root.json", status(404, "", "Age", "120")), []string{"error: z: roots: 1 of 2 roots differ from the published ones: metadata/2.root.json: status 404 from a cache, 120 s old"}},
 		{"timestamp kept by caches", n.a, on("timestamp", header("Cache-Control", "max-age=7200")), []string{"error: a: cache: caches may keep metadata/timestamp.json for 2h0m0s, want at most 5m0s"}},
 		{"old timestamp", n.a, on("timestamp", status(200, "{}", "Age", "7200")), []string{"error: a: cache: a cache in front of the location served metadata/timestamp.json, 2h0m0s old", "error: a: parity: 1 files differ from the published ones: metadata/timestamp.json: other bytes"}},
 		{"a root is missing", n.z, on("/1.root.json", status(404, "")), []string{"error: z: roots: 1 of 2 roots differ from the published ones: metadata/1.root.json: status 404"}},
-		{"a root is another one", n.b, on("/2.root.json", garbled), []string{"error: b: roots: 1 of 2 roots differ from the published ones: metadata/2.root.json: other bytes"}},
+		{"a different root", n.b, on("/2.root.json", garbled), []string{"error: b: roots: 1 of 2 roots differ from the published ones: metadata/2.root.json: other bytes"}},
 		{"a role is missing", n.b, on("review-agent", status(404, "")), []string{"error: b: parity: 1 files differ from the published ones: metadata/"}},
 		{"a target is missing", n.b, on("targets/agent/", n.existing(status(404, ""))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/"}},
 		{"a target has other bytes", n.b, on("targets/agent/", garbled), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: the bytes of a range differ from the file"}},
-		{"a coded target", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+		{"a target with Content-Encoding", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
 			w.Header().Set("Content-Encoding", "br")
 			return garbled(w, r, name)
 		}), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: the bytes of a range differ from the file"}},
-		{"a target that is said to be coded", n.b, on("targets/agent/", header("Content-Encoding", "br")), nil},
-		{"targets elsewhere", n.b, on("targets/", to(n.a.URL)), []string{"warning: b: redirect: targets are redirected to \"" + strings.TrimPrefix(n.a.URL, "https://") + "\", which the charter does not list"}},
-		{"targets elsewhere on the same host", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+		{"a wrong Content-Encoding", n.b, on("targets/agent/", header("Content-Encoding", "br")), nil},
+		{"targets redirected", n.b, on("targets/", to(n.a.URL)), []string{"warning: b: redirect: targets are redirected to \"" + strings.TrimPrefix(n.a.URL, "https://") + "\", which the charter does not list"}},
+		{"targets redirected on the same host", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
 			return r.URL.RawQuery == "" && status(302, "", "Location", "?again=1")(w, r, name)
 		}), nil},
-		{"targets elsewhere without end", n.b, on("targets/agent/", n.existing(to(n.b.URL))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: targets/agent/"}},
-		{"targets elsewhere without TLS", n.b, on("targets/agent/", n.existing(to("http://updates.example"))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: targets/agent/"}},
-		{"metadata elsewhere", n.b, on("metadata/timestamp.json", to(n.a.URL)), []string{"error: b: parity: 1 files differ from the published ones: metadata/timestamp.json: status 302"}},
+		{"targets redirected without end", n.b, on("targets/agent/", n.existing(to(n.b.URL))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: targets/agent/"}},
+		{"targets redirected without TLS", n.b, on("targets/agent/", n.existing(to("http://updates.example"))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: targets/agent/"}},
+		{"metadata redirected", n.b, on("metadata/timestamp.json", to(n.a.URL)), []string{"error: b: parity: 1 files differ from the published ones: metadata/timestamp.json: status 302"}},
 		{"no ranges", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("Range"); return false }), []string{"warning: a: ranges: the server ignores Range: an interrupted download starts again"}},
 		{"wrong Content-Range", n.a, partial("bytes 0-4/9", 4), []string{`error: a: ranges: Content-Range is "bytes 0-4/9", must be "bytes 4-8/9"`}},
 		{"wrong range", n.a, partial("bytes 4-8/9", 3), []string{"error: a: ranges: the bytes of a range differ from the file"}},
@@ -273,12 +273,12 @@ func TestPreflightFindsEachFault(t *testing.T) {
 		}
 		x.at.fault.Store(nil)
 		if got := grave(n.preflight(d)); len(got) > 0 {
-			t.Errorf("%s: healed, and still %q", x.name, got)
+			t.Errorf("%s: still reported after the fix: %q", x.name, got)
 		}
 	}
 }
 
-// existing lets the fault be there for files that are.
+// existing applies the fault to files that exist.
 func (n *network) existing(f fault) fault {
 	return func(w http.ResponseWriter, r *http.Request, name string) bool {
 		_, err := n.Store.Read(r.Context(), name)
@@ -309,14 +309,14 @@ func TestPreflightCertificates(t *testing.T) {
 			t.Errorf("%s: found %q, want %q", name, got, x.want)
 		}
 	}
-	// Without a network nothing is asked.
+	// Without HTTP no location is probed.
 	r, err := (&relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Move: n.Move}).Run(t.Context())
 	if err != nil || r.Err() != nil || slices.ContainsFunc(r.Findings, func(f relocate.Finding) bool { return f.Host != "" }) {
 		t.Errorf("%v %v", r, err)
 	}
 }
 
-// A retired place that still has content, or lacks a root, is found; a tombstone is not.
+// A retired location with content, or without a root, is reported; a roots-only copy is not.
 func TestPreflightOfTombstones(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
@@ -342,7 +342,7 @@ func TestPreflightOfTombstones(t *testing.T) {
 	if got := look(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
-	// A redirect to a retired place is not followed, as clients do.
+	// A redirect to a retired location is not followed, as by clients.
 	f := on("targets/agent/", to(n.a.URL))
 	n.b.fault.Store(&f)
 	got := look()
@@ -351,19 +351,19 @@ func TestPreflightOfTombstones(t *testing.T) {
 	}
 	n.b.fault.Store(nil)
 	if got := look(); len(got) > 0 {
-		t.Errorf("healed: found %q", got)
+		t.Errorf("after the fix: found %q", got)
 	}
 }
 
-// What is wrong with the root itself is found without any network.
+// Faults of the root itself are found without a network.
 func TestPreflightOfRoots(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		change func(w *movetest.World, root *repo.Root)
-		later  func(w *movetest.World) // after the draft was made
+		later  func(w *movetest.World) // after the draft was staged
 		want   []string
 	}{
-		"all is well": {},
+		"no fault": {},
 		"released meanwhile": {later: func(w *movetest.World) { w.Release("1.1", slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...) },
 			want: []string{"warning: floors: the floor of timestamp is v4, published is v6", "warning: floors: the floor of snapshot is v4, published is v6",
 				"warning: draft: repo: the draft does not follow what is published: vendor-agent v4 is published"}},
@@ -392,7 +392,7 @@ func TestPreflightOfRoots(t *testing.T) {
 			w.Refresh(movetest.OldKeys...)
 			_, err := w.Move.CutOver(t.Context(), w.Repo(movetest.NewKeys...))
 			movetest.NoErr(t, err)
-			d, err := w.Repo().Stage(t.Context(), func(tx *repo.Tx) error { // without keys: nobody signs what breaks a rule
+			d, err := w.Repo().Stage(t.Context(), func(tx *repo.Tx) error { // without keys: signers refuse a root that breaks a rule
 				r := tx.Root()
 				r.Parties[0].Keys, r.Timestamp, r.Snapshot, r.Targets = w.Move.RootKeys, w.Move.Timestamp, w.Move.Snapshot, w.Move.Targets
 				r.Classes[0].Roles[0].Keys = w.Move.Release["vendor-agent"]
@@ -426,7 +426,7 @@ func TestPreflightOfRoots(t *testing.T) {
 	}
 }
 
-// After a recovery the places must serve it, or nobody comes past it.
+// After a recovery the locations must serve it; otherwise clients can't follow it.
 func TestPreflightAfterRecovery(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, movetest.Recoverable)
@@ -473,7 +473,7 @@ func TestPreflightAfterRecovery(t *testing.T) {
 	}
 }
 
-// The arithmetic, in words: 4+4 root keys with a minimum of 2 each, and 1+1.
+// The authority analysis for 4+4 root keys with a minimum of 2 each, and 1+1.
 func TestPowers(t *testing.T) {
 	t.Parallel()
 	says := func(w *movetest.World) string {

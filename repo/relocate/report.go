@@ -25,7 +25,7 @@ const (
 
 // Finding is one result of a preflight.
 type Finding struct {
-	Level Level  `json:"level"`
+	Level Level  `json:"level"`          // severity
 	Check string `json:"check"`          // name of the check, one word
 	Host  string `json:"host,omitempty"` // location id; "" if the finding is not about a location
 	Text  string `json:"text"`           // one human-readable sentence

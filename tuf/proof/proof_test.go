@@ -51,14 +51,14 @@ func TestReview(t *testing.T) {
 	}
 	var zero *proof.Verified[proof.Review]
 	if zero.Said() != (proof.Review{}) || zero.KeyIDs() != nil {
-		t.Error("a nil statement says something")
+		t.Error("a nil statement has content")
 	}
 	if got, want := proof.Name(proof.SubjectOf(w.approved), "review-agent", 2), "agent/"+w.approved.SHA256()+".agent-11.4.0.tar.gz.reviews/review-agent.2.json"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
 
-// What no reader would accept is not signed.
+// Payload refuses statements that readers would refuse.
 func TestPayloadRefused(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, edit := range map[string]func(*proof.Review){
@@ -99,7 +99,7 @@ func TestPayloadRefused(t *testing.T) {
 	want(t, err, tuf.ErrMalformed, "bytes")
 }
 
-// One thing goes wrong in what was signed by enough keys; then again nothing.
+// Each fault in a statement signed by enough keys is detected; without it the statement is accepted.
 func TestAttackPayload(t *testing.T) {
 	w := newWorld(t, nil)
 	pred := func(d doc) doc { return d["predicate"].(doc) }
@@ -170,8 +170,8 @@ func TestAttackPayload(t *testing.T) {
 	}
 }
 
-// Trap 7: keys are counted, not ids; the type counts; one bad signature is only
-// one bad signature.
+// Trap 7: keys are counted, not ids; the type is signed; an invalid signature does not affect the
+// others.
 func TestAttackEnvelope(t *testing.T) {
 	w := newWorld(t, nil)
 	p := payload(t, w.review())
@@ -191,7 +191,7 @@ func TestAttackEnvelope(t *testing.T) {
 	junk := []any{7, "x", nil, doc{}, sig("", ""), sig(w.id("ra"), "%%%"), sig(w.id("ra"), b64([]byte("short"))), sig(7, 7),
 		doc{"KeyID": "x", "sig": "AAAA"}, sig("nobody", b64(make([]byte, 64)))}
 	delete(junk[3].(doc), "x")
-	junk = slices.DeleteFunc(junk, func(x any) bool { return x == nil }) // null is no JSON of ours
+	junk = slices.DeleteFunc(junk, func(x any) bool { return x == nil }) // null is refused
 
 	for _, row := range []struct {
 		name string
@@ -264,7 +264,7 @@ func bare(w *world, p []byte, name string) []byte {
 	return sig
 }
 
-// What is asked with must be whole, too.
+// The other arguments must be valid too.
 func TestAsked(t *testing.T) {
 	w := newWorld(t, nil)
 	data := w.seal(payload(t, w.review()), "ra", "rb")
@@ -315,9 +315,9 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-// What was said before a rotation of keys stays verifiable under the root that was
-// current, and the result says that the keys were rotated. What is dated after the
-// rotation is refused, and nobody but the keys of that time counts.
+// A statement from before a rotation of keys still verifies under the root of its date, and the
+// result reports the rotation. A statement dated after the rotation is refused, and only the keys
+// of its time count.
 func TestBeforeRotation(t *testing.T) {
 	w := newWorld(t, nil)
 	roots := []*tuf.Root{w.root}
@@ -345,7 +345,7 @@ func TestBeforeRotation(t *testing.T) {
 	for name, x := range map[string]struct {
 		at    time.Time
 		keys  []string
-		under int64 // the root that counts; 0: refused
+		under int64 // the root whose keys count; 0: refused
 	}{
 		"now":                                 {now, []string{"rd", "re"}, 4},
 		"first keys":                          {now.Add(-2 * time.Hour), []string{"ra", "rb"}, 2},
@@ -373,7 +373,7 @@ func TestBeforeRotation(t *testing.T) {
 			t.Errorf("%s, without the roots before: %v", name, err)
 		}
 	}
-	// Roots of another repository, or newer ones, say nothing.
+	// Roots of another repository and newer roots are ignored.
 	review, _ := made(now.Add(-2*time.Hour), "ra", "rb")
 	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
 	_, err := proof.Open(review, newest, "review", w.approved, now, other.root)
@@ -383,7 +383,7 @@ func TestBeforeRotation(t *testing.T) {
 	want(t, err, tuf.ErrThreshold, "")
 }
 
-// A key that root no longer names says nothing more.
+// Keys that root no longer names do not count.
 func TestAfterRotation(t *testing.T) {
 	w := newWorld(t, nil)
 	data := w.seal(payload(t, w.review()), "ra", "rb")

@@ -7,9 +7,9 @@ import (
 
 // Claim is the unverified content of a payload.
 type Claim struct {
-	Kind     string // [ReviewType] or [RefusalType]
-	Subject  Subject
-	Reviewer Reviewer
+	Kind     string   // [ReviewType] or [RefusalType]
+	Subject  Subject  // the statement's subject
+	Reviewer Reviewer // the stated issuer
 	Review   *Review  // nil unless Kind is ReviewType
 	Refusal  *Refusal // nil unless Kind is RefusalType
 }

@@ -22,9 +22,9 @@ var update = flag.Bool("update", false, "write the vectors anew")
 
 const vectorDir = "testdata/vectors"
 
-// A vector is a txtar archive that a stranger can judge: lines "key: value" with
-// about, now, party, path, length, sha256, kind (review or refusal) and expect
-// (ok, or the name of the sentinel); then root.json and statement.json.
+// A vector is a txtar archive for any implementation: lines "key: value" with about, now, party,
+// path, length, sha256, kind (review or refusal) and expect (ok, or the name of the sentinel); then
+// root.json and statement.json.
 type vector struct {
 	name, about, kind, expect string
 	statement                 []byte
@@ -79,8 +79,8 @@ func (v vector) archive(w *world) []byte {
 	return txtar.Format(a)
 }
 
-// The files in testdata are what the list above makes, and each is judged from
-// the file alone. go test -update writes them.
+// The files in testdata are generated from the list above, and each is checked from the file alone.
+// go test -update writes them.
 func TestVectors(t *testing.T) {
 	w, list := vectors(t)
 	if *update {
@@ -104,7 +104,7 @@ func TestVectors(t *testing.T) {
 			if err := judge(t, data); err != nil {
 				t.Error(err)
 			}
-			// A verdict that nobody expects must be seen.
+			// A wrong expectation must fail.
 			other := strings.Replace(string(data), "expect: "+v.expect, "expect: ErrRollback", 1)
 			if judge(t, []byte(other)) == nil {
 				t.Error("agrees with anything")
@@ -113,7 +113,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// judge compares the verdict with the expected one. Nil is agreement.
+// judge compares the result with the expected one; nil if they agree.
 func judge(t *testing.T, data []byte) error {
 	a := txtar.Parse(data)
 	head, files := map[string]string{}, map[string][]byte{}
