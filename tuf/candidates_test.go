@@ -42,7 +42,7 @@ func summary(list []tuf.Candidate) (approved, refused, roles []string) {
 
 // The unconfirmed entry of one role only selects a path: want is called again with the
 // agreed fields, and the candidate has these.
-func TestClaimsDecideNothing(t *testing.T) {
+func TestClaimsDoNotDecide(t *testing.T) {
 	newer := func(rel tuf.Release) bool {
 		return rel.Product == "agent" && rel.Channel == "stable" && rel.Sequence > 7
 	}
@@ -167,7 +167,7 @@ func TestMalformedReleasesAreFound(t *testing.T) {
 
 // If a role below a release role fails, its releases are missing and it is reported; the
 // releases of other teams are decided on. Each decision by itself fails closed.
-func TestOneTeamStopsItselfAlone(t *testing.T) {
+func TestFailureOfOneTeam(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(r *tuftest.Repo)
 		want  error
@@ -245,7 +245,7 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 }
 
 // Several branches that are larger than the limit of a call take turns.
-func TestEachBranchHasItsTurn(t *testing.T) {
+func TestBranchesTakeTurns(t *testing.T) {
 	r := tuftest.New()
 	for _, p := range []string{"a", "b", "c"} {
 		product(r, p)
@@ -281,7 +281,7 @@ func TestEachBranchHasItsTurn(t *testing.T) {
 
 // A class that can't be decided on does not stop another class: its roles are reported.
 // If no class can be decided on, that is the error.
-func TestOneClassStopsItselfAlone(t *testing.T) {
+func TestFailureOfOneClass(t *testing.T) {
 	build := func() *tuftest.Repo {
 		r := tuftest.New()
 		classes := r.Charter()["classes"].([]any)

@@ -67,7 +67,7 @@ func (s subject) sign(signed []byte) (files [][]byte) {
 		files = append(files, over(theirs))
 	}
 	if files == nil {
-		files = append(files, over([]byte("nobody can read it")))
+		files = append(files, over([]byte("not JSON")))
 	}
 	return files
 }
@@ -181,7 +181,7 @@ func (m mutator) signatures(file []byte) []byte {
 	case 1:
 		s["sig"] = m.pick("", "zz", "00", "0", nil, 7, strings.ToUpper(s["sig"].(string)))
 	case 2:
-		s["keyid"] = m.pick("", "nobody", nil, 7, strings.ToUpper(s["keyid"].(string)))
+		s["keyid"] = m.pick("", "unknown", nil, 7, strings.ToUpper(s["keyid"].(string)))
 	case 3:
 		sigs = append(sigs, doc{"keyid": "unknown", "sig": m.pick("", "00", "zz", nil)})
 	case 4:

@@ -143,10 +143,10 @@ func TestEdgesOfTheCharter(t *testing.T) {
 			c[name] = list
 		}
 	}
-	places := func(n int) func(*tuftest.Repo, doc) {
+	locations := func(n int) func(*tuftest.Repo, doc) {
 		return many(n, "locations", func(i int) any {
 			l := tuftest.Copy(tuftest.Locations()[0]).(doc)
-			l["id"] = fmt.Sprint("place-", i)
+			l["id"] = fmt.Sprint("location-", i)
 			return l
 		})
 	}
@@ -204,8 +204,8 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		want   error
 		part   string
 	}{
-		{"32 locations", places(32), nil, ""},
-		{"33 locations", places(33), tuf.ErrMalformed, "more than 32 locations"},
+		{"32 locations", locations(32), nil, ""},
+		{"33 locations", locations(33), tuf.ErrMalformed, "more than 32 locations"},
 		{"64 retired", retired(64), nil, ""},
 		{"65 retired", retired(65), tuf.ErrMalformed, "more than 64 retired"},
 		{"32 classes", classes(32), nil, ""},
@@ -417,10 +417,10 @@ func TestReleaseFields(t *testing.T) {
 		change func(doc)
 		ok     bool
 	}{
-		{"everybody", set("rollout", doc{"percent": 100}), true},
+		{"all machines", set("rollout", doc{"percent": 100}), true},
 		{"no machine", set("rollout", doc{"percent": 0}), true},
-		{"more than everybody", set("rollout", doc{"percent": 101}), false},
-		{"far more than everybody", set("rollout", doc{"percent": 1<<32 + 7}), false},
+		{"more than all machines", set("rollout", doc{"percent": 101}), false},
+		{"far more than all machines", set("rollout", doc{"percent": 1<<32 + 7}), false},
 		{"a rollout of no share", set("rollout", doc{}), false},
 		{"a rollout that is a number", set("rollout", 25), false},
 		{"a negative rollout", set("rollout", doc{"percent": -1}), false},
@@ -486,7 +486,7 @@ func TestKeySet(t *testing.T) {
 		t.Fatal(err)
 	}
 	both := root.KeySet([]string{a, b})
-	for _, ids := range [][]string{{b, a}, {a, b, a}, {a, c, b}, {b, "nobody", a}} {
+	for _, ids := range [][]string{{b, a}, {a, b, a}, {a, c, b}, {b, "unknown", a}} {
 		if root.KeySet(ids) != both {
 			t.Errorf("%.8q: another set", ids)
 		}

@@ -99,7 +99,7 @@ func proposedAlike(root *tuf.Root, data []byte, said error) error {
 		}
 	case errors.As(said, &refused) && errors.Is(said, tuf.ErrCharter):
 		if !errors.As(err, &have) || have.Detail != refused.Detail {
-			return fmt.Errorf("signed it is refused (%w), as a proposal: %w", said, err)
+			return fmt.Errorf("refused when signed (%w), as a proposal: %w", said, err)
 		}
 	}
 	return nil

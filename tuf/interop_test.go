@@ -57,7 +57,7 @@ func stockVerify(r *tuftest.Repo, role string) error {
 
 // go-tuf accepts the files of the simulator, so each row of the other tests has only the
 // stated fault. The charter does not disturb standard TUF clients.
-func TestStockClientAccepts(t *testing.T) {
+func TestStandardClientAccepts(t *testing.T) {
 	for name, r := range map[string]*tuftest.Repo{"plain": tuftest.NewPlain(), "charter": tuftest.New()} {
 		for _, role := range []string{"root", "timestamp", "snapshot", "targets"} {
 			if err := stockVerify(r, role); err != nil {

@@ -154,7 +154,7 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 
 // For a point of small order a signature can be computed without a private key; it is valid for
 // at least one of eight messages. It does not count.
-func TestKeysOfNobody(t *testing.T) {
+func TestSmallOrderKeys(t *testing.T) {
 	var points [][]byte
 	for _, y := range []string{strings.Repeat("00", 32), "01" + strings.Repeat("00", 31), "ec" + strings.Repeat("ff", 30) + "7f",
 		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
@@ -171,8 +171,8 @@ func TestKeysOfNobody(t *testing.T) {
 	forged := 0
 	for _, point := range points {
 		r := tuftest.NewPlain()
-		tuftest.At(r.Root, "keys")["nobody"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": hex.EncodeToString(point)}}
-		tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"nobody"}, "threshold": 1}
+		tuftest.At(r.Root, "keys")["unknown"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": hex.EncodeToString(point)}}
+		tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"unknown"}, "threshold": 1}
 		r.PublishRoot()
 		// R is one of the points too, S is zero; some message fits.
 		sig := make([]byte, 64)
@@ -194,7 +194,7 @@ func TestKeysOfNobody(t *testing.T) {
 			forged++
 		}
 		r.PublishTimestamp()
-		envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "nobody", "sig": hex.EncodeToString(sig)}} })
+		envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "unknown", "sig": hex.EncodeToString(sig)}} })
 		want(t, find(newClient(t, r), r, "top.txt"), tuf.ErrThreshold, "0 of 1 needed keys of timestamp")
 		_, err := tuf.NewKey(ed25519.PublicKey(point))
 		want(t, err, tuf.ErrMalformed, "key")
@@ -307,14 +307,14 @@ func TestSignedCountsKeys(t *testing.T) {
 		}
 		return sig
 	}
-	ids := []string{id, twin, other, "nobody"}
+	ids := []string{id, twin, other, "unknown"}
 	for name, x := range map[string]struct {
 		sigs map[string][]byte
 		want int
 	}{
 		"one key, two ids": {map[string][]byte{id: sign("targets"), twin: sign("targets")}, 1},
 		"two keys":         {map[string][]byte{twin: sign("targets"), other: sign("other")}, 2},
-		"another's":        {map[string][]byte{id: sign("other"), other: sign("targets"), "nobody": sign("other")}, 0},
+		"another's":        {map[string][]byte{id: sign("other"), other: sign("targets"), "unknown": sign("other")}, 0},
 		"nothing":          {nil, 0},
 	} {
 		if got := root.Signed([]byte("payload"), x.sigs, ids); len(got) != x.want {

@@ -143,7 +143,7 @@ func TestContentOfAnotherRole(t *testing.T) {
 }
 
 // An agreement together with hash bins can't be interpreted, so it is refused, not ignored.
-func TestAgreementBesideBins(t *testing.T) {
+func TestAgreementWithBins(t *testing.T) {
 	build := func(agreement any) error {
 		r := tuftest.NewPlain()
 		d := r.Role(1, "bins")
@@ -169,7 +169,7 @@ func TestAgreementBesideBins(t *testing.T) {
 
 // A raised threshold of the same keys does not lift version floors: a file that one of the keys
 // signed remains a floor, but is not trusted.
-func TestPriorsOutliveARaisedThreshold(t *testing.T) {
+func TestPriorsAfterARaisedThreshold(t *testing.T) {
 	build := func() *tuftest.Repo {
 		r := tuftest.NewPlain()
 		for _, role := range []string{"timestamp", "snapshot"} {

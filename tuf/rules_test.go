@@ -68,17 +68,17 @@ func TestHardRules(t *testing.T) {
 		breaks("H6", "id twice", location(1, "id", "main")),
 		breaks("H6", "retired id in capitals", member("retired", []any{doc{"id": "attic", "hosts": []any{"old.vendor.example"}}, doc{"id": "Attic", "hosts": []any{"x.example"}}})),
 		breaks("H6", "retired id twice", member("retired", []any{doc{"id": "attic", "hosts": []any{"old.vendor.example"}}, doc{"id": "attic", "hosts": []any{"x.example"}}})),
-		breaks("H6", "id of a retired place", location(1, "id", "attic")),
+		breaks("H6", "id of a retired location", location(1, "id", "attic")),
 		breaks("H6", "id in upper case", location(1, "id", "CDN")),
 		breaks("H6", "id too long", location(1, "id", strings.Repeat("a", 33))),
 		breaks("H6", "unknown tier", location(1, "tier", "secondary")),
 		breaks("H6", "no operator", location(1, "operator", "")),
-		breaks("H7", "every place ends", newRoot(func(_ *tuftest.Repo, c doc) {
+		breaks("H7", "every location has use_until", newRoot(func(_ *tuftest.Repo, c doc) {
 			for i := range 2 {
 				tuftest.At(c, "locations", i)["use_until"] = "2031-01-01T00:00:00Z"
 			}
 		})),
-		breaks("H7", "only a legacy place and the rendezvous stay", newRoot(func(_ *tuftest.Repo, c doc) {
+		breaks("H7", "only a legacy location and the rendezvous remain", newRoot(func(_ *tuftest.Repo, c doc) {
 			tuftest.At(c, "locations", 0)["tier"] = "legacy"
 			c["locations"] = slices.Delete(c["locations"].([]any), 1, 2)
 		})),
@@ -155,7 +155,7 @@ func epoch(change func(r *tuftest.Repo, charter doc)) func(*tuftest.Repo) {
 }
 
 // H11: the signatures of a root. The compromised keys are not enough.
-func TestHardRuleWhoSigns(t *testing.T) {
+func TestHardRuleSignatures(t *testing.T) {
 	forge := func(keys ...string) func(*tuftest.Repo) {
 		return newRoot(func(r *tuftest.Repo, c doc) {
 			r.Signers["root"] = keys
@@ -216,7 +216,7 @@ func TestCharterForm(t *testing.T) {
 	var many []any
 	for i := range 33 {
 		l := tuftest.Copy(tuftest.Locations()[0]).(doc)
-		l["id"] = fmt.Sprint("place-", i)
+		l["id"] = fmt.Sprint("location-", i)
 		many = append(many, l)
 	}
 	bad := func(name string, mutate func(*tuftest.Repo), part string) attack {
@@ -390,7 +390,7 @@ func TestSeq(t *testing.T) {
 
 // Clients with different roots of one version both accept a next root whose seq is above both,
 // whatever the changes of either charter.
-func TestOneRootHealsTwo(t *testing.T) {
+func TestSeqHealsFork(t *testing.T) {
 	r := tuftest.New()
 	base := r.Clone()
 	at := func(r *tuftest.Repo, priority int) {

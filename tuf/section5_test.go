@@ -201,12 +201,12 @@ func TestSection5FastForward(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := tuftest.NewPlain()
 			c := newClient(t, r)
-			thief := r.Clone()
+			attacker := r.Clone()
 			for _, role := range tt.driven {
-				thief.Roles[role]["version"] = far
+				attacker.Roles[role]["version"] = far
 			}
-			thief.Publish()
-			want(t, find(c, thief, "lib/a.txt"), nil, "")
+			attacker.Publish()
+			want(t, find(c, attacker, "lib/a.txt"), nil, "")
 			r.NextRoot(func() {
 				for _, role := range tt.change {
 					r.AddKeys(r.Root, role+"2")

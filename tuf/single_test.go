@@ -285,15 +285,15 @@ func TestNullIsAbsent(t *testing.T) {
 		path   string
 		err    error
 	}{
-		"paths beside prefixes": {func(r *tuftest.Repo, lib doc) { lib["paths"], lib["path_hash_prefixes"] = nil, []any{""} }, "lib/a.txt", nil},
-		"prefixes beside paths": {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = nil }, "lib/a.txt", nil},
-		"paths alone":           {func(r *tuftest.Repo, lib doc) { lib["paths"] = nil }, "lib/a.txt", tuf.ErrNoTarget},
-		"neither is there":      {func(r *tuftest.Repo, lib doc) { delete(lib, "paths") }, "lib/a.txt", tuf.ErrMalformed},
-		"both are there":        {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = []any{} }, "lib/a.txt", tuf.ErrMalformed},
-		"delegations":           {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = nil }, "top.txt", nil},
-		"keys and roles":        {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = doc{"keys": nil, "roles": nil} }, "top.txt", nil},
-		"custom":                {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["custom"] = nil }, "top.txt", nil},
-		"hashes of a target":    {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["hashes"] = nil }, "top.txt", tuf.ErrMalformed},
+		"paths and null prefixes": {func(r *tuftest.Repo, lib doc) { lib["paths"], lib["path_hash_prefixes"] = nil, []any{""} }, "lib/a.txt", nil},
+		"prefixes and null paths": {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = nil }, "lib/a.txt", nil},
+		"paths alone":             {func(r *tuftest.Repo, lib doc) { lib["paths"] = nil }, "lib/a.txt", tuf.ErrNoTarget},
+		"neither is there":        {func(r *tuftest.Repo, lib doc) { delete(lib, "paths") }, "lib/a.txt", tuf.ErrMalformed},
+		"both are there":          {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = []any{} }, "lib/a.txt", tuf.ErrMalformed},
+		"delegations":             {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = nil }, "top.txt", nil},
+		"keys and roles":          {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = doc{"keys": nil, "roles": nil} }, "top.txt", nil},
+		"custom":                  {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["custom"] = nil }, "top.txt", nil},
+		"hashes of a target":      {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["hashes"] = nil }, "top.txt", tuf.ErrMalformed},
 		"hashes in the snapshot": {func(r *tuftest.Repo, lib doc) {
 			tuftest.At(r.Roles["snapshot"], "meta", "targets.json")["hashes"] = nil
 			r.PublishSnapshot()

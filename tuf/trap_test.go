@@ -26,12 +26,12 @@ import (
 // measured traps: TestTrapNN, here or next to the tested code. Packages client and repo test the
 // traps of delivery.
 var traps = map[int]string{
-	2: "a role is trusted for the one who delegates to it", 4: "agreement is asked for, and what can't be had is not absent",
-	6: "new online keys heal versions that a thief drove up", 7: "keys are counted, not key ids", 8: "spec_version and version are looked at",
-	9: "nothing panics", 10: "junk signatures cost nothing", 12: "a promised length is no cap", 13: "what can't be used is skipped",
-	14: "what was received is verified, not a re-encoding", 15: "hash prefixes are hex", 16: "sha256 is taken where it is there",
-	17: "a delegated role has no top-level role's name", 18: "signatures are of the scheme that the key names", 19: "key ids are TUF's, and asking for one writes nothing",
-	24: "a large role is read in one pass", 27: "type, scheme, curve and size belong together",
+	2: "a role is trusted for its delegator only", 4: "agreement is required, and an unavailable role is not an absent one",
+	6: "new online keys end inflated versions", 7: "keys are counted, not key ids", 8: "spec_version and version are checked",
+	9: "nothing panics", 10: "invalid signatures cost little", 12: "a listed length does not raise the limit", 13: "unusable keys and signatures are skipped",
+	14: "the received bytes are verified, not a re-encoding", 15: "hash prefixes are hex", 16: "sha256 is preferred",
+	17: "a delegated role can't have a top-level role's name", 18: "the key determines the scheme of its signatures", 19: "key ids are those of TUF, and reading one writes nothing",
+	24: "a large role is parsed in one pass", 27: "type, scheme, curve and size belong together",
 }
 
 func TestTrapsAreTested(t *testing.T) {
@@ -65,7 +65,7 @@ func TestTrapsAreTested(t *testing.T) {
 
 // Trap 4: for an agreement, an absent number is not zero, an unavailable role does not make room
 // for another one, and paths match in the same way on every system.
-func TestTrap04AgreementIsAskedFor(t *testing.T) {
+func TestTrap04AgreementIsRequired(t *testing.T) {
 	build := func() *tuftest.Repo {
 		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
 		r.AddTarget("x/1", "evil", nil, "c")
@@ -90,7 +90,7 @@ func TestTrap04AgreementIsAskedFor(t *testing.T) {
 
 // Trap 6: an attacker inflated the versions with compromised online keys (fast-forward). With
 // new, disjoint keys a client that accepted them recovers; with the old keys it can't.
-func TestTrap06FastForwardHeals(t *testing.T) {
+func TestTrap06FastForward(t *testing.T) {
 	r := tuftest.New()
 	c := newClient(t, r)
 	honest := r.Clone()
@@ -323,7 +323,7 @@ func TestTrap19KeyIDIsNotRacy(t *testing.T) {
 }
 
 // Trap 27: of all combinations of type, scheme and key only these verify.
-func TestTrap27OnlyWhatBelongsTogether(t *testing.T) {
+func TestTrap27KeyCombinations(t *testing.T) {
 	publics := map[string]string{"text": "key"}
 	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-224": ec(t, elliptic.P224()), "P-256": ec(t, elliptic.P256()),
 		"P-384": ec(t, elliptic.P384()), "P-521": ec(t, elliptic.P521()), "RSA-1024": rsaKeys()[1024], "RSA-2048": rsaKeys()[2048]} {

@@ -22,7 +22,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-var update = flag.Bool("update", false, "write the vectors anew")
+var update = flag.Bool("update", false, "write the vectors")
 
 // press publishes a repository in a human-readable form: the files are indented and end in a
 // newline, and the lists hold the hashes of that form.
@@ -194,7 +194,7 @@ func (s story) files(t testing.TB) map[string][]byte {
 }
 
 // The vectors are generated from the stories; go test -update writes them.
-func TestVectorsAreTheStories(t *testing.T) {
+func TestVectorsAreGenerated(t *testing.T) {
 	want := map[string][]byte{}
 	for _, s := range stories {
 		for name, data := range s.files(t) {

@@ -231,7 +231,7 @@ func TestVectors(t *testing.T) {
 }
 
 // A malformed vector must not pass.
-func TestVectorsThatSayNothing(t *testing.T) {
+func TestMalformedVectors(t *testing.T) {
 	const header = "name: x\nabout: a\n  story\nnow: 2030-01-15T12:00:00Z\nfind: top.txt\nexpect: ok\n"
 	if _, err := loadVectors(fstest.MapFS{}); err == nil {
 		t.Error("an empty folder")

@@ -165,7 +165,7 @@ func TestTryLock(t *testing.T) {
 
 // A file that can't be renamed at that moment, because a program or a virus scanner holds the file
 // (here: a folder has the name), remains as a part.
-func TestPartStaysWhereTheNameIsHeld(t *testing.T) {
+func TestPartRemainsAfterFailedRename(t *testing.T) {
 	dir := t.TempDir()
 	path, name := filepath.Join(dir, "x"), PartName()
 	must(t, os.Mkdir(path, 0o700))

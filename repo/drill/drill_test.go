@@ -61,7 +61,7 @@ func find(t *testing.T, r *drill.Report, scenario, client string) drill.Outcome 
 }
 
 // Each step of a valid move, and an emergency move, passes every scenario.
-func TestGoodMove(t *testing.T) {
+func TestValidMove(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
 	good := func(r *drill.Report, root int64) {
@@ -141,8 +141,8 @@ func TestRecovery(t *testing.T) {
 	w.Now = w.Now.Add(movetest.Day)
 	w.Refresh(movetest.OldKeys...)
 	stage := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) }
-	heir := signed(slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
-	for name, cfg := range map[string]*repo.Config{"at once": heir, "bridge": bridged(t, w)} {
+	successor := signed(slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	for name, cfg := range map[string]*repo.Config{"at once": successor, "bridge": bridged(t, w)} {
 		r := rehearse(t, w, cfg, stage, func(d *drill.Drill) { d.MaxPins = 2 })
 		if err := r.Err(); err != nil || r.Root != 2 {
 			t.Fatalf("%s: %v\n%s", name, err, r)
@@ -158,7 +158,7 @@ func TestRecovery(t *testing.T) {
 	renew := func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	}
-	r := rehearse(t, w, heir, renew)
+	r := rehearse(t, w, successor, renew)
 	if err := r.Err(); err != nil || r.Root != 3 {
 		t.Fatalf("%v\n%s", err, r)
 	}
@@ -166,14 +166,14 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("all locations healthy, but of %d clients %d converged\n%s", o.Clients, o.Converged, r)
 	}
 	// The rendezvous has roots but no statements: one operator is not enough.
-	r = rehearse(t, w, heir, renew, func(d *drill.Drill) { d.Places = map[string]repo.Storage{"z": lacks(w, "recovery/")} })
+	r = rehearse(t, w, successor, renew, func(d *drill.Drill) { d.Places = map[string]repo.Storage{"z": lacks(w, "recovery/")} })
 	if err := r.Err(); !errors.Is(err, drill.ErrDrill) || !strings.Contains(r.String(), "L5") {
 		t.Errorf("%v\n%s", err, r)
 	}
 }
 
 // The drill reports a faulty step with the broken rule or invariant.
-func TestBadMoves(t *testing.T) {
+func TestFaultySteps(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		draft  func(w *movetest.World, d *repo.Draft) *repo.Draft

@@ -29,7 +29,7 @@ func TestExpectation(t *testing.T) {
 	movetest.NoErr(t, err)
 	pin, err := tuf.OpenPin(data, nil)
 	movetest.NoErr(t, err)
-	says := func(code int) host { return host{answer: func(string) (int, []byte) { return code, nil }} }
+	status := func(code int) host { return host{answer: func(string) (int, []byte) { return code, nil }} }
 	well, frozen, unreachable := host{files: "after", content: true}, host{files: "before", content: true}, host{unreachable: true}
 	roots, content := host{files: "after"}, host{files: "after", content: true, roots: 2}
 	forks := host{files: "before", content: true, fork: p.fork, forkAt: 3}
@@ -41,9 +41,9 @@ func TestExpectation(t *testing.T) {
 		"total outage":                  {unreachable, unreachable, unreachable, unreachable, expectation{2, false, 0}},
 		"one reports none":              {frozen, well, roots, unreachable, expectation{3, true, 0}},
 		"two report none":               {frozen, well, unreachable, frozen, expectation{3, true, 0}},
-		"three report none":             {frozen, well, says(404), frozen, expectation{3, true, 0}},
-		"two hide it":                   {says(403), well, says(404), unreachable, expectation{3, true, 0}},
-		"two are broken":                {says(500), well, says(451), unreachable, expectation{3, true, 0}},
+		"three report none":             {frozen, well, status(404), frozen, expectation{3, true, 0}},
+		"two hide it":                   {status(403), well, status(404), unreachable, expectation{3, true, 0}},
+		"two are broken":                {status(500), well, status(451), unreachable, expectation{3, true, 0}},
 		"the rendezvous alone":          {unreachable, unreachable, roots, unreachable, expectation{3, false, 0}},
 		"the rendezvous has content":    {unreachable, unreachable, well, unreachable, expectation{3, false, 0}},
 		"a location of the pin only":    {unreachable, unreachable, unreachable, well, expectation{3, false, 0}},

@@ -236,7 +236,7 @@ func TestOracleOfForks(t *testing.T) {
 }
 
 // The oracle detects a rollback of a client that lost its state.
-func TestOracleOfForgetful(t *testing.T) {
+func TestOracleOfLostState(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		world func(p *play) map[string]host
@@ -274,7 +274,7 @@ func TestOracleOfForgetful(t *testing.T) {
 }
 
 // The oracle also detects violations that correct clients can't show.
-func TestOracleOfSights(t *testing.T) {
+func TestOracleOfRefreshes(t *testing.T) {
 	t.Parallel()
 	foreign := movetest.New(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
 	for name, x := range map[string]struct {
@@ -314,7 +314,7 @@ func TestOracleOfSights(t *testing.T) {
 
 // The oracle distinguishes a standard TUF client that follows a forked root from one
 // that ignores it.
-func TestOracleOfStockClients(t *testing.T) {
+func TestOracleOfStandardClients(t *testing.T) {
 	t.Parallel()
 	p := cutting(t)
 	l := p.locations[slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.ID == "a" })]

@@ -68,7 +68,7 @@ func (p *play) scenes() []scene {
 	unreachable := func(tuf.Location) host { return host{unreachable: true} }
 	// A frozen location serves stale content, even if it is retired since.
 	frozen := func(l tuf.Location) host { h := p.earlier(l); h.content = !rendezvous(l); return h }
-	says := func(code int, data []byte) func(tuf.Location) host {
+	status := func(code int, data []byte) func(tuf.Location) host {
 		return func(tuf.Location) host { return host{answer: func(string) (int, []byte) { return code, data }} }
 	}
 	page := []byte("<!doctype html><title>Sign in</title>")
@@ -79,18 +79,18 @@ func (p *play) scenes() []scene {
 	add("old location frozen, rendezvous unreachable", change{old, frozen}, change{rendezvous, unreachable})
 	add("old location frozen at the first root, rendezvous unreachable", change{old, func(l tuf.Location) host { h := frozen(l); h.roots = 1; return h }}, change{rendezvous, unreachable})
 	add("old location and rendezvous frozen", change{old, frozen}, change{rendezvous, p.earlier})
-	add("old location and rendezvous answer 404", change{old, says(404, page)}, change{rendezvous, says(404, page)})
+	add("old location and rendezvous answer 404", change{old, status(404, page)}, change{rendezvous, status(404, page)})
 	add("all content locations frozen, rendezvous healthy", change{func(l tuf.Location) bool { return !rendezvous(l) }, frozen})
 	add("only the old location reachable, frozen", change{others, unreachable}, change{old, frozen})
-	add("old location answers every request with a web page", change{old, says(200, page)})
-	add("old location answers every request with an empty file", change{old, says(200, nil)})
-	add("old location answers every request with 1 MiB", change{old, says(200, bytes.Repeat([]byte("[1],"), 1<<18))})
-	add("old location serves the newest root under every name", change{old, says(200, p.tip().Bytes())})
-	add("old location redirects every request", change{old, says(302, nil)})
-	add("old location answers 500", change{old, says(500, page)})
-	add("old location answers 451", change{old, says(451, page)})
-	add("old location answers 404", change{old, says(404, page)})
-	add("old location answers 403", change{old, says(403, page)})
+	add("old location answers every request with a web page", change{old, status(200, page)})
+	add("old location answers every request with an empty file", change{old, status(200, nil)})
+	add("old location answers every request with 1 MiB", change{old, status(200, bytes.Repeat([]byte("[1],"), 1<<18))})
+	add("old location serves the newest root under every name", change{old, status(200, p.tip().Bytes())})
+	add("old location redirects every request", change{old, status(302, nil)})
+	add("old location answers 500", change{old, status(500, page)})
+	add("old location answers 451", change{old, status(451, page)})
+	add("old location answers 404", change{old, status(404, page)})
+	add("old location answers 403", change{old, status(403, page)})
 	evil := func(l tuf.Location) host { h := frozen(l); h.files = "evil"; return h }
 	if p.files["evil"] != nil {
 		add("old location and its keys compromised", change{old, evil})

@@ -132,7 +132,7 @@ func bridge(w *movetest.World) *repo.Repo {
 
 // With dual signing a client has content with and without the new root; without dual signing
 // a client without the new root has no content.
-func TestBridgeIsGapless(t *testing.T) {
+func TestDualSigningWithoutGap(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
 	w.Announce()
@@ -196,7 +196,7 @@ func TestBridgeIsGapless(t *testing.T) {
 
 // A cut-over that is killed at any write and then published again never leaves a client without
 // content: before, in between, or after.
-func TestBridgeKilled(t *testing.T) {
+func TestDualSigningKilled(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
 	w.Announce()

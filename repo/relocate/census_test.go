@@ -43,7 +43,7 @@ func TestCensusLines(t *testing.T) {
 	}{
 		"common format":            {`198.51.100.7 - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 404 153`, 1, 1, 0},
 		"combined format":          {`198.51.100.7 - - ` + when + ` "GET /r/metadata/3.root.json HTTP/2.0" 404 153 "-" "visum"`, 1, 1, 0},
-		"object store says 403":    {`h - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 403 9`, 1, 1, 0},
+		"object store with 403":    {`h - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 403 9`, 1, 1, 0},
 		"410":                      {`h - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 410 9`, 1, 1, 0},
 		"IPv6 and a user":          {`2001:db8::1 - frank [04/May/2026:12:00:00 +0200] "GET /metadata/3.root.json HTTP/1.1" 404 -`, 1, 1, 0},
 		"query":                    {`h - - ` + when + ` "GET /metadata/3.root.json?x=1 HTTP/1.1" 404 9`, 1, 1, 0},

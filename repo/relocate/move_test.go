@@ -223,12 +223,12 @@ func TestImpossiblePlans(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"no place to leave":       {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "an old and a new location"},
+		"no old location":         {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "an old and a new location"},
 		"unknown location":        {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
 		"leaves the rendezvous":   {func(m *relocate.Move) { m.From = []string{"z"} }, relocate.ErrPlaces, "rendezvous"},
 		"to nowhere":              {func(m *relocate.Move) { m.To = nil }, relocate.ErrPlaces, ""},
 		"to a rendezvous only":    {func(m *relocate.Move) { m.To[0].Tier, m.To[0].Targets = tuf.Rendezvous, "" }, relocate.ErrPlaces, "primary or a mirror"},
-		"place with dates":        {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrPlaces, "use_from"},
+		"location with dates":     {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrPlaces, "use_from"},
 		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrPlaces, "need 2 operators, the move leaves 1"},
 		"H4 http":                 {func(m *relocate.Move) { m.To[0].Base = "http://b.example.org/" }, tuf.ErrCharter, "root v2: breaks the charter's rules: H4"},
 		"H5 paths":                {func(m *relocate.Move) { m.To[0].Metadata = "../m/" }, tuf.ErrCharter, "H5"},
@@ -243,7 +243,7 @@ func TestImpossiblePlans(t *testing.T) {
 		"broken key": {func(m *relocate.Move) {
 			m.Snapshot.Keys = []tuf.Key{{Type: "ed25519", Scheme: "ed25519", Public: "ff"}}
 		}, relocate.ErrKeys, "snapshot"},
-		"no such party":          {func(m *relocate.Move) { m.Party = "nobody" }, relocate.ErrKeys, "nobody"},
+		"no such party":          {func(m *relocate.Move) { m.Party = "unknown" }, relocate.ErrKeys, "unknown"},
 		"no such release role":   {func(m *relocate.Move) { m.Release["x"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, `"x"`},
 		"release role of review": {func(m *relocate.Move) { m.Release["review-agent"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, "party vendor has no"},
 		"no dates":               {func(m *relocate.Move) { m.Dates = relocate.Dates{} }, relocate.ErrDates, "missing"},
@@ -288,7 +288,7 @@ func TestTombstone(t *testing.T) {
 		want = append(want, "metadata/"+n+".root.json")
 	}
 	if got := slices.Sorted(maps.Keys(stone.Written())); !slices.Equal(got, want) {
-		t.Fatalf("the tombstone has %q", got)
+		t.Fatalf("the roots-only copy has %q", got)
 	}
 	if err := relocate.Tombstone(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrPlaces) {
 		t.Fatalf("over content: %v", err)
@@ -322,7 +322,7 @@ func TestMoveAfterRecovery(t *testing.T) {
 		files, err := w.Repo().RootFiles(t.Context())
 		movetest.NoErr(t, err)
 		if got := len(stone.Written()); got != len(files) || got != 4 {
-			t.Fatalf("the tombstone has %d files", got)
+			t.Fatalf("the roots-only copy has %d files", got)
 		}
 		for _, f := range files {
 			if data, err := stone.Read(t.Context(), f.Name); err != nil || !bytes.Equal(data, f.Data) {
@@ -330,7 +330,7 @@ func TestMoveAfterRecovery(t *testing.T) {
 			}
 		}
 		w.Publish(w.Repo(heir...), func(r *repo.Repo) (*repo.Draft, error) {
-			return r.RenewRecovery(t.Context(), repo.Recovering{Reason: "for those who sleep"})
+			return r.RenewRecovery(t.Context(), repo.Recovering{Reason: "for offline clients"})
 		})
 	}
 }

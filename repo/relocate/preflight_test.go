@@ -317,7 +317,7 @@ func TestPreflightCertificates(t *testing.T) {
 }
 
 // A retired location with content, or without a root, is reported; a roots-only copy is not.
-func TestPreflightOfTombstones(t *testing.T) {
+func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
 	was := n.Tip().Charter().Locations()[0]

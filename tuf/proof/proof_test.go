@@ -73,7 +73,7 @@ func TestPayloadRefused(t *testing.T) {
 		"no role":              func(r *proof.Review) { r.Reviewer.Role = "" },
 		"no result":            func(r *proof.Review) { r.Result = "" },
 		"another result":       func(r *proof.Review) { r.Result = "Identical" },
-		"nobody built it":      func(r *proof.Review) { r.Builder = "" },
+		"no builder":           func(r *proof.Review) { r.Builder = "" },
 		"built but not done":   func(r *proof.Review) { r.Result = proof.NotDone },
 		"policy of 31 bytes":   func(r *proof.Review) { r.Policy = strings.Repeat("ab", 31) },
 		"policy, no hex":       func(r *proof.Review) { r.Policy = strings.Repeat("xy", 32) },
@@ -144,7 +144,7 @@ func TestAttackPayload(t *testing.T) {
 		{"until with a comma", func(d doc) { pred(d)["until"] = "2030-01-16T9:00:0,5Z" }, tuf.ErrMalformed, "not a time"},
 		{"until on a day there is not", func(d doc) { pred(d)["until"] = "2030-02-30T13:00:00Z" }, tuf.ErrMalformed, "not a time"},
 		{"empty name", func(d doc) { tuftest.At(pred(d), "reviewer")["name"] = "" }, tuf.ErrMalformed, "1 to"},
-		{"rebuilt by nobody", func(d doc) { delete(tuftest.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
+		{"a rebuild without builder", func(d doc) { delete(tuftest.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
 		{"result of no kind", func(d doc) { tuftest.At(pred(d), "rebuild")["result"] = true }, tuf.ErrMalformed, "string"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestAttackEnvelope(t *testing.T) {
 	}
 	url := func(b []byte) string { return base64.URLEncoding.EncodeToString(b) }
 	junk := []any{7, "x", nil, doc{}, sig("", ""), sig(w.id("ra"), "%%%"), sig(w.id("ra"), b64([]byte("short"))), sig(7, 7),
-		doc{"KeyID": "x", "sig": "AAAA"}, sig("nobody", b64(make([]byte, 64)))}
+		doc{"KeyID": "x", "sig": "AAAA"}, sig("unknown", b64(make([]byte, 64)))}
 	delete(junk[3].(doc), "x")
 	junk = slices.DeleteFunc(junk, func(x any) bool { return x == nil }) // null is refused
 
@@ -209,13 +209,13 @@ func TestAttackEnvelope(t *testing.T) {
 		{"the vendor signed too", env(one("va"), one("ra"), one("rb")), nil, ""},
 		{"more members", with(env(one("ra"), one("rb")), "x", doc{"y": 1}), nil, ""},
 
-		{"nobody", env(), tuf.ErrThreshold, "0 of 2"},
+		{"no signature", env(), tuf.ErrThreshold, "0 of 2"},
 		{"one key", env(one("ra")), tuf.ErrThreshold, "1 of 2"},
 		{"one key twice", env(one("ra"), one("ra")), tuf.ErrThreshold, "1 of 2"},
 		{"one key under another's id", env(one("ra"), sig(w.id("rb"), one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
-		{"one key under ids of nobody", env(sig("", one("ra")["sig"]), sig("x", one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
+		{"one key under unknown ids", env(sig("", one("ra")["sig"]), sig("x", one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
 		{"only junk", env(junk...), tuf.ErrThreshold, "0 of 2"},
-		{"the vendor in place of one", env(one("va"), one("ra")), tuf.ErrThreshold, "1 of 2"},
+		{"the vendor instead of a reviewer", env(one("va"), one("ra")), tuf.ErrThreshold, "1 of 2"},
 		{"root keys of the reviewer", env(one("review1"), one("review2")), tuf.ErrThreshold, "0 of 2"},
 		{"of another payload", with(env(one("ra"), one("rb")), "payload", b64(append(slices.Clone(p), ' '))), tuf.ErrThreshold, "0 of 2"},
 		{"of the bare payload", env(sig(w.id("ra"), b64(bare(w, p, "ra"))), sig(w.id("rb"), b64(bare(w, p, "rb")))), tuf.ErrThreshold, "0 of 2"},
