@@ -249,7 +249,7 @@ func (r *Root) checkSuccessor(next *Root) error {
 	case n.seq < c.seq:
 		return next.broken("H2", "seq is %d, was %d", n.seq, c.seq)
 	case n.seq == c.seq && n.unchanged != c.unchanged:
-		return next.broken("H2", "the charter changed but seq is still %d", n.seq)
+		return next.broken("H2", "seq is still %d, but the charter changed", n.seq)
 	}
 	old, now := r.onlineKeys(), next.onlineKeys()
 	switch n.epoch {

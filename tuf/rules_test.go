@@ -443,7 +443,7 @@ func TestNamesDoNotJoin(t *testing.T) {
 		if name == "as it was" {
 			want(t, err, nil, "")
 		} else {
-			want(t, err, tuf.ErrCharter, "H2: the charter changed but seq is still 1")
+			want(t, err, tuf.ErrCharter, "H2: seq is still 1, but the charter changed")
 		}
 	}
 }
