@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// MaxQuoted is the greatest number of characters of a string in a message.
+	// MaxQuoted is the greatest number of characters of a string in a message, before escaping.
 	MaxQuoted = 200
 	// MaxLine is the greatest length of a message in bytes: 4 kB.
 	MaxLine = 4096
