@@ -162,7 +162,7 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 		says  string
 	}{
 		"product":     {"tool ", `product "tool " begins or ends with a space`},
-		"version":     {"newest", "version newest: its numbers are separated by dots"},
+		"version":     {"newest", "version newest: not numbers separated by dots"},
 		"channel":     {"stable\n", `channel "stable\n" begins or ends with a space`},
 		"platform":    {"linux/", `platform "linux/" is neither GOOS/GOARCH`},
 		"min_version": {">=1.0", `min_version ">=1.0": `},

@@ -169,7 +169,7 @@ func TestFloorsWithoutFiles(t *testing.T) {
 		}
 	}
 	w.shows(old, vendorHost, cdnHost, reviewHost)
-	if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrRollback) || !strings.Contains(view.Err().Error(), "timestamp v5: went backwards: trusted v6") {
+	if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrRollback) || !strings.Contains(view.Err().Error(), "timestamp v5: rollback: trusted v6") {
 		t.Fatal(view.Err())
 	}
 	// A new timestamp that lists an old snapshot.

@@ -19,9 +19,9 @@ func agree(r *tuftest.Repo, min any, terminating bool, roles ...any) {
 	r.Publish()
 }
 
-// Several delegated roles must list the same bytes (in the manner of TAP 3). In
-// these trees a target's content is the name of the role that lists it, unless
-// "same" roles are given one content.
+// Several delegated roles must list the same bytes (similar to TAP 3). In these trees a
+// target's content is the name of the role that lists it, except that the roles in
+// "same" list the same content.
 func TestAgreement(t *testing.T) {
 	three := []string{"^ > a: x/*", "^ > b: x/*", "^ > c: x/*"}
 	for _, tt := range []struct {
@@ -31,7 +31,7 @@ func TestAgreement(t *testing.T) {
 		min         int
 		terminating bool
 		err         error
-		by          string // who is counted, most prior first
+		by          string // the counted roles, highest priority first
 		order       string
 	}{
 		{"two of three, the first two", three, "a b", 2, true, nil, "a b", "a b c"},
@@ -39,17 +39,17 @@ func TestAgreement(t *testing.T) {
 		{"all three", three, "a b c", 3, true, nil, "a b c", "a b c"},
 		{"one is not two", three, "a", 2, true, tuf.ErrNotApproved, "", "a b c"},
 		{"different bytes don't add up", append([]string{"a = x/1", "b = x/1", "c = x/1"}, three...), "", 2, true, tuf.ErrNotApproved, "", "a b c"},
-		{"nobody lists it", three, "", 2, true, tuf.ErrNoTarget, "", "a b c"},
+		{"no role lists it", three, "", 2, true, tuf.ErrNoTarget, "", "a b c"},
 		{"one is enough where one is asked", three, "b", 1, true, nil, "b", "a b c"},
 		{"too few, and others come after", append([]string{}, append(three, "^ > d: x/*", "d = x/1")...), "a", 2, false, nil, "d", "a b c d"},
 		{"too few, and the group is the end", append([]string{}, append(three, "^ > d: x/*", "d = x/1")...), "a", 2, true, tuf.ErrNotApproved, "", "a b c"},
 		{"what a role delegates to speaks for it", append([]string{}, append(three, "b > e: x/*")...), "a e", 2, true, nil, "a e", "a b e c"},
 		{"a role that is asked before them, and lacks it", append([]string{"^ > d: x/*"}, three...), "a b", 2, true, nil, "a b", "d a b c"},
 		{"a role that is asked before them, and has it", append([]string{"^ > d: x/*", "d = x/1"}, three...), "a b", 2, true, nil, "d", "d"},
-		{"nobody lists it, and others come after", append(append([]string{}, three...), "^ > d: x/*", "d = x/1"), "", 2, true, tuf.ErrNoTarget, "", "a b c"},
-		{"nobody lists it, and one that ends the search too comes after", append(append([]string{}, three...), "^ > d!: x/*", "d = x/1"), "", 2, true, tuf.ErrNoTarget, "", "a b c"},
-		{"nobody lists it, and it is not the end", append(append([]string{}, three...), "^ > d!: x/*", "d = x/1"), "", 2, false, nil, "d", "a b c d"},
-		{"a role without the path has no say", []string{"^ > a: x/*", "^ > b: y/*", "^ > c: x/*"}, "a b c", 2, true, nil, "a c", "a c"},
+		{"no role lists it, and others follow", append(append([]string{}, three...), "^ > d: x/*", "d = x/1"), "", 2, true, tuf.ErrNoTarget, "", "a b c"},
+		{"no role lists it, and another terminating delegation follows", append(append([]string{}, three...), "^ > d!: x/*", "d = x/1"), "", 2, true, tuf.ErrNoTarget, "", "a b c"},
+		{"no role lists it, and the group is not terminating", append(append([]string{}, three...), "^ > d!: x/*", "d = x/1"), "", 2, false, nil, "d", "a b c d"},
+		{"a role without the path does not count", []string{"^ > a: x/*", "^ > b: y/*", "^ > c: x/*"}, "a b c", 2, true, nil, "a c", "a c"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := tree(t, tt.lines...)
@@ -78,8 +78,8 @@ func TestAgreement(t *testing.T) {
 	}
 }
 
-// A role of the group that can't be had stops the search: it is not a role that
-// lists nothing.
+// An unavailable role of the group stops the search: it is not a role that lists
+// nothing.
 func TestAgreementMissingRole(t *testing.T) {
 	r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*")
 	r.AddTarget("x/1", "the same", nil, "a", "b", "c")
@@ -101,7 +101,7 @@ func TestAgreementMissingRole(t *testing.T) {
 	}
 }
 
-// Release fields count only where those who agree on the bytes agree on them too.
+// Release fields count only if the agreeing roles agree on them too.
 func TestAgreementOnReleaseFields(t *testing.T) {
 	r := tree(t, "^ > a: x/*", "^ > b: x/*")
 	release := doc{"product": "p", "version": "1", "channel": "c", "platform": "any", "sequence": 1}
@@ -121,16 +121,16 @@ func TestAgreementOnReleaseFields(t *testing.T) {
 	}
 }
 
-// Two groups are two: each stands where its own roles stand.
+// Each of two groups has the position of its own roles.
 func TestAgreementsInOrder(t *testing.T) {
-	for who, by := range map[string]string{"a b": "a b", "c d": "c d", "a b c d": "a b", "b c": ""} {
+	for roles, by := range map[string]string{"a b": "a b", "c d": "c d", "a b c d": "a b", "b c": ""} {
 		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "^ > d: x/*")
-		r.AddTarget("x/1", "the same", nil, strings.Fields(who)...)
+		r.AddTarget("x/1", "the same", nil, strings.Fields(roles)...)
 		agree(r, 2, false, "a", "b")
 		agree(r, 2, true, "c", "d")
 		a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
 		if by == "" {
-			want(t, err, tuf.ErrNotApproved, "roles c, d must list the same")
+			want(t, err, tuf.ErrNotApproved, "roles c, d must agree")
 			continue
 		}
 		var got []string
@@ -138,7 +138,7 @@ func TestAgreementsInOrder(t *testing.T) {
 			got = append(got, s.Role)
 		}
 		if err != nil || strings.Join(got, " ") != by {
-			t.Errorf("%s list it: counted %q, %v", who, got, err)
+			t.Errorf("listed by %s: counted %q, %v", roles, got, err)
 		}
 	}
 }
@@ -154,8 +154,8 @@ func TestAgreementBelowEndsTheSearch(t *testing.T) {
 	}
 }
 
-// A sha512 that only some list must be right too, and those who are counted
-// together agree on it.
+// The sha512 that only some roles list must be right too, and the counted roles agree
+// on it.
 func TestAgreementOnSHA512(t *testing.T) {
 	x, y := strings.Repeat("1", 128), strings.Repeat("2", 128)
 	for _, tt := range []struct {
@@ -190,20 +190,20 @@ func TestAgreementOnSHA512(t *testing.T) {
 	}
 }
 
-// A group that can't be understood is refused: to pass over it would be to take
-// one role's word.
+// A group that can't be interpreted is refused: ignoring it would let one role decide
+// alone.
 func TestAgreementMalformed(t *testing.T) {
 	for name, group := range map[string]any{
-		"not an object":   "a b",
-		"no roles":        doc{"roles": []any{}, "min_roles_in_agreement": 0},
-		"zero":            doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 0},
-		"no number":       doc{"roles": []any{"a", "b"}},
-		"more than there": doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 3},
-		"unknown role":    doc{"roles": []any{"a", "z"}, "min_roles_in_agreement": 2},
-		"a role twice":    doc{"roles": []any{"a", "a"}, "min_roles_in_agreement": 2},
-		"past the last":   doc{"roles": []any{"c", "z"}, "min_roles_in_agreement": 2},
-		"not adjacent":    doc{"roles": []any{"a", "c"}, "min_roles_in_agreement": 2},
-		"wrong case":      doc{"roles": []any{"a", "b"}, "Min_roles_in_agreement": 2, "min_roles_in_agreement": 2},
+		"object was expected": "a b",
+		"no roles":            doc{"roles": []any{}, "min_roles_in_agreement": 0},
+		"zero":                doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 0},
+		"no number":           doc{"roles": []any{"a", "b"}},
+		"more than there":     doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 3},
+		"unknown role":        doc{"roles": []any{"a", "z"}, "min_roles_in_agreement": 2},
+		"a role twice":        doc{"roles": []any{"a", "a"}, "min_roles_in_agreement": 2},
+		"past the last":       doc{"roles": []any{"c", "z"}, "min_roles_in_agreement": 2},
+		"not adjacent":        doc{"roles": []any{"a", "c"}, "min_roles_in_agreement": 2},
+		"wrong case":          doc{"roles": []any{"a", "b"}, "Min_roles_in_agreement": 2, "min_roles_in_agreement": 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
@@ -227,8 +227,7 @@ func TestAgreementMalformed(t *testing.T) {
 	want(t, err, tuf.ErrMalformed, "in two")
 }
 
-// Groups that lead back to each other end with the budget of depth, and wide
-// ones with that of visits.
+// Cyclic groups exhaust the limit of depth, wide ones that of visits.
 func TestAgreementCycle(t *testing.T) {
 	r := tree(t, "^ > a: x/*", "^ > b: x/*", "a > c: x/*", "a > d: x/*", "c > a: x/*", "d > b: x/*")
 	agree(r, 2, true, "a", "b")
@@ -252,7 +251,7 @@ func TestAgreementCycle(t *testing.T) {
 	}
 }
 
-// A group of very many is refused before it is looked at.
+// A group of too many roles is refused before it is processed.
 func TestAgreementOfTooMany(t *testing.T) {
 	for n, err := range map[int]error{64: nil, 65: tuf.ErrMalformed} {
 		r := tree(t)
@@ -269,8 +268,8 @@ func TestAgreementOfTooMany(t *testing.T) {
 	}
 }
 
-// A recall names bytes: of its class, whatever path lists them, and no others. Any
-// one party's word is enough.
+// A recall names bytes: those of its class under any path, and no others. One party is
+// enough.
 func TestRecalledBytes(t *testing.T) {
 	const path, alias = tuftest.Path, "agent/latest"
 	for _, role := range []string{"vendor-agent", "review-agent"} {

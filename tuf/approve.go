@@ -14,8 +14,8 @@ import (
 
 // Approved is a target that may be downloaded and used: every party of its
 // class lists the same bytes. Only [Snapshot.Approve], [Snapshot.Candidates]
-// and [Snapshot.UnsafeTarget] make one; the zero Approved is refused by
-// whatever receives it.
+// and [Snapshot.UnsafeTarget] create one. Every function that takes an Approved
+// refuses the zero value.
 type Approved struct {
 	path    string
 	class   string
@@ -28,42 +28,41 @@ type Approved struct {
 	single  bool // see RoleFile
 }
 
-// Basis is what a decision was taken from: with the files of these versions,
-// those that the snapshot lists, and the time, anybody comes to the same
-// decision again.
+// Basis is the input of a decision. The decision can be reproduced from the files
+// of these versions, the files that the snapshot lists, and the time.
 type Basis struct {
 	Root, Timestamp, Snapshot int64     // versions
 	RootSHA256                string    // see [Root.SHA256]
-	Time                      time.Time // the now that was given to [Root.Timestamp]
+	Time                      time.Time // the now passed to [Root.Timestamp]
 }
 
 // Signoff is one role's part in an approval.
 type Signoff struct {
-	Party   string // "" without a charter
-	Role    string // the role that lists the target; below the party's own role it may be a delegated one
-	Version int64
-	KeyIDs  []string // the keys that counted
-	Expires time.Time
+	Party   string    // "" without a charter
+	Role    string    // the role that lists the target: the party's release role or one delegated by it
+	Version int64     // version of that role
+	KeyIDs  []string  // the keys that counted towards the threshold
+	Expires time.Time // expiry of that role
 }
 
-// IsZero reports whether a is the zero value, approved by nobody.
+// IsZero reports whether a is the zero value, which approves nothing.
 func (a Approved) IsZero() bool { return len(a.by) == 0 }
 
 // Path is the target's name in the repository, slash-separated. Never use it as a path on disk.
 func (a Approved) Path() string { return a.path }
 
-// Class is the charter's class that the path belongs to; "" without a charter.
+// Class is the name of the path's class in the charter; "" without a charter.
 func (a Approved) Class() string { return a.class }
 
-// RepoID is the repository's identity; "" without a charter.
+// RepoID is the repository's identity, see [Charter.RepoID]; "" without a charter.
 func (a Approved) RepoID() string { return a.repoID }
 
 // Length is the target's size in bytes.
 func (a Approved) Length() int64 { return a.length }
 
 // File is the name of the target's file below targets/, not escaped:
-// agent/HASH.agent-1.0 with [Approved.Hash]; where root does not set
-// consistent_snapshot, the path (specification, 5.7.3).
+// agent/HASH.agent-1.0 with [Approved.Hash], or the path if root does not set
+// consistent_snapshot (specification, 5.7.3).
 func (a Approved) File() string {
 	if a.single {
 		return a.path
@@ -72,8 +71,8 @@ func (a Approved) File() string {
 	return dir + a.Hash() + "." + base
 }
 
-// Hash is what the repository's file of the target carries in its name: SHA256,
-// or SHA512 where that alone is listed.
+// Hash is the hash in the name of the target's file: SHA256, or SHA512 if only
+// that is listed.
 func (a Approved) Hash() string {
 	if a.hashes.sha256 == "" {
 		return a.hashes.sha512
@@ -81,15 +80,16 @@ func (a Approved) Hash() string {
 	return a.hashes.sha256
 }
 
-// SHA256 is the target's hash in lower-case hex. In a repository without a
-// charter it is "" where SHA512 alone is listed; parties must list it.
+// SHA256 is the target's hash in lower-case hex. Parties must list it; without a
+// charter it is "" if only SHA512 is listed.
 func (a Approved) SHA256() string { return a.hashes.sha256 }
 
-// SHA512 is the target's hash in lower-case hex, "" where it is not listed. A
+// SHA512 is the target's hash in lower-case hex, "" if it is not listed. A
 // download must match it too.
 func (a Approved) SHA512() string { return a.hashes.sha512 }
 
-// Release returns the release fields, a copy; ok is false for a plain file.
+// Release returns a copy of the release fields; ok is false for a target without
+// release data.
 func (a Approved) Release() (rel Release, ok bool) {
 	if a.release == nil {
 		return Release{}, false
@@ -102,10 +102,10 @@ func (a Approved) Release() (rel Release, ok bool) {
 	return rel, true
 }
 
-// Basis returns what the decision was taken from.
+// Basis returns the input of the decision.
 func (a Approved) Basis() Basis { return a.basis }
 
-// By returns who approved: one entry for each role of the class. A copy.
+// By returns a copy of the sign-offs, one entry for each role of the class.
 func (a Approved) By() []Signoff {
 	out := slices.Clone(a.by)
 	for i := range out {
@@ -114,11 +114,11 @@ func (a Approved) By() []Signoff {
 	return out
 }
 
-// String says in one sentence what was approved and by whom: one line of printable
-// ASCII, 4 kB at most.
+// String describes the target and its sign-offs in one line of printable ASCII of
+// at most 4 kB.
 func (a Approved) String() string {
 	if a.IsZero() {
-		return "nothing, approved by nobody"
+		return "no approved target"
 	}
 	var who []string
 	for _, s := range a.by {
@@ -131,22 +131,27 @@ func (a Approved) String() string {
 	return text.Line(fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", text.Name(a.path), a.length, a.hashes.name(), a.Hash(), strings.Join(who, " and ")))
 }
 
-// listing is what one role of a class says of a path.
+// listing is one role's entry for a path.
 type listing struct {
 	role    ReleaseRole
-	version int64 // of the party's own role
-	*found        // nil where it does not list the path
+	version int64 // of the party's release role
+	*found        // nil if the role does not list the path
 }
 
-// Approve decides on one path. It is approved where every role of its class
-// lists it with the same length, the same hashes and the same release fields,
-// each role being the one that the snapshot lists, verified under the charter
-// and unexpired, where the release fields obey [Release.Check], and where no recall
-// of these roles names its bytes and no hold its path. Otherwise the error says what
-// lacks: [ErrNoTarget] (nobody lists it), [ErrNotApproved], [ErrRelease],
-// [ErrRecalled], [ErrHeld], [ErrExpired], or what [Fetch] returned.
+// Approve decides whether one path is approved. All of these must hold:
 //
-// Without a charter nobody can approve: see [Snapshot.UnsafeTarget].
+//   - every role of the path's class lists it with the same length, hashes and
+//     release fields;
+//   - each of these roles has the version that the snapshot lists, is verified with
+//     the charter's keys and has not expired;
+//   - the release fields obey [Release.Check];
+//   - no recall of these roles names the bytes, and no hold names the path.
+//
+// Otherwise the error wraps [ErrNoTarget] (no role lists the path),
+// [ErrNotApproved], [ErrRelease], [ErrRecalled], [ErrHeld] or [ErrExpired], or it is
+// the error of get.
+//
+// A root without a charter approves nothing: see [Snapshot.UnsafeTarget].
 func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 	class, err := s.classOf(path)
 	if err != nil {
@@ -159,10 +164,9 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 	return a, nil
 }
 
-// decide is Approve for a path of class, within a budget. Where agreed is true
-// every party lists what a tells, also where err says that it is not approved: it
-// is recalled or held, or its release fields are malformed, of which a has those that
-// can be read.
+// decide is Approve for a path of class, within a budget. If agreed is true, every
+// party lists the content of a. err may still be set then: the target is recalled
+// or held, or its release fields are malformed and a holds the readable ones.
 func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
 	list, err := s.listings(class, path, get, w)
 	if err != nil {
@@ -177,9 +181,9 @@ func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Appr
 	return a, true, s.checkHold(class, path, get)
 }
 
-// OpenRoles fetches and verifies the parties' roles, and the hold, of every
-// class, so that a decision on a path that they list themselves needs no Fetch
-// any more. An error says that no decision can be made at all.
+// OpenRoles fetches and verifies the release roles and the hold of every class.
+// Afterwards a decision on a path that these roles list needs no Fetch. After an
+// error of OpenRoles at least one class can't be decided on.
 func (s *Snapshot) OpenRoles(get Fetch) error {
 	if s == nil || s.root == nil || s.root.charter == nil {
 		_, err := s.classOf("roles")
@@ -205,7 +209,7 @@ func (s *Snapshot) classOf(path string) (*Class, error) {
 	}
 	c := s.root.charter
 	if c == nil {
-		return nil, refuse(path, 0, ErrNotApproved, "root v%d has no charter, nobody reviews", s.root.doc.version)
+		return nil, refuse(path, 0, ErrNotApproved, "root v%d has no charter and no review", s.root.doc.version)
 	}
 	class := c.class(path)
 	if class == nil {
@@ -214,7 +218,7 @@ func (s *Snapshot) classOf(path string) (*Class, error) {
 	return class, nil
 }
 
-// listings asks every role of the class for the path.
+// listings searches every role of the class for the path.
 func (s *Snapshot) listings(class *Class, path string, get Fetch, w *work) ([]listing, error) {
 	var list []listing
 	for _, role := range class.Roles {
@@ -244,7 +248,7 @@ func (l listing) String() string {
 	return fmt.Sprintf("%s (%s v%d)", l.role.Party, l.role.Role, l.version)
 }
 
-// missing demands that every role lists the path.
+// missing returns an error unless every role lists the path.
 func missing(path string, list []listing) error {
 	var yes, no []string
 	for _, l := range list {
@@ -266,9 +270,9 @@ func missing(path string, list []listing) error {
 	return refuse(path, 0, ErrNotApproved, "listed by %s, but not by %s", strings.Join(yes, ", "), strings.Join(no, ", "))
 }
 
-// agree is the decision but for the hold: the only function that makes an Approved of
-// a charter. Beside an ErrRelease stands one that nobody approved, with the release
-// fields that can be read.
+// agree compares the listings of all roles. It is the only function that creates
+// an Approved under a charter. With an ErrRelease it returns a zero Approved that
+// holds only the readable release fields.
 func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, error) {
 	if err := missing(path, list); err != nil {
 		return Approved{}, err
@@ -277,7 +281,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, e
 	if first.hashes.sha256 == "" {
 		return Approved{}, refuse(path, first.version, ErrMalformed, "%s lists no sha256", first)
 	}
-	// Each with each: two may differ in a sha512 that a third does not list.
+	// Every pair is compared: two roles may differ in a sha512 that a third does not list.
 	for i, l := range list {
 		for _, other := range list[i+1:] {
 			if what := l.target.differs(other.target); what != "" {
@@ -295,7 +299,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, e
 	}
 	for _, l := range list {
 		a.by = append(a.by, l.signoffs(l.role.Party)...)
-		// A hash that one party lists must be right too.
+		// The download must match a hash that only one party lists too.
 		a.hashes.sha512 = max(a.hashes.sha512, l.hashes.sha512)
 	}
 	return a, nil
@@ -312,7 +316,7 @@ func (f *found) signoffs(party string) (out []Signoff) {
 	return out
 }
 
-// differs names what two listings of a path disagree on, "" for nothing.
+// differs names the first difference of two listings of a path; "" if they agree.
 func (t target) differs(o target) string {
 	if what := t.differsInBytes(o); what != "" {
 		return what
@@ -335,8 +339,8 @@ func (t target) differsInBytes(o target) string {
 	return ""
 }
 
-// checkHold looks for the path in the class's hold role. Where the charter has
-// one it must be there, valid and unexpired: otherwise nothing passes.
+// checkHold looks for the path in the class's hold role. If the charter has a hold
+// role, it must be available, valid and unexpired; otherwise no path is approved.
 func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 	t, err := s.holdRole(class, get)
 	if err != nil || t == nil {
@@ -351,7 +355,7 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 	r.fields(x.visum, wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "at", To: &at}, wire.Field{Name: "until", To: &until})
 	why, start, end := r.text(reason), r.time(at), r.time(until)
 	if until == nil {
-		r.fail("held without an until")
+		r.fail("hold without until")
 	}
 	switch last := start.Add(class.Hold.Max); {
 	case at != nil && !start.After(s.now):
@@ -359,9 +363,9 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 			end = last
 		}
 	case end.After(s.now.Add(class.Hold.Max)):
-		// Without a time that has come, nothing says when the hold began. Counted
-		// from now it would begin again at every look, and never end.
-		r.fail("held until %s, which is more than %s away, by a hold that does not say when it was made", stamp(end), class.Hold.Max)
+		// A hold without a past "at" has no known start. Counted from now, Max would
+		// start again with every check, and the hold would never end.
+		r.fail("held until %s, which is more than %s from now, and the hold has no past \"at\"", stamp(end), class.Hold.Max)
 	}
 	if r.err != nil {
 		return malformed(t.name, t.doc.version, r.err)
@@ -372,7 +376,7 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 	return nil
 }
 
-// holdRole returns the verified hold role of a class, nil where the charter has none.
+// holdRole returns the verified hold role of a class, nil if the charter has none.
 func (s *Snapshot) holdRole(class *Class, get Fetch) (*Targets, error) {
 	h := class.Hold
 	if h == nil {
@@ -381,15 +385,15 @@ func (s *Snapshot) holdRole(class *Class, get Fetch) (*Targets, error) {
 	return s.role(roleVia{nil, h.Role}, roleKeys{h.KeyIDs, h.Threshold}, s.root.keys, "the hold of class "+class.Name, get)
 }
 
-// UnsafeTarget finds a path in a plain TUF repository, as the specification has
-// it (5.6 and 5.7): whoever holds the targets keys decides alone, nobody
-// reviews. Refused where root has a charter.
+// UnsafeTarget finds a path in a TUF repository without a charter (specification,
+// 5.6 and 5.7). The targets keys alone decide; there is no independent review. It
+// refuses a root with a charter. Errors are those of [Snapshot.Approve].
 func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	if s == nil || s.root == nil {
 		return Approved{}, refuse(path, 0, ErrUntrusted, "zero Snapshot")
 	}
 	if s.root.charter != nil {
-		return Approved{}, refuse(path, 0, ErrNotApproved, "root v%d has a charter: ask for approval", s.root.doc.version)
+		return Approved{}, refuse(path, 0, ErrNotApproved, "root v%d has a charter: use Approve", s.root.doc.version)
 	}
 	top, err := s.topLevel(get)
 	if err != nil {
@@ -400,7 +404,7 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 		return Approved{}, err
 	}
 	if x == nil {
-		return Approved{}, refuse(path, 0, ErrNoTarget, "targets v%d and what it delegates to do not list it", top.doc.version)
+		return Approved{}, refuse(path, 0, ErrNoTarget, "not listed by targets v%d or its delegations", top.doc.version)
 	}
 	a := Approved{path: path, length: x.length, hashes: x.hashes, basis: s.basis(), single: !s.root.consistent}
 	if rel, err := parseRelease(x.visum); err == nil {

@@ -23,16 +23,16 @@ func parse(data []byte) doc {
 	return v
 }
 
-// attack is one thing that goes wrong in a healthy repository.
+// attack is one fault of a healthy repository.
 type attack struct {
 	name   string
 	mutate func(r *tuftest.Repo)
 	want   error
-	part   string // of the message: who, which version, have and want
+	part   string // of the message: names, versions, actual and required values
 }
 
-// run lets a client that has seen the healthy repository meet each attack, and
-// the healthy repository again, some versions on.
+// run confronts a client that has seen the healthy repository with each attack, and then
+// with later versions of the healthy repository.
 func run(t *testing.T, healthy func() *tuftest.Repo, path string, rows []attack) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -47,13 +47,13 @@ func run(t *testing.T, healthy func() *tuftest.Repo, path string, rows []attack)
 			_, err := c.find(bad, path)
 			want(t, err, row.want, row.part)
 			if row.want == tuf.ErrCharter {
-				// A root that breaks a rule changes nothing, and can be shown to others.
+				// A root that breaks a rule changes nothing; its bytes are evidence.
 				var e *tuf.Error
 				if !errors.As(err, &e) || !bytes.Equal(e.Evidence, bad.Files["2.root.json"]) || !bytes.Equal(c.root.Bytes(), before) {
 					t.Errorf("evidence is %.40q", e.Evidence)
 				}
 			}
-			// What passed in the attack stays; a thief can't make versions smaller again.
+			// Metadata accepted in the attack stays trusted; versions do not become smaller again.
 			for _, role := range r.Roles {
 				role["version"] = 100
 			}
@@ -83,14 +83,14 @@ func TestAttackRoot(t *testing.T) {
 			tuf.ErrThreshold, "root v2: not enough signatures: 2 of 3 needed keys of the trusted root"},
 		{"new vendor keys that did not sign", next(func(r *tuftest.Repo) { newVendorKeys(r); r.Signers["root"] = oldSigners }),
 			tuf.ErrThreshold, "0 of 1 needed keys of party vendor in the new root"},
-		{"nobody signed", next(func(r *tuftest.Repo) { r.Signers["root"] = nil }), tuf.ErrThreshold, "party vendor in the trusted root"},
-		{"version skipped", set("version", 3), nil, ""}, // served as 3.root.json: nobody asks for it
+		{"not signed", next(func(r *tuftest.Repo) { r.Signers["root"] = nil }), tuf.ErrThreshold, "party vendor in the trusted root"},
+		{"version skipped", set("version", 3), nil, ""}, // served as 3.root.json, which is not requested
 		{"version skipped under the name of the next", func(r *tuftest.Repo) {
 			set("version", 3)(r)
 			r.Files["2.root.json"] = r.Files["3.root.json"]
 		}, tuf.ErrMismatch, "root v3: does not match: the root after v1 must be v2"},
 		{"same version again", func(r *tuftest.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] },
-			tuf.ErrRollback, "root v1: went backwards: the root after v1"},
+			tuf.ErrRollback, "root v1: rollback: the root after v1"},
 		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, `want "root"`},
 		{"spec_version 2.0", set("spec_version", "2.0"), tuf.ErrMalformed, "spec_version"},
 		{"version negative", served(func(b []byte) []byte { return bytes.Replace(b, []byte(`"version":2`), []byte(`"version":-2`), 1) }),
@@ -131,7 +131,7 @@ func TestAttackRoot(t *testing.T) {
 
 var oldSigners = []string{"vendor1", "vendor2", "review1", "review2"}
 
-// newVendorKeys puts two new keys of the vendor into root, and lets them sign too.
+// newVendorKeys adds two new keys of the vendor to root and lets them sign too.
 func newVendorKeys(r *tuftest.Repo) {
 	r.AddKeys(r.Root, "vendor3", "vendor4")
 	r.Root["roles"].(doc)["root"] = r.Role(3, "vendor3", "vendor4", "review1", "review2")
@@ -139,7 +139,7 @@ func newVendorKeys(r *tuftest.Repo) {
 	r.Signers["root"] = append(slices.Clone(oldSigners), "vendor3", "vendor4")
 }
 
-// The last root of the chain must be in date; those on the way need not.
+// The last root of the chain must not be expired; intermediate roots may be.
 func TestExpiredRoots(t *testing.T) {
 	r := tuftest.New()
 	c := newClient(t, r)
@@ -161,16 +161,16 @@ func TestAttackTimestamp(t *testing.T) {
 	}
 	run(t, tuftest.New, tuftest.Path, []attack{
 		{"rollback", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
-			tuf.ErrRollback, "timestamp v4: went backwards: trusted v5"},
+			tuf.ErrRollback, "timestamp v4: rollback: trusted v5"},
 		{"rollback of the snapshot in it", func(r *tuftest.Repo) { r.Bump(); r.Roles["snapshot"]["version"] = 4; r.Publish() },
-			tuf.ErrRollback, "timestamp v6: went backwards: lists snapshot v4, trusted v5"},
+			tuf.ErrRollback, "timestamp v6: rollback: lists snapshot v4, trusted v5"},
 		{"expired", set("expires", tuftest.Stamp(tuftest.Now)), tuf.ErrExpired, "timestamp v6: expired"},
 		{"another key", func(r *tuftest.Repo) { r.Signers["timestamp"] = []string{"snapshot"}; r.Publish() },
 			tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
 		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, ""},
 		{"below the charter's floor", func(r *tuftest.Repo) {
 			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["timestamp"] = 6 })
-		}, tuf.ErrRollback, "timestamp v5: went backwards: with snapshot v5, the charter's floors are v6 and v1"},
+		}, tuf.ErrRollback, "timestamp v5: rollback: with snapshot v5, the charter's floors are v6 and v1"},
 		{"its snapshot below the charter's floor", func(r *tuftest.Repo) {
 			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["snapshot"] = 6 })
 		}, tuf.ErrRollback, "the charter's floors are v1 and v6"},
@@ -245,8 +245,7 @@ func TestAttackSnapshot(t *testing.T) {
 	})
 }
 
-// The snapshot's own version does not go back either, where the timestamp that
-// would have said so is lost.
+// The snapshot's own version must not go back either, even if the prior timestamp is lost.
 func TestSnapshotRollbackWithoutTimestamp(t *testing.T) {
 	r := tuftest.New()
 	c := newClient(t, r)
@@ -255,11 +254,11 @@ func TestSnapshotRollbackWithoutTimestamp(t *testing.T) {
 	r.Publish()
 	want(t, c.walk(r), nil, "")
 	c.ts = nil
-	want(t, c.walk(old), tuf.ErrRollback, "snapshot v5: went backwards: trusted v6")
+	want(t, c.walk(old), tuf.ErrRollback, "snapshot v5: rollback: trusted v6")
 	want(t, c.walk(r), nil, "")
 }
 
-// Who has no Fetch decides on what is open already, and is told so otherwise.
+// Without a Fetch, decisions need open roles; otherwise the error reports it.
 func TestNoFetch(t *testing.T) {
 	r := tuftest.New()
 	snap := mustSnapshot(t, r)
@@ -275,7 +274,7 @@ func TestNoFetch(t *testing.T) {
 		}
 	}
 	if snap.RoleBytes("targets") != nil {
-		t.Error("targets was opened, which nobody needs")
+		t.Error("targets was opened needlessly")
 	}
 	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
 		bad := r.Clone()
@@ -288,7 +287,7 @@ func TestNoFetch(t *testing.T) {
 	want(t, mustSnapshot(t, plain).OpenRoles(from(plain)), tuf.ErrNotApproved, "no charter")
 }
 
-// The party's roles and the hold are each guarded like the top-level roles.
+// The release roles and the hold are checked like the top-level roles.
 func TestAttackReleaseRoles(t *testing.T) {
 	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
 		again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
@@ -311,13 +310,13 @@ func TestAttackReleaseRoles(t *testing.T) {
 				}), tuf.ErrMismatch, role + " v5: does not match: snapshot v6 lists v6"},
 				{"expired", again(func(r *tuftest.Repo) { r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, role + " v6"},
 				{"another key", again(func(r *tuftest.Repo) { r.Signers[role] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of "},
-				{"nobody signed", again(func(r *tuftest.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1"},
+				{"not signed", again(func(r *tuftest.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1"},
 				{"another type", again(func(r *tuftest.Repo) { r.Roles[role]["_type"] = "root" }), tuf.ErrMalformed, ""},
 				{"garbage", again(func(r *tuftest.Repo) { r.Roles[role]["targets"] = "all" }), tuf.ErrMalformed, role + " v6"},
 				{"withheld", func(r *tuftest.Repo) { delete(r.Files, "5."+role+".json") }, errNotServed, "not served"},
 			})
 		})
-		// One that the snapshot never listed: the first look must fail too.
+		// A role that the snapshot never listed: the first check must fail too.
 		t.Run(role+"/not listed", func(t *testing.T) {
 			r := tuftest.New()
 			delete(tuftest.At(r.Roles["snapshot"], "meta"), role+".json")
@@ -350,7 +349,7 @@ func TestAttackApproval(t *testing.T) {
 	run(t, tuftest.New, p, []attack{
 		{"vendor alone", listed("review-agent", gone), tuf.ErrNotApproved, "listed by vendor (vendor-agent v5), but not by review (review-agent v6)"},
 		{"review alone", listed("vendor-agent", gone), tuf.ErrNotApproved, "listed by review (review-agent v5), but not by vendor (vendor-agent v6)"},
-		{"nobody", func(r *tuftest.Repo) { listed("vendor-agent", gone)(r); listed("review-agent", gone)(r) },
+		{"no role lists it", func(r *tuftest.Repo) { listed("vendor-agent", gone)(r); listed("review-agent", gone)(r) },
 			tuf.ErrNoTarget, "listed by none of vendor (vendor-agent v6), review (review-agent v6)"},
 		{"another length", listed("vendor-agent", func(targets doc) { tuftest.At(targets, p)["length"] = 10 }), tuf.ErrNotApproved, "lengths (10 and 9)"},
 		{"another sha256", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }),
@@ -385,7 +384,7 @@ func TestAttackApproval(t *testing.T) {
 			f["custom"] = doc{"visum": doc{"reason": "wait"}}
 			targets[p] = f
 		}), tuf.ErrMalformed, "hold v6"},
-		{"held without a word", listed("hold", func(targets doc) { targets[p] = tuftest.FileOf(nil) }), tuf.ErrMalformed, "hold v6"},
+		{"hold without fields", listed("hold", func(targets doc) { targets[p] = tuftest.FileOf(nil) }), tuf.ErrMalformed, "hold v6"},
 	})
 	t.Run("outside every class", func(t *testing.T) {
 		r := tuftest.New()
@@ -402,14 +401,14 @@ func TestAttackApproval(t *testing.T) {
 		want(t, err, tuf.ErrNotApproved, "has a charter")
 		r = tuftest.NewPlain()
 		_, err = mustSnapshot(t, r).Approve("top.txt", from(r))
-		want(t, err, tuf.ErrNotApproved, "nobody reviews")
+		want(t, err, tuf.ErrNotApproved, "no review")
 		_, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
-		want(t, err, tuf.ErrNotApproved, "nobody reviews")
+		want(t, err, tuf.ErrNotApproved, "no review")
 	})
 }
 
-// A refusal holds the refused bytes and says who signed: what an operator needs to
-// show that somebody forged a root.
+// A refusal holds the refused bytes and the keys that signed: the evidence for an
+// operator of a forged root.
 func TestEvidence(t *testing.T) {
 	r := tuftest.New()
 	c := newClient(t, r)
@@ -433,7 +432,7 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
-// The same for what comes below: the refused bytes are there, whoever refused them.
+// Errors of lower roles hold the refused bytes too.
 func TestEvidenceOfContent(t *testing.T) {
 	r := tuftest.New()
 	ts, err := newClient(t, r).root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
@@ -450,12 +449,12 @@ func TestEvidenceOfContent(t *testing.T) {
 	}
 }
 
-// Until is the first date among what was opened, and moves as more is opened.
+// Until is the earliest expiry of the opened roles, and changes as more are opened.
 func TestUntil(t *testing.T) {
 	r := tuftest.New()
 	soon := tuftest.Now.Add(time.Hour)
 	r.Roles["review-agent"]["expires"] = tuftest.Stamp(soon)
-	r.Roles["targets"]["expires"] = tuftest.Stamp(soon.Add(-time.Minute)) // nobody needs it
+	r.Roles["targets"]["expires"] = tuftest.Stamp(soon.Add(-time.Minute)) // not needed
 	r.Publish()
 	snap := mustSnapshot(t, r)
 	if !snap.Until().Equal(snap.Expires()) || !snap.Expires().Equal(tuftest.Now.AddDate(0, 1, 0)) {
@@ -465,7 +464,7 @@ func TestUntil(t *testing.T) {
 	if !snap.Until().Equal(soon) {
 		t.Error(snap.Until())
 	}
-	// A charter with a floor for it asks for a listed targets.json, one without does not.
+	// A charter with a floor for targets requires a listed targets.json, one without does not.
 	r = tuftest.New()
 	delete(r.Roles, "targets")
 	r.Publish()

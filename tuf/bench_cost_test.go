@@ -14,12 +14,12 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// These benchmarks measure us in the loop and go-tuf once after it, in the same
-// run; the metric go-tuf/ours says how many times longer it takes to decode and
-// verify the same. cpu-ms/op counts all processors, the garbage collector too;
-// peak-MiB is the heap above what was there before.
+// These benchmarks measure package tuf in the loop and go-tuf once after it, in the same
+// run. The metric go-tuf/ours is the ratio of their times for decoding and verifying the
+// same files. cpu-ms/op counts all processors, including the garbage collector; peak-MiB
+// is the growth of the heap.
 
-// measured runs ours as the benchmark, then theirs. A nil theirs is left out.
+// measured runs ours as the benchmark, then theirs, which may be nil.
 func measured(b *testing.B, ours, theirs func() error) {
 	b.Helper()
 	b.ReportAllocs()
@@ -39,7 +39,7 @@ func measured(b *testing.B, ours, theirs func() error) {
 	if theirs == nil {
 		return
 	}
-	// As often as fits a second, so that small ones are not noise.
+	// Repeated for a second, so that small operations are measurable.
 	n, start := 0, time.Now()
 	for n == 0 || time.Since(start) < time.Second && n < 100 {
 		if err := theirs(); err != nil {
@@ -50,7 +50,7 @@ func measured(b *testing.B, ours, theirs func() error) {
 	b.ReportMetric(float64(time.Since(start))/float64(n)/float64(each), "go-tuf/ours")
 }
 
-// peakHeap runs f once and returns the most that the heap grew meanwhile.
+// peakHeap runs f once and returns the greatest growth of the heap.
 func peakHeap(f func() error) (uint64, error) {
 	heap := func() uint64 {
 		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
@@ -77,7 +77,7 @@ func peakHeap(f func() error) (uint64, error) {
 	return max(<-most, last, before) - before, err
 }
 
-// stockRoles verifies files with go-tuf: root by itself, each other by its delegator.
+// stockRoles verifies files with go-tuf: root by itself, each other file by its delegator.
 func stockRoles(files map[string][]byte, delegated ...string) error {
 	root, err := metadata.Root().FromBytes(files["root"])
 	if err != nil {
@@ -126,8 +126,8 @@ func stockRoles(files map[string][]byte, delegated ...string) error {
 	return nil
 }
 
-// BenchmarkSnapshotBins verifies a snapshot of 16,384 hash bins, each with its
-// length and hash, against the one before it.
+// BenchmarkSnapshotBins verifies a snapshot of 16,384 hash bins, each with its length and
+// hash, with a prior.
 func BenchmarkSnapshotBins(b *testing.B) {
 	r := tuftest.NewPlain()
 	meta := tuftest.At(r.Roles["snapshot"], "meta")
@@ -150,7 +150,7 @@ func BenchmarkSnapshotBins(b *testing.B) {
 		_, err := ts.Snapshot(data, before)
 		return err
 	}, func() error {
-		// go-tuf too has to read what was trusted before.
+		// go-tuf must read the prior too.
 		for _, snap := range [][]byte{before, data} {
 			if err := stockRoles(map[string][]byte{"root": r.Files["1.root.json"], "snapshot": snap}); err != nil {
 				return err
@@ -160,8 +160,8 @@ func BenchmarkSnapshotBins(b *testing.B) {
 	})
 }
 
-// BenchmarkJunkSignatures opens a root with many signatures of nobody: refused
-// beyond Limits.Signatures, and of linear cost where that is raised.
+// BenchmarkJunkSignatures opens a root with many signatures by unknown keys: refused
+// beyond Limits.Signatures, and of linear cost with a higher limit.
 func BenchmarkJunkSignatures(b *testing.B) {
 	junk := func(n int) []byte {
 		r := tuftest.NewPlain()
@@ -197,8 +197,8 @@ func BenchmarkJunkSignatures(b *testing.B) {
 	}
 }
 
-// BenchmarkProduct verifies all of an ordinary repository, from the root on: 5
-// roles, 200 targets, each of them looked up.
+// BenchmarkProduct verifies a typical repository, from the root on: 5 roles, 200
+// targets, each of them looked up.
 func BenchmarkProduct(b *testing.B) {
 	release := func(i int) (path string, rel doc) {
 		return fmt.Sprintf("lib/package-%03d.tar.gz", i), doc{"product": "package", "version": fmt.Sprintf("1.0.%d", i), "channel": "stable", "platform": "linux/amd64", "sequence": i + 1}

@@ -16,7 +16,7 @@ func hexSign(r *tuftest.Repo, key string, msg []byte) string {
 	return hex.EncodeToString(ed25519.Sign(r.Key(key).(ed25519.PrivateKey), msg))
 }
 
-// hundredThousand is a plain repository with 100,000 targets in one role of
+// hundredThousand is a repository without a charter, with 100,000 targets in one role of
 // three keys.
 func hundredThousand() *tuftest.Repo {
 	r := tuftest.NewPlain()
@@ -32,8 +32,8 @@ func hundredThousand() *tuftest.Repo {
 	return r
 }
 
-// BenchmarkLookup100k verifies a role of 100,000 targets and looks one up. The
-// metric says how many times longer go-tuf takes to decode and verify it.
+// BenchmarkLookup100k verifies a role of 100,000 targets and looks one up. The metric is
+// the ratio of go-tuf's time for decoding and verifying it.
 func BenchmarkLookup100k(b *testing.B) {
 	r := hundredThousand()
 	data := r.Files["5.targets.json"]

@@ -9,52 +9,55 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// Candidate is a release that at least one role lists. An entry whose Role is
-// not "" stands for what could not be read: it has no Claim, and its Err says why.
+// Candidate is a release that at least one role lists, or, if Role is not "", a
+// role or an entry that could not be read. In the second case it has no Claim, and
+// Err is the reason.
 type Candidate struct {
-	Path string
-	// Role is the role that could not be read as a whole (Path is ""), or whose
-	// entry for Path is malformed; "" for a release. What that role lists, and the
-	// roles below it, is missing here. Where it is a party's own role, or the hold,
-	// all of its class is.
+	Path string // target path; "" if a role could not be read as a whole
+	// Role is "" for a release. Otherwise it is the role that could not be read as a
+	// whole (Path is ""), or the role whose entry for Path is malformed. Releases of
+	// an unreadable role and of the roles below it are missing in the result; if the
+	// role is a party's release role or the hold, all releases of its class are
+	// missing.
 	Role string
-	// Claim is what all parties agree on where Agreed is true. Otherwise it is what
-	// one role claims and no other confirms: good for a message, not for a
+	// Claim is the content that all parties agree on if Agreed is true. Otherwise a
+	// single role lists it without confirmation: it is fit for a message, not for a
 	// decision. Fields that break a rule of [Release.Check] are zero in it.
 	Claim Release
-	// Agreed says that every party lists the same, whether it is approved, recalled,
-	// held, or refused for its release fields ([ErrRelease]).
+	// Agreed reports that every party lists the same content, whether that is
+	// approved, recalled, held or refused for its release fields ([ErrRelease]).
 	Agreed bool
-	// Approved is zero where Err is not nil.
+	// Approved is zero if Err is not nil.
 	Approved Approved
-	Err      error // why it is not approved, as from [Snapshot.Approve]
+	Err      error // the reason why the release is not approved, as from [Snapshot.Approve]
 }
 
-// Candidates finds the releases that want says yes to and decides on each. A nil
-// want says yes to all. It is asked first of what single roles claim, which tells
-// where to look and nothing else, and then again of what all parties agree on: a
-// release that want does not accept then is left out. want may be called often; it
-// must not change anything. A field that breaks a rule of [Release.Check] is zero in
-// what it is asked about: a want that takes a zero product, version, channel or
-// platform for one that may be meant learns of releases that are refused for that.
+// Candidates finds the releases that want accepts and decides on each. A nil want
+// accepts every release. Candidates calls want first with the unconfirmed fields of
+// single roles, which only select the paths to decide on, and then again with the
+// fields that all parties agree on; it leaves out a release that want rejects in
+// the second call. want may be called often and must have no side effects. In its
+// argument a field that breaks a rule of [Release.Check] is zero: a want that
+// accepts a zero product, version, channel or platform gets the releases that are
+// refused for these fields too.
 //
-// The result is in the order of paths. Roles that the parties delegate to by path
-// patterns, such as those of their products, are read too, down to Limits.Depth and
-// for each party at most Limits.Visits of them, shared evenly between those that
-// delegate; hash bins are not: what is there is only found by path
-// ([Snapshot.Approve]).
+// The result is sorted by path. Candidates also reads roles that the parties
+// delegate to by path patterns, such as one role per product: at most Limits.Depth
+// deep, and at most Limits.Visits roles for each party, shared evenly between
+// delegating roles. It does not read hash bins; releases there are found only by
+// their path ([Snapshot.Approve]).
 //
-// A role that cannot be read, or is expired or too large, costs the releases that
-// it and the roles below it list, and adds an entry with its Role; the others are
-// decided on. Each decision by itself fails closed: where it needs a role that
-// cannot be read it is not approved.
+// If a role can't be read, has expired or is too large, the releases of that role
+// and of the roles below it are missing, and the result has an entry with its Role.
+// Candidates decides on the other releases. Each decision fails closed: a release
+// is not approved if the decision needs a role that can't be read.
 //
 // A call spends about a second of processor time on comparing paths with
-// delegations, shared evenly between classes and roles; what is beyond is not
-// decided on, which an entry reports ([ErrTooLarge]). The error is not nil, and
-// the result nil, where ctx ended, s has no charter, or no class could be decided
-// on at all. ctx is asked between roles and decisions; a get that waits must end
-// with it by itself.
+// delegations, shared evenly between classes and roles. Beyond that it decides on
+// no more releases and reports this in an entry ([ErrTooLarge]). The result is nil
+// with an error if ctx has ended, if s has no charter, or if no class can be
+// decided on. Candidates checks ctx between roles and decisions; get must observe
+// ctx by itself.
 func (s *Snapshot) Candidates(ctx context.Context, want func(Release) bool, get Fetch) ([]Candidate, error) {
 	if s == nil || s.root == nil || s.root.charter == nil {
 		_, err := s.classOf("")
@@ -85,7 +88,7 @@ func (s *Snapshot) Candidates(ctx context.Context, want func(Release) bool, get 
 	return c.out, nil
 }
 
-// candidates is one call.
+// candidates is the state of one call.
 type candidates struct {
 	snap *Snapshot
 	ctx  context.Context
@@ -96,20 +99,21 @@ type candidates struct {
 
 func (c *candidates) wants(r Release) bool { return c.want == nil || c.want(r) }
 
-// failed reports what of a role could not be read.
+// failed adds an entry for a role, or for one path of it, that could not be read.
 func (c *candidates) failed(role, path string, err error) {
 	c.out = append(c.out, Candidate{Path: path, Role: role, Err: err})
 }
 
-// claimed is what one role claims: a group of decisions with a budget of its own.
+// claimed is the list of releases of one role: a group of decisions with its own
+// budget.
 type claimed struct {
 	role  string
 	paths []string
 	rels  []Release
 }
 
-// class decides on the releases of a class. An error says that nothing of it can
-// be approved.
+// class decides on the releases of a class. After an error no release of the class
+// can be approved.
 func (c *candidates) class(class *Class, w *work) error {
 	var tops []*Targets
 	for _, role := range class.Roles {
@@ -137,8 +141,8 @@ func (c *candidates) class(class *Class, w *work) error {
 	return nil
 }
 
-// decide decides on what one role claims. A path that several roles claim is
-// decided on once, within the first budget that suffices.
+// decide decides on the releases that one role lists. It decides once on a path
+// that several roles list, within the first budget that suffices.
 func (c *candidates) decide(class *Class, g claimed, decided map[string]bool, w *work) {
 	for i, path := range g.paths {
 		if decided[path] {
@@ -179,11 +183,11 @@ func (c *candidates) tooMuch(role string) error {
 	return refuse(role, 0, ErrTooLarge, "its releases and the delegations to them are too many for one call")
 }
 
-// node is a role in the tree of those that list releases.
+// node is a role in the tree of delegations below a release role.
 type node struct {
 	role   string
-	by     *Targets    // the role that delegates to it; nil for a party's own role
-	how    *delegation // likewise
+	by     *Targets    // the role that delegates to it; nil for a release role
+	how    *delegation // the delegation; nil for a release role
 	parent *node
 	depth  int
 	opened bool
@@ -191,8 +195,8 @@ type node struct {
 	turn   int
 }
 
-// next returns a role below n that was not opened yet, of each branch in turn: one
-// with many roles below it does not keep those of others from being read.
+// next returns a role below n that was not opened yet. It takes the branches in
+// turn, so that a branch with many roles does not exhaust the visits of the others.
 func (n *node) next() *node {
 	if !n.opened {
 		return n
@@ -210,7 +214,7 @@ func (n *node) next() *node {
 // claims collects the wanted releases of a party's role and the roles below it.
 func (c *candidates) claims(class *Class, top *Targets, w *work) (out []claimed) {
 	limits := c.snap.root.opt.Limits
-	// A role that two delegate to is read for each of them: the keys differ.
+	// A role with two delegators is read for each of them, for their keys may differ.
 	seen := map[[2]string]bool{}
 	tree := &node{role: top.name}
 	visits := 0
@@ -252,8 +256,8 @@ func (c *candidates) claims(class *Class, top *Targets, w *work) (out []claimed)
 	return out
 }
 
-// listed collects the wanted releases that t itself lists where the delegations
-// that lead to it allow that.
+// listed collects the wanted releases that t itself lists, if the delegations
+// leading to t cover their paths.
 func (c *candidates) listed(class *Class, n *node, t *Targets, w *work) claimed {
 	g := claimed{role: t.name}
 	for i, e := range t.files {
@@ -274,10 +278,10 @@ func (c *candidates) listed(class *Class, n *node, t *Targets, w *work) claimed 
 			continue
 		}
 		if x.visum == nil {
-			continue // a plain file
+			continue // a target without release data
 		}
-		// What is malformed is decided on like anything else: one role's claim does not
-		// hide what all parties agree on, and what they agree on may be malformed.
+		// Malformed release fields do not exclude a path: one role's entry must not hide
+		// a release that all parties agree on, and agreed fields may be malformed too.
 		if rel, _ := parseRelease(x.visum); c.wants(rel) {
 			g.paths, g.rels = append(g.paths, path), append(g.rels, rel)
 		}
@@ -285,7 +289,7 @@ func (c *candidates) listed(class *Class, n *node, t *Targets, w *work) claimed 
 	return g
 }
 
-// reaches reports whether every delegation that leads to n covers the path.
+// reaches reports whether every delegation leading to n covers the path.
 func (n *node) reaches(l *lookup) bool {
 	for ; n.how != nil; n = n.parent {
 		if n.how.roleFor(l) == "" {

@@ -17,16 +17,15 @@ func release(product, version string, seq int) doc {
 	return doc{"product": product, "version": version, "channel": "stable", "platform": "any", "sequence": seq}
 }
 
-// product adds a role below the vendor's, signed by a team of its own, that lists
-// one release below agent/NAME/, which the review lists too.
+// product adds a role below the vendor's, signed by its own team, that lists one release
+// below agent/NAME/, which the review role lists too.
 func product(r *tuftest.Repo, name string) {
 	r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{name}
 	r.Delegate("vendor-agent", name, doc{"paths": []any{"agent/" + name + "/*"}}, name)
 	r.AddTarget("agent/"+name+"/1", name, release(name, "1", 1), name, "review-agent")
 }
 
-// summary tells what candidates were found: approved paths, refused ones, and roles
-// that could not be read.
+// summary renders candidates: approved paths, refused ones, and unreadable roles.
 func summary(list []tuf.Candidate) (approved, refused, roles []string) {
 	for _, c := range list {
 		switch {
@@ -41,9 +40,9 @@ func summary(list []tuf.Candidate) (approved, refused, roles []string) {
 	return approved, refused, roles
 }
 
-// A claim of one role tells where to look and nothing else: what is found is asked
-// again by the listing that all parties agree on, and a candidate shows that.
-func TestClaimsDecideNothing(t *testing.T) {
+// The unconfirmed entry of one role only selects a path: want is called again with the
+// agreed fields, and the candidate has these.
+func TestClaimsDoNotDecide(t *testing.T) {
 	newer := func(rel tuf.Release) bool {
 		return rel.Product == "agent" && rel.Channel == "stable" && rel.Sequence > 7
 	}
@@ -67,7 +66,7 @@ func TestClaimsDecideNothing(t *testing.T) {
 			if err != nil || len(list) != 1 || list[0].Path != "agent/new" || !list[0].Agreed || list[0].Claim.Sequence != 8 {
 				t.Fatalf("%+v, %v", list, err)
 			}
-			// Asked for everything, the candidate shows the agreed fields.
+			// If all releases are wanted, the candidate has the agreed fields.
 			list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
 			if err != nil {
 				t.Fatal(err)
@@ -79,8 +78,8 @@ func TestClaimsDecideNothing(t *testing.T) {
 			}
 		})
 	}
-	// Where the agreed listing is found by a hash prefix alone, and another role claims
-	// the path, the candidate shows the agreed fields all the same.
+	// If the agreed entry is found only by a hash prefix, and another role lists the path,
+	// the candidate has the agreed fields too.
 	prefixed := tuftest.New()
 	prefixed.Roles["hashed"], prefixed.Signers["hashed"] = tuftest.Targets(), []string{"k"}
 	prefixed.Delegate("vendor-agent", "hashed", doc{"path_hash_prefixes": []any{""}}, "k")
@@ -92,7 +91,7 @@ func TestClaimsDecideNothing(t *testing.T) {
 	if list, err := mustSnapshot(t, prefixed).Candidates(t.Context(), newer, from(prefixed)); err != nil || len(list) != 1 || list[0].Err != nil || list[0].Claim.Version != "12" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// A file that both list without release fields is no release, whatever one role claims.
+	// A file that both parties list without release fields is no release, whatever one role lists.
 	r := tuftest.New()
 	r.AddTarget("agent/plain", "plain", nil, "vendor-agent", "review-agent")
 	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
@@ -103,7 +102,7 @@ func TestClaimsDecideNothing(t *testing.T) {
 	if err != nil || len(list) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// What one party claims alone is shown as a claim, which the other party did not agree on.
+	// A release that one party lists alone is a Claim without agreement.
 	r = tuftest.New()
 	r.AddTarget("agent/x", "x", release("agent", "8", 8), "vendor-agent")
 	r.Publish()
@@ -111,7 +110,7 @@ func TestClaimsDecideNothing(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Agreed || !errors.Is(list[0].Err, tuf.ErrNotApproved) || list[0].Claim.Version != "8" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// A held release is agreed on, and not approved.
+	// A held release is agreed on but not approved.
 	r = tuftest.New()
 	r.AddTarget(tuftest.Path, "", doc{"reason": "x", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
 	r.Publish()
@@ -121,8 +120,8 @@ func TestClaimsDecideNothing(t *testing.T) {
 	}
 }
 
-// A release with malformed fields is found by those that can be read, and refused with
-// the reason; the others are decided on as if it were not there.
+// A release with malformed fields is found by its readable fields and refused with the
+// reason. The other releases are decided on as without it.
 func TestMalformedReleasesAreFound(t *testing.T) {
 	odd := doc{"product": "agent", "version": "12", "channel": "stable ", "platform": "any", "rollout": doc{"percent": 150}}
 	of := func(product string) func(tuf.Release) bool {
@@ -143,14 +142,14 @@ func TestMalformedReleasesAreFound(t *testing.T) {
 	if list, err := snap.Candidates(t.Context(), of("other"), from(r)); err != nil || len(list) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// Listed by one party it is a claim, which the other party does not share.
+	// If one party lists it, it is a Claim without agreement.
 	delete(tuftest.At(r.Roles["review-agent"], "targets"), "agent/odd")
 	r.Publish()
 	list, err = mustSnapshot(t, r).Candidates(t.Context(), of("agent"), from(r))
 	if err != nil || len(list) != 2 || list[1].Agreed || !errors.Is(list[1].Err, tuf.ErrNotApproved) || list[1].Claim.Version != "12" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// One role's malformed claim hides nothing, and makes no release of another product.
+	// One role's malformed entry hides nothing, and creates no release of another product.
 	r = tuftest.New()
 	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
 	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
@@ -166,9 +165,9 @@ func TestMalformedReleasesAreFound(t *testing.T) {
 	}
 }
 
-// A role below a party's that fails costs the releases that it lists, and is
-// reported; the other teams' are decided on. Alone each decision fails closed.
-func TestOneTeamStopsItselfAlone(t *testing.T) {
+// If a role below a release role fails, its releases are missing and it is reported; the
+// releases of other teams are decided on. Each decision by itself fails closed.
+func TestFailureOfOneTeam(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(r *tuftest.Repo)
 		want  error
@@ -245,15 +244,15 @@ func TestOneTeamStopsItselfAlone(t *testing.T) {
 	}
 }
 
-// Where several branches are larger than what one call reads, each gets its turn.
-func TestEachBranchHasItsTurn(t *testing.T) {
+// Several branches that are larger than the limit of a call take turns.
+func TestBranchesTakeTurns(t *testing.T) {
 	r := tuftest.New()
 	for _, p := range []string{"a", "b", "c"} {
 		product(r, p)
 		if p == "c" {
 			continue
 		}
-		for i := range 64 { // a and b are forests, each as much as a call reads
+		for i := range 64 { // a and b have each as many roles as a call reads
 			name := fmt.Sprintf("%s-%02d", p, i)
 			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{p}
 			r.Delegate(p, name, doc{"paths": []any{"agent/" + p + "/*"}}, p)
@@ -280,9 +279,9 @@ func TestEachBranchHasItsTurn(t *testing.T) {
 	}
 }
 
-// A class that cannot be decided on does not stop another class: its roles are
-// reported. Where no class can be decided on, that is the error.
-func TestOneClassStopsItselfAlone(t *testing.T) {
+// A class that can't be decided on does not stop another class: its roles are reported.
+// If no class can be decided on, that is the error.
+func TestFailureOfOneClass(t *testing.T) {
 	build := func() *tuftest.Repo {
 		r := tuftest.New()
 		classes := r.Charter()["classes"].([]any)
@@ -317,7 +316,7 @@ func TestOneClassStopsItselfAlone(t *testing.T) {
 		if err != nil || !slices.Equal(approved, []string{tuftest.Path}) || !slices.Equal(roles, []string{role}) || !errors.Is(list[0].Err, tuf.ErrExpired) {
 			t.Errorf("%+v, %v", list, err)
 		}
-		// The other class's recalls are there, and the error says what is not.
+		// The other class's recalls are returned together with the error.
 		recalls, err := snap.Recalls(from(r))
 		if len(recalls) != 2 || (err == nil) != (role == "hold-rules") || err != nil && !errors.Is(err, tuf.ErrExpired) {
 			t.Errorf("%+v, %v", recalls, err)
@@ -332,8 +331,8 @@ func TestOneClassStopsItselfAlone(t *testing.T) {
 	}
 }
 
-// forest is a repository in which a role has many delegations that match nothing and
-// one that leads to many releases.
+// forest is a repository with a role of many delegations without a match and one
+// delegation to many releases.
 func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tuftest.Repo {
 	t.Helper()
 	r := tuftest.New()
@@ -357,9 +356,9 @@ func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tufte
 	return r
 }
 
-// One call has one budget, for patterns, plain paths and hash prefixes alike: it ends
-// with what it has, reports what it has not, and keeps a share for every role. The
-// searches alone keep to theirs.
+// One call has one budget for patterns, plain paths and hash prefixes. It returns its
+// results so far, reports the rest, and reserves a share for every role. Each search has
+// its own limit too.
 func TestBudgetOfOneCall(t *testing.T) {
 	tuftest.Sequential(t)
 	many := func(n int, one string) (out []any) {
@@ -399,7 +398,7 @@ func TestBudgetOfOneCall(t *testing.T) {
 			t.Logf("%d candidates, %s", len(list), took)
 		})
 	}
-	// A repository of some size is within the budget.
+	// A repository of realistic size stays within the budget.
 	r := forest(t, 3_000, 20, func(i int) doc { return doc{"paths": []any{fmt.Sprintf("agent/p%d/*", i)}} })
 	for i := range 20 {
 		name := fmt.Sprintf("d%d", i)
@@ -412,7 +411,7 @@ func TestBudgetOfOneCall(t *testing.T) {
 	}
 }
 
-// endsAfter is a context that ends when it was asked so many times.
+// endsAfter is a context that ends after a number of checks.
 type endsAfter struct {
 	context.Context
 	asked *int
@@ -426,7 +425,7 @@ func (c endsAfter) Err() error {
 	return nil
 }
 
-// ctx ends a call wherever it is, within a few milliseconds of work.
+// The end of ctx ends a call everywhere, within a few milliseconds of work.
 func TestContextEndsCandidates(t *testing.T) {
 	r := forest(t, 500, 4_000, func(int) doc { return doc{"path_hash_prefixes": []any{"x"}} })
 	snap := mustSnapshot(t, r)
@@ -444,7 +443,7 @@ func TestContextEndsCandidates(t *testing.T) {
 			t.Errorf("ended after %d, asked %d times: %d, %v", at, n, len(list), err)
 		}
 	}
-	// Where decisions wait for a Fetch, none is begun after the end.
+	// No decision that needs a Fetch starts after the end.
 	failing := tuftest.New()
 	failing.Delegate("vendor-agent", "absent", doc{"path_hash_prefixes": []any{""}}, "k")
 	failing.Roles["absent"], failing.Signers["absent"] = tuftest.Targets(), []string{"k"}
@@ -466,7 +465,7 @@ func TestContextEndsCandidates(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || list != nil || calls != 3 {
 		t.Errorf("%d calls: %v", calls, err)
 	}
-	// The entries of a large role are no exception.
+	// The same for the entries of a large role.
 	ctx, cancel = context.WithCancel(t.Context())
 	calls = 0
 	_, err = mustSnapshot(t, forest(t, 3_000, 0, nil)).Candidates(ctx, func(rel tuf.Release) bool {
@@ -478,7 +477,7 @@ func TestContextEndsCandidates(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || calls > 300 {
 		t.Errorf("%d calls: %v", calls, err)
 	}
-	// One decision alone asks too, where it takes long.
+	// A single long decision checks ctx too.
 	one := forest(t, 1, 1, func(int) doc {
 		var paths []any
 		for range 3_000 {

@@ -15,40 +15,41 @@ import (
 // CharterMember is the custom member of a root's signed part that holds the charter.
 const CharterMember = "x-visum"
 
-// Party is an organisation that must take part in every change of root.
+// Party is an organisation that must sign every new root.
 type Party struct {
-	Name   string
-	KeyIDs []string // its root keys
-	Min    int      // how many of them must sign a root
+	Name   string   // unique in the charter
+	KeyIDs []string // the party's root keys
+	Min    int      // the least number of them that must sign a root
 }
 
-// ReleaseRole is one party's targets role in a class. Its keys come from the
-// charter, not from targets.json.
+// ReleaseRole is one party's targets role in a class. The charter, not
+// targets.json, states its keys.
 type ReleaseRole struct {
-	Party, Role string
-	KeyIDs      []string
-	Threshold   int
+	Party, Role string   // name of the party, name of the targets role
+	KeyIDs      []string // keys of the role
+	Threshold   int      // least number of them that must sign
 }
 
-// Hold is the role by which a review key stops new installs for a time. It is a
-// targets role that lists the held paths, each with
+// Hold describes the role whose keys can stop new installs for a limited time. It
+// is a targets role that lists the held paths, each with
 //
 //	"custom": {"visum": {"reason": "...", "at": "2018-11-12T09:00:00Z", "until": "2018-11-14T09:00:00Z"}}
 //
-// A hold ends at until, or Max after at if that is earlier. Where at is absent, or
-// has not come yet, nothing says when the hold began, and it must end within Max
-// from now: one that ends later is malformed, which stops new installs of the path
-// too, until the role says something lawful. So no hold is in force for more than Max.
+// A hold ends at until, or Max after at if that is earlier. If at is absent or in
+// the future, the start of the hold is unknown and until must be at most Max from
+// now; a later until is malformed. A malformed hold stops new installs of the path
+// too, until the role lists a valid one. So no valid hold lasts longer than Max.
 type Hold struct {
-	Role      string
-	KeyIDs    []string
-	Threshold int
-	Max       time.Duration
+	Role      string        // name of the targets role
+	KeyIDs    []string      // keys of the role
+	Threshold int           // least number of them that must sign
+	Max       time.Duration // greatest duration of a hold
 }
 
-// Class owns the target paths under its prefix.
+// Class is a set of target paths with a common prefix, with the roles that must
+// agree on them.
 type Class struct {
-	Name, Prefix string
+	Name, Prefix string        // unique in the charter; the prefix of its target paths, ends in /
 	Roles        []ReleaseRole // at least one for each party; all must agree
 	Hold         *Hold         // nil: releases of this class can't be held
 	HashBins     bool          // snapshots list the sha256 of the class's hash bins too
@@ -56,41 +57,43 @@ type Class struct {
 
 // Tiers of a location.
 const (
-	Primary    = "primary"
-	Mirror     = "mirror"
-	Legacy     = "legacy"     // the old place during a move
-	Rendezvous = "rendezvous" // roots only, at another operator
+	Primary    = "primary"    // serves metadata and targets
+	Mirror     = "mirror"     // serves a copy of metadata and targets
+	Legacy     = "legacy"     // the old location during a move
+	Rendezvous = "rendezvous" // serves roots only, at another operator
 )
 
-// Location is a place that serves the repository.
+// Location describes a server of the repository.
 type Location struct {
-	ID, Tier, Operator, Jurisdiction string
-	Base                             string // https URL of a public host name or address (H4), ends in /
-	Metadata, Targets                string // paths below Base, end in /; Targets is "" where there are none
-	Priority                         int    // lower is asked first
-	UseFrom                          time.Time
+	ID, Tier, Operator, Jurisdiction string    // unique id; one of the tiers; name of the operator; free text such as a country code
+	Base                             string    // https URL of a public host name or address (H4), ends in /
+	Metadata, Targets                string    // paths below Base, end in /; Targets is "" if the location serves no targets
+	Priority                         int       // lower is asked first
+	UseFrom                          time.Time // until then clients ask it last; zero: no restriction
 	UseUntil                         time.Time // zero: no end
 }
 
-// Retired is a location whose hosts must not be contacted any more.
+// Retired is a location whose hosts clients must no longer contact.
 type Retired struct {
-	ID    string
+	ID    string   // id of the former location
 	Hosts []string // lower case, without port
 }
 
-// Probe says how often a client looks for a new root at more than one operator.
+// Probe is the rule for root checks: requests for root N+1 at several operators.
 type Probe struct {
-	MinOperators int
-	Every        time.Duration
-	MaxAge       time.Duration
-	Enforce      bool // older than MaxAge: no new content, rather than a warning
+	MinOperators int           // operators that must answer
+	Every        time.Duration // interval of root checks
+	MaxAge       time.Duration // greatest age of the last complete root check
+	Enforce      bool          // beyond MaxAge the client refuses new content; false: it only warns
 }
 
-// Floors are versions that content under this root does not go below.
-type Floors struct{ Timestamp, Snapshot, Targets int64 }
+// Floors are the lowest versions of content that are valid under a root.
+type Floors struct {
+	Timestamp, Snapshot, Targets int64 // versions; 0: no floor
+}
 
-// Charter is the agreement of the parties, read from a verified root. Its
-// methods return copies.
+// Charter is the agreement of the parties, read from a verified root. Methods
+// return copies.
 type Charter struct {
 	repoID    string
 	seq       int64
@@ -107,26 +110,27 @@ type Charter struct {
 	unchanged string // canonical form without the members that every root changes (H2)
 }
 
-// RepoID names the repository, wherever it is served: 32 hex digits.
+// RepoID identifies the repository in all of its locations: 32 hex digits.
 func (c *Charter) RepoID() string { return c.repoID }
 
-// Seq orders charters: it is larger where the charter is another than the one
-// before, and never smaller (rule H2). It may grow by any amount.
+// Seq orders charters. It never decreases, and it increases, by any amount, with
+// every change of the charter (rule H2).
 func (c *Charter) Seq() int64 { return c.seq }
 
 // Epoch counts the generations of online keys.
 func (c *Charter) Epoch() int64 { return c.epoch }
 
-// SignedAt is when the root was signed, by its signers' word.
+// SignedAt is the time at which the root was signed, as stated by its signers.
 func (c *Charter) SignedAt() time.Time { return c.signedAt }
 
-// PrevRoot is the sha256, in hex, of the signed part of the root before. Evidence, not a check.
+// PrevRoot is the sha256, in hex, of the signed part of the previous root. It is
+// evidence for audits; no check of this package uses it.
 func (c *Charter) PrevRoot() string { return c.prev }
 
-// Floors returns the lowest versions that this root allows.
+// Floors returns the lowest valid versions under this root.
 func (c *Charter) Floors() Floors { return c.floors }
 
-// Probe returns the rule for asking other operators for a new root.
+// Probe returns the rule for root checks.
 func (c *Charter) Probe() Probe { return c.probe }
 
 // Parties returns the parties in the charter's order.
@@ -155,10 +159,10 @@ func (c *Charter) Classes() []Class {
 	return out
 }
 
-// Locations returns the places in order of priority.
+// Locations returns the locations in order of priority.
 func (c *Charter) Locations() []Location { return slices.Clone(c.locations) }
 
-// Retired returns the places that must not be contacted.
+// Retired returns the locations that clients must not contact.
 func (c *Charter) Retired() []Retired {
 	out := slices.Clone(c.retired)
 	for i := range out {
@@ -167,7 +171,8 @@ func (c *Charter) Retired() []Retired {
 	return out
 }
 
-// RecoveryRule returns the rule for the loss of the ordinary quorum; nil: there is none.
+// Recovery returns the rule for a loss of the root threshold; nil if the charter
+// has none.
 func (c *Charter) Recovery() *RecoveryRule {
 	if c.recovery == nil {
 		return nil
@@ -195,7 +200,8 @@ func (c *Charter) class(path string) *Class {
 	return nil
 }
 
-// Limits of the charter. A client from years ago must be able to read it.
+// Limits of the charter. They can't grow: years-old clients must be able to read
+// every new charter.
 const (
 	maxCharter   = 64 << 10
 	maxLocations = 32
@@ -204,107 +210,8 @@ const (
 	maxClasses   = 32
 )
 
-func syntaxf(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", wire.ErrSyntax, fmt.Sprintf(format, args...))
-}
-
-// reader collects the first error of a run of small reads.
-type reader struct{ err error }
-
-func (r *reader) fields(v wire.Value, f ...wire.Field) {
-	if r.err == nil {
-		r.err = v.Fields(f...)
-	}
-}
-
-// text reads a string; absent is "".
-func (r *reader) text(v wire.Value) (s string) {
-	if r.err == nil && v != nil {
-		s, r.err = v.Text()
-	}
-	return s
-}
-
-// int reads a number that is zero or positive; absent is 0.
-func (r *reader) int(v wire.Value) (n int64) {
-	if r.err == nil && v != nil {
-		if n, r.err = v.Int(); r.err == nil && n < 0 {
-			r.err = syntaxf("negative number %d", n)
-		}
-	}
-	return n
-}
-
-// seconds reads a duration, at most ten years.
-func (r *reader) seconds(v wire.Value) time.Duration {
-	n := r.int(v)
-	if n > 10*366*24*3600 {
-		r.fail("a duration of %d seconds", n)
-		return 0
-	}
-	return time.Duration(n) * time.Second
-}
-
-func (r *reader) strings(v wire.Value) (list []string) {
-	if r.err == nil && v != nil {
-		list, r.err = parseStrings(v)
-	}
-	return list
-}
-
-// time reads an RFC 3339 time in whole seconds with Z; absent is zero.
-func (r *reader) time(v wire.Value) (t time.Time) {
-	if v == nil {
-		return t
-	}
-	const form = "2006-01-02T15:04:05Z"
-	s := r.text(v)
-	if r.err != nil {
-		return t
-	}
-	// Parse alone would take fractions and one-digit hours too.
-	if t, r.err = time.Parse(form, s); r.err != nil || t.Format(form) != s {
-		r.err = syntaxf("time %s, want the form 2006-01-02T15:04:05Z", text.Quote(s))
-	}
-	return t
-}
-
-func (r *reader) keys(v wire.Value, extra ...wire.Field) (k roleKeys) {
-	if r.err == nil {
-		k, r.err = parseRoleKeys(v, extra...)
-	}
-	return k
-}
-
-func (r *reader) fail(format string, args ...any) {
-	if r.err == nil {
-		r.err = syntaxf(format, args...)
-	}
-}
-
-// list reads an array of at most max elements.
-func (r *reader) list(v wire.Value, what string, max int, each func(wire.Value)) {
-	if r.err != nil || v == nil {
-		return
-	}
-	if v.Kind() != '[' {
-		r.fail("%s must be an array", what)
-		return
-	}
-	n := 0
-	for e := range v.Elements() {
-		if n++; n > max {
-			r.fail("more than %d %s", max, what)
-		}
-		if r.err != nil {
-			return
-		}
-		each(e)
-	}
-}
-
-// parseCharter reads a charter from a root's verified bytes. It checks form
-// only; what must hold between members and keys is in rules.go.
+// parseCharter reads a charter from a root's verified bytes. It checks the form
+// only; rules.go checks the relations between members and keys.
 func parseCharter(v wire.Value) (*Charter, error) {
 	if len(v) > maxCharter {
 		return nil, syntaxf("charter of %d bytes, at most %d", len(v), maxCharter)
@@ -407,8 +314,8 @@ func (r *reader) locations(v wire.Value) (list []Location) {
 
 func min32(n int64) int64 { return min(n, 1<<31-1) }
 
-// onlySimple refuses what another decoder might read differently: null and
-// integers of 2^53 and more. Fractions are no JSON of ours at all.
+// onlySimple refuses values that another decoder might read differently: null
+// and integers of 2^53 and more. Canonical JSON has no fractions.
 func onlySimple(v wire.Value) error {
 	switch v.Kind() {
 	case 'n':
@@ -434,8 +341,8 @@ func onlySimple(v wire.Value) error {
 	return nil
 }
 
-// withoutRenewal is the charter's canonical form without the members that a
-// plain renewal changes.
+// withoutRenewal returns the charter's canonical form without the members that a
+// renewal changes.
 func withoutRenewal(v wire.Value) string {
 	var b strings.Builder
 	for name, m := range v.Members() {
@@ -443,7 +350,7 @@ func withoutRenewal(v wire.Value) string {
 		case "signed_at", "prev_root_sha256", "seq":
 			continue
 		}
-		// The canonical bytes of the name: unescaped, one name could read as two members.
+		// The canonical bytes of the name are used: an unescaped name could look like two members.
 		fmt.Fprintf(&b, "\"%s\":%s,", []byte(name), []byte(m))
 	}
 	return b.String()

@@ -9,7 +9,7 @@ import (
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// spoil overwrites all that can be reached from v.
+// spoil overwrites everything reachable from v.
 func spoil(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -36,8 +36,8 @@ func spoil(v reflect.Value) {
 	}
 }
 
-// What verified values hand out is the caller's to change, in every part of it:
-// the next who asks gets the same again.
+// The caller may change all parts of the results of verified values: the next call returns
+// the same again.
 func TestAccessorsReturnCopies(t *testing.T) {
 	r := recoverable()
 	tuftest.At(r.Roles["vendor-agent"], "targets", tuftest.Path, "custom", "visum")["rollout"] = doc{"percent": 25}
@@ -119,7 +119,7 @@ func TestAccessorsReturnCopies(t *testing.T) {
 			}
 		})
 	}
-	if root.Keys([]string{"nobody"})["nobody"] != (tuf.Key{}) {
-		t.Error("a key of nobody")
+	if root.Keys([]string{"unknown"})["unknown"] != (tuf.Key{}) {
+		t.Error("a key for an unknown id")
 	}
 }

@@ -29,7 +29,7 @@ func fingerprintOf(t *testing.T, r *tuftest.Repo, name string) string {
 	return fp
 }
 
-// unusable are the ways in which a key id has no usable key behind it.
+// unusable are the cases of a key id without a usable key.
 var unusable = map[string]func(doc, string){
 	"no such key": func(keys doc, id string) { delete(keys, id) },
 	"an unknown type": func(keys doc, id string) {
@@ -41,9 +41,9 @@ var unusable = map[string]func(doc, string){
 	"a key without val": func(keys doc, id string) { keys[id] = doc{"keytype": "ed25519", "scheme": "ed25519"} },
 }
 
-// One signature counts once, whatever key ids stand beside the signer's: ids that
-// begin or end with it, with its fingerprint, or with nothing. The healthy twin is
-// a second key that did sign.
+// One signature counts once, whatever key ids are listed in addition to the signer's: ids
+// that begin or end with it, with its fingerprint, or without a key. The healthy twin has
+// a second key that signed.
 func TestOneSignatureMeetsNoThresholdOfTwo(t *testing.T) {
 	aliases := func(id, fp string) []string {
 		return []string{id + fp, fp + id, id + " " + fp, id + "\n" + fp, id + "\x00", "", fp}
@@ -90,7 +90,7 @@ func TestOneSignatureMeetsNoThresholdOfTwo(t *testing.T) {
 	}
 }
 
-// rsaKey is an RSA key as metadata has it, whatever its numbers.
+// rsaKey is an RSA key in the form of metadata, with any numbers.
 func rsaKey(t *testing.T, n *big.Int, e int) tuf.Key {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n, E: e})
@@ -100,8 +100,8 @@ func rsaKey(t *testing.T, n *big.Int, e int) tuf.Key {
 	return tuf.Key{Type: "rsa", Scheme: "rsassa-pss-sha256", Public: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}
 }
 
-// primeSigner signs for an RSA key whose modulus is a prime number, which
-// any reader of the key can do.
+// primeSigner signs for an RSA key whose modulus is a prime number, with the public key
+// only.
 type primeSigner struct{ p *big.Int }
 
 func (s primeSigner) Public() crypto.PublicKey { return &rsa.PublicKey{N: s.p, E: 65537} }
@@ -133,8 +133,8 @@ func pss(digest []byte, bits int) []byte {
 	return em
 }
 
-// RSA keys that no signer, or any reader of the key, can sign for can't be used: by themselves, as
-// keys that a charter names, and in a count of signatures.
+// RSA keys for which no one, or everyone, can sign are refused: as single keys, as keys of
+// a charter, and in a count of signatures.
 func TestUnsoundRSAKeys(t *testing.T) {
 	good, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -177,7 +177,7 @@ func TestUnsoundRSAKeys(t *testing.T) {
 		_, err = c.root.Propose(r.Files["2.root.json"])
 		want(t, err, tuf.ErrCharter, "H9: key")
 	}
-	// Signatures for a prime modulus are valid, and count for nothing.
+	// Signatures for a prime modulus are valid but do not count.
 	for name, key := range map[string]crypto.Signer{"sound": good, "prime": primeSigner{prime}} {
 		r := tuftest.NewPlain()
 		r.Keys["rsa"] = key

@@ -24,14 +24,14 @@ type delegation struct {
 // pattern is a path pattern (specification, 4.5, PATHPATTERN).
 type pattern struct {
 	text string
-	wild bool // it has wild cards or escapes; else it is the path itself
+	wild bool // text has wildcards or escapes; false: text is a path
 }
 
 type succinct struct{ bits int }
 
-// maxBits bounds the hash bins of one role: 2^20, that is 1,048,576. TAP 15 allows
-// 32, but a few bytes of metadata must not keep a walk over all bins busy, and
-// a snapshot that lists so many is beyond [Limits] anyway.
+// maxBits bounds the hash bins of one role to 2^20 = 1,048,576. TAP 15 allows a
+// bit_length of 32, but a few bytes of metadata must not cause a walk over so many
+// bins, and a snapshot that lists them would exceed [Limits].
 const maxBits = 20
 
 // maxDelegations bounds the entries of one role.
@@ -43,7 +43,7 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 		wire.Field{Name: AgreementMember, To: &agreements}); err != nil {
 		return err
 	}
-	// Null is what Go programs write for a map or a list of nothing.
+	// Go programs write null for a nil map or slice.
 	dropNull(&roles)
 	dropNull(&bins)
 	var err error
@@ -56,8 +56,8 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 		return syntaxf("delegations have either roles or succinct_roles")
 	}
 	if bins != nil && agreements != nil {
-		// To pass over it would take one bin's word where several must agree.
-		return syntaxf("%s beside succinct_roles", AgreementMember)
+		// Ignoring the member would let one bin decide alone.
+		return syntaxf("%s together with succinct_roles", AgreementMember)
 	}
 	if bins != nil {
 		d, err := parseSuccinct(bins)
@@ -68,7 +68,7 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 		return nil
 	}
 	if roles == nil {
-		return nil // go-tuf writes delegations to nobody so
+		return nil // go-tuf writes empty delegations like this
 	}
 	if roles.Kind() != '[' {
 		return syntaxf("delegations.roles must be an array")
@@ -80,7 +80,7 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 			return err
 		}
 		if seen[d.name] || len(seen) == maxDelegations {
-			return syntaxf("role %s delegated to twice, or more than %d delegations", text.Name(d.name), maxDelegations)
+			return syntaxf("two delegations to role %s, or more than %d delegations", text.Name(d.name), maxDelegations)
 		}
 		seen[d.name] = true
 		t.delegations = append(t.delegations, d)
@@ -96,15 +96,15 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 		return d, err
 	}
 	if d.name, err = name.Text(); err != nil || d.name == "" || isTopLevel(d.name) {
-		return d, syntaxf("delegated role is called %s", name)
+		return d, syntaxf("invalid name of a delegated role: %s", name)
 	}
 	if d.terminating, err = terminating.Bool(); err != nil {
 		return d, err
 	}
-	// Null counts as absent: go-tuf before v2 wrote "paths": null beside prefixes, and
-	// a list of no paths so too. To delegate nothing takes no care.
+	// Null counts as absent: go-tuf before v2 wrote "paths": null for an empty list and
+	// in delegations with prefixes. A delegation of no path is harmless.
 	if paths == nil && prefixes == nil || paths.Kind() != 'n' && prefixes.Kind() != 'n' && paths != nil && prefixes != nil {
-		return d, syntaxf("role %s has either paths or path_hash_prefixes", text.Name(d.name))
+		return d, syntaxf("delegation to %s must have either paths or path_hash_prefixes", text.Name(d.name))
 	}
 	dropNull(&paths)
 	dropNull(&prefixes)
@@ -125,7 +125,7 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 	return d, err
 }
 
-// dropNull makes a null an absent member.
+// dropNull treats null as an absent member.
 func dropNull(v *wire.Value) {
 	if v.Kind() == 'n' {
 		*v = nil
@@ -139,23 +139,23 @@ func parseSuccinct(v wire.Value) (d delegation, err error) {
 	}
 	n, err := bits.Int()
 	if err != nil || n < 1 || n > maxBits {
-		return d, syntaxf("bit_length is %s, 1 to %d", bits, maxBits)
+		return d, syntaxf("bit_length is %s, want 1 to %d", bits, maxBits)
 	}
 	d.succinct, d.terminating = &succinct{int(n)}, true
 	d.name, err = prefix.Text()
 	return d, err
 }
 
-// lookup is a target path as delegations are compared with it, and the budget that
-// this comes from.
+// lookup is a target path to compare with delegations, and the budget for these
+// comparisons.
 type lookup struct {
 	path   string
-	digest string // sha256 of path in hex; "" where only patterns are asked
+	digest string // sha256 of path in hex; "" if only patterns are compared
 	work   *work
 }
 
 // roleFor returns the name of the role that d makes responsible for a target
-// path, or "". Where the budget ends the result is "" too: see work.left.
+// path, or "". It also returns "" if the budget is exhausted: see work.left.
 func (d *delegation) roleFor(l *lookup) string {
 	if !l.work.spend(costDelegation) {
 		return ""
@@ -163,7 +163,7 @@ func (d *delegation) roleFor(l *lookup) string {
 	if d.succinct != nil {
 		first, err := strconv.ParseUint(l.digest[:8], 16, 32)
 		if err != nil {
-			return "" // no digest is so
+			return "" // can't happen for a digest
 		}
 		return d.binName(uint32(first >> (32 - d.succinct.bits)))
 	}
@@ -180,13 +180,13 @@ func (d *delegation) roleFor(l *lookup) string {
 	return ""
 }
 
-// matchPath matches a shell pattern whose wild cards do not match a slash. No
-// pattern matches where the budget ends.
+// matchPath matches a shell pattern (specification, 4.5, PATHPATTERN); its
+// wildcards do not match a slash. Nothing matches if the budget is exhausted.
 func matchPath(pattern, target string, w *work) bool {
 	for {
 		p, patterns, more := strings.Cut(pattern, "/")
 		t, rest, deeper := strings.Cut(target, "/")
-		// Matching takes the one times the other where they are made for it.
+		// The worst-case time of path.Match is the product of both lengths.
 		if !w.spend(costPattern+len(p)*len(t)) || more != deeper {
 			return false
 		}

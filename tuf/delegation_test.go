@@ -14,8 +14,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// tree builds a plain repository of delegations, one "parent > child[!]: pattern"
-// a line, in order of priority; "!" is terminating. "role = path" lists a target
+// tree builds a repository of delegations without a charter, one "parent > child[!]:
+// pattern" a line, in order of priority; "!" is terminating. "role = path" lists a target
 // whose content is the role's name.
 func tree(t testing.TB, lines ...string) *tuftest.Repo {
 	t.Helper()
@@ -60,8 +60,8 @@ var trees = []struct {
 	name  string
 	lines []string
 	path  string
-	found string // the role that has it; "" for none
-	order string // the roles below the top one that were looked at
+	found string // the role that lists it; "" for none
+	order string // the visited roles below the top one
 }{
 	{"first in priority wins", []string{"^ > a: x/*", "^ > b: x/*", "a = x/1", "b = x/1"}, "x/1", "a", "a"},
 	{"next in priority where the first lacks it", []string{"^ > a: x/*", "^ > b: x/*", "b = x/1"}, "x/1", "b", "a b"},
@@ -95,8 +95,8 @@ func TestDelegations(t *testing.T) {
 	}
 }
 
-// The same below the review's role, while the vendor lists all of it directly:
-// whoever a party delegates to speaks for that party and for no other.
+// The same below the review's role, while the vendor lists all of it directly: a delegated
+// role counts for the party that delegates to it and for no other.
 func TestDelegationsOfAParty(t *testing.T) {
 	for _, tt := range trees {
 		t.Run(tt.name, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestDelegationsOfAParty(t *testing.T) {
 	want(t, err, tuf.ErrNotApproved, "but not by review")
 }
 
-// Every delegated role is guarded as the top-level roles are.
+// Every delegated role is checked like the top-level roles.
 func TestAttackDelegatedRole(t *testing.T) {
 	again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
 		return func(r *tuftest.Repo) { r.Bump("lib"); change(r); r.Publish() }
@@ -163,22 +163,22 @@ func TestAttackDelegatedRole(t *testing.T) {
 		{"threshold 0", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
 		{"key gone", by(func(r *tuftest.Repo, d doc) { d["keys"] = doc{} }), tuf.ErrThreshold, "0 of 1"},
 		{"no keys member", by(func(r *tuftest.Repo, d doc) { delete(d, "keys") }), tuf.ErrMalformed, "targets v6"},
-		{"delegated twice", by(func(r *tuftest.Repo, d doc) { d["roles"] = append(d["roles"].([]any), d["roles"].([]any)[0]) }), tuf.ErrMalformed, "delegated to twice"},
+		{"delegated twice", by(func(r *tuftest.Repo, d doc) { d["roles"] = append(d["roles"].([]any), d["roles"].([]any)[0]) }), tuf.ErrMalformed, "two delegations to role"},
 		{"paths and hash prefixes", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["path_hash_prefixes"] = []any{} }), tuf.ErrMalformed, "either"},
 		{"neither", by(func(r *tuftest.Repo, d doc) { delete(tuftest.At(d, "roles", 0), "paths") }), tuf.ErrMalformed, "either"},
 		{"roles and bins", by(func(r *tuftest.Repo, d doc) { d["succinct_roles"] = r.Role(1, "lib") }), tuf.ErrMalformed, "either"},
-		{"no name", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["name"] = "" }), tuf.ErrMalformed, "is called"},
+		{"no name", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["name"] = "" }), tuf.ErrMalformed, "invalid name"},
 	})
 }
 
-// Trap 17: a delegated role called like a top-level one would share its file.
+// Trap 17: a delegated role with the name of a top-level role would share its file.
 func TestTrap17DelegatedRoleNamedSnapshot(t *testing.T) {
 	for _, name := range []string{"root", "timestamp", "snapshot", "targets"} {
 		r := tuftest.NewPlain()
 		tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["name"] = name
 		r.Publish()
 		_, err := mustSnapshot(t, r).UnsafeTarget("lib/a.txt", from(r))
-		want(t, err, tuf.ErrMalformed, "delegated role is called")
+		want(t, err, tuf.ErrMalformed, "invalid name of a delegated role")
 	}
 }
 
@@ -196,7 +196,7 @@ func TestVisitBudget(t *testing.T) {
 	want(t, err, tuf.ErrTooLarge, "more than 64 roles visited")
 }
 
-// A chain of delegations ends too, in a search and inside an agreement.
+// A chain of delegations is bounded, in a search and inside an agreement.
 func TestDepthBudget(t *testing.T) {
 	chain := func(n int) *tuftest.Repo {
 		lines := []string{"^ > d01: x/*"}
@@ -213,8 +213,8 @@ func TestDepthBudget(t *testing.T) {
 	r = chain(33)
 	get, seen := visits(r)
 	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", get)
-	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, d33 the last`)
-	if n := len(*seen); n != 33 { // the top and 32 more; nobody asks for the last
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, the last to d33`)
+	if n := len(*seen); n != 33 { // the top and 32 more; the last is not requested
 		t.Errorf("fetched %d roles", n)
 	}
 	d := tuftest.At(r.Roles["d32"], "delegations")
@@ -222,9 +222,9 @@ func TestDepthBudget(t *testing.T) {
 	r.Bump("d32")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
-	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, d33 the last`)
+	want(t, err, tuf.ErrTooLarge, `more than 32 delegations deep, the last to d33`)
 
-	// And the caller may ask for less.
+	// The caller may set a lower limit.
 	r = chain(3)
 	for depth, sentinel := range map[int]error{2: tuf.ErrTooLarge, 3: nil} {
 		root, err := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Depth: depth}})
@@ -252,7 +252,7 @@ func TestPathPatterns(t *testing.T) {
 		}
 		stock := metadata.DelegatedRole{Paths: []string{tt.pattern}}
 		if got, _ := stock.IsDelegatedPath(tt.path); got != tt.want {
-			t.Errorf("go-tuf says %v of %q and %q", got, tt.pattern, tt.path)
+			t.Errorf("go-tuf returns %v for %q and %q", got, tt.pattern, tt.path)
 		}
 	}
 }
@@ -275,7 +275,7 @@ func TestTrap15HashBins(t *testing.T) {
 	}
 }
 
-// Succinct bins (TAP 15) have the names that go-tuf gives them.
+// Succinct bins (TAP 15) have the same names as in go-tuf.
 func TestSuccinctBins(t *testing.T) {
 	for _, bits := range []int{1, 3, 4, 5, 8, 10, 16, 19, 20} {
 		stock := metadata.SuccinctRoles{BitLength: bits, NamePrefix: "bin"}
@@ -313,9 +313,9 @@ func TestSuccinctBins(t *testing.T) {
 	}
 }
 
-// In a repository of a great many targets each party keeps them in hash bins.
-// Who looks one up reads the snapshot, a role and a bin of each party, and no
-// other bin; where the parties sign the same bins, one bin.
+// In a repository with very many targets each party keeps them in hash bins. A look-up reads
+// the snapshot, a role and a bin of each party, and no other bin; if the parties sign the
+// same bins, one bin.
 func TestOneLookupReadsOneBinOfEachParty(t *testing.T) {
 	const bits = 14
 	path := "agent/pool/package-123456.tar.gz"
@@ -341,7 +341,7 @@ func TestOneLookupReadsOneBinOfEachParty(t *testing.T) {
 			}
 			r.Publish()
 			meta := tuftest.At(r.Roles["snapshot"], "meta")
-			for i := range 1 << bits { // the others are listed by version only, and nobody has them
+			for i := range 1 << bits { // the others are listed by version only, without files
 				for _, prefix := range prefixes {
 					if other := fmt.Sprintf("%s-%04x.json", prefix, i); meta[other] == nil {
 						meta[other] = doc{"version": 1}
@@ -366,8 +366,8 @@ func TestOneLookupReadsOneBinOfEachParty(t *testing.T) {
 	}
 }
 
-// Trap 2: a role that one delegator's keys signed says nothing to another one,
-// and what both vouch for is not fetched again.
+// Trap 2: a role that one delegator's keys signed is not verified for another one, and a
+// role verified for both is not fetched again.
 func TestTrap02RoleReachedByTwoDelegators(t *testing.T) {
 	build := func(signers ...string) *tuftest.Repo {
 		r := tree(t, "^ > a: x/*", "^ > b: y/*", "a > shared: x/*", "shared = x/1", "shared = y/1")

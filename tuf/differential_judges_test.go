@@ -20,7 +20,7 @@ import (
 // stock is go-tuf's metadata of any type.
 type stock struct {
 	meta    any
-	verify  func(role string, of any) error // nil where the type delegates to nobody
+	verify  func(role string, of any) error // nil if the type has no delegations
 	version int64
 	signed  any
 }
@@ -66,7 +66,7 @@ func stockOpen(kind string, data []byte) (s stock, err error) {
 	return s, err
 }
 
-// stockPayload is what go-tuf verifies signatures over.
+// stockPayload is the signed payload as go-tuf computes it.
 func stockPayload(kind string, data []byte) (payload []byte, err error) {
 	s, err := stockOpen(kind, data)
 	if err != nil {
@@ -76,7 +76,7 @@ func stockPayload(kind string, data []byte) (payload []byte, err error) {
 	return payload, err
 }
 
-// stockJudge asks go-tuf whether the delegator vouches for the file.
+// stockJudge verifies the file for its delegator with go-tuf.
 func stockJudge(kind string, delegator []byte, role string, file []byte) error {
 	by, err := stockOpen(map[bool]string{true: "targets", false: "root"}[kind == "delegated"], delegator)
 	if err != nil {
@@ -100,9 +100,8 @@ func stockJudge(kind string, delegator []byte, role string, file []byte) error {
 	})
 }
 
-// bench is a healthy repository on which one file after the other is replaced.
-// The lists of its snapshot and timestamp name versions only, so that nothing
-// but the file itself decides.
+// bench is a healthy repository in which one file after the other is replaced. Its snapshot
+// and timestamp list only versions, so that only the file itself decides.
 type bench struct {
 	*tuftest.Repo
 	root *tuf.Root
@@ -116,7 +115,7 @@ func newBench(t testing.TB, r *tuftest.Repo) *bench {
 	return &bench{r, root}
 }
 
-// early is before every date: VerifyDelegate does not look at dates.
+// early is before every expiry: VerifyDelegate does not check expiry.
 var early time.Time
 
 func versionOf(file []byte) int64 {
@@ -133,8 +132,8 @@ func versionOf(file []byte) int64 {
 	return n
 }
 
-// judge is our verdict of a file of the kind, and what we read in it, as
-// lines of text.
+// judge is our result for a file of the kind, and the content that we read, as lines of
+// text.
 func (b *bench) judge(kind, role string, file []byte) (read string, err error) {
 	switch kind {
 	case "root", "next":
@@ -194,7 +193,7 @@ func (b *bench) judge(kind, role string, file []byte) (read string, err error) {
 		}
 		return b.Files["5."+f.Role+".json"], nil
 	}
-	// All that it lists is looked up: entries are read when they are asked for.
+	// All entries are looked up, because they are parsed on demand.
 	paths := append(listedPaths(file), map[string]string{"targets": "nothing", "delegated": "lib/nothing"}[kind])
 	for _, path := range paths {
 		if kind == "delegated" && !strings.HasPrefix(path, "lib/") {
@@ -214,8 +213,8 @@ func (b *bench) judge(kind, role string, file []byte) (read string, err error) {
 	return read, nil
 }
 
-// sameReading compares what was read. In a snapshot the entries count that we do
-// read: those that can't be read are refused when they are asked for.
+// sameReading compares the read contents. For a snapshot it compares the entries that we
+// can read: the others are refused on demand.
 func sameReading(kind, ours, theirs string) bool {
 	if kind != "snapshot" {
 		return ours == theirs
@@ -232,7 +231,7 @@ func common(version int64, expires time.Time) string {
 	return fmt.Sprintln("version", version, "expires", expires.UTC())
 }
 
-// stockRead is the same as go-tuf reads it.
+// stockRead is the content as go-tuf reads it.
 func stockRead(kind string, file []byte) (read string, err error) {
 	s, err := stockOpen(kind, file)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// subject is a file to mutate, and who vouches for it.
+// subject is a file to mutate, with its delegator.
 type subject struct {
 	kind, role string
 	keys       []string
@@ -48,9 +48,8 @@ func subjects(t testing.TB) []subject {
 	return out
 }
 
-// sign returns the signed part as it stands with signatures over the canonical
-// form of the received bytes, and with signatures over go-tuf's own encoding
-// where that is another.
+// sign returns the signed part with signatures over the canonical form of the received
+// bytes, and with signatures over go-tuf's own encoding if that differs.
 func (s subject) sign(signed []byte) (files [][]byte) {
 	over := func(payload []byte) []byte {
 		sigs := []any{}
@@ -68,17 +67,17 @@ func (s subject) sign(signed []byte) (files [][]byte) {
 		files = append(files, over(theirs))
 	}
 	if files == nil {
-		files = append(files, over([]byte("nobody can read it")))
+		files = append(files, over([]byte("not JSON")))
 	}
 	return files
 }
 
-// mutation changes one thing somewhere.
+// mutation changes one thing in a document.
 type mutator struct{ *rand.Rand }
 
 func (m mutator) pick(of ...any) any { return of[m.IntN(len(of))] }
 
-// spot is a place in a document: how to read it, write it, and take it out.
+// spot is a position in a document, with functions to read, write and remove it.
 type spot struct {
 	name   string
 	value  any
@@ -121,7 +120,7 @@ func (m mutator) document(signed doc) []byte {
 		}
 	case 2:
 		s.set(m.pick(nil, true, []any{}, doc{}, "", 0, doc{"a": nil}, []any{nil}))
-	case 3: // an unknown member beside it
+	case 3: // an additional unknown member
 		if in, ok := s.value.(doc); ok {
 			in["x-new"] = m.pick(nil, json.Number("1.5"), json.Number("9007199254740993"), "<é>", []any{doc{}}, -1)
 		}
@@ -151,7 +150,7 @@ func (m mutator) document(signed doc) []byte {
 	return tuftest.Marshal(d)
 }
 
-// bytesOf changes a few bytes of a file, as a bad disk or a bad mirror does.
+// bytesOf changes a few bytes of a file, as a faulty disk or mirror does.
 func (m mutator) bytesOf(file []byte) []byte {
 	b := slices.Clone(file)
 	i := m.IntN(len(b))
@@ -171,7 +170,7 @@ func (m mutator) bytesOf(file []byte) []byte {
 	return b
 }
 
-// signatures changes the signatures of a good file.
+// signatures changes the signatures of a valid file.
 func (m mutator) signatures(file []byte) []byte {
 	env := parse(file)
 	sigs := env["signatures"].([]any)
@@ -182,9 +181,9 @@ func (m mutator) signatures(file []byte) []byte {
 	case 1:
 		s["sig"] = m.pick("", "zz", "00", "0", nil, 7, strings.ToUpper(s["sig"].(string)))
 	case 2:
-		s["keyid"] = m.pick("", "nobody", nil, 7, strings.ToUpper(s["keyid"].(string)))
+		s["keyid"] = m.pick("", "unknown", nil, 7, strings.ToUpper(s["keyid"].(string)))
 	case 3:
-		sigs = append(sigs, doc{"keyid": "nobody", "sig": m.pick("", "00", "zz", nil)})
+		sigs = append(sigs, doc{"keyid": "unknown", "sig": m.pick("", "00", "zz", nil)})
 	case 4:
 		s[m.pick("x-new", "method").(string)] = m.pick(1, nil, "x", json.Number("1.5"))
 	case 5:
@@ -198,7 +197,7 @@ func (m mutator) signatures(file []byte) []byte {
 	return tuftest.Marshal(env)
 }
 
-// mutants returns the comparisons of one subject, always the same.
+// mutants returns the comparisons of one subject, which are deterministic.
 func (s subject) mutants(n int) (out []*comparison) {
 	seed := uint64(len(out))
 	for i, c := range []byte(s.kind + s.bench.root.SHA256()) {

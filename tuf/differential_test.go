@@ -19,35 +19,35 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What we say of a file and what go-tuf's FromBytes and VerifyDelegate say of
-// it must be the same, over all vectors and over seeded mutations of healthy
-// files. Where it is not, it is meant, and stands in this table.
+// Our result for a file must be the same as that of go-tuf's FromBytes and VerifyDelegate,
+// for all vectors and for seeded mutations of healthy files. Intended differences are in
+// this table.
 
-// difference is one class of intended differences. A class that nothing falls
-// into is stale and fails the test.
+// difference is one class of intended differences. A class without any occurrence fails the
+// test.
 type difference struct {
 	name, why string
 	is        func(c *comparison) bool
 }
 
 var differences = []difference{
-	// Where we are stricter.
+	// We are stricter.
 	{"names in another case", "encoding/json takes Version for version; the next decoder may not, and then two clients read two things",
 		form("in the wrong case")},
 	{"a member twice", "which of the two counts is each decoder's own choice", form("duplicate member")},
-	{"not UTF-8", "encoding/json repairs it without a word, and the repaired text is not what was signed", form("not UTF-8")},
+	{"not UTF-8", "encoding/json repairs it silently, and the repaired text differs from the signed one", form("not UTF-8")},
 	{"numbers that are no integers", "canonical JSON has none; go-tuf sees them only where it re-encodes", form("not an integer")},
 	{"null, or absent", "encoding/json leaves the zero value where a type, a key, a threshold or a list should be",
 		form("was expected", "must be an object", "must be an array", "is null", "_type is ,")},
-	{"version below 1", "a floor below the first version is none", form("version must be a positive integer")},
-	{"spec_version", "a file that says it obeys another specification is not read by this one", form("spec_version is")},
-	{"no expires", "go-tuf reads the year 1, and refuses later, where it looks at dates", form("expires is")},
-	{"a root without one of the four roles", "go-tuf finds out when the role is asked for", form("no role ")},
-	{"key ids and thresholds of roles that are not asked for", "go-tuf looks at them when the role is asked for; we refuse the file that says so",
+	{"version below 1", "versions start at 1", form("version must be a positive integer")},
+	{"spec_version", "a file of another specification version is refused", form("spec_version is")},
+	{"no expires", "go-tuf reads the year 1 and refuses later, when it checks the expiry", form("expires is")},
+	{"a root without one of the four roles", "go-tuf refuses when the role is used", form("no role ")},
+	{"key ids and thresholds of unused roles", "go-tuf checks them on demand; we refuse the file",
 		form("listed twice", "threshold is ")},
-	{"hashes and lengths that can't be checked", "a listing is there to be held against bytes", form("hex digits", "no hash of a known algorithm", "no sha256", "length is ")},
+	{"hashes and lengths that can't be checked", "an entry must allow a check of the bytes", form("hex digits", "no hash of a known algorithm", "no sha256", "length is ")},
 	{"delegations in doubt", "both paths and prefixes or none, two of one name, or a name that is a top-level file's",
-		form("has either paths or", "delegated role is called", "delegated to twice")},
+		form("must have either paths or", "invalid name of a delegated role", "two delegations to role")},
 	{"the charter", "go-tuf passes over a member that it does not know, as it should",
 		func(c *comparison) bool {
 			return c.weRefuse(tuf.ErrCharter) || c.weRefuse(tuf.ErrMalformed) && soundWithoutCharter(c.file)
@@ -58,23 +58,23 @@ var differences = []difference{
 		}},
 	{"junk signatures", "they are counted before any is checked", func(c *comparison) bool { return c.vector && c.weRefuse(tuf.ErrTooLarge, "signatures") }},
 
-	// Where we are more lenient.
+	// We are more lenient.
 	{"signatures that can't be read", "one piece of junk must not spoil a file that enough keys signed",
 		func(c *comparison) bool { return c.weAccept() && c.again(legible(c.file)) == nil }},
-	{"entries that nobody asks for", "a list's entry is read when its file is wanted, and refused then",
+	{"unused entries", "an entry of a list is parsed and refused on demand",
 		func(c *comparison) bool {
 			return (c.kind == "snapshot" || c.kind == "timestamp") && c.weAccept(".signed.meta", "hex")
 		}},
 	{"keys that can't be used", "one key of an unknown kind, or an id without a key, must not spoil the others", func(c *comparison) bool {
 		return c.weAccept("key with ID") || c.weAccept("keys", "key type", "unsupported", "invalid byte", "ED25519 key") && (unusableKey(c.delegator) || unusableKey(c.file))
 	}},
-	{"hashes of unknown algorithms", "whatever form they have: another one beside them is checked", func(c *comparison) bool {
+	{"hashes of unknown algorithms", "in any form: another listed hash is checked", func(c *comparison) bool {
 		_, err := stockOpen(c.kind, knownHashes(c.file))
 		return c.weAccept("hex") && err == nil
 	}},
 
 	// Both.
-	{"keys whose type and scheme do not belong together", "a key is used in the one way that it says, or not at all",
+	{"keys whose type and scheme do not belong together", "a key is used only with its own type and scheme",
 		func(c *comparison) bool {
 			return (c.weRefuse(tuf.ErrThreshold) || c.weRefuse(tuf.ErrCharter)) && unusableKey(c.delegator)
 		}},
@@ -84,19 +84,19 @@ var differences = []difference{
 		}},
 }
 
-// comparison is one file judged twice.
+// comparison is one file verified by both.
 type comparison struct {
 	from   string // where it comes from, for messages
 	kind   string // root, next, timestamp, snapshot, targets or delegated
-	vector bool   // with what the client remembers, and today's date
+	vector bool   // with priors and the current time
 	file   []byte
 
-	delegator []byte // whose keys and threshold decide
+	delegator []byte // its keys and threshold decide
 
 	ours   error
-	theirs error                   // errPanic where it panicked
-	mixed  string                  // where both accept: what they read differently
-	again  func(file []byte) error // go-tuf's verdict of another file in its place
+	theirs error                   // errPanic after a panic
+	mixed  string                  // if both accept: differences in the contents
+	again  func(file []byte) error // go-tuf's result for another file instead
 }
 
 var errPanic = errors.New("panic")
@@ -122,8 +122,7 @@ func form(parts ...string) func(*comparison) bool {
 	}
 }
 
-// soundWithoutCharter says that it is the charter, and nothing else of the
-// root, whose form is wrong.
+// soundWithoutCharter reports that only the charter of the root is malformed.
 func soundWithoutCharter(file []byte) bool {
 	var env doc
 	d := json.NewDecoder(bytes.NewReader(file))
@@ -136,14 +135,14 @@ func soundWithoutCharter(file []byte) bool {
 		return false
 	}
 	if _, err := wire.Canonical(file); err != nil {
-		return false // not even JSON of ours
+		return false // malformed JSON
 	}
 	delete(signed, tuf.CharterMember)
 	_, err := tuf.OpenRoot(tuftest.Marshal(env), nil)
-	return errors.Is(err, tuf.ErrThreshold) // of good form; and the signatures were for the whole
+	return errors.Is(err, tuf.ErrThreshold) // well-formed; the signatures were made for the whole
 }
 
-// legible leaves out the signatures that are no pair of a key id and hex.
+// legible removes signatures that are no pair of a key id and hex.
 func legible(file []byte) []byte {
 	env := parse(file)
 	sigs, _ := env["signatures"].([]any)
@@ -157,7 +156,7 @@ func legible(file []byte) []byte {
 	return tuftest.Marshal(env)
 }
 
-// knownHashes leaves out the hashes of algorithms that we don't know.
+// knownHashes removes hashes of unknown algorithms.
 func knownHashes(file []byte) []byte {
 	env := parse(file)
 	for _, s := range spots(env) {
@@ -168,7 +167,7 @@ func knownHashes(file []byte) []byte {
 	return tuftest.Marshal(env)
 }
 
-// unusableKey says that a root or a targets role holds a key that we use for nothing.
+// unusableKey reports that a root or a targets role holds a key that we can't use.
 func unusableKey(delegator []byte) bool {
 	text := func(d doc, name string) string { s, _ := d[name].(string); return s }
 	for _, s := range spots(parse(delegator)) {
@@ -182,8 +181,7 @@ func unusableKey(delegator []byte) bool {
 	return false
 }
 
-// reencoded says that go-tuf would sign and verify other bytes than those that
-// were received.
+// reencoded reports that go-tuf would sign and verify other bytes than the received ones.
 func (c *comparison) reencoded() bool {
 	theirs, err := stockPayload(c.kind, c.file)
 	v, err2 := wire.Canonical(c.file)
@@ -194,7 +192,7 @@ func (c *comparison) reencoded() bool {
 	return !bytes.Equal(theirs, signed)
 }
 
-// newComparison judges a file as go-tuf does, beside our verdict.
+// newComparison verifies a file with go-tuf, to compare it with our result.
 func newComparison(from, kind, role string, delegator, file []byte, ours error) *comparison {
 	again := func(other []byte) error {
 		if kind == "root" {
@@ -208,7 +206,7 @@ func newComparison(from, kind, role string, delegator, file []byte, ours error) 
 	return &comparison{from: from, kind: kind, file: file, delegator: delegator, ours: ours, theirs: again(file), again: again}
 }
 
-// compare judges a file both ways.
+// compare verifies a file with both.
 func (s subject) compare(from string, file []byte) *comparison {
 	read, err := s.bench.judge(s.kind, s.role, file)
 	c := newComparison(from, s.kind, s.role, s.delegator, file, err)
@@ -220,7 +218,7 @@ func (s subject) compare(from string, file []byte) *comparison {
 	return c
 }
 
-// comparisons of a vector follow our judge from file to file, as far as it goes.
+// comparisons returns those of a vector; it verifies file after file as far as possible.
 func (v *vector) comparisons() (out []*comparison) {
 	add := func(kind string, delegator []byte, role string, file []byte, ours error) {
 		c := newComparison(v.name+" "+role, kind, role, delegator, file, ours)
@@ -332,7 +330,7 @@ func TestGoTUFAgrees(t *testing.T) {
 		}
 		i := slices.IndexFunc(differences, func(d difference) bool { return d.is(c) })
 		if i < 0 {
-			t.Errorf("%s %s: we say %v, go-tuf says %v\n%.3000s", c.kind, c.from, c.ours, c.theirs, c.file)
+			t.Errorf("%s %s: our result: %v, go-tuf: %v\n%.3000s", c.kind, c.from, c.ours, c.theirs, c.file)
 			continue
 		}
 		met[differences[i].name]++

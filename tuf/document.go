@@ -16,19 +16,19 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// document is one metadata file: strictly read, not yet verified.
+// document is one metadata file: strictly parsed, not yet verified.
 type document struct {
 	role    string // for messages
 	raw     []byte // as received
 	signed  wire.Value
 	version int64
 	expires time.Time
-	sigs    map[string][]byte  // by key id; nil where the signature can't be decoded
-	checked map[checkedBy]bool // what was verified already, for several rules count the same signatures
+	sigs    map[string][]byte  // by key id; nil if the signature can't be decoded
+	checked map[checkedBy]bool // results of verifications: several rules count the same signatures
 }
 
-// checkedBy is a signature of a document as one key was asked about it. Ids are
-// any strings, so id and fingerprint are not joined: two pairs could read alike.
+// checkedBy identifies the verification of a signature with a key. It is no joined
+// string: ids are arbitrary strings, and two pairs could be joined to the same one.
 type checkedBy struct{ id, fingerprint string }
 
 // open reads a metadata file of the given type. role is its name for messages;
@@ -40,7 +40,7 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 	if max := lim.forType(typ); int64(len(data)) > max {
 		return nil, refuse(role, 0, ErrTooLarge, "%d bytes, at most %d", len(data), max)
 	}
-	// The caller's buffer may change after us, in a pool for example: what is verified must not.
+	// The caller may reuse the buffer; verified bytes must not change.
 	d.raw = clone(data)
 	env, err := wire.Canonical(d.raw)
 	if err != nil {
@@ -79,11 +79,11 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 	return d, nil
 }
 
-// dateForm is what RFC 3339 says and time.Parse is more lenient about.
+// dateForm is the form of RFC 3339; time.Parse is more lenient.
 var dateForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// readSignatures collects the signatures in one pass. A key id twice is refused
-// (specification, 5: "signatures"); what can't be decoded counts for nothing.
+// readSignatures collects the signatures in one pass. It refuses a repeated key id
+// (specification, 4.2.1); an undecodable signature does not count.
 func (d *document) readSignatures(v wire.Value, max int) error {
 	d.sigs = map[string][]byte{}
 	n := 0
@@ -115,34 +115,34 @@ func (d *document) readSignatures(v wire.Value, max int) error {
 	return nil
 }
 
-// keyring is the keys of a delegator, by id.
+// keyring holds the keys of a delegator, by id.
 type keyring map[string]ringKey
 
 type ringKey struct {
 	Key
 	pub         crypto.PublicKey // nil: unusable
 	fingerprint string           // "" for an unusable key
-	prime       func() bool      // see [primeModulus]; nil for another key than RSA; computed once
+	prime       func() bool      // see [primeModulus], computed once; nil for a key other than RSA
 }
 
-// sound completes the checks of a usable key, those that take long. It is not
-// asked before a signature by the key was found to be valid.
+// sound does the expensive checks of a usable key. It is called only after a
+// signature by the key was found valid.
 func (k ringKey) sound() bool { return k.prime == nil || !k.prime() }
 
-// roleKeys says who signs a role.
+// roleKeys are the key ids and the threshold of a role.
 type roleKeys struct {
 	keyIDs    []string
 	threshold int
 }
 
-// signers returns, sorted, the fingerprints of the distinct keys among ids that
-// signed d. It is the only place where signatures are counted: for root, the
-// top-level roles, delegated roles and parties alike.
+// signers returns the fingerprints of the distinct keys among ids that signed d,
+// and their ids, sorted. All signatures of this package are counted here: those of
+// root, the top-level roles, delegated roles and parties.
 func (d *document) signers(ids []string, keys keyring) (fingerprints, keyIDs []string) {
 	for _, id := range ids {
 		k, sig := keys[id], d.sigs[id]
 		if k.pub == nil || len(sig) == 0 || slices.Contains(fingerprints, k.fingerprint) {
-			continue // no such key, an unusable one, no signature, or a key that counted
+			continue // no such key, an unusable key, no signature, or a key that was counted already
 		}
 		by := checkedBy{id, k.fingerprint}
 		valid, known := d.checked[by]
@@ -159,8 +159,8 @@ func (d *document) signers(ids []string, keys keyring) (fingerprints, keyIDs []s
 	return fingerprints, keyIDs
 }
 
-// threshold demands that enough distinct keys signed; by names whose keys, for
-// the message. It returns the ids that counted.
+// threshold returns an error unless enough distinct keys signed. by names the
+// owner of the keys in the message. The result is the ids that counted.
 func (d *document) threshold(r roleKeys, keys keyring, by string) ([]string, error) {
 	have, ids := d.signers(r.keyIDs, keys)
 	if r.threshold < 1 || len(have) < r.threshold {
@@ -168,15 +168,15 @@ func (d *document) threshold(r roleKeys, keys keyring, by string) ([]string, err
 		e.Have, e.Want, e.KeyIDs, e.Evidence = len(have), r.threshold, ids, d.raw
 		if kinds, n := d.unknownKinds(r.keyIDs, keys); n > 0 && len(have)+n >= r.threshold {
 			e.Err = ErrUnknownKey
-			e.Detail += ", " + strconv.Itoa(n) + " more may have: kind " + strings.Join(kinds, ", ")
+			e.Detail += ", " + strconv.Itoa(n) + " more can't be checked: kind " + strings.Join(kinds, ", ")
 		}
 		return nil, e
 	}
 	return ids, nil
 }
 
-// unknownKinds counts the keys that claim to have signed and are of a kind that is not
-// known here, and names some kinds.
+// unknownKinds counts the keys of an unsupported kind with a signature in d, and
+// names some of these kinds.
 func (d *document) unknownKinds(ids []string, keys keyring) (kinds []string, n int) {
 	for _, id := range ids {
 		k, listed := keys[id]
@@ -192,9 +192,9 @@ func (d *document) unknownKinds(ids []string, keys keyring) (kinds []string, n i
 	return kinds, n
 }
 
-// signedByAny reports whether one of the role's keys signed: what was trusted
-// before as a whole, under a lower threshold perhaps, keeps its versions as floors.
-// So it does where a root names the same key by another id.
+// signedByAny reports whether one of the role's keys signed, under whatever id.
+// One key suffices for a prior file: it was trusted as a whole before, perhaps
+// under a lower threshold, and its versions must remain floors.
 func (d *document) signedByAny(r roleKeys, keys keyring) bool {
 	if have, _ := d.signers(r.keyIDs, keys); len(have) > 0 {
 		return true
@@ -217,7 +217,7 @@ func (d *document) signedByAny(r roleKeys, keys keyring) bool {
 	return false
 }
 
-// maxOtherIDs bounds how many signatures are tried with keys of other ids.
+// maxOtherIDs bounds the verifications of signatures with keys of other ids.
 const maxOtherIDs = 64
 
 // parseKeyring reads a "keys" object.
@@ -243,7 +243,7 @@ func parseKeyring(v wire.Value) (keyring, error) {
 	return ring, nil
 }
 
-// remember takes over what is known of keys that were in the ring before.
+// remember copies results of expensive key checks from the previous ring.
 func (ring keyring) remember(before keyring) {
 	for id, k := range ring {
 		if was := before[id]; k.prime != nil && was.prime != nil && was.fingerprint == k.fingerprint {

@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What lies on either side of a limit, and what a check would let through if it
-// were not there though all attacks above were still refused.
+// Values on both sides of each limit, and checks whose absence the attacks above would
+// not reveal.
 
 func TestEdgesOfMetadata(t *testing.T) {
 	raw := func(role, member string, v any) func(*tuftest.Repo) {
@@ -79,13 +79,13 @@ func TestEdgesOfMetadata(t *testing.T) {
 		{"a length that is text", entry(func(e doc) { e["length"] = fmt.Sprint(e["length"]) }), tuf.ErrMalformed, "length is"},
 		{"a negative length", entry(func(e doc) { e["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
 		{"a length in another case is listed", entry(func(e doc) { e["Length"] = 1 }), tuf.ErrMalformed, "wrong case"},
-		{"hashes of kinds that nobody knows", entry(func(e doc) { e["hashes"] = doc{"md5": "00"} }), tuf.ErrMalformed, "no hash of a known algorithm"},
-		{"targets that are an array", raw("lib", "targets", []any{}), tuf.ErrMalformed, "an object was expected"},
+		{"hashes of unknown algorithms only", entry(func(e doc) { e["hashes"] = doc{"md5": "00"} }), tuf.ErrMalformed, "no hash of a known algorithm"},
+		{"targets that are an array", raw("lib", "targets", []any{}), tuf.ErrMalformed, "object was expected"},
 		{"another target that is a number", raw("lib", "targets", doc{"lib/b.txt": 1}), tuf.ErrMalformed, `"lib/b.txt" must be an object`},
 		{"version 0 is listed", entry(func(e doc) { e["version"] = 0 }), tuf.ErrMalformed, "version must be a positive integer, is 0"},
 		{"a target's length that is text", target(func(x doc) { x["length"] = "1" }), tuf.ErrMalformed, "length is"},
 		{"a target's length in another case", target(func(x doc) { x["Length"] = 7 }), tuf.ErrMalformed, "wrong case"},
-		{"a target's sha256 cut short beside a sha512", target(func(x doc) { x["hashes"] = doc{"sha256": "ab", "sha512": strings.Repeat("0", 128)} }),
+		{"a truncated sha256 with a sha512", target(func(x doc) { x["hashes"] = doc{"sha256": "ab", "sha512": strings.Repeat("0", 128)} }),
 			tuf.ErrMalformed, "not 64 hex digits"},
 		{"a target's custom in another case", target(func(x doc) { x["custom"] = doc{"Visum": doc{}} }), tuf.ErrMalformed, "wrong case"},
 		{"roles that are an object", by(func(d doc) { d["roles"] = doc{} }), tuf.ErrMalformed, "roles must be an array"},
@@ -101,7 +101,7 @@ func TestEdgesOfMetadata(t *testing.T) {
 	})
 }
 
-// Pieces of a charter that may be left out, and those at their limits.
+// Parts of a charter that may be absent, and values at their limits.
 func TestEdgesOfTheCharter(t *testing.T) {
 	open := func(change func(r *tuftest.Repo, c doc)) (*tuf.Charter, error) {
 		r := tuftest.New()
@@ -143,10 +143,10 @@ func TestEdgesOfTheCharter(t *testing.T) {
 			c[name] = list
 		}
 	}
-	places := func(n int) func(*tuftest.Repo, doc) {
+	locations := func(n int) func(*tuftest.Repo, doc) {
 		return many(n, "locations", func(i int) any {
 			l := tuftest.Copy(tuftest.Locations()[0]).(doc)
-			l["id"] = fmt.Sprint("place-", i)
+			l["id"] = fmt.Sprint("location-", i)
 			return l
 		})
 	}
@@ -204,8 +204,8 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		want   error
 		part   string
 	}{
-		{"32 locations", places(32), nil, ""},
-		{"33 locations", places(33), tuf.ErrMalformed, "more than 32 locations"},
+		{"32 locations", locations(32), nil, ""},
+		{"33 locations", locations(33), tuf.ErrMalformed, "more than 32 locations"},
 		{"64 retired", retired(64), nil, ""},
 		{"65 retired", retired(65), tuf.ErrMalformed, "more than 64 retired"},
 		{"32 classes", classes(32), nil, ""},
@@ -226,7 +226,7 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		{"hold of ten years", hold(decade), nil, ""},
 		{"and a second", hold(decade + 1), tuf.ErrMalformed, "duration"},
 		{"hold of no time", hold(0), tuf.ErrCharter, "H10"},
-		// A first complaint is not forgotten because something fine comes after it.
+		// A later valid member does not hide the first error.
 		{"seq that is text", set("seq", "1"), tuf.ErrMalformed, "integer was expected"},
 		{"repo_id that is a number", set("repo_id", 1), tuf.ErrMalformed, "string was expected"},
 		{"prev_root_sha256 that is a number", set("prev_root_sha256", 1), tuf.ErrMalformed, "string was expected"},
@@ -244,14 +244,14 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		{"two classes of one name", class("agent", "beta/"), tuf.ErrCharter, `H10: class name "agent"`},
 		{"a prefix that climbs", class("beta", "a/../"), tuf.ErrCharter, `H10: class beta has prefix "a/../"`},
 		{"a prefix of another's, first", class("beta", "agent/beta/"), tuf.ErrCharter, "H10: classes beta and agent overlap"},
-		{"a role more, of nobody", func(_ *tuftest.Repo, c doc) {
+		{"an additional role of no party", func(_ *tuftest.Repo, c doc) {
 			role := tuftest.Copy(tuftest.At(c, "classes", 0, "roles", 0)).(doc)
 			role["role"], role["party"] = "press-agent", "press"
 			tuftest.At(c, "classes", 0)["roles"] = append(tuftest.At(c, "classes", 0)["roles"].([]any), role)
-		}, tuf.ErrCharter, `H10: class agent: role press-agent is of the unknown party "press"`},
+		}, tuf.ErrCharter, `H10: class agent: role press-agent belongs to the unknown party "press"`},
 		{"no repo_id", func(_ *tuftest.Repo, c doc) { delete(c, "repo_id") }, tuf.ErrCharter, `H1: repo_id ""`},
 		{"repo_id in capitals", set("repo_id", strings.ToUpper(tuftest.RepoID)), tuf.ErrCharter, "H1"},
-		{"a retired place without hosts", set("retired", []any{doc{"id": "old", "hosts": []any{}}}), tuf.ErrCharter, "H8: retired old names no host"},
+		{"a retired location without hosts", set("retired", []any{doc{"id": "old", "hosts": []any{}}}), tuf.ErrCharter, "H8: retired old names no host"},
 		{"a retired address with a zone", set("retired", []any{doc{"id": "old", "hosts": []any{"[2001:db8::1%eth0]"}}}), tuf.ErrCharter, "H4: retired host"},
 		{"prev_root_sha256 of 65 digits", set("prev_root_sha256", strings.Repeat("0", 65)), tuf.ErrCharter, "H2"},
 		{"prev_root_sha256 of 62 digits", set("prev_root_sha256", strings.Repeat("0", 62)), tuf.ErrCharter, "H2"},
@@ -296,7 +296,7 @@ func TestEdgesOfApproval(t *testing.T) {
 		return publish(r).Candidates(t.Context(), nil, from(r))
 	}
 
-	// Hashes beyond sha256: one party's, or both the same.
+	// Further hashes than sha256: of one party, or the same of both.
 	for _, roles := range [][]string{{"vendor-agent"}, {"review-agent"}, {"vendor-agent", "review-agent"}} {
 		r := tuftest.New()
 		for _, role := range roles {
@@ -314,7 +314,7 @@ func TestEdgesOfApproval(t *testing.T) {
 	delete(r.Roles, "hold")
 	r.Publish()
 	want(t, newClient(t, r).walk(r), nil, "")
-	// A hold ends when it says so, also before the charter's limit.
+	// A hold ends at its until, also before the charter's limit.
 	held := func(r *tuftest.Repo, at, until time.Time) {
 		f := tuftest.FileOf(nil)
 		f["custom"] = doc{"visum": doc{"reason": "wait", "at": tuftest.Stamp(at), "until": tuftest.Stamp(until)}}
@@ -324,7 +324,7 @@ func TestEdgesOfApproval(t *testing.T) {
 	held(r, tuftest.Now.Add(-time.Hour), tuftest.Now)
 	_, err := publish(r).Approve(p, from(r))
 	want(t, err, nil, "")
-	// What is held or malformed is a candidate that is not approved; what can't be had is an error.
+	// A held or malformed release is a candidate without approval; an unavailable role is an error.
 	held(r, tuftest.Now, tuftest.Now.Add(time.Hour))
 	list, err := all(r)
 	if err != nil || len(list) != 1 || !errors.Is(list[0].Err, tuf.ErrHeld) || !list[0].Approved.IsZero() {
@@ -339,7 +339,7 @@ func TestEdgesOfApproval(t *testing.T) {
 	delete(r.Files, fmt.Sprintf("%v.hold.json", r.Roles["hold"]["version"]))
 	_, err = snap.Candidates(t.Context(), nil, from(r))
 	want(t, err, errNotServed, "")
-	// A listing that can't be read.
+	// A malformed entry.
 	r = tuftest.New()
 	at(r, "review-agent")["length"] = -1
 	list, err = all(r)
@@ -347,14 +347,14 @@ func TestEdgesOfApproval(t *testing.T) {
 	if len(list) != 2 || list[0].Role != "" || !errors.Is(list[0].Err, tuf.ErrMalformed) || list[1].Role != "review-agent" || list[1].Path != p || !errors.Is(list[1].Err, tuf.ErrMalformed) {
 		t.Errorf("%+v", list)
 	}
-	// The first party's claim is the one that is shown.
+	// The Claim is that of the first party.
 	r = tuftest.New()
 	tuftest.At(at(r, "review-agent"), "custom", "visum")["version"] = "12"
 	list, err = all(r)
 	if err != nil || len(list) != 1 || list[0].Claim.Version != "11.4.0" || !errors.Is(list[0].Err, tuf.ErrNotApproved) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	// Release fields that are none: refused where parties agree on them, passed over where nobody reviews.
+	// Malformed release fields: refused under a charter, ignored in a repository without review.
 	odd := doc{"product": "of a later day"}
 	r = tuftest.New()
 	r.AddTarget("agent/odd", "odd", odd, "vendor-agent", "review-agent")
@@ -367,8 +367,8 @@ func TestEdgesOfApproval(t *testing.T) {
 	if rel, ok := a.Release(); err != nil || ok || rel != (tuf.Release{}) {
 		t.Errorf("%+v, %v", rel, err)
 	}
-	// In words.
-	if s := (tuf.Approved{}).String(); s != "nothing, approved by nobody" {
+	// The text form.
+	if s := (tuf.Approved{}).String(); s != "no approved target" {
 		t.Error(s)
 	}
 	r = tuftest.New()
@@ -384,7 +384,7 @@ func TestEdgesOfApproval(t *testing.T) {
 	}
 }
 
-// Each release field by itself: what it may be, and that it comes out.
+// Each release field by itself: accepted values, and that they are returned.
 func TestReleaseFields(t *testing.T) {
 	full := doc{"product": "agent", "version": "11.4.0", "channel": "stable", "platform": "any", "sequence": 1, "min_version": "10.0.0",
 		"source": doc{"uri": "git+https://src.example/agent", "revision": "abc"}, "notes": "better", "critical": true, "rollout": doc{"percent": 25}, "x-new": 1}
@@ -417,10 +417,10 @@ func TestReleaseFields(t *testing.T) {
 		change func(doc)
 		ok     bool
 	}{
-		{"everybody", set("rollout", doc{"percent": 100}), true},
-		{"nobody", set("rollout", doc{"percent": 0}), true},
-		{"more than everybody", set("rollout", doc{"percent": 101}), false},
-		{"far more than everybody", set("rollout", doc{"percent": 1<<32 + 7}), false},
+		{"all machines", set("rollout", doc{"percent": 100}), true},
+		{"no machine", set("rollout", doc{"percent": 0}), true},
+		{"more than all machines", set("rollout", doc{"percent": 101}), false},
+		{"far more than all machines", set("rollout", doc{"percent": 1<<32 + 7}), false},
 		{"a rollout of no share", set("rollout", doc{}), false},
 		{"a rollout that is a number", set("rollout", 25), false},
 		{"a negative rollout", set("rollout", doc{"percent": -1}), false},
@@ -440,7 +440,7 @@ func TestReleaseFields(t *testing.T) {
 	}
 }
 
-// What a root may not be, before anybody asks who signed it.
+// Malformed roots, refused before their signatures are checked.
 func TestEdgesOfRoot(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -455,7 +455,7 @@ func TestEdgesOfRoot(t *testing.T) {
 		{"a key of the wrong case", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = doc{"Keytype": "ed25519"} }, "wrong case"},
 		{"roles that are an array", func(r *tuftest.Repo) { r.Root["roles"] = []any{} }, "roles must be an object"},
 		{"a role that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = "role" }, "object was expected"},
-		{"a role that nobody asks for, of threshold 0", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = r.Role(0, "root") }, "threshold is 0"},
+		{"an unused role of threshold 0", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = r.Role(0, "root") }, "threshold is 0"},
 		{"consistent_snapshot that is text", func(r *tuftest.Repo) { r.Root["consistent_snapshot"] = "true" }, "consistent_snapshot: "},
 		{"a charter that is text", func(r *tuftest.Repo) { r.Root["x-visum"] = "charter" }, "object was expected"},
 	} {
@@ -473,7 +473,7 @@ func TestEdgesOfRoot(t *testing.T) {
 	}
 }
 
-// What [tuf.Root.KeySet] tells apart, and what not.
+// Differences that [tuf.Root.KeySet] detects, and those that it ignores.
 func TestKeySet(t *testing.T) {
 	r := tuftest.New()
 	r.AddKeys(r.Root, "a", "b", "c")
@@ -486,7 +486,7 @@ func TestKeySet(t *testing.T) {
 		t.Fatal(err)
 	}
 	both := root.KeySet([]string{a, b})
-	for _, ids := range [][]string{{b, a}, {a, b, a}, {a, c, b}, {b, "nobody", a}} {
+	for _, ids := range [][]string{{b, a}, {a, b, a}, {a, c, b}, {b, "unknown", a}} {
 		if root.KeySet(ids) != both {
 			t.Errorf("%.8q: another set", ids)
 		}
@@ -498,7 +498,7 @@ func TestKeySet(t *testing.T) {
 	}
 }
 
-// Nothing is as good as a zero value.
+// Zero values are refused.
 func TestNilIsRefused(t *testing.T) {
 	var root *tuf.Root
 	var ts *tuf.Timestamp
@@ -529,7 +529,7 @@ func TestNilIsRefused(t *testing.T) {
 	}
 }
 
-// A program that does not link go-tuf has the same errors, without its types.
+// A program without go-tuf has the same errors, without go-tuf's types.
 func TestErrorsWithoutGoTUF(t *testing.T) {
 	theirs := bridge.Theirs
 	bridge.Theirs = nil
@@ -543,7 +543,7 @@ func TestErrorsWithoutGoTUF(t *testing.T) {
 	}
 }
 
-// Limits that are not set are the defaults, each by itself.
+// Each limit that is not set has its default.
 func TestLimits(t *testing.T) {
 	all := tuf.Limits{Root: 512 << 10, Timestamp: 16 << 10, Snapshot: 16 << 20, Targets: 64 << 20, Signatures: 1024, Visits: 64, Depth: 32}
 	if got := (tuf.Limits{}).WithDefaults(); got != all {
@@ -556,7 +556,7 @@ func TestLimits(t *testing.T) {
 	if got := one.WithDefaults(); got != one {
 		t.Errorf("%+v", got)
 	}
-	// A plain repository keeps the caller's Limits from root to root.
+	// A repository without a charter keeps the caller's Limits from root to root.
 	r := tuftest.NewPlain()
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Timestamp: 100}})
 	if err != nil {

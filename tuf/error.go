@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// sentinel is an error to compare with errors.Is. It wraps its parent, and where
-// the program links package gotuf the error of go-tuf that says the same.
+// sentinel is an error to compare with errors.Is. It wraps its parent and, if the
+// program links package gotuf, the corresponding error of go-tuf.
 type sentinel struct {
 	msg    string
 	parent error // nil: none
@@ -31,62 +31,65 @@ func (s *sentinel) Unwrap() (errs []error) {
 	return errs
 }
 
-// Reactions differ by family. Whatever wraps ErrUntrusted must not be used, and
-// asking the same place again will not help. ErrExpired, ErrHeld, ErrRecalled and ErrNoTarget
-// are states of the world: an attack, a wrong clock, or simply so.
+// Errors form two groups. Data refused with an error that wraps ErrUntrusted must
+// not be used, and fetching it from the same location again will not help.
+// ErrExpired, ErrHeld, ErrRecalled and ErrNoTarget are conditions that may be
+// legitimate, or the result of an attack or a wrong clock.
 //
 // For users of go-tuf's error types see package gotuf.
 var (
+	// ErrUntrusted is the parent of all errors for data that must not be used.
 	ErrUntrusted error = &sentinel{"not trusted", nil}
 
-	// ErrMalformed: the bytes are not the metadata they should be.
+	// ErrMalformed: the bytes are not metadata of the expected form.
 	ErrMalformed error = &sentinel{"malformed", ErrUntrusted}
 	// ErrRelease, an ErrMalformed: release fields that break a rule of [Release.Check].
 	ErrRelease error = &sentinel{"malformed release fields", ErrMalformed}
-	// ErrTooLarge: more bytes, signatures, steps or delegations than the limit.
+	// ErrTooLarge: more bytes, signatures, steps or delegations than the limit (endless data).
 	ErrTooLarge error = &sentinel{"too large", ErrUntrusted}
-	// ErrThreshold: fewer distinct keys signed than must.
+	// ErrThreshold: fewer distinct keys signed than the threshold requires.
 	ErrThreshold error = &sentinel{"not enough signatures", ErrUntrusted}
 	// ErrUnknownKey, an ErrThreshold: enough keys may have signed, but some are of a kind
-	// that is not known here. It tells of a product that is too old, not of an attack.
-	ErrUnknownKey error = &sentinel{"not enough signatures by keys of a kind that is known here", ErrThreshold}
-	// ErrRollback: a version went backwards, or something listed before is gone.
-	ErrRollback error = &sentinel{"went backwards", ErrUntrusted}
-	// ErrMismatch: not the bytes, version or identity that was promised.
+	// that this version does not support. It points to an outdated product, not to an attack.
+	ErrUnknownKey error = &sentinel{"not enough signatures by keys of a supported kind", ErrThreshold}
+	// ErrRollback: a version is lower than a trusted one, or an entry listed before is missing (rollback).
+	ErrRollback error = &sentinel{"rollback", ErrUntrusted}
+	// ErrMismatch: not the listed bytes, version or identity (mix-and-match).
 	ErrMismatch error = &sentinel{"does not match", ErrUntrusted}
-	// ErrVersion, an ErrMismatch: not the version that was promised.
+	// ErrVersion, an ErrMismatch: not the listed version.
 	ErrVersion error = &sentinel{"does not match", ErrMismatch}
-	// ErrCharter: a charter that breaks a rule, alone or as a successor.
+	// ErrCharter: a charter that breaks a rule by itself or as a successor. The message
+	// names the rule, H1 to H12.
 	ErrCharter error = &sentinel{"breaks the charter's rules", ErrUntrusted}
 	// ErrNotApproved: not every party of the class, or not enough of the roles
 	// that must agree, list the same target.
 	ErrNotApproved error = &sentinel{"not approved", ErrUntrusted}
 
-	// ErrExpired: signed and in order, but past its date.
+	// ErrExpired: verified, but expired (freeze, or an outdated repository).
 	ErrExpired error = &sentinel{"expired", nil}
 	// ErrNoTarget: no role lists the path.
 	ErrNoTarget error = &sentinel{"no such target", nil}
-	// ErrHeld: a review key holds the release back for now.
+	// ErrHeld: a hold stops new installs of the release for now.
 	ErrHeld error = &sentinel{"held by review", nil}
-	// ErrRecalled: a party of the class says that the bytes should not run any more.
+	// ErrRecalled: a party of the class states that the bytes should no longer run.
 	ErrRecalled error = &sentinel{"recalled", nil}
 )
 
-// Error tells what was refused and why. Every refusal of this package is one.
+// Error describes a refusal. Every refusal of this package is an *Error.
 type Error struct {
 	Role     string    // metadata role, target path, "pin", "charter", "release" or "version"
-	Version  int64     // version of the refused metadata, 0 where not known
+	Version  int64     // version of the refused metadata, 0 if not known
 	Err      error     // one of the sentinels
-	Detail   string    // the reason for people: names, have and want
-	Expires  time.Time // for ErrExpired: when it did
+	Detail   string    // the human-readable reason: names, actual and required values
+	Expires  time.Time // for ErrExpired: the expiry
 	Have     int       // for ErrThreshold: distinct keys that signed
-	Want     int       // for ErrThreshold: distinct keys that must
-	KeyIDs   []string  // for ErrThreshold: the keys that did sign
+	Want     int       // for ErrThreshold: distinct keys that must sign
+	KeyIDs   []string  // for ErrThreshold: the keys that signed
 	Evidence []byte    // the refused bytes; may be the caller's own slice, not a copy
 }
 
-// Error reads like "tuf: snapshot v7: went backwards: trusted v9". It is one line
-// of printable ASCII, 4 kB at most; what is not of this module is quoted in it.
+// Error returns a text like "tuf: snapshot v7: rollback: trusted v9": one line of
+// printable ASCII of at most 4 kB, with foreign text quoted.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("tuf: ")
@@ -100,18 +103,19 @@ func (e *Error) Error() string {
 		b.WriteString(": ")
 		b.WriteString(e.Detail)
 	}
-	// Everything foreign is quoted where the text is made. This is the last guard,
-	// for what a caller writes into an Error.
+	// Details made in this package are quoted already. This also covers a Detail
+	// that a caller has set.
 	return text.Line(b.String())
 }
 
+// Unwrap returns the sentinel.
 func (e *Error) Unwrap() error { return e.Err }
 
 func refuse(role string, version int64, err error, format string, args ...any) *Error {
 	return &Error{Role: role, Version: version, Err: err, Detail: fmt.Sprintf(format, args...)}
 }
 
-// attach adds the refused bytes to an error of ours that has none yet.
+// attach adds the refused bytes to an *Error that has none yet.
 func attach(err error, data []byte) {
 	var e *Error
 	if errors.As(err, &e) && e.Evidence == nil {
@@ -119,7 +123,7 @@ func attach(err error, data []byte) {
 	}
 }
 
-// malformed turns a decoder's complaint into a refusal.
+// malformed turns a decoder's error into a refusal.
 func malformed(role string, version int64, err error) *Error {
 	return refuse(role, version, ErrMalformed, "%v", err)
 }

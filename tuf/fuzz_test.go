@@ -9,7 +9,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// sealed signs any JSON as it stands; nil where it is none.
+// sealed signs any JSON; nil if the input is not JSON.
 func sealed(r *tuftest.Repo, signed []byte, keys ...string) []byte {
 	v, err := wire.Canonical(signed)
 	if err != nil {
@@ -26,9 +26,9 @@ func sealed(r *tuftest.Repo, signed []byte, keys ...string) []byte {
 	return append(append([]byte(`{"signatures":`), tuftest.Marshal(env["signatures"])...), append(append([]byte(`,"signed":`), signed...), '}')...)
 }
 
-// The law of a root: nothing panics, and what is accepted is accepted again
-// from its own bytes, with the same meaning. The input is taken as a file, as a
-// pin, and as a signed part that both parties put their names to.
+// Invariants of a root: no panic, and an accepted root is accepted again from its own bytes
+// with the same content. The input is used as a file, as a pin, and as a signed part that
+// both parties sign.
 func FuzzOpenRoot(f *testing.F) {
 	healthy, plain := tuftest.New(), tuftest.NewPlain()
 	for _, r := range []*tuftest.Repo{healthy, plain} {
@@ -67,8 +67,8 @@ func FuzzOpenRoot(f *testing.F) {
 	})
 }
 
-// The same law for the lists: what was taken once is taken again, also by who
-// remembers it, and never makes room for something older.
+// The same for the lists: an accepted file is accepted again, also with itself as prior, and
+// then nothing older is accepted.
 func FuzzLists(f *testing.F) {
 	r := tuftest.NewPlain()
 	ts := parse(tuftest.Marshal(r.Roles["timestamp"]))
@@ -119,7 +119,7 @@ func FuzzLists(f *testing.F) {
 	})
 }
 
-// The same law for a targets role, whose signed part is the input.
+// The same for a targets role, whose signed part is the input.
 func FuzzTargets(f *testing.F) {
 	r := tuftest.NewPlain()
 	for _, seed := range []doc{tuftest.New().Roles["targets"], tuftest.New().Roles["review-agent"], r.Roles["targets"], r.Roles["lib"]} {

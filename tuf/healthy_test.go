@@ -63,12 +63,11 @@ func TestZeroValuesAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) { want(t, call(), tuf.ErrUntrusted, "zero ") })
 	}
 	if !(tuf.Approved{}).IsZero() {
-		t.Error("the zero Approved says it is something")
+		t.Error("the zero Approved is not zero")
 	}
 }
 
-// Verified values do not change when the caller's buffer does, nor through what
-// they hand out.
+// Verified values do not change with the caller's buffer or with their own results.
 func TestVerifiedIsImmutable(t *testing.T) {
 	r := tuftest.New()
 	c := newClient(t, r)
@@ -94,7 +93,7 @@ func TestVerifiedIsImmutable(t *testing.T) {
 			t.Fatal(a, err)
 		}
 		for _, b := range bufs {
-			clear(b) // a buffer that goes back to its pool
+			clear(b) // a reused buffer
 		}
 		clear(a.By()[0].KeyIDs)
 		clear(snap.Bytes())
@@ -106,7 +105,7 @@ func TestVerifiedIsImmutable(t *testing.T) {
 	}
 }
 
-// A snapshot serves many at once, and asks for each role no more than it must.
+// A snapshot is used concurrently and fetches each role as rarely as possible.
 func TestSnapshotConcurrently(t *testing.T) {
 	r := tuftest.New()
 	snap := mustSnapshot(t, r)
@@ -161,7 +160,7 @@ func TestCandidates(t *testing.T) {
 	want(t, err, errNotServed, "")
 }
 
-// Every hash that any party lists is one that a download must match.
+// A download must match every hash that any party lists.
 func TestEveryListedHashIsKept(t *testing.T) {
 	r := tuftest.New()
 	sum := strings.Repeat("0", 128)
@@ -174,7 +173,7 @@ func TestEveryListedHashIsKept(t *testing.T) {
 	}
 }
 
-// Two roles that list another sha512 do not agree because a third lists none.
+// Two roles with different sha512 disagree, even if a third lists none.
 func TestEveryListedHashIsAgreedOn(t *testing.T) {
 	r := tuftest.New()
 	lab := tuftest.Copy(tuftest.At(r.Charter(), "classes", 0, "roles", 1)).(doc)
@@ -197,8 +196,8 @@ func TestEveryListedHashIsAgreedOn(t *testing.T) {
 	}
 }
 
-// Candidates are also in roles that a party delegates to by patterns, for those
-// patterns alone; hash bins and prefixes are not gone through.
+// Candidates are also found in roles that a party delegates to by patterns, within these
+// patterns; hash bins and prefixes are not traversed.
 func TestCandidatesOfProducts(t *testing.T) {
 	rel := func(seq int) doc {
 		return doc{"product": "p", "version": fmt.Sprint(seq), "channel": "stable", "platform": "any", "sequence": seq}
@@ -212,10 +211,10 @@ func TestCandidatesOfProducts(t *testing.T) {
 				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{name}
 				r.Delegate(role, name, how, name)
 				r.AddTarget(fmt.Sprintf("agent/p-%d", j), "p", rel(j+1), name)
-				r.AddTarget(fmt.Sprintf("agent/q-%d", j), "q", rel(10), name) // beyond the pattern
-				r.AddTarget(fmt.Sprintf("else/%d", j), "e", rel(11), name)    // beyond the class
+				r.AddTarget(fmt.Sprintf("agent/q-%d", j), "q", rel(10), name) // not covered by the pattern
+				r.AddTarget(fmt.Sprintf("else/%d", j), "e", rel(11), name)    // outside the class
 			}
-			if i == 0 { // round
+			if i == 0 { // a cycle
 				r.Delegate("vendor-0", "vendor-0", doc{"paths": []any{"agent/*"}}, "vendor-0")
 			}
 		}
@@ -240,7 +239,7 @@ func TestCandidatesOfProducts(t *testing.T) {
 	if got := strings.Join(*seen, " "); got != "vendor-agent review-agent hold vendor-0 review-0" {
 		t.Errorf("fetched %s", got)
 	}
-	delete(r.Files, "5.review-0.json") // costs what it lists
+	delete(r.Files, "5.review-0.json") // its releases are missing
 	list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
 	want(t, err, nil, "")
 	if len(list) != 4 || list[0].Role != "review-0" || !errors.Is(list[0].Err, errNotServed) || list[1].Err != nil || list[2].Err != nil || !errors.Is(list[3].Err, errNotServed) {
@@ -256,7 +255,7 @@ func TestCandidatesOfProducts(t *testing.T) {
 	}
 	want(t, list[3].Err, tuf.ErrMalformed, "review-0 v5")
 
-	// As many as one search may visit.
+	// As many roles as one search may visit.
 	for n, sentinel := range map[int]error{63: nil, 64: tuf.ErrTooLarge} {
 		r := tuftest.New()
 		for i := range n {
@@ -275,7 +274,7 @@ func TestCandidatesOfProducts(t *testing.T) {
 			t.Errorf("%d roles: %+v", n, list)
 		}
 	}
-	// Bins are not gone through.
+	// Bins are not traversed.
 	r = tuftest.New()
 	bins := r.Role(1, "k")
 	bins["bit_length"], bins["name_prefix"] = 1, "bin"

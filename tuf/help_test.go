@@ -14,10 +14,10 @@ import (
 
 type doc = tuftest.Doc
 
-// errNotServed is what a source without the file says.
+// errNotServed is the error of a source without the file.
 var errNotServed = errors.New("not served")
 
-// from fetches roles from what r serves.
+// from returns a Fetch of the files that r serves.
 func from(r *tuftest.Repo) tuf.Fetch {
 	return func(f tuf.RoleFile) ([]byte, error) {
 		if data, ok := r.Files[f.Name()]; ok {
@@ -27,7 +27,7 @@ func from(r *tuftest.Repo) tuf.Fetch {
 	}
 }
 
-// client is a client's memory: only what was verified is kept.
+// client is the state of a client: only verified files are stored.
 type client struct {
 	root     *tuf.Root
 	ts, snap []byte
@@ -47,7 +47,7 @@ func newClient(t testing.TB, r *tuftest.Repo) *client {
 	return &client{root: p.Root()}
 }
 
-// refresh walks root, timestamp and snapshot, and keeps what holds.
+// refresh verifies root, timestamp and snapshot, and stores them.
 func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
 	for {
 		data, ok := r.Files[fmt.Sprintf("%d.root.json", c.root.Version()+1)]
@@ -79,8 +79,8 @@ func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
 	return snap, nil
 }
 
-// proposedAlike holds [tuf.Root.Propose] of what nobody signed against what Next
-// said of the same root: every refusal but for signatures is the same.
+// proposedAlike compares the results of [tuf.Root.Propose] for an unsigned root and of Next
+// for the same root: every refusal except for signatures is the same.
 func proposedAlike(root *tuf.Root, data []byte, said error) error {
 	var file doc
 	if err := json.Unmarshal(data, &file); err != nil {
@@ -99,13 +99,13 @@ func proposedAlike(root *tuf.Root, data []byte, said error) error {
 		}
 	case errors.As(said, &refused) && errors.Is(said, tuf.ErrCharter):
 		if !errors.As(err, &have) || have.Detail != refused.Detail {
-			return fmt.Errorf("signed it is refused (%w), as a proposal: %w", said, err)
+			return fmt.Errorf("refused when signed (%w), as a proposal: %w", said, err)
 		}
 	}
 	return nil
 }
 
-// find does the whole way for one path, the way of the kind of repository.
+// find does a complete update for one path, for either kind of repository.
 func (c *client) find(r *tuftest.Repo, path string) (tuf.Approved, error) {
 	snap, err := c.refresh(r)
 	if err != nil {
@@ -136,8 +136,8 @@ func mustSnapshot(t testing.TB, r *tuftest.Repo) *tuf.Snapshot {
 	return s
 }
 
-// want checks an error by its sentinel and a part of its message. A nil
-// sentinel wants success.
+// want checks an error by its sentinel and a part of its message. A nil sentinel means
+// success.
 func want(t testing.TB, err, sentinel error, part string) {
 	t.Helper()
 	if sentinel == nil && err != nil {
@@ -149,7 +149,7 @@ func want(t testing.TB, err, sentinel error, part string) {
 	}
 }
 
-// edit replaces a part of a served file, which must be there, once.
+// edit replaces a part of a served file, which must occur exactly once.
 func edit(r *tuftest.Repo, file, old, new string) {
 	if n := bytes.Count(r.Files[file], []byte(old)); n == 0 {
 		panic(fmt.Sprintf("%s has no %s", file, old))
@@ -157,7 +157,7 @@ func edit(r *tuftest.Repo, file, old, new string) {
 	r.Files[file] = bytes.Replace(r.Files[file], []byte(old), []byte(new), 1)
 }
 
-// envelope takes a served file apart, and returns how to put it back.
+// envelope changes the signatures of a served file.
 func envelope(r *tuftest.Repo, file string, change func(signatures []any) []any) {
 	env := parse(r.Files[file])
 	env["signatures"] = change(env["signatures"].([]any))

@@ -7,15 +7,15 @@ import (
 	"github.com/visum-dev/visum/internal/public"
 )
 
-// H4 for hosts: a public name or address, in one form. The rule keeps a location
-// from pointing a product at the network that the product happens to run in. It
-// reads the charter and resolves nothing: a public DNS name that its owner points
-// to a private address passes, and it is TLS that refuses the server there, which
-// has no certificate for the name.
+// Rule H4 for hosts: a public name or address in its normal form. The rule
+// prevents a location from directing a product to servers of the product's own
+// network. It resolves no names: a public DNS name that resolves to a private
+// address passes, but the server there has no certificate for the name, so TLS
+// refuses it.
 
-// hostOK says whether host may serve a repository: a public name or address in
-// its normal form. With UnsafeLoopback, loopback hosts carry their port, so
-// that several locations fit on one machine.
+// hostOK reports whether host may serve a repository: a public name or address in
+// its normal form. With UnsafeLoopback, loopback hosts include their port, so
+// that one machine can serve several locations.
 func (o *Options) hostOK(host string) bool {
 	if o.UnsafeLoopback {
 		if name, port, ok := strings.Cut(host, ":"); ok && public.Loopback(name) && portOK(port) {

@@ -16,7 +16,7 @@ func openAt(base string, opt *tuf.Options) (*tuf.Root, error) {
 	return tuf.OpenRoot(r.Files["1.root.json"], opt)
 }
 
-// H4: the forms in which a host can be something else than it looks.
+// H4: hosts in misleading forms.
 func TestBases(t *testing.T) {
 	for _, base := range []string{
 		"https://updates.vendor.example/", "https://updates.vendor.example/a/b_c/", "https://updates.vendor.example:8443/r/",
@@ -51,7 +51,7 @@ func TestBases(t *testing.T) {
 	}
 }
 
-// The caller's own switch lets loopback in, and nothing else.
+// UnsafeLoopback accepts loopback addresses and nothing else.
 func TestUnsafeLoopback(t *testing.T) {
 	opt := &tuf.Options{UnsafeLoopback: true}
 	for _, base := range []string{"http://127.0.0.1:8080/r/", "https://localhost:8443/", "http://[::1]:8080/r/", "https://updates.vendor.example/r/"} {
@@ -66,7 +66,7 @@ func TestUnsafeLoopback(t *testing.T) {
 		_, err := openAt(base, opt)
 		want(t, err, tuf.ErrCharter, "H4")
 	}
-	// Places on one machine differ by port; retiring one leaves the other.
+	// Locations on one machine differ by port; retiring one does not affect the other.
 	r := tuftest.New()
 	tuftest.At(r.Charter(), "locations", 0)["base"] = "http://127.0.0.1:8081/r/"
 	tuftest.At(r.Charter(), "retired", 0)["hosts"] = []any{"127.0.0.1:8080"}
@@ -88,9 +88,8 @@ func TestHostOfNoURL(t *testing.T) {
 	}
 }
 
-// Hosts of which only a local network or a special resolver knows an address, or which have none, are
-// refused, one for each block and name of the registries; their public neighbours
-// are not.
+// Hosts that only a local network or a special resolver knows are refused, one for each block
+// and name of the registries. Their public neighbours are accepted.
 func TestSpecialHosts(t *testing.T) {
 	for _, host := range []string{
 		"0.0.0.1", "10.255.255.255", "100.64.0.1", "127.255.255.254", "169.254.169.254", "172.31.255.255", "192.0.0.9", "192.0.0.170", "192.0.2.1", "192.31.196.1", "192.52.193.1", "192.88.99.1",

@@ -25,7 +25,7 @@ func canonical(t testing.TB, v any) []byte {
 	return b
 }
 
-// stockVerify asks go-tuf whether root v1 vouches for a top-level role.
+// stockVerify verifies a top-level role for root v1 with go-tuf.
 func stockVerify(r *tuftest.Repo, role string) error {
 	root, err := metadata.Root().FromBytes(r.Files["1.root.json"])
 	if err != nil {
@@ -55,9 +55,9 @@ func stockVerify(r *tuftest.Repo, role string) error {
 	return root.VerifyDelegate(role, m)
 }
 
-// What the simulator writes, go-tuf takes: so the rows of the other tests break
-// what they say and nothing else. The charter does not disturb stock clients.
-func TestStockClientAccepts(t *testing.T) {
+// go-tuf accepts the files of the simulator, so each row of the other tests has only the
+// stated fault. The charter does not disturb standard TUF clients.
+func TestStandardClientAccepts(t *testing.T) {
 	for name, r := range map[string]*tuftest.Repo{"plain": tuftest.NewPlain(), "charter": tuftest.New()} {
 		for _, role := range []string{"root", "timestamp", "snapshot", "targets"} {
 			if err := stockVerify(r, role); err != nil {
@@ -78,7 +78,7 @@ func TestStockClientAccepts(t *testing.T) {
 			}
 		}
 	}
-	// The next root too, and the accessors give go-tuf users what they know.
+	// The next root too; the accessors return go-tuf's types.
 	r := tuftest.New()
 	r.NextRoot(func() { newVendorKeys(r) })
 	c := newClient(t, r)
@@ -102,8 +102,8 @@ func TestStockClientAccepts(t *testing.T) {
 	}
 }
 
-// Trap 14: forms that other tools write and sign, and that verification over a
-// re-encoding breaks.
+// Trap 14: forms that other tools write and sign, and that verification of a re-encoding
+// refuses.
 func TestTrap14OddButValid(t *testing.T) {
 	every := func(r *tuftest.Repo, f func(signed doc)) {
 		f(r.Root)
@@ -218,7 +218,7 @@ func TestTrap14OddButValid(t *testing.T) {
 	}
 }
 
-// Dates that some decoders repair and others don't are not dates.
+// Dates that only some decoders accept are refused.
 func TestDatesAreRFC3339(t *testing.T) {
 	for _, s := range []string{"2030-02-15T12:00:00,5Z", "2030-02-15T1:00:00Z", "2030-02-15 12:00:00Z", "2030-02-15t12:00:00z", "2030-02-15T12:00:00",
 		"2030-02-15", "2030-02-30T12:00:00Z", "2030-02-15T24:00:00Z", "2030-02-15T12:00:00+24:00", "2030-02-15T12:00Z", " 2030-02-15T12:00:00Z", ""} {

@@ -20,15 +20,16 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// Key is a public key as it stands in metadata. Comparable; the zero Key verifies nothing.
+// Key is a public key in the form of metadata. It is comparable. The zero Key
+// verifies nothing.
 type Key struct {
 	Type   string // keytype: ed25519, ecdsa, rsa; read also: ecdsa-sha2-nistp256, ecdsa-sha2-nistp384
 	Scheme string // ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, rsassa-pss-sha256
 	Public string // hex for ed25519, PEM (PKIX) for the others; read also: hex of an uncompressed point for ECDSA
 }
 
-// Key types and schemes of the specification. ECDSA has two more types that
-// others write.
+// Key types and schemes of the specification. typeP256 and typeP384 are key types
+// that other implementations write for ECDSA.
 const (
 	typeEd25519 = "ed25519"
 	typeRSA     = "rsa"
@@ -42,8 +43,8 @@ const (
 	schemeP384    = "ecdsa-sha2-nistp384"
 )
 
-// NewKey describes a public key: ed25519, ECDSA on P-256 or P-384, or RSA of
-// 2048 to 8192 bits (used with PSS).
+// NewKey returns the Key of a public key: ed25519, ECDSA on P-256 or P-384, or RSA
+// of 2048 to 8192 bits (used with PSS). Other keys are an [ErrMalformed].
 func NewKey(pub crypto.PublicKey) (Key, error) {
 	var k Key
 	switch p := pub.(type) {
@@ -72,7 +73,8 @@ func NewKey(pub crypto.PublicKey) (Key, error) {
 	return k, nil
 }
 
-// ID is the key's id as TUF computes it: the sha256 of its canonical form, in hex.
+// ID is the TUF key id: the sha256 of the key's canonical form, in hex
+// (specification, 4.2).
 func (k Key) ID() string {
 	b := []byte(`{"keytype":`)
 	b = wire.AppendString(b, k.Type)
@@ -85,8 +87,8 @@ func (k Key) ID() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Fingerprint is the sha256 of the public key itself, in hex, whatever id or
-// encoding it goes by. It is what thresholds count. An error says why the key
+// Fingerprint is the sha256 of the public key itself, in hex, independent of its id
+// and encoding. Thresholds count fingerprints. An error is the reason why the key
 // can't be used; no signature by such a key counts.
 func (k Key) Fingerprint() (string, error) {
 	pub, err := k.public()
@@ -97,36 +99,35 @@ func (k Key) Fingerprint() (string, error) {
 }
 
 func fingerprint(pub crypto.PublicKey) string {
-	der, _ := x509.MarshalPKIXPublicKey(pub) // keys that had no encoding would count as one, all together
+	der, _ := x509.MarshalPKIXPublicKey(pub) // after an error, all such keys together would count as one
 	return hexSum256(der)
 }
 
 // Verifies reports whether sig is the key's signature of payload under its
-// scheme. A key that can't be used verifies nothing. It says nothing of whether
-// the key is trusted, and one signature is no threshold: see [Root.Signed].
+// scheme. A key that can't be used verifies nothing. Verifies checks neither the
+// trust in the key nor a threshold: see [Root.Signed].
 func (k Key) Verifies(payload, sig []byte) bool {
 	pub, err := k.public()
 	return err == nil && verifies(pub, payload, sig)
 }
 
 // public decodes the key and checks it completely. For an RSA key that takes
-// milliseconds: see cheapPublic for keys of files that are not verified yet.
+// milliseconds; keys of unverified files are decoded by cheapPublic.
 func (k Key) public() (crypto.PublicKey, error) {
 	pub, err := k.cheapPublic()
 	if err == nil && primeModulus(pub) {
-		return nil, fmt.Errorf("RSA modulus is a prime number: any reader of the key can sign for it")
+		return nil, fmt.Errorf("RSA modulus is a prime number: signatures can be computed from the public key")
 	}
 	return pub, err
 }
 
-// cheapPublic decodes the key. Type, scheme, curve and size must belong together:
-// the list here is the list of what we trust, nothing else verifies. What is left
-// out is [primeModulus].
+// cheapPublic decodes the key. Type, scheme, curve and size must be one of the
+// combinations here; no other key verifies. It leaves out the [primeModulus] check.
 func (k Key) cheapPublic() (crypto.PublicKey, error) {
 	switch k.Type {
 	case typeEd25519:
 		raw, err := hex.DecodeString(k.Public)
-		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != schemeEd25519 || nobodys(raw) {
+		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != schemeEd25519 || isSmallOrder(raw) {
 			return nil, fmt.Errorf("not a key of scheme ed25519")
 		}
 		return ed25519.PublicKey(raw), nil
@@ -148,8 +149,8 @@ func (k Key) cheapPublic() (crypto.PublicKey, error) {
 			return nil, err
 		}
 		p, ok := pub.(*rsa.PublicKey)
-		// With an even exponent or modulus no signature can verify, with 1 every one
-		// does; smaller exponents than 65537 are out of use.
+		// No signature verifies with an even exponent or modulus; every one does with
+		// exponent 1. Exponents below 65537 are obsolete.
 		if ok && p.N.BitLen() >= 2048 && p.N.BitLen() <= 8192 && p.N.Bit(0) == 1 && p.E >= 65537 && p.E&1 == 1 && k.Scheme == schemeRSA {
 			return p, nil
 		}
@@ -157,8 +158,7 @@ func (k Key) cheapPublic() (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("unsupported key: type %s with scheme %s, or curve, size or exponent not allowed", text.Quote(k.Type), text.Quote(k.Scheme))
 }
 
-// knownKind reports whether keys of this type and scheme verify here, if they are of
-// good form.
+// knownKind reports whether keys of this type and scheme are supported.
 func (k Key) knownKind() bool {
 	switch k.Type {
 	case typeEd25519:
@@ -171,27 +171,26 @@ func (k Key) knownKind() bool {
 	return false
 }
 
-// primeModulus reports whether pub is an RSA key whose modulus is a prime number,
-// for which any reader of the key can compute signatures. The test costs as
-// much as one signature (2 ms for 2048 bits, 0.1 s for 8192), so it is made of
-// single keys and of those whose signature counts, not of every key of a file
-// that is not verified yet.
+// primeModulus reports whether pub is an RSA key whose modulus is a prime number:
+// signatures can be computed from such a public key. The test costs as much as one
+// signature (2 ms for 2048 bits, 0.1 s for 8192). So it is applied to single keys
+// and to keys with a valid signature, not to all keys of an unverified file.
 func primeModulus(pub crypto.PublicKey) bool {
 	p, ok := pub.(*rsa.PublicKey)
 	return ok && p.N.ProbablyPrime(0)
 }
 
-// nobodys reports whether an ed25519 key is a point of small order: anybody can
-// sign for it, whatever the message. It has several encodings, so that it would
-// count more than once too.
-func nobodys(key []byte) bool {
+// isSmallOrder reports whether an ed25519 key is a point of small order: for such a
+// key a signature of any message can be computed without a private key. The point
+// also has several encodings, so it would count more than once.
+func isSmallOrder(key []byte) bool {
 	y := bytes.Clone(key)
 	y[31] &= 0x7f // the sign of x
 	return slices.Contains(smallOrder, hex.EncodeToString(y))
 }
 
-// smallOrder holds the y of the points of small order, little-endian, with the
-// encodings that are not the canonical ones.
+// smallOrder holds the y coordinates of the points of small order, little-endian,
+// including the non-canonical encodings.
 var smallOrder = []string{
 	strings.Repeat("00", 32),                                           // order 4
 	"01" + strings.Repeat("00", 31),                                    // order 1
@@ -202,8 +201,8 @@ var smallOrder = []string{
 	"ee" + strings.Repeat("ff", 30) + "7f",                             // 1 + p
 }
 
-// parseECDSA reads PEM, or the hex of an uncompressed point, which go-tuf wrote
-// before v2. The lengths of the points of two curves differ.
+// parseECDSA reads PEM or the hex of an uncompressed point, which go-tuf wrote
+// before v2. The length of a point determines its curve.
 func parseECDSA(s string) (crypto.PublicKey, error) {
 	curve := elliptic.P256()
 	switch len(s) {
@@ -228,8 +227,7 @@ func parsePEM(s string) (crypto.PublicKey, error) {
 	return x509.ParsePKIXPublicKey(block.Bytes)
 }
 
-// verifies reports whether sig is the key's signature of msg. What can't be
-// understood does not verify.
+// verifies reports whether sig is the key's signature of msg.
 func verifies(pub crypto.PublicKey, msg, sig []byte) bool {
 	switch p := pub.(type) {
 	case ed25519.PublicKey:
@@ -248,8 +246,8 @@ func verifies(pub crypto.PublicKey, msg, sig []byte) bool {
 	return false
 }
 
-// parseKey reads one key object. What it can't use it keeps: only a signature
-// that is needed and can't be checked is a fault, not the key's presence.
+// parseKey reads one key object. It keeps keys that can't be used: such a key is an
+// error only if its signature is needed for a threshold.
 func parseKey(v wire.Value) (Key, error) {
 	var typ, scheme, val, public wire.Value
 	if err := v.Fields(wire.Field{Name: "keytype", To: &typ}, wire.Field{Name: "scheme", To: &scheme}, wire.Field{Name: "keyval", To: &val}); err != nil {
@@ -260,7 +258,7 @@ func parseKey(v wire.Value) (Key, error) {
 			return Key{}, err
 		}
 	}
-	// A key of another shape than ours is unknown, not malformed.
+	// A key of another form is an unknown key, not malformed metadata.
 	var k Key
 	k.Type, _ = typ.Text()
 	k.Scheme, _ = scheme.Text()

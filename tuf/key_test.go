@@ -42,7 +42,7 @@ var rsaKeys = sync.OnceValue(func() map[int]crypto.Signer {
 	return out
 })
 
-// Every kind of key we make signs metadata that we, and stock go-tuf, take.
+// Every kind of key that NewKey returns signs metadata that we and go-tuf accept.
 func TestKeyKinds(t *testing.T) {
 	for name, s := range map[string]crypto.Signer{
 		"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "P-384": ec(t, elliptic.P384()), "RSA": rsaKeys()[2048],
@@ -54,10 +54,10 @@ func TestKeyKinds(t *testing.T) {
 			}
 			k := signer.Key()
 			if id, err := gotuf.Key(k).ID(); err != nil || id != k.ID() {
-				t.Errorf("id is %s, go-tuf says %s, %v", k.ID(), id, err)
+				t.Errorf("id is %s, with go-tuf %s, %v", k.ID(), id, err)
 			}
 			if stock, err := metadata.KeyFromPublicKey(s.Public()); err != nil || stock.Type != k.Type || stock.Value.PublicKey != k.Public {
-				t.Errorf("%+v, go-tuf makes it %+v, %v", k, stock, err)
+				t.Errorf("%+v, with go-tuf %+v, %v", k, stock, err)
 			}
 			r := tuftest.NewPlain()
 			tuftest.At(r.Root, "keys")[k.ID()] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
@@ -83,8 +83,8 @@ func TestKeyKinds(t *testing.T) {
 	}
 }
 
-// Traps 9, 13, 27: a key that is unknown, weak or broken counts for nothing, and
-// breaks nothing while others meet the threshold.
+// Traps 9, 13, 27: an unknown, weak or malformed key does not count, and causes no error if
+// other keys meet the threshold.
 func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 	pub := func(s crypto.Signer) string {
 		k, err := metadata.KeyFromPublicKey(s.Public())
@@ -152,9 +152,9 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 	}
 }
 
-// A point of small order is a key that anybody can sign with: such a signature
-// holds for one message in eight at least. It counts for nothing.
-func TestKeysOfNobody(t *testing.T) {
+// For a point of small order a signature can be computed without a private key; it is valid for
+// at least one of eight messages. It does not count.
+func TestSmallOrderKeys(t *testing.T) {
 	var points [][]byte
 	for _, y := range []string{strings.Repeat("00", 32), "01" + strings.Repeat("00", 31), "ec" + strings.Repeat("ff", 30) + "7f",
 		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
@@ -171,8 +171,8 @@ func TestKeysOfNobody(t *testing.T) {
 	forged := 0
 	for _, point := range points {
 		r := tuftest.NewPlain()
-		tuftest.At(r.Root, "keys")["nobody"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": hex.EncodeToString(point)}}
-		tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"nobody"}, "threshold": 1}
+		tuftest.At(r.Root, "keys")["unknown"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": hex.EncodeToString(point)}}
+		tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"unknown"}, "threshold": 1}
 		r.PublishRoot()
 		// R is one of the points too, S is zero; some message fits.
 		sig := make([]byte, 64)
@@ -194,17 +194,17 @@ func TestKeysOfNobody(t *testing.T) {
 			forged++
 		}
 		r.PublishTimestamp()
-		envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "nobody", "sig": hex.EncodeToString(sig)}} })
+		envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "unknown", "sig": hex.EncodeToString(sig)}} })
 		want(t, find(newClient(t, r), r, "top.txt"), tuf.ErrThreshold, "0 of 1 needed keys of timestamp")
 		_, err := tuf.NewKey(ed25519.PublicKey(point))
 		want(t, err, tuf.ErrMalformed, "key")
 	}
-	if forged < 8 { // the others are no encodings that crypto/ed25519 reads
+	if forged < 8 { // crypto/ed25519 does not decode the other encodings
 		t.Errorf("%d of %d points can be signed for: the test proves little", forged, len(points))
 	}
 }
 
-// Trap 13, the other half: key ids without a key, and signatures that are no hex.
+// Trap 13, continued: key ids without a key, and signatures that are not hex.
 func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
 	r := tuftest.NewPlain()
 	ids := tuftest.At(r.Root, "roles", "timestamp")
@@ -219,7 +219,7 @@ func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
 	want(t, err, nil, "")
 }
 
-// Trap 7: keys are counted, not key ids nor ways to write a key.
+// Trap 7: thresholds count keys, not key ids or encodings of a key.
 func TestTrap07OneKeyUnderTwoIDsCountsOnce(t *testing.T) {
 	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "RSA": rsaKeys()[2048]} {
 		t.Run(name, func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestNewKeyRefuses(t *testing.T) {
 	}
 }
 
-// Signed counts public keys, whatever ids they go by, as for metadata.
+// Signed counts public keys, as for metadata, whatever their ids.
 func TestSignedCountsKeys(t *testing.T) {
 	r := tuftest.NewPlain()
 	id, key := r.KeyDoc("targets")
@@ -307,14 +307,14 @@ func TestSignedCountsKeys(t *testing.T) {
 		}
 		return sig
 	}
-	ids := []string{id, twin, other, "nobody"}
+	ids := []string{id, twin, other, "unknown"}
 	for name, x := range map[string]struct {
 		sigs map[string][]byte
 		want int
 	}{
 		"one key, two ids": {map[string][]byte{id: sign("targets"), twin: sign("targets")}, 1},
 		"two keys":         {map[string][]byte{twin: sign("targets"), other: sign("other")}, 2},
-		"another's":        {map[string][]byte{id: sign("other"), other: sign("targets"), "nobody": sign("other")}, 0},
+		"another's":        {map[string][]byte{id: sign("other"), other: sign("targets"), "unknown": sign("other")}, 0},
 		"nothing":          {nil, 0},
 	} {
 		if got := root.Signed([]byte("payload"), x.sigs, ids); len(got) != x.want {
@@ -330,9 +330,9 @@ func TestSignedCountsKeys(t *testing.T) {
 	}
 }
 
-// Where enough signed, but some with keys of a kind that is not known here, the error
-// says so: the product is too old, and nobody attacks it. A key that did not sign, or
-// that is of a known kind and weak or broken, is no excuse.
+// If enough keys signed, but some are of an unsupported kind, the error reports it: the product
+// is outdated and there is no attack. Keys without a signature and weak or malformed keys of
+// supported kinds do not have this effect.
 func TestKeysOfAnUnknownKind(t *testing.T) {
 	quantum := doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "-----BEGIN PUBLIC KEY-----\n"}}
 	for name, tt := range map[string]struct {
@@ -342,7 +342,7 @@ func TestKeysOfAnUnknownKind(t *testing.T) {
 		want      error
 		says      string
 	}{
-		"a new kind":        {quantum, true, 1, tuf.ErrUnknownKey, `timestamp v5: not enough signatures by keys of a kind that is known here: 0 of 1 needed keys of timestamp signed, 1 more may have: kind "ml-dsa" with scheme "ml-dsa-44/1"`},
+		"a new kind":        {quantum, true, 1, tuf.ErrUnknownKey, `timestamp v5: not enough signatures by keys of a supported kind: 0 of 1 needed keys of timestamp signed, 1 more can't be checked: kind "ml-dsa" with scheme "ml-dsa-44/1"`},
 		"a new scheme":      {doc{"keytype": "ed25519", "scheme": "ed25519ph", "keyval": doc{"public": "00"}}, true, 1, tuf.ErrUnknownKey, `"ed25519ph"`},
 		"did not sign":      {quantum, false, 1, tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
 		"one of two":        {quantum, true, 2, tuf.ErrThreshold, "0 of 2 needed keys of timestamp"},

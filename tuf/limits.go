@@ -16,29 +16,28 @@ import "time"
 //	unlisted, charter          1 MiB       6 MiB          16 ms
 //	unlisted, no charter      16 MiB      48 MiB          92 ms
 //
-// A file whose hash is listed is compared with it first; other bytes cost one
-// sha256. Where the length alone is listed a location can make a client parse so
-// much: 3 MiB allocated and 6 ms for each MiB, that is 192 MiB and 0.4 s for 64 MB.
+// A file with a listed hash is compared with it first; wrong bytes cost one
+// sha256. If only the length is listed, a location can make a client parse wrong
+// bytes: 3 MiB allocated and 6 ms for each MiB, that is 192 MiB and 0.4 s for 64 MB.
 type Limits struct {
-	Root      int64 // bytes of a root: endless data from a location that is asked for N+1; default 512 kB
+	Root      int64 // bytes of a root: endless data as an answer to a request for root N+1; default 512 kB
 	Timestamp int64 // bytes of a timestamp: endless data; default 16 kB
 	Snapshot  int64 // bytes of a snapshot, whatever length the timestamp lists: an attacker with the timestamp key; default 16 MB
 	Targets   int64 // bytes of a targets role, whatever length the snapshot lists: an attacker with the online keys; default 64 MB
-	// Unlisted bounds the bytes of a snapshot or targets role whose length the
-	// timestamp or snapshot does not list: a location that has no key. 0: 1 MiB
-	// with a charter, 16 MiB without one. Package repo lists lengths; a repository
-	// of an earlier version, or of another tool, with larger roles needs a higher
-	// limit.
+	// Unlisted bounds the bytes of a snapshot or targets role without a listed
+	// length: endless data from a location without any key. 0: 1 MiB with a charter,
+	// 16 MiB without one. Package repo lists lengths; a repository of an earlier
+	// version or of another tool with larger roles needs a higher limit.
 	Unlisted   int64
-	Signatures int // signatures in one file: time spent on junk; default 1024
-	// Visits bounds the roles visited in one search, and for each party those that
-	// [Snapshot.Candidates] reads: delegation loops and forests; default 64. The
-	// roles of one search have together at most four times Targets bytes.
+	Signatures int // signatures in one file: time spent on invalid signatures; default 1024
+	// Visits bounds the roles visited in one search, and for each party the roles
+	// that [Snapshot.Candidates] reads: cycles and large trees of delegations; default
+	// 64. The roles of one search have together at most four times Targets bytes.
 	Visits int
-	Depth  int // delegations between the first role of a search and the last: chains of them; default 32
+	Depth  int // delegations between the first and the last role of a search: long chains; default 32
 }
 
-// WithDefaults returns l with the default in each field that is zero.
+// WithDefaults returns l with defaults for its zero fields; Unlisted stays 0.
 func (l Limits) WithDefaults() Limits {
 	def := func(p *int64, d int64) {
 		if *p <= 0 {
@@ -73,19 +72,19 @@ func (l Limits) forType(typ string) int64 {
 	return l.Targets
 }
 
-// Options are the judge's settings; they go with a root to all that is opened
-// from it. The zero value, or nil, is right for products.
+// Options are the settings of verification. A root passes its options to every
+// value opened from it. The zero value, or nil, is right for products.
 type Options struct {
-	Limits Limits
-	// UnsafeLoopback lets locations be http:// and loopback addresses. For
+	Limits Limits // zero fields take the defaults
+	// UnsafeLoopback accepts http:// URLs and loopback addresses as locations. For
 	// development and tests on one machine.
 	UnsafeLoopback bool
-	// UnsafeStale accepts timestamps and snapshots up to that long after their expiry.
-	// Root, targets.json and the parties' roles expire as ever. It is for places
-	// without a network, where nobody could bring newer ones: whoever hands over the
-	// files can hide what was recalled or published since for as long. 0 or less: none.
+	// UnsafeStale accepts timestamps and snapshots for this long after their expiry.
+	// The expiry of root, targets.json and the parties' roles does not change. It is
+	// for machines without a network. It extends a freeze attack by the same time:
+	// the supplier of the files can hide later recalls and releases. 0 or less: none.
 	UnsafeStale time.Duration
 }
 
-// lasts is until when a timestamp or snapshot with that expiry is accepted.
+// lasts returns the end of acceptance of a timestamp or snapshot with that expiry.
 func (o *Options) lasts(expires time.Time) time.Time { return expires.Add(max(0, o.UnsafeStale)) }

@@ -12,10 +12,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// huge lets through what the default limits would refuse first.
+// huge are limits above the defaults.
 var huge = &tuf.Options{Limits: tuf.Limits{Root: 64 << 20, Timestamp: 64 << 20, Snapshot: 64 << 20, Targets: 64 << 20, Signatures: 1 << 20}}
 
-// cost is the processor time of f; wall time where the system does not say.
+// cost is the processor time of f, or wall time if the system does not report it.
 func cost(f func()) time.Duration {
 	runtime.GC()
 	start, wall := cpuTime(), time.Now()
@@ -26,10 +26,9 @@ func cost(f func()) time.Duration {
 	return time.Since(wall)
 }
 
-// No input takes more than linear time: sixteen times as much of what an attacker
-// would write takes some sixteen times as long, where something quadratic takes
-// 256. A busy machine with small caches does not fail it: the line is at 64, and
-// one try of five is enough.
+// No input takes more than linear time: sixteen times the hostile input takes about sixteen
+// times as long; with quadratic time it would take 256 times as long. To tolerate a busy
+// machine with small caches, the limit is 64, and one try of five is enough.
 func TestCostIsLinear(t *testing.T) {
 	tuftest.Sequential(t)
 	open := func(data []byte) func() error {
@@ -52,7 +51,7 @@ func TestCostIsLinear(t *testing.T) {
 	member := func(v string) func() error {
 		return root(func(signed string) string { return `{"x-new":` + v + "," + signed[1:] })
 	}
-	// targets is a look for a path in a role of that signed part.
+	// targets searches a path in a role with that signed part.
 	targets := func(path, members string) func() error {
 		r := tuftest.NewPlain()
 		for _, list := range []string{"timestamp", "snapshot"} {
@@ -187,8 +186,8 @@ func TestCostIsLinear(t *testing.T) {
 	}
 }
 
-// Patterns that are made to take long end the search: they don't say that the
-// target is not there, for what follows them may be somebody else's.
+// Patterns of excessive cost end the search with an error. The target is not reported as
+// missing, because a later role may list it.
 func TestPatternsThatTakeLong(t *testing.T) {
 	long := strings.Repeat("a", 4096)
 	r := tree(t, "^ > a!: *b", "^ > b: a*", "b = "+long)
@@ -203,7 +202,7 @@ func TestPatternsThatTakeLong(t *testing.T) {
 	r.Bump("targets")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget(long, get)
-	want(t, err, tuf.ErrTooLarge, `too many delegations to compare it with, that to a the last`)
+	want(t, err, tuf.ErrTooLarge, `too many delegations to compare with, the last is that to a`)
 	_, err = mustSnapshot(t, r).UnsafeTarget("a-short-one", get)
 	want(t, err, tuf.ErrNoTarget, "")
 	_, err = mustSnapshot(t, r).UnsafeTarget(long+"a", get)

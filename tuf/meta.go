@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,7 +12,61 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// metaFile is what timestamp and snapshot say of another metadata file.
+// RoleFile names one version of a metadata file.
+type RoleFile struct {
+	Role    string // as in metadata; not escaped for URLs or file names
+	Version int64  // listed version
+	// MaxLength is the greatest number of bytes to read: the listed length, or
+	// [Limits].Unlisted if none is listed, and at most the limit of the role's kind. A
+	// longer file is refused before it is parsed ([ErrTooLarge]).
+	MaxLength int64
+
+	single bool // root does not set consistent_snapshot: one file for all versions
+}
+
+// Name is the file's name below metadata/, not escaped: 5.snapshot.json, or
+// snapshot.json if root does not set consistent_snapshot (specification, 5.5.1,
+// 5.6.1 and 5.6.7). In the second case a publication replaces the file, and a
+// concurrent read may return another version.
+func (f RoleFile) Name() string {
+	if f.single {
+		return f.Role + ".json"
+	}
+	return fmt.Sprintf("%d.%s.json", f.Version, f.Role)
+}
+
+// roleFile takes the smaller of the listed length and the limit: an attacker with
+// the timestamp key must not be able to exhaust memory.
+func (r *Root) roleFile(role string, m metaFile, limit int64) RoleFile {
+	length := m.length
+	if length == 0 {
+		length = r.unlisted()
+	}
+	return RoleFile{role, m.version, min(limit, length), !r.consistent}
+}
+
+// unlisted is Limits.Unlisted or its default for the kind of repository.
+func (r *Root) unlisted() int64 {
+	switch l := r.opt.Limits.Unlisted; {
+	case l > 0:
+		return l
+	case r.charter != nil:
+		return 1 << 20
+	}
+	return 16 << 20
+}
+
+// check compares received bytes with their listed length and hashes. It runs before
+// parsing, which costs more than hashing.
+func (r *Root) check(role string, m metaFile, limit int64, data []byte) error {
+	if max := r.roleFile(role, m, limit).MaxLength; m.length == 0 && int64(len(data)) > max {
+		return refuse(role, m.version, ErrTooLarge, "%d bytes, at most %d without a listed length", len(data), max)
+	}
+	return m.check(role, data)
+}
+
+// metaFile is an entry of a timestamp or snapshot for another metadata file
+// (METAFILES; specification, 4.4).
 type metaFile struct {
 	version int64
 	length  int64 // 0: not listed
@@ -37,7 +92,7 @@ func parseMetaFile(v wire.Value) (metaFile, error) {
 	return m, err
 }
 
-// check compares received bytes with what was listed of them.
+// check compares received bytes with the listed length and hashes.
 func (m metaFile) check(role string, data []byte) error {
 	if m.length > 0 && int64(len(data)) != m.length {
 		return refuse(role, m.version, ErrMismatch, "%d bytes, %d are listed", len(data), m.length)
@@ -58,10 +113,11 @@ func hexSum256(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// hashes are the listed ones we know, in lower-case hex; "" where not listed.
+// hashes are the listed hashes of known algorithms, in lower-case hex; "" if not
+// listed.
 type hashes struct{ sha256, sha512 string }
 
-// name is that of the hash that counts first.
+// name is the name of the preferred listed hash.
 func (h hashes) name() string {
 	if h.sha256 == "" {
 		return "sha512"
@@ -69,8 +125,8 @@ func (h hashes) name() string {
 	return "sha256"
 }
 
-// parseHashes reads a hashes object. Absent or empty is fine here; one that
-// lists only algorithms we don't know is not, for it could not be checked.
+// parseHashes reads a hashes object, which may be absent or empty. It refuses one
+// with only unknown algorithms, because nothing could be checked.
 func parseHashes(v wire.Value) (h hashes, err error) {
 	if dropNull(&v); v == nil {
 		return h, nil
@@ -106,8 +162,8 @@ func parseHashes(v wire.Value) (h hashes, err error) {
 	return h, nil
 }
 
-// index is the members of a large object, sorted by name as the canonical form
-// has them; the values are decoded when asked for.
+// index holds the members of a large object, sorted by name as in the canonical
+// form. Values are decoded on demand.
 type index []entry
 
 type entry struct {
@@ -119,7 +175,7 @@ func newIndex(v wire.Value) (index, error) {
 	if v.Kind() != '{' {
 		return nil, syntaxf("an object was expected")
 	}
-	// Room for most of them at once: to grow to 100,000 takes five times the memory.
+	// Allocated once for most members: growing to 100,000 takes five times the memory.
 	x := make(index, 0, len(v)/128)
 	for name, val := range v.Members() {
 		if val.Kind() != '{' {

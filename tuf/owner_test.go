@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// below makes a chain of roles under vendor-agent, all signed with the vendor's
-// key, and returns the name of the last one.
+// below adds a chain of roles under vendor-agent, all signed with the vendor's key, and returns
+// the name of the last one.
 func below(r *tuftest.Repo, depth int) string {
 	last := "vendor-agent"
 	for i := range depth {
@@ -23,9 +23,9 @@ func below(r *tuftest.Repo, depth int) string {
 	return last
 }
 
-// A role that root or the charter names has one owner. Any other role that delegates to
-// it is refused, at any depth, by name, by a name that differs in case, and by hash
-// bins of which one has the name.
+// A role that root or the charter names has one owner. Delegations to it from other roles are
+// refused, at any depth, by name, by a name that differs in case, and by hash bins of which one
+// has the name.
 func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 	all := doc{"paths": []any{"agent/*"}}
 	for _, depth := range []int{0, 1, 3} {
@@ -62,14 +62,14 @@ func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 		r := bins(prefix)
 		want(t, newClient(t, r).walk(r), sentinel, "")
 	}
-	// The same in the parties' other roles, and in a hold, which have no need to delegate.
+	// The same in the parties' other roles and in a hold.
 	for _, by := range []string{"review-agent", "hold"} {
 		r := tuftest.New()
 		r.Delegate(by, "vendor-agent", all, "attacker")
 		r.Publish()
 		want(t, newClient(t, r).walk(r), tuf.ErrMalformed, by+" v5: malformed: delegates to vendor-agent, which is the charter's role vendor-agent")
 	}
-	// A plain repository has no such names but root's.
+	// A repository without a charter reserves only root's names.
 	r := tuftest.NewPlain()
 	r.Roles["hold"], r.Signers["hold"] = tuftest.Targets(), []string{"k"}
 	r.Delegate("targets", "hold", doc{"paths": []any{"x"}}, "k")
@@ -78,8 +78,8 @@ func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 	want(t, err, tuf.ErrNoTarget, "")
 }
 
-// targets.json leads standard clients to the release roles, with whatever keys it
-// has; to a hold it does not lead.
+// targets.json delegates to the release roles for standard TUF clients, with any keys; it must
+// not delegate to a hold.
 func TestTargetsMayDelegateToReleaseRoles(t *testing.T) {
 	open := func(r *tuftest.Repo) error {
 		r.Publish()
@@ -100,8 +100,8 @@ func TestTargetsMayDelegateToReleaseRoles(t *testing.T) {
 	want(t, open(r), tuf.ErrMalformed, "targets v5: malformed: delegates to hold")
 }
 
-// A role that names another repository is refused wherever it stands: one that was
-// signed for a staging repository, or for another vendor with the same key.
+// A role that names another repository is refused: it was signed for a staging repository, or
+// for another vendor with the same key.
 func TestRolesOfAnotherRepository(t *testing.T) {
 	other := strings.Repeat("ab", 16)
 	for _, role := range []string{"vendor-agent", "review-agent", "hold", "level-2"} {
@@ -119,7 +119,7 @@ func TestRolesOfAnotherRepository(t *testing.T) {
 	r.Publish()
 	_, err := mustSnapshot(t, r).Role("targets", from(r))
 	want(t, err, tuf.ErrMismatch, "signed for repository "+other+", this is "+tuftest.RepoID)
-	// A repository without a charter has no identity: a role that names one is another's.
+	// A repository without a charter has no identity: a role that names one is refused.
 	p := tuftest.NewPlain()
 	p.Roles["lib"][tuf.RepoMember] = other
 	p.Publish()
@@ -127,8 +127,8 @@ func TestRolesOfAnotherRepository(t *testing.T) {
 	want(t, err, tuf.ErrMismatch, "lib v5")
 }
 
-// A role that names another role is refused in its place, for every role and for a
-// delegated one: the keys of one role often sign another one too.
+// A role that names another role is refused, for every role and for delegated ones: one key
+// often signs several roles.
 func TestContentOfAnotherRole(t *testing.T) {
 	for _, role := range []string{"vendor-agent", "review-agent", "hold", "level-2"} {
 		for name, sentinel := range map[any]error{role: nil, "targets": tuf.ErrMismatch, "": tuf.ErrMismatch, strings.ToUpper(role): tuf.ErrMismatch, 7: tuf.ErrMalformed, nil: tuf.ErrMalformed} {
@@ -142,8 +142,8 @@ func TestContentOfAnotherRole(t *testing.T) {
 	}
 }
 
-// An agreement beside hash bins is not understood, so it is refused and not passed over.
-func TestAgreementBesideBins(t *testing.T) {
+// An agreement together with hash bins can't be interpreted, so it is refused, not ignored.
+func TestAgreementWithBins(t *testing.T) {
 	build := func(agreement any) error {
 		r := tuftest.NewPlain()
 		d := r.Role(1, "bins")
@@ -163,13 +163,13 @@ func TestAgreementBesideBins(t *testing.T) {
 	}
 	want(t, build(nil), nil, "")
 	for _, agreement := range []any{[]any{doc{"roles": []any{"bin-0", "bin-1"}, "min_roles_in_agreement": 2}}, []any{}, "x", doc{}} {
-		want(t, build(agreement), tuf.ErrMalformed, "beside succinct_roles")
+		want(t, build(agreement), tuf.ErrMalformed, "together with succinct_roles")
 	}
 }
 
-// A threshold that is raised within the same keys does not forget versions: what one
-// of the keys signed stays a floor, but is not taken for trusted.
-func TestPriorsOutliveARaisedThreshold(t *testing.T) {
+// A raised threshold of the same keys does not lift version floors: a file that one of the keys
+// signed remains a floor, but is not trusted.
+func TestPriorsAfterARaisedThreshold(t *testing.T) {
 	build := func() *tuftest.Repo {
 		r := tuftest.NewPlain()
 		for _, role := range []string{"timestamp", "snapshot"} {
@@ -211,7 +211,7 @@ func TestPriorsOutliveARaisedThreshold(t *testing.T) {
 	c.ts = nil
 	_, err = c.refresh(old)
 	want(t, err, tuf.ErrRollback, "snapshot v5")
-	// A prior that too few signed is a floor and no more: it is not the result.
+	// A prior with too few signatures is only a floor: it is not the result.
 	*c = trusted
 	next, err := c.root.Next(r.Files["2.root.json"])
 	if err != nil {
@@ -223,7 +223,7 @@ func TestPriorsOutliveARaisedThreshold(t *testing.T) {
 	}
 	_, err = next.Timestamp(c.ts, c.ts, tuftest.Now)
 	want(t, err, tuf.ErrThreshold, "1 of 2")
-	// What none of the keys signed is no floor.
+	// A file that none of the keys signed is no floor.
 	foreign := r.Clone()
 	foreign.Roles["timestamp"]["version"] = 99
 	foreign.Signers["timestamp"] = []string{"attacker"}
@@ -234,8 +234,8 @@ func TestPriorsOutliveARaisedThreshold(t *testing.T) {
 	}
 }
 
-// No hold is in force for more than the charter's max_seconds, whatever it says of
-// when it was made; one that says nothing lawful stops the path as malformed.
+// No hold lasts longer than the charter's max_seconds, whatever its at is. A malformed hold
+// stops the path.
 func TestHoldsEndInTime(t *testing.T) {
 	day := func(n int) string { return tuftest.Stamp(tuftest.Now.AddDate(0, 0, n)) }
 	for _, tt := range []struct {

@@ -7,8 +7,8 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// Pin is what a product embeds: a root, the review centre's keys, and where to
-// ask. Only [OpenPin] makes one.
+// Pin is the file that a product embeds: a root, the review centre's keys and the
+// locations of the repository. Only [OpenPin] creates one.
 type Pin struct {
 	root        *Root
 	review      string // party name
@@ -16,10 +16,12 @@ type Pin struct {
 	fingerprint string
 }
 
-// OpenPin reads a pin. Its world is closed: a member that is not known is
-// refused, as is a pin whose root has no such review party with exactly these
-// keys and at least this minimum. A bare root.json without a charter is taken
-// too; then Review is "" and there are no locations. opt may be nil.
+// OpenPin reads a pin of at most 1 MiB. Unknown members are rejected. The pin's root
+// must have the review party of the pin, with exactly the keys of the pin and at
+// least its minimum. OpenPin also accepts a bare root.json without a charter; then
+// Review is "" and there are no locations. opt may be nil. Errors wrap
+// [ErrMalformed], [ErrTooLarge], [ErrCharter], [ErrMismatch] or the errors of
+// [OpenRoot].
 func OpenPin(data []byte, opt *Options) (p *Pin, err error) {
 	defer func() { attach(err, data) }()
 	if int64(len(data)) > 1<<20 {
@@ -50,7 +52,7 @@ func openBareRoot(data []byte, opt *Options) (*Pin, error) {
 		return nil, err
 	}
 	if root.charter != nil {
-		return nil, refuse("pin", 0, ErrMalformed, "this is a root with a charter, not a pin: it names no review keys")
+		return nil, refuse("pin", 0, ErrMalformed, "a root with a charter is no pin: it has no review keys")
 	}
 	return &Pin{root: root, fingerprint: root.SHA256()}, nil
 }
@@ -80,7 +82,7 @@ func parsePin(v wire.Value, opt *Options) (*Pin, error) {
 			wire.Field{Name: "paths", To: &paths})
 		r.closed(paths, "a location's paths", f("metadata"), f("targets"))
 	})
-	places := r.locations(locations)
+	locs := r.locations(locations)
 	if r.err != nil {
 		return nil, malformed("pin", 0, r.err)
 	}
@@ -88,25 +90,25 @@ func parsePin(v wire.Value, opt *Options) (*Pin, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pin{root: opened, review: name, locations: places}
+	p := &Pin{root: opened, review: name, locations: locs}
 	return p, p.check(id, least, pinned)
 }
 
-// check holds the pin against its own root.
+// check compares the pin with its own root.
 func (p *Pin) check(repoID string, least int64, pinned []Key) error {
 	c := p.root.charter
 	if c == nil {
 		return refuse("pin", 0, ErrCharter, "its root has no charter")
 	}
 	if repoID != c.repoID {
-		return refuse("pin", 0, ErrMismatch, "repo_id is %s, its root has %s", text.Quote(repoID), c.repoID)
+		return refuse("pin", 0, ErrMismatch, "repo_id is %s, in its root %s", text.Quote(repoID), c.repoID)
 	}
 	party := c.party(p.review)
 	if party == nil {
 		return refuse("pin", 0, ErrCharter, "its root has no party %s", text.Quote(p.review))
 	}
 	if least < 1 || int64(party.Min) < least {
-		return refuse("pin", 0, ErrCharter, "party %s must sign with at least %d keys, its root says %d", p.review, least, party.Min)
+		return refuse("pin", 0, ErrCharter, "party %s must sign with at least %d keys, in its root with %d", p.review, least, party.Min)
 	}
 	var want, have []string
 	for _, id := range party.KeyIDs {
@@ -127,7 +129,7 @@ func (p *Pin) check(repoID string, least int64, pinned []Key) error {
 	// The locations of a pin obey the same rules as those of a charter (H4 to H6).
 	ids := map[string]bool{}
 	for _, l := range p.locations {
-		if rule, why := p.root.opt.placeFault(l, ids); rule != "" {
+		if rule, why := p.root.opt.locationFault(l, ids); rule != "" {
 			return refuse("pin", 0, ErrCharter, "%s: %s", rule, why)
 		}
 	}
@@ -137,7 +139,7 @@ func (p *Pin) check(repoID string, least int64, pinned []Key) error {
 	return nil
 }
 
-// closed reads an object that may have no other members than fields.
+// closed reads an object and rejects members that are not in fields.
 func (r *reader) closed(v wire.Value, what string, fields ...wire.Field) {
 	r.fields(v, fields...)
 	if r.err != nil {
@@ -156,9 +158,10 @@ func (p *Pin) Root() *Root { return p.root }
 // Review is the name of the review party, "" for a bare root.
 func (p *Pin) Review() string { return p.review }
 
-// Locations returns where to ask, in order of priority.
+// Locations returns a copy of the pin's locations, in order of priority.
 func (p *Pin) Locations() []Location { return slices.Clone(p.locations) }
 
-// Fingerprint is the sha256 of the pin's canonical form, in hex: what a product
-// shows in its "about" page and the review centre on its wall.
+// Fingerprint is the sha256 of the pin's canonical form, in hex. A product can show
+// it for comparison with the value that the review centre publishes. For a bare
+// root it is [Root.SHA256].
 func (p *Pin) Fingerprint() string { return p.fingerprint }

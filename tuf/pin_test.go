@@ -20,7 +20,7 @@ func TestPin(t *testing.T) {
 	if p.Review() != "review" || p.Root().Version() != 1 || len(p.Locations()) != 3 || p.Root().Charter().RepoID() != tuftest.RepoID {
 		t.Errorf("%+v", p)
 	}
-	// The fingerprint is of what the pin says, not of how it is printed.
+	// The fingerprint depends on the content of the pin, not on its formatting.
 	var pretty bytes.Buffer
 	if err := json.Indent(&pretty, pin, "", "  "); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestPinRefused(t *testing.T) {
 			tuftest.At(p, "review")["keys"].([]any)[1] = k
 		}, tuf.ErrCharter, "the keys of party review"},
 		{"a key that can't be used", func(p doc) { tuftest.At(p, "review", "keys", 0)["scheme"] = "rot13" }, tuf.ErrMalformed, ""},
-		{"a higher minimum", func(p doc) { tuftest.At(p, "review")["min"] = 2 }, tuf.ErrCharter, "at least 2 keys, its root says 1"},
+		{"a higher minimum", func(p doc) { tuftest.At(p, "review")["min"] = 2 }, tuf.ErrCharter, "at least 2 keys, in its root with 1"},
 		{"minimum 0", func(p doc) { tuftest.At(p, "review")["min"] = 0 }, tuf.ErrCharter, "at least 0"},
 		{"one operator", func(p doc) {
 			for _, l := range p["locations"].([]any) {
@@ -104,7 +104,7 @@ func TestPinRefused(t *testing.T) {
 	}
 }
 
-// A refused pin is handed back with the refusal.
+// A refusal of a pin has the pin as evidence.
 func TestPinEvidence(t *testing.T) {
 	other := tuftest.New().Pin()
 	other["repo_id"] = strings.Repeat("0", 32)
@@ -130,19 +130,19 @@ func TestPinTooLarge(t *testing.T) {
 	}
 }
 
-// A plain TUF repository is pinned by its root. A root with a charter is not a
-// pin: whoever hands it over would choose the review keys.
+// The pin of a repository without a charter is its root. A root with a charter is no pin: its
+// supplier could choose the review keys.
 func TestPinBareRoot(t *testing.T) {
 	p, err := tuf.OpenPin(tuftest.NewPlain().Files["1.root.json"], nil)
 	if err != nil || p.Review() != "" || p.Locations() != nil || p.Root().Charter() != nil || p.Fingerprint() != p.Root().SHA256() {
 		t.Error(p, err)
 	}
 	_, err = tuf.OpenPin(tuftest.New().Files["1.root.json"], nil)
-	want(t, err, tuf.ErrMalformed, "a root with a charter, not a pin")
+	want(t, err, tuf.ErrMalformed, "a root with a charter is no pin")
 }
 
-// Two locations are of one operator where their operators' names or their hosts are
-// the same, also over a third one.
+// Two locations have the same operator if the names or the hosts are equal, also through a
+// third location.
 func TestOperators(t *testing.T) {
 	at := func(operator, host string) tuf.Location {
 		return tuf.Location{Operator: operator, Base: "https://" + host + "/r/"}
@@ -167,7 +167,7 @@ func TestOperators(t *testing.T) {
 	}
 }
 
-// Where the charter is content with one operator, so is the pin.
+// With min_operators 1 in the charter a pin needs only one operator.
 func TestPinOfOneOperator(t *testing.T) {
 	r := tuftest.New()
 	r.Charter()["probe"] = doc{"min_operators": 1, "every_seconds": 60, "max_age_seconds": 60, "mode": "warn"}

@@ -2,14 +2,14 @@ package tuf
 
 import "time"
 
-// Proposal is a root that those who must have not signed yet. It obeys every
-// rule that can be judged without signatures: H1 to H10 and H12. It is not a
-// [Root], and nothing but its own Propose takes it for the root before another.
+// Proposal is a root that has not been signed yet. It obeys every rule that can be
+// checked without signatures: H1 to H10 and H12. It is not a [Root]; only
+// [Proposal.Propose] accepts it as the predecessor of another root.
 type Proposal struct{ root *Root }
 
-// Propose judges data as the root after r by the same rules as [Root.Next], but
-// for H11: its signatures are not looked at. It is for those who prepare a root,
-// so that nobody signs one that every client would refuse.
+// Propose checks data as the successor of r by the rules of [Root.Next] except H11:
+// it does not verify signatures. Tools use it before signing, so that a root that
+// every client would refuse is not signed.
 func (r *Root) Propose(data []byte) (p *Proposal, err error) {
 	defer func() { attach(err, data) }()
 	if r == nil || r.doc == nil {
@@ -26,7 +26,7 @@ func (r *Root) Propose(data []byte) (p *Proposal, err error) {
 }
 
 // ProposeFirst reads the first root of a repository, version 1, before it is
-// signed, and checks it by the rules of [OpenRoot] but for its signatures. opt may be nil.
+// signed. It checks the rules of [OpenRoot] except signatures. opt may be nil.
 func ProposeFirst(data []byte, opt *Options) (p *Proposal, err error) {
 	defer func() { attach(err, data) }()
 	root, err := parseRoot(data, opt)
@@ -39,7 +39,7 @@ func ProposeFirst(data []byte, opt *Options) (p *Proposal, err error) {
 	return &Proposal{root}, nil
 }
 
-// Propose judges data as the root after p.
+// Propose checks data as the successor of p, like [Root.Propose].
 func (p *Proposal) Propose(data []byte) (*Proposal, error) {
 	if p == nil {
 		return nil, refuse("root", 0, ErrUntrusted, "zero Proposal")
@@ -53,22 +53,22 @@ func (p *Proposal) Version() int64 { return p.root.Version() }
 // Expires is the proposed root's own expiry.
 func (p *Proposal) Expires() time.Time { return p.root.Expires() }
 
-// Bytes returns a copy of the file as it was proposed.
+// Bytes returns a copy of the proposed file.
 func (p *Proposal) Bytes() []byte { return p.root.Bytes() }
 
 // SHA256 is the hash of the canonical signed part, in hex. Signatures do not change it.
 func (p *Proposal) SHA256() string { return p.root.SHA256() }
 
-// Charter returns the agreement that the parties are asked to sign.
+// Charter returns the proposed charter; nil if the root has none.
 func (p *Proposal) Charter() *Charter { return p.root.Charter() }
 
-// Keys returns the keys named by ids, by id.
+// Keys returns the keys with the given ids, by id.
 func (p *Proposal) Keys(ids []string) map[string]Key { return p.root.Keys(ids) }
 
 // RoleKeys returns the key ids and threshold of a top-level role.
 func (p *Proposal) RoleKeys(role string) (ids []string, threshold int) { return p.root.RoleKeys(role) }
 
-// CheckExpiry returns an error that wraps [ErrExpired] where the root will be past its date.
+// CheckExpiry returns an error that wraps [ErrExpired] if the root is expired at now.
 func (p *Proposal) CheckExpiry(now time.Time) error { return p.root.CheckExpiry(now) }
 
 // KeySet is [Root.KeySet] of the proposed root.

@@ -8,8 +8,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A first root can be read before it is signed, by the rules of OpenRoot but for
-// its signatures.
+// ProposeFirst applies the rules of OpenRoot except signatures.
 func TestProposeFirst(t *testing.T) {
 	r := tuftest.New()
 	unsigned := func() []byte { return tuftest.Marshal(doc{"signed": r.Root, "signatures": []any{}}) }

@@ -9,41 +9,42 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// RecallMember is the custom member of a release role's signed part that tells
-// products what they should not run any more:
+// RecallMember is the custom member of a release role's signed part that lists
+// the releases that products should no longer run:
 //
 //	"x-visum-recalled": [{"path": "...", "sha256": "...", "reason": "...", "at": "2018-11-12T09:00:00Z"}]
 //
-// A recall names bytes: no path of the role's class under which the same sha256 is
-// listed is approved ([ErrRecalled]). path says under which one they were known; it
-// must be in the class. To stock TUF clients a recalled release is one that the
-// role does not list.
+// A recall names bytes: a path of the role's class with the same sha256 is not
+// approved ([ErrRecalled]). path is the path at the time of the recall; it must be
+// in the class. Standard TUF clients do not read this member; for them the role
+// no longer lists the release.
 const RecallMember = "x-visum-recalled"
 
-// Recall is a party's word that some bytes are bad, under whatever path of Class
-// they are listed.
+// Recall is a party's statement that some bytes must not be used, under any path
+// of Class.
 type Recall struct {
-	Class   string // of the charter
-	Path    string // under which the party knew them
-	SHA256  string // lower-case hex
-	Reason  string
-	At      time.Time
-	Party   string
-	Role    string
-	Version int64 // of the role
+	Class   string    // of the charter
+	Path    string    // the path at the time of the recall
+	SHA256  string    // lower-case hex
+	Reason  string    // human-readable
+	At      time.Time // time of the recall
+	Party   string    // the party that recalled
+	Role    string    // the role that lists the recall
+	Version int64     // of the role
 }
 
 // maxRecalls bounds the recalls of one role.
 const maxRecalls = 4096
 
-// Recalls returns what the parties' roles recall, in order of paths, then of
-// classes. Any one party's word is here; what to do about a release that runs
-// already is the product's decision.
+// Recalls returns the recalls of all release roles, sorted by path, then by class.
+// One party is enough for a recall. The product decides what to do about a recalled
+// release that is already running.
 //
-// The result holds what the roles say that can be read, and the error, which may
-// stand beside it, is about the first that cannot: a role that expired does not
-// silence another party's recall. For an approved target the recalls of its class
-// are complete, for without one of the roles it would not be approved.
+// Recalls may return recalls together with an error: the error is about the first
+// role that can't be read, and the result holds the recalls of the other roles, so
+// that an expired role does not suppress another party's recall. For an approved
+// target the recalls of its class are complete, because the approval needed all of
+// its roles.
 func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 	if s == nil || s.root == nil || s.root.charter == nil {
 		_, err := s.classOf("roles")
@@ -61,7 +62,7 @@ func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 				continue
 			}
 			for _, r := range t.recalls {
-				if strings.HasPrefix(r.Path, class.Prefix) { // a party speaks of its own class only
+				if strings.HasPrefix(r.Path, class.Prefix) { // a role can recall only paths of its class
 					r.Class, r.Party, r.Role, r.Version = class.Name, role.Party, role.Role, t.doc.version
 					out = append(out, r)
 				}
@@ -72,7 +73,7 @@ func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 	return out, first
 }
 
-// checkRecall looks for any party's word, of the class, against the bytes.
+// checkRecall refuses bytes that any role of the class recalls.
 func (s *Snapshot) checkRecall(class *Class, a Approved, get Fetch) error {
 	for _, role := range class.Roles {
 		t, err := s.releaseRole(role, get)
@@ -100,7 +101,7 @@ func parseRecalls(v wire.Value) (out []Recall, err error) {
 			wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "at", To: &at})
 		x := Recall{Path: r.text(path), SHA256: strings.ToLower(r.text(sha256)), Reason: r.text(reason), At: r.time(at)}
 		if x.Path == "" || !isSHA256(x.SHA256) || at == nil {
-			r.fail("a recall names path, sha256 and at")
+			r.fail("a recall must have path, sha256 and at")
 		}
 		out = append(out, x)
 	})

@@ -11,8 +11,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What was decided can be decided again, years later, by somebody else, from
-// nothing but the files that the decision names: same bytes, same answer.
+// A decision can be reproduced years later from the files that it names: the same bytes give
+// the same decision.
 func TestDecisionsCanBeCheckedAgain(t *testing.T) {
 	agreed := func() *tuftest.Repo {
 		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*")
@@ -29,7 +29,7 @@ func TestDecisionsCanBeCheckedAgain(t *testing.T) {
 	for name, tt := range map[string]struct {
 		repo  *tuftest.Repo
 		path  string
-		roles []string // who is named
+		roles []string // the expected roles
 	}{
 		"charter":           {tuftest.New(), tuftest.Path, []string{"vendor-agent", "review-agent"}},
 		"below a party":     {below(), "agent/x", []string{"vendor-agent", "sub"}},
@@ -55,7 +55,7 @@ func TestDecisionsCanBeCheckedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			// The archive: what the client had, by name.
+			// The archive: the client's files by name.
 			b := a.Basis()
 			archive := map[string][]byte{
 				fmt.Sprintf("%d.root.json", b.Root):           c.root.Bytes(),
@@ -106,7 +106,7 @@ func TestDecisionsCanBeCheckedAgain(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(a, same) || a.String() != same.String() {
 				t.Errorf("decided %v, now %v, %v", a, same, err)
 			}
-			// Today it would not be decided so, and another file is not the one that was there.
+			// At a later time the decision differs, and so it does with another file.
 			late := b
 			late.Time = b.Time.AddDate(3, 0, 0)
 			_, err = again(late, find)

@@ -10,26 +10,26 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// RecoveryRule is the charter's answer to the loss of the ordinary quorum, when
-// no next root can be signed any more: recovery keys, held by organisations that
-// have no other part in the repository, may name one, after a long and public
-// wait. In the charter:
+// RecoveryRule is the charter's rule for the case that the root threshold can no
+// longer be met. Recovery keys, held by organisations without any other role in
+// the repository, may then sign a statement that names the next root. Clients
+// accept that root after a waiting period. In the charter:
 //
 //	"recovery": {"keyids": ["k1","k2","k3"], "orgs": [{"name": "bank", "keyids": ["k1","k2"]}, {"name": "university", "keyids": ["k3"]}],
 //	             "threshold": 2, "min_orgs": 2, "hold_seconds": 1209600, "min_ticks": 14, "counter": 1}
 type RecoveryRule struct {
-	Orgs      []Org
+	Orgs      []Org         // organisations that hold recovery keys
 	Threshold int           // keys that must sign
-	MinOrgs   int           // organisations that they must belong to
-	Hold      time.Duration // how long a client waits while it looks for an ordinary root
-	MinTicks  int           // searches that the wait is made of, at least
-	Counter   int64         // statements with a lower one are void
+	MinOrgs   int           // least number of organisations that these keys belong to
+	Hold      time.Duration // the waiting period, in which the client looks for a regular root
+	MinTicks  int           // least number of root checks in the waiting period
+	Counter   int64         // statements with a lower counter are invalid
 }
 
 // Org is an organisation that holds recovery keys.
 type Org struct {
-	Name   string
-	KeyIDs []string
+	Name   string   // unique in the rule
+	KeyIDs []string // the organisation's recovery keys
 }
 
 func (r RecoveryRule) clone() RecoveryRule {
@@ -40,15 +40,15 @@ func (r RecoveryRule) clone() RecoveryRule {
 	return r
 }
 
-// Recovery is a verified recovery statement with the root that it names. It is
-// not a trusted root: see [RecoveryRule.Accept]. Only [Root.Recovery] makes one.
+// Recovery is a verified recovery statement with the root that it names. The root
+// is not trusted yet: see [Recovery.Accept]. Only [Root.Recovery] creates one.
 type Recovery struct {
 	doc  *document
 	rule RecoveryRule
 	next *Root
 }
 
-// MaxRecoveryStatement is the most bytes that a recovery statement may have.
+// MaxRecoveryStatement is the greatest length of a recovery statement, in bytes.
 const MaxRecoveryStatement = 64 << 10
 
 // Bounds of the rule, and names.
@@ -60,8 +60,9 @@ const (
 	recoveryFolder = "recovery/"
 )
 
-// RecoveryFiles names what is looked for when a root has no successor: the
-// statement and the root it names, below a location's metadata.
+// RecoveryFiles returns the names, below a location's metadata folder, of the files
+// that a client requests if r has no successor: the recovery statement and the root
+// that it names.
 func (r *Root) RecoveryFiles() (statement, root string) {
 	v := r.doc.version
 	return fmt.Sprintf("%s%d.statement.json", recoveryFolder, v), fmt.Sprintf("%s%d.root.json", recoveryFolder, v+1)
@@ -74,10 +75,10 @@ func (r *Root) RecoveryFiles() (statement, root string) {
 //	 "signatures": [...]}
 //
 // version is the counter; the hashes are those of [Root.SHA256]. The statement
-// must be signed by the recovery keys that r's charter asks for, name r itself
-// and exactly this root, and be unexpired at now. The root must be signed by its
-// own threshold and parties, begin a new epoch, and obey all rules for a successor
-// but H11, which the statement stands in for.
+// must meet the recovery threshold of r's charter, name r itself and exactly this
+// root, and be unexpired at now. The root must be signed by its own threshold and
+// parties, begin a new epoch, and obey all rules for a successor except H11, which
+// the statement replaces. Errors wrap [ErrUntrusted] or [ErrExpired].
 func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, err error) {
 	defer func() { attach(err, statement) }()
 	if r == nil || r.doc == nil {
@@ -102,7 +103,7 @@ func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, e
 	v := rec.doc.version
 	var rd reader
 	if id := rd.text(repoID); id != r.charter.repoID {
-		return nil, refuse(recoveryRole, v, ErrMismatch, "for repository %s, this is %s", text.Name(id), r.charter.repoID)
+		return nil, refuse(recoveryRole, v, ErrMismatch, "signed for repository %s, this is %s", text.Name(id), r.charter.repoID)
 	}
 	if v < rec.rule.Counter {
 		return nil, refuse(recoveryRole, v, ErrRollback, "the charter's counter is %d", rec.rule.Counter)
@@ -125,10 +126,10 @@ func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, e
 	if err := r.checkSuccessor(rec.next); err != nil {
 		return nil, err
 	}
-	// Else what is signed today would be good under both, and nobody could tell
-	// whether the repository has gone on.
+	// Otherwise current online metadata would verify under both roots, and clients
+	// could not tell whether the repository follows the recovery.
 	if rec.next.charter.epoch == r.charter.epoch {
-		return nil, refuse(recoveryRole, v, ErrCharter, "root v%d keeps the online keys of v%d: a recovery brings new ones", rec.next.doc.version, r.doc.version)
+		return nil, refuse(recoveryRole, v, ErrCharter, "root v%d keeps the online keys of v%d: a recovery must rotate them", rec.next.doc.version, r.doc.version)
 	}
 	if !now.Before(rec.doc.expires) {
 		return nil, expired(recoveryRole, v, rec.doc.expires, now)
@@ -136,7 +137,7 @@ func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, e
 	return rec, nil
 }
 
-// names demands that v is the version and hash of root.
+// names returns an error unless v has the version and hash of root.
 func (r *reader) names(v wire.Value, root *Root) error {
 	var version, sum wire.Value
 	r.fields(v, wire.Field{Name: "version", To: &version}, wire.Field{Name: "sha256", To: &sum})
@@ -150,7 +151,8 @@ func (r *reader) names(v wire.Value, root *Root) error {
 	return nil
 }
 
-// signed counts the recovery keys, and the organisations they belong to.
+// signed checks the threshold of recovery keys and the number of their
+// organisations.
 func (rec *Recovery) signed(by *Root) error {
 	var all []string
 	var orgs []string
@@ -171,16 +173,17 @@ func (rec *Recovery) signed(by *Root) error {
 	return nil
 }
 
-// ID tells statements apart: the sha256 of the signed part, in hex.
+// ID identifies the statement: the sha256 of its signed part, in hex.
 func (rec *Recovery) ID() string { return hexSum256(rec.doc.signed) }
 
-// Counter is the statement's own; a higher one replaces a lower one.
+// Counter is the statement's counter. A statement with a higher counter replaces
+// one with a lower counter.
 func (rec *Recovery) Counter() int64 { return rec.doc.version }
 
-// Expires is when the statement is void.
+// Expires is the expiry of the statement.
 func (rec *Recovery) Expires() time.Time { return rec.doc.expires }
 
-// Rule is the charter's rule that the statement was held against.
+// Rule is the charter's rule that the statement was checked against.
 func (rec *Recovery) Rule() RecoveryRule { return rec.rule.clone() }
 
 // Bytes returns copies of the statement and of the root that it names, as received.
@@ -188,24 +191,25 @@ func (rec *Recovery) Bytes() (statement, root []byte) {
 	return clone(rec.doc.raw), clone(rec.next.doc.raw)
 }
 
-// Wait is what a client has waited for one statement so far. It grows by
-// [Wait.Tick] alone.
+// Wait is the part of the waiting period that a client has completed for one
+// statement. Only [Wait.Tick] increases it.
 type Wait struct {
-	Statement string        `json:"statement"` // Recovery.ID
-	Held      time.Duration `json:"held"`      // nanoseconds
-	Ticks     int           `json:"ticks"`
-	Last      time.Time     `json:"last"` // the latest time of a tick
+	Statement string        `json:"statement"` // [Recovery.ID]
+	Held      time.Duration `json:"held"`      // completed time, in nanoseconds
+	Ticks     int           `json:"ticks"`     // completed root checks
+	Last      time.Time     `json:"last"`      // the latest time of a tick
 }
 
-// Tick counts one search at now. The caller vouches that in it an ordinary next
-// root was asked for at two operators at least and that they said there is
-// none, and that two operators at least showed this statement.
+// Tick counts one root check at now and returns the new Wait. The caller must have
+// requested the regular next root from at least two operators, both must have
+// reported that it does not exist, and at least two operators must have served this
+// statement.
 //
-// Time counts only between searches, and no more of it for one search than its
-// share of the hold: a machine that was off has not waited. Time counts once: a
-// clock that goes back and forth adds nothing until it is beyond the latest time
-// that any search saw. A clock that was ahead delays the wait by as much, at most
-// until the statement expires.
+// Only time between root checks counts, and for each of them at most its share of
+// the hold: a machine that was off has not waited. No time counts twice: after the
+// clock was set back, time counts only from the latest time of an earlier root
+// check. A clock that was ahead delays the wait by the same time, at most until the
+// statement expires.
 func (w Wait) Tick(rec *Recovery, now time.Time) Wait {
 	if w.Statement != rec.ID() {
 		return Wait{Statement: rec.ID(), Last: now}
@@ -219,8 +223,8 @@ func (w Wait) Tick(rec *Recovery, now time.Time) Wait {
 	return w
 }
 
-// Accept returns the root that the statement names once the wait is over. Until
-// then the error wraps [ErrHeld].
+// Accept returns the root that the statement names if the waiting period is over.
+// Until then the error wraps [ErrHeld].
 func (rec *Recovery) Accept(w Wait) (*Root, error) {
 	if rec == nil || rec.doc == nil {
 		return nil, refuse(recoveryRole, 0, ErrUntrusted, "zero Recovery")
@@ -232,7 +236,7 @@ func (rec *Recovery) Accept(w Wait) (*Root, error) {
 	return rec.next, nil
 }
 
-// recovery reads the charter's member.
+// recovery reads the recovery member of a charter.
 func (r *reader) recovery(v wire.Value) *RecoveryRule {
 	if v == nil {
 		return nil
@@ -266,14 +270,15 @@ func (r *reader) recovery(v wire.Value) *RecoveryRule {
 	return rule
 }
 
-// checkRecovery is H12: recovery keys have no other part in the repository, by
-// public key; no organisation can act alone, and none quickly.
+// checkRecovery checks H12: recovery keys have no other role in the repository
+// (compared by public key), at least two organisations must sign, and the waiting
+// period has a minimum.
 func (r *Root) checkRecovery() error {
 	rule := r.charter.recovery
 	if rule == nil {
 		return nil
 	}
-	inUse := map[string]string{} // key id to role; H9 has seen to it that an id is a key
+	inUse := map[string]string{} // key id to role; by H9 no two ids have the same public key
 	for name, role := range r.roles {
 		for _, id := range role.keyIDs {
 			inUse[id] = name

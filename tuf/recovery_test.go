@@ -22,7 +22,7 @@ func recoverable() *tuftest.Repo {
 
 func nothing(doc) {}
 
-// recovery opens what r serves for its first root.
+// recovery opens the recovery statement that r serves for its first root.
 func recovery(t *testing.T, r *tuftest.Repo) (*tuf.Recovery, error) {
 	t.Helper()
 	pin, err := tuf.OpenPin(tuftest.Marshal(r.Pin()), nil)
@@ -41,8 +41,8 @@ func served(by ...string) *tuftest.Repo {
 	return r
 }
 
-// The vendor and the review centre are gone. Two organisations name a new root;
-// it counts after the hold, made of searches that found no ordinary one.
+// The vendor and the review centre have lost their keys. Two organisations name a new root,
+// which is accepted after a waiting period of root checks without a regular root.
 func TestRecovery(t *testing.T) {
 	r := served("bank1", "university")
 	rec, err := recovery(t, r)
@@ -69,7 +69,7 @@ func TestRecovery(t *testing.T) {
 	if root.Version() != 2 || root.Charter().Epoch() != 2 {
 		t.Errorf("root v%d, epoch %d", root.Version(), root.Charter().Epoch())
 	}
-	// From there the chain goes on in the ordinary way, by the new keys alone.
+	// Then the chain continues regularly with the new keys only.
 	c := &client{root: root}
 	r.NextRoot(func() {})
 	renewAll(r)
@@ -82,8 +82,8 @@ func renewAll(r *tuftest.Repo) {
 	r.Publish()
 }
 
-// Time that passes while nobody searches does not count, nor does a clock that
-// is set ahead or back, nor many searches at once.
+// Time without root checks does not count, nor does a clock that is set ahead or back, nor do
+// many root checks at once.
 func TestRecoveryWait(t *testing.T) {
 	rec, err := recovery(t, served("bank2", "university"))
 	want(t, err, nil, "")
@@ -119,10 +119,10 @@ func TestRecoveryWait(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// A step back neither takes from the wait nor lets the same time count again.
+	// Setting the clock back neither reduces the wait nor lets time count twice.
 	w := ticks(2*day, -2*day, 2*day)
 	if w.Held != 2*day || w.Ticks != 3 || !w.Last.Equal(tuftest.Now.Add(2*day)) {
-		t.Errorf("held %s in %d searches, the last at %s", w.Held, w.Ticks, w.Last)
+		t.Errorf("held %s in %d root checks, the last at %s", w.Held, w.Ticks, w.Last)
 	}
 	if _, err := new(tuf.Recovery).Accept(tuf.Wait{}); !errors.Is(err, tuf.ErrUntrusted) {
 		t.Error(err)
@@ -133,8 +133,8 @@ func TestRecoveryWait(t *testing.T) {
 	}
 }
 
-// A statement that is not what the charter asks for, and a root that is not
-// what it names, or that no ordinary quorum could have published either.
+// Statements that do not meet the charter's rule, and roots that the statement does not name or
+// that break another rule.
 func TestRecoveryRefused(t *testing.T) {
 	stmt := func(edit func(s doc)) func() *tuftest.Repo {
 		return func() *tuftest.Repo {
@@ -160,21 +160,21 @@ func TestRecoveryRefused(t *testing.T) {
 		want   error
 		detail string
 	}{
-		"nobody":                    {by(), tuf.ErrThreshold, "0 of 2 needed keys of recovery"},
-		"one key":                   {by("bank1"), tuf.ErrThreshold, "1 of 2"},
-		"one organisation":          {by("bank1", "bank2"), tuf.ErrThreshold, "keys of 1 organisations (bank), 2 must take part"},
-		"the old root keys":         {by("vendor1", "vendor2", "review1", "review2"), tuf.ErrThreshold, "0 of 2"},
-		"another tip":               {stmt(func(s doc) { tuftest.At(s, "tip")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "tip: v1"},
-		"a tip of another version":  {stmt(func(s doc) { tuftest.At(s, "tip")["version"] = 2 }), tuf.ErrMismatch, "tip: v2"},
-		"no tip":                    {stmt(func(s doc) { delete(s, "tip") }), tuf.ErrMismatch, "tip:"},
-		"another root":              {stmt(func(s doc) { tuftest.At(s, "root")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "root: v2"},
-		"another repository":        {stmt(func(s doc) { s["repo_id"] = strings.Repeat("0", 32) }), tuf.ErrMismatch, "for repository 0000"},
-		"expired":                   {stmt(func(s doc) { s["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, ""},
-		"a root of another type":    {stmt(func(s doc) { s["_type"] = "root" }), tuf.ErrMalformed, "_type"},
-		"too large":                 {stmt(func(s doc) { s["x"] = strings.Repeat("x", 64<<10) }), tuf.ErrTooLarge, "at most 65536"},
-		"root two versions on":      {root(func(r *tuftest.Repo) { r.Root["version"] = 3 }), tuf.ErrMismatch, "v3 does not follow v1"},
-		"root of the same version":  {root(func(r *tuftest.Repo) { r.Root["version"] = 1 }), tuf.ErrMismatch, "v1 does not follow v1"},
-		"root not signed by itself": {root(func(r *tuftest.Repo) { r.Signers["root"] = r.Signers["root"][:2] }), tuf.ErrThreshold, "the new root"},
+		"no signature":                     {by(), tuf.ErrThreshold, "0 of 2 needed keys of recovery"},
+		"one key":                          {by("bank1"), tuf.ErrThreshold, "1 of 2"},
+		"one organisation":                 {by("bank1", "bank2"), tuf.ErrThreshold, "keys of 1 organisations (bank), 2 must take part"},
+		"the old root keys":                {by("vendor1", "vendor2", "review1", "review2"), tuf.ErrThreshold, "0 of 2"},
+		"another predecessor":              {stmt(func(s doc) { tuftest.At(s, "tip")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "tip: v1"},
+		"a predecessor of another version": {stmt(func(s doc) { tuftest.At(s, "tip")["version"] = 2 }), tuf.ErrMismatch, "tip: v2"},
+		"no tip member":                    {stmt(func(s doc) { delete(s, "tip") }), tuf.ErrMismatch, "tip:"},
+		"another root":                     {stmt(func(s doc) { tuftest.At(s, "root")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "root: v2"},
+		"another repository":               {stmt(func(s doc) { s["repo_id"] = strings.Repeat("0", 32) }), tuf.ErrMismatch, "for repository 0000"},
+		"expired":                          {stmt(func(s doc) { s["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, ""},
+		"a root of another type":           {stmt(func(s doc) { s["_type"] = "root" }), tuf.ErrMalformed, "_type"},
+		"too large":                        {stmt(func(s doc) { s["x"] = strings.Repeat("x", 64<<10) }), tuf.ErrTooLarge, "at most 65536"},
+		"root two versions on":             {root(func(r *tuftest.Repo) { r.Root["version"] = 3 }), tuf.ErrMismatch, "v3 does not follow v1"},
+		"root of the same version":         {root(func(r *tuftest.Repo) { r.Root["version"] = 1 }), tuf.ErrMismatch, "v1 does not follow v1"},
+		"root not signed by itself":        {root(func(r *tuftest.Repo) { r.Signers["root"] = r.Signers["root"][:2] }), tuf.ErrThreshold, "the new root"},
 		"root without one party": {root(func(r *tuftest.Repo) {
 			r.Signers["root"] = []string{tuftest.Fresh(2, "vendor1"), tuftest.Fresh(2, "vendor2")}
 		}), tuf.ErrThreshold, "party review"},
@@ -193,11 +193,11 @@ func TestRecoveryRefused(t *testing.T) {
 			rec, err := recovery(t, tt.repo())
 			want(t, err, tt.want, tt.detail)
 			if rec != nil {
-				t.Error("a Recovery beside the error")
+				t.Error("a Recovery together with the error")
 			}
 		})
 	}
-	// The refused bytes: the statement, or the root where it is that which breaks a rule.
+	// The evidence: the statement, or the root if the root breaks a rule.
 	t.Run("evidence", func(t *testing.T) {
 		for root, r := range map[bool]*tuftest.Repo{false: by("bank1")(), true: root(func(r *tuftest.Repo) { r.Charter()["epoch"] = 1 })()} {
 			_, err := recovery(t, r)
@@ -237,8 +237,8 @@ func TestRecoveryRefused(t *testing.T) {
 	})
 }
 
-// H12: who may recover has no other part in the repository, and no organisation
-// can do it alone or at once.
+// H12: recovery keys have no other role in the repository, and no organisation can recover
+// alone or at once.
 func TestRecoveryRule(t *testing.T) {
 	rule := func(edit func(r *tuftest.Repo, rule doc)) func(*tuftest.Repo) {
 		return newRoot(func(r *tuftest.Repo, c doc) { r.Recoverable(); edit(r, tuftest.At(c, "recovery")) })
@@ -296,7 +296,7 @@ func TestRecoveryRule(t *testing.T) {
 		h12("at once", set("hold_seconds", 86399), "recovery after 23h59m59s"),
 		h12("in one search", set("min_ticks", 1), "recovery after 1 searches"),
 		h12("two organisations of one name", rule(func(_ *tuftest.Repo, rule doc) { tuftest.At(rule, "orgs", 1)["name"] = "bank" }), "recovery organisation"),
-		{"a key that nobody holds", rule(func(r *tuftest.Repo, rule doc) { rule["keyids"] = append(rule["keyids"].([]any), "ghost") }), tuf.ErrMalformed, "4 keyids, the organisations hold 3"},
+		{"a key of no organisation", rule(func(r *tuftest.Repo, rule doc) { rule["keyids"] = append(rule["keyids"].([]any), "ghost") }), tuf.ErrMalformed, "4 keyids, the organisations hold 3"},
 		{"a key that is not listed", rule(func(r *tuftest.Repo, rule doc) { rule["keyids"] = r.IDs("bank1", "bank2") }), tuf.ErrMalformed, "not among the keyids"},
 	})
 }

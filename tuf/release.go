@@ -15,9 +15,9 @@ import (
 // ReleaseMember is the member of a target's custom object that holds the release fields.
 const ReleaseMember = "visum"
 
-// SequenceMember is the custom member of a release role's signed part that carries,
-// for each product, the highest sequence number ever given in that role, so that
-// none is given twice, also after releases were removed:
+// SequenceMember is the custom member of a release role's signed part that holds
+// the highest sequence number assigned in that role for each product. With it no
+// number is assigned twice, even after releases were removed:
 //
 //	"x-visum-sequence": {"agent": 1207}
 //
@@ -32,62 +32,62 @@ const (
 	maxCount  = 1<<53 - 1 // the largest integer in metadata
 )
 
-// Release is what the parties say of a target that is a release of a product.
-// [Release.Check] has the rules.
+// Release holds the release fields of a target: the parties' description of a
+// release of a product. [Release.Check] states the rules.
 type Release struct {
-	Product  string `json:"product"`
+	Product  string `json:"product"`  // name of the product
 	Version  string `json:"version"`  // orders the releases of a product; see [ParseVersion]
 	Channel  string `json:"channel"`  // such as "stable"
 	Platform string `json:"platform"` // GOOS/GOARCH, or "any"
-	// Sequence counts the versions of a product, for auditors, who see gaps and
-	// repetitions in it. Nothing is ordered by it. 0: not counted.
+	// Sequence counts the versions of a product, so that auditors can detect gaps and
+	// repetitions. It does not order releases. 0: not counted.
 	Sequence   int64  `json:"sequence"`
-	MinVersion string `json:"min_version,omitempty"` // oldest version that may step up to this one; "": any
-	Source     Source `json:"source,omitzero"`
-	Notes      string `json:"notes,omitempty"`    // for people; may have several lines
-	Critical   bool   `json:"critical,omitempty"` // not held back by a Rollout above 0 percent
-	// Rollout says what share of the machines shall have it; nil: all.
+	MinVersion string `json:"min_version,omitempty"` // oldest version that may be updated to this one; "": any
+	Source     Source `json:"source,omitzero"`       // zero: not stated
+	Notes      string `json:"notes,omitempty"`       // human-readable; may have several lines
+	Critical   bool   `json:"critical,omitempty"`    // not delayed by a Rollout above 0 percent
+	// Rollout is the share of machines that get the release; nil: all.
 	Rollout *Rollout `json:"rollout,omitempty"`
 }
 
-// Rollout is a release's way to the machines, a part of them at a time. Which
-// machine belongs to the part is its own secret.
+// Rollout limits a release to a share of the machines. Each machine decides by a
+// secret random number whether it belongs to the share.
 type Rollout struct {
 	Percent int `json:"percent"` // 0 to 100; 0: halted, no machine gets it
 }
 
-// Source is where a release was built from.
+// Source identifies the source code that a release was built from.
 type Source struct {
-	URI      string `json:"uri,omitempty"`
-	Revision string `json:"revision,omitempty"`
+	URI      string `json:"uri,omitempty"`      // such as git+https://example.org/agent
+	Revision string `json:"revision,omitempty"` // such as a commit hash
 }
 
 // Check returns an error that wraps [ErrRelease] and names the first field that
-// breaks a rule, nil where none does:
+// breaks a rule, or nil:
 //
-//   - product and channel: 1 to 128 bytes of printable characters, without a space
-//     at the begin or the end;
+//   - product and channel: 1 to 128 bytes of printable characters, without leading
+//     or trailing spaces;
 //   - version: see [ParseVersion];
 //   - platform: "any", or GOOS/GOARCH, each of lower-case ASCII letters and digits,
 //     128 bytes at most;
 //   - sequence: 0 to 2^53-1;
-//   - min_version: "", or a version below version, for a release that needs itself or
-//     a later one could not be stepped to by anybody;
-//   - source: in each of its fields 2 KiB of printable characters at most;
-//   - notes: 64 KiB of printable characters, tabs and line breaks at most;
+//   - min_version: "", or a version below version, because no machine could update
+//     to a release that requires itself or a later version;
+//   - source: at most 2 KiB of printable characters in each field;
+//   - notes: at most 64 KiB of printable characters, tabs and line breaks;
 //   - rollout: 0 to 100 percent.
 //
-// A release that breaks a rule is not approved, whoever lists it.
+// A release that breaks a rule is not approved, even if all parties list it.
 func (r Release) Check() error {
-	if err := r.judge(); err != nil {
+	if err := r.check(); err != nil {
 		return refuse("release", 0, ErrRelease, "%v", err)
 	}
 	return nil
 }
 
-// judge returns what is wrong with the first field that breaks a rule. Each that
-// does is zero afterwards.
-func (r *Release) judge() (first error) {
+// check returns an error about the first field that breaks a rule. It sets each
+// such field to zero.
+func (r *Release) check() (first error) {
 	demand := func(field *string, err error) {
 		if err != nil {
 			first, *field = cmp.Or(first, err), ""
@@ -134,14 +134,15 @@ func checkName(field, s string) error {
 	return checkText(field, s, maxName, "")
 }
 
-// checkText demands printable characters, and those of others, of a length.
+// checkText returns an error unless s has at most most bytes and only printable
+// characters or characters of others.
 func checkText(field, s string, most int, others string) error {
 	if len(s) > most {
 		return fmt.Errorf("%s of %d bytes is longer than %d", field, len(s), most)
 	}
 	for i, c := range s {
 		if !unicode.IsPrint(c) && !strings.ContainsRune(others, c) || c == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD") {
-			return fmt.Errorf("%s %s has a character that is not printable at byte %d", field, text.Quote(s), i)
+			return fmt.Errorf("%s %s has an unprintable character at byte %d", field, text.Quote(s), i)
 		}
 	}
 	return nil
@@ -161,8 +162,8 @@ func checkPlatform(s string) error {
 }
 
 // ParseRelease reads custom.visum, the JSON of a target's release fields, as clients
-// do. What [Release.Check] refuses, or can't be read, is an error that wraps
-// [ErrRelease]; beside it stands the Release with those fields alone that are good.
+// do. The error wraps [ErrRelease] if a field can't be read or breaks a rule of
+// [Release.Check]; the returned Release then holds only the valid fields.
 func ParseRelease(data []byte) (Release, error) {
 	v, err := wire.Canonical(data)
 	if err != nil {
@@ -175,9 +176,9 @@ func ParseRelease(data []byte) (Release, error) {
 	return rel, err
 }
 
-// parseRelease reads custom.visum. Unknown members are left for later clients. Of
-// what is malformed the fields that can be read are in the Release, the others are
-// zero, and the error tells of the first of these.
+// parseRelease reads custom.visum. It ignores unknown members, which later versions
+// may define. Malformed fields are zero in the result, and the error is about the
+// first of them.
 func parseRelease(v wire.Value) (rel Release, first error) {
 	var product, version, channel, platform, sequence, minVersion, source, notes, critical, rollout, uri, revision, percent wire.Value
 	read := func(field string, fn func(r *reader)) {
@@ -227,5 +228,5 @@ func parseRelease(v wire.Value) (rel Release, first error) {
 			}
 		})
 	}
-	return rel, cmp.Or(first, rel.judge())
+	return rel, cmp.Or(first, rel.check())
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// One rule after the other is broken: Check says which, and what both parties list
-// is refused for the same reason.
+// Each rule is broken in turn: Check names it, and a release that both parties list is refused
+// for the same reason.
 func TestReleaseCheck(t *testing.T) {
 	good := tuf.Release{Product: "agent", Version: "v11.4.0-rc.1", Channel: "stable", Platform: "linux/amd64", Sequence: 7, MinVersion: "10.0.19041.1",
 		Source: tuf.Source{URI: "git+https://src.example/agent", Revision: "abc"}, Notes: "better\n\tand faster, ä", Rollout: &tuf.Rollout{Percent: 25}}
@@ -37,9 +37,9 @@ func TestReleaseCheck(t *testing.T) {
 
 		{"no product", func(r *tuf.Release) { r.Product = "" }, "product is missing"},
 		{"a product with a space at the end", func(r *tuf.Release) { r.Product = "agent " }, `product "agent " begins or ends with a space`},
-		{"a product with a line break", func(r *tuf.Release) { r.Product = "a\nb" }, `product "a\nb" has a character that is not printable at byte 1`},
-		{"a product that reads from the right", func(r *tuf.Release) { r.Product = "a\u202eb" }, "not printable at byte 1"},
-		{"a product that is not UTF-8", func(r *tuf.Release) { r.Product = "a\xff" }, "not printable at byte 1"},
+		{"a product with a line break", func(r *tuf.Release) { r.Product = "a\nb" }, `product "a\nb" has an unprintable character at byte 1`},
+		{"a product with a bidi override", func(r *tuf.Release) { r.Product = "a\u202eb" }, "unprintable character at byte 1"},
+		{"a product that is not UTF-8", func(r *tuf.Release) { r.Product = "a\xff" }, "unprintable character at byte 1"},
 		{"a long product", func(r *tuf.Release) { r.Product = long(129) }, "product of 129 bytes is longer than 128"},
 		{"no version", func(r *tuf.Release) { r.Version = "" }, "version is missing"},
 		{"a version that is none", func(r *tuf.Release) { r.Version, r.MinVersion = "nightly", "" }, "version nightly: "},
@@ -48,7 +48,7 @@ func TestReleaseCheck(t *testing.T) {
 		{"no channel", func(r *tuf.Release) { r.Channel = "" }, "channel is missing"},
 		{"a channel with a tab", func(r *tuf.Release) { r.Channel = "\tstable" }, `channel "\tstable" begins or ends with a space`},
 		{"a channel with a space that does not break", func(r *tuf.Release) { r.Channel = "stable\u00a0" }, "begins or ends with a space"},
-		{"a channel with a zero byte", func(r *tuf.Release) { r.Channel = "sta\x00ble" }, "not printable at byte 3"},
+		{"a channel with a zero byte", func(r *tuf.Release) { r.Channel = "sta\x00ble" }, "unprintable character at byte 3"},
 		{"no platform", func(r *tuf.Release) { r.Platform = "" }, "platform"},
 		{"GOOS alone", func(r *tuf.Release) { r.Platform = "linux" }, `platform "linux" is neither GOOS/GOARCH`},
 		{"GOOS and no GOARCH", func(r *tuf.Release) { r.Platform = "linux/" }, `platform "linux/" is neither GOOS/GOARCH`},
@@ -86,7 +86,7 @@ func TestReleaseCheck(t *testing.T) {
 				t.Errorf("%#v", err)
 			}
 			if strings.Contains(tt.name, "UTF-8") {
-				return // metadata is UTF-8
+				return // metadata must be UTF-8
 			}
 			r := tuftest.New()
 			var fields doc

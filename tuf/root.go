@@ -10,23 +10,26 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// Root is a verified root. Only [OpenRoot], [OpenPin] and [Root.Next] make one.
-// The zero Root is refused by whatever receives it.
+// Root is a verified root. Only [OpenRoot], [OpenPin], [Root.Next] and
+// [Recovery.Accept] create one. Functions and methods that verify with a Root refuse
+// the zero value.
 type Root struct {
 	doc     *document
 	opt     *Options
 	keys    keyring
 	roles   map[string]roleKeys
 	charter *Charter // nil in a plain TUF repository
-	// consistent: names of content carry a version or a hash. With a charter always.
+	// consistent is consistent_snapshot: names of content include a version or a hash.
+	// Always true with a charter.
 	consistent bool
 	sum        string // sha256 of the signed part
 }
 
-// OpenRoot reads a root that the caller trusts already (embedded in the
-// product) and checks that it is signed by its own threshold, and by each
-// party's minimum where it has a charter. Expiry is not judged here: an old root
-// is a good place to start from (specification, 5.2). opt may be nil.
+// OpenRoot reads a root that the caller trusts already, for example because it is
+// embedded in the product. It checks that the root meets its own threshold and, with
+// a charter, each party's minimum and the charter's rules. It does not check expiry:
+// an update may start from an expired root (specification, 5.2 and 5.3.10). opt may
+// be nil. Errors wrap [ErrUntrusted].
 func OpenRoot(data []byte, opt *Options) (*Root, error) {
 	r, err := parseRoot(data, opt)
 	if err == nil {
@@ -42,11 +45,11 @@ func OpenRoot(data []byte, opt *Options) (*Root, error) {
 	return r, nil
 }
 
-// Next reads the root after r: version exactly one more, signed by the
-// thresholds of both and, where there is a charter, by each party's minimum of
-// both; the new charter must be a lawful successor (specification, 5.3.4 and
-// 5.3.5; rules H1 to H11). Expiry is not judged: intermediate roots may be old
-// (5.3.10). Evidence of a refusal is in the [*Error].
+// Next reads the successor of r (specification, 5.3.4 and 5.3.5). Its version must
+// be exactly one more. It must meet the thresholds of both roots and, with a
+// charter, each party's minimum in both. The new charter must obey rules H1 to H12.
+// Next does not check expiry: intermediate roots may be expired (5.3.10). Errors
+// wrap [ErrUntrusted] and hold the refused bytes as Evidence.
 func (r *Root) Next(data []byte) (next *Root, err error) {
 	defer func() { attach(err, data) }()
 	if r == nil || r.doc == nil {
@@ -67,7 +70,8 @@ func (r *Root) Next(data []byte) (next *Root, err error) {
 	return next, nil
 }
 
-// readNext reads the root after r and judges it by itself, without signatures.
+// readNext reads the successor of r and checks its version and form, not its
+// signatures.
 func (r *Root) readNext(data []byte) (*Root, error) {
 	next, err := parseRoot(data, r.opt)
 	if err != nil {
@@ -84,7 +88,8 @@ func (r *Root) readNext(data []byte) (*Root, error) {
 	return next, nil
 }
 
-// signedBy demands the threshold of by's root role, and each party's minimum.
+// signedBy returns an error unless r meets the threshold of by's root role and each
+// party's minimum in by.
 func (r *Root) signedBy(by *Root) error {
 	whose := "the new root"
 	if by != r {
@@ -115,16 +120,16 @@ func parseRoot(data []byte, opt *Options) (*Root, error) {
 	}
 	r := &Root{doc: doc, opt: &o, roles: map[string]roleKeys{}, sum: hexSum256(doc.signed)}
 	fail := func(err error) (*Root, error) { return nil, malformed("root", doc.version, err) }
-	// The member may be absent in a plain repository (specification, 4.3). With a
-	// charter every published name carries a version or a hash: without that, old and
-	// new can't stand side by side.
+	// The member may be absent without a charter (specification, 4.3). With a charter
+	// every published name must include a version or a hash; otherwise old and new
+	// files could not exist at the same time.
 	if consistent != nil {
 		if r.consistent, err = consistent.Bool(); err != nil {
 			return fail(syntaxf("consistent_snapshot: %v", err))
 		}
 	}
 	if charter != nil && !r.consistent {
-		return fail(syntaxf("with a charter consistent_snapshot must be true"))
+		return fail(syntaxf("consistent_snapshot must be true with a charter"))
 	}
 	if r.keys, err = parseKeyring(keys); err != nil {
 		return fail(err)
@@ -161,7 +166,8 @@ func (r *Root) Version() int64 { return r.doc.version }
 // Expires is the root's own expiry.
 func (r *Root) Expires() time.Time { return r.doc.expires }
 
-// CheckExpiry returns an error that wraps [ErrExpired] where the root is past its date.
+// CheckExpiry returns an error that wraps [ErrExpired] if the root is expired at now
+// (specification, 5.3.10).
 func (r *Root) CheckExpiry(now time.Time) error {
 	if r == nil || r.doc == nil {
 		return refuse("root", 0, ErrUntrusted, "zero Root")
@@ -180,17 +186,18 @@ func (r *Root) Bytes() []byte {
 	return clone(r.doc.raw)
 }
 
-// SHA256 is the hash of the canonical signed part, in hex: what prev_root_sha256 names.
+// SHA256 is the hash of the canonical signed part, in hex. A successor has it as
+// prev_root_sha256.
 func (r *Root) SHA256() string { return r.sum }
 
-// ConsistentSnapshot reports whether the names of content carry a version or a
-// hash. With a charter they always do.
+// ConsistentSnapshot reports whether the names of content include a version or a
+// hash. It is always true with a charter.
 func (r *Root) ConsistentSnapshot() bool { return r != nil && r.consistent }
 
-// Charter returns the agreement of the parties; nil in a plain TUF repository.
+// Charter returns the agreement of the parties; nil in a TUF repository without one.
 func (r *Root) Charter() *Charter { return r.charter }
 
-// Keys returns the keys named by ids, by id.
+// Keys returns the keys with the given ids, by id.
 func (r *Root) Keys(ids []string) map[string]Key {
 	out := map[string]Key{}
 	for _, id := range ids {
@@ -207,8 +214,9 @@ func (r *Root) RoleKeys(role string) (ids []string, threshold int) {
 	return slices.Clone(k.keyIDs), k.threshold
 }
 
-// KeySet is a fingerprint of the public keys behind ids: equal where the keys
-// are, whatever their order and their ids. Keys that can't be used do not count.
+// KeySet is a fingerprint of the public keys with the given ids. It is equal for
+// equal sets of public keys, independent of their order and ids. Keys that can't be
+// used do not count.
 func (r *Root) KeySet(ids []string) string {
 	var fps []string
 	for _, id := range ids {
@@ -221,18 +229,17 @@ func (r *Root) KeySet(ids []string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// OnlineKeys is the [Root.KeySet] of timestamp and snapshot together. A
-// timestamp and a snapshot that were trusted under other online keys than these
-// are no priors any more, neither of them, also where the keys of one did not
-// change: pass nil (specification, 5.3.11).
+// OnlineKeys is the [Root.KeySet] of timestamp and snapshot together. If it differs
+// from the value under which a timestamp and a snapshot were trusted, both must be
+// discarded, even if the keys of one of them are unchanged: pass nil as prior
+// (specification, 5.3.11, fast-forward).
 func (r *Root) OnlineKeys() string {
 	return r.KeySet(r.roles["timestamp"].keyIDs) + r.KeySet(r.roles["snapshot"].keyIDs)
 }
 
-// Signed returns, sorted, those of the ids whose keys signed payload, each
-// public key counted once whatever ids it goes by; sigs are the signatures by key
-// id. It counts as all of metadata is counted, for what is signed beside metadata
-// with keys that root names.
+// Signed returns, sorted, the ids whose keys signed payload; each public key counts
+// once, even if it has several ids. sigs holds the signatures by key id. Signed is
+// for payloads other than metadata, and counts as for metadata.
 func (r *Root) Signed(payload []byte, sigs map[string][]byte, ids []string) []string {
 	if r == nil || r.doc == nil {
 		return nil

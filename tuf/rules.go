@@ -12,11 +12,11 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// The hard rules of a charter. H1 to H9 and H12 (recovery.go) can be judged on one root, the others
-// on a root and its successor; H11 is [Root.Next] itself. The same code judges
-// for clients and for the operator's preflight.
+// The rules of a charter. H1 to H9 and H12 (recovery.go) are checked on one root,
+// the others on a root and its successor; H11 is [Root.Next] itself. Clients and
+// the operator's preflight use the same code.
 
-// shortID is the beginning of a key id, which is any string, for messages.
+// shortID is the beginning of a key id, an arbitrary string, for messages.
 func shortID(id string) string {
 	if len(id) > 16 {
 		id = id[:16]
@@ -24,14 +24,14 @@ func shortID(id string) string {
 	return text.Name(id)
 }
 
-// broken names the rule that a charter breaks.
+// broken returns the error for a charter that breaks a rule.
 func (r *Root) broken(rule, format string, args ...any) *Error {
 	e := refuse("root", r.doc.version, ErrCharter, rule+": "+format, args...)
 	e.Evidence = r.doc.raw
 	return e
 }
 
-// checkCharter judges a root's charter by itself.
+// checkCharter checks the rules that concern one root.
 func (r *Root) checkCharter() error {
 	c := r.charter
 	if !repoIDForm.MatchString(c.repoID) {
@@ -48,7 +48,7 @@ func (r *Root) checkCharter() error {
 	return nil
 }
 
-// checkLocations is H4 to H8.
+// checkLocations checks H4 to H8.
 func (r *Root) checkLocations() error {
 	c := r.charter
 	retired := map[string]bool{}
@@ -70,7 +70,7 @@ func (r *Root) checkLocations() error {
 	}
 	open := false
 	for _, l := range c.locations {
-		if rule, why := r.opt.placeFault(l, ids); rule != "" {
+		if rule, why := r.opt.locationFault(l, ids); rule != "" {
 			return r.broken(rule, "%s", why)
 		}
 		open = open || (l.Tier == Primary || l.Tier == Mirror) && l.UseUntil.IsZero()
@@ -85,9 +85,9 @@ func (r *Root) checkLocations() error {
 	return nil
 }
 
-// placeFault judges one location by H4 to H6, the same for a charter and a pin.
-// It adds the location to ids. rule is "" where all is well.
-func (o *Options) placeFault(l Location, ids map[string]bool) (rule, why string) {
+// locationFault checks H4 to H6 on one location of a charter or a pin and adds it to
+// ids. rule is the broken rule, or "".
+func (o *Options) locationFault(l Location, ids map[string]bool) (rule, why string) {
 	if !idForm.MatchString(l.ID) || ids[l.ID] {
 		return "H6", fmt.Sprintf("location id %s is malformed or used twice", text.Quote(l.ID))
 	}
@@ -109,7 +109,7 @@ func (o *Options) placeFault(l Location, ids map[string]bool) (rule, why string)
 	return "", ""
 }
 
-// checkParties is H9 for the root role.
+// checkParties checks H9 for the root role.
 func (r *Root) checkParties() error {
 	c := r.charter
 	owner := map[string]string{}
@@ -136,14 +136,14 @@ func (r *Root) checkParties() error {
 			return r.broken("H9", "party %s: minimum is %d of %d keys", p.Name, p.Min, len(p.KeyIDs))
 		}
 		if need := len(role.keyIDs) - len(p.KeyIDs) + p.Min; role.threshold < need {
-			return r.broken("H9", "root threshold is %d, party %s needs at least %d (rule Q)", role.threshold, p.Name, need)
+			return r.broken("H9", "root threshold is %d, party %s requires at least %d (rule Q)", role.threshold, p.Name, need)
 		}
 		for _, id := range p.KeyIDs {
 			if other, twice := byKey[id]; twice {
 				return r.broken("H9", "key %s belongs to %s and to %s", shortID(id), other, p.Name)
 			}
 			byKey[id] = p.Name
-			if r.keys[id].pub == nil { // also where there is none
+			if r.keys[id].pub == nil { // missing or unusable
 				return r.broken("H9", "key %s of party %s is missing or can't be used", shortID(id), p.Name)
 			}
 			if !slices.Contains(role.keyIDs, id) {
@@ -157,7 +157,7 @@ func (r *Root) checkParties() error {
 	return nil
 }
 
-// checkClasses is H10 within one root, and H9 for the release keys.
+// checkClasses checks H10 within one root, and H9 for the release keys.
 func (r *Root) checkClasses() error {
 	c := r.charter
 	holder := map[string]string{} // key id to party, over root keys and release keys
@@ -198,7 +198,7 @@ func (r *Root) checkClasses() error {
 		taking := map[string]bool{}
 		for _, role := range cl.Roles {
 			if c.party(role.Party) == nil {
-				return r.broken("H10", "class %s: role %s is of the unknown party %s", cl.Name, text.Name(role.Role), text.Quote(role.Party))
+				return r.broken("H10", "class %s: role %s belongs to the unknown party %s", cl.Name, text.Name(role.Role), text.Quote(role.Party))
 			}
 			taking[role.Party] = true
 			if err := claim(cl.Name, role.Role, roleKeys{role.KeyIDs, role.Threshold}); err != nil {
@@ -228,14 +228,14 @@ func (r *Root) checkClasses() error {
 	return nil
 }
 
-// checkSuccessor judges next as the root after r: H1, H2, H3, H8, H10.
+// checkSuccessor checks next as the successor of r: H1, H2, H3, H8, H10.
 func (r *Root) checkSuccessor(next *Root) error {
 	c, n := r.charter, next.charter
 	if c == nil {
 		return next.checkSound()
 	}
 	if n == nil {
-		return next.broken("H10", "the charter is gone")
+		return next.broken("H10", "the charter is missing")
 	}
 	if err := next.checkSound(); err != nil {
 		return err
@@ -243,13 +243,13 @@ func (r *Root) checkSuccessor(next *Root) error {
 	if n.repoID != c.repoID {
 		return next.broken("H1", "repo_id is %s, was %s", n.repoID, c.repoID)
 	}
-	// It may grow by any amount at any root: one root that is above two others heals a
-	// fork for clients of either.
+	// seq may grow by any amount: after a fork, one root with a seq above both branches
+	// is valid for clients of either.
 	switch {
 	case n.seq < c.seq:
 		return next.broken("H2", "seq is %d, was %d", n.seq, c.seq)
 	case n.seq == c.seq && n.unchanged != c.unchanged:
-		return next.broken("H2", "seq is %d as before, and the charter is another", n.seq)
+		return next.broken("H2", "seq is still %d, but the charter changed", n.seq)
 	}
 	old, now := r.onlineKeys(), next.onlineKeys()
 	switch n.epoch {
@@ -277,20 +277,20 @@ func (r *Root) checkSuccessor(next *Root) error {
 	for _, was := range c.retired {
 		i := slices.IndexFunc(n.retired, func(x Retired) bool { return x.ID == was.ID })
 		if i < 0 {
-			return next.broken("H8", "the retired location %s was dropped", was.ID)
+			return next.broken("H8", "the retired location %s is missing", was.ID)
 		}
 		for _, h := range was.Hosts {
 			if !slices.Contains(n.retired[i].Hosts, h) {
-				return next.broken("H8", "the retired host %s was dropped", h)
+				return next.broken("H8", "the retired host %s is missing", h)
 			}
 		}
 	}
 	return nil
 }
 
-// checkSound is the part of H9 and H12 that takes long: it is not asked before
-// the root is signed. A key that counts for nothing would leave a role without
-// a signer.
+// checkSound is the expensive part of H9 and H12; it runs only after the signatures
+// were verified. A key whose signatures never count could leave a role without a
+// signer.
 func (r *Root) checkSound() error {
 	c := r.charter
 	if c == nil {
@@ -347,7 +347,7 @@ func (r *Root) onlineKeys() []string {
 	return append(r.fingerprints("timestamp"), r.fingerprints("snapshot")...)
 }
 
-// baseFault says what is wrong with a location's base (H4), "" for nothing.
+// baseFault returns why a location's base breaks H4, or "".
 func (o *Options) baseFault(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -374,7 +374,7 @@ func (o *Options) baseFault(base string) string {
 
 var pathForm = regexp.MustCompile(`^[A-Za-z0-9._~/-]*$`)
 
-// pathOK is H5: relative, plain, no dots that climb.
+// pathOK checks H5: a relative path of plain characters without "." and "..".
 func pathOK(p string) bool {
 	if !pathForm.MatchString(p) || p != "" && !strings.HasSuffix(p, "/") {
 		return false
@@ -391,8 +391,8 @@ func isTopLevel(role string) bool {
 	return role == "root" || role == "timestamp" || role == "snapshot" || role == "targets"
 }
 
-// Host is the location's host in the form of retired lists: the name without
-// the port; on loopback, which only tests use, with it.
+// Host is the location's host in the form of [Retired].Hosts: without the port, or
+// with it for a loopback host, which only tests use.
 func (l Location) Host() string {
 	u, err := url.Parse(l.Base)
 	if err != nil {
@@ -404,12 +404,12 @@ func (l Location) Host() string {
 	return strings.TrimSuffix(u.Host, ":"+u.Port())
 }
 
-// Operators counts the operators of locations by name and by host: locations with one
-// operator name, or on one host, count once, whatever the other says. Two locations
-// that a third one connects in this way count once too, so that a client that asks the
-// locations in any order meets at least so many operators.
+// Operators counts the distinct operators of locations. Locations with the same
+// operator name or the same host count once, and so do locations that others connect
+// in this way. So a client that asks all locations, in any order, reaches at least
+// this number of operators.
 func Operators(list []Location) int {
-	group := make([]int, len(list)) // of each location, an earlier one of the same operator
+	group := make([]int, len(list)) // for each location, the index of an earlier one of the same operator
 	n := 0
 	for i, a := range list {
 		group[i] = i
@@ -428,8 +428,8 @@ func Operators(list []Location) int {
 	return n
 }
 
-// Usable says whether a client may contact the location at the time now:
-// neither retired by this charter nor past its use_until.
+// Usable reports whether a client may contact the location at now: this charter does
+// not retire it, and its use_until has not passed.
 func (c *Charter) Usable(l Location, now time.Time) bool {
 	if !l.UseUntil.IsZero() && !now.Before(l.UseUntil) {
 		return false
@@ -437,14 +437,14 @@ func (c *Charter) Usable(l Location, now time.Time) bool {
 	return !c.banned(l.Host(), now)
 }
 
-// banned says whether the charter forbids a host, whatever list names it.
+// banned reports whether the charter forbids to contact a host.
 func (c *Charter) banned(host string, now time.Time) bool {
 	for _, r := range c.retired {
 		if slices.Contains(r.Hosts, host) {
 			return true
 		}
 	}
-	// A host all of whose listed locations have passed their use_until is over.
+	// A host is forbidden after the use_until of all its listed locations.
 	listed, alive := false, false
 	for _, l := range c.locations {
 		if l.Host() == host {

@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// newRoot makes an attack of an edit to the next root, signed by all root keys.
+// newRoot returns an attack: an edit of the next root, signed by all root keys.
 func newRoot(change func(r *tuftest.Repo, charter doc)) func(*tuftest.Repo) {
 	return func(r *tuftest.Repo) { r.NextRoot(func() { change(r, r.Charter()) }) }
 }
@@ -29,7 +29,7 @@ func class(change func(r *tuftest.Repo, class doc)) func(*tuftest.Repo) {
 	return newRoot(func(r *tuftest.Repo, c doc) { change(r, tuftest.At(c, "classes", 0)) })
 }
 
-// Both parties signed, and still it is refused: a rule says so by its name.
+// Roots that both parties signed but that break a rule: the error names the rule.
 func TestHardRules(t *testing.T) {
 	breaks := func(rule, name string, mutate func(*tuftest.Repo)) attack {
 		return attack{rule + " " + name, mutate, tuf.ErrCharter, "root v2: breaks the charter's rules: " + rule + ":"}
@@ -68,17 +68,17 @@ func TestHardRules(t *testing.T) {
 		breaks("H6", "id twice", location(1, "id", "main")),
 		breaks("H6", "retired id in capitals", member("retired", []any{doc{"id": "attic", "hosts": []any{"old.vendor.example"}}, doc{"id": "Attic", "hosts": []any{"x.example"}}})),
 		breaks("H6", "retired id twice", member("retired", []any{doc{"id": "attic", "hosts": []any{"old.vendor.example"}}, doc{"id": "attic", "hosts": []any{"x.example"}}})),
-		breaks("H6", "id of a retired place", location(1, "id", "attic")),
+		breaks("H6", "id of a retired location", location(1, "id", "attic")),
 		breaks("H6", "id in upper case", location(1, "id", "CDN")),
 		breaks("H6", "id too long", location(1, "id", strings.Repeat("a", 33))),
 		breaks("H6", "unknown tier", location(1, "tier", "secondary")),
 		breaks("H6", "no operator", location(1, "operator", "")),
-		breaks("H7", "every place ends", newRoot(func(_ *tuftest.Repo, c doc) {
+		breaks("H7", "every location has use_until", newRoot(func(_ *tuftest.Repo, c doc) {
 			for i := range 2 {
 				tuftest.At(c, "locations", i)["use_until"] = "2031-01-01T00:00:00Z"
 			}
 		})),
-		breaks("H7", "only a legacy place and the rendezvous stay", newRoot(func(_ *tuftest.Repo, c doc) {
+		breaks("H7", "only a legacy location and the rendezvous remain", newRoot(func(_ *tuftest.Repo, c doc) {
 			tuftest.At(c, "locations", 0)["tier"] = "legacy"
 			c["locations"] = slices.Delete(c["locations"].([]any), 1, 2)
 		})),
@@ -143,7 +143,7 @@ func TestHardRules(t *testing.T) {
 	})
 }
 
-// epoch is a healthy step to the next epoch, then changed.
+// epoch returns a valid step to the next epoch with a change.
 func epoch(change func(r *tuftest.Repo, charter doc)) func(*tuftest.Repo) {
 	return newRoot(func(r *tuftest.Repo, c doc) {
 		r.AddKeys(r.Root, "ts2", "sn2")
@@ -154,8 +154,8 @@ func epoch(change func(r *tuftest.Repo, charter doc)) func(*tuftest.Repo) {
 	})
 }
 
-// H11: who signs a root. The thieves hold keys, and that is not enough.
-func TestHardRuleWhoSigns(t *testing.T) {
+// H11: the signatures of a root. The compromised keys are not enough.
+func TestHardRuleSignatures(t *testing.T) {
 	forge := func(keys ...string) func(*tuftest.Repo) {
 		return newRoot(func(r *tuftest.Repo, c doc) {
 			r.Signers["root"] = keys
@@ -181,7 +181,7 @@ func TestHardRuleWhoSigns(t *testing.T) {
 		{"one key signs under other ids", again([]string{"vendor1", "review1"}, func(i int, s doc) any {
 			return doc{"keyid": fmt.Sprint("id", i), "sig": s["sig"]}
 		}), tuf.ErrThreshold, "2 of 3"},
-		{"the thief's own two parties", newRoot(func(r *tuftest.Repo, c doc) {
+		{"two parties of the attacker", newRoot(func(r *tuftest.Repo, c doc) {
 			own := []string{"evil1", "evil2", "evil3", "evil4"}
 			r.AddKeys(r.Root, own...)
 			r.Root["roles"].(doc)["root"] = r.Role(3, own...)
@@ -196,7 +196,7 @@ func TestHardRuleWhoSigns(t *testing.T) {
 	})
 }
 
-// With more than the least threshold the parties' minima still hold by themselves.
+// With a threshold above the least one the parties' minima still apply by themselves.
 func TestPartyMinimum(t *testing.T) {
 	r := tuftest.New()
 	tuftest.At(r.Charter(), "parties", 1)["min"] = 2
@@ -211,12 +211,12 @@ func TestPartyMinimum(t *testing.T) {
 	want(t, err, tuf.ErrThreshold, "1 of 2 needed keys of party review")
 }
 
-// What a charter may look like at all, before any rule is asked.
+// The form of a charter, checked before the rules.
 func TestCharterForm(t *testing.T) {
 	var many []any
 	for i := range 33 {
 		l := tuftest.Copy(tuftest.Locations()[0]).(doc)
-		l["id"] = fmt.Sprint("place-", i)
+		l["id"] = fmt.Sprint("location-", i)
 		many = append(many, l)
 	}
 	bad := func(name string, mutate func(*tuftest.Repo), part string) attack {
@@ -225,7 +225,7 @@ func TestCharterForm(t *testing.T) {
 	run(t, tuftest.New, tuftest.Path, []attack{
 		bad("schema 2", member("schema", 2), "schema is 2"),
 		bad("no schema", newRoot(func(_ *tuftest.Repo, c doc) { delete(c, "schema") }), "schema is 0"),
-		bad("not an object", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = "yes" }) }, "object"),
+		bad("object was expected", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = "yes" }) }, "object"),
 		bad("null", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = nil }) }, "null"),
 		bad("a null in it", member("x", []any{nil}), "null"),
 		bad("2^53", member("x", 1<<53), "2^53"),
@@ -239,12 +239,12 @@ func TestCharterForm(t *testing.T) {
 		bad("time with an offset", location(0, "use_from", "2030-01-01T00:00:00+00:00"), "want the form"),
 		bad("empty use_until", location(0, "use_until", ""), "want the form"),
 		bad("probe of no mode", member("probe", doc{"min_operators": 2, "every_seconds": 60, "max_age_seconds": 60, "mode": "off"}), "probe mode"),
-		bad("probe of nobody", member("probe", doc{"min_operators": 0, "every_seconds": 60, "max_age_seconds": 60, "mode": "warn"}), "min_operators 0"),
+		bad("probe of no operator", member("probe", doc{"min_operators": 0, "every_seconds": 60, "max_age_seconds": 60, "mode": "warn"}), "min_operators 0"),
 		bad("hold of a century", class(func(_ *tuftest.Repo, cl doc) { tuftest.At(cl, "hold")["max_seconds"] = 1 << 40 }), "duration"),
 	})
 }
 
-// The four roots of a move, and a plain renewal, walked by one client.
+// One client follows the four roots of a move and a renewal.
 func TestMove(t *testing.T) {
 	r := tuftest.New()
 	c := newClient(t, r)
@@ -271,7 +271,7 @@ func TestMove(t *testing.T) {
 				c["floors"] = doc{"timestamp": 1, "snapshot": 1, "targets": 5}
 			})(r)
 			for _, role := range []string{"timestamp", "snapshot"} {
-				r.Roles[role]["version"] = 1 // the epoch heals versions that a thief drove up
+				r.Roles[role]["version"] = 1 // a new epoch ends versions inflated with compromised keys
 			}
 			r.Publish()
 		}, 3},
@@ -290,14 +290,14 @@ func TestMove(t *testing.T) {
 			t.Errorf("%s: root v%d with seq %d, want seq %d", s.name, v, seq, s.seq)
 		}
 	}
-	// A pin from before the move knows the old host; the charter forbids it.
+	// A pin from before the move has the old host; the charter forbids it.
 	charter := c.root.Charter()
 	for _, l := range newClient(t, r).root.Charter().Locations() {
 		if got := charter.Usable(l, tuftest.Now); got != (l.ID != "main") {
 			t.Errorf("%s usable: %v", l.ID, got)
 		}
 	}
-	// And a client that slept through all of it arrives.
+	// A client that was offline during the move completes it.
 	want(t, newClient(t, r).walk(r), nil, "")
 }
 
@@ -305,10 +305,10 @@ func newStep(r *tuftest.Repo, change func(charter doc)) func() {
 	return func() { newRoot(func(_ *tuftest.Repo, c doc) { change(c) })(r) }
 }
 
-// firstHash is what prev_root_sha256 of root v2 names.
+// firstHash is the prev_root_sha256 of root v2.
 func firstHash(t *testing.T, r *tuftest.Repo) string { return newClient(t, r).root.SHA256() }
 
-// A place past its use_until is not contacted, whatever other list names its host.
+// A location past its use_until is not contacted, whatever other list has its host.
 func TestUsable(t *testing.T) {
 	r := tuftest.New()
 	end := tuftest.Now.Add(time.Hour)
@@ -344,8 +344,8 @@ func TestUsable(t *testing.T) {
 	}
 }
 
-// seq never shrinks, grows where the charter is another, and may grow by any amount
-// at any root; what every root renews makes no other charter.
+// seq never decreases, increases with changes of the charter, and may increase by any amount.
+// A renewal does not change the charter.
 func TestSeq(t *testing.T) {
 	const was = 7
 	for name, tt := range map[string]struct {
@@ -388,9 +388,9 @@ func TestSeq(t *testing.T) {
 	}
 }
 
-// Clients of two roots of one version come together at the next one, whose seq is
-// above both, however many changes either charter has seen.
-func TestOneRootHealsTwo(t *testing.T) {
+// Clients with different roots of one version both accept a next root whose seq is above both,
+// whatever the changes of either charter.
+func TestSeqHealsFork(t *testing.T) {
 	r := tuftest.New()
 	base := r.Clone()
 	at := func(r *tuftest.Repo, priority int) {
@@ -409,7 +409,7 @@ func TestOneRootHealsTwo(t *testing.T) {
 	want(t, other.walk(r), tuf.ErrCharter, "H2: seq is 3, was 40")
 	r.Charter()["seq"] = 41
 	r.PublishRoot()
-	// The healthy twin has not seen the root before: it is another now.
+	// The healthy twin has not accepted the previous root: its hash is different now.
 	one = newClient(t, r)
 	want(t, one.walk(r), nil, "")
 	want(t, other.walk(r), nil, "")
@@ -418,8 +418,8 @@ func TestOneRootHealsTwo(t *testing.T) {
 	}
 }
 
-// Two charters that differ in the names of unknown members alone are two charters:
-// a name that reads like two members does not hide the change.
+// Two charters that differ only in names of unknown members are different: a name that looks
+// like two members does not hide the change.
 func TestNamesDoNotJoin(t *testing.T) {
 	for name, change := range map[string]func(c doc){
 		"as it was": func(doc) {},
@@ -443,7 +443,7 @@ func TestNamesDoNotJoin(t *testing.T) {
 		if name == "as it was" {
 			want(t, err, nil, "")
 		} else {
-			want(t, err, tuf.ErrCharter, "H2: seq is 1 as before, and the charter is another")
+			want(t, err, tuf.ErrCharter, "H2: seq is still 1, but the charter changed")
 		}
 	}
 }

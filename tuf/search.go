@@ -11,19 +11,19 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// AgreementMember is the custom member of "delegations" by which a repository
-// asks that several delegated roles agree on a target, in the manner of TAP 3:
+// AgreementMember is the custom member of "delegations" that requires several
+// delegated roles to agree on a target, similar to TAP 3:
 //
 //	"x-visum-agreement": [{"roles": ["a", "b", "c"], "min_roles_in_agreement": 2, "terminating": true}]
 //
-// Each role of a group is an ordinary delegation beside it; stock clients, which
-// do not know the member, take the first that lists the target.
+// Each role of a group is also a normal delegation. Standard TUF clients do not
+// know the member and use the first role that lists the target.
 const AgreementMember = "x-visum-agreement"
 
 // maxAgreement bounds the roles of one agreement.
 const maxAgreement = 64
 
-// agreement is a group of delegations of which some number must list the same
+// agreement is a group of delegations; at least min of its roles must list the same
 // length and hashes.
 type agreement struct {
 	roles       []string
@@ -31,8 +31,8 @@ type agreement struct {
 	terminating bool
 }
 
-// parseAgreements ties the delegations of each group together. What can't be
-// understood is refused: to pass over it would take one role's word.
+// parseAgreements links the delegations of each group. It refuses every group that
+// it can't interpret, because ignoring it would let one role decide alone.
 func (t *Targets) parseAgreements(v wire.Value) error {
 	if v == nil {
 		return nil
@@ -55,9 +55,9 @@ func (t *Targets) parseAgreements(v wire.Value) error {
 		}
 		first, ok := at[g.roles[0]]
 		for i, name := range g.roles {
-			// Side by side, so that nothing between them can end the search.
+			// The roles must be adjacent, so that no delegation between them can end the search.
 			if !ok || first+i >= len(t.delegations) || t.delegations[first+i].name != name || t.delegations[first+i].group != nil {
-				r.fail("role %s of an agreement does not stand beside the others in the delegations, or is in two", text.Name(name))
+				r.fail("role %s of an agreement is not adjacent to the others in the delegations, or is in two agreements", text.Name(name))
 				return
 			}
 			t.delegations[first+i].group = g
@@ -66,13 +66,13 @@ func (t *Targets) parseAgreements(v wire.Value) error {
 	return r.err
 }
 
-// found is what a search came to: the roles that list the path, alike.
+// found is the result of a search: an entry and the roles that list it.
 type found struct {
 	target
 	by []*Targets
 }
 
-// search is one look for one path.
+// search is the state of one search for one path.
 type search struct {
 	lookup
 	snap   *Snapshot
@@ -84,8 +84,8 @@ type search struct {
 // maxPath bounds the bytes of a path that is searched for.
 const maxPath = 4096
 
-// visit is a role to look at: a verified one, or one that by delegates to; or a
-// group of such, of which some must agree.
+// visit is a pending step of a search: a verified role, or a role that by delegates
+// to, or a group of roles of which some must agree.
 type visit struct {
 	role     *Targets
 	by       *Targets
@@ -103,9 +103,9 @@ func (v visit) name() string {
 	return v.delegate
 }
 
-// search looks for a path from start on, in pre-order, by priority; a
-// terminating delegation ends it (specification, 5.6.7). The result is nil
-// where no role lists the path. Any error ends the search.
+// search looks for a path in start and the roles below it, in pre-order by priority;
+// a terminating delegation ends the search (specification, 5.6.7). The result is nil
+// if no role lists the path. Any error ends the search.
 func (s *Snapshot) search(start *Targets, path string, get Fetch, w *work) (*found, error) {
 	if len(path) > maxPath {
 		return nil, refuse(path, 0, ErrTooLarge, "a path of %d bytes, at most %d", len(path), maxPath)
@@ -138,9 +138,9 @@ func (q *search) from(start visit) (*found, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Each was verified for its delegator, which costs time by its length.
+		// The verification of each role costs time in proportion to its length.
 		if q.bytes += int64(len(t.doc.raw)); q.bytes > 4*q.snap.root.opt.Limits.Targets {
-			return nil, refuse(q.path, 0, ErrTooLarge, "the roles to look into have more than %d bytes, %s the last", 4*q.snap.root.opt.Limits.Targets, text.Name(t.name))
+			return nil, refuse(q.path, 0, ErrTooLarge, "the visited roles have more than %d bytes, the last is %s", 4*q.snap.root.opt.Limits.Targets, text.Name(t.name))
 		}
 		x, ok, err := t.file(q.path)
 		if err != nil {
@@ -154,7 +154,7 @@ func (q *search) from(start visit) (*found, error) {
 			return nil, err
 		}
 		if last {
-			stack = stack[:0] // nothing of lower priority is looked at any more
+			stack = stack[:0] // roles of lower priority are not visited any more
 		}
 		slices.Reverse(next)
 		stack = append(stack, next...)
@@ -165,10 +165,10 @@ func (q *search) from(start visit) (*found, error) {
 // open returns the verified role of a visit, within the budget.
 func (q *search) open(v visit) (*Targets, error) {
 	if q.visits++; q.visits > q.snap.root.opt.Limits.Visits {
-		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d roles visited, %s the last", q.visits-1, text.Name(v.name()))
+		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d roles visited, the last is %s", q.visits-1, text.Name(v.name()))
 	}
 	if v.depth > q.snap.root.opt.Limits.Depth {
-		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d delegations deep, %s the last", v.depth-1, text.Name(v.name()))
+		return nil, refuse(q.path, 0, ErrTooLarge, "more than %d delegations deep, the last to %s", v.depth-1, text.Name(v.name()))
 	}
 	if v.role != nil {
 		return v.role, nil
@@ -176,10 +176,10 @@ func (q *search) open(v visit) (*Targets, error) {
 	return q.snap.role(roleVia{v.by, v.delegate}, v.keys, v.by.keys, text.Name(v.delegate), q.get)
 }
 
-// delegates lists, in order, whom t makes responsible for the path; last says
-// that the search ends with them. A group stands where its first role stands.
+// delegates returns, in order, the roles that t makes responsible for the path. last
+// reports that the search ends with them. A group has the position of its first role.
 func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err error) {
-	var ends *agreement // a terminating one that was met: roles that are not of it are out
+	var ends *agreement // a terminating group: after it, other roles are not visited
 	for i := range t.delegations {
 		d := &t.delegations[i]
 		if ends != nil && d.group != ends {
@@ -187,10 +187,10 @@ func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err 
 		}
 		role := d.roleFor(&q.lookup)
 		if q.work.left < 0 {
-			return nil, false, refuse(q.path, 0, ErrTooLarge, "too many delegations to compare it with, that to %s the last", text.Name(d.name))
+			return nil, false, refuse(q.path, 0, ErrTooLarge, "too many delegations to compare with, the last is that to %s", text.Name(d.name))
 		}
 		if len(next) > 2*q.snap.root.opt.Limits.Visits {
-			break // the search ends before it gets there, with an error
+			break // the search fails at Limits.Visits before it reaches these
 		}
 		if role == "" {
 			continue
@@ -202,7 +202,7 @@ func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err 
 			}
 			continue
 		}
-		// Its roles stand side by side: parseAgreements.
+		// The roles of a group are adjacent: see parseAgreements.
 		if len(next) == 0 || next[len(next)-1].group != d.group {
 			next = append(next, visit{group: d.group})
 		}
@@ -215,9 +215,9 @@ func (q *search) delegates(t *Targets, depth int) (next []visit, last bool, err 
 	return next, ends != nil, nil
 }
 
-// agreed searches below each role of a group. The most prior listing that
-// enough of them share wins. Where too few agree, a terminating group ends the
-// search.
+// agreed searches each role of a group and returns the entry of highest priority
+// that enough roles share. If too few roles agree, a terminating group ends the
+// search with an error.
 func (q *search) agreed(v visit) (*found, error) {
 	var list []*found
 	var who []string
@@ -235,14 +235,14 @@ func (q *search) agreed(v visit) (*found, error) {
 		same := &found{target: f.target, by: slices.Clone(f.by)}
 		n := 1
 		for j, other := range list {
-			if j == i || same.differsInBytes(other.target) != "" { // with the sha512 of those before it
+			if j == i || same.differsInBytes(other.target) != "" { // same includes the sha512 of earlier entries
 				continue
 			}
 			n++
 			same.by = append(same.by, other.by...)
 			same.hashes.sha512 = max(same.hashes.sha512, other.hashes.sha512)
 			if string(other.visum) != string(same.visum) {
-				same.visum = nil // one role's word is not enough for these either
+				same.visum = nil // the release fields need agreement too
 			}
 		}
 		if n >= v.group.min {
@@ -250,12 +250,12 @@ func (q *search) agreed(v visit) (*found, error) {
 		}
 	}
 	if len(list) > 0 && v.group.terminating {
-		return nil, refuse(q.path, 0, ErrNotApproved, "%d of the roles %s must list the same; %s list it", v.group.min, nameList(v.group.roles), nameList(who))
+		return nil, refuse(q.path, 0, ErrNotApproved, "%d of the roles %s must agree; listed by %s", v.group.min, nameList(v.group.roles), nameList(who))
 	}
 	return nil, nil
 }
 
-// nameList names roles, the first few of them, for messages.
+// nameList joins the names of the first few roles for messages.
 func nameList(roles []string) string {
 	const most = 8
 	var b strings.Builder

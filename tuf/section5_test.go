@@ -15,29 +15,27 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A row for each MUST of section 5 of the TUF specification 1.0.34, by number.
-// Each row meets a client that knows the healthy repository, and the healthy
-// repository meets the client again afterwards (see run).
+// A row for each MUST of section 5 of the TUF specification 1.0.34, by number. Each row confronts
+// a client that knows the healthy repository, which then verifies the healthy repository again
+// (see run).
 //
-// What section 5 asks of the network and the disk is no business of this
-// package; it is tested where it is done:
+// Other packages implement and test the requirements of section 5 on the network and the disk:
 //
-//	5.1            one fixed time: it is handed to Root.Timestamp once, and nothing below takes another; client.Refresh reads the clock once
-//	5.2            where the trusted root comes from: TestPin
-//	5.3.1, 5.3.3   the walk over all roots, and its end: client (TestRequestsOfARefresh, TestFollowsAMove); W is row 5.3.3
+//	5.1            one fixed time: Root.Timestamp takes it once, and no later step takes another; client.Refresh reads the clock once
+//	5.2            the source of the trusted root: TestPin
+//	5.3.1, 5.3.3   the update of roots, and its end: client (TestRequestsOfARefresh, TestFollowsAMove); W is row 5.3.3
 //	5.3.12         consistent snapshots: TestNamesWithoutConsistentSnapshots
 //	5.3.8, 5.4.5, 5.5.7, 5.6.6   files on disk: client
-//	5.4.1, 5.5.1, 5.6.1   names and numbers of bytes to ask for: rows here and TestTrap12ListedLengthDoesNotRaiseTheCap
+//	5.4.1, 5.5.1, 5.6.1   names and lengths of requested files: rows here and TestTrap12ListedLengthDoesNotRaiseTheCap
 //	5.7.3          the target's own bytes: client (TestSave)
 //
-// Stricter than the specification, on purpose: a root of the trusted version
-// under the next one's name is refused as older ones are (5.3.5; the trusted root
-// stays, and who wants the letter of it goes on from there), with a charter
-// consistent_snapshot must be true (5.3.12), a key id that signs twice is refused rather than counted once
-// (5.x "unique KEYID"), a search that runs out of visits or meets a role that
-// can't be had is an error rather than "no such target" (5.6.7).
+// Stricter than the specification on purpose: a root of the trusted version under the next
+// one's name is refused like older ones (5.3.5; the trusted root stays, and the caller may
+// continue with it); with a charter consistent_snapshot must be true (5.3.12); a key id that
+// signs twice is refused rather than counted once (5.x "unique KEYID"); a search that exceeds
+// the visits or needs an unavailable role is an error rather than "no such target" (5.6.7).
 
-// musts are the steps of section 5 that say MUST, or that a client can get wrong.
+// musts are the steps of section 5 with a MUST, or that a client can get wrong.
 var musts = strings.Fields("5.1 5.2 5.3.1 5.3.3 5.3.4 5.3.5 5.3.6 5.3.8 5.3.9 5.3.10 5.3.11 5.3.12 5.4.1 5.4.2 5.4.3.1 5.4.3.2 5.4.4 5.4.5 " +
 	"5.5.1 5.5.2 5.5.3 5.5.4 5.5.5 5.5.6 5.5.7 5.6.1 5.6.2 5.6.3 5.6.4 5.6.5 5.6.6 5.6.7 5.6.7.1 5.6.7.2 5.6.7.2.1 5.6.7.2.2 5.7.2 5.7.3")
 
@@ -50,14 +48,14 @@ func TestSection5NamesEveryMUST(t *testing.T) {
 	_, after, _ := bytes.Cut(rest, []byte("\nfunc "))
 	src = append(before, after...)
 	for _, n := range musts {
-		// A row of a table, or a comment that says who sees to it.
+		// A row of a table, or a comment that names the test.
 		if !regexp.MustCompile(`(?m)("|^//.*\b)` + regexp.QuoteMeta(n) + `[ ,:]`).Match(src) {
-			t.Errorf("%s is nobody's", n)
+			t.Errorf("%s has no test", n)
 		}
 	}
 }
 
-// rootRow makes an attack of an edit to the next root of a plain repository.
+// rootRow returns an attack: an edit of the next root of a repository without a charter.
 func rootRow(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
 	return func(r *tuftest.Repo) { r.NextRoot(func() { change(r) }) }
 }
@@ -71,7 +69,7 @@ func newRootKey(signers ...string) func(*tuftest.Repo) {
 	})
 }
 
-// signAgain signs a role's document under the id "again" too.
+// signAgain signs a role's document again under the id "again".
 func signAgain(r *tuftest.Repo, file, key string, signed doc) {
 	envelope(r, file, func(s []any) []any {
 		return append(s, doc{"keyid": "again", "sig": hex.EncodeToString(r.Signature(signed, key))})
@@ -128,13 +126,13 @@ func TestSection5Root(t *testing.T) {
 		}, nil, ""},
 		{"5.3.9 each step is taken from the root before it", func(r *tuftest.Repo) {
 			newRootKey("root", "root2")(r)
-			r.Signers["root"] = []string{"root"} // the key that root 2 dismissed
+			r.Signers["root"] = []string{"root"} // the key that root 2 removed
 			rootRow(func(*tuftest.Repo) {})(r)
 		}, tuf.ErrThreshold, "root v3: not enough signatures: 0 of 1 needed keys of the trusted root"},
 	})
 }
 
-// 5.3.5: the version goes back, on the way from a later root.
+// 5.3.5: rollback of the version, from a later trusted root.
 func TestSection5RootRollback(t *testing.T) {
 	r := tuftest.NewPlain()
 	c := newClient(t, r)
@@ -143,8 +141,8 @@ func TestSection5RootRollback(t *testing.T) {
 	want(t, find(c, r, "top.txt"), nil, "")
 	for _, v := range []int{1, 2, 3} {
 		_, err := c.root.Next(r.Files[fmt.Sprintf("%d.root.json", v)])
-		want(t, err, tuf.ErrRollback, fmt.Sprintf("root v%d: went backwards: the root after v3 must be v4", v))
-		_, err = c.root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now) // and the update goes on from the trusted one
+		want(t, err, tuf.ErrRollback, fmt.Sprintf("root v%d: rollback: the root after v3 must be v4", v))
+		_, err = c.root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now) // the update continues with the trusted root
 		want(t, err, nil, "")
 	}
 }
@@ -154,8 +152,8 @@ func find(c *client, r *tuftest.Repo, path string) error {
 	return err
 }
 
-// 5.3.10: the last root must be in date at the start of the update; "higher
-// than" the start, so that the very second is too late.
+// 5.3.10: the last root must be unexpired at the start of the update; "higher than" the start,
+// so that the exact second is too late.
 func TestSection5RootExpiry(t *testing.T) {
 	for _, tt := range []struct {
 		expires time.Time
@@ -169,7 +167,7 @@ func TestSection5RootExpiry(t *testing.T) {
 		r.NextRoot(func() { r.Root["expires"] = good })
 		want(t, find(c, r, "top.txt"), nil, "")
 	}
-	// 5.2: that the trusted root itself is old does not matter, where a newer one is there.
+	// 5.2: the trusted root itself may be expired if there is a newer one.
 	r := tuftest.NewPlain()
 	good := r.Root["expires"]
 	r.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(-1, 0, 0))
@@ -179,13 +177,13 @@ func TestSection5RootExpiry(t *testing.T) {
 	want(t, find(newClient(t, r), r, "top.txt"), nil, "")
 }
 
-// 5.3.11: where the timestamp and snapshot keys were changed, what a thief of
-// the old ones drove up counts no more. Without a change it does.
+// 5.3.11: after a rotation of the timestamp and snapshot keys, versions inflated with the old
+// keys do not count (fast-forward). Without a rotation they do.
 func TestSection5FastForward(t *testing.T) {
 	const far = 1 << 40
 	for _, tt := range []struct {
 		name   string
-		driven []string // roles whose versions the thief drove up
+		driven []string // roles with inflated versions
 		change []string // roles that get new keys
 		want   error
 	}{
@@ -203,12 +201,12 @@ func TestSection5FastForward(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := tuftest.NewPlain()
 			c := newClient(t, r)
-			thief := r.Clone()
+			attacker := r.Clone()
 			for _, role := range tt.driven {
-				thief.Roles[role]["version"] = far
+				attacker.Roles[role]["version"] = far
 			}
-			thief.Publish()
-			want(t, find(c, thief, "lib/a.txt"), nil, "")
+			attacker.Publish()
+			want(t, find(c, attacker, "lib/a.txt"), nil, "")
 			r.NextRoot(func() {
 				for _, role := range tt.change {
 					r.AddKeys(r.Root, role+"2")
@@ -237,7 +235,7 @@ func TestSection5Timestamp(t *testing.T) {
 		{"5.4.1 more than X bytes", again(func(r *tuftest.Repo) { r.Roles["timestamp"]["x"] = strings.Repeat("x", 16<<10) }), tuf.ErrTooLarge, "timestamp"},
 		{"5.4.2 signed by a threshold", again(func(r *tuftest.Repo) { r.Signers["timestamp"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
 		{"5.4.2 a key id contributes one signature", func(r *tuftest.Repo) { envelope(r, "timestamp.json", signTwice) }, tuf.ErrMalformed, "two signatures"},
-		{"5.4.3.1 timestamp rollback", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() }, tuf.ErrRollback, "timestamp v4: went backwards: trusted v5"},
+		{"5.4.3.1 timestamp rollback", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() }, tuf.ErrRollback, "timestamp v4: rollback: trusted v5"},
 		{"5.4.3.1 the same version is no error", func(r *tuftest.Repo) { r.Roles["timestamp"]["x"] = 1; r.Publish() }, nil, ""},
 		{"5.4.3.2 rollback of the snapshot in it", again(func(r *tuftest.Repo) { r.Roles["snapshot"]["version"] = 4 }), tuf.ErrRollback, "lists snapshot v4, trusted v5"},
 		{"5.4.3.2 the same snapshot is fine", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 6; r.PublishTimestamp() }, nil, ""},
@@ -251,7 +249,7 @@ func TestSection5Snapshot(t *testing.T) {
 	again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
 		return func(r *tuftest.Repo) { r.Bump(); change(r); r.Publish() }
 	}
-	// relist changes what a new timestamp says of the snapshot.
+	// relist changes the snapshot's entry in a new timestamp.
 	relist := func(change func(r *tuftest.Repo, entry doc)) func(*tuftest.Repo) {
 		return func(r *tuftest.Repo) {
 			again(func(*tuftest.Repo) {})(r)
@@ -291,7 +289,7 @@ func TestSection5Snapshot(t *testing.T) {
 	})
 }
 
-// everyRole is each way to reach a targets role.
+// everyRole lists each way to reach a targets role.
 var everyRole = []struct {
 	name    string
 	healthy func(t *testing.T) *tuftest.Repo
@@ -326,8 +324,8 @@ var everyRole = []struct {
 	{"hold", func(*testing.T) *tuftest.Repo { return tuftest.New() }, "hold", tuftest.Path},
 }
 
-// The MUSTs of 5.6 for every role that can list or hold a target: delegated
-// ones obey the same rows as the top-level one.
+// The MUSTs of 5.6 for every role that can list or hold a target: the same rows for delegated
+// roles as for the top-level one.
 func TestSection5Targets(t *testing.T) {
 	for _, e := range everyRole {
 		role := e.role
@@ -375,10 +373,9 @@ func TestSection5Targets(t *testing.T) {
 	}
 }
 
-// 5.4.2, 5.5.3, 5.6.3: a key contributes one signature, by its bytes and not by
-// its id, for roles whose keys stand in root and for those whose keys stand in
-// delegations. Each role here needs two keys; one of its three ids is a second
-// name of the first.
+// 5.4.2, 5.5.3, 5.6.3: a key contributes one signature, by its bytes and not by its id, for
+// roles with keys in root and for roles with keys in delegations. Each role here needs two keys;
+// one of its three ids is a second id of the first key.
 func TestSection5KeysCountOnce(t *testing.T) {
 	for section, role := range map[string]string{"5.4.2": "timestamp", "5.5.3": "snapshot", "5.6.3": "targets", "5.6.3 delegated": "lib"} {
 		healthy := func() *tuftest.Repo {
@@ -434,7 +431,7 @@ func TestSection5KeysCountOnce(t *testing.T) {
 	}
 }
 
-// 5.4.2, 5.5.3, 5.6.3: the keys are those of the trusted root, not of one before.
+// 5.4.2, 5.5.3, 5.6.3: the keys are those of the trusted root, not of an earlier one.
 func TestSection5DismissedKeys(t *testing.T) {
 	for _, role := range []string{"timestamp", "snapshot", "targets"} {
 		healthy := func() *tuftest.Repo {
@@ -455,7 +452,7 @@ func TestSection5DismissedKeys(t *testing.T) {
 	}
 }
 
-// 5.6.7 and 5.7: the search. Orders and visits in full: TestDelegations.
+// 5.6.7 and 5.7: the search. TestDelegations has all orders and visits.
 func TestSection5Search(t *testing.T) {
 	withheld := func(r *tuftest.Repo) { delete(r.Files, "5.a.json") }
 	for _, tt := range []struct {
@@ -488,7 +485,7 @@ func TestSection5Search(t *testing.T) {
 			if tt.want == nil && (len(a.By()) != 1 || a.By()[0].Role != tt.found) {
 				t.Errorf("listed by %v, want %s", a.By(), tt.found)
 			}
-			// Healthy, and the target listed at the top: nothing of before is in the way.
+			// Healthy, with the target listed at the top: the earlier state does not interfere.
 			healthy.AddTarget("x/1", "healed", nil, "targets")
 			healthy.Publish()
 			_, err = mustSnapshot(t, healthy).UnsafeTarget("x/1", from(healthy))
@@ -506,8 +503,8 @@ func TestSection5Search(t *testing.T) {
 	})
 }
 
-// 5.1, 5.4.4 to 5.6.5: one time for all. What was in date at the start of an
-// update stays so to its end, and the next update looks again.
+// 5.1, 5.4.4 to 5.6.5: one time for the whole update. Metadata that is unexpired at its start
+// stays valid to its end; the next update checks again.
 func TestSection5FixedTime(t *testing.T) {
 	r := tuftest.NewPlain()
 	r.Roles["lib"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Second))

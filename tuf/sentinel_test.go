@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Each sentinel comes out of a public call, as an *Error, and matches what
-// go-tuf calls the same. One that no row names fails the test.
+// A public call returns each sentinel as an *Error, and it matches the corresponding error of
+// go-tuf. A sentinel without a row fails the test.
 func TestEverySentinel(t *testing.T) {
 	held := func(r *tuftest.Repo) {
 		f := tuftest.FileOf(nil)
@@ -135,7 +135,7 @@ func TestEverySentinel(t *testing.T) {
 	}
 }
 
-// A name from elsewhere can't write a line of its own into a log, nor a long one.
+// Foreign names can't add lines to a log, nor very long lines.
 func TestErrorTextIsOneLine(t *testing.T) {
 	for name, shown := range map[string]string{"lib": "tuf: lib v1: expired", "ä b": `tuf: "\u00e4 b" v1: expired`, "a\nb": `tuf: "a\nb" v1: expired`,
 		"\u202eb": `tuf: "\u202eb" v1: expired`, strings.Repeat("x", 200): "tuf: " + strings.Repeat("x", 200) + " v1: expired",
@@ -144,13 +144,13 @@ func TestErrorTextIsOneLine(t *testing.T) {
 			t.Errorf("got %s, want %s", got, shown)
 		}
 	}
-	// Nor through what a caller writes into an Error.
+	// Nor can an Error that a caller changed.
 	for _, detail := range []string{"a\nb", "\x1b[2J", "\u202e", strings.Repeat("x", 10_000)} {
 		if got := (&tuf.Error{Role: "x", Err: tuf.ErrExpired, Detail: detail}).Error(); tuftest.BadText(got) != "" {
 			t.Errorf("%.100q", got)
 		}
 	}
-	// Nor through what the details say of it.
+	// Nor can the details.
 	const evil = "a\nb"
 	r := tuftest.NewPlain()
 	r.Delegate("targets", evil, doc{"paths": []any{"evil/*"}}, "lib")

@@ -12,16 +12,17 @@ import (
 	"fmt"
 )
 
-// Signer signs metadata: a key in a file, an agent, an HSM, a service.
+// Signer signs metadata with a key in a file, an agent, an HSM or a service.
 type Signer interface {
-	// Key is the public half. It must not change.
+	// Key is the public key. It must not change.
 	Key() Key
-	// Sign returns the signature of payload under the key's scheme. It may ask
-	// a person and take long; ctx ends the wait.
+	// Sign returns the signature of payload under the key's scheme. It may wait for
+	// a person; it must return when ctx ends.
 	Sign(ctx context.Context, payload []byte) ([]byte, error)
 }
 
-// NewSigner makes a Signer of any crypto.Signer whose public key [NewKey] takes.
+// NewSigner returns a Signer for a crypto.Signer. [NewKey] must accept its public
+// key; otherwise the error wraps [ErrMalformed].
 func NewSigner(s crypto.Signer) (Signer, error) {
 	k, err := NewKey(s.Public())
 	if err != nil {

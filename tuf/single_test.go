@@ -13,9 +13,9 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Without consistent snapshots files have names without versions and hashes
-// (specification, 5.5.1, 5.6.1, 5.7.3), as tufup, TAF and python-tuf's own test data
-// have them; a root that says nothing is one that says no.
+// Without consistent snapshots file names have no versions and hashes (specification, 5.5.1,
+// 5.6.1, 5.7.3), as in tufup, TAF and python-tuf's own test data. An absent
+// consistent_snapshot means false.
 func TestNamesWithoutConsistentSnapshots(t *testing.T) {
 	for _, says := range []any{false, nil} {
 		r := tuftest.NewPlain()
@@ -53,7 +53,7 @@ func TestNamesWithoutConsistentSnapshots(t *testing.T) {
 		_, err = c.find(r, "lib/a.txt")
 		want(t, err, tuf.ErrMalformed, "root v3: malformed")
 	}
-	// With a charter a location keeps old and new side by side.
+	// With a charter old and new files must exist at the same time.
 	for _, says := range []any{false, nil} {
 		r := tuftest.New()
 		r.NextRoot(func() { r.Root["consistent_snapshot"] = says })
@@ -65,12 +65,12 @@ func TestNamesWithoutConsistentSnapshots(t *testing.T) {
 	}
 }
 
-// The flag is about the names of content, which only the newest root's content has.
+// The flag of the newest root determines the names of content.
 func TestRootsBeforeConsistentSnapshots(t *testing.T) {
 	r := tuftest.NewPlain()
 	r.Root["consistent_snapshot"] = false
 	r.PublishRoot()
-	c := newClient(t, r) // of the first root
+	c := newClient(t, r) // with the first root
 	for _, says := range []bool{true, false, true} {
 		r.NextRoot(func() { r.Root["consistent_snapshot"] = says })
 	}
@@ -82,7 +82,7 @@ func TestRootsBeforeConsistentSnapshots(t *testing.T) {
 	}
 }
 
-// Where nothing lists a length, no more is read than the limit.
+// Without a listed length at most the limit is read.
 func TestUnlistedWithoutConsistentSnapshots(t *testing.T) {
 	r := tuftest.NewPlain()
 	r.Root["consistent_snapshot"] = false
@@ -119,8 +119,8 @@ func TestUnlistedWithoutConsistentSnapshots(t *testing.T) {
 	want(t, open(), tuf.ErrTooLarge, "lib v5")
 }
 
-// point is an ECDSA key as go-tuf wrote it before v2, in sigstore's first roots for
-// example: the hex of an uncompressed point.
+// point is an ECDSA key as go-tuf wrote it before v2, for example in sigstore's first roots: the
+// hex of an uncompressed point.
 func point(t *testing.T, s crypto.Signer) string {
 	t.Helper()
 	raw, err := s.Public().(*ecdsa.PublicKey).Bytes()
@@ -160,7 +160,7 @@ func TestECDSAInHex(t *testing.T) {
 			r := tuftest.NewPlain()
 			r.Keys["hex"] = tt.signer
 			tuftest.At(r.Root, "keys")["hex-id"] = doc{"keytype": tt.typ, "scheme": tt.scheme, "keyval": doc{"public": tt.public}, "keyid_hash_algorithms": []any{"sha256"}}
-			// Root too is signed by it, as sigstore's are.
+			// The key signs root too, as in sigstore's roots.
 			for _, role := range []string{"root", "timestamp"} {
 				tuftest.At(r.Root, "roles", role)["keyids"] = append([]any{"hex-id"}, tuftest.At(r.Root, "roles", role)["keyids"].([]any)...)
 			}
@@ -178,7 +178,7 @@ func TestECDSAInHex(t *testing.T) {
 				}
 				return err
 			}
-			want(t, need(1), nil, "") // it spoils nothing
+			want(t, need(1), nil, "") // the key causes no error
 			if err := need(2); tt.good {
 				want(t, err, nil, "")
 			} else {
@@ -191,7 +191,7 @@ func TestECDSAInHex(t *testing.T) {
 	}
 }
 
-// One key in two encodings, under two ids, is one key.
+// One key in two encodings under two ids counts once.
 func TestECDSAInHexIsTheKeyInPEM(t *testing.T) {
 	s := ec(t, elliptic.P256())
 	k, err := tuf.NewKey(s.Public())
@@ -213,7 +213,7 @@ func TestECDSAInHexIsTheKeyInPEM(t *testing.T) {
 	}
 }
 
-// renamed gives the key of a role another id in root, and in what it signed.
+// renamed gives the key of a role another id in root and in the signature of its file.
 func renamed(r *tuftest.Repo, role, id string) {
 	old, key := r.KeyDoc(role)
 	delete(tuftest.At(r.Root, "keys"), old)
@@ -221,8 +221,8 @@ func renamed(r *tuftest.Repo, role, id string) {
 	tuftest.At(r.Root, "roles", role)["keyids"] = []any{id}
 }
 
-// A root that names the same key by another id ends no memory: what was trusted
-// before is prior still.
+// A root with another id for the same key does not lift floors: previously trusted files are
+// still priors.
 func TestPriorUnderAnotherKeyID(t *testing.T) {
 	r := tuftest.NewPlain()
 	old := bytes.Clone(r.Files["timestamp.json"])
@@ -257,14 +257,14 @@ func TestPriorUnderAnotherKeyID(t *testing.T) {
 	now := r.Files["timestamp.json"]
 	r.Files["timestamp.json"] = old
 	_, err = c.refresh(r)
-	want(t, err, tuf.ErrRollback, "timestamp v5: went backwards: trusted v6")
+	want(t, err, tuf.ErrRollback, "timestamp v5: rollback: trusted v6")
 	if !c.root.IsPrior(c.ts) || !c.root.IsPrior(old) || c.root.IsPrior(edited(c.ts)) || c.root.IsPrior(nil) || new(tuf.Root).IsPrior(old) {
 		t.Error("what is prior, and what is not")
 	}
 	r.Files["timestamp.json"] = now
 	_, err = c.refresh(r)
 	want(t, err, nil, "")
-	// The keys themselves change: then it is over.
+	// With other keys they are not.
 	r.NextRoot(func() { tuftest.At(r.Root, "keys")["t"] = func() doc { _, k := r.KeyDoc("t2"); return k }() })
 	root, err := c.root.Next(r.Files["3.root.json"])
 	want(t, err, nil, "")
@@ -273,27 +273,27 @@ func TestPriorUnderAnotherKeyID(t *testing.T) {
 	}
 }
 
-// edited is a file whose signed part is another one.
+// edited returns a file with another signed part.
 func edited(data []byte) []byte {
 	return bytes.Replace(data, []byte("2030-02-15"), []byte("2031-02-15"), 1)
 }
 
-// What Go programs write where they have nothing, such as go-tuf before v2.
+// Empty values as Go programs write them, such as go-tuf before v2.
 func TestNullIsAbsent(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(r *tuftest.Repo, lib doc)
 		path   string
 		err    error
 	}{
-		"paths beside prefixes": {func(r *tuftest.Repo, lib doc) { lib["paths"], lib["path_hash_prefixes"] = nil, []any{""} }, "lib/a.txt", nil},
-		"prefixes beside paths": {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = nil }, "lib/a.txt", nil},
-		"paths alone":           {func(r *tuftest.Repo, lib doc) { lib["paths"] = nil }, "lib/a.txt", tuf.ErrNoTarget},
-		"neither is there":      {func(r *tuftest.Repo, lib doc) { delete(lib, "paths") }, "lib/a.txt", tuf.ErrMalformed},
-		"both are there":        {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = []any{} }, "lib/a.txt", tuf.ErrMalformed},
-		"delegations":           {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = nil }, "top.txt", nil},
-		"keys and roles":        {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = doc{"keys": nil, "roles": nil} }, "top.txt", nil},
-		"custom":                {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["custom"] = nil }, "top.txt", nil},
-		"hashes of a target":    {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["hashes"] = nil }, "top.txt", tuf.ErrMalformed},
+		"paths and null prefixes": {func(r *tuftest.Repo, lib doc) { lib["paths"], lib["path_hash_prefixes"] = nil, []any{""} }, "lib/a.txt", nil},
+		"prefixes and null paths": {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = nil }, "lib/a.txt", nil},
+		"paths alone":             {func(r *tuftest.Repo, lib doc) { lib["paths"] = nil }, "lib/a.txt", tuf.ErrNoTarget},
+		"neither is there":        {func(r *tuftest.Repo, lib doc) { delete(lib, "paths") }, "lib/a.txt", tuf.ErrMalformed},
+		"both are there":          {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = []any{} }, "lib/a.txt", tuf.ErrMalformed},
+		"delegations":             {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = nil }, "top.txt", nil},
+		"keys and roles":          {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = doc{"keys": nil, "roles": nil} }, "top.txt", nil},
+		"custom":                  {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["custom"] = nil }, "top.txt", nil},
+		"hashes of a target":      {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["hashes"] = nil }, "top.txt", tuf.ErrMalformed},
 		"hashes in the snapshot": {func(r *tuftest.Repo, lib doc) {
 			tuftest.At(r.Roles["snapshot"], "meta", "targets.json")["hashes"] = nil
 			r.PublishSnapshot()

@@ -9,31 +9,32 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// Snapshot is a verified snapshot. Only [Timestamp.Snapshot] makes one. Safe
+// Snapshot is a verified snapshot. Only [Timestamp.Snapshot] creates one. It is safe
 // for concurrent use.
 type Snapshot struct {
 	doc  *document
 	root *Root
 	now  time.Time
-	ts   int64 // version of the timestamp that calls for it
+	ts   int64 // version of the timestamp that lists it
 	meta index
 
 	mu    sync.Mutex
-	roles map[roleVia]*Targets // verified already
-	files map[string][]byte    // by role: what at least one delegator's keys signed
+	roles map[roleVia]*Targets // verified roles
+	files map[string][]byte    // by role: files that the keys of at least one delegator signed
 }
 
-// roleVia is a role together with who vouched for its keys: a role that one
-// delegator's keys signed says nothing to another delegator.
+// roleVia is a role together with its delegator, which states the role's keys. A
+// role verified for one delegator must be verified again for another.
 type roleVia struct {
 	by   *Targets // nil: the charter, or root for "targets"
 	role string
 }
 
-// Snapshot reads the snapshot that t calls for (specification, 5.5): listed
-// length and hashes, signatures, version, rollback of its own version and of
-// every listed role's against prior (the last trusted one, or nil; passed over
-// where none of the present keys signed it), expiry.
+// Snapshot verifies the snapshot that t lists (specification, 5.5): length and
+// hashes, signatures, version, rollback of its version and of the version of every
+// listed role, floor, and expiry. prior is the last trusted snapshot, or nil; a
+// prior that none of the current snapshot keys signed is ignored. Errors wrap
+// [ErrUntrusted] or [ErrExpired].
 func (t *Timestamp) Snapshot(data, prior []byte) (s *Snapshot, err error) {
 	defer func() { attach(err, data) }()
 	if t == nil || t.root == nil {
@@ -76,8 +77,8 @@ func (r *Root) openSnapshot(data []byte) (*Snapshot, error) {
 	})
 }
 
-// readSnapshot reads a snapshot that signed accepts. The list is not looked into
-// before that.
+// readSnapshot reads a snapshot that signed accepts. It parses the list of roles
+// only after that.
 func (r *Root) readSnapshot(data []byte, signed func(*document) error) (*Snapshot, error) {
 	var meta wire.Value
 	doc, err := open(data, "snapshot", "snapshot", r.opt.Limits, wire.Field{Name: "meta", To: &meta})
@@ -94,8 +95,8 @@ func (r *Root) readSnapshot(data []byte, signed func(*document) error) (*Snapsho
 	return &Snapshot{doc: doc, root: r, meta: x, roles: map[roleVia]*Targets{}, files: map[string][]byte{}}, nil
 }
 
-// checkRollback compares with the snapshot trusted before, in one walk over
-// both sorted lists.
+// checkRollback compares s with the previously trusted snapshot (specification,
+// 5.5.5), in one pass over both sorted lists.
 func (s *Snapshot) checkRollback(was *Snapshot) error {
 	if v := s.doc.version; v < was.doc.version {
 		return refuse("snapshot", v, ErrRollback, "trusted v%d", was.doc.version)
@@ -111,7 +112,7 @@ func (s *Snapshot) checkRollback(was *Snapshot) error {
 		}
 		before, err := parseMetaFile(old.val)
 		if err != nil {
-			continue // was not usable then; no floor
+			continue // the entry was unusable, so it is no floor
 		}
 		now, err := parseMetaFile(s.meta[i].val)
 		if err != nil {
@@ -124,8 +125,8 @@ func (s *Snapshot) checkRollback(was *Snapshot) error {
 	return nil
 }
 
-// checkFloor holds the listed targets against the charter's floor. Approval
-// does not read targets.json, so the list is where the floor is seen.
+// checkFloor compares the listed targets version with the charter's floor. The check
+// is done here because an approval does not read targets.json.
 func (s *Snapshot) checkFloor() error {
 	c := s.root.charter
 	if c == nil || c.floors.Targets == 0 {
@@ -158,8 +159,8 @@ func (s *Snapshot) Bytes() []byte {
 // Root returns the root that the snapshot was verified under.
 func (s *Snapshot) Root() *Root { return s.root }
 
-// Until is when the first of what was opened under s expires: s itself, later by
-// [Options].UnsafeStale, and the roles that were needed so far.
+// Until is the earliest expiry of s, extended by [Options].UnsafeStale, and of the
+// roles opened under s so far.
 func (s *Snapshot) Until() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,16 +173,16 @@ func (s *Snapshot) Until() time.Time {
 	return until
 }
 
-// RoleBytes returns a copy of a role's file as received, once one of those who
-// delegate to it has verified it under s; nil before.
+// RoleBytes returns a copy of a role's file as received; nil until the role was
+// verified under s for at least one delegator.
 func (s *Snapshot) RoleBytes(role string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return clone(s.files[role])
 }
 
-// RoleFile says which version of a targets role the snapshot lists. The error
-// wraps [ErrMismatch] where it lists none.
+// RoleFile returns the version and length of a targets role in the snapshot. The
+// error wraps [ErrMismatch] if the snapshot does not list the role.
 func (s *Snapshot) RoleFile(role string) (RoleFile, error) {
 	if s == nil || s.root == nil {
 		return RoleFile{}, refuse(role, 0, ErrUntrusted, "zero Snapshot")
@@ -214,24 +215,24 @@ func (s *Snapshot) listed(role string) (metaFile, error) {
 	return m, nil
 }
 
-// Fetch brings the bytes of a role's file from wherever they are. It is called
-// without a lock held. An error ends the search that asked: a role that can't
-// be had is not a role that lists nothing. [Snapshot.Candidates] and
-// [Snapshot.Recalls] continue with other roles then, so a Fetch whose source has
-// failed should fail at once for the next file. A nil Fetch brings nothing: it is for
-// decisions on roles that are open already.
+// Fetch returns the bytes of a role's file, at most [RoleFile].MaxLength of them. It
+// is called without a lock held and may be called concurrently. An error ends the
+// search, because an unavailable role is not a role that lists nothing.
+// [Snapshot.Candidates] and [Snapshot.Recalls] continue with other roles; so after a
+// failure of its source a Fetch should fail at once for the next file. A nil Fetch
+// is for decisions that need only roles that are open already.
 type Fetch func(RoleFile) ([]byte, error)
 
-// opened returns what was verified before, or nil.
+// opened returns a role that was verified before, or nil.
 func (s *Snapshot) opened(via roleVia) *Targets {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roles[via]
 }
 
-// role returns a verified targets role. What was verified for the same
-// delegator is taken as it is; what was verified for another is verified again,
-// without fetching it again.
+// role returns a verified targets role. A role that was verified for the same
+// delegator is returned as it is. A role that was verified for another delegator is
+// verified again without being fetched again.
 func (s *Snapshot) role(via roleVia, keys roleKeys, ring keyring, whose string, get Fetch) (*Targets, error) {
 	s.mu.Lock()
 	t, data := s.roles[via], s.files[via.role]

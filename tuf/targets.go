@@ -8,12 +8,12 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// Targets is a verified targets role: the top-level one, a party's role of a
-// class, or a delegated one.
+// Targets is a verified targets role: the top-level one, a release role or hold of
+// the charter, or a delegated role.
 type Targets struct {
 	doc         *document
 	name        string
-	keyIDs      []string // the keys that counted
+	keyIDs      []string // the keys that counted towards the threshold
 	files       index
 	delegations []delegation
 	keys        keyring
@@ -21,7 +21,8 @@ type Targets struct {
 	recalled    map[string][]int // of recalls, by SHA256
 }
 
-// Targets reads the top-level targets role (specification, 5.6).
+// Targets verifies the top-level targets role (specification, 5.6). Errors wrap
+// [ErrUntrusted] or [ErrExpired].
 func (s *Snapshot) Targets(data []byte) (*Targets, error) {
 	if s == nil || s.root == nil {
 		return nil, refuse("targets", 0, ErrUntrusted, "zero Snapshot")
@@ -33,8 +34,8 @@ func (s *Snapshot) topLevel(get Fetch) (*Targets, error) {
 	return s.role(roleVia{nil, "targets"}, s.root.roles["targets"], s.root.keys, "targets", get)
 }
 
-// openTargets verifies a targets role against what the snapshot lists and the
-// keys of the one delegator that reaches it.
+// openTargets verifies a targets role with the snapshot's entry and the keys of one
+// delegator.
 func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring keyring, whose string) (*Targets, error) {
 	m, err := s.listed(role)
 	if err != nil {
@@ -90,8 +91,8 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 //
 //	"x-visum-repo": "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1"
 //
-// Without it, a role that a review centre signs for a staging repository, or for
-// another vendor with the same key, would verify in this one too.
+// Without it, a role that a review centre signed for a staging repository, or for
+// another vendor with the same key, would verify in this repository too.
 const RepoMember = "x-visum-repo"
 
 // RoleMember is the custom member of a targets role's signed part that names the
@@ -99,9 +100,9 @@ const RepoMember = "x-visum-repo"
 //
 //	"x-visum-role": "review-agent"
 //
-// TUF metadata does not state which role it is for, and one key often signs
-// several roles, such as a release role and its hold. Without the member, what was
-// signed for one of them would verify in the place of another.
+// TUF metadata does not state its role, and one key often signs several roles, such
+// as a release role and its hold. Without the member, a file signed for one of them
+// would verify as another (mix-and-match).
 const RoleMember = "x-visum-role"
 
 // checkBinding refuses a role that names another repository than r's, or another
@@ -143,7 +144,7 @@ func (r *Root) checkOwners(t *Targets) error {
 	if c == nil {
 		return nil
 	}
-	owned := map[string]string{} // by the name in lower case, for some disks keep two cases under one name
+	owned := map[string]string{} // by the name in lower case, for some file systems ignore case
 	for _, cl := range c.classes {
 		for _, role := range cl.Roles {
 			if t.name != "targets" {
@@ -157,7 +158,7 @@ func (r *Root) checkOwners(t *Targets) error {
 	for i := range t.delegations {
 		d := &t.delegations[i]
 		role, found := owned[strings.ToLower(d.name)]
-		if d.succinct != nil { // one of its bins, then
+		if d.succinct != nil { // one of its bins may have the name
 			found = false
 			bins := delegation{name: strings.ToLower(d.name), succinct: d.succinct}
 			for name := range owned {
@@ -190,14 +191,14 @@ func (t *Targets) Bytes() []byte {
 	return clone(t.doc.raw)
 }
 
-// target is one role's listing of one path.
+// target is one role's entry for one path.
 type target struct {
 	length int64
 	hashes hashes
-	visum  wire.Value // custom.visum, canonical; nil where there is none
+	visum  wire.Value // custom.visum, canonical; nil if absent
 }
 
-// file returns what this role itself lists for path.
+// file returns this role's own entry for path.
 func (t *Targets) file(path string) (target, bool, error) {
 	v, ok := t.files.find(path)
 	if !ok {

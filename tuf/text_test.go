@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// lawful demands of an error what tuftest.BadText does; of an Error also that the guard
-// of its last line had nothing to do.
+// lawful checks an error with tuftest.BadText; for an Error it also checks that text.Line had
+// nothing to change.
 func lawful(t testing.TB, what string, err error) {
 	t.Helper()
 	if err == nil {
@@ -28,10 +28,10 @@ func lawful(t testing.TB, what string, err error) {
 	}
 }
 
-// Whatever stands where in a file, signed or not: what we say of it is a lawful text.
+// Hostile strings anywhere in a file, signed or not, give lawful messages only.
 func TestTextsOfHostileFiles(t *testing.T) {
 	tuftest.Sequential(t)
-	each := 1 // texts for each place in a file
+	each := 1 // texts for each position in a file
 	if tuftest.Long {
 		each = 2
 	}
@@ -107,7 +107,7 @@ func TestTextsOfHostileFiles(t *testing.T) {
 	}
 }
 
-// texts asks a snapshot everything that has a text.
+// texts calls all methods of a snapshot whose results have text.
 func texts(t testing.TB, what string, snap *tuf.Snapshot, r *tuftest.Repo) {
 	t.Helper()
 	get := from(r)
@@ -143,7 +143,7 @@ func texts(t testing.TB, what string, snap *tuf.Snapshot, r *tuftest.Repo) {
 	}
 }
 
-// The same over the seeded mutants of healthy files, whatever was made of them.
+// The same for the seeded mutants of healthy files.
 func TestTextsOfMutants(t *testing.T) {
 	tuftest.Sequential(t)
 	for _, s := range subjects(t) {
@@ -153,8 +153,8 @@ func TestTextsOfMutants(t *testing.T) {
 	}
 }
 
-// Names of delegated roles, paths of targets and key ids are any strings; one that
-// reads like our tuftest.Words stands in quotes, in an approval too.
+// Names of delegated roles, target paths and key ids are arbitrary strings; one that looks like
+// tuftest.Words is quoted, also in an approval.
 func TestTextsOfHostileNames(t *testing.T) {
 	for _, evil := range tuftest.Hostile[:12] {
 		r := tuftest.New()
@@ -184,7 +184,7 @@ func TestTextsOfHostileNames(t *testing.T) {
 		want(t, err, tuf.ErrThreshold, "")
 		lawful(t, evil, err)
 	}
-	// A great many keys and roles do not make a long text.
+	// Very many keys and roles do not make a long text.
 	var keys []string
 	for i := range 200 {
 		keys = append(keys, fmt.Sprint("k", i))

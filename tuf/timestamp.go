@@ -1,13 +1,12 @@
 package tuf
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// Timestamp is a verified timestamp. Only [Root.Timestamp] makes one.
+// Timestamp is a verified timestamp. Only [Root.Timestamp] creates one.
 type Timestamp struct {
 	doc      *document
 	root     *Root
@@ -15,17 +14,23 @@ type Timestamp struct {
 	snapshot metaFile
 }
 
-// Timestamp reads a timestamp under r (specification, 5.4). prior is the last
-// one that was trusted, or nil: neither the version nor the snapshot's version
-// in it may go back. A prior that none of r's keys signed, under whatever id, is
-// passed over: after the keys changed, old versions count no more; where the snapshot's keys alone
-// changed, the caller has to drop it (5.3.11, see OnlineKeys). One key is enough: a
-// threshold that was raised does not forget versions. Where data has prior's
-// version, the result is prior, if that meets the threshold (5.4.3). now is the time of this refresh; all
-// that is opened from the result is judged by it, r's own expiry too.
+// Timestamp verifies a timestamp under r (specification, 5.4). Errors wrap
+// [ErrUntrusted] or [ErrExpired].
+//
+// prior is the last trusted timestamp, or nil. Neither the timestamp's version nor
+// the snapshot version in it may be lower than prior's (rollback). A prior that none
+// of r's timestamp keys signed is ignored, so that versions inflated with compromised
+// keys do not bind new keys (5.3.11, fast-forward); if only the snapshot keys
+// changed, the caller must discard prior, see [Root.OnlineKeys]. A signature by one
+// current key suffices, so that a raised threshold does not lift the floor. If data
+// and prior have the same version, the result is prior, provided that it meets the
+// threshold (5.4.3).
+//
+// now is the time of the update (5.1). The expiry of r, of the timestamp and of all
+// metadata opened from the result is checked against it.
 func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err error) {
 	defer func() { attach(err, data) }()
-	if err := r.CheckExpiry(now); err != nil { // the zero Root too
+	if err := r.CheckExpiry(now); err != nil { // refuses the zero Root too
 		return nil, err
 	}
 	if t, err = r.openTimestamp(data); err != nil {
@@ -54,9 +59,9 @@ func (r *Root) Timestamp(data, prior []byte, now time.Time) (t *Timestamp, err e
 	return t, nil
 }
 
-// IsPrior reports whether a timestamp that was trusted once counts as prior under
-// r: it can be read, and one of the keys that r names for the role signed it,
-// whatever the id that the key went by then. Its date is no matter.
+// IsPrior reports whether a previously trusted timestamp counts as prior under r: it
+// can be parsed, and one of r's timestamp keys signed it, under whatever key id. Its
+// expiry does not matter.
 func (r *Root) IsPrior(timestamp []byte) bool {
 	if r == nil || r.doc == nil {
 		return false
@@ -65,7 +70,7 @@ func (r *Root) IsPrior(timestamp []byte) bool {
 	return err == nil && t.doc.signedByAny(r.roles["timestamp"], r.keys)
 }
 
-// openTimestamp checks form and signatures, not versions or dates.
+// openTimestamp checks form and signatures, not version or expiry.
 func (r *Root) openTimestamp(data []byte) (*Timestamp, error) {
 	t, err := r.readTimestamp(data)
 	if err != nil {
@@ -77,7 +82,7 @@ func (r *Root) openTimestamp(data []byte) (*Timestamp, error) {
 	return t, nil
 }
 
-// readTimestamp checks the form alone.
+// readTimestamp checks the form only.
 func (r *Root) readTimestamp(data []byte) (*Timestamp, error) {
 	var meta, snapshot wire.Value
 	doc, err := open(data, "timestamp", "timestamp", r.opt.Limits, wire.Field{Name: "meta", To: &meta})
@@ -108,60 +113,8 @@ func (t *Timestamp) Bytes() []byte {
 	return clone(t.doc.raw)
 }
 
-// SnapshotFile says which snapshot the timestamp calls for.
+// SnapshotFile returns the version and length of the snapshot that the timestamp
+// lists.
 func (t *Timestamp) SnapshotFile() RoleFile {
 	return t.root.roleFile("snapshot", t.snapshot, t.root.opt.Limits.Snapshot)
-}
-
-// RoleFile names one version of a metadata file.
-type RoleFile struct {
-	Role    string // as in metadata; not escaped for URLs or disks
-	Version int64
-	// MaxLength is the most bytes to read: the listed length, or
-	// [Limits].Unlisted where none is listed, and never more than the limit of the
-	// role's kind. A longer file is refused unread ([ErrTooLarge]).
-	MaxLength int64
-
-	single bool // root does not set consistent_snapshot: one file for all versions
-}
-
-// Name is the file's name below metadata/, not escaped: 5.snapshot.json; where
-// root does not set consistent_snapshot, snapshot.json (specification, 5.5.1,
-// 5.6.1 and 5.6.7). Then a publish replaces the file, and one that is read in its
-// midst may be of another version than was asked for.
-func (f RoleFile) Name() string {
-	if f.single {
-		return f.Role + ".json"
-	}
-	return fmt.Sprintf("%d.%s.json", f.Version, f.Role)
-}
-
-// roleFile takes the smaller of the promised length and the cap: an attacker with
-// the timestamp key must not be able to fill the memory.
-func (r *Root) roleFile(role string, m metaFile, limit int64) RoleFile {
-	length := m.length
-	if length == 0 {
-		length = r.unlisted()
-	}
-	return RoleFile{role, m.version, min(limit, length), !r.consistent}
-}
-
-// unlisted is Limits.Unlisted, by default what suits the kind of repository.
-func (r *Root) unlisted() int64 {
-	switch l := r.opt.Limits.Unlisted; {
-	case l > 0:
-		return l
-	case r.charter != nil:
-		return 1 << 20
-	}
-	return 16 << 20
-}
-
-// check compares received bytes with what was listed of them, before they are
-// parsed: parsing costs more than hashing.
-func (r *Root) check(role string, m metaFile, limit int64, data []byte) error {
-	if max := r.roleFile(role, m, limit).MaxLength; m.length == 0 && int64(len(data)) > max {
-		return refuse(role, m.version, ErrTooLarge, "%d bytes, at most %d where no length is listed", len(data), max)
-	}
-	return m.check(role, data)
 }

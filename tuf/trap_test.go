@@ -22,16 +22,16 @@ import (
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// The traps in what we build on that are this package's business, by the number
-// that they have in the list of measured traps: TestTrapNN, here or beside what
-// it is about. The others are of delivery, and are tested in client and repo.
+// The traps of our dependencies that concern this package, by their number in the list of
+// measured traps: TestTrapNN, here or next to the tested code. Packages client and repo test the
+// traps of delivery.
 var traps = map[int]string{
-	2: "a role is trusted for the one who delegates to it", 4: "agreement is asked for, and what can't be had is not absent",
-	6: "new online keys heal versions that a thief drove up", 7: "keys are counted, not key ids", 8: "spec_version and version are looked at",
-	9: "nothing panics", 10: "junk signatures cost nothing", 12: "a promised length is no cap", 13: "what can't be used is skipped",
-	14: "what was received is verified, not a re-encoding", 15: "hash prefixes are hex", 16: "sha256 is taken where it is there",
-	17: "a delegated role has no top-level role's name", 18: "signatures are of the scheme that the key names", 19: "key ids are TUF's, and asking for one writes nothing",
-	24: "a large role is read in one pass", 27: "type, scheme, curve and size belong together",
+	2: "a role is trusted for its delegator only", 4: "agreement is required, and an unavailable role is not an absent one",
+	6: "new online keys end inflated versions", 7: "keys are counted, not key ids", 8: "spec_version and version are checked",
+	9: "nothing panics", 10: "invalid signatures cost little", 12: "a listed length does not raise the limit", 13: "unusable keys and signatures are skipped",
+	14: "the received bytes are verified, not a re-encoding", 15: "hash prefixes are hex", 16: "sha256 is preferred",
+	17: "a delegated role can't have a top-level role's name", 18: "the key determines the scheme of its signatures", 19: "key ids are those of TUF, and reading one writes nothing",
+	24: "a large role is parsed in one pass", 27: "type, scheme, curve and size belong together",
 }
 
 func TestTrapsAreTested(t *testing.T) {
@@ -63,10 +63,9 @@ func TestTrapsAreTested(t *testing.T) {
 	}
 }
 
-// Trap 4: where several must agree, no number is not the number zero, a role
-// that can't be had does not make room for another one, and paths match alike
-// on every system.
-func TestTrap04AgreementIsAskedFor(t *testing.T) {
+// Trap 4: for an agreement, an absent number is not zero, an unavailable role does not make room
+// for another one, and paths match in the same way on every system.
+func TestTrap04AgreementIsRequired(t *testing.T) {
 	build := func() *tuftest.Repo {
 		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
 		r.AddTarget("x/1", "evil", nil, "c")
@@ -89,9 +88,9 @@ func TestTrap04AgreementIsAskedFor(t *testing.T) {
 	}
 }
 
-// Trap 6: a thief of the online keys drove the versions up. With new, disjoint
-// keys a client that saw them comes back; with the old ones it can't.
-func TestTrap06FastForwardHeals(t *testing.T) {
+// Trap 6: an attacker inflated the versions with compromised online keys (fast-forward). With
+// new, disjoint keys a client that accepted them recovers; with the old keys it can't.
+func TestTrap06FastForward(t *testing.T) {
 	r := tuftest.New()
 	c := newClient(t, r)
 	honest := r.Clone()
@@ -107,7 +106,7 @@ func TestTrap06FastForwardHeals(t *testing.T) {
 	want(t, c.walk(r), nil, "")
 }
 
-// Trap 8: spec_version and version are looked at, in every role.
+// Trap 8: spec_version and version are checked in every role.
 func TestTrap08SpecVersionAndVersion(t *testing.T) {
 	for _, role := range []string{"timestamp", "snapshot", "targets", "lib"} {
 		for name, values := range map[string][]any{
@@ -129,8 +128,8 @@ func TestTrap08SpecVersionAndVersion(t *testing.T) {
 	}
 }
 
-// Trap 9: what is missing or null is refused, not a panic, before and after the
-// signatures were checked.
+// Trap 9: missing or null members are refused without a panic, before and after the signatures
+// were checked.
 func TestTrap09NothingPanics(t *testing.T) {
 	junk := []any{nil, "x", 7, true, []any{}, []any{nil}, doc{}, doc{"a": nil}, doc{"snapshot.json": nil}, doc{"snapshot.json": doc{}},
 		doc{"lib.json": nil}, doc{"lib.json": doc{"version": nil}}, doc{"keys": nil, "roles": nil}, doc{"keys": doc{"k": nil}, "roles": []any{}},
@@ -140,7 +139,7 @@ func TestTrap09NothingPanics(t *testing.T) {
 		for _, name := range append(names, "_type", "version", "expires", "spec_version") {
 			for i, v := range junk {
 				r := tuftest.NewPlain()
-				try := func() { // an error is fine, and so is success
+				try := func() { // an error and success are both allowed
 					root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 					if err != nil {
 						return
@@ -177,7 +176,7 @@ func TestTrap09NothingPanics(t *testing.T) {
 	}
 }
 
-// Trap 10: signatures are counted, and the count bounded, before any is checked.
+// Trap 10: the number of signatures is bounded before any is verified.
 func TestTrap10ManySignatures(t *testing.T) {
 	r := tuftest.NewPlain()
 	var sigs bytes.Buffer
@@ -187,13 +186,13 @@ func TestTrap10ManySignatures(t *testing.T) {
 	edit(r, "1.root.json", `"signatures":[`, `"signatures":[`+sigs.String())
 	_, err := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Root: 4 << 20}})
 	want(t, err, tuf.ErrTooLarge, "more than 1024 signatures")
-	// As many as the limit says are none too many.
+	// Exactly as many as the limit are accepted.
 	_, err = tuf.OpenRoot(tuftest.NewPlain().Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Signatures: 1}})
 	want(t, err, nil, "")
 }
 
-// Trap 12: the length that the timestamp or snapshot promises is a promise to
-// read less than the cap, never more.
+// Trap 12: a listed length can only reduce the number of bytes to read below the limit, never
+// raise it.
 func TestTrap12ListedLengthDoesNotRaiseTheCap(t *testing.T) {
 	for _, tt := range []struct{ listed, want int64 }{{100 << 20, 16 << 20}, {1000, 1000}, {0, 16 << 20}} {
 		r := tuftest.NewPlain()
@@ -212,7 +211,7 @@ func TestTrap12ListedLengthDoesNotRaiseTheCap(t *testing.T) {
 	if err != nil || f.MaxLength != 64<<20 {
 		t.Error(f, err)
 	}
-	// And the caps are the judge's own, whoever read the bytes.
+	// Package tuf checks the limits itself, too.
 	small := &tuf.Options{Limits: tuf.Limits{Snapshot: 10, Targets: 10}}
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], small)
 	if err != nil {
@@ -222,8 +221,8 @@ func TestTrap12ListedLengthDoesNotRaiseTheCap(t *testing.T) {
 	want(t, err, tuf.ErrTooLarge, "at most 10")
 }
 
-// Trap 16: with several hashes the sha256 is taken. Without one a sha512 is
-// enough where nobody reviews; what has neither is refused.
+// Trap 16: of several hashes the sha256 is used. Without one a sha512 is enough in a repository
+// without review; a target with neither is refused.
 func TestTrap16SHA256(t *testing.T) {
 	r := tuftest.NewPlain()
 	f := tuftest.At(r.Roles["targets"], "targets", "top.txt")
@@ -247,8 +246,7 @@ func TestTrap16SHA256(t *testing.T) {
 	want(t, err, tuf.ErrMalformed, "no hash")
 }
 
-// Trap 18: a signer's key names the scheme that it signs by. That go-tuf can
-// verify each is in TestKeyKinds.
+// Trap 18: a signer's key names its scheme. TestKeyKinds verifies each with go-tuf.
 func TestTrap18SchemesOfSigners(t *testing.T) {
 	for _, tt := range []struct {
 		signer      crypto.Signer
@@ -277,13 +275,13 @@ func TestTrap18SchemesOfSigners(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
 		if _, err := s.Sign(ctx, msg); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s signs for one who has left: %v", tt.scheme, err)
+			t.Errorf("%s signs for a removed key: %v", tt.scheme, err)
 		}
 	}
 }
 
-// Trap 24: a role in canonical form is read in one pass: what it takes is one
-// copy of it, and a list of where its targets stand.
+// Trap 24: a role in canonical form is parsed in one pass, with one copy and a list of the
+// positions of its targets.
 func TestTrap24LargeRolesAreReadOnce(t *testing.T) {
 	r := tuftest.NewPlain()
 	for i := range 5000 {
@@ -305,8 +303,8 @@ func TestTrap24LargeRolesAreReadOnce(t *testing.T) {
 	}
 }
 
-// Trap 19: ids are those of metadata.Key.ID (see also TestKeyKinds), and asking
-// for them writes nothing.
+// Trap 19: ids are those of metadata.Key.ID (see also TestKeyKinds), and reading them writes
+// nothing.
 func TestTrap19KeyIDIsNotRacy(t *testing.T) {
 	k, err := tuf.NewKey(tuftest.New().Key("k").Public())
 	if err != nil {
@@ -324,8 +322,8 @@ func TestTrap19KeyIDIsNotRacy(t *testing.T) {
 	wg.Wait()
 }
 
-// Trap 27: of all ways to put a type, a scheme and a key together, these verify.
-func TestTrap27OnlyWhatBelongsTogether(t *testing.T) {
+// Trap 27: of all combinations of type, scheme and key only these verify.
+func TestTrap27KeyCombinations(t *testing.T) {
 	publics := map[string]string{"text": "key"}
 	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-224": ec(t, elliptic.P224()), "P-256": ec(t, elliptic.P256()),
 		"P-384": ec(t, elliptic.P384()), "P-521": ec(t, elliptic.P521()), "RSA-1024": rsaKeys()[1024], "RSA-2048": rsaKeys()[2048]} {

@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// unlist takes length and hashes out of what timestamp and snapshot list, as
-// package repo wrote them in its first versions.
+// unlist removes length and hashes from the entries of timestamp and snapshot, as in files of
+// the first versions of package repo.
 func unlist(r *tuftest.Repo) {
 	for _, list := range []string{"snapshot", "timestamp"} {
 		for _, e := range tuftest.At(r.Roles[list], "meta") {
@@ -30,8 +30,8 @@ func unlist(r *tuftest.Repo) {
 	r.PublishTimestamp()
 }
 
-// junk is what a location without keys may serve of n bytes: forms that cost a
-// parser time or memory. In each, TYPE is the type of the file.
+// junk returns n bytes that a location without keys may serve: forms that are expensive to
+// parse. In each, TYPE is the type of the file.
 func junk(n int) map[string]string {
 	const (
 		head   = `{"signatures":[],"signed":{`
@@ -99,8 +99,8 @@ type opener struct {
 	open      func(data []byte) error
 }
 
-// openers are the files that a location can serve to a client, for a repository
-// that lists no lengths.
+// openers are the files that a location can serve to a client, for a repository without listed
+// lengths.
 func openers(t testing.TB, r *tuftest.Repo) []opener {
 	t.Helper()
 	unlist(r)
@@ -125,7 +125,7 @@ func openers(t testing.TB, r *tuftest.Repo) []opener {
 	}
 }
 
-// allocated is how many bytes f allocates.
+// allocated returns the number of bytes that f allocates.
 func allocated(f func()) int {
 	var a, b runtime.MemStats
 	runtime.ReadMemStats(&a)
@@ -134,8 +134,8 @@ func allocated(f func()) int {
 	return int(b.TotalAlloc - a.TotalAlloc)
 }
 
-// bound is what Limits documents: how many bytes a file of n bytes costs at most
-// before its signatures are checked.
+// bound is the documented bound of Limits: the greatest number of bytes that a file of n bytes
+// allocates before its signatures are checked.
 func (o opener) bound(n int) int {
 	if o.typ == "root" {
 		return 32*n + 64<<10
@@ -143,8 +143,8 @@ func (o opener) bound(n int) int {
 	return 8*n + 64<<10
 }
 
-// An unsigned file costs no more than its documented share of memory, and
-// processor time that grows with its bytes, in the worst forms of each file.
+// An unsigned file allocates no more than documented, and takes processor time in proportion to
+// its bytes, in the worst forms of each file.
 func TestCostBeforeAuthentication(t *testing.T) {
 	tuftest.Sequential(t)
 	all := openers(t, tuftest.New())
@@ -169,7 +169,7 @@ func TestCostBeforeAuthentication(t *testing.T) {
 	}
 }
 
-// Any bytes obey the same bound.
+// Random bytes obey the same bound.
 func FuzzCostBeforeAuthentication(f *testing.F) {
 	for _, data := range junk(4 << 10) {
 		for _, typ := range []string{"root", "targets"} {
@@ -186,8 +186,8 @@ func FuzzCostBeforeAuthentication(f *testing.F) {
 	})
 }
 
-// Where no length is listed a file has the limit for such files, whatever the
-// limit of its kind; where one is listed it has that.
+// A file without a listed length has the limit Unlisted, whatever the limit of its kind; a file
+// with a listed length has that length.
 func TestUnlistedLength(t *testing.T) {
 	pad := func(d doc, n int) { d["x-pad"] = strings.Repeat("x", n) }
 	build := func(n int, listed bool) *tuftest.Repo {
@@ -221,9 +221,9 @@ func TestUnlistedLength(t *testing.T) {
 	higher := &tuf.Options{Limits: tuf.Limits{Unlisted: 2 << 20}}
 	want(t, walk(large, higher), nil, "")
 	want(t, walk(small, &tuf.Options{Limits: tuf.Limits{Unlisted: 1 << 10}}), tuf.ErrTooLarge, "")
-	// The limit of the kind holds too.
+	// The limit of the kind applies too.
 	want(t, walk(large, &tuf.Options{Limits: tuf.Limits{Unlisted: 2 << 20, Targets: 1 << 20}}), tuf.ErrTooLarge, "")
-	// Bytes that a Fetch brings against the word of MaxLength are refused unread.
+	// More bytes than MaxLength from a Fetch are refused before they are parsed.
 	_, err := mustSnapshot(t, large).Approve(tuftest.Path, from(large))
 	want(t, err, tuf.ErrTooLarge, "vendor-agent v5: too large: ")
 	// So is a snapshot that the timestamp lists without its length.
@@ -234,7 +234,7 @@ func TestUnlistedLength(t *testing.T) {
 	unlist(r)
 	_, err = newClient(t, r).refresh(r)
 	want(t, err, tuf.ErrTooLarge, "snapshot v5: too large: ")
-	// A plain repository is read as before, up to 16 MiB.
+	// Without a charter up to 16 MiB are read, as before.
 	p := tuftest.NewPlain()
 	pad(p.Roles["lib"], 2<<20)
 	p.Publish()
@@ -260,8 +260,8 @@ func TestUnlistedLength(t *testing.T) {
 	want(t, err, tuf.ErrTooLarge, "bytes are listed, at most 1048576")
 }
 
-// Other bytes than the listed ones are refused by length or hash before anything
-// of them is parsed: the error is that, not one of the form or the signatures.
+// Bytes that differ from the listed length or hash are refused before they are parsed: the error
+// is not about form or signatures.
 func TestListedBytesBeforeTheForm(t *testing.T) {
 	for _, file := range []string{"5.snapshot.json", "5.vendor-agent.json", "5.review-agent.json", "5.hold.json"} {
 		for name, change := range map[string]func([]byte) []byte{

@@ -22,16 +22,16 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-var update = flag.Bool("update", false, "write the vectors anew")
+var update = flag.Bool("update", false, "write the vectors")
 
-// press publishes a repository so that people can read it: the files are
-// indented and end in a newline, and the lists hold the hashes of that form.
+// press publishes a repository in a human-readable form: the files are indented and end in a
+// newline, and the lists hold the hashes of that form.
 type press struct {
 	*tuftest.Repo
 	prior  map[string][]byte
-	tamper map[string]func(env doc) // what is done to a role's file after signing, before it is listed
+	tamper map[string]func(env doc) // changes a role's file after signing, before it is listed
 	pinned bool                     // trust pin.json rather than 1.root.json
-	repoID string                   // what the pin says, where it is not tuftest.RepoID
+	repoID string                   // repo_id of the pin; "": tuftest.RepoID
 }
 
 func newPress(r *tuftest.Repo) *press {
@@ -67,7 +67,7 @@ func (p *press) PublishRole(role string) doc {
 	return f
 }
 
-// Publish serves all as it is now, and nothing of before but roots.
+// Publish serves the current files, and of earlier ones only roots.
 func (p *press) Publish() {
 	for name := range p.Files {
 		if !strings.HasSuffix(name, ".root.json") {
@@ -93,7 +93,7 @@ func (p *press) PublishTimestamp() {
 	p.Files["timestamp.json"] = p.seal("timestamp", p.Roles["timestamp"])
 }
 
-// remember lets the client have seen what is served now.
+// remember stores the served files as the client's priors.
 func (p *press) remember() {
 	p.prior["timestamp"] = p.Files["timestamp.json"]
 	p.prior["snapshot"] = p.Files[fmt.Sprintf("%v.snapshot.json", p.Roles["snapshot"]["version"])]
@@ -105,7 +105,7 @@ func (p *press) set(role, member string, v any) { p.Roles[role][member] = v }
 // delegation returns the first delegation of targets.
 func (p *press) delegation() doc { return tuftest.At(p.Roles["targets"], "delegations", "roles", 0) }
 
-// archive lays the files in the order in which a client meets them.
+// archive writes the files in the order in which a client reads them.
 func (p *press) archive(header string) []byte {
 	a := &txtar.Archive{Comment: []byte(header)}
 	add := func(name string, data []byte) { a.Files = append(a.Files, txtar.File{Name: name, Data: data}) }
@@ -145,15 +145,15 @@ func (p *press) archive(header string) []byte {
 	return txtar.Format(a)
 }
 
-// same is a second signature by the key of the first, which then counts twice
-// where signatures are counted instead of keys.
+// same adds a second signature by the first key, which an implementation that counts signatures
+// instead of keys counts twice.
 func same(env doc) {
 	sigs := env["signatures"].([]any)
 	first := sigs[0].(doc)
 	env["signatures"] = append(sigs, doc{"keyid": first["keyid"], "sig": strings.ToUpper(first["sig"].(string))})
 }
 
-// fixedECDSA signs alike every time.
+// fixedECDSA makes deterministic signatures.
 type fixedECDSA struct{ *ecdsa.PrivateKey }
 
 func (k fixedECDSA) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
@@ -169,7 +169,7 @@ func newFixedECDSA(t testing.TB, name string) crypto.Signer {
 	return fixedECDSA{k}
 }
 
-// header is one line of a vector's head; nothing where there is no value.
+// header is one line of a vector's head; "" without a value.
 func header(key, value string) string {
 	if value == "" {
 		return ""
@@ -193,8 +193,8 @@ func (s story) files(t testing.TB) map[string][]byte {
 	}
 }
 
-// The vectors are what the stories make of them; go test -update writes them.
-func TestVectorsAreTheStories(t *testing.T) {
+// The vectors are generated from the stories; go test -update writes them.
+func TestVectorsAreGenerated(t *testing.T) {
 	want := map[string][]byte{}
 	for _, s := range stories {
 		for name, data := range s.files(t) {

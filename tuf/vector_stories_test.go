@@ -11,16 +11,16 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// story makes a vector, and its healthy twin: the same without the defect.
+// story generates a vector and its healthy twin, the same without the defect.
 type story struct {
 	name, about                  string
 	find, expect, contains, role string
-	twinFind, twinRole           string // where the twin asks for something else
+	twinFind, twinRole           string // if the twin requests another target
 	build                        func(t testing.TB, broken bool) *press
 }
 
-// plainStory starts from the plain repository and changes it. The healthy twin
-// gets the same change with broken false.
+// plainStory changes the repository without a charter. The healthy twin gets the same change with
+// broken false.
 func plainStory(change func(p *press, broken bool)) func(testing.TB, bool) *press {
 	return func(_ testing.TB, broken bool) *press {
 		p := newPress(tuftest.NewPlain())
@@ -37,7 +37,7 @@ func charterStory(change func(p *press, broken bool)) func(testing.TB, bool) *pr
 	}
 }
 
-// pick returns bad where the story is broken.
+// pick returns bad if the story is broken.
 func pick[T any](broken bool, bad, good T) T {
 	if broken {
 		return bad
@@ -45,7 +45,7 @@ func pick[T any](broken bool, bad, good T) T {
 	return good
 }
 
-// twice lets one key stand for two in a role of root: threshold 2, two ids.
+// twice gives one key two ids in a role of root with threshold 2.
 func twice(p *press, role string, broken bool) {
 	keys := tuftest.At(p.Root, "keys")
 	id, key := p.KeyDoc(role)
@@ -65,7 +65,7 @@ func twice(p *press, role string, broken bool) {
 	}
 }
 
-// traversal is a delegated role of any name that lists lib/a.txt.
+// traversal adds a delegated role of any name that lists lib/a.txt.
 func traversal(bad string) func(p *press, broken bool) {
 	return func(p *press, broken bool) {
 		name := pick(broken, bad, "name")
@@ -78,7 +78,7 @@ func traversal(bad string) func(p *press, broken bool) {
 
 var stories = []story{
 	{name: "CVE-2015-9258-algorithm", find: "top.txt", expect: "ErrThreshold", contains: "0 of 1 needed keys of timestamp",
-		about: "A client took the algorithm from the signature, which its forger writes, and read a key of one kind as one of another.\n  The kind of a signature is the kind of its key, and what else a signature claims is passed over.",
+		about: "A client took the algorithm from the signature, which an attacker controls, and used a key of one kind as one of another.\n  The key determines the kind of its signatures; other members of a signature are ignored.",
 		build: func(t testing.TB, broken bool) *press {
 			p := newPress(tuftest.NewPlain())
 			p.Keys["timestamp"] = newFixedECDSA(t, "timestamp")
@@ -96,7 +96,7 @@ var stories = []story{
 			return p
 		}},
 	{name: "CVE-2015-9258-scheme", find: "top.txt", expect: "ErrThreshold", contains: "0 of 1 needed keys of timestamp",
-		about: "A client could be made to read a key of one kind as one of another.\n  A key whose type and scheme do not belong together verifies nothing, even what its owner did sign.",
+		about: "A client could be made to use a key of one kind as one of another.\n  A key whose type and scheme do not belong together verifies nothing, not even a valid signature of its owner.",
 		build: func(t testing.TB, broken bool) *press {
 			p := newPress(tuftest.NewPlain())
 			p.Keys["timestamp"] = newFixedECDSA(t, "timestamp")
@@ -110,13 +110,13 @@ var stories = []story{
 			return p
 		}},
 	{name: "CVE-2015-9259", find: "top.txt", expect: "ErrExpired", contains: "root v1",
-		about: "A client did not look at the date of the root, so that an old one, whose keys had been stolen since, served for ever.\n  Past its date the last root of the chain ends the refresh.",
+		about: "A client did not check the expiry of the root, so an old root with compromised keys was valid for ever.\n  If the last root of the chain is expired, the refresh fails.",
 		build: plainStory(func(p *press, broken bool) {
 			p.Root["expires"] = pick[any](broken, tuftest.Stamp(tuftest.Now.AddDate(0, 0, -1)), p.Root["expires"])
 			p.PublishRoot()
 		})},
 	{name: "CVE-2020-6173", find: "lib/a.txt", expect: "ErrTooLarge", contains: "more than 1024 signatures",
-		about: "A file with a great number of worthless signatures kept clients busy for minutes before they refused it.\n  Signatures are counted before any is checked.",
+		about: "A file with very many invalid signatures kept clients busy for minutes before they refused it.\n  The number of signatures is bounded before any is verified.",
 		build: plainStory(func(p *press, broken bool) {
 			p.tamper["lib"] = func(env doc) {
 				for i := range pick(broken, 1100, 11) {
@@ -126,7 +126,7 @@ var stories = []story{
 			p.Publish()
 		})},
 	{name: "CVE-2020-6174", find: "top.txt", expect: "ErrMalformed", contains: "two signatures of key id",
-		about: "Signatures were counted instead of keys, so that who had one key could sign as often as the threshold asked for.\n  Two signatures under one key id are refused; the timestamp here needs two keys.",
+		about: "Signatures were counted instead of keys, so one key could meet any threshold.\n  Two signatures with one key id are refused; the timestamp here needs two keys.",
 		build: plainStory(func(p *press, broken bool) {
 			p.AddKeys(p.Root, "timestamp2")
 			tuftest.At(p.Root, "roles")["timestamp"] = p.Role(2, "timestamp", "timestamp2")
@@ -151,7 +151,7 @@ var stories = []story{
 			p.NextRoot(func() {})
 		})},
 	{name: "CVE-2020-15163-trusted-root", find: "top.txt", expect: "ErrThreshold", contains: "root v3: not enough signatures: 0 of 1 needed keys of the trusted root",
-		about: "A root that had failed its verification was trusted the next time, because it lay in the cache.\n  Root 3 is not signed by the keys of root 2: the walk ends with a refusal, and nothing opens from root 3.",
+		about: "A root that had failed its verification was trusted the next time, because it was in the cache.\n  Root 3 is not signed by the keys of root 2: the update of roots fails, and root 3 is not used.",
 		build: plainStory(func(p *press, broken bool) {
 			p.NextRoot(func() {})
 			p.NextRoot(func() {
@@ -161,7 +161,7 @@ var stories = []story{
 			})
 		})},
 	{name: "CVE-2020-15163-new-root", find: "top.txt", expect: "ErrThreshold", contains: "root v2: not enough signatures: 0 of 1 needed keys of the new root",
-		about: "A new root was held against the keys of the root before, and not against its own.\n  Root 2 names a key that did not sign it: perhaps nobody has that key.",
+		about: "A new root was verified with the keys of the previous root, and not with its own.\n  Root 2 names a key that did not sign it: possibly a key without an owner.",
 		build: plainStory(func(p *press, broken bool) {
 			p.NextRoot(func() {
 				p.AddKeys(p.Root, "root2")
@@ -170,10 +170,10 @@ var stories = []story{
 			})
 		})},
 	{name: "CVE-2021-41131", find: "lib/a.txt", expect: "ok", role: "../../name", twinRole: "name",
-		about: "A client used the name of a delegated role as a file name, and wrote outside its folder.\n  Here a role's name is data: it is compared and handed back unchanged, and nothing is written.",
+		about: "A client used the name of a delegated role as a file name, and wrote outside its folder.\n  Here a role's name is data: it is compared and returned unchanged, and nothing is written.",
 		build: plainStory(traversal("../../name"))},
 	{name: "CVE-2021-41131-charter", find: tuftest.Path, expect: "ErrCharter", contains: "H10",
-		about: "A client used the name of a role as a file name, and wrote outside its folder.\n  Where parties agree on the roles of a class, the charter takes plain names only.",
+		about: "A client used the name of a role as a file name, and wrote outside its folder.\n  Under a charter only plain names are valid for the roles of a class.",
 		build: charterStory(func(p *press, broken bool) {
 			p.NextRoot(func() {
 				role := tuftest.At(p.Charter(), "classes", 0, "roles", 1)
@@ -181,29 +181,29 @@ var stories = []story{
 			})
 		})},
 	{name: "CVE-2021-41149", find: "../../../etc/cron.d/agent", expect: "ok", role: "targets", twinFind: "agent",
-		about: "A client used the name of a target as a file name, and wrote outside its folder (so did another, CVE-2026-24137).\n  Here a target's name is data: the caller says where on the disk it goes.",
+		about: "A client used the name of a target as a file name, and wrote outside its folder (so did another, CVE-2026-24137).\n  Here a target's name is data: the caller chooses the name on disk.",
 		build: plainStory(func(p *press, broken bool) {
 			p.AddTarget(pick(broken, "../../../etc/cron.d/agent", "agent"), "the agent", nil, "targets")
 			p.Publish()
 		})},
 	{name: "CVE-2021-41149-charter", find: "agent/../../etc/agent", expect: "ok", role: "review-agent", twinFind: "agent/agent",
-		about: "A client used the name of a target as a file name, and wrote outside its folder.\n  Under a charter too a name is data: its first characters say the class, nothing is resolved, and both parties must list it as it stands.",
+		about: "A client used the name of a target as a file name, and wrote outside its folder.\n  Under a charter too a name is data: its prefix determines the class, it is not resolved, and both parties must list exactly this name.",
 		build: charterStory(func(p *press, broken bool) {
 			p.AddTarget(pick(broken, "agent/../../etc/agent", "agent/agent"), "the agent", nil, "vendor-agent", "review-agent")
 			p.Publish()
 		})},
 	{name: "CVE-2021-41150", find: "lib/a.txt", expect: "ok", role: "/etc/name", twinRole: "name",
-		about: "Another client wrote a delegated role's file wherever the role's name led.\n  The name, here an absolute path, comes back unchanged, as data.",
+		about: "Another client used a delegated role's name as a path.\n  The name, here an absolute path, is returned unchanged, as data.",
 		build: plainStory(traversal("/etc/name"))},
-	{name: "CVE-2022-29173-timestamp", find: "top.txt", expect: "ErrRollback", contains: "timestamp v4: went backwards: trusted v5",
-		about: "A client compared versions with nothing, so that every old file passed.\n  It remembers timestamp 5 and is served 4, which was signed once and is still in date.",
+	{name: "CVE-2022-29173-timestamp", find: "top.txt", expect: "ErrRollback", contains: "timestamp v4: rollback: trusted v5",
+		about: "A client did not compare versions, so every old file was accepted (rollback).\n  It trusts timestamp 5 and is served 4, which was signed earlier and is not expired.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
 			p.set("timestamp", "version", pick(broken, 4, 6))
 			p.PublishTimestamp()
 		})},
 	{name: "CVE-2022-29173-snapshot", find: "top.txt", expect: "ErrRollback", contains: "lists snapshot v4, trusted v5",
-		about: "A client compared versions with nothing, so that every old file passed.\n  It remembers a timestamp that lists snapshot 5 and is served a newer one that lists snapshot 4.",
+		about: "A client did not compare versions, so every old file was accepted (rollback).\n  It trusts a timestamp that lists snapshot 5 and is served a newer one that lists snapshot 4.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
 			p.set("timestamp", "version", 6)
@@ -211,7 +211,7 @@ var stories = []story{
 			p.Publish()
 		})},
 	{name: "CVE-2022-29173-targets", find: "top.txt", expect: "ErrRollback", contains: "lists targets.json v4, trusted v5",
-		about: "A client compared versions with nothing, so that every old file passed.\n  It remembers a snapshot that lists targets 5 and is served a newer one that lists targets 4.",
+		about: "A client did not compare versions, so every old file was accepted (rollback).\n  It trusts a snapshot that lists targets 5 and is served a newer one that lists targets 4.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
 			p.Bump()
@@ -219,7 +219,7 @@ var stories = []story{
 			p.Publish()
 		})},
 	{name: "CVE-2024-47534", find: "x/1", expect: "ok", role: "a", twinRole: "a",
-		about: "A client went through delegations in another order than they are written, and could take a target from a role of low priority.\n  targets delegates to a, then to b, which delegates to c: what a lists is what counts, whatever b and c say.",
+		about: "A client traversed delegations in the wrong order, and could use a target of a role of low priority.\n  targets delegates to a, then to b, which delegates to c: the entry of a counts, whatever b and c list.",
 		build: func(t testing.TB, broken bool) *press {
 			lines := []string{"^ > a: x/*", "^ > b: x/*", "b > c: x/*", "a = x/1"}
 			if broken {
@@ -228,7 +228,7 @@ var stories = []story{
 			return newPress(tree(t, lines...))
 		}},
 	{name: "CVE-2024-47534-terminating", find: "x/1", expect: "ErrNoTarget", twinRole: "a",
-		about: "A client went through delegations in another order than they are written, which also decides who ends the search.\n  a is asked first, is terminating and lists nothing of that name: c, below b, is not asked.",
+		about: "A client traversed delegations in the wrong order, which also determines the end of the search.\n  a comes first, is terminating and does not list the name: c, below b, is not visited.",
 		build: func(t testing.TB, broken bool) *press {
 			lines := []string{"^ > a!: x/*", "^ > b: x/*", "b > c: x/*", "c = x/1"}
 			if !broken {
@@ -237,19 +237,19 @@ var stories = []story{
 			return newPress(tree(t, lines...))
 		}},
 	{name: "CVE-2025-2885", find: "top.txt", expect: "ErrMismatch", contains: "the root after v1 must be v2",
-		about: "A client did not check that the next root is the next one, and could be led past a root that withdrew a key.\n  Served as root 2 is a root that says it is 3, signed as it must be.",
+		about: "A client did not check the version of the next root, so a root that removed a key could be skipped.\n  The file served as root 2 has version 3 and valid signatures.",
 		build: plainStory(func(p *press, broken bool) {
 			p.NextRoot(func() { p.Root["version"] = pick(broken, 3, 2) })
 			p.Files["2.root.json"] = p.Files[pick(broken, "3.root.json", "2.root.json")]
 			delete(p.Files, "3.root.json")
 		})},
 	{name: "CVE-2025-2886", find: "x/1", expect: "ErrNoTarget", twinRole: "b",
-		about: "A client did not stop at a terminating delegation, and took a target from a role that should not have been asked.\n  a is terminating and lists nothing; b, after it, is not looked at.",
+		about: "A client did not stop at a terminating delegation, and used a target of a role that must not be visited.\n  a is terminating and lists nothing; b, after it, is not visited.",
 		build: func(t testing.TB, broken bool) *press {
 			return newPress(tree(t, pick(broken, "^ > a!: x/*", "^ > a: x/*"), "^ > b: x/*", "b = x/1"))
 		}},
 	{name: "CVE-2025-2887", find: "lib/a.txt", expect: "ErrRollback", contains: "lists lib.json v4, trusted v5",
-		about: "Versions of delegated roles could go back: only those of targets were compared.\n  The client remembers a snapshot that lists lib 5 and is served one that lists lib 4.",
+		about: "Versions of delegated roles could go back (rollback): only that of targets was compared.\n  The client trusts a snapshot that lists lib 5 and is served one that lists lib 4.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
 			p.Bump()
@@ -257,7 +257,7 @@ var stories = []story{
 			p.Publish()
 		})},
 	{name: "CVE-2025-2887-gone", find: "top.txt", expect: "ErrRollback", contains: "lib.json is no longer listed",
-		about: "Delegated roles were not compared with those that the client had seen before.\n  One that was listed must go on being listed, or it could come back older later.",
+		about: "Delegated roles were not compared with previously trusted ones.\n  A listed role must remain listed; otherwise an older version could be listed again later.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
 			p.Bump()
@@ -266,8 +266,8 @@ var stories = []story{
 			}
 			p.Publish()
 		})},
-	{name: "CVE-2025-2888", find: "top.txt", expect: "ErrRollback", contains: "timestamp v6: went backwards: lists snapshot v4, trusted v5",
-		about: "A client kept a timestamp before it saw that the snapshot in it went back, and could not refresh any more.\n  Timestamp 6 is refused here; in the twin another timestamp 6 is taken from the same memory.",
+	{name: "CVE-2025-2888", find: "top.txt", expect: "ErrRollback", contains: "timestamp v6: rollback: lists snapshot v4, trusted v5",
+		about: "A client stored a timestamp before it detected the rollback of the snapshot in it, and could not refresh any more.\n  Timestamp 6 is refused here; the twin accepts another timestamp 6 with the same priors.",
 		build: plainStory(func(p *press, broken bool) {
 			p.remember()
 			p.set("timestamp", "version", 6)
@@ -288,13 +288,13 @@ var stories = []story{
 			p.Publish()
 		})},
 	{name: "CVE-2026-6967-expired", find: "lib/a.txt", expect: "ErrExpired", contains: "lib v5",
-		about: "Delegated roles were not held against their date, nor against the hash and length that the snapshot lists.\n  Here lib is past its date.",
+		about: "The expiry of delegated roles and the hash and length in the snapshot were not checked.\n  Here lib is expired.",
 		build: plainStory(func(p *press, broken bool) {
 			p.set("lib", "expires", pick(broken, tuftest.Stamp(tuftest.Now), tuftest.Stamp(tuftest.Now.AddDate(0, 0, 1))))
 			p.Publish()
 		})},
 	{name: "CVE-2026-6967-hash", find: "lib/a.txt", expect: "ErrMismatch", contains: "lib v5: does not match: sha256 differs",
-		about: "Delegated roles were not held against their date, nor against the hash and length that the snapshot lists.\n  Here lib is another file than the one that the snapshot lists, signed by the right key, of the same version and length.",
+		about: "The expiry of delegated roles and the hash and length in the snapshot were not checked.\n  Here lib is not the listed file, but is signed by the right key and has the same version and length.",
 		build: plainStory(func(p *press, broken bool) {
 			if broken {
 				p.set("lib", "expires", tuftest.Stamp(tuftest.Now.AddDate(0, 2, 0)))
@@ -302,7 +302,7 @@ var stories = []story{
 			}
 		})},
 	{name: "CVE-2026-6967-length", find: "lib/a.txt", expect: "ErrMismatch", contains: "are listed",
-		about: "Delegated roles were not held against their date, nor against the hash and length that the snapshot lists.\n  Here lib is longer than the snapshot says; no hash is listed.",
+		about: "The expiry of delegated roles and the hash and length in the snapshot were not checked.\n  Here lib is longer than listed; no hash is listed.",
 		build: plainStory(func(p *press, broken bool) {
 			entry := tuftest.At(p.Roles["snapshot"], "meta", "lib.json")
 			delete(entry, "hashes")
@@ -312,13 +312,13 @@ var stories = []story{
 			}
 		})},
 	{name: "CVE-2026-6968", find: "/etc/agent", expect: "ok", role: "targets", twinFind: "etc/agent",
-		about: "Tools wrote a target under its absolute name, outside the folder they were given.\n  A name that is a path on some disk is a name here, no more.",
+		about: "Tools wrote a target under its absolute name, outside the given folder.\n  Here a name that is an absolute path is only a name.",
 		build: plainStory(func(p *press, broken bool) {
 			p.AddTarget(pick(broken, "/etc/agent", "etc/agent"), "the agent", nil, "targets")
 			p.Publish()
 		})},
 	{name: "CVE-2026-23991-signed", find: "top.txt", expect: "ErrMalformed", contains: "timestamp",
-		about: "JSON that is valid, and no metadata, brought a client down before any signature was looked at.\n  Here signed is no object.",
+		about: "Valid JSON that is not metadata crashed a client before any signature was verified.\n  Here signed is not an object.",
 		build: plainStory(func(p *press, broken bool) {
 			if broken {
 				p.tamper["timestamp"] = func(env doc) { env["signed"] = []any{"timestamp"} }
@@ -326,7 +326,7 @@ var stories = []story{
 			p.PublishTimestamp()
 		})},
 	{name: "CVE-2026-23991-type", find: "top.txt", expect: "ErrMalformed", contains: "_type",
-		about: "JSON that is valid, and no metadata, brought a client down before any signature was looked at.\n  Here _type is no text, in the root that the walk tries next.",
+		about: "Valid JSON that is not metadata crashed a client before any signature was verified.\n  Here _type is not a string, in the next root.",
 		build: plainStory(func(p *press, broken bool) {
 			if broken {
 				p.tamper["root"] = func(env doc) { tuftest.At(env, "signed")["_type"] = []any{} }
@@ -334,7 +334,7 @@ var stories = []story{
 			p.NextRoot(func() {})
 		})},
 	{name: "CVE-2026-23991-missing", find: "top.txt", expect: "ErrMalformed", contains: "targets",
-		about: "JSON that is valid, and no metadata, brought a client down before any signature was looked at.\n  Here nothing is there that should be, in a targets role whose hash the snapshot does not list.",
+		about: "Valid JSON that is not metadata crashed a client before any signature was verified.\n  Here a targets role without a listed hash has no members.",
 		build: plainStory(func(p *press, broken bool) {
 			entry := tuftest.At(p.Roles["snapshot"], "meta", "targets.json")
 			delete(entry, "hashes")
@@ -345,7 +345,7 @@ var stories = []story{
 			}
 		})},
 	{name: "CVE-2026-23992", find: "lib/a.txt", expect: "ErrMalformed", contains: "threshold is 0",
-		about: "A threshold of zero or less was met by no signatures at all.\n  lib is delegated to with threshold 0, and nobody signed it.",
+		about: "A threshold of zero or less was met by no signatures at all.\n  lib is delegated to with threshold 0, and has no signature.",
 		build: plainStory(func(p *press, broken bool) {
 			if broken {
 				p.delegation()["threshold"], p.Signers["lib"] = 0, nil
@@ -353,7 +353,7 @@ var stories = []story{
 			p.Publish()
 		})},
 	{name: "CVE-2026-23992-negative", find: "lib/a.txt", expect: "ErrMalformed", contains: "threshold is -1",
-		about: "A threshold of zero or less was met by no signatures at all.\n  lib is delegated to with threshold -1, and nobody signed it.",
+		about: "A threshold of zero or less was met by no signatures at all.\n  lib is delegated to with threshold -1, and has no signature.",
 		build: plainStory(func(p *press, broken bool) {
 			if broken {
 				p.delegation()["threshold"], p.Signers["lib"] = -1, nil
@@ -361,17 +361,17 @@ var stories = []story{
 			p.Publish()
 		})},
 	{name: "CVE-2026-23992-root", find: "top.txt", expect: "ErrMalformed", contains: "root v2: malformed: malformed JSON: threshold is 0",
-		about: "A threshold of zero or less was met by no signatures at all.\n  Root 2 lets anybody sign timestamps.",
+		about: "A threshold of zero or less was met by no signatures at all.\n  Root 2 has threshold 0 for timestamp.",
 		build: plainStory(func(p *press, broken bool) {
 			p.NextRoot(func() { tuftest.At(p.Root, "roles", "timestamp")["threshold"] = pick(broken, 0, 1) })
 		})},
 	{name: "CVE-2026-24686", find: tuftest.Path, expect: "ErrCharter", contains: "H1",
-		about: "A client used the name of a repository as a folder's name, and wrote outside its own.\n  The identity of a repository, which may name a folder, is 32 hex digits and nothing else: root 2, signed by all, says otherwise.",
+		about: "A client used the name of a repository as a folder name, and wrote outside its folder.\n  The identity of a repository, which may name a folder, must be 32 hex digits: root 2, signed by all keys, has another one.",
 		build: charterStory(func(p *press, broken bool) {
 			p.NextRoot(func() { p.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID) })
 		})},
 	{name: "CVE-2026-24686-pin", find: tuftest.Path, expect: "ErrCharter", contains: "H1",
-		about: "A client used the name of a repository as a folder's name, and wrote outside its own.\n  Here the pin itself, and the root in it, name the folder: both would have agreed.",
+		about: "A client used the name of a repository as a folder name, and wrote outside its folder.\n  Here both the pin and the root in it have such a name.",
 		build: func(_ testing.TB, broken bool) *press {
 			r := tuftest.New()
 			r.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID)
@@ -380,19 +380,19 @@ var stories = []story{
 			return p
 		}},
 	{name: "GHSA-3633-5h82-39pq", find: "top.txt", expect: "ErrThreshold", contains: "1 of 2 needed keys of timestamp",
-		about: "One public key under two key ids counted as two keys.\n  The timestamp needs two; the second id is the first key, written in capitals.",
+		about: "One public key under two key ids counted as two keys.\n  The timestamp needs two; the second id is the first key in upper case.",
 		build: plainStory(func(p *press, broken bool) {
 			twice(p, "timestamp", broken)
 			p.PublishRoot()
 			p.Publish()
 		})},
 	{name: "GHSA-3633-5h82-39pq-root", find: "top.txt", expect: "ErrThreshold", contains: "1 of 2 needed keys of the new root",
-		about: "One public key under two key ids counted as two keys.\n  Here in the root role: the thief of one root key, and of a threshold once, would keep the root alone.",
+		about: "One public key under two key ids counted as two keys.\n  Here in the root role: an attacker who had the threshold once could keep control with one compromised root key.",
 		build: plainStory(func(p *press, broken bool) {
 			p.NextRoot(func() { twice(p, "root", broken) })
 		})},
 	{name: "GHSA-77hh-43cm-v8j6", find: "lib/a.txt", expect: "ErrNoTarget", twinRole: "bin-2",
-		about: "With hash bins, any name passed for one of the bins, so that their key vouched for roles that nobody delegated to.\n  The target is listed in a role beside the bins, signed with their key and listed in the snapshot; it is not looked at.",
+		about: "With hash bins, any name was accepted as the name of a bin, so their key was valid for roles without a delegation.\n  A role that is not one of the bins lists the target; it is signed with their key and listed in the snapshot, but not visited.",
 		build: func(t testing.TB, broken bool) *press {
 			p := newPress(tree(t))
 			delete(p.Roles, "lib")

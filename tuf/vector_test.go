@@ -18,23 +18,21 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A vector is a story that can be told to any TUF client. It is a txtar archive
-// that begins with lines "key: value" (a line that begins with two spaces goes
-// on with the one before):
+// A vector is a test case for any TUF client. It is a txtar archive that begins with lines
+// "key: value" (a line that begins with two spaces continues the previous one):
 //
 //	name:     the file's name
-//	about:    what went wrong elsewhere, and what must happen here
-//	now:      when the client looks
-//	find:     the target path that it asks for
+//	about:    the fault in another implementation, and the required behaviour
+//	now:      the time of the update
+//	find:     the requested target path
 //	expect:   ok, or the name of the sentinel
 //	contains: a part of the message (optional)
 //	role:     the role that must have listed the target (optional)
 //
-// The files follow in the order in which a client meets them: what it trusts
-// (1.root.json, or pin.json where there is a charter), what it remembers
-// (prior/timestamp.json, prior/snapshot.json), and what it is served. A file is
-// all that stands between two marks, with its last newline. Role names are
-// escaped in file names as in a URL.
+// The files follow in the order in which a client reads them: the trusted file (1.root.json, or
+// pin.json with a charter), the priors (prior/timestamp.json, prior/snapshot.json), and the served
+// files. A file is everything between two marks, with its last newline. Role names are escaped in
+// file names as in a URL.
 type vector struct {
 	name, about, find, expect, contains, role string
 
@@ -84,7 +82,7 @@ func parseVector(data []byte) (*vector, error) {
 	}
 	for _, f := range a.Files {
 		if !vectorFile.MatchString(f.Name) || v.files[f.Name] != nil {
-			return nil, fmt.Errorf("file %q has no place, or is there twice", f.Name)
+			return nil, fmt.Errorf("file %q is unexpected or there twice", f.Name)
 		}
 		v.files[f.Name] = f.Data
 		v.order = append(v.order, f.Name)
@@ -106,7 +104,7 @@ func (v *vector) fetch(f tuf.RoleFile) ([]byte, error) {
 	return v.served(fmt.Sprintf("%d.%s.json", f.Version, url.PathEscape(f.Role)))
 }
 
-// judge walks from what is trusted to the target, with nothing but the package.
+// judge verifies from the trusted file to the target, with this package only.
 func (v *vector) judge() (tuf.Approved, error) {
 	var root *tuf.Root
 	var err error
@@ -149,7 +147,7 @@ func (v *vector) judge() (tuf.Approved, error) {
 	return snap.UnsafeTarget(v.find, v.fetch)
 }
 
-// check compares the verdict with the expected one. Nil is agreement.
+// check compares the result with the expected one; nil if they agree.
 func (v *vector) check() error {
 	a, err := v.judge()
 	var e *tuf.Error
@@ -173,7 +171,7 @@ func (v *vector) check() error {
 	return nil
 }
 
-// loadVectors reads the vectors of a folder. None is an error.
+// loadVectors reads the vectors of a folder; an empty folder is an error.
 func loadVectors(fsys fstest.MapFS) ([]*vector, error) {
 	var out []*vector
 	for name, f := range fsys {
@@ -195,7 +193,7 @@ func loadVectors(fsys fstest.MapFS) ([]*vector, error) {
 
 const vectorDir = "testdata/vectors"
 
-// vectorFS is the folder of vectors. Whatever lies there must be one.
+// vectorFS is the folder of vectors. It has no other files.
 func vectorFS(t testing.TB) fstest.MapFS {
 	t.Helper()
 	entries, err := os.ReadDir(vectorDir)
@@ -232,8 +230,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// A vector that says nothing must not pass for one that agrees.
-func TestVectorsThatSayNothing(t *testing.T) {
+// A malformed vector must not pass.
+func TestMalformedVectors(t *testing.T) {
 	const header = "name: x\nabout: a\n  story\nnow: 2030-01-15T12:00:00Z\nfind: top.txt\nexpect: ok\n"
 	if _, err := loadVectors(fstest.MapFS{}); err == nil {
 		t.Error("an empty folder")
@@ -247,7 +245,7 @@ func TestVectorsThatSayNothing(t *testing.T) {
 		{"a header twice", "name: x\n" + good, "twice"},
 		{"no expectation", strings.Replace(good, "expect: ok\n", "", 1), "no header expect"},
 		{"expects what there is not", strings.Replace(good, "expect: ok", "expect: ErrUntrusted", 1), "no sentinel"},
-		{"a file of no use", good + "-- notes.txt --\n", "has no place"},
+		{"a file of no use", good + "-- notes.txt --\n", "is unexpected"},
 		{"a file twice", good + "-- timestamp.json --\n", "twice"},
 		{"not what is trusted first", cut("1.root.json") + "-- timestamp.json --\n", "begin with"},
 	} {

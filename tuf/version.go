@@ -9,20 +9,20 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// MaxVersion is the longest version, in bytes.
+// MaxVersion is the greatest length of a version, in bytes.
 const MaxVersion = 128
 
-// Version is a release's version, which orders the releases of a product. The
-// zero Version is none, and below every other.
+// Version is a release's version. It orders the releases of a product. The zero
+// Version means no version and is below every other.
 type Version struct {
 	numbers []string // without leading zeros; the last is not "0"
 	pre     []string // identifiers of the pre-release; none for a release
 	set     bool
 }
 
-// ParseVersion reads a version: an optional "v", numbers separated by dots, as many
-// as there are, then a pre-release and build metadata as in semantic versioning 2.0.0,
-// sections 9 and 10; [MaxVersion] bytes at most. An error wraps [ErrMalformed].
+// ParseVersion reads a version of at most [MaxVersion] bytes: an optional "v", any
+// number of numbers separated by dots, then a pre-release and build metadata as in
+// semantic versioning 2.0.0, sections 9 and 10. Errors wrap [ErrMalformed].
 func ParseVersion(s string) (Version, error) {
 	v, err := parseVersion(s)
 	if err != nil {
@@ -44,7 +44,7 @@ func parseVersion(s string) (Version, error) {
 	v := Version{set: true}
 	for n := range strings.SplitSeq(numbers, ".") {
 		if !isNumber(n) {
-			return bad("its numbers are separated by dots, such as 1.2.3")
+			return bad("not numbers separated by dots, such as 1.2.3")
 		}
 		v.numbers = append(v.numbers, cmp.Or(strings.TrimLeft(n, "0"), "0"))
 	}
@@ -56,25 +56,25 @@ func parseVersion(s string) (Version, error) {
 	}
 	for _, id := range v.pre {
 		if !isIdentifier(id) || isNumber(id) && len(id) > 1 && id[0] == '0' {
-			return bad("a pre-release is identifiers of letters, digits and hyphens, separated by dots, and numbers without leading zeros")
+			return bad("a pre-release must be identifiers of letters, digits and hyphens, separated by dots, and numbers without leading zeros")
 		}
 	}
 	if hasBuild {
 		for id := range strings.SplitSeq(build, ".") {
 			if !isIdentifier(id) {
-				return bad("build metadata is identifiers of letters, digits and hyphens, separated by dots")
+				return bad("build metadata must be identifiers of letters, digits and hyphens, separated by dots")
 			}
 		}
 	}
 	return v, nil
 }
 
-// IsZero reports whether there is no version.
+// IsZero reports whether v is the zero value.
 func (v Version) IsZero() bool { return !v.set }
 
-// Compare is -1 where v is below o, 1 where it is above, and 0 where they are the
-// same version. Missing numbers are 0, a pre-release is below its release, and
-// build metadata does not count: v1.2, 1.2.0 and 1.2.0+linux are one version.
+// Compare returns -1 if v is below o, 1 if it is above, and 0 if they are the same
+// version. Missing numbers are 0, a pre-release is below its release, and build
+// metadata does not count: v1.2, 1.2.0 and 1.2.0+linux are the same version.
 func (v Version) Compare(o Version) int {
 	if !v.set || !o.set {
 		return btoi(v.set) - btoi(o.set)
@@ -95,8 +95,8 @@ func (v Version) Compare(o Version) int {
 	return cmp.Compare(len(v.pre), len(o.pre))
 }
 
-// Truncate returns the release of v's first n numbers: of 1.10.3-rc.1 with n 2 it is
-// 1.10, of 1 it is 1.0.
+// Truncate returns the version of v's first n numbers, without a pre-release: for
+// 1.10.3-rc.1 and n = 2 it is 1.10, for n = 1 it is 1.
 func (v Version) Truncate(n int) Version {
 	numbers := v.numbers[:max(0, min(n, len(v.numbers)))]
 	for len(numbers) > 0 && numbers[len(numbers)-1] == "0" {
@@ -105,8 +105,8 @@ func (v Version) Truncate(n int) Version {
 	return Version{numbers: numbers, set: v.set}
 }
 
-// String is the same for versions that compare equal: without "v", build metadata,
-// leading zeros and zeros at the end.
+// String returns v without "v", build metadata, leading zeros and trailing zero
+// numbers. It is the same for versions that compare equal.
 func (v Version) String() string {
 	if !v.set {
 		return ""
@@ -143,7 +143,7 @@ func compareNumbers(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// comparePre compares identifiers of pre-releases: numbers are below words.
+// comparePre compares identifiers of pre-releases: numbers are below other identifiers.
 func comparePre(a, b string) int {
 	switch x, y := isNumber(a), isNumber(b); {
 	case x && y:

@@ -19,7 +19,7 @@ func version(t *testing.T, s string) Version {
 	return v
 }
 
-// Each line is above those before it; what stands in one line is one version.
+// Each line is above the previous ones; the versions in one line are equal.
 var inOrder = []string{
 	"0 v0 0.0.0 00",
 	"0.0.0.1",
@@ -108,7 +108,7 @@ func TestNoVersion(t *testing.T) {
 	}
 }
 
-// What semantic versioning calls a version is one here, in the same order.
+// A version of semantic versioning is accepted and has the same order.
 func TestVersionsAreSemantic(t *testing.T) {
 	pick := func(n uint8, of ...string) string { return of[int(n)%len(of)] }
 	make := func(a, b, c, p, q uint8) string {
@@ -123,7 +123,7 @@ func TestVersionsAreSemantic(t *testing.T) {
 	}
 }
 
-// The order is total: any list of versions has one order, whatever it began as.
+// The order is total: sorting any permutation of versions gives the same list.
 func FuzzVersion(f *testing.F) {
 	for _, line := range inOrder {
 		f.Add(line, "1.0-x", "v2+y")

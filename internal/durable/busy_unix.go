@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// busy reports whether the refusal may come from another process that has the
-// file open: so do network mounts of Windows servers answer.
+// busy reports whether another process may have the file open. Network mounts of
+// Windows servers return these errors.
 func busy(err error) bool { return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.ETXTBSY) }

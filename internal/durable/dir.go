@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// WriteFile gives path the content data, durably and at once. perm is taken as
-// it is, without the umask. The folder must exist. Writers of the same path
-// don't disturb each other: one of their contents stays, whole.
+// WriteFile atomically and durably sets the content of path. It ignores the umask for
+// perm. The folder must exist. Concurrent writers of a path do not interfere: the
+// content of one of them remains, whole.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	f, err := Create(path)
 	return write(f, err, data, perm)
@@ -38,11 +38,10 @@ func write(f *File, err error, data []byte, perm fs.FileMode) error {
 	return f.Commit()
 }
 
-// MkdirAll makes the folder dir and those above it that are missing, and flushes
-// their names.
+// MkdirAll creates the folder dir and its missing parents, and flushes their names.
 func MkdirAll(dir string, perm fs.FileMode) error {
 	if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return os.MkdirAll(dir, perm) // which says what is wrong, if it is not a folder
+		return os.MkdirAll(dir, perm) // returns the right error if dir is not a folder
 	}
 	parent := filepath.Dir(dir)
 	if parent != dir {
@@ -56,9 +55,8 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 	return SyncDir(parent)
 }
 
-// SyncDir flushes the names in dir: files created, renamed and removed there.
-// Where folders can't be flushed, or this one may not be opened, it does nothing and
-// reports no error.
+// SyncDir flushes the names in dir: created, renamed and removed files. It does
+// nothing, without an error, if folders can't be flushed or dir may not be opened.
 func SyncDir(dir string) error {
 	_, err := syncDir(plain{}, dir)
 	return err
@@ -70,7 +68,7 @@ func SyncDirIn(root *os.Root, dir string) error {
 	return err
 }
 
-// syncDir returns as skipped why a folder was not flushed that may be written to.
+// syncDir returns in skipped why a folder was not flushed that may not be opened.
 func syncDir(in folder, dir string) (skipped, err error) {
 	switch runtime.GOOS {
 	case "windows", "plan9", "js", "wasip1":
@@ -86,7 +84,7 @@ func syncDir(in folder, dir string) (skipped, err error) {
 	defer d.Close()
 	err = flush(d)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil, nil // the file system's way of saying that it does not do this
+		return nil, nil // not supported by the file system
 	}
 	return nil, err
 }
@@ -96,8 +94,8 @@ const (
 	tempSuffix = ".tmp"
 )
 
-// IsTemp reports whether the last element of name is one that this package
-// gives to temporary files.
+// IsTemp reports whether the last element of name has the form of this package's
+// temporary files.
 func IsTemp(name string) bool { return hasForm(name, tempSuffix) }
 
 func hasForm(name, suffix string) bool {
@@ -106,18 +104,17 @@ func hasForm(name, suffix string) bool {
 	return ok && ok2 && len(name) == 16 && strings.Trim(name, "0123456789abcdef") == ""
 }
 
-// RemoveTemp removes from dir, and not from folders in it, what interrupted
-// writes have left: regular files with a name of ours, last written before
-// olderThan. A write that still goes on is taken for a leftover when it wrote
-// nothing since then, and fails at its commit; so leave it some hours.
-// A dir that does not exist has no leftovers. The first error is returned after
-// everything has been tried.
+// RemoveTemp removes temporary files of interrupted writes from dir, not from its
+// subfolders: regular files with such a name, last written before olderThan. A
+// running write that wrote nothing since then fails at its commit, so olderThan
+// should be some hours ago. If dir does not exist, there is nothing to remove.
+// RemoveTemp tries to remove all files and returns the first error.
 func RemoveTemp(dir string, olderThan time.Time) error {
 	entries, err := readFolder(dir)
 	return removeTemp(plain{}, dir, entries, err, IsTemp, olderThan)
 }
 
-// openFolder opens a folder, which a symbolic link may lead to.
+// openFolder opens a folder; the last element may be a symbolic link.
 func openFolder(in folder, dir string) (*os.File, error) {
 	d, err := in.OpenFile(dir, os.O_RDONLY|noWait, 0)
 	if err != nil {
@@ -160,7 +157,7 @@ func removeTemp(in folder, dir string, entries []fs.DirEntry, err error, mine fu
 		if err2 == nil && info.ModTime().Before(olderThan) {
 			err2 = in.Remove(filepath.Join(dir, e.Name()))
 		}
-		// Somebody else may clean up too.
+		// Another process may remove them at the same time.
 		if err == nil {
 			err = ignoreAbsent(err2)
 		}

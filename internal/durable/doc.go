@@ -1,44 +1,44 @@
-// Package durable writes files that are either there, whole and on the disk, or
-// not there at all, and locks folders across processes.
+// Package durable writes files atomically and durably, and locks folders across
+// processes.
 //
-// # Promises
+// # Guarantees
 //
-// A file gets its final name only when all its bytes have been written and
-// flushed. A process killed at any step, or a machine that loses power, leaves
-// under the final name what was there before or the new content: never a part,
-// never a mixture. When a function returns nil the change outlives a power cut,
-// as far as disk and file system keep their word about flushing.
+// A file gets its final name only after all its bytes have been written and
+// flushed. If a process is killed or a machine loses power at any step, the final
+// name has the previous or the new content: never a part, never a mixture. After a
+// function has returned nil, the change survives a power cut, provided that disk
+// and file system flush as they report.
 //
-// When a function returns an error before the final name was taken, nothing has
-// changed and the temporary file is gone, but for a part that could not get its name.
-// Errors name the file that is written, not the temporary one. One error can come later: flushing
-// the folder. Then the new content is in place for every process, and may or
-// may not survive a power cut. Doing the same again is always right.
+// If a function returns an error before the final name was set, nothing has changed
+// and the temporary file is removed, except for a part that could not be renamed.
+// Errors name the written file, not the temporary one. One error can occur later:
+// flushing the folder. Then every process sees the new content, but it may not
+// survive a power cut. Repeating the operation is always safe.
 //
-// # How
+// # Implementation
 //
-// A temporary file in the same folder (so on the same file system), flush,
-// rename or link, flush of the folder. The temporary file's name is ".visum-",
-// 16 hex digits, ".tmp"; a killed process leaves it behind and [RemoveTemp]
-// takes it away. A part, which a later process may go on with, ends in ".part".
-// How much of it was on the disk when the power went nobody knows: its content
-// is to be checked before the commit.
+// A write creates a temporary file in the same folder, and so on the same file
+// system, flushes it, renames or links it, and flushes the folder. The name of a
+// temporary file is ".visum-", 16 hex digits, ".tmp". A killed process leaves it
+// behind; [RemoveTemp] removes it. The name of a part, which a later process may
+// continue, ends in ".part". After a power cut its content is unknown and must be
+// verified before the commit.
 //
 // # Limits
 //
-// Windows can't flush a folder, and some network and FUSE file systems refuse
-// to; there the name itself may be lost with the power, not the rule that it
-// shows whole content. On Windows a file that another process holds open can't
-// be replaced; such a step is tried again for two seconds (see [Retry]).
+// Windows can't flush a folder, and some network and FUSE file systems refuse it.
+// There a power cut may lose the name, but a name still has whole content only. On
+// Windows a file that another process holds open can't be replaced; such a step is
+// retried for two seconds (see [Retry]).
 //
-// Where the system refuses to set permissions (sandboxes, network mounts, file systems
-// without any), a file keeps those that it was made with. A folder that may be
+// If the system refuses to set permissions (sandboxes, network mounts, file systems
+// without permissions), a file keeps those of its creation. A folder that may be
 // written to but not opened is not flushed.
 //
-// Owner, extended attributes and hard links of a replaced file are not kept: it
+// Owner, extended attributes and hard links of a replaced file are lost: the result
 // is a new file. A symbolic link is replaced, not followed.
 //
-// Names given to the functions ending in In are relative to an [os.Root] and
-// can't lead out of it, whatever symbolic links stand inside. The root stays
-// the caller's, who closes it, after the last use of a [RootFile] made in it.
+// Names passed to the functions ending in In are relative to an [os.Root] and can't
+// lead out of it through symbolic links. The caller owns the root and closes it after
+// the last use of a [File] created in it.
 package durable

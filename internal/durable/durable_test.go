@@ -113,7 +113,7 @@ func TestFileLife(t *testing.T) {
 	f.Abort()
 	holds(t, path, "new")
 
-	// After a write that failed there is no commit, even if the next ones work.
+	// After a failed write there is no commit, even if later writes succeed.
 	must(t, os.WriteFile(path, []byte("old"), 0o600))
 	f = begin("half")
 	full := errors.New("disk full")
@@ -193,7 +193,7 @@ func TestCommitNewRace(t *testing.T) {
 	}
 }
 
-// steps is a file system that writes down what was done, flushes too.
+// steps is a file system that records its operations, including flushes.
 type steps struct {
 	plain
 	log  *[]string
@@ -249,8 +249,8 @@ func TestOrder(t *testing.T) {
 		{(*File).CommitNew, "", nil, "flush temp, link temp, flush folder", "new"},
 		{(*File).CommitNew, "flush temp", syscall.ENOSPC, "flush temp", ""},
 		{(*File).CommitNew, "flush folder", syscall.EIO, "flush temp, link temp, flush folder", "new"},
-		// A temporary file that can't be flushed is a fault everywhere; a folder is
-		// not one where the file system has no such thing.
+		// A temporary file that can't be flushed is always an error; a folder is not, if the file system
+		// does not support it.
 		{(*File).Commit, "flush temp", syscall.EINVAL, "flush temp", "old"},
 		{(*File).Commit, "flush folder", nil, "flush temp, rename temp, flush folder", "new"},
 	} {
@@ -292,7 +292,7 @@ func TestRemoveTemp(t *testing.T) {
 	if !IsTemp(f.temp) {
 		t.Fatalf("%s is not known as temporary", f.temp)
 	}
-	// Near misses, and a folder, which are not ours to remove.
+	// Similar names and a folder, which must not be removed.
 	keep := []string{".visum-0123456789abcde.tmp", ".visum-0123456789abcdeg.tmp", ".visum-0123456789abcdef", "visum-0123456789abcdef.tmp", "x.tmp"}
 	for _, name := range keep {
 		must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))

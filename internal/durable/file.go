@@ -12,9 +12,8 @@ import (
 	"syscall"
 )
 
-// folder is what a write needs of the place it happens in. *os.Root is one; the
-// plain file system is another, because os.Root does not work everywhere that
-// plain paths do.
+// folder has the operations of a write. *os.Root implements it; plain implements it
+// with plain paths, because os.Root does not work everywhere.
 type folder interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
 	Rename(from, to string) error
@@ -23,7 +22,7 @@ type folder interface {
 	Remove(name string) error
 }
 
-// flush is a variable for the tests to listen to.
+// flush is a variable so that tests can observe it.
 var flush = (*os.File).Sync
 
 type plain struct{}
@@ -36,22 +35,23 @@ func (plain) Link(from, to string) error             { return os.Link(from, to) 
 func (plain) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
 func (plain) Remove(name string) error               { return os.Remove(name) }
 
-// File is a file being written. Commit or CommitNew gives it its name, Abort
-// drops it, Keep leaves it for later; each ends the File. Not for concurrent use.
+// File is a file being written. Commit or CommitNew gives it its name, Abort removes
+// it, Keep leaves it for later; each of them ends the File. It is not safe for
+// concurrent use.
 type File struct {
 	in   folder
 	f    *os.File // nil once ended
 	temp string
 	name string
 	perm fs.FileMode
-	err  error // first failed write: what follows it must not be committed
-	left bool  // a part that could not get its name lies there still
+	err  error // the first failed write; prevents the commit
+	left bool  // a part that could not be renamed still exists
 
 	skipped []error
 }
 
-// Create begins a file that will be called path. The folder must exist. Until
-// the commit path is untouched, and only the owner may read what is written.
+// Create starts writing a file that the commit will name path. The folder must exist.
+// Until the commit path does not change, and only the owner can read the file.
 func Create(path string) (*File, error) { return create(plain{}, path, randomName(tempSuffix)) }
 
 // CreateIn is [Create] with name relative to root.
@@ -75,8 +75,7 @@ func create(in folder, name, temp string) (*File, error) {
 	return file, nil
 }
 
-// named is err with the file's name in the place of the temporary one, which says
-// nothing to whoever reads it.
+// named returns err with the final name instead of the temporary one.
 func (f *File) named(err error) error {
 	switch e := err.(type) {
 	case *fs.PathError:
@@ -87,8 +86,8 @@ func (f *File) named(err error) error {
 	return err
 }
 
-// Skipped is what was done without, nil for nothing: permissions that could not be
-// set or found out, and the flush of a folder that could not be opened.
+// Skipped returns the steps that were skipped, nil for none: permissions that could
+// not be set or determined, and the flush of a folder that could not be opened.
 func (f *File) Skipped() error { return errors.Join(f.skipped...) }
 
 func (f *File) skip(err error) {
@@ -97,23 +96,22 @@ func (f *File) skip(err error) {
 	}
 }
 
-// refused reports whether a system or a file system does not do what was asked for:
-// sandboxes, network mounts and file systems without permissions refuse chmod, or to
-// open a folder, for good.
+// refused reports whether the system or the file system does not support an
+// operation: sandboxes, network mounts and file systems without permissions refuse
+// chmod or opening a folder.
 func refused(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL)
 }
 
-// SetPerm sets the permissions the file will have at its commit; 0644 unless
-// set. They are taken as they are, without the umask: who publishes and who
-// serves are often different users.
+// SetPerm sets the permissions of the file at its commit; the default is 0644. The
+// umask is ignored, because publishing and serving often run as different users.
 func (f *File) SetPerm(perm fs.FileMode) { f.perm = perm.Perm() }
 
-// KeepPerm sets the permissions as a program that writes a file of its own would:
-// those of the regular file that has the name now, else those that the umask leaves
-// of 0666. Users who are neither owner nor in the group never get the right to write,
-// nor does the group because a file of another user says so. On Windows permissions
-// stay as they are. Where the umask can't be found out, only the owner gets rights.
+// KeepPerm sets the permissions that other programs would use: those of the existing
+// regular file with the name, or else 0666 without the umask. Others never get write
+// permission, nor does the group if a file of another user grants it. On Windows
+// permissions do not change. If the umask can't be determined, only the owner gets
+// permissions.
 func (f *File) KeepPerm() {
 	if runtime.GOOS == "windows" {
 		return
@@ -129,7 +127,7 @@ func (f *File) KeepPerm() {
 	}
 }
 
-// umasked is what the umask leaves of 0666, which can't be asked for, only tried out.
+// umasked returns 0666 without the umask. It creates a file to determine the umask.
 func (f *File) umasked() fs.FileMode {
 	name := filepath.Join(filepath.Dir(f.name), randomName(tempSuffix))
 	trial, err := f.in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
@@ -139,7 +137,7 @@ func (f *File) umasked() fs.FileMode {
 	}
 	defer func() {
 		trial.Close()
-		f.skip(f.in.Remove(name)) // else RemoveTemp can have it
+		f.skip(f.in.Remove(name)) // after an error RemoveTemp removes it
 	}()
 	fi, err := trial.Stat()
 	if err != nil {
@@ -149,7 +147,7 @@ func (f *File) umasked() fs.FileMode {
 	return fi.Mode()
 }
 
-// Write appends to the file. After an error the file can only be dropped.
+// Write appends to the file. After an error the file can't be committed.
 func (f *File) Write(p []byte) (int, error) {
 	switch {
 	case f.f == nil:
@@ -162,7 +160,7 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, f.err
 }
 
-// ReadAt reads back what was written, until the File is ended.
+// ReadAt reads written bytes, until the File is ended.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	if f.f == nil {
 		return 0, f.ended("read")
@@ -171,21 +169,21 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return n, f.named(err)
 }
 
-// Commit gives the file its name, in place of whatever had it. Permissions that the
-// system refuses to set are passed over: the file keeps those that it has, which are
-// 0600 where there are any; so is the flush of a folder that may not be opened. See
-// [RootFile.Skipped]. A part that can't get its name stays, flushed, see [RootFile.Keep].
+// Commit gives the file its name and replaces an existing file. It ignores two
+// failures, which [File.Skipped] returns: if the system refuses to set permissions,
+// the file keeps its own, usually 0600; and a folder that may not be opened is not
+// flushed. A part that can't be renamed remains, flushed, see [File.Keep].
 func (f *File) Commit() error { return f.commit(replace) }
 
-// CommitNew gives the file its name if nobody has it: of several processes at
-// most one succeeds and the others get an error that is [fs.ErrExist].
+// CommitNew gives the file its name if no file has it. At most one of several
+// processes succeeds; the others get an error that is [fs.ErrExist].
 //
-// It links the finished file. Where the file system has no hard links (FAT,
-// some network mounts) it looks and then renames: goroutines of one process
-// still exclude each other, but processes that must, have to hold a [Lock].
+// It links the finished file. On file systems without hard links (FAT, some network
+// mounts) it checks the name and then renames. Goroutines of one process still exclude
+// each other then, but processes need a [Lock].
 func (f *File) CommitNew() error { return f.commit(place) }
 
-// Abort drops the file. After a commit, failed or not, it does nothing, so it
+// Abort removes the file. After a commit, successful or not, it does nothing, so it
 // can be deferred.
 func (f *File) Abort() {
 	if f.f == nil {
@@ -204,15 +202,15 @@ func (f *File) commit(move func(in folder, from, to string) error) error {
 	if f.err != nil {
 		return f.err
 	}
-	// Permissions before the flush, which makes both of them durable.
+	// Permissions are set before the flush, so that both are durable.
 	if err := f.setPerm(); err != nil {
 		return f.named(err)
 	}
 	if err := flush(f.f); err != nil {
 		return f.named(err)
 	}
-	// Closed before the move: Windows does not rename an open file, and some
-	// file systems tell of a failed write only here.
+	// Closed before the rename: Windows does not rename open files, and some file
+	// systems report failed writes only when closing.
 	err := f.f.Close()
 	f.f = nil
 	if err == nil {
@@ -250,20 +248,20 @@ func replace(in folder, from, to string) error {
 	return Retry(func() error { return in.Rename(from, to) })
 }
 
-// placing orders the look and the rename of the goroutines of this process.
+// placing serialises check and rename among the goroutines of this process.
 var placing sync.Mutex
 
 func place(in folder, from, to string) error {
 	err := Retry(func() error { return in.Link(from, to) })
 	if err == nil {
-		in.Remove(from) // a second name of a published file: RemoveTemp can have it
+		in.Remove(from) // after an error RemoveTemp removes this second name
 		return nil
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return taken(to)
 	}
-	// Systems say in many ways that they have no links (not supported, not
-	// permitted, invalid function). If it was something else, rename says so too.
+	// Systems report missing link support in many ways (not supported, not permitted,
+	// invalid function). After any other error the rename fails too.
 	placing.Lock()
 	defer placing.Unlock()
 	switch _, err := in.Lstat(to); {

@@ -13,20 +13,19 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Lock takes the lock file path for this caller alone, among processes and
-// among the goroutines of this one, and waits for it until ctx ends. A process
-// that dies releases its locks. unlock releases it; calling it again does
-// nothing.
+// Lock locks the lock file path exclusively, among processes and among the goroutines
+// of this process. It waits until ctx ends. unlock releases the lock; further calls do
+// nothing. The end of a process releases its locks.
 //
-// The lock is advisory: it keeps out only those who ask for it. It is not
-// reentrant. The file is created with mode 0600, because whoever can read it
-// can lock everybody out; where users share a folder, make the file readable to
-// their group beforehand. It holds nothing and stays where it is. A symbolic link or anything
-// else that is not a regular file is refused in its place.
+// The lock is advisory: it excludes only other users of Lock. It is not reentrant.
+// The file is created with mode 0600, because any user who can read it can block all
+// others; if users share a folder, make the file readable for their group beforehand.
+// The file is empty and is not removed. Anything else than a regular file, such as a
+// symbolic link, is refused.
 //
-// Waiting is polling, with pauses that grow to 50 ms, and without fairness
-// between processes. Network file systems lock as well as they do; where there
-// are no file locks the error wraps [errors.ErrUnsupported].
+// Lock polls with pauses of up to 50 ms and without fairness between processes. It is
+// as reliable as the locks of the file system; without file locks the error wraps
+// [errors.ErrUnsupported].
 func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -48,8 +47,7 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	}), nil
 }
 
-// TryLock is [Lock] without waiting: unlock is nil where somebody else has the
-// lock.
+// TryLock is [Lock] without waiting: unlock is nil if the lock is taken.
 func TryLock(path string) (unlock func(), err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -87,12 +85,12 @@ func poll(ctx context.Context, path string) (*flock.Flock, error) {
 	}
 }
 
-// lockFlags opens the lock file as package flock does by itself, but does not wait
-// for a named pipe that has taken its name, nor follow a link.
+// lockFlags are the flags of package flock, and flags against blocking on a named pipe
+// and following a link.
 func lockFlags() flock.Option {
 	flag := os.O_CREATE | os.O_RDONLY
 	switch runtime.GOOS {
-	case "aix", "solaris", "illumos": // can't lock what is open for reading only
+	case "aix", "solaris", "illumos": // can't lock a file opened for reading only
 		flag = os.O_CREATE | os.O_RDWR
 	}
 	return flock.SetFlag(flag | noWait | noFollow)
@@ -111,8 +109,8 @@ func try(fl *flock.Flock) (ok bool, err error) {
 	return ok, err
 }
 
-// current reports whether the file that was locked is still the one at its
-// path: somebody may have removed it, and the next one locks another file.
+// current reports whether the locked file is still the one at its path. If it was
+// removed, the next process locks another file.
 func current(fl *flock.Flock) bool {
 	held, err := fl.Stat()
 	if err != nil {
@@ -122,15 +120,15 @@ func current(fl *flock.Flock) bool {
 	return err == nil && held.Mode().IsRegular() && os.SameFile(held, now)
 }
 
-// doors has, for each path that is locked or waited for, a place for one.
+// doors has a queue for each path that goroutines lock or wait for.
 var doors = struct {
 	sync.Mutex
 	m map[string]*door
 }{m: map[string]*door{}}
 
 type door struct {
-	in  chan struct{} // holds one element while somebody is inside
-	all int           // inside and waiting
+	in  chan struct{} // holds one element while the lock is held
+	all int           // holder and waiting goroutines
 }
 
 func enter(ctx context.Context, path string) (leave func(), err error) {
@@ -144,7 +142,7 @@ func enter(ctx context.Context, path string) (leave func(), err error) {
 	}
 }
 
-// tryEnter returns nil where somebody is inside.
+// tryEnter returns nil if another goroutine holds the lock.
 func tryEnter(path string) (leave func()) {
 	d, done := doorOf(path)
 	select {
@@ -156,7 +154,7 @@ func tryEnter(path string) (leave func()) {
 	}
 }
 
-// doorOf counts the caller in; done counts him out.
+// doorOf returns the queue of path and adds the caller; done removes the caller.
 func doorOf(path string) (d *door, done func()) {
 	doors.Lock()
 	defer doors.Unlock()

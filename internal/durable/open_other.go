@@ -2,7 +2,7 @@
 
 package durable
 
-// There are no named pipes in folders here, and no such flags.
+// This system has no named pipes in folders and no such flags.
 const (
 	noWait   = 0
 	noFollow = 0

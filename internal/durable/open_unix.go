@@ -5,6 +5,6 @@ package durable
 import "syscall"
 
 const (
-	noWait   = syscall.O_NONBLOCK // a named pipe is not waited for
-	noFollow = syscall.O_NOFOLLOW // a symbolic link in the last element is not followed
+	noWait   = syscall.O_NONBLOCK // do not block on a named pipe
+	noFollow = syscall.O_NOFOLLOW // do not follow a symbolic link in the last element
 )

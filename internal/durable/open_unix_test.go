@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Nothing but a regular file or a folder is opened; a named pipe is not waited for,
-// though nothing writes to it. The test hangs where it is.
+// Only regular files and folders are opened. Opening a named pipe without a writer must not
+// block; then the test would hang.
 func TestOpenOthers(t *testing.T) {
 	dir := t.TempDir()
 	root, err := os.OpenRoot(dir)
@@ -58,7 +58,7 @@ func TestOpenOthers(t *testing.T) {
 			f.Close()
 		}
 	}
-	// Whatever takes a folder's name is not waited for by the others either.
+	// The other functions do not block on a pipe in place of a folder either.
 	later := time.Now().Add(time.Hour)
 	for what, err := range map[string]error{
 		"RemoveTempIn": RemoveTempIn(root, "pipe", later), "RemoveTemp": RemoveTemp(at("pipe"), later), "RemoveParts": RemoveParts(at("pipe"), later),
@@ -68,7 +68,7 @@ func TestOpenOthers(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	must(t, RemoveTemp(at("to-folder"), later)) // a link may lead to the folder that a user names
+	must(t, RemoveTemp(at("to-folder"), later)) // a link to the folder is allowed
 	must(t, SyncDir(at("to-folder")))
 	part := PartName()
 	must(t, syscall.Mkfifo(at(part), 0o600))
@@ -77,8 +77,7 @@ func TestOpenOthers(t *testing.T) {
 	}
 }
 
-// swap puts something else in the place of what has been looked at, before it is
-// opened.
+// swap replaces a file between the check and the opening.
 type swap struct {
 	plain
 	with func(name string)
@@ -89,8 +88,7 @@ func (s swap) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error
 	return s.plain.OpenFile(name, flag, perm)
 }
 
-// What takes a name between the look and the opening is not waited for, followed or
-// taken for the file.
+// A file that replaces the checked one before the opening is not waited for, followed or used.
 func TestOpenRace(t *testing.T) {
 	for name, put := range map[string]func(name string) error{
 		"pipe":         func(name string) error { return syscall.Mkfifo(name, 0o600) },
@@ -116,7 +114,7 @@ func TestOpenRace(t *testing.T) {
 	}
 }
 
-// A pipe that takes the name of a lock file is refused, and not waited for.
+// A pipe with the name of a lock file is refused without blocking.
 func TestLockIsAPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	must(t, syscall.Mkfifo(path, 0o600))
@@ -155,8 +153,8 @@ func TestOurs(t *testing.T) {
 	}
 }
 
-// KeepPerm keeps the permissions of what is replaced, and asks the umask
-// otherwise; without it they are 0644, which is what a publisher needs.
+// KeepPerm keeps the permissions of a replaced file, and applies the umask otherwise. Without it
+// they are 0644, as a publisher needs.
 func TestKeepPerm(t *testing.T) {
 	for _, tt := range []struct{ umask, before, want fs.FileMode }{
 		{0o022, 0, 0o644}, {0o077, 0, 0o600}, {0, 0, 0o664}, {0o077, 0o640, 0o640}, {0o077, 0o755, 0o755}, {0o077, 0o606, 0o604},
@@ -182,7 +180,7 @@ func TestKeepPerm(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "x")
 	must(t, os.WriteFile(path, nil, 0o755))
-	must(t, os.Link(path, path+"2")) // a second name does not take the right to run it
+	must(t, os.Link(path, path+"2")) // a second name does not remove the execute permission
 	if os.Geteuid() == 0 {
 		must(t, os.Chown(path, 1, 1)) // nor does another owner
 		must(t, os.Chmod(path, 0o775))
@@ -204,8 +202,8 @@ func TestKeepPerm(t *testing.T) {
 	}
 }
 
-// A network mount says that another machine holds the file: that passes. Other errors
-// do not.
+// EBUSY from a network mount is temporary, because another machine holds the file. Other errors
+// are not.
 func TestBusyFile(t *testing.T) {
 	for errno, want := range map[syscall.Errno]bool{syscall.EBUSY: true, syscall.ETXTBSY: true, syscall.EACCES: false, syscall.EISDIR: false, syscall.ENOSPC: false} {
 		calls := 0

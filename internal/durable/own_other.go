@@ -4,7 +4,7 @@ package durable
 
 import "io/fs"
 
-// ours: files have no owner here that could be told.
+// ours reports true: files have no known owner on this system.
 func ours(fs.FileInfo) bool { return true }
 
 func owned(fs.FileInfo) bool { return true }

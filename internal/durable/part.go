@@ -11,13 +11,13 @@ import (
 
 const partSuffix = ".part"
 
-// PartName returns a new name for [CreatePart]. Whoever writes it down before the
-// part is made finds the part again whenever he was stopped.
+// PartName returns a new name for [CreatePart]. A caller that stores the name before it
+// creates the part can always find the part again.
 func PartName() string { return randomName(partSuffix) }
 
-// CreatePart is [Create] for what takes long to write: the File can also be
-// ended by [RootFile.Keep], or by the end of the process, and be gone on with by
-// [OpenPart]. The part lies beside path under the given name, which must be free.
+// CreatePart is [Create] for long writes: [File.Keep] or the end of the process also
+// ends the File, and [OpenPart] continues it. The part has the given name, which must
+// be free, in the folder of path.
 func CreatePart(path, name string) (*File, error) {
 	if err := checkPart(name); err != nil {
 		return nil, err
@@ -27,7 +27,7 @@ func CreatePart(path, name string) (*File, error) {
 
 func checkPart(name string) error {
 	if name != filepath.Base(name) || !IsPart(name) {
-		return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a part's name: %w", fs.ErrInvalid)}
+		return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not the name of a part: %w", fs.ErrInvalid)}
 	}
 	return nil
 }
@@ -35,14 +35,12 @@ func checkPart(name string) error {
 // IsPart is [IsTemp] for the names of parts.
 func IsPart(name string) bool { return hasForm(name, partSuffix) }
 
-// OpenPart goes on with the part of that name of the file that
-// will be called path, and says how many bytes are in it. The caller keeps
-// others from doing the same at the same time.
+// OpenPart continues the part with the given name of the file path. size is the number
+// of bytes in it. The caller must prevent concurrent use of a part.
 //
-// The error wraps fs.ErrNotExist where there is no such part, and fs.ErrInvalid
-// where name is no part's name or stands for something that another user may
-// have put there: not a regular file, not owned by this user, or with a second
-// name.
+// The error wraps fs.ErrNotExist if there is no such part. It wraps fs.ErrInvalid if
+// name is not the name of a part, or if another user may have created the file: it is
+// not regular, has another owner or has a second name.
 func OpenPart(path, name string) (f *File, size int64, err error) {
 	if err := checkPart(name); err != nil {
 		return nil, 0, err
@@ -59,8 +57,8 @@ func OpenPart(path, name string) (f *File, size int64, err error) {
 	return &File{in: plain{}, f: h, temp: temp, name: path, perm: 0o644}, size, nil
 }
 
-// Keep ends the File and leaves what was written, under the temporary name. After a
-// commit of a part that could not get its name it does nothing: the part is there.
+// Keep ends the File and leaves the written bytes under the temporary name. After the
+// failed commit of a part that could not be renamed it does nothing.
 func (f *File) Keep() error {
 	if f.left {
 		return nil
@@ -73,7 +71,7 @@ func (f *File) Keep() error {
 	return err
 }
 
-// Truncate drops what was written from byte n on.
+// Truncate removes the bytes from n on.
 func (f *File) Truncate(n int64) error {
 	if f.f == nil {
 		return f.ended("truncate")
@@ -85,8 +83,7 @@ func (f *File) Truncate(n int64) error {
 	return f.named(err)
 }
 
-// RemovePart removes a part that nobody will go on with. That there is none is
-// no error.
+// RemovePart removes a part that is no longer needed. A missing part is no error.
 func RemovePart(path, name string) error {
 	f, _, err := OpenPart(path, name)
 	if err != nil {
@@ -96,8 +93,8 @@ func RemovePart(path, name string) error {
 	return nil
 }
 
-// RemoveParts is [RemoveTemp] for parts. They are left lying on purpose, so leave
-// them some weeks.
+// RemoveParts is [RemoveTemp] for parts. They are kept on purpose, so olderThan should
+// be some weeks ago.
 func RemoveParts(dir string, olderThan time.Time) error {
 	entries, err := readFolder(dir)
 	return removeTemp(plain{}, dir, entries, err, IsPart, olderThan)

@@ -40,7 +40,7 @@ func TestPart(t *testing.T) {
 			t.Errorf("%s after Keep: %v", op, err)
 		}
 	}
-	must(t, RemoveTemp(dir, time.Now().Add(time.Hour))) // which leaves parts
+	must(t, RemoveTemp(dir, time.Now().Add(time.Hour))) // does not remove parts
 	names(t, dir, name, "x")
 
 	f, size, err := OpenPart(path, name)
@@ -63,7 +63,7 @@ func TestPart(t *testing.T) {
 	must(t, RemovePart(path, name))
 }
 
-// What is not a part of our own is neither written to nor removed.
+// A file that is not our own part is neither written to nor removed.
 func TestForeignParts(t *testing.T) {
 	dir := t.TempDir()
 	path, name := filepath.Join(dir, "x"), ".visum-0123456789abcdef.part"
@@ -120,7 +120,7 @@ func TestTryLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	cmd, out := start(t, "lock", path)
 	if line, err := out.ReadString('\n'); line != "<nil>\n" {
-		t.Fatalf("child says %q, %v", line, err)
+		t.Fatalf("child reports %q, %v", line, err)
 	}
 	if unlock, err := TryLock(path); unlock != nil || err != nil {
 		t.Fatalf("locked what another process has: %v", err)
@@ -163,9 +163,9 @@ func TestTryLock(t *testing.T) {
 	}
 }
 
-// What was written and can't get its name at that moment, because a program or a
-// virus scanner holds the file (here: a folder has taken the name), stays as a part.
-func TestPartStaysWhereTheNameIsHeld(t *testing.T) {
+// A file that can't be renamed at that moment, because a program or a virus scanner holds the file
+// (here: a folder has the name), remains as a part.
+func TestPartRemainsAfterFailedRename(t *testing.T) {
 	dir := t.TempDir()
 	path, name := filepath.Join(dir, "x"), PartName()
 	must(t, os.Mkdir(path, 0o700))
@@ -188,7 +188,7 @@ func TestPartStaysWhereTheNameIsHeld(t *testing.T) {
 	holds(t, path, "all of it")
 	names(t, dir, "x")
 
-	// A temporary file, which nobody would find again, goes.
+	// A temporary file is removed, because it would not be found again.
 	must(t, os.Remove(path))
 	must(t, os.MkdirAll(filepath.Join(path, "in"), 0o700))
 	f, err = Create(path)
@@ -199,7 +199,7 @@ func TestPartStaysWhereTheNameIsHeld(t *testing.T) {
 	names(t, dir, "x")
 }
 
-// An error names the file of the caller.
+// An error names the caller's file.
 func TestErrorsNameTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "no", "x")
 	_, err := Create(path)

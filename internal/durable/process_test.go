@@ -59,7 +59,7 @@ func start(t *testing.T, args ...string) (*exec.Cmd, *bufio.Reader) {
 	return cmd, bufio.NewReader(out)
 }
 
-// dying kills its own process after a step.
+// dying kills its own process after a number of steps.
 type dying struct {
 	plain
 	left int
@@ -106,7 +106,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				line, _ := out.ReadString('\n')
 				finished = cmd.Wait() == nil
 				if finished && line != "<nil>\n" || step > 20 {
-					t.Fatalf("step %d: child says %q", step, line)
+					t.Fatalf("step %d: child reports %q", step, line)
 				}
 				got, err := os.ReadFile(path)
 				if err != nil && (old != "" || !errors.Is(err, fs.ErrNotExist)) {
@@ -131,7 +131,7 @@ func TestLockKilledProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	cmd, out := start(t, "lock", path)
 	if line, err := out.ReadString('\n'); line != "<nil>\n" {
-		t.Fatalf("child says %q, %v", line, err)
+		t.Fatalf("child reports %q, %v", line, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -149,8 +149,7 @@ func TestLockKilledProcess(t *testing.T) {
 
 func TestLockGoroutines(t *testing.T) {
 	dir := t.TempDir()
-	// Two names of one file: the door keeps out those of one name, the file the
-	// others.
+	// Two names of one file: the queue excludes users of one name, the file lock the others.
 	paths := []string{filepath.Join(dir, "lock"), filepath.Join(dir, "lock")}
 	if os.Symlink(dir, filepath.Join(dir, "self")) == nil {
 		paths[1] = filepath.Join(dir, "self", "lock")
@@ -219,8 +218,8 @@ func TestLockFile(t *testing.T) {
 	}
 }
 
-// TestLockRemoved: who got the lock of a file that somebody has removed in the
-// same moment must see it, because the next comer locks a new file.
+// TestLockRemoved: a process that locks a file that is removed at the same moment must detect it,
+// because the next process locks a new file.
 func TestLockRemoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	old, err := poll(t.Context(), path)

@@ -2,14 +2,13 @@ package durable
 
 import "time"
 
-// retryFor bounds [Retry]. Virus scanners and indexers hold a new file for some
+// retryFor bounds [Retry]. Virus scanners and indexers hold new files open for some
 // tenths of a second.
 const retryFor = 2 * time.Second
 
-// Retry calls fn until it succeeds, fails for a lasting reason, or has been
-// refused for two seconds because another process has the file open; it returns
-// the last error. Windows refuses so, and its network mounts elsewhere; where that
-// does not happen fn is called once.
+// Retry calls fn until it succeeds, fails permanently, or has failed for two seconds
+// because another process has the file open. It returns the last error. Only Windows
+// and its network mounts report such failures; elsewhere fn is called once.
 func Retry(fn func() error) error { return retry(fn, busy) }
 
 func retry(fn func() error, busy func(error) bool) error {

@@ -12,15 +12,15 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// rules that are switched off one by one, by model; what they are for stands in
-// README.md. Two together: either of them is enough.
+// rules are the defines that switch off a rule, by model; README.md describes the rules.
+// Two defines in one entry: either rule suffices.
 var rules = map[string][]string{
 	"move.pml": {"FORGET", "NO_PROBE", "COUNT_PLACES", "ABORT_ON_BAD", "NO_PARTY", "NO_RETIRED", "NO_UNTIL", "NO_EARLY", "OVERLAP", "NO_FLOOR",
 		"KEEP_FLOORS", "EXPIRY_STOP", "PARTIAL_OK", "NO_STALE", "NO_BEHIND", "NO_KNOWN_TIME", "NO_EVERYONE", "NO_TURN", "NO_SEARCH"},
 	"recovery.pml": {"NO_HOLD", "WALL_CLOCK", "NO_VETO", "SHOWN_BY_ONE", "UNBOUND", "ONE_SEARCHED ASK_ANYBODY"},
 }
 
-// check searches all states of a model and returns what pan says.
+// check searches all states of a model and returns pan's output.
 func check(t *testing.T, model string, defines ...string) string {
 	t.Helper()
 	src, err := filepath.Abs(model)
@@ -46,7 +46,7 @@ func check(t *testing.T, model string, defines ...string) string {
 	run("gcc", "-O1", "-w", "-DSAFETY", "-DNOCLAIM", "-DCOLLAPSE", "-o", "pan", "pan.c")
 	out := run(filepath.Join(dir, "pan"), "-m2000000")
 	if strings.Contains(out, "max search depth too small") || strings.Contains(out, "Search not completed") && !strings.Contains(out, "assertion violated") {
-		t.Fatalf("%s was not searched to the end:\n%s", model, out)
+		t.Fatalf("the search of %s is incomplete:\n%s", model, out)
 	}
 	return out
 }
@@ -65,21 +65,21 @@ func needsSpin(t *testing.T) {
 	}
 }
 
-// The rules together hold in every state that the world can bring about.
+// With all rules the assertions hold in every reachable state.
 func TestModels(t *testing.T) {
 	needsSpin(t)
 	for model := range rules {
 		t.Run(model, func(t *testing.T) {
 			t.Parallel()
 			if out := check(t, model); !strings.Contains(out, "errors: 0") {
-				t.Errorf("a rule does not hold:\n%s", out)
+				t.Errorf("an assertion fails:\n%s", out)
 			}
 		})
 	}
 }
 
-// Without any one of them something goes wrong: each is needed, and the models
-// see it.
+// Without any one of the rules an assertion fails: each rule is needed, and the models
+// can detect its absence.
 func TestEveryRuleIsNeeded(t *testing.T) {
 	if !tuftest.Long {
 		t.Skip("compiles and runs some 25 model checkers; set VISUM_LONG=1")
@@ -95,7 +95,7 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 				t.Parallel()
 				defines := strings.Fields(rule)
 				if out := check(t, model, defines...); !strings.Contains(out, "assertion violated") {
-					t.Errorf("nothing goes wrong without it:\n%s", out)
+					t.Errorf("no assertion fails without it:\n%s", out)
 				}
 				src, err := os.ReadFile(model)
 				if err != nil {
@@ -103,7 +103,7 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 				}
 				for _, d := range defines {
 					if !strings.Contains(string(src), "def "+d+"\n") || !strings.Contains(string(page), "`"+d+"`") {
-						t.Errorf("%s stands in the model and in README.md", d)
+						t.Errorf("%s must be in the model and in README.md", d)
 					}
 				}
 			})

@@ -1,33 +1,33 @@
-/* The client during a move, against a thief of the old host.
+/* The client during a move, with a compromised old host.
  *
  * Honest roots                              epoch  content        roots
  *   R0  before                                0    A              A Z
  *   R1  announce: B from a later day on       0    A, then B      A B Z
  *   R2  cut over: new root and online keys    1    B, A (legacy)  B A Z, A until the sunset
  *   R3  A is retired                          1    B              B Z
- * The pin lists A and Z, in one story B too, last.  A, B and Z are run by three operators; A's runs a
- * second host too, which does as A does.
+ * The pin lists A and Z, in one story B too, last. Three operators run A, B and Z. The operator of A
+ * also runs a second host, which behaves as A.
  *
- * Content 1 and 2 is of epoch 0, 3 of epoch 1, whose floor is 3.
+ * Content 1 and 2 has epoch 0, content 3 has epoch 1, whose floor is 3.
  * Content 1 expires before R1 is signed.
  *
- * The thief owns A from some moment on, all old vendor root keys (he can fork
- * after R0 and R1, without the review centre) and the online keys of epoch 0 (he
- * can sign any content of it, with any version).  B and Z are honest, but each
- * may fail MAXFAIL times in a row that it is asked; in one story Z is frozen with A.
+ * The attacker controls A from some moment on, and has all old vendor root keys (so they can fork
+ * after R0 and R1, without the review centre) and the online keys of epoch 0 (so they can sign any
+ * content of it, with any version). B and Z are honest, but each may fail MAXFAIL consecutive
+ * requests; in one story Z is frozen together with A.
  *
- * Between two cycles the process may restart, its roots may get lost (roots/, not
- * state.json), its clock may be set back.
+ * Between two cycles the process may restart, its roots may get lost (roots/, not state.json), and
+ * its clock may be set back.
  *
- * Each of the stories has one of these, or an order of places, more.
+ * Each story adds one of these events, or another order of locations.
  *
- * Each -D below switches off one rule; README.md says what then goes wrong.
+ * Each -D below switches off one rule; README.md describes the failure without it.
  */
 #ifndef MAXFAIL
 #define MAXFAIL 1
 #endif
 #ifndef BOUND
-#define BOUND (2*(MAXFAIL + 1))   /* cycles with a probe that a client may need (L2): two others take turns */
+#define BOUND (2*(MAXFAIL + 1))   /* greatest number of cycles with a root check (L2): the two others take turns */
 #endif
 #define A 0
 #define B 1
@@ -35,33 +35,33 @@
 #define TIP 3
 #define CMAX 3
 #define CAP 2            /* new roots that one cycle follows */
-#define EVERY 1          /* cycles after which a probe is due */
+#define EVERY 1          /* cycles between root checks */
 
-/* ---- the world ---- */
+/* ---- the environment ---- */
 byte pub = 0;            /* newest honest root */
 byte cpub = 1;           /* newest honest content */
-byte story = 9;          /* what else happens: one thing a run, or the states were too many to search */
-bool thief = false;
-byte amode = 0;          /* A since the theft: 1 frozen 2 dark 3 forks 4 evil content 5 garbage */
+byte story = 9;          /* further events: one in each run, to limit the number of states */
+bool compromised = false;
+byte amode = 0;          /* A since its compromise: 1 frozen 2 unreachable 3 forks 4 forged content 5 garbage */
 byte froz = 0, cfroz = 1;
-bool zfrozen = false;    /* Z shows what A's thief saw */
-bool sunset = false;     /* use_until of R2's A is over */
+bool zfrozen = false;    /* Z is frozen at the same state as A */
+bool sunset = false;     /* use_until of A in R2 has passed */
 bool aged = false;       /* R0, R1 and R2 have expired */
 bool back = false;       /* the client's clock is set back to before R1 was signed */
 bool flip = false;       /* the order of A and B */
 bool slip = false;       /* B serves content 2 with signatures of epoch 1, by mistake */
-byte fail[3];            /* fetches that failed running */
+byte fail[3];            /* consecutive failed fetches */
 
 /* ---- the client, on disk ---- */
-byte trusted = 0;        /* kept roots */
+byte trusted = 0;        /* stored roots */
 byte seen = 0;           /* state.json: highest root accepted */
-byte cver = 0, cep = 0;  /* content accepted last, its epoch */
+byte cver = 0, cep = 0;  /* last accepted content, its epoch */
 bool cevil = false;
 byte floor_ = 0;         /* version floor under the online keys of epoch cep */
-byte last = A;           /* of the two that do not come first, the one whose turn it was */
+byte last = A;           /* of the two after the first, the one that was asked last */
 
 /* ---- in memory ---- */
-bool due = true;         /* a probe is due */
+bool due = true;         /* a root check is due */
 byte since = 0;
 bool forked = false;
 byte late = 0;
@@ -69,12 +69,12 @@ byte late = 0;
 bool bad[3], down[3], drawn[3];
 byte turn = 9, y;
 bool got;
-byte nones, shown, steps;   /* nones: operators that said there is no next root, a bit each */
+byte nones, shown, steps;   /* nones: operators that reported no next root, one bit each */
 bool answered, partial, all, up, yes, ok_;
 byte res, want, votes, i, x, v, ep;
 
 #define expired(r)  ((r) < TIP && aged && (!back || (r) > 1))
-/* With the clock back the time is that at which the newest trusted root was signed. */
+/* With the clock set back, the time is the signed_at of the newest trusted root. */
 #ifdef NO_KNOWN_TIME
 #define outdated(c) ((c) == 1 && !back && pub >= 1)
 #else
@@ -93,10 +93,10 @@ inline usable(x_) {
 #endif
   if :: (x_ == B && trusted < 1 && story != 4) -> yes = false :: else fi;
 #ifdef NO_EARLY
-  if :: (x_ == B && trusted == 1) -> yes = false :: else fi;   /* its day has not come */
+  if :: (x_ == B && trusted == 1) -> yes = false :: else fi;   /* its use_from has not come */
 #endif
 }
-/* the i-th place to ask */
+/* the i-th location to ask */
 inline nth() {
   if
   :: i > 0 && story == 4 && trusted < 1 -> x = 3 - i
@@ -106,7 +106,7 @@ inline nth() {
   :: i < 2 && trusted >= 2 -> x = (flip -> i : 1 - i)
   fi
 }
-/* the i-th place to ask in a probe: the two that do not come first take turns */
+/* the i-th location to ask in a root check: the two after the first take turns */
 inline pick() {
   nth();
 #ifndef NO_TURN
@@ -121,7 +121,7 @@ inline pick() {
   fi
 #endif
 }
-/* is x up in this cycle? Drawn when it is first asked. */
+/* is x reachable in this cycle? Decided at the first request. */
 inline draw(x_) {
   if
   :: x_ != A && !drawn[x_] && !down[x_] ->
@@ -136,16 +136,16 @@ inline draw(x_) {
 inline reach(x_) {
   draw(x_);
   assert(!(x_ == A && (trusted >= 3 || trusted == 2 && over)));           /* S4 */
-  up = (x_ == A -> !(thief && amode == 2) : !down[x_])
+  up = (x_ == A -> !(compromised && amode == 2) : !down[x_])
 }
 /* res: 0 none, 1 the honest next root, 2 a fork, 3 garbage, 4 no answer */
 inline askroot() {
   reach(x);
   if
   :: !up -> res = 4
-  :: up && (x == B || x == Z && !zfrozen || x == A && !thief) -> res = (pub > trusted -> 1 : 0)
+  :: up && (x == B || x == Z && !zfrozen || x == A && !compromised) -> res = (pub > trusted -> 1 : 0)
   :: up && x == Z && zfrozen -> res = (froz > trusted -> 1 : 0)
-  :: up && x == A && thief ->
+  :: up && x == A && compromised ->
      if
      :: amode == 3 && trusted <= 1 -> res = 2
      :: amode == 5 -> res = 3
@@ -153,7 +153,7 @@ inline askroot() {
      fi
   fi
 }
-/* one pass over the places: advances as far as anybody leads */
+/* one pass over the locations: follows roots as far as one of them serves the next */
 inline roots() {
   i = 0; nones = 0; votes = 0;
   do
@@ -167,7 +167,7 @@ inline roots() {
         if
         :: res == 1 ->
            answered = true;
-           shown = (x == A && thief || x == Z && zfrozen -> froz : pub);     /* what x has in store */
+           shown = (x == A && compromised || x == Z && zfrozen -> froz : pub);     /* newest root of x */
            trusted++; steps++; i = 0; nones = 0; votes = 0;
            if :: trusted > seen -> seen = trusted :: else fi;
 #ifdef EXPIRY_STOP
@@ -199,7 +199,7 @@ inline roots() {
   od
 }
 
-/* the content of the places, in order */
+/* the content of the locations, in order */
 inline content() {
   ok_ = answered;
 #ifndef PARTIAL_OK
@@ -211,7 +211,7 @@ inline content() {
 #ifndef NO_STALE
   if :: expired(trusted) -> ok_ = false :: else fi;
 #endif
-  /* the online keys are others: what was trusted under the old ones is no floor */
+  /* new online keys: content trusted under the old ones is no floor */
 #ifndef KEEP_FLOORS
   if :: trusted >= 2 && cep == 0 -> floor_ = 0 :: else fi;
 #endif
@@ -224,10 +224,10 @@ inline content() {
         reach(x);
         if
         :: up ->
-           v = cpub; ep = (cpub >= 3 -> 1 : 0); all = false;               /* all: made by the thief */
+           v = cpub; ep = (cpub >= 3 -> 1 : 0); all = false;               /* all: forged */
            if
-           :: x == A && thief && amode == 4 -> all = true; ep = 0; if :: v = 1 :: v = 2 :: v = CMAX + 1 fi
-           :: x == A && thief && amode != 4 -> v = cfroz; ep = (v >= 3 -> 1 : 0)
+           :: x == A && compromised && amode == 4 -> all = true; ep = 0; if :: v = 1 :: v = 2 :: v = CMAX + 1 fi
+           :: x == A && compromised && amode != 4 -> v = cfroz; ep = (v >= 3 -> 1 : 0)
            :: x == B && slip && cpub == 3 -> if :: v = 2 :: skip fi
            :: else
            fi;
@@ -273,7 +273,7 @@ active proctype operator() {
 active proctype years() { atomic { pub >= 2 && (story == 0 || story >= 4) -> aged = true } }
 active proctype malice() {
   if
-  :: atomic { true -> thief = true; froz = pub; cfroz = cpub; if :: amode = 1 :: amode = 2 :: amode = 3 :: amode = 4 :: amode = 5 fi }
+  :: atomic { true -> compromised = true; froz = pub; cfroz = cpub; if :: amode = 1 :: amode = 2 :: amode = 3 :: amode = 4 :: amode = 5 fi }
      if :: atomic { story == 4 && froz < 3 -> zfrozen = true } :: skip fi
   :: skip
   fi
@@ -319,7 +319,7 @@ end_loop:
 #ifndef NO_EVERYONE
        if :: !partial && (expired(trusted) || trusted < seen) -> want = 9; roots() :: else fi;
 #endif
-       /* settled: two operators spoke */
+       /* settled: two operators have answered */
        if
        :: nones == 3 || nones >= 5 -> due = false; since = 0
        :: else -> if :: want > 1 -> due = true :: since < EVERY -> since++ :: else fi
@@ -329,13 +329,13 @@ end_loop:
        /* ---- content ---- */
        content();
 #ifndef NO_SEARCH
-       /* nobody serves valid content: no place is left out, and who leads on has another try */
+       /* no valid content: every location is asked, and one with the next root is tried again */
        if
        :: ok_ && !got -> want = 9; y = trusted; roots(); if :: trusted != y -> content() :: else fi
        :: else
        fi;
 #endif
-       /* L1: no cycle ends without content while an honest place, up and listed, has the next root */
+       /* L1: no cycle ends without content while an honest, reachable, listed location has the next root */
        if
        :: !got && !partial ->
           usable(B); assert(!(yes && !down[B] && pub > trusted));
@@ -343,7 +343,7 @@ end_loop:
        :: else
        fi;
        if :: turn != 9 -> last = turn :: else fi;
-       if :: partial && zfrozen -> late = 0 :: else fi;     /* the bound is for as many roots as one cycle follows */
+       if :: partial && zfrozen -> late = 0 :: else fi;     /* the bound holds for the roots that one cycle follows */
        if :: !ok_ -> due = true :: else fi;
        assert(!(trusted == TIP && cpub == CMAX && !down[B] && !partial && story != 3) || cver == CMAX && !cevil);   /* L1 */
        bad[A] = false; bad[B] = false; bad[Z] = false; down[B] = false; down[Z] = false; drawn[B] = false; drawn[Z] = false;

@@ -1,32 +1,31 @@
-/* Recovery when the ordinary quorum is lost, or is said to be lost.
+/* Recovery after the loss of the root threshold, or a false claim of it.
  *
- * The root N can be followed by an ordinary N+1, which the parties sign, or by one
- * that a recovery statement names.  Three operators serve the repository: H1 and
- * H2 are honest, T is the thief's.  He is on the network too: he may cut off H1
- * and H2 at any request.  The client may search often or seldom; its clock is moved
- * once, far ahead.
+ * Root N can be followed by a regular N+1, which the parties sign, or by a root that a recovery
+ * statement names. Three operators serve the repository: H1 and H2 are honest, T is the attacker.
+ * The attacker also controls the network and may block H1 and H2 at any request. The client may
+ * check often or seldom; its clock is moved once, far ahead.
  *
  *   regular   the parties have their keys
- *   recthief  the thief has the recovery quorum, and makes an evil statement
- *   else      the parties have lost their keys, and the recovery quorum makes an honest one
+ *   recbad    the recovery quorum is compromised, and signs a malicious statement
+ *   else      the parties have lost their keys, and the recovery quorum signs an honest statement
  *
- * Who runs an honest place looks at what it serves: when a statement stands there
- * that should not, the parties sign N+1 within the time WATCH.
+ * The operators of honest locations monitor them: if one serves an unexpected statement, the
+ * parties sign N+1 within the time WATCH.
  *
- * Each -D below switches off one rule; README.md says what then goes wrong.
+ * Each -D below switches off one rule; README.md describes the failure without it.
  */
-#define HOLD  3          /* time to wait, in shares of the hold */
-#define TICKS 3          /* searches to wait */
+#define HOLD  3          /* waiting period, in shares of the hold */
+#define TICKS 3          /* root checks in the waiting period */
 #define WATCH 2
 
-bool regular, recthief;
-bool next = false;       /* N+1 stands at H1 and H2 */
-bool good = false;       /* the honest statement stands there */
-bool evil = false;       /* the evil one stands there; at T it does from the beginning */
+bool regular, recbad;
+bool next = false;       /* H1 and H2 serve N+1 */
+bool good = false;       /* they serve the honest statement */
+bool evil = false;       /* they serve the malicious one; T always does */
 byte watched = 0;        /* time since then */
-bool moved = false;      /* the clock was */
-byte state = 0;          /* the client: 0 at N, 1 at N+1, 2 recovered honestly, 3 evilly */
-byte pend = 0;           /* waits for: 1 the honest statement, 2 the evil one */
+bool moved = false;      /* the clock was moved */
+byte state = 0;          /* the client: 0 at N, 1 at N+1, 2 at the honest recovery, 3 at the malicious one */
+byte pend = 0;           /* pending statement: 1 honest, 2 malicious */
 byte held = 0, ticks = 0, calm = 0;
 byte nones, shows, shown, nap, seems;
 bool up1, up2;
@@ -36,36 +35,36 @@ inline reset() { nones = 0; shows = 0; shown = 0; nap = 0; seems = 0; up1 = fals
 active proctype world() {
   atomic {
     if :: regular = true :: regular = false fi;
-    if :: recthief = true :: recthief = false fi
+    if :: recbad = true :: recbad = false fi
   }
   if
-  :: recthief && regular -> atomic { evil = true }
+  :: recbad && regular -> atomic { evil = true }
   :: regular -> atomic { next = true }
-  :: !regular && !recthief -> atomic { good = true }
+  :: !regular && !recbad -> atomic { good = true }
   :: else
   fi
 }
 
-/* an ordinary root: operators that say there is none; 9: here it is */
+/* a regular root: number of operators that report none; 9: it was served */
 inline search() {
   if :: up1 = true :: up1 = false fi;
   if :: up2 = true :: up2 = false fi;
-  nones = 1;                                     /* T says so, always */
+  nones = 1;                                     /* T always reports none */
   if
   :: next && (up1 || up2) -> nones = 9
   :: else -> if :: up1 -> nones++ :: else fi; if :: up2 -> nones++ :: else fi
   fi
 }
-/* statements: how many operators show one, which one */
+/* statements: number of operators that serve one, and which */
 inline look() {
   shows = 0; shown = 0;
 #ifdef ASK_ANYBODY
-  /* also those who did not say that there is no ordinary root: they may be there again */
+  /* includes operators that did not report the lack of a regular root: they may be reachable again */
   if :: up1 = true :: skip fi;
 #endif
   if
-  :: recthief -> shown = 2; shows = 1; if :: evil && up1 -> shows++ :: else fi; if :: evil && up2 -> shows++ :: else fi
-  :: !recthief && good -> shown = 1; if :: up1 -> shows++ :: else fi; if :: up2 -> shows++ :: else fi
+  :: recbad -> shown = 2; shows = 1; if :: evil && up1 -> shows++ :: else fi; if :: evil && up2 -> shows++ :: else fi
+  :: !recbad && good -> shown = 1; if :: up1 -> shows++ :: else fi; if :: up2 -> shows++ :: else fi
   :: else
   fi
 }
@@ -74,7 +73,7 @@ active proctype client() {
 end_c:
   do
   :: state == 0 || state == 1 -> atomic {
-       /* what passed since the last search, in shares of the hold */
+       /* time since the last root check, in shares of the hold */
        if
        :: nap = 0 :: nap = 1 :: nap = HOLD
        :: !moved -> moved = true; seems = HOLD
@@ -108,7 +107,7 @@ end_c:
 #ifdef WALL_CLOCK
                    held = held + seems
 #else
-                   if :: seems > 0 -> held++ :: else fi    /* of a longer time no more counts than a search's share */
+                   if :: seems > 0 -> held++ :: else fi    /* a longer time counts only as one share */
 #endif
                 fi;
 #ifdef NO_HOLD
@@ -123,13 +122,13 @@ end_c:
           :: else
           fi
 #ifdef UNBOUND
-       /* the statement would follow any root */
-       :: state == 1 -> if :: pend == 0 && recthief && evil -> state = 3 :: else fi
+       /* the statement is not bound to a root */
+       :: state == 1 -> if :: pend == 0 && recbad && evil -> state = 3 :: else fi
 #endif
        :: else
        fi;
        assert(!(state == 3 && regular));
-       /* an honest recovery comes in time: after one search to begin with, and the wait */
+       /* an honest recovery is accepted in time: after a first root check and the waiting period */
        if
        :: good && state == 0 && up1 && up2 && seems > 0 -> calm++; assert(calm <= TICKS + 1)
        :: else

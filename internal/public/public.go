@@ -1,5 +1,5 @@
-// Package public tells what the public internet has from what a local network may
-// call so: names and addresses of hosts.
+// Package public distinguishes host names and addresses of the public internet from
+// those of local networks.
 package public
 
 import (
@@ -12,14 +12,14 @@ import (
 
 var hostForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// Host says whether host is a public name or address in its normal form, an IPv6
-// address in brackets. It resolves nothing: a name that its owner points to a private
+// Host reports whether host is a public name or address in its normal form, an IPv6
+// address in brackets. It resolves no names: a name that resolves to a private
 // address passes.
 func Host(host string) bool {
 	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		return Addr(a) && hostOf(a) == host
 	}
-	// A name without a dot is whatever the local network calls so.
+	// Only local networks resolve a name without a dot.
 	dot := strings.LastIndexByte(host, '.')
 	if dot < 0 || len(host) > 253 || !hostForm.MatchString(host) || specialName(host) {
 		return false
@@ -30,11 +30,10 @@ func Host(host string) bool {
 	return err != nil && strings.Trim(last, "0123456789") != ""
 }
 
-// Addr says whether an address is one of the public internet's. Of IPv6
-// that is a list of what is allowed, since more special blocks will come: the
-// global unicast space without those blocks of it that IANA lists for special
-// purposes. Addresses that stand for an IPv4 address (mapped, 64:ff9b::/96, 6to4,
-// Teredo) are outside or excluded, whatever they stand for.
+// Addr reports whether an address belongs to the public internet. For IPv6 the
+// allowed addresses are listed, because further special blocks will be assigned: the
+// global unicast space without the special-purpose blocks of IANA in it. Addresses
+// that embed an IPv4 address (mapped, 64:ff9b::/96, 6to4, Teredo) are never public.
 func Addr(a netip.Addr) bool {
 	if a.Zone() != "" || a.Is6() && !globalUnicast.Contains(a) {
 		return false
@@ -44,12 +43,12 @@ func Addr(a netip.Addr) bool {
 
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
-// special are the blocks of the IANA special-purpose address registries (RFC
-// 6890 and later), multicast, and of IPv6 those within globalUnicast.
+// special are the blocks of the IANA special-purpose address registries (RFC 6890 and
+// later) and multicast; for IPv6 only those within globalUnicast.
 var special = prefixes(
 	"0.0.0.0/8",         // this network
 	"10.0.0.0/8",        // private
-	"100.64.0.0/10",     // shared by carriers, as private as the others
+	"100.64.0.0/10",     // shared by carriers, private too
 	"127.0.0.0/8",       // loopback
 	"169.254.0.0/16",    // link-local, and the metadata services of clouds
 	"172.16.0.0/12",     // private
@@ -79,14 +78,13 @@ func prefixes(list ...string) (out []netip.Prefix) {
 	return out
 }
 
-// specialName says whether a name is one that the public DNS does not have and
-// that a local network, resolver or other naming system may answer: the special-use
-// names of RFC 6761 and later, and those that ICANN keeps for private use or that
-// never became public because home networks use them.
+// specialName reports whether the public DNS does not have a name that a local
+// network, resolver or other naming system may resolve: the special-use names of RFC
+// 6761 and later, and names that ICANN reserves for private use or does not delegate
+// because home networks use them.
 //
-// Of the special-use names, example and those below it (RFC 2606) are allowed:
-// they are kept out of every network, so there is nothing to reach, and
-// documentation and tests need names without an owner.
+// Of the special-use names, example and the names below it (RFC 2606) are allowed: no
+// network resolves them, and documentation and tests need names without an owner.
 func specialName(host string) bool {
 	return slices.ContainsFunc(specialNames, func(name string) bool { return strings.HasSuffix(host, "."+name) })
 }

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// MaxRedirects is how many redirects the download of a target follows.
+// MaxRedirects is the greatest number of redirects in the download of a target.
 const MaxRedirects = 5
 
-// Redirect says why the download of a target from location does not follow a redirect
-// to another URL, "" where it does. With local set a host of a private network is
-// allowed, because the location is in one. Whether the charter allows the host is the
-// caller's question.
+// Redirect returns the reason why the download of a target from location must not
+// follow a redirect to another URL, or "". With local, which the caller sets for a
+// location in a private network, private hosts are allowed. The caller checks whether
+// the charter allows the host.
 func Redirect(location, to *url.URL, local bool) (fault string) {
 	switch {
 	case to.User != nil:
@@ -33,8 +33,8 @@ func Loopback(host string) bool {
 	return host == "localhost" || a.IsLoopback()
 }
 
-// HostIn is a URL's host without the port, as charters write it: DNS tells neither
-// capitals nor the final dot apart.
+// HostIn returns a URL's host as charters write it: without the port, in lower case
+// and without the final dot.
 func HostIn(u *url.URL) string {
 	name := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	if strings.Contains(name, ":") {
@@ -43,7 +43,7 @@ func HostIn(u *url.URL) string {
 	return name
 }
 
-// PlainHost is a URL with its host as charters write it.
+// PlainHost returns a URL with its host as charters write it.
 func PlainHost(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {

@@ -1,11 +1,10 @@
-// Package text renders strings that come from outside, such as names in
-// metadata or messages of a server, so that they are safe in an error, a log
-// line or on a terminal.
+// Package text renders foreign strings, such as names in metadata or messages of a
+// server, so that they are safe in an error, in a log line and on a terminal.
 //
-// The law of this package, which its tests state: the output is printable ASCII
-// on one line, it is bounded, two different strings never render the same, and a
-// foreign string never looks like words of this module, because all but plain
-// tokens are quoted.
+// The tests of the package check its invariants: the output is printable ASCII on
+// one line; it is bounded; different strings have different renderings; and a
+// foreign string can't look like text of this module, because everything except
+// plain tokens is quoted.
 package text
 
 import (
@@ -17,16 +16,15 @@ import (
 )
 
 const (
-	// MaxQuoted is how many characters of a string are shown, before its escapes.
+	// MaxQuoted is the greatest number of characters of a string in a message, before escaping.
 	MaxQuoted = 200
-	// MaxLine is how many bytes a whole message has at most: 4 kB.
+	// MaxLine is the greatest length of a message in bytes: 4 kB.
 	MaxLine = 4096
 )
 
-// Quote returns s as a Go string literal in ASCII: control characters, line
-// breaks, bidi marks and all that is not ASCII are escaped. Of more than
-// [MaxQuoted] characters the first ones are shown, with the length and the
-// sha256 of the whole.
+// Quote returns s as a Go string literal in ASCII: it escapes control characters,
+// line breaks, bidi marks and all non-ASCII characters. After [MaxQuoted] characters
+// it cuts s and adds the length and the sha256 of the whole.
 func Quote(s string) string {
 	cut, more := head(s)
 	q := strconv.QuoteToASCII(cut)
@@ -36,7 +34,7 @@ func Quote(s string) string {
 	return q
 }
 
-// Bytes is [Quote] for bytes; of a long slice only the head is copied.
+// Bytes is [Quote] for bytes. It copies only the head of a long slice.
 func Bytes(b []byte) string {
 	const most = MaxQuoted * utf8.UTFMax
 	if len(b) <= most {
@@ -62,9 +60,9 @@ func head(s string) (string, bool) {
 	return s, false
 }
 
-// Name returns s as it is where it is a plain token, made of ASCII letters,
-// digits and _ . / + @ -, and quoted as by [Quote] otherwise. Names of roles,
-// targets, locations and versions are usually plain.
+// Name returns s unchanged if it is a plain token of ASCII letters, digits and
+// _ . / + @ -, and quoted as by [Quote] otherwise. Names of roles, targets,
+// locations and versions are usually plain.
 func Name(s string) string {
 	if s == "" || len(s) > MaxQuoted {
 		return Quote(s)
@@ -81,11 +79,10 @@ func plain(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_./+@-", c) >= 0
 }
 
-// Line returns a whole message as one bounded line. It is the last guard, for
-// messages that hold those of other packages: what is not printable ASCII is
-// escaped where it stands, and of more than [MaxLine] bytes the head is kept,
-// with the length and the sha256 of the whole. A message without foreign text is
-// returned unchanged.
+// Line returns a whole message as one bounded line. It covers messages that include
+// text of other packages: it escapes characters that are not printable ASCII, cuts
+// after [MaxLine] bytes and adds the length and the sha256 of the whole. A message
+// without foreign text is returned unchanged.
 func Line(s string) string {
 	if len(s) <= MaxLine && printable(s) {
 		return s

@@ -61,8 +61,8 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// FuzzText states the law: printable ASCII, one line, bounded; two strings never
-// render the same.
+// FuzzText checks the invariants: printable ASCII, one line, bounded; different strings have
+// different renderings.
 func FuzzText(f *testing.F) {
 	f.Add("agent/1.0", "agent/1.1")
 	f.Add("a\n", `a\n`)

@@ -18,13 +18,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// desk is a repository, and the honest people and machines that sign for it. An
-// attacker controls whatever they are given: storage, exports, drafts, statements.
+// desk is a repository with its honest signers, people and machines. An attacker
+// controls everything that they receive: storage, exports, drafts, statements.
 type desk struct {
 	t       *testing.T
 	now     time.Time
 	store   *storage.OverlayStorage // the true one
-	old     *storage.OverlayStorage // the true one as it was before a recall
+	old     *storage.OverlayStorage // the true one before a recall
 	pin     []byte
 	ledgers map[string]repo.Ledger // by party
 }
@@ -59,7 +59,7 @@ func (d *desk) noErr(err error) {
 	}
 }
 
-// config is that of an honest handle.
+// config is the configuration of an honest handle.
 func (d *desk) config(party string, keys ...string) *repo.Config {
 	cfg := &repo.Config{Pin: d.pin, Ledger: d.ledgers[party], Now: func() time.Time { return d.now }}
 	for _, k := range keys {
@@ -68,7 +68,7 @@ func (d *desk) config(party string, keys ...string) *repo.Config {
 	return cfg
 }
 
-// attacker is a handle that trusts whatever lies in the storage.
+// attacker returns a handle that trusts the storage without verification.
 func (d *desk) attacker(s repo.Storage, keys ...string) *repo.Repo {
 	cfg := d.config("", keys...)
 	cfg.Pin, cfg.Ledger, cfg.UnsafeTrustStorage = nil, nil, true
@@ -144,8 +144,9 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-// forged is a repository of the attacker's own roots that claims to be the true
-// one: its roles list an evil release, and the true keys stand beside fake ones.
+// forged returns a repository with the attacker's own roots and the repo_id of the true
+// one. Its roles list a forged release, and it has the true keys in addition to fake
+// ones.
 func (d *desk) forged() *storage.OverlayStorage {
 	s := storage.Overlay(nil)
 	r := d.attacker(s, slices.Concat(deskVendor, deskFake)...)
@@ -158,7 +159,7 @@ func (d *desk) forged() *storage.OverlayStorage {
 	return s
 }
 
-// seat is who signs: a person reads the diff first, a machine does not.
+// seat is a signer: a person reads the diff first, a machine does not.
 type seat struct {
 	name, party string
 	keys        []string
@@ -178,14 +179,14 @@ func (d *desk) seated(s seat, store repo.Storage) *repo.Repo {
 	return repo.New(store, cfg)
 }
 
-// outcomes of an attempt, the worst last.
+// Outcomes of an attempt, the worst last.
 const (
 	refused = "–"
 	shown   = "shown"
 	unseen  = "**UNSEEN**"
 )
 
-// job is what the seat does every day on a storage: whether it signed anything.
+// job does the seat's daily work on a storage and reports whether it signed anything.
 func (d *desk) job(s seat, store repo.Storage) string {
 	r := d.seated(s, store)
 	var err error
@@ -205,12 +206,12 @@ func (d *desk) job(s seat, store repo.Storage) string {
 		_, err = r.StageOn(d.t.Context(), draft, deskApprove("1.1"))
 	}
 	if err == nil {
-		return unseen // on top of what the attacker made
+		return unseen // on top of the attacker's files
 	}
 	return refused
 }
 
-// sign hands a draft to the seat, on the true repository. The diff must show what.
+// sign gives a draft to the seat, on the true repository. The diff must contain what.
 func (d *desk) sign(s seat, draft *repo.Draft, what string) string {
 	data, err := draft.Bytes()
 	d.noErr(err)
@@ -244,14 +245,14 @@ func (d *desk) sign(s seat, draft *repo.Draft, what string) string {
 	return unseen
 }
 
-// unsigned is a draft that the attacker makes, signed with the stolen keys alone.
+// unsigned returns a draft of the attacker, signed only with the compromised keys.
 func (d *desk) unsigned(stolen []string, fn func(*repo.Tx) error) *repo.Draft {
 	draft, err := d.attacker(d.store, stolen...).Stage(d.t.Context(), fn)
 	d.noErr(err)
 	return draft
 }
 
-// edit changes a draft's text, as anybody can who carries it.
+// edit changes a draft's text, as an attacker in transit can.
 func (d *desk) edit(draft *repo.Draft, change func(files map[string]map[string]any)) *repo.Draft {
 	data, err := draft.Bytes()
 	d.noErr(err)
@@ -278,7 +279,7 @@ func worst(outcomes ...string) string {
 	return refused
 }
 
-// attempt is what an attacker tries to have signed.
+// attempt is something that an attacker tries to get signed.
 type attempt struct {
 	name string
 	try  func(d *desk, s seat, stolen []string) string
@@ -295,27 +296,27 @@ var attempts = []attempt{
 	{"a malicious release", func(d *desk, s seat, stolen []string) string {
 		evil := d.unsigned(stolen, func(tx *repo.Tx) error { return errors.Join(deskAdd("evil")(tx), deskApprove("evil")(tx)) })
 		hidden := d.edit(evil, func(files map[string]map[string]any) {
-			for _, f := range files { // the role of one side as a child of the other's, and less to see
+			for _, f := range files { // one side's role as a child of the other's, to hide it in the diff
 				f["under"], f["needs"] = []any{"vendor-agent"}, files[own(s)]["needs"]
 			}
 		})
 		return worst(d.job(s, d.forged()), d.sign(s, evil, "agent/evil"), d.sign(s, hidden, "agent/evil"))
 	}},
 	{"a recalled release", func(d *desk, s seat, stolen []string) string {
-		again := d.unsigned(nil, func(tx *repo.Tx) error { // Approve would refuse
+		again := d.unsigned(nil, func(tx *repo.Tx) error { // Approve would refuse it
 			rel := &tuf.Release{Product: "agent", Version: "0.9", Channel: "stable", Platform: "any"}
 			return errors.Join(deskAdd("0.9")(tx), tx.Add("review", "agent/0.9", strings.NewReader("agent 0.9"), rel))
 		})
-		again = d.edit(again, func(files map[string]map[string]any) { // and nothing says that it was recalled
+		again = d.edit(again, func(files map[string]map[string]any) { // without the recall
 			signed := files["review-agent"]["content"].(map[string]any)["signed"].(map[string]any)
 			if signed[tuf.RecallMember] == nil {
-				d.t.Fatal("the recall was gone already")
+				d.t.Fatal("the draft has no recall to remove")
 			}
 			delete(signed, tuf.RecallMember)
 		})
 		outcome := d.sign(s, again, "agent/0.9")
 		if s.party == "vendor" {
-			outcome = refused // the vendor never took it back: what it lists is not approved
+			outcome = refused // the vendor has not recalled it: listing alone approves nothing
 		}
 		return worst(d.job(s, d.old), outcome)
 	}},
@@ -343,7 +344,7 @@ var attempts = []attempt{
 	{"content of another role", func(d *desk, s seat, stolen []string) string {
 		draft := d.unsigned(stolen, func(tx *repo.Tx) error { return errors.Join(deskAdd("evil")(tx), deskApprove("evil")(tx)) })
 		other := map[string]string{"vendor-agent": "review-agent", "review-agent": "vendor-agent"}[own(s)]
-		// The draft has the other party's file alone, and states that this key signs it.
+		// The draft has only the other party's file, and states that this key signs it.
 		lie := d.edit(draft, func(files map[string]map[string]any) {
 			needs := files[own(s)]["needs"]
 			for role, f := range files {
@@ -373,7 +374,7 @@ var attempts = []attempt{
 	}},
 }
 
-// deskRows are what is stolen, and who is still honest.
+// deskRows returns the sets of compromised keys, each with an honest signer.
 func deskRows() (out []struct {
 	stolen string
 	keys   []string
@@ -395,9 +396,9 @@ func deskRows() (out []struct {
 	return out
 }
 
-// With whatever keys are stolen, and with control of everything that is handed to
-// them, honest signers sign nothing that their screen did not show, and never two
-// contents under one version. go test -update writes the table.
+// Honest signers sign nothing that the diff did not show, and never two contents of one
+// version, whatever keys are compromised and although the attacker controls all their
+// input. go test -update writes the table.
 func TestSigningDesk(t *testing.T) {
 	data, err := os.ReadFile(document)
 	if err != nil {
@@ -413,7 +414,7 @@ func TestSigningDesk(t *testing.T) {
 		for _, a := range attempts {
 			outcome := a.try(newDesk(t), row.seat, row.keys)
 			if outcome == unseen {
-				t.Errorf("%s, %s: signs %s unseen", row.stolen, row.seat.name, a.name)
+				t.Errorf("%s, %s: signs %s without showing it", row.stolen, row.seat.name, a.name)
 			}
 			line += " " + outcome + " |"
 		}
@@ -431,6 +432,6 @@ func TestSigningDesk(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if want != string(data) {
-		t.Errorf("%s says otherwise; what was seen:\n%s", document, table)
+		t.Errorf("%s differs; the result is:\n%s", document, table)
 	}
 }

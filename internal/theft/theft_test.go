@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the table into the document anew")
+var update = flag.Bool("update", false, "write the table into the document")
 
-// kind is keys that are worth the same.
+// kind is a set of keys with equal authority.
 type kind struct {
 	name string
 	keys []string
@@ -33,13 +33,13 @@ var (
 	}
 )
 
-// row is what is stolen: one or more sets of keys that are worth the same.
+// row is a row of the table: one or more sets of compromised keys with equal authority.
 type row struct {
 	name string
 	sets [][]string
 }
 
-// rows is what TestTheft tries; with -short only the first set of each row.
+// rows returns the rows of TestTheft; with -short it tries only the first set of each.
 func rows() []row {
 	out := []row{{"no key", [][]string{nil}}}
 	for _, k := range append(slices.Clone(vendorKinds), reviewKinds...) {
@@ -84,8 +84,8 @@ func rows() []row {
 const document = "../../docs/key-compromise.md"
 
 // Each single key, each pair of keys across the parties and each whole party is
-// stolen in turn. What a client can then be made to accept is what the document
-// says, no more and no less; go test -update writes it.
+// compromised in turn. The document states exactly what an attacker with these keys can
+// make a client accept; go test -update writes it.
 func TestTheft(t *testing.T) {
 	data, err := os.ReadFile(document)
 	if err != nil {
@@ -96,7 +96,7 @@ func TestTheft(t *testing.T) {
 	t.Run("rows", func(t *testing.T) {
 		for i, row := range list {
 			t.Run(row.name, func(t *testing.T) {
-				r := r.Clone() // it makes keys when they are asked for
+				r := r.Clone() // a Repo creates keys on demand
 				t.Parallel()
 				for n, set := range row.sets {
 					if n > 0 && testing.Short() {
@@ -107,7 +107,7 @@ func TestTheft(t *testing.T) {
 						line += " " + goal.try(t, r, set) + " |"
 					}
 					if n > 0 && line != lines[i] {
-						t.Errorf("%q is worth another line:\n%s\n%s", set, line, lines[i])
+						t.Errorf("%q gives another line:\n%s\n%s", set, line, lines[i])
 					}
 					lines[i] = line
 				}
@@ -132,20 +132,20 @@ func TestTheft(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if want != string(data) {
-		t.Errorf("%s says otherwise; what was seen:\n%s", document, table)
+		t.Errorf("%s differs; the result is:\n%s", document, table)
 	}
-	// A column that no row fills would prove nothing.
+	// A column without any success would prove nothing.
 	for g, goal := range goals {
 		if !slices.ContainsFunc(lines, func(l string) bool {
 			cell := strings.TrimSpace(strings.Split(l, "|")[g+2])
 			return cell != no && cell != "1 day"
 		}) {
-			t.Errorf("nobody can %s: the attempt proves nothing", goal.name)
+			t.Errorf("no row can %s: the attempt proves nothing", goal.name)
 		}
 	}
 }
 
-// The rows are all that the text promises.
+// The rows include all combinations that the document promises.
 func TestRows(t *testing.T) {
 	seen := map[string]bool{}
 	for _, row := range rows() {
@@ -156,19 +156,19 @@ func TestRows(t *testing.T) {
 	}
 	for _, a := range append(slices.Clone(vendorKeys), reviewKeys...) {
 		if !seen[fmt.Sprint([]string{a})] {
-			t.Errorf("nobody steals %s", a)
+			t.Errorf("no row for %s", a)
 		}
 	}
 	for _, a := range vendorKeys {
 		for _, b := range reviewKeys {
 			if !seen[fmt.Sprint(slices.Sorted(slices.Values([]string{a, b})))] {
-				t.Errorf("nobody steals %s and %s", a, b)
+				t.Errorf("no row for %s and %s", a, b)
 			}
 		}
 	}
 	for _, party := range [][]string{vendorKeys, reviewKeys} {
 		if !seen[fmt.Sprint(slices.Sorted(slices.Values(party)))] {
-			t.Errorf("nobody steals all of %s", party)
+			t.Errorf("no row for all of %s", party)
 		}
 	}
 }

@@ -20,7 +20,7 @@ type doc = tuftest.Doc
 
 const day = 24 * time.Hour
 
-// What the honest sign stays valid for as long as package repo has it.
+// Validity periods of honest metadata, the defaults of package repo.
 const (
 	timestampLife = day
 	snapshotLife  = 7 * day
@@ -29,8 +29,7 @@ const (
 	recoveryHold  = 14 * day
 )
 
-// Paths of the honest repository: a release of each class, and one that the
-// centre has recalled.
+// Paths of the honest repository: a release of each class, and a recalled one.
 const (
 	agent    = "agent/agent-1.0"
 	rules    = "rules/rules-1.0"
@@ -41,13 +40,13 @@ const (
 var (
 	vendorKeys = []string{"vendor-root-1", "vendor-root-2", "vendor-root-3", "timestamp", "snapshot", "targets", "vendor-agent", "vendor-rules"}
 	reviewKeys = []string{"review-root-1", "review-root-2", "review-root-3", "ann", "ben", "cleo", "robot"}
-	// Two of these, of both a bank and a university, may recover the repository.
+	// Two of these, from both bank and university, meet the recovery rule.
 	recoveryKeys = []string{"bank-1", "bank-2", "university"}
 )
 
-// honest is the repository that is robbed: three root keys a party, two of which
-// must sign; engine-like releases that two of three reviewers sign by hand, any of
-// whom can hold them; and rules that the centre's robot signs.
+// honest returns the attacked repository: three root keys for each party, two of which
+// must sign; agents signed by two of three reviewers, each of whom can hold them; and
+// rules signed by the centre's robot.
 func honest() *tuftest.Repo {
 	r := tuftest.NewPlain()
 	delete(r.Roles, "lib")
@@ -57,7 +56,7 @@ func honest() *tuftest.Repo {
 	r.Signers["root"] = roots
 	r.Root["keys"] = doc{}
 	r.AddKeys(r.Root, slices.Concat(vendorKeys, reviewKeys, recoveryKeys)...)
-	r.Root["roles"].(doc)["root"] = r.Role(5, roots...) // 6 keys less the 3 of either party, and its 2
+	r.Root["roles"].(doc)["root"] = r.Role(5, roots...) // rule Q: 6 keys less 3 of a party, plus its minimum 2
 	role := func(party, role string, threshold int, keys ...string) doc {
 		r.Roles[role], r.Signers[role] = tuftest.Targets(), keys
 		d := r.Role(threshold, keys...)
@@ -126,12 +125,12 @@ func pin(r *tuftest.Repo) []byte {
 	return tuftest.Marshal(p)
 }
 
-// place serves a repository's files, to whoever is on the way to it.
-type place struct {
+// location serves a repository's files.
+type location struct {
 	files map[string][]byte
 }
 
-func (p *place) Open(_ context.Context, name string) (io.ReadCloser, error) {
+func (p *location) Open(_ context.Context, name string) (io.ReadCloser, error) {
 	data, ok := p.files[name]
 	if !ok {
 		return nil, fs.ErrNotExist
@@ -139,8 +138,8 @@ func (p *place) Open(_ context.Context, name string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// RoundTrip is the place under every name there is.
-func (p *place) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip answers for every host name.
+func (p *location) RoundTrip(r *http.Request) (*http.Response, error) {
 	data, ok := p.files[strings.TrimPrefix(r.URL.Path, "/r/")]
 	resp := &http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: r,
 		Body: io.NopCloser(bytes.NewReader(data)), ContentLength: int64(len(data))}
@@ -150,8 +149,8 @@ func (p *place) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// show makes the place serve r, and every target whose content is its path.
-func (p *place) show(r *tuftest.Repo) {
+// show serves r, and every target with its path as content.
+func (p *location) show(r *tuftest.Repo) {
 	p.files = map[string][]byte{}
 	for name, data := range r.Files {
 		p.files["metadata/"+name] = data
@@ -168,22 +167,22 @@ func sumOf(path string) string {
 
 func evil(class string) string { return class + "/evil" }
 
-// machine is a client in the field that has seen the honest repository. The thief
-// has the network and every place.
+// machine is a client that has seen the honest repository. The attacker controls the
+// network and every location.
 type machine struct {
-	t     *testing.T
-	place *place
-	now   time.Time
+	t        *testing.T
+	location *location
+	now      time.Time
 	*client.Client
 }
 
-func newMachine(t *testing.T, r *tuftest.Repo, change ...func(*place, *client.Config)) *machine {
+func newMachine(t *testing.T, r *tuftest.Repo, change ...func(*location, *client.Config)) *machine {
 	t.Helper()
-	m := &machine{t: t, place: &place{}, now: tuftest.Now}
-	m.place.show(r)
-	cfg := &client.Config{Store: client.MemStore(), Sources: []client.Source{m.place}, Offline: true, Retries: -1, Now: func() time.Time { return m.now }}
+	m := &machine{t: t, location: &location{}, now: tuftest.Now}
+	m.location.show(r)
+	cfg := &client.Config{Store: client.MemStore(), Sources: []client.Source{m.location}, Offline: true, Retries: -1, Now: func() time.Time { return m.now }}
 	for _, c := range change {
-		c(m.place, cfg)
+		c(m.location, cfg)
 	}
 	var err error
 	m.Client, err = client.New(pin(r), cfg)
@@ -192,16 +191,16 @@ func newMachine(t *testing.T, r *tuftest.Repo, change ...func(*place, *client.Co
 	}
 	for _, path := range []string{agent, rules} {
 		if !m.takes(path) {
-			t.Fatalf("the honest repository does not give %s", path)
+			t.Fatalf("not installed from the honest repository: %s", path)
 		}
 	}
 	if m.takes(recalled) {
-		t.Fatal("the honest repository gives what was recalled")
+		t.Fatal("a recalled release was installed from the honest repository")
 	}
 	return m
 }
 
-// look refreshes; nil where there is no content.
+// look refreshes; the result is nil without content.
 func (m *machine) look() *client.View {
 	v, err := m.Refresh(m.t.Context())
 	if err != nil {
@@ -210,7 +209,7 @@ func (m *machine) look() *client.View {
 	return v
 }
 
-// takes reports whether the machine would install what is under a path, to the last byte.
+// takes reports whether the machine would install the target with its full content.
 func (m *machine) takes(path string) bool {
 	v := m.look()
 	if v == nil {

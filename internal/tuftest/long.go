@@ -5,15 +5,15 @@ import (
 	"testing"
 )
 
-// Long is set by VISUM_LONG=1: matrices of tests, of which otherwise a part runs,
-// run whole, and what is repeated is repeated more often.
+// Long is set by VISUM_LONG=1. It runs whole matrices of tests instead of a part of
+// them, and more repetitions.
 var Long = os.Getenv("VISUM_LONG") != ""
 
-// Sequential skips a test with -short, which is for the race detector: the test takes
-// long there, and runs in one goroutine, so that the detector has nothing to find.
+// Sequential skips a long test in one goroutine with -short, which is set for the race
+// detector: the detector has nothing to find in it.
 func Sequential(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("runs in one goroutine, and takes long: not with -short")
+		t.Skip("long test in one goroutine, skipped with -short")
 	}
 }

@@ -2,5 +2,5 @@
 
 package tuftest
 
-// PeakMemory is 0 where the system does not tell.
+// PeakMemory is 0, because the system does not report it.
 func PeakMemory() int64 { return 0 }

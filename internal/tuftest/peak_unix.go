@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// PeakMemory is the most memory that this process has had so far, in bytes. What
-// Linux tells of a process by rusage counts the one that started it.
+// PeakMemory returns the peak memory of this process so far, in bytes. On Linux rusage
+// is no source: it includes the parent process.
 func PeakMemory() (n int64) {
 	if status, err := os.ReadFile("/proc/self/status"); err == nil {
 		_, line, _ := strings.Cut(string(status), "VmHWM:")

@@ -9,8 +9,9 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 )
 
-// Recoverable gives the charter a recovery rule: two keys of a bank and one of a
-// university, of which two of both must sign; a hold of ten days in five searches.
+// Recoverable adds a recovery rule to the charter: two keys of a bank and one of a
+// university, of which two of both organisations must sign, and a hold of ten days in
+// five root checks.
 func (r *Repo) Recoverable() {
 	r.AddKeys(r.Root, "bank1", "bank2", "university")
 	r.Charter()["recovery"] = Doc{"keyids": r.IDs("bank1", "bank2", "university"),
@@ -18,14 +19,14 @@ func (r *Repo) Recoverable() {
 		"threshold": 2, "min_orgs": 2, "hold_seconds": 864000, "min_ticks": 5, "counter": 1}
 }
 
-// Recover serves a recovery statement by the named keys and the root that it
-// names: all root keys and online keys are new, and named by [Fresh]. The
-// repository goes on with it.
+// Recover serves a recovery statement by the named keys and the root that it names. All
+// root keys and online keys of that root are new and have names by [Fresh]. The
+// repository continues with it.
 func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 	tip := r.Root
 	n := tip["version"].(int) + 1
 	later := Stamp(Now.AddDate(1, 0, 0))
-	ordinary := fmt.Sprintf("%v.root.json", n)
+	regular := fmt.Sprintf("%v.root.json", n)
 	r.NextRoot(func() {
 		c, roles := r.Charter(), At(r.Root, "roles")
 		var names []string
@@ -52,7 +53,7 @@ func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 	for _, role := range r.Roles {
 		role["expires"] = later
 	}
-	delete(r.Files, ordinary)
+	delete(r.Files, regular)
 	s := Doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": Stamp(Now.AddDate(0, 3, 0)), "repo_id": RepoID,
 		"tip": NameOf(tip), "root": NameOf(r.Root), "reason": "the vendor is gone"}
 	edit(s)
@@ -60,7 +61,7 @@ func (r *Repo) Recover(edit func(statement Doc), keys ...string) {
 	r.Files[fmt.Sprintf("recovery/%d.root.json", n)] = r.Sign(r.Root, r.Signers["root"]...)
 }
 
-// NameOf is a root's version and hash.
+// NameOf returns a root's version and hash, as recovery statements name it.
 func NameOf(root Doc) Doc {
 	var plain any
 	if err := json.Unmarshal(Marshal(root), &plain); err != nil {
@@ -74,5 +75,5 @@ func NameOf(root Doc) Doc {
 	return Doc{"version": root["version"], "sha256": hex.EncodeToString(sum[:])}
 }
 
-// Fresh names a key that came with the recovery to root n.
+// Fresh is the name of a key that the recovery to root n introduced.
 func Fresh(n int, key string) string { return fmt.Sprintf("new%d-%s", n, key) }

@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// Words are what an attacker would like a reader to take for ours.
+// Words are a text that an attacker wants to pass off as a message of this module.
 const Words = "[ok] all is accepted"
 
-// Hostile are strings that no message may show as they are.
+// Hostile are strings that no message may include unquoted.
 var Hostile = []string{
 	"x\n" + Words, "x\r" + Words, "\x1b[2J" + Words, "\u009b2J" + Words, "\u202e" + Words, "\u2028" + Words, "\x00" + Words, "\x7f" + Words, Words,
 	`a": ` + Words, `a\": ` + Words, "ä " + Words, strings.Repeat("x", 100_000) + Words,
 }
 
-// BadText says what is wrong with a message; "" for nothing: it must be one line of
-// printable ASCII, at most 4 kB, and show foreign words inside quotes only.
+// BadText returns what is wrong with a message, "" for nothing. A message must be one
+// line of printable ASCII of at most 4 kB with foreign text only inside quotes.
 func BadText(s string) string {
 	if len(s) > 4096 {
 		return fmt.Sprintf("%d bytes", len(s))

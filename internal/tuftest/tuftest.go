@@ -1,6 +1,6 @@
-// Package tuftest is a small repository for tests. Its documents are Go maps,
-// so that a test can make anything of them, malformed or hostile, and sign it
-// with any keys. It encodes and signs with other code than the judge's.
+// Package tuftest has a small repository for tests. Its documents are Go maps, so that
+// a test can make any document, malformed or hostile, and sign it with any keys. It
+// shares no code for encoding and signing with package tuf.
 package tuftest
 
 import (
@@ -26,22 +26,22 @@ import (
 // Doc is a JSON object.
 type Doc = map[string]any
 
-// Now is when all tests take place. Healthy metadata is good for a month.
+// Now is the time of all tests. Healthy metadata is valid for a month from then.
 var Now = time.Date(2030, 1, 15, 12, 0, 0, 0, time.UTC)
 
-// Path is the release that the charter repository holds.
+// Path is the path of the release in the repository of [New].
 const Path = "agent/agent-11.4.0.tar.gz"
 
-// RepoID is the identity of the charter repository.
+// RepoID is the repo_id of the repository of [New].
 const RepoID = "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1"
 
-// Repo is a repository: the documents, who signs them, and what is published.
+// Repo is a repository: documents, signers and published files.
 type Repo struct {
 	Root    Doc                      // the newest root's signed part
 	Roles   map[string]Doc           // the other roles' signed parts
-	Signers map[string][]string      // key names that sign a role
-	Keys    map[string]crypto.Signer // by name; one that is asked for and not there is made
-	Files   map[string][]byte        // what is served, by file name
+	Signers map[string][]string      // names of the keys that sign a role
+	Keys    map[string]crypto.Signer // by name; [Repo.Key] creates missing ones
+	Files   map[string][]byte        // served files, by name
 }
 
 // New returns a healthy repository of two parties, published: two root keys and
@@ -76,7 +76,7 @@ var healthy = sync.OnceValue(func() *Repo {
 	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
 		r.Roles[role] = Targets()
 	}
-	// What stock clients follow: the review role first, terminating.
+	// The delegations for standard TUF clients: the review role first, terminating.
 	r.Delegate("targets", "review-agent", Doc{"paths": []any{"agent/*"}, "terminating": true}, "ra")
 	r.Delegate("targets", "vendor-agent", Doc{"paths": []any{"agent/*"}, "terminating": true}, "va")
 	r.AddTarget(Path, "the agent", Doc{"product": "agent", "version": "11.4.0", "channel": "stable",
@@ -115,7 +115,7 @@ func plain() *Repo {
 	return r
 }
 
-// Signed returns the members that every metadata file has.
+// Signed returns the common members of metadata.
 func Signed(typ string, version int) Doc {
 	return Doc{"_type": typ, "spec_version": "1.0.31", "version": version, "expires": Stamp(Now.AddDate(0, 1, 0))}
 }
@@ -127,24 +127,24 @@ func Targets() Doc {
 	return d
 }
 
-// Locations returns three places of three operators.
+// Locations returns three locations of three operators.
 func Locations() []any {
-	place := func(id, tier, operator, host string) Doc {
+	location := func(id, tier, operator, host string) Doc {
 		return Doc{"id": id, "tier": tier, "operator": operator, "jurisdiction": "CH", "base": "https://" + host + "/r/",
 			"paths": Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10}
 	}
 	return []any{
-		place("main", "primary", "vendor-ch", "updates.vendor.example"),
-		place("cdn", "mirror", "cdn-x", "updates.cdn.example"),
-		place("rdv", "rendezvous", "review", "updates.review.example"),
+		location("main", "primary", "vendor-ch", "updates.vendor.example"),
+		location("cdn", "mirror", "cdn-x", "updates.cdn.example"),
+		location("rdv", "rendezvous", "review", "updates.review.example"),
 	}
 }
 
-// Stamp writes a time as TUF does.
+// Stamp formats a time as in TUF metadata.
 func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// Key returns the key of that name: ed25519 and always the same, unless the
-// test has put another one there.
+// Key returns the key with that name: a fixed ed25519 key, unless the test has set
+// another one.
 func (r *Repo) Key(name string) crypto.Signer {
 	if r.Keys[name] == nil {
 		seed := sha256.Sum256([]byte(name))
@@ -153,7 +153,7 @@ func (r *Repo) Key(name string) crypto.Signer {
 	return r.Keys[name]
 }
 
-// KeyDoc returns a key as it stands in metadata, and its id.
+// KeyDoc returns a key in the form of metadata, and its id.
 func (r *Repo) KeyDoc(name string) (id string, key Doc) {
 	k, err := metadata.KeyFromPublicKey(r.Key(name).Public())
 	if err != nil {
@@ -168,7 +168,7 @@ func (r *Repo) KeyDoc(name string) (id string, key Doc) {
 	return id, Doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": Doc{"public": k.Value.PublicKey}}
 }
 
-// IDs returns the key ids of the keys of those names.
+// IDs returns the ids of the named keys.
 func (r *Repo) IDs(names ...string) []any {
 	var out []any
 	for _, n := range names {
@@ -178,7 +178,7 @@ func (r *Repo) IDs(names ...string) []any {
 	return out
 }
 
-// Role returns a role's entry: its keys and how many must sign.
+// Role returns a role's entry with its key ids and threshold.
 func (r *Repo) Role(threshold int, names ...string) Doc {
 	return Doc{"keyids": r.IDs(names...), "threshold": threshold}
 }
@@ -194,8 +194,8 @@ func (r *Repo) AddKeys(to Doc, names ...string) {
 	}
 }
 
-// Delegate appends a delegation with threshold 1 to a role. how holds the
-// members that say which paths.
+// Delegate appends a delegation with threshold 1 to a role. how holds its members for
+// paths.
 func (r *Repo) Delegate(by, role string, how Doc, keys ...string) {
 	if r.Roles[by]["delegations"] == nil {
 		r.Roles[by]["delegations"] = Doc{"keys": Doc{}, "roles": []any{}}
@@ -225,7 +225,7 @@ func FileOf(data []byte) Doc {
 	return Doc{"length": len(data), "hashes": Doc{"sha256": hex.EncodeToString(sum[:])}}
 }
 
-// At walks into a document by member names and array indexes.
+// At returns the object at a path of member names and array indexes.
 func At(x any, path ...any) Doc {
 	for _, p := range path {
 		switch p := p.(type) {
@@ -291,13 +291,13 @@ func Marshal(v any) []byte {
 	return b
 }
 
-// PublishRoot signs Root as it is and serves it under its version.
+// PublishRoot signs Root and serves it under its version.
 func (r *Repo) PublishRoot() {
 	r.Files[fmt.Sprintf("%v.root.json", r.Root["version"])] = r.Sign(r.Root, r.Signers["root"]...)
 }
 
-// NextRoot goes on to the next version of root, edited, and serves it. Where
-// there is a charter its seq grows, unless the edit takes that back.
+// NextRoot creates and serves the next version of root, changed by edit. If the charter
+// changed, NextRoot increments its seq.
 func (r *Repo) NextRoot(edit func()) {
 	r.Root = Copy(r.Root).(Doc)
 	r.Root["version"] = r.Root["version"].(int) + 1
@@ -330,7 +330,7 @@ func (r *Repo) Bump(roles ...string) {
 	}
 }
 
-// Publish signs and serves all roles as they are, each listed by the next.
+// Publish signs and serves all roles, each listed by the next.
 func (r *Repo) Publish() {
 	meta := Doc{}
 	for _, role := range slices.Sorted(maps.Keys(r.Roles)) {
@@ -342,18 +342,18 @@ func (r *Repo) Publish() {
 	r.PublishSnapshot()
 }
 
-// PublishSnapshot signs and serves snapshot as it is, and a timestamp that lists it.
+// PublishSnapshot signs and serves snapshot, and a timestamp that lists it.
 func (r *Repo) PublishSnapshot() {
 	r.Roles["timestamp"]["meta"] = Doc{"snapshot.json": r.PublishRole("snapshot")}
 	r.PublishTimestamp()
 }
 
-// PublishTimestamp signs and serves timestamp as it is.
+// PublishTimestamp signs and serves timestamp.
 func (r *Repo) PublishTimestamp() {
 	r.Files["timestamp.json"] = r.Sign(r.Roles["timestamp"], r.Signers["timestamp"]...)
 }
 
-// PublishRole signs and serves one role as it is, and returns how it is to be listed.
+// PublishRole signs and serves one role, and returns its entry for the snapshot.
 func (r *Repo) PublishRole(role string) Doc {
 	data := r.Sign(r.Roles[role], r.Signers[role]...)
 	name := fmt.Sprintf("%v.%s.json", r.Roles[role]["version"], role)
@@ -366,7 +366,7 @@ func (r *Repo) PublishRole(role string) Doc {
 	return f
 }
 
-// Pin returns the pin of the charter repository: root v1, the review keys, the locations.
+// Pin returns the pin of the repository of [New]: root v1, the review keys, the locations.
 func (r *Repo) Pin() Doc {
 	var root any
 	if err := json.Unmarshal(r.Files["1.root.json"], &root); err != nil {
@@ -381,7 +381,7 @@ func (r *Repo) Pin() Doc {
 		"review": Doc{"party": "review", "min": 1, "keys": keys}, "locations": Locations()}
 }
 
-// Clone returns a copy that shares nothing with r but keys.
+// Clone returns a copy that shares only keys with r.
 func (r *Repo) Clone() *Repo {
 	c := &Repo{Root: Copy(r.Root).(Doc), Roles: map[string]Doc{}, Signers: map[string][]string{}, Keys: maps.Clone(r.Keys), Files: maps.Clone(r.Files)}
 	for name, d := range r.Roles {

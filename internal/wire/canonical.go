@@ -1,16 +1,15 @@
-// Package wire reads the JSON of TUF metadata, strictly, once.
+// Package wire parses the JSON of TUF metadata strictly and in one pass.
 //
-// [Canonical] takes bytes from anywhere and returns their canonical form (OLPC
-// canonical JSON, the form that TUF signatures cover), or an error. Everything
-// that decodes metadata works on the canonical form, so what is verified and
-// what is read are the same bytes. Input that is canonical already is not
-// copied.
+// [Canonical] takes arbitrary bytes and returns their canonical form (OLPC
+// canonical JSON, the form that TUF signatures cover), or an error. All metadata is
+// decoded from the canonical form, so the verified and the decoded bytes are the
+// same. Canonical input is not copied.
 //
-// Stricter than encoding/json: no duplicate member names, valid UTF-8 and
-// paired surrogates only, integers only (no fraction, exponent or "-0"),
-// bounded depth, nothing after the end.
+// The parser is stricter than encoding/json: no duplicate member names, only valid
+// UTF-8 and paired surrogates, only integers (no fraction, exponent or "-0"),
+// bounded depth, no data after the end.
 //
-// Metadata is read before its signatures can be checked, so the cost of reading
+// Metadata is parsed before its signatures can be checked, so the cost of parsing
 // is bounded: see [MaxDepth], [MaxUnsorted] and [MaxMoved].
 package wire
 
@@ -28,31 +27,30 @@ import (
 // ErrSyntax is the parent of every error of this package.
 var ErrSyntax = errors.New("malformed JSON")
 
-// MaxDepth bounds how deep arrays and objects may nest. TUF metadata needs 7.
+// MaxDepth bounds the nesting of arrays and objects. TUF metadata needs 7.
 const MaxDepth = 64
 
-// The members of an object that is not in canonical order have to be sorted,
-// which is the only work of this package that costs more than a copy. Writers
-// sort the large objects of TUF metadata (targets, meta, keys), as encoding/json
-// and python-tuf do, or write canonical JSON; what is unsorted in practice are
-// the few members of one role, key or target, as structs have them. The budget
-// is therefore wide for those and closed to an input that is made to be sorted.
+// Members out of canonical order must be sorted, the only work of this package that
+// costs more than a copy. Writers sort the large objects of TUF metadata (targets,
+// meta, keys), as encoding/json and python-tuf do, or write canonical JSON; only the
+// few members of a role, key or target are out of order in practice. The limits are
+// wide for these and exclude input that is crafted to be expensive.
 const (
-	// MaxUnsorted bounds the members of all objects out of order in one document:
-	// 262,144, which a list of 87,000 targets with three unsorted members each
-	// stays below. Sorting so many takes 0.1 s and 2 MiB at most.
+	// MaxUnsorted bounds the members of all objects out of order in one document. A
+	// list of 87,000 targets with three unsorted members each stays below it. Sorting
+	// 262,144 members takes at most 0.1 s and 2 MiB.
 	MaxUnsorted = 1 << 18
-	// MaxMoved bounds the bytes of those objects, each level of nesting counted
-	// again, as a multiple of the input: real metadata needs 5.
+	// MaxMoved bounds the bytes of these objects, counted once for each level of
+	// nesting, as a multiple of the input. Real metadata needs 5.
 	MaxMoved = 8
 )
 
-// Canonical checks data and returns its canonical form. Where data is canonical
-// already the result is a part of data itself: the caller must not change it
-// afterwards.
+// Canonical checks data and returns its canonical form. If data is canonical, the
+// result is a part of data, and the caller must not change data afterwards. Errors
+// wrap [ErrSyntax].
 //
-// Time is linear, but for the members within [MaxUnsorted]. Memory is none for
-// canonical input, and at most three times the input and 4 MiB otherwise.
+// Time is linear except for sorting, which [MaxUnsorted] bounds. Canonical input
+// needs no memory, other input at most three times its size and 4 MiB.
 func Canonical(data []byte) (Value, error) {
 	if !utf8.Valid(data) {
 		return nil, fmt.Errorf("%w: not UTF-8", ErrSyntax)
@@ -74,9 +72,9 @@ func Canonical(data []byte) (Value, error) {
 	return Value(data[s.start:end:end]), nil
 }
 
-// scanner walks in once. As long as the input is canonical, the output is
-// in[start:pos] and nothing is copied; at the first difference it is copied and
-// from then on appended to.
+// scanner reads in once. As long as the input is canonical, the output is
+// in[start:pos] and nothing is copied. At the first difference the output is copied,
+// and then appended to.
 type scanner struct {
 	in     []byte
 	pos    int
@@ -86,11 +84,11 @@ type scanner struct {
 
 	unsorted int    // members of objects out of order, so far
 	moved    int    // bytes of such objects, so far
-	spans    []span // of the object that is being sorted
-	scratch  []byte // likewise: its members before
+	spans    []span // of the object being sorted
+	scratch  []byte // its unsorted members
 }
 
-// span is a member's offset in the unsorted object. The name begins there.
+// span is the range of a member in the unsorted object. It begins with the name.
 type span struct{ start, end int }
 
 func (s *scanner) errorf(format string, args ...any) error {
@@ -105,7 +103,7 @@ func (s *scanner) outLen() int {
 	return s.pos - s.start
 }
 
-// diverge starts the copy: all before end was canonical.
+// diverge starts the copy: the input before end was canonical.
 func (s *scanner) diverge(end int) {
 	if !s.copied {
 		s.out = append(make([]byte, 0, len(s.in)-s.start), s.in[s.start:end]...)
@@ -113,7 +111,7 @@ func (s *scanner) diverge(end int) {
 	}
 }
 
-// keep takes in[pos:end] over as it is.
+// keep appends in[pos:end] unchanged.
 func (s *scanner) keep(end int) {
 	if s.copied {
 		s.out = append(s.out, s.in[s.pos:end]...)
@@ -128,7 +126,7 @@ func (s *scanner) written() []byte {
 	return s.in[s.start:s.pos]
 }
 
-// skipSpace passes white space, which the canonical form does not have.
+// skipSpace skips white space, which the canonical form does not have.
 func (s *scanner) skipSpace() {
 	from := s.pos
 	for s.pos < len(s.in) {
@@ -139,7 +137,7 @@ func (s *scanner) skipSpace() {
 		}
 		break
 	}
-	// Before the value starts and after it ends, white space is no difference.
+	// White space before and after the value does not make a copy necessary.
 	if s.pos > from && s.start < from && s.pos < len(s.in) {
 		s.diverge(from)
 	}
@@ -234,8 +232,8 @@ func (s *scanner) string() error {
 	}
 }
 
-// escape reads one escape sequence. The canonical form escapes the quote and the
-// backslash, and nothing else.
+// escape reads one escape sequence. The canonical form escapes only the quote and the
+// backslash.
 func (s *scanner) escape() error {
 	if s.pos+1 >= len(s.in) {
 		return s.errorf("string without end")
@@ -329,7 +327,7 @@ func (s *scanner) array(depth int) error {
 
 func (s *scanner) object(depth int) error {
 	from, members, sorted := s.outLen()+1, 0, true
-	last := -1 // where the member before begins in the output
+	last := -1 // start of the previous member in the output
 	s.keep(s.pos + 1)
 	for {
 		s.skipSpace()
@@ -386,8 +384,8 @@ func (s *scanner) object(depth int) error {
 // nameAt returns the name at the start of b, without its quotes.
 func nameAt(b []byte) []byte { return b[1 : stringLen(b)-1] }
 
-// sortMembers brings the members of the innermost object, which begin at from in
-// the output, into canonical order.
+// sortMembers sorts the members of the innermost object, which begin at from in the
+// output.
 func (s *scanner) sortMembers(from, members int) error {
 	s.diverge(s.pos)
 	if s.moved += len(s.out) - from; s.moved > MaxMoved*len(s.in) {
@@ -396,7 +394,7 @@ func (s *scanner) sortMembers(from, members int) error {
 	s.scratch = append(s.scratch[:0], s.out[from:]...)
 	old := s.scratch
 	if s.spans = s.spans[:0]; cap(s.spans) < members {
-		s.spans = make([]span, 0, members) // no more than that, also where append is instrumented
+		s.spans = make([]span, 0, members) // append could allocate more
 	}
 	for i := 0; i < len(old); {
 		start := i
@@ -420,16 +418,16 @@ func (s *scanner) sortMembers(from, members int) error {
 }
 
 // compareNames compares the canonical strings at the start of a and b, with their
-// quotes, by the bytes they stand for.
+// quotes, by their unescaped bytes.
 func compareNames(a, b []byte) int {
-	a, b = a[1:], b[1:] // the opening quotes, which are no end
+	a, b = a[1:], b[1:] // without the opening quotes
 	for {
 		i := 0
 		for a[i] == b[i] && a[i] != '\\' && a[i] != '"' {
 			i++
 		}
 		a, b = a[i:], b[i:]
-		// At least one starts with an escape, or they differ: compare what is meant.
+		// One of them starts with an escape, or they differ: compare the unescaped bytes.
 		ca, na := unescapeByte(a)
 		cb, nb := unescapeByte(b)
 		if ca != cb || ca < 0 {
@@ -439,9 +437,8 @@ func compareNames(a, b []byte) int {
 	}
 }
 
-// unescapeByte returns the first byte that x stands for, -1 at the closing
-// quote, which is lower than anything that could follow, and how many bytes of x
-// it took.
+// unescapeByte returns the first unescaped byte of x and its length in x. It returns
+// -1 at the closing quote, which sorts before every other byte.
 func unescapeByte(x []byte) (c int16, n int) {
 	switch x[0] {
 	case '\\':

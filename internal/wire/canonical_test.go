@@ -69,8 +69,8 @@ func TestFieldsExactNames(t *testing.T) {
 	}
 }
 
-// The laws: the canonical form is a fixpoint, its parts add up, and it is the
-// form that securesystemslib signs, for whatever both accept.
+// Invariants: the canonical form is a fixpoint, its parts add up to it, and it is the form that
+// securesystemslib signs, for all input that both accept.
 func FuzzCanonical(f *testing.F) {
 	for _, s := range []string{`{"b":1,"a":[true,null,"\u00e9\n"]}`, `{"a\"":1,"a#":2}`, `[]`, `"x"`, `-12`, ` {"k" : {"z":1,"y":2}} `} {
 		f.Add([]byte(s))

@@ -27,8 +27,8 @@ func object(n int, sorted bool) string {
 	return b.String()
 }
 
-// Members of objects out of order have a budget, together; members in order have
-// none, and objects that real writers make are within it.
+// Members of objects out of order have one common limit. Members in order have none, and objects
+// of real writers are within it.
 func TestMembersOutOfOrderHaveABudget(t *testing.T) {
 	small := strings.TrimSuffix(strings.Repeat(`{"length":1,"hashes":{},"custom":{}},`, MaxUnsorted/3), ",")
 	more := strings.TrimSuffix(strings.Repeat(`{"b":1,"a":1},`, MaxUnsorted/2+1), ",")
@@ -56,8 +56,8 @@ func TestMembersOutOfOrderHaveABudget(t *testing.T) {
 	}
 }
 
-// What is in order is not copied and keeps nothing of its members; what is not
-// costs a bounded share of its bytes.
+// Input in order is not copied, and nothing is stored for its members. Other input costs a bounded
+// share of its bytes.
 func TestMemoryOfCanonical(t *testing.T) {
 	for name, tt := range map[string]struct {
 		in   string
@@ -79,7 +79,7 @@ func TestMemoryOfCanonical(t *testing.T) {
 	}
 }
 
-// A value, and every error, is a printable line with what is foreign in quotes.
+// Values and all errors are printable lines with foreign text in quotes.
 func TestTexts(t *testing.T) {
 	for in, want := range map[string]string{`"x"`: `"x"`, "7": "7", "-7": "-7", "true": "true", "null": "null", `{"a":1}`: `"{\"a\":1}"`, `[]`: `"[]"`, `"\n"`: `"\n"`,
 		strings.Repeat("9", 201): `"` + strings.Repeat("9", 200) + `"... (201 bytes, sha256 `} {

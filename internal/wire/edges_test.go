@@ -49,8 +49,8 @@ func TestCanonicalEdges(t *testing.T) {
 	}
 }
 
-// The order of members, over all pairs of short names of the characters that
-// matter: those that are escaped, and their neighbours.
+// The order of members, over all pairs of short names of the escaped characters and their
+// neighbours.
 func TestOrderOfNames(t *testing.T) {
 	names := []string{""}
 	for from, n := 0, 0; n < 3; n++ {
@@ -95,7 +95,7 @@ func TestOrderOfNames(t *testing.T) {
 			}
 		}
 	}
-	// Three and more, with those that are written twice apart from each other.
+	// Three and more members, with duplicates that are not adjacent.
 	for _, in := range []string{`{"c":1,"a":2,"b":3,"a":4}`, `{"b":1,"a":1,"b":1}`, `{"\"":1,"a":1,"\u0022":1}`, `{"\\":1,"a":1,"\u005c":1}`} {
 		if _, err := Canonical([]byte(in)); err == nil || !strings.Contains(err.Error(), "duplicate member") {
 			t.Errorf("%s: %v", in, err)
@@ -103,7 +103,7 @@ func TestOrderOfNames(t *testing.T) {
 	}
 }
 
-// What a Value says of itself, and of what it is not.
+// The methods of a Value of its own kind and of other kinds.
 func TestValue(t *testing.T) {
 	open := func(s string) Value {
 		v, err := Canonical([]byte(s))
@@ -154,7 +154,7 @@ func TestValue(t *testing.T) {
 	if b, err := open("false").Bool(); b || err != nil {
 		t.Error(b, err)
 	}
-	// Nested values, strings that look like ends, and a walk that is left early.
+	// Nested values, strings that contain delimiters, and an early break.
 	v := open(`{"a":[[1,[2]],"]}\"\\",{"b":{}}],"c":"}","d":{},"e":[]}`)
 	var got []string
 	for n, m := range v.Members() {
@@ -180,7 +180,7 @@ func TestValue(t *testing.T) {
 	if n != 4 {
 		t.Error(n)
 	}
-	// Text and back.
+	// Round trip of text.
 	for _, s := range []string{"", "a", `"`, `\`, `a"b\c`, "\x00\x1f \x7f", "é😀"} {
 		q := Value(AppendString([]byte("x"), s))[1:]
 		back, err := q.Text()
@@ -194,7 +194,7 @@ func TestValue(t *testing.T) {
 			t.Errorf("%q is no JSON", q.JSON())
 		}
 	}
-	// A member that is not there, one in another case, and one that is unknown.
+	// An absent member, one in another case, and an unknown one.
 	var a, b Value
 	if err := open(`{"a":1,"x":2}`).Fields(Field{"a", &a}, Field{"b", &b}); err != nil || string(a) != "1" || b != nil {
 		t.Error(a, b, err)

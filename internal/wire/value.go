@@ -9,20 +9,19 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// Value is the canonical form of one JSON value. Only [Canonical] makes one;
-// the methods rely on its form and hand out parts of it.
+// Value is the canonical form of one JSON value. Only [Canonical] creates one. The
+// methods rely on its form and return parts of it without copying.
 type Value []byte
 
-// Field names a member that [Value.Fields] looks for and where it is put.
+// Field is a member that [Value.Fields] looks for, and the destination of its value.
 type Field struct {
-	Name string
-	To   *Value
+	Name string // exact name
+	To   *Value // set if the member is present
 }
 
-// Fields reads an object's members by their exact names. Unknown members are
-// passed over; one that differs from a known name in case only is refused,
-// because another decoder would take it for the known one. An absent member
-// leaves its Value nil.
+// Fields reads an object's members by their exact names. It ignores unknown members,
+// but refuses one that differs from a known name only in case, because another decoder
+// could read it as the known one. The Value of an absent member stays nil.
 func (v Value) Fields(fields ...Field) error {
 	if v.Kind() != '{' {
 		return fmt.Errorf("%w: an object was expected", ErrSyntax)
@@ -44,8 +43,8 @@ next:
 	return nil
 }
 
-// String renders v for people, quoted and cut as package text does it: canonical
-// bytes hold control characters as they are. Use string(v) for the bytes.
+// String renders v for messages, quoted and cut as in package text. Use string(v) for
+// the canonical bytes, which may include control characters.
 func (v Value) String() string {
 	switch v.Kind() {
 	case 0:
@@ -66,8 +65,8 @@ func (v Value) Kind() byte {
 	return v[0]
 }
 
-// Members yields an object's members in order of their names; nothing for
-// another kind. A Name is the canonical string without its quotes.
+// Members yields an object's members in order of their names, and nothing for other
+// kinds. A Name is the canonical string without its quotes.
 func (v Value) Members() iter.Seq2[Name, Value] {
 	return func(yield func(Name, Value) bool) {
 		if v.Kind() != '{' {
@@ -89,7 +88,7 @@ func (v Value) Members() iter.Seq2[Name, Value] {
 	}
 }
 
-// Elements yields an array's elements; nothing for another kind.
+// Elements yields an array's elements, and nothing for other kinds.
 func (v Value) Elements() iter.Seq[Value] {
 	return func(yield func(Value) bool) {
 		if v.Kind() != '[' {
@@ -108,13 +107,13 @@ func (v Value) Elements() iter.Seq[Value] {
 	}
 }
 
-// Name is a member's name as it stands in the canonical form, without quotes.
+// Name is a member's name in canonical form, without quotes.
 type Name []byte
 
-// String returns the name with escapes undone.
+// String returns the unescaped name.
 func (n Name) String() string { return unescape(n) }
 
-// Compare orders a name against a plain string, as the canonical form orders members.
+// Compare compares a name with an unescaped string, in the order of the canonical form.
 func (n Name) Compare(s string) int {
 	if bytes.IndexByte(n, '\\') < 0 {
 		return bytes.Compare(n, []byte(s))
@@ -165,8 +164,8 @@ func AppendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// JSON returns v as JSON text. The canonical form holds control characters as
-// they are, which JSON does not allow; the canonical form of the result is v.
+// JSON returns v as JSON text. The canonical form has unescaped control characters,
+// which JSON does not allow. The canonical form of the result is v.
 func (v Value) JSON() []byte {
 	out := make([]byte, 0, len(v))
 	for _, c := range v {

@@ -11,8 +11,8 @@ import (
 	"github.com/visum-dev/visum/repo/drill"
 )
 
-// BenchmarkDrill rehearses an announcement after so many roots, with two pins in
-// each scenario and with as many as there are by default.
+// BenchmarkDrill rehearses an announcement for chains of roots of different length,
+// with two pins in each scenario and with the default number.
 func BenchmarkDrill(b *testing.B) {
 	for _, roots := range []int{3, 100, 300} {
 		w := movetest.New(b)

@@ -1,31 +1,39 @@
-// Package drill rehearses the next step of a repository before anybody can see
-// it. A signed draft is published into memory, and a simulated fleet lives
-// through it: clients of package client, and stock clients of go-tuf, started from
-// every pin that was ever exported, some of them awake until just now, some of
-// them for the first time. They meet old places that are dark, frozen, lying, or
-// in the hands of a thief, and new places that are late. There is no network and
-// nothing is written.
+// Package drill rehearses the next step of a repository before its publication. It
+// publishes a signed draft in memory and runs a simulated fleet against the result:
+// clients of package client and standard TUF clients of go-tuf, started from every
+// pin that was ever exported. Some clients were online until the step, others start
+// for the first time. In the scenarios the old locations are unreachable, frozen,
+// faulty or compromised, and the new locations lack files. Drill uses no network and
+// writes nothing.
 //
-// After each refresh of each client the invariants are checked that a move must
-// keep: the root that a client trusts is in the chain that both parties signed
-// (S1) and never goes back (S2), nothing is had but what is approved under it (S3),
-// no retired place is asked (S4), no floor is gone below (S5), no place is asked
-// that nobody listed (S6), content comes only with a tip that is in date (S12); and who
-// can reach one honest place comes to the end of the move (L1, S7), within as many
-// probes as there are places (L2), whatever the others hide; and from every error as
-// soon as the world is well again (L5). One client alone may rest before the end: it
-// whose charter is content with one operator (min_operators 1), as long as that one
-// has content in date.
+// After each refresh of each client the drill checks the invariants of a move:
 //
-// Where the draft heals a fork, clients that were shown its roots come to the end too.
+//	S1   a trusted root is in the chain that both parties signed; a recovery root is trusted only after the waiting period
+//	S2   the trusted root never goes back (rollback)
+//	S3   a client finds only targets that are approved under its root
+//	S4   a client sends no request to a retired location
+//	S5   content never goes below a floor or back within an epoch (rollback)
+//	S6   a client sends no request to an unlisted location
+//	S12  content requires an unexpired newest root
+//	L1   a client that can reach one healthy location completes the move (also called S7)
+//	L2   it does so within as many root checks as there are locations, whatever the others hide
+//	L5   after any error it recovers as soon as all locations are healthy
 //
-// Where a recovery stands between a pin and the newest root, clients live through
-// its wait with their clocks ahead: who follows before is a violation (S1), and who
-// does not follow after it too (L5). Stock clients know no recovery and stay.
+// One kind of client may stop before the newest root: a client whose charter has
+// min_operators 1, as long as that operator serves unexpired content.
 //
-// Every client verifies its own way, so a rehearsal takes as long as the square of
-// the number of roots: seconds for ten, a minute or two for a hundred. [Drill].MaxPins
-// bounds what grows with the number of scenarios.
+// If the draft heals a fork, clients with roots of the other branch must complete the
+// move too.
 //
-// This is the one package beside examples and tests in which client and repo meet.
+// If there is a recovery between a pin and the newest root, clients with an advanced
+// clock go through its waiting period. A client that follows it earlier violates S1, a
+// client that does not follow it afterwards violates L5. Standard TUF clients do not
+// know recoveries and keep their root.
+//
+// Every client verifies its whole chain of roots, so the time of a drill grows with
+// the square of the number of roots: seconds for ten roots, a minute or two for a
+// hundred. [Drill].MaxPins bounds the factor that grows with the number of scenarios.
+//
+// Except for examples and tests, this is the only package that imports both client
+// and repo.
 package drill

@@ -16,58 +16,58 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Drill says what is rehearsed.
+// Drill is the configuration of a rehearsal.
 type Drill struct {
-	// Storage is the repository as it is published. It is only read.
+	// Storage is the published repository. It is only read.
 	Storage repo.Storage
-	// Config is how the draft will be published: with the trust anchor (its Pin, or a
-	// Ledger that knows the repository; see [repo.ErrNoPin]), with the online signers, with the
-	// Bridge where there is one. Those of its keys that are the vendor's old ones are
-	// lent to the thief.
+	// Config is the configuration for publishing the draft: the trust anchor (a Pin,
+	// or a Ledger that knows the repository; see [repo.ErrNoPin]), the online signers,
+	// and the Bridge for dual signing. The drill treats old vendor keys among the
+	// signers as compromised.
 	Config repo.Config
-	// Draft is the step, with all its signatures; nil: what is published is rehearsed.
+	// Draft is the step, fully signed; nil: the published repository is rehearsed.
 	Draft *repo.Draft
-	// Pins are pins that products were shipped with, beside those that can be derived
-	// from the published roots.
+	// Pins are pins of shipped products, in addition to those derived from the
+	// published roots.
 	Pins [][]byte
-	// Old are the ids of the places that fall into other hands; nil: those that the
-	// step demotes or retires, or else the first that serves content.
+	// Old are the ids of the locations that become unreachable, frozen or compromised;
+	// nil: those that the step demotes or retires, or else the first with content.
 	Old []string
-	// Places are what places hold at this moment, by location id, where that is not
-	// the whole Storage: a folder that is a mirror, say. What the draft adds comes on top.
+	// Places holds the current files of locations, by location id, if they differ from
+	// Storage, for example the folder of a mirror. The files of the draft are added.
 	Places map[string]repo.Storage
-	// Stolen are further keys of the thief: all that the vendor ever had, for
-	// example. Keys of the review party among them are left out.
+	// Stolen are further compromised keys, for example all keys that the vendor ever
+	// had. Keys of the review party among them are ignored.
 	Stolen []tuf.Signer
-	// MaxPins is how many pins, and for go-tuf roots, are taken to every scenario: the
-	// first, the last, and some between; the others are started in a world that is
-	// well. 0: 16; at least 2.
+	// MaxPins bounds the pins, and the roots for go-tuf, that are used in every
+	// scenario: the first, the last and some between. The others are used only in the
+	// scenario with healthy locations. 0: 16; the minimum is 2.
 	MaxPins int
 }
 
-// play is the drill while it runs.
+// play is the state of a running drill.
 type play struct {
 	*Drill
 	now           time.Time
 	before, after []*tuf.Root
-	recovered     map[int64]bool  // versions in after that were recovered to
+	recovered     map[int64]bool  // versions in after that a recovery introduced
 	old, fresh    map[string]bool // location ids
 	locations     []tuf.Location  // of all roots and pins, by base
-	well          map[string]host // how all places behave after the step, by base
+	well          map[string]host // healthy behaviour of all locations after the step, by base
 	pins          [][]byte
-	files         map[string]repo.Storage // what there is to serve: before, after, evil
-	fork          []byte                  // what a thief shows as the next root; nil: nothing
-	evil          string                  // path that only a thief lists
-	good          map[string][]string     // sha256 of what is approved, before or after, by path
-	paths         []tuf.Approved          // some of what is approved after the step
+	files         map[string]repo.Storage // by name: before, after, late, evil, fork
+	fork          []byte                  // the attacker's next root; nil: none
+	evil          string                  // path of a forged target
+	good          map[string][]string     // sha256 of approved targets, before or after the step, by path
+	paths         []tuf.Approved          // some targets that are approved after the step
 	report        *Report
 
 	mu    sync.Mutex
 	valid map[validKey]bool
 }
 
-// Run lives through all scenarios. The error is of the storage or of ctx, or says
-// that there is nothing to rehearse; how the fleet fared is in the Report.
+// Run runs all scenarios. The results are in the Report. The error is an error of the
+// storage or of ctx, or the reason why a rehearsal is impossible.
 func (d *Drill) Run(ctx context.Context) (*Report, error) {
 	p := newPlay(d)
 	if done, err := p.prepare(ctx); done || err != nil {
@@ -111,8 +111,8 @@ func newPlay(d *Drill) *play {
 	return &play{Drill: d, report: &Report{Outcomes: []Outcome{}}, files: map[string]repo.Storage{}, good: map[string][]string{}, valid: map[validKey]bool{}}
 }
 
-// prepare publishes the draft in memory, and arms the thief. done: the report is
-// complete.
+// prepare publishes the draft in memory and creates the attacker's files. done means
+// that the report is complete.
 func (p *play) prepare(ctx context.Context) (done bool, err error) {
 	live := repo.New(p.Storage, &p.Config)
 	p.now = live.Now()
@@ -123,7 +123,7 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 		return false, errors.New("drill: the repository is empty")
 	}
 	if first := p.before[0].Version(); first > 1 {
-		return false, fmt.Errorf("drill: roots before v%d are not named by prev_root_sha256, so it is not known where products that embed them begin; give Config.Pin an older root", first)
+		return false, fmt.Errorf("drill: prev_root_sha256 does not name the roots before v%d, so their pins are unknown; set Config.Pin to an older root", first)
 	}
 	p.report.Root = p.before[len(p.before)-1].Version()
 	after := storage.Overlay(p.Storage)
@@ -145,7 +145,7 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 	}
 	p.report.Root = p.tip().Version()
 	if p.tip().Charter() == nil {
-		return false, errors.New("drill: a plain TUF repository can't move")
+		return false, errors.New("drill: a repository without a charter can't be moved")
 	}
 	p.files["before"], p.files["after"], p.files["late"] = p.Storage, after, late{after, p.Storage}
 	if p.pins, err = next.Pins(ctx); err != nil {
@@ -153,12 +153,12 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 	}
 	for _, pin := range p.Pins {
 		if _, err := tuf.OpenPin(pin, &tuf.Options{UnsafeLoopback: p.Config.UnsafeLoopback}); err != nil {
-			return false, fmt.Errorf("drill: a pin: %w", err)
+			return false, fmt.Errorf("drill: invalid pin: %w", err)
 		}
 	}
 	p.pins = append(p.pins, p.Pins...)
 	if len(p.pins) == 0 {
-		return false, errors.New("drill: there is no pin: no root has places of two operators")
+		return false, errors.New("drill: no pin can be derived: no root has locations of two operators")
 	}
 	p.cast()
 	for _, name := range []string{"before", "after"} {
@@ -169,9 +169,9 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 	return false, p.arm(ctx)
 }
 
-// rehearsal is the configuration by which the draft is published in memory. What
-// is signed there is no record of anything, so the ledger is one of its own that
-// begins with what is published; the chain is verified from the same root.
+// rehearsal is the configuration for publishing the draft in memory. It has a ledger
+// of its own, which starts with the published repository, so that the rehearsal leaves
+// no record; the chain is verified from the same root.
 func (p *play) rehearsal() *repo.Config {
 	cfg := p.Config
 	cfg.Pin = p.before[0].Bytes()
@@ -179,7 +179,7 @@ func (p *play) rehearsal() *repo.Config {
 	return &cfg
 }
 
-// recoveries notes which roots clients come to only after a wait.
+// recoveries records the roots that clients accept only after a waiting period.
 func (p *play) recoveries(ctx context.Context, r *repo.Repo) error {
 	files, err := r.RootFiles(ctx)
 	if err != nil {
@@ -194,7 +194,7 @@ func (p *play) recoveries(ctx context.Context, r *repo.Repo) error {
 	return nil
 }
 
-// waits reports whether a recovery stands between a root and the newest.
+// waits reports whether there is a recovery between a root and the newest.
 func (p *play) waits(root int64) bool {
 	for v := range p.recovered {
 		if v > root {
@@ -208,7 +208,7 @@ func (p *play) tip() *tuf.Root { return p.after[len(p.after)-1] }
 
 func (p *play) was() *tuf.Root { return p.before[len(p.before)-1] }
 
-// cast says who is old and who is new, and collects all places.
+// cast determines old and new locations, and collects all locations.
 func (p *play) cast() {
 	p.old, p.fresh = map[string]bool{}, map[string]bool{}
 	stays := func(l tuf.Location) bool {
@@ -268,7 +268,7 @@ func (p *play) cast() {
 	}
 }
 
-// sample takes at most MaxPins of n things: the first, the last, and some between.
+// sample selects at most MaxPins of n elements: the first, the last and some between.
 func (p *play) sample(n int) (out []int) {
 	limit := min(n, max(2, cmp.Or(p.MaxPins, 16)))
 	for i := range limit {

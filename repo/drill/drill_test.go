@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// rehearse makes a step, signs it with everybody's keys and drills it.
+// rehearse stages a step, signs it with all keys and drills it.
 func rehearse(t *testing.T, w *movetest.World, cfg *repo.Config, step func(context.Context, *repo.Repo) (*repo.Draft, error), change ...func(*drill.Drill)) *drill.Report {
 	t.Helper()
 	cfg.Now = func() time.Time { return w.Now }
@@ -32,7 +32,7 @@ func rehearse(t *testing.T, w *movetest.World, cfg *repo.Config, step func(conte
 	r, err := x.Run(t.Context())
 	movetest.NoErr(t, err)
 	if len(w.Store.Written()) != before {
-		t.Fatal("a drill wrote something")
+		t.Fatal("the drill wrote files")
 	}
 	return r
 }
@@ -60,8 +60,8 @@ func find(t *testing.T, r *drill.Report, scenario, client string) drill.Outcome 
 	return drill.Outcome{}
 }
 
-// Each step of a good move, and a whole emergency, ends well in every scenario.
-func TestGoodMove(t *testing.T) {
+// Each step of a valid move, and an emergency move, passes every scenario.
+func TestValidMove(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
 	good := func(r *drill.Report, root int64) {
@@ -70,8 +70,8 @@ func TestGoodMove(t *testing.T) {
 			t.Fatalf("%v\n%s", err, r)
 		}
 		for _, client := range []string{"visum", "go-tuf"} {
-			if o := find(t, r, "all is well", client); o.Converged != o.Clients || o.Clients < int(root) {
-				t.Errorf("all is well, and of %d clients %d converged\n%s", o.Clients, o.Converged, r)
+			if o := find(t, r, "all locations healthy", client); o.Converged != o.Clients || o.Clients < int(root) {
+				t.Errorf("all locations healthy, but of %d clients %d converged\n%s", o.Clients, o.Converged, r)
 			}
 		}
 	}
@@ -91,21 +91,21 @@ func TestGoodMove(t *testing.T) {
 	for name, cfg := range ways {
 		r := rehearse(t, w, cfg, w.Move.CutOver)
 		good(r, 3)
-		for _, scenario := range []string{"old place frozen before the step", "old place dark", "old place frozen, rendezvous dark", "old place answers all with a web page",
-			"old place and its keys in the hands of a thief", "thief forks root with all he has",
-			"old place and rendezvous frozen"} {
+		for _, scenario := range []string{"old location frozen before the step", "old location unreachable", "old location frozen, rendezvous unreachable", "old location answers every request with a web page",
+			"old location and its keys compromised", "compromised old location serves a forged root",
+			"old location and rendezvous frozen"} {
 			if o := find(t, r, scenario, "visum"); o.Converged != o.Clients {
 				t.Errorf("%s, %s: of %d clients %d converged", name, scenario, o.Clients, o.Converged)
 			}
 		}
-		// Who knows of the old place only is left with it: unharmed.
-		if o := find(t, r, "old place frozen at the first root, rendezvous dark", "visum"); o.Waiting == 0 || o.Converged == 0 || o.Roots[1] == 0 {
+		// A client that knows only the old location keeps its root, unharmed.
+		if o := find(t, r, "old location frozen at the first root, rendezvous unreachable", "visum"); o.Waiting == 0 || o.Converged == 0 || o.Roots[1] == 0 {
 			t.Errorf("%+v", o)
 		}
 		if o := find(t, r, "total outage", "visum"); o.Converged != 0 {
 			t.Errorf("%+v", o)
 		}
-		if o := find(t, r, "nothing but the thief", "visum"); o.Waiting == 0 {
+		if o := find(t, r, "only the compromised old location reachable", "visum"); o.Waiting == 0 {
 			t.Errorf("%+v", o)
 		}
 	}
@@ -120,10 +120,10 @@ func TestGoodMove(t *testing.T) {
 	w.Retire()
 	r = rehearse(t, w, signed(movetest.NewKeys...), func(context.Context, *repo.Repo) (*repo.Draft, error) { return &repo.Draft{}, nil }, func(d *drill.Drill) { d.Draft = nil })
 	good(r, 4)
-	if data, err := json.Marshal(r); err != nil || !strings.Contains(string(data), `"scenario":"all is well"`) {
+	if data, err := json.Marshal(r); err != nil || !strings.Contains(string(data), `"scenario":"all locations healthy"`) {
 		t.Errorf("%s %v", data, err)
 	}
-	if s := r.String(); !strings.Contains(s, "visum   all is well") {
+	if s := r.String(); !strings.Contains(s, "visum   all locations healthy") {
 		t.Errorf("%s", s)
 	}
 
@@ -133,24 +133,24 @@ func TestGoodMove(t *testing.T) {
 	good(rehearse(t, w, signed(movetest.NewKeys...), w.Move.Emergency), 2)
 }
 
-// A recovery is rehearsed like a step: nobody follows before the wait is over,
-// everybody after it; and so is every step of a repository that went through one.
+// A recovery is rehearsed like a step: clients follow it after the waiting period and
+// not before. Every later step of the repository passes too.
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t, movetest.Recoverable)
 	w.Now = w.Now.Add(movetest.Day)
 	w.Refresh(movetest.OldKeys...)
 	stage := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) }
-	heir := signed(slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
-	for name, cfg := range map[string]*repo.Config{"at once": heir, "bridge": bridged(t, w)} {
+	successor := signed(slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	for name, cfg := range map[string]*repo.Config{"at once": successor, "bridge": bridged(t, w)} {
 		r := rehearse(t, w, cfg, stage, func(d *drill.Drill) { d.MaxPins = 2 })
 		if err := r.Err(); err != nil || r.Root != 2 {
 			t.Fatalf("%s: %v\n%s", name, err, r)
 		}
-		if o := find(t, r, "all is well", "visum"); o.Converged != o.Clients || o.Clients < 3 {
-			t.Errorf("%s: all is well, and of %d clients %d converged\n%s", name, o.Clients, o.Converged, r)
+		if o := find(t, r, "all locations healthy", "visum"); o.Converged != o.Clients || o.Clients < 3 {
+			t.Errorf("%s: all locations healthy, but of %d clients %d converged\n%s", name, o.Clients, o.Converged, r)
 		}
-		if o := find(t, r, "all is well", "go-tuf"); o.Roots[1] == 0 || o.Roots[2] == 0 {
+		if o := find(t, r, "all locations healthy", "go-tuf"); o.Roots[1] == 0 || o.Roots[2] == 0 {
 			t.Errorf("%s: %+v", name, o)
 		}
 	}
@@ -158,22 +158,22 @@ func TestRecovery(t *testing.T) {
 	renew := func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	}
-	r := rehearse(t, w, heir, renew)
+	r := rehearse(t, w, successor, renew)
 	if err := r.Err(); err != nil || r.Root != 3 {
 		t.Fatalf("%v\n%s", err, r)
 	}
-	if o := find(t, r, "all is well", "visum"); o.Converged != o.Clients || o.Clients < 4 {
-		t.Errorf("all is well, and of %d clients %d converged\n%s", o.Clients, o.Converged, r)
+	if o := find(t, r, "all locations healthy", "visum"); o.Converged != o.Clients || o.Clients < 4 {
+		t.Errorf("all locations healthy, but of %d clients %d converged\n%s", o.Clients, o.Converged, r)
 	}
-	// A rendezvous that has roots only, and no statements: one operator is not enough.
-	r = rehearse(t, w, heir, renew, func(d *drill.Drill) { d.Places = map[string]repo.Storage{"z": lacks(w, "recovery/")} })
+	// The rendezvous has roots but no statements: one operator is not enough.
+	r = rehearse(t, w, successor, renew, func(d *drill.Drill) { d.Places = map[string]repo.Storage{"z": lacks(w, "recovery/")} })
 	if err := r.Err(); !errors.Is(err, drill.ErrDrill) || !strings.Contains(r.String(), "L5") {
 		t.Errorf("%v\n%s", err, r)
 	}
 }
 
-// A bad step is found out, in the words of what it breaks.
-func TestBadMoves(t *testing.T) {
+// The drill reports a faulty step with the broken rule or invariant.
+func TestFaultySteps(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		draft  func(w *movetest.World, d *repo.Draft) *repo.Draft
@@ -195,15 +195,15 @@ func TestBadMoves(t *testing.T) {
 			movetest.NoErr(w.T, err)
 			return d
 		}, want: "signatures are missing"},
-		"the new place is empty": {change: func(w *movetest.World, d *drill.Drill) {
+		"the new location is empty": {change: func(w *movetest.World, d *drill.Drill) {
 			d.Places = map[string]repo.Storage{"b": storage.Overlay(nil)}
 		}, want: "L1"},
-		"the new place lacks a target": {change: func(w *movetest.World, d *drill.Drill) {
+		"the new location lacks a target": {change: func(w *movetest.World, d *drill.Drill) {
 			d.Places = map[string]repo.Storage{"b": lacks(w, "targets/")}
-		}, want: "place b: agent/1.0: the place lacks it"},
-		"the new place lacks a role": {change: func(w *movetest.World, d *drill.Drill) {
+		}, want: "location b: agent/1.0: the location lacks it"},
+		"the new location lacks a role": {change: func(w *movetest.World, d *drill.Drill) {
 			d.Places = map[string]repo.Storage{"b": lacks(w, "review-agent")}
-		}, want: "without content, which was to be had", long: true},
+		}, want: "without content, although content is available", long: true},
 		"the rendezvous lacks the root before": {change: func(w *movetest.World, d *drill.Drill) {
 			d.Places = map[string]repo.Storage{"z": lacks(w, "2.root.json")}
 		}, want: "L1", long: true},
@@ -239,7 +239,7 @@ func TestBadMoves(t *testing.T) {
 	}
 }
 
-// edit changes the charter in a draft's root and has everybody sign that.
+// edit changes the charter in a draft's root and signs it with all keys.
 func edit(w *movetest.World, d *repo.Draft, change func(charter map[string]any)) *repo.Draft {
 	w.T.Helper()
 	data, err := d.Bytes()
@@ -260,7 +260,7 @@ func edit(w *movetest.World, d *repo.Draft, change func(charter map[string]any))
 	return w.Force(d)
 }
 
-// lacks is a mirror of what is published, but for what has that in its name.
+// lacks is a mirror without the files whose names contain the given text.
 func lacks(w *movetest.World, what string) repo.Storage {
 	s := storage.Overlay(nil)
 	for name, data := range w.Store.Written() {
@@ -271,9 +271,8 @@ func lacks(w *movetest.World, what string) repo.Storage {
 	return s
 }
 
-// Keys of release roles are rotated, by themselves, of one party and of both: no
-// client loses anything, and the drill reports no violation, before the root is
-// published and afterwards.
+// After a rotation of release keys, of one party or of both, no client loses anything,
+// and the drill reports no violation before and after the publication of the root.
 func TestReleaseKeysRotated(t *testing.T) {
 	t.Parallel()
 	for name, roles := range map[string][]int{"one party": {0}, "both": {0, 1}} {

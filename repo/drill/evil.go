@@ -21,15 +21,15 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// thief has keys, and makes with them what he can.
-type thief struct {
+// attacker has compromised keys.
+type attacker struct {
 	keys map[string]tuf.Signer // by key id
 }
 
-// arm gives the thief every key at hand that the review party does not hold, and
-// lets him forge content and a root with them.
+// arm gives the attacker every available key that the review party does not hold, and
+// forges content and a root with them.
 func (p *play) arm(ctx context.Context) error {
-	t := &thief{map[string]tuf.Signer{}}
+	t := &attacker{map[string]tuf.Signer{}}
 	signers := slices.Concat(p.Stolen, p.Config.Signers)
 	if p.Config.DualSigning != nil {
 		signers = append(signers, p.Config.DualSigning.Signers...)
@@ -43,13 +43,13 @@ func (p *play) arm(ctx context.Context) error {
 	if err := p.forgeRoot(ctx, t); err != nil {
 		return err
 	}
-	// Of the generations before the newest, the last whose online keys he has.
+	// Content is forged in the newest superseded epoch whose online keys are available.
 	for _, root := range slices.Backward(p.before) {
 		if root.Charter().Epoch() < p.tip().Charter().Epoch() && t.has(root, "timestamp") && t.has(root, "snapshot") {
 			return p.forgeContent(ctx, t, root)
 		}
 	}
-	p.report.Notes = append(p.report.Notes, "no thief of online keys was rehearsed: the step leaves no generation of them behind of which the keys are at hand")
+	p.report.Notes = append(p.report.Notes, "no compromise of online keys was rehearsed: the keys of no superseded epoch are available")
 	return nil
 }
 
@@ -81,13 +81,13 @@ func (p *play) reviewKeys() map[string]bool {
 	return out
 }
 
-// has reports whether the thief meets the threshold of a top-level role.
-func (t *thief) has(root *tuf.Root, role string) bool {
+// has reports whether the attacker's keys meet the threshold of a top-level role.
+func (t *attacker) has(root *tuf.Root, role string) bool {
 	ids, n := root.RoleKeys(role)
 	return t.count(ids) >= n
 }
 
-func (t *thief) count(ids []string) (n int) {
+func (t *attacker) count(ids []string) (n int) {
 	for _, id := range ids {
 		if t.keys[id] != nil {
 			n++
@@ -96,8 +96,8 @@ func (t *thief) count(ids []string) (n int) {
 	return n
 }
 
-// sign signs a document with those of the keys that he has.
-func (t *thief) sign(ctx context.Context, doc any, ids []string) ([]byte, error) {
+// sign signs a document with the attacker's keys among ids.
+func (t *attacker) sign(ctx context.Context, doc any, ids []string) ([]byte, error) {
 	data, err := json.Marshal(doc)
 	if err != nil {
 		return nil, err
@@ -122,9 +122,9 @@ func (t *thief) sign(ctx context.Context, doc any, ids []string) ([]byte, error)
 	return json.Marshal(file)
 }
 
-// forgeRoot makes a next root that hands the repository to the thief: signed with
-// what he has, which by the rules is not enough.
-func (p *play) forgeRoot(ctx context.Context, t *thief) error {
+// forgeRoot forges a next root, signed with the attacker's root keys, which by the
+// charter's rules are not enough.
+func (p *play) forgeRoot(ctx context.Context, t *attacker) error {
 	md, err := metadata.Root().FromBytes(p.was().Bytes())
 	if err != nil {
 		return err
@@ -133,20 +133,20 @@ func (p *play) forgeRoot(ctx context.Context, t *thief) error {
 	md.Signed.Expires = p.now.AddDate(10, 0, 0)
 	ids, _ := p.was().RoleKeys("root")
 	if t.count(ids) == 0 {
-		p.report.Notes = append(p.report.Notes, "no thief of root keys was rehearsed: none of them is at hand")
+		p.report.Notes = append(p.report.Notes, "no compromise of root keys was rehearsed: none of them is available")
 		return nil
 	}
 	p.fork, err = t.sign(ctx, md.Signed, ids)
 	return err
 }
 
-// driven is how far up a thief drives the versions.
+// driven is the version number in the attacker's metadata (fast-forward).
 const driven = 1_000_000
 
-// forgeContent is what a thief serves under a root whose online keys he has: the
-// review party's roles as they are, everything else as he likes it, as far as he
-// has the keys.
-func (p *play) forgeContent(ctx context.Context, t *thief, root *tuf.Root) error {
+// forgeContent forges the content under a root whose online keys are compromised. The
+// review party's roles are unchanged; the others are forged if their keys are
+// available.
+func (p *play) forgeContent(ctx context.Context, t *attacker, root *tuf.Root) error {
 	out := storage.Overlay(truncated{p.Storage, root.Version()})
 	put := func(name string, doc any, ids []string) error {
 		data, err := t.sign(ctx, doc, ids)
@@ -203,7 +203,7 @@ func (p *play) forgeContent(ctx context.Context, t *thief, root *tuf.Root) error
 	return nil
 }
 
-// listed are the roles that the present snapshot lists, with their versions.
+// listed returns the roles in the published snapshot, with their versions.
 func (p *play) listed(ctx context.Context) (map[string]int64, error) {
 	out := map[string]int64{}
 	data, err := p.Storage.Read(ctx, "metadata/timestamp.json")
@@ -230,7 +230,7 @@ func (p *play) listed(ctx context.Context) (map[string]int64, error) {
 	return out, nil
 }
 
-// role reads a targets role as it is published; an empty one where there is none.
+// role reads a published targets role; version 0 gives an empty one.
 func (p *play) role(ctx context.Context, role string, version int64) (*metadata.Metadata[metadata.TargetsType], error) {
 	if version == 0 {
 		return metadata.Targets(time.Now()), nil
@@ -242,7 +242,7 @@ func (p *play) role(ctx context.Context, role string, version int64) (*metadata.
 	return metadata.Targets().FromBytes(data)
 }
 
-// truncated is a storage as it was before later roots, without a timestamp.
+// truncated is a storage without the roots after root and without a timestamp.
 type truncated struct {
 	repo.Storage
 	root int64
@@ -256,12 +256,12 @@ func (s truncated) Read(ctx context.Context, name string) ([]byte, error) {
 	return s.Storage.Read(ctx, name)
 }
 
-var errLacks = errors.New("the place lacks it, or has other bytes")
+var errLacks = errors.New("the location lacks it or has other bytes")
 
-// holdsTarget compares a target at a place with what was approved.
+// holdsTarget compares a location's file of a target with the approved one.
 func (p *play) holdsTarget(ctx context.Context, l tuf.Location, a tuf.Approved) error {
 	if a.Length() > storage.MaxRead {
-		return nil // too large to be held in memory; the preflight streams it
+		return nil // too large for memory; the preflight checks it
 	}
 	data, err := p.at(l, "after").Read(ctx, repo.TargetName(a.Path(), a.SHA256()))
 	if errors.Is(err, fs.ErrNotExist) {

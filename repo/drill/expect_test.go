@@ -13,8 +13,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What the oracle expects of a client that knows root 2, and whose pin lists one
-// more place than the roots do.
+// Expectations of the oracle for a client with root 2, whose pin lists one more
+// location than the roots do.
 func TestExpectation(t *testing.T) {
 	t.Parallel()
 	p := cutting(t)
@@ -29,27 +29,27 @@ func TestExpectation(t *testing.T) {
 	movetest.NoErr(t, err)
 	pin, err := tuf.OpenPin(data, nil)
 	movetest.NoErr(t, err)
-	says := func(code int) host { return host{answer: func(string) (int, []byte) { return code, nil }} }
-	well, frozen, dark := host{files: "after", content: true}, host{files: "before", content: true}, host{dark: true}
+	status := func(code int) host { return host{answer: func(string) (int, []byte) { return code, nil }} }
+	well, frozen, unreachable := host{files: "after", content: true}, host{files: "before", content: true}, host{unreachable: true}
 	roots, content := host{files: "after"}, host{files: "after", content: true, roots: 2}
 	forks := host{files: "before", content: true, fork: p.fork, forkAt: 3}
 	for name, tt := range map[string]struct {
 		a, b, z, x host
 		want       expectation
 	}{
-		"all is well":                   {well, well, roots, well, expectation{3, true, 0}},
-		"total outage":                  {dark, dark, dark, dark, expectation{2, false, 0}},
-		"one says none":                 {frozen, well, roots, dark, expectation{3, true, 0}},
-		"two say none":                  {frozen, well, dark, frozen, expectation{3, true, 0}},
-		"three say none":                {frozen, well, says(404), frozen, expectation{3, true, 0}},
-		"two hide it":                   {says(403), well, says(404), dark, expectation{3, true, 0}},
-		"two are broken":                {says(500), well, says(451), dark, expectation{3, true, 0}},
-		"the rendezvous alone":          {dark, dark, roots, dark, expectation{3, false, 0}},
-		"the rendezvous has content":    {dark, dark, well, dark, expectation{3, false, 0}},
-		"what the pin alone lists":      {dark, dark, dark, well, expectation{3, false, 0}},
-		"content here, the root there":  {dark, content, dark, roots, expectation{3, true, 0}},
-		"content that is not valid yet": {frozen, dark, roots, dark, expectation{3, false, 0}},
-		"another root 3":                {forks, dark, dark, dark, expectation{2, true, 0}},
+		"all locations healthy":         {well, well, roots, well, expectation{3, true, 0}},
+		"total outage":                  {unreachable, unreachable, unreachable, unreachable, expectation{2, false, 0}},
+		"one reports none":              {frozen, well, roots, unreachable, expectation{3, true, 0}},
+		"two report none":               {frozen, well, unreachable, frozen, expectation{3, true, 0}},
+		"three report none":             {frozen, well, status(404), frozen, expectation{3, true, 0}},
+		"two hide it":                   {status(403), well, status(404), unreachable, expectation{3, true, 0}},
+		"two are broken":                {status(500), well, status(451), unreachable, expectation{3, true, 0}},
+		"the rendezvous alone":          {unreachable, unreachable, roots, unreachable, expectation{3, false, 0}},
+		"the rendezvous has content":    {unreachable, unreachable, well, unreachable, expectation{3, false, 0}},
+		"a location of the pin only":    {unreachable, unreachable, unreachable, well, expectation{3, false, 0}},
+		"content and root apart":        {unreachable, content, unreachable, roots, expectation{3, true, 0}},
+		"content that is not valid yet": {frozen, unreachable, roots, unreachable, expectation{3, false, 0}},
+		"another root 3":                {forks, unreachable, unreachable, unreachable, expectation{2, true, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scene{hosts: map[string]host{a: tt.a, b: tt.b, z: tt.z, x: tt.x}}
@@ -58,8 +58,8 @@ func TestExpectation(t *testing.T) {
 			}
 		})
 	}
-	// A charter that is content with one operator lets a client rest where one says
-	// that there is no next root, as long as there is content.
+	// A charter with min_operators 1 lets a client stop if one operator reports no next
+	// root and there is content.
 	rests := prepared(t, movetest.New(t, func(r *repo.Root) {
 		r.Probe = tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: 1000 * time.Hour}
 		r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30))
@@ -72,19 +72,19 @@ func TestExpectation(t *testing.T) {
 		a, b host
 		want expectation
 	}{
-		"one says none":                         {host{files: "before", content: true, roots: 1}, well, expectation{2, true, 1}},
-		"one says none, and nobody has content": {host{files: "before", roots: 1}, host{files: "after"}, expectation{2, false, 0}},
-		"nobody says none":                      {dark, well, expectation{2, true, 0}},
+		"one reports none":                          {host{files: "before", content: true, roots: 1}, well, expectation{2, true, 1}},
+		"one reports none, and there is no content": {host{files: "before", roots: 1}, host{files: "after"}, expectation{2, false, 0}},
+		"none reports none":                         {unreachable, well, expectation{2, true, 0}},
 	} {
-		s := scene{hosts: map[string]host{a: tt.a, b: tt.b, z: dark}}
+		s := scene{hosts: map[string]host{a: tt.a, b: tt.b, z: unreachable}}
 		if got := rests.expect(t.Context(), s, 1, one); got != tt.want {
 			t.Errorf("%s: expects %+v, want %+v", name, got, tt.want)
 		}
 	}
-	// Once its time is over a place counts for nothing, whatever it has.
+	// After its use_until a location does not count.
 	p.now = p.now.AddDate(1, 0, 0)
 	p.valid[validKey{3, a, "after", true}] = true
-	s := scene{hosts: map[string]host{a: well, b: dark, z: dark, x: dark}}
+	s := scene{hosts: map[string]host{a: well, b: unreachable, z: unreachable, x: unreachable}}
 	if got, want := p.expect(t.Context(), s, 3, pin), (expectation{root: 3}); got != want {
 		t.Errorf("expects %+v, want %+v", got, want)
 	}

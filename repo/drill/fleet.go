@@ -14,41 +14,41 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// member is one client of the fleet: a product with a pin and what it remembers.
+// member is one client of the fleet: a product with a pin and stored state.
 type member struct {
 	play  *play
 	name  string
 	data  []byte
 	pin   *tuf.Pin
 	store client.Store
-	root  int64 // that it trusts
-	// What it had content of last.
+	root  int64 // version of its trusted root
+	// Epoch and timestamp version of its last content.
 	epoch, timestamp int64
 	view             *client.View
 	err              error
-	// A process lives through all cycles, or is started again for the second: more
-	// often, long chains would be verified again and again.
+	// tireless: one process runs all cycles. Otherwise a new process runs the second
+	// one. More processes would verify long chains again and again.
 	tireless bool
 	starts   int
 	client   *client.Client
-	// ahead is how far its clock is ahead: it lives through the wait for a recovery.
+	// ahead is the advance of its clock, to go through the waiting period of a recovery.
 	ahead    time.Duration
-	searches int // while it was
+	searches int // root checks with the advanced clock
 	stage    *stage
 }
 
-// cycles are enough for a client to come to where it can, where it need not wait for
-// the turn of a place.
+// cycles is the number of refreshes after which a client must reach its end state,
+// unless it still has locations to ask.
 const cycles = 4
 
-// run lives through a scene with all kinds of clients.
+// run runs a scene with all kinds of clients.
 func (p *play) run(ctx context.Context, s scene) ([]Outcome, error) {
 	ours := Outcome{Scenario: s.name, Client: "visum", Roots: map[int64]int{}}
 	some := p.sample(len(p.pins))
 	for i := range p.pins {
 		sampled := slices.Contains(some, i)
 		for _, awake := range []bool{false, true} {
-			if !sampled && (awake || s.name != allWell) {
+			if !sampled && (awake || s.name != allHealthy) {
 				continue
 			}
 			m, err := p.member(ctx, i, awake)
@@ -71,8 +71,8 @@ func (p *play) run(ctx context.Context, s scene) ([]Outcome, error) {
 	return []Outcome{ours, *stock}, nil
 }
 
-// member makes a client: of a product that is started for the first time, or one
-// that was awake until the step. nil: it could not be awake.
+// member returns a client of a product that starts for the first time or, if awake,
+// that was online until the step; nil if it could not have been online.
 func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 	pin, err := tuf.OpenPin(p.pins[i], &tuf.Options{UnsafeLoopback: p.Config.UnsafeLoopback})
 	if err != nil {
@@ -83,7 +83,7 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 	if !awake {
 		return m, nil
 	}
-	m.name = fmt.Sprintf("pin of root v%d, awake until the step", m.root)
+	m.name = fmt.Sprintf("pin of root v%d, online until the step", m.root)
 	if m.root > p.was().Version() {
 		return nil, nil
 	}
@@ -91,14 +91,14 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 		return nil, err
 	}
 	if m.view.Root().Version() != p.was().Version() {
-		return nil, nil // nobody could, with this pin
+		return nil, nil // impossible with this pin
 	}
 	m.root = m.view.Root().Version()
-	m.client, m.starts = nil, 0 // the product is started again after the step
+	m.client, m.starts = nil, 0 // a new process after the step
 	return m, nil
 }
 
-// refresh is one cycle of the product. The error is that of ctx.
+// refresh runs one cycle of the product. The error is that of ctx.
 func (m *member) refresh(ctx context.Context, hosts map[string]host) ([]request, error) {
 	if m.client == nil || !m.tireless && m.starts < 2 {
 		m.starts++
@@ -123,12 +123,12 @@ func (m *member) refresh(ctx context.Context, hosts map[string]host) ([]request,
 
 func (m *member) now() time.Time { return m.play.now.Add(m.ahead) }
 
-// live takes a client through a scene, and then through a world that is well.
+// live runs a client through a scene and then with healthy locations.
 func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	p := m.play
 	e := p.expect(ctx, s, m.root, m.pin)
 	waits := p.waits(m.root)
-	if s.name == allWell && !waits {
+	if s.name == allHealthy && !waits {
 		e = expectation{root: p.tip().Version(), content: true}
 	}
 	there := func() bool { return m.view.Root().Version() == e.root && (m.err == nil) == e.content }
@@ -145,11 +145,11 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 			idle = -1
 		}
 		if m.root < e.root {
-			m.client = nil // a new process, so that the next cycle is a probe
+			m.client = nil // a new process does a root check first
 		}
 	}
 	if there() {
-		// Once more, now that it knows what it knows: whom does it ask?
+		// One more cycle with the new state, to check the requests.
 		if err := m.cycle(ctx, s.hosts, out); err != nil {
 			return err
 		}
@@ -158,34 +158,34 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	switch {
 	case there() || rests:
 	case m.view.Root().Version() != e.root:
-		out.violated("L1", m.name, "is at root v%d, and could have come to v%d: %v", m.view.Root().Version(), e.root, m.err)
+		out.violated("L1", m.name, "is at root v%d, v%d is available: %v", m.view.Root().Version(), e.root, m.err)
 	case e.content:
-		out.violated("L1", m.name, "is at root v%d without content, which was to be had: %v", e.root, m.err)
+		out.violated("L1", m.name, "is at root v%d without content, although content is available: %v", e.root, m.err)
 	default:
-		out.violated("S12", m.name, "is at root v%d with content, and none is valid", e.root)
+		out.violated("S12", m.name, "is at root v%d with content, although none is valid", e.root)
 	}
-	if s.name == allWell && waits {
+	if s.name == allHealthy && waits {
 		if err := m.heal(ctx, out); err != nil {
 			return err
 		}
 	}
 	out.count(m.view.Root().Version(), m.view.Root().Version() == p.tip().Version() && m.err == nil)
-	if s.name == allWell {
+	if s.name == allHealthy {
 		if err := m.find(ctx, out); err != nil {
 			return err
 		}
-		// Who is shown the past after all this, in a new process, is not led back.
+		// Stale metadata must not roll back a new process.
 		m.starts = 0
 		return m.cycle(ctx, p.past(), out)
 	}
 	return m.heal(ctx, out)
 }
 
-// rule is how clients wait for a root that was recovered to.
+// rule is the charter's rule for the recovery to root v.
 func (p *play) rule(v int64) *tuf.RecoveryRule { return p.after[v-2].Charter().Recovery() }
 
-// heal: as soon as the world is well the client comes to the end, after its wait
-// where there was a recovery.
+// heal checks that the client completes the move with healthy locations, after the
+// waiting period if there is a recovery.
 func (m *member) heal(ctx context.Context, out *Outcome) error {
 	m.tireless = true
 	tries := cycles
@@ -200,7 +200,7 @@ func (m *member) heal(ctx context.Context, out *Outcome) error {
 			m.ahead += rule.Hold / time.Duration(rule.MinTicks)
 			m.searches++
 		} else {
-			m.ahead, m.searches = 0, 0 // what is signed for today has expired in the meantime
+			m.ahead, m.searches = 0, 0 // current metadata would be expired for an advanced clock
 		}
 		if err := m.cycle(ctx, m.play.well, out); err != nil {
 			return err
@@ -209,19 +209,19 @@ func (m *member) heal(ctx context.Context, out *Outcome) error {
 			return nil
 		}
 	}
-	out.violated("L5", m.name, "does not recover when all is well again: root v%d, %v", m.view.Root().Version(), m.err)
+	out.violated("L5", m.name, "does not recover with healthy locations: root v%d, %v", m.view.Root().Version(), m.err)
 	return nil
 }
 
-// sight is what one refresh of a client shows to the outside.
+// sight is the observable result of one refresh of a client.
 type sight struct {
-	root      *tuf.Root // that it trusts
-	timestamp int64     // of its content
+	root      *tuf.Root // the trusted root
+	timestamp int64     // timestamp version of its content
 	asked     []request
-	err       error // why it has no content
+	err       error // the reason for no content
 }
 
-// cycle refreshes once and checks what must hold after each refresh.
+// cycle refreshes once and checks the invariants of each refresh.
 func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome) error {
 	asked, err := m.refresh(ctx, hosts)
 	if err != nil {
@@ -233,8 +233,8 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 	return m.decide(ctx, out)
 }
 
-// judge checks what a client shows against all that it has shown before. False:
-// nobody knows its root, and there is no more to ask.
+// judge checks a refresh against all earlier ones of the client. It returns false for
+// an unknown root, after which nothing more can be checked.
 func (m *member) judge(s sight, out *Outcome) bool {
 	p, before := m.play, m.root
 	v := s.root.Version()
@@ -250,16 +250,16 @@ func (m *member) judge(s sight, out *Outcome) bool {
 			continue
 		}
 		if rule := p.rule(next); next > before+1 || m.ahead < rule.Hold || m.searches < rule.MinTicks {
-			out.violated("S1", m.name, "followed a recovery to root v%d after %s and %d searches; the wait is %s and %d", next, m.ahead, m.searches, rule.Hold, rule.MinTicks)
+			out.violated("S1", m.name, "followed a recovery to root v%d after %s and %d root checks; required are %s and %d", next, m.ahead, m.searches, rule.Hold, rule.MinTicks)
 		}
 	}
 	knew := p.after[before-1].Charter()
 	for _, r := range s.asked {
 		i := slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.Base == r.base })
 		if i < 0 {
-			out.violated("S6", m.name, "asked %s, which nobody lists", text.Quote(r.url))
+			out.violated("S6", m.name, "sent a request to %s, which is not listed", text.Quote(r.url))
 		} else if !knew.Usable(p.locations[i], m.now()) {
-			out.violated("S4", m.name, "asked %s, which root v%d bans", text.Quote(r.url), before)
+			out.violated("S4", m.name, "sent a request to %s, which root v%d retires", text.Quote(r.url), before)
 		}
 	}
 	m.root = max(v, before)
@@ -280,7 +280,7 @@ func (m *member) judge(s sight, out *Outcome) bool {
 	return true
 }
 
-// decide asks the view for what a thief lists, and for what is approved.
+// decide looks for forged and approved targets in the client's view.
 func (m *member) decide(ctx context.Context, out *Outcome) error {
 	p := m.play
 	paths := []string{}
@@ -296,13 +296,13 @@ func (m *member) decide(ctx context.Context, out *Outcome) error {
 			return ctx.Err()
 		}
 		if err == nil && !slices.Contains(p.good[path], a.SHA256()) {
-			out.violated("S3", m.name, "takes %s with sha256 %.16s, which nobody approved", text.Name(path), a.SHA256())
+			out.violated("S3", m.name, "accepts %s with sha256 %.16s, which is not approved", text.Name(path), a.SHA256())
 		}
 	}
 	return nil
 }
 
-// find looks for every release that is approved.
+// find checks that the client finds the approved releases.
 func (m *member) find(ctx context.Context, out *Outcome) error {
 	if m.err != nil {
 		return nil
@@ -318,10 +318,10 @@ func (m *member) find(ctx context.Context, out *Outcome) error {
 	return nil
 }
 
-// holds looks whether the places that were named hold the files of what is
-// approved: metadata alone installs nothing.
+// holds checks that the locations in Places have the files of the approved targets:
+// clients need more than metadata.
 func (p *play) holds(ctx context.Context) (*Outcome, error) {
-	out := &Outcome{Scenario: "what the places hold", Client: "visum", Roots: map[int64]int{}}
+	out := &Outcome{Scenario: "files of the given locations", Client: "visum", Roots: map[int64]int{}}
 	for _, id := range slices.Sorted(maps.Keys(p.Places)) {
 		i := slices.IndexFunc(p.tip().Charter().Locations(), func(l tuf.Location) bool { return l.ID == id && l.Tier != tuf.Rendezvous })
 		if i < 0 {
@@ -329,7 +329,7 @@ func (p *play) holds(ctx context.Context) (*Outcome, error) {
 		}
 		for _, a := range p.paths {
 			if err := p.holdsTarget(ctx, p.tip().Charter().Locations()[i], a); errors.Is(err, errLacks) {
-				out.violated("L1", "place "+id, "%s: %v", text.Name(a.Path()), err)
+				out.violated("L1", "location "+id, "%s: %v", text.Name(a.Path()), err)
 			} else if err != nil {
 				return nil, err
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// forkedFiles is what was published, with the other roots in place of some.
+// forkedFiles is the published storage with the roots of the other branch.
 type forkedFiles struct {
 	repo.Storage
 	roots map[string][]byte // by name in storage
@@ -22,8 +22,8 @@ func (f forkedFiles) Read(ctx context.Context, name string) ([]byte, error) {
 	return f.Storage.Read(ctx, name)
 }
 
-// runFork lets clients that were shown the roots of a fork live on in a world that is
-// well, where the draft heals that fork: they come to the end as all others do.
+// runFork runs clients with roots of the other branch of a fork against healthy
+// locations, if the draft heals the fork. They must complete the move too.
 func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 	if p.Draft == nil || len(p.Draft.Heals()) == 0 {
 		return nil, nil
@@ -43,7 +43,7 @@ func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 	for _, l := range p.locations {
 		shown[l.Base] = host{files: "fork", roots: last.Version(), content: l.Tier != tuf.Rendezvous}
 	}
-	out := &Outcome{Scenario: "all is well, after the other side of the fork", Client: "visum", Roots: map[int64]int{}}
+	out := &Outcome{Scenario: "all locations healthy, after the other branch of a fork", Client: "visum", Roots: map[int64]int{}}
 	for _, i := range p.sample(len(p.pins)) {
 		m, err := p.member(ctx, i, false)
 		if err != nil {
@@ -53,12 +53,12 @@ func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 			return nil, err
 		}
 		if m.view.Root().SHA256() != last.SHA256() {
-			continue // its pin is of this side
+			continue // its pin is of this branch
 		}
-		m.name = fmt.Sprintf("pin of root v%d, having seen the other root v%d", m.root, last.Version())
+		m.name = fmt.Sprintf("pin of root v%d, with the other root v%d", m.root, last.Version())
 		tip := p.tip()
 		for range max(cycles, p.turns(m.root, m.pin)) {
-			m.client = nil // a new process, whose first refresh is a probe
+			m.client = nil // a new process does a root check first
 			if _, err := m.refresh(ctx, p.well); err != nil {
 				return nil, err
 			}
@@ -68,7 +68,7 @@ func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 		}
 		there := m.view.Root().SHA256() == tip.SHA256()
 		if !there || m.err != nil {
-			out.violated("L1", m.name, "is at root v%d, and could have come to v%d with content: %v", m.view.Root().Version(), tip.Version(), m.err)
+			out.violated("L1", m.name, "is at root v%d, v%d with content is available: %v", m.view.Root().Version(), tip.Version(), m.err)
 		}
 		out.count(m.view.Root().Version(), there && m.err == nil)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A root that heals a fork is rehearsed with clients that saw the other root too.
+// A root that heals a fork is also rehearsed with clients of the other branch.
 func TestForkIsRehearsed(t *testing.T) {
 	t.Parallel()
 	keys := slices.Concat(movetest.OldKeys, movetest.ReviewKeys)
@@ -37,7 +37,7 @@ func TestForkIsRehearsed(t *testing.T) {
 		movetest.NoErr(t, err)
 		fork = append(fork, data)
 	}
-	const scenario = "all is well, after the other side of the fork"
+	const scenario = "all locations healthy, after the other branch of a fork"
 	heal := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return staged(func(tx *repo.Tx) error { return tx.Heal(fork...) })(r)
 	}
@@ -48,7 +48,7 @@ func TestForkIsRehearsed(t *testing.T) {
 	if o := find(t, r, scenario, "visum"); o.Clients == 0 || o.Converged != o.Clients {
 		t.Errorf("%+v", o)
 	}
-	// A draft that heals no fork has no such clients.
+	// For a draft that heals no fork there are no such clients.
 	r = rehearse(t, w, signed(movetest.OldKeys...), func(_ context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return staged(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })(r)
 	})

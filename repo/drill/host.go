@@ -16,18 +16,18 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// host is how one place behaves in a scenario.
+// host is the behaviour of one location in a scenario.
 type host struct {
-	dark    bool
-	answer  func(name string) (int, []byte) // what it says to everything; nil: it serves
-	files   string                          // whose files: before, after or evil
-	roots   int64                           // it has no later root; 0: all that files has
-	content bool                            // more than roots
-	fork    []byte                          // its next root, instead of a true one
-	forkAt  int64
+	unreachable bool
+	answer      func(name string) (int, []byte) // its answer to every request; nil: it serves files
+	files       string                          // name in play.files
+	roots       int64                           // version of its newest root; 0: no limit
+	content     bool                            // serves content too, not only roots
+	fork        []byte                          // a forged or forked root in the position forkAt
+	forkAt      int64
 }
 
-// stage is the web of a scenario: an http.RoundTripper without a network.
+// stage serves the locations of a scenario as an http.RoundTripper without a network.
 type stage struct {
 	play  *play
 	hosts map[string]host // by base
@@ -36,7 +36,7 @@ type stage struct {
 }
 
 type request struct {
-	base string // "": nobody's
+	base string // "": of no location
 	url  string
 }
 
@@ -48,7 +48,7 @@ func (s *stage) take() []request {
 	return out
 }
 
-// find says which place a URL belongs to, and the file's name in storage.
+// find returns the location of a URL and the file's name in storage.
 func (s *stage) find(address string) (l tuf.Location, name string, ok bool) {
 	for _, l := range s.play.locations {
 		if rest, ok := strings.CutPrefix(address, l.Base+l.Metadata); ok {
@@ -65,16 +65,16 @@ func (s *stage) find(address string) (l tuf.Location, name string, ok bool) {
 	return tuf.Location{}, "", false
 }
 
-var errDark = errors.New("no such host")
+var errUnreachable = errors.New("no such host")
 
-// RoundTrip answers as the place would.
+// RoundTrip answers as the location of the request.
 func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	l, name, ok := s.find(r.URL.String())
 	s.mu.Lock()
 	s.asked = append(s.asked, request{l.Base, r.URL.String()})
 	s.mu.Unlock()
 	if !ok {
-		return nil, errDark
+		return nil, errUnreachable
 	}
 	code, data, err := s.serve(r.Context(), l, name)
 	if err != nil {
@@ -90,8 +90,8 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (s *stage) serve(ctx context.Context, l tuf.Location, name string) (int, []byte, error) {
 	h := s.hosts[l.Base]
-	if h.dark {
-		return 0, nil, errDark
+	if h.unreachable {
+		return 0, nil, errUnreachable
 	}
 	if h.answer != nil {
 		code, data := h.answer(name)
@@ -107,7 +107,7 @@ func (s *stage) serve(ctx context.Context, l tuf.Location, name string) (int, []
 	return 0, nil, err
 }
 
-// read is what a place that serves has under a name.
+// read returns the file of a location under a name.
 func (p *play) read(ctx context.Context, files repo.Storage, h host, name string) ([]byte, error) {
 	if n, recovery, ok := rootOf(name); ok {
 		if h.roots > 0 && n > h.roots {
@@ -122,20 +122,20 @@ func (p *play) read(ctx context.Context, files repo.Storage, h host, name string
 	return files.Read(ctx, name)
 }
 
-// rootOf reports which root a file is, or is the statement for.
+// rootOf returns the version of the root that a file contains or is the statement for.
 func rootOf(name string) (n int64, recovery, ok bool) {
 	name, recovery = strings.CutPrefix(strings.TrimPrefix(name, "metadata/"), "recovery/")
 	number, ok := strings.CutSuffix(name, ".root.json")
 	if !ok && recovery {
 		number, ok = strings.CutSuffix(name, ".statement.json")
-		defer func() { n++ }() // it is named after the root before
+		defer func() { n++ }() // a statement is named after the previous root
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	return n, recovery, ok && err == nil
 }
 
-// at is a version of the repository as one place has it: of what it holds now,
-// where that is known, with what is new on top.
+// at returns the files of one location in a version of the repository: its current
+// files, if Places has them, with the new ones added.
 func (p *play) at(l tuf.Location, files string) repo.Storage {
 	holds, ok := p.Places[l.ID]
 	if !ok {
@@ -144,7 +144,7 @@ func (p *play) at(l tuf.Location, files string) repo.Storage {
 	return mirror{holds, p.files[files], p.Storage}
 }
 
-// mirror is a place that has what it has, and gets what is new.
+// mirror is a location with its current files and the new files of the next version.
 type mirror struct{ holds, next, was repo.Storage }
 
 func (m mirror) Read(ctx context.Context, name string) ([]byte, error) {
@@ -153,12 +153,12 @@ func (m mirror) Read(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	if old, err := m.was.Read(ctx, name); err == nil && bytes.Equal(old, data) {
-		return m.holds.Read(ctx, name) // nothing new: it must be there
+		return m.holds.Read(ctx, name) // unchanged: the location must have it
 	}
 	return data, nil
 }
 
-// late has the roots of one version, and everything else of another.
+// late has the roots of one version and all other files of another.
 type late struct{ roots, rest repo.Storage }
 
 func (m late) Read(ctx context.Context, name string) ([]byte, error) {
@@ -168,7 +168,7 @@ func (m late) Read(ctx context.Context, name string) ([]byte, error) {
 	return m.rest.Read(ctx, name)
 }
 
-var errReadOnly = errors.New("a place is only read")
+var errReadOnly = errors.New("locations are read-only")
 
 func (m mirror) Create(context.Context, string, io.Reader) error       { return errReadOnly }
 func (m mirror) Replace(context.Context, string, []byte, []byte) error { return errReadOnly }

@@ -12,23 +12,23 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// The oracle says what a client can come to know in a scenario, by counting who
-// tells it what. It shares no code with the client, and it takes every place for
-// one that has all that it should have: what a client misses because a place lacks
-// it is a fault of the step.
+// The oracle computes the result that a client must reach in a scenario from the
+// answers of the locations. It shares no code with the client. It assumes that every
+// location has all of its files: a client that fails because a location lacks one
+// reveals a fault of the step.
 
-// expectation is what a client should come to.
+// expectation is the result that a client must reach.
 type expectation struct {
 	root    int64
 	content bool
-	// stop is the first root at which a client may rest although there is a next one, 0
-	// for none: where the charter is content with one operator, one says that there is
-	// none, and there is content. More than one are asked in turn, and hide nothing.
+	// stop is the first root at which a client may stop before the newest one, 0 for
+	// none: the charter needs one operator only, one reports that there is no next root,
+	// and there is content. With more operators a client asks them in turn.
 	stop int64
 }
 
-// usable are the places that a client knows under a root: the charter's, the
-// pin's, none that is banned. Those of the charter come first.
+// usable returns the usable locations of a root's charter, then those of the pin; own
+// is the number of the former.
 func (p *play) usable(root *tuf.Root, pin *tuf.Pin) (list []tuf.Location, own int) {
 	for _, l := range root.Charter().Locations() {
 		if root.Charter().Usable(l, p.now) {
@@ -44,7 +44,7 @@ func (p *play) usable(root *tuf.Root, pin *tuf.Pin) (list []tuf.Location, own in
 	return list, own
 }
 
-// expect follows the true chain as far as any place tells of it.
+// expect follows the true chain as long as a usable location serves the next root.
 func (p *play) expect(ctx context.Context, s scene, start int64, pin *tuf.Pin) expectation {
 	e := expectation{root: start}
 	for {
@@ -70,15 +70,16 @@ func (p *play) expect(ctx context.Context, s scene, start int64, pin *tuf.Pin) e
 	}
 }
 
-// served reports whether one of the root's places has a complete and valid set under it.
+// served reports whether a location of the list serves complete and valid content
+// under root.
 func (p *play) served(ctx context.Context, root *tuf.Root, list []tuf.Location, s scene) bool {
 	return slices.ContainsFunc(list, func(l tuf.Location) bool {
 		return l.Tier != tuf.Rendezvous && p.opens(ctx, root, l, s.hosts[l.Base])
 	})
 }
 
-// turns is how many probes it takes at most until a client has asked every place
-// that it knows at one of the roots from start on.
+// turns is the greatest number of root checks until a client has asked every location
+// that it knows under one of the roots from start on.
 func (p *play) turns(start int64, pin *tuf.Pin) (n int) {
 	for _, root := range p.after[start-1:] {
 		list, _ := p.usable(root, pin)
@@ -87,9 +88,9 @@ func (p *play) turns(start int64, pin *tuf.Pin) (n int) {
 	return n
 }
 
-// tells reports whether a place shows the true root n, or says that there is none.
+// tells reports whether a location serves the true root n, or reports that there is none.
 func (p *play) tells(ctx context.Context, l tuf.Location, h host, n int64) (yes, none bool) {
-	if h.dark {
+	if h.unreachable {
 		return false, false
 	}
 	name := fmt.Sprintf("metadata/%d.root.json", n)
@@ -104,7 +105,7 @@ func (p *play) tells(ctx context.Context, l tuf.Location, h host, n int64) (yes,
 	return n <= p.tip().Version() && bytes.Equal(data, p.after[n-1].Bytes()), false
 }
 
-// validKey names a question that is asked again and again.
+// validKey is the key of a cached result of opens.
 type validKey struct {
 	root    int64
 	base    string
@@ -112,9 +113,9 @@ type validKey struct {
 	content bool
 }
 
-// opens reports whether a place has a complete and valid set under a root.
+// opens reports whether a location serves complete and valid content under a root.
 func (p *play) opens(ctx context.Context, root *tuf.Root, l tuf.Location, h host) bool {
-	if h.dark || h.answer != nil || !h.content {
+	if h.unreachable || h.answer != nil || !h.content {
 		return false
 	}
 	key := validKey{root.Version(), l.Base, h.files, h.content}
@@ -159,7 +160,7 @@ func (p *play) open(ctx context.Context, root *tuf.Root, read func(name string) 
 	return snap, get, err
 }
 
-// approve notes what is approved in a version of the repository.
+// approve records the approved targets of a version of the repository.
 func (p *play) approve(ctx context.Context, files string) error {
 	root := p.was()
 	if files == "after" {
@@ -191,5 +192,5 @@ func (p *play) approve(ctx context.Context, files string) error {
 	return nil
 }
 
-// maxPaths are looked for by each client.
+// maxPaths is the number of approved targets that each client looks for.
 const maxPaths = 4

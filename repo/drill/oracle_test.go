@@ -17,13 +17,12 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// An oracle that finds nothing wrong with honest clients has shown little. Here
-// the world is one in which a client does what it must not, or the client is one
-// that no product has, and the oracle says which invariant that breaks.
+// Tests of the oracle: clients violate an invariant, because the locations force it or
+// because the client is faulty, and the oracle must report that invariant.
 
 type step = func(context.Context, *repo.Repo) (*repo.Draft, error)
 
-// cutting is a play of the cut-over, retiring one of the last step.
+// cutting returns a play of the cut-over, retiring one of the last step.
 func cutting(t *testing.T) *play {
 	w := movetest.New(t)
 	w.Announce()
@@ -63,7 +62,7 @@ func prepared(t *testing.T, w *movetest.World, keys []string, s step) *play {
 	return p
 }
 
-// plays lets the clients live through one scenario.
+// plays runs the clients in one scenario.
 func (p *play) plays(t *testing.T, name string) (out []Violation) {
 	t.Helper()
 	for _, s := range p.scenes() {
@@ -81,8 +80,8 @@ func (p *play) plays(t *testing.T, name string) (out []Violation) {
 	return nil
 }
 
-// demand that the violations are of these invariants, and of no others. Those of
-// stock clients are marked.
+// demand checks that exactly these invariants are violated. Those of standard TUF
+// clients are marked with *.
 func demand(t *testing.T, got []Violation, want string) {
 	t.Helper()
 	found := map[string]bool{}
@@ -102,7 +101,7 @@ func (p *play) base(id string) string {
 	return p.locations[i].Base
 }
 
-// everywhere makes all places behave alike.
+// everywhere gives all locations the same behaviour.
 func (p *play) everywhere(h host) map[string]host {
 	out := map[string]host{}
 	for _, l := range p.locations {
@@ -111,15 +110,14 @@ func (p *play) everywhere(h host) map[string]host {
 	return out
 }
 
-// reviewed gives the thief the keys of the review party too.
+// reviewed gives the attacker the keys of the review party too.
 func (p *play) reviewed(t *testing.T) {
 	t.Helper()
 	p.Config.Review, p.fork, p.evil = "nobody", nil, ""
 	movetest.NoErr(t, p.arm(t.Context()))
 }
 
-// The scenarios in which honest clients are well, in worlds that are worse than
-// any that a move is meant for.
+// Correct clients violate invariants under attacks beyond the threat model.
 func TestOracleOfScenarios(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
@@ -127,36 +125,36 @@ func TestOracleOfScenarios(t *testing.T) {
 		worse    func(t *testing.T, p *play)
 		want     string
 	}{
-		"both parties sign two roots": {"nothing but the thief, who forks root", func(t *testing.T, p *play) { p.reviewed(t) }, "L1 L5 S1"},
-		"both parties approve evil":   {"nothing but the thief", func(t *testing.T, p *play) { p.reviewed(t) }, "L5 S3"},
-		"and stock clients see them": {"thief forks root with all he has", func(t *testing.T, p *play) {
+		"both parties sign two roots": {"only the compromised old location reachable, with a forged root", func(t *testing.T, p *play) { p.reviewed(t) }, "L1 L5 S1"},
+		"both parties approve evil":   {"only the compromised old location reachable", func(t *testing.T, p *play) { p.reviewed(t) }, "L5 S3"},
+		"and standard TUF clients get them": {"compromised old location serves a forged root", func(t *testing.T, p *play) {
 			p.reviewed(t)
 			delete(p.files, "evil")
 		}, "S1*"},
-		"what the oracle has not seen approved": {allWell, func(t *testing.T, p *play) {
+		"a target that the oracle does not know": {allHealthy, func(t *testing.T, p *play) {
 			p.evil = p.paths[0].Path()
 			delete(p.good, p.evil)
 		}, "L1* S3 S3*"},
-		"a release that nobody has": {allWell, func(t *testing.T, p *play) { p.paths = retiring(t).paths }, "L1 L1*"},
-		"a place that is behind": {allWell, func(t *testing.T, p *play) {
+		"a release that no location has": {allHealthy, func(t *testing.T, p *play) { p.paths = retiring(t).paths }, "L1 L1*"},
+		"a location with an old root": {allHealthy, func(t *testing.T, p *play) {
 			p.well[p.base("b")] = host{files: "before", content: true}
 		}, "L1*"},
-		"a place with content of before": {allWell, func(t *testing.T, p *play) {
+		"a location with old content": {allHealthy, func(t *testing.T, p *play) {
 			p.well[p.base("b")] = host{files: "late", content: true}
 		}, "L1*"},
-		"places that lack what they should have": {"old place dark", func(t *testing.T, p *play) {
+		"locations that lack their files": {"old location unreachable", func(t *testing.T, p *play) {
 			p.pins, p.Places = p.pins[:1], map[string]repo.Storage{"a": storage.Overlay(nil), "b": storage.Overlay(nil), "z": storage.Overlay(nil)}
 		}, "L1 L5"},
-		"a place that nobody lists": {"old place dark", func(t *testing.T, p *play) {
+		"an unlisted location": {"old location unreachable", func(t *testing.T, p *play) {
 			base := p.base("b")
 			p.locations = slices.DeleteFunc(p.locations, func(l tuf.Location) bool { return l.Base == base })
 		}, "L1 S6"},
-		"content that should be none": {"old place dark", func(t *testing.T, p *play) {
+		"unexpected content": {"old location unreachable", func(t *testing.T, p *play) {
 			for _, l := range p.locations {
 				p.valid[validKey{p.tip().Version(), l.Base, "after", true}] = false
 			}
 		}, "S12"},
-		"content that is none": {"old place dark", func(t *testing.T, p *play) {
+		"missing content": {"old location unreachable", func(t *testing.T, p *play) {
 			for base, h := range p.well {
 				p.well[base] = host{files: h.files}
 			}
@@ -164,7 +162,7 @@ func TestOracleOfScenarios(t *testing.T) {
 				p.valid[validKey{p.tip().Version(), l.Base, "after", false}] = true
 			}
 		}, "L5"},
-		"dark for ever": {"total outage", func(t *testing.T, p *play) { p.well = p.everywhere(host{dark: true}) }, "L5"},
+		"unreachable for ever": {"total outage", func(t *testing.T, p *play) { p.well = p.everywhere(host{unreachable: true}) }, "L5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -176,17 +174,17 @@ func TestOracleOfScenarios(t *testing.T) {
 	}
 }
 
-// Two operators that come first and show no next root do not hide the one that has
-// it: the client asks in turn, and the oracle demands it.
+// Two operators without the next root do not hide the one that has it: the client
+// asks all in turn, and the oracle expects that.
 func TestOracleOfHiddenRoots(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("c", tuf.Mirror, 15)) })
 	p := prepared(t, w, slices.Concat(movetest.OldKeys, movetest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	})
-	scene := "all places with content frozen, the rendezvous has the root"
+	scene := "all content locations frozen, rendezvous healthy"
 	demand(t, p.plays(t, scene), "")
-	// Its first probe finds nothing, its second does.
+	// The first root check finds nothing, the second finds the root.
 	for _, s := range p.scenes() {
 		if s.name != scene {
 			continue
@@ -207,7 +205,7 @@ func TestOracleOfHiddenRoots(t *testing.T) {
 	}
 }
 
-// Clients of the other side of a fork that do not come to the end are seen.
+// The oracle reports clients of the other branch of a fork that do not complete the move.
 func TestOracleOfForks(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
@@ -231,28 +229,28 @@ func TestOracleOfForks(t *testing.T) {
 	if out.Converged == 0 || out.Converged != out.Clients {
 		t.Errorf("%+v", out)
 	}
-	p.well = p.everywhere(host{dark: true})
+	p.well = p.everywhere(host{unreachable: true})
 	out, err = p.runFork(t.Context())
 	movetest.NoErr(t, err)
 	demand(t, out.Violations, "L1")
 }
 
-// A product that forgets all it knew is led back: that is seen in what it does.
-func TestOracleOfForgetful(t *testing.T) {
+// The oracle detects a rollback of a client that lost its state.
+func TestOracleOfLostState(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		world func(p *play) map[string]host
 		want  string
 	}{
-		"into a world that is well": {func(p *play) map[string]host { return p.well }, "S4"},
-		"alone with the old place": {func(p *play) map[string]host {
-			out := p.everywhere(host{dark: true})
+		"with healthy locations": {func(p *play) map[string]host { return p.well }, "S4"},
+		"with the old location only": {func(p *play) map[string]host {
+			out := p.everywhere(host{unreachable: true})
 			out[p.base("a")] = host{files: "before", roots: 1, content: true}
 			return out
 		}, "S2 S4"},
-		"where the content is of yesterday": {func(p *play) map[string]host {
+		"with older content": {func(p *play) map[string]host {
 			out := p.everywhere(host{files: "yesterday", content: true})
-			out[p.base("a")] = host{dark: true}
+			out[p.base("a")] = host{unreachable: true}
 			return out
 		}, "S4 S5"},
 	} {
@@ -275,23 +273,23 @@ func TestOracleOfForgetful(t *testing.T) {
 	}
 }
 
-// What no product of ours does can be shown to the oracle all the same.
-func TestOracleOfSights(t *testing.T) {
+// The oracle also detects violations that correct clients can't show.
+func TestOracleOfRefreshes(t *testing.T) {
 	t.Parallel()
-	stranger := movetest.New(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
+	foreign := movetest.New(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
 	for name, x := range map[string]struct {
 		shows func(p *play, s *sight)
 		want  string
 	}{
 		"nothing wrong":              {func(*play, *sight) {}, ""},
-		"a root of strangers":        {func(_ *play, s *sight) { s.root = stranger }, "S1"},
-		"a root that comes later":    {func(p *play, s *sight) { p.after = p.after[:3] }, "S1"},
-		"a root of before":           {func(p *play, s *sight) { s.root = p.after[2] }, "S2"},
-		"a question to the old":      {func(p *play, s *sight) { s.asked[0].base = p.base("a") }, "S4"},
-		"a question to a stranger":   {func(_ *play, s *sight) { s.asked[0].base = "" }, "S6"},
+		"a root of other keys":       {func(_ *play, s *sight) { s.root = foreign }, "S1"},
+		"a future root":              {func(p *play, s *sight) { p.after = p.after[:3] }, "S1"},
+		"an older root":              {func(p *play, s *sight) { s.root = p.after[2] }, "S2"},
+		"a request to the old host":  {func(p *play, s *sight) { s.asked[0].base = p.base("a") }, "S4"},
+		"a request to another host":  {func(_ *play, s *sight) { s.asked[0].base = "" }, "S6"},
 		"content below the floor":    {func(p *play, s *sight) { s.timestamp = p.tip().Charter().Floors().Timestamp - 1 }, "S5"},
 		"content under an old root":  {func(p *play, s *sight) { p.now = p.now.AddDate(50, 0, 0) }, "S12"},
-		"an old root and no content": {func(p *play, s *sight) { p.now, s.err = p.now.AddDate(50, 0, 0), errDark }, ""},
+		"an old root and no content": {func(p *play, s *sight) { p.now, s.err = p.now.AddDate(50, 0, 0), errUnreachable }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -299,7 +297,7 @@ func TestOracleOfSights(t *testing.T) {
 			m, err := p.member(t.Context(), 0, true)
 			movetest.NoErr(t, err)
 			m.root = p.tip().Version()
-			s := sight{root: p.tip(), timestamp: p.tip().Charter().Floors().Timestamp, asked: []request{{p.base("b"), "a question"}}}
+			s := sight{root: p.tip(), timestamp: p.tip().Charter().Floors().Timestamp, asked: []request{{p.base("b"), "a request"}}}
 			x.shows(p, &s)
 			var out Outcome
 			known := m.judge(s, &out)
@@ -308,15 +306,15 @@ func TestOracleOfSights(t *testing.T) {
 			}
 			demand(t, out.Violations, x.want)
 			if known && m.root != p.tip().Version() {
-				t.Errorf("it knew of root v%d, and counts as one that knows of v%d", p.tip().Version(), m.root)
+				t.Errorf("the client trusts root v%d, the oracle recorded v%d", p.tip().Version(), m.root)
 			}
 		})
 	}
 }
 
-// A stock client that follows a forked root is told from one that goes on as if
-// it had not seen it.
-func TestOracleOfStockClients(t *testing.T) {
+// The oracle distinguishes a standard TUF client that follows a forked root from one
+// that ignores it.
+func TestOracleOfStandardClients(t *testing.T) {
 	t.Parallel()
 	p := cutting(t)
 	l := p.locations[slices.IndexFunc(p.locations, func(l tuf.Location) bool { return l.ID == "a" })]
@@ -331,17 +329,17 @@ func TestOracleOfStockClients(t *testing.T) {
 	}
 	check("forked", "")
 	h.roots = 2
-	check("forked", "passes over a forked root")
+	check("forked", "ignores a forked root")
 	h.roots = 3
 	p.reviewed(t)
 	h.fork = p.fork
 	check("forked", "trusts a root v3 that is not in the chain")
 	h = host{files: "before", content: true}
 	check("frozen", "")
-	check(allWell, "is at root v2, the place shows v3")
+	check(allHealthy, "is at root v2, the location serves v3")
 }
 
-// Who follows a recovery before its wait is over has broken the chain.
+// A client that follows a recovery before the end of the waiting period violates S1.
 func TestOracleOfRecovery(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t, movetest.Recoverable)
@@ -355,9 +353,9 @@ func TestOracleOfRecovery(t *testing.T) {
 	}{
 		"waited":            {1, 2, rule.Hold, rule.MinTicks, ""},
 		"too short":         {1, 2, rule.Hold - 1, rule.MinTicks, "S1"},
-		"a search too few":  {1, 2, rule.Hold, rule.MinTicks - 1, "S1"},
+		"one check too few": {1, 2, rule.Hold, rule.MinTicks - 1, "S1"},
 		"has not waited":    {1, 2, 0, 0, "S1"},
-		"is there long ago": {2, 2, 0, 0, ""},
+		"has the root":      {2, 2, 0, 0, ""},
 		"stays":             {1, 1, 0, 0, ""},
 	} {
 		m, err := p.member(t.Context(), 0, false)
@@ -365,7 +363,7 @@ func TestOracleOfRecovery(t *testing.T) {
 		m.name = name
 		m.root, m.ahead, m.searches = int64(x.from), x.ahead, x.searches
 		var out Outcome
-		m.judge(sight{root: p.after[x.to-1], err: errDark}, &out)
+		m.judge(sight{root: p.after[x.to-1], err: errUnreachable}, &out)
 		demand(t, out.Violations, x.want)
 	}
 }

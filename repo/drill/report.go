@@ -10,43 +10,44 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// ErrDrill: the rehearsal ended badly.
+// ErrDrill: the rehearsal found a fault.
 var ErrDrill = errors.New("drill: the step must not be published")
 
-// Report is how the fleet fared. Marshal it for programs; String is for people.
+// Report is the result of a drill. It can be marshalled to JSON; String is
+// human-readable.
 type Report struct {
-	Root int64 `json:"root"` // the newest root, after the step
-	// Refused is why the draft can't even be published; then nothing was rehearsed.
+	Root int64 `json:"root"` // version of the newest root after the step
+	// Refused is the reason why the draft can't be published; then there are no outcomes.
 	Refused  string    `json:"refused,omitempty"`
-	Outcomes []Outcome `json:"outcomes"`
-	Notes    []string  `json:"notes,omitempty"` // what could not be rehearsed, and why
+	Outcomes []Outcome `json:"outcomes"`        // one for each scenario and kind of client
+	Notes    []string  `json:"notes,omitempty"` // parts that could not be rehearsed, with the reason
 }
 
-// Outcome is how one kind of client fared in one scenario.
+// Outcome is the result of one kind of client in one scenario.
 type Outcome struct {
-	Scenario  string        `json:"scenario"`
+	Scenario  string        `json:"scenario"`  // name of the scenario
 	Client    string        `json:"client"`    // visum or go-tuf
-	Clients   int           `json:"clients"`   // how many lived through it
-	Converged int           `json:"converged"` // are at the newest root, with content
-	Waiting   int           `json:"waiting"`   // unharmed, and can know no better: nobody tells it, or its charter is content with one operator
-	Roots     map[int64]int `json:"roots"`     // how many ended at which root
-	// Violations are what must not be; the first five of each invariant.
+	Clients   int           `json:"clients"`   // number of clients
+	Converged int           `json:"converged"` // clients at the newest root with content
+	Waiting   int           `json:"waiting"`   // other clients; they are unharmed unless an invariant is violated
+	Roots     map[int64]int `json:"roots"`     // number of clients by final root version
+	// Violations are the violated invariants, at most five entries for each.
 	Violations []Violation `json:"violations,omitempty"`
 }
 
-// Violation is an invariant that did not hold.
+// Violation is the violation of an invariant.
 type Violation struct {
 	Invariant string `json:"invariant"` // S1 to S12, L1, L5
-	Client    string `json:"client"`    // which one, in words
-	Text      string `json:"text"`
+	Client    string `json:"client"`    // description of the client
+	Text      string `json:"text"`      // human-readable
 }
 
-// String is one line of at most 4 kB.
+// String returns the violation as one line of at most 4 kB.
 func (v Violation) String() string {
 	return text.Line(v.Invariant + ": " + v.Client + ": " + v.Text)
 }
 
-// Verdict is one word: ok, or what is wrong.
+// Verdict returns "ok" or "VIOLATED".
 func (o *Outcome) Verdict() string {
 	if len(o.Violations) > 0 {
 		return "VIOLATED"
@@ -54,7 +55,7 @@ func (o *Outcome) Verdict() string {
 	return "ok"
 }
 
-// Err wraps [ErrDrill] where the draft is refused or an invariant was violated.
+// Err wraps [ErrDrill] if the draft is refused or an invariant was violated.
 func (r *Report) Err() error {
 	if r.Refused != "" {
 		return fmt.Errorf("%w: %s", ErrDrill, r.Refused)
@@ -67,7 +68,7 @@ func (r *Report) Err() error {
 	return nil
 }
 
-// String has a line for each scenario, and one for each violation.
+// String returns one line for each scenario and one for each violation.
 func (r *Report) String() string {
 	var b strings.Builder
 	if r.Refused != "" {
@@ -79,7 +80,7 @@ func (r *Report) String() string {
 		for _, v := range slices.Sorted(maps.Keys(o.Roots)) {
 			at = append(at, fmt.Sprintf("%d at root v%d", o.Roots[v], v))
 		}
-		fmt.Fprintf(&b, "%-6s  %-52s  %3d clients: %3d converged, %3d wait unharmed; %s; %s\n", o.Client, o.Scenario, o.Clients, o.Converged, o.Waiting, strings.Join(at, ", "), o.Verdict())
+		fmt.Fprintf(&b, "%-6s  %-64s  %3d clients: %3d converged, %3d waiting; %s; %s\n", o.Client, o.Scenario, o.Clients, o.Converged, o.Waiting, strings.Join(at, ", "), o.Verdict())
 		for _, v := range o.Violations {
 			fmt.Fprintf(&b, "        %s\n", v)
 		}
@@ -90,22 +91,22 @@ func (r *Report) String() string {
 	return b.String()
 }
 
-// maxViolations of each invariant are told of each outcome.
+// maxViolations bounds the reported violations of each invariant in an outcome.
 const maxViolations = 5
 
 func (o *Outcome) violated(invariant, who, format string, args ...any) {
-	told := 0
+	reported := 0
 	for _, v := range o.Violations {
 		if v.Invariant == invariant {
-			told++
+			reported++
 		}
 	}
-	if told < maxViolations {
+	if reported < maxViolations {
 		o.Violations = append(o.Violations, Violation{invariant, text.Line(who), text.Line(fmt.Sprintf(format, args...))})
 	}
 }
 
-// count files where a client ended.
+// count records the end state of a client.
 func (o *Outcome) count(root int64, converged bool) {
 	o.Clients++
 	o.Roots[root]++

@@ -19,28 +19,28 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxStockSteps is how many new roots a stock client follows before it stops
-// without a word.
+// maxStockSteps is the number of new roots after which a standard TUF client stops
+// without an error.
 const maxStockSteps = 256
 
-// runStock lives through a scene with go-tuf's client: from every root, at every
-// place that serves content in it. nil: no place does anything that a client of
-// one place could be held to.
+// runStock runs go-tuf's client in a scene: from every root, at every location with
+// content. The result is nil if the scene has no location to test such a client with,
+// because it uses only one location.
 func (p *play) runStock(ctx context.Context, s scene) (*Outcome, error) {
 	out := Outcome{Scenario: s.name, Client: "go-tuf", Roots: map[int64]int{}}
 	first := true
 	for _, l := range p.locations {
 		h := s.hosts[l.Base]
-		// A thief of the targets key can lead a stock client anywhere: it knows no review.
-		if h.dark || h.answer != nil || !h.content || h.files == "evil" {
+		// With a compromised targets key an attacker controls a standard TUF client, which has no review.
+		if h.unreachable || h.answer != nil || !h.content || h.files == "evil" {
 			continue
 		}
-		if well := p.healthy(l); s.name != allWell && h.files == well.files && h.roots == well.roots && h.fork == nil {
-			continue // it asks nobody else, so it has lived through this
+		if well := p.healthy(l); s.name != allHealthy && h.files == well.files && h.roots == well.roots && h.fork == nil {
+			continue // same files as in the healthy scenario
 		}
 		some := p.sample(len(p.after))
 		for i := range p.after {
-			if !slices.Contains(some, i) && (s.name != allWell || !first) {
+			if !slices.Contains(some, i) && (s.name != allHealthy || !first) {
 				continue
 			}
 			if err := p.stock(ctx, s, l, p.after[i], &out); err != nil {
@@ -55,7 +55,7 @@ func (p *play) runStock(ctx context.Context, s scene) (*Outcome, error) {
 	return &out, nil
 }
 
-// stock follows one place from one root on.
+// stock updates a client from one root at one location.
 func (p *play) stock(ctx context.Context, s scene, l tuf.Location, start *tuf.Root, out *Outcome) error {
 	h := s.hosts[l.Base]
 	end := start.Version()
@@ -95,21 +95,21 @@ func (p *play) stock(ctx context.Context, s scene, l tuf.Location, start *tuf.Ro
 		return nil
 	}
 	good := p.opensStock(ctx, p.after[end-1], h)
-	if s.name == allWell && !p.waits(start.Version()) { // a stock client knows no recovery
+	if s.name == allHealthy && !p.waits(start.Version()) { // standard TUF clients know no recovery
 		end, good = p.tip().Version(), true
 	}
 	out.count(got, refreshed == nil && got == p.tip().Version())
 	switch {
-	case forked: // it stops at what it does not trust, as its specification says
+	case forked: // the specification requires an error
 		if refreshed == nil {
-			out.violated("S1", who, "passes over a forked root")
+			out.violated("S1", who, "ignores a forked root")
 		}
 		return nil
 	case got != end:
-		out.violated("L1", who, "is at root v%d, the place shows v%d: %v", got, end, refreshed)
+		out.violated("L1", who, "is at root v%d, the location serves v%d: %v", got, end, refreshed)
 		return nil
 	case good != (refreshed == nil):
-		out.violated("L1", who, "at root v%d: valid content is to be had: %t; refresh: %v", got, good, refreshed)
+		out.violated("L1", who, "at root v%d: valid content available: %t; refresh: %v", got, good, refreshed)
 		return nil
 	}
 	if refreshed != nil || h.files == "before" || h.files == "late" {
@@ -118,9 +118,9 @@ func (p *play) stock(ctx context.Context, s scene, l tuf.Location, start *tuf.Ro
 	return p.stockTargets(ctx, u, who, out)
 }
 
-// opensStock reports whether a place has what a stock client needs under a root:
-// timestamp, snapshot and targets.json. It knows no release roles, so that these may
-// be signed by other keys than the root names, as after a rotation.
+// opensStock reports whether a location serves the files that a standard TUF client
+// needs under a root: timestamp, snapshot and targets.json. Release roles are not
+// checked: they may be signed with other keys than the root names, as after a rotation.
 func (p *play) opensStock(ctx context.Context, root *tuf.Root, h host) bool {
 	snap, get, err := p.open(ctx, root, func(name string) ([]byte, error) { return p.read(ctx, p.files[h.files], h, name) })
 	if err != nil {
@@ -130,7 +130,7 @@ func (p *play) opensStock(ctx context.Context, root *tuf.Root, h host) bool {
 	return err == nil
 }
 
-// stockTargets downloads what is approved, and finds nothing else.
+// stockTargets checks that a client gets the approved targets and no forged one.
 func (p *play) stockTargets(ctx context.Context, u *updater.Updater, who string, out *Outcome) error {
 	for _, a := range p.paths {
 		if a.Length() > maxStockTarget {
@@ -157,10 +157,10 @@ func (p *play) stockTargets(ctx context.Context, u *updater.Updater, who string,
 	return nil
 }
 
-// maxStockTarget: a stock client holds targets in memory.
+// maxStockTarget bounds downloaded targets, which go-tuf keeps in memory.
 const maxStockTarget = 16 << 20
 
-// stockFetcher brings go-tuf files from the stage.
+// stockFetcher fetches files of the stage for go-tuf.
 type stockFetcher struct {
 	ctx   context.Context
 	stage *stage
@@ -169,7 +169,7 @@ type stockFetcher struct {
 func (f *stockFetcher) DownloadFile(address string, limit int64, _ time.Duration) ([]byte, error) {
 	l, name, ok := f.stage.find(address)
 	if !ok {
-		return nil, errDark
+		return nil, errUnreachable
 	}
 	code, data, err := f.stage.serve(f.ctx, l, name)
 	switch {

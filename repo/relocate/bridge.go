@@ -9,19 +9,20 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxBridge is how long both generations of keys may sign.
+// maxBridge is the greatest duration of dual signing.
 const maxBridge = day
 
-// Bridge returns a handle for the day of the cut-over: with cfg's signers, which
-// are the new ones, and beside them the old online and release keys. What it
-// stages, publishes and refreshes is taken by clients on either side of the
-// cut-over, so that none of them is ever without content: make and publish the
-// draft of [Move.CutOver] with it. It is to be had until a day after the cut-over
-// was signed (an error that wraps [ErrDates] then), and its timestamps last until
-// then, no longer; after it the old keys sign nothing any more.
+// Bridge returns a handle for dual signing on the day of the cut-over. It signs with
+// cfg's signers, the new ones, and with old, the old online and release keys. Clients
+// before and after the cut-over accept its metadata, so no client is without content.
+// Stage and publish the draft of [Move.CutOver] with it.
 //
-// A move in an emergency needs none: where the old keys are in the wrong hands
-// their signature says nothing.
+// Bridge is available until one day after the cut-over was signed; its timestamps
+// expire by then, and the old keys are not used any more. Afterwards the error wraps
+// [ErrDates].
+//
+// [Move.Emergency] needs no dual signing: signatures of compromised keys have no
+// value.
 func (m *Move) Bridge(ctx context.Context, storage repo.Storage, cfg *repo.Config, old ...tuf.Signer) (*repo.Repo, error) {
 	r := repo.New(storage, cfg)
 	chain, err := r.Chain(ctx)
@@ -41,7 +42,7 @@ func (m *Move) Bridge(ctx context.Context, storage repo.Storage, cfg *repo.Confi
 		}
 	}
 	if left <= 0 {
-		return nil, fmt.Errorf("%w: the cut-over was more than a day ago: the old keys sign no more", ErrDates)
+		return nil, fmt.Errorf("%w: the cut-over was more than a day ago: the old keys must not sign any more", ErrDates)
 	}
 	bridged := *cfg
 	bridged.DualSigning = &repo.DualSigning{Root: before, Signers: old}

@@ -26,7 +26,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// product is one that slept since it saw a root. It is given nothing but a storage.
+// product is a client that was offline since it saw a root. It uses only a storage.
 type product struct {
 	w   *movetest.World
 	pin []byte
@@ -40,7 +40,7 @@ func asleep(w *movetest.World) *product {
 	return &product{w, pin, client.MemStore()}
 }
 
-// sees refreshes from a storage, and says root and newest release.
+// sees refreshes from a storage and returns root and newest release.
 func (p *product) sees(s repo.Storage) string {
 	p.w.T.Helper()
 	c, err := client.New(p.pin, &client.Config{Store: p.dir, Offline: true, Sources: []client.Source{source{s}}, Now: func() time.Time { return p.w.Now }, Retries: -1})
@@ -72,7 +72,7 @@ func (s source) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// stock is go-tuf's client, from the first root on, and says what it finds.
+// stock runs go-tuf's client, from the first root on, and returns its result.
 func stock(w *movetest.World, s repo.Storage, path string) string {
 	w.T.Helper()
 	first, err := s.Read(context.Background(), "metadata/1.root.json")
@@ -108,7 +108,7 @@ func (f fetcher) DownloadFile(url string, max int64, _ time.Duration) ([]byte, e
 	return data, err
 }
 
-// without hides a file, as a place does that has not got it yet.
+// without hides a file, as a location without its copy yet.
 type without struct {
 	repo.Storage
 	name string
@@ -121,7 +121,7 @@ func (s without) Read(ctx context.Context, name string) ([]byte, error) {
 	return s.Storage.Read(ctx, name)
 }
 
-// bridge makes and publishes the cut-over with both generations of keys.
+// bridge stages and publishes the cut-over with dual signing.
 func bridge(w *movetest.World) *repo.Repo {
 	w.T.Helper()
 	w.Now = w.Move.Dates.CutOver
@@ -132,9 +132,9 @@ func bridge(w *movetest.World) *repo.Repo {
 	return r
 }
 
-// With the bridge a client has content whether or not it sees the new root yet;
-// without it one that does not is left without.
-func TestBridgeIsGapless(t *testing.T) {
+// With dual signing a client has content with and without the new root; without dual signing
+// a client without the new root has no content.
+func TestDualSigningWithoutGap(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
 	w.Announce()
@@ -167,12 +167,12 @@ func TestBridgeIsGapless(t *testing.T) {
 	if got := stock(w, w.Store, "agent/1.0"); got != "root v3 agent 1.0" {
 		t.Errorf("stock, with root v3: %s", got)
 	}
-	// The day goes on.
+	// Later that day.
 	w.Now = w.Now.Add(20 * time.Hour)
 	movetest.NoErr(t, r.Renew(t.Context()))
 	check("root v2 1.0", "root v3 1.0")
-	// It ends: the last timestamp that the old keys signed is good for a day after the
-	// cut-over at most, and there is no other.
+	// The end: the last timestamp by the old keys expires at most a day after the cut-over, and
+	// there is no later one.
 	w.Now = w.Move.Dates.CutOver.Add(movetest.Day)
 	if _, err := w.Move.Bridge(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
 		t.Errorf("a bridge of more than a day: %v", err)
@@ -189,16 +189,16 @@ func TestBridgeIsGapless(t *testing.T) {
 	if got := stock(w, old, "agent/1.0"); strings.Contains(got, "agent") {
 		t.Errorf("stock, without root v3, after the bridge: %s", got)
 	}
-	for _, p := range slices.Concat(sleepers, awake) { // and all come over
+	for _, p := range slices.Concat(sleepers, awake) { // all clients follow
 		if got := p.sees(w.Store); got != "root v3 1.0" {
 			t.Errorf("afterwards: %s", got)
 		}
 	}
 }
 
-// A cut-over that is killed at any write, and then published again, is never
-// without content for a client: before, in between, or after.
-func TestBridgeKilled(t *testing.T) {
+// A cut-over that is killed at any write and then published again never leaves a client without
+// content: before, in between, or after.
+func TestDualSigningKilled(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
 	w.Announce()

@@ -17,50 +17,51 @@ import (
 	"github.com/visum-dev/visum/internal/ctxio"
 )
 
-// ErrCensus: a log that can't be read as one.
+// ErrCensus: an access log can't be read.
 var ErrCensus = errors.New("relocate: census")
 
-// Census counts the fleet in ordinary access logs, in the common or the combined
-// log format, plain or gzip. A client that trusts root v asks for v+1.root.json
-// and hears that there is none (404, 403, 410): these answers, by version, are
-// where the fleet stands. Roots that are served say nothing: who walks asks again.
+// Census measures the adoption of roots in access logs. It reads the common and the
+// combined log format, plain or gzip. A client that trusts root v requests
+// v+1.root.json and gets the answer that it does not exist (404, 403, 410). Census
+// counts these root checks by version. It ignores successful root downloads: a
+// client catching up makes another request afterwards.
 //
-// Nothing that is kept names a client: numbers by version, day and place are all
-// there is. A client that looks often counts often, so shares are of looks, not
-// of machines; where all clients look equally often that is the same. Memory does
-// not grow with the logs. Not safe for concurrent use; the zero value is ready.
+// Census stores no data about single clients, only numbers by version and location.
+// A client that checks often counts often, so shares are shares of root checks, not
+// of machines; they are equal if all clients check equally often. Memory does not
+// grow with the logs. A Census is not safe for concurrent use. The zero value is
+// ready to use.
 //
-// A cache in front of a place may answer "none" by itself: then those looks are in
-// the cache's log, not in the place's, and the place's log shows one for many.
-// Take the logs of the outermost layer, or let the cache pass such requests on.
+// A cache in front of a location may answer root checks itself. Its own log has them
+// then, and the location's log has one for many. Use the logs of the outermost
+// layer, or make the cache forward such requests.
 //
-// Anybody can send such requests, as many as he likes, and whoever runs a place can
-// write its log: a census can be forged, upwards and downwards. Compare places whose
-// operators have nothing to do with each other, and let nothing depend on the result
-// alone that can't be undone.
+// The result can be forged in both directions: anyone can send such requests, and
+// the operator of a location can write any log. Compare locations of independent
+// operators, and do not base an irreversible decision on the result alone.
 type Census struct {
-	// Since and Until bound what is counted, Until not included; zero: all there is.
+	// Since and Until limit the counted time, Until excluded; zero: no limit.
 	Since, Until time.Time
-	// Prefix is what a request's path has before "metadata/" where a host serves more
-	// than one repository, as in "/r/"; "": any.
+	// Prefix is the path before "metadata/", such as "/r/", of a host that serves
+	// several repositories; "": any.
 	Prefix string
 
-	places map[string]*tally
+	tallies map[string]*tally // by location id
 }
 
-// Bounds, so that a hostile log fills no memory.
+// Bounds, so that a hostile log can't exhaust memory.
 const (
-	maxLine     = 64 << 10
-	maxVersions = 4096    // that are told apart, for each place
-	maxRoot     = 1 << 20 // a version beyond is a joke
-	maxPlaces   = 256
+	maxLine      = 64 << 10
+	maxVersions  = 4096    // different versions of a location
+	maxRoot      = 1 << 20 // higher versions are ignored
+	maxLocations = 256
 )
 
-// tally is what one place's logs say.
+// tally holds the counts of one location.
 type tally struct {
-	looks    map[int64]int64 // root that a client trusts, to how often one looked for the next
-	served   int64           // roots that were handed out
-	requests int64           // for this repository, of any kind
+	looks    map[int64]int64 // root checks, by the version that the client trusts
+	served   int64           // roots that were served
+	requests int64           // requests for this repository, of any kind
 	lines    int64
 	skipped  int64
 	older    int64 // outside Since and Until
@@ -69,29 +70,29 @@ type tally struct {
 	dayCache dayCache
 }
 
-// Read counts a log of a place, named by its location id, to its end. Lines that
-// are no log lines are skipped and counted; a log of which no line is one is an
-// error that wraps [ErrCensus]. What was read before an error stays counted.
-func (c *Census) Read(ctx context.Context, place string, log io.Reader) error {
-	if c.places == nil {
-		c.places = map[string]*tally{}
+// Read counts one log of a location, named by its id, to its end. It skips and
+// counts lines in another format; a log without any valid line is an error that
+// wraps [ErrCensus]. Lines read before an error stay counted.
+func (c *Census) Read(ctx context.Context, location string, log io.Reader) error {
+	if c.tallies == nil {
+		c.tallies = map[string]*tally{}
 	}
-	t := c.places[place]
+	t := c.tallies[location]
 	if t == nil {
-		if len(c.places) == maxPlaces {
-			return fmt.Errorf("%w: more than %d places", ErrCensus, maxPlaces)
+		if len(c.tallies) == maxLocations {
+			return fmt.Errorf("%w: more than %d locations", ErrCensus, maxLocations)
 		}
 		t = &tally{looks: map[int64]int64{}}
-		c.places[place] = t
+		c.tallies[location] = t
 	}
 	in := bufio.NewReaderSize(ctxio.NewReader(ctx, log), maxLine)
 	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		// Rotated logs are often several streams in one file; gzip reads on over them.
+		// Rotated logs often have several gzip streams in one file; gzip.Reader reads all.
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrCensus, place, err)
+			return fmt.Errorf("%w: %s: %w", ErrCensus, location, err)
 		}
-		in = bufio.NewReaderSize(ctxio.NewReader(ctx, z), maxLine) // a few bytes may become very many
+		in = bufio.NewReaderSize(&ctxReader{ctx, z}, maxLine) // ctx is checked again: few bytes may expand to very many
 	}
 	good, n := t.lines-t.skipped, t.lines
 	for {
@@ -111,16 +112,29 @@ func (c *Census) Read(ctx context.Context, place string, log io.Reader) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == io.EOF && t.lines > n && t.lines-t.skipped == good:
-			return fmt.Errorf("%w: %s: none of %d lines is in the common or combined log format", ErrCensus, place, t.lines-n)
+			return fmt.Errorf("%w: %s: none of %d lines is in the common or combined log format", ErrCensus, location, t.lines-n)
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("%w: %s: %w", ErrCensus, place, err)
+			return fmt.Errorf("%w: %s: %w", ErrCensus, location, err)
 		}
 	}
 }
 
-// skipLine reads to the end of a line that is too long.
+// ctxReader fails when its context ends, also within an endless line.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// skipLine skips the rest of a line that is too long.
 func skipLine(in *bufio.Reader) error {
 	for {
 		_, err := in.ReadSlice('\n')
@@ -134,7 +148,7 @@ func skipLine(in *bufio.Reader) error {
 //
 //	host ident user [02/Jan/2006:15:04:05 -0700] "GET /r/metadata/8.root.json HTTP/1.1" 404 153 "referer" "agent"
 //
-// Host, user, referer and agent are not looked at.
+// It does not read host, user, referer and agent.
 func (c *Census) line(t *tally, line []byte) {
 	t.lines++
 	when, request, status, ok := fields(line)
@@ -218,7 +232,7 @@ func fields(line []byte) (when, request []byte, status int, ok bool) {
 	return when, request, status, true
 }
 
-// below cuts a path down to what begins with metadata/ or targets/.
+// below returns the part of a path from metadata/ or targets/ on.
 func (c *Census) below(path []byte) ([]byte, bool) {
 	if c.Prefix != "" {
 		rest, ok := bytes.CutPrefix(path, []byte(c.Prefix))
@@ -246,8 +260,8 @@ func rootVersion(path []byte) (int64, bool) {
 	return n, err == nil && n > 0 && n <= maxRoot
 }
 
-// dayCache parses the times of a log: lines of one hour differ in minute and
-// second only.
+// dayCache parses the times of a log. It caches the hour, because lines of one hour
+// differ only in minute and second.
 type dayCache struct {
 	hour string
 	at   time.Time
@@ -279,40 +293,40 @@ func sixty(a, b byte) (int, bool) {
 	return n, a >= '0' && a <= '5' && b >= '0' && b <= '9'
 }
 
-// Result is what a census says. It names no client.
+// Result is the result of a census. It has no data about single clients.
 type Result struct {
-	From     time.Time      `json:"from,omitzero"` // first and last request that counted
-	To       time.Time      `json:"to,omitzero"`
-	Looks    int64          `json:"looks"`    // how often a client looked for a next root and there was none
-	Fleet    []VersionCount `json:"fleet"`    // by the root that those clients trust, oldest first
-	Requests int64          `json:"requests"` // for the repository, of any kind
-	Places   []PlaceCount   `json:"places"`   // by location id
-	Lines    int64          `json:"lines"`
-	Skipped  int64          `json:"skipped"` // lines that are no log lines
-	Outside  int64          `json:"outside"` // lines before Since, or from Until on
+	From     time.Time      `json:"from,omitzero"` // first counted request
+	To       time.Time      `json:"to,omitzero"`   // last counted request
+	Looks    int64          `json:"looks"`         // root checks that found no newer root
+	Fleet    []VersionCount `json:"fleet"`         // by the root that the client trusts, oldest first
+	Requests int64          `json:"requests"`      // for the repository, of any kind
+	Places   []PlaceCount   `json:"places"`        // by location id
+	Lines    int64          `json:"lines"`         // lines read
+	Skipped  int64          `json:"skipped"`       // lines in another format
+	Outside  int64          `json:"outside"`       // lines before Since, or from Until on
 }
 
-// VersionCount is the part of the fleet at one root.
+// VersionCount is the share of the fleet at one root.
 type VersionCount struct {
-	Root  int64   `json:"root"`
-	Looks int64   `json:"looks"`
-	Share float64 `json:"share"`
+	Root  int64   `json:"root"`  // version
+	Looks int64   `json:"looks"` // root checks
+	Share float64 `json:"share"` // of all root checks
 }
 
-// PlaceCount is the part of one place.
+// PlaceCount holds the counts of one location.
 type PlaceCount struct {
-	Place    string  `json:"place"`
-	Requests int64   `json:"requests"`
-	Looks    int64   `json:"looks"`
-	Share    float64 `json:"share"` // of the requests
+	Place    string  `json:"place"`    // location id
+	Requests int64   `json:"requests"` // of any kind
+	Looks    int64   `json:"looks"`    // root checks
+	Share    float64 `json:"share"`    // of all requests
 }
 
-// Result sums up what was read so far.
+// Result returns the counts of all logs read so far.
 func (c *Census) Result() *Result {
 	r := &Result{Fleet: []VersionCount{}, Places: []PlaceCount{}}
 	looks := map[int64]int64{}
-	for _, id := range slices.Sorted(maps.Keys(c.places)) {
-		t := c.places[id]
+	for _, id := range slices.Sorted(maps.Keys(c.tallies)) {
+		t := c.tallies[id]
 		r.Lines, r.Skipped, r.Outside, r.Requests = r.Lines+t.lines, r.Skipped+t.skipped, r.Outside+t.older, r.Requests+t.requests
 		p := PlaceCount{Place: id, Requests: t.requests}
 		for v, n := range t.looks {
@@ -344,7 +358,7 @@ func share(part, all int64) float64 {
 	return float64(part) / float64(all)
 }
 
-// At is the share of the fleet that trusts root v or a newer one.
+// At is the share of root checks by clients that trust root v or a newer one.
 func (r *Result) At(v int64) float64 {
 	var n int64
 	for _, x := range r.Fleet {

@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/repo/relocate"
 )
 
-// look is a log line of a client that trusts root v and looks for the next.
+// look is a log line of a client with root v that checks for the next root.
 func look(v int64, at time.Time) string {
 	return fmt.Sprintf("203.0.113.%d - - [%s] \"GET /r/metadata/%d.root.json HTTP/1.1\" 404 153 \"-\" \"visum\"\n", v%250, at.Format("02/Jan/2006:15:04:05 -0700"), v+1)
 }
@@ -33,7 +33,7 @@ func census(t testing.TB, logs map[string]string) *relocate.Census {
 	return c
 }
 
-// Every line that is one counts as what it is, and no other counts.
+// Every valid line is counted by its kind, and no other line.
 func TestCensusLines(t *testing.T) {
 	t.Parallel()
 	const when = `[04/May/2026:12:00:00 +0200]`
@@ -43,7 +43,7 @@ func TestCensusLines(t *testing.T) {
 	}{
 		"common format":            {`198.51.100.7 - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 404 153`, 1, 1, 0},
 		"combined format":          {`198.51.100.7 - - ` + when + ` "GET /r/metadata/3.root.json HTTP/2.0" 404 153 "-" "visum"`, 1, 1, 0},
-		"object store says 403":    {`h - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 403 9`, 1, 1, 0},
+		"object store with 403":    {`h - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 403 9`, 1, 1, 0},
 		"410":                      {`h - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 410 9`, 1, 1, 0},
 		"IPv6 and a user":          {`2001:db8::1 - frank [04/May/2026:12:00:00 +0200] "GET /metadata/3.root.json HTTP/1.1" 404 -`, 1, 1, 0},
 		"query":                    {`h - - ` + when + ` "GET /metadata/3.root.json?x=1 HTTP/1.1" 404 9`, 1, 1, 0},
@@ -70,7 +70,7 @@ func TestCensusLines(t *testing.T) {
 		"long status":              {`h - - ` + when + ` "GET /metadata/3.root.json HTTP/1.1" 4044 9`, 0, 0, 1},
 		"huge line":                {strings.Repeat("x", 1<<20), 0, 0, 1},
 	} {
-		good := look(1, logDay) // so that the log is one
+		good := look(1, logDay) // so that the log has a valid line
 		r := census(t, map[string]string{"a": good + x.line + "\n" + good}).Result()
 		if r.Looks != 2+x.looks || r.Requests != 2+x.requests || r.Skipped != x.skipped || r.Lines != 3 {
 			t.Errorf("%s: %d looks, %d requests, %d of %d lines skipped", name, r.Looks-2, r.Requests-2, r.Skipped, r.Lines)
@@ -81,7 +81,7 @@ func TestCensusLines(t *testing.T) {
 func zipped(t testing.TB, parts ...string) io.Reader {
 	t.Helper()
 	var b bytes.Buffer
-	for _, p := range parts { // as logrotate and cat make them
+	for _, p := range parts { // as written by logrotate and cat
 		z := gzip.NewWriter(&b)
 		_, err := z.Write([]byte(p))
 		movetest.NoErr(t, err)
@@ -90,7 +90,7 @@ func zipped(t testing.TB, parts ...string) io.Reader {
 	return &b
 }
 
-// A fleet in the middle of a move, in several logs of several places.
+// A fleet during a move, in several logs of several locations.
 func TestCensusOfAMove(t *testing.T) {
 	t.Parallel()
 	m := &relocate.Move{To: movetest.New(t).Move.To, Criteria: relocate.Criteria{Clients: 10}}
@@ -131,8 +131,8 @@ func TestCensusOfAMove(t *testing.T) {
 		root int64
 		says string
 	}{
-		{relocate.CutOver, 2, "You may cut over: from 2026-05-04 to 2026-05-05, 97 % of 1000 looks for a new root came from clients at root v2 or newer."},
-		{relocate.Retired, 3, "Do not retire the old places yet: 90 % of the fleet have seen root v3, 98 % must; the new places answer 90 % of the requests, they must answer 98 %."},
+		{relocate.CutOver, 2, "You may cut over: from 2026-05-04 to 2026-05-05, 97 % of 1000 root checks came from clients at root v2 or newer."},
+		{relocate.Retired, 3, "Do not retire the old locations yet: 90 % of the fleet have root v3, 98 % must have it; the new locations answer 90 % of the requests, they must answer 98 %."},
 	} {
 		g := m.Gate(r, x.step, x.root)
 		if g.String() != x.says || g.Open != (len(g.Why) == 0) {
@@ -140,11 +140,11 @@ func TestCensusOfAMove(t *testing.T) {
 		}
 	}
 	m.Criteria.Moved, m.Criteria.NewPlaces = 0.9, 0.9
-	if g := m.Gate(r, relocate.Retired, 3); !g.Open || g.String() != "You may retire the old places: from 2026-05-04 to 2026-05-05, 90 % of 1000 looks for a new root came from clients at root v3 or newer, and the new places answered 90 % of the requests." {
+	if g := m.Gate(r, relocate.Retired, 3); !g.Open || g.String() != "You may retire the old locations: from 2026-05-04 to 2026-05-05, 90 % of 1000 root checks came from clients at root v3 or newer, and the new locations answered 90 % of the requests." {
 		t.Errorf("%s", g)
 	}
 	m.Criteria.Clients = 1001
-	if g := m.Gate(r, relocate.Retired, 3); g.Open || !strings.Contains(g.String(), "only 1000 looks") {
+	if g := m.Gate(r, relocate.Retired, 3); g.Open || !strings.Contains(g.String(), "only 1000 root checks") {
 		t.Errorf("%s", g)
 	}
 	if g := m.Gate((&relocate.Census{}).Result(), relocate.CutOver, 2); g.Open {
@@ -152,7 +152,7 @@ func TestCensusOfAMove(t *testing.T) {
 	}
 }
 
-// What is no log is an error, and what breaks off keeps what was there.
+// A file in another format is an error, and counts before an error are kept.
 func TestCensusErrors(t *testing.T) {
 	t.Parallel()
 	c := &relocate.Census{}
@@ -184,7 +184,7 @@ func TestCensusErrors(t *testing.T) {
 	}
 }
 
-// endless is a log without end, of as many versions as there are.
+// endless is an endless log with every version.
 type endless struct {
 	n, max int64
 	rest   []byte
@@ -203,7 +203,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// A hostile log does not fill the memory.
+// A hostile log does not exhaust memory.
 func TestCensusIsBounded(t *testing.T) {
 	c := &relocate.Census{}
 	var before, after runtime.MemStats
@@ -221,7 +221,7 @@ func TestCensusIsBounded(t *testing.T) {
 	runtime.KeepAlive(c)
 }
 
-// Whatever the log, every line is counted once, and the shares add up.
+// For any log, every line is counted once, and the shares add up.
 func FuzzCensus(f *testing.F) {
 	f.Add([]byte(look(1, logDay)))
 	f.Add([]byte(look(1, logDay) + "\n\x00[\"" + look(4, logDay.Add(time.Hour))))
@@ -276,7 +276,7 @@ func BenchmarkCensus(b *testing.B) {
 	b.ReportMetric(float64(lines)*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
 
-// unending is a log whose only line never ends. It ends the context on the way.
+// unending is a log whose only line never ends. It ends the context while being read.
 type unending struct {
 	left   int
 	cancel context.CancelFunc
@@ -295,7 +295,7 @@ func (u *unending) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Reading ends with its context, within a line without an end too.
+// Reading ends with its context, also within an endless line.
 func TestCensusEnds(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -12,16 +12,15 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Criteria are what else must be true before the next step. Zero fields: the
-// defaults.
+// Criteria are the conditions of the steps, in addition to the dates. Zero fields
+// have the stated defaults.
 type Criteria struct {
-	Announced float64 `json:"announced"`  // share of the fleet that has seen the announcement, before the cut-over; 0.8
-	Moved     float64 `json:"moved"`      // share of the fleet that has seen the cut-over, before the old places are retired; 0.98
-	NewPlaces float64 `json:"new_places"` // share of requests that the new places answer, before the old ones are retired; 0.98
-	Clients   int64   `json:"clients"`    // how many looks for a new root a census must have counted to say anything; 100
-	// How long clients have at least to see the announcement, and both places serve.
-	Announce time.Duration `json:"announce_ns"`   // 7 days
-	Both     time.Duration `json:"serve_both_ns"` // 30 days
+	Announced float64       `json:"announced"`     // share of the fleet with the announcing root, before the cut-over; 0.8
+	Moved     float64       `json:"moved"`         // share of the fleet with the cut-over's root, before the retirement; 0.98
+	NewPlaces float64       `json:"new_places"`    // share of requests that the new locations answer, before the retirement; 0.98
+	Clients   int64         `json:"clients"`       // least number of counted root checks; 100
+	Announce  time.Duration `json:"announce_ns"`   // least time between announcement and cut-over; 7 days
+	Both      time.Duration `json:"serve_both_ns"` // least time between cut-over and retirement; 30 days
 }
 
 const day = 24 * time.Hour
@@ -31,7 +30,7 @@ func (c Criteria) withDefaults() Criteria {
 		cmp.Or(c.Announce, 7*day), cmp.Or(c.Both, 30*day)}
 }
 
-// check refuses a move that can't be, before its first step.
+// check refuses an impossible move before its first step.
 func (m *Move) check(ctx context.Context, r *repo.Repo) error {
 	if err := errors.Join(m.checkDates(), m.checkCriteria()); err != nil {
 		return err
@@ -46,15 +45,15 @@ func (m *Move) checkDates() error {
 		min       time.Duration
 		what, why string
 	}{
-		{d.Announce, d.CutOver, c.Announce, "cut-over", "clients need time to see the announcement"},
-		{d.CutOver, d.Retire, c.Both, "retirement", "both places serve for a while"},
-		{d.CutOver, d.Sunset, 0, "sunset", "the old places serve for a while"},
+		{d.Announce, d.CutOver, c.Announce, "cut-over", "clients need time to get the announcement"},
+		{d.CutOver, d.Retire, c.Both, "retirement", "old and new locations must serve for this time"},
+		{d.CutOver, d.Sunset, 0, "sunset", "the old locations must serve after the cut-over"},
 	} {
 		if x.from.IsZero() || x.to.IsZero() {
-			return fmt.Errorf("%w: the date of the %s, or of what comes before it, is missing", ErrDates, x.what)
+			return fmt.Errorf("%w: the date of the %s, or of the step before it, is missing", ErrDates, x.what)
 		}
 		if !x.to.After(x.from) || x.to.Sub(x.from) < x.min {
-			return fmt.Errorf("%w: %s at %s, %s after what comes before it; at least %s: %s", ErrDates, x.what, x.to.UTC().Format(time.DateOnly), days(x.to.Sub(x.from)), days(x.min), x.why)
+			return fmt.Errorf("%w: %s on %s is %s after the step before it, want at least %s: %s", ErrDates, x.what, x.to.UTC().Format(time.DateOnly), days(x.to.Sub(x.from)), days(x.min), x.why)
 		}
 	}
 	return nil
@@ -71,7 +70,7 @@ func (m *Move) checkCriteria() error {
 	c := m.Criteria
 	for _, share := range []float64{c.Announced, c.Moved, c.NewPlaces} {
 		if !(share >= 0 && share <= 1) {
-			return fmt.Errorf("%w: a share of %v, want 0 to 1", ErrDates, share)
+			return fmt.Errorf("%w: share %v, want 0 to 1", ErrDates, share)
 		}
 	}
 	if c.Announce < 0 || c.Both < 0 || c.Clients < 0 {
@@ -80,7 +79,7 @@ func (m *Move) checkCriteria() error {
 	return nil
 }
 
-// checkKeys refuses new keys that are no new keys, and places that can't be.
+// checkKeys refuses keys that are not new, and impossible locations.
 func (m *Move) checkKeys(ctx context.Context, r *repo.Repo) error {
 	chain, err := r.Chain(ctx)
 	if err != nil {
@@ -90,23 +89,23 @@ func (m *Move) checkKeys(ctx context.Context, r *repo.Repo) error {
 		return fmt.Errorf("%w: the repository is empty", ErrOrder)
 	}
 	if len(m.From) == 0 || len(m.To) == 0 {
-		return fmt.Errorf("%w: a move needs a place to leave and one to go to", ErrPlaces)
+		return fmt.Errorf("%w: a move needs an old and a new location", ErrPlaces)
 	}
 	tip := chain[len(chain)-1].Charter()
 	for _, id := range m.From {
 		if l := find(tip.Locations(), id); l != nil && l.Tier == tuf.Rendezvous {
-			return fmt.Errorf("%w: %s is a rendezvous, which serves roots only and stays as it is", ErrPlaces, id)
+			return fmt.Errorf("%w: %s is a rendezvous, which serves roots only and can't be moved", ErrPlaces, id)
 		}
 	}
 	open := false
 	for _, l := range m.To {
 		if !l.UseFrom.IsZero() || !l.UseUntil.IsZero() {
-			return fmt.Errorf("%w: %s: use_from and use_until are set by the steps", ErrPlaces, l.ID)
+			return fmt.Errorf("%w: %s: the steps set use_from and use_until, not the move", ErrPlaces, l.ID)
 		}
 		open = open || l.Tier == tuf.Primary || l.Tier == tuf.Mirror
 	}
 	if !open {
-		return fmt.Errorf("%w: none of the new places is a primary or a mirror", ErrPlaces)
+		return fmt.Errorf("%w: none of the new locations is a primary or a mirror", ErrPlaces)
 	}
 	if err := m.checkFresh(chain); err != nil {
 		return err
@@ -114,7 +113,7 @@ func (m *Move) checkKeys(ctx context.Context, r *repo.Repo) error {
 	return m.checkOperators(tip)
 }
 
-// newKeys are all keys that the move brings, by what they are for.
+// newKeys returns all keys that the move introduces, by role.
 func (m *Move) newKeys() map[string][]tuf.Key {
 	all := map[string][]tuf.Key{"root": m.RootKeys, "timestamp": m.Timestamp.Keys, "snapshot": m.Snapshot.Keys, "targets": m.Targets.Keys}
 	for role, k := range m.Release {
@@ -123,8 +122,8 @@ func (m *Move) newKeys() map[string][]tuf.Key {
 	return all
 }
 
-// checkFresh holds the new keys against every key that any root ever named: who
-// holds an old key must not hold a new one. Only before the move's own roots.
+// checkFresh compares the new keys with the keys of all roots before the move: a
+// holder of an old key must not hold a new one.
 func (m *Move) checkFresh(chain []*tuf.Root) error {
 	old := map[string]string{}
 	for _, root := range chain {
@@ -146,7 +145,7 @@ func (m *Move) checkFresh(chain []*tuf.Root) error {
 				return fmt.Errorf("%w: %s: %w", ErrKeys, role, err)
 			}
 			if was, ok := old[print]; ok {
-				return fmt.Errorf("%w: the new key %.16s of %s is known already: %s", ErrKeys, k.ID(), role, was)
+				return fmt.Errorf("%w: the new key %.16s of %s is not new: %s", ErrKeys, k.ID(), role, was)
 			}
 			if other, ok := seen[print]; ok && (role == "root" || other == "root") {
 				return fmt.Errorf("%w: the new key %.16s is for %s and for %s", ErrKeys, k.ID(), role, other)
@@ -155,7 +154,7 @@ func (m *Move) checkFresh(chain []*tuf.Root) error {
 		}
 	}
 	if m.Min > len(m.RootKeys) {
-		return fmt.Errorf("%w: %d of %d root keys must sign", ErrKeys, m.Min, len(m.RootKeys))
+		return fmt.Errorf("%w: min is %d of %d root keys", ErrKeys, m.Min, len(m.RootKeys))
 	}
 	return nil
 }
@@ -174,7 +173,7 @@ func (m *Move) introduced(root *tuf.Root) bool {
 	return false
 }
 
-// allKeys are the fingerprints of all keys that a root names, with a role of each.
+// allKeys returns the fingerprints of all keys of a root, each with one of its roles.
 func allKeys(root roles) map[string]string {
 	out := map[string]string{}
 	for role, ids := range roleKeys(root) {
@@ -194,7 +193,7 @@ type roles interface {
 	RoleKeys(role string) (ids []string, threshold int)
 }
 
-// roleKeys are the key ids of every role that a root names.
+// roleKeys returns the key ids of every role of a root.
 func roleKeys(root roles) map[string][]string {
 	out := map[string][]string{}
 	for _, role := range []string{"root", "timestamp", "snapshot", "targets"} {
@@ -216,13 +215,13 @@ func roleKeys(root roles) map[string][]string {
 	return out
 }
 
-// checkOperators sees to it that enough operators are left to find a root at.
+// checkOperators refuses a move that leaves fewer operators than root checks need.
 func (m *Move) checkOperators(tip *tuf.Charter) error {
 	left := tuf.Operators(append(m.To, slices.DeleteFunc(tip.Locations(), func(l tuf.Location) bool {
 		return slices.Contains(m.From, l.ID) || !l.UseUntil.IsZero()
 	})...))
 	if want := tip.Probe().MinOperators; left < want {
-		return fmt.Errorf("%w: clients look for a new root at %d operators, the move leaves %d: add a rendezvous first", ErrPlaces, want, left)
+		return fmt.Errorf("%w: root checks need %d operators, the move leaves %d: add a rendezvous first", ErrPlaces, want, left)
 	}
 	return nil
 }

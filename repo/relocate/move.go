@@ -12,76 +12,76 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Why a move or a step of it is refused. Where a root would break a rule of the
-// charter the error wraps [tuf.ErrCharter] and names the rule.
+// Errors of a move and its steps. If a root would break a rule of the charter, the
+// error wraps [tuf.ErrCharter] and names the rule.
 var (
-	// ErrPlaces: the places of the move do not fit the repository.
-	ErrPlaces = errors.New("relocate: places")
+	// ErrPlaces: the locations of the move do not fit the repository.
+	ErrPlaces = errors.New("relocate: locations")
 	// ErrKeys: the new keys are missing, too few, or among the old ones.
 	ErrKeys = errors.New("relocate: keys")
 	// ErrDates: the dates are not in order, or leave too little time.
 	ErrDates = errors.New("relocate: dates")
 	// ErrOrder: the step is not the next one.
 	ErrOrder = errors.New("relocate: out of order")
-	// ErrEarly: the step has its date, and that has not come yet.
+	// ErrEarly: the date of the step has not come yet.
 	ErrEarly = errors.New("relocate: too early")
-	// ErrRetired: what clients never contact again can't be brought back.
-	ErrRetired = errors.New("relocate: the place is retired")
+	// ErrRetired: a retired location can't be restored, because clients never contact it again.
+	ErrRetired = errors.New("relocate: the location is retired")
 )
 
-// Move says what shall come to be: the same value for all of its steps. Where the
-// repository stands is read from its newest root each time, so a step may be
-// repeated, or be taken by another process on another day. It can be kept as JSON.
+// Move describes a move. All of its steps take the same value. Each step reads the
+// current phase from the newest root, so a step may be repeated or taken by another
+// process on another day. A Move can be stored as JSON.
 type Move struct {
-	// From are the ids of the locations that end. All that one host has end together.
+	// From are the ids of the old locations. All locations on a host must end together.
 	From []string `json:"from"`
-	// To are the new places, as they will stand after the cut-over: at least one
-	// primary or mirror among them. UseFrom and UseUntil are set by the steps.
+	// To are the new locations in their form after the cut-over, at least one primary
+	// or mirror among them. The steps set UseFrom and UseUntil.
 	To []tuf.Location `json:"to"`
-	// Party is whose root keys are exchanged; "": "vendor".
+	// Party is the party whose root keys are rotated; "": "vendor".
 	Party string `json:"party,omitempty"`
-	// RootKeys are the party's root keys from the cut-over on, Min how many of them
-	// must sign; 0: as many as before.
+	// RootKeys are the party's root keys from the cut-over on. Min is the least number
+	// of them that must sign; 0: unchanged.
 	RootKeys []tuf.Key `json:"root_keys"`
-	Min      int       `json:"min,omitempty"`
+	Min      int       `json:"min,omitempty"` // see RootKeys
 	// Timestamp, Snapshot and Targets are the online keys from the cut-over on.
 	Timestamp repo.Keys `json:"timestamp"`
-	Snapshot  repo.Keys `json:"snapshot"`
-	Targets   repo.Keys `json:"targets"`
-	// Release are the new keys of the party's release roles, by role. A role that
-	// is not named keeps its keys.
+	Snapshot  repo.Keys `json:"snapshot"` // see Timestamp
+	Targets   repo.Keys `json:"targets"`  // see Timestamp
+	// Release are the new keys of the party's release roles, by role. Other roles keep
+	// their keys.
 	Release map[string]repo.Keys `json:"release,omitempty"`
-	// Dates are when which step is due.
+	// Dates are the dates of the steps.
 	Dates Dates `json:"dates"`
-	// Criteria are what else must be true before a step; zero fields have defaults.
+	// Criteria are further conditions of the steps; zero fields have defaults.
 	Criteria Criteria `json:"criteria"`
 }
 
-// Dates of a move, in this order. A step before its date is refused; one after
-// it is fine.
+// Dates of a move, in this order. A step is refused before its date and allowed at
+// any time after it.
 type Dates struct {
-	Announce time.Time `json:"announce"`
-	CutOver  time.Time `json:"cut_over"` // from then on the new places come first
-	Sunset   time.Time `json:"sunset"`   // clients do not contact the old places from then on
+	Announce time.Time `json:"announce"` // publication of the new locations
+	CutOver  time.Time `json:"cut_over"` // from then on the new locations have priority
+	Sunset   time.Time `json:"sunset"`   // from then on clients do not contact the old locations
 	Retire   time.Time `json:"retire"`   // may be before the sunset, not before the cut-over
 }
 
-// Phase is how far a move has come.
+// Phase is the progress of a move.
 type Phase string
 
 // The phases of a move.
 const (
-	Planned   Phase = "planned"   // nothing is published of it
-	Announced Phase = "announced" // the new places are listed, for later
-	CutOver   Phase = "cut over"  // new keys, the old places are legacy
-	Retired   Phase = "retired"   // the old places are never contacted again
-	Cancelled Phase = "cancelled" // after the cut-over, the old places were listed again
+	Planned   Phase = "planned"   // no root of the move is published
+	Announced Phase = "announced" // the new locations are listed with a later use_from
+	CutOver   Phase = "cut over"  // the keys are rotated, the old locations are legacy
+	Retired   Phase = "retired"   // clients never contact the old locations again
+	Cancelled Phase = "cancelled" // the move was cancelled after the cut-over: the old locations are listed again
 )
 
 func (m *Move) party() string { return cmp.Or(m.Party, "vendor") }
 
-// Phase reads from the newest root how far the move has come. The error wraps
-// [ErrOrder] where the repository is in no phase of this move.
+// Phase reads the phase of the move from the newest root. The error wraps
+// [ErrOrder] if the root matches no phase of this move.
 func (m *Move) Phase(ctx context.Context, r *repo.Repo) (Phase, error) {
 	var phase Phase
 	_, err := r.PlanRoots(ctx, repo.RootEdit{At: r.Now(), Edit: func(root *repo.Root) (err error) {
@@ -91,7 +91,7 @@ func (m *Move) Phase(ctx context.Context, r *repo.Repo) (Phase, error) {
 	return phase, err
 }
 
-// phase tells how far the move has come in a root.
+// phase returns the phase of the move in a root.
 func (m *Move) phase(root *repo.Root) (Phase, error) {
 	p := slices.IndexFunc(root.Parties, func(p repo.Party) bool { return p.Name == m.party() })
 	if p < 0 {
@@ -117,7 +117,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 			continue
 		}
 		if l.Base != want.Base || l.Operator != want.Operator || l.Tier != want.Tier {
-			return "", fmt.Errorf("%w: location %q is listed already, otherwise than the move says", ErrPlaces, want.ID)
+			return "", fmt.Errorf("%w: location %q is listed already and differs from the move", ErrPlaces, want.ID)
 		}
 		to++
 		if !l.UseFrom.IsZero() {
@@ -137,7 +137,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 	case fresh && live == from && to == 0:
 		return Cancelled, nil
 	}
-	return "", fmt.Errorf("%w: the newest root is in no phase of this move: new keys %t; of %d old places %d in use, %d legacy, %d retired; %d of %d new places, %d for later",
+	return "", fmt.Errorf("%w: the newest root matches no phase of this move: new keys %t; of %d old locations %d in use, %d legacy, %d retired; %d of %d new locations, %d for later",
 		ErrOrder, fresh, from, live, legacy, retired, to, all, later)
 }
 
@@ -159,9 +159,9 @@ func sameKeys(a, b []tuf.Key) bool {
 	return len(a) == len(b)
 }
 
-// The four edits of a root. Each is what repo.Root says before the step, changed.
+// The four edits of a root. Each changes the repo.Root of the previous phase.
 
-// announce lists the new places, for the day of the cut-over.
+// announce lists the new locations with the date of the cut-over as use_from.
 func (m *Move) announce(root *repo.Root) error {
 	for _, l := range m.To {
 		l.UseFrom, l.UseUntil = whole(m.Dates.CutOver), time.Time{}
@@ -170,7 +170,7 @@ func (m *Move) announce(root *repo.Root) error {
 	return nil
 }
 
-// cutOver exchanges the keys and puts the new places first.
+// cutOver rotates the keys and gives the new locations priority.
 func (m *Move) cutOver(root *repo.Root) error {
 	for i := range root.Parties {
 		if p := &root.Parties[i]; p.Name == m.party() {
@@ -216,7 +216,7 @@ func exchange(root *repo.Root, party, role string, keys repo.Keys) error {
 	return fmt.Errorf("%w: party %s has no release role %q", ErrKeys, party, role)
 }
 
-// retire bans the hosts of the old places.
+// retire bans the hosts of the old locations.
 func (m *Move) retire(root *repo.Root) error {
 	for _, id := range m.From {
 		if find(root.Locations, id) == nil {
@@ -229,8 +229,8 @@ func (m *Move) retire(root *repo.Root) error {
 	return nil
 }
 
-// abort lists the old places as they were, and the new ones no more. Keys stay:
-// those that were exchanged are never used again.
+// abort restores the old locations and removes the new ones. It does not change
+// keys: rotated keys are never used again.
 func (m *Move) abort(root *repo.Root, before []tuf.Location) error {
 	root.Locations = slices.DeleteFunc(root.Locations, func(l tuf.Location) bool { return find(m.To, l.ID) != nil })
 	for _, id := range m.From {
@@ -243,5 +243,5 @@ func (m *Move) abort(root *repo.Root, before []tuf.Location) error {
 	return nil
 }
 
-// whole is a time as metadata has it.
+// whole truncates a time to whole seconds of UTC, as in metadata.
 func whole(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -50,7 +50,7 @@ func TestWholeMove(t *testing.T) {
 	}
 }
 
-// A step that was taken already is an empty draft; publishing it changes nothing.
+// A repeated step is an empty draft; publishing it changes nothing.
 func TestStepsAreIdempotent(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
@@ -67,11 +67,11 @@ func TestStepsAreIdempotent(t *testing.T) {
 	}
 }
 
-// In each phase only the next step is to be had, and only on its day.
+// In each phase only the next step is available, and only from its date on.
 func TestStepsInOrder(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
-	type steps = map[string]error // nil: may be taken
+	type steps = map[string]error // nil: allowed
 	check := func(want steps) {
 		t.Helper()
 		for name, step := range map[string]func(context.Context, *repo.Repo) (*repo.Draft, error){
@@ -101,7 +101,7 @@ func TestStepsInOrder(t *testing.T) {
 	}
 }
 
-// A root that was edited by somebody else meanwhile is no phase of the move.
+// A root with a concurrent edit is no phase of the move.
 func TestAnotherMove(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t)
@@ -113,15 +113,15 @@ func TestAnotherMove(t *testing.T) {
 		})
 	})
 	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.Move.Announce, w.Move.CutOver, w.Move.Retire, w.Move.Abort} {
-		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old places 0 in use, 0 legacy, 1 retired; 1 of 1 new places, 1 for later") {
+		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old locations 0 in use, 0 legacy, 1 retired; 1 of 1 new locations, 1 for later") {
 			t.Errorf("got %v", err)
 		}
 	}
-	// Somebody has taken a key of the move meanwhile: it is not new any more.
+	// A key of the move is in use meanwhile: it is not new any more.
 	if _, err := w.Move.Emergency(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrKeys) {
 		t.Errorf("got %v", err)
 	}
-	// Nor is one that lists the new place for another purpose.
+	// The same for a new location that is listed for another purpose.
 	w = movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30)) })
 	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrPlaces) {
 		t.Errorf("got %v", err)
@@ -178,14 +178,14 @@ func TestPlan(t *testing.T) {
 	text := plan.String()
 	for _, line := range []string{
 		"Move of repository abababababababababababababababab from a to b, starting at root v1.",
-		"Root v2, announced, due 2026-03-02, good until 2027-03-02; epoch 0.",
-		"    primary b (host-b, https://b.example.org/), first from 2026-03-16 on",
-		"Root v3, cut over, due 2026-03-16, good until 2027-03-16; epoch 1.",
+		"Root v2, announced, due 2026-03-02, expires 2027-03-02; epoch 0.",
+		"    primary b (host-b, https://b.example.org/), preferred from 2026-03-16 on",
+		"Root v3, cut over, due 2026-03-16, expires 2027-03-16; epoch 1.",
 		"    legacy a (host-a, https://a.example.org/), not contacted from 2026-05-30 on",
 		"    1 of the 2 old root keys of party vendor",
 		"    3 of the 4 new root keys in all",
 		"Root v4, retired, due 2026-04-30",
-		"    a census counts 98 % of the fleet at root v3 or newer, and 98 % of the requests at b",
+		"    access logs show 98 % of the fleet at root v3 or newer, and 98 % of the requests at b",
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("the plan lacks %q:\n%s", line, text)
@@ -198,7 +198,7 @@ func TestPlan(t *testing.T) {
 	if again.String() != text {
 		t.Error("the plan is another one after its JSON was read")
 	}
-	// The move of the JSON is the move: it can be taken from there.
+	// A move read from the JSON is the same move.
 	w.Move = &again.Move
 	w.Announce()
 	w.CutOver()
@@ -216,7 +216,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// A move that can't be is refused before its first step, with a reason to decide by.
+// An impossible move is refused before its first step, with a reason.
 func TestImpossiblePlans(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
@@ -224,27 +224,27 @@ func TestImpossiblePlans(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"no place to leave":       {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "a place to leave"},
-		"unknown place":           {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
+		"no old location":         {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "an old and a new location"},
+		"unknown location":        {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
 		"leaves the rendezvous":   {func(m *relocate.Move) { m.From = []string{"z"} }, relocate.ErrPlaces, "rendezvous"},
 		"to nowhere":              {func(m *relocate.Move) { m.To = nil }, relocate.ErrPlaces, ""},
 		"to a rendezvous only":    {func(m *relocate.Move) { m.To[0].Tier, m.To[0].Targets = tuf.Rendezvous, "" }, relocate.ErrPlaces, "primary or a mirror"},
-		"place with dates":        {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrPlaces, "use_from"},
-		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrPlaces, "at 2 operators, the move leaves 1"},
+		"location with dates":     {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrPlaces, "use_from"},
+		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrPlaces, "need 2 operators, the move leaves 1"},
 		"H4 http":                 {func(m *relocate.Move) { m.To[0].Base = "http://b.example.org/" }, tuf.ErrCharter, "root v2: breaks the charter's rules: H4"},
 		"H5 paths":                {func(m *relocate.Move) { m.To[0].Metadata = "../m/" }, tuf.ErrCharter, "H5"},
 		"H6 id twice":             {func(m *relocate.Move) { m.To = append(m.To, m.To[0]) }, tuf.ErrCharter, "H6"},
 		"H8 back at the old host": {func(m *relocate.Move) { m.To[0].Base = "https://a.example.org/new/" }, tuf.ErrCharter, "root v4: breaks the charter's rules: H8"},
 		"H3 online keys stay":     {func(m *relocate.Move) { m.Timestamp.Keys = movetest.Keys("timestamp") }, relocate.ErrKeys, "timestamp in root v1"},
 		"root key stays":          {func(m *relocate.Move) { m.RootKeys = movetest.Keys("vendor-1", "new-2") }, relocate.ErrKeys, "root in root v1"},
-		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("review-1") }, relocate.ErrKeys, "known already"},
+		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("review-1") }, relocate.ErrKeys, "is not new"},
 		"root key as online":      {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("new-1") }, relocate.ErrKeys, "is for"},
 		"no root keys":            {func(m *relocate.Move) { m.RootKeys = nil }, relocate.ErrKeys, "root"},
 		"too few root keys":       {func(m *relocate.Move) { m.Min = 3 }, relocate.ErrKeys, "3 of 2"},
 		"broken key": {func(m *relocate.Move) {
 			m.Snapshot.Keys = []tuf.Key{{Type: "ed25519", Scheme: "ed25519", Public: "ff"}}
 		}, relocate.ErrKeys, "snapshot"},
-		"no such party":          {func(m *relocate.Move) { m.Party = "nobody" }, relocate.ErrKeys, "nobody"},
+		"no such party":          {func(m *relocate.Move) { m.Party = "unknown" }, relocate.ErrKeys, "unknown"},
 		"no such release role":   {func(m *relocate.Move) { m.Release["x"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, `"x"`},
 		"release role of review": {func(m *relocate.Move) { m.Release["review-agent"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, "party vendor has no"},
 		"no dates":               {func(m *relocate.Move) { m.Dates = relocate.Dates{} }, relocate.ErrDates, "missing"},
@@ -253,7 +253,7 @@ func TestImpossiblePlans(t *testing.T) {
 		"retired too soon":       {func(m *relocate.Move) { m.Dates.Retire = m.Dates.CutOver.Add(29 * movetest.Day) }, relocate.ErrDates, "at least 30 days"},
 		"longer than a root": {func(m *relocate.Move) {
 			m.Dates.Retire, m.Dates.Sunset = m.Dates.CutOver.Add(400*movetest.Day), m.Dates.CutOver.Add(401*movetest.Day)
-		}, relocate.ErrDates, "root v3 ends before"},
+		}, relocate.ErrDates, "root v3 expires before"},
 		"share of more than all": {func(m *relocate.Move) { m.Criteria.Moved = 1.5 }, relocate.ErrDates, "share"},
 		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -movetest.Day }, relocate.ErrDates, "negative"},
 	} {
@@ -289,7 +289,7 @@ func TestTombstone(t *testing.T) {
 		want = append(want, "metadata/"+n+".root.json")
 	}
 	if got := slices.Sorted(maps.Keys(stone.Written())); !slices.Equal(got, want) {
-		t.Fatalf("the tombstone has %q", got)
+		t.Fatalf("the roots-only copy has %q", got)
 	}
 	if err := relocate.Tombstone(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrPlaces) {
 		t.Fatalf("over content: %v", err)
@@ -299,9 +299,8 @@ func TestTombstone(t *testing.T) {
 	}
 }
 
-// The heir of a vendor who lost all keys moves the repository. Who comes to the
-// old place finds the recovery in the tombstone, and another statement when it
-// was renewed.
+// The successor of a vendor who lost all keys moves the repository. Clients of the old location
+// find the recovery in the roots-only copy, also after a renewal of the statement.
 func TestMoveAfterRecovery(t *testing.T) {
 	t.Parallel()
 	w := movetest.New(t, movetest.Recoverable)
@@ -324,7 +323,7 @@ func TestMoveAfterRecovery(t *testing.T) {
 		files, err := w.Repo().RootFiles(t.Context())
 		movetest.NoErr(t, err)
 		if got := len(stone.Written()); got != len(files) || got != 4 {
-			t.Fatalf("the tombstone has %d files", got)
+			t.Fatalf("the roots-only copy has %d files", got)
 		}
 		for _, f := range files {
 			if data, err := stone.Read(t.Context(), f.Name); err != nil || !bytes.Equal(data, f.Data) {
@@ -332,7 +331,7 @@ func TestMoveAfterRecovery(t *testing.T) {
 			}
 		}
 		w.Publish(w.Repo(heir...), func(r *repo.Repo) (*repo.Draft, error) {
-			return r.RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "for those who sleep"})
+			return r.RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "for offline clients"})
 		})
 	}
 }

@@ -13,37 +13,37 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Plan is a move thought through to its end: its three roots as they will be, and
-// what has to be true before each. Marshal it for programs; String is for people.
+// Plan holds the three roots of a move, computed in advance, and the conditions of
+// each. It can be marshalled to JSON; String is human-readable.
 type Plan struct {
-	Move   Move          `json:"move"`
-	RepoID string        `json:"repo_id"`
-	Root   int64         `json:"root"` // the newest root, from which it starts
-	Made   time.Time     `json:"made"`
-	Roots  []PlannedRoot `json:"roots"`
+	Move   Move          `json:"move"`    // the move, with default criteria filled in
+	RepoID string        `json:"repo_id"` // see [tuf.Charter.RepoID]
+	Root   int64         `json:"root"`    // version of the newest root, the start of the move
+	Made   time.Time     `json:"made"`    // time of the plan
+	Roots  []PlannedRoot `json:"roots"`   // announcement, cut-over, retirement
 }
 
 // PlannedRoot is one root of a plan.
 type PlannedRoot struct {
-	Phase     Phase     `json:"phase"`
-	Version   int64     `json:"version"`
-	Due       time.Time `json:"due"`
-	Expires   time.Time `json:"expires"`
-	Seq       int64     `json:"seq"`
-	Epoch     int64     `json:"epoch"`
+	Phase     Phase     `json:"phase"`     // phase after its publication
+	Version   int64     `json:"version"`   // version of the root
+	Due       time.Time `json:"due"`       // date of its publication
+	Expires   time.Time `json:"expires"`   // expiry of the root
+	Seq       int64     `json:"seq"`       // see [tuf.Charter.Seq]
+	Epoch     int64     `json:"epoch"`     // see [tuf.Charter.Epoch]
 	Threshold int       `json:"threshold"` // of the root role
-	Signers   []string  `json:"signers"`   // who must sign, in words
-	Places    []string  `json:"places"`    // what it says of each place
-	Before    []string  `json:"before"`    // what must be true before it is published
-	// Document is the root without signatures. Its dates are those of the plan, its
-	// floors the versions that were published when the plan was made.
+	Signers   []string  `json:"signers"`   // human-readable: required signatures
+	Places    []string  `json:"places"`    // human-readable: its locations
+	Before    []string  `json:"before"`    // human-readable: conditions of its publication
+	// Document is the root without signatures. Its dates are those of the plan; its
+	// floors are the versions that were published when the plan was made.
 	Document json.RawMessage `json:"document"`
 }
 
-// Plan derives the three roots with the code that will make them, and judges each
-// with the code of the clients (H1 to H10, H12). An impossible plan is an error:
-// [ErrPlaces], [ErrKeys], [ErrDates], [ErrOrder], or [tuf.ErrCharter] with the
-// rule and the root that breaks it. Nothing is signed or written.
+// Plan computes the three roots with the code of the steps and checks each with the
+// code of the clients (H1 to H10, H12). It signs and writes nothing. The error wraps
+// [ErrPlaces], [ErrKeys], [ErrDates], [ErrOrder], or [tuf.ErrCharter] with the rule
+// and the root that breaks it.
 func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	if err := m.check(ctx, r); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	} = tip
 	for i, root := range proposals {
 		if err := last.CheckExpiry(due[i]); err != nil {
-			return nil, fmt.Errorf("%w: root v%d ends before the next is due: %w", ErrDates, last.Version(), err)
+			return nil, fmt.Errorf("%w: root v%d expires before the next root is due: %w", ErrDates, last.Version(), err)
 		}
 		p.Roots = append(p.Roots, p.describe(i, root, last, due[i]))
 		last = root
@@ -90,7 +90,7 @@ func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) Pl
 	for _, l := range c.Locations() {
 		s := fmt.Sprintf("%s %s (%s, %s)", l.Tier, text.Name(l.ID), text.Name(l.Operator), text.Line(l.Base))
 		if !l.UseFrom.IsZero() {
-			s += ", first from " + l.UseFrom.Format(time.DateOnly) + " on"
+			s += ", preferred from " + l.UseFrom.Format(time.DateOnly) + " on"
 		}
 		if !l.UseUntil.IsZero() {
 			s += ", not contacted from " + l.UseUntil.Format(time.DateOnly) + " on"
@@ -104,32 +104,32 @@ func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) Pl
 	return out
 }
 
-// before is what must be true before a root is published.
+// before returns the conditions for the publication of a root.
 func (p *Plan) before(i int) []string {
 	c := p.Move.Criteria
 	to := names(p.Move.To)
 	switch i {
 	case 0:
 		return []string{
-			to + " serve all that is published, byte for byte, at every root: Preflight has no error",
-			"a Drill on the signed draft ends without violation",
+			to + " serve identical copies of all published files: Preflight reports no error",
+			"a Drill with the signed draft reports no violation",
 		}
 	case 1:
 		return []string{
-			fmt.Sprintf("root v%d is out for at least %s", p.Root+1, days(c.Announce)),
-			fmt.Sprintf("a census counts %s of the fleet at root v%d or newer", percent(c.Announced), p.Root+1),
-			"Preflight has no error, a Drill on the signed draft no violation",
-			"the new online keys are at the new place, the old ones at hand once more for the bridge",
+			fmt.Sprintf("root v%d has been published for at least %s", p.Root+1, days(c.Announce)),
+			fmt.Sprintf("access logs show %s of the fleet at root v%d or newer (Census)", percent(c.Announced), p.Root+1),
+			"Preflight reports no error, a Drill with the signed draft no violation",
+			"the new online keys are available at the new location, and the old ones are still available for dual signing (Bridge)",
 		}
 	}
 	return []string{
-		fmt.Sprintf("root v%d is out for at least %s", p.Root+2, days(c.Both)),
-		fmt.Sprintf("a census counts %s of the fleet at root v%d or newer, and %s of the requests at %s", percent(c.Moved), p.Root+2, percent(c.NewPlaces), to),
-		"Preflight has no error, a Drill on the signed draft no violation",
+		fmt.Sprintf("root v%d has been published for at least %s", p.Root+2, days(c.Both)),
+		fmt.Sprintf("access logs show %s of the fleet at root v%d or newer, and %s of the requests at %s (Census)", percent(c.Moved), p.Root+2, percent(c.NewPlaces), to),
+		"Preflight reports no error, a Drill with the signed draft no violation",
 	}
 }
 
-// signers says in words who must sign the root after last.
+// signers describes the required signatures of next, the successor of last.
 func signers(last, next roles) []string {
 	var out []string
 	add := func(root roles, what string) {
@@ -167,16 +167,16 @@ func names(list []tuf.Location) string {
 
 func percent(share float64) string { return fmt.Sprintf("%.4g %%", share*100) }
 
-// String is the plan for people.
+// String returns the human-readable plan.
 func (p *Plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Move of repository %s from %s to %s, starting at root v%d.\n", p.RepoID, strings.Join(p.Move.From, " and "), names(p.Move.To), p.Root)
 	for _, r := range p.Roots {
-		fmt.Fprintf(&b, "\nRoot v%d, %s, due %s, good until %s; epoch %d.\n", r.Version, r.Phase, r.Due.Format(time.DateOnly), r.Expires.Format(time.DateOnly), r.Epoch)
+		fmt.Fprintf(&b, "\nRoot v%d, %s, due %s, expires %s; epoch %d.\n", r.Version, r.Phase, r.Due.Format(time.DateOnly), r.Expires.Format(time.DateOnly), r.Epoch)
 		for _, part := range []struct {
 			head  string
 			lines []string
-		}{{"Before", r.Before}, {"Places", r.Places}, {"Signed by", r.Signers}} {
+		}{{"Conditions", r.Before}, {"Locations", r.Places}, {"Signed by", r.Signers}} {
 			fmt.Fprintf(&b, "  %s:\n", part.head)
 			for _, l := range part.lines {
 				fmt.Fprintf(&b, "    %s\n", l)

@@ -11,9 +11,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Powers is the arithmetic of a root, verified or proposed: who alone can do what,
-// and which losses of keys and places it survives. A loss that stops something at
-// once, with nothing in reserve, is a warning.
+// Powers is the authority analysis of a verified or proposed root: the actions that
+// each set of parties can take, and the losses of keys and locations that the
+// repository survives at the time at. A loss without any reserve is a [Warning]. A
+// party that can act alone is an [Error].
 func Powers(root interface {
 	Charter() *tuf.Charter
 	Keys(ids []string) map[string]tuf.Key
@@ -22,18 +23,18 @@ func Powers(root interface {
 	var f findings
 	c := root.Charter()
 	if c == nil {
-		f.add(Error, "powers", "", "the root has no charter: whoever holds its keys can do everything")
+		f.add(Error, "powers", "", "the root has no charter: its keys alone authorise everything")
 		return f
 	}
 	_, threshold := root.RoleKeys("root")
 	f.coalitions(c, threshold)
 	f.keyLosses(root, threshold)
-	f.placeLosses(c, at)
+	f.locationLosses(c, at)
 	return f
 }
 
-// coalitions says for every set of parties what it can do with all of its keys.
-// The roles of a charter are at most 8 parties: 255 sets.
+// coalitions adds a finding for every set of parties with the actions that all of its
+// keys authorise. A charter has at most 8 parties, that is 255 sets.
 func (f *findings) coalitions(c *tuf.Charter, threshold int) {
 	parties := c.Parties()
 	signs := func(set uint) bool {
@@ -47,8 +48,8 @@ func (f *findings) coalitions(c *tuf.Charter, threshold int) {
 		}
 		return n >= threshold
 	}
-	// Stock clients count the threshold alone.
-	signsStock := func(set uint) bool {
+	// Standard TUF clients check the threshold only, not the parties.
+	signsStandard := func(set uint) bool {
 		n := 0
 		for i, p := range parties {
 			if set>>i&1 == 1 {
@@ -80,8 +81,8 @@ func (f *findings) coalitions(c *tuf.Charter, threshold int) {
 		var can []string
 		if signs(set) {
 			can = append(can, "change root, and with it everything")
-		} else if signsStock(set) {
-			can = append(can, "change root for stock clients")
+		} else if signsStandard(set) {
+			can = append(can, "change root for standard TUF clients")
 		}
 		if classes := releases(set); len(classes) > 0 {
 			can = append(can, "release in "+strings.Join(classes, ", "))
@@ -100,10 +101,10 @@ func (f *findings) coalitions(c *tuf.Charter, threshold int) {
 		}
 		f.add(level, "powers", "", "%s%s, with all root and release keys: %s", strings.Join(who, " and "), alone, what)
 	}
-	f.add(Note, "powers", "", "who holds the timestamp and snapshot keys: can keep new releases back until the release roles expire; can ship nothing")
+	f.add(Note, "powers", "", "the timestamp and snapshot keys: can withhold new releases until the release roles expire (freeze); can publish no release")
 }
 
-// keyLosses says how many keys of each role may be lost.
+// keyLosses adds a finding for each role with the number of keys that may be lost.
 func (f *findings) keyLosses(root roles, threshold int) {
 	c := root.Charter()
 	all := 0
@@ -112,7 +113,7 @@ func (f *findings) keyLosses(root roles, threshold int) {
 	}
 	spare := func(check, whose string, n int, stops string) {
 		if n == 0 {
-			f.add(Warning, check, "", "the loss of one %s: stops %s; there is none in reserve", whose, stops)
+			f.add(Warning, check, "", "the loss of one %s: stops %s; there is no spare key", whose, stops)
 			return
 		}
 		f.add(Note, check, "", "the loss of %d of %s: survivable; of %d: stops %s", n, plural(whose), n+1, stops)
@@ -121,7 +122,7 @@ func (f *findings) keyLosses(root roles, threshold int) {
 		spare("losses", "root key of "+p.Name, min(all-threshold, len(p.KeyIDs)-p.Min), "every change of root")
 	}
 	if n := all - threshold; len(c.Parties()) > 1 {
-		f.add(Note, "losses", "", "of all %d root keys together %d may be lost: %d must sign", all, n, threshold)
+		f.add(Note, "losses", "", "of all %d root keys %d may be lost: %d must sign", all, n, threshold)
 	}
 	for _, cl := range c.Classes() {
 		for _, r := range cl.Roles {
@@ -138,23 +139,24 @@ func (f *findings) keyLosses(root roles, threshold int) {
 	}
 	rule := c.Recovery()
 	if rule == nil {
-		f.add(Note, "losses", "", "there is no recovery: when too many root keys are lost, nothing but a new product helps")
+		f.add(Note, "losses", "", "there is no recovery rule: after the loss of too many root keys only a new product with a new pin helps")
 		return
 	}
 	keys := 0
 	for _, o := range rule.Orgs {
 		keys += len(o.KeyIDs)
 	}
-	f.add(Note, "powers", "", "%d of %d recovery keys, of %d of %d organisations: change root, and with it everything, for clients that found no ordinary root in %d searches over %s",
+	f.add(Note, "powers", "", "%d of %d recovery keys, of %d of %d organisations: change root, and with it everything, for clients that found no regular root in %d root checks over %s",
 		rule.Threshold, keys, rule.MinOrgs, len(rule.Orgs), rule.MinTicks, days(rule.Hold))
 	f.add(Note, "losses", "", "the loss of %d of the recovery keys: survivable; of %d: stops every recovery", keys-rule.Threshold, keys-rule.Threshold+1)
 }
 
-// plural makes "root key of x" "the root keys of x".
+// plural turns "root key of x" into "the root keys of x".
 func plural(s string) string { return "the " + strings.Replace(s, "key of", "keys of", 1) }
 
-// placeLosses says what the loss of a place, an operator or a country stops.
-func (f *findings) placeLosses(c *tuf.Charter, at time.Time) {
+// locationLosses adds a finding for the loss of each location, operator and
+// jurisdiction.
+func (f *findings) locationLosses(c *tuf.Charter, at time.Time) {
 	list := slices.DeleteFunc(c.Locations(), func(l tuf.Location) bool { return !c.Usable(l, at) })
 	seen := map[string]bool{}
 	lose := func(kind, name string, gone func(tuf.Location) bool) {
@@ -167,16 +169,16 @@ func (f *findings) placeLosses(c *tuf.Charter, at time.Time) {
 		level, what := Note, "survivable"
 		switch n := tuf.Operators(rest); {
 		case len(rest) == 0:
-			level, what = Warning, "clients are in the dark"
+			level, what = Warning, "clients reach no location"
 		case !content:
-			level, what = Warning, "clients still find a new root, but no content"
+			level, what = Warning, "clients still get a new root, but no content"
 		case n < c.Probe().MinOperators:
-			what = fmt.Sprintf("survivable; but of %d operators that clients ask for a new root %d are left", c.Probe().MinOperators, n)
+			what = fmt.Sprintf("survivable; but root checks need %d operators and %d are left", c.Probe().MinOperators, n)
 		}
 		f.add(level, "places", "", "the loss of %s %s: %s", kind, text.Name(name), what)
 	}
 	for _, l := range list {
-		lose("place", l.ID, func(x tuf.Location) bool { return x.ID == l.ID })
+		lose("location", l.ID, func(x tuf.Location) bool { return x.ID == l.ID })
 	}
 	for _, l := range list {
 		lose("operator", l.Operator, func(x tuf.Location) bool { return x.Operator == l.Operator })

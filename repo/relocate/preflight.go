@@ -15,46 +15,47 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Preflight looks at everything that may go wrong before a root is published: the
-// arithmetic of the root, its keys, floors and dates, and every place over the
-// network, held against the storage. It writes nothing.
+// Preflight checks a root before its publication: authority, keys, floors and dates,
+// and every location over the network in comparison with the storage. It writes
+// nothing.
 type Preflight struct {
-	// Repo is a handle on the storage; no signers are needed.
+	// Repo is a handle on Storage. It needs no signers.
 	Repo *repo.Repo
-	// Storage is what is published: the truth that the places must serve.
+	// Storage has the published files, the expected state of every location.
 	Storage repo.Storage
-	// Draft has the root that shall be published, signed or not; nil: the newest
-	// published root is looked at.
+	// Draft has the root to check, signed or not; nil: the newest published root.
 	Draft *repo.Draft
-	// Move, where the root belongs to one: its new places are looked at before they
-	// are listed, and its old keys must be gone after the cut-over. May be nil.
+	// Move is the move that the root belongs to; may be nil. With it Run also probes
+	// the new locations before they are listed, and old keys must not remain after the
+	// cut-over.
 	Move *Move
-	// Tombstones are retired places that are still yours: each must have all roots and
-	// nothing else, see [Tombstone]. Clients do not ask them any more; this does.
+	// Tombstones are retired locations that are still under your control. Each must
+	// serve all roots and nothing else, see [Tombstone].
 	Tombstones []tuf.Location
-	// HTTP makes the requests; nil: no place is asked. It is copied. Redirects
-	// of targets are followed by the rules of package client, no others. At most one request a place is under way.
+	// HTTP makes the requests; nil: Run probes no location. It is copied. Run follows
+	// redirects of targets by the rules of package client and no others. It has at
+	// most one open request for each location.
 	HTTP *http.Client
-	// MaxStale is how long a cache may keep the answer that there is no next root, or
-	// an old timestamp; 0: 5 minutes.
+	// MaxStale is the longest time that a cache may keep an old timestamp or the answer
+	// that there is no next root; 0: 5 minutes.
 	MaxStale time.Duration
-	// MinCertificate is how long a certificate must still be good, else it is a
-	// warning; 0: 21 days.
+	// MinCertificate is the remaining validity of a certificate below which Run
+	// reports a warning; 0: 21 days.
 	MinCertificate time.Duration
-	// MaxTargets is how many bytes of targets are read at each place, smallest
-	// first; of what is beyond only the size is asked. 0: 1 GiB.
+	// MaxTargets is the number of bytes of targets to read from each location, smallest
+	// targets first. Run checks only the size of further targets. 0: 1 GiB.
 	MaxTargets int64
 }
 
-// newRoot is the root that is looked at.
+// newRoot is the checked root.
 type newRoot interface {
 	roles
 	Version() int64
 	Expires() time.Time
 }
 
-// Run does all of it. The error is of the storage or of ctx; what is wrong with
-// the move is in the Report.
+// Run does all checks. Their results are in the Report; the error is an error of the
+// storage or of ctx.
 func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 	chain, err := p.Repo.Chain(ctx)
 	if err != nil {
@@ -64,11 +65,11 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 		return nil, fmt.Errorf("%w: the repository is empty", ErrOrder)
 	}
 	tip := chain[len(chain)-1]
-	truth, err := readTruth(ctx, p.Storage, tip.Version())
+	want, err := readExpected(ctx, p.Storage, tip.Version())
 	if err != nil {
 		return nil, err
 	}
-	if truth.rootFiles, err = p.Repo.RootFiles(ctx); err != nil {
+	if want.rootFiles, err = p.Repo.RootFiles(ctx); err != nil {
 		return nil, err
 	}
 	var f findings
@@ -79,34 +80,34 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 	if p.Draft != nil {
 		if data := p.Draft.File("root"); data != nil {
 			proposal, err := tip.Propose(data)
-			if err != nil && before != nil && truth.recovered() {
-				// One recovery may replace another.
+			if err != nil && before != nil && want.recovered() {
+				// A recovery may replace an earlier recovery.
 				if other, otherErr := before.Propose(data); otherErr == nil {
 					proposal, err, tip = other, nil, before
 				}
 			}
 			if err != nil {
-				f.add(Error, "root", "", "no client will take it: %v", err)
+				f.add(Error, "root", "", "clients will refuse the root: %v", err)
 				return &Report{Root: tip.Version() + 1, Findings: f}, nil
 			}
 			root, before = proposal, tip
 		}
 		for _, m := range p.Draft.Missing() {
-			f.add(Note, "signatures", "", "still missing: %s", m)
+			f.add(Note, "signatures", "", "missing: %s", m)
 		}
 	}
 	now := p.Repo.Now()
 	f = append(f, Powers(root, now)...)
 	f.keys(root, before, p.Move)
-	f.floors(root, before, truth, p.Draft != nil)
-	f.windows(root, truth, now)
+	f.floors(root, before, want, p.Draft != nil)
+	f.windows(root, want, now)
 	if p.Draft != nil {
 		if err := f.dates(ctx, p.Repo, p.Draft); err != nil {
 			return nil, err
 		}
 	}
 	if p.HTTP != nil {
-		found, err := p.places(ctx, root, truth, now)
+		found, err := p.probeAll(ctx, root, want, now)
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +118,7 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 	return r, nil
 }
 
-// keys: what was exchanged must be gone everywhere.
+// keys checks that rotated keys have no role in the new root.
 func (f *findings) keys(root newRoot, before *tuf.Root, m *Move) {
 	if before == nil || root.Charter().Epoch() == before.Charter().Epoch() {
 		return
@@ -147,11 +148,11 @@ func (f *findings) keys(root newRoot, before *tuf.Root, m *Move) {
 	for print, role := range allKeys(root) {
 		if whose := old[print]; whose != "" {
 			clean = false
-			f.add(Error, "keys", "", "%s (fingerprint %.16s) is in the new root, as a key of %s", whose, print, role)
+			f.add(Error, "keys", "", "%s (fingerprint %.16s) is still a key of %s in the new root", whose, print, role)
 		}
 	}
 	if clean {
-		f.add(Note, "keys", "", "no old root key of %s and no old online key is in root v%d", party, root.Version())
+		f.add(Note, "keys", "", "root v%[2]d has no old root key of %[1]s and no old online key", party, root.Version())
 	}
 	for _, cl := range root.Charter().Classes() {
 		for _, r := range cl.Roles {
@@ -169,8 +170,9 @@ func keySet(root roles, ids []string) string {
 	return ""
 }
 
-// floors: exactly what is published, or content is refused, or the past is let in.
-func (f *findings) floors(root newRoot, before *tuf.Root, t *truth, draft bool) {
+// floors checks that the floors are the published versions. Higher floors make
+// clients refuse content; lower ones permit rollback.
+func (f *findings) floors(root newRoot, before *tuf.Root, t *expected, draft bool) {
 	if before == nil || !draft || root.Charter().Epoch() == before.Charter().Epoch() {
 		return
 	}
@@ -183,19 +185,19 @@ func (f *findings) floors(root newRoot, before *tuf.Root, t *truth, draft bool) 
 		switch {
 		case x.floor > x.last:
 			good = false
-			f.add(Error, "floors", "", "the floor of %s is v%d, published is v%d: clients would refuse what follows", x.role, x.floor, x.last)
+			f.add(Error, "floors", "", "the floor of %s is v%d, published is v%d: clients would refuse the next versions", x.role, x.floor, x.last)
 		case x.floor < x.last:
 			good = false
-			f.add(Warning, "floors", "", "the floor of %s is v%d, published is v%d: make the draft again, and let nothing be published before it is", x.role, x.floor, x.last)
+			f.add(Warning, "floors", "", "the floor of %s is v%d, published is v%d: stage the draft again, and publish nothing else before it", x.role, x.floor, x.last)
 		}
 	}
 	if good {
-		f.add(Note, "floors", "", "the floors are what is published: timestamp v%d, snapshot v%d, targets v%d", have.Timestamp, have.Snapshot, have.Targets)
+		f.add(Note, "floors", "", "the floors are the published versions: timestamp v%d, snapshot v%d, targets v%d", have.Timestamp, have.Snapshot, have.Targets)
 	}
 }
 
-// dates: what the draft's diff says of dates that signers or a publish will refuse.
-// Of a root that is what windows does not say.
+// dates reports the dates in the draft's diff that signers or a publication will
+// refuse. It leaves out dates of the root that windows reports.
 func (f *findings) dates(ctx context.Context, r *repo.Repo, d *repo.Draft) error {
 	changes, err := r.Diff(ctx, d)
 	if err != nil {
@@ -204,7 +206,7 @@ func (f *findings) dates(ctx context.Context, r *repo.Repo, d *repo.Draft) error
 		}
 		level := Error
 		if errors.Is(err, repo.ErrStale) || errors.Is(err, repo.ErrPublished) {
-			level = Warning // a rehearsal need not wait for a new draft
+			level = Warning // the draft is still fit for a rehearsal
 		}
 		f.add(level, "draft", "", "%v", err)
 		return nil
@@ -217,8 +219,9 @@ func (f *findings) dates(ctx context.Context, r *repo.Repo, d *repo.Draft) error
 	return nil
 }
 
-// windows: at every time until the root ends there must be somewhere to go.
-func (f *findings) windows(root newRoot, t *truth, now time.Time) {
+// windows checks that enough operators are usable at every time until the root
+// expires.
+func (f *findings) windows(root newRoot, t *expected, now time.Time) {
 	c := root.Charter()
 	switch left := root.Expires().Sub(now); {
 	case left <= 0:
@@ -227,7 +230,7 @@ func (f *findings) windows(root newRoot, t *truth, now time.Time) {
 		f.add(Warning, "windows", "", "root v%d expires on %s, in %s", root.Version(), stamp(root.Expires()), days(left))
 	}
 	if c.SignedAt().After(now.Add(5 * time.Minute)) {
-		f.add(Error, "windows", "", "signed_at is %s, in the future: clients would take that for the present", stamp(c.SignedAt()))
+		f.add(Error, "windows", "", "signed_at is %s, in the future: clients would use it as the current time", stamp(c.SignedAt()))
 	} else if now.Sub(c.SignedAt()) > 60*day {
 		f.add(Note, "windows", "", "signed_at is %s, %s ago", stamp(c.SignedAt()), days(now.Sub(c.SignedAt())))
 	}
@@ -237,7 +240,7 @@ func (f *findings) windows(root newRoot, t *truth, now time.Time) {
 	times := []time.Time{now}
 	for _, l := range c.Locations() {
 		if l.UseFrom.After(root.Expires()) {
-			f.add(Error, "windows", l.ID, "its use_from, %s, is after the end of the root", stamp(l.UseFrom))
+			f.add(Error, "windows", l.ID, "its use_from, %s, is after the expiry of the root", stamp(l.UseFrom))
 		}
 		if l.UseUntil.IsZero() {
 			continue
@@ -248,27 +251,27 @@ func (f *findings) windows(root newRoot, t *truth, now time.Time) {
 		if !l.UseUntil.After(now) {
 			f.add(Warning, "windows", l.ID, "its use_until, %s, has passed: no client contacts it", stamp(l.UseUntil))
 		} else if l.UseUntil.After(root.Expires()) {
-			f.add(Note, "windows", l.ID, "its use_until, %s, is after the end of the root, %s: renew in time", stamp(l.UseUntil), stamp(root.Expires()))
+			f.add(Note, "windows", l.ID, "its use_until, %s, is after the expiry of the root, %s: renew the root in time", stamp(l.UseUntil), stamp(root.Expires()))
 		} else {
 			times = append(times, l.UseUntil)
 		}
 	}
 	if c.Probe().MinOperators == 1 {
-		f.add(Warning, "windows", "", "min_operators is 1: one operator that serves old files hides every new root and release until the metadata expires")
+		f.add(Warning, "windows", "", "min_operators is 1: one operator that serves stale files can hide new roots and releases until the metadata expires (freeze)")
 	}
 	slices.SortFunc(times, time.Time.Compare)
 	for _, at := range times {
 		usable := slices.DeleteFunc(c.Locations(), func(l tuf.Location) bool { return !c.Usable(l, at) })
 		if n := tuf.Operators(usable); n < c.Probe().MinOperators {
-			f.add(Error, "windows", "", "from %s on clients have %d operators to ask for a new root, the charter wants %d", stamp(at), n, c.Probe().MinOperators)
+			f.add(Error, "windows", "", "from %s on clients can reach %d operators for root checks, the charter requires %d", stamp(at), n, c.Probe().MinOperators)
 		}
 	}
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// places looks at every place, all at once.
-func (p *Preflight) places(ctx context.Context, root newRoot, t *truth, now time.Time) (findings, error) {
+// probeAll probes all locations concurrently.
+func (p *Preflight) probeAll(ctx context.Context, root newRoot, t *expected, now time.Time) (findings, error) {
 	list := slices.DeleteFunc(root.Charter().Locations(), func(l tuf.Location) bool { return !root.Charter().Usable(l, now) })
 	if p.Move != nil {
 		for _, l := range p.Move.To {
@@ -277,7 +280,7 @@ func (p *Preflight) places(ctx context.Context, root newRoot, t *truth, now time
 			}
 		}
 	}
-	places := len(list)
+	current := len(list)
 	for _, l := range p.Tombstones {
 		l.Tier, l.Targets = tuf.Rendezvous, ""
 		list = append(list, l)
@@ -287,12 +290,12 @@ func (p *Preflight) places(ctx context.Context, root newRoot, t *truth, now time
 	var wg sync.WaitGroup
 	for i, l := range list {
 		wg.Go(func() {
-			v := &visit{place: l, truth: t, storage: p.Storage, now: now, maxStale: cmp.Or(p.MaxStale, 5*time.Minute),
+			v := &probe{location: l, want: t, storage: p.Storage, now: now, maxStale: cmp.Or(p.MaxStale, 5*time.Minute),
 				usable:         func(l tuf.Location) bool { return root.Charter().Usable(l, now) },
-				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30), tombstone: i >= places}
+				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30), tombstone: i >= current}
 			v.http = *p.HTTP
 			v.http.CheckRedirect = v.redirect
-			errs[i] = v.look(ctx)
+			errs[i] = v.run(ctx)
 			out[i] = v.found
 		})
 	}

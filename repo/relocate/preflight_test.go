@@ -30,15 +30,15 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// site is a place on the web, over TLS, that does everything right unless it has a fault.
+// site is an HTTPS server that serves a location correctly unless it has a fault.
 type site struct {
 	*httptest.Server
 	files repo.Storage
-	roots bool // nothing but roots
+	roots bool // serves roots only
 	fault atomic.Pointer[fault]
 }
 
-// fault does something else than serving, where it returns true.
+// fault answers a request and returns true, or returns false to serve it.
 type fault func(w http.ResponseWriter, r *http.Request, name string) bool
 
 func newSite(t *testing.T, files repo.Storage, roots bool, cert tls.Certificate) *site {
@@ -70,7 +70,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
-// authority is a test CA and what it signs.
+// authority is a test CA.
 type authority struct {
 	t    *testing.T
 	key  ed25519.PrivateKey
@@ -100,7 +100,7 @@ func (a *authority) issue(until time.Time) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// network is a world whose places are servers.
+// network is a world with a server for each location.
 type network struct {
 	*movetest.World
 	a, b, z *site
@@ -126,7 +126,7 @@ func newNetwork(t *testing.T, change ...func(*repo.Root)) *network {
 
 type lazy struct{ repo.Storage }
 
-// preflight looks at a draft, or without one at what is published.
+// preflight checks a draft, or without one the published repository.
 func (n *network) preflight(d *repo.Draft) *relocate.Report {
 	n.T.Helper()
 	p := &relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Draft: d, Move: n.Move, HTTP: n.http}
@@ -135,8 +135,8 @@ func (n *network) preflight(d *repo.Draft) *relocate.Report {
 	return r
 }
 
-// grave are the findings that want a decision, the arithmetic apart: that is
-// always the same here, and has a test of its own.
+// grave returns the errors and warnings without the authority analysis, which is always the same
+// here and has its own test.
 func grave(r *relocate.Report) (out []string) {
 	for _, f := range r.Findings {
 		if f.Level != relocate.Note && f.Check != "losses" && f.Check != "places" {
@@ -170,7 +170,7 @@ func on(part string, f fault) fault {
 	}
 }
 
-// missing lets the fault be there for files that are not.
+// missing applies the fault to files that do not exist.
 func (n *network) missing(f fault) fault {
 	return func(w http.ResponseWriter, r *http.Request, name string) bool {
 		_, err := n.Store.Read(r.Context(), name)
@@ -185,7 +185,7 @@ func header(name, value string) fault {
 	}
 }
 
-// Each fault of a place is found, by its name, and gone when it is healed.
+// Each fault of a location is reported by its name, and no longer after it is fixed.
 func TestPreflightFindsEachFault(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
@@ -224,46 +224,46 @@ func TestPreflightFindsEachFault(t *testing.T) {
 		fault fault
 		want  []string
 	}{
-		{"redirect", n.b, status(302, "", "Location", "/elsewhere"), []string{"error: b: redirect: sends elsewhere (302): clients do not follow"}},
-		{"redirect to a page for what is missing", n.z, n.missing(status(307, "", "Location", "/")), []string{"error: z: redirect: metadata/1000002.root.json does not exist, and the place sends elsewhere (307)", "error: z: redirect: metadata/preflight-"}},
-		{"soft 404", n.b, n.missing(status(200, "<html>not found")), []string{"error: b: absent: metadata/1000002.root.json does not exist, and is answered with 200 and \"<html>not found\" (soft 404)",
-			"error: b: absent: metadata/preflight-", "error: b: absent: targets/preflight-", "error: b: absent: metadata/3.root.json is not published, and there it is"}},
-		{"500 for what is missing", n.a, n.missing(status(500, "")), []string{"error: a: absent: metadata/1000002.root.json does not exist, and is answered with 500: clients take the place for down", "error: a: absent", "error: a: absent"}},
-		{"403 for what is missing", n.a, n.missing(status(403, "", "Cache-Control", "no-store")), nil},
-		{"410 for what is missing", n.a, n.missing(status(410, "", "Cache-Control", "no-store")), nil},
-		{"negative caching by max-age", n.z, n.missing(status(404, "", "Cache-Control", "public, max-age=3600")), []string{"error: z: negative-cache: caches may keep the answer that there is no metadata/3.root.json for 1h0m0s, at most 5m0s is good"}},
+		{"redirect", n.b, status(302, "", "Location", "/elsewhere"), []string{"error: b: redirect: the server redirects metadata (status 302): clients do not follow"}},
+		{"redirect to a page for a missing file", n.z, n.missing(status(307, "", "Location", "/")), []string{"error: z: redirect: metadata/1000002.root.json does not exist, but the server redirects (status 307)", "error: z: redirect: metadata/preflight-"}},
+		{"soft 404", n.b, n.missing(status(200, "<html>not found")), []string{"error: b: absent: metadata/1000002.root.json does not exist, but the server answers 200 and \"<html>not found\" (soft 404)",
+			"error: b: absent: metadata/preflight-", "error: b: absent: targets/preflight-", "error: b: absent: the server has metadata/3.root.json, which is not published"}},
+		{"500 for a missing file", n.a, n.missing(status(500, "")), []string{"error: a: absent: metadata/1000002.root.json does not exist, but the server answers status 500: clients treat the location as unreachable", "error: a: absent", "error: a: absent"}},
+		{"403 for a missing file", n.a, n.missing(status(403, "", "Cache-Control", "no-store")), nil},
+		{"410 for a missing file", n.a, n.missing(status(410, "", "Cache-Control", "no-store")), nil},
+		{"negative caching by max-age", n.z, n.missing(status(404, "", "Cache-Control", "public, max-age=3600")), []string{"error: z: negative-cache: caches may keep the answer that there is no metadata/3.root.json for 1h0m0s, want at most 5m0s"}},
 		{"negative caching by s-maxage", n.z, n.missing(status(404, "", "Cache-Control", "max-age=0, s-maxage=86400")), []string{"error: z: negative-cache: "}},
 		{"negative caching by Expires", n.z, n.missing(status(404, "", "Date", "Mon, 02 Mar 2026 10:00:00 GMT", "Expires", "Mon, 02 Mar 2026 12:00:00 GMT")), []string{"error: z: negative-cache: "}},
-		{"a cache in front", n.b, n.missing(status(404, "", "Age", "40", "Cache-Control", "max-age=60")), []string{"warning: b: negative-cache: the answer that there is no metadata/3.root.json came out of a cache in front, 40s old"}},
-		{"a cache that holds on", n.b, n.missing(status(404, "", "Age", "4000")), []string{"error: b: negative-cache: the answer that there is no metadata/3.root.json is 1h6m40s old"}},
-		{"a 404 that stays after the file appears", n.z, on("2.root.json", status(404, "", "Age", "120")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/2.root.json: 404, out of a cache that has said so for 120 s"}},
-		{"timestamp kept by caches", n.a, on("timestamp", header("Cache-Control", "max-age=7200")), []string{"error: a: cache: caches may keep metadata/timestamp.json for 2h0m0s, at most 5m0s is good"}},
-		{"old timestamp", n.a, on("timestamp", status(200, "{}", "Age", "7200")), []string{"error: a: cache: metadata/timestamp.json is 2h0m0s old", "error: a: parity: 1 files are not as published: metadata/timestamp.json: other bytes"}},
-		{"a root is missing", n.z, on("/1.root.json", status(404, "")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/1.root.json: 404"}},
-		{"a root is another one", n.b, on("/2.root.json", garbled), []string{"error: b: roots: of 2 roots 1 are not as published: metadata/2.root.json: other bytes"}},
-		{"a role is missing", n.b, on("review-agent", status(404, "")), []string{"error: b: parity: 1 files are not as published: metadata/"}},
-		{"a target is missing", n.b, on("targets/agent/", n.existing(status(404, ""))), []string{"error: b: parity: 1 files are not as published: targets/agent/"}},
-		{"a target has other bytes", n.b, on("targets/agent/", garbled), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: the bytes of a range are not those of the file"}},
-		{"a coded target", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+		{"a cache in front", n.b, n.missing(status(404, "", "Age", "40", "Cache-Control", "max-age=60")), []string{"warning: b: negative-cache: a cache in front of the location served the answer that there is no metadata/3.root.json, 40s old"}},
+		{"an old entry of a cache", n.b, n.missing(status(404, "", "Age", "4000")), []string{"error: b: negative-cache: a cache in front of the location served the answer that there is no metadata/3.root.json, 1h6m40s old"}},
+		{"a cached 404 of a published file", n.z, on("2.root.json", status(404, "", "Age", "120")), []string{"error: z: roots: 1 of 2 roots differ from the published ones: metadata/2.root.json: status 404 from a cache, 120 s old"}},
+		{"timestamp kept by caches", n.a, on("timestamp", header("Cache-Control", "max-age=7200")), []string{"error: a: cache: caches may keep metadata/timestamp.json for 2h0m0s, want at most 5m0s"}},
+		{"old timestamp", n.a, on("timestamp", status(200, "{}", "Age", "7200")), []string{"error: a: cache: a cache in front of the location served metadata/timestamp.json, 2h0m0s old", "error: a: parity: 1 files differ from the published ones: metadata/timestamp.json: other bytes"}},
+		{"a root is missing", n.z, on("/1.root.json", status(404, "")), []string{"error: z: roots: 1 of 2 roots differ from the published ones: metadata/1.root.json: status 404"}},
+		{"a different root", n.b, on("/2.root.json", garbled), []string{"error: b: roots: 1 of 2 roots differ from the published ones: metadata/2.root.json: other bytes"}},
+		{"a role is missing", n.b, on("review-agent", status(404, "")), []string{"error: b: parity: 1 files differ from the published ones: metadata/"}},
+		{"a target is missing", n.b, on("targets/agent/", n.existing(status(404, ""))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/"}},
+		{"a target has other bytes", n.b, on("targets/agent/", garbled), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: the bytes of a range differ from the file"}},
+		{"a target with Content-Encoding", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
 			w.Header().Set("Content-Encoding", "br")
 			return garbled(w, r, name)
-		}), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: the bytes of a range are not those of the file"}},
-		{"a target that is said to be coded", n.b, on("targets/agent/", header("Content-Encoding", "br")), nil},
-		{"targets elsewhere", n.b, on("targets/", to(n.a.URL)), []string{"warning: b: redirect: targets are redirected to \"" + strings.TrimPrefix(n.a.URL, "https://") + "\", which the charter does not list"}},
-		{"targets elsewhere on the same host", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
+		}), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: the bytes of a range differ from the file"}},
+		{"a wrong Content-Encoding", n.b, on("targets/agent/", header("Content-Encoding", "br")), nil},
+		{"targets redirected", n.b, on("targets/", to(n.a.URL)), []string{"warning: b: redirect: targets are redirected to \"" + strings.TrimPrefix(n.a.URL, "https://") + "\", which the charter does not list"}},
+		{"targets redirected on the same host", n.b, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
 			return r.URL.RawQuery == "" && status(302, "", "Location", "?again=1")(w, r, name)
 		}), nil},
-		{"targets elsewhere without end", n.b, on("targets/agent/", n.existing(to(n.b.URL))), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: targets/agent/"}},
-		{"targets elsewhere without TLS", n.b, on("targets/agent/", n.existing(to("http://updates.example"))), []string{"error: b: parity: 1 files are not as published: targets/agent/", "error: b: ranges: targets/agent/"}},
-		{"metadata elsewhere", n.b, on("metadata/timestamp.json", to(n.a.URL)), []string{"error: b: parity: 1 files are not as published: metadata/timestamp.json: 302"}},
-		{"no ranges", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("Range"); return false }), []string{"warning: a: ranges: ignores Range: an interrupted download begins again"}},
+		{"targets redirected without end", n.b, on("targets/agent/", n.existing(to(n.b.URL))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: targets/agent/"}},
+		{"targets redirected without TLS", n.b, on("targets/agent/", n.existing(to("http://updates.example"))), []string{"error: b: parity: 1 files differ from the published ones: targets/agent/", "error: b: ranges: targets/agent/"}},
+		{"metadata redirected", n.b, on("metadata/timestamp.json", to(n.a.URL)), []string{"error: b: parity: 1 files differ from the published ones: metadata/timestamp.json: status 302"}},
+		{"no ranges", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("Range"); return false }), []string{"warning: a: ranges: the server ignores Range: an interrupted download starts again"}},
 		{"wrong Content-Range", n.a, partial("bytes 0-4/9", 4), []string{`error: a: ranges: Content-Range is "bytes 0-4/9", must be "bytes 4-8/9"`}},
-		{"wrong range", n.a, partial("bytes 4-8/9", 3), []string{"error: a: ranges: the bytes of a range are not those of the file"}},
-		{"If-Range is ignored", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("If-Range"); return false }), []string{"error: a: ranges: answers If-Range of another file with 206: it must begin at the beginning"}},
+		{"wrong range", n.a, partial("bytes 4-8/9", 3), []string{"error: a: ranges: the bytes of a range differ from the file"}},
+		{"If-Range is ignored", n.a, on("targets/agent/", func(_ http.ResponseWriter, r *http.Request, _ string) bool { r.Header.Del("If-Range"); return false }), []string{"error: a: ranges: the server answers If-Range with another ETag with status 206: it must send the whole file"}},
 		{"ranges are refused", n.a, on("targets/agent/", func(w http.ResponseWriter, r *http.Request, name string) bool {
 			return r.Header.Get("Range") != "" && status(416, "")(w, r, name)
-		}), []string{"error: a: ranges: answers a Range with 416"}},
-		{"the connection breaks", n.b, func(http.ResponseWriter, *http.Request, string) bool { panic(http.ErrAbortHandler) }, []string{"error: b: reach: does not answer: EOF"}},
+		}), []string{"error: a: ranges: the server answers a Range with status 416"}},
+		{"the connection breaks", n.b, func(http.ResponseWriter, *http.Request, string) bool { panic(http.ErrAbortHandler) }, []string{"error: b: reach: unreachable: EOF"}},
 	} {
 		x.at.fault.Store(&x.fault)
 		got := grave(n.preflight(d))
@@ -274,12 +274,12 @@ func TestPreflightFindsEachFault(t *testing.T) {
 		}
 		x.at.fault.Store(nil)
 		if got := grave(n.preflight(d)); len(got) > 0 {
-			t.Errorf("%s: healed, and still %q", x.name, got)
+			t.Errorf("%s: still reported after the fix: %q", x.name, got)
 		}
 	}
 }
 
-// existing lets the fault be there for files that are.
+// existing applies the fault to files that exist.
 func (n *network) existing(f fault) fault {
 	return func(w http.ResponseWriter, r *http.Request, name string) bool {
 		_, err := n.Store.Read(r.Context(), name)
@@ -297,10 +297,10 @@ func TestPreflightCertificates(t *testing.T) {
 		cert tls.Certificate
 		want string
 	}{
-		"good for long":    {n.ca.issue(n.Now.AddDate(1, 0, 0)), ""},
-		"ends soon":        {n.ca.issue(n.Now.Add(10 * movetest.Day)), "warning: b: tls: the certificate is good until 2026-03-12T12:00:00Z, 10 days from now"},
-		"ended":            {n.ca.issue(n.Now.Add(-time.Hour)), "error: b: tls: the certificate is not good: "},
-		"of somebody else": {newAuthority(t, n.Now).issue(n.Now.AddDate(1, 0, 0)), "error: b: tls: the certificate is not good: "},
+		"valid for long":       {n.ca.issue(n.Now.AddDate(1, 0, 0)), ""},
+		"expires soon":         {n.ca.issue(n.Now.Add(10 * movetest.Day)), "warning: b: tls: the certificate is valid until 2026-03-12T12:00:00Z, 10 days from now"},
+		"expired":              {n.ca.issue(n.Now.Add(-time.Hour)), "error: b: tls: invalid certificate: "},
+		"of another authority": {newAuthority(t, n.Now).issue(n.Now.AddDate(1, 0, 0)), "error: b: tls: invalid certificate: "},
 	} {
 		b := newSite(t, n.Store, false, x.cert)
 		move.Base = b.URL + "/"
@@ -310,15 +310,15 @@ func TestPreflightCertificates(t *testing.T) {
 			t.Errorf("%s: found %q, want %q", name, got, x.want)
 		}
 	}
-	// Without a network nothing is asked.
+	// Without HTTP no location is probed.
 	r, err := (&relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Move: n.Move}).Run(t.Context())
 	if err != nil || r.Err() != nil || slices.ContainsFunc(r.Findings, func(f relocate.Finding) bool { return f.Host != "" }) {
 		t.Errorf("%v %v", r, err)
 	}
 }
 
-// A retired place that still has content, or lacks a root, is found; a tombstone is not.
-func TestPreflightOfTombstones(t *testing.T) {
+// A retired location with content, or without a root, is reported; a roots-only copy is not.
+func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
 	was := n.Tip().Charter().Locations()[0]
@@ -331,40 +331,40 @@ func TestPreflightOfTombstones(t *testing.T) {
 		movetest.NoErr(t, err)
 		return grave(r)
 	}
-	if got := look(); len(got) != 1 || got[0] != "error: a: tombstone: answers 200 for metadata/timestamp.json: a retired place has roots and nothing else" {
+	if got := look(); len(got) != 1 || got[0] != "error: a: tombstone: the server answers status 200 for metadata/timestamp.json: a retired location must serve roots only" {
 		t.Errorf("found %q", got)
 	}
 	stone := storage.Overlay(nil)
 	n.a.files = stone
-	if got := look(); len(got) != 1 || !strings.HasPrefix(got[0], "error: a: roots: of 4 roots 4 are not as published: ") || !strings.HasSuffix(got[0], "; and 1 more") {
+	if got := look(); len(got) != 1 || !strings.HasPrefix(got[0], "error: a: roots: 4 of 4 roots differ from the published ones: ") || !strings.HasSuffix(got[0], "; and 1 more") {
 		t.Errorf("found %q", got)
 	}
 	movetest.NoErr(t, relocate.Tombstone(t.Context(), n.Repo(), stone))
 	if got := look(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
-	// A redirect to a retired place is not followed, as clients do.
+	// A redirect to a retired location is not followed, as by clients.
 	f := on("targets/agent/", to(n.a.URL))
 	n.b.fault.Store(&f)
 	got := look()
-	if len(got) != 2 || !strings.Contains(got[0], "error: b: parity: 1 files are not as published: targets/agent/") || !strings.Contains(got[0], ", that is retired or past its use_until: clients do not follow") {
+	if len(got) != 2 || !strings.Contains(got[0], "error: b: parity: 1 files differ from the published ones: targets/agent/") || !strings.Contains(got[0], ", that is retired or past its use_until: clients do not follow") {
 		t.Errorf("found %q", got)
 	}
 	n.b.fault.Store(nil)
 	if got := look(); len(got) > 0 {
-		t.Errorf("healed: found %q", got)
+		t.Errorf("after the fix: found %q", got)
 	}
 }
 
-// What is wrong with the root itself is found without any network.
+// Faults of the root itself are found without a network.
 func TestPreflightOfRoots(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		change func(w *movetest.World, root *repo.Root)
-		later  func(w *movetest.World) // after the draft was made
+		later  func(w *movetest.World) // after the draft was staged
 		want   []string
 	}{
-		"all is well": {},
+		"no fault": {},
 		"released meanwhile": {later: func(w *movetest.World) { w.Release("1.1", slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...) },
 			want: []string{"warning: floors: the floor of timestamp is v4, published is v6", "warning: floors: the floor of snapshot is v4, published is v6",
 				"warning: draft: repo: the draft does not follow what is published: vendor-agent v4 is published"}},
@@ -373,17 +373,17 @@ func TestPreflightOfRoots(t *testing.T) {
 		"release keys stay": {change: func(_ *movetest.World, r *repo.Root) {
 			r.Classes[0].Roles[0].Keys.Keys = movetest.Keys("vendor-release")
 		}, want: []string{"warning: keys: role vendor-agent of vendor keeps its release keys"}},
-		"a place whose time never comes": {change: func(w *movetest.World, r *repo.Root) { r.Locations[0].UseFrom = w.Now.AddDate(2, 0, 0) }, want: []string{"error: b: windows: its use_from"}},
-		"a place whose time is over":     {change: func(w *movetest.World, r *repo.Root) { r.Locations[1].UseUntil = w.Now.Add(-time.Hour) }, want: []string{"warning: a: windows: its use_until"}},
+		"use_from after the root expires": {change: func(w *movetest.World, r *repo.Root) { r.Locations[0].UseFrom = w.Now.AddDate(2, 0, 0) }, want: []string{"error: b: windows: its use_from"}},
+		"use_until has passed":            {change: func(w *movetest.World, r *repo.Root) { r.Locations[1].UseUntil = w.Now.Add(-time.Hour) }, want: []string{"warning: a: windows: its use_until"}},
 		"one operator is left at some day": {change: func(w *movetest.World, r *repo.Root) {
 			r.Locations[2].UseUntil = w.Now.Add(movetest.Day)
 			r.Locations[2].Tier = tuf.Legacy
 			r.Locations[2].Targets = "t/"
-		}, want: []string{"error: windows: from 2026-05-30T12:00:00Z on clients have 1 operators to ask for a new root, the charter wants 2"}},
+		}, want: []string{"error: windows: from 2026-05-30T12:00:00Z on clients can reach 1 operators for root checks, the charter requires 2"}},
 		"signed long ago":           {later: func(w *movetest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "error: windows: vendor-agent v4 of the draft: it expired on ", "warning: a: windows: its use_until"}},
 		"signed five minutes ahead": {later: func(w *movetest.World) { w.Now = w.Now.Add(-5 * time.Minute) }},
 		"signed six minutes ahead":  {later: func(w *movetest.World) { w.Now = w.Now.Add(-6 * time.Minute) }, want: []string{"error: windows: signed_at is "}},
-		"a root that breaks a rule": {change: func(_ *movetest.World, r *repo.Root) { r.Snapshot.Keys = movetest.Keys("snapshot") }, want: []string{"error: root: no client will take it: tuf: root v3: breaks the charter's rules: H3"}},
+		"a root that breaks a rule": {change: func(_ *movetest.World, r *repo.Root) { r.Snapshot.Keys = movetest.Keys("snapshot") }, want: []string{"error: root: clients will refuse the root: tuf: root v3: breaks the charter's rules: H3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -393,7 +393,7 @@ func TestPreflightOfRoots(t *testing.T) {
 			w.Refresh(movetest.OldKeys...)
 			_, err := w.Move.CutOver(t.Context(), w.Repo(movetest.NewKeys...))
 			movetest.NoErr(t, err)
-			d, err := w.Repo().Stage(t.Context(), func(tx *repo.Tx) error { // without keys: nobody signs what breaks a rule
+			d, err := w.Repo().Stage(t.Context(), func(tx *repo.Tx) error { // without keys: signers refuse a root that breaks a rule
 				r := tx.Root()
 				r.Parties[0].Keys, r.Timestamp, r.Snapshot, r.Targets = w.Move.RootKeys, w.Move.Timestamp, w.Move.Snapshot, w.Move.Targets
 				r.Classes[0].Roles[0].Keys = w.Move.Release["vendor-agent"]
@@ -427,7 +427,7 @@ func TestPreflightOfRoots(t *testing.T) {
 	}
 }
 
-// After a recovery the places must serve it, or nobody comes past it.
+// After a recovery the locations must serve it; otherwise clients can't follow it.
 func TestPreflightAfterRecovery(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, movetest.Recoverable)
@@ -443,9 +443,9 @@ func TestPreflightAfterRecovery(t *testing.T) {
 		want  []string
 	}{
 		{nil, nil},
-		{on("1.statement.json", status(404, "")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/recovery/1.statement.json: 404"}},
-		{on("recovery/2.root.json", status(200, "{}")), []string{"error: z: roots: of 2 roots 1 are not as published: metadata/recovery/2.root.json: other bytes"}},
-		{on("metadata/2.root.json", status(200, "{}")), []string{"error: z: recovery: metadata/2.root.json is not published, and there it is: clients go on with it, and not with the recovery"}},
+		{on("1.statement.json", status(404, "")), []string{"error: z: roots: 1 of 2 roots differ from the published ones: metadata/recovery/1.statement.json: status 404"}},
+		{on("recovery/2.root.json", status(200, "{}")), []string{"error: z: roots: 1 of 2 roots differ from the published ones: metadata/recovery/2.root.json: other bytes"}},
+		{on("metadata/2.root.json", status(200, "{}")), []string{"error: z: recovery: the server has metadata/2.root.json, which is not published: clients follow it instead of the recovery"}},
 		{nil, nil},
 	} {
 		n.z.fault.Store(nil)
@@ -456,7 +456,7 @@ func TestPreflightAfterRecovery(t *testing.T) {
 		if got := grave(r); !slices.Equal(got, step.want) {
 			t.Errorf("found %q, want %q", got, step.want)
 		}
-		if says := r.String(); !strings.Contains(says, "a: roots: all 2 roots are there") {
+		if says := r.String(); !strings.Contains(says, "a: roots: all 2 roots are served") {
 			t.Error(says)
 		}
 	}
@@ -474,7 +474,7 @@ func TestPreflightAfterRecovery(t *testing.T) {
 	}
 }
 
-// The arithmetic, in words: 4+4 root keys with a minimum of 2 each, and 1+1.
+// The authority analysis for 4+4 root keys with a minimum of 2 each, and 1+1.
 func TestPowers(t *testing.T) {
 	t.Parallel()
 	says := func(w *movetest.World) string {
@@ -496,15 +496,15 @@ func TestPowers(t *testing.T) {
 		"note: powers: review alone, with all root and release keys: nothing\n",
 		"note: powers: vendor and review together, with all root and release keys: change root, and with it everything; release in agent\n",
 		"note: losses: the loss of 2 of the root keys of vendor: survivable; of 3: stops every change of root\n",
-		"note: losses: of all 8 root keys together 2 may be lost: 6 must sign\n",
-		"warning: losses: the loss of one key of review-agent: stops releases in agent until a new root; there is none in reserve\n",
+		"note: losses: of all 8 root keys 2 may be lost: 6 must sign\n",
+		"warning: losses: the loss of one key of review-agent: stops releases in agent until a new root; there is no spare key\n",
 		"note: losses: the loss of 1 of the timestamp keys: survivable\n",
 		"note: losses: the loss of one snapshot key: needs a new root and with it a new epoch\n",
-		"note: powers: 2 of 3 recovery keys, of 2 of 2 organisations: change root, and with it everything, for clients that found no ordinary root in 5 searches over 10 days\n",
+		"note: powers: 2 of 3 recovery keys, of 2 of 2 organisations: change root, and with it everything, for clients that found no regular root in 5 root checks over 10 days\n",
 		"note: losses: the loss of 1 of the recovery keys: survivable; of 2: stops every recovery\n",
-		"warning: places: the loss of place a: clients still find a new root, but no content\n",
-		"note: places: the loss of place z: survivable; but of 2 operators that clients ask for a new root 1 are left\n",
-		"warning: places: the loss of everything in CH: clients are in the dark\n",
+		"warning: places: the loss of location a: clients still get a new root, but no content\n",
+		"note: places: the loss of location z: survivable; but root checks need 2 operators and 1 are left\n",
+		"warning: places: the loss of everything in CH: clients reach no location\n",
 	} {
 		if !strings.Contains(got, line) {
 			t.Errorf("lacks %q:\n%s", line, got)
@@ -513,8 +513,8 @@ func TestPowers(t *testing.T) {
 	w = movetest.New(t, func(r *repo.Root) {
 		r.Parties = []repo.Party{{Name: "vendor", Keys: movetest.Keys("vendor-1")}, {Name: "review", Keys: movetest.Keys("review-1")}}
 	})
-	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is none in reserve\n") ||
-		!strings.Contains(got, "note: losses: there is no recovery: ") {
+	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is no spare key\n") ||
+		!strings.Contains(got, "note: losses: there is no recovery rule: ") {
 		t.Errorf("%s", got)
 	}
 }

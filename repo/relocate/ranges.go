@@ -13,14 +13,14 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// ranges: an interrupted download goes on where it was, and never in the middle
-// of another file.
-func (v *visit) ranges(ctx context.Context) error {
+// ranges checks that an interrupted download can resume, and that it never continues
+// with the bytes of another file.
+func (v *probe) ranges(ctx context.Context) error {
 	if !v.content() {
 		return nil
 	}
 	var file target
-	for _, t := range v.truth.files { // the largest that is at hand at once
+	for _, t := range v.want.files { // the largest that fits in memory
 		if t.length >= 2 && t.length <= min(1<<20, storage.MaxRead) {
 			file = t
 		}
@@ -30,7 +30,7 @@ func (v *visit) ranges(ctx context.Context) error {
 	}
 	want, err := v.storage.Read(ctx, file.name)
 	if errors.Is(err, fs.ErrNotExist) {
-		v.found.add(Error, "parity", "", "%s is listed, and is not in the storage", text.Name(file.name))
+		v.found.add(Error, "parity", "", "%s is listed but missing in the storage", text.Name(file.name))
 		return nil
 	}
 	if err != nil {
@@ -39,7 +39,7 @@ func (v *visit) ranges(ctx context.Context) error {
 	ask := func(header map[string]string) (*http.Response, []byte, bool) {
 		resp, data, err := v.get(ctx, file.name, header, file.length)
 		if err != nil {
-			v.say(Error, "ranges", "%s: %v", text.Name(file.name), reason(err))
+			v.add(Error, "ranges", "%s: %v", text.Name(file.name), reason(err))
 		}
 		return resp, data, err == nil
 	}
@@ -50,31 +50,31 @@ func (v *visit) ranges(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if resp.StatusCode == http.StatusOK {
-		v.say(Warning, "ranges", "ignores Range: an interrupted download begins again")
+		v.add(Warning, "ranges", "the server ignores Range: an interrupted download starts again")
 		return nil
 	}
 	if resp.StatusCode != http.StatusPartialContent {
-		if !none(resp.StatusCode) { // a missing file was said by parity
-			v.say(Error, "ranges", "answers a Range with %d", resp.StatusCode)
+		if !none(resp.StatusCode) { // parity has reported a missing file
+			v.add(Error, "ranges", "the server answers a Range with status %d", resp.StatusCode)
 		}
 		return nil
 	}
 	if got, right := resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-%d/%d", begin, file.length-1, file.length); got != right {
-		v.say(Error, "ranges", "Content-Range is %s, must be %q", text.Quote(got), right)
+		v.add(Error, "ranges", "Content-Range is %s, must be %q", text.Quote(got), right)
 		return nil
 	}
 	if !bytes.Equal(data, want[begin:]) {
-		v.say(Error, "ranges", "the bytes of a range are not those of the file")
+		v.add(Error, "ranges", "the bytes of a range differ from the file")
 		return nil
 	}
 	tag := resp.Header.Get("ETag")
 	if !strings.HasPrefix(tag, `"`) {
-		v.say(Note, "ranges", "gives no strong ETag: whether a file changed in between is seen by its hash only")
+		v.add(Note, "ranges", "the server sends no strong ETag: clients detect a changed file only by its hash")
 	} else if resp, _, ok = ask(map[string]string{"Range": from, "If-Range": tag}); ok && resp.StatusCode != http.StatusPartialContent {
-		v.say(Warning, "ranges", "answers If-Range of its own ETag with %d: an interrupted download begins again", resp.StatusCode)
+		v.add(Warning, "ranges", "the server answers If-Range with its own ETag with status %d: an interrupted download starts again", resp.StatusCode)
 	}
 	if resp, _, ok = ask(map[string]string{"Range": from, "If-Range": `"of-another-file"`}); ok && resp.StatusCode != http.StatusOK {
-		v.say(Error, "ranges", "answers If-Range of another file with %d: it must begin at the beginning", resp.StatusCode)
+		v.add(Error, "ranges", "the server answers If-Range with another ETag with status %d: it must send the whole file", resp.StatusCode)
 	}
 	return ctx.Err()
 }

@@ -13,25 +13,25 @@ import (
 // ErrPreflight: a preflight found an error.
 var ErrPreflight = errors.New("relocate: preflight")
 
-// Level is how grave a finding is.
+// Level is the severity of a finding.
 type Level string
 
-// Levels. An Error stops the move, a Warning wants a decision, a Note is to be known.
+// Levels of findings.
 const (
-	Error   Level = "error"
-	Warning Level = "warning"
-	Note    Level = "note"
+	Error   Level = "error"   // must be corrected before the step
+	Warning Level = "warning" // requires a decision
+	Note    Level = "note"    // for information
 )
 
-// Finding is one thing that a preflight saw.
+// Finding is one result of a preflight.
 type Finding struct {
-	Level Level  `json:"level"`
-	Check string `json:"check"`          // what was looked at, one word
-	Host  string `json:"host,omitempty"` // location id, "" where none is concerned
-	Text  string `json:"text"`           // one sentence
+	Level Level  `json:"level"`          // severity
+	Check string `json:"check"`          // name of the check, one word
+	Host  string `json:"host,omitempty"` // location id; "" if the finding is not about a location
+	Text  string `json:"text"`           // one human-readable sentence
 }
 
-// String is one line of at most 4 kB.
+// String returns the finding as one line of at most 4 kB.
 func (f Finding) String() string {
 	if f.Host == "" {
 		return text.Line(fmt.Sprintf("%s: %s: %s", f.Level, f.Check, f.Text))
@@ -39,13 +39,13 @@ func (f Finding) String() string {
 	return text.Line(fmt.Sprintf("%s: %s: %s: %s", f.Level, text.Name(f.Host), f.Check, f.Text))
 }
 
-// Report is what a preflight saw, the gravest first.
+// Report is the result of a preflight.
 type Report struct {
-	Root     int64     `json:"root"` // that was looked at
-	Findings []Finding `json:"findings"`
+	Root     int64     `json:"root"`     // version of the checked root
+	Findings []Finding `json:"findings"` // sorted by severity, errors first
 }
 
-// Err wraps [ErrPreflight] where there is an error among the findings.
+// Err returns an error that wraps [ErrPreflight] if a finding is an [Error].
 func (r *Report) Err() error {
 	var lines []string
 	for _, f := range r.Findings {
@@ -56,7 +56,7 @@ func (r *Report) Err() error {
 	if len(lines) == 0 {
 		return nil
 	}
-	const room = text.MaxLine - 512 // for what callers put before it
+	const room = text.MaxLine - 512 // leaves room for a caller's prefix
 	all := strings.Join(lines, "; ")
 	if len(all) > room {
 		all = fmt.Sprintf("%s; %d findings in all", lines[0], len(lines))
@@ -64,7 +64,7 @@ func (r *Report) Err() error {
 	return fmt.Errorf("%w: %s", ErrPreflight, all)
 }
 
-// String has a line for each finding.
+// String returns one line for each finding.
 func (r *Report) String() string {
 	var b strings.Builder
 	for _, f := range r.Findings {
@@ -78,10 +78,10 @@ func (r *Report) sort() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(rank[a.Level], rank[b.Level]) })
 }
 
-// findings collects.
+// findings collects the results of the checks.
 type findings []Finding
 
 func (f *findings) add(level Level, check, host, format string, args ...any) {
-	// What servers and metadata say is quoted by the callers; errors of others are not.
+	// Callers quote text from servers and metadata; text.Line covers errors of other packages.
 	*f = append(*f, Finding{level, check, host, text.Line(fmt.Sprintf(format, args...))})
 }

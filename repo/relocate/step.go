@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// stage makes the draft of an edit, which may refuse by the phase it finds, and
-// has package tuf judge the root in it before anybody is asked to sign.
+// stage creates the draft of an edit. The edit gets the current phase and may refuse
+// it. Package tuf checks the new root before the draft goes to the signers.
 func (m *Move) stage(ctx context.Context, r *repo.Repo, edit func(*repo.Root, Phase) error) (*repo.Draft, error) {
 	inPhase := func(root *repo.Root) error {
 		phase, err := m.phase(root)
@@ -26,16 +26,16 @@ func (m *Move) stage(ctx context.Context, r *repo.Repo, edit func(*repo.Root, Ph
 	return r.Stage(ctx, func(tx *repo.Tx) error { return inPhase(tx.Root()) })
 }
 
-// step is one root of the move: from one phase to the next. Where that has come
-// already the draft is empty, and publishing it brings to an end what may have
-// been cut off.
+// step creates the draft of one root of the move, from one phase to the next. If the
+// next phase is reached already, the draft is empty; publishing it completes an
+// interrupted publication.
 func (m *Move) step(ctx context.Context, r *repo.Repo, from, to Phase, due time.Time, edit func(*repo.Root) error) (*repo.Draft, error) {
 	return m.stage(ctx, r, func(root *repo.Root, now Phase) error {
 		switch {
 		case now == to:
 			return nil
 		case now != from:
-			return fmt.Errorf("%w: the move is %s, this step needs it %s", ErrOrder, now, from)
+			return fmt.Errorf("%w: the move is %s, this step requires %s", ErrOrder, now, from)
 		case r.Now().Before(due):
 			return fmt.Errorf("%w: it is due at %s", ErrEarly, stamp(due))
 		}
@@ -43,14 +43,15 @@ func (m *Move) step(ctx context.Context, r *repo.Repo, from, to Phase, due time.
 	})
 }
 
-// Announce is the first root of a move: it lists the new places, for the day of
-// the cut-over. Until then clients ask them last, but they ask them, so they
-// must serve all that the old places do. Signed by both parties, with the old keys.
+// Announce stages the first root of a move. It lists the new locations with the date
+// of the cut-over as use_from. Until then clients use them last, but they do use
+// them, so the new locations must serve everything that the old ones serve. Both
+// parties sign it with the old keys.
 func (m *Move) Announce(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 	if phase, err := m.Phase(ctx, r); err != nil {
 		return nil, err
 	} else if phase == Planned {
-		// What can't come to its end is not begun.
+		// A move that can't be completed must not start.
 		if _, err := m.Plan(ctx, r); err != nil {
 			return nil, err
 		}
@@ -58,28 +59,27 @@ func (m *Move) Announce(ctx context.Context, r *repo.Repo) (*repo.Draft, error) 
 	return m.step(ctx, r, Planned, Announced, m.Dates.Announce, m.announce)
 }
 
-// CutOver is the second root: new root keys of the party, new online keys and
-// with them a new epoch, floors at what is published; the new places come first,
-// the old ones serve until the sunset. From its publication on only the new keys
-// sign; the old places are byte mirrors.
+// CutOver stages the second root. It rotates the party's root keys and the online
+// keys, begins a new epoch and sets the floors to the published versions. The new
+// locations get priority; the old ones serve until the sunset. After its publication
+// only the new keys sign, and the old locations are mirrors.
 //
-// The old and the new keys must sign it. What is published with it is the bridge.
+// The old and the new keys must sign it. Publish it with [Move.Bridge].
 func (m *Move) CutOver(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 	return m.step(ctx, r, Announced, CutOver, m.Dates.CutOver, m.cutOver)
 }
 
-// Retire is the third root: the old places are retired, by host. A client that
-// has seen it never contacts them again. Those that have not seen it find the
-// tombstone there, see [Tombstone]. Ask [Census] before: who only knows the old
-// places has no other way.
+// Retire stages the third root. It retires the hosts of the old locations: a client
+// with this root never contacts them again. Clients with an older root find a
+// roots-only copy there, see [Tombstone]. Check [Census] before: clients that know
+// only the old locations have no other way to get this root.
 func (m *Move) Retire(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 	return m.step(ctx, r, CutOver, Retired, m.Dates.Retire, m.retire)
 }
 
-// Emergency is one root for all three steps, from where the move stands, and at
-// once: when the old places or keys are in the wrong hands. Clients that sleep
-// lose nothing by it. Where the old root keys of the party are lost as well as
-// stolen nobody can sign it; see [tuf.RecoveryRule].
+// Emergency stages one root for all remaining steps, without regard to dates. It is
+// for compromised locations or keys. Offline clients lose nothing by it. It must be
+// signed with the old root keys; for lost keys see [tuf.RecoveryRule].
 func (m *Move) Emergency(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 	if err := m.checkKeys(ctx, r); err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (m *Move) Emergency(ctx context.Context, r *repo.Repo) (*repo.Draft, error)
 		case Retired:
 			return nil
 		case Cancelled:
-			return fmt.Errorf("%w: the move is cancelled: its keys are used up, make another", ErrOrder)
+			return fmt.Errorf("%w: the move is cancelled and its keys are used: create another move", ErrOrder)
 		}
 		if err := m.cutOver(root); err != nil {
 			return err
@@ -98,10 +98,10 @@ func (m *Move) Emergency(ctx context.Context, r *repo.Repo) (*repo.Draft, error)
 	})
 }
 
-// Abort takes a move back by going on: one more root lists the old places as they
-// were before it, and the new ones no more. No version is withdrawn and no key
-// comes back: after a cut-over the new keys stay. What was retired stays retired
-// (an error that wraps [ErrRetired]).
+// Abort cancels a move by staging one more root that restores the old locations and
+// removes the new ones. It withdraws no version and restores no key: after a
+// cut-over the new keys remain. Retired locations can't be restored: the error then
+// wraps [ErrRetired].
 func (m *Move) Abort(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 	chain, err := r.Chain(ctx)
 	if err != nil {
@@ -113,14 +113,14 @@ func (m *Move) Abort(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		case Planned, Cancelled:
 			return nil
 		case Retired:
-			return fmt.Errorf("%w: clients never contact it again; move once more", ErrRetired)
+			return fmt.Errorf("%w: clients never contact it again; a further move is needed", ErrRetired)
 		}
 		return m.abort(root, before)
 	})
 }
 
-// origin returns the places of the newest root in which those that end were in
-// full use and none of the new ones was listed.
+// origin returns the locations of the newest root that lists all old locations in
+// full use and none of the new ones.
 func (m *Move) origin(chain []*tuf.Root) []tuf.Location {
 	for _, root := range slices.Backward(chain) {
 		list := root.Charter().Locations()

@@ -12,35 +12,35 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Tombstone fills to with what an old place serves once it is retired: every
-// root, with the statements of recoveries, and nothing else. Clients that have slept since before the move find the
-// way there; those that have seen the retirement never ask. Keep it up as long as
-// the old name is yours, and repeat the call after each new root.
+// Tombstone writes a roots-only copy for a retired location to to: every root and
+// the recovery statements. Clients that were offline since before the move find the
+// newest root there; clients with the retiring root never contact it. Serve the copy
+// as long as you control the old host name, and repeat the call after each new root.
 //
-// to must have no content: an error that wraps [ErrPlaces] says so. Give it a
-// folder of its own, and let the old address point there. The place should
-// answer 404 to everything else, and let no cache keep that for long.
+// to must have no content, or the error wraps [ErrPlaces]. Use a separate folder and
+// let the old address serve it. The server should answer 404 to all other requests
+// and should not let caches keep these answers for long.
 func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
 	files, err := r.RootFiles(ctx)
 	if err != nil {
 		return err
 	}
 	if _, err := to.Read(ctx, "metadata/timestamp.json"); err == nil {
-		return fmt.Errorf("%w: the tombstone has content, which clients would be served for ever: give it an empty folder", ErrPlaces)
+		return fmt.Errorf("%w: the roots-only copy has content, which clients would get for ever: use an empty folder", ErrPlaces)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// In order, so that what is there is a chain at every moment.
+	// In order, so that the copy is a valid chain at every moment.
 	for _, f := range files {
 		old, err := to.Read(ctx, f.Name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			err = to.Create(ctx, f.Name, bytes.NewReader(f.Data))
 		case err == nil && bytes.Equal(old, f.Data):
-		case err == nil && strings.HasPrefix(f.Name, "metadata/recovery/"): // it was renewed, or replaced
+		case err == nil && strings.HasPrefix(f.Name, "metadata/recovery/"): // a renewed or replaced statement
 			err = to.Replace(ctx, f.Name, old, f.Data)
 		case err == nil:
-			err = fmt.Errorf("%w: another root is there: %w", ErrPlaces, tuf.ErrMismatch)
+			err = fmt.Errorf("%w: a different root exists: %w", ErrPlaces, tuf.ErrMismatch)
 		}
 		if err != nil {
 			return fmt.Errorf("relocate: %s: %w", f.Name, err)

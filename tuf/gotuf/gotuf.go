@@ -1,14 +1,14 @@
-// Package gotuf shows verified values as the types that users of go-tuf know.
-// It is apart so that a product which does not need them does not link them.
+// Package gotuf converts verified values to the types of go-tuf. It is a separate
+// package so that products that do not need these types do not link go-tuf.
 //
-// A program that imports it, be it as
+// Importing it, also as
 //
 //	import _ "github.com/visum-dev/visum/tuf/gotuf"
 //
-// finds go-tuf's error types in package tuf's errors too: errors.Is and errors.As
-// see metadata.ErrRepository in all that wrap tuf.ErrUntrusted, and
+// adds go-tuf's error types to the errors of package tuf for errors.Is and errors.As:
+// metadata.ErrRepository to all errors that wrap tuf.ErrUntrusted, and
 // ErrUnsignedMetadata, ErrBadVersionNumber, ErrLengthOrHashMismatch,
-// ErrDownloadLengthMismatch and ErrExpiredMetadata where tuf has the same.
+// ErrDownloadLengthMismatch and ErrExpiredMetadata to the corresponding errors.
 package gotuf
 
 import (
@@ -40,27 +40,27 @@ func theirs(ours error) error {
 	return nil
 }
 
-// Root returns a copy of the root; an error for the zero Root.
+// Root returns a copy of the root. The zero Root is an error.
 func Root(r *tuf.Root) (*metadata.Metadata[metadata.RootType], error) {
 	return metadata.Root().FromBytes(r.Bytes())
 }
 
-// Timestamp returns a copy of the timestamp; an error for the zero Timestamp.
+// Timestamp returns a copy of the timestamp. The zero Timestamp is an error.
 func Timestamp(t *tuf.Timestamp) (*metadata.Metadata[metadata.TimestampType], error) {
 	return metadata.Timestamp().FromBytes(t.Bytes())
 }
 
-// Snapshot returns a copy of the snapshot; an error for the zero Snapshot.
+// Snapshot returns a copy of the snapshot. The zero Snapshot is an error.
 func Snapshot(s *tuf.Snapshot) (*metadata.Metadata[metadata.SnapshotType], error) {
 	return metadata.Snapshot().FromBytes(s.Bytes())
 }
 
-// Targets returns a copy of the role; an error for the zero Targets.
+// Targets returns a copy of the role. The zero Targets is an error.
 func Targets(t *tuf.Targets) (*metadata.Metadata[metadata.TargetsType], error) {
 	return metadata.Targets().FromBytes(t.Bytes())
 }
 
-// Key returns the key.
+// Key converts a key.
 func Key(k tuf.Key) *metadata.Key {
 	return &metadata.Key{Type: k.Type, Scheme: k.Scheme, Value: metadata.KeyVal{PublicKey: k.Public}}
 }

@@ -7,8 +7,7 @@ import (
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// A zero value is nothing verified, so there is nothing to show. What real values
-// show is tested in package tuf.
+// A zero value is an error. Package tuf tests the conversion of real values.
 func TestZeroValues(t *testing.T) {
 	_, root := gotuf.Root(nil)
 	_, root2 := gotuf.Root(&tuf.Root{})

@@ -20,8 +20,7 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// theirs is one of our keys as go-securesystemslib, and with it in-toto and
-// cosign, takes it.
+// theirs is one of our keys in the form of go-securesystemslib, and so of in-toto and cosign.
 type theirs struct {
 	tuf.Signer
 	public crypto.PublicKey
@@ -43,7 +42,7 @@ func (w *world) theirs(name, id string) theirs {
 	return theirs{s, w.repo.Key(name).Public(), id}
 }
 
-// everyKind is a world whose reviewers hold a key of each kind.
+// everyKind returns a world whose reviewers have a key of each kind.
 func everyKind(t testing.TB) *world {
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	noErr(t, err)
@@ -62,7 +61,7 @@ func everyKind(t testing.TB) *world {
 	})
 }
 
-// What go-securesystemslib seals opens here, and the other way round.
+// Open accepts envelopes of go-securesystemslib, and the other way round.
 func TestSecuresystemslib(t *testing.T) {
 	w := everyKind(t)
 	p := payload(t, w.review())
@@ -94,9 +93,9 @@ func TestSecuresystemslib(t *testing.T) {
 	}
 }
 
-// FuzzOpen's laws: nothing panics; what is accepted is accepted again from what
-// it says, and go-securesystemslib accepts its envelope too. The input is taken
-// as an envelope and, signed by enough reviewers, as a payload.
+// FuzzOpen's invariants: no panic; the content of an accepted statement is accepted again, and
+// go-securesystemslib accepts its envelope too. The input is used as an envelope and, signed by
+// enough reviewers, as a payload.
 func FuzzOpen(f *testing.F) {
 	w := newWorld(f, nil)
 	review, refusal := payload(f, w.review()), payload(f, w.refusal())

@@ -32,8 +32,8 @@ type signatureJSON struct {
 	Sig   []byte `json:"sig"`
 }
 
-// Seal makes an envelope of a payload and its signatures of PAE(payload), by key
-// id in the sense of [tuf.Key.ID]. It checks nothing.
+// Seal returns the envelope of a payload. sigs holds the signatures of PAE(payload)
+// by [tuf.Key.ID]. Seal verifies nothing.
 func Seal(payload []byte, sigs map[string][]byte) ([]byte, error) {
 	env := envelopeJSON{PayloadType, payload, []signatureJSON{}}
 	for _, id := range slices.Sorted(maps.Keys(sigs)) {
@@ -42,7 +42,7 @@ func Seal(payload []byte, sigs map[string][]byte) ([]byte, error) {
 	return json.Marshal(env)
 }
 
-// envelope is one that was read and that nobody vouches for yet.
+// envelope is a parsed envelope that is not verified yet.
 type envelope struct {
 	payload []byte
 	sigs    []signatureJSON
@@ -61,7 +61,7 @@ func parseEnvelope(data []byte) (*envelope, error) {
 		wire.Field{Name: "signatures", To: &signatures}); err != nil {
 		return nil, refuse("statement", tuf.ErrMalformed, "%v", err)
 	}
-	// The type is signed with the payload: ours is the only one we know how to read.
+	// The type is signed together with the payload.
 	if t, err := typ.Text(); err != nil || t != PayloadType {
 		return nil, refuse("statement", tuf.ErrMalformed, "payloadType is %s, want %q", typ, PayloadType)
 	}
@@ -92,7 +92,7 @@ func parseEnvelope(data []byte) (*envelope, error) {
 	return e, nil
 }
 
-// decode reads base64 in either alphabet, as DSSE has it.
+// decode reads base64 in either alphabet, as DSSE requires.
 func decode(s string) ([]byte, error) {
 	if strings.ContainsAny(s, "-_") {
 		return base64.URLEncoding.Strict().DecodeString(s)
@@ -111,7 +111,7 @@ func (e *envelope) signed(root *tuf.Root, role tuf.ReleaseRole) []string {
 			continue
 		}
 		for _, s := range e.sigs {
-			// A key id that is ours is taken at its word; others' ids, and none, say nothing.
+			// A known key id selects its key; with an unknown or missing id every key is tried.
 			if _, ours := keys[s.KeyID]; (s.KeyID == id || !ours) && k.Verifies(message, s.Sig) {
 				valid[id] = s.Sig
 				break

@@ -17,8 +17,8 @@ import (
 
 type doc = tuftest.Doc
 
-// world is a healthy repository whose review role needs two of three keys, and
-// what a client makes of it.
+// world is a healthy repository whose review role needs two of three keys, with a client's view of
+// it.
 type world struct {
 	t        testing.TB
 	repo     *tuftest.Repo
@@ -90,7 +90,7 @@ func (w *world) sigs(payload []byte, names ...string) map[string][]byte {
 
 func (w *world) id(name string) string { return w.repo.IDs(name)[0].(string) }
 
-// seal signs whatever payload there is.
+// seal signs any payload.
 func (w *world) seal(payload []byte, names ...string) []byte {
 	data, err := proof.Seal(payload, w.sigs(payload, names...))
 	noErr(w.t, err)

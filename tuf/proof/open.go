@@ -16,7 +16,7 @@ import (
 )
 
 // Verified is a statement that has passed every check. Only [Open], [OpenListed]
-// and [OpenRefusal] make one that is not zero.
+// and [OpenRefusal] create a non-zero one.
 type Verified[T Review | Refusal] struct {
 	said    T
 	keyIDs  []string
@@ -24,7 +24,7 @@ type Verified[T Review | Refusal] struct {
 	rotated bool
 }
 
-// Said returns the statement; the zero T where v is zero.
+// Said returns the statement; the zero T if v is zero.
 func (v *Verified[T]) Said() (said T) {
 	if v == nil {
 		return said
@@ -32,7 +32,8 @@ func (v *Verified[T]) Said() (said T) {
 	return v.said
 }
 
-// KeyIDs returns the ids of the keys that counted, sorted. A copy.
+// KeyIDs returns a sorted copy of the ids of the keys that counted towards the
+// threshold.
 func (v *Verified[T]) KeyIDs() []string {
 	if v == nil {
 		return nil
@@ -40,7 +41,7 @@ func (v *Verified[T]) KeyIDs() []string {
 	return slices.Clone(v.keyIDs)
 }
 
-// Root returns the version of the root whose keys counted; 0 where v is zero.
+// Root returns the version of the root whose keys counted; 0 if v is zero.
 func (v *Verified[T]) Root() int64 {
 	if v == nil {
 		return 0
@@ -48,27 +49,25 @@ func (v *Verified[T]) Root() int64 {
 	return v.root
 }
 
-// Rotated reports that the keys were rotated since: under the newest root too few
-// of those that signed are left. Such a statement says what was said then. Where
-// the keys were replaced because they were stolen the thief may have dated it back:
-// it is no ground to trust anything today.
+// Rotated reports that the keys were rotated since: the newest root no longer names
+// enough of the keys that signed. Such a statement is historical evidence only. If
+// the keys were rotated after a compromise, an attacker may have issued and
+// backdated it, so it must not be a reason to trust anything today.
 func (v *Verified[T]) Rotated() bool { return v != nil && v.rotated }
 
-// Open verifies the party's review of an approved target, with the keys of the
-// newest root. Say whose word you want: every party may make statements.
+// Open verifies a party's review of an approved target, with the keys of root, the
+// newest root. The caller names the party, because every party can issue statements.
 //
-// With older, the roots before the newest, each verified, in any order, what the
-// newest root's keys no longer sign is verified with the keys of the root that was
-// current when the statement was made, by its date and the roots' signed_at; then
-// [Verified.Rotated] is true. What is dated after the root that took its keys away is
-// refused, as is all such without older. Of the roots' different sets of keys the 64
-// newest are tried.
+// older holds verified roots before root, in any order. With it, a statement signed
+// with keys that root no longer names is verified with the root that was current at
+// the date of the statement, by the roots' signed_at; then [Verified.Rotated] is
+// true. A statement dated after the root that removed its keys is refused. Open
+// tries the 64 newest different sets of keys.
 //
-// Errors: [tuf.ErrMalformed], [tuf.ErrTooLarge], [tuf.ErrThreshold];
-// [tuf.ErrMismatch] where it is about other bytes, another repository or by
-// another role; [tuf.ErrExpired] where it is not valid at now, which is the
-// caller's clock; [tuf.ErrUntrusted] where root, or a, is zero or root has no
-// such party in a's class. All are [*tuf.Error].
+// Errors are [*tuf.Error]: [tuf.ErrMalformed], [tuf.ErrTooLarge], [tuf.ErrThreshold];
+// [tuf.ErrMismatch] if the statement is about other bytes or another repository, or
+// names another role; [tuf.ErrExpired] if it is not valid at now; [tuf.ErrUntrusted]
+// if root or a is zero, or if root has no such party in a's class.
 func Open(data []byte, root *tuf.Root, party string, a tuf.Approved, now time.Time, older ...*tuf.Root) (*Verified[Review], error) {
 	if a.IsZero() {
 		return nil, refuse("statement", tuf.ErrUntrusted, "zero Approved")
@@ -82,8 +81,8 @@ func Open(data []byte, root *tuf.Root, party string, a tuf.Approved, now time.Ti
 	return OpenListed(data, root, party, SubjectOf(a), now, older...)
 }
 
-// OpenListed is [Open] for who looks before every party has agreed: the party
-// that publishes. That the subject is approved is not said here.
+// OpenListed is [Open] for a subject that not all parties have listed yet. The
+// result does not state that the subject is approved.
 func OpenListed(data []byte, root *tuf.Root, party string, s Subject, now time.Time, older ...*tuf.Root) (*Verified[Review], error) {
 	x, err := verify(data, root, party, s, older)
 	if err != nil {
@@ -104,9 +103,8 @@ func OpenListed(data []byte, root *tuf.Root, party string, s Subject, now time.T
 	return &Verified[Review]{r, x.keyIDs, x.root.Version(), x.next != nil}, nil
 }
 
-// OpenRefusal verifies the party's refusal of what is listed under a path, with
-// the keys of the newest root, or with older of those before it, as [Open] does. A
-// refusal has no end. Errors are those of [Open].
+// OpenRefusal verifies a party's refusal of a subject, with the keys of root or, as
+// in [Open], of older roots. A refusal does not expire. Errors are those of [Open].
 func OpenRefusal(data []byte, root *tuf.Root, party string, s Subject, older ...*tuf.Root) (*Verified[Refusal], error) {
 	x, err := verify(data, root, party, s, older)
 	if err != nil {
@@ -122,20 +120,20 @@ func OpenRefusal(data []byte, root *tuf.Root, party string, s Subject, older ...
 	return &Verified[Refusal]{r, x.keyIDs, x.root.Version(), x.next != nil}, nil
 }
 
-// signed is an envelope that enough keys of one of the party's roles signed.
+// signed is an envelope that meets the threshold of one of the party's roles.
 type signed struct {
 	envelope *envelope
-	root     *tuf.Root // that names the keys
-	next     *tuf.Root // the one after it, which does not; nil: root is the newest
+	root     *tuf.Root // names the keys
+	next     *tuf.Root // its successor, which no longer names the keys; nil: root is the newest
 	role     tuf.ReleaseRole
 	keyIDs   []string
 }
 
-// maxKeySets bounds the sets of keys that one statement is tried with.
+// maxKeySets bounds the sets of keys that are tried for one statement.
 const maxKeySets = 64
 
-// verify demands the threshold of one of the party's roles in the subject's
-// class. Nothing in the payload is looked at before that.
+// verify checks the threshold of one of the party's roles in the subject's class. It
+// does not parse the payload.
 func verify(data []byte, root *tuf.Root, party string, s Subject, older []*tuf.Root) (*signed, error) {
 	if root == nil {
 		return nil, refuse(s.Path, tuf.ErrUntrusted, "zero Root")
@@ -176,7 +174,7 @@ func verify(data []byte, root *tuf.Root, party string, s Subject, older []*tuf.R
 	return nil, first
 }
 
-// rolesOf are the party's roles in the class of a path.
+// rolesOf returns the party's roles in the class of a path.
 func rolesOf(root *tuf.Root, party, path string) (out []tuf.ReleaseRole) {
 	for _, class := range root.Charter().Classes() {
 		for _, role := range class.Roles {
@@ -188,7 +186,7 @@ func rolesOf(root *tuf.Root, party, path string) (out []tuf.ReleaseRole) {
 	return out
 }
 
-// verify looks for a role of which enough keys signed.
+// verify looks for a role whose threshold is met.
 func (e *envelope) verify(root *tuf.Root, party string, s Subject, roles []tuf.ReleaseRole, data []byte) (*signed, error) {
 	var short *tuf.Error
 	for _, role := range roles {
@@ -207,7 +205,7 @@ func (e *envelope) verify(root *tuf.Root, party string, s Subject, roles []tuf.R
 	return nil, short
 }
 
-// parse reads the payload, which is verified by now.
+// parse reads the payload of a verified envelope.
 func parse[T any](e *envelope, s Subject, read func(wire.Value) (T, error)) (T, error) {
 	v, err := wire.Canonical(e.payload)
 	if err == nil {
@@ -220,8 +218,8 @@ func parse[T any](e *envelope, s Subject, read func(wire.Value) (T, error)) (T, 
 	return none, refuse(s.Path, tuf.ErrMalformed, "statement: %v", err)
 }
 
-// matches holds what was signed against what was asked for, and its date against
-// the root that took the keys away.
+// matches compares the signed statement with the wanted subject, and its date with
+// the root that removed the keys.
 func (x *signed) matches(want, have Subject, repoID string, by Reviewer, made time.Time) error {
 	switch role := x.role; {
 	case repoID != x.root.Charter().RepoID():
@@ -229,15 +227,15 @@ func (x *signed) matches(want, have Subject, repoID string, by Reviewer, made ti
 	case have != want:
 		return refuse(want.Path, tuf.ErrMismatch, "the statement is about %s, %d bytes, sha256 %.16s", text.Name(have.Path), have.Length, have.SHA256)
 	case by.Party != role.Party || by.Role != role.Role:
-		return refuse(want.Path, tuf.ErrMismatch, "%s signed for %s, the statement says %s for %s", role.Party, role.Role, text.Name(by.Party), text.Name(by.Role))
+		return refuse(want.Path, tuf.ErrMismatch, "%s signed for %s, the statement names %s for %s", role.Party, role.Role, text.Name(by.Party), text.Name(by.Role))
 	case x.next != nil && made.After(x.next.Charter().SignedAt()):
 		return refuse(want.Path, tuf.ErrThreshold, "the statement is dated %s; root v%d of %s no longer names enough of its keys", stamp(made), x.next.Version(), stamp(x.next.Charter().SignedAt()))
 	}
 	return nil
 }
 
-// Kind returns the predicateType that an envelope claims, unverified: it tells
-// which of the functions above to ask. "" where it can't be read.
+// Kind returns the unverified predicateType of an envelope, to choose between
+// [Open] and [OpenRefusal]; "" if it can't be read.
 func Kind(data []byte) string {
 	e, err := parseEnvelope(data)
 	if err != nil {
@@ -255,9 +253,9 @@ func Kind(data []byte) string {
 	return s
 }
 
-// Name is where the role's n-th statement on a subject stands, n from 1, below
-// the folder of targets. No target's file can have the name: there, the last
-// element begins with its hash.
+// Name is the name, below the targets folder, of the role's n-th statement on a
+// subject; n counts from 1. No target's file can have this name, because the last
+// element of its name begins with a hash.
 func Name(s Subject, role string, n int) string {
 	dir, base := path.Split(s.Path)
 	return dir + s.SHA256 + "." + base + ".reviews/" + role + "." + strconv.Itoa(n) + ".json"

@@ -51,14 +51,14 @@ func TestReview(t *testing.T) {
 	}
 	var zero *proof.Verified[proof.Review]
 	if zero.Said() != (proof.Review{}) || zero.KeyIDs() != nil {
-		t.Error("a nil statement says something")
+		t.Error("a nil statement has content")
 	}
 	if got, want := proof.Name(proof.SubjectOf(w.approved), "review-agent", 2), "agent/"+w.approved.SHA256()+".agent-11.4.0.tar.gz.reviews/review-agent.2.json"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
 
-// What no reader would accept is not signed.
+// Payload refuses statements that readers would refuse.
 func TestPayloadRefused(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, edit := range map[string]func(*proof.Review){
@@ -73,7 +73,7 @@ func TestPayloadRefused(t *testing.T) {
 		"no role":              func(r *proof.Review) { r.Reviewer.Role = "" },
 		"no result":            func(r *proof.Review) { r.Result = "" },
 		"another result":       func(r *proof.Review) { r.Result = "Identical" },
-		"nobody built it":      func(r *proof.Review) { r.Builder = "" },
+		"no builder":           func(r *proof.Review) { r.Builder = "" },
 		"built but not done":   func(r *proof.Review) { r.Result = proof.NotDone },
 		"policy of 31 bytes":   func(r *proof.Review) { r.Policy = strings.Repeat("ab", 31) },
 		"policy, no hex":       func(r *proof.Review) { r.Policy = strings.Repeat("xy", 32) },
@@ -99,7 +99,7 @@ func TestPayloadRefused(t *testing.T) {
 	want(t, err, tuf.ErrMalformed, "bytes")
 }
 
-// One thing goes wrong in what was signed by enough keys; then again nothing.
+// Each fault in a statement signed by enough keys is detected; without it the statement is accepted.
 func TestAttackPayload(t *testing.T) {
 	w := newWorld(t, nil)
 	pred := func(d doc) doc { return d["predicate"].(doc) }
@@ -144,7 +144,7 @@ func TestAttackPayload(t *testing.T) {
 		{"until with a comma", func(d doc) { pred(d)["until"] = "2030-01-16T9:00:0,5Z" }, tuf.ErrMalformed, "not a time"},
 		{"until on a day there is not", func(d doc) { pred(d)["until"] = "2030-02-30T13:00:00Z" }, tuf.ErrMalformed, "not a time"},
 		{"empty name", func(d doc) { tuftest.At(pred(d), "reviewer")["name"] = "" }, tuf.ErrMalformed, "1 to"},
-		{"rebuilt by nobody", func(d doc) { delete(tuftest.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
+		{"a rebuild without builder", func(d doc) { delete(tuftest.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
 		{"result of no kind", func(d doc) { tuftest.At(pred(d), "rebuild")["result"] = true }, tuf.ErrMalformed, "string"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -170,8 +170,8 @@ func TestAttackPayload(t *testing.T) {
 	}
 }
 
-// Trap 7: keys are counted, not ids; the type counts; one bad signature is only
-// one bad signature.
+// Trap 7: keys are counted, not ids; the type is signed; an invalid signature does not affect the
+// others.
 func TestAttackEnvelope(t *testing.T) {
 	w := newWorld(t, nil)
 	p := payload(t, w.review())
@@ -189,9 +189,9 @@ func TestAttackEnvelope(t *testing.T) {
 	}
 	url := func(b []byte) string { return base64.URLEncoding.EncodeToString(b) }
 	junk := []any{7, "x", nil, doc{}, sig("", ""), sig(w.id("ra"), "%%%"), sig(w.id("ra"), b64([]byte("short"))), sig(7, 7),
-		doc{"KeyID": "x", "sig": "AAAA"}, sig("nobody", b64(make([]byte, 64)))}
+		doc{"KeyID": "x", "sig": "AAAA"}, sig("unknown", b64(make([]byte, 64)))}
 	delete(junk[3].(doc), "x")
-	junk = slices.DeleteFunc(junk, func(x any) bool { return x == nil }) // null is no JSON of ours
+	junk = slices.DeleteFunc(junk, func(x any) bool { return x == nil }) // null is refused
 
 	for _, row := range []struct {
 		name string
@@ -209,13 +209,13 @@ func TestAttackEnvelope(t *testing.T) {
 		{"the vendor signed too", env(one("va"), one("ra"), one("rb")), nil, ""},
 		{"more members", with(env(one("ra"), one("rb")), "x", doc{"y": 1}), nil, ""},
 
-		{"nobody", env(), tuf.ErrThreshold, "0 of 2"},
+		{"no signature", env(), tuf.ErrThreshold, "0 of 2"},
 		{"one key", env(one("ra")), tuf.ErrThreshold, "1 of 2"},
 		{"one key twice", env(one("ra"), one("ra")), tuf.ErrThreshold, "1 of 2"},
 		{"one key under another's id", env(one("ra"), sig(w.id("rb"), one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
-		{"one key under ids of nobody", env(sig("", one("ra")["sig"]), sig("x", one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
+		{"one key under unknown ids", env(sig("", one("ra")["sig"]), sig("x", one("ra")["sig"])), tuf.ErrThreshold, "1 of 2"},
 		{"only junk", env(junk...), tuf.ErrThreshold, "0 of 2"},
-		{"the vendor in place of one", env(one("va"), one("ra")), tuf.ErrThreshold, "1 of 2"},
+		{"the vendor instead of a reviewer", env(one("va"), one("ra")), tuf.ErrThreshold, "1 of 2"},
 		{"root keys of the reviewer", env(one("review1"), one("review2")), tuf.ErrThreshold, "0 of 2"},
 		{"of another payload", with(env(one("ra"), one("rb")), "payload", b64(append(slices.Clone(p), ' '))), tuf.ErrThreshold, "0 of 2"},
 		{"of the bare payload", env(sig(w.id("ra"), b64(bare(w, p, "ra"))), sig(w.id("rb"), b64(bare(w, p, "rb")))), tuf.ErrThreshold, "0 of 2"},
@@ -264,7 +264,7 @@ func bare(w *world, p []byte, name string) []byte {
 	return sig
 }
 
-// What is asked with must be whole, too.
+// The other arguments must be valid too.
 func TestAsked(t *testing.T) {
 	w := newWorld(t, nil)
 	data := w.seal(payload(t, w.review()), "ra", "rb")
@@ -315,9 +315,9 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-// What was said before a rotation of keys stays verifiable under the root that was
-// current, and the result says that the keys were rotated. What is dated after the
-// rotation is refused, and nobody but the keys of that time counts.
+// A statement from before a rotation of keys still verifies under the root of its date, and the
+// result reports the rotation. A statement dated after the rotation is refused, and only the keys
+// of its time count.
 func TestBeforeRotation(t *testing.T) {
 	w := newWorld(t, nil)
 	roots := []*tuf.Root{w.root}
@@ -345,7 +345,7 @@ func TestBeforeRotation(t *testing.T) {
 	for name, x := range map[string]struct {
 		at    time.Time
 		keys  []string
-		under int64 // the root that counts; 0: refused
+		under int64 // the root whose keys count; 0: refused
 	}{
 		"now":                                 {now, []string{"rd", "re"}, 4},
 		"first keys":                          {now.Add(-2 * time.Hour), []string{"ra", "rb"}, 2},
@@ -373,7 +373,7 @@ func TestBeforeRotation(t *testing.T) {
 			t.Errorf("%s, without the roots before: %v", name, err)
 		}
 	}
-	// Roots of another repository, or newer ones, say nothing.
+	// Roots of another repository and newer roots are ignored.
 	review, _ := made(now.Add(-2*time.Hour), "ra", "rb")
 	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
 	_, err := proof.Open(review, newest, "review", w.approved, now, other.root)
@@ -383,7 +383,7 @@ func TestBeforeRotation(t *testing.T) {
 	want(t, err, tuf.ErrThreshold, "")
 }
 
-// A key that root no longer names says nothing more.
+// Keys that root no longer names do not count.
 func TestAfterRotation(t *testing.T) {
 	w := newWorld(t, nil)
 	data := w.seal(payload(t, w.review()), "ra", "rb")

@@ -5,16 +5,16 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Claim is what a payload states. Nothing of it is verified.
+// Claim is the unverified content of a payload.
 type Claim struct {
-	Kind     string // [ReviewType] or [RefusalType]
-	Subject  Subject
-	Reviewer Reviewer
-	Review   *Review  // where Kind is ReviewType, else nil
-	Refusal  *Refusal // where Kind is RefusalType, else nil
+	Kind     string   // [ReviewType] or [RefusalType]
+	Subject  Subject  // the statement's subject
+	Reviewer Reviewer // the stated issuer
+	Review   *Review  // nil unless Kind is ReviewType
+	Refusal  *Refusal // nil unless Kind is RefusalType
 }
 
-// RepoID is the identity of the repository that the statement is about.
+// RepoID is the identity of the statement's repository.
 func (c Claim) RepoID() string {
 	switch {
 	case c.Review != nil:
@@ -25,10 +25,10 @@ func (c Claim) RepoID() string {
 	return ""
 }
 
-// Read parses the payload of a statement that is still to be signed, as strictly
-// as [Open] does, and demands its canonical form: a signer's tool has nothing but
-// the payload to tell what the signature will mean. The error wraps
-// [tuf.ErrMalformed], or [tuf.ErrTooLarge] above [MaxSize] bytes.
+// Read parses the payload of a statement before it is signed, as strictly as [Open],
+// and requires canonical form. Signing tools use it to show the content that a
+// signature would confirm. The error wraps [tuf.ErrMalformed], or [tuf.ErrTooLarge]
+// above [MaxSize] bytes.
 func Read(payload []byte) (Claim, error) {
 	if len(payload) > MaxSize {
 		return Claim{}, refuse("statement", tuf.ErrTooLarge, "payload of %d bytes, at most %d", len(payload), MaxSize)

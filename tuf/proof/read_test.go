@@ -9,7 +9,7 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// Read tells what a payload states, as strictly as Open does.
+// Read returns the content of a payload and is as strict as Open.
 func TestRead(t *testing.T) {
 	w := newWorld(t, nil)
 	review, refusal := payload(t, w.review()), payload(t, w.refusal())

@@ -13,74 +13,75 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Predicate types, and what goes with them.
+// Predicate types of statements.
 const (
-	ReviewType    = "https://visum.dev/review/v1"
-	RefusalType   = "https://visum.dev/refusal/v1"
+	ReviewType    = "https://visum.dev/review/v1"  // of a [Review]
+	RefusalType   = "https://visum.dev/refusal/v1" // of a [Refusal]
 	statementType = "https://in-toto.io/Statement/v1"
 )
 
-// Subject is what a statement is about: the bytes under a target path.
+// Subject identifies the bytes that a statement is about.
 type Subject struct {
 	Path   string // slash-separated, as metadata lists it
 	Length int64  // bytes
 	SHA256 string // lower-case hex
 }
 
-// SubjectOf returns what an approval by metadata is about.
+// SubjectOf returns the subject of an approved target.
 func SubjectOf(a tuf.Approved) Subject { return Subject{a.Path(), a.Length(), a.SHA256()} }
 
-// Result is what came of building the release from its source again.
+// Result is the result of rebuilding the release from its source.
 type Result string
 
+// Results of a rebuild.
 const (
 	Identical  Result = "identical"  // the same bytes
-	Normalised Result = "normalised" // the same but for what differs between any two builds
-	NotDone    Result = "not-done"
+	Normalised Result = "normalised" // the same except for what differs between any two builds
+	NotDone    Result = "not-done"   // no rebuild
 )
 
-// Reviewer is who speaks.
+// Reviewer identifies the issuer of a statement.
 type Reviewer struct {
 	Party string // of the charter
 	Role  string // the party's release role, whose keys sign
-	Name  string // of a person or a machine, for people; may be ""
+	Name  string // human-readable name of a person or a machine; may be ""
 }
 
-// Review says that the reviewer approves of the subject.
+// Review states that the reviewer approves the subject.
 type Review struct {
 	Subject
-	RepoID   string // of the charter
-	Reviewer Reviewer
-	Source   tuf.Source // what was reviewed; zero where that is not said
-	Result   Result
-	Builder  string // who built it again, a URI; "" where Result is NotDone
-	Policy   string // sha256 of the rules reviewed against, lower-case hex; may be ""
-	// Reinstate is the reason why bytes are approved that the same role recalled or
-	// refused before; "" where it did not.
+	RepoID   string     // of the charter
+	Reviewer Reviewer   // the issuer
+	Source   tuf.Source // the reviewed source code; zero if not stated
+	Result   Result     // of the rebuild
+	Builder  string     // URI of the builder of the rebuild; "" if Result is NotDone
+	Policy   string     // sha256 of the rules of the review, lower-case hex; may be ""
+	// Reinstate is the reason for approving bytes that the same role recalled or
+	// refused before; otherwise "".
 	Reinstate string
-	From      time.Time // whole seconds
-	Until     time.Time // whole seconds, after From; no longer valid then
+	From      time.Time // start of validity, whole seconds
+	Until     time.Time // end of validity, whole seconds, after From
 }
 
-// Refusal says that the reviewer will not approve of the subject.
+// Refusal states that the reviewer will not approve the subject.
 type Refusal struct {
 	Subject
-	RepoID   string // of the charter
-	Reviewer Reviewer
-	Reason   string    // for people; not ""
+	RepoID   string    // of the charter
+	Reviewer Reviewer  // the issuer
+	Reason   string    // human-readable; not ""
 	At       time.Time // whole seconds
 }
 
-// Limits of the form, in bytes.
+// Limits of statements, in bytes.
 const (
-	MaxSize = 64 << 10 // an envelope, and with it everything
+	MaxSize = 64 << 10 // of an envelope
 
 	maxText       = 1 << 10
 	maxReason     = 16 << 10
 	maxSignatures = 32
 )
 
-// The JSON forms, for writing. Reading is done by hand, strictly.
+// The JSON forms for writing. Reading uses the strict parser of package wire.
 type statementJSON struct {
 	Type          string        `json:"_type"`
 	Subject       []subjectJSON `json:"subject"`
@@ -133,8 +134,8 @@ type refusalJSON struct {
 	At       string       `json:"at"`
 }
 
-// Payload returns what is to be signed, by way of [PAE]. The error says what no
-// reader would accept.
+// Payload returns the canonical payload; [PAE] returns the bytes to sign. The error
+// wraps [tuf.ErrMalformed] if readers would refuse the review.
 func (r Review) Payload() ([]byte, error) {
 	p := reviewJSON{RepoID: r.RepoID, Length: r.Length, Rebuild: rebuildJSON{r.Result, r.Builder}, Reviewer: reviewerJSON(r.Reviewer), Reinstate: r.Reinstate,
 		From: stamp(r.From), Until: stamp(r.Until)}
@@ -147,8 +148,8 @@ func (r Review) Payload() ([]byte, error) {
 	return payload(ReviewType, r.Subject, p, func(v wire.Value) error { _, err := parseReview(v); return err })
 }
 
-// Payload returns what is to be signed, by way of [PAE]. The error says what no
-// reader would accept.
+// Payload returns the canonical payload; [PAE] returns the bytes to sign. The error
+// wraps [tuf.ErrMalformed] if readers would refuse the refusal.
 func (r Refusal) Payload() ([]byte, error) {
 	return payload(RefusalType, r.Subject, refusalJSON{r.RepoID, r.Length, reviewerJSON(r.Reviewer), r.Reason, stamp(r.At)},
 		func(v wire.Value) error { _, err := parseRefusal(v); return err })
@@ -166,13 +167,13 @@ func payload(kind string, s Subject, predicate any, check func(wire.Value) error
 	if err != nil {
 		return nil, refuse(s.Path, tuf.ErrMalformed, "statement: %v", err)
 	}
-	// Canonical, so that two machines that say the same sign the same.
+	// Canonical, so that two machines sign the same bytes for the same statement.
 	return v.JSON(), nil
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
-// reader reads a closed world: the first complaint stays.
+// reader rejects unknown members and keeps the first error.
 type reader struct{ err error }
 
 func (r *reader) fail(format string, args ...any) {
@@ -181,8 +182,8 @@ func (r *reader) fail(format string, args ...any) {
 	}
 }
 
-// object reads an object's members. All but those named in optional must be
-// there, and no others.
+// object reads an object's members. It requires all fields except those named in
+// optional and rejects other members.
 func (r *reader) object(v wire.Value, what, optional string, fields ...wire.Field) {
 	if r.err != nil {
 		return
@@ -205,7 +206,7 @@ func (r *reader) object(v wire.Value, what, optional string, fields ...wire.Fiel
 	}
 }
 
-// text reads a string of 1 to max bytes; "" where v is absent.
+// text reads a string of 1 to max bytes; "" if v is absent.
 func (r *reader) text(v wire.Value, max int) string {
 	if v == nil || r.err != nil {
 		return ""
@@ -229,17 +230,17 @@ func (r *reader) digest(v wire.Value, what string) string {
 	return s
 }
 
-// time reads whole seconds of UTC, written in one way only.
+// time reads whole seconds of UTC in the one accepted form.
 func (r *reader) time(v wire.Value) time.Time {
 	s := r.text(v, 20)
 	t, err := time.Parse("2006-01-02T15:04:05Z", s)
 	if r.err == nil && (err != nil || stamp(t) != s) {
-		r.fail("%s: not a time as 2018-11-12T09:00:00Z", text.Quote(s))
+		r.fail("%s: not a time of the form 2018-11-12T09:00:00Z", text.Quote(s))
 	}
 	return t
 }
 
-// statement reads all but the predicate, which must be of that type.
+// statement reads a statement of the given predicateType, except its predicate.
 func (r *reader) statement(v wire.Value, kind string) (s Subject, predicate wire.Value) {
 	var typ, subjects, predicateType wire.Value
 	r.object(v, "statement", "", wire.Field{Name: "_type", To: &typ}, wire.Field{Name: "subject", To: &subjects},
@@ -260,7 +261,7 @@ func (r *reader) statement(v wire.Value, kind string) (s Subject, predicate wire
 		s.Path, s.SHA256 = r.text(name, maxText), r.digest(digest, "digest")
 	}
 	if n != 1 {
-		r.fail("not one subject")
+		r.fail("not exactly one subject")
 	}
 	return s, predicate
 }

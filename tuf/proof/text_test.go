@@ -10,7 +10,7 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// members calls fn for each member and element below v, with how to set and rename it.
+// members calls fn for each member and element below v, with functions to set and rename it.
 func members(v any, fn func(value any, set func(any), rename func(string))) {
 	switch v := v.(type) {
 	case doc:
@@ -26,8 +26,8 @@ func members(v any, fn func(value any, set func(any), rename func(string))) {
 	}
 }
 
-// lawful demands that an error is one line of printable ASCII in which foreign
-// words are quoted, before the guard of the whole line already.
+// lawful checks that an error is one line of printable ASCII with foreign words in quotes, before
+// text.Line changes it.
 func lawful(t *testing.T, what string, err error) {
 	t.Helper()
 	var e *tuf.Error
@@ -39,7 +39,7 @@ func lawful(t *testing.T, what string, err error) {
 	}
 }
 
-// Whatever stands in a statement, signed or not: what we say of it is one lawful line.
+// Hostile strings anywhere in a statement, signed or not, give one lawful line.
 func TestTextsOfHostileStatements(t *testing.T) {
 	w := newWorld(t, nil)
 	open := func(what string, data []byte) {

@@ -18,13 +18,13 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-var update = flag.Bool("update", false, "write the vectors anew")
+var update = flag.Bool("update", false, "write the vectors")
 
 const vectorDir = "testdata/vectors"
 
-// A vector is a txtar archive that a stranger can judge: lines "key: value" with
-// about, now, party, path, length, sha256, kind (review or refusal) and expect
-// (ok, or the name of the sentinel); then root.json and statement.json.
+// A vector is a txtar archive for any implementation: lines "key: value" with about, now, party,
+// path, length, sha256, kind (review or refusal) and expect (ok, or the name of the sentinel); then
+// root.json and statement.json.
 type vector struct {
 	name, about, kind, expect string
 	statement                 []byte
@@ -49,19 +49,19 @@ func vectors(t testing.TB) (*world, []vector) {
 	return w, []vector{
 		{"healthy", "a review by two of three keys", "review", "ok", w.seal(p, "ra", "rb")},
 		{"refusal", "a refusal by two of three keys", "refusal", "ok", w.seal(payload(t, refusal), "ra", "rb")},
-		{"refusal-as-review", "a refusal is no review, whoever signed it", "review", "ErrMalformed", w.seal(payload(t, refusal), "ra", "rb")},
-		{"one-key", "one key where two are needed", "review", "ErrThreshold", w.seal(p, "ra")},
-		{"one-key-two-ids", "one key's signature under the ids of two", "review", "ErrThreshold",
+		{"refusal-as-review", "a refusal is not accepted as a review, whatever keys signed it", "review", "ErrMalformed", w.seal(payload(t, refusal), "ra", "rb")},
+		{"one-key", "one key, two are needed", "review", "ErrThreshold", w.seal(p, "ra")},
+		{"one-key-two-ids", "one key's signature under two ids", "review", "ErrThreshold",
 			reseal(func(d doc) {
 				d["signatures"] = []any{doc{"keyid": w.id("ra"), "sig": b64(w.sigs(p, "ra")[w.id("ra")])}, doc{"keyid": w.id("rb"), "sig": b64(w.sigs(p, "ra")[w.id("ra")])}}
 			})},
-		{"broken-signature", "a signature that is no base64 stands before two good ones", "review", "ok",
+		{"broken-signature", "an undecodable signature before two valid ones", "review", "ok",
 			reseal(func(d doc) {
 				d["signatures"] = append([]any{doc{"keyid": w.id("rc"), "sig": "%%%"}}, d["signatures"].([]any)...)
 			})},
-		{"payload-type", "the same signatures around another payloadType", "review", "ErrMalformed",
+		{"payload-type", "valid signatures with another payloadType", "review", "ErrMalformed",
 			reseal(func(d doc) { d["payloadType"] = "application/json" })},
-		{"unknown-member", "a member of the predicate that readers don't know", "review", "ErrMalformed",
+		{"unknown-member", "an unknown member of the predicate", "review", "ErrMalformed",
 			edit(func(d doc) { d["predicate"].(doc)["platforms"] = []any{"linux/arm64"} })},
 		{"other-bytes", "a review of other bytes under the same path", "review", "ErrMismatch",
 			edit(func(d doc) { tuftest.At(d, "subject", 0, "digest")["sha256"] = strings.Repeat("0", 64) })},
@@ -79,8 +79,8 @@ func (v vector) archive(w *world) []byte {
 	return txtar.Format(a)
 }
 
-// The files in testdata are what the list above makes, and each is judged from
-// the file alone. go test -update writes them.
+// The files in testdata are generated from the list above, and each is checked from the file alone.
+// go test -update writes them.
 func TestVectors(t *testing.T) {
 	w, list := vectors(t)
 	if *update {
@@ -104,7 +104,7 @@ func TestVectors(t *testing.T) {
 			if err := judge(t, data); err != nil {
 				t.Error(err)
 			}
-			// A verdict that nobody expects must be seen.
+			// A wrong expectation must fail.
 			other := strings.Replace(string(data), "expect: "+v.expect, "expect: ErrRollback", 1)
 			if judge(t, []byte(other)) == nil {
 				t.Error("agrees with anything")
@@ -113,7 +113,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// judge compares the verdict with the expected one. Nil is agreement.
+// judge compares the result with the expected one; nil if they agree.
 func judge(t *testing.T, data []byte) error {
 	a := txtar.Parse(data)
 	head, files := map[string]string{}, map[string][]byte{}

@@ -8,9 +8,9 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// Role fetches and verifies a role that root names: "targets", a party's role
-// of a class, or a hold. It is for those who look at a repository as a whole;
-// a decision on a path is [Snapshot.Approve]'s.
+// Role fetches and verifies a role that root names: "targets", a release role or a
+// hold. It is for tools that examine a whole repository; use [Snapshot.Approve] to
+// decide on a path. Errors are those of get, or wrap [ErrUntrusted] or [ErrExpired].
 func (s *Snapshot) Role(name string, get Fetch) (*Targets, error) {
 	if s == nil || s.root == nil {
 		return nil, refuse(name, 0, ErrUntrusted, "zero Snapshot")
@@ -34,9 +34,9 @@ func (s *Snapshot) Role(name string, get Fetch) (*Targets, error) {
 	return nil, refuse(name, 0, ErrUntrusted, "root v%d names no such role", s.root.doc.version)
 }
 
-// Delegated fetches a role that by delegates to, and verifies it for by. The
-// result is not kept, so that a walk over a great many roles needs the memory
-// of one.
+// Delegated fetches a role that by delegates to and verifies it with by's keys for
+// it. s does not cache the result, so that traversing many roles needs the memory of
+// one. Errors are those of get, or wrap [ErrUntrusted] or [ErrExpired].
 func (s *Snapshot) Delegated(by *Targets, name string, get Fetch) (*Targets, error) {
 	if s == nil || s.root == nil || by == nil || by.doc == nil {
 		return nil, refuse(name, 0, ErrUntrusted, "zero Snapshot or Targets")
@@ -58,8 +58,8 @@ func (s *Snapshot) Delegated(by *Targets, name string, get Fetch) (*Targets, err
 	return t, err
 }
 
-// Delegates yields the names of the roles that t delegates to, hash bins one by
-// one, in order of priority.
+// Delegates yields the names of the roles that t delegates to, in order of priority,
+// including each hash bin.
 func (t *Targets) Delegates() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, d := range t.delegations {
@@ -78,7 +78,7 @@ func (t *Targets) Delegates() iter.Seq[string] {
 	}
 }
 
-// covers reports whether d delegates to the role of that name.
+// covers reports whether d delegates to the role with that name.
 func (d *delegation) covers(name string) bool {
 	if d.succinct == nil {
 		return d.name == name

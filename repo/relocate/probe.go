@@ -24,10 +24,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// visit looks at one place over the network.
-type visit struct {
-	place          tuf.Location
-	truth          *truth
+// probe checks one location over the network.
+type probe struct {
+	location       tuf.Location
+	want           *expected
 	storage        repo.Storage
 	http           http.Client
 	now            time.Time
@@ -37,38 +37,38 @@ type visit struct {
 	tombstone      bool
 	usable         func(tuf.Location) bool // by the charter
 	found          findings
-	tls            *tls.ConnectionState // of the first answer
-	away           map[string]bool      // hosts that redirects of targets led to
+	tls            *tls.ConnectionState // of the first response
+	away           map[string]bool      // hosts in redirects of targets
 }
 
-// fileTimeout bounds one request for metadata; a target has as long as ctx gives.
+// fileTimeout bounds one request for metadata; only ctx bounds one for a target.
 const fileTimeout = 30 * time.Second
 
-func (v *visit) say(level Level, check, format string, args ...any) {
-	v.found.add(level, check, v.place.ID, format, args...)
+func (v *probe) add(level Level, check, format string, args ...any) {
+	v.found.add(level, check, v.location.ID, format, args...)
 }
 
-// look runs all checks. The error is only ever of the storage or of ctx.
-func (v *visit) look(ctx context.Context) error {
-	// The first request tells whether there is anybody.
+// run runs all checks. The error is an error of the storage or of ctx.
+func (v *probe) run(ctx context.Context) error {
+	// The first request shows whether the location is reachable.
 	resp, _, err := v.get(ctx, "metadata/1.root.json", nil, 1<<20)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if certificate(err) {
-			v.say(Error, "tls", "the certificate is not good: %v", reason(err))
+		if certificateFault(err) {
+			v.add(Error, "tls", "invalid certificate: %v", reason(err))
 		} else {
-			v.say(Error, "reach", "does not answer: %v", reason(err))
+			v.add(Error, "reach", "unreachable: %v", reason(err))
 		}
 		return nil
 	}
 	v.certificate()
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		v.say(Error, "redirect", "sends elsewhere (%d): clients do not follow", resp.StatusCode)
+		v.add(Error, "redirect", "the server redirects metadata (status %d): clients do not follow", resp.StatusCode)
 		return nil
 	}
-	for _, check := range []func(context.Context) error{v.absent, v.negative, v.beaten, v.stale, v.parity, v.ranges, v.bare} {
+	for _, check := range []func(context.Context) error{v.absent, v.negative, v.regularRoots, v.stale, v.parity, v.ranges, v.rootsOnly} {
 		if err := check(ctx); err != nil {
 			return err
 		}
@@ -76,11 +76,11 @@ func (v *visit) look(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// content reports whether the place serves more than roots.
-func (v *visit) content() bool { return v.place.Tier != tuf.Rendezvous && v.place.Targets != "" }
+// content reports whether the location serves more than roots.
+func (v *probe) content() bool { return v.location.Tier != tuf.Rendezvous && v.location.Targets != "" }
 
-// get reads a file of the place, at most limit bytes. name is as in storage.
-func (v *visit) get(ctx context.Context, name string, header map[string]string, limit int64) (*http.Response, []byte, error) {
+// get reads at most limit+1 bytes of a file. name is its name in storage.
+func (v *probe) get(ctx context.Context, name string, header map[string]string, limit int64) (*http.Response, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
 	resp, err := v.open(ctx, name, header)
@@ -92,15 +92,15 @@ func (v *visit) get(ctx context.Context, name string, header map[string]string, 
 	return resp, data, err
 }
 
-func (v *visit) open(ctx context.Context, name string, header map[string]string) (*http.Response, error) {
-	base := v.place.Base + v.place.Metadata
+func (v *probe) open(ctx context.Context, name string, header map[string]string) (*http.Response, error) {
+	base := v.location.Base + v.location.Metadata
 	rest, ok := strings.CutPrefix(name, "metadata/")
-	parts := []string{rest} // metadata is flat: a slash in a role's name is no folder's
+	parts := []string{rest} // metadata is flat: a slash in a role's name separates no folder
 	if last, is := strings.CutPrefix(rest, "recovery/"); ok && is {
 		parts = []string{"recovery", last}
 	}
 	if !ok {
-		base = v.place.Base + v.place.Targets
+		base = v.location.Base + v.location.Targets
 		parts = strings.Split(strings.TrimPrefix(name, "targets/"), "/")
 	}
 	for i := range parts {
@@ -122,10 +122,11 @@ func (v *visit) open(ctx context.Context, name string, header map[string]string)
 	return resp, err
 }
 
-// redirect judges a redirect as clients do, who follow those of targets alone.
-func (v *visit) redirect(req *http.Request, via []*http.Request) error {
+// redirect applies the clients' rules for redirects: they follow only those of
+// targets.
+func (v *probe) redirect(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
-	if v.place.Targets == "" || !strings.HasPrefix(first.String(), v.place.Base+v.place.Targets) {
+	if v.location.Targets == "" || !strings.HasPrefix(first.String(), v.location.Base+v.location.Targets) {
 		return http.ErrUseLastResponse
 	}
 	fault := public.Redirect(first, req.URL, !public.Host(public.HostIn(first)))
@@ -136,20 +137,20 @@ func (v *visit) redirect(req *http.Request, via []*http.Request) error {
 		fault = "that is retired or past its use_until"
 	}
 	if fault != "" {
-		return fmt.Errorf("a redirect to %s, %s: clients do not follow", text.Quote(req.URL.Host), fault)
+		return fmt.Errorf("redirect to %s, %s: clients do not follow", text.Quote(req.URL.Host), fault)
 	}
 	if host := req.URL.Host; host != first.Host && !v.away[host] {
 		if v.away == nil {
 			v.away = map[string]bool{}
 		}
-		if v.away[host] = true; len(v.away) <= maxTold {
-			v.say(Warning, "redirect", "targets are redirected to %s, which the charter does not list: whoever runs it can keep them back", text.Quote(host))
+		if v.away[host] = true; len(v.away) <= maxNamed {
+			v.add(Warning, "redirect", "targets are redirected to %s, which the charter does not list: its operator can withhold them", text.Quote(host))
 		}
 	}
 	return nil
 }
 
-// reason is an error without the URL, which every sentence would repeat.
+// reason removes the URL from an error.
 func reason(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
@@ -157,17 +158,17 @@ func reason(err error) error {
 	return err
 }
 
-func certificate(err error) bool {
+func certificateFault(err error) bool {
 	_, bad := errors.AsType[*tls.CertificateVerificationError](err)
 	return bad
 }
 
-func (v *visit) certificate() {
+func (v *probe) certificate() {
 	if v.tls == nil || len(v.tls.PeerCertificates) == 0 {
-		v.say(Note, "tls", "is asked without TLS")
+		v.add(Note, "tls", "the location does not use TLS")
 		return
 	}
-	// The chain ends with whichever certificate ends first.
+	// The chain is valid until the first of its certificates expires.
 	first := slices.MinFunc(v.tls.PeerCertificates, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	left := first.NotAfter.Sub(v.now)
 	level := Note
@@ -177,14 +178,14 @@ func (v *visit) certificate() {
 	if left <= 0 {
 		level = Error
 	}
-	v.say(level, "tls", "the certificate is good until %s, %s from now", stamp(first.NotAfter), days(left))
+	v.add(level, "tls", "the certificate is valid until %s, %s from now", stamp(first.NotAfter), days(left))
 }
 
-// absent: what is not there must be said to be not there.
-func (v *visit) absent(ctx context.Context) error {
+// absent checks that the server reports missing files as missing.
+func (v *probe) absent(ctx context.Context) error {
 	b := make([]byte, 8)
 	rand.Read(b) // never fails
-	names := []string{fmt.Sprintf("metadata/%d.root.json", v.truth.roots+1_000_000), "metadata/preflight-" + hex.EncodeToString(b) + ".json"}
+	names := []string{fmt.Sprintf("metadata/%d.root.json", v.want.roots+1_000_000), "metadata/preflight-" + hex.EncodeToString(b) + ".json"}
 	if v.content() {
 		names = append(names, "targets/preflight-"+hex.EncodeToString(b))
 	}
@@ -194,47 +195,47 @@ func (v *visit) absent(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			v.say(Error, "reach", "%s: no answer: %v", name, reason(err))
+			v.add(Error, "reach", "%s: no response: %v", name, reason(err))
 			continue
 		}
 		switch code := resp.StatusCode; {
 		case none(code):
 		case code == http.StatusOK:
-			v.say(Error, "absent", "%s does not exist, and is answered with 200 and %s (soft 404): clients never learn that there is no newer root", name, text.Bytes(data))
+			v.add(Error, "absent", "%s does not exist, but the server answers 200 and %s (soft 404): clients can't detect that there is no newer root", name, text.Bytes(data))
 		case code >= 300 && code < 400:
-			v.say(Error, "redirect", "%s does not exist, and the place sends elsewhere (%d): clients take it for down", name, code)
+			v.add(Error, "redirect", "%s does not exist, but the server redirects (status %d): clients treat the location as unreachable", name, code)
 		default:
-			v.say(Error, "absent", "%s does not exist, and is answered with %d: clients take the place for down", name, code)
+			v.add(Error, "absent", "%s does not exist, but the server answers status %d: clients treat the location as unreachable", name, code)
 		}
 	}
 	return nil
 }
 
-// none reports whether a status says that there is no such file.
+// none reports whether a status means that the file does not exist.
 func none(code int) bool {
 	return code == http.StatusNotFound || code == http.StatusForbidden || code == http.StatusGone
 }
 
-// negative: that there is no next root must not be remembered for long, or the
-// next root stays unseen when it is there.
-func (v *visit) negative(ctx context.Context) error {
-	name := fmt.Sprintf("metadata/%d.root.json", v.truth.roots+1)
+// negative checks how long caches keep the answer that there is no next root: for
+// that time they would hide a newly published root.
+func (v *probe) negative(ctx context.Context) error {
+	name := fmt.Sprintf("metadata/%d.root.json", v.want.roots+1)
 	resp, data, err := v.get(ctx, name, nil, 1<<20)
 	if err != nil {
-		return ctx.Err() // said by absent
+		return ctx.Err() // reported by absent
 	}
 	if resp.StatusCode == http.StatusOK {
-		v.say(Error, "absent", "%s is not published, and there it is: %s", name, text.Bytes(data))
+		v.add(Error, "absent", "the server has %s, which is not published: %s", name, text.Bytes(data))
 		return nil
 	}
 	v.cached("negative-cache", name, "the answer that there is no "+name, resp.Header)
 	return nil
 }
 
-// beaten: where the repository recovered, an ordinary root is what clients would go
-// on with.
-func (v *visit) beaten(ctx context.Context) error {
-	for _, f := range v.truth.rootFiles {
+// regularRoots checks that no regular root is served in the position of a recovery
+// root: clients would follow it instead of the recovery.
+func (v *probe) regularRoots(ctx context.Context) error {
+	for _, f := range v.want.rootFiles {
 		name, ok := strings.CutPrefix(f.Name, "metadata/recovery/")
 		if !ok || !strings.HasSuffix(name, ".root.json") {
 			continue
@@ -242,47 +243,47 @@ func (v *visit) beaten(ctx context.Context) error {
 		name = "metadata/" + name
 		resp, _, err := v.get(ctx, name, nil, 1<<20)
 		if err != nil {
-			return ctx.Err() // said by absent
+			return ctx.Err() // reported by absent
 		}
 		if resp.StatusCode == http.StatusOK {
-			v.say(Error, "recovery", "%s is not published, and there it is: clients go on with it, and not with the recovery", name)
+			v.add(Error, "recovery", "the server has %s, which is not published: clients follow it instead of the recovery", name)
 		}
 	}
 	return nil
 }
 
-// stale: an old timestamp must not be served for long.
-func (v *visit) stale(ctx context.Context) error {
-	if !v.content() || v.truth.timestamp == 0 {
+// stale checks that caches do not keep an old timestamp for long.
+func (v *probe) stale(ctx context.Context) error {
+	if !v.content() || v.want.timestamp == 0 {
 		return nil
 	}
 	resp, _, err := v.get(ctx, "metadata/timestamp.json", nil, 1<<20)
 	if err != nil || resp.StatusCode != http.StatusOK {
-		return ctx.Err() // said by parity
+		return ctx.Err() // reported by parity
 	}
 	v.cached("cache", "metadata/timestamp.json", "metadata/timestamp.json", resp.Header)
 	return nil
 }
 
-// cached judges how long caches may keep an answer.
-func (v *visit) cached(check, name, what string, h http.Header) {
-	ttl, said := lifetime(h)
+// cached checks how long caches may keep a response.
+func (v *probe) cached(check, name, what string, h http.Header) {
+	ttl, stated := lifetime(h)
 	age, _ := strconv.ParseInt(h.Get("Age"), 10, 32)
 	old := time.Duration(age) * time.Second
 	switch {
 	case ttl > v.maxStale:
-		v.say(Error, check, "caches may keep %s for %s, at most %s is good", what, ttl, v.maxStale)
+		v.add(Error, check, "caches may keep %s for %s, want at most %s", what, ttl, v.maxStale)
 	case old > v.maxStale:
-		v.say(Error, check, "%s is %s old: a cache in front keeps it", what, old)
+		v.add(Error, check, "a cache in front of the location served %s, %s old", what, old)
 	case old > 0:
-		v.say(Warning, check, "%s came out of a cache in front, %s old", what, old)
-	case !said:
-		v.say(Note, check, "nothing says how long caches may keep %s: one in front goes by its own rule", what)
+		v.add(Warning, check, "a cache in front of the location served %s, %s old", what, old)
+	case !stated:
+		v.add(Note, check, "no header states how long caches may keep %s: a cache applies its own rule", what)
 	}
 }
 
-// lifetime is how long a shared cache may keep an answer by its headers (RFC 9111).
-func lifetime(h http.Header) (ttl time.Duration, said bool) {
+// lifetime returns how long a shared cache may keep a response (RFC 9111, 4.2.1).
+func lifetime(h http.Header) (ttl time.Duration, stated bool) {
 	var maxAge, shared int64 = -1, -1
 	for _, line := range h.Values("Cache-Control") {
 		for d := range strings.SplitSeq(line, ",") {
@@ -306,7 +307,7 @@ func lifetime(h http.Header) (ttl time.Duration, said bool) {
 	}
 	expires, err := http.ParseTime(h.Get("Expires"))
 	if err != nil {
-		return 0, h.Get("Expires") != "" // what can't be read has expired
+		return 0, h.Get("Expires") != "" // an invalid Expires means expired
 	}
 	date, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
@@ -315,64 +316,65 @@ func lifetime(h http.Header) (ttl time.Duration, said bool) {
 	return max(0, expires.Sub(date)), true
 }
 
-// bare: a tombstone has no content, or those who sleep would be kept in the past.
-func (v *visit) bare(ctx context.Context) error {
+// rootsOnly checks that a roots-only copy has no content: its stale content would
+// freeze clients with old roots.
+func (v *probe) rootsOnly(ctx context.Context) error {
 	if !v.tombstone {
 		return nil
 	}
 	resp, _, err := v.get(ctx, "metadata/timestamp.json", nil, 1<<20)
 	if err == nil && !none(resp.StatusCode) {
-		v.say(Error, "tombstone", "answers %d for metadata/timestamp.json: a retired place has roots and nothing else", resp.StatusCode)
+		v.add(Error, "tombstone", "the server answers status %d for metadata/timestamp.json: a retired location must serve roots only", resp.StatusCode)
 	}
 	return ctx.Err()
 }
 
-// maxTold is how many differing files are named.
-const maxTold = 3
+// maxNamed bounds the names of differing files in a finding.
+const maxNamed = 3
 
-// differing collects what differs of one kind of files.
+// differing collects differing files of one kind.
 type differing struct {
-	n    int
-	told []string
+	n     int
+	named []string
 }
 
 func (d *differing) add(format string, args ...any) {
-	if d.n++; d.n <= maxTold {
-		d.told = append(d.told, fmt.Sprintf(format, args...))
+	if d.n++; d.n <= maxNamed {
+		d.named = append(d.named, fmt.Sprintf(format, args...))
 	}
 }
 
 func (d *differing) text() string {
-	s := strings.Join(d.told, "; ")
-	if d.n > maxTold {
-		s += fmt.Sprintf("; and %d more", d.n-maxTold)
+	s := strings.Join(d.named, "; ")
+	if d.n > maxNamed {
+		s += fmt.Sprintf("; and %d more", d.n-maxNamed)
 	}
 	return s
 }
 
-// parity: the place has, byte for byte, what the storage has.
-func (v *visit) parity(ctx context.Context) error {
+// parity checks that the location serves the same bytes as the storage.
+func (v *probe) parity(ctx context.Context) error {
 	var roots, rest differing
-	for _, f := range v.truth.rootFiles {
+	for _, f := range v.want.rootFiles {
 		if err := v.same(ctx, f.Name, &roots); err != nil {
 			return err
 		}
 	}
 	if roots.n > 0 {
-		v.say(Error, "roots", "of %d roots %d are not as published: %s", v.truth.roots, roots.n, roots.text())
+		v.add(Error, "roots", "%[2]d of %[1]d roots differ from the published ones: %[3]s", v.want.roots, roots.n, roots.text())
 	} else {
-		v.say(Note, "roots", "all %d roots are there", v.truth.roots)
+		v.add(Note, "roots", "all %d roots are served", v.want.roots)
 	}
 	if !v.content() {
 		return nil
 	}
-	for _, name := range v.truth.metadata {
+	for _, name := range v.want.metadata {
 		if err := v.same(ctx, name, &rest); err != nil {
 			return err
 		}
 	}
 	left, read := v.maxTargets, 0
-	for _, t := range v.truth.files {
+	for _, t := range v.want.files {
 		whole := t.length <= left
 		if err := v.sameTarget(ctx, t, whole, &rest); err != nil {
 			return err
@@ -382,15 +384,15 @@ func (v *visit) parity(ctx context.Context) error {
 		}
 	}
 	if rest.n > 0 {
-		v.say(Error, "parity", "%d files are not as published: %s", rest.n, rest.text())
+		v.add(Error, "parity", "%d files differ from the published ones: %s", rest.n, rest.text())
 		return nil
 	}
-	v.say(Note, "parity", "%d metadata files and %d targets are byte for byte as published; of %d more the size is right", len(v.truth.metadata), read, len(v.truth.files)-read)
+	v.add(Note, "parity", "%d metadata files and %d targets are identical to the published ones; %d more targets have the published size", len(v.want.metadata), read, len(v.want.files)-read)
 	return nil
 }
 
 // same compares one metadata file.
-func (v *visit) same(ctx context.Context, name string, d *differing) error {
+func (v *probe) same(ctx context.Context, name string, d *differing) error {
 	want, err := v.storage.Read(ctx, name)
 	if err != nil {
 		return err
@@ -404,17 +406,17 @@ func (v *visit) same(ctx context.Context, name string, d *differing) error {
 	case resp.StatusCode != http.StatusOK:
 		why := ""
 		if age := resp.Header.Get("Age"); none(resp.StatusCode) && age != "" && age != "0" {
-			why = fmt.Sprintf(", out of a cache that has said so for %s s", text.Name(age))
+			why = fmt.Sprintf(" from a cache, %s s old", text.Name(age))
 		}
-		d.add("%s: %d%s", text.Name(name), resp.StatusCode, why)
+		d.add("%s: status %d%s", text.Name(name), resp.StatusCode, why)
 	case !bytes.Equal(have, want):
 		d.add("%s: other bytes", text.Name(name))
 	}
 	return nil
 }
 
-// sameTarget streams a target and compares its hash, or asks for its size.
-func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differing) error {
+// sameTarget compares the hash of a target or, if whole is false, only its size.
+func (v *probe) sameTarget(ctx context.Context, t target, whole bool, d *differing) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	header := map[string]string{}
@@ -433,7 +435,7 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 			size = -1
 			fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes 0-0/%d", &size)
 		} else if resp.StatusCode != http.StatusOK {
-			d.add("%s: %d", text.Name(t.name), resp.StatusCode)
+			d.add("%s: status %d", text.Name(t.name), resp.StatusCode)
 			return nil
 		}
 		if size != t.length {
@@ -442,7 +444,7 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 		return nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		d.add("%s: %d", text.Name(t.name), resp.StatusCode)
+		d.add("%s: status %d", text.Name(t.name), resp.StatusCode)
 		return nil
 	}
 	h := sha256.New()
@@ -455,7 +457,7 @@ func (v *visit) sameTarget(ctx context.Context, t target, whole bool, d *differi
 	case n != t.length || hex.EncodeToString(h.Sum(nil)) != t.sha256:
 		why := ""
 		if coded := resp.Header.Get("Content-Encoding"); coded != "" && coded != "identity" {
-			why = fmt.Sprintf(", coded as %s although identity was asked for", text.Quote(coded))
+			why = fmt.Sprintf(", with Content-Encoding %s although identity was requested", text.Quote(coded))
 		}
 		d.add("%s: other bytes%s", text.Name(t.name), why)
 	}

@@ -12,21 +12,21 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// thief has some keys, and all files that were ever published.
-type thief struct {
+// attacker has compromised keys and all files that were ever published.
+type attacker struct {
 	*tuftest.Repo
 	stolen []string
-	life   time.Time // until when what he signs is valid
-	step   int       // by which he raises versions
+	life   time.Time // expiry of the attacker's metadata
+	step   int       // increment of versions
 }
 
-func newThief(r *tuftest.Repo, stolen []string) *thief {
-	return &thief{r.Clone(), stolen, tuftest.Now.Add(2 * rootLife), 1}
+func newAttacker(r *tuftest.Repo, stolen []string) *attacker {
+	return &attacker{r.Clone(), stolen, tuftest.Now.Add(2 * rootLife), 1}
 }
 
-// sign gives a role's file a later version and date and signs it with what he has
-// of its keys; where he has none, with one of his own.
-func (x *thief) sign(role string, signed doc) []byte {
+// sign increases the version and expiry of a role's file and signs it with the
+// compromised keys of the role or, if there are none, with a key of the attacker.
+func (x *attacker) sign(role string, signed doc) []byte {
 	var have []string
 	for _, k := range x.Signers[role] {
 		if slices.Contains(x.stolen, k) {
@@ -34,7 +34,7 @@ func (x *thief) sign(role string, signed doc) []byte {
 		}
 	}
 	if len(have) == 0 {
-		have = []string{"thief"}
+		have = []string{"attacker"}
 	}
 	signed["version"] = signed["version"].(int) + x.step
 	signed["expires"] = tuftest.Stamp(x.life)
@@ -47,8 +47,8 @@ func (x *thief) sign(role string, signed doc) []byte {
 	return data
 }
 
-// holds reports whether he has enough keys of a role.
-func (x *thief) holds(role string) bool {
+// holds reports whether the compromised keys meet the threshold of a role.
+func (x *attacker) holds(role string) bool {
 	need := 1
 	if role == "review-agent" {
 		need = 2
@@ -64,9 +64,9 @@ func (x *thief) holds(role string) bool {
 
 var releaseRoles = []string{"targets", "vendor-agent", "review-agent", "hold-agent", "vendor-rules", "review-rules"}
 
-// publish edits roles, whether he has their keys or not, and makes a snapshot
-// and timestamp that go with it.
-func (x *thief) publish(edits map[string]func(doc)) {
+// publish edits roles, with or without their keys, and publishes a matching snapshot and
+// timestamp.
+func (x *attacker) publish(edits map[string]func(doc)) {
 	for _, role := range releaseRoles {
 		if edits[role] == nil {
 			continue
@@ -77,21 +77,21 @@ func (x *thief) publish(edits map[string]func(doc)) {
 	x.stamp(x.sign("snapshot", x.Roles["snapshot"]))
 }
 
-func (x *thief) list(role string, data []byte) {
+func (x *attacker) list(role string, data []byte) {
 	f := tuftest.FileOf(data)
 	f["version"] = x.Roles[role]["version"]
 	x.Roles["snapshot"]["meta"].(doc)[role+".json"] = f
 }
 
-func (x *thief) stamp(snapshot []byte) {
+func (x *attacker) stamp(snapshot []byte) {
 	f := tuftest.FileOf(snapshot)
 	f["version"] = x.Roles["snapshot"]["version"]
 	x.Roles["timestamp"]["meta"] = doc{"snapshot.json": f}
 	x.sign("timestamp", x.Roles["timestamp"])
 }
 
-// renew signs again whatever he can, and nothing else.
-func (x *thief) renew() {
+// renew signs all roles again whose keys are compromised, and changes nothing else.
+func (x *attacker) renew() {
 	edits := map[string]func(doc){}
 	for _, role := range releaseRoles {
 		if x.holds(role) && x.holds("snapshot") {
@@ -114,8 +114,8 @@ func list(path, product string) func(doc) {
 	}
 }
 
-// goals are what a thief may want of a machine that has seen the honest
-// repository. Each tries everything that the keys could be good for.
+// goals are the possible goals of an attack on a machine that has seen the honest
+// repository. Each tries every use of the keys for its goal.
 var goals = []struct {
 	name string
 	try  func(t *testing.T, r *tuftest.Repo, stolen []string) string
@@ -139,20 +139,20 @@ func yes(ok bool) string {
 	return no
 }
 
-// ship: bytes that nobody honest has seen are installed.
+// ship: the machine installs bytes that no honest party listed.
 func ship(t *testing.T, r *tuftest.Repo, stolen []string, class string) string {
-	m, x := newMachine(t, r), newThief(r, stolen)
+	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.publish(map[string]func(doc){"vendor-" + class: list(evil(class), class), "review-" + class: list(evil(class), class)})
-	m.place.show(x.Repo)
+	m.location.show(x.Repo)
 	return yes(m.takes(evil(class)))
 }
 
-// changeRoot: a root that only the thief signed is trusted, though it says nothing
-// new; or, after its wait, one that he has recovered to.
+// changeRoot: the machine trusts a root that only the attacker signed, even one without
+// changes, or one introduced by a recovery after the waiting period.
 func changeRoot(t *testing.T, r *tuftest.Repo, stolen []string) string {
-	m, x := newMachine(t, r), newThief(r, stolen)
+	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.sign("root", x.Root)
-	m.place.show(x.Repo)
+	m.location.show(x.Repo)
 	v, err := m.Refresh(t.Context())
 	if err != nil && v == nil {
 		return no
@@ -163,10 +163,10 @@ func changeRoot(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	return recovers(t, r, stolen)
 }
 
-// recovers: he names a root of his own with recovery keys, and keeps everything
-// else from a machine that looks every day.
+// recovers: a recovery statement names a root of the attacker, and all other answers are
+// withheld from a machine that checks daily.
 func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
-	x := newThief(r, stolen)
+	x := newAttacker(r, stolen)
 	have := slices.DeleteFunc(slices.Clone(recoveryKeys), func(k string) bool { return !slices.Contains(stolen, k) })
 	if len(have) == 0 {
 		return no
@@ -175,7 +175,7 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	x.NextRoot(func() {
 		var roots []string
 		for i, p := range x.Charter()["parties"].([]any) {
-			keys := []string{fmt.Sprint("thief-", i, "1"), fmt.Sprint("thief-", i, "2"), fmt.Sprint("thief-", i, "3")}
+			keys := []string{fmt.Sprint("attacker-", i, "1"), fmt.Sprint("attacker-", i, "2"), fmt.Sprint("attacker-", i, "3")}
 			x.AddKeys(x.Root, keys...)
 			p.(doc)["keyids"] = x.IDs(keys...)
 			roots = append(roots, keys...)
@@ -183,8 +183,8 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 		roles := x.Root["roles"].(doc)
 		roles["root"], x.Signers["root"] = x.Role(5, roots...), roots
 		for _, role := range []string{"timestamp", "snapshot"} {
-			x.AddKeys(x.Root, "thief-"+role)
-			roles[role] = x.Role(1, "thief-"+role)
+			x.AddKeys(x.Root, "attacker-"+role)
+			roles[role] = x.Role(1, "attacker-"+role)
 		}
 		x.Charter()["epoch"] = x.Charter()["epoch"].(int) + 1
 	})
@@ -192,11 +192,11 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	x.Files = map[string][]byte{"1.root.json": x.Files["1.root.json"], "recovery/2.root.json": root,
 		"recovery/1.statement.json": x.Sign(doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": tuftest.Stamp(x.life),
 			"repo_id": tuftest.RepoID, "tip": tip, "root": tuftest.NameOf(x.Root), "reason": "x"}, have...)}
-	// A machine that has the whole web, so as not to be refused for want of a second operator.
-	m := newMachine(t, r, func(p *place, cfg *client.Config) {
+	// The machine reaches all locations through the attacker, so that it does not lack a second operator.
+	m := newMachine(t, r, func(p *location, cfg *client.Config) {
 		cfg.Sources, cfg.Offline, cfg.HTTP = nil, false, &http.Client{Transport: p}
 	})
-	m.place.show(x.Repo)
+	m.location.show(x.Repo)
 	for days := range 30 {
 		if v, _ := m.Refresh(t.Context()); v != nil && v.Root().Version() > 1 {
 			return fmt.Sprintf("after %d days", days)
@@ -206,40 +206,40 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	return no
 }
 
-// giveBack: what the centre has recalled is installed by a machine that saw the recall.
+// giveBack: the machine saw a recall and installs the recalled release again.
 func giveBack(t *testing.T, r *tuftest.Repo, stolen []string) string {
-	// The centre's role of before the recall, which it signed itself.
+	// The centre's role before the recall, signed by the centre itself.
 	before := r.Clone()
 	before.Roles["review-agent"]["version"] = 4
 	list(recalled, "agent")(before.Roles["review-agent"])
 	before.Roles["review-agent"]["targets"].(doc)[recalled].(doc)["custom"] = doc{"visum": release("agent", 1)}
 	old := before.PublishRole("review-agent")
 
-	m, x := newMachine(t, r), newThief(before, stolen)
+	m, x := newMachine(t, r), newAttacker(before, stolen)
 	x.Roles["snapshot"]["meta"] = tuftest.Copy(r.Roles["snapshot"]["meta"])
 	x.Roles["snapshot"]["meta"].(doc)["review-agent.json"] = old
 	x.stamp(x.sign("snapshot", x.Roles["snapshot"]))
-	m.place.show(x.Repo)
+	m.location.show(x.Repo)
 	if m.takes(recalled) {
 		return "yes"
 	}
-	m, x = newMachine(t, r), newThief(r, stolen)
+	m, x = newMachine(t, r), newAttacker(r, stolen)
 	x.publish(map[string]func(doc){"review-agent": func(d doc) {
 		d["targets"] = tuftest.Copy(before.Roles["review-agent"]["targets"])
 	}})
-	m.place.show(x.Repo)
+	m.location.show(x.Repo)
 	return yes(m.takes(recalled))
 }
 
-// falseHold: a release that nobody holds is held.
+// falseHold: the machine reports a hold that no honest key signed.
 func falseHold(t *testing.T, r *tuftest.Repo, stolen []string) string {
-	m, x := newMachine(t, r), newThief(r, stolen)
+	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.publish(map[string]func(doc){"hold-agent": func(d doc) {
 		f := tuftest.FileOf([]byte(agent))
 		f["custom"] = doc{"visum": doc{"reason": "x", "at": tuftest.Stamp(m.now), "until": tuftest.Stamp(m.now.Add(day))}}
 		d["targets"].(doc)[agent] = f
 	}})
-	m.place.show(x.Repo)
+	m.location.show(x.Repo)
 	v := m.look()
 	if v == nil {
 		return no
@@ -248,14 +248,14 @@ func falseHold(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	return yes(!d.Accepted && strings.Contains(d.Sentence, "held"))
 }
 
-// falseRecall: a machine hears that what it runs was recalled.
+// falseRecall: the machine reports a recall of its installed release.
 func falseRecall(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	for _, role := range []string{"vendor-agent", "review-agent"} {
-		m, x := newMachine(t, r), newThief(r, stolen)
+		m, x := newMachine(t, r), newAttacker(r, stolen)
 		x.publish(map[string]func(doc){role: func(d doc) {
 			d["x-visum-recalled"] = []any{doc{"path": agent, "sha256": sumOf(agent), "reason": "x", "at": tuftest.Stamp(m.now)}}
 		}})
-		m.place.show(x.Repo)
+		m.location.show(x.Repo)
 		v := m.look()
 		if v == nil {
 			continue
@@ -267,8 +267,8 @@ func falseRecall(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	return no
 }
 
-// freeze: how long a machine takes the past for the present. The honest go on
-// publishing, and nobody sees it.
+// freeze: the time for which the machine accepts stale metadata although the honest
+// parties keep publishing.
 func freeze(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	out := ""
 	for _, life := range []time.Duration{timestampLife, snapshotLife, releaseLife, rootLife} {
@@ -276,10 +276,10 @@ func freeze(t *testing.T, r *tuftest.Repo, stolen []string) string {
 			at   time.Duration
 			last bool
 		}{{life - time.Minute, true}, {life + time.Minute, false}} {
-			m, thief := newMachine(t, r), newThief(r, stolen)
+			m, evil := newMachine(t, r), newAttacker(r, stolen)
 			m.now = tuftest.Now.Add(x.at)
-			thief.renew()
-			m.place.show(thief.Repo)
+			evil.renew()
+			m.location.show(evil.Repo)
 			took := m.takes(agent)
 			if !took && !x.last {
 				return out
@@ -297,22 +297,22 @@ func freeze(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	return "ever"
 }
 
-// block: the thief makes version numbers so high that a machine refuses what the
-// honest publish from then on; and what ends that.
+// block (fast-forward): version numbers so high that the machine refuses all later honest
+// metadata. The result is what ends the block.
 func block(t *testing.T, r *tuftest.Repo, stolen []string) string {
-	m, x := newMachine(t, r), newThief(r, stolen)
+	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.step = 1 << 40
 	x.renew()
-	m.place.show(x.Repo)
+	m.location.show(x.Repo)
 	m.look()
 	next := r.Clone()
 	next.Bump(releaseRoles...)
 	next.Publish()
-	m.place.show(next)
+	m.location.show(next)
 	if m.takes(agent) {
 		return no
 	}
-	// The parties give the repository new online keys.
+	// The parties rotate the online keys.
 	next.NextRoot(func() {
 		roles, c := next.Root["roles"].(doc), next.Charter()
 		next.AddKeys(next.Root, "timestamp-2", "snapshot-2")
@@ -322,11 +322,11 @@ func block(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	})
 	next.Bump()
 	next.Publish()
-	m.place.show(next)
+	m.location.show(next)
 	if m.takes(agent) {
 		return "new online keys"
 	}
-	// And new keys to the roles whose numbers he raised, too.
+	// They also rotate the keys of the roles with increased versions.
 	next.NextRoot(func() {
 		for i, class := range next.Charter()["classes"].([]any) {
 			for j, role := range class.(doc)["roles"].([]any) {
@@ -345,7 +345,7 @@ func block(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	})
 	next.Bump(releaseRoles...)
 	next.Publish()
-	m.place.show(next)
+	m.location.show(next)
 	if m.takes(agent) {
 		return "new online and release keys"
 	}

@@ -17,20 +17,21 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// truth is what a storage holds, as the places must serve it. It is our own, so
-// it is read and not judged; repo.Repo has verified the chain of roots.
-type truth struct {
+// expected is the content of the storage, which every location must serve. It is
+// parsed without verification, because the storage is the operator's own; repo.Repo
+// has verified the chain of roots.
+type expected struct {
 	roots                        int64
 	rootFiles                    []repo.RootFile
 	metadata                     []string // names in storage, timestamp.json last
 	files                        []target
 	timestamp, snapshot, targets int64
 	expires                      time.Time // of the first role that expires
-	first                        string    // which that is
+	first                        string    // name of that role
 }
 
-// recovered reports whether the newest root follows by a recovery.
-func (t *truth) recovered() bool {
+// recovered reports whether the newest root was introduced by a recovery.
+func (t *expected) recovered() bool {
 	return strings.HasPrefix(t.rootFiles[len(t.rootFiles)-1].Name, "metadata/recovery/")
 }
 
@@ -40,8 +41,8 @@ type target struct {
 	sha256 string
 }
 
-func readTruth(ctx context.Context, s repo.Storage, roots int64) (*truth, error) {
-	t := &truth{roots: roots}
+func readExpected(ctx context.Context, s repo.Storage, roots int64) (*expected, error) {
+	t := &expected{roots: roots}
 	const stampName = "metadata/timestamp.json"
 	data, err := s.Read(ctx, stampName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -89,7 +90,7 @@ func readTruth(ctx context.Context, s repo.Storage, roots int64) (*truth, error)
 	return t, nil
 }
 
-func (t *truth) role(ctx context.Context, s repo.Storage, role string, version int64) error {
+func (t *expected) role(ctx context.Context, s repo.Storage, role string, version int64) error {
 	name := fmt.Sprintf("metadata/%d.%s.json", version, role)
 	data, err := s.Read(ctx, name)
 	if err != nil {
@@ -108,7 +109,7 @@ func (t *truth) role(ctx context.Context, s repo.Storage, role string, version i
 	return nil
 }
 
-func (t *truth) ends(role string, at time.Time) {
+func (t *expected) ends(role string, at time.Time) {
 	if t.expires.IsZero() || at.Before(t.expires) {
 		t.expires, t.first = at, role
 	}
