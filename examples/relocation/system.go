@@ -105,7 +105,9 @@ func date(day int) time.Time { return begin.AddDate(0, 0, day) }
 
 func (w *system) now() time.Time { return date(w.day) }
 
-func (w *system) open(signers ...tuf.Signer) *repo.Repo { return repo.New(w.storage, w.config(signers)) }
+func (w *system) open(signers ...tuf.Signer) *repo.Repo {
+	return repo.New(w.storage, w.config(signers))
+}
 
 func (w *system) config(signers []tuf.Signer) *repo.Config {
 	return &repo.Config{Signers: signers, Now: w.now, UnsafeLoopback: true, Ledger: w.ledger,
