@@ -90,7 +90,7 @@ Kept in %s:
 	if !kept {
 		fmt.Fprintln(out, "   -keep DIR    keeps keys, repository and state for inspection")
 	}
-	fmt.Fprint(out, `   1. Add package client to the program. examples/agent/update.go is all the code it needs.
+	fmt.Fprint(out, `   1. go get github.com/visum-dev/visum/client. examples/agent/update.go is all the code that a program needs.
    2. Create a repository for it. The package example of repo is a complete program.
    3. Embed the pin of that repository (method Pin of repo.Repo), as examples/agent/main.go embeds pin.json.
    4. Read docs/operating.md before you ship the program.
