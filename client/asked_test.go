@@ -32,7 +32,7 @@ func TestRetiredHostInSources(t *testing.T) {
 		r.Charter()["locations"] = append(r.Charter()["locations"].([]any), l)
 	}
 	url := func(host string) client.Source {
-		return client.URL("https://"+host+"/r/metadata/", "https://"+host+"/r/targets/")
+		return client.HTTPSource("https://"+host+"/r/metadata/", "https://"+host+"/r/targets/")
 	}
 	capitals := "Updates.VENDOR.example"
 	for name, tt := range map[string]struct {
@@ -41,11 +41,11 @@ func TestRetiredHostInSources(t *testing.T) {
 	}{
 		"retired":               {retire, url(vendorHost)},
 		"past its use_until":    {sunset, url(vendorHost)},
-		"in a list":             {retire, client.List(url(vendorHost), client.List(url(vendorHost)))},
+		"in a list":             {retire, client.MultiSource(url(vendorHost), client.MultiSource(url(vendorHost)))},
 		"in capitals":           {retire, url(capitals)},
 		"with a dot at the end": {retire, url(vendorHost + ".")},
 		"with a port":           {retire, url(vendorHost + ":8443")},
-		"for targets only":      {retire, client.URL("https://"+cdnHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/")},
+		"for targets only":      {retire, client.HTTPSource("https://"+cdnHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
@@ -89,7 +89,7 @@ func TestListWithARetiredHost(t *testing.T) {
 	w.repo.NextRoot(func() {
 		w.repo.Charter()["retired"] = append(w.repo.Charter()["retired"].([]any), tuftest.Doc{"id": "other", "hosts": []any{"updates.other.example"}})
 	})
-	list := client.List(client.URL("https://updates.other.example/r/metadata/", ""), client.URL("https://updates.own.example/r/metadata/", "https://updates.own.example/r/targets/"))
+	list := client.MultiSource(client.HTTPSource("https://updates.other.example/r/metadata/", ""), client.HTTPSource("https://updates.own.example/r/metadata/", "https://updates.own.example/r/targets/"))
 	in := func(cfg *client.Config) { cfg.Sources = []client.Source{list} }
 	w.good(w.client(in), 2)
 	w.asked("")
@@ -106,11 +106,11 @@ func TestListWithARetiredHost(t *testing.T) {
 // A host name that is not ASCII can be written in more ways than a charter lists.
 func TestURLOfAHostNotInASCII(t *testing.T) {
 	w := newWeb(t)
-	_, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.URL("https://münchen.example/r/", "")}})
+	_, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.HTTPSource("https://münchen.example/r/", "")}})
 	if err == nil || !strings.Contains(err.Error(), "xn--") {
 		t.Error(err)
 	}
-	if _, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.URL("https://xn--mnchen-3ya.example/r/", "")}}); err != nil {
+	if _, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.HTTPSource("https://xn--mnchen-3ya.example/r/", "")}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -130,7 +130,7 @@ func TestSourceGetsNoPathTraversal(t *testing.T) {
 			p.repo.Bump("targets")
 			p.repo.Publish()
 			// Also in a list.
-			c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{client.List(p)}, Now: clock, Retries: -1})
+			c, err := client.New(p.pin, &client.Config{Dir: p.dir, UnsafeNoReview: true, Sources: []client.Source{client.MultiSource(p)}, Now: clock, Retries: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +149,7 @@ func TestSourceGetsNoPathTraversal(t *testing.T) {
 				if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "x")); !errors.Is(err, fs.ErrInvalid) {
 					t.Errorf("target: %v", err)
 				}
-				if _, err := c.Bytes(t.Context(), a, 100); !errors.Is(err, fs.ErrInvalid) {
+				if _, err := c.ReadTarget(t.Context(), a, 100); !errors.Is(err, fs.ErrInvalid) {
 					t.Errorf("target: %v", err)
 				}
 			}

@@ -54,7 +54,7 @@ func bundle(t *testing.T, r *tuftest.Repo, change ...func(name string, data []by
 // offline returns a client with the web's state that may ask only the bundle.
 func (w *web) offline(z *zip.Reader) *client.Client {
 	return w.client(func(cfg *client.Config) {
-		cfg.Sources, cfg.Offline = []client.Source{client.FS(z)}, true
+		cfg.Sources, cfg.Offline = []client.Source{client.FSSource(z)}, true
 		cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			w.t.Errorf("offline, but asked %s", r.URL)
 			return nil, errDark
@@ -79,7 +79,7 @@ func TestBundleImport(t *testing.T) {
 	})
 	renew(moved)
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
-	w.bad(running, client.ErrDark)
+	w.bad(running, client.ErrUnreachable)
 
 	c := w.offline(bundle(t, moved))
 	view := w.good(c, 2)
@@ -118,8 +118,8 @@ func TestBundleOfRoots(t *testing.T) {
 		return nil
 	})
 	view := w.bad(w.offline(z), client.ErrNoContent)
-	if view.RootVersion() != 2 {
-		t.Errorf("at root v%d", view.RootVersion())
+	if view.Root().Version() != 2 {
+		t.Errorf("at root v%d", view.Root().Version())
 	}
 	w.good(w.client(), 2)
 }
@@ -170,8 +170,8 @@ func TestBadBundles(t *testing.T) {
 			w := newWeb(t)
 			z := tt.bundle(w)
 			view, err := w.offline(z).Refresh(t.Context())
-			if !errors.Is(err, tt.want) || view.RootVersion() != tt.root {
-				t.Fatalf("root v%d, %v; want %v", view.RootVersion(), err, tt.want)
+			if !errors.Is(err, tt.want) || view.Root().Version() != tt.root {
+				t.Fatalf("root v%d, %v; want %v", view.Root().Version(), err, tt.want)
 			}
 			w.repo.NextRoot(nothing)
 			renew(w.repo)

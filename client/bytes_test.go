@@ -35,24 +35,24 @@ func TestBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.does(does, vendorHost)
-			if got, err := c.Bytes(t.Context(), a, a.Length()); err != nil || string(got) != "the agent" {
+			if got, err := c.ReadTarget(t.Context(), a, a.Length()); err != nil || string(got) != "the agent" {
 				t.Fatalf("%q, %v", got, err)
 			}
 			if does == nil || name == "long" { // bytes after the approved length are ignored
 				return
 			}
 			w.does(does, cdnHost)
-			if got, err := c.Bytes(t.Context(), a, 1000); err == nil || got != nil {
+			if got, err := c.ReadTarget(t.Context(), a, 1000); err == nil || got != nil {
 				t.Errorf("%q, %v", got, err)
 			}
 			w.does(nil, cdnHost)
 		})
 	}
 	w.asked("")
-	if got, err := c.Bytes(t.Context(), a, a.Length()-1); !errors.Is(err, tuf.ErrTooLarge) || got != nil {
+	if got, err := c.ReadTarget(t.Context(), a, a.Length()-1); !errors.Is(err, tuf.ErrTooLarge) || got != nil {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := c.Bytes(t.Context(), tuf.Approved{}, 1000); !errors.Is(err, tuf.ErrNotApproved) {
+	if _, err := c.ReadTarget(t.Context(), tuf.Approved{}, 1000); !errors.Is(err, tuf.ErrNotApproved) {
 		t.Error(err)
 	}
 	if got := w.asked(""); len(got) > 0 {
@@ -61,12 +61,12 @@ func TestBytes(t *testing.T) {
 	w.does(nil, vendorHost)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.Bytes(ctx, a, 1000); !errors.Is(err, context.Canceled) {
+	if _, err := c.ReadTarget(ctx, a, 1000); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	p := newPlain(t)
 	other := p.client()
-	if _, err := other.Bytes(t.Context(), a, 1000); !errors.Is(err, tuf.ErrMismatch) {
+	if _, err := other.ReadTarget(t.Context(), a, 1000); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
 	// An empty file is valid.
@@ -74,7 +74,7 @@ func TestBytes(t *testing.T) {
 	c = w.client()
 	a = w.approved(c)
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
-	if got, err := c.Bytes(t.Context(), a, 0); err != nil || len(got) > 0 {
+	if got, err := c.ReadTarget(t.Context(), a, 0); err != nil || len(got) > 0 {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -84,7 +84,7 @@ func TestBytesResumes(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	d.mirrors[0].tell(first(cutAfter(400_000), down))
 	c := d.client()
-	got, err := c.Bytes(t.Context(), d.approved(c), mib)
+	got, err := c.ReadTarget(t.Context(), d.approved(c), mib)
 	if err != nil || string(got) != string(d.content) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
@@ -93,7 +93,7 @@ func TestBytesResumes(t *testing.T) {
 	}
 	d.mirrors[0].tell(cutAfter(1000))
 	d.mirrors[1].tell(down)
-	if _, err := c.Bytes(t.Context(), d.approved(c), mib); !errors.Is(err, io.ErrUnexpectedEOF) && !strings.Contains(err.Error(), "EOF") {
+	if _, err := c.ReadTarget(t.Context(), d.approved(c), mib); !errors.Is(err, io.ErrUnexpectedEOF) && !strings.Contains(err.Error(), "EOF") {
 		t.Error(err)
 	}
 }

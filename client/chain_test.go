@@ -24,15 +24,15 @@ func TestTwoValidNextRoots(t *testing.T) {
 	m.shows(other, hostZ)
 	c := m.product(m.store)
 	view, err := c.Refresh(t.Context())
-	if err != nil || view.RootVersion() != 2 || view.Root().SHA256() != tuftest.NameOf(m.at[2].Root)["sha256"] {
-		t.Fatalf("root v%d, %v", view.RootVersion(), err)
+	if err != nil || view.Root().Version() != 2 || view.Root().SHA256() != tuftest.NameOf(m.at[2].Root)["sha256"] {
+		t.Fatalf("root v%d, %v", view.Root().Version(), err)
 	}
 	after := m.at[2].Clone()
 	after.NextRoot(func() { after.Charter()["prev_root_sha256"] = tuftest.NameOf(other.Root)["sha256"] })
 	m.shows(after, hostA, hostB, hostZ)
 	view, err = m.product(m.store).Refresh(t.Context())
-	if err != nil || view.RootVersion() != 3 {
-		t.Fatalf("root v%d, %v", view.RootVersion(), err)
+	if err != nil || view.Root().Version() != 3 {
+		t.Fatalf("root v%d, %v", view.Root().Version(), err)
 	}
 	if len(view.Evidence()) != 2 {
 		t.Errorf("evidence %q", view.Evidence())
@@ -47,8 +47,8 @@ func TestTwoValidNextRoots(t *testing.T) {
 	next := after.Clone()
 	next.NextRoot(func() { next.Charter()["prev_root_sha256"] = tuftest.NameOf(after.Root)["sha256"] })
 	m.shows(next, hostA, hostB, hostZ)
-	if view, err = m.product(m.store).Refresh(t.Context()); err != nil || view.RootVersion() != 4 || len(view.Evidence()) > 0 {
-		t.Errorf("root v%d, %q, %v", view.RootVersion(), view.Evidence(), err)
+	if view, err = m.product(m.store).Refresh(t.Context()); err != nil || view.Root().Version() != 4 || len(view.Evidence()) > 0 {
+		t.Errorf("root v%d, %q, %v", view.Root().Version(), view.Evidence(), err)
 	}
 }
 
@@ -79,8 +79,8 @@ func TestForkIsResolved(t *testing.T) {
 			w.good(there, 2)
 			continue
 		}
-		if view := w.good(there, 3); len(view.Evidence()) != 0 || view.Timestamp() != 6 {
-			t.Errorf("timestamp v%d, evidence %q", view.Timestamp(), view.Evidence())
+		if view := w.good(there, 3); len(view.Evidence()) != 0 || view.TimestampVersion() != 6 {
+			t.Errorf("timestamp v%d, evidence %q", view.TimestampVersion(), view.Evidence())
 		}
 	}
 }
@@ -92,8 +92,8 @@ func TestRequestsOfThreeHundredRoots(t *testing.T) {
 	w := newWeb(t)
 	w.repo = hundreds()
 	c := w.client()
-	if view := w.bad(c, client.ErrPartial); view.RootVersion() != 257 || view.State() != client.StatePartial {
-		t.Fatalf("root v%d, %s", view.RootVersion(), view.State())
+	if view := w.bad(c, client.ErrMoreRoots); view.Root().Version() != 257 {
+		t.Fatalf("root v%d", view.Root().Version())
 	}
 	w.good(c, 300)
 	roots := 0
@@ -169,16 +169,16 @@ func TestOtherPins(t *testing.T) {
 	} {
 		m.serve(step.at)
 		view, err := product(step.pin).Refresh(t.Context())
-		if err != nil || view.RootVersion() != int64(step.root) {
-			t.Fatalf("%+v: root v%d, %v", step, view.RootVersion(), err)
+		if err != nil || view.Root().Version() != int64(step.root) {
+			t.Fatalf("%+v: root v%d, %v", step, view.Root().Version(), err)
 		}
 	}
 	// With the old pin and stale metadata: not below the trusted versions.
 	m.shows(m.at[2], hostA, hostB, hostZ)
 	for n := 1; n <= 2; n++ {
 		view, err := product(n).Refresh(t.Context())
-		if err == nil || view.RootVersion() != 4 && !errors.Is(err, client.ErrBehind) {
-			t.Errorf("pin %d: root v%d, %v", n, view.RootVersion(), err)
+		if err == nil || view.Root().Version() != 4 && !errors.Is(err, client.ErrRootRollback) {
+			t.Errorf("pin %d: root v%d, %v", n, view.Root().Version(), err)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func TestFieldsOfOneRoleOfferNothing(t *testing.T) {
 			s.evil("agent/other", "other", tt.claim)
 			rel := s.offers(s.client(), client.Query{Installed: "5.0.0"}, "", nil)
 			for _, d := range rel.Decisions {
-				if d.Accepted || d.Release != nil && d.Release.Version == tt.claim["version"] && d.Reason == client.ReasonApproved {
+				if d.Accepted || d.Release != nil && d.Release.Version == tt.claim["version"] && d.Reason == "approved" {
 					t.Errorf("%+v", d)
 				}
 			}
@@ -77,20 +77,20 @@ func (s shop) team(name string) {
 func TestOneTeamDoesNotStopTheOthers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil  func(s shop)
-		reason client.Reason
+		reason string
 		err    error
 	}{
-		"expired":           {func(s shop) { s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now) }, client.ReasonExpired, tuf.ErrExpired},
-		"malformed":         {func(s shop) { s.repo.Roles["pump"]["targets"] = 1 }, client.ReasonUntrusted, tuf.ErrMalformed},
-		"a malformed entry": {func(s shop) { tuftest.At(s.repo.Roles["pump"], "targets", "agent/pump-1")["length"] = "x" }, client.ReasonUntrusted, tuf.ErrMalformed},
-		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"attacker"} }, client.ReasonUntrusted, tuf.ErrThreshold},
+		"expired":           {func(s shop) { s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now) }, "expired", tuf.ErrExpired},
+		"malformed":         {func(s shop) { s.repo.Roles["pump"]["targets"] = 1 }, "untrusted", tuf.ErrMalformed},
+		"a malformed entry": {func(s shop) { tuftest.At(s.repo.Roles["pump"], "targets", "agent/pump-1")["length"] = "x" }, "untrusted", tuf.ErrMalformed},
+		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"attacker"} }, "untrusted", tuf.ErrThreshold},
 		"too many below it": {func(s shop) {
 			for i := range 70 {
 				name := fmt.Sprintf("pump-%d", i)
 				s.repo.Roles[name], s.repo.Signers[name] = tuftest.Targets(), []string{"pump"}
 				s.repo.Delegate("pump", name, tuftest.Doc{"paths": []any{"agent/pump-*"}}, "pump")
 			}
-		}, client.ReasonUntrusted, tuf.ErrTooLarge},
+		}, "untrusted", tuf.ErrTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newShop(t)
@@ -163,11 +163,11 @@ func TestRecallWithUnreadableRole(t *testing.T) {
 	s.lose("vendor-agent")
 	view, err := s.client().Refresh(t.Context())
 	must(t, err)
-	d, err := view.Status(t.Context(), path, sum)
-	if err != nil || d.Reason != client.ReasonRecalled {
+	d, err := view.CheckInstalled(t.Context(), path, sum)
+	if err != nil || d.Reason != "recalled" {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if d, err := view.Status(t.Context(), path, strings.Repeat("0", 64)); err == nil {
+	if d, err := view.CheckInstalled(t.Context(), path, strings.Repeat("0", 64)); err == nil {
 		t.Errorf("decided without the vendor's role: %+v", d)
 	}
 	rel, err := view.Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any"})
@@ -175,7 +175,7 @@ func TestRecallWithUnreadableRole(t *testing.T) {
 		t.Errorf("%+v, %v", rel, err)
 	}
 	s.does(nil, vendorHost, cdnHost)
-	if d, err := s.good(s.client(), 1).Status(t.Context(), path, sum); err != nil || d.Reason != client.ReasonRecalled {
+	if d, err := s.good(s.client(), 1).CheckInstalled(t.Context(), path, sum); err != nil || d.Reason != "recalled" {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
@@ -183,11 +183,11 @@ func TestRecallWithUnreadableRole(t *testing.T) {
 // lose removes a role's file from the state and from every location.
 func (s shop) lose(role string) {
 	s.t.Helper()
-	names, err := client.Folder(s.state()).List("roles")
+	names, err := client.DirStore(s.state()).List("roles")
 	must(s.t, err)
 	for name := range names {
 		if strings.HasSuffix(name, "."+role+".json") {
-			must(s.t, client.Folder(s.state()).Remove("roles/"+name))
+			must(s.t, client.DirStore(s.state()).Remove("roles/"+name))
 		}
 	}
 	s.does(func(name string, r *http.Request) (*http.Response, error) {

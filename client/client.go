@@ -52,8 +52,8 @@ func (c *Client) repoID() string {
 	return ""
 }
 
-// Pin returns the fingerprint of the pin, for the product's "about" page.
-func (c *Client) Pin() string { return c.pin.Fingerprint() }
+// PinFingerprint returns the fingerprint of the pin, for the product's "about" page.
+func (c *Client) PinFingerprint() string { return c.pin.Fingerprint() }
 
 // clock returns the time without Go's monotonic reading, which stands still while the
 // machine sleeps.

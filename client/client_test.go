@@ -181,8 +181,8 @@ func TestVendorKeysCompromised(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if view.RootVersion() != 1 || len(view.Evidence()) != 1 {
-		t.Fatalf("root v%d, evidence %q", view.RootVersion(), view.Evidence())
+	if view.Root().Version() != 1 || len(view.Evidence()) != 1 {
+		t.Fatalf("root v%d, evidence %q", view.Root().Version(), view.Evidence())
 	}
 	reason, err := os.ReadFile(view.Evidence()[0] + ".reason.json")
 	if err != nil || !strings.Contains(string(reason), "root v2: not enough signatures: 0 of 1 needed keys of party review in the trusted root signed") {
@@ -221,7 +221,7 @@ func TestErrorsOfRefresh(t *testing.T) {
 
 	w.a.unreachable()
 	w.z.unreachable()
-	bad("all unreachable", client.ErrDark)
+	bad("all unreachable", client.ErrUnreachable)
 	w.z.heal()
 	bad("content unreachable", client.ErrNoContent)
 	w.a.heal()
@@ -262,7 +262,7 @@ func TestErrorsOfRefresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = w.client(pin, func(cfg *client.Config) { cfg.Dir = client.ConfigDir(c) }) // a running client remembers
-	bad("roots lost, old chain served", client.ErrBehind)
+	bad("roots lost, old chain served", client.ErrRootRollback)
 	w.a.heal()
 	good("a short chain")
 }
@@ -286,14 +286,14 @@ func TestOfflineFromAFolder(t *testing.T) {
 	pin := w.pin()
 	w.a.asked()
 	c := w.client(pin, func(cfg *client.Config) {
-		cfg.Sources, cfg.Offline = []client.Source{client.FS(os.DirFS(w.a.dir))}, true
+		cfg.Sources, cfg.Offline = []client.Source{client.FSSource(os.DirFS(w.a.dir))}, true
 	})
 	w.mustGet(c, "", "1.0", "one")
 	if a, z := w.a.asked(), w.z.asked(); len(a)+len(z) > 0 {
 		t.Fatalf("offline, but asked %q %q", a, z)
 	}
 	empty := w.client(pin, func(cfg *client.Config) {
-		cfg.Sources, cfg.Offline = []client.Source{client.FS(fstest.MapFS{})}, true
+		cfg.Sources, cfg.Offline = []client.Source{client.FSSource(fstest.MapFS{})}, true
 	})
 	if _, err := empty.Refresh(t.Context()); !errors.Is(err, client.ErrNoContent) {
 		t.Fatalf("got %v", err)

@@ -22,9 +22,9 @@ type Config struct {
 	// Store keeps the state instead of Dir, for one repository only.
 	Store Store
 	// Sources are additional sources, which are asked before all others: a directory,
-	// an embedded tree, a bundle, a [URL]. Their files are verified like all others.
+	// an embedded tree, a bundle, a [HTTPSource]. Their files are verified like all others.
 	// They do not count as operators in a search for a new root. The client no longer
-	// contacts a [URL], also one in a [List], if the newest root has retired its host.
+	// contacts a [HTTPSource], also one in a [MultiSource], if the newest root has retired its host.
 	Sources []Source
 	// Offline restricts the client to Sources.
 	Offline bool
@@ -63,14 +63,14 @@ type Config struct {
 	// synchronously: at its start, at most every 100 ms, and after success. Concurrent
 	// Saves may call it at the same time.
 	Progress func(Progress)
-	// Only is the only version that the administrator allows, or, with a dot at its
+	// AllowVersion is the only version that the administrator allows, or, with a dot at its
 	// end, the leading numbers of the allowed versions ("11." allows 11.4.0 and 11, not
 	// 110.1). "": any. Versions are compared by tuf.Version: "1.2" equals "v1.2.0". New
 	// refuses anything else.
-	Only string
-	// Deny lists versions that are not installed, compared as in Only. New refuses an
+	AllowVersion string
+	// DenyVersions lists versions that are not installed, compared as in Only. New refuses an
 	// entry that is not a version.
-	Deny []string
+	DenyVersions []string
 	// RolloutSeed identifies this machine in staged rollouts: any text that differs
 	// between machines and never changes on one, such as its serial number. The seed
 	// and the release are hashed to a number from 0 to 99; a rollout of n percent
@@ -78,9 +78,9 @@ type Config struct {
 	// in the state, and shared by machines that were cloned together with their state.
 	// Machines with equal seeds get each release at the same time.
 	RolloutSeed string
-	// Defer is how long a release must have been approved, as seen by this client,
+	// DeferFor is how long a release must have been approved, as seen by this client,
 	// before it is offered.
-	Defer time.Duration
+	DeferFor time.Duration
 	// Log receives log records; nil: none. They contain URLs, but no keys and no
 	// bodies. Each attribute is one line of printable ASCII of at most 4 kB, whatever a
 	// location or metadata contains.
@@ -92,7 +92,7 @@ type Config struct {
 	// UnsafeLoopback allows locations with http:// URLs on this machine. For
 	// development and tests.
 	UnsafeLoopback bool
-	// UnsafeHTTP allows a [URL] in Sources to be http://, on any host: an on-path
+	// UnsafeHTTP allows a [HTTPSource] in Sources to be http://, on any host: an on-path
 	// attacker can observe and block requests. The repository's own locations stay
 	// https://.
 	UnsafeHTTP bool
@@ -112,31 +112,31 @@ type Progress struct {
 	Place string // id of the location that delivered the last bytes
 }
 
-// policy is Config.Only and Config.Deny, parsed.
+// policy is Config.AllowVersion and Config.DenyVersions, parsed.
 type policy struct {
 	only    tuf.Version // zero: any
 	numbers int         // how many numbers of only are compared; 0: only is one version
-	text    string      // Config.Only, for messages
+	text    string      // Config.AllowVersion, for messages
 	deny    []tuf.Version
 }
 
 func newPolicy(cfg *Config) (p policy, err error) {
-	if p.text = text.Name(cfg.Only); cfg.Only != "" {
-		line, isLine := strings.CutSuffix(cfg.Only, ".")
+	if p.text = text.Name(cfg.AllowVersion); cfg.AllowVersion != "" {
+		line, isLine := strings.CutSuffix(cfg.AllowVersion, ".")
 		if isLine {
 			p.numbers = 1 + strings.Count(line, ".")
 		}
 		if isLine && strings.ContainsAny(line, "-+") {
-			return p, fmt.Errorf("client: Config.Only: %s: a version that ends with a dot must consist of numbers", text.Quote(cfg.Only))
+			return p, fmt.Errorf("client: Config.AllowVersion: %s: a version that ends with a dot must consist of numbers", text.Quote(cfg.AllowVersion))
 		}
 		if p.only, err = tuf.ParseVersion(line); err != nil {
-			return p, fmt.Errorf("client: Config.Only: %v", err)
+			return p, fmt.Errorf("client: Config.AllowVersion: %v", err)
 		}
 	}
-	for i, s := range cfg.Deny {
+	for i, s := range cfg.DenyVersions {
 		v, err := tuf.ParseVersion(s)
 		if err != nil {
-			return p, fmt.Errorf("client: Config.Deny[%d]: %v", i, err)
+			return p, fmt.Errorf("client: Config.DenyVersions[%d]: %v", i, err)
 		}
 		p.deny = append(p.deny, v)
 	}

@@ -7,32 +7,26 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Reason is the machine-readable reason of a decision. More may be added.
-type Reason string
-
-// Reasons of decisions.
-const (
-	ReasonApproved    Reason = "approved"     // every party lists the same bytes, and no rule excludes them: the only accepting reason
-	ReasonNotApproved Reason = "not-approved" // not every party lists the same bytes (tuf.ErrNotApproved)
-	ReasonNotListed   Reason = "not-listed"   // no party lists it, or other bytes are listed by now (tuf.ErrNoTarget)
-	ReasonMalformed   Reason = "malformed"    // every party lists it, with release fields that break a rule (tuf.ErrRelease)
-	ReasonHeld        Reason = "held"         // the review centre holds it for some time (tuf.ErrHeld)
-	ReasonRecalled    Reason = "recalled"     // [ErrRecalled]
-	ReasonPlatform    Reason = "platform"     // [ErrPlatform]
-	ReasonRollout     Reason = "rollout"      // [ErrRollout]
-	ReasonMinVersion  Reason = "min-version"  // [ErrMinVersion]
-	ReasonDeferred    Reason = "deferred"     // [ErrDeferred]
-	ReasonDenied      Reason = "denied"       // [ErrDenied]
-	ReasonExpired     Reason = "expired"      // the metadata needed for the decision has expired (tuf.ErrExpired)
-	ReasonUntrusted   Reason = "untrusted"    // the metadata needed for the decision did not verify (tuf.ErrUntrusted)
-	ReasonUnavailable Reason = "unavailable"  // network, disk or context error
-)
-
 // Decision is what was decided about one target: machine-readable (also as JSON), and
 // human-readable by its String.
+//
+// Reason is the first of these that applies; more may be added:
+//
+//   - approved: every party lists the same bytes, and no rule excludes them. It is the
+//     only accepting reason
+//   - recalled ([ErrRecalled]), rollout ([ErrRollout]), min-version ([ErrMinVersion]),
+//     deferred ([ErrDeferred]), denied ([ErrDenied]), platform ([ErrPlatform])
+//   - held: the review centre holds it for some time ([tuf.ErrHeld])
+//   - not-listed: no party lists it, or other bytes are listed by now ([tuf.ErrNoTarget])
+//   - not-approved: not every party lists the same bytes ([tuf.ErrNotApproved])
+//   - malformed: every party lists it, with release fields that break a rule
+//     ([tuf.ErrRelease])
+//   - expired, untrusted: the metadata needed for the decision has expired, or did not
+//     verify ([tuf.ErrExpired], [tuf.ErrUntrusted])
+//   - unavailable: network, disk or context error
 type Decision struct {
-	Accepted  bool          `json:"accepted"`          // only with ReasonApproved
-	Reason    Reason        `json:"reason"`            // the first that applies
+	Accepted  bool          `json:"accepted"`          // only with the reason approved
+	Reason    string        `json:"reason"`            // one of the list above
 	Path      string        `json:"path"`              // of the target; "" if the decision is about a role
 	Role      string        `json:"role,omitempty"`    // a role whose releases could not be read; "" otherwise
 	Sentence  string        `json:"sentence"`          // human-readable: one line of printable ASCII, at most 4 kB
@@ -50,21 +44,21 @@ type Decision struct {
 func (d Decision) String() string { return d.Sentence }
 
 // reason returns the first reason that applies to err.
-func reason(err error) Reason {
+func reason(err error) string {
 	if err == nil {
-		return ReasonApproved
+		return "approved"
 	}
 	for _, r := range []struct {
 		err    error
-		reason Reason
+		reason string
 	}{
-		{ErrRecalled, ReasonRecalled}, {ErrRollout, ReasonRollout}, {ErrMinVersion, ReasonMinVersion}, {ErrDeferred, ReasonDeferred},
-		{ErrDenied, ReasonDenied}, {ErrPlatform, ReasonPlatform}, {tuf.ErrHeld, ReasonHeld}, {tuf.ErrNoTarget, ReasonNotListed}, {tuf.ErrNotApproved, ReasonNotApproved}, {tuf.ErrRelease, ReasonMalformed},
-		{tuf.ErrExpired, ReasonExpired}, {tuf.ErrUntrusted, ReasonUntrusted},
+		{ErrRecalled, "recalled"}, {ErrRollout, "rollout"}, {ErrMinVersion, "min-version"}, {ErrDeferred, "deferred"},
+		{ErrDenied, "denied"}, {ErrPlatform, "platform"}, {tuf.ErrHeld, "held"}, {tuf.ErrNoTarget, "not-listed"}, {tuf.ErrNotApproved, "not-approved"}, {tuf.ErrRelease, "malformed"},
+		{tuf.ErrExpired, "expired"}, {tuf.ErrUntrusted, "untrusted"},
 	} {
 		if errors.Is(err, r.err) {
 			return r.reason
 		}
 	}
-	return ReasonUnavailable
+	return "unavailable"
 }

@@ -81,7 +81,7 @@ type dying struct {
 	notes  int
 }
 
-func newDying() *dying { return &dying{Store: client.Memory(), files: map[string][]byte{}} }
+func newDying() *dying { return &dying{Store: client.MemStore(), files: map[string][]byte{}} }
 
 func (d *dying) Write(name string, data []byte) error {
 	d.mu.Lock()
@@ -139,7 +139,7 @@ func TestProcessKilledByALocation(t *testing.T) {
 			if !tt.notes {
 				return
 			}
-			next := client.Memory()
+			next := client.MemStore()
 			for name, data := range store.corpse {
 				if err := next.Write(name, data); err != nil {
 					t.Fatal(err)

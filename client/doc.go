@@ -99,7 +99,7 @@
 //
 // # Errors
 //
-// [ErrDark], [ErrStale], [ErrBehind], [ErrPartial] and [ErrNoContent] are temporary:
+// [ErrUnreachable], [ErrStale], [ErrRootRollback], [ErrMoreRoots] and [ErrNoContent] are temporary:
 // try again later; nothing was lost. Errors that wrap tuf.ErrUntrusted mean that the
 // data must not be used. Errors of a [Source] or of the disk are wrapped unchanged.
 //

@@ -10,16 +10,16 @@ import (
 
 // Errors of [Client.Refresh]. The causes that led to one are joined to it.
 var (
-	// ErrDark: no location could be reached. The state is kept.
-	ErrDark = errors.New("client: no repository location is reachable")
+	// ErrUnreachable: no location could be reached. The state is kept.
+	ErrUnreachable = errors.New("client: no repository location is reachable")
 	// ErrStale: the newest available root has expired, or, if the charter enforces
 	// confirmation, too few operators confirmed it for too long. Nothing new is
 	// installed under it.
 	ErrStale = errors.New("client: trusted root is expired or unconfirmed and no newer root is available")
-	// ErrBehind: the repository serves an older root than already trusted (rollback).
-	ErrBehind = errors.New("client: repository serves an older root than already trusted")
-	// ErrPartial: there are more new roots than one refresh follows. Refresh again.
-	ErrPartial = errors.New("client: more new roots than one refresh follows; refresh again")
+	// ErrRootRollback: the repository serves an older root than already trusted (rollback).
+	ErrRootRollback = errors.New("client: repository serves an older root than already trusted")
+	// ErrMoreRoots: there are more new roots than one refresh follows. Refresh again.
+	ErrMoreRoots = errors.New("client: more new roots than one refresh follows; refresh again")
 	// ErrNoContent: the root is current, but no location delivers a complete, valid set
 	// under it.
 	ErrNoContent = errors.New("client: no location delivers valid content")
@@ -35,9 +35,9 @@ var (
 	// ErrMinVersion: the installed version is too old to be updated to this release
 	// directly (min_version).
 	ErrMinVersion = errors.New("client: an intermediate release is required first")
-	// ErrDeferred: Config.Defer has not passed since this client first saw the release.
+	// ErrDeferred: Config.DeferFor has not passed since this client first saw the release.
 	ErrDeferred = errors.New("client: deferred by the administrator")
-	// ErrDenied: Config.Deny lists the version, or Config.Only excludes it.
+	// ErrDenied: Config.DenyVersions lists the version, or Config.AllowVersion excludes it.
 	ErrDenied = errors.New("client: not allowed by the administrator")
 	// ErrRecalled: a party states that these bytes should not run any more.
 	ErrRecalled = tuf.ErrRecalled

@@ -133,7 +133,7 @@ func (m *machine) askedA() int {
 
 // live lets the machine check for updates on its days, and on the last.
 func (m *machine) live(tb testing.TB, file string) error {
-	store := client.Memory()
+	store := client.MemStore()
 	m.root = int64(m.pin)
 	var c *client.Client
 	for day, looks := m.from, 0; day <= lastDay; day++ {
@@ -171,7 +171,7 @@ func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	}
 	m.looks.Add(1)
 	m.evidence.Add(int64(len(view.Evidence())))
-	m.root = view.RootVersion()
+	m.root = view.Root().Version()
 	switch {
 	case m.root < before:
 		return fmt.Errorf("went back from root %d to %d", before, m.root)

@@ -49,8 +49,8 @@ func TestReleaseRoleWithNewKeys(t *testing.T) {
 			})
 			renew(w.repo)
 			view, err := c.Refresh(t.Context())
-			if !errors.Is(err, tt.want) || view.RootVersion() != 2 {
-				t.Errorf("%v; root v%d", err, view.RootVersion())
+			if !errors.Is(err, tt.want) || view.Root().Version() != 2 {
+				t.Errorf("%v; root v%d", err, view.Root().Version())
 			}
 			if !tt.newKey {
 				return

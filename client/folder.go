@@ -15,13 +15,13 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 )
 
-// Folder returns a Store in the directory dir, which is created if absent; its parent
+// DirStore returns a Store in the directory dir, which is created if absent; its parent
 // must be writable then.
 //
 // An attacker with write access to dir can make clients forget their state, but cannot
 // make them write elsewhere: links that lead outside are not followed, and anything
 // that occupies the name of a file is replaced.
-func Folder(dir string) Store { return dirStore{dir} }
+func DirStore(dir string) Store { return dirStore{dir} }
 
 type dirStore struct{ dir string }
 

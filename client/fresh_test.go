@@ -131,8 +131,8 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 		w.good(w.client(), 1)
 		renew(w.repo)
 		w.does(only("timestamp.json", "root.json"), vendorHost)
-		if view := w.good(w.client(), 1); view.Timestamp() != 6 || view.Place() != "main" {
-			t.Errorf("timestamp v%d of %s", view.Timestamp(), view.Place())
+		if view := w.good(w.client(), 1); view.TimestampVersion() != 6 || view.Place() != "main" {
+			t.Errorf("timestamp v%d of %s", view.TimestampVersion(), view.Place())
 		}
 	})
 	t.Run("no location has its files", func(t *testing.T) {
@@ -142,14 +142,14 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 		renew(w.repo)
 		w.does(only("timestamp.json", "root.json"), vendorHost)
 		for range 2 {
-			if view := w.good(w.client(), 1); view.Timestamp() != 5 || view.Place() != "cdn" {
-				t.Errorf("timestamp v%d of %s", view.Timestamp(), view.Place())
+			if view := w.good(w.client(), 1); view.TimestampVersion() != 5 || view.Place() != "cdn" {
+				t.Errorf("timestamp v%d of %s", view.TimestampVersion(), view.Place())
 			}
 		}
 		w.does(nil, vendorHost)
 		w.now = w.now.Add(3 * time.Hour) // it is asked first again
-		if view := w.good(w.client(), 1); view.Timestamp() != 6 {
-			t.Errorf("timestamp v%d", view.Timestamp())
+		if view := w.good(w.client(), 1); view.TimestampVersion() != 6 {
+			t.Errorf("timestamp v%d", view.TimestampVersion())
 		}
 	})
 	t.Run("no location has its files, and the older set is below what was trusted", func(t *testing.T) {

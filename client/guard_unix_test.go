@@ -208,7 +208,7 @@ func (f full) List(folder string) (map[string]int64, error) {
 // A role that does not fit is fetched again, and still used.
 func TestRolesHaveABudget(t *testing.T) {
 	w := newWeb(t)
-	store := client.Memory()
+	store := client.MemStore()
 	w.good(w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", full{store} }), 1)
 	if list, _ := store.List("roles"); len(list) > 0 {
 		t.Errorf("kept %v", list)

@@ -72,8 +72,8 @@ func TestRetries(t *testing.T) {
 		rounds          int
 	}{
 		"answers at the second try": {1, 1, nil, 2},
-		"too few tries":             {1, 2, client.ErrDark, 2},
-		"never again":               {-1, 1, client.ErrDark, 1},
+		"too few tries":             {1, 2, client.ErrUnreachable, 2},
+		"never again":               {-1, 1, client.ErrUnreachable, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +209,7 @@ func TestErrorsNameEveryLocation(t *testing.T) {
 	w.does(unreachable, vendorHost)
 	w.does(status(500, "", nil), cdnHost)
 	w.does(header(302, "Location", "https://elsewhere.example/"), reviewHost)
-	says(w.bad(w.client(), client.ErrDark), "main: Get ", "no route to host", "cdn: GET ", "500 Internal Server Error", "rdv: GET ", "302 Found, which is not followed")
+	says(w.bad(w.client(), client.ErrUnreachable), "main: Get ", "no route to host", "cdn: GET ", "500 Internal Server Error", "rdv: GET ", "302 Found, which is not followed")
 
 	w.dir = quickDir(t)
 	w.does(nil, vendorHost, cdnHost, reviewHost)

@@ -85,7 +85,7 @@ func lineup(t *testing.T, honest, bad int, does conduct, edit ...func(*tuftest.R
 
 func byMemory(w *web) func(*client.Config) {
 	return func(cfg *client.Config) {
-		cfg.Dir, cfg.Store, cfg.HTTP = "", client.Memory(), &http.Client{Transport: transport(w.transport)}
+		cfg.Dir, cfg.Store, cfg.HTTP = "", client.MemStore(), &http.Client{Transport: transport(w.transport)}
 	}
 }
 
@@ -317,7 +317,7 @@ func TestSlowDownloads(t *testing.T) {
 				w := newWeb(t, edit)
 				var last client.Progress
 				c := w.client(func(cfg *client.Config) {
-					cfg.Dir, cfg.Store, cfg.Progress = "", client.Memory(), func(p client.Progress) { last = p }
+					cfg.Dir, cfg.Store, cfg.Progress = "", client.MemStore(), func(p client.Progress) { last = p }
 					cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 						a := map[string]answer{vendorHost: tt.vendor, cdnHost: tt.cdn, "updates.third.example": status(500, targetSuffix, nil)}[r.URL.Host]
 						if a == nil {

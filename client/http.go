@@ -21,7 +21,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// URL returns a Source for a location that the administrator configures, or that serves
+// HTTPSource returns a Source for a location that the administrator configures, or that serves
 // a standard TUF repository. File names are appended to metadata and targets byte for
 // byte, so both must end in a slash and be escaped already; targets is "" if there are
 // none. Only https:// is allowed, except for this machine and with [Config].UnsafeHTTP.
@@ -30,7 +30,7 @@ import (
 // invalid URL; redirects of targets are followed as documented at [Client.Save]. Used
 // alone it has its own transport, follows no redirects, and Open returns the error of
 // an invalid URL.
-func URL(metadata, targets string) Source {
+func HTTPSource(metadata, targets string) Source {
 	return &httpSource{metadata: metadata, targets: targets, agent: "visum", now: time.Now, standalone: sync.OnceValue(func() *http.Client {
 		h, _ := newHTTP(nil, time.Now)
 		if t, ok := h.Transport.(*http.Transport); ok {

@@ -68,7 +68,7 @@ func TestRetryAfter(t *testing.T) {
 			if tt.wait > 0 {
 				for _, at := range []time.Duration{0, tt.wait - time.Second} {
 					w.now = tuftest.Now.Add(at)
-					view := w.bad(w.client(), client.ErrDark)
+					view := w.bad(w.client(), client.ErrUnreachable)
 					until := "rate limited until " + tuftest.Stamp(tuftest.Now.Add(tt.wait))
 					if asked := w.asked(vendorHost); len(asked) > 0 || !strings.Contains(view.Err().Error(), until) {
 						t.Errorf("after %s asked %q, %v", at, asked, view.Err())
@@ -77,7 +77,7 @@ func TestRetryAfter(t *testing.T) {
 			}
 			if tt.wait == 0 {
 				w.does(tt.busy, vendorHost)
-				if view := w.bad(w.client(), client.ErrDark); strings.Contains(view.Err().Error(), "asks not") {
+				if view := w.bad(w.client(), client.ErrUnreachable); strings.Contains(view.Err().Error(), "asks not") {
 					t.Errorf("it requests no pause: %v", view.Err())
 				}
 				w.does(nil, vendorHost)
@@ -300,8 +300,8 @@ func TestCacheRevalidation(t *testing.T) {
 	w.repo.NextRoot(nothing)
 	renew(w.repo)
 	view := w.good(c, 2)
-	if want := int64(tuftest.At(w.repo.Roles["timestamp"])["version"].(int)); view.Timestamp() != want {
-		t.Errorf("timestamp v%d, is at v%d", view.Timestamp(), want)
+	if want := int64(tuftest.At(w.repo.Roles["timestamp"])["version"].(int)); view.TimestampVersion() != want {
+		t.Errorf("timestamp v%d, is at v%d", view.TimestampVersion(), want)
 	}
 	a := w.approved(c)
 	if err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent")); err != nil {
@@ -358,7 +358,7 @@ func TestEscaping(t *testing.T) {
 	var uri string
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { uri = r.RequestURI + " " + r.URL.Path }))
 	defer ts.Close()
-	s := client.URL(ts.URL+"/a%20b/m/", ts.URL+"/t/")
+	s := client.HTTPSource(ts.URL+"/a%20b/m/", ts.URL+"/t/")
 	for name, want := range map[string]string{
 		"metadata/1.root.json":               "/a%20b/m/1.root.json /a b/m/1.root.json",
 		"metadata/7.a/b c.json":              "/a%20b/m/7.a%2Fb%20c.json /a b/m/7.a/b c.json",
@@ -394,7 +394,7 @@ func TestUserAgent(t *testing.T) {
 		}, vendorHost, cdnHost, reviewHost)
 		c := w.client(func(cfg *client.Config) {
 			cfg.UserAgent = given
-			cfg.Sources = []client.Source{client.List(client.URL("https://"+vendorHost+"/other/", ""))}
+			cfg.Sources = []client.Source{client.MultiSource(client.HTTPSource("https://"+vendorHost+"/other/", ""))}
 		})
 		if err := refreshAndSave(c, filepath.Join(t.TempDir(), "agent")); err != nil {
 			t.Fatal(err)
@@ -408,7 +408,7 @@ func TestUserAgent(t *testing.T) {
 func TestURLs(t *testing.T) {
 	w := newWeb(t)
 	build := func(unsafe bool, metadata, targets string) error {
-		_, err := client.New(w.pin(), &client.Config{Dir: w.dir, UnsafeHTTP: unsafe, Sources: []client.Source{client.List(client.URL(metadata, targets))}})
+		_, err := client.New(w.pin(), &client.Config{Dir: w.dir, UnsafeHTTP: unsafe, Sources: []client.Source{client.MultiSource(client.HTTPSource(metadata, targets))}})
 		return err
 	}
 	const ok = "https://updates.example/m/"
@@ -427,7 +427,7 @@ func TestURLs(t *testing.T) {
 		if err := build(true, plain, ""); err != nil {
 			t.Errorf("%s with UnsafeHTTP: %v", plain, err)
 		}
-		if _, err := client.URL(plain, "").Open(t.Context(), "metadata/x"); err == nil || !strings.Contains(err.Error(), "UnsafeHTTP") {
+		if _, err := client.HTTPSource(plain, "").Open(t.Context(), "metadata/x"); err == nil || !strings.Contains(err.Error(), "UnsafeHTTP") {
 			t.Errorf("%s, alone: %v", plain, err)
 		}
 	}
@@ -445,23 +445,23 @@ func TestURLs(t *testing.T) {
 		}
 	}
 	// A location with only roots has no targets, and is not asked for any.
-	if _, err := client.URL(ok, "").Open(t.Context(), "targets/x"); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := client.HTTPSource(ok, "").Open(t.Context(), "targets/x"); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
 	for _, name := range []string{"metadata/", "metadata/.", "metadata/..", "targets/", "targets/.", "targets/..", "targets/../x", "targets//x"} {
-		if _, err := client.URL(ok, ok).Open(t.Context(), name); !errors.Is(err, fs.ErrInvalid) {
+		if _, err := client.HTTPSource(ok, ok).Open(t.Context(), name); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// A [URL] as a source serves everything that other sources serve.
+// A [HTTPSource] as a source serves everything that other sources serve.
 func TestURLAsSource(t *testing.T) {
 	w := newWeb(t)
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	w.shows(w.repo, "mirror.example")
 	c := w.client(func(cfg *client.Config) {
-		cfg.Sources = []client.Source{client.URL("https://mirror.example/r/metadata/", "https://mirror.example/r/targets/")}
+		cfg.Sources = []client.Source{client.HTTPSource("https://mirror.example/r/metadata/", "https://mirror.example/r/targets/")}
 	})
 	file := filepath.Join(t.TempDir(), "agent")
 	if err := refreshAndSave(c, file); err != nil {

@@ -59,7 +59,7 @@ func (c *chaos) fatal(format string, args ...any) {
 
 func newChaos(t *testing.T, rng *rand.Rand) *chaos {
 	c := &chaos{rng: rng, stage: 1, signed: map[int]time.Time{}, honest: map[string]bool{}}
-	c.move = &move{web: newWeb(t), order: orders[rng.IntN(6)], store: client.Memory()}
+	c.move = &move{web: newWeb(t), order: orders[rng.IntN(6)], store: client.MemStore()}
 	c.repo = c.move.web.repo
 	r := c.repo
 	for _, role := range r.Roles {
@@ -214,7 +214,7 @@ func (c *chaos) happen() {
 		c.restart()
 		note("roots lost")
 	case 19:
-		c.store = client.Memory()
+		c.store = client.MemStore()
 		c.forget()
 		c.restart()
 		note("state lost")
@@ -246,7 +246,7 @@ func (c *chaos) refresh() {
 	if view == nil {
 		c.fatal("%v", err)
 	}
-	c.checkRequests(start, int(view.RootVersion()))
+	c.checkRequests(start, int(view.Root().Version()))
 	c.checkView(view, err)
 	c.fresh = false
 }
@@ -309,7 +309,7 @@ func (c *chaos) listedB() int {
 
 func (c *chaos) checkView(view *client.View, err error) {
 	t := c.t
-	v := view.RootVersion()
+	v := view.Root().Version()
 	newest := c.states[len(c.states)-1]
 	if !bytes.Equal(view.Root().Bytes(), newest.Files[rootFile(int(v))]) {
 		c.fatal("S1, S15: root %d was not signed by the parties", v)
@@ -349,16 +349,16 @@ func (c *chaos) checkView(view *client.View, err error) {
 	epoch := 1
 	if c.cut > 0 && v >= int64(c.cut) {
 		epoch = 2
-		if view.Timestamp() < 6 || !slices.ContainsFunc(c.states, func(s *tuftest.Repo) bool {
+		if view.TimestampVersion() < 6 || !slices.ContainsFunc(c.states, func(s *tuftest.Repo) bool {
 			return s.Root["version"].(int) >= c.cut && bytes.Equal(s.Files["timestamp.json"], ts)
 		}) {
-			c.fatal("S3, S5: timestamp %d of the old epoch, or unknown", view.Timestamp())
+			c.fatal("S3, S5: timestamp %d of the old epoch, or unknown", view.TimestampVersion())
 		}
 	}
-	if epoch < c.epoch || view.Timestamp() < c.accepted[epoch] {
-		c.fatal("S5: epoch %d, timestamp %d; had epoch %d, timestamp %d", epoch, view.Timestamp(), c.epoch, c.accepted[epoch])
+	if epoch < c.epoch || view.TimestampVersion() < c.accepted[epoch] {
+		c.fatal("S5: epoch %d, timestamp %d; had epoch %d, timestamp %d", epoch, view.TimestampVersion(), c.epoch, c.accepted[epoch])
 	}
-	c.epoch, c.accepted[epoch] = epoch, view.Timestamp()
+	c.epoch, c.accepted[epoch] = epoch, view.TimestampVersion()
 }
 
 // ends completes the move and repairs everything: then the product gets there, whatever
@@ -375,15 +375,15 @@ func (c *chaos) ends() {
 	c.now = tuftest.Now.Add(200 * day)
 	c.log = append(c.log, "everything works")
 	view, err := c.process.Refresh(c.t.Context())
-	if errors.Is(err, client.ErrPartial) {
+	if errors.Is(err, client.ErrMoreRoots) {
 		view, err = c.process.Refresh(c.t.Context())
 	}
 	newest := c.states[len(c.states)-1]
-	if _, nextErr := view.Root().Next(newest.Files[rootFile(int(view.RootVersion())+1)]); nextErr != nil && view.RootVersion() < int64(newest.Root["version"].(int)) {
+	if _, nextErr := view.Root().Next(newest.Files[rootFile(int(view.Root().Version())+1)]); nextErr != nil && view.Root().Version() < int64(newest.Root["version"].(int)) {
 		c.fatal("the test's own root breaks a rule: %v", nextErr)
 	}
-	if err != nil || view.RootVersion() != int64(newest.Root["version"].(int)) || view.Timestamp() != int64(newest.Roles["timestamp"]["version"].(int)) {
-		c.fatal("L1, L5: does not recover: root v%d of %v, %v; %s; asked %q", view.RootVersion(), newest.Root["version"], err, view.State(), c.asked(""))
+	if err != nil || view.Root().Version() != int64(newest.Root["version"].(int)) || view.TimestampVersion() != int64(newest.Roles["timestamp"]["version"].(int)) {
+		c.fatal("L1, L5: does not recover: root v%d of %v, %v; %v; asked %q", view.Root().Version(), newest.Root["version"], err, view.Err(), c.asked(""))
 	}
 	c.checkView(view, nil)
 	if a, err := view.Find(c.t.Context(), tuftest.Path); err != nil || a.IsZero() {

@@ -127,7 +127,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		}
 		c := one.client()
 		view, err := c.Refresh(t.Context())
-		if err != nil || view.RootVersion() != 2 {
+		if err != nil || view.Root().Version() != 2 {
 			return done, fmt.Errorf("the next process: %w", err)
 		}
 		if err := refreshAndSave(c, file); err != nil {

@@ -15,7 +15,7 @@ import (
 func TestSaveUsesLocationOfRefresh(t *testing.T) {
 	const mirror = "mirror.example"
 	mirrored := func(cfg *client.Config) {
-		cfg.Sources = []client.Source{client.URL("https://"+mirror+"/r/metadata/", "https://"+mirror+"/r/targets/")}
+		cfg.Sources = []client.Source{client.HTTPSource("https://"+mirror+"/r/metadata/", "https://"+mirror+"/r/targets/")}
 	}
 	for name, tt := range map[string]struct {
 		vendor answer // in the refresh

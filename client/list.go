@@ -12,11 +12,11 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// List combines several sources into one: a file comes from the first source that has
+// MultiSource combines several sources into one: a file comes from the first source that has
 // it, and is absent if all report that. Sources with the same content are better listed
 // separately in [Config].Sources: then the client can attribute errors to each of them,
 // and fall back to another.
-func List(sources ...Source) Source { return listSource(slices.Clone(sources)) }
+func MultiSource(sources ...Source) Source { return listSource(slices.Clone(sources)) }
 
 type listSource []Source
 

@@ -19,8 +19,8 @@ import (
 // A list reports a file as absent only if all of its sources do: one that fails may
 // have it.
 func TestListOfSources(t *testing.T) {
-	gone := client.FS(fstest.MapFS{})
-	has := client.FS(fstest.MapFS{"targets/x": &fstest.MapFile{Data: []byte("data")}})
+	gone := client.FSSource(fstest.MapFS{})
+	has := client.FSSource(fstest.MapFS{"targets/x": &fstest.MapFile{Data: []byte("data")}})
 	fails := sourceFunc(func() (io.ReadCloser, error) { return nil, errDark })
 	empty := sourceFunc(func() (io.ReadCloser, error) { return nil, nil })
 	for name, tt := range map[string]struct {
@@ -37,7 +37,7 @@ func TestListOfSources(t *testing.T) {
 		"one returns nothing":             {[]client.Source{empty, gone}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, err := client.List(tt.list...).Open(t.Context(), "targets/x")
+			f, err := client.MultiSource(tt.list...).Open(t.Context(), "targets/x")
 			if name == "one returns nothing" {
 				if err == nil || errors.Is(err, fs.ErrNotExist) {
 					t.Error(err)
@@ -54,12 +54,12 @@ func TestListOfSources(t *testing.T) {
 			}
 		})
 	}
-	if _, err := client.New(newWeb(t).pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.List(has, nil)}}); err == nil {
+	if _, err := client.New(newWeb(t).pin(), &client.Config{Dir: t.TempDir(), Sources: []client.Source{client.MultiSource(has, nil)}}); err == nil {
 		t.Error("nil in a list is accepted")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := client.List(fails, has).Open(ctx, "targets/x"); !errors.Is(err, context.Canceled) {
+	if _, err := client.MultiSource(fails, has).Open(ctx, "targets/x"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -69,14 +69,14 @@ func TestListOfSources(t *testing.T) {
 func TestListResumes(t *testing.T) {
 	d := newDepot(t, 2, mib)
 	url := func(n int) client.Source {
-		return client.URL(d.mirrors[n].url+"metadata/", d.mirrors[n].url+"targets/")
+		return client.HTTPSource(d.mirrors[n].url+"metadata/", d.mirrors[n].url+"targets/")
 	}
 	list := func(order ...int) *client.Client {
 		var of []client.Source
 		for _, n := range order {
 			of = append(of, url(n))
 		}
-		return d.client(func(cfg *client.Config) { cfg.Sources, cfg.Offline = []client.Source{client.List(of...)}, true })
+		return d.client(func(cfg *client.Config) { cfg.Sources, cfg.Offline = []client.Source{client.MultiSource(of...)}, true })
 	}
 	d.mirrors[0].tell(gone)
 	d.mirrors[1].tell(first(cutAfter(mib/2), nil))
@@ -99,7 +99,7 @@ func listHandsFinalAnswersThrough(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) {
 		cfg.Retries, cfg.Offline = 3, true
-		cfg.Sources = []client.Source{client.List(client.URL("https://"+vendorHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/"), client.URL("https://"+cdnHost+"/r/metadata/", "https://"+cdnHost+"/r/targets/"))}
+		cfg.Sources = []client.Source{client.MultiSource(client.HTTPSource("https://"+vendorHost+"/r/metadata/", "https://"+vendorHost+"/r/targets/"), client.HTTPSource("https://"+cdnHost+"/r/metadata/", "https://"+cdnHost+"/r/targets/"))}
 	})
 	a := w.approved(c)
 	final := func(_ string, r *http.Request) (*http.Response, error) { return respond(r, 451, http.NoBody), nil }

@@ -95,7 +95,7 @@ func handed(r *tuftest.Repo) client.Source {
 	sum := tuftest.At(r.Roles["vendor-agent"], "targets", tuftest.Path, "hashes")["sha256"].(string)
 	dir, base, _ := strings.Cut(tuftest.Path, "/")
 	out["targets/"+dir+"/"+sum+"."+base] = &fstest.MapFile{Data: []byte("the agent")}
-	return client.FS(fs.FS(out))
+	return client.FSSource(fs.FS(out))
 }
 
 var matrix = []row{
@@ -109,7 +109,7 @@ var matrix = []row{
 		m.does(unreachable, hostB, hostZ)
 		m.now = tuftest.Now.AddDate(0, 1, 0)
 	}, root: 1, want: client.ErrStale},
-	{name: "total outage", awake: 1, world: func(m *move) { m.does(unreachable, hostA, hostB, hostZ) }, root: 1, want: client.ErrDark},
+	{name: "total outage", awake: 1, world: func(m *move) { m.does(unreachable, hostA, hostB, hostZ) }, root: 1, want: client.ErrUnreachable},
 	{name: "old location and its keys compromised", awake: 1, world: evil, root: 4},
 	{name: "old location compromised, product has moved", awake: 4, world: evil, root: 4, never: hostA},
 	{name: "all old vendor root keys compromised", evidence: true, world: forks([]string{"vendor1", "vendor2"}, func(*tuftest.Repo) {}), root: 4},
@@ -228,7 +228,7 @@ var matrix = []row{
 		}
 		m.shows(m.at[1], hostA, hostZ)
 		m.does(unreachable, hostB)
-	}, root: 1, want: client.ErrBehind},
+	}, root: 1, want: client.ErrRootRollback},
 	{name: "forged root in the cache", awake: 2, world: func(m *move) {
 		_ = m.store.Write("roots/3.root.json", m.at[3].Files["2.root.json"])
 	}, root: 4},
@@ -243,7 +243,7 @@ var matrix = []row{
 	{name: "product update has an older pin, and all locations are frozen", world: func(m *move) {
 		newest(m)
 		m.shows(m.at[2], hostA, hostB, hostZ)
-	}, root: 2, want: client.ErrBehind},
+	}, root: 2, want: client.ErrRootRollback},
 	{name: "mirror serves wrong bytes", world: func(m *move) { m.serve(3); m.does(body(targetSuffix, []byte("not agent")), hostB) }, root: 3},
 	{name: "old location serves wrong bytes", world: func(m *move) { m.serve(3); m.does(body(targetSuffix, []byte("not agent")), hostA) }, root: 3},
 	{name: "three hundred roots", awake: 4, world: func(m *move) {
@@ -252,7 +252,7 @@ var matrix = []row{
 			long.NextRoot(nothing)
 		}
 		m.shows(long, hostB, hostZ)
-	}, root: 260, want: client.ErrPartial, then: &row{root: 304}, end: 304, heals: nothingHeals},
+	}, root: 260, want: client.ErrMoreRoots, then: &row{root: 304}, end: 304, heals: nothingHeals},
 	{name: "two valid next roots", world: func(m *move) {
 		other := m.at[1].Clone()
 		other.NextRoot(func() {
@@ -280,8 +280,8 @@ var matrix = []row{
 	{name: "captive portal everywhere", awake: 1, world: func(m *move) {
 		m.does(header(200, "Content-Type", "text/html"), hostA, hostB, hostZ)
 	}, root: 1, want: client.ErrNoContent},
-	{name: "retired host, in the pin's list", awake: 4, world: func(m *move) { m.does(unreachable, hostB, hostZ) }, root: 4, want: client.ErrDark, never: hostA},
-	{name: "every name resolves to nothing", awake: 1, world: func(m *move) { m.does(unreachable, hostA, hostB, hostZ) }, root: 1, want: client.ErrDark, heals: func(m *move) {
+	{name: "retired host, in the pin's list", awake: 4, world: func(m *move) { m.does(unreachable, hostB, hostZ) }, root: 4, want: client.ErrUnreachable, never: hostA},
+	{name: "every name resolves to nothing", awake: 1, world: func(m *move) { m.does(unreachable, hostA, hostB, hostZ) }, root: 1, want: client.ErrUnreachable, heals: func(m *move) {
 		// The names stay the same; a bundle is enough.
 		m.config = func(c *client.Config) { c.Sources = []client.Source{handed(m.at[4])} }
 	}},

@@ -105,8 +105,8 @@ func (row row) run(t *testing.T, order []int) {
 		m.now = tuftest.Now.Add(day)
 	}
 	view, err := m.product(counted.Store).Refresh(t.Context())
-	if err != nil || view.RootVersion() != cmp.Or(row.end, 4) {
-		t.Fatalf("does not recover: root v%d, %v", view.RootVersion(), err)
+	if err != nil || view.Root().Version() != cmp.Or(row.end, 4) {
+		t.Fatalf("does not recover: root v%d, %v", view.Root().Version(), err)
 	}
 }
 
@@ -127,8 +127,8 @@ func (row row) check(m *move, c *client.Client, when string) {
 	if view == nil {
 		m.t.Fatalf("%s: %v", when, err)
 	}
-	if view.RootVersion() != row.root || !errors.Is(err, row.want) {
-		m.t.Fatalf("%s: root v%d, want v%d; %v, want %v", when, view.RootVersion(), row.root, err, row.want)
+	if view.Root().Version() != row.root || !errors.Is(err, row.want) {
+		m.t.Fatalf("%s: root v%d, want v%d; %v, want %v", when, view.Root().Version(), row.root, err, row.want)
 	}
 	if err == nil {
 		a, err := view.Find(m.t.Context(), tuftest.Path)

@@ -146,7 +146,7 @@ func TestRequestsBesidePlain(t *testing.T) {
 	theirs := &goTUF{dir: t.TempDir(), repo: tuftest.NewPlain()}
 	theirs.root = theirs.repo.Files["1.root.json"]
 	plain := 0
-	c, err := client.New(theirs.root, &client.Config{Store: client.Memory(), UnsafeNoReview: true, Sources: []client.Source{memorySource{theirs.repo, &plain}}, Now: clock})
+	c, err := client.New(theirs.root, &client.Config{Store: client.MemStore(), UnsafeNoReview: true, Sources: []client.Source{memorySource{theirs.repo, &plain}}, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

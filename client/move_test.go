@@ -65,7 +65,7 @@ func (m *move) list(a, b, z tuftest.Doc) []any {
 
 // newMove publishes the four roots of a move. change edits root 1 before that.
 func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
-	m := &move{web: newWeb(t), order: order, pinAt: 1, store: client.Memory()}
+	m := &move{web: newWeb(t), order: order, pinAt: 1, store: client.MemStore()}
 	m.publish(change...)
 	m.serve(4)
 	return m
@@ -178,8 +178,8 @@ func (m *move) awake(n int) {
 	m.t.Helper()
 	m.serve(n)
 	view, err := m.product(m.store).Refresh(m.t.Context())
-	if err != nil || view.RootVersion() != int64(n) {
-		m.t.Fatalf("before: root v%d, %v", view.RootVersion(), err)
+	if err != nil || view.Root().Version() != int64(n) {
+		m.t.Fatalf("before: root v%d, %v", view.Root().Version(), err)
 	}
 	m.serve(4)
 }
@@ -187,7 +187,7 @@ func (m *move) awake(n int) {
 // copyStore returns a memory store with the files of another.
 func copyStore(t *testing.T, from client.Store) client.Store {
 	t.Helper()
-	to := client.Memory()
+	to := client.MemStore()
 	for _, folder := range []string{"", "roots", "roles", "evidence", "recovery"} {
 		names, err := from.List(folder)
 		if folder == "" {

@@ -155,7 +155,7 @@ func (n *named) dialed(addr string) int {
 func (n *named) finds(root int64, want error) {
 	n.t.Helper()
 	view, err := n.product(n.store).Refresh(n.t.Context())
-	if view == nil || view.RootVersion() != root || !errors.Is(err, want) {
+	if view == nil || view.Root().Version() != root || !errors.Is(err, want) {
 		n.t.Fatalf("want root v%d and %v: %v", root, want, err)
 	}
 }
@@ -189,7 +189,7 @@ func TestNames(t *testing.T) {
 	n.finds(4, nil)
 	n.does(unreachable, hostB, hostZ)
 	evil(n.move)
-	n.finds(4, client.ErrDark)
+	n.finds(4, client.ErrUnreachable)
 	if dials, queries := n.dialed("192.0.2.1"), n.names.queries(hostA); dials > 0 || queries > 0 {
 		t.Errorf("the retired location: %d connections, its name was looked up %d times", dials, queries)
 	}
@@ -197,7 +197,7 @@ func TestNames(t *testing.T) {
 
 	// Malware modified the hosts file.
 	n.names.points("0.0.0.0", hostA, hostB, hostZ)
-	n.finds(4, client.ErrDark)
+	n.finds(4, client.ErrUnreachable)
 	with := n.config
 	newer := n.at[4].Clone()
 	newer.NextRoot(nothing)
@@ -211,7 +211,7 @@ func TestNames(t *testing.T) {
 		http.Redirect(rw, r, "https://portal.example/", http.StatusFound)
 	})
 	n.names.points("192.0.2.66", hostB, hostZ)
-	n.finds(5, client.ErrDark)
+	n.finds(5, client.ErrUnreachable)
 	if n.dialed("192.0.2.66") == 0 {
 		t.Error("the middlebox was not contacted")
 	}
@@ -221,7 +221,7 @@ func TestNames(t *testing.T) {
 	})
 	n.names.points("192.0.2.67", hostB, hostZ)
 	n.names.queries("")
-	n.finds(5, client.ErrDark)
+	n.finds(5, client.ErrUnreachable)
 	if q := n.names.queries(hostA); q > 0 {
 		t.Error("a redirect was followed")
 	}
@@ -233,5 +233,5 @@ func TestNames(t *testing.T) {
 
 	// The name server is down.
 	n.names.conn.Close()
-	n.finds(5, client.ErrDark)
+	n.finds(5, client.ErrUnreachable)
 }

@@ -52,7 +52,7 @@ func New(pin []byte, cfg *Config) (*Client, error) {
 			return nil, failure(err)
 		}
 		c.dir = filepath.Join(dir, id)
-		c.store = Folder(c.dir)
+		c.store = DirStore(c.dir)
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

@@ -125,7 +125,7 @@ func TestLatestFollowsTheRules(t *testing.T) {
 		for deny := -1; deny < len(spellings); deny += 1 + rng.IntN(8) {
 			view := s.good(s.client(func(c *client.Config) {
 				if deny >= 0 {
-					c.Deny = []string{one(spellings[deny]...)}
+					c.DenyVersions = []string{one(spellings[deny]...)}
 				}
 			}), 1)
 			for installed := -1; installed < len(spellings); installed++ {
@@ -211,12 +211,12 @@ func FuzzLatest(f *testing.F) {
 		renew(s.repo)
 		cfg := func(c *client.Config) {
 			if deny != "" {
-				c.Deny = []string{deny}
+				c.DenyVersions = []string{deny}
 			}
 		}
 		denied, badDeny := tuf.ParseVersion(deny)
 		if deny != "" && badDeny != nil {
-			if _, err := client.New(s.pin(), &client.Config{Dir: s.dir, Deny: []string{deny}}); err == nil {
+			if _, err := client.New(s.pin(), &client.Config{Dir: s.dir, DenyVersions: []string{deny}}); err == nil {
 				t.Fatalf("%q is not a version, and denied", deny)
 			}
 			cfg = func(*client.Config) {}

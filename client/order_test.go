@@ -183,7 +183,7 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 				t.Fatalf("%+v, %v", got, err)
 			}
 			d := got.Decisions[0]
-			if d.Accepted || d.Reason != client.ReasonMalformed || d.Path != "agent/file-1" || d.Role != "" || !strings.Contains(d.Sentence, tt.says) || tuftest.BadText(d.Sentence) != "" {
+			if d.Accepted || d.Reason != "malformed" || d.Path != "agent/file-1" || d.Role != "" || !strings.Contains(d.Sentence, tt.says) || tuftest.BadText(d.Sentence) != "" {
 				t.Errorf("%+v", d)
 			}
 			if got, err := ask("tool", ""); err != nil || got.Version != "1.0.0" {
@@ -192,10 +192,10 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 			if got, err := ask("other", "1.0.0"); err != nil || got.Version != "2.0.0" || len(got.Decisions) > 1 && field != "product" {
 				t.Errorf("%+v, %v", got, err)
 			}
-			if d := view.Decide(t.Context(), "agent/file-1"); d.Reason != client.ReasonMalformed || !errors.Is(d.Err, tuf.ErrRelease) {
+			if d := view.Decide(t.Context(), "agent/file-1"); d.Reason != "malformed" || !errors.Is(d.Err, tuf.ErrRelease) {
 				t.Errorf("%+v", d)
 			}
-			if d, err := view.Status(t.Context(), "agent/file-1", strings.Repeat("0", 64)); err != nil || d.Accepted || d.Reason != client.ReasonMalformed {
+			if d, err := view.CheckInstalled(t.Context(), "agent/file-1", strings.Repeat("0", 64)); err != nil || d.Accepted || d.Reason != "malformed" {
 				t.Errorf("%+v, %v", d, err)
 			}
 			// It is a statement of the parties, not of a location: no other location is
@@ -236,7 +236,7 @@ func TestInstalledMustBeAVersion(t *testing.T) {
 func TestOnlyAndDenyMustBeVersions(t *testing.T) {
 	w := newWeb(t)
 	made := func(only string, deny ...string) error {
-		_, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), Only: only, Deny: deny})
+		_, err := client.New(w.pin(), &client.Config{Dir: t.TempDir(), AllowVersion: only, DenyVersions: deny})
 		return err
 	}
 	for _, only := range []string{"", "1", "v1.2.3", "1.2-rc.1", "1.", "v11.4.", "01.2.3.4."} {
@@ -245,12 +245,12 @@ func TestOnlyAndDenyMustBeVersions(t *testing.T) {
 		}
 	}
 	for _, only := range []string{"x", "1.x", "1.*", ".", "v.", "1..", " 1", "1.0 ", ">=1", "1.0-rc.", "1+2.", "1,2", "\n"} {
-		if err := made(only); err == nil || !strings.Contains(err.Error(), "Config.Only") || tuftest.BadText(err.Error()) != "" {
+		if err := made(only); err == nil || !strings.Contains(err.Error(), "Config.AllowVersion") || tuftest.BadText(err.Error()) != "" {
 			t.Errorf("Only %q: %v", only, err)
 		}
 	}
 	for _, deny := range []string{"", "1.x", "1.", "latest", "1.0 ", "\u202e1"} {
-		if err := made("", "1.0", deny); err == nil || !strings.Contains(err.Error(), "Config.Deny[1]") || tuftest.BadText(err.Error()) != "" {
+		if err := made("", "1.0", deny); err == nil || !strings.Contains(err.Error(), "Config.DenyVersions[1]") || tuftest.BadText(err.Error()) != "" {
 			t.Errorf("Deny %q: %v", deny, err)
 		}
 	}
@@ -271,15 +271,15 @@ func TestAllowDowngrade(t *testing.T) {
 		query{back("1.0.0"), "1.1.0", nil}, // and step by step
 		query{back("1.0.5"), "1.1.0", nil},
 		query{back(""), "2.0.0", nil})
-	deny := func(list ...string) func(*client.Config) { return func(c *client.Config) { c.Deny = list } }
+	deny := func(list ...string) func(*client.Config) { return func(c *client.Config) { c.DenyVersions = list } }
 	s.answers(s.client(deny("2.0.0")), query{back("2.0.0"), "1.1.0", nil}, query{back("9.0.0"), "1.1.0", nil}, query{on("2.0.0"), "", nil}, query{back("1.1.0"), "", client.ErrDenied})
 	s.answers(s.client(deny("2.0.0", "1.1", "1")), query{back("2.0.0"), "", client.ErrDenied})
-	s.answers(s.client(func(c *client.Config) { c.Only = "1.0." }), query{back("2.0.0"), "1.0.0", nil})
+	s.answers(s.client(func(c *client.Config) { c.AllowVersion = "1.0." }), query{back("2.0.0"), "1.0.0", nil})
 
 	// A rollout, a deferral or a hold of the installed version causes no downgrade.
 	s.lists(rel("1.0.0"), rel("2.0.0", halted))
 	s.answers(s.client(), query{back("2.0.0"), "", nil}, query{back("3.0.0"), "1.0.0", nil})
-	s.answers(s.client(func(c *client.Config) { c.Defer = time.Hour }), query{back("2.0.0"), "", nil})
+	s.answers(s.client(func(c *client.Config) { c.DeferFor = time.Hour }), query{back("2.0.0"), "", nil})
 	s.lists(rel("1.0.0"), rel("2.0.0"))
 	s.repo.AddTarget("agent/file-1", "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
 	renew(s.repo)
@@ -449,7 +449,7 @@ func TestDeferOfMany(t *testing.T) {
 		list = append(list, rel(fmt.Sprint(i+1)))
 	}
 	s.lists(list...)
-	wait := s.client(func(c *client.Config) { c.Defer = time.Hour })
+	wait := s.client(func(c *client.Config) { c.DeferFor = time.Hour })
 	s.answers(wait, query{on(""), "", client.ErrDeferred})
 	s.now = s.now.Add(time.Hour)
 	s.answers(wait, query{on(""), "260", nil})

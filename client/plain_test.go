@@ -89,8 +89,8 @@ func TestPlainRequests(t *testing.T) {
 	p.repo.NextRoot(nothing)
 	p.repo.NextRoot(nothing)
 	view := p.refresh(p.client(), nil, "2.root", "3.root", "4.root", "timestamp")
-	if view.RootVersion() != 3 || view.State() != client.StateOK || view.Place() != "source 1" {
-		t.Errorf("root v%d, %s from %s", view.RootVersion(), view.State(), view.Place())
+	if view.Root().Version() != 3 || view.Err() != nil || view.Place() != "source 1" {
+		t.Errorf("root v%d, %v from %s", view.Root().Version(), view.Err(), view.Place())
 	}
 
 	// Delegated roles are fetched on demand, once.
@@ -181,8 +181,8 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	attacker.Bump("targets")
 	attacker.Publish()
 	view := p.refresh(p.client(), client.ErrNoContent, "3.root")
-	if view.RootVersion() != 2 || len(view.Evidence()) != 1 || !errors.Is(view.Err(), tuf.ErrThreshold) {
-		t.Errorf("root v%d, evidence %q, %v", view.RootVersion(), view.Evidence(), view.Err())
+	if view.Root().Version() != 2 || len(view.Evidence()) != 1 || !errors.Is(view.Err(), tuf.ErrThreshold) {
+		t.Errorf("root v%d, evidence %q, %v", view.Root().Version(), view.Evidence(), view.Err())
 	}
 	p.repo = honest
 	p.refresh(p.client(), nil, "3.root", "timestamp")
@@ -237,8 +237,8 @@ func TestPlainServerErrorForNextRoot(t *testing.T) {
 	p.repo.NextRoot(nothing)
 	p.fails = "metadata/3.root.json"
 	view, err := p.client().Refresh(t.Context())
-	if err != nil || view.RootVersion() != 2 {
-		t.Fatalf("root v%d, %v", view.RootVersion(), err)
+	if err != nil || view.Root().Version() != 2 {
+		t.Fatalf("root v%d, %v", view.Root().Version(), err)
 	}
 }
 

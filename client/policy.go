@@ -41,7 +41,7 @@ func (v *View) allowed(c candidate, q Query, installed tuf.Version, seen map[str
 			return fmt.Errorf("%w: %s requires %s or newer, installed is %s", ErrMinVersion, c.name(), text.Name(rel.MinVersion), text.Name(q.Installed))
 		}
 	}
-	if wait := v.client.cfg.Defer; wait > 0 {
+	if wait := v.client.cfg.DeferFor; wait > 0 {
 		at, ok := seen[sum]
 		if !ok { // more than maxSeen are deferred
 			at = v.now
@@ -71,9 +71,9 @@ func share(seed, sha256sum string) int {
 const maxSeen = 256
 
 // firstSeen returns when this client first saw each approved release; nil without
-// Config.Defer. Setting the clock back restarts the deferral.
+// Config.DeferFor. Setting the clock back restarts the deferral.
 func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time.Time, error) {
-	if v.client.cfg.Defer <= 0 {
+	if v.client.cfg.DeferFor <= 0 {
 		return nil, nil
 	}
 	s, err := openState(ctx, v.client.store, v.client.log)
@@ -94,7 +94,7 @@ func (v *View) firstSeen(ctx context.Context, list []candidate) (map[string]time
 	}
 	// Other clients of this state may query other products.
 	for sum, at := range s.Seen {
-		if _, ok := seen[sum]; !ok && len(seen) < maxSeen && v.now.Sub(at) < 2*v.client.cfg.Defer {
+		if _, ok := seen[sum]; !ok && len(seen) < maxSeen && v.now.Sub(at) < 2*v.client.cfg.DeferFor {
 			seen[sum] = at
 		}
 	}

@@ -89,7 +89,7 @@ func TestEveryOperatorHasItsTurn(t *testing.T) {
 						hide(w, slices.Concat(hostsOf(0, honest), hostsOf(honest+1, n)))
 						w.repo.NextRoot(nothing)
 						renew(w.repo)
-						got := w.probes(t, daily, 3*bound, func(v *client.View) bool { return v.RootVersion() == 2 })
+						got := w.probes(t, daily, 3*bound, func(v *client.View) bool { return v.Root().Version() == 2 })
 						if got > bound {
 							t.Errorf("host %d alone has the root: found by probe %d, want %d at most", honest, got, bound)
 						}
@@ -130,7 +130,7 @@ func TestEveryTimestampHasItsTurn(t *testing.T) {
 				w.good(w.client(), 1)
 				w.shows(w.repo.Clone(), slices.Concat(hostsOf(0, honest), hostsOf(honest+1, 5))...)
 				holdBack(w.repo)
-				if got := w.probes(t, daily, 10, func(v *client.View) bool { return v.Timestamp() == 6 }); got > 2 {
+				if got := w.probes(t, daily, 10, func(v *client.View) bool { return v.TimestampVersion() == 6 }); got > 2 {
 					t.Errorf("seen by probe %d, want 2 at most", got)
 				}
 			})
@@ -145,7 +145,7 @@ func TestProcessesShareTurns(t *testing.T) {
 	w.good(one, 1) // host 1
 	w.shows(w.repo.Clone(), hostsOf(0, 3)...)
 	w.repo.NextRoot(nothing)
-	if view, err := two.Refresh(t.Context()); err != nil || view.RootVersion() != 1 { // host 2
+	if view, err := two.Refresh(t.Context()); err != nil || view.Root().Version() != 1 { // host 2
 		t.Fatal(view, err)
 	}
 	w.now = w.now.Add(time.Hour)
@@ -173,7 +173,7 @@ func TestMirrorsOfOneOperatorTakeTurns(t *testing.T) {
 				w.shows(w.repo.Clone(), nth(0), nth(1))
 				w.shows(w.repo, honest)
 				w.repo.NextRoot(nothing)
-				if got := w.probes(t, daily, 10, func(v *client.View) bool { return v.RootVersion() == 2 }); got > 2 {
+				if got := w.probes(t, daily, 10, func(v *client.View) bool { return v.Root().Version() == 2 }); got > 2 {
 					t.Errorf("found by probe %d", got)
 				}
 			})
@@ -206,7 +206,7 @@ func TestTurnOfALocationThatFails(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if view.RootVersion() == 2 {
+					if view.Root().Version() == 2 {
 						break
 					}
 					if n > 2*(fails+1) {
@@ -229,8 +229,8 @@ func TestTurnOfAWholeChain(t *testing.T) {
 	}
 	var seen []int64
 	w.probes(t, true, 6, func(v *client.View) bool {
-		seen = append(seen, v.RootVersion())
-		return v.RootVersion() == 6
+		seen = append(seen, v.Root().Version())
+		return v.Root().Version() == 6
 	})
 	if i := slices.IndexFunc(seen, func(v int64) bool { return v != 1 }); i < 0 || seen[i] != 6 {
 		t.Errorf("roots after each probe: %v", seen)
@@ -293,8 +293,8 @@ func TestOneOperatorIsEnough(t *testing.T) {
 		}
 	}
 	w.now = tuftest.Now.AddDate(0, 1, 0) // the root has expired, and so has all content
-	if view := w.bad(w.client(), tuf.ErrExpired); view.RootVersion() != 2 {
-		t.Errorf("at root v%d", view.RootVersion())
+	if view := w.bad(w.client(), tuf.ErrExpired); view.Root().Version() != 2 {
+		t.Errorf("at root v%d", view.Root().Version())
 	}
 }
 

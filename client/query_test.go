@@ -66,7 +66,7 @@ func TestMinVersion(t *testing.T) {
 	c := s.client()
 	q := func(version string) client.Query { return client.Query{Installed: version} }
 	rel := s.offers(c, q("1.0.0"), "2.1.0", nil)
-	if len(rel.Decisions) != 3 || rel.Decisions[0].Reason != client.ReasonMinVersion || rel.Decisions[1].Reason != client.ReasonMinVersion || !rel.Decisions[2].Accepted {
+	if len(rel.Decisions) != 3 || rel.Decisions[0].Reason != "min-version" || rel.Decisions[1].Reason != "min-version" || !rel.Decisions[2].Accepted {
 		t.Errorf("%+v", rel.Decisions)
 	}
 	s.offers(c, q("2.1.0"), "3.0.0", nil)
@@ -86,7 +86,7 @@ func TestRollout(t *testing.T) {
 	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 25}))
 	got := 0
 	for range 100 {
-		inMemory := func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() }
+		inMemory := func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.MemStore() }
 		c := s.client(inMemory)
 		rel, err := s.good(c, 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: "1.0.0"})
 		if err == nil && rel.Version == "2.0.0" {
@@ -138,20 +138,20 @@ func TestAdministrator(t *testing.T) {
 		reason error
 	}{
 		{"nothing", func(*client.Config) {}, "2.0.0", nil},
-		{"deny", func(c *client.Config) { c.Deny = []string{"2.0.0"} }, "1.1.0", nil},
-		{"deny all", func(c *client.Config) { c.Deny = []string{"2.0.0", "1.1.0"} }, "", client.ErrDenied},
-		{"only one", func(c *client.Config) { c.Only = "1.1.0" }, "1.1.0", nil},
-		{"only a line", func(c *client.Config) { c.Only = "1." }, "1.1.0", nil},
-		{"only, none of them", func(c *client.Config) { c.Only = "1" }, "", client.ErrDenied},
-		{"deny, other spelling", func(c *client.Config) { c.Deny = []string{"v2+x"} }, "1.1.0", nil},
-		{"deny another", func(c *client.Config) { c.Deny = []string{"2.0.0-rc.1"} }, "2.0.0", nil},
-		{"only one, other spelling", func(c *client.Config) { c.Only = "v1.1" }, "1.1.0", nil},
-		{"only a prefix, other spelling", func(c *client.Config) { c.Only = "v01." }, "1.1.0", nil},
-		{"only a longer prefix", func(c *client.Config) { c.Only = "1.1.0.0." }, "1.1.0", nil},
-		{"only a prefix that ends with 0", func(c *client.Config) { c.Only = "1.0." }, "", client.ErrDenied},
-		{"only a partial number", func(c *client.Config) { c.Only = "20." }, "", client.ErrDenied},
-		{"only a prefix, but one of it", func(c *client.Config) { c.Only, c.Deny = "2.", []string{"2"} }, "", client.ErrDenied},
-		{"defer", func(c *client.Config) { c.Defer = time.Hour }, "", client.ErrDeferred},
+		{"deny", func(c *client.Config) { c.DenyVersions = []string{"2.0.0"} }, "1.1.0", nil},
+		{"deny all", func(c *client.Config) { c.DenyVersions = []string{"2.0.0", "1.1.0"} }, "", client.ErrDenied},
+		{"only one", func(c *client.Config) { c.AllowVersion = "1.1.0" }, "1.1.0", nil},
+		{"only a line", func(c *client.Config) { c.AllowVersion = "1." }, "1.1.0", nil},
+		{"only, none of them", func(c *client.Config) { c.AllowVersion = "1" }, "", client.ErrDenied},
+		{"deny, other spelling", func(c *client.Config) { c.DenyVersions = []string{"v2+x"} }, "1.1.0", nil},
+		{"deny another", func(c *client.Config) { c.DenyVersions = []string{"2.0.0-rc.1"} }, "2.0.0", nil},
+		{"only one, other spelling", func(c *client.Config) { c.AllowVersion = "v1.1" }, "1.1.0", nil},
+		{"only a prefix, other spelling", func(c *client.Config) { c.AllowVersion = "v01." }, "1.1.0", nil},
+		{"only a longer prefix", func(c *client.Config) { c.AllowVersion = "1.1.0.0." }, "1.1.0", nil},
+		{"only a prefix that ends with 0", func(c *client.Config) { c.AllowVersion = "1.0." }, "", client.ErrDenied},
+		{"only a partial number", func(c *client.Config) { c.AllowVersion = "20." }, "", client.ErrDenied},
+		{"only a prefix, but one of it", func(c *client.Config) { c.AllowVersion, c.DenyVersions = "2.", []string{"2"} }, "", client.ErrDenied},
+		{"defer", func(c *client.Config) { c.DeferFor = time.Hour }, "", client.ErrDeferred},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.web.t, s.dir = t, t.TempDir()
@@ -164,7 +164,7 @@ func TestAdministrator(t *testing.T) {
 // clock back does not shorten that, nor extend it forever.
 func TestDefer(t *testing.T) {
 	s := newShop(t)
-	wait := func(c *client.Config) { c.Defer = 24 * time.Hour }
+	wait := func(c *client.Config) { c.DeferFor = 24 * time.Hour }
 	s.list(1, "1.0.0")
 	s.offers(s.client(wait), client.Query{}, "", client.ErrDeferred)
 	s.now = s.now.Add(23 * time.Hour)
@@ -194,32 +194,32 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	status := func(accepted bool, want client.Reason, contains string) {
+	status := func(accepted bool, want string, contains string) {
 		t.Helper()
-		d, err := s.good(c, 1).Status(t.Context(), path, a.SHA256())
+		d, err := s.good(c, 1).CheckInstalled(t.Context(), path, a.SHA256())
 		if err != nil || d.Accepted != accepted || d.Reason != want || !strings.Contains(d.String(), contains) {
 			t.Fatalf("%v, %+v", err, d)
 		}
 	}
-	status(true, client.ReasonApproved, "tool 1.0.0 is accepted: "+path+", 10 bytes")
+	status(true, "approved", "tool 1.0.0 is accepted: "+path+", 10 bytes")
 	s.repo.AddTarget(path, "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
 	renew(s.repo)
-	status(false, client.ReasonHeld, "is refused: client: tuf: "+path+": held by review: until")
+	status(false, "held", "is refused: client: tuf: "+path+": held by review: until")
 	s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
 	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": a.SHA256(), "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
 	renew(s.repo)
-	status(false, client.ReasonRecalled, `recalled by review at 2030-01-15T12:00:00Z: "eats files"`)
+	status(false, "recalled", `recalled by review at 2030-01-15T12:00:00Z: "eats files"`)
 	s.offers(c, client.Query{}, "", client.ErrRecalled) // although both still list it
 	// The same bytes under another path are refused too, by every call.
 	alias := "agent/tool-latest"
 	s.repo.AddTarget(alias, "tool 1.0.0", nil, "vendor-agent", "review-agent")
 	renew(s.repo)
 	view := s.good(c, 1)
-	if d := view.Decide(t.Context(), alias); d.Accepted || d.Reason != client.ReasonRecalled || !strings.Contains(d.String(), "as "+path) {
+	if d := view.Decide(t.Context(), alias); d.Accepted || d.Reason != "recalled" || !strings.Contains(d.String(), "as "+path) {
 		t.Errorf("%+v", d)
 	}
 	for _, sum := range []string{a.SHA256(), strings.ToUpper(a.SHA256())} {
-		if d, err := view.Status(t.Context(), alias, sum); err != nil || d.Reason != client.ReasonRecalled {
+		if d, err := view.CheckInstalled(t.Context(), alias, sum); err != nil || d.Reason != "recalled" {
 			t.Errorf("%+v, %v", d, err)
 		}
 	}
@@ -228,20 +228,20 @@ func TestStatus(t *testing.T) {
 	// Other bytes of this name are not the installed ones.
 	tuftest.At(s.repo.Roles["review-agent"], "x-visum-recalled", 0)["sha256"] = strings.Repeat("ab", 32)
 	renew(s.repo)
-	status(true, client.ReasonApproved, "")
+	status(true, "approved", "")
 	s.offers(c, client.Query{}, "1.0.0", nil)
 	delete(s.repo.Roles["review-agent"], "x-visum-recalled")
 	s.repo.AddTarget(path, "other bytes", nil, "vendor-agent", "review-agent")
 	renew(s.repo)
-	status(false, client.ReasonNotListed, "other bytes are listed by now")
+	status(false, "not-listed", "other bytes are listed by now")
 	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), path)
 	renew(s.repo)
-	status(false, client.ReasonNotApproved, "listed by vendor")
+	status(false, "not-approved", "listed by vendor")
 	s.list(1, "1.0.0")
-	status(true, client.ReasonApproved, "")
+	status(true, "approved", "")
 	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = c.Refresh(t.Context())
-	if _, err := view.Status(t.Context(), path, a.SHA256()); !errors.Is(err, client.ErrDark) {
+	if _, err := view.CheckInstalled(t.Context(), path, a.SHA256()); !errors.Is(err, client.ErrUnreachable) {
 		t.Error(err)
 	}
 }
@@ -262,14 +262,14 @@ func TestDecisionAsJSON(t *testing.T) {
 			t.Errorf("lacks %s: %s", part, data)
 		}
 	}
-	for path, want := range map[string]client.Reason{"agent/none": client.ReasonNotListed, "elsewhere": client.ReasonNotApproved} {
+	for path, want := range map[string]string{"agent/none": "not-listed", "elsewhere": "not-approved"} {
 		if d := view.Decide(t.Context(), path); d.Accepted || d.Reason != want || !strings.HasPrefix(d.Sentence, path+" is refused: ") || strings.Contains(d.Sentence, "\n") {
 			t.Errorf("%+v", d)
 		}
 	}
 	s.does(unreachable, vendorHost, cdnHost, reviewHost)
 	view, _ = s.client().Refresh(t.Context())
-	if d := view.Decide(t.Context(), path); view.State() != client.StateDark || d.Accepted || d.Reason != client.ReasonUnavailable || strings.Contains(d.Sentence, "\n") {
-		t.Errorf("%s: %+v", view.State(), d)
+	if d := view.Decide(t.Context(), path); !errors.Is(view.Err(), client.ErrUnreachable) || d.Accepted || d.Reason != "unavailable" || strings.Contains(d.Sentence, "\n") {
+		t.Errorf("%v: %+v", view.Err(), d)
 	}
 }

@@ -77,8 +77,8 @@ func TestRecoveryGoesAllTheWay(t *testing.T) {
 	}
 	driven.Publish()
 	w.shows(driven, vendorHost, cdnHost)
-	if view := w.good(w.client(), 1); view.Timestamp() < 1000 {
-		t.Fatalf("timestamp v%d", view.Timestamp())
+	if view := w.good(w.client(), 1); view.TimestampVersion() < 1000 {
+		t.Fatalf("timestamp v%d", view.TimestampVersion())
 	}
 	w.shows(nil, vendorHost, cdnHost)
 	w.repo.Recover(nothingElse, "bank1", "university")
@@ -94,7 +94,7 @@ func TestRecoveryGoesAllTheWay(t *testing.T) {
 		remove(w, file)
 	}
 	w.does(status(404, ".statement.json", nil), vendorHost, cdnHost, reviewHost)
-	w.bad(w.client(), client.ErrBehind)
+	w.bad(w.client(), client.ErrRootRollback)
 	w.does(nil, vendorHost, cdnHost, reviewHost)
 	w.good(w.client(), 3)
 }
@@ -116,8 +116,8 @@ func TestRegularRootCancelsRecovery(t *testing.T) {
 	w.repo = alive // the vendor still exists: compromised recovery keys are detected
 	w.shows(recovered, vendorHost, cdnHost)
 	view, err := w.client().Refresh(t.Context())
-	if view.RootVersion() != 2 || view.Root().Charter().Epoch() != 1 {
-		t.Fatalf("root v%d of epoch %d, %v", view.RootVersion(), view.Root().Charter().Epoch(), err)
+	if view.Root().Version() != 2 || view.Root().Charter().Epoch() != 1 {
+		t.Fatalf("root v%d of epoch %d, %v", view.Root().Version(), view.Root().Charter().Epoch(), err)
 	}
 	w.shows(nil, vendorHost, cdnHost)
 	w.good(w.client(), 2)
@@ -165,8 +165,8 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 			}
 			for range 10 {
 				view, err := w.client(func(c *client.Config) { c.Sources = sources }).Refresh(t.Context())
-				if err == nil || errors.Is(err, tuf.ErrHeld) || view.RootVersion() != 1 {
-					t.Fatalf("root v%d, %v", view.RootVersion(), err)
+				if err == nil || errors.Is(err, tuf.ErrHeld) || view.Root().Version() != 1 {
+					t.Fatalf("root v%d, %v", view.Root().Version(), err)
 				}
 				if name == "served by a malicious location" && len(view.Evidence()) != 2 {
 					t.Errorf("evidence %q", view.Evidence())
@@ -293,13 +293,13 @@ func TestManyRecoveries(t *testing.T) {
 		renew(w.repo)
 		for range 5 {
 			view := w.bad(c, client.ErrNoContent)
-			if !errors.Is(view.Err(), tuf.ErrHeld) || view.RootVersion() != int64(n-1) {
-				t.Fatalf("root v%d, %v", view.RootVersion(), view.Err())
+			if !errors.Is(view.Err(), tuf.ErrHeld) || view.Root().Version() != int64(n-1) {
+				t.Fatalf("root v%d, %v", view.Root().Version(), view.Err())
 			}
 			w.now = w.now.Add(2 * day)
 		}
-		if view := w.bad(c, client.ErrNoContent); view.RootVersion() != int64(n) {
-			t.Fatalf("root v%d, %v", view.RootVersion(), view.Err())
+		if view := w.bad(c, client.ErrNoContent); view.Root().Version() != int64(n) {
+			t.Fatalf("root v%d, %v", view.Root().Version(), view.Err())
 		}
 	}
 	w.does(nil, vendorHost, cdnHost)
@@ -321,8 +321,8 @@ func TestManyRecoveries(t *testing.T) {
 	mustWrite(t, w.state("roots", "19.root.json"), next.Files["recovery/19.root.json"])
 	w.good(newer, last)
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
-	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 1 {
-		t.Errorf("with the pin of root v1: root v%d, %v", view.RootVersion(), view.Err())
+	if view := w.bad(w.client(), client.ErrUnreachable); view.Root().Version() != 1 {
+		t.Errorf("with the pin of root v1: root v%d, %v", view.Root().Version(), view.Err())
 	}
 }
 
@@ -397,11 +397,11 @@ func TestRecoveryAndDamagedState(t *testing.T) {
 			damage(w)
 			for i := 0; ; i++ {
 				view, err := w.client().Refresh(t.Context())
-				if err == nil && view.RootVersion() == 2 {
+				if err == nil && view.Root().Version() == 2 {
 					break
 				}
-				if i == 6 || view.RootVersion() != 1 {
-					t.Fatalf("root v%d, %v", view.RootVersion(), err)
+				if i == 6 || view.Root().Version() != 1 {
+					t.Fatalf("root v%d, %v", view.Root().Version(), err)
 				}
 				w.now = w.now.Add(2 * day)
 			}
@@ -441,13 +441,13 @@ func TestContentEndsRecoveryWait(t *testing.T) {
 	}
 	w.does(away, vendorHost, cdnHost)
 	for range 5 {
-		if view := w.bad(w.client(), client.ErrNoContent); view.RootVersion() != 1 {
-			t.Fatalf("root v%d, %v", view.RootVersion(), view.Err())
+		if view := w.bad(w.client(), client.ErrNoContent); view.Root().Version() != 1 {
+			t.Fatalf("root v%d, %v", view.Root().Version(), view.Err())
 		}
 		w.now = w.now.Add(2 * day)
 	}
-	if view, _ := w.client().Refresh(t.Context()); view.RootVersion() != 2 {
-		t.Errorf("root v%d after the waiting period, %v", view.RootVersion(), view.Err())
+	if view, _ := w.client().Refresh(t.Context()); view.Root().Version() != 2 {
+		t.Errorf("root v%d after the waiting period, %v", view.Root().Version(), view.Err())
 	}
 }
 
@@ -462,7 +462,7 @@ func TestRecoveryAsksAllLocationsFirst(t *testing.T) {
 	w.shows(frozen, vendorHost, cdnHost)
 	w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
 	view := w.bad(w.client(), client.ErrNoContent)
-	if view.RootVersion() != 2 || errors.Is(view.Err(), tuf.ErrHeld) {
-		t.Errorf("root v%d, %v", view.RootVersion(), view.Err())
+	if view.Root().Version() != 2 || errors.Is(view.Err(), tuf.ErrHeld) {
+		t.Errorf("root v%d, %v", view.Root().Version(), view.Err())
 	}
 }

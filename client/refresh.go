@@ -9,7 +9,7 @@ import (
 
 // Refresh fetches the current state of the repository: the newest root, and the newest
 // complete set of content under it. On success the View answers Find and Latest.
-// Otherwise the error is one of [ErrDark], [ErrStale], [ErrBehind], [ErrPartial] and
+// Otherwise the error is one of [ErrUnreachable], [ErrStale], [ErrRootRollback], [ErrMoreRoots] and
 // [ErrNoContent], joined with the errors of each location. The View is then not nil and
 // reports the root's version and the evidence, but answers no questions. After a disk
 // error, or when ctx ends, the View is nil.
@@ -148,13 +148,13 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 	if w.comparing && w.compared {
 		c.compared = w.clock
 	}
-	return view, w.transient && (errors.Is(view.err, ErrDark) || errors.Is(view.err, ErrNoContent)), nil
+	return view, w.transient && (errors.Is(view.err, ErrUnreachable) || errors.Is(view.err, ErrNoContent)), nil
 }
 
 // lacking reports whether a refresh ended without content although roots were
 // available: then all locations are asked for a newer root before it fails.
 func lacking(err error) bool {
-	return errors.Is(err, ErrStale) || errors.Is(err, ErrNoContent) || errors.Is(err, ErrBehind)
+	return errors.Is(err, ErrStale) || errors.Is(err, ErrNoContent) || errors.Is(err, ErrRootRollback)
 }
 
 // recordRoot records the newest trusted root.

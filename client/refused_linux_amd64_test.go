@@ -86,7 +86,7 @@ func TestChmodIsRefused(t *testing.T) {
 			return
 		}
 		w := newWeb(t)
-		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
+		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.MemStore() })
 		if err := c.Save(t.Context(), w.approved(c), filepath.Join(t.TempDir(), "agent")); !errors.Is(err, syscall.EIO) {
 			t.Errorf("got %v", err)
 		}

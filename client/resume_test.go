@@ -352,7 +352,7 @@ func TestDownloadsWithoutRecord(t *testing.T) {
 	}
 	d = newDepot(t, 1, mib)
 	d.mirrors[0].tell(first(cutAfter(mib/2), down))
-	c := d.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
+	c := d.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.MemStore() })
 	a := d.approved(c)
 	if err := c.Save(t.Context(), a, file); err == nil || len(files(t, dir)) > 0 {
 		t.Errorf("%v, left %q", err, files(t, dir))

@@ -232,11 +232,11 @@ func (c *Client) checkRoot(w *walk, unconfirmed time.Duration) error {
 	}
 	switch {
 	case w.partial:
-		state = ErrPartial
+		state = ErrMoreRoots
 	case !w.answered:
-		state = ErrDark
+		state = ErrUnreachable
 	case w.rolledBack():
-		state = fmt.Errorf("%w: root v%d, seen v%d", ErrBehind, w.trusted.Version(), w.session.Root)
+		state = fmt.Errorf("%w: root v%d, seen v%d", ErrRootRollback, w.trusted.Version(), w.session.Root)
 	case old && probe.Enforce:
 		state = fmt.Errorf("%w: for %s fewer than %d operators confirmed it", ErrStale, unconfirmed.Round(time.Second), probe.MinOperators)
 	default:

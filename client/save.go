@@ -127,10 +127,10 @@ func (d *download) save(ctx context.Context, file string) (location string, err 
 	return location, nil
 }
 
-// Bytes downloads an approved target into memory, for small files such as notes and
+// ReadTarget downloads an approved target into memory, for small files such as notes and
 // settings. If it has more than limit bytes, the error wraps tuf.ErrTooLarge, and
 // nothing is requested. Otherwise it works like [Client.Save].
-func (c *Client) Bytes(ctx context.Context, a tuf.Approved, limit int64) ([]byte, error) {
+func (c *Client) ReadTarget(ctx context.Context, a tuf.Approved, limit int64) ([]byte, error) {
 	if err := c.check(a); err != nil {
 		return nil, err
 	}

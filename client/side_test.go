@@ -106,7 +106,7 @@ func (s side) file() string { return filepath.Join(s.Dir, "saved") }
 func (s side) ours() error {
 	ctx := context.Background()
 	c, err := client.New(s.Root, &client.Config{Dir: s.Dir, UnsafeNoReview: true, Now: clock, Retries: -1,
-		Sources: []client.Source{client.URL(s.URL+"metadata/", s.URL+"targets/")}})
+		Sources: []client.Source{client.HTTPSource(s.URL+"metadata/", s.URL+"targets/")}})
 	if err != nil {
 		return err
 	}

@@ -38,9 +38,9 @@ type Range struct {
 	Tag    string // identifies this version of the file at this source, "" if unknown
 }
 
-// FS returns a Source that reads a file system with the layout of a location: os.DirFS,
+// FSSource returns a Source that reads a file system with the layout of a location: os.DirFS,
 // an embedded tree, a zip.Reader.
-func FS(fsys fs.FS) Source { return fsSource{fsys} }
+func FSSource(fsys fs.FS) Source { return fsSource{fsys} }
 
 type fsSource struct{ fsys fs.FS }
 

@@ -28,7 +28,7 @@ func TestAnswersThatAreNotFiles(t *testing.T) {
 				t.Errorf("from %s, evidence %q", view.Place(), view.Evidence())
 			}
 			w.does(a, cdnHost, reviewHost)
-			w.bad(w.client(), client.ErrDark)
+			w.bad(w.client(), client.ErrUnreachable)
 		})
 	}
 }
@@ -41,23 +41,23 @@ func TestOddSources(t *testing.T) {
 		t.Error("a nil Source is accepted")
 	}
 	odd := fstest.MapFS{"metadata/2.root.json/x": &fstest.MapFile{}, "metadata/timestamp.json": &fstest.MapFile{Mode: fs.ModeNamedPipe}}
-	if _, err := client.FS(odd).Open(t.Context(), "metadata/timestamp.json"); !errors.Is(err, fs.ErrInvalid) {
+	if _, err := client.FSSource(odd).Open(t.Context(), "metadata/timestamp.json"); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("a pipe blocks: %v", err)
 	}
-	if _, err := client.FS(odd).Open(t.Context(), "metadata/5./../x.json"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := client.FSSource(odd).Open(t.Context(), "metadata/5./../x.json"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file in no file system is absent, not %v", err)
 	}
-	if r, err := client.List(elsewhere{}).(client.RangeSource).OpenAt(t.Context(), "targets/x", 5, ""); !errors.Is(err, client.ErrRange) {
+	if r, err := client.MultiSource(elsewhere{}).(client.RangeSource).OpenAt(t.Context(), "targets/x", 5, ""); !errors.Is(err, client.ErrRange) {
 		t.Errorf("a range that begins elsewhere: %v, %v", r, err)
 	}
-	sources := []client.Source{sourceFunc(func() (io.ReadCloser, error) { return nil, nil }), client.FS(odd)}
+	sources := []client.Source{sourceFunc(func() (io.ReadCloser, error) { return nil, nil }), client.FSSource(odd)}
 	c := w.client(func(cfg *client.Config) { cfg.Sources = sources })
 	sources[0] = nil // the client has its own copy
 	if view := w.good(c, 1); view.Place() != "main" {
 		t.Errorf("from %s", view.Place())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	f, err := client.FS(fstest.MapFS{"x": &fstest.MapFile{Data: []byte("data")}}).Open(ctx, "x")
+	f, err := client.FSSource(fstest.MapFS{"x": &fstest.MapFile{Data: []byte("data")}}).Open(ctx, "x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,8 +135,8 @@ func TestTooLarge(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })
 	w.repo.NextRoot(nothing)
-	if view := w.bad(c, tuf.ErrTooLarge); view.RootVersion() != 2 || !strings.Contains(view.Err().Error(), "more than 100 bytes") {
-		t.Errorf("at root v%d, %v", view.RootVersion(), view.Err())
+	if view := w.bad(c, tuf.ErrTooLarge); view.Root().Version() != 2 || !strings.Contains(view.Err().Error(), "more than 100 bytes") {
+		t.Errorf("at root v%d, %v", view.Root().Version(), view.Err())
 	}
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(name, "root.json") {

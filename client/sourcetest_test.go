@@ -34,10 +34,10 @@ func TestSources(t *testing.T) {
 			return webOf(t, files, func(r *http.Request) { r.Header.Del("Range") })
 		},
 		"list": func(t *testing.T, files map[string][]byte) client.Source {
-			return client.List(client.FS(fstest.MapFS{}), halfOf(t, files, 0), halfOf(t, files, 1))
+			return client.MultiSource(client.FSSource(fstest.MapFS{}), halfOf(t, files, 0), halfOf(t, files, 1))
 		},
 		"list of lists": func(t *testing.T, files map[string][]byte) client.Source {
-			return client.List(client.List(), client.List(onTheWeb(t, files)), inMemory(t, nil))
+			return client.MultiSource(client.MultiSource(), client.MultiSource(onTheWeb(t, files)), inMemory(t, nil))
 		},
 		"one without ranges": func(t *testing.T, files map[string][]byte) client.Source {
 			return struct{ client.Source }{inMemory(t, files)}
@@ -52,7 +52,7 @@ func inMemory(_ *testing.T, files map[string][]byte) client.Source {
 	for name, data := range files {
 		m[name] = &fstest.MapFile{Data: data}
 	}
-	return client.FS(m)
+	return client.FSSource(m)
 }
 
 // halfOf has every second file.
@@ -73,7 +73,7 @@ func inFolder(t *testing.T, files map[string][]byte) client.Source {
 		must(t, os.MkdirAll(filepath.Dir(file), 0o700))
 		mustWrite(t, file, data)
 	}
-	return client.FS(os.DirFS(dir))
+	return client.FSSource(os.DirFS(dir))
 }
 
 func inZip(t *testing.T, files map[string][]byte) client.Source {
@@ -88,7 +88,7 @@ func inZip(t *testing.T, files map[string][]byte) client.Source {
 	must(t, z.Close())
 	r, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 	must(t, err)
-	return client.FS(r)
+	return client.FSSource(r)
 }
 
 func onTheWeb(t *testing.T, files map[string][]byte) client.Source {
@@ -108,7 +108,7 @@ func webOf(t *testing.T, files map[string][]byte, change func(*http.Request)) cl
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 	}))
 	t.Cleanup(ts.Close)
-	return client.URL(ts.URL+"/r/metadata/", ts.URL+"/r/targets/")
+	return client.HTTPSource(ts.URL+"/r/metadata/", ts.URL+"/r/targets/")
 }
 
 // broken are sources that break the contract, by the subtest that must fail.

@@ -54,7 +54,7 @@ type state struct {
 	Wait      *tuf.Wait            `json:"wait,omitempty"`      // the waiting period of a recovery
 	Counter   int64                `json:"counter,omitempty"`   // highest counter of the verified recovery statements
 	Recovered []tuf.Wait           `json:"recovered,omitempty"` // completed waiting periods, each for an accepted recovery root
-	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases deferred by Config.Defer, by sha256
+	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases deferred by Config.DeferFor, by sha256
 }
 
 // pollQueues are the queues that determine the order of probes.

@@ -149,8 +149,8 @@ func TestRecoveryInDateStays(t *testing.T) {
 		t.Errorf("%d files of evidence, %d before", n, evidence)
 	}
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
-	if view := w.bad(w.client(), client.ErrDark); view.RootVersion() != 2 {
-		t.Errorf("root v%d", view.RootVersion())
+	if view := w.bad(w.client(), client.ErrUnreachable); view.Root().Version() != 2 {
+		t.Errorf("root v%d", view.Root().Version())
 	}
 }
 
@@ -175,7 +175,7 @@ func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 	w.repo = again
 	for range 6 {
 		w.now = w.now.Add(2 * day)
-		if view, err := w.client().Refresh(t.Context()); err == nil && view.RootVersion() == 2 {
+		if view, err := w.client().Refresh(t.Context()); err == nil && view.Root().Version() == 2 {
 			return
 		}
 	}
@@ -272,7 +272,7 @@ func TestViewExpires(t *testing.T) {
 		if _, err := view.Latest(t.Context(), client.Query{Product: "agent"}); !errors.Is(err, tuf.ErrExpired) {
 			t.Error(err)
 		}
-		if d := view.Decide(t.Context(), tuftest.Path); d.Accepted || d.Reason != client.ReasonExpired {
+		if d := view.Decide(t.Context(), tuftest.Path); d.Accepted || d.Reason != "expired" {
 			t.Errorf("%+v", d)
 		}
 	}
@@ -356,7 +356,7 @@ func TestPlainAdoptsCharter(t *testing.T) {
 		if err := c.Save(t.Context(), a, t.TempDir()+"/agent"); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, err := c.Bytes(t.Context(), a, 100); err != nil {
+		if _, err := c.ReadTarget(t.Context(), a, 100); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if err := c.Save(t.Context(), other, t.TempDir()+"/agent"); !errors.Is(err, tuf.ErrMismatch) {

@@ -109,7 +109,7 @@ func TestDamagedState(t *testing.T) {
 				}
 				w.shows(old, hosts...)
 				_, err = w.client().Refresh(t.Context())
-				if err == nil || !errors.Is(err, client.ErrBehind) && !errors.Is(err, tuf.ErrRollback) {
+				if err == nil || !errors.Is(err, client.ErrRootRollback) && !errors.Is(err, tuf.ErrRollback) {
 					t.Fatalf("the old root: %v", err)
 				}
 				w.shows(nil, hosts...)
@@ -153,7 +153,7 @@ func TestStateFilesHealEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.repo = old
-	w.bad(w.client(), client.ErrBehind)
+	w.bad(w.client(), client.ErrRootRollback)
 }
 
 // Without both floor files the numbers in the state hold, as long as the keys are the
@@ -312,7 +312,7 @@ func TestUnknownKindOfKeyIsNoEvidence(t *testing.T) {
 	env := tuftest.Doc{"signed": w.repo.Roles["timestamp"], "signatures": []any{tuftest.Doc{"keyid": "new", "sig": "00"}}}
 	w.does(body("timestamp.json", tuftest.Marshal(env)), vendorHost, cdnHost)
 	view := w.bad(w.client(), tuf.ErrUnknownKey)
-	if view.RootVersion() != 2 || len(view.Evidence()) > 0 || !strings.Contains(view.Err().Error(), `kind "ml-dsa"`) {
-		t.Errorf("root v%d, evidence %q, %v", view.RootVersion(), view.Evidence(), view.Err())
+	if view.Root().Version() != 2 || len(view.Evidence()) > 0 || !strings.Contains(view.Err().Error(), `kind "ml-dsa"`) {
+		t.Errorf("root v%d, evidence %q, %v", view.Root().Version(), view.Evidence(), view.Err())
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// Store keeps the state of the clients of one repository. [Folder] and [Memory] are
+// Store keeps the state of the clients of one repository. [DirStore] and [MemStore] are
 // implementations; package client/storetest tests others.
 //
 // Names have one or two slash-separated elements of letters a to z, digits and ".-_%",
@@ -35,9 +35,9 @@ type Store interface {
 	List(folder string) (map[string]int64, error)
 }
 
-// Memory returns a Store that lasts as long as the process: for tests and diskless
+// MemStore returns a Store that lasts as long as the process: for tests and diskless
 // systems. With an empty state a client has no rollback protection.
-func Memory() Store {
+func MemStore() Store {
 	return &memStore{lock: make(chan struct{}, 1), files: map[string][]byte{}}
 }
 

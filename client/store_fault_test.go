@@ -72,9 +72,9 @@ func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for n := 1; ; n++ {
 				w := newWeb(t)
-				mem := client.Memory()
+				mem := client.MemStore()
 				on := func(s client.Store) *client.Client {
-					return w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store, cfg.Defer = "", s, time.Hour })
+					return w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store, cfg.DeferFor = "", s, time.Hour })
 				}
 				w.good(on(mem), 1)
 				old := w.repo.Clone()
@@ -104,7 +104,7 @@ func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 				if err == nil {
 					w.shows(old, vendorHost, cdnHost, reviewHost)
 					if view, err := on(mem).Refresh(t.Context()); err == nil {
-						t.Fatalf("call %d: went back to root v%d", n, view.RootVersion())
+						t.Fatalf("call %d: went back to root v%d", n, view.Root().Version())
 					}
 					w.shows(nil, vendorHost, cdnHost, reviewHost)
 				}
@@ -154,7 +154,7 @@ func TestFullStore(t *testing.T) {
 	failed := 0
 	for room := 0; ; room += 1500 {
 		w := newWeb(t)
-		mem := client.Memory()
+		mem := client.MemStore()
 		on := func(s client.Store) *client.Client {
 			return w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", s })
 		}
@@ -231,7 +231,7 @@ func (stubborn) List(string) (map[string]int64, error) { return nil, fs.ErrPermi
 // key do not bind after a rotation.
 func TestStateFilesThatCannotBeRemoved(t *testing.T) {
 	p := newPlain(t)
-	store := client.Memory()
+	store := client.MemStore()
 	build := func() *client.Client {
 		c, err := client.New(p.pin, &client.Config{Store: stubborn{store}, UnsafeNoReview: true, Sources: []client.Source{p}, Now: clock, Retries: -1})
 		must(t, err)

@@ -12,21 +12,21 @@ func TestFolder(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) func() client.Store {
 		dir := filepath.Join(t.TempDir(), "made", "if", "absent")
 		// Reading does not create it.
-		if got, err := client.Folder(dir).List("roots"); err != nil || len(got) > 0 {
+		if got, err := client.DirStore(dir).List("roots"); err != nil || len(got) > 0 {
 			t.Fatal(got, err)
 		}
-		unlock, err := client.Folder(dir).Lock(t.Context())
+		unlock, err := client.DirStore(dir).Lock(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		unlock()
-		return func() client.Store { return client.Folder(dir) }
+		return func() client.Store { return client.DirStore(dir) }
 	})
 }
 
 func TestMemory(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) func() client.Store {
-		s := client.Memory()
+		s := client.MemStore()
 		return func() client.Store { return s }
 	})
 }
@@ -34,7 +34,7 @@ func TestMemory(t *testing.T) {
 // A client with a custom Store, and a second one that continues with it.
 func TestStoreOfTheCaller(t *testing.T) {
 	w := newWeb(t)
-	s := client.Memory()
+	s := client.MemStore()
 	inMemory := func(cfg *client.Config) { cfg.Dir, cfg.Store = "", s }
 	old := w.repo.Clone()
 	w.repo.NextRoot(nothing)

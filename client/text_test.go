@@ -71,7 +71,7 @@ func TestTextsOfHostileReleases(t *testing.T) {
 			}
 			d := view.Decide(t.Context(), "agent/"+evil)
 			oneLine(t, what, d.String(), true)
-			d, err = view.Status(t.Context(), "agent/tool-1.0.0", tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"].(string))
+			d, err = view.CheckInstalled(t.Context(), "agent/tool-1.0.0", tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"].(string))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -147,7 +147,7 @@ func TestTextsOfHostileLocations(t *testing.T) {
 		log := &logLaw{}
 		w.does(func(string, *http.Request) (*http.Response, error) { return nil, errors.New(evil) }, vendorHost, cdnHost, reviewHost)
 		_, err := w.client(func(c *client.Config) { c.Log = slog.New(log) }).Refresh(t.Context())
-		if !errors.Is(err, client.ErrDark) {
+		if !errors.Is(err, client.ErrUnreachable) {
 			t.Fatal(err)
 		}
 		oneLine(t, "transport", err.Error(), false)
@@ -184,7 +184,7 @@ func TestErrorsOnOneLine(t *testing.T) {
 	w := newWeb(t)
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
 	_, err := w.client().Refresh(t.Context())
-	if !errors.Is(err, client.ErrDark) || !errors.Is(err, errDark) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "client: no repository location is reachable; main: ") || strings.Contains(err.Error(), "client: client") {
+	if !errors.Is(err, client.ErrUnreachable) || !errors.Is(err, errDark) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "client: no repository location is reachable; main: ") || strings.Contains(err.Error(), "client: client") {
 		t.Errorf("%v", err)
 	}
 }

@@ -89,7 +89,7 @@ func TestUnsafeStale(t *testing.T) {
 			w.now = end.Add(tt.late)
 			z := bundle(t, w.repo)
 			in := func(cfg *client.Config) {
-				cfg.Sources, cfg.Offline, cfg.UnsafeStale = []client.Source{client.FS(z)}, true, tt.stale
+				cfg.Sources, cfg.Offline, cfg.UnsafeStale = []client.Source{client.FSSource(z)}, true, tt.stale
 			}
 			if !tt.ok {
 				w.bad(w.client(in), tuf.ErrExpired)
@@ -118,7 +118,7 @@ func TestUnsafeStale(t *testing.T) {
 	w := newWeb(t)
 	for what, cfg := range map[string]*client.Config{
 		"not offline": {Dir: t.TempDir(), UnsafeStale: week},
-		"below 0":     {Dir: t.TempDir(), Sources: []client.Source{client.FS(bundle(t, w.repo))}, Offline: true, UnsafeStale: -1},
+		"below 0":     {Dir: t.TempDir(), Sources: []client.Source{client.FSSource(bundle(t, w.repo))}, Offline: true, UnsafeStale: -1},
 	} {
 		if _, err := client.New(w.pin(), cfg); err == nil || !strings.Contains(err.Error(), "UnsafeStale") {
 			t.Errorf("%s: %v", what, err)
@@ -161,7 +161,7 @@ func TestUseOfABundle(t *testing.T) {
 	} {
 		w.now = tt.at
 		c := w.client(pin, func(cfg *client.Config) {
-			cfg.Sources, cfg.Offline, cfg.UnsafeStale = []client.Source{client.FS(z)}, true, tt.stale
+			cfg.Sources, cfg.Offline, cfg.UnsafeStale = []client.Source{client.FSSource(z)}, true, tt.stale
 		})
 		view, err := c.Refresh(t.Context())
 		if err == nil {

@@ -99,7 +99,7 @@ func TestCertificatesInTheClientsTime(t *testing.T) {
 				w.good(c, 1)
 				return
 			}
-			if view := w.bad(c, client.ErrDark); !strings.Contains(view.Err().Error(), "certificate has expired or is not yet valid") {
+			if view := w.bad(c, client.ErrUnreachable); !strings.Contains(view.Err().Error(), "certificate has expired or is not yet valid") {
 				t.Error(view.Err())
 			}
 		})
@@ -123,8 +123,8 @@ func TestCertificatesInTheTimeOfANewRoot(t *testing.T) {
 		trust(c)
 		return c
 	}
-	w.bad(build(), client.ErrDark)
-	stick := client.FS(fstest.MapFS{"metadata/2.root.json": {Data: w.repo.Files["2.root.json"]}})
+	w.bad(build(), client.ErrUnreachable)
+	stick := client.FSSource(fstest.MapFS{"metadata/2.root.json": {Data: w.repo.Files["2.root.json"]}})
 	w.good(build(stick), 2)
 	if got := w.asked("tls"); !slices.Contains(got, "metadata/3.root.json") {
 		t.Errorf("the locations were asked for %q", got)

@@ -28,44 +28,11 @@ type View struct {
 	err      error // why there is no content
 }
 
-// State is the result of a refresh as one word.
-type State string
-
-// The states of a [View]. Each except StateOK corresponds to the error of the same
-// name.
-const (
-	StateOK        State = "ok"         // current root, current content
-	StatePartial   State = "partial"    // [ErrPartial]
-	StateNoContent State = "no-content" // [ErrNoContent]
-	StateStale     State = "stale"      // [ErrStale]
-	StateDark      State = "dark"       // [ErrDark]
-	StateBehind    State = "behind"     // [ErrBehind]
-)
-
-// State returns the result of the refresh.
-func (v *View) State() State {
-	for _, s := range []struct {
-		err   error
-		state State
-	}{{ErrPartial, StatePartial}, {ErrDark, StateDark}, {ErrBehind, StateBehind}, {ErrStale, StateStale}} {
-		if errors.Is(v.err, s.err) {
-			return s.state
-		}
-	}
-	if v.err != nil {
-		return StateNoContent
-	}
-	return StateOK
-}
-
-// RootVersion returns the version of the newest trusted root.
-func (v *View) RootVersion() int64 { return v.trusted.Version() }
-
 // Root returns the newest trusted root.
 func (v *View) Root() *tuf.Root { return v.trusted }
 
-// Timestamp returns the version of the timestamp, 0 if there is no content.
-func (v *View) Timestamp() int64 {
+// TimestampVersion returns the version of the timestamp, 0 if there is no content.
+func (v *View) TimestampVersion() int64 {
 	if v.set == nil {
 		return 0
 	}
@@ -178,12 +145,12 @@ func (v *View) Decide(ctx context.Context, path string) Decision {
 	return v.decision(path, tuf.Release{}, a, err)
 }
 
-// Status reports whether an installed target may continue to run; path and sha256 are
+// CheckInstalled reports whether an installed target may continue to run; path and sha256 are
 // those of the Approved that was installed. Accepted is false if any party recalled
 // these bytes, under any path of their class, or if the path is held or no longer
 // listed; the product decides how to react. The error is not nil if no decision was
 // possible. A recall counts even if another role cannot be read.
-func (v *View) Status(ctx context.Context, path, sha256 string) (Decision, error) {
+func (v *View) CheckInstalled(ctx context.Context, path, sha256 string) (Decision, error) {
 	if v.err != nil {
 		return Decision{}, v.err
 	}
@@ -230,7 +197,7 @@ func (v *View) class(path string) string {
 }
 
 func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err error) Decision {
-	d := Decision{Reason: reason(err), Path: path, Root: v.trusted.Version(), Timestamp: v.Timestamp(), At: v.now, Err: err}
+	d := Decision{Reason: reason(err), Path: path, Root: v.trusted.Version(), Timestamp: v.TimestampVersion(), At: v.now, Err: err}
 	if claim != (tuf.Release{}) {
 		d.Release = &claim
 	}

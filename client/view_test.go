@@ -62,7 +62,7 @@ func TestDelegatedRoleFromMaliciousLocation(t *testing.T) {
 			if _, err := view.Find(t.Context(), "agent/deep/x"); err == nil {
 				t.Error("found without an honest location")
 			}
-			if d, err := view.Status(t.Context(), "agent/deep/x", ""); err == nil {
+			if d, err := view.CheckInstalled(t.Context(), "agent/deep/x", ""); err == nil {
 				t.Errorf("decided without an honest location: %v", d)
 			}
 			w.does(nil, cdnHost)

@@ -31,7 +31,7 @@ func waiting(t *testing.T, content string, retries int, fn func(t *testing.T, w 
 	edit := func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent") }
 	synctest.Test(t, func(t *testing.T) {
 		w := newWeb(t, edit)
-		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store, cfg.Retries = "", client.Memory(), retries })
+		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store, cfg.Retries = "", client.MemStore(), retries })
 		fn(t, w, c)
 	})
 }
@@ -66,7 +66,7 @@ func TestBackOff(t *testing.T) {
 			}
 			w.does(counts, vendorHost)
 			w.does(unreachable, cdnHost, reviewHost)
-			w.bad(c, client.ErrDark)
+			w.bad(c, client.ErrUnreachable)
 			check(t, when)
 			w.does(nil, vendorHost)
 			a := w.approved(c)
@@ -85,7 +85,7 @@ func TestBackOffIsBounded(t *testing.T) {
 	waiting(t, "the agent", 40, func(t *testing.T, w *web, c *client.Client) {
 		w.does(unreachable, vendorHost, cdnHost, reviewHost)
 		begun := time.Now()
-		w.bad(c, client.ErrDark)
+		w.bad(c, client.ErrUnreachable)
 		if took := time.Since(begun); took < 34*16*time.Second || took > 40*48*time.Second {
 			t.Errorf("took %s", took)
 		}
@@ -253,7 +253,7 @@ func TestSlowMetadata(t *testing.T) {
 					})), nil
 				}, vendorHost)
 				w.does(unreachable, cdnHost)
-				c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.Memory() })
+				c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.MemStore() })
 				begun := time.Now()
 				view, err := c.Refresh(t.Context())
 				if (err == nil) != tt.good {
@@ -277,7 +277,7 @@ func TestNoAnswer(t *testing.T) {
 		a := w.approved(c)
 		build := func() *client.Client {
 			return w.client(func(cfg *client.Config) {
-				cfg.Dir, cfg.Store = "", client.Memory()
+				cfg.Dir, cfg.Store = "", client.MemStore()
 				cfg.HTTP = &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 					if r.URL.Host == vendorHost {
 						<-r.Context().Done()

@@ -125,7 +125,7 @@ func TestSeveralSourcesOffline(t *testing.T) {
 		for name, data := range w.repo.Files {
 			m["metadata/"+name] = &fstest.MapFile{Data: data}
 		}
-		return client.FS(m)
+		return client.FSSource(m)
 	}
 	old := folder()
 	w.repo.NextRoot(nothing)
@@ -218,7 +218,7 @@ func TestWhenAProbeIsDue(t *testing.T) {
 // A refresh that ended with a disk error does not count as a probe.
 func TestProbeAfterADiskError(t *testing.T) {
 	w := newWeb(t)
-	disk := &crashing{client.Memory(), 1 << 30}
+	disk := &crashing{client.MemStore(), 1 << 30}
 	c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", disk })
 	w.good(c, 1)
 	renew(w.repo)
@@ -239,7 +239,7 @@ func TestProbeAfterADiskError(t *testing.T) {
 func TestDiskErrorIsNoFaultOfALocation(t *testing.T) {
 	for _, name := range []string{"timestamp.json", "snapshot.json", "roles/"} {
 		w := newWeb(t)
-		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", &noRoomFor{client.Memory(), name} })
+		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store = "", &noRoomFor{client.MemStore(), name} })
 		if _, err := c.Refresh(t.Context()); !errors.Is(err, errCrashed) {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -344,7 +344,7 @@ func TestUseUntil(t *testing.T) {
 	}
 	w.now = w.now.Add(time.Hour)
 	w.does(unreachable, vendorHost, reviewHost)
-	w.bad(c, client.ErrDark)
+	w.bad(c, client.ErrUnreachable)
 	a, err := view.Find(t.Context(), tuftest.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -401,9 +401,9 @@ func TestThreeHundredRoots(t *testing.T) {
 	w.repo = hundreds()
 	w.does(unreachable, vendorHost)
 	c := w.client()
-	view := w.bad(c, client.ErrPartial)
-	if view.RootVersion() != 257 {
-		t.Errorf("stopped at root v%d", view.RootVersion())
+	view := w.bad(c, client.ErrMoreRoots)
+	if view.Root().Version() != 257 {
+		t.Errorf("stopped at root v%d", view.Root().Version())
 	}
 	if n := len(w.asked(vendorHost)); n > 3 {
 		t.Errorf("waited for the unreachable location %d times", n)

@@ -183,8 +183,8 @@ func (w *web) good(c *client.Client, root int64) *client.View {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if view.RootVersion() != root {
-		w.t.Fatalf("at root v%d, want v%d", view.RootVersion(), root)
+	if view.Root().Version() != root {
+		w.t.Fatalf("at root v%d, want v%d", view.Root().Version(), root)
 	}
 	if _, err := view.Find(w.t.Context(), tuftest.Path); err != nil {
 		w.t.Fatal(err)

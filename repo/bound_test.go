@@ -75,7 +75,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 		cfg := &repo.Config{Now: func() time.Time { return tuftest.Now }, Pin: pin}
 		own := repo.New(m, cfg)
 		for name, call := range map[string]func() error{
-			"Clone":   func() error { return repo.New(newMemory(), cfg).Clone(t.Context(), client.FS(files), pin) },
+			"Clone":   func() error { return repo.New(newMemory(), cfg).Clone(t.Context(), client.FSSource(files), pin) },
 			"Bundle":  func() error { return own.Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true}) },
 			"Status":  func() error { _, err := own.Status(t.Context(), tuftest.Now); return err },
 			"Refresh": func() error { return own.Renew(t.Context()) },

@@ -117,7 +117,7 @@ func draftPath(path string) string {
 // Export writes a folder that travels to a signer who has no access to the
 // repository: laid out as a location, with the roots, the metadata that is
 // published, the target files that the draft lists anew, and what reviewers have
-// said of these and of all that is listed; and the draft, for [LoadDraft]. There, [New] with [Folder] of it reads what is published, [Repo.Diff]
+// said of these and of all that is listed; and the draft, for [LoadDraft]. There, [New] with [DirStore] of it reads what is published, [Repo.Diff]
 // says what the draft changes, and the files can be examined. dir may be there,
 // of an earlier export; it is made where it is not.
 func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {

@@ -114,7 +114,7 @@ func ExampleRepo_Bundle() {
 
 	var stick bytes.Buffer
 	check(vendor.Bundle(ctx, &stick, &repo.BundleOptions{Targets: func(path string) bool { return path == "agent/agent-1.1" }}))
-	z, err := zip.NewReader(bytes.NewReader(stick.Bytes()), int64(stick.Len())) // client.FS(z) is a source
+	z, err := zip.NewReader(bytes.NewReader(stick.Bytes()), int64(stick.Len())) // client.FSSource(z) is a source
 	check(err)
 	for _, f := range z.File {
 		fmt.Println(f.Name)

@@ -520,7 +520,7 @@ var raced = map[string]func(x *race, s *late) error{
 			z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 			noErr(x.t, err)
 			place := newMemory()
-			noErr(x.t, repo.New(place, x.config()).Clone(x.t.Context(), client.FS(z), x.pin))
+			noErr(x.t, repo.New(place, x.config()).Clone(x.t.Context(), client.FSSource(z), x.pin))
 			x.whole(place)
 		}
 		return err

@@ -41,7 +41,7 @@ func TestClientBins(t *testing.T) {
 				}
 				continue
 			}
-			data, err := c.Bytes(t.Context(), a, 1<<20)
+			data, err := c.ReadTarget(t.Context(), a, 1<<20)
 			noErr(t, err)
 			found[path] = string(data)
 		}

@@ -40,7 +40,7 @@ type Ledger interface {
 // share it: see [Config].SharedLedger.
 func StorageLedger(s Storage) Ledger { return storageLedger{s} }
 
-// DirLedger keeps a ledger in a folder, as [StorageLedger] over [Folder] does.
+// DirLedger keeps a ledger in a folder, as [StorageLedger] over [DirStore] does.
 // The folder is made with the first record. Records are flushed to the disk.
 func DirLedger(dir string) Ledger { return StorageLedger(Folder(dir)) }
 

@@ -156,7 +156,7 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	w.publish(w.stageRecovery(0, w.heirs("other")))
 	server := httptest.NewServer(repo.Handler(w.store))
 	defer server.Close()
-	place := client.URL(server.URL+"/metadata/", server.URL+"/targets/")
+	place := client.HTTPSource(server.URL+"/metadata/", server.URL+"/targets/")
 	cfg := w.config()
 	chain, err := repo.New(storage.ReadOnly(place), cfg).Chain(t.Context())
 	if err != nil || len(chain) != 3 {

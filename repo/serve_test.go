@@ -82,12 +82,12 @@ func TestBundle(t *testing.T) {
 	}
 	// A product takes it as a place.
 	z, _ := bundle(&repo.BundleOptions{Targets: func(string) bool { return true }})
-	if got, err := w.follow(client.FS(z), "agent/2"); err != nil || got != "agent 2" {
+	if got, err := w.follow(client.FSSource(z), "agent/2"); err != nil || got != "agent 2" {
 		t.Errorf("%q, %v", got, err)
 	}
 	// So does a mirror.
 	m := newMemory()
-	noErr(t, w.mirror(m).Clone(t.Context(), client.FS(z), w.pin()))
+	noErr(t, w.mirror(m).Clone(t.Context(), client.FSSource(z), w.pin()))
 	w.sameIn(m, "root 2 agent/1 agent/2")
 
 	// What is not right goes into none.
@@ -112,7 +112,7 @@ func TestHandlerServes(t *testing.T) {
 	w.update(add("2"))
 	ts := httptest.NewServer(repo.Handler(w.store))
 	defer ts.Close()
-	src := client.URL(ts.URL+"/metadata/", ts.URL+"/targets/")
+	src := client.HTTPSource(ts.URL+"/metadata/", ts.URL+"/targets/")
 	pending, err := repo.New(storage.ReadOnly(src), w.config()).Pending(t.Context(), "review")
 	if err != nil || len(pending) != 1 || pending[0].Path != "agent/2" {
 		t.Errorf("%v, %v", pending, err)

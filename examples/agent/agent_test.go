@@ -15,8 +15,8 @@ func TestPin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Pin()) != 64 {
-		t.Fatalf("fingerprint %q", c.Pin())
+	if len(c.PinFingerprint()) != 64 {
+		t.Fatalf("fingerprint %q", c.PinFingerprint())
 	}
 	if demo {
 		t.Fatal("built with the tag demo")

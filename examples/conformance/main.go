@@ -109,7 +109,7 @@ func refresh(ctx context.Context, o options, now time.Time) (*client.Client, *cl
 	}
 	c, err := client.New(pin, &client.Config{
 		Store:          newStore(o.metadataDir),
-		Sources:        []client.Source{client.URL(o.metadataURL, o.targetBaseURL)},
+		Sources:        []client.Source{client.HTTPSource(o.metadataURL, o.targetBaseURL)},
 		UnsafeNoReview: true,
 		Retries:        -1, // suites count requests
 		Now:            func() time.Time { return now },

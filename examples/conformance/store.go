@@ -24,7 +24,7 @@ type store struct {
 	dir          string
 }
 
-func newStore(dir string) store { return store{client.Folder(filepath.Join(dir, own)), dir} }
+func newStore(dir string) store { return store{client.DirStore(filepath.Join(dir, own)), dir} }
 
 // file is where a file of the client lies flat, "" where it does not.
 func (s store) file(name string) string {

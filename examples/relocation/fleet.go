@@ -25,7 +25,7 @@ type machine struct {
 
 	root     int64
 	location string
-	state    client.State
+	state    string // "ok", or the error of the last refresh in short
 	version  string
 	checks   int
 	problems []string // violated expectations
@@ -45,7 +45,7 @@ func newFleet(w *system, size int, seed uint64) (*fleet, error) {
 	f := &fleet{w: w, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	intervals := []struct{ share, every int }{{10, 1}, {50, 7}, {30, 14}, {10, 30}}
 	for i := range size {
-		m := &machine{name: fmt.Sprintf("machine-%d", i), store: client.Memory()}
+		m := &machine{name: fmt.Sprintf("machine-%d", i), store: client.MemStore()}
 		at := random.IntN(100)
 		for _, h := range intervals {
 			if m.every = h.every; at < h.share {
@@ -112,7 +112,7 @@ func (f *fleet) check(ctx context.Context, m *machine) error {
 	wrong := func(format string, args ...any) {
 		m.problems = append(m.problems, fmt.Sprintf("day %d: ", f.w.day)+fmt.Sprintf(format, args...))
 	}
-	m.root, m.state = view.RootVersion(), view.State()
+	m.root, m.state = view.Root().Version(), stateOf(err)
 	if m.root < before {
 		wrong("rollback from root %d to %d", before, m.root)
 	}
@@ -150,4 +150,20 @@ func (f *fleet) shares(of func(*machine) string) map[string]int {
 		}
 	}
 	return out
+}
+
+// stateOf is the result of a refresh in short.
+func stateOf(err error) string {
+	for _, x := range []struct {
+		err  error
+		name string
+	}{{client.ErrUnreachable, "unreachable"}, {client.ErrRootRollback, "rollback"}, {client.ErrStale, "stale"}, {client.ErrMoreRoots, "more roots"}} {
+		if errors.Is(err, x.err) {
+			return x.name
+		}
+	}
+	if err != nil {
+		return "no content"
+	}
+	return "ok"
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
-	"github.com/visum-dev/visum/client"
 )
 
 // A small fleet passes through all days with the expected results. The table reports a
@@ -41,7 +39,7 @@ func TestSmallFleet(t *testing.T) {
 	for name, harm := range map[string]func(){
 		"left behind": func() { m.root = 3 },
 		"old release": func() { m.version = "1.1.0" },
-		"no content":  func() { m.state = client.StateNoContent },
+		"no content":  func() { m.state = "no content" },
 		"bad request": func() { m.problems = []string{"day 3: requests to the old location after its end: 1"} },
 	} {
 		was := *m

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-
-	"github.com/visum-dev/visum/client"
 )
 
 // view shows the fleet: as a live picture in a terminal, otherwise as plain lines.
@@ -58,7 +56,7 @@ func (v *view) show(w *system, f *fleet) {
 	v.clear()
 	roots := f.shares(func(m *machine) string { return fmt.Sprintf("root %d", m.root) })
 	locations := f.shares(func(m *machine) string { return "from " + m.location })
-	states := f.shares(func(m *machine) string { return string(m.state) })
+	states := f.shares(func(m *machine) string { return m.state })
 	if !v.live {
 		fmt.Fprintf(v.out, "day %3d  %s | %s | %s\n", w.day, line(roots), line(locations), line(states))
 		return
@@ -90,7 +88,7 @@ func (v *view) results(w *system, f *fleet) error {
 	var first []string
 	for _, m := range f.machines {
 		checks += m.checks
-		if m.root == 4 && m.state == client.StateOK && m.location == "location-b" {
+		if m.root == 4 && m.state == "ok" && m.location == "location-b" {
 			arrived++
 		}
 		if m.version == newest {

@@ -72,7 +72,7 @@ func TestNginx(t *testing.T) {
 	// Who does not know the authority gets nowhere, and loses nothing.
 	stranger := w.client(func(cfg *client.Config) { cfg.HTTP = nil })
 	view, err := stranger.Refresh(t.Context())
-	if !errors.Is(err, client.ErrDark) || !strings.Contains(err.Error(), "certificate") || view.RootVersion() != 1 {
+	if !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), "certificate") || view.Root().Version() != 1 {
 		t.Errorf("%v", err)
 	}
 	if err := stranger.Save(t.Context(), rel.Approved, file+"2"); err == nil || !strings.Contains(err.Error(), "certificate") {
@@ -98,7 +98,7 @@ func TestNginxOldHTTP(t *testing.T) {
 	misnamed := w.client(func(cfg *client.Config) {
 		cfg.HTTP = w.ca.client(t, func(tr *http.Transport) { tr.TLSClientConfig.ServerName = "updates.example" })
 	})
-	if _, err := misnamed.Refresh(t.Context()); !errors.Is(err, client.ErrDark) || !strings.Contains(err.Error(), "updates.example") {
+	if _, err := misnamed.Refresh(t.Context()); !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), "updates.example") {
 		t.Errorf("%v", err)
 	}
 }
@@ -235,8 +235,8 @@ func TestNginxSoft404(t *testing.T) {
 	writeFile(t, "<html>Sorry!</html>", w.dir, "sorry.html")
 	c := w.client(nil)
 	view, rel := w.latest(c, "1.0")
-	if len(view.Evidence()) != 1 || view.State() != client.StateOK {
-		t.Errorf("%s, evidence %q", view.State(), view.Evidence())
+	if len(view.Evidence()) != 1 || view.Err() != nil {
+		t.Errorf("%v, evidence %q", view.Err(), view.Evidence())
 	}
 	if len(n.of("/soft/metadata/2.root.json", " 200 ")) != 1 || len(n.of(" /metadata/2.root.json", " 404 ")) != 1 {
 		t.Errorf("both places were to be asked")
@@ -251,8 +251,8 @@ func TestNginxSoft404(t *testing.T) {
 		t.Error("a page was installed")
 	}
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	if view, _ := w.latest(w.client(nil), "1.0"); view.RootVersion() != 2 {
-		t.Errorf("root v%d", view.RootVersion())
+	if view, _ := w.latest(w.client(nil), "1.0"); view.Root().Version() != 2 {
+		t.Errorf("root v%d", view.Root().Version())
 	}
 }
 
@@ -263,7 +263,7 @@ func TestNginxFolders(t *testing.T) {
 	noErr(t, os.Mkdir(filepath.Join(w.dir, "metadata", "2.root.json"), 0o755))
 	c := w.client(nil)
 	_, err := c.Refresh(t.Context())
-	if !errors.Is(err, client.ErrDark) || !strings.Contains(err.Error(), "301 Moved Permanently, which is not followed") {
+	if !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), "301 Moved Permanently, which is not followed") {
 		t.Errorf("%v", err)
 	}
 	if got := n.of("/metadata/2.root.json 301 "); len(got) == 0 {
@@ -302,23 +302,23 @@ func TestCacheOfAbsence(t *testing.T) {
 				t.Error("the cache did not say what it had kept")
 			}
 			if rotate {
-				if err == nil && view.RootVersion() != 2 || err != nil && !errors.Is(err, client.ErrNoContent) {
-					t.Fatalf("root v%d, %v", view.RootVersion(), err)
+				if err == nil && view.Root().Version() != 2 || err != nil && !errors.Is(err, client.ErrNoContent) {
+					t.Fatalf("root v%d, %v", view.Root().Version(), err)
 				}
-			} else if err != nil || view.RootVersion() != 1 {
-				t.Fatalf("root v%d, %v", view.RootVersion(), err)
+			} else if err != nil || view.Root().Version() != 1 {
+				t.Fatalf("root v%d, %v", view.Root().Version(), err)
 			}
 			// After trouble at once, otherwise when it is due.
 			if !rotate {
 				now = now.Add(7 * time.Hour)
 			}
-			if view, _ := w.latest(c, "1.1"); view.RootVersion() != 2 {
-				t.Errorf("root v%d", view.RootVersion())
+			if view, _ := w.latest(c, "1.1"); view.Root().Version() != 2 {
+				t.Errorf("root v%d", view.Root().Version())
 			}
 			// A new process looks around first. It begins at the pin.
 			w.state = t.TempDir()
-			if view, _ := w.latest(w.client(clock), "1.1"); view.RootVersion() != 2 {
-				t.Errorf("root v%d", view.RootVersion())
+			if view, _ := w.latest(w.client(clock), "1.1"); view.Root().Version() != 2 {
+				t.Errorf("root v%d", view.Root().Version())
 			}
 		})
 	}
@@ -345,8 +345,8 @@ func TestNginxRecovery(t *testing.T) {
 	}
 	for i := range 3 {
 		view, err := w.client(clock).Refresh(t.Context())
-		if i < 2 && (!errors.Is(err, tuf.ErrHeld) || view.RootVersion() != 1) {
-			t.Fatalf("search %d: root v%d, %v", i, view.RootVersion(), err)
+		if i < 2 && (!errors.Is(err, tuf.ErrHeld) || view.Root().Version() != 1) {
+			t.Fatalf("search %d: root v%d, %v", i, view.Root().Version(), err)
 		}
 		now = now.Add(2 * 24 * time.Hour)
 	}
@@ -357,8 +357,8 @@ func TestNginxRecovery(t *testing.T) {
 	}
 	now = now.Add(-6 * 24 * time.Hour) // content is signed for today
 	w.release("1.1", []byte("agent 1.1"))
-	if view, _ := w.latest(w.client(clock), "1.1"); view.RootVersion() != 2 {
-		t.Errorf("root v%d", view.RootVersion())
+	if view, _ := w.latest(w.client(clock), "1.1"); view.Root().Version() != 2 {
+		t.Errorf("root v%d", view.Root().Version())
 	}
 }
 

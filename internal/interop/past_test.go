@@ -127,7 +127,7 @@ func TestReadOldPython(t *testing.T) {
 		pin, err := os.ReadFile(filepath.Join(dir, "metadata", "1.root.json"))
 		noErr(t, err)
 		state := t.TempDir()
-		c, err := client.New(pin, &client.Config{Dir: state, UnsafeNoReview: true, Retries: -1, Now: now, Sources: []client.Source{client.FS(os.DirFS(dir))}})
+		c, err := client.New(pin, &client.Config{Dir: state, UnsafeNoReview: true, Retries: -1, Now: now, Sources: []client.Source{client.FSSource(os.DirFS(dir))}})
 		noErr(t, err)
 		view, err := c.Refresh(t.Context())
 		noErr(t, err)
@@ -136,6 +136,6 @@ func TestReadOldPython(t *testing.T) {
 			noErr(t, err)
 			noErr(t, c.Save(t.Context(), a, filepath.Join(state, "file")))
 		}
-		examined(t, storage.ReadOnly(client.FS(os.DirFS(dir))), pin, now)
+		examined(t, storage.ReadOnly(client.FSSource(os.DirFS(dir))), pin, now)
 	}
 }

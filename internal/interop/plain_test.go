@@ -50,7 +50,7 @@ func readPlain(t *testing.T, write writer) {
 	t.Cleanup(server.Close)
 	open := func() *client.Client {
 		c, err := client.New(root, &client.Config{Dir: state, UnsafeNoReview: true, Retries: -1,
-			Sources: []client.Source{client.URL(server.URL+"/metadata/", server.URL+"/targets/")}})
+			Sources: []client.Source{client.HTTPSource(server.URL+"/metadata/", server.URL+"/targets/")}})
 		noErr(t, err)
 		return c
 	}
@@ -59,8 +59,8 @@ func readPlain(t *testing.T, write writer) {
 		c := open()
 		view, err := c.Refresh(t.Context())
 		noErr(t, err)
-		if view.RootVersion() != version || view.State() != client.StateOK || len(view.Evidence()) > 0 {
-			t.Errorf("root v%d, %s, evidence %q", view.RootVersion(), view.State(), view.Evidence())
+		if view.Root().Version() != version || view.Err() != nil || len(view.Evidence()) > 0 {
+			t.Errorf("root v%d, %v, evidence %q", view.Root().Version(), view.Err(), view.Evidence())
 		}
 		for path, content := range want {
 			a, err := view.Find(t.Context(), path)
@@ -93,8 +93,8 @@ func readPlain(t *testing.T, write writer) {
 	noErr(t, os.RemoveAll(dir))
 	write(t, dir, 1)
 	view, err := open().Refresh(t.Context())
-	if !errors.Is(err, client.ErrNoContent) || view.RootVersion() != 2 {
-		t.Errorf("root v%d, %v", view.RootVersion(), err)
+	if !errors.Is(err, client.ErrNoContent) || view.Root().Version() != 2 {
+		t.Errorf("root v%d, %v", view.Root().Version(), err)
 	}
 }
 

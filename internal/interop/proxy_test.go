@@ -56,7 +56,7 @@ func TestProxy(t *testing.T) {
 	for _, who := range [][2]string{{"alice", "wr0ngword"}, {"mallory", secret}, {"", ""}} {
 		c := w.client(w.through(port, who[0], who[1]))
 		view, err := c.Refresh(t.Context())
-		if !errors.Is(err, client.ErrDark) || view.RootVersion() != 1 || !strings.Contains(err.Error(), "Unauthorized") && !strings.Contains(err.Error(), "Proxy Authentication Required") {
+		if !errors.Is(err, client.ErrUnreachable) || view.Root().Version() != 1 || !strings.Contains(err.Error(), "Unauthorized") && !strings.Contains(err.Error(), "Proxy Authentication Required") {
 			t.Errorf("%s: %v", who, err)
 		}
 		told.WriteString(err.Error())
@@ -90,7 +90,7 @@ func TestProxyGone(t *testing.T) {
 	w, _ := newNginx(t, "", origin)
 	c := w.client(w.through(freePorts(t, 1)[0], "alice", "s3cr3tword"))
 	_, err := c.Refresh(t.Context())
-	if !errors.Is(err, client.ErrDark) || !strings.Contains(err.Error(), "proxyconnect") || strings.Contains(err.Error(), "s3cr3tword") {
+	if !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), "proxyconnect") || strings.Contains(err.Error(), "s3cr3tword") {
 		t.Errorf("%v", err)
 	}
 	w.latest(w.client(nil), "1.0")

@@ -128,7 +128,9 @@ func newDesk(t *testing.T) *desk {
 	update(func(tx *repo.Tx) error { return errors.Join(deskAdd("0.9")(tx), deskAdd("1.0")(tx)) })
 	update(func(tx *repo.Tx) error { return errors.Join(deskApprove("0.9")(tx), deskApprove("1.0")(tx)) })
 	d.old = d.copyStore()
-	update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/0.9", repo.RecallRecord{Reason: "it deletes files"}) })
+	update(func(tx *repo.Tx) error {
+		return tx.Recall("review", "agent/0.9", repo.RecallRecord{Reason: "it deletes files"})
+	})
 	var err error
 	d.pin, err = d.attacker(d.store).Pin(t.Context())
 	d.noErr(err)

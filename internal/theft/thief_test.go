@@ -157,7 +157,7 @@ func changeRoot(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	if err != nil && v == nil {
 		return no
 	}
-	if v.RootVersion() > 1 {
+	if v.Root().Version() > 1 {
 		return yes(true)
 	}
 	return recovers(t, r, stolen)
@@ -198,7 +198,7 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	})
 	m.place.show(x.Repo)
 	for days := range 30 {
-		if v, _ := m.Refresh(t.Context()); v != nil && v.RootVersion() > 1 {
+		if v, _ := m.Refresh(t.Context()); v != nil && v.Root().Version() > 1 {
 			return fmt.Sprintf("after %d days", days)
 		}
 		m.now = m.now.Add(day)
@@ -260,7 +260,7 @@ func falseRecall(t *testing.T, r *tuftest.Repo, stolen []string) string {
 		if v == nil {
 			continue
 		}
-		if d, err := v.Status(t.Context(), agent, sumOf(agent)); err == nil && d.Reason == "recalled" {
+		if d, err := v.CheckInstalled(t.Context(), agent, sumOf(agent)); err == nil && d.Reason == "recalled" {
 			return "yes"
 		}
 	}

@@ -181,7 +181,7 @@ func newMachine(t *testing.T, r *tuftest.Repo, change ...func(*place, *client.Co
 	t.Helper()
 	m := &machine{t: t, place: &place{}, now: tuftest.Now}
 	m.place.show(r)
-	cfg := &client.Config{Store: client.Memory(), Sources: []client.Source{m.place}, Offline: true, Retries: -1, Now: func() time.Time { return m.now }}
+	cfg := &client.Config{Store: client.MemStore(), Sources: []client.Source{m.place}, Offline: true, Retries: -1, Now: func() time.Time { return m.now }}
 	for _, c := range change {
 		c(m.place, cfg)
 	}
@@ -220,6 +220,6 @@ func (m *machine) takes(path string) bool {
 	if err != nil {
 		return false
 	}
-	data, err := m.Bytes(m.t.Context(), a, 1<<20)
+	data, err := m.ReadTarget(m.t.Context(), a, 1<<20)
 	return err == nil && string(data) == path
 }

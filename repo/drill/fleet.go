@@ -78,7 +78,7 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &member{play: p, data: p.pins[i], pin: pin, store: client.Memory(), root: pin.Root().Version()}
+	m := &member{play: p, data: p.pins[i], pin: pin, store: client.MemStore(), root: pin.Root().Version()}
 	m.name = fmt.Sprintf("pin of root v%d, started for the first time", m.root)
 	if !awake {
 		return m, nil
@@ -90,10 +90,10 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 	if _, err := m.refresh(ctx, p.past()); err != nil {
 		return nil, err
 	}
-	if m.view.RootVersion() != p.was().Version() {
+	if m.view.Root().Version() != p.was().Version() {
 		return nil, nil // nobody could, with this pin
 	}
-	m.root = m.view.RootVersion()
+	m.root = m.view.Root().Version()
 	m.client, m.starts = nil, 0 // the product is started again after the step
 	return m, nil
 }
@@ -131,7 +131,7 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	if s.name == allWell && !waits {
 		e = expectation{root: p.tip().Version(), content: true}
 	}
-	there := func() bool { return m.view.RootVersion() == e.root && (m.err == nil) == e.content }
+	there := func() bool { return m.view.Root().Version() == e.root && (m.err == nil) == e.content }
 	patience := max(cycles, p.turns(m.root, m.pin))
 	for idle := 0; idle < patience; idle++ {
 		was := m.root
@@ -154,11 +154,11 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 			return err
 		}
 	}
-	rests := e.stop > 0 && m.view.RootVersion() >= e.stop && m.view.RootVersion() < e.root
+	rests := e.stop > 0 && m.view.Root().Version() >= e.stop && m.view.Root().Version() < e.root
 	switch {
 	case there() || rests:
-	case m.view.RootVersion() != e.root:
-		out.violated("L1", m.name, "is at root v%d, and could have come to v%d: %v", m.view.RootVersion(), e.root, m.err)
+	case m.view.Root().Version() != e.root:
+		out.violated("L1", m.name, "is at root v%d, and could have come to v%d: %v", m.view.Root().Version(), e.root, m.err)
 	case e.content:
 		out.violated("L1", m.name, "is at root v%d without content, which was to be had: %v", e.root, m.err)
 	default:
@@ -169,7 +169,7 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 			return err
 		}
 	}
-	out.count(m.view.RootVersion(), m.view.RootVersion() == p.tip().Version() && m.err == nil)
+	out.count(m.view.Root().Version(), m.view.Root().Version() == p.tip().Version() && m.err == nil)
 	if s.name == allWell {
 		if err := m.find(ctx, out); err != nil {
 			return err
@@ -205,11 +205,11 @@ func (m *member) heal(ctx context.Context, out *Outcome) error {
 		if err := m.cycle(ctx, m.play.well, out); err != nil {
 			return err
 		}
-		if m.err == nil && m.view.RootVersion() == m.play.tip().Version() {
+		if m.err == nil && m.view.Root().Version() == m.play.tip().Version() {
 			return nil
 		}
 	}
-	out.violated("L5", m.name, "does not recover when all is well again: root v%d, %v", m.view.RootVersion(), m.err)
+	out.violated("L5", m.name, "does not recover when all is well again: root v%d, %v", m.view.Root().Version(), m.err)
 	return nil
 }
 
@@ -227,7 +227,7 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 	if err != nil {
 		return err
 	}
-	if known := m.judge(sight{m.view.Root(), m.view.Timestamp(), asked, m.err}, out); !known || m.err != nil {
+	if known := m.judge(sight{m.view.Root(), m.view.TimestampVersion(), asked, m.err}, out); !known || m.err != nil {
 		return nil
 	}
 	return m.decide(ctx, out)

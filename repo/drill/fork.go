@@ -68,9 +68,9 @@ func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 		}
 		there := m.view.Root().SHA256() == tip.SHA256()
 		if !there || m.err != nil {
-			out.violated("L1", m.name, "is at root v%d, and could have come to v%d with content: %v", m.view.RootVersion(), tip.Version(), m.err)
+			out.violated("L1", m.name, "is at root v%d, and could have come to v%d with content: %v", m.view.Root().Version(), tip.Version(), m.err)
 		}
-		out.count(m.view.RootVersion(), there && m.err == nil)
+		out.count(m.view.Root().Version(), there && m.err == nil)
 	}
 	return out, nil
 }

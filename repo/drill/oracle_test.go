@@ -266,7 +266,7 @@ func TestOracleOfForgetful(t *testing.T) {
 				movetest.NoErr(t, m.cycle(t.Context(), p.well, &out))
 				want := ""
 				if forgets {
-					m.store, m.client, want = client.Memory(), nil, x.want
+					m.store, m.client, want = client.MemStore(), nil, x.want
 				}
 				movetest.NoErr(t, m.cycle(t.Context(), x.world(p), &out))
 				demand(t, out.Violations, want)

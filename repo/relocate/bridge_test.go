@@ -37,7 +37,7 @@ func asleep(w *movetest.World) *product {
 	w.T.Helper()
 	pin, err := w.Repo().Pin(context.Background())
 	movetest.NoErr(w.T, err)
-	return &product{w, pin, client.Memory()}
+	return &product{w, pin, client.MemStore()}
 }
 
 // sees refreshes from a storage, and says root and newest release.
@@ -49,10 +49,11 @@ func (p *product) sees(s repo.Storage) string {
 	if view == nil {
 		p.w.T.Fatal(err)
 	}
-	out := fmt.Sprintf("root v%d", view.RootVersion())
-	if err != nil {
-		return out + " " + string(view.State())
+	out := fmt.Sprintf("root v%d", view.Root().Version())
+	if errors.Is(err, client.ErrNoContent) {
+		return out + " no content"
 	}
+	movetest.NoErr(p.w.T, err)
 	rel, err := view.Latest(context.Background(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"})
 	if err != nil {
 		return out + " " + err.Error()
@@ -184,7 +185,7 @@ func TestBridgeIsGapless(t *testing.T) {
 		t.Errorf("the bridge lasts: %v", err)
 	}
 	movetest.NoErr(t, w.Repo(movetest.NewKeys...).Renew(t.Context()))
-	check("root v2 no-content", "root v3 1.0")
+	check("root v2 no content", "root v3 1.0")
 	if got := stock(w, old, "agent/1.0"); strings.Contains(got, "agent") {
 		t.Errorf("stock, without root v3, after the bridge: %s", got)
 	}
@@ -219,7 +220,7 @@ func TestBridgeKilled(t *testing.T) {
 		if err != nil && !errors.Is(err, os.ErrClosed) {
 			t.Fatal(err)
 		}
-		for _, p := range []*product{{w, sleeper.pin, client.Memory()}} {
+		for _, p := range []*product{{w, sleeper.pin, client.MemStore()}} {
 			if got := p.sees(s); got != "root v2 1.0" && got != "root v3 1.0" {
 				t.Errorf("killed after %d writes: %s", n, got)
 			}
@@ -228,7 +229,7 @@ func TestBridgeKilled(t *testing.T) {
 		if err != nil {
 			movetest.NoErr(t, r.Publish(t.Context(), d))
 		}
-		for _, p := range []*product{{w, sleeper.pin, client.Memory()}} {
+		for _, p := range []*product{{w, sleeper.pin, client.MemStore()}} {
 			if got := p.sees(s); got != "root v3 1.0" {
 				t.Errorf("killed after %d writes, published again: %s", n, got)
 			}
