@@ -1,44 +1,46 @@
-// Package visum is the front page of three packages that fetch and publish
-// software updates which an independent reviewer has signed too, from a
-// repository that can move. It holds no code.
+// Package visum documents the module; it contains no code. The module has three
+// packages for software updates that an independent review centre must sign too, from
+// a repository that can move.
 //
-//   - [github.com/visum-dev/visum/client]: the hand. Products embed it: refresh,
-//     find, save.
-//   - [github.com/visum-dev/visum/repo]: the pen. Release engineers and reviewers
-//     script it: edit, sign apart, publish, move.
-//   - [github.com/visum-dev/visum/tuf]: the judge. Bytes in, verified values out;
-//     the other two stand on it.
+//   - [github.com/visum-dev/visum/client]: the client library. Products embed it to
+//     refresh, find and download updates.
+//   - [github.com/visum-dev/visum/repo]: the authoring tools. Vendors and review
+//     centres use them to edit, sign, publish and move a repository.
+//   - [github.com/visum-dev/visum/tuf]: the verification of metadata, on which the
+//     other two are built: bytes in, verified values out.
 //
-// # In one page
+// # Overview
 //
-// A repository is files on any web server, laid out as The Update Framework
-// (TUF) has it; stock TUF clients read it. Its root carries a charter: which
-// parties there are (a vendor, a review centre), which keys each holds, how many
-// must sign, and at which places the repository lives. A product embeds a pin:
-// one file with a root and the review centre's keys.
+// A repository is a set of files on any web server, in the layout of The Update
+// Framework (TUF); standard TUF clients can read it. Its root carries a charter, which
+// names the parties (a vendor, a review centre), the keys of each party, how many of
+// them must sign, and the locations of the repository. A product embeds a pin: one file
+// with a root and the keys of the review centre.
 //
 //	pin -> root -> root ... -> timestamp -> snapshot -> one role of each party -> tuf.Approved -> a file
 //
-// Every new root needs both parties, so a vendor whose keys are all stolen can
-// change nothing. Every release needs both parties to list the same bytes, so
-// neither can ship anything alone. A move to another host, owner or country is
-// one more root in the chain, which a client that slept for two years walks.
+// Every new root needs signatures of both parties, so an attacker with every key of the
+// vendor cannot change it. Every release needs both parties to list the same bytes, so
+// neither party can ship anything alone. A move to another host, owner or country adds
+// roots to the chain, which a client follows even after years offline.
+//
+// The files in docs specify the format, the rules of clients and the threat model.
 //
 // # Dependencies
 //
-// Each is here for a reason. Client links flock and x/sys, no more.
+// Each dependency has a reason. Package client links flock and x/sys only.
 //
-//   - github.com/theupdateframework/go-tuf/v2/metadata: the vocabulary of TUF, for
-//     authoring in repo and for tuf/gotuf, which shows verified values as its
+//   - github.com/theupdateframework/go-tuf/v2/metadata: the data types of TUF, for
+//     authoring in repo and for tuf/gotuf, which returns verified values as these
 //     types. Its updater and fetcher are used in tests only.
-//   - github.com/secure-systems-lab/go-securesystemslib: encrypted key files, and
-//     the canonical form that ours is fuzzed against.
+//   - github.com/secure-systems-lab/go-securesystemslib: encrypted key files, and the
+//     canonical JSON with which ours is compared by fuzzing.
 //   - golang.org/x/crypto: OpenSSH keys, in files and in agents.
-//   - golang.org/x/sys, github.com/gofrs/flock: locks between processes and
-//     error codes of Windows.
-//   - github.com/sigstore/sigstore, google.golang.org/protobuf: used by go-tuf, and
-//     by us in a test that signs as go-tuf does; pinned to versions that refuse
-//     malformed ed25519 keys, build with Go 1.26 and stay small.
-//   - golang.org/x/tools/txtar, golang.org/x/mod/semver: the form of the test
-//     vectors, and what the order of versions is compared with, in tests only.
+//   - golang.org/x/sys, github.com/gofrs/flock: locks between processes, and error
+//     codes of Windows.
+//   - github.com/sigstore/sigstore, google.golang.org/protobuf: used by go-tuf, and by
+//     a test that signs as go-tuf does. The versions are pinned: they refuse malformed
+//     ed25519 keys, build with Go 1.26 and have few dependencies.
+//   - golang.org/x/tools/txtar, golang.org/x/mod/semver: in tests only, for the format
+//     of the test vectors and for a comparison of the order of versions.
 package visum

@@ -29,13 +29,13 @@ func update(ctx context.Context, cfg *client.Config, file, installed string) (st
 	}
 	view, err := c.Refresh(ctx)
 	if err != nil {
-		return "", err // not now; nothing has changed
+		return "", err // no update now; the installed version is unchanged
 	}
 	rel, err := view.Latest(ctx, client.Query{
 		Product: "agent", Channel: "stable", Platform: "linux/amd64", Installed: installed,
 	})
 	if errors.Is(err, client.ErrUpToDate) {
-		fmt.Println(err) // says also why a newer release was refused
+		fmt.Println(err) // also states why a newer release was refused
 		return "", nil
 	}
 	if err != nil {

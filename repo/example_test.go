@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -12,16 +11,16 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// begin makes a repository: the vendor stages the first root, the review centre
-// signs it on its own machine, the vendor publishes it. Nothing comes before a
-// first root, so two people compare its digest.
+// begin creates a repository: the vendor stages the first root, the review centre
+// signs it on its own machine, the vendor publishes it. No earlier root can verify the
+// first one, so two people compare its digest.
 func begin(ctx context.Context, vendor, centre *repo.Repo, root repo.Root, keys ...tuf.Signer) error {
 	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil })
 	if err != nil {
 		return err
 	}
-	digest := draft.Digest()   // read over the telephone
-	data, err := draft.Bytes() // travels to the review centre by any channel
+	digest := draft.Digest()   // compared by two people, for example by telephone
+	data, err := draft.Bytes() // sent to the review centre over any channel
 	if err != nil {
 		return err
 	}
@@ -37,40 +36,13 @@ func begin(ctx context.Context, vendor, centre *repo.Repo, root repo.Root, keys 
 	return vendor.Publish(ctx, draft)
 }
 
-// releaseAlone is the vendor's part of a release: no client takes it yet.
-func releaseAlone(ctx context.Context, vendor *repo.Repo, file io.ReadSeeker) error {
-	return vendor.Update(ctx, func(tx *repo.Tx) error {
-		return tx.Add("vendor", "agent/agent-1.1", file, &tuf.Release{
-			Product: "agent", Version: "1.1", Channel: "stable", Platform: "linux/amd64"})
-	})
-}
-
-// approvePending is the review centre's part: a draft that lists what waits for it.
-func approvePending(ctx context.Context, centre *repo.Repo) (*repo.Draft, error) {
-	pending, err := centre.Pending(ctx, "review")
-	if err != nil {
-		return nil, err
-	}
-	return centre.Stage(ctx, func(tx *repo.Tx) error {
-		for _, p := range pending { // after it was examined
-			if p.Recalled != nil || p.Refused != nil {
-				continue // decided before; approving it needs ReviewRecord.Reinstate, with a reason
-			}
-			fmt.Println(p.Path, p.Length, "listed by", p.ListedBy)
-			if err := tx.Approve("review", p.Path, &repo.ReviewRecord{Reviewer: "Ann", SHA256: p.SHA256}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
+// A vendor and a review centre create a repository and publish a release.
 func Example() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
 	check(err)
 	defer os.RemoveAll(dir)
-	key := func() tuf.Signer { // in earnest: keys.Generate, keys.Open, an HSM
+	key := func() tuf.Signer { // in production: keys.Generate and keys.Open
 		_, private, err := ed25519.GenerateKey(nil)
 		check(err)
 		s, err := tuf.NewSigner(private)
@@ -94,11 +66,27 @@ func Example() {
 			{ID: "review-1", Tier: tuf.Rendezvous, Operator: "review-host", Base: "https://updates.review.example/r/", Metadata: "metadata/"}},
 	}, reviewRoot, reviewRelease))
 
-	check(releaseAlone(ctx, vendor, strings.NewReader("the new agent")))
-	draft, err := approvePending(ctx, centre)
+	file := strings.NewReader("the new agent")
+	release := &tuf.Release{Product: "agent", Version: "1.1", Channel: "stable", Platform: "linux/amd64"}
+
+	// The vendor lists a file. No client installs it yet.
+	check(vendor.Update(ctx, func(tx *repo.Tx) error {
+		return tx.Add("vendor", "agent/agent-1.1", file, release)
+	}))
+	// The review centre examines it on its own machine, and approves these bytes.
+	pending, err := centre.Pending(ctx, "review")
 	check(err)
-	fmt.Println(draft)
+	draft, err := centre.Stage(ctx, func(tx *repo.Tx) error {
+		return tx.Approve("review", pending[0].Path, &repo.ReviewRecord{Reviewer: "Ann", SHA256: pending[0].SHA256})
+	})
+	check(err)
+	// The vendor publishes the approval. Clients install the file from now on.
 	check(vendor.Publish(ctx, draft))
+
+	for _, p := range pending {
+		fmt.Println(p.Path, p.Length, "listed by", p.ListedBy)
+	}
+	fmt.Println(draft)
 
 	pin, err := vendor.Pin(ctx)
 	check(err)

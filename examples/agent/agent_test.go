@@ -8,8 +8,8 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// The pin that is checked in is a whole one: a product may be built from this
-// folder as it is.
+// The pin in the source tree is valid, so a product can be built from this folder
+// without changes.
 func TestPin(t *testing.T) {
 	c, err := client.New(pin, &client.Config{Dir: t.TempDir()})
 	if err != nil {
@@ -19,11 +19,11 @@ func TestPin(t *testing.T) {
 		t.Fatalf("fingerprint %q", c.PinFingerprint())
 	}
 	if demo {
-		t.Fatal("built for the demonstration")
+		t.Fatal("built with the tag demo")
 	}
 }
 
-// There is a program after the replacement, and also where it failed.
+// A program is present after the replacement, also if the replacement failed.
 func TestReplace(t *testing.T) {
 	dir := t.TempDir()
 	exe := filepath.Join(dir, "agent")
@@ -35,7 +35,7 @@ func TestReplace(t *testing.T) {
 	}
 	write(exe, "old")
 	if err := replace(filepath.Join(dir, "none"), exe); err == nil {
-		t.Error("replaced by nothing")
+		t.Error("replaced by a missing file")
 	}
 	if data, err := os.ReadFile(exe); err != nil || string(data) != "old" {
 		t.Fatalf("%q, %v", data, err)

@@ -2,5 +2,5 @@
 
 package main
 
-// demo lets the repository be on this machine, over http. A product has no such switch.
+// demo allows a repository on this machine, over http. A product has no such option.
 const demo = false

@@ -2,5 +2,5 @@
 
 package main
 
-// demo: the quickstart serves the repository on loopback.
+// demo is true: the quickstart serves the repository on loopback.
 const demo = true

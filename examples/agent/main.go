@@ -1,10 +1,10 @@
-// Command agent is a small product that updates itself. Everything that
-// concerns updates is in update.go; pin.json is the whole of its trust.
+// Command agent is a small product that updates itself. update.go contains all code
+// for updates; pin.json is the only trust anchor.
 //
 //	go build -ldflags "-X main.version=1.1" ./examples/agent
 //
-// It says which version runs, looks for an update, and where there is one
-// replaces its own binary and starts again as the new version.
+// It prints its version and checks for an update. If there is one, it replaces its own
+// binary and starts the new version.
 package main
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// The pin that is checked in belongs to a repository that does not exist. A
-// product puts its own here: repo.Pin makes it.
+// The pin in the source tree belongs to a repository that does not exist. A product
+// embeds the pin of its own repository, which Repo.Pin exports.
 //
 //go:embed pin.json
 var pin []byte
@@ -58,10 +58,10 @@ func run(ctx context.Context, state string) error {
 	if err != nil {
 		return err
 	}
-	os.Remove(exe + ".old") // what ran before the last update
+	os.Remove(exe + ".old") // the version before the last update
 	rel, err := update(ctx, state, exe, version)
 	if errors.Is(err, client.ErrUpToDate) {
-		fmt.Printf("agent %s: staying: %v\n", version, err)
+		fmt.Printf("agent %s: no update: %v\n", version, err)
 		return nil
 	}
 	if err != nil {

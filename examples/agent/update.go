@@ -36,9 +36,9 @@ func update(ctx context.Context, state, exe, installed string) (client.Release, 
 	return rel, nil
 }
 
-// replace gives the new program the place of the one that runs, in one step. Windows
-// does not overwrite a program that runs, but lets it be moved aside; where the
-// second step fails there, it is moved back.
+// replace replaces the running program by the new one, in one step. Windows does not
+// overwrite a running program, but allows to rename it; if the second step fails there,
+// the old name is restored.
 func replace(next, exe string) error {
 	if runtime.GOOS != "windows" {
 		return os.Rename(next, exe)

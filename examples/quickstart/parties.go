@@ -20,9 +20,9 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// keyRing is one party's keys, in files of its own folder. They are not encrypted
-// because this is a demonstration that ends with their deletion; what
-// keys.Generate writes is.
+// keyRing is the set of keys of one party, in files of its own folder. The files are
+// not encrypted, because the demonstration deletes them at its end; keys.Generate
+// writes encrypted files.
 type keyRing struct {
 	dir     string
 	signers map[string]tuf.Signer
@@ -32,7 +32,7 @@ func newKeys(dir string) (*keyRing, error) {
 	return &keyRing{dir, map[string]tuf.Signer{}}, os.MkdirAll(dir, 0o700)
 }
 
-// make makes keys for a role and returns their public halves.
+// make generates keys with these names and returns the public keys.
 func (k *keyRing) make(names ...string) (public []tuf.Key, err error) {
 	for _, name := range names {
 		s, err := keys.UnsafeGeneratePlain(filepath.Join(k.dir, name+".key"), name)
@@ -45,13 +45,13 @@ func (k *keyRing) make(names ...string) (public []tuf.Key, err error) {
 	return public, nil
 }
 
-// ledger is the party's memory of what it has seen and signed, beside its keys.
+// ledger is the party's record of what it has seen and signed, next to its keys.
 func (k *keyRing) ledger() repo.Ledger { return repo.DirLedger(filepath.Join(k.dir, "ledger")) }
 
 func (k *keyRing) all() []tuf.Signer { return slices.Collect(maps.Values(k.signers)) }
 
-// sign signs a draft with all keys that have a part in it. digest is that of the
-// draft with the first root, which two people have compared; "": root has gone on.
+// sign signs a draft with every key that the draft needs. digest is that of the draft
+// with the first root, which two people have compared; for later drafts it is empty.
 func (k *keyRing) sign(ctx context.Context, d *repo.Draft, digest string) error {
 	for _, s := range k.signers {
 		err := error(nil)
@@ -67,17 +67,17 @@ func (k *keyRing) sign(ctx context.Context, d *repo.Draft, digest string) error 
 	return nil
 }
 
-// vendor edits and publishes: the repository is in its folder.
+// vendor edits and publishes the repository, which is in its folder.
 type vendor struct {
 	*keyRing
-	repo    string
-	product product
-	stolen  bool // the keys are an attacker's, who has no use for a ledger
+	repo        string
+	product     product
+	compromised bool // an attacker uses the keys, without a ledger
 }
 
 func (v *vendor) open() *repo.Repo {
 	cfg := &repo.Config{Signers: v.all(), Ledger: v.ledger(), UnsafeLoopback: true}
-	if v.stolen {
+	if v.compromised {
 		cfg.Ledger, cfg.UnsafeTrustStorage = nil, true
 	}
 	return repo.New(repo.Folder(v.repo), cfg)
@@ -100,10 +100,11 @@ func (v *vendor) add(ctx context.Context, version string) (file string, err erro
 	})
 }
 
-// reviewer is the review centre: its own machine, its own keys, its own copy of
-// the repository. It gets nothing from the vendor but published files.
+// reviewer is the review centre: it has its own machine, its own keys and its own copy
+// of the repository. It receives only published files and drafts from the vendor.
 type reviewer struct {
 	*keyRing
+	*narrator
 	repo string
 }
 
@@ -111,9 +112,9 @@ func (r *reviewer) open() *repo.Repo {
 	return repo.New(repo.Folder(r.repo), &repo.Config{Signers: r.all(), Ledger: r.ledger(), UnsafeLoopback: true})
 }
 
-// examine fetches what waits for a decision from a place, as anybody can, and
-// prints what it sees. It returns the paths it found nothing wrong with.
-func (r *reviewer) examine(ctx context.Context, place *place) ([]string, error) {
+// examine downloads the releases that wait for a decision from a public location, and
+// prints their properties. It returns the paths of those that pass.
+func (r *reviewer) examine(ctx context.Context, from *location) ([]string, error) {
 	pending, err := r.open().Pending(ctx, "review")
 	if err != nil {
 		return nil, err
@@ -121,21 +122,21 @@ func (r *reviewer) examine(ctx context.Context, place *place) ([]string, error) 
 	var good []string
 	for _, p := range pending {
 		if p.Recalled != nil || p.Refused != nil {
-			say("It has recalled or refused %s before: that takes a person, and a reason.", p.Path)
+			r.say("It recalled or refused %s before. An approval would need a decision of a reviewer, with a reason.", p.Path)
 			continue
 		}
 		file := filepath.Join(filepath.Dir(r.repo), "examined")
-		n, sum, err := download(ctx, place.url+p.Name, file)
+		n, sum, err := download(ctx, from.url+p.Name, file)
 		if err != nil {
 			return nil, err
 		}
-		say("It fetches %s: %d bytes, sha256 %.16s…, as %s lists it: %v.", p.Path, n, sum, strings.Join(p.ListedBy, " and "), n == p.Length && sum == p.SHA256)
+		r.say("It downloads %s: %d bytes, sha256 %.16s…, as %s lists it: %v.", p.Path, n, sum, strings.Join(p.ListedBy, " and "), n == p.Length && sum == p.SHA256)
 		if p.Release != nil {
-			say("Release fields: product %s, version %s, channel %s, platform %s, sequence %d.",
+			r.say("Release fields: product %s, version %s, channel %s, platform %s, sequence %d.",
 				p.Release.Product, p.Release.Version, p.Release.Channel, p.Release.Platform, p.Release.Sequence)
 		}
 		if info, err := buildinfo.ReadFile(file); err == nil {
-			say("It is a program made by %s from %s; %d modules are linked into it.", info.GoVersion, info.Path, len(info.Deps))
+			r.say("The file is a program that %s built from %s, with %d modules.", info.GoVersion, info.Path, len(info.Deps))
 		}
 		if n == p.Length && sum == p.SHA256 {
 			good = append(good, p.Path)
@@ -147,8 +148,8 @@ func (r *reviewer) examine(ctx context.Context, place *place) ([]string, error) 
 	return good, nil
 }
 
-// approve makes a draft that lists the paths in the centre's role, signed with
-// its keys, as bytes that travel.
+// approve makes a draft that lists the paths in the centre's role, signs it, and
+// returns its bytes.
 func (r *reviewer) approve(ctx context.Context, paths []string) ([]byte, error) {
 	d, err := r.open().Stage(ctx, func(tx *repo.Tx) error {
 		for _, p := range paths {
@@ -164,7 +165,7 @@ func (r *reviewer) approve(ctx context.Context, paths []string) ([]byte, error) 
 	return d.Bytes()
 }
 
-// signBytes adds the centre's keys to a draft that came from the vendor.
+// signBytes adds the centre's signatures to a draft of the vendor.
 func (r *reviewer) signBytes(ctx context.Context, draft []byte, digest string) ([]byte, error) {
 	d, err := r.open().OpenDraft(draft)
 	if err != nil {
@@ -176,7 +177,7 @@ func (r *reviewer) signBytes(ctx context.Context, draft []byte, digest string) (
 	return d.Bytes()
 }
 
-// download streams a file and returns its size and sha256.
+// download saves a file and returns its size and sha256.
 func download(ctx context.Context, url, file string) (int64, string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

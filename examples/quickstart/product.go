@@ -16,20 +16,20 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// product is what is distributed and who installs it.
+// product is the software that is distributed, and its installation.
 type product interface {
 	// build returns the file of a version and its base name in the repository.
 	build(ctx context.Context, version string) (file, name string, err error)
-	// install puts version 1.0 and the pin on a machine, by hand.
+	// install puts version 1.0 and the pin on a machine, without an update.
 	install(ctx context.Context, machine string, pin []byte) error
-	// run starts what is installed and lets it look for an update. It returns
-	// the version that runs in the end and what was said.
-	run(ctx context.Context, machine string) (version string, said []string, err error)
+	// run starts the installed version, which checks for an update. It returns the
+	// version that runs in the end, and the lines of output.
+	run(ctx context.Context, machine string) (version string, output []string, err error)
 	// platform is the platform of its releases.
 	platform() string
 }
 
-// agentProduct is examples/agent: the real thing, built with the Go tool.
+// agentProduct is examples/agent, built with the Go tool.
 type agentProduct struct {
 	dir string // for builds
 	pin []byte
@@ -49,7 +49,8 @@ func (a *agentProduct) build(ctx context.Context, version string) (file, name st
 	if err != nil {
 		return "", "", err
 	}
-	// The pin is embedded; an overlay puts this story's in place of the one that is checked in.
+	// The pin is embedded. An overlay replaces the file in the source tree by the pin of
+	// this repository.
 	pin, overlay := filepath.Join(a.dir, "pin.json"), filepath.Join(a.dir, "overlay.json")
 	if err := os.WriteFile(pin, a.pin, 0o644); err != nil {
 		return "", "", err
@@ -68,8 +69,8 @@ func (a *agentProduct) build(ctx context.Context, version string) (file, name st
 	return file, name, err
 }
 
-// goTool runs the go command, with the flags of go run so that compiled packages
-// are shared with it; what it leaves behind when it is stopped lies in dir.
+// goTool runs the go command, with the flags of go run, so that both share compiled
+// packages. Temporary files of an interrupted build are in dir.
 func goTool(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "GOTMPDIR="+dir, "GOOS=", "GOARCH=")
@@ -93,7 +94,7 @@ func (a *agentProduct) install(ctx context.Context, machine string, pin []byte) 
 	return copyFile(filepath.Join(machine, exeName("agent")), file)
 }
 
-func (a *agentProduct) run(ctx context.Context, machine string) (version string, said []string, err error) {
+func (a *agentProduct) run(ctx context.Context, machine string) (version string, output []string, err error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(machine, exeName("agent")), "-state", filepath.Join(machine, "state"))
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -101,16 +102,16 @@ func (a *agentProduct) run(ctx context.Context, machine string) (version string,
 		return "", nil, errors.Join(ctx.Err(), err)
 	}
 	for line := range strings.Lines(string(out)) {
-		said = append(said, strings.TrimRight(line, "\r\n"))
+		output = append(output, strings.TrimRight(line, "\r\n"))
 		if v, ok := strings.CutSuffix(strings.TrimSpace(line), ": running"); ok {
-			version = strings.TrimPrefix(v, "agent ") // the last one that says so is the one that runs
+			version = strings.TrimPrefix(v, "agent ") // the last such line names the version that runs
 		}
 	}
-	return version, said, nil
+	return version, output, nil
 }
 
-// fileProduct distributes a file of the user's. The product that installs it is
-// this process, with the same client.
+// fileProduct distributes a file of the user. This process installs it, with the same
+// client.
 type fileProduct struct {
 	file string
 	dir  string
@@ -121,14 +122,14 @@ func (f *fileProduct) platform() string { return "any" }
 
 func (f *fileProduct) build(_ context.Context, version string) (file, name string, err error) {
 	file = f.file
-	if version == "6.6.6" { // the thief has a file of his own
+	if version == "6.6.6" { // the attacker's file
 		file = filepath.Join(f.dir, "evil")
 		err = os.WriteFile(file, []byte("evil\n"), 0o644)
 	}
 	return file, version + "-" + f.name(), err
 }
 
-// name is the file's own name, cut and cleaned to what every storage can hold.
+// name is the name of the file, shortened and with characters that every storage accepts.
 func (f *fileProduct) name() string {
 	clean := func(r rune) rune {
 		if r < ' ' || strings.ContainsRune(`\/:*?"<>|`, r) || r == utf8.RuneError {
@@ -152,31 +153,31 @@ func (f *fileProduct) setVersion(machine, version string) error {
 	return os.WriteFile(filepath.Join(machine, "version"), []byte(version), 0o644)
 }
 
-func (f *fileProduct) run(ctx context.Context, machine string) (version string, said []string, err error) {
+func (f *fileProduct) run(ctx context.Context, machine string) (version string, output []string, err error) {
 	data, err := os.ReadFile(filepath.Join(machine, "version"))
 	if err != nil {
 		return "", nil, err
 	}
 	version = string(data)
-	say := func(format string, args ...any) {
-		said = append(said, fmt.Sprintf("product %s: ", version)+fmt.Sprintf(format, args...))
+	report := func(format string, args ...any) {
+		output = append(output, fmt.Sprintf("product %s: ", version)+fmt.Sprintf(format, args...))
 	}
-	say("running")
+	report("running")
 	rel, err := f.update(ctx, machine, version)
 	switch {
 	case ctx.Err() != nil:
 		return "", nil, ctx.Err()
 	case errors.Is(err, client.ErrUpToDate):
-		say("staying: %v", err)
-		return version, said, nil
+		report("no update: %v", err)
+		return version, output, nil
 	case err != nil:
-		say("%v", err)
-		return version, said, nil
+		report("%v", err)
+		return version, output, nil
 	}
-	say("installed %s: %s", rel.Version, rel.Approved)
+	report("installed %s: %s", rel.Version, rel.Approved)
 	version = rel.Version
-	say("running")
-	return version, said, f.setVersion(machine, version)
+	report("running")
+	return version, output, f.setVersion(machine, version)
 }
 
 func (f *fileProduct) update(ctx context.Context, machine, version string) (client.Release, error) {

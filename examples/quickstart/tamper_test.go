@@ -9,15 +9,14 @@ import (
 	"testing"
 )
 
-// Version 1.1 is published and reviewed; then a byte of each file that is served
-// is changed in turn. The agent never becomes anything but 1.1, byte for byte,
-// and does that only where the changed byte was none that it needs; where all is
-// as it was published, it becomes 1.1 at once.
+// Version 1.1 is published and reviewed; then single bytes of each served file are
+// changed in turn. The agent stays at 1.0, or becomes exactly 1.1 if it did not need
+// the changed byte. After each file is restored, the agent becomes 1.1.
 func TestTamperedByte(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds two programs and runs them some hundred times; not with -short")
 	}
-	s, err := newStory(t.Context(), t.TempDir(), "")
+	s, err := newDemo(t.Context(), t.TempDir(), "", &narrator{out: t.Output(), verbose: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,8 +30,8 @@ func TestTamperedByte(t *testing.T) {
 	exe := filepath.Join(machine, exeName("agent"))
 	before := read(t, exe)
 	after := read(t, filepath.Join(s.dir, "build", exeName("agent-1.1")))
-	// look runs the agent as it was installed, with no memory, and tells what became of it.
-	look := func() (version string) {
+	// update runs the agent as it was installed, without state, and returns its version.
+	update := func() (version string) {
 		t.Helper()
 		if err := os.RemoveAll(machine); err != nil {
 			t.Fatal(err)
@@ -43,7 +42,7 @@ func TestTamperedByte(t *testing.T) {
 		if err := os.WriteFile(exe, before, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		version, said, err := s.product.run(s.ctx, machine)
+		version, output, err := s.product.run(s.ctx, machine)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,15 +50,15 @@ func TestTamperedByte(t *testing.T) {
 		case bytes.Equal(got, before) && version == "1.0":
 		case bytes.Equal(got, after) && version == "1.1":
 		default:
-			t.Errorf("runs %q, and its binary has %d bytes that nobody published\n%s", version, len(got), strings.Join(said, "\n"))
+			t.Errorf("runs %q, and its binary of %d bytes was never published\n%s", version, len(got), strings.Join(output, "\n"))
 		}
 		return version
 	}
-	if got := look(); got != "1.1" {
+	if got := update(); got != "1.1" {
 		t.Fatalf("untouched: %s", got)
 	}
 
-	const places = 6 // of each file, the first byte and the last among them
+	const positions = 6 // in each file, including the first and the last byte
 	var files []string
 	err = filepath.WalkDir(s.a.dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -77,34 +76,34 @@ func TestTamperedByte(t *testing.T) {
 		changed := func(at int) {
 			bad := bytes.Clone(data)
 			bad[at] ^= 1
-			// A new file: targets are links to the vendor's own.
+			// A new file, because targets are hard links to the vendor's files.
 			if err := os.Remove(file); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(file, bad, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if look() == "1.0" {
+			if update() == "1.0" {
 				stayed[name]++
 			}
 		}
-		for i := range places {
-			changed(i * (len(data) - 1) / (places - 1))
+		for i := range positions {
+			changed(i * (len(data) - 1) / (positions - 1))
 		}
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got := look(); got != "1.1" {
-			t.Fatalf("%s healed: %s", name, got)
+		if got := update(); got != "1.1" {
+			t.Fatalf("%s restored: %s", name, got)
 		}
 	}
-	// The changes must have mattered: what is needed, and has no second signature, stops the update.
+	// The changes must have an effect: a file that is needed and has one signature stops the update.
 	for _, name := range []string{"timestamp.json", "2.vendor-agent.json", "2.review-agent.json"} {
-		if stayed[name] != places {
-			t.Errorf("%s: the agent stayed in %d of %d cases", name, stayed[name], places)
+		if stayed[name] != positions {
+			t.Errorf("%s: the agent stayed in %d of %d cases", name, stayed[name], positions)
 		}
 	}
-	t.Logf("changes that kept the update away, of %d: %v", places, stayed)
+	t.Logf("changes that prevented the update, of %d: %v", positions, stayed)
 }
 
 func read(t *testing.T, file string) []byte {

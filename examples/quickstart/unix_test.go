@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// An interrupted story leaves no server and no temporary folder, whatever it
-// was doing.
+// An interrupted quickstart leaves no server and no temporary folder, in every act and
+// with both forms of output.
 func TestInterrupted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, make([]byte, 4<<20), 0o644); err != nil {
@@ -24,10 +24,11 @@ func TestInterrupted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args   []string
 		signal syscall.Signal
-		after  int // lines of the story
+		after  int // lines of output
 	}{
-		"while building":   {nil, syscall.SIGINT, 6},
-		"while delivering": {[]string{"-file", file}, syscall.SIGTERM, 14},
+		"while building":   {[]string{"-v"}, syscall.SIGINT, 6},
+		"while delivering": {[]string{"-v", "-file", file}, syscall.SIGTERM, 14},
+		"without -v":       {[]string{"-file", file}, syscall.SIGINT, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			temp := t.TempDir()
@@ -56,7 +57,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// A large file goes through in constant memory.
+// A large file is distributed in constant memory.
 func TestMemoryStaysSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes about 1 GB; not with -short")
@@ -79,10 +80,10 @@ func TestMemoryStaysSmall(t *testing.T) {
 	}
 	var peak int64
 	if _, err := fmt.Sscanf(errs.String(), peakLine, &peak); err != nil || peak == 0 {
-		t.Fatalf("no use of memory told: %v\n%s", err, errs.String())
+		t.Fatalf("no peak memory in the output: %v\n%s", err, errs.String())
 	}
 	t.Logf("%d MiB resident for a file of 120 MiB", peak>>20)
-	if peak > 100<<20 { // less than the file; a busy machine's collector is late
+	if peak > 100<<20 { // less than the file; on a busy machine the garbage collector is late
 		t.Errorf("%d MiB resident, at most 100", peak>>20)
 	}
 }

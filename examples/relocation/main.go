@@ -1,13 +1,13 @@
 // Command relocation moves a running repository under load, from one host to
-// another with new keys, while a fleet of real clients goes on updating from it
-// and an attacker takes the old place with every key that the vendor had:
+// another with new keys. A fleet of real clients continues to update from it, and an
+// attacker controls the old location and every old key of the vendor:
 //
 //	go run ./examples/relocation
 //
-// Three places are three web servers on loopback; the clients are package
-// client, each with its own pin, state and habits of sleeping; four months pass
-// in about a minute. The exit status is 0 only if every expectation held. With
-// NO_COLOR there is no colour; where the output is no terminal, plain lines.
+// Three locations are three web servers on loopback. The clients are those of package
+// client, each with its own pin, state and intervals. Four simulated months take about
+// a minute. The exit status is 0 only if every expectation held. The output has no
+// colour if NO_COLOR is set, and plain lines if it is not a terminal.
 package main
 
 import (
@@ -21,9 +21,9 @@ import (
 )
 
 func main() {
-	fleet := flag.Int("fleet", 300, "how many clients, 10 to 20000")
-	seed := flag.Uint64("seed", 1, "for the habits of the clients")
-	quiet := flag.Bool("quiet", false, "only the result")
+	fleet := flag.Int("fleet", 300, "number of clients, 10 to 20000")
+	seed := flag.Uint64("seed", 1, "seed of the clients' random intervals")
+	quiet := flag.Bool("quiet", false, "print the result only")
 	flag.Parse()
 	if flag.NArg() > 0 || *fleet < 10 || *fleet > 20000 {
 		fmt.Fprintln(os.Stderr, "relocation: no arguments, and -fleet from 10 to 20000")
@@ -34,7 +34,7 @@ func main() {
 	stop()
 	switch {
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "\nrelocation: interrupted; nothing is left behind")
+		fmt.Fprintln(os.Stderr, "\nrelocation: interrupted")
 		os.Exit(130)
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "\nrelocation: %v\n", err)
@@ -42,9 +42,10 @@ func main() {
 	}
 }
 
-// run is the whole story; its error says what did not go as it should.
+// run creates the repository and the fleet, and lets all days pass. Its error states
+// which expectation failed.
 func run(ctx context.Context, size int, seed uint64, v *view) error {
-	w, err := newWorld(ctx)
+	w, err := newSystem(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,17 +54,17 @@ func run(ctx context.Context, size int, seed uint64, v *view) error {
 	if err != nil {
 		return err
 	}
-	return f.story(ctx, v)
+	return f.days(ctx, v)
 }
 
-// story lives through the days.
-func (f *fleet) story(ctx context.Context, v *view) error {
+// days lets all days pass, one after the other.
+func (f *fleet) days(ctx context.Context, v *view) error {
 	w := f.w
 	for w.day = 0; w.day <= lastDay; w.day++ {
 		if err := w.morning(ctx, v); err != nil {
 			return fmt.Errorf("day %d: %w", w.day, err)
 		}
-		if err := f.live(ctx); err != nil {
+		if err := f.update(ctx); err != nil {
 			return fmt.Errorf("day %d: %w", w.day, err)
 		}
 		v.show(w, f)

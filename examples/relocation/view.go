@@ -11,13 +11,13 @@ import (
 	"text/tabwriter"
 )
 
-// view shows the fleet: live in a terminal, else as plain lines.
+// view shows the fleet: as a live picture in a terminal, otherwise as plain lines.
 type view struct {
 	out   io.Writer
 	quiet bool
 	live  bool
 	color bool
-	drawn int // lines to go up before the next picture
+	drawn int // lines of the last picture
 }
 
 func newView(out *os.File, quiet bool) *view {
@@ -40,29 +40,29 @@ func (v *view) clear() {
 	}
 }
 
-// say tells an event.
-func (v *view) say(w *world, text string) {
+// say prints an event.
+func (v *view) say(w *system, text string) {
 	if !v.quiet {
 		v.clear()
 		fmt.Fprintf(v.out, "day %3d  %s\n", w.day, v.paint(1, text))
 	}
 }
 
-// show draws the fleet as it is this evening.
-func (v *view) show(w *world, f *fleet) {
+// show draws the fleet at the end of a day.
+func (v *view) show(w *system, f *fleet) {
 	if v.quiet || !v.live && w.day%10 != 9 {
 		return
 	}
 	v.clear()
 	roots := f.shares(func(m *machine) string { return fmt.Sprintf("root %d", m.root) })
-	places := f.shares(func(m *machine) string { return "from " + m.place })
+	locations := f.shares(func(m *machine) string { return "from " + m.location })
 	states := f.shares(func(m *machine) string { return m.state })
 	if !v.live {
-		fmt.Fprintf(v.out, "day %3d  %s | %s | %s\n", w.day, line(roots), line(places), line(states))
+		fmt.Fprintf(v.out, "day %3d  %s | %s | %s\n", w.day, line(roots), line(locations), line(states))
 		return
 	}
 	lines := []string{fmt.Sprintf("day %3d of %d", w.day, lastDay)}
-	for i, group := range []map[string]int{roots, places, states} {
+	for i, group := range []map[string]int{roots, locations, states} {
 		for _, name := range slices.Sorted(maps.Keys(group)) {
 			n := group[name]
 			lines = append(lines, fmt.Sprintf("  %-14s %s %d", name, v.paint(32+i, strings.Repeat("█", (n*50+len(f.machines)-1)/len(f.machines))), n))
@@ -80,22 +80,22 @@ func line(shares map[string]int) string {
 	return strings.Join(out, ", ")
 }
 
-// results prints what was to be and what was; the error counts what went wrong.
-func (v *view) results(w *world, f *fleet) error {
+// results prints expected and actual values; the error states that they differ.
+func (v *view) results(w *system, f *fleet) error {
 	size := len(f.machines)
-	arrived, fresh, problems, looks, slept := 0, 0, 0, 0, 0
+	arrived, fresh, problems, checks, away := 0, 0, 0, 0, 0
 	newest := fmt.Sprintf("1.%d.0", w.release)
 	var first []string
 	for _, m := range f.machines {
-		looks += m.looks
-		if m.root == 4 && m.state == "ok" && m.place == "place-b" {
+		checks += m.checks
+		if m.root == 4 && m.state == "ok" && m.location == "location-b" {
 			arrived++
 		}
 		if m.version == newest {
 			fresh++
 		}
-		if m.asleep[1] > 0 || m.from > 0 {
-			slept++
+		if m.off[1] > 0 || m.from > 0 {
+			away++
 		}
 		problems += len(m.problems)
 		if len(m.problems) > 0 && len(first) < 5 {
@@ -106,22 +106,22 @@ func (v *view) results(w *world, f *fleet) error {
 	if f.refused > 0 {
 		met = "some"
 	}
-	wrong := 0
+	failed := 0
 	t := tabwriter.NewWriter(v.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(v.out, "\nFour months, %d clients, %d of them away for long or new, %d looks for updates.\n\n", size, slept, looks)
+	fmt.Fprintf(v.out, "\nFour months, %d clients, %d of them off for months or installed later, %d checks for updates.\n\n", size, away, checks)
 	for _, r := range []struct{ what, want, got string }{
-		{"at the last root, served by place B", fmt.Sprint(size), fmt.Sprint(arrived)},
-		{"have the newest release, " + newest, fmt.Sprint(size), fmt.Sprint(fresh)},
-		{"roots of the parties published", "4", fmt.Sprint(len(w.honest))},
-		{"met the thief's root, and kept it as evidence", "some", met},
-		{"took a foreign root or release, went back, or asked A after its end", "0", fmt.Sprint(problems)},
+		{"clients that trust the last root and use location B", fmt.Sprint(size), fmt.Sprint(arrived)},
+		{"clients that have the newest release, " + newest, fmt.Sprint(size), fmt.Sprint(fresh)},
+		{"roots published by the parties", "4", fmt.Sprint(len(w.honest))},
+		{"forged roots and releases kept as evidence", "some", met},
+		{"accepted forgeries, rollbacks, or requests at A after its end", "0", fmt.Sprint(problems)},
 	} {
 		verdict := v.paint(32, "ok")
 		if r.want != r.got {
-			verdict = v.paint(31, "WRONG")
-			wrong++
+			verdict = v.paint(31, "FAILED")
+			failed++
 		}
-		fmt.Fprintf(t, "  %s\tshould be %s\tis %s\t%s\n", r.what, r.want, r.got, verdict)
+		fmt.Fprintf(t, "  %s\texpected %s\tactual %s\t%s\n", r.what, r.want, r.got, verdict)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (v *view) results(w *world, f *fleet) error {
 	for _, p := range first {
 		fmt.Fprintln(v.out, "  "+p)
 	}
-	if wrong > 0 {
+	if failed > 0 {
 		return errors.New("not every expectation held")
 	}
 	fmt.Fprintln(v.out, "\nEvery expectation held.")

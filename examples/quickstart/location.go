@@ -14,21 +14,21 @@ import (
 	"time"
 )
 
-// place is a host on the web: a folder behind an HTTP server that counts.
-type place struct {
+// location is a folder behind an HTTP server that counts requests and bytes.
+type location struct {
 	name string
 	dir  string
 	url  string
 	stop func() error
 
-	mu       sync.Mutex
-	dark     bool
-	requests int
-	bytes    int64
+	mu          sync.Mutex
+	unreachable bool
+	requests    int
+	bytes       int64
 }
 
-func newPlace(name, dir string) (*place, error) {
-	p := &place{name: name, dir: dir}
+func newLocation(name, dir string) (*location, error) {
+	l := &location{name: name, dir: dir}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -36,54 +36,54 @@ func newPlace(name, dir string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second}
 	go srv.Serve(ln) // ends with stop
-	p.stop, p.url = srv.Close, "http://"+ln.Addr().String()+"/"
-	return p, nil
+	l.stop, l.url = srv.Close, "http://"+ln.Addr().String()+"/"
+	return l, nil
 }
 
-func (p *place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	p.requests++
-	dark := p.dark
-	p.mu.Unlock()
-	if dark {
-		panic(http.ErrAbortHandler) // the connection breaks, as when the host is gone
+func (l *location) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	l.requests++
+	unreachable := l.unreachable
+	l.mu.Unlock()
+	if unreachable {
+		panic(http.ErrAbortHandler) // the connection breaks
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	if !filepath.IsLocal(name) || strings.HasPrefix(filepath.Base(name), ".") {
 		http.NotFound(w, r)
 		return
 	}
-	http.ServeFile(&counter{w, p}, r, filepath.Join(p.dir, filepath.FromSlash(name)))
+	http.ServeFile(&counter{w, l}, r, filepath.Join(l.dir, filepath.FromSlash(name)))
 }
 
 // counter counts the bytes of bodies.
 type counter struct {
 	http.ResponseWriter
-	place *place
+	location *location
 }
 
 func (c *counter) Write(b []byte) (int, error) {
 	n, err := c.ResponseWriter.Write(b)
-	c.place.mu.Lock()
-	c.place.bytes += int64(n)
-	c.place.mu.Unlock()
+	c.location.mu.Lock()
+	c.location.bytes += int64(n)
+	c.location.mu.Unlock()
 	return n, err
 }
 
-func (p *place) setDark(dark bool) {
-	p.mu.Lock()
-	p.dark = dark
-	p.mu.Unlock()
+func (l *location) setUnreachable(unreachable bool) {
+	l.mu.Lock()
+	l.unreachable = unreachable
+	l.mu.Unlock()
 }
 
-// take returns what was requested since the last call.
-func (p *place) take() traffic {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t := traffic{p.requests, p.bytes}
-	p.requests, p.bytes = 0, 0
+// take returns the requests and bytes since the last call.
+func (l *location) take() traffic {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := traffic{l.requests, l.bytes}
+	l.requests, l.bytes = 0, 0
 	return t
 }
 
@@ -99,7 +99,7 @@ func (t traffic) String() string {
 	return fmt.Sprintf("%d requests, %s", t.requests, size(t.bytes))
 }
 
-// size writes a number of bytes for people.
+// size returns a number of bytes in human-readable form.
 func size(n int64) string {
 	switch {
 	case n < 1000:
@@ -111,8 +111,8 @@ func size(n int64) string {
 }
 
 // mirror makes to a byte mirror of from; with roots, of the roots only, as a
-// rendezvous serves them. Targets never change, so they are linked where the
-// disk can do that. Names that begin with a dot are the storage's own.
+// rendezvous serves them. Targets never change, so they are linked if the file
+// system supports that. Names that begin with a dot belong to the storage.
 func mirror(ctx context.Context, from, to string, roots bool) error {
 	if err := os.RemoveAll(to); err != nil {
 		return err

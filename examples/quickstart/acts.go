@@ -10,14 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// twoParties is the beginning: a repository with a vendor and a review centre,
-// the pin, and the product at 1.0.
-func (s *story) twoParties() error {
-	title("1. A repository of two parties")
+// twoParties creates the repository of a vendor and a review centre, exports the pin,
+// and installs the product at 1.0.
+func (s *demo) twoParties() error {
 	vk, err := newKeys(filepath.Join(s.dir, "vendor", "keys"))
 	if err != nil {
 		return err
@@ -27,21 +27,21 @@ func (s *story) twoParties() error {
 		return err
 	}
 	s.vendor = &vendor{keyRing: vk, repo: filepath.Join(s.dir, "vendor", "repository"), product: s.product}
-	s.review = &reviewer{rk, filepath.Join(s.dir, "review", "repository")}
+	s.review = &reviewer{rk, s.narrator, filepath.Join(s.dir, "review", "repository")}
 	draft, err := s.firstDraft()
 	if err != nil {
 		return err
 	}
-	var lacks []string
+	var missing []string
 	for _, m := range draft.Missing() {
-		lacks = append(lacks, m.String())
+		missing = append(missing, m.String())
 	}
-	say("The vendor makes the first root and signs it. It still lacks: %s.", strings.Join(lacks, "; "))
-	say("Nothing comes before a first root, so two people read its digest to each other: %s.", draft.Digest())
+	s.say("The vendor makes the first root and signs it. Missing: %s.", strings.Join(missing, "; "))
+	s.say("No earlier root can verify the first one, so two people compare its digest: %s.", draft.Digest())
 	if err := s.signAndPublish(draft, draft.Digest()); err != nil {
 		return err
 	}
-	say("The review centre signs it on its own machine, and remembers it there. Place A serves the repository, run by the vendor;\nplace Z serves its roots, run by the review centre.")
+	s.say("The review centre signs it on its own machine and records it in its ledger. The vendor runs location A, which serves the\nrepository; the review centre runs location Z, which serves root metadata only.")
 	pin, err := s.vendor.open().Pin(s.ctx)
 	if err != nil {
 		return err
@@ -53,17 +53,17 @@ func (s *story) twoParties() error {
 	if err != nil {
 		return err
 	}
-	say("The pin that products embed: %d bytes, fingerprint %.16s….", len(pin), opened.Fingerprint())
+	s.say("The pin, which is embedded in the product: %d bytes, fingerprint %.16s….", len(pin), opened.Fingerprint())
 	for _, machine := range machines {
 		if err := s.product.install(s.ctx, s.machine(machine), pin); err != nil {
 			return err
 		}
 	}
-	say("The product is installed on three machines at 1.0. The first looks for an update:")
-	return s.expect("nothing is published", "one", "1.0", "no such product, channel or platform: product agent; available: none")
+	s.say("Version 1.0 of the product is installed on three machines. Machine one checks for an update:")
+	return s.expect("nothing is published", "one", "1.0", client.ErrUnknownProduct.Error()+": product agent; available: none")
 }
 
-func (s *story) firstDraft() (*repo.Draft, error) {
+func (s *demo) firstDraft() (*repo.Draft, error) {
 	var err error
 	public := func(k *keyRing, names ...string) []tuf.Key {
 		out, e := k.make(names...)
@@ -82,8 +82,8 @@ func (s *story) firstDraft() (*repo.Draft, error) {
 			{Party: "vendor", Role: "vendor-agent", Keys: repo.Keys{Keys: public(v, "release")}},
 			{Party: "review", Role: "review-agent", Keys: repo.Keys{Keys: public(r, "release-1", "release-2"), Threshold: 2}}}}},
 		Locations: []tuf.Location{
-			{ID: "place-a", Tier: tuf.Primary, Operator: "vendor-host", Base: s.a.url, Metadata: "metadata/", Targets: "targets/", Priority: 10},
-			{ID: "place-z", Tier: tuf.Rendezvous, Operator: "review-host", Base: s.z.url, Metadata: "metadata/", Priority: 10}},
+			{ID: "location-a", Tier: tuf.Primary, Operator: "vendor-host", Base: s.a.url, Metadata: "metadata/", Targets: "targets/", Priority: 10},
+			{ID: "location-z", Tier: tuf.Rendezvous, Operator: "review-host", Base: s.z.url, Metadata: "metadata/", Priority: 10}},
 	}
 	if err != nil {
 		return nil, err
@@ -91,27 +91,27 @@ func (s *story) firstDraft() (*repo.Draft, error) {
 	return s.vendor.open().Stage(s.ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil })
 }
 
-// signAndPublish sends a draft from the vendor to the review centre and back,
-// as bytes, publishes it and brings it to the places.
-// digest is that of the first root, see [keys.sign].
-func (s *story) signAndPublish(d *repo.Draft, digest string) error {
+// signAndPublish sends a draft from the vendor to the review centre and back, as
+// bytes, publishes it and copies it to the locations. digest is that of the first
+// root, see [keyRing.sign].
+func (s *demo) signAndPublish(d *repo.Draft, digest string) error {
 	if err := s.vendor.sign(s.ctx, d, ""); err != nil {
 		return err
 	}
-	there, err := d.Bytes()
+	request, err := d.Bytes()
 	if err != nil {
 		return err
 	}
-	if digest == "" { // what is published is what the centre compares the draft with
+	if digest == "" { // the centre compares the draft with the published repository
 		if err := mirror(s.ctx, s.vendor.repo, s.review.repo, false); err != nil {
 			return err
 		}
 	}
-	back, err := s.review.signBytes(s.ctx, there, digest)
+	signed, err := s.review.signBytes(s.ctx, request, digest)
 	if err != nil {
 		return err
 	}
-	if d, err = repo.OpenDraft(back); err != nil {
+	if d, err = repo.OpenDraft(signed); err != nil {
 		return err
 	}
 	if err := s.vendor.open().Publish(s.ctx, d); err != nil {
@@ -120,14 +120,14 @@ func (s *story) signAndPublish(d *repo.Draft, digest string) error {
 	return s.serve()
 }
 
-// serve copies what the vendor published to the place that serves it, and the
-// roots to the review centre's.
-func (s *story) serve() error {
+// serve copies the vendor's repository to the location that serves it, and the roots
+// to the location of the review centre.
+func (s *demo) serve() error {
 	return errors.Join(mirror(s.ctx, s.vendor.repo, s.serving.dir, false), mirror(s.ctx, s.vendor.repo, s.z.dir, true))
 }
 
-func (s *story) vendorAlone() error {
-	title("2. The vendor publishes 1.1 alone")
+// vendorAlone publishes 1.1 without an approval.
+func (s *demo) vendorAlone() error {
 	file, err := s.vendor.add(s.ctx, "1.1")
 	if err != nil {
 		return err
@@ -136,19 +136,19 @@ func (s *story) vendorAlone() error {
 	if err != nil {
 		return err
 	}
-	say("%s, %s, is listed and served. The product looks for an update:", filepath.Base(file), size(fi.Size()))
-	if err := errors.Join(s.serve(), mirror(s.ctx, s.vendor.repo, s.past, false)); err != nil {
+	s.say("%s, %s, is listed and served. Machine one checks for an update:", filepath.Base(file), size(fi.Size()))
+	if err := errors.Join(s.serve(), mirror(s.ctx, s.vendor.repo, s.old, false)); err != nil {
 		return err
 	}
 	return s.expect("1.1 by the vendor alone", "one", "1.0", "listed by vendor (vendor-agent v2), but not by review (review-agent v1)")
 }
 
-func (s *story) reviewed() error {
-	title("3. The review centre examines and approves")
+// reviewed publishes the approval of 1.1.
+func (s *demo) reviewed() error {
 	if err := s.reviewRound(); err != nil {
 		return err
 	}
-	say("Two of its keys sign that it is listed; the vendor publishes. The product looks for an update:")
+	s.say("Two of its keys sign the approval; the vendor publishes it. Machines one and two check for an update:")
 	for _, machine := range []string{"one", "two"} {
 		err := s.expect("1.1 reviewed, machine "+machine, machine, "1.1",
 			"listed by vendor (vendor-agent v2, 1 key) and review (review-agent v2, 2 keys)")
@@ -156,12 +156,12 @@ func (s *story) reviewed() error {
 			return err
 		}
 	}
-	say("Machine two goes to sleep here; machine three has slept since it was set up.")
+	s.say("Machine two is switched off now; machine three has been off since the installation.")
 	return mirror(s.ctx, s.a.dir, s.frozen, false)
 }
 
-// reviewRound is one examination and its publication.
-func (s *story) reviewRound() error {
+// reviewRound examines what waits, and publishes the approval.
+func (s *demo) reviewRound() error {
 	if err := mirror(s.ctx, s.serving.dir, s.review.repo, false); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (s *story) reviewRound() error {
 	if err := s.serve(); err != nil {
 		return err
 	}
-	// The centre looks at what came of it, and its ledger notes that.
+	// The centre checks the published result and records it in its ledger.
 	if err := mirror(s.ctx, s.serving.dir, s.review.repo, false); err != nil {
 		return err
 	}
@@ -192,21 +192,21 @@ func (s *story) reviewRound() error {
 	return err
 }
 
-func (s *story) thief() error {
-	title("4. A thief has every key of the vendor, and place A")
-	t, err := s.steal()
+// compromise gives an attacker every key of the vendor, and location A.
+func (s *demo) compromise() error {
+	t, err := s.stealKeys()
 	if err != nil {
 		return err
 	}
-	s.stolen = t
+	s.attacker = t
 	if _, err := t.add(s.ctx, "6.6.6"); err != nil {
 		return err
 	}
 	if err := mirror(s.ctx, t.repo, s.a.dir, false); err != nil {
 		return err
 	}
-	say("He publishes 6.6.6, with good signatures of the vendor. The product looks for an update:")
-	if err := s.expect("6.6.6 by the thief", "one", "1.1", "not approved"); err != nil {
+	s.say("The attacker publishes 6.6.6, with valid signatures of the vendor. Machine one checks for an update:")
+	if err := s.expect("6.6.6 with compromised keys", "one", "1.1", tuf.ErrNotApproved.Error()); err != nil {
 		return err
 	}
 	if s.forged, err = t.forgeRoot(s.ctx); err != nil {
@@ -215,60 +215,60 @@ func (s *story) thief() error {
 	if err := s.serveForged(); err != nil {
 		return err
 	}
-	say("He replaces the root by one in which the review centre is himself. The product looks for an update:")
-	if err := s.expect("a root by the thief", "one", "1.1", "not approved"); err != nil {
+	s.say("The attacker publishes a root with keys of the attacker for the review centre. Machine one checks for an update:")
+	if err := s.expect("forged root", "one", "1.1", tuf.ErrNotApproved.Error()); err != nil {
 		return err
 	}
 	n, reason, err := s.evidence("one")
 	if err != nil {
 		return err
 	}
-	say("The product keeps what it was shown, and why it refused:\n%s", strings.TrimSpace(reason))
+	s.say("The product keeps the refused root as evidence, with the reason:\n%s", strings.TrimSpace(reason))
 	s.check("evidence of the forged root", "1 file", fmt.Sprintf("%d file", n))
 	return s.oldCopy()
 }
 
-// oldCopy: the attacker hands the review centre the repository as it was before
-// the centre approved 1.1. The centre's tool compares it with its ledger.
-func (s *story) oldCopy() error {
-	if err := mirror(s.ctx, s.past, s.review.repo, false); err != nil {
+// oldCopy gives the review centre a copy of the repository from before the approval of
+// 1.1. The centre's tool compares it with the ledger.
+func (s *demo) oldCopy() error {
+	if err := mirror(s.ctx, s.old, s.review.repo, false); err != nil {
 		return err
 	}
 	_, err := s.review.approve(s.ctx, s.approved)
-	say("The attacker hands the review centre a copy from before its approval, to have it sign once more:\n| %v", err)
+	s.say("The attacker gives the review centre a copy from before the approval, to obtain a second signature:\n| %v", err)
 	outcome := "signed"
 	if errors.Is(err, repo.ErrRoleBehind) {
 		outcome = "refused"
 	} else if err != nil {
 		return err
 	}
-	s.check("the centre signs on an old copy", "refused", outcome)
+	s.check("signature on an old copy", "refused", outcome)
 	return nil
 }
 
-// steal makes the thief: the vendor's keys and a copy of its repository.
-func (s *story) steal() (*vendor, error) {
-	dir := filepath.Join(s.dir, "thief")
+// stealKeys copies the vendor's keys and repository for the attacker.
+func (s *demo) stealKeys() (*vendor, error) {
+	dir := filepath.Join(s.dir, "attacker")
 	if err := mirror(s.ctx, s.vendor.repo, filepath.Join(dir, "repository"), false); err != nil {
 		return nil, err
 	}
-	stolen := &keyRing{filepath.Join(dir, "keys"), map[string]tuf.Signer{}}
+	ring := &keyRing{filepath.Join(dir, "keys"), map[string]tuf.Signer{}}
 	for name, signer := range s.vendor.signers {
-		stolen.signers[name] = signer
+		ring.signers[name] = signer
 	}
-	return &vendor{keyRing: stolen, repo: filepath.Join(dir, "repository"), product: s.product, stolen: true}, os.MkdirAll(stolen.dir, 0o700)
+	return &vendor{keyRing: ring, repo: filepath.Join(dir, "repository"), product: s.product, compromised: true}, os.MkdirAll(ring.dir, 0o700)
 }
 
-// forgeRoot makes a root that every vendor key and keys of the thief's own
-// signed. The tool would refuse to publish it; he takes it from the draft.
+// forgeRoot makes a root that every key of the vendor and new keys of the attacker
+// signed. The tool refuses to publish it, so it is taken from the draft.
 func (v *vendor) forgeRoot(ctx context.Context) ([]byte, error) {
-	mine, err := v.make("thief-1", "thief-2", "thief-3")
+	own, err := v.make("attacker-1", "attacker-2", "attacker-3")
 	if err != nil {
 		return nil, err
 	}
 	d, err := v.open().Stage(ctx, func(tx *repo.Tx) error {
 		r := tx.Root()
-		r.Parties[1].Keys, r.Classes[0].Roles[1].Keys = mine[:2], repo.Keys{Keys: mine[2:]}
+		r.Parties[1].Keys, r.Classes[0].Roles[1].Keys = own[:2], repo.Keys{Keys: own[2:]}
 		return nil
 	})
 	if err != nil {
@@ -292,10 +292,10 @@ func (v *vendor) forgeRoot(ctx context.Context) ([]byte, error) {
 			return f.Content, nil
 		}
 	}
-	return nil, errors.New("the thief's draft has no root")
+	return nil, errors.New("the attacker's draft has no root")
 }
 
-// serveForged puts the forged root at place A.
-func (s *story) serveForged() error {
+// serveForged writes the forged root to location A.
+func (s *demo) serveForged() error {
 	return os.WriteFile(filepath.Join(s.a.dir, "metadata", "2.root.json"), s.forged, 0o644)
 }

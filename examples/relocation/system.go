@@ -19,19 +19,19 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// The days of the story.
+// The days of the events.
 const (
 	announceDay = 10
 	cutOverDay  = 30
-	theftDay    = 45 // place A, and every key of the vendor from before the cut-over
-	evilDay     = 50 // until then he shows the past
+	theftDay    = 45 // the attacker gets location A and every old key of the vendor: freeze attack
+	forgeDay    = 50 // the attacker publishes a forged root and release
 	retireDay   = 60
-	outageDay   = 70 // place B is out for two days
+	outageDay   = 70 // location B is unreachable for two days
 	sunsetDay   = 80
 	lastDay     = 120
 )
 
-// site is a place on the web: a server with a listener of its own.
+// site is a location: a web server with its own listener.
 type site struct {
 	name  string
 	url   string
@@ -62,7 +62,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	switch {
 	case from == nil:
-		panic(http.ErrAbortHandler) // as when the host is gone
+		panic(http.ErrAbortHandler) // the connection breaks
 	case s.roots && !strings.HasSuffix(r.URL.Path, ".root.json"):
 		http.NotFound(w, r)
 	default:
@@ -76,24 +76,24 @@ func (s *site) serve(from repo.Storage) {
 	s.mu.Unlock()
 }
 
-func (s *site) asked(by string) int {
+func (s *site) count(by string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests[by]
 }
 
-// world is the repository, its places, its parties and the thief.
-type world struct {
+// system is the repository, its locations, its parties and the attacker.
+type system struct {
 	day     int
 	a, b, z *site
-	storage *storage.OverlayStorage // what the vendor publishes; in earnest repo.Folder
-	frozen  *storage.OverlayStorage // what the thief found
+	storage *storage.OverlayStorage // what the vendor publishes; in production repo.Folder
+	frozen  *storage.OverlayStorage // the attacker's copy of location A
 	move    *relocate.Move
 	old     [6]tuf.Signer    // two root keys, timestamp, snapshot, targets, release
-	fresh   [6]tuf.Signer    // the vendor's after the cut-over
+	fresh   [6]tuf.Signer    // keys of the vendor after the cut-over
 	centre  [3]tuf.Signer    // two root keys, release
-	vendor  []tuf.Signer     // what it works with today
-	ledger  repo.Ledger      // in earnest each party has its own
+	vendor  []tuf.Signer     // the keys that the vendor uses today
+	ledger  repo.Ledger      // in production each party has its own
 	honest  map[int64]string // root hashes
 	release int
 	pins    [][]byte
@@ -103,18 +103,19 @@ var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func date(day int) time.Time { return begin.AddDate(0, 0, day) }
 
-func (w *world) now() time.Time { return date(w.day) }
+func (w *system) now() time.Time { return date(w.day) }
 
-func (w *world) open(signers ...tuf.Signer) *repo.Repo { return repo.New(w.storage, w.config(signers)) }
+func (w *system) open(signers ...tuf.Signer) *repo.Repo {
+	return repo.New(w.storage, w.config(signers))
+}
 
-func (w *world) config(signers []tuf.Signer) *repo.Config {
+func (w *system) config(signers []tuf.Signer) *repo.Config {
 	return &repo.Config{Signers: signers, Now: w.now, UnsafeLoopback: true, Ledger: w.ledger,
 		Expiry: repo.Expiry{Release: 150 * 24 * time.Hour, Snapshot: 60 * 24 * time.Hour, Timestamp: 40 * time.Hour}}
 }
 
-// attacker is a handle on the copy of place A. An attacker has no use for a
-// ledger that would refuse.
-func (w *world) attacker(signers ...tuf.Signer) *repo.Repo {
+// attacker is a handle on the copy of location A, without a ledger, which would refuse.
+func (w *system) attacker(signers ...tuf.Signer) *repo.Repo {
 	cfg := w.config(signers)
 	cfg.Ledger, cfg.UnsafeTrustStorage = nil, true
 	return repo.New(w.frozen, cfg)
@@ -129,7 +130,7 @@ func public(signers ...tuf.Signer) (k repo.Keys) {
 
 func newSigners(list []tuf.Signer) error {
 	for i := range list {
-		_, private, err := ed25519.GenerateKey(nil) // in earnest keys.Generate
+		_, private, err := ed25519.GenerateKey(nil) // in production keys.Generate
 		if err != nil {
 			return err
 		}
@@ -140,8 +141,8 @@ func newSigners(list []tuf.Signer) error {
 	return nil
 }
 
-func newWorld(ctx context.Context) (w *world, err error) {
-	w = &world{storage: storage.Overlay(nil), ledger: repo.MemLedger(), honest: map[int64]string{}}
+func newSystem(ctx context.Context) (w *system, err error) {
+	w = &system{storage: storage.Overlay(nil), ledger: repo.MemLedger(), honest: map[int64]string{}}
 	for _, list := range [][]tuf.Signer{w.old[:], w.fresh[:], w.centre[:]} {
 		if err := newSigners(list); err != nil {
 			return nil, err
@@ -159,10 +160,10 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	}
 	w.z.roots = true
 	w.vendor = w.old[:]
-	place := func(id, tier, operator string, s *site, priority int) tuf.Location {
+	at := func(id, tier, operator string, s *site, priority int) tuf.Location {
 		return tuf.Location{ID: id, Tier: tier, Operator: operator, Base: s.url, Metadata: "metadata/", Targets: "targets/", Priority: priority}
 	}
-	w.move = &relocate.Move{From: []string{"place-a"}, To: []tuf.Location{place("place-b", tuf.Primary, "vendor-new", w.b, 5)},
+	w.move = &relocate.Move{From: []string{"location-a"}, To: []tuf.Location{at("location-b", tuf.Primary, "vendor-new", w.b, 5)},
 		RootKeys: public(w.fresh[:2]...).Keys, Timestamp: public(w.fresh[2]), Snapshot: public(w.fresh[3]), Targets: public(w.fresh[4]),
 		Release: map[string]repo.Keys{"vendor-agent": public(w.fresh[5])},
 		Dates:   relocate.Dates{Announce: date(announceDay), CutOver: date(cutOverDay), Retire: date(retireDay), Sunset: date(sunsetDay)}}
@@ -172,7 +173,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 			Timestamp: public(w.old[2]), Snapshot: public(w.old[3]), Targets: public(w.old[4]),
 			Classes: []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
 				{Party: "vendor", Role: "vendor-agent", Keys: public(w.old[5])}, {Party: "review", Role: "review-agent", Keys: public(w.centre[2])}}}},
-			Locations: []tuf.Location{place("place-a", tuf.Primary, "vendor-old", w.a, 10), place("place-z", tuf.Rendezvous, "review", w.z, 20)},
+			Locations: []tuf.Location{at("location-a", tuf.Primary, "vendor-old", w.a, 10), at("location-z", tuf.Rendezvous, "review", w.z, 20)},
 		})
 		return nil
 	})
@@ -180,7 +181,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		err = w.newRelease(ctx)
 	}
 	if err == nil {
-		err = w.noted(ctx)
+		err = w.record(ctx)
 	}
 	if err != nil {
 		w.close()
@@ -188,7 +189,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	return w, err
 }
 
-func (w *world) close() {
+func (w *system) close() {
 	for _, s := range []*site{w.a, w.b, w.z} {
 		if s != nil {
 			s.stop()
@@ -196,8 +197,8 @@ func (w *world) close() {
 	}
 }
 
-// newRelease is a release by the vendor, approved by the review centre.
-func (w *world) newRelease(ctx context.Context) error {
+// newRelease publishes a release of the vendor, approved by the review centre.
+func (w *system) newRelease(ctx context.Context) error {
 	w.release++
 	path := fmt.Sprintf("agent/agent-1.%d", w.release)
 	err := w.open(w.vendor...).Update(ctx, func(tx *repo.Tx) error {
@@ -214,8 +215,8 @@ func (w *world) newRelease(ctx context.Context) error {
 	return w.open(w.vendor...).Publish(ctx, d)
 }
 
-// noted remembers the honest roots, and the pin of today.
-func (w *world) noted(ctx context.Context) error {
+// record records the hashes of the honest roots, and the pin of today.
+func (w *system) record(ctx context.Context) error {
 	chain, err := w.open().Chain(ctx)
 	if err != nil {
 		return err
@@ -228,8 +229,8 @@ func (w *world) noted(ctx context.Context) error {
 	return err
 }
 
-// step publishes one root of the move, which both parties sign.
-func (w *world) step(ctx context.Context, r *repo.Repo, make func(context.Context, *repo.Repo) (*repo.Draft, error)) error {
+// step publishes one root of the move with the signatures of both parties.
+func (w *system) step(ctx context.Context, r *repo.Repo, make func(context.Context, *repo.Repo) (*repo.Draft, error)) error {
 	d, err := make(ctx, r)
 	if err != nil {
 		return err
@@ -242,38 +243,38 @@ func (w *world) step(ctx context.Context, r *repo.Repo, make func(context.Contex
 	if err := r.Publish(ctx, d); err != nil {
 		return err
 	}
-	return w.noted(ctx)
+	return w.record(ctx)
 }
 
-// morning is what happens before the clients wake.
-func (w *world) morning(ctx context.Context, v *view) (err error) {
+// morning performs the events of a day before the clients check for updates.
+func (w *system) morning(ctx context.Context, v *view) (err error) {
 	switch w.day {
 	case announceDay:
-		v.say(w, "The vendor and the review centre announce place B.")
+		v.say(w, "The vendor and the review centre announce location B.")
 		if err = w.copyAside(ctx); err == nil {
 			err = w.step(ctx, w.open(w.vendor...), w.move.Announce)
 		}
 	case cutOverDay:
-		v.say(w, "They cut over to B: new root, online and release keys; A goes on as a mirror. For a day both generations sign.")
+		v.say(w, "They cut over to B: new root, online and release keys; A remains as a mirror. For a day both generations of keys sign.")
 		err = w.cutOver(ctx)
 	case theftDay:
-		v.say(w, "A thief has place A and every key that the vendor had before. He shows the past, from before the move.")
-		err = w.attacker(w.old[:]...).Renew(ctx) // with the keys that he has the past stays young
+		v.say(w, "Location A and every old key of the vendor are compromised. The attacker serves metadata from before the move (freeze attack).")
+		err = w.attacker(w.old[:]...).Renew(ctx) // the compromised keys renew the expiry of the old metadata
 		w.a.serve(w.frozen)
-	case evilDay:
-		v.say(w, "He shows a root of his own, and 6.6.6 with good signatures of the vendor.")
-		err = w.evil(ctx)
+	case forgeDay:
+		v.say(w, "The attacker serves a forged root, and 6.6.6 with valid signatures of the vendor.")
+		err = w.forge(ctx)
 	case retireDay:
 		v.say(w, "A is retired.")
 		err = w.step(ctx, w.open(w.vendor...), w.move.Retire)
 	case outageDay:
-		v.say(w, "B is out for two days.")
+		v.say(w, "B is unreachable for two days.")
 		w.b.serve(nil)
 	case outageDay + 2:
-		v.say(w, "B is back.")
+		v.say(w, "B is reachable again.")
 		w.b.serve(w.storage)
 	case sunsetDay:
-		v.say(w, "The sunset of A: who knows of it from root 3 leaves it alone too.")
+		v.say(w, "The sunset of A: clients at root 3 do not contact A any more either.")
 	}
 	if err == nil && w.day > 0 && w.day%10 == 5 {
 		err = w.newRelease(ctx)
@@ -281,7 +282,7 @@ func (w *world) morning(ctx context.Context, v *view) (err error) {
 	return errors.Join(err, w.open(w.vendor...).Renew(ctx))
 }
 
-func (w *world) cutOver(ctx context.Context) error {
+func (w *system) cutOver(ctx context.Context) error {
 	cfg := w.config(append(append([]tuf.Signer{}, w.fresh[:]...), w.old[:2]...))
 	r, err := w.move.Bridge(ctx, w.storage, cfg, w.old[2:]...)
 	if err != nil {
@@ -291,8 +292,8 @@ func (w *world) cutOver(ctx context.Context) error {
 	return w.step(ctx, r, w.move.CutOver)
 }
 
-// copyAside keeps what A serves before the move, for the thief.
-func (w *world) copyAside(ctx context.Context) error {
+// copyAside copies location A from before the move, for the attacker.
+func (w *system) copyAside(ctx context.Context) error {
 	w.frozen = storage.Overlay(nil)
 	for name, data := range w.storage.Written() {
 		if err := w.frozen.Create(ctx, name, bytes.NewReader(data)); err != nil {
@@ -302,28 +303,28 @@ func (w *world) copyAside(ctx context.Context) error {
 	return nil
 }
 
-// evil publishes the thief's release and root on the past that he found.
-func (w *world) evil(ctx context.Context) error {
-	thief := w.attacker(w.old[:]...)
-	err := thief.Update(ctx, func(tx *repo.Tx) error {
+// forge publishes a release and a root of the attacker on the copy of location A.
+func (w *system) forge(ctx context.Context) error {
+	attacker := w.attacker(w.old[:]...)
+	err := attacker.Update(ctx, func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/agent-6.6.6", strings.NewReader("evil"), &tuf.Release{Product: "agent", Version: "6.6.6", Channel: "stable", Platform: "any"})
 	})
 	if err != nil {
 		return err
 	}
-	var mine [3]tuf.Signer
-	if err := newSigners(mine[:]); err != nil {
+	var own [3]tuf.Signer
+	if err := newSigners(own[:]); err != nil {
 		return err
 	}
-	d, err := w.attacker(append(mine[:], w.old[:]...)...).Stage(ctx, func(tx *repo.Tx) error {
+	d, err := w.attacker(append(own[:], w.old[:]...)...).Stage(ctx, func(tx *repo.Tx) error {
 		r := tx.Root()
-		r.Parties[1].Keys, r.Classes[0].Roles[1].Keys = public(mine[:2]...).Keys, public(mine[2])
+		r.Parties[1].Keys, r.Classes[0].Roles[1].Keys = public(own[:2]...).Keys, public(own[2])
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	// The tool would not publish it; he takes it from the draft.
+	// The tool refuses to publish it, so it is taken from the draft.
 	data, err := d.Bytes()
 	if err != nil {
 		return err
@@ -342,5 +343,5 @@ func (w *world) evil(ctx context.Context) error {
 			return w.frozen.Create(ctx, "metadata/2.root.json", bytes.NewReader(f.Content))
 		}
 	}
-	return errors.New("the thief's draft has no root")
+	return errors.New("the attacker's draft has no root")
 }
