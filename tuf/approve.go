@@ -316,29 +316,6 @@ func (f *found) signoffs(party string) (out []Signoff) {
 	return out
 }
 
-// differs names the first difference of two listings of a path; "" if they agree.
-func (t target) differs(o target) string {
-	if what := t.differsInBytes(o); what != "" {
-		return what
-	}
-	if string(t.visum) != string(o.visum) {
-		return "release fields"
-	}
-	return ""
-}
-
-func (t target) differsInBytes(o target) string {
-	switch {
-	case t.length != o.length:
-		return fmt.Sprintf("lengths (%d and %d)", t.length, o.length)
-	case t.hashes.sha256 != o.hashes.sha256:
-		return fmt.Sprintf("sha256 (%.16s and %.16s)", t.hashes.sha256, o.hashes.sha256)
-	case t.hashes.sha512 != "" && o.hashes.sha512 != "" && t.hashes.sha512 != o.hashes.sha512:
-		return "sha512"
-	}
-	return ""
-}
-
 // checkHold looks for the path in the class's hold role. If the charter has a hold
 // role, it must be available, valid and unexpired; otherwise no path is approved.
 func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
@@ -412,4 +389,61 @@ func (s *Snapshot) UnsafeTarget(path string, get Fetch) (Approved, error) {
 	}
 	a.by = x.signoffs("")
 	return a, nil
+}
+
+// Recalls returns the recalls of all release roles, sorted by path, then by class.
+// One party is enough for a recall. The product decides what to do about a recalled
+// release that is already running.
+//
+// Recalls may return recalls together with an error: the error is about the first
+// role that can't be read, and the result holds the recalls of the other roles, so
+// that an expired role does not suppress another party's recall. For an approved
+// target the recalls of its class are complete, because the approval needed all of
+// its roles.
+func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
+	if s == nil || s.root == nil || s.root.charter == nil {
+		_, err := s.classOf("roles")
+		return nil, err
+	}
+	var out []Recall
+	var first error
+	for _, class := range s.root.charter.classes {
+		for _, role := range class.Roles {
+			t, err := s.releaseRole(role, get)
+			if err != nil {
+				if first == nil {
+					first = err
+				}
+				continue
+			}
+			for _, r := range t.recalls {
+				if strings.HasPrefix(r.Path, class.Prefix) { // a role can recall only paths of its class
+					r.Class, r.Party, r.Role, r.Version = class.Name, role.Party, role.Role, t.doc.version
+					out = append(out, r)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Recall) int { return strings.Compare(a.Path, b.Path) })
+	return out, first
+}
+
+// checkRecall refuses bytes that any role of the class recalls.
+func (s *Snapshot) checkRecall(class *Class, a Approved, get Fetch) error {
+	for _, role := range class.Roles {
+		t, err := s.releaseRole(role, get)
+		if err != nil {
+			return err
+		}
+		for _, i := range t.recalled[a.hashes.sha256] {
+			if r := t.recalls[i]; strings.HasPrefix(r.Path, class.Prefix) {
+				under := ""
+				if r.Path != a.path {
+					under = " as " + text.Name(r.Path)
+				}
+				return refuse(a.path, 0, ErrRecalled, "by %s at %s%s: %s", text.Name(role.Party), stamp(r.At), under, text.Quote(r.Reason))
+			}
+		}
+	}
+	return nil
 }

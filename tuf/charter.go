@@ -366,3 +366,67 @@ func isSHA256(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == 32
 }
+
+// RecoveryRule is the charter's rule for the case that the root threshold can no
+// longer be met. Recovery keys, held by organisations without any other role in
+// the repository, may then sign a statement that names the next root. Clients
+// accept that root after a waiting period. In the charter:
+//
+//	"recovery": {"keyids": ["k1","k2","k3"], "orgs": [{"name": "bank", "keyids": ["k1","k2"]}, {"name": "university", "keyids": ["k3"]}],
+//	             "threshold": 2, "min_orgs": 2, "hold_seconds": 1209600, "min_ticks": 14, "counter": 1}
+type RecoveryRule struct {
+	Orgs      []Org         // organisations that hold recovery keys
+	Threshold int           // keys that must sign
+	MinOrgs   int           // least number of organisations that these keys belong to
+	Hold      time.Duration // the waiting period, in which the client looks for a regular root
+	MinTicks  int           // least number of root checks in the waiting period
+	Counter   int64         // statements with a lower counter are invalid
+}
+
+// Org is an organisation that holds recovery keys.
+type Org struct {
+	Name   string   // unique in the rule
+	KeyIDs []string // the organisation's recovery keys
+}
+
+func (r RecoveryRule) clone() RecoveryRule {
+	r.Orgs = slices.Clone(r.Orgs)
+	for i := range r.Orgs {
+		r.Orgs[i].KeyIDs = slices.Clone(r.Orgs[i].KeyIDs)
+	}
+	return r
+}
+
+// recovery reads the recovery member of a charter.
+func (r *reader) recovery(v wire.Value) *RecoveryRule {
+	if v == nil {
+		return nil
+	}
+	var keyIDs, orgs, threshold, minOrgs, hold, ticks, counter wire.Value
+	r.fields(v, wire.Field{Name: "keyids", To: &keyIDs}, wire.Field{Name: "orgs", To: &orgs}, wire.Field{Name: "threshold", To: &threshold},
+		wire.Field{Name: "min_orgs", To: &minOrgs}, wire.Field{Name: "hold_seconds", To: &hold}, wire.Field{Name: "min_ticks", To: &ticks},
+		wire.Field{Name: "counter", To: &counter})
+	rule := &RecoveryRule{Threshold: int(min32(r.int(threshold))), MinOrgs: int(min32(r.int(minOrgs))), Hold: r.seconds(hold),
+		MinTicks: int(min32(r.int(ticks))), Counter: r.int(counter)}
+	all := map[string]bool{}
+	for _, id := range r.strings(keyIDs) {
+		all[id] = true
+	}
+	named := 0
+	r.list(orgs, "organisations", maxOrgs, func(e wire.Value) {
+		var name, ids wire.Value
+		r.fields(e, wire.Field{Name: "name", To: &name}, wire.Field{Name: "keyids", To: &ids})
+		o := Org{r.text(name), r.strings(ids)}
+		rule.Orgs = append(rule.Orgs, o)
+		named += len(o.KeyIDs)
+		for _, id := range o.KeyIDs {
+			if !all[id] {
+				r.fail("recovery: key %s of %s is not among the keyids", shortID(id), text.Name(o.Name))
+			}
+		}
+	})
+	if named != len(all) {
+		r.fail("recovery: %d keyids, the organisations hold %d", len(all), named)
+	}
+	return rule
+}

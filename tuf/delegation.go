@@ -125,13 +125,6 @@ func parseDelegation(v wire.Value) (d delegation, err error) {
 	return d, err
 }
 
-// dropNull treats null as an absent member.
-func dropNull(v *wire.Value) {
-	if v.Kind() == 'n' {
-		*v = nil
-	}
-}
-
 func parseSuccinct(v wire.Value) (d delegation, err error) {
 	var bits, prefix wire.Value
 	if d.keys, err = parseRoleKeys(v, wire.Field{Name: "bit_length", To: &bits}, wire.Field{Name: "name_prefix", To: &prefix}); err != nil {
@@ -198,4 +191,80 @@ func matchPath(pattern, target string, w *work) bool {
 		}
 		pattern, target = patterns, rest
 	}
+}
+
+// AgreementMember is the custom member of "delegations" that requires several
+// delegated roles to agree on a target, similar to TAP 3:
+//
+//	"x-visum-agreement": [{"roles": ["a", "b", "c"], "min_roles_in_agreement": 2, "terminating": true}]
+//
+// Each role of a group is also a normal delegation. Standard TUF clients do not
+// know the member and use the first role that lists the target.
+const AgreementMember = "x-visum-agreement"
+
+// maxAgreement bounds the roles of one agreement.
+const maxAgreement = 64
+
+// agreement is a group of delegations; at least min of its roles must list the same
+// length and hashes.
+type agreement struct {
+	roles       []string
+	min         int
+	terminating bool
+}
+
+// parseAgreements links the delegations of each group. It refuses every group that
+// it can't interpret, because ignoring it would let one role decide alone.
+func (t *Targets) parseAgreements(v wire.Value) error {
+	if v == nil {
+		return nil
+	}
+	var r reader
+	at := make(map[string]int, len(t.delegations))
+	for i, d := range t.delegations {
+		at[d.name] = i
+	}
+	r.list(v, AgreementMember, maxDelegations, func(e wire.Value) {
+		var roles, least, terminating wire.Value
+		r.fields(e, wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "min_roles_in_agreement", To: &least}, wire.Field{Name: "terminating", To: &terminating})
+		g := &agreement{roles: r.strings(roles), min: int(min32(r.int(least)))}
+		if terminating != nil && r.err == nil {
+			g.terminating, r.err = terminating.Bool()
+		}
+		if g.min < 1 || g.min > len(g.roles) || len(g.roles) > maxAgreement {
+			r.fail("%d of %d roles in agreement", g.min, len(g.roles))
+			return
+		}
+		first, ok := at[g.roles[0]]
+		for i, name := range g.roles {
+			// The roles must be adjacent, so that no delegation between them can end the search.
+			if !ok || first+i >= len(t.delegations) || t.delegations[first+i].name != name || t.delegations[first+i].group != nil {
+				r.fail("role %s of an agreement is not adjacent to the others in the delegations, or is in two agreements", text.Name(name))
+				return
+			}
+			t.delegations[first+i].group = g
+		}
+	})
+	return r.err
+}
+
+// covers reports whether d delegates to the role with that name.
+func (d *delegation) covers(name string) bool {
+	if d.succinct == nil {
+		return d.name == name
+	}
+	var bin uint32
+	digits := (d.succinct.bits + 3) / 4
+	if len(name) != len(d.name)+1+digits {
+		return false
+	}
+	if _, err := fmt.Sscanf(name[len(d.name)+1:], "%x", &bin); err != nil || uint64(bin)>>d.succinct.bits != 0 {
+		return false
+	}
+	return d.binName(bin) == name
+}
+
+// binName is the name of a hash bin (TAP 15).
+func (d *delegation) binName(bin uint32) string {
+	return fmt.Sprintf("%s-%0*x", d.name, (d.succinct.bits+3)/4, bin)
 }

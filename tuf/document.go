@@ -304,3 +304,14 @@ func duplicate(list []string) string {
 }
 
 func clone(b []byte) []byte { return bytes.Clone(b) }
+
+// dropNull treats null as an absent member.
+func dropNull(v *wire.Value) {
+	if v.Kind() == 'n' {
+		*v = nil
+	}
+}
+
+func isTopLevel(role string) bool {
+	return role == "root" || role == "timestamp" || role == "snapshot" || role == "targets"
+}

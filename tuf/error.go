@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/bridge"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
 )
 
 // sentinel is an error to compare with errors.Is. It wraps its parent and, if the
@@ -135,3 +136,7 @@ func expired(role string, version int64, expires, now time.Time) *Error {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func syntaxf(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", wire.ErrSyntax, fmt.Sprintf(format, args...))
+}

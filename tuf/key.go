@@ -265,3 +265,8 @@ func parseKey(v wire.Value) (Key, error) {
 	k.Public, _ = public.Text()
 	return k, nil
 }
+
+func hexSum256(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

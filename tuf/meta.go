@@ -108,11 +108,6 @@ func (m metaFile) check(role string, data []byte) error {
 	return nil
 }
 
-func hexSum256(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
-}
-
 // hashes are the listed hashes of known algorithms, in lower-case hex; "" if not
 // listed.
 type hashes struct{ sha256, sha512 string }

@@ -1,16 +1,11 @@
 package tuf
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
-
-func syntaxf(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", wire.ErrSyntax, fmt.Sprintf(format, args...))
-}
 
 // reader keeps the first error of a sequence of small reads.
 type reader struct{ err error }

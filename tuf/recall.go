@@ -1,11 +1,9 @@
 package tuf
 
 import (
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -35,63 +33,6 @@ type Recall struct {
 
 // maxRecalls bounds the recalls of one role.
 const maxRecalls = 4096
-
-// Recalls returns the recalls of all release roles, sorted by path, then by class.
-// One party is enough for a recall. The product decides what to do about a recalled
-// release that is already running.
-//
-// Recalls may return recalls together with an error: the error is about the first
-// role that can't be read, and the result holds the recalls of the other roles, so
-// that an expired role does not suppress another party's recall. For an approved
-// target the recalls of its class are complete, because the approval needed all of
-// its roles.
-func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
-	if s == nil || s.root == nil || s.root.charter == nil {
-		_, err := s.classOf("roles")
-		return nil, err
-	}
-	var out []Recall
-	var first error
-	for _, class := range s.root.charter.classes {
-		for _, role := range class.Roles {
-			t, err := s.releaseRole(role, get)
-			if err != nil {
-				if first == nil {
-					first = err
-				}
-				continue
-			}
-			for _, r := range t.recalls {
-				if strings.HasPrefix(r.Path, class.Prefix) { // a role can recall only paths of its class
-					r.Class, r.Party, r.Role, r.Version = class.Name, role.Party, role.Role, t.doc.version
-					out = append(out, r)
-				}
-			}
-		}
-	}
-	slices.SortStableFunc(out, func(a, b Recall) int { return strings.Compare(a.Path, b.Path) })
-	return out, first
-}
-
-// checkRecall refuses bytes that any role of the class recalls.
-func (s *Snapshot) checkRecall(class *Class, a Approved, get Fetch) error {
-	for _, role := range class.Roles {
-		t, err := s.releaseRole(role, get)
-		if err != nil {
-			return err
-		}
-		for _, i := range t.recalled[a.hashes.sha256] {
-			if r := t.recalls[i]; strings.HasPrefix(r.Path, class.Prefix) {
-				under := ""
-				if r.Path != a.path {
-					under = " as " + text.Name(r.Path)
-				}
-				return refuse(a.path, 0, ErrRecalled, "by %s at %s%s: %s", text.Name(role.Party), stamp(r.At), under, text.Quote(r.Reason))
-			}
-		}
-	}
-	return nil
-}
 
 func parseRecalls(v wire.Value) (out []Recall, err error) {
 	var r reader

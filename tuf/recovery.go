@@ -2,43 +2,12 @@ package tuf
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
-
-// RecoveryRule is the charter's rule for the case that the root threshold can no
-// longer be met. Recovery keys, held by organisations without any other role in
-// the repository, may then sign a statement that names the next root. Clients
-// accept that root after a waiting period. In the charter:
-//
-//	"recovery": {"keyids": ["k1","k2","k3"], "orgs": [{"name": "bank", "keyids": ["k1","k2"]}, {"name": "university", "keyids": ["k3"]}],
-//	             "threshold": 2, "min_orgs": 2, "hold_seconds": 1209600, "min_ticks": 14, "counter": 1}
-type RecoveryRule struct {
-	Orgs      []Org         // organisations that hold recovery keys
-	Threshold int           // keys that must sign
-	MinOrgs   int           // least number of organisations that these keys belong to
-	Hold      time.Duration // the waiting period, in which the client looks for a regular root
-	MinTicks  int           // least number of root checks in the waiting period
-	Counter   int64         // statements with a lower counter are invalid
-}
-
-// Org is an organisation that holds recovery keys.
-type Org struct {
-	Name   string   // unique in the rule
-	KeyIDs []string // the organisation's recovery keys
-}
-
-func (r RecoveryRule) clone() RecoveryRule {
-	r.Orgs = slices.Clone(r.Orgs)
-	for i := range r.Orgs {
-		r.Orgs[i].KeyIDs = slices.Clone(r.Orgs[i].KeyIDs)
-	}
-	return r
-}
 
 // Recovery is a verified recovery statement with the root that it names. The root
 // is not trusted yet: see [Recovery.Accept]. Only [Root.Recovery] creates one.
@@ -234,94 +203,4 @@ func (rec *Recovery) Accept(w Wait) (*Root, error) {
 			rec.next.doc.version, w.Held.Round(time.Second), rec.rule.Hold, w.Ticks, rec.rule.MinTicks)
 	}
 	return rec.next, nil
-}
-
-// recovery reads the recovery member of a charter.
-func (r *reader) recovery(v wire.Value) *RecoveryRule {
-	if v == nil {
-		return nil
-	}
-	var keyIDs, orgs, threshold, minOrgs, hold, ticks, counter wire.Value
-	r.fields(v, wire.Field{Name: "keyids", To: &keyIDs}, wire.Field{Name: "orgs", To: &orgs}, wire.Field{Name: "threshold", To: &threshold},
-		wire.Field{Name: "min_orgs", To: &minOrgs}, wire.Field{Name: "hold_seconds", To: &hold}, wire.Field{Name: "min_ticks", To: &ticks},
-		wire.Field{Name: "counter", To: &counter})
-	rule := &RecoveryRule{Threshold: int(min32(r.int(threshold))), MinOrgs: int(min32(r.int(minOrgs))), Hold: r.seconds(hold),
-		MinTicks: int(min32(r.int(ticks))), Counter: r.int(counter)}
-	all := map[string]bool{}
-	for _, id := range r.strings(keyIDs) {
-		all[id] = true
-	}
-	named := 0
-	r.list(orgs, "organisations", maxOrgs, func(e wire.Value) {
-		var name, ids wire.Value
-		r.fields(e, wire.Field{Name: "name", To: &name}, wire.Field{Name: "keyids", To: &ids})
-		o := Org{r.text(name), r.strings(ids)}
-		rule.Orgs = append(rule.Orgs, o)
-		named += len(o.KeyIDs)
-		for _, id := range o.KeyIDs {
-			if !all[id] {
-				r.fail("recovery: key %s of %s is not among the keyids", shortID(id), text.Name(o.Name))
-			}
-		}
-	})
-	if named != len(all) {
-		r.fail("recovery: %d keyids, the organisations hold %d", len(all), named)
-	}
-	return rule
-}
-
-// checkRecovery checks H12: recovery keys have no other role in the repository
-// (compared by public key), at least two organisations must sign, and the waiting
-// period has a minimum.
-func (r *Root) checkRecovery() error {
-	rule := r.charter.recovery
-	if rule == nil {
-		return nil
-	}
-	inUse := map[string]string{} // key id to role; by H9 no two ids have the same public key
-	for name, role := range r.roles {
-		for _, id := range role.keyIDs {
-			inUse[id] = name
-		}
-	}
-	for _, cl := range r.charter.classes {
-		for _, role := range cl.Roles {
-			for _, id := range role.KeyIDs {
-				inUse[id] = role.Role
-			}
-		}
-		if cl.Hold != nil {
-			for _, id := range cl.Hold.KeyIDs {
-				inUse[id] = cl.Hold.Role
-			}
-		}
-	}
-	names, keys := map[string]bool{}, 0
-	for _, o := range rule.Orgs {
-		if !nameForm.MatchString(o.Name) || names[o.Name] || len(o.KeyIDs) == 0 {
-			return r.broken("H12", "recovery organisation %s is malformed, used twice or without keys", text.Quote(o.Name))
-		}
-		names[o.Name] = true
-		for _, id := range o.KeyIDs {
-			if other, twice := inUse[id]; twice {
-				return r.broken("H12", "recovery key %s of %s is in use for %s", shortID(id), o.Name, other)
-			}
-			inUse[id] = "recovery by " + o.Name
-			if k, ok := r.keys[id]; !ok || k.pub == nil {
-				return r.broken("H12", "recovery key %s of %s is missing or can't be used", shortID(id), o.Name)
-			}
-			keys++
-		}
-	}
-	switch {
-	case rule.MinOrgs < 2 || rule.MinOrgs > len(rule.Orgs):
-		return r.broken("H12", "recovery by %d of %d organisations, at least 2", rule.MinOrgs, len(rule.Orgs))
-	case rule.Threshold < rule.MinOrgs || rule.Threshold > keys:
-		return r.broken("H12", "recovery threshold is %d of %d keys of %d organisations", rule.Threshold, keys, rule.MinOrgs)
-	case rule.Hold < minHold:
-		return r.broken("H12", "recovery after %s, at least %s", rule.Hold, minHold)
-	case rule.MinTicks < 2 || rule.MinTicks > 1000:
-		return r.broken("H12", "recovery after %d searches, 2 to 1000", rule.MinTicks)
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package tuf
 
 import (
-	"fmt"
 	"iter"
 	"slices"
 
@@ -76,25 +75,4 @@ func (t *Targets) Delegates() iter.Seq[string] {
 			}
 		}
 	}
-}
-
-// covers reports whether d delegates to the role with that name.
-func (d *delegation) covers(name string) bool {
-	if d.succinct == nil {
-		return d.name == name
-	}
-	var bin uint32
-	digits := (d.succinct.bits + 3) / 4
-	if len(name) != len(d.name)+1+digits {
-		return false
-	}
-	if _, err := fmt.Sscanf(name[len(d.name)+1:], "%x", &bin); err != nil || uint64(bin)>>d.succinct.bits != 0 {
-		return false
-	}
-	return d.binName(bin) == name
-}
-
-// binName is the name of a hash bin (TAP 15).
-func (d *delegation) binName(bin uint32) string {
-	return fmt.Sprintf("%s-%0*x", d.name, (d.succinct.bits+3)/4, bin)
 }

@@ -387,10 +387,6 @@ func pathOK(p string) bool {
 	return true
 }
 
-func isTopLevel(role string) bool {
-	return role == "root" || role == "timestamp" || role == "snapshot" || role == "targets"
-}
-
 // Host is the location's host in the form of [Retired].Hosts: without the port, or
 // with it for a loopback host, which only tests use.
 func (l Location) Host() string {
@@ -453,4 +449,60 @@ func (c *Charter) banned(host string, now time.Time) bool {
 		}
 	}
 	return listed && !alive
+}
+
+// checkRecovery checks H12: recovery keys have no other role in the repository
+// (compared by public key), at least two organisations must sign, and the waiting
+// period has a minimum.
+func (r *Root) checkRecovery() error {
+	rule := r.charter.recovery
+	if rule == nil {
+		return nil
+	}
+	inUse := map[string]string{} // key id to role; by H9 no two ids have the same public key
+	for name, role := range r.roles {
+		for _, id := range role.keyIDs {
+			inUse[id] = name
+		}
+	}
+	for _, cl := range r.charter.classes {
+		for _, role := range cl.Roles {
+			for _, id := range role.KeyIDs {
+				inUse[id] = role.Role
+			}
+		}
+		if cl.Hold != nil {
+			for _, id := range cl.Hold.KeyIDs {
+				inUse[id] = cl.Hold.Role
+			}
+		}
+	}
+	names, keys := map[string]bool{}, 0
+	for _, o := range rule.Orgs {
+		if !nameForm.MatchString(o.Name) || names[o.Name] || len(o.KeyIDs) == 0 {
+			return r.broken("H12", "recovery organisation %s is malformed, used twice or without keys", text.Quote(o.Name))
+		}
+		names[o.Name] = true
+		for _, id := range o.KeyIDs {
+			if other, twice := inUse[id]; twice {
+				return r.broken("H12", "recovery key %s of %s is in use for %s", shortID(id), o.Name, other)
+			}
+			inUse[id] = "recovery by " + o.Name
+			if k, ok := r.keys[id]; !ok || k.pub == nil {
+				return r.broken("H12", "recovery key %s of %s is missing or can't be used", shortID(id), o.Name)
+			}
+			keys++
+		}
+	}
+	switch {
+	case rule.MinOrgs < 2 || rule.MinOrgs > len(rule.Orgs):
+		return r.broken("H12", "recovery by %d of %d organisations, at least 2", rule.MinOrgs, len(rule.Orgs))
+	case rule.Threshold < rule.MinOrgs || rule.Threshold > keys:
+		return r.broken("H12", "recovery threshold is %d of %d keys of %d organisations", rule.Threshold, keys, rule.MinOrgs)
+	case rule.Hold < minHold:
+		return r.broken("H12", "recovery after %s, at least %s", rule.Hold, minHold)
+	case rule.MinTicks < 2 || rule.MinTicks > 1000:
+		return r.broken("H12", "recovery after %d searches, 2 to 1000", rule.MinTicks)
+	}
+	return nil
 }

@@ -10,35 +10,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// host is the behaviour of one location in a scenario.
-type host struct {
-	unreachable bool
-	answer      func(name string) (int, []byte) // its answer to every request; nil: it serves files
-	files       string                          // name in play.files
-	roots       int64                           // version of its newest root; 0: no limit
-	content     bool                            // serves content too, not only roots
-	fork        []byte                          // a forged or forked root in the position forkAt
-	forkAt      int64
-}
-
-// stage serves the locations of a scenario as an http.RoundTripper without a network.
-type stage struct {
-	play  *play
-	hosts map[string]host // by base
-	mu    sync.Mutex
-	asked []request
-}
-
-type request struct {
-	base string // "": of no location
-	url  string
-}
 
 func (s *stage) take() []request {
 	s.mu.Lock()

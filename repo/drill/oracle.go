@@ -17,16 +17,6 @@ import (
 // location has all of its files: a client that fails because a location lacks one
 // reveals a fault of the step.
 
-// expectation is the result that a client must reach.
-type expectation struct {
-	root    int64
-	content bool
-	// stop is the first root at which a client may stop before the newest one, 0 for
-	// none: the charter needs one operator only, one reports that there is no next root,
-	// and there is content. With more operators a client asks them in turn.
-	stop int64
-}
-
 // usable returns the usable locations of a root's charter, then those of the pin; own
 // is the number of the former.
 func (p *play) usable(root *tuf.Root, pin *tuf.Pin) (list []tuf.Location, own int) {
@@ -103,14 +93,6 @@ func (p *play) tells(ctx context.Context, l tuf.Location, h host, n int64) (yes,
 		return false, errors.Is(err, fs.ErrNotExist)
 	}
 	return n <= p.tip().Version() && bytes.Equal(data, p.after[n-1].Bytes()), false
-}
-
-// validKey is the key of a cached result of opens.
-type validKey struct {
-	root    int64
-	base    string
-	files   string
-	content bool
 }
 
 // opens reports whether a location serves complete and valid content under a root.

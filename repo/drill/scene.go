@@ -7,12 +7,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// scene is one scenario: the behaviour of each location.
-type scene struct {
-	name  string
-	hosts map[string]host // by base
-}
-
 // healthy is the behaviour of a healthy location after the step: content if the newest
 // root lists it for content, otherwise roots only, as for a retired location.
 func (p *play) healthy(l tuf.Location) host {
