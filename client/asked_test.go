@@ -93,8 +93,8 @@ func TestListWithARetiredHost(t *testing.T) {
 	in := func(cfg *client.Config) { cfg.Sources = []client.Source{list} }
 	w.good(w.client(in), 2)
 	w.asked("")
-	if view := w.good(w.client(in), 2); view.Place() != "source 1" {
-		t.Errorf("served by %s", view.Place())
+	if view := w.good(w.client(in), 2); view.Location() != "source 1" {
+		t.Errorf("served by %s", view.Location())
 	}
 	for _, r := range w.asked("") {
 		if strings.HasPrefix(r, "updates.other.example") {

@@ -83,8 +83,8 @@ func TestBundleImport(t *testing.T) {
 
 	c := w.offline(bundle(t, moved))
 	view := w.good(c, 2)
-	if view.Place() != "source 1" {
-		t.Errorf("from %s", view.Place())
+	if view.Location() != "source 1" {
+		t.Errorf("from %s", view.Location())
 	}
 	a, err := view.Find(t.Context(), tuftest.Path)
 	if err != nil {
@@ -99,8 +99,8 @@ func TestBundleImport(t *testing.T) {
 	}
 	w.shows(moved, newHost)
 	w.asked("")
-	if view := w.good(running, 2); view.Place() != "new" {
-		t.Errorf("from %s", view.Place())
+	if view := w.good(running, 2); view.Location() != "new" {
+		t.Errorf("from %s", view.Location())
 	}
 	// The same bundle changes nothing; an older one is refused.
 	w.good(w.offline(bundle(t, moved)), 2)

@@ -130,7 +130,7 @@ func TestProgress(t *testing.T) {
 		}
 		last = p.Done
 	}
-	if got := told[len(told)-1]; got != (client.Progress{Path: tuftest.Path, Done: mib, Total: mib, Place: "p0"}) {
+	if got := told[len(told)-1]; got != (client.Progress{Path: tuftest.Path, Done: mib, Total: mib, Location: "p0"}) {
 		t.Errorf("%+v", got)
 	}
 	told = nil

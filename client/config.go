@@ -106,10 +106,10 @@ type Config struct {
 
 // Progress is the progress of a [Client.Save].
 type Progress struct {
-	Path  string // of the target
-	Done  int64  // bytes obtained, including those of an earlier process; decreases when bytes turn out to be wrong
-	Total int64  // length of the target in bytes
-	Place string // id of the location that delivered the last bytes
+	Path     string // of the target
+	Done     int64  // bytes obtained, including those of an earlier process; decreases when bytes turn out to be wrong
+	Total    int64  // length of the target in bytes
+	Location string // id of the location that delivered the last bytes
 }
 
 // policy is Config.AllowVersion and Config.DenyVersions, parsed.

@@ -55,8 +55,8 @@ func TestErrorsOfAView(t *testing.T) {
 				}
 			}
 			d := view.Decide(t.Context(), tuftest.Path)
-			if ok := tt.err == nil; ok != (view.TimestampVersion() > 0) || ok != (view.Place() != "") || ok != d.Accepted || !errors.Is(d.Err, tt.err) || view.Root().Version() < 1 || view.Root().Version() != view.Root().Version() {
-				t.Errorf("timestamp v%d from %q, %v", view.TimestampVersion(), view.Place(), d)
+			if ok := tt.err == nil; ok != (view.TimestampVersion() > 0) || ok != (view.Location() != "") || ok != d.Accepted || !errors.Is(d.Err, tt.err) || view.Root().Version() < 1 || view.Root().Version() != view.Root().Version() {
+				t.Errorf("timestamp v%d from %q, %v", view.TimestampVersion(), view.Location(), d)
 			}
 			if _, err := view.CheckInstalled(t.Context(), tuftest.Path, ""); !errors.Is(err, tt.err) {
 				t.Errorf("CheckInstalled: %v", err)

@@ -54,8 +54,8 @@ func TestLocationWithBadContentIsAskedLast(t *testing.T) {
 			w.now = w.now.Add(2 * time.Minute)
 			w.does(nil, vendorHost)
 			w.shows(nil, vendorHost)
-			if view := w.good(w.client(), 1); view.Place() != "main" {
-				t.Errorf("after its pause served by %s", view.Place())
+			if view := w.good(w.client(), 1); view.Location() != "main" {
+				t.Errorf("after its pause served by %s", view.Location())
 			}
 		})
 	}
@@ -146,8 +146,8 @@ func TestProcessKilledByALocation(t *testing.T) {
 				}
 			}
 			w.asked("")
-			if view := w.good(w.client(in(next)), 1); view.Place() != "cdn" {
-				t.Errorf("served by %s", view.Place())
+			if view := w.good(w.client(in(next)), 1); view.Location() != "cdn" {
+				t.Errorf("served by %s", view.Location())
 			}
 			if got := w.asked(vendorHost); slices.ContainsFunc(got, func(s string) bool { return !strings.HasSuffix(s, "root.json") }) || name == "a large root" && len(got) > 0 {
 				t.Errorf("the next process asked %q", got)

@@ -420,6 +420,6 @@ func (d *download) tell(location string, sure bool) {
 	if d.c.cfg.Progress == nil || !sure && time.Since(d.reported) < 100*time.Millisecond {
 		return
 	}
-	d.c.cfg.Progress(Progress{Path: d.a.Path(), Done: d.part.size(), Total: d.a.Length(), Place: location})
+	d.c.cfg.Progress(Progress{Path: d.a.Path(), Done: d.part.size(), Total: d.a.Length(), Location: location})
 	d.reported = time.Now()
 }

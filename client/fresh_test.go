@@ -50,7 +50,7 @@ func TestOneFrozenLocationHidesNothing(t *testing.T) {
 						t.Fatal(err)
 					}
 					if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tt.want) {
-						t.Errorf("%s process: %v from %s, want %v", what, err, view.Place(), tt.want)
+						t.Errorf("%s process: %v from %s, want %v", what, err, view.Location(), tt.want)
 					}
 				}
 			})
@@ -97,7 +97,7 @@ func TestSecondOperatorIsAnother(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrHeld) {
-				t.Errorf("from %s: %v", view.Place(), err)
+				t.Errorf("from %s: %v", view.Location(), err)
 			}
 			var got []string
 			for _, r := range w.asked("") {
@@ -131,8 +131,8 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 		w.good(w.client(), 1)
 		renew(w.repo)
 		w.does(only("timestamp.json", "root.json"), vendorHost)
-		if view := w.good(w.client(), 1); view.TimestampVersion() != 6 || view.Place() != "main" {
-			t.Errorf("timestamp v%d of %s", view.TimestampVersion(), view.Place())
+		if view := w.good(w.client(), 1); view.TimestampVersion() != 6 || view.Location() != "main" {
+			t.Errorf("timestamp v%d of %s", view.TimestampVersion(), view.Location())
 		}
 	})
 	t.Run("no location has its files", func(t *testing.T) {
@@ -142,8 +142,8 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 		renew(w.repo)
 		w.does(only("timestamp.json", "root.json"), vendorHost)
 		for range 2 {
-			if view := w.good(w.client(), 1); view.TimestampVersion() != 5 || view.Place() != "cdn" {
-				t.Errorf("timestamp v%d of %s", view.TimestampVersion(), view.Place())
+			if view := w.good(w.client(), 1); view.TimestampVersion() != 5 || view.Location() != "cdn" {
+				t.Errorf("timestamp v%d of %s", view.TimestampVersion(), view.Location())
 			}
 		}
 		w.does(nil, vendorHost)

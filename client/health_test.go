@@ -36,8 +36,8 @@ func TestUnreachableLocationIsAskedLast(t *testing.T) {
 		t.Error("not asked although no other location has content")
 	}
 	w.does(nil, vendorHost)
-	if view := w.good(w.client(), 1); view.Place() != "main" {
-		t.Errorf("served by %s", view.Place())
+	if view := w.good(w.client(), 1); view.Location() != "main" {
+		t.Errorf("served by %s", view.Location())
 	}
 	w.does(nil, cdnHost)
 	w.asked("")
@@ -50,8 +50,8 @@ func TestUnreachableLocationIsAskedLast(t *testing.T) {
 	w.asked("")
 	w.now = w.now.Add(3 * time.Minute)
 	w.does(nil, vendorHost)
-	if view := w.good(w.client(), 1); view.Place() != "main" {
-		t.Errorf("after some minutes served by %s", view.Place())
+	if view := w.good(w.client(), 1); view.Location() != "main" {
+		t.Errorf("after some minutes served by %s", view.Location())
 	}
 	// If the clock was far ahead when a location failed, that does not exclude it.
 	w.now = w.now.AddDate(0, 0, 20)
@@ -59,8 +59,8 @@ func TestUnreachableLocationIsAskedLast(t *testing.T) {
 	w.good(w.client(), 1)
 	w.now = w.now.AddDate(0, 0, -20)
 	w.does(nil, vendorHost)
-	if view := w.good(w.client(), 1); view.Place() != "main" {
-		t.Errorf("with the correct clock served by %s", view.Place())
+	if view := w.good(w.client(), 1); view.Location() != "main" {
+		t.Errorf("with the correct clock served by %s", view.Location())
 	}
 }
 

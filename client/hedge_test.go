@@ -180,8 +180,8 @@ func TestSlowHonestLocation(t *testing.T) {
 			}
 			return after(25*time.Second)(r, name)
 		})
-		if view := w.good(w.client(byMemory(w)), 1); view.Place() != "p1" {
-			t.Errorf("served by %s", view.Place())
+		if view := w.good(w.client(byMemory(w)), 1); view.Location() != "p1" {
+			t.Errorf("served by %s", view.Location())
 		}
 	})
 }
@@ -335,8 +335,8 @@ func TestSlowDownloads(t *testing.T) {
 				if err := c.Save(t.Context(), a, file); err != nil {
 					t.Fatal(err)
 				}
-				if took := time.Since(begun); took > tt.most || last.Place != tt.location {
-					t.Errorf("took %s, from %s; want %s at most, from %s", took, last.Place, tt.most, tt.location)
+				if took := time.Since(begun); took > tt.most || last.Location != tt.location {
+					t.Errorf("took %s, from %s; want %s at most, from %s", took, last.Location, tt.most, tt.location)
 				}
 				if size(t, file) != length {
 					t.Error("not whole")

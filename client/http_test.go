@@ -227,8 +227,8 @@ func TestCompression(t *testing.T) {
 	if want := map[string]string{"metadata": "gzip,gzip,gzip,gzip,gzip,gzip,", "targets": "identity,"}; fmt.Sprint(codings) != fmt.Sprint(want) {
 		t.Errorf("accepted %q", codings)
 	}
-	if view := w.good(c, 1); view.Place() != "main" {
-		t.Errorf("from %s", view.Place())
+	if view := w.good(c, 1); view.Location() != "main" {
+		t.Errorf("from %s", view.Location())
 	}
 	// Bombs, truncated files, and junk.
 	for name, bad := range map[string]func([]byte) []byte{

@@ -235,7 +235,7 @@ func citizen(dir string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println("root", view.Root().Version(), view.Place())
+	fmt.Println("root", view.Root().Version(), view.Location())
 }
 
 // watch counts packets for a machine: IPv4, and ARP requests for its address.

@@ -85,8 +85,8 @@ func TestTimestampThatNoRootExplains(t *testing.T) {
 	w.does(body("timestamp.json", attacker.Files["timestamp.json"]), vendorHost)
 	w.asked("")
 	view := w.good(w.client(), 1)
-	if view.Place() != "cdn" || len(view.Evidence()) != 1 {
-		t.Errorf("served by %s, evidence %q", view.Place(), view.Evidence())
+	if view.Location() != "cdn" || len(view.Evidence()) != 1 {
+		t.Errorf("served by %s, evidence %q", view.Location(), view.Evidence())
 	}
 	n := 0
 	for _, name := range w.asked(vendorHost) {

@@ -89,8 +89,8 @@ func TestPlainRequests(t *testing.T) {
 	p.repo.NextRoot(nothing)
 	p.repo.NextRoot(nothing)
 	view := p.refresh(p.client(), nil, "2.root", "3.root", "4.root", "timestamp")
-	if view.Root().Version() != 3 || view.Err() != nil || view.Place() != "source 1" {
-		t.Errorf("root v%d, %v from %s", view.Root().Version(), view.Err(), view.Place())
+	if view.Root().Version() != 3 || view.Err() != nil || view.Location() != "source 1" {
+		t.Errorf("root v%d, %v from %s", view.Root().Version(), view.Err(), view.Location())
 	}
 
 	// Delegated roles are fetched on demand, once.
@@ -109,8 +109,8 @@ func TestPlainRequests(t *testing.T) {
 	if err != nil || len(p.asked) > 0 {
 		t.Errorf("%v, asked for %q", err, p.asked)
 	}
-	if len(a.By()) != 1 || a.By()[0].Role != "lib" || a.RepoID() != "" {
-		t.Errorf("%+v", a.By())
+	if len(a.Signoffs()) != 1 || a.Signoffs()[0].Role != "lib" || a.RepoID() != "" {
+		t.Errorf("%+v", a.Signoffs())
 	}
 	if _, err := view.Find(t.Context(), "lib/none"); !errors.Is(err, tuf.ErrNoTarget) {
 		t.Error(err)

@@ -44,8 +44,8 @@ func TestBadAnswersOfOneLocation(t *testing.T) {
 			c := w.client(pin)
 			w.mustGet(c, "", "1.0", "one")
 			view, err := c.Refresh(t.Context())
-			if err != nil || view.Root().Version() != 3 || view.Place() != "b" {
-				t.Fatalf("root v%d from %q, %v", view.Root().Version(), view.Place(), err)
+			if err != nil || view.Root().Version() != 3 || view.Location() != "b" {
+				t.Fatalf("root v%d from %q, %v", view.Root().Version(), view.Location(), err)
 			}
 		})
 	}

@@ -24,8 +24,8 @@ func TestAnswersThatAreNotFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
 			w.does(a, vendorHost)
-			if view := w.good(w.client(), 1); len(view.Evidence()) > 0 || view.Place() != "cdn" {
-				t.Errorf("from %s, evidence %q", view.Place(), view.Evidence())
+			if view := w.good(w.client(), 1); len(view.Evidence()) > 0 || view.Location() != "cdn" {
+				t.Errorf("from %s, evidence %q", view.Location(), view.Evidence())
 			}
 			w.does(a, cdnHost, reviewHost)
 			w.bad(w.client(), client.ErrUnreachable)
@@ -53,8 +53,8 @@ func TestOddSources(t *testing.T) {
 	sources := []client.Source{sourceFunc(func() (io.ReadCloser, error) { return nil, nil }), client.FSSource(odd)}
 	c := w.client(func(cfg *client.Config) { cfg.Sources = sources })
 	sources[0] = nil // the client has its own copy
-	if view := w.good(c, 1); view.Place() != "main" {
-		t.Errorf("from %s", view.Place())
+	if view := w.good(c, 1); view.Location() != "main" {
+		t.Errorf("from %s", view.Location())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	f, err := client.FSSource(fstest.MapFS{"x": &fstest.MapFile{Data: []byte("data")}}).Open(ctx, "x")
@@ -111,7 +111,7 @@ func TestMetadataTimeout(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	view, err := w.client(func(cfg *client.Config) { cfg.MetadataTimeout = 400 * time.Millisecond }).Refresh(ctx)
-	if err != nil || view.Place() != "cdn" {
+	if err != nil || view.Location() != "cdn" {
 		t.Errorf("%v", err)
 	}
 }

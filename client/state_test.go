@@ -238,8 +238,8 @@ func TestRollbackByALocation(t *testing.T) {
 	c := w.client()
 	w.good(c, 1)
 	w.shows(old, vendorHost)
-	if view := w.good(c, 1); view.Place() != "cdn" || len(view.Evidence()) != 0 {
-		t.Errorf("served by %s, evidence %q", view.Place(), view.Evidence())
+	if view := w.good(c, 1); view.Location() != "cdn" || len(view.Evidence()) != 0 {
+		t.Errorf("served by %s, evidence %q", view.Location(), view.Evidence())
 	}
 	w.shows(old, cdnHost)
 	if view := w.bad(c, tuf.ErrRollback); len(view.Evidence()) != 0 { // a mirror that lags is not an attack

@@ -45,8 +45,8 @@ func (v *View) TimestampVersion() int64 {
 // time is wrong instead, the next root corrects it.
 func (v *View) ClockBehind() time.Duration { return max(0, v.now.Sub(v.clock)) }
 
-// Place returns the id of the location that delivered the content, "" for none.
-func (v *View) Place() string {
+// Location returns the id of the location that delivered the content, "" for none.
+func (v *View) Location() string {
 	if v.location == nil {
 		return ""
 	}
@@ -202,7 +202,7 @@ func (v *View) decision(path string, claim tuf.Release, a tuf.Approved, err erro
 		d.Release = &claim
 	}
 	if !a.IsZero() {
-		d.SHA256, d.Length, d.By = a.SHA256(), a.Length(), a.By()
+		d.SHA256, d.Length, d.By = a.SHA256(), a.Length(), a.Signoffs()
 		if rel, ok := a.Release(); ok {
 			d.Release = &rel
 		}

@@ -111,8 +111,8 @@ func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
 		})
 	})
 	c := w.client()
-	if view := w.good(c, 1); view.Place() != "main" {
-		t.Fatalf("served by %s", view.Place())
+	if view := w.good(c, 1); view.Location() != "main" {
+		t.Fatalf("served by %s", view.Location())
 	}
 	w.now = w.now.Add(time.Hour)
 	w.asked("")

@@ -289,8 +289,8 @@ func TestNoAnswer(t *testing.T) {
 		}
 		c = build()
 		begun := time.Now()
-		if view := w.good(c, 1); view.Place() != "cdn" {
-			t.Errorf("from %s", view.Place())
+		if view := w.good(c, 1); view.Location() != "cdn" {
+			t.Errorf("from %s", view.Location())
 		}
 		if took := time.Since(begun); took != answerPatience {
 			t.Errorf("metadata: took %s", took)

@@ -367,17 +367,17 @@ func TestUseFrom(t *testing.T) {
 		})
 	})
 	c := w.client()
-	if view := w.good(c, 1); view.Place() != "cdn" {
-		t.Errorf("served by %s", view.Place())
+	if view := w.good(c, 1); view.Location() != "cdn" {
+		t.Errorf("served by %s", view.Location())
 	}
 	w.does(unreachable, cdnHost)
-	if view := w.good(c, 1); view.Place() != "main" {
-		t.Errorf("served by %s", view.Place())
+	if view := w.good(c, 1); view.Location() != "main" {
+		t.Errorf("served by %s", view.Location())
 	}
 	w.does(nil, cdnHost)
 	w.now = w.now.Add(time.Hour)
-	if view := w.good(c, 1); view.Place() != "main" {
-		t.Errorf("served by %s", view.Place())
+	if view := w.good(c, 1); view.Location() != "main" {
+		t.Errorf("served by %s", view.Location())
 	}
 }
 

@@ -67,7 +67,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	})
 	vendor, dir := w.open(vendorOnly...), t.TempDir()
 	rel := release("1.1")
-	rel.Source, rel.Critical = tuf.Source{URI: "git+https://src.example.org/agent", Revision: "abc"}, true
+	rel.Source, rel.Critical = tuf.SourceRef{URI: "git+https://src.example.org/agent", Revision: "abc"}, true
 	draft, err := vendor.Stage(t.Context(), func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/1.1", strings.NewReader("agent eleven"), rel)
 	})
@@ -134,7 +134,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	noErr(t, err)
 	v, err := proof.Open(data, c.root, "review", a, w.now)
 	noErr(t, err)
-	said := v.Said()
+	said := v.Value()
 	if said.Source != rel.Source || said.Result != proof.Identical || said.Reviewer != (proof.Reviewer{Party: "review", Role: "review-agent", Name: "Ann"}) ||
 		!said.From.Equal(w.now) || !said.Until.Equal(w.now.Add(30*24*time.Hour)) || len(v.KeyIDs()) != 3 {
 		t.Errorf("%+v, %v", said, v.KeyIDs())

@@ -20,7 +20,7 @@ type ReviewRecord struct {
 	Reviewer string        // name of a person or machine; may be ""
 	Result   proof.Result  // of building it again from source; "": not done
 	Builder  string        // who built it again, a URI; "" where it was not done
-	Source   tuf.Source    // what was reviewed; zero: what the release says
+	Source   tuf.SourceRef // what was reviewed; zero: what the release says
 	Policy   string        // sha256, lower-case hex, of the rules reviewed against; may be ""
 	Valid    time.Duration // for how long; 0: 365 days
 	// Reinstate says why bytes are approved that the party recalled or refused
@@ -102,7 +102,7 @@ func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 		return nil
 	}
 	now := tx.repo.now()
-	if isRelease && x.Source == (tuf.Source{}) {
+	if isRelease && x.Source == (tuf.SourceRef{}) {
 		x.Source = rel.Source
 	}
 	if x.Result == "" {

@@ -20,7 +20,7 @@ import (
 // review is a reviewer's day: dir is what the vendor handed over. The reviewer's
 // own are ledger, the folder of what was seen and signed before, and the key that
 // the URI names. build builds a release from its source again.
-func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, build func(tuf.Source) (sha256 string)) error {
+func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, build func(tuf.SourceRef) (sha256 string)) error {
 	signer, err := keys.Open(ctx, key, opts)
 	if err != nil {
 		return err
@@ -102,14 +102,17 @@ func ExampleRepo_StageOn() {
 	// The vendor hands a release over: a draft, with all that belongs to it.
 	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/agent-1.0", strings.NewReader("the agent"), &tuf.Release{Product: "agent", Version: "1.0",
-			Channel: "stable", Platform: "linux/amd64", Source: tuf.Source{URI: "git+https://src.vendor.example/agent", Revision: "4f2a"}})
+			Channel: "stable", Platform: "linux/amd64", Source: tuf.SourceRef{URI: "git+https://src.vendor.example/agent", Revision: "4f2a"}})
 	})
 	check(err)
 	there := filepath.Join(dir, "centre")
 	check(vendor.Export(ctx, draft, there))
 
 	check(review(ctx, there, ledger, keys.FileURI(filepath.Join(dir, "review-release")), &keys.Options{Purpose: "review release"},
-		func(tuf.Source) string { sum := sha256.Sum256([]byte("the agent")); return hex.EncodeToString(sum[:]) }))
+		func(tuf.SourceRef) string {
+			sum := sha256.Sum256([]byte("the agent"))
+			return hex.EncodeToString(sum[:])
+		}))
 
 	// And publishes what came back.
 	draft, err = repo.LoadDraft(there)

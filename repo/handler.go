@@ -36,7 +36,7 @@ const (
 // Metadata is compressed for clients that take it so: snapshots that list many
 // hash bins shrink to a tenth. Targets never are.
 //
-// Where the storage is a [Source] whose files can seek, as [DirStore] is, files of
+// Where the storage is a [SourceRef] whose files can seek, as [DirStore] is, files of
 // any size are streamed; otherwise those of more than [MaxRead] bytes are 503.
 func Handler(s Storage) http.Handler { return handler{storage.SourceOf(s)} }
 

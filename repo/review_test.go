@@ -23,7 +23,7 @@ import (
 func TestReview(t *testing.T) {
 	w := newWorld(t)
 	rel := release("1.0")
-	rel.Source, rel.Notes, rel.Critical = tuf.Source{URI: "git+https://src.example.org/agent", Revision: "abc"}, `<b> & "quotes" – é`, true
+	rel.Source, rel.Notes, rel.Critical = tuf.SourceRef{URI: "git+https://src.example.org/agent", Revision: "abc"}, `<b> & "quotes" – é`, true
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Add("vendor", "agent/linux/agent", strings.NewReader("content"), rel),
 			tx.Add("vendor", "agent/README", strings.NewReader("plain"), nil))

@@ -36,14 +36,14 @@ func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.S
 	if proof.Kind(data) == proof.RefusalType {
 		v, err := proof.OpenRefusal(data, root, party, subject, older...)
 		if said.Err = err; err == nil {
-			x := v.Said()
+			x := v.Value()
 			said.Refusal, said.KeyIDs, said.Rotated = &x, v.KeyIDs(), v.Rotated()
 		}
 		return said
 	}
 	v, err := proof.OpenListed(data, root, party, subject, now, older...)
 	if said.Err = err; err == nil {
-		x := v.Said()
+		x := v.Value()
 		said.Review, said.KeyIDs, said.Rotated = &x, v.KeyIDs(), v.Rotated()
 	}
 	return said

@@ -65,7 +65,7 @@ func TestAgreement(t *testing.T) {
 				t.Fatal(err)
 			}
 			var by []string
-			for _, s := range a.By() {
+			for _, s := range a.Signoffs() {
 				by = append(by, s.Role)
 			}
 			if got := strings.Join(by, " "); got != tt.by {
@@ -134,7 +134,7 @@ func TestAgreementsInOrder(t *testing.T) {
 			continue
 		}
 		var got []string
-		for _, s := range a.By() {
+		for _, s := range a.Signoffs() {
 			got = append(got, s.Role)
 		}
 		if err != nil || strings.Join(got, " ") != by {

@@ -105,8 +105,8 @@ func (a Approved) Release() (rel Release, ok bool) {
 // Basis returns the input of the decision.
 func (a Approved) Basis() Basis { return a.basis }
 
-// By returns a copy of the sign-offs, one entry for each role of the class.
-func (a Approved) By() []Signoff {
+// Signoffs returns a copy of the sign-offs, one entry for each role of the class.
+func (a Approved) Signoffs() []Signoff {
 	out := slices.Clone(a.by)
 	for i := range out {
 		out[i].KeyIDs = slices.Clone(out[i].KeyIDs)

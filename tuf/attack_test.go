@@ -225,7 +225,7 @@ func TestAttackSnapshot(t *testing.T) {
 			m["version"] = 7
 			r.Files["7.snapshot.json"] = r.Files["6.snapshot.json"]
 			r.PublishTimestamp()
-		}, tuf.ErrMismatch, "snapshot v6: does not match: the timestamp lists v7"},
+		}, tuf.ErrMismatch, "snapshot v6: unexpected version: the timestamp lists v7"},
 		{"rollback of a role", func(r *tuftest.Repo) { r.Bump(); r.Roles["review-agent"]["version"] = 4; r.Publish() },
 			tuf.ErrRollback, "lists review-agent.json v4, trusted v5"},
 		{"a role gone", again(func(r *tuftest.Repo, meta doc) { delete(meta, "targets.json") }),

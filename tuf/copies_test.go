@@ -96,7 +96,7 @@ func TestAccessorsReturnCopies(t *testing.T) {
 		"Snapshot.Recalls":    func() any { return must(snap.Recalls(from(r))) },
 		"Snapshot.Candidates": func() any { return must(snap.Candidates(t.Context(), nil, nil)).([]tuf.Candidate)[0].Claim },
 		"Targets.Bytes":       func() any { return targets.Bytes() },
-		"Approved.By":         func() any { return a.By() },
+		"Approved.By":         func() any { return a.Signoffs() },
 		"Approved.Release":    func() any { rel, _ := a.Release(); return rel },
 		"Recovery.Rule":       func() any { return rec.Rule() },
 		"Recovery.Bytes":      func() any { s, next := rec.Bytes(); return [][]byte{s, next} },

@@ -85,7 +85,7 @@ func TestDelegations(t *testing.T) {
 			a, err := mustSnapshot(t, r).UnsafeTarget(tt.path, get)
 			if tt.found == "" {
 				want(t, err, tuf.ErrNoTarget, tt.path)
-			} else if err != nil || a.By()[0].Role != tt.found {
+			} else if err != nil || a.Signoffs()[0].Role != tt.found {
 				t.Errorf("found %v, %v; want %s", a, err, tt.found)
 			}
 			if got := strings.Join((*seen)[1:], " "); got != tt.order {
@@ -116,7 +116,7 @@ func TestDelegationsOfAParty(t *testing.T) {
 			a, err := mustSnapshot(t, r).Approve(path, get)
 			if tt.found == "" {
 				want(t, err, tuf.ErrNotApproved, "but not by review")
-			} else if err != nil || a.By()[1].Role != tt.found || a.By()[1].Party != "review" || a.By()[0].Role != "vendor-agent" {
+			} else if err != nil || a.Signoffs()[1].Role != tt.found || a.Signoffs()[1].Party != "review" || a.Signoffs()[0].Role != "vendor-agent" {
 				t.Errorf("found %v, %v; want %s", a, err, tt.found)
 			}
 			var below []string
@@ -189,7 +189,7 @@ func TestVisitBudget(t *testing.T) {
 	}
 	r := tree(t, append(lines, "r62 = x/in", "r63 = x/out")...)
 	snap := mustSnapshot(t, r)
-	if a, err := snap.UnsafeTarget("x/in", from(r)); err != nil || a.By()[0].Role != "r62" {
+	if a, err := snap.UnsafeTarget("x/in", from(r)); err != nil || a.Signoffs()[0].Role != "r62" {
 		t.Error(a, err)
 	}
 	_, err := snap.UnsafeTarget("x/out", from(r))
@@ -207,7 +207,7 @@ func TestDepthBudget(t *testing.T) {
 	}
 	r := chain(32)
 	a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
-	if err != nil || a.By()[0].Role != "d32" {
+	if err != nil || a.Signoffs()[0].Role != "d32" {
 		t.Error(a, err)
 	}
 	r = chain(33)
@@ -297,7 +297,7 @@ func TestSuccinctBins(t *testing.T) {
 		for i := range 20 {
 			path := fmt.Sprint("x/", i)
 			a, err := snap.UnsafeTarget(path, from(r))
-			if err != nil || a.By()[0].Role != stock.GetRolesForTarget(path)[0].Name {
+			if err != nil || a.Signoffs()[0].Role != stock.GetRolesForTarget(path)[0].Name {
 				t.Errorf("%d bits: %v, %v", bits, a, err)
 			}
 		}
@@ -351,14 +351,14 @@ func TestOneLookupReadsOneBinOfEachParty(t *testing.T) {
 			r.PublishSnapshot()
 			get, seen := visits(r)
 			a, err := mustSnapshot(t, r).Approve(path, get)
-			if err != nil || len(a.By()) != 2 {
+			if err != nil || len(a.Signoffs()) != 2 {
 				t.Fatal(a, err)
 			}
 			if n := len(*seen); n != 3+len(signers) { // two roles and the hold
 				t.Errorf("read %v", *seen)
 			}
 			for i, party := range []string{"vendor-agent", "review-agent"} {
-				if by := a.By()[i]; by.Role != prefixes[party]+"-"+bin || by.KeyIDs[0] != r.IDs(party + "-bins")[0] {
+				if by := a.Signoffs()[i]; by.Role != prefixes[party]+"-"+bin || by.KeyIDs[0] != r.IDs(party + "-bins")[0] {
 					t.Errorf("%+v", by)
 				}
 			}
@@ -392,7 +392,7 @@ func TestTrap02RoleReachedByTwoDelegators(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := map[string]string{"x/1": "key-shared", "y/1": "key-b-for-shared"}[path]
-		if got := a.By()[0].KeyIDs; !reflect.DeepEqual(got, []string{r.IDs(key)[0].(string)}) {
+		if got := a.Signoffs()[0].KeyIDs; !reflect.DeepEqual(got, []string{r.IDs(key)[0].(string)}) {
 			t.Errorf("%s was vouched for by %v", path, got)
 		}
 	}

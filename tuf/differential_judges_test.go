@@ -206,7 +206,7 @@ func (b *bench) judge(kind, role string, file []byte) (read string, err error) {
 		if err != nil {
 			return "", err
 		}
-		if by := a.By()[0]; by.Role == role {
+		if by := a.Signoffs()[0]; by.Role == role {
 			read += common(by.Version, by.Expires) + fmt.Sprintln(path, a.Length(), a.SHA256())
 		}
 	}

@@ -79,12 +79,12 @@
 //
 // # Ownership
 //
-// Input bytes are copied or not kept, except for an [Error]'s Evidence, which may
+// Input bytes are copied or not kept, except for an [LevelError]'s Evidence, which may
 // be the caller's slice. Results are copies that the caller may change.
 //
 // # Errors
 //
-// Every refusal is an [*Error] that wraps one of the sentinels. The sentinels that
+// Every refusal is an [*LevelError] that wraps one of the sentinels. The sentinels that
 // mean "must not be used" wrap [ErrUntrusted]. Errors of a [Fetch] are returned
 // unchanged. A message is one line of printable ASCII of at most 4 kB; foreign text
 // in it is quoted, escaped and cut at 200 characters. A refusal does not change

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/bridge"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -402,7 +401,7 @@ func TestReleaseFields(t *testing.T) {
 		return rel, err
 	}
 	all := tuf.Release{Product: "agent", Version: "11.4.0", Channel: "stable", Platform: "any", Sequence: 1, MinVersion: "10.0.0",
-		Source: tuf.Source{URI: "git+https://src.example/agent", Revision: "abc"}, Notes: "better", Critical: true, Rollout: &tuf.Rollout{Percent: 25}}
+		Source: tuf.SourceRef{URI: "git+https://src.example/agent", Revision: "abc"}, Notes: "better", Critical: true, Rollout: &tuf.Rollout{Percent: 25}}
 	if rel, err := open(func(doc) {}); err != nil || !reflect.DeepEqual(rel, all) {
 		t.Errorf("%+v, %v", rel, err)
 	}
@@ -529,11 +528,8 @@ func TestNilIsRefused(t *testing.T) {
 	}
 }
 
-// A program without go-tuf has the same errors, without go-tuf's types.
-func TestErrorsWithoutGoTUF(t *testing.T) {
-	theirs := bridge.Theirs
-	bridge.Theirs = nil
-	defer func() { bridge.Theirs = theirs }()
+// Each error wraps itself, and ErrUntrusted unless it is a condition.
+func TestGroupsOfErrors(t *testing.T) {
 	for name, sentinel := range sentinels {
 		err := error(&tuf.Error{Err: sentinel})
 		state := sentinel == tuf.ErrExpired || sentinel == tuf.ErrHeld || sentinel == tuf.ErrNoTarget

@@ -6,13 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/visum-dev/visum/internal/bridge"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// sentinel is an error to compare with errors.Is. It wraps its parent and, if the
-// program links package gotuf, the corresponding error of go-tuf.
+// sentinel is an error to compare with errors.Is. It wraps its parent.
 type sentinel struct {
 	msg    string
 	parent error // nil: none
@@ -20,24 +18,14 @@ type sentinel struct {
 
 func (s *sentinel) Error() string { return s.msg }
 
-func (s *sentinel) Unwrap() (errs []error) {
-	if s.parent != nil {
-		errs = append(errs, s.parent)
-	}
-	if bridge.Theirs != nil {
-		if theirs := bridge.Theirs(s); theirs != nil {
-			errs = append(errs, theirs)
-		}
-	}
-	return errs
-}
+func (s *sentinel) Unwrap() error { return s.parent }
 
 // Errors form two groups. Data refused with an error that wraps ErrUntrusted must
 // not be used, and fetching it from the same location again will not help.
 // ErrExpired, ErrHeld, ErrRecalled and ErrNoTarget are conditions that may be
 // legitimate, or the result of an attack or a wrong clock.
 //
-// For users of go-tuf's error types see package gotuf.
+// Function Error of package gotuf converts them to go-tuf's error types.
 var (
 	// ErrUntrusted is the parent of all errors for data that must not be used.
 	ErrUntrusted error = &sentinel{"not trusted", nil}
@@ -58,7 +46,7 @@ var (
 	// ErrMismatch: not the listed bytes, version or identity (mix-and-match).
 	ErrMismatch error = &sentinel{"does not match", ErrUntrusted}
 	// ErrVersion, an ErrMismatch: not the listed version.
-	ErrVersion error = &sentinel{"does not match", ErrMismatch}
+	ErrVersion error = &sentinel{"unexpected version", ErrMismatch}
 	// ErrCharter: a charter that breaks a rule by itself or as a successor. The message
 	// names the rule, H1 to H12.
 	ErrCharter error = &sentinel{"breaks the charter's rules", ErrUntrusted}

@@ -32,7 +32,7 @@ func TestHealthy(t *testing.T) {
 	id := func(name string) []string { return []string{r.IDs(name)[0].(string)} }
 	expires := tuftest.Now.AddDate(0, 1, 0)
 	by := []tuf.Signoff{{"vendor", "vendor-agent", 5, id("va"), expires}, {"review", "review-agent", 5, id("ra"), expires}}
-	if got := a.By(); !reflect.DeepEqual(got, by) {
+	if got := a.Signoffs(); !reflect.DeepEqual(got, by) {
 		t.Errorf("got %v, want %v", got, by)
 	}
 	for _, part := range []string{tuftest.Path, "9 bytes", a.SHA256()[:16], "vendor (vendor-agent", " and review (review-agent"} {
@@ -95,7 +95,7 @@ func TestVerifiedIsImmutable(t *testing.T) {
 		for _, b := range bufs {
 			clear(b) // a reused buffer
 		}
-		clear(a.By()[0].KeyIDs)
+		clear(a.Signoffs()[0].KeyIDs)
 		clear(snap.Bytes())
 		clear(snap.Root().Charter().Parties())
 		clear(snap.Root().Charter().Classes()[0].Roles[0].KeyIDs)

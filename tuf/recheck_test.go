@@ -72,7 +72,7 @@ func TestDecisionsCanBeCheckedAgain(t *testing.T) {
 				}
 			}
 			var roles []string
-			for _, s := range a.By() {
+			for _, s := range a.Signoffs() {
 				roles = append(roles, s.Role)
 				if archive[fmt.Sprintf("%d.%s.json", s.Version, s.Role)] == nil {
 					t.Errorf("nothing is there of %s v%d", s.Role, s.Version)
@@ -111,7 +111,7 @@ func TestDecisionsCanBeCheckedAgain(t *testing.T) {
 			late.Time = b.Time.AddDate(3, 0, 0)
 			_, err = again(late, find)
 			want(t, err, tuf.ErrExpired, "root v2")
-			last := a.By()[len(a.By())-1]
+			last := a.Signoffs()[len(a.Signoffs())-1]
 			name := fmt.Sprintf("%d.%s.json", last.Version, last.Role)
 			archive[name] = []byte(strings.Replace(string(archive[name]), "2030-02-15", "2031-02-15", 1))
 			_, err = again(b, find)

@@ -41,11 +41,11 @@ type Release struct {
 	Platform string `json:"platform"` // GOOS/GOARCH, or "any"
 	// Sequence counts the versions of a product, so that auditors can detect gaps and
 	// repetitions. It does not order releases. 0: not counted.
-	Sequence   int64  `json:"sequence"`
-	MinVersion string `json:"min_version,omitempty"` // oldest version that may be updated to this one; "": any
-	Source     Source `json:"source,omitzero"`       // zero: not stated
-	Notes      string `json:"notes,omitempty"`       // human-readable; may have several lines
-	Critical   bool   `json:"critical,omitempty"`    // not delayed by a Rollout above 0 percent
+	Sequence   int64     `json:"sequence"`
+	MinVersion string    `json:"min_version,omitempty"` // oldest version that may be updated to this one; "": any
+	Source     SourceRef `json:"source,omitzero"`       // zero: not stated
+	Notes      string    `json:"notes,omitempty"`       // human-readable; may have several lines
+	Critical   bool      `json:"critical,omitempty"`    // not delayed by a Rollout above 0 percent
 	// Rollout is the share of machines that get the release; nil: all.
 	Rollout *Rollout `json:"rollout,omitempty"`
 }
@@ -56,8 +56,8 @@ type Rollout struct {
 	Percent int `json:"percent"` // 0 to 100; 0: halted, no machine gets it
 }
 
-// Source identifies the source code that a release was built from.
-type Source struct {
+// SourceRef identifies the source code that a release was built from.
+type SourceRef struct {
 	URI      string `json:"uri,omitempty"`      // such as git+https://example.org/agent
 	Revision string `json:"revision,omitempty"` // such as a commit hash
 }
@@ -210,7 +210,7 @@ func parseRelease(v wire.Value) (rel Release, first error) {
 	if source != nil {
 		read("source:", func(r *reader) {
 			r.fields(source, wire.Field{Name: "uri", To: &uri}, wire.Field{Name: "revision", To: &revision})
-			rel.Source = Source{r.text(uri), r.text(revision)}
+			rel.Source = SourceRef{r.text(uri), r.text(revision)}
 		})
 	}
 	if critical != nil {

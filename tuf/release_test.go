@@ -14,7 +14,7 @@ import (
 // for the same reason.
 func TestReleaseCheck(t *testing.T) {
 	good := tuf.Release{Product: "agent", Version: "v11.4.0-rc.1", Channel: "stable", Platform: "linux/amd64", Sequence: 7, MinVersion: "10.0.19041.1",
-		Source: tuf.Source{URI: "git+https://src.example/agent", Revision: "abc"}, Notes: "better\n\tand faster, ä", Rollout: &tuf.Rollout{Percent: 25}}
+		Source: tuf.SourceRef{URI: "git+https://src.example/agent", Revision: "abc"}, Notes: "better\n\tand faster, ä", Rollout: &tuf.Rollout{Percent: 25}}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}

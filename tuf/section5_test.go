@@ -274,7 +274,7 @@ func TestSection5Snapshot(t *testing.T) {
 		{"5.5.4 another version than listed", relist(func(r *tuftest.Repo, e doc) {
 			e["version"] = 7
 			r.Files["7.snapshot.json"] = r.Files["6.snapshot.json"]
-		}), tuf.ErrMismatch, "snapshot v6: does not match: the timestamp lists v7"},
+		}), tuf.ErrMismatch, "snapshot v6: unexpected version: the timestamp lists v7"},
 		{"5.5.5 rollback of targets", again(func(r *tuftest.Repo) { r.Roles["targets"]["version"] = 4 }), tuf.ErrRollback, "lists targets.json v4, trusted v5"},
 		{"5.5.5 rollback of a delegated role", again(func(r *tuftest.Repo) { r.Roles["lib"]["version"] = 4 }), tuf.ErrRollback, "lists lib.json v4, trusted v5"},
 		{"5.5.5 targets is gone", func(r *tuftest.Repo) {
@@ -363,7 +363,7 @@ func TestSection5Targets(t *testing.T) {
 				{"5.6.4 another version than listed", relist(func(r *tuftest.Repo, e doc) {
 					e["version"] = 7
 					r.Files["7."+role+".json"] = r.Files["6."+role+".json"]
-				}), tuf.ErrMismatch, role + " v6: does not match: snapshot v6 lists v7"},
+				}), tuf.ErrMismatch, role + " v6: unexpected version: snapshot v6 lists v7"},
 				{"5.6.5 past its date", at(tuftest.Now.Add(-time.Second)), tuf.ErrExpired, role + " v6"},
 				{"5.6.5 at its date", at(tuftest.Now), tuf.ErrExpired, role + " v6"},
 				{"5.6.5 a second before", at(tuftest.Now.Add(time.Second)), nil, ""},
@@ -482,8 +482,8 @@ func TestSection5Search(t *testing.T) {
 			}
 			a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
 			want(t, err, tt.want, tt.part)
-			if tt.want == nil && (len(a.By()) != 1 || a.By()[0].Role != tt.found) {
-				t.Errorf("listed by %v, want %s", a.By(), tt.found)
+			if tt.want == nil && (len(a.Signoffs()) != 1 || a.Signoffs()[0].Role != tt.found) {
+				t.Errorf("listed by %v, want %s", a.Signoffs(), tt.found)
 			}
 			// Healthy, with the target listed at the top: the earlier state does not interfere.
 			healthy.AddTarget("x/1", "healed", nil, "targets")

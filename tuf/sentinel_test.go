@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
 // A public call returns each sentinel as an *Error, and it matches the corresponding error of
@@ -101,19 +102,26 @@ func TestEverySentinel(t *testing.T) {
 			if errors.Is(err, tuf.ErrUntrusted) == state {
 				t.Errorf("%v: do not trust it: %v", err, !state)
 			}
+			both := gotuf.Error(err)
+			if both.Error() != err.Error() || !errors.Is(both, row.sentinel) || (both == err) != (len(row.theirs) == 0) {
+				t.Errorf("converted to %v", both)
+			}
 			for _, x := range theirs {
+				if errors.Is(err, x) {
+					t.Errorf("%v is a %T without conversion", err, x)
+				}
 				expected := false
 				for _, w := range row.theirs {
 					expected = expected || errors.Is(w, x) && errors.Is(x, w)
 				}
-				if errors.Is(err, x) != expected {
+				if errors.Is(both, x) != expected {
 					t.Errorf("%v is a %T: %v", err, x, !expected)
 				}
 			}
 		})
 	}
 	var stale *metadata.ErrExpiredMetadata
-	if !errors.As(&tuf.Error{Err: tuf.ErrExpired}, &stale) {
+	if !errors.As(gotuf.Error(&tuf.Error{Err: tuf.ErrExpired}), &stale) {
 		t.Error("errors.As finds nothing of go-tuf")
 	}
 	f, err := parser.ParseFile(token.NewFileSet(), "error.go", nil, 0)

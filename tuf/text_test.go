@@ -203,8 +203,8 @@ func TestTextsOfHostileNames(t *testing.T) {
 	d[tuf.AgreementMember] = []any{doc{"roles": group, "min_roles_in_agreement": 60, "terminating": true}}
 	r.Publish()
 	a, err := newClient(t, r).find(r, "g")
-	if err != nil || len(a.By()) != 60 || tuftest.BadText(a.String()) != "" {
-		t.Errorf("%v, %d: %s", err, len(a.By()), tuftest.BadText(a.String()))
+	if err != nil || len(a.Signoffs()) != 60 || tuftest.BadText(a.String()) != "" {
+		t.Errorf("%v, %d: %s", err, len(a.Signoffs()), tuftest.BadText(a.String()))
 	}
 	tuftest.At(r.Roles[group[3].(string)], "targets")["g"] = tuftest.FileOf([]byte("other"))
 	r.Publish()

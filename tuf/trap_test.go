@@ -83,7 +83,7 @@ func TestTrap04AgreementIsRequired(t *testing.T) {
 	want(t, err, errNotServed, "")
 	r = tree(t, `^ > a: x\\*`, "^ > b: x/*", "b = x/1", `a = x\1`)
 	a, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
-	if err != nil || a.By()[0].Role != "b" {
+	if err != nil || a.Signoffs()[0].Role != "b" {
 		t.Error(a, err)
 	}
 }

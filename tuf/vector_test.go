@@ -165,8 +165,8 @@ func (v *vector) check() error {
 		return err
 	case a.IsZero() || a.Path() != v.find:
 		return fmt.Errorf("approved %q", a.Path())
-	case v.role != "" && !slices.ContainsFunc(a.By(), func(s tuf.Signoff) bool { return s.Role == v.role }):
-		return fmt.Errorf("listed by %v, expected %s", a.By(), v.role)
+	case v.role != "" && !slices.ContainsFunc(a.Signoffs(), func(s tuf.Signoff) bool { return s.Role == v.role }):
+		return fmt.Errorf("listed by %v, expected %s", a.Signoffs(), v.role)
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (f *fleet) check(ctx context.Context, m *machine) error {
 	if err != nil {
 		return nil // the state of the machine is counted at the end
 	}
-	m.location = view.Place()
+	m.location = view.Location()
 	rel, err := view.Latest(ctx, client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"})
 	if err != nil {
 		wrong("finds no release: %v", err)

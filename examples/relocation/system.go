@@ -284,7 +284,7 @@ func (w *system) morning(ctx context.Context, v *view) (err error) {
 
 func (w *system) cutOver(ctx context.Context) error {
 	cfg := w.config(append(append([]tuf.Signer{}, w.fresh[:]...), w.old[:2]...))
-	r, err := w.move.Bridge(ctx, w.storage, cfg, w.old[2:]...)
+	r, err := w.move.DualSigner(ctx, w.storage, cfg, w.old[2:]...)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ var (
 	RecoveryKeys = []string{"bank-1", "bank-2", "university"}
 )
 
-// Place is a location at https://ID.example.org/.
+// Location is a location at https://ID.example.org/.
 func Place(id, tier string, priority int) tuf.Location {
 	l := tuf.Location{ID: id, Tier: tier, Operator: "host-" + id, Jurisdiction: "CH", Base: "https://" + id + ".example.org/", Metadata: "metadata/", Targets: "targets/", Priority: priority}
 	if tier == tuf.Rendezvous {

@@ -15,7 +15,7 @@ type Drill struct {
 	Storage repo.Storage
 	// Config is the configuration for publishing the draft: the trust anchor (a Pin,
 	// or a Ledger that knows the repository; see [repo.ErrNoPin]), the online signers,
-	// and the Bridge for dual signing. The drill treats old vendor keys among the
+	// and the keys for dual signing. The drill treats old vendor keys among the
 	// signers as compromised.
 	Config repo.Config
 	// Draft is the step, fully signed; nil: the published repository is rehearsed.
@@ -26,9 +26,9 @@ type Drill struct {
 	// Old are the ids of the locations that become unreachable, frozen or compromised;
 	// nil: those that the step demotes or retires, or else the first with content.
 	Old []string
-	// Places holds the current files of locations, by location id, if they differ from
+	// Locations holds the current files of locations, by location id, if they differ from
 	// Storage, for example the folder of a mirror. The files of the draft are added.
-	Places map[string]repo.Storage
+	Locations map[string]repo.Storage
 	// Stolen are further compromised keys, for example all keys that the vendor ever
 	// had. Keys of the review party among them are ignored.
 	Stolen []tuf.Signer

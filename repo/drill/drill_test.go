@@ -166,7 +166,7 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("all locations healthy, but of %d clients %d converged\n%s", o.Clients, o.Converged, r)
 	}
 	// The rendezvous has roots but no statements: one operator is not enough.
-	r = rehearse(t, w, successor, renew, func(d *drill.Drill) { d.Places = map[string]repo.Storage{"z": lacks(w, "recovery/")} })
+	r = rehearse(t, w, successor, renew, func(d *drill.Drill) { d.Locations = map[string]repo.Storage{"z": lacks(w, "recovery/")} })
 	if err := r.Err(); !errors.Is(err, drill.ErrDrill) || !strings.Contains(r.String(), "L5") {
 		t.Errorf("%v\n%s", err, r)
 	}
@@ -196,16 +196,16 @@ func TestFaultySteps(t *testing.T) {
 			return d
 		}, want: "signatures are missing"},
 		"the new location is empty": {change: func(w *movetest.World, d *drill.Drill) {
-			d.Places = map[string]repo.Storage{"b": storage.Overlay(nil)}
+			d.Locations = map[string]repo.Storage{"b": storage.Overlay(nil)}
 		}, want: "L1"},
 		"the new location lacks a target": {change: func(w *movetest.World, d *drill.Drill) {
-			d.Places = map[string]repo.Storage{"b": lacks(w, "targets/")}
+			d.Locations = map[string]repo.Storage{"b": lacks(w, "targets/")}
 		}, want: "location b: agent/1.0: the location lacks it"},
 		"the new location lacks a role": {change: func(w *movetest.World, d *drill.Drill) {
-			d.Places = map[string]repo.Storage{"b": lacks(w, "review-agent")}
+			d.Locations = map[string]repo.Storage{"b": lacks(w, "review-agent")}
 		}, want: "without content, although content is available", long: true},
 		"the rendezvous lacks the root before": {change: func(w *movetest.World, d *drill.Drill) {
-			d.Places = map[string]repo.Storage{"z": lacks(w, "2.root.json")}
+			d.Locations = map[string]repo.Storage{"z": lacks(w, "2.root.json")}
 		}, want: "L1", long: true},
 		"content has expired": {change: func(w *movetest.World, d *drill.Drill) {
 			for i := 1; i < 100; i++ {

@@ -322,7 +322,7 @@ func (m *member) find(ctx context.Context, out *Outcome) error {
 // clients need more than metadata.
 func (p *play) holds(ctx context.Context) (*Outcome, error) {
 	out := &Outcome{Scenario: "files of the given locations", Client: "visum", Roots: map[int64]int{}}
-	for _, id := range slices.Sorted(maps.Keys(p.Places)) {
+	for _, id := range slices.Sorted(maps.Keys(p.Locations)) {
 		i := slices.IndexFunc(p.tip().Charter().Locations(), func(l tuf.Location) bool { return l.ID == id && l.Tier != tuf.Rendezvous })
 		if i < 0 {
 			continue

@@ -112,7 +112,7 @@ func rootOf(name string) (n int64, recovery, ok bool) {
 // at returns the files of one location in a version of the repository: its current
 // files, if Places has them, with the new ones added.
 func (p *play) at(l tuf.Location, files string) repo.Storage {
-	holds, ok := p.Places[l.ID]
+	holds, ok := p.Locations[l.ID]
 	if !ok {
 		return p.files[files]
 	}

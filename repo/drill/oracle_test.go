@@ -143,7 +143,7 @@ func TestOracleOfScenarios(t *testing.T) {
 			p.well[p.base("b")] = host{files: "late", content: true}
 		}, "L1*"},
 		"locations that lack their files": {"old location unreachable", func(t *testing.T, p *play) {
-			p.pins, p.Places = p.pins[:1], map[string]repo.Storage{"a": storage.Overlay(nil), "b": storage.Overlay(nil), "z": storage.Overlay(nil)}
+			p.pins, p.Locations = p.pins[:1], map[string]repo.Storage{"a": storage.Overlay(nil), "b": storage.Overlay(nil), "z": storage.Overlay(nil)}
 		}, "L1 L5"},
 		"an unlisted location": {"old location unreachable", func(t *testing.T, p *play) {
 			base := p.base("b")

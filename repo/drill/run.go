@@ -42,7 +42,7 @@ func (d *Drill) Run(ctx context.Context) (*Report, error) {
 	if other != nil {
 		p.report.Outcomes = append(p.report.Outcomes, *other)
 	}
-	if len(p.Places) > 0 {
+	if len(p.Locations) > 0 {
 		held, err := p.holds(ctx)
 		if err != nil {
 			return p.report, errors.Join(append(errs, err)...)

@@ -15,18 +15,18 @@ import (
 // Criteria are the conditions of the steps, in addition to the dates. Zero fields
 // have the stated defaults.
 type Criteria struct {
-	Announced float64       `json:"announced"`     // share of the fleet with the announcing root, before the cut-over; 0.8
-	Moved     float64       `json:"moved"`         // share of the fleet with the cut-over's root, before the retirement; 0.98
-	NewPlaces float64       `json:"new_places"`    // share of requests that the new locations answer, before the retirement; 0.98
-	Clients   int64         `json:"clients"`       // least number of counted root checks; 100
-	Announce  time.Duration `json:"announce_ns"`   // least time between announcement and cut-over; 7 days
-	Both      time.Duration `json:"serve_both_ns"` // least time between cut-over and retirement; 30 days
+	Announced    float64       `json:"announced"`     // share of the fleet with the announcing root, before the cut-over; 0.8
+	Moved        float64       `json:"moved"`         // share of the fleet with the cut-over's root, before the retirement; 0.98
+	NewLocations float64       `json:"new_locations"` // share of requests that the new locations answer, before the retirement; 0.98
+	Clients      int64         `json:"clients"`       // least number of counted root checks; 100
+	Announce     time.Duration `json:"announce_ns"`   // least time between announcement and cut-over; 7 days
+	Both         time.Duration `json:"serve_both_ns"` // least time between cut-over and retirement; 30 days
 }
 
 const day = 24 * time.Hour
 
 func (c Criteria) withDefaults() Criteria {
-	return Criteria{cmp.Or(c.Announced, 0.8), cmp.Or(c.Moved, 0.98), cmp.Or(c.NewPlaces, 0.98), cmp.Or(c.Clients, 100),
+	return Criteria{cmp.Or(c.Announced, 0.8), cmp.Or(c.Moved, 0.98), cmp.Or(c.NewLocations, 0.98), cmp.Or(c.Clients, 100),
 		cmp.Or(c.Announce, 7*day), cmp.Or(c.Both, 30*day)}
 }
 
@@ -68,7 +68,7 @@ func days(d time.Duration) string {
 
 func (m *Move) checkCriteria() error {
 	c := m.Criteria
-	for _, share := range []float64{c.Announced, c.Moved, c.NewPlaces} {
+	for _, share := range []float64{c.Announced, c.Moved, c.NewLocations} {
 		if !(share >= 0 && share <= 1) {
 			return fmt.Errorf("%w: share %v, want 0 to 1", ErrDates, share)
 		}
@@ -89,23 +89,23 @@ func (m *Move) checkKeys(ctx context.Context, r *repo.Repo) error {
 		return fmt.Errorf("%w: the repository is empty", ErrOrder)
 	}
 	if len(m.From) == 0 || len(m.To) == 0 {
-		return fmt.Errorf("%w: a move needs an old and a new location", ErrPlaces)
+		return fmt.Errorf("%w: a move needs an old and a new location", ErrLocations)
 	}
 	tip := chain[len(chain)-1].Charter()
 	for _, id := range m.From {
 		if l := find(tip.Locations(), id); l != nil && l.Tier == tuf.Rendezvous {
-			return fmt.Errorf("%w: %s is a rendezvous, which serves roots only and can't be moved", ErrPlaces, id)
+			return fmt.Errorf("%w: %s is a rendezvous, which serves roots only and can't be moved", ErrLocations, id)
 		}
 	}
 	open := false
 	for _, l := range m.To {
 		if !l.UseFrom.IsZero() || !l.UseUntil.IsZero() {
-			return fmt.Errorf("%w: %s: the steps set use_from and use_until, not the move", ErrPlaces, l.ID)
+			return fmt.Errorf("%w: %s: the steps set use_from and use_until, not the move", ErrLocations, l.ID)
 		}
 		open = open || l.Tier == tuf.Primary || l.Tier == tuf.Mirror
 	}
 	if !open {
-		return fmt.Errorf("%w: none of the new locations is a primary or a mirror", ErrPlaces)
+		return fmt.Errorf("%w: none of the new locations is a primary or a mirror", ErrLocations)
 	}
 	if err := m.checkFresh(chain); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (m *Move) checkOperators(tip *tuf.Charter) error {
 		return slices.Contains(m.From, l.ID) || !l.UseUntil.IsZero()
 	})...))
 	if want := tip.Probe().MinOperators; left < want {
-		return fmt.Errorf("%w: root checks need %d operators, the move leaves %d: add a rendezvous first", ErrPlaces, want, left)
+		return fmt.Errorf("%w: root checks need %d operators, the move leaves %d: add a rendezvous first", ErrLocations, want, left)
 	}
 	return nil
 }

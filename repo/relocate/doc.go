@@ -10,7 +10,7 @@
 // steps in one root.
 //
 // Before each step: [Move.Plan] computes all three roots in advance; [Preflight]
-// checks keys, dates and locations; [Census] measures in access logs which share of
+// checks keys, dates and locations; [AccessLog] measures in access logs which share of
 // the fleet has the previous root; and package repo/drill rehearses the signed draft
 // with a simulated fleet. The guide for operators is internal/doc/moving.md.
 package relocate

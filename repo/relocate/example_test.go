@@ -94,7 +94,7 @@ func Example() {
 	plan, err := move.Plan(ctx, repo.New(store, &repo.Config{Now: clock, Ledger: ledger}))
 	check(err)
 	for _, root := range plan.Roots {
-		fmt.Printf("root v%d, %s, due %s, epoch %d: %s\n", root.Version, root.Phase, root.Due.Format(time.DateOnly), root.Epoch, root.Places[0])
+		fmt.Printf("root v%d, %s, due %s, epoch %d: %s\n", root.Version, root.Phase, root.Due.Format(time.DateOnly), root.Epoch, root.Locations[0])
 	}
 
 	// 2. Announce, with the old keys.
@@ -109,10 +109,10 @@ func Example() {
 
 	// 4. Retire, after the logs show that the fleet has the new root.
 	now = move.Dates.Retire
-	var census relocate.Census
+	var census relocate.AccessLog
 	check(census.Read(ctx, "place-b", strings.NewReader(strings.Repeat(
 		`192.0.2.1 - - [28/Apr/2026:10:00:00 +0000] "GET /metadata/4.root.json HTTP/1.1" 404 9`+"\n", 500))))
-	fmt.Println(move.Gate(census.Result(), relocate.Retired, plan.Roots[1].Version))
+	fmt.Println(move.Ready(census.Adoption(), relocate.PhaseRetired, plan.Roots[1].Version))
 	check(repo.New(store, &repo.Config{Signers: append(fresh[:], centre[:]...), Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error {
 		return errors.Join(tx.Renew("vendor"), tx.Renew("review")) // as every day
 	}))
@@ -120,7 +120,7 @@ func Example() {
 
 	// 5. Location A serves a roots-only copy from now on.
 	rootsOnly := storage.Overlay(nil)
-	check(relocate.Tombstone(ctx, repo.New(store, &repo.Config{Ledger: ledger}), rootsOnly))
+	check(relocate.PublishRootsOnly(ctx, repo.New(store, &repo.Config{Ledger: ledger}), rootsOnly))
 	fmt.Println("the roots-only copy of location A has", len(rootsOnly.Written()), "roots and nothing else")
 
 	// Output:

@@ -16,7 +16,7 @@ import (
 // error wraps [tuf.ErrCharter] and names the rule.
 var (
 	// ErrPlaces: the locations of the move do not fit the repository.
-	ErrPlaces = errors.New("relocate: locations")
+	ErrLocations = errors.New("relocate: locations")
 	// ErrKeys: the new keys are missing, too few, or among the old ones.
 	ErrKeys = errors.New("relocate: keys")
 	// ErrDates: the dates are not in order, or leave too little time.
@@ -71,11 +71,11 @@ type Phase string
 
 // The phases of a move.
 const (
-	Planned   Phase = "planned"   // no root of the move is published
-	Announced Phase = "announced" // the new locations are listed with a later use_from
-	CutOver   Phase = "cut over"  // the keys are rotated, the old locations are legacy
-	Retired   Phase = "retired"   // clients never contact the old locations again
-	Cancelled Phase = "cancelled" // the move was cancelled after the cut-over: the old locations are listed again
+	PhasePlanned   Phase = "planned"   // no root of the move is published
+	PhaseAnnounced Phase = "announced" // the new locations are listed with a later use_from
+	PhaseCutOver   Phase = "cut over"  // the keys are rotated, the old locations are legacy
+	PhaseRetired   Phase = "retired"   // clients never contact the old locations again
+	PhaseCancelled Phase = "cancelled" // the move was cancelled after the cut-over: the old locations are listed again
 )
 
 func (m *Move) party() string { return cmp.Or(m.Party, "vendor") }
@@ -104,7 +104,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 		case l == nil && slices.ContainsFunc(root.Retired, func(x tuf.Retired) bool { return x.ID == id }):
 			retired++
 		case l == nil:
-			return "", fmt.Errorf("%w: no location %q", ErrPlaces, id)
+			return "", fmt.Errorf("%w: no location %q", ErrLocations, id)
 		case l.Tier == tuf.Legacy && !l.UseUntil.IsZero():
 			legacy++
 		default:
@@ -117,7 +117,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 			continue
 		}
 		if l.Base != want.Base || l.Operator != want.Operator || l.Tier != want.Tier {
-			return "", fmt.Errorf("%w: location %q is listed already and differs from the move", ErrPlaces, want.ID)
+			return "", fmt.Errorf("%w: location %q is listed already and differs from the move", ErrLocations, want.ID)
 		}
 		to++
 		if !l.UseFrom.IsZero() {
@@ -127,15 +127,15 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 	from, all := len(m.From), len(m.To)
 	switch {
 	case !fresh && live == from && to == 0:
-		return Planned, nil
+		return PhasePlanned, nil
 	case !fresh && live == from && to == all && later == all:
-		return Announced, nil
+		return PhaseAnnounced, nil
 	case fresh && legacy == from && to == all && later == 0:
-		return CutOver, nil
+		return PhaseCutOver, nil
 	case fresh && retired == from && to == all && later == 0:
-		return Retired, nil
+		return PhaseRetired, nil
 	case fresh && live == from && to == 0:
-		return Cancelled, nil
+		return PhaseCancelled, nil
 	}
 	return "", fmt.Errorf("%w: the newest root matches no phase of this move: new keys %t; of %d old locations %d in use, %d legacy, %d retired; %d of %d new locations, %d for later",
 		ErrOrder, fresh, from, live, legacy, retired, to, all, later)
@@ -223,7 +223,7 @@ func (m *Move) retire(root *repo.Root) error {
 			continue
 		}
 		if err := root.Retire(id); err != nil {
-			return fmt.Errorf("%w: %w", ErrPlaces, err)
+			return fmt.Errorf("%w: %w", ErrLocations, err)
 		}
 	}
 	return nil
@@ -236,7 +236,7 @@ func (m *Move) abort(root *repo.Root, before []tuf.Location) error {
 	for _, id := range m.From {
 		was, now := find(before, id), find(root.Locations, id)
 		if was == nil || now == nil {
-			return fmt.Errorf("%w: no location %q", ErrPlaces, id)
+			return fmt.Errorf("%w: no location %q", ErrLocations, id)
 		}
 		*now = *was
 	}

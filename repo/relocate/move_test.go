@@ -96,7 +96,7 @@ func TestStepsInOrder(t *testing.T) {
 	check(steps{"announce": order})
 	w.Retire()
 	check(steps{"announce": order, "cut over": order, "abort": relocate.ErrRetired})
-	if phase, err := w.Move.Phase(t.Context(), w.Repo()); err != nil || phase != relocate.Retired {
+	if phase, err := w.Move.Phase(t.Context(), w.Repo()); err != nil || phase != relocate.PhaseRetired {
 		t.Fatal(phase, err)
 	}
 }
@@ -123,7 +123,7 @@ func TestAnotherMove(t *testing.T) {
 	}
 	// The same for a new location that is listed for another purpose.
 	w = movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30)) })
-	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrPlaces) {
+	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrLocations) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -224,13 +224,13 @@ func TestImpossiblePlans(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"no old location":         {func(m *relocate.Move) { m.From = nil }, relocate.ErrPlaces, "an old and a new location"},
-		"unknown location":        {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrPlaces, `no location "x"`},
-		"leaves the rendezvous":   {func(m *relocate.Move) { m.From = []string{"z"} }, relocate.ErrPlaces, "rendezvous"},
-		"to nowhere":              {func(m *relocate.Move) { m.To = nil }, relocate.ErrPlaces, ""},
-		"to a rendezvous only":    {func(m *relocate.Move) { m.To[0].Tier, m.To[0].Targets = tuf.Rendezvous, "" }, relocate.ErrPlaces, "primary or a mirror"},
-		"location with dates":     {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrPlaces, "use_from"},
-		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrPlaces, "need 2 operators, the move leaves 1"},
+		"no old location":         {func(m *relocate.Move) { m.From = nil }, relocate.ErrLocations, "an old and a new location"},
+		"unknown location":        {func(m *relocate.Move) { m.From = []string{"x"} }, relocate.ErrLocations, `no location "x"`},
+		"leaves the rendezvous":   {func(m *relocate.Move) { m.From = []string{"z"} }, relocate.ErrLocations, "rendezvous"},
+		"to nowhere":              {func(m *relocate.Move) { m.To = nil }, relocate.ErrLocations, ""},
+		"to a rendezvous only":    {func(m *relocate.Move) { m.To[0].Tier, m.To[0].Targets = tuf.Rendezvous, "" }, relocate.ErrLocations, "primary or a mirror"},
+		"location with dates":     {func(m *relocate.Move) { m.To[0].UseFrom = m.Dates.CutOver }, relocate.ErrLocations, "use_from"},
+		"one operator is left":    {func(m *relocate.Move) { m.To[0].Operator = "host-z" }, relocate.ErrLocations, "need 2 operators, the move leaves 1"},
 		"H4 http":                 {func(m *relocate.Move) { m.To[0].Base = "http://b.example.org/" }, tuf.ErrCharter, "root v2: breaks the charter's rules: H4"},
 		"H5 paths":                {func(m *relocate.Move) { m.To[0].Metadata = "../m/" }, tuf.ErrCharter, "H5"},
 		"H6 id twice":             {func(m *relocate.Move) { m.To = append(m.To, m.To[0]) }, tuf.ErrCharter, "H6"},
@@ -282,7 +282,7 @@ func TestTombstone(t *testing.T) {
 	w.Retire()
 	stone := storage.Overlay(nil)
 	for range 2 {
-		movetest.NoErr(t, relocate.Tombstone(t.Context(), w.Repo(), stone))
+		movetest.NoErr(t, relocate.PublishRootsOnly(t.Context(), w.Repo(), stone))
 	}
 	var want []string
 	for _, n := range []string{"1", "2", "3", "4"} {
@@ -291,10 +291,10 @@ func TestTombstone(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(stone.Written())); !slices.Equal(got, want) {
 		t.Fatalf("the roots-only copy has %q", got)
 	}
-	if err := relocate.Tombstone(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrPlaces) {
+	if err := relocate.PublishRootsOnly(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrLocations) {
 		t.Fatalf("over content: %v", err)
 	}
-	if err := relocate.Tombstone(t.Context(), movetest.New(t, movetest.Recoverable).Repo(), stone); !errors.Is(err, relocate.ErrPlaces) {
+	if err := relocate.PublishRootsOnly(t.Context(), movetest.New(t, movetest.Recoverable).Repo(), stone); !errors.Is(err, relocate.ErrLocations) {
 		t.Fatalf("over the roots of another repository: %v", err)
 	}
 }
@@ -318,7 +318,7 @@ func TestMoveAfterRecovery(t *testing.T) {
 	stone := storage.Overlay(nil)
 	for range 2 {
 		for range 2 {
-			movetest.NoErr(t, relocate.Tombstone(t.Context(), w.Repo(), stone))
+			movetest.NoErr(t, relocate.PublishRootsOnly(t.Context(), w.Repo(), stone))
 		}
 		files, err := w.Repo().RootFiles(t.Context())
 		movetest.NoErr(t, err)

@@ -33,7 +33,7 @@ type PlannedRoot struct {
 	Epoch     int64     `json:"epoch"`     // see [tuf.Charter.Epoch]
 	Threshold int       `json:"threshold"` // of the root role
 	Signers   []string  `json:"signers"`   // human-readable: required signatures
-	Places    []string  `json:"places"`    // human-readable: its locations
+	Locations []string  `json:"locations"` // human-readable: its locations
 	Before    []string  `json:"before"`    // human-readable: conditions of its publication
 	// Document is the root without signatures. Its dates are those of the plan; its
 	// floors are the versions that were published when the plan was made.
@@ -42,7 +42,7 @@ type PlannedRoot struct {
 
 // Plan computes the three roots with the code of the steps and checks each with the
 // code of the clients (H1 to H10, H12). It signs and writes nothing. The error wraps
-// [ErrPlaces], [ErrKeys], [ErrDates], [ErrOrder], or [tuf.ErrCharter] with the rule
+// [ErrLocations], [ErrKeys], [ErrDates], [ErrOrder], or [tuf.ErrCharter] with the rule
 // and the root that breaks it.
 func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	if err := m.check(ctx, r); err != nil {
@@ -50,7 +50,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	}
 	if phase, err := m.Phase(ctx, r); err != nil {
 		return nil, err
-	} else if phase != Planned {
+	} else if phase != PhasePlanned {
 		return nil, fmt.Errorf("%w: the move is %s already", ErrOrder, phase)
 	}
 	chain, err := r.Chain(ctx)
@@ -84,7 +84,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) PlannedRoot {
 	c := root.Charter()
 	_, threshold := root.RoleKeys("root")
-	out := PlannedRoot{Phase: []Phase{Announced, CutOver, Retired}[i], Version: root.Version(), Due: due, Expires: root.Expires(),
+	out := PlannedRoot{Phase: []Phase{PhaseAnnounced, PhaseCutOver, PhaseRetired}[i], Version: root.Version(), Due: due, Expires: root.Expires(),
 		Seq: c.Seq(), Epoch: c.Epoch(), Threshold: threshold, Document: root.Bytes()}
 	out.Signers = signers(last, root)
 	for _, l := range c.Locations() {
@@ -95,10 +95,10 @@ func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) Pl
 		if !l.UseUntil.IsZero() {
 			s += ", not contacted from " + l.UseUntil.Format(time.DateOnly) + " on"
 		}
-		out.Places = append(out.Places, s)
+		out.Locations = append(out.Locations, s)
 	}
 	for _, x := range c.Retired() {
-		out.Places = append(out.Places, text.Line("retired "+x.ID+" ("+strings.Join(x.Hosts, ", ")+"): never contacted"))
+		out.Locations = append(out.Locations, text.Line("retired "+x.ID+" ("+strings.Join(x.Hosts, ", ")+"): never contacted"))
 	}
 	out.Before = p.before(i)
 	return out
@@ -117,14 +117,14 @@ func (p *Plan) before(i int) []string {
 	case 1:
 		return []string{
 			fmt.Sprintf("root v%d has been published for at least %s", p.Root+1, days(c.Announce)),
-			fmt.Sprintf("access logs show %s of the fleet at root v%d or newer (Census)", percent(c.Announced), p.Root+1),
+			fmt.Sprintf("access logs show %s of the fleet at root v%d or newer (AccessLog)", percent(c.Announced), p.Root+1),
 			"Preflight reports no error, a Drill with the signed draft no violation",
-			"the new online keys are available at the new location, and the old ones are still available for dual signing (Bridge)",
+			"the new online keys are available at the new location, and the old ones are still available for dual signing (DualSigner)",
 		}
 	}
 	return []string{
 		fmt.Sprintf("root v%d has been published for at least %s", p.Root+2, days(c.Both)),
-		fmt.Sprintf("access logs show %s of the fleet at root v%d or newer, and %s of the requests at %s (Census)", percent(c.Moved), p.Root+2, percent(c.NewPlaces), to),
+		fmt.Sprintf("access logs show %s of the fleet at root v%d or newer, and %s of the requests at %s (AccessLog)", percent(c.Moved), p.Root+2, percent(c.NewLocations), to),
 		"Preflight reports no error, a Drill with the signed draft no violation",
 	}
 }
@@ -176,7 +176,7 @@ func (p *Plan) String() string {
 		for _, part := range []struct {
 			head  string
 			lines []string
-		}{{"Conditions", r.Before}, {"Locations", r.Places}, {"Signed by", r.Signers}} {
+		}{{"Conditions", r.Before}, {"Locations", r.Locations}, {"Signed by", r.Signers}} {
 			fmt.Fprintf(&b, "  %s:\n", part.head)
 			for _, l := range part.lines {
 				fmt.Fprintf(&b, "    %s\n", l)

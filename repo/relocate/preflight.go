@@ -29,9 +29,9 @@ type Preflight struct {
 	// the new locations before they are listed, and old keys must not remain after the
 	// cut-over.
 	Move *Move
-	// Tombstones are retired locations that are still under your control. Each must
-	// serve all roots and nothing else, see [Tombstone].
-	Tombstones []tuf.Location
+	// RootsOnly are retired locations that are still under your control. Each must
+	// serve all roots and nothing else, see [PublishRootsOnly].
+	RootsOnly []tuf.Location
 	// HTTP makes the requests; nil: Run probes no location. It is copied. Run follows
 	// redirects of targets by the rules of package client and no others. It has at
 	// most one open request for each location.
@@ -87,17 +87,17 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 				}
 			}
 			if err != nil {
-				f.add(Error, "root", "", "clients will refuse the root: %v", err)
+				f.add(LevelError, "root", "", "clients will refuse the root: %v", err)
 				return &Report{Root: tip.Version() + 1, Findings: f}, nil
 			}
 			root, before = proposal, tip
 		}
 		for _, m := range p.Draft.Missing() {
-			f.add(Note, "signatures", "", "missing: %s", m)
+			f.add(LevelNote, "signatures", "", "missing: %s", m)
 		}
 	}
 	now := p.Repo.Now()
-	f = append(f, Powers(root, now)...)
+	f = append(f, powers(root, now)...)
 	f.keys(root, before, p.Move)
 	f.floors(root, before, want, p.Draft != nil)
 	f.windows(root, want, now)
@@ -148,16 +148,16 @@ func (f *findings) keys(root newRoot, before *tuf.Root, m *Move) {
 	for print, role := range allKeys(root) {
 		if whose := old[print]; whose != "" {
 			clean = false
-			f.add(Error, "keys", "", "%s (fingerprint %.16s) is still a key of %s in the new root", whose, print, role)
+			f.add(LevelError, "keys", "", "%s (fingerprint %.16s) is still a key of %s in the new root", whose, print, role)
 		}
 	}
 	if clean {
-		f.add(Note, "keys", "", "root v%[2]d has no old root key of %[1]s and no old online key", party, root.Version())
+		f.add(LevelNote, "keys", "", "root v%[2]d has no old root key of %[1]s and no old online key", party, root.Version())
 	}
 	for _, cl := range root.Charter().Classes() {
 		for _, r := range cl.Roles {
 			if was := roleKeys(before)[r.Role]; r.Party == party && was != nil && before.KeySet(was) == keySet(root, r.KeyIDs) {
-				f.add(Warning, "keys", "", "role %s of %s keeps its release keys", r.Role, party)
+				f.add(LevelWarning, "keys", "", "role %s of %s keeps its release keys", r.Role, party)
 			}
 		}
 	}
@@ -185,14 +185,14 @@ func (f *findings) floors(root newRoot, before *tuf.Root, t *expected, draft boo
 		switch {
 		case x.floor > x.last:
 			good = false
-			f.add(Error, "floors", "", "the floor of %s is v%d, published is v%d: clients would refuse the next versions", x.role, x.floor, x.last)
+			f.add(LevelError, "floors", "", "the floor of %s is v%d, published is v%d: clients would refuse the next versions", x.role, x.floor, x.last)
 		case x.floor < x.last:
 			good = false
-			f.add(Warning, "floors", "", "the floor of %s is v%d, published is v%d: stage the draft again, and publish nothing else before it", x.role, x.floor, x.last)
+			f.add(LevelWarning, "floors", "", "the floor of %s is v%d, published is v%d: stage the draft again, and publish nothing else before it", x.role, x.floor, x.last)
 		}
 	}
 	if good {
-		f.add(Note, "floors", "", "the floors are the published versions: timestamp v%d, snapshot v%d, targets v%d", have.Timestamp, have.Snapshot, have.Targets)
+		f.add(LevelNote, "floors", "", "the floors are the published versions: timestamp v%d, snapshot v%d, targets v%d", have.Timestamp, have.Snapshot, have.Targets)
 	}
 }
 
@@ -204,16 +204,16 @@ func (f *findings) dates(ctx context.Context, r *repo.Repo, d *repo.Draft) error
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		level := Error
+		level := LevelError
 		if errors.Is(err, repo.ErrStale) || errors.Is(err, repo.ErrPublished) {
-			level = Warning // the draft is still fit for a rehearsal
+			level = LevelWarning // the draft is still fit for a rehearsal
 		}
 		f.add(level, "draft", "", "%v", err)
 		return nil
 	}
 	for _, c := range changes {
 		if c.What == "date of" && (c.Role != "root" || strings.HasPrefix(c.New, "it expires")) {
-			f.add(Error, "windows", "", "%s %s of the draft: %s", c.Role, c.Name, c.New)
+			f.add(LevelError, "windows", "", "%s %s of the draft: %s", c.Role, c.Name, c.New)
 		}
 	}
 	return nil
@@ -225,45 +225,45 @@ func (f *findings) windows(root newRoot, t *expected, now time.Time) {
 	c := root.Charter()
 	switch left := root.Expires().Sub(now); {
 	case left <= 0:
-		f.add(Error, "windows", "", "root v%d has expired on %s", root.Version(), stamp(root.Expires()))
+		f.add(LevelError, "windows", "", "root v%d has expired on %s", root.Version(), stamp(root.Expires()))
 	case left < 30*day:
-		f.add(Warning, "windows", "", "root v%d expires on %s, in %s", root.Version(), stamp(root.Expires()), days(left))
+		f.add(LevelWarning, "windows", "", "root v%d expires on %s, in %s", root.Version(), stamp(root.Expires()), days(left))
 	}
 	if c.SignedAt().After(now.Add(5 * time.Minute)) {
-		f.add(Error, "windows", "", "signed_at is %s, in the future: clients would use it as the current time", stamp(c.SignedAt()))
+		f.add(LevelError, "windows", "", "signed_at is %s, in the future: clients would use it as the current time", stamp(c.SignedAt()))
 	} else if now.Sub(c.SignedAt()) > 60*day {
-		f.add(Note, "windows", "", "signed_at is %s, %s ago", stamp(c.SignedAt()), days(now.Sub(c.SignedAt())))
+		f.add(LevelNote, "windows", "", "signed_at is %s, %s ago", stamp(c.SignedAt()), days(now.Sub(c.SignedAt())))
 	}
 	if !t.expires.IsZero() && !now.Before(t.expires) {
-		f.add(Error, "windows", "", "the published %s has expired on %s", t.first, stamp(t.expires))
+		f.add(LevelError, "windows", "", "the published %s has expired on %s", t.first, stamp(t.expires))
 	}
 	times := []time.Time{now}
 	for _, l := range c.Locations() {
 		if l.UseFrom.After(root.Expires()) {
-			f.add(Error, "windows", l.ID, "its use_from, %s, is after the expiry of the root", stamp(l.UseFrom))
+			f.add(LevelError, "windows", l.ID, "its use_from, %s, is after the expiry of the root", stamp(l.UseFrom))
 		}
 		if l.UseUntil.IsZero() {
 			continue
 		}
 		if !l.UseFrom.IsZero() && !l.UseUntil.After(l.UseFrom) {
-			f.add(Error, "windows", l.ID, "its use_until, %s, is not after its use_from, %s", stamp(l.UseUntil), stamp(l.UseFrom))
+			f.add(LevelError, "windows", l.ID, "its use_until, %s, is not after its use_from, %s", stamp(l.UseUntil), stamp(l.UseFrom))
 		}
 		if !l.UseUntil.After(now) {
-			f.add(Warning, "windows", l.ID, "its use_until, %s, has passed: no client contacts it", stamp(l.UseUntil))
+			f.add(LevelWarning, "windows", l.ID, "its use_until, %s, has passed: no client contacts it", stamp(l.UseUntil))
 		} else if l.UseUntil.After(root.Expires()) {
-			f.add(Note, "windows", l.ID, "its use_until, %s, is after the expiry of the root, %s: renew the root in time", stamp(l.UseUntil), stamp(root.Expires()))
+			f.add(LevelNote, "windows", l.ID, "its use_until, %s, is after the expiry of the root, %s: renew the root in time", stamp(l.UseUntil), stamp(root.Expires()))
 		} else {
 			times = append(times, l.UseUntil)
 		}
 	}
 	if c.Probe().MinOperators == 1 {
-		f.add(Warning, "windows", "", "min_operators is 1: one operator that serves stale files can hide new roots and releases until the metadata expires (freeze)")
+		f.add(LevelWarning, "windows", "", "min_operators is 1: one operator that serves stale files can hide new roots and releases until the metadata expires (freeze)")
 	}
 	slices.SortFunc(times, time.Time.Compare)
 	for _, at := range times {
 		usable := slices.DeleteFunc(c.Locations(), func(l tuf.Location) bool { return !c.Usable(l, at) })
 		if n := tuf.Operators(usable); n < c.Probe().MinOperators {
-			f.add(Error, "windows", "", "from %s on clients can reach %d operators for root checks, the charter requires %d", stamp(at), n, c.Probe().MinOperators)
+			f.add(LevelError, "windows", "", "from %s on clients can reach %d operators for root checks, the charter requires %d", stamp(at), n, c.Probe().MinOperators)
 		}
 	}
 }
@@ -281,7 +281,7 @@ func (p *Preflight) probeAll(ctx context.Context, root newRoot, t *expected, now
 		}
 	}
 	current := len(list)
-	for _, l := range p.Tombstones {
+	for _, l := range p.RootsOnly {
 		l.Tier, l.Targets = tuf.Rendezvous, ""
 		list = append(list, l)
 	}
@@ -292,7 +292,7 @@ func (p *Preflight) probeAll(ctx context.Context, root newRoot, t *expected, now
 		wg.Go(func() {
 			v := &probe{location: l, want: t, storage: p.Storage, now: now, maxStale: cmp.Or(p.MaxStale, 5*time.Minute),
 				usable:         func(l tuf.Location) bool { return root.Charter().Usable(l, now) },
-				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30), tombstone: i >= current}
+				minCertificate: cmp.Or(p.MinCertificate, 21*day), maxTargets: cmp.Or(p.MaxTargets, 1<<30), retired: i >= current}
 			v.http = *p.HTTP
 			v.http.CheckRedirect = v.redirect
 			errs[i] = v.run(ctx)

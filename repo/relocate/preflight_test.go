@@ -139,7 +139,7 @@ func (n *network) preflight(d *repo.Draft) *relocate.Report {
 // here and has its own test.
 func grave(r *relocate.Report) (out []string) {
 	for _, f := range r.Findings {
-		if f.Level != relocate.Note && f.Check != "losses" && f.Check != "places" {
+		if f.Level != relocate.LevelNote && f.Check != "losses" && f.Check != "locations" {
 			out = append(out, f.String())
 		}
 	}
@@ -327,11 +327,11 @@ func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 	n.Retire()
 	n.Refresh(movetest.NewKeys...)
 	look := func() []string {
-		r, err := (&relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Tombstones: []tuf.Location{was}, HTTP: n.http}).Run(t.Context())
+		r, err := (&relocate.Preflight{Repo: n.Repo(), Storage: n.Store, RootsOnly: []tuf.Location{was}, HTTP: n.http}).Run(t.Context())
 		movetest.NoErr(t, err)
 		return grave(r)
 	}
-	if got := look(); len(got) != 1 || got[0] != "error: a: tombstone: the server answers status 200 for metadata/timestamp.json: a retired location must serve roots only" {
+	if got := look(); len(got) != 1 || got[0] != "error: a: roots-only: the server answers status 200 for metadata/timestamp.json: a retired location must serve roots only" {
 		t.Errorf("found %q", got)
 	}
 	stone := storage.Overlay(nil)
@@ -339,7 +339,7 @@ func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 	if got := look(); len(got) != 1 || !strings.HasPrefix(got[0], "error: a: roots: 4 of 4 roots differ from the published ones: ") || !strings.HasSuffix(got[0], "; and 1 more") {
 		t.Errorf("found %q", got)
 	}
-	movetest.NoErr(t, relocate.Tombstone(t.Context(), n.Repo(), stone))
+	movetest.NoErr(t, relocate.PublishRootsOnly(t.Context(), n.Repo(), stone))
 	if got := look(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
@@ -492,19 +492,19 @@ func TestPowers(t *testing.T) {
 	})
 	got := says(w)
 	for _, line := range []string{
-		"note: powers: vendor alone, with all root and release keys: nothing\n",
-		"note: powers: review alone, with all root and release keys: nothing\n",
-		"note: powers: vendor and review together, with all root and release keys: change root, and with it everything; release in agent\n",
+		"note: authority: vendor alone, with all root and release keys: nothing\n",
+		"note: authority: review alone, with all root and release keys: nothing\n",
+		"note: authority: vendor and review together, with all root and release keys: change root, and with it everything; release in agent\n",
 		"note: losses: the loss of 2 of the root keys of vendor: survivable; of 3: stops every change of root\n",
 		"note: losses: of all 8 root keys 2 may be lost: 6 must sign\n",
 		"warning: losses: the loss of one key of review-agent: stops releases in agent until a new root; there is no spare key\n",
 		"note: losses: the loss of 1 of the timestamp keys: survivable\n",
 		"note: losses: the loss of one snapshot key: needs a new root and with it a new epoch\n",
-		"note: powers: 2 of 3 recovery keys, of 2 of 2 organisations: change root, and with it everything, for clients that found no regular root in 5 root checks over 10 days\n",
+		"note: authority: 2 of 3 recovery keys, of 2 of 2 organisations: change root, and with it everything, for clients that found no regular root in 5 root checks over 10 days\n",
 		"note: losses: the loss of 1 of the recovery keys: survivable; of 2: stops every recovery\n",
-		"warning: places: the loss of location a: clients still get a new root, but no content\n",
-		"note: places: the loss of location z: survivable; but root checks need 2 operators and 1 are left\n",
-		"warning: places: the loss of everything in CH: clients reach no location\n",
+		"warning: locations: the loss of location a: clients still get a new root, but no content\n",
+		"note: locations: the loss of location z: survivable; but root checks need 2 operators and 1 are left\n",
+		"warning: locations: the loss of everything in CH: clients reach no location\n",
 	} {
 		if !strings.Contains(got, line) {
 			t.Errorf("lacks %q:\n%s", line, got)

@@ -34,7 +34,7 @@ type probe struct {
 	maxStale       time.Duration
 	minCertificate time.Duration
 	maxTargets     int64
-	tombstone      bool
+	retired        bool
 	usable         func(tuf.Location) bool // by the charter
 	found          findings
 	tls            *tls.ConnectionState // of the first response
@@ -57,15 +57,15 @@ func (v *probe) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if certificateFault(err) {
-			v.add(Error, "tls", "invalid certificate: %v", reason(err))
+			v.add(LevelError, "tls", "invalid certificate: %v", reason(err))
 		} else {
-			v.add(Error, "reach", "unreachable: %v", reason(err))
+			v.add(LevelError, "reach", "unreachable: %v", reason(err))
 		}
 		return nil
 	}
 	v.certificate()
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		v.add(Error, "redirect", "the server redirects metadata (status %d): clients do not follow", resp.StatusCode)
+		v.add(LevelError, "redirect", "the server redirects metadata (status %d): clients do not follow", resp.StatusCode)
 		return nil
 	}
 	for _, check := range []func(context.Context) error{v.absent, v.negative, v.regularRoots, v.stale, v.parity, v.ranges, v.rootsOnly} {
@@ -144,7 +144,7 @@ func (v *probe) redirect(req *http.Request, via []*http.Request) error {
 			v.away = map[string]bool{}
 		}
 		if v.away[host] = true; len(v.away) <= maxNamed {
-			v.add(Warning, "redirect", "targets are redirected to %s, which the charter does not list: its operator can withhold them", text.Quote(host))
+			v.add(LevelWarning, "redirect", "targets are redirected to %s, which the charter does not list: its operator can withhold them", text.Quote(host))
 		}
 	}
 	return nil
@@ -165,18 +165,18 @@ func certificateFault(err error) bool {
 
 func (v *probe) certificate() {
 	if v.tls == nil || len(v.tls.PeerCertificates) == 0 {
-		v.add(Note, "tls", "the location does not use TLS")
+		v.add(LevelNote, "tls", "the location does not use TLS")
 		return
 	}
 	// The chain is valid until the first of its certificates expires.
 	first := slices.MinFunc(v.tls.PeerCertificates, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	left := first.NotAfter.Sub(v.now)
-	level := Note
+	level := LevelNote
 	if left < v.minCertificate {
-		level = Warning
+		level = LevelWarning
 	}
 	if left <= 0 {
-		level = Error
+		level = LevelError
 	}
 	v.add(level, "tls", "the certificate is valid until %s, %s from now", stamp(first.NotAfter), days(left))
 }
@@ -195,17 +195,17 @@ func (v *probe) absent(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			v.add(Error, "reach", "%s: no response: %v", name, reason(err))
+			v.add(LevelError, "reach", "%s: no response: %v", name, reason(err))
 			continue
 		}
 		switch code := resp.StatusCode; {
 		case none(code):
 		case code == http.StatusOK:
-			v.add(Error, "absent", "%s does not exist, but the server answers 200 and %s (soft 404): clients can't detect that there is no newer root", name, text.Bytes(data))
+			v.add(LevelError, "absent", "%s does not exist, but the server answers 200 and %s (soft 404): clients can't detect that there is no newer root", name, text.Bytes(data))
 		case code >= 300 && code < 400:
-			v.add(Error, "redirect", "%s does not exist, but the server redirects (status %d): clients treat the location as unreachable", name, code)
+			v.add(LevelError, "redirect", "%s does not exist, but the server redirects (status %d): clients treat the location as unreachable", name, code)
 		default:
-			v.add(Error, "absent", "%s does not exist, but the server answers status %d: clients treat the location as unreachable", name, code)
+			v.add(LevelError, "absent", "%s does not exist, but the server answers status %d: clients treat the location as unreachable", name, code)
 		}
 	}
 	return nil
@@ -225,7 +225,7 @@ func (v *probe) negative(ctx context.Context) error {
 		return ctx.Err() // reported by absent
 	}
 	if resp.StatusCode == http.StatusOK {
-		v.add(Error, "absent", "the server has %s, which is not published: %s", name, text.Bytes(data))
+		v.add(LevelError, "absent", "the server has %s, which is not published: %s", name, text.Bytes(data))
 		return nil
 	}
 	v.cached("negative-cache", name, "the answer that there is no "+name, resp.Header)
@@ -246,7 +246,7 @@ func (v *probe) regularRoots(ctx context.Context) error {
 			return ctx.Err() // reported by absent
 		}
 		if resp.StatusCode == http.StatusOK {
-			v.add(Error, "recovery", "the server has %s, which is not published: clients follow it instead of the recovery", name)
+			v.add(LevelError, "recovery", "the server has %s, which is not published: clients follow it instead of the recovery", name)
 		}
 	}
 	return nil
@@ -272,13 +272,13 @@ func (v *probe) cached(check, name, what string, h http.Header) {
 	old := time.Duration(age) * time.Second
 	switch {
 	case ttl > v.maxStale:
-		v.add(Error, check, "caches may keep %s for %s, want at most %s", what, ttl, v.maxStale)
+		v.add(LevelError, check, "caches may keep %s for %s, want at most %s", what, ttl, v.maxStale)
 	case old > v.maxStale:
-		v.add(Error, check, "a cache in front of the location served %s, %s old", what, old)
+		v.add(LevelError, check, "a cache in front of the location served %s, %s old", what, old)
 	case old > 0:
-		v.add(Warning, check, "a cache in front of the location served %s, %s old", what, old)
+		v.add(LevelWarning, check, "a cache in front of the location served %s, %s old", what, old)
 	case !stated:
-		v.add(Note, check, "no header states how long caches may keep %s: a cache applies its own rule", what)
+		v.add(LevelNote, check, "no header states how long caches may keep %s: a cache applies its own rule", what)
 	}
 }
 
@@ -319,12 +319,12 @@ func lifetime(h http.Header) (ttl time.Duration, stated bool) {
 // rootsOnly checks that a roots-only copy has no content: its stale content would
 // freeze clients with old roots.
 func (v *probe) rootsOnly(ctx context.Context) error {
-	if !v.tombstone {
+	if !v.retired {
 		return nil
 	}
 	resp, _, err := v.get(ctx, "metadata/timestamp.json", nil, 1<<20)
 	if err == nil && !none(resp.StatusCode) {
-		v.add(Error, "tombstone", "the server answers status %d for metadata/timestamp.json: a retired location must serve roots only", resp.StatusCode)
+		v.add(LevelError, "roots-only", "the server answers status %d for metadata/timestamp.json: a retired location must serve roots only", resp.StatusCode)
 	}
 	return ctx.Err()
 }
@@ -361,9 +361,9 @@ func (v *probe) parity(ctx context.Context) error {
 		}
 	}
 	if roots.n > 0 {
-		v.add(Error, "roots", "%[2]d of %[1]d roots differ from the published ones: %[3]s", v.want.roots, roots.n, roots.text())
+		v.add(LevelError, "roots", "%[2]d of %[1]d roots differ from the published ones: %[3]s", v.want.roots, roots.n, roots.text())
 	} else {
-		v.add(Note, "roots", "all %d roots are served", v.want.roots)
+		v.add(LevelNote, "roots", "all %d roots are served", v.want.roots)
 	}
 	if !v.content() {
 		return nil
@@ -384,10 +384,10 @@ func (v *probe) parity(ctx context.Context) error {
 		}
 	}
 	if rest.n > 0 {
-		v.add(Error, "parity", "%d files differ from the published ones: %s", rest.n, rest.text())
+		v.add(LevelError, "parity", "%d files differ from the published ones: %s", rest.n, rest.text())
 		return nil
 	}
-	v.add(Note, "parity", "%d metadata files and %d targets are identical to the published ones; %d more targets have the published size", len(v.want.metadata), read, len(v.want.files)-read)
+	v.add(LevelNote, "parity", "%d metadata files and %d targets are identical to the published ones; %d more targets have the published size", len(v.want.metadata), read, len(v.want.files)-read)
 	return nil
 }
 

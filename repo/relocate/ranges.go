@@ -30,7 +30,7 @@ func (v *probe) ranges(ctx context.Context) error {
 	}
 	want, err := v.storage.Read(ctx, file.name)
 	if errors.Is(err, fs.ErrNotExist) {
-		v.found.add(Error, "parity", "", "%s is listed but missing in the storage", text.Name(file.name))
+		v.found.add(LevelError, "parity", "", "%s is listed but missing in the storage", text.Name(file.name))
 		return nil
 	}
 	if err != nil {
@@ -39,7 +39,7 @@ func (v *probe) ranges(ctx context.Context) error {
 	ask := func(header map[string]string) (*http.Response, []byte, bool) {
 		resp, data, err := v.get(ctx, file.name, header, file.length)
 		if err != nil {
-			v.add(Error, "ranges", "%s: %v", text.Name(file.name), reason(err))
+			v.add(LevelError, "ranges", "%s: %v", text.Name(file.name), reason(err))
 		}
 		return resp, data, err == nil
 	}
@@ -50,31 +50,31 @@ func (v *probe) ranges(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if resp.StatusCode == http.StatusOK {
-		v.add(Warning, "ranges", "the server ignores Range: an interrupted download starts again")
+		v.add(LevelWarning, "ranges", "the server ignores Range: an interrupted download starts again")
 		return nil
 	}
 	if resp.StatusCode != http.StatusPartialContent {
 		if !none(resp.StatusCode) { // parity has reported a missing file
-			v.add(Error, "ranges", "the server answers a Range with status %d", resp.StatusCode)
+			v.add(LevelError, "ranges", "the server answers a Range with status %d", resp.StatusCode)
 		}
 		return nil
 	}
 	if got, right := resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-%d/%d", begin, file.length-1, file.length); got != right {
-		v.add(Error, "ranges", "Content-Range is %s, must be %q", text.Quote(got), right)
+		v.add(LevelError, "ranges", "Content-Range is %s, must be %q", text.Quote(got), right)
 		return nil
 	}
 	if !bytes.Equal(data, want[begin:]) {
-		v.add(Error, "ranges", "the bytes of a range differ from the file")
+		v.add(LevelError, "ranges", "the bytes of a range differ from the file")
 		return nil
 	}
 	tag := resp.Header.Get("ETag")
 	if !strings.HasPrefix(tag, `"`) {
-		v.add(Note, "ranges", "the server sends no strong ETag: clients detect a changed file only by its hash")
+		v.add(LevelNote, "ranges", "the server sends no strong ETag: clients detect a changed file only by its hash")
 	} else if resp, _, ok = ask(map[string]string{"Range": from, "If-Range": tag}); ok && resp.StatusCode != http.StatusPartialContent {
-		v.add(Warning, "ranges", "the server answers If-Range with its own ETag with status %d: an interrupted download starts again", resp.StatusCode)
+		v.add(LevelWarning, "ranges", "the server answers If-Range with its own ETag with status %d: an interrupted download starts again", resp.StatusCode)
 	}
 	if resp, _, ok = ask(map[string]string{"Range": from, "If-Range": `"of-another-file"`}); ok && resp.StatusCode != http.StatusOK {
-		v.add(Error, "ranges", "the server answers If-Range with another ETag with status %d: it must send the whole file", resp.StatusCode)
+		v.add(LevelError, "ranges", "the server answers If-Range with another ETag with status %d: it must send the whole file", resp.StatusCode)
 	}
 	return ctx.Err()
 }

@@ -18,9 +18,9 @@ type Level string
 
 // Levels of findings.
 const (
-	Error   Level = "error"   // must be corrected before the step
-	Warning Level = "warning" // requires a decision
-	Note    Level = "note"    // for information
+	LevelError   Level = "error"   // must be corrected before the step
+	LevelWarning Level = "warning" // requires a decision
+	LevelNote    Level = "note"    // for information
 )
 
 // Finding is one result of a preflight.
@@ -45,11 +45,11 @@ type Report struct {
 	Findings []Finding `json:"findings"` // sorted by severity, errors first
 }
 
-// Err returns an error that wraps [ErrPreflight] if a finding is an [Error].
+// Err returns an error that wraps [ErrPreflight] if a finding is an [LevelError].
 func (r *Report) Err() error {
 	var lines []string
 	for _, f := range r.Findings {
-		if f.Level == Error {
+		if f.Level == LevelError {
 			lines = append(lines, f.String())
 		}
 	}
@@ -74,7 +74,7 @@ func (r *Report) String() string {
 }
 
 func (r *Report) sort() {
-	rank := map[Level]int{Error: 0, Warning: 1, Note: 2}
+	rank := map[Level]int{LevelError: 0, LevelWarning: 1, LevelNote: 2}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(rank[a.Level], rank[b.Level]) })
 }
 

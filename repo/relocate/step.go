@@ -50,13 +50,13 @@ func (m *Move) step(ctx context.Context, r *repo.Repo, from, to Phase, due time.
 func (m *Move) Announce(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 	if phase, err := m.Phase(ctx, r); err != nil {
 		return nil, err
-	} else if phase == Planned {
+	} else if phase == PhasePlanned {
 		// A move that can't be completed must not start.
 		if _, err := m.Plan(ctx, r); err != nil {
 			return nil, err
 		}
 	}
-	return m.step(ctx, r, Planned, Announced, m.Dates.Announce, m.announce)
+	return m.step(ctx, r, PhasePlanned, PhaseAnnounced, m.Dates.Announce, m.announce)
 }
 
 // CutOver stages the second root. It rotates the party's root keys and the online
@@ -64,17 +64,17 @@ func (m *Move) Announce(ctx context.Context, r *repo.Repo) (*repo.Draft, error) 
 // locations get priority; the old ones serve until the sunset. After its publication
 // only the new keys sign, and the old locations are mirrors.
 //
-// The old and the new keys must sign it. Publish it with [Move.Bridge].
+// The old and the new keys must sign it. Publish it with [Move.DualSigner].
 func (m *Move) CutOver(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
-	return m.step(ctx, r, Announced, CutOver, m.Dates.CutOver, m.cutOver)
+	return m.step(ctx, r, PhaseAnnounced, PhaseCutOver, m.Dates.CutOver, m.cutOver)
 }
 
 // Retire stages the third root. It retires the hosts of the old locations: a client
 // with this root never contacts them again. Clients with an older root find a
-// roots-only copy there, see [Tombstone]. Check [Census] before: clients that know
+// roots-only copy there, see [PublishRootsOnly]. Check [AccessLog] before: clients that know
 // only the old locations have no other way to get this root.
 func (m *Move) Retire(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
-	return m.step(ctx, r, CutOver, Retired, m.Dates.Retire, m.retire)
+	return m.step(ctx, r, PhaseCutOver, PhaseRetired, m.Dates.Retire, m.retire)
 }
 
 // Emergency stages one root for all remaining steps, without regard to dates. It is
@@ -86,9 +86,9 @@ func (m *Move) Emergency(ctx context.Context, r *repo.Repo) (*repo.Draft, error)
 	}
 	return m.stage(ctx, r, func(root *repo.Root, now Phase) error {
 		switch now {
-		case Retired:
+		case PhaseRetired:
 			return nil
-		case Cancelled:
+		case PhaseCancelled:
 			return fmt.Errorf("%w: the move is cancelled and its keys are used: create another move", ErrOrder)
 		}
 		if err := m.cutOver(root); err != nil {
@@ -110,9 +110,9 @@ func (m *Move) Abort(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 	before := m.origin(chain)
 	return m.stage(ctx, r, func(root *repo.Root, now Phase) error {
 		switch now {
-		case Planned, Cancelled:
+		case PhasePlanned, PhaseCancelled:
 			return nil
-		case Retired:
+		case PhaseRetired:
 			return fmt.Errorf("%w: clients never contact it again; a further move is needed", ErrRetired)
 		}
 		return m.abort(root, before)

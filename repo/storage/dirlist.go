@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 )
 
-// Open implements [Source]. The file can also seek, and says its size and time.
+// Open implements [SourceRef]. The file can also seek, and says its size and time.
 func (f *folder) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// SourceOf reads from a storage. Where the storage is no [Source] itself, files
+// SourceOf reads from a storage. Where the storage is no [SourceRef] itself, files
 // of more than [MaxRead] bytes can't be read.
 func SourceOf(s Storage) Source {
 	if src, ok := s.(Source); ok {

@@ -66,7 +66,7 @@ type Source interface {
 
 // A Storage may do more than it must; who needs it asks by a type assertion.
 // Package storagetest examines these too where they are there. A Storage that is
-// a [Source] lets large files be read.
+// a [SourceRef] lets large files be read.
 type (
 	// Lister is a Storage that can say what it has: needed to find what nobody
 	// names any more.

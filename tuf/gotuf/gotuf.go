@@ -1,44 +1,50 @@
-// Package gotuf converts verified values to the types of go-tuf. It is a separate
-// package so that products that do not need these types do not link go-tuf.
-//
-// Importing it, also as
-//
-//	import _ "github.com/visum-dev/visum/tuf/gotuf"
-//
-// adds go-tuf's error types to the errors of package tuf for errors.Is and errors.As:
-// metadata.ErrRepository to all errors that wrap tuf.ErrUntrusted, and
-// ErrUnsignedMetadata, ErrBadVersionNumber, ErrLengthOrHashMismatch,
-// ErrDownloadLengthMismatch and ErrExpiredMetadata to the corresponding errors.
+// Package gotuf converts verified values and errors to the types of go-tuf. It is a
+// separate package so that products that do not need these types do not link go-tuf.
 package gotuf
 
 import (
+	"errors"
+
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/visum-dev/visum/internal/bridge"
 	"github.com/visum-dev/visum/tuf"
 )
 
-func init() { bridge.Theirs = theirs }
-
-func theirs(ours error) error {
-	switch ours {
-	case tuf.ErrUntrusted:
-		return &metadata.ErrRepository{Msg: ours.Error()}
-	case tuf.ErrTooLarge:
-		return &metadata.ErrDownloadLengthMismatch{Msg: ours.Error()}
-	case tuf.ErrThreshold:
-		return &metadata.ErrUnsignedMetadata{Msg: ours.Error()}
-	case tuf.ErrRollback:
-		return &metadata.ErrBadVersionNumber{Msg: ours.Error()}
-	case tuf.ErrVersion:
-		return &metadata.ErrBadVersionNumber{Msg: ours.Error()}
-	case tuf.ErrMismatch:
-		return &metadata.ErrLengthOrHashMismatch{Msg: ours.Error()}
-	case tuf.ErrExpired:
-		return &metadata.ErrExpiredMetadata{Msg: ours.Error()}
+// Error returns an error that wraps err and go-tuf's errors of the same meaning, for
+// errors.Is and errors.As: metadata.ErrRepository if err wraps [tuf.ErrUntrusted], and
+// ErrUnsignedMetadata ([tuf.ErrThreshold]), ErrBadVersionNumber ([tuf.ErrRollback],
+// [tuf.ErrVersion]), ErrLengthOrHashMismatch ([tuf.ErrMismatch]),
+// ErrDownloadLengthMismatch ([tuf.ErrTooLarge]) and ErrExpiredMetadata
+// ([tuf.ErrExpired]). The text is that of err. If err wraps no error of package tuf it
+// is returned unchanged.
+func Error(err error) error {
+	var all []error
+	for _, x := range []struct{ ours, theirs error }{
+		{tuf.ErrUntrusted, &metadata.ErrRepository{Msg: tuf.ErrUntrusted.Error()}},
+		{tuf.ErrTooLarge, &metadata.ErrDownloadLengthMismatch{Msg: tuf.ErrTooLarge.Error()}},
+		{tuf.ErrThreshold, &metadata.ErrUnsignedMetadata{Msg: tuf.ErrThreshold.Error()}},
+		{tuf.ErrRollback, &metadata.ErrBadVersionNumber{Msg: tuf.ErrRollback.Error()}},
+		{tuf.ErrVersion, &metadata.ErrBadVersionNumber{Msg: tuf.ErrVersion.Error()}},
+		{tuf.ErrMismatch, &metadata.ErrLengthOrHashMismatch{Msg: tuf.ErrMismatch.Error()}},
+		{tuf.ErrExpired, &metadata.ErrExpiredMetadata{Msg: tuf.ErrExpired.Error()}},
+	} {
+		if errors.Is(err, x.ours) {
+			all = append(all, x.theirs)
+		}
 	}
-	return nil
+	if all == nil {
+		return err
+	}
+	return &converted{err, all}
 }
+
+// converted is an error with those of go-tuf that mean the same.
+type converted struct {
+	error
+	theirs []error
+}
+
+func (c *converted) Unwrap() []error { return append([]error{c.error}, c.theirs...) }
 
 // Root returns a copy of the root. The zero Root is an error.
 func Root(r *tuf.Root) (*metadata.Metadata[metadata.RootType], error) {

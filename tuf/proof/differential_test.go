@@ -114,13 +114,13 @@ func FuzzOpen(f *testing.F) {
 		for _, file := range [][]byte{data, w.seal(data, "ra", "rb")} {
 			var again []byte
 			if v, err := proof.Open(file, w.root, "review", w.approved, now); err == nil {
-				again = payload(t, v.Said())
+				again = payload(t, v.Value())
 				if proof.Kind(file) != proof.ReviewType || len(v.KeyIDs()) < 2 {
 					t.Fatal(proof.Kind(file), v.KeyIDs())
 				}
 				noErr(t, w.open(w.seal(again, "ra", "rb")))
 			} else if v, err := proof.OpenRefusal(file, w.root, "review", proof.SubjectOf(w.approved)); err == nil {
-				again = payload(t, v.Said())
+				again = payload(t, v.Value())
 				_, err := proof.OpenRefusal(w.seal(again, "rc", "rb"), w.root, "review", proof.SubjectOf(w.approved))
 				noErr(t, err)
 			} else {

@@ -65,7 +65,7 @@ func newWorld(t testing.TB, edit func(*tuftest.Repo)) *world {
 func (w *world) review() proof.Review {
 	return proof.Review{Subject: proof.SubjectOf(w.approved), RepoID: tuftest.RepoID,
 		Reviewer: proof.Reviewer{Party: "review", Role: "review-agent", Name: "Ann Example"},
-		Source:   tuf.Source{URI: "git+https://src.example/agent", Revision: "abc"},
+		Source:   tuf.SourceRef{URI: "git+https://src.example/agent", Revision: "abc"},
 		Result:   proof.Identical, Builder: "https://builder.example/3", Policy: strings.Repeat("ab", 32),
 		From: now.Add(-time.Hour), Until: now.Add(time.Hour)}
 }

@@ -24,8 +24,8 @@ type Verified[T Review | Refusal] struct {
 	rotated bool
 }
 
-// Said returns the statement; the zero T if v is zero.
-func (v *Verified[T]) Said() (said T) {
+// Value returns the statement; the zero T if v is zero.
+func (v *Verified[T]) Value() (said T) {
 	if v == nil {
 		return said
 	}

@@ -21,7 +21,7 @@ func TestReview(t *testing.T) {
 		"normalised": func(r *proof.Review) { r.Result = proof.Normalised },
 		"no rebuild": func(r *proof.Review) { r.Result, r.Builder = proof.NotDone, "" },
 		"bare": func(r *proof.Review) {
-			r.Source, r.Policy, r.Reviewer.Name, r.Result, r.Builder = tuf.Source{}, "", "", proof.NotDone, ""
+			r.Source, r.Policy, r.Reviewer.Name, r.Result, r.Builder = tuf.SourceRef{}, "", "", proof.NotDone, ""
 		},
 		"half a source": func(r *proof.Review) { r.Source.URI = "" },
 		"odd letters":   func(r *proof.Review) { r.Reviewer.Name = "Ünä <b> & \"x\"\n\t\\" },
@@ -31,8 +31,8 @@ func TestReview(t *testing.T) {
 		p := payload(t, r)
 		v, err := proof.Open(w.seal(p, "ra", "rc"), w.root, "review", w.approved, now)
 		noErr(t, err)
-		if !reflect.DeepEqual(v.Said(), r) {
-			t.Errorf("%s: %+v, want %+v", name, v.Said(), r)
+		if !reflect.DeepEqual(v.Value(), r) {
+			t.Errorf("%s: %+v, want %+v", name, v.Value(), r)
 		}
 		ids := []string{w.id("ra"), w.id("rc")}
 		slices.Sort(ids)
@@ -46,11 +46,11 @@ func TestReview(t *testing.T) {
 	refusal := w.refusal()
 	data := w.seal(payload(t, refusal), "rb", "rc")
 	v, err := proof.OpenRefusal(data, w.root, "review", proof.SubjectOf(w.approved))
-	if err != nil || v.Said() != refusal || len(v.KeyIDs()) != 2 || proof.Kind(data) != proof.RefusalType {
+	if err != nil || v.Value() != refusal || len(v.KeyIDs()) != 2 || proof.Kind(data) != proof.RefusalType {
 		t.Error(v, err)
 	}
 	var zero *proof.Verified[proof.Review]
-	if zero.Said() != (proof.Review{}) || zero.KeyIDs() != nil {
+	if zero.Value() != (proof.Review{}) || zero.KeyIDs() != nil {
 		t.Error("a nil statement has content")
 	}
 	if got, want := proof.Name(proof.SubjectOf(w.approved), "review-agent", 2), "agent/"+w.approved.SHA256()+".agent-11.4.0.tar.gz.reviews/review-agent.2.json"; got != want {

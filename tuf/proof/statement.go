@@ -52,7 +52,7 @@ type Review struct {
 	Subject
 	RepoID   string     // of the charter
 	Reviewer Reviewer   // the issuer
-	Source   tuf.Source // the reviewed source code; zero if not stated
+	Source   tuf.SourceRef // the reviewed source code; zero if not stated
 	Result   Result     // of the rebuild
 	Builder  string     // URI of the builder of the rebuild; "" if Result is NotDone
 	Policy   string     // sha256 of the rules of the review, lower-case hex; may be ""
@@ -139,7 +139,7 @@ type refusalJSON struct {
 func (r Review) Payload() ([]byte, error) {
 	p := reviewJSON{RepoID: r.RepoID, Length: r.Length, Rebuild: rebuildJSON{r.Result, r.Builder}, Reviewer: reviewerJSON(r.Reviewer), Reinstate: r.Reinstate,
 		From: stamp(r.From), Until: stamp(r.Until)}
-	if r.Source != (tuf.Source{}) {
+	if r.Source != (tuf.SourceRef{}) {
 		p.Source = &sourceJSON{r.Source.URI, r.Source.Revision}
 	}
 	if r.Policy != "" {
@@ -292,7 +292,7 @@ func parseReview(v wire.Value) (out Review, err error) {
 	if source != nil {
 		var uri, revision wire.Value
 		r.object(source, "source", "uri revision", wire.Field{Name: "uri", To: &uri}, wire.Field{Name: "revision", To: &revision})
-		out.Source = tuf.Source{URI: r.text(uri, maxText), Revision: r.text(revision, maxText)}
+		out.Source = tuf.SourceRef{URI: r.text(uri, maxText), Revision: r.text(revision, maxText)}
 	}
 	var result, builder wire.Value
 	r.object(rebuild, "rebuild", "builder", wire.Field{Name: "result", To: &result}, wire.Field{Name: "builder", To: &builder})

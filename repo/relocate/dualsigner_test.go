@@ -126,7 +126,7 @@ func bridge(w *movetest.World) *repo.Repo {
 	w.T.Helper()
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(movetest.OldKeys...)
-	r, err := w.Move.Bridge(context.Background(), w.Store, &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...)
+	r, err := w.Move.DualSigner(context.Background(), w.Store, &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...)
 	movetest.NoErr(w.T, err)
 	w.Publish(r, func(r *repo.Repo) (*repo.Draft, error) { return w.Move.CutOver(context.Background(), r) })
 	return r
@@ -174,7 +174,7 @@ func TestDualSigningWithoutGap(t *testing.T) {
 	// The end: the last timestamp by the old keys expires at most a day after the cut-over, and
 	// there is no later one.
 	w.Now = w.Move.Dates.CutOver.Add(movetest.Day)
-	if _, err := w.Move.Bridge(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
+	if _, err := w.Move.DualSigner(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
 		t.Errorf("a bridge of more than a day: %v", err)
 	}
 	again, err := w.Repo().Chain(t.Context())
@@ -205,7 +205,7 @@ func TestDualSigningKilled(t *testing.T) {
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(movetest.OldKeys...)
 	cfg := &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
-	r, err := w.Move.Bridge(t.Context(), w.Store, cfg, movetest.Signers(movetest.OldKeys...)...)
+	r, err := w.Move.DualSigner(t.Context(), w.Store, cfg, movetest.Signers(movetest.OldKeys...)...)
 	movetest.NoErr(t, err)
 	d, err := w.Move.CutOver(t.Context(), r)
 	movetest.NoErr(t, err)
@@ -214,7 +214,7 @@ func TestDualSigningKilled(t *testing.T) {
 	for n := 0; ; n++ {
 		s := storage.Overlay(w.Store)
 		mortal := &killed{OverlayStorage: s, writes: n}
-		r, err := w.Move.Bridge(t.Context(), mortal, cfg, movetest.Signers(movetest.OldKeys...)...)
+		r, err := w.Move.DualSigner(t.Context(), mortal, cfg, movetest.Signers(movetest.OldKeys...)...)
 		movetest.NoErr(t, err)
 		err = r.Publish(t.Context(), d)
 		if err != nil && !errors.Is(err, os.ErrClosed) {

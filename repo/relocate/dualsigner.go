@@ -9,21 +9,21 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxBridge is the greatest duration of dual signing.
-const maxBridge = day
+// maxDualSigning is the greatest duration of dual signing.
+const maxDualSigning = day
 
-// Bridge returns a handle for dual signing on the day of the cut-over. It signs with
+// DualSigner returns a handle for dual signing on the day of the cut-over. It signs with
 // cfg's signers, the new ones, and with old, the old online and release keys. Clients
 // before and after the cut-over accept its metadata, so no client is without content.
 // Stage and publish the draft of [Move.CutOver] with it.
 //
-// Bridge is available until one day after the cut-over was signed; its timestamps
+// DualSigner is available until one day after the cut-over was signed; its timestamps
 // expire by then, and the old keys are not used any more. Afterwards the error wraps
 // [ErrDates].
 //
 // [Move.Emergency] needs no dual signing: signatures of compromised keys have no
 // value.
-func (m *Move) Bridge(ctx context.Context, storage repo.Storage, cfg *repo.Config, old ...tuf.Signer) (*repo.Repo, error) {
+func (m *Move) DualSigner(ctx context.Context, storage repo.Storage, cfg *repo.Config, old ...tuf.Signer) (*repo.Repo, error) {
 	r := repo.New(storage, cfg)
 	chain, err := r.Chain(ctx)
 	if err != nil {
@@ -33,11 +33,11 @@ func (m *Move) Bridge(ctx context.Context, storage repo.Storage, cfg *repo.Confi
 		return nil, fmt.Errorf("%w: the repository is empty", ErrOrder)
 	}
 	before := chain[len(chain)-1]
-	left := maxBridge
+	left := maxDualSigning
 	for i, root := range chain[1:] {
 		if m.introduced(root) {
 			before = chain[i]
-			left = root.Charter().SignedAt().Add(maxBridge).Sub(r.Now())
+			left = root.Charter().SignedAt().Add(maxDualSigning).Sub(r.Now())
 			break
 		}
 	}

@@ -24,9 +24,9 @@ func look(v int64, at time.Time) string {
 
 var logDay = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 
-func census(t testing.TB, logs map[string]string) *relocate.Census {
+func census(t testing.TB, logs map[string]string) *relocate.AccessLog {
 	t.Helper()
-	c := &relocate.Census{}
+	c := &relocate.AccessLog{}
 	for place, text := range logs {
 		movetest.NoErr(t, c.Read(context.Background(), place, strings.NewReader(text)))
 	}
@@ -34,7 +34,7 @@ func census(t testing.TB, logs map[string]string) *relocate.Census {
 }
 
 // Every valid line is counted by its kind, and no other line.
-func TestCensusLines(t *testing.T) {
+func TestAccessLogLines(t *testing.T) {
 	t.Parallel()
 	const when = `[04/May/2026:12:00:00 +0200]`
 	for name, x := range map[string]struct {
@@ -71,9 +71,9 @@ func TestCensusLines(t *testing.T) {
 		"huge line":                {strings.Repeat("x", 1<<20), 0, 0, 1},
 	} {
 		good := look(1, logDay) // so that the log has a valid line
-		r := census(t, map[string]string{"a": good + x.line + "\n" + good}).Result()
-		if r.Looks != 2+x.looks || r.Requests != 2+x.requests || r.Skipped != x.skipped || r.Lines != 3 {
-			t.Errorf("%s: %d looks, %d requests, %d of %d lines skipped", name, r.Looks-2, r.Requests-2, r.Skipped, r.Lines)
+		r := census(t, map[string]string{"a": good + x.line + "\n" + good}).Adoption()
+		if r.Polls != 2+x.looks || r.Requests != 2+x.requests || r.Skipped != x.skipped || r.Lines != 3 {
+			t.Errorf("%s: %d looks, %d requests, %d of %d lines skipped", name, r.Polls-2, r.Requests-2, r.Skipped, r.Lines)
 		}
 	}
 }
@@ -91,10 +91,10 @@ func zipped(t testing.TB, parts ...string) io.Reader {
 }
 
 // A fleet during a move, in several logs of several locations.
-func TestCensusOfAMove(t *testing.T) {
+func TestAccessLogOfAMove(t *testing.T) {
 	t.Parallel()
 	m := &relocate.Move{To: movetest.New(t).Move.To, Criteria: relocate.Criteria{Clients: 10}}
-	c := &relocate.Census{Since: logDay, Until: logDay.Add(48 * time.Hour), Prefix: "/r/"}
+	c := &relocate.AccessLog{Since: logDay, Until: logDay.Add(48 * time.Hour), Prefix: "/r/"}
 	var a, b strings.Builder
 	for i := range 1000 {
 		at := logDay.Add(time.Duration(i) * time.Minute)
@@ -113,13 +113,13 @@ func TestCensusOfAMove(t *testing.T) {
 	half := b.Len() / 2
 	half += strings.IndexByte(b.String()[half:], '\n') + 1
 	movetest.NoErr(t, c.Read(t.Context(), "b", zipped(t, b.String()[:half], b.String()[half:])))
-	r := c.Result()
-	want := []relocate.VersionCount{{Root: 1, Looks: 30, Share: 0.03}, {Root: 2, Looks: 70, Share: 0.07}, {Root: 3, Looks: 900, Share: 0.9}}
+	r := c.Adoption()
+	want := []relocate.VersionCount{{Root: 1, Polls: 30, Share: 0.03}, {Root: 2, Polls: 70, Share: 0.07}, {Root: 3, Polls: 900, Share: 0.9}}
 	if fmt.Sprint(r.Fleet) != fmt.Sprint(want) || r.Outside != 2 || r.Requests != 1000 || r.At(3) != 0.9 || r.At(2) != 0.97 {
 		t.Fatalf("%+v", r)
 	}
-	if r.Places[1] != (relocate.PlaceCount{Place: "b", Requests: 900, Looks: 900, Share: 0.9}) {
-		t.Errorf("%+v", r.Places)
+	if r.Locations[1] != (relocate.LocationCount{Location: "b", Requests: 900, Polls: 900, Share: 0.9}) {
+		t.Errorf("%+v", r.Locations)
 	}
 	data, err := json.Marshal(r)
 	movetest.NoErr(t, err)
@@ -131,44 +131,44 @@ func TestCensusOfAMove(t *testing.T) {
 		root int64
 		says string
 	}{
-		{relocate.CutOver, 2, "You may cut over: from 2026-05-04 to 2026-05-05, 97 % of 1000 root checks came from clients at root v2 or newer."},
-		{relocate.Retired, 3, "Do not retire the old locations yet: 90 % of the fleet have root v3, 98 % must have it; the new locations answer 90 % of the requests, they must answer 98 %."},
+		{relocate.PhaseCutOver, 2, "You may cut over: from 2026-05-04 to 2026-05-05, 97 % of 1000 root checks came from clients at root v2 or newer."},
+		{relocate.PhaseRetired, 3, "Do not retire the old locations yet: 90 % of the fleet have root v3, 98 % must have it; the new locations answer 90 % of the requests, they must answer 98 %."},
 	} {
-		g := m.Gate(r, x.step, x.root)
+		g := m.Ready(r, x.step, x.root)
 		if g.String() != x.says || g.Open != (len(g.Why) == 0) {
 			t.Errorf("%s", g)
 		}
 	}
-	m.Criteria.Moved, m.Criteria.NewPlaces = 0.9, 0.9
-	if g := m.Gate(r, relocate.Retired, 3); !g.Open || g.String() != "You may retire the old locations: from 2026-05-04 to 2026-05-05, 90 % of 1000 root checks came from clients at root v3 or newer, and the new locations answered 90 % of the requests." {
+	m.Criteria.Moved, m.Criteria.NewLocations = 0.9, 0.9
+	if g := m.Ready(r, relocate.PhaseRetired, 3); !g.Open || g.String() != "You may retire the old locations: from 2026-05-04 to 2026-05-05, 90 % of 1000 root checks came from clients at root v3 or newer, and the new locations answered 90 % of the requests." {
 		t.Errorf("%s", g)
 	}
 	m.Criteria.Clients = 1001
-	if g := m.Gate(r, relocate.Retired, 3); g.Open || !strings.Contains(g.String(), "only 1000 root checks") {
+	if g := m.Ready(r, relocate.PhaseRetired, 3); g.Open || !strings.Contains(g.String(), "only 1000 root checks") {
 		t.Errorf("%s", g)
 	}
-	if g := m.Gate((&relocate.Census{}).Result(), relocate.CutOver, 2); g.Open {
+	if g := m.Ready((&relocate.AccessLog{}).Adoption(), relocate.PhaseCutOver, 2); g.Open {
 		t.Errorf("nothing was counted, and %s", g)
 	}
 }
 
 // A file in another format is an error, and counts before an error are kept.
-func TestCensusErrors(t *testing.T) {
+func TestAccessLogErrors(t *testing.T) {
 	t.Parallel()
-	c := &relocate.Census{}
-	if err := c.Read(t.Context(), "a", strings.NewReader("a\nb\n")); !errors.Is(err, relocate.ErrCensus) || !strings.Contains(err.Error(), "none of 2 lines") {
+	c := &relocate.AccessLog{}
+	if err := c.Read(t.Context(), "a", strings.NewReader("a\nb\n")); !errors.Is(err, relocate.ErrAccessLog) || !strings.Contains(err.Error(), "none of 2 lines") {
 		t.Errorf("got %v", err)
 	}
 	movetest.NoErr(t, c.Read(t.Context(), "a", strings.NewReader("")))
 	data, err := io.ReadAll(zipped(t, strings.Repeat(look(1, logDay), 1000)))
 	movetest.NoErr(t, err)
-	if err := c.Read(t.Context(), "a", bytes.NewReader(data[:len(data)-20])); !errors.Is(err, relocate.ErrCensus) || !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := c.Read(t.Context(), "a", bytes.NewReader(data[:len(data)-20])); !errors.Is(err, relocate.ErrAccessLog) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
-	if c.Result().Looks == 0 {
+	if c.Adoption().Polls == 0 {
 		t.Error("what was read is forgotten")
 	}
-	if err := c.Read(t.Context(), "a", bytes.NewReader([]byte{0x1f, 0x8b, 0, 0})); !errors.Is(err, relocate.ErrCensus) {
+	if err := c.Read(t.Context(), "a", bytes.NewReader([]byte{0x1f, 0x8b, 0, 0})); !errors.Is(err, relocate.ErrAccessLog) {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -179,7 +179,7 @@ func TestCensusErrors(t *testing.T) {
 	for i := range 300 {
 		err = c.Read(t.Context(), fmt.Sprint(i), strings.NewReader(""))
 	}
-	if !errors.Is(err, relocate.ErrCensus) {
+	if !errors.Is(err, relocate.ErrAccessLog) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -204,15 +204,15 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 // A hostile log does not exhaust memory.
-func TestCensusIsBounded(t *testing.T) {
-	c := &relocate.Census{}
+func TestAccessLogIsBounded(t *testing.T) {
+	c := &relocate.AccessLog{}
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	movetest.NoErr(t, c.Read(t.Context(), "a", &endless{max: 300_000}))
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if r := c.Result(); len(r.Fleet) > 4096 || r.Requests != 300_000 {
+	if r := c.Adoption(); len(r.Fleet) > 4096 || r.Requests != 300_000 {
 		t.Errorf("%d versions, %d requests", len(r.Fleet), r.Requests)
 	}
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 2<<20 {
@@ -222,25 +222,25 @@ func TestCensusIsBounded(t *testing.T) {
 }
 
 // For any log, every line is counted once, and the shares add up.
-func FuzzCensus(f *testing.F) {
+func FuzzAccessLog(f *testing.F) {
 	f.Add([]byte(look(1, logDay)))
 	f.Add([]byte(look(1, logDay) + "\n\x00[\"" + look(4, logDay.Add(time.Hour))))
 	data, _ := io.ReadAll(zipped(f, look(2, logDay)))
 	f.Add(data)
 	f.Add([]byte(`h - - [04/May/2026:12:00:00 +0200] "\\" 404 `))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c := &relocate.Census{}
+		c := &relocate.AccessLog{}
 		_ = c.Read(t.Context(), "a", bytes.NewReader(data))
-		r := c.Result()
+		r := c.Adoption()
 		var looks int64
 		share := 0.0
 		for _, v := range r.Fleet {
-			looks, share = looks+v.Looks, share+v.Share
-			if v.Root < 1 || v.Looks < 1 {
+			looks, share = looks+v.Polls, share+v.Share
+			if v.Root < 1 || v.Polls < 1 {
 				t.Fatalf("%+v", v)
 			}
 		}
-		if looks != r.Looks || r.Looks > r.Requests || r.Requests+r.Skipped > r.Lines || r.Looks > 0 && (share < 0.999 || share > 1.001) {
+		if looks != r.Polls || r.Polls > r.Requests || r.Requests+r.Skipped > r.Lines || r.Polls > 0 && (share < 0.999 || share > 1.001) {
 			t.Fatalf("%+v", r)
 		}
 		if len(data) < 2 || data[0] != 0x1f || data[1] != 0x8b {
@@ -255,7 +255,7 @@ func FuzzCensus(f *testing.F) {
 	})
 }
 
-func BenchmarkCensus(b *testing.B) {
+func BenchmarkAccessLog(b *testing.B) {
 	var log strings.Builder
 	const lines = 10_000
 	for i := range lines {
@@ -268,7 +268,7 @@ func BenchmarkCensus(b *testing.B) {
 	}
 	b.SetBytes(int64(log.Len()))
 	for b.Loop() {
-		c := &relocate.Census{}
+		c := &relocate.AccessLog{}
 		if err := c.Read(b.Context(), "a", strings.NewReader(log.String())); err != nil {
 			b.Fatal(err)
 		}
@@ -296,11 +296,11 @@ func (u *unending) Read(p []byte) (int, error) {
 }
 
 // Reading ends with its context, also within an endless line.
-func TestCensusEnds(t *testing.T) {
+func TestAccessLogEnds(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	err := new(relocate.Census).Read(ctx, "a", &unending{64, cancel})
-	if !errors.Is(err, context.Canceled) || errors.Is(err, relocate.ErrCensus) {
+	err := new(relocate.AccessLog).Read(ctx, "a", &unending{64, cancel})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, relocate.ErrAccessLog) {
 		t.Error(err)
 	}
 }

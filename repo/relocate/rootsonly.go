@@ -12,21 +12,21 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Tombstone writes a roots-only copy for a retired location to to: every root and
+// PublishRootsOnly writes a roots-only copy for a retired location to to: every root and
 // the recovery statements. Clients that were offline since before the move find the
 // newest root there; clients with the retiring root never contact it. Serve the copy
 // as long as you control the old host name, and repeat the call after each new root.
 //
-// to must have no content, or the error wraps [ErrPlaces]. Use a separate folder and
+// to must have no content, or the error wraps [ErrLocations]. Use a separate folder and
 // let the old address serve it. The server should answer 404 to all other requests
 // and should not let caches keep these answers for long.
-func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
+func PublishRootsOnly(ctx context.Context, r *repo.Repo, to repo.Storage) error {
 	files, err := r.RootFiles(ctx)
 	if err != nil {
 		return err
 	}
 	if _, err := to.Read(ctx, "metadata/timestamp.json"); err == nil {
-		return fmt.Errorf("%w: the roots-only copy has content, which clients would get for ever: use an empty folder", ErrPlaces)
+		return fmt.Errorf("%w: the roots-only copy has content, which clients would get for ever: use an empty folder", ErrLocations)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -40,7 +40,7 @@ func Tombstone(ctx context.Context, r *repo.Repo, to repo.Storage) error {
 		case err == nil && strings.HasPrefix(f.Name, "metadata/recovery/"): // a renewed or replaced statement
 			err = to.Replace(ctx, f.Name, old, f.Data)
 		case err == nil:
-			err = fmt.Errorf("%w: a different root exists: %w", ErrPlaces, tuf.ErrMismatch)
+			err = fmt.Errorf("%w: a different root exists: %w", ErrLocations, tuf.ErrMismatch)
 		}
 		if err != nil {
 			return fmt.Errorf("relocate: %s: %w", f.Name, err)

@@ -11,11 +11,11 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Powers is the authority analysis of a verified or proposed root: the actions that
+// powers is the authority analysis of a verified or proposed root: the actions that
 // each set of parties can take, and the losses of keys and locations that the
-// repository survives at the time at. A loss without any reserve is a [Warning]. A
-// party that can act alone is an [Error].
-func Powers(root interface {
+// repository survives at the time at. A loss without any reserve is a [LevelWarning]. A
+// party that can act alone is an [LevelError].
+func powers(root interface {
 	Charter() *tuf.Charter
 	Keys(ids []string) map[string]tuf.Key
 	RoleKeys(role string) (ids []string, threshold int)
@@ -23,7 +23,7 @@ func Powers(root interface {
 	var f findings
 	c := root.Charter()
 	if c == nil {
-		f.add(Error, "powers", "", "the root has no charter: its keys alone authorise everything")
+		f.add(LevelError, "authority", "", "the root has no charter: its keys alone authorise everything")
 		return f
 	}
 	_, threshold := root.RoleKeys("root")
@@ -95,13 +95,13 @@ func (f *findings) coalitions(c *tuf.Charter, threshold int) {
 		if bits.OnesCount(set) > 1 {
 			alone = " together"
 		}
-		level := Note
+		level := LevelNote
 		if bits.OnesCount(set) == 1 && len(can) > 0 {
-			level = Error
+			level = LevelError
 		}
-		f.add(level, "powers", "", "%s%s, with all root and release keys: %s", strings.Join(who, " and "), alone, what)
+		f.add(level, "authority", "", "%s%s, with all root and release keys: %s", strings.Join(who, " and "), alone, what)
 	}
-	f.add(Note, "powers", "", "the timestamp and snapshot keys: can withhold new releases until the release roles expire (freeze); can publish no release")
+	f.add(LevelNote, "authority", "", "the timestamp and snapshot keys: can withhold new releases until the release roles expire (freeze); can publish no release")
 }
 
 // keyLosses adds a finding for each role with the number of keys that may be lost.
@@ -113,16 +113,16 @@ func (f *findings) keyLosses(root roles, threshold int) {
 	}
 	spare := func(check, whose string, n int, stops string) {
 		if n == 0 {
-			f.add(Warning, check, "", "the loss of one %s: stops %s; there is no spare key", whose, stops)
+			f.add(LevelWarning, check, "", "the loss of one %s: stops %s; there is no spare key", whose, stops)
 			return
 		}
-		f.add(Note, check, "", "the loss of %d of %s: survivable; of %d: stops %s", n, plural(whose), n+1, stops)
+		f.add(LevelNote, check, "", "the loss of %d of %s: survivable; of %d: stops %s", n, plural(whose), n+1, stops)
 	}
 	for _, p := range c.Parties() {
 		spare("losses", "root key of "+p.Name, min(all-threshold, len(p.KeyIDs)-p.Min), "every change of root")
 	}
 	if n := all - threshold; len(c.Parties()) > 1 {
-		f.add(Note, "losses", "", "of all %d root keys %d may be lost: %d must sign", all, n, threshold)
+		f.add(LevelNote, "losses", "", "of all %d root keys %d may be lost: %d must sign", all, n, threshold)
 	}
 	for _, cl := range c.Classes() {
 		for _, r := range cl.Roles {
@@ -132,23 +132,23 @@ func (f *findings) keyLosses(root roles, threshold int) {
 	for _, role := range []string{"timestamp", "snapshot", "targets"} {
 		ids, n := root.RoleKeys(role)
 		if spare := len(ids) - n; spare > 0 {
-			f.add(Note, "losses", "", "the loss of %d of the %s keys: survivable", spare, role)
+			f.add(LevelNote, "losses", "", "the loss of %d of the %s keys: survivable", spare, role)
 		} else {
-			f.add(Note, "losses", "", "the loss of one %s key: needs a new root and with it a new epoch", role)
+			f.add(LevelNote, "losses", "", "the loss of one %s key: needs a new root and with it a new epoch", role)
 		}
 	}
 	rule := c.Recovery()
 	if rule == nil {
-		f.add(Note, "losses", "", "there is no recovery rule: after the loss of too many root keys only a new product with a new pin helps")
+		f.add(LevelNote, "losses", "", "there is no recovery rule: after the loss of too many root keys only a new product with a new pin helps")
 		return
 	}
 	keys := 0
 	for _, o := range rule.Orgs {
 		keys += len(o.KeyIDs)
 	}
-	f.add(Note, "powers", "", "%d of %d recovery keys, of %d of %d organisations: change root, and with it everything, for clients that found no regular root in %d root checks over %s",
+	f.add(LevelNote, "authority", "", "%d of %d recovery keys, of %d of %d organisations: change root, and with it everything, for clients that found no regular root in %d root checks over %s",
 		rule.Threshold, keys, rule.MinOrgs, len(rule.Orgs), rule.MinTicks, days(rule.Hold))
-	f.add(Note, "losses", "", "the loss of %d of the recovery keys: survivable; of %d: stops every recovery", keys-rule.Threshold, keys-rule.Threshold+1)
+	f.add(LevelNote, "losses", "", "the loss of %d of the recovery keys: survivable; of %d: stops every recovery", keys-rule.Threshold, keys-rule.Threshold+1)
 }
 
 // plural turns "root key of x" into "the root keys of x".
@@ -166,16 +166,16 @@ func (f *findings) locationLosses(c *tuf.Charter, at time.Time) {
 		seen[kind+name] = true
 		rest := slices.DeleteFunc(slices.Clone(list), gone)
 		content := slices.ContainsFunc(rest, func(l tuf.Location) bool { return l.Tier != tuf.Rendezvous && l.Targets != "" })
-		level, what := Note, "survivable"
+		level, what := LevelNote, "survivable"
 		switch n := tuf.Operators(rest); {
 		case len(rest) == 0:
-			level, what = Warning, "clients reach no location"
+			level, what = LevelWarning, "clients reach no location"
 		case !content:
-			level, what = Warning, "clients still get a new root, but no content"
+			level, what = LevelWarning, "clients still get a new root, but no content"
 		case n < c.Probe().MinOperators:
 			what = fmt.Sprintf("survivable; but root checks need %d operators and %d are left", c.Probe().MinOperators, n)
 		}
-		f.add(level, "places", "", "the loss of %s %s: %s", kind, text.Name(name), what)
+		f.add(level, "locations", "", "the loss of %s %s: %s", kind, text.Name(name), what)
 	}
 	for _, l := range list {
 		lose("location", l.ID, func(x tuf.Location) bool { return x.ID == l.ID })

@@ -17,19 +17,19 @@ import (
 	"github.com/visum-dev/visum/internal/ctxio"
 )
 
-// ErrCensus: an access log can't be read.
-var ErrCensus = errors.New("relocate: census")
+// ErrAccessLog: an access log can't be read.
+var ErrAccessLog = errors.New("relocate: access log")
 
-// Census measures the adoption of roots in access logs. It reads the common and the
+// AccessLog measures the adoption of roots in access logs. It reads the common and the
 // combined log format, plain or gzip. A client that trusts root v requests
-// v+1.root.json and gets the answer that it does not exist (404, 403, 410). Census
+// v+1.root.json and gets the answer that it does not exist (404, 403, 410). AccessLog
 // counts these root checks by version. It ignores successful root downloads: a
 // client catching up makes another request afterwards.
 //
-// Census stores no data about single clients, only numbers by version and location.
+// AccessLog stores no data about single clients, only numbers by version and location.
 // A client that checks often counts often, so shares are shares of root checks, not
 // of machines; they are equal if all clients check equally often. Memory does not
-// grow with the logs. A Census is not safe for concurrent use. The zero value is
+// grow with the logs. An AccessLog is not safe for concurrent use. The zero value is
 // ready to use.
 //
 // A cache in front of a location may answer root checks itself. Its own log has them
@@ -39,7 +39,7 @@ var ErrCensus = errors.New("relocate: census")
 // The result can be forged in both directions: anyone can send such requests, and
 // the operator of a location can write any log. Compare locations of independent
 // operators, and do not base an irreversible decision on the result alone.
-type Census struct {
+type AccessLog struct {
 	// Since and Until limit the counted time, Until excluded; zero: no limit.
 	Since, Until time.Time
 	// Prefix is the path before "metadata/", such as "/r/", of a host that serves
@@ -72,15 +72,15 @@ type tally struct {
 
 // Read counts one log of a location, named by its id, to its end. It skips and
 // counts lines in another format; a log without any valid line is an error that
-// wraps [ErrCensus]. Lines read before an error stay counted.
-func (c *Census) Read(ctx context.Context, location string, log io.Reader) error {
+// wraps [ErrAccessLog]. Lines read before an error stay counted.
+func (c *AccessLog) Read(ctx context.Context, location string, log io.Reader) error {
 	if c.tallies == nil {
 		c.tallies = map[string]*tally{}
 	}
 	t := c.tallies[location]
 	if t == nil {
 		if len(c.tallies) == maxLocations {
-			return fmt.Errorf("%w: more than %d locations", ErrCensus, maxLocations)
+			return fmt.Errorf("%w: more than %d locations", ErrAccessLog, maxLocations)
 		}
 		t = &tally{looks: map[int64]int64{}}
 		c.tallies[location] = t
@@ -90,7 +90,7 @@ func (c *Census) Read(ctx context.Context, location string, log io.Reader) error
 		// Rotated logs often have several gzip streams in one file; gzip.Reader reads all.
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrCensus, location, err)
+			return fmt.Errorf("%w: %s: %w", ErrAccessLog, location, err)
 		}
 		in = bufio.NewReaderSize(&ctxReader{ctx, z}, maxLine) // ctx is checked again: few bytes may expand to very many
 	}
@@ -112,11 +112,11 @@ func (c *Census) Read(ctx context.Context, location string, log io.Reader) error
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == io.EOF && t.lines > n && t.lines-t.skipped == good:
-			return fmt.Errorf("%w: %s: none of %d lines is in the common or combined log format", ErrCensus, location, t.lines-n)
+			return fmt.Errorf("%w: %s: none of %d lines is in the common or combined log format", ErrAccessLog, location, t.lines-n)
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("%w: %s: %w", ErrCensus, location, err)
+			return fmt.Errorf("%w: %s: %w", ErrAccessLog, location, err)
 		}
 	}
 }
@@ -149,7 +149,7 @@ func skipLine(in *bufio.Reader) error {
 //	host ident user [02/Jan/2006:15:04:05 -0700] "GET /r/metadata/8.root.json HTTP/1.1" 404 153 "referer" "agent"
 //
 // It does not read host, user, referer and agent.
-func (c *Census) line(t *tally, line []byte) {
+func (c *AccessLog) line(t *tally, line []byte) {
 	t.lines++
 	when, request, status, ok := fields(line)
 	if !ok {
@@ -233,7 +233,7 @@ func fields(line []byte) (when, request []byte, status int, ok bool) {
 }
 
 // below returns the part of a path from metadata/ or targets/ on.
-func (c *Census) below(path []byte) ([]byte, bool) {
+func (c *AccessLog) below(path []byte) ([]byte, bool) {
 	if c.Prefix != "" {
 		rest, ok := bytes.CutPrefix(path, []byte(c.Prefix))
 		return rest, ok && (bytes.HasPrefix(rest, []byte("metadata/")) || bytes.HasPrefix(rest, []byte("targets/")))
@@ -293,48 +293,48 @@ func sixty(a, b byte) (int, bool) {
 	return n, a >= '0' && a <= '5' && b >= '0' && b <= '9'
 }
 
-// Result is the result of a census. It has no data about single clients.
-type Result struct {
-	From     time.Time      `json:"from,omitzero"` // first counted request
-	To       time.Time      `json:"to,omitzero"`   // last counted request
-	Looks    int64          `json:"looks"`         // root checks that found no newer root
-	Fleet    []VersionCount `json:"fleet"`         // by the root that the client trusts, oldest first
-	Requests int64          `json:"requests"`      // for the repository, of any kind
-	Places   []PlaceCount   `json:"places"`        // by location id
-	Lines    int64          `json:"lines"`         // lines read
-	Skipped  int64          `json:"skipped"`       // lines in another format
-	Outside  int64          `json:"outside"`       // lines before Since, or from Until on
+// Adoption is the distribution of root versions in the fleet. It has no data about single clients.
+type Adoption struct {
+	From      time.Time       `json:"from,omitzero"` // first counted request
+	To        time.Time       `json:"to,omitzero"`   // last counted request
+	Polls     int64           `json:"polls"`         // root checks that found no newer root
+	Fleet     []VersionCount  `json:"fleet"`         // by the root that the client trusts, oldest first
+	Requests  int64           `json:"requests"`      // for the repository, of any kind
+	Locations []LocationCount `json:"locations"`     // by location id
+	Lines     int64           `json:"lines"`         // lines read
+	Skipped   int64           `json:"skipped"`       // lines in another format
+	Outside   int64           `json:"outside"`       // lines before Since, or from Until on
 }
 
 // VersionCount is the share of the fleet at one root.
 type VersionCount struct {
 	Root  int64   `json:"root"`  // version
-	Looks int64   `json:"looks"` // root checks
+	Polls int64   `json:"polls"` // root checks
 	Share float64 `json:"share"` // of all root checks
 }
 
-// PlaceCount holds the counts of one location.
-type PlaceCount struct {
-	Place    string  `json:"place"`    // location id
+// LocationCount holds the counts of one location.
+type LocationCount struct {
+	Location string  `json:"location"` // location id
 	Requests int64   `json:"requests"` // of any kind
-	Looks    int64   `json:"looks"`    // root checks
+	Polls    int64   `json:"polls"`    // root checks
 	Share    float64 `json:"share"`    // of all requests
 }
 
-// Result returns the counts of all logs read so far.
-func (c *Census) Result() *Result {
-	r := &Result{Fleet: []VersionCount{}, Places: []PlaceCount{}}
+// Adoption returns the counts of all logs read so far.
+func (c *AccessLog) Adoption() *Adoption {
+	r := &Adoption{Fleet: []VersionCount{}, Locations: []LocationCount{}}
 	looks := map[int64]int64{}
 	for _, id := range slices.Sorted(maps.Keys(c.tallies)) {
 		t := c.tallies[id]
 		r.Lines, r.Skipped, r.Outside, r.Requests = r.Lines+t.lines, r.Skipped+t.skipped, r.Outside+t.older, r.Requests+t.requests
-		p := PlaceCount{Place: id, Requests: t.requests}
+		p := LocationCount{Location: id, Requests: t.requests}
 		for v, n := range t.looks {
 			looks[v] += n
-			p.Looks += n
+			p.Polls += n
 		}
-		r.Looks += p.Looks
-		r.Places = append(r.Places, p)
+		r.Polls += p.Polls
+		r.Locations = append(r.Locations, p)
 		if !t.first.IsZero() && (r.From.IsZero() || t.first.Before(r.From)) {
 			r.From = t.first.UTC()
 		}
@@ -342,11 +342,11 @@ func (c *Census) Result() *Result {
 			r.To = t.last.UTC()
 		}
 	}
-	for i := range r.Places {
-		r.Places[i].Share = share(r.Places[i].Requests, r.Requests)
+	for i := range r.Locations {
+		r.Locations[i].Share = share(r.Locations[i].Requests, r.Requests)
 	}
 	for _, v := range slices.SortedFunc(maps.Keys(looks), cmp.Compare[int64]) {
-		r.Fleet = append(r.Fleet, VersionCount{v, looks[v], share(looks[v], r.Looks)})
+		r.Fleet = append(r.Fleet, VersionCount{v, looks[v], share(looks[v], r.Polls)})
 	}
 	return r
 }
@@ -359,12 +359,12 @@ func share(part, all int64) float64 {
 }
 
 // At is the share of root checks by clients that trust root v or a newer one.
-func (r *Result) At(v int64) float64 {
+func (r *Adoption) At(v int64) float64 {
 	var n int64
 	for _, x := range r.Fleet {
 		if x.Root >= v {
-			n += x.Looks
+			n += x.Polls
 		}
 	}
-	return share(n, r.Looks)
+	return share(n, r.Polls)
 }

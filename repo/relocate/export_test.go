@@ -1,0 +1,4 @@
+package relocate
+
+// Powers is the authority analysis of [Preflight].
+var Powers = powers
