@@ -185,6 +185,6 @@ func ExampleTx_Promote() {
 	}))
 	approve()
 	// Output:
-	// agent/longterm/agent-1.1 1.1 longterm [the same bytes are listed already as agent/agent-1.1: version 1.1, channel stable, platform linux/amd64]
-	// agent/longterm/agent-1.1 1.1 longterm [review lists it already, otherwise: the same bytes, rollout 10 -> 50 %]
+	// agent/longterm/agent-1.1 1.1 longterm [the same bytes are already listed as agent/agent-1.1: version 1.1, channel stable, platform linux/amd64]
+	// agent/longterm/agent-1.1 1.1 longterm [review already lists it differently: the same bytes, rollout 10 -> 50 %]
 }

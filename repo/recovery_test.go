@@ -217,7 +217,7 @@ func (w *world) goesOn(first []byte, root int64) {
 		}
 		noErr(t, repo.New(mirror, w.config()).Clone(t.Context(), storage.SourceOf(w.store), pin))
 		report, err = r.Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(mirror)})
-		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, which the repository has gone on with") {
+		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, in use by the repository") {
 			t.Fatal(report)
 		}
 	}
@@ -402,7 +402,7 @@ func TestRecoveryVetoed(t *testing.T) {
 	// It is seen, here and from elsewhere.
 	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
 		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(w.store)})
-		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, which nothing has followed yet") {
+		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, not in use yet") {
 			t.Error(report)
 		}
 	}
