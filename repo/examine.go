@@ -197,7 +197,7 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 				p.Previous = &l
 			}
 			if p.Path != path && p.SHA256 != l.SHA256 && sameVersion(rel.Version, p.Release.Version) {
-				p.Changes = append(p.Changes, fmt.Sprintf("%s lists other bytes with the same version, channel and platform: machines that installed those will not install these", text.Name(path)))
+				p.Changes = append(p.Changes, fmt.Sprintf("other bytes are already listed as %s, with the same version, channel and platform: machines that installed those will not install these", text.Name(path)))
 			}
 		}
 		for _, p := range same[l.SHA256] {

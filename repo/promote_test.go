@@ -432,7 +432,7 @@ func TestPendingOtherBytes(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), puts("agent/2", of("agent", "v1.2.0", "stable", "any"))(tx))
 	})
-	says(t, w.waiting("agent/2").Changes, "other bytes are listed already as agent/1, with the same version")
+	says(t, w.waiting("agent/2").Changes, "other bytes are already listed as agent/1, with the same version")
 	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
 	if p := w.waiting("agent/2"); len(p.Changes) > 0 {
 		t.Errorf("%q", p.Changes)

@@ -271,7 +271,7 @@ func TestRecoveryRefused(t *testing.T) {
 		err  error
 		want string
 	}{
-		"nothing new":      {stage(nil, why, func(*repo.Tx) error { return nil }), "says something new"},
+		"nothing new":      {stage(nil, why, func(*repo.Tx) error { return nil }), "needs a changed root"},
 		"no reason":        {stage(nil, repo.RecoveryOptions{}, w.lost), "needs a reason"},
 		"no such root":     {stage(nil, repo.RecoveryOptions{Reason: "x", After: 2}, w.lost), "there is no root v2"},
 		"below zero":       {stage(nil, repo.RecoveryOptions{Reason: "x", After: -1}, w.lost), "there is no root v-1"},

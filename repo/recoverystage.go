@@ -14,15 +14,15 @@ import (
 func (tx *Tx) stageRecovery(d *Draft) error {
 	tip, root := tx.present.root, d.files["root"]
 	if root == nil {
-		return errors.New("repo: a recovery needs a root that says something new: whose keys sign it")
+		return errors.New("repo: a recovery needs a changed root, with the keys that sign it")
 	}
-	// Judged before anybody is asked for a signature.
+	// Checked before any signature is requested.
 	proposal, err := tip.Propose(root.bytes())
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	if proposal.Charter().Epoch() == tip.Charter().Epoch() {
-		return fmt.Errorf("repo: a recovery brings new timestamp and snapshot keys: %w", tuf.ErrCharter)
+		return fmt.Errorf("repo: a recovery needs new timestamp and snapshot keys: %w", tuf.ErrCharter)
 	}
 	d.recovery, err = tx.repo.newRecovery(tx.ctx, tip, recoveredRoot{root.version, sum256(root.signed)}, tx.recovering.Reason)
 	return err
@@ -31,16 +31,16 @@ func (tx *Tx) stageRecovery(d *Draft) error {
 func (r *Repo) newRecovery(ctx context.Context, tip *tuf.Root, next recoveredRoot, reason string) (*draftFile, error) {
 	rule := tip.Charter().Recovery()
 	if rule == nil {
-		return nil, fmt.Errorf("repo: root v%d: its charter has no recovery: %w", tip.Version(), tuf.ErrCharter)
+		return nil, fmt.Errorf("repo: root v%d: its charter has no recovery rule: %w", tip.Version(), tuf.ErrCharter)
 	}
 	if reason == "" {
 		return nil, errors.New("repo: a recovery needs a reason")
 	}
 	lasts := r.cfg.Expiry.Recovery
 	if lasts <= rule.Hold {
-		return nil, fmt.Errorf("repo: a recovery statement for %s is void before anybody has waited %s: see Expiry.Recovery", inWords(lasts), inWords(rule.Hold))
+		return nil, fmt.Errorf("repo: a recovery statement that is valid for %s expires before the waiting period of %s ends: see Expiry.Recovery", inWords(lasts), inWords(rule.Hold))
 	}
-	have, err := recoveryIn(ctx, r.storage, tip) // junk is replaced
+	have, err := recoveryIn(ctx, r.storage, tip) // an invalid file is replaced
 	if err != nil {
 		return nil, err
 	}
@@ -54,8 +54,8 @@ func (r *Repo) newRecovery(ctx context.Context, tip *tuf.Root, next recoveredRoo
 	if err != nil {
 		return nil, err
 	}
-	if len(signed) > tuf.MaxRecoveryStatement/2 { // the rest is for signatures
-		return nil, fmt.Errorf("repo: %s: %w: %d bytes, at most %d: a shorter reason will do", recoveryRole, tuf.ErrTooLarge, len(signed), tuf.MaxRecoveryStatement/2)
+	if len(signed) > tuf.MaxRecoveryStatement/2 { // the other half is for signatures
+		return nil, fmt.Errorf("repo: %s: %w: %d bytes, at most %d: shorten the reason", recoveryRole, tuf.ErrTooLarge, len(signed), tuf.MaxRecoveryStatement/2)
 	}
 	keys, orgs := need{"the recovery keys", map[string]tuf.Key{}, rule.Threshold, nil}, map[string]string{}
 	for _, o := range rule.Orgs {
