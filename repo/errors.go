@@ -20,7 +20,7 @@ var errEmpty = errors.New("repo: the repository is empty")
 
 var errNoCharter = errors.New("root has no charter: this package can't edit a repository without a charter")
 
-var errBusy = fmt.Errorf("repo: %w: it kept changing during %d reads", ErrConflict, maxReads)
+var errBusy = fmt.Errorf("repo: the repository kept changing during %d reads: %w", maxReads, ErrConflict)
 
 // Errors of drafts that do not apply to the published repository. Nothing was changed.
 var (

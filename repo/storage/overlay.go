@@ -11,30 +11,28 @@ import (
 	"sync"
 )
 
-// Overlay is a storage that reads through to another and keeps in memory what is
-// written to it: to publish a draft and look at the outcome before anybody else
-// can. base may be nil, then it begins empty. Large files that are created in it
-// are held in memory.
+// Overlay returns a storage that reads from base and keeps all writes in memory. It
+// serves to publish a draft and inspect the result without changing base. If base is
+// nil, the storage starts empty. All files that are written use memory of their size.
 func Overlay(base Storage) *OverlayStorage {
 	return &OverlayStorage{base: base, files: map[string][]byte{}}
 }
 
-// OverlayStorage is what [Overlay] returns.
+// OverlayStorage is the storage that [Overlay] returns. It is safe for concurrent use.
 type OverlayStorage struct {
 	base  Storage
 	mu    sync.Mutex
 	files map[string][]byte
 }
 
-// Written returns the names of the files that were written, with their bytes,
-// which are not to be changed.
+// Written returns the written files by name. The bytes must not be changed.
 func (o *OverlayStorage) Written() map[string][]byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.files)
 }
 
-// Read returns the file as it was written here, else the base's.
+// Read implements [Storage]: it returns a written file, or else the file of the base.
 func (o *OverlayStorage) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return nil, err
@@ -54,7 +52,7 @@ func (o *OverlayStorage) read(ctx context.Context, name string) ([]byte, error) 
 	return o.base.Read(ctx, name)
 }
 
-// Create keeps a new file in memory.
+// Create implements [Storage]: it keeps the new file in memory.
 func (o *OverlayStorage) Create(ctx context.Context, name string, r io.Reader) error {
 	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return err
@@ -86,7 +84,7 @@ func (o *OverlayStorage) Create(ctx context.Context, name string, r io.Reader) e
 	return nil
 }
 
-// Replace compares and swaps, in memory.
+// Replace implements [Storage]: it keeps the new content in memory.
 func (o *OverlayStorage) Replace(ctx context.Context, name string, old, new []byte) error {
 	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return err
