@@ -31,7 +31,7 @@ func TestWarnings(t *testing.T) {
 		"two operators on one host": {func(_ *world, r *repo.Root) { r.Locations[0].Base = r.Locations[1].Base }, "its locations have 1 operator by name and host", true},
 		"no party called review": {func(_ *world, r *repo.Root) {
 			r.Parties[1].Name, r.Classes[0].Roles[1].Party = "audit", "audit"
-		}, "no party is called review", true},
+		}, "no party has the name review", true},
 		"a spare key for one party alone": {func(w *world, r *repo.Root) { r.Parties[0].Keys = w.public("vendor-1", "vendor-2", "vendor-3") },
 			"party vendor has 2 spare root keys, another party 1: no more than 1 of all 5 root keys may be lost, so 1 spare key of vendor makes losses worse", false},
 	} {
