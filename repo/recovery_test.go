@@ -275,7 +275,7 @@ func TestRecoveryRefused(t *testing.T) {
 		"no reason":        {stage(nil, repo.RecoveryOptions{}, w.lost), "needs a reason"},
 		"no such root":     {stage(nil, repo.RecoveryOptions{Reason: "x", After: 2}, w.lost), "there is no root v2"},
 		"below zero":       {stage(nil, repo.RecoveryOptions{Reason: "x", After: -1}, w.lost), "there is no root v-1"},
-		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "void before anybody has waited 14 days"},
+		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "expires before the waiting period of 14 days ends"},
 		"the caller's":     {stage(nil, why, func(*repo.Tx) error { return errKilled }), errKilled.Error()},
 		"against the rule": {stage(nil, why, func(tx *repo.Tx) error { tx.Root().Classes[0].Prefix = "a b/"; return nil }), "H"},
 	} {
