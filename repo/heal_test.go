@@ -252,11 +252,11 @@ func TestHealIsRefused(t *testing.T) {
 		"no root":                {[][]byte{[]byte("{}")}, tuf.ErrMalformed, ""},
 		"a signature less":       {[][]byte{unsigned}, tuf.ErrThreshold, ""},
 		"the published one":      {w.rootsFrom(2), repo.ErrHeal, "is the published one"},
-		"of another repository":  {other.rootsFrom(2), tuf.ErrUntrusted, "does not follow"},
-		"a first root":           {other.rootsFrom(1)[:1], repo.ErrHeal, "v0 is not among the published roots"},
-		"a longer one":           {longer.rootsFrom(2), repo.ErrHeal, "ends with root v3, the published roots with v2"},
+		"of another repository":  {other.rootsFrom(2), tuf.ErrUntrusted, "is not a root chain"},
+		"a first root":           {other.rootsFrom(1)[:1], repo.ErrHeal, "root v0 is not published"},
+		"a longer one":           {longer.rootsFrom(2), repo.ErrHeal, "ends with root v3, the published chain with v2"},
 		"not from the beginning": {longer.rootsFrom(3), repo.ErrHeal, "ends with root v3"},
-		"out of order":           {[][]byte{f.rootsFrom(2)[0], f.rootsFrom(2)[0]}, tuf.ErrUntrusted, "does not follow"},
+		"out of order":           {[][]byte{f.rootsFrom(2)[0], f.rootsFrom(2)[0]}, tuf.ErrUntrusted, "is not a root chain"},
 	} {
 		_, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(tt.fork...) })
 		if !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.why) {
