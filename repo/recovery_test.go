@@ -240,7 +240,7 @@ func (w *world) goesOn(first []byte, root int64) {
 	}
 	status, err := r.Status(t.Context(), w.now)
 	noErr(t, err)
-	if says := status.String(); !strings.Contains(says, "the statement of the recovery from root v1 is void") || status.Unfinished {
+	if says := status.String(); !strings.Contains(says, "the statement of the recovery from root v1 expires") || status.Unfinished {
 		t.Error(says)
 	}
 	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
