@@ -53,7 +53,7 @@ func rootHeadline(was, now *Root) (out []string) {
 	if was.Probe != now.Probe {
 		say("the probe rule changes")
 	}
-	return append(out, placesHeadline(was, now)...)
+	return append(out, locationsHeadline(was, now)...)
 }
 
 // keysHeadline describes how a set of keys changes.
@@ -149,7 +149,7 @@ func sameRecovery(a, b *RecoveryRule) bool {
 		slices.EqualFunc(a.Orgs, b.Orgs, func(a, b Org) bool { return a.Name == b.Name && sameKeys(a.Keys, b.Keys) })
 }
 
-func placesHeadline(was, now *Root) (out []string) {
+func locationsHeadline(was, now *Root) (out []string) {
 	for _, l := range now.Locations {
 		i := slices.IndexFunc(was.Locations, func(o tuf.Location) bool { return o.ID == l.ID })
 		switch {

@@ -157,10 +157,10 @@ func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease
 	if err != nil {
 		return none, err
 	}
-	if err := tx.agreed(class, party, path, have); err != nil {
+	if err := tx.checkAgreed(class, party, path, have); err != nil {
 		return none, err
 	}
-	if err := tx.stopped(path, have.sha256); err != nil {
+	if err := tx.checkStopped(path, have.sha256); err != nil {
 		return none, err
 	}
 	var rollout any // nil removes the member
@@ -199,9 +199,9 @@ func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease
 	return c, tx.copyName(class, party, c)
 }
 
-// agreed checks that every other party of the class lists the same bytes. Bytes that a
+// checkAgreed checks that every other party of the class lists the same bytes. Bytes that a
 // party has not approved, or no longer lists, are not promoted.
-func (tx *Tx) agreed(class Class, party, path string, have listedRelease) error {
+func (tx *Tx) checkAgreed(class Class, party, path string, have listedRelease) error {
 	for _, role := range class.Roles {
 		if role.Party == party {
 			continue
@@ -224,8 +224,8 @@ func (tx *Tx) agreed(class Class, party, path string, have listedRelease) error 
 	return nil
 }
 
-// stopped refuses bytes that a recall or a hold names, under any path.
-func (tx *Tx) stopped(path, sum string) error {
+// checkStopped refuses bytes that a recall or a hold names, under any path.
+func (tx *Tx) checkStopped(path, sum string) error {
 	no := func(role, what string) error {
 		return fmt.Errorf("repo: %s: %w: %s of %s names its bytes (sha256 %.16s)", text.Name(path), ErrTakenBack, what, roleText(role), sum)
 	}

@@ -178,7 +178,7 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 	// recovery replaces another: the current content can't be verified once the earlier
 	// recovery root is overwritten.
 	replaces := n.recovery != nil && n.present.root.Version() == n.root.Version()
-	first := n.newRoot != nil && n.content && (replaces || n.bridges(ctx, timestamp, snapshot))
+	first := n.newRoot != nil && n.content && (replaces || n.currentAccepts(ctx, timestamp, snapshot))
 	last := n.present.timestamp
 	if first {
 		if err := n.replaceTimestamp(ctx, timestamp); err != nil {
@@ -194,7 +194,7 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 			return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
 		}
 		if n.recovery != nil {
-			if err := n.beaten(ctx); err != nil {
+			if err := n.checkRace(ctx); err != nil {
 				return err
 			}
 			if err := n.recovery.put(ctx, s); err != nil {
@@ -211,15 +211,15 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 		return err
 	}
 	// A publisher of a regular root in between saw the old timestamp, so it is restored.
-	err := n.beaten(ctx)
+	err := n.checkRace(ctx)
 	if errors.Is(err, ErrConflict) && last != nil {
 		err = errors.Join(err, s.Replace(ctx, timestampName, timestamp, last))
 	}
 	return err
 }
 
-// beaten returns an error if a regular root was published before a recovery.
-func (n *publication) beaten(ctx context.Context) error {
+// checkRace returns an error if a regular root was published before a recovery.
+func (n *publication) checkRace(ctx context.Context) error {
 	_, err := n.repo.storage.Read(ctx, rootName(n.root.Version()))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -262,8 +262,8 @@ func (n *publication) sweep(ctx context.Context) {
 	}
 }
 
-// bridges reports whether clients of the current root accept the new content.
-func (n *publication) bridges(ctx context.Context, timestamp, snapshot []byte) bool {
+// currentAccepts reports whether clients of the current root accept the new content.
+func (n *publication) currentAccepts(ctx context.Context, timestamp, snapshot []byte) bool {
 	if n.present.root == nil {
 		return false
 	}

@@ -97,7 +97,7 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 			return err
 		}
 		subject, by := s.claim.Subject, s.claim.Reviewer
-		if err := n.unsaid(ctx, s, data); err != nil {
+		if err := n.checkUnpublished(ctx, s, data); err != nil {
 			return err
 		}
 		if number := s.number(); number > 1 { // readers count from 1 to the first absent number
@@ -121,9 +121,9 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 	return nil
 }
 
-// unsaid refuses a statement whose number is already published: the same statement with
+// checkUnpublished refuses a statement whose number is already published: the same statement with
 // other signatures, or another statement of the role.
-func (n *publication) unsaid(ctx context.Context, s *statement, data []byte) error {
+func (n *publication) checkUnpublished(ctx context.Context, s *statement, data []byte) error {
 	name := s.file.role
 	var there struct {
 		Payload []byte `json:"payload"`
@@ -159,15 +159,15 @@ func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	if root == nil && len(d.files)+len(d.statements) > 0 {
 		return fmt.Errorf("repo: %s without a root is published by itself", recoveryRole)
 	}
-	says, err := readRecovery(f)
+	stated, err := readRecovery(f)
 	if err != nil {
 		return err
 	}
 	var tip *tuf.Root
 	if root != nil {
-		tip, err = n.present.chain.recoverable(says.Tip.Version)
+		tip, err = n.present.chain.recoverable(stated.Tip.Version)
 	} else {
-		tip, _, err = n.present.chain.recovery(says.Tip.Version)
+		tip, _, err = n.present.chain.recovery(stated.Tip.Version)
 	}
 	if err != nil {
 		return err

@@ -12,14 +12,14 @@ import (
 // newSigning prepares a request for a draft against the published state.
 func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, error) {
 	r = r.healing(d)
-	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, tip: p.root, parties: map[tuf.Key]string{}}
+	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, prev: p.root, parties: map[tuf.Key]string{}}
 	if d.recovery != nil {
-		says, err := readRecovery(d.recovery)
+		stated, err := readRecovery(d.recovery)
 		if err != nil {
 			return nil, err
 		}
-		if s.tip = p.chain.at(says.Tip.Version); s.tip == nil || s.tip.SHA256() != says.Tip.SHA256 {
-			return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d that is not published", recoveryRole, tuf.ErrMismatch, says.Tip.Version)
+		if s.prev = p.chain.at(stated.Tip.Version); s.prev == nil || s.prev.SHA256() != stated.Tip.SHA256 {
+			return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d that is not published", recoveryRole, tuf.ErrMismatch, stated.Tip.Version)
 		}
 	}
 	f := d.files["root"]
@@ -28,19 +28,19 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 		return nil, errEmpty
 	case f == nil:
 		s.layout = rootOf(p.root)
-	case s.tip != nil && f.version == s.tip.Version() && sum256(f.signed) == s.tip.SHA256():
-		s.root, s.layout = s.tip, rootOf(s.tip) // already published
+	case s.prev != nil && f.version == s.prev.Version() && sum256(f.signed) == s.prev.SHA256():
+		s.root, s.layout = s.prev, rootOf(s.prev) // already published
 	default:
 		// Verified as a client would, before anything is signed.
 		var proposal *tuf.Proposal
 		var err error
-		if s.tip == nil {
+		if s.prev == nil {
 			proposal, err = tuf.ProposeFirst(f.bytes(), r.judge())
 		} else {
-			proposal, err = s.tip.Propose(f.bytes())
+			proposal, err = s.prev.Propose(f.bytes())
 		}
 		if err != nil {
-			if s.tip != nil && f.base != s.tip.Version() {
+			if s.prev != nil && f.base != s.prev.Version() {
 				err = fmt.Errorf("%w: %w", f.behindRoot(p.chain), err)
 			}
 			return nil, fmt.Errorf("repo: %w", err)
@@ -180,8 +180,8 @@ func (s *signing) first(b *book, allowed bool) error {
 		switch {
 		case err != nil:
 			return err
-		case have != nil && have.SHA256 == s.tip.SHA256() && !b.body.Published:
-		case have == nil && (s.repo.cfg.UnsafeTrustStorage || pin != nil && pin.SHA256() == s.tip.SHA256()):
+		case have != nil && have.SHA256 == s.prev.SHA256() && !b.body.Published:
+		case have == nil && (s.repo.cfg.UnsafeTrustStorage || pin != nil && pin.SHA256() == s.prev.SHA256()):
 		default:
 			return fmt.Errorf("repo: root v1: %w: this handle did not sign it; publish it with a handle that did, or with Config.Pin set to it", ErrNoPin)
 		}

@@ -18,12 +18,12 @@ func (s *signing) item(f *draftFile) (*item, error) {
 	case f.role == recoveryRole || s.draft.statements[f.role] != nil:
 		return x, s.statementKeys(x)
 	case f.role == "root":
-		if s.tip != nil && s.draft.recovery == nil {
-			env, err := openEnvelope(s.tip.Bytes())
+		if s.prev != nil && s.draft.recovery == nil {
+			env, err := openEnvelope(s.prev.Bytes())
 			if err != nil {
 				return nil, err
 			}
-			x.was, x.version, x.expires = env.signed, s.tip.Version(), s.tip.Expires()
+			x.was, x.version, x.expires = env.signed, s.prev.Version(), s.prev.Expires()
 		}
 		return x, nil
 	}
@@ -158,12 +158,12 @@ func (s *signing) may(x *item, key tuf.Key) bool {
 	}
 	switch {
 	case x.file.role == recoveryRole:
-		return slices.ContainsFunc(rootOf(s.tip).recoveryKeys(), func(k tuf.Key) bool { return k == key })
+		return slices.ContainsFunc(rootOf(s.prev).recoveryKeys(), func(k tuf.Key) bool { return k == key })
 	case x.file.role == "root":
 		if len(s.fork) > 0 && in(rootOf(s.fork[len(s.fork)-1]).Parties) {
 			return true
 		}
-		return in(s.layout.Parties) || s.tip != nil && s.draft.recovery == nil && in(rootOf(s.tip).Parties)
+		return in(s.layout.Parties) || s.prev != nil && s.draft.recovery == nil && in(rootOf(s.prev).Parties)
 	}
 	if !slices.Contains(x.role.keys.Keys, key) {
 		return false

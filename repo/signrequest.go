@@ -17,7 +17,7 @@ type signing struct {
 	ctx           context.Context
 	tx            *Tx // on the published state
 	draft         *Draft
-	tip           *tuf.Root   // the root that the draft's root follows; nil for the first root
+	prev          *tuf.Root   // the root that the draft's root follows; nil for the first root
 	root          before      // the draft's root; nil if the root stays
 	layout        *Root       // after publication; nil for timestamp and snapshot
 	fork          []*tuf.Root // the fork that the draft's root follows too; nil for none

@@ -19,10 +19,10 @@ func (s *signing) dates(x *item) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %s v%d: %w: %w", text.Name(f.role), f.version, ErrDate, fmt.Errorf(format, args...))
 	}
-	if s.tip != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.tip.SHA256()) {
-		if at := s.tip.Charter().SignedAt(); at.After(now.Add(tolerance)) {
+	if s.prev != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.prev.SHA256()) {
+		if at := s.prev.Charter().SignedAt(); at.After(now.Add(tolerance)) {
 			return no("the published root v%d was signed at %s, this machine's clock is %s; if the clock is right, sign a root that follows it, and name its sha256 %s in Supersede",
-				s.tip.Version(), stamp(at), stamp(now), s.tip.SHA256())
+				s.prev.Version(), stamp(at), stamp(now), s.prev.SHA256())
 		}
 	}
 	if f.role == "root" {

@@ -41,7 +41,7 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	case until.After(now.Add(class.Hold.Max)):
 		return fmt.Errorf("repo: %s: %w: a hold until %s; %s at most, until %s", text.Name(target), fs.ErrInvalid, stamp(until), class.Hold.Max, stamp(now.Add(class.Hold.Max)))
 	}
-	listed, err := tx.anybodys(class, target)
+	listed, err := tx.anyEntry(class, target)
 	if err != nil {
 		return err
 	}
@@ -137,9 +137,9 @@ func (tx *Tx) Unhold(target string) error {
 	return fmt.Errorf("repo: %s: no hold names it: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
-// anybodys returns the first entry under a path in the roles of the class, in the
+// anyEntry returns the first entry under a path in the roles of the class, in the
 // charter's order.
-func (tx *Tx) anybodys(class Class, target string) (wire.Value, error) {
+func (tx *Tx) anyEntry(class Class, target string) (wire.Value, error) {
 	for _, role := range class.Roles {
 		v, err := tx.find(role.Role, target)
 		if err != nil || v != nil {

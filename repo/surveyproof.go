@@ -51,7 +51,7 @@ func (s *survey) statements(ctx context.Context, src storage.Source, x listed, s
 					}
 					break
 				}
-				if err := fn(name, data, s.vouched(data, role.Party, subject)); err != nil {
+				if err := fn(name, data, s.verifyStatement(data, role.Party, subject)); err != nil {
 					return err
 				}
 			}
@@ -60,9 +60,9 @@ func (s *survey) statements(ctx context.Context, src storage.Source, x listed, s
 	return nil
 }
 
-// vouched verifies a statement under the newest root, or else under an earlier one,
+// verifyStatement verifies a statement under the newest root, or else under an earlier one,
 // since the keys may have been rotated. Expiry is not checked here.
-func (s *survey) vouched(data []byte, party string, subject proof.Subject) (first error) {
+func (s *survey) verifyStatement(data []byte, party string, subject proof.Subject) (first error) {
 	for _, root := range slices.Backward(s.proves()) {
 		_, err := proof.OpenRefusal(data, root, party, subject)
 		if proof.Kind(data) != proof.RefusalType {

@@ -44,17 +44,17 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	places := append([]Mirror{{Source: storage.SourceOf(r.storage)}}, copies...)
+	mirrors := append([]Mirror{{Source: storage.SourceOf(r.storage)}}, copies...)
 	for i := range copies {
 		if copies[i].Name == "" {
-			places[i+1].Name = fmt.Sprintf("copy %d", i+1)
+			mirrors[i+1].Name = fmt.Sprintf("copy %d", i+1)
 		}
 	}
 	right := map[[16]byte]bool{}
 	var last *Report
 	var stays map[Finding]bool // findings of every pass so far
 	for range maxReads {
-		v := &verification{repo: r, places: places, right: right}
+		v := &verification{repo: r, mirrors: mirrors, right: right}
 		report, err := v.run(ctx, opened.Root())
 		if err != nil || report.OK() || !v.survey.moved(ctx) {
 			return report, err
@@ -80,8 +80,8 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 // run makes one pass.
 func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, error) {
 	v.report = &Report{At: v.repo.now()}
-	v.targets, v.names, v.told = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
-	v.survey = &survey{src: v.places[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
+	v.targets, v.names, v.reported = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
+	v.survey = &survey{src: v.mirrors[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
 		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
 		role: func(name string, t *tuf.Targets) error { return v.role(ctx, name, t) }}
 	if err := v.survey.run(ctx, pinned); err != nil {
@@ -100,7 +100,7 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	if err := v.ends(ctx); err != nil {
 		return nil, err
 	}
-	if err := v.strays(ctx); err != nil {
+	if err := v.unlistedFiles(ctx); err != nil {
 		return nil, err
 	}
 	s := v.survey
@@ -113,24 +113,24 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 
 // verification is one call of Verify.
 type verification struct {
-	repo   *Repo
-	survey *survey
-	report *Report
-	places []Mirror // the first is the repository itself
+	repo    *Repo
+	survey  *survey
+	report  *Report
+	mirrors []Mirror // the first is the repository itself
 	// Names are stored as a part of their hash, since there may be a million.
-	targets map[[16]byte]bool  // checked targets, by name, length and hashes
-	right   map[[16]byte]bool  // valid targets, by copy; also from earlier passes
-	names   map[[16]byte]bool  // names that metadata lists
-	told    map[[16]byte]bool  // reported files, by copy
-	keys    []keySet           // keys of delegated roles
-	unknown []storage.FileInfo // metadata without a signature of known keys
-	files   int
+	targets  map[[16]byte]bool  // checked targets, by name, length and hashes
+	right    map[[16]byte]bool  // valid targets, by copy; also from earlier passes
+	names    map[[16]byte]bool  // names that metadata lists
+	reported map[[16]byte]bool  // reported files, by copy
+	keys     []keySet           // keys of delegated roles
+	unknown  []storage.FileInfo // metadata without a signature of known keys
+	files    int
 }
 
 // add reports a finding. It keeps the first one for each file.
 func (v *verification) add(f Finding) error {
-	if key := short(f.Copy, f.Name); !v.told[key] {
-		v.told[key] = true
+	if key := short(f.Copy, f.Name); !v.reported[key] {
+		v.reported[key] = true
 		f.Text = text.Line(f.Text)
 		v.report.Findings = append(v.report.Findings, f)
 	}
@@ -142,7 +142,7 @@ func (v *verification) metadata(ctx context.Context, name string, data []byte) e
 	v.names[short(name)] = true
 	v.files++
 	v.repo.progress(storage.Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
-	for _, c := range v.places[1:] {
+	for _, c := range v.mirrors[1:] {
 		if c.RootsOnly && !isRootName(name) {
 			continue
 		}
@@ -222,7 +222,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 		return nil
 	}
 	v.targets[key], v.names[short(x.name)] = true, true
-	for i, p := range v.places {
+	for i, p := range v.mirrors {
 		if p.RootsOnly {
 			continue
 		}
@@ -269,7 +269,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 // statements checks reviewers' statements on a target.
 func (v *verification) statements(ctx context.Context, x listed) error {
 	here := map[string][]byte{}
-	for i, p := range v.places {
+	for i, p := range v.mirrors {
 		if p.RootsOnly {
 			continue
 		}
@@ -332,15 +332,15 @@ type sum struct {
 
 // recoveries checks the prepared recoveries after each root whose charter permits one.
 func (v *verification) recoveries(ctx context.Context) error {
-	told, chain := map[string]bool{}, v.survey.proves()
+	reported, chain := map[string]bool{}, v.survey.proves()
 	for i, root := range chain {
 		var ours recoveryFiles
-		for j, p := range v.places {
+		for j, p := range v.mirrors {
 			files, err := v.recovery(ctx, p, root)
 			if err != nil {
 				return err
 			}
-			if i+1 == len(chain) || v.told[short("", rootName(root.Version()+1))] { // no regular root follows
+			if i+1 == len(chain) || v.reported[short("", rootName(root.Version()+1))] { // no regular root follows
 				if err := v.half(ctx, p, files); err != nil {
 					return err
 				}
@@ -350,10 +350,10 @@ func (v *verification) recoveries(ctx context.Context) error {
 			} else if err := v.sameRecovery(p, ours, files); err != nil {
 				return err
 			}
-			if files.rec == nil || told[files.rec.ID()] {
+			if files.rec == nil || reported[files.rec.ID()] {
 				continue
 			}
-			told[files.rec.ID()] = true
+			reported[files.rec.ID()] = true
 			next, err := files.root()
 			if err != nil {
 				return err
@@ -441,7 +441,7 @@ func (v *verification) ends(ctx context.Context) error {
 }
 
 func (v *verification) end(ctx context.Context, name string) error {
-	for _, c := range v.places[1:] {
+	for _, c := range v.mirrors[1:] {
 		_, err := storage.ReadAll(ctx, c.Source, name, 1<<20)
 		switch {
 		case ctx.Err() != nil:

@@ -16,10 +16,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// strays lists files in metadata/ and targets/ that no metadata names, in the
+// unlistedFiles lists files in metadata/ and targets/ that no metadata names, in the
 // repository and on those copies that can list.
-func (v *verification) strays(ctx context.Context) error {
-	for _, p := range v.places {
+func (v *verification) unlistedFiles(ctx context.Context) error {
+	for _, p := range v.mirrors {
 		l, ok := p.Source.(storage.Lister)
 		if s, is := p.Source.(interface{ Unwrap() storage.Storage }); is {
 			l, ok = s.Unwrap().(storage.Lister)
@@ -32,30 +32,30 @@ func (v *verification) strays(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if v.names[short(info.Name)] && (!p.RootsOnly || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.told[short(p.Name, info.Name)] {
+				if v.names[short(info.Name)] && (!p.RootsOnly || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.reported[short(p.Name, info.Name)] {
 					continue
 				}
-				if err := v.stray(ctx, p, info); err != nil {
+				if err := v.unlistedFile(ctx, p, info); err != nil {
 					return err
 				}
 			}
 		}
-		if err := v.former(ctx, p); err != nil {
+		if err := v.recheckUnknown(ctx, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// former checks again the metadata files without a signature of known keys. They may
+// recheckUnknown checks again the metadata files without a signature of known keys. They may
 // belong to a removed product, whose keys a superseded list names that has been found
 // in the meantime. Those that remain are unknown files.
-func (v *verification) former(ctx context.Context, p Mirror) error {
+func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
 	for range v.survey.limits.Depth {
 		left, known := v.unknown, len(v.keys)
 		v.unknown = nil
 		for _, info := range left {
-			if err := v.stray(ctx, p, info); err != nil {
+			if err := v.unlistedFile(ctx, p, info); err != nil {
 				return err
 			}
 		}
@@ -76,7 +76,7 @@ func (v *verification) former(ctx context.Context, p Mirror) error {
 	return nil
 }
 
-func (v *verification) stray(ctx context.Context, p Mirror, info storage.FileInfo) error {
+func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.FileInfo) error {
 	f := Finding{Kind: FileOrphan, Copy: p.Name, Name: info.Name}
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
