@@ -199,8 +199,8 @@ func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease
 	return c, tx.copyName(class, party, c)
 }
 
-// checkAgreed checks that every other party of the class lists the same bytes. Bytes that a
-// party has not approved, or no longer lists, are not promoted.
+// checkAgreed checks that every other party of the class lists the same bytes. Bytes
+// that a party has not approved, or no longer lists, are not promoted.
 func (tx *Tx) checkAgreed(class Class, party, path string, have listedRelease) error {
 	for _, role := range class.Roles {
 		if role.Party == party {

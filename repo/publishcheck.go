@@ -121,8 +121,8 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 	return nil
 }
 
-// checkUnpublished refuses a statement whose number is already published: the same statement with
-// other signatures, or another statement of the role.
+// checkUnpublished refuses a statement whose number is already published: the same
+// statement with other signatures, or another statement of the role.
 func (n *publication) checkUnpublished(ctx context.Context, s *statement, data []byte) error {
 	name := s.file.role
 	var there struct {

@@ -60,8 +60,8 @@ func (s *survey) statements(ctx context.Context, src storage.Source, x listed, s
 	return nil
 }
 
-// verifyStatement verifies a statement under the newest root, or else under an earlier one,
-// since the keys may have been rotated. Expiry is not checked here.
+// verifyStatement verifies a statement under the newest root, or else under an earlier
+// one, since the keys may have been rotated. Expiry is not checked here.
 func (s *survey) verifyStatement(data []byte, party string, subject proof.Subject) (first error) {
 	for _, root := range slices.Backward(s.proves()) {
 		_, err := proof.OpenRefusal(data, root, party, subject)

@@ -47,9 +47,9 @@ func (v *verification) unlistedFiles(ctx context.Context) error {
 	return nil
 }
 
-// recheckUnknown checks again the metadata files without a signature of known keys. They may
-// belong to a removed product, whose keys a superseded list names that has been found
-// in the meantime. Those that remain are unknown files.
+// recheckUnknown checks again the metadata files without a signature of known keys.
+// They may belong to a removed product, whose keys a superseded list names that has
+// been found in the meantime. Those that remain are unknown files.
 func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
 	for range v.survey.limits.Depth {
 		left, known := v.unknown, len(v.keys)
