@@ -43,12 +43,12 @@ func (r *Repo) Clone(ctx context.Context, from storage.Source, pin []byte) (err 
 	root := opened.Root()
 	c := &cloning{repo: r, from: from, to: storage.SourceOf(r.storage), seen: map[[16]byte]bool{},
 		anchor: &anchor{points: []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}}}
-	c.survey = &survey{src: from, opt: r.judge(), found: foundIsError,
+	c.walker = &walker{src: from, opt: r.judge(), found: foundIsError,
 		opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
 		recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-	return c.survey.conflict(ctx, c.survey.run(ctx, root))
+	return c.walker.conflict(ctx, c.walker.run(ctx, root))
 }
 
 // foundIsError returns any finding as an error, for calls that stop at the first one.
@@ -67,7 +67,7 @@ func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 	if err != nil {
 		return err
 	}
-	return c.survey.listedIn(t, func(x listed) error {
+	return c.walker.listedIn(t, func(x listed) error {
 		key := short(x.name, x.sha512)
 		if c.seen[key] {
 			return nil
@@ -89,7 +89,7 @@ type cloning struct {
 	from   storage.Source
 	to     storage.Source // reads the storage of the mirror
 	anchor *anchor        // of source and mirror
-	survey *survey
+	walker *walker
 	old    []byte            // the mirror's timestamp, nil if there is none
 	seen   map[[16]byte]bool // targets
 	files  int
@@ -114,7 +114,7 @@ func (c *cloning) done(name string, n int64) {
 
 // opened refuses a rollback of the mirror before anything is written.
 func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error {
-	s := c.survey
+	s := c.walker
 	if !s.under.ConsistentSnapshot() {
 		return fmt.Errorf("repo: root v%d does not set consistent_snapshot, so the mirror would be inconsistent during the copy: %w", s.under.Version(), errors.ErrUnsupported)
 	}
@@ -151,7 +151,7 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 // ahead returns an error if the mirror has a newer root than the source, a regular root
 // in place of a recovered one, or a newer recovery.
 func (c *cloning) ahead(ctx context.Context) error {
-	s, storage := c.survey, c.repo.storage
+	s, storage := c.walker, c.repo.storage
 	tip := s.tip().Version()
 	roots := []int64{tip + 1}
 	for v, theirs := range s.recoveries {
@@ -204,10 +204,10 @@ func (c *cloning) target(ctx context.Context, x listed) error {
 	if err := c.copy(ctx, x); err != nil {
 		return err
 	}
-	if c.survey == nil { // export of the first draft of a repository
+	if c.walker == nil { // export of the first draft of a repository
 		return nil
 	}
-	for _, x := range c.survey.others(x) {
+	for _, x := range c.walker.others(x) {
 		if err := c.copy(ctx, x); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -249,7 +249,7 @@ func (c *cloning) statements(ctx context.Context, x listed) error {
 		return have, err
 	}
 	bad := map[string]bool{} // folders and roles
-	return c.survey.statements(ctx, c.from, x, have, func(name string, data []byte, err error) error {
+	return c.walker.statements(ctx, c.from, x, have, func(name string, data []byte, err error) error {
 		if err != nil && data == nil {
 			return err // the statement may exist, so the next call must retry
 		}

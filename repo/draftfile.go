@@ -131,7 +131,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 	if p := x.tx.present; p.root != nil {
 		root := p.chain.roots[0]
 		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
-		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
+		c.walker = &walker{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
 			opened: func(timestamp, snapshot []byte) error {
 				if !bytes.Equal(timestamp, p.timestamp) { // the draft was compared with an older one
 					return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
@@ -141,7 +141,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 			role:     func(_ string, t *tuf.Targets) error { return c.statementsOf(ctx, t) },
 			recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-		if err := c.survey.conflict(ctx, c.survey.run(ctx, root)); err != nil {
+		if err := c.walker.conflict(ctx, c.walker.run(ctx, root)); err != nil {
 			return err
 		}
 	}
@@ -157,7 +157,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err // a hold's entry may be of a file that is gone
 			}
-			if c.survey != nil { // what was said of it before, for whoever says more
+			if c.walker != nil { // what was said of it before, for whoever says more
 				if err := c.statements(ctx, entry); err != nil {
 					return err
 				}

@@ -56,7 +56,7 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 	for range maxReads {
 		v := &verification{repo: r, mirrors: mirrors, right: right}
 		report, err := v.run(ctx, opened.Root())
-		if err != nil || report.OK() || !v.survey.moved(ctx) {
+		if err != nil || report.OK() || !v.walker.moved(ctx) {
 			return report, err
 		}
 		// After a concurrent publish, the findings may mix two states.
@@ -81,13 +81,13 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, error) {
 	v.report = &Report{At: v.repo.now()}
 	v.targets, v.names, v.reported = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
-	v.survey = &survey{src: v.mirrors[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
+	v.walker = &walker{src: v.mirrors[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
 		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
 		role: func(name string, t *tuf.Targets) error { return v.role(ctx, name, t) }}
-	if err := v.survey.run(ctx, pinned); err != nil {
+	if err := v.walker.run(ctx, pinned); err != nil {
 		return nil, err
 	}
-	if root := v.survey.tip(); v.repo.ahead(root) > 0 {
+	if root := v.walker.tip(); v.repo.ahead(root) > 0 {
 		at := root.Charter().SignedAt()
 		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
 			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients use that as the current time", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
@@ -103,7 +103,7 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	if err := v.unlistedFiles(ctx); err != nil {
 		return nil, err
 	}
-	s := v.survey
+	s := v.walker
 	v.report.Root, v.report.Roles = s.tip().Version(), s.roles
 	if s.snap != nil {
 		v.report.Timestamp, v.report.Snapshot = s.ts.Version(), s.snap.Version()
@@ -114,7 +114,7 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 // verification is one call of Verify.
 type verification struct {
 	repo    *Repo
-	survey  *survey
+	walker  *walker
 	report  *Report
 	mirrors []Mirror // the first is the repository itself
 	// Names are stored as a part of their hash, since there may be a million.
@@ -179,12 +179,12 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 		return err
 	}
 	v.learn(keys)
-	err = v.survey.listedIn(t, func(x listed) error {
+	err = v.walker.listedIn(t, func(x listed) error {
 		if x.unstorable != nil {
 			return v.add(unstorable(roleName(t.Role(), t.Version()), x))
 		}
 		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
-		for _, x := range v.survey.others(x) {
+		for _, x := range v.walker.others(x) {
 			err = errors.Join(err, v.target(ctx, t, x, true))
 		}
 		return err
@@ -204,7 +204,7 @@ func unstorable(role string, x listed) Finding {
 // release reports release data that clients refuse. Entries of a hold role have other
 // data.
 func (v *verification) release(t *tuf.Targets, x listed) error {
-	if c := v.survey.under.Charter(); x.release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
+	if c := v.walker.under.Charter(); x.release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
 		return nil
 	}
 	if _, err := tuf.ParseRelease(x.release.JSON()); err != nil {
@@ -274,7 +274,7 @@ func (v *verification) statements(ctx context.Context, x listed) error {
 			continue
 		}
 		there := map[string]bool{}
-		err := v.survey.statements(ctx, p.Source, x, nil, func(name string, data []byte, err error) error {
+		err := v.walker.statements(ctx, p.Source, x, nil, func(name string, data []byte, err error) error {
 			there[name] = true
 			v.names[short(name)] = true
 			f := Finding{Kind: FileUntrusted, Copy: p.Name, Name: name, Err: err}
@@ -332,7 +332,7 @@ type sum struct {
 
 // recoveries checks the prepared recoveries after each root whose charter permits one.
 func (v *verification) recoveries(ctx context.Context) error {
-	reported, chain := map[string]bool{}, v.survey.proves()
+	reported, chain := map[string]bool{}, v.walker.proves()
 	for i, root := range chain {
 		var ours recoveryFiles
 		for j, p := range v.mirrors {
@@ -428,8 +428,8 @@ func (v *verification) sameRecovery(p Mirror, ours, theirs recoveryFiles) error 
 // ends looks on the copies for roots beyond the repository's newest, and for regular
 // roots where the repository has a recovery root. Clients would continue with them.
 func (v *verification) ends(ctx context.Context) error {
-	after := map[int64]bool{v.survey.tip().Version(): true}
-	for n := range v.survey.recoveries {
+	after := map[int64]bool{v.walker.tip().Version(): true}
+	for n := range v.walker.recoveries {
 		after[n] = true
 	}
 	for _, n := range slices.Sorted(maps.Keys(after)) {

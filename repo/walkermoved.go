@@ -11,7 +11,7 @@ import (
 
 // moved reports whether something was published since the walk began. Its findings may
 // then mix two states.
-func (s *survey) moved(ctx context.Context) bool {
+func (s *walker) moved(ctx context.Context) bool {
 	if s.looked {
 		now, err := storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
 		if err == nil && (s.timestamp == nil || !bytes.Equal(now, s.timestamp)) {
@@ -26,7 +26,7 @@ func (s *survey) moved(ctx context.Context) bool {
 }
 
 // conflict turns an error that may result from a concurrent publish into [ErrConflict].
-func (s *survey) conflict(ctx context.Context, err error) error {
+func (s *walker) conflict(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, ErrConflict) || ctx.Err() != nil || !s.moved(ctx) {
 		return err
 	}

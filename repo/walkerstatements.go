@@ -15,7 +15,7 @@ import (
 // statements calls fn for each statement in src alongside a target's file, role by
 // role, in order. An invalid one has the reason as err. One that can't be read ends the
 // role's sequence. skip selects files to skip; may be nil.
-func (s *survey) statements(ctx context.Context, src storage.Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
+func (s *walker) statements(ctx context.Context, src storage.Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
 	c := s.tip().Charter()
 	if c == nil {
 		return nil
@@ -62,7 +62,7 @@ func (s *survey) statements(ctx context.Context, src storage.Source, x listed, s
 
 // verifyStatement verifies a statement under the newest root, or else under an earlier
 // one, since the keys may have been rotated. Expiry is not checked here.
-func (s *survey) verifyStatement(data []byte, party string, subject proof.Subject) (first error) {
+func (s *walker) verifyStatement(data []byte, party string, subject proof.Subject) (first error) {
 	for _, root := range slices.Backward(s.proves()) {
 		_, err := proof.OpenRefusal(data, root, party, subject)
 		if proof.Kind(data) != proof.RefusalType {

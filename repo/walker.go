@@ -17,10 +17,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// survey walks a whole repository in a source, from a pin on, in the order of the
+// walker walks a whole repository in a source, from a pin on, in the order of the
 // client workflow (TUF 5), and verifies with package tuf what clients would open. It
 // holds one branch of the delegations in memory.
-type survey struct {
+type walker struct {
 	src    storage.Source
 	opt    *tuf.Options
 	limits tuf.Limits
@@ -61,11 +61,11 @@ type survey struct {
 	own        map[string]bool // the roles that the root names
 }
 
-// maxSurveyed bounds the roles of one walk.
-const maxSurveyed = 1 << 20
+// maxWalked bounds the roles of one walk.
+const maxWalked = 1 << 20
 
 // report makes a finding of an error.
-func (s *survey) report(ctx context.Context, name string, err error) error {
+func (s *walker) report(ctx context.Context, name string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -86,7 +86,7 @@ func kindOf(err error) FindingKind {
 }
 
 // dated reports an expired file.
-func (s *survey) dated(name string, expires time.Time) error {
+func (s *walker) dated(name string, expires time.Time) error {
 	if s.now.IsZero() || s.now.Before(expires) {
 		return nil
 	}
@@ -94,7 +94,7 @@ func (s *survey) dated(name string, expires time.Time) error {
 }
 
 // run walks everything; pinned is the trusted root.
-func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
+func (s *walker) run(ctx context.Context, pinned *tuf.Root) error {
 	s.done = map[string]bool{}
 	s.limits = s.opt.Limits.WithDefaults()
 	roots, err := s.walkRoots(ctx, pinned)
@@ -142,13 +142,13 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 	return s.meta(timestampName, timestamp)
 }
 
-func (s *survey) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
+func (s *walker) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
 
 // walkRoots reads every root. From the pin's root on, each must follow from the one
 // before. Older roots, which clients with older pins need, must lead to the pin's root.
 // In a repository without charter, older roots may be missing or have an unsupported
 // form.
-func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
+func (s *walker) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
 	files = map[int64][]byte{}
 	s.recoveries = map[int64]recoveryFiles{}
 	var last *tuf.Root // the end of an unbroken chain from root 1 on
@@ -223,7 +223,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 }
 
 // reportRoot makes a finding of an error of root n, unless the error is permitted.
-func (s *survey) reportRoot(ctx context.Context, pinned *tuf.Root, n int64, name string, err error) error {
+func (s *walker) reportRoot(ctx context.Context, pinned *tuf.Root, n int64, name string, err error) error {
 	missing := errors.Is(err, fs.ErrNotExist)
 	if pinned.Charter() == nil && (n < pinned.Version() && errors.Is(err, tuf.ErrUntrusted) || n <= pinned.Version() && missing) {
 		return nil
@@ -232,11 +232,11 @@ func (s *survey) reportRoot(ctx context.Context, pinned *tuf.Root, n int64, name
 }
 
 // proves returns the roots under which content and statements count.
-func (s *survey) proves() []*tuf.Root { return s.chain[s.believed:] }
+func (s *walker) proves() []*tuf.Root { return s.chain[s.believed:] }
 
 // recoveryOf looks for a recovery after root; if there is none, it returns the error
 // none.
-func (s *survey) recoveryOf(ctx context.Context, root *tuf.Root, none error) (recoveryFiles, error) {
+func (s *walker) recoveryOf(ctx context.Context, root *tuf.Root, none error) (recoveryFiles, error) {
 	f, err := recoveryOf(ctx, s.src, root)
 	if err != nil {
 		if err := s.report(ctx, f.names[0], err); err != nil {
@@ -252,7 +252,7 @@ func (s *survey) recoveryOf(ctx context.Context, root *tuf.Root, none error) (re
 
 // end removes recovery roots from the end of the chain if no content is signed under
 // them, since they are not in force yet.
-func (s *survey) end(signed *tuf.Root) error {
+func (s *walker) end(signed *tuf.Root) error {
 	for s.tip().Version() > s.ordinary && s.tip() != signed && len(s.proves()) > 1 {
 		s.chain = s.chain[:len(s.chain)-1]
 	}
@@ -265,7 +265,7 @@ func (s *survey) end(signed *tuf.Root) error {
 
 // openContent opens timestamp and snapshot under the newest root whose keys signed
 // them; nil if there are none.
-func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
+func (s *walker) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
 	timestamp, err = storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
 	s.looked = err == nil || errors.Is(err, fs.ErrNotExist)
 	if err != nil {
@@ -338,7 +338,7 @@ type step struct {
 
 // walkRoles opens every role once for each delegator, since verification under one
 // delegator does not carry over to another.
-func (s *survey) walkRoles(ctx context.Context) error {
+func (s *walker) walkRoles(ctx context.Context) error {
 	var stack []step
 	for _, role := range slices.Backward(topRoles(s.under)) {
 		stack = append(stack, step{nil, role})
@@ -347,8 +347,8 @@ func (s *survey) walkRoles(ctx context.Context) error {
 	for len(stack) > 0 {
 		at := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if len(visited) >= maxSurveyed {
-			return fmt.Errorf("repo: more than %d roles", maxSurveyed)
+		if len(visited) >= maxWalked {
+			return fmt.Errorf("repo: more than %d roles", maxWalked)
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -366,7 +366,7 @@ func (s *survey) walkRoles(ctx context.Context) error {
 		}
 		var next []step
 		for _, role := range names {
-			if len(visited) >= maxSurveyed {
+			if len(visited) >= maxWalked {
 				break
 			}
 			if pair := (child{t.Role(), role}); !visited[pair] {
@@ -382,7 +382,7 @@ func (s *survey) walkRoles(ctx context.Context) error {
 
 // children names the roles to which t delegates, and reports hash bins that no client
 // can open.
-func (s *survey) children(ctx context.Context, t *tuf.Targets) ([]string, error) {
+func (s *walker) children(ctx context.Context, t *tuf.Targets) ([]string, error) {
 	if s.listed == nil {
 		s.listed, s.own = snapNames(s.snap), map[string]bool{"root": true, "timestamp": true, "snapshot": true}
 		for _, role := range topRoles(s.under) {
@@ -401,7 +401,7 @@ func (s *survey) children(ctx context.Context, t *tuf.Targets) ([]string, error)
 }
 
 // nameOf returns the name of a role's file.
-func (s *survey) nameOf(t *tuf.Targets) string {
+func (s *walker) nameOf(t *tuf.Targets) string {
 	f, err := s.snap.RoleFile(t.Role())
 	if err != nil {
 		return roleName(t.Role(), t.Version())
@@ -411,7 +411,7 @@ func (s *survey) nameOf(t *tuf.Targets) string {
 
 // openRole opens one role and passes it on if it is new. t is nil if it can't be
 // opened, which is reported.
-func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err error) {
+func (s *walker) openRole(ctx context.Context, at step) (t *tuf.Targets, err error) {
 	name := at.role
 	var data []byte
 	get := func(f tuf.RoleFile) (got []byte, err error) {
@@ -447,7 +447,7 @@ func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 // others returns the further names under which clients may request the file, of those
 // that a storage can hold: some clients prefer the longer hash, and some repositories
 // serve both.
-func (s *survey) others(x listed) []listed {
+func (s *walker) others(x listed) []listed {
 	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
 		return nil
 	}
@@ -458,7 +458,7 @@ func (s *survey) others(x listed) []listed {
 }
 
 // listedIn calls fn for each target that t lists, until fn returns an error.
-func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
+func (s *walker) listedIn(t *tuf.Targets, fn func(listed) error) error {
 	targets, err := memberOf(t, "targets")
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func (v *verification) unlistedFiles(ctx context.Context) error {
 // They may belong to a removed product, whose keys a superseded list names that has
 // been found in the meantime. Those that remain are unknown files.
 func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
-	for range v.survey.limits.Depth {
+	for range v.walker.limits.Depth {
 		left, known := v.unknown, len(v.keys)
 		v.unknown = nil
 		for _, info := range left {
@@ -186,7 +186,7 @@ func (v *verification) foreign(role string, version int64, data []byte) (why str
 		return fmt.Sprintf("its content is a %s", text.Quote(env.typ)), false
 	}
 	var sets []keySet
-	for _, root := range v.survey.proves() {
+	for _, root := range v.walker.proves() {
 		sets = append(sets, rootKeys(root, role)...)
 	}
 	for _, k := range v.keys {
@@ -221,7 +221,7 @@ func (v *verification) learn(keys []keySet) {
 // just written, of a role whose keys a root names.
 func (v *verification) coming(info storage.FileInfo) bool {
 	role, version := splitRoleName(info.Name)
-	s := v.survey
+	s := v.walker
 	listed := int64(0)
 	if s.snap != nil {
 		if f, err := s.snap.RoleFile(role); role == "snapshot" {
