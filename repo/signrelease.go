@@ -98,9 +98,9 @@ func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, 
 		}
 		slices.Sort(sums[t.SHA256])
 		for _, path := range sums[t.SHA256] {
-			// A recall by this role applies to the bytes under all of its paths. A
-			// refusal, or a recall by another role of the party, does not apply to
-			// unchanged entries of this role.
+			// A recall by this role applies to the bytes under all of its paths. A refusal
+			// under another path, or a statement by another role of the party, does not
+			// apply to unchanged entries of this role.
 			if (t.Kind == "refusal" && path != t.Path || t.Role != x.top) && string(before.targets[path]) == string(after.targets[path]) {
 				continue
 			}
