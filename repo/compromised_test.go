@@ -321,7 +321,7 @@ func TestCompromisedBelow(t *testing.T) {
 				}
 			}
 			err := w.refused(repo.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.compromised); return err })
-			if !strings.Contains(err.Error(), "bring metadata/1.vendor-agent.b-") {
+			if !strings.Contains(err.Error(), "restore metadata/1.vendor-agent.b-") {
 				t.Error(err)
 			}
 		})

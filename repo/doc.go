@@ -140,8 +140,8 @@
 //     their validity. It completes an interrupted publish.
 //   - Every day, without keys: [Repo.Status]. Raise an alarm at [UrgencyUrgent], and at
 //     [UrgencySoon] for roles that keys of other people must sign: a root needs all
-//     parties and some weeks. A review centre runs it over [ReadOnly] and stages
-//     [Tx.Renew] when its own roles have reached Soon.
+//     parties and some weeks. A review centre runs it over [storage.ReadOnly] and
+//     stages [Tx.Renew] when its own roles have reached Soon.
 //   - Every day, if a class is published every few minutes: [Repo.Prune]. It keeps
 //     every file that a client with an unexpired timestamp may still request.
 //   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
