@@ -30,7 +30,7 @@ func (r *Repo) pinRoot() (*tuf.Root, error) {
 		if len(r.cfg.Pin) == 0 {
 			return
 		}
-		r.pinned.root, r.pinned.err = openAnchor(r.cfg.Pin, r.judge())
+		r.pinned.root, r.pinned.err = openAnchor(r.cfg.Pin, r.tufOptions())
 		if r.pinned.err != nil {
 			r.pinned.err = fmt.Errorf("repo: Config.Pin: %w", r.pinned.err)
 		}
@@ -59,7 +59,7 @@ func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &anchor{heals: r.heals, opt: r.judge()}
+	a := &anchor{heals: r.heals, opt: r.tufOptions()}
 	repoID := ""
 	if pin != nil {
 		a.points = append(a.points, point{version: pin.Version(), sha256: pin.SHA256(), whose: "pin"})
@@ -84,14 +84,14 @@ func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 // claimed returns the repository id that the first root in the storage claims, which is
 // not verified; "" for an empty storage.
 func (r *Repo) claimed(ctx context.Context) (string, error) {
-	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(1), r.judge().Limits.WithDefaults().Root)
+	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(1), r.tufOptions().Limits.WithDefaults().Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	root, err := tuf.OpenRoot(data, r.judge())
+	root, err := tuf.OpenRoot(data, r.tufOptions())
 	if err != nil {
 		return "", fmt.Errorf("repo: %w", err)
 	}

@@ -226,7 +226,7 @@ func (r *bookRole) high() *bookContent {
 // lacks although no regular root has cancelled the recovery; nil if there is none.
 func (b *book) leaves(c *chain) *bookRoot {
 	x := b.body.Recovered
-	if x == nil || c.ordinary > b.body.Root.Version {
+	if x == nil || c.regular > b.body.Root.Version {
 		return nil
 	}
 	if root := c.at(x.Version); root != nil && root.SHA256() == x.SHA256 {
@@ -385,7 +385,7 @@ func (b *book) seeRoots(c *chain) {
 	if len(c.roots) == 0 {
 		return
 	}
-	regular := c.at(c.ordinary)
+	regular := c.at(c.regular)
 	if regular == nil {
 		regular = c.last()
 	}

@@ -87,7 +87,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		r.progress(storage.Progress{Path: name, Done: length, Total: length, Files: files})
 		return nil
 	}
-	s := &walker{src: src, opt: r.judge(), found: foundIsError}
+	s := &walker{src: src, opt: r.tufOptions(), found: foundIsError}
 	s.meta = func(name string, data []byte) error {
 		if !opts.Metadata && opts.Targets == nil && !isRootName(name) {
 			return nil

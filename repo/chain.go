@@ -62,8 +62,8 @@ type chain struct {
 	roots     []*tuf.Root             // verified, in order of versions, without a gap
 	older     []RootFile              // the roots before them, which are not verified
 	recovered map[int64]recoveryFiles // by the version of the recovered root
-	ordinary  int64                   // version of the newest regular root
-	junk      error                   // why the files with the names of a recovery are invalid; nil: there are none
+	regular   int64                   // version of the newest regular root
+	invalid   error                   // why the files with the names of a recovery are invalid; nil: there are none
 	timestamp []byte                  // used to decide whether a recovery is in use; nil: no decision was needed
 }
 
@@ -155,7 +155,7 @@ func (r *Repo) fromFirst(ctx context.Context, a *anchor) (*chain, error) {
 
 // older returns the chain of the trusted roots, with the files of the roots before them.
 func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (*chain, error) {
-	c := &chain{recovered: map[int64]recoveryFiles{}, junk: walked.junk}
+	c := &chain{recovered: map[int64]recoveryFiles{}, invalid: walked.invalid}
 	for n := int64(1); n < believed[0].Version(); n++ {
 		if root := walked.at(n); root != nil {
 			c.older = append(c.older, walked.files(root)...)
@@ -182,11 +182,11 @@ func (c *chain) add(root *tuf.Root, f recoveryFiles) {
 	if f.rec != nil {
 		c.recovered[root.Version()] = f
 	} else {
-		c.ordinary = root.Version()
+		c.regular = root.Version()
 	}
 }
 
-func (r *Repo) rootLimit() int64 { return r.judge().Limits.WithDefaults().Root }
+func (r *Repo) rootLimit() int64 { return r.tufOptions().Limits.WithDefaults().Root }
 
 // readRoot reads a root and verifies only its own signatures.
 func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
@@ -194,7 +194,7 @@ func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := tuf.OpenRoot(data, r.judge())
+	root, err := tuf.OpenRoot(data, r.tufOptions())
 	if err == nil && root.Version() != version {
 		err = &tuf.Error{Role: "root", Version: root.Version(), Err: tuf.ErrVersion, Detail: fmt.Sprintf("the file must contain root v%d", version)}
 	}
@@ -237,7 +237,7 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 			if errors.Is(err, tuf.ErrUntrusted) {
 				// An invalid recovery is ignored: an attacker who can write it could also
 				// remove a valid one.
-				c.junk, err = fmt.Errorf("%s: %w", text.Name(f.names[0]), err), nil
+				c.invalid, err = fmt.Errorf("%s: %w", text.Name(f.names[0]), err), nil
 				f.rec = nil
 			}
 			if err == nil && f.rec == nil {
@@ -262,14 +262,14 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 // keys have not signed the timestamp. Until then a recovery is a proposal, and any
 // regular root takes precedence.
 func (r *Repo) endChain(ctx context.Context, c *chain) error {
-	if c.last().Version() == c.ordinary {
+	if c.last().Version() == c.regular {
 		return nil
 	}
 	var err error
 	if c.timestamp, err = r.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for n := c.last().Version(); n > c.ordinary && len(c.roots) > 1; n-- {
+	for n := c.last().Version(); n > c.regular && len(c.roots) > 1; n-- {
 		if _, err := c.last().Timestamp(c.timestamp, nil, longAgo); err == nil {
 			break
 		}
@@ -290,7 +290,7 @@ func (c *chain) recoverable(version int64) (*tuf.Root, error) {
 		return c.last(), nil
 	case c.at(version) == nil:
 		return nil, fmt.Errorf("repo: there is no root v%d, the newest is v%d", version, last)
-	case version < c.ordinary:
+	case version < c.regular:
 		return nil, fmt.Errorf("repo: %w: root v%d has a regular successor", ErrStale, version)
 	case version < last-1:
 		return nil, fmt.Errorf("repo: %w: root v%d has a recovered successor, which has one too", ErrStale, version)

@@ -36,14 +36,14 @@ import (
 // again. Clone does not remove old files; see [Repo.Prune].
 func (r *Repo) Clone(ctx context.Context, from storage.Source, pin []byte) (err error) {
 	defer oneLine(&err)
-	opened, err := tuf.OpenPin(pin, r.judge())
+	opened, err := tuf.OpenPin(pin, r.tufOptions())
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	root := opened.Root()
 	c := &cloning{repo: r, from: from, to: storage.SourceOf(r.storage), seen: map[[16]byte]bool{},
 		anchor: &anchor{points: []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}}}
-	c.walker = &walker{src: from, opt: r.judge(), found: foundIsError,
+	c.walker = &walker{src: from, opt: r.tufOptions(), found: foundIsError,
 		opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
@@ -181,8 +181,8 @@ func (c *cloning) ahead(ctx context.Context) error {
 	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
 		return err
 	}
-	if err == nil && chain.ordinary > tip {
-		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.ordinary, tip, tuf.ErrRollback)
+	if err == nil && chain.regular > tip {
+		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.regular, tip, tuf.ErrRollback)
 	}
 	return nil
 }

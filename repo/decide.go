@@ -69,7 +69,7 @@ func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 	if err != nil {
 		return err
 	}
-	if err := judged(target, entry); err != nil {
+	if err := checkReleaseFields(target, entry); err != nil {
 		return err
 	}
 	subject, err := subjectOf(target, entry)

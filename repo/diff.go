@@ -126,7 +126,7 @@ func (x *comparison) root() (*Root, error) {
 	var next *tuf.Proposal
 	var err error
 	if published == nil {
-		next, err = tuf.ProposeFirst(f.bytes(), x.tx.repo.judge())
+		next, err = tuf.ProposeFirst(f.bytes(), x.tx.repo.tufOptions())
 	} else {
 		next, err = published.Propose(f.bytes())
 	}

@@ -130,7 +130,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 	if p := x.tx.present; p.root != nil {
 		root := p.chain.roots[0]
 		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
-		c.walker = &walker{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
+		c.walker = &walker{src: c.from, opt: r.tufOptions(), rootsOnly: p.snap == nil, found: foundInExport,
 			opened: func(timestamp, snapshot []byte) error {
 				if !bytes.Equal(timestamp, p.timestamp) { // another state than the draft was compared with
 					return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)

@@ -163,7 +163,7 @@ func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error)
 
 // releaseOf reads the release data of an entry; ok is false if there is none. If the
 // data is invalid, product, version, channel and platform are returned as written, and
-// of the other fields only the valid ones. See judged.
+// of the other fields only the valid ones. See checkReleaseFields.
 func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	e, err := parseEntry(v)
 	if err != nil || e.release == nil {
@@ -187,8 +187,8 @@ func isPlain(v wire.Value) bool {
 	return err != nil || e.release == nil
 }
 
-// judged returns an error for an entry whose release data clients refuse.
-func judged(target string, v wire.Value) error {
+// checkReleaseFields returns an error for an entry whose release data clients refuse.
+func checkReleaseFields(target string, v wire.Value) error {
 	e, err := parseEntry(v)
 	if err == nil && e.release != nil {
 		_, err = tuf.ParseRelease(e.release.JSON())

@@ -119,7 +119,7 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 				return err
 			}
 			p := &Pending{Path: path, Name: l.Name, Length: l.Length, SHA256: l.SHA256, Release: l.Release, ListedBy: []string{role.Role}}
-			if err := judged(path, v); err != nil {
+			if err := checkReleaseFields(path, v); err != nil {
 				p.Changes = append(p.Changes, text.Line(err.Error()))
 			}
 			if other != nil {

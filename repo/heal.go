@@ -36,7 +36,7 @@ func (tx *Tx) Heal(fork ...[]byte) error {
 	if p.root == nil {
 		return errEmpty
 	}
-	roots, err := openFork(p.chain, fork, tx.repo.judge())
+	roots, err := openFork(p.chain, fork, tx.repo.tufOptions())
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
 	if d.recovery != nil {
 		return nil, fmt.Errorf("repo: %w: a recovery can't heal a fork", ErrHeal)
 	}
-	fork, err := openFork(c, d.heals, r.judge())
+	fork, err := openFork(c, d.heals, r.tufOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +115,6 @@ func (b *book) leaveFork(c *chain, fork []*tuf.Root) {
 		b.body.HighRoot = nil
 	}
 	if in(b.body.Root) {
-		b.body.Root = newBookRoot(c.at(c.ordinary))
+		b.body.Root = newBookRoot(c.at(c.regular))
 	}
 }

@@ -127,8 +127,8 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 			why = err
 		}
 	}
-	if p.chain.junk != nil {
-		return fmt.Errorf("repo: the published metadata verifies under no root: %w; a possible cause: %w", why, p.chain.junk)
+	if p.chain.invalid != nil {
+		return fmt.Errorf("repo: the published metadata verifies under no root: %w; a possible cause: %w", why, p.chain.invalid)
 	}
 	return fmt.Errorf("repo: the published metadata verifies under no root: %w", why)
 }
@@ -209,7 +209,7 @@ func (r *Repo) note(ctx context.Context, p *present) {
 			contents[x.role] = bookContent{Version: version, SHA256: sum256(env.signed)}
 		}
 	}
-	root := p.chain.at(p.chain.ordinary)
+	root := p.chain.at(p.chain.regular)
 	newer := func(b *book) bool {
 		return b.body.Published && root != nil && !slices.ContainsFunc(b.points(), func(x point) bool { return x.version >= root.Version() })
 	}

@@ -106,7 +106,7 @@ func (tx *Tx) SetRollout(party string, release ReleaseID, channel string, percen
 		if err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(path), err)
 		}
-		if err := judged(path, entry); err != nil {
+		if err := checkReleaseFields(path, entry); err != nil {
 			return err
 		}
 		if err := tx.list(roles, path, entry); err != nil {
@@ -172,7 +172,7 @@ func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease
 	if err != nil {
 		return none, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
-	if err := judged(path, entry); err != nil {
+	if err := checkReleaseFields(path, entry); err != nil {
 		return none, err
 	}
 	rel := have.Release

@@ -78,7 +78,7 @@ func (n *publication) takeRoot(f *draftFile) error {
 	var err error
 	n.newRoot = f.bytes()
 	if n.root == nil {
-		n.root, err = tuf.OpenRoot(n.newRoot, n.repo.judge())
+		n.root, err = tuf.OpenRoot(n.newRoot, n.repo.tufOptions())
 	} else if f.version <= n.root.Version() {
 		return fmt.Errorf("repo: %w", f.behindRoot(n.present.chain))
 	} else {

@@ -72,9 +72,9 @@ type pinned struct {
 // root is published.
 const publishTolerance = 5 * time.Minute
 
-// judge returns the options to open metadata. Snapshots of earlier versions list
+// tufOptions returns the options to open metadata. Snapshots of earlier versions list
 // no lengths; the next snapshot does, so files of any permitted size are read here.
-func (r *Repo) judge() *tuf.Options {
+func (r *Repo) tufOptions() *tuf.Options {
 	o := &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback}
 	o.Limits.Unlisted = o.Limits.WithDefaults().Targets
 	return o

@@ -35,7 +35,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 		var proposal *tuf.Proposal
 		var err error
 		if s.prev == nil {
-			proposal, err = tuf.ProposeFirst(f.bytes(), r.judge())
+			proposal, err = tuf.ProposeFirst(f.bytes(), r.tufOptions())
 		} else {
 			proposal, err = s.prev.Propose(f.bytes())
 		}
@@ -157,7 +157,7 @@ func (r *Repo) known(ctx context.Context, p *present, b *book) error {
 		return fmt.Errorf("repo: %w: this machine has no record of repository %s; use or import the ledger of the party, or compare %s with another machine and call Adopt with it",
 			ErrNoLedger, p.root.Charter().RepoID(), digest)
 	}
-	a := &anchor{book: b, heals: r.heals, opt: r.judge()}
+	a := &anchor{book: b, heals: r.heals, opt: r.tufOptions()}
 	a.points = b.points()
 	return a.check(p.chain)
 }

@@ -49,7 +49,7 @@ func (s *signing) releases(x *item) error {
 		if isPlain(v) || was[path.String()] == string(v) {
 			continue
 		}
-		if err := judged(path.String(), v); err != nil {
+		if err := checkReleaseFields(path.String(), v); err != nil {
 			return err
 		}
 	}

@@ -125,7 +125,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	}
 	if prev == nil {
 		// Pin would refuse it too, but only after keys have signed.
-		if _, err := tuf.ProposeFirst(f.bytes(), tx.repo.judge()); err != nil {
+		if _, err := tuf.ProposeFirst(f.bytes(), tx.repo.tufOptions()); err != nil {
 			return fmt.Errorf("repo: %w", err)
 		}
 		if why := tx.root.unpinnable(tx.repo.cfg.Review, now); len(why) > 0 {

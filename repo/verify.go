@@ -40,7 +40,7 @@ type Mirror struct {
 // wraps [ErrConflict].
 func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Report, err error) {
 	defer oneLine(&err)
-	opened, err := tuf.OpenPin(pin, r.judge())
+	opened, err := tuf.OpenPin(pin, r.tufOptions())
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
@@ -81,7 +81,7 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, error) {
 	v.report = &Report{At: v.repo.now()}
 	v.targets, v.names, v.reported = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
-	v.walker = &walker{src: v.mirrors[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
+	v.walker = &walker{src: v.mirrors[0].Source, opt: v.repo.tufOptions(), now: v.report.At, found: v.add,
 		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
 		role: func(name string, t *tuf.Targets) error { return v.role(ctx, name, t) }}
 	if err := v.walker.run(ctx, pinned); err != nil {

@@ -48,7 +48,7 @@ type walker struct {
 	// recoveries by the version of the root before them. At the end of the chain, a
 	// recovery counts only if content is signed under it.
 	recoveries map[int64]recoveryFiles
-	ordinary   int64  // version of the newest root that is not a recovery root
+	regular    int64  // version of the newest root that is not a recovery root
 	absent     int64  // version of the first absent root; 0: the walk of the roots ended with a fault
 	timestamp  []byte // as read; nil if there was none
 	looked     bool   // the timestamp was read or is absent
@@ -208,7 +208,7 @@ func (s *walker) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			files[n] = data
 		}
 		if f.rec == nil || n == pinned.Version() {
-			s.ordinary = max(s.ordinary, n)
+			s.regular = max(s.regular, n)
 		}
 	}
 	s.believed = slices.IndexFunc(s.chain, func(r *tuf.Root) bool { return r == pinned })
@@ -253,7 +253,7 @@ func (s *walker) recoveryOf(ctx context.Context, root *tuf.Root, none error) (re
 // end removes recovery roots from the end of the chain if no content is signed under
 // them, since they are not in force yet.
 func (s *walker) end(signed *tuf.Root) error {
-	for s.tip().Version() > s.ordinary && s.tip() != signed && len(s.proves()) > 1 {
+	for s.tip().Version() > s.regular && s.tip() != signed && len(s.proves()) > 1 {
 		s.chain = s.chain[:len(s.chain)-1]
 	}
 	name := rootName(s.tip().Version())
