@@ -138,7 +138,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 	if err := z.Close(); err != nil || opts.Report == nil || s.snap == nil {
 		return err
 	}
-	use.earlier(s.tip().Expires())
+	use.earlier(s.newest().Expires())
 	for _, expires := range []time.Time{s.ts.Expires(), s.snap.Expires()} {
 		if expires.Before(use.Until) {
 			use.Until = expires

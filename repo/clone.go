@@ -152,14 +152,14 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 // in place of a recovered one, or a newer recovery.
 func (c *cloning) ahead(ctx context.Context) error {
 	s, storage := c.walker, c.repo.storage
-	tip := s.tip().Version()
-	roots := []int64{tip + 1}
+	newest := s.newest().Version()
+	roots := []int64{newest + 1}
 	for v, theirs := range s.recoveries {
-		if v >= tip {
+		if v >= newest {
 			continue // the recovery is not in use
 		}
 		roots = append(roots, v+1)
-		ours, err := recoveryIn(ctx, storage, theirs.tip)
+		ours, err := recoveryIn(ctx, storage, theirs.before)
 		if err != nil {
 			return err
 		}
@@ -174,15 +174,15 @@ func (c *cloning) ahead(ctx context.Context) error {
 			return err
 		}
 	}
-	if ours, err := recoveryIn(ctx, storage, s.tip()); err != nil || ours.rec == nil {
+	if ours, err := recoveryIn(ctx, storage, s.newest()); err != nil || ours.rec == nil {
 		return err
 	}
 	chain, err := c.repo.readChain(ctx, c.anchor)
 	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
 		return err
 	}
-	if err == nil && chain.regular > tip {
-		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.regular, tip, tuf.ErrRollback)
+	if err == nil && chain.regular > newest {
+		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.regular, newest, tuf.ErrRollback)
 	}
 	return nil
 }
@@ -267,7 +267,7 @@ func (c *cloning) statements(ctx context.Context, x listed) error {
 
 // recovery copies a recovery, unless the mirror has a later one.
 func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
-	ours, err := recoveryIn(ctx, c.repo.storage, theirs.tip)
+	ours, err := recoveryIn(ctx, c.repo.storage, theirs.before)
 	if err != nil || ours.rec != nil && ours.counter >= theirs.rec.Counter() {
 		return err
 	}

@@ -163,27 +163,27 @@ func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	if err != nil {
 		return err
 	}
-	var tip *tuf.Root
+	var before *tuf.Root
 	if root != nil {
-		tip, err = n.present.chain.recoverable(stated.Tip.Version)
+		before, err = n.present.chain.recoverable(stated.Tip.Version)
 	} else {
-		tip, _, err = n.present.chain.recovery(stated.Tip.Version)
+		before, _, err = n.present.chain.recovery(stated.Tip.Version)
 	}
 	if err != nil {
 		return err
 	}
-	have, err := recoveryIn(ctx, n.repo.storage, tip)
+	have, err := recoveryIn(ctx, n.repo.storage, before)
 	if err != nil {
 		return err
 	}
 	if err := have.follows(f); err != nil {
 		return err
 	}
-	next := recoveryFiles{tip: tip, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}, over: have.data}
+	next := recoveryFiles{before: before, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}, over: have.data}
 	if root != nil {
 		next.data[1] = root.bytes()
 	}
-	if next.rec, err = tip.Recovery(next.data[0], next.data[1], n.repo.now()); err != nil {
+	if next.rec, err = before.Recovery(next.data[0], next.data[1], n.repo.now()); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	n.recovery = &next

@@ -21,11 +21,11 @@ func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*
 	if err != nil {
 		return nil, err
 	}
-	tip, err := p.chain.recoverable(how.After)
+	before, err := p.chain.recoverable(how.After)
 	if err != nil {
 		return nil, err
 	}
-	p.root = tip
+	p.root = before
 	tx := r.newTx(ctx, p)
 	tx.recovering = &how
 	if err := fn(tx); err != nil {
@@ -44,13 +44,13 @@ func (r *Repo) RenewRecovery(ctx context.Context, how RecoveryOptions) (_ *Draft
 	if err != nil {
 		return nil, err
 	}
-	tip, next, err := p.chain.recovery(how.After)
+	before, next, err := p.chain.recovery(how.After)
 	if err != nil {
 		return nil, err
 	}
 	d := newDraft()
 	d.repo, d.staged = r, r
-	if d.recovery, err = r.newRecovery(ctx, tip, recoveredRoot{next.Version(), next.SHA256()}, how.Reason); err != nil {
+	if d.recovery, err = r.newRecovery(ctx, before, recoveredRoot{next.Version(), next.SHA256()}, how.Reason); err != nil {
 		return nil, err
 	}
 	_, err = r.signDraft(ctx, p, d, d.parts(), r.cfg.Signers, true, false)

@@ -16,10 +16,10 @@ import (
 // recoveryFiles is a recovery statement for a root and the root that it names, as far
 // as a storage or mirror has them.
 type recoveryFiles struct {
-	tip   *tuf.Root
-	names [2]string // of the statement, of the root
-	data  [2][]byte
-	rec   *tuf.Recovery
+	before *tuf.Root
+	names  [2]string // of the statement, of the root
+	data   [2][]byte
+	rec    *tuf.Recovery
 	// counter of the statement in a storage, also if an interrupted replacement left a
 	// root that does not match the statement.
 	counter int64
@@ -72,10 +72,10 @@ func recoveryOf(ctx context.Context, src storage.Source, root *tuf.Root) (f reco
 	return f, err
 }
 
-// recoveryIn reads the files at the location of a recovery after tip. rec is nil if
+// recoveryIn reads the files at the location of a recovery that follows before. rec is nil if
 // they are not a valid recovery.
-func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles, err error) {
-	f, ok := recoveryAfter(tip)
+func recoveryIn(ctx context.Context, s Storage, before *tuf.Root) (f recoveryFiles, err error) {
+	f, ok := recoveryAfter(before)
 	if !ok {
 		return f, nil
 	}
@@ -86,11 +86,11 @@ func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles,
 			return f, err
 		}
 	}
-	f.rec, _ = tip.Recovery(f.data[0], f.data[1], longAgo)
-	rule := tip.Charter().Recovery()
+	f.rec, _ = before.Recovery(f.data[0], f.data[1], longAgo)
+	rule := before.Charter().Recovery()
 	keys := map[string]tuf.Key{}
 	for _, o := range rule.Orgs {
-		maps.Copy(keys, tip.Keys(o.KeyIDs))
+		maps.Copy(keys, before.Keys(o.KeyIDs))
 	}
 	if e, err := openEnvelope(f.data[0]); err == nil && e.typ == recoveryType && e.signers(keys) >= rule.Threshold {
 		f.counter = e.version
@@ -126,7 +126,7 @@ type recoveredRoot struct {
 // recoveryAfter returns the names of a recovery after root; false if its charter allows
 // none.
 func recoveryAfter(root *tuf.Root) (f recoveryFiles, ok bool) {
-	f.tip = root
+	f.before = root
 	if root.Charter() == nil || root.Charter().Recovery() == nil {
 		return f, false
 	}

@@ -87,7 +87,7 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	if err := v.walker.run(ctx, pinned); err != nil {
 		return nil, err
 	}
-	if root := v.walker.tip(); v.repo.ahead(root) > 0 {
+	if root := v.walker.newest(); v.repo.ahead(root) > 0 {
 		at := root.Charter().SignedAt()
 		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
 			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients use that as the current time", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
@@ -104,7 +104,7 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 		return nil, err
 	}
 	s := v.walker
-	v.report.Root, v.report.Roles = s.tip().Version(), s.roles
+	v.report.Root, v.report.Roles = s.newest().Version(), s.roles
 	if s.snap != nil {
 		v.report.Timestamp, v.report.Snapshot = s.ts.Version(), s.snap.Version()
 	}
@@ -428,7 +428,7 @@ func (v *verification) sameRecovery(p Mirror, ours, theirs recoveryFiles) error 
 // ends looks on the copies for roots beyond the repository's newest, and for regular
 // roots where the repository has a recovery root. Clients would continue with them.
 func (v *verification) ends(ctx context.Context) error {
-	after := map[int64]bool{v.walker.tip().Version(): true}
+	after := map[int64]bool{v.walker.newest().Version(): true}
 	for n := range v.walker.recoveries {
 		after[n] = true
 	}

@@ -120,7 +120,7 @@ func (s *walker) run(ctx context.Context, pinned *tuf.Root) error {
 			return err
 		}
 	}
-	last := s.tip().Version()
+	last := s.newest().Version()
 	for v := range s.recoveries {
 		last = max(last, v)
 	}
@@ -142,7 +142,7 @@ func (s *walker) run(ctx context.Context, pinned *tuf.Root) error {
 	return s.meta(timestampName, timestamp)
 }
 
-func (s *walker) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
+func (s *walker) newest() *tuf.Root { return s.chain[len(s.chain)-1] }
 
 // walkRoots reads every root. From the pin's root on, each must follow from the one
 // before. Older roots, which clients with older pins need, must lead to the pin's root.
@@ -253,14 +253,14 @@ func (s *walker) recoveryOf(ctx context.Context, root *tuf.Root, none error) (re
 // end removes recovery roots from the end of the chain if no content is signed under
 // them, since they are not in force yet.
 func (s *walker) end(signed *tuf.Root) error {
-	for s.tip().Version() > s.regular && s.tip() != signed && len(s.proves()) > 1 {
+	for s.newest().Version() > s.regular && s.newest() != signed && len(s.proves()) > 1 {
 		s.chain = s.chain[:len(s.chain)-1]
 	}
-	name := rootName(s.tip().Version())
-	if f, ok := s.recoveries[s.tip().Version()-1]; ok {
+	name := rootName(s.newest().Version())
+	if f, ok := s.recoveries[s.newest().Version()-1]; ok {
 		name = f.names[1]
 	}
-	return s.dated(name, s.tip().Expires())
+	return s.dated(name, s.newest().Expires())
 }
 
 // openContent opens timestamp and snapshot under the newest root whose keys signed
@@ -301,8 +301,8 @@ func (s *walker) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 	if s.snap == nil {
 		return nil, nil, s.report(ctx, at, first)
 	}
-	if s.under != s.tip() {
-		if err := s.found(Finding{Kind: FileUnfinished, Name: rootName(s.tip().Version()), Err: first,
+	if s.under != s.newest() {
+		if err := s.found(Finding{Kind: FileUnfinished, Name: rootName(s.newest().Version()), Err: first,
 			Text: fmt.Sprintf("timestamp and snapshot are still those of root v%d: a publish was interrupted, the next Update or Renew completes it", s.under.Version())}); err != nil {
 			return nil, nil, err
 		}

@@ -16,7 +16,7 @@ import (
 // role, in order. An invalid one has the reason as err. One that can't be read ends the
 // role's sequence. skip selects files to skip; may be nil.
 func (s *walker) statements(ctx context.Context, src storage.Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
-	c := s.tip().Charter()
+	c := s.newest().Charter()
 	if c == nil {
 		return nil
 	}
