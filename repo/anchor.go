@@ -74,7 +74,7 @@ func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 		return nil, err
 	}
 	if pin == nil && a.book.empty() && !r.cfg.UnsafeTrustStorage {
-		return nil, fmt.Errorf("repo: %w: the storage claims to be repository %s; set Config.Pin to a pin of it, or use the ledger of a signer that knows it", ErrNoPin, repoID)
+		return nil, fmt.Errorf("repo: %w: the storage claims to be repository %s; set Config.Pin to a pin of it, or use the ledger of a signer that has a record of it", ErrNoPin, repoID)
 	}
 	a.points = append(a.points, a.book.points()...)
 	slices.SortStableFunc(a.points, func(a, b point) int { return cmp.Compare(a.version, b.version) })

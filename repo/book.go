@@ -261,9 +261,9 @@ func (b *book) highest(role string) int64 {
 	return high
 }
 
-// lastWord returns the newest content of a role that the ledger has seen published; nil
+// lastSeen returns the newest content of a role that the ledger has seen published; nil
 // if there is none, or if only its hash is recorded.
-func (b *book) lastWord(role string) (wire.Value, error) {
+func (b *book) lastSeen(role string) (wire.Value, error) {
 	if b == nil || b.body.Roles[role] == nil || b.body.Roles[role].Seen == nil || b.body.Roles[role].Seen.Signed == nil {
 		return nil, nil
 	}

@@ -104,10 +104,10 @@ func (r *Repo) readChain(ctx context.Context, a *anchor) (*chain, error) {
 	return c, a.check(c)
 }
 
-// fromFirst reads the chain up to the root where trust begins. What a forger puts
-// in the place of an older root can walk forward into a true one, because the
-// forger adds own signatures to that file; so older roots are believed only
-// backwards, each named by prev_root_sha256 of the one after it.
+// fromFirst reads the chain up to the first root of the anchor. A valid forward walk from
+// an older root to that root does not authenticate the older one: an attacker can forge
+// an older root, and add signatures of the forged root's keys to the genuine successor.
+// So older roots are trusted only if prev_root_sha256 of their successor names them.
 func (r *Repo) fromFirst(ctx context.Context, a *anchor) (*chain, error) {
 	c := &chain{recovered: map[int64]recoveryFiles{}}
 	first, err := r.readRoot(ctx, 1)

@@ -248,7 +248,7 @@ func (c *cloning) statements(ctx context.Context, x listed) error {
 		have, _, err := storage.Stat(ctx, c.to, name)
 		return have, err
 	}
-	bad := map[string]bool{} // folders and roles
+	bad := map[string]bool{} // directories and roles
 	return c.walker.statements(ctx, c.from, x, have, func(name string, data []byte, err error) error {
 		if err != nil && data == nil {
 			return err // the statement may exist, so the next call must retry

@@ -16,7 +16,7 @@ type comparison struct {
 	draft         *Draft
 	tx            *Tx // the published content, without edits
 	before, after *edition
-	last          lastWord
+	last          lastSeen
 	restored      *restoring
 	top           map[string]*tree
 	proposed      *tuf.Proposal // the draft's root; nil: none
@@ -45,10 +45,10 @@ type restoring struct {
 	skipped map[string][]bookContent
 }
 
-// lastWord is the content that the signer's ledger has seen published last. A draft is
+// lastSeen is the content that the signer's ledger has seen published last. A draft is
 // compared with it instead of the published content. The zero value stands for the
 // published content.
-type lastWord struct {
+type lastSeen struct {
 	root    *tuf.Root             // nil: the published one
 	roles   map[string]wire.Value // signed parts of targets roles; for others the published content
 	nothing bool                  // the ledger has seen nothing yet, so everything is new

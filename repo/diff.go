@@ -42,13 +42,13 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error)
 	if err != nil {
 		return nil, err
 	}
-	if err := x.remembered(); err != nil {
+	if err := x.addWarnings(); err != nil {
 		return nil, err
 	}
 	if err := x.recovery(); err != nil {
 		return nil, err
 	}
-	if err := x.saidBy(d); err != nil {
+	if err := x.addStatements(d); err != nil {
 		return nil, err
 	}
 	for _, part := range []ChangePart{PartHeadline, PartSummary, PartRest} {
@@ -67,12 +67,12 @@ func (r *Repo) compareTo(ctx context.Context, d *Draft, remembers bool) (*compar
 	if err != nil {
 		return nil, err
 	}
-	last, restored := lastWord{}, &restoring{}
+	last, restored := lastSeen{}, &restoring{}
 	if remembers {
 		if restored, err = r.newTx(ctx, p).withoutCompromised(d.override.compromised); err != nil {
 			return nil, err
 		}
-		if last, err = r.lastWord(p, d, restored.signed); err != nil {
+		if last, err = r.lastSeen(p, d, restored.signed); err != nil {
 			return nil, err
 		}
 	}
@@ -165,8 +165,8 @@ func (x *comparison) root() (*Root, error) {
 	return now, nil
 }
 
-// saidBy adds the draft's statements, from their payloads.
-func (x *comparison) saidBy(d *Draft) error {
+// addStatements adds the draft's statements, from their payloads.
+func (x *comparison) addStatements(d *Draft) error {
 	for _, f := range d.parts() {
 		s := d.statements[f.role]
 		if s == nil || s.file != f {

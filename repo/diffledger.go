@@ -12,13 +12,13 @@ import (
 )
 
 // over returns the signed parts that replace published ones.
-func (l lastWord) over() func(string) wire.Value {
+func (l lastSeen) over() func(string) wire.Value {
 	return func(role string) wire.Value { return l.roles[role] }
 }
 
-// lastWord returns the content of a draft's files that the ledger has seen, if it is not
+// lastSeen returns the content of a draft's files that the ledger has seen, if it is not
 // the published one.
-func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l lastWord, err error) {
+func (r *Repo) lastSeen(p *present, d *Draft, restored map[string]wire.Value) (l lastSeen, err error) {
 	if p.book.empty() {
 		l.nothing = r.cfg.Ledger != nil && p.root != nil
 		return l, nil
@@ -32,7 +32,7 @@ func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l
 		l.roles = map[string]wire.Value{}
 	}
 	for role := range d.files {
-		seen, err := p.book.lastWord(role)
+		seen, err := p.book.lastSeen(role)
 		if err != nil {
 			return l, err
 		}
@@ -97,10 +97,10 @@ func (x *comparison) dates() error {
 	return nil
 }
 
-// remembered adds the first headlines: approvals of bytes that the party recalled or
+// addWarnings adds the first headlines: approvals of bytes that the party recalled or
 // refused before; content that this signer signed, and that is neither published nor in
 // the draft; content of compromised keys; and inconsistent dates.
-func (x *comparison) remembered() error {
+func (x *comparison) addWarnings() error {
 	first := len(x.out)
 	for _, name := range slices.Sorted(maps.Keys(x.draft.statements)) {
 		c := x.draft.statements[name].claim

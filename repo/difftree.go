@@ -56,7 +56,7 @@ func (x *comparison) roles() error {
 			return err
 		}
 	}
-	x.tell(all)
+	x.addLines(all)
 	return nil
 }
 
@@ -252,9 +252,9 @@ type folded struct {
 	again        bool
 }
 
-// tell adds the lines of all roles and trees. Files that change only in their expiry, of
+// addLines adds the lines of all roles and trees. Files that change only in their expiry, of
 // which there may be thousands, share one line.
-func (x *comparison) tell(all []*roleDiff) {
+func (x *comparison) addLines(all []*roleDiff) {
 	count := map[folded]int{}
 	for _, r := range all {
 		f := r.file

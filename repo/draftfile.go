@@ -156,7 +156,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err // the file of a hold may be removed already
 			}
-			if c.walker != nil { // what was said of it before, for whoever says more
+			if c.walker != nil { // the earlier statements about the target
 				if err := c.statements(ctx, entry); err != nil {
 					return err
 				}

@@ -185,7 +185,7 @@ func parseContent(role string, base, needs, content wire.Value, allowed func(str
 	})
 }
 
-// parseNeeds reads who must sign, which is a help for people and decides nothing.
+// parseNeeds reads the required signers, which are informative only.
 func parseNeeds(v wire.Value) (needs []need, err error) {
 	if v == nil {
 		return nil, nil

@@ -13,8 +13,8 @@ var ErrUnsigned = errors.New("signatures are missing")
 // ErrOtherDraft: two drafts are not copies of the same draft.
 var ErrOtherDraft = errors.New("not the same draft")
 
-// ErrNoPart: no file or statement of the draft requires a signature of the key.
-var ErrNoPart = errors.New("the key signs nothing in the draft")
+// ErrNoPart: neither the published root nor the draft lists the key as a signer.
+var ErrNoPart = errors.New("the draft requires no signature of this key")
 
 var errEmpty = errors.New("repo: the repository is empty")
 

@@ -69,7 +69,7 @@ func (s *signing) automatic(b *book, x *item) error {
 		}
 		return nil
 	}
-	was, err := b.lastWord(f.role)
+	was, err := b.lastSeen(f.role)
 	if err != nil {
 		return err
 	}

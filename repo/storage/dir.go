@@ -106,7 +106,7 @@ func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Re
 	if err != nil {
 		return err
 	}
-	placed, err := f.place(ctx, root, name, w)
+	placed, err := f.commit(ctx, root, name, w)
 	if placed || err != nil {
 		return err
 	}
@@ -131,8 +131,8 @@ func (f *folder) again(ctx context.Context, root *os.Root, name string, there *o
 	return freshen(root, name, there)
 }
 
-// place commits w under the lock, unless name is taken.
-func (f *folder) place(ctx context.Context, root *os.Root, name string, w *durable.File) (placed bool, err error) {
+// commit commits w under the lock, unless name is taken.
+func (f *folder) commit(ctx context.Context, root *os.Root, name string, w *durable.File) (placed bool, err error) {
 	unlock, err := f.lock(ctx)
 	if err != nil {
 		return false, err
