@@ -125,7 +125,7 @@ func TestHeal(t *testing.T) {
 			noErr(t, err)
 			lines, err := w.open().Diff(t.Context(), d)
 			noErr(t, err)
-			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
+			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it also follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
 				t.Errorf("the diff does not say so:\n%s", s)
 			}
 			// Who has all keys of the published side alone has not enough where the keys differ.
