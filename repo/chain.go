@@ -213,7 +213,7 @@ func (f *draftFile) behindRoot(c *chain) error {
 	if len(c.roots) > 0 {
 		newest = c.last().Version()
 	}
-	return fmt.Errorf("%w: root v%d is published, the draft has v%d as successor of v%d", ErrStale, newest, f.version, f.base)
+	return fmt.Errorf("%w: root v%d is published, the draft is v%d after v%d", ErrStale, newest, f.version, f.base)
 }
 
 // follow appends the successors of the chain's last root up to the version until.

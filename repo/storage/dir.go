@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	folderLock = ".lock"
+	lockName = ".lock"
 	// A temporary file that has not changed for so long is considered abandoned.
 	leftoverAge = 24 * time.Hour
 )
@@ -38,17 +38,17 @@ const (
 // Writes fail on file systems without file locks, because concurrent publishers would
 // not be safe there.
 func Dir(dir string) Storage {
-	f := &folder{ready: map[string]bool{}}
+	d := &directory{ready: map[string]bool{}}
 	// Make the path absolute now: the process may change its working directory later.
 	if dir == "" {
-		f.err = fmt.Errorf("storage: directory: empty name: %w", fs.ErrInvalid)
-	} else if f.dir, f.err = filepath.Abs(dir); f.err != nil {
-		f.err = fmt.Errorf("storage: directory: %w", f.err)
+		d.err = fmt.Errorf("storage: directory: empty name: %w", fs.ErrInvalid)
+	} else if d.dir, d.err = filepath.Abs(dir); d.err != nil {
+		d.err = fmt.Errorf("storage: directory: %w", d.err)
 	}
-	return f
+	return d
 }
 
-type folder struct {
+type directory struct {
 	dir string
 	err error
 
@@ -56,11 +56,11 @@ type folder struct {
 	ready map[string]bool // subdirectories this handle has prepared
 }
 
-func (f *folder) Read(ctx context.Context, name string) ([]byte, error) {
+func (d *directory) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	root, err := f.open(ctx, name, false)
+	root, err := d.open(ctx, name, false)
 	if err != nil {
 		return nil, failed("read", name, err)
 	}
@@ -72,27 +72,27 @@ func (f *folder) Read(ctx context.Context, name string) ([]byte, error) {
 	return data, nil
 }
 
-func (f *folder) Create(ctx context.Context, name string, r io.Reader) error {
+func (d *directory) Create(ctx context.Context, name string, r io.Reader) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	root, err := f.open(ctx, name, true)
+	root, err := d.open(ctx, name, true)
 	if err != nil {
 		return failed("create", name, err)
 	}
 	defer root.Close()
-	if err := f.create(ctx, root, name, ctxio.NewReader(ctx, r)); err != nil {
+	if err := d.create(ctx, root, name, ctxio.NewReader(ctx, r)); err != nil {
 		return failed("create", name, err)
 	}
 	return nil
 }
 
-func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Reader) error {
+func (d *directory) create(ctx context.Context, root *os.Root, name string, r io.Reader) error {
 	// An existing file is compared without writing a second copy to disk.
 	there, err := openRegular(root, name)
 	if err == nil {
 		defer there.Close()
-		return f.again(ctx, root, name, there, r)
+		return d.again(ctx, root, name, there, r)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -106,7 +106,7 @@ func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Re
 	if err != nil {
 		return err
 	}
-	placed, err := f.commit(ctx, root, name, w)
+	placed, err := d.commit(ctx, root, name, w)
 	if placed || err != nil {
 		return err
 	}
@@ -115,15 +115,15 @@ func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Re
 		return err
 	}
 	defer there.Close()
-	return f.again(ctx, root, name, there, io.NewSectionReader(w, 0, n))
+	return d.again(ctx, root, name, there, io.NewSectionReader(w, 0, n))
 }
 
 // again completes a Create of an existing file.
-func (f *folder) again(ctx context.Context, root *os.Root, name string, there *os.File, r io.Reader) error {
+func (d *directory) again(ctx context.Context, root *os.Root, name string, there *os.File, r io.Reader) error {
 	if err := compare(there, r); err != nil {
 		return err
 	}
-	unlock, err := f.lock(ctx)
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,8 +132,8 @@ func (f *folder) again(ctx context.Context, root *os.Root, name string, there *o
 }
 
 // commit commits w under the lock, unless name is taken.
-func (f *folder) commit(ctx context.Context, root *os.Root, name string, w *durable.File) (placed bool, err error) {
-	unlock, err := f.lock(ctx)
+func (d *directory) commit(ctx context.Context, root *os.Root, name string, w *durable.File) (placed bool, err error) {
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -144,25 +144,25 @@ func (f *folder) commit(ctx context.Context, root *os.Root, name string, w *dura
 	return true, w.CommitNew()
 }
 
-func (f *folder) Replace(ctx context.Context, name string, old, new []byte) error {
+func (d *directory) Replace(ctx context.Context, name string, old, new []byte) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
 	if len(new) > MaxRead {
 		return failed("replace", name, errLarge)
 	}
-	root, err := f.open(ctx, name, true)
+	root, err := d.open(ctx, name, true)
 	if err != nil {
 		return failed("replace", name, err)
 	}
 	defer root.Close()
-	if err := f.replace(ctx, root, name, old, new); err != nil {
+	if err := d.replace(ctx, root, name, old, new); err != nil {
 		return failed("replace", name, err)
 	}
 	return nil
 }
 
-func (f *folder) replace(ctx context.Context, root *os.Root, name string, old, new []byte) error {
+func (d *directory) replace(ctx context.Context, root *os.Root, name string, old, new []byte) error {
 	// Write before locking, so that other writers wait for the rename only.
 	w, err := durable.CreateIn(root, name)
 	if err != nil {
@@ -172,7 +172,7 @@ func (f *folder) replace(ctx context.Context, root *os.Root, name string, old, n
 	if _, err := w.Write(new); err != nil {
 		return err
 	}
-	unlock, err := f.lock(ctx)
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -195,23 +195,23 @@ func (f *folder) replace(ctx context.Context, root *os.Root, name string, old, n
 
 // open opens the directory. For a write it also creates and prepares the subdirectory
 // of name.
-func (f *folder) open(ctx context.Context, name string, write bool) (*os.Root, error) {
-	if f.err != nil {
-		return nil, f.err
+func (d *directory) open(ctx context.Context, name string, write bool) (*os.Root, error) {
+	if d.err != nil {
+		return nil, d.err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if write {
-		if err := durable.MkdirAll(f.dir, 0o777); err != nil {
+		if err := durable.MkdirAll(d.dir, 0o777); err != nil {
 			return nil, err
 		}
 	}
-	root, err := os.OpenRoot(f.dir)
+	root, err := os.OpenRoot(d.dir)
 	if err != nil || !write {
 		return root, err
 	}
-	if err := f.prepare(root, path.Dir(name)); err != nil {
+	if err := d.prepare(root, path.Dir(name)); err != nil {
 		root.Close()
 		return nil, err
 	}
@@ -221,13 +221,13 @@ func (f *folder) open(ctx context.Context, name string, write bool) (*os.Root, e
 // prepare creates the subdirectory sub. Once per handle it also flushes its parent
 // directories, which a process that died may have created, and removes abandoned
 // temporary files from it.
-func (f *folder) prepare(root *os.Root, sub string) error {
+func (d *directory) prepare(root *os.Root, sub string) error {
 	if err := root.MkdirAll(sub, 0o777); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ready[sub] {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ready[sub] {
 		return nil
 	}
 	for dir := path.Dir(sub); ; dir = path.Dir(dir) {
@@ -240,12 +240,12 @@ func (f *folder) prepare(root *os.Root, sub string) error {
 	}
 	// Abandoned files only take space, so a failure to remove them is not an error.
 	_ = durable.RemoveTempIn(root, sub, time.Now().Add(-leftoverAge))
-	f.ready[sub] = true
+	d.ready[sub] = true
 	return nil
 }
 
-func (f *folder) lock(ctx context.Context) (func(), error) {
-	return durable.Lock(ctx, filepath.Join(f.dir, folderLock))
+func (d *directory) lock(ctx context.Context) (func(), error) {
+	return durable.Lock(ctx, filepath.Join(d.dir, lockName))
 }
 
 func failed(op, name string, err error) error {

@@ -12,13 +12,13 @@ import (
 
 // Copy implements [Copier]. It makes a hard link if the file system permits, also with
 // respect to the owner of the file, and otherwise copies the bytes.
-func (f *folder) Copy(ctx context.Context, from, to string) error {
+func (d *directory) Copy(ctx context.Context, from, to string) error {
 	for _, name := range []string{from, to} {
 		if err := CheckName(name); err != nil {
 			return err
 		}
 	}
-	root, err := f.open(ctx, from, false)
+	root, err := d.open(ctx, from, false)
 	if err != nil {
 		return failed("copy", from, err)
 	}
@@ -28,16 +28,16 @@ func (f *folder) Copy(ctx context.Context, from, to string) error {
 		return failed("copy", from, err)
 	}
 	defer there.Close()
-	if err := f.prepare(root, path.Dir(to)); err != nil {
+	if err := d.prepare(root, path.Dir(to)); err != nil {
 		return failed("copy to", to, err)
 	}
-	if linked, err := f.link(ctx, root, from, to, there); linked || err != nil {
+	if linked, err := d.link(ctx, root, from, to, there); linked || err != nil {
 		if err != nil {
 			err = failed("copy to", to, err)
 		}
 		return err
 	}
-	if err := f.create(ctx, root, to, ctxio.NewReader(ctx, there)); err != nil {
+	if err := d.create(ctx, root, to, ctxio.NewReader(ctx, there)); err != nil {
 		return failed("copy to", to, err)
 	}
 	return nil
@@ -45,8 +45,8 @@ func (f *folder) Copy(ctx context.Context, from, to string) error {
 
 // link gives an immutable file a second name. It returns false if that is not possible,
 // or the name exists.
-func (f *folder) link(ctx context.Context, root *os.Root, from, to string, there *os.File) (bool, error) {
-	unlock, err := f.lock(ctx)
+func (d *directory) link(ctx context.Context, root *os.Root, from, to string, there *os.File) (bool, error) {
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -16,11 +16,11 @@ import (
 )
 
 // Open implements [Source]. The file also implements Seek and Stat.
-func (f *folder) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+func (d *directory) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	root, err := f.open(ctx, name, false)
+	root, err := d.open(ctx, name, false)
 	if err != nil {
 		return nil, failed("open", name, err)
 	}
@@ -50,9 +50,9 @@ func (o *openFile) Stat() (fs.FileInfo, error)                   { return o.file
 func (o *openFile) Close() error                                 { return o.file.Close() }
 
 // List implements [Lister]. It does not follow symbolic links to directories.
-func (f *folder) List(ctx context.Context, prefix string) iter.Seq2[FileInfo, error] {
+func (d *directory) List(ctx context.Context, prefix string) iter.Seq2[FileInfo, error] {
 	return func(yield func(FileInfo, error) bool) {
-		root, err := f.open(ctx, prefix, false)
+		root, err := d.open(ctx, prefix, false)
 		if errors.Is(err, fs.ErrNotExist) {
 			return
 		}
@@ -95,11 +95,11 @@ func list(ctx context.Context, root *os.Root, prefix string, yield func(FileInfo
 }
 
 // Remove implements [Remover].
-func (f *folder) Remove(ctx context.Context, name string, before time.Time) error {
+func (d *directory) Remove(ctx context.Context, name string, before time.Time) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	root, err := f.open(ctx, name, false)
+	root, err := d.open(ctx, name, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -107,14 +107,14 @@ func (f *folder) Remove(ctx context.Context, name string, before time.Time) erro
 		return failed("remove", name, err)
 	}
 	defer root.Close()
-	if err := f.remove(ctx, root, name, before); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.remove(ctx, root, name, before); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("remove", name, err)
 	}
 	return nil
 }
 
-func (f *folder) remove(ctx context.Context, root *os.Root, name string, before time.Time) error {
-	unlock, err := f.lock(ctx)
+func (d *directory) remove(ctx context.Context, root *os.Root, name string, before time.Time) error {
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
