@@ -14,24 +14,23 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Add puts a file into storage and lists it in the party's role, with its
-// release fields; rel may be nil for a plain file. The path's directory must be
-// in a class. The file is read twice, once to name it by its hash and once to
-// store it, and never held in memory. Until another party lists it too, no client
-// takes it.
+// Add stores a file and lists it in the party's role with its release data. rel is nil
+// for a target without release data. The path must be below the prefix of a class. Add
+// reads the file twice, once to hash it and once to store it, and never holds it in
+// memory. Clients accept the file only after the other parties list it too.
 //
-// rel.Sequence is the repository's to give, so leave it 0: a new version of a
-// product gets one more than any before it, whatever its channel and platform, and
-// the same for all of them. Versions that compare equal are one version. Another
-// number than the one to be given is an error that wraps [ErrSequence].
+// Leave rel.Sequence 0: Add assigns the sequence number. A new version of a product gets
+// the next higher number, and all channels and platforms of the version share it.
+// Versions that compare equal are the same version. If rel.Sequence is neither 0 nor
+// the number to be assigned, the error wraps [ErrSequence].
 //
-// What clients could not use is refused before anything is stored: release fields
-// that [tuf.Release.Check] refuses, with its error; with [fs.ErrInvalid], names
-// that only some clients can fetch: with % or #, more than 7 folders below the
-// class's prefix, or so long that the name of a review statement has no room (an
-// element of more than 182 bytes at the end). Other bytes for the same product,
-// version, channel and platform are an error that wraps [ErrReleased], unless those
-// before were removed first, which may be in the same draft.
+// Add refuses files that clients could not use, before it stores anything: release
+// fields that [tuf.Release.Check] refuses, with its error; and, with [fs.ErrInvalid],
+// paths that not all clients can fetch: with % or #, with more than 7 directories below
+// the class's prefix, or with a last element of more than 182 bytes, which would make
+// the name of a review statement too long. The error wraps [ErrReleased] if other bytes
+// are listed for the same product, version, channel and platform; remove them first,
+// which may be in the same draft.
 func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
@@ -76,7 +75,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
-	// What is stored must be what was hashed, should the file change under our hands.
+	// The stored bytes must be the hashed ones, even if the file changes in between.
 	again := sha256.New()
 	if err := tx.repo.storage.Create(tx.ctx, TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{counted, again, sum}, again)); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
@@ -84,7 +83,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	return tx.list(roles, target, entry)
 }
 
-// sameFile is a file that must still have the hash it had.
+// sameFile is a reader that fails at the end unless its bytes have the wanted hash.
 type sameFile struct {
 	r    io.Reader
 	hash interface{ Sum([]byte) []byte }
@@ -97,13 +96,13 @@ func (s *sameFile) Read(p []byte) (int, error) {
 		return 0, errors.New("the file changed while it was read")
 	}
 	if err == io.EOF && n > 0 {
-		err = nil // the end is judged once all of it went through the hash
+		err = nil // the hash is checked at the next read, when it has all bytes
 	}
 	return n, err
 }
 
-// Remove takes a path off the party's role. Clients no longer install it; the
-// file stays in storage until [Repo.Prune].
+// Remove removes a path from the party's role. Clients no longer install it. The file
+// stays in storage until [Repo.Prune].
 func (tx *Tx) Remove(party, target string) error {
 	_, roles, err := tx.role(party, target)
 	if err != nil {
@@ -123,9 +122,9 @@ func (tx *Tx) Remove(party, target string) error {
 	return nil
 }
 
-// Renew signs all roles of the party again with a later date, before they
-// expire: with their hash bins, the products that have the same keys, and the
-// holds of which it has a key.
+// Renew signs all roles of the party again with a later expiry. It includes their hash
+// bins, the products that have the same keys, and the hold roles that list a key of the
+// party.
 func (tx *Tx) Renew(party string) error {
 	found := false
 	for _, c := range tx.layout().Classes {
@@ -149,13 +148,13 @@ func (tx *Tx) Renew(party string) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("repo: no role of party %s", text.Quote(party))
+		return fmt.Errorf("repo: party %s has no role", text.Quote(party))
 	}
 	return nil
 }
 
-// RenewTargets signs targets.json again with a later date, before it expires:
-// stock TUF clients need it.
+// RenewTargets signs targets.json, which standard TUF clients require, again with a
+// later expiry.
 func (tx *Tx) RenewTargets() error {
 	_, err := tx.edit("targets")
 	return err

@@ -12,14 +12,15 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Adopt fills an empty ledger with what is published and verified from the trust
-// anchor on: for a signer whose ledger is lost, or one that joins a repository
-// which others began. digest is what two people compared: the error of
-// [ErrNoLedger] shows it here, [Repo.AdoptDigest] on another machine. It covers the
-// newest root and, for each own role (see [Config].Party), its name, version and
-// sha256. Where it differs from what is published here the error wraps
-// [ErrOtherDraft]; where the ledger is not empty it wraps [ErrLedger]. Machines
-// that come and go do not adopt: they use or import the ledger of their party.
+// Adopt fills an empty ledger from the published metadata, which it verifies from the
+// trust anchor. It is for a signer that has lost its ledger, or that joins an existing
+// repository. digest is a value that two people have compared: the error that wraps
+// [ErrNoLedger] contains it on this machine, and [Repo.AdoptDigest] returns it on
+// another one. It covers the newest root and, for each role of the own party
+// ([Config].Party), its name, version and sha256. The error wraps [ErrOtherDraft] if
+// digest differs from the published metadata, and [ErrLedger] if the ledger is not
+// empty. Short-lived machines should not adopt, but use or import the ledger of their
+// party.
 func (r *Repo) Adopt(ctx context.Context, digest string) error {
 	p, err := r.load(ctx)
 	if err != nil {
@@ -33,7 +34,7 @@ func (r *Repo) Adopt(ctx context.Context, digest string) error {
 		return err
 	}
 	if have != digest {
-		return fmt.Errorf("repo: %w: what is published here has digest %s, expected is %s", ErrOtherDraft, have, text.Quote(digest))
+		return fmt.Errorf("repo: %w: the published metadata has digest %s, want %s", ErrOtherDraft, have, text.Quote(digest))
 	}
 	roles, err := r.ownRoles(ctx, p)
 	if err != nil {
@@ -41,14 +42,14 @@ func (r *Repo) Adopt(ctx context.Context, digest string) error {
 	}
 	return r.change(ctx, p.root.Charter().RepoID(), func(b *book) error {
 		if !b.empty() {
-			return fmt.Errorf("repo: %w: it has records of this repository already, up to root v%d", ErrLedger, b.body.Root.Version)
+			return fmt.Errorf("repo: %w: it already has records of this repository, up to root v%d", ErrLedger, b.body.Root.Version)
 		}
 		b.adopt(p, roles)
 		return nil
 	})
 }
 
-// adopt records what is published.
+// adopt records the published roots and roles.
 func (b *book) adopt(p *present, roles []ownRole) {
 	b.seeRoots(p.chain)
 	for _, x := range roles {
@@ -71,13 +72,13 @@ func (b *book) seeOnline(p *present) {
 	}{{"timestamp", layout.Timestamp.Keys, p.ts.Version(), p.timestamp}, {"snapshot", layout.Snapshot.Keys, p.snap.Version(), p.snapshot}} {
 		env, err := openEnvelope(x.data)
 		if err != nil {
-			continue // it is verified, so it has a signed part
+			continue // not possible: the file is verified, so it has a signed part
 		}
 		b.see(x.role, x.keys, x.version, env.signed, false)
 	}
 }
 
-// AdoptDigest is the digest that [Repo.Adopt] asks for, of what is published here.
+// AdoptDigest returns the digest of the published metadata that [Repo.Adopt] requires.
 func (r *Repo) AdoptDigest(ctx context.Context) (string, error) {
 	p, err := r.load(ctx)
 	if err != nil {
@@ -101,7 +102,7 @@ func (r *Repo) adoptDigest(ctx context.Context, p *present) (string, error) {
 	return fingerprint.New(parts...), nil
 }
 
-// ownRole is a published role, by its signed part.
+// ownRole is a published role with its signed part.
 type ownRole struct {
 	role    string
 	keys    []tuf.Key
@@ -109,9 +110,9 @@ type ownRole struct {
 	signed  wire.Value
 }
 
-// ownRoles are the published roles that are signed by themselves, of the own
-// party where Config.Party names it, in order of names. Hash bins are part of
-// the roles that lead to them.
+// ownRoles returns the published roles in order of names, except hash bins, which belong
+// to the role that delegates to them. If Config.Party is set, only roles of that party
+// are included.
 func (r *Repo) ownRoles(ctx context.Context, p *present) (out []ownRole, err error) {
 	if p.snap == nil {
 		return nil, nil
@@ -136,7 +137,7 @@ func (r *Repo) ownRoles(ctx context.Context, p *present) (out []ownRole, err err
 	return out, err
 }
 
-// holds reports whether x is a hold role of which the own party has a key.
+// holds reports whether x is a hold role that lists a key of the own party.
 func (r *Repo) holds(root *tuf.Root, x named) bool {
 	if x.party != "" || x.class == "" {
 		return false
@@ -151,8 +152,8 @@ func (r *Repo) holds(root *tuf.Root, x named) bool {
 	return false
 }
 
-// ExportLedger returns this signer's ledger of the repository, for a colleague or
-// a machine of the same party: see [Repo.ImportLedger]. The bytes are the caller's.
+// ExportLedger returns this signer's ledger of the repository, to be imported by another
+// signer of the same party with [Repo.ImportLedger]. The caller owns the slice.
 func (r *Repo) ExportLedger(ctx context.Context) ([]byte, error) {
 	b, err := r.ledgerOf(ctx)
 	if err != nil {
@@ -164,7 +165,7 @@ func (r *Repo) ExportLedger(ctx context.Context) ([]byte, error) {
 	return b.bytes()
 }
 
-// ledgerOf is the ledger's document of the repository in the storage.
+// ledgerOf returns the ledger's document of the repository in the storage.
 func (r *Repo) ledgerOf(ctx context.Context) (*book, error) {
 	p, err := r.load(ctx)
 	if err != nil {
@@ -176,12 +177,11 @@ func (r *Repo) ledgerOf(ctx context.Context) (*book, error) {
 	return r.loadBook(ctx, p.root.Charter().RepoID())
 }
 
-// ImportLedger takes over what another signer of the same party has recorded. An
-// empty ledger becomes a copy; otherwise what was seen and signed, recalls,
-// refusals and holds are added, and nothing that is recorded here is dropped. Its
-// newest root must be in the published chain (else an error that wraps
-// [ErrRootBehind]). Import only what comes from the own party: its records decide
-// what this signer refuses.
+// ImportLedger adds the records of another signer of the same party: seen and signed
+// content, recalls, refusals and holds. An empty ledger becomes a copy. No existing
+// record is dropped. The newest root in data must be in the published chain; otherwise
+// the error wraps [ErrRootBehind]. Import only ledgers of the own party, because the
+// records decide which requests this signer refuses.
 func (r *Repo) ImportLedger(ctx context.Context, data []byte) error {
 	p, err := r.load(ctx)
 	if err != nil {
@@ -195,7 +195,7 @@ func (r *Repo) ImportLedger(ctx context.Context, data []byte) error {
 		return err
 	}
 	if other.empty() {
-		return fmt.Errorf("repo: %w: what is to be imported has no records", ErrNoLedger)
+		return fmt.Errorf("repo: %w: the ledger to be imported has no records", ErrNoLedger)
 	}
 	if err := (&anchor{book: other, points: other.points()}).check(p.chain); err != nil {
 		return err
@@ -207,7 +207,7 @@ func (r *Repo) ImportLedger(ctx context.Context, data []byte) error {
 	})
 }
 
-// merge adds what another book of the same repository has.
+// merge adds the records of another book of the same repository.
 func (b *book) merge(other *book) {
 	if b.body.Root == nil {
 		b.body.Root, b.body.Published, b.body.Recovered = other.body.Root, other.body.Published, other.body.Recovered
@@ -242,7 +242,7 @@ func (b *book) merge(other *book) {
 	}
 }
 
-// checkpoint records a signed tree head of a log; of each log the largest stays.
+// checkpoint records a signed tree head of a log. It keeps the largest one of each log.
 func (b *book) checkpoint(c Checkpoint) {
 	for i, have := range b.body.Checkpoints {
 		if have.Origin == c.Origin {

@@ -12,25 +12,25 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// anchor is what a chain of roots must contain to be trusted: the roots that the
-// pin and the ledger name. The zero anchor trusts whatever lies in the storage.
+// anchor lists the roots that a trusted root chain must contain: those of the pin and of
+// the ledger. The zero anchor trusts any root in the storage.
 type anchor struct {
-	points []point // in order of versions; the first is where trust begins
+	points []point // in order of versions; trust begins with the first
 	book   *book   // the ledger's document; nil: not known yet
 	plain  bool    // the pin is of a repository without a charter
-	// heals are the roots of a fork that the draft at hand heals, and may be the
-	// anchor's instead of the published ones; opt judges them.
+	// heals are the roots of the fork that the current draft heals. The points may be
+	// roots of this fork instead of published ones. opt is used to verify them.
 	heals [][]byte
 	opt   *tuf.Options
 }
 
-// pinRoot returns the root that Config.Pin holds, nil where there is no pin.
+// pinRoot returns the root in Config.Pin, nil if there is no pin.
 func (r *Repo) pinRoot() (*tuf.Root, error) {
 	r.pinned.once.Do(func() {
 		if len(r.cfg.Pin) == 0 {
 			return
 		}
-		r.pinned.root, r.pinned.err = openAnchor(r.cfg.Pin, r.judge())
+		r.pinned.root, r.pinned.err = openAnchor(r.cfg.Pin, r.tufOptions())
 		if r.pinned.err != nil {
 			r.pinned.err = fmt.Errorf("repo: Config.Pin: %w", r.pinned.err)
 		}
@@ -38,28 +38,28 @@ func (r *Repo) pinRoot() (*tuf.Root, error) {
 	return r.pinned.root, r.pinned.err
 }
 
-// openAnchor reads a pin, or a root that its holder knows to be genuine.
+// openAnchor reads a pin, or a root that is known to be genuine.
 func openAnchor(data []byte, opt *tuf.Options) (*tuf.Root, error) {
 	p, err := tuf.OpenPin(data, opt)
 	if err == nil {
 		return p.Root(), nil
 	}
-	// A root with a charter is no pin for a product, but it is one for its maker.
+	// Clients do not accept a root with a charter as a pin, but signers do.
 	if root, rootErr := tuf.OpenRoot(data, opt); rootErr == nil {
 		return root, nil
 	}
 	return nil, err
 }
 
-// anchor collects what the chain of roots must contain. Without a pin it is the
-// ledger of the repository that the storage claims to be: a forger who claims
-// another one meets an empty ledger.
+// anchor collects the roots that the root chain must contain. Without a pin it uses the
+// ledger of the repository id that the storage claims. A forged repository with another
+// id has an empty ledger, and is refused.
 func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 	pin, err := r.pinRoot()
 	if err != nil {
 		return nil, err
 	}
-	a := &anchor{heals: r.heals, opt: r.judge()}
+	a := &anchor{heals: r.heals, opt: r.tufOptions()}
 	repoID := ""
 	if pin != nil {
 		a.points = append(a.points, point{version: pin.Version(), sha256: pin.SHA256(), whose: "pin"})
@@ -74,24 +74,24 @@ func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 		return nil, err
 	}
 	if pin == nil && a.book.empty() && !r.cfg.UnsafeTrustStorage {
-		return nil, fmt.Errorf("repo: %w: the storage claims to be repository %s; set Config.Pin to a pin of it, or use the ledger of a signer that knows it", ErrNoPin, repoID)
+		return nil, fmt.Errorf("repo: %w: the storage claims to be repository %s; set Config.Pin to a pin of it, or use the ledger of a signer that has a record of it", ErrNoPin, repoID)
 	}
 	a.points = append(a.points, a.book.points()...)
 	slices.SortStableFunc(a.points, func(a, b point) int { return cmp.Compare(a.version, b.version) })
 	return a, nil
 }
 
-// claimed is the identity that the first root in the storage claims, which is not
-// trusted; "" for an empty storage.
+// claimed returns the repository id that the first root in the storage claims, which is
+// not verified; "" for an empty storage.
 func (r *Repo) claimed(ctx context.Context) (string, error) {
-	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(1), r.judge().Limits.WithDefaults().Root)
+	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(1), r.tufOptions().Limits.WithDefaults().Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	root, err := tuf.OpenRoot(data, r.judge())
+	root, err := tuf.OpenRoot(data, r.tufOptions())
 	if err != nil {
 		return "", fmt.Errorf("repo: %w", err)
 	}
@@ -104,7 +104,7 @@ func (r *Repo) claimed(ctx context.Context) (string, error) {
 	return root.Charter().RepoID(), nil
 }
 
-// check compares a chain with the anchor's points.
+// check verifies that a chain contains the anchor's points.
 func (a *anchor) check(c *chain) error {
 	for _, p := range a.points {
 		root := c.at(p.version)
@@ -116,7 +116,7 @@ func (a *anchor) check(c *chain) error {
 	return nil
 }
 
-// differs words why a point is not in the chain.
+// differs returns the error for a point that is not in the chain.
 func (a *anchor) differs(c *chain, p point) error {
 	why := error(tuf.ErrUntrusted)
 	if p.whose == "ledger" {
@@ -127,14 +127,14 @@ func (a *anchor) differs(c *chain, p point) error {
 		last = c.last().Version()
 	}
 	if root := c.at(p.version); root != nil {
-		return fmt.Errorf("repo: %w: the %s has root v%d with sha256 %.16s, the storage has another with %.16s", why, p.whose, p.version, p.sha256, root.SHA256())
+		return fmt.Errorf("repo: %w: root v%d has sha256 %.16s in the %s and %.16s in the storage", why, p.version, p.sha256, p.whose, root.SHA256())
 	}
-	return fmt.Errorf("repo: %w: the %s has root v%d with sha256 %.16s, the roots in the storage end with v%d", why, p.whose, p.version, p.sha256, last)
+	return fmt.Errorf("repo: %w: the %s has root v%d with sha256 %.16s, the newest root in the storage is v%d", why, p.whose, p.version, p.sha256, last)
 }
 
-// trusts reports whether a root that the trust anchor names is in a fork that the
-// draft heals. Its own word then binds it to a published root: what only verifies
-// as that one's successor could have been made to follow a forged one.
+// trusts reports whether a root that the trust anchor names is in the fork that the
+// draft heals. Each root of the fork must name its predecessor by prev_root_sha256, back
+// to a published root. Valid signatures alone would not exclude a forged predecessor.
 func (a *anchor) trusts(c *chain, p point) bool {
 	if len(a.heals) == 0 || len(c.roots) == 0 {
 		return false
@@ -156,13 +156,13 @@ func (a *anchor) trusts(c *chain, p point) bool {
 	return false
 }
 
-// openFork verifies the roots of a fork against a chain that they are not part of.
+// openFork verifies the roots of a fork as successors of a root of the chain.
 func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %w: %w", ErrHeal, fmt.Errorf(format, args...))
 	}
 	if len(fork) == 0 || len(fork) > maxFork {
-		return nil, no("%d roots are given, 1 to %d are healed", len(fork), maxFork)
+		return nil, no("%d roots are given, want 1 to %d", len(fork), maxFork)
 	}
 	first, err := tuf.OpenRoot(fork[0], opt)
 	if err != nil {
@@ -170,7 +170,7 @@ func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 	}
 	at := c.at(first.Version() - 1)
 	if at == nil {
-		return nil, no("the fork begins with root v%d, and v%d is not among the published roots", first.Version(), first.Version()-1)
+		return nil, no("the fork begins with root v%d, but root v%d is not published", first.Version(), first.Version()-1)
 	}
 	if here := c.at(first.Version()); here != nil && here.SHA256() == first.SHA256() {
 		return nil, no("root v%d with sha256 %.16s is the published one", first.Version(), first.SHA256())
@@ -179,7 +179,7 @@ func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 	for _, data := range fork {
 		next, err := at.Next(data)
 		if err != nil {
-			return nil, no("a root of the fork does not follow: %w", err)
+			return nil, no("the fork is not a root chain: %w", err)
 		}
 		if next.Charter() == nil {
 			return nil, no("root v%d of the fork: %w", next.Version(), errNoCharter)
@@ -187,10 +187,10 @@ func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 		out, at = append(out, next), next
 	}
 	if have := c.last().Version(); at.Version() != have {
-		return nil, no("the fork ends with root v%d, the published roots with v%d: one next root follows both only where they are of one version", at.Version(), have)
+		return nil, no("the fork ends with root v%d, the published chain with v%d: a common successor requires equal versions", at.Version(), have)
 	}
 	return out, nil
 }
 
-// maxFork is how many roots of a fork one draft heals.
+// maxFork is the maximum number of fork roots in one draft.
 const maxFork = 16

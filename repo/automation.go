@@ -11,13 +11,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// transportMember is the part of a target's custom object that parties do not
-// agree on: patches and compressed copies of the same bytes.
+// transportMember is the member of a target's custom object that parties need not agree
+// on. It describes patches and compressed copies of the same bytes.
 const transportMember = "visum-transport"
 
-// automatic checks one role of a request against Config.Automation. was is the
-// signed part that the ledger has seen published, or of hash bins what is
-// published; nil for none.
+// automatic checks one role of a request against Config.Automation. was is the signed
+// part that the ledger has seen published, or for hash bins the published signed part;
+// nil for none.
 func (a *Automation) automatic(x *item, was wire.Value) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %s v%d: %w: %s", text.Name(x.file.role), x.file.version, ErrNotAutomatic, fmt.Sprintf(format, args...))
@@ -28,13 +28,13 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 			return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 		}
 	} else if !x.bin {
-		return no("the ledger has seen no published version of the role")
+		return no("the ledger has no published version of the role")
 	}
 	if err := after.take(x.file.signed); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 	}
 	if !a.sameSequences(before, after) {
-		return no("highest sequence numbers change that no release below Releases was given")
+		return no("a highest sequence number changes without a release below Automation.Releases")
 	}
 	for _, l := range []*listing{before, after} {
 		delete(l.members, tuf.SequenceMember)
@@ -42,7 +42,7 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 		delete(l.members, tuf.RoleMember)
 	}
 	if !maps.EqualFunc(before.members, after.members, func(a, b wire.Value) bool { return string(a) == string(b) }) {
-		return no("members beside the listed targets change")
+		return no("members other than targets and delegations change")
 	}
 	if !a.sameDelegations(x, before, after) {
 		return no("its delegations change")
@@ -64,13 +64,13 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 		}
 	}
 	if !changed && !a.Renew {
-		return no("the role is signed again for its expiry alone")
+		return no("only the expiry changes, and Automation.Renew is not set")
 	}
 	return nil
 }
 
-// sameSequences allows a highest sequence number to become that of a release that
-// the list has and that automation may add.
+// sameSequences reports whether each change of a highest sequence number is permitted:
+// the new number must be that of a listed release that automation may add.
 func (a *Automation) sameSequences(before, after *listing) bool {
 	if string(before.members[tuf.SequenceMember]) == string(after.members[tuf.SequenceMember]) {
 		return true
@@ -102,8 +102,9 @@ func (a *Automation) sameSequences(before, after *listing) bool {
 	return true
 }
 
-// sameDelegations allows other hash bins of the role's own keys, where plain
-// files may change: their number follows from how many files there are.
+// sameDelegations reports whether a change of delegations is permitted. If targets
+// without release data may change, the role may have another number of hash bins with
+// its own keys, because the number depends on that of the targets.
 func (a *Automation) sameDelegations(x *item, before, after *listing) bool {
 	differs, err := differ(before.delegations, after.delegations)
 	if err != nil || !differs {
@@ -128,7 +129,7 @@ func (a *Automation) sameDelegations(x *item, before, after *listing) bool {
 	return true
 }
 
-// target reports whether one target may change from was to is; nil is not listed.
+// target reports whether one target may change from was to is. nil: not listed.
 func (a *Automation) target(path string, was, is wire.Value) bool {
 	below := func(prefixes []string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return p != "" && strings.HasPrefix(path, p) })
@@ -143,8 +144,7 @@ func (a *Automation) target(path string, was, is wire.Value) bool {
 	return a.Transport && was != nil && is != nil && string(withoutTransport(was)) == string(withoutTransport(is))
 }
 
-// withoutTransport is a target's entry but for the member that parties do not
-// agree on.
+// withoutTransport returns a target's entry without the transport member.
 func withoutTransport(v wire.Value) wire.Value {
 	var out []byte
 	for name, m := range v.Members() {

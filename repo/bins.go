@@ -10,11 +10,11 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// The rule for hash bins. A list of more than binWhole plain files is split into
-// as many bins as leave binFull or fewer in each, on average; a power of two.
-// It is split anew once a bin that is edited has come to more than binWhole or
-// to less than binSparse. With the values here a look-up costs about what the
-// snapshot's list of the bins costs, between ten thousand files and a million.
+// The rule for hash bins. A list of more than binWhole targets without release data is
+// split into the smallest power of two of bins with at most binFull files per bin on
+// average. It is split again if an edited bin has more than binWhole or fewer than
+// binSparse files. With these values, between ten thousand and a million files, a
+// look-up fetches about as many bytes for the bin as for the snapshot's list of bins.
 const (
 	binWhole  = 512
 	binFull   = 256
@@ -28,9 +28,9 @@ func bitsFor(files int) int {
 	return min(bits.Len(uint((files-1)/binFull)), maxBits)
 }
 
-// reshapeAll gives every edited tree of a class the bins that its size asks
-// for. The first role of a class leads; the others take its number of bins when
-// they are edited, so that the trees stay in step.
+// reshapeAll adjusts the number of bins of every edited tree of a class to its size. The
+// first role of a class leads. The others adopt its number of bins when they are edited,
+// so that all trees of a class have the same structure.
 func (tx *Tx) reshapeAll(layout *Root) error {
 	for _, c := range layout.Classes {
 		lead := -1
@@ -67,8 +67,8 @@ func (tx *Tx) reshapeTree(l *listing, lead int) error {
 	return nil
 }
 
-// reshape changes the number of bins of l where the rule says so. lead is the
-// number of bits of the role that leads, -1 for none.
+// reshape changes the number of bins of l if the rule requires it. lead is the number of
+// bits of the leading role, -1 for none.
 func (tx *Tx) reshape(l *listing, lead int) error {
 	have := l.bits()
 	edited, most, least := l.changed, 0, binFull
@@ -84,11 +84,11 @@ func (tx *Tx) reshape(l *listing, lead int) error {
 	if !edited {
 		return nil
 	}
-	// Sparse bins are right where another tree is the larger one.
+	// Sparse bins are correct if they follow a larger tree.
 	if most <= binWhole && (have == lead || lead < 0 && least >= binSparse) {
 		return nil
 	}
-	var files map[string]wire.Value // of the bins
+	var files map[string]wire.Value // the targets in the bins
 	n := l.plain()
 	if have > 0 {
 		var err error
@@ -104,7 +104,7 @@ func (tx *Tx) reshape(l *listing, lead int) error {
 	return tx.split(l, files, want)
 }
 
-// plainOf collects the plain files of l and its bins.
+// plainOf collects the targets without release data of l and its bins.
 func (tx *Tx) plainOf(l *listing) (map[string]wire.Value, error) {
 	files := map[string]wire.Value{}
 	err := tx.eachIn(l, func(x *listing) error {
@@ -118,8 +118,8 @@ func (tx *Tx) plainOf(l *listing) (map[string]wire.Value, error) {
 	return files, err
 }
 
-// split deals the plain files of l and those of its bins so far out to 2^bits
-// bins, or takes them all back.
+// split distributes the targets without release data of l and its current bins over
+// 2^bits bins. With bits 0 it moves all of them to l.
 func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	for _, name := range l.delegates() {
 		if tx.lists[name] != nil {
@@ -145,7 +145,7 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), SuccinctRoles: s}
 	for _, name := range l.delegates() {
 		if names(tx.layout(), name) {
-			return fmt.Errorf("repo: root names a role %s, which is to be a hash bin of %s", roleText(name), roleText(l.role))
+			return fmt.Errorf("repo: the name of a hash bin of %s is already a role in root: %s", roleText(l.role), roleText(name))
 		}
 		if tx.lists[name] != nil {
 			return twoParents(l.role, tx.parents[name], name)
@@ -168,7 +168,7 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	return nil
 }
 
-// keysOf returns who signs a list: the charter's keys, or the delegator's.
+// keysOf returns the keys of a list: those of the charter, or of the delegating role.
 func (tx *Tx) keysOf(l *listing) (Keys, error) {
 	parent, ok := tx.parents[l.role]
 	if !ok {
@@ -177,7 +177,7 @@ func (tx *Tx) keysOf(l *listing) (Keys, error) {
 				return x.keys, nil
 			}
 		}
-		return Keys{}, fmt.Errorf("repo: no root names the role %s", roleText(l.role))
+		return Keys{}, fmt.Errorf("repo: root has no role %s", roleText(l.role))
 	}
 	if by := tx.lists[parent]; by != nil && by.delegations != nil {
 		return by.keysFor(l.role), nil

@@ -21,7 +21,7 @@ type book struct {
 	body bookJSON
 }
 
-// ledgerJSON is the document: the body, and its sha256 against damage.
+// ledgerJSON is the document: the body, and its sha256 to detect corruption.
 type ledgerJSON struct {
 	Ledger int             `json:"visum-ledger"` // 1
 	SHA256 string          `json:"sha256"`       // of Body's bytes
@@ -30,13 +30,12 @@ type ledgerJSON struct {
 
 type bookJSON struct {
 	RepoID string `json:"repo_id"`
-	// Root is the newest regular root seen published; before any was, the first
-	// root as it was signed here. Recovered is a recovered root seen published
-	// after it.
+	// Root is the newest regular root seen published; before any root was published, the
+	// first root as signed here. Recovered is a recovered root seen published after it.
 	Root      *bookRoot `json:"root,omitempty"`
 	Published bool      `json:"published"` // Root was seen published
 	Recovered *bookRoot `json:"recovered,omitempty"`
-	// HighRoot is a newer regular root that a call has read, by its hash.
+	// HighRoot is a newer regular root that a call has read, without its bytes.
 	HighRoot *bookRoot `json:"high_root,omitempty"`
 
 	Roles       map[string]*bookRole `json:"roles"`
@@ -44,33 +43,34 @@ type bookJSON struct {
 	Checkpoints []Checkpoint         `json:"checkpoints,omitempty"`
 }
 
-// bookRoot is a root, whole. Trust in it is by its hash.
+// bookRoot identifies a root by its hash. File may contain its bytes.
 type bookRoot struct {
 	Version int64  `json:"version"`
 	SHA256  string `json:"sha256"` // of the signed part
 	File    []byte `json:"file,omitempty"`
 }
 
-// bookRole is what is known of a role.
+// bookRole is the record of a role.
 type bookRole struct {
-	// Seen is the newest content that was published when this ledger signed last:
-	// the last word, with which drafts are compared.
+	// Seen is the newest content that was published at the last signature of this
+	// ledger. Drafts are compared with it.
 	Seen *bookContent `json:"seen,omitempty"`
-	// High is a newer content that a call has read in a verified snapshot. The role
-	// does not go behind it either, but it is no last word: nobody was shown it.
+	// High is a newer content that a call has read in a verified snapshot. It protects
+	// the role against rollback too, but drafts are not compared with it, because no
+	// person has reviewed it.
 	High *bookContent `json:"high,omitempty"`
-	// Newest is the newest content signed here, while that is newer than Seen.
+	// Newest is the newest content signed here, if it is newer than Seen.
 	Newest *bookContent `json:"newest,omitempty"`
-	// Signed are the contents signed here, oldest first. Older ones are left out;
-	// at or below the version of Floor nothing that is not listed may be signed.
+	// Signed are the contents signed here, oldest first. Oldest ones are dropped. At
+	// versions up to Floor only listed contents may be signed again.
 	Signed []bookSigned `json:"signed,omitempty"`
 	Floor  int64        `json:"floor,omitempty"`
 	// Keys are the ids of the role's keys when Seen was recorded, sorted.
 	Keys []string `json:"keys,omitempty"`
 }
 
-// bookContent is one content of a role. Signed, its canonical signed part, is
-// left out for hash bins, timestamp and snapshot.
+// bookContent is one content of a role. Signed is its canonical signed part, empty for
+// hash bins, timestamp and snapshot.
 type bookContent struct {
 	Version int64  `json:"version"`
 	SHA256  string `json:"sha256"`
@@ -92,25 +92,25 @@ type takenBack struct {
 	Role   string `json:"role"`
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
-	Until  string `json:"until,omitempty"` // of a hold
+	Until  string `json:"until,omitempty"` // holds only
 	Reason string `json:"reason,omitempty"`
 }
 
-// Checkpoint is a signed tree head of a public log.
+// Checkpoint is a signed tree head of a public transparency log.
 type Checkpoint struct {
 	Origin string `json:"origin"`
-	Size   int64  `json:"size"`
+	Size   int64  `json:"size"` // leaves
 	Root   string `json:"root"` // hash of the tree, base64
 }
 
-// keptSigned is how many signings of one role are remembered one by one.
+// keptSigned is the maximum number of signings recorded per role.
 const keptSigned = 256
 
-// empty reports whether the ledger knows nothing of the repository.
+// empty reports whether the ledger has no record of the repository.
 func (b *book) empty() bool { return b == nil || b.body.Root == nil }
 
-// loadBook reads the ledger's document of a repository. Where there is none the
-// book is empty.
+// loadBook reads the ledger's document of a repository. Without a document the book is
+// empty.
 func (r *Repo) loadBook(ctx context.Context, repoID string) (*book, error) {
 	data, err := r.ledger.Load(ctx, repoID)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,11 +122,11 @@ func (r *Repo) loadBook(ctx context.Context, repoID string) (*book, error) {
 	return openBook(data, repoID)
 }
 
-// openBook decodes a document. What a later version of this package wrote is
-// refused: written back, it would lose what this version does not know.
+// openBook decodes a document. It refuses documents of later versions of this package,
+// because writing them back would lose members that this version does not know.
 func openBook(data []byte, repoID string) (*book, error) {
 	fail := func(format string, args ...any) (*book, error) {
-		return nil, fmt.Errorf("repo: %w: %s; restore it from a copy, or import another machine's", ErrLedger, fmt.Sprintf(format, args...))
+		return nil, fmt.Errorf("repo: %w: %s; restore it from a copy, or import the ledger of another machine", ErrLedger, fmt.Sprintf(format, args...))
 	}
 	if _, err := wire.Canonical(data); err != nil {
 		return fail("it is damaged: %v", err)
@@ -136,17 +136,17 @@ func openBook(data []byte, repoID string) (*book, error) {
 		return fail("it is damaged, or written by a later version: %v", err)
 	}
 	if doc.Ledger != 1 {
-		return fail("its format is %d, want 1", doc.Ledger)
+		return fail("format is %d, want 1", doc.Ledger)
 	}
 	if sum := sum256(doc.Body); sum != doc.SHA256 {
-		return fail("it is damaged: its content has sha256 %.16s, it says %.16q", sum, doc.SHA256)
+		return fail("it is damaged: its content has sha256 %.16s, it states %.16q", sum, doc.SHA256)
 	}
 	b := &book{raw: data}
 	if err := strict(doc.Body, &b.body); err != nil {
-		return fail("written by a later version: %v", err)
+		return fail("it was written by a later version: %v", err)
 	}
 	if b.body.RepoID != repoID {
-		return fail("it belongs to repository %.40q, this is %s", b.body.RepoID, repoID)
+		return fail("it belongs to repository %.40q, want %s", b.body.RepoID, repoID)
 	}
 	if b.body.Roles == nil {
 		b.body.Roles = map[string]*bookRole{}
@@ -160,7 +160,7 @@ func strict(data []byte, to any) error {
 	return dec.Decode(to)
 }
 
-// bytes is the document.
+// bytes encodes the document.
 func (b *book) bytes() ([]byte, error) {
 	body, err := json.Marshal(b.body)
 	if err != nil {
@@ -169,9 +169,8 @@ func (b *book) bytes() ([]byte, error) {
 	return json.Marshal(ledgerJSON{1, sum256(body), body})
 }
 
-// change edits the ledger's document, durably. fn is called again on the newest
-// content where another process was faster; its error ends the call and nothing
-// is written.
+// change edits the ledger's document durably. If another process was faster, fn is
+// called again with the newest content. If fn returns an error, nothing is written.
 func (r *Repo) change(ctx context.Context, repoID string, fn func(*book) error) error {
 	for range maxSwaps {
 		b, err := r.loadBook(ctx, repoID)
@@ -196,14 +195,15 @@ func (r *Repo) change(ctx context.Context, repoID string, fn func(*book) error) 
 			return err
 		}
 	}
-	return fmt.Errorf("repo: ledger: %w: %d times in a row", ErrConflict, maxSwaps)
+	return fmt.Errorf("repo: ledger: the document kept changing during %d attempts: %w", maxSwaps, ErrConflict)
 }
 
-// maxSwaps bounds how often a change of the ledger is tried again.
+// maxSwaps is the maximum number of attempts to change the ledger.
 const maxSwaps = 100
 
-// points are the roots that every chain must contain. A recovered root is none:
-// until a regular root follows it, one of its own version ends the recovery.
+// points returns the roots that every root chain must contain. They do not include a
+// recovered root: until it has a regular successor, a regular root of the same version
+// cancels the recovery.
 func (b *book) points() []point {
 	var out []point
 	for _, x := range []*bookRoot{b.body.Root, b.body.HighRoot} {
@@ -214,7 +214,7 @@ func (b *book) points() []point {
 	return out
 }
 
-// high is the newest content that was ever seen of a role, nil for none.
+// high returns the newest content ever seen of a role, nil for none.
 func (r *bookRole) high() *bookContent {
 	if r.High != nil && (r.Seen == nil || r.High.Version > r.Seen.Version) {
 		return r.High
@@ -222,11 +222,11 @@ func (r *bookRole) high() *bookContent {
 	return r.Seen
 }
 
-// leaves reports whether a chain has left the recovery that the ledger has seen
-// the repository go on with, and no regular root has ended it.
+// leaves returns the recovered root that the ledger has seen in use and that a chain
+// lacks although no regular root has cancelled the recovery; nil if there is none.
 func (b *book) leaves(c *chain) *bookRoot {
 	x := b.body.Recovered
-	if x == nil || c.ordinary > b.body.Root.Version {
+	if x == nil || c.regular > b.body.Root.Version {
 		return nil
 	}
 	if root := c.at(x.Version); root != nil && root.SHA256() == x.SHA256 {
@@ -235,7 +235,7 @@ func (b *book) leaves(c *chain) *bookRoot {
 	return x
 }
 
-// role returns the record of a role, made where there is none.
+// role returns the record of a role, and creates it if necessary.
 func (b *book) role(name string) *bookRole {
 	r := b.body.Roles[name]
 	if r == nil {
@@ -245,7 +245,7 @@ func (b *book) role(name string) *bookRole {
 	return r
 }
 
-// highest is the highest version that was signed or seen of a role.
+// highest returns the highest version of a role that was signed or seen.
 func (b *book) highest(role string) int64 {
 	if b == nil || b.body.Roles[role] == nil {
 		return 0
@@ -261,17 +261,17 @@ func (b *book) highest(role string) int64 {
 	return high
 }
 
-// lastWord is the newest content of a role that the ledger has seen published;
-// nil where there is none, or where it is not kept.
-func (b *book) lastWord(role string) (wire.Value, error) {
+// lastSeen returns the newest content of a role that the ledger has seen published; nil
+// if there is none, or if only its hash is recorded.
+func (b *book) lastSeen(role string) (wire.Value, error) {
 	if b == nil || b.body.Roles[role] == nil || b.body.Roles[role].Seen == nil || b.body.Roles[role].Seen.Signed == nil {
 		return nil, nil
 	}
 	return b.body.Roles[role].Seen.read(role)
 }
 
-// read is the signed part of a role that was kept. It is of our own making, but it
-// was kept outside this process.
+// read returns the recorded signed part of a role. It checks the hash, because the
+// record was stored outside this process.
 func (c *bookContent) read(role string) (wire.Value, error) {
 	v, err := wire.Canonical(c.Signed)
 	if err != nil || sum256(v) != c.SHA256 {
@@ -280,9 +280,9 @@ func (c *bookContent) read(role string) (wire.Value, error) {
 	return v, nil
 }
 
-// keys compares a role's keys with those under which it was seen. Where none of
-// them is left nothing that was seen can verify any more, so it is forgotten: a new
-// epoch, or a recovery that was ended, begins new versions. What was signed stays.
+// keys compares a role's keys with those under which it was seen. If none of those keys
+// is left, no seen content can verify any more, so its records are dropped: a new epoch,
+// or a cancelled recovery, starts new versions. Records of signed content stay.
 func (b *book) keys(role string, keys []tuf.Key) *bookRole {
 	r := b.role(role)
 	now := ids(keys)
@@ -297,8 +297,8 @@ func (b *book) keys(role string, keys []tuf.Key) *bookRole {
 	return r
 }
 
-// see records what a verified snapshot lists of a role with these keys. whole is
-// false for what is remembered by its hash alone.
+// see records the content of a role with these keys that a verified snapshot lists. If
+// whole is false, only its hash is recorded.
 func (b *book) see(role string, keys []tuf.Key, version int64, signed wire.Value, whole bool) {
 	r := b.keys(role, keys)
 	if r.Seen != nil && r.Seen.Version >= version {
@@ -314,7 +314,7 @@ func (b *book) see(role string, keys []tuf.Key, version int64, signed wire.Value
 	if r.Newest != nil && r.Newest.Version <= version {
 		r.Newest = nil
 	}
-	// What was seen of own recalls stays in force, whatever is published later.
+	// Own recalls that were seen stay in force, whatever is published later.
 	for _, t := range recalledIn(role, signed) {
 		b.take(t)
 	}
@@ -344,8 +344,9 @@ func (b *book) sign(name string, f *draftFile, s bookSigned, whole bool) {
 	}
 }
 
-// signedBefore looks for the last signing of a version: the same content, or
-// another one, whose hash is "" where it is not kept.
+// signedBefore finds the last signing of a version. It reports whether the content was
+// the same, and otherwise returns the other signing, whose hash is "" if its record was
+// dropped.
 func (r *bookRole) signedBefore(version int64, sum string) (same bool, other *bookSigned) {
 	for _, s := range slices.Backward(r.Signed) {
 		if s.Version == version && s.SHA256 == sum {
@@ -361,7 +362,7 @@ func (r *bookRole) signedBefore(version int64, sum string) (same bool, other *bo
 	return false, nil
 }
 
-// take records that something is taken back.
+// take records a recall, a refusal or a hold.
 func (b *book) take(t takenBack) {
 	for i, have := range b.body.TakenBack {
 		if have.Kind == t.Kind && have.Role == t.Role && have.Path == t.Path && have.SHA256 == t.SHA256 {
@@ -372,7 +373,7 @@ func (b *book) take(t takenBack) {
 	b.body.TakenBack = append(b.body.TakenBack, t)
 }
 
-// release forgets what was taken back of these bytes by a role.
+// release removes the recalls, refusals or holds of these bytes by a role.
 func (b *book) release(role, sha256 string, kinds ...string) {
 	b.body.TakenBack = slices.DeleteFunc(b.body.TakenBack, func(t takenBack) bool {
 		return t.Role == role && t.SHA256 == sha256 && slices.Contains(kinds, t.Kind)
@@ -384,7 +385,7 @@ func (b *book) seeRoots(c *chain) {
 	if len(c.roots) == 0 {
 		return
 	}
-	regular := c.at(c.ordinary)
+	regular := c.at(c.regular)
 	if regular == nil {
 		regular = c.last()
 	}
@@ -401,7 +402,7 @@ func (b *book) seeRoots(c *chain) {
 	}
 }
 
-// seeRoot records one root that was published.
+// seeRoot records one published root.
 func (b *book) seeRoot(root *tuf.Root, recovered bool) {
 	switch have := b.body.Root; {
 	case recovered:
@@ -413,7 +414,7 @@ func (b *book) seeRoot(root *tuf.Root, recovered bool) {
 
 func newBookRoot(r *tuf.Root) *bookRoot { return &bookRoot{r.Version(), r.SHA256(), r.Bytes()} }
 
-// recalledIn are the recalls that a role's signed part lists.
+// recalledIn returns the recalls that a role's signed part lists.
 func recalledIn(role string, signed wire.Value) (out []takenBack) {
 	for v := range member(signed, tuf.RecallMember).Elements() {
 		t := takenBack{Kind: "recall", Role: role}
@@ -428,7 +429,7 @@ func recalledIn(role string, signed wire.Value) (out []takenBack) {
 	return out
 }
 
-// heldIn are the holds of a hold role's signed part that last beyond now.
+// heldIn returns the holds of a hold role's signed part that end after now.
 func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 	for path, v := range member(signed, "targets").Members() {
 		until, ok := heldUntil(v)

@@ -15,35 +15,34 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// BundleOptions say what a bundle holds besides the roots. Nil: nothing.
+// BundleOptions selects the content of a bundle in addition to the roots. Nil: none.
 type BundleOptions struct {
-	// Metadata: timestamp, snapshot and all roles as they are now.
+	// Metadata adds the current timestamp, snapshot and all roles.
 	Metadata bool
-	// Targets chooses target files by their path, of those that a [Storage] can hold; what reviewers state of them,
-	// and Metadata, is in then too.
-	// nil: none.
+	// Targets selects target files by path, among those with names that a [Storage]
+	// accepts. It also adds their review statements, and implies Metadata. nil: none.
 	Targets func(path string) bool
-	// Report is told, when the bundle is written, until when a client that asks
-	// nothing else (client.Config.Offline) can use its content; nil: nobody is. It is
-	// not called for a bundle of roots alone, which has no content; they are of use to
-	// clients that ask other places too, whatever their age.
+	// Report, if not nil, is called after the bundle is written, with the time until
+	// which an offline client (client.Config.Offline) can use its content. It is not
+	// called for a bundle of roots only, which is useful at any age to clients with
+	// further sources.
 	Report func(BundleUse)
 }
 
-// BundleUse is until when the content of a bundle can be used: when the first of
-// what it needs expires. A product with keys of its own, or a hash bin, may take its
-// own paths out of use before the rest; it counts too.
+// BundleUse is the time until which the content of a bundle can be used: the earliest
+// expiry of its metadata. The expiry of a product with its own keys, or of a hash bin,
+// affects only its own paths, but is included.
 type BundleUse struct {
-	// Until counts everything: root, timestamp, snapshot, the parties' roles and what
-	// they delegate to.
+	// Until covers all metadata: root, timestamp, snapshot, the parties' roles and the
+	// roles that they delegate to.
 	Until time.Time
-	// UntilStale is the same without timestamp and snapshot, which clients with a
-	// client.Config.UnsafeStale that is long enough accept after their expiry: no such
-	// client can use the bundle for longer.
+	// UntilStale excludes timestamp and snapshot, which a client with
+	// client.Config.UnsafeStale accepts after their expiry. It is an upper bound for such
+	// clients.
 	UntilStale time.Time
 }
 
-// earlier makes u end at expires, if it did not end before.
+// earlier lowers both times of u to expires.
 func (u *BundleUse) earlier(expires time.Time) {
 	for _, t := range []*time.Time{&u.Until, &u.UntilStale} {
 		if t.IsZero() || expires.Before(*t) {
@@ -52,13 +51,13 @@ func (u *BundleUse) earlier(expires time.Time) {
 	}
 }
 
-// Bundle writes a zip file laid out as a location: all roots, and what opts adds.
-// It goes where no network goes, and clients and [Repo.Clone] take its zip.Reader,
-// which is a file system, as they take any other place.
+// Bundle writes a zip file with the layout of a location: all roots, and the content
+// that opts selects. It serves machines without a network: a zip.Reader of it is a file
+// system, which clients and [Repo.Clone] accept as a source.
 //
-// What goes in was verified, from the trust anchor on; expiries are not checked.
-// The same state gives the same bytes. After an error what was written is worthless;
-// where somebody published meanwhile it wraps [ErrConflict]: begin again.
+// Bundle verifies all content from the trust anchor, except expiries. The same state
+// gives the same bytes. After an error, discard the output. If another process published
+// during the call, the error wraps [ErrConflict]; call Bundle again.
 func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (err error) {
 	defer oneLine(&err)
 	if opts == nil {
@@ -75,7 +74,8 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 	z := zip.NewWriter(w)
 	files := 0
 	add := func(name string, length int64, from io.Reader) error {
-		// Neither compression, which may change with the compiler, nor the time of day.
+		// For reproducible bytes: no compression, whose output may change with the Go
+		// version, and a constant time.
 		f, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)})
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		r.progress(storage.Progress{Path: name, Done: length, Total: length, Files: files})
 		return nil
 	}
-	s := &survey{src: src, opt: r.judge(), found: foundIsError}
+	s := &walker{src: src, opt: r.tufOptions(), found: foundIsError}
 	s.meta = func(name string, data []byte) error {
 		if !opts.Metadata && opts.Targets == nil && !isRootName(name) {
 			return nil
@@ -100,7 +100,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 	seen := map[string]bool{}
 	var use BundleUse
 	s.role = func(role string, t *tuf.Targets) error {
-		if role != "targets" { // for stock clients alone
+		if role != "targets" { // only standard TUF clients use targets.json
 			use.earlier(t.Expires())
 		}
 		if opts.Targets == nil {
@@ -138,7 +138,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 	if err := z.Close(); err != nil || opts.Report == nil || s.snap == nil {
 		return err
 	}
-	use.earlier(s.tip().Expires())
+	use.earlier(s.newest().Expires())
 	for _, expires := range []time.Time{s.ts.Expires(), s.snap.Expires()} {
 		if expires.Before(use.Until) {
 			use.Until = expires

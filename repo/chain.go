@@ -11,12 +11,12 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Chain returns the published roots in order, each verified as the successor of
-// the one before; none in an empty repository. It begins with root 1, unless the
-// trust anchor is a later root and the roots before it are not named, one by one,
-// by prev_root_sha256: what is not named so proves nothing. Where a recovery
-// stands in for a regular successor, and the repository has gone on with the root
-// that it names, that root is in the chain.
+// Chain returns the published roots in order, each verified as the successor of its
+// predecessor (TUF section 5.3); none for an empty repository. If the trust anchor is
+// not root 1, the chain includes roots before the anchor only as far as
+// prev_root_sha256 names them, because other older roots are not authenticated. If a
+// recovery replaces a regular successor, the chain includes the recovered root once the
+// repository uses it.
 func (r *Repo) Chain(ctx context.Context) (_ []*tuf.Root, err error) {
 	defer oneLine(&err)
 	a, err := r.anchor(ctx)
@@ -30,16 +30,16 @@ func (r *Repo) Chain(ctx context.Context) (_ []*tuf.Root, err error) {
 	return c.roots, nil
 }
 
-// RootFile is a file in storage.
+// RootFile is a file in storage that contains a root or a recovery statement.
 type RootFile struct {
-	Name string // as [CheckName] allows
-	Data []byte // the caller's
+	Name string // valid for [storage.CheckName]
+	Data []byte // owned by the caller
 }
 
-// RootFiles are the files by which clients come from the first root to the
-// newest, in the order in which they may be written: N.root.json, and for roots
-// that were recovered to the statement after the root that it names. Roots before
-// the first of [Repo.Chain] are among them as they lie in the storage.
+// RootFiles returns the files of the root chain that clients need, in a safe order for
+// writing: N.root.json, and for recovered roots first the root and then the recovery
+// statement that names it. It includes the roots before the first of [Repo.Chain],
+// which are not verified.
 func (r *Repo) RootFiles(ctx context.Context) (_ []RootFile, err error) {
 	defer oneLine(&err)
 	a, err := r.anchor(ctx)
@@ -57,20 +57,20 @@ func (r *Repo) RootFiles(ctx context.Context) (_ []RootFile, err error) {
 	return files, nil
 }
 
-// chain is what leads from the first root to the newest.
+// chain is the root chain in the storage.
 type chain struct {
 	roots     []*tuf.Root             // verified, in order of versions, without a gap
-	older     []RootFile              // of the roots before them, which prove nothing
-	recovered map[int64]recoveryFiles // by the version that was recovered to
-	ordinary  int64                   // version of the newest that was not
-	junk      error                   // why something where a recovery would lie is none; nil: there is nothing such
-	timestamp []byte                  // by which it was decided whether to end with a recovery; nil: there was nothing to decide
+	older     []RootFile              // the roots before them, which are not verified
+	recovered map[int64]recoveryFiles // by the version of the recovered root
+	regular   int64                   // version of the newest regular root
+	invalid   error                   // why the files with the names of a recovery are invalid; nil: there are none
+	timestamp []byte                  // used to decide whether a recovery is in use; nil: no decision was needed
 }
 
-// last is the newest root; there must be one.
+// last returns the newest root; there must be one.
 func (c *chain) last() *tuf.Root { return c.roots[len(c.roots)-1] }
 
-// at is the root of a version, nil where it is not in the chain.
+// at returns the root with a version, nil if it is not in the chain.
 func (c *chain) at(version int64) *tuf.Root {
 	if len(c.roots) == 0 || version < c.roots[0].Version() || version > c.last().Version() {
 		return nil
@@ -78,7 +78,7 @@ func (c *chain) at(version int64) *tuf.Root {
 	return c.roots[version-c.roots[0].Version()]
 }
 
-// files are those of one root of the chain.
+// files returns the files of one root of the chain.
 func (c *chain) files(root *tuf.Root) []RootFile {
 	v := root.Version()
 	if f, ok := c.recovered[v]; ok {
@@ -87,9 +87,9 @@ func (c *chain) files(root *tuf.Root) []RootFile {
 	return []RootFile{{rootName(v), root.Bytes()}}
 }
 
-// readChain reads the roots in the storage, and what recoveries lead on where
-// there is no regular one. The chain contains the anchor's roots, or is empty
-// where the storage is.
+// readChain reads the roots in the storage, and follows recoveries if there is no
+// regular successor. The chain contains the anchor's roots, or is empty if the storage
+// is empty.
 func (r *Repo) readChain(ctx context.Context, a *anchor) (*chain, error) {
 	c, err := r.fromFirst(ctx, a)
 	if err != nil || len(c.roots) == 0 {
@@ -104,10 +104,10 @@ func (r *Repo) readChain(ctx context.Context, a *anchor) (*chain, error) {
 	return c, a.check(c)
 }
 
-// fromFirst reads the chain up to the root where trust begins. What a forger puts
-// in the place of an older root can walk forward into a true one, because the
-// forger adds own signatures to that file; so older roots are believed only
-// backwards, each named by prev_root_sha256 of the one after it.
+// fromFirst reads the chain up to the first root of the anchor. A valid forward walk from
+// an older root to that root does not authenticate the older one: an attacker can forge
+// an older root, and add signatures of the forged root's keys to the genuine successor.
+// So older roots are trusted only if prev_root_sha256 of their successor names them.
 func (r *Repo) fromFirst(ctx context.Context, a *anchor) (*chain, error) {
 	c := &chain{recovered: map[int64]recoveryFiles{}}
 	first, err := r.readRoot(ctx, 1)
@@ -131,7 +131,7 @@ func (r *Repo) fromFirst(ctx context.Context, a *anchor) (*chain, error) {
 		}
 	}
 	root := c.at(start.version)
-	if root == nil { // older roots are missing or damaged, which is no matter here
+	if root == nil { // older roots are missing or damaged, which is permitted
 		if root, err = r.readRoot(ctx, start.version); errors.Is(err, fs.ErrNotExist) && len(c.roots) == 0 {
 			return c, nil
 		} else if errors.Is(err, fs.ErrNotExist) {
@@ -140,7 +140,7 @@ func (r *Repo) fromFirst(ctx context.Context, a *anchor) (*chain, error) {
 			return nil, err
 		}
 	}
-	// Whether it is the root that the anchor names is asked of the whole chain.
+	// The caller compares this root with the anchor, on the whole chain.
 	believed := []*tuf.Root{root}
 	for root.Charter() != nil {
 		before := c.at(root.Version() - 1)
@@ -153,9 +153,9 @@ func (r *Repo) fromFirst(ctx context.Context, a *anchor) (*chain, error) {
 	return r.older(ctx, c, believed)
 }
 
-// older makes the chain of what is believed, with the files of the roots before it.
+// older returns the chain of the trusted roots, with the files of the roots before them.
 func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (*chain, error) {
-	c := &chain{recovered: map[int64]recoveryFiles{}, junk: walked.junk}
+	c := &chain{recovered: map[int64]recoveryFiles{}, invalid: walked.invalid}
 	for n := int64(1); n < believed[0].Version(); n++ {
 		if root := walked.at(n); root != nil {
 			c.older = append(c.older, walked.files(root)...)
@@ -176,27 +176,27 @@ func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (
 	return c, nil
 }
 
-// add appends a root, and what it was recovered by.
+// add appends a root, with the files of its recovery if it is a recovered root.
 func (c *chain) add(root *tuf.Root, f recoveryFiles) {
 	c.roots = append(c.roots, root)
 	if f.rec != nil {
 		c.recovered[root.Version()] = f
 	} else {
-		c.ordinary = root.Version()
+		c.regular = root.Version()
 	}
 }
 
-func (r *Repo) rootLimit() int64 { return r.judge().Limits.WithDefaults().Root }
+func (r *Repo) rootLimit() int64 { return r.tufOptions().Limits.WithDefaults().Root }
 
-// readRoot reads a root that is verified by itself alone.
+// readRoot reads a root and verifies only its own signatures.
 func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
 	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(version), r.rootLimit())
 	if err != nil {
 		return nil, err
 	}
-	root, err := tuf.OpenRoot(data, r.judge())
+	root, err := tuf.OpenRoot(data, r.tufOptions())
 	if err == nil && root.Version() != version {
-		err = &tuf.Error{Role: "root", Version: root.Version(), Err: tuf.ErrVersion, Detail: fmt.Sprintf("it lies where root v%d must be", version)}
+		err = &tuf.Error{Role: "root", Version: root.Version(), Err: tuf.ErrVersion, Detail: fmt.Sprintf("the file must contain root v%d", version)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("repo: %s: %w", rootName(version), err)
@@ -204,7 +204,7 @@ func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
 	return root, nil
 }
 
-// behindRoot says why a draft's root does not follow the newest one.
+// behindRoot returns the reason why a draft's root is not the next one.
 func (f *draftFile) behindRoot(c *chain) error {
 	if root := c.at(f.version); root != nil && root.SHA256() == sum256(f.signed) {
 		return fmt.Errorf("root v%d: %w", f.version, ErrPublished)
@@ -216,7 +216,7 @@ func (f *draftFile) behindRoot(c *chain) error {
 	return fmt.Errorf("%w: root v%d is published, the draft is v%d after v%d", ErrStale, newest, f.version, f.base)
 }
 
-// follow appends the successors of the chain's last root, up to a version.
+// follow appends the successors of the chain's last root up to the version until.
 func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 	for c.last().Version() < until {
 		last := c.last()
@@ -235,8 +235,9 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 		default:
 			f, err = recoveryOf(ctx, storage.SourceOf(r.storage), last)
 			if errors.Is(err, tuf.ErrUntrusted) {
-				// An attacker who can write junk in its place could as well remove it.
-				c.junk, err = fmt.Errorf("%s: %w", text.Name(f.names[0]), err), nil
+				// An invalid recovery is ignored: an attacker who can write it could also
+				// remove a valid one.
+				c.invalid, err = fmt.Errorf("%s: %w", text.Name(f.names[0]), err), nil
 				f.rec = nil
 			}
 			if err == nil && f.rec == nil {
@@ -257,18 +258,18 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 	return nil
 }
 
-// endChain drops recovered roots that the repository has not gone on with: those
-// at the end whose keys have not signed the timestamp. Until then a recovery is a
-// proposal, which any ordinary root beats.
+// endChain drops recovered roots that are not in use: those at the end of the chain whose
+// keys have not signed the timestamp. Until then a recovery is a proposal, and any
+// regular root takes precedence.
 func (r *Repo) endChain(ctx context.Context, c *chain) error {
-	if c.last().Version() == c.ordinary {
+	if c.last().Version() == c.regular {
 		return nil
 	}
 	var err error
 	if c.timestamp, err = r.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for n := c.last().Version(); n > c.ordinary && len(c.roots) > 1; n-- {
+	for n := c.last().Version(); n > c.regular && len(c.roots) > 1; n-- {
 		if _, err := c.last().Timestamp(c.timestamp, nil, longAgo); err == nil {
 			break
 		}
@@ -278,7 +279,8 @@ func (r *Repo) endChain(ctx context.Context, c *chain) error {
 	return nil
 }
 
-// recoverable returns the root whose quorum is lost.
+// recoverable returns the root that a recovery follows, because its threshold can't be
+// met any more; with version 0, the newest root.
 func (c *chain) recoverable(version int64) (*tuf.Root, error) {
 	if len(c.roots) == 0 {
 		return nil, errEmpty
@@ -288,29 +290,29 @@ func (c *chain) recoverable(version int64) (*tuf.Root, error) {
 		return c.last(), nil
 	case c.at(version) == nil:
 		return nil, fmt.Errorf("repo: there is no root v%d, the newest is v%d", version, last)
-	case version < c.ordinary:
-		return nil, fmt.Errorf("repo: %w: root v%d has an ordinary successor", ErrStale, version)
+	case version < c.regular:
+		return nil, fmt.Errorf("repo: %w: root v%d has a regular successor", ErrStale, version)
 	case version < last-1:
-		return nil, fmt.Errorf("repo: %w: root v%d was recovered from, and the root after it too", ErrStale, version)
+		return nil, fmt.Errorf("repo: %w: root v%d has a recovered successor, which has one too", ErrStale, version)
 	}
 	return c.at(version), nil
 }
 
-// recovery returns a recovered root and the one it follows; of version 0, the
-// newest such.
-func (c *chain) recovery(version int64) (tip, next *tuf.Root, err error) {
+// recovery returns the recovered root next and its predecessor, which has the given
+// version; with version 0, the newest such pair.
+func (c *chain) recovery(version int64) (before, next *tuf.Root, err error) {
 	for i := len(c.roots) - 1; i > 0; i-- {
-		tip, next = c.roots[i-1], c.roots[i]
-		if _, ok := c.recovered[next.Version()]; ok && (version == 0 || version == tip.Version()) {
-			return tip, next, nil
+		before, next = c.roots[i-1], c.roots[i]
+		if _, ok := c.recovered[next.Version()]; ok && (version == 0 || version == before.Version()) {
+			return before, next, nil
 		}
 	}
-	return nil, nil, fmt.Errorf("repo: root v%d was not recovered from: %w", version, fs.ErrNotExist)
+	return nil, nil, fmt.Errorf("repo: root v%d has no recovered successor: %w", version, fs.ErrNotExist)
 }
 
 // point is one root that must be in the chain.
 type point struct {
 	version int64
 	sha256  string
-	whose   string // "pin" or "ledger", for messages
+	whose   string // "pin" or "ledger", for error texts
 }

@@ -6,43 +6,44 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// Change is one line of a diff. All its strings may be written to a terminal:
-// they are printable ASCII. What stands in metadata is quoted, unless it is a
-// plain token such as agent/1.0; only words of this package stand free. Of a
-// string of more than 200 characters the first ones are shown, with the length
-// and the sha256 of the whole.
+// Change is one line of a diff. All its strings are printable ASCII and safe to write to
+// a terminal. Strings from metadata are quoted, unless they are simple tokens such as
+// agent/1.0, so they can't be confused with words of this package. A string of more than
+// 200 characters is truncated, with its length and sha256 appended.
 type Change struct {
 	Part ChangePart
 	Role string // of the metadata file; for lists below a party's role, that role
 	Kind ChangeKind
-	What string // kind of the thing, such as release, location, party, class; "" for the file itself
-	Name string // of the thing: path, id, name; in the headline of a file its version, as in v2
-	Fact string // what of it changed; "" where the thing itself comes or goes. In the rest: the path, a list of quoted names
-	Old  string // "" where there was nothing
-	New  string // "" where there is nothing any more
-	Note string // what else there is to know, such as what the other party lists
+	What string // type of the changed object, such as release, location, party, class; "" for the file itself
+	Name string // of the object: path, id, name; in the headline of a file its version, as in v2
+	Fact string // the changed member; "" if the object itself is added or removed. In the rest: the path, a list of quoted names
+	Old  string // "" if there was no value
+	New  string // "" if there is no value any more
+	Note string // additional information, such as the listing of the other party
 }
 
-// ChangeKind is what happens to a thing.
+// ChangeKind is the type of a change.
 type ChangeKind string
 
 // ChangePart is the part of a diff that a [Change] belongs to.
 type ChangePart string
 
+// The parts of a diff.
 const (
 	PartHeadline ChangePart = "headline" // one for each file, statement and recovery statement
-	PartSummary  ChangePart = "summary"  // members that this package knows, in its words
-	PartRest     ChangePart = "rest"     // every other signed member, with its path and its kind; keys with their whole ids
+	PartSummary  ChangePart = "summary"  // members that this package knows, in human-readable form
+	PartRest     ChangePart = "rest"     // every other signed member, with its path and JSON type; keys with their full ids
 )
 
+// The types of changes.
 const (
 	KindAdded     ChangeKind = "added"
 	KindRemoved   ChangeKind = "removed"
 	KindChanged   ChangeKind = "changed"
-	KindUnchanged ChangeKind = "unchanged" // shown all the same: an expiry, and the whole id of a key
+	KindUnchanged ChangeKind = "unchanged" // always shown: an expiry, and the full id of a key
 )
 
-// String is the change as one line of at most 4 kB.
+// String returns the change as one line of at most 4 kB.
 func (c Change) String() string {
 	var b strings.Builder
 	b.WriteString(c.Role)

@@ -25,8 +25,8 @@ type charterJSON struct {
 	Recovery  *recoveryJSON  `json:"recovery,omitempty"`
 }
 
-// above makes a charter that lawfully follows another one as well, as far as that
-// can be reckoned: rules H2 and H3.
+// above raises seq and floors of the charter so that it is also a valid successor of
+// other (rules H2 and H3).
 func (c *charterJSON) above(other *tuf.Charter) {
 	floors := other.Floors()
 	c.Seq = max(c.Seq, other.Seq())
@@ -47,7 +47,7 @@ type classJSON struct {
 	Prefix string     `json:"prefix"`
 	Roles  []roleJSON `json:"roles"`
 	Hold   *holdJSON  `json:"hold,omitempty"`
-	// HashBins is only written where it is true.
+	// HashBins is only written if it is true.
 	HashBins bool `json:"hash_bins,omitempty"`
 }
 
@@ -105,7 +105,8 @@ type retiredJSON struct {
 	Hosts []string `json:"hosts"`
 }
 
-// charter is the charter's JSON form without what depends on the root before.
+// charter returns the charter's JSON form, without the members that depend on the
+// previous root.
 func (r *Root) charter(now time.Time) *charterJSON {
 	c := &charterJSON{Schema: 1, RepoID: r.RepoID, Seq: 1, SignedAt: stamp(now), Parties: []partyJSON{}, Classes: []classJSON{},
 		Locations: locationsJSON(r.Locations)}
@@ -155,7 +156,7 @@ func stamp(t time.Time) string {
 
 func locationsJSON(list []tuf.Location) []locationJSON {
 	out := []locationJSON{}
-	// As they are read again: the order must not look like a change.
+	// Use the order in which locations are read, so that a diff shows no change.
 	for _, l := range slices.SortedStableFunc(slices.Values(list), func(a, b tuf.Location) int { return a.Priority - b.Priority }) {
 		out = append(out, locationJSON{l.ID, l.Tier, l.Operator, l.Jurisdiction, l.Base, pathsJSON{l.Metadata, l.Targets},
 			l.Priority, stamp(l.UseFrom), stamp(l.UseUntil)})

@@ -14,47 +14,44 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Clone makes the storage a byte mirror of what a source shows, from a pin on,
-// or where there is no charter from a bare root.json: all roots (without a charter,
-// of those before the pin the ones that can be read), the current
-// metadata, every target that it lists, with what reviewers state of it (asked
-// for when a role that lists it has a new version). It works for any TUF
-// repository with consistent snapshots, whoever wrote it: unknown members,
-// delegations and hash bins are followed, and either of sha256 and sha512 is enough
-// without a charter. Of one without consistent snapshots the error wraps
-// [errors.ErrUnsupported]. It needs no key. A target with a name that no [Storage]
-// can hold ([CheckName]) is passed over, the rest is copied: [Config].Skipped is
-// told of each, and [Repo.Verify] of the mirror too.
+// Clone updates the storage to a byte-identical mirror of a source. It copies all roots,
+// the current metadata, every listed target, and the review statements of the targets
+// (checked when a role that lists the target has a new version). pin is a pin, or for a
+// repository without a charter a root.json; of such a repository, roots before the pin
+// are copied if they are readable. Clone works for any TUF repository with consistent
+// snapshots (TUF section 6.2): it follows all delegations and hash bins, keeps unknown
+// members, and without a charter accepts either of sha256 and sha512. Without consistent
+// snapshots the error wraps [errors.ErrUnsupported]. Clone requires no key. It skips
+// targets with names that [storage.CheckName] refuses, and reports each to
+// [Config].Skipped; [Repo.Verify] of the mirror reports them too.
 //
-// Everything is verified before it is written, as clients verify it but for
-// dates, and nothing is taken that is older than what the storage has; but a
-// recovery that no ordinary root has followed yet may be taken back. Only
-// what is missing is fetched: called again, also after a kill, it goes on where
-// it was. Order of writing as in a publish, timestamp.json last, so clients of the
-// mirror see its old state or its new one.
+// Clone verifies everything before it writes it, as clients do, except expiries. It
+// refuses content older than that of the storage (rollback); only a recovery without a
+// regular successor may disappear. It fetches only missing files, and continues after an
+// interruption when called again. It writes in the order of a publish, timestamp.json
+// last, so clients of the mirror see either its old or its new state.
 //
-// Where the source is in the midst of a publish, or changed meanwhile so that it
-// can't be read on, or somebody else writes to the storage, the error wraps
-// [ErrConflict]: call it again. Old files are not
-// removed; see [Repo.Prune].
+// If a publish is in progress on the source, or the source changes during the call, or
+// another process writes to the storage, the error wraps [ErrConflict]; call Clone
+// again. Clone does not remove old files; see [Repo.Prune].
 func (r *Repo) Clone(ctx context.Context, from storage.Source, pin []byte) (err error) {
 	defer oneLine(&err)
-	opened, err := tuf.OpenPin(pin, r.judge())
+	opened, err := tuf.OpenPin(pin, r.tufOptions())
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	root := opened.Root()
 	c := &cloning{repo: r, from: from, to: storage.SourceOf(r.storage), seen: map[[16]byte]bool{},
 		anchor: &anchor{points: []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}}}
-	c.survey = &survey{src: from, opt: r.judge(), found: foundIsError,
+	c.walker = &walker{src: from, opt: r.tufOptions(), found: foundIsError,
 		opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
 		recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-	return c.survey.conflict(ctx, c.survey.run(ctx, root))
+	return c.walker.conflict(ctx, c.walker.run(ctx, root))
 }
 
-// foundIsError is for those who go on only while all is well.
+// foundIsError returns any finding as an error, for calls that stop at the first one.
 func foundIsError(f Finding) error {
 	if f.Kind == FileUnfinished {
 		return fmt.Errorf("repo: %s: %w: %s", text.Name(f.Name), ErrConflict, f.Text)
@@ -62,14 +59,15 @@ func foundIsError(f Finding) error {
 	return fmt.Errorf("repo: %s: %w", text.Name(f.Name), f.Err)
 }
 
-// role fetches what a role lists. The file of a role that the mirror has was
-// written after its targets, and after what reviewers had stated of them then.
+// role fetches the targets that a role lists, and their review statements. If the mirror
+// has the file of the role, it has the statements, because the role is written after
+// them.
 func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 	old, _, err := storage.Stat(ctx, c.to, name)
 	if err != nil {
 		return err
 	}
-	return c.survey.listedIn(t, func(x listed) error {
+	return c.walker.listedIn(t, func(x listed) error {
 		key := short(x.name, x.sha512)
 		if c.seen[key] {
 			return nil
@@ -89,15 +87,15 @@ func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 type cloning struct {
 	repo   *Repo
 	from   storage.Source
-	to     storage.Source // of the storage, to look
-	anchor *anchor        // of both sides
-	survey *survey
-	old    []byte            // the mirror's timestamp, nil where there is none
+	to     storage.Source // reads the storage of the mirror
+	anchor *anchor        // of source and mirror
+	walker *walker
+	old    []byte            // the mirror's timestamp, nil if there is none
 	seen   map[[16]byte]bool // targets
 	files  int
 }
 
-// metadata is given verified files in the order in which they may be written.
+// metadata writes verified files, in the order in which it receives them.
 func (c *cloning) metadata(ctx context.Context, name string, data []byte) error {
 	if name == timestampName {
 		return c.timestamp(ctx, data)
@@ -114,11 +112,11 @@ func (c *cloning) done(name string, n int64) {
 	c.repo.progress(storage.Progress{Path: name, Done: n, Total: n, Files: c.files})
 }
 
-// opened sees to it that the mirror does not go back, before anything is written.
+// opened refuses a rollback of the mirror before anything is written.
 func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error {
-	s := c.survey
+	s := c.walker
 	if !s.under.ConsistentSnapshot() {
-		return fmt.Errorf("repo: root v%d does not set consistent_snapshot: a mirror would have files of two states while it is written: %w", s.under.Version(), errors.ErrUnsupported)
+		return fmt.Errorf("repo: root v%d does not set consistent_snapshot, so the mirror would be inconsistent during the copy: %w", s.under.Version(), errors.ErrUnsupported)
 	}
 	err := c.ahead(ctx)
 	if err != nil {
@@ -127,8 +125,8 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 	if c.old, err = c.repo.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// What the mirror has counts if the present keys signed both of it: after a
-	// change of either, old versions count no more.
+	// The mirror's timestamp and snapshot only count if the current keys signed both:
+	// after a key rotation, versions may be lower (TUF section 5.3.11).
 	ts, err := s.under.Timestamp(c.old, nil, longAgo)
 	if err != nil {
 		return nil
@@ -150,18 +148,18 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 	return nil
 }
 
-// ahead reports whether the mirror has come further than the source: to another
-// root, or to one where the source recovered, or recovered otherwise.
+// ahead returns an error if the mirror has a newer root than the source, a regular root
+// in place of a recovered one, or a newer recovery.
 func (c *cloning) ahead(ctx context.Context) error {
-	s, storage := c.survey, c.repo.storage
-	tip := s.tip().Version()
-	roots := []int64{tip + 1}
+	s, storage := c.walker, c.repo.storage
+	newest := s.newest().Version()
+	roots := []int64{newest + 1}
 	for v, theirs := range s.recoveries {
-		if v >= tip {
-			continue // nobody has gone on with it
+		if v >= newest {
+			continue // the recovery is not in use
 		}
 		roots = append(roots, v+1)
-		ours, err := recoveryIn(ctx, storage, theirs.tip)
+		ours, err := recoveryIn(ctx, storage, theirs.before)
 		if err != nil {
 			return err
 		}
@@ -171,25 +169,25 @@ func (c *cloning) ahead(ctx context.Context) error {
 	}
 	for _, v := range roots {
 		if _, err := storage.Read(ctx, rootName(v)); err == nil {
-			return fmt.Errorf("repo: the mirror has %s, the source has not: %w", rootName(v), tuf.ErrRollback)
+			return fmt.Errorf("repo: the mirror has %s, which the source lacks: %w", rootName(v), tuf.ErrRollback)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if ours, err := recoveryIn(ctx, storage, s.tip()); err != nil || ours.rec == nil {
+	if ours, err := recoveryIn(ctx, storage, s.newest()); err != nil || ours.rec == nil {
 		return err
 	}
 	chain, err := c.repo.readChain(ctx, c.anchor)
 	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
 		return err
 	}
-	if err == nil && chain.ordinary > tip {
-		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.ordinary, tip, tuf.ErrRollback)
+	if err == nil && chain.regular > newest {
+		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.regular, newest, tuf.ErrRollback)
 	}
 	return nil
 }
 
-// timestamp is the commit.
+// timestamp commits the new state of the mirror.
 func (c *cloning) timestamp(ctx context.Context, data []byte) error {
 	if bytes.Equal(c.old, data) {
 		return nil
@@ -201,15 +199,15 @@ func (c *cloning) timestamp(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// target fetches one target file, under each name that clients may ask for.
+// target fetches one target file, under each name that clients may request.
 func (c *cloning) target(ctx context.Context, x listed) error {
 	if err := c.copy(ctx, x); err != nil {
 		return err
 	}
-	if c.survey == nil { // the first draft of all
+	if c.walker == nil { // export of the first draft of a repository
 		return nil
 	}
-	for _, x := range c.survey.others(x) {
+	for _, x := range c.walker.others(x) {
 		if err := c.copy(ctx, x); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -223,7 +221,7 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 	case err != nil:
 		return err
 	case have && size >= 0 && size != x.length:
-		return fmt.Errorf("repo: %s: %w: the mirror has %d bytes of it, %d are listed; remove it, and clone again", text.Name(x.name), tuf.ErrMismatch, size, x.length)
+		return fmt.Errorf("repo: %s: %w: the mirror has %d bytes, the listed length is %d; remove the file and clone again", text.Name(x.name), tuf.ErrMismatch, size, x.length)
 	case have:
 		return nil
 	}
@@ -242,17 +240,18 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 	return nil
 }
 
-// statements copies what reviewers have stated of a target, in order, up to the
-// first that does not verify: it says nothing, and keeps no update back.
+// statements copies the review statements of a target, in order, up to the first one of
+// a role that does not verify. An invalid statement is no error, so that it can't block
+// the mirror.
 func (c *cloning) statements(ctx context.Context, x listed) error {
 	have := func(name string) (bool, error) {
 		have, _, err := storage.Stat(ctx, c.to, name)
 		return have, err
 	}
-	bad := map[string]bool{} // folders and roles
-	return c.survey.statements(ctx, c.from, x, have, func(name string, data []byte, err error) error {
+	bad := map[string]bool{} // directories and roles
+	return c.walker.statements(ctx, c.from, x, have, func(name string, data []byte, err error) error {
 		if err != nil && data == nil {
-			return err // it may be there: the next call asks again
+			return err // the statement may exist, so the next call must retry
 		}
 		if row := strings.TrimRight(strings.TrimSuffix(name, ".json"), "0123456789"); err != nil || bad[row] {
 			bad[row] = true
@@ -268,7 +267,7 @@ func (c *cloning) statements(ctx context.Context, x listed) error {
 
 // recovery copies a recovery, unless the mirror has a later one.
 func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
-	ours, err := recoveryIn(ctx, c.repo.storage, theirs.tip)
+	ours, err := recoveryIn(ctx, c.repo.storage, theirs.before)
 	if err != nil || ours.rec != nil && ours.counter >= theirs.rec.Counter() {
 		return err
 	}

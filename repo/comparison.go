@@ -10,48 +10,48 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// comparison is one draft against what was before.
+// comparison compares a draft with the content before.
 type comparison struct {
 	ctx           context.Context
 	draft         *Draft
-	tx            *Tx // of what is published, without an edit
+	tx            *Tx // the published content, without edits
 	before, after *edition
-	last          lastWord
+	last          lastSeen
 	restored      *restoring
 	top           map[string]*tree
-	proposed      *tuf.Proposal // the draft's root; nil: it has none
+	proposed      *tuf.Proposal // the draft's root; nil: none
 	out           []Change
 }
 
-// tree is what a role that root names lists, itself and below it, as far as the
-// draft touches it.
+// tree is a role that root names with the roles below it, as far as the draft changes
+// them.
 type tree struct {
 	top   string
 	roles []*roleDiff
-	paths map[string]bool // that may be found otherwise than before
-	found []sight         // what clients find otherwise, in order of paths
+	paths map[string]bool // paths whose search result may change
+	found []sight         // the search results that change, in order of paths
 	lines []Change
 	holds bool // it is the tree of a hold role
 }
 
-// restoring replaces what compromised keys alone published.
+// restoring replaces content that only compromised keys signed.
 type restoring struct {
 	tx          *Tx
 	compromised []tuf.Key
-	known       map[tuf.Key]bool // those that a role has
-	// By role: what stands in place of what is published, and newer records of the
-	// ledger whose content is in no file.
+	known       map[tuf.Key]bool // the compromised keys that a role has
+	// By role: the content that replaces the published one, and newer records of the
+	// ledger whose content is not available.
 	signed  map[string]wire.Value
 	skipped map[string][]bookContent
 }
 
-// lastWord is what a draft is compared with in place of what is published: what
-// the signer's ledger has seen published last. The zero value is nothing: what is
-// published.
-type lastWord struct {
+// lastSeen is the content that the signer's ledger has seen published last. A draft is
+// compared with it instead of the published content. The zero value stands for the
+// published content.
+type lastSeen struct {
 	root    *tuf.Root             // nil: the published one
-	roles   map[string]wire.Value // signed parts of targets roles; of others what is published
-	nothing bool                  // the signer has seen nothing yet, so all is new
+	roles   map[string]wire.Value // signed parts of targets roles; for others the published content
+	nothing bool                  // the ledger has seen nothing yet, so everything is new
 }
 
 // head adds the headline of a file.
@@ -66,7 +66,7 @@ func (x *comparison) head(f *draftFile, fresh bool, phrases []string) {
 	x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(f.role), Kind: KindChanged, Name: fmt.Sprintf("v%d", f.version), New: strings.Join(phrases, "; ")})
 }
 
-// file compares what a file signs, but for what it lists under paths.
+// file compares the signed part of a file, except its targets.
 func (x *comparison) file(f *draftFile, old wire.Value) []Change {
 	role := roleText(f.role)
 	version := Change{Part: PartSummary, Role: role, Kind: KindAdded, Fact: "version", New: fmt.Sprint(f.version)}
@@ -94,8 +94,8 @@ func (x *comparison) file(f *draftFile, old wire.Value) []Change {
 	return append([]Change{version, expires}, y.keys.whole(role, y.out)...)
 }
 
-// others counts the changes that only the rest shows, but for whole keys, orders
-// and the paths that usually change.
+// others counts the changes that only the rest shows, except full key ids, orders and
+// the members that usually change.
 func others(lines []Change, usual ...string) []string {
 	n := 0
 	for _, c := range lines {
@@ -113,20 +113,20 @@ func others(lines []Change, usual ...string) []string {
 type roleDiff struct {
 	file   *draftFile
 	old    wire.Value // the signed part before; nil for none
-	tops   []string   // the roles that root names and whose trees it is in
+	tops   []string   // the roles that root names and whose trees contain this role
 	placed []placement
 	lines  []Change
-	bins   bool // it is a hash bin of a role whose number of bins changes
+	bins   bool // the role is a hash bin of a role whose number of bins changes
 }
 
-// sight is what clients find under a path, and in which role.
+// sight is the search result of clients for a path, and the role that lists it.
 type sight struct {
 	path         string
 	old, new     wire.Value
 	oldBy, newBy string
 }
 
-// placement is what one role's file lists under one path, before and after.
+// placement is the entry of one role's file for one path, before and after.
 type placement struct {
 	role, path string
 	old, new   wire.Value

@@ -11,23 +11,23 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Compromised names keys of timestamp, snapshot and release roles that an attacker
-// has (the exception to rule K3). It is called before roles are edited, in the draft
-// whose root replaces the keys. Where only such keys signed the published content of
-// a role, the role starts from the newest content that this ledger signed and that
-// was published; what was published beyond that is left out, and [Repo.Diff] names
-// it first. Content that another key of the role signed too stays. Sequence numbers
-// that were given in what is left out are given again.
+// Compromised declares keys of timestamp, snapshot and release roles as compromised (the
+// exception to rule K3; TUF section 1.5.2, key compromise). Call it before roles are
+// edited, in the draft whose root replaces the keys. If only compromised keys signed the
+// published content of a role, the role starts from the newest content that this ledger
+// signed and that was published. Later published content is left out, and [Repo.Diff]
+// lists it first. Content that another key of the role also signed stays. Sequence
+// numbers that were assigned only in content that is left out are assigned again.
 //
-// Hash bins, and older content, are read from the storage, where the ledger's hash
-// identifies them; where none is left the error wraps [ErrRoleBehind] and names the
-// file to bring back. Where the keys of timestamp and snapshot are named,
-// [Repo.Publish] of this draft does not compare those two with the ledger: bring back
-// other parties' roles from a mirror first, if the attacker went behind them. A key
-// that no such role has is an error that wraps [ErrNoPart].
+// Hash bins and older content are read from the storage and identified by the hash in
+// the ledger. If none is available, the error wraps [ErrRoleBehind] and names the file to
+// restore. If keys of timestamp and snapshot are compromised, [Repo.Publish] of this
+// draft does not compare these two roles with the ledger. Before that, restore roles of
+// other parties from a mirror if the attacker rolled them back. The error wraps
+// [ErrNoPart] if no such role has one of the keys.
 func (tx *Tx) Compromised(keys ...tuf.Key) error {
 	if len(tx.lists) > 0 {
-		return fmt.Errorf("repo: %w: Compromised comes before roles are edited", fs.ErrInvalid)
+		return fmt.Errorf("repo: %w: Compromised must be called before roles are edited", fs.ErrInvalid)
 	}
 	tx.override.compromised = append(tx.override.compromised, keys...)
 	_, err := tx.withoutCompromised(tx.override.compromised)
@@ -40,8 +40,8 @@ func (d *Draft) Compromised(keys ...tuf.Key) {
 	d.override.compromised = append(d.override.compromised, keys...)
 }
 
-// withoutCompromised puts what the ledger signed in place of what compromised keys
-// alone published.
+// withoutCompromised replaces content that only compromised keys signed by the content
+// that the ledger signed.
 func (tx *Tx) withoutCompromised(keys []tuf.Key) (*restoring, error) {
 	x := &restoring{tx: tx, compromised: keys, known: map[tuf.Key]bool{}, signed: map[string]wire.Value{}, skipped: map[string][]bookContent{}}
 	if len(keys) == 0 || tx.present.under == nil {
@@ -58,18 +58,18 @@ func (tx *Tx) withoutCompromised(keys []tuf.Key) (*restoring, error) {
 	}
 	for _, k := range keys {
 		if !x.known[k] {
-			return nil, fmt.Errorf("repo: key %.16s is named compromised: %w that is published", k.ID(), ErrNoPart)
+			return nil, fmt.Errorf("repo: compromised key %.16s belongs to no published timestamp, snapshot or release role: %w", k.ID(), ErrNoPart)
 		}
 	}
 	return x, nil
 }
 
-// isCompromised reports whether the attacker has the key.
+// isCompromised reports whether the key is compromised.
 func (x *restoring) isCompromised(k tuf.Key) bool { return slices.Contains(x.compromised, k) }
 
-// role looks at a role and at what it leads to. by is nil for a role that root
-// names. Below a list that was replaced every role becomes a part of tx: the
-// published list does not lead there any more.
+// role checks a role and the roles below it, and restores them if necessary. by is nil
+// for a role that root names. Below a replaced list every role becomes a part of tx,
+// because the published list does not delegate to it any more.
 func (x *restoring) role(by *listing, role string, keys Keys) error {
 	tx, hit := x.tx, false
 	for _, k := range keys.Keys {
@@ -80,8 +80,8 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 	if err := tx.ctx.Err(); err != nil {
 		return err
 	}
-	stray := by != nil && by.from == nil
-	if !hit && !stray && by != nil {
+	moved := by != nil && by.from == nil
+	if !hit && !moved && by != nil {
 		return nil
 	}
 	lost, err := x.lost(by, role, keys, hit)
@@ -94,7 +94,7 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 		if l, err = x.restore(role); err != nil {
 			return err
 		}
-	case stray:
+	case moved:
 		if l, err = newEdition(tx, tx.layout(), asPublished).adopt(by, role); err != nil {
 			return err
 		}
@@ -107,15 +107,15 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 			return err
 		}
 	}
-	if by != nil && (lost || stray || l.delegations != nil) {
+	if by != nil && (lost || moved || l.delegations != nil) {
 		delete(tx.passing, child{by.role, role})
 		tx.parents[role] = by.role
 	}
-	if by == nil || lost || stray || l.delegations != nil {
+	if by == nil || lost || moved || l.delegations != nil {
 		tx.lists[role] = l
 	}
 	if l.role == "targets" {
-		return nil // it leads to roles that root names
+		return nil // it delegates to roles that root names
 	}
 	if err := checkOwners(ownNames(tx.layout()), l); err != nil {
 		return err
@@ -131,9 +131,9 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 	return nil
 }
 
-// lost reports whether what is published of a role has to be replaced: only keys
-// that the attacker has signed it, or it does not verify for the list that leads
-// to it now; and it is nothing that this ledger signed last.
+// lost reports whether the published content of a role must be replaced: only
+// compromised keys signed it, or it does not verify for its delegating role; and it is
+// not the newest content that this ledger signed.
 func (x *restoring) lost(by *listing, role string, keys Keys, hit bool) (bool, error) {
 	tx := x.tx
 	if tx.present.listed(role) == 0 {
@@ -152,7 +152,7 @@ func (x *restoring) lost(by *listing, role string, keys Keys, hit bool) (bool, e
 	}
 	env, err := openEnvelope(data)
 	if err != nil {
-		return true, nil // what cannot be read is of no honest key
+		return true, nil // an uncompromised key signs no malformed file
 	}
 	if env.signers(keyMap(keys.Keys)) < max(keys.Threshold, 1) {
 		return true, nil
@@ -166,18 +166,18 @@ func (x *restoring) lost(by *listing, role string, keys Keys, hit bool) (bool, e
 			return false, nil
 		}
 		if _, err := x.content(role, c); err == nil {
-			return true, nil // a newer one was published once
+			return true, nil // a newer content was published before
 		}
 	}
 	return true, nil
 }
 
-// restore is what the ledger knows last of a role and can be had, as a list that is
-// changed.
+// restore returns the newest available content of a role in the ledger, as a changed
+// list.
 func (x *restoring) restore(role string) (*listing, error) {
 	all := x.tx.present.book.contents(role)
 	if len(all) == 0 {
-		return nil, fmt.Errorf("repo: %s: %w: compromised keys alone signed what is published, and this ledger has signed nothing to go back to; use the ledger of a machine that has",
+		return nil, fmt.Errorf("repo: %s: %w: only compromised keys signed the published content, and this ledger has signed no other; use the ledger of a machine that has",
 			roleText(role), ErrRoleBehind)
 	}
 	var first error
@@ -200,9 +200,10 @@ func (x *restoring) restore(role string) (*listing, error) {
 	return nil, first
 }
 
-// content is the signed part that a record of the ledger stands for: kept, where it
-// was seen published, or in the storage. The record identifies it, whatever
-// signatures the file has. What was signed and never published is in neither.
+// content returns the signed part that a record of the ledger identifies: from the
+// ledger, if it was seen published, or from the storage. The hash identifies it,
+// independent of the signatures of the file. Content that was signed but never published
+// is in neither.
 func (x *restoring) content(role string, want bookContent) (wire.Value, error) {
 	if want.Signed != nil {
 		return want.read(role)
@@ -215,12 +216,12 @@ func (x *restoring) content(role string, want bookContent) (wire.Value, error) {
 		}
 		err = fmt.Errorf("%s has other content: %w", text.Name(name), tuf.ErrMismatch)
 	}
-	return nil, fmt.Errorf("repo: %s: %w: the ledger knows v%d with sha256 %s; bring %s back from a copy: %w",
+	return nil, fmt.Errorf("repo: %s: %w: the ledger has v%d with sha256 %s; restore %s from a copy: %w",
 		roleText(role), ErrRoleBehind, want.Version, want.SHA256, text.Name(name), err)
 }
 
-// contents are the contents of a role that this ledger signed or has seen
-// published, the newest first. Signed is set of the one that was seen.
+// contents returns the contents of a role that this ledger has signed or has seen
+// published, the newest first. Signed is set for the one that was seen.
 func (b *book) contents(role string) (out []bookContent) {
 	if b == nil || b.body.Roles[role] == nil {
 		return nil

@@ -85,17 +85,17 @@ func TestCompromised(t *testing.T) {
 		behind bool // refused where no key is named
 		first  string
 	}{
-		"published beyond": {func(w *world) { w.attacks(evil) }, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which compromised keys alone signed"},
+		"published beyond": {func(w *world) { w.attacks(evil) }, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which only compromised keys signed"},
 		"far beyond": {func(w *world) {
 			for range 5 {
 				w.attacks(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 			}
 			w.attacks(evil)
-		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v9, which compromised keys alone signed"},
+		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v9, which only compromised keys signed"},
 		"a second content": {func(w *world) {
 			w.store.files = past.copy().files
 			w.attacks(evil)
-		}, true, "vendor-agent: compromised agent/evil removed, was: listed in v3, which compromised keys alone signed"},
+		}, true, "vendor-agent: compromised agent/evil removed, was: listed in v3, which only compromised keys signed"},
 		"seen, and gone back": {func(w *world) {
 			w.attacks(evil)
 			if _, err := w.open().Status(w.t.Context(), w.now); err != nil { // which the ledger notes
@@ -110,7 +110,7 @@ func TestCompromised(t *testing.T) {
 				cfg.Signers = append(cfg.Signers, w.signer(k))
 			}
 			noErr(w.t, repo.New(w.store, cfg).Update(w.t.Context(), evil))
-		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which compromised keys alone signed"},
+		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which only compromised keys signed"},
 		"gone back": {func(w *world) { w.store.files = past.copy().files }, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -321,7 +321,7 @@ func TestCompromisedBelow(t *testing.T) {
 				}
 			}
 			err := w.refused(repo.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.compromised); return err })
-			if !strings.Contains(err.Error(), "bring metadata/1.vendor-agent.b-") {
+			if !strings.Contains(err.Error(), "restore metadata/1.vendor-agent.b-") {
 				t.Error(err)
 			}
 		})

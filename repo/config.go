@@ -7,95 +7,96 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Config says who works on the repository and how. Zero fields are safe.
+// Config configures a handle ([New]). The zero value of each field is safe.
 type Config struct {
 	// Pin is the trust anchor: a pin of this repository, or the bytes of any of its
-	// roots that the holder knows to be genuine. Every call verifies the chain of
-	// roots from it; a chain without exactly that root is an error that wraps
-	// [tuf.ErrUntrusted]. A newer root that the Ledger has seen must be in the chain
-	// too. Empty: the Ledger's newest root is the anchor; where that is empty as
-	// well an empty storage may be given its first root, and every other call fails
-	// with [ErrNoPin].
+	// roots that are known to be genuine. Every call verifies the root chain from it.
+	// The error wraps [tuf.ErrUntrusted] if the chain does not contain exactly that
+	// root. A newer root that the Ledger has seen must be in the chain too. If Pin is
+	// empty, the Ledger's newest root is the anchor. If both are empty, the only
+	// permitted operation is the first root of an empty storage; every other call
+	// fails with [ErrNoPin].
 	Pin []byte
-	// Ledger is this signer's memory, which is needed to sign anything beyond the
-	// first root. nil: a ledger in memory that ends with the handle.
+	// Ledger is this signer's record, which is required to sign anything beyond the
+	// first root. nil: an in-memory ledger that is lost with the handle.
 	Ledger Ledger
 	// SharedLedger declares that every machine that signs the same roles uses the
-	// same Ledger. A handle with Automation needs it where others hold keys of a
-	// role that it signs.
+	// same Ledger. A handle with Automation requires it if other machines hold keys of
+	// a role that it signs.
 	SharedLedger bool
-	// Automation limits what this handle signs without a person; nil: a person
-	// looks at what is signed, with [Repo.Diff].
+	// Automation limits what this handle signs without a person. nil: a person reviews
+	// what is signed, with [Repo.Diff].
 	Automation *Automation
-	// Party is the name of the own party: [Repo.Adopt] and the digest of
+	// Party is the name of the signer's own party: [Repo.Adopt] and the digest of
 	// [ErrNoLedger] cover its roles. "": all roles that root names.
 	Party string
-	// ClockTolerance is how far ahead of this machine's clock signed_at of a root
-	// may be when it is signed; 0: 5 minutes, at most 24 hours. Publishing always
-	// allows 5 minutes.
+	// ClockTolerance is how far signed_at of a root may be ahead of this machine's
+	// clock when the root is signed. 0: 5 minutes; the maximum is 24 hours. Publishing
+	// always allows 5 minutes.
 	ClockTolerance time.Duration
-	// UnsafeTrustStorage takes the first root in the storage for genuine where there
-	// is neither a Pin nor a record in the Ledger, and fills an empty Ledger with
-	// what is published. For fixtures of tests: whoever can write the storage
+	// UnsafeTrustStorage trusts the first root in the storage if there is neither a Pin
+	// nor a record in the Ledger, and fills an empty Ledger from the published
+	// metadata. It is for test fixtures: an attacker with write access to the storage
 	// decides what is signed.
 	UnsafeTrustStorage bool
-	// Signers are the keys at hand. Each signs only what its key has a part in.
+	// Signers are the available keys. Each signs only the roles that list its key.
 	Signers []tuf.Signer
-	// Review is the name of the reviewing party; "": "review". Stock TUF clients
-	// are led to its roles, and the pin names its keys.
+	// Review is the name of the reviewing party; "": "review". targets.json delegates
+	// standard TUF clients to its roles, and the pin lists its keys.
 	Review string
-	// Expiry says how long what is signed stays valid.
+	// Expiry is the validity of newly signed metadata.
 	Expiry Expiry
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// DualSigning is the other generation of keys during a cut-over; nil: there is none.
+	// DualSigning is the other generation of keys during a cut-over. nil: none.
 	DualSigning *DualSigning
-	// Progress is told how far a long call is; nil: nobody is. It is called from the
-	// call's own goroutine, which goes on when it returns.
+	// Progress, if not nil, receives the progress of a long call. It runs in the
+	// goroutine of the call, which continues when it returns.
 	Progress func(storage.Progress)
-	// Skipped is told of each target that [Repo.Clone] or [Repo.Bundle] passes over,
-	// with the reason, as Progress is; nil: nobody is.
+	// Skipped, if not nil, receives each target that [Repo.Clone] or [Repo.Bundle]
+	// skips, with the reason. It runs in the goroutine of the call.
 	Skipped func(Finding)
-	// Labels are what people call keys, by key id: [Repo.Diff] and [Missing] show a key
-	// by its label and the first digits of its id.
+	// Labels are human-readable names of keys, by key id: [Repo.Diff] and [Missing] show
+	// a key by its label and the first digits of its id.
 	Labels map[string]string
-	// UnsafeLoopback lets locations be http:// on this machine. For development and tests.
+	// UnsafeLoopback permits http:// locations on this machine. For development and tests.
 	UnsafeLoopback bool
 }
 
-// DualSigning lets metadata carry the signatures of two generations of keys, so that
-// clients on either side of a cut-over take it: whatever Update, Stage, Publish
-// and Renew sign is also signed by those of Signers whose keys have a part in
-// the same role under Root. The root that is published counts none of them, and
-// no root is ever signed so.
+// DualSigning adds the signatures of a second generation of keys, so that clients with
+// the root before and clients with the root after a cut-over both accept the metadata.
+// Update, Stage, Publish and Renew also sign each role with those Signers that Root
+// lists for it. These signatures do not count towards the threshold of the published
+// root. Roots are never dual signed.
 type DualSigning struct {
-	Root    *tuf.Root // the one before, or the next one, which may be unpublished
+	Root    *tuf.Root // the previous root, or the next one, which may be unpublished
 	Signers []tuf.Signer
 }
 
-// Expiry is how long each kind of metadata stays valid. Zero: the default.
+// Expiry is the validity of each kind of metadata (TUF sections 4.3 to 4.6). Zero: the
+// default.
 type Expiry struct {
 	Root      time.Duration // 365 days
-	Targets   time.Duration // 365 days; targets.json, which only stock clients read
+	Targets   time.Duration // 365 days; targets.json, which only standard TUF clients read
 	Release   time.Duration // 30 days; the parties' roles
 	Snapshot  time.Duration // 7 days
 	Timestamp time.Duration // 1 day
-	Recovery  time.Duration // 365 days; recovery statements, longer than clients wait
+	Recovery  time.Duration // 365 days; recovery statements; must exceed the clients' waiting period
 }
 
-// Automation lists the changes that a handle may sign without a person, compared
-// with what its ledger has seen published, not with what lies in the storage.
-// Everything else fails with [ErrNotAutomatic]: roots and recoveries always, and
-// recalls, refusals and holds. Timestamp and snapshot may always be signed.
+// Automation lists the changes that a handle may sign without a person. Changes are
+// relative to the published content that its ledger has seen, not to the storage.
+// Every other change fails with [ErrNotAutomatic], and so does every root, recovery,
+// recall, refusal and hold. Timestamp and snapshot may always be signed.
 type Automation struct {
-	// Renew allows a role that differs in version and expiry alone.
+	// Renew permits new versions of a role that differ only in version and expiry.
 	Renew bool
-	// Transport allows changes of custom["visum-transport"] of listed targets.
+	// Transport permits changes of custom["visum-transport"] of listed targets.
 	Transport bool
-	// Plain are path prefixes, such as "rules/", below which targets without release
-	// fields may be added, changed and removed.
+	// Plain lists path prefixes, such as "rules/", below which targets without release
+	// data may be added, changed and removed.
 	Plain []string
-	// Releases are path prefixes, such as "agent/", below which targets with release
-	// fields may be added and changed, with statements of review about them.
+	// Releases lists path prefixes, such as "agent/", below which targets with release
+	// data may be added and changed, with their review statements.
 	Releases []string
 }

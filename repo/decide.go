@@ -15,46 +15,44 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// ReviewRecord says how a reviewer came to approve of a release; see package proof.
+// ReviewRecord describes how a reviewer examined a release; see package proof.
 type ReviewRecord struct {
 	Reviewer string        // name of a person or machine; may be ""
-	Result   proof.Result  // of building it again from source; "": not done
-	Builder  string        // who built it again, a URI; "" where it was not done
-	Source   tuf.SourceRef // what was reviewed; zero: what the release says
-	Policy   string        // sha256, lower-case hex, of the rules reviewed against; may be ""
-	Valid    time.Duration // for how long; 0: 365 days
-	// Reinstate says why bytes are approved that the party recalled or refused
-	// before, under whatever path; without it the error wraps [ErrTakenBack] (rule K4).
-	// It stands in the statement, so Unrecorded can't go with it. It takes the party's
-	// recalls of these bytes back, in all of its roles.
+	Result   proof.Result  // of the rebuild from source; "": not rebuilt
+	Builder  string        // URI of the builder of the rebuild; "" if not rebuilt
+	Source   tuf.SourceRef // the reviewed source; zero: the source that the release states
+	Policy   string        // sha256, lower-case hex, of the review rules; may be ""
+	Valid    time.Duration // validity of the statement; 0: 365 days
+	// Reinstate is the reason to approve bytes that the party recalled or refused before
+	// under any path. Without a reason the error wraps [ErrTakenBack] (rule K4). The
+	// statement contains it, so it excludes Unrecorded. It revokes the party's recalls of
+	// these bytes in all of its roles.
 	Reinstate string
-	// SHA256 says which bytes were examined, in lower-case hex, as [Pending] has it: if
-	// others are listed by now the error wraps [tuf.ErrMismatch]. "": whatever is listed.
+	// SHA256 identifies the examined bytes, in lower-case hex, as in [Pending]. If other
+	// bytes are listed by now, the error wraps [tuf.ErrMismatch]. "": the listed bytes.
 	SHA256 string
-	// Unrecorded makes no statement: for rules that a machine passes every few
-	// minutes. The signature under the role is all there is then.
+	// Unrecorded makes no statement, only the signature of the role. It is for rules
+	// that a machine approves every few minutes.
 	Unrecorded bool
 }
 
-// Approve lists a path in the party's role exactly as other parties list it: those
-// of them that do, in whatever order they decide, must agree. Who lists what the
-// party lists already does not count as disagreeing, where others list something new;
-// [ReviewRecord].SHA256 chooses between two that differ in their bytes.
+// Approve lists a path in the party's role exactly as the other parties list it. All
+// other parties that list the path must agree; a party that still lists the same as this
+// one is ignored if another lists something new. [ReviewRecord].SHA256 selects between
+// entries with different bytes.
 //
-// Bytes that the party recalled or refused before are not approved without
-// [ReviewRecord].Reinstate: the error wraps [ErrTakenBack].
+// Bytes that the party recalled or refused before require [ReviewRecord].Reinstate;
+// otherwise the error wraps [ErrTakenBack].
 //
-// The approval of a release is recorded: a statement, with what was said of how it
-// was examined, that the keys of the role sign with the draft and that is
-// published beside the file. Nothing said is the zero [ReviewRecord]: not built
-// again; r may be nil, which is the same, and is not kept. Of a plain file, of which there may be a hundred thousand, a statement is
-// made only where it was said how it was examined. Nor is one made, unless something
-// is said, where the party lists the same bytes from the same source under the path
-// and other release fields alone change, such as the rollout: what it stated of the
-// bytes before goes on.
+// Approve records the approval of a release in a statement that describes the review. The
+// keys of the role sign it with the draft, and it is published next to the file. A nil r
+// is the zero [ReviewRecord]: not rebuilt. For a target without release data a statement
+// is made only if r is not nil, because there may be a hundred thousand of them. If r is
+// nil, no statement is made either if the party already lists the same bytes from the
+// same source under the path and only other release fields change, such as the rollout:
+// its earlier statement stays valid. Approve does not keep r.
 //
-// Release fields that clients refuse are refused, with the error of
-// [tuf.Release.Check].
+// If clients would refuse the release fields, the error is that of [tuf.Release.Check].
 func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
@@ -65,13 +63,13 @@ func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 		x = *r
 	}
 	if x.Unrecorded && x.Reinstate != "" {
-		return fmt.Errorf("repo: %s: %w: a reinstatement is recorded", text.Name(target), fs.ErrInvalid)
+		return fmt.Errorf("repo: %s: %w: Reinstate requires a statement, so it excludes Unrecorded", text.Name(target), fs.ErrInvalid)
 	}
 	entry, err := tx.others(class, party, target, x.SHA256)
 	if err != nil {
 		return err
 	}
-	if err := judged(target, entry); err != nil {
+	if err := checkReleaseFields(target, entry); err != nil {
 		return err
 	}
 	subject, err := subjectOf(target, entry)
@@ -118,7 +116,7 @@ func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 	})
 }
 
-// sameReleases is sameRelease of all roles.
+// sameReleases reports whether sameRelease is true for all roles.
 func (tx *Tx) sameReleases(roles []string, target string, entry wire.Value) (bool, error) {
 	for _, role := range roles {
 		mine, err := tx.find(role, target)
@@ -129,8 +127,8 @@ func (tx *Tx) sameReleases(roles []string, target string, entry wire.Value) (boo
 	return true, nil
 }
 
-// sameRelease reports whether the party lists a release already of which others
-// change no more than the fields that clients go by.
+// sameRelease reports whether the party already lists the same bytes of the same release
+// and source, so that only other release fields change.
 func sameRelease(target string, mine, theirs wire.Value) bool {
 	if mine == nil || isPlain(mine) {
 		return false
@@ -151,12 +149,12 @@ type RefusalRecord struct {
 	Reviewer string // a name, human-readable; "" for none
 }
 
-// Refuse records that the party will not approve of what the others list under a
-// path, and why: a statement that the keys of its role sign and that the vendor
-// reads in the draft ([Repo.StatementsIn]) or, published, beside the file. It
-// changes no metadata: what a party does not list no client takes.
+// Refuse records that the party does not approve the file that the other parties list
+// under a path, and the reason. The keys of its role sign the statement. The vendor reads
+// it in the draft ([Repo.StatementsIn]) or, after publication, next to the file. Refuse
+// changes no metadata, because clients accept only files that all parties list.
 //
-// What the party lists already can't be refused, but recalled.
+// A file that the party already lists can't be refused, only recalled.
 func (tx *Tx) Refuse(party, target string, r RefusalRecord) error {
 	class, roles, err := tx.role(party, target)
 	if err != nil {
@@ -172,7 +170,7 @@ func (tx *Tx) Refuse(party, target string, r RefusalRecord) error {
 			return err
 		}
 		if mine != nil && string(mine) == string(entry) {
-			return fmt.Errorf("repo: %s: %s lists it, so it can only be recalled: %w", text.Name(target), roleText(role), fs.ErrInvalid)
+			return fmt.Errorf("repo: %s: %s already lists it, so it can only be recalled: %w", text.Name(target), roleText(role), fs.ErrInvalid)
 		}
 	}
 	subject, err := subjectOf(target, entry)
@@ -185,7 +183,7 @@ func (tx *Tx) Refuse(party, target string, r RefusalRecord) error {
 	})
 }
 
-// listsAll reports whether all of the roles list a path as this.
+// listsAll reports whether all roles list a path with this entry.
 func (tx *Tx) listsAll(roles []string, target string, entry wire.Value) (bool, error) {
 	for _, role := range roles {
 		v, err := tx.find(role, target)
@@ -196,9 +194,9 @@ func (tx *Tx) listsAll(roles []string, target string, entry wire.Value) (bool, e
 	return true, nil
 }
 
-// others is what other parties list under a path, and the party does not; where
-// there is no such thing, what they list as the party does. sha256 says which bytes
-// are meant; "": all. Those that list it must agree.
+// others returns the entry that other parties list under a path and the party does not,
+// or else the one that they list as the party does. sha256 selects entries by their
+// bytes; "": any. The selected entries must agree.
 func (tx *Tx) others(class Class, party, target, sha256 string) (wire.Value, error) {
 	var same, entry wire.Value
 	var first, lacks, listed string
@@ -229,7 +227,7 @@ func (tx *Tx) others(class Class, party, target, sha256 string) (wire.Value, err
 			continue
 		}
 		if entry != nil && string(entry) != string(v) {
-			return nil, fmt.Errorf("repo: %s: the other parties disagree about it, %s and %s list it differently: %w", text.Name(target), first, roleText(other.Role), tuf.ErrNotApproved)
+			return nil, fmt.Errorf("repo: %s: the other parties disagree: %s and %s list it differently: %w", text.Name(target), first, roleText(other.Role), tuf.ErrNotApproved)
 		}
 		first = cmp.Or(first, roleText(other.Role))
 		entry = v
@@ -240,12 +238,12 @@ func (tx *Tx) others(class Class, party, target, sha256 string) (wire.Value, err
 	case same != nil:
 		return same, nil
 	case listed != "":
-		return nil, fmt.Errorf("repo: %s: %w: examined was sha256 %.16s, %s", text.Name(target), tuf.ErrMismatch, text.Name(sha256), listed)
+		return nil, fmt.Errorf("repo: %s: %w: the examined file has sha256 %.16s, but %s", text.Name(target), tuf.ErrMismatch, text.Name(sha256), listed)
 	}
 	return nil, fmt.Errorf("repo: %s: %s: %w", text.Name(target), cmp.Or(lacks, "no other party has a role"), tuf.ErrNoTarget)
 }
 
-// roleNames are the names of the party's roles in the class.
+// roleNames returns the names of the party's roles in the class.
 func (c Class) roleNames(party string) (out []string) {
 	for _, role := range c.rolesOf(party) {
 		out = append(out, role.Role)
@@ -255,8 +253,8 @@ func (c Class) roleNames(party string) (out []string) {
 
 type payloader interface{ Payload() ([]byte, error) }
 
-// state adds a statement of each of the party's roles to what is staged, in
-// place of one on the same bytes that is staged already.
+// state stages a statement of each of the party's roles. It replaces one about the same
+// bytes that is already staged.
 func (tx *Tx) state(class Class, party string, subject proof.Subject, kind string, say func(proof.Subject, proof.Reviewer) payloader) error {
 	for _, role := range class.Roles {
 		if role.Party != party {
@@ -278,7 +276,7 @@ func (tx *Tx) state(class Class, party string, subject proof.Subject, kind strin
 	return nil
 }
 
-// freeStatement is the name of the role's next word on a subject.
+// freeStatement returns the name of the role's next statement about a subject.
 func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
 	for n := 1; n <= maxStatements; n++ {
 		name := statementName(s, role, n)
@@ -296,5 +294,5 @@ func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
 			return "", err
 		}
 	}
-	return "", fmt.Errorf("repo: %s: %s has said %d things of it", text.Name(s.Path), roleText(role), maxStatements)
+	return "", fmt.Errorf("repo: %s: %s already has %d statements about it", text.Name(s.Path), roleText(role), maxStatements)
 }

@@ -9,47 +9,46 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Diff returns what a draft changes: what a signature by the draft's signers
-// would mean. It has a headline for each file, then a summary of the members that
-// this package knows, then the rest: every other member of what is signed, known or
-// not. Two different drafts have different diffs; a file of which nothing
-// but its version and date changes has a headline and its expiry.
+// Diff returns the changes of a draft: what a signer would be signing. It lists a
+// headline for each file, then a summary of the members that this package knows, then
+// the rest: every other signed member, known or not. Two different drafts have different
+// diffs. A file that changes only in version and expiry has a headline and its expiry.
 //
-// What was before is the newest content that this signer's ledger has seen
-// published; where another one was published since, the difference is part of the
-// diff. Of a role that the ledger has not seen it is what is published; with a
-// [Config].Ledger that is empty every role is shown whole. It never comes from the
-// draft, and neither does the draft decide which role leads to which, or who must
-// sign. So a signer needs the storage, a mirror, or a [ReadOnly] view of what is
-// served. The first headlines are what approves again what the party took back,
-// what was signed before, is not published, and is missing here, what
-// compromised keys published and is left out ([Tx.Compromised]), and dates that are
-// out of line with this machine's clock or with what they replace (rule K5).
-// A root, with all the others, must be one that clients would take once it is
-// signed; otherwise the error is that of [tuf.Root.Propose].
+// The content before is the newest content that this signer's ledger has seen published.
+// If another content was published since, the diff includes that difference. For a role
+// that the ledger has not seen it is the published content; if [Config].Ledger is set and
+// empty, the diff shows every role completely. Diff does not trust the draft for the
+// content before, for delegations, or for the required signers, so a signer needs the
+// storage, a mirror, or a [storage.ReadOnly] view of a location.
 //
-// Of releases the summary shows what clients find: a release that moves from one
-// hash bin to another is no change, and one that comes to light because a listing
-// of higher priority goes is one. Hash bins and products that are only signed
-// again are folded into one line for each party's role and expiry. The order of
-// the changes is always the same. Keys are shown by [Config].Labels where they
-// have one.
+// The first headlines are warnings: approvals of bytes that the party recalled or refused
+// before; content that was signed before, is not published, and is missing in the draft;
+// content of compromised keys that is left out ([Tx.Compromised]); and dates that are
+// inconsistent with this machine's clock or with the replaced metadata (rule K5).
+// Clients must be able to accept the new root once it is signed; otherwise the error is
+// that of [tuf.Root.Propose].
 //
-// Where the draft does not follow what is published, the error wraps [ErrStale] or
-// [ErrPublished]; where no role leads to one of its files, [tuf.ErrUntrusted].
+// The summary of releases shows the search results of clients: a release that moves from
+// one hash bin to another is not a change, but a release that becomes visible because a
+// listing of higher priority is removed is one. Hash bins and products that are only
+// signed again share one line for each party's role and expiry. The order of the changes
+// is deterministic. Keys are shown with their [Config].Labels.
+//
+// If the draft does not follow the published metadata, the error wraps [ErrStale] or
+// [ErrPublished]. If no role delegates to one of its files, it wraps [tuf.ErrUntrusted].
 func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error) {
 	defer oneLine(&err)
 	x, err := r.compareTo(ctx, d, true)
 	if err != nil {
 		return nil, err
 	}
-	if err := x.remembered(); err != nil {
+	if err := x.addWarnings(); err != nil {
 		return nil, err
 	}
 	if err := x.recovery(); err != nil {
 		return nil, err
 	}
-	if err := x.saidBy(d); err != nil {
+	if err := x.addStatements(d); err != nil {
 		return nil, err
 	}
 	for _, part := range []ChangePart{PartHeadline, PartSummary, PartRest} {
@@ -62,18 +61,18 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error)
 	return changes, nil
 }
 
-// compareTo compares a draft's files with what was before.
+// compareTo compares a draft's files with the content before.
 func (r *Repo) compareTo(ctx context.Context, d *Draft, remembers bool) (*comparison, error) {
 	p, err := r.healing(d).load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	last, restored := lastWord{}, &restoring{}
+	last, restored := lastSeen{}, &restoring{}
 	if remembers {
 		if restored, err = r.newTx(ctx, p).withoutCompromised(d.override.compromised); err != nil {
 			return nil, err
 		}
-		if last, err = r.lastWord(p, d, restored.signed); err != nil {
+		if last, err = r.lastSeen(p, d, restored.signed); err != nil {
 			return nil, err
 		}
 	}
@@ -104,16 +103,16 @@ func (r *Repo) compareTo(ctx context.Context, d *Draft, remembers bool) (*compar
 	return x, nil
 }
 
-// root compares the draft's root with the one before, and returns what it states.
+// root compares the draft's root with the previous one, and returns its content.
 func (x *comparison) root() (*Root, error) {
 	f, p := x.draft.files["root"], x.tx.present
 	published := p.root
 	if x.draft.recovery != nil {
-		says, err := readRecovery(x.draft.recovery)
+		statement, err := readRecovery(x.draft.recovery)
 		if err != nil {
 			return nil, err
 		}
-		if published, err = p.chain.recoverable(says.Tip.Version); err != nil {
+		if published, err = p.chain.recoverable(statement.Tip.Version); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +126,7 @@ func (x *comparison) root() (*Root, error) {
 	var next *tuf.Proposal
 	var err error
 	if published == nil {
-		next, err = tuf.ProposeFirst(f.bytes(), x.tx.repo.judge())
+		next, err = tuf.ProposeFirst(f.bytes(), x.tx.repo.tufOptions())
 	} else {
 		next, err = published.Propose(f.bytes())
 	}
@@ -159,15 +158,15 @@ func (x *comparison) root() (*Root, error) {
 		return nil, err
 	}
 	if len(fork) > 0 {
-		phrases = append(phrases, fmt.Sprintf("heals a fork: it follows root v%d with sha256 %s as well", version, fork[len(fork)-1].SHA256()))
+		phrases = append(phrases, fmt.Sprintf("heals a fork: it also follows root v%d with sha256 %s", version, fork[len(fork)-1].SHA256()))
 	}
 	x.head(f, was == nil, append(phrases, others(lines, text.Quote(tuf.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(tuf.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))
 	x.out = append(x.out, lines...)
 	return now, nil
 }
 
-// saidBy adds the draft's statements, as their payloads state them.
-func (x *comparison) saidBy(d *Draft) error {
+// addStatements adds the draft's statements, from their payloads.
+func (x *comparison) addStatements(d *Draft) error {
 	for _, f := range d.parts() {
 		s := d.statements[f.role]
 		if s == nil || s.file != f {
@@ -188,32 +187,32 @@ func (x *comparison) saidBy(d *Draft) error {
 	return nil
 }
 
-// recovery shows a draft's recovery statement, once it fits the roots that it
-// names.
+// recovery adds a draft's recovery statement. The roots that it names must be the
+// published one and the draft's.
 func (x *comparison) recovery() error {
 	f := x.draft.recovery
 	if f == nil {
 		return nil
 	}
-	says, err := readRecovery(f)
+	statement, err := readRecovery(f)
 	if err != nil {
 		return err
 	}
 	p, is := x.tx.present, recoveredRoot{}
 	if root := x.draft.files["root"]; root != nil {
 		is = recoveredRoot{root.version, sum256(root.signed)}
-	} else if _, next, err := p.chain.recovery(says.Tip.Version); err != nil {
+	} else if _, next, err := p.chain.recovery(statement.Tip.Version); err != nil {
 		return err
 	} else {
 		is = recoveredRoot{next.Version(), next.SHA256()}
 	}
-	if says.Root != is {
-		return fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %s, there is v%d with %s", recoveryRole, tuf.ErrMismatch,
-			says.Root.Version, text.Name(says.Root.SHA256), is.Version, is.SHA256)
+	if statement.Root != is {
+		return fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %s, but the root is v%d with %s", recoveryRole, tuf.ErrMismatch,
+			statement.Root.Version, text.Name(statement.Root.SHA256), is.Version, is.SHA256)
 	}
-	v := says.Tip.Version
-	if tip := p.chain.at(v); tip == nil || says.Tip != (recoveredRoot{v, tip.SHA256()}) {
-		return fmt.Errorf("repo: %s: %w: it follows a root v%d with sha256 %s, which is not published", recoveryRole, tuf.ErrMismatch, v, text.Name(says.Tip.SHA256))
+	v := statement.Tip.Version
+	if before := p.chain.at(v); before == nil || statement.Tip != (recoveredRoot{v, before.SHA256()}) {
+		return fmt.Errorf("repo: %s: %w: it follows root v%d with sha256 %s, which is not published", recoveryRole, tuf.ErrMismatch, v, text.Name(statement.Tip.SHA256))
 	}
 	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.at(v))
 	if err != nil {
@@ -223,7 +222,7 @@ func (x *comparison) recovery() error {
 		return err
 	}
 	lines := x.file(f, nil)
-	x.head(f, true, append([]string{fmt.Sprintf("root v%d recovers from root v%d", says.Root.Version, says.Tip.Version)}, others(lines, text.Quote("spec_version"))...))
+	x.head(f, true, append([]string{fmt.Sprintf("root v%d recovers from root v%d", statement.Root.Version, statement.Tip.Version)}, others(lines, text.Quote("spec_version"))...))
 	x.out = append(x.out, lines...)
 	return nil
 }

@@ -62,7 +62,7 @@ func TestDiff(t *testing.T) {
 		"another build under the old name": {func(tx *repo.Tx) error {
 			return errors.Join(tx.Remove("vendor", "agent/1"), tx.Add("vendor", "agent/1", strings.NewReader("agent 2"), release("1")))
 		}, []string{
-			"vendor-agent: release agent/1: sequence 1 -> 2 (review-agent lists it OTHERWISE)",
+			"vendor-agent: release agent/1: sequence 1 -> 2 (review-agent lists it DIFFERENTLY)",
 			"vendor-agent: release agent/1: sha256 " + agent1 + " -> " + agent2,
 			"vendor-agent: version 2 -> 3",
 		}},

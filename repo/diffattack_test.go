@@ -365,7 +365,7 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 	both = edited(t, both, "team", func(_, signed object) { at(signed, "targets")["agent/1"] = entry("b") })
 	lines := w.lines(both)
 	says(t, lines, "vendor-agent: release agent/1: sha256 ", " -> HASH(aaaa)")
-	says(t, lines, `team: listing that clients do not find, or find elsewhere, agent/1: sha256 `, "-> HASH(bbbb)")
+	says(t, lines, `team: listing that clients do not find, or find in another role, agent/1: sha256 `, "-> HASH(bbbb)")
 	for _, sum := range []string{"a", "b"} {
 		noErr(t, w.store.Create(t.Context(), repo.TargetName("agent/1", strings.Repeat(sum, 64)), strings.NewReader("agent 1")))
 	}
@@ -408,7 +408,7 @@ func TestDiffTellsBins(t *testing.T) {
 		if slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "vendor-agent: release agent/new added") }) {
 			shown++
 		} else {
-			says(t, lines, role+": listing that clients do not find, or find elsewhere, agent/new added: length 1")
+			says(t, lines, role+": listing that clients do not find, or find in another role, agent/new added: length 1")
 		}
 	}
 	if shown != 1 {
@@ -454,7 +454,7 @@ func TestDiffOfOtherRoles(t *testing.T) {
 	d = edited(t, d, "review-agent", func(_, signed object) {
 		at(signed, "targets")["agent/0/7"] = object{"length": 1, "hashes": object{"sha256": strings.Repeat("a", 64)}}
 	})
-	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent lists it OTHERWISE)")
+	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent lists it DIFFERENTLY)")
 	for name := range w.store.files {
 		if strings.Contains(name, ".vendor-agent.b-") {
 			delete(w.store.files, name)

@@ -230,7 +230,7 @@ func TestDiffKeys(t *testing.T) {
 	x := &facts{role: "root", keys: newKeyNames(map[string]string{lawKey2: "Ann's card\n"}, root, with)}
 	x.members(at{}, documentShapes["root"], root, with)
 	got := fmt.Sprint(x.keys.whole("root", x.out))
-	if want := `[root: party vendor: key "Ann's card\n" "` + lawKey2 + `" (which is not there) added root: key "` + lawKey2 + `": id ` + lawKey2 + ` ("Ann's card\n")]`; got != want {
+	if want := `[root: party vendor: key "Ann's card\n" "` + lawKey2 + `" (not present) added root: key "` + lawKey2 + `": id ` + lawKey2 + ` ("Ann's card\n")]`; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 }

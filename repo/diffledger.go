@@ -11,14 +11,14 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// over is the documents that stand in place of published ones.
-func (l lastWord) over() func(string) wire.Value {
+// over returns the signed parts that replace published ones.
+func (l lastSeen) over() func(string) wire.Value {
 	return func(role string) wire.Value { return l.roles[role] }
 }
 
-// lastWord is what the ledger has seen of a draft's files, where that is not what
-// is published.
-func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l lastWord, err error) {
+// lastSeen returns the content of a draft's files that the ledger has seen, if it is not
+// the published one.
+func (r *Repo) lastSeen(p *present, d *Draft, restored map[string]wire.Value) (l lastSeen, err error) {
 	if p.book.empty() {
 		l.nothing = r.cfg.Ledger != nil && p.root != nil
 		return l, nil
@@ -32,7 +32,7 @@ func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l
 		l.roles = map[string]wire.Value{}
 	}
 	for role := range d.files {
-		seen, err := p.book.lastWord(role)
+		seen, err := p.book.lastSeen(role)
 		if err != nil {
 			return l, err
 		}
@@ -43,7 +43,7 @@ func (r *Repo) lastWord(p *present, d *Draft, restored map[string]wire.Value) (l
 	return l, nil
 }
 
-// dates adds what rule K5, or a publish, will refuse, and what is doubtful of the
+// dates adds the dates that rule K5 or a publish will refuse, and the warnings of the
 // new root.
 func (x *comparison) dates() error {
 	r := x.tx.repo
@@ -53,7 +53,7 @@ func (x *comparison) dates() error {
 	}
 	ahead := func(root before, which string) {
 		if d := r.ahead(root); d > 0 {
-			say("root", root.Version(), "signed_at of the %s root is %s, %s ahead of this machine's clock: clients take that for the present", which, stamp(root.Charter().SignedAt()), inWords(d))
+			say("root", root.Version(), "signed_at of the %s root is %s, %s ahead of this machine's clock: clients use it as the current time", which, stamp(root.Charter().SignedAt()), inWords(d))
 		}
 	}
 	if root := x.tx.present.root; root != nil {
@@ -65,7 +65,7 @@ func (x *comparison) dates() error {
 			x.out = append(x.out, Change{Part: PartHeadline, Role: "root", Kind: KindUnchanged, What: "warning of", Name: fmt.Sprintf("v%d", x.proposed.Version()), New: w})
 		}
 	}
-	last := map[string]bool{"targets": true} // whose expiry may be earlier than before
+	last := map[string]bool{"targets": true} // roles whose expiry may be earlier than before
 	for _, n := range x.after.layout.lists() {
 		last[n.role] = n.party == ""
 	}
@@ -91,22 +91,22 @@ func (x *comparison) dates() error {
 			}
 		}
 		if f.expires.Before(before.Add(-oneHour)) {
-			say(f.role, f.version, "it expires on %s, before what it replaces, on %s", stamp(f.expires), stamp(before))
+			say(f.role, f.version, "it expires on %s, earlier than the replaced version, which expires on %s", stamp(f.expires), stamp(before))
 		}
 	}
 	return nil
 }
 
-// remembered adds the headlines that come first: bytes that are approved again
-// although the party took them back, what this signer signed before, is not
-// published, and is not in the draft, and dates that are out of line.
-func (x *comparison) remembered() error {
+// addWarnings adds the first headlines: approvals of bytes that the party recalled or
+// refused before; content that this signer signed, and that is neither published nor in
+// the draft; content of compromised keys; and inconsistent dates.
+func (x *comparison) addWarnings() error {
 	first := len(x.out)
 	for _, name := range slices.Sorted(maps.Keys(x.draft.statements)) {
 		c := x.draft.statements[name].claim
 		if c.Review != nil && c.Review.Reinstate != "" {
 			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(c.Reviewer.Role), Kind: KindAdded, What: "reinstatement of", Name: text.Name(c.Subject.Path),
-				New: "the party took these bytes back before, reason to approve them again: " + text.Quote(c.Review.Reinstate)})
+				New: "the party recalled or refused these bytes before, reason to approve them again: " + text.Quote(c.Review.Reinstate)})
 		}
 	}
 	b := x.tx.present.book
@@ -137,8 +137,8 @@ func (x *comparison) remembered() error {
 	return nil
 }
 
-// unpublished reports what a role listed as it was signed last, and was not
-// published, and what the draft does not list.
+// unpublished adds the entries of the role's last signed and unpublished version that
+// the draft does not list.
 func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
 	had, has := newListing(f.role), newListing(f.role)
 	newest, err := r.Newest.read(f.role)
@@ -160,15 +160,15 @@ func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
 		c := Change{Part: PartHeadline, Role: roleText(f.role), Kind: KindRemoved, What: "signed before", Name: text.Name(path),
 			Old: fmt.Sprintf("listed in v%d, which this signer signed and which is not published", r.Newest.Version)}
 		if has.targets[path] != nil {
-			c.Kind, c.Old, c.New = KindChanged, "", "listed otherwise than in "+strings.TrimPrefix(c.Old, "listed in ")
+			c.Kind, c.Old, c.New = KindChanged, "", "listed differently than in "+strings.TrimPrefix(c.Old, "listed in ")
 		}
 		x.out = append(x.out, c)
 	}
 	return nil
 }
 
-// leftOut reports what compromised keys alone published of the draft's roles and
-// the draft does not list.
+// leftOut adds the entries of the draft's roles that only compromised keys signed and
+// that the draft does not list.
 func (x *comparison) leftOut() error {
 	for _, role := range slices.Sorted(maps.Keys(x.restored.signed)) {
 		f := x.draft.files[role]
@@ -180,7 +180,7 @@ func (x *comparison) leftOut() error {
 				continue
 			}
 			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindRemoved, What: "signed before", Name: fmt.Sprintf("v%d", c.Version),
-				Old: fmt.Sprintf("signed here with sha256 %s, not in the storage, so that the draft goes on from an older version", c.SHA256)})
+				Old: fmt.Sprintf("signed here with sha256 %s, not in the storage, so the draft continues from an older version", c.SHA256)})
 		}
 		file, err := x.tx.present.snap.RoleFile(role)
 		if err != nil {
@@ -190,7 +190,7 @@ func (x *comparison) leftOut() error {
 		if err != nil {
 			return err
 		}
-		was := fmt.Sprintf("listed in v%d, which compromised keys alone signed", file.Version)
+		was := fmt.Sprintf("listed in v%d, which only compromised keys signed", file.Version)
 		out := func(what, name, old string) {
 			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindRemoved, What: what, Name: name, Old: old})
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// holdOf is what the listings of a hold role are called.
+// holdOf is the type of the entries of a hold role in a diff.
 const holdOf = "hold of"
 
 // roles compares the draft's targets roles.
@@ -56,15 +56,15 @@ func (x *comparison) roles() error {
 			return err
 		}
 	}
-	x.tell(all)
+	x.addLines(all)
 	return nil
 }
 
-// role compares one file, and puts what it lists into its trees.
+// role compares one file, and adds its entries to the trees that contain it.
 func (x *comparison) role(f *draftFile) (*roleDiff, error) {
 	r := &roleDiff{file: f, tops: x.after.tops(f.role)}
 	if len(r.tops) == 0 {
-		return nil, fmt.Errorf("repo: %s v%d: neither root nor another role leads to it: %w", roleText(f.role), f.version, tuf.ErrUntrusted)
+		return nil, fmt.Errorf("repo: %s v%d: neither root nor another role delegates to it: %w", roleText(f.role), f.version, tuf.ErrUntrusted)
 	}
 	was, err := x.before.open(f.role)
 	if err != nil {
@@ -129,7 +129,7 @@ func bitsOf(d *metadata.Delegations) int {
 	return d.SuccinctRoles.BitLength
 }
 
-// releases compares what clients find in a tree.
+// releases compares the search results of clients in a tree.
 func (x *comparison) releases(t *tree) error {
 	kind, others := x.others(t.top)
 	t.holds = kind == holdOf
@@ -162,8 +162,8 @@ func (x *comparison) releases(t *tree) error {
 		}
 		t.lines = append(t.lines, y.out...)
 	}
-	// What the trees above do not tell: in which files it is listed, and what is
-	// listed where no client finds it.
+	// The lines above do not show which file contains an entry, nor the entries that no
+	// client finds.
 	var parts [][]byte
 	add := func(list ...string) {
 		for _, s := range list {
@@ -192,24 +192,24 @@ func (x *comparison) releases(t *tree) error {
 			default:
 				y := &facts{role: roleText(p.role), keys: newKeyNames(nil)}
 				hidden := at0(p.path)
-				hidden.thing, hidden.rest = "listing that clients do not find, or find elsewhere,", true
+				hidden.thing, hidden.rest = "listing that clients do not find, or find in another role,", true
 				y.asThing(hidden, p.old, p.new, func() { y.compare(hidden, entryShape, p.old, p.new) })
 				t.lines = append(t.lines, y.out...)
 			}
 		}
 	}
 	if len(parts) > 0 {
-		note := fmt.Sprintf("of %d files below it, by name, version, expiry and what they list", files)
+		note := fmt.Sprintf("of %d files below it, by name, version, expiry and listings", files)
 		if moves > 0 {
-			note += fmt.Sprintf("; %d listings come from another file", moves)
+			note += fmt.Sprintf("; %d listings are moved from another file", moves)
 		}
 		t.lines = append(t.lines, Change{Part: PartRest, Role: role, Kind: KindUnchanged, What: "lists below it", Fact: "fingerprint", New: fingerprint.New(parts...), Note: note})
 	}
 	return nil
 }
 
-// others are the roles of the other parties of a role's class, and what the
-// role's listings are called.
+// others returns the roles of the other parties of a role's class, and the type of the
+// role's entries.
 func (x *comparison) others(top string) (kind string, roles []string) {
 	for _, c := range x.after.layout.Classes {
 		if c.Hold != nil && c.Hold.Role == top {
@@ -226,8 +226,8 @@ func (x *comparison) others(top string) (kind string, roles []string) {
 	return "release", roles
 }
 
-// note says what the other parties' roles list under a path, with this draft. That
-// one of them can't be read keeps no one from reading what is to be signed.
+// note returns the entries of the other parties' roles for a path, with this draft
+// applied. An unreadable role is noted, so that it can't block the diff.
 func (x *comparison) note(others []string, path string, entry wire.Value) string {
 	var notes []string
 	for _, other := range others {
@@ -239,22 +239,22 @@ func (x *comparison) note(others []string, path string, entry wire.Value) string
 		case theirs == nil:
 			note = " does not list it"
 		case string(theirs) != string(entry):
-			note = " lists it OTHERWISE"
+			note = " lists it DIFFERENTLY"
 		}
 		notes = append(notes, roleText(other)+note)
 	}
 	return strings.Join(notes, "; ")
 }
 
-// folded is files that differ in nothing that has a line of its own.
+// folded is the key by which files without a line of their own are counted.
 type folded struct {
 	top, expires string
 	again        bool
 }
 
-// tell adds the lines of all roles and trees. Files of which there may be
-// thousands, with nothing to say but a date, have one line together.
-func (x *comparison) tell(all []*roleDiff) {
+// addLines adds the lines of all roles and trees. Files that change only in their expiry, of
+// which there may be thousands, share one line.
+func (x *comparison) addLines(all []*roleDiff) {
 	count := map[folded]int{}
 	for _, r := range all {
 		f := r.file
@@ -281,7 +281,7 @@ func (x *comparison) tell(all []*roleDiff) {
 	for _, k := range slices.SortedFunc(maps.Keys(count), order) {
 		note := plural(count[k], "file", "files") + " signed again"
 		if !k.again {
-			note = plural(count[k], "hash bin", "hash bins") + " instead of those before"
+			note = plural(count[k], "hash bin", "hash bins") + " replace the previous ones"
 		}
 		x.out = append(x.out, Change{Part: PartSummary, Role: roleText(k.top), Kind: KindChanged, What: "lists below it", Fact: "expires", New: k.expires, Note: note})
 	}
@@ -290,8 +290,8 @@ func (x *comparison) tell(all []*roleDiff) {
 	}
 }
 
-// usual reports whether a line says no more than that a file was made by this
-// package: its version, its date, and for a new one what each has.
+// usual reports whether a line is one that every file of this package has: version,
+// expiry, and for a new file the specification version.
 func (x *comparison) usual(r *roleDiff, c Change) bool {
 	if c.Part == PartSummary && (c.Fact == "version" || c.Fact == "expires") && c.What == "" {
 		return true
@@ -299,8 +299,8 @@ func (x *comparison) usual(r *roleDiff, c Change) bool {
 	return r.old == nil && c.Part == PartRest && c.Fact == text.Quote("spec_version") && c.New == "string "+text.Quote(metadata.SPECIFICATION_VERSION)
 }
 
-// standing are the members of a role's file that a headline does not count: what
-// every file of this package states, in the only way in which it is true.
+// standing returns the members of a role's file that a headline does not count, because
+// they have the same correct value in every file of this package.
 func (x *comparison) standing(f *draftFile) []string {
 	out := []string{text.Quote("spec_version")}
 	for name, want := range map[string]string{tuf.RepoMember: x.after.layout.RepoID, tuf.RoleMember: f.role} {

@@ -8,19 +8,18 @@ import (
 	"github.com/visum-dev/visum/internal/fingerprint"
 )
 
-// Digest returns a fingerprint of what the draft's signatures are for: 160 bits
-// in lower-case base32, eight groups of four characters, such as
-// abcd-efgh-ijkl-mnop-qrst-uvwx-yz23-4567. Two people who read the same digest
-// to each other are about to sign the same.
+// Digest returns a fingerprint of the draft's signed content: 160 bits in lower-case
+// base32, eight groups of four characters, such as
+// abcd-efgh-ijkl-mnop-qrst-uvwx-yz23-4567. Two people compare it to verify that they
+// sign the same content.
 //
-// It covers the name and the signed part of each role, root included, the
-// payloads of statements, and the recovery statement. Signatures, and what the
-// draft states beside the signed parts, such as who must sign, are not covered: a
-// copy has the same digest before and after it is signed, in whatever order its
-// files stand.
+// It covers the name and the signed part of each role, including root, the payloads of
+// statements, and the recovery statement. It does not cover signatures, the order of
+// files, and unsigned members of the draft such as the required signers, so a copy has
+// the same digest before and after it is signed.
 func (d *Draft) Digest() string {
-	// The kind keeps a role, a statement and a recovery statement apart whose bytes
-	// are the same. The name in storage of a statement is not signed.
+	// The kind distinguishes a role, a statement and a recovery statement with the same
+	// bytes. The name of a statement in storage is not signed.
 	type part struct{ kind, name, content string }
 	var parts []part
 	for role, f := range d.files {

@@ -10,29 +10,31 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Draft is a set of metadata files that wait for signatures. It travels as
-// bytes ([Draft.Bytes], [OpenDraft]) between people who share nothing else.
+// Draft is a set of metadata files and statements that are not yet fully signed. It is
+// transferred as bytes ([Draft.Bytes], [OpenDraft]); the signers need no common storage.
 type Draft struct {
 	files      map[string]*draftFile // by role name
 	statements map[string]*statement // by name in storage
-	recovery   *draftFile            // the statement of a recovery; nil: none
-	heals      [][]byte              // the roots of a fork that the root follows too; nil: none
+	recovery   *draftFile            // the recovery statement; nil: none
+	heals      [][]byte              // the roots of a fork that the root also follows; nil: none
 
-	repo     *Repo // the handle that opened or staged it; nil: it can be looked at, and no more
-	staged   *Repo // the handle that staged it; nil: another one did
+	repo     *Repo // the handle that opened or staged it; nil: it can only be inspected
+	staged   *Repo // the handle that staged it; nil: another handle
 	override override
 	warnings []string
 }
 
-// override is what a person spelled out for one draft. It does not travel.
+// override contains the exceptions that a person has permitted for one draft. It is not
+// part of [Draft.Bytes].
 type override struct {
-	supersede     string          // sha256 of the root that was signed first
+	supersede     string          // sha256 of the root that was signed before
 	shorterExpiry bool            // rule K5
 	compromised   []tuf.Key       // rule K3
 	lift          map[string]bool // paths whose hold was lifted
 }
 
-// parts are all that is signed: the files, then the statements.
+// parts returns everything that is signed: the files, the recovery statement, then the
+// statements.
 func (d *Draft) parts() []*draftFile {
 	out := d.sorted()
 	if d.recovery != nil {
@@ -44,7 +46,7 @@ func (d *Draft) parts() []*draftFile {
 	return out
 }
 
-// part is a file or statement by its role or name, nil where there is none.
+// part returns a file or statement by its role or name, nil if there is none.
 func (d *Draft) part(role string) *draftFile {
 	if s := d.statements[role]; s != nil {
 		return s.file
@@ -59,7 +61,7 @@ func (d *Draft) sorted() []*draftFile {
 	return slices.SortedFunc(maps.Values(d.files), func(a, b *draftFile) int { return cmp.Compare(a.role, b.role) })
 }
 
-// takeOver adds a copy of what another draft has and d has not.
+// takeOver adds copies of the files and statements that d lacks.
 func (d *Draft) takeOver(from *Draft) {
 	for role, f := range from.files {
 		if d.files[role] == nil {
@@ -86,9 +88,9 @@ func (d *Draft) Empty() bool {
 	return len(d.files) == 0 && len(d.statements) == 0 && d.recovery == nil
 }
 
-// File returns a metadata file of the draft as it would be published, nil where
-// the draft does not change that role. It is for those who look ahead, such as a
-// rehearsal against clients; [Repo.Publish] alone publishes.
+// File returns a metadata file of the draft in its published form, nil if the draft does
+// not change that role. It is for tests of a draft before publication, for example with
+// clients. Only [Repo.Publish] publishes.
 func (d *Draft) File(role string) []byte {
 	if f := d.files[role]; f != nil {
 		return f.bytes()
@@ -100,7 +102,7 @@ func newDraft() *Draft {
 	return &Draft{files: map[string]*draftFile{}, statements: map[string]*statement{}}
 }
 
-// Missing lists what the draft still lacks; empty when it can be published.
+// Missing lists the missing signatures. It is empty if the draft can be published.
 func (d *Draft) Missing() []Missing {
 	var out []Missing
 	for _, f := range d.parts() {
@@ -122,7 +124,7 @@ func (d *Draft) Missing() []Missing {
 	return out
 }
 
-// labels are what people call those keys that have a name.
+// labels returns the labels of those keys that have one in Config.Labels.
 func (d *Draft) labels(keyIDs []string) (out []string) {
 	if d.repo == nil {
 		return nil

@@ -21,11 +21,11 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Merge takes over the signatures of another copy of the draft, so that people
-// sign their copies at the same time. Copies say the same in every byte but the
-// signatures; otherwise the error is [ErrOtherDraft]. A signature that does not
-// verify is [ErrSignature], one by a key that has no part in its file, unless d
-// has the same, [ErrNoPart]. After an error d is as it was.
+// Merge adds the signatures of another copy of the draft, so that several people can
+// sign copies at the same time. The error is [ErrOtherDraft] if the copies differ in
+// anything except signatures, [ErrSignature] if a signature does not verify, and
+// [ErrNoPart] if a key that may not sign the file made a signature that d lacks. After an
+// error d is unchanged.
 func (d *Draft) Merge(other *Draft) (err error) {
 	defer oneLine(&err)
 	parts := d.parts()
@@ -60,15 +60,15 @@ func (d *Draft) Merge(other *Draft) (err error) {
 	return nil
 }
 
-// draftName is the draft's file in a folder.
+// draftName is the name of a draft's file in a directory.
 const draftName = "draft.json"
 
-// maxDraft bounds a draft that is read, 512 MiB: the lists of a million targets.
+// maxDraft is the maximum size of a draft, 512 MiB: the lists of a million targets.
 const maxDraft = 512 << 20
 
-// Save writes the draft to a file, or where path is a folder to draft.json in
-// it; see [Repo.Export] for a folder with all that a signer wants to look at. The
-// file is there whole, or as it was before.
+// Save writes the draft to a file, or to draft.json in path if path is a directory. It
+// replaces the file atomically. [Repo.Export] writes a directory with everything that a
+// signer needs to review the draft.
 func (d *Draft) Save(path string) error {
 	data, err := d.Bytes()
 	if err != nil {
@@ -80,12 +80,12 @@ func (d *Draft) Save(path string) error {
 	return nil
 }
 
-// LoadDraft reads what [Draft.Save] wrote, as strictly as [OpenDraft]: at most
-// 512 MiB, from a regular file.
+// LoadDraft reads a file of [Draft.Save] with the checks of [OpenDraft]. The file must be
+// regular and have at most 512 MiB.
 func LoadDraft(path string) (_ *Draft, err error) {
 	defer oneLine(&err)
 	path = draftPath(path)
-	info, err := os.Stat(path) // opening a named pipe would wait
+	info, err := os.Stat(path) // before opening, because opening a named pipe blocks
 	if err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}
@@ -100,7 +100,7 @@ func LoadDraft(path string) (_ *Draft, err error) {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}
 	defer f.Close()
-	data := make([]byte, info.Size()) // at once: a buffer that grows holds it twice
+	data := make([]byte, info.Size()) // allocated once: a growing buffer needs twice the memory
 	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}
@@ -114,12 +114,11 @@ func draftPath(path string) string {
 	return path
 }
 
-// Export writes a folder that travels to a signer who has no access to the
-// repository: laid out as a location, with the roots, the metadata that is
-// published, the target files that the draft lists anew, and what reviewers have
-// said of these and of all that is listed; and the draft, for [LoadDraft]. There, [New] with [DirStore] of it reads what is published, [Repo.Diff]
-// says what the draft changes, and the files can be examined. dir may be there,
-// of an earlier export; it is made where it is not.
+// Export writes a directory for a signer without access to the repository. It has the
+// layout of a location, with the roots, the published metadata, the target files that the
+// draft newly lists, the review statements of all listed targets, and the draft for
+// [LoadDraft]. The signer opens it with [New] and [Folder], compares it with [Repo.Diff],
+// and examines the files. dir is created if necessary, and may be an earlier export.
 func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 	defer oneLine(&err)
 	x, err := r.compareTo(ctx, d, false)
@@ -131,9 +130,9 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 	if p := x.tx.present; p.root != nil {
 		root := p.chain.roots[0]
 		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
-		c.survey = &survey{src: c.from, opt: r.judge(), rootsOnly: p.snap == nil, found: foundInExport,
+		c.walker = &walker{src: c.from, opt: r.tufOptions(), rootsOnly: p.snap == nil, found: foundInExport,
 			opened: func(timestamp, snapshot []byte) error {
-				if !bytes.Equal(timestamp, p.timestamp) { // the draft was compared with an older one
+				if !bytes.Equal(timestamp, p.timestamp) { // another state than the draft was compared with
 					return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
 				}
 				return c.opened(ctx, timestamp, snapshot)
@@ -141,7 +140,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 			role:     func(_ string, t *tuf.Targets) error { return c.statementsOf(ctx, t) },
 			recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
-		if err := c.survey.conflict(ctx, c.survey.run(ctx, root)); err != nil {
+		if err := c.walker.conflict(ctx, c.walker.run(ctx, root)); err != nil {
 			return err
 		}
 	}
@@ -155,9 +154,9 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 				return fmt.Errorf("repo: %s: %s: %w", roleText(top), text.Name(f.path), err)
 			}
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err // a hold's entry may be of a file that is gone
+				return err // the file of a hold may be removed already
 			}
-			if c.survey != nil { // what was said of it before, for whoever says more
+			if c.walker != nil { // the earlier statements about the target
 				if err := c.statements(ctx, entry); err != nil {
 					return err
 				}
@@ -170,8 +169,8 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 	return d.Save(dir)
 }
 
-// statementsOf fetches what reviewers have stated of what a role lists: what waits in
-// the folder is more than what the draft adds, and some of it was refused.
+// statementsOf fetches the review statements of all targets of a role: also published
+// targets may wait for approval or be refused.
 func (c *cloning) statementsOf(ctx context.Context, t *tuf.Targets) error {
 	targets, err := memberOf(t, "targets")
 	if err != nil {
@@ -179,7 +178,7 @@ func (c *cloning) statementsOf(ctx context.Context, t *tuf.Targets) error {
 	}
 	for path, v := range targets.Members() {
 		x, err := parseListed(path.String(), v)
-		if key := short(x.name, x.sha512); err == nil && !c.seen[key] { // what is malformed is approved by nobody
+		if key := short(x.name, x.sha512); err == nil && !c.seen[key] { // malformed entries can't be approved
 			c.seen[key] = true
 			if err := c.statements(ctx, x); err != nil {
 				return err
@@ -189,8 +188,7 @@ func (c *cloning) statementsOf(ctx context.Context, t *tuf.Targets) error {
 	return nil
 }
 
-// foundInExport passes over junk where a recovery would lie: the draft may be what
-// replaces it.
+// foundInExport ignores invalid recovery files, because the draft may replace them.
 func foundInExport(f Finding) error {
 	if strings.HasPrefix(f.Name, recoveryFolder) {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// draftJSON is a draft on its way. Members stand in canonical order, here and
-// below: what reads it need not sort, which would take copies.
+// draftJSON is the transfer form of a draft. Its members, and those of its elements, are
+// in canonical order, so that readers need no sorting, which would copy the data.
 type draftJSON struct {
 	Files      []draftFileJSON   `json:"files"`
 	Heals      []json.RawMessage `json:"heals,omitempty"`
@@ -17,7 +17,7 @@ type draftJSON struct {
 	Draft      int               `json:"visum-draft"` // 1
 }
 
-// Bytes returns the draft in a form that can travel.
+// Bytes returns the draft in the form that [OpenDraft] reads. The caller owns the slice.
 func (d *Draft) Bytes() ([]byte, error) {
 	out := draftJSON{Draft: 1}
 	for _, f := range d.sorted() {
@@ -35,11 +35,11 @@ func (d *Draft) Bytes() ([]byte, error) {
 	return json.MarshalIndent(out, "", " ")
 }
 
-// OpenDraft reads a draft that travelled. What it states beside the signed parts,
-// such as who must sign or which role leads to which, is a help for people and
-// decides nothing: at publishing the repository's root decides. What it states of
-// a statement must be what the statement's payload states; otherwise the error
-// wraps [tuf.ErrMismatch].
+// OpenDraft reads the output of [Draft.Bytes]. The result can be inspected; to sign it,
+// use [Repo.OpenDraft]. Unsigned members of a draft, such as the required signers and the
+// delegations, are informative only, and the repository's root decides at publishing. If
+// the description of a statement differs from its payload, the error wraps
+// [tuf.ErrMismatch].
 func OpenDraft(data []byte) (d *Draft, err error) {
 	defer oneLine(&err)
 	if d, err = parseDraft(data); err != nil {
@@ -48,8 +48,8 @@ func OpenDraft(data []byte) (d *Draft, err error) {
 	return d, nil
 }
 
-// OpenDraft is [OpenDraft] for a draft that is to be signed: by this handle's
-// trust anchor and ledger.
+// OpenDraft is [OpenDraft] for signing. The trust anchor and the ledger of the handle
+// decide what may be signed.
 func (r *Repo) OpenDraft(data []byte) (*Draft, error) {
 	d, err := OpenDraft(data)
 	if err == nil {

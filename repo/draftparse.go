@@ -12,17 +12,18 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// checkStep refuses a version that uses up the numbers of a role. A draft that is
-// staged here skips no more, and publishing demands that base is published.
+// checkStep refuses a version that skips too many numbers, so that a draft can't exhaust
+// the version numbers of a role (fast-forward). Staging skips no more than that, and
+// publishing requires that base is published.
 func checkStep(role string, base, version int64) error {
 	if version-base > maxSkip {
-		return fmt.Errorf("%s v%d follows v%d, at most %d numbers may be skipped: %w", roleText(role), version, base, maxSkip-1, tuf.ErrVersion)
+		return fmt.Errorf("%s v%d follows v%d, but at most %d numbers may be skipped: %w", roleText(role), version, base, maxSkip-1, tuf.ErrVersion)
 	}
 	return nil
 }
 
-// parseDraft reads a draft that travelled. The signed parts of the result are
-// slices of the one canonical form of data, not copies: a draft may have 512 MiB.
+// parseDraft reads a draft. The signed parts of the result are slices of the canonical
+// form of data, not copies, because a draft may have 512 MiB.
 func parseDraft(data []byte) (*Draft, error) {
 	v, err := wire.Canonical(data)
 	if err != nil {
@@ -41,9 +42,9 @@ func parseDraft(data []byte) (*Draft, error) {
 		f, err := parseDraftFile(v, func(role string) error {
 			switch role {
 			case recoveryRole:
-				return errors.New("it is no role")
+				return errors.New("not a role")
 			case "timestamp", "snapshot":
-				return errors.New("it is made at publishing")
+				return errors.New("a draft can't contain it, publishing makes it")
 			}
 			return nil
 		})
@@ -51,7 +52,7 @@ func parseDraft(data []byte) (*Draft, error) {
 			return err
 		}
 		if d.files[f.role] != nil {
-			return fmt.Errorf("%s is there twice", roleText(f.role))
+			return fmt.Errorf("%s occurs twice", roleText(f.role))
 		}
 		d.files[f.role] = f
 		return checkStep(f.role, f.base, f.version)
@@ -71,7 +72,7 @@ func parseDraft(data []byte) (*Draft, error) {
 	if recovery != nil && recovery.Kind() != 'n' {
 		if d.recovery, err = parseDraftFile(recovery, func(role string) error {
 			if role != recoveryRole {
-				return errors.New("it is no recovery statement")
+				return errors.New("not a recovery statement")
 			}
 			return nil
 		}); err != nil {
@@ -84,14 +85,14 @@ func parseDraft(data []byte) (*Draft, error) {
 			return err
 		}
 		if name := s.file.role; d.statements[name] != nil {
-			return fmt.Errorf("%s is there twice", roleText(name))
+			return fmt.Errorf("%s occurs twice", roleText(name))
 		}
 		d.statements[s.file.role] = s
 		return nil
 	})
 }
 
-// closed reads the members of an object that has no others.
+// closed reads the members of an object, and refuses unknown ones.
 func closed(v wire.Value, fields ...wire.Field) error {
 	if err := v.Fields(fields...); err != nil {
 		return err
@@ -108,7 +109,7 @@ next:
 	return nil
 }
 
-// elements calls fn for each element of a list; an absent list and null are empty.
+// elements calls fn for each element of a list. A missing list and null are empty.
 func elements(v wire.Value, what string, fn func(wire.Value) error) error {
 	if k := v.Kind(); k != '[' && k != 'n' && k != 0 {
 		return fmt.Errorf("%s must be a list", what)
@@ -121,7 +122,7 @@ func elements(v wire.Value, what string, fn func(wire.Value) error) error {
 	return nil
 }
 
-// parseDraftFile reads one file. allowed says what its role may be.
+// parseDraftFile reads one file. allowed returns an error for roles that are not allowed.
 func parseDraftFile(v wire.Value, allowed func(role string) error) (*draftFile, error) {
 	var role, base, under, needs, content wire.Value
 	if err := closed(v, wire.Field{Name: "role", To: &role}, wire.Field{Name: "base", To: &base}, wire.Field{Name: "under", To: &under},
@@ -184,7 +185,7 @@ func parseContent(role string, base, needs, content wire.Value, allowed func(str
 	})
 }
 
-// parseNeeds reads who must sign, which is a help for people and decides nothing.
+// parseNeeds reads the required signers, which are informative only.
 func parseNeeds(v wire.Value) (needs []need, err error) {
 	if v == nil {
 		return nil, nil
@@ -197,8 +198,8 @@ func parseNeeds(v wire.Value) (needs []need, err error) {
 	return needs, nil
 }
 
-// parseStatement reads a statement. Everything that the draft states about it
-// must be what its payload states: the payload alone is signed.
+// parseStatement reads a statement. The unsigned description in the draft must match the
+// payload, because only the payload is signed.
 func parseStatement(v wire.Value) (*statement, error) {
 	var name, kind, party, path, length, sum, needs, payload, signatures wire.Value
 	if err := closed(v, wire.Field{Name: "name", To: &name}, wire.Field{Name: "kind", To: &kind}, wire.Field{Name: "party", To: &party},
@@ -234,7 +235,7 @@ func parseStatement(v wire.Value) (*statement, error) {
 	}{{"kind", kind, canonicalText(s.claim.Kind)}, {"party", party, canonicalText(by.Party)}, {"path", path, canonicalText(said.Path)},
 		{"length", length, wire.Value(fmt.Append(nil, said.Length))}, {"sha256", sum, canonicalText(said.SHA256)}} {
 		if string(x.has) != string(x.is) {
-			return fail(fmt.Errorf("%w: its %s is %s in the draft and %s in what is signed", tuf.ErrMismatch, x.what, text.Bytes(x.has), text.Bytes(x.is)))
+			return fail(fmt.Errorf("%w: %s is %s in the draft and %s in the signed payload", tuf.ErrMismatch, x.what, text.Bytes(x.has), text.Bytes(x.is)))
 		}
 	}
 	if signatures == nil || signatures.Kind() == 'n' {

@@ -17,21 +17,20 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// draftFile is one metadata file: its canonical signed part and the signatures
-// so far.
+// draftFile is one metadata file: its canonical signed part and its signatures.
 type draftFile struct {
 	role    string
 	version int64
 	expires time.Time
-	base    int64    // the version that it follows, 0 for none; orphans may lie between
-	under   []string // the roles that lead to it, outermost first, as the draft states: a hint for other readers
+	base    int64    // the version that it follows, 0 for none; unlisted versions may lie between
+	under   []string // the delegating roles, outermost first, as the draft states: informative
 	signed  wire.Value
 	sigs    map[string]string // hex, by key id
-	signers []need            // who must sign
+	signers []need            // the required signers
 }
 
-// bytes is the file as it is published: canonical all through, which costs
-// readers no second copy.
+// bytes returns the file in its published form. It is entirely canonical, so that readers
+// need no second copy.
 func (f *draftFile) bytes() []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"signatures":[`)
@@ -51,7 +50,7 @@ func (f *draftFile) bytes() []byte {
 	return b.Bytes()
 }
 
-// add signs for whatever reason the caller has.
+// add adds a signature of s without any check.
 func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
 	sig, err := s.Sign(ctx, f.signed)
 	if err != nil {
@@ -61,8 +60,8 @@ func (f *draftFile) add(ctx context.Context, s tuf.Signer) error {
 	return nil
 }
 
-// missing lists the rules that are not met. It counts signatures; whether they
-// are valid is package tuf's to say, at publishing.
+// missing lists the thresholds that are not met. It counts signatures without verifying
+// them; package tuf verifies them at publishing.
 func (f *draftFile) missing() (out []Missing) {
 	for _, n := range f.signers {
 		m := Missing{Role: f.role, Files: 1, Who: n.Who, Want: n.Threshold}
@@ -92,7 +91,7 @@ func (f *draftFile) json() draftFileJSON {
 // isBin reports whether the file has the name of a hash bin.
 func (f *draftFile) isBin() bool { return inBins.MatchString(f.role) }
 
-// key returns the key of an id that may sign the file.
+// key returns the key with an id, if it may sign the file.
 func (f *draftFile) key(id string) (tuf.Key, bool) {
 	for _, n := range f.signers {
 		if k, ok := n.Keys[id]; ok {
@@ -102,7 +101,7 @@ func (f *draftFile) key(id string) (tuf.Key, bool) {
 	return tuf.Key{}, false
 }
 
-// checkSignature checks the signature that a draft file has under a key id.
+// checkSignature verifies the signature of a key id on the file.
 func (f *draftFile) checkSignature(id string) error {
 	k, ok := f.key(id)
 	if !ok {
@@ -115,7 +114,7 @@ func (f *draftFile) checkSignature(id string) error {
 	return nil
 }
 
-// renumber gives a file that nobody has signed yet another version.
+// renumber changes the version of a file without signatures.
 func (f *draftFile) renumber(version int64) {
 	out := []byte{'{'}
 	for name, v := range f.signed.Members() {
@@ -131,14 +130,13 @@ func (f *draftFile) renumber(version int64) {
 	f.signed, f.version = append(out, '}'), version
 }
 
-// newDraftFile prepares the canonical signed part of a metadata file for
-// signing. Its type must be that of the role: nobody shall sign a root who was
-// told that it is a list of releases.
+// newDraftFile returns a metadata file with a canonical signed part. The type must be that
+// of the role, so that a root can't be presented to signers as a list of releases.
 func newDraftFile(role string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
 	return newSigned(role, typeOf(role), base, signed, needs...)
 }
 
-// newSigned is newDraftFile for a file whose type is not named as its role.
+// newSigned is newDraftFile with the expected type want.
 func newSigned(role, want string, base int64, signed wire.Value, needs ...need) (*draftFile, error) {
 	f := &draftFile{role: role, base: base, signed: signed, sigs: map[string]string{}, signers: needs}
 	var typ, version, expires wire.Value
@@ -150,19 +148,19 @@ func newSigned(role, want string, base int64, signed wire.Value, needs ...need) 
 	}
 	var err error
 	if f.version, err = version.Int(); err != nil || f.version < 1 || base < 0 || f.version <= base {
-		return nil, fmt.Errorf("version is %s, after %d", text.Bytes(version), base)
+		return nil, fmt.Errorf("version is %s, want more than %d", text.Bytes(version), base)
 	}
 	when, err := expires.Text()
 	if err != nil {
 		return nil, err
 	}
 	if f.expires, err = time.Parse(time.RFC3339, when); err != nil {
-		return nil, fmt.Errorf("expires is %s", text.Quote(when))
+		return nil, fmt.Errorf("expires is %s, want a time of RFC 3339", text.Quote(when))
 	}
 	return f, nil
 }
 
-// typeOf is the _type of a role's metadata.
+// typeOf returns the _type of a role's metadata.
 func typeOf(role string) string {
 	switch role {
 	case "root", "timestamp", "snapshot":
@@ -171,24 +169,24 @@ func typeOf(role string) string {
 	return "targets"
 }
 
-// Missing says what a draft still lacks.
+// Missing describes the missing signatures of one threshold.
 type Missing struct {
-	Role   string   // the file; of hash bins "ROLE.b-*", for all that lack the same
-	Files  int      // how many files lack the same
-	Who    string   // the party, or the role whose keys must sign: the draft's word
+	Role   string   // the file; "ROLE.b-*" for all hash bins that lack the same signatures
+	Files  int      // number of files that lack the same signatures
+	Who    string   // the party or the role whose keys must sign, as the draft states
 	Have   int      // signatures of distinct keys
-	Want   int      // how many there must be
+	Want   int      // the threshold
 	KeyIDs []string // the keys that may still sign
-	// Labels are what people call those of the keys that have a name in [Config].Labels,
-	// quoted, each with the first digits of its id; of a draft that no handle opened there
-	// are none.
+	// Labels has the quoted label and the first digits of the id of each of the keys that
+	// is in [Config].Labels. It is empty for a draft that was opened without a handle.
 	Labels []string
 }
 
-// UnsignedError says what a draft still lacks. It wraps [ErrUnsigned].
+// UnsignedError reports the missing signatures of a draft. It wraps [ErrUnsigned].
 type UnsignedError struct{ Missing []Missing }
 
-// counts is what a signature of a key counts for: the key, or its organisation.
+// counts returns the unit that a signature of a key counts for: the key, or its
+// organisation.
 func (n need) counts(id string) string {
 	if n.Orgs != nil {
 		return n.Orgs[id]
@@ -201,15 +199,15 @@ type draftFileJSON struct {
 	Content json.RawMessage `json:"content"`
 	Needs   []need          `json:"needs"`
 	Role    string          `json:"role"`
-	Under   []string        `json:"under,omitempty"` // a hint for people and for readers of earlier versions
+	Under   []string        `json:"under,omitempty"` // informative, for people and for earlier versions
 }
 
-// Error is one line of at most 4 kB.
+// Error returns one line of at most 4 kB.
 func (e *UnsignedError) Error() string {
 	return text.Line(fmt.Sprintf("repo: %v: %s", ErrUnsigned, strings.ReplaceAll(e.Lines(), "\n", "; ")))
 }
 
-// Lines has a sentence in a line of its own for each thing that is missing.
+// Lines returns one line for each element of Missing.
 func (e *UnsignedError) Lines() string {
 	var lines []string
 	for _, m := range e.Missing {
@@ -218,10 +216,10 @@ func (e *UnsignedError) Lines() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap is [ErrUnsigned].
+// Unwrap returns [ErrUnsigned].
 func (e *UnsignedError) Unwrap() error { return ErrUnsigned }
 
-// String is one line. What is not a plain name is quoted.
+// String returns one line. It quotes everything that is not a simple name.
 func (m Missing) String() string {
 	files := ""
 	if m.Files > 1 {
@@ -229,7 +227,7 @@ func (m Missing) String() string {
 	}
 	who := ""
 	if len(m.Labels) > 0 {
-		who = ", not yet of " + strings.Join(m.Labels, ", ")
+		who = ", missing: " + strings.Join(m.Labels, ", ")
 	}
 	return text.Line(fmt.Sprintf("%s%s: %d of %d signatures of %s%s", roleText(m.Role), files, m.Have, m.Want, whoText(m.Who), who))
 }

@@ -11,44 +11,43 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Sign signs every file and statement of the draft that s has a part in, by the
-// published root and by the root that the draft proposes. A second signature by
-// one key replaces the first. A signer without any part is an error that wraps
-// [ErrNoPart]: it is most likely the wrong key.
+// Sign signs every file and statement of the draft for which the published root or the
+// draft's root lists the key of s. A second signature by one key replaces the first. The
+// error wraps [ErrNoPart] if there is nothing to sign with the key, which is then most
+// likely the wrong one.
 //
 // The draft must have been opened or staged by a handle ([Repo.OpenDraft],
-// [Repo.LoadDraft], [Repo.Stage]), whose trust anchor and ledger decide. Nothing is
-// signed where one of these rules is broken:
+// [Repo.LoadDraft], [Repo.Stage]), whose trust anchor and ledger are used. Sign signs
+// nothing if one of these rules is violated; the exception is in parentheses:
 //
-//   - K1 [ErrRootBehind], [ErrSecondContent]: the published chain of roots ends
-//     below, or forks from, the newest root that the ledger has seen, unless the
-//     draft heals that fork ([Tx.Heal]); or another root of this version was signed
-//     before ([Draft.Supersede]).
+//   - K1 [ErrRootBehind], [ErrSecondContent]: the published root chain is older than, or
+//     forks from, the newest root that the ledger has seen (a draft that heals the fork,
+//     [Tx.Heal]); or another root of this version was signed before
+//     ([Draft.Supersede]).
 //   - K2 [ErrSecondContent]: other content of a role was signed under its version.
-//   - K3 [ErrRoleBehind]: what is published of a role is older or other than what
-//     the ledger has seen published ([Draft.Compromised]).
-//   - K4 [ErrTakenBack]: a role lists again the bytes that a recall or refusal of its party
-//     names ([ReviewRecord].Reinstate), or lacks a hold that was signed.
+//   - K3 [ErrRoleBehind]: the published content of a role is older than, or differs
+//     from, the content that the ledger has seen published ([Draft.Compromised]).
+//   - K4 [ErrTakenBack]: a role lists bytes that a recall or refusal of its party names
+//     ([ReviewRecord].Reinstate), or lacks a hold that was signed.
 //   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
-//     [Config].ClockTolerance, the clock is behind the published root's
-//     ([Draft.Supersede]), an expiry has passed, or a root or a party's role expires more than an hour before what
-//     it replaces ([Draft.ShorterExpiry]).
-//   - [ErrSequence]: a list of a party states a lower highest sequence number of a
-//     product than is published; [tuf.ErrRelease]: it lists release fields anew that
-//     clients refuse.
+//     [Config].ClockTolerance; the clock is behind signed_at of the published root
+//     ([Draft.Supersede]); an expiry has passed; or a root or a party's role expires more
+//     than an hour earlier than the version that it replaces ([Draft.ShorterExpiry]).
+//   - [ErrSequence]: a list of a party lowers the highest sequence number of a product.
+//   - [tuf.ErrRelease]: a list of a party has new release fields that clients refuse.
 //
-// The ledger has recorded the signatures, durably, before any of them is made.
-// First roots are signed with [Draft.SignFirst].
+// Sign records the signatures durably in the ledger before it makes any of them. First
+// roots are signed with [Draft.SignFirst].
 func (d *Draft) Sign(ctx context.Context, s tuf.Signer) (err error) {
 	defer oneLine(&err)
 	return d.sign(ctx, s, false)
 }
 
-// SignFirst is Sign for a draft with the first root of a repository that was
-// staged elsewhere. Nothing comes before a first root, so what stands in for a
-// trust anchor is digest: what [Draft.Digest] showed on the machine that staged
-// it, brought here by two people. Another digest is an error that wraps
-// [ErrOtherDraft]. The root is the anchor of the ledger from then on.
+// SignFirst is Sign for a draft with the first root of a repository that was staged
+// elsewhere. A first root has no predecessor, so digest replaces the trust anchor: the
+// [Draft.Digest] on the machine that staged the draft, which two people have compared.
+// The error wraps [ErrOtherDraft] if the digest differs. From then on the root is the
+// anchor of the ledger.
 func (d *Draft) SignFirst(ctx context.Context, s tuf.Signer, digest string) (err error) {
 	defer oneLine(&err)
 	if err := d.first(digest); err != nil {
@@ -63,7 +62,7 @@ func (d *Draft) first(digest string) error {
 		return fmt.Errorf("repo: the draft has no first root: %w", ErrNoPart)
 	}
 	if have := d.Digest(); digest != have {
-		return fmt.Errorf("repo: %w: its digest is %s, expected is %s", ErrOtherDraft, have, text.Quote(digest))
+		return fmt.Errorf("repo: %w: its digest is %s, want %s", ErrOtherDraft, have, text.Quote(digest))
 	}
 	return nil
 }
@@ -86,8 +85,8 @@ func (d *Draft) Supersede(sha256 string) { d.override.supersede = sha256 }
 // ShorterExpiry is [Tx.ShorterExpiry] for a draft that was staged elsewhere.
 func (d *Draft) ShorterExpiry() { d.override.shorterExpiry = true }
 
-// LoadDraft is [LoadDraft] for a draft that is to be signed: by this handle's
-// trust anchor and ledger.
+// LoadDraft is [LoadDraft] for signing. The trust anchor and the ledger of the handle
+// decide what may be signed.
 func (r *Repo) LoadDraft(path string) (*Draft, error) {
 	d, err := LoadDraft(path)
 	if err == nil {
@@ -96,12 +95,11 @@ func (r *Repo) LoadDraft(path string) (*Draft, error) {
 	return d, err
 }
 
-// Warnings says what [Root.Warnings] has to say of the draft's root, where the draft
-// was staged by this process; [Repo.Diff] says the same of any draft.
+// Warnings returns the [Root.Warnings] of the draft's root if this process staged the
+// draft. [Repo.Diff] includes them for any draft.
 func (d *Draft) Warnings() []string { return slices.Clone(d.warnings) }
 
-// String names the files of the draft, and its statements, in one line of at most
-// 4 kB.
+// String lists the files and statements of the draft in one line of at most 4 kB.
 func (d *Draft) String() string {
 	var b bytes.Buffer
 	files := d.sorted()
@@ -127,7 +125,7 @@ func (d *Draft) String() string {
 // handle loads the repository that the draft is for.
 func (d *Draft) handle(ctx context.Context) (*present, error) {
 	if d.repo == nil {
-		return nil, fmt.Errorf("repo: the draft was opened without a repository, to be looked at; to sign it open it with Repo.OpenDraft or Repo.LoadDraft: %w", ErrNoPin)
+		return nil, fmt.Errorf("repo: the draft was opened without a repository; to sign it, open it with Repo.OpenDraft or Repo.LoadDraft: %w", ErrNoPin)
 	}
 	return d.repo.loadFor(ctx, d)
 }

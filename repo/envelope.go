@@ -21,7 +21,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// envelope is a metadata file of which nothing is believed yet.
+// envelope is a parsed metadata file whose signatures are not verified yet.
 type envelope struct {
 	signed  wire.Value
 	typ     string
@@ -51,7 +51,7 @@ func openEnvelope(data []byte) (e envelope, err error) {
 	return e, err
 }
 
-// signers counts the distinct keys that signed.
+// signers counts the distinct keys with a valid signature.
 func (e *envelope) signers(keys map[string]tuf.Key) int {
 	counted := map[string]bool{}
 	for id, k := range keys {
@@ -62,7 +62,7 @@ func (e *envelope) signers(keys map[string]tuf.Key) int {
 	return len(counted)
 }
 
-// delegatedKeys are the keys that t names for the roles it delegates to.
+// delegatedKeys returns the keys that t names for the roles it delegates to.
 func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
 	v, err := wire.Canonical(t.Bytes())
 	if err != nil {
@@ -71,15 +71,15 @@ func delegatedKeys(t *tuf.Targets) ([]keySet, error) {
 	return keysIn(t.Role(), member(v, "signed"))
 }
 
-// keySet is who signs a role.
+// keySet holds the keys and the threshold of a role.
 type keySet struct {
 	role      string
-	bins      int // the role is a prefix of hash bins whose names end in so many digits; 0: it is not
+	bins      int // number of hex digits after the prefix role in the names of hash bins; 0: role is no such prefix
 	keys      map[string]tuf.Key
 	threshold int
 }
 
-// member returns a member of an object, nil for none.
+// member returns a member of an object, or nil if there is none.
 func member(v wire.Value, name string) wire.Value {
 	for n, m := range v.Members() {
 		if n.Compare(name) == 0 {
@@ -89,7 +89,7 @@ func member(v wire.Value, name string) wire.Value {
 	return nil
 }
 
-// memberOf returns a member of a verified role's signed part; nil for none.
+// memberOf returns a member of a verified role's signed part, or nil if there is none.
 func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
 	v, err := wire.Canonical(t.Bytes())
 	if err != nil {
@@ -103,7 +103,7 @@ func memberOf(t *tuf.Targets, name string) (m wire.Value, err error) {
 	return m, err
 }
 
-// canonical is the canonical form of what marshals to JSON.
+// canonical returns the canonical JSON form of v.
 func canonical(v any) (wire.Value, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -112,16 +112,16 @@ func canonical(v any) (wire.Value, error) {
 	return wire.Canonical(data)
 }
 
-// canonicalText is a string in canonical form.
+// canonicalText returns a string in canonical JSON form.
 func canonicalText(s string) wire.Value { return wire.AppendString(nil, s) }
 
 func sum256(data []byte) string { s := sha256.Sum256(data); return hex.EncodeToString(s[:]) }
 
-// entry is what a list says of a target.
+// entry is the description of a target in a targets role.
 type entry struct {
 	length  int64
 	sha256  string     // lower-case hex
-	release wire.Value // the release fields, canonical; nil for a plain file
+	release wire.Value // the release fields, canonical; nil for a target without release data
 }
 
 func parseEntry(v wire.Value) (e entry, err error) {
@@ -144,7 +144,7 @@ func parseEntry(v wire.Value) (e entry, err error) {
 	return e, err
 }
 
-// newEntry is a target's entry; rel may be nil.
+// newEntry builds the entry of a target; rel may be nil.
 func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {
 	out := append(make([]byte, 0, 112), '{')
 	if rel != nil {
@@ -161,15 +161,15 @@ func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error)
 	return slices.Clip(append(strconv.AppendInt(out, length, 10), '}')), nil
 }
 
-// releaseOf reads the release fields of an entry: product, version, channel and
-// platform as they stand, of the others those that are good; false for a plain file.
-// See judged.
+// releaseOf reads the release data of an entry; ok is false if there is none. If the
+// data is invalid, product, version, channel and platform are returned as written, and
+// of the other fields only the valid ones. See checkReleaseFields.
 func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	e, err := parseEntry(v)
 	if err != nil || e.release == nil {
 		return rel, false
 	}
-	if rel, err = tuf.ParseRelease(e.release.JSON()); err != nil { // what an earlier tool has listed has a name too
+	if rel, err = tuf.ParseRelease(e.release.JSON()); err != nil { // releases that earlier tools listed must be identifiable
 		for name, to := range map[string]*string{"product": &rel.Product, "version": &rel.Version, "channel": &rel.Channel, "platform": &rel.Platform} {
 			*to, _ = member(e.release, name).Text()
 		}
@@ -177,7 +177,8 @@ func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	return rel, true
 }
 
-// isPlain looks at the bytes first: most files are plain, and there are many.
+// isPlain reports whether an entry has no release data. It searches the bytes first,
+// since a repository may have very many files and most of them have no release data.
 func isPlain(v wire.Value) bool {
 	if !bytes.Contains(v, []byte(`"`+tuf.ReleaseMember+`":`)) {
 		return true
@@ -186,8 +187,8 @@ func isPlain(v wire.Value) bool {
 	return err != nil || e.release == nil
 }
 
-// judged refuses an entry with release fields that clients refuse.
-func judged(target string, v wire.Value) error {
+// checkReleaseFields returns an error for an entry whose release data clients refuse.
+func checkReleaseFields(target string, v wire.Value) error {
 	e, err := parseEntry(v)
 	if err == nil && e.release != nil {
 		_, err = tuf.ParseRelease(e.release.JSON())
@@ -203,9 +204,9 @@ type listed struct {
 	path           string
 	name           string // in storage
 	length         int64
-	sha256, sha512 string     // lower-case hex; one of them may be "", with a charter only sha512
-	release        wire.Value // the release fields, canonical; nil for a plain file
-	unstorable     error      // why no Storage can hold a file of that name; nil: it can
+	sha256, sha512 string     // lower-case hex; one of them may be empty, with a charter only sha512
+	release        wire.Value // the release fields, canonical; nil for a target without release data
+	unstorable     error      // why no Storage can hold a file of this name; nil if one can
 }
 
 func parseListed(path string, v wire.Value) (x listed, err error) {
@@ -219,7 +220,7 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 		}
 	}
 	if x.length, err = length.Int(); err != nil || x.length < 0 {
-		return x, fmt.Errorf("length is %s", text.Bytes(length))
+		return x, fmt.Errorf("invalid length %s", text.Bytes(length))
 	}
 	if err := hashes.Fields(wire.Field{Name: "sha256", To: &sha256}, wire.Field{Name: "sha512", To: &sha512}); err != nil {
 		return x, err
@@ -231,14 +232,14 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 		return x, err
 	}
 	if x.hash() == "" {
-		return x, errors.New("neither sha256 nor sha512")
+		return x, errors.New("no sha256 and no sha512")
 	}
 	x.path, x.name = path, TargetName(path, x.hash())
 	x.unstorable = storage.CheckName(x.name)
 	return x, nil
 }
 
-// without is an object without some of its members; nil stays nil.
+// without returns an object without the named members; nil stays nil.
 func without(v wire.Value, names ...string) wire.Value {
 	if v == nil {
 		return nil
@@ -256,22 +257,23 @@ func without(v wire.Value, names ...string) wire.Value {
 	return append(out, '}')
 }
 
-// hexOf reads a hash of so many digits in lower case; "" for none.
+// hexOf reads a hash of the given number of hex digits, in lower case; "" for nil.
 func hexOf(v wire.Value, digits int) (string, error) {
 	if v == nil {
 		return "", nil
 	}
 	s, err := v.Text()
 	if s = strings.ToLower(s); err == nil && (len(s) != digits || strings.Trim(s, "0123456789abcdef") != "") {
-		err = fmt.Errorf("a hash is %s", text.Quote(s))
+		err = fmt.Errorf("invalid hash %s", text.Quote(s))
 	}
 	return s, err
 }
 
-// hash is the one in the name.
+// hash returns the hash that is part of the file's name.
 func (x *listed) hash() string { return cmp.Or(x.sha256, x.sha512) }
 
-// keysIn are the keys that a role's signed part names for the roles it delegates to.
+// keysIn returns the keys that a role's signed part names for the roles it delegates
+// to.
 func keysIn(role string, signed wire.Value) ([]keySet, error) {
 	v := member(signed, "delegations")
 	if v == nil {
@@ -300,8 +302,8 @@ func keysIn(role string, signed wire.Value) ([]keySet, error) {
 	return out, nil
 }
 
-// readSignatures reads signatures by key id. What is no signature is passed
-// over; a key id twice is refused.
+// readSignatures reads signatures by key id. It skips malformed signatures and refuses
+// a duplicate key id.
 func readSignatures(v wire.Value) (map[string][]byte, error) {
 	sigs := map[string][]byte{}
 	for e := range v.Elements() {

@@ -7,45 +7,45 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// ErrUnsigned: a draft still lacks signatures. [Draft.Missing] says whose.
+// ErrUnsigned: a draft still lacks signatures. [Draft.Missing] lists them.
 var ErrUnsigned = errors.New("signatures are missing")
 
-// ErrOtherDraft: two drafts are not copies of one.
+// ErrOtherDraft: two drafts are not copies of the same draft.
 var ErrOtherDraft = errors.New("not the same draft")
 
-// ErrNoPart: the key signs nothing in this draft.
-var ErrNoPart = errors.New("the key has no part in the draft")
+// ErrNoPart: neither the published root nor the draft lists the key as a signer.
+var ErrNoPart = errors.New("the draft requires no signature of this key")
 
 var errEmpty = errors.New("repo: the repository is empty")
 
-var errNoCharter = errors.New("root has no charter: a plain TUF repository can't be edited with this package")
+var errNoCharter = errors.New("root has no charter: this package can't edit a repository without a charter")
 
-var errBusy = fmt.Errorf("repo: %w, %d times while this was read", ErrConflict, maxReads)
+var errBusy = fmt.Errorf("repo: the repository kept changing during %d reads: %w", maxReads, ErrConflict)
 
-// Errors of drafts that what is published has left behind. Nothing was changed.
+// Errors of drafts that do not apply to the published repository. Nothing was changed.
 var (
-	// ErrStale: what the draft follows is not what is published any more, or not yet.
-	// Stage it again.
+	// ErrStale: the draft follows versions that are no longer, or not yet, published.
+	// Stage the draft again.
 	ErrStale = errors.New("the draft does not follow what is published")
-	// ErrPublished: what the draft says is published already.
-	ErrPublished = errors.New("the draft is published already")
+	// ErrPublished: the content of the draft is already published.
+	ErrPublished = errors.New("the draft is already published")
 )
 
-// ErrConflict is [storage.ErrConflict]: another process changed the repository while
-// the call was at work. The call changed nothing; read again, and decide again.
+// ErrConflict is [storage.ErrConflict]: another process changed the repository during
+// the call. The call changed nothing. Read the repository again before retrying.
 var ErrConflict = storage.ErrConflict
 
-// maxReads bounds how often what is published is read again because somebody
-// published meanwhile.
+// maxReads limits how often the repository is read again because another process
+// published during the read.
 const maxReads = 10
 
-// ErrSignature: not a signature by that key of what was to be signed.
+// ErrSignature: the bytes are not a signature of the payload by that key.
 var ErrSignature = errors.New("the signature does not verify")
 
-// ErrHeal: no next root, or not this one, heals the fork. What is joined to it says why.
+// ErrHeal: the new root does not heal the fork, or no root can. The wrapped error has
+// the reason.
 var ErrHeal = errors.New("the fork is not healed")
 
-// ErrKeyReuse: a key is given to a role although it has another one that the same key
-// must not have: a root key for an online or a release role, or a key of one party for
-// another party.
+// ErrKeyReuse: a key is assigned to a role although it already has a role that excludes
+// it: a root key to an online or release role, or a key of one party to another party.
 var ErrKeyReuse = errors.New("the key has another role already")

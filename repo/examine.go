@@ -18,32 +18,31 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// Pending is a target that another party lists and one party does not list, or
-// lists otherwise: what a reviewer needs to know to examine it. [Repo.OpenPending] has
-// the bytes. Where Recalled or Refused is not nil the party has decided already.
+// Pending is a target that another party lists and this party does not list, or lists
+// differently, with what a reviewer needs to examine it. [Repo.OpenPending] returns its
+// bytes. If Recalled or Refused is set, the party has already decided.
 type Pending struct {
 	Path     string
 	Name     string // of the file in storage and below a location
 	Length   int64
 	SHA256   string       // lower-case hex
-	Release  *tuf.Release // of fields that are bad Changes tells; nil for a plain file
-	ListedBy []string     // roles that list it so, sorted by class order
-	// Previous is what the party approved of last before this: of the release's
-	// product, channel and platform, the one with the highest version below its own;
-	// nil where there is none.
+	Release  *tuf.Release // Changes reports invalid fields; nil for a target without release data
+	ListedBy []string     // roles that list this version of the entry, in the order of the class
+	// Previous is the release that the party approved before this one: the highest
+	// lower version of the same product, channel and platform; nil if there is none.
 	Previous *Target
-	// Changes says in words what is new against Previous, what the party lists under
-	// the path already, under which other paths it lists the same bytes, or others
-	// as the same release, and what is wrong with the release fields, so that it
-	// can't be approved.
+	// Changes is human-readable. It describes the differences from Previous, what the
+	// party already lists under the path, other paths with the same bytes, other bytes
+	// for the same release, and any invalid release data, which makes approval
+	// impossible.
 	Changes []string
-	// Refused is the party's last word on these very bytes, where it was a refusal,
-	// published, in the draft, or remembered by the ledger (then At is zero). Its Path
-	// may be another one. [Tx.Approve] needs a reason to reinstate them.
+	// Refused is the party's latest statement on these bytes if that is a refusal:
+	// published, in the draft, or recorded in the ledger (then At is zero). Its Path
+	// may differ. [Tx.Approve] needs a reason to reinstate the bytes.
 	Refused *proof.Refusal
-	// Recalled is the party's recall of these very bytes, under whatever path, published,
-	// in the draft, or remembered by the ledger (then At is zero); Class and Version are
-	// not filled in. [Tx.Approve] needs a reason to reinstate them.
+	// Recalled is the party's recall of these bytes under any path: published, in the
+	// draft, or recorded in the ledger (then At is zero). Class and Version are not
+	// set. [Tx.Approve] needs a reason to reinstate the bytes.
 	Recalled *tuf.Recall
 }
 
@@ -55,16 +54,16 @@ type Target struct {
 	Release    *tuf.Release
 }
 
-// Pending returns what waits for the party's decision, in order of paths, with what
-// it decided before. Where other parties list a path differently there is one entry
-// for each. It needs no key.
+// Pending returns the targets that wait for the party's decision, sorted by path, with
+// the party's earlier decisions. If other parties list a path differently, each variant
+// has an entry of its own. Pending needs no key.
 func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
 	return r.PendingIn(ctx, party, nil)
 }
 
-// PendingIn is [Repo.Pending] as it would be if a draft were published, which must not
-// have a new root. What the draft lists counts only where the role's own keys, as root
-// names them, have signed it. draft may be nil and is not changed.
+// PendingIn is [Repo.Pending] for the state after a draft is published. The draft must
+// not have a new root. Its lists count only if the role's own keys, as the root names
+// them, have signed them. draft may be nil and is not changed.
 func (r *Repo) PendingIn(ctx context.Context, party string, draft *Draft) (_ []Pending, err error) {
 	defer oneLine(&err)
 	tx, err := r.over(ctx, draft)
@@ -88,7 +87,7 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 		entry wire.Value
 		*Pending
 	}
-	found := map[string][]waiting{} // by path, one for each way in which it is listed
+	found := map[string][]waiting{} // by path, one for each variant of the entry
 	var list []*Pending
 	mine := c.rolesOf(party)
 	for _, role := range c.Roles {
@@ -120,7 +119,7 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 				return err
 			}
 			p := &Pending{Path: path, Name: l.Name, Length: l.Length, SHA256: l.SHA256, Release: l.Release, ListedBy: []string{role.Role}}
-			if err := judged(path, v); err != nil {
+			if err := checkReleaseFields(path, v); err != nil {
 				p.Changes = append(p.Changes, text.Line(err.Error()))
 			}
 			if other != nil {
@@ -128,10 +127,10 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 				if err != nil {
 					return err
 				}
-				p.Changes = append(p.Changes, fmt.Sprintf("%s lists it already, otherwise: %s", text.Name(party), strings.Join(changes(was, l), ", ")))
+				p.Changes = append(p.Changes, fmt.Sprintf("%s already lists it differently: %s", text.Name(party), strings.Join(changes(was, l), ", ")))
 			}
 			for _, w := range found[path] {
-				p.Changes = append(p.Changes, roleText(w.ListedBy[0])+" lists it otherwise")
+				p.Changes = append(p.Changes, roleText(w.ListedBy[0])+" lists it differently")
 			}
 			found[path] = append(found[path], waiting{v, p})
 			list = append(list, p)
@@ -160,11 +159,11 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 	return out, nil
 }
 
-// releaseSlot is what releases of one product replace each other in.
+// releaseSlot identifies a sequence of releases that replace each other.
 type releaseSlot struct{ product, channel, platform string }
 
-// previous finds what the role approved of last before each of the releases, and
-// what it lists with the same bytes.
+// previous sets, for each release, what the role approved before, and reports what the
+// role already lists with the same bytes.
 func (tx *Tx) previous(role string, found []*Pending) error {
 	waiting, same := map[releaseSlot][]*Pending{}, map[string][]*Pending{}
 	of := func(r *tuf.Release) releaseSlot { return releaseSlot{r.Product, r.Channel, r.Platform} }
@@ -178,7 +177,7 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 			return err
 		}
 		if l, err := listedAs(p.Path, mine); mine == nil || err != nil || l.SHA256 != p.SHA256 {
-			same[p.SHA256] = append(same[p.SHA256], p) // not known under its own path
+			same[p.SHA256] = append(same[p.SHA256], p) // the role does not list it under its own path
 		}
 	}
 	if len(waiting) == 0 {
@@ -198,12 +197,12 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 				p.Previous = &l
 			}
 			if p.Path != path && p.SHA256 != l.SHA256 && sameVersion(rel.Version, p.Release.Version) {
-				p.Changes = append(p.Changes, fmt.Sprintf("other bytes are listed already as %s, with the same version, channel and platform: machines that have those do not get these", text.Name(path)))
+				p.Changes = append(p.Changes, fmt.Sprintf("other bytes are already listed as %s, with the same version, channel and platform: machines that installed those will not install these", text.Name(path)))
 			}
 		}
 		for _, p := range same[l.SHA256] {
 			if p.Path != path {
-				p.Changes = append(p.Changes, fmt.Sprintf("the same bytes are listed already as %s: version %s, channel %s, platform %s",
+				p.Changes = append(p.Changes, fmt.Sprintf("the same bytes are already listed as %s: version %s, channel %s, platform %s",
 					text.Name(path), text.Name(rel.Version), text.Name(rel.Channel), text.Name(rel.Platform)))
 			}
 		}
@@ -230,7 +229,7 @@ func listedAs(path string, v wire.Value) (Target, error) {
 	return l, nil
 }
 
-// changes says in words what differs.
+// changes describes the differences between two listings of a target.
 func changes(was, is Target) (out []string) {
 	say := func(what string, a, b any) {
 		if a != b {
@@ -243,7 +242,7 @@ func changes(was, is Target) (out []string) {
 	say("length", was.Length, is.Length)
 	if was.Release == nil || is.Release == nil {
 		if (was.Release == nil) != (is.Release == nil) {
-			out = append(out, "only one of both is a release")
+			out = append(out, "only one of the two is a release")
 		}
 		return out
 	}
@@ -252,7 +251,7 @@ func changes(was, is Target) (out []string) {
 	say("version", text.Quote(a.Version), text.Quote(b.Version))
 	say("channel", text.Quote(a.Channel), text.Quote(b.Channel))
 	say("platform", text.Quote(a.Platform), text.Quote(b.Platform))
-	if !lowerVersion(a.Version, b.Version) || b.Sequence <= a.Sequence { // a later version has a later number
+	if !lowerVersion(a.Version, b.Version) || b.Sequence <= a.Sequence { // a higher version is expected to have a higher sequence number
 		say("sequence", a.Sequence, b.Sequence)
 	}
 	say("min_version", text.Quote(a.MinVersion), text.Quote(b.MinVersion))
@@ -263,12 +262,12 @@ func changes(was, is Target) (out []string) {
 		out = append(out, fmt.Sprintf("rollout %d -> %d %%", x, y))
 	}
 	if a.Notes != b.Notes {
-		out = append(out, "other notes")
+		out = append(out, "release notes differ")
 	}
 	return out
 }
 
-// percentOf is the share of the machines that shall have a release.
+// percentOf returns the share of machines that should install a release, in percent.
 func percentOf(rel *tuf.Release) int {
 	if rel.Rollout == nil {
 		return 100
@@ -276,10 +275,9 @@ func percentOf(rel *tuf.Release) int {
 	return rel.Rollout.Percent
 }
 
-// OpenPending returns the bytes of what is pending, from the repository's storage. They
-// are checked as they are read: at their end, in place of io.EOF, the error wraps
-// [tuf.ErrMismatch] where they are not what is listed, and so does more than the
-// listed length. The caller closes it.
+// OpenPending returns the bytes of a pending target from the repository's storage. The
+// reader verifies length and hash. If they do not match, it ends with an error that
+// wraps [tuf.ErrMismatch] in place of io.EOF. The caller closes it.
 func (r *Repo) OpenPending(ctx context.Context, p Pending) (_ io.ReadCloser, err error) {
 	defer oneLine(&err)
 	f, err := storage.SourceOf(r.storage).Open(ctx, p.Name)
@@ -289,7 +287,7 @@ func (r *Repo) OpenPending(ctx context.Context, p Pending) (_ io.ReadCloser, err
 	return &listedFile{f, sha256.New(), p.Length, p}, nil
 }
 
-// listedFile is a file that must be what is listed.
+// listedFile is a reader that verifies a file against its listing.
 type listedFile struct {
 	io.ReadCloser
 	hash hash.Hash
@@ -304,17 +302,17 @@ func (f *listedFile) Read(b []byte) (int, error) {
 		return 0, fmt.Errorf("repo: %s: %w: more than %d bytes", text.Name(f.want.Path), tuf.ErrMismatch, f.want.Length)
 	}
 	if err == io.EOF && (f.left > 0 || hex.EncodeToString(f.hash.Sum(nil)) != f.want.SHA256) {
-		err = fmt.Errorf("repo: %s: %w: not the bytes that are listed", text.Name(f.want.Path), tuf.ErrMismatch)
+		err = fmt.Errorf("repo: %s: %w: length or sha256 differs from the listed one", text.Name(f.want.Path), tuf.ErrMismatch)
 	}
 	return n, err
 }
 
-// StageOn is [Repo.Stage] on top of a draft that is not published yet: fn sees
-// the repository as the draft would make it, and what is returned is one draft of
-// both, with the signatures that the first one had. So a reviewer approves of what
-// the vendor hands over, before anybody publishes it. The draft must not have a
-// new root or a recovery, and each of its roles must have been signed by enough of the keys that
-// root names for it; else the error wraps [ErrUnsigned]. draft is not changed.
+// StageOn is [Repo.Stage] on top of an unpublished draft: fn sees the repository as it
+// would be after publication of the draft. The result is one draft with both changes
+// and the existing signatures, so a reviewer can approve a vendor's draft before it is
+// published. The draft must not have a new root or a recovery, and each of its roles
+// must be signed by a threshold of the keys that the root names; otherwise the error
+// wraps [ErrUnsigned]. draft is not changed.
 func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_ *Draft, err error) {
 	defer oneLine(&err)
 	tx, err := r.over(ctx, draft)
@@ -327,7 +325,8 @@ func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_
 	return r.stage(ctx, tx, draft)
 }
 
-// over begins to edit what the repository would be were a draft published; nil: as it is.
+// over begins a transaction on the state after publication of d; nil: on the published
+// state.
 func (r *Repo) over(ctx context.Context, d *Draft) (*Tx, error) {
 	p, err := r.load(ctx)
 	if err != nil {
@@ -341,7 +340,7 @@ func (r *Repo) over(ctx context.Context, d *Draft) (*Tx, error) {
 		return tx, nil
 	}
 	if d.files["root"] != nil || d.recovery != nil {
-		return nil, fmt.Errorf("repo: a draft with a new root, or a recovery, is signed and published before releases are examined: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("repo: a draft with a new root or a recovery must be published before releases are examined: %w", errors.ErrUnsupported)
 	}
 	if err := tx.layAll(d); err != nil {
 		return nil, err
@@ -350,8 +349,8 @@ func (r *Repo) over(ctx context.Context, d *Draft) (*Tx, error) {
 	return tx, nil
 }
 
-// layAll puts a draft's files over the published ones, each after those that lead
-// to it. Which these are is read from the files themselves.
+// layAll replaces published files by those of a draft, delegators first. The
+// delegations are read from the files themselves.
 func (tx *Tx) layAll(d *Draft) error {
 	e := newEdition(tx, tx.layout(), func(role string) wire.Value {
 		if f := d.files[role]; f != nil {
@@ -378,7 +377,7 @@ func (tx *Tx) layAll(d *Draft) error {
 	return nil
 }
 
-// lay puts a draft's file over the published one, where its keys have signed it.
+// lay replaces a published file by that of a draft if the role's keys have signed it.
 func (tx *Tx) lay(e *edition, f *draftFile) error {
 	keys, from, err := tx.keysFor(e, f)
 	if err != nil {
@@ -392,7 +391,7 @@ func (tx *Tx) lay(e *edition, f *draftFile) error {
 		signed.sigs[id], _ = hex.DecodeString(digits)
 	}
 	if have, want := signed.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
-		return fmt.Errorf("repo: %s v%d: %w: %d of %d of its keys", roleText(f.role), f.version, ErrUnsigned, have, want)
+		return fmt.Errorf("repo: %s v%d: %w: %d of %d needed keys of the role signed", roleText(f.role), f.version, ErrUnsigned, have, want)
 	}
 	l, err := e.instead(f.role)
 	if err != nil {
@@ -406,7 +405,7 @@ func (tx *Tx) lay(e *edition, f *draftFile) error {
 	return nil
 }
 
-// keysFor returns who must sign a draft's file, and the role as it is published.
+// keysFor returns the keys that must sign a draft's file, and the published role.
 func (tx *Tx) keysFor(e *edition, f *draftFile) (Keys, *tuf.Targets, error) {
 	if e.named[f.role] {
 		for _, x := range tx.layout().lists() {
@@ -422,7 +421,7 @@ func (tx *Tx) keysFor(e *edition, f *draftFile) (Keys, *tuf.Targets, error) {
 	}
 	switch leads := e.parents[f.role]; {
 	case len(leads) == 0:
-		return Keys{}, nil, fmt.Errorf("repo: neither root nor another role leads to %s: %w", roleText(f.role), tuf.ErrUntrusted)
+		return Keys{}, nil, fmt.Errorf("repo: neither the root nor another role delegates to %s: %w", roleText(f.role), tuf.ErrUntrusted)
 	case len(leads) > 1:
 		return Keys{}, nil, twoParents(leads[0], leads[1], f.role)
 	}
@@ -441,7 +440,7 @@ func (tx *Tx) keysFor(e *edition, f *draftFile) (Keys, *tuf.Targets, error) {
 	return keys, was.from, nil
 }
 
-// keepWay reads the roles that lead to another, outermost first, and returns the last.
+// keepWay reads a path of delegators, outermost first, and returns the last.
 func (tx *Tx) keepWay(way []string) (*listing, error) {
 	l, err := tx.read(way[0])
 	if err == nil && l == nil {

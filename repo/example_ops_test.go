@@ -67,12 +67,12 @@ func ExampleRepo_Status() {
 	fmt.Println(status)
 	fmt.Println("worst:", status.Urgency())
 	// Output:
-	// expired: timestamp v2 expired 19 days ago, on 2026-11-21T12:00:00Z; it takes 1 of 1 keys of timestamp, which are not at hand
-	// expired: snapshot v2 expired 13 days ago, on 2026-11-27T12:00:00Z; it takes 1 of 1 keys of snapshot, which are not at hand
-	// soon: vendor-agent v2 expires in 10 days, on 2026-12-20T12:00:00Z; it takes 1 of 1 keys of vendor (vendor-agent), which are not at hand
-	// soon: review-agent v2 expires in 10 days, on 2026-12-20T12:00:00Z; it takes 1 of 1 keys of review (review-agent), which are not at hand
-	// fine: root v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of party vendor of the root and 1 of 1 keys of party review of the root and 2 of 2 keys of all parties of the root, which are not at hand
-	// fine: targets v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of targets, which are not at hand
+	// expired: timestamp v2 expired 19 days ago, on 2026-11-21T12:00:00Z; it takes 1 of 1 keys of timestamp, which are not available
+	// expired: snapshot v2 expired 13 days ago, on 2026-11-27T12:00:00Z; it takes 1 of 1 keys of snapshot, which are not available
+	// soon: vendor-agent v2 expires in 10 days, on 2026-12-20T12:00:00Z; it takes 1 of 1 keys of vendor (vendor-agent), which are not available
+	// soon: review-agent v2 expires in 10 days, on 2026-12-20T12:00:00Z; it takes 1 of 1 keys of review (review-agent), which are not available
+	// fine: root v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of party vendor of the root and 1 of 1 keys of party review of the root and 2 of 2 keys of all parties of the root, which are not available
+	// fine: targets v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of targets, which are not available
 	// worst: expired
 }
 
@@ -185,6 +185,6 @@ func ExampleTx_Promote() {
 	}))
 	approve()
 	// Output:
-	// agent/longterm/agent-1.1 1.1 longterm [the same bytes are listed already as agent/agent-1.1: version 1.1, channel stable, platform linux/amd64]
-	// agent/longterm/agent-1.1 1.1 longterm [review lists it already, otherwise: the same bytes, rollout 10 -> 50 %]
+	// agent/longterm/agent-1.1 1.1 longterm [the same bytes are already listed as agent/agent-1.1: version 1.1, channel stable, platform linux/amd64]
+	// agent/longterm/agent-1.1 1.1 longterm [review already lists it differently: the same bytes, rollout 10 -> 50 %]
 }

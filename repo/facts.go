@@ -12,26 +12,26 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Two documents are compared member by member, each member where it stands: what
-// differs is shown, once. What a shape describes goes to the summary, in our
-// words; everything else goes to the rest, with its path and its kind.
+// Two documents are compared member by member. Each difference is reported once, at the
+// member where it occurs. Members that a shape describes go to the summary, under names
+// that this package chooses. All other members go to the rest, with path and JSON type.
 //
-// The law, which a fuzz target states: from the old document and the changes the
-// new one follows, so two different documents never have the same changes.
+// Invariant, which a fuzz target checks: the old document and the changes determine the
+// new document, so two different new documents never have the same changes.
 
 // shape describes a known member.
 type shape struct {
-	kind byte              // of its value: one of " 0 t { [
+	kind byte              // JSON type of its value: one of " 0 t { [
 	in   map[string]*shape // the members of an object
-	// Every member of an object, or every element of a list, is a thing with a
-	// name of its own: that of the member, or for a list what the member by says.
+	// thing says that every member of an object, or every element of a list, has a
+	// name: that of the member, or for a list the value of the element's member by.
 	thing string
 	all   *shape
 	by    [2]string // the second may be "": one member names an element
-	set   string    // of a list of strings: what each of them is called
+	set   string    // of a list of strings: the word for one of them
 	keys  bool      // those strings are key ids
-	rest  bool      // things that are shown in the rest, such as keys
-	each  string    // of an object with members of any name: what each of them is called
+	rest  bool      // such things, for example keys, are shown in the rest
+	each  string    // of an object with arbitrary member names: the word for one member
 }
 
 var (
@@ -40,12 +40,12 @@ var (
 	keyIDs = &shape{kind: '[', set: "key", keys: true}
 )
 
-// sequenceFact is what a highest sequence number is called, before the product's name.
+// sequenceFact precedes the product's name in the name of a highest sequence number.
 const sequenceFact = "highest sequence number of product"
 
 func object(in map[string]*shape) *shape { return &shape{kind: '{', in: in} }
 
-// only is an object that is a thing by itself.
+// only is the shape of an object that is a thing by itself.
 func only(thing string, in map[string]*shape) *shape {
 	return &shape{kind: '{', in: in, thing: thing}
 }
@@ -77,7 +77,7 @@ var charterShape = object(map[string]*shape{
 		"orgs": things("recovery organisation", "name", map[string]*shape{"keyids": keyIDs})}),
 })
 
-// documentShapes are the signed parts, by role; "" is every targets role.
+// documentShapes holds the shapes of signed parts by role; "" is every targets role.
 var documentShapes = map[string]*shape{
 	"root": object(map[string]*shape{"keys": keyShape, "roles": {kind: '{', thing: "role", all: roleShape}, tuf.CharterMember: charterShape}),
 	recoveryRole: object(map[string]*shape{"repo_id": words, "reason": words,
@@ -93,14 +93,14 @@ var documentShapes = map[string]*shape{
 	}),
 }
 
-// entryShape is what a role lists under a path, of a release or a hold.
+// entryShape is the shape of a listed target, for releases and holds.
 var entryShape = object(map[string]*shape{"length": number, "hashes": object(map[string]*shape{"sha256": words, "sha512": words}),
 	"custom": object(map[string]*shape{tuf.ReleaseMember: object(map[string]*shape{
 		"product": words, "version": words, "channel": words, "platform": words, "sequence": number, "min_version": words, "return_floor": words, "notes": words, "critical": truth,
 		"source": object(map[string]*shape{"uri": words, "revision": words}), "rollout": object(map[string]*shape{"percent": number}),
 		"reason": words, "at": words, "until": words})})})
 
-// statementShape is the payload of a statement.
+// statementShape is the shape of a statement's payload.
 var statementShape = object(map[string]*shape{"predicate": object(map[string]*shape{
 	"repo_id": words, "length": number, "from": words, "until": words, "reason": words, "at": words,
 	"source":   object(map[string]*shape{"uri": words, "revision": words}),
@@ -108,11 +108,10 @@ var statementShape = object(map[string]*shape{"predicate": object(map[string]*sh
 	"reviewer": object(map[string]*shape{"party": words, "role": words, "name": words}),
 	"policy":   object(map[string]*shape{"sha256": words})})})
 
-// prefixes are left out of the names of facts: what they say is plain without.
+// prefixes are omitted from the names of facts, which are clear without them.
 var prefixes = []string{"hashes.", "custom." + tuf.ReleaseMember + ".", tuf.CharterMember + ".", "keyval.", "delegations."}
 
-// fits reports whether a value is what the shape describes; nil, for a value that
-// is not there, fits.
+// fits reports whether a value matches the shape; nil, an absent value, matches.
 func (s *shape) fits(v wire.Value) bool {
 	k := v.Kind()
 	switch {
@@ -138,7 +137,7 @@ func (s *shape) fits(v wire.Value) bool {
 	return true
 }
 
-// nameOf is the name of a list's element.
+// nameOf returns the name of a list's element.
 func (s *shape) nameOf(e wire.Value) (name [2]string, ok bool) {
 	if s.set != "" {
 		t, err := e.Text()
@@ -159,13 +158,13 @@ func (s *shape) nameOf(e wire.Value) (name [2]string, ok bool) {
 
 // facts collects the changes between two documents.
 type facts struct {
-	role string // as it is shown
+	role string // as displayed
 	out  []Change
 	keys *keyNames
 }
 
-// at is where a value stands: for the summary the thing that it belongs to and
-// the name of the fact, for the rest its path.
+// at is the position of a value: for the summary the thing and the name of the fact,
+// for the rest the path.
 type at struct {
 	path  string
 	thing string
@@ -185,7 +184,7 @@ func (a at) member(name string, known bool) at {
 	return a
 }
 
-// inside is a thing of its own. A thing within another has both names.
+// inside returns the position of a nested thing, which shows the names of both things.
 func (a at) inside(thing, name string, rest bool) at {
 	outer := ""
 	if a.thing != "" {
@@ -194,15 +193,15 @@ func (a at) inside(thing, name string, rest bool) at {
 	return at{path: a.path, thing: thing, name: strings.TrimSpace(name + " " + outer), rest: a.rest || rest}
 }
 
-// compare adds what differs between a and b, where nil is a value that is not there.
+// compare adds the differences between a and b; nil is an absent value.
 func (x *facts) compare(p at, s *shape, a, b wire.Value) {
 	if string(a) == string(b) && (a == nil) == (b == nil) {
 		return
 	}
 	if s != nil && !(s.fits(a) && s.fits(b)) {
-		s = nil // what is not as it should be is shown as it is
+		s = nil // a value that does not fit its shape is shown verbatim
 	}
-	if s != nil && s.thing != "" && s.all == nil { // a thing by itself
+	if s != nil && s.thing != "" && s.all == nil { // an object that is one thing
 		inner := p.inside(s.thing, "", s.rest)
 		x.asThing(inner, a, b, func() { x.within(inner, object(s.in), a, b) })
 		return
@@ -217,7 +216,7 @@ func filled(v wire.Value) byte {
 	return 0
 }
 
-// within compares what a and b are made of.
+// within compares the members or elements of a and b.
 func (x *facts) within(p at, s *shape, a, b wire.Value) {
 	ka, kb := filled(a), filled(b)
 	switch {
@@ -227,7 +226,7 @@ func (x *facts) within(p at, s *shape, a, b wire.Value) {
 		x.members(p, s, a, b)
 	case ka == kb:
 		x.elements(p, s, a, b)
-	default: // what is not filled on one side is a value by itself there
+	default: // an empty or absent side is shown as a value
 		x.alone(p, s, a, true)
 		x.alone(p, s, b, false)
 	}
@@ -279,7 +278,7 @@ func (x *facts) members(p at, s *shape, a, b wire.Value) {
 	}
 }
 
-// thingName shows the name of a thing; that of a key is its id, in short.
+// thingName returns the displayed name of a thing; for a key, its short id.
 func (x *facts) thingName(s *shape, name string) string {
 	if s.rest {
 		x.keys.mentioned[name] = true
@@ -323,8 +322,8 @@ func (x *facts) elements(p at, s *shape, a, b wire.Value) {
 			x.element(p, s, name[0], m)
 		}
 	}
-	// The order is implied where what stays keeps its own and what is new follows,
-	// sorted.
+	// The order needs no report if the remaining elements keep their order and the
+	// added elements follow, sorted.
 	implied := slices.DeleteFunc(slices.Clone(was), func(n [2]string) bool { return all[n].b == nil })
 	fresh := slices.DeleteFunc(slices.Clone(now), func(n [2]string) bool { return all[n].a != nil })
 	slices.SortFunc(fresh, order)
@@ -337,7 +336,7 @@ func (x *facts) elements(p at, s *shape, a, b wire.Value) {
 	}
 }
 
-// shown is the name of an element as it is shown.
+// shown returns the displayed name of an element.
 func (s *shape) shown(name [2]string) string {
 	if s.by[1] == "" {
 		return text.Name(name[0])
@@ -345,7 +344,7 @@ func (s *shape) shown(name [2]string) string {
 	return fmt.Sprintf("%s %s %s", text.Name(name[0]), s.by[1], text.Name(name[1]))
 }
 
-// named compares two elements of a list that have one name.
+// named compares two list elements with the same name.
 func (x *facts) named(p at, s *shape, name [2]string, m pair) {
 	next := p
 	next.path = fmt.Sprintf("%s [%s %s", p.path, s.by[0], text.Quote(name[0]))
@@ -362,7 +361,7 @@ func (a at) index(n int) at {
 	return a
 }
 
-// element is a string of a set that comes or goes.
+// element reports an added or removed string of a set.
 func (x *facts) element(p at, s *shape, name string, m pair) {
 	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindAdded, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
 	if s.keys {
@@ -377,7 +376,7 @@ func (x *facts) element(p at, s *shape, name string, m pair) {
 	x.out = append(x.out, c)
 }
 
-// leaf is a value that is made of nothing else.
+// leaf compares values without members or elements.
 func (x *facts) leaf(p at, s *shape, a, b wire.Value) {
 	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindChanged, Fact: p.fact}
 	show := knownText
@@ -401,7 +400,7 @@ func (x *facts) leaf(p at, s *shape, a, b wire.Value) {
 	x.out = append(x.out, c)
 }
 
-// knownText shows a value whose kind is known from what it is called.
+// knownText formats a value whose JSON type follows from its name.
 func knownText(v wire.Value) string {
 	s, err := v.Text()
 	if err != nil {
@@ -410,8 +409,7 @@ func knownText(v wire.Value) string {
 	return wordText(s)
 }
 
-// wordText shows a string: a time in the form of metadata as it is, all else as a
-// name.
+// wordText formats a string: a metadata time verbatim, all else as a name.
 func wordText(s string) string {
 	if t, err := time.Parse("2006-01-02T15:04:05Z", s); err == nil && stamp(t) == s {
 		return s
@@ -426,7 +424,7 @@ func plainNumber(v wire.Value) string {
 	return string(v)
 }
 
-// kindText shows a value with its kind.
+// kindText formats a value with its JSON type.
 func kindText(v wire.Value) string {
 	switch v.Kind() {
 	case '"':
@@ -444,11 +442,10 @@ func kindText(v wire.Value) string {
 	return "integer " + plainNumber(v)
 }
 
-// mergeMost is how long the facts of one thing may be in one line.
+// mergeMost is the maximum length in bytes of the facts of one thing in one line.
 const mergeMost = 2000
 
-// asThing compares a thing, and says in one line what there is to say of one that
-// comes or goes.
+// asThing compares a thing. It reports an added or removed thing in one line.
 func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 	n := len(x.out)
 	compare()
@@ -483,7 +480,7 @@ func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 
 var number = &shape{kind: '0'}
 
-// dateText is when a signed part expires.
+// dateText returns the expiry of a signed part.
 func dateText(signed wire.Value) string {
 	s, err := member(signed, "expires").Text()
 	if err != nil {

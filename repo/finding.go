@@ -9,36 +9,36 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// FindingKind is what is the matter with a file.
+// FindingKind is the kind of a [Finding].
 type FindingKind string
 
 const (
-	FileMissing    FindingKind = "missing"    // something names it, and it is not there
-	FileDamaged    FindingKind = "damaged"    // its bytes are not those that are listed
-	FileUnreadable FindingKind = "unreadable" // the place gave an error; what is in it is not known
-	FileUntrusted  FindingKind = "untrusted"  // package tuf refuses it: signatures, versions, rules of the charter
-	FileExpired    FindingKind = "expired"    // clients refuse it for its date
-	FileAhead      FindingKind = "ahead"      // the newest root's signed_at is ahead of this machine's clock: clients take it for the present
-	FileUnfinished FindingKind = "unfinished" // a root waits for its content: a publish was cut off
-	FileDiffers    FindingKind = "differs"    // a copy has something else
-	FileStranger   FindingKind = "stranger"   // no file of this repository
-	FileUnstorable FindingKind = "unstorable" // a role lists it under a name that no Storage can hold; Clone passes over it
-	FileOrphan     FindingKind = "orphan"     // nobody names it (any more): superseded, or of a publish that was cut off; harmless
+	FileMissing    FindingKind = "missing"    // metadata lists it, but it does not exist
+	FileDamaged    FindingKind = "damaged"    // its length or hash differs from the listed one
+	FileUnreadable FindingKind = "unreadable" // the storage or mirror returned an error
+	FileUntrusted  FindingKind = "untrusted"  // package tuf refuses it (signatures, versions, charter rules): tampering or disk corruption
+	FileExpired    FindingKind = "expired"    // it has expired, so clients refuse it
+	FileAhead      FindingKind = "ahead"      // signed_at of the newest root is ahead of this machine's clock; clients use it as the current time
+	FileUnfinished FindingKind = "unfinished" // an interrupted publish left a new root without its timestamp and snapshot
+	FileDiffers    FindingKind = "differs"    // a copy has other content than the repository
+	FileStranger   FindingKind = "stranger"   // unknown file, which does not belong to this repository: tampering or disk corruption
+	FileUnstorable FindingKind = "unstorable" // a role lists it under a name that no Storage can hold; Clone skips it
+	FileOrphan     FindingKind = "orphan"     // no metadata lists it: it is superseded or left by an interrupted publish; harmless
 )
 
-// Finding is one thing that [Repo.Verify] saw.
+// Finding is one observation of [Repo.Verify].
 type Finding struct {
 	Kind FindingKind
 	Copy string // the name of the copy; "" for the repository itself
 	Name string // of the file
-	Text string // what was seen, in words
-	Err  error  // the error behind it; nil where there is none
+	Text string // human-readable description
+	Err  error  // the underlying error, or nil
 }
 
-// Harmless reports whether clients are served as they should be in spite of it.
+// Harmless reports whether the finding does not affect clients.
 func (f Finding) Harmless() bool { return f.Kind == FileOrphan }
 
-// String is the finding as one line of at most 4 kB.
+// String returns the finding as one line of at most 4 kB.
 func (f Finding) String() string {
 	where := ""
 	if f.Copy != "" {
@@ -50,45 +50,45 @@ func (f Finding) String() string {
 // Report is the result of [Repo.Verify].
 type Report struct {
 	At        time.Time
-	Root      int64 // versions of what is published; 0 where it could not be opened
+	Root      int64 // published versions; 0 if the file could not be opened
 	Timestamp int64
 	Snapshot  int64
 	Roles     int   // role files that verified
-	Targets   int   // target files that are right, each counted once
+	Targets   int   // valid target files, each counted once
 	Bytes     int64 // of those target files
 	Findings  []Finding
-	// Recoveries lie at one of the places. Made by yourself they are in order; by
-	// others, an alarm: see docs/recovery.md.
+	// Recoveries are the recovery statements found in the repository or on a copy. A
+	// recovery you did not initiate is an incident: see docs/recovery.md.
 	Recoveries []RecoveryInfo
 }
 
-// RecoveryInfo is a recovery statement that verifies.
+// RecoveryInfo is a verified recovery statement.
 type RecoveryInfo struct {
-	Copy     string // the first place that has it; "" for the repository itself
-	From     int64  // version of the root that it follows
+	Copy     string // the first copy that has it; "" for the repository itself
+	From     int64  // version of the root before the recovery root
 	Counter  int64  // of the statement
 	Expires  time.Time
-	Followed bool // the repository has gone on with the root that it names
+	Followed bool // the repository has published content under the recovery root
 }
 
-// String is one sentence.
+// String returns a human-readable sentence.
 func (r RecoveryInfo) String() string {
 	s := fmt.Sprintf("recovery from root v%d, statement v%d until %s", r.From, r.Counter, stamp(r.Expires))
 	if r.Copy != "" {
 		s = text.Line(r.Copy + ": " + s)
 	}
 	if r.Followed {
-		return s + ", which the repository has gone on with"
+		return s + ", in use by the repository"
 	}
-	return s + ", which nothing has followed yet"
+	return s + ", not in use yet"
 }
 
-// OK reports whether nothing was found but what is harmless.
+// OK reports whether all findings are harmless.
 func (r *Report) OK() bool {
 	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.Harmless() })
 }
 
-// String is the report in lines: one for the whole, one for each finding.
+// String returns the report as lines: a summary and one line for each finding.
 func (r *Report) String() string {
 	verdict := "good"
 	if !r.OK() {

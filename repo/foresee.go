@@ -10,8 +10,8 @@ import (
 )
 
 // Pins returns every pin that a product may have been shipped with: one for each
-// published root, with the locations of its time. A root that can't be pinned,
-// because it has places of one operator only for example, has none.
+// published root, with the locations of that root. It omits roots that can't be pinned,
+// for example because all their locations belong to one operator.
 func (r *Repo) Pins(ctx context.Context) (_ [][]byte, err error) {
 	defer oneLine(&err)
 	chain, err := r.Chain(ctx)
@@ -35,15 +35,15 @@ func (r *Repo) Pins(ctx context.Context) (_ [][]byte, err error) {
 	return pins, nil
 }
 
-// RootEdit is one root of the future.
+// RootEdit is one planned root.
 type RootEdit struct {
-	At   time.Time         // when it is to be signed
-	Edit func(*Root) error // what it says, from what the root before says
+	At   time.Time         // planned signing time
+	Edit func(*Root) error // edits a copy of the root before it
 }
 
-// PlanRoots derives the roots that would follow the newest one, as Stage would do
-// it, and has package tuf judge each as a client will, but for signatures.
-// Nothing is signed or written. Floors are the versions that are published now.
+// PlanRoots derives the roots that would follow the newest one, as Stage would, and
+// checks each as a client would, except for signatures. It signs and writes nothing.
+// The version floors are the versions that are published now.
 func (r *Repo) PlanRoots(ctx context.Context, steps ...RootEdit) (_ []*tuf.Proposal, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -84,5 +84,5 @@ func (r *Repo) PlanRoots(ctx context.Context, steps ...RootEdit) (_ []*tuf.Propo
 	return out, nil
 }
 
-// Now is the repository's clock, in whole seconds.
+// Now returns the repository's clock, in whole seconds.
 func (r *Repo) Now() time.Time { return r.now() }

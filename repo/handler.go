@@ -18,26 +18,26 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Cache headers of a [Handler]. A new root, and a new timestamp, are seen within
-// a minute; all else never changes under its name.
+// Cache headers of a [Handler]. Clients see a new root or timestamp within a minute.
+// All other files never change.
 const (
 	cacheShort   = "public, max-age=60, no-transform"
 	cacheForEver = "public, max-age=31536000, immutable, no-transform"
 )
 
-// Handler serves a repository as a location: "metadata/..." and "targets/..."
-// below the path that it is mounted at, with http.StripPrefix where that is not
-// "/". GET and HEAD, ranges, entity tags that are the same on all mirrors. Files
-// that never change may be cached for ever; timestamp.json, and that there is no
-// such root yet, for a minute. What is not there is 404, always; folders, and
-// names of which any element begins with a dot, are not there. Where the storage fails it is 503,
-// which clients don't take for absence.
+// Handler serves a repository as a location: "metadata/..." and "targets/..." below the
+// path at which it is mounted; use http.StripPrefix if that is not "/". It supports GET
+// and HEAD, ranges, and entity tags that are equal on all mirrors. Immutable files may
+// be cached without limit; timestamp.json and the absence of a root for a minute. A
+// file that does not exist is 404. So is a folder, and a name with an element that
+// begins with a dot. An error of the storage is 503, which clients do not take for
+// absence.
 //
-// Metadata is compressed for clients that take it so: snapshots that list many
-// hash bins shrink to a tenth. Targets never are.
+// Metadata is compressed for clients that accept gzip, since snapshots that list many
+// hash bins shrink to a tenth. Targets are not compressed.
 //
-// Where the storage is a [SourceRef] whose files can seek, as [DirStore] is, files of
-// any size are streamed; otherwise those of more than [MaxRead] bytes are 503.
+// If the storage is a [Source] whose files can seek, as [Folder] is, files of any size
+// are streamed. Otherwise files of more than [MaxRead] bytes are 503.
 func Handler(s Storage) http.Handler { return handler{storage.SourceOf(s)} }
 
 type handler struct{ src storage.Source }
@@ -56,7 +56,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f, err := h.src.Open(r.Context(), name)
-	// A folder, or what else can't be read for what it is, is no file.
+	// A folder, or anything else that is not a regular file, is treated as absent.
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		w.Header().Set("Cache-Control", cacheShort)
 		answer(w, http.StatusNotFound)
@@ -74,7 +74,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func answer(w http.ResponseWriter, code int) { http.Error(w, http.StatusText(code), code) }
 
-// serve answers with a file. An error means that nothing has been answered yet.
+// serve answers with a file. If it returns an error, no response has been written yet.
 func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser) error {
 	content, ok := f.(io.ReadSeeker)
 	size := int64(0)
@@ -126,7 +126,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser)
 	return nil
 }
 
-// acceptsGzip reports whether a client named gzip among the codings it takes.
+// acceptsGzip reports whether the request accepts gzip.
 func acceptsGzip(r *http.Request) bool {
 	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
 		name, q, weighed := strings.Cut(strings.TrimSpace(coding), ";")
@@ -137,8 +137,8 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// entityTag names these bytes, wherever they are served: a download goes on at
-// another mirror. What is not named by its hash is hashed where it is small.
+// entityTag identifies the content independently of the mirror, so that a download can
+// resume on another one. Small files without a hash in the name are hashed.
 func entityTag(name string, content io.ReadSeeker, size int64) (string, error) {
 	if strings.HasPrefix(name, "targets/") && isTargetName(name) {
 		return fmt.Sprintf(`"%s-%x"`, path.Base(name)[:32], size), nil

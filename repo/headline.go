@@ -10,11 +10,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// The headlines of a diff: what a file does, in a few words. What they leave out
-// stands in the summary and in the rest.
+// The headlines of a diff summarise what a file does. The summary and the rest contain
+// the details.
 
-// rootHeadline compares two roots as package tuf read them; was is nil for the
-// first one.
+// rootHeadline compares two verified roots; was is nil for the first root.
 func rootHeadline(was, now *Root) (out []string) {
 	if was == nil {
 		var parties []string
@@ -25,7 +24,7 @@ func rootHeadline(was, now *Root) (out []string) {
 	}
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if was.RepoID != now.RepoID {
-		say("the repository is another")
+		say("the repository id changes")
 	}
 	for _, p := range now.Parties {
 		i := slices.IndexFunc(was.Parties, func(o Party) bool { return o.Name == p.Name })
@@ -54,10 +53,10 @@ func rootHeadline(was, now *Root) (out []string) {
 	if was.Probe != now.Probe {
 		say("the probe rule changes")
 	}
-	return append(out, placesHeadline(was, now)...)
+	return append(out, locationsHeadline(was, now)...)
 }
 
-// keysHeadline says how a set of keys changes.
+// keysHeadline describes how a set of keys changes.
 func keysHeadline(whose, what string, was, now []tuf.Key) []string {
 	gone, fresh := 0, 0
 	for _, k := range was {
@@ -78,7 +77,7 @@ func keysHeadline(whose, what string, was, now []tuf.Key) []string {
 	case gone > 0 && fresh > 0:
 		return []string{fmt.Sprintf("%s replaces %d of its %d %ss by %d", whose, gone, len(was), what, fresh)}
 	case gone > 0:
-		return []string{fmt.Sprintf("%s gives up %d of its %d %ss", whose, gone, len(was), what)}
+		return []string{fmt.Sprintf("%s removes %d of its %d %ss", whose, gone, len(was), what)}
 	}
 	return []string{fmt.Sprintf("%s adds %s", whose, plural(fresh, what, what+"s"))}
 }
@@ -113,7 +112,7 @@ func classHeadline(was, now *Root) (out []string) {
 		}
 		o := was.Classes[i]
 		if o.Prefix != c.Prefix {
-			out = append(out, name+" has another prefix")
+			out = append(out, name+" changes its prefix")
 		}
 		for _, r := range c.Roles {
 			j := slices.IndexFunc(o.Roles, func(x ReleaseRole) bool { return x.Role == r.Role && x.Party == r.Party })
@@ -150,7 +149,7 @@ func sameRecovery(a, b *RecoveryRule) bool {
 		slices.EqualFunc(a.Orgs, b.Orgs, func(a, b Org) bool { return a.Name == b.Name && sameKeys(a.Keys, b.Keys) })
 }
 
-func placesHeadline(was, now *Root) (out []string) {
+func locationsHeadline(was, now *Root) (out []string) {
 	for _, l := range now.Locations {
 		i := slices.IndexFunc(was.Locations, func(o tuf.Location) bool { return o.ID == l.ID })
 		switch {
@@ -173,8 +172,8 @@ func placesHeadline(was, now *Root) (out []string) {
 	return out
 }
 
-// headline says how many listings of a tree come, go and change, by name where it
-// is one.
+// headline reports how many targets of a tree are added, removed and changed; a single
+// target by name.
 func (t *tree) headline() (out []string) {
 	var added, removed, changed []string
 	for _, f := range t.found {
@@ -206,7 +205,7 @@ func (t *tree) headline() (out []string) {
 	return out
 }
 
-// roleHeadline says what else of a targets role changes.
+// roleHeadline reports the other changes of a targets role.
 func roleHeadline(lines []Change) (out []string) {
 	recalls, back := 0, 0
 	leads, again := false, false
@@ -226,18 +225,18 @@ func roleHeadline(lines []Change) (out []string) {
 		out = append(out, "recalls "+plural(recalls, "file", "files"))
 	}
 	if back > 0 {
-		out = append(out, "TAKES BACK "+plural(back, "recall", "recalls"))
+		out = append(out, "WITHDRAWS "+plural(back, "recall", "recalls"))
 	}
 	if leads {
-		out = append(out, "changes the roles below it")
+		out = append(out, "changes its delegations")
 	}
 	if again {
-		out = append(out, "gives sequence numbers AGAIN")
+		out = append(out, "REUSES sequence numbers")
 	}
 	return out
 }
 
-// lower reports whether a number is none, or below another.
+// lower reports whether a is not a number, or is less than b.
 func lower(a, b string) bool {
 	x, err := strconv.ParseInt(a, 10, 64)
 	y, _ := strconv.ParseInt(b, 10, 64)

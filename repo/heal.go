@@ -8,35 +8,35 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Heal makes the next root one that clients on either side of a fork follow. fork
-// are the roots, in order of versions, that were shown somewhere in place of the
-// last of the published ones: each verified as the successor of the one before it,
-// the first of them as that of a published root, the last of the newest root's
-// version. At most 16.
+// Heal makes the next root one that clients on both sides of a fork accept. fork
+// contains the roots, in order of versions, that some location served in place of the
+// last published ones, at most 16. Each must verify as the successor of the one before
+// it, the first as the successor of a published root. The last must have the version of
+// the newest published root.
 //
-// The next root then has a seq above both charters, the higher floors, and all
-// that either charter retired; locations that the other one retired are dropped.
-// Where the fork alone began an epoch the fork's online keys are taken over, for
-// there are no others that its clients would follow; where each side began one
-// with keys of its own, the same edit must set new ones. All else is as in the
-// newest published root, and may be edited. Both key sets must sign: the parties of
-// both roots, and those of the new one.
+// The next root then has a seq above both charters, the higher of both floors, and the
+// retired locations of both; locations that the fork retired are removed. If only the
+// fork began an epoch, the next root takes over the fork's online keys, since the
+// fork's clients accept no others. If both sides began an epoch with different keys,
+// the same edit must set new online keys. All else is taken from the newest published
+// root and may be edited. The parties of both roots and those of the new root must
+// sign.
 //
-// Where that can't be done, [Repo.Stage] returns an error that wraps [ErrHeal] and
-// names the rule. The same is checked before each signature and at publishing. A
-// signer whose ledger has seen the fork published may sign (rule K1), since the new
-// root follows that one too; its ledger goes on with the published roots then.
+// If the fork can't be healed, [Repo.Stage] returns an error that wraps [ErrHeal] and
+// names the rule. The same check runs before each signature and at publication. A
+// signer whose ledger has recorded the fork as published may sign (rule K1), since the
+// new root follows the fork too; the ledger then continues with the published roots.
 //
-// Version floors outlive the fork: where timestamps, snapshots or roles were
-// published under the fork with higher versions, and their keys stay, its clients
-// take content when the published versions are as high. New online keys, and new
-// keys of a party's role, end the floors of the old.
+// Version floors outlive the fork. If timestamps, snapshots or roles were published
+// under the fork with higher versions and their keys remain, the fork's clients accept
+// content only when the published versions are at least as high. New online keys, and
+// new keys of a party's role, end the floors of the old keys (TUF 5.3.11).
 func (tx *Tx) Heal(fork ...[]byte) error {
 	p := tx.present
 	if p.root == nil {
 		return errEmpty
 	}
-	roots, err := openFork(p.chain, fork, tx.repo.judge())
+	roots, err := openFork(p.chain, fork, tx.repo.tufOptions())
 	if err != nil {
 		return err
 	}
@@ -68,9 +68,9 @@ func (tx *Tx) Heal(fork ...[]byte) error {
 	return nil
 }
 
-// Heals returns the roots of the fork that the draft's root heals, in order of
-// versions; none where it heals no fork. They are what the draft says; [Draft.Sign],
-// [Repo.Diff] and [Repo.Publish] verify them.
+// Heals returns the fork's roots that the draft's root heals, in order of versions;
+// none if it heals no fork. They are not verified; [Draft.Sign], [Repo.Diff] and
+// [Repo.Publish] verify them.
 func (d *Draft) Heals() (out [][]byte) {
 	for _, data := range d.heals {
 		out = append(out, bytes.Clone(data))
@@ -78,16 +78,16 @@ func (d *Draft) Heals() (out [][]byte) {
 	return out
 }
 
-// healed checks that a proposed root follows the fork too. It returns the fork's
-// roots; none where the draft heals no fork.
+// healed checks that a proposed root also follows the fork that the draft heals. It
+// returns the fork's roots; none if the draft heals no fork.
 func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
 	if len(d.heals) == 0 {
 		return nil, nil
 	}
 	if d.recovery != nil {
-		return nil, fmt.Errorf("repo: %w: a recovery follows one root alone", ErrHeal)
+		return nil, fmt.Errorf("repo: %w: a recovery can't heal a fork", ErrHeal)
 	}
-	fork, err := openFork(c, d.heals, r.judge())
+	fork, err := openFork(c, d.heals, r.tufOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -98,15 +98,15 @@ func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
 	return fork, nil
 }
 
-// sameFork compares two roots of forks, in whatever form they travelled.
+// sameFork reports whether two roots of forks have the same signed part.
 func sameFork(a, b []byte) bool {
 	x, errX := openEnvelope(a)
 	y, errY := openEnvelope(b)
 	return errX == nil && errY == nil && bytes.Equal(x.signed, y.signed)
 }
 
-// leaveFork makes the published roots the ledger's, where it knew those of a fork
-// that a request heals.
+// leaveFork makes the published roots the ledger's newest if the ledger had recorded a
+// fork that the request heals.
 func (b *book) leaveFork(c *chain, fork []*tuf.Root) {
 	in := func(x *bookRoot) bool {
 		return x != nil && slices.ContainsFunc(fork, func(r *tuf.Root) bool { return r.Version() == x.Version && r.SHA256() == x.SHA256 })
@@ -115,6 +115,6 @@ func (b *book) leaveFork(c *chain, fork []*tuf.Root) {
 		b.body.HighRoot = nil
 	}
 	if in(b.body.Root) {
-		b.body.Root = newBookRoot(c.at(c.ordinary))
+		b.body.Root = newBookRoot(c.at(c.regular))
 	}
 }

@@ -125,7 +125,7 @@ func TestHeal(t *testing.T) {
 			noErr(t, err)
 			lines, err := w.open().Diff(t.Context(), d)
 			noErr(t, err)
-			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
+			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it also follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
 				t.Errorf("the diff does not say so:\n%s", s)
 			}
 			// Who has all keys of the published side alone has not enough where the keys differ.
@@ -252,11 +252,11 @@ func TestHealIsRefused(t *testing.T) {
 		"no root":                {[][]byte{[]byte("{}")}, tuf.ErrMalformed, ""},
 		"a signature less":       {[][]byte{unsigned}, tuf.ErrThreshold, ""},
 		"the published one":      {w.rootsFrom(2), repo.ErrHeal, "is the published one"},
-		"of another repository":  {other.rootsFrom(2), tuf.ErrUntrusted, "does not follow"},
-		"a first root":           {other.rootsFrom(1)[:1], repo.ErrHeal, "v0 is not among the published roots"},
-		"a longer one":           {longer.rootsFrom(2), repo.ErrHeal, "ends with root v3, the published roots with v2"},
+		"of another repository":  {other.rootsFrom(2), tuf.ErrUntrusted, "is not a root chain"},
+		"a first root":           {other.rootsFrom(1)[:1], repo.ErrHeal, "root v0 is not published"},
+		"a longer one":           {longer.rootsFrom(2), repo.ErrHeal, "ends with root v3, the published chain with v2"},
 		"not from the beginning": {longer.rootsFrom(3), repo.ErrHeal, "ends with root v3"},
-		"out of order":           {[][]byte{f.rootsFrom(2)[0], f.rootsFrom(2)[0]}, tuf.ErrUntrusted, "does not follow"},
+		"out of order":           {[][]byte{f.rootsFrom(2)[0], f.rootsFrom(2)[0]}, tuf.ErrUntrusted, "is not a root chain"},
 	} {
 		_, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(tt.fork...) })
 		if !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.why) {

@@ -9,19 +9,19 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// keyNames says how the keys of a file are shown: by what they are called, if that
-// is known, with the first digits of their ids.
+// keyNames formats the keys of a file: by their labels, if known, and the first digits
+// of their ids.
 type keyNames struct {
 	labels    map[string]string     // by key id
 	known     map[string]wire.Value // by key id
-	prefixes  map[string]string     // the first digits, to the one id that has them; "" where there are more
+	prefixes  map[string]string     // first digits to the id; "" if several ids share them
 	mentioned map[string]bool
 }
 
-// shortID is how many digits of an id are shown where they are no other's.
+// shortID is the number of displayed digits of an id whose first digits are unique.
 const shortID = 16
 
-// newKeyNames reads the keys of two documents.
+// newKeyNames collects the keys of documents.
 func newKeyNames(labels map[string]string, docs ...wire.Value) *keyNames {
 	k := &keyNames{labels, map[string]wire.Value{}, map[string]string{}, map[string]bool{}}
 	var ids func(v wire.Value)
@@ -62,7 +62,7 @@ func isHex(s string, digits int) bool {
 	return len(s) == digits && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// short is a key id as it is shown.
+// short returns the displayed form of a key id.
 func (k *keyNames) short(id string) string {
 	if isHex(id, 64) && k.prefixes[id[:shortID]] == id {
 		return id[:shortID]
@@ -70,7 +70,7 @@ func (k *keyNames) short(id string) string {
 	return text.Quote(id)
 }
 
-// text is a key as it is shown.
+// text returns the displayed form of a key.
 func (k *keyNames) text(id string) string {
 	k.mentioned[id] = true
 	out := k.short(id)
@@ -79,18 +79,18 @@ func (k *keyNames) text(id string) string {
 	}
 	v, ok := k.known[id]
 	if !ok {
-		return out + " (which is not there)"
+		return out + " (not present)"
 	}
 	if scheme, err := member(v, "scheme").Text(); err == nil {
 		out = text.Name(scheme) + " " + out
 	}
 	if sum256(v) != id {
-		out += " (whose id is not its hash)"
+		out += " (id is not the key's hash)"
 	}
 	return out
 }
 
-// whole adds the ids, whole, of the keys that the lines mention.
+// whole adds the full ids of the keys that the lines mention.
 func (k *keyNames) whole(role string, lines []Change) []Change {
 	for _, id := range slices.Sorted(maps.Keys(k.mentioned)) {
 		c := Change{Part: PartRest, Role: role, Kind: KindUnchanged, What: "key", Name: k.short(id), Fact: "id", New: text.Name(id)}

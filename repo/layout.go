@@ -7,7 +7,7 @@ import (
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// named is a targets role that a root names.
+// named is a targets role that the root names.
 type named struct {
 	role  string
 	class string // "" for targets
@@ -51,8 +51,8 @@ func keyMap(keys []tuf.Key) map[string]tuf.Key {
 	return m
 }
 
-// rootNeeds is who must sign a root by the rules of r: each party, and all
-// together as many as the root role asks.
+// rootNeeds returns the signatures that the rules of r require for a root: the minimum
+// of each party, and the threshold of the root role over all parties.
 func rootNeeds(r *Root, whose string) []need {
 	all := need{Who: "all parties of " + whose, Keys: map[string]tuf.Key{}}
 	var out []need
@@ -77,12 +77,13 @@ func ids(keys []tuf.Key) []string {
 	return out
 }
 
-// need is a rule that a file's signatures must meet.
+// need is a signature rule that a file must meet.
 type need struct {
-	Who       string             `json:"who"` // party or role, for people
+	Who       string             `json:"who"` // party or role, human-readable
 	Keys      map[string]tuf.Key `json:"keys"`
 	Threshold int                `json:"threshold"`
-	// Orgs are the keys' organisations, by key id: then not keys are counted but them.
+	// Orgs maps key ids to organisations. If set, the threshold counts organisations,
+	// not keys.
 	Orgs map[string]string `json:"orgs,omitempty"`
 }
 

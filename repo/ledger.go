@@ -12,36 +12,36 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Ledger is a signer's own memory: for each repository one document, which says
-// what this signer has seen published and what it has signed. Draft.Sign and
-// Draft.Payload compare every request with it (rules K1 to K5, see [Draft.Sign]).
-// It must lie where no other party can write; it holds no secret. Package
-// ledgertest has the examiner for implementations.
+// Ledger is a signer's own record: one document for each repository, with the content
+// that this signer has seen published and the content that it has signed. Draft.Sign
+// and Draft.Payload compare every request with it (rules K1 to K5, see [Draft.Sign]).
+// It must be stored where no other party can write. It contains no secret. Package
+// ledgertest tests implementations.
 //
-// Methods may be called by many goroutines, and by other processes on other
-// handles of the same ledger. Errors of the medium are passed on, wrapped.
+// Methods must be safe for concurrent use, also by other processes on other handles
+// of the same ledger. Errors of the underlying medium are returned wrapped.
 type Ledger interface {
-	// Load returns the document of a repository, the caller's to keep. repoID is
-	// 32 lower-case hex digits. The error wraps [fs.ErrNotExist] where there is no
-	// document, and only then.
+	// Load returns the document of a repository; the caller owns the slice. repoID is
+	// 32 lower-case hex digits. The error wraps [fs.ErrNotExist] if and only if there is
+	// no document.
 	Load(ctx context.Context, repoID string) ([]byte, error)
 
-	// Swap gives the document the content new if its content is old, compare and
-	// swap; with old nil there must be no document. Otherwise the error wraps
-	// [ErrConflict] and nothing changes. When Swap returns nil the document is
-	// durable: a crash right after does not lose it. A Swap that failed with
-	// another error, or whose process died, has changed nothing or everything.
-	// Documents have at most [MaxRead] bytes. Both slices stay the caller's.
+	// Swap replaces the content old of the document by new (compare-and-swap). If old is
+	// nil, there must be no document. If the content differs, the error wraps
+	// [ErrConflict] and nothing changes. When Swap returns nil, the document is durable
+	// and survives a crash. After any other error, or after the process dies, either
+	// nothing or everything was changed. Documents have at most [storage.MaxRead] bytes. Swap
+	// keeps neither slice.
 	Swap(ctx context.Context, repoID string, old, new []byte) error
 }
 
-// StorageLedger keeps a ledger in a storage that this party alone can write, one
-// file REPO_ID.ledger.json for each repository. Several machines of one party can
-// share it: see [Config].SharedLedger.
+// StorageLedger keeps a ledger in a storage that only this party can write, one file
+// REPO_ID.ledger.json for each repository. Several machines of one party can share it:
+// see [Config].SharedLedger.
 func StorageLedger(s Storage) Ledger { return storageLedger{s} }
 
-// DirLedger keeps a ledger in a folder, as [StorageLedger] over [DirStore] does.
-// The folder is made with the first record. Records are flushed to the disk.
+// DirLedger keeps a ledger in a directory, as [StorageLedger] over [Folder] does. The
+// first record creates the directory. Records are flushed to disk.
 func DirLedger(dir string) Ledger { return StorageLedger(Folder(dir)) }
 
 type storageLedger struct{ storage Storage }
@@ -78,8 +78,8 @@ func isRepoID(s string) bool {
 	return len(s) == 32
 }
 
-// MemLedger returns an empty ledger in memory, for tests and for tools that end
-// before anything else signs. What it holds is lost with the process.
+// MemLedger returns an empty in-memory ledger, for tests and for tools that exit before
+// they sign again. Its records are lost with the process.
 func MemLedger() Ledger { return &memLedger{docs: map[string][]byte{}} }
 
 type memLedger struct {
@@ -123,37 +123,37 @@ func (l *memLedger) Swap(ctx context.Context, repoID string, old, new []byte) er
 	return nil
 }
 
-// Errors of the trust anchor and the ledger. Nothing was signed and nothing was
-// written where a call returns one of them.
+// Errors of the trust anchor and the ledger. A call that returns one of them has signed
+// nothing and written nothing.
 var (
-	// ErrNoPin: the handle has no trust anchor, so it can't tell this repository
+	// ErrNoPin: the handle has no trust anchor, so it can't distinguish this repository
 	// from a forged one. Set [Config].Pin.
 	ErrNoPin = errors.New("no trust anchor")
-	// ErrNoLedger: the signer has no memory of this repository yet. Use the ledger
+	// ErrNoLedger: the signer's ledger has no record of this repository. Use the ledger
 	// of the party, or fill an empty one with [Repo.Adopt].
 	ErrNoLedger = errors.New("the ledger is empty")
 	// ErrLedger: the ledger is damaged, or belongs to another repository.
-	ErrLedger = errors.New("the ledger can't be used")
-	// ErrLedgerNotShared: another machine may sign the same role without this
-	// ledger's records. See [Config].SharedLedger.
+	ErrLedger = errors.New("the ledger is not usable")
+	// ErrLedgerNotShared: another machine may sign the same role without access to this
+	// ledger. See [Config].SharedLedger.
 	ErrLedgerNotShared = errors.New("the ledger is not shared by all signers of the role")
 
-	// ErrRootBehind (rule K1): the chain of roots ends below, or forks from, the
-	// newest root that the ledger has seen published.
-	ErrRootBehind = errors.New("older or other root than the ledger has seen")
-	// ErrSecondContent (rules K1 and K2): other content was signed before under the
-	// same role and version.
+	// ErrRootBehind (rule K1): the root chain is older than, or forks from, the newest
+	// root that the ledger has seen published (rollback).
+	ErrRootBehind = errors.New("root is older than or differs from the one in the ledger")
+	// ErrSecondContent (rules K1 and K2): the ledger records a signature of other content
+	// of the same role and version.
 	ErrSecondContent = errors.New("other content was signed under this version")
-	// ErrRoleBehind (rule K3): the published role is older or other than what the
-	// ledger has seen published.
-	ErrRoleBehind = errors.New("older or other content than the ledger has seen published")
-	// ErrTakenBack (rule K4): a recall, a refusal or a hold of this signer is in
-	// force.
-	ErrTakenBack = errors.New("taken back before")
-	// ErrDate (rule K5): signed_at or an expiry is out of line with this machine's
-	// clock or with what it replaces. What has expired wraps [tuf.ErrExpired] too.
-	ErrDate = errors.New("date out of line")
-	// ErrNotAutomatic: the change is of a kind that [Config].Automation does not
-	// list. A person has to sign it.
-	ErrNotAutomatic = errors.New("not for automation")
+	// ErrRoleBehind (rule K3): the published role is older than, or differs from, the
+	// content that the ledger has seen published (rollback).
+	ErrRoleBehind = errors.New("published content is older than or differs from the one in the ledger")
+	// ErrTakenBack (rule K4): a recall, a refusal or a hold of this signer is in force.
+	ErrTakenBack = errors.New("recalled, refused or held before")
+	// ErrDate (rule K5): signed_at or an expiry is not consistent with this machine's
+	// clock or with the metadata that it replaces. For expired metadata the error also
+	// wraps [tuf.ErrExpired].
+	ErrDate = errors.New("inconsistent date")
+	// ErrNotAutomatic: [Config].Automation does not permit this kind of change. A person
+	// must sign it.
+	ErrNotAutomatic = errors.New("not permitted for automation")
 )

@@ -2,16 +2,16 @@ package repo
 
 import "github.com/visum-dev/visum/internal/text"
 
-// lineError is an error whose text is one bounded line, whatever the errors
-// within it say.
+// lineError is an error whose text is one line of bounded length, whatever the wrapped
+// errors contain.
 type lineError struct{ err error }
 
 func (e *lineError) Error() string { return text.Line(e.err.Error()) }
 func (e *lineError) Unwrap() error { return e.err }
 
-// oneLine is deferred by the functions that read what others wrote. It is the
-// last guard: foreign text is quoted where a message is made, but messages of
-// storages and of other packages come from elsewhere.
+// oneLine is deferred by functions that read untrusted data. Untrusted text is quoted
+// where a message is built. This is the last guard, for messages of storages and other
+// packages.
 func oneLine(err *error) {
 	if *err == nil {
 		return

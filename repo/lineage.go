@@ -12,22 +12,22 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// edition is a repository as it is published, but for the documents that stand
-// in place of published ones: those of a draft, or those that a signer remembers.
+// edition is the repository as published, in which some documents are replaced: by
+// those of a draft, or by those that a ledger recorded.
 //
-// Which role leads to which is read from these documents alone. What a draft
-// states about it is not looked at.
+// Delegations are read from these documents alone. The draft's own description of them
+// is ignored.
 type edition struct {
 	tx     *Tx
-	layout *Root                        // what root says in this edition
+	layout *Root                        // the root of this edition
 	named  map[string]bool              // the roles that root names, and the top-level ones
-	over   func(role string) wire.Value // the signed part that stands in place; nil: as published
-	blank  bool                         // there are no roles at all: nothing was seen yet
+	over   func(role string) wire.Value // the replacing signed part; nil: as published
+	blank  bool                         // there are no roles, since nothing has been recorded yet
 
 	lists   map[string]*listing // of over
 	adopted map[child]*listing
 	checked map[*listing]bool
-	parents map[string][]string // of roles that were asked for: who delegates to them
+	parents map[string][]string // of the requested roles: the delegators
 	via     map[string]string   // the delegator through which a role was reached first
 	work    int64
 }
@@ -37,7 +37,7 @@ func newEdition(tx *Tx, layout *Root, over func(string) wire.Value) *edition {
 		checked: map[*listing]bool{}, parents: map[string][]string{}, via: map[string]string{}}
 }
 
-// asPublished is over for an edition without documents of its own.
+// asPublished is the function over of an edition that replaces no documents.
 func asPublished(string) wire.Value { return nil }
 
 // owned checks a list once.
@@ -52,7 +52,7 @@ func (e *edition) owned(l *listing, err error) (*listing, error) {
 	return l, nil
 }
 
-// instead returns the list that stands in place of the published one, nil for none.
+// instead returns the list that replaces the published one, or nil.
 func (e *edition) instead(role string) (*listing, error) {
 	if l, ok := e.lists[role]; ok {
 		return l, nil
@@ -72,7 +72,7 @@ func (e *edition) instead(role string) (*listing, error) {
 	return l, nil
 }
 
-// top returns a role that root names, nil where there is none.
+// top returns a role that the root names, or nil if there is none.
 func (e *edition) top(role string) (*listing, error) {
 	if !e.named[role] || e.blank {
 		return nil, nil
@@ -83,7 +83,7 @@ func (e *edition) top(role string) (*listing, error) {
 	return e.owned(e.tx.read(role))
 }
 
-// below returns a role that by delegates to.
+// below returns a role to which by delegates.
 func (e *edition) below(by *listing, role string) (*listing, error) {
 	if l, err := e.instead(role); l != nil || err != nil {
 		return l, err
@@ -106,7 +106,7 @@ func (e *edition) below(by *listing, role string) (*listing, error) {
 	return l, nil
 }
 
-// adopt opens a published role under a delegator that is not published itself.
+// adopt opens a published role under a delegator that is itself not published.
 func (e *edition) adopt(by *listing, role string) (*listing, error) {
 	p := e.tx.present
 	if p.listed(role) == 0 {
@@ -126,7 +126,7 @@ func (e *edition) adopt(by *listing, role string) (*listing, error) {
 	}
 	keys := by.keysFor(role)
 	if have, want := env.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
-		return nil, fmt.Errorf("repo: %s v%d: %w: %d of %d keys that %s names", roleText(role), file.Version, tuf.ErrThreshold, have, want, roleText(by.role))
+		return nil, fmt.Errorf("repo: %s v%d: %w: %d of %d needed keys that %s names signed", roleText(role), file.Version, tuf.ErrThreshold, have, want, roleText(by.role))
 	}
 	if env.typ != "targets" || env.version != file.Version {
 		return nil, fmt.Errorf("repo: %s v%d: %w", roleText(role), file.Version, tuf.ErrMismatch)
@@ -135,10 +135,10 @@ func (e *edition) adopt(by *listing, role string) (*listing, error) {
 	return l, l.take(env.signed)
 }
 
-// maxDelegators bounds the roles that are opened to find who leads to a role.
+// maxDelegators bounds the roles that are opened to find the delegators of a role.
 const maxDelegators = 4096
 
-// trace finds who leads to the roles wanted, all of whom root does not name.
+// trace finds the delegators of the wanted roles, none of which the root names.
 func (e *edition) trace(wanted []string) error {
 	if len(wanted) == 0 {
 		return nil
@@ -156,7 +156,7 @@ func (e *edition) trace(wanted []string) error {
 	}
 	for n := 0; n < len(todo); n++ {
 		if n >= maxDelegators {
-			return fmt.Errorf("repo: more than %d roles that delegate: %w", maxDelegators, tuf.ErrTooLarge)
+			return fmt.Errorf("repo: more than %d delegating roles: %w", maxDelegators, tuf.ErrTooLarge)
 		}
 		if err := e.tx.ctx.Err(); err != nil {
 			return err
@@ -191,7 +191,7 @@ func (e *edition) trace(wanted []string) error {
 				return err
 			}
 		}
-		// Hash bins that are not wanted are not looked into: there may be very many.
+		// Hash bins that are not wanted are skipped, since there may be very many.
 		for _, role := range wanted {
 			if isBin(by.delegations.SuccinctRoles, role) {
 				if err := reach(role, e.over(role) != nil); err != nil {
@@ -203,7 +203,7 @@ func (e *edition) trace(wanted []string) error {
 	return nil
 }
 
-// way names the roles that lead to a role, outermost first, as trace found them.
+// way names the delegators on the path to a role, outermost first, as trace found them.
 func (e *edition) way(role string) (out []string) {
 	for by, ok := e.via[role]; ok; by, ok = e.via[by] {
 		out = append(out, by)
@@ -212,7 +212,7 @@ func (e *edition) way(role string) (out []string) {
 	return out
 }
 
-// tops names, sorted, the roles that root names and whose trees a role is in.
+// tops names, sorted, the roles of the root whose trees contain a role.
 func (e *edition) tops(role string) []string {
 	if e.named[role] {
 		return []string{role}
@@ -231,7 +231,7 @@ func (e *edition) tops(role string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// open returns a role that root names or that trace found, nil where there is none.
+// open returns a role that the root names or that trace found, or nil if there is none.
 func (e *edition) open(role string) (*listing, error) {
 	if e.named[role] {
 		return e.top(role)
@@ -250,16 +250,16 @@ func (e *edition) open(role string) (*listing, error) {
 	return l, err
 }
 
-// Limits of a search, as in package tuf: roles visited for one path, and bytes of
-// patterns times bytes of the path in all searches of a comparison.
+// Limits of a search, as in package tuf: roles opened for one path, and the product of
+// pattern bytes and path bytes over all searches of a comparison.
 const (
 	maxVisits   = 64
 	maxSearched = 1 << 33
 )
 
-// search returns what the tree of a role lists under a path as clients find it
-// (specification, 5.6.7): in order of priority, until a terminating delegation.
-// holder is the role that lists it, "" for none.
+// search returns the entry that clients find for a path in the tree of a role
+// (specification, 5.6.7): in order of priority, up to a terminating delegation. holder
+// is the role that lists the path, "" if none does.
 func (e *edition) search(top, path string) (holder string, entry wire.Value, err error) {
 	l, err := e.top(top)
 	if err != nil || l == nil {
@@ -278,7 +278,7 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 			continue
 		}
 		if visited = append(visited, v.role); len(visited) > maxVisits {
-			return "", nil, fmt.Errorf("repo: %s: more than %d roles to search for one path: %w", roleText(top), maxVisits, tuf.ErrTooLarge)
+			return "", nil, fmt.Errorf("repo: %s: more than %d roles searched for one path: %w", roleText(top), maxVisits, tuf.ErrTooLarge)
 		}
 		if v.by != nil {
 			if l, err = e.below(v.by, v.role); err != nil {
@@ -297,7 +297,7 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 		}
 		for _, name := range slices.Backward(names) {
 			if l.role == "targets" && e.named[name] {
-				continue // what root names has a tree of its own
+				continue // a role that the root names has a tree of its own
 			}
 			todo = append(todo, visit{l, name})
 		}
@@ -305,8 +305,8 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 	return "", nil, nil
 }
 
-// responsible lists, in order, the roles that l makes responsible for a path;
-// last says that the search ends with them.
+// responsible lists, in order, the roles that l makes responsible for a path. last
+// reports that the delegation is terminating.
 func (e *edition) responsible(l *listing, path string) (names []string, last bool, err error) {
 	d := l.delegations
 	if d == nil {
@@ -323,7 +323,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 		hit := false
 		for _, p := range r.Paths {
 			if e.work += int64(len(p)) * int64(len(path)); e.work > maxSearched {
-				return nil, false, fmt.Errorf("repo: %s: too many patterns to compare paths with: %w", roleText(l.role), tuf.ErrTooLarge)
+				return nil, false, fmt.Errorf("repo: %s: too many path patterns: %w", roleText(l.role), tuf.ErrTooLarge)
 			}
 			if hit = matches(p, path); hit {
 				break
@@ -334,7 +334,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 				digest = sum256([]byte(path))
 			}
 			if e.work += int64(hex.EncodedLen(32)); e.work > maxSearched {
-				return nil, false, fmt.Errorf("repo: %s: too many hash prefixes to compare paths with: %w", roleText(l.role), tuf.ErrTooLarge)
+				return nil, false, fmt.Errorf("repo: %s: too many path hash prefixes: %w", roleText(l.role), tuf.ErrTooLarge)
 			}
 			if hit = hit || strings.HasPrefix(digest, strings.ToLower(p)); hit {
 				break
@@ -350,7 +350,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 	return names, false, nil
 }
 
-// walk calls fn for every role below l, once.
+// walk calls fn once for every role below l.
 func (e *edition) walk(l *listing, seen map[string]bool, fn func(*listing)) error {
 	if l.delegations == nil {
 		return nil

@@ -21,18 +21,17 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// listing is a targets role as it is edited: what one metadata file says. Entries
-// are canonical, shared between lists and never changed: to approve is to list
-// the same bytes.
+// listing is a targets role during editing. Entries are canonical, shared between lists
+// and never changed in place: a party approves a target by listing the same bytes.
 type listing struct {
 	role        string
-	doc         wire.Value   // the signed part that it was read from; nil for a new one
-	from        *tuf.Targets // as it is published and verified, where it delegates; nil for a new one
+	doc         wire.Value   // the signed part from which it was read; nil for a new role
+	from        *tuf.Targets // the published and verified role if it delegates; otherwise nil
 	targets     map[string]wire.Value
 	delegations *metadata.Delegations // nil: none
-	members     map[string]wire.Value // what else the signed part says, such as recalls
+	members     map[string]wire.Value // other members of the signed part, such as recalls
 	changed     bool
-	renewed     bool // all below is to be signed again too
+	renewed     bool // all roles below it are signed again too
 }
 
 func newListing(role string) *listing {
@@ -43,12 +42,12 @@ func newListing(role string) *listing {
 func openListing(t *tuf.Targets) (*listing, error) {
 	l, err := parseListing(t.Role(), t.Bytes())
 	if err == nil && l.delegations != nil {
-		l.from = t // what delegates nothing needs it no more, and there may be thousands
+		l.from = t // kept for delegators only, since there may be thousands of roles
 	}
 	return l, err
 }
 
-// parseListing reads a file of which nobody says that it is verified.
+// parseListing reads a file without verifying it.
 func parseListing(role string, data []byte) (*listing, error) {
 	l := newListing(role)
 	fail := func(err error) (*listing, error) { return nil, fmt.Errorf("repo: %s: %w", roleText(l.role), err) }
@@ -82,7 +81,7 @@ func (l *listing) take(signed wire.Value) error {
 				return err
 			}
 			if s := l.delegations.SuccinctRoles; s != nil && (s.BitLength < 1 || s.BitLength > maxBits) {
-				return fmt.Errorf("hash bins of %d bits, at most %d can be edited: %w", s.BitLength, maxBits, tuf.ErrTooLarge)
+				return fmt.Errorf("hash bins of %d bits, at most %d are supported: %w", s.BitLength, maxBits, tuf.ErrTooLarge)
 			}
 		default:
 			l.members[name.String()] = v
@@ -91,9 +90,9 @@ func (l *listing) take(signed wire.Value) error {
 	return nil
 }
 
-// bind names the repository and the role in the signed part. Otherwise a role
-// verifies in every repository that has its keys, and where one key signs several
-// roles one verifies in the place of another.
+// bind writes repository id and role name into the signed part. Without them the file
+// would verify in every repository with the same keys, and in place of any other role
+// with the same key.
 func (l *listing) bind(repoID string) {
 	l.members[tuf.RepoMember], l.members[tuf.RoleMember] = canonicalText(repoID), canonicalText(l.role)
 }
@@ -112,7 +111,7 @@ func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
 		}
 		members["delegations"] = v
 	}
-	members["targets"] = nil // written in place: it may be large
+	members["targets"] = nil // written directly, since it may be large
 	size := 2
 	for path, entry := range l.targets {
 		size += len(path) + len(entry) + 4
@@ -140,7 +139,7 @@ func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
 		}
 		out = append(out, '}')
 	}
-	// What was put together by hand must be what it is taken for.
+	// The JSON was assembled by hand, so it is checked.
 	if out = append(out, '}'); bytes.ContainsFunc(out, unicode.IsControl) {
 		out = wire.Value(out).JSON()
 	}
@@ -154,7 +153,7 @@ func (l *listing) bits() int {
 	return l.delegations.SuccinctRoles.BitLength
 }
 
-// plain counts the files without release fields.
+// plain counts the targets without release data.
 func (l *listing) plain() (n int) {
 	for _, v := range l.targets {
 		if isPlain(v) {
@@ -164,7 +163,7 @@ func (l *listing) plain() (n int) {
 	return n
 }
 
-// keysFor returns who signs a role that l delegates to.
+// keysFor returns the keys of a role to which l delegates.
 func (l *listing) keysFor(name string) Keys {
 	d := l.delegations
 	if s := d.SuccinctRoles; s != nil {
@@ -176,7 +175,7 @@ func (l *listing) keysFor(name string) Keys {
 	return Keys{}
 }
 
-// product is the place of a delegation by name, -1 for none.
+// product returns the index of a delegation by role name, or -1.
 func (l *listing) product(name string) int {
 	if l.delegations == nil {
 		return -1
@@ -184,7 +183,7 @@ func (l *listing) product(name string) int {
 	return slices.IndexFunc(l.delegations.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
 }
 
-// setKeys adds keys to the delegations and drops those that nobody has any more.
+// setKeys adds keys to the delegations and removes keys that no delegation uses.
 func (l *listing) setKeys(keys map[string]*metadata.Key) {
 	d := l.delegations
 	all := d.Keys
@@ -206,9 +205,9 @@ func (l *listing) setKeys(keys map[string]*metadata.Key) {
 	}
 }
 
-// next names the role that l hands a target on to, "" for none: the product it
-// belongs to, or the hash bin. Releases are not put into bins, where no client
-// would find the latest.
+// next names the delegated role to which a target belongs, or "": a product or a hash
+// bin. Releases are not put into bins, since clients could not find the latest one
+// there.
 func (l *listing) next(target string, release bool) string {
 	d := l.delegations
 	if d == nil {
@@ -231,7 +230,7 @@ func (l *listing) next(target string, release bool) string {
 	return ""
 }
 
-// delegates names the roles that l delegates to, in order.
+// delegates names the roles to which l delegates, in order.
 func (l *listing) delegates() (names []string) {
 	if l.delegations == nil {
 		return nil
@@ -248,7 +247,8 @@ func (l *listing) delegates() (names []string) {
 	return names
 }
 
-// sequences are the highest numbers that the list says were given, by product.
+// sequences returns the highest assigned sequence numbers that the list states, by
+// product.
 func (l *listing) sequences() (map[string]int64, error) {
 	out, err := sequencesIn(l.members[tuf.SequenceMember])
 	if err != nil {
@@ -257,7 +257,7 @@ func (l *listing) sequences() (map[string]int64, error) {
 	return out, nil
 }
 
-// raise says that number n of a product was given.
+// raise records that sequence number n of a product has been assigned.
 func (l *listing) raise(product string, n int64) error {
 	highest, err := l.sequences()
 	if err != nil || n <= highest[product] {
@@ -268,7 +268,7 @@ func (l *listing) raise(product string, n int64) error {
 	return err
 }
 
-// raiseAll takes over what another list says was given.
+// raiseAll merges the assigned sequence numbers that another list states.
 func (l *listing) raiseAll(from *listing) error {
 	highest, err := from.sequences()
 	if err != nil {
@@ -285,7 +285,7 @@ func (l *listing) raiseAll(from *listing) error {
 func sequencesIn(v wire.Value) (map[string]int64, error) {
 	out := map[string]int64{}
 	if v != nil && v.Kind() != '{' {
-		return nil, fmt.Errorf("%s is no object: %w", tuf.SequenceMember, tuf.ErrMalformed)
+		return nil, fmt.Errorf("%s is not an object: %w", tuf.SequenceMember, tuf.ErrMalformed)
 	}
 	for product, n := range v.Members() {
 		i, err := n.Int()
@@ -301,13 +301,13 @@ func binName(prefix string, bits int, bin uint32) string {
 	return fmt.Sprintf("%s-%0*x", prefix, (bits+3)/4, bin)
 }
 
-// binOf is the hash bin of a target (TAP 15).
+// binOf returns the hash bin of a target (TAP 15).
 func binOf(s *metadata.SuccinctRoles, target string) string {
 	sum := sha256.Sum256([]byte(target))
 	return binName(s.NamePrefix, s.BitLength, binary.BigEndian.Uint32(sum[:])>>(32-s.BitLength))
 }
 
-// matches is the specification's PATHPATTERN: a wild card matches no slash.
+// matches implements PATHPATTERN of the TUF specification: a wildcard matches no slash.
 func matches(pattern, target string) bool {
 	p, t := strings.Split(pattern, "/"), strings.Split(target, "/")
 	if len(p) != len(t) {

@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// present is the repository as it is published.
+// present is the published state of the repository.
 type present struct {
 	chain     *chain
 	root      *tuf.Root // newest; nil in an empty repository
@@ -21,15 +21,15 @@ type present struct {
 	snapshot  []byte
 	ts        *tuf.Timestamp
 	snap      *tuf.Snapshot
-	under     *tuf.Root // the root that the content was published under
-	book      *book     // the ledger's document, as it was when this was read; nil for an empty storage
+	under     *tuf.Root // the root under which the content was published
+	book      *book     // the ledger's document at the time of the read; nil for an empty storage
 }
 
-// load reads the repository from the trust anchor on and verifies all but dates:
-// what has expired is there to be renewed. Where another process publishes or
-// prunes meanwhile, it reads again.
+// load reads the repository and verifies it from the trust anchor, except expiries,
+// because expired metadata must be renewable. If another process publishes or prunes
+// during the read, load reads again.
 func (r *Repo) load(ctx context.Context) (*present, error) {
-	var before []byte // the timestamp at the time before
+	var before []byte // the timestamp of the previous read
 	for n := range maxReads {
 		p := &present{}
 		err := r.loadOnce(ctx, p)
@@ -37,11 +37,11 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 			r.note(ctx, p)
 			return p, nil
 		}
-		// A fault of the storage is the caller's to hear of.
+		// Return errors of the storage at once.
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, tuf.ErrUntrusted) {
 			return nil, err
 		}
-		if p.timestamp == nil { // it was not read yet
+		if p.timestamp == nil { // the read failed before the timestamp
 			now, again := r.storage.Read(ctx, timestampName)
 			if again != nil || n > 0 && bytes.Equal(now, before) {
 				return nil, err
@@ -56,7 +56,7 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 	return nil, errBusy
 }
 
-// moved reports whether something was published since p was read.
+// moved reports whether another state was published since p was read.
 func (r *Repo) moved(ctx context.Context, p *present) (bool, error) {
 	now, err := r.storage.Read(ctx, timestampName)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -72,14 +72,14 @@ func (r *Repo) moved(ctx context.Context, p *present) (bool, error) {
 	return err == nil, err
 }
 
-// read returns a metadata file that p lists. Where it is gone because p is no
-// longer what is published, the error wraps [ErrConflict].
+// read returns a metadata file that p lists. If the file was removed because another
+// state was published, the error wraps [ErrConflict].
 func (r *Repo) read(ctx context.Context, p *present, f tuf.RoleFile) ([]byte, error) {
 	name := roleName(f.Role, f.Version)
 	data, err := r.storage.Read(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if moved, again := r.moved(ctx, p); again == nil && moved {
-			return nil, fmt.Errorf("repo: %s is gone: %w", text.Name(name), ErrConflict)
+			return nil, fmt.Errorf("repo: %s does not exist any more: %w", text.Name(name), ErrConflict)
 		}
 	}
 	return data, err
@@ -104,7 +104,7 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 	if p.root.Charter() == nil {
 		return fmt.Errorf("repo: %w", errNoCharter)
 	}
-	// What has decided where the chain ends, or the two might not fit together.
+	// Use the timestamp that decided where the chain ends, so that both are consistent.
 	if p.timestamp = p.chain.timestamp; p.timestamp == nil {
 		if p.timestamp, err = r.storage.Read(ctx, timestampName); errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -112,8 +112,8 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 			return err
 		}
 	}
-	// A publish may have been cut off between a new root and its content: then
-	// the content is still that of an older root.
+	// After a publish that was interrupted between the new root and its content, the
+	// content is still that of an older root.
 	var why error
 	for _, root := range slices.Backward(p.chain.roots) {
 		if err = r.loadContent(ctx, p, root); err == nil {
@@ -127,13 +127,13 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 			why = err
 		}
 	}
-	if p.chain.junk != nil {
-		return fmt.Errorf("repo: what is published fits no root: %w; perhaps for this: %w", why, p.chain.junk)
+	if p.chain.invalid != nil {
+		return fmt.Errorf("repo: the published metadata verifies under no root: %w; a possible cause: %w", why, p.chain.invalid)
 	}
-	return fmt.Errorf("repo: what is published fits no root: %w", why)
+	return fmt.Errorf("repo: the published metadata verifies under no root: %w", why)
 }
 
-// loadContent opens what is published under root, whatever its dates.
+// loadContent opens the content that is published under root, except expiries.
 func (r *Repo) loadContent(ctx context.Context, p *present, root *tuf.Root) error {
 	var err error
 	if p.ts, err = root.Timestamp(p.timestamp, nil, longAgo); err != nil {
@@ -149,8 +149,8 @@ func (r *Repo) loadContent(ctx context.Context, p *present, root *tuf.Root) erro
 	return openRoles(p.snap, func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) })
 }
 
-// openRoles opens what a snapshot lists of the roles that root names, as a
-// client would: targets, the parties' roles and the holds.
+// openRoles opens the roles that root names and a snapshot lists, as a client would:
+// targets, the parties' roles and the hold roles.
 func openRoles(snap *tuf.Snapshot, get tuf.Fetch) error {
 	if _, err := snap.Role("targets", get); err != nil {
 		return fmt.Errorf("repo: %w", err)
@@ -161,7 +161,7 @@ func openRoles(snap *tuf.Snapshot, get tuf.Fetch) error {
 	return nil
 }
 
-// listed returns the version of a role that the snapshot lists, 0 where none.
+// listed returns the version of a role that the snapshot lists, 0 for none.
 func (p *present) listed(role string) int64 {
 	if p.snap == nil {
 		return 0
@@ -173,8 +173,8 @@ func (p *present) listed(role string) int64 {
 	return f.Version
 }
 
-// serves reports whether the present timestamp and snapshot are good under a
-// root: whether its keys signed them and its floors let them pass.
+// serves reports whether the published timestamp and snapshot are valid under a root:
+// its keys signed them, and they satisfy its version floors.
 func (p *present) serves(root *tuf.Root) bool {
 	ts, err := root.Timestamp(p.timestamp, nil, longAgo)
 	if err != nil {
@@ -184,7 +184,7 @@ func (p *present) serves(root *tuf.Root) bool {
 	return err == nil
 }
 
-// floors are the versions that are published.
+// floors returns the published versions.
 func (p *present) floors() tuf.Floors {
 	if p.snap == nil {
 		return tuf.Floors{}
@@ -192,9 +192,9 @@ func (p *present) floors() tuf.Floors {
 	return tuf.Floors{Timestamp: p.ts.Version(), Snapshot: p.snap.Version(), Targets: p.listed("targets")}
 }
 
-// note records what a call has read, where it is newer than what the ledger has
-// seen of roots and of the roles that it has records of: a signer does not go
-// behind that any more. It is best effort: each signing checks and records again.
+// note records the newest root and newer versions of recorded roles that a call has
+// read, as protection against rollback. It is best effort, because each signature checks
+// and records again.
 func (r *Repo) note(ctx context.Context, p *present) {
 	if r.cfg.Ledger == nil || p.book.empty() || p.snap == nil {
 		return
@@ -209,7 +209,7 @@ func (r *Repo) note(ctx context.Context, p *present) {
 			contents[x.role] = bookContent{Version: version, SHA256: sum256(env.signed)}
 		}
 	}
-	root := p.chain.at(p.chain.ordinary)
+	root := p.chain.at(p.chain.regular)
 	newer := func(b *book) bool {
 		return b.body.Published && root != nil && !slices.ContainsFunc(b.points(), func(x point) bool { return x.version >= root.Version() })
 	}
@@ -229,9 +229,9 @@ func (r *Repo) note(ctx context.Context, p *present) {
 	})
 }
 
-// freeVersion returns the first version from n on whose file is not there. A
-// publish that was killed may have left one that nothing lists. Files are only
-// asked for, not read: what a storage says is not believed any further.
+// freeVersion returns the first version from n on without a file in storage. An
+// interrupted publish may have left a file that no snapshot lists. freeVersion checks
+// only for existence, because the content of such files is not trusted.
 func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, error) {
 	src := storage.SourceOf(r.storage)
 	for range maxSkip {
@@ -247,12 +247,12 @@ func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, er
 		}
 		n++
 	}
-	return 0, fmt.Errorf("repo: %s: %w: files of the %d versions before v%d, which nothing lists; remove them", roleText(role), fs.ErrExist, maxSkip, n)
+	return 0, fmt.Errorf("repo: %s: %w: the files of the %d versions before v%d are unlisted; remove them", roleText(role), fs.ErrExist, maxSkip, n)
 }
 
-// loadFor loads the repository for a draft that shall be published. Who was killed
-// while one recovery replaced another left something that nobody can open without
-// the rest of it, which the draft has.
+// loadFor loads the repository for a draft that is to be published. A process that died
+// while one recovery replaced another left a state that can't be verified without the
+// missing file, which the draft contains.
 func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
 	r = r.healing(d)
 	p, err := r.load(ctx)
@@ -264,20 +264,20 @@ func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
 		return nil, err
 	}
 	c, chainErr := r.readChain(ctx, a)
-	says, saysErr := readRecovery(d.recovery)
-	if chainErr != nil || saysErr != nil {
+	statement, statementErr := readRecovery(d.recovery)
+	if chainErr != nil || statementErr != nil {
 		return nil, err
 	}
-	tip, tipErr := c.recoverable(says.Tip.Version)
-	if tipErr != nil {
+	before, beforeErr := c.recoverable(statement.Tip.Version)
+	if beforeErr != nil {
 		return nil, err
 	}
-	f, _ := recoveryAfter(tip) // without a rule nothing comes of it
+	f, _ := recoveryAfter(before) // without a recovery rule the load below fails again
 	f.data = [2][]byte{d.recovery.bytes(), d.files["root"].bytes()}
 	return r.with(recoveryOver{r.storage, f}).load(ctx)
 }
 
-// recoveryOver is a storage as it will be when a recovery has been written.
+// recoveryOver is the storage with the files of a recovery added.
 type recoveryOver struct {
 	Storage
 	files recoveryFiles
@@ -292,7 +292,7 @@ func (s recoveryOver) Read(ctx context.Context, name string) ([]byte, error) {
 	return s.Storage.Read(ctx, name)
 }
 
-// healing is the handle for a draft that heals a fork; r itself for any other.
+// healing returns the handle for a draft that heals a fork; r for any other draft.
 func (r *Repo) healing(d *Draft) *Repo {
 	if len(d.heals) == 0 {
 		return r

@@ -24,24 +24,24 @@ func roleName(role string, version int64) string {
 
 const timestampName = "metadata/timestamp.json"
 
-// fileName is where a file lies that timestamp or snapshot list, in a repository of
-// any kind.
+// fileName returns the storage name of a file that a timestamp or snapshot lists, with
+// or without consistent snapshots.
 func fileName(f tuf.RoleFile) string { return "metadata/" + f.Name() }
 
-// longAgo is a time at which nothing has expired yet.
+// longAgo is a reference time at which no metadata has expired.
 var longAgo = time.Unix(0, 0)
 
-// maxRoots bounds the chain that is read.
+// maxRoots bounds the length of a root chain.
 const maxRoots = 1 << 16
 
-// TargetName is where a target's file is stored and served: the path with its
-// sha256 (lower-case hex) before the last element.
+// TargetName returns the name under which a target's file is stored and served: the
+// path with its sha256 (lower-case hex) before the last element (TUF 6.2).
 func TargetName(target, sha256 string) string {
 	dir, base := path.Split(target)
 	return "targets/" + dir + sha256 + "." + base
 }
 
-// splitRoleName takes a storage name apart; role is "" where it is none of metadata.
+// splitRoleName splits the storage name of a metadata file; role is "" for other names.
 func splitRoleName(name string) (role string, version int64) {
 	m := metaName.FindStringSubmatch(name)
 	if m == nil {
@@ -56,19 +56,19 @@ func isRootName(name string) bool {
 	return role == "root"
 }
 
-// isTargetName reports whether a name in storage is one that TargetName makes.
+// isTargetName reports whether TargetName can produce a storage name.
 func isTargetName(name string) bool {
 	_, base, ok := strings.Cut(name[strings.LastIndexByte(name, '/'):], "/")
 	sum, _, dot := strings.Cut(base, ".")
 	return ok && dot && (len(sum) == 64 || len(sum) == 128) && strings.Trim(sum, "0123456789abcdef") == ""
 }
 
-// statementName is where a role's n-th statement is stored.
+// statementName returns the storage name of a role's n-th statement.
 func statementName(s proof.Subject, role string, n int) string {
 	return "targets/" + proof.Name(s, role, n)
 }
 
-// splitStatement takes the last element of a statement's name apart; 0 where it is none.
+// splitStatement splits the last element of a statement's name; n is 0 for other names.
 func splitStatement(name string) (role string, n int) {
 	base := name[strings.LastIndexByte(name, '/')+1:]
 	base, ok := strings.CutSuffix(base, ".json")
@@ -82,13 +82,14 @@ func splitStatement(name string) (role string, n int) {
 	return base[:i], n
 }
 
-// maxStatements bounds a role's words on the same bytes.
+// maxStatements bounds a role's statements on the same bytes.
 const maxStatements = 1000
 
-// recoveryFolder is where recoveries lie.
+// recoveryFolder contains the recovery statements and recovery roots.
 const recoveryFolder = "metadata/recovery/"
 
-// A recovery statement as a part of a draft. No role's name has a space in it.
+// A recovery statement as a part of a draft. Role names have no spaces, so it can't
+// collide.
 const (
 	recoveryRole = "recovery statement"
 	recoveryType = "x-visum-recovery"
@@ -99,8 +100,8 @@ func short(parts ...string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-// roleText shows the name of a role, or of a statement's file. That of a recovery
-// statement is ours: no role can have it.
+// roleText formats the name of a role or of a statement's file. The name of a recovery
+// statement is this package's own, since no role can have it.
 func roleText(role string) string {
 	if role == recoveryRole {
 		return role
@@ -108,10 +109,10 @@ func roleText(role string) string {
 	return text.Name(role)
 }
 
-// restRole is where a role with products has its other plain files.
+// restRole names the role for targets without release data of a role that has products.
 func restRole(role string) string { return role + ".rest" }
 
-// binPrefix is short, for the snapshot lists every bin.
+// binPrefix is short, because the snapshot lists every bin.
 func binPrefix(role string) string { return role + ".b" }
 
 // isBin reports whether a role is one of the hash bins.
@@ -127,23 +128,23 @@ func isBin(s *metadata.SuccinctRoles, role string) bool {
 	return err == nil && bin>>s.BitLength == 0
 }
 
-// child is a role as one delegator leads to it. What was verified for one
-// delegator says nothing for another.
+// child is a role under one delegator. Verification under one delegator does not carry
+// over to another.
 type child struct{ by, role string }
 
 var metaName = regexp.MustCompile(`^metadata/([1-9][0-9]{0,15})\.(.+)\.json$`)
 
 const maxBits = 16
 
-// pruneMargin is for clocks that differ, and for publishers at work.
+// pruneMargin allows for clock differences and for publishers at work.
 const pruneMargin = time.Hour
 
-// maxSkip is how far the version of a role may lie beyond the published one.
-// [Repo.freeVersion] skips no more numbers than that. Without a bound one signer
-// could use up all numbers of a role.
+// maxSkip is the maximum distance of a new version from the published version of the
+// role; [Repo.freeVersion] skips at most that many numbers. Without a bound one signer
+// could use up all version numbers of a role (fast-forward attack).
 const maxSkip = 1000
 
 var inBins = regexp.MustCompile(`^(.+\.b-)[0-9a-f]+$`)
 
-// maxSequence is the highest number that every reader of JSON takes exactly.
+// maxSequence is the highest integer that every JSON reader represents exactly.
 const maxSequence = 1<<53 - 1

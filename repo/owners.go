@@ -15,14 +15,14 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// checkOwners refuses a list that delegates to a role that has an owner by root:
-// verified for its delegator alone, the role would pass for a part of two trees.
+// checkOwners refuses a list that delegates to a role that the root names: verified
+// under that delegator alone, the role would count as part of two trees.
 func checkOwners(named map[string]bool, l *listing) error {
-	if l.delegations == nil || l.role == "targets" { // targets.json leads standard clients to the parties' roles
+	if l.delegations == nil || l.role == "targets" { // targets.json delegates to the parties' roles for standard TUF clients
 		return nil
 	}
 	fail := func(name string) error {
-		return &tuf.Error{Role: l.role, Err: tuf.ErrUntrusted, Detail: "it delegates to " + roleText(name) + ", which root names"}
+		return &tuf.Error{Role: l.role, Err: tuf.ErrUntrusted, Detail: "it delegates to " + roleText(name) + ", which the root names"}
 	}
 	for _, r := range l.delegations.Roles {
 		if named[r.Name] {
@@ -37,8 +37,8 @@ func checkOwners(named map[string]bool, l *listing) error {
 	return nil
 }
 
-// ownNames are the names of roles that have an owner by root: no other role can
-// delegate to them.
+// ownNames returns the roles to which no other role may delegate: those that the root
+// names.
 func ownNames(layout *Root) map[string]bool {
 	out := map[string]bool{"root": true, "timestamp": true, "snapshot": true}
 	for _, x := range layout.lists() {
@@ -47,10 +47,10 @@ func ownNames(layout *Root) map[string]bool {
 	return out
 }
 
-// children names the roles that t delegates to, in order of priority. Of hash bins
-// they are those among listed, for no other can be opened: a role may delegate to
-// 2^32 of them in a few bytes. bins is how many there are. A role among own, which
-// root names, is no other role's child: the error wraps [tuf.ErrUntrusted].
+// children names the roles to which t delegates, in order of priority. Hash bins are
+// included only if listed contains them, since a role may delegate to 2^32 bins in a
+// few bytes; bins is their total number. A delegation to a role in own, which the root
+// names, is an error that wraps [tuf.ErrUntrusted].
 func children(t *tuf.Targets, listed []string, own map[string]bool) (names []string, bins uint64, err error) {
 	some := false
 	for range t.Delegates() {
@@ -90,33 +90,33 @@ func children(t *tuf.Targets, listed []string, own map[string]bool) (names []str
 	return names, 1 << d.SuccinctRoles.BitLength, nil
 }
 
-// snapNames are the roles that a snapshot lists, sorted.
+// snapNames returns the roles that a snapshot lists, sorted.
 func snapNames(snap *tuf.Snapshot) []string {
 	names := snap.Roles()
 	slices.Sort(names)
 	return names
 }
 
-// nearEnough refuses a path, or a pattern of paths, that stock TUF clients do not find.
+// nearEnough refuses a path or path pattern that standard TUF clients do not find.
 func nearEnough(class Class, path string) error {
 	if n := strings.Count(strings.TrimPrefix(path, class.Prefix), "/"); n > mostFolders {
-		return fmt.Errorf("%s: %w: %d folders below %s, at most %d; stock TUF clients do not find it", text.Name(path), fs.ErrInvalid, n, text.Name(class.Prefix), mostFolders)
+		return fmt.Errorf("%s: %w: %d folders below %s, at most %d; standard TUF clients do not find it", text.Name(path), fs.ErrInvalid, n, text.Name(class.Prefix), mostFolders)
 	}
 	return nil
 }
 
-// mostFolders is how many folders below a class's prefix the patterns of
-// targets.json lead to, by which stock clients find a target.
+// mostFolders is the number of folder levels below a class's prefix that the patterns
+// of targets.json cover. Standard TUF clients find a target through these patterns.
 const mostFolders = 7
 
-// fetchable refuses a name that only some clients can fetch, or whose statements
-// would have no name.
+// fetchable refuses a target path that some clients can't fetch, or that leaves no
+// valid name for its statements.
 func fetchable(class Class, target string) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %s: %w: %s", text.Name(target), fs.ErrInvalid, fmt.Sprintf(format, args...))
 	}
 	if i := strings.IndexAny(target, `%#?\`); i >= 0 {
-		return no("the character %q; clients that do not escape it ask for another file", target[i])
+		return no("the character %q; clients that do not escape it request another file", target[i])
 	}
 	if err := nearEnough(class, target); err != nil {
 		return fmt.Errorf("repo: %w", err)
@@ -124,7 +124,7 @@ func fetchable(class Class, target string) error {
 	for _, role := range class.Roles {
 		name := statementName(proof.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, maxStatements)
 		if err := storage.CheckName(name); err != nil {
-			return no("it leaves no room for the name of a statement of %s beside it: %v", roleText(role.Role), err)
+			return no("the name of a statement of %s on it would be too long: %v", roleText(role.Role), err)
 		}
 	}
 	return nil

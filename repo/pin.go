@@ -10,7 +10,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// pinJSON is the pin's form; its world is closed.
+// pinJSON is the JSON form of a pin. Unknown members are rejected.
 type pinJSON struct {
 	Schema    int             `json:"schema"`
 	RepoID    string          `json:"repo_id"`
@@ -33,8 +33,8 @@ type pinKey struct {
 	} `json:"keyval"`
 }
 
-// Pin returns what a product embeds: the newest root, the review party's keys
-// and the locations that are in use now. It was opened with tuf.OpenPin.
+// Pin returns the file that a product embeds: the newest root, the review party's keys
+// and the locations that are in use now. The result has been verified with tuf.OpenPin.
 func (r *Repo) Pin(ctx context.Context) (_ []byte, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -47,7 +47,7 @@ func (r *Repo) Pin(ctx context.Context) (_ []byte, err error) {
 	return r.pin(p.root, r.now())
 }
 
-// pin is the pin of a root, with the locations that were in use at that time.
+// pin builds the pin of a root, with the locations that are in use at that time.
 func (r *Repo) pin(root *tuf.Root, at time.Time) ([]byte, error) {
 	layout := rootOf(root)
 	i := slices.IndexFunc(layout.Parties, func(x Party) bool { return x.Name == r.cfg.Review })

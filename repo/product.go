@@ -14,19 +14,20 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Product is a part of a party's role that is signed apart, by a team with keys
-// of its own for example.
+// Product is a part of a party's role that is signed separately, for example by a team
+// with its own keys.
 type Product struct {
-	Role string // its name, of lower-case letters, digits, dot, underline and hyphen
-	// Paths are patterns of target paths, all below the prefix of the class; a *
-	// matches no slash. What a product has matched, no later one gets.
+	Role string // 1 to 64 lower-case letters, digits, dots, underscores and hyphens
+	// Paths are patterns of target paths below the prefix of the class; a * matches no
+	// slash. Delegations are terminating: a later product gets no path that matches
+	// here.
 	Paths []string
-	Keys  // none: those of the party's role, which it then follows
+	Keys  // empty: those of the party's role, also after it changes them
 }
 
 var productName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
-// checkProductKeys sees to it that a product's keys are its party's own.
+// checkProductKeys checks that no other party and no root role has the product's keys.
 func (tx *Tx) checkProductKeys(party string, p Product) error {
 	used := map[tuf.Key]string{}
 	for _, x := range tx.layout().lists() {
@@ -49,13 +50,13 @@ func (tx *Tx) checkProductKeys(party string, p Product) error {
 	return nil
 }
 
-// Delegate makes a product below the party's role of a class. What the role
-// lists of its paths moves there. With the first product comes a role ROLE.rest
-// for the plain files that belong to none. For a product that is there already
-// it sets new keys; its paths stay. Root keys, and keys that another party
-// releases with, are refused (an error that wraps [ErrKeyReuse]): one key must
-// not speak for both sides. So are patterns of more than 7 folders below the prefix
-// of the class ([fs.ErrInvalid]), where stock TUF clients do not look.
+// Delegate creates a product below the party's role of a class and moves the matching
+// targets of the role there. The first product also creates a role ROLE.rest for the
+// targets without release data that match no product. For an existing product, Delegate
+// sets new keys; the paths can't change. Root keys and release keys of another party
+// are refused with an error that wraps [ErrKeyReuse], since one key must not sign for
+// two parties. Patterns of more than 7 folders below the prefix of the class are
+// refused with [fs.ErrInvalid], since standard TUF clients do not search there.
 func (tx *Tx) Delegate(party, class string, p Product) error {
 	c, top, err := tx.top(party, class)
 	if err != nil {
@@ -77,7 +78,7 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 	}
 	if i := l.product(p.Role); i >= 0 && p.Role != restRole(l.role) {
 		if len(p.Paths) > 0 && !slices.Equal(p.Paths, l.delegations.Roles[i].Paths) {
-			return fmt.Errorf("repo: product %s is there, with other paths", text.Name(p.Role))
+			return fmt.Errorf("repo: product %s exists with other paths", text.Name(p.Role))
 		}
 		below, err := tx.editBelow(l, p.Role)
 		if err != nil {
@@ -124,8 +125,8 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 	return nil
 }
 
-// Undelegate ends a product of the party's role of a class. The role takes back
-// what the product lists.
+// Undelegate removes a product of the party's role of a class and moves its targets
+// back to the role.
 func (tx *Tx) Undelegate(party, class, product string) error {
 	_, top, err := tx.top(party, class)
 	if err != nil {
@@ -168,7 +169,7 @@ func (tx *Tx) Undelegate(party, class, product string) error {
 	return nil
 }
 
-// top finds the party's role of a class that products are delegated from.
+// top finds the party's role of a class, from which products are delegated.
 func (tx *Tx) top(party, class string) (Class, ReleaseRole, error) {
 	for _, c := range tx.layout().Classes {
 		if c.Name != class {
@@ -185,21 +186,21 @@ func (tx *Tx) top(party, class string) (Class, ReleaseRole, error) {
 
 func (tx *Tx) checkProduct(c Class, p Product) error {
 	if !productName.MatchString(p.Role) || names(tx.layout(), p.Role) || slices.Contains([]string{"root", "snapshot", "timestamp"}, p.Role) {
-		return fmt.Errorf("repo: %s can't be the name of a product", text.Quote(p.Role))
+		return fmt.Errorf("repo: invalid product name %s", text.Quote(p.Role))
 	}
 	for _, x := range tx.layout().lists() {
 		l, err := tx.read(x.role)
 		if err != nil {
 			return err
 		}
-		// The snapshot is flat: one name, one role.
+		// A snapshot identifies roles by name alone, so each name must be unique.
 		if strings.HasPrefix(p.Role, binPrefix(x.role)+"-") || l != nil && l.product(p.Role) >= 0 {
-			return fmt.Errorf("repo: the name of product %s is in use below %s", text.Name(p.Role), roleText(x.role))
+			return fmt.Errorf("repo: the name of product %s is already in use below %s", text.Name(p.Role), roleText(x.role))
 		}
 	}
 	for _, pattern := range p.Paths {
 		if _, err := path.Match(pattern, ""); err != nil || !strings.HasPrefix(pattern, c.Prefix) || pattern == c.Prefix {
-			return fmt.Errorf("repo: product %s: %s is no pattern below %s", text.Name(p.Role), text.Quote(pattern), text.Name(c.Prefix))
+			return fmt.Errorf("repo: product %s: %s is not a pattern below %s", text.Name(p.Role), text.Quote(pattern), text.Name(c.Prefix))
 		}
 		if err := nearEnough(c, pattern); err != nil {
 			return fmt.Errorf("repo: product %s: %w", text.Name(p.Role), err)
@@ -211,15 +212,15 @@ func (tx *Tx) checkProduct(c Class, p Product) error {
 	return nil
 }
 
-// addRest turns a role without products into one that has them: its plain files
-// go to ROLE.rest.
+// addRest prepares a role for its first product: the targets without release data move
+// to ROLE.rest.
 func (tx *Tx) addRest(l *listing, c Class, keys Keys) error {
 	if err := tx.unsplit(l); err != nil {
 		return err
 	}
 	name := restRole(l.role)
 	if names(tx.layout(), name) {
-		return fmt.Errorf("repo: root names a role %s, which is needed for the rest of %s", text.Name(name), roleText(l.role))
+		return fmt.Errorf("repo: the root names a role %s, which is needed for the other targets of %s", text.Name(name), roleText(l.role))
 	}
 	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), Roles: []metadata.DelegatedRole{{Name: name, KeyIDs: ids(keys.Keys),
 		Threshold: max(keys.Threshold, 1), Terminating: true, Paths: anyDepth(c.Prefix)}}}
@@ -235,7 +236,7 @@ func (tx *Tx) addRest(l *listing, c Class, keys Keys) error {
 	return nil
 }
 
-// unsplit takes back what is in hash bins.
+// unsplit moves the targets of the hash bins back into the role.
 func (tx *Tx) unsplit(l *listing) error {
 	if l.bits() == 0 {
 		return nil
@@ -247,8 +248,8 @@ func (tx *Tx) unsplit(l *listing) error {
 	return tx.split(l, files, 0)
 }
 
-// anyDepth are the patterns for everything below a prefix: a wild card does not
-// match a slash, so there is one for each depth.
+// anyDepth returns patterns for everything below a prefix: one for each depth, since a
+// wildcard matches no slash.
 func anyDepth(prefix string) (patterns []string) {
 	for depth := range mostFolders + 1 {
 		patterns = append(patterns, prefix+strings.Repeat("*/", depth)+"*")
@@ -256,7 +257,7 @@ func anyDepth(prefix string) (patterns []string) {
 	return patterns
 }
 
-// rekey hands new keys of a role down to all that had the old ones.
+// rekey passes new keys of a role on to all roles below it that had the old keys.
 func (tx *Tx) rekey(l *listing, old, new Keys) error {
 	d := l.delegations
 	if l.role == "targets" || d == nil {

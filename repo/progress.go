@@ -4,7 +4,7 @@ import (
 	"io"
 )
 
-// counter tells how much of a reader was read.
+// counter counts the bytes read from a reader.
 type counter struct {
 	r    io.Reader
 	n    int64

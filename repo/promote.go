@@ -14,33 +14,33 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Promotion says which release comes to another channel, see [Tx.Promote].
+// Promotion states which release [Tx.Promote] lists in another channel.
 type Promotion struct {
 	Product, Version string
 	From, To         string       // channels
 	Rollout          *tuf.Rollout // in To; nil: all machines
-	// Path names the copy of a target. nil: of the path's elements below the class's
-	// prefix the last that is From becomes To, and where none is, To becomes the
-	// folder of the file: agent/beta/1.5/agent is copied to agent/stable/1.5/agent,
-	// and agent/agent-1.5 to agent/stable/agent-1.5.
+	// Path returns the path of the copy of a target. If Path is nil, the last element
+	// of the path below the class's prefix that equals From becomes To; without such an
+	// element, To becomes the folder of the file. For example agent/beta/1.5/agent is
+	// copied to agent/stable/1.5/agent, and agent/agent-1.5 to agent/stable/agent-1.5.
 	Path func(target string) string
 }
 
-// Promote lists a release of the party, on all its platforms, in another channel
-// too: the same bytes under another path, with the same release fields but for
-// channel and rollout. The files are copied within the storage, by the storage
-// itself where it is a [Copier], else by reading and writing them, which checks
-// their hashes. The other parties see it as [Pending] and approve of it as of any
-// release; what they list in the first channel stays as it is.
+// Promote lists a release of the party in another channel too, on all its platforms:
+// the same bytes under another path, with the same release data except channel and
+// rollout. The files are copied within the storage: by the storage itself if it is a
+// [Copier], otherwise by reading, verifying and writing them. For the other parties the
+// copies are [Pending], and they approve them like any release. The entries of the
+// first channel do not change.
 //
-// What is in the other channel already, with the same bytes, is left as it is; that
-// all of it is there is an error that wraps [fs.ErrExist], and other bytes there are
-// [ErrReleased]. Promoted is only what every other party of the class lists with the
-// same bytes (else [tuf.ErrNotApproved]), and no bytes that any party has recalled or
-// that a hold stops ([ErrTakenBack]). A release that the party does not list in From
-// is [tuf.ErrNoTarget]. A copy must get into the same list as the first file, of the
-// same keys; where that is not so Path must say otherwise ([fs.ErrInvalid]). After an
-// error nothing has changed but for files that nobody lists.
+// Only bytes that every other party of the class lists are promoted (otherwise
+// [tuf.ErrNotApproved]), and none that a party has recalled or a hold stops
+// ([ErrTakenBack]). Files that are already in the other channel with the same bytes are
+// skipped; if all are, the error wraps [fs.ErrExist]. Other bytes there are
+// [ErrReleased]. A release that the party does not list in From is [tuf.ErrNoTarget]. A
+// copy must belong to the same list, signed by the same keys, as its original;
+// otherwise Path must choose another path ([fs.ErrInvalid]). After an error only
+// unlisted files may have been written.
 func (tx *Tx) Promote(party string, p Promotion) error {
 	fail := func(err error, format string, args ...any) error {
 		return fmt.Errorf("repo: promote %s %s from %s to %s: %w: %s", text.Name(p.Product), text.Name(p.Version), text.Name(p.From), text.Name(p.To), err, fmt.Sprintf(format, args...))
@@ -62,12 +62,12 @@ func (tx *Tx) Promote(party string, p Promotion) error {
 			continue
 		}
 		if slices.ContainsFunc(copies, func(o promoted) bool { return o.to == c.to }) {
-			return fail(fs.ErrInvalid, "two files get the path %s", text.Name(c.to))
+			return fail(fs.ErrInvalid, "two files would have the path %s", text.Name(c.to))
 		}
 		copies = append(copies, c)
 	}
 	if len(copies) == 0 {
-		return fail(fs.ErrExist, "it is there; SetRollout changes its rollout")
+		return fail(fs.ErrExist, "it is already there; SetRollout changes its rollout")
 	}
 	for _, c := range copies {
 		if err := tx.copyTarget(c); err != nil {
@@ -82,12 +82,12 @@ func (tx *Tx) Promote(party string, p Promotion) error {
 	return nil
 }
 
-// SetRollout says what share of the machines shall have a release of the party in
-// a channel, on all platforms: percent is 0, which halts it, to 100. The bytes stay
-// as they are. Release fields are agreed on, so the release is approved by nobody
-// until the other parties list it so too: [Pending] shows what changes, and
-// [Tx.Approve] of it makes no new statement. A release that the party does not list
-// there is [tuf.ErrNoTarget].
+// SetRollout sets the share of machines that should install a release of the party in a
+// channel, on all platforms: percent is 0, which stops the rollout, to 100. The bytes
+// do not change. Clients require all parties to agree on release data, so the release
+// is not approved until the other parties list the change too: [Pending] shows it, and
+// [Tx.Approve] of it makes no new statement. A release that the party does not list in
+// the channel is [tuf.ErrNoTarget].
 func (tx *Tx) SetRollout(party string, release ReleaseID, channel string, percent int) error {
 	found, err := tx.listedIn(party, release.Product, release.Version, channel)
 	if err != nil {
@@ -106,7 +106,7 @@ func (tx *Tx) SetRollout(party string, release ReleaseID, channel string, percen
 		if err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(path), err)
 		}
-		if err := judged(path, entry); err != nil {
+		if err := checkReleaseFields(path, entry); err != nil {
 			return err
 		}
 		if err := tx.list(roles, path, entry); err != nil {
@@ -116,8 +116,8 @@ func (tx *Tx) SetRollout(party string, release ReleaseID, channel string, percen
 	return nil
 }
 
-// listedIn returns what the party lists of a version in a channel, by path; at
-// least one.
+// listedIn returns the files that the party lists for a version in a channel, by path;
+// at least one.
 func (tx *Tx) listedIn(party, product, version, channel string) (map[string]listedRelease, error) {
 	name, ok := nameOf(product, version)
 	if !ok {
@@ -142,7 +142,7 @@ func (tx *Tx) listedIn(party, product, version, channel string) (map[string]list
 	return found, nil
 }
 
-// promoted is a target that gets a copy.
+// promoted is a target with its copy.
 type promoted struct {
 	from, to string // paths
 	have     listedRelease
@@ -150,30 +150,29 @@ type promoted struct {
 	roles    []string
 }
 
-// promote judges one target, and says what its copy will be; with to "" for none,
-// because it is there.
+// promote checks one target and plans its copy. to is "" if the copy already exists.
 func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease) (promoted, error) {
 	none := promoted{}
 	class, roles, err := tx.role(party, path)
 	if err != nil {
 		return none, err
 	}
-	if err := tx.agreed(class, party, path, have); err != nil {
+	if err := tx.checkAgreed(class, party, path, have); err != nil {
 		return none, err
 	}
-	if err := tx.stopped(path, have.sha256); err != nil {
+	if err := tx.checkStopped(path, have.sha256); err != nil {
 		return none, err
 	}
-	var rollout any // nil: the member goes
+	var rollout any // nil removes the member
 	if p.Rollout != nil {
 		rollout = p.Rollout
 	}
-	// Patches and compressed copies lie beside the first path.
+	// Patches and compressed copies exist for the first path only.
 	entry, err := withRelease(have.entry, map[string]any{"channel": p.To, "rollout": rollout}, transportMember)
 	if err != nil {
 		return none, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
-	if err := judged(path, entry); err != nil {
+	if err := checkReleaseFields(path, entry); err != nil {
 		return none, err
 	}
 	rel := have.Release
@@ -200,9 +199,9 @@ func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease
 	return c, tx.copyName(class, party, c)
 }
 
-// agreed demands that every other party of the class lists the same bytes: what
-// one of them never approved of, or lists no more, is not promoted.
-func (tx *Tx) agreed(class Class, party, path string, have listedRelease) error {
+// checkAgreed checks that every other party of the class lists the same bytes. Bytes
+// that a party has not approved, or no longer lists, are not promoted.
+func (tx *Tx) checkAgreed(class Class, party, path string, have listedRelease) error {
 	for _, role := range class.Roles {
 		if role.Party == party {
 			continue
@@ -225,8 +224,8 @@ func (tx *Tx) agreed(class Class, party, path string, have listedRelease) error 
 	return nil
 }
 
-// stopped refuses bytes that a recall or a hold names, under whatever path.
-func (tx *Tx) stopped(path, sum string) error {
+// checkStopped refuses bytes that a recall or a hold names, under any path.
+func (tx *Tx) checkStopped(path, sum string) error {
 	no := func(role, what string) error {
 		return fmt.Errorf("repo: %s: %w: %s of %s names its bytes (sha256 %.16s)", text.Name(path), ErrTakenBack, what, roleText(role), sum)
 	}
@@ -261,7 +260,7 @@ func (tx *Tx) stopped(path, sum string) error {
 	return nil
 }
 
-// inChannel is the path of a copy where the caller does not say one.
+// inChannel returns the default path of a copy.
 func inChannel(class Class, path, from, to string) string {
 	below, ok := strings.CutPrefix(path, class.Prefix)
 	if !ok {
@@ -277,7 +276,7 @@ func inChannel(class Class, path, from, to string) string {
 	return class.Prefix + strings.Join(slices.Insert(elements, len(elements)-1, to), "/")
 }
 
-// copyName judges the path of a copy.
+// copyName checks the path of a copy.
 func (tx *Tx) copyName(class Class, party string, c promoted) error {
 	other, _, err := tx.role(party, c.to)
 	if err != nil {
@@ -290,7 +289,7 @@ func (tx *Tx) copyName(class Class, party string, c promoted) error {
 		if there, err := tx.find(role, c.to); err != nil {
 			return err
 		} else if there != nil {
-			return fmt.Errorf("repo: %s: the copy of %s would take its place: %w", text.Name(c.to), text.Name(c.from), fs.ErrExist)
+			return fmt.Errorf("repo: %s: the copy of %s would replace it: %w", text.Name(c.to), text.Name(c.from), fs.ErrExist)
 		}
 		a, err := tx.listOf(role, c.from)
 		if err != nil {
@@ -301,14 +300,14 @@ func (tx *Tx) copyName(class Class, party string, c promoted) error {
 			return err
 		}
 		if a != b || other.Name != class.Name {
-			return fmt.Errorf("repo: %s: %w: its copy %s would be listed in %s, with other keys; choose a path for it that belongs to %s",
+			return fmt.Errorf("repo: %s: %w: its copy %s would be listed in %s, which has other keys; choose a path that belongs to %s",
 				text.Name(c.from), fs.ErrInvalid, text.Name(c.to), roleText(b), roleText(a))
 		}
 	}
 	return nil
 }
 
-// listOf names the list of a role's tree that a release belongs into.
+// listOf names the list in a role's tree to which a release belongs.
 func (tx *Tx) listOf(role, target string) (string, error) {
 	l, err := tx.read(role)
 	for err == nil && l != nil {
@@ -321,7 +320,7 @@ func (tx *Tx) listOf(role, target string) (string, error) {
 	return role, err
 }
 
-// copyTarget puts the bytes of a target into storage under another path.
+// copyTarget copies the bytes of a target to another path in storage.
 func (tx *Tx) copyTarget(c promoted) error {
 	r, ctx := tx.repo, tx.ctx
 	from := listed{path: c.from, name: TargetName(c.from, c.have.sha256), length: c.have.length, sha256: c.have.sha256}
@@ -344,8 +343,8 @@ func (tx *Tx) copyTarget(c promoted) error {
 	return nil
 }
 
-// withRelease is an entry with other values of some release fields, nil for none,
-// and without some members of its custom object. All else it says stays.
+// withRelease returns an entry with changed release data, where nil removes a member,
+// and without some members of its custom object.
 func withRelease(v wire.Value, fields map[string]any, without ...string) (wire.Value, error) {
 	release := map[string]wire.Value{}
 	for name, to := range fields {
@@ -373,7 +372,7 @@ func withRelease(v wire.Value, fields map[string]any, without ...string) (wire.V
 	return withMembers(v, map[string]wire.Value{"custom": custom})
 }
 
-// withMembers is an object with other values of some members, nil for none.
+// withMembers returns an object with changed members, where nil removes one.
 func withMembers(v wire.Value, members map[string]wire.Value) (wire.Value, error) {
 	all := map[string]wire.Value{}
 	for name, m := range v.Members() {

@@ -91,7 +91,7 @@ func TestPromote(t *testing.T) {
 	if p.Previous == nil || p.Previous.Release.Version != "1.0" {
 		t.Errorf("before it came %+v", p.Previous)
 	}
-	says(t, p.Changes, "the same bytes are listed already as agent/beta/1.5/linux/agent: version 1.5, channel beta, platform linux/amd64")
+	says(t, p.Changes, "the same bytes are already listed as agent/beta/1.5/linux/agent: version 1.5, channel beta, platform linux/amd64")
 	w.approved(linux, mac)
 	got := w.offered()
 	for path, from := range map[string]string{linux: "agent/beta/1.5/linux/agent", mac: "agent/beta/1.5/mac/agent"} {
@@ -111,7 +111,7 @@ func TestPromote(t *testing.T) {
 		})
 		for _, path := range []string{linux, mac} {
 			p := w.waiting(path)
-			if len(p.Changes) < 1 || p.Changes[0] != "review lists it already, otherwise: the same bytes, "+step.want {
+			if len(p.Changes) < 1 || p.Changes[0] != "review already lists it differently: the same bytes, "+step.want {
 				t.Errorf("%s: %q", path, p.Changes)
 			}
 			if _, there := w.offered()[path]; there {
@@ -391,10 +391,10 @@ func TestPromoteInADraft(t *testing.T) {
 		percent  int
 		sentence string
 	}{
-		{promote(repo.Promotion{Product: "agent", Version: "1.5", From: "beta", To: "stable", Rollout: &tuf.Rollout{Percent: 10}}), "the same bytes are listed already as agent/beta/1.5/agent: version 1.5, channel beta, platform any", 10, "release " + path + " added"},
+		{promote(repo.Promotion{Product: "agent", Version: "1.5", From: "beta", To: "stable", Rollout: &tuf.Rollout{Percent: 10}}), "the same bytes are already listed as agent/beta/1.5/agent: version 1.5, channel beta, platform any", 10, "release " + path + " added"},
 		{func(tx *repo.Tx) error {
 			return tx.SetRollout("vendor", repo.ReleaseID{Product: "agent", Version: "1.5"}, "stable", 50)
-		}, "review lists it already, otherwise: the same bytes, rollout 10 -> 50 %", 50, "release " + path + ": rollout.percent 10 -> 50"},
+		}, "review already lists it differently: the same bytes, rollout 10 -> 50 %", 50, "release " + path + ": rollout.percent 10 -> 50"},
 	} {
 		draft, err := vendor.Stage(t.Context(), x.edit)
 		noErr(t, err)
@@ -432,7 +432,7 @@ func TestPendingOtherBytes(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), puts("agent/2", of("agent", "v1.2.0", "stable", "any"))(tx))
 	})
-	says(t, w.waiting("agent/2").Changes, "other bytes are listed already as agent/1, with the same version")
+	says(t, w.waiting("agent/2").Changes, "other bytes are already listed as agent/1, with the same version")
 	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
 	if p := w.waiting("agent/2"); len(p.Changes) > 0 {
 		t.Errorf("%q", p.Changes)

@@ -15,29 +15,28 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// PruneOptions says how [Repo.Prune] goes about it.
+// PruneOptions controls [Repo.Prune].
 type PruneOptions struct {
-	// Drafts is how long a file that nothing lists is kept, from when it was last
-	// written: a draft on its way may list it. 0: as long as a draft can wait
-	// until what it signs has expired, Expiry.Release. Where drafts don't travel, an
-	// hour will do.
+	// Drafts is the minimum age, since the last write, of an unlisted file that Prune
+	// removes: an unpublished draft may list it. 0: Expiry.Release, which is as long as
+	// a draft can wait before its roles expire. An hour suffices if drafts are
+	// published at once.
 	Drafts time.Duration
-	// DryRun: nothing is removed, only said.
+	// DryRun reports files without removing them.
 	DryRun bool
 }
 
-// Prune removes metadata and target files that no client asks for any more. It
-// keeps every root; whatever is published; whatever a client may ask for that
-// holds a timestamp which has not expired, by Expiry.Timestamp, which all
-// handles on a repository should share; what is not published yet (see
-// [PruneOptions]); reviewers' statements, which are the record; and every file
-// whose name is not of this package's making. opt may be nil. It returns what was
-// removed.
+// Prune removes metadata and target files that no client requests any more. It keeps
+// every root, all published files, every file that a client with an unexpired timestamp
+// may request, files that are not published yet (see [PruneOptions]), reviewers'
+// statements, and every file whose name this package would not produce. The lifetime of
+// timestamps is Expiry.Timestamp, which all handles on a repository should share. opt
+// may be nil. Prune returns the removed files.
 //
 // The storage must be a [Lister] and a [Remover]; otherwise the error wraps
-// [errors.ErrUnsupported]. It may run beside publishers and other Prunes, and be
-// killed at any point: nothing that it removes is needed by anything that it has
-// not removed yet. What a publisher writes again meanwhile stays.
+// [errors.ErrUnsupported]. Prune may run concurrently with publishers and other Prunes,
+// and may be interrupted at any point: no remaining file needs a removed one. A file
+// that a publisher writes again in the meantime stays.
 func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileInfo, err error) {
 	defer oneLine(&err)
 	lister, ok := r.storage.(storage.Lister)
@@ -57,7 +56,7 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 		return nil, err
 	}
 	if p.snap == nil {
-		return nil, nil // nothing is published yet, so everything may come to be
+		return nil, nil // nothing is published yet, so any file may be needed
 	}
 	k := &pruner{repo: r, ctx: ctx, present: p, now: r.now(), drafts: max(o.Drafts, pruneMargin), keep: map[[16]byte]bool{}, read: map[string]*pastRole{}}
 	var meta []storage.FileInfo
@@ -77,7 +76,7 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 		}
 		if !o.DryRun {
 			if err := remover.Remove(ctx, f.Name, before); errors.Is(err, ErrConflict) {
-				return nil // somebody has use for it again
+				return nil // a publisher wrote it again
 			} else if err != nil {
 				return err
 			}
@@ -86,7 +85,8 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 		r.progress(storage.Progress{Path: f.Name, Done: f.Size, Total: f.Size, Files: len(done)})
 		return nil
 	}
-	// Snapshots in order: the age of one is seen from the next.
+	// Sorted by version: the time at which a snapshot was superseded is that of the
+	// next one.
 	slices.SortFunc(meta, func(a, b storage.FileInfo) int {
 		_, v := splitRoleName(a.Name)
 		_, w := splitRoleName(b.Name)
@@ -121,14 +121,14 @@ type pruner struct {
 	top     []string // every targets role that any root named
 }
 
-// pastRole is what matters of a role file: where the search goes on from it.
+// pastRole holds the delegations of a role file.
 type pastRole struct {
 	names  []string
 	prefix string // of hash bins; "" for none
 }
 
-// metadataBefore is the time before which a file must have been written to be
-// removed, zero where it stays.
+// metadataBefore returns the time before which a file must have been written to be
+// removed; zero if it stays.
 func (k *pruner) metadataBefore(name string) time.Time {
 	role, version := splitRoleName(name)
 	if role == "" || role == "root" || k.keep[short(name)] {
@@ -139,16 +139,16 @@ func (k *pruner) metadataBefore(name string) time.Time {
 		last = k.present.snap.Version()
 	}
 	if version > last {
-		return k.now.Add(-k.drafts) // not published yet, or left by a publish that was killed
+		return k.now.Add(-k.drafts) // not published yet, or left by an interrupted publish
 	}
 	return k.now.Add(-pruneMargin)
 }
 
-// keepSnapshots marks what clients may ask for: by the present snapshot, and by
-// each older one that a timestamp may still be good for. When the last such
-// timestamp was signed is seen from the snapshot that was published after it. Which
-// that was, the snapshots say themselves: the listing may lack some of them, and
-// have others that never came to be published.
+// keepSnapshots marks the files that clients may request: through the current snapshot,
+// and through each older one whose timestamp may still be valid. The last timestamp of
+// a snapshot was signed before the next published snapshot. Each snapshot names its
+// predecessor; the listing can't tell, since it may lack some snapshots and contain
+// others that were never published.
 func (k *pruner) keepSnapshots(meta []storage.FileInfo) error {
 	tops := map[string]bool{}
 	for _, root := range k.present.chain.roots {
@@ -174,7 +174,7 @@ func (k *pruner) keepSnapshots(meta []storage.FileInfo) error {
 		}
 		next, listed := written[at]
 		if until := next.Add(k.repo.cfg.Expiry.Timestamp + pruneMargin); listed && !k.now.Before(until) {
-			return nil // and what was published before that was over before
+			return nil // timestamps of older snapshots have expired too
 		}
 		if at, data, err = k.before(at, before); err != nil {
 			return err
@@ -183,8 +183,8 @@ func (k *pruner) keepSnapshots(meta []storage.FileInfo) error {
 	return nil
 }
 
-// before reads the snapshot that was published before v; nil where it is gone. Of
-// those that earlier versions of this package made it is the next lower one.
+// before reads the snapshot that was published before v; nil if it has been removed.
+// For snapshots by earlier versions of this package it is the next lower version.
 func (k *pruner) before(v, before int64) (int64, []byte, error) {
 	first, last := v-1, max(v-maxSkip, 1)
 	if before > 0 {
@@ -199,16 +199,16 @@ func (k *pruner) before(v, before int64) (int64, []byte, error) {
 	return 0, nil, nil // removed by another Prune, which begins with the oldest
 }
 
-// keepSnapshot marks a snapshot and what it lists, and returns the version of the
-// one that was published before it; 0 where it does not say.
+// keepSnapshot marks a snapshot and the files that clients reach from it. It returns
+// the version of the snapshot published before it; 0 if the snapshot does not state it.
 func (k *pruner) keepSnapshot(version int64, data []byte) (before int64, err error) {
 	k.keep[short(roleName("snapshot", version))] = true
 	listed, before, err := parseSnapshot(data)
 	if err != nil {
 		return 0, fmt.Errorf("repo: snapshot v%d: %w", version, err)
 	}
-	// Not what it lists but what a search comes to: of roles that once were,
-	// such as hash bins of another number, nobody asks.
+	// Only roles that a search reaches are marked. The snapshot also lists unreachable
+	// ones, such as hash bins of a former number of bins, which no client requests.
 	todo, seen := slices.Clone(k.top), map[string]bool{}
 	for len(todo) > 0 {
 		role := todo[len(todo)-1]
@@ -234,7 +234,7 @@ func (k *pruner) keepSnapshot(version int64, data []byte) (before int64, err err
 	return before, nil
 }
 
-// role marks a role's file, and the targets that it lists, once.
+// role marks a role's file and the targets that it lists, once.
 func (k *pruner) role(role string, version int64) (*pastRole, error) {
 	name := roleName(role, version)
 	if r := k.read[name]; r != nil {
@@ -248,7 +248,7 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 	k.keep[short(name)] = true
 	data, err := k.repo.storage.Read(k.ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil // Verify complains where it must
+		return r, nil // Verify reports it if it is needed
 	}
 	if err != nil {
 		return nil, err
@@ -262,7 +262,7 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 		if err != nil {
 			return nil, fmt.Errorf("repo: %s v%d: %s: %w", roleText(role), version, text.Name(path), err)
 		}
-		k.keep[short(x.name)] = true // one that no storage can hold is not there
+		k.keep[short(x.name)] = true // one that no storage can hold does not exist
 		if x.sha512 != "" {
 			k.keep[short(TargetName(path, x.sha512))] = true
 		}
@@ -275,8 +275,8 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 	return r, nil
 }
 
-// parseSnapshot reads the versions that a snapshot lists, and which one was
-// published before it; 0 where it does not say, or says what can't be.
+// parseSnapshot reads the versions that a snapshot lists, and the version of the
+// snapshot published before it; 0 if it is absent or invalid.
 func parseSnapshot(data []byte) (listed map[string]int64, before int64, err error) {
 	v, err := wire.Canonical(data)
 	if err != nil {

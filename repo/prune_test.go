@@ -144,7 +144,7 @@ func TestDraftThatWaitedTooLong(t *testing.T) {
 	err = w.open().Publish(t.Context(), draft)
 	wantErr(t, err, repo.ErrStale)
 	wantErr(t, err, fs.ErrNotExist)
-	if !strings.Contains(err.Error(), ".2 is not in the storage any more") {
+	if !strings.Contains(err.Error(), ".2 is no longer in the storage") {
 		t.Error(err)
 	}
 	if !maps.EqualFunc(before.files, w.store.files, bytes.Equal) {

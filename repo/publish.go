@@ -20,13 +20,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Publish puts a fully signed draft into the repository: it makes the snapshot
-// and timestamp that go with it, signs them with the signers at hand, opens the
-// result as a client would, and writes it. Where the repository has moved on
-// since the draft was made, or [Repo.Prune] removed a target file that the draft waited
-// too long with, the error wraps [ErrStale], or [ErrPublished] where that was this draft; where somebody publishes at the same time, [ErrConflict]. Nothing
-// changed then; but where somebody published between a new root and the timestamp that goes
-// with it, the root stays, and the next Update brings its content.
+// Publish publishes a fully signed draft: it makes the snapshot and timestamp, signs
+// them with the configured signers, verifies the result as a client would, and writes
+// it. The error wraps [ErrStale] if the repository has changed since the draft was
+// made, or if [Repo.Prune] removed a target file that the draft lists; [ErrPublished]
+// if this draft is already published; and [ErrConflict] if another process publishes at
+// the same time. Nothing has changed then, with one exception: if another process
+// publishes between the new root and its timestamp, the root stays, and the next Update
+// publishes its content.
 func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	defer oneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
@@ -65,19 +66,19 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	return next.finish(ctx)
 }
 
-// takeRoot checks the draft's root against the present one.
+// takeRoot checks the draft's root against the published one.
 func (n *publication) takeRoot(f *draftFile) error {
 	if f == nil {
 		if n.root == nil {
 			return errors.New("repo: the repository is empty and the draft has no root")
 		}
-		n.content = n.content || n.present.under != n.root // a cut-off publish left the root without content
+		n.content = n.content || n.present.under != n.root // an interrupted publish left the root without content
 		return nil
 	}
 	var err error
 	n.newRoot = f.bytes()
 	if n.root == nil {
-		n.root, err = tuf.OpenRoot(n.newRoot, n.repo.judge())
+		n.root, err = tuf.OpenRoot(n.newRoot, n.repo.tufOptions())
 	} else if f.version <= n.root.Version() {
 		return fmt.Errorf("repo: %w", f.behindRoot(n.present.chain))
 	} else {
@@ -86,7 +87,7 @@ func (n *publication) takeRoot(f *draftFile) error {
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	// Under new online keys, what the old ones signed is worth nothing.
+	// New online keys invalidate what the old ones signed.
 	n.content = n.content || !n.present.serves(n.root)
 	return nil
 }
@@ -96,7 +97,7 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 		if f.role == "root" {
 			continue
 		}
-		if n.newRoot != nil { // the content may have gone first, before it was cut off
+		if n.newRoot != nil { // an interrupted publish may have written the content first
 			there, err := n.published(ctx, f)
 			if err != nil {
 				return err
@@ -105,13 +106,13 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 				continue
 			}
 		}
-		// Not only older ones: a version may have been passed over for an orphan
-		// that has come to be published since.
+		// The versions must be equal. A lower published version is not enough: a
+		// version that this draft skipped as an orphan may have been published since.
 		if have := n.present.listed(f.role); have != f.base {
 			return n.repo.newTx(ctx, n.present).behind(f)
 		}
 		if now := n.repo.now(); !now.Before(f.expires) {
-			return fmt.Errorf("repo: %s v%d: %w while it waited, stage it again", roleText(f.role), f.version, tuf.ErrExpired)
+			return fmt.Errorf("repo: %s v%d: %w before publication, stage it again", roleText(f.role), f.version, tuf.ErrExpired)
 		}
 		n.fresh[f.role] = f
 		n.content = true
@@ -119,7 +120,7 @@ func (n *publication) takeRoles(ctx context.Context, d *Draft) error {
 	return nil
 }
 
-// published reports whether the very file is what the snapshot lists.
+// published reports whether the snapshot lists exactly this file.
 func (n *publication) published(ctx context.Context, f *draftFile) (bool, error) {
 	if n.present.listed(f.role) != f.version {
 		return false, nil
@@ -128,10 +129,10 @@ func (n *publication) published(ctx context.Context, f *draftFile) (bool, error)
 	return bytes.Equal(data, f.bytes()), err
 }
 
-// finish makes snapshot and timestamp, verifies all of it and writes.
+// finish makes snapshot and timestamp, verifies and writes.
 func (n *publication) finish(ctx context.Context) error {
 	if ahead, now := n.repo.ahead(n.root), n.repo.now(); ahead > 0 {
-		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is published",
+		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is allowed",
 			n.root.Version(), ErrDate, stamp(n.root.Charter().SignedAt()), stamp(now), publishTolerance)
 	}
 	var snapName string
@@ -154,9 +155,9 @@ func (n *publication) finish(ctx context.Context) error {
 	return n.seePublished(ctx, timestamp, snapshot)
 }
 
-// write puts everything into the storage.
+// write writes all files to the storage.
 func (n *publication) write(ctx context.Context, snapName string, timestamp, snapshot []byte) error {
-	// The order is the protocol: whatever a file names is there before it.
+	// The order matters: every file is written before the files that name it.
 	s := n.repo.storage
 	if err := n.writeStatements(ctx); err != nil {
 		return err
@@ -172,12 +173,12 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 			return fmt.Errorf("repo: %s: %w", text.Name(snapName), err)
 		}
 	}
-	// Where clients of the present root take the new content too, it goes first:
-	// then there is no moment at which root and content do not belong together.
-	// Where one recovery replaces another it does too: nobody can open the present
-	// content any more once the root before is overwritten.
+	// If clients of the current root accept the new content, it is written before the
+	// root, so that root and content match at every moment. The same order applies if a
+	// recovery replaces another: the current content can't be verified once the earlier
+	// recovery root is overwritten.
 	replaces := n.recovery != nil && n.present.root.Version() == n.root.Version()
-	first := n.newRoot != nil && n.content && (replaces || n.bridges(ctx, timestamp, snapshot))
+	first := n.newRoot != nil && n.content && (replaces || n.currentAccepts(ctx, timestamp, snapshot))
 	last := n.present.timestamp
 	if first {
 		if err := n.replaceTimestamp(ctx, timestamp); err != nil {
@@ -186,14 +187,14 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 		last = timestamp
 	}
 	if n.newRoot != nil {
-		// A root can't be taken back: better to see now that we lost the race.
+		// A published root can't be withdrawn, so a lost race must be detected before.
 		if data, err := s.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		} else if !bytes.Equal(data, last) {
 			return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
 		}
 		if n.recovery != nil {
-			if err := n.beaten(ctx); err != nil {
+			if err := n.checkRace(ctx); err != nil {
 				return err
 			}
 			if err := n.recovery.put(ctx, s); err != nil {
@@ -209,22 +210,22 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 	if err := n.replaceTimestamp(ctx, timestamp); err != nil || n.recovery == nil {
 		return err
 	}
-	// Whose ordinary root came in between saw the old timestamp, which goes with it.
-	err := n.beaten(ctx)
+	// A publisher of a regular root in between saw the old timestamp, so it is restored.
+	err := n.checkRace(ctx)
 	if errors.Is(err, ErrConflict) && last != nil {
 		err = errors.Join(err, s.Replace(ctx, timestampName, timestamp, last))
 	}
 	return err
 }
 
-// beaten reports whether an ordinary root has come before a recovery.
-func (n *publication) beaten(ctx context.Context) error {
+// checkRace returns an error if a regular root was published before a recovery.
+func (n *publication) checkRace(ctx context.Context) error {
 	_, err := n.repo.storage.Read(ctx, rootName(n.root.Version()))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err == nil:
-		return fmt.Errorf("repo: there is an ordinary root v%d: %w", n.root.Version(), ErrConflict)
+		return fmt.Errorf("repo: there is a regular root v%d: %w", n.root.Version(), ErrConflict)
 	}
 	return err
 }
@@ -237,10 +238,10 @@ func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) er
 	return nil
 }
 
-// sweep removes what killed publishes left, as far as this one passed over it
-// for a later version: fewer than maxSkip files of a role, see checkStep. A publisher of those files
-// has lost: the timestamp is ours. They are in no one's way, so a failure does not
-// matter.
+// sweep removes files of interrupted publishes whose versions this publish skipped:
+// fewer than maxSkip files of a role, see checkStep. Their publisher can't succeed any
+// more, since the timestamp has been replaced. They are harmless, so errors are
+// ignored.
 func (n *publication) sweep(ctx context.Context) {
 	rm, ok := n.repo.storage.(storage.Remover)
 	if !ok {
@@ -261,8 +262,8 @@ func (n *publication) sweep(ctx context.Context) {
 	}
 }
 
-// bridges reports whether a client of the present root takes the new content.
-func (n *publication) bridges(ctx context.Context, timestamp, snapshot []byte) bool {
+// currentAccepts reports whether clients of the current root accept the new content.
+func (n *publication) currentAccepts(ctx context.Context, timestamp, snapshot []byte) bool {
 	if n.present.root == nil {
 		return false
 	}
@@ -274,8 +275,8 @@ func (n *publication) bridges(ctx context.Context, timestamp, snapshot []byte) b
 	return err == nil && n.checkRoles(ctx, snap) == nil
 }
 
-// makeSnapshot returns the snapshot's storage name and bytes: a new one, or the
-// present one where nothing it lists has changed.
+// makeSnapshot returns the snapshot's storage name and bytes. It is the current
+// snapshot if nothing that it lists has changed.
 func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byte, err error) {
 	p := n.present
 	if !n.content {
@@ -335,7 +336,7 @@ func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapsh
 	return f.bytes(), nil
 }
 
-// signOnline signs with the signers at hand; all that the role asks for must be there.
+// signOnline signs with the configured signers, which must meet the role's threshold.
 func (n *publication) signOnline(ctx context.Context, role string, signed wire.Value) (*draftFile, error) {
 	keyIDs, threshold := n.root.RoleKeys(role)
 	keys := n.root.Keys(keyIDs)
@@ -352,9 +353,9 @@ func (n *publication) signOnline(ctx context.Context, role string, signed wire.V
 	return f, nil
 }
 
-// check opens what will be published, from the new root on, as a client does
-// that saw the present state. Dates are asked of what is new only: one party's
-// role that has expired must not keep the other from renewing its own.
+// check opens what will be published, from the new root on, as a client with the
+// current state would. Expiry is checked for new files only, so that one party's
+// expired role does not keep another party from renewing its own.
 func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) error {
 	at := longAgo
 	if n.content || n.stamp {
@@ -383,7 +384,7 @@ func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) err
 	return n.checkStatements(ctx, snap, n.fetch(ctx))
 }
 
-// fetch reads role files as they will be.
+// fetch reads role files in their state after publication.
 func (n *publication) fetch(ctx context.Context) tuf.Fetch {
 	return func(f tuf.RoleFile) ([]byte, error) {
 		if fresh := n.fresh[f.Role]; fresh != nil && fresh.version == f.Version {
@@ -393,9 +394,8 @@ func (n *publication) fetch(ctx context.Context) tuf.Fetch {
 	}
 }
 
-// checkRoles opens every role that root names, every new role through those
-// that lead to it, and, where a role delegates otherwise than before, all that
-// it delegates to.
+// checkRoles opens every role that the root names, every new role through its
+// delegators, and all delegated roles of a role whose delegations changed.
 func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error {
 	get := n.fetch(ctx)
 	if err := openRoles(snap, get); err != nil {
@@ -428,18 +428,18 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 			return nil, fmt.Errorf("repo: %w", err)
 		}
 		if role == "targets" || n.fresh[role] != nil && member(n.fresh[role].signed, "delegations") != nil {
-			opened[at] = t // what leads to nothing is not asked for again
+			opened[at] = t // only delegating roles are needed again
 		}
 		return t, nil
 	}
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
-		// Every delegator must find it: what one's keys signed says nothing to another.
+		// Every delegator must verify it, since delegators may name different keys.
 		leads := after.parents[role]
 		if after.named[role] {
 			leads = []string{""}
 		}
 		if len(leads) == 0 {
-			return fmt.Errorf("repo: neither root nor another role leads to %s: %w", roleText(role), tuf.ErrUntrusted)
+			return fmt.Errorf("repo: neither the root nor another role delegates to %s: %w", roleText(role), tuf.ErrUntrusted)
 		}
 		for _, lead := range leads {
 			var way []string
@@ -460,7 +460,7 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 				return err
 			}
 			if bins > uint64(len(names)) {
-				return fmt.Errorf("repo: %s: %d of its %d hash bins are there: %w", roleText(role), len(names), bins, tuf.ErrMismatch)
+				return fmt.Errorf("repo: %s: %d of its %d hash bins exist: %w", roleText(role), len(names), bins, tuf.ErrMismatch)
 			}
 			for _, name := range names {
 				if n.fresh[name] == nil {
@@ -474,8 +474,8 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 	return nil
 }
 
-// editions are the repository as it is and as it will be, with who leads to the
-// new roles read from the roles themselves.
+// editions returns the repository before and after publication, with the delegators of
+// the new roles read from the roles themselves.
 func (n *publication) editions(ctx context.Context) (before, after *edition, err error) {
 	tx := n.repo.newTx(ctx, n.present)
 	tx.root = rootOf(n.root)
@@ -504,12 +504,12 @@ func (n *publication) editions(ctx context.Context) (before, after *edition, err
 	return before, after, nil
 }
 
-// leadsElsewhere reports whether a new role delegates otherwise than the
-// published one, in whatever way.
+// leadsElsewhere reports whether the delegations of a new role differ from those of the
+// published one.
 func (n *publication) leadsElsewhere(before *edition, role string) bool {
 	was, err := before.open(role)
 	if err != nil || was == nil {
-		return true // it was not there, or stood elsewhere
+		return true // it did not exist, or had another delegator
 	}
 	return string(member(was.doc, "delegations")) != string(member(n.fresh[role].signed, "delegations"))
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// heal checks that clients of the fork follow the signed root.
+// heal checks that clients of the fork accept the signed root.
 func (n *publication) heal(d *Draft) error {
 	if n.newRoot == nil {
 		return nil
@@ -32,9 +32,9 @@ func (n *publication) heal(d *Draft) error {
 	return nil
 }
 
-// numbers refuses a version whose number another list of the party has given since
-// the draft was staged. What a draft leaves out because compromised keys signed it
-// counts for nothing.
+// numbers refuses a sequence number that another list of the party has assigned to
+// another version since the draft was staged. Files signed by compromised keys, which a
+// draft leaves out, do not count.
 func (n *publication) numbers(ctx context.Context) error {
 	if n.present.under == nil || len(n.compromised) > 0 {
 		return nil
@@ -79,7 +79,7 @@ func (tx *Tx) checkNumbers(party string, f *draftFile) error {
 		}
 		for _, x := range indexes {
 			if x.highest[rel.Product] >= rel.Sequence {
-				return fmt.Errorf("repo: %s: %w: %w: number %d of product %s was given to another version since; stage the release again",
+				return fmt.Errorf("repo: %s: %w: %w: number %d of product %s has since been assigned to another version; stage the release again",
 					text.Name(path.String()), ErrStale, ErrSequence, rel.Sequence, text.Name(rel.Product))
 			}
 		}
@@ -87,8 +87,8 @@ func (tx *Tx) checkNumbers(party string, f *draftFile) error {
 	return nil
 }
 
-// checkStatements verifies the draft's statements against what will be
-// published. One that approves what clients may install must be about that.
+// checkStatements verifies the draft's statements against the state after publication.
+// A review must refer to a target that clients may then install.
 func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, get tuf.Fetch) error {
 	for _, name := range slices.Sorted(maps.Keys(n.statements)) {
 		s := n.statements[name]
@@ -97,13 +97,13 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 			return err
 		}
 		subject, by := s.claim.Subject, s.claim.Reviewer
-		if err := n.unsaid(ctx, s, data); err != nil {
+		if err := n.checkUnpublished(ctx, s, data); err != nil {
 			return err
 		}
-		if number := s.number(); number > 1 { // readers count from 1 until there is none
+		if number := s.number(); number > 1 { // readers count from 1 to the first absent number
 			before := statementName(subject, by.Role, number-1)
 			if _, err := n.repo.storage.Read(ctx, before); err != nil && n.statements[before] == nil {
-				return fmt.Errorf("repo: %s: the statement before it: %w", roleText(name), err)
+				return fmt.Errorf("repo: %s: previous statement: %w", roleText(name), err)
 			}
 		}
 		if s.claim.Kind == proof.ReviewType {
@@ -121,9 +121,9 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 	return nil
 }
 
-// unsaid refuses a statement in whose place another one is published: the same one
-// with other signatures, or another word of the role.
-func (n *publication) unsaid(ctx context.Context, s *statement, data []byte) error {
+// checkUnpublished refuses a statement whose number is already published: the same
+// statement with other signatures, or another statement of the role.
+func (n *publication) checkUnpublished(ctx context.Context, s *statement, data []byte) error {
 	name := s.file.role
 	var there struct {
 		Payload []byte `json:"payload"`
@@ -137,7 +137,7 @@ func (n *publication) unsaid(ctx context.Context, s *statement, data []byte) err
 	case json.Unmarshal(have, &there) == nil && bytes.Equal(there.Payload, s.payload):
 		return fmt.Errorf("repo: %s: %w, with other signatures", roleText(name), ErrPublished)
 	}
-	return fmt.Errorf("repo: %w: the role has said something else already in %s", ErrStale, roleText(name))
+	return fmt.Errorf("repo: %w: the role has published another statement as %s", ErrStale, roleText(name))
 }
 
 func (n *publication) writeStatements(ctx context.Context) error {
@@ -153,37 +153,37 @@ func (n *publication) writeStatements(ctx context.Context) error {
 	return nil
 }
 
-// takeRecovery checks a draft's recovery, and with it its root.
+// takeRecovery checks a draft's recovery and its root.
 func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	f, root := d.recovery, d.files["root"]
 	if root == nil && len(d.files)+len(d.statements) > 0 {
 		return fmt.Errorf("repo: %s without a root is published by itself", recoveryRole)
 	}
-	says, err := readRecovery(f)
+	stated, err := readRecovery(f)
 	if err != nil {
 		return err
 	}
-	var tip *tuf.Root
+	var before *tuf.Root
 	if root != nil {
-		tip, err = n.present.chain.recoverable(says.Tip.Version)
+		before, err = n.present.chain.recoverable(stated.Tip.Version)
 	} else {
-		tip, _, err = n.present.chain.recovery(says.Tip.Version)
+		before, _, err = n.present.chain.recovery(stated.Tip.Version)
 	}
 	if err != nil {
 		return err
 	}
-	have, err := recoveryIn(ctx, n.repo.storage, tip)
+	have, err := recoveryIn(ctx, n.repo.storage, before)
 	if err != nil {
 		return err
 	}
 	if err := have.follows(f); err != nil {
 		return err
 	}
-	next := recoveryFiles{tip: tip, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}, over: have.data}
+	next := recoveryFiles{before: before, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}, over: have.data}
 	if root != nil {
 		next.data[1] = root.bytes()
 	}
-	if next.rec, err = tip.Recovery(next.data[0], next.data[1], n.repo.now()); err != nil {
+	if next.rec, err = before.Recovery(next.data[0], next.data[1], n.repo.now()); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	n.recovery = &next
@@ -195,11 +195,11 @@ func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	return nil
 }
 
-// targets refuses a draft that lists a target whose file is not in the storage:
-// Prune removes files that no published role lists, and a draft may have waited for
-// longer than [PruneOptions].Drafts. Only what the draft lists anew is looked for. A
-// draft that replaces what compromised keys signed is published all the same: whatever
-// the attacker removed from the storage must not keep the honest lists back.
+// targets refuses a draft that lists a target whose file is missing in the storage:
+// Prune may have removed it if the draft waited longer than [PruneOptions].Drafts. Only
+// newly listed targets are checked. A draft that replaces files signed by compromised
+// keys is exempt: files that the attacker removed must not block publication of the
+// honest lists.
 func (n *publication) targets(ctx context.Context) error {
 	if len(n.compromised) > 0 {
 		return nil
@@ -230,8 +230,8 @@ func (n *publication) targets(ctx context.Context) error {
 			case err == nil:
 				file.Close()
 			case errors.Is(err, fs.ErrNotExist):
-				return fmt.Errorf("repo: %s v%d: %w: %s is not in the storage any more: %w; stage the draft again, which writes it", roleText(role), f.version, ErrStale, text.Name(name), err)
-			case !errors.Is(err, tuf.ErrTooLarge): // it is there, but too large for a Storage that is no Source
+				return fmt.Errorf("repo: %s v%d: %w: %s is no longer in the storage: %w; stage the draft again, which writes it", roleText(role), f.version, ErrStale, text.Name(name), err)
+			case !errors.Is(err, tuf.ErrTooLarge): // it exists, but is too large for a Storage that is not a Source
 				return fmt.Errorf("repo: %s: %w", text.Name(name), err)
 			}
 		}
@@ -239,8 +239,8 @@ func (n *publication) targets(ctx context.Context) error {
 	return nil
 }
 
-// targetsNow is what the published version of a role lists, by path; nothing where
-// there is none, or none that can be opened.
+// targetsNow returns the targets of the published version of a role, by path; nil if
+// the role does not exist or can't be opened.
 func (n *publication) targetsNow(ctx context.Context, role string) (map[string]wire.Value, error) {
 	if n.present.listed(role) == 0 {
 		return nil, nil

@@ -4,28 +4,28 @@ import (
 	"context"
 )
 
-// StageRecovery makes the draft of a recovery: of the next root, as fn says it,
-// of what must be signed anew under its keys, and of the statement by which the
-// recovery organisations of the present charter name exactly this root; see
-// [tuf.RecoveryRule]. The statement must be signed by them, the new root by its
-// own parties alone.
+// StageRecovery makes the draft of a recovery: the next root as fn edits it, the
+// content that must be signed again under its keys, and the statement with which the
+// recovery organisations of the current charter name this root; see [tuf.RecoveryRule].
+// The organisations must sign the statement, and the parties of the new root must sign
+// that root.
 //
-// Publish puts root and statement under metadata/recovery/, where clients look
-// only when their root has come to its end, and goes on with content under the
-// new root. They follow after the wait that the charter asks for, unless somebody
-// publishes an ordinary next root before. Where there is one the error, of Publish
-// too, wraps [ErrStale].
+// Publish writes root and statement to metadata/recovery/ and continues with content
+// under the new root. Clients look there only if their root has no regular successor,
+// and accept the recovery root after the waiting period of the charter, unless a
+// regular next root is published before. If one exists, the error, also of Publish,
+// wraps [ErrStale].
 func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*Tx) error) (_ *Draft, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tip, err := p.chain.recoverable(how.After)
+	before, err := p.chain.recoverable(how.After)
 	if err != nil {
 		return nil, err
 	}
-	p.root = tip
+	p.root = before
 	tx := r.newTx(ctx, p)
 	tx.recovering = &how
 	if err := fn(tx); err != nil {
@@ -34,23 +34,23 @@ func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*
 	return r.stage(ctx, tx, nil)
 }
 
-// RenewRecovery makes the draft of another statement for a recovery that is
-// published: a statement has its day, and after it nobody follows it any more
-// who has not waited yet. It takes the recovery keys again. Clients that wait
-// begin anew.
+// RenewRecovery makes the draft of a new statement for a published recovery. A
+// statement expires; clients that have not completed the wait will not accept it
+// afterwards. The recovery keys must sign again, and waiting clients restart the
+// waiting period.
 func (r *Repo) RenewRecovery(ctx context.Context, how RecoveryOptions) (_ *Draft, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tip, next, err := p.chain.recovery(how.After)
+	before, next, err := p.chain.recovery(how.After)
 	if err != nil {
 		return nil, err
 	}
 	d := newDraft()
 	d.repo, d.staged = r, r
-	if d.recovery, err = r.newRecovery(ctx, tip, recoveredRoot{next.Version(), next.SHA256()}, how.Reason); err != nil {
+	if d.recovery, err = r.newRecovery(ctx, before, recoveredRoot{next.Version(), next.SHA256()}, how.Reason); err != nil {
 		return nil, err
 	}
 	_, err = r.signDraft(ctx, p, d, d.parts(), r.cfg.Signers, true, false)

@@ -217,7 +217,7 @@ func (w *world) goesOn(first []byte, root int64) {
 		}
 		noErr(t, repo.New(mirror, w.config()).Clone(t.Context(), storage.SourceOf(w.store), pin))
 		report, err = r.Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(mirror)})
-		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, which the repository has gone on with") {
+		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, in use by the repository") {
 			t.Fatal(report)
 		}
 	}
@@ -240,7 +240,7 @@ func (w *world) goesOn(first []byte, root int64) {
 	}
 	status, err := r.Status(t.Context(), w.now)
 	noErr(t, err)
-	if says := status.String(); !strings.Contains(says, "the statement of the recovery from root v1 is void") || status.Unfinished {
+	if says := status.String(); !strings.Contains(says, "the statement of the recovery from root v1 expires") || status.Unfinished {
 		t.Error(says)
 	}
 	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
@@ -271,11 +271,11 @@ func TestRecoveryRefused(t *testing.T) {
 		err  error
 		want string
 	}{
-		"nothing new":      {stage(nil, why, func(*repo.Tx) error { return nil }), "says something new"},
+		"nothing new":      {stage(nil, why, func(*repo.Tx) error { return nil }), "needs a changed root"},
 		"no reason":        {stage(nil, repo.RecoveryOptions{}, w.lost), "needs a reason"},
 		"no such root":     {stage(nil, repo.RecoveryOptions{Reason: "x", After: 2}, w.lost), "there is no root v2"},
 		"below zero":       {stage(nil, repo.RecoveryOptions{Reason: "x", After: -1}, w.lost), "there is no root v-1"},
-		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "void before anybody has waited 14 days"},
+		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "expires before the waiting period of 14 days ends"},
 		"the caller's":     {stage(nil, why, func(*repo.Tx) error { return errKilled }), errKilled.Error()},
 		"against the rule": {stage(nil, why, func(tx *repo.Tx) error { tx.Root().Classes[0].Prefix = "a b/"; return nil }), "H"},
 	} {
@@ -402,7 +402,7 @@ func TestRecoveryVetoed(t *testing.T) {
 	// It is seen, here and from elsewhere.
 	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
 		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(w.store)})
-		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, which nothing has followed yet") {
+		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, not in use yet") {
 			t.Error(report)
 		}
 	}

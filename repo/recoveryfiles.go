@@ -13,27 +13,27 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// recoveryFiles are a recovery statement for a root, with the root it names, as
-// far as a place has them.
+// recoveryFiles is a recovery statement for a root and the root that it names, as far
+// as a storage or mirror has them.
 type recoveryFiles struct {
-	tip   *tuf.Root
-	names [2]string // of the statement, of the root
-	data  [2][]byte
-	rec   *tuf.Recovery
-	// Of what lies in a storage: the counter of the statement, also of one whose root
-	// was replaced by somebody who was killed before he came to the statement.
+	before *tuf.Root
+	names  [2]string // of the statement, of the root
+	data   [2][]byte
+	rec    *tuf.Recovery
+	// counter of the statement in a storage, also if an interrupted replacement left a
+	// root that does not match the statement.
 	counter int64
-	over    [2][]byte // of what will be written: what was there when that was decided
+	over    [2][]byte // the files to replace, as read when the replacement was decided
 }
 
-// root is the one that the statement names. Whoever looks at a repository, and
-// does not live by it, need not wait.
+// root opens the root that the statement names. The waiting period applies to clients
+// only, not to checks of a repository.
 func (f *recoveryFiles) root() (*tuf.Root, error) {
 	rule := f.rec.Rule()
 	return f.rec.Accept(tuf.Wait{Statement: f.rec.ID(), Held: rule.Hold, Ticks: rule.MinTicks})
 }
 
-// put writes a recovery over what was there, the statement after the root that it names.
+// put replaces a recovery; it writes the root before the statement that names it.
 func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
 	for _, i := range []int{1, 0} {
 		if bytes.Equal(f.over[i], f.data[i]) {
@@ -46,16 +46,16 @@ func (f *recoveryFiles) put(ctx context.Context, s Storage) error {
 	return nil
 }
 
-// follows reports whether a draft's statement was made after this one, or is this one.
+// follows checks that a draft's statement was made after this one, or is this one.
 func (f *recoveryFiles) follows(statement *draftFile) error {
 	if f.counter != statement.base && !bytes.Equal(f.data[0], statement.bytes()) {
-		return fmt.Errorf("repo: %w: %s v%d is published, the draft follows v%d", ErrStale, recoveryRole, f.counter, statement.base)
+		return fmt.Errorf("repo: %w: %s v%d is published, the draft replaces v%d", ErrStale, recoveryRole, f.counter, statement.base)
 	}
 	return nil
 }
 
-// recoveryOf reads what lies ready for the case that root gets no ordinary
-// successor. rec is nil where there is nothing.
+// recoveryOf reads the recovery that is prepared in case root gets no regular
+// successor. rec is nil if there is none.
 func recoveryOf(ctx context.Context, src storage.Source, root *tuf.Root) (f recoveryFiles, err error) {
 	f, ok := recoveryAfter(root)
 	if !ok {
@@ -72,10 +72,10 @@ func recoveryOf(ctx context.Context, src storage.Source, root *tuf.Root) (f reco
 	return f, err
 }
 
-// recoveryIn reads whatever lies in a storage where a recovery after tip would:
-// rec is nil where it is none.
-func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles, err error) {
-	f, ok := recoveryAfter(tip)
+// recoveryIn reads the files at the location of a recovery that follows before. rec is nil if
+// they are not a valid recovery.
+func recoveryIn(ctx context.Context, s Storage, before *tuf.Root) (f recoveryFiles, err error) {
+	f, ok := recoveryAfter(before)
 	if !ok {
 		return f, nil
 	}
@@ -86,11 +86,11 @@ func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles,
 			return f, err
 		}
 	}
-	f.rec, _ = tip.Recovery(f.data[0], f.data[1], longAgo)
-	rule := tip.Charter().Recovery()
+	f.rec, _ = before.Recovery(f.data[0], f.data[1], longAgo)
+	rule := before.Charter().Recovery()
 	keys := map[string]tuf.Key{}
 	for _, o := range rule.Orgs {
-		maps.Copy(keys, tip.Keys(o.KeyIDs))
+		maps.Copy(keys, before.Keys(o.KeyIDs))
 	}
 	if e, err := openEnvelope(f.data[0]); err == nil && e.typ == recoveryType && e.signers(keys) >= rule.Threshold {
 		f.counter = e.version
@@ -98,7 +98,7 @@ func recoveryIn(ctx context.Context, s Storage, tip *tuf.Root) (f recoveryFiles,
 	return f, nil
 }
 
-// readRecovery reads what a statement names.
+// readRecovery reads the signed part of a statement.
 func readRecovery(f *draftFile) (s recoveryStatement, err error) {
 	for _, x := range []struct {
 		member string
@@ -123,9 +123,10 @@ type recoveredRoot struct {
 	SHA256  string `json:"sha256"`
 }
 
-// recoveryAfter is where a recovery after root lies; false: its charter has none.
+// recoveryAfter returns the names of a recovery after root; false if its charter allows
+// none.
 func recoveryAfter(root *tuf.Root) (f recoveryFiles, ok bool) {
-	f.tip = root
+	f.before = root
 	if root.Charter() == nil || root.Charter().Recovery() == nil {
 		return f, false
 	}
@@ -134,7 +135,7 @@ func recoveryAfter(root *tuf.Root) (f recoveryFiles, ok bool) {
 	return f, true
 }
 
-// recoveryStatement is the signed part of a statement.
+// recoveryStatement is the signed part of a recovery statement.
 type recoveryStatement struct {
 	Type        string        `json:"_type"`
 	SpecVersion string        `json:"spec_version"`

@@ -12,54 +12,54 @@ import (
 
 // stageRecovery adds the statement for the draft's root.
 func (tx *Tx) stageRecovery(d *Draft) error {
-	tip, root := tx.present.root, d.files["root"]
+	prev, root := tx.present.root, d.files["root"]
 	if root == nil {
-		return errors.New("repo: a recovery needs a root that says something new: whose keys sign it")
+		return errors.New("repo: a recovery needs a changed root, with the keys that sign it")
 	}
-	// Judged before anybody is asked for a signature.
-	proposal, err := tip.Propose(root.bytes())
+	// Checked before any signature is requested.
+	proposal, err := prev.Propose(root.bytes())
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	if proposal.Charter().Epoch() == tip.Charter().Epoch() {
-		return fmt.Errorf("repo: a recovery brings new timestamp and snapshot keys: %w", tuf.ErrCharter)
+	if proposal.Charter().Epoch() == prev.Charter().Epoch() {
+		return fmt.Errorf("repo: a recovery needs new timestamp and snapshot keys: %w", tuf.ErrCharter)
 	}
-	d.recovery, err = tx.repo.newRecovery(tx.ctx, tip, recoveredRoot{root.version, sum256(root.signed)}, tx.recovering.Reason)
+	d.recovery, err = tx.repo.newRecovery(tx.ctx, prev, recoveredRoot{root.version, sum256(root.signed)}, tx.recovering.Reason)
 	return err
 }
 
-func (r *Repo) newRecovery(ctx context.Context, tip *tuf.Root, next recoveredRoot, reason string) (*draftFile, error) {
-	rule := tip.Charter().Recovery()
+func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRoot, reason string) (*draftFile, error) {
+	rule := prev.Charter().Recovery()
 	if rule == nil {
-		return nil, fmt.Errorf("repo: root v%d: its charter has no recovery: %w", tip.Version(), tuf.ErrCharter)
+		return nil, fmt.Errorf("repo: root v%d: its charter has no recovery rule: %w", prev.Version(), tuf.ErrCharter)
 	}
 	if reason == "" {
 		return nil, errors.New("repo: a recovery needs a reason")
 	}
 	lasts := r.cfg.Expiry.Recovery
 	if lasts <= rule.Hold {
-		return nil, fmt.Errorf("repo: a recovery statement for %s is void before anybody has waited %s: see Expiry.Recovery", inWords(lasts), inWords(rule.Hold))
+		return nil, fmt.Errorf("repo: a recovery statement that is valid for %s expires before the waiting period of %s ends: see Expiry.Recovery", inWords(lasts), inWords(rule.Hold))
 	}
-	have, err := recoveryIn(ctx, r.storage, tip) // junk is replaced
+	have, err := recoveryIn(ctx, r.storage, prev) // an invalid file is replaced
 	if err != nil {
 		return nil, err
 	}
 	base := have.counter
-	b, err := r.loadBook(ctx, tip.Charter().RepoID())
+	b, err := r.loadBook(ctx, prev.Charter().RepoID())
 	if err != nil {
 		return nil, err
 	}
 	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), stamp(r.now().Add(lasts)),
-		tip.Charter().RepoID(), recoveredRoot{tip.Version(), tip.SHA256()}, next, reason})
+		prev.Charter().RepoID(), recoveredRoot{prev.Version(), prev.SHA256()}, next, reason})
 	if err != nil {
 		return nil, err
 	}
-	if len(signed) > tuf.MaxRecoveryStatement/2 { // the rest is for signatures
-		return nil, fmt.Errorf("repo: %s: %w: %d bytes, at most %d: a shorter reason will do", recoveryRole, tuf.ErrTooLarge, len(signed), tuf.MaxRecoveryStatement/2)
+	if len(signed) > tuf.MaxRecoveryStatement/2 { // the other half is for signatures
+		return nil, fmt.Errorf("repo: %s: %w: %d bytes, at most %d: shorten the reason", recoveryRole, tuf.ErrTooLarge, len(signed), tuf.MaxRecoveryStatement/2)
 	}
 	keys, orgs := need{"the recovery keys", map[string]tuf.Key{}, rule.Threshold, nil}, map[string]string{}
 	for _, o := range rule.Orgs {
-		for id, k := range tip.Keys(o.KeyIDs) {
+		for id, k := range prev.Keys(o.KeyIDs) {
 			keys.Keys[id], orgs[id] = k, o.Name
 		}
 	}

@@ -8,15 +8,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Renew is the operator's daily job, with the keys at hand, the online ones at
-// least: it signs a new timestamp; a new snapshot where the present one has less
-// than half of its time left; and, likewise, each party's roles, holds and
-// targets.json for which the keys are at hand. What other keys must sign stays as
-// it is, and [Repo.Status] says so; a reviewer who has no online keys renews his
-// own with [Repo.Stage] and [Tx.Renew].
+// Renew is the operator's daily task. With the configured signers it signs a new
+// timestamp; a new snapshot if less than half of its lifetime is left; and by the same
+// rule each role, hold and targets.json whose keys are available. It does not change
+// roles that need other keys; [Repo.Status] reports them. A reviewer without online
+// keys renews the reviewer's roles with [Repo.Stage] and [Tx.Renew].
 //
-// It also ends a publish that was cut off between a new root and its content. A
-// root is not renewed: that takes all parties.
+// Renew also completes a publish that was interrupted between a new root and its
+// content. It does not renew the root, which all parties must sign.
 func (r *Repo) Renew(ctx context.Context) (err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -40,7 +39,7 @@ func (r *Repo) Renew(ctx context.Context) (err error) {
 	return next.finish(ctx)
 }
 
-// renewed signs anew the roles whose time has come and whose keys are at hand.
+// renewed signs the roles that are due and whose keys are available.
 func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 	tx := r.newTx(ctx, p)
 	notOurs := func(x named) bool { return !r.atHand(x.need()) }
@@ -56,7 +55,8 @@ func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 			l, err = tx.editBelow(l, x.role)
 		}
 		if err == nil {
-			// Hash bins go with their list; what others may sign is looked at by itself.
+			// Hash bins are renewed with their list; products with keys of their own
+			// are checked separately.
 			l.renewed = l.delegations != nil && l.delegations.SuccinctRoles != nil
 		}
 		return err

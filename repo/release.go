@@ -12,24 +12,24 @@ import (
 )
 
 var (
-	// ErrReleased: other bytes are listed already for the same product, version,
-	// channel and platform. Remove those first, or give the release another version.
+	// ErrReleased: other bytes are already listed for the same product, version,
+	// channel and platform. Remove those first, or change the version of the release.
 	ErrReleased = errors.New("released already with other bytes")
-	// ErrSequence: a sequence number that is not the one to be given next, or a role
-	// that states a lower highest number than before.
+	// ErrSequence: a sequence number is not the next one, or a role states a lower
+	// highest number than before.
 	ErrSequence = errors.New("sequence number out of order")
 )
 
-// The sequence number of a release counts the versions of a product, for auditors.
-// The highest one that was ever given stands in the list that has the release: the
-// party's role, or the product below it whose team signs alone. What counts is the
-// maximum over all lists of all roles of the party, whatever their class, so that a
-// product in two classes has one counter, and a fresh handle elsewhere goes on from
-// what is published. Lists of earlier versions of this package have no such member;
-// there the highest number that is listed counts. What other parties list does not
-// count: they could exhaust the numbers.
+// The sequence number of a release counts the versions of a product, for auditors. The
+// list with the release states the highest number assigned so far: the party's role, or
+// the product below it. The effective value is the maximum over all lists of all roles
+// of the party, in every class. A product in two classes therefore has one counter, and
+// a handle without local state continues from the published numbers. For lists by
+// earlier versions of this package, which lack the member, it is the highest listed
+// number. Numbers of other parties do not count, since those parties could exhaust the
+// range.
 
-// index returns the releases that the tree of a role lists within tx.
+// index returns the releases in the tree of a role within tx.
 func (tx *Tx) index(role string) (*releaseIndex, error) {
 	if x := tx.indexes[role]; x != nil {
 		return x, nil
@@ -48,12 +48,12 @@ func (tx *Tx) index(role string) (*releaseIndex, error) {
 	return x, nil
 }
 
-// givesNumbers reports whether a party gives its releases sequence numbers: a
-// reviewer lists those that others gave.
+// givesNumbers reports whether a party assigns sequence numbers to its releases; a
+// reviewer lists releases with the numbers of others.
 func (r *Repo) givesNumbers(party string) bool { return party != "" && party != r.cfg.Review }
 
-// dropped notes that a list of a role's tree no longer has an entry. Its number
-// stays given: lists of earlier versions of this package do not say so yet.
+// dropped records that a list in a role's tree no longer has an entry. Its number stays
+// assigned, which lists by earlier versions of this package do not state yet.
 func (tx *Tx) dropped(role string, l *listing, target string, v wire.Value) error {
 	rel, ok := releaseOf(v)
 	if !ok {
@@ -72,8 +72,7 @@ func (tx *Tx) dropped(role string, l *listing, target string, v wire.Value) erro
 	return nil
 }
 
-// indexesOf returns what all roles of a party list of releases, by role, in the
-// charter's order.
+// indexesOf returns the releases in each role of a party, in the charter's order.
 func (tx *Tx) indexesOf(party string) (out []*releaseIndex, err error) {
 	for _, c := range tx.layout().Classes {
 		for _, role := range c.Roles {
@@ -90,10 +89,10 @@ func (tx *Tx) indexesOf(party string) (out []*releaseIndex, err error) {
 	return out, nil
 }
 
-// number gives a release its sequence number, and judges all of its fields.
+// number assigns a release its sequence number and checks all of its fields.
 func (tx *Tx) number(party string, rel *tuf.Release) error {
 	given := rel.Sequence
-	rel.Sequence = 1 // whatever it will be, it will be a good one
+	rel.Sequence = 1 // a placeholder; the assigned number is always valid
 	if err := rel.Check(); err != nil {
 		return err
 	}
@@ -117,15 +116,15 @@ func (tx *Tx) number(party string, rel *tuf.Release) error {
 	}
 	switch {
 	case rel.Sequence > maxSequence:
-		return fmt.Errorf("%w: product %s has number %d, the last there is", ErrSequence, text.Name(rel.Product), highest)
+		return fmt.Errorf("%w: product %s has reached the highest number %d", ErrSequence, text.Name(rel.Product), highest)
 	case given != 0 && given != rel.Sequence:
 		return fmt.Errorf("%w: version %s of product %s gets number %d, not %d; leave the number 0", ErrSequence, text.Name(rel.Version), text.Name(rel.Product), rel.Sequence, given)
 	}
 	return nil
 }
 
-// sameBytes refuses a release that the party lists with other bytes: for machines
-// that have those the version is installed, so they would never get these.
+// sameBytes refuses a release if the party lists it with other bytes: machines that
+// installed those have the version already, so they would never install these.
 func (tx *Tx) sameBytes(party, target string, rel *tuf.Release, sha256 string) error {
 	indexes, err := tx.indexesOf(party)
 	if err != nil {
@@ -143,14 +142,14 @@ func (tx *Tx) sameBytes(party, target string, rel *tuf.Release, sha256 string) e
 	return nil
 }
 
-// list lists an entry in roles of one party, with the highest number given.
+// list lists an entry in roles of one party and records the highest assigned number.
 func (tx *Tx) list(roles []string, target string, v wire.Value) error {
 	rel, isRelease := releaseOf(v)
 	for _, role := range roles {
 		if have, err := tx.find(role, target); err != nil {
 			return err
 		} else if string(have) == string(v) {
-			continue // nothing changes
+			continue // unchanged
 		}
 		if err := tx.put(role, target, v); err != nil {
 			return err

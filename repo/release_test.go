@@ -214,7 +214,7 @@ func TestSequenceNeverBack(t *testing.T) {
 			}
 		}))
 		wantErr(t, back.Sign(t.Context(), w.signer("vendor-release")), repo.ErrSequence)
-		if lines := w.lines(back); !strings.Contains(strings.Join(lines, "\n"), "gives sequence numbers AGAIN") {
+		if lines := w.lines(back); !strings.Contains(strings.Join(lines, "\n"), "REUSES sequence numbers") {
 			t.Errorf("%s: the diff does not tell of it:\n%s", name, strings.Join(lines, "\n"))
 		}
 		noErr(t, d.Sign(t.Context(), w.signer("vendor-release")))

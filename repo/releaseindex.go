@@ -8,13 +8,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// releaseIndex is what a role lists of releases, itself and in its products.
+// releaseIndex holds the releases that a role and its products list.
 type releaseIndex struct {
 	versions map[productVersion]map[string]listedRelease // by path
-	highest  map[string]int64                            // number ever given, by product
+	highest  map[string]int64                            // highest assigned number, by product
 }
 
-// add notes what is listed under a path from now on. The nil index notes nothing.
+// add records an entry that is now listed under a path. A nil index ignores it.
 func (x *releaseIndex) add(target string, v wire.Value) {
 	rel, ok := releaseOf(v)
 	if x == nil || !ok {
@@ -35,7 +35,7 @@ func (x *releaseIndex) add(target string, v wire.Value) {
 	x.versions[name][target] = listedRelease{rel, strings.ToLower(e.sha256), e.length, v}
 }
 
-// addList notes what a list says, see Tx.eachIn.
+// addList records the releases of a list, see Tx.eachIn.
 func (x *releaseIndex) addList(l *listing) error {
 	highest, err := l.sequences()
 	if err != nil {
@@ -48,24 +48,24 @@ func (x *releaseIndex) addList(l *listing) error {
 		x.add(target, v)
 	}
 	if l.bits() > 0 {
-		return fs.SkipDir // bins hold no releases
+		return fs.SkipDir // bins contain no releases
 	}
 	return nil
 }
 
-// productVersion names a version of a product; the version as Version.String has
-// it, which is the same for versions that compare equal.
+// productVersion identifies a version of a product. version is in the form of
+// Version.String, which is equal for versions that compare equal.
 type productVersion struct{ product, version string }
 
-// nameOf is false for a version that does not parse, which earlier versions of this
-// package listed.
+// nameOf returns false for a version that does not parse, which earlier versions of
+// this package listed.
 func nameOf(product, version string) (productVersion, bool) {
 	v, err := tuf.ParseVersion(version)
 	return productVersion{product, v.String()}, err == nil
 }
 
-// sameVersion reports whether two versions are one. What is no version is the same
-// as itself.
+// sameVersion reports whether two versions compare equal. Versions that do not parse
+// are compared as strings.
 func sameVersion(a, b string) bool {
 	x, err := tuf.ParseVersion(a)
 	y, err2 := tuf.ParseVersion(b)
@@ -75,8 +75,8 @@ func sameVersion(a, b string) bool {
 	return x.Compare(y) == 0
 }
 
-// lowerVersion reports whether the first version is below the second. One that does not
-// parse, which earlier versions of this package listed, is neither.
+// lowerVersion reports whether a is below b. It is false if one does not parse, which
+// earlier versions of this package listed.
 func lowerVersion(a, b string) bool {
 	x, err1 := tuf.ParseVersion(a)
 	y, err2 := tuf.ParseVersion(b)

@@ -10,23 +10,21 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Repo is a handle on a repository. It keeps nothing in memory between calls;
-// any number of handles and processes may work on one Storage. Its methods may
-// be called by several goroutines.
+// Repo is a handle on a repository. It caches no metadata between calls; any number of
+// handles and processes may use one Storage. Its methods are safe for concurrent use.
 type Repo struct {
 	storage storage.Storage
 	ledger  Ledger
 	pinned  *pinned
 	cfg     Config
-	heals   [][]byte // the roots of a fork that the draft at hand heals; nil: none
+	heals   [][]byte // the roots of the fork that the current draft heals; nil: none
 }
 
-// with is the handle on another storage.
+// with returns the handle with another storage.
 func (r *Repo) with(s storage.Storage) *Repo { return &Repo{s, r.ledger, r.pinned, r.cfg, r.heals} }
 
-// New returns a handle on the repository in a Storage, which may still be empty:
-// then the first Update or Stage must say who the parties are. cfg may be nil
-// and is copied.
+// New returns a handle on the repository in a Storage. If the storage is empty, the
+// first Update or Stage must define the parties. cfg may be nil and is copied.
 func New(storage storage.Storage, cfg *Config) *Repo {
 	r := &Repo{storage: storage, pinned: &pinned{}}
 	if cfg != nil {
@@ -60,7 +58,7 @@ func New(storage storage.Storage, cfg *Config) *Repo {
 	return r
 }
 
-// now is the time in whole seconds: some clients refuse fractions.
+// now is the time in whole seconds, because some clients refuse fractions.
 func (r *Repo) now() time.Time { return r.cfg.Now().UTC().Truncate(time.Second) }
 
 // pinned is Config.Pin, opened once.
@@ -70,12 +68,13 @@ type pinned struct {
 	err  error
 }
 
-// publishTolerance is how far ahead signed_at of a root that is published may be.
+// publishTolerance is how far signed_at of a root may be ahead of the clock when the
+// root is published.
 const publishTolerance = 5 * time.Minute
 
-// judge is how metadata is opened. Snapshots of earlier versions list no lengths;
-// the next snapshot does, so files of any allowed size are read here.
-func (r *Repo) judge() *tuf.Options {
+// tufOptions returns the options to open metadata. Snapshots of earlier versions list
+// no lengths; the next snapshot does, so files of any permitted size are read here.
+func (r *Repo) tufOptions() *tuf.Options {
 	o := &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback}
 	o.Limits.Unlisted = o.Limits.WithDefaults().Targets
 	return o
@@ -87,9 +86,9 @@ func (r *Repo) progress(p storage.Progress) {
 	}
 }
 
-// ahead is how far signed_at of a root is ahead of this machine's clock; 0 where that
-// may be published. Clients take the date of their newest root for the present, so
-// that what ends before it has expired for them.
+// ahead returns how far signed_at of a root is ahead of this machine's clock, 0 if the
+// root may be published. Clients use the date of their newest root as a lower bound of
+// the current time, so metadata that expires before that date is expired for them.
 func (r *Repo) ahead(root before) time.Duration {
 	c := root.Charter()
 	if c == nil {
@@ -101,11 +100,11 @@ func (r *Repo) ahead(root before) time.Duration {
 	return 0
 }
 
-// oneHour is how much earlier an expiry may be than that of what it replaces.
+// oneHour is how much earlier than the replaced metadata new metadata may expire.
 const oneHour = time.Hour
 
-// Storage is [storage.Storage]: where the files of a repository are.
+// Storage is [storage.Storage]: it holds the files of a repository.
 type Storage = storage.Storage
 
-// Folder is [storage.Dir]: a repository in a directory of this machine.
+// Folder is [storage.Dir]: a repository in a directory of the file system.
 func Folder(dir string) Storage { return storage.Dir(dir) }

@@ -108,7 +108,7 @@ func TestThreeParties(t *testing.T) {
 	waiting, err := w.open().Pending(t.Context(), "audit")
 	noErr(t, err)
 	if len(waiting) != 2 || waiting[0].SHA256 != sum("agent 1") || !slices.Equal(waiting[0].ListedBy, []string{"vendor-agent"}) ||
-		waiting[1].SHA256 != sum("other") || !slices.Equal(waiting[1].ListedBy, []string{"review-agent"}) || !slices.Contains(waiting[1].Changes, "vendor-agent lists it otherwise") {
+		waiting[1].SHA256 != sum("other") || !slices.Equal(waiting[1].ListedBy, []string{"review-agent"}) || !slices.Contains(waiting[1].Changes, "vendor-agent lists it differently") {
 		t.Errorf("%+v", waiting)
 	}
 	chosen := func(tx *repo.Tx) error {

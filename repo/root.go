@@ -13,12 +13,12 @@ import (
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// Root is what the next root shall say, in the editor's words. The tool derives
-// the rest: key ids, thresholds of the root role, seq, epoch, floors, dates.
+// Root is the editable form of the next root. The package derives the rest: key ids,
+// thresholds of the root role, seq, epoch, version floors, dates.
 type Root struct {
-	RepoID    string // 32 hex digits; "" at creation: random
+	RepoID    string // 32 lower-case hex digits; "" for a new repository: random
 	Parties   []Party
-	Timestamp Keys // a change of these or of Snapshot begins a new epoch
+	Timestamp Keys // a change of the Timestamp or Snapshot keys begins a new epoch
 	Snapshot  Keys
 	Targets   Keys
 	Classes   []Class
@@ -27,49 +27,49 @@ type Root struct {
 	Probe     tuf.Probe     // zero: two operators, every 6 hours, 30 days, warn
 	Recovery  *RecoveryRule // nil: none
 
-	renew bool      // a new root is wanted although nothing changed
-	fork  *tuf.Root // one that the next root shall follow too; nil: none
+	renew bool      // make a new root even if nothing changed
+	fork  *tuf.Root // a root that the next root must also follow; nil: none
 }
 
 // Party is an organisation with its root keys.
 type Party struct {
 	Name string
 	Keys []tuf.Key
-	Min  int // how many must sign a root; 0: 1
+	Min  int // minimum number of its keys that must sign a root; 0: 1
 }
 
-// Keys are the keys of a role.
+// Keys are the keys of a role with its threshold.
 type Keys struct {
 	Keys      []tuf.Key
 	Threshold int // 0: 1
 }
 
-// Class is a part of the targets that the parties release together.
+// Class is a set of targets, by path prefix, that the parties release together.
 type Class struct {
 	Name, Prefix string
 	Roles        []ReleaseRole // one or more for each party
-	Hold         *Hold         // nil: releases of this class can't be held
-	// HashBins makes snapshots list the sha256 of the class's hash bins too, about
-	// 90 bytes for each bin. Their length is always listed.
+	Hold         *Hold         // nil: targets of this class can't be held
+	// HashBins makes snapshots list the sha256 of the class's hash bins, about 90 bytes
+	// for each bin. Their length is always listed.
 	HashBins bool
 }
 
-// Hold is the role by which a few keys stop new installs for a time.
+// Hold is the role whose keys can stop new installations for a limited time.
 type Hold struct {
 	Role string
 	Keys
-	Max time.Duration // in whole seconds: how long a hold may last
+	Max time.Duration // maximum duration of a hold, in whole seconds
 }
 
-// RecoveryRule names organisations that may together name the next root when the
-// parties no longer can; see [tuf.RecoveryRule]. Their keys have no other part.
+// RecoveryRule names organisations that may jointly name the next root if the parties
+// no longer can; see [tuf.RecoveryRule]. Recovery keys must not have another role.
 type RecoveryRule struct {
 	Orgs      []Org
 	Threshold int           // keys that must sign; 0: MinOrgs
 	MinOrgs   int           // organisations they must belong to; 0: 2
-	Hold      time.Duration // how long clients wait, in whole seconds; at least a day, 0: 14 days
-	MinTicks  int           // searches that the wait is made of; 0: 14
-	Counter   int64         // statements with a lower one are void
+	Hold      time.Duration // waiting period of clients, in whole seconds; at least a day; 0: 14 days
+	MinTicks  int           // minimum number of root checks during the wait; 0: 14
+	Counter   int64         // statements with a lower counter are invalid
 }
 
 // Org is an organisation that holds recovery keys.
@@ -84,7 +84,8 @@ type ReleaseRole struct {
 	Keys
 }
 
-// Retire moves a location to the retired ones: clients never contact its host again.
+// Retire retires a location: clients never contact its host again. The error reports an
+// unknown id.
 func (r *Root) Retire(id string) error {
 	for i, l := range r.Locations {
 		if l.ID == id {
@@ -96,7 +97,7 @@ func (r *Root) Retire(id string) error {
 	return fmt.Errorf("repo: no location %q to retire", id)
 }
 
-// before is the root that another follows: verified, or proposed itself.
+// before is the root before another: verified, or itself proposed.
 type before interface {
 	Version() int64
 	SHA256() string
@@ -106,7 +107,7 @@ type before interface {
 	RoleKeys(role string) (ids []string, threshold int)
 }
 
-// rootOf reads an editor's Root from a verified one.
+// rootOf returns the editable form of a root.
 func rootOf(r before) *Root {
 	c := r.Charter()
 	keys := func(ids []string) (out []tuf.Key) {
@@ -144,8 +145,8 @@ func rootOf(r before) *Root {
 	return out
 }
 
-// derive builds the root that follows prev (nil for the first). The second
-// result tells whether it differs from prev in more than its date.
+// derive builds the root that follows prev (nil for the first). The second result
+// reports whether it differs from prev in more than its date.
 func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time) (*metadata.Metadata[metadata.RootType], bool, error) {
 	md := metadata.Root(expires)
 	md.Signed.ConsistentSnapshot = true
@@ -189,9 +190,9 @@ func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time)
 	return md, changed, nil
 }
 
-// newCharter tells whether the charter that follows prev's says anything new.
-// again is prev's as this package writes it. It is an error where prev's says
-// what is lost on the way: a later tool's word must not go unnoticed.
+// newCharter reports whether the next charter differs from prev's. again is prev's
+// charter as this package writes it. If prev's charter has members that would be lost,
+// which only a later version of the package writes, it returns an error.
 func newCharter(prev before, again, next *charterJSON) (bool, error) {
 	md, err := metadata.Root().FromBytes(prev.Bytes())
 	if err != nil {
@@ -217,7 +218,7 @@ func newCharter(prev before, again, next *charterJSON) (bool, error) {
 		return false, err
 	}
 	if lost := missingFrom(a, b, "charter"); lost != "" {
-		return false, fmt.Errorf("repo: root v%d has a %s that this package does not know: it can't be edited", prev.Version(), lost)
+		return false, fmt.Errorf("repo: root v%d has a member %s that this version does not support: it can't be edited", prev.Version(), lost)
 	}
 	for _, renewed := range []string{"seq", "signed_at", "prev_root_sha256"} {
 		delete(a, renewed)
@@ -226,7 +227,7 @@ func newCharter(prev before, again, next *charterJSON) (bool, error) {
 	return !reflect.DeepEqual(a, c), nil
 }
 
-// missingFrom names a member of a that b does not have, "" where there is none.
+// missingFrom names a member of a that b lacks, or "".
 func missingFrom(a, b any, at string) string {
 	switch a := a.(type) {
 	case map[string]any:
@@ -268,10 +269,10 @@ func sameKeys(a, b []tuf.Key) bool {
 	return len(a) == len(b)
 }
 
-// addKeys puts keys and roles into a root. The root role is the union of the
-// parties, with the threshold of rule Q: whoever reaches it has each party's minimum.
+// addKeys adds keys and roles to a root. The root role has the keys of all parties. By
+// rule Q its threshold can only be met with each party's minimum.
 func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
-	// Said here, before anybody is asked for a signature.
+	// Checked before any signature is requested.
 	enough := func(role string, keys []tuf.Key, min int) error {
 		if len(keys) < max(min, 1) {
 			return fmt.Errorf("repo: %s has %d keys, %d must sign: %w", role, len(keys), max(min, 1), tuf.ErrCharter)
@@ -308,7 +309,7 @@ func (r *Root) addKeys(md *metadata.Metadata[metadata.RootType]) error {
 			return err
 		}
 	}
-	// A root key lies in a safe. One that also signs every day would have to come out.
+	// Root keys are kept offline. A key that also signs a daily role can't be.
 	apart := func(role string, k Keys) error {
 		if i := slices.IndexFunc(k.Keys, func(key tuf.Key) bool { return slices.Contains(root.Keys, key) }); i >= 0 {
 			return fmt.Errorf("repo: role %s: %w: %.16s is a root key", role, ErrKeyReuse, k.Keys[i].ID())

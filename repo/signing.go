@@ -9,17 +9,17 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// newSigning prepares a request for a draft against what is published.
+// newSigning prepares a request for a draft against the published state.
 func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, error) {
 	r = r.healing(d)
-	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, tip: p.root, parties: map[tuf.Key]string{}}
+	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, prev: p.root, parties: map[tuf.Key]string{}}
 	if d.recovery != nil {
-		says, err := readRecovery(d.recovery)
+		stated, err := readRecovery(d.recovery)
 		if err != nil {
 			return nil, err
 		}
-		if s.tip = p.chain.at(says.Tip.Version); s.tip == nil || s.tip.SHA256() != says.Tip.SHA256 {
-			return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d that is not published", recoveryRole, tuf.ErrMismatch, says.Tip.Version)
+		if s.prev = p.chain.at(stated.Tip.Version); s.prev == nil || s.prev.SHA256() != stated.Tip.SHA256 {
+			return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d that is not published", recoveryRole, tuf.ErrMismatch, stated.Tip.Version)
 		}
 	}
 	f := d.files["root"]
@@ -28,19 +28,19 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 		return nil, errEmpty
 	case f == nil:
 		s.layout = rootOf(p.root)
-	case s.tip != nil && f.version == s.tip.Version() && sum256(f.signed) == s.tip.SHA256():
-		s.root, s.layout = s.tip, rootOf(s.tip) // published already
+	case s.prev != nil && f.version == s.prev.Version() && sum256(f.signed) == s.prev.SHA256():
+		s.root, s.layout = s.prev, rootOf(s.prev) // already published
 	default:
-		// Checked as a client will, before anything is signed.
+		// Verified as a client would, before anything is signed.
 		var proposal *tuf.Proposal
 		var err error
-		if s.tip == nil {
-			proposal, err = tuf.ProposeFirst(f.bytes(), r.judge())
+		if s.prev == nil {
+			proposal, err = tuf.ProposeFirst(f.bytes(), r.tufOptions())
 		} else {
-			proposal, err = s.tip.Propose(f.bytes())
+			proposal, err = s.prev.Propose(f.bytes())
 		}
 		if err != nil {
-			if s.tip != nil && f.base != s.tip.Version() {
+			if s.prev != nil && f.base != s.prev.Version() {
 				err = fmt.Errorf("%w: %w", f.behindRoot(p.chain), err)
 			}
 			return nil, fmt.Errorf("repo: %w", err)
@@ -68,9 +68,9 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 	return s, s.trace()
 }
 
-// signDraft signs those of a draft's parts that the signers have a part in, once
-// the rules allow it and the ledger has recorded it. It returns how many that were.
-// fresh says that the parts were staged in this very call.
+// signDraft signs those parts of a draft for which the signers hold keys, after the
+// rules have been checked and the ledger has recorded it. It returns the number of
+// signed parts. fresh states that the parts were staged in the same call.
 func (r *Repo) signDraft(ctx context.Context, p *present, d *Draft, parts []*draftFile, signers []tuf.Signer, fresh, firstRoot bool) (int, error) {
 	if len(parts) == 0 || len(signers) == 0 && r.cfg.DualSigning == nil {
 		return 0, nil
@@ -106,7 +106,7 @@ func (r *Repo) signDraft(ctx context.Context, p *present, d *Draft, parts []*dra
 	return len(s.items), nil
 }
 
-// permit asks the rules and records what will be signed, in one durable step.
+// permit checks the rules and records the signatures, in one durable step.
 func (s *signing) permit(firstRoot bool) error {
 	p := s.tx.present
 	for _, x := range s.items {
@@ -123,14 +123,15 @@ func (s *signing) permit(firstRoot bool) error {
 		}
 		b.leaveFork(p.chain, s.fork)
 		if x := b.leaves(p.chain); x != nil && !s.endsRecovery(x) {
-			return fmt.Errorf("repo: %w: the ledger has seen the repository go on with the recovered root v%d with sha256 %s, which is not there any more; name it in Supersede to go back behind the recovery",
+			return fmt.Errorf("repo: %w: the ledger has recorded content under the recovery root v%d with sha256 %s, which is no longer there; name it in Supersede to abandon the recovery",
 				ErrRootBehind, x.Version, x.SHA256)
 		}
 		b.seeRoots(p.chain)
 		return s.check(b)
 	})
 	if errors.Is(err, ErrRootBehind) || errors.Is(err, ErrRoleBehind) {
-		// The ledger may know already what was published while this call was at work.
+		// The ledger may already contain what was published while this call was
+		// running.
 		if moved, again := s.repo.moved(s.ctx, p); again == nil && moved {
 			return fmt.Errorf("%w: %w", ErrConflict, err)
 		}
@@ -138,8 +139,8 @@ func (s *signing) permit(firstRoot bool) error {
 	return err
 }
 
-// known checks that the ledger knows the repository, and compares the chain of
-// roots with it (rule K1).
+// known checks that the ledger knows the repository, and compares the root chain with
+// it (rule K1).
 func (r *Repo) known(ctx context.Context, p *present, b *book) error {
 	if b.empty() && r.cfg.UnsafeTrustStorage {
 		roles, err := r.ownRoles(ctx, p)
@@ -156,14 +157,14 @@ func (r *Repo) known(ctx context.Context, p *present, b *book) error {
 		return fmt.Errorf("repo: %w: this machine has no record of repository %s; use or import the ledger of the party, or compare %s with another machine and call Adopt with it",
 			ErrNoLedger, p.root.Charter().RepoID(), digest)
 	}
-	a := &anchor{book: b, heals: r.heals, opt: r.judge()}
+	a := &anchor{book: b, heals: r.heals, opt: r.tufOptions()}
 	a.points = b.points()
 	return a.check(p.chain)
 }
 
-// endsRecovery reports whether the request is one that may leave the recovery that
-// the ledger has seen: it replaces the recovery by another, or ends it by a
-// regular root that its signers spelled out (rule K1).
+// endsRecovery reports whether the request may abandon the recovery that the ledger has
+// recorded: it replaces the recovery by another, or ends it by a regular root for which
+// the caller named the recovery root (rule K1).
 func (s *signing) endsRecovery(x *bookRoot) bool {
 	if s.draft == nil {
 		return s.ends
@@ -174,13 +175,13 @@ func (s *signing) endsRecovery(x *bookRoot) bool {
 // first checks the request for the first root of a repository.
 func (s *signing) first(b *book, allowed bool) error {
 	have := b.body.Root
-	if s.draft == nil { // timestamp and snapshot of a first root that is published now
+	if s.draft == nil { // timestamp and snapshot at the publication of a first root
 		pin, err := s.repo.pinRoot()
 		switch {
 		case err != nil:
 			return err
-		case have != nil && have.SHA256 == s.tip.SHA256() && !b.body.Published:
-		case have == nil && (s.repo.cfg.UnsafeTrustStorage || pin != nil && pin.SHA256() == s.tip.SHA256()):
+		case have != nil && have.SHA256 == s.prev.SHA256() && !b.body.Published:
+		case have == nil && (s.repo.cfg.UnsafeTrustStorage || pin != nil && pin.SHA256() == s.prev.SHA256()):
 		default:
 			return fmt.Errorf("repo: root v1: %w: this handle did not sign it; publish it with a handle that did, or with Config.Pin set to it", ErrNoPin)
 		}
@@ -190,18 +191,18 @@ func (s *signing) first(b *book, allowed bool) error {
 	sum := sum256(f.signed)
 	switch {
 	case have != nil && b.body.Published:
-		return fmt.Errorf("repo: %w: the ledger has seen root v%d published, the storage is empty", ErrRootBehind, have.Version)
+		return fmt.Errorf("repo: %w: the ledger has recorded root v%d as published, but the storage is empty", ErrRootBehind, have.Version)
 	case have != nil && have.SHA256 == sum:
 	case have != nil && s.draft.override.supersede != have.SHA256:
 		return fmt.Errorf("repo: root v1: %w: another first root was signed, with sha256 %s; name it in Supersede to replace it", ErrSecondContent, have.SHA256)
 	case !allowed && s.draft.staged != s.repo:
-		return fmt.Errorf("repo: root v1: %w: nothing comes before a first root, so it is signed with SignFirst and the digest that two people compared (%s)", ErrNoPin, s.draft.Digest())
+		return fmt.Errorf("repo: root v1: %w: a first root has no predecessor to verify it, so it needs SignFirst with the digest that two people compared (%s)", ErrNoPin, s.draft.Digest())
 	}
 	b.body.Root = &bookRoot{1, sum, f.bytes()}
 	return s.check(b)
 }
 
-// check asks rules K1 to K4 of each file, and records the signing.
+// check applies rules K1 to K4 to each file and records the signatures.
 func (s *signing) check(b *book) error {
 	now := s.repo.now()
 	reinstated := s.reinstated()
@@ -210,12 +211,12 @@ func (s *signing) check(b *book) error {
 		sum := sum256(f.signed)
 		r := b.keys(s.recordName(f), x.wasKeys)
 		if h := r.high(); f.role != "root" && h != nil && !s.excused(x) && (x.version < h.Version || x.version == h.Version && x.was != nil && sum256(x.was) != h.SHA256) {
-			return fmt.Errorf("repo: %s: %w: published is v%d, the ledger has seen v%d with sha256 %.16s: the storage is old, or shows another content",
+			return fmt.Errorf("repo: %s: %w: v%d is published, the ledger has recorded v%d with sha256 %.16s: the storage serves an older version or other content",
 				text.Name(f.role), ErrRoleBehind, x.version, h.Version, h.SHA256)
 		}
 		same, other := r.signedBefore(f.version, sum)
 		if !same && other != nil && x.fresh && f.role != "root" && !s.unnumbered(f) {
-			// Another process with this ledger took the number first.
+			// Another process with this ledger used the version first.
 			f.renumber(b.highest(f.role) + 1)
 			other = nil
 		}
@@ -240,7 +241,7 @@ func (s *signing) check(b *book) error {
 	return nil
 }
 
-// second words a second content under one version.
+// second describes a second content under one version.
 func (s *signing) second(f *draftFile, sum string, other *bookSigned) error {
 	hint := "stage the draft again: it takes the next free version"
 	if f.role == "root" {

@@ -8,8 +8,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// signFile signs a timestamp or snapshot that a publish makes, by the same rules
-// as a draft.
+// signFile signs a timestamp or snapshot during a publish, under the same rules as a
+// draft.
 func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) error {
 	x := &item{file: f, online: true, fresh: true, role: named{role: f.role, keys: keys}}
 	x.choose(n.repo.cfg.Signers, n.repo.cfg.DualSigning, func(k tuf.Key) bool { return slices.Contains(keys.Keys, k) })
@@ -29,7 +29,7 @@ func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) err
 			x.wasKeys = rootOf(p.under).Snapshot.Keys
 		}
 	}
-	s := &signing{repo: n.repo, ctx: ctx, tx: n.repo.newTx(ctx, p), tip: n.root, layout: rootOf(n.root), items: []*item{x}, ends: n.newRoot != nil, compromised: n.compromised}
+	s := &signing{repo: n.repo, ctx: ctx, tx: n.repo.newTx(ctx, p), prev: n.root, layout: rootOf(n.root), items: []*item{x}, ends: n.newRoot != nil, compromised: n.compromised}
 	if err := s.permit(false); err != nil {
 		return err
 	}
@@ -41,8 +41,8 @@ func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) err
 	return nil
 }
 
-// seePublished records what a publish of this handle has brought: the next
-// request is compared with it, whatever the storage shows by then.
+// seePublished records in the ledger what this handle published. The next request is
+// compared with it, regardless of the state of the storage.
 func (n *publication) seePublished(ctx context.Context, timestamp, snapshot []byte) error {
 	ts, err := n.root.Timestamp(timestamp, nil, longAgo)
 	if err != nil {

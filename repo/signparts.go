@@ -9,8 +9,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// item says what a part of the draft is, by the verified root and what leads to
-// the role from there; what the draft says of it is not believed.
+// item describes a part of the draft by the verified root and delegations; the draft's
+// own description is not trusted.
 func (s *signing) item(f *draftFile) (*item, error) {
 	x := &item{file: f}
 	p := s.tx.present
@@ -18,12 +18,12 @@ func (s *signing) item(f *draftFile) (*item, error) {
 	case f.role == recoveryRole || s.draft.statements[f.role] != nil:
 		return x, s.statementKeys(x)
 	case f.role == "root":
-		if s.tip != nil && s.draft.recovery == nil {
-			env, err := openEnvelope(s.tip.Bytes())
+		if s.prev != nil && s.draft.recovery == nil {
+			env, err := openEnvelope(s.prev.Bytes())
 			if err != nil {
 				return nil, err
 			}
-			x.was, x.version, x.expires = env.signed, s.tip.Version(), s.tip.Expires()
+			x.was, x.version, x.expires = env.signed, s.prev.Version(), s.prev.Expires()
 		}
 		return x, nil
 	}
@@ -47,8 +47,8 @@ func (s *signing) item(f *draftFile) (*item, error) {
 	return x, nil
 }
 
-// trace finds what leads to the draft's roles that root does not name, before and
-// after the draft.
+// trace finds the delegators of the draft's roles that the root does not name, before
+// and after the draft.
 func (s *signing) trace() error {
 	was := &Root{}
 	if under := s.tx.present.under; under != nil {
@@ -81,7 +81,7 @@ func (s *signing) trace() error {
 	return nil
 }
 
-// keysOf finds who signs a targets role, and who signed it as it is published.
+// keysOf finds the keys for a targets role, and those of its published version.
 func (s *signing) keysOf(x *item) error {
 	role := x.file.role
 	for _, n := range s.layout.lists() {
@@ -110,7 +110,7 @@ func (s *signing) keysOf(x *item) error {
 	}
 	tops := s.after.tops(role)
 	if by == nil || len(tops) != 1 {
-		return fmt.Errorf("repo: %s: %w: it has no single delegator: %d roles that root names lead to it", roleText(role), tuf.ErrUntrusted, len(tops))
+		return fmt.Errorf("repo: %s: %w: no unique delegator, it is below %d roles that the root names", roleText(role), tuf.ErrUntrusted, len(tops))
 	}
 	for _, n := range s.layout.lists() {
 		if n.role == tops[0] && n.party != "" {
@@ -119,10 +119,10 @@ func (s *signing) keysOf(x *item) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("repo: %s: %w: %s is no role of a party", roleText(role), tuf.ErrUntrusted, roleText(tops[0]))
+	return fmt.Errorf("repo: %s: %w: %s is not a role of a party", roleText(role), tuf.ErrUntrusted, roleText(tops[0]))
 }
 
-// delegator is the role through which another one was reached, nil for none.
+// delegator returns the role through which another one was reached, or nil.
 func (e *edition) delegator(role string) (*listing, error) {
 	way := e.way(role)
 	if len(way) == 0 {
@@ -131,8 +131,8 @@ func (e *edition) delegator(role string) (*listing, error) {
 	return e.open(way[len(way)-1])
 }
 
-// statementKeys finds who signs a reviewer's statement: the role that the payload
-// names.
+// statementKeys finds the keys for a reviewer's statement: those of the role that the
+// payload names.
 func (s *signing) statementKeys(x *item) error {
 	st := s.draft.statements[x.file.role]
 	if st == nil {
@@ -150,25 +150,25 @@ func (s *signing) statementKeys(x *item) error {
 	return nil
 }
 
-// may reports whether a key has a part in a file, by the verified roots and by
-// the root that the draft proposes.
+// may reports whether a key may sign a file, by the verified roots and by the root that
+// the draft proposes.
 func (s *signing) may(x *item, key tuf.Key) bool {
 	in := func(parties []Party) bool {
 		return slices.ContainsFunc(parties, func(p Party) bool { return slices.Contains(p.Keys, key) })
 	}
 	switch {
 	case x.file.role == recoveryRole:
-		return slices.ContainsFunc(rootOf(s.tip).recoveryKeys(), func(k tuf.Key) bool { return k == key })
+		return slices.ContainsFunc(rootOf(s.prev).recoveryKeys(), func(k tuf.Key) bool { return k == key })
 	case x.file.role == "root":
 		if len(s.fork) > 0 && in(rootOf(s.fork[len(s.fork)-1]).Parties) {
 			return true
 		}
-		return in(s.layout.Parties) || s.tip != nil && s.draft.recovery == nil && in(rootOf(s.tip).Parties)
+		return in(s.layout.Parties) || s.prev != nil && s.draft.recovery == nil && in(rootOf(s.prev).Parties)
 	}
 	if !slices.Contains(x.role.keys.Keys, key) {
 		return false
 	}
-	// A role below another party's one is not this key's, whatever it says there.
+	// A key must not sign roles below another party's role, even if these name the key.
 	party, known := s.parties[key]
 	return !known || x.top == x.file.role || x.top == "" || party == x.role.party
 }

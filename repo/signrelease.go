@@ -11,8 +11,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// sequences demands that no highest number goes back: what was given once would be
-// given again.
+// sequences checks that no highest sequence number decreases. Otherwise a number would
+// be assigned twice.
 func (s *signing) sequences(x *item) error {
 	if x.role.party == "" || x.bin {
 		return nil
@@ -27,14 +27,14 @@ func (s *signing) sequences(x *item) error {
 	}
 	for _, product := range slices.Sorted(maps.Keys(was)) {
 		if now[product] < was[product] {
-			return fmt.Errorf("repo: %s v%d: %w: the highest number given for product %s is %d, the draft says %d",
+			return fmt.Errorf("repo: %s v%d: %w: the highest assigned number of product %s is %d, the draft states %d",
 				text.Name(x.file.role), x.file.version, ErrSequence, text.Name(product), was[product], now[product])
 		}
 	}
 	return nil
 }
 
-// releases refuses a file that lists release fields anew which clients refuse.
+// releases refuses a file that newly lists release data that clients refuse.
 func (s *signing) releases(x *item) error {
 	if x.role.party == "" || x.bin {
 		return nil
@@ -49,14 +49,14 @@ func (s *signing) releases(x *item) error {
 		if isPlain(v) || was[path.String()] == string(v) {
 			continue
 		}
-		if err := judged(path.String(), v); err != nil {
+		if err := checkReleaseFields(path.String(), v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// takenBack is rule K4.
+// takenBack applies rule K4.
 func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) error {
 	if s.layout == nil || x.top == "" {
 		return nil
@@ -90,7 +90,7 @@ func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, 
 			if t.Role != x.top || err != nil || !until.After(now) || after.targets[t.Path] != nil || s.draft.override.lift[t.Path] {
 				continue
 			}
-			return fmt.Errorf("repo: %s v%d: %w: the hold of %s until %s was signed and is not published yet: hold it in this draft too, or lift it",
+			return fmt.Errorf("repo: %s v%d: %w: the hold of %s until %s was signed and is not published yet: add it to this draft, or lift it",
 				text.Name(x.file.role), x.file.version, ErrTakenBack, text.Name(t.Path), t.Until)
 		}
 		if t.Role != x.top && (x.role.party == "" || parties[t.Role] != x.role.party) || reinstated[bytesOfParty{x.role.party, t.SHA256}] {
@@ -98,20 +98,20 @@ func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, 
 		}
 		slices.Sort(sums[t.SHA256])
 		for _, path := range sums[t.SHA256] {
-			// A recall by a role names these bytes under all of its paths. A refusal, and
-			// what another role of the party says, is no reason to stop what this one has
-			// listed all along.
+			// A recall by this role applies to the bytes under all of its paths. A refusal
+			// under another path, or a statement by another role of the party, does not
+			// apply to unchanged entries of this role.
 			if (t.Kind == "refusal" && path != t.Path || t.Role != x.top) && string(before.targets[path]) == string(after.targets[path]) {
 				continue
 			}
-			return fmt.Errorf("repo: %s v%d: %w: a %s names the bytes of %s (sha256 %.16s: %s); Reinstate approves them again, Recall or Remove takes them off",
+			return fmt.Errorf("repo: %s v%d: %w: a %s names the bytes of %s (sha256 %.16s: %s); Reinstate approves them again, Recall or Remove removes them from the list",
 				text.Name(x.file.role), x.file.version, ErrTakenBack, t.Kind, text.Name(path), t.SHA256, text.Quote(t.Reason))
 		}
 	}
 	return nil
 }
 
-// recallsOf are the recalls that a party's roles list, as published and in the draft.
+// recallsOf returns the recalls in a party's roles, as published and in the draft.
 func (s *signing) recallsOf(party string) ([]takenBack, error) {
 	if s.recalls == nil {
 		s.recalls = map[string][]takenBack{}
@@ -135,8 +135,8 @@ func (s *signing) recallsOf(party string) ([]takenBack, error) {
 	return out, nil
 }
 
-// reinstated are the bytes that reviews in the draft approve again in spite of a
-// recall or a refusal, with a reason.
+// reinstated returns the bytes for which the draft has a review with a reason to
+// approve them in spite of a recall or a refusal.
 func (s *signing) reinstated() map[bytesOfParty]bool {
 	out := map[bytesOfParty]bool{}
 	if s.draft == nil {
@@ -151,8 +151,8 @@ func (s *signing) reinstated() map[bytesOfParty]bool {
 	return out
 }
 
-// reinstate forgets what the party of a signed role took back of the bytes that the
-// draft reinstates.
+// reinstate deletes the ledger's recalls and refusals, by the party of a signed role,
+// of the bytes that the draft reinstates.
 func (s *signing) reinstate(b *book, party string, reinstated map[bytesOfParty]bool) {
 	for r := range maps.Keys(reinstated) {
 		if r.party != party {

@@ -10,44 +10,44 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// signing is one request for signatures: what shall be signed with which keys.
-// Its rules are the only way to a signature of a draft, timestamp or snapshot.
+// signing is one request for signatures. Drafts, timestamps and snapshots can only be
+// signed through its rules.
 type signing struct {
 	repo          *Repo
 	ctx           context.Context
-	tx            *Tx // over what is published
+	tx            *Tx // on the published state
 	draft         *Draft
-	tip           *tuf.Root   // the root that the draft's root follows; nil for the first root
-	root          before      // the draft's root; nil where root stays
-	layout        *Root       // as it will be; nil for timestamp and snapshot
-	fork          []*tuf.Root // that the draft's root follows too; nil for none
+	prev          *tuf.Root   // the root that the draft's root follows; nil for the first root
+	root          before      // the draft's root; nil if the root stays
+	layout        *Root       // after publication; nil for timestamp and snapshot
+	fork          []*tuf.Root // the fork that the draft's root follows too; nil for none
 	items         []*item
 	before, after *edition               // of the draft
-	restored      map[string]wire.Value  // signed parts in place of what compromised keys published
-	parties       map[tuf.Key]string     // of keys that root names, their party
+	restored      map[string]wire.Value  // signed parts that replace those published by compromised keys
+	parties       map[tuf.Key]string     // the party of each key that the root names
 	recalls       map[string][]takenBack // by party
-	compromised   []tuf.Key              // of timestamp and snapshot
-	ends          bool                   // timestamp and snapshot go with a root that ends or replaces a recovery
+	compromised   []tuf.Key              // for timestamp and snapshot
+	ends          bool                   // timestamp and snapshot belong to a root that ends or replaces a recovery
 }
 
-// item is one file that shall be signed.
+// item is one file to sign.
 type item struct {
 	file    *draftFile
-	role    named // of a targets role
+	role    named // for a targets role
 	top     string
 	bin     bool // a hash bin
 	online  bool // timestamp or snapshot
-	fresh   bool // staged in this very call, so that its version can still be chosen
+	fresh   bool // staged in the same call, so that its version can still change
 	keyIDs  []string
 	signers []tuf.Signer
-	was     wire.Value // signed part that is published; nil for none
-	wasKeys []tuf.Key  // the role's keys where it is published
-	expires time.Time  // of what is published; zero for none
-	version int64      // that is published; 0 for none
+	was     wire.Value // published signed part; nil for none
+	wasKeys []tuf.Key  // keys of the published role
+	expires time.Time  // of the published version; zero for none
+	version int64      // published version; 0 for none
 }
 
-// choose says who signs the item: those signers that have a part in it, and those
-// of the bridge, which has none in root.
+// choose selects the signers of the item: those that may sign it, and those for dual
+// signing, which the root does not name.
 func (x *item) choose(signers []tuf.Signer, b *DualSigning, part func(tuf.Key) bool) {
 	add := func(s tuf.Signer) {
 		x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
@@ -67,15 +67,16 @@ func (x *item) choose(signers []tuf.Signer, b *DualSigning, part func(tuf.Key) b
 	}
 }
 
-// excused reports whether rule K3 does not hold for what is published, since
-// compromised keys signed it: what the ledger signed stands in its place, or, of
-// timestamp and snapshot, the draft that is published names their key.
+// excused reports whether rule K3 does not apply to the published version because
+// compromised keys signed it: the version that the ledger signed replaces it, or, for
+// timestamp and snapshot, the published draft names their key.
 func (s *signing) excused(x *item) bool {
 	return s.restored[x.file.role] != nil || x.online && slices.ContainsFunc(x.wasKeys, func(k tuf.Key) bool { return slices.Contains(s.compromised, k) })
 }
 
-// recordName is the name under which the ledger records a part. A recovered root
-// is no second content of the regular one.
+// recordName returns the name under which the ledger records a part. A recovery root
+// has a name of its own, so it does not conflict with the regular root of the same
+// version.
 func (s *signing) recordName(f *draftFile) string {
 	if s.draft != nil && f.role == "root" && s.draft.recovery != nil {
 		return "recovered root"
@@ -83,14 +84,14 @@ func (s *signing) recordName(f *draftFile) string {
 	return f.role
 }
 
-// unnumbered reports whether a part has no version of its own: a statement of a
-// reviewer, whose number only orders them, and a recovered root, which its
-// statement names and whose statement is numbered.
+// unnumbered reports whether a part has no version of its own: a reviewer's statement,
+// whose number only gives the order, and a recovery root, whose statement has the
+// number.
 func (s *signing) unnumbered(f *draftFile) bool {
 	return s.draft != nil && (s.draft.statements[f.role] != nil || f.role == "root" && s.draft.recovery != nil)
 }
 
-// holdsAll reports whether this handle's own signers hold every one of the keys.
+// holdsAll reports whether this handle's signers hold all of the keys.
 func (s *signing) holdsAll(keys []tuf.Key) bool {
 	for _, k := range keys {
 		if !slices.ContainsFunc(s.repo.cfg.Signers, func(o tuf.Signer) bool { return o.Key() == k }) {
@@ -100,7 +101,7 @@ func (s *signing) holdsAll(keys []tuf.Key) bool {
 	return true
 }
 
-// part reports whether the bridge's root gives a key a part in a role that it names.
+// part reports whether the root for dual signing gives a key a part in a role.
 func (b *DualSigning) part(role, id string) bool {
 	if keyIDs, _ := b.Root.RoleKeys(role); slices.Contains(keyIDs, id) {
 		return true

@@ -10,7 +10,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// dates is rule K5.
+// dates applies rule K5.
 func (s *signing) dates(x *item) error {
 	f, now, tolerance := x.file, s.repo.now(), s.repo.cfg.ClockTolerance
 	if s.draft != nil && s.draft.statements[f.role] != nil {
@@ -19,10 +19,10 @@ func (s *signing) dates(x *item) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %s v%d: %w: %w", text.Name(f.role), f.version, ErrDate, fmt.Errorf(format, args...))
 	}
-	if s.tip != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.tip.SHA256()) {
-		if at := s.tip.Charter().SignedAt(); at.After(now.Add(tolerance)) {
+	if s.prev != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.prev.SHA256()) {
+		if at := s.prev.Charter().SignedAt(); at.After(now.Add(tolerance)) {
 			return no("the published root v%d was signed at %s, this machine's clock is %s; if the clock is right, sign a root that follows it, and name its sha256 %s in Supersede",
-				s.tip.Version(), stamp(at), stamp(now), s.tip.SHA256())
+				s.prev.Version(), stamp(at), stamp(now), s.prev.SHA256())
 		}
 	}
 	if f.role == "root" {
@@ -38,7 +38,7 @@ func (s *signing) dates(x *item) error {
 	}
 	if f.role == "root" || x.role.party != "" {
 		if f.expires.Before(x.expires.Add(-oneHour)) {
-			return no("it expires on %s, before v%d which it replaces, on %s; ShorterExpiry allows it", stamp(f.expires), x.version, stamp(x.expires))
+			return no("it expires on %s, before v%d, which it replaces and which expires on %s; ShorterExpiry allows it", stamp(f.expires), x.version, stamp(x.expires))
 		}
 	}
 	return nil
@@ -54,13 +54,13 @@ func (s *signing) automatic(b *book, x *item) error {
 	no := func(why string) error { return fmt.Errorf("repo: %s: %w: %s", text.Name(f.role), ErrNotAutomatic, why) }
 	switch {
 	case f.role == "root" || f.role == recoveryRole:
-		return no("roots and recoveries are signed by people")
+		return no("roots and recoveries need a person's signature")
 	case !s.repo.cfg.SharedLedger && !s.holdsAll(x.role.keys.Keys):
-		return fmt.Errorf("repo: %s: %w: others hold keys of the role; declare Config.SharedLedger where all of them use this ledger", text.Name(f.role), ErrLedgerNotShared)
+		return fmt.Errorf("repo: %s: %w: other signers hold keys of the role; set Config.SharedLedger if all of them use this ledger", text.Name(f.role), ErrLedgerNotShared)
 	case x.online:
 		return nil
 	case len(s.draft.override.compromised) > 0:
-		return no("keys were named compromised")
+		return no("the draft names compromised keys")
 	case s.draft.statements[f.role] != nil:
 		c := s.draft.statements[f.role].claim
 		if c.Review == nil || c.Review.Reinstate != "" ||
@@ -69,7 +69,7 @@ func (s *signing) automatic(b *book, x *item) error {
 		}
 		return nil
 	}
-	was, err := b.lastWord(f.role)
+	was, err := b.lastSeen(f.role)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (s *signing) automatic(b *book, x *item) error {
 	return a.automatic(x, was)
 }
 
-// record writes a signing into the book, with what was seen of the role.
+// record writes a signature and the published version of the role to the ledger.
 func (s *signing) record(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) {
 	f := x.file
 	if s.draft != nil && s.draft.statements[f.role] != nil {

@@ -19,13 +19,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// One version of a role has one content: the snapshot lists length and sha256 of
-// targets.json, of every role that the charter names, and of the products below
-// them; of hash bins the length, and the sha256 where the class asks for it.
+// A version of a role has one content: the snapshot lists length and sha256 of
+// targets.json, of every role that the charter names, and of the products below them.
+// For hash bins it lists the length, and the sha256 if the class requires it.
 
-// listedMeta is what the present snapshot lists, by file name. What it lists
-// without a length, as snapshots of earlier versions of this package do, is read
-// once; a file that is gone stays listed by its version.
+// listedMeta returns the entries of the current snapshot, by file name. Files without a
+// listed length, as in snapshots by earlier versions of this package, are read once.
+// The entry of a missing file keeps its version only.
 func (n *publication) listedMeta(ctx context.Context) (map[string]wire.Value, error) {
 	env, err := openEnvelope(n.present.snapshot)
 	if err != nil {
@@ -56,7 +56,7 @@ func (n *publication) listedMeta(ctx context.Context) (map[string]wire.Value, er
 	return meta, nil
 }
 
-// metaOf is what a snapshot lists of a file.
+// metaOf returns the snapshot's entry of a file.
 func metaOf(version int64, data []byte, hashed bool) wire.Value {
 	out := []byte{'{'}
 	if hashed {
@@ -68,8 +68,8 @@ func metaOf(version int64, data []byte, hashed bool) wire.Value {
 	return append(strconv.AppendInt(append(out, `,"version":`...), version, 10), '}')
 }
 
-// hashed reports whether the snapshot lists the sha256 of a role: of hash bins
-// where their class asks for it, and of bins of a product where any class does.
+// hashed reports whether the snapshot lists the sha256 of a role. For hash bins the
+// class decides; for bins of a product, any class.
 func (n *publication) hashed(f *draftFile) bool {
 	if !f.isBin() {
 		return true
@@ -86,13 +86,14 @@ func (n *publication) hashed(f *draftFile) bool {
 	return any
 }
 
-// followsMember is the custom member of a snapshot that names the version of the
-// one that was published before it. Versions alone do not tell: a publisher that
-// died may have left a snapshot that never was. [Repo.Prune] needs to know.
+// followsMember is the custom member of a snapshot with the version of the snapshot
+// published before it. The versions alone do not tell, since an interrupted publish may
+// leave a snapshot that was never published. [Repo.Prune] needs this.
 const followsMember = "x-visum-follows"
 
-// snapshotOf is the canonical signed part of a snapshot; follows is 0 for the
-// first. By hand, because it lists every hash bin and is made for each change.
+// snapshotOf builds the canonical signed part of a snapshot; follows is 0 for the
+// first. It is assembled by hand, since it lists every hash bin and is made for each
+// change.
 func snapshotOf(meta map[string]wire.Value, version, follows int64, expires time.Time) wire.Value {
 	out := fmt.Appendf(nil, `{"_type":"snapshot","expires":"%s","meta":{`, stamp(expires))
 	for i, file := range slices.Sorted(maps.Keys(meta)) {
@@ -109,8 +110,8 @@ func snapshotOf(meta map[string]wire.Value, version, follows int64, expires time
 	return append(out, '}')
 }
 
-// freeOnline is the next version of timestamp or snapshot: above what is
-// published and above what was signed and never published.
+// freeOnline returns the next version of timestamp or snapshot: above the published one
+// and above those that were signed and never published.
 func (n *publication) freeOnline(ctx context.Context, role string, last int64) (int64, error) {
 	b, err := n.repo.loadBook(ctx, n.root.Charter().RepoID())
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// Update edits, signs with the signers at hand and publishes: all of it, or
-// nothing. Where signatures are missing the error wraps [ErrUnsigned]; use
-// [Repo.Stage] then. Where somebody else published meanwhile it wraps [ErrConflict]. Files that fn added stay in storage, where nobody lists
-// them.
+// Update edits, signs with the configured signers and publishes, as one transaction.
+// The error wraps [ErrUnsigned] if signatures are missing; use [Repo.Stage] then. It
+// wraps [ErrConflict] if another process published in the meantime. Files that fn added
+// stay in the storage unlisted.
 func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	defer oneLine(&err)
 	d, err := r.Stage(ctx, fn)
@@ -26,16 +26,16 @@ func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 		return err
 	}
 	err = r.Publish(ctx, d)
-	if errors.Is(err, ErrStale) || errors.Is(err, ErrPublished) { // the draft is of this very call
+	if errors.Is(err, ErrStale) || errors.Is(err, ErrPublished) { // the draft was made by this call
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
 }
 
-// Stage edits and signs with the signers at hand, without publishing. The draft
-// may be empty, where fn changed nothing. A first root of which [Repo.Pin] could make
-// no pin is refused with an error that wraps [tuf.ErrCharter]; of later ones
-// [Draft.Warnings] tells.
+// Stage edits and signs with the configured signers, without publishing. The draft is
+// empty if fn changed nothing. A first root from which [Repo.Pin] could not make a pin
+// is refused with an error that wraps [tuf.ErrCharter]; for later roots see
+// [Draft.Warnings].
 func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (_ *Draft, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -49,8 +49,8 @@ func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (_ *Draft, err err
 	return r.stage(ctx, tx, nil)
 }
 
-// stage makes a draft of what was edited, on top of another where there is one,
-// and signs what is new in it.
+// stage makes a draft of the edits, on top of another draft if there is one, and signs
+// the new parts.
 func (r *Repo) stage(ctx context.Context, tx *Tx, on *Draft) (*Draft, error) {
 	d := newDraft()
 	d.repo, d.staged, d.override = r, r, tx.override
@@ -74,12 +74,12 @@ func (r *Repo) stage(ctx context.Context, tx *Tx, on *Draft) (*Draft, error) {
 	return d, err
 }
 
-// stageRoot adds the next root to the draft, where there is one.
+// stageRoot adds the next root to the draft if there is one.
 func (tx *Tx) stageRoot(d *Draft) error {
 	prev := tx.present.root
 	if tx.root == nil {
 		if prev == nil {
-			return errors.New("repo: the repository is empty: its first root must say who the parties are")
+			return errors.New("repo: the repository is empty: its first root must name the parties")
 		}
 		return nil
 	}
@@ -90,7 +90,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 		return fmt.Errorf("repo: repo_id is %s, want 32 lower-case hex digits: %w", text.Quote(tx.root.RepoID), tuf.ErrCharter)
 	}
 	now := tx.repo.now()
-	var follows before // stays nil where there is none
+	var follows before // nil if there is none
 	if prev != nil {
 		follows = prev
 	}
@@ -99,7 +99,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 		return err
 	}
 	var needs []need
-	if prev != nil && tx.recovering == nil { // a statement stands in for those who can't sign any more
+	if prev != nil && tx.recovering == nil { // a recovery statement replaces the signatures of the current parties
 		needs = rootNeeds(rootOf(prev), "the present root")
 	}
 	more := rootNeeds(tx.root, "the new root")
@@ -124,8 +124,8 @@ func (tx *Tx) stageRoot(d *Draft) error {
 		return err
 	}
 	if prev == nil {
-		// Nothing is lost yet: better to hear it now than from Pin, once keys have signed.
-		if _, err := tuf.ProposeFirst(f.bytes(), tx.repo.judge()); err != nil {
+		// Pin would refuse it too, but only after keys have signed.
+		if _, err := tuf.ProposeFirst(f.bytes(), tx.repo.tufOptions()); err != nil {
 			return fmt.Errorf("repo: %w", err)
 		}
 		if why := tx.root.unpinnable(tx.repo.cfg.Review, now); len(why) > 0 {
@@ -147,10 +147,10 @@ func mapsEqual(a, b map[string]tuf.Key) bool {
 	return len(a) == len(b)
 }
 
-// stageRoles adds to the draft what was edited, what is new, what new keys must
-// sign, and targets.json where it no longer fits the charter.
+// stageRoles adds to the draft the edited and new roles, those that new keys must sign,
+// and targets.json if it no longer matches the charter.
 func (tx *Tx) stageRoles(d *Draft) error {
-	clear(tx.passing) // fn may have read a great many
+	clear(tx.passing) // fn may have read very many
 	layout, was := tx.layout(), &Root{}
 	if tx.present.under != nil {
 		was = rootOf(tx.present.under)
@@ -197,7 +197,7 @@ func (tx *Tx) stageRoles(d *Draft) error {
 	return nil
 }
 
-// stageTree adds l, where it was edited, and what was edited below it.
+// stageTree adds l, if it was edited, and the edited roles below it.
 func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 	if l.changed {
 		if err := tx.addList(d, l, under, x); err != nil {
@@ -205,7 +205,7 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 		}
 	}
 	if l.role == "targets" {
-		return nil // it leads to roles that stand by themselves
+		return nil // its delegated roles are staged separately
 	}
 	if err := checkOwners(ownNames(tx.layout()), l); err != nil {
 		return err
@@ -213,7 +213,7 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 	under = append(slices.Clone(under), l.role)
 	for _, name := range l.delegates() {
 		keys := l.keysFor(name)
-		renewed := l.renewed && sameKeys(keys.Keys, x.keys.Keys) // others renew theirs
+		renewed := l.renewed && sameKeys(keys.Keys, x.keys.Keys) // other signers renew their own
 		below, ok := tx.lists[name]
 		if !ok && !renewed {
 			continue
@@ -229,19 +229,19 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 			if below, err = tx.readBelow(l, name); err != nil {
 				return err
 			}
-			delete(tx.passing, child{l.role, name}) // of a great many, one at a time
+			delete(tx.passing, child{l.role, name}) // keep one at a time, since there may be very many
 		}
 		below.renewed = renewed || below.renewed
 		below.changed = below.changed || renewed
 		signs := named{name, x.class, x.party, keys}
 		if l.bits() > 0 {
-			signs.role = l.role // bins are the role's own
+			signs.role = l.role // the role itself signs its bins
 		}
 		if err := tx.stageTree(d, below, under, signs); err != nil {
 			return err
 		}
 		if below.delegations == nil {
-			below.targets = nil // it is in the draft now
+			below.targets = nil // the draft contains it now
 		}
 	}
 	return nil
@@ -271,11 +271,11 @@ func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
 	return nil
 }
 
-// nextVersion returns the first version of a role that was neither published nor
-// signed: a second content under one version is never signed (rule K2).
+// nextVersion returns the lowest version of a role that was neither published nor
+// signed. Two contents are never signed under one version (rule K2).
 func (tx *Tx) nextVersion(role string, base int64) (int64, error) {
 	b := tx.present.book
-	if b == nil { // the first root: its ledger is known since it has an identity
+	if b == nil { // the first root: the ledger is known once the repository has an id
 		var err error
 		if b, err = tx.repo.loadBook(tx.ctx, tx.layout().RepoID); err != nil {
 			return 0, err
@@ -285,8 +285,9 @@ func (tx *Tx) nextVersion(role string, base int64) (int64, error) {
 	return tx.repo.freeVersion(tx.ctx, role, max(base, b.highest(role))+1)
 }
 
-// delegations is what leads stock TUF clients to the release roles: the review
-// party's first and terminating, so that what it does not list they don't see.
+// delegations returns the delegations of targets.json to the release roles, for
+// standard TUF clients. The review party's roles are first and terminating, so that
+// those clients find only what it lists.
 func delegations(r *Root, review string) *metadata.Delegations {
 	out := &metadata.Delegations{Keys: map[string]*metadata.Key{}, Roles: []metadata.DelegatedRole{}}
 	add := func(c Class, role ReleaseRole, terminating bool) {

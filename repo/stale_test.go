@@ -64,7 +64,7 @@ func TestNoFalseConflicts(t *testing.T) {
 			noErr(t, err)
 			w.update(refusal("never"))
 			return w.open().Publish(ctx, travel(t, d))
-		}, repo.ErrStale, "the role has said something else already in "},
+		}, repo.ErrStale, "the role has published another statement as "},
 		"an own statement, with another signature": {func(w *world) error {
 			key := repo.Keys{Keys: w.public("review-release", "review-release-2"), Threshold: 1}
 			w.update(func(tx *repo.Tx) error { tx.Root().Classes[0].Roles[1].Keys = key; return nil })

@@ -13,22 +13,22 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// Statement is a verified statement, or one that could not be verified.
+// Statement is the result of reading one statement; Err tells whether it is valid.
 type Statement struct {
 	Party, Role string
-	Name        string // of the file in storage
-	Number      int    // of the role's words on these bytes, from 1; the last one counts
+	Name        string // storage name of the file
+	Number      int    // position in the role's statements on these bytes, from 1; the last one counts
 	Review      *proof.Review
 	Refusal     *proof.Refusal
-	KeyIDs      []string // that counted
-	// Rotated: the keys were replaced since, and it was verified with those of the root
-	// that was current at its date; see [proof.Verified.Rotated].
+	KeyIDs      []string // keys whose signatures counted
+	// Rotated states that the keys have since been replaced, so that the keys of the
+	// root at the statement's date verified it; see [proof.Verified.Rotated].
 	Rotated bool
-	Err     error // why it says nothing; then Review and Refusal are nil
+	Err     error // why the statement is invalid; then Review and Refusal are nil
 }
 
-// open verifies a statement file. now is for reviews, which end.
-// roots end with the newest.
+// openStatement verifies a statement file. roots ends with the newest root. now is
+// compared with the expiry of reviews.
 func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject, now time.Time) (said Statement) {
 	said.Party = party
 	root, older := roots[len(roots)-1], roots[:len(roots)-1]
@@ -49,8 +49,8 @@ func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.S
 	return said
 }
 
-// said reads what a role has said of a subject, in order. A file that is too
-// large to be a statement is not read to its end, and says nothing.
+// said reads a role's statements on a subject, in order. A file that is too large for a
+// statement is not read completely and is invalid.
 func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject proof.Subject) (out []Statement, err error) {
 	src := storage.SourceOf(r.storage)
 	for n := 1; n <= maxStatements; n++ {
@@ -73,11 +73,10 @@ func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject p
 	return out, nil
 }
 
-// Statements returns what the parties have said of the bytes that they list now
-// under a path: for each of the roles of its class, in the charter's order, from
-// its first word to its last. Each is verified with the keys of the newest root,
-// or of the one that was current at its date (Rotated); where one is not good its
-// Err says why. It needs no key.
+// Statements returns the statements on the bytes that the parties now list under a
+// path: for each role of the class, in the charter's order, from the first to the last.
+// Each is verified with the keys of the newest root, or of the root at its date
+// (Rotated). The Err of an invalid one states the reason. Statements needs no key.
 func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)
@@ -122,9 +121,9 @@ func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, er
 	return out, nil
 }
 
-// StatementsIn returns what a draft's statements say, verified with the keys of
-// the repository's newest root, in order of their names: how a vendor reads what
-// the centre refused before, or without, publishing it.
+// StatementsIn returns a draft's statements, sorted by name and verified with the keys
+// of the repository's newest root. A vendor can read in it what the review centre
+// refused before it is published.
 func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Statement, err error) {
 	defer oneLine(&err)
 	p, err := r.load(ctx)

@@ -11,15 +11,15 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// statement is a reviewer's word on a target, on its way in a draft. Its file,
-// once signed, stands beside the target and never changes.
+// statement is a reviewer's statement on a target, as part of a draft. Its signed file
+// is published alongside the target and never changes.
 type statement struct {
-	claim   proof.Claim // what payload states
+	claim   proof.Claim // parsed from the payload
 	payload []byte
-	file    *draftFile // what is signed; its role is the name in storage
+	file    *draftFile // the part to sign; its role is the storage name
 }
 
-// bytes is the file as it is published.
+// bytes returns the file as published.
 func (s *statement) bytes() ([]byte, error) {
 	sigs := map[string][]byte{}
 	for id, digits := range s.file.sigs {
@@ -32,7 +32,7 @@ func (s *statement) bytes() ([]byte, error) {
 	return proof.Seal(s.payload, sigs)
 }
 
-// what a statement is, in a word.
+// what returns the kind of the statement.
 func (s *statement) what() string {
 	if s.claim.Kind == proof.RefusalType {
 		return "refusal"
@@ -40,7 +40,7 @@ func (s *statement) what() string {
 	return "review"
 }
 
-// number is what the name says. The rest of the name follows from the payload,
+// number returns the number in the name. The rest of the name follows from the payload,
 // see newStatement.
 func (s *statement) number() int {
 	_, n := splitStatement(s.file.role)
@@ -52,7 +52,7 @@ func (s *statement) json() statementJSON {
 	return statementJSON{s.file.role, s.claim.Kind, s.claim.Reviewer.Party, subject.Path, subject.Length, subject.SHA256, s.file.signers, s.payload, s.file.sigs}
 }
 
-// statementJSON is a statement on its way.
+// statementJSON is the form of a statement in a draft.
 type statementJSON struct {
 	Name       string            `json:"name"`
 	Kind       string            `json:"kind"`
@@ -65,8 +65,8 @@ type statementJSON struct {
 	Signatures map[string]string `json:"signatures"` // hex, by key id
 }
 
-// newStatement prepares a payload for signing. All that is known of the statement
-// comes from the payload; name, where it is stored, must follow from it.
+// newStatement prepares a payload for signing. All data comes from the payload. A given
+// name must match it.
 func newStatement(name string, payload []byte, needs ...need) (*statement, error) {
 	c, err := proof.Read(payload)
 	if err != nil {
@@ -77,10 +77,10 @@ func newStatement(name string, payload []byte, needs ...need) (*statement, error
 	}
 	_, n := splitStatement(name)
 	if n < 1 || n > maxStatements {
-		return nil, fmt.Errorf("%w: not the name of a statement", fs.ErrInvalid)
+		return nil, fmt.Errorf("%w: not a statement name", fs.ErrInvalid)
 	}
 	if statementName(c.Subject, c.Reviewer.Role, n) != name {
-		return nil, fmt.Errorf("%w: the name does not follow from what is signed, a statement of %s about %s", tuf.ErrMismatch, text.Name(c.Reviewer.Role), text.Name(c.Subject.Path))
+		return nil, fmt.Errorf("%w: the name does not match the payload, a statement of %s on %s", tuf.ErrMismatch, text.Name(c.Reviewer.Role), text.Name(c.Subject.Path))
 	}
 	return &statement{c, payload, &draftFile{role: name, signed: proof.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil
 }

@@ -14,41 +14,42 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Urgency is how long a role can wait.
+// Urgency grades how soon a role must be renewed.
 type Urgency int
 
 const (
-	UrgencyFine    Urgency = iota
-	UrgencySoon            // its time to be renewed has come: half of it is over; of root and targets.json, three quarters
-	UrgencyUrgent          // a quarter is left; of root and targets.json, an eighth
-	UrgencyExpired         // it has expired: clients refuse it
+	UrgencyFine    Urgency = iota // no action needed
+	UrgencySoon                   // renewal is due: half of the lifetime is over; for root and targets.json, three quarters
+	UrgencyUrgent                 // a quarter of the lifetime is left; for root and targets.json, an eighth
+	UrgencyExpired                // it has expired, so clients refuse it
 )
 
+// String returns the grade as one word.
 func (u Urgency) String() string {
 	return [...]string{"fine", "soon", "urgent", "expired"}[u]
 }
 
-// Need is who must sign.
+// Need is a signature rule.
 type Need struct {
-	Who       string   // party or role, for people
+	Who       string   // party or role, human-readable
 	KeyIDs    []string // sorted
-	Threshold int      // how many of them
+	Threshold int      // number of keys that must sign
 }
 
-// RoleStatus is what is known of a role's end.
+// RoleStatus is the expiry status of a role.
 type RoleStatus struct {
 	Role    string
 	Version int64
-	Party   string // the party whose own keys alone can renew it; "" where it takes all parties, or the operator
+	Party   string // the party whose keys suffice to renew it; "" if all parties or the operator must sign
 	Expires time.Time
-	Left    time.Duration // below zero: since when
+	Left    time.Duration // time until Expires; negative after it
 	Urgency Urgency
-	Needs   []Need // all of them must be met
-	AtHand  bool   // the signers at hand are enough
-	Lists   int    // hash bins below it that are renewed with it; Expires is the first of all
+	Needs   []Need // all must be met
+	AtHand  bool   // the configured signers suffice
+	Lists   int    // number of hash bins that are renewed with it; Expires is the earliest expiry of all
 }
 
-// String is one sentence.
+// String returns a human-readable sentence.
 func (d RoleStatus) String() string {
 	when := fmt.Sprintf("expires in %s, on %s", inWords(d.Left), stamp(d.Expires))
 	if d.Urgency == UrgencyExpired {
@@ -58,9 +59,9 @@ func (d RoleStatus) String() string {
 	for _, n := range d.Needs {
 		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Threshold, len(n.KeyIDs), whoText(n.Who)))
 	}
-	how := "which are not at hand"
+	how := "which are not available"
 	if d.AtHand {
-		how = "which are at hand"
+		how = "which are available"
 	}
 	lists := ""
 	if d.Lists > 0 {
@@ -69,25 +70,25 @@ func (d RoleStatus) String() string {
 	return text.Line(fmt.Sprintf("%s: %s v%d%s %s; it takes %s, %s", d.Urgency, roleText(d.Role), d.Version, lists, when, strings.Join(who, " and "), how))
 }
 
-// Event is a day on which something changes without anybody signing.
+// Event is a time at which the state changes without a new signature.
 type Event struct {
 	At   time.Time
-	What string // in words
+	What string // human-readable
 }
 
 // Status is the result of [Repo.Status].
 type Status struct {
 	At    time.Time
-	Due   []RoleStatus // every role, the first to expire first
-	Dates []Event      // of locations, holds and recoveries, those that are still to come
-	// Ahead is how far signed_at of the newest root is ahead of this machine's clock, 0
-	// up to 5 minutes. Clients take that date for the present; see [Tx.Supersede].
+	Due   []RoleStatus // every role, sorted by expiry
+	Dates []Event      // future events of locations, holds and recoveries
+	// Ahead is how far signed_at of the newest root is ahead of this machine's clock; 0
+	// up to 5 minutes. Clients use that date as the current time; see [Tx.Supersede].
 	Ahead      time.Duration
-	Unfinished bool // the newest root waits for its content: a publish was cut off; Update or Renew ends it
+	Unfinished bool // an interrupted publish left the newest root without content; Update or Renew completes it
 }
 
-// Urgency is that of the worst role; at least Urgent where the newest root is ahead
-// of the clock.
+// Urgency returns the highest urgency of all roles; at least UrgencyUrgent if the
+// newest root is ahead of the clock.
 func (s *Status) Urgency() Urgency {
 	worst := UrgencyFine
 	if s.Ahead > 0 {
@@ -99,14 +100,14 @@ func (s *Status) Urgency() Urgency {
 	return worst
 }
 
-// String is a line for each thing that is wrong, for each role, then for each date.
+// String returns one line for each problem, then for each role, then for each event.
 func (s *Status) String() string {
 	var lines []string
 	if s.Unfinished {
-		lines = append(lines, "urgent: the newest root waits for its content: a publish was cut off, Update or Renew ends it")
+		lines = append(lines, "urgent: an interrupted publish left the newest root without content; Update or Renew completes it")
 	}
 	if s.Ahead > 0 {
-		lines = append(lines, fmt.Sprintf("urgent: signed_at of the newest root is %s ahead of this machine's clock: clients take that for the present; if the clock is right, a root that follows with the right date heals them", inWords(s.Ahead)))
+		lines = append(lines, fmt.Sprintf("urgent: signed_at of the newest root is %s ahead of this machine's clock: clients use that as the current time; if the clock is right, a following root with the right date corrects them", inWords(s.Ahead)))
 	}
 	for _, d := range s.Due {
 		lines = append(lines, d.String())
@@ -117,9 +118,9 @@ func (s *Status) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// Status says what expires when and who must sign it anew, as it will be at a
-// given time, by what is published now. What counts as soon goes by
-// [Config].Expiry. It needs no key; with keys, AtHand says what they can renew.
+// Status reports the expiry of every published role and the signatures for its renewal,
+// as of the given time. The grades of urgency follow from [Config].Expiry. Status needs
+// no key; AtHand reports what the configured signers can renew.
 func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
 	defer oneLine(&err)
 	for range maxReads {
@@ -162,7 +163,7 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 		for _, x := range []struct {
 			at   time.Time
 			what string
-		}{{l.UseFrom, "is preferred from then on"}, {l.UseUntil, "is not used any more"}} {
+		}{{l.UseFrom, "is preferred from this time on"}, {l.UseUntil, "is no longer used"}} {
 			if x.at.After(at) {
 				s.Dates = append(s.Dates, Event{x.at, fmt.Sprintf("location %s (%s) %s", text.Name(l.ID), text.Name(l.Host()), x.what)})
 			}
@@ -170,7 +171,7 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 	}
 	for _, v := range slices.Sorted(maps.Keys(p.chain.recovered)) {
 		f := p.chain.recovered[v]
-		s.Dates = append(s.Dates, Event{f.rec.Expires(), fmt.Sprintf("the statement of the recovery from root v%d is void: whoever has not waited by then can't follow, see RenewRecovery", v-1)})
+		s.Dates = append(s.Dates, Event{f.rec.Expires(), fmt.Sprintf("the statement of the recovery from root v%d expires: clients that have not completed the wait can't accept it afterwards, see RenewRecovery", v-1)})
 	}
 	if p.snap != nil {
 		online := func(role string, k Keys) need { return need{role, keyMap(k.Keys), max(k.Threshold, 1), nil} }
@@ -190,8 +191,8 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 	return s, nil
 }
 
-// of says how much is left of a role when its time to be renewed has come, and
-// when it is urgent.
+// of returns the remaining lifetimes of a role at which its renewal is due and at which
+// it becomes urgent.
 func (e Expiry) of(role string) (soon, urgent time.Duration) {
 	switch role {
 	case "root":
@@ -206,7 +207,7 @@ func (e Expiry) of(role string) (soon, urgent time.Duration) {
 	return e.Release / 2, e.Release / 4
 }
 
-// atHand reports whether the signers at hand meet a rule.
+// atHand reports whether the configured signers meet a rule.
 func (r *Repo) atHand(n need) bool {
 	have := map[string]bool{}
 	for _, s := range r.cfg.Signers {
@@ -217,7 +218,7 @@ func (r *Repo) atHand(n need) bool {
 	return len(have) >= n.Threshold
 }
 
-// holds adds the ends of holds, where t is a hold role.
+// holds adds the ends of holds if t is a hold role.
 func (s *Status) holds(x named, t *tuf.Targets) error {
 	if x.party != "" || x.class == "" {
 		return nil
@@ -232,16 +233,16 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 			Reason string    `json:"reason"`
 		}
 		if err := json.Unmarshal(member(member(v, "custom"), tuf.ReleaseMember).JSON(), &hold); err == nil {
-			s.Dates = append(s.Dates, Event{hold.Until, fmt.Sprintf("%s is held no longer (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
+			s.Dates = append(s.Dates, Event{hold.Until, fmt.Sprintf("the hold on %s ends (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
 		}
 	}
 	return nil
 }
 
-// eachList calls fn with each published targets role that is signed by itself:
-// those that root names and the products below them, which by delegates to.
-// first is when the first of it and its hash bins expires, lists how many bins
-// there are; of what skip says yes to, bins are not looked at.
+// eachList calls fn for each published targets role that is signed separately: those
+// that the root names, and the products below them, whose delegator is by. first is the
+// earliest expiry of the role and its hash bins, lists the number of bins. If skip
+// returns true, the bins are not read.
 func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool, fn func(x named, by string, t *tuf.Targets, first time.Time, lists int) error) error {
 	get := func(f tuf.RoleFile) ([]byte, error) { return r.read(ctx, p, f) }
 	layout, listed := rootOf(p.under), snapNames(p.snap)
@@ -252,12 +253,12 @@ func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool
 			return err
 		}
 		first, lists := t.Expires(), 0
-		if x.role != "targets" { // which leads to roles that stand by themselves
+		if x.role != "targets" { // its delegated roles are visited separately
 			sets, err := delegatedKeys(t)
 			if err != nil {
 				return err
 			}
-			keys := map[string]keySet{} // of those that are signed apart
+			keys := map[string]keySet{} // of roles that are signed separately
 			for _, k := range sets {
 				keys[k.role] = k
 			}

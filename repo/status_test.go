@@ -88,7 +88,7 @@ func TestStatusDates(t *testing.T) {
 		}
 		return out
 	}
-	if got := dates(w.now); len(got) != 2 || got[0] != "location b (b.example.org) is preferred from then on" || got[1] != "location b (b.example.org) is not used any more" {
+	if got := dates(w.now); len(got) != 2 || got[0] != "location b (b.example.org) is preferred from this time on" || got[1] != "location b (b.example.org) is no longer used" {
 		t.Errorf("%q", got)
 	}
 	if got := dates(w.now.Add(2 * day)); len(got) != 1 {

@@ -15,13 +15,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Hold stops clients from installing what is listed under a path, until a time
-// at most the charter's maximum away; one key of the class's hold role is enough
-// to sign it. What is installed already runs on: see [Tx.Recall]. A second Hold
-// on a path replaces the first; holds that have ended are dropped on the way.
+// Hold stops clients from installing the file under a path, until a time at most the
+// charter's maximum away. One key of the class's hold role suffices to sign it.
+// Installed files are not affected: see [Tx.Recall]. A second Hold on a path replaces
+// the first. Hold also removes holds that have ended.
 //
-// until is cut to whole seconds. It must be in the future and no further than
-// allowed; the class must have a hold role, and somebody must list the path.
+// until is truncated to whole seconds. It must be in the future and within the maximum.
+// The class must have a hold role, and a party must list the path.
 func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	class, err := tx.class(target)
 	if err != nil {
@@ -41,7 +41,7 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	case until.After(now.Add(class.Hold.Max)):
 		return fmt.Errorf("repo: %s: %w: a hold until %s; %s at most, until %s", text.Name(target), fs.ErrInvalid, stamp(until), class.Hold.Max, stamp(now.Add(class.Hold.Max)))
 	}
-	listed, err := tx.anybodys(class, target)
+	listed, err := tx.anyEntry(class, target)
 	if err != nil {
 		return err
 	}
@@ -67,16 +67,15 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	return nil
 }
 
-// HoldRelease holds a release, as [Tx.Hold] does with each of its paths: all under
-// which any party lists the product's version, for every platform and in every
-// channel. Each of their classes must have a hold role. Versions are compared as
-// [tuf.Version].
+// HoldRelease holds a release, as [Tx.Hold] does for each of its paths: all paths under
+// which any party lists the product's version, on every platform and in every channel.
+// Each class must have a hold role. Versions are compared as [tuf.Version].
 func (tx *Tx) HoldRelease(release ReleaseID, reason string, until time.Time) error {
 	return tx.eachFileOf(release, func(path string) error { return tx.Hold(path, reason, until) })
 }
 
-// UnholdRelease ends the holds of a release before their time, as [Tx.Unhold] does with
-// each of its paths that is held; one must be.
+// UnholdRelease ends the holds of a release early, as [Tx.Unhold] does for each of its
+// held paths; at least one must be held.
 func (tx *Tx) UnholdRelease(release ReleaseID) error {
 	lifted := false
 	err := tx.eachFileOf(release, func(path string) error {
@@ -87,13 +86,13 @@ func (tx *Tx) UnholdRelease(release ReleaseID) error {
 		return err
 	})
 	if err == nil && !lifted {
-		return fmt.Errorf("repo: %s: no hold names any of it: %w", text.Name(release.String()), tuf.ErrNoTarget)
+		return fmt.Errorf("repo: %s: no hold names any of its paths: %w", text.Name(release.String()), tuf.ErrNoTarget)
 	}
 	return err
 }
 
 // eachFileOf calls fn for each path under which any party lists a product's version;
-// there must be one.
+// there must be at least one.
 func (tx *Tx) eachFileOf(release ReleaseID, fn func(path string) error) error {
 	var paths []string
 	for _, c := range tx.layout().Classes {
@@ -107,7 +106,7 @@ func (tx *Tx) eachFileOf(release ReleaseID, fn func(path string) error) error {
 		paths = append(paths, slices.Sorted(maps.Keys(files))...)
 	}
 	if len(paths) == 0 {
-		return fmt.Errorf("repo: %s: nobody lists this release: %w", text.Name(release.String()), tuf.ErrNoTarget)
+		return fmt.Errorf("repo: %s: no party lists this release: %w", text.Name(release.String()), tuf.ErrNoTarget)
 	}
 	for _, path := range paths {
 		if err := fn(path); err != nil {
@@ -117,7 +116,7 @@ func (tx *Tx) eachFileOf(release ReleaseID, fn func(path string) error) error {
 	return nil
 }
 
-// Unhold ends a hold before its time.
+// Unhold ends a hold early.
 func (tx *Tx) Unhold(target string) error {
 	class, err := tx.class(target)
 	if err != nil {
@@ -138,39 +137,42 @@ func (tx *Tx) Unhold(target string) error {
 	return fmt.Errorf("repo: %s: no hold names it: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
-// anybodys is what any role of the class lists under a path, in the charter's order.
-func (tx *Tx) anybodys(class Class, target string) (wire.Value, error) {
+// anyEntry returns the first entry under a path in the roles of the class, in the
+// charter's order.
+func (tx *Tx) anyEntry(class Class, target string) (wire.Value, error) {
 	for _, role := range class.Roles {
 		v, err := tx.find(role.Role, target)
 		if err != nil || v != nil {
 			return v, err
 		}
 	}
-	return nil, fmt.Errorf("repo: %s: nobody lists it: %w", text.Name(target), tuf.ErrNoTarget)
+	return nil, fmt.Errorf("repo: %s: no party lists it: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
-// maxRecalls is what readers take of one role.
+// maxRecalls is the number of recalls in one role that clients accept.
 const maxRecalls = 4096
 
-// RecallRecord is what [Tx.Recall] publishes.
+// RecallRecord describes a recall for [Tx.Recall].
 type RecallRecord struct {
-	SHA256 string // of the bytes, in lower-case hex; "": those that the party lists under the path now
+	SHA256 string // of the bytes, in lower-case hex; "": the bytes that the party now lists under the path
 	Reason string // required
 }
 
-// ReleaseID names a release: all of its files, on every platform and in every channel.
+// ReleaseID identifies a release: all of its files, on every platform and in every
+// channel.
 type ReleaseID struct {
 	Product, Version string
 }
 
+// String returns product and version, separated by a space.
 func (r ReleaseID) String() string { return r.Product + " " + r.Version }
 
-// Recall takes back the party's approval of some bytes: its roles no longer list
-// them, under whatever path and in whatever class, so that nobody installs them any
-// more, and say for those who run them already that they should not, and why. target
-// is a path of the bytes. The recall stands in the party's roles of the class of
-// target, and in those of another class that listed the bytes. Approve with
-// [ReviewRecord].Reinstate takes it back.
+// Recall withdraws the party's approval of some bytes. The party's roles no longer list
+// them, under any path and in any class, so clients no longer install them. For
+// machines that have installed them, the recall states the reason not to use them.
+// target is a path of the bytes. The recall is added to the party's roles of the class
+// of target, and to those of other classes that listed the bytes. Approve with
+// [ReviewRecord].Reinstate withdraws it.
 func (tx *Tx) Recall(party, target string, r RecallRecord) error {
 	sha256, reason := r.SHA256, r.Reason
 	class, roles, err := tx.role(party, target)
@@ -181,7 +183,7 @@ func (tx *Tx) Recall(party, target string, r RecallRecord) error {
 		return err
 	}
 	if sha256 != "" && (len(sha256) != 64 || strings.Trim(sha256, "0123456789abcdef") != "") {
-		return fmt.Errorf("repo: %s: %w: %s is not the sha256 of anything in lower-case hex", text.Name(target), fs.ErrInvalid, text.Quote(sha256))
+		return fmt.Errorf("repo: %s: %w: %s is not a sha256 in lower-case hex", text.Name(target), fs.ErrInvalid, text.Quote(sha256))
 	}
 	if sha256 != "" {
 		return tx.recallBytes(party, []badBytes{{class.Name, target, map[string]bool{sha256: true}}}, reason)
@@ -193,7 +195,7 @@ func (tx *Tx) Recall(party, target string, r RecallRecord) error {
 			return err
 		}
 		if v == nil {
-			return fmt.Errorf("repo: %s: %s does not list it, so say which bytes: %w", text.Name(target), roleText(role), tuf.ErrNoTarget)
+			return fmt.Errorf("repo: %s: %s does not list it, so the sha256 is required: %w", text.Name(target), roleText(role), tuf.ErrNoTarget)
 		}
 		s, err := subjectOf(target, v)
 		if err != nil {
@@ -204,11 +206,10 @@ func (tx *Tx) Recall(party, target string, r RecallRecord) error {
 	return tx.recallBytes(party, []badBytes{{class.Name, target, bad}}, reason)
 }
 
-// RecallRelease recalls a release, as [Tx.Recall] does with each of its files: all
-// that any party lists of the product's version, for every platform and in every
-// channel, of all classes in which the party has a role. What the party has not
-// approved is recalled too, so that it will not. Versions are compared as
-// [tuf.Version].
+// RecallRelease recalls a release, as [Tx.Recall] does for each of its files: all that
+// any party lists for the product's version, on every platform and in every channel, in
+// all classes in which the party has a role. Files that the party has not approved are
+// recalled too, to prevent later approval. Versions are compared as [tuf.Version].
 func (tx *Tx) RecallRelease(party string, release ReleaseID, reason string) error {
 	name := release.String()
 	if err := checkReason(name, "recall", reason); err != nil {
@@ -228,7 +229,7 @@ func (tx *Tx) RecallRelease(party string, release ReleaseID, reason string) erro
 		}
 	}
 	if len(bad) == 0 {
-		return fmt.Errorf("repo: %s: nobody lists this release, in a class with a role of party %s; recall a path and its sha256: %w", text.Name(name), text.Quote(party), tuf.ErrNoTarget)
+		return fmt.Errorf("repo: %s: no party lists this release in a class with a role of party %s; recall a path and its sha256: %w", text.Name(name), text.Quote(party), tuf.ErrNoTarget)
 	}
 	return tx.recallBytes(party, bad, reason)
 }
@@ -240,7 +241,7 @@ func checkReason(what, kind, reason string) error {
 	return nil
 }
 
-// filesOf are the paths of a class under which any role lists a product's version,
+// filesOf returns the paths of a class under which any role lists a product's version,
 // with the sha256 of the bytes.
 func (tx *Tx) filesOf(c Class, release ReleaseID) (map[string]map[string]bool, error) {
 	out := map[string]map[string]bool{}
@@ -250,7 +251,7 @@ func (tx *Tx) filesOf(c Class, release ReleaseID) (map[string]map[string]bool, e
 			if !ok || rel.Product != release.Product || !sameVersion(rel.Version, release.Version) {
 				return nil
 			}
-			if s, err := subjectOf(path, v); err == nil { // as releaseOf could read it
+			if s, err := subjectOf(path, v); err == nil { // releaseOf could read it
 				if out[path] == nil {
 					out[path] = map[string]bool{}
 				}
@@ -265,13 +266,13 @@ func (tx *Tx) filesOf(c Class, release ReleaseID) (map[string]map[string]bool, e
 	return out, nil
 }
 
-// badBytes are what a path of a class stands for.
+// badBytes are the recalled bytes of a path.
 type badBytes struct {
 	class, path string
 	sums        map[string]bool // sha256
 }
 
-// recallBytes adds the recalls to the party's roles, and takes the bytes off all of
+// recallBytes adds the recalls to the party's roles, and removes the bytes from all of
 // its lists.
 func (tx *Tx) recallBytes(party string, bad []badBytes, reason string) error {
 	all := map[string]bool{}
@@ -282,7 +283,7 @@ func (tx *Tx) recallBytes(party string, bad []badBytes, reason string) error {
 		for _, role := range c.rolesOf(party) {
 			listed := map[string]string{} // sha256 by path
 			err := tx.each(role.Role, func(path string, v wire.Value) error {
-				if s, err := subjectOf(path, v); err == nil && all[s.SHA256] { // what can't be read is approved by nobody
+				if s, err := subjectOf(path, v); err == nil && all[s.SHA256] { // clients refuse an entry that can't be parsed
 					listed[path] = s.SHA256
 				}
 				return nil
@@ -325,7 +326,7 @@ type recallJSON struct {
 	At     string `json:"at"`
 }
 
-// recall adds to the role's recalls, in place of one of the same bytes.
+// recall adds a recall to the role, or replaces one of the same bytes.
 func (tx *Tx) recall(role string, r recallJSON) error {
 	list, err := tx.recallsBut(role, func(path, sum string) bool { return path == r.Path && sum == r.SHA256 })
 	if err != nil {
@@ -349,7 +350,7 @@ func count(v wire.Value) (n int) {
 	return n
 }
 
-// recallsBut are the role's recalls without those that drop says yes to.
+// recallsBut returns the role's recalls without those for which drop returns true.
 func (tx *Tx) recallsBut(role string, drop func(path, sha256 string) bool) (list []any, err error) {
 	l, err := tx.read(role)
 	if err != nil || l == nil {

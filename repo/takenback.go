@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// partyRoles are the party's release roles, of every class.
+// partyRoles returns the party's release roles of every class.
 func (r *Root) partyRoles(party string) (out []string) {
 	for _, x := range r.lists() {
 		if x.party == party && party != "" {
@@ -22,10 +22,10 @@ func (r *Root) partyRoles(party string) (out []string) {
 	return out
 }
 
-// tookBack is what the party said against some bytes and has not taken back: a
-// recall in one of its roles, the last word of these roles on the subject where that
-// is a refusal, or what the ledger remembers of either, published or not. roles are
-// the party's in the subject's class. Either result may be nil.
+// tookBack returns the party's recall and refusal of some bytes that are in force: a
+// recall in one of its roles; the latest statement of these roles on the subject, if it
+// is a refusal; or what the ledger recorded of either, published or not. roles are the
+// party's in the subject's class. Either result may be nil.
 func (tx *Tx) tookBack(party string, roles []ReleaseRole, s proof.Subject) (recalled *tuf.Recall, refused *proof.Refusal, err error) {
 	all := tx.layout().partyRoles(party)
 	for _, role := range all {
@@ -59,9 +59,9 @@ func (tx *Tx) tookBack(party string, roles []ReleaseRole, s proof.Subject) (reca
 	return recalled, refused, nil
 }
 
-// lastRefusal is the last word, where it is a refusal. What does not verify is no
-// word: whoever writes the storage can put it there. A review that has expired is
-// one.
+// lastRefusal returns the latest statement if it is a refusal. Statements that do not
+// verify are ignored, since anyone with write access to the storage can add them. An
+// expired review counts.
 func lastRefusal(said []Statement) *proof.Refusal {
 	for _, x := range slices.Backward(said) {
 		if x.Err == nil || errors.Is(x.Err, tuf.ErrExpired) {
@@ -71,8 +71,8 @@ func lastRefusal(said []Statement) *proof.Refusal {
 	return nil
 }
 
-// saidInDrafts are the role's verified words on the subject in the drafts that tx
-// is staged on.
+// saidInDrafts returns the role's verified statements on the subject in the drafts on
+// which tx is staged.
 func (tx *Tx) saidInDrafts(role ReleaseRole, s proof.Subject) (out []Statement) {
 	for _, d := range tx.drafts {
 		for n := 1; n <= maxStatements && len(d.statements) > 0; n++ {
@@ -88,7 +88,7 @@ func (tx *Tx) saidInDrafts(role ReleaseRole, s proof.Subject) (out []Statement) 
 	return out
 }
 
-// remembered are the ledger's recalls and refusals of some bytes.
+// remembered returns the ledger's recalls and refusals of some bytes.
 func (tx *Tx) remembered(sha256 string) []takenBack {
 	if tx.ledgerBySum == nil {
 		tx.ledgerBySum = map[string][]takenBack{}
@@ -103,7 +103,7 @@ func (tx *Tx) remembered(sha256 string) []takenBack {
 	return tx.ledgerBySum[sha256]
 }
 
-// recallOf is the role's recall of some bytes as it stands within tx, nil for none.
+// recallOf returns the role's recall of some bytes within tx, or nil.
 func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 	l, err := tx.read(role)
 	if err != nil || l == nil || len(l.members[tuf.RecallMember]) == 0 {
@@ -111,7 +111,7 @@ func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 	}
 	v := l.members[tuf.RecallMember]
 	index := tx.recallsOf[role]
-	if len(index.of) != len(v) || &index.of[0] != &v[0] { // values never change
+	if len(index.of) != len(v) || &index.of[0] != &v[0] { // values are immutable
 		index = recallIndex{v, map[string]*tuf.Recall{}}
 		for e := range v.Elements() {
 			r := &tuf.Recall{Role: role}
@@ -132,8 +132,8 @@ func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 	return nil, nil
 }
 
-// mayApprove refuses to approve bytes that the party took back (rule K4), unless a
-// reason to reinstate them is given, which takes its recalls of them back.
+// mayApprove refuses approval of bytes that the party took back (rule K4). A reason to
+// reinstate them permits it and withdraws the party's recalls of them.
 func (tx *Tx) mayApprove(party string, class Class, s proof.Subject, listed bool, reinstate string) error {
 	recalled, refused, err := tx.tookBack(party, class.rolesOf(party), s)
 	if err != nil {
@@ -157,16 +157,16 @@ func (tx *Tx) mayApprove(party string, class Class, s proof.Subject, listed bool
 	switch {
 	case recalled != nil:
 		return no("recalled", recalled.Path, recalled.Reason)
-	case refused != nil && !listed: // what it lists all along under this path it did not refuse
+	case refused != nil && !listed: // the refusal does not apply to an entry that the party lists under this path
 		return no("refused", refused.Path, refused.Reason)
 	}
 	return nil
 }
 
-// bytesOfParty are bytes that a party speaks of.
+// bytesOfParty identifies bytes of a party.
 type bytesOfParty struct{ party, sha256 string }
 
-// unrecall takes the role's recalls of these bytes back, under whatever path.
+// unrecall removes the role's recalls of these bytes, under any path.
 func (tx *Tx) unrecall(role, sha256 string) error {
 	l, err := tx.read(role)
 	if err != nil || l == nil {

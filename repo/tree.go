@@ -13,11 +13,11 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A party's role is the top of a tree of lists: it may delegate parts of its
-// class to products ([Tx.Delegate]), and it, or each of them, may have hash bins.
+// A party's role is the top of a tree of lists: it may delegate parts of its class to
+// products ([Tx.Delegate]), and each of them, or the role itself, may have hash bins.
 
-// read returns a role that root names as it stands within tx, nil where there
-// is none yet. It is not to be changed; see edit.
+// read returns a role that the root names, within tx; nil if it does not exist yet.
+// Callers must not change it; see edit.
 func (tx *Tx) read(role string) (*listing, error) {
 	if l, ok := tx.lists[role]; ok {
 		return l, nil
@@ -27,7 +27,7 @@ func (tx *Tx) read(role string) (*listing, error) {
 	}
 	t, err := tx.present.snap.Role(role, tx.fetch)
 	if errors.Is(err, tuf.ErrUntrusted) && tx.present.under != nil && !names(rootOf(tx.present.under), role) {
-		return nil, nil // a name of former days, listed for ever
+		return nil, nil // a removed role, which the snapshot must still list
 	}
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
@@ -43,13 +43,13 @@ func (tx *Tx) read(role string) (*listing, error) {
 	return l, nil
 }
 
-// twoParents refuses a role that two others delegate to: what one of them edits
-// would be taken for the other's.
+// twoParents refuses a role with two delegators: an edit through one of them would also
+// apply to the other.
 func twoParents(a, b, role string) error {
 	return fmt.Errorf("repo: %s and %s both delegate to %s: %w", roleText(a), roleText(b), roleText(role), tuf.ErrUntrusted)
 }
 
-// ofParent refuses a role that is edited, or was read, as another delegator's.
+// ofParent refuses a role that was read or edited through another delegator.
 func (tx *Tx) ofParent(by *listing, name string) error {
 	if parent := tx.parents[name]; parent != by.role {
 		return twoParents(by.role, cmp.Or(parent, "root"), name)
@@ -57,7 +57,7 @@ func (tx *Tx) ofParent(by *listing, name string) error {
 	return nil
 }
 
-// edit returns a role that root names for changing; a new one where there is none.
+// edit returns a role that the root names for editing; a new one if it does not exist.
 func (tx *Tx) edit(role string) (*listing, error) {
 	l, err := tx.read(role)
 	if err != nil {
@@ -71,8 +71,8 @@ func (tx *Tx) edit(role string) (*listing, error) {
 	return l, nil
 }
 
-// readBelow returns a role that by delegates to. Of what is not edited only the
-// last few are kept.
+// readBelow returns a role to which by delegates. Of the roles that are not edited,
+// only the last few are kept.
 func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
 	if l, ok := tx.lists[name]; ok {
 		return l, tx.ofParent(by, name)
@@ -102,10 +102,10 @@ func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
 	return l, nil
 }
 
-// maxPassing is how many lists are kept that are only read.
+// maxPassing bounds the number of cached lists that are only read.
 const maxPassing = 4096
 
-// editBelow returns a role that by delegates to, for changing.
+// editBelow returns a role to which by delegates, for editing.
 func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {
 	l, err := tx.readBelow(by, name)
 	if err != nil {
@@ -118,13 +118,12 @@ func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {
 	return l, nil
 }
 
-// fetch reads a role's file of the present state.
+// fetch reads a role's published file.
 func (tx *Tx) fetch(f tuf.RoleFile) ([]byte, error) {
 	return tx.repo.read(tx.ctx, tx.present, f)
 }
 
-// find returns what the tree of a role that root names says of a target, nil
-// for nothing.
+// find returns the entry of a target in the tree of a role that the root names, or nil.
 func (tx *Tx) find(role, target string) (wire.Value, error) {
 	l, err := tx.read(role)
 	for err == nil && l != nil {
@@ -140,7 +139,7 @@ func (tx *Tx) find(role, target string) (wire.Value, error) {
 	return nil, err
 }
 
-// put lists a target in the tree of a role, where its kind belongs.
+// put lists a target in the list of a role's tree that fits its kind.
 func (tx *Tx) put(role, target string, v wire.Value) error {
 	e, err := parseEntry(v)
 	if err != nil {
@@ -150,7 +149,7 @@ func (tx *Tx) put(role, target string, v wire.Value) error {
 		return err
 	} else if old != nil && string(old) == string(v) {
 		return nil
-	} else if old != nil { // a file may become a release
+	} else if old != nil { // a target may get release data
 		if _, err := tx.drop(role, target); err != nil {
 			return err
 		}
@@ -163,7 +162,7 @@ func (tx *Tx) put(role, target string, v wire.Value) error {
 	return err
 }
 
-// holder returns, for changing, the list of a role's tree that a target belongs into.
+// holder returns, for editing, the list of a role's tree to which a target belongs.
 func (tx *Tx) holder(role, target string, release bool) (*listing, error) {
 	l, err := tx.read(role)
 	if err != nil {
@@ -184,7 +183,7 @@ func (tx *Tx) holder(role, target string, release bool) (*listing, error) {
 	}
 }
 
-// keepBelow is readBelow for a list on the way to one that is edited.
+// keepBelow is readBelow for a list on the path to one that is edited.
 func (tx *Tx) keepBelow(by *listing, name string) (*listing, error) {
 	l, err := tx.readBelow(by, name)
 	if err == nil {
@@ -195,7 +194,7 @@ func (tx *Tx) keepBelow(by *listing, name string) (*listing, error) {
 	return l, err
 }
 
-// drop takes a target off the tree of a role; false where it is not listed.
+// drop removes a target from the tree of a role; false if it is not listed.
 func (tx *Tx) drop(role, target string) (bool, error) {
 	l, err := tx.read(role)
 	for err == nil && l != nil {
@@ -213,8 +212,8 @@ func (tx *Tx) drop(role, target string) (bool, error) {
 	return false, err
 }
 
-// each calls fn for every target that the tree of a role lists, list by list,
-// in order within each. fn must not edit.
+// each calls fn for every target in the tree of a role, list by list, in order within
+// each. fn must not edit.
 func (tx *Tx) each(role string, fn func(target string, v wire.Value) error) error {
 	l, err := tx.read(role)
 	if err != nil || l == nil {
@@ -230,8 +229,8 @@ func (tx *Tx) each(role string, fn func(target string, v wire.Value) error) erro
 	})
 }
 
-// eachIn calls fn for l and every list below it, but not for those below a list for
-// which fn returns [fs.SkipDir].
+// eachIn calls fn for l and every list below it. If fn returns [fs.SkipDir], it skips
+// the lists below that one.
 func (tx *Tx) eachIn(l *listing, fn func(*listing) error) error {
 	switch err := fn(l); {
 	case err == fs.SkipDir:
@@ -259,7 +258,7 @@ func names(r *Root, role string) bool {
 	return slices.ContainsFunc(r.lists(), func(x named) bool { return x.role == role })
 }
 
-// behind says why a draft's file does not follow what is published.
+// behind states why a draft's file does not follow the published one.
 func (tx *Tx) behind(f *draftFile) error {
 	have := tx.present.listed(f.role)
 	if have == f.version {

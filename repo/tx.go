@@ -15,25 +15,25 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// Tx collects changes. It is valid within the function it was handed to.
+// Tx collects changes. It is valid until the function to which it was passed returns.
 type Tx struct {
 	ctx     context.Context
 	repo    *Repo
 	present *present
-	root    *Root // nil where nobody asked for it
-	stays   *Root // what the present root says
+	root    *Root // nil until it is requested
+	stays   *Root // the current root
 	buf     []byte
-	lists   map[string]*listing      // edited, or on the way to what is edited
-	parents map[string]string        // of those that root does not name
-	passing map[child]*listing       // only read, a few
-	indexes map[string]*releaseIndex // of the releases that roles list, as far as somebody asked
+	lists   map[string]*listing      // edited lists, and their delegators
+	parents map[string]string        // of roles that the root does not name
+	passing map[child]*listing       // cache of lists that are only read
+	indexes map[string]*releaseIndex // releases by role, filled on request
 
 	statements map[string]*statement // by name in storage
-	recovering *RecoveryOptions      // nil: the next root is an ordinary one
+	recovering *RecoveryOptions      // nil: the next root is a regular one
 	heals      [][]byte              // the roots of a fork that the next root heals
 	override   override
 
-	drafts      []*Draft               // that tx is staged on
+	drafts      []*Draft               // on which tx is staged
 	recallsOf   map[string]recallIndex // by role
 	ledgerBySum map[string][]takenBack // nil: not read yet
 }
@@ -43,8 +43,8 @@ func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
 		statements: map[string]*statement{}, recallsOf: map[string]recallIndex{}, override: override{lift: map[string]bool{}}}
 }
 
-// Root returns what the next root shall say, for editing. A new root comes to
-// be only where something was changed.
+// Root returns the next root for editing. A new root is made only if it differs from
+// the current one.
 func (tx *Tx) Root() *Root {
 	if tx.root == nil {
 		tx.root = &Root{}
@@ -55,26 +55,26 @@ func (tx *Tx) Root() *Root {
 	return tx.root
 }
 
-// SetRoot replaces what the next root says, such as for the first root of a repository.
-// The slices and maps of root become the transaction's own.
+// SetRoot replaces the next root, for example for the first root of a repository. The
+// transaction takes ownership of the slices of root.
 func (tx *Tx) SetRoot(root Root) { *tx.Root() = root }
 
-// Supersede allows this handle to sign a root although it signed another one of
-// the same version before, which sha256, in lower-case hex, names (rule K1): one that
-// was signed and will not be published. It also allows to sign the root that follows a
-// published one, which sha256 names then, whose signed_at is ahead of this machine's
-// clock (rule K5): clients take the time of the newest root for the present, so the
-// next root with the right date heals them.
+// Supersede permits this handle to sign a root although it signed another one of the
+// same version, which was not published; sha256, in lower-case hex, names that one
+// (rule K1). It also permits signing the successor of a published root whose signed_at
+// is ahead of this machine's clock; sha256 then names the published root (rule K5).
+// Clients use signed_at of the newest root as the current time, so a next root with the
+// right date corrects them.
 func (tx *Tx) Supersede(sha256 string) { tx.override.supersede = sha256 }
 
-// ShorterExpiry allows this handle to sign a root or a party's role that expires
-// more than an hour before what it replaces (rule K5).
+// ShorterExpiry permits this handle to sign a root or a party's role that expires more
+// than an hour before the version that it replaces (rule K5).
 func (tx *Tx) ShorterExpiry() { tx.override.shorterExpiry = true }
 
-// RenewRoot makes a new root even where nothing but its date changes.
+// RenewRoot makes a new root even if only its date changes.
 func (tx *Tx) RenewRoot() { tx.Root().renew = true }
 
-// layout is the root as it will be; not to be changed.
+// layout returns the next root; callers must not change it.
 func (tx *Tx) layout() *Root {
 	if tx.root != nil {
 		return tx.root
@@ -88,7 +88,7 @@ func (tx *Tx) layout() *Root {
 	return tx.stays
 }
 
-// role finds the party's roles of the class that a target path belongs to.
+// role finds the party's roles of the class of a target path.
 func (tx *Tx) role(party, target string) (Class, []string, error) {
 	if err := errors.Join(storage.CheckName("targets/"+target), storage.CheckName(TargetName(target, strings.Repeat("0", 64)))); err != nil {
 		return Class{}, nil, err
@@ -117,7 +117,7 @@ func newRepoID() string {
 	return hex.EncodeToString(b)
 }
 
-// class is the class that a target path belongs to.
+// class returns the class of a target path.
 func (tx *Tx) class(target string) (Class, error) {
 	for _, c := range tx.layout().Classes {
 		if strings.HasPrefix(target, c.Prefix) {
@@ -127,7 +127,7 @@ func (tx *Tx) class(target string) (Class, error) {
 	return Class{}, fmt.Errorf("repo: %s: the path is in no class: %w", text.Name(target), tuf.ErrNoTarget)
 }
 
-// rolesOf are the party's roles in the class.
+// rolesOf returns the party's roles in the class.
 func (c Class) rolesOf(party string) (out []ReleaseRole) {
 	for _, role := range c.Roles {
 		if role.Party == party {
@@ -145,20 +145,22 @@ func subjectOf(target string, v wire.Value) (proof.Subject, error) {
 	return proof.Subject{Path: target, Length: e.length, SHA256: strings.ToLower(e.sha256)}, nil
 }
 
-// recallIndex is what a role's recalls say, by sha256.
+// recallIndex holds a role's recalls by sha256.
 type recallIndex struct {
-	of    wire.Value // the member that it was made from
+	of    wire.Value // the member from which it was built
 	bySum map[string]*tuf.Recall
 }
 
-// RecoveryOptions says what is recovered from, and why.
+// RecoveryOptions states the reason for a recovery and the root that it follows.
 type RecoveryOptions struct {
-	// Reason tells people why no ordinary root can be signed any more.
+	// Reason is human-readable: why no regular root can be signed any more.
 	Reason string
-	// After is the version of the root whose quorum is lost, which clients wait at.
-	// 0: the newest. With that of the root before a recovered one StageRecovery
-	// replaces that recovery, as long as no other root has followed: clients that
-	// still wait begin anew; those that have followed already are lost. Killed while
-	// it replaces, Publish leaves what only the same draft, published again, ends.
+	// After is the version of the root whose quorum is lost, which is the newest that
+	// clients accept without the recovery. 0: the newest root. To replace a recovery,
+	// set After to the version of the root before the recovery root, as long as no
+	// further root follows it. Clients that still wait restart the waiting period;
+	// clients that have accepted the earlier recovery root can't continue. If Publish
+	// is interrupted during a replacement, only publishing the same draft again
+	// completes it.
 	After int64
 }

@@ -17,49 +17,49 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Mirror is another place that must have what the repository has, byte for byte.
+// Mirror is a copy that must have the same files as the repository.
 type Mirror struct {
-	Name   string // for the report
+	Name   string // used in the report
 	Source storage.Source
-	// Roots: the place keeps the roots only.
+	// RootsOnly states that the copy has the roots only.
 	RootsOnly bool
 }
 
-// Verify examines the repository from a pin on, or where there is no charter
-// from a bare root.json, with or without consistent snapshots, as a client and then as an accountant: every root there
-// is, timestamp, snapshot, every role that any of them leads to, each for
-// everybody who delegates to it, and every target file, which is read whole, with
-// what reviewers state of it. Where the storage is a [Lister], what else lies in
-// metadata/ and targets/ is found too. Each copy is held against the repository,
-// file by file.
+// Verify checks the repository from a pin on, first as a client would, then
+// exhaustively. For a repository without charter, pin may be a bare root.json, with or
+// without consistent snapshots. Verify checks every root, timestamp, snapshot, every
+// reachable role under each of its delegators, the full content of every target file,
+// and reviewers' statements. If the storage is a [Lister], it also finds all other
+// files in metadata/ and targets/. It compares each copy with the repository, file by
+// file.
 //
-// It needs no key and changes nothing. What is wrong stands in the report, all
-// of it and not the first only; an error says that there is no report: the pin
-// can't be opened, or ctx has ended. It may run beside publishers: where somebody
-// published meanwhile, what it found it looks for again. Where that goes on until
-// nothing certain can be said, the error wraps [ErrConflict].
+// Verify needs no key and changes nothing. The report contains all faults, not only the
+// first. An error means that there is no report: the pin can't be opened, or ctx has
+// ended. Verify may run concurrently with publishers: if something was published in the
+// meantime, it checks its findings again. If the repository keeps changing, the error
+// wraps [ErrConflict].
 func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Report, err error) {
 	defer oneLine(&err)
-	opened, err := tuf.OpenPin(pin, r.judge())
+	opened, err := tuf.OpenPin(pin, r.tufOptions())
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	places := append([]Mirror{{Source: storage.SourceOf(r.storage)}}, copies...)
+	mirrors := append([]Mirror{{Source: storage.SourceOf(r.storage)}}, copies...)
 	for i := range copies {
 		if copies[i].Name == "" {
-			places[i+1].Name = fmt.Sprintf("copy %d", i+1)
+			mirrors[i+1].Name = fmt.Sprintf("copy %d", i+1)
 		}
 	}
 	right := map[[16]byte]bool{}
 	var last *Report
-	var stays map[Finding]bool // what was found each time
+	var stays map[Finding]bool // findings of every pass so far
 	for range maxReads {
-		v := &verification{repo: r, places: places, right: right}
+		v := &verification{repo: r, mirrors: mirrors, right: right}
 		report, err := v.run(ctx, opened.Root())
-		if err != nil || report.OK() || !v.survey.moved(ctx) {
+		if err != nil || report.OK() || !v.walker.moved(ctx) {
 			return report, err
 		}
-		// Somebody published since: what was found may be of two states.
+		// After a concurrent publish, the findings may mix two states.
 		found := map[Finding]bool{}
 		for _, f := range report.Findings {
 			if f = (Finding{Kind: f.Kind, Copy: f.Copy, Name: f.Name}); stays == nil || stays[f] {
@@ -77,20 +77,20 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 	return last, nil
 }
 
-// run examines everything once.
+// run makes one pass.
 func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, error) {
 	v.report = &Report{At: v.repo.now()}
-	v.targets, v.names, v.told = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
-	v.survey = &survey{src: v.places[0].Source, opt: v.repo.judge(), now: v.report.At, found: v.add,
+	v.targets, v.names, v.reported = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
+	v.walker = &walker{src: v.mirrors[0].Source, opt: v.repo.tufOptions(), now: v.report.At, found: v.add,
 		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
 		role: func(name string, t *tuf.Targets) error { return v.role(ctx, name, t) }}
-	if err := v.survey.run(ctx, pinned); err != nil {
+	if err := v.walker.run(ctx, pinned); err != nil {
 		return nil, err
 	}
-	if root := v.survey.tip(); v.repo.ahead(root) > 0 {
+	if root := v.walker.newest(); v.repo.ahead(root) > 0 {
 		at := root.Charter().SignedAt()
 		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
-			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients take that for the present", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
+			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients use that as the current time", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
 			return nil, err
 		}
 	}
@@ -100,49 +100,49 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	if err := v.ends(ctx); err != nil {
 		return nil, err
 	}
-	if err := v.strays(ctx); err != nil {
+	if err := v.unlistedFiles(ctx); err != nil {
 		return nil, err
 	}
-	s := v.survey
-	v.report.Root, v.report.Roles = s.tip().Version(), s.roles
+	s := v.walker
+	v.report.Root, v.report.Roles = s.newest().Version(), s.roles
 	if s.snap != nil {
 		v.report.Timestamp, v.report.Snapshot = s.ts.Version(), s.snap.Version()
 	}
 	return v.report, nil
 }
 
-// verification is one Verify.
+// verification is one call of Verify.
 type verification struct {
-	repo   *Repo
-	survey *survey
-	report *Report
-	places []Mirror // the repository itself is the first
-	// Names of which there may be a million, so by a part of their hash.
-	targets map[[16]byte]bool  // checked, with length and hashes
-	right   map[[16]byte]bool  // of a place: found as listed, also by a run before
-	names   map[[16]byte]bool  // named by something
-	told    map[[16]byte]bool  // of a place, by its name, and a file
-	keys    []keySet           // who signs delegated roles
-	unknown []storage.FileInfo // metadata that no known keys signed
-	files   int
+	repo    *Repo
+	walker  *walker
+	report  *Report
+	mirrors []Mirror // the first is the repository itself
+	// Names are stored as a part of their hash, since there may be a million.
+	targets  map[[16]byte]bool  // checked targets, by name, length and hashes
+	right    map[[16]byte]bool  // valid targets, by copy; also from earlier passes
+	names    map[[16]byte]bool  // names that metadata lists
+	reported map[[16]byte]bool  // reported files, by copy
+	keys     []keySet           // keys of delegated roles
+	unknown  []storage.FileInfo // metadata without a signature of known keys
+	files    int
 }
 
-// add reports a finding, one for each file: the first says enough.
+// add reports a finding. It keeps the first one for each file.
 func (v *verification) add(f Finding) error {
-	if key := short(f.Copy, f.Name); !v.told[key] {
-		v.told[key] = true
+	if key := short(f.Copy, f.Name); !v.reported[key] {
+		v.reported[key] = true
 		f.Text = text.Line(f.Text)
 		v.report.Findings = append(v.report.Findings, f)
 	}
 	return nil
 }
 
-// metadata is told of each metadata file that is right.
+// metadata is called for each verified metadata file.
 func (v *verification) metadata(ctx context.Context, name string, data []byte) error {
 	v.names[short(name)] = true
 	v.files++
 	v.repo.progress(storage.Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
-	for _, c := range v.places[1:] {
+	for _, c := range v.mirrors[1:] {
 		if c.RootsOnly && !isRootName(name) {
 			continue
 		}
@@ -179,12 +179,12 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 		return err
 	}
 	v.learn(keys)
-	err = v.survey.listedIn(t, func(x listed) error {
+	err = v.walker.listedIn(t, func(x listed) error {
 		if x.unstorable != nil {
 			return v.add(unstorable(roleName(t.Role(), t.Version()), x))
 		}
 		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
-		for _, x := range v.survey.others(x) {
+		for _, x := range v.walker.others(x) {
 			err = errors.Join(err, v.target(ctx, t, x, true))
 		}
 		return err
@@ -196,31 +196,33 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 	return err
 }
 
-// unstorable is the finding of a target that no storage can hold.
+// unstorable is the finding for a target that no storage can hold.
 func unstorable(role string, x listed) Finding {
 	return Finding{Kind: FileUnstorable, Name: x.name, Text: fmt.Sprintf("%s lists it: %v", text.Name(role), x.unstorable), Err: x.unstorable}
 }
 
-// release reports release fields that clients refuse. A hold has fields of its own.
+// release reports release data that clients refuse. Entries of a hold role have other
+// data.
 func (v *verification) release(t *tuf.Targets, x listed) error {
-	if c := v.survey.under.Charter(); x.release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
+	if c := v.walker.under.Charter(); x.release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
 		return nil
 	}
 	if _, err := tuf.ParseRelease(x.release.JSON()); err != nil {
-		// Under the name of the path: the file itself may be damaged too.
+		// Reported under the name of the path, since the file may have a finding of its
+		// own.
 		return v.add(Finding{Kind: FileUntrusted, Name: "targets/" + x.path, Text: fmt.Sprintf("%s v%d: %v", roleText(t.Role()), t.Version(), err), Err: err})
 	}
 	return nil
 }
 
-// target checks one file. One that may be missing need not be there.
+// target checks one file. may permits that it is missing.
 func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may bool) error {
 	key := short(x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
 	if v.targets[key] {
 		return nil
 	}
 	v.targets[key], v.names[short(x.name)] = true, true
-	for i, p := range v.places {
+	for i, p := range v.mirrors {
 		if p.RootsOnly {
 			continue
 		}
@@ -264,15 +266,15 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 	return v.statements(ctx, x)
 }
 
-// statements checks what reviewers have stated of a target.
+// statements checks reviewers' statements on a target.
 func (v *verification) statements(ctx context.Context, x listed) error {
 	here := map[string][]byte{}
-	for i, p := range v.places {
+	for i, p := range v.mirrors {
 		if p.RootsOnly {
 			continue
 		}
 		there := map[string]bool{}
-		err := v.survey.statements(ctx, p.Source, x, nil, func(name string, data []byte, err error) error {
+		err := v.walker.statements(ctx, p.Source, x, nil, func(name string, data []byte, err error) error {
 			there[name] = true
 			v.names[short(name)] = true
 			f := Finding{Kind: FileUntrusted, Copy: p.Name, Name: name, Err: err}
@@ -305,8 +307,8 @@ func (v *verification) statements(ctx context.Context, x listed) error {
 	return nil
 }
 
-// checkTarget reads a target file to its end. why says what is wrong with its
-// bytes, "" for nothing.
+// checkTarget reads a target file completely. why describes a mismatch, "" if there is
+// none.
 func checkTarget(ctx context.Context, src storage.Source, x listed, tell func(done int64)) (why string, err error) {
 	f, err := src.Open(ctx, x.name)
 	if err != nil {
@@ -322,24 +324,23 @@ func checkTarget(ctx context.Context, src storage.Source, x listed, tell func(do
 	return "", nil
 }
 
-// sum is a hash with what it must come to, in hex.
+// sum is a hash with its expected value in hex.
 type sum struct {
 	hash.Hash
 	want string
 }
 
-// recoveries checks what lies ready for the loss of the quorum, beside each root
-// that allows for it.
+// recoveries checks the prepared recoveries after each root whose charter permits one.
 func (v *verification) recoveries(ctx context.Context) error {
-	told, chain := map[string]bool{}, v.survey.proves()
+	reported, chain := map[string]bool{}, v.walker.proves()
 	for i, root := range chain {
 		var ours recoveryFiles
-		for j, p := range v.places {
+		for j, p := range v.mirrors {
 			files, err := v.recovery(ctx, p, root)
 			if err != nil {
 				return err
 			}
-			if i+1 == len(chain) || v.told[short("", rootName(root.Version()+1))] { // no ordinary one follows
+			if i+1 == len(chain) || v.reported[short("", rootName(root.Version()+1))] { // no regular root follows
 				if err := v.half(ctx, p, files); err != nil {
 					return err
 				}
@@ -349,10 +350,10 @@ func (v *verification) recoveries(ctx context.Context) error {
 			} else if err := v.sameRecovery(p, ours, files); err != nil {
 				return err
 			}
-			if files.rec == nil || told[files.rec.ID()] {
+			if files.rec == nil || reported[files.rec.ID()] {
 				continue
 			}
-			told[files.rec.ID()] = true
+			reported[files.rec.ID()] = true
 			next, err := files.root()
 			if err != nil {
 				return err
@@ -364,7 +365,7 @@ func (v *verification) recoveries(ctx context.Context) error {
 	return nil
 }
 
-// recovery reads what one place has after a root, and reports what is none.
+// recovery reads the recovery after a root on one copy, and reports an invalid one.
 func (v *verification) recovery(ctx context.Context, p Mirror, root *tuf.Root) (recoveryFiles, error) {
 	files, err := recoveryOf(ctx, p.Source, root)
 	if ctx.Err() != nil {
@@ -379,7 +380,7 @@ func (v *verification) recovery(ctx context.Context, p Mirror, root *tuf.Root) (
 	return files, v.add(Finding{Kind: kindOf(err), Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err})
 }
 
-// half reports a recovery of which one file alone is there.
+// half reports a recovery of which only one file exists.
 func (v *verification) half(ctx context.Context, p Mirror, f recoveryFiles) error {
 	if f.names[0] == "" || f.rec != nil {
 		return nil
@@ -392,22 +393,22 @@ func (v *verification) half(ctx context.Context, p Mirror, f recoveryFiles) erro
 	case err != nil:
 		return v.differs(p, FileUnreadable, f.names[1], err.Error(), err)
 	case root && !statement:
-		return v.differs(p, FileMissing, f.names[0], "the root that it would name is there, so nobody can follow that", fs.ErrNotExist)
+		return v.differs(p, FileMissing, f.names[0], "only the recovery root exists, so clients can't accept it", fs.ErrNotExist)
 	case statement && !root:
-		return v.differs(p, FileMissing, f.names[1], "the statement is there that names it, so nobody can follow that", fs.ErrNotExist)
+		return v.differs(p, FileMissing, f.names[1], "only the statement that names it exists, so clients can't accept the recovery", fs.ErrNotExist)
 	}
 	return nil
 }
 
-// sameRecovery holds a recovery on a copy against that of the repository. Where
-// that has none, the report says what lies at the copy.
+// sameRecovery compares a copy's recovery with that of the repository. If the
+// repository has none, the report lists the copy's one.
 func (v *verification) sameRecovery(p Mirror, ours, theirs recoveryFiles) error {
 	if ours.rec == nil {
 		return nil
 	}
 	for i, name := range ours.names {
 		if i == 1 && theirs.data[0] == nil {
-			return nil // it was not looked for
+			return nil // the repository was not searched for it
 		}
 		var err error
 		switch have, want := theirs.data[i], ours.data[i]; {
@@ -424,11 +425,11 @@ func (v *verification) sameRecovery(p Mirror, ours, theirs recoveryFiles) error 
 	return nil
 }
 
-// ends looks for roots on the copies beyond the repository's last, and for ordinary
-// ones where it recovered, which clients would go on with.
+// ends looks on the copies for roots beyond the repository's newest, and for regular
+// roots where the repository has a recovery root. Clients would continue with them.
 func (v *verification) ends(ctx context.Context) error {
-	after := map[int64]bool{v.survey.tip().Version(): true}
-	for n := range v.survey.recoveries {
+	after := map[int64]bool{v.walker.newest().Version(): true}
+	for n := range v.walker.recoveries {
 		after[n] = true
 	}
 	for _, n := range slices.Sorted(maps.Keys(after)) {
@@ -440,7 +441,7 @@ func (v *verification) ends(ctx context.Context) error {
 }
 
 func (v *verification) end(ctx context.Context, name string) error {
-	for _, c := range v.places[1:] {
+	for _, c := range v.mirrors[1:] {
 		_, err := storage.ReadAll(ctx, c.Source, name, 1<<20)
 		switch {
 		case ctx.Err() != nil:
@@ -450,7 +451,7 @@ func (v *verification) end(ctx context.Context, name string) error {
 		case err == nil:
 			err = v.differs(c, FileDiffers, name, "the repository has no such root", nil)
 		default:
-			err = v.differs(c, FileUnreadable, name, "the place must say that there is none: "+err.Error(), err)
+			err = v.differs(c, FileUnreadable, name, "the copy must report that it does not exist: "+err.Error(), err)
 		}
 		if err != nil {
 			return err

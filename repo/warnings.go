@@ -9,19 +9,17 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Warnings says what of the root will be refused later, or is worse than it looks:
-// what [Repo.Pin] will not take at that time, and spare root keys that make losses
-// worse. It is a sentence each, one line of printable ASCII; nil: there is nothing.
-// review is the name of the reviewing party, as in [Config].Review. What
-// [Repo.Stage] refuses by itself, such as a rule of the charter that is broken, is
-// not repeated.
+// Warnings returns problems of the root that [Repo.Stage] does not refuse: reasons why
+// [Repo.Pin] will refuse it at the given time, and surplus root keys that reduce the
+// tolerance to key loss. Each is one human-readable line of printable ASCII; nil if
+// there are none. review is the name of the reviewing party, as in [Config].Review.
 func (r *Root) Warnings(review string, at time.Time) []string {
 	out := r.unpinnable(review, at)
 	if r.minOperators() == 1 {
 		out = append(out, "min_operators is 1: one operator that serves old files hides every new root and release until the metadata expires")
 	}
-	// As many root keys may be lost, of all parties together, as the party with the
-	// fewest spare ones has: the threshold grows with every key of another party.
+	// The number of root keys that may be lost, over all parties, is the smallest
+	// surplus of any party, since the threshold grows with every key of another party.
 	spare := func(p Party) int { return len(p.Keys) - max(p.Min, 1) }
 	least, all := -1, 0
 	for _, p := range r.Parties {
@@ -38,10 +36,10 @@ func (r *Root) Warnings(review string, at time.Time) []string {
 	return out
 }
 
-// unpinnable says why Pin will make no pin of the root, or one that is of no use.
+// unpinnable states why Pin refuses the root, or why its pin would be useless.
 func (r *Root) unpinnable(review string, at time.Time) (out []string) {
 	if !slices.ContainsFunc(r.Parties, func(p Party) bool { return p.Name == review }) {
-		out = append(out, text.Line(fmt.Sprintf("no party is called %s, which is the reviewing party, so no pin can be made of it; Config.Review names another one", text.Name(review))))
+		out = append(out, text.Line(fmt.Sprintf("no party has the name %s of the reviewing party, so no pin can be made of it; Config.Review can name another party", text.Name(review))))
 	}
 	usable := slices.DeleteFunc(slices.Clone(r.Locations), func(l tuf.Location) bool { return !l.UseUntil.IsZero() && !l.UseUntil.After(at) })
 	n, want := tuf.Operators(usable), r.minOperators()
@@ -50,7 +48,7 @@ func (r *Root) unpinnable(review string, at time.Time) (out []string) {
 	case n < min(2, want):
 		out = append(out, have+", so no pin can be made of it")
 	case n < want:
-		out = append(out, have+", so a client never finds enough of them to confirm its root")
+		out = append(out, have+", so clients can't reach enough of them to confirm the root")
 	}
 	return out
 }

@@ -27,11 +27,11 @@ func TestWarnings(t *testing.T) {
 			r.Probe = tuf.Probe{MinOperators: 1, Every: 1e9, MaxAge: 2e9}
 		}, "min_operators is 1: one operator that serves old files hides every new root", false},
 		"fewer than are asked for": {func(_ *world, r *repo.Root) { r.Probe = tuf.Probe{MinOperators: 3, Every: 1e9, MaxAge: 2e9} },
-			"its locations have 2 operators by name and host, min_operators is 3, so a client never finds enough", true},
+			"its locations have 2 operators by name and host, min_operators is 3, so clients can't reach enough", true},
 		"two operators on one host": {func(_ *world, r *repo.Root) { r.Locations[0].Base = r.Locations[1].Base }, "its locations have 1 operator by name and host", true},
 		"no party called review": {func(_ *world, r *repo.Root) {
 			r.Parties[1].Name, r.Classes[0].Roles[1].Party = "audit", "audit"
-		}, "no party is called review", true},
+		}, "no party has the name review", true},
 		"a spare key for one party alone": {func(w *world, r *repo.Root) { r.Parties[0].Keys = w.public("vendor-1", "vendor-2", "vendor-3") },
 			"party vendor has 2 spare root keys, another party 1: no more than 1 of all 5 root keys may be lost, so 1 spare key of vendor makes losses worse", false},
 	} {

@@ -8,7 +8,7 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// inWords is a duration that people can compare.
+// inWords formats a duration approximately, human-readable.
 func inWords(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -26,8 +26,8 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// whoText shows who must sign. A draft may say so in words of its own, which are
-// quoted then.
+// whoText formats the required signer of a rule. Text in a draft that this package
+// would not produce is quoted.
 func whoText(who string) string {
 	if ownWho.MatchString(who) {
 		return who
@@ -35,6 +35,6 @@ func whoText(who string) string {
 	return text.Quote(who)
 }
 
-// ownWho is how this package describes signers: names in a few fixed sentences.
+// ownWho matches the descriptions of signers that this package produces.
 var ownWho = regexp.MustCompile(`^(?:[a-z0-9._-]{1,64}(?: \([a-z0-9._-]{1,64}\))?|the hold of [a-z0-9._-]{1,64}|` +
 	`(?:party [a-z0-9._-]{1,64}|all parties) of the (?:root|present root|forked root|new root)|the recovery (?:keys|organisations))$`)

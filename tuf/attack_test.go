@@ -88,7 +88,7 @@ func TestAttackRoot(t *testing.T) {
 		{"version skipped under the name of the next", func(r *tuftest.Repo) {
 			set("version", 3)(r)
 			r.Files["2.root.json"] = r.Files["3.root.json"]
-		}, tuf.ErrMismatch, "root v3: does not match: the root after v1 must be v2"},
+		}, tuf.ErrMismatch, "root v3: unexpected version: the root after v1 must be v2"},
 		{"same version again", func(r *tuftest.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] },
 			tuf.ErrRollback, "root v1: rollback: the root after v1"},
 		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, `want "root"`},
@@ -307,7 +307,7 @@ func TestAttackReleaseRoles(t *testing.T) {
 				{"another version", relist(func(r *tuftest.Repo, e doc) {
 					e["version"] = 6
 					r.Files["6."+role+".json"] = r.Files["5."+role+".json"]
-				}), tuf.ErrMismatch, role + " v5: does not match: snapshot v6 lists v6"},
+				}), tuf.ErrMismatch, role + " v5: unexpected version: snapshot v6 lists v6"},
 				{"expired", again(func(r *tuftest.Repo) { r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, role + " v6"},
 				{"another key", again(func(r *tuftest.Repo) { r.Signers[role] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of "},
 				{"not signed", again(func(r *tuftest.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1"},

@@ -79,7 +79,7 @@
 //
 // # Ownership
 //
-// Input bytes are copied or not kept, except for an [LevelError]'s Evidence, which may
+// Input bytes are copied or not kept, except for an [Error]'s Evidence, which may
 // be the caller's slice. Results are copies that the caller may change.
 //
 // # Errors

@@ -387,7 +387,7 @@ func pathOK(p string) bool {
 	return true
 }
 
-// Host is the location's host in the form of [PhaseRetired].Hosts: without the port, or
+// Host is the location's host in the form of [Retired].Hosts: without the port, or
 // with it for a loopback host, which only tests use.
 func (l Location) Host() string {
 	u, err := url.Parse(l.Base)

@@ -17,19 +17,19 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// agentSigner is a key that an ssh-agent holds. It connects for each signature:
-// the agent may be locked, asked to forget or started again in between.
+// agentSigner is a key in an ssh-agent. It connects for each signature, because the
+// agent may be locked, cleared or restarted in between.
 type agentSigner struct {
 	socket string
 	held   *agent.Key
 	key    tuf.Key
 }
 
-// agentCall connects and calls fn. When ctx ends the connection is closed, which
-// ends a wait for whoever has to confirm the use of the key.
+// agentCall connects and calls fn. When ctx ends, it closes the connection, which ends
+// a wait for a person to confirm the use of the key.
 func agentCall(ctx context.Context, socket string, fn func(agent.ExtendedAgent) error) error {
 	if socket == "" {
-		return fmt.Errorf("keys: ssh-agent: %w: no socket was given; its path is in SSH_AUTH_SOCK", fs.ErrInvalid)
+		return fmt.Errorf("keys: ssh-agent: %w: no socket was given; its path is usually in SSH_AUTH_SOCK", fs.ErrInvalid)
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
@@ -46,7 +46,7 @@ func agentCall(ctx context.Context, socket string, fn func(agent.ExtendedAgent) 
 	return nil
 }
 
-// openAgent finds the key that is named by fingerprint or comment.
+// openAgent finds the key with the given fingerprint or comment.
 func openAgent(ctx context.Context, name string, opts *Options) (tuf.Signer, error) {
 	byFingerprint := strings.HasPrefix(name, "SHA256:")
 	if !byFingerprint {
@@ -72,41 +72,41 @@ func openAgent(ctx context.Context, name string, opts *Options) (tuf.Signer, err
 		}
 		all = append(all, fmt.Sprintf("%s %.60q (%s)", fingerprint, k.Comment, k.Format))
 	}
-	switch has := "it has " + strings.Join(all, ", "); {
+	switch has := "the agent has " + strings.Join(all, ", "); {
 	case len(held) == 0:
-		return nil, fmt.Errorf("keys: ssh-agent: no key %.80q: %w: it holds none", name, fs.ErrNotExist)
+		return nil, fmt.Errorf("keys: ssh-agent: no key %.80q: %w: the agent has no keys", name, fs.ErrNotExist)
 	case len(found) == 0:
 		return nil, fmt.Errorf("keys: ssh-agent: no key %.80q: %w: %s", name, fs.ErrNotExist, has)
 	case len(found) > 1:
-		return nil, fmt.Errorf("keys: ssh-agent: %d keys are %.80q: %w: name one by its fingerprint; %s", len(found), name, fs.ErrInvalid, has)
+		return nil, fmt.Errorf("keys: ssh-agent: %d keys match %.80q: %w: select one by its fingerprint; %s", len(found), name, fs.ErrInvalid, has)
 	}
 	s := &agentSigner{socket: opts.AgentSocket, held: found[0]}
 	if s.key, err = agentKey(found[0]); err != nil {
 		return nil, fmt.Errorf("keys: ssh-agent: %s: %w", ssh.FingerprintSHA256(found[0]), err)
 	}
 	if p := opts.Purpose; p != "" && p != found[0].Comment {
-		return nil, fmt.Errorf("keys: ssh-agent: %w: the key's comment is %.80q, needed is one for %q", ErrPurpose, found[0].Comment, p)
+		return nil, fmt.Errorf("keys: ssh-agent: %w: the comment of the key is %.80q, want %q", ErrPurpose, found[0].Comment, p)
 	}
 	return s, nil
 }
 
-// agentKey tells the key in TUF's terms, or why it can't sign metadata.
+// agentKey converts the key to its TUF form. The error says why it can't sign metadata.
 func agentKey(k *agent.Key) (tuf.Key, error) {
 	why := func(format string, args ...any) (tuf.Key, error) {
 		return tuf.Key{}, fmt.Errorf("%w: "+format, append([]any{ErrKind}, args...)...)
 	}
 	switch {
 	case strings.HasPrefix(k.Format, "sk-"):
-		// Its public half looks like any other; what it signs is not the payload.
-		return why("%s: a security token signs more than it is given, which nobody verifies", k.Format)
+		// The public key has a common type, but the token does not sign the payload alone.
+		return why("%s: a security token adds data to the payload, so TUF clients can't verify its signature", k.Format)
 	case k.Format == ssh.KeyAlgoRSA:
-		return why("%s: an agent signs with PKCS #1 v1.5, metadata needs PSS; use ed25519 or ECDSA", k.Format)
+		return why("%s: an agent signs with PKCS #1 v1.5, metadata requires PSS; use ed25519 or ECDSA", k.Format)
 	case k.Format != ssh.KeyAlgoED25519 && k.Format != ssh.KeyAlgoECDSA256 && k.Format != ssh.KeyAlgoECDSA384:
 		return why("%s", k.Format)
 	}
 	public, err := ssh.ParsePublicKey(k.Blob)
 	if err != nil || public.Type() != k.Format {
-		return why("%s: not what its bytes are", k.Format)
+		return why("%s: the key bytes are of another type", k.Format)
 	}
 	p, ok := public.(ssh.CryptoPublicKey)
 	if !ok {
@@ -117,7 +117,7 @@ func agentKey(k *agent.Key) (tuf.Key, error) {
 
 func (s *agentSigner) Key() tuf.Key { return s.key }
 
-// Sign asks the agent, and checks what it gave: an agent is another program.
+// Sign requests a signature and verifies it, because the agent is another program.
 func (s *agentSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
 	var sig *ssh.Signature
 	err := agentCall(ctx, s.socket, func(a agent.ExtendedAgent) (err error) {
@@ -138,7 +138,7 @@ func (s *agentSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) 
 		}
 	}
 	if sig.Format != s.held.Format || !s.key.Verifies(payload, blob) {
-		return nil, errors.New("keys: ssh-agent: what it returned is not a signature of this key")
+		return nil, errors.New("keys: ssh-agent: the agent returned no valid signature of this key")
 	}
 	return blob, nil
 }

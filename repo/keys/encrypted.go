@@ -14,21 +14,22 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Private keys that others encrypted with securesystemslib: bare, in a PEM block
-// (cosign), or in the key file of go-tuf's old command line.
+// Private keys that other tools encrypted in the format of securesystemslib: bare, in a
+// PEM block (cosign), or in the key file of go-tuf's former command line.
 
 func isEncryptedPEM(b *pem.Block) bool {
 	return b.Type == "ENCRYPTED SIGSTORE PRIVATE KEY" || b.Type == "ENCRYPTED COSIGN PRIVATE KEY"
 }
 
-// foreignFile is the outside of such a file.
+// foreignFile is the unencrypted envelope of such a file.
 type foreignFile struct {
 	KDF       json.RawMessage `json:"kdf"` // bare
 	Encrypted json.RawMessage `json:"encrypted"`
-	Data      json.RawMessage `json:"data"` // of go-tuf's old command line
+	Data      json.RawMessage `json:"data"` // go-tuf's former command line
 }
 
-// isForeignJSON tells others' files from ours, by what only they have.
+// isForeignJSON reports whether data is a file of another tool, by the members that
+// only those tools write.
 func isForeignJSON(data []byte) bool {
 	var f foreignFile
 	return json.Unmarshal(data, &f) == nil && (f.KDF != nil || f.Data != nil)
@@ -51,7 +52,7 @@ func (l *loader) foreignJSON(data []byte) (crypto.PrivateKey, error) {
 	return l.parsed(parseSecret(f.Data))
 }
 
-// encrypted opens what securesystemslib sealed.
+// encrypted opens a key that is encrypted in the format of securesystemslib.
 func (l *loader) encrypted(sealed []byte) (crypto.PrivateKey, error) {
 	if err := l.unlabelled(); err != nil {
 		return nil, err
@@ -76,8 +77,8 @@ func (l *loader) parsed(private crypto.PrivateKey, err error) (crypto.PrivateKey
 	return private, nil
 }
 
-// parseSecret reads what was inside: PKCS#8, in DER or PEM, or a key as TUF
-// writes it, alone or as the only one of a list.
+// parseSecret reads the decrypted content: PKCS#8, in DER or PEM, or a key in the TUF
+// format, alone or as the only element of a list.
 func parseSecret(data []byte) (crypto.PrivateKey, error) {
 	switch text := strings.TrimSpace(string(data)); {
 	case strings.HasPrefix(text, "["):
@@ -86,7 +87,7 @@ func parseSecret(data []byte) (crypto.PrivateKey, error) {
 			return nil, err
 		}
 		if len(list) != 1 {
-			return nil, fmt.Errorf("%d keys in one file; it must be one", len(list))
+			return nil, fmt.Errorf("the file has %d keys, want 1", len(list))
 		}
 		return parseSecret(list[0])
 	case strings.HasPrefix(text, "{"):
@@ -116,7 +117,7 @@ func parseTUFKey(data []byte) (crypto.PrivateKey, error) {
 		return nil, errors.New("not an ed25519 private key in hex")
 	}
 	private := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
-	// A seed with a stranger's public key beside it signs what nobody can verify.
+	// Signatures of this seed would not verify with another public key.
 	public, err := tuf.NewKey(private.Public())
 	if err != nil {
 		return nil, err

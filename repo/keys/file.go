@@ -19,28 +19,27 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Errors of keys, to be found with errors.Is. Errors of the file system
-// are passed on, wrapped.
+// Errors of keys, to be tested with errors.Is. Errors of the file system are returned
+// wrapped.
 var (
-	// ErrFile: not a private key of a kind that is known and allowed, or a
-	// file that contradicts itself.
+	// ErrFile: the file is not a private key of a supported kind, or is inconsistent.
 	ErrFile = errors.New("not a usable key file")
-	// ErrPurpose: the key is not for what it is to be used for, or its file
-	// can't say what it is for.
-	ErrPurpose = errors.New("key is for something else")
-	// ErrKind: the agent holds the key but can't sign metadata with it.
+	// ErrPurpose: the key has another purpose than the requested one, or its file has
+	// no label that states its purpose.
+	ErrPurpose = errors.New("key has another purpose")
+	// ErrKind: the agent has the key but can't sign metadata with it.
 	ErrKind = errors.New("key of a kind that can't sign metadata")
-	// ErrExposed: others than the owner may open the file.
-	ErrExposed = errors.New("key file is open to others")
-	// ErrPassphrase: the passphrase is wrong, or missing.
+	// ErrExposed: users other than the owner may open the file.
+	ErrExposed = errors.New("key file is accessible to other users")
+	// ErrPassphrase: the passphrase is wrong, empty or missing.
 	ErrPassphrase = errors.New("wrong passphrase")
 )
 
-// ownFile is the file as it is written, in JSON.
+// ownFile is the JSON form of a key file.
 //
-// Label and public key stand outside for whoever has no passphrase, and inside
-// what is encrypted, where nobody without it can change them: the two must
-// agree. So renaming a root key to a timestamp key takes the passphrase.
+// Label and public key are stored twice, and both copies must agree: unencrypted, to be
+// readable without the passphrase, and encrypted, to be protected against changes. So
+// relabelling a root key as a timestamp key requires the passphrase.
 type ownFile struct {
 	Type      string          `json:"type"`
 	Version   int             `json:"version"`
@@ -66,21 +65,21 @@ type keySecret struct {
 	Private []byte `json:"private"` // PKCS#8, which has the public key in it
 }
 
-// Generate makes a new ed25519 key and the file path for it, readable only to
-// its owner. Nothing is ever overwritten: the error wraps [fs.ErrExist] when
-// path is taken. The folder must exist.
+// Generate creates a new ed25519 key and writes it to the file path, which only its
+// owner can read. It never overwrites a file: the error wraps [fs.ErrExist] if path
+// exists. The directory must exist.
 //
-// label says what the key is for, such as "vendor root" or "review-agent", and
-// is what [Options] ask for; it is at most 100 bytes of printable text and not
-// empty. It is no secret.
+// label states the purpose of the key, such as "vendor root" or "review-agent", and is
+// compared with [Options].Purpose. It is 1 to 100 bytes of printable text. It is not
+// secret.
 //
-// The file is encrypted with the passphrase (scrypt with the parameters that
-// OWASP recommends, then NaCl secretbox); this takes about half a second and 128
-// MiB of memory, now and at each load. An empty passphrase is [ErrPassphrase].
-// The slice stays the caller's and is not kept.
+// The file is encrypted with the passphrase (scrypt with the parameters that OWASP
+// recommends, then NaCl secretbox). This takes about half a second and 128 MiB of
+// memory, now and at each load. An empty passphrase is [ErrPassphrase]. Generate does
+// not keep the slice.
 func Generate(path, label string, passphrase []byte) (tuf.Signer, error) {
 	if len(passphrase) == 0 {
-		return nil, keyError(path, ErrPassphrase, "it is empty; for a key without encryption there is UnsafeGeneratePlain")
+		return nil, keyError(path, ErrPassphrase, "it is empty; UnsafeGeneratePlain makes a key without encryption")
 	}
 	return generate(path, label, func(f *ownFile, secret keySecret) error {
 		data, err := json.Marshal(secret)
@@ -92,9 +91,9 @@ func Generate(path, label string, passphrase []byte) (tuf.Signer, error) {
 	})
 }
 
-// UnsafeGeneratePlain is [Generate] without encryption: whoever reads the
-// file or a backup of it has the key, and whoever writes to it can change the
-// label. For development, and where something else guards the file.
+// UnsafeGeneratePlain is [Generate] without encryption: read access to the file or a
+// backup of it discloses the key, and write access permits changing the label. For
+// development, and for files that are protected by other means.
 func UnsafeGeneratePlain(path, label string) (tuf.Signer, error) {
 	return generate(path, label, func(f *ownFile, secret keySecret) error {
 		f.Plain = &secret
@@ -145,11 +144,11 @@ func writeFile(path string, data []byte) error {
 	return w.CommitNew()
 }
 
-// parseOwn reads our own format and checks all that can be checked without
-// the passphrase.
+// parseOwn reads the format of this package and checks everything that can be checked
+// without the passphrase.
 func parseOwn(data []byte) (*ownFile, error) {
-	// A later version may have other members: say that it is later, not that
-	// they are unknown.
+	// A later version may have other members: the error should report the version, not
+	// an unknown member.
 	var head struct {
 		Type    string `json:"type"`
 		Version int    `json:"version"`
@@ -161,7 +160,7 @@ func parseOwn(data []byte) (*ownFile, error) {
 		return nil, fmt.Errorf("type is %q, not %q", head.Type, fileType)
 	}
 	if head.Version != fileVersion {
-		return nil, fmt.Errorf("version %d, only %d is known here", head.Version, fileVersion)
+		return nil, fmt.Errorf("version is %d, only %d is supported", head.Version, fileVersion)
 	}
 	var f ownFile
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -176,16 +175,16 @@ func parseOwn(data []byte) (*ownFile, error) {
 		return nil, err
 	}
 	if (len(f.Encrypted) == 0) == (f.Plain == nil) {
-		return nil, errors.New(`needs one of "encrypted" and "plain"`)
+		return nil, errors.New(`exactly one of "encrypted" and "plain" is required`)
 	}
 	return &f, nil
 }
 
-// open takes the private key out of secret, which must be about the same key
-// and label as the outside.
+// open returns the private key of secret, whose key and label must be those of the
+// unencrypted part.
 func (f *ownFile) open(secret *keySecret) (crypto.PrivateKey, error) {
 	if secret.Label != f.Label {
-		return nil, fmt.Errorf("label is %q outside and %q inside", f.Label, secret.Label)
+		return nil, fmt.Errorf("label is %q in the file and %q in its protected part", f.Label, secret.Label)
 	}
 	private, err := x509.ParsePKCS8PrivateKey(secret.Private)
 	if err != nil {
@@ -196,12 +195,12 @@ func (f *ownFile) open(secret *keySecret) (crypto.PrivateKey, error) {
 			return private, nil
 		}
 	}
-	return nil, errors.New("public key outside does not belong to the private key inside")
+	return nil, errors.New("the public key does not belong to the private key")
 }
 
 func decrypt(sealed, passphrase []byte) ([]byte, error) {
 	data, err := encrypted.Decrypt(sealed, passphrase)
-	// The only error of that package that tells nothing about the file's form.
+	// All other errors of that package are about the format of the file.
 	if err != nil && strings.HasSuffix(err.Error(), "decryption failed") {
 		return nil, ErrPassphrase
 	}
@@ -233,7 +232,7 @@ func (p publicKey) key() tuf.Key {
 func badLabel(label string) string {
 	switch {
 	case label == "":
-		return "empty; it says what the key is for"
+		return "empty; it must state the purpose of the key"
 	case len(label) > 100:
 		return "longer than 100 bytes"
 	case !utf8.ValidString(label) || strings.ContainsFunc(label, func(r rune) bool { return !unicode.IsPrint(r) }):
@@ -244,7 +243,7 @@ func badLabel(label string) string {
 	return ""
 }
 
-// keyError: one of the sentinels, and for people the reason.
+// keyError wraps a sentinel and adds a human-readable reason.
 func keyError(path string, sentinel error, format string, args ...any) error {
 	return fmt.Errorf("keys: file %s: %w: %s", path, sentinel, fmt.Sprintf(format, args...))
 }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// pemBlock is the first block of a PEM file, nil for what can only be ours.
+// pemBlock returns the first block of a PEM file, nil for any other file.
 func pemBlock(data []byte) *pem.Block {
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return nil
@@ -66,8 +66,8 @@ func publicHalf(data []byte, block *pem.Block) (crypto.PublicKey, error) {
 	}
 	private, err := parseForeign(data, block)
 	if missing, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok && missing.PublicKey != nil {
-		// The key of a security token (sk-) gives out a key of a common type, but
-		// what it signs is not the payload.
+		// A security token (sk-) has a public key of a common type, but does not sign
+		// the payload alone.
 		p, ok := missing.PublicKey.(ssh.CryptoPublicKey)
 		if ok && !strings.HasPrefix(missing.PublicKey.Type(), "sk-") {
 			return p.CryptoPublicKey(), nil

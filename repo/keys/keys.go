@@ -14,54 +14,53 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Options says how a key is opened. Nil and zero fields are safe.
+// Options configures [Open]. Nil and the zero value of each field are safe.
 type Options struct {
-	// Purpose is what the key must be for: the label that [Generate] was
-	// given, the comment of a key in an agent. "": a key for anything.
+	// Purpose is the required purpose of the key: the label given to [Generate], or the
+	// comment of a key in an agent. "": any.
 	Purpose string
-	// Passphrase is asked at most once, only where the file is encrypted and for
-	// Purpose; uri is what [Open] was called with. What it returns is
-	// neither kept nor changed, its error is returned, wrapped. nil: there is none.
+	// Passphrase returns the passphrase. It is called at most once, and only for an
+	// encrypted file that has the required purpose; uri is the argument of [Open]. The
+	// result is neither kept nor changed. Its error is returned wrapped. nil: no passphrase.
 	Passphrase func(ctx context.Context, uri string) ([]byte, error)
-	// AgentSocket is the path of the ssh-agent's socket, which most systems have
-	// in the environment variable SSH_AUTH_SOCK. "": no agent.
+	// AgentSocket is the path of the ssh-agent's socket, which most systems provide in
+	// the environment variable SSH_AUTH_SOCK. "": no agent.
 	AgentSocket string
-	// Openers open keys of further schemes, by scheme in lower case, such as
-	// "pkcs11". They can't replace the schemes that are built in.
+	// Openers open keys of further schemes, by scheme in lower case, such as "pkcs11".
+	// They can't replace the built-in schemes.
 	Openers map[string]Opener
 }
 
-// Opener opens a key of a scheme that this package does not have. It is given
-// the whole URI and the caller's options, not nil, which it must not change. A
-// key that can't tell that it is for opts.Purpose must be refused with
-// [ErrPurpose]. ctx is for opening; the signer's own calls get their own.
+// Opener opens a key of a scheme that this package does not support. It receives the
+// whole URI and the caller's options, which are not nil and must not be changed. It
+// must return [ErrPurpose] for a key without evidence that its purpose is opts.Purpose.
+// ctx covers opening only; each call of the signer has its own context.
 type Opener func(ctx context.Context, uri string, opts *Options) (tuf.Signer, error)
 
-// ErrNoScheme: nobody opens keys of the URI's scheme.
-var ErrNoScheme = errors.New("unknown scheme of a key")
+// ErrNoScheme: no opener is registered for the scheme of the URI.
+var ErrNoScheme = errors.New("unsupported key scheme")
 
-// Open opens the key that a URI names. opts may be nil.
+// Open opens the key that a URI identifies. opts may be nil.
 //
 //   - file:keys/root.key and file:///home/ann/keys/root.key, percent-encoded as
 //     [FileURI] writes it: files of [Generate] and [UnsafeGeneratePlain];
 //     PKCS#8 in PEM, unencrypted; OpenSSH private keys; and private keys that
-//     others encrypted in the form of securesystemslib (scrypt and NaCl secretbox
-//     in JSON, bare or in the PEM of cosign, with the parameters that go-tuf, or
-//     OWASP, recommends or once did).
+//     other tools encrypted in the format of securesystemslib (scrypt and NaCl
+//     secretbox in JSON, bare or in the PEM of cosign, with the parameters that
+//     go-tuf or OWASP recommend or formerly recommended).
 //   - ssh-agent:SHA256:... (the fingerprint that ssh-add -l shows) and
-//     ssh-agent:COMMENT, percent-encoded: a key that an ssh-agent at
-//     opts.AgentSocket holds. Ed25519 and ECDSA on P-256 or P-384.
+//     ssh-agent:COMMENT, percent-encoded: a key in the ssh-agent at
+//     opts.AgentSocket. Ed25519 and ECDSA on P-256 or P-384.
 //   - a scheme of opts.Openers.
 //
 // Keys may be ed25519, ECDSA on P-256 or P-384, or, in files, RSA of 2048 to
 // 8192 bits, which signs with PSS.
 //
-// Errors: [ErrNoScheme]; [ErrPurpose], where the key is for something else or
-// can't tell, which of the files only those of Generate can; [ErrPassphrase],
-// where it is wrong, empty or missing; [ErrFile]; [ErrExposed], on Unix,
-// where others may open a file of Generate; [ErrKind], where the agent
-// can't sign metadata with the key; [fs.ErrNotExist], where there is no such
-// file or the agent has no such key.
+// Errors: [ErrNoScheme]; [ErrPurpose] if the key has another purpose or no label (only
+// files of Generate have one); [ErrPassphrase] if it is wrong, empty or missing;
+// [ErrFile]; [ErrExposed] on Unix if other users may open a file of Generate;
+// [ErrKind] if the agent can't sign metadata with the key; [fs.ErrNotExist] if the
+// file, or the key in the agent, does not exist.
 func Open(ctx context.Context, uri string, opts *Options) (tuf.Signer, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -71,7 +70,7 @@ func Open(ctx context.Context, uri string, opts *Options) (tuf.Signer, error) {
 	}
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok || !schemeForm.MatchString(scheme) {
-		return nil, fmt.Errorf("keys: %.80q: %w: it must begin with one, as in %s", uri, ErrNoScheme, FileURI("root.key"))
+		return nil, fmt.Errorf("keys: %.80q: %w: a URI begins with a scheme, for example %s", uri, ErrNoScheme, FileURI("root.key"))
 	}
 	switch scheme = strings.ToLower(scheme); scheme {
 	case "file":
@@ -92,15 +91,14 @@ func Open(ctx context.Context, uri string, opts *Options) (tuf.Signer, error) {
 		return nil, fmt.Errorf("keys: %.80q: %w", uri, err)
 	}
 	if s == nil {
-		return nil, fmt.Errorf("keys: %.80q: its opener returned none", uri)
+		return nil, fmt.Errorf("keys: %.80q: the opener returned neither signer nor error", uri)
 	}
 	return s, nil
 }
 
-var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+$`) // two at least: C: is a disk
+var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+$`) // at least two characters: C: is a drive
 
-// FileURI returns the URI of a key file for [Open]; a path that is not
-// absolute stays so.
+// FileURI returns the URI of a key file for [Open]. A relative path stays relative.
 func FileURI(path string) string {
 	path = filepath.ToSlash(path)
 	if strings.HasPrefix(path, "/") {
@@ -115,7 +113,7 @@ func filePath(rest string) (string, error) {
 	if after, ok := strings.CutPrefix(rest, "//"); ok {
 		host, path, ok := strings.Cut(after, "/")
 		if !ok || host != "" && host != "localhost" {
-			return "", fmt.Errorf("%w: another machine's file", fs.ErrInvalid)
+			return "", fmt.Errorf("%w: a host in a file URI is not supported", fs.ErrInvalid)
 		}
 		rest = "/" + path
 	}

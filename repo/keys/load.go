@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// maxFile is more than the largest key that is allowed needs.
+// maxFile is larger than a file of the largest permitted key.
 const maxFile = 256 << 10
 
 // loader opens one key file.
@@ -53,22 +53,21 @@ func (l *loader) load() (tuf.Signer, error) {
 	return s, nil
 }
 
-// unlabelled refuses a file that can't say what it is for where that matters.
+// unlabelled refuses a file without a label if a purpose is required.
 func (l *loader) unlabelled() error {
 	if l.opts.Purpose != "" {
-		return keyError(l.path, ErrPurpose, "only a file of Generate can say that it is for %q", l.opts.Purpose)
+		return keyError(l.path, ErrPurpose, "the file has no label, want %q; only files of Generate have labels", l.opts.Purpose)
 	}
 	return nil
 }
 
-// ReadPublic returns the public half of a key file and its label, without a
-// passphrase. It takes what [Open] takes, whatever its permissions, but for
-// what others encrypted whole; and a public key in PEM ("PUBLIC KEY"). Where the
-// file has no label it is "".
+// ReadPublic returns the public key of a key file and its label, without a passphrase.
+// It accepts the files that [Open] accepts, with any permissions, except files that
+// other tools encrypted as a whole, and also a public key in PEM ("PUBLIC KEY"). label
+// is "" if the file has none.
 //
-// It is what the outside of the file says. Whoever can write to the file can
-// make it say another key and label: only Open finds whether they belong
-// to the private key.
+// The result is not authenticated: an attacker with write access to the file can change
+// both. Only Open verifies that they belong to the private key.
 func ReadPublic(path string) (key tuf.Key, label string, err error) {
 	data, _, err := readFile(path)
 	if err != nil {
@@ -76,7 +75,7 @@ func ReadPublic(path string) (key tuf.Key, label string, err error) {
 	}
 	block := pemBlock(data)
 	if block != nil && isEncryptedPEM(block) || block == nil && isForeignJSON(data) {
-		return tuf.Key{}, "", keyError(path, ErrFile, "what others encrypted tells its public key only when it is opened")
+		return tuf.Key{}, "", keyError(path, ErrFile, "the public key is encrypted too; open the key instead")
 	}
 	if block == nil {
 		f, err := parseOwn(data)
@@ -101,7 +100,7 @@ func readFile(path string) ([]byte, os.FileMode, error) {
 		return nil, 0, fmt.Errorf("keys: file: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat() // of what is read, not of what path means a moment later
+	info, err := f.Stat() // of the open file: path may name another one a moment later
 	if err != nil {
 		return nil, 0, fmt.Errorf("keys: file: %w", err)
 	}
@@ -121,15 +120,15 @@ func (l *loader) own(data []byte, mode os.FileMode) (crypto.PrivateKey, error) {
 		return nil, keyError(l.path, ErrFile, "%v", err)
 	}
 	switch runtime.GOOS {
-	case "windows", "plan9", "js", "wasip1": // their mode bits say nothing
+	case "windows", "plan9", "js", "wasip1": // mode bits have no meaning
 	default:
 		if mode.Perm()&0o077 != 0 {
-			return nil, keyError(l.path, ErrExposed, "mode is %#o; make it 0600, and think about who has read it", mode.Perm())
+			return nil, keyError(l.path, ErrExposed, "mode is %#o; set it to 0600, and consider whether another user has read the file", mode.Perm())
 		}
 	}
-	// Before the passphrase is asked for: nobody shall type it for the wrong key.
+	// Before the passphrase is requested, so that it is never entered for the wrong key.
 	if want := l.opts.Purpose; want != "" && want != f.Label {
-		return nil, keyError(l.path, ErrPurpose, "it is for %q, needed is one for %q", f.Label, want)
+		return nil, keyError(l.path, ErrPurpose, "its label is %q, want %q", f.Label, want)
 	}
 	secret := f.Plain
 	if secret == nil {
@@ -152,7 +151,7 @@ func (l *loader) own(data []byte, mode os.FileMode) (crypto.PrivateKey, error) {
 
 func (l *loader) ask() ([]byte, error) {
 	if l.opts.Passphrase == nil {
-		return nil, keyError(l.path, ErrPassphrase, "the file is encrypted and there is none")
+		return nil, keyError(l.path, ErrPassphrase, "the file is encrypted and no passphrase was given")
 	}
 	pass, err := l.opts.Passphrase(l.ctx, l.uri)
 	if err != nil {

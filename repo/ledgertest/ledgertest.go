@@ -1,4 +1,4 @@
-// Package ledgertest examines implementations of [repo.Ledger].
+// Package ledgertest tests implementations of [repo.Ledger].
 package ledgertest
 
 import (
@@ -19,9 +19,9 @@ const (
 	other = "ffffffffffffffffffffffffffffffff"
 )
 
-// Run examines a ledger. open returns a handle on one that is empty when it is
-// called first in a test; called again in the same test, another handle on the
-// same ledger, or nil where the implementation has one handle only.
+// Run tests a ledger. The first call of the function that open returns must give a
+// handle on an empty ledger; a further call gives another handle on the same ledger, or
+// nil if the implementation supports only one handle.
 func Run(t *testing.T, open func(t *testing.T) func() repo.Ledger) {
 	t.Run("swap", func(t *testing.T) { swap(t, open(t)) })
 	t.Run("slices", func(t *testing.T) { slices(t, open(t)()) })
@@ -44,7 +44,7 @@ func want(t *testing.T, l repo.Ledger, id, doc string) {
 	}
 }
 
-// swap: compare and swap, seen by every handle.
+// swap: compare-and-swap, visible to every handle.
 func swap(t *testing.T, open func() repo.Ledger) {
 	ctx, l := t.Context(), open()
 	want(t, l, one, "")
@@ -78,7 +78,7 @@ func swap(t *testing.T, open func() repo.Ledger) {
 	}
 }
 
-// slices stay their owner's.
+// slices: the caller keeps ownership of its slices.
 func slices(t *testing.T, l repo.Ledger) {
 	doc := []byte("abc")
 	if err := l.Swap(t.Context(), one, nil, doc); err != nil {
@@ -94,7 +94,7 @@ func slices(t *testing.T, l repo.Ledger) {
 	want(t, l, one, "abc")
 }
 
-// identities: only 32 lower-case hex digits name a document.
+// identities: only 32 lower-case hex digits are a valid repository id.
 func identities(t *testing.T, l repo.Ledger) {
 	for _, id := range []string{"", "x", "../" + one, strings.ToUpper(one), one + "0", one[1:], "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d/", "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7\x00a"} {
 		if err := l.Swap(t.Context(), id, nil, []byte("a")); !errors.Is(err, fs.ErrInvalid) {
@@ -106,7 +106,7 @@ func identities(t *testing.T, l repo.Ledger) {
 	}
 }
 
-// ended: a context that has ended changes nothing.
+// ended: a call with a cancelled context changes nothing.
 func ended(t *testing.T, l repo.Ledger) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -119,7 +119,7 @@ func ended(t *testing.T, l repo.Ledger) {
 	}
 }
 
-// race: of many writers none loses what another has written.
+// race: no writer loses what another has written.
 func race(t *testing.T, open func() repo.Ledger) {
 	const writers, each = 4, 10
 	l := open()

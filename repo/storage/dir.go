@@ -18,49 +18,49 @@ import (
 )
 
 const (
-	folderLock = ".lock"
-	// A write that has not moved for so long is taken for dead.
+	lockName = ".lock"
+	// A temporary file that has not changed for so long is considered abandoned.
 	leftoverAge = 24 * time.Hour
 )
 
-// Folder is the storage in a folder of a file system, made with the first
-// write. Nothing needs to be closed. Any number of handles and processes may
-// use it at once; what was written is flushed to the disk.
+// Dir returns the storage in a directory of a file system. The first write creates the
+// directory. The storage needs no closing. Any number of handles and processes may use
+// the directory at the same time. Writes are flushed to disk.
 //
-// Files are readable to everybody (0644), for a web server to serve them as
-// they are; it should not serve names that begin with a dot: ".lock" excludes
-// other publishers while a file gets its name, and ".visum-*.tmp" are files
-// being written. Those of a publisher that died are removed by a later write in
-// the same folder, after a day. Publishers of different users must share a
-// group that may write the folders and read ".lock".
+// Files are world-readable (0644), so that a web server can serve them directly. The
+// web server should not serve names that begin with a dot: ".lock" is the lock of
+// publishers, and ".visum-*.tmp" are files being written. A later write to the same
+// directory removes temporary files of a dead publisher after a day. Publishers that
+// run as different users need a common group with write access to the directories and
+// read access to ".lock".
 //
-// Symbolic links inside may lead to other places inside, never out of it.
-// On file systems without hard links or file locks see package durable: without
-// locks there is no safe second publisher, so writes fail there.
+// Symbolic links may point to other names inside the directory, never outside it.
+// Writes fail on file systems without file locks, because concurrent publishers would
+// not be safe there.
 func Dir(dir string) Storage {
-	f := &folder{ready: map[string]bool{}}
-	// Absolute now: the process may change its working directory later.
+	d := &directory{ready: map[string]bool{}}
+	// Make the path absolute now: the process may change its working directory later.
 	if dir == "" {
-		f.err = fmt.Errorf("storage: folder: empty name: %w", fs.ErrInvalid)
-	} else if f.dir, f.err = filepath.Abs(dir); f.err != nil {
-		f.err = fmt.Errorf("storage: folder: %w", f.err)
+		d.err = fmt.Errorf("storage: directory: empty name: %w", fs.ErrInvalid)
+	} else if d.dir, d.err = filepath.Abs(dir); d.err != nil {
+		d.err = fmt.Errorf("storage: directory: %w", d.err)
 	}
-	return f
+	return d
 }
 
-type folder struct {
+type directory struct {
 	dir string
 	err error
 
 	mu    sync.Mutex
-	ready map[string]bool // sub-folders this handle has prepared
+	ready map[string]bool // subdirectories this handle has prepared
 }
 
-func (f *folder) Read(ctx context.Context, name string) ([]byte, error) {
+func (d *directory) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	root, err := f.open(ctx, name, false)
+	root, err := d.open(ctx, name, false)
 	if err != nil {
 		return nil, failed("read", name, err)
 	}
@@ -72,27 +72,27 @@ func (f *folder) Read(ctx context.Context, name string) ([]byte, error) {
 	return data, nil
 }
 
-func (f *folder) Create(ctx context.Context, name string, r io.Reader) error {
+func (d *directory) Create(ctx context.Context, name string, r io.Reader) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	root, err := f.open(ctx, name, true)
+	root, err := d.open(ctx, name, true)
 	if err != nil {
 		return failed("create", name, err)
 	}
 	defer root.Close()
-	if err := f.create(ctx, root, name, ctxio.NewReader(ctx, r)); err != nil {
+	if err := d.create(ctx, root, name, ctxio.NewReader(ctx, r)); err != nil {
 		return failed("create", name, err)
 	}
 	return nil
 }
 
-func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Reader) error {
-	// A file that is there needs no second copy on the disk to be compared.
+func (d *directory) create(ctx context.Context, root *os.Root, name string, r io.Reader) error {
+	// An existing file is compared without writing a second copy to disk.
 	there, err := openRegular(root, name)
 	if err == nil {
 		defer there.Close()
-		return f.again(ctx, root, name, there, r)
+		return d.again(ctx, root, name, there, r)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -106,24 +106,24 @@ func (f *folder) create(ctx context.Context, root *os.Root, name string, r io.Re
 	if err != nil {
 		return err
 	}
-	placed, err := f.place(ctx, root, name, w)
+	placed, err := d.commit(ctx, root, name, w)
 	if placed || err != nil {
 		return err
 	}
-	// Somebody was faster. The lock is free again: comparing may take long.
+	// Another writer was faster. Compare without the lock, since this may take long.
 	if there, err = openRegular(root, name); err != nil {
 		return err
 	}
 	defer there.Close()
-	return f.again(ctx, root, name, there, io.NewSectionReader(w, 0, n))
+	return d.again(ctx, root, name, there, io.NewSectionReader(w, 0, n))
 }
 
-// again is the Create of what is there already.
-func (f *folder) again(ctx context.Context, root *os.Root, name string, there *os.File, r io.Reader) error {
+// again completes a Create of an existing file.
+func (d *directory) again(ctx context.Context, root *os.Root, name string, there *os.File, r io.Reader) error {
 	if err := compare(there, r); err != nil {
 		return err
 	}
-	unlock, err := f.lock(ctx)
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,9 +131,9 @@ func (f *folder) again(ctx context.Context, root *os.Root, name string, there *o
 	return freshen(root, name, there)
 }
 
-// place commits w under the lock, unless name is taken.
-func (f *folder) place(ctx context.Context, root *os.Root, name string, w *durable.File) (placed bool, err error) {
-	unlock, err := f.lock(ctx)
+// commit commits w under the lock, unless name is taken.
+func (d *directory) commit(ctx context.Context, root *os.Root, name string, w *durable.File) (placed bool, err error) {
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -144,26 +144,26 @@ func (f *folder) place(ctx context.Context, root *os.Root, name string, w *durab
 	return true, w.CommitNew()
 }
 
-func (f *folder) Replace(ctx context.Context, name string, old, new []byte) error {
+func (d *directory) Replace(ctx context.Context, name string, old, new []byte) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
 	if len(new) > MaxRead {
 		return failed("replace", name, errLarge)
 	}
-	root, err := f.open(ctx, name, true)
+	root, err := d.open(ctx, name, true)
 	if err != nil {
 		return failed("replace", name, err)
 	}
 	defer root.Close()
-	if err := f.replace(ctx, root, name, old, new); err != nil {
+	if err := d.replace(ctx, root, name, old, new); err != nil {
 		return failed("replace", name, err)
 	}
 	return nil
 }
 
-func (f *folder) replace(ctx context.Context, root *os.Root, name string, old, new []byte) error {
-	// Written before the lock is taken: the others wait for a rename only.
+func (d *directory) replace(ctx context.Context, root *os.Root, name string, old, new []byte) error {
+	// Write before locking, so that other writers wait for the rename only.
 	w, err := durable.CreateIn(root, name)
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (f *folder) replace(ctx context.Context, root *os.Root, name string, old, n
 	if _, err := w.Write(new); err != nil {
 		return err
 	}
-	unlock, err := f.lock(ctx)
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -181,9 +181,9 @@ func (f *folder) replace(ctx context.Context, root *os.Root, name string, old, n
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if old != nil {
-			return fmt.Errorf("%w: the file is gone", ErrConflict)
+			return fmt.Errorf("%w: the file does not exist any more", ErrConflict)
 		}
-	case errors.Is(err, errLarge): // not ours, and not what old can be
+	case errors.Is(err, errLarge): // no Replace wrote it, so it is not old
 		return ErrConflict
 	case err != nil:
 		return err
@@ -193,41 +193,41 @@ func (f *folder) replace(ctx context.Context, root *os.Root, name string, old, n
 	return w.Commit()
 }
 
-// open opens the folder; for a write it also makes and
-// prepares the sub-folder that name is in.
-func (f *folder) open(ctx context.Context, name string, write bool) (*os.Root, error) {
-	if f.err != nil {
-		return nil, f.err
+// open opens the directory. For a write it also creates and prepares the subdirectory
+// of name.
+func (d *directory) open(ctx context.Context, name string, write bool) (*os.Root, error) {
+	if d.err != nil {
+		return nil, d.err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if write {
-		if err := durable.MkdirAll(f.dir, 0o777); err != nil {
+		if err := durable.MkdirAll(d.dir, 0o777); err != nil {
 			return nil, err
 		}
 	}
-	root, err := os.OpenRoot(f.dir)
+	root, err := os.OpenRoot(d.dir)
 	if err != nil || !write {
 		return root, err
 	}
-	if err := f.prepare(root, path.Dir(name)); err != nil {
+	if err := d.prepare(root, path.Dir(name)); err != nil {
 		root.Close()
 		return nil, err
 	}
 	return root, nil
 }
 
-// prepare makes the sub-folder sub. Once for each handle it also flushes the
-// folders on the way to it, which somebody may have made and died, and removes
-// what dead writers have left in it.
-func (f *folder) prepare(root *os.Root, sub string) error {
+// prepare creates the subdirectory sub. Once per handle it also flushes its parent
+// directories, which a process that died may have created, and removes abandoned
+// temporary files from it.
+func (d *directory) prepare(root *os.Root, sub string) error {
 	if err := root.MkdirAll(sub, 0o777); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ready[sub] {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ready[sub] {
 		return nil
 	}
 	for dir := path.Dir(sub); ; dir = path.Dir(dir) {
@@ -238,14 +238,14 @@ func (f *folder) prepare(root *os.Root, sub string) error {
 			break
 		}
 	}
-	// Leftovers only take space; a write does not fail for them.
+	// Abandoned files only take space, so a failure to remove them is not an error.
 	_ = durable.RemoveTempIn(root, sub, time.Now().Add(-leftoverAge))
-	f.ready[sub] = true
+	d.ready[sub] = true
 	return nil
 }
 
-func (f *folder) lock(ctx context.Context) (func(), error) {
-	return durable.Lock(ctx, filepath.Join(f.dir, folderLock))
+func (d *directory) lock(ctx context.Context) (func(), error) {
+	return durable.Lock(ctx, filepath.Join(d.dir, lockName))
 }
 
 func failed(op, name string, err error) error {

@@ -10,15 +10,15 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 )
 
-// Copy implements [Copier]: with a hard link, or where the file system has none, or
-// the file is another user's, with a copy.
-func (f *folder) Copy(ctx context.Context, from, to string) error {
+// Copy implements [Copier]. It makes a hard link if the file system permits, also with
+// respect to the owner of the file, and otherwise copies the bytes.
+func (d *directory) Copy(ctx context.Context, from, to string) error {
 	for _, name := range []string{from, to} {
 		if err := CheckName(name); err != nil {
 			return err
 		}
 	}
-	root, err := f.open(ctx, from, false)
+	root, err := d.open(ctx, from, false)
 	if err != nil {
 		return failed("copy", from, err)
 	}
@@ -28,25 +28,25 @@ func (f *folder) Copy(ctx context.Context, from, to string) error {
 		return failed("copy", from, err)
 	}
 	defer there.Close()
-	if err := f.prepare(root, path.Dir(to)); err != nil {
+	if err := d.prepare(root, path.Dir(to)); err != nil {
 		return failed("copy to", to, err)
 	}
-	if linked, err := f.link(ctx, root, from, to, there); linked || err != nil {
+	if linked, err := d.link(ctx, root, from, to, there); linked || err != nil {
 		if err != nil {
 			err = failed("copy to", to, err)
 		}
 		return err
 	}
-	if err := f.create(ctx, root, to, ctxio.NewReader(ctx, there)); err != nil {
+	if err := d.create(ctx, root, to, ctxio.NewReader(ctx, there)); err != nil {
 		return failed("copy to", to, err)
 	}
 	return nil
 }
 
-// link gives a file that never changes a second name; false where that can't be
-// done, or the name is taken.
-func (f *folder) link(ctx context.Context, root *os.Root, from, to string, there *os.File) (bool, error) {
-	unlock, err := f.lock(ctx)
+// link gives an immutable file a second name. It returns false if that is not possible,
+// or the name exists.
+func (d *directory) link(ctx context.Context, root *os.Root, from, to string, there *os.File) (bool, error) {
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -55,12 +55,12 @@ func (f *folder) link(ctx context.Context, root *os.Root, from, to string, there
 	if err != nil {
 		return false, err
 	}
-	// A symbolic link would get the second name itself, and lead nowhere from there.
+	// A hard link to a symbolic link would be a symbolic link with a wrong target.
 	if now, err := root.Lstat(from); err != nil || !os.SameFile(held, now) {
 		return false, nil
 	}
-	// The time is that of both names. It comes first, so that a Remove in between
-	// spares them.
+	// Both names share the modification time. It is set first, so that a concurrent
+	// Remove keeps the file.
 	now := time.Now()
 	if root.Chtimes(from, now, now) != nil || root.Link(from, to) != nil {
 		return false, nil

@@ -13,8 +13,8 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 )
 
-// compare reads there and r to the end, holding neither in memory: nil,
-// ErrConflict, or what went wrong.
+// compare streams there and r to the end. It returns nil if they are equal,
+// ErrConflict if they differ, and otherwise the error of the read.
 func compare(there *os.File, r io.Reader) error {
 	if _, err := io.Copy(&comparer{with: there}, r); err != nil {
 		return err
@@ -25,7 +25,7 @@ func compare(there *os.File, r io.Reader) error {
 	return nil
 }
 
-// freshen makes name, which is there, count as written now, unless it has been
+// freshen sets the time of the existing file name to now. It fails if the file was
 // removed or replaced since it was opened.
 func freshen(root *os.Root, name string, there *os.File) error {
 	held, err := there.Stat()
@@ -33,13 +33,13 @@ func freshen(root *os.Root, name string, there *os.File) error {
 		return err
 	}
 	if now, err := root.Stat(name); errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(held, now) {
-		return fmt.Errorf("%w: the file went while it was compared", ErrConflict)
+		return fmt.Errorf("%w: the file was removed or replaced during the comparison", ErrConflict)
 	} else if err != nil {
 		return err
 	}
 	now := time.Now()
 	if err := root.Chtimes(name, now, now); err != nil {
-		// Another user's file: we may not set its time, but put a copy in its place.
+		// The time of another user's file can't be set, but the file can be replaced.
 		if _, err := there.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
@@ -53,11 +53,11 @@ func freshen(root *os.Root, name string, there *os.File) error {
 		}
 		return w.Commit()
 	}
-	// Whoever put it there may have died before the flush.
+	// The process that created it may have died before the flush.
 	return durable.SyncDirIn(root, path.Dir(name))
 }
 
-// comparer is a writer that refuses to be written anything but what with has.
+// comparer is a writer that fails unless the written bytes are those of with.
 type comparer struct {
 	with io.Reader
 	buf  []byte
@@ -76,7 +76,7 @@ func (c *comparer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// difference: the file ending too early or too late is no fault of the disk.
+// difference reports a wrong length as other content, not as a read error.
 func difference(err error) error {
 	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
 		return errOther
@@ -84,7 +84,7 @@ func difference(err error) error {
 	return err
 }
 
-var errOther = fmt.Errorf("%w: the file is there with other content", ErrConflict)
+var errOther = fmt.Errorf("%w: the file exists with other content", ErrConflict)
 
 var errLarge = fmt.Errorf("larger than %d MiB", MaxRead>>20)
 
@@ -101,7 +101,7 @@ func read(root *os.Root, name string) ([]byte, error) {
 	if info.Size() > MaxRead {
 		return nil, errLarge
 	}
-	// A foreign program may be writing to it: the limit holds for what is read.
+	// Another program may be writing to the file, so the limit also applies to the read.
 	data := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
 	if _, err := data.ReadFrom(io.LimitReader(file, MaxRead+1)); err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func read(root *os.Root, name string) ([]byte, error) {
 }
 
 func openRegular(root *os.Root, name string) (file *os.File, err error) {
-	// Looked at before it is opened: opening a named pipe waits for its writer.
+	// Check the type first, because opening a named pipe waits for its writer.
 	info, err := root.Stat(name)
 	if err != nil {
 		return nil, err

@@ -15,12 +15,12 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 )
 
-// Open implements [SourceRef]. The file can also seek, and says its size and time.
-func (f *folder) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+// Open implements [Source]. The file also implements Seek and Stat.
+func (d *directory) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	root, err := f.open(ctx, name, false)
+	root, err := d.open(ctx, name, false)
 	if err != nil {
 		return nil, failed("open", name, err)
 	}
@@ -32,7 +32,7 @@ func (f *folder) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return &openFile{ctx, file}, nil
 }
 
-// openFile is a file whose reading ends with ctx.
+// openFile is a file whose reads fail after ctx ends.
 type openFile struct {
 	ctx  context.Context
 	file *os.File
@@ -49,10 +49,10 @@ func (o *openFile) Seek(offset int64, whence int) (int64, error) { return o.file
 func (o *openFile) Stat() (fs.FileInfo, error)                   { return o.file.Stat() }
 func (o *openFile) Close() error                                 { return o.file.Close() }
 
-// List implements [Lister]. It does not follow symbolic links to folders.
-func (f *folder) List(ctx context.Context, prefix string) iter.Seq2[FileInfo, error] {
+// List implements [Lister]. It does not follow symbolic links to directories.
+func (d *directory) List(ctx context.Context, prefix string) iter.Seq2[FileInfo, error] {
 	return func(yield func(FileInfo, error) bool) {
-		root, err := f.open(ctx, prefix, false)
+		root, err := d.open(ctx, prefix, false)
 		if errors.Is(err, fs.ErrNotExist) {
 			return
 		}
@@ -71,11 +71,11 @@ func list(ctx context.Context, root *os.Root, prefix string, yield func(FileInfo
 	if start = strings.TrimSuffix(start, "/"); start == "" {
 		start = "."
 	} else if !fs.ValidPath(start) {
-		return nil // no name begins so
+		return nil // no valid name has this prefix
 	}
 	return fs.WalkDir(root.FS(), start, func(name string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // gone meanwhile, or never there
+			return nil // removed during the listing, or never there
 		}
 		if err == nil {
 			err = ctx.Err()
@@ -85,7 +85,7 @@ func list(ctx context.Context, root *os.Root, prefix string, yield func(FileInfo
 		}
 		info, err := root.Stat(name)
 		if err != nil || !info.Mode().IsRegular() {
-			return nil // gone, or a link that leads nowhere: Read finds no file either
+			return nil // removed, or a broken link: Read finds no file either
 		}
 		if !yield(FileInfo{Name: name, Size: info.Size(), Written: info.ModTime()}, nil) {
 			return fs.SkipAll
@@ -95,11 +95,11 @@ func list(ctx context.Context, root *os.Root, prefix string, yield func(FileInfo
 }
 
 // Remove implements [Remover].
-func (f *folder) Remove(ctx context.Context, name string, before time.Time) error {
+func (d *directory) Remove(ctx context.Context, name string, before time.Time) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	root, err := f.open(ctx, name, false)
+	root, err := d.open(ctx, name, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -107,14 +107,14 @@ func (f *folder) Remove(ctx context.Context, name string, before time.Time) erro
 		return failed("remove", name, err)
 	}
 	defer root.Close()
-	if err := f.remove(ctx, root, name, before); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.remove(ctx, root, name, before); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("remove", name, err)
 	}
 	return nil
 }
 
-func (f *folder) remove(ctx context.Context, root *os.Root, name string, before time.Time) error {
-	unlock, err := f.lock(ctx)
+func (d *directory) remove(ctx context.Context, root *os.Root, name string, before time.Time) error {
+	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}

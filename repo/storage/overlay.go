@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// Overlay returns a storage that reads from base and keeps written files in memory,
-// for example to publish a draft and examine the result without changing base. base
-// may be nil; then the overlay starts empty. It holds large files in memory too.
+// Overlay returns a storage that reads from base and keeps all writes in memory. It
+// serves to publish a draft and inspect the result without changing base. If base is
+// nil, the storage starts empty. All files that are written use memory of their size.
 func Overlay(base Storage) *OverlayStorage {
 	return &OverlayStorage{base: base, files: map[string][]byte{}}
 }
@@ -25,14 +25,14 @@ type OverlayStorage struct {
 	files map[string][]byte
 }
 
-// Written returns the written files by name. The caller must not change their bytes.
+// Written returns the written files by name. The bytes must not be changed.
 func (o *OverlayStorage) Written() map[string][]byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.files)
 }
 
-// Read returns the written file, or else the base's.
+// Read implements [Storage]: it returns a written file, or else the file of the base.
 func (o *OverlayStorage) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (o *OverlayStorage) read(ctx context.Context, name string) ([]byte, error) 
 	return o.base.Read(ctx, name)
 }
 
-// Create keeps a new file in memory.
+// Create implements [Storage]: it keeps the new file in memory.
 func (o *OverlayStorage) Create(ctx context.Context, name string, r io.Reader) error {
 	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (o *OverlayStorage) Create(ctx context.Context, name string, r io.Reader) e
 	return nil
 }
 
-// Replace compares and swaps a file in memory.
+// Replace implements [Storage]: it keeps the new content in memory.
 func (o *OverlayStorage) Replace(ctx context.Context, name string, old, new []byte) error {
 	if err := errors.Join(CheckName(name), ctx.Err()); err != nil {
 		return err

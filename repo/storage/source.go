@@ -12,8 +12,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// SourceOf reads from a storage. Where the storage is no [SourceRef] itself, files
-// of more than [MaxRead] bytes can't be read.
+// SourceOf returns a source that reads from a storage. If the storage does not implement
+// [Source], files of more than [MaxRead] bytes can't be read.
 func SourceOf(s Storage) Source {
 	if src, ok := s.(Source); ok {
 		return src
@@ -23,7 +23,7 @@ func SourceOf(s Storage) Source {
 
 type storageSource struct{ Storage }
 
-// Unwrap returns the storage that is read, which may be a [Lister].
+// Unwrap returns the underlying storage, which may be a [Lister].
 func (s storageSource) Unwrap() Storage { return s.Storage }
 
 func (s storageSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
@@ -34,9 +34,9 @@ func (s storageSource) Open(ctx context.Context, name string) (io.ReadCloser, er
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// ReadOnly makes a storage of a place that can be read, such as a web server: a
-// reviewer opens with it what is published, without access to the vendor's
-// storage. Writes fail with [errors.ErrUnsupported].
+// ReadOnly returns a storage that reads from a source, such as a web server. With it a
+// reviewer opens the published repository without access to the vendor's storage.
+// Writes fail with [errors.ErrUnsupported].
 func ReadOnly(src Source) Storage { return readOnly{src} }
 
 type readOnly struct{ Source }
@@ -56,9 +56,10 @@ func (readOnly) Replace(_ context.Context, name string, _, _ []byte) error {
 	return failed("replace", name, errReadOnly)
 }
 
-var errReadOnly = fmt.Errorf("the storage is for reading only: %w", errors.ErrUnsupported)
+var errReadOnly = fmt.Errorf("the storage is read-only: %w", errors.ErrUnsupported)
 
-// ReadAll reads a file of at most limit bytes.
+// ReadAll reads a file of at most limit bytes. The error of a larger file wraps
+// [tuf.ErrTooLarge].
 func ReadAll(ctx context.Context, src Source, name string, limit int64) ([]byte, error) {
 	f, err := src.Open(ctx, name)
 	if err != nil {
@@ -78,7 +79,8 @@ func ReadAll(ctx context.Context, src Source, name string, limit int64) ([]byte,
 	return data, nil
 }
 
-// Stat reports whether a file is there. size is -1 where the source does not say.
+// Stat reports whether a file exists, and its size in bytes, -1 if the source does not
+// report it.
 func Stat(ctx context.Context, src Source, name string) (have bool, size int64, err error) {
 	f, err := src.Open(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -15,101 +15,98 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// Storage is where a repository's files are: a folder, a bucket. It keeps bytes
-// and judges none of them. Package storagetest has the examiner for
-// implementations.
+// Storage holds a repository's files, for example in a directory or a bucket. It keeps
+// bytes and verifies no signatures. Package storagetest tests implementations.
 //
 // Names are relative and slash-separated, such as "metadata/1.root.json" or
-// "targets/agent/HASH.agent-1.0"; [CheckName] has the rule, and every method
-// refuses what it refuses. Names that differ only in case may be one name, and
-// where there is a file "a" there may be no room for "a/b".
+// "targets/agent/HASH.agent-1.0". Every method refuses the names that [CheckName]
+// refuses. Names that differ only in case may denote the same file, and a file "a" may
+// preclude a file "a/b".
 //
-// Methods may be called by many goroutines, and by other processes on other
-// handles of the same storage. A method that succeeded has made its change for
-// good, and everybody sees it. A method that failed, or whose process died, has
-// changed nothing or everything: nobody ever sees part of a file. It is nothing
-// when the error is [ErrConflict] or the reader's, or when ctx had ended before
-// the call. Errors of the storage itself are passed on, wrapped.
+// Methods must be safe for concurrent use, also by other processes on other handles of
+// the same storage. When a method succeeds, its change is durable and visible to all
+// handles. After an error, or after the process dies, either nothing or everything was
+// changed: no reader ever sees part of a file. Nothing was changed if the error is
+// [ErrConflict] or an error of the reader, or if ctx ended before the call. Errors of
+// the underlying medium are returned wrapped.
 type Storage interface {
-	// Read returns the whole file, the caller's to keep. The error wraps
-	// [fs.ErrNotExist] when there is none. It is for metadata: more than
-	// [MaxRead] bytes are an error.
+	// Read returns the whole file; the caller owns the slice. The error wraps
+	// [fs.ErrNotExist] if there is no file. Read is for metadata: a file of more than
+	// [MaxRead] bytes is an error.
 	Read(ctx context.Context, name string) ([]byte, error)
 
-	// Create makes a file that never changes again, with all that r has. The
-	// file being there already with the same bytes is success; with other bytes
-	// it is [ErrConflict], also when the file is removed while it is compared. Of
-	// many who create the same name at once with different bytes, one succeeds.
+	// Create makes an immutable file with all bytes of r. If the file exists with the
+	// same bytes, Create succeeds. If it exists with other bytes, or is removed during
+	// the comparison, the error is [ErrConflict]. Of several concurrent calls for the
+	// same name with different bytes, one succeeds.
 	//
-	// r may be large and slow: it is streamed, read at most once, not to its end
-	// if the answer is known before, and not closed. Its error is returned,
-	// wrapped. ctx is looked at between reads; a Read that blocks is r's affair.
+	// r may be large and slow. Create streams it, reads it at most once, may stop before
+	// its end, and does not close it. Errors of r are returned wrapped. ctx is checked
+	// between reads; Create does not interrupt a blocked Read.
 	Create(ctx context.Context, name string, r io.Reader) error
 
-	// Replace gives the file the content new if its content is old: compare and
-	// swap. With old nil there must be no file; empty and not nil means an empty
-	// file. Otherwise it is [ErrConflict], also when the content is new already:
-	// who did not see his own success has to read and decide. Of many
-	// who replace the same content at once, one succeeds. It is for metadata:
-	// new may have [MaxRead] bytes. Both slices stay the caller's.
+	// Replace replaces the content old of the file by new (compare-and-swap). If old is
+	// nil, there must be no file; an empty old that is not nil means an empty file. The
+	// error is [ErrConflict] if the content differs, even if it is already new: after an
+	// unknown result the caller must read the file and decide. Of several concurrent
+	// calls with the same old content, one succeeds. Replace is for metadata: new has at
+	// most [MaxRead] bytes. Replace keeps neither slice.
 	Replace(ctx context.Context, name string, old, new []byte) error
 }
 
-// Source is a place that files are read from, whatever their size: a [Storage]
-// by way of [SourceOf], or any of package client's sources (a web server, a
-// file system, a bundle), which have the same method.
+// Source reads files of any size. [SourceOf] makes one from a [Storage]. The sources of
+// package client (a web server, a file system, a bundle) have the same method.
 type Source interface {
-	// Open returns the file for reading. The error wraps [fs.ErrNotExist] where
-	// there is none, and only then. Reading ends when ctx does. The caller closes it.
+	// Open returns the file for reading. The error wraps [fs.ErrNotExist] if and only if
+	// there is no file. Reads fail after ctx ends. The caller closes the file.
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-// A Storage may do more than it must; who needs it asks by a type assertion.
-// Package storagetest examines these too where they are there. A Storage that is
-// a [SourceRef] lets large files be read.
+// Optional interfaces of a Storage, which callers detect by a type assertion. Package
+// storagetest tests those that are implemented. A Storage that implements [Source] can
+// also return large files.
 type (
-	// Lister is a Storage that can say what it has: needed to find what nobody
-	// names any more.
+	// Lister is a Storage that can list its files. It is required to find files
+	// that no metadata lists any more.
 	Lister interface {
-		// List yields the files whose names begin with prefix, in no particular
-		// order, each once. A file that comes or goes meanwhile may be among them
-		// or not. Names that [CheckName] refuses are passed over. After an error
-		// nothing follows.
+		// List yields the files whose names begin with prefix, in no particular order,
+		// each once. A file that is created or removed during the listing may be included
+		// or not. Names that [CheckName] refuses are skipped. An error ends the listing.
 		List(ctx context.Context, prefix string) iter.Seq2[FileInfo, error]
 	}
 	// Remover is a Storage that can remove files.
 	Remover interface {
-		// Remove removes the file if it was last written before that time, and
-		// returns [ErrConflict] otherwise. A Create that finds its file there
-		// counts as a write: a publisher relies on the file from then on. A file
-		// that is not there is success. The clock is the storage's: leave a margin.
+		// Remove removes the file if its last write was before the time before, and
+		// returns [ErrConflict] otherwise. A Create of an existing file counts as a write,
+		// because a publisher relies on the file from then on. Remove succeeds if there is
+		// no file. Write times are those of the storage's clock, so allow a margin.
 		Remove(ctx context.Context, name string, before time.Time) error
 	}
-	// Copier is a Storage that can copy a file within itself, so that its bytes do
-	// not travel.
+	// Copier is a Storage that can copy a file internally, without transferring its
+	// bytes through the caller.
 	Copier interface {
-		// Copy is Create of the file to with the bytes of the file from, with all that
-		// is said there: a file that is there already with the same bytes is success,
-		// with others it is [ErrConflict], and to counts as written now. The error
-		// wraps [fs.ErrNotExist] where there is no file from. The two are files of
-		// their own: that one is removed or replaced is nothing to the other.
+		// Copy creates the file to with the bytes of the file from, under the rules of
+		// Create: it succeeds if to exists with the same bytes, the error is [ErrConflict]
+		// if to exists with other bytes, and the call counts as a write of to. The error
+		// wraps [fs.ErrNotExist] if from does not exist. The files are independent:
+		// removing or replacing one does not affect the other.
 		Copy(ctx context.Context, from, to string) error
 	}
 )
 
-// FileInfo is what a [Lister] says of a file.
+// FileInfo describes a file that a [Lister] yields.
 type FileInfo struct {
 	Name    string
 	Size    int64     // bytes
-	Written time.Time // last, by Create or Replace; see [Remover]
+	Written time.Time // last Create or Replace; see [Remover]
 }
 
-// MaxRead bounds what Read returns and Replace takes: 64 MiB.
+// MaxRead is the size limit of Read and Replace in bytes: 64 MiB.
 const MaxRead = 64 << 20
 
-// CheckName reports why name can't be the name of a file in a [Storage]; the
-// error wraps [fs.ErrInvalid]. The rule is the same for all storages, so that a
-// repository can be copied from any of them to any other:
+// CheckName reports why name is not valid for a file in a [Storage]; the error wraps
+// [fs.ErrInvalid]. The rule is the same for all storages, so that a repository can be
+// copied between any two of them:
 //
 //   - elements separated by single slashes, none of them "." or "..", no slash
 //     at either end; at most 1024 bytes, an element at most 255
@@ -117,7 +114,7 @@ const MaxRead = 64 << 20
 //   - no element ends with a dot or a space, or is a device name of Windows
 //     such as NUL or com1.txt
 //   - neither the first nor the last element begins with a dot: such names are
-//     left to the storage for its own needs
+//     reserved for the storage
 func CheckName(name string) error {
 	if why := badName(name); why != "" {
 		return fmt.Errorf("storage: name %s: %w: %s", text.Quote(name), fs.ErrInvalid, why)
@@ -162,8 +159,8 @@ func badName(name string) string {
 	return ""
 }
 
-// isDevice reports whether Windows takes a path element for a device, whatever
-// the folder and whatever follows the first dot.
+// isDevice reports whether a path element is a device name of Windows, in any directory
+// and with any extension.
 func isDevice(element string) bool {
 	base, _, _ := strings.Cut(element, ".")
 	base = strings.ToUpper(strings.TrimRight(base, " "))
@@ -178,14 +175,14 @@ func isDevice(element string) bool {
 	return ok && utf8.RuneCountInString(digit) == 1 && strings.Contains("0123456789¹²³", digit)
 }
 
-// Progress is how far a long call is.
+// Progress is the progress of a long call.
 type Progress struct {
-	Path  string // of the file at hand, in storage; in [Tx.Add], which names it only then, without its hash
-	Done  int64  // bytes of it
-	Total int64  // its bytes, -1 where that is not known; in Tx.Add, which reads a file twice, twice as many
-	Files int    // that are done with, in this call
+	Path  string // the current file, by its name in storage; in repo.Tx.Add without the hash, which is not yet known
+	Done  int64  // bytes processed of it
+	Total int64  // bytes of it, -1 if unknown; in repo.Tx.Add, which reads a file twice, twice its size
+	Files int    // files completed in this call
 }
 
-// ErrConflict: another process changed the storage while the call was at work. The call
-// changed nothing; read again, and decide again.
-var ErrConflict = errors.New("somebody else published first")
+// ErrConflict: another process changed the storage during the call. The call changed
+// nothing. Read the storage again before retrying.
+var ErrConflict = errors.New("changed concurrently by another process")

@@ -50,12 +50,12 @@ type Reviewer struct {
 // Review states that the reviewer approves the subject.
 type Review struct {
 	Subject
-	RepoID   string     // of the charter
-	Reviewer Reviewer   // the issuer
+	RepoID   string        // of the charter
+	Reviewer Reviewer      // the issuer
 	Source   tuf.SourceRef // the reviewed source code; zero if not stated
-	Result   Result     // of the rebuild
-	Builder  string     // URI of the builder of the rebuild; "" if Result is NotDone
-	Policy   string     // sha256 of the rules of the review, lower-case hex; may be ""
+	Result   Result        // of the rebuild
+	Builder  string        // URI of the builder of the rebuild; "" if Result is NotDone
+	Policy   string        // sha256 of the rules of the review, lower-case hex; may be ""
 	// Reinstate is the reason for approving bytes that the same role recalled or
 	// refused before; otherwise "".
 	Reinstate string

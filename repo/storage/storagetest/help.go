@@ -52,7 +52,7 @@ func holds(t *testing.T, s storage.Storage, name, want string) {
 	}
 }
 
-// together calls fn n times at once.
+// together calls fn n times concurrently.
 func together(n int, fn func(i int) error) []error {
 	errs := make([]error, n)
 	start := make(chan struct{})
@@ -68,7 +68,7 @@ func together(n int, fn func(i int) error) []error {
 	return errs
 }
 
-// one is the index of the only nil among errs; the others are conflicts.
+// one returns the index of the only nil in errs; the others must be conflicts.
 func one(t *testing.T, errs []error) int {
 	t.Helper()
 	winner := -1
@@ -83,12 +83,12 @@ func one(t *testing.T, errs []error) int {
 		}
 	}
 	if winner < 0 {
-		t.Fatal("nobody succeeded")
+		t.Fatal("no writer succeeded")
 	}
 	return winner
 }
 
-// pattern reads n bytes that don't repeat with any power of two.
+// pattern reads n bytes whose period is not a power of two.
 func pattern(n int64) io.Reader { return io.LimitReader(&ring{}, n) }
 
 var ringBytes = func() []byte {
@@ -111,12 +111,12 @@ type broken struct{ err error }
 
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
-// act is an empty reader that does something when it is reached.
+// act is an empty reader that calls a function when it is read.
 type act func()
 
 func (a act) Read([]byte) (int, error) { a(); return 0, io.EOF }
 
-// drip gives one byte at a time, the last together with io.EOF.
+// drip returns one byte at a time, and io.EOF together with the last byte.
 type drip struct{ r io.Reader }
 
 func (o drip) Read(p []byte) (int, error) {

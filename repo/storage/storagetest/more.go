@@ -14,15 +14,15 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// source examines a storage that is a [storage.Source] too.
+// source tests a storage that implements [storage.Source].
 func source(t *testing.T, s storage.Storage) {
 	src, ok := s.(storage.Source)
 	if !ok {
-		t.Skip("this storage is no storage.Source")
+		t.Skip("the storage does not implement storage.Source")
 	}
 	ctx := t.Context()
 	if f, err := src.Open(ctx, "targets/agent/big"); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("Open of nothing = %v, %v", f, err)
+		t.Fatalf("Open of a missing file = %v, %v", f, err)
 	}
 	n := int64(3<<20 + 5)
 	must(t, s.Create(ctx, "targets/agent/big", pattern(n)))
@@ -31,9 +31,9 @@ func source(t *testing.T, s storage.Storage) {
 	got, err := io.ReadAll(f)
 	must(t, errors.Join(err, f.Close()))
 	if want, _ := io.ReadAll(pattern(n)); string(got) != string(want) {
-		t.Fatalf("opened file has other bytes than were created (%d, want %d)", len(got), len(want))
+		t.Fatalf("the opened file has other bytes than the created one (%d, want %d)", len(got), len(want))
 	}
-	// What is being read stays as it was when it was opened, or fails; it is not a mixture.
+	// A file that is replaced during a read returns one content or an error, no mixture.
 	must(t, s.Replace(ctx, "metadata/t", nil, []byte("one")))
 	f, err = src.Open(ctx, "metadata/t")
 	must(t, err)
@@ -54,13 +54,13 @@ func source(t *testing.T, s storage.Storage) {
 	defer f.Close()
 	cancel()
 	if _, err := io.Copy(io.Discard, f); !errors.Is(err, context.Canceled) {
-		t.Errorf("read on after the end of the context: %v", err)
+		t.Errorf("a read succeeded after the end of the context: %v", err)
 	}
 	_, err = src.Open(ending, "metadata/t")
 	ended(t, err)
 }
 
-// list returns what a storage says it has, by name.
+// list returns the files that a storage lists, by name.
 func list(t *testing.T, s storage.Storage, prefix string) map[string]storage.FileInfo {
 	t.Helper()
 	out := map[string]storage.FileInfo{}
@@ -77,11 +77,11 @@ func list(t *testing.T, s storage.Storage, prefix string) map[string]storage.Fil
 func lister(t *testing.T, s storage.Storage) {
 	l, ok := s.(storage.Lister)
 	if !ok {
-		t.Skip("this storage is no storage.Lister")
+		t.Skip("the storage does not implement storage.Lister")
 	}
 	ctx := t.Context()
 	if got := list(t, s, ""); len(got) > 0 {
-		t.Fatalf("an empty storage has %v", got)
+		t.Fatalf("an empty storage lists %v", got)
 	}
 	start := time.Now().Add(-time.Hour) // the storage's clock is its own
 	files := map[string]string{"x": "1", "metadata/1.root.json": "22", "metadata/timestamp.json": "333", "metadata.txt": "", "targets/a/b/c": "4444",
@@ -101,16 +101,16 @@ func lister(t *testing.T, s storage.Storage) {
 				t.Errorf("List(%q): %s listed: %v", prefix, name, listed)
 			}
 			if listed && (f.Size != int64(len(content)) || f.Written.Before(start)) {
-				t.Errorf("List(%q): %s has %d bytes and is of %s", prefix, name, f.Size, f.Written)
+				t.Errorf("List(%q): %s has %d bytes, written at %s", prefix, name, f.Size, f.Written)
 			}
 			delete(got, name)
 		}
 		if len(got) > 0 {
-			t.Errorf("List(%q) has %v too", prefix, maps.Keys(got))
+			t.Errorf("List(%q) also yields %v", prefix, maps.Keys(got))
 		}
 	}
 	for range l.List(ctx, "") {
-		break // may be left early
+		break // the caller may stop early
 	}
 	ending, cancel := context.WithCancel(ctx)
 	cancel()
@@ -124,7 +124,7 @@ func lister(t *testing.T, s storage.Storage) {
 func remover(t *testing.T, s storage.Storage) {
 	r, ok := s.(storage.Remover)
 	if !ok {
-		t.Skip("this storage is no storage.Remover")
+		t.Skip("the storage does not implement storage.Remover")
 	}
 	ctx, name := t.Context(), "targets/a/x"
 	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
@@ -151,13 +151,13 @@ func remover(t *testing.T, s storage.Storage) {
 	holds(t, s, name, "2")
 }
 
-// removeOrCreate: somebody creates a file again while another removes it as an
-// old one. Who was told that it is there, has it.
+// removeOrCreate creates an existing file again while another goroutine removes it as
+// an old one. If Create succeeded, the file exists.
 func removeOrCreate(t *testing.T, s storage.Storage) {
 	r, ok := s.(storage.Remover)
 	l, ok2 := s.(storage.Lister)
 	if !ok || !ok2 {
-		t.Skip("this storage is no storage.Remover and storage.Lister")
+		t.Skip("the storage does not implement storage.Remover and storage.Lister")
 	}
 	ctx, name := t.Context(), "targets/a/x"
 	for range 20 {
@@ -170,7 +170,7 @@ func removeOrCreate(t *testing.T, s storage.Storage) {
 		for !time.Now().After(written.Add(5 * time.Millisecond)) {
 			time.Sleep(time.Millisecond)
 		}
-		before := written.Add(time.Nanosecond) // the file as it was listed, and no newer one
+		before := written.Add(time.Nanosecond) // removes the listed file, and no newer one
 		var created, removed error
 		var both sync.WaitGroup
 		both.Go(func() { created = s.Create(ctx, name, pattern(200_000)) })
@@ -180,24 +180,24 @@ func removeOrCreate(t *testing.T, s storage.Storage) {
 			conflict(t, removed)
 		}
 		if created != nil {
-			conflict(t, created) // it went under his hands: he has to say it again
+			conflict(t, created) // removed during the comparison: the caller must retry
 			must(t, s.Create(ctx, name, pattern(200_000)))
 		}
 		if data, err := s.Read(ctx, name); err != nil || len(data) != 200_000 {
-			t.Fatalf("created, and %d bytes there: %v (remove: %v)", len(data), err, removed)
+			t.Fatalf("Create succeeded, but Read = %d bytes, %v (remove: %v)", len(data), err, removed)
 		}
 	}
 }
 
-// copier examines a storage that is a [storage.Copier] too.
+// copier tests a storage that implements [storage.Copier].
 func copier(t *testing.T, s storage.Storage) {
 	c, ok := s.(storage.Copier)
 	if !ok {
-		t.Skip("this storage is no storage.Copier")
+		t.Skip("the storage does not implement storage.Copier")
 	}
 	ctx, from, to := t.Context(), "targets/agent/beta/x", "targets/agent/stable/x"
 	if err := c.Copy(ctx, from, to); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("Copy of nothing = %v", err)
+		t.Fatalf("Copy of a missing file = %v", err)
 	}
 	absent(t, s, to)
 	must(t, s.Create(ctx, from, pattern(2<<20)))
@@ -208,13 +208,13 @@ func copier(t *testing.T, s storage.Storage) {
 	if want, _ := io.ReadAll(pattern(2 << 20)); string(data) != string(want) {
 		t.Fatalf("the copy has other bytes (%d, want %d)", len(data), len(want))
 	}
-	must(t, c.Copy(ctx, from, to)) // it is there already
+	must(t, c.Copy(ctx, from, to)) // the copy exists already
 	must(t, c.Copy(ctx, from, from))
 	must(t, s.Create(ctx, to, pattern(2<<20)))
 	conflict(t, c.Copy(ctx, "targets/agent/other", to))
 	conflict(t, s.Create(ctx, to, strings.NewReader("other")))
 
-	// They are two files.
+	// The files are independent.
 	must(t, s.Create(ctx, "metadata/a", strings.NewReader("one")))
 	must(t, c.Copy(ctx, "metadata/a", "metadata/b"))
 	must(t, s.Replace(ctx, "metadata/a", []byte("one"), []byte("two")))
@@ -225,7 +225,7 @@ func copier(t *testing.T, s storage.Storage) {
 
 	for i, err := range together(16, func(i int) error { return c.Copy(ctx, from, "targets/race/x") }) {
 		if err != nil {
-			t.Fatalf("copy %d of the same at once: %v", i, err)
+			t.Fatalf("concurrent copy %d of the same file: %v", i, err)
 		}
 	}
 	for _, bad := range []string{"", "..", "../x", "a//b", ".lock"} {
@@ -242,8 +242,8 @@ func copier(t *testing.T, s storage.Storage) {
 	absent(t, s, "targets/late")
 	r, removes := s.(storage.Remover)
 	if _, lists := s.(storage.Lister); lists && removes {
-		// The copy is as young as a file that was just created, however old the first
-		// one is, and does not go with it.
+		// The copy counts as written now, whatever the age of the original, and survives
+		// the removal of the original.
 		old := list(t, s, from)[from].Written
 		for !time.Now().After(old.Add(5 * time.Millisecond)) {
 			time.Sleep(time.Millisecond)
@@ -252,7 +252,7 @@ func copier(t *testing.T, s storage.Storage) {
 		conflict(t, r.Remove(ctx, "targets/young", old.Add(time.Nanosecond)))
 		must(t, r.Remove(ctx, from, time.Now().Add(time.Hour)))
 		if data, err := s.Read(ctx, "targets/young"); err != nil || len(data) != 2<<20 {
-			t.Fatalf("the copy after its origin was removed: %d bytes, %v", len(data), err)
+			t.Fatalf("the copy after its original was removed: %d bytes, %v", len(data), err)
 		}
 	}
 }

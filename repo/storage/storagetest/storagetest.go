@@ -1,12 +1,12 @@
-// Package storagetest examines implementations of [storage.Storage]. A storage
-// that passes can carry a repository that several people publish to.
+// Package storagetest tests implementations of [storage.Storage]. A storage that passes
+// is safe for a repository with several concurrent publishers.
 //
-// It needs nothing but the three methods, and examines [storage.Source],
-// [storage.Lister], [storage.Remover] and [storage.Copier] where the storage is such. It
-// takes a few seconds on a local disk, and writes some megabytes, under names that it does not remove. What no call
-// can show is not examined: that a change outlives the machine's power, or a
-// process killed in the middle; nor that Read refuses more than [storage.MaxRead]
-// bytes, because they would have to be stored first.
+// It requires the three methods only, and tests [storage.Source], [storage.Lister],
+// [storage.Remover] and [storage.Copier] if the storage implements them. It takes a few
+// seconds on a local disk, and writes some megabytes that it does not remove. It can't
+// test that a change survives a power failure or a killed process, and it does not test
+// that Read refuses more than [storage.MaxRead] bytes, because such a file would have
+// to be stored first.
 package storagetest
 
 import (
@@ -24,9 +24,8 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// Run examines the storage that open opens. Each call of open is given its own
-// test and must return an empty storage, ready for use; what has to be closed
-// goes into that test's Cleanup.
+// Run tests the storage that open returns, in subtests of t. Each call of open receives
+// its own subtest and must return an empty storage. Register cleanup with t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) storage.Storage) {
 	for _, x := range []struct {
 		name string
@@ -82,7 +81,8 @@ func create(t *testing.T, s storage.Storage) {
 	conflict(t, s.Create(ctx, "metadata/empty", strings.NewReader("x")))
 }
 
-// createLarge: several buffers long, and different only at the end.
+// createLarge creates a file of several buffers, and compares files that differ only at
+// the end.
 func createLarge(t *testing.T, s storage.Storage) {
 	ctx, name, n := t.Context(), "targets/agent/big", int64(5<<20+17)
 	must(t, s.Create(ctx, name, pattern(n)))
@@ -100,7 +100,7 @@ func createLarge(t *testing.T, s storage.Storage) {
 
 func createReaderFails(t *testing.T, s storage.Storage) {
 	ctx, name := t.Context(), "targets/agent/broken"
-	// A reader's error is the reader's, even one that storages use themselves.
+	// An error of the reader is returned as such, even one that storages also return.
 	for _, cause := range []error{errors.New("line cut"), fs.ErrNotExist, fs.ErrExist, io.ErrUnexpectedEOF} {
 		for _, n := range []int64{0, 1, 1 << 20} {
 			err := s.Create(ctx, name, io.MultiReader(pattern(n), broken{cause}, pattern(10)))
@@ -112,7 +112,7 @@ func createReaderFails(t *testing.T, s storage.Storage) {
 	}
 	must(t, s.Create(ctx, name, pattern(2<<20)))
 	if err := s.Create(ctx, name, io.MultiReader(pattern(1<<20), broken{errCut})); !errors.Is(err, errCut) {
-		t.Fatalf("file is there, reader fails after a good start: %v", err)
+		t.Fatalf("the file exists, and the reader fails after equal bytes: %v", err)
 	}
 	must(t, s.Create(ctx, name, pattern(2<<20)))
 }
@@ -157,7 +157,7 @@ func replace(t *testing.T, s storage.Storage) {
 	must(t, s.Replace(ctx, name, []byte{}, []byte("1"))) // back again: only content counts
 	holds(t, s, name, "1")
 
-	// The two ways of writing see each other.
+	// Create and Replace see each other's files.
 	conflict(t, s.Create(ctx, name, strings.NewReader("2")))
 	must(t, s.Create(ctx, "metadata/other", strings.NewReader("a")))
 	conflict(t, s.Replace(ctx, "metadata/other", nil, []byte("b")))
@@ -174,7 +174,7 @@ func replaceRace(t *testing.T, s storage.Storage) {
 	}
 }
 
-// replaceCounter: no increment is lost and none is made twice.
+// replaceCounter checks that no increment is lost or repeated.
 func replaceCounter(t *testing.T, s storage.Storage) {
 	const writers, each = 8, 25
 	ctx, name := t.Context(), "metadata/counter"
@@ -204,7 +204,7 @@ func replaceCounter(t *testing.T, s storage.Storage) {
 	holds(t, s, name, strconv.Itoa(writers*each))
 }
 
-// readDuringReplace: a reader sees the one or the other, whole.
+// readDuringReplace checks that a reader gets the whole old or the whole new content.
 func readDuringReplace(t *testing.T, s storage.Storage) {
 	ctx, name := t.Context(), "metadata/timestamp.json"
 	a, b := bytes.Repeat([]byte("a"), 300_000), bytes.Repeat([]byte("b"), 200_000)
@@ -267,10 +267,10 @@ func cancelled(t *testing.T, s storage.Storage) {
 	holds(t, s, "metadata/there", "x")
 }
 
-// cancelledWhileReading: an endless reader is left soon after the end of ctx,
-// and the end of ctx at the very end of the reader counts too.
+// cancelledWhileReading checks that Create stops reading soon after ctx ends, and also
+// fails if ctx ends together with the reader.
 func cancelledWhileReading(t *testing.T, s storage.Storage) {
-	const soon = 64 << 20 // as much as an implementation may hold in parts of an upload
+	const soon = 64 << 20 // bytes that an implementation may buffer for parts of an upload
 	for _, rest := range []int64{0, 1, soon} {
 		ctx, cancel := context.WithCancel(t.Context())
 		left := &io.LimitedReader{R: &ring{}, N: rest}

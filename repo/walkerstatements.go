@@ -12,11 +12,11 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// statements calls fn with each statement that a place has beside a target's
-// file, role by role, in order. A wrong one comes with why it is not trusted; one
-// that can't be read ends its row. skip names files that are not wanted; nil: none.
-func (s *survey) statements(ctx context.Context, src storage.Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
-	c := s.tip().Charter()
+// statements calls fn for each statement in src alongside a target's file, role by
+// role, in order. An invalid one has the reason as err. One that can't be read ends the
+// role's sequence. skip selects files to skip; may be nil.
+func (s *walker) statements(ctx context.Context, src storage.Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
+	c := s.newest().Charter()
 	if c == nil {
 		return nil
 	}
@@ -29,7 +29,7 @@ func (s *survey) statements(ctx context.Context, src storage.Source, x listed, s
 			for n := 1; n <= maxStatements; n++ {
 				name := statementName(subject, role.Role, n)
 				if storage.CheckName(name) != nil {
-					break // there is no room for one beside the target
+					break // the name of a statement on this target is too long
 				}
 				if skip != nil {
 					if have, err := skip(name); err != nil {
@@ -51,7 +51,7 @@ func (s *survey) statements(ctx context.Context, src storage.Source, x listed, s
 					}
 					break
 				}
-				if err := fn(name, data, s.vouched(data, role.Party, subject)); err != nil {
+				if err := fn(name, data, s.verifyStatement(data, role.Party, subject)); err != nil {
 					return err
 				}
 			}
@@ -60,9 +60,9 @@ func (s *survey) statements(ctx context.Context, src storage.Source, x listed, s
 	return nil
 }
 
-// vouched verifies a statement under the newest root, or else, for it may be
-// older than the keys, under one before. That it has expired is no matter here.
-func (s *survey) vouched(data []byte, party string, subject proof.Subject) (first error) {
+// verifyStatement verifies a statement under the newest root, or else under an earlier
+// one, since the keys may have been rotated. Expiry is not checked here.
+func (s *walker) verifyStatement(data []byte, party string, subject proof.Subject) (first error) {
 	for _, root := range slices.Backward(s.proves()) {
 		_, err := proof.OpenRefusal(data, root, party, subject)
 		if proof.Kind(data) != proof.RefusalType {

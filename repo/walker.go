@@ -17,62 +17,62 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// survey goes through all of a repository that a source shows, from a pin on,
-// the way that clients go, and opens with package tuf whatever they would.
-// It holds no more than one branch of the delegations in memory.
-type survey struct {
+// walker walks a whole repository in a source, from a pin on, in the order of the
+// client workflow (TUF 5), and verifies with package tuf what clients would open. It
+// holds one branch of the delegations in memory.
+type walker struct {
 	src    storage.Source
 	opt    *tuf.Options
 	limits tuf.Limits
-	now    time.Time // dates are asked of this; zero: not at all
+	now    time.Time // time for the expiry checks; zero: no checks
 
-	// opened is told when the newest timestamp and snapshot are known; nil: nobody is.
+	// opened is called when the newest timestamp and snapshot are known; may be nil.
 	opened func(timestamp, snapshot []byte) error
-	// meta is given each metadata file that verified, once, in the order of
-	// publishing; role is called before for what a role file lists.
+	// meta is called once for each verified metadata file, in the order of publishing;
+	// role is called before it with what a role file lists.
 	meta func(name string, data []byte) error
 	role func(name string, t *tuf.Targets) error
-	// found is told what is wrong. An error ends the survey; without one it goes
-	// on with what can still be looked at.
+	// found is called for each fault. If it returns an error, the walk ends; otherwise
+	// it continues with the files that can still be checked.
 	found func(Finding) error
-	// recovery is given what lies in metadata/recovery, for each root that a recovery
-	// leads on from, or may; nil: nobody is.
+	// recovery is called with the files in metadata/recovery for each root that a
+	// recovery follows or may follow; may be nil.
 	recovery func(recoveryFiles) error
-	// rootsOnly: content is not looked at.
+	// rootsOnly skips everything but the roots.
 	rootsOnly bool
 
-	chain []*tuf.Root // what verified, in order; the last is the newest
-	// believed is where the part of the chain begins that proves something: the
-	// pin's root, or the oldest one that prev_root_sha256 leads back to from there.
+	chain []*tuf.Root // the verified roots, in order; the last is the newest
+	// believed is the index in chain from which roots are trusted: that of the pin's
+	// root, or of the oldest root to which prev_root_sha256 leads back from there.
 	believed int
-	// Recoveries by the version that they follow; of those at the end of the chain
-	// only content tells whether they count.
+	// recoveries by the version of the root before them. At the end of the chain, a
+	// recovery counts only if content is signed under it.
 	recoveries map[int64]recoveryFiles
-	ordinary   int64  // version of the newest root that a file of its own, or the pin, stands for
-	absent     int64  // version of the first root that was not there; 0: the walk ended with a fault
-	timestamp  []byte // as it was read, nil where there was none
-	looked     bool   // whether it could be read, or was not there
+	regular    int64  // version of the newest root that is not a recovery root
+	absent     int64  // version of the first absent root; 0: the walk of the roots ended with a fault
+	timestamp  []byte // as read; nil if there was none
+	looked     bool   // the timestamp was read or is absent
 	ts         *tuf.Timestamp
 	snap       *tuf.Snapshot
-	under      *tuf.Root // the root of the content
+	under      *tuf.Root // the root that verifies the content
 	done       map[string]bool
 	roles      int
 	listed     []string        // the roles that the snapshot lists, sorted
-	own        map[string]bool // the roles that have an owner by root
+	own        map[string]bool // the roles that the root names
 }
 
-// maxSurveyed bounds the roles of one survey.
-const maxSurveyed = 1 << 20
+// maxWalked bounds the roles of one walk.
+const maxWalked = 1 << 20
 
 // report makes a finding of an error.
-func (s *survey) report(ctx context.Context, name string, err error) error {
+func (s *walker) report(ctx context.Context, name string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return s.found(Finding{Kind: kindOf(err), Name: name, Text: err.Error(), Err: err})
 }
 
-// kindOf tells what an error says of the file that could not be opened.
+// kindOf returns the kind of the finding for an error of opening a file.
 func kindOf(err error) FindingKind {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -85,16 +85,16 @@ func kindOf(err error) FindingKind {
 	return FileUnreadable
 }
 
-// dated reports what is past its date.
-func (s *survey) dated(name string, expires time.Time) error {
+// dated reports an expired file.
+func (s *walker) dated(name string, expires time.Time) error {
 	if s.now.IsZero() || s.now.Before(expires) {
 		return nil
 	}
 	return s.found(Finding{Kind: FileExpired, Name: name, Text: fmt.Sprintf("since %s", stamp(expires)), Err: tuf.ErrExpired})
 }
 
-// run surveys everything. pinned is where trust comes from.
-func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
+// run walks everything; pinned is the trusted root.
+func (s *walker) run(ctx context.Context, pinned *tuf.Root) error {
 	s.done = map[string]bool{}
 	s.limits = s.opt.Limits.WithDefaults()
 	roots, err := s.walkRoots(ctx, pinned)
@@ -120,7 +120,7 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 			return err
 		}
 	}
-	last := s.tip().Version()
+	last := s.newest().Version()
 	for v := range s.recoveries {
 		last = max(last, v)
 	}
@@ -142,16 +142,16 @@ func (s *survey) run(ctx context.Context, pinned *tuf.Root) error {
 	return s.meta(timestampName, timestamp)
 }
 
-func (s *survey) tip() *tuf.Root { return s.chain[len(s.chain)-1] }
+func (s *walker) newest() *tuf.Root { return s.chain[len(s.chain)-1] }
 
-// walkRoots reads every root there is. From the pin's on each follows from the
-// one before. Those before it, which clients with older pins need, must lead to it;
-// but in a plain repository it begins at the pin, and what is older may be missing,
-// or of a form that nobody reads any more.
-func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
+// walkRoots reads every root. From the pin's root on, each must follow from the one
+// before. Older roots, which clients with older pins need, must lead to the pin's root.
+// In a repository without charter, older roots may be missing or have an unsupported
+// form.
+func (s *walker) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
 	files = map[int64][]byte{}
 	s.recoveries = map[int64]recoveryFiles{}
-	var last *tuf.Root // of an unbroken chain from root 1 on
+	var last *tuf.Root // the end of an unbroken chain from root 1 on
 	for n := int64(1); ; n++ {
 		if n == maxRoots {
 			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
@@ -159,7 +159,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		name := rootName(n)
 		data, err := storage.ReadAll(ctx, s.src, name, s.limits.Root)
 		var f recoveryFiles
-		if last != nil && errors.Is(err, fs.ErrNotExist) { // perhaps there is another way on
+		if last != nil && errors.Is(err, fs.ErrNotExist) { // a recovery may take its place
 			if f, err = s.recoveryOf(ctx, last, err); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
@@ -181,11 +181,11 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		case last != nil:
 			root, err = last.Next(data)
 		case n < pinned.Version():
-			root, err = tuf.OpenRoot(data, s.opt) // the one before is reported already
+			root, err = tuf.OpenRoot(data, s.opt) // the gap before it has been reported
 		}
 		if err == nil && n == pinned.Version() {
 			if root, err = tuf.OpenRoot(data, s.opt); err == nil && root.SHA256() != pinned.SHA256() {
-				err = &tuf.Error{Role: "root", Version: n, Err: tuf.ErrMismatch, Detail: "it is not the pin's"}
+				err = &tuf.Error{Role: "root", Version: n, Err: tuf.ErrMismatch, Detail: "it differs from the pin's root"}
 			}
 		}
 		if err != nil {
@@ -193,13 +193,13 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 				return nil, err
 			}
 			if n > pinned.Version() {
-				break // nobody comes further
+				break // no client gets beyond it
 			}
 			root = nil
 		}
 		switch {
 		case n == pinned.Version():
-			root = pinned // which is trusted, whatever the file is
+			root = pinned // trusted, regardless of the file
 			fallthrough
 		case root != nil:
 			s.chain = append(s.chain, root)
@@ -208,7 +208,7 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 			files[n] = data
 		}
 		if f.rec == nil || n == pinned.Version() {
-			s.ordinary = max(s.ordinary, n)
+			s.regular = max(s.regular, n)
 		}
 	}
 	s.believed = slices.IndexFunc(s.chain, func(r *tuf.Root) bool { return r == pinned })
@@ -222,8 +222,8 @@ func (s *survey) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 	return files, nil
 }
 
-// reportRoot makes a finding of an error of root n, where it is one.
-func (s *survey) reportRoot(ctx context.Context, pinned *tuf.Root, n int64, name string, err error) error {
+// reportRoot makes a finding of an error of root n, unless the error is permitted.
+func (s *walker) reportRoot(ctx context.Context, pinned *tuf.Root, n int64, name string, err error) error {
 	missing := errors.Is(err, fs.ErrNotExist)
 	if pinned.Charter() == nil && (n < pinned.Version() && errors.Is(err, tuf.ErrUntrusted) || n <= pinned.Version() && missing) {
 		return nil
@@ -231,11 +231,12 @@ func (s *survey) reportRoot(ctx context.Context, pinned *tuf.Root, n int64, name
 	return s.report(ctx, name, err)
 }
 
-// proves are the roots under which content and statements count.
-func (s *survey) proves() []*tuf.Root { return s.chain[s.believed:] }
+// proves returns the roots under which content and statements count.
+func (s *walker) proves() []*tuf.Root { return s.chain[s.believed:] }
 
-// recoveryOf looks for a recovery after root; where there is none the error is none.
-func (s *survey) recoveryOf(ctx context.Context, root *tuf.Root, none error) (recoveryFiles, error) {
+// recoveryOf looks for a recovery after root; if there is none, it returns the error
+// none.
+func (s *walker) recoveryOf(ctx context.Context, root *tuf.Root, none error) (recoveryFiles, error) {
 	f, err := recoveryOf(ctx, s.src, root)
 	if err != nil {
 		if err := s.report(ctx, f.names[0], err); err != nil {
@@ -249,22 +250,22 @@ func (s *survey) recoveryOf(ctx context.Context, root *tuf.Root, none error) (re
 	return f, nil
 }
 
-// end drops recovered roots at the end of the chain that nothing is signed
-// under: whether anybody follows them is not decided yet.
-func (s *survey) end(signed *tuf.Root) error {
-	for s.tip().Version() > s.ordinary && s.tip() != signed && len(s.proves()) > 1 {
+// end removes recovery roots from the end of the chain if no content is signed under
+// them, since they are not in force yet.
+func (s *walker) end(signed *tuf.Root) error {
+	for s.newest().Version() > s.regular && s.newest() != signed && len(s.proves()) > 1 {
 		s.chain = s.chain[:len(s.chain)-1]
 	}
-	name := rootName(s.tip().Version())
-	if f, ok := s.recoveries[s.tip().Version()-1]; ok {
+	name := rootName(s.newest().Version())
+	if f, ok := s.recoveries[s.newest().Version()-1]; ok {
 		name = f.names[1]
 	}
-	return s.dated(name, s.tip().Expires())
+	return s.dated(name, s.newest().Expires())
 }
 
-// openContent opens timestamp and snapshot under the newest root whose keys
-// signed them. They stay nil where there are none.
-func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
+// openContent opens timestamp and snapshot under the newest root whose keys signed
+// them; nil if there are none.
+func (s *walker) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
 	timestamp, err = storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
 	s.looked = err == nil || errors.Is(err, fs.ErrNotExist)
 	if err != nil {
@@ -300,9 +301,9 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 	if s.snap == nil {
 		return nil, nil, s.report(ctx, at, first)
 	}
-	if s.under != s.tip() {
-		if err := s.found(Finding{Kind: FileUnfinished, Name: rootName(s.tip().Version()), Err: first,
-			Text: fmt.Sprintf("timestamp and snapshot are still those of root v%d: a publish was cut off, the next Update or Renew ends it", s.under.Version())}); err != nil {
+	if s.under != s.newest() {
+		if err := s.found(Finding{Kind: FileUnfinished, Name: rootName(s.newest().Version()), Err: first,
+			Text: fmt.Sprintf("timestamp and snapshot are still those of root v%d: a publish was interrupted, the next Update or Renew completes it", s.under.Version())}); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -312,7 +313,7 @@ func (s *survey) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 	return timestamp, snapshot, s.dated(fileName(s.ts.SnapshotFile()), s.snap.Expires())
 }
 
-// topRoles are the targets roles that a root names itself.
+// topRoles returns the targets roles that a root names itself.
 func topRoles(root *tuf.Root) []string {
 	roles := []string{"targets"}
 	if c := root.Charter(); c != nil {
@@ -329,15 +330,15 @@ func topRoles(root *tuf.Root) []string {
 	return slices.Compact(roles)
 }
 
-// step is a role to be opened: one that root names, or that by delegates to.
+// step is a role to open: one that the root names, or one that by delegates to.
 type step struct {
 	by   *tuf.Targets
 	role string
 }
 
-// walkRoles opens every role that root or another role names, for each of
-// those that name it: what one delegator's keys signed says nothing to another.
-func (s *survey) walkRoles(ctx context.Context) error {
+// walkRoles opens every role once for each delegator, since verification under one
+// delegator does not carry over to another.
+func (s *walker) walkRoles(ctx context.Context) error {
 	var stack []step
 	for _, role := range slices.Backward(topRoles(s.under)) {
 		stack = append(stack, step{nil, role})
@@ -346,8 +347,8 @@ func (s *survey) walkRoles(ctx context.Context) error {
 	for len(stack) > 0 {
 		at := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if len(visited) >= maxSurveyed {
-			return fmt.Errorf("repo: more than %d roles", maxSurveyed)
+		if len(visited) >= maxWalked {
+			return fmt.Errorf("repo: more than %d roles", maxWalked)
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -365,7 +366,7 @@ func (s *survey) walkRoles(ctx context.Context) error {
 		}
 		var next []step
 		for _, role := range names {
-			if len(visited) >= maxSurveyed {
+			if len(visited) >= maxWalked {
 				break
 			}
 			if pair := (child{t.Role(), role}); !visited[pair] {
@@ -379,9 +380,9 @@ func (s *survey) walkRoles(ctx context.Context) error {
 	return nil
 }
 
-// children names the roles that t delegates to, and reports hash bins that no
-// client can open.
-func (s *survey) children(ctx context.Context, t *tuf.Targets) ([]string, error) {
+// children names the roles to which t delegates, and reports hash bins that no client
+// can open.
+func (s *walker) children(ctx context.Context, t *tuf.Targets) ([]string, error) {
 	if s.listed == nil {
 		s.listed, s.own = snapNames(s.snap), map[string]bool{"root": true, "timestamp": true, "snapshot": true}
 		for _, role := range topRoles(s.under) {
@@ -399,8 +400,8 @@ func (s *survey) children(ctx context.Context, t *tuf.Targets) ([]string, error)
 	return names, nil
 }
 
-// nameOf is the name of a role's file.
-func (s *survey) nameOf(t *tuf.Targets) string {
+// nameOf returns the name of a role's file.
+func (s *walker) nameOf(t *tuf.Targets) string {
 	f, err := s.snap.RoleFile(t.Role())
 	if err != nil {
 		return roleName(t.Role(), t.Version())
@@ -408,9 +409,9 @@ func (s *survey) nameOf(t *tuf.Targets) string {
 	return fileName(f)
 }
 
-// openRole opens one role and hands on what is new about it. t is nil where it
-// can't be opened, which is reported.
-func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err error) {
+// openRole opens one role and passes it on if it is new. t is nil if it can't be
+// opened, which is reported.
+func (s *walker) openRole(ctx context.Context, at step) (t *tuf.Targets, err error) {
 	name := at.role
 	var data []byte
 	get := func(f tuf.RoleFile) (got []byte, err error) {
@@ -443,10 +444,10 @@ func (s *survey) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 	return t, s.meta(name, data)
 }
 
-// others are the further names under which clients may ask for the file, of those
-// that a storage can hold: some prefer the longer hash, and some repositories serve
-// both.
-func (s *survey) others(x listed) []listed {
+// others returns the further names under which clients may request the file, of those
+// that a storage can hold: some clients prefer the longer hash, and some repositories
+// serve both.
+func (s *walker) others(x listed) []listed {
 	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
 		return nil
 	}
@@ -456,8 +457,8 @@ func (s *survey) others(x listed) []listed {
 	return []listed{x}
 }
 
-// listedIn calls fn for each target that t lists; its error ends the call.
-func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
+// listedIn calls fn for each target that t lists, until fn returns an error.
+func (s *walker) listedIn(t *tuf.Targets, fn func(listed) error) error {
 	targets, err := memberOf(t, "targets")
 	if err != nil {
 		return err
@@ -481,15 +482,15 @@ func (s *survey) listedIn(t *tuf.Targets, fn func(listed) error) error {
 	return nil
 }
 
-// checked is a reader that ends in an error where what it read is not what is
-// listed. It reads no more than one byte too many.
+// checked is a reader that ends with an error if the bytes do not match the listing. It
+// reads at most one byte too many.
 type checked struct {
 	r    io.Reader
 	x    listed
-	sums []sum // of what is listed
+	sums []sum // listed hashes
 	n    int64
 	tell func(int64)
-	why  string // what is not as listed
+	why  string // the mismatch
 }
 
 func newChecked(r io.Reader, x listed, tell func(int64)) *checked {
@@ -531,7 +532,7 @@ func (c *checked) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// skip tells of a target that is passed over.
+// skip reports a target that is skipped.
 func (r *Repo) skip(role string, x listed) {
 	if r.cfg.Skipped != nil {
 		r.cfg.Skipped(unstorable(role, x))

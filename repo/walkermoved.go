@@ -9,9 +9,9 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// moved reports whether something was published since the survey began: then what
-// it found may be no fault, for it read a part before and a part after.
-func (s *survey) moved(ctx context.Context) bool {
+// moved reports whether something was published since the walk began. Its findings may
+// then mix two states.
+func (s *walker) moved(ctx context.Context) bool {
 	if s.looked {
 		now, err := storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
 		if err == nil && (s.timestamp == nil || !bytes.Equal(now, s.timestamp)) {
@@ -25,10 +25,10 @@ func (s *survey) moved(ctx context.Context) bool {
 	return err == nil && there
 }
 
-// conflict tells an error that comes of a publish meanwhile from a fault.
-func (s *survey) conflict(ctx context.Context, err error) error {
+// conflict turns an error that may result from a concurrent publish into [ErrConflict].
+func (s *walker) conflict(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, ErrConflict) || ctx.Err() != nil || !s.moved(ctx) {
 		return err
 	}
-	return fmt.Errorf("repo: what is published has changed since this began: %w: %w", ErrConflict, err)
+	return fmt.Errorf("repo: the repository changed during this call: %w: %w", ErrConflict, err)
 }

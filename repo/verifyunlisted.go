@@ -16,10 +16,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// strays lists what lies in metadata/ and targets/ without anything naming it,
-// in the repository and on those copies that can list.
-func (v *verification) strays(ctx context.Context) error {
-	for _, p := range v.places {
+// unlistedFiles lists files in metadata/ and targets/ that no metadata names, in the
+// repository and on those copies that can list.
+func (v *verification) unlistedFiles(ctx context.Context) error {
+	for _, p := range v.mirrors {
 		l, ok := p.Source.(storage.Lister)
 		if s, is := p.Source.(interface{ Unwrap() storage.Storage }); is {
 			l, ok = s.Unwrap().(storage.Lister)
@@ -32,30 +32,30 @@ func (v *verification) strays(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if v.names[short(info.Name)] && (!p.RootsOnly || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.told[short(p.Name, info.Name)] {
+				if v.names[short(info.Name)] && (!p.RootsOnly || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.reported[short(p.Name, info.Name)] {
 					continue
 				}
-				if err := v.stray(ctx, p, info); err != nil {
+				if err := v.unlistedFile(ctx, p, info); err != nil {
 					return err
 				}
 			}
 		}
-		if err := v.former(ctx, p); err != nil {
+		if err := v.recheckUnknown(ctx, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// former looks again at metadata files that nobody in use vouches for: they may be
-// of a product of former days, whose keys a superseded list names that is still
-// there, and that was found meanwhile. What is left then is a stranger's.
-func (v *verification) former(ctx context.Context, p Mirror) error {
-	for range v.survey.limits.Depth {
+// recheckUnknown checks again the metadata files without a signature of known keys.
+// They may belong to a removed product, whose keys a superseded list names that has
+// been found in the meantime. Those that remain are unknown files.
+func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
+	for range v.walker.limits.Depth {
 		left, known := v.unknown, len(v.keys)
 		v.unknown = nil
 		for _, info := range left {
-			if err := v.stray(ctx, p, info); err != nil {
+			if err := v.unlistedFile(ctx, p, info); err != nil {
 				return err
 			}
 		}
@@ -64,7 +64,7 @@ func (v *verification) former(ctx context.Context, p Mirror) error {
 		}
 	}
 	for _, info := range v.unknown {
-		f := Finding{Kind: FileStranger, Copy: p.Name, Name: info.Name, Text: "signed by no keys that any root here, or any role that is there, names for it"}
+		f := Finding{Kind: FileStranger, Copy: p.Name, Name: info.Name, Text: "not signed by any keys that a root or role here names for it"}
 		if v.coming(info) {
 			f.Kind, f.Text = FileOrphan, f.Text+"; a publisher may be at work, last written "+stamp(info.Written)
 		}
@@ -76,7 +76,7 @@ func (v *verification) former(ctx context.Context, p Mirror) error {
 	return nil
 }
 
-func (v *verification) stray(ctx context.Context, p Mirror, info storage.FileInfo) error {
+func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.FileInfo) error {
 	f := Finding{Kind: FileOrphan, Copy: p.Name, Name: info.Name}
 	when := "last written " + stamp(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
@@ -92,16 +92,16 @@ func (v *verification) stray(ctx context.Context, p Mirror, info storage.FileInf
 			}
 			switch f.Text = "no role lists it, " + when; {
 			case errors.Is(err, fs.ErrNotExist):
-				return nil // gone meanwhile
+				return nil // removed in the meantime
 			case err != nil:
 				f.Kind, f.Text, f.Err = FileUnreadable, err.Error(), err
 			case why != "":
-				f.Kind, f.Text = FileDamaged, "no role lists it; by its name "+why
+				f.Kind, f.Text = FileDamaged, "no role lists it; compared with the hash in its name, "+why
 			}
 			return v.add(f)
 		}
 		if besideTarget.MatchString(info.Name) {
-			f.Text = "a statement on a file that no role lists, or out of its row, " + when
+			f.Text = "a statement on a file that no role lists, or with a gap in the numbers before it, " + when
 			return v.add(f)
 		}
 		f.Kind, f.Text = FileStranger, "not a name of a target file, "+when
@@ -145,7 +145,7 @@ func (k keySet) is(role string) bool {
 	return ok && len(digits) == k.bins && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
-// rootKeys are the keys that a root names for a role, those of the root role too.
+// rootKeys returns the keys that a root names for a role, including the root role.
 func rootKeys(root *tuf.Root, role string) (out []keySet) {
 	add := func(ids []string, threshold int) {
 		out = append(out, keySet{role, 0, root.Keys(ids), threshold})
@@ -168,26 +168,25 @@ func rootKeys(root *tuf.Root, role string) (out []keySet) {
 	return out
 }
 
-// foreign says why a metadata file that is not in use is none of this
-// repository's, "" where it is: once, or not yet, in use. unknown: no keys that are
-// known so far signed it.
+// foreign states why an unlisted metadata file does not belong to this repository; ""
+// if it is superseded or not yet published. unknown: no key known so far signed it.
 func (v *verification) foreign(role string, version int64, data []byte) (why string, unknown bool) {
 	env, err := openEnvelope(data)
 	if err != nil {
 		return text.Line(err.Error()), false
 	}
 	if env.version != version {
-		return fmt.Sprintf("it is v%d inside", env.version), false
+		return fmt.Sprintf("its content is v%d", env.version), false
 	}
 	want := role
 	if role != "root" && role != "snapshot" && role != "timestamp" {
 		want = "targets"
 	}
 	if env.typ != want {
-		return fmt.Sprintf("it is a %s inside", text.Quote(env.typ)), false
+		return fmt.Sprintf("its content is a %s", text.Quote(env.typ)), false
 	}
 	var sets []keySet
-	for _, root := range v.survey.proves() {
+	for _, root := range v.walker.proves() {
 		sets = append(sets, rootKeys(root, role)...)
 	}
 	for _, k := range v.keys {
@@ -197,7 +196,7 @@ func (v *verification) foreign(role string, version int64, data []byte) (why str
 	}
 	for _, k := range sets {
 		if env.signers(k.keys) >= k.threshold {
-			// What it leads to was of this repository too; what can't be read leads nowhere.
+			// Its delegated roles belonged to this repository too, if they can be read.
 			if keys, err := keysIn(role, env.signed); err == nil && want == "targets" {
 				v.learn(keys)
 			}
@@ -207,7 +206,7 @@ func (v *verification) foreign(role string, version int64, data []byte) (why str
 	return "", true
 }
 
-// learn adds keys of delegated roles that are not known yet.
+// learn adds new keys of delegated roles.
 func (v *verification) learn(keys []keySet) {
 	for _, k := range keys {
 		if !slices.ContainsFunc(v.keys, func(o keySet) bool {
@@ -218,11 +217,11 @@ func (v *verification) learn(keys []keySet) {
 	}
 }
 
-// coming reports whether a file may be of a publish under way: a new version,
-// just written, of a role whose keys a root names that follows it.
+// coming reports whether a file may belong to a publish in progress: a new version,
+// just written, of a role whose keys a root names.
 func (v *verification) coming(info storage.FileInfo) bool {
 	role, version := splitRoleName(info.Name)
-	s := v.survey
+	s := v.walker
 	listed := int64(0)
 	if s.snap != nil {
 		if f, err := s.snap.RoleFile(role); role == "snapshot" {
