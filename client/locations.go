@@ -22,7 +22,7 @@ func (c *Client) locations(trusted *tuf.Root, now time.Time) []*location {
 		name := fmt.Sprintf("source %d", i+1)
 		p := &location{key: locationKey(name), name: name, source: s, local: true, content: true}
 		if trusted.Charter() == nil {
-			p.operator = "sources" // without a charter nobody else could confirm a root
+			p.operator = "sources" // without a charter no operator can confirm a root
 		}
 		out = append(out, p)
 	}

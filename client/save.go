@@ -44,7 +44,7 @@ const partLifetime = 30 * 24 * time.Hour
 // process holds it open, the next Save finds the bytes and requests nothing.
 //
 // A correct file is replaced nevertheless if another user could change it later: if
-// another user owns it, everybody may write to it, or it has a second hard link. The
+// another user owns it, every user may write to it, or it has a second hard link. The
 // new file has the permissions of the old one, or 0666 less the umask. It is never
 // world-writable, and not group-writable if the old file belonged to another user. On
 // Windows it inherits the permissions of the directory. If the system refuses to set

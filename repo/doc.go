@@ -146,7 +146,7 @@
 //     every file that a client with an unexpired timestamp may still request.
 //   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
 //     use, and with each mirror as a [Mirror]. Every finding that is not harmless is an
-//     alarm. [FileUntrusted] and [FileStranger] indicate tampering or disk corruption.
+//     alarm. [FileUntrusted] and [FileUnknown] indicate tampering or disk corruption.
 //     [FileAhead] means that clients use a date in the future as the current time, see
 //     [Tx.Supersede]. [FileMissing] and [FileDamaged] block clients from a file;
 //     restore it from a copy. [FileUnfinished] is normal for a moment during a publish;

@@ -199,7 +199,7 @@ type draftFileJSON struct {
 	Content json.RawMessage `json:"content"`
 	Needs   []need          `json:"needs"`
 	Role    string          `json:"role"`
-	Under   []string        `json:"under,omitempty"` // informative, for people and for earlier versions
+	Under   []string        `json:"under,omitempty"` // informative, human-readable, and for earlier versions
 }
 
 // Error returns one line of at most 4 kB.

@@ -21,7 +21,7 @@ const (
 	FileAhead      FindingKind = "ahead"      // signed_at of the newest root is ahead of this machine's clock; clients use it as the current time
 	FileUnfinished FindingKind = "unfinished" // an interrupted publish left a new root without its timestamp and snapshot
 	FileDiffers    FindingKind = "differs"    // a copy has other content than the repository
-	FileStranger   FindingKind = "stranger"   // unknown file, which does not belong to this repository: tampering or disk corruption
+	FileUnknown    FindingKind = "unknown"    // unknown file, which does not belong to this repository: tampering or disk corruption
 	FileUnstorable FindingKind = "unstorable" // a role lists it under a name that no Storage can hold; Clone skips it
 	FileOrphan     FindingKind = "orphan"     // no metadata lists it: it is superseded or left by an interrupted publish; harmless
 )

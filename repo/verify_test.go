@@ -342,7 +342,7 @@ func TestVerifyFormerProduct(t *testing.T) {
 			w.store.files["metadata/99.pump.json"] = forged
 		}
 	}
-	if got := kinds()["metadata/99.pump.json"]; got != repo.FileStranger {
+	if got := kinds()["metadata/99.pump.json"]; got != repo.FileUnknown {
 		t.Errorf("a forged file is %q", got)
 	}
 }

@@ -64,7 +64,7 @@ func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
 		}
 	}
 	for _, info := range v.unknown {
-		f := Finding{Kind: FileStranger, Copy: p.Name, Name: info.Name, Text: "not signed by any keys that a root or role here names for it"}
+		f := Finding{Kind: FileUnknown, Copy: p.Name, Name: info.Name, Text: "not signed by any keys that a root or role here names for it"}
 		if v.coming(info) {
 			f.Kind, f.Text = FileOrphan, f.Text+"; a publisher may be at work, last written "+stamp(info.Written)
 		}
@@ -104,12 +104,12 @@ func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.
 			f.Text = "a statement on a file that no role lists, or with a gap in the numbers before it, " + when
 			return v.add(f)
 		}
-		f.Kind, f.Text = FileStranger, "not a name of a target file, "+when
+		f.Kind, f.Text = FileUnknown, "not a name of a target file, "+when
 		return v.add(f)
 	}
 	role, version := splitRoleName(info.Name)
 	if role == "" {
-		f.Kind, f.Text = FileStranger, "not a name of a metadata file, "+when
+		f.Kind, f.Text = FileUnknown, "not a name of a metadata file, "+when
 		return v.add(f)
 	}
 	data, err := storage.ReadAll(ctx, p.Source, info.Name, storage.MaxRead)
@@ -127,7 +127,7 @@ func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.
 			v.unknown = append(v.unknown, info)
 			return nil
 		case why != "":
-			f.Kind, f.Text = FileStranger, why
+			f.Kind, f.Text = FileUnknown, why
 		default:
 			f.Text = fmt.Sprintf("signed by keys of this repository; no longer or not yet in use, %s", when)
 		}

@@ -227,15 +227,15 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 	if err != nil {
 		return err
 	}
-	if known := m.judge(sight{m.view.Root(), m.view.TimestampVersion(), asked, m.err}, out); !known || m.err != nil {
+	if known := m.check(sight{m.view.Root(), m.view.TimestampVersion(), asked, m.err}, out); !known || m.err != nil {
 		return nil
 	}
 	return m.decide(ctx, out)
 }
 
-// judge checks a refresh against all earlier ones of the client. It returns false for
+// check compares a refresh against all earlier ones of the client. It returns false for
 // an unknown root, after which nothing more can be checked.
-func (m *member) judge(s sight, out *Outcome) bool {
+func (m *member) check(s sight, out *Outcome) bool {
 	p, before := m.play, m.root
 	v := s.root.Version()
 	if v > p.tip().Version() || s.root.SHA256() != p.after[v-1].SHA256() {

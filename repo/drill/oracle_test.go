@@ -300,7 +300,7 @@ func TestOracleOfRefreshes(t *testing.T) {
 			s := sight{root: p.tip(), timestamp: p.tip().Charter().Floors().Timestamp, asked: []request{{p.base("b"), "a request"}}}
 			x.shows(p, &s)
 			var out Outcome
-			known := m.judge(s, &out)
+			known := m.check(s, &out)
 			if known != (x.want != "S1") {
 				t.Errorf("known: %v", known)
 			}
@@ -363,7 +363,7 @@ func TestOracleOfRecovery(t *testing.T) {
 		m.name = name
 		m.root, m.ahead, m.searches = int64(x.from), x.ahead, x.searches
 		var out Outcome
-		m.judge(sight{root: p.after[x.to-1], err: errUnreachable}, &out)
+		m.check(sight{root: p.after[x.to-1], err: errUnreachable}, &out)
 		demand(t, out.Violations, x.want)
 	}
 }
