@@ -98,9 +98,9 @@ type takenBack struct {
 
 // Checkpoint is a signed tree head of a public transparency log.
 type Checkpoint struct {
-	Origin string `json:"origin"`
-	Size   int64  `json:"size"` // leaves
-	Root   string `json:"root"` // hash of the tree, base64
+	Origin string `json:"origin"` // name of the log (C2SP checkpoint origin)
+	Size   int64  `json:"size"`   // leaves
+	Root   string `json:"root"`   // hash of the tree, base64
 }
 
 // keptSigned is the maximum number of signings recorded per role.

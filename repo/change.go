@@ -11,15 +11,15 @@ import (
 // agent/1.0, so they can't be confused with words of this package. A string of more than
 // 200 characters is truncated, with its length and sha256 appended.
 type Change struct {
-	Part ChangePart
-	Role string // of the metadata file; for lists below a party's role, that role
-	Kind ChangeKind
-	What string // type of the changed object, such as release, location, party, class; "" for the file itself
-	Name string // of the object: path, id, name; in the headline of a file its version, as in v2
-	Fact string // the changed member; "" if the object itself is added or removed. In the rest: the path, a list of quoted names
-	Old  string // "" if there was no value
-	New  string // "" if there is no value any more
-	Note string // additional information, such as the listing of the other party
+	Part ChangePart // of the diff
+	Role string     // of the metadata file; for lists below a party's role, that role
+	Kind ChangeKind // type of the change
+	What string     // type of the changed object, such as release, location, party, class; "" for the file itself
+	Name string     // of the object: path, id, name; in the headline of a file its version, as in v2
+	Fact string     // the changed member; "" if the object itself is added or removed. In the rest: the path, a list of quoted names
+	Old  string     // "" if there was no value
+	New  string     // "" if there is no value any more
+	Note string     // additional information, such as the listing of the other party
 }
 
 // ChangeKind is the type of a change.
@@ -37,9 +37,9 @@ const (
 
 // The types of changes.
 const (
-	KindAdded     ChangeKind = "added"
-	KindRemoved   ChangeKind = "removed"
-	KindChanged   ChangeKind = "changed"
+	KindAdded     ChangeKind = "added"     // Old is ""
+	KindRemoved   ChangeKind = "removed"   // New is ""
+	KindChanged   ChangeKind = "changed"   // from Old to New
 	KindUnchanged ChangeKind = "unchanged" // always shown: an expiry, and the full id of a key
 )
 

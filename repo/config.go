@@ -69,8 +69,8 @@ type Config struct {
 // lists for it. These signatures do not count towards the threshold of the published
 // root. Roots are never dual signed.
 type DualSigning struct {
-	Root    *tuf.Root // the previous root, or the next one, which may be unpublished
-	Signers []tuf.Signer
+	Root    *tuf.Root    // the previous root, or the next one, which may be unpublished
+	Signers []tuf.Signer // of the other generation of keys
 }
 
 // Expiry is the validity of each kind of metadata (TUF sections 4.3 to 4.6). Zero: the

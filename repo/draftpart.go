@@ -183,7 +183,9 @@ type Missing struct {
 }
 
 // UnsignedError reports the missing signatures of a draft. It wraps [ErrUnsigned].
-type UnsignedError struct{ Missing []Missing }
+type UnsignedError struct {
+	Missing []Missing // as of [Draft.Missing]
+}
 
 // counts returns the unit that a signature of a key counts for: the key, or its
 // organisation.

@@ -22,9 +22,9 @@ import (
 // differently, with what a reviewer needs to examine it. [Repo.OpenPending] returns its
 // bytes. If Recalled or Refused is set, the party has already decided.
 type Pending struct {
-	Path     string
-	Name     string // of the file in storage and below a location
-	Length   int64
+	Path     string       // of the target
+	Name     string       // of the file in storage and below a location
+	Length   int64        // in bytes
 	SHA256   string       // lower-case hex
 	Release  *tuf.Release // Changes reports invalid fields; nil for a target without release data
 	ListedBy []string     // roles that list this version of the entry, in the order of the class
@@ -48,10 +48,11 @@ type Pending struct {
 
 // Target is a target as a party lists it.
 type Target struct {
-	Path, Name string
-	Length     int64
-	SHA256     string // lower-case hex
-	Release    *tuf.Release
+	Path    string       // of the target
+	Name    string       // of the file in storage and below a location
+	Length  int64        // in bytes
+	SHA256  string       // lower-case hex
+	Release *tuf.Release // nil for a target without release data
 }
 
 // Pending returns the targets that wait for the party's decision, sorted by path, with

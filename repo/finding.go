@@ -28,11 +28,11 @@ const (
 
 // Finding is one observation of [Repo.Verify].
 type Finding struct {
-	Kind FindingKind
-	Copy string // the name of the copy; "" for the repository itself
-	Name string // of the file
-	Text string // human-readable description
-	Err  error  // the underlying error, or nil
+	Kind FindingKind // type of the finding
+	Copy string      // the name of the copy; "" for the repository itself
+	Name string      // of the file
+	Text string      // human-readable description
+	Err  error       // the underlying error, or nil
 }
 
 // Harmless reports whether the finding does not affect clients.
@@ -49,14 +49,14 @@ func (f Finding) String() string {
 
 // Report is the result of [Repo.Verify].
 type Report struct {
-	At        time.Time
-	Root      int64 // published versions; 0 if the file could not be opened
-	Timestamp int64
-	Snapshot  int64
-	Roles     int   // role files that verified
-	Targets   int   // valid target files, each counted once
-	Bytes     int64 // of those target files
-	Findings  []Finding
+	At        time.Time // of the verification
+	Root      int64     // published versions; 0 if the file could not be opened
+	Timestamp int64     // likewise
+	Snapshot  int64     // likewise
+	Roles     int       // role files that verified
+	Targets   int       // valid target files, each counted once
+	Bytes     int64     // of those target files
+	Findings  []Finding // in the order of discovery
 	// Recoveries are the recovery statements found in the repository or on a copy. A
 	// recovery you did not initiate is an incident: see docs/recovery.md.
 	Recoveries []RecoveryInfo
@@ -64,11 +64,11 @@ type Report struct {
 
 // RecoveryInfo is a verified recovery statement.
 type RecoveryInfo struct {
-	Copy     string // the first copy that has it; "" for the repository itself
-	From     int64  // version of the root before the recovery root
-	Counter  int64  // of the statement
-	Expires  time.Time
-	Followed bool // the repository has published content under the recovery root
+	Copy     string    // the first copy that has it; "" for the repository itself
+	From     int64     // version of the root before the recovery root
+	Counter  int64     // of the statement
+	Expires  time.Time // of the statement
+	Followed bool      // the repository has published content under the recovery root
 }
 
 // String returns a human-readable sentence.

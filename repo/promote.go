@@ -16,7 +16,7 @@ import (
 
 // Promotion states which release [Tx.Promote] lists in another channel.
 type Promotion struct {
-	Product, Version string
+	Product, Version string       // of the release
 	From, To         string       // channels
 	Rollout          *tuf.Rollout // in To; nil: all machines
 	// Path returns the path of the copy of a target. If Path is nil, the last element

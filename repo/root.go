@@ -16,16 +16,16 @@ import (
 // Root is the editable form of the next root. The package derives the rest: key ids,
 // thresholds of the root role, seq, epoch, version floors, dates.
 type Root struct {
-	RepoID    string // 32 lower-case hex digits; "" for a new repository: random
-	Parties   []Party
-	Timestamp Keys // a change of the Timestamp or Snapshot keys begins a new epoch
-	Snapshot  Keys
-	Targets   Keys
-	Classes   []Class
-	Locations []tuf.Location
-	Retired   []tuf.Retired
-	Probe     tuf.Probe     // zero: two operators, every 6 hours, 30 days, warn
-	Recovery  *RecoveryRule // nil: none
+	RepoID    string         // 32 lower-case hex digits; "" for a new repository: random
+	Parties   []Party        // one or more; their root keys sign every root
+	Timestamp Keys           // a change of the Timestamp or Snapshot keys begins a new epoch
+	Snapshot  Keys           // see Timestamp
+	Targets   Keys           // of targets.json, which only standard TUF clients read
+	Classes   []Class        // of targets
+	Locations []tuf.Location // in any order; clients go by their Priority
+	Retired   []tuf.Retired  // never shrinks (rule H8)
+	Probe     tuf.Probe      // zero: two operators, every 6 hours, 30 days, warn
+	Recovery  *RecoveryRule  // nil: none
 
 	renew bool      // make a new root even if nothing changed
 	fork  *tuf.Root // a root that the next root must also follow; nil: none
@@ -33,20 +33,20 @@ type Root struct {
 
 // Party is an organisation with its root keys.
 type Party struct {
-	Name string
-	Keys []tuf.Key
-	Min  int // minimum number of its keys that must sign a root; 0: 1
+	Name string    // 1 to 64 of a-z, 0-9, ".", "_" and "-"
+	Keys []tuf.Key // root keys
+	Min  int       // minimum number of its keys that must sign a root; 0: 1
 }
 
 // Keys are the keys of a role with its threshold.
 type Keys struct {
-	Keys      []tuf.Key
-	Threshold int // 0: 1
+	Keys      []tuf.Key // distinct
+	Threshold int       // 0: 1
 }
 
 // Class is a set of targets, by path prefix, that the parties release together.
 type Class struct {
-	Name, Prefix string
+	Name, Prefix string        // Prefix of target paths, such as agent/
 	Roles        []ReleaseRole // one or more for each party
 	Hold         *Hold         // nil: targets of this class can't be held
 	// HashBins makes snapshots list the sha256 of the class's hash bins, about 90 bytes
@@ -56,7 +56,7 @@ type Class struct {
 
 // Hold is the role whose keys can stop new installations for a limited time.
 type Hold struct {
-	Role string
+	Role string // name of the metadata role
 	Keys
 	Max time.Duration // maximum duration of a hold, in whole seconds
 }
@@ -64,7 +64,7 @@ type Hold struct {
 // RecoveryRule names organisations that may jointly name the next root if the parties
 // no longer can; see [tuf.RecoveryRule]. Recovery keys must not have another role.
 type RecoveryRule struct {
-	Orgs      []Org
+	Orgs      []Org         // two or more
 	Threshold int           // keys that must sign; 0: MinOrgs
 	MinOrgs   int           // organisations they must belong to; 0: 2
 	Hold      time.Duration // waiting period of clients, in whole seconds; at least a day; 0: 14 days
@@ -74,13 +74,13 @@ type RecoveryRule struct {
 
 // Org is an organisation that holds recovery keys.
 type Org struct {
-	Name string
-	Keys []tuf.Key
+	Name string    // of the organisation
+	Keys []tuf.Key // recovery keys
 }
 
 // ReleaseRole is one party's role in a class.
 type ReleaseRole struct {
-	Party, Role string
+	Party, Role string // names of the party and of the metadata role
 	Keys
 }
 

@@ -15,12 +15,12 @@ import (
 
 // Statement is the result of reading one statement; Err tells whether it is valid.
 type Statement struct {
-	Party, Role string
-	Name        string // storage name of the file
-	Number      int    // position in the role's statements on these bytes, from 1; the last one counts
-	Review      *proof.Review
-	Refusal     *proof.Refusal
-	KeyIDs      []string // keys whose signatures counted
+	Party, Role string         // names of the party and its role
+	Name        string         // storage name of the file
+	Number      int            // position in the role's statements on these bytes, from 1; the last one counts
+	Review      *proof.Review  // nil for a refusal
+	Refusal     *proof.Refusal // nil for a review
+	KeyIDs      []string       // keys whose signatures counted
 	// Rotated states that the keys have since been replaced, so that the keys of the
 	// root at the statement's date verified it; see [proof.Verified.Rotated].
 	Rotated bool

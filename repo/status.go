@@ -38,15 +38,15 @@ type Need struct {
 
 // RoleStatus is the expiry status of a role.
 type RoleStatus struct {
-	Role    string
-	Version int64
-	Party   string // the party whose keys suffice to renew it; "" if all parties or the operator must sign
-	Expires time.Time
+	Role    string        // metadata role
+	Version int64         // published
+	Party   string        // the party whose keys suffice to renew it; "" if all parties or the operator must sign
+	Expires time.Time     // of the published version
 	Left    time.Duration // time until Expires; negative after it
-	Urgency Urgency
-	Needs   []Need // all must be met
-	AtHand  bool   // the configured signers suffice
-	Lists   int    // number of hash bins that are renewed with it; Expires is the earliest expiry of all
+	Urgency Urgency       // by Left and the lifetime of the role
+	Needs   []Need        // all must be met
+	AtHand  bool          // the configured signers suffice
+	Lists   int           // number of hash bins that are renewed with it; Expires is the earliest expiry of all
 }
 
 // String returns a human-readable sentence.
@@ -72,13 +72,13 @@ func (d RoleStatus) String() string {
 
 // Event is a time at which the state changes without a new signature.
 type Event struct {
-	At   time.Time
-	What string // human-readable
+	At   time.Time // of the event
+	What string    // human-readable
 }
 
 // Status is the result of [Repo.Status].
 type Status struct {
-	At    time.Time
+	At    time.Time    // of the status
 	Due   []RoleStatus // every role, sorted by expiry
 	Dates []Event      // future events of locations, holds and recoveries
 	// Ahead is how far signed_at of the newest root is ahead of this machine's clock; 0

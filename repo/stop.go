@@ -161,7 +161,7 @@ type RecallRecord struct {
 // ReleaseID identifies a release: all of its files, on every platform and in every
 // channel.
 type ReleaseID struct {
-	Product, Version string
+	Product, Version string // as in [tuf.Release]
 }
 
 // String returns product and version, separated by a space.

@@ -19,8 +19,8 @@ import (
 
 // Mirror is a copy that must have the same files as the repository.
 type Mirror struct {
-	Name   string // used in the report
-	Source storage.Source
+	Name   string         // used in the report
+	Source storage.Source // where the copy is read
 	// RootsOnly states that the copy has the roots only.
 	RootsOnly bool
 }

@@ -96,7 +96,7 @@ type (
 
 // FileInfo describes a file that a [Lister] yields.
 type FileInfo struct {
-	Name    string
+	Name    string    // as in [Storage]
 	Size    int64     // bytes
 	Written time.Time // last Create or Replace; see [Remover]
 }
