@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -122,7 +123,7 @@ func (a *Automation) sameDelegations(x *item, before, after *listing) bool {
 			return false
 		}
 		own := keysFrom(d.Keys, d.SuccinctRoles.KeyIDs, d.SuccinctRoles.Threshold)
-		if !sameKeys(own.Keys, x.role.keys.Keys) || max(own.Threshold, 1) != max(x.role.keys.Threshold, 1) {
+		if !layout.SameSet(own.Keys, x.role.keys.Keys) || max(own.Threshold, 1) != max(x.role.keys.Threshold, 1) {
 			return false
 		}
 	}

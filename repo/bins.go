@@ -7,6 +7,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -158,7 +159,7 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 	for _, from := range []map[string]wire.Value{l.targets, files} {
 		for target, v := range from {
 			if isPlain(v) {
-				tx.lists[binOf(s, target)].targets[target] = v
+				tx.lists[layout.BinName(s.NamePrefix, s.BitLength, layout.Bin(target, s.BitLength))].targets[target] = v
 			} else {
 				stays[target] = v
 			}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -146,7 +147,7 @@ func sameRecovery(a, b *RecoveryRule) bool {
 		return a == b
 	}
 	return a.Threshold == b.Threshold && a.MinOrgs == b.MinOrgs && a.Hold == b.Hold && a.MinTicks == b.MinTicks && a.Counter == b.Counter &&
-		slices.EqualFunc(a.Orgs, b.Orgs, func(a, b Org) bool { return a.Name == b.Name && sameKeys(a.Keys, b.Keys) })
+		slices.EqualFunc(a.Orgs, b.Orgs, func(a, b Org) bool { return a.Name == b.Name && layout.SameSet(a.Keys, b.Keys) })
 }
 
 func locationsHeadline(was, now *Root) (out []string) {

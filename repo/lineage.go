@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -316,7 +317,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 		return nil, false, fmt.Errorf("repo: %s: delegations with %s can't be searched: %w", roleText(l.role), tuf.AgreementMember, errors.ErrUnsupported)
 	}
 	if d.SuccinctRoles != nil {
-		return []string{binOf(d.SuccinctRoles, path)}, true, nil
+		return []string{layout.BinName(d.SuccinctRoles.NamePrefix, d.SuccinctRoles.BitLength, layout.Bin(path, d.SuccinctRoles.BitLength))}, true, nil
 	}
 	var digest string
 	for _, r := range d.Roles {
@@ -325,7 +326,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 			if e.work += int64(len(p)) * int64(len(path)); e.work > maxSearched {
 				return nil, false, fmt.Errorf("repo: %s: too many path patterns: %w", roleText(l.role), tuf.ErrTooLarge)
 			}
-			if hit = matches(p, path); hit {
+			if hit = layout.Match(p, path, nil); hit {
 				break
 			}
 		}

@@ -2,20 +2,17 @@ package repo
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -217,10 +214,10 @@ func (l *listing) next(target string, release bool) string {
 		if release {
 			return ""
 		}
-		return binOf(s, target)
+		return layout.BinName(s.NamePrefix, s.BitLength, layout.Bin(target, s.BitLength))
 	}
 	for _, r := range d.Roles {
-		if slices.ContainsFunc(r.Paths, func(p string) bool { return matches(p, target) }) {
+		if slices.ContainsFunc(r.Paths, func(p string) bool { return layout.Match(p, target, nil) }) {
 			if release && r.Name == restRole(l.role) {
 				return ""
 			}
@@ -237,7 +234,7 @@ func (l *listing) delegates() (names []string) {
 	}
 	if s := l.delegations.SuccinctRoles; s != nil {
 		for bin := range uint32(1) << s.BitLength {
-			names = append(names, binName(s.NamePrefix, s.BitLength, bin))
+			names = append(names, layout.BinName(s.NamePrefix, s.BitLength, bin))
 		}
 		return names
 	}
@@ -295,28 +292,4 @@ func sequencesIn(v wire.Value) (map[string]int64, error) {
 		out[product.String()] = i
 	}
 	return out, nil
-}
-
-func binName(prefix string, bits int, bin uint32) string {
-	return fmt.Sprintf("%s-%0*x", prefix, (bits+3)/4, bin)
-}
-
-// binOf returns the hash bin of a target (TAP 15).
-func binOf(s *metadata.SuccinctRoles, target string) string {
-	sum := sha256.Sum256([]byte(target))
-	return binName(s.NamePrefix, s.BitLength, binary.BigEndian.Uint32(sum[:])>>(32-s.BitLength))
-}
-
-// matches implements PATHPATTERN of the TUF specification: a wildcard matches no slash.
-func matches(pattern, target string) bool {
-	p, t := strings.Split(pattern, "/"), strings.Split(target, "/")
-	if len(p) != len(t) {
-		return false
-	}
-	for i := range p {
-		if ok, err := path.Match(p[i], t[i]); err != nil || !ok {
-			return false
-		}
-	}
-	return true
 }

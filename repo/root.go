@@ -9,6 +9,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -160,7 +161,7 @@ func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time)
 		old := prev.Charter()
 		c.Prev, c.Epoch, c.Floors, c.Seq = prev.SHA256(), old.Epoch(), floorsJSON(old.Floors()), old.Seq()
 		was := rootOf(prev)
-		if !sameKeys(was.Timestamp.Keys, r.Timestamp.Keys) || !sameKeys(was.Snapshot.Keys, r.Snapshot.Keys) {
+		if !layout.SameSet(was.Timestamp.Keys, r.Timestamp.Keys) || !layout.SameSet(was.Snapshot.Keys, r.Snapshot.Keys) {
 			c.Epoch++
 			c.Floors = floorsJSON(published)
 		}
@@ -258,15 +259,6 @@ func differ(a, b any) (bool, error) {
 	}
 	y, err := json.Marshal(b)
 	return string(x) != string(y), err
-}
-
-func sameKeys(a, b []tuf.Key) bool {
-	for _, k := range a {
-		if !slices.Contains(b, k) {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // addKeys adds keys and roles to a root. The root role has the keys of all parties. By

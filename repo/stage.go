@@ -10,6 +10,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
@@ -151,7 +152,7 @@ func mapsEqual(a, b map[string]tuf.Key) bool {
 // and targets.json if it no longer matches the charter.
 func (tx *Tx) stageRoles(d *Draft) error {
 	clear(tx.passing) // fn may have read very many
-	layout, was := tx.layout(), &Root{}
+	root, was := tx.layout(), &Root{}
 	if tx.present.under != nil {
 		was = rootOf(tx.present.under)
 	}
@@ -159,9 +160,9 @@ func (tx *Tx) stageRoles(d *Draft) error {
 	for _, x := range was.lists() {
 		old[x.role] = x.keys
 	}
-	for _, x := range layout.lists() {
+	for _, x := range root.lists() {
 		before, ok := old[x.role]
-		if ok && tx.present.listed(x.role) > 0 && sameKeys(before.Keys, x.keys.Keys) && max(before.Threshold, 1) == max(x.keys.Threshold, 1) {
+		if ok && tx.present.listed(x.role) > 0 && layout.SameSet(before.Keys, x.keys.Keys) && max(before.Threshold, 1) == max(x.keys.Threshold, 1) {
 			continue
 		}
 		l, err := tx.edit(x.role)
@@ -172,10 +173,10 @@ func (tx *Tx) stageRoles(d *Draft) error {
 			return err
 		}
 	}
-	if err := tx.reshapeAll(layout); err != nil {
+	if err := tx.reshapeAll(root); err != nil {
 		return err
 	}
-	want := delegations(layout, tx.repo.cfg.Review)
+	want := delegations(root, tx.repo.cfg.Review)
 	targets, err := tx.read("targets")
 	if err != nil {
 		return err
@@ -185,7 +186,7 @@ func (tx *Tx) stageRoles(d *Draft) error {
 	} else if changed {
 		targets.delegations, targets.changed = want, true
 	}
-	for _, x := range layout.lists() {
+	for _, x := range root.lists() {
 		l, err := tx.read(x.role)
 		if err != nil {
 			return err
@@ -213,7 +214,7 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 	under = append(slices.Clone(under), l.role)
 	for _, name := range l.delegates() {
 		keys := l.keysFor(name)
-		renewed := l.renewed && sameKeys(keys.Keys, x.keys.Keys) // other signers renew their own
+		renewed := l.renewed && layout.SameSet(keys.Keys, x.keys.Keys) // other signers renew their own
 		below, ok := tx.lists[name]
 		if !ok && !renewed {
 			continue

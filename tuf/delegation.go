@@ -2,10 +2,9 @@ package tuf
 
 import (
 	"fmt"
-	"path"
-	"strconv"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -154,14 +153,10 @@ func (d *delegation) roleFor(l *lookup) string {
 		return ""
 	}
 	if d.succinct != nil {
-		first, err := strconv.ParseUint(l.digest[:8], 16, 32)
-		if err != nil {
-			return "" // can't happen for a digest
-		}
-		return d.binName(uint32(first >> (32 - d.succinct.bits)))
+		return layout.BinName(d.name, d.succinct.bits, layout.Bin(l.path, d.succinct.bits))
 	}
 	for _, p := range d.paths {
-		if !p.wild && l.work.spend(costPlain) && p.text == l.path || p.wild && matchPath(p.text, l.path, l.work) {
+		if !p.wild && l.work.spend(costPlain) && p.text == l.path || p.wild && layout.Match(p.text, l.path, l.work.spendPattern) {
 			return d.name
 		}
 	}
@@ -171,26 +166,6 @@ func (d *delegation) roleFor(l *lookup) string {
 		}
 	}
 	return ""
-}
-
-// matchPath matches a shell pattern (specification, 4.5, PATHPATTERN); its
-// wildcards do not match a slash. Nothing matches if the budget is exhausted.
-func matchPath(pattern, target string, w *work) bool {
-	for {
-		p, patterns, more := strings.Cut(pattern, "/")
-		t, rest, deeper := strings.Cut(target, "/")
-		// The worst-case time of path.Match is the product of both lengths.
-		if !w.spend(costPattern+len(p)*len(t)) || more != deeper {
-			return false
-		}
-		if ok, err := path.Match(p, t); err != nil || !ok {
-			return false
-		}
-		if !more {
-			return true
-		}
-		pattern, target = patterns, rest
-	}
 }
 
 // AgreementMember is the custom member of "delegations" that requires several
@@ -261,10 +236,5 @@ func (d *delegation) covers(name string) bool {
 	if _, err := fmt.Sscanf(name[len(d.name)+1:], "%x", &bin); err != nil || uint64(bin)>>d.succinct.bits != 0 {
 		return false
 	}
-	return d.binName(bin) == name
-}
-
-// binName is the name of a hash bin (TAP 15).
-func (d *delegation) binName(bin uint32) string {
-	return fmt.Sprintf("%s-%0*x", d.name, (d.succinct.bits+3)/4, bin)
+	return layout.BinName(d.name, d.succinct.bits, bin) == name
 }

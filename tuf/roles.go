@@ -4,6 +4,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 )
 
@@ -69,7 +70,7 @@ func (t *Targets) Delegates() iter.Seq[string] {
 				continue
 			}
 			for bin := range uint64(1) << d.succinct.bits {
-				if !yield(d.binName(uint32(bin))) {
+				if !yield(layout.BinName(d.name, d.succinct.bits, uint32(bin))) {
 					return
 				}
 			}

@@ -53,3 +53,6 @@ func (w *work) part(n int, fn func(*work)) {
 	fn(&part)
 	w.left -= n - max(part.left, 0)
 }
+
+// spendPattern takes the cost of one segment of a pattern.
+func (w *work) spendPattern(lengths int) bool { return w.spend(costPattern + lengths) }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -167,7 +168,7 @@ func (m *Move) introduced(root *tuf.Root) bool {
 			for _, k := range root.Keys(p.KeyIDs) {
 				keys = append(keys, k)
 			}
-			return sameKeys(keys, m.RootKeys)
+			return layout.SameSet(keys, m.RootKeys)
 		}
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -97,7 +98,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 	if p < 0 {
 		return "", fmt.Errorf("%w: no party %q", ErrKeys, m.party())
 	}
-	fresh := sameKeys(root.Parties[p].Keys, m.RootKeys) && sameKeys(root.Timestamp.Keys, m.Timestamp.Keys) && sameKeys(root.Snapshot.Keys, m.Snapshot.Keys)
+	fresh := layout.SameSet(root.Parties[p].Keys, m.RootKeys) && layout.SameSet(root.Timestamp.Keys, m.Timestamp.Keys) && layout.SameSet(root.Snapshot.Keys, m.Snapshot.Keys)
 	var live, legacy, retired, to, later int
 	for _, id := range m.From {
 		switch l := find(root.Locations, id); {
@@ -148,15 +149,6 @@ func find(list []tuf.Location, id string) *tuf.Location {
 		}
 	}
 	return nil
-}
-
-func sameKeys(a, b []tuf.Key) bool {
-	for _, k := range a {
-		if !slices.Contains(b, k) {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // The four edits of a root. Each changes the repo.Root of the previous phase.
