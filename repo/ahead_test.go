@@ -10,9 +10,9 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// A root was signed and published on a machine whose clock is ten years ahead.
-// Everybody who looks with the right clock is told, nobody publishes on top of it,
-// and the root that follows with the right date, spelled out, heals it.
+// A root was signed and published on a machine whose clock is ten years ahead. Each
+// reader with the right clock is warned, publishers refuse to build on it, and a
+// following root with an explicit, correct date heals the repository.
 func TestRootAhead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -32,7 +32,7 @@ func TestRootAhead(t *testing.T) {
 	}
 	healthy()
 
-	// Before it is published: the diff tells, and Publish refuses.
+	// Before publication the diff reports it, and Publish refuses.
 	w.now = now.AddDate(10, 0, 0)
 	d, err := w.open().Stage(ctx, renewRoot)
 	noErr(t, err)
@@ -102,7 +102,7 @@ func TestDiffShowsDates(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
 	const day = 24 * time.Hour
 	for what, x := range map[string]struct {
-		later  time.Duration // the clock when it is looked at
+		later  time.Duration // the reader's clock
 		expiry repo.Expiry
 		edit   func(*repo.Tx) error
 		want   []string // beginnings of the lines about dates

@@ -462,14 +462,14 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 		return d
 	}
 	fine := stage(vendorOnly, add("1"))
-	thief := w.signer("attacker")
+	evil := w.signer("attacker")
 	for name, x := range map[string]struct {
 		draft *repo.Draft
 		want  error
 	}{
 		"unsigned":     {stage([]string{"vendor-1"}, add("1")), repo.ErrUnsigned},
 		"a new root":   {stage(vendorOnly, func(tx *repo.Tx) error { tx.RenewRoot(); return nil }), errors.ErrUnsupported},
-		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), thief), repo.ErrUnsigned},
+		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), evil), repo.ErrUnsigned},
 		"unknown role": {rename(t, fine, "vendor-agent", "vendor-other"), tuf.ErrUntrusted},
 	} {
 		if _, err := w.open("review-release").PendingIn(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
@@ -511,10 +511,10 @@ func rename(t *testing.T, d *repo.Draft, old, new string) *repo.Draft {
 
 // swapKey replaces an honest key in a draft with an attacker's key, and signs with
 // that key.
-func swapKey(t *testing.T, d *repo.Draft, honest tuf.Key, thief tuf.Signer) *repo.Draft {
+func swapKey(t *testing.T, d *repo.Draft, honest tuf.Key, evil tuf.Signer) *repo.Draft {
 	t.Helper()
-	out := rename(t, rename(t, d, honest.Public, thief.Key().Public), honest.ID(), thief.Key().ID())
-	noErr(t, out.ForceSign(t.Context(), thief))
+	out := rename(t, rename(t, d, honest.Public, evil.Key().Public), honest.ID(), evil.Key().ID())
+	noErr(t, out.ForceSign(t.Context(), evil))
 	return out
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// A draft's digest is that of what is signed: the same for every reader, before
-// and after signatures; another one for every other content.
+// A draft's digest covers what is signed: it is the same for every reader, before and
+// after signing, and differs for any other content.
 func TestDraftDigest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -9,9 +9,9 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// An approval of a release leaves a statement, whatever was said of the
-// examination; once, and not where a machine's approvals are not to be recorded,
-// nor for a plain file.
+// The first approval of a release writes a statement, whatever was recorded of the
+// examination. No statement is written for automatic approvals that are configured as
+// unrecorded, nor for a target without release data.
 func TestApprovalsAreRecorded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

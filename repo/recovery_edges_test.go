@@ -22,8 +22,8 @@ const (
 	recovered3 = "metadata/recovery/3.root.json"
 )
 
-// heirs replaces the vendor's keys with those of a successor with that name.
-func (w *world) heirs(name string) func(*repo.Tx) error {
+// successors replaces the vendor's keys with those of a successor with that name.
+func (w *world) successors(name string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		r := tx.Root()
 		r.Parties[0].Keys = w.public(name+"-1", name+"-2")
@@ -56,13 +56,13 @@ func (w *world) publish(d *repo.Draft) {
 // repository can be opened.
 func TestReplacementKilled(t *testing.T) {
 	t.Parallel()
-	for _, heir := range []string{"heir", "other"} { // the same online keys, and others
+	for _, successor := range []string{"successor", "other"} { // the same online keys, and others
 		start := recoverable(t)
 		start.recover()
-		start.signer("heir-3")
+		start.signer("successor-3")
 		d := start.stageRecovery(1, func(tx *repo.Tx) error {
-			err := start.heirs(heir)(tx)
-			tx.Root().Parties[0].Keys = start.public("heir-1", "heir-3")
+			err := start.successors(successor)(tx)
+			tx.Root().Parties[0].Keys = start.public("successor-1", "successor-3")
 			return err
 		})
 		for n, more := 1, true; more; n++ {
@@ -86,10 +86,10 @@ func TestReplacementKilled(t *testing.T) {
 					break
 				}
 				if err := w.open().Publish(t.Context(), d); err != nil {
-					t.Fatalf("%s, killed at %d, %t: %v", heir, n, after, err)
+					t.Fatalf("%s, killed at %d, %t: %v", successor, n, after, err)
 				}
 				if got := w.product().waits().state(); got != "root 2 agent/1" {
-					t.Fatalf("%s, killed at %d: a client that has waited sees %q", heir, n, got)
+					t.Fatalf("%s, killed at %d: a client that has waited sees %q", successor, n, got)
 				}
 				for _, found := range w.verify() { // metadata signed under the first recovery is reported as unknown
 					if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "stranger ") {
@@ -244,7 +244,7 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	if !bytes.Equal(mirror.files[statement1], w.store.files[statement1]) {
 		t.Error("the statement was rolled back")
 	}
-	w.publish(w.stageRecovery(1, w.heirs("other")))
+	w.publish(w.stageRecovery(1, w.successors("other")))
 	noErr(t, clone(mirror, w.store))
 	if !bytes.Equal(mirror.files[recovered2], w.store.files[recovered2]) {
 		t.Error("the mirror does not follow the replacement")
@@ -378,7 +378,7 @@ func TestTwoRecoveries(t *testing.T) {
 	w := recoverable(t)
 	first := w.pin()
 	w.recover()
-	w.publish(w.stageRecovery(0, w.heirs("other")))
+	w.publish(w.stageRecovery(0, w.successors("other")))
 	check := func(root int64) {
 		t.Helper()
 		chain, err := w.open().Chain(t.Context())

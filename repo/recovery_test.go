@@ -33,17 +33,17 @@ func recoverable(t *testing.T) *world {
 // lost replaces all keys of the vendor, which has lost the old ones.
 func (w *world) lost(tx *repo.Tx) error {
 	r := tx.Root()
-	r.Parties[0].Keys = w.public("heir-1", "heir-2")
-	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("heir-timestamp"), w.public("heir-snapshot"), w.public("heir-targets")
-	r.Classes[0].Roles[0].Keys.Keys = w.public("heir-release")
+	r.Parties[0].Keys = w.public("successor-1", "successor-2")
+	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("successor-timestamp"), w.public("successor-snapshot"), w.public("successor-targets")
+	r.Classes[0].Roles[0].Keys.Keys = w.public("successor-release")
 	return nil
 }
 
-var heirKeys = []string{"heir-1", "heir-release", "heir-timestamp", "heir-snapshot", "heir-targets"}
+var successorKeys = []string{"successor-1", "successor-release", "successor-timestamp", "successor-snapshot", "successor-targets"}
 
 // afterLoss is a handle with the remaining keys: those of the successor and of the
 // review centre.
-func (w *world) afterLoss() *repo.Repo { return w.open(slices.Concat(heirKeys, reviewKeys)...) }
+func (w *world) afterLoss() *repo.Repo { return w.open(slices.Concat(successorKeys, reviewKeys)...) }
 
 // recover publishes a recovery that a bank and a university signed.
 func (w *world) recover() {
@@ -434,10 +434,10 @@ func TestRecoveryReplaced(t *testing.T) {
 	w.recover()
 	r := w.afterLoss()
 	right := func(tx *repo.Tx) error {
-		tx.Root().Parties[0].Keys = w.public("heir-1", "heir-3")
+		tx.Root().Parties[0].Keys = w.public("successor-1", "successor-3")
 		r := tx.Root()
-		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("heir-timestamp"), w.public("heir-snapshot"), w.public("heir-targets")
-		r.Classes[0].Roles[0].Keys.Keys = w.public("heir-release")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("successor-timestamp"), w.public("successor-snapshot"), w.public("successor-targets")
+		r.Classes[0].Roles[0].Keys.Keys = w.public("successor-release")
 		return nil
 	}
 	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "a key was the wrong one", After: 1}, right)
@@ -449,7 +449,7 @@ func TestRecoveryReplaced(t *testing.T) {
 	noErr(t, r.Publish(t.Context(), d))
 	chain, err := r.Chain(t.Context())
 	noErr(t, err)
-	if len(chain) != 2 || chain[1].Keys([]string{w.signer("heir-3").Key().ID()}) == nil {
+	if len(chain) != 2 || chain[1].Keys([]string{w.signer("successor-3").Key().ID()}) == nil {
 		t.Fatalf("%d roots", len(chain))
 	}
 	if got := w.product().waits().state(); got != "root 2 agent/1" {

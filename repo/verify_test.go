@@ -113,14 +113,14 @@ func TestVerify(t *testing.T) {
 			files["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]
 		},
 			[]string{"untrusted metadata/3.root.json"}},
-		"stranger in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"stranger metadata/notes.txt"}},
-		"stranger's role": {func(w *world, files map[string][]byte) {
+		"unknown file in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"stranger metadata/notes.txt"}},
+		"unknown role file": {func(w *world, files map[string][]byte) {
 			files["metadata/7.vendor-agent.json"] = richWorld(t).store.files["metadata/2.vendor-agent.json"]
 		}, []string{"stranger metadata/7.vendor-agent.json"}},
-		"stranger's targets": {func(w *world, files map[string][]byte) {
+		"unknown targets file": {func(w *world, files map[string][]byte) {
 			files["metadata/2.targets.json"] = richWorld(t).store.files["metadata/1.targets.json"]
 		}, []string{"stranger metadata/2.targets.json"}},
-		"stranger in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"stranger targets/agent/notes.txt"}},
+		"unknown file in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"stranger targets/agent/notes.txt"}},
 		"unlisted target": {func(w *world, files map[string][]byte) {
 			files[repo.TargetName("agent/x", sum("hello"))] = []byte("hello")
 		}, []string{"orphan targets/agent/x"}},

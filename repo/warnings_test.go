@@ -10,13 +10,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What Pin would refuse once everybody has signed, Stage says at once: of a first
-// root by an error, of a later one, and of spare keys that help nobody, in words.
+// Stage reports at once what Pin would refuse after all signatures: an error for a
+// first root, and warnings for a later root and for useless spare keys.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		change  func(w *world, r *repo.Root)
-		want    string // in the error of a first root, or in its warning
+		want    string // part of the error of a first root, or of its warning
 		refused bool
 	}{
 		"healthy":                        {func(*world, *repo.Root) {}, "", false},
@@ -61,7 +61,7 @@ func TestWarnings(t *testing.T) {
 		if got := strings.Join(d.Warnings(), "\n"); x.want == "" && got != "" || !strings.Contains(got, x.want) {
 			t.Errorf("%s: %q", name, got)
 		}
-		// Who receives the draft is told too.
+		// The recipient of the draft is warned too.
 		told := slices.ContainsFunc(w.lines(d), func(l string) bool {
 			return strings.Contains(l, "root: warning of v") && strings.Contains(l, x.want)
 		})

@@ -29,7 +29,7 @@ type edge struct {
 	how      doc
 }
 
-// The search goes down first, in the order of the list, and asks for each role once.
+// The search is depth-first, in the order of the list, and requests each role once.
 func TestOrderOfSearch(t *testing.T) {
 	py := paths("*.py")
 	for name, tt := range map[string]struct {
@@ -69,7 +69,7 @@ func TestOrderOfSearch(t *testing.T) {
 	}
 }
 
-// A target counts only where every delegation on the way covers it.
+// A target counts only if every delegation on the path to it covers it.
 func TestFindBelow(t *testing.T) {
 	w := newWorld(t)
 	w.delegate("targets", "docs", paths("*.doc", "*.md"), "docs")
@@ -80,7 +80,7 @@ func TestFindBelow(t *testing.T) {
 	for path, role := range found {
 		w.add(role, path, path)
 	}
-	w.add("y", "releases/z/v1.zip", "never") // nobody made y responsible for it
+	w.add("y", "releases/z/v1.zip", "never") // not delegated to y
 	w.add("docs", "plain.txt", "never")
 	w.publish("targets")
 	ask := map[string]string{"plain": "", "README.md": "docs", "releases/x/v1": "rel x", "releases/y/v1.zip": "rel y", "releases/z/v1.zip": "rel", "plain.txt": ""}
@@ -109,8 +109,8 @@ func TestFindBelow(t *testing.T) {
 	}
 }
 
-// A role that is on the disk, verified for one who delegates to it, is verified
-// again for another, with his keys and threshold, and is not fetched again.
+// A role on the disk that was verified for one delegating role is verified again for
+// another, with the keys and threshold of that role, and is not fetched again.
 func TestCachedRoleForAnotherDelegator(t *testing.T) {
 	for name, tt := range map[string]struct {
 		signers   []string
@@ -170,8 +170,8 @@ func TestCachedRoleForAnotherDelegator(t *testing.T) {
 	}
 }
 
-// A role's name is escaped as a whole in requests. On the disk no name leads out
-// of the folder, hides another role, or shares its file.
+// A role's name is escaped as a whole in requests. On the disk no name leads out of
+// the directory, hides another role, or shares its file.
 func TestOddRoleNames(t *testing.T) {
 	odd := []string{"?", "#", "/role", "../role", "a/../b", "..", "%2F", "a b", "A", "a", "=root", "=a", "1.a", "ü", "a.json", "roles", ".visum", strings.Repeat("long", 30), strings.Repeat("long", 30) + "r", strings.Repeat("?", 60)}
 	requests := map[string]string{"?": "%3F", "#": "%23", "/role": "%2Frole", "../role": "..%2Frole", "a/../b": "a%2F..%2Fb", "%2F": "%252F", "a b": "a%20b", "=root": "%3Droot", "=a": "%3Da", "ü": "%C3%BC", strings.Repeat("?", 60): strings.Repeat("%3F", 60)}
@@ -187,7 +187,7 @@ func TestOddRoleNames(t *testing.T) {
 		want["metadata/5."+escaped+".json"] = true
 	}
 	w.publish("targets")
-	for name, data := range w.repo.Files { // as they are asked for
+	for name, data := range w.repo.Files { // by request path
 		if _, role, ok := strings.Cut(strings.TrimSuffix(name, ".json"), "."); ok && requests[role] != "" {
 			w.serveFile("5."+requests[role]+".json", data)
 		}
@@ -214,7 +214,7 @@ func TestOddRoleNames(t *testing.T) {
 	if entries, _ := os.ReadDir(w.md); len(entries) != 4+len(odd)+1 {
 		t.Errorf("the folder holds %v", entries)
 	}
-	// They are found again, and a later version takes the place of the former.
+	// They are found again, and a later version replaces the former one.
 	w.publish(odd...)
 	for name, data := range w.repo.Files {
 		if _, role, ok := strings.Cut(strings.TrimSuffix(name, ".json"), "."); ok && requests[role] != "" {
@@ -229,8 +229,8 @@ func TestOddRoleNames(t *testing.T) {
 	}
 }
 
-// A delegated role can't be called as a role at the top is: who delegates to one
-// is refused as a whole, and nothing takes the place of what is trusted.
+// A delegated role can't have the name of a top-level role: a role that delegates to
+// such a name is refused as a whole, and the trusted version is kept.
 func TestRolesCalledAsTopLevelOnes(t *testing.T) {
 	for _, role := range []string{"root", "snapshot", "timestamp", "targets"} {
 		t.Run(role, func(t *testing.T) {
@@ -254,8 +254,8 @@ func TestRolesCalledAsTopLevelOnes(t *testing.T) {
 	}
 }
 
-// An expired role is not used and not stored, be it new or there already; a
-// newer one replaces it.
+// An expired role is neither used nor stored, whether it is new or already on the
+// disk; a newer one replaces it.
 func TestExpiredDelegation(t *testing.T) {
 	w := newWorld(t)
 	w.delegate("targets", "d", paths("d/*"), "d")
@@ -279,7 +279,7 @@ func TestExpiredDelegation(t *testing.T) {
 	w.has("one", "two")
 }
 
-// Hash bins, in both of their forms.
+// Hash bins are tested in both of their forms.
 func TestBins(t *testing.T) {
 	sum := sha256.Sum256([]byte("some/file"))
 	prefix := hex.EncodeToString(sum[:])

@@ -27,13 +27,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// sealed is what securesystemslib makes of a secret, written here from the
-// description of the form, with another order of members.
+// sealed encrypts a secret as securesystemslib does, written from the description of
+// the format, with another order of members.
 func sealed(t *testing.T, secret, pass string, n int) string {
 	t.Helper()
 	nonce := [24]byte{}
 	rand.Read(nonce[:])
-	salt := sha256.Sum256(fmt.Append(nil, pass, n)) // the same each time: deriving takes long
+	salt := sha256.Sum256(fmt.Append(nil, pass, n)) // a fixed salt, because key derivation is slow
 	key, ok := derivedKeys.Load(salt)
 	if !ok {
 		derived, err := scrypt.Key([]byte(pass), salt[:], n, 8, 1, 32)
@@ -49,7 +49,7 @@ func sealed(t *testing.T, secret, pass string, n int) string {
 
 var derivedKeys sync.Map // by salt
 
-// Files that other tools encrypted open with their passphrase.
+// Files that other tools encrypted can be opened with their passphrase.
 func TestKeysThatOthersEncrypted(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -75,7 +75,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 	inTUF := func(typ, private string) string {
 		return fmt.Sprintf(`{"keytype": %q, "keyval": {"private": %q}}`, typ, private)
 	}
-	const weak = 32768 // the weakest that is read: tests are quick
+	const weak = 32768 // the weakest accepted strength, for fast tests
 	path := filepath.Join(t.TempDir(), "k")
 	for name, x := range map[string]struct {
 		file string
@@ -102,7 +102,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 			if !tuftest.Long && name != "cosign of old" && name != "bare, PKCS8" {
 				return
 			}
-			_, err = loadKey(path, "vendor root", passphrase("secret")) // it can't say so
+			_, err = loadKey(path, "vendor root", passphrase("secret")) // the error can't state the reason
 			wantErr(t, err, keys.ErrPurpose)
 			_, _, err = keys.ReadPublic(path)
 			wantErr(t, err, keys.ErrFile)
@@ -116,10 +116,10 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		})
 	}
 
-	_, stranger, err := ed25519.GenerateKey(nil)
+	_, foreign, err := ed25519.GenerateKey(nil)
 	noErr(t, err)
 	for name, file := range map[string]string{
-		"strength nobody writes":     sealed(t, pkcs8(ed), "secret", 16384),
+		"an unusual strength":        sealed(t, pkcs8(ed), "secret", 16384),
 		"no key inside":              sealed(t, "hello", "secret", weak),
 		"nothing inside":             sealed(t, "", "secret", weak),
 		"a list of none":             sealed(t, "[]", "secret", weak),
@@ -129,8 +129,8 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"ed25519, no hex":            sealed(t, inTUF("ed25519", "x"), "secret", weak),
 		"EC, no PEM":                 sealed(t, inTUF("ecdsa", "x"), "secret", weak),
 		"EC, a public key":           sealed(t, inTUF("ecdsa", text("PUBLIC KEY", "x")), "secret", weak),
-		"a stranger's public key":    sealed(t, fmt.Sprintf(`{"keytype":"ed25519","keyval":{"public":%q,"private":%q}}`, hex.EncodeToString(stranger[32:]), hex.EncodeToString(ed.Seed())), "secret", weak),
-		"halves that are no pair":    sealed(t, inTUF("ed25519", hex.EncodeToString(ed.Seed())+hex.EncodeToString(stranger[32:])), "secret", weak),
+		"another public key":         sealed(t, fmt.Sprintf(`{"keytype":"ed25519","keyval":{"public":%q,"private":%q}}`, hex.EncodeToString(foreign[32:]), hex.EncodeToString(ed.Seed())), "secret", weak),
+		"halves that are no pair":    sealed(t, inTUF("ed25519", hex.EncodeToString(ed.Seed())+hex.EncodeToString(foreign[32:])), "secret", weak),
 		"cosign around nothing":      text("ENCRYPTED SIGSTORE PRIVATE KEY", "x"),
 		"data of no kind":            `{"encrypted": false, "data": 7}`,
 		"encrypted, data of no kind": `{"encrypted": true, "data": 7}`,
@@ -145,7 +145,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 	}
 }
 
-// What securesystemslib's own code wrote opens too.
+// A file that securesystemslib's own code wrote can be opened too.
 func TestSecuresystemslibWrote(t *testing.T) {
 	t.Parallel()
 	_, ed, err := ed25519.GenerateKey(nil)

@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// A copy within a folder takes no room: it is a hard link. What is itself a symbolic
-// link is copied, for it would lead nowhere from another folder.
+// A copy within a directory takes no space: it is a hard link. A symbolic link is
+// copied as a file, because its target would be missing from another directory.
 func TestFolderCopyLinks(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("symbolic links need rights there")
