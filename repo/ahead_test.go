@@ -84,7 +84,7 @@ func TestRootAhead(t *testing.T) {
 		})
 	}
 	if err := stage(renewRoot)(); !strings.Contains(err.Error(), tip) || !strings.Contains(err.Error(), "Supersede") {
-		t.Errorf("the way on is not named: %v", err)
+		t.Errorf("the error does not name the remedy: %v", err)
 	}
 	w.update(follow(tip))
 	if w.root().Version() != 3 {
@@ -107,12 +107,12 @@ func TestDiffShowsDates(t *testing.T) {
 		edit   func(*repo.Tx) error
 		want   []string // beginnings of the lines about dates
 	}{
-		"healthy":              {edit: func(tx *repo.Tx) error { return errors.Join(renewRoot(tx), resignReview(tx)) }},
-		"expired":              {later: 30 * day, edit: resignReview, want: []string{"review-agent: date of v3 it expired on 2026-12-20"}},
-		"a role ends early":    {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, want: []string{"review-agent: date of v3 it expires on 2026-12-19"}},
-		"an hour is no matter": {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview},
-		"a root ends early":    {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, want: []string{"root: date of v2 it expires on 2027-09-16"}},
-		"targets ends early":   {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }},
+		"healthy":               {edit: func(tx *repo.Tx) error { return errors.Join(renewRoot(tx), resignReview(tx)) }},
+		"expired":               {later: 30 * day, edit: resignReview, want: []string{"review-agent: date of v3 it expired on 2026-12-20"}},
+		"a role expires early":  {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, want: []string{"review-agent: date of v3 it expires on 2026-12-19"}},
+		"an hour is tolerated":  {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview},
+		"a root expires early":  {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, want: []string{"root: date of v2 it expires on 2027-09-16"}},
+		"targets expires early": {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }},
 	} {
 		w := w.copy()
 		cfg := w.config()

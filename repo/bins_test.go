@@ -130,7 +130,7 @@ func TestBins(t *testing.T) {
 		return errors.Join(addFiles(513, 1800)(tx), approveFiles(513, 1800)(tx))
 	})
 	if got := w.wroteBins(); got["vendor-agent bin"] != 4 || got["review-agent bin"] != 4 {
-		t.Fatal("1800 files in four bins need no more:", got)
+		t.Fatal("1800 files do not stay in four bins:", got)
 	}
 	w.update(func(tx *repo.Tx) error { return addFiles(1800, 2600)(tx) })
 	if got := w.wroteBins(); got["vendor-agent bin"] != 16 {

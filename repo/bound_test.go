@@ -135,7 +135,7 @@ func TestVersionsFarAhead(t *testing.T) {
 		w.elsewhere = removed
 		noErr(t, w.open().Publish(t.Context(), w.forceAll(far)))
 		if removed.n != 999 {
-			t.Errorf("v%d: %d files were to be removed", version, removed.n)
+			t.Errorf("v%d: %d files are listed for removal", version, removed.n)
 		}
 		// ctx ends the counting.
 		w = healthy.copy()
@@ -175,7 +175,7 @@ func TestStorageWithAllVersions(t *testing.T) {
 	_, err := w.open().Stage(t.Context(), add("1"))
 	wantErr(t, err, fs.ErrExist)
 	if s.asked > 1000 || s.bytes > 0 {
-		t.Errorf("asked for %d, read %d bytes", s.asked, s.bytes)
+		t.Errorf("%d requests, %d bytes read", s.asked, s.bytes)
 	}
 	// ctx ends the search.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -187,7 +187,7 @@ func TestStorageWithAllVersions(t *testing.T) {
 	_, err = w.open().Stage(ctx, add("1"))
 	wantErr(t, err, context.Canceled)
 	if s.asked > 11 {
-		t.Errorf("asked for %d after the end of ctx", s.asked)
+		t.Errorf("%d requests after the end of ctx", s.asked)
 	}
 }
 

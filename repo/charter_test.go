@@ -43,7 +43,7 @@ func TestHoldAndRecovery(t *testing.T) {
 	}
 	w.update(announce)
 	if after := w.root().Charter(); after.Recovery() == nil || after.Classes()[0].Hold == nil || after.Seq() != c.Seq()+1 {
-		t.Error("lost on the way")
+		t.Error("the edit lost a member")
 	}
 	w.sees("root 2 agent/1")
 
@@ -99,7 +99,7 @@ func TestBridge(t *testing.T) {
 	hidden := w.store.files["metadata/2.root.json"]
 	delete(w.store.files, "metadata/2.root.json")
 	if got := p.state(); got != "root 1 agent/1 agent/2" {
-		t.Errorf("on the old side a client sees %q", got)
+		t.Errorf("under the old root a client sees %q", got)
 	}
 	w.store.files["metadata/2.root.json"] = hidden
 
@@ -120,6 +120,6 @@ func TestBridge(t *testing.T) {
 	p = w2.product()
 	p.root = next
 	if got := p.state(); got != "root 2 agent/1" {
-		t.Errorf("on the new side a client sees %q", got)
+		t.Errorf("under the new root a client sees %q", got)
 	}
 }

@@ -236,7 +236,7 @@ func TestClonePlain(t *testing.T) {
 		role := fmt.Sprintf("bin-%d", bin)
 		r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{"bins"}
 		content[fmt.Sprintf("lib/%d", bin)] = fmt.Sprint(bin)
-		r.AddTarget(fmt.Sprintf("lib/%d", bin), fmt.Sprint(bin), nil, role) // in whatever bin: it is there
+		r.AddTarget(fmt.Sprintf("lib/%d", bin), fmt.Sprint(bin), nil, role) // in any bin
 	}
 	d := tuftest.Doc{"keys": tuftest.Doc{}}
 	r.AddKeys(d, "bins")

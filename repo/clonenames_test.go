@@ -63,7 +63,7 @@ func TestCloneNames(t *testing.T) {
 		skipped = nil
 		noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, w.pin()))
 		if slices.Sort(skipped); !slices.Equal(skipped, want) {
-			t.Errorf("told of %q", skipped)
+			t.Errorf("reported %q", skipped)
 		}
 	}
 	for _, path := range good {
@@ -92,7 +92,7 @@ func TestCloneNames(t *testing.T) {
 	skipped = nil
 	noErr(t, repo.New(mirror, cfg).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true, Targets: func(string) bool { return true }}))
 	if slices.Sort(skipped); !slices.Equal(skipped, want) {
-		t.Errorf("Bundle told of %q", skipped)
+		t.Errorf("Bundle reported %q", skipped)
 	}
 	before := maps.Clone(mirror.files)
 	_, err = repo.New(mirror, w.config()).Prune(t.Context(), nil)

@@ -96,7 +96,7 @@ func TestCompromised(t *testing.T) {
 			w.store.files = past.copy().files
 			w.attacks(evil)
 		}, true, "vendor-agent: compromised agent/evil removed, was: listed in v3, which only compromised keys signed"},
-		"seen, and gone back": {func(w *world) {
+		"seen, and rolled back": {func(w *world) {
 			w.attacks(evil)
 			if _, err := w.open().Status(w.t.Context(), w.now); err != nil { // which the ledger records
 				w.t.Fatal(err)
@@ -139,7 +139,7 @@ func TestCompromised(t *testing.T) {
 			}
 			w.reviewSigns(d)
 			noErr(t, w.afterTheft().Publish(t.Context(), d))
-			if name == "seen, and gone back" && !slices.Contains(lines, "vendor-agent v5: is signed again") {
+			if name == "seen, and rolled back" && !slices.Contains(lines, "vendor-agent v5: is signed again") {
 				t.Errorf("the version is not above those seen: %q", lines)
 			}
 			if name == "published beyond" || name == "far beyond" { // the role of the review centre is unchanged
@@ -228,7 +228,7 @@ func TestCompromisedKeepsHonestWork(t *testing.T) {
 	d, err = r.Stage(t.Context(), drop)
 	noErr(t, err)
 	if !strings.Contains(bytesOf(t, d), "agent/2") {
-		t.Error("the colleague's release was left out")
+		t.Error("the colleague's release is missing")
 	}
 	// The attacker overwrites it with the compromised key alone; the colleague's ledger
 	// detects it.
@@ -456,7 +456,7 @@ func TestCompromisedRefuses(t *testing.T) {
 		edit func(tx *repo.Tx) error
 	}{
 		"an unknown key": {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("unknown")...) }},
-		"a root key":      {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-1")...) }},
+		"a root key":     {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-1")...) }},
 		"after an edit": {fs.ErrInvalid, func(tx *repo.Tx) error {
 			return errors.Join(add("2")(tx), tx.Compromised(w.public("vendor-release")...))
 		}},

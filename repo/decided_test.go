@@ -312,7 +312,7 @@ func TestStopARelease(t *testing.T) {
 		"recall of an unlisted version": {func(tx *repo.Tx) error {
 			return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.3"}, "x")
 		}, tuf.ErrNoTarget},
-		"recall of no version": {func(tx *repo.Tx) error { return tx.RecallRelease("review", repo.ReleaseID{Product: "agent"}, "x") }, tuf.ErrNoTarget},
+		"recall without a version": {func(tx *repo.Tx) error { return tx.RecallRelease("review", repo.ReleaseID{Product: "agent"}, "x") }, tuf.ErrNoTarget},
 		"recall by an unknown party": {func(tx *repo.Tx) error {
 			return tx.RecallRelease("unknown", repo.ReleaseID{Product: "agent", Version: "1.2"}, "x")
 		}, tuf.ErrNoTarget},
@@ -328,7 +328,7 @@ func TestStopARelease(t *testing.T) {
 		"hold for too long": {func(tx *repo.Tx) error {
 			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "x", w.now.Add(8*24*time.Hour))
 		}, os.ErrInvalid},
-		"lift of what is not held": {func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}) }, tuf.ErrNoTarget},
+		"lifting without a hold": {func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}) }, tuf.ErrNoTarget},
 	} {
 		w.refused(x.want, func() error {
 			err := w.try(x.fn)

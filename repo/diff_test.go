@@ -134,7 +134,7 @@ func TestDiff(t *testing.T) {
 				}
 			}
 			if len(got) == 0 {
-				t.Error("nothing said")
+				t.Error("the diff is empty")
 			}
 			for _, line := range got {
 				if strings.ContainsAny(line, "\n\x1b") {

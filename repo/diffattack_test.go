@@ -154,7 +154,7 @@ func TestDiffTellsHiddenMembers(t *testing.T) {
 		"key that is not used": {func(s object) {
 			at(s, "delegations", "keys")["y"] = object{"keytype": "ed25519", "scheme": "ed25519", "keyval": object{"public": "00"}}
 		}, []string{`key "y" added: id y, keytype ed25519, public 00, scheme ed25519`}},
-		"a sentence for a path": {func(s object) {
+		"a path with spaces": {func(s object) {
 			list := s["targets"].(object)
 			list["agent/1: notes a -> b (review-agent lists the same), and also agent/3"] = list["agent/2"]
 			delete(list, "agent/2")

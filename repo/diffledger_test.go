@@ -32,7 +32,7 @@ func TestDiffAgainstTheLedger(t *testing.T) {
 	d, err := repo.New(w.store, w.config()).Stage(t.Context(), resignReview)
 	noErr(t, err)
 	if lines := strings.Join(ann.diff(d), "\n"); strings.Contains(lines, "agent/") {
-		t.Errorf("nothing is listed that Ann has not seen:\n%s", lines)
+		t.Errorf("the diff lacks what Ann has not seen:\n%s", lines)
 	}
 	w.update(approve("2")) // by another signer
 	w.now = w.now.Add(time.Hour)
@@ -42,7 +42,7 @@ func TestDiffAgainstTheLedger(t *testing.T) {
 	says(t, ann.diff(d), "review-agent: release agent/2 added")
 	says(t, ann.diff(d), "root: ", "signed_at ")
 	if lines := strings.Join(w.machine().adopts().diff(d), "\n"); strings.Contains(lines, "agent/2") {
-		t.Errorf("who has seen it is shown it again:\n%s", lines)
+		t.Errorf("seen content is shown again:\n%s", lines)
 	}
 	// A party with an empty ledger sees its roles in full.
 	says(t, w.machine().diff(d), "review-agent: release agent/1 added")

@@ -73,7 +73,7 @@ func TestMerge(t *testing.T) {
 		"junk":                 {tampered(sigOf(d), hex.EncodeToString(make([]byte, 64))), repo.ErrSignature},
 		"no hex":               {tampered(sigOf(d), "junk"), repo.ErrSignature},
 		"another's signature":  {tampered(`"keyid": "`+own, `"keyid": "`+other), repo.ErrSignature},
-		"a key without a part": {tampered(`"keyid": "`+own, `"keyid": "`+w.signer("unknown").Key().ID()), repo.ErrNoPart},
+		"a key without a role": {tampered(`"keyid": "`+own, `"keyid": "`+w.signer("unknown").Key().ID()), repo.ErrNoPart},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := d.Merge(x.other); !errors.Is(err, x.want) {
@@ -110,7 +110,7 @@ func TestDraftTravels(t *testing.T) {
 		t.Errorf("%q, %v", data, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, repo.TargetName("agent/1", sum("agent 1")))); err == nil {
-		t.Error("what is not new travels too")
+		t.Error("the draft has unchanged files")
 	}
 	for _, key := range []string{"review-1", "review-2"} {
 		noErr(t, theirs.Sign(t.Context(), w.signer(key)))
@@ -143,15 +143,15 @@ func TestLoadDraftRefuses(t *testing.T) {
 	path := filepath.Join(dir, "draft.json")
 	noErr(t, os.WriteFile(path, []byte(`{"visum-draft":1,"files":[],"files":[]}`), 0o600))
 	if _, err := repo.LoadDraft(dir); err == nil {
-		t.Error("took a draft that says things twice")
+		t.Error("opened a draft with duplicate members")
 	}
 	noErr(t, os.Truncate(path, 512<<20+1))
 	if _, err := repo.LoadDraft(dir); err == nil || !strings.Contains(err.Error(), "too large") {
-		t.Errorf("a huge one: %v", err)
+		t.Errorf("a huge draft: %v", err)
 	}
 	noErr(t, os.Remove(path))
 	noErr(t, os.Mkdir(path, 0o700))
 	if _, err := repo.LoadDraft(dir); !errors.Is(err, os.ErrInvalid) {
-		t.Errorf("a folder: %v", err)
+		t.Errorf("a directory: %v", err)
 	}
 }

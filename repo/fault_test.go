@@ -175,11 +175,11 @@ func TestStorageFails(t *testing.T) {
 						break
 					}
 					if err == nil && s.shown || err != nil && !errors.Is(err, errFault) {
-						t.Fatalf("call %d failed (after its effect: %v), and %s said %v", n, after, name, err)
+						t.Fatalf("call %d failed (after its effect: %v), and %s returned %v", n, after, name, err)
 					}
 					if x.goal == "" {
 						if len(before.files) != len(w.store.files) {
-							t.Fatalf("call %d: files came or went", n)
+							t.Fatalf("call %d: files were added or removed", n)
 						}
 					} else if got := w.product().state(); got != "root 2 agent/1" && got != x.goal {
 						t.Fatalf("call %d: clients see %q", n, got)

@@ -82,7 +82,7 @@ func TestHeal(t *testing.T) {
 		"an epoch here": {here: edits(nil), there: edits(prioritize(12))},
 		"an epoch there": {here: edits(prioritize(11)), there: edits(nil), check: func(t *testing.T, w, f *world) {
 			if w.root().OnlineKeys() != f.root().OnlineKeys() {
-				t.Error("the online keys of the fork were not taken over")
+				t.Error("the online keys of the fork were not adopted")
 			}
 		}},
 		"an epoch on each side": {here: edits(nil), there: edits(nil), edit: func(w *world) func(*repo.Tx) error { return w.online("third") }},
@@ -126,7 +126,7 @@ func TestHeal(t *testing.T) {
 			lines, err := w.open().Diff(t.Context(), d)
 			noErr(t, err)
 			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it also follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
-				t.Errorf("the diff does not say so:\n%s", s)
+				t.Errorf("the diff does not report it:\n%s", s)
 			}
 			// If the keys differ, all keys of the published side alone do not meet the threshold.
 			w.signAll(d)
@@ -155,7 +155,7 @@ func edits(fns ...func(*repo.Tx) error) (out []func(*world) func(*repo.Tx) error
 }
 
 // The parties of both roots must sign: without the parties that only the fork names,
-// the draft reports who is missing.
+// the draft reports the missing parties.
 func TestHealNeedsBothKeySets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -251,7 +251,7 @@ func TestHealIsRefused(t *testing.T) {
 		"none":                   {nil, repo.ErrHeal, "0 roots are given"},
 		"too many":               {slices.Repeat(f.rootsFrom(2), 17), repo.ErrHeal, "17 roots are given"},
 		"no root":                {[][]byte{[]byte("{}")}, tuf.ErrMalformed, ""},
-		"a signature less":       {[][]byte{unsigned}, tuf.ErrThreshold, ""},
+		"a signature missing":    {[][]byte{unsigned}, tuf.ErrThreshold, ""},
 		"the published one":      {w.rootsFrom(2), repo.ErrHeal, "is the published one"},
 		"of another repository":  {other.rootsFrom(2), tuf.ErrUntrusted, "is not a root chain"},
 		"a first root":           {other.rootsFrom(1)[:1], repo.ErrHeal, "root v0 is not published"},

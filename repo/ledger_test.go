@@ -225,7 +225,7 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	cfg.Ledger, cfg.Pin = nil, w.root().Bytes() // the bytes of root 3, which are not a pin for products
 	chain, err := repo.New(w.store, cfg).Chain(t.Context())
 	if err != nil || len(chain) != 3 {
-		t.Fatal("a healthy chain is believed from root 1 on:", len(chain), err)
+		t.Fatal("a valid chain is not accepted from root 1 on:", len(chain), err)
 	}
 
 	f := w.forgery()
@@ -235,7 +235,7 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	forged, err := tuf.OpenRoot(w.store.files["metadata/1.root.json"], nil)
 	noErr(t, err)
 	if _, err := forged.Next(w.store.files["metadata/2.root.json"]); err != nil {
-		t.Fatal("the forgery must walk into the true root:", err)
+		t.Fatal("the forgery must lead to the true root:", err)
 	}
 	r := repo.New(w.store, cfg)
 	chain, err = r.Chain(t.Context())
@@ -247,7 +247,7 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	}
 	files, err := r.RootFiles(t.Context())
 	if err != nil || len(files) != 3 || !bytes.Equal(files[0].Data, w.store.files["metadata/1.root.json"]) {
-		t.Errorf("what may be served: %d files, %v", len(files), err)
+		t.Errorf("served: %d files, %v", len(files), err)
 	}
 	// A damaged or missing early root does not matter to readers with a later pin.
 	for _, data := range [][]byte{[]byte("{"), nil} {
@@ -433,7 +433,7 @@ func TestImportLedger(t *testing.T) {
 	_ = recall // it is signed and not published
 	resign := func(tx *repo.Tx) error { return tx.Renew("review") }
 	if _, err := ben.open("review-release").Stage(t.Context(), resign); err != nil {
-		t.Fatal("Ben knows nothing of the recall:", err)
+		t.Fatal("Ben's ledger lacks the recall:", err)
 	}
 	data, err := ann.open().ExportLedger(t.Context())
 	noErr(t, err)

@@ -244,7 +244,7 @@ var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 		return w.at(s).Clone(w.t.Context(), storage.SourceOf(repo.Folder(from)), pin)
 	},
 	"prune": func(w *world, s repo.Storage, _ string) error {
-		w.now = time.Now().AddDate(0, 0, 60) // by the clock of the folder
+		w.now = time.Now().AddDate(0, 0, 60) // relative to the real clock, which a directory uses
 		_, err := w.at(s).Prune(w.t.Context(), nil)
 		return err
 	},

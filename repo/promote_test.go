@@ -89,7 +89,7 @@ func TestPromote(t *testing.T) {
 		t.Errorf("%q, %v", data, err)
 	}
 	if p.Previous == nil || p.Previous.Release.Version != "1.0" {
-		t.Errorf("before it came %+v", p.Previous)
+		t.Errorf("the predecessor is %+v", p.Previous)
 	}
 	says(t, p.Changes, "the same bytes are already listed as agent/beta/1.5/linux/agent: version 1.5, channel beta, platform linux/amd64")
 	w.approved(linux, mac)
@@ -158,17 +158,17 @@ func TestPromoteRefused(t *testing.T) {
 		change      func(p *repo.Promotion)
 		want        error
 	}{
-		"another version":           {change: func(p *repo.Promotion) { p.Version = "1.4" }, want: tuf.ErrNoTarget},
-		"another product":           {change: func(p *repo.Promotion) { p.Product = "tool" }, want: tuf.ErrNoTarget},
-		"another channel":           {change: func(p *repo.Promotion) { p.From = "edge" }, want: tuf.ErrNoTarget},
-		"no version":                {change: func(p *repo.Promotion) { p.Version = "newest" }, want: tuf.ErrMalformed},
-		"the same":                  {change: func(p *repo.Promotion) { p.To = "beta" }, want: fs.ErrInvalid},
-		"a bad channel":             {change: func(p *repo.Promotion) { p.To = "stable " }, want: tuf.ErrRelease},
-		"a bad rollout":             {change: func(p *repo.Promotion) { p.Rollout = &tuf.Rollout{Percent: 101} }, want: tuf.ErrRelease},
-		"one path for two":          {change: func(p *repo.Promotion) { p.Path = func(string) string { return "agent/x" } }, want: fs.ErrInvalid},
-		"its own path":              {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target } }, want: fs.ErrExist},
-		"a path outside":            {change: func(p *repo.Promotion) { p.Path = func(string) string { return "rules/x" } }, want: tuf.ErrNoTarget},
-		"a path that few can fetch": {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target + "%" } }, want: fs.ErrInvalid},
+		"another version":                   {change: func(p *repo.Promotion) { p.Version = "1.4" }, want: tuf.ErrNoTarget},
+		"another product":                   {change: func(p *repo.Promotion) { p.Product = "tool" }, want: tuf.ErrNoTarget},
+		"another channel":                   {change: func(p *repo.Promotion) { p.From = "edge" }, want: tuf.ErrNoTarget},
+		"no version":                        {change: func(p *repo.Promotion) { p.Version = "newest" }, want: tuf.ErrMalformed},
+		"the same":                          {change: func(p *repo.Promotion) { p.To = "beta" }, want: fs.ErrInvalid},
+		"a bad channel":                     {change: func(p *repo.Promotion) { p.To = "stable " }, want: tuf.ErrRelease},
+		"a bad rollout":                     {change: func(p *repo.Promotion) { p.Rollout = &tuf.Rollout{Percent: 101} }, want: tuf.ErrRelease},
+		"one path for two":                  {change: func(p *repo.Promotion) { p.Path = func(string) string { return "agent/x" } }, want: fs.ErrInvalid},
+		"its own path":                      {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target } }, want: fs.ErrExist},
+		"a path outside":                    {change: func(p *repo.Promotion) { p.Path = func(string) string { return "rules/x" } }, want: tuf.ErrNoTarget},
+		"a path that few clients can fetch": {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target + "%" } }, want: fs.ErrInvalid},
 		"recalled by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) {
 				w.update(func(tx *repo.Tx) error { return tx.Recall("review", mac, repo.RecallRecord{Reason: "it eats disks"}) })
@@ -358,7 +358,7 @@ func TestSetRollout(t *testing.T) {
 	w.update(set("agent", "1.5", "beta", 50)) // as it is
 	w.update(puts("agent/whole", of("agent", "1.6", "beta", "any")))
 	w.store.wrote()
-	w.update(set("agent", "1.6", "beta", 100)) // as it is, though nothing says so
+	w.update(set("agent", "1.6", "beta", 100)) // as it is, although no field states it
 	if wrote := w.store.wrote(); slices.ContainsFunc(wrote, func(name string) bool { return strings.Contains(name, "vendor-agent") }) {
 		t.Errorf("nothing changes, and %q written", wrote)
 	}
@@ -453,7 +453,7 @@ func TestPendingPrevious(t *testing.T) {
 			got = p.Previous.Release.Version
 		}
 		if got != want {
-			t.Errorf("before %s came %q, want %q", version, got, want)
+			t.Errorf("the predecessor of %s is %q, want %q", version, got, want)
 		}
 	}
 }

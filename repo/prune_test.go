@@ -73,7 +73,7 @@ func TestPrune(t *testing.T) {
 	got, err := snap.Approve("agent/1", p.get)
 	noErr(t, err)
 	if before[repo.TargetName(got.Path(), got.SHA256())] == nil || w.store.files[repo.TargetName(got.Path(), got.SHA256())] == nil {
-		t.Fatal("a client with a good timestamp asks for a file that is gone")
+		t.Fatal("a client with a valid timestamp requests a missing file")
 	}
 
 	w.now = w.now.Add(3 * time.Hour) // its timestamp has expired
@@ -82,7 +82,7 @@ func TestPrune(t *testing.T) {
 	files := len(w.store.files)
 	gone := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour})
 	if !slices.Equal(dry, gone) || files-len(gone) != len(w.store.files) {
-		t.Fatalf("said it would remove %q, removed %q", dry, gone)
+		t.Fatalf("the dry run listed %q, removed %q", dry, gone)
 	}
 	for _, want := range []string{"metadata/2.vendor-agent.json", "metadata/2.review-agent.json", repo.TargetName("agent/1", got.SHA256())} {
 		if !slices.Contains(gone, want) {
@@ -297,7 +297,7 @@ func TestPruneRace(t *testing.T) {
 	}
 }
 
-// Engines come weekly and are signed by hand; rules come every few minutes,
+// Engines are published weekly and signed manually; rules every few minutes,
 // with the keys of rules and the online keys alone.
 func TestTwoSpeeds(t *testing.T) {
 	t.Parallel()

@@ -43,7 +43,7 @@ func TestPruneListingBehind(t *testing.T) {
 	w.sees("root 1 agent/2")
 	w.elsewhere = without{w.store, "metadata/3.snapshot.json"}
 	if w.store.files["metadata/3.snapshot.json"] == nil || w.store.files["metadata/4.snapshot.json"] != nil {
-		t.Fatal("the present snapshot is another one")
+		t.Fatal("the current snapshot has changed")
 	}
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
 	w.intact()
@@ -91,7 +91,7 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	a, err := snap.Approve("agent/1", p.get)
 	noErr(t, err)
 	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] == nil {
-		t.Error("a client with a good timestamp asks for a file that is gone")
+		t.Error("a client with a valid timestamp requests a missing file")
 	}
 	w.intact()
 	// Two days later no client has a valid copy of that timestamp.
@@ -99,7 +99,7 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	noErr(t, w.open().Renew(t.Context()))
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
 	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] != nil {
-		t.Error("what no client asks for is still there")
+		t.Error("an unused file was not removed")
 	}
 	w.intact()
 }

@@ -516,7 +516,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	for name, change := range map[string]func(draft, part, signed object){
 		"no tip":            func(_, _, signed object) { delete(signed, "tip") },
 		"no root":           func(_, _, signed object) { delete(signed, "root") },
-		"a tip in words":    func(_, _, signed object) { signed["tip"] = "v1" },
+		"a tip as text":     func(_, _, signed object) { signed["tip"] = "v1" },
 		"a hash of numbers": func(_, _, signed object) { signed["root"] = object{"version": 2, "sha256": 7} },
 		"tip 0":             func(_, _, signed object) { signed["tip"].(object)["version"] = 0 },
 		"tip -1":            func(_, _, signed object) { signed["tip"].(object)["version"] = -1 },

@@ -251,7 +251,7 @@ func (w *world) goesOn(first []byte, root int64) {
 	dir := t.TempDir()
 	noErr(t, r.Export(t.Context(), d, dir))
 	if chain, err := repo.New(repo.Folder(dir), w.config()).Chain(t.Context()); err != nil || int64(len(chain)) != root {
-		t.Errorf("exported are %d roots, %v", len(chain), err)
+		t.Errorf("%d roots were exported, %v", len(chain), err)
 	}
 }
 
@@ -278,7 +278,7 @@ func TestRecoveryRefused(t *testing.T) {
 		"no reason":        {stage(nil, repo.RecoveryOptions{}, w.lost), "needs a reason"},
 		"no such root":     {stage(nil, repo.RecoveryOptions{Reason: "x", After: 2}, w.lost), "there is no root v2"},
 		"below zero":       {stage(nil, repo.RecoveryOptions{Reason: "x", After: -1}, w.lost), "there is no root v-1"},
-		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "expires before the waiting period of 14 days ends"},
+		"expires too soon": {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "expires before the waiting period of 14 days ends"},
 		"the caller's":     {stage(nil, why, func(*repo.Tx) error { return errKilled }), errKilled.Error()},
 		"against the rule": {stage(nil, why, func(tx *repo.Tx) error { tx.Root().Classes[0].Prefix = "a b/"; return nil }), "H"},
 	} {

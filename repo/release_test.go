@@ -376,7 +376,7 @@ func TestBadReleases(t *testing.T) {
 		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	})
 	if p := w.waiting("agent/2"); !strings.Contains(strings.Join(p.Changes, "\n"), "rollout of 150 percent") {
-		t.Errorf("Pending says of it %q", p.Changes)
+		t.Errorf("Pending reports %q", p.Changes)
 	}
 	report, err := w.open().Verify(t.Context(), w.pin())
 	noErr(t, err)

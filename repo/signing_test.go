@@ -31,7 +31,7 @@ func TestRootNeverGoesBack(t *testing.T) {
 	m := w.machine().adopts()
 	r := m.open("review-release", "timestamp", "snapshot")
 	if _, err := r.Stage(t.Context(), resignReview); err != nil {
-		t.Fatal("healthy:", err)
+		t.Fatal("valid chain:", err)
 	}
 	fork.now = fork.now.Add(time.Minute)
 	fork.update(renewRoot)
@@ -361,7 +361,7 @@ func TestDraftCannotSayWhoSigns(t *testing.T) {
 		key    string
 	}{
 		"the vendor's role": {func(draft map[string]any) { needs(draft, "vendor-agent", "review-release") }, "review-release"},
-		"a role of no one": {func(draft map[string]any) {
+		"an undelegated role": {func(draft map[string]any) {
 			w.files(draft)["vendor-agent"]["base"] = 0
 			needs(draft, "vendor-agent", "review-release")
 			w.files(draft)["vendor-agent"]["role"] = "nobodys"

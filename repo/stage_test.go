@@ -29,7 +29,7 @@ func travel(t testing.TB, d *repo.Draft) *repo.Draft {
 	again, err := d.Bytes()
 	noErr(t, err)
 	if !bytes.Equal(data, again) {
-		t.Fatalf("changed on the way:\n%s\n%s", data, again)
+		t.Fatalf("changed in transit:\n%s\n%s", data, again)
 	}
 	return d
 }
@@ -196,7 +196,7 @@ func TestTamperedDraft(t *testing.T) {
 		"another's signature": {func(w *world, f map[string]map[string]any, _ map[string]any) {
 			at(f["vendor-agent"], "content", "signatures", 0)["sig"] = at(f["root"], "content", "signatures", 0)["sig"]
 		}, tuf.ErrThreshold},
-		"needs taken away": {func(w *world, f map[string]map[string]any, _ map[string]any) {
+		"needs removed": {func(w *world, f map[string]map[string]any, _ map[string]any) {
 			f["root"]["needs"], at(f["root"], "content")["signatures"] = []any{}, []any{}
 		}, tuf.ErrThreshold},
 		"content changed": {func(w *world, f map[string]map[string]any, _ map[string]any) {

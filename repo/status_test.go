@@ -66,7 +66,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	if _, err := emptyWorld(t).open("timestamp").Status(t.Context(), w.now); err == nil {
-		t.Error("status of nothing")
+		t.Error("status of an empty repository")
 	}
 }
 

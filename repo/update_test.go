@@ -56,13 +56,13 @@ func TestUnlawfulRoot(t *testing.T) {
 			c.Prefix = "agent/x/"
 			r.Classes = append(r.Classes, c)
 		},
-		"plain http":            func(w *world, r *repo.Root) { r.Locations[1].Base = "http://a.example.org/" },
-		"loopback":              func(w *world, r *repo.Root) { r.Locations[1].Base = "http://127.0.0.1:8080/" },
-		"no lasting place":      func(w *world, r *repo.Root) { r.Locations[1].UseUntil = w.now.Add(time.Hour) },
-		"repo_id":               func(w *world, r *repo.Root) { r.RepoID = "mine" },
-		"timestamp without key": func(w *world, r *repo.Root) { r.Timestamp.Keys = nil },
-		"party without key":     func(w *world, r *repo.Root) { r.Parties[1].Keys = nil },
-		"release without key":   func(w *world, r *repo.Root) { r.Classes[0].Roles[1].Keys.Keys = nil },
+		"plain http":                      func(w *world, r *repo.Root) { r.Locations[1].Base = "http://a.example.org/" },
+		"loopback":                        func(w *world, r *repo.Root) { r.Locations[1].Base = "http://127.0.0.1:8080/" },
+		"no location without an end date": func(w *world, r *repo.Root) { r.Locations[1].UseUntil = w.now.Add(time.Hour) },
+		"repo_id":                         func(w *world, r *repo.Root) { r.RepoID = "mine" },
+		"timestamp without key":           func(w *world, r *repo.Root) { r.Timestamp.Keys = nil },
+		"party without key":               func(w *world, r *repo.Root) { r.Parties[1].Keys = nil },
+		"release without key":             func(w *world, r *repo.Root) { r.Classes[0].Roles[1].Keys.Keys = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := emptyWorld(t)
@@ -97,7 +97,7 @@ func TestUnlawfulRoot(t *testing.T) {
 		func(r *repo.Repo) error { return r.Update(t.Context(), func(*repo.Tx) error { return nil }) },
 	} {
 		if err := fn(repo.New(newMemory(), nil)); err == nil {
-			t.Error("an empty repository was worked on")
+			t.Error("an empty repository was edited")
 		}
 	}
 }
@@ -259,7 +259,7 @@ func (w *world) follows() {
 		}
 	}
 	if !slices.Equal(got, want) {
-		w.t.Errorf("targets.json delegates to\n%q, the charter says\n%q", got, want)
+		w.t.Errorf("targets.json delegates to\n%q, the charter specifies\n%q", got, want)
 	}
 }
 

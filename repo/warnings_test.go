@@ -19,14 +19,14 @@ func TestWarnings(t *testing.T) {
 		want    string // part of the error of a first root, or of its warning
 		refused bool
 	}{
-		"healthy":                        {func(*world, *repo.Root) {}, "", false},
-		"one operator":                   {func(_ *world, r *repo.Root) { r.Locations[0].Operator = r.Locations[1].Operator }, "its locations have 1 operator by name and host, min_operators is 2", true},
-		"an operator whose time is over": {func(w *world, r *repo.Root) { r.Locations[0].UseUntil = w.now }, "its locations have 1 operator", true},
-		"one is enough": {func(_ *world, r *repo.Root) {
+		"healthy":                       {func(*world, *repo.Root) {}, "", false},
+		"one operator":                  {func(_ *world, r *repo.Root) { r.Locations[0].Operator = r.Locations[1].Operator }, "its locations have 1 operator by name and host, min_operators is 2", true},
+		"an operator past its end date": {func(w *world, r *repo.Root) { r.Locations[0].UseUntil = w.now }, "its locations have 1 operator", true},
+		"one key is enough": {func(_ *world, r *repo.Root) {
 			r.Locations[0].Operator = r.Locations[1].Operator
 			r.Probe = tuf.Probe{MinOperators: 1, Every: 1e9, MaxAge: 2e9}
 		}, "min_operators is 1: one operator that serves old files hides every new root", false},
-		"fewer than are asked for": {func(_ *world, r *repo.Root) { r.Probe = tuf.Probe{MinOperators: 3, Every: 1e9, MaxAge: 2e9} },
+		"fewer keys than the threshold": {func(_ *world, r *repo.Root) { r.Probe = tuf.Probe{MinOperators: 3, Every: 1e9, MaxAge: 2e9} },
 			"its locations have 2 operators by name and host, min_operators is 3, so clients can't reach enough", true},
 		"two operators on one host": {func(_ *world, r *repo.Root) { r.Locations[0].Base = r.Locations[1].Base }, "its locations have 1 operator by name and host", true},
 		"no party called review": {func(_ *world, r *repo.Root) {

@@ -36,20 +36,20 @@ func TestOrderOfSearch(t *testing.T) {
 		edges []edge
 		want  string
 	}{
-		"one":                                   {[]edge{{"targets", "a", everything}}, "a"},
-		"two":                                   {[]edge{{"targets", "a", everything}, {"targets", "b", everything}}, "a b"},
-		"below the second":                      {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}}, "a b c"},
-		"below the first":                       {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"a", "d", everything}}, "a c d b"},
-		"deep below the first":                  {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"c", "d", everything}}, "a c d b"},
-		"a terminating one ends it":             {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"a", "d", everything}}, "a c"},
-		"but not below itself":                  {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"c", "d", everything}}, "a c d"},
-		"a terminating one for others":          {[]edge{{"targets", "a", terminating(py)}, {"targets", "b", everything}}, "b"},
-		"paths that do not match":               {[]edge{{"targets", "a", py}, {"targets", "b", everything}, {"a", "c", everything}}, "b"},
-		"paths that do not match, further down": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", py}, {"c", "d", everything}}, "a b"},
-		"a star does not pass a slash":          {[]edge{{"targets", "a", paths("*/*")}, {"targets", "b", paths("missing????")}}, "b"},
-		"in a circle":                           {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"c", "d", everything}, {"d", "b", everything}}, "a b c d"},
-		"two ways to one":                       {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", everything}}, "a c b"},
-		"two ways to one, one does not match":   {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", py}}, "a b c"},
+		"one":                  {[]edge{{"targets", "a", everything}}, "a"},
+		"two":                  {[]edge{{"targets", "a", everything}, {"targets", "b", everything}}, "a b"},
+		"below the second":     {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}}, "a b c"},
+		"below the first":      {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"a", "d", everything}}, "a c d b"},
+		"deep below the first": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"c", "d", everything}}, "a c d b"},
+		"a terminating delegation ends the search":        {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"a", "d", everything}}, "a c"},
+		"a terminating delegation allows its own subtree": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"c", "d", everything}}, "a c d"},
+		"a terminating delegation for other paths":        {[]edge{{"targets", "a", terminating(py)}, {"targets", "b", everything}}, "b"},
+		"paths that do not match":                         {[]edge{{"targets", "a", py}, {"targets", "b", everything}, {"a", "c", everything}}, "b"},
+		"paths that do not match, at depth two":           {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", py}, {"c", "d", everything}}, "a b"},
+		"a star does not match a slash":                   {[]edge{{"targets", "a", paths("*/*")}, {"targets", "b", paths("missing????")}}, "b"},
+		"a cycle":                                         {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"c", "d", everything}, {"d", "b", everything}}, "a b c d"},
+		"two delegations to one role":                     {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", everything}}, "a c b"},
+		"two delegations to one role, one does not match": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", py}}, "a b c"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -63,7 +63,7 @@ func TestOrderOfSearch(t *testing.T) {
 				want = append(want, "metadata/5."+role+".json")
 			}
 			if got := w.askedRoles(); !slices.Equal(got, want) {
-				t.Errorf("asked for %q, want %q", got, want)
+				t.Errorf("requested %q, want %q", got, want)
 			}
 		})
 	}
@@ -117,10 +117,10 @@ func TestCachedRoleForAnotherDelegator(t *testing.T) {
 		threshold int
 		a, b      int
 	}{
-		"signed for a alone":               {[]string{"ka"}, 1, 0, 1},
-		"signed for b alone":               {[]string{"kb"}, 1, 1, 0},
-		"signed for both":                  {[]string{"ka", "kb"}, 1, 0, 0},
-		"b wants more signatures than one": {[]string{"ka", "kb"}, 2, 0, 1},
+		"signed with the key of a": {[]string{"ka"}, 1, 0, 1},
+		"signed with the key of b": {[]string{"kb"}, 1, 1, 0},
+		"signed with both keys":    {[]string{"ka", "kb"}, 1, 0, 0},
+		"b has a threshold of two": {[]string{"ka", "kb"}, 2, 0, 1},
 	} {
 		for _, order := range []string{"one process", "a first", "b first"} {
 			t.Run(name+"/"+order, func(t *testing.T) {
@@ -151,11 +151,11 @@ func TestCachedRoleForAnotherDelegator(t *testing.T) {
 						n++
 					}
 					if tt.a == 1 && strings.HasPrefix(p, "targets/a/") || tt.b == 1 && strings.HasPrefix(p, "targets/b/") {
-						t.Errorf("asked for %q", p)
+						t.Errorf("requested %q", p)
 					}
 				}
 				if tt.a == 0 && order != "b first" && tt.b == 0 && n != 1 {
-					t.Errorf("shared was asked for %d times", n)
+					t.Errorf("shared was requested %d times", n)
 				}
 				all, err := os.ReadDir(w.td)
 				want := 2 - tt.a - tt.b
@@ -200,19 +200,19 @@ func TestOddRoleNames(t *testing.T) {
 			continue
 		}
 		if !want[path] {
-			t.Errorf("asked for %q, or twice", path)
+			t.Errorf("requested %q, or twice", path)
 		}
 		delete(want, path)
 	}
 	if len(want) > 0 {
-		t.Errorf("not asked for: %v", want)
+		t.Errorf("not requested: %v", want)
 	}
 	all, err := filepath.Glob(filepath.Join(w.md, "*.json"))
 	if err != nil || len(all) != 4+len(odd) {
 		t.Errorf("%d files for %d roles, %v", len(all), 4+len(odd), err)
 	}
 	if entries, _ := os.ReadDir(w.md); len(entries) != 4+len(odd)+1 {
-		t.Errorf("the folder holds %v", entries)
+		t.Errorf("the directory has %v", entries)
 	}
 	// They are found again, and a later version replaces the former one.
 	w.publish(odd...)
@@ -225,7 +225,7 @@ func TestOddRoleNames(t *testing.T) {
 		w.download(0, fmt.Sprintf("%d/file", i))
 	}
 	if now, _ := filepath.Glob(filepath.Join(w.md, "*.json")); !slices.Equal(now, all) {
-		t.Errorf("the folder held %q, now %q", all, now)
+		t.Errorf("the directory had %q, now has %q", all, now)
 	}
 }
 
@@ -243,7 +243,7 @@ func TestRolesCalledAsTopLevelOnes(t *testing.T) {
 			w.download(0, "file")
 			w.has("file")
 			if got := w.askedRoles(); len(got) != 2 || got[0] != "metadata/6.lib.json" {
-				t.Errorf("asked for %q", got)
+				t.Errorf("requested %q", got)
 			}
 			w.trusts(at(1, 8, 8, 6))
 			w.delegate("targets", role, paths("odd/*"), role)
@@ -314,7 +314,7 @@ func TestBins(t *testing.T) {
 		w.download(0, "some/file")
 		w.has("data")
 		if got := w.askedRoles(); len(got) != 2 || got[0] != "metadata/5."+bin+".json" {
-			t.Errorf("asked for %q", got)
+			t.Errorf("requested %q", got)
 		}
 	})
 }

@@ -32,7 +32,7 @@ func TestDownloadOnce(t *testing.T) {
 	w.download(0, "path/to/a/file.txt", "file.txt")
 	w.has("one", "two")
 	if got := w.askedRoles(); len(got) != 2 || !strings.HasPrefix(got[0], "targets/") || !strings.HasPrefix(got[1], "targets/path/to/a/") || !strings.HasSuffix(got[1], ".file.txt") {
-		t.Errorf("asked for %q", got)
+		t.Errorf("requested %q", got)
 	}
 	// An existing file with wrong content is replaced.
 	entries, err := os.ReadDir(w.td)
@@ -168,12 +168,12 @@ func TestOddNames(t *testing.T) {
 	}
 	for _, path := range w.askedRoles() {
 		if !want[path] {
-			t.Errorf("asked for %q", path)
+			t.Errorf("requested %q", path)
 		}
 		delete(want, path)
 	}
 	if len(want) > 0 {
-		t.Errorf("not asked for: %v", want)
+		t.Errorf("not requested: %v", want)
 	}
 	// Names that would traverse upwards, or mean another directory on some server, are not
 	// requested.
@@ -181,7 +181,7 @@ func TestOddNames(t *testing.T) {
 		w.download(1, name)
 	}
 	if got := w.askedRoles(); len(got) > 0 {
-		t.Errorf("asked for %q", got)
+		t.Errorf("requested %q", got)
 	}
 	entries, err := os.ReadDir(w.td)
 	if err != nil || len(entries) != len(odd) {
@@ -189,7 +189,7 @@ func TestOddNames(t *testing.T) {
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), "target-") || !e.Type().IsRegular() {
-			t.Errorf("the folder holds %s", e)
+			t.Errorf("the directory has %s", e)
 		}
 	}
 }

@@ -196,7 +196,7 @@ func (w *world) wereAsked(want []string) {
 		want[i] = "metadata/" + want[i] + ".json"
 	}
 	if !slices.Equal(got, want) {
-		w.t.Fatalf("asked for %q, want %q", got, want)
+		w.t.Fatalf("requested %q, want %q", got, want)
 	}
 }
 
@@ -272,7 +272,7 @@ func (w *world) has(want ...string) {
 		got = append(got, s.data)
 	}
 	if !slices.Equal(got, want) {
-		w.t.Fatalf("the target folder holds %q, want %q", got, want)
+		w.t.Fatalf("the target directory has %q, want %q", got, want)
 	}
 }
 

@@ -37,7 +37,7 @@ func TestRootRotation(t *testing.T) {
 		steps []step
 		ends  int // the newest root that must be trusted
 	}{
-		"one key for another":              {steps(step{"1", 1, "1"}, step{"2", 1, "21"}, step{"2", 1, "2"}), 3},
+		"one key replaced by another":      {steps(step{"1", 1, "1"}, step{"2", 1, "21"}, step{"2", 1, "2"}), 3},
 		"signatures of unknown keys":       {steps(step{"1", 1, "314"}, step{"2", 1, "3214"}, step{"2", 1, "324"}), 3},
 		"any three of five":                {steps(step{"01234", 3, "024"}, step{"01234", 3, "041"}, step{"01234", 3, "013"}, step{"01234", 3, "234"}), 4},
 		"one of five":                      {steps(step{"01234", 3, "024"}, step{"01345", 3, "041"}), 2},
@@ -46,10 +46,10 @@ func TestRootRotation(t *testing.T) {
 		"threshold up":                     {steps(step{"123", 1, "1"}, step{"123", 2, "12"}), 2},
 		"threshold and keys up":            {steps(step{"1", 1, "1"}, step{"12", 2, "12"}), 2},
 		"threshold down":                   {steps(step{"123", 2, "12"}, step{"123", 1, "12"}, step{"123", 1, "1"}), 3},
-		"not by the old key":               {steps(step{"1", 1, "1"}, step{"2", 1, "234"}), 1},
-		"not by the new key":               {steps(step{"1", 1, "1"}, step{"2", 1, "134"}), 1},
-		"not by three new ones":            {steps(step{"01234", 3, "024"}, step{"01345", 3, "024"}), 1},
-		"not by three old ones":            {steps(step{"01234", 3, "024"}, step{"01345", 3, "045"}), 1},
+		"no signature by the old key":      {steps(step{"1", 1, "1"}, step{"2", 1, "234"}), 1},
+		"no signature by the new key":      {steps(step{"1", 1, "1"}, step{"2", 1, "134"}), 1},
+		"fewer than three new keys signed": {steps(step{"01234", 3, "024"}, step{"01345", 3, "024"}), 1},
+		"fewer than three old keys signed": {steps(step{"01234", 3, "024"}, step{"01345", 3, "045"}), 1},
 		"threshold up, not reached":        {steps(step{"123", 1, "1"}, step{"123", 2, "2"}), 1},
 		"threshold down, old not reached":  {steps(step{"123", 2, "12"}, step{"123", 1, "1"}), 1},
 		"the third fails after the second": {steps(step{"1", 1, "1"}, step{"2", 1, "12"}, step{"3", 1, "3"}), 2},
@@ -77,7 +77,7 @@ func TestRootRotation(t *testing.T) {
 			}
 			w.trusts(want)
 			if got := w.read(w.md + "/root.json"); string(got) != string(w.repo.Files[fmt.Sprintf("%d.root.json", tt.ends)]) {
-				t.Error("root.json holds other bytes")
+				t.Error("root.json has other bytes")
 			}
 		})
 	}
@@ -89,13 +89,13 @@ func TestRotationBelowRoot(t *testing.T) {
 		step
 		exit int
 	}{
-		"another key":                {step{"2", 1, "2"}, 0},
-		"signatures of unknown keys": {step{"1", 1, "314"}, 0},
-		"three of five":              {step{"01234", 3, "134"}, 0},
-		"not by the new key":         {step{"2", 1, "134"}, 1},
-		"an unknown key for a third": {step{"01345", 3, "024"}, 1},
-		"too few":                    {step{"01345", 3, "04"}, 1},
-		"more than there are":        {step{"0123", 5, "0123"}, 1},
+		"another key":                        {step{"2", 1, "2"}, 0},
+		"signatures of unknown keys":         {step{"1", 1, "314"}, 0},
+		"three of five":                      {step{"01234", 3, "134"}, 0},
+		"no signature by the new key":        {step{"2", 1, "134"}, 1},
+		"an unknown key for a third":         {step{"01345", 3, "024"}, 1},
+		"too few":                            {step{"01345", 3, "04"}, 1},
+		"threshold above the number of keys": {step{"0123", 5, "0123"}, 1},
 	} {
 		for _, role := range []string{"timestamp", "snapshot", "targets"} {
 			t.Run(name+"/"+role, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestKeysCountOnce(t *testing.T) {
 			w.resign("6.snapshot.json", func(sigs []any) []any { return append(sigs, sigs[0], sigs[0], sigs[0]) })
 			w.exits(1, append(w.urls(), "refresh")...)
 			if got := w.askedRoles(); len(got) > 0 {
-				t.Errorf("asked for %q", got)
+				t.Errorf("requested %q", got)
 			}
 		})
 	}

@@ -203,12 +203,12 @@ func TestUsage(t *testing.T) {
 		w.exits(1, args...)
 	}
 	if got := w.asked(); len(got) > 0 {
-		t.Errorf("asked for %q", got)
+		t.Errorf("requested %q", got)
 	}
 	// The order of flags is not specified.
 	w.exits(0, "--metadata-dir", w.md, "--metadata-url", w.base+"metadata/", "refresh")
 	w.has()
 	if _, err := os.Lstat(filepath.Join(w.td, "never")); err == nil {
-		t.Error("a folder was made")
+		t.Error("a directory was created")
 	}
 }

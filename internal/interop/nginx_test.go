@@ -79,7 +79,7 @@ func TestNginx(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Lstat(file + "2"); err == nil {
-		t.Error("a file was made")
+		t.Error("a file was created")
 	}
 	w.latest(c, "1.2")
 }
@@ -124,10 +124,10 @@ func (w *world) interrupt(n *nginx, file string) (rel client.Release) {
 	})
 	_, rel = w.latest(c, "2.0")
 	if err := c.Save(w.t.Context(), rel.Approved, file); err == nil || !cut {
-		w.t.Fatalf("the download was not cut: %v", err)
+		w.t.Fatalf("the download was not interrupted: %v", err)
 	}
 	if _, err := os.Lstat(file); err == nil {
-		w.t.Fatal("half a file has the name")
+		w.t.Fatal("a partial file has the final name")
 	}
 	return rel
 }
@@ -178,7 +178,7 @@ func TestNginxCutAndBack(t *testing.T) {
 		t.Errorf("%q", n.of("/targets/agent/"))
 	}
 	if got := n.of("/targets/agent/", " 200 "); len(got) > 1 {
-		t.Errorf("begun again: %q", got)
+		t.Errorf("restarted: %q", got)
 	}
 }
 
@@ -220,7 +220,7 @@ func TestNginxRangeBeyondTheEnd(t *testing.T) {
 		t.Error("no 416")
 	}
 	if _, err := os.Lstat(file); err == nil {
-		t.Error("half a file has the name")
+		t.Error("a partial file has the final name")
 	}
 	noErr(t, os.WriteFile(served, content, 0o644))
 	w.save(w.client(nil), rel, file, content)
@@ -240,7 +240,7 @@ func TestNginxSoft404(t *testing.T) {
 		t.Errorf("%v, evidence %q", view.Err(), view.Evidence())
 	}
 	if len(n.of("/soft/metadata/2.root.json", " 200 ")) != 1 || len(n.of(" /metadata/2.root.json", " 404 ")) != 1 {
-		t.Errorf("both places were to be asked")
+		t.Errorf("not both locations were requested")
 	}
 	// The target is such a page too.
 	noErr(t, os.Rename(w.served(rel), filepath.Join(w.dir, "away")))
@@ -249,7 +249,7 @@ func TestNginxSoft404(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Lstat(file); err == nil {
-		t.Error("a page was installed")
+		t.Error("an error page was installed")
 	}
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	if view, _ := w.latest(w.client(nil), "1.0"); view.Root().Version() != 2 {
@@ -268,10 +268,10 @@ func TestNginxFolders(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if got := n.of("/metadata/2.root.json 301 "); len(got) == 0 {
-		t.Error("the log holds nothing")
+		t.Error("the log is empty")
 	}
 	if got := strings.Join(n.requests(), "\n"); strings.Contains(got, "/metadata/2.root.json/") {
-		t.Errorf("followed:\n%s", got)
+		t.Errorf("the redirect was followed:\n%s", got)
 	}
 	noErr(t, os.Remove(filepath.Join(w.dir, "metadata", "2.root.json")))
 	noErr(t, os.RemoveAll(filepath.Join(n.dir, "cache")))
@@ -300,7 +300,7 @@ func TestCacheOfAbsence(t *testing.T) {
 			w.release("1.1", []byte("agent 1.1"))
 			view, err := c.Refresh(t.Context())
 			if len(n.of("/metadata/2.root.json 404 ", "cache=HIT")) == 0 {
-				t.Error("the cache did not say what it had kept")
+				t.Error("the cache did not serve the stored response")
 			}
 			if rotate {
 				if err == nil && view.Root().Version() != 2 || err != nil && !errors.Is(err, client.ErrNoContent) {
@@ -342,7 +342,7 @@ func TestNginxRecovery(t *testing.T) {
 		})
 	})
 	if got := n.of("/metadata/recovery/"); len(got) > 0 {
-		t.Errorf("asked in good times: %q", got)
+		t.Errorf("recovery was requested in regular operation: %q", got)
 	}
 	for i := range 3 {
 		view, err := w.client(clock).Refresh(t.Context())
@@ -356,7 +356,7 @@ func TestNginxRecovery(t *testing.T) {
 			t.Errorf("%s was not asked for three times", name)
 		}
 	}
-	now = now.Add(-6 * 24 * time.Hour) // content is signed for today
+	now = now.Add(-6 * 24 * time.Hour) // the content is signed for the current day
 	w.release("1.1", []byte("agent 1.1"))
 	if view, _ := w.latest(w.client(clock), "1.1"); view.Root().Version() != 2 {
 		t.Errorf("root v%d", view.Root().Version())
@@ -377,6 +377,6 @@ func TestCacheOfAbsentTarget(t *testing.T) {
 	noErr(t, os.Rename(away, served))
 	w.save(c, rel, file, []byte("agent 1.0"))
 	if len(n.of("/targets/agent/", " 404 ", "cache=HIT")) == 0 {
-		t.Error("the cache did not say what it had kept")
+		t.Error("the cache did not serve the stored response")
 	}
 }

@@ -80,7 +80,7 @@ func TestProxy(t *testing.T) {
 		}
 	}
 	if !strings.Contains(w.log.String(), "saved") {
-		t.Error("the log holds nothing")
+		t.Error("the log is empty")
 	}
 	w.save(c, next, file, []byte("agent 1.1"))
 }

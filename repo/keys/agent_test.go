@@ -114,7 +114,7 @@ func TestAgent(t *testing.T) {
 		if comment == "rsa" {
 			_, err := keys.Open(t.Context(), "ssh-agent:rsa", opts)
 			if !strings.Contains(err.Error(), "PSS") {
-				t.Errorf("does not say why: %v", err)
+				t.Errorf("the error does not name the reason: %v", err)
 			}
 		}
 	}
@@ -125,7 +125,7 @@ func TestAgent(t *testing.T) {
 	_, err = keys.Open(t.Context(), "ssh-agent:twin", opts)
 	wantErr(t, err, fs.ErrInvalid)
 	if !strings.Contains(err.Error(), fingerprint) {
-		t.Errorf("does not say which there are: %v", err)
+		t.Errorf("the error does not list the keys: %v", err)
 	}
 	twin, err := keys.Open(t.Context(), "ssh-agent:"+fingerprint, opts)
 	noErr(t, err)
@@ -148,7 +148,7 @@ func TestAgent(t *testing.T) {
 	forget.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
 	noErr(t, forget.Run())
 	if _, err := twin.Sign(t.Context(), []byte("x")); err == nil {
-		t.Error("signed with a key that is gone")
+		t.Error("signed with a removed key")
 	}
 }
 

@@ -88,7 +88,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"bare, EC in TUF's form":      {sealed(t, inTUF("ecdsa", text("EC PRIVATE KEY", string(ec))), "secret", weak), p256},
 		"bare, RSA in TUF's form":     {sealed(t, inTUF("rsa", text("RSA PRIVATE KEY", string(x509.MarshalPKCS1PrivateKey(rsaKey)))), "secret", weak), rsaKey},
 		"cosign":                      {text("ENCRYPTED SIGSTORE PRIVATE KEY", sealed(t, pkcs8(p256), "secret", 65536)), p256},
-		"cosign of old":               {text("ENCRYPTED COSIGN PRIVATE KEY", sealed(t, pkcs8(p256), "secret", weak)), p256},
+		"old cosign":                  {text("ENCRYPTED COSIGN PRIVATE KEY", sealed(t, pkcs8(p256), "secret", weak)), p256},
 		"go-tuf's old command line":   {`{"encrypted": true, "data": ` + sealed(t, list, "secret", weak) + "}", ed},
 		"the same, not encrypted":     {`{"encrypted": false, "data": ` + list + "}", ed},
 	} {
@@ -99,7 +99,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 			got, err := loadKey(path, "", passphrase("secret"))
 			noErr(t, err)
 			sameKey(t, want, got)
-			if !tuftest.Long && name != "cosign of old" && name != "bare, PKCS8" {
+			if !tuftest.Long && name != "old cosign" && name != "bare, PKCS8" {
 				return
 			}
 			_, err = loadKey(path, "vendor root", passphrase("secret")) // the error can't state the reason
@@ -122,7 +122,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"an unusual strength":        sealed(t, pkcs8(ed), "secret", 16384),
 		"no key inside":              sealed(t, "hello", "secret", weak),
 		"nothing inside":             sealed(t, "", "secret", weak),
-		"a list of none":             sealed(t, "[]", "secret", weak),
+		"an empty list":              sealed(t, "[]", "secret", weak),
 		"a list of two":              sealed(t, list[:len(list)-1]+","+list[1:], "secret", weak),
 		"a list within":              sealed(t, "["+list+","+list+"]", "secret", weak),
 		"short ed25519":              sealed(t, inTUF("ed25519", "abcd"), "secret", weak),
@@ -130,7 +130,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"EC, no PEM":                 sealed(t, inTUF("ecdsa", "x"), "secret", weak),
 		"EC, a public key":           sealed(t, inTUF("ecdsa", text("PUBLIC KEY", "x")), "secret", weak),
 		"another public key":         sealed(t, fmt.Sprintf(`{"keytype":"ed25519","keyval":{"public":%q,"private":%q}}`, hex.EncodeToString(foreign[32:]), hex.EncodeToString(ed.Seed())), "secret", weak),
-		"halves that are no pair":    sealed(t, inTUF("ed25519", hex.EncodeToString(ed.Seed())+hex.EncodeToString(foreign[32:])), "secret", weak),
+		"halves that do not match":   sealed(t, inTUF("ed25519", hex.EncodeToString(ed.Seed())+hex.EncodeToString(foreign[32:])), "secret", weak),
 		"cosign around nothing":      text("ENCRYPTED SIGSTORE PRIVATE KEY", "x"),
 		"data of no kind":            `{"encrypted": false, "data": 7}`,
 		"encrypted, data of no kind": `{"encrypted": true, "data": 7}`,

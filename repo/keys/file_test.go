@@ -44,7 +44,7 @@ func TestGenerateKey(t *testing.T) {
 	data, err := os.ReadFile(path)
 	noErr(t, err)
 	if !bytes.Contains(data, []byte(`"N": 131072`)) || !bytes.Contains(data, []byte(`"type": "visum-key"`)) {
-		t.Errorf("not the file that was promised:\n%s", data)
+		t.Errorf("the file format has changed:\n%s", data)
 	}
 	key, label, err := keys.ReadPublic(path)
 	if err != nil || key != made.Key() || label != "vendor root" {
@@ -166,7 +166,7 @@ func TestKeyFileArguments(t *testing.T) {
 		_, err := keys.Generate(path, "x", empty)
 		wantErr(t, err, keys.ErrPassphrase)
 		if !strings.Contains(err.Error(), "UnsafeGeneratePlain") {
-			t.Errorf("does not say what to do: %v", err)
+			t.Errorf("the error does not name the remedy: %v", err)
 		}
 	}
 	for _, label := range []string{"", " x", "x ", "a\nb", "a\x00b", "\xff", "a\u202eb", strings.Repeat("x", 101)} {
@@ -178,7 +178,7 @@ func TestKeyFileArguments(t *testing.T) {
 
 func TestKeyFileExposed(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("mode bits say nothing on Windows")
+		t.Skip("mode bits have no meaning on Windows")
 	}
 	path := filepath.Join(t.TempDir(), "k")
 	_, err := keys.UnsafeGeneratePlain(path, "x")

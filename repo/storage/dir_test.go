@@ -96,7 +96,7 @@ func TestFolderNoDir(t *testing.T) {
 		t.Fatalf("Read: %v", err)
 	}
 	if _, err := os.Stat(dir); err == nil {
-		t.Fatal("Read made the folder")
+		t.Fatal("Read created the directory")
 	}
 }
 
@@ -209,7 +209,7 @@ func TestFolderReadLimit(t *testing.T) {
 	}
 	noErr(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
 	if _, err := s.Read(t.Context(), "sub"); !errors.Is(err, fs.ErrInvalid) {
-		t.Fatalf("reading a folder: %v", err)
+		t.Fatalf("reading a directory: %v", err)
 	}
 }
 
@@ -245,7 +245,7 @@ func TestFolderKilled(t *testing.T) {
 		for lines.Scan() {
 			_, err := fmt.Sscan(lines.Text(), &done)
 			if err != nil {
-				t.Fatalf("child says %q", lines.Text())
+				t.Fatalf("the child printed %q", lines.Text())
 			}
 			if done%10 == 0 {
 				break
@@ -261,7 +261,7 @@ func TestFolderKilled(t *testing.T) {
 		data, err := s.Read(t.Context(), "counter")
 		n := childNumber(data)
 		if err != nil || n < done || n > done+1 || !bytes.Equal(data, childContent(n)) {
-			t.Fatalf("counter is %d (%d bytes), %v; the child had done %d", n, len(data), err, done)
+			t.Fatalf("counter is %d (%d bytes), %v; the child had completed %d", n, len(data), err, done)
 		}
 		for i := 1; i <= n+1; i++ {
 			data, err := s.Read(t.Context(), fmt.Sprintf("files/%d", i))

@@ -14,7 +14,7 @@ import (
 // copied as a file, because its target would be missing from another directory.
 func TestFolderCopyLinks(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("symbolic links need rights there")
+		t.Skip("symbolic links need privileges on this system")
 	}
 	dir := t.TempDir()
 	s := storage.Dir(dir)
@@ -28,7 +28,7 @@ func TestFolderCopyLinks(t *testing.T) {
 		return info
 	}
 	if !os.SameFile(stat("targets/beta/x"), stat("targets/stable/deep/x")) {
-		t.Error("the bytes are there twice")
+		t.Error("the bytes are stored twice")
 	}
 	noErr(t, os.Symlink("x", filepath.Join(dir, "targets", "beta", "link")))
 	noErr(t, c.Copy(t.Context(), "targets/beta/link", "targets/other/y"))
