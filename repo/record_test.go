@@ -9,9 +9,9 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// The first approval of a release writes a statement, whatever was recorded of the
-// examination. No statement is written for automatic approvals that are configured as
-// unrecorded, nor for a target without release data.
+// An approval of a release writes a statement, with or without a ReviewRecord of the
+// examination, and only once. No statement is written if the record sets Unrecorded, as
+// for approvals by a machine, nor for a target without release data.
 func TestApprovalsAreRecorded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -267,7 +267,7 @@ func TestFileChanges(t *testing.T) {
 		g.next = nil
 		w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
 	}
-	// The read position is the start, not the current position of the file.
+	// A file is read from its start, not from its current position.
 	w := newWorld(t)
 	r := bytes.NewReader([]byte("all of it"))
 	r.Seek(4, io.SeekStart)

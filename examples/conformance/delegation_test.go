@@ -214,7 +214,7 @@ func TestOddRoleNames(t *testing.T) {
 	if entries, _ := os.ReadDir(w.md); len(entries) != 4+len(odd)+1 {
 		t.Errorf("the directory has %v", entries)
 	}
-	// They are found again, and a later version replaces the former one.
+	// The stored roles are found again, and a later version replaces the former one.
 	w.publish(odd...)
 	for name, data := range w.repo.Files {
 		if _, role, ok := strings.Cut(strings.TrimSuffix(name, ".json"), "."); ok && requests[role] != "" {

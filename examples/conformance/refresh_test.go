@@ -140,8 +140,8 @@ func TestHashesOfMetadata(t *testing.T) {
 	}
 }
 
-// A snapshot is not accepted as a timestamp, even if it has the required signatures
-// and a similar form.
+// A file of type snapshot is not accepted as a timestamp, even if the timestamp's keys
+// signed it and it has the form of a timestamp.
 func TestWrongType(t *testing.T) {
 	w := newWorld(t)
 	d := tuftest.Copy(w.repo.Roles["timestamp"]).(doc)

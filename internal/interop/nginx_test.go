@@ -84,7 +84,8 @@ func TestNginx(t *testing.T) {
 	w.latest(c, "1.2")
 }
 
-// The server speaks HTTP/1.1 only, and its name is not in the certificate.
+// The client uses HTTP/1.1; then it expects a server name that is not in the
+// certificate.
 func TestNginxOldHTTP(t *testing.T) {
 	w, _ := newNginx(t, "", origin)
 	old := func(cfg *client.Config) {

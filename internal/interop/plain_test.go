@@ -89,7 +89,7 @@ func readPlain(t *testing.T, write writer) {
 	write(t, dir, 2)
 	want["top.txt"], want["lib/a.txt"] = "top 2", ""
 	sees(2, want)
-	// Dropped targets and keys stay dropped.
+	// A rollback to the first state is not accepted.
 	noErr(t, os.RemoveAll(dir))
 	write(t, dir, 1)
 	view, err := open().Refresh(t.Context())
