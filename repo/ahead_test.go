@@ -10,9 +10,9 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// A root was signed and published on a machine whose clock is ten years ahead.
-// Everybody who looks with the right clock is told, nobody publishes on top of it,
-// and the root that follows with the right date, spelled out, heals it.
+// A root was signed and published on a machine whose clock is ten years ahead. Each
+// reader with the right clock is warned, publishers refuse to build on it, and a
+// following root with an explicit, correct date heals the repository.
 func TestRootAhead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -32,7 +32,7 @@ func TestRootAhead(t *testing.T) {
 	}
 	healthy()
 
-	// Before it is published: the diff tells, and Publish refuses.
+	// Before publication the diff reports it, and Publish refuses.
 	w.now = now.AddDate(10, 0, 0)
 	d, err := w.open().Stage(ctx, renewRoot)
 	noErr(t, err)
@@ -84,7 +84,7 @@ func TestRootAhead(t *testing.T) {
 		})
 	}
 	if err := stage(renewRoot)(); !strings.Contains(err.Error(), tip) || !strings.Contains(err.Error(), "Supersede") {
-		t.Errorf("the way on is not named: %v", err)
+		t.Errorf("the error does not name the remedy: %v", err)
 	}
 	w.update(follow(tip))
 	if w.root().Version() != 3 {
@@ -102,17 +102,17 @@ func TestDiffShowsDates(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
 	const day = 24 * time.Hour
 	for what, x := range map[string]struct {
-		later  time.Duration // the clock when it is looked at
+		later  time.Duration // the reader's clock
 		expiry repo.Expiry
 		edit   func(*repo.Tx) error
 		want   []string // beginnings of the lines about dates
 	}{
-		"healthy":              {edit: func(tx *repo.Tx) error { return errors.Join(renewRoot(tx), resignReview(tx)) }},
-		"expired":              {later: 30 * day, edit: resignReview, want: []string{"review-agent: date of v3 it expired on 2026-12-20"}},
-		"a role ends early":    {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, want: []string{"review-agent: date of v3 it expires on 2026-12-19"}},
-		"an hour is no matter": {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview},
-		"a root ends early":    {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, want: []string{"root: date of v2 it expires on 2027-09-16"}},
-		"targets ends early":   {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }},
+		"healthy":               {edit: func(tx *repo.Tx) error { return errors.Join(renewRoot(tx), resignReview(tx)) }},
+		"expired":               {later: 30 * day, edit: resignReview, want: []string{"review-agent: date of v3 it expired on 2026-12-20"}},
+		"a role expires early":  {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, want: []string{"review-agent: date of v3 it expires on 2026-12-19"}},
+		"an hour is tolerated":  {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview},
+		"a root expires early":  {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, want: []string{"root: date of v2 it expires on 2027-09-16"}},
+		"targets expires early": {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }},
 	} {
 		w := w.copy()
 		cfg := w.config()

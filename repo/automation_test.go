@@ -9,8 +9,8 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// A machine without a person signs what its configuration lists, compared with
-// what its ledger has seen, whatever lies in the storage.
+// An automation machine signs what its configuration lists, compared with what its
+// ledger has seen, regardless of the contents of the storage.
 func TestAutomation(t *testing.T) {
 	t.Parallel()
 	start := heldWorld(t)
@@ -33,7 +33,7 @@ func TestAutomation(t *testing.T) {
 	start.pin()
 	renew := func(tx *repo.Tx) error { return tx.Renew("vendor") }
 	many := func(tx *repo.Tx) error {
-		for i := range 600 { // which takes hash bins
+		for i := range 600 { // so that there are hash bins
 			if err := plain(fmt.Sprintf("rules/%d", i), fmt.Sprint(i))(tx); err != nil {
 				return err
 			}
@@ -46,18 +46,18 @@ func TestAutomation(t *testing.T) {
 		keys []string
 		want error
 	}{
-		"renew":                       {repo.Automation{Renew: true}, renew, vendorKeys, nil},
-		"renew is not listed":         {repo.Automation{Plain: []string{"rules/"}, Releases: []string{"agent/"}}, renew, vendorKeys, repo.ErrNotAutomatic},
-		"rules":                       {repo.Automation{Plain: []string{"rules/"}}, plain("rules/b", "2"), vendorKeys, nil},
-		"a rule that changes":         {repo.Automation{Plain: []string{"rules/"}}, plain("rules/a", "2"), vendorKeys, nil},
-		"a rule that goes":            {repo.Automation{Plain: []string{"rules/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "rules/a") }, vendorKeys, nil},
-		"rules in bins":               {repo.Automation{Plain: []string{"rules/"}}, many, vendorKeys, nil},
-		"rules elsewhere":             {repo.Automation{Plain: []string{"rules/x/"}}, plain("rules/b", "2"), vendorKeys, repo.ErrNotAutomatic},
-		"a release among the rules":   {repo.Automation{Plain: []string{"rules/", "agent/"}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
-		"releases":                    {repo.Automation{Releases: []string{"agent/"}}, add("2"), vendorKeys, nil},
-		"a release that goes":         {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") }, vendorKeys, repo.ErrNotAutomatic},
-		"a plain file among releases": {repo.Automation{Releases: []string{"agent/"}}, plain("agent/x", "2"), vendorKeys, repo.ErrNotAutomatic},
-		"an empty prefix":             {repo.Automation{Releases: []string{""}, Plain: []string{""}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
+		"renew":                         {repo.Automation{Renew: true}, renew, vendorKeys, nil},
+		"renew is not listed":           {repo.Automation{Plain: []string{"rules/"}, Releases: []string{"agent/"}}, renew, vendorKeys, repo.ErrNotAutomatic},
+		"rules":                         {repo.Automation{Plain: []string{"rules/"}}, plain("rules/b", "2"), vendorKeys, nil},
+		"a rule that changes":           {repo.Automation{Plain: []string{"rules/"}}, plain("rules/a", "2"), vendorKeys, nil},
+		"a rule that is removed":        {repo.Automation{Plain: []string{"rules/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "rules/a") }, vendorKeys, nil},
+		"rules in bins":                 {repo.Automation{Plain: []string{"rules/"}}, many, vendorKeys, nil},
+		"rules elsewhere":               {repo.Automation{Plain: []string{"rules/x/"}}, plain("rules/b", "2"), vendorKeys, repo.ErrNotAutomatic},
+		"a release among the rules":     {repo.Automation{Plain: []string{"rules/", "agent/"}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
+		"releases":                      {repo.Automation{Releases: []string{"agent/"}}, add("2"), vendorKeys, nil},
+		"a release that is removed":     {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") }, vendorKeys, repo.ErrNotAutomatic},
+		"a file without release fields": {repo.Automation{Releases: []string{"agent/"}}, plain("agent/x", "2"), vendorKeys, repo.ErrNotAutomatic},
+		"an empty prefix":               {repo.Automation{Releases: []string{""}, Plain: []string{""}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
 		"a product": {repo.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
 			return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}})
 		}, vendorKeys, repo.ErrNotAutomatic},
@@ -94,13 +94,13 @@ func TestAutomation(t *testing.T) {
 				cfg.SharedLedger = true
 				noErr(t, stage())
 			}
-			cfg.Automation = nil // a person signs all of it
+			cfg.Automation = nil // a person signs everything
 			noErr(t, stage())
 		})
 	}
 
-	// The storage lists what the ledger has not seen, signed with the vendor's key:
-	// a renewal by the machine would carry it on.
+	// The storage lists content that the ledger has not seen, signed with the vendor's
+	// key. A renewal by the machine would carry it on.
 	w := start.copy()
 	m := w.machine().adopts()
 	w.update(func(tx *repo.Tx) error {
@@ -111,7 +111,7 @@ func TestAutomation(t *testing.T) {
 	for _, k := range vendorKeys {
 		cfg.Signers = append(cfg.Signers, w.signer(k))
 	}
-	if _, err := repo.New(w.store, cfg).Pending(t.Context(), "review"); err != nil { // having read it is not having seen it
+	if _, err := repo.New(w.store, cfg).Pending(t.Context(), "review"); err != nil { // reading does not record it as seen
 		t.Fatal(err)
 	}
 	m.refuses(repo.ErrNotAutomatic, func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), renew); return err })

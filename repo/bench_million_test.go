@@ -43,9 +43,9 @@ func (x *wire) since() int64 {
 	return n
 }
 
-// A million files, listed by both parties: memory, and what a client transfers
-// to look one of them up, from nothing but its pin; afterwards, where another
-// file changed; and where nothing did.
+// Both parties list a million files. Measured are the memory, and the transfer of a
+// client that looks up one of them, starting from its pin only; then after a change of
+// another file; and then without a change.
 func BenchmarkMillion(b *testing.B) {
 	const n = 1_000_000
 	for b.Loop() {
@@ -90,7 +90,7 @@ func BenchmarkMillion(b *testing.B) {
 	}
 }
 
-// residentMiB is the most memory that the process had, where the system says so.
+// residentMiB is the peak memory of the process, if the system reports it.
 func residentMiB() float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -20,11 +20,11 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// These benchmarks measure us and then, once and in the same run, go-tuf's
-// metadata package doing the same by hand. cpu-ms counts all processors and the
-// garbage collector; gotuf/ours says how many times more of it the other takes.
+// These benchmarks measure visum and then, once in the same run, the same work with
+// go-tuf's metadata package. cpu-ms counts all processors and the garbage collector;
+// gotuf/ours is the ratio of the two.
 
-// rules is a path among many.
+// rules returns one path of many.
 func rules(i int) string { return fmt.Sprintf("agent/rules/%03d/%07d.rules", i%1000, i) }
 
 func addRules(from, to int, content func(i int) string) func(*repo.Tx) error {
@@ -51,8 +51,8 @@ func approveRules(from, to int) func(*repo.Tx) error {
 	}
 }
 
-// noTargets is a storage that keeps metadata only: what it costs to copy files
-// is not the question.
+// noTargets is a storage that keeps metadata only: the cost of copying files is not
+// measured.
 type noTargets struct{ repo.Storage }
 
 func (s noTargets) Create(ctx context.Context, name string, r io.Reader) error {
@@ -63,7 +63,7 @@ func (s noTargets) Create(ctx context.Context, name string, r io.Reader) error {
 	return err
 }
 
-// Read says that every target is there.
+// Read reports every target as present.
 func (s noTargets) Read(ctx context.Context, name string) ([]byte, error) {
 	if strings.HasPrefix(name, "targets/") && !strings.Contains(name, ".reviews/") {
 		return []byte{}, nil
@@ -114,7 +114,7 @@ func (h *byHand) change(i int) error {
 	return h.write(md)
 }
 
-// theirs reports what f takes beside ours.
+// theirs reports the cost of f relative to ours.
 func theirs(b *testing.B, ours time.Duration, f func() error) {
 	b.Helper()
 	start := cpuTime()
@@ -126,7 +126,7 @@ func theirs(b *testing.B, ours time.Duration, f func() error) {
 
 const hundredThousand = 100_000
 
-// A hundred thousand files, listed and published for the first time.
+// A hundred thousand files are listed and published for the first time.
 func BenchmarkFirstPublish(b *testing.B) {
 	var ours time.Duration
 	for b.Loop() {
@@ -144,7 +144,7 @@ func BenchmarkFirstPublish(b *testing.B) {
 	theirs(b, ours, func() error { return h.first(hundredThousand) })
 }
 
-// One file of a hundred thousand changes, at the vendor.
+// One file of a hundred thousand changes at the vendor.
 func BenchmarkOneChanged(b *testing.B) {
 	w := newWorld(b)
 	w.elsewhere = noTargets{w.store}
@@ -164,7 +164,7 @@ func BenchmarkOneChanged(b *testing.B) {
 	theirs(b, ours, func() error { return h.change(7) })
 }
 
-// peakHeap runs f once and returns the most that the heap grew meanwhile.
+// peakHeap runs f once and returns the peak growth of the heap.
 func peakHeap(f func() error) (uint64, error) {
 	heap := func() uint64 {
 		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
@@ -190,7 +190,7 @@ func peakHeap(f func() error) (uint64, error) {
 	return max(<-most, before) - before, err
 }
 
-// An artifact of 4 GiB. go-tuf's metadata package reads files whole.
+// An artifact has 4 GiB. go-tuf's metadata package reads files whole.
 func BenchmarkLargeFile(b *testing.B) {
 	b.SetBytes(4 << 30)
 	for b.Loop() {
@@ -198,7 +198,7 @@ func BenchmarkLargeFile(b *testing.B) {
 	}
 }
 
-// The first publish of a hundred thousand files into a folder on disk, each
+// A hundred thousand files are first published into a directory on disk, with each
 // metadata file flushed.
 func BenchmarkFolder(b *testing.B) {
 	for b.Loop() {

@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// addFiles lists files [from, to) at the vendor, whose content is their number.
+// addFiles lists files [from, to) at the vendor; the content of each is its number.
 func addFiles(from, to int) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		for i := from; i < to; i++ {
@@ -40,7 +40,7 @@ func approveFiles(from, to int) func(*repo.Tx) error {
 
 func file(i int) string { return fmt.Sprintf("agent/%d/%d", i%7, i) }
 
-// finds demands that a client may have exactly these of the files up to 1800.
+// finds checks that a client accepts exactly these of the files up to 1800.
 func (w *world) finds(want func(i int) bool) {
 	w.t.Helper()
 	p := w.product()
@@ -57,8 +57,8 @@ func (w *world) finds(want func(i int) bool) {
 	}
 }
 
-// files are the role files of one version that were written, by the role before
-// the bin.
+// files are the role files of one version that were written, by the part of the role's
+// name before the bin.
 func (w *world) wroteBins() map[string]int {
 	out := map[string]int{}
 	for _, name := range w.store.wrote() {
@@ -74,8 +74,8 @@ func (w *world) wroteBins() map[string]int {
 	return out
 }
 
-// The number of bins follows the number of files, there and back, at both
-// parties; nothing is lost and a change touches its bin only.
+// The number of bins follows the number of files up and down, at both parties. Nothing
+// is lost, and a change affects its bin only.
 func TestBins(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -97,10 +97,10 @@ func TestBins(t *testing.T) {
 		t.Fatal(got)
 	}
 	w.finds(upTo(1))
-	w.sees("root 1 agent/1.0") // releases stay where the latest is looked for
+	w.sees("root 1 agent/1.0") // releases stay in the list that is searched for the latest
 	w.update(approveFiles(0, 513))
 	w.wroteBins()
-	// One more touches a bin of each party and nothing else.
+	// One more file changes a bin of each party and nothing else.
 	w.update(addFiles(600, 601))
 	if got := w.wroteBins(); len(got) != 3 || got["vendor-agent bin"] != 1 {
 		t.Fatal(got)
@@ -110,7 +110,7 @@ func TestBins(t *testing.T) {
 		t.Fatal(got)
 	}
 	w.finds(func(i int) bool { return i < 513 || i == 600 })
-	// A file becomes a release, and another one.
+	// A plain target becomes a release, and another one.
 	w.update(func(tx *repo.Tx) error {
 		for range 2 {
 			if err := tx.Add("vendor", file(600), strings.NewReader("600"), release("600")); err != nil {
@@ -125,12 +125,12 @@ func TestBins(t *testing.T) {
 	})
 	w.wroteBins()
 
-	// More: 1800 files still fit four bins; both parties in one step.
+	// With 1800 files four bins still suffice; both parties change in one step.
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(addFiles(513, 1800)(tx), approveFiles(513, 1800)(tx))
 	})
 	if got := w.wroteBins(); got["vendor-agent bin"] != 4 || got["review-agent bin"] != 4 {
-		t.Fatal("1800 files in four bins need no more:", got)
+		t.Fatal("1800 files do not stay in four bins:", got)
 	}
 	w.update(func(tx *repo.Tx) error { return addFiles(1800, 2600)(tx) })
 	if got := w.wroteBins(); got["vendor-agent bin"] != 16 {
@@ -138,13 +138,13 @@ func TestBins(t *testing.T) {
 	}
 	w.finds(upTo(1800))
 
-	// Signed again: all of it, at the party that says so.
+	// A renewal signs all bins, at the party that requests it.
 	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
 	if got := w.wroteBins(); got["review-agent bin"] != 16 || got["vendor-agent bin"] != 0 {
 		t.Fatal(got)
 	}
 	w.finds(upTo(1800))
-	// New keys reach the bins.
+	// The bins get the new keys.
 	w.update(func(tx *repo.Tx) error {
 		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
 		return nil
@@ -154,7 +154,7 @@ func TestBins(t *testing.T) {
 	}
 	w.finds(upTo(1800))
 
-	// Less: back to one list.
+	// After removals the role has a single list again.
 	w.update(func(tx *repo.Tx) error {
 		for i := range 2600 {
 			if i >= 30 {
@@ -174,7 +174,7 @@ func TestBins(t *testing.T) {
 		t.Fatal(got)
 	}
 	w.finds(upTo(30))
-	// And more again, under names that were used before.
+	// Bins are added again, under names that were used before.
 	w.update(addFiles(30, 700))
 	w.update(approveFiles(30, 700))
 	w.finds(upTo(700))
@@ -192,7 +192,7 @@ func TestProducts(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return tx.Delegate("vendor", "agent", team) })
 	all := func(i int) bool { return i < 1000 }
 	w.finds(all)
-	// Its files are signed by it alone, its releases are found as the latest.
+	// Its files are signed by the team alone, and its releases are found as the latest.
 	list := func(tx *repo.Tx) error {
 		return errors.Join(tx.Add("vendor", "agent/3/new", strings.NewReader("new"), nil), tx.Add("vendor", "agent/three/1", strings.NewReader("3.1"), release("3.1")))
 	}
@@ -207,7 +207,7 @@ func TestProducts(t *testing.T) {
 		return errors.Join(tx.Approve("review", "agent/three/1", nil), tx.Approve("review", "agent/3/new", nil), approve("1")(tx))
 	})
 	w.sees("root 1 agent/1 agent/three/1")
-	// It grows bins of its own, signed by its keys; its keys change.
+	// The product gets its own bins, signed by its keys; then its keys change.
 	w.update(func(tx *repo.Tx) error {
 		for i := range 600 {
 			if err := tx.Add("vendor", fmt.Sprintf("agent/three/f%d", i), strings.NewReader("x"), nil); err != nil {
@@ -226,7 +226,7 @@ func TestProducts(t *testing.T) {
 		t.Fatal(got)
 	}
 	w.finds(all)
-	// A change of the role's own keys leaves the team's alone.
+	// A change of the role's own keys does not affect the team's.
 	w.update(func(tx *repo.Tx) error {
 		tx.Root().Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
 		return nil
@@ -236,7 +236,7 @@ func TestProducts(t *testing.T) {
 	}
 	w.finds(all)
 	w.sees("root 2 agent/1 agent/three/1")
-	// Each renews his own: the role its rest, the team its product.
+	// Each party renews its own part: the role its remaining bins, the team its product.
 	w.wroteBins()
 	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	if got := w.wroteBins(); got["team-three bin"] != 0 || got["team-three.json"] != 0 || got["vendor-agent.rest bin"] == 0 || got["vendor-agent.rest.json"] != 1 || got["vendor-agent.json"] != 1 {
@@ -281,8 +281,8 @@ func (r *reads) Read(ctx context.Context, name string) ([]byte, error) {
 	return data, err
 }
 
-// One file of many: what is read and verified for it is its bin, whatever else
-// there is.
+// For one file of many, only its bin is read and verified, whatever the number of the
+// others.
 func TestOneChangeReadsOneBin(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -315,7 +315,7 @@ func TestOneChangeReadsOneBin(t *testing.T) {
 	}
 }
 
-// endless is a large file that nobody has to keep.
+// endless is a large file that is generated and not stored.
 type endless struct{ size, at int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -335,7 +335,7 @@ func (e *endless) Seek(offset int64, whence int) (int64, error) {
 	return e.at, nil
 }
 
-// addLarge adds a file of so many bytes and returns what the heap grew by.
+// addLarge adds a file of the given size and returns the growth of the heap.
 func addLarge(t testing.TB, size int64) uint64 {
 	w := newWorld(t)
 	w.elsewhere = noTargets{w.store}
@@ -346,14 +346,14 @@ func addLarge(t testing.TB, size int64) uint64 {
 	return peak
 }
 
-// Not parallel: the heap is everybody's.
+// The test is not parallel, because the heap is shared.
 func TestLargeFile(t *testing.T) {
 	if peak := addLarge(t, 256<<20); peak > 32<<20 {
 		t.Errorf("the heap grew by %d MiB", peak>>20)
 	}
 }
 
-// A draft that lost a bin on its way, or brings one that nobody leads to, is refused.
+// A draft that lost a bin in transit, or has a bin without a delegation, is refused.
 func TestDraftOfOtherBins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -376,7 +376,7 @@ func TestDraftOfOtherBins(t *testing.T) {
 		d, err := repo.OpenDraft(data)
 		noErr(t, err)
 		w.refused(tuf.ErrUntrusted, func() error { return w.open().Publish(t.Context(), d) })
-		parts.Files = parts.Files[1:] // the role itself is gone too: its bins hang in the air
+		parts.Files = parts.Files[1:] // the role itself is removed too: no delegation leads to its bins
 	}
 	noErr(t, w.open().Publish(t.Context(), draft))
 }

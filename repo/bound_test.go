@@ -57,8 +57,8 @@ func binned(bits int) *tuftest.Repo {
 	return r
 }
 
-// A role with 2^32 hash bins in 12 kB of metadata does not keep any tool that
-// walks a repository as a whole: only bins that the snapshot lists are looked at.
+// A role with 2^32 hash bins in 12 kB of metadata does not block any tool that
+// traverses a repository: only bins that the snapshot lists are visited.
 func TestManyBinsDoNotSpin(t *testing.T) {
 	t.Parallel()
 	for _, bits := range []int{16, 20, 32} {
@@ -82,9 +82,9 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 			"Pending": func() error { _, err := own.Pending(t.Context(), "review"); return err },
 			"Prune":   func() error { _, err := repo.New(m, cfg).Prune(t.Context(), nil); return err },
 		} {
-			err := call() // that it comes back at all is the test
+			err := call() // the test is that it returns
 			want := tuf.ErrMismatch
-			if bits > 20 { // package tuf opens no such role
+			if bits > 20 { // package tuf refuses to open such a role
 				want = tuf.ErrMalformed
 			}
 			if (name == "Clone" || name == "Bundle") && !errors.Is(err, want) {
@@ -101,7 +101,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 			t.Errorf("%d bits: %s", bits, report)
 		}
 	}
-	// The healthy twin: bins that are listed are looked at, every one.
+	// In the valid counterpart every listed bin is visited.
 	w := newWorld(t)
 	w.update(addFiles(0, 520))
 	if report, err := w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() || report.Roles != 7 {
@@ -109,8 +109,8 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 	}
 }
 
-// A version far beyond the published one is not opened: no tool counts up to it,
-// and it does not use up the role's numbers.
+// A version far beyond the published one is not opened: no tool counts up to it, and
+// it does not exhaust the role's version numbers.
 func TestVersionsFarAhead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -135,7 +135,7 @@ func TestVersionsFarAhead(t *testing.T) {
 		w.elsewhere = removed
 		noErr(t, w.open().Publish(t.Context(), w.forceAll(far)))
 		if removed.n != 999 {
-			t.Errorf("v%d: %d files were to be removed", version, removed.n)
+			t.Errorf("v%d: %d files are listed for removal", version, removed.n)
 		}
 		// ctx ends the counting.
 		w = healthy.copy()
@@ -166,8 +166,8 @@ func (r *removing) Remove(context.Context, string, time.Time) error {
 	return nil
 }
 
-// A storage that has every version of a role is asked for a bounded number of
-// them, and none is read.
+// A storage that claims to have every version of a role receives a bounded number of
+// requests, and no version is read.
 func TestStorageWithAllVersions(t *testing.T) {
 	w := newWorld(t)
 	s := &bottomless{counting: counting{memory: w.store}}
@@ -175,7 +175,7 @@ func TestStorageWithAllVersions(t *testing.T) {
 	_, err := w.open().Stage(t.Context(), add("1"))
 	wantErr(t, err, fs.ErrExist)
 	if s.asked > 1000 || s.bytes > 0 {
-		t.Errorf("asked for %d, read %d bytes", s.asked, s.bytes)
+		t.Errorf("%d requests, %d bytes read", s.asked, s.bytes)
 	}
 	// ctx ends the search.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -187,7 +187,7 @@ func TestStorageWithAllVersions(t *testing.T) {
 	_, err = w.open().Stage(ctx, add("1"))
 	wantErr(t, err, context.Canceled)
 	if s.asked > 11 {
-		t.Errorf("asked for %d after the end of ctx", s.asked)
+		t.Errorf("%d requests after the end of ctx", s.asked)
 	}
 }
 
@@ -208,7 +208,7 @@ func (b *bottomless) Open(ctx context.Context, name string) (io.ReadCloser, erro
 	return io.NopCloser(readerFunc(func(p []byte) (int, error) { b.bytes += len(p); return len(p), nil })), nil
 }
 
-// A root is read up to its limit, not to that of the storage.
+// A root is read up to its own size limit, not that of the storage.
 func TestHugeRoot(t *testing.T) {
 	w := newWorld(t)
 	w.store.files["metadata/2.root.json"] = make([]byte, 2<<20)
@@ -226,7 +226,7 @@ func TestHugeRoot(t *testing.T) {
 	}
 }
 
-// No element of a name that is served begins with a dot.
+// No served name has an element that begins with a dot.
 func TestHandlerServesNoDots(t *testing.T) {
 	m := newMemory()
 	for name, status := range map[string]int{
@@ -242,8 +242,8 @@ func TestHandlerServesNoDots(t *testing.T) {
 	}
 }
 
-// A draft is not held more than twice while it is opened. Not parallel: the heap is
-// shared.
+// At most two copies of a draft are in memory while it is opened. The test is not
+// parallel, because the heap is shared.
 func TestOpenDraftMemory(t *testing.T) {
 	tuftest.Sequential(t)
 	w := newWorld(t)
@@ -273,7 +273,7 @@ func TestOpenDraftMemory(t *testing.T) {
 	}
 }
 
-// hiding is a storage that has lost a file when it is asked for a list.
+// hiding is a storage that loses a file when it is listed.
 type hiding struct {
 	*memory
 	name string
@@ -289,8 +289,8 @@ func (h hiding) List(ctx context.Context, prefix string) iter.Seq2[storage.FileI
 	}
 }
 
-// Where the present snapshot is gone by the time that a Prune lists the storage,
-// because others published and pruned in between, it keeps what it can't date.
+// If the current snapshot is missing when Prune lists the storage, because others
+// published and pruned in between, Prune keeps the files that it can't date.
 func TestPruneOfALostSnapshot(t *testing.T) {
 	w := newWorld(t)
 	w.update(add("1"))

@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// heldWorld is a world whose class has a hold role, and whose review role needs
-// two of three reviewers.
+// heldWorld is a world whose class has a hold role and whose review role requires two
+// of three reviewers.
 func heldWorld(t *testing.T) *world {
 	t.Helper()
 	w := emptyWorld(t)
@@ -30,8 +30,8 @@ func heldWorld(t *testing.T) *world {
 	return w
 }
 
-// centre is the review centre on its own machine: a folder of its own, no key
-// but its own.
+// centre is the review centre on its own machine. It has its own directory and only
+// its own keys.
 func (w *world) centre(dir string, keys ...string) *repo.Repo {
 	cfg := w.config()
 	for _, k := range keys {
@@ -40,7 +40,7 @@ func (w *world) centre(dir string, keys ...string) *repo.Repo {
 	return repo.New(repo.Folder(dir), cfg)
 }
 
-// bring copies what the vendor has published to the centre's folder, by files alone.
+// bring copies the published files of the vendor to the centre's directory.
 func (w *world) bring(dir string) {
 	w.t.Helper()
 	for name, data := range w.store.copy().files {
@@ -56,9 +56,9 @@ func examined() *repo.ReviewRecord {
 
 var vendorOnly = []string{"vendor-1", "vendor-release", "targets", "timestamp", "snapshot"}
 
-// The vendor hands a draft over in a folder, before anything is published. The
-// centre examines it there, two reviewers sign, the vendor publishes: one release,
-// with a statement that everybody can check.
+// The vendor hands a draft over in a directory before publishing anything. The centre
+// examines it there, two reviewers sign, and the vendor publishes. The result is one
+// release with a statement that any party can verify.
 func TestCentreExaminesADraft(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -111,12 +111,12 @@ func TestCentreExaminesADraft(t *testing.T) {
 	changes, err := w.centre(dir, "ben").Diff(t.Context(), signed)
 	noErr(t, err)
 	if last := changes[len(changes)-1]; last.What != "review" || !strings.Contains(last.New, "predicate.source.revision abc") || !strings.Contains(last.New, "predicate.rebuild.result identical") {
-		t.Errorf("what Ben signs is not shown: %s", last)
+		t.Errorf("Ben's signature is not shown: %s", last)
 	}
 	if err := vendor.Publish(t.Context(), signed); !errors.Is(err, repo.ErrUnsigned) {
 		t.Fatal("published with one reviewer of two:", err)
 	}
-	// Ben and Cleo sign copies of their own; the vendor needs one of them.
+	// Ben and Cleo sign separate copies; the vendor needs one of them.
 	ben, cleo := travel(t, signed), travel(t, signed)
 	noErr(t, ben.Sign(t.Context(), w.signer("ben")))
 	noErr(t, cleo.Sign(t.Context(), w.signer("cleo")))
@@ -124,7 +124,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	noErr(t, vendor.Publish(t.Context(), ben))
 	w.sees("root 1 agent/1.0 agent/1.1")
 
-	// Anybody finds the statement from what a client knows.
+	// The statement can be found from the information that a client has.
 	c := w.product()
 	snap, err := c.refresh()
 	noErr(t, err)
@@ -143,7 +143,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	if err != nil || len(all) != 1 || *all[0].Review != said || all[0].Number != 1 || all[0].Role != "review-agent" {
 		t.Errorf("%+v, %v", all, err)
 	}
-	// It ends, and one that is signed later is the next.
+	// The statement expires, and a later one takes the next number.
 	w.now = w.now.Add(29 * 24 * time.Hour)
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Renew("review"), tx.Renew("vendor"), tx.RenewTargets(), tx.Approve("review", "agent/1.1", &repo.ReviewRecord{}))
@@ -155,7 +155,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	}
 }
 
-// Bytes that are not what the vendor lists are seen while they are read.
+// Bytes that differ from what the vendor lists are detected while they are read.
 func TestCentreReadsOtherBytes(t *testing.T) {
 	w := newWorld(t)
 	w.update(add("1"))
@@ -178,8 +178,8 @@ func TestCentreReadsOtherBytes(t *testing.T) {
 	wantErr(t, err, os.ErrNotExist)
 }
 
-// A refusal is a signed record that the vendor reads in the draft, and publishes
-// or not; the next bytes are another matter.
+// A refusal is a signed record. The vendor reads it in the draft and decides whether
+// to publish it. It does not apply to other bytes.
 func TestCentreRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -202,7 +202,7 @@ func TestCentreRefuses(t *testing.T) {
 	}
 	w.store.wrote()
 	noErr(t, vendor.Publish(t.Context(), draft)) // needs no online key: no metadata changes
-	noErr(t, vendor.Publish(t.Context(), draft)) // again is nothing new
+	noErr(t, vendor.Publish(t.Context(), draft)) // a repetition writes nothing
 	if wrote := w.store.wrote(); len(wrote) == 0 || !strings.HasSuffix(wrote[0], ".1.reviews/review-agent.1.json") {
 		t.Errorf("%q", wrote)
 	}
@@ -212,7 +212,7 @@ func TestCentreRefuses(t *testing.T) {
 		t.Fatalf("%+v, %v", waiting, err)
 	}
 
-	// Other bytes under the same path were never refused.
+	// Other bytes under the same path are not marked as refused.
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Add("vendor", "agent/1", strings.NewReader("agent one, at home"), release("1")))
 	})
@@ -226,7 +226,7 @@ func TestCentreRefuses(t *testing.T) {
 		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "too late"}) })
 	})
 
-	// The reviewer changes his mind about bytes that he refused: his last word counts.
+	// The reviewer later approves bytes that were refused: the latest statement counts.
 	w.update(func(tx *repo.Tx) error { return add("2")(tx) })
 	w.update(func(tx *repo.Tx) error {
 		return tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no source"})
@@ -259,8 +259,8 @@ func TestCentreRefuses(t *testing.T) {
 	w.sees("root 1 agent/1 agent/2")
 }
 
-// A release that was refused, taken back by the vendor and offered again comes to
-// the centre with what it said then.
+// A release that was refused, removed by the vendor and offered again is shown to the
+// centre with its earlier refusal.
 func TestCentreIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -292,7 +292,7 @@ func TestCentreIsTold(t *testing.T) {
 	}
 }
 
-// One reviewer stops new installs at once, on his own, for a time.
+// A single reviewer can stop new installs at once, for a limited time.
 func TestCentreHolds(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -336,7 +336,7 @@ func TestCentreHolds(t *testing.T) {
 	w.sees("root 1")
 	w.now = w.now.Add(2 * day)
 	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
-	w.sees("root 1 agent/2") // ended by itself
+	w.sees("root 1 agent/2") // the hold expired
 	w.bring(dir)
 	noErr(t, hold("agent/2", "again", day))
 	w.bring(dir)
@@ -346,7 +346,7 @@ func TestCentreHolds(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/1", "a", w.now.Add(time.Hour)) })
 	w.now = w.now.Add(2 * time.Hour)
 	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/2", "b", w.now.Add(time.Hour)) })
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) }) // dropped on the way
+	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) }) // the hold was removed earlier
 
 	plain := newWorld(t)
 	plain.update(add("1"))
@@ -355,7 +355,7 @@ func TestCentreHolds(t *testing.T) {
 	})
 }
 
-// A recall takes the approval back and tells those who run the release.
+// A recall revokes the approval and informs the users of the release.
 func TestCentreRecalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -386,7 +386,8 @@ func TestCentreRecalls(t *testing.T) {
 	if err != nil || len(waiting) != 1 {
 		t.Errorf("%v, %v", waiting, err)
 	}
-	// Of bytes that nobody lists any more, by their hash; said again it is one.
+	// Bytes that are no longer listed are recalled by their hash; repeating the recall
+	// adds no entry.
 	sum := strings.Repeat("ab", 32)
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Recall("review", "agent/0.9", repo.RecallRecord{SHA256: sum, Reason: "old"}), tx.Recall("review", "agent/0.9", repo.RecallRecord{SHA256: sum, Reason: "older"}))
@@ -395,12 +396,12 @@ func TestCentreRecalls(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	w.sees("root 1 agent/1")
-	// Of bytes that are no longer those listed: what is listed stays.
+	// Bytes are recalled that are no longer the listed ones: the listed ones stay.
 	w.update(func(tx *repo.Tx) error {
 		return tx.Recall("review", "agent/1", repo.RecallRecord{SHA256: sum, Reason: "an earlier one"})
 	})
 	w.sees("root 1 agent/1")
-	// Approved again, the same bytes are recalled no more.
+	// After a new approval the same bytes are no longer recalled.
 	w.refused(repo.ErrTakenBack, func() error {
 		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	})
@@ -428,8 +429,8 @@ func TestCentreRecalls(t *testing.T) {
 	}
 }
 
-// The centre's roles run out in 30 days: it signs them again by itself, and the
-// vendor, who has the online keys, publishes.
+// The centre's roles expire in 30 days. The centre signs them again without the
+// vendor, and the vendor, which has the online keys, publishes them.
 func TestCentreRenews(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -444,13 +445,13 @@ func TestCentreRenews(t *testing.T) {
 	}
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
 	w.now = w.now.Add(9 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") }) // the vendor's own affair
+	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") }) // only the vendor's keys are needed
 	w.now = w.now.Add(7 * 24 * time.Hour)
 	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
 	w.sees("root 1 agent/1")
 }
 
-// What a reviewer bases his decision on was signed by the vendor's keys, and
+// A reviewer decides on metadata that was signed with the vendor's keys and that
 // follows what is published.
 func TestDraftsThatCannotBeExamined(t *testing.T) {
 	t.Parallel()
@@ -461,14 +462,14 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 		return d
 	}
 	fine := stage(vendorOnly, add("1"))
-	thief := w.signer("thief")
+	evil := w.signer("attacker")
 	for name, x := range map[string]struct {
 		draft *repo.Draft
 		want  error
 	}{
 		"unsigned":     {stage([]string{"vendor-1"}, add("1")), repo.ErrUnsigned},
 		"a new root":   {stage(vendorOnly, func(tx *repo.Tx) error { tx.RenewRoot(); return nil }), errors.ErrUnsupported},
-		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), thief), repo.ErrUnsigned},
+		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), evil), repo.ErrUnsigned},
 		"unknown role": {rename(t, fine, "vendor-agent", "vendor-other"), tuf.ErrUntrusted},
 	} {
 		if _, err := w.open("review-release").PendingIn(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
@@ -478,7 +479,7 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 			t.Errorf("%s: StageOn: %v", name, err)
 		}
 	}
-	// What a draft states about who leads to a role decides nothing.
+	// A draft's own claim of a role's delegation is ignored.
 	fine = rename(t, fine, `"needs"`, `"under":["x","vendor-agent"],"needs"`)
 	both, err := w.open("review-release").StageOn(t.Context(), fine, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) })
 	noErr(t, err)
@@ -491,7 +492,7 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 	wantErr(t, err, repo.ErrPublished)
 	_, err = repo.New(newMemory(), nil).Pending(t.Context(), "review")
 	if err == nil {
-		t.Error("something waits in an empty repository")
+		t.Error("an empty repository has pending releases")
 	}
 }
 
@@ -508,16 +509,17 @@ func rename(t *testing.T, d *repo.Draft, old, new string) *repo.Draft {
 	return out
 }
 
-// swapKey makes a draft name a thief's key in place of an honest one, and signs with it.
-func swapKey(t *testing.T, d *repo.Draft, honest tuf.Key, thief tuf.Signer) *repo.Draft {
+// swapKey replaces an honest key in a draft with an attacker's key, and signs with
+// that key.
+func swapKey(t *testing.T, d *repo.Draft, honest tuf.Key, evil tuf.Signer) *repo.Draft {
 	t.Helper()
-	out := rename(t, rename(t, d, honest.Public, thief.Key().Public), honest.ID(), thief.Key().ID())
-	noErr(t, out.ForceSign(t.Context(), thief))
+	out := rename(t, rename(t, d, honest.Public, evil.Key().Public), honest.ID(), evil.Key().ID())
+	noErr(t, out.ForceSign(t.Context(), evil))
 	return out
 }
 
-// A statement is published only where it is what its draft says: the right
-// signatures, about the bytes that are listed, under its own name.
+// A statement is published only if it matches its draft: it has the right signatures,
+// concerns the listed bytes, and has its own name.
 func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -570,15 +572,15 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 			t.Errorf("%s: opened", name)
 		}
 	}
-	forged := swapKey(t, good, w.signer("review-release").Key(), w.signer("thief"))
+	forged := swapKey(t, good, w.signer("review-release").Key(), w.signer("attacker"))
 	wantErr(t, publish(forged), tuf.ErrThreshold)
 
-	// Signed too late.
+	// The statement was signed too late.
 	w.now = w.now.Add(31 * 24 * time.Hour)
 	wantErr(t, publish(good), tuf.ErrExpired)
 	w.now = w.now.Add(-31 * 24 * time.Hour)
 
-	// Two who speak at once: one has the word, the other says it again.
+	// Two reviewers publish at the same time: one gets a conflict and publishes again.
 	other, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
 	noErr(t, err)
 	noErr(t, publish(good))

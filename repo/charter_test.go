@@ -9,7 +9,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// withHold has a hold and a recovery rule, all that a charter can say.
+// withHold has a hold and a recovery rule, which is everything that a charter can
+// state.
 func (w *world) withHold(tx *repo.Tx) error {
 	if err := w.found(tx); err != nil {
 		return err
@@ -20,8 +21,8 @@ func (w *world) withHold(tx *repo.Tx) error {
 	return nil
 }
 
-// Whatever a charter says survives an edit of something else, and said again
-// it is no change.
+// All members of a charter survive an edit of something else, and setting the same
+// value is not a change.
 func TestHoldAndRecovery(t *testing.T) {
 	w := emptyWorld(t)
 	w.update(w.withHold)
@@ -42,11 +43,11 @@ func TestHoldAndRecovery(t *testing.T) {
 	}
 	w.update(announce)
 	if after := w.root().Charter(); after.Recovery() == nil || after.Classes()[0].Hold == nil || after.Seq() != c.Seq()+1 {
-		t.Error("lost on the way")
+		t.Error("the edit lost a member")
 	}
 	w.sees("root 2 agent/1")
 
-	// Other keys of the hold: its list is signed anew.
+	// The hold gets other keys: its list is signed again.
 	w.update(func(tx *repo.Tx) error {
 		tx.Root().Classes[0].Hold.Keys.Keys = w.public("review-release", "hold-3")
 		tx.Root().Recovery = nil
@@ -56,8 +57,8 @@ func TestHoldAndRecovery(t *testing.T) {
 		t.Error("recovery is still there")
 	}
 	w.sees("root 3 agent/1")
-	// It expires like the party's roles, and is renewed with them; until then
-	// nothing passes.
+	// The list expires like the party's roles and is renewed with them; while it is
+	// expired, no release is accepted.
 	w.now = w.now.Add(29 * 24 * time.Hour)
 	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
 	w.now = w.now.Add(6 * 24 * time.Hour)
@@ -68,9 +69,8 @@ func TestHoldAndRecovery(t *testing.T) {
 	})
 }
 
-// A cut-over without a gap: what is published last under the old keys carries
-// the signatures of both generations, and so does what comes first under the
-// new ones.
+// A cut-over has no gap: the last content under the old keys has the signatures of
+// both generations, and so does the first content under the new keys.
 func TestBridge(t *testing.T) {
 	w := newWorld(t)
 	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
@@ -99,11 +99,12 @@ func TestBridge(t *testing.T) {
 	hidden := w.store.files["metadata/2.root.json"]
 	delete(w.store.files, "metadata/2.root.json")
 	if got := p.state(); got != "root 1 agent/1 agent/2" {
-		t.Errorf("on the old side a client sees %q", got)
+		t.Errorf("under the old root a client sees %q", got)
 	}
 	w.store.files["metadata/2.root.json"] = hidden
 
-	// The other direction: under the old root, with the next one in hand.
+	// In the other direction, the content is published under the old root with the next
+	// root prepared.
 	w2 := newWorld(t)
 	draft, err := w2.open().Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w2.public("timestamp-2"), w2.public("snapshot-2")
@@ -119,6 +120,6 @@ func TestBridge(t *testing.T) {
 	p = w2.product()
 	p.root = next
 	if got := p.state(); got != "root 2 agent/1" {
-		t.Errorf("on the new side a client sees %q", got)
+		t.Errorf("under the new root a client sees %q", got)
 	}
 }

@@ -26,7 +26,7 @@ func (w *world) mirror(m *memory) *repo.Repo {
 	return repo.New(m, w.config())
 }
 
-// A mirror has what is in use, byte for byte, and what is new later; nothing is
+// A mirror has the files in use, byte for byte, and later the new ones; no file is
 // fetched twice.
 func TestClone(t *testing.T) {
 	t.Parallel()
@@ -61,7 +61,7 @@ func TestClone(t *testing.T) {
 
 func isTarget(name string) bool { return strings.HasPrefix(name, "targets/") }
 
-// sameIn demands what a client of the mirror sees.
+// sameIn checks what a client of the mirror sees.
 func (w *world) sameIn(m *memory, want string) {
 	w.t.Helper()
 	at := w.copy()
@@ -79,7 +79,7 @@ func (c *countSource) Open(ctx context.Context, name string) (io.ReadCloser, err
 	return c.Source.Open(ctx, name)
 }
 
-// Nothing that does not verify gets in, and nothing old.
+// A mirror stores only files that verify, and no older state.
 func TestCloneRefuses(t *testing.T) {
 	t.Parallel()
 	healthy := richWorld(t)
@@ -122,7 +122,7 @@ func TestCloneRefuses(t *testing.T) {
 			noErr(t, healthy.mirror(m).Clone(t.Context(), healthy.store, healthy.pin())) // and heals
 		})
 	}
-	// An old state, be it signed, does not come over a newer one.
+	// An older state does not replace a newer one, even if it is signed.
 	m := newMemory()
 	noErr(t, healthy.mirror(m).Clone(t.Context(), healthy.store, healthy.pin()))
 	before := maps.Clone(m.files)
@@ -135,8 +135,8 @@ func TestCloneRefuses(t *testing.T) {
 	}
 }
 
-// Killed at any write, before it or after, the mirror is the old one or the new
-// one, and the next call ends the work.
+// The process is killed at any write, before or after it. The mirror has the old state
+// or the new one, and the next call completes the work.
 func TestCloneKilled(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -179,8 +179,8 @@ func TestCloneKilled(t *testing.T) {
 	}
 }
 
-// The source fails at its n-th answer, for every n, at once or in the midst of
-// the file.
+// The source fails at its n-th answer, for every n, at once or in the middle of the
+// file.
 func TestCloneSourceFails(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -224,8 +224,8 @@ func (f *failSource) Open(ctx context.Context, name string) (io.ReadCloser, erro
 	return io.NopCloser(io.MultiReader(io.LimitReader(r, 5), cutReader{})), nil
 }
 
-// A repository of somebody else: bins, delegations, hashes of both kinds, and
-// members that nobody knows.
+// The repository is another implementation's: it has bins, delegations, hashes of both
+// kinds, and unknown members.
 func TestClonePlain(t *testing.T) {
 	t.Parallel()
 	r := tuftest.NewPlain()
@@ -236,7 +236,7 @@ func TestClonePlain(t *testing.T) {
 		role := fmt.Sprintf("bin-%d", bin)
 		r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{"bins"}
 		content[fmt.Sprintf("lib/%d", bin)] = fmt.Sprint(bin)
-		r.AddTarget(fmt.Sprintf("lib/%d", bin), fmt.Sprint(bin), nil, role) // in whatever bin: it is there
+		r.AddTarget(fmt.Sprintf("lib/%d", bin), fmt.Sprint(bin), nil, role) // in any bin
 	}
 	d := tuftest.Doc{"keys": tuftest.Doc{}}
 	r.AddKeys(d, "bins")
@@ -267,7 +267,7 @@ func TestClonePlain(t *testing.T) {
 	}
 }
 
-// What reviewers state of a release goes with it, whenever it was stated.
+// The statements on a release are copied with it, whenever they were signed.
 func TestStatementsTravel(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -305,8 +305,8 @@ func TestStatementsTravel(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A second word, and one that nobody said.
-	second, third := state(2, "review-release"), state(3, "stranger")
+	// A second statement exists, and one that an unknown key signed.
+	second, third := state(2, "review-release"), state(3, "unknown")
 	if got := copies(); !slices.Equal(got, []string{"m missing " + shorten(second), "untrusted " + shorten(third)}) {
 		t.Errorf("found %q", got)
 	}
@@ -315,7 +315,7 @@ func TestStatementsTravel(t *testing.T) {
 	if m.files[second] == nil || m.files[third] != nil {
 		t.Errorf("second %v, third %v", m.files[second] != nil, m.files[third] != nil)
 	}
-	// Keys change, and what was said with the old ones was said.
+	// The keys change; statements by the old keys stay valid.
 	w.update(func(tx *repo.Tx) error {
 		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
 		return nil
@@ -325,7 +325,7 @@ func TestStatementsTravel(t *testing.T) {
 	if got := copies(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
-	// Without its release nobody looks for it.
+	// Statements on a release that is not listed are not fetched.
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1"))
 	})
@@ -334,8 +334,8 @@ func TestStatementsTravel(t *testing.T) {
 	}
 }
 
-// What lies ready for the loss of the quorum goes to the mirrors too, and a later
-// statement replaces an earlier one, not the other way round.
+// A prepared recovery is copied to the mirrors too. A later statement replaces an
+// earlier one, and never the reverse.
 func TestCloneRecovery(t *testing.T) {
 	t.Parallel()
 	r := tuftest.New()
@@ -386,9 +386,9 @@ func TestCloneRecovery(t *testing.T) {
 	}
 }
 
-// A public repository with a long past: its first roots are of a form that is no
-// longer written, or are gone; the pin is a later root. What is listed by sha512
-// alone is mirrored and examined as well.
+// The public repository has a long history: its first roots have a form that is no
+// longer written, or are missing, and the pin is a later root. Targets that are listed
+// with sha512 alone are also mirrored and verified.
 func TestCloneFromThePin(t *testing.T) {
 	t.Parallel()
 	r := tuftest.NewPlain()
@@ -442,14 +442,14 @@ func TestCloneFromThePin(t *testing.T) {
 	delete(store.files, "metadata/2.root.json")
 	_, err := clone()
 	noErr(t, err)
-	// Another root in the place of the pin's is none of those.
+	// Another root under the pin's version is not one of those.
 	store.files["metadata/3.root.json"] = r.Files["2.root.json"]
 	if _, err := clone(); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
 }
 
-// A repository without consistent snapshots is examined whole; a mirror of it
+// A repository without consistent snapshots is verified completely; a mirror of it
 // would have files of two states while it is written.
 func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	t.Parallel()

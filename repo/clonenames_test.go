@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// anyNames is a place that serves files whatever their names are.
+// anyNames is a source that serves files of any name.
 type anyNames struct {
 	storage.Source
 	files map[string]string
@@ -26,10 +26,10 @@ func (s anyNames) Open(ctx context.Context, name string) (io.ReadCloser, error) 
 	return s.Source.Open(ctx, name)
 }
 
-// Of a repository that lists names which no storage can hold the rest is copied,
-// and each that is not is told of by its name; so it is with a bundle, and Verify
-// of the mirror says it again. Names that a storage can hold are copied, also those
-// that only some clients can fetch and those without room for a statement.
+// If a repository lists names that no storage can hold, the rest is copied, and each
+// omitted file is reported by its name. The same holds for a bundle, and Verify of the
+// mirror reports them too. Names that a storage can hold are copied, including names
+// that only some clients can fetch and names that leave no room for a statement.
 func TestCloneNames(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -59,11 +59,11 @@ func TestCloneNames(t *testing.T) {
 	}
 	slices.Sort(want)
 	mirror := newMemory()
-	for range 2 { // the second time goes on where the first was
+	for range 2 { // the second call continues from the first
 		skipped = nil
 		noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, w.pin()))
 		if slices.Sort(skipped); !slices.Equal(skipped, want) {
-			t.Errorf("told of %q", skipped)
+			t.Errorf("reported %q", skipped)
 		}
 	}
 	for _, path := range good {
@@ -92,7 +92,7 @@ func TestCloneNames(t *testing.T) {
 	skipped = nil
 	noErr(t, repo.New(mirror, cfg).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true, Targets: func(string) bool { return true }}))
 	if slices.Sort(skipped); !slices.Equal(skipped, want) {
-		t.Errorf("Bundle told of %q", skipped)
+		t.Errorf("Bundle reported %q", skipped)
 	}
 	before := maps.Clone(mirror.files)
 	_, err = repo.New(mirror, w.config()).Prune(t.Context(), nil)

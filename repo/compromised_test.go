@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// attacker returns a handle of somebody who has the keys, writes the storage, and
-// has no ledger that would stop him.
+// attacker returns a handle of an attacker that has the keys and write access to the
+// storage. It has no ledger that would refuse to sign.
 func (w *world) attacker(keys ...string) *repo.Repo {
 	cfg := w.config()
 	cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Pin = nil, true, nil
@@ -28,7 +28,7 @@ func (w *world) attacker(keys ...string) *repo.Repo {
 
 var vendorOnline = []string{"vendor-release", "timestamp", "snapshot"}
 
-// attacks publishes with stolen keys.
+// attacks publishes with compromised keys.
 func (w *world) attacks(fn func(*repo.Tx) error) {
 	w.t.Helper()
 	noErr(w.t, w.attacker(vendorOnline...).Update(w.t.Context(), fn))
@@ -52,7 +52,7 @@ func (w *world) rotate(tx *repo.Tx) error {
 	return nil
 }
 
-// afterTheft is the vendor's handle with the keys that it has left and new ones.
+// afterTheft is the vendor's handle with its remaining keys and new ones.
 func (w *world) afterTheft() *repo.Repo {
 	return w.open("vendor-1", "vendor-2", "targets", "vendor-release-2", "timestamp-2", "snapshot-2")
 }
@@ -61,7 +61,7 @@ func (w *world) compromised(tx *repo.Tx) error {
 	return errors.Join(tx.Compromised(w.public(vendorOnline...)...), w.rotate(tx))
 }
 
-// reviewSigns lets the review centre sign the new root, by its own ledger.
+// reviewSigns lets the review centre sign the new root with its own ledger.
 func (w *world) reviewSigns(d *repo.Draft) {
 	w.t.Helper()
 	for _, k := range []string{"review-1", "review-2"} {
@@ -70,9 +70,9 @@ func (w *world) reviewSigns(d *repo.Draft) {
 	}
 }
 
-// K3's exception: with the vendor's keys an attacker has published over the role,
-// beside it, and gone back behind it. Named compromised, the role goes on from what
-// the vendor's ledger signed.
+// Exception K3: an attacker with the vendor's keys has published a newer version of
+// the role, another file of the same version, or an older version. After Compromised
+// names the keys, the role continues from the version that the vendor's ledger signed.
 func TestCompromised(t *testing.T) {
 	t.Parallel()
 	start := newWorld(t)
@@ -82,7 +82,7 @@ func TestCompromised(t *testing.T) {
 	start.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
 	for name, x := range map[string]struct {
 		attack func(w *world)
-		behind bool // refused where no key is named
+		behind bool // refused if no key is named
 		first  string
 	}{
 		"published beyond": {func(w *world) { w.attacks(evil) }, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which only compromised keys signed"},
@@ -96,9 +96,9 @@ func TestCompromised(t *testing.T) {
 			w.store.files = past.copy().files
 			w.attacks(evil)
 		}, true, "vendor-agent: compromised agent/evil removed, was: listed in v3, which only compromised keys signed"},
-		"seen, and gone back": {func(w *world) {
+		"seen, and rolled back": {func(w *world) {
 			w.attacks(evil)
-			if _, err := w.open().Status(w.t.Context(), w.now); err != nil { // which the ledger notes
+			if _, err := w.open().Status(w.t.Context(), w.now); err != nil { // which the ledger records
 				w.t.Fatal(err)
 			}
 			w.store.files = past.copy().files
@@ -121,12 +121,12 @@ func TestCompromised(t *testing.T) {
 				w.refused(repo.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.rotate); return err })
 			} else if name == "a late expiry" {
 			} else if d, err := w.copy().afterTheft().Stage(t.Context(), w.rotate); err != nil || !strings.Contains(bytesOf(t, d), "agent/evil") {
-				t.Fatalf("without a word the draft goes on from what is published: %v", err)
+				t.Fatalf("without Compromised the draft does not continue from the published version: %v", err)
 			}
 			d, err := w.afterTheft().Stage(t.Context(), w.compromised)
 			noErr(t, err)
 			if strings.Contains(bytesOf(t, d), "agent/evil") || strings.Contains(bytesOf(t, d), "a lie") {
-				t.Error("it lists what the attacker published")
+				t.Error("the draft lists the attacker's content")
 			}
 			lines := w.linesOf(w.afterTheft(), d)
 			if x.first != "" && lines[0] != x.first {
@@ -139,13 +139,13 @@ func TestCompromised(t *testing.T) {
 			}
 			w.reviewSigns(d)
 			noErr(t, w.afterTheft().Publish(t.Context(), d))
-			if name == "seen, and gone back" && !slices.Contains(lines, "vendor-agent v5: is signed again") {
-				t.Errorf("it does not go above what was seen: %q", lines)
+			if name == "seen, and rolled back" && !slices.Contains(lines, "vendor-agent v5: is signed again") {
+				t.Errorf("the version is not above those seen: %q", lines)
 			}
-			if name == "published beyond" || name == "far beyond" { // review's role stays what it was
+			if name == "published beyond" || name == "far beyond" { // the role of the review centre is unchanged
 				w.sees("root 2 agent/1 agent/2")
 			}
-			// Ordinary work goes on.
+			// Regular operation continues.
 			noErr(t, w.afterTheft().Update(t.Context(), add("3")))
 			if got := w.lists("vendor-agent"); got != "agent/1 agent/2 agent/3" {
 				t.Errorf("vendor-agent lists %s", got)
@@ -193,7 +193,7 @@ func (w *world) lengths(role string) map[string]int64 {
 	return out
 }
 
-// lists names what lengths has.
+// lists returns the names in the result of lengths.
 func (w *world) lists(role string) string {
 	w.t.Helper()
 	return strings.Join(slices.Sorted(maps.Keys(w.lengths(role))), " ")
@@ -206,7 +206,7 @@ func bytesOf(t testing.TB, d *repo.Draft) string {
 	return string(data)
 }
 
-// Content that an honest key signed too stays, and so do other people's roles.
+// Content that an honest key also signed stays, and so do the roles of other parties.
 func TestCompromisedKeepsHonestWork(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -228,9 +228,10 @@ func TestCompromisedKeepsHonestWork(t *testing.T) {
 	d, err = r.Stage(t.Context(), drop)
 	noErr(t, err)
 	if !strings.Contains(bytesOf(t, d), "agent/2") {
-		t.Error("the colleague's release was left out")
+		t.Error("the colleague's release is missing")
 	}
-	// The attacker publishes over it with his key alone; the colleague's ledger knows better.
+	// The attacker overwrites it with the compromised key alone; the colleague's ledger
+	// detects it.
 	w.attacks(evil)
 	d, err = colleague.open("vendor-1", "vendor-2", "targets", "vendor-colleague", "timestamp", "snapshot").Stage(t.Context(), drop)
 	noErr(t, err)
@@ -265,9 +266,9 @@ func TestCompromisedOnAnotherMachine(t *testing.T) {
 	there.Compromised(w.public(vendorOnline...)...)
 	noErr(t, there.Sign(t.Context(), key))
 	if lines := w.linesOf(m.open(), there); !strings.HasPrefix(lines[0], "vendor-agent: compromised agent/evil removed") {
-		t.Errorf("what is left out comes first: %s", lines[0])
+		t.Errorf("the omitted content is not shown first: %s", lines[0])
 	}
-	// A machine alone does not.
+	// A machine without a person does not.
 	cfg := w.config()
 	cfg.Automation = &repo.Automation{Renew: true, Releases: []string{"agent/"}}
 	cfg.Signers, cfg.SharedLedger = []tuf.Signer{w.signer("vendor-release-2")}, true
@@ -277,7 +278,7 @@ func TestCompromisedOnAnotherMachine(t *testing.T) {
 	w.refused(repo.ErrNotAutomatic, func() error { return robot.Sign(t.Context(), key) })
 }
 
-// Hash bins and products are looked at one by one.
+// Hash bins and products are checked individually.
 func TestCompromisedBelow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -307,7 +308,8 @@ func TestCompromisedBelow(t *testing.T) {
 	if got := w.lists("vendor-agent"); got != before {
 		t.Errorf("vendor-agent lists %s, was %s", got, before)
 	}
-	// Where the bin that the ledger signed is gone or replaced, the error names the file.
+	// If the bin that the ledger signed is missing or was replaced, the error names the
+	// file.
 	for what, change := range map[string]func(files map[string][]byte, name string){
 		"gone":     func(files map[string][]byte, name string) { delete(files, name) },
 		"replaced": func(files map[string][]byte, name string) { files[name] = files["metadata/2"+name[len("metadata/1"):]] },
@@ -328,8 +330,8 @@ func TestCompromisedBelow(t *testing.T) {
 	}
 }
 
-// The attacker replaced the list that leads to the hash bins, and their number; the
-// bins that nobody touched stay.
+// The attacker replaced the list that delegates to the hash bins and changed the
+// number of bins. Bins that were not modified stay.
 func TestCompromisedTop(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -385,7 +387,7 @@ func TestCompromisedTop(t *testing.T) {
 	}
 }
 
-// A product with keys of its own is compromised; what leads to it is not.
+// A product with its own keys is compromised; the role that delegates to it is not.
 func TestCompromisedProduct(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -408,7 +410,8 @@ func TestCompromisedProduct(t *testing.T) {
 	}
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 
-	// What leads to it is compromised; it is not, and is edited in the same draft.
+	// The delegating role is compromised, the product is not, and the product is edited in
+	// the same draft.
 	w.attacks(add("evil"))
 	d, err = w.open(append(vendorKeys, "tool", "vendor-release-2", "timestamp-2", "snapshot-2")...).Stage(t.Context(), func(tx *repo.Tx) error {
 		return errors.Join(w.compromised(tx), tool("3")(tx))
@@ -421,7 +424,7 @@ func TestCompromisedProduct(t *testing.T) {
 	noErr(t, w.afterTheft().Publish(t.Context(), d))
 }
 
-// Of what was signed here and is in the storage no more, the diff says so.
+// If content that this ledger signed is missing in the storage, the diff reports it.
 func TestCompromisedAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -442,7 +445,7 @@ func TestCompromisedAndRemoved(t *testing.T) {
 	}
 }
 
-// What Compromised refuses.
+// Compromised refuses these calls.
 func TestCompromisedRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -452,8 +455,8 @@ func TestCompromisedRefuses(t *testing.T) {
 		want error
 		edit func(tx *repo.Tx) error
 	}{
-		"a key of nobody": {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("stranger")...) }},
-		"a root key":      {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-1")...) }},
+		"an unknown key": {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("unknown")...) }},
+		"a root key":     {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-1")...) }},
 		"after an edit": {fs.ErrInvalid, func(tx *repo.Tx) error {
 			return errors.Join(add("2")(tx), tx.Compromised(w.public("vendor-release")...))
 		}},
@@ -461,7 +464,7 @@ func TestCompromisedRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if x.edit == nil {
-				// A ledger that has signed nothing: there is nothing to go back to.
+				// A ledger without signatures has no state to return to.
 				w.attacks(func(tx *repo.Tx) error {
 					return tx.Add("vendor", "agent/evil", strings.NewReader("evil"), nil)
 				})
@@ -475,7 +478,7 @@ func TestCompromisedRefuses(t *testing.T) {
 			w.refused(x.want, func() error { _, err := r.Stage(t.Context(), x.edit); return err })
 		})
 	}
-	// Nothing was published with it: nothing changes.
+	// Nothing was published with the key: nothing changes.
 	w = newWorld(t)
 	w.update(add("1"))
 	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-release")...) })

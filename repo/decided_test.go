@@ -12,7 +12,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// marks are what waits for the review centre: a path, and what it decided before.
+// marks are the entries pending for the review centre: a path, and its earlier
+// decision.
 func marks(t *testing.T, r *repo.Repo, draft *repo.Draft) (out []string) {
 	t.Helper()
 	list, err := r.PendingIn(t.Context(), "review", draft)
@@ -50,7 +51,7 @@ func addAs(path, version string) func(tx *repo.Tx) error {
 	}
 }
 
-// approveAll is a loop that approves whatever waits, and looks at nothing.
+// approveAll is a loop that approves all pending releases without checking them.
 func approveAll(r *repo.Repo, waiting []repo.Pending) func(tx *repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		for _, p := range waiting {
@@ -62,10 +63,11 @@ func approveAll(r *repo.Repo, waiting []repo.Pending) func(tx *repo.Tx) error {
 	}
 }
 
-// What the centre recalled or refused is marked where it waits again, under any
-// path, for whoever looks: with the ledger that signed it, with a new one, in a
-// folder that was exported, after the keys were rotated, with junk beside it. A loop
-// that approves everything is refused and signs nothing; a reason heals it.
+// Content that the centre recalled or refused is marked when it is offered again,
+// under any path and for every reader: with the ledger that signed the decision, with
+// a new ledger, in an exported directory, after a key rotation, and with malformed
+// files next to the statement. A loop that approves everything is refused and signs
+// nothing; stating a reason permits the approval.
 func TestDecisionsLast(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -79,11 +81,11 @@ func TestDecisionsLast(t *testing.T) {
 	all := []string{"agent/1 recalled as agent/1: it leaks", "agent/2 refused as agent/2: no source", "agent/3",
 		"agent/one recalled as agent/1: it leaks", "agent/two refused as agent/2: no source"}
 	wantMarks(t, "own ledger", marks(t, w.open(), nil), all...)
-	// The name of a refusal's file says which path it is about, so that a ledger which
-	// never saw it knows that path alone.
+	// The file name of a refusal contains its path, so that a ledger that has never seen
+	// it knows only that path.
 	strange := slices.Clone(all)
 	strange[4] = "agent/two"
-	stranger := func(dir string) *repo.Repo {
+	fresh := func(dir string) *repo.Repo {
 		cfg := w.config()
 		cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Pin = nil, true, nil
 		cfg.Signers = []tuf.Signer{w.signer("review-release")}
@@ -92,10 +94,10 @@ func TestDecisionsLast(t *testing.T) {
 		}
 		return repo.New(w.store, cfg)
 	}
-	wantMarks(t, "new ledger", marks(t, stranger(""), nil), strange...)
+	wantMarks(t, "new ledger", marks(t, fresh(""), nil), strange...)
 
 	for i, target := range []string{"agent/1", "agent/2", "agent/one"} {
-		for what, r := range map[string]*repo.Repo{"own ledger": w.open(), "new ledger": stranger("")} {
+		for what, r := range map[string]*repo.Repo{"own ledger": w.open(), "new ledger": fresh("")} {
 			w.refused(repo.ErrTakenBack, func() error {
 				_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", target, examined()) })
 				if err == nil || !strings.Contains(err.Error(), "ReviewRecord.Reinstate") || !strings.Contains(err.Error(), []string{"it leaks", "no source", "as agent/1"}[i]) {
@@ -109,7 +111,8 @@ func TestDecisionsLast(t *testing.T) {
 	noErr(t, err)
 	w.refused(repo.ErrTakenBack, func() error { return w.try(approveAll(w.open(), waiting)) })
 
-	// From a folder the same loop works, of what the draft adds and of what waits beside it.
+	// The same loop works from a directory, for the additions of the draft and for other
+	// pending releases.
 	dir := t.TempDir()
 	draft, err := w.open(vendorOnly...).Stage(t.Context(), add("4"))
 	noErr(t, err)
@@ -117,20 +120,20 @@ func TestDecisionsLast(t *testing.T) {
 	draft, err = repo.LoadDraft(dir)
 	noErr(t, err)
 	exported := slices.Insert(slices.Clone(strange), 3, "agent/4")
-	wantMarks(t, "exported", marks(t, stranger(dir), draft), exported...)
+	wantMarks(t, "exported", marks(t, fresh(dir), draft), exported...)
 
-	// A refusal within a draft counts as soon as enough keys signed it.
-	refused, err := stranger(dir).StageOn(t.Context(), draft, func(tx *repo.Tx) error {
+	// A refusal within a draft counts as soon as enough keys have signed it.
+	refused, err := fresh(dir).StageOn(t.Context(), draft, func(tx *repo.Tx) error {
 		return tx.Refuse("review", "agent/4", repo.RefusalRecord{Reason: "too late", Reviewer: "Ann"})
 	})
 	noErr(t, err)
 	refused = travel(t, refused)
 	again := slices.Clone(exported)
 	again[3] = "agent/4 refused as agent/4: too late"
-	wantMarks(t, "in a draft", marks(t, stranger(dir), refused), again...)
-	_, err = stranger(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error { return tx.Approve("review", "agent/4", nil) })
+	wantMarks(t, "in a draft", marks(t, fresh(dir), refused), again...)
+	_, err = fresh(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error { return tx.Approve("review", "agent/4", nil) })
 	wantErr(t, err, repo.ErrTakenBack)
-	both, err := stranger(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error {
+	both, err := fresh(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error {
 		return tx.Approve("review", "agent/4", &repo.ReviewRecord{Reinstate: "in time after all"})
 	})
 	noErr(t, err)
@@ -144,24 +147,25 @@ func TestDecisionsLast(t *testing.T) {
 		}
 	}
 
-	// Junk after the last word, which anybody who writes the storage can put there, says nothing.
+	// A malformed file after the last statement, which any attacker with write access to
+	// the storage can add, has no effect.
 	w.store.files[waiting[1].Name+".reviews/review-agent.2.json"] = []byte("{}")
-	wantMarks(t, "junk", marks(t, stranger(""), nil), strange...)
+	wantMarks(t, "junk", marks(t, fresh(""), nil), strange...)
 	delete(w.store.files, waiting[1].Name+".reviews/review-agent.2.json")
 
-	// New keys: what was said with the old ones is still said.
+	// After a key rotation, statements by the old keys still count.
 	w.now = w.now.Add(time.Hour)
 	w.update(func(tx *repo.Tx) error {
 		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
 		return nil
 	})
-	wantMarks(t, "rotated", marks(t, stranger(""), nil), strange...)
+	wantMarks(t, "rotated", marks(t, fresh(""), nil), strange...)
 	said, err := w.open().Statements(t.Context(), "agent/2")
 	if err != nil || len(said) != 1 || said[0].Refusal == nil || !said[0].Rotated || said[0].Err != nil {
 		t.Errorf("%+v, %v", said, err)
 	}
 
-	// With a reason both are approved, and marked no more.
+	// With a reason both are approved, and no longer marked.
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Approve("review", "agent/one", &repo.ReviewRecord{Reinstate: "it was another one"}),
 			tx.Approve("review", "agent/2", &repo.ReviewRecord{Reinstate: "the source has come"}))
@@ -177,7 +181,7 @@ func TestDecisionsLast(t *testing.T) {
 	}
 }
 
-// twoClasses is a world with a second class of both parties, whose keys are others.
+// twoClasses is a world with a second class of both parties, which has other keys.
 func twoClasses(t *testing.T) *world {
 	w := heldWorld(t)
 	w.update(func(tx *repo.Tx) error {
@@ -189,8 +193,8 @@ func twoClasses(t *testing.T) *world {
 	return w
 }
 
-// A recall names bytes: it takes them off every list of the party, in every class,
-// and they come back nowhere without a reason.
+// A recall names bytes: it removes them from every list of the party, in every class,
+// and they can't be listed again without a reason.
 func TestRecallNamesBytes(t *testing.T) {
 	t.Parallel()
 	w := twoClasses(t)
@@ -219,10 +223,10 @@ func TestRecallNamesBytes(t *testing.T) {
 	if err != nil || len(recalls) != 2 || recalls[0].Path != "agent/1" || recalls[0].Class != "agent" || recalls[1].Path != "tools/1" || recalls[1].Class != "tools" {
 		t.Errorf("%+v, %v", recalls, err)
 	}
-	// A machine that has not seen the recall yet does not sign the bytes either, though
-	// nothing but their hash says what they are.
+	// A machine that has not yet seen the recall does not sign the bytes either, although
+	// only their hash identifies them.
 	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "tools/3", strings.NewReader("bad"), release("3")) })
-	if _, err := behind.open().Pending(t.Context(), "review"); err != nil { // it notes what is published
+	if _, err := behind.open().Pending(t.Context(), "review"); err != nil { // the ledger records what is published
 		t.Fatal(err)
 	}
 	behind.refuses(repo.ErrTakenBack, func() error {
@@ -241,7 +245,7 @@ func TestRecallNamesBytes(t *testing.T) {
 	w.sees("root 2 agent/2 agent/latest tools/2 tools/3")
 }
 
-// A draft that recalls bytes and still lists them, as no tool of ours makes it, is
+// A draft that recalls bytes and still lists them, which this package never makes, is
 // not signed.
 func TestRecallWithAnAlias(t *testing.T) {
 	t.Parallel()
@@ -254,7 +258,7 @@ func TestRecallWithAnAlias(t *testing.T) {
 	})
 	d, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
 	noErr(t, err)
-	noErr(t, w.copy().received(d).Sign(t.Context(), w.signer("review-release"))) // the healthy twin
+	noErr(t, w.copy().received(d).Sign(t.Context(), w.signer("review-release"))) // the valid counterpart
 	d = w.tampered(d, func(draft map[string]any) {
 		signed := at(w.files(draft)["review-agent"], "content", "signed")
 		signed["targets"].(object)["agent/latest"] = object{"hashes": object{"sha256": sum("agent 1")}, "length": 7}
@@ -262,8 +266,8 @@ func TestRecallWithAnAlias(t *testing.T) {
 	w.refused(repo.ErrTakenBack, func() error { return d.Sign(t.Context(), w.signer("review-release")) })
 }
 
-// Recall and Hold take a release: all of its files, whatever platform, channel or
-// spelling of the version.
+// Recall and Hold apply to a release: to all of its files, for any platform, channel
+// or spelling of the version.
 func TestStopARelease(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -298,24 +302,24 @@ func TestStopARelease(t *testing.T) {
 		return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.2.0"}, "it leaks")
 	})
 	w.sees("root 1 agent/newer agent/other")
-	// What waited and was not approved yet is recalled too.
+	// Pending files that were not yet approved are recalled too.
 	wantMarks(t, "recalled", marks(t, w.open(), nil), "agent/beta recalled as agent/beta: it leaks", "agent/linux recalled as agent/linux: it leaks",
 		"agent/unseen recalled as agent/unseen: it leaks", "agent/windows recalled as agent/windows: it leaks")
 	for name, x := range map[string]struct {
 		fn   func(tx *repo.Tx) error
 		want error
 	}{
-		"recall of a version that nobody lists": {func(tx *repo.Tx) error {
+		"recall of an unlisted version": {func(tx *repo.Tx) error {
 			return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.3"}, "x")
 		}, tuf.ErrNoTarget},
-		"recall of no version": {func(tx *repo.Tx) error { return tx.RecallRelease("review", repo.ReleaseID{Product: "agent"}, "x") }, tuf.ErrNoTarget},
-		"recall by nobody": {func(tx *repo.Tx) error {
-			return tx.RecallRelease("nobody", repo.ReleaseID{Product: "agent", Version: "1.2"}, "x")
+		"recall without a version": {func(tx *repo.Tx) error { return tx.RecallRelease("review", repo.ReleaseID{Product: "agent"}, "x") }, tuf.ErrNoTarget},
+		"recall by an unknown party": {func(tx *repo.Tx) error {
+			return tx.RecallRelease("unknown", repo.ReleaseID{Product: "agent", Version: "1.2"}, "x")
 		}, tuf.ErrNoTarget},
 		"recall without a reason": {func(tx *repo.Tx) error {
 			return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.2"}, "")
 		}, os.ErrInvalid},
-		"hold of a product that nobody lists": {func(tx *repo.Tx) error {
+		"hold of an unlisted product": {func(tx *repo.Tx) error {
 			return tx.HoldRelease(repo.ReleaseID{Product: "agents", Version: "1.2"}, "x", day)
 		}, tuf.ErrNoTarget},
 		"hold without a reason": {func(tx *repo.Tx) error {
@@ -324,7 +328,7 @@ func TestStopARelease(t *testing.T) {
 		"hold for too long": {func(tx *repo.Tx) error {
 			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "x", w.now.Add(8*24*time.Hour))
 		}, os.ErrInvalid},
-		"lift of what is not held": {func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}) }, tuf.ErrNoTarget},
+		"lifting without a hold": {func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}) }, tuf.ErrNoTarget},
 	} {
 		w.refused(x.want, func() error {
 			err := w.try(x.fn)

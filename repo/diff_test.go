@@ -17,7 +17,8 @@ import (
 
 var longHex = regexp.MustCompile(`[0-9a-f]{64}`)
 
-// diff stages an edit and returns the lines of it, hashes replaced by names.
+// diff stages an edit and returns the lines of its diff, with hashes replaced by
+// names.
 func (w *world) diff(edit func(*repo.Tx) error) []string {
 	w.t.Helper()
 	d, err := repo.New(w.store, w.config()).Stage(w.t.Context(), edit) // without keys: nothing is signed
@@ -46,7 +47,7 @@ func (w *world) lines(d *repo.Draft) (out []string) {
 	return out
 }
 
-// Each edit, in the words that a signer reads.
+// Each edit is checked against the lines that a signer reads.
 func TestDiff(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -133,7 +134,7 @@ func TestDiff(t *testing.T) {
 				}
 			}
 			if len(got) == 0 {
-				t.Error("nothing said")
+				t.Error("the diff is empty")
 			}
 			for _, line := range got {
 				if strings.ContainsAny(line, "\n\x1b") {
@@ -152,8 +153,8 @@ func ExampleChange() {
 	// root: party vendor: key ed25519 4b6f removed
 }
 
-// Whatever member a draft changes, adds or takes away, at any depth, known or
-// not, there is a line for it.
+// Every member that a draft changes, adds or removes, at any depth, known or unknown,
+// has a line in the diff.
 func TestDiffLeavesNothingOut(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -182,7 +183,7 @@ func TestDiffLeavesNothingOut(t *testing.T) {
 	var doc map[string]any
 	noErr(t, json.Unmarshal(data, &doc))
 	n := 0
-	// mutate calls fn with each version of v in which one thing is otherwise.
+	// mutate calls fn with each version of v that differs in one element.
 	var mutate func(v any, at string, fn func(any, string))
 	mutate = func(v any, at string, fn func(any, string)) {
 		switch v := v.(type) {
@@ -224,7 +225,7 @@ func TestDiffLeavesNothingOut(t *testing.T) {
 			content["signed"] = signed
 			other, err := repo.OpenDraft(changed)
 			if err != nil {
-				return // refused is seen too
+				return // a refusal also makes it visible
 			}
 			n++
 			if got, err := say(other); err == nil && (got == honest || got == "") {
@@ -237,7 +238,7 @@ func TestDiffLeavesNothingOut(t *testing.T) {
 	}
 }
 
-// A draft that does not follow what is published says nothing.
+// A draft that does not follow what is published has no diff.
 func TestDiffConflict(t *testing.T) {
 	w := newWorld(t)
 	d, err := w.open().Stage(t.Context(), add("1"))
@@ -252,7 +253,7 @@ func TestDiffConflict(t *testing.T) {
 	if _, err := w.open().Diff(t.Context(), root); !errors.Is(err, repo.ErrPublished) {
 		t.Error(err)
 	}
-	// The first root follows nothing.
+	// The first root has no predecessor.
 	empty := emptyWorld(t)
 	first, err := empty.open().Stage(t.Context(), empty.found)
 	noErr(t, err)
@@ -263,7 +264,7 @@ func TestDiffConflict(t *testing.T) {
 	}
 }
 
-// A draft can't write its own lines, nor move the cursor.
+// A draft can neither insert lines into the diff nor move the cursor.
 func TestDiffHostileWords(t *testing.T) {
 	w := newWorld(t)
 	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
@@ -290,8 +291,8 @@ func TestDiffHostileWords(t *testing.T) {
 	}
 }
 
-// A list that grows is split into hash bins, and its files move: a signer reads
-// of what is new, and of the bins.
+// A growing list is split into hash bins, and its files move. The diff shows the new
+// files and the bins.
 func TestDiffBins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -321,7 +322,7 @@ func TestDiffBins(t *testing.T) {
 		!slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "vendor-agent: release agent/0520 added: length 3") }) || len(lines) > 10 {
 		t.Errorf("%d lines:\n%s", len(lines), strings.Join(lines, "\n"))
 	}
-	// The examination and a mirror follow the bins.
+	// Verify and a mirror follow the bins.
 	report, err := w.open().Verify(t.Context(), w.pin())
 	if err != nil || !report.OK() || report.Targets != 520 || report.Roles != 7 {
 		t.Errorf("%v, %v", report, err)

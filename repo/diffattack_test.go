@@ -18,8 +18,8 @@ import (
 
 type object = map[string]any
 
-// edited is a draft whose file of a role an attacker has edited by hand and
-// without its signatures, as it travels on.
+// edited returns a draft in which an attacker edited the file of a role and removed
+// its signatures.
 func edited(t *testing.T, d *repo.Draft, role string, edit func(file, signed object)) *repo.Draft {
 	t.Helper()
 	data, err := d.Bytes()
@@ -40,7 +40,7 @@ func edited(t *testing.T, d *repo.Draft, role string, edit func(file, signed obj
 	return d
 }
 
-// forceAll signs with every key there is, as an attacker's tool does.
+// forceAll signs with every key, as an attacker's tool does.
 func (w *world) forceAll(d *repo.Draft) *repo.Draft {
 	w.t.Helper()
 	for _, s := range w.keys {
@@ -49,7 +49,7 @@ func (w *world) forceAll(d *repo.Draft) *repo.Draft {
 	return d
 }
 
-// dotted takes an object member apart into members whose names have a dot.
+// dotted splits an object member into members whose names have a dot.
 func dotted(doc object, name string) {
 	for k, v := range doc[name].(object) {
 		doc[name+"."+k] = v
@@ -57,7 +57,7 @@ func dotted(doc object, name string) {
 	delete(doc, name)
 }
 
-// says demands a line that has all the parts.
+// says checks for a line that has all the parts.
 func says(t *testing.T, lines []string, parts ...string) {
 	t.Helper()
 	if !slices.ContainsFunc(lines, func(l string) bool {
@@ -67,8 +67,8 @@ func says(t *testing.T, lines []string, parts ...string) {
 	}
 }
 
-// What a root takes away is told, and where its members are left standing under
-// other names these are told too.
+// The diff reports what a root removes, and also reports the members of it that remain
+// under other names.
 func TestDiffShowsWhatIsTakenAway(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -80,7 +80,7 @@ func TestDiffShowsWhatIsTakenAway(t *testing.T) {
 	})
 	renewal, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)
-	for _, l := range w.lines(renewal) { // the healthy twin
+	for _, l := range w.lines(renewal) { // the valid counterpart
 		if strings.Contains(l, "hold") || strings.Contains(l, "recovery") || strings.Contains(l, "probe") {
 			t.Errorf("a renewal: %s", l)
 		}
@@ -105,7 +105,7 @@ func TestDiffShowsWhatIsTakenAway(t *testing.T) {
 			says(t, lines, "other members change, see the rest")
 		}
 	}
-	// Which key of which party, in the first line.
+	// The first line names the key and its party.
 	party, err := repo.New(w.store, w.config()).Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.Root().Parties[1].Keys = w.public("review-1", "review-3")
 		return nil
@@ -125,7 +125,8 @@ func changesOf(t *testing.T, d *repo.Draft, role string) object {
 	return file["signed"].(object)
 }
 
-// Whatever stands where no client reads it is told from what clients read.
+// A value in a member that no client reads is distinguished from the values that
+// clients read.
 func TestDiffTellsHiddenMembers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -153,7 +154,7 @@ func TestDiffTellsHiddenMembers(t *testing.T) {
 		"key that is not used": {func(s object) {
 			at(s, "delegations", "keys")["y"] = object{"keytype": "ed25519", "scheme": "ed25519", "keyval": object{"public": "00"}}
 		}, []string{`key "y" added: id y, keytype ed25519, public 00, scheme ed25519`}},
-		"a sentence for a path": {func(s object) {
+		"a path with spaces": {func(s object) {
 			list := s["targets"].(object)
 			list["agent/1: notes a -> b (review-agent lists the same), and also agent/3"] = list["agent/2"]
 			delete(list, "agent/2")
@@ -168,8 +169,8 @@ func TestDiffTellsHiddenMembers(t *testing.T) {
 	}
 }
 
-// What a draft states about who leads to a role is not believed: a role of the
-// centre is shown as the centre's.
+// A draft's own claim of a role's delegation is ignored: a role of the centre is shown
+// as the centre's.
 func TestDiffIgnoresHints(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -188,19 +189,19 @@ func TestDiffIgnoresHints(t *testing.T) {
 		}
 		both, err := w.open("review-release").StageOn(t.Context(), w.forceAll(lying), func(*repo.Tx) error { return nil })
 		noErr(t, err)
-		if err := w.copy().open().Publish(t.Context(), both); err != nil { // the hint keeps nothing back
+		if err := w.copy().open().Publish(t.Context(), both); err != nil { // the hint is ignored
 			t.Error(err)
 		}
 	}
-	// A role to which nothing leads has no diff, and is not published.
-	stray := edited(t, d, "review-agent", func(file, _ object) { file["role"], file["base"], file["under"] = "stray", 0, []any{"review-agent"} })
-	_, err = w.open().Diff(t.Context(), stray)
+	// A role without a delegation has no diff, and is not published.
+	undelegated := edited(t, d, "review-agent", func(file, _ object) { file["role"], file["base"], file["under"] = "unknown", 0, []any{"review-agent"} })
+	_, err = w.open().Diff(t.Context(), undelegated)
 	wantErr(t, err, tuf.ErrUntrusted)
-	w.refused(tuf.ErrUntrusted, func() error { return w.open().Publish(t.Context(), w.forceAll(stray)) })
+	w.refused(tuf.ErrUntrusted, func() error { return w.open().Publish(t.Context(), w.forceAll(undelegated)) })
 }
 
-// delegates makes the vendor's role delegate to a role that is not its own, by a
-// key of the attacker's choice.
+// delegates makes the vendor's role delegate to a role of another party, with a key
+// that the attacker chooses.
 func (w *world) delegates(role, key string) *repo.Draft {
 	w.t.Helper()
 	d, err := w.open("vendor-release").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
@@ -257,9 +258,8 @@ func (w *world) resigned(doc object, key string) []byte {
 	return data
 }
 
-// Where the vendor's role delegates to a role of the centre, no tool of the
-// centre takes that for the vendor's to say: nothing is staged, and such a role is
-// not published.
+// If the vendor's role delegates to a role of the centre, no tool of the centre
+// accepts that delegation: nothing is staged, and such a role is not published.
 func TestDelegationToTheCentresRole(t *testing.T) {
 	t.Parallel()
 	healthy := newWorld(t)
@@ -288,7 +288,7 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			wantErr(t, err, tuf.ErrUntrusted)
 		}
 		w.force(d, "vendor-agent")
-		if x.role != "review-team" && x.role != "review-agent.rest" { // nor is it published again
+		if x.role != "review-team" && x.role != "review-agent.rest" { // it is not published again either
 			next := edited(t, d, "vendor-agent", func(file, signed object) {
 				file["base"], signed["version"] = signed["version"], signed["version"].(float64)+1
 			})
@@ -344,12 +344,12 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			}
 		}
 	}
-	noErr(t, healthy.try(func(tx *repo.Tx) error { return errors.Join(tx.Renew("review"), tx.Renew("vendor")) })) // the healthy twin
+	noErr(t, healthy.try(func(tx *repo.Tx) error { return errors.Join(tx.Renew("review"), tx.Renew("vendor")) })) // the valid counterpart
 	healthy.sees("root 1 agent/1")
 }
 
-// Where a listing goes that was found first, the one below it comes to light: it
-// is shown, with the bytes that clients get from then on.
+// If the listing that is found first is removed, the listing below it becomes
+// effective. The diff shows it, with the bytes that clients get from then on.
 func TestDiffShowsWhatComesToLight(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -375,14 +375,14 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 	lines = w.lines(edited(t, gone, "vendor-agent", func(_, signed object) { delete(at(signed, "targets"), "agent/1") }))
 	says(t, lines, "vendor-agent v4: changes agent/1")
 	says(t, lines, "vendor-agent: release agent/1: sha256 HASH(aaaa) -> HASH(bbbb)")
-	// The lower one goes too: nothing is left.
+	// The lower listing is removed too: nothing is left.
 	neither := edited(t, gone, "vendor-agent", func(_, signed object) { delete(at(signed, "targets"), "agent/1") })
 	neither = edited(t, neither, "team", func(_, signed object) { delete(at(signed, "targets"), "agent/1") })
 	says(t, w.lines(neither), "vendor-agent: release agent/1 removed, was: ", "HASH(aaaa)")
 }
 
-// Two drafts that place a file in different hash bins, one of them where no client
-// looks, have different diffs.
+// Two drafts that put a file into different hash bins, one of which no client
+// searches, have different diffs.
 func TestDiffTellsBins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -414,7 +414,7 @@ func TestDiffTellsBins(t *testing.T) {
 	if shown != 1 {
 		t.Errorf("clients would find the file in %d bins of 4", shown)
 	}
-	// Nor are drafts alike that sign other bins again.
+	// Drafts that sign different bins again also have different diffs.
 	for bin := range 4 {
 		role := fmt.Sprintf("vendor-agent.b-%d", bin)
 		got := strings.Join(w.lines(w.tampered(d, func(draft map[string]any) {
@@ -429,8 +429,8 @@ func TestDiffTellsBins(t *testing.T) {
 	says(t, w.lines(early), "vendor-agent: lists below it: expires changed: 2026-11-30T12:00:00Z (1 file signed again)")
 }
 
-// What targets.json lists itself, and a hold, are told; a role of another party
-// that can't be read keeps no one from that.
+// Entries of targets.json itself, and a hold, are shown; an unreadable role of another
+// party does not prevent that.
 func TestDiffOfOtherRoles(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -463,7 +463,7 @@ func TestDiffOfOtherRoles(t *testing.T) {
 	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent can't be read)")
 }
 
-// A root that no client would take, signed or not, has no diff to sign by.
+// A root that no client would accept, signed or not, has no diff.
 func TestDiffOfBadRoots(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -476,7 +476,7 @@ func TestDiffOfBadRoots(t *testing.T) {
 		edit func(charter object)
 		want error
 	}{
-		"as it is":      {func(object) {}, nil}, // the healthy twin
+		"as it is":      {func(object) {}, nil}, // the valid counterpart
 		"no minimum":    {func(c object) { at(c, "parties", 1)["min"] = 0 }, tuf.ErrCharter},
 		"http":          {func(c object) { at(c, "locations", 0)["base"] = "http://a.example.org/" }, tuf.ErrCharter},
 		"another form":  {func(c object) { c["schema"] = 2 }, tuf.ErrMalformed},

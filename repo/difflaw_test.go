@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// linesOf is what a diff shows of two signed parts, but for version and date.
+// linesOf is the diff of two signed parts, without version and date.
 func linesOf(role string, a, b wire.Value) string {
 	shape, ok := documentShapes[role]
 	if !ok {
@@ -27,7 +27,7 @@ func linesOf(role string, a, b wire.Value) string {
 	return strings.Join(lines, "\n")
 }
 
-// entriesOf is what a diff shows of two listings of one path.
+// entriesOf is the diff of two listings of one path.
 func entriesOf(a, b wire.Value) string {
 	x := &facts{role: "vendor-agent", keys: newKeyNames(nil)}
 	p := at{path: `"targets" "agent/1"`, thing: "release", name: "agent/1"}
@@ -39,8 +39,8 @@ func entriesOf(a, b wire.Value) string {
 	return strings.Join(lines, "\n")
 }
 
-// lawful checks the law on three documents: the diffs of two of them against the
-// third are the same where they are the same, and only there.
+// lawful checks the law on three documents: the diffs of two documents against the
+// third are equal if and only if the two documents are equal.
 func lawful(t *testing.T, show func(a, b wire.Value) string, base, a, b wire.Value) {
 	t.Helper()
 	da, db := show(base, a), show(base, b)
@@ -59,7 +59,7 @@ func lawful(t *testing.T, show func(a, b wire.Value) string, base, a, b wire.Val
 
 const (
 	lawKey1 = "11111111111111111111111111111111aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	lawKey2 = "11111111111111111111111111111111bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" // begins as the first one does
+	lawKey2 = "11111111111111111111111111111111bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" // has the prefix of the first one
 	lawRoot = `{"keys":{"` + lawKey1 + `":{"keytype":"ed25519","scheme":"ed25519","keyval":{"public":"ab"}}},
 		"roles":{"root":{"keyids":["` + lawKey1 + `","` + lawKey2 + `"],"threshold":1}},"spec_version":"1.0.31","x-visum":{"seq":1,
 		"parties":[{"name":"vendor","keyids":["` + lawKey1 + `"],"min":1},{"name":"review","keyids":["` + lawKey2 + `"],"min":1}],
@@ -82,8 +82,8 @@ func lawDoc(t testing.TB, s string) wire.Value {
 	return v
 }
 
-// variants are documents that differ from v in one thing each, among them those
-// by which an attacker hides what a document states.
+// variants are documents that differ from v in one element each, including those by
+// which an attacker hides what a document states.
 func variants(v any, fn func()) {
 	each := func(set func(any), was any) {
 		for _, other := range []any{nil, "1", 1, true, "true", map[string]any{}, []any{}, []any{was}, map[string]any{"a": was}} {
@@ -146,8 +146,7 @@ func variants(v any, fn func()) {
 	}
 }
 
-// many is how often something random is tried: a fifth of n, all of it where
-// VISUM_LONG=1 is set.
+// many is the number of random trials: a fifth of n, or n if VISUM_LONG=1 is set.
 func many(n int) int {
 	if tuftest.Long {
 		return n
@@ -155,8 +154,7 @@ func many(n int) int {
 	return n / 5
 }
 
-// Among the variants of a document no two have the same diff, nor one that is
-// empty, against any base.
+// No two variants of a document have the same diff, or an empty one, against any base.
 func TestDiffLaw(t *testing.T) {
 	tuftest.Sequential(t)
 	for name, x := range map[string]struct {
@@ -223,7 +221,8 @@ func FuzzDiffLaw(f *testing.F) {
 	})
 }
 
-// Two keys whose ids begin alike are shown whole; a label does not hide the id.
+// Two keys whose ids have the same prefix are shown in full; a label does not hide the
+// id.
 func TestDiffKeys(t *testing.T) {
 	root := lawDoc(t, lawRoot)
 	with := lawDoc(t, strings.Replace(lawRoot, `"keyids":["`+lawKey1+`"],"min"`, `"keyids":["`+lawKey1+`","`+lawKey2+`"],"min"`, 1))
@@ -235,7 +234,7 @@ func TestDiffKeys(t *testing.T) {
 	}
 }
 
-// A name can't say what it likes: all but plain tokens are quoted.
+// A name can't imitate other text: all but plain tokens are quoted.
 func TestDiffQuotesNames(t *testing.T) {
 	evil := `x: min 1 -> 9, and all is well`
 	doc := strings.NewReplacer(`"name":"vendor"`, `"name":"`+evil+`"`, `"id":"a"`, `"id":"`+evil+`"`, `"role":"vendor-agent"`, `"role":"`+evil+`"`,

@@ -21,8 +21,8 @@ func (m *machine) diff(d *repo.Draft) []string {
 	return out
 }
 
-// A signer is shown the difference to what its own ledger has seen: a release that
-// another signer of the party approved since is part of it.
+// A signer is shown the difference to what its own ledger has seen: it includes a
+// release that another signer of the party has approved since.
 func TestDiffAgainstTheLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -32,9 +32,9 @@ func TestDiffAgainstTheLedger(t *testing.T) {
 	d, err := repo.New(w.store, w.config()).Stage(t.Context(), resignReview)
 	noErr(t, err)
 	if lines := strings.Join(ann.diff(d), "\n"); strings.Contains(lines, "agent/") {
-		t.Errorf("nothing is listed that Ann has not seen:\n%s", lines)
+		t.Errorf("the diff lacks what Ann has not seen:\n%s", lines)
 	}
-	w.update(approve("2")) // by somebody else
+	w.update(approve("2")) // by another signer
 	w.now = w.now.Add(time.Hour)
 	w.update(renewRoot)
 	d, err = repo.New(w.store, w.config()).Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(resignReview(tx), announce(tx)) })
@@ -42,27 +42,27 @@ func TestDiffAgainstTheLedger(t *testing.T) {
 	says(t, ann.diff(d), "review-agent: release agent/2 added")
 	says(t, ann.diff(d), "root: ", "signed_at ")
 	if lines := strings.Join(w.machine().adopts().diff(d), "\n"); strings.Contains(lines, "agent/2") {
-		t.Errorf("who has seen it is shown it again:\n%s", lines)
+		t.Errorf("seen content is shown again:\n%s", lines)
 	}
-	// A party with an empty ledger sees its roles whole.
+	// A party with an empty ledger sees its roles in full.
 	says(t, w.machine().diff(d), "review-agent: release agent/1 added")
 	says(t, w.machine().diff(d), "review-agent: release agent/2 added")
 }
 
-// The first lines are what was signed before and is given up, and what is approved
-// again.
+// The first lines show previously signed content that is dropped, and content that is
+// approved again.
 func TestDiffBeginsWithWhatWasBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
 	m := w.machine().adopts()
 	r := m.open("review-release", "review-1")
-	if _, err := r.Stage(t.Context(), approve("1")); err != nil { // and lost
+	if _, err := r.Stage(t.Context(), approve("1")); err != nil { // the draft is discarded
 		t.Fatal(err)
 	}
 	d, err := r.Stage(t.Context(), approve("2"))
 	noErr(t, err)
-	// What this draft signs is the newest now, so it is another one that is compared.
+	// The content that this draft signs is now the newest, so another content is compared.
 	other, err := m.open().Stage(t.Context(), approve("1"))
 	noErr(t, err)
 	if lines := m.diff(other); lines[0] != "review-agent: signed before agent/2 removed, was: listed in v3, which this signer signed and which is not published" {

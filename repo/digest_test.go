@@ -9,14 +9,14 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// A draft's digest is that of what is signed: the same for every reader, before
-// and after signatures; another one for every other content.
+// A draft's digest covers what is signed: it is the same for every reader, before and
+// after signing, and differs for any other content.
 func TestDraftDigest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(add("1"))
 	w.update(add("2"))
-	d, err := w.open("nobody").Stage(t.Context(), func(tx *repo.Tx) error {
+	d, err := w.open("no-role").Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
 		return errors.Join(add("3")(tx), tx.Approve("review", "agent/1", examined()), tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no", Reviewer: "Ann"}))
 	})
@@ -51,11 +51,11 @@ func TestDraftDigest(t *testing.T) {
 		"another release": func(m map[string]any) {
 			at(w.files(m)["vendor-agent"], "content", "signed", "targets", "agent/3")["length"] = 8
 		},
-		"another role":     func(m map[string]any) { w.files(m)["vendor-agent"]["role"] = "vendor-other" },
-		"a role less":      func(m map[string]any) { m["files"] = m["files"].([]any)[1:] },
-		"a statement less": func(m map[string]any) { m["statements"] = m["statements"].([]any)[1:] },
-		"no statements":    func(m map[string]any) { m["statements"] = nil },
-		"nothing":          func(m map[string]any) { m["files"], m["statements"] = nil, nil },
+		"another role":        func(m map[string]any) { w.files(m)["vendor-agent"]["role"] = "vendor-other" },
+		"a role missing":      func(m map[string]any) { m["files"] = m["files"].([]any)[1:] },
+		"a statement missing": func(m map[string]any) { m["statements"] = m["statements"].([]any)[1:] },
+		"no statements":       func(m map[string]any) { m["statements"] = nil },
+		"nothing":             func(m map[string]any) { m["files"], m["statements"] = nil, nil },
 		"another statement": func(m map[string]any) {
 			s := at(m, "statements", 1)
 			s["payload"] = altered(t, s, `"name":"Ann"`, `"name":"Ben"`)

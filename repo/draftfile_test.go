@@ -13,7 +13,8 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// Everybody signs a copy of his own, at the same time; together they are enough.
+// Several signers sign separate copies at the same time; merged, the signatures meet
+// the threshold.
 func TestMerge(t *testing.T) {
 	w := newWorld(t)
 	d, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
@@ -29,12 +30,12 @@ func TestMerge(t *testing.T) {
 			t.Fatal("nothing is missing before all have signed")
 		}
 		noErr(t, d.Merge(c))
-		noErr(t, d.Merge(c)) // again changes nothing
+		noErr(t, d.Merge(c)) // a repetition changes nothing
 	}
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 	w.sees("root 2")
 
-	// Each row is refused, and d stays as it was.
+	// Each row is refused, and d is unchanged.
 	d, err = w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
 	noErr(t, err)
 	noErr(t, d.Sign(t.Context(), w.signer("vendor-1")))
@@ -72,7 +73,7 @@ func TestMerge(t *testing.T) {
 		"junk":                 {tampered(sigOf(d), hex.EncodeToString(make([]byte, 64))), repo.ErrSignature},
 		"no hex":               {tampered(sigOf(d), "junk"), repo.ErrSignature},
 		"another's signature":  {tampered(`"keyid": "`+own, `"keyid": "`+other), repo.ErrSignature},
-		"a key without a part": {tampered(`"keyid": "`+own, `"keyid": "`+w.signer("stranger").Key().ID()), repo.ErrNoPart},
+		"a key without a role": {tampered(`"keyid": "`+own, `"keyid": "`+w.signer("unknown").Key().ID()), repo.ErrNoPart},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := d.Merge(x.other); !errors.Is(err, x.want) {
@@ -85,7 +86,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// A draft travels as a file, and as a folder with all that there is to look at.
+// A draft can be transferred as a file, and as a directory with all files to review.
 func TestDraftTravels(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -109,14 +110,14 @@ func TestDraftTravels(t *testing.T) {
 		t.Errorf("%q, %v", data, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, repo.TargetName("agent/1", sum("agent 1")))); err == nil {
-		t.Error("what is not new travels too")
+		t.Error("the draft has unchanged files")
 	}
 	for _, key := range []string{"review-1", "review-2"} {
 		noErr(t, theirs.Sign(t.Context(), w.signer(key)))
 	}
 	noErr(t, theirs.Save(dir))
 
-	// Back home.
+	// The vendor receives the signed draft.
 	signed, err := repo.LoadDraft(filepath.Join(dir, "draft.json"))
 	noErr(t, err)
 	noErr(t, d.Merge(signed))
@@ -125,7 +126,7 @@ func TestDraftTravels(t *testing.T) {
 	w.update(approve("2"))
 	w.sees("root 3 agent/1 agent/2")
 
-	// The first draft of all has nothing that it follows.
+	// The very first draft has no predecessor.
 	empty := emptyWorld(t)
 	first, err := empty.open().Stage(t.Context(), empty.found)
 	noErr(t, err)
@@ -142,15 +143,15 @@ func TestLoadDraftRefuses(t *testing.T) {
 	path := filepath.Join(dir, "draft.json")
 	noErr(t, os.WriteFile(path, []byte(`{"visum-draft":1,"files":[],"files":[]}`), 0o600))
 	if _, err := repo.LoadDraft(dir); err == nil {
-		t.Error("took a draft that says things twice")
+		t.Error("opened a draft with duplicate members")
 	}
 	noErr(t, os.Truncate(path, 512<<20+1))
 	if _, err := repo.LoadDraft(dir); err == nil || !strings.Contains(err.Error(), "too large") {
-		t.Errorf("a huge one: %v", err)
+		t.Errorf("a huge draft: %v", err)
 	}
 	noErr(t, os.Remove(path))
 	noErr(t, os.Mkdir(path, 0o700))
 	if _, err := repo.LoadDraft(dir); !errors.Is(err, os.ErrInvalid) {
-		t.Errorf("a folder: %v", err)
+		t.Errorf("a directory: %v", err)
 	}
 }

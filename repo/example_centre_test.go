@@ -17,9 +17,9 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// review is a reviewer's day: dir is what the vendor handed over. The reviewer's
-// own are ledger, the folder of what was seen and signed before, and the key that
-// the URI names. build builds a release from its source again.
+// review is the reviewer's program. dir is the directory that the vendor handed over.
+// The reviewer has a ledger, which is the directory with the record of what was seen
+// and signed before, and the key at the URI. build rebuilds a release from its source.
 func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, build func(tuf.SourceRef) (sha256 string)) error {
 	signer, err := keys.Open(ctx, key, opts)
 	if err != nil {
@@ -37,14 +37,14 @@ func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, bu
 	draft, err = centre.StageOn(ctx, draft, func(tx *repo.Tx) error {
 		for _, p := range waiting {
 			if p.Recalled != nil || p.Refused != nil {
-				continue // decided before: to approve it, a person says why in ReviewRecord.Reinstate
+				continue // decided before: an approval must state a reason in ReviewRecord.Reinstate
 			}
 			fmt.Println(p.Path, p.Length, p.Changes)
 			file, err := centre.OpenPending(ctx, p)
 			if err != nil {
 				return err
 			}
-			n, err := io.Copy(io.Discard, file) // to scanners and people; at its end the hash is checked
+			n, err := io.Copy(io.Discard, file) // to scanners and reviewers; the hash is checked at the end
 			file.Close()
 			if err != nil {
 				return err
@@ -64,10 +64,10 @@ func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, bu
 	if err != nil {
 		return err
 	}
-	return draft.Save(dir) // and back it travels
+	return draft.Save(dir) // to be returned to the vendor
 }
 
-// The review centre's half: a folder comes, is examined, and goes back.
+// The review centre receives a directory, examines it, and returns it.
 func ExampleRepo_StageOn() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
@@ -99,7 +99,7 @@ func ExampleRepo_StageOn() {
 	centre := repo.New(repo.Folder(filepath.Join(dir, "centre")), &repo.Config{Ledger: repo.DirLedger(ledger)})
 	check(begin(ctx, vendor, centre, root, signers["review root"], signers["review release"]))
 
-	// The vendor hands a release over: a draft, with all that belongs to it.
+	// The vendor hands over a release as a draft with all its files.
 	draft, err := vendor.Stage(ctx, func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/agent-1.0", strings.NewReader("the agent"), &tuf.Release{Product: "agent", Version: "1.0",
 			Channel: "stable", Platform: "linux/amd64", Source: tuf.SourceRef{URI: "git+https://src.vendor.example/agent", Revision: "4f2a"}})
@@ -114,7 +114,7 @@ func ExampleRepo_StageOn() {
 			return hex.EncodeToString(sum[:])
 		}))
 
-	// And publishes what came back.
+	// The vendor publishes the reviewed draft.
 	draft, err = repo.LoadDraft(there)
 	check(err)
 	check(vendor.Publish(ctx, draft))

@@ -16,8 +16,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// published is a repository with one release, in a folder, and every key there
-// is: in earnest they are in several hands.
+// published returns a repository in a directory, with one release and with every key.
+// In production each key belongs to a different signer.
 func published(ctx context.Context, dir string, now *time.Time) *repo.Repo {
 	keys := map[string]tuf.Signer{}
 	public := func(name string) repo.Keys {
@@ -52,7 +52,7 @@ func published(ctx context.Context, dir string, now *time.Time) *repo.Repo {
 	return r
 }
 
-// What expires when, as it will be in three weeks if nobody does anything.
+// Status reports what will have expired in three weeks if nothing is signed.
 func ExampleRepo_Status() {
 	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	dir, err := os.MkdirTemp("", "example")
@@ -61,7 +61,7 @@ func ExampleRepo_Status() {
 	pin, err := published(ctx, dir, &now).Pin(ctx)
 	check(err)
 
-	online := repo.New(repo.Folder(dir), &repo.Config{Pin: pin}) // on the operator's machine: without the parties' keys
+	online := repo.New(repo.Folder(dir), &repo.Config{Pin: pin}) // on the operator's machine, without the parties' keys
 	status, err := online.Status(ctx, now.AddDate(0, 0, 20))
 	check(err)
 	fmt.Println(status)
@@ -76,7 +76,7 @@ func ExampleRepo_Status() {
 	// worst: expired
 }
 
-// The weekly examination, with a mirror beside it on which a file was cut short.
+// A weekly check covers the repository and a mirror on which a file was truncated.
 func ExampleRepo_Verify() {
 	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	dir, err := os.MkdirTemp("", "example")
@@ -104,7 +104,7 @@ func ExampleRepo_Verify() {
 	// damaged on the mirror - 7 bytes, 13 are listed
 }
 
-// A repository on a stick: all roots, the metadata, and the targets that are wanted.
+// A bundle for a USB stick has all roots, the metadata, and the selected targets.
 func ExampleRepo_Bundle() {
 	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	dir, err := os.MkdirTemp("", "example")
@@ -130,7 +130,7 @@ func ExampleRepo_Bundle() {
 	// metadata/timestamp.json
 }
 
-// Sign what you see: the words of a draft.
+// A signer reads the changes of a draft before signing it.
 func ExampleRepo_Diff() {
 	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	dir, err := os.MkdirTemp("", "example")
@@ -147,7 +147,7 @@ func ExampleRepo_Diff() {
 	})
 	check(err)
 
-	changes, err := vendor.Diff(ctx, draft) // by the signer, with a repository that he opened himself
+	changes, err := vendor.Diff(ctx, draft) // by the signer, with the signer's own handle
 	check(err)
 	for _, c := range changes {
 		if c.What == "location" || c.Kind == repo.KindRemoved {
@@ -160,8 +160,8 @@ func ExampleRepo_Diff() {
 	// vendor-agent: release agent/agent-1.1 removed, was: channel stable, length 13, platform linux/amd64, product agent, sequence 1, sha256 f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473, version 1.1
 }
 
-// A version that was tried in one channel comes to another, for a tenth of the
-// machines at first. The review centre sees what changes, and approves.
+// A version that was tested in one channel is promoted to another, at first for a
+// tenth of the machines. The review centre sees the changes and approves them.
 func ExampleTx_Promote() {
 	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	dir, err := os.MkdirTemp("", "example")

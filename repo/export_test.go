@@ -9,7 +9,7 @@ import (
 // Handle is the handle that opened or staged the draft; nil: none did.
 func (d *Draft) Handle() *Repo { return d.repo }
 
-// ForceSign signs all that the draft says that s signs, as an attacker's own tool
+// ForceSign signs everything that the draft assigns to s, as an attacker's own tool
 // does, without an anchor, a ledger or rules.
 func (d *Draft) ForceSign(ctx context.Context, s tuf.Signer) error {
 	for _, f := range d.parts() {

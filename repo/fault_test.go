@@ -23,10 +23,11 @@ type faulty struct {
 	*memory
 	n, count int
 	after    bool
-	shown    bool // the fault came to light: a file that is opened only to see that it is there has none
+	shown    bool // the fault was reported: opening a file only to check that it exists does not report it
 }
 
-// fails counts a call. before says that it fails now; otherwise after is its result.
+// fails counts a call. before reports that it fails before its effect; otherwise after
+// is its result.
 func (f *faulty) fails() (before bool, after error) {
 	if f.count++; f.count != f.n {
 		return false, nil
@@ -71,7 +72,7 @@ func (f *faulty) Remove(ctx context.Context, name string, before time.Time) erro
 	return errors.Join(f.memory.Remove(ctx, name, before), fault)
 }
 
-// Open fails at once, or in the midst of the file.
+// Open fails at once, or in the middle of the file.
 func (f *faulty) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	before, fault := f.fails()
 	if before {
@@ -104,9 +105,9 @@ func (f *faulty) List(ctx context.Context, prefix string) iter.Seq2[storage.File
 	}
 }
 
-// The storage fails at its n-th call, for every n, before the effect and after
-// it. The error comes through; what clients see is the old state or the new one;
-// done again it succeeds.
+// The storage fails at its n-th call, for every n, before the effect and after it. The
+// call returns the error, clients see the old state or the new one, and a repetition
+// succeeds.
 func TestStorageFails(t *testing.T) {
 	t.Parallel()
 	past := founded(t)
@@ -150,7 +151,7 @@ func TestStorageFails(t *testing.T) {
 					return f.Err
 				}
 				if !f.Harmless() {
-					return errors.New(f.String()) // a fault taken for something else
+					return errors.New(f.String()) // the fault was reported as another error
 				}
 			}
 			return nil
@@ -174,11 +175,11 @@ func TestStorageFails(t *testing.T) {
 						break
 					}
 					if err == nil && s.shown || err != nil && !errors.Is(err, errFault) {
-						t.Fatalf("call %d failed (after its effect: %v), and %s said %v", n, after, name, err)
+						t.Fatalf("call %d failed (after its effect: %v), and %s returned %v", n, after, name, err)
 					}
 					if x.goal == "" {
 						if len(before.files) != len(w.store.files) {
-							t.Fatalf("call %d: files came or went", n)
+							t.Fatalf("call %d: files were added or removed", n)
 						}
 					} else if got := w.product().state(); got != "root 2 agent/1" && got != x.goal {
 						t.Fatalf("call %d: clients see %q", n, got)
@@ -193,8 +194,8 @@ func TestStorageFails(t *testing.T) {
 	}
 }
 
-// A context that ends at any time leaves the old state or the new one, and is
-// what the error says.
+// A context that ends at any time leaves the old state or the new one, and the error
+// reports it.
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	past := founded(t)
@@ -261,7 +262,7 @@ func (e *ending) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return e.memory.Open(ctx, name)
 }
 
-// Long calls tell how far they are: each file in turn, never backwards.
+// Long calls report their progress: each file in turn, never backwards.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	w := founded(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What is foreseen is what comes to be, signatures apart.
+// The foreseen roots are the roots that are later published, except for signatures.
 func TestForesee(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -50,7 +50,7 @@ func TestForesee(t *testing.T) {
 			t.Errorf("root v%d is not as foreseen", p.Version())
 		}
 	}
-	// A plan that no client would follow is refused, at the step that it breaks at.
+	// A plan that no client would follow is refused, and the error names the failing step.
 	var refused *tuf.Error
 	_, err = w.open().PlanRoots(t.Context(), repo.RootEdit{At: at, Edit: func(*repo.Root) error { return nil }}, repo.RootEdit{At: at, Edit: func(r *repo.Root) error {
 		r.Locations = append(r.Locations, location("a", tuf.Primary, 5))
@@ -61,7 +61,7 @@ func TestForesee(t *testing.T) {
 	}
 }
 
-// Every root that ever was gives a pin, with the places of its time.
+// Every root in the history gives a pin, with the locations of its time.
 func TestPins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

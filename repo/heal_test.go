@@ -13,8 +13,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// forked is the same repository, by the same people, elsewhere: what is published
-// there and here from now on are two histories.
+// forked is the same repository with the same signers elsewhere: from now on the two
+// have separate histories.
 func (w *world) forked() *world {
 	return &world{t: w.t, now: w.now, pinned: w.pinned, store: w.store.copy(), ledger: w.ledger.copy(), keys: w.keys}
 }
@@ -23,7 +23,7 @@ func prioritize(n int) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error { tx.Root().Locations[0].Priority = n; return nil }
 }
 
-// online exchanges the online keys.
+// online replaces the online keys.
 func (w *world) online(prefix string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		r := tx.Root()
@@ -55,13 +55,13 @@ func (w *world) rootsFrom(first int64) (out [][]byte) {
 	return out
 }
 
-// Two roots of one version were signed by both parties and shown to clients. One
-// call makes the next root, which both kinds of clients follow, whatever differs.
+// Both parties signed two roots of one version, and clients have seen both. One call
+// makes the next root, which both kinds of clients follow, whatever the differences.
 func TestHeal(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		here, there []func(w *world) func(*repo.Tx) error // the roots of each side, one or more
-		edit        func(w *world) func(*repo.Tx) error   // with the healing
+		edit        func(w *world) func(*repo.Tx) error   // together with the healing
 		check       func(t *testing.T, w, f *world)
 	}{
 		"locations":              {here: edits(prioritize(11)), there: edits(prioritize(12))},
@@ -82,7 +82,7 @@ func TestHeal(t *testing.T) {
 		"an epoch here": {here: edits(nil), there: edits(prioritize(12))},
 		"an epoch there": {here: edits(prioritize(11)), there: edits(nil), check: func(t *testing.T, w, f *world) {
 			if w.root().OnlineKeys() != f.root().OnlineKeys() {
-				t.Error("the online keys of the fork were not taken over")
+				t.Error("the online keys of the fork were not adopted")
 			}
 		}},
 		"an epoch on each side": {here: edits(nil), there: edits(nil), edit: func(w *world) func(*repo.Tx) error { return w.online("third") }},
@@ -111,24 +111,24 @@ func TestHeal(t *testing.T) {
 			}
 			heal := func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(first)...) }
 			before := w.root()
-			// The healthy twin: an ordinary next root leaves the fork's clients where they are,
-			// or the published root leads nowhere from there.
+			// In the counterpart, a regular next root does not move the fork's clients, or the
+			// published root has no successor there.
 			if tt.edit != nil {
 				if _, err := w.open().Stage(t.Context(), heal); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), "H3") {
 					t.Fatalf("without an edit: %v", err)
 				}
 				heal = both(heal, tt.edit(w))
 			}
-			d, err := w.open("nobody").Stage(t.Context(), heal)
+			d, err := w.open("no-role").Stage(t.Context(), heal)
 			noErr(t, err)
 			d, err = w.open().OpenDraft([]byte(bytesOf(t, d)))
 			noErr(t, err)
 			lines, err := w.open().Diff(t.Context(), d)
 			noErr(t, err)
 			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it also follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
-				t.Errorf("the diff does not say so:\n%s", s)
+				t.Errorf("the diff does not report it:\n%s", s)
 			}
-			// Who has all keys of the published side alone has not enough where the keys differ.
+			// If the keys differ, all keys of the published side alone do not meet the threshold.
 			w.signAll(d)
 			noErr(t, w.open().Publish(t.Context(), d))
 			healed := w.root()
@@ -141,12 +141,12 @@ func TestHeal(t *testing.T) {
 			if tt.check != nil {
 				tt.check(t, w, f)
 			}
-			w.update(add("2")) // life goes on
+			w.update(add("2")) // regular operation continues
 		})
 	}
 }
 
-// edits are roots that need no names of keys; nil stands for new online keys.
+// edits are roots that need no key names; nil stands for new online keys.
 func edits(fns ...func(*repo.Tx) error) (out []func(*world) func(*repo.Tx) error) {
 	for _, fn := range fns {
 		out = append(out, func(*world) func(*repo.Tx) error { return fn })
@@ -154,8 +154,8 @@ func edits(fns ...func(*repo.Tx) error) (out []func(*world) func(*repo.Tx) error
 	return out
 }
 
-// The parties of both roots must sign: without those that the fork alone names the
-// draft says who is missing.
+// The parties of both roots must sign: without the parties that only the fork names,
+// the draft reports the missing parties.
 func TestHealNeedsBothKeySets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -168,7 +168,7 @@ func TestHealNeedsBothKeySets(t *testing.T) {
 	if err := w.open(append(vendorKeys, reviewKeys...)...).Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) || !strings.Contains(err.Error(), "party vendor of the forked root") {
 		t.Fatal(err)
 	}
-	// What the draft states of who must sign decides nothing.
+	// A draft's own list of required signers is ignored.
 	bare := w.tampered(d, func(draft map[string]any) { w.files(draft)["root"]["needs"] = []any{} })
 	if err := w.open().Publish(t.Context(), bare); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrThreshold) {
 		t.Fatal(err)
@@ -178,8 +178,8 @@ func TestHealNeedsBothKeySets(t *testing.T) {
 	noErr(t, w.open().Publish(t.Context(), d))
 }
 
-// A signer whose ledger has seen the other root published signs the healing root,
-// and nothing else that follows the published one.
+// A signer whose ledger has seen the other root published signs the healing root, and
+// nothing else that follows the published one.
 func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -202,15 +202,15 @@ func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 		}
 		return open.Sign(t.Context(), w.signer("vendor-1"))
 	}
-	nobody := w.open("nobody")
-	ordinary, err := nobody.Stage(t.Context(), prioritize(13))
+	keyless := w.open("no-role")
+	ordinary, err := keyless.Stage(t.Context(), prioritize(13))
 	noErr(t, err)
 	if err := signs(ordinary); !errors.Is(err, repo.ErrRootBehind) {
 		t.Fatal(err)
 	}
-	heal, err := nobody.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(3)...) })
+	heal, err := keyless.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(3)...) })
 	noErr(t, err)
-	// A draft that states a fork, and proposes a root that does not follow it.
+	// A draft names a fork, and proposes a root that does not follow it.
 	var honest map[string]any
 	noErr(t, json.Unmarshal([]byte(bytesOf(t, heal)), &honest))
 	lie := w.tampered(ordinary, func(draft map[string]any) { draft["heals"] = honest["heals"] })
@@ -218,9 +218,9 @@ func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 		t.Fatal(err)
 	}
 	noErr(t, signs(heal))
-	// Another fork than the one that the ledger has seen is none of its business.
+	// A fork other than the one that the ledger has seen does not matter to it.
 	g := newWorld(t)
-	if _, err := nobody.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(g.rootsFrom(1)...) }); !errors.Is(err, repo.ErrHeal) {
+	if _, err := keyless.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(g.rootsFrom(1)...) }); !errors.Is(err, repo.ErrHeal) {
 		t.Fatal(err)
 	}
 	w.signAll(heal)
@@ -230,7 +230,8 @@ func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 	}
 }
 
-// What is no fork, or can't be healed, is refused with the reason, and nothing changes.
+// If there is no fork, or it can't be healed, the call is refused with the reason, and
+// nothing changes.
 func TestHealIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -250,7 +251,7 @@ func TestHealIsRefused(t *testing.T) {
 		"none":                   {nil, repo.ErrHeal, "0 roots are given"},
 		"too many":               {slices.Repeat(f.rootsFrom(2), 17), repo.ErrHeal, "17 roots are given"},
 		"no root":                {[][]byte{[]byte("{}")}, tuf.ErrMalformed, ""},
-		"a signature less":       {[][]byte{unsigned}, tuf.ErrThreshold, ""},
+		"a signature missing":    {[][]byte{unsigned}, tuf.ErrThreshold, ""},
 		"the published one":      {w.rootsFrom(2), repo.ErrHeal, "is the published one"},
 		"of another repository":  {other.rootsFrom(2), tuf.ErrUntrusted, "is not a root chain"},
 		"a first root":           {other.rootsFrom(1)[:1], repo.ErrHeal, "root v0 is not published"},
@@ -263,7 +264,8 @@ func TestHealIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// The only open-ended place is retired there: somebody must say where to go.
+	// The only location without an end date is retired there: the caller must specify a
+	// new one.
 	g := newWorld(t)
 	h := g.forked()
 	g.update(prioritize(11))
@@ -284,10 +286,10 @@ func TestHealIsRefused(t *testing.T) {
 	}
 }
 
-// A forger's root walks forward into the true root that a signer knows, once the
-// forger has added own signatures to that file. A draft that calls the true root a
-// fork to be healed does not make the signer believe the forged ones: the true root
-// names the root before it.
+// A forged root is succeeded by the true root that a signer knows, once the forger has
+// added own signatures to that file. A draft that calls the true root a fork to be
+// healed does not make the signer accept the forged ones: the true root names the root
+// before it.
 func TestHealOfAForgedPast(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -295,7 +297,7 @@ func TestHealOfAForgedPast(t *testing.T) {
 	f := w.forgery()
 	f.update(prioritize(12))
 	known := appendSignatures(t, w.rootsFrom(2)[0], f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2"))
-	evil, err := f.open("nobody").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(known) })
+	evil, err := f.open("no-role").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(known) })
 	if err != nil {
 		t.Fatal("the forgery must be one that a forger can stage:", err)
 	}
@@ -308,7 +310,7 @@ func TestHealOfAForgedPast(t *testing.T) {
 	if err := sign(f.store, evil); !errors.Is(err, repo.ErrRootBehind) {
 		t.Fatal(err)
 	}
-	honest, err := w.open("nobody").Stage(t.Context(), renewRoot)
+	honest, err := w.open("no-role").Stage(t.Context(), renewRoot)
 	noErr(t, err)
 	noErr(t, sign(w.store, honest))
 }

@@ -26,13 +26,14 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Two reads of a storage need not fit together: others publish and prune between
-// them, and listings may lag. Here every call that reads much is run beside
-// others, who go on by some calls of the storage at each call that it makes. All
-// of it follows from a seed: nothing depends on how fast anybody is.
+// Two reads of a storage need not be consistent: other processes publish and prune
+// between them, and listings may lag. Here each call that makes many reads runs
+// concurrently with other processes, which advance by some storage calls at each
+// storage call that it makes. A seed determines the whole schedule: nothing depends on
+// timing.
 
-// raceRuns is how often each call is run beside others: 6 times, 4 with -short, and
-// 2,000 where VISUM_LONG=1 is set.
+// raceRuns is the number of runs of each call: 6, or 4 with -short, or 2,000 if
+// VISUM_LONG=1 is set.
 func raceRuns() int {
 	switch {
 	case tuftest.Long:
@@ -43,8 +44,8 @@ func raceRuns() int {
 	return 6
 }
 
-// shared is a storage that tells of each call before it is made, and of each
-// that somebody else might wait for.
+// shared is a storage that reports each call before it is made, and each call that
+// another process might wait for.
 type shared struct {
 	*memory
 	call func(write bool) error
@@ -86,8 +87,8 @@ func (s *shared) Remove(ctx context.Context, name string, before time.Time) erro
 	return s.memory.Remove(ctx, name, before)
 }
 
-// late is a shared storage as an object store may show it: a listing may be of
-// any earlier state, name by name, and a file that was removed may still be read.
+// late is a shared storage with the semantics of an object store: a listing may show
+// any earlier state, name by name, and a removed file may still be readable.
 type late struct {
 	shared
 	rnd  *rand.Rand
@@ -137,7 +138,7 @@ func (s *late) List(_ context.Context, prefix string) iter.Seq2[storage.FileInfo
 	}
 }
 
-// race is a repository on which others work while a call is made.
+// race is a repository that other processes change while a call is made.
 type race struct {
 	*world
 	rnd       *rand.Rand
@@ -146,17 +147,17 @@ type race struct {
 	removed   map[string][]byte
 	published [][]byte // timestamps, in order
 	draft     *repo.Draft
-	others    func() (string, bool) // goes on by one call of the storage
-	at        string                // what the others are at
-	rooted    bool                  // somebody has begun to publish a root
-	dying     int                   // writes until the one that works dies; 0: it does not
+	others    func() (string, bool) // advances by one storage call
+	at        string                // the current operation of the other processes
+	rooted    bool                  // a process has begun to publish a root
+	dying     int                   // writes until the working process dies; 0: it does not
 	n         int                   // releases so far
-	keyed     int                   // keys that were taken into use
+	keyed     int                   // keys taken into use
 }
 
-// racePasts are what has happened before, made once: three releases; and after
-// them a publisher that died before its last write, and many hours of new
-// timestamps since.
+// racePasts are the two initial histories, made once: three releases; and the same
+// followed by a publisher that died before its last write and many hours of new
+// timestamps.
 var racePasts = sync.OnceValue(func() [2]*race {
 	x := &race{world: emptyWorld(panicking{})}
 	x.watch()
@@ -194,7 +195,7 @@ var racePasts = sync.OnceValue(func() [2]*race {
 	return [2]*race{x, y}
 })
 
-// panicking is for what is made once for many tests.
+// panicking is a test handle for fixtures that are made once for many tests.
 type panicking struct{ testing.TB }
 
 func (panicking) Helper()                           {}
@@ -204,7 +205,7 @@ func (panicking) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, 
 
 var raceExpiry = repo.Expiry{Timestamp: 6 * time.Hour}
 
-// raceDrafts is how long Prune waits for drafts here.
+// raceDrafts is the time that Prune waits for drafts in these tests.
 var raceDrafts = &repo.PruneOptions{Drafts: time.Hour}
 
 func newRace(t *testing.T, seed uint64) *race {
@@ -223,7 +224,7 @@ func (x *race) copy() *race {
 	return out
 }
 
-// watch keeps what was listed, published and removed in the storage.
+// watch records what is listed, published and removed in the storage.
 func (x *race) watch() {
 	x.store.clock = func() time.Time { return x.now }
 	x.removed = map[string][]byte{}
@@ -258,7 +259,7 @@ func (x *race) die(write bool) error {
 	return nil
 }
 
-// handle has every key there is.
+// handle returns a handle with every key.
 func (x *race) handle(s repo.Storage) *repo.Repo {
 	cfg := x.config()
 	cfg.Expiry = raceExpiry
@@ -268,7 +269,7 @@ func (x *race) handle(s repo.Storage) *repo.Repo {
 	return repo.New(s, cfg)
 }
 
-// publish puts a new release in the place of some.
+// publish publishes a new release in place of older ones.
 func (x *race) publish(r *repo.Repo) error {
 	x.n++
 	v := fmt.Sprint(x.n)
@@ -292,8 +293,8 @@ func (x *race) publish(r *repo.Repo) error {
 	})
 }
 
-// root publishes a new root: with another location, or another key of the
-// vendor's role, or other online keys.
+// root publishes a new root with another location, another key of the vendor's role,
+// or other online keys.
 func (x *race) root(r func() *repo.Repo) error {
 	x.n++
 	kind := x.rnd.IntN(3)
@@ -312,7 +313,7 @@ func (x *race) root(r func() *repo.Repo) error {
 	})
 }
 
-// work is what the others do, one call of the storage after another.
+// work makes the changes of the other processes, one storage call after another.
 func (x *race) work(yield func(string) bool) {
 	done := errors.New("done")
 	call := func(write bool) error {
@@ -345,7 +346,7 @@ func (x *race) work(yield func(string) bool) {
 		case "stage":
 			switch {
 			case waiting != nil && x.now.Sub(since) >= raceDrafts.Drafts:
-				waiting = nil // its files may be gone by now
+				waiting = nil // its files may have been removed
 			case waiting != nil:
 				if err = open().Publish(context.Background(), waiting); errors.Is(err, repo.ErrStale) || errors.Is(err, repo.ErrPublished) {
 					err = nil // others have published since it was staged
@@ -360,7 +361,7 @@ func (x *race) work(yield func(string) bool) {
 		if errors.Is(err, done) {
 			return
 		}
-		if x.at == "stage" && errors.Is(err, repo.ErrStale) { // the draft waited, and others did not
+		if x.at == "stage" && errors.Is(err, repo.ErrStale) { // others published while the draft waited
 			err = nil
 		}
 		if err != nil && !errors.Is(err, errKilled) && !x.faster(err) {
@@ -374,15 +375,15 @@ func (x *race) work(yield func(string) bool) {
 	}
 }
 
-// faster reports whether an error says that somebody was faster: a conflict, or a
-// draft that something else was published before; or,
-// after somebody published between a new root and its content, that the root's new
-// keys must sign, or that another root was signed before.
+// faster reports whether an error means that another process published first. It is a
+// conflict, or a draft that is older than the last publication. After a publication
+// between a new root and its content, it may also say that the new root's keys must
+// sign, or that another root was signed before.
 func (x *race) faster(err error) bool {
 	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrStale) || x.rooted && (errors.Is(err, tuf.ErrThreshold) || errors.Is(err, repo.ErrSecondContent))
 }
 
-// heal publishes once more, and demands that all is in order then.
+// heal publishes once more, and checks that the repository is then in order.
 func (x *race) heal() {
 	x.t.Helper()
 	noErr(x.t, x.publish(x.handle(x.store)))
@@ -390,7 +391,7 @@ func (x *race) heal() {
 	x.whole(x.store)
 }
 
-// victim is the storage of the call that is tried.
+// victim is the storage of the call under test.
 func (x *race) victim() *late {
 	return &late{shared: shared{x.store, func(bool) error {
 		steps := []int{0, 0, 0, 0, 1, 1, 2, 5, 15}[x.rnd.IntN(9)]
@@ -401,18 +402,18 @@ func (x *race) victim() *late {
 	}}, rnd: x.rnd, past: func() []map[string]storage.FileInfo { return x.listings }, gone: func(name string) []byte { return x.removed[name] }}
 }
 
-// finish lets the others end what they are at.
+// finish lets the other processes complete their current operations.
 func (x *race) finish() {
 	for range 10000 {
 		if at, ok := x.others(); at == "" || !ok {
 			return
 		}
 	}
-	x.t.Fatal("the others never end")
+	x.t.Fatal("the other processes never finish")
 }
 
-// kept demands that each file is there that a client may ask for by a timestamp
-// that has not expired.
+// kept checks that every file exists that a client may request by a timestamp that has
+// not expired.
 func (x *race) kept() {
 	x.t.Helper()
 	decode := func(name string, to any) {
@@ -439,19 +440,19 @@ func (x *race) kept() {
 			decode(fmt.Sprintf("metadata/%d.%s", v.Version, file), &role)
 			for path, v := range role.Signed.Targets {
 				if _, err := x.store.Read(x.t.Context(), repo.TargetName(path, v.Hashes.SHA256)); err != nil {
-					x.t.Errorf("a client with a good timestamp asks for a file that is gone: %v", err)
+					x.t.Errorf("a client with a valid timestamp requests a missing file: %v", err)
 				}
 			}
 		}
 	}
 }
 
-// states are the timestamps that were published so far.
+// state reports whether a timestamp is one of those published so far.
 func (x *race) state(timestamp []byte) bool {
 	return slices.ContainsFunc(x.published, func(p []byte) bool { return bytes.Equal(p, timestamp) })
 }
 
-// whole demands that a place has one of the published states, and all of it.
+// whole checks that a copy has one of the published states, and that it is complete.
 func (x *race) whole(place *memory) {
 	x.t.Helper()
 	if !x.state(place.files["metadata/timestamp.json"]) {
@@ -459,15 +460,15 @@ func (x *race) whole(place *memory) {
 	}
 	report, err := repo.New(place, x.config()).Verify(x.t.Context(), x.pin)
 	noErr(x.t, err)
-	// Hours may have passed since that was published.
+	// The state may have been published hours ago.
 	report.Findings = slices.DeleteFunc(report.Findings, func(f repo.Finding) bool { return f.Kind == repo.FileExpired })
 	if !report.OK() {
 		x.t.Error(report)
 	}
 }
 
-// raced are the calls that are tried. Each ends well, or says that somebody was
-// faster.
+// raced are the calls under test. Each one succeeds, or reports that another process
+// published first.
 var raced = map[string]func(x *race, s *late) error{
 	"Prune": func(x *race, s *late) error {
 		_, err := x.handle(s).Prune(x.t.Context(), raceDrafts)
@@ -498,7 +499,7 @@ var raced = map[string]func(x *race, s *late) error{
 	"Status": func(x *race, s *late) error {
 		status, err := x.handle(s).Status(x.t.Context(), x.now)
 		if err == nil && len(status.Due) == 0 {
-			x.t.Error("nothing is due ever")
+			x.t.Error("nothing is ever due")
 		}
 		return err
 	},
@@ -548,7 +549,7 @@ var raced = map[string]func(x *race, s *late) error{
 	},
 }
 
-// unfinished reports whether a report says no more than that a root waits for its
+// unfinished reports whether the only finding of a report is a root that waits for its
 // content.
 func unfinished(r *repo.Report) bool {
 	for _, f := range r.Findings {
@@ -580,9 +581,9 @@ func TestInterleaved(t *testing.T) {
 					x.heal()
 				})
 			}
-			t.Logf("%d of %d runs ended well, in the others somebody was faster", well, raceRuns())
+			t.Logf("%d of %d runs succeeded, in the others another process published first", well, raceRuns())
 			if well == 0 {
-				t.Error("no run ended well")
+				t.Error("no run succeeded")
 			}
 		})
 	}

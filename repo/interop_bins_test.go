@@ -21,7 +21,7 @@ func TestStockGoTUFBins(t *testing.T) { binStory(t, goTUF) }
 
 func TestStockTUFJSBins(t *testing.T) { haveTUFJS(t); binStory(t, tufjs) }
 
-// Our own client finds the same.
+// visum's own client finds the same targets.
 func TestClientBins(t *testing.T) {
 	binStory(t, func(t *testing.T, url, dir string, paths []string) map[string]any {
 		t.Helper()
@@ -58,8 +58,8 @@ func (base to) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// A repository with hash bins and products, at both parties, is walked by clients
-// that know nothing of how it came to be; they see what the review party lists.
+// Independent clients follow a repository with hash bins and products, at both
+// parties; they see what the review party lists.
 func binStory(t *testing.T, look stock) {
 	t.Parallel()
 	w := emptyWorld(t)
@@ -106,7 +106,7 @@ func binStory(t *testing.T, look stock) {
 	})
 	sees(below(600))
 	w.update(addFiles(900, 1500))
-	w.update(approveFiles(600, 1500)) // the rest is dealt out anew
+	w.update(approveFiles(600, 1500)) // the remaining files are redistributed
 	sees(below(1500))
 	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(3)) })
 	sees(func(i int) bool { return i != 3 })

@@ -22,9 +22,9 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// stock is a TUF client that knows nothing of us. It walks from the newest root
-// in dir/metadata on, which it keeps up, and returns the content of each path,
-// or nil where there is no such target.
+// stock is a TUF client that knows nothing of visum. It starts from the newest root in
+// dir/metadata, which it updates, and returns the content of each path, or nil if
+// there is no such target.
 type stock func(t *testing.T, url, dir string, paths []string) map[string]any
 
 func goTUF(t *testing.T, url, dir string, paths []string) map[string]any {
@@ -74,8 +74,8 @@ func tufjs(t *testing.T, url, dir string, paths []string) map[string]any {
 	return answer.Found
 }
 
-// node is one process for all tests, since starting it takes longer than what it
-// does. It ends with its standard input.
+// node is one process for all tests, because its start takes longer than its work. It
+// ends when its standard input is closed.
 type node struct {
 	sync.Mutex
 	in  io.Writer
@@ -115,7 +115,7 @@ func haveTUFJS(t *testing.T) {
 	}
 }
 
-// A stock client follows the repository from its first root on, through every
+// A standard TUF client follows the repository from its first root, through every
 // change of root. It sees what the review party lists and nothing else.
 func stockStory(t *testing.T, look stock) {
 	t.Parallel()
@@ -140,10 +140,10 @@ func stockStory(t *testing.T, look stock) {
 		for p := range want {
 			paths = append(paths, p)
 		}
-		// One that was there before, and one that comes new.
+		// One client existed before, and one is new.
 		for _, dir := range []string{kept, fresh()} {
 			if got := look(t, server.URL, dir, paths); !reflect.DeepEqual(got, want) {
-				t.Fatalf("a stock client finds %v, want %v", got, want)
+				t.Fatalf("a standard TUF client finds %v, want %v", got, want)
 			}
 		}
 	}
@@ -160,7 +160,7 @@ func stockStory(t *testing.T, look stock) {
 	sees(want)
 
 	w.update(announce)
-	w.update(func(tx *repo.Tx) error { // cut over: nothing stays but the review keys of root
+	w.update(func(tx *repo.Tx) error { // cut over: only the review keys of root stay
 		r := tx.Root()
 		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")
 		r.Parties[0].Keys = w.public("vendor-3", "vendor-4")
@@ -174,7 +174,8 @@ func stockStory(t *testing.T, look stock) {
 	want["agent/1"], want["agent/2"] = nil, "agent 2"
 	sees(want)
 
-	// Hash bins at both parties, then a product of the review party's with keys of its own.
+	// There are hash bins at both parties, then a product of the review party with its own
+	// keys.
 	w.update(addFiles(0, 600))
 	w.update(approveFiles(0, 599))
 	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(42)) })

@@ -38,7 +38,7 @@ func TestLedgers(t *testing.T) {
 	}
 }
 
-// machine is one person's machine: the true pin, a ledger of its own, and a view of
+// machine is one signer's machine: it has the true pin, its own ledger, and a view of
 // a storage.
 type machine struct {
 	w      *world
@@ -57,7 +57,7 @@ func (m *machine) open(keys ...string) *repo.Repo {
 	return repo.New(m.store, cfg)
 }
 
-// adopts fills the machine's ledger with what is published now.
+// adopts records the published state in the machine's ledger.
 func (m *machine) adopts() *machine {
 	m.w.t.Helper()
 	digest, err := m.w.open().AdoptDigest(m.w.t.Context())
@@ -66,7 +66,7 @@ func (m *machine) adopts() *machine {
 	return m
 }
 
-// refuses demands an error of fn, and that neither storage nor ledger changes.
+// refuses checks that fn fails, and that neither storage nor ledger changes.
 func (m *machine) refuses(want error, fn func() error) {
 	m.w.t.Helper()
 	before := m.ledger.copy()
@@ -76,7 +76,7 @@ func (m *machine) refuses(want error, fn func() error) {
 	}
 }
 
-// calls are all that a handle does with a repository. d is a draft of it.
+// calls are all calls of a handle that use a repository. d is a draft of it.
 func calls(t *testing.T, r *repo.Repo, d *repo.Draft) map[string]func() error {
 	ctx := t.Context()
 	add := func(tx *repo.Tx) error { return add("9")(tx) }
@@ -141,8 +141,8 @@ func TestNoPin(t *testing.T) {
 	}
 }
 
-// forgery is a repository that an attacker made: it claims the true identity, and
-// in its roles the true public keys stand beside those of the attacker.
+// forgery is a repository that an attacker made: it claims the true identity, and its
+// roles list the true public keys alongside those of the attacker.
 func (w *world) forgery() *world {
 	w.t.Helper()
 	f := &world{t: w.t, now: w.now, store: newMemory(), keys: map[string]tuf.Signer{}}
@@ -161,8 +161,8 @@ func (w *world) forgery() *world {
 	return f
 }
 
-// A repository that somebody put in the place of the true one is refused by every
-// call, whether the anchor is a pin or the ledger alone.
+// A repository that an attacker put in place of the true one is refused by every call,
+// whether the anchor is a pin or the ledger alone.
 func TestForgedRepository(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -182,14 +182,14 @@ func TestForgedRepository(t *testing.T) {
 			t.Run(anchor+" "+name, func(t *testing.T) { f.refused(tuf.ErrUntrusted, call) })
 		}
 	}
-	// Another identity leads to another ledger, which is empty.
+	// Another identity selects another ledger, which is empty.
 	foreign := newWorld(t)
 	f.refused(repo.ErrNoPin, func() error { _, err := repo.New(foreign.store, cfg).Pin(t.Context()); return err })
-	// The true repository is worked on as before.
+	// The true repository can be edited as before.
 	noErr(t, m.w.open("vendor-release", "timestamp", "snapshot").Update(t.Context(), add("2")))
 }
 
-// appendSignatures adds signatures to a file, as anybody can.
+// appendSignatures adds signatures to a file, which needs no key of the repository.
 func appendSignatures(t *testing.T, file []byte, signers ...tuf.Signer) []byte {
 	t.Helper()
 	var doc struct {
@@ -210,22 +210,22 @@ func appendSignatures(t *testing.T, file []byte, signers ...tuf.Signer) []byte {
 	return out
 }
 
-// A forged root 1 walks forward into the true root 2, because its forger adds own
-// signatures to that file. What lies before the pin's root is believed only where
-// prev_root_sha256 names it: nothing is stated from a forged one.
+// A forged root 1 is succeeded by the true root 2, because its forger adds own
+// signatures to that file. Roots before the pin's root are believed only if
+// prev_root_sha256 names them: no claim is derived from a forged one.
 func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(add("1"))
 	w.update(approve("1"))
-	w.update(announce) // so that its charter has a seq that another one can lead to
+	w.update(announce) // so that its charter has a seq that another root can lead to
 	w.now = w.now.Add(time.Hour)
 	w.update(renewRoot)
 	cfg := w.config()
-	cfg.Ledger, cfg.Pin = nil, w.root().Bytes() // the bytes of root 3, which is no pin for products
+	cfg.Ledger, cfg.Pin = nil, w.root().Bytes() // the bytes of root 3, which are not a pin for products
 	chain, err := repo.New(w.store, cfg).Chain(t.Context())
 	if err != nil || len(chain) != 3 {
-		t.Fatal("a healthy chain is believed from root 1 on:", len(chain), err)
+		t.Fatal("a valid chain is not accepted from root 1 on:", len(chain), err)
 	}
 
 	f := w.forgery()
@@ -235,7 +235,7 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	forged, err := tuf.OpenRoot(w.store.files["metadata/1.root.json"], nil)
 	noErr(t, err)
 	if _, err := forged.Next(w.store.files["metadata/2.root.json"]); err != nil {
-		t.Fatal("the forgery must walk into the true root:", err)
+		t.Fatal("the forgery must lead to the true root:", err)
 	}
 	r := repo.New(w.store, cfg)
 	chain, err = r.Chain(t.Context())
@@ -247,9 +247,9 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	}
 	files, err := r.RootFiles(t.Context())
 	if err != nil || len(files) != 3 || !bytes.Equal(files[0].Data, w.store.files["metadata/1.root.json"]) {
-		t.Errorf("what may be served: %d files, %v", len(files), err)
+		t.Errorf("served: %d files, %v", len(files), err)
 	}
-	// A damaged one, or a missing one, is no matter for those who have a later pin.
+	// A damaged or missing early root does not matter to readers with a later pin.
 	for _, data := range [][]byte{[]byte("{"), nil} {
 		if w.store.files["metadata/1.root.json"] = data; data == nil {
 			delete(w.store.files, "metadata/1.root.json")
@@ -260,8 +260,8 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	}
 }
 
-// A statement that a forged party signed is not vouched for by a forged root that
-// lies before the pin.
+// A forged root before the pin does not make a statement valid that a forged party
+// signed.
 func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -301,7 +301,8 @@ func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 	}
 }
 
-// An empty ledger is no licence: its owner compares a digest with another machine.
+// An empty ledger does not permit signing: its owner first compares a digest with
+// another machine.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -355,8 +356,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// A ledger that is damaged, or another repository's, or of a later version, signs
-// nothing; restored, it goes on.
+// A ledger that is damaged, belongs to another repository, or has a later format signs
+// nothing; after a restore, signing continues.
 func TestDamagedLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -394,7 +395,7 @@ func TestDamagedLedger(t *testing.T) {
 	}
 }
 
-// The medium of the ledger fails: no signature is made.
+// The storage of the ledger fails: no signature is made.
 func TestLedgerFails(t *testing.T) {
 	t.Parallel()
 	start := newWorld(t)
@@ -420,8 +421,7 @@ func TestLedgerFails(t *testing.T) {
 	}
 }
 
-// What another signer of the party has recorded is taken over; nothing that is
-// recorded here is lost.
+// Records of another signer of the party are merged; no local record is lost.
 func TestImportLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -433,17 +433,17 @@ func TestImportLedger(t *testing.T) {
 	_ = recall // it is signed and not published
 	resign := func(tx *repo.Tx) error { return tx.Renew("review") }
 	if _, err := ben.open("review-release").Stage(t.Context(), resign); err != nil {
-		t.Fatal("Ben knows nothing of the recall:", err)
+		t.Fatal("Ben's ledger lacks the recall:", err)
 	}
 	data, err := ann.open().ExportLedger(t.Context())
 	noErr(t, err)
 	noErr(t, ben.open().ImportLedger(t.Context(), data))
 	ben.refuses(repo.ErrTakenBack, func() error { _, err := ben.open("review-release").Stage(t.Context(), resign); return err })
-	// A new machine begins with a copy.
+	// A new machine starts with a copy.
 	cleo := w.machine()
 	noErr(t, cleo.open().ImportLedger(t.Context(), data))
 	cleo.refuses(repo.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
-	// Old records add nothing and take nothing away.
+	// Old records neither add nor remove anything.
 	old, err := w.machine().adopts().open().ExportLedger(t.Context())
 	noErr(t, err)
 	noErr(t, cleo.open().ImportLedger(t.Context(), old))
@@ -457,7 +457,7 @@ func TestImportLedger(t *testing.T) {
 			ben.refuses(repo.ErrLedger, func() error { return ben.open().ImportLedger(t.Context(), bad) })
 		})
 	}
-	// One that has seen a root which is not published here.
+	// The other ledger has seen a root that is not published here.
 	ahead := w.copy()
 	ahead.now = ahead.now.Add(time.Hour)
 	ahead.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
@@ -466,7 +466,7 @@ func TestImportLedger(t *testing.T) {
 	ben.refuses(repo.ErrRootBehind, func() error { return ben.open().ImportLedger(t.Context(), further) })
 }
 
-// A ledger in a folder of its own is a file for each repository.
+// A ledger in a directory has one file for each repository.
 func TestDirLedgerFile(t *testing.T) {
 	w, dir := newWorld(t), filepath.Join(t.TempDir(), "ledger")
 	cfg := w.config()

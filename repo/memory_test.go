@@ -20,7 +20,7 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// The memory storage lists, removes and streams. Its files are of no time.
+// The memory storage lists, removes and streams. Its files have no modification time.
 
 func (m *memory) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	data, err := m.Read(ctx, name)

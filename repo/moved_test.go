@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// moving is a storage in which something happens just before a file is read.
+// moving is a storage that runs a function just before a file is read.
 type moving struct {
 	*memory
 	name string
@@ -34,8 +34,8 @@ func (m *moving) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return m.memory.Open(ctx, name)
 }
 
-// A product's list is replaced and pruned just before it is read. Where the call
-// can begin again it does; where it can't it says that somebody published.
+// A product's list is replaced and pruned just before it is read. The call starts
+// again if it can; otherwise it reports a concurrent publication.
 func TestListGoneMeanwhile(t *testing.T) {
 	t.Parallel()
 	past := dated(t)

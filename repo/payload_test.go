@@ -12,7 +12,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Keys that only openssl ever opens found a repository: payload out, signature in.
+// A repository is created with keys that only openssl opens: payloads are exported,
+// and signatures imported.
 func TestSignedElsewhere(t *testing.T) {
 	t.Parallel()
 	openssl := tuftest.Program(t, "openssl", "openssl")
@@ -74,8 +75,8 @@ func TestSignedElsewhere(t *testing.T) {
 	wantErr(t, draft.AddSignature("root", made["P-256"].ID(), nil), repo.ErrSignature)
 	wantErr(t, draft.AddSignature("targets", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrSignature)
 	wantErr(t, draft.AddSignature("root", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrNoPart)
-	wantErr(t, draft.AddSignature("nobody", made["P-256"].ID(), sigs["P-256"]), repo.ErrNoPart)
-	_, err = draft.Payload("nobody")
+	wantErr(t, draft.AddSignature("unknown", made["P-256"].ID(), sigs["P-256"]), repo.ErrNoPart)
+	_, err = draft.Payload("unknown")
 	wantErr(t, err, repo.ErrNoPart)
 	if after, err := draft.Bytes(); err != nil || string(after) != string(before) {
 		t.Fatal("a refused signature changed the draft")
@@ -93,24 +94,24 @@ func TestSignedElsewhere(t *testing.T) {
 	w.sees("root 1")
 }
 
-// A draft may lie about which key an id is; then nobody's signature is taken for it.
+// A draft may lie about the key of an id; then no signature is accepted for it.
 func TestSignatureForAnotherKeysID(t *testing.T) {
 	w := newWorld(t)
 	draft, err := w.open("vendor-1").Stage(t.Context(), add("1"))
 	noErr(t, err)
 	data, err := draft.Bytes()
 	noErr(t, err)
-	honest, thief := w.signer("vendor-release").Key(), w.signer("thief")
-	draft, err = w.open("vendor-1").OpenDraft([]byte(strings.ReplaceAll(string(data), honest.Public, thief.Key().Public)))
+	honest, attacker := w.signer("vendor-release").Key(), w.signer("attacker")
+	draft, err = w.open("vendor-1").OpenDraft([]byte(strings.ReplaceAll(string(data), honest.Public, attacker.Key().Public)))
 	noErr(t, err)
 	payload, err := draft.Payload("vendor-agent")
 	noErr(t, err)
-	sig, err := thief.Sign(t.Context(), payload)
+	sig, err := attacker.Sign(t.Context(), payload)
 	noErr(t, err)
 	wantErr(t, draft.AddSignature("vendor-agent", honest.ID(), sig), repo.ErrSignature)
 }
 
-// A root key in another role is a mistake that no tool shall help with.
+// A root key in another role is a mistake, which every call refuses.
 func TestRootKeysSignRootsOnly(t *testing.T) {
 	w := newWorld(t)
 	for name, give := range map[string]func(r *repo.Root, k []tuf.Key){
@@ -129,7 +130,7 @@ func TestRootKeysSignRootsOnly(t *testing.T) {
 	}
 }
 
-// Nor shall one key speak for both parties, by way of a product.
+// One key can't sign for both parties by way of a product either.
 func TestProductKeysAreTheirParties(t *testing.T) {
 	w := newWorld(t)
 	for _, key := range []string{"vendor-1", "review-2", "review-release"} {

@@ -21,8 +21,8 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// Tests with processes: this test program starts itself with PROCESS_TEST set to
-// a job and its arguments.
+// These tests use processes: the test program starts itself with PROCESS_TEST set to a
+// job and its arguments.
 
 // seededWorld has the same keys in every process.
 func seededWorld(t *testing.T) *world {
@@ -42,7 +42,7 @@ func founded(t *testing.T) *world {
 	return w
 }
 
-// at returns a handle on a storage, with every key that the world has.
+// at returns a handle on a storage, with every key of the world.
 func (w *world) at(s repo.Storage) *repo.Repo {
 	cfg := w.config()
 	for _, name := range append(append([]string{}, vendorKeys...), reviewKeys...) {
@@ -51,14 +51,14 @@ func (w *world) at(s repo.Storage) *repo.Repo {
 	return repo.New(s, cfg)
 }
 
-// pourLedger writes the ledger to where publishers of the folder have it.
+// pourLedger writes the ledger to the path that publishers of the directory use.
 func (w *world) pourLedger(dir string) {
 	w.t.Helper()
 	w.ledgerDir = filepath.Join(dir, ledgerIn)
 	pour(w.t, w.ledger, w.ledgerDir)
 }
 
-// pour writes what is in memory into a folder.
+// pour writes the storage from memory into a directory.
 func pour(t testing.TB, m *memory, dir string) {
 	t.Helper()
 	for name, data := range m.files {
@@ -68,7 +68,7 @@ func pour(t testing.TB, m *memory, dir string) {
 	}
 }
 
-// scoop reads a folder into memory, as a web server would show it.
+// scoop reads a directory into memory, as a web server would show it.
 func scoop(t testing.TB, dir string) *memory {
 	t.Helper()
 	m := newMemory()
@@ -82,8 +82,8 @@ func scoop(t testing.TB, dir string) *memory {
 	return m
 }
 
-// memoryDir is a new folder, in memory where the system has that: these tests
-// flush a great deal.
+// memoryDir is a new directory, in memory if the system supports that, because these
+// tests flush often.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "visum-test-")
@@ -100,8 +100,8 @@ func job(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// ledgerIn is where a folder of these tests has the ledger of all who publish
-// there. A storage does not look at names that begin with a dot.
+// ledgerIn is the path of the ledger that all publishers of the directory share. A
+// storage ignores names that begin with a dot.
 const ledgerIn = ".ledger"
 
 // TestProcess is the other process.
@@ -126,7 +126,7 @@ func TestProcess(t *testing.T) {
 	fmt.Println("done")
 }
 
-// publishMany releases so many files under names that begin with who.
+// publishMany publishes the given number of files under names with the prefix who.
 func publishMany(ctx context.Context, r *repo.Repo, who, count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
@@ -145,8 +145,8 @@ func publishMany(ctx context.Context, r *repo.Repo, who, count string) error {
 	return nil
 }
 
-// Two processes publish into one folder, each as fast as it can: nothing is lost
-// and nothing breaks.
+// Two processes publish into one directory, each as fast as it can: nothing is lost or
+// broken.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
 	each := 40
@@ -175,8 +175,8 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
-// killer is a storage whose process kills itself at the n-th event: before a
-// write, in the midst of what is being written, or after it.
+// killer is a storage whose process kills itself at the n-th event: before a write, in
+// the middle of the written data, or after it.
 type killer struct {
 	repo.Storage
 	n     int
@@ -221,7 +221,8 @@ type act func()
 
 func (a act) Read([]byte) (int, error) { a(); return 0, io.EOF }
 
-// jobs are what is killed: on a storage, with another folder to read from.
+// jobs are the operations to be killed: they use a storage, and another directory to
+// read from.
 var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 	"release": func(w *world, s repo.Storage, _ string) error {
 		return w.at(s).Update(w.t.Context(), add("2"))
@@ -243,14 +244,14 @@ var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 		return w.at(s).Clone(w.t.Context(), storage.SourceOf(repo.Folder(from)), pin)
 	},
 	"prune": func(w *world, s repo.Storage, _ string) error {
-		w.now = time.Now().AddDate(0, 0, 60) // by the clock of the folder
+		w.now = time.Now().AddDate(0, 0, 60) // relative to the real clock, which a directory uses
 		_, err := w.at(s).Prune(w.t.Context(), nil)
 		return err
 	},
 }
 
-// A process dies at any event of any job. Clients see the old state or the new
-// one, and the same job ends what was begun, with nothing wrong left behind.
+// A process dies at any event of any job. Clients see the old state or the new one,
+// and the same job completes the interrupted work without leaving errors behind.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	past := founded(t)
@@ -291,8 +292,8 @@ func TestKilledProcess(t *testing.T) {
 				w := past.copy()
 				w.t, w.now = t, past.now
 				w.store, w.ledgerDir = scoop(t, dir), filepath.Join(dir, ledgerIn)
-				// A root that changes no key goes with the old content, and the new
-				// content with the old root: between the two writes it is so.
+				// A root that changes no key verifies the old content, and the new content verifies
+				// under the old root: between the two writes this state is visible.
 				if got := w.product().state(); got != x.old && got != x.goal && got != strings.Replace(x.old, "root 1", "root 2", 1) && got != strings.Replace(x.goal, "root 2", "root 1", 1) {
 					t.Fatalf("killed at event %d: clients see %q", n, got)
 				}

@@ -69,9 +69,9 @@ func promote(p repo.Promotion) func(*repo.Tx) error {
 
 var toStable = repo.Promotion{Product: "agent", Version: "1.5", From: "beta", To: "stable", Rollout: &tuf.Rollout{Percent: 10}}
 
-// A beta becomes stable: the same bytes and fields, on all platforms, once both
-// parties list it; then its rollout goes from 10 to 50 percent, is halted, and
-// goes on, again once both agree.
+// A beta becomes stable: it has the same bytes and fields, on all platforms, once both
+// parties list it. Then its rollout is raised from 10 to 50 percent, halted, and
+// resumed, again once both parties agree.
 func TestPromote(t *testing.T) {
 	t.Parallel()
 	w := betaWorld(t)
@@ -89,7 +89,7 @@ func TestPromote(t *testing.T) {
 		t.Errorf("%q, %v", data, err)
 	}
 	if p.Previous == nil || p.Previous.Release.Version != "1.0" {
-		t.Errorf("before it came %+v", p.Previous)
+		t.Errorf("the predecessor is %+v", p.Previous)
 	}
 	says(t, p.Changes, "the same bytes are already listed as agent/beta/1.5/linux/agent: version 1.5, channel beta, platform linux/amd64")
 	w.approved(linux, mac)
@@ -149,7 +149,7 @@ func sameFields(a, b tuf.Release) bool {
 	return a == b && (x == nil) == (y == nil) && (x == nil || *x == *y)
 }
 
-// What is not promoted, and changes nothing; and then is, when the reason is gone.
+// A refused promotion changes nothing, and succeeds once the reason has been removed.
 func TestPromoteRefused(t *testing.T) {
 	t.Parallel()
 	linux, mac := "agent/beta/1.5/linux/agent", "agent/beta/1.5/mac/agent"
@@ -158,17 +158,17 @@ func TestPromoteRefused(t *testing.T) {
 		change      func(p *repo.Promotion)
 		want        error
 	}{
-		"another version":           {change: func(p *repo.Promotion) { p.Version = "1.4" }, want: tuf.ErrNoTarget},
-		"another product":           {change: func(p *repo.Promotion) { p.Product = "tool" }, want: tuf.ErrNoTarget},
-		"another channel":           {change: func(p *repo.Promotion) { p.From = "edge" }, want: tuf.ErrNoTarget},
-		"no version":                {change: func(p *repo.Promotion) { p.Version = "newest" }, want: tuf.ErrMalformed},
-		"the same":                  {change: func(p *repo.Promotion) { p.To = "beta" }, want: fs.ErrInvalid},
-		"a bad channel":             {change: func(p *repo.Promotion) { p.To = "stable " }, want: tuf.ErrRelease},
-		"a bad rollout":             {change: func(p *repo.Promotion) { p.Rollout = &tuf.Rollout{Percent: 101} }, want: tuf.ErrRelease},
-		"one path for two":          {change: func(p *repo.Promotion) { p.Path = func(string) string { return "agent/x" } }, want: fs.ErrInvalid},
-		"its own path":              {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target } }, want: fs.ErrExist},
-		"a path outside":            {change: func(p *repo.Promotion) { p.Path = func(string) string { return "rules/x" } }, want: tuf.ErrNoTarget},
-		"a path that few can fetch": {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target + "%" } }, want: fs.ErrInvalid},
+		"another version":                   {change: func(p *repo.Promotion) { p.Version = "1.4" }, want: tuf.ErrNoTarget},
+		"another product":                   {change: func(p *repo.Promotion) { p.Product = "tool" }, want: tuf.ErrNoTarget},
+		"another channel":                   {change: func(p *repo.Promotion) { p.From = "edge" }, want: tuf.ErrNoTarget},
+		"no version":                        {change: func(p *repo.Promotion) { p.Version = "newest" }, want: tuf.ErrMalformed},
+		"the same":                          {change: func(p *repo.Promotion) { p.To = "beta" }, want: fs.ErrInvalid},
+		"a bad channel":                     {change: func(p *repo.Promotion) { p.To = "stable " }, want: tuf.ErrRelease},
+		"a bad rollout":                     {change: func(p *repo.Promotion) { p.Rollout = &tuf.Rollout{Percent: 101} }, want: tuf.ErrRelease},
+		"one path for two":                  {change: func(p *repo.Promotion) { p.Path = func(string) string { return "agent/x" } }, want: fs.ErrInvalid},
+		"its own path":                      {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target } }, want: fs.ErrExist},
+		"a path outside":                    {change: func(p *repo.Promotion) { p.Path = func(string) string { return "rules/x" } }, want: tuf.ErrNoTarget},
+		"a path that few clients can fetch": {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target + "%" } }, want: fs.ErrInvalid},
 		"recalled by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) {
 				w.update(func(tx *repo.Tx) error { return tx.Recall("review", mac, repo.RecallRecord{Reason: "it eats disks"}) })
@@ -183,7 +183,7 @@ func TestPromoteRefused(t *testing.T) {
 			heal:  func(w *world) { w.approved(mac) }},
 		"recalled under another path": {want: repo.ErrTakenBack,
 			spoil: func(w *world) {
-				w.relist("vendor-agent", func(doc map[string]any) { // another tool goes on listing them
+				w.relist("vendor-agent", func(doc map[string]any) { // another tool continues to list them
 					doc[tuf.RecallMember] = []any{object{"path": "agent/old/name", "sha256": w.sumOf(linux), "reason": "it eats disks", "at": "2026-11-20T11:00:00Z"}}
 				})
 			},
@@ -233,7 +233,7 @@ func TestPromoteRefused(t *testing.T) {
 	}
 }
 
-// sumOf is the sha256 of what the vendor lists under a path that is approved.
+// sumOf is the sha256 of the bytes that the vendor lists under an approved path.
 func (w *world) sumOf(path string) string {
 	w.t.Helper()
 	c := w.product()
@@ -244,8 +244,8 @@ func (w *world) sumOf(path string) string {
 	return a.SHA256()
 }
 
-// What is there already stays as it is: a platform that comes later is promoted
-// later, and nothing left to do is an error.
+// Entries that exist stay as they are: a platform that is added later is promoted
+// later, and a call without any work is an error.
 func TestPromoteAgain(t *testing.T) {
 	t.Parallel()
 	w := betaWorld(t)
@@ -265,8 +265,8 @@ func TestPromoteAgain(t *testing.T) {
 	}
 }
 
-// Where the copy lies: in a folder of the channel's name, or where the caller says.
-// It is listed by the same team as the first file, or refused.
+// The copy is placed in a directory with the channel's name, or at the path that the
+// caller specifies. The same team lists it as the first file, or the call is refused.
 func TestPromotePaths(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -312,8 +312,8 @@ func (c *copies) Copy(ctx context.Context, from, to string) error {
 	return c.Storage.(storage.Copier).Copy(ctx, from, to)
 }
 
-// A storage that can copy within itself does; any other copy is compared with the
-// hash that is listed.
+// A storage that can copy internally does so; any other copy is checked against the
+// listed hash.
 func TestPromoteCopies(t *testing.T) {
 	t.Parallel()
 	w := emptyWorld(t)
@@ -336,7 +336,7 @@ func TestPromoteCopies(t *testing.T) {
 	w.refused(tuf.ErrMismatch, func() error { return w.try(promote(toStable)) })
 }
 
-// A rollout is set for what is there, within its bounds, and by the party itself.
+// A rollout is set for existing entries, within its bounds, and by the party itself.
 func TestSetRollout(t *testing.T) {
 	t.Parallel()
 	w := betaWorld(t)
@@ -358,11 +358,11 @@ func TestSetRollout(t *testing.T) {
 	w.update(set("agent", "1.5", "beta", 50)) // as it is
 	w.update(puts("agent/whole", of("agent", "1.6", "beta", "any")))
 	w.store.wrote()
-	w.update(set("agent", "1.6", "beta", 100)) // as it is, though nothing says so
+	w.update(set("agent", "1.6", "beta", 100)) // as it is, although no field states it
 	if wrote := w.store.wrote(); slices.ContainsFunc(wrote, func(name string) bool { return strings.Contains(name, "vendor-agent") }) {
 		t.Errorf("nothing changes, and %q written", wrote)
 	}
-	// Unknown members, and those that parties do not agree on, stay as they are.
+	// Unknown members, and members on which the parties disagree, stay as they are.
 	w.relist("vendor-agent", func(doc map[string]any) {
 		custom := at(doc, "targets", "agent/beta/1.5/linux/agent", "custom")
 		custom["visum-transport"] = object{"of": "the vendor"}
@@ -376,9 +376,8 @@ func TestSetRollout(t *testing.T) {
 	}
 }
 
-// The centre approves of a promotion, and later of a rollout, on its own machine,
-// from the draft that the vendor exports and before anybody publishes it: one step
-// for each.
+// The centre approves a promotion, and later a rollout, on its own machine, from the
+// draft that the vendor exports before its publication: each takes one step.
 func TestPromoteInADraft(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -423,7 +422,7 @@ func TestPromoteInADraft(t *testing.T) {
 	}
 }
 
-// A reviewer is told of a release that others were approved for before.
+// A reviewer is informed of earlier approved releases of the same product.
 func TestPendingOtherBytes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -439,7 +438,7 @@ func TestPendingOtherBytes(t *testing.T) {
 	}
 }
 
-// What came before is the next lower version, not the one that was added last.
+// The predecessor is the next lower version, not the one that was added last.
 func TestPendingPrevious(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -454,7 +453,7 @@ func TestPendingPrevious(t *testing.T) {
 			got = p.Previous.Release.Version
 		}
 		if got != want {
-			t.Errorf("before %s came %q, want %q", version, got, want)
+			t.Errorf("the predecessor of %s is %q, want %q", version, got, want)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// dated is a world whose storage goes by the world's clock.
+// dated is a world whose storage uses the world's clock.
 func dated(t *testing.T) *world {
 	w := emptyWorld(t)
 	w.store.clock = func() time.Time { return w.now }
@@ -37,7 +37,7 @@ func swap(n int) func(*repo.Tx) error {
 	}
 }
 
-// prune says what was removed, sorted.
+// prune returns the removed names, sorted.
 func (w *world) prune(opt *repo.PruneOptions) (names []string) {
 	w.t.Helper()
 	done, err := w.open().Prune(w.t.Context(), opt)
@@ -48,8 +48,8 @@ func (w *world) prune(opt *repo.PruneOptions) (names []string) {
 	return slices.Sorted(slices.Values(names))
 }
 
-// A client that saw a timestamp may go by it until that has expired, and finds
-// all it asks for. Afterwards what nobody lists goes; roots never go.
+// A client that saw a timestamp may use it until it expires, and finds every file that
+// it requests. Afterwards unlisted files are removed; roots are never removed.
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
@@ -73,7 +73,7 @@ func TestPrune(t *testing.T) {
 	got, err := snap.Approve("agent/1", p.get)
 	noErr(t, err)
 	if before[repo.TargetName(got.Path(), got.SHA256())] == nil || w.store.files[repo.TargetName(got.Path(), got.SHA256())] == nil {
-		t.Fatal("a client with a good timestamp asks for a file that is gone")
+		t.Fatal("a client with a valid timestamp requests a missing file")
 	}
 
 	w.now = w.now.Add(3 * time.Hour) // its timestamp has expired
@@ -82,7 +82,7 @@ func TestPrune(t *testing.T) {
 	files := len(w.store.files)
 	gone := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour})
 	if !slices.Equal(dry, gone) || files-len(gone) != len(w.store.files) {
-		t.Fatalf("said it would remove %q, removed %q", dry, gone)
+		t.Fatalf("the dry run listed %q, removed %q", dry, gone)
 	}
 	for _, want := range []string{"metadata/2.vendor-agent.json", "metadata/2.review-agent.json", repo.TargetName("agent/1", got.SHA256())} {
 		if !slices.Contains(gone, want) {
@@ -93,14 +93,14 @@ func TestPrune(t *testing.T) {
 		t.Errorf("removed %q", gone)
 	}
 	w.sees("root 2 agent/3")
-	// What a draft on its way lists has stayed.
+	// Files that a draft in transit lists have stayed.
 	for _, s := range w.keys {
 		_ = draft.Sign(t.Context(), s)
 	}
 	noErr(t, w.open().Publish(t.Context(), draft))
 	w.sees("root 2 agent/4")
 	w.intact()
-	// In the end there is what is published, and nothing else.
+	// In the end there are the published files, and no others.
 	w.now = w.now.Add(29 * 24 * time.Hour)
 	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
 	w.now = w.now.Add(2 * 24 * time.Hour)
@@ -112,7 +112,7 @@ func TestPrune(t *testing.T) {
 	w.intact()
 }
 
-// intact demands that an fsck finds nothing but orphans.
+// intact checks that Verify finds nothing but orphans.
 func (w *world) intact() {
 	w.t.Helper()
 	pin, err := w.open().Pin(w.t.Context())
@@ -124,8 +124,9 @@ func (w *world) intact() {
 	}
 }
 
-// A draft that waited for so long that Prune removed a file of its is not published:
-// clients would be offered a release that nobody can download. Staged again, it is.
+// A draft that waited until Prune removed one of its files is not published, because
+// clients would be offered a release that can't be downloaded. After it is staged
+// again, it is.
 func TestDraftThatWaitedTooLong(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
@@ -156,7 +157,7 @@ func TestDraftThatWaitedTooLong(t *testing.T) {
 	w.intact()
 }
 
-// What cannot be listed and removed cannot be pruned.
+// A storage that can't list and remove can't be pruned.
 func TestPruneUnsupported(t *testing.T) {
 	w := newWorld(t)
 	w.elsewhere = noTargets{w.store}
@@ -168,8 +169,8 @@ func TestPruneUnsupported(t *testing.T) {
 	}
 }
 
-// Killed at any removal, a repository is as good as before, and the next Prune
-// ends the work.
+// If Prune is killed at any removal, the repository is as good as before, and the next
+// Prune completes the work.
 func TestPruneKilled(t *testing.T) {
 	t.Parallel()
 	past := dated(t)
@@ -212,7 +213,7 @@ func TestPruneKilled(t *testing.T) {
 	}
 }
 
-// Two publishers and two that prune, at once: nothing that is listed is lost.
+// Two publishers and two pruners run concurrently: no listed file is lost.
 func TestPruneRace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -232,8 +233,8 @@ func TestPruneRace(t *testing.T) {
 		}
 		return repo.New(w.store, cfg)
 	}
-	// The clock goes on with the publishers: whoever is slow may find that
-	// hours have passed since it began, and what it read or signed has expired.
+	// The clock advances with the publishers: a slow process may find that hours have
+	// passed since it began, and that the metadata that it read or signed has expired.
 	again := func(err error) bool {
 		return errors.Is(err, repo.ErrConflict) || errors.Is(err, tuf.ErrExpired)
 	}
@@ -296,7 +297,7 @@ func TestPruneRace(t *testing.T) {
 	}
 }
 
-// Engines come weekly and are signed by hand; rules come every few minutes,
+// Engines are published weekly and signed manually; rules every few minutes,
 // with the keys of rules and the online keys alone.
 func TestTwoSpeeds(t *testing.T) {
 	t.Parallel()
@@ -347,7 +348,7 @@ func TestTwoSpeeds(t *testing.T) {
 	if most > times {
 		t.Errorf("up to %d files", most)
 	}
-	// An engine key has no part in rules, nor the other way round.
+	// An engine key has no role in rules, nor the reverse.
 	for _, name := range []string{"c1", "vendor-release", "review-automation"} {
 		r := w.open(name, "timestamp", "snapshot")
 		err := r.Update(t.Context(), func(tx *repo.Tx) error {

@@ -12,8 +12,8 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// without is a storage whose listings lack a file, as those of an object store
-// may for a while.
+// without is a storage whose listings lack a file, as listings of an object store may
+// for a while.
 type without struct {
 	*memory
 	name string
@@ -30,7 +30,7 @@ func (s without) List(ctx context.Context, prefix string) iter.Seq2[storage.File
 }
 
 // A draft waits for its signatures and is published. Prune runs soon after, and the
-// listing does not have the new snapshot yet.
+// listing does not show the new snapshot yet.
 func TestPruneListingBehind(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
@@ -43,17 +43,17 @@ func TestPruneListingBehind(t *testing.T) {
 	w.sees("root 1 agent/2")
 	w.elsewhere = without{w.store, "metadata/3.snapshot.json"}
 	if w.store.files["metadata/3.snapshot.json"] == nil || w.store.files["metadata/4.snapshot.json"] != nil {
-		t.Fatal("the present snapshot is another one")
+		t.Fatal("the current snapshot has changed")
 	}
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
 	w.intact()
 	w.sees("root 1 agent/2")
 }
 
-// A publisher dies between its snapshot and the timestamp. The repository goes on
-// with the snapshot before, signed again for hours, until somebody publishes past
-// the one that was left. Clients that have the last timestamp before that find
-// what they ask for, although what was left looks as if it had followed long ago.
+// A publisher dies between its snapshot and the timestamp. The repository continues
+// with the previous snapshot, signed again for hours, until a later publication passes
+// the abandoned one. Clients with the last timestamp before that find the files that
+// they request, although the abandoned snapshot looks like an old successor.
 func TestPruneAfterDeadPublisher(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
@@ -75,7 +75,7 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	p := w.product()
 	snap, err := p.refresh()
 	noErr(t, err)
-	w.store.before = func(name string) error { // nor does the next one tidy up
+	w.store.before = func(name string) error { // the next publisher does not clean up either
 		if strings.HasSuffix(name, ".snapshot.json") && w.store.files[name] != nil {
 			return errKilled
 		}
@@ -91,15 +91,15 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	a, err := snap.Approve("agent/1", p.get)
 	noErr(t, err)
 	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] == nil {
-		t.Error("a client with a good timestamp asks for a file that is gone")
+		t.Error("a client with a valid timestamp requests a missing file")
 	}
 	w.intact()
-	// Two days later nobody has that timestamp any more.
+	// Two days later no client has a valid copy of that timestamp.
 	w.now = w.now.Add(48 * time.Hour)
 	noErr(t, w.open().Renew(t.Context()))
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
 	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] != nil {
-		t.Error("what no client asks for is still there")
+		t.Error("an unused file was not removed")
 	}
 	w.intact()
 }

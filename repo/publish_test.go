@@ -16,7 +16,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What a file names is there before it; timestamp.json is last and alone.
+// The files that a file lists are written before it; timestamp.json is written last,
+// on its own.
 func TestOrderOfWrites(t *testing.T) {
 	w := emptyWorld(t)
 	w.update(func(tx *repo.Tx) error { return errors.Join(w.found(tx), add("1")(tx)) })
@@ -28,14 +29,14 @@ func TestOrderOfWrites(t *testing.T) {
 	if !slices.Equal(wrote[1:], want) {
 		t.Errorf("wrote %q", wrote[1:])
 	}
-	// A release touches its role and what lists it, nothing else.
+	// A release changes its role and the metadata that lists it, nothing else.
 	w.update(approve("1"))
 	if wrote := w.store.wrote(); !slices.Equal(wrote, []string{"metadata/2.review-agent.json", "metadata/2.snapshot.json", "metadata/timestamp.json"}) {
 		t.Errorf("wrote %q", wrote)
 	}
 }
 
-// Two drafts of one state: the second is refused, and goes through once it is
+// Two drafts have the same base: the second is refused, and succeeds after it is
 // staged again. Nothing of the first is lost.
 func TestConflict(t *testing.T) {
 	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
@@ -59,7 +60,7 @@ func TestConflict(t *testing.T) {
 			}
 			noErr(t, w.open().Publish(t.Context(), drafts[0]))
 			w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), travel(t, drafts[1])) })
-			w.refused(repo.ErrPublished, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // nor twice
+			w.refused(repo.ErrPublished, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // it is not published twice either
 			w.update(edits[1])
 			for _, p := range w.pending() {
 				if err := w.try(approve(strings.TrimPrefix(p, "agent/"))); err != nil {
@@ -72,7 +73,7 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// pending are the paths that wait for the review party.
+// pending are the paths that are pending for the review party.
 func (w *world) pending() (paths []string) {
 	w.t.Helper()
 	list, err := w.open().Pending(w.t.Context(), "review")
@@ -83,8 +84,8 @@ func (w *world) pending() (paths []string) {
 	return paths
 }
 
-// A draft passes over a version that a killed publish left behind. Should that
-// be published after all, the draft is out of date although its number is higher.
+// A draft skips a version that a killed publisher left behind. If that version is
+// published after all, the draft is out of date although its number is higher.
 func TestOrphanComesAlive(t *testing.T) {
 	w := newWorld(t)
 	first, err := w.open().Stage(t.Context(), add("1"))
@@ -112,8 +113,8 @@ func TestOrphanComesAlive(t *testing.T) {
 	}
 }
 
-// Somebody publishes while a root is on its way in: a root can't be taken back,
-// so it is not written.
+// Another process publishes while a root is being published: a root can't be taken
+// back, so it is not written.
 func TestRootLosesTheRace(t *testing.T) {
 	w := newWorld(t)
 	cutOver := func(tx *repo.Tx) error {
@@ -138,7 +139,7 @@ func TestRootLosesTheRace(t *testing.T) {
 	w.sees("root 2 agent/1")
 }
 
-// Two publishers with many releases each, at once: nothing is lost.
+// Two publishers with many releases each run concurrently: nothing is lost.
 func TestRace(t *testing.T) {
 	t.Parallel()
 	each := 30
@@ -170,11 +171,11 @@ func TestRace(t *testing.T) {
 
 var errKilled = errors.New("killed")
 
-// kill makes the n-th write fail, and all that follow, before its effect or
-// after it. It returns whether it came to that.
+// kill makes the n-th write and all later ones fail, before or after the effect. It
+// returns a function that reports whether a write was killed.
 func (m *memory) kill(n int, after bool) (killed func() bool) { return m.killIn("", n, after) }
 
-// killIn counts writes in one folder only.
+// killIn counts writes in one directory only.
 func (m *memory) killIn(folder string, n int, after bool) (killed func() bool) {
 	count, dead := 0, false
 	m.before = func(name string) error {
@@ -200,10 +201,10 @@ func (m *memory) killIn(folder string, n int, after bool) (killed func() bool) {
 	}
 }
 
-// A publish is killed at its n-th write, for every n. What clients see is the
-// old state or the new one; where keys change there is a moment between, when
-// the new root waits for its content. The next update heals it, be it another
-// edit or the same again.
+// A publisher is killed at its n-th write, for every n. Clients see the old state or
+// the new one; if keys change there is an intermediate state, in which the new root
+// waits for its content. The next update heals it, whether it is another edit or the
+// same one.
 func TestKilledAtEveryWrite(t *testing.T) {
 	for name, x := range map[string]struct {
 		edit    func(w *world, tx *repo.Tx) error
@@ -260,7 +261,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 					edit := func(tx *repo.Tx) error { return x.edit(w, tx) }
 					folder := ""
 					if name == "first hash bins" {
-						folder = "metadata/" // of the files there are too many
+						folder = "metadata/" // there are too many files to test each
 					}
 					killed := w.store.killIn(folder, n, i%2 == 1)
 					err := w.try(edit)
@@ -274,13 +275,13 @@ func TestKilledAtEveryWrite(t *testing.T) {
 					}
 					for _, p := range []*product{seen, w.product()} {
 						got := p.state()
-						// A class whose roles are not published yet costs the others nothing.
+						// A class whose roles are not yet published does not affect the others.
 						between := x.between && (strings.HasSuffix(got, " without content") || got == strings.Replace(old, "root 1", "root 2", 1))
 						if got != old && got != x.goal && !between {
 							t.Fatalf("killed at write %d: a client sees %q", n, got)
 						}
 					}
-					if i >= 2 && name != "founding" { // somebody else comes first
+					if i >= 2 && name != "founding" { // another process publishes first
 						w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 					}
 					w.update(w.again(edit))
@@ -333,8 +334,8 @@ func announce(tx *repo.Tx) error {
 	return nil
 }
 
-// Cut off between a new root and its content, the repository is healed by the
-// daily job alone where that has all the keys it takes.
+// After an interruption between a new root and its content, the daily job alone heals
+// the repository if it has all the required keys.
 func TestRefreshHeals(t *testing.T) {
 	for _, heal := range []func(r *repo.Repo, t *testing.T) error{
 		func(r *repo.Repo, t *testing.T) error { return r.Renew(t.Context()) },
@@ -363,7 +364,8 @@ func TestRefreshHeals(t *testing.T) {
 	}
 }
 
-// The daily job signs the timestamp, and the snapshot when half of its time is gone.
+// The daily job signs the timestamp, and also the snapshot when half of its lifetime
+// has passed.
 func TestRefresh(t *testing.T) {
 	w := newWorld(t)
 	w.update(add("1"))
@@ -385,8 +387,8 @@ func TestRefresh(t *testing.T) {
 	w.refused(repo.ErrUnsigned, func() error { return w.open(reviewKeys...).Renew(t.Context()) })
 }
 
-// Everything has expired, root too. It is renewed step by step, each party for
-// itself: none has to wait for the other's signature.
+// Everything has expired, root included. It is renewed step by step by each party,
+// without waiting for the other's signature.
 func TestExpired(t *testing.T) {
 	w := newWorld(t)
 	w.update(add("1"))
@@ -409,7 +411,7 @@ func TestExpired(t *testing.T) {
 	noErr(t, vendor.Publish(t.Context(), travel(t, d)))
 	w.sees("root 2 agent/1")
 
-	// Stock clients need targets.json too.
+	// Standard TUF clients need targets.json too.
 	openTargets := func() error {
 		snap, err := p.refresh()
 		noErr(t, err)

@@ -9,9 +9,9 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// An approval of a release leaves a statement, whatever was said of the
-// examination; once, and not where a machine's approvals are not to be recorded,
-// nor for a plain file.
+// An approval of a release writes a statement, with or without a ReviewRecord of the
+// examination, and only once. No statement is written if the record sets Unrecorded, as
+// for approvals by a machine, nor for a target without release data.
 func TestApprovalsAreRecorded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -22,8 +22,8 @@ const (
 	recovered3 = "metadata/recovery/3.root.json"
 )
 
-// heirs exchanges the vendor's keys for those of an heir of that name.
-func (w *world) heirs(name string) func(*repo.Tx) error {
+// successors replaces the vendor's keys with those of a successor with that name.
+func (w *world) successors(name string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		r := tx.Root()
 		r.Parties[0].Keys = w.public(name+"-1", name+"-2")
@@ -33,7 +33,7 @@ func (w *world) heirs(name string) func(*repo.Tx) error {
 	}
 }
 
-// stageRecovery is a recovery after a root, signed by everybody.
+// stageRecovery stages a recovery after a root and signs it with all keys.
 func (w *world) stageRecovery(after int64, fn func(*repo.Tx) error) *repo.Draft {
 	w.t.Helper()
 	d, err := w.open().StageRecovery(w.t.Context(), repo.RecoveryOptions{Reason: "they are gone", After: after}, fn)
@@ -51,17 +51,18 @@ func (w *world) publish(d *repo.Draft) {
 	noErr(w.t, w.open().Publish(w.t.Context(), d))
 }
 
-// Killed at each write while one recovery replaces another: the same draft
-// published again ends it, also where nothing else of the repository can be opened.
+// The process is killed at each write while one recovery replaces another. Publishing
+// the same draft again completes the replacement, even if no other part of the
+// repository can be opened.
 func TestReplacementKilled(t *testing.T) {
 	t.Parallel()
-	for _, heir := range []string{"heir", "other"} { // the same online keys, and others
+	for _, successor := range []string{"successor", "other"} { // the same online keys, and others
 		start := recoverable(t)
 		start.recover()
-		start.signer("heir-3")
+		start.signer("successor-3")
 		d := start.stageRecovery(1, func(tx *repo.Tx) error {
-			err := start.heirs(heir)(tx)
-			tx.Root().Parties[0].Keys = start.public("heir-1", "heir-3")
+			err := start.successors(successor)(tx)
+			tx.Root().Parties[0].Keys = start.public("successor-1", "successor-3")
 			return err
 		})
 		for n, more := 1, true; more; n++ {
@@ -85,12 +86,12 @@ func TestReplacementKilled(t *testing.T) {
 					break
 				}
 				if err := w.open().Publish(t.Context(), d); err != nil {
-					t.Fatalf("%s, killed at %d, %t: %v", heir, n, after, err)
+					t.Fatalf("%s, killed at %d, %t: %v", successor, n, after, err)
 				}
 				if got := w.product().waits().state(); got != "root 2 agent/1" {
-					t.Fatalf("%s, killed at %d: a client that has waited sees %q", heir, n, got)
+					t.Fatalf("%s, killed at %d: a client that has waited sees %q", successor, n, got)
 				}
-				for _, found := range w.verify() { // what was signed under the first is a stranger's
+				for _, found := range w.verify() { // metadata signed under the first recovery is reported as unknown
 					if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "stranger ") {
 						t.Error(found)
 					}
@@ -100,8 +101,8 @@ func TestReplacementKilled(t *testing.T) {
 	}
 }
 
-// An ordinary root and a recovery are published at once: the ordinary one stays,
-// whoever of them is told, and its owners can go on.
+// A regular root and a recovery are published at the same time. The regular root
+// stays, whichever call reports the conflict, and its owners can continue.
 func TestRecoveryRace(t *testing.T) {
 	t.Parallel()
 	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
@@ -133,7 +134,7 @@ func TestRecoveryRace(t *testing.T) {
 	}
 }
 
-// Two renew a statement at once: one of them finds that he is late.
+// Two processes renew a statement at the same time: one of them gets a conflict.
 func TestRenewalRace(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -162,8 +163,8 @@ func TestRenewalRace(t *testing.T) {
 	}
 }
 
-// Junk where a recovery would lie is none: it keeps nobody from his work, and is
-// replaced by a recovery.
+// A malformed file under the name of a recovery statement does not count as a
+// recovery: it blocks no operation, and a recovery replaces it.
 func TestRecoveryJunk(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -203,8 +204,8 @@ func TestRecoveryJunk(t *testing.T) {
 	}
 }
 
-// A mirror does not go back, and an ordinary root that it has beats what the
-// source recovered to.
+// A mirror is not rolled back, and a regular root on the mirror takes precedence over
+// the recovery at the source.
 func TestRecoveryOnMirrors(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -231,7 +232,7 @@ func TestRecoveryOnMirrors(t *testing.T) {
 			}
 		}
 	}
-	refused("the mirror has an ordinary root", owners.store.copy(), w.store)
+	refused("the mirror has a regular root", owners.store.copy(), w.store)
 
 	mirror := newMemory()
 	noErr(t, clone(mirror, w.store))
@@ -239,14 +240,14 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	noErr(t, err)
 	w.publish(d)
 	noErr(t, clone(mirror, w.store))
-	noErr(t, clone(mirror, early)) // the same root, an older statement: what is newer stays
+	noErr(t, clone(mirror, early)) // the same root, an older statement: the newer one stays
 	if !bytes.Equal(mirror.files[statement1], w.store.files[statement1]) {
-		t.Error("the statement went back")
+		t.Error("the statement was rolled back")
 	}
-	w.publish(w.stageRecovery(1, w.heirs("other")))
+	w.publish(w.stageRecovery(1, w.successors("other")))
 	noErr(t, clone(mirror, w.store))
 	if !bytes.Equal(mirror.files[recovered2], w.store.files[recovered2]) {
-		t.Error("the mirror does not follow what was replaced")
+		t.Error("the mirror does not follow the replacement")
 	}
 	refused("the source has the recovery that was replaced", mirror, early)
 
@@ -254,19 +255,19 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	noErr(t, clone(mirror, w.store))
 	refused("the source is from before the recovery", mirror, stale)
 
-	// What nobody has gone on with yet is a proposal: the later one stays.
+	// A recovery that has no successor yet is a proposal: the later one stays.
 	proposed, later := stale.copy(), stale.copy()
 	for _, name := range []string{statement1, recovered2} {
 		proposed.files[name], later.files[name] = early.files[name], w.store.files[name]
 	}
 	noErr(t, clone(later, proposed))
 	if !bytes.Equal(later.files[statement1], w.store.files[statement1]) || !bytes.Equal(later.files[recovered2], w.store.files[recovered2]) {
-		t.Error("a proposal went back")
+		t.Error("a proposal was rolled back")
 	}
 }
 
-// A recovery that keeps the online keys would count at once, for what is published
-// is signed under it: it is none.
+// A recovery that keeps the online keys would take effect at once, because the
+// published metadata is signed with these keys: it is refused.
 func TestRecoveryBringsNewOnlineKeys(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -286,7 +287,8 @@ func TestRecoveryBringsNewOnlineKeys(t *testing.T) {
 	}
 }
 
-// What a copy lacks of a recovery is found, and what it has beside it.
+// Verify reports the files of a recovery that a copy lacks, and the files that it has
+// in addition.
 func TestVerifyRecoveryOnCopies(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -322,9 +324,9 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	check("an older statement", func(m *memory) { m.files[statement1] = early.files[statement1] }, false, "m differs "+statement1)
 	check("junk", func(m *memory) { rootsOnly(m); m.files[statement1] = []byte("x") }, true, "m untrusted "+statement1)
 	owners := recoverable(t)
-	check("an ordinary root", func(m *memory) { m.files["metadata/2.root.json"] = owners.store.files["metadata/1.root.json"] }, false, "m differs metadata/2.root.json")
+	check("a regular root", func(m *memory) { m.files["metadata/2.root.json"] = owners.store.files["metadata/1.root.json"] }, false, "m differs metadata/2.root.json")
 
-	// Half of it alone.
+	// One of the two files of a recovery is missing.
 	for _, name := range []string{statement1, recovered2} {
 		for _, pin := range [][]byte{w.pin(), first} {
 			half := w.copy()
@@ -335,8 +337,9 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 			}
 		}
 	}
-	// A statement that can't be read; a recovery that is at the copy alone, which is
-	// none of a copy's faults; and a root past its day is called by its name.
+	// The cases are an unreadable statement, a recovery that exists only in the copy,
+	// which is not a fault of the copy, and an expired root, which is reported by its
+	// name.
 	if got := w.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
 		t.Errorf("%q", got)
 	}
@@ -355,7 +358,8 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 
-	// The statement is damaged: it is named, and why nothing after it is understood.
+	// The statement is damaged: the report names it and says why nothing after it can be
+	// verified.
 	w.store.files[statement1] = bytes.ReplaceAll(w.store.files[statement1], []byte("once more"), []byte("once less"))
 	report, err := w.open().Verify(t.Context(), w.pin())
 	noErr(t, err)
@@ -368,13 +372,13 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	}
 }
 
-// One recovery after another, and then an ordinary root.
+// Two recoveries follow each other, and then a regular root.
 func TestTwoRecoveries(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	first := w.pin()
 	w.recover()
-	w.publish(w.stageRecovery(0, w.heirs("other")))
+	w.publish(w.stageRecovery(0, w.successors("other")))
 	check := func(root int64) {
 		t.Helper()
 		chain, err := w.open().Chain(t.Context())
@@ -410,7 +414,7 @@ func TestTwoRecoveries(t *testing.T) {
 	}
 	check(3)
 	if _, err := w.open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
-		t.Error("the first can be replaced when there is a second:", err)
+		t.Error("the first recovery can be replaced after a second one:", err)
 	}
 	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more", After: 1})
 	noErr(t, err)
@@ -420,8 +424,8 @@ func TestTwoRecoveries(t *testing.T) {
 	check(4)
 }
 
-// Who is asked to sign a statement that follows another than the published one is
-// told so, and no draft that is laid on top of it loses it.
+// A signer of a statement that follows a version other than the published one is
+// warned, and no draft that is staged on top of this draft loses the warning.
 func TestRecoveryDraftLate(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -450,7 +454,7 @@ func TestRecoveryDraftLate(t *testing.T) {
 	noErr(t, err)
 	w.store.wrote()
 	if err := w.open().Publish(t.Context(), mixed); err == nil || !strings.Contains(err.Error(), "published by itself") || len(w.store.wrote()) > 0 {
-		t.Error("releases and a statement in one draft:", err)
+		t.Error("one draft has releases and a statement:", err)
 	}
 	w.publish(next)
 	if _, err := w.open().Diff(t.Context(), late); !errors.Is(err, repo.ErrStale) {
@@ -459,8 +463,8 @@ func TestRecoveryDraftLate(t *testing.T) {
 	w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), late) })
 }
 
-// A draft from anybody: what its recovery part says is refused when it is opened,
-// or by whoever reads or publishes it; nothing panics, nothing is written.
+// The draft comes from an attacker: its recovery part is refused by Open, Diff or
+// Publish. No call panics or writes.
 func TestRecoveryHostileDraft(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -470,10 +474,10 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	w.signs(d, "bank-1", "university")
 	data, err := d.Bytes()
 	noErr(t, err)
-	stuck := w.copy() // its recovery is gone, and with it what the timestamp is signed under
+	stuck := w.copy() // its recovery is missing, and with it the root that verifies the timestamp
 	stuck.recover()
 	delete(stuck.store.files, statement1)
-	plain := newWorld(t) // nor has this one any rule
+	plain := newWorld(t) // this repository has no recovery rule either
 	plain.store.files["metadata/timestamp.json"] = stuck.store.files["metadata/timestamp.json"]
 	if err := plain.refused(tuf.ErrUntrusted, func() error { return plain.afterLoss().Publish(t.Context(), d) }); strings.Contains(err.Error(), "perhaps") {
 		t.Error(err)
@@ -512,7 +516,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	for name, change := range map[string]func(draft, part, signed object){
 		"no tip":            func(_, _, signed object) { delete(signed, "tip") },
 		"no root":           func(_, _, signed object) { delete(signed, "root") },
-		"a tip in words":    func(_, _, signed object) { signed["tip"] = "v1" },
+		"a tip as text":     func(_, _, signed object) { signed["tip"] = "v1" },
 		"a hash of numbers": func(_, _, signed object) { signed["root"] = object{"version": 2, "sha256": 7} },
 		"tip 0":             func(_, _, signed object) { signed["tip"].(object)["version"] = 0 },
 		"tip -1":            func(_, _, signed object) { signed["tip"].(object)["version"] = -1 },
@@ -520,7 +524,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 		"only the statement": func(draft, _, _ object) {
 			draft["files"] = []any{}
 		},
-		"no root beside it": func(draft, _, _ object) {
+		"no root in the draft": func(draft, _, _ object) {
 			draft["files"] = slices.DeleteFunc(draft["files"].([]any), func(f any) bool { return f.(object)["role"] == "root" })
 		},
 		"another root":    func(_, _, signed object) { signed["root"].(object)["sha256"] = strings.Repeat("0", 64) },
@@ -533,7 +537,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 			continue
 		}
 		if _, err := r.Diff(t.Context(), d); err == nil {
-			t.Errorf("%s: Diff says nothing", name)
+			t.Errorf("%s: Diff reports no error", name)
 		}
 		if err := r.Export(t.Context(), d, t.TempDir()); errors.Is(err, errKilled) {
 			t.Error(err)
@@ -547,7 +551,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 			})
 		}
 	}
-	// Who must sign is a help for people; what it says there counts for nothing.
+	// The list of required signers is informative only; changing it has no effect.
 	odd, err := open(func(_, part, _ object) {
 		part["needs"] = []any{object{"who": "\x1b[2Jnobody", "keys": object{}, "threshold": -1, "orgs": object{"a": "b"}}}
 		part["under"] = []any{"recovery statement"}
@@ -563,13 +567,13 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	if payload, err := odd.Payload("recovery statement"); !errors.Is(err, repo.ErrNoPin) || payload != nil {
 		t.Errorf("%s, %v", payload, err)
 	}
-	// A reason that makes a statement too long is refused before anybody signs.
+	// A reason that makes a statement too long is refused before signing.
 	if _, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: strings.Repeat("x", tuf.MaxRecoveryStatement)}, w.lost); !errors.Is(err, tuf.ErrTooLarge) {
 		t.Error(err)
 	}
 }
 
-// Of organisations one key each is asked for, whichever.
+// The draft asks for one key of each organisation, without naming a particular key.
 func TestRecoveryAsksForKeys(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -589,7 +593,7 @@ func TestRecoveryAsksForKeys(t *testing.T) {
 			got[m.Who] = m.KeyIDs
 		}
 		if !slices.Equal(got["the recovery keys"], keys) || !slices.Equal(got["the recovery organisations"], orgs) {
-			t.Errorf("asks for %q", got)
+			t.Errorf("the draft asks for %q", got)
 		}
 	}
 	asks(id("bank-1", "bank-2", "university"), id("bank-1", "bank-2", "university"))

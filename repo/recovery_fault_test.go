@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// readHook is a storage in which something happens after a file was read.
+// readHook is a storage that runs a function after a file was read.
 type readHook struct {
 	*memory
 	after func(name string)
@@ -27,13 +27,13 @@ func (s *readHook) Read(ctx context.Context, name string) ([]byte, error) {
 	return data, err
 }
 
-// A recovery is published while somebody reads the repository, and another
-// statement while somebody looks whether there is one.
+// A recovery is published while another process reads the repository, and another
+// statement is published while a process checks for one.
 func TestRecoveryWhileRead(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	d := w.stageRecovery(0, w.lost)
-	w.store.before = func(name string) error { // the pair is there, and no content yet
+	w.store.before = func(name string) error { // root and statement are written, and no content yet
 		if name == "metadata/timestamp.json" {
 			return errKilled
 		}
@@ -91,7 +91,7 @@ func (s *readFault) Open(ctx context.Context, name string) (io.ReadCloser, error
 	return s.memory.Open(ctx, name)
 }
 
-// What can't be read is not taken for what is not there.
+// A file that can't be read is not treated as missing.
 func TestRecoveryReadFaults(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -101,7 +101,7 @@ func TestRecoveryReadFaults(t *testing.T) {
 	w.publish(d)
 	renewal, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
-	other := w.stageRecovery(1, w.heirs("other"))
+	other := w.stageRecovery(1, w.successors("other"))
 	for name, tt := range map[string]struct {
 		w     *world
 		files []string
@@ -147,13 +147,14 @@ func TestRecoveryReadFaults(t *testing.T) {
 	}
 }
 
-// A mirror over HTTP of what was recovered serves readers, verifiers and other mirrors.
+// A mirror of a recovered repository, read over HTTP, serves readers, verifiers and
+// other mirrors.
 func TestRecoveryOverHTTP(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	first := w.pin()
 	w.recover()
-	w.publish(w.stageRecovery(0, w.heirs("other")))
+	w.publish(w.stageRecovery(0, w.successors("other")))
 	server := httptest.NewServer(repo.Handler(w.store))
 	defer server.Close()
 	place := client.HTTPSource(server.URL+"/metadata/", server.URL+"/targets/")
@@ -170,15 +171,15 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	}
 }
 
-// The old online keys are there still: with a bridge clients of the old root have
-// content at every moment of a recovery, killed wherever, and after it.
+// The old online keys still exist: with dual signing, clients of the old root have
+// content at every moment of a recovery, wherever it is killed, and after it.
 func TestRecoveryBridged(t *testing.T) {
 	t.Parallel()
 	start := recoverable(t)
 	bridged := func(w *world) *repo.Repo {
 		cfg := w.config()
 		cfg.DualSigning = &repo.DualSigning{Root: start.root()}
-		for _, n := range slices.Concat(heirKeys, reviewKeys) {
+		for _, n := range slices.Concat(successorKeys, reviewKeys) {
 			cfg.Signers = append(cfg.Signers, w.signer(n))
 		}
 		for _, n := range []string{"vendor-release", "targets", "timestamp", "snapshot"} {
@@ -213,7 +214,7 @@ func TestRecoveryBridged(t *testing.T) {
 	}
 }
 
-// Junk where a recovery would lie is all that an export passes over.
+// Export omits only malformed files under the names of a recovery.
 func TestExportOfUnfinished(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -21,7 +21,7 @@ const (
 	recovered2 = "metadata/recovery/2.root.json"
 )
 
-// recoverable is a repository with a recovery rule and one release.
+// recoverable returns a repository with a recovery rule and one release.
 func recoverable(t *testing.T) *world {
 	w := emptyWorld(t)
 	w.update(w.withHold)
@@ -30,21 +30,22 @@ func recoverable(t *testing.T) *world {
 	return w
 }
 
-// lost exchanges all keys of the vendor, who has lost the old ones.
+// lost replaces all keys of the vendor, which has lost the old ones.
 func (w *world) lost(tx *repo.Tx) error {
 	r := tx.Root()
-	r.Parties[0].Keys = w.public("heir-1", "heir-2")
-	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("heir-timestamp"), w.public("heir-snapshot"), w.public("heir-targets")
-	r.Classes[0].Roles[0].Keys.Keys = w.public("heir-release")
+	r.Parties[0].Keys = w.public("successor-1", "successor-2")
+	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("successor-timestamp"), w.public("successor-snapshot"), w.public("successor-targets")
+	r.Classes[0].Roles[0].Keys.Keys = w.public("successor-release")
 	return nil
 }
 
-var heirKeys = []string{"heir-1", "heir-release", "heir-timestamp", "heir-snapshot", "heir-targets"}
+var successorKeys = []string{"successor-1", "successor-release", "successor-timestamp", "successor-snapshot", "successor-targets"}
 
-// afterLoss is a handle with what is left: the keys of the heir and of the review centre.
-func (w *world) afterLoss() *repo.Repo { return w.open(slices.Concat(heirKeys, reviewKeys)...) }
+// afterLoss is a handle with the remaining keys: those of the successor and of the
+// review centre.
+func (w *world) afterLoss() *repo.Repo { return w.open(slices.Concat(successorKeys, reviewKeys)...) }
 
-// recover publishes a recovery, signed by a bank and a university.
+// recover publishes a recovery that a bank and a university signed.
 func (w *world) recover() {
 	w.t.Helper()
 	r := w.afterLoss()
@@ -61,7 +62,7 @@ func (w *world) signs(d *repo.Draft, names ...string) {
 	}
 }
 
-// waits is a product that has waited for a recovery as long as it must.
+// waits returns a product that has completed the waiting period of a recovery.
 func (p *product) waits() *product {
 	p.w.t.Helper()
 	_, _ = p.refresh()
@@ -92,9 +93,9 @@ func missing(d *repo.Draft) (out []string) {
 	return out
 }
 
-// The vendor has lost every key. The heir, the review centre and two recovery
-// organisations publish the next root; the repository goes on under it, and
-// clients follow after their wait.
+// The vendor has lost every key. The successor, the review centre and two recovery
+// organisations publish the next root. The repository continues under that root, and
+// clients follow after the waiting period.
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -104,7 +105,8 @@ func TestRecovery(t *testing.T) {
 	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
 	noErr(t, err)
 
-	// The draft goes round. Who is old signs nothing; who may recover signs nothing else.
+	// The draft is passed to each signer. An old key signs nothing; a recovery key signs
+	// nothing but the recovery statement.
 	carry := func() {
 		t.Helper()
 		data, err := d.Bytes()
@@ -148,7 +150,7 @@ func TestRecovery(t *testing.T) {
 	noErr(t, err)
 	for _, line := range []string{"root: version 1 -> 2", "reason", "the vendor is gone", "recovery statement: tip.version added: 1"} {
 		if !slices.ContainsFunc(said, func(c repo.Change) bool { return strings.Contains(c.String(), line) }) {
-			t.Errorf("nothing is said of %q: %v", line, said)
+			t.Errorf("the diff does not mention %q: %v", line, said)
 		}
 	}
 	noErr(t, r.Publish(t.Context(), d))
@@ -156,28 +158,29 @@ func TestRecovery(t *testing.T) {
 		t.Error(err)
 	}
 
-	// Ordinary clients find nothing that they could take; those who wait, do.
+	// Regular refreshes find no root to accept; clients that complete the waiting period
+	// do.
 	if w.store.files["metadata/2.root.json"] != nil {
-		t.Error("an ordinary root v2")
+		t.Error("the client found a regular root v2")
 	}
 	w.sees("root 1 without content")
 	if got := w.product().waits().state(); got != "root 2 agent/1" {
 		t.Errorf("a client that has waited sees %q", got)
 	}
-	// All goes on in the ordinary way, and the next root too.
+	// Regular operation continues, including the next root.
 	if chain, err := r.Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 1 {
 		t.Fatalf("%d roots, %v", len(chain), err)
 	}
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) }))
 	if got := w.product().waits().state(); got != "root 2 agent/1 agent/2" {
-		t.Errorf("it sees %q", got)
+		t.Errorf("the client sees %q", got)
 	}
 	w.now = w.now.Add(time.Hour)
 	noErr(t, r.Renew(t.Context()))
 	w.goesOn(first, 2)
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
 	if got := w.product().waits().state(); got != "root 3 agent/1 agent/2" {
-		t.Errorf("it sees %q", got)
+		t.Errorf("the client sees %q", got)
 	}
 	w.goesOn(first, 3)
 	files, err := r.RootFiles(t.Context())
@@ -186,7 +189,7 @@ func TestRecovery(t *testing.T) {
 	for _, f := range files {
 		names = append(names, f.Name)
 		if !bytes.Equal(f.Data, w.store.files[f.Name]) {
-			t.Errorf("%s is another", f.Name)
+			t.Errorf("%s differs", f.Name)
 		}
 	}
 	if !slices.Equal(names, []string{"metadata/1.root.json", recovered2, statement1, "metadata/3.root.json"}) {
@@ -202,8 +205,8 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-// goesOn demands that what a repository is besides editing is well after a
-// recovery: from the pin of before and the present one.
+// goesOn checks that all operations other than editing succeed after a recovery, both
+// from the pin before it and from the current pin.
 func (w *world) goesOn(first []byte, root int64) {
 	w.t.Helper()
 	t, r := w.t, w.afterLoss()
@@ -248,12 +251,12 @@ func (w *world) goesOn(first []byte, root int64) {
 	dir := t.TempDir()
 	noErr(t, r.Export(t.Context(), d, dir))
 	if chain, err := repo.New(repo.Folder(dir), w.config()).Chain(t.Context()); err != nil || int64(len(chain)) != root {
-		t.Errorf("exported are %d roots, %v", len(chain), err)
+		t.Errorf("%d roots were exported, %v", len(chain), err)
 	}
 }
 
-// What is no recovery is refused before anybody signs, or at publishing at the
-// latest, and nothing is written.
+// An invalid recovery is refused before signing, or at the latest by Publish, and
+// nothing is written.
 func TestRecoveryRefused(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -275,7 +278,7 @@ func TestRecoveryRefused(t *testing.T) {
 		"no reason":        {stage(nil, repo.RecoveryOptions{}, w.lost), "needs a reason"},
 		"no such root":     {stage(nil, repo.RecoveryOptions{Reason: "x", After: 2}, w.lost), "there is no root v2"},
 		"below zero":       {stage(nil, repo.RecoveryOptions{Reason: "x", After: -1}, w.lost), "there is no root v-1"},
-		"void too soon":    {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "expires before the waiting period of 14 days ends"},
+		"expires too soon": {stage(func(c *repo.Config) { c.Expiry.Recovery = 14 * 24 * time.Hour }, why, w.lost), "expires before the waiting period of 14 days ends"},
 		"the caller's":     {stage(nil, why, func(*repo.Tx) error { return errKilled }), errKilled.Error()},
 		"against the rule": {stage(nil, why, func(tx *repo.Tx) error { tx.Root().Classes[0].Prefix = "a b/"; return nil }), "H"},
 	} {
@@ -287,7 +290,7 @@ func TestRecoveryRefused(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A draft that was changed on its way.
+	// The draft was changed in transit.
 	draft := func() *repo.Draft {
 		t.Helper()
 		d, err := r.StageRecovery(t.Context(), why, w.lost)
@@ -300,7 +303,7 @@ func TestRecoveryRefused(t *testing.T) {
 		data, err := draft().Bytes()
 		noErr(t, err)
 		if !bytes.Contains(data, []byte(a)) {
-			t.Fatalf("there is no %s", a)
+			t.Fatalf("the draft has no %s", a)
 		}
 		d, err := repo.OpenDraft(bytes.ReplaceAll(data, []byte(a), []byte(b)))
 		noErr(t, err)
@@ -325,7 +328,7 @@ func TestRecoveryRefused(t *testing.T) {
 	w.refused(tuf.ErrExpired, func() error { return r.Publish(t.Context(), late) })
 	w.now = w.now.AddDate(-1, 0, -1)
 
-	// An ordinary root came before it.
+	// A regular root was published first.
 	d := draft()
 	w.update(announce)
 	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), d) })
@@ -333,7 +336,7 @@ func TestRecoveryRefused(t *testing.T) {
 		t.Error(err)
 	}
 
-	// Who has no rule for it can't be recovered.
+	// A repository without a recovery rule can't be recovered.
 	plain := newWorld(t)
 	_, err := plain.open().StageRecovery(t.Context(), why, plain.lost)
 	if !errors.Is(err, tuf.ErrCharter) {
@@ -341,12 +344,12 @@ func TestRecoveryRefused(t *testing.T) {
 	}
 	_, err = emptyWorld(t).open().StageRecovery(t.Context(), why, plain.lost)
 	if err == nil {
-		t.Error("of an empty repository")
+		t.Error("recovered an empty repository")
 	}
 }
 
-// Killed before or after each write: clients of the old root have its content or
-// find the recovery, and the same draft published again ends it.
+// The process is killed before or after each write. Clients of the old root see its
+// content or find the recovery, and publishing the same draft again completes it.
 func TestRecoveryKilled(t *testing.T) {
 	t.Parallel()
 	start := recoverable(t)
@@ -384,9 +387,9 @@ func TestRecoveryKilled(t *testing.T) {
 	}
 }
 
-// Thieves of the recovery keys put a recovery, and content of their own, over the
-// repository. The owners bring it back from a mirror and publish an ordinary
-// root: that beats it.
+// An attacker with the recovery keys overwrites the repository with a recovery and
+// with content of their own. The owners restore it from a mirror and publish a regular
+// root, which cancels the recovery.
 func TestRecoveryVetoed(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -399,7 +402,7 @@ func TestRecoveryVetoed(t *testing.T) {
 	noErr(t, err)
 	noErr(t, w.open().Clone(t.Context(), storage.SourceOf(mirror), pin))
 	w.sees("root 1 agent/1")
-	// It is seen, here and from elsewhere.
+	// The owners' own machine and a watcher elsewhere report it.
 	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
 		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(w.store)})
 		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, not in use yet") {
@@ -413,7 +416,7 @@ func TestRecoveryVetoed(t *testing.T) {
 	if chain, err := w.open().Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 0 {
 		t.Fatalf("%d roots, %v", len(chain), err)
 	}
-	// What the thieves have left is no part of it.
+	// The files that the attacker left are not part of the repository.
 	for _, found := range w.verify() {
 		if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "stranger ") {
 			t.Error(found)
@@ -423,18 +426,18 @@ func TestRecoveryVetoed(t *testing.T) {
 	w.sees("root 2 agent/1 agent/2")
 }
 
-// A recovery that was a mistake is replaced by one with a higher counter, as long
-// as nothing has followed it.
+// A mistaken recovery is replaced by one with a higher counter, as long as no root has
+// followed it.
 func TestRecoveryReplaced(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	w.recover()
 	r := w.afterLoss()
 	right := func(tx *repo.Tx) error {
-		tx.Root().Parties[0].Keys = w.public("heir-1", "heir-3")
+		tx.Root().Parties[0].Keys = w.public("successor-1", "successor-3")
 		r := tx.Root()
-		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("heir-timestamp"), w.public("heir-snapshot"), w.public("heir-targets")
-		r.Classes[0].Roles[0].Keys.Keys = w.public("heir-release")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("successor-timestamp"), w.public("successor-snapshot"), w.public("successor-targets")
+		r.Classes[0].Roles[0].Keys.Keys = w.public("successor-release")
 		return nil
 	}
 	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "a key was the wrong one", After: 1}, right)
@@ -446,7 +449,7 @@ func TestRecoveryReplaced(t *testing.T) {
 	noErr(t, r.Publish(t.Context(), d))
 	chain, err := r.Chain(t.Context())
 	noErr(t, err)
-	if len(chain) != 2 || chain[1].Keys([]string{w.signer("heir-3").Key().ID()}) == nil {
+	if len(chain) != 2 || chain[1].Keys([]string{w.signer("successor-3").Key().ID()}) == nil {
 		t.Fatalf("%d roots", len(chain))
 	}
 	if got := w.product().waits().state(); got != "root 2 agent/1" {
@@ -455,7 +458,7 @@ func TestRecoveryReplaced(t *testing.T) {
 	if !bytes.Contains(w.store.files[statement1], []byte(`"version":4`)) {
 		t.Errorf("%s", w.store.files[statement1])
 	}
-	// Two at once: the second finds that he is late.
+	// Two replacements are published at the same time: the second one gets a conflict.
 	late, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "again", After: 1}, w.lost)
 	noErr(t, err)
 	w.signs(late, "bank-1", "university")
@@ -464,7 +467,7 @@ func TestRecoveryReplaced(t *testing.T) {
 	w.signs(again, "bank-1", "university")
 	noErr(t, r.Publish(t.Context(), again))
 	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), late) })
-	// Once an ordinary root has followed, it is no longer possible.
+	// Once a regular root has followed, replacement is no longer possible.
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
 	if _, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
@@ -472,7 +475,8 @@ func TestRecoveryReplaced(t *testing.T) {
 	w.intact()
 }
 
-// A statement has its day. Another one, for the same root, leads on who has slept.
+// A statement expires. Another statement for the same root leads clients on that were
+// offline.
 func TestRecoveryRenewed(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
@@ -500,13 +504,13 @@ func TestRecoveryRenewed(t *testing.T) {
 		w.now = w.now.AddDate(0, 11, 0)
 	}
 	if !bytes.Equal(root, w.store.files[recovered2]) {
-		t.Error("the root is another")
+		t.Error("the root has changed")
 	}
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
 		return errors.Join(tx.Renew("vendor"), tx.Renew("review"))
 	}))
 	if got := w.product().waits().state(); got != "root 5 agent/1" {
-		t.Errorf("it sees %q", got)
+		t.Errorf("the client sees %q", got)
 	}
 }

@@ -12,17 +12,17 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// of is a release of a product, for a channel and a platform.
+// of returns a release of a product for a channel and a platform.
 func of(product, version, channel, platform string) *tuf.Release {
 	return &tuf.Release{Product: product, Version: version, Channel: channel, Platform: platform}
 }
 
-// puts adds a file whose bytes follow from its path.
+// puts adds a file whose bytes are derived from its path.
 func puts(path string, rel *tuf.Release) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader("bytes of "+path), rel) }
 }
 
-// waiting is what waits for the review party under a path.
+// waiting returns the pending entry of the review party for a path.
 func (w *world) waiting(path string) repo.Pending {
 	w.t.Helper()
 	list, err := w.open().Pending(w.t.Context(), "review")
@@ -36,14 +36,14 @@ func (w *world) waiting(path string) repo.Pending {
 	return repo.Pending{}
 }
 
-// numberOf is the sequence number of a release that waits for the review party.
+// numberOf is the sequence number of a release that is pending for the review party.
 func (w *world) numberOf(path string) int64 {
 	w.t.Helper()
 	return w.waiting(path).Release.Sequence
 }
 
-// relist publishes a role that was edited by hand and signed with its key, as
-// another tool does, or an attacker who has the key.
+// relist publishes a role that was edited by hand and signed with its key, as another
+// tool does, or an attacker that has the key.
 func (w *world) relist(role string, edit func(signed map[string]any)) {
 	w.t.Helper()
 	party, _, _ := strings.Cut(role, "-")
@@ -54,9 +54,9 @@ func (w *world) relist(role string, edit func(signed map[string]any)) {
 	w.force(d, role)
 }
 
-// A number counts the versions of a product, the same for all channels and
-// platforms. Removed, recalled and put in again it is never given twice, also by
-// another machine that knows nothing but what is published.
+// A sequence number counts the versions of a product, across all channels and
+// platforms. A number is never assigned twice, not even after a removal or a recall,
+// nor by another machine that knows only the published metadata.
 func TestSequence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -72,12 +72,12 @@ func TestSequence(t *testing.T) {
 	gets("agent/1-beta", of("agent", "1.2.0+build.7", "beta", "linux/amd64"), 1)
 	gets("agent/2", of("agent", "1.3", "beta", "any"), 2)
 	gets("agent/other", of("other", "1.3", "beta", "any"), 1)
-	gets("agent/late", of("agent", "1.2.1", "stable", "any"), 3) // a number is no version
+	gets("agent/late", of("agent", "1.2.1", "stable", "any"), 3) // a number is not a version
 	given := of("agent", "1.4", "stable", "any")
 	given.Sequence = 4
 	gets("agent/given", given, 4)
 
-	// The newest versions go, and others come.
+	// The newest versions are removed, and others are added.
 	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/given") })
 	gets("agent/5", of("agent", "1.5", "stable", "any"), 5)
 	w.update(func(tx *repo.Tx) error {
@@ -96,14 +96,14 @@ func TestSequence(t *testing.T) {
 	gets("agent/8", of("agent", "1.8", "stable", "any"), 8)
 	gets("agent/8-mac", of("agent", "1.8", "stable", "darwin/arm64"), 8)
 
-	// A path that goes from version to version keeps nothing of the old one.
+	// A path that is reused for another version keeps no field of the old one.
 	gets("agent/newest", of("agent", "1.9", "edge", "any"), 9)
 	gets("agent/newest", of("agent", "1.10", "edge", "any"), 10)
 	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/newest") })
 	gets("agent/11", of("agent", "1.9", "edge", "any"), 11)
 }
 
-// Numbers that the caller gives are those that it would get, or refused.
+// A number that the caller sets is accepted only if it equals the computed one.
 func TestSequenceGiven(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -120,8 +120,8 @@ func TestSequenceGiven(t *testing.T) {
 	w.update(puts("agent/1-beta", same))
 }
 
-// What a party counts is its own: another party can't use the numbers up. Where
-// a product is in two classes it has one counter.
+// Each party has its own counter: another party can't exhaust the numbers. A product
+// in two classes has one counter.
 func TestSequenceOfOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -134,7 +134,7 @@ func TestSequenceOfOthers(t *testing.T) {
 	if got := w.numberOf("rules/2"); got != 2 {
 		t.Errorf("in the other class: number %d, want 2", got)
 	}
-	// The review centre's own list says that the last number was given.
+	// The review centre's own list states that the last number is taken.
 	w.relist("review-agent", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
 	w.update(puts("agent/3", of("agent", "3", "stable", "any")))
 	if got := w.numberOf("agent/3"); got != 3 {
@@ -142,13 +142,13 @@ func TestSequenceOfOthers(t *testing.T) {
 	}
 	w.relist("vendor-rules", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
 	w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
-	w.update(puts("agent/3-mac", of("agent", "3", "stable", "darwin/arm64"))) // its number is given already
+	w.update(puts("agent/3-mac", of("agent", "3", "stable", "darwin/arm64"))) // its number is already assigned
 	w.relist("vendor-rules", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": "many"} })
 	w.refused(tuf.ErrMalformed, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
 }
 
-// Two drafts that were staged at the same time give one number to two versions, in
-// two lists. The second is not published, and gets the next one when it is staged again.
+// Two drafts that were staged at the same time assign one number to two versions, in
+// two lists. The second draft is not published; staged again, it gets the next number.
 func TestSequenceGivenBeside(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -176,8 +176,8 @@ func TestSequenceGivenBeside(t *testing.T) {
 	}
 }
 
-// Lists of earlier versions have no highest number: there the highest that is
-// listed counts, also for the release that is removed first.
+// Lists of earlier versions of visum have no highest number: there the highest listed
+// number counts, even if that release is removed first.
 func TestSequenceFromBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -198,8 +198,7 @@ func TestSequenceFromBefore(t *testing.T) {
 	}
 }
 
-// A draft that states a lower highest number than before is shown as such, and
-// nobody signs it.
+// A draft with a lower highest number than before is reported, and signers refuse it.
 func TestSequenceNeverBack(t *testing.T) {
 	t.Parallel()
 	for name, lower := range map[string]any{"lower": map[string]any{"agent": 1}, "gone": map[string]any{}, "no member": nil} {
@@ -215,15 +214,16 @@ func TestSequenceNeverBack(t *testing.T) {
 		}))
 		wantErr(t, back.Sign(t.Context(), w.signer("vendor-release")), repo.ErrSequence)
 		if lines := w.lines(back); !strings.Contains(strings.Join(lines, "\n"), "REUSES sequence numbers") {
-			t.Errorf("%s: the diff does not tell of it:\n%s", name, strings.Join(lines, "\n"))
+			t.Errorf("%s: the diff does not report it:\n%s", name, strings.Join(lines, "\n"))
 		}
 		noErr(t, d.Sign(t.Context(), w.signer("vendor-release")))
 		says(t, w.lines(d), "vendor-agent: highest sequence number of product agent 2 -> 3")
 	}
 }
 
-// The number stands in the list that has the release, so that a team that signs
-// its product alone needs nobody else; and it stays when the product ends.
+// The number is stored in the list that has the release, so that a team that signs its
+// own product needs no other signer. The number is kept when the product's delegation
+// is removed.
 func TestSequenceOfProduct(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -250,7 +250,7 @@ func TestSequenceOfProduct(t *testing.T) {
 	}
 }
 
-// The vendor's automation gives numbers to the releases that it may add, and no others.
+// The vendor's automation assigns numbers only to releases that it may add.
 func TestSequenceAutomation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -278,8 +278,9 @@ func TestSequenceAutomation(t *testing.T) {
 	}
 }
 
-// Other bytes under the same version reach nobody who has it installed: they are
-// refused, under the same path or another, unless the first are removed.
+// Clients that have a version installed never get other bytes of the same version:
+// such bytes are refused, under the same path or another, unless the first ones are
+// removed.
 func TestOtherBytes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -295,11 +296,11 @@ func TestOtherBytes(t *testing.T) {
 		for _, path := range []string{"agent/1", "agent/2", "rules/1"} {
 			err := w.refused(repo.ErrReleased, func() error { return w.try(other(path, of("agent", version, "stable", "linux/amd64"))) })
 			if !strings.Contains(err.Error(), "agent/1 with sha256") {
-				t.Errorf("it does not say which: %v", err)
+				t.Errorf("the error does not name the release: %v", err)
 			}
 		}
 	}
-	// The same bytes again are nothing new, and may have other fields.
+	// Adding the same bytes again is not a change; other fields of them may change.
 	w.store.wrote()
 	w.update(puts("agent/1", of("agent", "1.2", "stable", "linux/amd64")))
 	if wrote := w.store.wrote(); len(wrote) > 0 && strings.HasPrefix(wrote[len(wrote)-1], "metadata/") {
@@ -308,12 +309,12 @@ func TestOtherBytes(t *testing.T) {
 	noted := of("agent", "1.2", "stable", "linux/amd64")
 	noted.Notes = "with notes"
 	w.update(puts("agent/1", noted))
-	// Another channel, platform or product is another release.
+	// Another channel, platform or product makes it another release.
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(other("agent/3", of("agent", "1.2", "beta", "linux/amd64"))(tx), other("agent/4", of("agent", "1.2", "stable", "any"))(tx),
 			other("agent/5", of("tool", "1.2", "stable", "linux/amd64"))(tx))
 	})
-	// Within one draft it counts what the draft lists.
+	// Within one draft the entries of the draft count.
 	w.refused(repo.ErrReleased, func() error {
 		return w.try(func(tx *repo.Tx) error {
 			return errors.Join(puts("agent/6", of("agent", "6", "stable", "any"))(tx), other("agent/7", of("agent", "6", "stable", "any"))(tx))
@@ -331,8 +332,8 @@ func TestOtherBytes(t *testing.T) {
 	w.update(puts("agent/8", of("agent", "1.2", "stable", "linux/amd64")))
 }
 
-// What clients refuse is refused when it is added, and before anything is stored;
-// and what an earlier tool has listed is not approved.
+// A release that clients would refuse is refused when it is added, before anything is
+// stored; one that an earlier tool has listed is not approved.
 func TestBadReleases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -375,27 +376,26 @@ func TestBadReleases(t *testing.T) {
 		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	})
 	if p := w.waiting("agent/2"); !strings.Contains(strings.Join(p.Changes, "\n"), "rollout of 150 percent") {
-		t.Errorf("Pending says of it %q", p.Changes)
+		t.Errorf("Pending reports %q", p.Changes)
 	}
 	report, err := w.open().Verify(t.Context(), w.pin())
 	noErr(t, err)
 	if report.OK() || !strings.Contains(report.String(), "rollout of 150 percent") {
 		t.Errorf("Verify: %s", report)
 	}
-	w.update(puts("agent/2", good())) // mended
+	w.update(puts("agent/2", good())) // corrected
 	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	if report, err = w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
 		t.Errorf("Verify: %s, %v", report, err)
 	}
 }
 
-// A draft that somebody else staged with release fields that clients refuse is not
-// signed.
+// A draft from another machine with release fields that clients refuse is not signed.
 func TestBadReleaseIsNotSigned(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
-	w.relist("vendor-agent", func(doc map[string]any) { // listed before, by an earlier tool
+	w.relist("vendor-agent", func(doc map[string]any) { // listed earlier, by another tool
 		at(doc, "targets", "agent/1", "custom", "visum")["platform"] = "linux/"
 	})
 	d, err := w.open("vendor-1").Stage(t.Context(), puts("agent/2", of("agent", "2", "stable", "any")))
@@ -408,7 +408,7 @@ func TestBadReleaseIsNotSigned(t *testing.T) {
 	}
 	noErr(t, d.Sign(t.Context(), w.signer("vendor-release")))
 
-	// What is no version is still a name to recall it by.
+	// An invalid version can still be recalled by its name.
 	w.relist("vendor-agent", func(doc map[string]any) { at(doc, "targets", "agent/1", "custom", "visum")["version"] = "newest" })
 	if p := w.waiting("agent/1"); p.Release.Version != "newest" || p.Previous != nil {
 		t.Errorf("%+v", p.Release)
@@ -418,8 +418,8 @@ func TestBadReleaseIsNotSigned(t *testing.T) {
 	})
 }
 
-// Names that only some clients can fetch, or beside which no statement has room,
-// are refused with the reason; all others are not.
+// Names that only some clients can fetch, and names that leave no room for a
+// statement, are refused with the reason; all others are accepted.
 func TestNamesOfTargets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -18,8 +18,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// The vendor releases; the review centre sees what waits, reads the very bytes
-// and lists them too; and takes one back.
+// The vendor publishes a release. The review centre sees it as pending, reads exactly
+// these bytes and lists them too; then it revokes one approval.
 func TestReview(t *testing.T) {
 	w := newWorld(t)
 	rel := release("1.0")
@@ -69,7 +69,7 @@ func TestReview(t *testing.T) {
 		t.Error(plain, err)
 	}
 
-	// The vendor puts other bytes under the same path: it waits again.
+	// The vendor puts other bytes under the same path: the entry is pending again.
 	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/README", strings.NewReader("other"), nil) })
 	if left := pending("review"); len(left) != 1 || left[0].Path != "agent/README" {
 		t.Errorf("%+v", left)
@@ -85,8 +85,8 @@ func TestReview(t *testing.T) {
 	w.refused(tuf.ErrNoTarget, func() error { return w.try(approve("never")) })
 }
 
-// Several reviewing parties approve in any order, each in a draft of its own, of
-// what the vendor lists; where others disagree nobody chooses for them.
+// Several reviewing parties approve in any order, each in its own draft, what the
+// vendor lists; if others disagree, no choice is made for them.
 func TestThreeParties(t *testing.T) {
 	w := emptyWorld(t)
 	w.update(func(tx *repo.Tx) error {
@@ -104,7 +104,7 @@ func TestThreeParties(t *testing.T) {
 	w.update(add("1"))
 	w.update(func(tx *repo.Tx) error { return tx.Add("review", "agent/1", strings.NewReader("other"), nil) })
 	w.refused(tuf.ErrNotApproved, func() error { return w.try(audit) })
-	// Two entries say who lists what, and SHA256 chooses.
+	// Two entries show which parties list which bytes, and SHA256 selects one.
 	waiting, err := w.open().Pending(t.Context(), "audit")
 	noErr(t, err)
 	if len(waiting) != 2 || waiting[0].SHA256 != sum("agent 1") || !slices.Equal(waiting[0].ListedBy, []string{"vendor-agent"}) ||
@@ -138,7 +138,7 @@ func TestThreeParties(t *testing.T) {
 			})
 			w.sees("root 1")
 			var drafts []*repo.Draft
-			for _, party := range parties { // neither knows the other's
+			for _, party := range parties { // neither party has the other's draft
 				waiting, err := w.open().Pending(t.Context(), party)
 				if err != nil || len(waiting) != 1 || waiting[0].SHA256 != sum(content) {
 					t.Fatalf("%s, round %d: %+v, %v", party, round, waiting, err)
@@ -174,8 +174,8 @@ func TestBadPaths(t *testing.T) {
 			}
 		}
 	}
-	if err := w.try(func(tx *repo.Tx) error { return tx.Add("nobody", "agent/x", strings.NewReader("x"), nil) }); err == nil {
-		t.Error("added for nobody")
+	if err := w.try(func(tx *repo.Tx) error { return tx.Add("unknown", "agent/x", strings.NewReader("x"), nil) }); err == nil {
+		t.Error("added for an unknown party")
 	}
 	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/a/b/c.d/x y+z", strings.NewReader(""), nil) })
 	if got := w.pending(); !slices.Equal(got, []string{"agent/a/b/c.d/x y+z"}) {
@@ -183,8 +183,8 @@ func TestBadPaths(t *testing.T) {
 	}
 }
 
-// generated is a large file that takes no memory. After its first reading, next
-// may change it.
+// generated is a large file that takes no memory. After its first reading, next may
+// change it.
 type generated struct {
 	size, at int64
 	fill     byte
@@ -245,8 +245,8 @@ func TestAddLarge(t *testing.T) {
 	}
 }
 
-// A file that changes between the reading of its hash and the copying is not
-// listed, and nothing false stands under the hash it had.
+// A file that changes between the hashing and the copying is not listed, and no wrong
+// content is stored under its hash.
 func TestFileChanges(t *testing.T) {
 	for name, next := range map[string]func(*generated){
 		"other content": func(g *generated) { g.fill++ },
@@ -267,7 +267,7 @@ func TestFileChanges(t *testing.T) {
 		g.next = nil
 		w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
 	}
-	// Where it is read from is not where it happens to stand.
+	// A file is read from its start, not from its current position.
 	w := newWorld(t)
 	r := bytes.NewReader([]byte("all of it"))
 	r.Seek(4, io.SeekStart)

@@ -80,17 +80,17 @@ func TestBundle(t *testing.T) {
 			t.Error("other bytes the second time")
 		}
 	}
-	// A product takes it as a place.
+	// A product uses it as a source.
 	z, _ := bundle(&repo.BundleOptions{Targets: func(string) bool { return true }})
 	if got, err := w.follow(client.FSSource(z), "agent/2"); err != nil || got != "agent 2" {
 		t.Errorf("%q, %v", got, err)
 	}
-	// So does a mirror.
+	// A mirror uses it too.
 	m := newMemory()
 	noErr(t, w.mirror(m).Clone(t.Context(), client.FSSource(z), w.pin()))
 	w.sameIn(m, "root 2 agent/1 agent/2")
 
-	// What is not right goes into none.
+	// Neither accepts invalid content.
 	name := repo.TargetName("agent/2", sum("agent 2"))
 	w.store.files[name] = []byte("agent 3")
 	if err := w.open().Bundle(t.Context(), io.Discard, &repo.BundleOptions{Targets: func(string) bool { return true }}); !errors.Is(err, tuf.ErrMismatch) {
@@ -104,8 +104,8 @@ func TestBundle(t *testing.T) {
 	}
 }
 
-// A reviewer without access to the vendor's storage reads what is served, and
-// so do clients and mirrors.
+// A reviewer without access to the vendor's storage reads the served files, and so do
+// clients and mirrors.
 func TestHandlerServes(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -195,7 +195,8 @@ func TestHandler(t *testing.T) {
 				t.Errorf("%s: %s %s %s: %s, %q, %.40q", kind, x.method, x.path, x.rng, resp.Status, resp.Header.Get("Cache-Control"), body)
 			}
 		}
-		// Metadata may be compressed, the same bytes otherwise; targets never are.
+		// Metadata may be compressed, with the same bytes otherwise; targets are never
+		// compressed.
 		for path, may := range map[string]bool{"/metadata/1.root.json": true, "/" + big: false} {
 			plain := do("GET", path)
 			want, _ := io.ReadAll(plain.Body)
@@ -221,8 +222,8 @@ func TestHandler(t *testing.T) {
 				}
 			}
 		}
-		// The tag is that of the bytes: what has not changed is not sent again, and
-		// a part of another state is not taken for a part of this one.
+		// The entity tag is derived from the bytes: unchanged files are not sent again, and a
+		// part of another version is not combined with a part of this one.
 		for _, path := range []string{target, "/metadata/timestamp.json", "/metadata/1.root.json", "/" + big} {
 			tag := do("GET", path).Header.Get("ETag")
 			if resp := do("GET", path, "If-None-Match", tag); tag == "" || resp.StatusCode != 304 {
@@ -248,7 +249,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// A storage that fails is not one that lacks.
+// A storage that fails is not reported as one that lacks the file.
 func TestHandlerStorageFails(t *testing.T) {
 	rec := httptest.NewRecorder()
 	repo.Handler(storage.ReadOnly(brokenSource{})).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/1.root.json", nil))

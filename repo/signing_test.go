@@ -18,7 +18,7 @@ func renewRoot(tx *repo.Tx) error { tx.RenewRoot(); return nil }
 func resignReview(tx *repo.Tx) error { return tx.Renew("review") }
 
 // K1: a chain of roots that ends below the newest root seen, or forks from it, is
-// refused, by calls that sign and by calls that read.
+// refused by calls that sign and by calls that read.
 func TestRootNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -31,7 +31,7 @@ func TestRootNeverGoesBack(t *testing.T) {
 	m := w.machine().adopts()
 	r := m.open("review-release", "timestamp", "snapshot")
 	if _, err := r.Stage(t.Context(), resignReview); err != nil {
-		t.Fatal("healthy:", err)
+		t.Fatal("valid chain:", err)
 	}
 	fork.now = fork.now.Add(time.Minute)
 	fork.update(renewRoot)
@@ -52,8 +52,8 @@ func TestRootNeverGoesBack(t *testing.T) {
 	}
 }
 
-// K1 holds for the first root too: a signer signs one, unless it is told which
-// one to give up.
+// K1 applies to the first root too: a signer signs only one, unless the caller names
+// the one to give up.
 func TestOneFirstRoot(t *testing.T) {
 	t.Parallel()
 	w := emptyWorld(t)
@@ -73,7 +73,7 @@ func TestOneFirstRoot(t *testing.T) {
 	w.signAll(second)
 	noErr(t, w.open().Publish(t.Context(), second))
 	w.sees("root 1")
-	// Publishing takes a handle that knows the first root.
+	// Publishing needs a handle that knows the first root.
 	elsewhere := w.copy()
 	elsewhere.store, elsewhere.ledger = newMemory(), newMemory()
 	elsewhere.refused(repo.ErrNoPin, func() error { return elsewhere.open("timestamp", "snapshot").Publish(t.Context(), second) })
@@ -86,8 +86,8 @@ func TestOneFirstRoot(t *testing.T) {
 	elsewhere.sees("root 1")
 }
 
-// K1: of two roots with one version a signer signs one, unless it is told which
-// one to give up.
+// K1: of two roots with one version a signer signs only one, unless the caller names
+// the one to give up.
 func TestOneRootOfAVersion(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -118,9 +118,9 @@ func TestOneRootOfAVersion(t *testing.T) {
 	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-1")) })
 	second.Supersede(proposal.SHA256())
 	noErr(t, second.Sign(t.Context(), w.signer("review-1")))
-	// Then the first one is the second.
+	// Now the first root is the second one.
 	m.refuses(repo.ErrSecondContent, func() error { return first.Sign(t.Context(), w.signer("review-1")) })
-	// What is given out as a payload is as good as signed.
+	// An exported payload counts as signed.
 	third := stage()
 	proposal, err = w.root().Propose(second.File("root"))
 	noErr(t, err)
@@ -131,8 +131,8 @@ func TestOneRootOfAVersion(t *testing.T) {
 	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-2")) })
 }
 
-// K2: two drafts of two machines give one version to two contents: who has signed
-// one does not sign the other. What is staged here takes the next version.
+// K2: two drafts of two machines assign one version to two contents. A signer of one
+// does not sign the other. A draft that is staged here takes the next version.
 func TestOneContentOfAVersion(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -152,7 +152,7 @@ func TestOneContentOfAVersion(t *testing.T) {
 		return d
 	}
 	noErr(t, give(cleo, one).Sign(t.Context(), w.signer("cleo")))
-	noErr(t, give(cleo, one).Sign(t.Context(), w.signer("cleo"))) // the same once more
+	noErr(t, give(cleo, one).Sign(t.Context(), w.signer("cleo"))) // the same again
 	cleo.refuses(repo.ErrSecondContent, func() error { return give(cleo, two).Sign(t.Context(), w.signer("cleo")) })
 	cleo.refuses(repo.ErrSecondContent, func() error { _, err := give(cleo, two).Payload("review-agent"); return err })
 	own := stage(cleo, "cleo", "2")
@@ -164,8 +164,8 @@ func TestOneContentOfAVersion(t *testing.T) {
 	w.sees("root 1 agent/2")
 }
 
-// Of very many signings the ledger keeps the last ones; at or below the others
-// nothing unknown is signed.
+// Of very many signings the ledger keeps the last ones; no unknown content is signed
+// at or below the versions of the others.
 func TestOldRecordsStayInForce(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -193,7 +193,7 @@ func TestOldRecordsStayInForce(t *testing.T) {
 	m.refuses(repo.ErrSecondContent, func() error { return first.Sign(t.Context(), w.signer("review-release")) })
 }
 
-// K3 holds for a product whose keys its party exchanges in the same draft.
+// K3 applies to a product whose party replaces the product's keys in the same draft.
 func TestProductNeverGoesBackInARotation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -218,7 +218,7 @@ func TestProductNeverGoesBackInARotation(t *testing.T) {
 	noErr(t, d.Sign(t.Context(), w.signer("team-2")))
 }
 
-// mergeOf is a draft with one more signature, by a copy of it.
+// mergeOf is a draft with one more signature, made on a copy of it.
 func mergeOf(t *testing.T, d, other *repo.Draft, s tuf.Signer) *repo.Draft {
 	t.Helper()
 	noErr(t, other.Sign(t.Context(), s))
@@ -226,8 +226,8 @@ func mergeOf(t *testing.T, d, other *repo.Draft, s tuf.Signer) *repo.Draft {
 	return d
 }
 
-// K3: the storage shows an own role, or the timestamp, as it was before: nobody
-// signs on top of it.
+// K3: the storage shows an old version of the signer's own role, or of the timestamp:
+// no signer signs on top of it.
 func TestRoleNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -249,7 +249,7 @@ func TestRoleNeverGoesBack(t *testing.T) {
 			bad.refuses(repo.ErrRoleBehind, func() error { return fn(bad.open(keys...)) })
 		})
 	}
-	// Another content under the version that was seen.
+	// Another content has the version that was seen.
 	other := w.copy()
 	w.update(resignReview)
 	m.ledger = newMemory()
@@ -262,7 +262,7 @@ func TestRoleNeverGoesBack(t *testing.T) {
 	noErr(t, m.w.open(keys...).Update(t.Context(), add("3")))
 }
 
-// A draft that follows what is no longer published is not signed.
+// A draft that follows a superseded state is not signed.
 func TestStaleDraft(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -285,8 +285,8 @@ func TestStaleDraft(t *testing.T) {
 	}
 }
 
-// What a signer has only read is remembered too: neither role nor root goes back
-// behind it, and it is still shown as a difference.
+// Content that a signer has only read is recorded too: neither role nor root is rolled
+// back behind it, and the diff still shows it as a difference.
 func TestWhatWasReadIsRemembered(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -318,7 +318,7 @@ func TestWhatWasReadIsRemembered(t *testing.T) {
 	m.refuses(repo.ErrRoleBehind, func() error { _, err := m.open("review-release").Stage(t.Context(), resignReview); return err })
 }
 
-// K3 holds for a role whose keys are exchanged in the same draft.
+// K3 applies to a role whose keys are replaced in the same draft.
 func TestRoleNeverGoesBackInARotation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -335,14 +335,14 @@ func TestRoleNeverGoesBackInARotation(t *testing.T) {
 	d, err := m.open().Stage(t.Context(), rotate)
 	noErr(t, err)
 	m.refuses(repo.ErrRoleBehind, func() error { return d.Sign(t.Context(), w.signer("review-release-2")) })
-	// What was recalled is in no list of the true state, whatever its keys are.
+	// Recalled content is in no list of the true state, whatever the list's keys are.
 	w.update(rotate)
 	w.sees("root 2")
 }
 
-// What a key may sign is decided by the verified roots and listings. A draft that
-// says otherwise gets no signature: the metadata of a role does not state which
-// keys are its own.
+// The verified roots and listings determine what a key may sign. A draft that states
+// otherwise gets no signature: the metadata of a role does not state which keys are
+// its own.
 func TestDraftCannotSayWhoSigns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -361,7 +361,7 @@ func TestDraftCannotSayWhoSigns(t *testing.T) {
 		key    string
 	}{
 		"the vendor's role": {func(draft map[string]any) { needs(draft, "vendor-agent", "review-release") }, "review-release"},
-		"a role of no one": {func(draft map[string]any) {
+		"an undelegated role": {func(draft map[string]any) {
 			w.files(draft)["vendor-agent"]["base"] = 0
 			needs(draft, "vendor-agent", "review-release")
 			w.files(draft)["vendor-agent"]["role"] = "nobodys"
@@ -388,8 +388,8 @@ func TestDraftCannotSayWhoSigns(t *testing.T) {
 			}
 		})
 	}
-	// A role below the vendor's role, which delegates it to the centre's key: what
-	// the centre signed there would verify for one of its own roles.
+	// A role below the vendor's role is delegated to the centre's key: a signature of the
+	// centre on it would verify for one of its own roles.
 	k := w.signer("review-release").Key()
 	theirs := edited(t, vendor, "vendor-agent", func(_, signed object) {
 		signed["delegations"] = object{"keys": object{k.ID(): object{"keytype": k.Type, "scheme": k.Scheme, "keyval": object{"public": k.Public}}},
@@ -406,7 +406,7 @@ func TestDraftCannotSayWhoSigns(t *testing.T) {
 	noErr(t, err)
 	wantErr(t, d.Sign(t.Context(), w.signer("review-release")), repo.ErrNoPart)
 
-	// A product with keys of its own is signed by its team.
+	// A product with its own keys is signed by its team.
 	w.update(func(tx *repo.Tx) error {
 		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.public("team")}})
 	})

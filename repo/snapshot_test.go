@@ -12,8 +12,9 @@ import (
 	"github.com/visum-dev/visum/repo"
 )
 
-// A snapshot lists length and sha256 of what the charter names, of targets and of
-// products; of hash bins the length, and the sha256 where the class asks for it.
+// A snapshot lists the length and sha256 of the roles that the charter names, of
+// targets and of products. It lists the length of hash bins, and their sha256 if the
+// class requires it.
 func TestSnapshotListsContents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -62,7 +63,8 @@ func TestSnapshotListsContents(t *testing.T) {
 		t.Fatalf("%d hash bins", bins)
 	}
 
-	// A snapshot of the version before, without lengths: the next one has them.
+	// The snapshot was written by an earlier version of visum, without lengths: the next
+	// one has them.
 	old := w.copy()
 	old.strip("snapshot")
 	if meta, _ := old.listed(); meta["targets.json"]["length"] != nil {
@@ -78,7 +80,8 @@ func TestSnapshotListsContents(t *testing.T) {
 	}
 }
 
-// listed is what the published snapshot lists, and what the timestamp lists of it.
+// listed is the content of the published snapshot, and the timestamp's entry for the
+// snapshot.
 func (w *world) listed() (meta map[string]map[string]any, snapshot map[string]any) {
 	w.t.Helper()
 	var doc struct {
@@ -93,8 +96,8 @@ func (w *world) listed() (meta map[string]map[string]any, snapshot map[string]an
 	return doc.Signed.Meta, snapshot
 }
 
-// strip signs the published snapshot and timestamp again as earlier versions of
-// this package wrote them.
+// strip signs the published snapshot and timestamp again in the form that earlier
+// versions of this package wrote.
 func (w *world) strip(string) {
 	w.t.Helper()
 	sign := func(name, key string, change func(meta map[string]any)) {

@@ -14,8 +14,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// travel sends a draft as bytes. It is opened by the same handle, as a draft that
-// was staged elsewhere.
+// travel serializes a draft. The same handle opens it, as a draft that was staged
+// elsewhere.
 func travel(t testing.TB, d *repo.Draft) *repo.Draft {
 	t.Helper()
 	data, err := d.Bytes()
@@ -29,12 +29,12 @@ func travel(t testing.TB, d *repo.Draft) *repo.Draft {
 	again, err := d.Bytes()
 	noErr(t, err)
 	if !bytes.Equal(data, again) {
-		t.Fatalf("changed on the way:\n%s\n%s", data, again)
+		t.Fatalf("changed in transit:\n%s\n%s", data, again)
 	}
 	return d
 }
 
-// tampered changes a draft on its way.
+// tampered changes a draft in transit.
 func (w *world) tampered(d *repo.Draft, change func(draft map[string]any)) *repo.Draft {
 	w.t.Helper()
 	out, err := w.open().OpenDraft(w.tamper(d, change))
@@ -42,7 +42,7 @@ func (w *world) tampered(d *repo.Draft, change func(draft map[string]any)) *repo
 	return out
 }
 
-// received opens a draft that came from elsewhere.
+// received opens a draft from another machine.
 func (w *world) received(d *repo.Draft) *repo.Draft {
 	w.t.Helper()
 	data, err := d.Bytes()
@@ -93,12 +93,12 @@ func lacks(d *repo.Draft) (out []string) {
 	return out
 }
 
-// The two parties found a repository and release into it; each has its own keys
-// only, and what passes between them is a draft.
+// The two parties create a repository and publish a release; each has only its own
+// keys, and they exchange only drafts.
 func TestTwoParties(t *testing.T) {
 	w := emptyWorld(t)
 	vendor := w.open(vendorKeys...)
-	w.public(append(reviewKeys, "stranger")...)
+	w.public(append(reviewKeys, "unknown")...)
 	theirs := w.copy() // the review centre's ledger, and its own view of the storage
 	theirs.store = w.store
 	review := theirs.open(reviewKeys...)
@@ -130,7 +130,7 @@ func TestTwoParties(t *testing.T) {
 			t.Errorf("%d signatures of root, want 3", n)
 		}
 	})
-	if err := d.Sign(t.Context(), w.signer("stranger")); !errors.Is(err, repo.ErrNoPart) {
+	if err := d.Sign(t.Context(), w.signer("unknown")); !errors.Is(err, repo.ErrNoPart) {
 		t.Error(err)
 	}
 	noErr(t, d.Sign(t.Context(), w.signer("review-release")))
@@ -150,7 +150,7 @@ func TestTwoParties(t *testing.T) {
 	noErr(t, vendor.Publish(t.Context(), travel(t, d)))
 	w.sees("root 1 agent/1")
 
-	// Neither renews root alone.
+	// Neither party can renew root alone.
 	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
 	for _, party := range []string{"vendor", "review"} {
 		r, other := w.open(append(vendorKeys, reviewKeys[2])...), "review"
@@ -166,7 +166,7 @@ func TestTwoParties(t *testing.T) {
 	w.sees("root 2 agent/1")
 }
 
-// Where keys change hands, the old and the new ones must sign.
+// When keys are replaced, the old and the new ones must sign.
 func TestOldAndNewKeysSign(t *testing.T) {
 	w := newWorld(t)
 	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
@@ -182,8 +182,8 @@ func TestOldAndNewKeysSign(t *testing.T) {
 	w.sees("root 2")
 }
 
-// What a draft says of who must sign helps people and decides nothing: whatever
-// is done to it on its way, tuf judges it before a byte is written.
+// A draft's list of required signers is informative only: whatever is changed in it in
+// transit, package tuf verifies the draft before a byte is written.
 func TestTamperedDraft(t *testing.T) {
 	for name, x := range map[string]struct {
 		change func(w *world, files map[string]map[string]any, draft map[string]any)
@@ -196,14 +196,14 @@ func TestTamperedDraft(t *testing.T) {
 		"another's signature": {func(w *world, f map[string]map[string]any, _ map[string]any) {
 			at(f["vendor-agent"], "content", "signatures", 0)["sig"] = at(f["root"], "content", "signatures", 0)["sig"]
 		}, tuf.ErrThreshold},
-		"needs taken away": {func(w *world, f map[string]map[string]any, _ map[string]any) {
+		"needs removed": {func(w *world, f map[string]map[string]any, _ map[string]any) {
 			f["root"]["needs"], at(f["root"], "content")["signatures"] = []any{}, []any{}
 		}, tuf.ErrThreshold},
 		"content changed": {func(w *world, f map[string]map[string]any, _ map[string]any) {
 			at(f["vendor-agent"], "content", "signed")["expires"] = "2030-01-01T00:00:00Z"
 		}, tuf.ErrThreshold},
-		"a role of nobody": {func(w *world, f map[string]map[string]any, draft map[string]any) {
-			extra := map[string]any{"role": "stranger", "base": 0, "needs": []any{}, "content": f["vendor-agent"]["content"]}
+		"an undelegated role": {func(w *world, f map[string]map[string]any, draft map[string]any) {
+			extra := map[string]any{"role": "unknown", "base": 0, "needs": []any{}, "content": f["vendor-agent"]["content"]}
 			draft["files"] = append(draft["files"].([]any), extra)
 		}, tuf.ErrUntrusted},
 	} {
@@ -220,7 +220,7 @@ func TestTamperedDraft(t *testing.T) {
 	}
 }
 
-// A draft that is not what it should be is not opened: nobody shall sign it.
+// A malformed draft is not opened, so that it can't be signed.
 func TestMalformedDraft(t *testing.T) {
 	w := newWorld(t)
 	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
@@ -282,7 +282,7 @@ func TestMalformedDraft(t *testing.T) {
 	noErr(t, err)
 }
 
-// A draft that lay too long is not published.
+// A draft that waited too long is not published.
 func TestDraftExpires(t *testing.T) {
 	w := newWorld(t)
 	d, err := w.open(vendorKeys...).Stage(t.Context(), add("1"))
@@ -293,8 +293,8 @@ func TestDraftExpires(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
 	w.update(approve("1"))
 	w.sees("root 1 agent/1")
-	if err := w.try(func(tx *repo.Tx) error { return tx.Renew("nobody") }); err == nil {
-		t.Error("signed for nobody")
+	if err := w.try(func(tx *repo.Tx) error { return tx.Renew("unknown") }); err == nil {
+		t.Error("signed for an unknown party")
 	}
 	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
 	d, err = w.open().Stage(t.Context(), renew)
@@ -304,7 +304,7 @@ func TestDraftExpires(t *testing.T) {
 	w.update(w.again(renew))
 }
 
-// An edit that fails leaves nothing, and one that changes nothing is no draft.
+// A failing edit leaves nothing behind, and an edit without changes makes no draft.
 func TestEmptyDraft(t *testing.T) {
 	w := newWorld(t)
 	errStop := fmt.Errorf("stop")
@@ -323,8 +323,8 @@ func TestEmptyDraft(t *testing.T) {
 	}
 }
 
-// What is missing is said in a sentence and a line of its own each, and keys by
-// what people call them.
+// Each missing signature is reported in one sentence on its own line, and keys by
+// their human-readable names.
 func TestMissingInWords(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -356,7 +356,7 @@ func TestMissingInWords(t *testing.T) {
 			t.Errorf("no line %q in %q", want, lines)
 		}
 	}
-	// Who has signed is not asked again.
+	// A key that has signed is not requested again.
 	noErr(t, d.Sign(t.Context(), w.signer("ann")))
 	if got := lacks(d); !slices.Contains(got, "review-agent: 1 of 2 signatures of review (review-agent), missing: "+called["Ben"]) {
 		t.Errorf("%q", got)

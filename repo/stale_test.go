@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// ErrConflict says that somebody was faster. What else keeps a call from its work
-// has an error of its own, and words that name it.
+// ErrConflict reports a concurrent publication. Every other failure has an error of
+// its own, with a message that names it.
 func TestNoFalseConflicts(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -85,7 +85,7 @@ func TestNoFalseConflicts(t *testing.T) {
 		}
 	}
 
-	// A location on this machine, and a handle that does not allow it.
+	// The location is on this machine, and the handle does not allow that.
 	w := emptyWorld(t)
 	open := func(allowed bool) *repo.Repo {
 		cfg := w.config()

@@ -13,8 +13,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// A statement in a draft is what its payload states: a draft that says otherwise
-// beside it is refused, and the headline comes from the payload.
+// The meaning of a statement in a draft is that of its payload: a draft whose other
+// members contradict it is refused, and the headline is derived from the payload.
 func TestStatementIsItsPayload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -34,7 +34,7 @@ func TestStatementIsItsPayload(t *testing.T) {
 		_, err := repo.OpenDraft(data)
 		return data, err
 	}
-	if _, err := edit(func(object) {}); err != nil { // the healthy twin
+	if _, err := edit(func(object) {}); err != nil { // the valid counterpart
 		t.Fatal(err)
 	}
 	name := w.statement(refusal)["name"].(string)
@@ -80,13 +80,13 @@ func TestStatementIsItsPayload(t *testing.T) {
 	}
 }
 
-// statement is the first statement of a draft as it travels.
+// statement is the first statement of a serialized draft.
 func (w *world) statement(d *repo.Draft) (out object) {
 	w.tamper(d, func(draft map[string]any) { out = at(draft, "statements", 0) })
 	return out
 }
 
-// altered is a statement's payload with something else in it.
+// altered is a statement's payload with one part replaced.
 func altered(t *testing.T, s object, old, new string) string {
 	t.Helper()
 	data, err := base64.StdEncoding.DecodeString(s["payload"].(string))
@@ -97,15 +97,14 @@ func altered(t *testing.T, s object, old, new string) string {
 	return base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(string(data), old, new)))
 }
 
-// A file in the place of a statement that is too large to be one says nothing, and
-// is not read to its end.
+// A file that is too large for a statement has no effect, and is not read to its end.
 func TestHugeStatements(t *testing.T) {
 	w := newWorld(t)
 	w.update(add("1"))
 	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
 	list, err := w.open().Pending(t.Context(), "review")
 	noErr(t, err)
-	if list[0].Refused == nil { // the healthy twin
+	if list[0].Refused == nil { // the valid counterpart
 		t.Fatalf("%+v", list)
 	}
 	base := list[0].Name + ".reviews/review-agent."

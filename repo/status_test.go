@@ -13,7 +13,7 @@ import (
 
 const day = 24 * time.Hour
 
-// status is what a handle with the keys sees, in short.
+// status is the short form of the report that a handle with the keys gives.
 func (w *world) status(at time.Time, keys ...string) (out []string) {
 	w.t.Helper()
 	s, err := w.open(keys...).Status(w.t.Context(), at)
@@ -21,7 +21,7 @@ func (w *world) status(at time.Time, keys ...string) (out []string) {
 	for _, d := range s.Due {
 		hand := ""
 		if d.AtHand {
-			hand = " at hand"
+			hand = " available"
 		}
 		out = append(out, fmt.Sprintf("%s %s%s", d.Urgency, d.Role, hand))
 	}
@@ -29,7 +29,7 @@ func (w *world) status(at time.Time, keys ...string) (out []string) {
 	return out
 }
 
-// As time goes by, one role after the other wants its renewal.
+// As time passes, the roles become due for renewal one after another.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -37,13 +37,13 @@ func TestStatus(t *testing.T) {
 		after time.Duration
 		want  string
 	}{
-		{0, "fine review-agent, fine root, fine snapshot at hand, fine targets, fine timestamp at hand, fine vendor-agent"},
-		{13 * time.Hour, "fine review-agent, fine root, fine snapshot at hand, fine targets, fine vendor-agent, soon timestamp at hand"},
-		{19 * time.Hour, "fine review-agent, fine root, fine snapshot at hand, fine targets, fine vendor-agent, urgent timestamp at hand"},
-		{4 * day, "expired timestamp at hand, fine review-agent, fine root, fine targets, fine vendor-agent, soon snapshot at hand"},
-		{16 * day, "expired snapshot at hand, expired timestamp at hand, fine root, fine targets, soon review-agent, soon vendor-agent"},
-		{280 * day, "expired review-agent, expired snapshot at hand, expired timestamp at hand, expired vendor-agent, soon root, soon targets"},
-		{330 * day, "expired review-agent, expired snapshot at hand, expired timestamp at hand, expired vendor-agent, urgent root, urgent targets"},
+		{0, "fine review-agent, fine root, fine snapshot available, fine targets, fine timestamp available, fine vendor-agent"},
+		{13 * time.Hour, "fine review-agent, fine root, fine snapshot available, fine targets, fine vendor-agent, soon timestamp available"},
+		{19 * time.Hour, "fine review-agent, fine root, fine snapshot available, fine targets, fine vendor-agent, urgent timestamp available"},
+		{4 * day, "expired timestamp available, fine review-agent, fine root, fine targets, fine vendor-agent, soon snapshot available"},
+		{16 * day, "expired snapshot available, expired timestamp available, fine root, fine targets, soon review-agent, soon vendor-agent"},
+		{280 * day, "expired review-agent, expired snapshot available, expired timestamp available, expired vendor-agent, soon root, soon targets"},
+		{330 * day, "expired review-agent, expired snapshot available, expired timestamp available, expired vendor-agent, urgent root, urgent targets"},
 	} {
 		if got := strings.Join(w.status(w.now.Add(x.after), "timestamp", "snapshot"), ", "); got != x.want {
 			t.Errorf("after %s: %s\nwant %s", x.after, got, x.want)
@@ -56,7 +56,7 @@ func TestStatus(t *testing.T) {
 	}
 	for _, d := range s.Due {
 		if !d.AtHand {
-			t.Errorf("all keys are at hand: %s", d)
+			t.Errorf("all keys are available: %s", d)
 		}
 		if want := map[string]string{"vendor-agent": "vendor", "review-agent": "review"}[d.Role]; d.Party != want {
 			t.Errorf("%s is %q's", d.Role, d.Party)
@@ -66,11 +66,11 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	if _, err := emptyWorld(t).open("timestamp").Status(t.Context(), w.now); err == nil {
-		t.Error("status of nothing")
+		t.Error("status of an empty repository")
 	}
 }
 
-// What changes on a day of its own: places, holds. A publish that was cut off.
+// Locations and holds change on a fixed date; a publication was interrupted.
 func TestStatusDates(t *testing.T) {
 	w := richWorld(t)
 	w.update(func(tx *repo.Tx) error {
@@ -116,8 +116,8 @@ func TestStatusDates(t *testing.T) {
 	}
 }
 
-// A month of daily jobs, each with its own keys: nothing ever comes near its end,
-// and nobody signs more often than he must.
+// A month of daily jobs runs, each with its own keys: no role ever comes near its
+// expiry, and no role is signed more often than necessary.
 func TestRefreshKeepsAlive(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -130,7 +130,7 @@ func TestRefreshKeepsAlive(t *testing.T) {
 			_, role, _ := strings.Cut(name, ".")
 			jobs[role]++
 		}
-		// The centre has no online keys: it makes a draft when its time has come.
+		// The centre has no online keys: it stages a draft when its roles are due.
 		s, err := w.open(reviewKeys...).Status(t.Context(), w.now)
 		noErr(t, err)
 		for _, d := range s.Due {
@@ -149,7 +149,8 @@ func TestRefreshKeepsAlive(t *testing.T) {
 	if jobs["vendor-agent.json"] != 3 || jobs["centre"] != 3 || jobs["targets.json"] != 0 || jobs["review-agent.json"] != 0 {
 		t.Errorf("%v", jobs)
 	}
-	// targets.json, too, where its key is at hand, and a role with its bins.
+	// targets.json is renewed too if its key is available, and a role together with its
+	// bins.
 	w.now = w.now.Add(250 * day)
 	w.update(func(tx *repo.Tx) error {
 		for i := range 520 {
@@ -168,7 +169,7 @@ func TestRefreshKeepsAlive(t *testing.T) {
 	w.store.wrote()
 	noErr(t, w.open("timestamp", "snapshot", "vendor-release").Renew(t.Context()))
 	if n := len(slices.DeleteFunc(w.store.wrote(), func(name string) bool { return !strings.Contains(name, ".vendor-agent") })); n != 5 {
-		t.Errorf("%d lists signed anew, 5 there are", n)
+		t.Errorf("%d lists signed again, want 5", n)
 	}
 }
 
@@ -184,14 +185,14 @@ func snapshotName(w *world) string {
 	return ""
 }
 
-// A team's product is renewed by the team, and by nobody else.
+// A team's product is renewed by the team alone.
 func TestRefreshProducts(t *testing.T) {
 	w := richWorld(t)
 	w.update(func(tx *repo.Tx) error {
 		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team")}})
 	})
 	w.now = w.now.Add(16 * day)
-	if got := w.status(w.now, "team"); !slices.Contains(got, "soon team at hand") || !slices.Contains(got, "soon vendor-agent") {
+	if got := w.status(w.now, "team"); !slices.Contains(got, "soon team available") || !slices.Contains(got, "soon vendor-agent") {
 		t.Errorf("%q", got)
 	}
 	for _, x := range []struct {

@@ -10,8 +10,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// K4: what was recalled or refused stays so under another path, also where the
-// recall was signed and never published.
+// K4: recalled or refused content stays so under another path, also if the recall was
+// signed and never published.
 func TestTakenBackStaysTakenBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -40,7 +40,7 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/again", strings.NewReader("agent 1"), release("1.0.1"))
 	})
-	if _, err := m.open().Pending(t.Context(), "review"); err != nil { // it notes what is published
+	if _, err := m.open().Pending(t.Context(), "review"); err != nil { // the ledger records what is published
 		t.Fatal(err)
 	}
 	again := func(how repo.ReviewRecord) func(tx *repo.Tx) error {
@@ -58,7 +58,7 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
 	w.sees("root 1 agent/2 agent/again")
-	// A reinstatement is in force for the renewals that follow.
+	// A reinstatement remains in effect for later renewals.
 	d, err = r.Stage(t.Context(), resignReview)
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
@@ -76,8 +76,8 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	}
 }
 
-// K4: a hold that was signed and not published is not dropped by the next draft
-// of the role.
+// K4: a hold that was signed and not published is not dropped by the next draft of the
+// role.
 func TestHoldStaysInForce(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
@@ -94,7 +94,7 @@ func TestHoldStaysInForce(t *testing.T) {
 	both, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(hold("agent/1")(tx), hold("agent/2")(tx)) })
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
-	// Published, it may be lifted in a draft that says so, and it ends by itself.
+	// A published hold may be lifted by an explicit draft, and it expires without one.
 	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Unhold("agent/1") })
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
@@ -104,14 +104,14 @@ func TestHoldStaysInForce(t *testing.T) {
 	}
 }
 
-// K5: dates that are out of line with the clock, or with what is replaced.
+// K5: dates are refused that contradict the clock, or the metadata that is replaced.
 func TestDatesInLine(t *testing.T) {
 	t.Parallel()
 	start := newWorld(t)
 	start.pin()
 	const day = 24 * time.Hour
 	for name, x := range map[string]struct {
-		staged, signed time.Duration // clocks, from the healthy one on
+		staged, signed time.Duration // offsets from the right clock
 		tolerance      time.Duration
 		expiry         repo.Expiry
 		edit           func(*repo.Tx) error
@@ -123,14 +123,14 @@ func TestDatesInLine(t *testing.T) {
 		"signed_at ahead":          {staged: 6 * time.Minute, edit: renewRoot, key: "review-1", want: repo.ErrDate},
 		"signed_at a little ahead": {staged: 5 * time.Minute, edit: renewRoot, key: "review-1"},
 		"within a wider tolerance": {staged: 20 * time.Hour, tolerance: 21 * time.Hour, edit: renewRoot, key: "review-1"},
-		"tolerance has an end":     {staged: 25 * time.Hour, tolerance: 48 * time.Hour, edit: renewRoot, key: "review-1", want: repo.ErrDate},
+		"tolerance is bounded":     {staged: 25 * time.Hour, tolerance: 48 * time.Hour, edit: renewRoot, key: "review-1", want: repo.ErrDate},
 		"ten years ahead":          {staged: 3650 * day, edit: renewRoot, key: "review-1", want: repo.ErrDate},
 		"a clock a year behind":    {signed: -365 * day, edit: resignReview, key: "review-release", want: repo.ErrDate},
 		"a clock a year ahead":     {signed: 365 * day, edit: resignReview, key: "review-release", want: tuf.ErrExpired},
-		"root that ends early":     {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, key: "review-1", want: repo.ErrDate, override: true},
-		"role that ends early":     {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, key: "review-release", want: repo.ErrDate, override: true},
+		"root that expires early":  {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, key: "review-1", want: repo.ErrDate, override: true},
+		"role that expires early":  {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, key: "review-release", want: repo.ErrDate, override: true},
 		"an hour earlier":          {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview, key: "review-release"},
-		"targets may end early":    {expiry: repo.Expiry{Targets: 100 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }, key: "targets"},
+		"targets may expire early": {expiry: repo.Expiry{Targets: 100 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }, key: "targets"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start.copy()
@@ -161,7 +161,7 @@ func TestDatesInLine(t *testing.T) {
 			}
 		})
 	}
-	// Publishing allows five minutes, whatever a signer allowed.
+	// Publishing allows a tolerance of five minutes, whatever a signer allowed.
 	w := start.copy()
 	w.now = w.now.Add(time.Hour)
 	d, err := w.open().Stage(t.Context(), renewRoot)

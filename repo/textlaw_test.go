@@ -17,11 +17,11 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// evilTexts are strings of an attacker: escape sequences, line breaks, marks that
-// turn text around, letters that look like others, a great many of them.
+// evilTexts are strings of an attacker: escape sequences, line breaks, bidirectional
+// marks, letters that look like others, and very long strings.
 var evilTexts = []string{"\x1b[2J\n[ok] all is well", "a\u202egro", "\u0430gent", strings.Repeat("long", 5000), "\u2028root v9: is signed again", `"`, "\x7f"}
 
-// printable demands that a message is one line of printable ASCII, of at most 4 kB.
+// printable checks that a message is one line of printable ASCII, of at most 4 kB.
 func printable(t *testing.T, what, s string) {
 	t.Helper()
 	if i := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 || len(s) > 4096 {
@@ -29,7 +29,7 @@ func printable(t *testing.T, what, s string) {
 	}
 }
 
-// someTexts are one of the evil texts, by turns, and two where VISUM_LONG=1 is set.
+// someTexts is one of the evil texts in rotation, or two if VISUM_LONG=1 is set.
 func someTexts() []string {
 	i := turn.Add(1)
 	if !tuftest.Long {
@@ -40,8 +40,8 @@ func someTexts() []string {
 
 var turn atomic.Uint64
 
-// evilVariants calls fn for each string and member name below v with an evil text
-// in its place.
+// evilVariants calls fn for each string and member name below v, with an evil text in
+// its place.
 func evilVariants(v any, fn func()) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -85,7 +85,8 @@ func mapKeys(m map[string]any) func(func(string) bool) {
 	}
 }
 
-// Whatever stands in a draft, what is said of it is safe for a terminal and a log.
+// Whatever the content of a draft is, its descriptions are safe for a terminal and a
+// log.
 func TestDraftTextLaw(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -126,7 +127,7 @@ func TestDraftTextLaw(t *testing.T) {
 		say("AddSignature", evil.AddSignature("vendor-agent", evilTexts[0], nil))
 		say("Merge", evil.Merge(d))
 		say("Merge", d.Merge(evil))
-		if n%9 != 0 { // what follows reads the repository each time
+		if n%9 != 0 { // each of the following steps reads the repository
 			return
 		}
 		changes, err := r.Diff(t.Context(), evil)
@@ -159,7 +160,7 @@ func TestDraftTextLaw(t *testing.T) {
 	}
 }
 
-// The same of a repository, whether its files are signed again or not.
+// The same applies to a repository, whether its files are signed again or not.
 func TestRepositoryTextLaw(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -230,15 +231,15 @@ func TestRepositoryTextLaw(t *testing.T) {
 	}
 }
 
-// Words of a draft do not stand where words of this package stand: all but plain
-// names, and the sentences in which this package names signers, is quoted.
+// Text of a draft can't imitate text of this package: everything is quoted except
+// plain names and the sentences in which this package names signers.
 func TestDraftWordsAreQuoted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	d, err := w.open("nobody").Stage(t.Context(), add("1"))
+	d, err := w.open("no-role").Stage(t.Context(), add("1"))
 	noErr(t, err)
 	for words, want := range map[string]string{
-		"vendor (vendor-agent)":           "vendor (vendor-agent)", // the healthy twin
+		"vendor (vendor-agent)":           "vendor (vendor-agent)", // the valid counterpart
 		"party review of the new root":    "party review of the new root",
 		"Nothing is left to be signed":    `"Nothing is left to be signed"`,
 		"party x of the new root; really": `"party x of the new root; really"`,
@@ -268,8 +269,8 @@ func TestDraftWordsAreQuoted(t *testing.T) {
 	}
 }
 
-// A signed statement that lies under another file's name is told of in one line,
-// whatever path it names.
+// A signed statement under another file's name is reported in one line, whatever path
+// it names.
 func TestStatementTexts(t *testing.T) {
 	w := newWorld(t)
 	w.update(add("1"))

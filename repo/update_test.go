@@ -14,7 +14,7 @@ import (
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
 
-// The root threshold follows from the parties (rule Q), and the pin opens.
+// The root threshold follows from the parties (rule Q), and the pin can be opened.
 func TestRuleQ(t *testing.T) {
 	for _, x := range []struct{ keys, min, want int }{{1, 1, 2}, {2, 1, 3}, {2, 2, 4}, {4, 2, 6}} {
 		w := emptyWorld(t)
@@ -43,7 +43,7 @@ func TestRuleQ(t *testing.T) {
 	}
 }
 
-// What the charter's rules forbid is refused before anything is written.
+// Edits that the charter's rules forbid are refused before anything is written.
 func TestUnlawfulRoot(t *testing.T) {
 	for name, change := range map[string]func(w *world, r *repo.Root){
 		"parties share a key":  func(w *world, r *repo.Root) { r.Parties[1].Keys[0] = r.Parties[0].Keys[0] },
@@ -56,13 +56,13 @@ func TestUnlawfulRoot(t *testing.T) {
 			c.Prefix = "agent/x/"
 			r.Classes = append(r.Classes, c)
 		},
-		"plain http":            func(w *world, r *repo.Root) { r.Locations[1].Base = "http://a.example.org/" },
-		"loopback":              func(w *world, r *repo.Root) { r.Locations[1].Base = "http://127.0.0.1:8080/" },
-		"no lasting place":      func(w *world, r *repo.Root) { r.Locations[1].UseUntil = w.now.Add(time.Hour) },
-		"repo_id":               func(w *world, r *repo.Root) { r.RepoID = "mine" },
-		"timestamp without key": func(w *world, r *repo.Root) { r.Timestamp.Keys = nil },
-		"party without key":     func(w *world, r *repo.Root) { r.Parties[1].Keys = nil },
-		"release without key":   func(w *world, r *repo.Root) { r.Classes[0].Roles[1].Keys.Keys = nil },
+		"plain http":                      func(w *world, r *repo.Root) { r.Locations[1].Base = "http://a.example.org/" },
+		"loopback":                        func(w *world, r *repo.Root) { r.Locations[1].Base = "http://127.0.0.1:8080/" },
+		"no location without an end date": func(w *world, r *repo.Root) { r.Locations[1].UseUntil = w.now.Add(time.Hour) },
+		"repo_id":                         func(w *world, r *repo.Root) { r.RepoID = "mine" },
+		"timestamp without key":           func(w *world, r *repo.Root) { r.Timestamp.Keys = nil },
+		"party without key":               func(w *world, r *repo.Root) { r.Parties[1].Keys = nil },
+		"release without key":             func(w *world, r *repo.Root) { r.Classes[0].Roles[1].Keys.Keys = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := emptyWorld(t)
@@ -77,7 +77,7 @@ func TestUnlawfulRoot(t *testing.T) {
 			w.sees("root 1")
 		})
 	}
-	// What is refused for products may be had for development.
+	// Settings that are refused for products may be permitted for development.
 	w := emptyWorld(t)
 	cfg := &repo.Config{UnsafeLoopback: true}
 	local := func(tx *repo.Tx) error {
@@ -89,7 +89,7 @@ func TestUnlawfulRoot(t *testing.T) {
 		cfg.Signers = append(cfg.Signers, w.signer(name))
 	}
 	noErr(t, repo.New(w.store, cfg).Update(t.Context(), local))
-	// An empty repository is nothing to work on.
+	// An empty repository can't be edited.
 	for _, fn := range []func(r *repo.Repo) error{
 		func(r *repo.Repo) error { return r.Renew(t.Context()) },
 		func(r *repo.Repo) error { _, err := r.Pin(t.Context()); return err },
@@ -97,13 +97,13 @@ func TestUnlawfulRoot(t *testing.T) {
 		func(r *repo.Repo) error { return r.Update(t.Context(), func(*repo.Tx) error { return nil }) },
 	} {
 		if err := fn(repo.New(newMemory(), nil)); err == nil {
-			t.Error("an empty repository was worked on")
+			t.Error("an empty repository was edited")
 		}
 	}
 }
 
-// changes are edits of root, each on a repository with one approved release
-// that must stay to be had, and what root must be like then.
+// changes are edits of root, each on a repository with one approved release that must
+// stay available, and the expected root afterwards.
 func TestRootChanges(t *testing.T) {
 	for name, x := range map[string]struct {
 		edit       func(w *world, tx *repo.Tx)
@@ -195,7 +195,8 @@ func TestRootChanges(t *testing.T) {
 				}
 			}
 			w.follows()
-			// From here on all is as ever, and nothing new means no new root.
+			// From here on regular operation continues, and an edit without changes makes no new
+			// root.
 			w.update(func(tx *repo.Tx) error { tx.Root(); return add("2")(tx) })
 			w.update(approve("2"))
 			w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
@@ -223,8 +224,9 @@ func (w *world) signedBy(role string) (names []string) {
 	return names
 }
 
-// follows demands that targets.json leads stock clients as the charter has it:
-// to the review party's roles first, which end the search, then to the others.
+// follows checks that targets.json delegates for standard TUF clients as the charter
+// specifies: first to the review party's roles, which end the search, then to the
+// others.
 func (w *world) follows() {
 	w.t.Helper()
 	p := w.product()
@@ -257,11 +259,12 @@ func (w *world) follows() {
 		}
 	}
 	if !slices.Equal(got, want) {
-		w.t.Errorf("targets.json delegates to\n%q, the charter says\n%q", got, want)
+		w.t.Errorf("targets.json delegates to\n%q, the charter specifies\n%q", got, want)
 	}
 }
 
-// Content that the new root's rules no longer accept is signed again with it.
+// Content that the new root's rules no longer accept is signed again together with the
+// root.
 func TestOnlineThresholdRaised(t *testing.T) {
 	w := emptyWorld(t)
 	w.update(func(tx *repo.Tx) error {
@@ -269,7 +272,7 @@ func TestOnlineThresholdRaised(t *testing.T) {
 		tx.Root().Snapshot.Keys = w.public("snapshot", "snapshot-b")
 		return err
 	})
-	// Signed by one of the two.
+	// One of the two has signed.
 	noErr(t, w.open("vendor-release", "snapshot", "timestamp").Update(t.Context(), add("1")))
 	w.update(func(tx *repo.Tx) error { tx.Root().Snapshot.Threshold = 2; return nil })
 	w.sees("root 2")
@@ -279,7 +282,7 @@ func TestOnlineThresholdRaised(t *testing.T) {
 	w.update(approve("1"))
 	w.sees("root 2 agent/1")
 
-	// A release role too.
+	// A release role behaves alike.
 	keys := func(threshold int) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error {
 			tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-release", "vendor-release-b"), Threshold: threshold}
@@ -302,8 +305,8 @@ func TestHalfACutOver(t *testing.T) {
 	w.sees("root 2")
 }
 
-// A charter that says what this package has no word for is not edited, because
-// the word would be lost; releases go on.
+// A charter with members that this package does not know is not edited, because the
+// members would be lost; releases can still be published.
 func TestForeignCharter(t *testing.T) {
 	w := emptyWorld(t)
 	d, err := w.open().Stage(t.Context(), w.found)

@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// verify returns what is found, in words of one kind and name each.
+// verify returns the findings, each as its kind and name.
 func (w *world) verify(copies ...repo.Mirror) []string {
 	w.t.Helper()
 	report, err := w.open().Verify(w.t.Context(), w.pin(), copies...)
@@ -34,7 +34,7 @@ func findings(report *repo.Report) []string {
 	return out
 }
 
-// shorten leaves the hash out of a target's name.
+// shorten removes the hash from a target's name.
 func shorten(name string) string {
 	if dir, base := path.Split(name); strings.HasPrefix(name, "targets/") && len(base) > 65 {
 		return dir + base[65:]
@@ -42,7 +42,7 @@ func shorten(name string) string {
 	return name
 }
 
-// pin is that of the first root, made once.
+// pin is the pin of the first root, made once.
 func (w *world) pin() []byte {
 	w.t.Helper()
 	if w.pinned == nil {
@@ -78,8 +78,8 @@ func richWorld(t *testing.T) *world {
 	return w
 }
 
-// Each row breaks one thing in a good repository; the report names it and
-// nothing else. Healed, it is good again.
+// Each row breaks one thing in a good repository. The report names it and nothing
+// else. After healing the repository is good again.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	healthy := richWorld(t)
@@ -113,14 +113,14 @@ func TestVerify(t *testing.T) {
 			files["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]
 		},
 			[]string{"untrusted metadata/3.root.json"}},
-		"stranger in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"stranger metadata/notes.txt"}},
-		"stranger's role": {func(w *world, files map[string][]byte) {
+		"unknown file in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"stranger metadata/notes.txt"}},
+		"unknown role file": {func(w *world, files map[string][]byte) {
 			files["metadata/7.vendor-agent.json"] = richWorld(t).store.files["metadata/2.vendor-agent.json"]
 		}, []string{"stranger metadata/7.vendor-agent.json"}},
-		"stranger's targets": {func(w *world, files map[string][]byte) {
+		"unknown targets file": {func(w *world, files map[string][]byte) {
 			files["metadata/2.targets.json"] = richWorld(t).store.files["metadata/1.targets.json"]
 		}, []string{"stranger metadata/2.targets.json"}},
-		"stranger in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"stranger targets/agent/notes.txt"}},
+		"unknown file in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"stranger targets/agent/notes.txt"}},
 		"unlisted target": {func(w *world, files map[string][]byte) {
 			files[repo.TargetName("agent/x", sum("hello"))] = []byte("hello")
 		}, []string{"orphan targets/agent/x"}},
@@ -134,7 +134,7 @@ func TestVerify(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := healthy.copy()
-			// What has been superseded is found, and harmless.
+			// Superseded files are reported and are harmless.
 			superseded := []string{"orphan metadata/1.review-agent.json", "orphan metadata/1.snapshot.json", "orphan metadata/1.vendor-agent.json", "orphan metadata/2.snapshot.json"}
 			x.hurt(w, w.store.files)
 			got := slices.DeleteFunc(w.verify(), func(s string) bool { return slices.Contains(superseded, s) })
@@ -159,7 +159,7 @@ func flip(name string) func(*world, map[string][]byte) {
 	}
 }
 
-// A copy is held against the repository, byte for byte.
+// A copy is compared with the repository, byte for byte.
 func TestVerifyCopies(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
@@ -190,7 +190,7 @@ func TestVerifyCopies(t *testing.T) {
 			}
 		})
 	}
-	// A place that fails is not a place that lacks.
+	// A mirror that fails is not reported as one that lacks files.
 	got := w.verify(repo.Mirror{Name: "B", Source: brokenSource{}, RootsOnly: true})
 	if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, []string{"B unreadable metadata/1.root.json", "B unreadable metadata/2.root.json", "B unreadable metadata/3.root.json"}) {
 		t.Errorf("found %q", got)
@@ -201,7 +201,7 @@ type brokenSource struct{}
 
 func (brokenSource) Open(context.Context, string) (io.ReadCloser, error) { return nil, errCut }
 
-// A publish was cut off between a new root and its content.
+// A publication was interrupted between a new root and its content.
 func TestVerifyUnfinished(t *testing.T) {
 	w := richWorld(t)
 	w.store.before = func(name string) error {
@@ -227,7 +227,7 @@ func TestVerifyUnfinished(t *testing.T) {
 	}
 }
 
-// An ordinary TUF repository, with what it delegates to: the pin is its root.
+// A standard TUF repository with delegations: the pin is its root.
 func TestVerifyPlain(t *testing.T) {
 	t.Parallel()
 	r := tuftest.NewPlain()
@@ -253,7 +253,7 @@ func TestVerifyPlain(t *testing.T) {
 	}
 }
 
-// Another repository is not this one, however good it is.
+// Another repository is reported, even if it is valid in itself.
 func TestVerifyOtherPin(t *testing.T) {
 	w, other := newWorld(t), newWorld(t)
 	report, err := w.open().Verify(t.Context(), other.pin())
@@ -273,7 +273,7 @@ func TestVerifyStops(t *testing.T) {
 	if _, err := w.open().Verify(t.Context(), []byte("{}")); !errors.Is(err, tuf.ErrUntrusted) {
 		t.Error(err)
 	}
-	// Ended by whoever is told of the progress, at any file.
+	// The progress function cancels the context at any file.
 	for n := 1; ; n++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
@@ -294,8 +294,8 @@ func TestVerifyStops(t *testing.T) {
 	}
 }
 
-// The files of a product that is none any more are the repository's own; a thief's
-// under the same name are not.
+// The files of a former product are part of the repository; an attacker's files under
+// the same name are not.
 func TestVerifyFormerProduct(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -331,7 +331,8 @@ func TestVerifyFormerProduct(t *testing.T) {
 	if pumps < 2 {
 		t.Fatalf("%d files of the product", pumps)
 	}
-	// The same name and form, signed by a key that was never the product's.
+	// The file has the same name and form, but the key that signed it never belonged to
+	// the product.
 	for name, data := range w.store.copy().files {
 		if strings.HasSuffix(name, ".pump.json") {
 			var env object
@@ -348,7 +349,7 @@ func TestVerifyFormerProduct(t *testing.T) {
 }
 
 // A publisher has written a snapshot that new keys signed, and not yet the root that
-// names them. That is no stranger's file, unless it stays so.
+// names them. That file is not reported as unknown, unless the state persists.
 func TestVerifyBesidePublisher(t *testing.T) {
 	t.Parallel()
 	w := dated(t)

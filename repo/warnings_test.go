@@ -10,23 +10,23 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// What Pin would refuse once everybody has signed, Stage says at once: of a first
-// root by an error, of a later one, and of spare keys that help nobody, in words.
+// Stage reports at once what Pin would refuse after all signatures: an error for a
+// first root, and warnings for a later root and for useless spare keys.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		change  func(w *world, r *repo.Root)
-		want    string // in the error of a first root, or in its warning
+		want    string // part of the error of a first root, or of its warning
 		refused bool
 	}{
-		"healthy":                        {func(*world, *repo.Root) {}, "", false},
-		"one operator":                   {func(_ *world, r *repo.Root) { r.Locations[0].Operator = r.Locations[1].Operator }, "its locations have 1 operator by name and host, min_operators is 2", true},
-		"an operator whose time is over": {func(w *world, r *repo.Root) { r.Locations[0].UseUntil = w.now }, "its locations have 1 operator", true},
-		"one is enough": {func(_ *world, r *repo.Root) {
+		"healthy":                       {func(*world, *repo.Root) {}, "", false},
+		"one operator":                  {func(_ *world, r *repo.Root) { r.Locations[0].Operator = r.Locations[1].Operator }, "its locations have 1 operator by name and host, min_operators is 2", true},
+		"an operator past its end date": {func(w *world, r *repo.Root) { r.Locations[0].UseUntil = w.now }, "its locations have 1 operator", true},
+		"one key is enough": {func(_ *world, r *repo.Root) {
 			r.Locations[0].Operator = r.Locations[1].Operator
 			r.Probe = tuf.Probe{MinOperators: 1, Every: 1e9, MaxAge: 2e9}
 		}, "min_operators is 1: one operator that serves old files hides every new root", false},
-		"fewer than are asked for": {func(_ *world, r *repo.Root) { r.Probe = tuf.Probe{MinOperators: 3, Every: 1e9, MaxAge: 2e9} },
+		"fewer keys than the threshold": {func(_ *world, r *repo.Root) { r.Probe = tuf.Probe{MinOperators: 3, Every: 1e9, MaxAge: 2e9} },
 			"its locations have 2 operators by name and host, min_operators is 3, so clients can't reach enough", true},
 		"two operators on one host": {func(_ *world, r *repo.Root) { r.Locations[0].Base = r.Locations[1].Base }, "its locations have 1 operator by name and host", true},
 		"no party called review": {func(_ *world, r *repo.Root) {
@@ -61,7 +61,7 @@ func TestWarnings(t *testing.T) {
 		if got := strings.Join(d.Warnings(), "\n"); x.want == "" && got != "" || !strings.Contains(got, x.want) {
 			t.Errorf("%s: %q", name, got)
 		}
-		// Who receives the draft is told too.
+		// The recipient of the draft is warned too.
 		told := slices.ContainsFunc(w.lines(d), func(l string) bool {
 			return strings.Contains(l, "root: warning of v") && strings.Contains(l, x.want)
 		})

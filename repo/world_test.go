@@ -23,19 +23,19 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// world is a repository of two parties, in memory, with every key there is.
+// world is a repository of two parties, in memory, with every key.
 type world struct {
 	t     testing.TB
 	now   time.Time
 	store *memory
-	// elsewhere is where the repository is, if not in store.
+	// elsewhere is the storage of the repository, if it is not store.
 	elsewhere repo.Storage
 
 	pinned []byte // the first pin
-	// ledger is the memory of all who work on the true repository. Without one, as
-	// of a repository that an attacker makes, the storage is trusted.
+	// ledger is the shared memory of all signers of the true repository. Without a ledger,
+	// as for a repository that an attacker makes, the storage is trusted.
 	ledger *memory
-	// ledgerDir is the folder of the ledger, if that is not in memory.
+	// ledgerDir is the directory of the ledger, if that is not in memory.
 	ledgerDir string
 	killed    *killer // kills this process at a write of the ledger too; nil: nothing does
 	seeded    bool    // keys follow from their names, so that processes have the same
@@ -48,7 +48,7 @@ func emptyWorld(t testing.TB) *world {
 	return &world{t: t, now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), store: newMemory(), keys: map[string]tuf.Signer{}, ledger: newMemory()}
 }
 
-// newWorld is published, with nothing released yet.
+// newWorld returns a published repository without releases.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := emptyWorld(t)
@@ -56,13 +56,13 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// found says what the first root says. Said again it changes nothing.
+// found sets the content of the first root. Setting it again changes nothing.
 func (w *world) found(tx *repo.Tx) error {
 	r := tx.Root()
 	r.Parties = []repo.Party{{Name: "vendor", Keys: w.public("vendor-1", "vendor-2"), Min: 1}, {Name: "review", Keys: w.public("review-1", "review-2")}}
 	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("timestamp"), w.public("snapshot"), w.public("targets")
 	r.Classes = []repo.Class{w.class("agent")}
-	// Not in order of priority, which must not matter.
+	// The locations are not in order of priority, which must not matter.
 	r.Locations = []tuf.Location{location("z", tuf.Rendezvous, 20), location("a", tuf.Primary, 10)}
 	return nil
 }
@@ -81,7 +81,7 @@ func location(id, tier string, priority int) tuf.Location {
 	return l
 }
 
-// signer returns the key of that name, made at its first use.
+// signer returns the key with that name, made at its first use.
 func (w *world) signer(name string) tuf.Signer {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,7 +105,7 @@ func (w *world) public(names ...string) (keys []tuf.Key) {
 	return keys
 }
 
-// open returns a handle with the named keys, or with all that were made so far.
+// open returns a handle with the named keys, or with all keys made so far.
 func (w *world) open(names ...string) *repo.Repo {
 	if len(names) == 0 {
 		names = slices.Collect(maps.Keys(w.keys))
@@ -135,13 +135,13 @@ func (w *world) config() *repo.Config {
 	return cfg
 }
 
-// The keys of each side; the vendor runs the repository.
+// These are the keys of each side; the vendor operates the repository.
 var (
 	vendorKeys = []string{"vendor-1", "vendor-2", "vendor-release", "targets", "timestamp", "snapshot"}
 	reviewKeys = []string{"review-1", "review-2", "review-release"}
 )
 
-// try edits with every key there is, those made in fn too.
+// try edits with every key, including those made in fn.
 func (w *world) try(fn func(*repo.Tx) error) error {
 	d, err := w.open().Stage(w.t.Context(), fn)
 	if err != nil {
@@ -157,8 +157,8 @@ func (w *world) try(fn func(*repo.Tx) error) error {
 	return w.open().Publish(w.t.Context(), d)
 }
 
-// again is an edit of root by people who signed another root of that version
-// before, which did not come to be published.
+// again is an edit of root by signers that signed another root of that version before,
+// which was never published.
 func (w *world) again(fn func(*repo.Tx) error) func(*repo.Tx) error {
 	w.t.Helper()
 	var doc struct {
@@ -195,7 +195,7 @@ func (w *world) lastRecovered() string {
 	return doc.Body.Recovered.SHA256
 }
 
-// signAll signs a draft that was staged elsewhere with every key there is.
+// signAll signs a draft that was staged elsewhere, with every key.
 func (w *world) signAll(d *repo.Draft) {
 	w.t.Helper()
 	for _, s := range w.keys {
@@ -214,7 +214,8 @@ func (w *world) update(fn func(*repo.Tx) error) {
 	noErr(w.t, w.try(fn))
 }
 
-// release has a version that tells of its name, where that is none itself.
+// release has a valid version that is derived from its name, even if the name is not a
+// version.
 func release(version string) *tuf.Release {
 	if _, err := tuf.ParseVersion(version); err != nil {
 		version = "0-" + version
@@ -230,12 +231,12 @@ func add(version string) func(*repo.Tx) error {
 
 func approve(version string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
-		return tx.Approve("review", "agent/"+version, &repo.ReviewRecord{Unrecorded: true}) // the statements have tests of their own
+		return tx.Approve("review", "agent/"+version, &repo.ReviewRecord{Unrecorded: true}) // other tests cover the statements
 	}
 }
 
-// product is a client of tuf and nothing else: it keeps the newest root and
-// what it saw last.
+// product is a client that uses only package tuf: it keeps the newest root and the
+// state that it saw last.
 type product struct {
 	w                   *world
 	root                *tuf.Root
@@ -246,7 +247,8 @@ func (w *world) product() *product { return &product{w: w} }
 
 func (p *product) read(name string) ([]byte, error) { return p.w.store.Read(p.w.t.Context(), name) }
 
-// refresh walks as a client does. The snapshot is nil where there is an error.
+// refresh follows the repository as a client does. The snapshot is nil if there is an
+// error.
 func (p *product) refresh() (*tuf.Snapshot, error) {
 	for n := int64(1); ; n++ {
 		if p.root != nil {
@@ -291,7 +293,7 @@ func (p *product) get(f tuf.RoleFile) ([]byte, error) {
 	return p.read(fmt.Sprintf("metadata/%d.%s.json", f.Version, f.Role))
 }
 
-// state says in words what the product sees: the releases that it may have.
+// state describes what the product sees: the releases that it accepts.
 func (p *product) state() string {
 	snap, err := p.refresh()
 	if p.root == nil {
@@ -318,7 +320,7 @@ func (p *product) state() string {
 	return out + " without content"
 }
 
-// sees demands a state of a product that starts from the first root.
+// sees checks the state of a product that starts from the first root.
 func (w *world) sees(want string) {
 	w.t.Helper()
 	if got := w.product().state(); got != want {
@@ -333,14 +335,14 @@ func (w *world) root() *tuf.Root {
 	return p.root
 }
 
-// memory is a storage, with a record of its writes and faults to order.
+// memory is a storage with a record of its writes and with injected faults.
 type memory struct {
 	mu      sync.Mutex
 	files   map[string][]byte
 	writes  []string
 	written map[string]time.Time
 	clock   func() time.Time // nil: time.Now
-	// before and after are asked at each write, outside the lock.
+	// before and after are called at each write, outside the lock.
 	before, after func(name string) error
 }
 
@@ -414,14 +416,14 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// wrote returns what was written since the last call.
+// wrote returns the names written since the last call.
 func (m *memory) wrote() []string {
 	out := m.writes
 	m.writes = nil
 	return out
 }
 
-// copy is a world with the same past.
+// copy is a world with the same history.
 func (w *world) copy() *world {
 	out := &world{t: w.t, now: w.now, store: w.store.copy(), keys: maps.Clone(w.keys), pinned: w.pinned, seeded: w.seeded}
 	if w.ledger != nil {
@@ -438,7 +440,7 @@ func TestMemory(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) repo.Storage { return newMemory() })
 }
 
-// refused demands that fn fails with the error and writes no metadata.
+// refused checks that fn fails with the error and writes no metadata.
 func (w *world) refused(want error, fn func() error) error {
 	w.t.Helper()
 	before := w.store.copy()

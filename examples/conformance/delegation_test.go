@@ -29,27 +29,27 @@ type edge struct {
 	how      doc
 }
 
-// The search goes down first, in the order of the list, and asks for each role once.
+// The search is depth-first, in the order of the list, and requests each role once.
 func TestOrderOfSearch(t *testing.T) {
 	py := paths("*.py")
 	for name, tt := range map[string]struct {
 		edges []edge
 		want  string
 	}{
-		"one":                                   {[]edge{{"targets", "a", everything}}, "a"},
-		"two":                                   {[]edge{{"targets", "a", everything}, {"targets", "b", everything}}, "a b"},
-		"below the second":                      {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}}, "a b c"},
-		"below the first":                       {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"a", "d", everything}}, "a c d b"},
-		"deep below the first":                  {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"c", "d", everything}}, "a c d b"},
-		"a terminating one ends it":             {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"a", "d", everything}}, "a c"},
-		"but not below itself":                  {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"c", "d", everything}}, "a c d"},
-		"a terminating one for others":          {[]edge{{"targets", "a", terminating(py)}, {"targets", "b", everything}}, "b"},
-		"paths that do not match":               {[]edge{{"targets", "a", py}, {"targets", "b", everything}, {"a", "c", everything}}, "b"},
-		"paths that do not match, further down": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", py}, {"c", "d", everything}}, "a b"},
-		"a star does not pass a slash":          {[]edge{{"targets", "a", paths("*/*")}, {"targets", "b", paths("missing????")}}, "b"},
-		"in a circle":                           {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"c", "d", everything}, {"d", "b", everything}}, "a b c d"},
-		"two ways to one":                       {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", everything}}, "a c b"},
-		"two ways to one, one does not match":   {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", py}}, "a b c"},
+		"one":                  {[]edge{{"targets", "a", everything}}, "a"},
+		"two":                  {[]edge{{"targets", "a", everything}, {"targets", "b", everything}}, "a b"},
+		"below the second":     {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}}, "a b c"},
+		"below the first":      {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"a", "d", everything}}, "a c d b"},
+		"deep below the first": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", everything}, {"c", "d", everything}}, "a c d b"},
+		"a terminating delegation ends the search":        {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"a", "d", everything}}, "a c"},
+		"a terminating delegation allows its own subtree": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", terminating(everything)}, {"c", "d", everything}}, "a c d"},
+		"a terminating delegation for other paths":        {[]edge{{"targets", "a", terminating(py)}, {"targets", "b", everything}}, "b"},
+		"paths that do not match":                         {[]edge{{"targets", "a", py}, {"targets", "b", everything}, {"a", "c", everything}}, "b"},
+		"paths that do not match, at depth two":           {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"a", "c", py}, {"c", "d", everything}}, "a b"},
+		"a star does not match a slash":                   {[]edge{{"targets", "a", paths("*/*")}, {"targets", "b", paths("missing????")}}, "b"},
+		"a cycle":                                         {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"c", "d", everything}, {"d", "b", everything}}, "a b c d"},
+		"two delegations to one role":                     {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", everything}}, "a c b"},
+		"two delegations to one role, one does not match": {[]edge{{"targets", "a", everything}, {"targets", "b", everything}, {"b", "c", everything}, {"a", "c", py}}, "a b c"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -63,13 +63,13 @@ func TestOrderOfSearch(t *testing.T) {
 				want = append(want, "metadata/5."+role+".json")
 			}
 			if got := w.askedRoles(); !slices.Equal(got, want) {
-				t.Errorf("asked for %q, want %q", got, want)
+				t.Errorf("requested %q, want %q", got, want)
 			}
 		})
 	}
 }
 
-// A target counts only where every delegation on the way covers it.
+// A target counts only if every delegation on the path to it covers it.
 func TestFindBelow(t *testing.T) {
 	w := newWorld(t)
 	w.delegate("targets", "docs", paths("*.doc", "*.md"), "docs")
@@ -80,7 +80,7 @@ func TestFindBelow(t *testing.T) {
 	for path, role := range found {
 		w.add(role, path, path)
 	}
-	w.add("y", "releases/z/v1.zip", "never") // nobody made y responsible for it
+	w.add("y", "releases/z/v1.zip", "never") // not delegated to y
 	w.add("docs", "plain.txt", "never")
 	w.publish("targets")
 	ask := map[string]string{"plain": "", "README.md": "docs", "releases/x/v1": "rel x", "releases/y/v1.zip": "rel y", "releases/z/v1.zip": "rel", "plain.txt": ""}
@@ -109,18 +109,18 @@ func TestFindBelow(t *testing.T) {
 	}
 }
 
-// A role that is on the disk, verified for one who delegates to it, is verified
-// again for another, with his keys and threshold, and is not fetched again.
+// A role on the disk that was verified for one delegating role is verified again for
+// another, with the keys and threshold of that role, and is not fetched again.
 func TestCachedRoleForAnotherDelegator(t *testing.T) {
 	for name, tt := range map[string]struct {
 		signers   []string
 		threshold int
 		a, b      int
 	}{
-		"signed for a alone":               {[]string{"ka"}, 1, 0, 1},
-		"signed for b alone":               {[]string{"kb"}, 1, 1, 0},
-		"signed for both":                  {[]string{"ka", "kb"}, 1, 0, 0},
-		"b wants more signatures than one": {[]string{"ka", "kb"}, 2, 0, 1},
+		"signed with the key of a": {[]string{"ka"}, 1, 0, 1},
+		"signed with the key of b": {[]string{"kb"}, 1, 1, 0},
+		"signed with both keys":    {[]string{"ka", "kb"}, 1, 0, 0},
+		"b has a threshold of two": {[]string{"ka", "kb"}, 2, 0, 1},
 	} {
 		for _, order := range []string{"one process", "a first", "b first"} {
 			t.Run(name+"/"+order, func(t *testing.T) {
@@ -151,11 +151,11 @@ func TestCachedRoleForAnotherDelegator(t *testing.T) {
 						n++
 					}
 					if tt.a == 1 && strings.HasPrefix(p, "targets/a/") || tt.b == 1 && strings.HasPrefix(p, "targets/b/") {
-						t.Errorf("asked for %q", p)
+						t.Errorf("requested %q", p)
 					}
 				}
 				if tt.a == 0 && order != "b first" && tt.b == 0 && n != 1 {
-					t.Errorf("shared was asked for %d times", n)
+					t.Errorf("shared was requested %d times", n)
 				}
 				all, err := os.ReadDir(w.td)
 				want := 2 - tt.a - tt.b
@@ -170,8 +170,8 @@ func TestCachedRoleForAnotherDelegator(t *testing.T) {
 	}
 }
 
-// A role's name is escaped as a whole in requests. On the disk no name leads out
-// of the folder, hides another role, or shares its file.
+// A role's name is escaped as a whole in requests. On the disk no name leads out of
+// the directory, hides another role, or shares its file.
 func TestOddRoleNames(t *testing.T) {
 	odd := []string{"?", "#", "/role", "../role", "a/../b", "..", "%2F", "a b", "A", "a", "=root", "=a", "1.a", "ü", "a.json", "roles", ".visum", strings.Repeat("long", 30), strings.Repeat("long", 30) + "r", strings.Repeat("?", 60)}
 	requests := map[string]string{"?": "%3F", "#": "%23", "/role": "%2Frole", "../role": "..%2Frole", "a/../b": "a%2F..%2Fb", "%2F": "%252F", "a b": "a%20b", "=root": "%3Droot", "=a": "%3Da", "ü": "%C3%BC", strings.Repeat("?", 60): strings.Repeat("%3F", 60)}
@@ -187,7 +187,7 @@ func TestOddRoleNames(t *testing.T) {
 		want["metadata/5."+escaped+".json"] = true
 	}
 	w.publish("targets")
-	for name, data := range w.repo.Files { // as they are asked for
+	for name, data := range w.repo.Files { // by request path
 		if _, role, ok := strings.Cut(strings.TrimSuffix(name, ".json"), "."); ok && requests[role] != "" {
 			w.serveFile("5."+requests[role]+".json", data)
 		}
@@ -200,21 +200,21 @@ func TestOddRoleNames(t *testing.T) {
 			continue
 		}
 		if !want[path] {
-			t.Errorf("asked for %q, or twice", path)
+			t.Errorf("requested %q, or twice", path)
 		}
 		delete(want, path)
 	}
 	if len(want) > 0 {
-		t.Errorf("not asked for: %v", want)
+		t.Errorf("not requested: %v", want)
 	}
 	all, err := filepath.Glob(filepath.Join(w.md, "*.json"))
 	if err != nil || len(all) != 4+len(odd) {
 		t.Errorf("%d files for %d roles, %v", len(all), 4+len(odd), err)
 	}
 	if entries, _ := os.ReadDir(w.md); len(entries) != 4+len(odd)+1 {
-		t.Errorf("the folder holds %v", entries)
+		t.Errorf("the directory has %v", entries)
 	}
-	// They are found again, and a later version takes the place of the former.
+	// The stored roles are found again, and a later version replaces the former one.
 	w.publish(odd...)
 	for name, data := range w.repo.Files {
 		if _, role, ok := strings.Cut(strings.TrimSuffix(name, ".json"), "."); ok && requests[role] != "" {
@@ -225,12 +225,12 @@ func TestOddRoleNames(t *testing.T) {
 		w.download(0, fmt.Sprintf("%d/file", i))
 	}
 	if now, _ := filepath.Glob(filepath.Join(w.md, "*.json")); !slices.Equal(now, all) {
-		t.Errorf("the folder held %q, now %q", all, now)
+		t.Errorf("the directory had %q, now has %q", all, now)
 	}
 }
 
-// A delegated role can't be called as a role at the top is: who delegates to one
-// is refused as a whole, and nothing takes the place of what is trusted.
+// A delegated role can't have the name of a top-level role: a role that delegates to
+// such a name is refused as a whole, and the trusted version is kept.
 func TestRolesCalledAsTopLevelOnes(t *testing.T) {
 	for _, role := range []string{"root", "snapshot", "timestamp", "targets"} {
 		t.Run(role, func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestRolesCalledAsTopLevelOnes(t *testing.T) {
 			w.download(0, "file")
 			w.has("file")
 			if got := w.askedRoles(); len(got) != 2 || got[0] != "metadata/6.lib.json" {
-				t.Errorf("asked for %q", got)
+				t.Errorf("requested %q", got)
 			}
 			w.trusts(at(1, 8, 8, 6))
 			w.delegate("targets", role, paths("odd/*"), role)
@@ -254,8 +254,8 @@ func TestRolesCalledAsTopLevelOnes(t *testing.T) {
 	}
 }
 
-// An expired role is not used and not stored, be it new or there already; a
-// newer one replaces it.
+// An expired role is neither used nor stored, whether it is new or already on the
+// disk; a newer one replaces it.
 func TestExpiredDelegation(t *testing.T) {
 	w := newWorld(t)
 	w.delegate("targets", "d", paths("d/*"), "d")
@@ -279,7 +279,7 @@ func TestExpiredDelegation(t *testing.T) {
 	w.has("one", "two")
 }
 
-// Hash bins, in both of their forms.
+// Hash bins are tested in both of their forms.
 func TestBins(t *testing.T) {
 	sum := sha256.Sum256([]byte("some/file"))
 	prefix := hex.EncodeToString(sum[:])
@@ -314,7 +314,7 @@ func TestBins(t *testing.T) {
 		w.download(0, "some/file")
 		w.has("data")
 		if got := w.askedRoles(); len(got) != 2 || got[0] != "metadata/5."+bin+".json" {
-			t.Errorf("asked for %q", got)
+			t.Errorf("requested %q", got)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// A download refreshes first, whatever comes of it.
+// A download refreshes first, whatever the result.
 func TestDownloadRefreshes(t *testing.T) {
 	w := newWorld(t)
 	w.download(1, "no such target")
@@ -20,7 +20,7 @@ func TestDownloadRefreshes(t *testing.T) {
 	w.has()
 }
 
-// Each target once: what is there already is not asked for again.
+// Each target is fetched once: an existing file is not requested again.
 func TestDownloadOnce(t *testing.T) {
 	w := newWorld(t)
 	w.add("targets", "file.txt", "one")
@@ -32,9 +32,9 @@ func TestDownloadOnce(t *testing.T) {
 	w.download(0, "path/to/a/file.txt", "file.txt")
 	w.has("one", "two")
 	if got := w.askedRoles(); len(got) != 2 || !strings.HasPrefix(got[0], "targets/") || !strings.HasPrefix(got[1], "targets/path/to/a/") || !strings.HasSuffix(got[1], ".file.txt") {
-		t.Errorf("asked for %q", got)
+		t.Errorf("requested %q", got)
 	}
-	// What is there and is wrong is replaced.
+	// An existing file with wrong content is replaced.
 	entries, err := os.ReadDir(w.td)
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +48,8 @@ func TestDownloadOnce(t *testing.T) {
 	w.has("one", "two")
 }
 
-// Wrong bytes under the right name never get into the folder, and leave nothing
-// there; what was there stays.
+// Wrong bytes under the right name are never stored and leave nothing behind; the
+// existing file stays.
 func TestSubstitution(t *testing.T) {
 	w := newWorld(t)
 	w.add("targets", "a", "one")
@@ -73,7 +73,8 @@ func TestSubstitution(t *testing.T) {
 	}
 }
 
-// A target keeps its file when its content changes; the newest is the last.
+// A target keeps its file name when its content changes; the file has the newest
+// content.
 func TestChanges(t *testing.T) {
 	w := newWorld(t)
 	for i, want := range [][]string{{"a0", "b0"}, {"a1", "b1"}, {"a2", "b2"}} {
@@ -86,7 +87,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// Any hash that is known and listed will do; one is needed.
+// Any one known, listed hash suffices; one is required.
 func TestHashesOfTargets(t *testing.T) {
 	w := newWorld(t)
 	for _, p := range []string{"256", "512", "both", "unknown", "none", "wrong512"} {
@@ -122,7 +123,7 @@ func TestHashesOfTargets(t *testing.T) {
 	w.has("256", "512", "both")
 }
 
-// The first that fails ends the call; what came before it stays.
+// The first failure ends the call; earlier downloads stay.
 func TestSeveralNames(t *testing.T) {
 	w := newWorld(t)
 	w.add("targets", "a", "one")
@@ -134,7 +135,7 @@ func TestSeveralNames(t *testing.T) {
 	w.has("one", "three")
 }
 
-// Names are escaped as a whole in requests, and are no paths on the disk. Two
+// Names are escaped as a whole in requests, and are not used as paths on the disk. Two
 // names never share a file.
 func TestOddNames(t *testing.T) {
 	w := newWorld(t)
@@ -167,19 +168,20 @@ func TestOddNames(t *testing.T) {
 	}
 	for _, path := range w.askedRoles() {
 		if !want[path] {
-			t.Errorf("asked for %q", path)
+			t.Errorf("requested %q", path)
 		}
 		delete(want, path)
 	}
 	if len(want) > 0 {
-		t.Errorf("not asked for: %v", want)
+		t.Errorf("not requested: %v", want)
 	}
-	// What would climb, or mean another folder on some server, is not asked for.
+	// Names that would traverse upwards, or mean another directory on some server, are not
+	// requested.
 	for _, name := range append(out, "") {
 		w.download(1, name)
 	}
 	if got := w.askedRoles(); len(got) > 0 {
-		t.Errorf("asked for %q", got)
+		t.Errorf("requested %q", got)
 	}
 	entries, err := os.ReadDir(w.td)
 	if err != nil || len(entries) != len(odd) {
@@ -187,7 +189,7 @@ func TestOddNames(t *testing.T) {
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), "target-") || !e.Type().IsRegular() {
-			t.Errorf("the folder holds %s", e)
+			t.Errorf("the directory has %s", e)
 		}
 	}
 }

@@ -19,10 +19,10 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// These tests see the program from outside: a process for each call, a server,
-// two folders. They check what the field's own suite checks, and some more.
+// These tests run the program as a black box: a process for each call, a server, two
+// directories. They check what the official conformance suite checks, and some more.
 
-// program is the file that was built of this package.
+// program is the file that was built from this package.
 var program string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
@@ -44,7 +44,7 @@ func build(m *testing.M) int {
 
 type doc = tuftest.Doc
 
-// world is a repository behind a server, and a client's two folders.
+// world is a repository behind a server, and a client's two directories.
 type world struct {
 	t      *testing.T
 	repo   *tuftest.Repo
@@ -54,12 +54,12 @@ type world struct {
 	later  time.Duration // the client's clock, from tuftest.Now on
 
 	mu       sync.Mutex
-	targets  map[string]string // what is served, by the request's path below targets/
+	targets  map[string]string // served content, by the request's path below targets/
 	hangUp   string            // metadata file that is answered by closing the connection
 	requests []string          // paths below base, as sent
 }
 
-// newWorld is initialised already. Its repository: see tuftest.NewPlain.
+// newWorld is already initialised. For its repository see tuftest.NewPlain.
 func newWorld(t *testing.T) *world {
 	t.Parallel()
 	dir := t.TempDir()
@@ -84,9 +84,9 @@ func (w *world) init(root []byte) {
 	w.exits(0, "--metadata-dir", w.md, "init", file)
 }
 
-// serve answers as simple servers of test suites do: HTTP/1.0, one request a
-// connection, and paths compared as they were sent. The prefix is a test's name
-// with a slash in it, which is not to be decoded on the way.
+// serve answers as the simple servers of test suites do: HTTP/1.0, one request per
+// connection, and paths compared as they were sent. The prefix is a test's name with a
+// slash in it, which must not be decoded in transit.
 func (w *world) serve() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -145,7 +145,7 @@ func (w *world) answer(path string) (status, body string) {
 	return "200 OK", data
 }
 
-// exits runs the program and demands its exit code.
+// exits runs the program and checks its exit code.
 func (w *world) exits(want int, args ...string) {
 	w.t.Helper()
 	at := tuftest.Now.Add(w.later)
@@ -157,7 +157,7 @@ func (w *world) exitsAt(faketime string, want int, args ...string) {
 	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), "FAKETIME="+faketime)
 	out, err := cmd.CombinedOutput()
-	w.mu.Lock() // whatever the server did for it is done
+	w.mu.Lock() // the server has finished all its requests
 	defer w.mu.Unlock()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		w.t.Fatal(err)
@@ -171,7 +171,7 @@ func (w *world) urls() []string {
 	return []string{"--metadata-url", w.base + "metadata/", "--metadata-dir", w.md}
 }
 
-// refresh demands an exit code, and exactly these files to have been asked for.
+// refresh checks the exit code, and that exactly these files were requested.
 func (w *world) refresh(want int, requests ...string) {
 	w.t.Helper()
 	w.asked()
@@ -179,7 +179,7 @@ func (w *world) refresh(want int, requests ...string) {
 	w.wereAsked(requests)
 }
 
-// download is like refresh; it demands the metadata files below the top level alone.
+// download is like refresh; it checks only the metadata files below the top level.
 func (w *world) download(want int, names ...string) {
 	w.t.Helper()
 	args := w.urls()
@@ -196,7 +196,7 @@ func (w *world) wereAsked(want []string) {
 		want[i] = "metadata/" + want[i] + ".json"
 	}
 	if !slices.Equal(got, want) {
-		w.t.Fatalf("asked for %q, want %q", got, want)
+		w.t.Fatalf("requested %q, want %q", got, want)
 	}
 }
 
@@ -209,7 +209,7 @@ func (w *world) asked() []string {
 	return r
 }
 
-// askedRoles returns which delegated roles and targets were asked for.
+// askedRoles returns the delegated roles and targets that were requested.
 func (w *world) askedRoles() []string {
 	return slices.DeleteFunc(w.asked(), func(p string) bool {
 		_, name, _ := strings.Cut(strings.TrimSuffix(p, ".json"), ".")
@@ -217,8 +217,8 @@ func (w *world) askedRoles() []string {
 	})
 }
 
-// trusts demands the versions of all that lies in the metadata folder. Whatever
-// ends in .json must be metadata.
+// trusts checks the versions of all files in the metadata directory. Every file with
+// the suffix .json must be metadata.
 func (w *world) trusts(want map[string]int) {
 	w.t.Helper()
 	got := map[string]int{}
@@ -247,7 +247,7 @@ func (w *world) read(file string) []byte {
 	return data
 }
 
-// has demands what lies in the target folder, in the order of its storing.
+// has checks the contents of the target directory, in the order of storing.
 func (w *world) has(want ...string) {
 	w.t.Helper()
 	type stored struct {
@@ -272,7 +272,7 @@ func (w *world) has(want ...string) {
 		got = append(got, s.data)
 	}
 	if !slices.Equal(got, want) {
-		w.t.Fatalf("the target folder holds %q, want %q", got, want)
+		w.t.Fatalf("the target directory has %q, want %q", got, want)
 	}
 }
 
@@ -304,7 +304,7 @@ func (w *world) sign() {
 	w.repo.PublishTimestamp()
 }
 
-// serveFile changes what is served under a name, and is silent about it.
+// serveFile changes the content that is served under a name, without recording it.
 func (w *world) serveFile(name string, data []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -347,7 +347,7 @@ func (w *world) role(role string, threshold int, keys, signers []string) {
 	w.repo.Signers[role] = signers
 }
 
-// at is the state of a client that saw everything at these versions.
+// at is the state of a client that saw all roles at these versions.
 func at(root, timestamp, snapshot, targets int) map[string]int {
 	m := map[string]int{"root": root, "timestamp": timestamp, "snapshot": snapshot, "targets": targets}
 	maps.DeleteFunc(m, func(_ string, v int) bool { return v == 0 })

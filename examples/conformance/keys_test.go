@@ -21,7 +21,7 @@ func names(digits string) (out []string) {
 	return out
 }
 
-// step is a version of a role: its keys, how many must sign, and who does.
+// step is a version of a role: its keys, its threshold, and its signers.
 type step struct {
 	keys      string
 	threshold int
@@ -30,15 +30,15 @@ type step struct {
 
 func steps(s ...step) []step { return s }
 
-// A new root needs the old root's threshold and its own; a signature that nobody
-// asked for does no harm.
+// A new root needs the old root's threshold and its own; an additional signature does
+// no harm.
 func TestRootRotation(t *testing.T) {
 	for name, tt := range map[string]struct {
 		steps []step
-		ends  int // the newest root that is to be trusted
+		ends  int // the newest root that must be trusted
 	}{
-		"one key for another":              {steps(step{"1", 1, "1"}, step{"2", 1, "21"}, step{"2", 1, "2"}), 3},
-		"signatures of strangers":          {steps(step{"1", 1, "314"}, step{"2", 1, "3214"}, step{"2", 1, "324"}), 3},
+		"one key replaced by another":      {steps(step{"1", 1, "1"}, step{"2", 1, "21"}, step{"2", 1, "2"}), 3},
+		"signatures of unknown keys":       {steps(step{"1", 1, "314"}, step{"2", 1, "3214"}, step{"2", 1, "324"}), 3},
 		"any three of five":                {steps(step{"01234", 3, "024"}, step{"01234", 3, "041"}, step{"01234", 3, "013"}, step{"01234", 3, "234"}), 4},
 		"one of five":                      {steps(step{"01234", 3, "024"}, step{"01345", 3, "041"}), 2},
 		"one of five, the new one signs":   {steps(step{"01234", 3, "024"}, step{"01345", 3, "0245"}, step{"01345", 3, "045"}), 3},
@@ -46,10 +46,10 @@ func TestRootRotation(t *testing.T) {
 		"threshold up":                     {steps(step{"123", 1, "1"}, step{"123", 2, "12"}), 2},
 		"threshold and keys up":            {steps(step{"1", 1, "1"}, step{"12", 2, "12"}), 2},
 		"threshold down":                   {steps(step{"123", 2, "12"}, step{"123", 1, "12"}, step{"123", 1, "1"}), 3},
-		"not by the old key":               {steps(step{"1", 1, "1"}, step{"2", 1, "234"}), 1},
-		"not by the new key":               {steps(step{"1", 1, "1"}, step{"2", 1, "134"}), 1},
-		"not by three new ones":            {steps(step{"01234", 3, "024"}, step{"01345", 3, "024"}), 1},
-		"not by three old ones":            {steps(step{"01234", 3, "024"}, step{"01345", 3, "045"}), 1},
+		"no signature by the old key":      {steps(step{"1", 1, "1"}, step{"2", 1, "234"}), 1},
+		"no signature by the new key":      {steps(step{"1", 1, "1"}, step{"2", 1, "134"}), 1},
+		"fewer than three new keys signed": {steps(step{"01234", 3, "024"}, step{"01345", 3, "024"}), 1},
+		"fewer than three old keys signed": {steps(step{"01234", 3, "024"}, step{"01345", 3, "045"}), 1},
 		"threshold up, not reached":        {steps(step{"123", 1, "1"}, step{"123", 2, "2"}), 1},
 		"threshold down, old not reached":  {steps(step{"123", 2, "12"}, step{"123", 1, "1"}), 1},
 		"the third fails after the second": {steps(step{"1", 1, "1"}, step{"2", 1, "12"}, step{"3", 1, "3"}), 2},
@@ -77,25 +77,25 @@ func TestRootRotation(t *testing.T) {
 			}
 			w.trusts(want)
 			if got := w.read(w.md + "/root.json"); string(got) != string(w.repo.Files[fmt.Sprintf("%d.root.json", tt.ends)]) {
-				t.Error("root.json holds other bytes")
+				t.Error("root.json has other bytes")
 			}
 		})
 	}
 }
 
-// The other roles need the threshold that the newest root asks for.
+// The other roles need the threshold that the newest root specifies.
 func TestRotationBelowRoot(t *testing.T) {
 	for name, tt := range map[string]struct {
 		step
 		exit int
 	}{
-		"another key":             {step{"2", 1, "2"}, 0},
-		"signatures of strangers": {step{"1", 1, "314"}, 0},
-		"three of five":           {step{"01234", 3, "134"}, 0},
-		"not by the new key":      {step{"2", 1, "134"}, 1},
-		"a stranger for a third":  {step{"01345", 3, "024"}, 1},
-		"too few":                 {step{"01345", 3, "04"}, 1},
-		"more than there are":     {step{"0123", 5, "0123"}, 1},
+		"another key":                        {step{"2", 1, "2"}, 0},
+		"signatures of unknown keys":         {step{"1", 1, "314"}, 0},
+		"three of five":                      {step{"01234", 3, "134"}, 0},
+		"no signature by the new key":        {step{"2", 1, "134"}, 1},
+		"an unknown key for a third":         {step{"01345", 3, "024"}, 1},
+		"too few":                            {step{"01345", 3, "04"}, 1},
+		"threshold above the number of keys": {step{"0123", 5, "0123"}, 1},
 	} {
 		for _, role := range []string{"timestamp", "snapshot", "targets"} {
 			t.Run(name+"/"+role, func(t *testing.T) {
@@ -123,7 +123,7 @@ func (w *world) resign(file string, edit func(sigs []any) []any) {
 	w.serveFile(file, tuftest.Marshal(md))
 }
 
-// One key is one signature, however often it is listed and signs.
+// One key counts as one signature, however often it is listed and signs.
 func TestKeysCountOnce(t *testing.T) {
 	for name, threshold := range map[string]int{"many times in the role, one is enough": 1, "many times, and three needed": 3} {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestKeysCountOnce(t *testing.T) {
 			w.resign("6.snapshot.json", func(sigs []any) []any { return append(sigs, sigs[0], sigs[0], sigs[0]) })
 			w.exits(1, append(w.urls(), "refresh")...)
 			if got := w.askedRoles(); len(got) > 0 {
-				t.Errorf("asked for %q", got)
+				t.Errorf("requested %q", got)
 			}
 		})
 	}
@@ -146,7 +146,7 @@ func TestKeysCountOnce(t *testing.T) {
 	})
 }
 
-// A wrong signature beside enough right ones is none, no more.
+// A wrong signature alongside enough right ones is ignored.
 func TestWrongSignatureBesideARightOne(t *testing.T) {
 	w := newWorld(t)
 	w.repo.NextRoot(func() { w.role("timestamp", 1, []string{"timestamp", "k1"}, []string{"timestamp", "k1"}) })
@@ -160,7 +160,7 @@ func TestWrongSignatureBesideARightOne(t *testing.T) {
 	}
 }
 
-// The kinds of key that the specification names.
+// These are the key types that the specification names.
 func TestKinds(t *testing.T) {
 	for name, keytype := range map[string]string{"rsa": "rsassa-pss-sha256", "ecdsa": "ecdsa-sha2-nistp256", "ed25519": "ed25519"} {
 		t.Run(keytype, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestKinds(t *testing.T) {
 			})
 			w.refresh(1, "3.root")
 			w.trusts(at(2, 6, 6, 5))
-			// With a key id that differs in nothing but its writer's taste.
+			// The key id differs only in the form that its writer chose.
 			w.repo.NextRoot(func() {})
 			for _, role := range []string{"3.root.json", "4.root.json"} {
 				w.serveFile(role, nil)
@@ -203,7 +203,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// A key of an unknown kind in root is nobody, and no reason to stop.
+// A key of an unknown type in root is ignored, and does not cause an error.
 func TestUnknownKind(t *testing.T) {
 	w := newWorld(t)
 	w.repo.NextRoot(func() {

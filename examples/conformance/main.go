@@ -1,12 +1,12 @@
-// Command conformance is the client that black-box suites for TUF clients
-// drive, such as the field's own:
+// Command conformance is the adapter that black-box suites for TUF clients
+// run, such as the tuf-conformance suite:
 //
 //	conformance --metadata-dir MD init TRUSTED_ROOT
 //	conformance --metadata-url URL --metadata-dir MD refresh
 //	conformance --metadata-url URL --metadata-dir MD --target-name NAME --target-dir TD --target-base-url URL download
 //
-// It is package client in its plain TUF mode, with a Store of its own that lays
-// the trusted metadata out as suites expect it. It ends with 0 or 1.
+// It is package client in its plain TUF mode, with its own Store that lays
+// the trusted metadata out as suites expect it. The exit code is 0 or 1.
 package main
 
 import (
@@ -34,7 +34,7 @@ func main() {
 	}
 }
 
-// options are the flags, in the words of the suites.
+// options are the flags, named as the suites name them.
 type options struct {
 	metadataURL, metadataDir string
 	targetNames              []string
@@ -48,9 +48,9 @@ func run(ctx context.Context, args []string, faketime string, now time.Time) err
 		return err
 	}
 	if faketime != "" {
-		// A Go program makes no call that an interposed clock would see.
+		// A Go program makes no call that an interposed clock could intercept.
 		offset, err := strconv.ParseFloat(faketime, 64)
-		if err != nil || !(math.Abs(offset) < 9e9) { // what a time.Duration holds
+		if err != nil || !(math.Abs(offset) < 9e9) { // the range of a time.Duration
 			return fmt.Errorf("FAKETIME is no offset in seconds: %.40q", faketime)
 		}
 		now = now.Add(time.Duration(offset * float64(time.Second)))
@@ -85,7 +85,7 @@ func parse(args []string) (o options, err error) {
 	return o, nil
 }
 
-// start takes the root that everything else is verified from.
+// start takes the root that is the trust anchor.
 func start(o options) error {
 	root, err := os.ReadFile(o.trustedRoot)
 	if err != nil {
@@ -141,8 +141,8 @@ func download(ctx context.Context, o options, now time.Time) error {
 	return nil
 }
 
-// fileName is the same for the same target, and another for another. A name from
-// metadata is no path: it is escaped to one element, of a length that disks take.
+// fileName is deterministic and injective. A name from metadata is not a path: it is
+// escaped to one element, with a length that file systems accept.
 func fileName(target string) string {
 	name := "target-" + url.QueryEscape(target)
 	if len(name) > 200 {

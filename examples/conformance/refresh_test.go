@@ -10,7 +10,8 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 )
 
-// Each file once, in the specification's order, and nothing that is there already.
+// Each file is requested once, in the specification's order, and existing files are
+// not requested.
 func TestRequests(t *testing.T) {
 	w := newWorld(t)
 	w.refresh(0, "2.root", "timestamp", "6.snapshot", "5.targets")
@@ -21,7 +22,7 @@ func TestRequests(t *testing.T) {
 	w.publish("targets")
 	w.refresh(0, "2.root", "timestamp", "8.snapshot", "6.targets")
 	w.repo.Bump("targets")
-	w.repo.PublishRole("targets") // that no snapshot lists
+	w.repo.PublishRole("targets") // not listed by any snapshot
 	w.refresh(0, "2.root", "timestamp")
 	w.repo.NextRoot(func() {})
 	w.repo.NextRoot(func() {})
@@ -29,7 +30,7 @@ func TestRequests(t *testing.T) {
 	w.trusts(at(3, 8, 8, 6))
 }
 
-// What lies in the folder is what came, byte for byte, and nothing else in sight.
+// The directory has the received files, byte for byte, and no other visible file.
 func TestStoredAsReceived(t *testing.T) {
 	w := newWorld(t)
 	w.repo.NextRoot(func() {})
@@ -50,7 +51,7 @@ func TestStoredAsReceived(t *testing.T) {
 	}
 }
 
-// A refresh stores what passed before the first failure, and nothing after it.
+// A refresh stores the files that passed before the first failure, and none after it.
 func TestFailureInBetween(t *testing.T) {
 	roles := []string{"root", "timestamp", "snapshot", "targets"}
 	trusted := []map[string]int{at(1, 0, 0, 0), at(2, 0, 0, 0), at(2, 7, 0, 0), at(2, 7, 7, 0)}
@@ -62,8 +63,8 @@ func TestFailureInBetween(t *testing.T) {
 		"version beyond its name": nil, "hung up on": nil, "absent": nil, "no JSON": nil,
 	} {
 		for i, role := range roles {
-			// A timestamp has no version in its name; without a next root all is well,
-			// and who hangs up there is no worse than who has none.
+			// A timestamp has no version in its name. Without a next root the refresh succeeds,
+			// and a closed connection there is treated like a missing root.
 			if name == "version beyond its name" && role == "timestamp" || name == "absent" && role == "root" || name == "hung up on" && role == "root" {
 				continue
 			}
@@ -101,7 +102,7 @@ func TestFailureInBetween(t *testing.T) {
 	}
 }
 
-// A timestamp of the trusted version says nothing new, whatever it says.
+// A timestamp of the trusted version brings no change, whatever its content.
 func TestSameVersionOtherContent(t *testing.T) {
 	w := newWorld(t)
 	w.refresh(0, "2.root", "timestamp", "6.snapshot", "5.targets")
@@ -114,7 +115,7 @@ func TestSameVersionOtherContent(t *testing.T) {
 	}
 }
 
-// Lengths and hashes of metadata are optional, and hold where they are.
+// Lengths and hashes of metadata are optional, and are enforced if present.
 func TestHashesOfMetadata(t *testing.T) {
 	for _, what := range []string{"sha256", "sha512", "length"} {
 		t.Run(what, func(t *testing.T) {
@@ -139,7 +140,8 @@ func TestHashesOfMetadata(t *testing.T) {
 	}
 }
 
-// A snapshot that is signed as a timestamp must be, and looks like one, is none.
+// A file of type snapshot is not accepted as a timestamp, even if the timestamp's keys
+// signed it and it has the form of a timestamp.
 func TestWrongType(t *testing.T) {
 	w := newWorld(t)
 	d := tuftest.Copy(w.repo.Roles["timestamp"]).(doc)
@@ -149,7 +151,7 @@ func TestWrongType(t *testing.T) {
 	w.trusts(at(1, 0, 0, 0))
 }
 
-// Members that nobody knows do no harm, and are signed all the same.
+// Unknown members do no harm, and are covered by the signature.
 func TestUnknownMembers(t *testing.T) {
 	w := newWorld(t)
 	w.repo.NextRoot(func() {
@@ -167,7 +169,7 @@ func TestUnknownMembers(t *testing.T) {
 	w.trusts(at(2, 7, 7, 6))
 }
 
-// What was given to init is checked before anything is asked for.
+// The argument of init is verified before any request.
 func TestInitialRoot(t *testing.T) {
 	for name, change := range map[string]func(r *tuftest.Repo) []byte{
 		"no version": func(r *tuftest.Repo) []byte { delete(r.Root, "version"); return r.Sign(r.Root, "root") },
@@ -185,7 +187,7 @@ func TestInitialRoot(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a call ends with 1.
+// Every invalid call ends with 1.
 func TestUsage(t *testing.T) {
 	w := newWorld(t)
 	for _, args := range [][]string{
@@ -201,12 +203,12 @@ func TestUsage(t *testing.T) {
 		w.exits(1, args...)
 	}
 	if got := w.asked(); len(got) > 0 {
-		t.Errorf("asked for %q", got)
+		t.Errorf("requested %q", got)
 	}
-	// The order of flags is not promised.
+	// The order of flags is not specified.
 	w.exits(0, "--metadata-dir", w.md, "--metadata-url", w.base+"metadata/", "refresh")
 	w.has()
 	if _, err := os.Lstat(filepath.Join(w.td, "never")); err == nil {
-		t.Error("a folder was made")
+		t.Error("a directory was created")
 	}
 }

@@ -10,30 +10,30 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 )
 
-// own is the folder below the metadata folder for what suites do not look at.
+// own is the directory below the metadata directory for files that suites ignore.
 const own = ".visum"
 
 // store keeps trusted metadata under names without versions, flat:
 //
 //	root.json timestamp.json snapshot.json targets.json ROLE.json
 //
-// and all else in a folder of its own. A file of another version than the one
-// that is asked for does no harm: the client verifies whatever it reads.
+// and all other files in a separate directory. A file of another version than the one
+// that is requested does no harm: the client verifies each file that it reads.
 type store struct {
-	client.Store // for all else
+	client.Store // for all other files
 	dir          string
 }
 
 func newStore(dir string) store { return store{client.DirStore(filepath.Join(dir, own)), dir} }
 
-// file is where a file of the client lies flat, "" where it does not.
+// file is the flat path of a file of the client, or "" if it has none.
 func (s store) file(name string) string {
 	role, isRole := strings.CutPrefix(name, "roles/")
 	switch {
 	case name == "timestamp.json" || name == "snapshot.json":
 		return filepath.Join(s.dir, name)
 	case isRole:
-		// No delegated role is called as one of the others: package tuf refuses that.
+		// No delegated role has the name of one of the others: package tuf refuses that.
 		_, role, _ = strings.Cut(role, ".") // the version
 		return filepath.Join(s.dir, role)
 	}

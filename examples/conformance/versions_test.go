@@ -18,7 +18,8 @@ func (w *world) expires(role string, in time.Duration) {
 	d["expires"] = tuftest.Stamp(tuftest.Now.Add(in))
 }
 
-// What has expired is not stored, but for root: it must be, to lead on.
+// Expired metadata is not stored, except for root, which must be stored to reach its
+// successors.
 func TestExpired(t *testing.T) {
 	for role, want := range map[string]map[string]int{
 		"root": at(2, 6, 6, 5), "timestamp": at(2, 6, 6, 5), "snapshot": at(2, 7, 6, 5), "targets": at(2, 7, 7, 5),
@@ -43,7 +44,7 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// What a client has may expire: it leads to what replaces it all the same.
+// Metadata of the client may have expired: it still leads to its replacement.
 func TestExpiredMeanwhile(t *testing.T) {
 	for _, role := range []string{"root", "timestamp", "snapshot", "targets"} {
 		t.Run(role, func(t *testing.T) {
@@ -63,7 +64,7 @@ func TestExpiredMeanwhile(t *testing.T) {
 	}
 }
 
-// The clock is FAKETIME's, an offset in seconds; the machine's without it.
+// The clock is the offset in seconds in FAKETIME, or the machine's clock without it.
 func TestClock(t *testing.T) {
 	w := newWorld(t)
 	refresh := append(w.urls(), "refresh")
@@ -72,7 +73,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// Versions never go back, listed with hashes or without.
+// Versions are never rolled back, whether they are listed with hashes or without.
 func TestRollback(t *testing.T) {
 	for _, hashes := range []bool{false, true} {
 		for role, want := range map[string]struct {
@@ -106,8 +107,8 @@ func TestRollback(t *testing.T) {
 	})
 }
 
-// Whoever drove a version up with a stolen key loses his hold when root names
-// other online keys.
+// Version numbers that were inflated with a compromised key have no effect after root
+// names other online keys.
 func TestFastForward(t *testing.T) {
 	for driven, rotated := range map[string][]string{"timestamp": {"timestamp"}, "snapshot": {"snapshot", "timestamp"}, "targets": {"snapshot"}} {
 		t.Run(driven, func(t *testing.T) {
@@ -125,7 +126,7 @@ func TestFastForward(t *testing.T) {
 				}
 			})
 			if driven == "targets" {
-				w.repo.Bump() // only targets was driven up
+				w.repo.Bump() // only the version of targets was inflated
 			}
 			w.sign()
 			w.exits(0, append(w.urls(), "refresh")...)

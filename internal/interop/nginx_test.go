@@ -19,7 +19,7 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// requests returns what nginx answered, in the words of its log.
+// requests returns the requests that nginx answered, in the format of its log.
 func (n *nginx) requests() []string {
 	data, err := os.ReadFile(filepath.Join(n.dir, "access.log"))
 	if err != nil {
@@ -28,8 +28,8 @@ func (n *nginx) requests() []string {
 	return strings.Split(strings.TrimSpace(string(data)), "\n")
 }
 
-// of waits until the log tells of a request with all these words, and returns
-// those that it tells of.
+// of waits until the log has a request with all these words, and returns such
+// requests.
 func (n *nginx) of(words ...string) (out []string) {
 	for range 500 {
 		for _, r := range n.requests() {
@@ -40,7 +40,7 @@ func (n *nginx) of(words ...string) (out []string) {
 		if len(out) > 0 {
 			return out
 		}
-		time.Sleep(20 * time.Millisecond) // it writes after it has answered
+		time.Sleep(20 * time.Millisecond) // nginx logs after it has answered
 	}
 	return nil
 }
@@ -53,8 +53,8 @@ func (w *world) save(c *client.Client, rel client.Release, file string, want []b
 	}
 }
 
-// Metadata comes compressed, targets as they are, over a connection that the
-// test's authority alone vouches for.
+// Metadata is compressed and targets are not, over a connection that only the test's
+// authority certifies.
 func TestNginx(t *testing.T) {
 	w, n := newNginx(t, "", origin)
 	w.release("1.1", []byte("agent 1.1"))
@@ -69,7 +69,7 @@ func TestNginx(t *testing.T) {
 	_, rel = w.latest(c, "1.2")
 	w.save(c, rel, file, []byte("agent 1.2"))
 
-	// Who does not know the authority gets nowhere, and loses nothing.
+	// A client that does not trust the authority fails, and loses nothing.
 	stranger := w.client(func(cfg *client.Config) { cfg.HTTP = nil })
 	view, err := stranger.Refresh(t.Context())
 	if !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), "certificate") || view.Root().Version() != 1 {
@@ -79,12 +79,13 @@ func TestNginx(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Lstat(file + "2"); err == nil {
-		t.Error("a file was made")
+		t.Error("a file was created")
 	}
 	w.latest(c, "1.2")
 }
 
-// HTTP/1.1, and a server name that the certificate does not have.
+// The client uses HTTP/1.1; then it expects a server name that is not in the
+// certificate.
 func TestNginxOldHTTP(t *testing.T) {
 	w, _ := newNginx(t, "", origin)
 	old := func(cfg *client.Config) {
@@ -103,14 +104,14 @@ func TestNginxOldHTTP(t *testing.T) {
 	}
 }
 
-// big is a release that takes a while.
+// big is a release whose download takes a while.
 func (w *world) big() []byte {
 	content := bytes.Repeat([]byte("0123456789abcdef\n"), 1<<18) // 4.5 MB
 	w.release("2.0", content)
 	return content
 }
 
-// interrupt downloads until some bytes are there, and kills the server.
+// interrupt downloads until some bytes have arrived, and kills the server.
 func (w *world) interrupt(n *nginx, file string) (rel client.Release) {
 	w.t.Helper()
 	cut := false
@@ -124,18 +125,18 @@ func (w *world) interrupt(n *nginx, file string) (rel client.Release) {
 	})
 	_, rel = w.latest(c, "2.0")
 	if err := c.Save(w.t.Context(), rel.Approved, file); err == nil || !cut {
-		w.t.Fatalf("the download was not cut: %v", err)
+		w.t.Fatalf("the download was not interrupted: %v", err)
 	}
 	if _, err := os.Lstat(file); err == nil {
-		w.t.Fatal("half a file has the name")
+		w.t.Fatal("a partial file has the final name")
 	}
 	return rel
 }
 
 const slow = "location /targets/ { limit_rate 1500k; }"
 
-// A download that the server's death cut is gone on with by another process: with
-// If-Range where the server vouches for every byte, without it where it does not.
+// Another process resumes a download that the server's death interrupted: with
+// If-Range if the server provides a strong validator, and without it otherwise.
 func TestNginxResume(t *testing.T) {
 	for name, tt := range map[string]struct{ special, ifRange string }{
 		"strong tag": {slow, `if-range=\x22`},
@@ -149,13 +150,13 @@ func TestNginxResume(t *testing.T) {
 			w.save(w.client(nil), rel, file, content)
 			got := n.of("/targets/agent/", " 206 ", "range=bytes=", tt.ifRange)
 			if len(got) != 1 || len(n.of("/targets/agent/")) > 2 {
-				t.Errorf("not gone on with: %q", n.of("/targets/agent/"))
+				t.Errorf("not resumed: %q", n.of("/targets/agent/"))
 			}
 		})
 	}
 }
 
-// A server that dies and comes back within one download costs nothing twice.
+// If a server dies and returns within one download, no byte is transferred twice.
 func TestNginxCutAndBack(t *testing.T) {
 	w, n := newNginx(t, slow, origin)
 	content, cuts := w.big(), 0
@@ -178,12 +179,12 @@ func TestNginxCutAndBack(t *testing.T) {
 		t.Errorf("%q", n.of("/targets/agent/"))
 	}
 	if got := n.of("/targets/agent/", " 200 "); len(got) > 1 {
-		t.Errorf("begun again: %q", got)
+		t.Errorf("restarted: %q", got)
 	}
 }
 
-// The file has another tag meanwhile: nginx sends the whole, and what is there
-// already is compared with it.
+// The file has another tag in the meantime: nginx sends the whole file, and the
+// existing bytes are compared with it.
 func TestNginxResumeOtherTag(t *testing.T) {
 	w, n := newNginx(t, slow, origin)
 	content, file := w.big(), filepath.Join(t.TempDir(), "agent")
@@ -197,14 +198,15 @@ func TestNginxResumeOtherTag(t *testing.T) {
 	}
 }
 
-// served is the file that is served of a release.
+// served is the file that is served for a release.
 func (w *world) served(rel client.Release) string {
 	a := rel.Approved
 	dir, base := filepath.Split(a.Path())
 	return filepath.Join(w.dir, "targets", dir, a.Hash()+"."+base)
 }
 
-// The file is too short for the rest to begin: 416, where there is no tag to go by.
+// The file is too short for the requested range: the answer is 416, if there is no tag
+// to check.
 func TestNginxRangeBeyondTheEnd(t *testing.T) {
 	w, n := newNginx(t, slow+" etag off;", origin)
 	content, file := w.big(), filepath.Join(t.TempDir(), "agent")
@@ -219,14 +221,14 @@ func TestNginxRangeBeyondTheEnd(t *testing.T) {
 		t.Error("no 416")
 	}
 	if _, err := os.Lstat(file); err == nil {
-		t.Error("half a file has the name")
+		t.Error("a partial file has the final name")
 	}
 	noErr(t, os.WriteFile(served, content, 0o644))
 	w.save(w.client(nil), rel, file, content)
 }
 
-// A server that has a page for everything, with the status of success, is no
-// reason to stop where another operator tells the truth.
+// A server that answers every request with a page and status 200 does not stop the
+// client if another operator serves the right files.
 func TestNginxSoft404(t *testing.T) {
 	special := "location /soft/ { alias REPO/; error_page 404 =200 /sorry.html; }"
 	w, n := newNginx(t, special, func(origin, _, _ string) []string {
@@ -239,16 +241,16 @@ func TestNginxSoft404(t *testing.T) {
 		t.Errorf("%v, evidence %q", view.Err(), view.Evidence())
 	}
 	if len(n.of("/soft/metadata/2.root.json", " 200 ")) != 1 || len(n.of(" /metadata/2.root.json", " 404 ")) != 1 {
-		t.Errorf("both places were to be asked")
+		t.Errorf("not both locations were requested")
 	}
-	// The target is a page there too.
+	// The target is such a page too.
 	noErr(t, os.Rename(w.served(rel), filepath.Join(w.dir, "away")))
 	file := filepath.Join(t.TempDir(), "agent")
 	if err := c.Save(t.Context(), rel.Approved, file); !errors.Is(err, tuf.ErrMismatch) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Lstat(file); err == nil {
-		t.Error("a page was installed")
+		t.Error("an error page was installed")
 	}
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	if view, _ := w.latest(w.client(nil), "1.0"); view.Root().Version() != 2 {
@@ -256,8 +258,8 @@ func TestNginxSoft404(t *testing.T) {
 	}
 }
 
-// Where a file should be there is a folder: nginx sends elsewhere, which is not
-// followed, and lists folders, which are no files.
+// Directories exist under the names of files: nginx redirects, which is not followed,
+// and lists directories, which are not valid files.
 func TestNginxFolders(t *testing.T) {
 	w, n := newNginx(t, "", func(origin, cache, rdv string) []string { return []string{origin, cache} })
 	noErr(t, os.Mkdir(filepath.Join(w.dir, "metadata", "2.root.json"), 0o755))
@@ -267,10 +269,10 @@ func TestNginxFolders(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if got := n.of("/metadata/2.root.json 301 "); len(got) == 0 {
-		t.Error("the log holds nothing")
+		t.Error("the log is empty")
 	}
 	if got := strings.Join(n.requests(), "\n"); strings.Contains(got, "/metadata/2.root.json/") {
-		t.Errorf("followed:\n%s", got)
+		t.Errorf("the redirect was followed:\n%s", got)
 	}
 	noErr(t, os.Remove(filepath.Join(w.dir, "metadata", "2.root.json")))
 	noErr(t, os.RemoveAll(filepath.Join(n.dir, "cache")))
@@ -279,9 +281,9 @@ func TestNginxFolders(t *testing.T) {
 	w.latest(c, "1.0")
 }
 
-// A cache goes on saying that there is no next root, for an hour. A client that
-// asked lately believes it, and keeps what it has; one that starts, that is due
-// to look around, or that gets into trouble, asks the other operator too.
+// A cache reports for an hour that there is no next root. A client that checked
+// recently accepts that and keeps what it has; a client that starts, is due for a root
+// check, or has met an error also asks the other operator.
 func TestCacheOfAbsence(t *testing.T) {
 	for _, rotate := range []bool{false, true} {
 		t.Run(map[bool]string{false: "renewed", true: "new online keys"}[rotate], func(t *testing.T) {
@@ -299,7 +301,7 @@ func TestCacheOfAbsence(t *testing.T) {
 			w.release("1.1", []byte("agent 1.1"))
 			view, err := c.Refresh(t.Context())
 			if len(n.of("/metadata/2.root.json 404 ", "cache=HIT")) == 0 {
-				t.Error("the cache did not say what it had kept")
+				t.Error("the cache did not serve the stored response")
 			}
 			if rotate {
 				if err == nil && view.Root().Version() != 2 || err != nil && !errors.Is(err, client.ErrNoContent) {
@@ -308,14 +310,14 @@ func TestCacheOfAbsence(t *testing.T) {
 			} else if err != nil || view.Root().Version() != 1 {
 				t.Fatalf("root v%d, %v", view.Root().Version(), err)
 			}
-			// After trouble at once, otherwise when it is due.
+			// After an error the client checks at once, otherwise when a check is due.
 			if !rotate {
 				now = now.Add(7 * time.Hour)
 			}
 			if view, _ := w.latest(c, "1.1"); view.Root().Version() != 2 {
 				t.Errorf("root v%d", view.Root().Version())
 			}
-			// A new process looks around first. It begins at the pin.
+			// A new process starts with a root check. It begins at the pin.
 			w.state = t.TempDir()
 			if view, _ := w.latest(w.client(clock), "1.1"); view.Root().Version() != 2 {
 				t.Errorf("root v%d", view.Root().Version())
@@ -324,8 +326,8 @@ func TestCacheOfAbsence(t *testing.T) {
 	}
 }
 
-// The vendor has lost all keys. A web server serves the recovery from the folder
-// as it is, and its logs tell that clients look for it when they must, not before.
+// The vendor has lost all keys. A web server serves the recovery from the unchanged
+// directory, and its logs show that clients search for it when they must, not before.
 func TestNginxRecovery(t *testing.T) {
 	w, n := newNginx(t, "", origin)
 	now := time.Now()
@@ -334,14 +336,14 @@ func TestNginxRecovery(t *testing.T) {
 	w.publish(func(r *repo.Repo) (*repo.Draft, error) {
 		return r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
 			root := tx.Root()
-			root.Parties[0].Keys = w.public("heir")
+			root.Parties[0].Keys = w.public("successor")
 			root.Timestamp.Keys, root.Snapshot.Keys, root.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")
-			root.Classes[0].Roles[0].Keys.Keys = w.public("heir-agent")
+			root.Classes[0].Roles[0].Keys.Keys = w.public("successor-agent")
 			return nil
 		})
 	})
 	if got := n.of("/metadata/recovery/"); len(got) > 0 {
-		t.Errorf("asked in good times: %q", got)
+		t.Errorf("recovery was requested in regular operation: %q", got)
 	}
 	for i := range 3 {
 		view, err := w.client(clock).Refresh(t.Context())
@@ -355,14 +357,14 @@ func TestNginxRecovery(t *testing.T) {
 			t.Errorf("%s was not asked for three times", name)
 		}
 	}
-	now = now.Add(-6 * 24 * time.Hour) // content is signed for today
+	now = now.Add(-6 * 24 * time.Hour) // the content is signed for the current day
 	w.release("1.1", []byte("agent 1.1"))
 	if view, _ := w.latest(w.client(clock), "1.1"); view.Root().Version() != 2 {
 		t.Errorf("root v%d", view.Root().Version())
 	}
 }
 
-// A target that the cache says is absent is had from the other place.
+// If the cache reports a target as absent, it is fetched from the other location.
 func TestCacheOfAbsentTarget(t *testing.T) {
 	w, n := newNginx(t, "", func(origin, cache, rdv string) []string { return []string{cache, origin} })
 	c := w.client(nil)
@@ -371,11 +373,11 @@ func TestCacheOfAbsentTarget(t *testing.T) {
 	served, away := w.served(rel), filepath.Join(w.dir, "away")
 	noErr(t, os.Rename(served, away))
 	if err := c.Save(t.Context(), rel.Approved, file); err == nil {
-		t.Fatal("saved what nobody has")
+		t.Fatal("saved a target that no location has")
 	}
 	noErr(t, os.Rename(away, served))
 	w.save(c, rel, file, []byte("agent 1.0"))
 	if len(n.of("/targets/agent/", " 404 ", "cache=HIT")) == 0 {
-		t.Error("the cache did not say what it had kept")
+		t.Error("the cache did not serve the stored response")
 	}
 }

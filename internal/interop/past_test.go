@@ -22,15 +22,16 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// oldModule has repositories that others wrote in earlier years, state after state.
+// oldModule has repositories that other tools wrote in earlier years, one for each
+// state.
 const oldModule = "github.com/theupdateframework/go-tuf@v0.7.0"
 
-// oldData is the folder of the module's client package, downloaded where it is not
-// there yet.
+// oldData is the directory of the module's client package, which is downloaded if it
+// is missing.
 func oldData(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", oldModule)
-	cmd.Dir = t.TempDir() // no module of ours: its requirements are not this one's
+	cmd.Dir = t.TempDir() // outside this module, because the requirements differ
 	out, err := cmd.Output()
 	var mod struct{ Dir, Error string }
 	if jsonErr := json.Unmarshal(out, &mod); err != nil || jsonErr != nil || mod.Dir == "" {
@@ -39,8 +40,8 @@ func oldData(t *testing.T) string {
 	return filepath.Join(mod.Dir, "client")
 }
 
-// states are the states of a repository up to one: metadata lies beside the folder
-// targets; roots and targets of former states are served on.
+// states are the states of a repository up to one: metadata is next to the directory
+// targets; roots and targets of earlier states are still served.
 type states []string
 
 func (s states) Open(_ context.Context, name string) (io.ReadCloser, error) {
@@ -57,10 +58,10 @@ func (s states) Open(_ context.Context, name string) (io.ReadCloser, error) {
 	return nil, fs.ErrNotExist
 }
 
-// Repositories of go-tuf before v2, with and without consistent snapshots: two ids
-// for one key, sha512 alone, and keys of all roles replaced on the way. A client
-// goes along from the first state on; each state is examined, and mirrored where it
-// can be.
+// The repositories are those of go-tuf before v2, with and without consistent
+// snapshots: they have two ids for one key, sha512 alone, and a rotation of the keys
+// of all roles. A client follows from the first state on; each state is verified, and
+// mirrored if possible.
 func TestReadOldGoTUF(t *testing.T) {
 	t.Parallel()
 	data := oldData(t)
@@ -107,7 +108,7 @@ func TestReadOldGoTUF(t *testing.T) {
 	}
 }
 
-// examined demands that nothing is found but what is harmless.
+// examined checks that all findings are harmless.
 func examined(t *testing.T, place repo.Storage, pin []byte, now func() time.Time) {
 	t.Helper()
 	report, err := repo.New(place, &repo.Config{Now: now}).Verify(t.Context(), pin)
@@ -117,7 +118,7 @@ func examined(t *testing.T, place repo.Storage, pin []byte, now func() time.Time
 	}
 }
 
-// python-tuf's own test data.
+// The data is python-tuf's own test data.
 func TestReadOldPython(t *testing.T) {
 	t.Parallel()
 	data := oldData(t)

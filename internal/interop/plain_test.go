@@ -89,7 +89,7 @@ func readPlain(t *testing.T, write writer) {
 	write(t, dir, 2)
 	want["top.txt"], want["lib/a.txt"] = "top 2", ""
 	sees(2, want)
-	// What was left behind is left behind.
+	// A rollback to the first state is not accepted.
 	noErr(t, os.RemoveAll(dir))
 	write(t, dir, 1)
 	view, err := open().Refresh(t.Context())
@@ -103,10 +103,10 @@ func TestReadGoTUF(t *testing.T) {
 	readPlain(t, w.write)
 }
 
-// gotufWriter writes with nothing but go-tuf's metadata package.
+// gotufWriter writes only with go-tuf's metadata package.
 type gotufWriter struct{ keys map[string]signature.Signer }
 
-// key is ECDSA where the name says so, else ed25519.
+// key is ECDSA if the name says so, else ed25519.
 func (w *gotufWriter) key(t *testing.T, name string) (s signature.Signer, k *metadata.Key, id string) {
 	if w.keys[name] == nil {
 		_, private, err := ed25519.GenerateKey(nil)
@@ -239,7 +239,7 @@ func (w *gotufWriter) write(t *testing.T, dir string, n int) {
 	noErr(t, timestamp.ToFile(filepath.Join(dir, "metadata", "timestamp.json"), true))
 }
 
-// tufJS is where package repo has the npm packages of tuf-js.
+// tufJS is the directory in which package repo has the npm packages of tuf-js.
 const tufJS = "../../repo/testdata/tufjs"
 
 // The models of tuf-js write JSON, names and hash bins in their own way.

@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// needs finds a program, or ends the test.
+// needs finds a program, or skips or fails the test.
 func needs(t *testing.T, name, how string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
-	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} { // not in everybody's PATH
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} { // not in every user's PATH
 		if err != nil {
 			path, err = exec.LookPath(filepath.Join(dir, name))
 		}
@@ -45,11 +45,11 @@ type server struct {
 	t    *testing.T
 	path string
 	args []string
-	port string // where it is known to run by
+	port string // for the readiness check
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd  // nil: not running
-	ended chan error // when the program has
+	ended chan error // receives when the program has ended
 }
 
 func run(t *testing.T, port, path string, args ...string) *server {
@@ -60,7 +60,7 @@ func run(t *testing.T, port, path string, args ...string) *server {
 	return s
 }
 
-// start returns when the program takes connections.
+// start returns when the program accepts connections.
 func (s *server) start() {
 	s.t.Helper()
 	s.mu.Lock()
@@ -68,7 +68,7 @@ func (s *server) start() {
 	var out bytes.Buffer // complete when the program has ended
 	s.cmd, s.ended = exec.Command(s.path, s.args...), make(chan error, 1)
 	s.cmd.Stdout, s.cmd.Stderr = &out, &out
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its workers go with it
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // kills its workers too
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (s *server) start() {
 	s.t.Fatalf("%s takes no connections", s.path)
 }
 
-// kill ends the program and its children as a power cut does.
+// kill ends the program and its children as a power failure does.
 func (s *server) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +100,7 @@ func (s *server) kill() {
 		s.t.Error(err)
 	}
 	<-s.ended
-	for range 200 { // until nobody holds the port any more
+	for range 200 { // until the port is free
 		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
 		if err != nil {
 			break
@@ -111,8 +111,8 @@ func (s *server) kill() {
 	s.cmd = nil
 }
 
-// freePorts returns ports that nobody listens at now. They are below those that
-// systems give to whoever asks for any, so that they stay free.
+// freePorts returns ports that are currently unused. They are below the ephemeral
+// range of the system, so that they stay free.
 func freePorts(t *testing.T, n int) (ports []string) {
 	t.Helper()
 	for range 1000 {

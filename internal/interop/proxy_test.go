@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/client"
 )
 
-// newProxy starts a forward proxy that asks for a password.
+// newProxy starts a forward proxy that requires a password.
 func newProxy(t *testing.T) (port string) {
 	t.Helper()
 	path := needs(t, "tinyproxy", "install Debian's tinyproxy")
@@ -26,8 +26,8 @@ func newProxy(t *testing.T) (port string) {
 	return port
 }
 
-// through is a configuration that goes through the proxy. (Go leaves this machine
-// out of the proxies of the environment, so it is said in code.)
+// through is a configuration that uses the proxy. (Go ignores the proxies of the
+// environment for this machine, so the proxy is set in code.)
 func (w *world) through(port, user, password string) func(*client.Config) {
 	return func(cfg *client.Config) {
 		u := &url.URL{Scheme: "http", Host: "127.0.0.1:" + port}
@@ -38,8 +38,8 @@ func (w *world) through(port, user, password string) func(*client.Config) {
 	}
 }
 
-// Everything goes through a proxy with the right password, and nothing with a
-// wrong one or none. No password gets into the log or an error.
+// All requests pass through a proxy with the right password, and none with a wrong one
+// or without one. No password appears in the log or an error.
 func TestProxy(t *testing.T) {
 	w, n := newNginx(t, "", origin)
 	port := newProxy(t)
@@ -80,12 +80,12 @@ func TestProxy(t *testing.T) {
 		}
 	}
 	if !strings.Contains(w.log.String(), "saved") {
-		t.Error("the log holds nothing")
+		t.Error("the log is empty")
 	}
 	w.save(c, next, file, []byte("agent 1.1"))
 }
 
-// A proxy that is not there, or dies, is no place that lies.
+// A proxy that is missing, or dies, is not reported as a faulty location.
 func TestProxyGone(t *testing.T) {
 	w, _ := newNginx(t, "", origin)
 	c := w.client(w.through(freePorts(t, 1)[0], "alice", "s3cr3tword"))

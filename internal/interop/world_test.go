@@ -29,8 +29,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// world is a repository of two parties in a folder, which a web server serves
-// from this machine, and a product that follows it.
+// world is a repository of two parties in a directory, which a web server on this
+// machine serves, and a product that follows it.
 type world struct {
 	t      *testing.T
 	dir    string // of the repository
@@ -43,8 +43,9 @@ type world struct {
 	log    *log
 }
 
-// newWorld is published, with one release. Each base is another operator's, the
-// first the main one; where it ends in /rdv/ there are roots only.
+// newWorld returns a published repository with one release. Each base belongs to
+// another operator, the first is the primary; a base that ends in /rdv/ has roots
+// only.
 func newWorld(t *testing.T, bases ...string) *world {
 	t.Helper()
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "repo"), state: t.TempDir(), keys: map[string]tuf.Signer{}, ledger: repo.MemLedger(), ca: newAuthority(t), log: &log{}}
@@ -86,7 +87,7 @@ func (w *world) signer(name string) tuf.Signer {
 
 func (w *world) public(name string) []tuf.Key { return []tuf.Key{w.signer(name).Key()} }
 
-// update edits with every key there is, those made in fn too.
+// update edits with every key, including those made in fn.
 func (w *world) update(fn func(*repo.Tx) error) {
 	w.t.Helper()
 	w.publish(func(r *repo.Repo) (*repo.Draft, error) { return r.Stage(w.t.Context(), fn) })
@@ -104,13 +105,13 @@ func (w *world) publish(stage func(*repo.Repo) (*repo.Draft, error)) {
 	d, err := stage(open())
 	noErr(w.t, err)
 	for _, s := range w.keys {
-		_ = d.Sign(w.t.Context(), s) // not every key has a part
+		_ = d.Sign(w.t.Context(), s) // not every key has a role
 	}
 	w.repo = open()
 	noErr(w.t, w.repo.Publish(w.t.Context(), d))
 }
 
-// release is added by the vendor and approved.
+// release adds a release as the vendor and approves it.
 func (w *world) release(version string, content []byte) {
 	w.t.Helper()
 	w.update(func(tx *repo.Tx) error {
@@ -134,7 +135,7 @@ func (w *world) client(edit func(*client.Config)) *client.Client {
 
 var query = client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"}
 
-// latest refreshes, and demands that this is the latest release.
+// latest refreshes, and checks the latest release.
 func (w *world) latest(c *client.Client, version string) (*client.View, client.Release) {
 	w.t.Helper()
 	view, err := c.Refresh(w.t.Context())
@@ -147,7 +148,7 @@ func (w *world) latest(c *client.Client, version string) (*client.View, client.R
 	return view, rel
 }
 
-// log is a buffer for what a client says.
+// log is a buffer for the log of a client.
 type log struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -165,7 +166,7 @@ func (l *log) String() string {
 	return l.b.String()
 }
 
-// authority vouches for the servers on this machine.
+// authority certifies the servers on this machine.
 type authority struct {
 	pool      *x509.CertPool
 	cert, key string // PEM, of the server
@@ -199,7 +200,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// client trusts the authority and nobody else.
+// client trusts only the authority.
 func (a *authority) client(t *testing.T, edit func(*http.Transport)) *http.Client {
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.pool}, ForceAttemptHTTP2: true, DisableCompression: true}
 	if edit != nil {
@@ -209,8 +210,8 @@ func (a *authority) client(t *testing.T, edit func(*http.Transport)) *http.Clien
 	return &http.Client{Transport: tr}
 }
 
-// nginx is a web server for the repository at two ports: the origin, and what
-// stands before it as networks of caches do.
+// nginx is a web server for the repository at two ports: the origin, and a cache in
+// front of it, like a CDN.
 type nginx struct {
 	*server
 	dir string
@@ -254,8 +255,9 @@ http {
 }
 `
 
-// newNginx makes a world that nginx serves. locations get the base of the origin, of
-// the cache before it, and of the rendezvous; special are directives of the origin.
+// newNginx makes a world that nginx serves. locations receives the bases of the
+// origin, of the cache in front of it, and of the rendezvous; special are directives
+// of the origin.
 func newNginx(t *testing.T, special string, locations func(origin, cache, rdv string) []string) (*world, *nginx) {
 	t.Helper()
 	t.Parallel()
@@ -267,7 +269,7 @@ func newNginx(t *testing.T, special string, locations func(origin, cache, rdv st
 	writeFile(t, w.ca.key, n.dir, "key.pem")
 	conf := strings.NewReplacer("DIR", n.dir, "REPO", w.dir, "ORIGIN", ports[0], "CACHE", ports[1], "RENDEZVOUS", ports[2]).Replace(strings.Replace(nginxConf, "SPECIAL", special, 1))
 	if os.Getuid() == 0 {
-		conf = "user root;" + conf // tests' folders are not for other users
+		conf = "user root;" + conf // other users can't read test directories
 	}
 	n.server = run(t, ports[0], path, "-c", writeFile(t, conf, n.dir, "nginx.conf"), "-e", filepath.Join(n.dir, "error.log"))
 	t.Cleanup(func() {
@@ -278,5 +280,5 @@ func newNginx(t *testing.T, special string, locations func(origin, cache, rdv st
 	return w, n
 }
 
-// origin has all; roots alone are elsewhere too.
+// The origin has everything; roots alone are also at the rendezvous.
 func origin(origin, _, rdv string) []string { return []string{origin, rdv} }

@@ -1,5 +1,5 @@
-// Package movetest is a small repository for tests of moves: two parties, the
-// places A and Z, and everybody's keys, which are always the same.
+// Package movetest provides a small repository for tests of moves. It has two parties,
+// the locations A and Z, and the keys of both parties, which are always the same.
 package movetest
 
 import (
@@ -24,7 +24,7 @@ import (
 // Day is 24 hours.
 const Day = 24 * time.Hour
 
-// World is a repository in memory and everybody's keys.
+// World is a repository in memory with all keys of the parties.
 type World struct {
 	T     testing.TB
 	Now   time.Time
@@ -32,7 +32,7 @@ type World struct {
 	Move  *relocate.Move
 }
 
-// Signer returns the key of that name, always the same.
+// Signer returns the key with that name, always the same.
 func Signer(name string) tuf.Signer {
 	seed := sha256.Sum256([]byte(name))
 	s, err := tuf.NewSigner(ed25519.NewKeyFromSeed(seed[:]))
@@ -42,7 +42,7 @@ func Signer(name string) tuf.Signer {
 	return s
 }
 
-// Keys are the public halves of the keys of those names.
+// Keys are the public halves of the keys with those names.
 func Keys(names ...string) (out []tuf.Key) {
 	for _, n := range names {
 		out = append(out, Signer(n).Key())
@@ -50,7 +50,7 @@ func Keys(names ...string) (out []tuf.Key) {
 	return out
 }
 
-// Signers are the keys of those names.
+// Signers are the keys with those names.
 func Signers(names ...string) (out []tuf.Signer) {
 	for _, n := range names {
 		out = append(out, Signer(n))
@@ -58,7 +58,8 @@ func Signers(names ...string) (out []tuf.Signer) {
 	return out
 }
 
-// Who has which keys, by name. Those of the vendor before and after the move.
+// These are the key names of each party; the vendor has others before and after the
+// move.
 var (
 	ReviewKeys = []string{"review-1", "review-2", "review-release"}
 	OldOnline  = []string{"timestamp", "snapshot", "targets"}
@@ -78,8 +79,8 @@ func Place(id, tier string, priority int) tuf.Location {
 	return l
 }
 
-// New is a repository at A with the rendezvous Z, one approved release, and
-// a move to B that is due.
+// New returns a repository at A with the rendezvous Z, one approved release, and a
+// move to B that is due.
 func New(t testing.TB, change ...func(*repo.Root)) *World {
 	t.Helper()
 	w := &World{T: t, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Store: storage.Overlay(nil)}
@@ -107,14 +108,15 @@ func New(t testing.TB, change ...func(*repo.Root)) *World {
 	return w
 }
 
-// Recoverable gives the charter a recovery: two organisations, ten days, five searches.
+// Recoverable adds a recovery rule to the charter: two organisations, ten days, five
+// searches.
 func Recoverable(r *repo.Root) {
 	r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: Keys("bank-1", "bank-2")}, {Name: "university", Keys: Keys("university")}},
 		Threshold: 2, MinOrgs: 2, Hold: 10 * Day, MinTicks: 5}
 }
 
-// StageRecovery is the draft by which an heir with the new keys takes over from a
-// vendor who has lost all of his, at the same places.
+// StageRecovery stages the draft by which a successor with the new keys replaces a
+// vendor that has lost all keys, at the same locations.
 func (w *World) StageRecovery(r *repo.Repo) (*repo.Draft, error) {
 	return r.StageRecovery(context.Background(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
 		root := tx.Root()
@@ -125,13 +127,13 @@ func (w *World) StageRecovery(r *repo.Repo) (*repo.Draft, error) {
 	})
 }
 
-// Recover publishes it.
+// Recover publishes the draft of [World.StageRecovery].
 func (w *World) Recover() {
 	w.T.Helper()
 	w.Publish(w.Repo(append(NewKeys, ReviewKeys...)...), w.StageRecovery)
 }
 
-// Repo is a handle with the named keys.
+// Repo returns a handle with the named keys.
 func (w *World) Repo(names ...string) *repo.Repo {
 	return repo.New(w.Store, &repo.Config{Signers: Signers(names...), Now: func() time.Time { return w.Now }, UnsafeLoopback: true, UnsafeTrustStorage: true})
 }
@@ -147,7 +149,7 @@ func (w *World) Release(version string, names ...string) {
 	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return tx.Approve("review", path, nil) }))
 }
 
-// Sign adds what everybody would sign, all keys of both parties, old and new.
+// Sign signs with all keys of both parties, old and new.
 func (w *World) Sign(d *repo.Draft) *repo.Draft {
 	w.T.Helper()
 	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys, RecoveryKeys)...) {
@@ -185,7 +187,7 @@ func (w *World) Force(d *repo.Draft) *repo.Draft {
 	return d
 }
 
-// Publish makes a step, signs it and publishes it.
+// Publish stages a step, signs it and publishes it.
 func (w *World) Publish(r *repo.Repo, step func(*repo.Repo) (*repo.Draft, error)) {
 	w.T.Helper()
 	d, err := step(r)
@@ -196,14 +198,14 @@ func (w *World) Publish(r *repo.Repo, step func(*repo.Repo) (*repo.Draft, error)
 	NoErr(w.T, r.Publish(context.Background(), d))
 }
 
-// steps of the move, each on its Day.
+// These are the steps of the move, each on its Day.
 func (w *World) Announce() {
 	w.T.Helper()
 	w.Now = w.Move.Dates.Announce
 	w.Publish(w.Repo(OldKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Announce(context.Background(), r) })
 }
 
-// CutOver takes the second step, without a bridge.
+// CutOver takes the second step, without dual signing.
 func (w *World) CutOver() {
 	w.T.Helper()
 	w.Now = w.Move.Dates.CutOver
@@ -218,14 +220,14 @@ func (w *World) Retire() {
 	w.Publish(w.Repo(NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Retire(context.Background(), r) })
 }
 
-// Refresh signs what has become old.
+// Refresh signs roles that are close to expiry.
 func (w *World) Refresh(names ...string) {
 	w.T.Helper()
 	r := w.Repo(slices.Concat(names, ReviewKeys)...)
 	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) }))
 }
 
-// Tip is the newest root.
+// Tip returns the newest root.
 func (w *World) Tip() *tuf.Root {
 	w.T.Helper()
 	chain, err := w.Repo().Chain(context.Background())
@@ -254,7 +256,7 @@ func (w *World) Says() string {
 	return s
 }
 
-// Want demands what the newest root says.
+// Want checks the description of the newest root.
 func (w *World) Want(says string) {
 	w.T.Helper()
 	if got := w.Says(); got != says {
@@ -262,7 +264,7 @@ func (w *World) Want(says string) {
 	}
 }
 
-// NoErr demands that there is no error.
+// NoErr checks that there is no error.
 func NoErr(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

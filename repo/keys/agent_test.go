@@ -31,7 +31,7 @@ func socketDir(t *testing.T) string {
 	return dir
 }
 
-// startAgent runs a real ssh-agent for the time of the test.
+// startAgent runs a real ssh-agent for the duration of the test.
 func startAgent(t *testing.T) (socket string) {
 	t.Helper()
 	path := tuftest.Program(t, "ssh-agent", "openssh-client")
@@ -50,7 +50,7 @@ func startAgent(t *testing.T) (socket string) {
 	return ""
 }
 
-// sshKey makes a key with ssh-keygen and hands it to the agent.
+// sshKey makes a key with ssh-keygen and adds it to the agent.
 func sshKey(t *testing.T, socket, comment string, kind ...string) (path, fingerprint string) {
 	t.Helper()
 	keygen, add := tuftest.Program(t, "ssh-keygen", "openssh-client"), tuftest.Program(t, "ssh-add", "openssh-client")
@@ -90,7 +90,7 @@ func TestAgent(t *testing.T) {
 				if s.Key() != inFile.Key() {
 					t.Fatalf("%s: %v, want %v", uri, s.Key(), inFile.Key())
 				}
-				// Many, because the numbers in an ECDSA signature have many lengths.
+				// The loop has many rounds, because the numbers in an ECDSA signature vary in length.
 				for range 40 {
 					payload := []byte(rand.Text())
 					sig, err := s.Sign(t.Context(), payload)
@@ -114,18 +114,18 @@ func TestAgent(t *testing.T) {
 		if comment == "rsa" {
 			_, err := keys.Open(t.Context(), "ssh-agent:rsa", opts)
 			if !strings.Contains(err.Error(), "PSS") {
-				t.Errorf("does not say why: %v", err)
+				t.Errorf("the error does not name the reason: %v", err)
 			}
 		}
 	}
 
-	// Two keys of one comment can be told apart by fingerprint only.
+	// Two keys with one comment can be distinguished by fingerprint only.
 	_, fingerprint := sshKey(t, socket, "twin", "-t", "ed25519")
 	sshKey(t, socket, "twin", "-t", "ed25519")
 	_, err = keys.Open(t.Context(), "ssh-agent:twin", opts)
 	wantErr(t, err, fs.ErrInvalid)
 	if !strings.Contains(err.Error(), fingerprint) {
-		t.Errorf("does not say which there are: %v", err)
+		t.Errorf("the error does not list the keys: %v", err)
 	}
 	twin, err := keys.Open(t.Context(), "ssh-agent:"+fingerprint, opts)
 	noErr(t, err)
@@ -143,12 +143,12 @@ func TestAgent(t *testing.T) {
 	_, err = keys.Open(t.Context(), "ssh-agent:twin", &keys.Options{AgentSocket: socket + "x"})
 	wantErr(t, err, fs.ErrNotExist)
 
-	// A key that the agent was told to forget signs no more.
+	// A key that was removed from the agent can't sign any more.
 	forget := exec.Command("ssh-add", "-q", "-D")
 	forget.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
 	noErr(t, forget.Run())
 	if _, err := twin.Sign(t.Context(), []byte("x")); err == nil {
-		t.Error("signed with a key that is gone")
+		t.Error("signed with a removed key")
 	}
 }
 
@@ -171,7 +171,7 @@ func fakeAgent(t *testing.T, fn func(net.Conn)) (socket string) {
 	return socket
 }
 
-// listed is an agent that has the keys it says and signs as it likes.
+// listed is an agent that lists the given keys and signs with the given function.
 type listed struct {
 	agent.ExtendedAgent
 	keys []*agent.Key
@@ -183,7 +183,7 @@ func (l *listed) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.SignatureFl
 	return l.sign(data)
 }
 
-// A security token's key looks like an ordinary one; it is refused by its name.
+// A security token's key looks like a regular one; it is refused by its key type name.
 func TestAgentWithTokens(t *testing.T) {
 	t.Parallel()
 	public, _, err := ed25519.GenerateKey(nil)
@@ -197,7 +197,7 @@ func TestAgentWithTokens(t *testing.T) {
 		}{kind, public, "ssh:"})
 		keyring.keys = append(keyring.keys, &agent.Key{Format: kind, Blob: blob, Comment: kind})
 	}
-	// One that lies about its bytes.
+	// This agent lies about its key bytes.
 	keyring.keys = append(keyring.keys, &agent.Key{Format: "ssh-ed25519", Blob: keyring.keys[0].Blob, Comment: "liar"})
 	socket := fakeAgent(t, func(c net.Conn) { agent.ServeAgent(keyring, c) })
 	for _, k := range keyring.keys {
@@ -212,7 +212,7 @@ func TestAgentWithTokens(t *testing.T) {
 	}
 }
 
-// An agent that gives a wrong signature, or none for ever, does no harm.
+// An agent that returns a wrong signature, or never answers, does no harm.
 func TestAgentThatMisbehaves(t *testing.T) {
 	t.Parallel()
 	_, private, err := ed25519.GenerateKey(nil)
@@ -255,7 +255,7 @@ func TestAgentThatMisbehaves(t *testing.T) {
 	wantErr(t, err, context.DeadlineExceeded)
 	close(hang)
 
-	// One that says nothing at all, when it is asked what it has.
+	// This agent does not answer the request for its list of keys.
 	silent := fakeAgent(t, func(c net.Conn) { io.Copy(io.Discard, c) })
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

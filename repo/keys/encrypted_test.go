@@ -27,13 +27,13 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// sealed is what securesystemslib makes of a secret, written here from the
-// description of the form, with another order of members.
+// sealed encrypts a secret as securesystemslib does, written from the description of
+// the format, with another order of members.
 func sealed(t *testing.T, secret, pass string, n int) string {
 	t.Helper()
 	nonce := [24]byte{}
 	rand.Read(nonce[:])
-	salt := sha256.Sum256(fmt.Append(nil, pass, n)) // the same each time: deriving takes long
+	salt := sha256.Sum256(fmt.Append(nil, pass, n)) // a fixed salt, because key derivation is slow
 	key, ok := derivedKeys.Load(salt)
 	if !ok {
 		derived, err := scrypt.Key([]byte(pass), salt[:], n, 8, 1, 32)
@@ -49,7 +49,7 @@ func sealed(t *testing.T, secret, pass string, n int) string {
 
 var derivedKeys sync.Map // by salt
 
-// Files that other tools encrypted open with their passphrase.
+// Files that other tools encrypted can be opened with their passphrase.
 func TestKeysThatOthersEncrypted(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
@@ -75,7 +75,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 	inTUF := func(typ, private string) string {
 		return fmt.Sprintf(`{"keytype": %q, "keyval": {"private": %q}}`, typ, private)
 	}
-	const weak = 32768 // the weakest that is read: tests are quick
+	const weak = 32768 // the weakest accepted strength, for fast tests
 	path := filepath.Join(t.TempDir(), "k")
 	for name, x := range map[string]struct {
 		file string
@@ -88,7 +88,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"bare, EC in TUF's form":      {sealed(t, inTUF("ecdsa", text("EC PRIVATE KEY", string(ec))), "secret", weak), p256},
 		"bare, RSA in TUF's form":     {sealed(t, inTUF("rsa", text("RSA PRIVATE KEY", string(x509.MarshalPKCS1PrivateKey(rsaKey)))), "secret", weak), rsaKey},
 		"cosign":                      {text("ENCRYPTED SIGSTORE PRIVATE KEY", sealed(t, pkcs8(p256), "secret", 65536)), p256},
-		"cosign of old":               {text("ENCRYPTED COSIGN PRIVATE KEY", sealed(t, pkcs8(p256), "secret", weak)), p256},
+		"old cosign":                  {text("ENCRYPTED COSIGN PRIVATE KEY", sealed(t, pkcs8(p256), "secret", weak)), p256},
 		"go-tuf's old command line":   {`{"encrypted": true, "data": ` + sealed(t, list, "secret", weak) + "}", ed},
 		"the same, not encrypted":     {`{"encrypted": false, "data": ` + list + "}", ed},
 	} {
@@ -99,10 +99,10 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 			got, err := loadKey(path, "", passphrase("secret"))
 			noErr(t, err)
 			sameKey(t, want, got)
-			if !tuftest.Long && name != "cosign of old" && name != "bare, PKCS8" {
+			if !tuftest.Long && name != "old cosign" && name != "bare, PKCS8" {
 				return
 			}
-			_, err = loadKey(path, "vendor root", passphrase("secret")) // it can't say so
+			_, err = loadKey(path, "vendor root", passphrase("secret")) // the error can't state the reason
 			wantErr(t, err, keys.ErrPurpose)
 			_, _, err = keys.ReadPublic(path)
 			wantErr(t, err, keys.ErrFile)
@@ -116,21 +116,21 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		})
 	}
 
-	_, stranger, err := ed25519.GenerateKey(nil)
+	_, foreign, err := ed25519.GenerateKey(nil)
 	noErr(t, err)
 	for name, file := range map[string]string{
-		"strength nobody writes":     sealed(t, pkcs8(ed), "secret", 16384),
+		"an unusual strength":        sealed(t, pkcs8(ed), "secret", 16384),
 		"no key inside":              sealed(t, "hello", "secret", weak),
 		"nothing inside":             sealed(t, "", "secret", weak),
-		"a list of none":             sealed(t, "[]", "secret", weak),
+		"an empty list":              sealed(t, "[]", "secret", weak),
 		"a list of two":              sealed(t, list[:len(list)-1]+","+list[1:], "secret", weak),
 		"a list within":              sealed(t, "["+list+","+list+"]", "secret", weak),
 		"short ed25519":              sealed(t, inTUF("ed25519", "abcd"), "secret", weak),
 		"ed25519, no hex":            sealed(t, inTUF("ed25519", "x"), "secret", weak),
 		"EC, no PEM":                 sealed(t, inTUF("ecdsa", "x"), "secret", weak),
 		"EC, a public key":           sealed(t, inTUF("ecdsa", text("PUBLIC KEY", "x")), "secret", weak),
-		"a stranger's public key":    sealed(t, fmt.Sprintf(`{"keytype":"ed25519","keyval":{"public":%q,"private":%q}}`, hex.EncodeToString(stranger[32:]), hex.EncodeToString(ed.Seed())), "secret", weak),
-		"halves that are no pair":    sealed(t, inTUF("ed25519", hex.EncodeToString(ed.Seed())+hex.EncodeToString(stranger[32:])), "secret", weak),
+		"another public key":         sealed(t, fmt.Sprintf(`{"keytype":"ed25519","keyval":{"public":%q,"private":%q}}`, hex.EncodeToString(foreign[32:]), hex.EncodeToString(ed.Seed())), "secret", weak),
+		"halves that do not match":   sealed(t, inTUF("ed25519", hex.EncodeToString(ed.Seed())+hex.EncodeToString(foreign[32:])), "secret", weak),
 		"cosign around nothing":      text("ENCRYPTED SIGSTORE PRIVATE KEY", "x"),
 		"data of no kind":            `{"encrypted": false, "data": 7}`,
 		"encrypted, data of no kind": `{"encrypted": true, "data": 7}`,
@@ -145,7 +145,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 	}
 }
 
-// What securesystemslib's own code wrote opens too.
+// A file that securesystemslib's own code wrote can be opened too.
 func TestSecuresystemslibWrote(t *testing.T) {
 	t.Parallel()
 	_, ed, err := ed25519.GenerateKey(nil)

@@ -28,8 +28,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// TestGenerateKey takes the time of the passphrase twice, and no other test
-// does at full strength.
+// TestGenerateKey derives a key from the passphrase twice at full strength; no other
+// test does.
 func TestGenerateKey(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "root.key")
@@ -44,7 +44,7 @@ func TestGenerateKey(t *testing.T) {
 	data, err := os.ReadFile(path)
 	noErr(t, err)
 	if !bytes.Contains(data, []byte(`"N": 131072`)) || !bytes.Contains(data, []byte(`"type": "visum-key"`)) {
-		t.Errorf("not the file that was promised:\n%s", data)
+		t.Errorf("the file format has changed:\n%s", data)
 	}
 	key, label, err := keys.ReadPublic(path)
 	if err != nil || key != made.Key() || label != "vendor root" {
@@ -52,9 +52,9 @@ func TestGenerateKey(t *testing.T) {
 	}
 }
 
-// keyFileV1 is a key file of the first version, made with the passphrase
-// "secret" at the weakest strength that is read, which makes tests quick. Files
-// like it lie in safes: it must stay readable.
+// keyFileV1 is a key file of the first version, made with the passphrase "secret" at
+// the weakest accepted strength, for fast tests. Such files exist in safes: they must
+// stay readable.
 const keyFileV1 = `{
   "type": "visum-key",
   "version": 1,
@@ -80,7 +80,7 @@ func TestKeyFileEncrypted(t *testing.T) {
 	if asked != 1 {
 		t.Errorf("asked %d times for the passphrase, not for the one key that it opens", asked)
 	}
-	gone := errors.New("nobody there")
+	gone := errors.New("no terminal")
 	_, err = loadKey(path, "", func() ([]byte, error) { return nil, gone })
 	wantErr(t, err, gone)
 	for _, pass := range []func() ([]byte, error){nil, passphrase(""), passphrase("Secret")} {
@@ -88,13 +88,14 @@ func TestKeyFileEncrypted(t *testing.T) {
 		wantErr(t, err, keys.ErrPassphrase)
 	}
 
-	// A root key does not become a timestamp key by an edit of the outside.
+	// A root key does not become a timestamp key by an edit of the unencrypted members.
 	edit(t, path, `"vendor root"`, `"timestamp"`)
 	_, err = loadKey(path, "timestamp", count)
 	wantErr(t, err, keys.ErrFile)
 	edit(t, path, `"timestamp"`, `"vendor root"`)
 
-	// What was changed inside looks like a wrong passphrase; the form does not.
+	// A change of the encrypted part is reported as a wrong passphrase; a change of the
+	// format is not.
 	edit(t, path, `"WsgwMG7X`, `"XsgwMG7X`)
 	_, err = loadKey(path, "", count)
 	wantErr(t, err, keys.ErrPassphrase)
@@ -165,7 +166,7 @@ func TestKeyFileArguments(t *testing.T) {
 		_, err := keys.Generate(path, "x", empty)
 		wantErr(t, err, keys.ErrPassphrase)
 		if !strings.Contains(err.Error(), "UnsafeGeneratePlain") {
-			t.Errorf("does not say what to do: %v", err)
+			t.Errorf("the error does not name the remedy: %v", err)
 		}
 	}
 	for _, label := range []string{"", " x", "x ", "a\nb", "a\x00b", "\xff", "a\u202eb", strings.Repeat("x", 101)} {
@@ -177,7 +178,7 @@ func TestKeyFileArguments(t *testing.T) {
 
 func TestKeyFileExposed(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("mode bits say nothing on Windows")
+		t.Skip("mode bits have no meaning on Windows")
 	}
 	path := filepath.Join(t.TempDir(), "k")
 	_, err := keys.UnsafeGeneratePlain(path, "x")
@@ -203,7 +204,7 @@ func TestKeyFileDamaged(t *testing.T) {
 	_, err := keys.UnsafeGeneratePlain(good, "label-x")
 	noErr(t, err)
 	other := filepath.Join(dir, "other")
-	stranger, err := keys.UnsafeGeneratePlain(other, "label-x")
+	foreign, err := keys.UnsafeGeneratePlain(other, "label-x")
 	noErr(t, err)
 	data, err := os.ReadFile(good)
 	noErr(t, err)
@@ -240,10 +241,10 @@ func TestKeyFileDamaged(t *testing.T) {
 			t.Errorf("%s: ReadPublic: %v", name, err)
 		}
 	}
-	// Only the private half can tell these.
+	// These faults can be detected only with the private half.
 	for name, s := range map[string]string{
 		"label changed outside": strings.Replace(string(data), "label-x", "label-y", 1),
-		"stranger's public key": strings.Replace(string(data), key.Public, stranger.Key().Public, 1),
+		"another public key":    strings.Replace(string(data), key.Public, foreign.Key().Public, 1),
 		"no private key":        strings.Replace(string(data), `"private": "`, `"private": "AAAA`, 1),
 	} {
 		noErr(t, os.WriteFile(bad, []byte(s), 0o600))
@@ -300,8 +301,8 @@ func TestForeignKeys(t *testing.T) {
 	}
 }
 
-// openSSHKey was made by ssh-keygen with the passphrase "secret" and -a 1, which
-// makes tests quick.
+// openSSHKey was made by ssh-keygen with the passphrase "secret" and -a 1, for fast
+// tests.
 const openSSHKey = `-----BEGIN OPENSSH PRIVATE KEY-----
 b3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAGYmNyeXB0AAAAGAAAABBzYFrYEH
 HzEBdN5KM8eO4fAAAAAQAAAAEAAAAzAAAAC3NzaC1lZDI1NTE5AAAAIKtqDjUbnPIaSr+0
@@ -335,8 +336,8 @@ func TestOpenSSHEncrypted(t *testing.T) {
 	}
 }
 
-// TestOpenSSHToken: the file of a security token gives out an ed25519 key, but
-// the token never signs a bare payload with it.
+// TestOpenSSHToken: the file of a security token yields an ed25519 key, but the token
+// never signs a bare payload with it.
 func TestOpenSSHToken(t *testing.T) {
 	public := ssh.Marshal(struct {
 		Type, Key, Application string
@@ -356,7 +357,7 @@ func TestOpenSSHToken(t *testing.T) {
 	}
 }
 
-// TestForeignKeysRefused: kinds that nothing here may sign with.
+// TestForeignKeysRefused: these key types must not sign here.
 func TestForeignKeysRefused(t *testing.T) {
 	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	noErr(t, err)

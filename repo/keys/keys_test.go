@@ -49,7 +49,7 @@ func TestFileURI(t *testing.T) {
 	wantErr(t, err, context.Canceled)
 }
 
-// Further schemes are the caller's: nothing is registered anywhere.
+// The caller adds further schemes: there is no global registry.
 func TestOpeners(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "k")
 	made, err := keys.UnsafeGeneratePlain(path, "timestamp")

@@ -26,7 +26,7 @@ func TestFolder(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storage.Storage { return storage.Dir(t.TempDir()) })
 }
 
-// TestFolderTwoHandles: as two processes would, nothing shared but the disk.
+// TestFolderTwoHandles: two handles share only the disk, as two processes would.
 func TestFolderTwoHandles(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storage.Storage {
 		dir := filepath.Join(t.TempDir(), "not", "there", "yet")
@@ -64,7 +64,7 @@ func (x *turnStorage) Copy(ctx context.Context, from, to string) error {
 	return x.turn().(storage.Copier).Copy(ctx, from, to)
 }
 
-// storage.ReadOnly over a storage reads as it does, and writes nothing.
+// A storage.ReadOnly reads as the storage below it does, and writes nothing.
 func TestReadOnly(t *testing.T) {
 	m := storage.Overlay(nil)
 	noErr(t, m.Create(t.Context(), "a/x", strings.NewReader("1")))
@@ -96,7 +96,7 @@ func TestFolderNoDir(t *testing.T) {
 		t.Fatalf("Read: %v", err)
 	}
 	if _, err := os.Stat(dir); err == nil {
-		t.Fatal("Read made the folder")
+		t.Fatal("Read created the directory")
 	}
 }
 
@@ -136,8 +136,8 @@ func TestFolderLeavesNoTemp(t *testing.T) {
 	onDisk(t, dir, ".lock", "a/t", "a/x")
 }
 
-// TestFolderLeftovers: a publisher was killed. A later one cleans up, but not
-// what may still be in use, and not more than it must.
+// TestFolderLeftovers: a publisher was killed. A later one removes its temporary
+// files, except files that may still be in use, and as few as necessary.
 func TestFolderLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	old, fresh := "a/.visum-0000000000000000.tmp", "a/.visum-1111111111111111.tmp"
@@ -182,7 +182,7 @@ func TestFolderSymlinks(t *testing.T) {
 		t.Fatalf("%q, %v", data, err)
 	}
 
-	// The lock file is no way out either.
+	// A symbolic link as the lock file does not lead outside either.
 	noErr(t, os.Remove(filepath.Join(dir, ".lock")))
 	noErr(t, os.Symlink(filepath.Join(out, "lock"), filepath.Join(dir, ".lock")))
 	if err := s.Create(ctx, "new", strings.NewReader("x")); err == nil {
@@ -209,12 +209,12 @@ func TestFolderReadLimit(t *testing.T) {
 	}
 	noErr(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
 	if _, err := s.Read(t.Context(), "sub"); !errors.Is(err, fs.ErrInvalid) {
-		t.Fatalf("reading a folder: %v", err)
+		t.Fatalf("reading a directory: %v", err)
 	}
 }
 
-// TestFolderCreateMemory: an artifact is never held in memory, neither to be
-// stored nor to be compared.
+// TestFolderCreateMemory: an artifact is never held in memory, neither for storing nor
+// for comparing.
 func TestFolderCreateMemory(t *testing.T) {
 	const size = 16 << 20
 	s := storage.Dir(t.TempDir())
@@ -229,8 +229,8 @@ func TestFolderCreateMemory(t *testing.T) {
 	}
 }
 
-// TestFolderKilled: a publisher dies at any moment, again and again. What it
-// saw done is done, all the rest is whole or absent, and the next goes on.
+// TestFolderKilled: a publisher dies at any moment, repeatedly. Completed writes are
+// durable, all others are whole or absent, and the next publisher continues.
 func TestFolderKilled(t *testing.T) {
 	dir := t.TempDir()
 	s := storage.Dir(dir)
@@ -245,7 +245,7 @@ func TestFolderKilled(t *testing.T) {
 		for lines.Scan() {
 			_, err := fmt.Sscan(lines.Text(), &done)
 			if err != nil {
-				t.Fatalf("child says %q", lines.Text())
+				t.Fatalf("the child printed %q", lines.Text())
 			}
 			if done%10 == 0 {
 				break
@@ -253,7 +253,7 @@ func TestFolderKilled(t *testing.T) {
 		}
 		time.Sleep(time.Duration(round) * 3 * time.Millisecond)
 		noErr(t, cmd.Process.Kill())
-		for lines.Scan() { // what it had said before it died
+		for lines.Scan() { // the output before it died
 			fmt.Sscan(lines.Text(), &done)
 		}
 		cmd.Wait()
@@ -261,7 +261,7 @@ func TestFolderKilled(t *testing.T) {
 		data, err := s.Read(t.Context(), "counter")
 		n := childNumber(data)
 		if err != nil || n < done || n > done+1 || !bytes.Equal(data, childContent(n)) {
-			t.Fatalf("counter is %d (%d bytes), %v; the child had done %d", n, len(data), err, done)
+			t.Fatalf("counter is %d (%d bytes), %v; the child had completed %d", n, len(data), err, done)
 		}
 		for i := 1; i <= n+1; i++ {
 			data, err := s.Read(t.Context(), fmt.Sprintf("files/%d", i))
@@ -292,7 +292,7 @@ func TestFolderChild(t *testing.T) {
 	}
 }
 
-// publishForever never ends unless something goes wrong.
+// publishForever never returns unless an error occurs.
 func publishForever(dir string) error {
 	s, ctx := storage.Dir(dir), context.Background()
 	for {

@@ -10,11 +10,11 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// A copy within a folder takes no room: it is a hard link. What is itself a symbolic
-// link is copied, for it would lead nowhere from another folder.
+// A copy within a directory takes no space: it is a hard link. A symbolic link is
+// copied as a file, because its target would be missing from another directory.
 func TestFolderCopyLinks(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("symbolic links need rights there")
+		t.Skip("symbolic links need privileges on this system")
 	}
 	dir := t.TempDir()
 	s := storage.Dir(dir)
@@ -28,7 +28,7 @@ func TestFolderCopyLinks(t *testing.T) {
 		return info
 	}
 	if !os.SameFile(stat("targets/beta/x"), stat("targets/stable/deep/x")) {
-		t.Error("the bytes are there twice")
+		t.Error("the bytes are stored twice")
 	}
 	noErr(t, os.Symlink("x", filepath.Join(dir, "targets", "beta", "link")))
 	noErr(t, c.Copy(t.Context(), "targets/beta/link", "targets/other/y"))
