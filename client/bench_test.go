@@ -77,8 +77,8 @@ func (s memorySource) Open(_ context.Context, name string) (io.ReadCloser, error
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// beside measures ours in b's loop, then theirs once.
-func beside(b *testing.B, ours func() error, theirs func() error) {
+// compareWith measures ours in b's loop, then theirs once.
+func compareWith(b *testing.B, ours func() error, theirs func() error) {
 	b.Helper()
 	run := func(f func() error) {
 		if err := f(); err != nil {
@@ -129,7 +129,7 @@ func BenchmarkNoChange100k(b *testing.B) {
 		return err
 	}
 	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
-	beside(b, ours, theirs.refresh)
+	compareWith(b, ours, theirs.refresh)
 }
 
 // BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without changes
@@ -152,7 +152,7 @@ func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 	}
 	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	refresh := func() error { theirs.n = 0; return theirs.refresh() }
-	beside(b, ours, refresh)
+	compareWith(b, ours, refresh)
 	b.ReportMetric(float64(n), "requests")
 	b.ReportMetric(float64(theirs.n), "requests-go-tuf")
 }
@@ -167,7 +167,7 @@ func BenchmarkNoChangeCharter(b *testing.B) {
 	}
 	r := tuftest.NewPlain()
 	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
-	beside(b, func() error {
+	compareWith(b, func() error {
 		_, err := c.Refresh(b.Context())
 		w.asked("")
 		return err

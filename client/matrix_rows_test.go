@@ -37,11 +37,11 @@ func forks(by []string, edit func(r *tuftest.Repo)) func(m *move) {
 	}
 }
 
-// everybody is all keys of both parties: what they sign may still break a rule.
-var everybody = []string{"vendor1", "vendor2", "review1", "review2"}
+// allKeys is all keys of both parties: what they sign may still break a rule.
+var allKeys = []string{"vendor1", "vendor2", "review1", "review2"}
 
 func unlawful(edit func(r *tuftest.Repo, c tuftest.Doc)) func(m *move) {
-	return forks(everybody, func(r *tuftest.Repo) { edit(r, r.Charter()) })
+	return forks(allKeys, func(r *tuftest.Repo) { edit(r, r.Charter()) })
 }
 
 // evil lets an attacker run A with all old online and release keys of the vendor.

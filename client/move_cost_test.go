@@ -26,8 +26,8 @@ func (m *move) quiet() {
 	}
 }
 
-// tombstone leaves A, which is retired, only the roots.
-func (m *move) tombstone() {
+// rootsOnly leaves the retired location A the roots only.
+func (m *move) rootsOnly() {
 	left := m.at[4].Clone()
 	for name := range left.Files {
 		if !strings.HasSuffix(name, ".root.json") {
@@ -88,7 +88,7 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 	refresh := func(n int) []string {
 		t.Helper()
 		if m.serve(n); n == 4 {
-			m.tombstone()
+			m.rootsOnly()
 		}
 		m.now = m.now.Add(time.Minute)
 		if restarts {

@@ -100,8 +100,8 @@ func TestEveryOperatorHasItsTurn(t *testing.T) {
 	}
 }
 
-// A probe requests a root and a timestamp from each operator that it asks, whoever's
-// turn it is; between probes there are none.
+// A probe requests a root and a timestamp from each operator that it asks, in any order
+// of turns; there are no such requests between probes.
 func TestRequestsOfTurns(t *testing.T) {
 	w := newWeb(t, hosted(5, 2))
 	c := w.client()

@@ -572,33 +572,3 @@ func TestRecoveryHostileDraft(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// The draft asks for one key of each organisation, without naming a particular key.
-func TestRecoveryAsksForKeys(t *testing.T) {
-	t.Parallel()
-	w := recoverable(t)
-	d, err := w.afterLoss().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
-	noErr(t, err)
-	id := func(names ...string) (ids []string) {
-		for _, n := range names {
-			ids = append(ids, w.signer(n).Key().ID())
-		}
-		slices.Sort(ids)
-		return ids
-	}
-	asks := func(keys, orgs []string) {
-		t.Helper()
-		got := map[string][]string{}
-		for _, m := range d.Missing() {
-			got[m.Who] = m.KeyIDs
-		}
-		if !slices.Equal(got["the recovery keys"], keys) || !slices.Equal(got["the recovery organisations"], orgs) {
-			t.Errorf("the draft asks for %q", got)
-		}
-	}
-	asks(id("bank-1", "bank-2", "university"), id("bank-1", "bank-2", "university"))
-	w.signs(d, "bank-1")
-	asks(id("bank-2", "university"), id("university"))
-	w.signs(d, "bank-2")
-	asks(nil, id("university"))
-}

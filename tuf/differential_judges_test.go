@@ -132,9 +132,9 @@ func versionOf(file []byte) int64 {
 	return n
 }
 
-// judge is our result for a file of the kind, and the content that we read, as lines of
+// verdict is our result for a file of the kind, and the content that we read, as lines of
 // text.
-func (b *bench) judge(kind, role string, file []byte) (read string, err error) {
+func (b *bench) verdict(kind, role string, file []byte) (read string, err error) {
 	switch kind {
 	case "root", "next":
 		open := b.root.Next

@@ -208,7 +208,7 @@ func newComparison(from, kind, role string, delegator, file []byte, ours error) 
 
 // compare verifies a file with both.
 func (s subject) compare(from string, file []byte) *comparison {
-	read, err := s.bench.judge(s.kind, s.role, file)
+	read, err := s.bench.verdict(s.kind, s.role, file)
 	c := newComparison(from, s.kind, s.role, s.delegator, file, err)
 	if c.ours == nil && c.theirs == nil {
 		if other, err := stockRead(s.kind, file); err != nil || !sameReading(s.kind, read, other) {

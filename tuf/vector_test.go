@@ -104,8 +104,8 @@ func (v *vector) fetch(f tuf.RoleFile) ([]byte, error) {
 	return v.served(fmt.Sprintf("%d.%s.json", f.Version, url.PathEscape(f.Role)))
 }
 
-// judge verifies from the trusted file to the target, with this package only.
-func (v *vector) judge() (tuf.Approved, error) {
+// verdict verifies from the trusted file to the target, with this package only.
+func (v *vector) verdict() (tuf.Approved, error) {
 	var root *tuf.Root
 	var err error
 	if data, ok := v.files["pin.json"]; ok {
@@ -149,7 +149,7 @@ func (v *vector) judge() (tuf.Approved, error) {
 
 // check compares the result with the expected one; nil if they agree.
 func (v *vector) check() error {
-	a, err := v.judge()
+	a, err := v.verdict()
 	var e *tuf.Error
 	switch {
 	case err != nil && !errors.As(err, &e):

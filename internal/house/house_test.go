@@ -76,8 +76,8 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 }
 
-// The judge has no door to the world.
-func TestTheJudgeIsPure(t *testing.T) {
+// The verifier has no access to network, disk, log or clock.
+func TestVerifierIsPure(t *testing.T) {
 	for _, dir := range []string{"tuf", "tuf/proof", "internal/wire"} {
 		refuse(t, dir, "os", "net", "net/http", "log", "log/slog", "math/rand", "math/rand/v2", "path/filepath", "syscall", "io/ioutil")
 		files, _ := filepath.Glob(filepath.Join("../..", dir, "*.go"))
@@ -94,7 +94,7 @@ func TestTheJudgeIsPure(t *testing.T) {
 }
 
 // client and repo meet in examples and in tests, and in the one package that
-// rehearses a repository against clients; nobody builds on that. go-tuf's machinery
+// rehearses a repository against clients, which no other package imports. go-tuf's machinery
 // is used there alone too, as the counterpart: elsewhere only its vocabulary is
 // (see the package comment of visum).
 func TestWhereClientAndRepoMeet(t *testing.T) {
@@ -221,7 +221,7 @@ func TestREADMECommands(t *testing.T) {
 	}
 }
 
-// Files stay readable in one go, and nobody leaves a note for later.
+// Files stay readable in one go, and have no notes for later work.
 func TestFileSizes(t *testing.T) {
 	n := 0
 	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {

@@ -159,21 +159,21 @@ func (d *desk) forged() *storage.OverlayStorage {
 	return s
 }
 
-// seat is a signer: a person reads the diff first, a machine does not.
-type seat struct {
+// signerAt is a signer: a person reads the diff first, a machine does not.
+type signerAt struct {
 	name, party string
 	keys        []string
 	machine     *repo.Automation // nil: a person
 }
 
-var seats = []seat{
+var seats = []signerAt{
 	{"a vendor signer", "vendor", deskVendor, nil},
 	{"a reviewer", "review", deskReview, nil},
 	{"the vendor's machine", "vendor", []string{"timestamp", "snapshot", "targets", "v-agent"}, &repo.Automation{Renew: true}},
 	{"the centre's machine", "review", []string{"r-agent"}, &repo.Automation{Renew: true}},
 }
 
-func (d *desk) seated(s seat, store repo.Storage) *repo.Repo {
+func (d *desk) seated(s signerAt, store repo.Storage) *repo.Repo {
 	cfg := d.config(s.party, s.keys...)
 	cfg.Automation = s.machine
 	return repo.New(store, cfg)
@@ -186,8 +186,8 @@ const (
 	unseen  = "**UNSEEN**"
 )
 
-// job does the seat's daily work on a storage and reports whether it signed anything.
-func (d *desk) job(s seat, store repo.Storage) string {
+// job does the signer's daily work on a storage and reports whether it signed anything.
+func (d *desk) job(s signerAt, store repo.Storage) string {
 	r := d.seated(s, store)
 	var err error
 	switch {
@@ -211,8 +211,8 @@ func (d *desk) job(s seat, store repo.Storage) string {
 	return refused
 }
 
-// sign gives a draft to the seat, on the true repository. The diff must contain what.
-func (d *desk) sign(s seat, draft *repo.Draft, what string) string {
+// sign gives a draft to the signer, on the true repository. The diff must contain what.
+func (d *desk) sign(s signerAt, draft *repo.Draft, what string) string {
 	data, err := draft.Bytes()
 	d.noErr(err)
 	r := d.seated(s, d.store)
@@ -282,10 +282,10 @@ func worst(outcomes ...string) string {
 // attempt is something that an attacker tries to get signed.
 type attempt struct {
 	name string
-	try  func(d *desk, s seat, stolen []string) string
+	try  func(d *desk, s signerAt, stolen []string) string
 }
 
-func own(s seat) string {
+func own(s signerAt) string {
 	if s.party == "vendor" {
 		return "vendor-agent"
 	}
@@ -293,7 +293,7 @@ func own(s seat) string {
 }
 
 var attempts = []attempt{
-	{"a malicious release", func(d *desk, s seat, stolen []string) string {
+	{"a malicious release", func(d *desk, s signerAt, stolen []string) string {
 		evil := d.unsigned(stolen, func(tx *repo.Tx) error { return errors.Join(deskAdd("evil")(tx), deskApprove("evil")(tx)) })
 		hidden := d.edit(evil, func(files map[string]map[string]any) {
 			for _, f := range files { // one side's role as a child of the other's, to hide it in the diff
@@ -302,7 +302,7 @@ var attempts = []attempt{
 		})
 		return worst(d.job(s, d.forged()), d.sign(s, evil, "agent/evil"), d.sign(s, hidden, "agent/evil"))
 	}},
-	{"a recalled release", func(d *desk, s seat, stolen []string) string {
+	{"a recalled release", func(d *desk, s signerAt, stolen []string) string {
 		again := d.unsigned(nil, func(tx *repo.Tx) error { // Approve would refuse it
 			rel := &tuf.Release{Product: "agent", Version: "0.9", Channel: "stable", Platform: "any"}
 			return errors.Join(deskAdd("0.9")(tx), tx.Add("review", "agent/0.9", strings.NewReader("agent 0.9"), rel))
@@ -320,7 +320,7 @@ var attempts = []attempt{
 		}
 		return worst(d.job(s, d.old), outcome)
 	}},
-	{"a root without the own party", func(d *desk, s seat, stolen []string) string {
+	{"a root without the own party", func(d *desk, s signerAt, stolen []string) string {
 		i := map[string]int{"vendor": 0, "review": 1}[s.party]
 		out := d.unsigned(stolen, func(tx *repo.Tx) error {
 			tx.Root().Parties[i].Keys = deskKeys("fake-1", "fake-2")
@@ -330,7 +330,7 @@ var attempts = []attempt{
 		d.noErr(err)
 		return worst(d.sign(s, out, s.party+" replaces "), d.sign(s, forged, "never"))
 	}},
-	{"two contents of one version", func(d *desk, s seat, stolen []string) string {
+	{"two contents of one version", func(d *desk, s signerAt, stolen []string) string {
 		resign := func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) }
 		one := d.unsigned(nil, resign)
 		d.now = d.now.Add(time.Minute)
@@ -341,7 +341,7 @@ var attempts = []attempt{
 		}
 		return d.sign(s, two, "never")
 	}},
-	{"content of another role", func(d *desk, s seat, stolen []string) string {
+	{"content of another role", func(d *desk, s signerAt, stolen []string) string {
 		draft := d.unsigned(stolen, func(tx *repo.Tx) error { return errors.Join(deskAdd("evil")(tx), deskApprove("evil")(tx)) })
 		other := map[string]string{"vendor-agent": "review-agent", "review-agent": "vendor-agent"}[own(s)]
 		// The draft has only the other party's file, and states that this key signs it.
@@ -356,7 +356,7 @@ var attempts = []attempt{
 		})
 		return d.sign(s, lie, "agent/evil")
 	}},
-	{"an older timestamp", func(d *desk, s seat, stolen []string) string {
+	{"an older timestamp", func(d *desk, s signerAt, stolen []string) string {
 		if s.party != "vendor" {
 			return refused // it has no online keys
 		}
@@ -365,7 +365,7 @@ var attempts = []attempt{
 		}
 		return refused
 	}},
-	{"a root with another date", func(d *desk, s seat, stolen []string) string {
+	{"a root with another date", func(d *desk, s signerAt, stolen []string) string {
 		now := d.now
 		d.now = d.now.AddDate(10, 0, 0)
 		late := d.unsigned(nil, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
@@ -376,16 +376,16 @@ var attempts = []attempt{
 
 // deskRows returns the sets of compromised keys, each with an honest signer.
 func deskRows() (out []struct {
-	stolen string
-	keys   []string
-	seat   seat
+	stolen   string
+	keys     []string
+	signerAt signerAt
 }) {
 	add := func(stolen string, keys []string, honest ...int) {
 		for _, i := range honest {
 			out = append(out, struct {
-				stolen string
-				keys   []string
-				seat   seat
+				stolen   string
+				keys     []string
+				signerAt signerAt
 			}{stolen, keys, seats[i]})
 		}
 	}
@@ -410,11 +410,11 @@ func TestSigningDesk(t *testing.T) {
 	}
 	lines := []string{head, rule}
 	for _, row := range deskRows() {
-		line := fmt.Sprintf("| %s | %s |", row.stolen, row.seat.name)
+		line := fmt.Sprintf("| %s | %s |", row.stolen, row.signerAt.name)
 		for _, a := range attempts {
-			outcome := a.try(newDesk(t), row.seat, row.keys)
+			outcome := a.try(newDesk(t), row.signerAt, row.keys)
 			if outcome == unseen {
-				t.Errorf("%s, %s: signs %s without showing it", row.stolen, row.seat.name, a.name)
+				t.Errorf("%s, %s: signs %s without showing it", row.stolen, row.signerAt.name, a.name)
 			}
 			line += " " + outcome + " |"
 		}

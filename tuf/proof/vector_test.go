@@ -101,20 +101,20 @@ func TestVectors(t *testing.T) {
 			if !bytes.Equal(data, v.archive(w)) {
 				t.Error("the file is not what the list makes; go test -update")
 			}
-			if err := judge(t, data); err != nil {
+			if err := verdict(t, data); err != nil {
 				t.Error(err)
 			}
 			// A wrong expectation must fail.
 			other := strings.Replace(string(data), "expect: "+v.expect, "expect: ErrRollback", 1)
-			if judge(t, []byte(other)) == nil {
+			if verdict(t, []byte(other)) == nil {
 				t.Error("agrees with anything")
 			}
 		})
 	}
 }
 
-// judge compares the result with the expected one; nil if they agree.
-func judge(t *testing.T, data []byte) error {
+// verdict compares the result with the expected one; nil if they agree.
+func verdict(t *testing.T, data []byte) error {
 	a := txtar.Parse(data)
 	head, files := map[string]string{}, map[string][]byte{}
 	for line := range strings.Lines(string(a.Comment)) {
