@@ -92,7 +92,7 @@ func TestReplacementKilled(t *testing.T) {
 					t.Fatalf("%s, killed at %d: a client that has waited sees %q", successor, n, got)
 				}
 				for _, found := range w.verify() { // metadata signed under the first recovery is reported as unknown
-					if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "stranger ") {
+					if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "unknown ") {
 						t.Error(found)
 					}
 				}

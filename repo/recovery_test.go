@@ -418,7 +418,7 @@ func TestRecoveryVetoed(t *testing.T) {
 	}
 	// The files that the attacker left are not part of the repository.
 	for _, found := range w.verify() {
-		if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "stranger ") {
+		if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "unknown ") {
 			t.Error(found)
 		}
 	}

@@ -113,14 +113,14 @@ func TestVerify(t *testing.T) {
 			files["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]
 		},
 			[]string{"untrusted metadata/3.root.json"}},
-		"unknown file in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"stranger metadata/notes.txt"}},
+		"unknown file in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"unknown metadata/notes.txt"}},
 		"unknown role file": {func(w *world, files map[string][]byte) {
 			files["metadata/7.vendor-agent.json"] = richWorld(t).store.files["metadata/2.vendor-agent.json"]
-		}, []string{"stranger metadata/7.vendor-agent.json"}},
+		}, []string{"unknown metadata/7.vendor-agent.json"}},
 		"unknown targets file": {func(w *world, files map[string][]byte) {
 			files["metadata/2.targets.json"] = richWorld(t).store.files["metadata/1.targets.json"]
-		}, []string{"stranger metadata/2.targets.json"}},
-		"unknown file in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"stranger targets/agent/notes.txt"}},
+		}, []string{"unknown metadata/2.targets.json"}},
+		"unknown file in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"unknown targets/agent/notes.txt"}},
 		"unlisted target": {func(w *world, files map[string][]byte) {
 			files[repo.TargetName("agent/x", sum("hello"))] = []byte("hello")
 		}, []string{"orphan targets/agent/x"}},
@@ -371,11 +371,11 @@ func TestVerifyBesidePublisher(t *testing.T) {
 	}
 	w.store.before = nil
 	role := "metadata/2.snapshot.json"
-	if !slices.Contains(during, "orphan "+role) || slices.Contains(during, "stranger "+role) {
+	if !slices.Contains(during, "orphan "+role) || slices.Contains(during, "unknown "+role) {
 		t.Errorf("found %q", during)
 	}
 	w.now = w.now.Add(2 * time.Hour)
-	if got := w.verify(); !slices.Contains(got, "stranger "+role) {
+	if got := w.verify(); !slices.Contains(got, "unknown "+role) {
 		t.Errorf("found %q", got)
 	}
 	w.update(w.again(rotate))
