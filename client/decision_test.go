@@ -55,7 +55,7 @@ func TestErrorsOfAView(t *testing.T) {
 				}
 			}
 			d := view.Decide(t.Context(), tuftest.Path)
-			if ok := tt.err == nil; ok != (view.TimestampVersion() > 0) || ok != (view.Location() != "") || ok != d.Accepted || !errors.Is(d.Err, tt.err) || view.Root().Version() < 1 || view.Root().Version() != view.Root().Version() {
+			if ok := tt.err == nil; ok != (view.TimestampVersion() > 0) || ok != (view.Location() != "") || ok != d.Accepted || !errors.Is(d.Err, tt.err) || view.Root().Version() < 1 {
 				t.Errorf("timestamp v%d from %q, %v", view.TimestampVersion(), view.Location(), d)
 			}
 			if _, err := view.CheckInstalled(t.Context(), tuftest.Path, ""); !errors.Is(err, tt.err) {

@@ -346,10 +346,3 @@ func onDisk(t *testing.T, dir string, want ...string) {
 		t.Errorf("files are %q, want %q", got, want)
 	}
 }
-
-func wantErr(t *testing.T, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("got %v, want %v", err, want)
-	}
-}
