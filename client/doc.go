@@ -101,7 +101,7 @@
 //
 // [ErrUnreachable], [ErrStale], [ErrRootRollback], [ErrMoreRoots] and [ErrNoContent] are temporary:
 // try again later; nothing was lost. Errors that wrap tuf.ErrUntrusted mean that the
-// data must not be used. Errors of a [SourceRef] or of the disk are wrapped unchanged.
+// data must not be used. Errors of a [Source] or of the disk are wrapped unchanged.
 //
 // A Client starts no goroutine that outlives a call and changes nothing global. It
 // reads no environment variables except the proxy settings that net/http supports.

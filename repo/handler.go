@@ -36,8 +36,8 @@ const (
 // Metadata is compressed for clients that accept gzip, since snapshots that list many
 // hash bins shrink to a tenth. Targets are not compressed.
 //
-// If the storage is a [Source] whose files can seek, as [Folder] is, files of any size
-// are streamed. Otherwise files of more than [MaxRead] bytes are 503.
+// If the storage is a [storage.Source] whose files can seek, as [Folder] is, files of any size
+// are streamed. Otherwise files of more than [storage.MaxRead] bytes are 503.
 func Handler(s Storage) http.Handler { return handler{storage.SourceOf(s)} }
 
 type handler struct{ src storage.Source }

@@ -29,7 +29,7 @@ type Promotion struct {
 // Promote lists a release of the party in another channel too, on all its platforms:
 // the same bytes under another path, with the same release data except channel and
 // rollout. The files are copied within the storage: by the storage itself if it is a
-// [Copier], otherwise by reading, verifying and writing them. For the other parties the
+// [storage.Copier], otherwise by reading, verifying and writing them. For the other parties the
 // copies are [Pending], and they approve them like any release. The entries of the
 // first channel do not change.
 //

@@ -33,7 +33,7 @@ type PruneOptions struct {
 // timestamps is Expiry.Timestamp, which all handles on a repository should share. opt
 // may be nil. Prune returns the removed files.
 //
-// The storage must be a [Lister] and a [Remover]; otherwise the error wraps
+// The storage must be a [storage.Lister] and a [storage.Remover]; otherwise the error wraps
 // [errors.ErrUnsupported]. Prune may run concurrently with publishers and other Prunes,
 // and may be interrupted at any point: no remaining file needs a removed one. A file
 // that a publisher writes again in the meantime stays.

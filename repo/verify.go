@@ -29,7 +29,7 @@ type Mirror struct {
 // exhaustively. For a repository without charter, pin may be a bare root.json, with or
 // without consistent snapshots. Verify checks every root, timestamp, snapshot, every
 // reachable role under each of its delegators, the full content of every target file,
-// and reviewers' statements. If the storage is a [Lister], it also finds all other
+// and reviewers' statements. If the storage is a [storage.Lister], it also finds all other
 // files in metadata/ and targets/. It compares each copy with the repository, file by
 // file.
 //
