@@ -84,7 +84,7 @@
 //
 // # Errors
 //
-// Every refusal is an [*LevelError] that wraps one of the sentinels. The sentinels that
+// Every refusal is an [*Error] that wraps one of the sentinels. The sentinels that
 // mean "must not be used" wrap [ErrUntrusted]. Errors of a [Fetch] are returned
 // unchanged. A message is one line of printable ASCII of at most 4 kB; foreign text
 // in it is quoted, escaped and cut at 200 characters. A refusal does not change
