@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -73,23 +74,11 @@ func matches(ctx context.Context, a tuf.Approved, file string) bool {
 		return false
 	}
 	h := newHasher(a)
-	in := ctxReader{ctx, io.LimitReader(f, a.Length()+1)}
+	in := ctxio.NewReader(ctx, io.LimitReader(f, a.Length()+1))
 	if _, err := io.CopyBuffer(onlyWriter{h}, in, make([]byte, bufferSize)); err != nil {
 		return false
 	}
 	return h.check() == nil
-}
-
-type ctxReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r ctxReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
 }
 
 // onlyWriter hides other methods from io.CopyBuffer, so that the buffer is used.

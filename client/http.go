@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -202,7 +203,7 @@ func (s *httpSource) OpenAt(ctx context.Context, name string, offset int64, tag 
 		return nil, fmt.Errorf("GET %s: %w", address, err)
 	}
 	// net/http would still deliver data that it has already received.
-	r.ReadCloser = both{ctxReader{ctx, r.ReadCloser}, r.ReadCloser}
+	r.ReadCloser = both{ctxio.NewReader(ctx, r.ReadCloser), r.ReadCloser}
 	return r, nil
 }
 

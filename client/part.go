@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -61,7 +62,7 @@ func (p *part) cut(ctx context.Context, n int64) error {
 	}
 	p.sum = newHasher(p.sum.a)
 	p.from = slices.DeleteFunc(p.from, func(x portion) bool { return x.start >= n })
-	if _, err := io.CopyBuffer(onlyWriter{p.sum}, ctxReader{ctx, io.NewSectionReader(p, 0, n)}, make([]byte, bufferSize)); ctx.Err() != nil {
+	if _, err := io.CopyBuffer(onlyWriter{p.sum}, ctxio.NewReader(ctx, io.NewSectionReader(p, 0, n)), make([]byte, bufferSize)); ctx.Err() != nil {
 		return ctx.Err()
 	} else if err != nil {
 		return diskError{err}

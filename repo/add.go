@@ -159,3 +159,18 @@ func (tx *Tx) RenewTargets() error {
 	_, err := tx.edit("targets")
 	return err
 }
+
+// counter counts the bytes read from a reader.
+type counter struct {
+	r    io.Reader
+	n    int64
+	tell func(int64)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if c.n += int64(n); n > 0 {
+		c.tell(c.n)
+	}
+	return n, err
+}

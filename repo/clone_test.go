@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/visum-dev/visum/internal/tuftest"
@@ -221,7 +222,7 @@ func (f *failSource) Open(ctx context.Context, name string) (io.ReadCloser, erro
 	if !f.within || err != nil {
 		return nil, errCut
 	}
-	return io.NopCloser(io.MultiReader(io.LimitReader(r, 5), cutReader{})), nil
+	return io.NopCloser(io.MultiReader(io.LimitReader(r, 5), iotest.ErrReader(errCut))), nil
 }
 
 // The repository is another implementation's: it has bins, delegations, hashes of both

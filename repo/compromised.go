@@ -142,11 +142,7 @@ func (x *restoring) lost(by *listing, role string, keys Keys, hit bool) (bool, e
 	if !hit && by == nil {
 		return false, nil
 	}
-	file, err := tx.present.snap.RoleFile(role)
-	if err != nil {
-		return false, fmt.Errorf("repo: %w", err)
-	}
-	data, err := tx.fetch(file)
+	file, data, err := tx.published(role)
 	if err != nil {
 		return false, err
 	}

@@ -182,11 +182,7 @@ func (x *comparison) leftOut() error {
 			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindRemoved, What: "signed before", Name: fmt.Sprintf("v%d", c.Version),
 				Old: fmt.Sprintf("signed here with sha256 %s, not in the storage, so the draft continues from an older version", c.SHA256)})
 		}
-		file, err := x.tx.present.snap.RoleFile(role)
-		if err != nil {
-			return fmt.Errorf("repo: %w", err)
-		}
-		data, err := x.tx.fetch(file)
+		file, data, err := x.tx.published(role)
 		if err != nil {
 			return err
 		}

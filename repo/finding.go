@@ -104,11 +104,3 @@ func (r *Report) String() string {
 	}
 	return strings.Join(lines, "\n")
 }
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	if c.n += int64(n); n > 0 {
-		c.tell(c.n)
-	}
-	return n, err
-}

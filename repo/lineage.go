@@ -113,11 +113,7 @@ func (e *edition) adopt(by *listing, role string) (*listing, error) {
 	if p.listed(role) == 0 {
 		return nil, fmt.Errorf("repo: %s delegates to %s, which does not exist: %w", roleText(by.role), roleText(role), tuf.ErrMismatch)
 	}
-	file, err := p.snap.RoleFile(role)
-	if err != nil {
-		return nil, fmt.Errorf("repo: %w", err)
-	}
-	data, err := e.tx.fetch(file)
+	file, data, err := e.tx.published(role)
 	if err != nil {
 		return nil, err
 	}

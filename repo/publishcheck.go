@@ -245,11 +245,7 @@ func (n *publication) targetsNow(ctx context.Context, role string) (map[string]w
 	if n.present.listed(role) == 0 {
 		return nil, nil
 	}
-	file, err := n.present.snap.RoleFile(role)
-	if err != nil {
-		return nil, fmt.Errorf("repo: %w", err)
-	}
-	data, err := n.repo.read(ctx, n.present, file)
+	_, data, err := n.repo.newTx(ctx, n.present).published(role)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {

@@ -138,7 +138,7 @@ func TestHandler(t *testing.T) {
 	big := repo.TargetName("agent/big", strings.Repeat("0", 64))
 	for _, s := range []repo.Storage{w.store, dir} {
 		noErr(t, s.Create(t.Context(), "secret/x", strings.NewReader("s")))
-		noErr(t, s.Create(t.Context(), big, io.LimitReader(zeroReader{}, 5<<20)))
+		noErr(t, s.Create(t.Context(), big, &endless{size: 5 << 20}))
 	}
 	target := "/" + repo.TargetName("agent/1", sum("agent 1"))
 	const short, ever = "public, max-age=60, no-transform", "public, max-age=31536000, immutable, no-transform"

@@ -258,15 +258,21 @@ func names(r *Root, role string) bool {
 	return slices.ContainsFunc(r.lists(), func(x named) bool { return x.role == role })
 }
 
+// published reads the file of a role that the published snapshot lists.
+func (tx *Tx) published(role string) (tuf.RoleFile, []byte, error) {
+	file, err := tx.present.snap.RoleFile(role)
+	if err != nil {
+		return file, nil, fmt.Errorf("repo: %w", err)
+	}
+	data, err := tx.fetch(file)
+	return file, data, err
+}
+
 // behind states why a draft's file does not follow the published one.
 func (tx *Tx) behind(f *draftFile) error {
 	have := tx.present.listed(f.role)
 	if have == f.version {
-		file, err := tx.present.snap.RoleFile(f.role)
-		if err != nil {
-			return fmt.Errorf("repo: %w", err)
-		}
-		data, err := tx.fetch(file)
+		_, data, err := tx.published(f.role)
 		if err != nil {
 			return err
 		}

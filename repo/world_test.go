@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/repo/storage/storagetest"
@@ -457,12 +458,7 @@ func (w *world) refused(want error, fn func() error) error {
 	return err
 }
 
-func noErr(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var noErr = tuftest.NoErr
 
 func wantErr(t *testing.T, err, want error) {
 	t.Helper()
@@ -472,11 +468,3 @@ func wantErr(t *testing.T, err, want error) {
 }
 
 var errCut = errors.New("line cut")
-
-type cutReader struct{}
-
-func (cutReader) Read([]byte) (int, error) { return 0, errCut }
-
-type zeroReader struct{}
-
-func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -405,13 +405,14 @@ func (l Location) Host() string {
 // in this way. So a client that asks all locations, in any order, reaches at least
 // this number of operators.
 func Operators(list []Location) int {
+	hosts := make([]string, len(list))
 	group := make([]int, len(list)) // for each location, the index of an earlier one of the same operator
 	n := 0
 	for i, a := range list {
-		group[i] = i
+		group[i], hosts[i] = i, a.Host()
 		n++
 		for j, b := range list[:i] {
-			if old := group[j]; old != group[i] && (a.Operator == b.Operator || a.Host() == b.Host()) {
+			if old := group[j]; old != group[i] && (a.Operator == b.Operator || hosts[i] == hosts[j]) {
 				for k := range i + 1 {
 					if group[k] == old {
 						group[k] = group[i]

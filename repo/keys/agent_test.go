@@ -26,7 +26,7 @@ import (
 func socketDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "a")
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
@@ -37,7 +37,7 @@ func startAgent(t *testing.T) (socket string) {
 	path := tuftest.Program(t, "ssh-agent", "openssh-client")
 	socket = filepath.Join(socketDir(t), "s")
 	cmd := exec.Command(path, "-D", "-a", socket)
-	noErr(t, cmd.Start())
+	tuftest.NoErr(t, cmd.Start())
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	for range 500 {
 		if conn, err := net.Dial("unix", socket); err == nil {
@@ -83,10 +83,10 @@ func TestAgent(t *testing.T) {
 		t.Run(x.comment, func(t *testing.T) {
 			path, fingerprint := sshKey(t, socket, x.comment, x.kind...)
 			inFile, err := loadKey(path, "", nil)
-			noErr(t, err)
+			tuftest.NoErr(t, err)
 			for _, uri := range []string{"ssh-agent:" + fingerprint, "ssh-agent:" + strings.ReplaceAll(x.comment, " ", "%20"), "SSH-AGENT:" + fingerprint} {
 				s, err := keys.Open(t.Context(), uri, &keys.Options{AgentSocket: socket, Purpose: x.comment})
-				noErr(t, err)
+				tuftest.NoErr(t, err)
 				if s.Key() != inFile.Key() {
 					t.Fatalf("%s: %v, want %v", uri, s.Key(), inFile.Key())
 				}
@@ -94,7 +94,7 @@ func TestAgent(t *testing.T) {
 				for range 40 {
 					payload := []byte(rand.Text())
 					sig, err := s.Sign(t.Context(), payload)
-					noErr(t, err)
+					tuftest.NoErr(t, err)
 					if !s.Key().Verifies(payload, sig) || s.Key().Verifies([]byte("other"), sig) {
 						t.Fatal("the signature does not verify")
 					}
@@ -128,7 +128,7 @@ func TestAgent(t *testing.T) {
 		t.Errorf("the error does not list the keys: %v", err)
 	}
 	twin, err := keys.Open(t.Context(), "ssh-agent:"+fingerprint, opts)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 
 	for _, name := range []string{"none", "SHA256:none", "SHA256:", fingerprint[:20]} {
 		_, err = keys.Open(t.Context(), "ssh-agent:"+name, opts)
@@ -146,7 +146,7 @@ func TestAgent(t *testing.T) {
 	// A key that was removed from the agent can't sign any more.
 	forget := exec.Command("ssh-add", "-q", "-D")
 	forget.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
-	noErr(t, forget.Run())
+	tuftest.NoErr(t, forget.Run())
 	if _, err := twin.Sign(t.Context(), []byte("x")); err == nil {
 		t.Error("signed with a removed key")
 	}
@@ -157,7 +157,7 @@ func fakeAgent(t *testing.T, fn func(net.Conn)) (socket string) {
 	t.Helper()
 	socket = filepath.Join(socketDir(t), "s")
 	l, err := net.Listen("unix", socket)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -187,7 +187,7 @@ func (l *listed) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.SignatureFl
 func TestAgentWithTokens(t *testing.T) {
 	t.Parallel()
 	public, _, err := ed25519.GenerateKey(nil)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	keyring := &listed{ExtendedAgent: agent.NewKeyring().(agent.ExtendedAgent)}
 	for _, kind := range []string{"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com", "ssh-ed25519-cert-v01@openssh.com", "ssh-dss", "new"} {
 		blob := ssh.Marshal(struct {
@@ -216,9 +216,9 @@ func TestAgentWithTokens(t *testing.T) {
 func TestAgentThatMisbehaves(t *testing.T) {
 	t.Parallel()
 	_, private, err := ed25519.GenerateKey(nil)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	signer, err := ssh.NewSignerFromKey(private)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	pub := signer.PublicKey()
 	keyring := &listed{ExtendedAgent: agent.NewKeyring().(agent.ExtendedAgent)}
 	keyring.keys = []*agent.Key{{Format: pub.Type(), Blob: pub.Marshal(), Comment: "k"}}
@@ -240,7 +240,7 @@ func TestAgentThatMisbehaves(t *testing.T) {
 	}
 	socket := fakeAgent(t, func(c net.Conn) { agent.ServeAgent(keyring, c) })
 	s, err := keys.Open(t.Context(), "ssh-agent:k", &keys.Options{AgentSocket: socket})
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	if sig, err := s.Sign(t.Context(), []byte("right")); err != nil || !s.Key().Verifies([]byte("right"), sig) {
 		t.Error(err)
 	}

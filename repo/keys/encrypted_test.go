@@ -37,7 +37,7 @@ func sealed(t *testing.T, secret, pass string, n int) string {
 	key, ok := derivedKeys.Load(salt)
 	if !ok {
 		derived, err := scrypt.Key([]byte(pass), salt[:], n, 8, 1, 32)
-		noErr(t, err)
+		tuftest.NoErr(t, err)
 		key = [32]byte(derived)
 		derivedKeys.Store(salt, key)
 	}
@@ -54,21 +54,21 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 	t.Parallel()
 	tuftest.Sequential(t)
 	_, ed, err := ed25519.GenerateKey(nil)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	pkcs8 := func(k crypto.PrivateKey) string {
 		der, err := x509.MarshalPKCS8PrivateKey(k)
-		noErr(t, err)
+		tuftest.NoErr(t, err)
 		return string(der)
 	}
 	text := func(typ, der string) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: []byte(der)}))
 	}
 	ec, err := x509.MarshalECPrivateKey(p256)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	public := hex.EncodeToString(ed.Public().(ed25519.PublicKey))
 	list := fmt.Sprintf(`[{"keytype": "ed25519", "scheme": "ed25519", "keyid_hash_algorithms": ["sha256"], "keyval": {"public": %q, "private": %q}}]`,
 		public, hex.EncodeToString(ed))
@@ -93,11 +93,11 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"the same, not encrypted":     {`{"encrypted": false, "data": ` + list + "}", ed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			noErr(t, os.WriteFile(path, []byte(x.file), 0o600))
+			tuftest.NoErr(t, os.WriteFile(path, []byte(x.file), 0o600))
 			want, err := tuf.NewSigner(x.key)
-			noErr(t, err)
+			tuftest.NoErr(t, err)
 			got, err := loadKey(path, "", passphrase("secret"))
-			noErr(t, err)
+			tuftest.NoErr(t, err)
 			sameKey(t, want, got)
 			if !tuftest.Long && name != "old cosign" && name != "bare, PKCS8" {
 				return
@@ -117,7 +117,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 	}
 
 	_, foreign, err := ed25519.GenerateKey(nil)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	for name, file := range map[string]string{
 		"an unusual strength":        sealed(t, pkcs8(ed), "secret", 16384),
 		"no key inside":              sealed(t, "hello", "secret", weak),
@@ -136,7 +136,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"encrypted, data of no kind": `{"encrypted": true, "data": 7}`,
 		"KDF of no kind":             `{"kdf": 7}`,
 	} {
-		noErr(t, os.WriteFile(path, []byte(file), 0o600))
+		tuftest.NoErr(t, os.WriteFile(path, []byte(file), 0o600))
 		if _, err := loadKey(path, "", passphrase("secret")); err == nil {
 			t.Errorf("%s: opened", name)
 		} else {
@@ -149,16 +149,16 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 func TestSecuresystemslibWrote(t *testing.T) {
 	t.Parallel()
 	_, ed, err := ed25519.GenerateKey(nil)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(ed)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	data, err := encrypted.EncryptWithCustomKDFParameters(der, []byte("secret"), encrypted.OWASP)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	path := filepath.Join(t.TempDir(), "k")
-	noErr(t, os.WriteFile(path, data, 0o600))
+	tuftest.NoErr(t, os.WriteFile(path, data, 0o600))
 	want, err := tuf.NewSigner(ed)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	got, err := loadKey(path, "", passphrase("secret"))
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	sameKey(t, want, got)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -18,7 +19,7 @@ func TestFileURI(t *testing.T) {
 	for _, name := range []string{"k", "a b", "per%20cent", "ü?#", "x:y", "+", "a;b&c=d"} {
 		path := filepath.Join(dir, name)
 		_, err := keys.UnsafeGeneratePlain(path, "x")
-		noErr(t, err)
+		tuftest.NoErr(t, err)
 		if uri := keys.FileURI(path); strings.ContainsAny(uri, " ?#") || !strings.HasPrefix(uri, "file:///") {
 			t.Errorf("%s: %s", path, uri)
 		}
@@ -53,7 +54,7 @@ func TestFileURI(t *testing.T) {
 func TestOpeners(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "k")
 	made, err := keys.UnsafeGeneratePlain(path, "timestamp")
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	broken, none := errors.New("no token"), false
 	opts := &keys.Options{Purpose: "timestamp", Openers: map[string]keys.Opener{
 		"pkcs11": func(ctx context.Context, uri string, o *keys.Options) (tuf.Signer, error) {
@@ -68,7 +69,7 @@ func TestOpeners(t *testing.T) {
 		"file": func(context.Context, string, *keys.Options) (tuf.Signer, error) { return nil, broken },
 	}}
 	s, err := keys.Open(t.Context(), "PKCS11:token=visum", opts)
-	noErr(t, err)
+	tuftest.NoErr(t, err)
 	sameKey(t, made, s)
 	_, err = keys.Open(t.Context(), "pkcs11:other", opts)
 	wantErr(t, err, broken)
@@ -77,8 +78,8 @@ func TestOpeners(t *testing.T) {
 		t.Error("no signer, no error")
 	}
 	_, err = keys.Open(t.Context(), keys.FileURI(path), opts) // ours, not the caller's
-	noErr(t, err)
-	noErr(t, os.Remove(path))
+	tuftest.NoErr(t, err)
+	tuftest.NoErr(t, os.Remove(path))
 	_, err = keys.Open(t.Context(), keys.FileURI(path), opts)
 	wantErr(t, err, fs.ErrNotExist)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -19,19 +20,19 @@ func TestFolderCopyLinks(t *testing.T) {
 	dir := t.TempDir()
 	s := storage.Dir(dir)
 	c := s.(storage.Copier)
-	noErr(t, s.Create(t.Context(), "targets/beta/x", strings.NewReader("content")))
-	noErr(t, c.Copy(t.Context(), "targets/beta/x", "targets/stable/deep/x"))
+	tuftest.NoErr(t, s.Create(t.Context(), "targets/beta/x", strings.NewReader("content")))
+	tuftest.NoErr(t, c.Copy(t.Context(), "targets/beta/x", "targets/stable/deep/x"))
 	stat := func(name string) os.FileInfo {
 		t.Helper()
 		info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
-		noErr(t, err)
+		tuftest.NoErr(t, err)
 		return info
 	}
 	if !os.SameFile(stat("targets/beta/x"), stat("targets/stable/deep/x")) {
 		t.Error("the bytes are stored twice")
 	}
-	noErr(t, os.Symlink("x", filepath.Join(dir, "targets", "beta", "link")))
-	noErr(t, c.Copy(t.Context(), "targets/beta/link", "targets/other/y"))
+	tuftest.NoErr(t, os.Symlink("x", filepath.Join(dir, "targets", "beta", "link")))
+	tuftest.NoErr(t, c.Copy(t.Context(), "targets/beta/link", "targets/other/y"))
 	if info := stat("targets/other/y"); !info.Mode().IsRegular() {
 		t.Errorf("the copy of a symbolic link is %s", info.Mode())
 	}
