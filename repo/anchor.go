@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -84,7 +85,7 @@ func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 // claimed returns the repository id that the first root in the storage claims, which is
 // not verified; "" for an empty storage.
 func (r *Repo) claimed(ctx context.Context) (string, error) {
-	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(1), r.tufOptions().Limits.WithDefaults().Root)
+	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), layout.RootName(1), r.tufOptions().Limits.WithDefaults().Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

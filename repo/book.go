@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -441,7 +442,7 @@ func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 			continue
 		}
 		reason, _ := member(e.release, "reason").Text()
-		out = append(out, takenBack{Kind: "hold", Role: role, Path: path.String(), SHA256: e.sha256, Until: stamp(until), Reason: reason})
+		out = append(out, takenBack{Kind: "hold", Role: role, Path: path.String(), SHA256: e.sha256, Until: text.Time(until), Reason: reason})
 	}
 	return out
 }

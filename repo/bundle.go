@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/ctxio"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -89,7 +90,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 	}
 	s := &walker{src: src, opt: r.tufOptions(), found: foundIsError}
 	s.meta = func(name string, data []byte) error {
-		if !opts.Metadata && opts.Targets == nil && !isRootName(name) {
+		if !opts.Metadata && opts.Targets == nil && !layout.IsRootName(name) {
 			return nil
 		}
 		return add(name, int64(len(data)), bytes.NewReader(data))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -84,7 +85,7 @@ func (c *chain) files(root *tuf.Root) []RootFile {
 	if f, ok := c.recovered[v]; ok {
 		return []RootFile{{f.names[1], f.data[1]}, {f.names[0], f.data[0]}}
 	}
-	return []RootFile{{rootName(v), root.Bytes()}}
+	return []RootFile{{layout.RootName(v), root.Bytes()}}
 }
 
 // readChain reads the roots in the storage, and follows recoveries if there is no
@@ -161,14 +162,14 @@ func (r *Repo) older(ctx context.Context, walked *chain, believed []*tuf.Root) (
 			c.older = append(c.older, walked.files(root)...)
 			continue
 		}
-		data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(n), r.rootLimit())
+		data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), layout.RootName(n), r.rootLimit())
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, tuf.ErrTooLarge) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		c.older = append(c.older, RootFile{rootName(n), data})
+		c.older = append(c.older, RootFile{layout.RootName(n), data})
 	}
 	for _, root := range believed {
 		c.add(root, walked.recovered[root.Version()])
@@ -190,7 +191,7 @@ func (r *Repo) rootLimit() int64 { return r.tufOptions().Limits.WithDefaults().R
 
 // readRoot reads a root and verifies only its own signatures.
 func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
-	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(version), r.rootLimit())
+	data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), layout.RootName(version), r.rootLimit())
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +200,7 @@ func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
 		err = &tuf.Error{Role: "root", Version: root.Version(), Err: tuf.ErrVersion, Detail: fmt.Sprintf("the file must contain root v%d", version)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("repo: %s: %w", rootName(version), err)
+		return nil, fmt.Errorf("repo: %s: %w", layout.RootName(version), err)
 	}
 	return root, nil
 }
@@ -224,7 +225,7 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 		if n == maxRoots {
 			return fmt.Errorf("repo: more than %d roots", maxRoots)
 		}
-		data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), rootName(n), r.rootLimit())
+		data, err := storage.ReadAll(ctx, storage.SourceOf(r.storage), layout.RootName(n), r.rootLimit())
 		var root *tuf.Root
 		var f recoveryFiles
 		switch {
@@ -248,7 +249,7 @@ func (r *Repo) follow(ctx context.Context, c *chain, until int64) error {
 			}
 		}
 		if err != nil && f.rec == nil {
-			err = fmt.Errorf("%s: %w", rootName(n), err)
+			err = fmt.Errorf("%s: %w", layout.RootName(n), err)
 		}
 		if err != nil {
 			return fmt.Errorf("repo: %w", err)
@@ -266,7 +267,7 @@ func (r *Repo) endChain(ctx context.Context, c *chain) error {
 		return nil
 	}
 	var err error
-	if c.timestamp, err = r.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if c.timestamp, err = r.storage.Read(ctx, layout.TimestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for n := c.last().Version(); n > c.regular && len(c.roots) > 1; n-- {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -108,7 +109,7 @@ type retiredJSON struct {
 // charter returns the charter's JSON form, without the members that depend on the
 // previous root.
 func (r *Root) charter(now time.Time) *charterJSON {
-	c := &charterJSON{Schema: 1, RepoID: r.RepoID, Seq: 1, SignedAt: stamp(now), Parties: []partyJSON{}, Classes: []classJSON{},
+	c := &charterJSON{Schema: 1, RepoID: r.RepoID, Seq: 1, SignedAt: text.Time(now), Parties: []partyJSON{}, Classes: []classJSON{},
 		Locations: locationsJSON(r.Locations)}
 	for _, p := range r.Parties {
 		c.Parties = append(c.Parties, partyJSON{p.Name, ids(p.Keys), max(p.Min, 1)})
@@ -147,11 +148,12 @@ func (r *Root) charter(now time.Time) *charterJSON {
 	return c
 }
 
-func stamp(t time.Time) string {
+// optionalTime formats a time; "" is the zero time.
+func optionalTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format("2006-01-02T15:04:05Z")
+	return text.Time(t)
 }
 
 func locationsJSON(list []tuf.Location) []locationJSON {
@@ -159,7 +161,7 @@ func locationsJSON(list []tuf.Location) []locationJSON {
 	// Use the order in which locations are read, so that a diff shows no change.
 	for _, l := range slices.SortedStableFunc(slices.Values(list), func(a, b tuf.Location) int { return a.Priority - b.Priority }) {
 		out = append(out, locationJSON{l.ID, l.Tier, l.Operator, l.Jurisdiction, l.Base, pathsJSON{l.Metadata, l.Targets},
-			l.Priority, stamp(l.UseFrom), stamp(l.UseUntil)})
+			l.Priority, optionalTime(l.UseFrom), optionalTime(l.UseUntil)})
 	}
 	return out
 }

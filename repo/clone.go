@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/ctxio"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -97,7 +98,7 @@ type cloning struct {
 
 // metadata writes verified files, in the order in which it receives them.
 func (c *cloning) metadata(ctx context.Context, name string, data []byte) error {
-	if name == timestampName {
+	if name == layout.TimestampName {
 		return c.timestamp(ctx, data)
 	}
 	if err := c.repo.storage.Create(ctx, name, bytes.NewReader(data)); err != nil {
@@ -122,7 +123,7 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 	if err != nil {
 		return err
 	}
-	if c.old, err = c.repo.storage.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if c.old, err = c.repo.storage.Read(ctx, layout.TimestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// The mirror's timestamp and snapshot only count if the current keys signed both:
@@ -131,7 +132,7 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 	if err != nil {
 		return nil
 	}
-	prior, err := c.repo.storage.Read(ctx, roleName("snapshot", ts.SnapshotFile().Version))
+	prior, err := c.repo.storage.Read(ctx, layout.RoleName("snapshot", ts.SnapshotFile().Version))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -168,8 +169,8 @@ func (c *cloning) ahead(ctx context.Context) error {
 		}
 	}
 	for _, v := range roots {
-		if _, err := storage.Read(ctx, rootName(v)); err == nil {
-			return fmt.Errorf("repo: the mirror has %s, which the source lacks: %w", rootName(v), tuf.ErrRollback)
+		if _, err := storage.Read(ctx, layout.RootName(v)); err == nil {
+			return fmt.Errorf("repo: the mirror has %s, which the source lacks: %w", layout.RootName(v), tuf.ErrRollback)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -192,10 +193,10 @@ func (c *cloning) timestamp(ctx context.Context, data []byte) error {
 	if bytes.Equal(c.old, data) {
 		return nil
 	}
-	if err := c.repo.storage.Replace(ctx, timestampName, c.old, data); err != nil {
+	if err := c.repo.storage.Replace(ctx, layout.TimestampName, c.old, data); err != nil {
 		return err
 	}
-	c.done(timestampName, int64(len(data)))
+	c.done(layout.TimestampName, int64(len(data)))
 	return nil
 }
 

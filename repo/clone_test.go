@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
@@ -49,7 +50,7 @@ func TestClone(t *testing.T) {
 	src.opened = nil
 	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
 	got := slices.DeleteFunc(src.opened, func(s string) bool { return !isTarget(s) || strings.Contains(s, ".reviews/") })
-	if want := repo.TargetName("agent/2", sum("agent 2")); !slices.Equal(got, []string{want}) {
+	if want := layout.TargetName("agent/2", sum("agent 2")); !slices.Equal(got, []string{want}) {
 		t.Errorf("fetched %q", got)
 	}
 	w.sameIn(m, "root 2 agent/1 agent/2")
@@ -93,8 +94,10 @@ func TestCloneRefuses(t *testing.T) {
 		hurt func(files map[string][]byte)
 		want error
 	}{
-		"target changed":   {func(f map[string][]byte) { f[repo.TargetName("agent/2", sum("agent 2"))] = []byte("agent 3") }, tuf.ErrMismatch},
-		"target longer":    {func(f map[string][]byte) { f[repo.TargetName("agent/2", sum("agent 2"))] = []byte("agent 2, and more") }, tuf.ErrMismatch},
+		"target changed": {func(f map[string][]byte) { f[layout.TargetName("agent/2", sum("agent 2"))] = []byte("agent 3") }, tuf.ErrMismatch},
+		"target longer": {func(f map[string][]byte) {
+			f[layout.TargetName("agent/2", sum("agent 2"))] = []byte("agent 2, and more")
+		}, tuf.ErrMismatch},
 		"role changed":     {func(f map[string][]byte) { flip("metadata/3.vendor-agent.json")(nil, f) }, tuf.ErrMismatch},
 		"snapshot changed": {func(f map[string][]byte) { flip("metadata/5.snapshot.json")(nil, f) }, tuf.ErrMismatch},
 		"root changed":     {func(f map[string][]byte) { flip("metadata/2.root.json")(nil, f) }, tuf.ErrThreshold},
@@ -248,7 +251,7 @@ func TestClonePlain(t *testing.T) {
 	r.Bump("lib", "targets")
 	r.Publish()
 	store := plainStore(t, r, content)
-	extra := repo.TargetName("both.txt", sum512("both"))
+	extra := layout.TargetName("both.txt", sum512("both"))
 	noErr(t, store.Create(t.Context(), extra, strings.NewReader("both")))
 
 	m := newMemory()
@@ -403,7 +406,7 @@ func TestCloneFromThePin(t *testing.T) {
 	r.Bump("targets")
 	r.Publish()
 	store := plainStore(t, r, map[string]string{"top.txt": "top", "lib/a.txt": "a"})
-	name := repo.TargetName("512.txt", sum512("512"))
+	name := layout.TargetName("512.txt", sum512("512"))
 	verify := func(m *memory) []string {
 		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), pin)
 		noErr(t, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 )
@@ -42,7 +43,7 @@ func TestCloneNames(t *testing.T) {
 	w.relist("vendor-agent", func(doc map[string]any) {
 		for _, path := range append(slices.Clone(odd), good...) {
 			at(doc, "targets")[path] = object{"length": len(path), "hashes": object{"sha256": sum(path), "sha512": sum512(path)}}
-			place.files[repo.TargetName(path, sum(path))] = path
+			place.files[layout.TargetName(path, sum(path))] = path
 		}
 	})
 	var skipped []string
@@ -55,7 +56,7 @@ func TestCloneNames(t *testing.T) {
 	}
 	var want []string
 	for _, path := range odd {
-		want = append(want, repo.TargetName(path, sum(path)))
+		want = append(want, layout.TargetName(path, sum(path)))
 	}
 	slices.Sort(want)
 	mirror := newMemory()
@@ -67,7 +68,7 @@ func TestCloneNames(t *testing.T) {
 		}
 	}
 	for _, path := range good {
-		if data, err := mirror.Read(t.Context(), repo.TargetName(path, sum(path))); err != nil || string(data) != path {
+		if data, err := mirror.Read(t.Context(), layout.TargetName(path, sum(path))); err != nil || string(data) != path {
 			t.Errorf("%s: %q, %v", path, data, err)
 		}
 	}
@@ -98,7 +99,7 @@ func TestCloneNames(t *testing.T) {
 	_, err = repo.New(mirror, w.config()).Prune(t.Context(), nil)
 	noErr(t, err)
 	for _, path := range good {
-		if name := repo.TargetName(path, sum(path)); !bytes.Equal(mirror.files[name], before[name]) {
+		if name := layout.TargetName(path, sum(path)); !bytes.Equal(mirror.files[name], before[name]) {
 			t.Errorf("Prune removed %s", path)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -204,7 +205,7 @@ func (x *restoring) content(role string, want bookContent) (wire.Value, error) {
 	if want.Signed != nil {
 		return want.read(role)
 	}
-	name := roleName(role, want.Version)
+	name := layout.RoleName(role, want.Version)
 	data, err := x.tx.repo.storage.Read(x.tx.ctx, name)
 	if err == nil {
 		if env, bad := openEnvelope(data); bad == nil && sum256(env.signed) == want.SHA256 {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	canonical "github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
@@ -367,7 +368,7 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 	says(t, lines, "vendor-agent: release agent/1: sha256 ", " -> HASH(aaaa)")
 	says(t, lines, `team: listing that clients do not find, or find in another role, agent/1: sha256 `, "-> HASH(bbbb)")
 	for _, sum := range []string{"a", "b"} {
-		noErr(t, w.store.Create(t.Context(), repo.TargetName("agent/1", strings.Repeat(sum, 64)), strings.NewReader("agent 1")))
+		noErr(t, w.store.Create(t.Context(), layout.TargetName("agent/1", strings.Repeat(sum, 64)), strings.NewReader("agent 1")))
 	}
 	noErr(t, w.open().Publish(t.Context(), w.forceAll(both)))
 	gone, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })

@@ -53,7 +53,7 @@ func (x *comparison) dates() error {
 	}
 	ahead := func(root before, which string) {
 		if d := r.ahead(root); d > 0 {
-			say("root", root.Version(), "signed_at of the %s root is %s, %s ahead of this machine's clock: clients use it as the current time", which, stamp(root.Charter().SignedAt()), inWords(d))
+			say("root", root.Version(), "signed_at of the %s root is %s, %s ahead of this machine's clock: clients use it as the current time", which, text.Time(root.Charter().SignedAt()), text.Duration(d))
 		}
 	}
 	if root := x.tx.present.root; root != nil {
@@ -71,7 +71,7 @@ func (x *comparison) dates() error {
 	}
 	for _, f := range x.draft.sorted() {
 		if !f.expires.After(now) {
-			say(f.role, f.version, "it expired on %s", stamp(f.expires))
+			say(f.role, f.version, "it expired on %s", text.Time(f.expires))
 		}
 		if last[f.role] {
 			continue
@@ -91,7 +91,7 @@ func (x *comparison) dates() error {
 			}
 		}
 		if f.expires.Before(before.Add(-oneHour)) {
-			say(f.role, f.version, "it expires on %s, earlier than the replaced version, which expires on %s", stamp(f.expires), stamp(before))
+			say(f.role, f.version, "it expires on %s, earlier than the replaced version, which expires on %s", text.Time(f.expires), text.Time(before))
 		}
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -133,7 +134,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 		c.walker = &walker{src: c.from, opt: r.tufOptions(), rootsOnly: p.snap == nil, found: foundInExport,
 			opened: func(timestamp, snapshot []byte) error {
 				if !bytes.Equal(timestamp, p.timestamp) { // another state than the draft was compared with
-					return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
+					return fmt.Errorf("repo: %s: %w", layout.TimestampName, ErrConflict)
 				}
 				return c.opened(ctx, timestamp, snapshot)
 			},
@@ -190,7 +191,7 @@ func (c *cloning) statementsOf(ctx context.Context, t *tuf.Targets) error {
 
 // foundInExport ignores invalid recovery files, because the draft may replace them.
 func foundInExport(f Finding) error {
-	if strings.HasPrefix(f.Name, recoveryFolder) {
+	if strings.HasPrefix(f.Name, layout.RecoveryFolder) {
 		return nil
 	}
 	return foundIsError(f)

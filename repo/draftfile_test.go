@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 )
 
@@ -106,10 +107,10 @@ func TestDraftTravels(t *testing.T) {
 	if len(changes) != strings.Count(want, "\n")+1 {
 		t.Errorf("%d changes there, here\n%s", len(changes), want)
 	}
-	if data, err := os.ReadFile(filepath.Join(dir, repo.TargetName("agent/2", sum("agent 2")))); err != nil || string(data) != "agent 2" {
+	if data, err := os.ReadFile(filepath.Join(dir, layout.TargetName("agent/2", sum("agent 2")))); err != nil || string(data) != "agent 2" {
 		t.Errorf("%q, %v", data, err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, repo.TargetName("agent/1", sum("agent 1")))); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, layout.TargetName("agent/1", sum("agent 1")))); err == nil {
 		t.Error("the draft has unchanged files")
 	}
 	for _, key := range []string{"review-1", "review-2"} {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -234,7 +235,7 @@ func parseListed(path string, v wire.Value) (x listed, err error) {
 	if x.hash() == "" {
 		return x, errors.New("no sha256 and no sha512")
 	}
-	x.path, x.name = path, TargetName(path, x.hash())
+	x.path, x.name = path, layout.TargetName(path, x.hash())
 	x.unstorable = storage.CheckName(x.name)
 	return x, nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -223,7 +224,7 @@ func listedAs(path string, v wire.Value) (Target, error) {
 		return Target{}, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
 	sum := strings.ToLower(e.sha256)
-	l := Target{Path: path, Name: TargetName(path, sum), Length: e.length, SHA256: sum}
+	l := Target{Path: path, Name: layout.TargetName(path, sum), Length: e.length, SHA256: sum}
 	if rel, ok := releaseOf(v); ok {
 		l.Release = &rel
 	}

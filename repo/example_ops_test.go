@@ -88,7 +88,7 @@ func ExampleRepo_Verify() {
 	mirror := repo.Folder(dir + "/mirror")
 	check(repo.New(mirror, nil).Clone(ctx, storage.SourceOf(repo.Folder(dir+"/main")), pin))
 	sum := sha256.Sum256([]byte("the new agent"))
-	file := repo.TargetName("agent/agent-1.1", fmt.Sprintf("%x", sum))
+	file := fmt.Sprintf("targets/agent/%x.agent-1.1", sum)
 	check(os.Truncate(dir+"/mirror/"+file, 7))
 
 	report, err := vendor.Verify(ctx, pin, repo.Mirror{Name: "mirror", Source: storage.SourceOf(mirror)})

@@ -411,7 +411,7 @@ func knownText(v wire.Value) string {
 
 // wordText formats a string: a metadata time verbatim, all else as a name.
 func wordText(s string) string {
-	if t, err := time.Parse("2006-01-02T15:04:05Z", s); err == nil && stamp(t) == s {
+	if t, err := time.Parse("2006-01-02T15:04:05Z", s); err == nil && text.Time(t) == s {
 		return s
 	}
 	return text.Name(s)

@@ -73,7 +73,7 @@ type RecoveryInfo struct {
 
 // String returns a human-readable sentence.
 func (r RecoveryInfo) String() string {
-	s := fmt.Sprintf("recovery from root v%d, statement v%d until %s", r.From, r.Counter, stamp(r.Expires))
+	s := fmt.Sprintf("recovery from root v%d, statement v%d until %s", r.From, r.Counter, text.Time(r.Expires))
 	if r.Copy != "" {
 		s = text.Line(r.Copy + ": " + s)
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -103,7 +104,7 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser)
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("Content-Type", "application/octet-stream")
 	if strings.HasPrefix(name, "metadata/") {
-		if role, _ := splitRoleName(name); role == "" {
+		if role, _ := layout.SplitRoleName(name); role == "" {
 			head.Set("Cache-Control", cacheShort)
 		}
 		head.Set("Content-Type", "application/json")
@@ -140,7 +141,7 @@ func acceptsGzip(r *http.Request) bool {
 // entityTag identifies the content independently of the mirror, so that a download can
 // resume on another one. Small files without a hash in the name are hashed.
 func entityTag(name string, content io.ReadSeeker, size int64) (string, error) {
-	if strings.HasPrefix(name, "targets/") && isTargetName(name) {
+	if strings.HasPrefix(name, "targets/") && layout.IsTargetName(name) {
 		return fmt.Sprintf(`"%s-%x"`, path.Base(name)[:32], size), nil
 	}
 	if size > 4<<20 {

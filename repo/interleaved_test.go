@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
@@ -439,7 +440,7 @@ func (x *race) kept() {
 			var role meta
 			decode(fmt.Sprintf("metadata/%d.%s", v.Version, file), &role)
 			for path, v := range role.Signed.Targets {
-				if _, err := x.store.Read(x.t.Context(), repo.TargetName(path, v.Hashes.SHA256)); err != nil {
+				if _, err := x.store.Read(x.t.Context(), layout.TargetName(path, v.Hashes.SHA256)); err != nil {
 					x.t.Errorf("a client with a valid timestamp requests a missing file: %v", err)
 				}
 			}

@@ -99,7 +99,7 @@ func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
 	members := maps.Clone(l.members)
 	members["_type"] = canonicalText("targets")
 	members["spec_version"] = canonicalText(metadata.SPECIFICATION_VERSION)
-	members["expires"] = canonicalText(stamp(expires))
+	members["expires"] = canonicalText(text.Time(expires))
 	members["version"] = strconv.AppendInt(nil, version, 10)
 	if l.delegations != nil {
 		v, err := canonical(l.delegations)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -42,7 +43,7 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 			return nil, err
 		}
 		if p.timestamp == nil { // the read failed before the timestamp
-			now, again := r.storage.Read(ctx, timestampName)
+			now, again := r.storage.Read(ctx, layout.TimestampName)
 			if again != nil || n > 0 && bytes.Equal(now, before) {
 				return nil, err
 			}
@@ -58,14 +59,14 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 
 // moved reports whether another state was published since p was read.
 func (r *Repo) moved(ctx context.Context, p *present) (bool, error) {
-	now, err := r.storage.Read(ctx, timestampName)
+	now, err := r.storage.Read(ctx, layout.TimestampName)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
 	if !bytes.Equal(now, p.timestamp) || p.root == nil {
 		return !bytes.Equal(now, p.timestamp), nil
 	}
-	_, err = r.storage.Read(ctx, rootName(p.root.Version()+1))
+	_, err = r.storage.Read(ctx, layout.RootName(p.root.Version()+1))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -75,7 +76,7 @@ func (r *Repo) moved(ctx context.Context, p *present) (bool, error) {
 // read returns a metadata file that p lists. If the file was removed because another
 // state was published, the error wraps [ErrConflict].
 func (r *Repo) read(ctx context.Context, p *present, f tuf.RoleFile) ([]byte, error) {
-	name := roleName(f.Role, f.Version)
+	name := layout.RoleName(f.Role, f.Version)
 	data, err := r.storage.Read(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if moved, again := r.moved(ctx, p); again == nil && moved {
@@ -106,7 +107,7 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 	}
 	// Use the timestamp that decided where the chain ends, so that both are consistent.
 	if p.timestamp = p.chain.timestamp; p.timestamp == nil {
-		if p.timestamp, err = r.storage.Read(ctx, timestampName); errors.Is(err, fs.ErrNotExist) {
+		if p.timestamp, err = r.storage.Read(ctx, layout.TimestampName); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		} else if err != nil {
 			return err
@@ -140,13 +141,13 @@ func (r *Repo) loadContent(ctx context.Context, p *present, root *tuf.Root) erro
 		return fmt.Errorf("repo: %w", err)
 	}
 	f := p.ts.SnapshotFile()
-	if p.snapshot, err = r.storage.Read(ctx, roleName(f.Role, f.Version)); err != nil {
+	if p.snapshot, err = r.storage.Read(ctx, layout.RoleName(f.Role, f.Version)); err != nil {
 		return err
 	}
 	if p.snap, err = p.ts.Snapshot(p.snapshot, nil); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	return openRoles(p.snap, func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, roleName(f.Role, f.Version)) })
+	return openRoles(p.snap, func(f tuf.RoleFile) ([]byte, error) { return r.storage.Read(ctx, layout.RoleName(f.Role, f.Version)) })
 }
 
 // openRoles opens the roles that root names and a snapshot lists, as a client would:
@@ -238,7 +239,7 @@ func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, er
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		there, _, err := storage.Stat(ctx, src, roleName(role, n))
+		there, _, err := storage.Stat(ctx, src, layout.RoleName(role, n))
 		if err != nil {
 			return 0, err
 		}

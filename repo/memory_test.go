@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
@@ -88,7 +89,7 @@ func plainStore(t *testing.T, r *tuftest.Repo, targets map[string]string) *memor
 		noErr(t, m.Create(t.Context(), "metadata/"+name, bytes.NewReader(data)))
 	}
 	for path, content := range targets {
-		noErr(t, m.Create(t.Context(), repo.TargetName(path, sum(content)), strings.NewReader(content)))
+		noErr(t, m.Create(t.Context(), layout.TargetName(path, sum(content)), strings.NewReader(content)))
 	}
 	return m
 }

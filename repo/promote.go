@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/ctxio"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -323,8 +324,8 @@ func (tx *Tx) listOf(role, target string) (string, error) {
 // copyTarget copies the bytes of a target to another path in storage.
 func (tx *Tx) copyTarget(c promoted) error {
 	r, ctx := tx.repo, tx.ctx
-	from := listed{path: c.from, name: TargetName(c.from, c.have.sha256), length: c.have.length, sha256: c.have.sha256}
-	to := TargetName(c.to, c.have.sha256)
+	from := listed{path: c.from, name: layout.TargetName(c.from, c.have.sha256), length: c.have.length, sha256: c.have.sha256}
+	to := layout.TargetName(c.to, c.have.sha256)
 	if s, ok := r.storage.(storage.Copier); ok {
 		if err := s.Copy(ctx, from.name, to); err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(c.to), err)

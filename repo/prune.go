@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -88,8 +89,8 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 	// Sorted by version: the time at which a snapshot was superseded is that of the
 	// next one.
 	slices.SortFunc(meta, func(a, b storage.FileInfo) int {
-		_, v := splitRoleName(a.Name)
-		_, w := splitRoleName(b.Name)
+		_, v := layout.SplitRoleName(a.Name)
+		_, w := layout.SplitRoleName(b.Name)
 		return int(min(max(v-w, -1), 1))
 	})
 	for _, f := range meta {
@@ -101,7 +102,7 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 		if err != nil {
 			return done, err
 		}
-		if isTargetName(f.Name) && !k.keep[short(f.Name)] {
+		if layout.IsTargetName(f.Name) && !k.keep[short(f.Name)] {
 			if err := drop(f, k.now.Add(-k.drafts)); err != nil {
 				return done, err
 			}
@@ -130,7 +131,7 @@ type pastRole struct {
 // metadataBefore returns the time before which a file must have been written to be
 // removed; zero if it stays.
 func (k *pruner) metadataBefore(name string) time.Time {
-	role, version := splitRoleName(name)
+	role, version := layout.SplitRoleName(name)
 	if role == "" || role == "root" || k.keep[short(name)] {
 		return time.Time{}
 	}
@@ -162,7 +163,7 @@ func (k *pruner) keepSnapshots(meta []storage.FileInfo) error {
 	k.top = slices.Sorted(maps.Keys(tops))
 	written := map[int64]time.Time{}
 	for _, f := range meta {
-		if role, v := splitRoleName(f.Name); role == "snapshot" {
+		if role, v := layout.SplitRoleName(f.Name); role == "snapshot" {
 			written[v] = f.Written
 		}
 	}
@@ -191,7 +192,7 @@ func (k *pruner) before(v, before int64) (int64, []byte, error) {
 		first, last = before, before
 	}
 	for n := first; n >= last; n-- {
-		data, err := k.repo.storage.Read(k.ctx, roleName("snapshot", n))
+		data, err := k.repo.storage.Read(k.ctx, layout.RoleName("snapshot", n))
 		if !errors.Is(err, fs.ErrNotExist) {
 			return n, data, err
 		}
@@ -202,7 +203,7 @@ func (k *pruner) before(v, before int64) (int64, []byte, error) {
 // keepSnapshot marks a snapshot and the files that clients reach from it. It returns
 // the version of the snapshot published before it; 0 if the snapshot does not state it.
 func (k *pruner) keepSnapshot(version int64, data []byte) (before int64, err error) {
-	k.keep[short(roleName("snapshot", version))] = true
+	k.keep[short(layout.RoleName("snapshot", version))] = true
 	listed, before, err := parseSnapshot(data)
 	if err != nil {
 		return 0, fmt.Errorf("repo: snapshot v%d: %w", version, err)
@@ -236,7 +237,7 @@ func (k *pruner) keepSnapshot(version int64, data []byte) (before int64, err err
 
 // role marks a role's file and the targets that it lists, once.
 func (k *pruner) role(role string, version int64) (*pastRole, error) {
-	name := roleName(role, version)
+	name := layout.RoleName(role, version)
 	if r := k.read[name]; r != nil {
 		return r, nil
 	}
@@ -264,7 +265,7 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 		}
 		k.keep[short(x.name)] = true // one that no storage can hold does not exist
 		if x.sha512 != "" {
-			k.keep[short(TargetName(path, x.sha512))] = true
+			k.keep[short(layout.TargetName(path, x.sha512))] = true
 		}
 	}
 	if d := l.delegations; d != nil && d.SuccinctRoles != nil {

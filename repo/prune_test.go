@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
@@ -72,7 +73,7 @@ func TestPrune(t *testing.T) {
 	w.prune(hour)
 	got, err := snap.Approve("agent/1", p.get)
 	noErr(t, err)
-	if before[repo.TargetName(got.Path(), got.SHA256())] == nil || w.store.files[repo.TargetName(got.Path(), got.SHA256())] == nil {
+	if before[layout.TargetName(got.Path(), got.SHA256())] == nil || w.store.files[layout.TargetName(got.Path(), got.SHA256())] == nil {
 		t.Fatal("a client with a valid timestamp requests a missing file")
 	}
 
@@ -84,7 +85,7 @@ func TestPrune(t *testing.T) {
 	if !slices.Equal(dry, gone) || files-len(gone) != len(w.store.files) {
 		t.Fatalf("the dry run listed %q, removed %q", dry, gone)
 	}
-	for _, want := range []string{"metadata/2.vendor-agent.json", "metadata/2.review-agent.json", repo.TargetName("agent/1", got.SHA256())} {
+	for _, want := range []string{"metadata/2.vendor-agent.json", "metadata/2.review-agent.json", layout.TargetName("agent/1", got.SHA256())} {
 		if !slices.Contains(gone, want) {
 			t.Errorf("%s is still there; removed %q", want, gone)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 )
@@ -90,7 +91,7 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
 	a, err := snap.Approve("agent/1", p.get)
 	noErr(t, err)
-	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] == nil {
+	if w.store.files[layout.TargetName(a.Path(), a.SHA256())] == nil {
 		t.Error("a client with a valid timestamp requests a missing file")
 	}
 	w.intact()
@@ -98,7 +99,7 @@ func TestPruneAfterDeadPublisher(t *testing.T) {
 	w.now = w.now.Add(48 * time.Hour)
 	noErr(t, w.open().Renew(t.Context()))
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
-	if w.store.files[repo.TargetName(a.Path(), a.SHA256())] != nil {
+	if w.store.files[layout.TargetName(a.Path(), a.SHA256())] != nil {
 		t.Error("an unused file was not removed")
 	}
 	w.intact()

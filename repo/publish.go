@@ -14,6 +14,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -125,7 +126,7 @@ func (n *publication) published(ctx context.Context, f *draftFile) (bool, error)
 	if n.present.listed(f.role) != f.version {
 		return false, nil
 	}
-	data, err := n.repo.storage.Read(ctx, roleName(f.role, f.version))
+	data, err := n.repo.storage.Read(ctx, layout.RoleName(f.role, f.version))
 	return bytes.Equal(data, f.bytes()), err
 }
 
@@ -133,7 +134,7 @@ func (n *publication) published(ctx context.Context, f *draftFile) (bool, error)
 func (n *publication) finish(ctx context.Context) error {
 	if ahead, now := n.repo.ahead(n.root), n.repo.now(); ahead > 0 {
 		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is allowed",
-			n.root.Version(), ErrDate, stamp(n.root.Charter().SignedAt()), stamp(now), publishTolerance)
+			n.root.Version(), ErrDate, text.Time(n.root.Charter().SignedAt()), text.Time(now), publishTolerance)
 	}
 	var snapName string
 	snapshot, timestamp := n.present.snapshot, n.present.timestamp
@@ -164,7 +165,7 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 	}
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
 		f := n.fresh[role]
-		if err := s.Create(ctx, roleName(role, f.version), bytes.NewReader(f.bytes())); err != nil {
+		if err := s.Create(ctx, layout.RoleName(role, f.version), bytes.NewReader(f.bytes())); err != nil {
 			return fmt.Errorf("repo: %s v%d: %w", roleText(role), f.version, err)
 		}
 	}
@@ -188,10 +189,10 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 	}
 	if n.newRoot != nil {
 		// A published root can't be withdrawn, so a lost race must be detected before.
-		if data, err := s.Read(ctx, timestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if data, err := s.Read(ctx, layout.TimestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		} else if !bytes.Equal(data, last) {
-			return fmt.Errorf("repo: %s: %w", timestampName, ErrConflict)
+			return fmt.Errorf("repo: %s: %w", layout.TimestampName, ErrConflict)
 		}
 		if n.recovery != nil {
 			if err := n.checkRace(ctx); err != nil {
@@ -200,7 +201,7 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 			if err := n.recovery.put(ctx, s); err != nil {
 				return err
 			}
-		} else if err := s.Create(ctx, rootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
+		} else if err := s.Create(ctx, layout.RootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
 			return fmt.Errorf("repo: root v%d: %w", n.root.Version(), err)
 		}
 	}
@@ -213,14 +214,14 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 	// A publisher of a regular root in between saw the old timestamp, so it is restored.
 	err := n.checkRace(ctx)
 	if errors.Is(err, ErrConflict) && last != nil {
-		err = errors.Join(err, s.Replace(ctx, timestampName, timestamp, last))
+		err = errors.Join(err, s.Replace(ctx, layout.TimestampName, timestamp, last))
 	}
 	return err
 }
 
 // checkRace returns an error if a regular root was published before a recovery.
 func (n *publication) checkRace(ctx context.Context) error {
-	_, err := n.repo.storage.Read(ctx, rootName(n.root.Version()))
+	_, err := n.repo.storage.Read(ctx, layout.RootName(n.root.Version()))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -231,8 +232,8 @@ func (n *publication) checkRace(ctx context.Context) error {
 }
 
 func (n *publication) replaceTimestamp(ctx context.Context, timestamp []byte) error {
-	if err := n.repo.storage.Replace(ctx, timestampName, n.present.timestamp, timestamp); err != nil {
-		return fmt.Errorf("repo: %s: %w", timestampName, err)
+	if err := n.repo.storage.Replace(ctx, layout.TimestampName, n.present.timestamp, timestamp); err != nil {
+		return fmt.Errorf("repo: %s: %w", layout.TimestampName, err)
 	}
 	n.sweep(ctx)
 	return nil
@@ -249,7 +250,7 @@ func (n *publication) sweep(ctx context.Context) {
 	}
 	remove := func(role string, after, before int64) {
 		for v := after + 1; v < before && ctx.Err() == nil; v++ {
-			_ = rm.Remove(ctx, roleName(role, v), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
+			_ = rm.Remove(ctx, layout.RoleName(role, v), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
 		}
 	}
 	for role, f := range n.fresh {
@@ -280,7 +281,7 @@ func (n *publication) currentAccepts(ctx context.Context, timestamp, snapshot []
 func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byte, err error) {
 	p := n.present
 	if !n.content {
-		return roleName("snapshot", p.snap.Version()), p.snapshot, nil
+		return layout.RoleName("snapshot", p.snap.Version()), p.snapshot, nil
 	}
 	meta, version := map[string]wire.Value{}, int64(0)
 	if p.snap != nil {
@@ -304,7 +305,7 @@ func (n *publication) makeSnapshot(ctx context.Context) (name string, data []byt
 		return "", nil, err
 	}
 	n.snapshot = f.version
-	return roleName("snapshot", n.snapshot), f.bytes(), nil
+	return layout.RoleName("snapshot", n.snapshot), f.bytes(), nil
 }
 
 func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapshot []byte) ([]byte, error) {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -220,7 +221,7 @@ func (n *publication) targets(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("repo: %s v%d: %w: target %s: %w", roleText(role), f.version, tuf.ErrMalformed, text.Name(path.String()), err)
 			}
-			name := TargetName(path.String(), x.sha256)
+			name := layout.TargetName(path.String(), x.sha256)
 			if seen[name] {
 				continue
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -38,7 +39,7 @@ func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRo
 	}
 	lasts := r.cfg.Expiry.Recovery
 	if lasts <= rule.Hold {
-		return nil, fmt.Errorf("repo: a recovery statement that is valid for %s expires before the waiting period of %s ends: see Expiry.Recovery", inWords(lasts), inWords(rule.Hold))
+		return nil, fmt.Errorf("repo: a recovery statement that is valid for %s expires before the waiting period of %s ends: see Expiry.Recovery", text.Duration(lasts), text.Duration(rule.Hold))
 	}
 	have, err := recoveryIn(ctx, r.storage, prev) // an invalid file is replaced
 	if err != nil {
@@ -49,7 +50,7 @@ func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRo
 	if err != nil {
 		return nil, err
 	}
-	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), stamp(r.now().Add(lasts)),
+	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), text.Time(r.now().Add(lasts)),
 		prev.Charter().RepoID(), recoveredRoot{prev.Version(), prev.SHA256()}, next, reason})
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -33,7 +34,7 @@ func (w *world) follow(src client.Source, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	f, err := src.Open(w.t.Context(), repo.TargetName(a.Path(), a.SHA256()))
+	f, err := src.Open(w.t.Context(), layout.TargetName(a.Path(), a.SHA256()))
 	if err != nil {
 		return "", err
 	}
@@ -91,7 +92,7 @@ func TestBundle(t *testing.T) {
 	w.sameIn(m, "root 2 agent/1 agent/2")
 
 	// Neither accepts invalid content.
-	name := repo.TargetName("agent/2", sum("agent 2"))
+	name := layout.TargetName("agent/2", sum("agent 2"))
 	w.store.files[name] = []byte("agent 3")
 	if err := w.open().Bundle(t.Context(), io.Discard, &repo.BundleOptions{Targets: func(string) bool { return true }}); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
@@ -135,12 +136,12 @@ func TestHandler(t *testing.T) {
 	dir := repo.Folder(t.TempDir())
 	noErr(t, w.mirror(newMemory()).Clone(t.Context(), w.store, w.pin()))
 	noErr(t, repo.New(dir, w.config()).Clone(t.Context(), w.store, w.pin()))
-	big := repo.TargetName("agent/big", strings.Repeat("0", 64))
+	big := layout.TargetName("agent/big", strings.Repeat("0", 64))
 	for _, s := range []repo.Storage{w.store, dir} {
 		noErr(t, s.Create(t.Context(), "secret/x", strings.NewReader("s")))
 		noErr(t, s.Create(t.Context(), big, &endless{size: 5 << 20}))
 	}
-	target := "/" + repo.TargetName("agent/1", sum("agent 1"))
+	target := "/" + layout.TargetName("agent/1", sum("agent 1"))
 	const short, ever = "public, max-age=60, no-transform", "public, max-age=31536000, immutable, no-transform"
 	for kind, s := range map[string]repo.Storage{"memory": w.store, "folder": dir} {
 		h := http.StripPrefix("/r", repo.Handler(s))

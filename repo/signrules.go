@@ -22,23 +22,23 @@ func (s *signing) dates(x *item) error {
 	if s.prev != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.prev.SHA256()) {
 		if at := s.prev.Charter().SignedAt(); at.After(now.Add(tolerance)) {
 			return no("the published root v%d was signed at %s, this machine's clock is %s; if the clock is right, sign a root that follows it, and name its sha256 %s in Supersede",
-				s.prev.Version(), stamp(at), stamp(now), s.prev.SHA256())
+				s.prev.Version(), text.Time(at), text.Time(now), s.prev.SHA256())
 		}
 	}
 	if f.role == "root" {
 		if at := s.root.Charter().SignedAt(); at.After(now.Add(tolerance)) {
-			return no("signed_at is %s, this machine's clock is %s, at most %s ahead is allowed", stamp(at), stamp(now), tolerance)
+			return no("signed_at is %s, this machine's clock is %s, at most %s ahead is allowed", text.Time(at), text.Time(now), tolerance)
 		}
 	}
 	if !f.expires.After(now) {
-		return no("%w: it expires on %s, this machine's clock is %s", tuf.ErrExpired, stamp(f.expires), stamp(now))
+		return no("%w: it expires on %s, this machine's clock is %s", tuf.ErrExpired, text.Time(f.expires), text.Time(now))
 	}
 	if s.draft != nil && s.draft.override.shorterExpiry || x.expires.IsZero() {
 		return nil
 	}
 	if f.role == "root" || x.role.party != "" {
 		if f.expires.Before(x.expires.Add(-oneHour)) {
-			return no("it expires on %s, before v%d, which it replaces and which expires on %s; ShorterExpiry allows it", stamp(f.expires), x.version, stamp(x.expires))
+			return no("it expires on %s, before v%d, which it replaces and which expires on %s; ShorterExpiry allows it", text.Time(f.expires), x.version, text.Time(x.expires))
 		}
 	}
 	return nil
@@ -94,7 +94,7 @@ func (s *signing) record(b *book, x *item, reinstated map[bytesOfParty]bool, now
 	}
 	signed := bookSigned{Version: f.version, SHA256: sum256(f.signed)}
 	if !x.bin {
-		signed.At, signed.KeyIDs = stamp(now), slices.Sorted(slices.Values(x.keyIDs))
+		signed.At, signed.KeyIDs = text.Time(now), slices.Sorted(slices.Values(x.keyIDs))
 		if s.draft != nil {
 			signed.Draft = s.draft.Digest()
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -95,7 +96,7 @@ const followsMember = "x-visum-follows"
 // first. It is assembled by hand, since it lists every hash bin and is made for each
 // change.
 func snapshotOf(meta map[string]wire.Value, version, follows int64, expires time.Time) wire.Value {
-	out := fmt.Appendf(nil, `{"_type":"snapshot","expires":"%s","meta":{`, stamp(expires))
+	out := fmt.Appendf(nil, `{"_type":"snapshot","expires":"%s","meta":{`, text.Time(expires))
 	for i, file := range slices.Sorted(maps.Keys(meta)) {
 		if i > 0 {
 			out = append(out, ',')

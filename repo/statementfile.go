@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -43,7 +44,7 @@ func (s *statement) what() string {
 // number returns the number in the name. The rest of the name follows from the payload,
 // see newStatement.
 func (s *statement) number() int {
-	_, n := splitStatement(s.file.role)
+	_, n := layout.SplitStatement(s.file.role)
 	return n
 }
 
@@ -75,7 +76,7 @@ func newStatement(name string, payload []byte, needs ...need) (*statement, error
 	if err := storage.CheckName(name); err != nil {
 		return nil, err
 	}
-	_, n := splitStatement(name)
+	_, n := layout.SplitStatement(name)
 	if n < 1 || n > maxStatements {
 		return nil, fmt.Errorf("%w: not a statement name", fs.ErrInvalid)
 	}

@@ -51,9 +51,9 @@ type RoleStatus struct {
 
 // String returns a human-readable sentence.
 func (d RoleStatus) String() string {
-	when := fmt.Sprintf("expires in %s, on %s", inWords(d.Left), stamp(d.Expires))
+	when := fmt.Sprintf("expires in %s, on %s", text.Duration(d.Left), text.Time(d.Expires))
 	if d.Urgency == UrgencyExpired {
-		when = fmt.Sprintf("expired %s ago, on %s", inWords(-d.Left), stamp(d.Expires))
+		when = fmt.Sprintf("expired %s ago, on %s", text.Duration(-d.Left), text.Time(d.Expires))
 	}
 	var who []string
 	for _, n := range d.Needs {
@@ -107,13 +107,13 @@ func (s *Status) String() string {
 		lines = append(lines, "urgent: an interrupted publish left the newest root without content; Update or Renew completes it")
 	}
 	if s.Ahead > 0 {
-		lines = append(lines, fmt.Sprintf("urgent: signed_at of the newest root is %s ahead of this machine's clock: clients use that as the current time; if the clock is right, a following root with the right date corrects them", inWords(s.Ahead)))
+		lines = append(lines, fmt.Sprintf("urgent: signed_at of the newest root is %s ahead of this machine's clock: clients use that as the current time; if the clock is right, a following root with the right date corrects them", text.Duration(s.Ahead)))
 	}
 	for _, d := range s.Due {
 		lines = append(lines, d.String())
 	}
 	for _, d := range s.Dates {
-		lines = append(lines, text.Line(fmt.Sprintf("on %s: %s", stamp(d.At), d.What)))
+		lines = append(lines, text.Line(fmt.Sprintf("on %s: %s", text.Time(d.At), d.What)))
 	}
 	return strings.Join(lines, "\n")
 }

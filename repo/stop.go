@@ -37,9 +37,9 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	until = until.UTC().Truncate(time.Second)
 	switch {
 	case !until.After(now):
-		return fmt.Errorf("repo: %s: %w: a hold until %s ends before it begins", text.Name(target), fs.ErrInvalid, stamp(until))
+		return fmt.Errorf("repo: %s: %w: a hold until %s ends before it begins", text.Name(target), fs.ErrInvalid, text.Time(until))
 	case until.After(now.Add(class.Hold.Max)):
-		return fmt.Errorf("repo: %s: %w: a hold until %s; %s at most, until %s", text.Name(target), fs.ErrInvalid, stamp(until), class.Hold.Max, stamp(now.Add(class.Hold.Max)))
+		return fmt.Errorf("repo: %s: %w: a hold until %s; %s at most, until %s", text.Name(target), fs.ErrInvalid, text.Time(until), class.Hold.Max, text.Time(now.Add(class.Hold.Max)))
 	}
 	listed, err := tx.anyEntry(class, target)
 	if err != nil {
@@ -50,7 +50,7 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	entry, err := canonical(map[string]any{"length": e.length, "hashes": map[string]string{"sha256": e.sha256},
-		"custom": map[string]any{tuf.ReleaseMember: map[string]string{"reason": reason, "at": stamp(now), "until": stamp(until)}}})
+		"custom": map[string]any{tuf.ReleaseMember: map[string]string{"reason": reason, "at": text.Time(now), "until": text.Time(until)}}})
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
@@ -298,7 +298,7 @@ func (tx *Tx) recallBytes(party string, bad []badBytes, reason string) error {
 				}
 				for _, sum := range slices.Sorted(maps.Keys(b.sums)) {
 					said[sum] = true
-					if err := tx.recall(role.Role, recallJSON{b.path, sum, reason, stamp(tx.repo.now())}); err != nil {
+					if err := tx.recall(role.Role, recallJSON{b.path, sum, reason, text.Time(tx.repo.now())}); err != nil {
 						return err
 					}
 				}
@@ -309,7 +309,7 @@ func (tx *Tx) recallBytes(party string, bad []badBytes, reason string) error {
 				}
 				if sum := listed[path]; !said[sum] {
 					said[sum] = true
-					if err := tx.recall(role.Role, recallJSON{path, sum, reason, stamp(tx.repo.now())}); err != nil {
+					if err := tx.recall(role.Role, recallJSON{path, sum, reason, text.Time(tx.repo.now())}); err != nil {
 						return err
 					}
 				}

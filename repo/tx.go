@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -90,7 +91,7 @@ func (tx *Tx) layout() *Root {
 
 // role finds the party's roles of the class of a target path.
 func (tx *Tx) role(party, target string) (Class, []string, error) {
-	if err := errors.Join(storage.CheckName("targets/"+target), storage.CheckName(TargetName(target, strings.Repeat("0", 64)))); err != nil {
+	if err := errors.Join(storage.CheckName("targets/"+target), storage.CheckName(layout.TargetName(target, strings.Repeat("0", 64)))); err != nil {
 		return Class{}, nil, err
 	}
 	for _, c := range tx.layout().Classes {

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/ctxio"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -89,8 +90,8 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 	}
 	if root := v.walker.newest(); v.repo.ahead(root) > 0 {
 		at := root.Charter().SignedAt()
-		if err := v.add(Finding{Kind: FileAhead, Name: rootName(root.Version()), Err: ErrDate,
-			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients use that as the current time", stamp(at), inWords(v.repo.ahead(root)))}); err != nil {
+		if err := v.add(Finding{Kind: FileAhead, Name: layout.RootName(root.Version()), Err: ErrDate,
+			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients use that as the current time", text.Time(at), text.Duration(v.repo.ahead(root)))}); err != nil {
 			return nil, err
 		}
 	}
@@ -143,7 +144,7 @@ func (v *verification) metadata(ctx context.Context, name string, data []byte) e
 	v.files++
 	v.repo.progress(storage.Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
 	for _, c := range v.mirrors[1:] {
-		if c.RootsOnly && !isRootName(name) {
+		if c.RootsOnly && !layout.IsRootName(name) {
 			continue
 		}
 		got, err := storage.ReadAll(ctx, c.Source, name, int64(len(data))+1<<20)
@@ -181,7 +182,7 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 	v.learn(keys)
 	err = v.walker.listedIn(t, func(x listed) error {
 		if x.unstorable != nil {
-			return v.add(unstorable(roleName(t.Role(), t.Version()), x))
+			return v.add(unstorable(layout.RoleName(t.Role(), t.Version()), x))
 		}
 		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
 		for _, x := range v.walker.others(x) {
@@ -340,7 +341,7 @@ func (v *verification) recoveries(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if i+1 == len(chain) || v.reported[short("", rootName(root.Version()+1))] { // no regular root follows
+			if i+1 == len(chain) || v.reported[short("", layout.RootName(root.Version()+1))] { // no regular root follows
 				if err := v.half(ctx, p, files); err != nil {
 					return err
 				}
@@ -433,7 +434,7 @@ func (v *verification) ends(ctx context.Context) error {
 		after[n] = true
 	}
 	for _, n := range slices.Sorted(maps.Keys(after)) {
-		if err := v.end(ctx, rootName(n+1)); err != nil {
+		if err := v.end(ctx, layout.RootName(n+1)); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
@@ -122,10 +123,10 @@ func TestVerify(t *testing.T) {
 		}, []string{"unknown metadata/2.targets.json"}},
 		"unknown file in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"unknown targets/agent/notes.txt"}},
 		"unlisted target": {func(w *world, files map[string][]byte) {
-			files[repo.TargetName("agent/x", sum("hello"))] = []byte("hello")
+			files[layout.TargetName("agent/x", sum("hello"))] = []byte("hello")
 		}, []string{"orphan targets/agent/x"}},
 		"unlisted target, damaged": {func(w *world, files map[string][]byte) {
-			files[repo.TargetName("agent/x", sum("hello"))] = []byte("hullo")
+			files[layout.TargetName("agent/x", sum("hello"))] = []byte("hullo")
 		}, []string{"damaged targets/agent/x"}},
 		"timestamp expired": {func(w *world, _ map[string][]byte) { w.now = w.now.Add(2 * 24 * time.Hour) }, []string{"expired metadata/timestamp.json"}},
 		"all expired": {func(w *world, _ map[string][]byte) { w.now = w.now.Add(1000 * 24 * time.Hour) },

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -32,7 +33,7 @@ func (v *verification) unlistedFiles(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if v.names[short(info.Name)] && (!p.RootsOnly || isRootName(info.Name) || strings.HasPrefix(info.Name, recoveryFolder)) || v.reported[short(p.Name, info.Name)] {
+				if v.names[short(info.Name)] && (!p.RootsOnly || layout.IsRootName(info.Name) || strings.HasPrefix(info.Name, layout.RecoveryFolder)) || v.reported[short(p.Name, info.Name)] {
 					continue
 				}
 				if err := v.unlistedFile(ctx, p, info); err != nil {
@@ -66,7 +67,7 @@ func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
 	for _, info := range v.unknown {
 		f := Finding{Kind: FileUnknown, Copy: p.Name, Name: info.Name, Text: "not signed by any keys that a root or role here names for it"}
 		if v.coming(info) {
-			f.Kind, f.Text = FileOrphan, f.Text+"; a publisher may be at work, last written "+stamp(info.Written)
+			f.Kind, f.Text = FileOrphan, f.Text+"; a publisher may be at work, last written "+text.Time(info.Written)
 		}
 		if err := v.add(f); err != nil {
 			return err
@@ -78,7 +79,7 @@ func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
 
 func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.FileInfo) error {
 	f := Finding{Kind: FileOrphan, Copy: p.Name, Name: info.Name}
-	when := "last written " + stamp(info.Written)
+	when := "last written " + text.Time(info.Written)
 	if strings.HasPrefix(info.Name, "targets/") {
 		sum, base, _ := strings.Cut(path.Base(info.Name), ".")
 		if (len(sum) == 64 || len(sum) == 128) && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
@@ -107,7 +108,7 @@ func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.
 		f.Kind, f.Text = FileUnknown, "not a name of a target file, "+when
 		return v.add(f)
 	}
-	role, version := splitRoleName(info.Name)
+	role, version := layout.SplitRoleName(info.Name)
 	if role == "" {
 		f.Kind, f.Text = FileUnknown, "not a name of a metadata file, "+when
 		return v.add(f)
@@ -220,7 +221,7 @@ func (v *verification) learn(keys []keySet) {
 // coming reports whether a file may belong to a publish in progress: a new version,
 // just written, of a role whose keys a root names.
 func (v *verification) coming(info storage.FileInfo) bool {
-	role, version := splitRoleName(info.Name)
+	role, version := layout.SplitRoleName(info.Name)
 	s := v.walker
 	listed := int64(0)
 	if s.snap != nil {

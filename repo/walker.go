@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -90,7 +91,7 @@ func (s *walker) dated(name string, expires time.Time) error {
 	if s.now.IsZero() || s.now.Before(expires) {
 		return nil
 	}
-	return s.found(Finding{Kind: FileExpired, Name: name, Text: fmt.Sprintf("since %s", stamp(expires)), Err: tuf.ErrExpired})
+	return s.found(Finding{Kind: FileExpired, Name: name, Text: fmt.Sprintf("since %s", text.Time(expires)), Err: tuf.ErrExpired})
 }
 
 // run walks everything; pinned is the trusted root.
@@ -116,7 +117,7 @@ func (s *walker) run(ctx context.Context, pinned *tuf.Root) error {
 		if err := s.walkRoles(ctx); err != nil {
 			return err
 		}
-		if err := s.meta(fileName(s.ts.SnapshotFile()), snapshot); err != nil {
+		if err := s.meta(layout.MetadataName(s.ts.SnapshotFile().Name()), snapshot); err != nil {
 			return err
 		}
 	}
@@ -126,7 +127,7 @@ func (s *walker) run(ctx context.Context, pinned *tuf.Root) error {
 	}
 	for n := int64(1); n <= last; n++ {
 		if data, ok := roots[n]; ok {
-			if err := s.meta(rootName(n), data); err != nil {
+			if err := s.meta(layout.RootName(n), data); err != nil {
 				return err
 			}
 		}
@@ -139,7 +140,7 @@ func (s *walker) run(ctx context.Context, pinned *tuf.Root) error {
 	if s.snap == nil {
 		return nil
 	}
-	return s.meta(timestampName, timestamp)
+	return s.meta(layout.TimestampName, timestamp)
 }
 
 func (s *walker) newest() *tuf.Root { return s.chain[len(s.chain)-1] }
@@ -156,7 +157,7 @@ func (s *walker) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		if n == maxRoots {
 			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
 		}
-		name := rootName(n)
+		name := layout.RootName(n)
 		data, err := storage.ReadAll(ctx, s.src, name, s.limits.Root)
 		var f recoveryFiles
 		if last != nil && errors.Is(err, fs.ErrNotExist) { // a recovery may take its place
@@ -256,7 +257,7 @@ func (s *walker) end(signed *tuf.Root) error {
 	for s.newest().Version() > s.regular && s.newest() != signed && len(s.proves()) > 1 {
 		s.chain = s.chain[:len(s.chain)-1]
 	}
-	name := rootName(s.newest().Version())
+	name := layout.RootName(s.newest().Version())
 	if f, ok := s.recoveries[s.newest().Version()-1]; ok {
 		name = f.names[1]
 	}
@@ -266,20 +267,20 @@ func (s *walker) end(signed *tuf.Root) error {
 // openContent opens timestamp and snapshot under the newest root whose keys signed
 // them; nil if there are none.
 func (s *walker) openContent(ctx context.Context) (timestamp, snapshot []byte, err error) {
-	timestamp, err = storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
+	timestamp, err = storage.ReadAll(ctx, s.src, layout.TimestampName, s.limits.Timestamp)
 	s.looked = err == nil || errors.Is(err, fs.ErrNotExist)
 	if err != nil {
-		return nil, nil, errors.Join(s.end(nil), s.report(ctx, timestampName, err))
+		return nil, nil, errors.Join(s.end(nil), s.report(ctx, layout.TimestampName, err))
 	}
 	s.timestamp = timestamp
 	var first error
 	var at string
 	for _, root := range slices.Backward(s.proves()) {
-		name := timestampName
+		name := layout.TimestampName
 		var ts *tuf.Timestamp
 		var snap *tuf.Snapshot
 		if ts, err = root.Timestamp(timestamp, nil, longAgo); err == nil {
-			name = fileName(ts.SnapshotFile())
+			name = layout.MetadataName(ts.SnapshotFile().Name())
 			if snapshot, err = storage.ReadAll(ctx, s.src, name, ts.SnapshotFile().MaxLength); err == nil {
 				snap, err = ts.Snapshot(snapshot, nil)
 			}
@@ -302,15 +303,15 @@ func (s *walker) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 		return nil, nil, s.report(ctx, at, first)
 	}
 	if s.under != s.newest() {
-		if err := s.found(Finding{Kind: FileUnfinished, Name: rootName(s.newest().Version()), Err: first,
+		if err := s.found(Finding{Kind: FileUnfinished, Name: layout.RootName(s.newest().Version()), Err: first,
 			Text: fmt.Sprintf("timestamp and snapshot are still those of root v%d: a publish was interrupted, the next Update or Renew completes it", s.under.Version())}); err != nil {
 			return nil, nil, err
 		}
 	}
-	if err := s.dated(timestampName, s.ts.Expires()); err != nil {
+	if err := s.dated(layout.TimestampName, s.ts.Expires()); err != nil {
 		return nil, nil, err
 	}
-	return timestamp, snapshot, s.dated(fileName(s.ts.SnapshotFile()), s.snap.Expires())
+	return timestamp, snapshot, s.dated(layout.MetadataName(s.ts.SnapshotFile().Name()), s.snap.Expires())
 }
 
 // topRoles returns the targets roles that a root names itself.
@@ -404,9 +405,9 @@ func (s *walker) children(ctx context.Context, t *tuf.Targets) ([]string, error)
 func (s *walker) nameOf(t *tuf.Targets) string {
 	f, err := s.snap.RoleFile(t.Role())
 	if err != nil {
-		return roleName(t.Role(), t.Version())
+		return layout.RoleName(t.Role(), t.Version())
 	}
-	return fileName(f)
+	return layout.MetadataName(f.Name())
 }
 
 // openRole opens one role and passes it on if it is new. t is nil if it can't be
@@ -415,7 +416,7 @@ func (s *walker) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 	name := at.role
 	var data []byte
 	get := func(f tuf.RoleFile) (got []byte, err error) {
-		name = fileName(f)
+		name = layout.MetadataName(f.Name())
 		data, err = storage.ReadAll(ctx, s.src, name, f.MaxLength)
 		return data, err
 	}
@@ -451,7 +452,7 @@ func (s *walker) others(x listed) []listed {
 	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
 		return nil
 	}
-	if x.name = TargetName(x.path, x.sha512); storage.CheckName(x.name) != nil {
+	if x.name = layout.TargetName(x.path, x.sha512); storage.CheckName(x.name) != nil {
 		return nil
 	}
 	return []listed{x}

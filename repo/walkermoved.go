@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -13,7 +14,7 @@ import (
 // then mix two states.
 func (s *walker) moved(ctx context.Context) bool {
 	if s.looked {
-		now, err := storage.ReadAll(ctx, s.src, timestampName, s.limits.Timestamp)
+		now, err := storage.ReadAll(ctx, s.src, layout.TimestampName, s.limits.Timestamp)
 		if err == nil && (s.timestamp == nil || !bytes.Equal(now, s.timestamp)) {
 			return true
 		}
@@ -21,7 +22,7 @@ func (s *walker) moved(ctx context.Context) bool {
 	if s.absent == 0 {
 		return false
 	}
-	there, _, err := storage.Stat(ctx, s.src, rootName(s.absent))
+	there, _, err := storage.Stat(ctx, s.src, layout.RootName(s.absent))
 	return err == nil && there
 }
 

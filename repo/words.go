@@ -3,21 +3,9 @@ package repo
 import (
 	"fmt"
 	"regexp"
-	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 )
-
-// inWords formats a duration approximately, human-readable.
-func inWords(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", d/time.Hour)
-	}
-	return fmt.Sprintf("%d minutes", d/time.Minute)
-}
 
 func plural(n int, one, many string) string {
 	if n == 1 {

@@ -342,13 +342,13 @@ func (s *Snapshot) checkHold(class *Class, path string, get Fetch) error {
 	case end.After(s.now.Add(class.Hold.Max)):
 		// A hold without a past "at" has no known start. Counted from now, Max would
 		// start again with every check, and the hold would never end.
-		r.fail("held until %s, which is more than %s from now, and the hold has no past \"at\"", stamp(end), class.Hold.Max)
+		r.fail("held until %s, which is more than %s from now, and the hold has no past \"at\"", text.Time(end), class.Hold.Max)
 	}
 	if r.err != nil {
 		return malformed(t.name, t.doc.version, r.err)
 	}
 	if s.now.Before(end) {
-		return refuse(path, 0, ErrHeld, "until %s: %s", stamp(end), text.Quote(why))
+		return refuse(path, 0, ErrHeld, "until %s: %s", text.Time(end), text.Quote(why))
 	}
 	return nil
 }
@@ -441,7 +441,7 @@ func (s *Snapshot) checkRecall(class *Class, a Approved, get Fetch) error {
 				if r.Path != a.path {
 					under = " as " + text.Name(r.Path)
 				}
-				return refuse(a.path, 0, ErrRecalled, "by %s at %s%s: %s", text.Name(role.Party), stamp(r.At), under, text.Quote(r.Reason))
+				return refuse(a.path, 0, ErrRecalled, "by %s at %s%s: %s", text.Name(role.Party), text.Time(r.At), under, text.Quote(r.Reason))
 			}
 		}
 	}

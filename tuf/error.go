@@ -118,12 +118,10 @@ func malformed(role string, version int64, err error) *Error {
 }
 
 func expired(role string, version int64, expires, now time.Time) *Error {
-	e := refuse(role, version, ErrExpired, "on %s, now is %s", stamp(expires), stamp(now))
+	e := refuse(role, version, ErrExpired, "on %s, now is %s", text.Time(expires), text.Time(now))
 	e.Expires = expires
 	return e
 }
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func syntaxf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", wire.ErrSyntax, fmt.Sprintf(format, args...))

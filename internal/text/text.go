@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -115,4 +116,18 @@ func printable(s string) bool {
 		}
 	}
 	return true
+}
+
+// Time formats a time as TUF metadata does (RFC 3339): in UTC, with whole seconds.
+func Time(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Duration formats a duration approximately: in days, hours or minutes.
+func Duration(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return fmt.Sprintf("%d minutes", d/time.Minute)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
@@ -182,7 +183,7 @@ func (p *play) forgeContent(ctx context.Context, t *attacker, root *tuf.Root) er
 			if err := put(fmt.Sprintf("metadata/%d.%s.json", driven, r.Role), md.Signed, r.KeyIDs); err != nil {
 				return err
 			}
-			if err := out.Create(ctx, repo.TargetName(path, hex.EncodeToString(sum[:])), bytes.NewReader(evil)); err != nil {
+			if err := out.Create(ctx, layout.TargetName(path, hex.EncodeToString(sum[:])), bytes.NewReader(evil)); err != nil {
 				return err
 			}
 			snap.Signed.Meta[r.Role+".json"] = metadata.MetaFile(driven)
@@ -263,7 +264,7 @@ func (p *play) holdsTarget(ctx context.Context, l tuf.Location, a tuf.Approved) 
 	if a.Length() > storage.MaxRead {
 		return nil // too large for memory; the preflight checks it
 	}
-	data, err := p.at(l, "after").Read(ctx, repo.TargetName(a.Path(), a.SHA256()))
+	data, err := p.at(l, "after").Read(ctx, layout.TargetName(a.Path(), a.SHA256()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return errLacks
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 )
@@ -104,7 +105,7 @@ func (t *expected) role(ctx context.Context, s repo.Storage, role string, versio
 	t.ends(role, md.Signed.Expires)
 	for path, f := range md.Signed.Targets {
 		sum := f.Hashes["sha256"].String()
-		t.files = append(t.files, target{repo.TargetName(path, sum), f.Length, sum})
+		t.files = append(t.files, target{layout.TargetName(path, sum), f.Length, sum})
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -225,33 +226,33 @@ func (f *findings) windows(root newRoot, t *expected, now time.Time) {
 	c := root.Charter()
 	switch left := root.Expires().Sub(now); {
 	case left <= 0:
-		f.add(LevelError, "windows", "", "root v%d has expired on %s", root.Version(), stamp(root.Expires()))
+		f.add(LevelError, "windows", "", "root v%d has expired on %s", root.Version(), text.Time(root.Expires()))
 	case left < 30*day:
-		f.add(LevelWarning, "windows", "", "root v%d expires on %s, in %s", root.Version(), stamp(root.Expires()), days(left))
+		f.add(LevelWarning, "windows", "", "root v%d expires on %s, in %s", root.Version(), text.Time(root.Expires()), days(left))
 	}
 	if c.SignedAt().After(now.Add(5 * time.Minute)) {
-		f.add(LevelError, "windows", "", "signed_at is %s, in the future: clients would use it as the current time", stamp(c.SignedAt()))
+		f.add(LevelError, "windows", "", "signed_at is %s, in the future: clients would use it as the current time", text.Time(c.SignedAt()))
 	} else if now.Sub(c.SignedAt()) > 60*day {
-		f.add(LevelNote, "windows", "", "signed_at is %s, %s ago", stamp(c.SignedAt()), days(now.Sub(c.SignedAt())))
+		f.add(LevelNote, "windows", "", "signed_at is %s, %s ago", text.Time(c.SignedAt()), days(now.Sub(c.SignedAt())))
 	}
 	if !t.expires.IsZero() && !now.Before(t.expires) {
-		f.add(LevelError, "windows", "", "the published %s has expired on %s", t.first, stamp(t.expires))
+		f.add(LevelError, "windows", "", "the published %s has expired on %s", t.first, text.Time(t.expires))
 	}
 	times := []time.Time{now}
 	for _, l := range c.Locations() {
 		if l.UseFrom.After(root.Expires()) {
-			f.add(LevelError, "windows", l.ID, "its use_from, %s, is after the expiry of the root", stamp(l.UseFrom))
+			f.add(LevelError, "windows", l.ID, "its use_from, %s, is after the expiry of the root", text.Time(l.UseFrom))
 		}
 		if l.UseUntil.IsZero() {
 			continue
 		}
 		if !l.UseFrom.IsZero() && !l.UseUntil.After(l.UseFrom) {
-			f.add(LevelError, "windows", l.ID, "its use_until, %s, is not after its use_from, %s", stamp(l.UseUntil), stamp(l.UseFrom))
+			f.add(LevelError, "windows", l.ID, "its use_until, %s, is not after its use_from, %s", text.Time(l.UseUntil), text.Time(l.UseFrom))
 		}
 		if !l.UseUntil.After(now) {
-			f.add(LevelWarning, "windows", l.ID, "its use_until, %s, has passed: no client contacts it", stamp(l.UseUntil))
+			f.add(LevelWarning, "windows", l.ID, "its use_until, %s, has passed: no client contacts it", text.Time(l.UseUntil))
 		} else if l.UseUntil.After(root.Expires()) {
-			f.add(LevelNote, "windows", l.ID, "its use_until, %s, is after the expiry of the root, %s: renew the root in time", stamp(l.UseUntil), stamp(root.Expires()))
+			f.add(LevelNote, "windows", l.ID, "its use_until, %s, is after the expiry of the root, %s: renew the root in time", text.Time(l.UseUntil), text.Time(root.Expires()))
 		} else {
 			times = append(times, l.UseUntil)
 		}
@@ -263,12 +264,10 @@ func (f *findings) windows(root newRoot, t *expected, now time.Time) {
 	for _, at := range times {
 		usable := slices.DeleteFunc(c.Locations(), func(l tuf.Location) bool { return !c.Usable(l, at) })
 		if n := tuf.Operators(usable); n < c.Probe().MinOperators {
-			f.add(LevelError, "windows", "", "from %s on clients can reach %d operators for root checks, the charter requires %d", stamp(at), n, c.Probe().MinOperators)
+			f.add(LevelError, "windows", "", "from %s on clients can reach %d operators for root checks, the charter requires %d", text.Time(at), n, c.Probe().MinOperators)
 		}
 	}
 }
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // probeAll probes all locations concurrently.
 func (p *Preflight) probeAll(ctx context.Context, root newRoot, t *expected, now time.Time) (findings, error) {

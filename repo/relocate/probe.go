@@ -178,7 +178,7 @@ func (v *probe) certificate() {
 	if left <= 0 {
 		level = LevelError
 	}
-	v.add(level, "tls", "the certificate is valid until %s, %s from now", stamp(first.NotAfter), days(left))
+	v.add(level, "tls", "the certificate is valid until %s, %s from now", text.Time(first.NotAfter), days(left))
 }
 
 // absent checks that the server reports missing files as missing.

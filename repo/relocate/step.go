@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -37,7 +38,7 @@ func (m *Move) step(ctx context.Context, r *repo.Repo, from, to Phase, due time.
 		case now != from:
 			return fmt.Errorf("%w: the move is %s, this step requires %s", ErrOrder, now, from)
 		case r.Now().Before(due):
-			return fmt.Errorf("%w: it is due at %s", ErrEarly, stamp(due))
+			return fmt.Errorf("%w: it is due at %s", ErrEarly, text.Time(due))
 		}
 		return edit(root)
 	})

@@ -96,7 +96,7 @@ func OpenListed(data []byte, root *tuf.Root, party string, s Subject, now time.T
 		return nil, err
 	}
 	if now.Before(r.From) || !now.Before(r.Until) {
-		e := refuse(s.Path, tuf.ErrExpired, "the review is valid from %s to %s, now is %s", stamp(r.From), stamp(r.Until), stamp(now))
+		e := refuse(s.Path, tuf.ErrExpired, "the review is valid from %s to %s, now is %s", text.Time(r.From), text.Time(r.Until), text.Time(now))
 		e.Expires = r.Until
 		return nil, e
 	}
@@ -229,7 +229,7 @@ func (x *signed) matches(want, have Subject, repoID string, by Reviewer, made ti
 	case by.Party != role.Party || by.Role != role.Role:
 		return refuse(want.Path, tuf.ErrMismatch, "%s signed for %s, the statement names %s for %s", role.Party, role.Role, text.Name(by.Party), text.Name(by.Role))
 	case x.next != nil && made.After(x.next.Charter().SignedAt()):
-		return refuse(want.Path, tuf.ErrThreshold, "the statement is dated %s; root v%d of %s no longer names enough of its keys", stamp(made), x.next.Version(), stamp(x.next.Charter().SignedAt()))
+		return refuse(want.Path, tuf.ErrThreshold, "the statement is dated %s; root v%d of %s no longer names enough of its keys", text.Time(made), x.next.Version(), text.Time(x.next.Charter().SignedAt()))
 	}
 	return nil
 }

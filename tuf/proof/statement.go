@@ -138,7 +138,7 @@ type refusalJSON struct {
 // wraps [tuf.ErrMalformed] if readers would refuse the review.
 func (r Review) Payload() ([]byte, error) {
 	p := reviewJSON{RepoID: r.RepoID, Length: r.Length, Rebuild: rebuildJSON{r.Result, r.Builder}, Reviewer: reviewerJSON(r.Reviewer), Reinstate: r.Reinstate,
-		From: stamp(r.From), Until: stamp(r.Until)}
+		From: text.Time(r.From), Until: text.Time(r.Until)}
 	if r.Source != (tuf.SourceRef{}) {
 		p.Source = &sourceJSON{r.Source.URI, r.Source.Revision}
 	}
@@ -151,7 +151,7 @@ func (r Review) Payload() ([]byte, error) {
 // Payload returns the canonical payload; [PAE] returns the bytes to sign. The error
 // wraps [tuf.ErrMalformed] if readers would refuse the refusal.
 func (r Refusal) Payload() ([]byte, error) {
-	return payload(RefusalType, r.Subject, refusalJSON{r.RepoID, r.Length, reviewerJSON(r.Reviewer), r.Reason, stamp(r.At)},
+	return payload(RefusalType, r.Subject, refusalJSON{r.RepoID, r.Length, reviewerJSON(r.Reviewer), r.Reason, text.Time(r.At)},
 		func(v wire.Value) error { _, err := parseRefusal(v); return err })
 }
 
@@ -170,8 +170,6 @@ func payload(kind string, s Subject, predicate any, check func(wire.Value) error
 	// Canonical, so that two machines sign the same bytes for the same statement.
 	return v.JSON(), nil
 }
-
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
 // reader rejects unknown members and keeps the first error.
 type reader struct{ err error }
@@ -234,7 +232,7 @@ func (r *reader) digest(v wire.Value, what string) string {
 func (r *reader) time(v wire.Value) time.Time {
 	s := r.text(v, 20)
 	t, err := time.Parse("2006-01-02T15:04:05Z", s)
-	if r.err == nil && (err != nil || stamp(t) != s) {
+	if r.err == nil && (err != nil || text.Time(t) != s) {
 		r.fail("%s: not a time of the form 2018-11-12T09:00:00Z", text.Quote(s))
 	}
 	return t
