@@ -9,7 +9,6 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
-	"github.com/visum-dev/visum/tuf"
 )
 
 // transportMember is the member of a target's custom object that parties need not agree
@@ -38,9 +37,9 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 		return no("a highest sequence number changes without a release below Automation.Releases")
 	}
 	for _, l := range []*listing{before, after} {
-		delete(l.members, tuf.SequenceMember)
-		delete(l.members, tuf.RepoMember)
-		delete(l.members, tuf.RoleMember)
+		delete(l.members, layout.SequenceMember)
+		delete(l.members, layout.RepoMember)
+		delete(l.members, layout.RoleMember)
 	}
 	if !maps.EqualFunc(before.members, after.members, func(a, b wire.Value) bool { return string(a) == string(b) }) {
 		return no("members other than targets and delegations change")
@@ -73,7 +72,7 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 // sameSequences reports whether each change of a highest sequence number is permitted:
 // the new number must be that of a listed release that automation may add.
 func (a *Automation) sameSequences(before, after *listing) bool {
-	if string(before.members[tuf.SequenceMember]) == string(after.members[tuf.SequenceMember]) {
+	if string(before.members[layout.SequenceMember]) == string(after.members[layout.SequenceMember]) {
 		return true
 	}
 	was, err1 := before.sequences()

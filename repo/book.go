@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -417,7 +418,7 @@ func newBookRoot(r *tuf.Root) *bookRoot { return &bookRoot{r.Version(), r.SHA256
 
 // recalledIn returns the recalls that a role's signed part lists.
 func recalledIn(role string, signed wire.Value) (out []takenBack) {
-	for v := range member(signed, tuf.RecallMember).Elements() {
+	for v := range member(signed, layout.RecallMember).Elements() {
 		t := takenBack{Kind: "recall", Role: role}
 		t.Path, _ = member(v, "path").Text()
 		t.SHA256, _ = member(v, "sha256").Text()
@@ -441,8 +442,8 @@ func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 		if err != nil {
 			continue
 		}
-		reason, _ := member(e.release, "reason").Text()
-		out = append(out, takenBack{Kind: "hold", Role: role, Path: path.String(), SHA256: e.sha256, Until: text.Time(until), Reason: reason})
+		reason, _ := member(e.Release, "reason").Text()
+		out = append(out, takenBack{Kind: "hold", Role: role, Path: path.String(), SHA256: e.Hashes.SHA256, Until: text.Time(until), Reason: reason})
 	}
 	return out
 }
@@ -453,7 +454,7 @@ func heldUntil(v wire.Value) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	var until wire.Value
-	if e.release.Fields(wire.Field{Name: "until", To: &until}) != nil {
+	if e.Release.Fields(wire.Field{Name: "until", To: &until}) != nil {
 		return time.Time{}, false
 	}
 	s, err := until.Text()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -160,7 +161,7 @@ func (x *comparison) root() (*Root, error) {
 	if len(fork) > 0 {
 		phrases = append(phrases, fmt.Sprintf("heals a fork: it also follows root v%d with sha256 %s", version, fork[len(fork)-1].SHA256()))
 	}
-	x.head(f, was == nil, append(phrases, others(lines, text.Quote(tuf.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(tuf.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))
+	x.head(f, was == nil, append(phrases, others(lines, text.Quote(layout.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(layout.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))
 	x.out = append(x.out, lines...)
 	return now, nil
 }

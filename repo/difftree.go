@@ -10,6 +10,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/fingerprint"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -303,7 +304,7 @@ func (x *comparison) usual(r *roleDiff, c Change) bool {
 // they have the same correct value in every file of this package.
 func (x *comparison) standing(f *draftFile) []string {
 	out := []string{text.Quote("spec_version")}
-	for name, want := range map[string]string{tuf.RepoMember: x.after.layout.RepoID, tuf.RoleMember: f.role} {
+	for name, want := range map[string]string{layout.RepoMember: x.after.layout.RepoID, layout.RoleMember: f.role} {
 		if string(member(f.signed, name)) == string(canonicalText(want)) {
 			out = append(out, text.Quote(name))
 		}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -48,19 +47,13 @@ func openEnvelope(data []byte) (e envelope, err error) {
 	if e.version, err = version.Int(); err != nil {
 		return e, err
 	}
-	e.sigs, err = readSignatures(sigs)
+	e.sigs, err = layout.Signatures(sigs, tuf.Limits{}.WithDefaults().Signatures)
 	return e, err
 }
 
 // signers counts the distinct keys with a valid signature.
 func (e *envelope) signers(keys map[string]tuf.Key) int {
-	counted := map[string]bool{}
-	for id, k := range keys {
-		if fp, err := k.Fingerprint(); err == nil && !counted[fp] && k.Verifies(e.signed, e.sigs[id]) {
-			counted[fp] = true
-		}
-	}
-	return len(counted)
+	return len(tuf.Signers(e.signed, e.sigs, keys))
 }
 
 // delegatedKeys returns the keys that t names for the roles it delegates to.
@@ -118,29 +111,11 @@ func canonicalText(s string) wire.Value { return wire.AppendString(nil, s) }
 
 func sum256(data []byte) string { s := sha256.Sum256(data); return hex.EncodeToString(s[:]) }
 
-// entry is the description of a target in a targets role.
-type entry struct {
-	length  int64
-	sha256  string     // lower-case hex
-	release wire.Value // the release fields, canonical; nil for a target without release data
-}
-
-func parseEntry(v wire.Value) (e entry, err error) {
-	var length, hashes, custom, sum wire.Value
-	if err = v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
-		return e, err
-	}
-	if e.length, err = length.Int(); err != nil {
-		return e, err
-	}
-	if err = hashes.Fields(wire.Field{Name: "sha256", To: &sum}); err != nil {
-		return e, err
-	}
-	if e.sha256, err = sum.Text(); err != nil {
-		return e, err
-	}
-	if custom.Kind() == '{' {
-		err = custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &e.release})
+// parseEntry reads the entry of a target in a repository with a charter.
+func parseEntry(v wire.Value) (layout.Entry, error) {
+	e, err := layout.ParseEntry(v)
+	if err == nil && e.Hashes.SHA256 == "" {
+		err = errors.New("no sha256")
 	}
 	return e, err
 }
@@ -153,7 +128,7 @@ func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, `"custom":{"`+tuf.ReleaseMember+`":`...)
+		out = append(out, `"custom":{"`+layout.ReleaseMember+`":`...)
 		out = append(append(out, v...), `},`...)
 	}
 	out = append(out, `"hashes":{"sha256":"`...)
@@ -167,12 +142,12 @@ func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error)
 // of the other fields only the valid ones. See checkReleaseFields.
 func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	e, err := parseEntry(v)
-	if err != nil || e.release == nil {
+	if err != nil || e.Release == nil {
 		return rel, false
 	}
-	if rel, err = tuf.ParseRelease(e.release.JSON()); err != nil { // releases that earlier tools listed must be identifiable
+	if rel, err = tuf.ParseRelease(e.Release.JSON()); err != nil { // releases that earlier tools listed must be identifiable
 		for name, to := range map[string]*string{"product": &rel.Product, "version": &rel.Version, "channel": &rel.Channel, "platform": &rel.Platform} {
-			*to, _ = member(e.release, name).Text()
+			*to, _ = member(e.Release, name).Text()
 		}
 	}
 	return rel, true
@@ -181,18 +156,18 @@ func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 // isPlain reports whether an entry has no release data. It searches the bytes first,
 // since a repository may have very many files and most of them have no release data.
 func isPlain(v wire.Value) bool {
-	if !bytes.Contains(v, []byte(`"`+tuf.ReleaseMember+`":`)) {
+	if !bytes.Contains(v, []byte(`"`+layout.ReleaseMember+`":`)) {
 		return true
 	}
 	e, err := parseEntry(v)
-	return err != nil || e.release == nil
+	return err != nil || e.Release == nil
 }
 
 // checkReleaseFields returns an error for an entry whose release data clients refuse.
 func checkReleaseFields(target string, v wire.Value) error {
 	e, err := parseEntry(v)
-	if err == nil && e.release != nil {
-		_, err = tuf.ParseRelease(e.release.JSON())
+	if err == nil && e.Release != nil {
+		_, err = tuf.ParseRelease(e.Release.JSON())
 	}
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
@@ -211,31 +186,12 @@ type listed struct {
 }
 
 func parseListed(path string, v wire.Value) (x listed, err error) {
-	var length, hashes, custom, sha256, sha512 wire.Value
-	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hashes}, wire.Field{Name: "custom", To: &custom}); err != nil {
+	e, err := layout.ParseEntry(v)
+	if err != nil {
 		return x, err
 	}
-	if custom.Kind() == '{' {
-		if err := custom.Fields(wire.Field{Name: tuf.ReleaseMember, To: &x.release}); err != nil {
-			return x, err
-		}
-	}
-	if x.length, err = length.Int(); err != nil || x.length < 0 {
-		return x, fmt.Errorf("invalid length %s", text.Bytes(length))
-	}
-	if err := hashes.Fields(wire.Field{Name: "sha256", To: &sha256}, wire.Field{Name: "sha512", To: &sha512}); err != nil {
-		return x, err
-	}
-	if x.sha256, err = hexOf(sha256, 64); err != nil {
-		return x, err
-	}
-	if x.sha512, err = hexOf(sha512, 128); err != nil {
-		return x, err
-	}
-	if x.hash() == "" {
-		return x, errors.New("no sha256 and no sha512")
-	}
-	x.path, x.name = path, layout.TargetName(path, x.hash())
+	x = listed{path: path, length: e.Length, sha256: e.Hashes.SHA256, sha512: e.Hashes.SHA512, release: e.Release}
+	x.name = layout.TargetName(path, cmp.Or(x.sha256, x.sha512))
 	x.unstorable = storage.CheckName(x.name)
 	return x, nil
 }
@@ -257,21 +213,6 @@ func without(v wire.Value, names ...string) wire.Value {
 	}
 	return append(out, '}')
 }
-
-// hexOf reads a hash of the given number of hex digits, in lower case; "" for nil.
-func hexOf(v wire.Value, digits int) (string, error) {
-	if v == nil {
-		return "", nil
-	}
-	s, err := v.Text()
-	if s = strings.ToLower(s); err == nil && (len(s) != digits || strings.Trim(s, "0123456789abcdef") != "") {
-		err = fmt.Errorf("invalid hash %s", text.Quote(s))
-	}
-	return s, err
-}
-
-// hash returns the hash that is part of the file's name.
-func (x *listed) hash() string { return cmp.Or(x.sha256, x.sha512) }
 
 // keysIn returns the keys that a role's signed part names for the roles it delegates
 // to.
@@ -301,31 +242,6 @@ func keysIn(role string, signed wire.Value) ([]keySet, error) {
 		out = append(out, set(s.NamePrefix, s.KeyIDs, s.Threshold, (s.BitLength+3)/4))
 	}
 	return out, nil
-}
-
-// readSignatures reads signatures by key id. It skips malformed signatures and refuses
-// a duplicate key id.
-func readSignatures(v wire.Value) (map[string][]byte, error) {
-	sigs := map[string][]byte{}
-	for e := range v.Elements() {
-		var id, sig wire.Value
-		if e.Kind() != '{' {
-			continue
-		}
-		if err := e.Fields(wire.Field{Name: "keyid", To: &id}, wire.Field{Name: "sig", To: &sig}); err != nil {
-			return nil, err
-		}
-		name, err := id.Text()
-		if err != nil {
-			continue
-		}
-		if _, twice := sigs[name]; twice {
-			return nil, fmt.Errorf("two signatures of key id %s", text.Name(name))
-		}
-		text, _ := sig.Text()
-		sigs[name], _ = hex.DecodeString(text)
-	}
-	return sigs, nil
 }
 
 func expiryOf(signed wire.Value) (time.Time, error) {

@@ -223,8 +223,8 @@ func listedAs(path string, v wire.Value) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
-	sum := strings.ToLower(e.sha256)
-	l := Target{Path: path, Name: layout.TargetName(path, sum), Length: e.length, SHA256: sum}
+	sum := e.Hashes.SHA256
+	l := Target{Path: path, Name: layout.TargetName(path, sum), Length: e.Length, SHA256: sum}
 	if rel, ok := releaseOf(v); ok {
 		l.Release = &rel
 	}

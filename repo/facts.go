@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
-	"github.com/visum-dev/visum/tuf"
 )
 
 // Two documents are compared member by member. Each difference is reported once, at the
@@ -79,7 +79,7 @@ var charterShape = object(map[string]*shape{
 
 // documentShapes holds the shapes of signed parts by role; "" is every targets role.
 var documentShapes = map[string]*shape{
-	"root": object(map[string]*shape{"keys": keyShape, "roles": {kind: '{', thing: "role", all: roleShape}, tuf.CharterMember: charterShape}),
+	"root": object(map[string]*shape{"keys": keyShape, "roles": {kind: '{', thing: "role", all: roleShape}, layout.CharterMember: charterShape}),
 	recoveryRole: object(map[string]*shape{"repo_id": words, "reason": words,
 		"tip":  object(map[string]*shape{"version": number, "sha256": words}),
 		"root": object(map[string]*shape{"version": number, "sha256": words})}),
@@ -88,14 +88,14 @@ var documentShapes = map[string]*shape{
 			"roles": things("delegated role", "name", map[string]*shape{"keyids": keyIDs, "threshold": number, "terminating": truth,
 				"paths": set("path"), "path_hash_prefixes": set("hash prefix")}),
 			"succinct_roles": only("hash bins", map[string]*shape{"keyids": keyIDs, "threshold": number, "bit_length": number, "name_prefix": words})}),
-		tuf.RecallMember:   {kind: '[', thing: "recall", by: [2]string{"path", "sha256"}, all: object(map[string]*shape{"reason": words, "at": words})},
-		tuf.SequenceMember: {kind: '{', each: sequenceFact, all: number},
+		layout.RecallMember:   {kind: '[', thing: "recall", by: [2]string{"path", "sha256"}, all: object(map[string]*shape{"reason": words, "at": words})},
+		layout.SequenceMember: {kind: '{', each: sequenceFact, all: number},
 	}),
 }
 
 // entryShape is the shape of a listed target, for releases and holds.
 var entryShape = object(map[string]*shape{"length": number, "hashes": object(map[string]*shape{"sha256": words, "sha512": words}),
-	"custom": object(map[string]*shape{tuf.ReleaseMember: object(map[string]*shape{
+	"custom": object(map[string]*shape{layout.ReleaseMember: object(map[string]*shape{
 		"product": words, "version": words, "channel": words, "platform": words, "sequence": number, "min_version": words, "return_floor": words, "notes": words, "critical": truth,
 		"source": object(map[string]*shape{"uri": words, "revision": words}), "rollout": object(map[string]*shape{"percent": number}),
 		"reason": words, "at": words, "until": words})})})
@@ -109,7 +109,7 @@ var statementShape = object(map[string]*shape{"predicate": object(map[string]*sh
 	"policy":   object(map[string]*shape{"sha256": words})})})
 
 // prefixes are omitted from the names of facts, which are clear without them.
-var prefixes = []string{"hashes.", "custom." + tuf.ReleaseMember + ".", tuf.CharterMember + ".", "keyval.", "delegations."}
+var prefixes = []string{"hashes.", "custom." + layout.ReleaseMember + ".", layout.CharterMember + ".", "keyval.", "delegations."}
 
 // fits reports whether a value matches the shape; nil, an absent value, matches.
 func (s *shape) fits(v wire.Value) bool {

@@ -309,8 +309,8 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 	if d == nil {
 		return nil, false, nil
 	}
-	if member(member(l.doc, "delegations"), tuf.AgreementMember) != nil {
-		return nil, false, fmt.Errorf("repo: %s: delegations with %s can't be searched: %w", roleText(l.role), tuf.AgreementMember, errors.ErrUnsupported)
+	if member(member(l.doc, "delegations"), layout.AgreementMember) != nil {
+		return nil, false, fmt.Errorf("repo: %s: delegations with %s can't be searched: %w", roleText(l.role), layout.AgreementMember, errors.ErrUnsupported)
 	}
 	if d.SuccinctRoles != nil {
 		return []string{layout.BinName(d.SuccinctRoles.NamePrefix, d.SuccinctRoles.BitLength, layout.Bin(path, d.SuccinctRoles.BitLength))}, true, nil

@@ -91,7 +91,7 @@ func (l *listing) take(signed wire.Value) error {
 // would verify in every repository with the same keys, and in place of any other role
 // with the same key.
 func (l *listing) bind(repoID string) {
-	l.members[tuf.RepoMember], l.members[tuf.RoleMember] = canonicalText(repoID), canonicalText(l.role)
+	l.members[layout.RepoMember], l.members[layout.RoleMember] = canonicalText(repoID), canonicalText(l.role)
 }
 
 // signed builds the canonical signed part.
@@ -247,7 +247,7 @@ func (l *listing) delegates() (names []string) {
 // sequences returns the highest assigned sequence numbers that the list states, by
 // product.
 func (l *listing) sequences() (map[string]int64, error) {
-	out, err := sequencesIn(l.members[tuf.SequenceMember])
+	out, err := sequencesIn(l.members[layout.SequenceMember])
 	if err != nil {
 		return nil, fmt.Errorf("repo: %s: %w", roleText(l.role), err)
 	}
@@ -261,7 +261,7 @@ func (l *listing) raise(product string, n int64) error {
 		return err
 	}
 	highest[product] = n
-	l.members[tuf.SequenceMember], err = canonical(highest)
+	l.members[layout.SequenceMember], err = canonical(highest)
 	return err
 }
 
@@ -282,12 +282,12 @@ func (l *listing) raiseAll(from *listing) error {
 func sequencesIn(v wire.Value) (map[string]int64, error) {
 	out := map[string]int64{}
 	if v != nil && v.Kind() != '{' {
-		return nil, fmt.Errorf("%s is not an object: %w", tuf.SequenceMember, tuf.ErrMalformed)
+		return nil, fmt.Errorf("%s is not an object: %w", layout.SequenceMember, tuf.ErrMalformed)
 	}
 	for product, n := range v.Members() {
 		i, err := n.Int()
 		if err != nil || i < 1 || i > maxSequence {
-			return nil, fmt.Errorf("%s of product %s is %s: %w", tuf.SequenceMember, text.Name(product.String()), text.Bytes(n), tuf.ErrMalformed)
+			return nil, fmt.Errorf("%s of product %s is %s: %w", layout.SequenceMember, text.Name(product.String()), text.Bytes(n), tuf.ErrMalformed)
 		}
 		out[product.String()] = i
 	}

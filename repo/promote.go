@@ -253,7 +253,7 @@ func (tx *Tx) checkStopped(path, sum string) error {
 		}
 		for _, v := range l.targets {
 			e, err := parseEntry(v)
-			if until, ok := heldUntil(v); err == nil && strings.EqualFold(e.sha256, sum) && (!ok || until.After(now)) {
+			if until, ok := heldUntil(v); err == nil && e.Hashes.SHA256 == sum && (!ok || until.After(now)) {
 				return no(c.Hold.Role, "a hold")
 			}
 		}
@@ -358,11 +358,11 @@ func withRelease(v wire.Value, fields map[string]any, without ...string) (wire.V
 			return nil, err
 		}
 	}
-	fresh, err := withMembers(member(member(v, "custom"), tuf.ReleaseMember), release)
+	fresh, err := withMembers(member(member(v, "custom"), layout.ReleaseMember), release)
 	if err != nil {
 		return nil, err
 	}
-	members := map[string]wire.Value{tuf.ReleaseMember: fresh}
+	members := map[string]wire.Value{layout.ReleaseMember: fresh}
 	for _, name := range without {
 		members[name] = nil
 	}

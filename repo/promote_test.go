@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -184,11 +185,11 @@ func TestPromoteRefused(t *testing.T) {
 		"recalled under another path": {want: repo.ErrTakenBack,
 			spoil: func(w *world) {
 				w.relist("vendor-agent", func(doc map[string]any) { // another tool continues to list them
-					doc[tuf.RecallMember] = []any{object{"path": "agent/old/name", "sha256": w.sumOf(linux), "reason": "it eats disks", "at": "2026-11-20T11:00:00Z"}}
+					doc[layout.RecallMember] = []any{object{"path": "agent/old/name", "sha256": w.sumOf(linux), "reason": "it eats disks", "at": "2026-11-20T11:00:00Z"}}
 				})
 			},
 			heal: func(w *world) {
-				w.relist("vendor-agent", func(doc map[string]any) { delete(doc, tuf.RecallMember) })
+				w.relist("vendor-agent", func(doc map[string]any) { delete(doc, layout.RecallMember) })
 			}},
 		"held": {want: repo.ErrTakenBack,
 			spoil: func(w *world) {

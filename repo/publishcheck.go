@@ -221,7 +221,7 @@ func (n *publication) targets(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("repo: %s v%d: %w: target %s: %w", roleText(role), f.version, tuf.ErrMalformed, text.Name(path.String()), err)
 			}
-			name := layout.TargetName(path.String(), x.sha256)
+			name := layout.TargetName(path.String(), x.Hashes.SHA256)
 			if seen[name] {
 				continue
 			}

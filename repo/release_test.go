@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -135,15 +136,15 @@ func TestSequenceOfOthers(t *testing.T) {
 		t.Errorf("in the other class: number %d, want 2", got)
 	}
 	// The review centre's own list states that the last number is taken.
-	w.relist("review-agent", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
+	w.relist("review-agent", func(doc map[string]any) { doc[layout.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
 	w.update(puts("agent/3", of("agent", "3", "stable", "any")))
 	if got := w.numberOf("agent/3"); got != 3 {
 		t.Errorf("after the centre's claim: number %d, want 3", got)
 	}
-	w.relist("vendor-rules", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
+	w.relist("vendor-rules", func(doc map[string]any) { doc[layout.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
 	w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
 	w.update(puts("agent/3-mac", of("agent", "3", "stable", "darwin/arm64"))) // its number is already assigned
-	w.relist("vendor-rules", func(doc map[string]any) { doc[tuf.SequenceMember] = map[string]any{"agent": "many"} })
+	w.relist("vendor-rules", func(doc map[string]any) { doc[layout.SequenceMember] = map[string]any{"agent": "many"} })
 	w.refused(tuf.ErrMalformed, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
 }
 
@@ -183,7 +184,7 @@ func TestSequenceFromBefore(t *testing.T) {
 	w := newWorld(t)
 	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
 	w.relist("vendor-agent", func(doc map[string]any) {
-		delete(doc, tuf.SequenceMember)
+		delete(doc, layout.SequenceMember)
 		at(doc, "targets", "agent/1", "custom", "visum")["sequence"] = 41
 	})
 	removed := w.copy()
@@ -208,8 +209,8 @@ func TestSequenceNeverBack(t *testing.T) {
 		d, err := w.open("vendor-1").Stage(t.Context(), puts("agent/3", of("agent", "3", "stable", "any")))
 		noErr(t, err)
 		back := w.received(edited(t, d, "vendor-agent", func(_, doc object) {
-			if delete(doc, tuf.SequenceMember); lower != nil {
-				doc[tuf.SequenceMember] = lower
+			if delete(doc, layout.SequenceMember); lower != nil {
+				doc[layout.SequenceMember] = lower
 			}
 		}))
 		wantErr(t, back.Sign(t.Context(), w.signer("vendor-release")), repo.ErrSequence)
@@ -268,7 +269,7 @@ func TestSequenceAutomation(t *testing.T) {
 	d, err := w.open("vendor-1").Stage(t.Context(), puts("agent/3", of("agent", "3", "stable", "any")))
 	noErr(t, err)
 	for name, claim := range map[string]map[string]any{"too many": {"agent": 9}, "another product": {"agent": 3, "other": 1}} {
-		data, err := edited(t, d, "vendor-agent", func(_, doc object) { doc[tuf.SequenceMember] = claim }).Bytes()
+		data, err := edited(t, d, "vendor-agent", func(_, doc object) { doc[layout.SequenceMember] = claim }).Bytes()
 		noErr(t, err)
 		draft, err := ci.OpenDraft(data)
 		noErr(t, err)

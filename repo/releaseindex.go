@@ -2,7 +2,6 @@ package repo
 
 import (
 	"io/fs"
-	"strings"
 
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -32,7 +31,7 @@ func (x *releaseIndex) add(target string, v wire.Value) {
 	if x.versions[name] == nil {
 		x.versions[name] = map[string]listedRelease{}
 	}
-	x.versions[name][target] = listedRelease{rel, strings.ToLower(e.sha256), e.length, v}
+	x.versions[name][target] = listedRelease{rel, e.Hashes.SHA256, e.Length, v}
 }
 
 // addList records the releases of a list, see Tx.eachIn.

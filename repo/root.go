@@ -187,7 +187,7 @@ func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time)
 		}
 		changed = fresh || newRoles || r.fork != nil
 	}
-	md.Signed.UnrecognizedFields = map[string]any{tuf.CharterMember: c}
+	md.Signed.UnrecognizedFields = map[string]any{layout.CharterMember: c}
 	return md, changed, nil
 }
 
@@ -206,7 +206,7 @@ func newCharter(prev before, again, next *charterJSON) (bool, error) {
 		}
 		return m, err
 	}
-	a, err := plain(md.Signed.UnrecognizedFields[tuf.CharterMember])
+	a, err := plain(md.Signed.UnrecognizedFields[layout.CharterMember])
 	if err != nil {
 		return false, err
 	}

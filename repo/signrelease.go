@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/tuf"
 )
 
 // sequences checks that no highest sequence number decreases. Otherwise a number would
@@ -17,10 +16,10 @@ func (s *signing) sequences(x *item) error {
 	if x.role.party == "" || x.bin {
 		return nil
 	}
-	was, err := sequencesIn(member(x.was, tuf.SequenceMember))
+	was, err := sequencesIn(member(x.was, layout.SequenceMember))
 	var now map[string]int64
 	if err == nil {
-		now, err = sequencesIn(member(x.file.signed, tuf.SequenceMember))
+		now, err = sequencesIn(member(x.file.signed, layout.SequenceMember))
 	}
 	if err != nil {
 		return fmt.Errorf("repo: %s v%d: %w", text.Name(x.file.role), x.file.version, err)
@@ -77,7 +76,7 @@ func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, 
 	sums := map[string][]string{} // paths by sha256
 	for path, v := range after.targets {
 		if e, err := parseEntry(v); err == nil {
-			sums[strings.ToLower(e.sha256)] = append(sums[strings.ToLower(e.sha256)], path)
+			sums[e.Hashes.SHA256] = append(sums[e.Hashes.SHA256], path)
 		}
 	}
 	parties := map[string]string{}

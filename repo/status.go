@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -232,7 +233,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 			Until  time.Time `json:"until"`
 			Reason string    `json:"reason"`
 		}
-		if err := json.Unmarshal(member(member(v, "custom"), tuf.ReleaseMember).JSON(), &hold); err == nil {
+		if err := json.Unmarshal(member(member(v, "custom"), layout.ReleaseMember).JSON(), &hold); err == nil {
 			s.Dates = append(s.Dates, Event{hold.Until, fmt.Sprintf("the hold on %s ends (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -49,8 +50,8 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
-	entry, err := canonical(map[string]any{"length": e.length, "hashes": map[string]string{"sha256": e.sha256},
-		"custom": map[string]any{tuf.ReleaseMember: map[string]string{"reason": reason, "at": text.Time(now), "until": text.Time(until)}}})
+	entry, err := canonical(map[string]any{"length": e.Length, "hashes": map[string]string{"sha256": e.Hashes.SHA256},
+		"custom": map[string]any{layout.ReleaseMember: map[string]string{"reason": reason, "at": text.Time(now), "until": text.Time(until)}}})
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
@@ -339,7 +340,7 @@ func (tx *Tx) recall(role string, r recallJSON) error {
 	if err != nil {
 		return err
 	}
-	l.members[tuf.RecallMember], err = canonical(list)
+	l.members[layout.RecallMember], err = canonical(list)
 	return err
 }
 
@@ -356,7 +357,7 @@ func (tx *Tx) recallsBut(role string, drop func(path, sha256 string) bool) (list
 	if err != nil || l == nil {
 		return nil, err
 	}
-	for v := range l.members[tuf.RecallMember].Elements() {
+	for v := range l.members[layout.RecallMember].Elements() {
 		path, err := member(v, "path").Text()
 		sum, err2 := member(v, "sha256").Text()
 		if err := errors.Join(err, err2); err != nil {

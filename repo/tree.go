@@ -154,7 +154,7 @@ func (tx *Tx) put(role, target string, v wire.Value) error {
 			return err
 		}
 	}
-	l, err := tx.holder(role, target, e.release != nil)
+	l, err := tx.holder(role, target, e.Release != nil)
 	if err == nil {
 		l.targets[target] = v
 		tx.indexes[role].add(target, v)

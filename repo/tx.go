@@ -143,7 +143,7 @@ func subjectOf(target string, v wire.Value) (proof.Subject, error) {
 	if err != nil {
 		return proof.Subject{}, fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
-	return proof.Subject{Path: target, Length: e.length, SHA256: strings.ToLower(e.sha256)}, nil
+	return proof.Subject{Path: target, Length: e.Length, SHA256: e.Hashes.SHA256}, nil
 }
 
 // recallIndex holds a role's recalls by sha256.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -13,8 +14,8 @@ import (
 // agree adds a group to the top role's delegations.
 func agree(r *tuftest.Repo, min any, terminating bool, roles ...any) {
 	d := tuftest.At(r.Roles["targets"], "delegations")
-	groups, _ := d[tuf.AgreementMember].([]any)
-	d[tuf.AgreementMember] = append(groups, doc{"roles": roles, "min_roles_in_agreement": min, "terminating": terminating})
+	groups, _ := d[layout.AgreementMember].([]any)
+	d[layout.AgreementMember] = append(groups, doc{"roles": roles, "min_roles_in_agreement": min, "terminating": terminating})
 	r.Bump("targets")
 	r.Publish()
 }
@@ -147,7 +148,7 @@ func TestAgreementsInOrder(t *testing.T) {
 func TestAgreementBelowEndsTheSearch(t *testing.T) {
 	for last, err := range map[bool]error{true: tuf.ErrNoTarget, false: nil} {
 		r := tree(t, "^ > e: x/*", "^ > d: x/*", "e > a: x/*", "e > b: x/*", "d = x/1")
-		tuftest.At(r.Roles["e"], "delegations")[tuf.AgreementMember] = []any{doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 2, "terminating": last}}
+		tuftest.At(r.Roles["e"], "delegations")[layout.AgreementMember] = []any{doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 2, "terminating": last}}
 		r.Bump("e")
 		r.Publish()
 		want(t, find(newClient(t, r), r, "x/1"), err, "")
@@ -208,12 +209,12 @@ func TestAgreementMalformed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
 			d := tuftest.At(r.Roles["targets"], "delegations")
-			d[tuf.AgreementMember] = []any{group}
+			d[layout.AgreementMember] = []any{group}
 			r.Bump("targets")
 			r.Publish()
 			_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
 			want(t, err, tuf.ErrMalformed, "targets")
-			delete(d, tuf.AgreementMember)
+			delete(d, layout.AgreementMember)
 			r.Bump("targets")
 			r.Publish()
 			_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
@@ -232,7 +233,7 @@ func TestAgreementCycle(t *testing.T) {
 	r := tree(t, "^ > a: x/*", "^ > b: x/*", "a > c: x/*", "a > d: x/*", "c > a: x/*", "d > b: x/*")
 	agree(r, 2, true, "a", "b")
 	d := tuftest.At(r.Roles["a"], "delegations")
-	d[tuf.AgreementMember] = []any{doc{"roles": []any{"c", "d"}, "min_roles_in_agreement": 2}}
+	d[layout.AgreementMember] = []any{doc{"roles": []any{"c", "d"}, "min_roles_in_agreement": 2}}
 	r.Bump("a")
 	r.Publish()
 	_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
@@ -289,7 +290,7 @@ func TestRecalledBytes(t *testing.T) {
 			"of another class":      {"rules/old", sum, nil},
 		} {
 			good := doc{"path": "agent/x", "sha256": strings.Repeat("00", 32), "reason": "another", "at": "2026-01-02T03:04:05Z"}
-			r.Roles[role][tuf.RecallMember] = []any{good, doc{"path": x.path, "sha256": x.sum, "reason": "crashes", "at": "2026-01-02T03:04:05Z"}}
+			r.Roles[role][layout.RecallMember] = []any{good, doc{"path": x.path, "sha256": x.sum, "reason": "crashes", "at": "2026-01-02T03:04:05Z"}}
 			r.Bump(role)
 			r.Publish()
 			for _, p := range []string{path, alias} {
@@ -319,7 +320,7 @@ func TestRecalls(t *testing.T) {
 		return []any{d}
 	}
 	set := func(role string, list any) {
-		r.Roles[role][tuf.RecallMember] = list
+		r.Roles[role][layout.RecallMember] = list
 		r.Bump(role)
 		r.Publish()
 	}

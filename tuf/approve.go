@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -21,7 +22,7 @@ type Approved struct {
 	class   string
 	repoID  string
 	length  int64
-	hashes  hashes
+	hashes  layout.Hashes
 	release *Release
 	by      []Signoff
 	basis   Basis
@@ -74,19 +75,19 @@ func (a Approved) File() string {
 // Hash is the hash in the name of the target's file: SHA256, or SHA512 if only
 // that is listed.
 func (a Approved) Hash() string {
-	if a.hashes.sha256 == "" {
-		return a.hashes.sha512
+	if a.hashes.SHA256 == "" {
+		return a.hashes.SHA512
 	}
-	return a.hashes.sha256
+	return a.hashes.SHA256
 }
 
 // SHA256 is the target's hash in lower-case hex. Parties must list it; without a
 // charter it is "" if only SHA512 is listed.
-func (a Approved) SHA256() string { return a.hashes.sha256 }
+func (a Approved) SHA256() string { return a.hashes.SHA256 }
 
 // SHA512 is the target's hash in lower-case hex, "" if it is not listed. A
 // download must match it too.
-func (a Approved) SHA512() string { return a.hashes.sha512 }
+func (a Approved) SHA512() string { return a.hashes.SHA512 }
 
 // Release returns a copy of the release fields; ok is false for a target without
 // release data.
@@ -128,7 +129,7 @@ func (a Approved) String() string {
 		}
 		who = append(who, strings.TrimSpace(fmt.Sprintf("%s (%s v%d, %s)", s.Party, text.Name(s.Role), s.Version, keys)))
 	}
-	return text.Line(fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", text.Name(a.path), a.length, a.hashes.name(), a.Hash(), strings.Join(who, " and ")))
+	return text.Line(fmt.Sprintf("%s, %d bytes, %s %.16s, listed by %s", text.Name(a.path), a.length, a.hashes.Name(), a.Hash(), strings.Join(who, " and ")))
 }
 
 // listing is one role's entry for a path.
@@ -278,7 +279,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, e
 		return Approved{}, err
 	}
 	first := list[0]
-	if first.hashes.sha256 == "" {
+	if first.hashes.SHA256 == "" {
 		return Approved{}, refuse(path, first.version, ErrMalformed, "%s lists no sha256", first)
 	}
 	// Every pair is compared: two roles may differ in a sha512 that a third does not list.
@@ -300,7 +301,7 @@ func (s *Snapshot) agree(class *Class, path string, list []listing) (Approved, e
 	for _, l := range list {
 		a.by = append(a.by, l.signoffs(l.role.Party)...)
 		// The download must match a hash that only one party lists too.
-		a.hashes.sha512 = max(a.hashes.sha512, l.hashes.sha512)
+		a.hashes.SHA512 = max(a.hashes.SHA512, l.hashes.SHA512)
 	}
 	return a, nil
 }
@@ -435,7 +436,7 @@ func (s *Snapshot) checkRecall(class *Class, a Approved, get Fetch) error {
 		if err != nil {
 			return err
 		}
-		for _, i := range t.recalled[a.hashes.sha256] {
+		for _, i := range t.recalled[a.hashes.SHA256] {
 			if r := t.recalls[i]; strings.HasPrefix(r.Path, class.Prefix) {
 				under := ""
 				if r.Path != a.path {

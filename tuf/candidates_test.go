@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -177,7 +178,7 @@ func TestFailureOfOneTeam(t *testing.T) {
 		"expired":        {func(r *tuftest.Repo) { r.Roles["b"]["expires"] = tuftest.Stamp(tuftest.Now) }, tuf.ErrExpired, "b"},
 		"another key":    {func(r *tuftest.Repo) { r.Signers["b"] = []string{"attacker"} }, tuf.ErrThreshold, "b"},
 		"no JSON":        {func(r *tuftest.Repo) { r.Roles["b"]["targets"] = 7 }, tuf.ErrMalformed, "b"},
-		"another's role": {func(r *tuftest.Repo) { r.Roles["b"][tuf.RepoMember] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "b"},
+		"another's role": {func(r *tuftest.Repo) { r.Roles["b"][layout.RepoMember] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "b"},
 		"delegates to the review": {func(r *tuftest.Repo) { r.Delegate("b", "review-agent", doc{"paths": []any{"*"}}, "b") },
 			tuf.ErrMalformed, "b"},
 		"a malformed entry": {func(r *tuftest.Repo) { tuftest.At(r.Roles["b"], "targets", "agent/b/1")["length"] = -1 }, tuf.ErrMalformed, "b"},

@@ -12,9 +12,6 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// CharterMember is the custom member of a root's signed part that holds the charter.
-const CharterMember = "x-visum"
-
 // Party is an organisation that must sign every new root.
 type Party struct {
 	Name   string   // unique in the charter

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
@@ -42,8 +43,8 @@ func TestAccessorsReturnCopies(t *testing.T) {
 	r := recoverable()
 	tuftest.At(r.Roles["vendor-agent"], "targets", tuftest.Path, "custom", "visum")["rollout"] = doc{"percent": 25}
 	tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "custom", "visum")["rollout"] = doc{"percent": 25}
-	r.Roles["review-agent"][tuf.RecallMember] = []any{doc{"path": "agent/bad", "sha256": "00", "reason": "bad", "at": "2026-01-02T03:04:05Z"}}
-	tuftest.At(r.Roles["review-agent"], tuf.RecallMember, 0)["sha256"] = tuftest.At(tuftest.FileOf(nil), "hashes")["sha256"]
+	r.Roles["review-agent"][layout.RecallMember] = []any{doc{"path": "agent/bad", "sha256": "00", "reason": "bad", "at": "2026-01-02T03:04:05Z"}}
+	tuftest.At(r.Roles["review-agent"], layout.RecallMember, 0)["sha256"] = tuftest.At(tuftest.FileOf(nil), "hashes")["sha256"]
 	r.Publish()
 	pin, err := tuf.OpenPin(tuftest.Marshal(r.Pin()), nil)
 	if err != nil {

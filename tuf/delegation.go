@@ -39,7 +39,7 @@ const maxDelegations = 1 << 16
 func (t *Targets) parseDelegations(v wire.Value) error {
 	var keys, roles, bins, agreements wire.Value
 	if err := v.Fields(wire.Field{Name: "keys", To: &keys}, wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "succinct_roles", To: &bins},
-		wire.Field{Name: AgreementMember, To: &agreements}); err != nil {
+		wire.Field{Name: layout.AgreementMember, To: &agreements}); err != nil {
 		return err
 	}
 	// Go programs write null for a nil map or slice.
@@ -56,7 +56,7 @@ func (t *Targets) parseDelegations(v wire.Value) error {
 	}
 	if bins != nil && agreements != nil {
 		// Ignoring the member would let one bin decide alone.
-		return syntaxf("%s together with succinct_roles", AgreementMember)
+		return syntaxf("%s together with succinct_roles", layout.AgreementMember)
 	}
 	if bins != nil {
 		d, err := parseSuccinct(bins)
@@ -168,15 +168,6 @@ func (d *delegation) roleFor(l *lookup) string {
 	return ""
 }
 
-// AgreementMember is the custom member of "delegations" that requires several
-// delegated roles to agree on a target, similar to TAP 3:
-//
-//	"x-visum-agreement": [{"roles": ["a", "b", "c"], "min_roles_in_agreement": 2, "terminating": true}]
-//
-// Each role of a group is also a normal delegation. Standard TUF clients do not
-// know the member and use the first role that lists the target.
-const AgreementMember = "x-visum-agreement"
-
 // maxAgreement bounds the roles of one agreement.
 const maxAgreement = 64
 
@@ -199,7 +190,7 @@ func (t *Targets) parseAgreements(v wire.Value) error {
 	for i, d := range t.delegations {
 		at[d.name] = i
 	}
-	r.list(v, AgreementMember, maxDelegations, func(e wire.Value) {
+	r.list(v, layout.AgreementMember, maxDelegations, func(e wire.Value) {
 		var roles, least, terminating wire.Value
 		r.fields(e, wire.Field{Name: "roles", To: &roles}, wire.Field{Name: "min_roles_in_agreement", To: &least}, wire.Field{Name: "terminating", To: &terminating})
 		g := &agreement{roles: r.strings(roles), min: int(min32(r.int(least)))}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -218,7 +219,7 @@ func TestDepthBudget(t *testing.T) {
 		t.Errorf("fetched %d roles", n)
 	}
 	d := tuftest.At(r.Roles["d32"], "delegations")
-	d[tuf.AgreementMember] = []any{doc{"roles": []any{"d33"}, "min_roles_in_agreement": 1}}
+	d[layout.AgreementMember] = []any{doc{"roles": []any{"d33"}, "min_roles_in_agreement": 1}}
 	r.Bump("d32")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget("x/1", from(r))

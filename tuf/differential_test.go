@@ -14,6 +14,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -118,7 +119,7 @@ func within(err error, parts []string) bool {
 // form is a refusal of ours for the file's form.
 func form(parts ...string) func(*comparison) bool {
 	return func(c *comparison) bool {
-		return c.weRefuse(tuf.ErrMalformed, parts...) && !(bytes.Contains(c.file, []byte(tuf.CharterMember)) && soundWithoutCharter(c.file))
+		return c.weRefuse(tuf.ErrMalformed, parts...) && !(bytes.Contains(c.file, []byte(layout.CharterMember)) && soundWithoutCharter(c.file))
 	}
 }
 
@@ -131,13 +132,13 @@ func soundWithoutCharter(file []byte) bool {
 		return false
 	}
 	signed, ok := env["signed"].(doc)
-	if !ok || signed[tuf.CharterMember] == nil {
+	if !ok || signed[layout.CharterMember] == nil {
 		return false
 	}
 	if _, err := wire.Canonical(file); err != nil {
 		return false // malformed JSON
 	}
-	delete(signed, tuf.CharterMember)
+	delete(signed, layout.CharterMember)
 	_, err := tuf.OpenRoot(tuftest.Marshal(env), nil)
 	return errors.Is(err, tuf.ErrThreshold) // well-formed; the signatures were made for the whole
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
-	"encoding/hex"
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -73,47 +74,17 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 	if d.expires, err = time.Parse(time.RFC3339, s); err != nil || !dateForm.MatchString(s) {
 		return nil, refuse(role, d.version, ErrMalformed, "expires is %s, want RFC 3339", vExpires)
 	}
-	if err := d.readSignatures(signatures, lim.Signatures); err != nil {
-		return nil, err
+	d.sigs, err = layout.Signatures(signatures, lim.Signatures)
+	if errors.Is(err, layout.ErrManySignatures) {
+		return nil, refuse(role, d.version, ErrTooLarge, "more than %d signatures", lim.Signatures)
+	} else if err != nil {
+		return nil, malformed(role, d.version, err)
 	}
 	return d, nil
 }
 
 // dateForm is the form of RFC 3339; time.Parse is more lenient.
 var dateForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
-
-// readSignatures collects the signatures in one pass. It refuses a repeated key id
-// (specification, 4.2.1); an undecodable signature does not count.
-func (d *document) readSignatures(v wire.Value, max int) error {
-	d.sigs = map[string][]byte{}
-	n := 0
-	for s := range v.Elements() {
-		if n++; n > max {
-			return refuse(d.role, d.version, ErrTooLarge, "more than %d signatures", max)
-		}
-		var vID, vSig wire.Value
-		if s.Kind() != '{' {
-			continue
-		}
-		if err := s.Fields(wire.Field{Name: "keyid", To: &vID}, wire.Field{Name: "sig", To: &vSig}); err != nil {
-			return malformed(d.role, d.version, err)
-		}
-		id, err := vID.Text()
-		if err != nil {
-			continue
-		}
-		if _, twice := d.sigs[id]; twice {
-			return refuse(d.role, d.version, ErrMalformed, "two signatures of key id %s", text.Name(id))
-		}
-		text, _ := vSig.Text()
-		sig, err := hex.DecodeString(text)
-		if err != nil {
-			sig = nil
-		}
-		d.sigs[id] = sig
-	}
-	return nil
-}
 
 // keyring holds the keys of a delegator, by id.
 type keyring map[string]ringKey
@@ -123,6 +94,17 @@ type ringKey struct {
 	pub         crypto.PublicKey // nil: unusable
 	fingerprint string           // "" for an unusable key
 	prime       func() bool      // see [primeModulus], computed once; nil for a key other than RSA
+}
+
+func newRingKey(k Key) ringKey {
+	rk := ringKey{Key: k}
+	if pub, err := k.cheapPublic(); err == nil {
+		rk.pub, rk.fingerprint = pub, fingerprint(pub)
+		if _, ok := pub.(*rsa.PublicKey); ok {
+			rk.prime = sync.OnceValue(func() bool { return primeModulus(pub) })
+		}
+	}
+	return rk
 }
 
 // sound does the expensive checks of a usable key. It is called only after a
@@ -231,14 +213,7 @@ func parseKeyring(v wire.Value) (keyring, error) {
 		if err != nil {
 			return nil, err
 		}
-		rk := ringKey{Key: k}
-		if pub, err := k.cheapPublic(); err == nil {
-			rk.pub, rk.fingerprint = pub, fingerprint(pub)
-			if _, ok := pub.(*rsa.PublicKey); ok {
-				rk.prime = sync.OnceValue(func() bool { return primeModulus(pub) })
-			}
-		}
-		ring[id.String()] = rk
+		ring[id.String()] = newRingKey(k)
 	}
 	return ring, nil
 }

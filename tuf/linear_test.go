@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -138,7 +139,7 @@ func TestCostIsLinear(t *testing.T) {
 		}, tuf.ErrNoTarget},
 		{"agreements", 3_000, func(n int) func() error {
 			groups := text(n, func(i int) string { return fmt.Sprintf(`{"min_roles_in_agreement":1,"roles":["r%d"]}`, i) })
-			return targets("x", delegations(n, func(int) string { return `"paths":["y"]` }, `,"`+tuf.AgreementMember+`":[`+groups+"]"))
+			return targets("x", delegations(n, func(int) string { return `"paths":["y"]` }, `,"`+layout.AgreementMember+`":[`+groups+"]"))
 		}, tuf.ErrNoTarget},
 		{"hash prefixes", 5_000, func(n int) func() error {
 			return targets("x", delegations(1, func(int) string {

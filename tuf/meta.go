@@ -1,13 +1,12 @@
 package tuf
 
 import (
-	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -70,7 +69,7 @@ func (r *Root) check(role string, m metaFile, limit int64, data []byte) error {
 type metaFile struct {
 	version int64
 	length  int64 // 0: not listed
-	hashes  hashes
+	hashes  layout.Hashes
 }
 
 func parseMetaFile(v wire.Value) (metaFile, error) {
@@ -88,7 +87,7 @@ func parseMetaFile(v wire.Value) (metaFile, error) {
 			return m, syntaxf("length is %s", length)
 		}
 	}
-	m.hashes, err = parseHashes(hv)
+	m.hashes, err = layout.ParseHashes(hv)
 	return m, err
 }
 
@@ -97,64 +96,15 @@ func (m metaFile) check(role string, data []byte) error {
 	if m.length > 0 && int64(len(data)) != m.length {
 		return refuse(role, m.version, ErrMismatch, "%d bytes, %d are listed", len(data), m.length)
 	}
-	if m.hashes.sha256 != "" && hexSum256(data) != m.hashes.sha256 {
+	if m.hashes.SHA256 != "" && hexSum256(data) != m.hashes.SHA256 {
 		return refuse(role, m.version, ErrMismatch, "sha256 differs from the listed one")
 	}
-	if m.hashes.sha512 != "" {
-		if sum := sha512.Sum512(data); hex.EncodeToString(sum[:]) != m.hashes.sha512 {
+	if m.hashes.SHA512 != "" {
+		if sum := sha512.Sum512(data); hex.EncodeToString(sum[:]) != m.hashes.SHA512 {
 			return refuse(role, m.version, ErrMismatch, "sha512 differs from the listed one")
 		}
 	}
 	return nil
-}
-
-// hashes are the listed hashes of known algorithms, in lower-case hex; "" if not
-// listed.
-type hashes struct{ sha256, sha512 string }
-
-// name is the name of the preferred listed hash.
-func (h hashes) name() string {
-	if h.sha256 == "" {
-		return "sha512"
-	}
-	return "sha256"
-}
-
-// parseHashes reads a hashes object, which may be absent or empty. It refuses one
-// with only unknown algorithms, because nothing could be checked.
-func parseHashes(v wire.Value) (h hashes, err error) {
-	if dropNull(&v); v == nil {
-		return h, nil
-	}
-	if v.Kind() != '{' {
-		return h, syntaxf("hashes must be an object")
-	}
-	unknown := false
-	for name, val := range v.Members() {
-		var to *string
-		size := 0
-		switch string(name) {
-		case "sha256":
-			to, size = &h.sha256, sha256.Size
-		case "sha512":
-			to, size = &h.sha512, sha512.Size
-		default:
-			unknown = true
-			continue
-		}
-		s, err := val.Text()
-		if err != nil {
-			return h, err
-		}
-		if len(s) != 2*size || strings.Trim(s, "0123456789abcdefABCDEF") != "" {
-			return h, syntaxf("%s is not %d hex digits", name, 2*size)
-		}
-		*to = strings.ToLower(s)
-	}
-	if unknown && h == (hashes{}) {
-		return h, syntaxf("no hash of a known algorithm")
-	}
-	return h, nil
 }
 
 // index holds the members of a large object, sorted by name as in the canonical

@@ -3,6 +3,7 @@ package tuf
 import (
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -32,7 +33,7 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	}
 	var files, delegations, recalls, repo, bound wire.Value
 	doc, err := open(data, role, "targets", s.root.opt.Limits, wire.Field{Name: "targets", To: &files}, wire.Field{Name: "delegations", To: &delegations},
-		wire.Field{Name: RecallMember, To: &recalls}, wire.Field{Name: RepoMember, To: &repo}, wire.Field{Name: RoleMember, To: &bound})
+		wire.Field{Name: layout.RecallMember, To: &recalls}, wire.Field{Name: layout.RepoMember, To: &repo}, wire.Field{Name: layout.RoleMember, To: &bound})
 	if err != nil {
 		return nil, err
 	}
@@ -72,25 +73,6 @@ func (s *Snapshot) openTargets(role string, data []byte, keys roleKeys, ring key
 	return t, nil
 }
 
-// RepoMember is the custom member of a targets role's signed part that names the
-// repository that the role was signed for, by [Charter.RepoID]:
-//
-//	"x-visum-repo": "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1"
-//
-// Without it, a role that a review centre signed for a staging repository, or for
-// another vendor with the same key, would verify in this repository too.
-const RepoMember = "x-visum-repo"
-
-// RoleMember is the custom member of a targets role's signed part that names the
-// role itself:
-//
-//	"x-visum-role": "review-agent"
-//
-// TUF metadata does not state its role, and one key often signs several roles, such
-// as a release role and its hold. Without the member, a file signed for one of them
-// would verify as another (mix-and-match).
-const RoleMember = "x-visum-role"
-
 // checkBinding refuses a role that names another repository than r's, or another
 // role. Files of earlier versions name neither.
 func (r *Root) checkBinding(doc *document, repo, role wire.Value) error {
@@ -102,7 +84,7 @@ func (r *Root) checkBinding(doc *document, repo, role wire.Value) error {
 		member, what string
 		signed       wire.Value
 		want         string
-	}{{RepoMember, "repository", repo, repoID}, {RoleMember, "role", role, doc.role}} {
+	}{{layout.RepoMember, "repository", repo, repoID}, {layout.RoleMember, "role", role, doc.role}} {
 		if x.signed == nil {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -108,20 +109,20 @@ func TestRolesOfAnotherRepository(t *testing.T) {
 		for id, sentinel := range map[any]error{tuftest.RepoID: nil, other: tuf.ErrMismatch, "": tuf.ErrMismatch, strings.ToUpper(tuftest.RepoID): tuf.ErrMismatch, 7: tuf.ErrMalformed, nil: tuf.ErrMalformed} {
 			r := tuftest.New()
 			r.AddTarget("agent/deep", "x", nil, below(r, 3), "review-agent")
-			r.Roles[role][tuf.RepoMember] = id
+			r.Roles[role][layout.RepoMember] = id
 			r.Publish()
 			_, err := newClient(t, r).find(r, "agent/deep")
 			want(t, err, sentinel, map[bool]string{true: role + " v5"}[sentinel != nil])
 		}
 	}
 	r := tuftest.New()
-	r.Roles["targets"][tuf.RepoMember] = other
+	r.Roles["targets"][layout.RepoMember] = other
 	r.Publish()
 	_, err := mustSnapshot(t, r).Role("targets", from(r))
 	want(t, err, tuf.ErrMismatch, "signed for repository "+other+", this is "+tuftest.RepoID)
 	// A repository without a charter has no identity: a role that names one is refused.
 	p := tuftest.NewPlain()
-	p.Roles["lib"][tuf.RepoMember] = other
+	p.Roles["lib"][layout.RepoMember] = other
 	p.Publish()
 	_, err = newClient(t, p).find(p, "lib/a.txt")
 	want(t, err, tuf.ErrMismatch, "lib v5")
@@ -134,7 +135,7 @@ func TestContentOfAnotherRole(t *testing.T) {
 		for name, sentinel := range map[any]error{role: nil, "targets": tuf.ErrMismatch, "": tuf.ErrMismatch, strings.ToUpper(role): tuf.ErrMismatch, 7: tuf.ErrMalformed, nil: tuf.ErrMalformed} {
 			r := tuftest.New()
 			r.AddTarget("agent/deep", "x", nil, below(r, 3), "review-agent")
-			r.Roles[role][tuf.RoleMember] = name
+			r.Roles[role][layout.RoleMember] = name
 			r.Publish()
 			_, err := newClient(t, r).find(r, "agent/deep")
 			want(t, err, sentinel, map[bool]string{true: role + " v5"}[sentinel != nil])
@@ -150,7 +151,7 @@ func TestAgreementWithBins(t *testing.T) {
 		d["bit_length"], d["name_prefix"] = 1, "bin"
 		r.Roles["targets"]["delegations"] = doc{"succinct_roles": d}
 		if agreement != nil {
-			tuftest.At(r.Roles["targets"], "delegations")[tuf.AgreementMember] = agreement
+			tuftest.At(r.Roles["targets"], "delegations")[layout.AgreementMember] = agreement
 		}
 		r.AddKeys(tuftest.At(r.Roles["targets"], "delegations"), "bins")
 		for _, name := range []string{"bin-0", "bin-1"} {

@@ -4,19 +4,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/wire"
 )
-
-// RecallMember is the custom member of a release role's signed part that lists
-// the releases that products should no longer run:
-//
-//	"x-visum-recalled": [{"path": "...", "sha256": "...", "reason": "...", "at": "2018-11-12T09:00:00Z"}]
-//
-// A recall names bytes: a path of the role's class with the same sha256 is not
-// approved ([ErrRecalled]). path is the path at the time of the recall; it must be
-// in the class. Standard TUF clients do not read this member; for them the role
-// no longer lists the release.
-const RecallMember = "x-visum-recalled"
 
 // Recall is a party's statement that some bytes must not be used, under any path
 // of Class.
@@ -36,7 +26,7 @@ const maxRecalls = 4096
 
 func parseRecalls(v wire.Value) (out []Recall, err error) {
 	var r reader
-	r.list(v, RecallMember, maxRecalls, func(e wire.Value) {
+	r.list(v, layout.RecallMember, maxRecalls, func(e wire.Value) {
 		var path, sha256, reason, at wire.Value
 		r.fields(e, wire.Field{Name: "path", To: &path}, wire.Field{Name: "sha256", To: &sha256},
 			wire.Field{Name: "reason", To: &reason}, wire.Field{Name: "at", To: &at})

@@ -12,18 +12,6 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 )
 
-// ReleaseMember is the member of a target's custom object that holds the release fields.
-const ReleaseMember = "visum"
-
-// SequenceMember is the custom member of a release role's signed part that holds
-// the highest sequence number assigned in that role for each product. With it no
-// number is assigned twice, even after releases were removed:
-//
-//	"x-visum-sequence": {"agent": 1207}
-//
-// Clients do not read it.
-const SequenceMember = "x-visum-sequence"
-
 // Limits of release fields, in bytes. A version is bounded by [MaxVersion].
 const (
 	maxName   = 128     // product, channel, platform

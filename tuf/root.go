@@ -3,6 +3,7 @@ package tuf
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -107,7 +108,25 @@ func (r *Root) Signed(payload []byte, sigs map[string][]byte, ids []string) []st
 	if r == nil || r.doc == nil {
 		return nil
 	}
+	return signersOf(payload, sigs, ids, r.keys)
+}
+
+func signersOf(payload []byte, sigs map[string][]byte, ids []string, keys keyring) []string {
 	d := &document{signed: payload, sigs: sigs, checked: map[checkedBy]bool{}}
-	_, counted := d.signers(ids, r.keys)
+	_, counted := d.signers(ids, keys)
 	return counted
+}
+
+// Signers returns, sorted, the ids whose keys signed payload, counted as for metadata:
+// each public key once. sigs holds the signatures, and keys the keys, by key id. It is
+// for authoring tools and auditors, which have keys without a verified root; the keys
+// are trusted as far as their source is.
+func Signers(payload []byte, sigs map[string][]byte, keys map[string]Key) []string {
+	ring, ids := keyring{}, slices.Sorted(maps.Keys(keys))
+	for id, k := range keys {
+		if len(sigs[id]) > 0 { // no other key counts
+			ring[id] = newRingKey(k)
+		}
+	}
+	return signersOf(payload, sigs, ids, ring)
 }

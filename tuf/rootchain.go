@@ -1,6 +1,9 @@
 package tuf
 
-import "github.com/visum-dev/visum/internal/wire"
+import (
+	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/wire"
+)
 
 // OpenRoot reads a root that the caller trusts already, for example because it is
 // embedded in the product. It checks that the root meets its own threshold and, with
@@ -91,7 +94,7 @@ func parseRoot(data []byte, opt *Options) (*Root, error) {
 	o.Limits = o.Limits.WithDefaults()
 	var keys, roles, consistent, charter wire.Value
 	doc, err := open(data, "root", "root", o.Limits, wire.Field{Name: "keys", To: &keys}, wire.Field{Name: "roles", To: &roles},
-		wire.Field{Name: "consistent_snapshot", To: &consistent}, wire.Field{Name: CharterMember, To: &charter})
+		wire.Field{Name: "consistent_snapshot", To: &consistent}, wire.Field{Name: layout.CharterMember, To: &charter})
 	if err != nil {
 		return nil, err
 	}

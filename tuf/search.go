@@ -184,7 +184,7 @@ func (q *search) agreed(v visit) (*found, error) {
 			}
 			n++
 			same.by = append(same.by, other.by...)
-			same.hashes.sha512 = max(same.hashes.sha512, other.hashes.sha512)
+			same.hashes.SHA512 = max(same.hashes.SHA512, other.hashes.SHA512)
 			if string(other.visum) != string(same.visum) {
 				same.visum = nil // the release fields need agreement too
 			}

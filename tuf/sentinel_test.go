@@ -11,6 +11,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
@@ -80,7 +81,7 @@ func TestEverySentinel(t *testing.T) {
 		"ErrHeld": {tuf.ErrHeld, held, nil},
 		"ErrRecalled": {tuf.ErrRecalled, func(r *tuftest.Repo) {
 			sum := tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "hashes")["sha256"]
-			r.Roles["review-agent"][tuf.RecallMember] = []any{doc{"path": tuftest.Path, "sha256": sum, "reason": "bad", "at": tuftest.Stamp(tuftest.Now)}}
+			r.Roles["review-agent"][layout.RecallMember] = []any{doc{"path": tuftest.Path, "sha256": sum, "reason": "bad", "at": tuftest.Stamp(tuftest.Now)}}
 			r.Bump("review-agent")
 			r.Publish()
 		}, nil},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -41,7 +42,7 @@ func (t *Targets) Bytes() []byte {
 // target is one role's entry for one path.
 type target struct {
 	length int64
-	hashes hashes
+	hashes layout.Hashes
 	visum  wire.Value // custom.visum, canonical; nil if absent
 }
 
@@ -58,26 +59,9 @@ func (t *Targets) file(path string) (target, bool, error) {
 	return x, true, nil
 }
 
-func parseTarget(v wire.Value) (x target, err error) {
-	var length, hv, custom wire.Value
-	if err := v.Fields(wire.Field{Name: "length", To: &length}, wire.Field{Name: "hashes", To: &hv}, wire.Field{Name: "custom", To: &custom}); err != nil {
-		return x, err
-	}
-	if x.length, err = length.Int(); err != nil || x.length < 0 {
-		return x, syntaxf("length is %s", length)
-	}
-	if x.hashes, err = parseHashes(hv); err != nil {
-		return x, err
-	}
-	if x.hashes == (hashes{}) {
-		return x, syntaxf("no hash")
-	}
-	if custom.Kind() == '{' {
-		if err := custom.Fields(wire.Field{Name: ReleaseMember, To: &x.visum}); err != nil {
-			return x, err
-		}
-	}
-	return x, nil
+func parseTarget(v wire.Value) (target, error) {
+	e, err := layout.ParseEntry(v)
+	return target{e.Length, e.Hashes, e.Release}, err
 }
 
 // differs names the first difference of two listings of a path; "" if they agree.
@@ -95,9 +79,9 @@ func (t target) differsInBytes(o target) string {
 	switch {
 	case t.length != o.length:
 		return fmt.Sprintf("lengths (%d and %d)", t.length, o.length)
-	case t.hashes.sha256 != o.hashes.sha256:
-		return fmt.Sprintf("sha256 (%.16s and %.16s)", t.hashes.sha256, o.hashes.sha256)
-	case t.hashes.sha512 != "" && o.hashes.sha512 != "" && t.hashes.sha512 != o.hashes.sha512:
+	case t.hashes.SHA256 != o.hashes.SHA256:
+		return fmt.Sprintf("sha256 (%.16s and %.16s)", t.hashes.SHA256, o.hashes.SHA256)
+	case t.hashes.SHA512 != "" && o.hashes.SHA512 != "" && t.hashes.SHA512 != o.hashes.SHA512:
 		return "sha512"
 	}
 	return ""

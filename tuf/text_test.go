@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -200,7 +201,7 @@ func TestTextsOfHostileNames(t *testing.T) {
 		r.AddTarget("g", "g", nil, name)
 		group = append(group, name)
 	}
-	d[tuf.AgreementMember] = []any{doc{"roles": group, "min_roles_in_agreement": 60, "terminating": true}}
+	d[layout.AgreementMember] = []any{doc{"roles": group, "min_roles_in_agreement": 60, "terminating": true}}
 	r.Publish()
 	a, err := newClient(t, r).find(r, "g")
 	if err != nil || len(a.Signoffs()) != 60 || tuftest.BadText(a.String()) != "" {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
@@ -72,7 +73,7 @@ func TestTrap04AgreementIsRequired(t *testing.T) {
 		return r
 	}
 	r := build()
-	tuftest.At(r.Roles["targets"], "delegations")[tuf.AgreementMember] = []any{doc{"roles": []any{"a", "b"}}}
+	tuftest.At(r.Roles["targets"], "delegations")[layout.AgreementMember] = []any{doc{"roles": []any{"a", "b"}}}
 	r.Publish()
 	_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
 	want(t, err, tuf.ErrMalformed, "0 of 2 roles in agreement")

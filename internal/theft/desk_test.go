@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -309,10 +310,10 @@ var attempts = []attempt{
 		})
 		again = d.edit(again, func(files map[string]map[string]any) { // without the recall
 			signed := files["review-agent"]["content"].(map[string]any)["signed"].(map[string]any)
-			if signed[tuf.RecallMember] == nil {
+			if signed[layout.RecallMember] == nil {
 				d.t.Fatal("the draft has no recall to remove")
 			}
-			delete(signed, tuf.RecallMember)
+			delete(signed, layout.RecallMember)
 		})
 		outcome := d.sign(s, again, "agent/0.9")
 		if s.party == "vendor" {
