@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/fingerprint"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -70,11 +71,11 @@ func (b *book) seeOnline(p *present) {
 		version int64
 		data    []byte
 	}{{"timestamp", layout.Timestamp.Keys, p.ts.Version(), p.timestamp}, {"snapshot", layout.Snapshot.Keys, p.snap.Version(), p.snapshot}} {
-		env, err := openEnvelope(x.data)
+		env, err := metafile.Open(x.data)
 		if err != nil {
 			continue // not possible: the file is verified, so it has a signed part
 		}
-		b.see(x.role, x.keys, x.version, env.signed, false)
+		b.see(x.role, x.keys, x.version, env.Signed, false)
 	}
 }
 
@@ -97,7 +98,7 @@ func (r *Repo) adoptDigest(ctx context.Context, p *present) (string, error) {
 		return "", err
 	}
 	for _, x := range roles {
-		parts = append(parts, x.role, fmt.Sprint(x.version), sum256(x.signed))
+		parts = append(parts, x.role, fmt.Sprint(x.version), metafile.SHA256(x.signed))
 	}
 	return fingerprint.New(parts...), nil
 }
@@ -122,9 +123,9 @@ func (r *Repo) ownRoles(ctx context.Context, p *present) (out []ownRole, err err
 		if r.cfg.Party != "" && x.party != r.cfg.Party && !r.holds(p.root, x) {
 			return nil
 		}
-		env, err := openEnvelope(t.Bytes())
+		env, err := metafile.Open(t.Bytes())
 		if err == nil {
-			out = append(out, ownRole{x.role, x.keys.Keys, t.Version(), env.signed})
+			out = append(out, ownRole{x.role, x.keys.Keys, t.Version(), env.Signed})
 		}
 		return err
 	})

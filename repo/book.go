@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -140,7 +141,7 @@ func openBook(data []byte, repoID string) (*book, error) {
 	if doc.Ledger != 1 {
 		return fail("format is %d, want 1", doc.Ledger)
 	}
-	if sum := sum256(doc.Body); sum != doc.SHA256 {
+	if sum := metafile.SHA256(doc.Body); sum != doc.SHA256 {
 		return fail("it is damaged: its content has sha256 %.16s, it states %.16q", sum, doc.SHA256)
 	}
 	b := &book{raw: data}
@@ -168,7 +169,7 @@ func (b *book) bytes() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(ledgerJSON{1, sum256(body), body})
+	return json.Marshal(ledgerJSON{1, metafile.SHA256(body), body})
 }
 
 // change edits the ledger's document durably. If another process was faster, fn is
@@ -276,7 +277,7 @@ func (b *book) lastSeen(role string) (wire.Value, error) {
 // record was stored outside this process.
 func (c *bookContent) read(role string) (wire.Value, error) {
 	v, err := wire.Canonical(c.Signed)
-	if err != nil || sum256(v) != c.SHA256 {
+	if err != nil || metafile.SHA256(v) != c.SHA256 {
 		return nil, fmt.Errorf("repo: %w: %s v%d is damaged", ErrLedger, roleText(role), c.Version)
 	}
 	return v, nil
@@ -306,7 +307,7 @@ func (b *book) see(role string, keys []tuf.Key, version int64, signed wire.Value
 	if r.Seen != nil && r.Seen.Version >= version {
 		return
 	}
-	r.Seen = &bookContent{Version: version, SHA256: sum256(signed)}
+	r.Seen = &bookContent{Version: version, SHA256: metafile.SHA256(signed)}
 	if r.High != nil && r.High.Version <= version {
 		r.High = nil
 	}
@@ -418,12 +419,12 @@ func newBookRoot(r *tuf.Root) *bookRoot { return &bookRoot{r.Version(), r.SHA256
 
 // recalledIn returns the recalls that a role's signed part lists.
 func recalledIn(role string, signed wire.Value) (out []takenBack) {
-	for v := range member(signed, layout.RecallMember).Elements() {
+	for v := range metafile.Member(signed, layout.RecallMember).Elements() {
 		t := takenBack{Kind: "recall", Role: role}
-		t.Path, _ = member(v, "path").Text()
-		t.SHA256, _ = member(v, "sha256").Text()
+		t.Path, _ = metafile.Member(v, "path").Text()
+		t.SHA256, _ = metafile.Member(v, "sha256").Text()
 		t.SHA256 = strings.ToLower(t.SHA256)
-		t.Reason, _ = member(v, "reason").Text()
+		t.Reason, _ = metafile.Member(v, "reason").Text()
 		if t.SHA256 != "" {
 			out = append(out, t)
 		}
@@ -433,7 +434,7 @@ func recalledIn(role string, signed wire.Value) (out []takenBack) {
 
 // heldIn returns the holds of a hold role's signed part that end after now.
 func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
-	for path, v := range member(signed, "targets").Members() {
+	for path, v := range metafile.Member(signed, "targets").Members() {
 		until, ok := heldUntil(v)
 		if !ok || !until.After(now) {
 			continue
@@ -442,7 +443,7 @@ func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 		if err != nil {
 			continue
 		}
-		reason, _ := member(e.Release, "reason").Text()
+		reason, _ := metafile.Member(e.Release, "reason").Text()
 		out = append(out, takenBack{Kind: "hold", Role: role, Path: path.String(), SHA256: e.Hashes.SHA256, Until: text.Time(until), Reason: reason})
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -107,21 +108,21 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		if opts.Targets == nil {
 			return nil
 		}
-		return s.listedIn(t, func(x listed) error {
-			if seen[x.name] || !opts.Targets(x.path) {
+		return s.listedIn(t, func(x metafile.Target) error {
+			if seen[x.Name] || !opts.Targets(x.Path) {
 				return nil
 			}
-			seen[x.name] = true
-			if x.unstorable != nil {
+			seen[x.Name] = true
+			if x.Unstorable != nil {
 				r.skip(role, x)
 				return nil
 			}
-			f, err := src.Open(ctx, x.name)
+			f, err := src.Open(ctx, x.Name)
 			if err != nil {
 				return err
 			}
 			defer f.Close()
-			if err := add(x.name, x.length, newChecked(f, x, func(n int64) { r.progress(storage.Progress{Path: x.name, Done: n, Total: x.length, Files: files}) })); err != nil {
+			if err := add(x.Name, x.Length, metafile.NewReader(f, x, func(n int64) { r.progress(storage.Progress{Path: x.Name, Done: n, Total: x.Length, Files: files}) })); err != nil {
 				return err
 			}
 			return s.statements(ctx, src, x, nil, func(name string, data []byte, err error) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -207,7 +208,7 @@ func (r *Repo) readRoot(ctx context.Context, version int64) (*tuf.Root, error) {
 
 // behindRoot returns the reason why a draft's root is not the next one.
 func (f *draftFile) behindRoot(c *chain) error {
-	if root := c.at(f.version); root != nil && root.SHA256() == sum256(f.signed) {
+	if root := c.at(f.version); root != nil && root.SHA256() == metafile.SHA256(f.signed) {
 		return fmt.Errorf("root v%d: %w", f.version, ErrPublished)
 	}
 	newest := int64(0)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -68,13 +69,13 @@ func (c *cloning) role(ctx context.Context, name string, t *tuf.Targets) error {
 	if err != nil {
 		return err
 	}
-	return c.walker.listedIn(t, func(x listed) error {
-		key := short(x.name, x.sha512)
+	return c.walker.listedIn(t, func(x metafile.Target) error {
+		key := short(x.Name, x.SHA512)
 		if c.seen[key] {
 			return nil
 		}
 		c.seen[key] = true
-		if x.unstorable != nil {
+		if x.Unstorable != nil {
 			c.repo.skip(name, x)
 			return nil
 		}
@@ -201,7 +202,7 @@ func (c *cloning) timestamp(ctx context.Context, data []byte) error {
 }
 
 // target fetches one target file, under each name that clients may request.
-func (c *cloning) target(ctx context.Context, x listed) error {
+func (c *cloning) target(ctx context.Context, x metafile.Target) error {
 	if err := c.copy(ctx, x); err != nil {
 		return err
 	}
@@ -216,25 +217,25 @@ func (c *cloning) target(ctx context.Context, x listed) error {
 	return nil
 }
 
-func (c *cloning) copy(ctx context.Context, x listed) error {
-	have, size, err := storage.Stat(ctx, c.to, x.name)
+func (c *cloning) copy(ctx context.Context, x metafile.Target) error {
+	have, size, err := storage.Stat(ctx, c.to, x.Name)
 	switch {
 	case err != nil:
 		return err
-	case have && size >= 0 && size != x.length:
-		return fmt.Errorf("repo: %s: %w: the mirror has %d bytes, the listed length is %d; remove the file and clone again", text.Name(x.name), tuf.ErrMismatch, size, x.length)
+	case have && size >= 0 && size != x.Length:
+		return fmt.Errorf("repo: %s: %w: the mirror has %d bytes, the listed length is %d; remove the file and clone again", text.Name(x.Name), tuf.ErrMismatch, size, x.Length)
 	case have:
 		return nil
 	}
-	f, err := c.from.Open(ctx, x.name)
+	f, err := c.from.Open(ctx, x.Name)
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", text.Name(x.name), err)
+		return fmt.Errorf("repo: %s: %w", text.Name(x.Name), err)
 	}
 	defer f.Close()
 	tell := func(n int64) {
-		c.repo.progress(storage.Progress{Path: x.name, Done: n, Total: x.length, Files: c.files})
+		c.repo.progress(storage.Progress{Path: x.Name, Done: n, Total: x.Length, Files: c.files})
 	}
-	if err := c.repo.storage.Create(ctx, x.name, newChecked(ctxio.NewReader(ctx, f), x, tell)); err != nil {
+	if err := c.repo.storage.Create(ctx, x.Name, metafile.NewReader(ctxio.NewReader(ctx, f), x, tell)); err != nil {
 		return err
 	}
 	c.files++
@@ -244,7 +245,7 @@ func (c *cloning) copy(ctx context.Context, x listed) error {
 // statements copies the review statements of a target, in order, up to the first one of
 // a role that does not verify. An invalid statement is no error, so that it can't block
 // the mirror.
-func (c *cloning) statements(ctx context.Context, x listed) error {
+func (c *cloning) statements(ctx context.Context, x metafile.Target) error {
 	have := func(name string) (bool, error) {
 		have, _, err := storage.Stat(ctx, c.to, name)
 		return have, err

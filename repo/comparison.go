@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -81,14 +82,14 @@ func (x *comparison) file(f *draftFile, old wire.Value) []Change {
 		}
 	}
 	skip := []string{"_type", "version", "expires"}
-	if member(f.signed, "targets").Kind() == '{' && (old == nil || member(old, "targets").Kind() == '{') {
+	if metafile.Member(f.signed, "targets").Kind() == '{' && (old == nil || metafile.Member(old, "targets").Kind() == '{') {
 		skip = append(skip, "targets")
 	}
 	shape, ok := documentShapes[f.role]
 	if !ok {
 		shape = documentShapes[""]
 	}
-	a, b := without(old, skip...), without(f.signed, skip...)
+	a, b := metafile.Without(old, skip...), metafile.Without(f.signed, skip...)
 	y := &facts{role: role, keys: newKeyNames(x.tx.repo.cfg.Labels, a, b)}
 	y.members(at{}, shape, a, b)
 	return append([]Change{version, expires}, y.keys.whole(role, y.out)...)

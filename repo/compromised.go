@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -118,7 +119,7 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 	if l.role == "targets" {
 		return nil // it delegates to roles that root names
 	}
-	if err := checkOwners(ownNames(tx.layout()), l); err != nil {
+	if err := metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations); err != nil {
 		return err
 	}
 	for _, name := range l.delegates() {
@@ -147,19 +148,19 @@ func (x *restoring) lost(by *listing, role string, keys Keys, hit bool) (bool, e
 	if err != nil {
 		return false, err
 	}
-	env, err := openEnvelope(data)
+	env, err := metafile.Open(data)
 	if err != nil {
 		return true, nil // an uncompromised key signs no malformed file
 	}
-	if env.signers(keyMap(keys.Keys)) < max(keys.Threshold, 1) {
+	if env.Signers(keyMap(keys.Keys)) < max(keys.Threshold, 1) {
 		return true, nil
 	}
 	honest := slices.DeleteFunc(slices.Clone(keys.Keys), x.isCompromised)
-	if env.signers(keyMap(honest)) > 0 {
+	if env.Signers(keyMap(honest)) > 0 {
 		return false, nil
 	}
 	for _, c := range tx.present.book.contents(role) {
-		if c.Version == file.Version && c.SHA256 == sum256(env.signed) {
+		if c.Version == file.Version && c.SHA256 == metafile.SHA256(env.Signed) {
 			return false, nil
 		}
 		if _, err := x.content(role, c); err == nil {
@@ -208,8 +209,8 @@ func (x *restoring) content(role string, want bookContent) (wire.Value, error) {
 	name := layout.RoleName(role, want.Version)
 	data, err := x.tx.repo.storage.Read(x.tx.ctx, name)
 	if err == nil {
-		if env, bad := openEnvelope(data); bad == nil && sum256(env.signed) == want.SHA256 {
-			return env.signed, nil
+		if env, bad := metafile.Open(data); bad == nil && metafile.SHA256(env.Signed) == want.SHA256 {
+			return env.Signed, nil
 		}
 		err = fmt.Errorf("%s has other content: %w", text.Name(name), tuf.ErrMismatch)
 	}

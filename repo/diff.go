@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -144,11 +145,11 @@ func (x *comparison) root() (*Root, error) {
 	var old wire.Value
 	var was *Root
 	if before != nil {
-		env, err := openEnvelope(before.Bytes())
+		env, err := metafile.Open(before.Bytes())
 		if err != nil {
 			return nil, fmt.Errorf("repo: root v%d: %w", before.Version(), err)
 		}
-		old, was = env.signed, rootOf(before)
+		old, was = env.Signed, rootOf(before)
 	}
 	x.proposed = next
 	now := rootOf(next)
@@ -180,7 +181,7 @@ func (x *comparison) addStatements(d *Draft) error {
 		subject, by := s.claim.Subject, s.claim.Reviewer
 		y := &facts{role: text.Name(by.Role), keys: newKeyNames(nil)}
 		p := at{thing: s.what(), name: text.Name(subject.Path)}
-		y.asThing(p, nil, v, func() { y.compare(p, statementShape, nil, without(v, "_type", "subject", "predicateType")) })
+		y.asThing(p, nil, v, func() { y.compare(p, statementShape, nil, metafile.Without(v, "_type", "subject", "predicateType")) })
 		x.out = append(x.out, Change{Part: PartHeadline, Role: y.role, Kind: KindAdded, What: p.thing, Name: p.name,
 			New: fmt.Sprintf("%d bytes, sha256 %s, statement %d of the role", subject.Length, subject.SHA256, s.number())})
 		x.out = append(x.out, y.out...)
@@ -201,7 +202,7 @@ func (x *comparison) recovery() error {
 	}
 	p, is := x.tx.present, recoveredRoot{}
 	if root := x.draft.files["root"]; root != nil {
-		is = recoveredRoot{root.version, sum256(root.signed)}
+		is = recoveredRoot{root.version, metafile.SHA256(root.signed)}
 	} else if _, next, err := p.chain.recovery(statement.Tip.Version); err != nil {
 		return err
 	} else {

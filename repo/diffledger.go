@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -85,7 +86,7 @@ func (x *comparison) dates() error {
 				return err
 			}
 			if was != nil {
-				if before, err = expiryOf(was.doc); err != nil {
+				if before, err = metafile.ExpiryOf(was.doc); err != nil {
 					return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 				}
 			}
@@ -111,9 +112,9 @@ func (x *comparison) addWarnings() error {
 	}
 	b := x.tx.present.book
 	if f := x.draft.files["root"]; f != nil && b != nil && b.body.Roles["root"] != nil && x.draft.recovery == nil {
-		if same, other := b.body.Roles["root"].signedBefore(f.version, sum256(f.signed)); !same && other != nil {
+		if same, other := b.body.Roles["root"].signedBefore(f.version, metafile.SHA256(f.signed)); !same && other != nil {
 			x.out = append(x.out, Change{Part: PartHeadline, Role: "root", Kind: KindChanged, What: "signed before", Name: fmt.Sprintf("v%d", f.version),
-				New: fmt.Sprintf("another root with sha256 %s, on %s; this one has sha256 %s", text.Name(other.SHA256), text.Name(other.At), sum256(f.signed))})
+				New: fmt.Sprintf("another root with sha256 %s, on %s; this one has sha256 %s", text.Name(other.SHA256), text.Name(other.At), metafile.SHA256(f.signed))})
 		}
 	}
 	for _, f := range x.draft.sorted() {
@@ -176,7 +177,7 @@ func (x *comparison) leftOut() error {
 			continue
 		}
 		for _, c := range x.restored.skipped[role] {
-			if c.SHA256 == sum256(f.signed) {
+			if c.SHA256 == metafile.SHA256(f.signed) {
 				continue
 			}
 			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindRemoved, What: "signed before", Name: fmt.Sprintf("v%d", c.Version),
@@ -191,9 +192,9 @@ func (x *comparison) leftOut() error {
 			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindRemoved, What: what, Name: name, Old: old})
 		}
 		had, has := newListing(role), newListing(role)
-		env, err := openEnvelope(data)
+		env, err := metafile.Open(data)
 		if err == nil {
-			err = had.take(env.signed)
+			err = had.take(env.Signed)
 		}
 		if err != nil {
 			out("compromised", fmt.Sprintf("v%d", file.Version), text.Line(err.Error()))
@@ -207,7 +208,7 @@ func (x *comparison) leftOut() error {
 				out("compromised", text.Name(path), was)
 			}
 		}
-		for _, t := range recalledIn(role, env.signed) {
+		for _, t := range recalledIn(role, env.Signed) {
 			if !slices.Contains(recalledIn(role, f.signed), t) {
 				out("compromised recall of", text.Name(t.Path), was)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/fingerprint"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -88,7 +89,7 @@ func (x *comparison) role(f *draftFile) (*roleDiff, error) {
 		}
 	}
 	moved := map[string]bool{}
-	if string(member(was.doc, "delegations")) != string(member(f.signed, "delegations")) {
+	if string(metafile.Member(was.doc, "delegations")) != string(metafile.Member(f.signed, "delegations")) {
 		take := func(l *listing) {
 			for path := range l.targets {
 				moved[path] = true
@@ -116,7 +117,7 @@ func (x *comparison) role(f *draftFile) (*roleDiff, error) {
 		maps.Copy(t.paths, moved)
 	}
 	by, err := x.after.instead(x.after.via[f.role])
-	if err == nil && by != nil && by.delegations != nil && isBin(by.delegations.SuccinctRoles, f.role) {
+	if err == nil && by != nil && by.delegations != nil && metafile.IsBin(by.delegations.SuccinctRoles, f.role) {
 		before, err := x.before.open(by.role)
 		r.bins = err != nil || before == nil || bitsOf(before.delegations) != bitsOf(by.delegations)
 	}
@@ -175,7 +176,7 @@ func (x *comparison) releases(t *tree) error {
 	for _, r := range t.roles {
 		if r.file.role != t.top {
 			files++
-			add("file", r.file.role, fmt.Sprint(r.file.version), string(member(r.file.signed, "expires")))
+			add("file", r.file.role, fmt.Sprint(r.file.version), string(metafile.Member(r.file.signed, "expires")))
 		}
 		for _, p := range r.placed {
 			f := found[p.path]
@@ -305,7 +306,7 @@ func (x *comparison) usual(r *roleDiff, c Change) bool {
 func (x *comparison) standing(f *draftFile) []string {
 	out := []string{text.Quote("spec_version")}
 	for name, want := range map[string]string{layout.RepoMember: x.after.layout.RepoID, layout.RoleMember: f.role} {
-		if string(member(f.signed, name)) == string(canonicalText(want)) {
+		if string(metafile.Member(f.signed, name)) == string(metafile.Text(want)) {
 			out = append(out, text.Quote(name))
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -150,8 +151,8 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			if f.new == nil {
 				continue
 			}
-			entry, err := parseListed(f.path, f.new)
-			if err = cmp.Or(err, entry.unstorable); err != nil {
+			entry, err := metafile.ParseTarget(f.path, f.new)
+			if err = cmp.Or(err, entry.Unstorable); err != nil {
 				return fmt.Errorf("repo: %s: %s: %w", roleText(top), text.Name(f.path), err)
 			}
 			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -173,13 +174,13 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 // statementsOf fetches the review statements of all targets of a role: also published
 // targets may wait for approval or be refused.
 func (c *cloning) statementsOf(ctx context.Context, t *tuf.Targets) error {
-	targets, err := memberOf(t, "targets")
+	targets, err := metafile.MemberOf(t, "targets")
 	if err != nil {
 		return err
 	}
 	for path, v := range targets.Members() {
-		x, err := parseListed(path.String(), v)
-		if key := short(x.name, x.sha512); err == nil && !c.seen[key] { // malformed entries can't be approved
+		x, err := metafile.ParseTarget(path.String(), v)
+		if key := short(x.Name, x.SHA512); err == nil && !c.seen[key] { // malformed entries can't be approved
 			c.seen[key] = true
 			if err := c.statements(ctx, x); err != nil {
 				return err

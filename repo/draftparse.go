@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -232,8 +233,8 @@ func parseStatement(v wire.Value) (*statement, error) {
 	for _, x := range []struct {
 		what    string
 		has, is wire.Value
-	}{{"kind", kind, canonicalText(s.claim.Kind)}, {"party", party, canonicalText(by.Party)}, {"path", path, canonicalText(said.Path)},
-		{"length", length, wire.Value(fmt.Append(nil, said.Length))}, {"sha256", sum, canonicalText(said.SHA256)}} {
+	}{{"kind", kind, metafile.Text(s.claim.Kind)}, {"party", party, metafile.Text(by.Party)}, {"path", path, metafile.Text(said.Path)},
+		{"length", length, wire.Value(fmt.Append(nil, said.Length))}, {"sha256", sum, metafile.Text(said.SHA256)}} {
 		if string(x.has) != string(x.is) {
 			return fail(fmt.Errorf("%w: %s is %s in the draft and %s in the signed payload", tuf.ErrMismatch, x.what, text.Bytes(x.has), text.Bytes(x.is)))
 		}

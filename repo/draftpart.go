@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -39,9 +40,9 @@ func (f *draftFile) bytes() []byte {
 			b.WriteByte(',')
 		}
 		b.WriteString(`{"keyid":`)
-		b.Write(canonicalText(id).JSON())
+		b.Write(metafile.Text(id).JSON())
 		b.WriteString(`,"sig":`)
-		b.Write(canonicalText(f.sigs[id]).JSON())
+		b.Write(metafile.Text(f.sigs[id]).JSON())
 		b.WriteByte('}')
 	}
 	b.WriteString(`],"signed":`)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -388,11 +389,11 @@ func (tx *Tx) lay(e *edition, f *draftFile) error {
 	if tx.present.listed(f.role) != f.base {
 		return tx.behind(f)
 	}
-	signed := envelope{signed: f.signed, sigs: map[string][]byte{}}
+	signed := metafile.Envelope{Signed: f.signed, Signatures: map[string][]byte{}}
 	for id, digits := range f.sigs {
-		signed.sigs[id], _ = hex.DecodeString(digits)
+		signed.Signatures[id], _ = hex.DecodeString(digits)
 	}
-	if have, want := signed.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
+	if have, want := signed.Signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
 		return fmt.Errorf("repo: %s v%d: %w: %d of %d needed keys of the role signed", roleText(f.role), f.version, ErrUnsigned, have, want)
 	}
 	l, err := e.instead(f.role)

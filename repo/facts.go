@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -147,7 +148,7 @@ func (s *shape) nameOf(e wire.Value) (name [2]string, ok bool) {
 		if by == "" {
 			continue
 		}
-		t, err := member(e, by).Text()
+		t, err := metafile.Member(e, by).Text()
 		if err != nil {
 			return name, false
 		}
@@ -353,7 +354,7 @@ func (x *facts) named(p at, s *shape, name [2]string, m pair) {
 	}
 	next.path += "]"
 	next = next.inside(s.thing, s.shown(name), s.rest)
-	x.asThing(next, m.a, m.b, func() { x.compare(next, s.all, without(m.a, s.by[:]...), without(m.b, s.by[:]...)) })
+	x.asThing(next, m.a, m.b, func() { x.compare(next, s.all, metafile.Without(m.a, s.by[:]...), metafile.Without(m.b, s.by[:]...)) })
 }
 
 func (a at) index(n int) at {
@@ -482,9 +483,9 @@ var number = &shape{kind: '0'}
 
 // dateText returns the expiry of a signed part.
 func dateText(signed wire.Value) string {
-	s, err := member(signed, "expires").Text()
+	s, err := metafile.Member(signed, "expires").Text()
 	if err != nil {
-		return kindText(member(signed, "expires"))
+		return kindText(metafile.Member(signed, "expires"))
 	}
 	return wordText(s)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -66,7 +67,7 @@ func (r *Repo) PlanRoots(ctx context.Context, steps ...RootEdit) (_ []*tuf.Propo
 		if err != nil {
 			return nil, err
 		}
-		signed, err := canonical(md.Signed)
+		signed, err := metafile.Canonical(md.Signed)
 		if err != nil {
 			return nil, err
 		}

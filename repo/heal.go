@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -100,9 +101,9 @@ func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
 
 // sameFork reports whether two roots of forks have the same signed part.
 func sameFork(a, b []byte) bool {
-	x, errX := openEnvelope(a)
-	y, errY := openEnvelope(b)
-	return errX == nil && errY == nil && bytes.Equal(x.signed, y.signed)
+	x, errX := metafile.Open(a)
+	y, errY := metafile.Open(b)
+	return errX == nil && errY == nil && bytes.Equal(x.Signed, y.Signed)
 }
 
 // leaveFork makes the published roots the ledger's newest if the ledger had recorded a

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -49,7 +50,7 @@ func newKeyNames(labels map[string]string, docs ...wire.Value) *keyNames {
 	}
 	for _, d := range docs {
 		ids(d)
-		for _, keys := range []wire.Value{member(d, "keys"), member(member(d, "delegations"), "keys")} {
+		for _, keys := range []wire.Value{metafile.Member(d, "keys"), metafile.Member(metafile.Member(d, "delegations"), "keys")} {
 			for id, v := range keys.Members() {
 				k.known[id.String()] = v
 			}
@@ -81,10 +82,10 @@ func (k *keyNames) text(id string) string {
 	if !ok {
 		return out + " (not present)"
 	}
-	if scheme, err := member(v, "scheme").Text(); err == nil {
+	if scheme, err := metafile.Member(v, "scheme").Text(); err == nil {
 		out = text.Name(scheme) + " " + out
 	}
-	if sum256(v) != id {
+	if metafile.SHA256(v) != id {
 		out += " (id is not the key's hash)"
 	}
 	return out

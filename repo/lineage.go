@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -46,7 +47,7 @@ func (e *edition) owned(l *listing, err error) (*listing, error) {
 	if err != nil || l == nil || e.checked[l] {
 		return l, err
 	}
-	if err := checkOwners(e.named, l); err != nil {
+	if err := metafile.CheckOwners(e.named, l.role, l.delegations); err != nil {
 		return nil, err
 	}
 	e.checked[l] = true
@@ -117,19 +118,19 @@ func (e *edition) adopt(by *listing, role string) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := openEnvelope(data)
+	env, err := metafile.Open(data)
 	if err != nil {
 		return nil, fmt.Errorf("repo: %s v%d: %w: %w", roleText(role), file.Version, tuf.ErrMalformed, err)
 	}
 	keys := by.keysFor(role)
-	if have, want := env.signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
+	if have, want := env.Signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
 		return nil, fmt.Errorf("repo: %s v%d: %w: %d of %d needed keys that %s names signed", roleText(role), file.Version, tuf.ErrThreshold, have, want, roleText(by.role))
 	}
-	if env.typ != "targets" || env.version != file.Version {
+	if env.Type != "targets" || env.Version != file.Version {
 		return nil, fmt.Errorf("repo: %s v%d: %w", roleText(role), file.Version, tuf.ErrMismatch)
 	}
 	l := newListing(role)
-	return l, l.take(env.signed)
+	return l, l.take(env.Signed)
 }
 
 // maxDelegators bounds the roles that are opened to find the delegators of a role.
@@ -190,7 +191,7 @@ func (e *edition) trace(wanted []string) error {
 		}
 		// Hash bins that are not wanted are skipped, since there may be very many.
 		for _, role := range wanted {
-			if isBin(by.delegations.SuccinctRoles, role) {
+			if metafile.IsBin(by.delegations.SuccinctRoles, role) {
 				if err := reach(role, e.over(role) != nil); err != nil {
 					return err
 				}
@@ -309,7 +310,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 	if d == nil {
 		return nil, false, nil
 	}
-	if member(member(l.doc, "delegations"), layout.AgreementMember) != nil {
+	if metafile.Member(metafile.Member(l.doc, "delegations"), layout.AgreementMember) != nil {
 		return nil, false, fmt.Errorf("repo: %s: delegations with %s can't be searched: %w", roleText(l.role), layout.AgreementMember, errors.ErrUnsupported)
 	}
 	if d.SuccinctRoles != nil {
@@ -328,7 +329,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 		}
 		for _, p := range r.PathHashPrefixes {
 			if digest == "" {
-				digest = sum256([]byte(path))
+				digest = metafile.SHA256([]byte(path))
 			}
 			if e.work += int64(hex.EncodedLen(32)); e.work > maxSearched {
 				return nil, false, fmt.Errorf("repo: %s: too many path hash prefixes: %w", roleText(l.role), tuf.ErrTooLarge)

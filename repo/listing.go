@@ -13,6 +13,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -91,18 +92,18 @@ func (l *listing) take(signed wire.Value) error {
 // would verify in every repository with the same keys, and in place of any other role
 // with the same key.
 func (l *listing) bind(repoID string) {
-	l.members[layout.RepoMember], l.members[layout.RoleMember] = canonicalText(repoID), canonicalText(l.role)
+	l.members[layout.RepoMember], l.members[layout.RoleMember] = metafile.Text(repoID), metafile.Text(l.role)
 }
 
 // signed builds the canonical signed part.
 func (l *listing) signed(version int64, expires time.Time) (wire.Value, error) {
 	members := maps.Clone(l.members)
-	members["_type"] = canonicalText("targets")
-	members["spec_version"] = canonicalText(metadata.SPECIFICATION_VERSION)
-	members["expires"] = canonicalText(text.Time(expires))
+	members["_type"] = metafile.Text("targets")
+	members["spec_version"] = metafile.Text(metadata.SPECIFICATION_VERSION)
+	members["expires"] = metafile.Text(text.Time(expires))
 	members["version"] = strconv.AppendInt(nil, version, 10)
 	if l.delegations != nil {
-		v, err := canonical(l.delegations)
+		v, err := metafile.Canonical(l.delegations)
 		if err != nil {
 			return nil, err
 		}
@@ -261,7 +262,7 @@ func (l *listing) raise(product string, n int64) error {
 		return err
 	}
 	highest[product] = n
-	l.members[layout.SequenceMember], err = canonical(highest)
+	l.members[layout.SequenceMember], err = metafile.Canonical(highest)
 	return err
 }
 

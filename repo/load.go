@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -206,8 +207,8 @@ func (r *Repo) note(ctx context.Context, p *present) {
 		if have == nil || have.high() != nil && have.high().Version >= version {
 			continue
 		}
-		if env, err := openEnvelope(p.snap.RoleBytes(x.role)); err == nil {
-			contents[x.role] = bookContent{Version: version, SHA256: sum256(env.signed)}
+		if env, err := metafile.Open(p.snap.RoleBytes(x.role)); err == nil {
+			contents[x.role] = bookContent{Version: version, SHA256: metafile.SHA256(env.Signed)}
 		}
 	}
 	root := p.chain.at(p.chain.regular)

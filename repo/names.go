@@ -3,11 +3,8 @@ package repo
 import (
 	"crypto/sha256"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -53,19 +50,6 @@ func restRole(role string) string { return role + ".rest" }
 
 // binPrefix is short, because the snapshot lists every bin.
 func binPrefix(role string) string { return role + ".b" }
-
-// isBin reports whether a role is one of the hash bins.
-func isBin(s *metadata.SuccinctRoles, role string) bool {
-	if s == nil {
-		return false
-	}
-	digits, ok := strings.CutPrefix(role, s.NamePrefix+"-")
-	if !ok || len(digits) != (s.BitLength+3)/4 || strings.Trim(digits, "0123456789abcdef") != "" {
-		return false
-	}
-	bin, err := strconv.ParseUint(digits, 16, 64)
-	return err == nil && bin>>s.BitLength == 0
-}
 
 // child is a role under one delegator. Verification under one delegator does not carry
 // over to another.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -324,21 +325,21 @@ func (tx *Tx) listOf(role, target string) (string, error) {
 // copyTarget copies the bytes of a target to another path in storage.
 func (tx *Tx) copyTarget(c promoted) error {
 	r, ctx := tx.repo, tx.ctx
-	from := listed{path: c.from, name: layout.TargetName(c.from, c.have.sha256), length: c.have.length, sha256: c.have.sha256}
+	from := metafile.Target{Path: c.from, Name: layout.TargetName(c.from, c.have.sha256), Length: c.have.length, SHA256: c.have.sha256}
 	to := layout.TargetName(c.to, c.have.sha256)
 	if s, ok := r.storage.(storage.Copier); ok {
-		if err := s.Copy(ctx, from.name, to); err != nil {
+		if err := s.Copy(ctx, from.Name, to); err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(c.to), err)
 		}
 		return nil
 	}
-	f, err := storage.SourceOf(r.storage).Open(ctx, from.name)
+	f, err := storage.SourceOf(r.storage).Open(ctx, from.Name)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(c.from), err)
 	}
 	defer f.Close()
-	tell := func(n int64) { r.progress(storage.Progress{Path: "targets/" + c.to, Done: n, Total: from.length}) }
-	if err := r.storage.Create(ctx, to, newChecked(ctxio.NewReader(ctx, f), from, tell)); err != nil {
+	tell := func(n int64) { r.progress(storage.Progress{Path: "targets/" + c.to, Done: n, Total: from.Length}) }
+	if err := r.storage.Create(ctx, to, metafile.NewReader(ctxio.NewReader(ctx, f), from, tell)); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(c.to), err)
 	}
 	return nil
@@ -354,11 +355,11 @@ func withRelease(v wire.Value, fields map[string]any, without ...string) (wire.V
 			continue
 		}
 		var err error
-		if release[name], err = canonical(to); err != nil {
+		if release[name], err = metafile.Canonical(to); err != nil {
 			return nil, err
 		}
 	}
-	fresh, err := withMembers(member(member(v, "custom"), layout.ReleaseMember), release)
+	fresh, err := withMembers(metafile.Member(metafile.Member(v, "custom"), layout.ReleaseMember), release)
 	if err != nil {
 		return nil, err
 	}
@@ -366,7 +367,7 @@ func withRelease(v wire.Value, fields map[string]any, without ...string) (wire.V
 	for _, name := range without {
 		members[name] = nil
 	}
-	custom, err := withMembers(member(v, "custom"), members)
+	custom, err := withMembers(metafile.Member(v, "custom"), members)
 	if err != nil {
 		return nil, err
 	}

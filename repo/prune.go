@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -259,13 +260,13 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 		return nil, fmt.Errorf("%s v%d: %w", roleText(role), version, err)
 	}
 	for path, v := range l.targets {
-		x, err := parseListed(path, v)
+		x, err := metafile.ParseTarget(path, v)
 		if err != nil {
 			return nil, fmt.Errorf("repo: %s v%d: %s: %w", roleText(role), version, text.Name(path), err)
 		}
-		k.keep[short(x.name)] = true // one that no storage can hold does not exist
-		if x.sha512 != "" {
-			k.keep[short(layout.TargetName(path, x.sha512))] = true
+		k.keep[short(x.Name)] = true // one that no storage can hold does not exist
+		if x.SHA512 != "" {
+			k.keep[short(layout.TargetName(path, x.SHA512))] = true
 		}
 	}
 	if d := l.delegations; d != nil && d.SuccinctRoles != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -326,7 +327,7 @@ func (n *publication) makeTimestamp(ctx context.Context, snapName string, snapsh
 	sum := sha256.Sum256(snapshot)
 	md.Signed.Meta["snapshot.json"].Length = int64(len(snapshot))
 	md.Signed.Meta["snapshot.json"].Hashes = metadata.Hashes{"sha256": sum[:]}
-	signed, err := canonical(md.Signed)
+	signed, err := metafile.Canonical(md.Signed)
 	if err != nil {
 		return nil, err
 	}
@@ -406,7 +407,7 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 	if err != nil {
 		return err
 	}
-	listed := snapNames(snap)
+	listed := slices.Sorted(slices.Values(snap.Roles()))
 	opened := map[child]*tuf.Targets{}
 	open := func(by *tuf.Targets, role string) (*tuf.Targets, error) {
 		at := child{role: role}
@@ -428,7 +429,7 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 		if err != nil {
 			return nil, fmt.Errorf("repo: %w", err)
 		}
-		if role == "targets" || n.fresh[role] != nil && member(n.fresh[role].signed, "delegations") != nil {
+		if role == "targets" || n.fresh[role] != nil && metafile.Member(n.fresh[role].signed, "delegations") != nil {
 			opened[at] = t // only delegating roles are needed again
 		}
 		return t, nil
@@ -456,7 +457,7 @@ func (n *publication) checkRoles(ctx context.Context, snap *tuf.Snapshot) error 
 			if role == "targets" || !n.leadsElsewhere(before, role) {
 				continue
 			}
-			names, bins, err := children(t, listed, after.named)
+			names, bins, err := metafile.Delegated(t, listed, after.named)
 			if err != nil {
 				return err
 			}
@@ -512,5 +513,5 @@ func (n *publication) leadsElsewhere(before *edition, role string) bool {
 	if err != nil || was == nil {
 		return true // it did not exist, or had another delegator
 	}
-	return string(member(was.doc, "delegations")) != string(member(n.fresh[role].signed, "delegations"))
+	return string(metafile.Member(was.doc, "delegations")) != string(metafile.Member(n.fresh[role].signed, "delegations"))
 }

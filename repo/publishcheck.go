@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -72,7 +73,7 @@ func (tx *Tx) checkNumbers(party string, f *draftFile) error {
 		}
 		return false
 	}
-	for path, v := range member(f.signed, "targets").Members() {
+	for path, v := range metafile.Member(f.signed, "targets").Members() {
 		rel, ok := releaseOf(v)
 		name, parsed := nameOf(rel.Product, rel.Version)
 		if !ok || !parsed || rel.Sequence < 1 || listed(name, rel.Sequence) {
@@ -213,7 +214,7 @@ func (n *publication) targets(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for path, v := range member(f.signed, "targets").Members() {
+		for path, v := range metafile.Member(f.signed, "targets").Members() {
 			if string(was[path.String()]) == string(v) {
 				continue
 			}
@@ -252,12 +253,12 @@ func (n *publication) targetsNow(ctx context.Context, role string) (map[string]w
 	} else if err != nil {
 		return nil, err
 	}
-	env, err := openEnvelope(data)
+	env, err := metafile.Open(data)
 	if err != nil {
 		return nil, nil
 	}
 	out := map[string]wire.Value{}
-	for path, v := range member(env.signed, "targets").Members() {
+	for path, v := range metafile.Member(env.Signed, "targets").Members() {
 		out[path.String()] = v
 	}
 	return out, nil

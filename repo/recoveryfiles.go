@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -92,8 +93,8 @@ func recoveryIn(ctx context.Context, s Storage, before *tuf.Root) (f recoveryFil
 	for _, o := range rule.Orgs {
 		maps.Copy(keys, before.Keys(o.KeyIDs))
 	}
-	if e, err := openEnvelope(f.data[0]); err == nil && e.typ == recoveryType && e.signers(keys) >= rule.Threshold {
-		f.counter = e.version
+	if e, err := metafile.Open(f.data[0]); err == nil && e.Type == recoveryType && e.Signers(keys) >= rule.Threshold {
+		f.counter = e.Version
 	}
 	return f, nil
 }
@@ -104,12 +105,12 @@ func readRecovery(f *draftFile) (s recoveryStatement, err error) {
 		member string
 		to     *recoveredRoot
 	}{{"tip", &s.Tip}, {"root", &s.Root}} {
-		v := member(f.signed, x.member)
-		n, err := member(v, "version").Int()
+		v := metafile.Member(f.signed, x.member)
+		n, err := metafile.Member(v, "version").Int()
 		if err != nil {
 			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
 		}
-		sum, err := member(v, "sha256").Text()
+		sum, err := metafile.Member(v, "sha256").Text()
 		if err != nil {
 			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -25,7 +26,7 @@ func (tx *Tx) stageRecovery(d *Draft) error {
 	if proposal.Charter().Epoch() == prev.Charter().Epoch() {
 		return fmt.Errorf("repo: a recovery needs new timestamp and snapshot keys: %w", tuf.ErrCharter)
 	}
-	d.recovery, err = tx.repo.newRecovery(tx.ctx, prev, recoveredRoot{root.version, sum256(root.signed)}, tx.recovering.Reason)
+	d.recovery, err = tx.repo.newRecovery(tx.ctx, prev, recoveredRoot{root.version, metafile.SHA256(root.signed)}, tx.recovering.Reason)
 	return err
 }
 
@@ -50,7 +51,7 @@ func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRo
 	if err != nil {
 		return nil, err
 	}
-	signed, err := canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), text.Time(r.now().Add(lasts)),
+	signed, err := metafile.Canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), text.Time(r.now().Add(lasts)),
 		prev.Charter().RepoID(), recoveredRoot{prev.Version(), prev.SHA256()}, next, reason})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -28,7 +29,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 		return nil, errEmpty
 	case f == nil:
 		s.layout = rootOf(p.root)
-	case s.prev != nil && f.version == s.prev.Version() && sum256(f.signed) == s.prev.SHA256():
+	case s.prev != nil && f.version == s.prev.Version() && metafile.SHA256(f.signed) == s.prev.SHA256():
 		s.root, s.layout = s.prev, rootOf(s.prev) // already published
 	default:
 		// Verified as a client would, before anything is signed.
@@ -188,7 +189,7 @@ func (s *signing) first(b *book, allowed bool) error {
 		return s.check(b)
 	}
 	f := s.draft.files["root"]
-	sum := sum256(f.signed)
+	sum := metafile.SHA256(f.signed)
 	switch {
 	case have != nil && b.body.Published:
 		return fmt.Errorf("repo: %w: the ledger has recorded root v%d as published, but the storage is empty", ErrRootBehind, have.Version)
@@ -208,9 +209,9 @@ func (s *signing) check(b *book) error {
 	reinstated := s.reinstated()
 	for _, x := range s.items {
 		f := x.file
-		sum := sum256(f.signed)
+		sum := metafile.SHA256(f.signed)
 		r := b.keys(s.recordName(f), x.wasKeys)
-		if h := r.high(); f.role != "root" && h != nil && !s.excused(x) && (x.version < h.Version || x.version == h.Version && x.was != nil && sum256(x.was) != h.SHA256) {
+		if h := r.high(); f.role != "root" && h != nil && !s.excused(x) && (x.version < h.Version || x.version == h.Version && x.was != nil && metafile.SHA256(x.was) != h.SHA256) {
 			return fmt.Errorf("repo: %s: %w: v%d is published, the ledger has recorded v%d with sha256 %.16s: the storage serves an older version or other content",
 				text.Name(f.role), ErrRoleBehind, x.version, h.Version, h.SHA256)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -19,11 +20,11 @@ func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) err
 		data = p.snapshot
 	}
 	if data != nil && p.under != nil {
-		env, err := openEnvelope(data)
+		env, err := metafile.Open(data)
 		if err != nil {
 			return err
 		}
-		x.was, x.version = env.signed, env.version
+		x.was, x.version = env.Signed, env.Version
 		x.wasKeys = rootOf(p.under).Timestamp.Keys
 		if f.role == "snapshot" {
 			x.wasKeys = rootOf(p.under).Snapshot.Keys

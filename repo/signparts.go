@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -19,11 +20,11 @@ func (s *signing) item(f *draftFile) (*item, error) {
 		return x, s.statementKeys(x)
 	case f.role == "root":
 		if s.prev != nil && s.draft.recovery == nil {
-			env, err := openEnvelope(s.prev.Bytes())
+			env, err := metafile.Open(s.prev.Bytes())
 			if err != nil {
 				return nil, err
 			}
-			x.was, x.version, x.expires = env.signed, s.prev.Version(), s.prev.Expires()
+			x.was, x.version, x.expires = env.Signed, s.prev.Version(), s.prev.Expires()
 		}
 		return x, nil
 	}
@@ -37,7 +38,7 @@ func (s *signing) item(f *draftFile) (*item, error) {
 	}
 	if was != nil {
 		x.was = was.doc
-		if x.expires, err = expiryOf(was.doc); err != nil {
+		if x.expires, err = metafile.ExpiryOf(was.doc); err != nil {
 			return nil, fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 		}
 	}

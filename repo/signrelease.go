@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 )
 
@@ -16,10 +17,10 @@ func (s *signing) sequences(x *item) error {
 	if x.role.party == "" || x.bin {
 		return nil
 	}
-	was, err := sequencesIn(member(x.was, layout.SequenceMember))
+	was, err := sequencesIn(metafile.Member(x.was, layout.SequenceMember))
 	var now map[string]int64
 	if err == nil {
-		now, err = sequencesIn(member(x.file.signed, layout.SequenceMember))
+		now, err = sequencesIn(metafile.Member(x.file.signed, layout.SequenceMember))
 	}
 	if err != nil {
 		return fmt.Errorf("repo: %s v%d: %w", text.Name(x.file.role), x.file.version, err)
@@ -39,12 +40,12 @@ func (s *signing) releases(x *item) error {
 		return nil
 	}
 	was := map[string]string{}
-	for path, v := range member(x.was, "targets").Members() {
+	for path, v := range metafile.Member(x.was, "targets").Members() {
 		if !isPlain(v) {
 			was[path.String()] = string(v)
 		}
 	}
-	for path, v := range member(x.file.signed, "targets").Members() {
+	for path, v := range metafile.Member(x.file.signed, "targets").Members() {
 		if isPlain(v) || was[path.String()] == string(v) {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -92,7 +93,7 @@ func (s *signing) record(b *book, x *item, reinstated map[bytesOfParty]bool, now
 	if x.version > 0 && x.was != nil && f.role != "root" && !s.excused(x) {
 		b.see(f.role, x.wasKeys, x.version, x.was, whole)
 	}
-	signed := bookSigned{Version: f.version, SHA256: sum256(f.signed)}
+	signed := bookSigned{Version: f.version, SHA256: metafile.SHA256(f.signed)}
 	if !x.bin {
 		signed.At, signed.KeyIDs = text.Time(now), slices.Sorted(slices.Values(x.keyIDs))
 		if s.draft != nil {

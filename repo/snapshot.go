@@ -15,6 +15,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -28,20 +29,20 @@ import (
 // listed length, as in snapshots by earlier versions of this package, are read once.
 // The entry of a missing file keeps its version only.
 func (n *publication) listedMeta(ctx context.Context) (map[string]wire.Value, error) {
-	env, err := openEnvelope(n.present.snapshot)
+	env, err := metafile.Open(n.present.snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
 	meta := map[string]wire.Value{}
-	for file, v := range member(env.signed, "meta").Members() {
+	for file, v := range metafile.Member(env.Signed, "meta").Members() {
 		meta[file.String()] = v
 	}
 	for file, v := range meta {
 		role := strings.TrimSuffix(file, ".json")
-		if n.fresh[role] != nil || member(v, "length") != nil {
+		if n.fresh[role] != nil || metafile.Member(v, "length") != nil {
 			continue
 		}
-		version, err := member(v, "version").Int()
+		version, err := metafile.Member(v, "version").Int()
 		if err != nil {
 			return nil, fmt.Errorf("repo: snapshot: %w", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
@@ -116,7 +117,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 			needs = append(needs, n)
 		}
 	}
-	signed, err := canonical(md.Signed)
+	signed, err := metafile.Canonical(md.Signed)
 	if err != nil {
 		return err
 	}
@@ -208,7 +209,7 @@ func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
 	if l.role == "targets" {
 		return nil // its delegated roles are staged separately
 	}
-	if err := checkOwners(ownNames(tx.layout()), l); err != nil {
+	if err := metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations); err != nil {
 		return err
 	}
 	under = append(slices.Clone(under), l.role)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -224,7 +225,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 	if x.party != "" || x.class == "" {
 		return nil
 	}
-	targets, err := memberOf(t, "targets")
+	targets, err := metafile.MemberOf(t, "targets")
 	if err != nil {
 		return err
 	}
@@ -233,7 +234,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 			Until  time.Time `json:"until"`
 			Reason string    `json:"reason"`
 		}
-		if err := json.Unmarshal(member(member(v, "custom"), layout.ReleaseMember).JSON(), &hold); err == nil {
+		if err := json.Unmarshal(metafile.Member(metafile.Member(v, "custom"), layout.ReleaseMember).JSON(), &hold); err == nil {
 			s.Dates = append(s.Dates, Event{hold.Until, fmt.Sprintf("the hold on %s ends (%s)", text.Name(path.String()), text.Quote(hold.Reason))})
 		}
 	}
@@ -246,7 +247,7 @@ func (s *Status) holds(x named, t *tuf.Targets) error {
 // returns true, the bins are not read.
 func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool, fn func(x named, by string, t *tuf.Targets, first time.Time, lists int) error) error {
 	get := func(f tuf.RoleFile) ([]byte, error) { return r.read(ctx, p, f) }
-	layout, listed := rootOf(p.under), snapNames(p.snap)
+	layout, listed := rootOf(p.under), slices.Sorted(slices.Values(p.snap.Roles()))
 	own := ownNames(layout)
 	var visit func(x named, by string, t *tuf.Targets) error
 	visit = func(x named, by string, t *tuf.Targets) error {
@@ -255,15 +256,15 @@ func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool
 		}
 		first, lists := t.Expires(), 0
 		if x.role != "targets" { // its delegated roles are visited separately
-			sets, err := delegatedKeys(t)
+			sets, err := metafile.DelegatedKeys(t)
 			if err != nil {
 				return err
 			}
-			keys := map[string]keySet{} // of roles that are signed separately
+			keys := map[string]metafile.KeySet{} // of roles that are signed separately
 			for _, k := range sets {
-				keys[k.role] = k
+				keys[k.Role] = k
 			}
-			names, _, err := children(t, listed, own)
+			names, _, err := metafile.Delegated(t, listed, own)
 			if err != nil {
 				return err
 			}
@@ -276,7 +277,7 @@ func (r *Repo) eachList(ctx context.Context, p *present, skip func(x named) bool
 					return fmt.Errorf("repo: %w", err)
 				}
 				if k, ok := keys[name]; ok {
-					product := named{role: name, class: x.class, party: x.party, keys: Keys{slices.Collect(maps.Values(k.keys)), k.threshold}}
+					product := named{role: name, class: x.class, party: x.party, keys: Keys{slices.Collect(maps.Values(k.Keys)), k.Threshold}}
 					if err := visit(product, x.role, below); err != nil {
 						return err
 					}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -50,7 +51,7 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
-	entry, err := canonical(map[string]any{"length": e.Length, "hashes": map[string]string{"sha256": e.Hashes.SHA256},
+	entry, err := metafile.Canonical(map[string]any{"length": e.Length, "hashes": map[string]string{"sha256": e.Hashes.SHA256},
 		"custom": map[string]any{layout.ReleaseMember: map[string]string{"reason": reason, "at": text.Time(now), "until": text.Time(until)}}})
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
@@ -340,7 +341,7 @@ func (tx *Tx) recall(role string, r recallJSON) error {
 	if err != nil {
 		return err
 	}
-	l.members[layout.RecallMember], err = canonical(list)
+	l.members[layout.RecallMember], err = metafile.Canonical(list)
 	return err
 }
 
@@ -358,8 +359,8 @@ func (tx *Tx) recallsBut(role string, drop func(path, sha256 string) bool) (list
 		return nil, err
 	}
 	for v := range l.members[layout.RecallMember].Elements() {
-		path, err := member(v, "path").Text()
-		sum, err2 := member(v, "sha256").Text()
+		path, err := metafile.Member(v, "path").Text()
+		sum, err2 := metafile.Member(v, "sha256").Text()
 		if err := errors.Join(err, err2); err != nil {
 			return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
 		}

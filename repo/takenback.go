@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -116,11 +117,11 @@ func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 		index = recallIndex{v, map[string]*tuf.Recall{}}
 		for e := range v.Elements() {
 			r := &tuf.Recall{Role: role}
-			r.Path, _ = member(e, "path").Text()
-			r.Reason, _ = member(e, "reason").Text()
-			sum, _ := member(e, "sha256").Text()
+			r.Path, _ = metafile.Member(e, "path").Text()
+			r.Reason, _ = metafile.Member(e, "reason").Text()
+			sum, _ := metafile.Member(e, "sha256").Text()
 			r.SHA256 = strings.ToLower(sum)
-			at, _ := member(e, "at").Text()
+			at, _ := metafile.Member(e, "at").Text()
 			r.At, _ = time.Parse(time.RFC3339, at)
 			index.bySum[r.SHA256] = r
 		}
@@ -181,7 +182,7 @@ func (tx *Tx) unrecall(role, sha256 string) error {
 		return err
 	}
 	if delete(l.members, layout.RecallMember); len(list) > 0 {
-		l.members[layout.RecallMember], err = canonical(list)
+		l.members[layout.RecallMember], err = metafile.Canonical(list)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -34,7 +35,7 @@ func (tx *Tx) read(role string) (*listing, error) {
 	}
 	l, err := openListing(t)
 	if err == nil {
-		err = checkOwners(ownNames(tx.layout()), l)
+		err = metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations)
 	}
 	if err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
 	}
 	l, err := openListing(t)
 	if err == nil && l.delegations != nil {
-		err = checkOwners(ownNames(tx.layout()), l)
+		err = metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations)
 	}
 	if err != nil {
 		return nil, err
@@ -276,7 +277,7 @@ func (tx *Tx) behind(f *draftFile) error {
 		if err != nil {
 			return err
 		}
-		if env, err := openEnvelope(data); err == nil && string(env.signed) == string(f.signed) {
+		if env, err := metafile.Open(data); err == nil && string(env.Signed) == string(f.signed) {
 			return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, ErrPublished)
 		}
 	}

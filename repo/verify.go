@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"maps"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -123,7 +123,7 @@ type verification struct {
 	right    map[[16]byte]bool  // valid targets, by copy; also from earlier passes
 	names    map[[16]byte]bool  // names that metadata lists
 	reported map[[16]byte]bool  // reported files, by copy
-	keys     []keySet           // keys of delegated roles
+	keys     []metafile.KeySet  // keys of delegated roles
 	unknown  []storage.FileInfo // metadata without a signature of known keys
 	files    int
 }
@@ -170,18 +170,18 @@ func (v *verification) differs(c Mirror, kind FindingKind, name, text string, er
 }
 
 func (v *verification) otherBytes(c Mirror, name string, have, want []byte) error {
-	return v.differs(c, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(have), sum256(have), len(want), sum256(want)), nil)
+	return v.differs(c, FileDiffers, name, fmt.Sprintf("%d bytes, sha256 %s; the repository has %d bytes, sha256 %s", len(have), metafile.SHA256(have), len(want), metafile.SHA256(want)), nil)
 }
 
 // role checks every file that a role lists.
 func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) error {
-	keys, err := delegatedKeys(t)
+	keys, err := metafile.DelegatedKeys(t)
 	if err != nil {
 		return err
 	}
 	v.learn(keys)
-	err = v.walker.listedIn(t, func(x listed) error {
-		if x.unstorable != nil {
+	err = v.walker.listedIn(t, func(x metafile.Target) error {
+		if x.Unstorable != nil {
 			return v.add(unstorable(layout.RoleName(t.Role(), t.Version()), x))
 		}
 		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
@@ -198,44 +198,44 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 }
 
 // unstorable is the finding for a target that no storage can hold.
-func unstorable(role string, x listed) Finding {
-	return Finding{Kind: FileUnstorable, Name: x.name, Text: fmt.Sprintf("%s lists it: %v", text.Name(role), x.unstorable), Err: x.unstorable}
+func unstorable(role string, x metafile.Target) Finding {
+	return Finding{Kind: FileUnstorable, Name: x.Name, Text: fmt.Sprintf("%s lists it: %v", text.Name(role), x.Unstorable), Err: x.Unstorable}
 }
 
 // release reports release data that clients refuse. Entries of a hold role have other
 // data.
-func (v *verification) release(t *tuf.Targets, x listed) error {
-	if c := v.walker.under.Charter(); x.release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
+func (v *verification) release(t *tuf.Targets, x metafile.Target) error {
+	if c := v.walker.under.Charter(); x.Release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
 		return nil
 	}
-	if _, err := tuf.ParseRelease(x.release.JSON()); err != nil {
+	if _, err := tuf.ParseRelease(x.Release.JSON()); err != nil {
 		// Reported under the name of the path, since the file may have a finding of its
 		// own.
-		return v.add(Finding{Kind: FileUntrusted, Name: "targets/" + x.path, Text: fmt.Sprintf("%s v%d: %v", roleText(t.Role()), t.Version(), err), Err: err})
+		return v.add(Finding{Kind: FileUntrusted, Name: "targets/" + x.Path, Text: fmt.Sprintf("%s v%d: %v", roleText(t.Role()), t.Version(), err), Err: err})
 	}
 	return nil
 }
 
 // target checks one file. may permits that it is missing.
-func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may bool) error {
-	key := short(x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
+func (v *verification) target(ctx context.Context, t *tuf.Targets, x metafile.Target, may bool) error {
+	key := short(x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
 	if v.targets[key] {
 		return nil
 	}
-	v.targets[key], v.names[short(x.name)] = true, true
+	v.targets[key], v.names[short(x.Name)] = true, true
 	for i, p := range v.mirrors {
 		if p.RootsOnly {
 			continue
 		}
-		at := short(p.Name, x.name, fmt.Sprint(x.length), x.sha256, x.sha512)
+		at := short(p.Name, x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
 		var why string
 		var err error
 		if !v.right[at] {
 			why, err = checkTarget(ctx, p.Source, x, func(done int64) {
-				v.repo.progress(storage.Progress{Path: x.name, Done: done, Total: x.length, Files: v.files})
+				v.repo.progress(storage.Progress{Path: x.Name, Done: done, Total: x.Length, Files: v.files})
 			})
 		}
-		f := Finding{Copy: p.Name, Name: x.name, Err: err}
+		f := Finding{Copy: p.Name, Name: x.Name, Err: err}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -252,7 +252,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 			v.right[at] = true
 			if i == 0 && !may {
 				v.report.Targets++
-				v.report.Bytes += x.length
+				v.report.Bytes += x.Length
 			}
 			continue
 		}
@@ -268,7 +268,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x listed, may
 }
 
 // statements checks reviewers' statements on a target.
-func (v *verification) statements(ctx context.Context, x listed) error {
+func (v *verification) statements(ctx context.Context, x metafile.Target) error {
 	here := map[string][]byte{}
 	for i, p := range v.mirrors {
 		if p.RootsOnly {
@@ -310,25 +310,19 @@ func (v *verification) statements(ctx context.Context, x listed) error {
 
 // checkTarget reads a target file completely. why describes a mismatch, "" if there is
 // none.
-func checkTarget(ctx context.Context, src storage.Source, x listed, tell func(done int64)) (why string, err error) {
-	f, err := src.Open(ctx, x.name)
+func checkTarget(ctx context.Context, src storage.Source, x metafile.Target, tell func(done int64)) (why string, err error) {
+	f, err := src.Open(ctx, x.Name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	r := newChecked(ctxio.NewReader(ctx, f), x, tell)
-	if _, err := io.Copy(io.Discard, r); r.why != "" {
-		return r.why, nil
+	r := metafile.NewReader(ctxio.NewReader(ctx, f), x, tell)
+	if _, err := io.Copy(io.Discard, r); r.Mismatch != "" {
+		return r.Mismatch, nil
 	} else if err != nil {
 		return "", err
 	}
 	return "", nil
-}
-
-// sum is a hash with its expected value in hex.
-type sum struct {
-	hash.Hash
-	want string
 }
 
 // recoveries checks the prepared recoveries after each root whose charter permits one.

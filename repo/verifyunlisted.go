@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -83,9 +84,9 @@ func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.
 	if strings.HasPrefix(info.Name, "targets/") {
 		sum, base, _ := strings.Cut(path.Base(info.Name), ".")
 		if (len(sum) == 64 || len(sum) == 128) && base != "" && strings.Trim(sum, "0123456789abcdef") == "" {
-			x := listed{name: info.Name, length: info.Size, sha256: sum}
+			x := metafile.Target{Name: info.Name, Length: info.Size, SHA256: sum}
 			if len(sum) == 128 {
-				x.sha256, x.sha512 = "", sum
+				x.SHA256, x.SHA512 = "", sum
 			}
 			why, err := checkTarget(ctx, p.Source, x, func(int64) {})
 			if ctx.Err() != nil {
@@ -138,18 +139,10 @@ func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.
 
 var besideTarget = regexp.MustCompile(`/[0-9a-f]{64}\.[^/]+\.reviews/[^/]+\.[1-9][0-9]*\.json$`)
 
-func (k keySet) is(role string) bool {
-	if k.bins == 0 {
-		return k.role == role
-	}
-	digits, ok := strings.CutPrefix(role, k.role+"-")
-	return ok && len(digits) == k.bins && strings.Trim(digits, "0123456789abcdef") == ""
-}
-
 // rootKeys returns the keys that a root names for a role, including the root role.
-func rootKeys(root *tuf.Root, role string) (out []keySet) {
+func rootKeys(root *tuf.Root, role string) (out []metafile.KeySet) {
 	add := func(ids []string, threshold int) {
-		out = append(out, keySet{role, 0, root.Keys(ids), threshold})
+		out = append(out, metafile.KeySet{Role: role, Keys: root.Keys(ids), Threshold: threshold})
 	}
 	if ids, threshold := root.RoleKeys(role); threshold > 0 {
 		add(ids, threshold)
@@ -172,33 +165,33 @@ func rootKeys(root *tuf.Root, role string) (out []keySet) {
 // foreign states why an unlisted metadata file does not belong to this repository; ""
 // if it is superseded or not yet published. unknown: no key known so far signed it.
 func (v *verification) foreign(role string, version int64, data []byte) (why string, unknown bool) {
-	env, err := openEnvelope(data)
+	env, err := metafile.Open(data)
 	if err != nil {
 		return text.Line(err.Error()), false
 	}
-	if env.version != version {
-		return fmt.Sprintf("its content is v%d", env.version), false
+	if env.Version != version {
+		return fmt.Sprintf("its content is v%d", env.Version), false
 	}
 	want := role
 	if role != "root" && role != "snapshot" && role != "timestamp" {
 		want = "targets"
 	}
-	if env.typ != want {
-		return fmt.Sprintf("its content is a %s", text.Quote(env.typ)), false
+	if env.Type != want {
+		return fmt.Sprintf("its content is a %s", text.Quote(env.Type)), false
 	}
-	var sets []keySet
+	var sets []metafile.KeySet
 	for _, root := range v.walker.proves() {
 		sets = append(sets, rootKeys(root, role)...)
 	}
 	for _, k := range v.keys {
-		if k.is(role) {
+		if k.Covers(role) {
 			sets = append(sets, k)
 		}
 	}
 	for _, k := range sets {
-		if env.signers(k.keys) >= k.threshold {
+		if env.Signers(k.Keys) >= k.Threshold {
 			// Its delegated roles belonged to this repository too, if they can be read.
-			if keys, err := keysIn(role, env.signed); err == nil && want == "targets" {
+			if keys, err := metafile.KeysIn(role, env.Signed); err == nil && want == "targets" {
 				v.learn(keys)
 			}
 			return "", false
@@ -208,10 +201,10 @@ func (v *verification) foreign(role string, version int64, data []byte) (why str
 }
 
 // learn adds new keys of delegated roles.
-func (v *verification) learn(keys []keySet) {
+func (v *verification) learn(keys []metafile.KeySet) {
 	for _, k := range keys {
-		if !slices.ContainsFunc(v.keys, func(o keySet) bool {
-			return o.role == k.role && o.bins == k.bins && o.threshold == k.threshold && maps.Equal(o.keys, k.keys)
+		if !slices.ContainsFunc(v.keys, func(o metafile.KeySet) bool {
+			return o.Role == k.Role && o.Bins == k.Bins && o.Threshold == k.Threshold && maps.Equal(o.Keys, k.Keys)
 		}) {
 			v.keys = append(v.keys, k)
 		}

@@ -2,17 +2,14 @@ package repo
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -385,12 +382,12 @@ func (s *walker) walkRoles(ctx context.Context) error {
 // can open.
 func (s *walker) children(ctx context.Context, t *tuf.Targets) ([]string, error) {
 	if s.listed == nil {
-		s.listed, s.own = snapNames(s.snap), map[string]bool{"root": true, "timestamp": true, "snapshot": true}
+		s.listed, s.own = slices.Sorted(slices.Values(s.snap.Roles())), map[string]bool{"root": true, "timestamp": true, "snapshot": true}
 		for _, role := range topRoles(s.under) {
 			s.own[role] = true
 		}
 	}
-	names, bins, err := children(t, s.listed, s.own)
+	names, bins, err := metafile.Delegated(t, s.listed, s.own)
 	if err != nil {
 		return nil, s.report(ctx, s.nameOf(t), err)
 	}
@@ -448,30 +445,30 @@ func (s *walker) openRole(ctx context.Context, at step) (t *tuf.Targets, err err
 // others returns the further names under which clients may request the file, of those
 // that a storage can hold: some clients prefer the longer hash, and some repositories
 // serve both.
-func (s *walker) others(x listed) []listed {
-	if x.sha256 == "" || x.sha512 == "" || !s.under.ConsistentSnapshot() {
+func (s *walker) others(x metafile.Target) []metafile.Target {
+	if x.SHA256 == "" || x.SHA512 == "" || !s.under.ConsistentSnapshot() {
 		return nil
 	}
-	if x.name = layout.TargetName(x.path, x.sha512); storage.CheckName(x.name) != nil {
+	if x.Name = layout.TargetName(x.Path, x.SHA512); storage.CheckName(x.Name) != nil {
 		return nil
 	}
-	return []listed{x}
+	return []metafile.Target{x}
 }
 
 // listedIn calls fn for each target that t lists, until fn returns an error.
-func (s *walker) listedIn(t *tuf.Targets, fn func(listed) error) error {
-	targets, err := memberOf(t, "targets")
+func (s *walker) listedIn(t *tuf.Targets, fn func(metafile.Target) error) error {
+	targets, err := metafile.MemberOf(t, "targets")
 	if err != nil {
 		return err
 	}
 	for path, v := range targets.Members() {
-		x, err := parseListed(path.String(), v)
-		if err == nil && x.sha256 == "" && s.under.Charter() != nil {
+		x, err := metafile.ParseTarget(path.String(), v)
+		if err == nil && x.SHA256 == "" && s.under.Charter() != nil {
 			err = errors.New("no sha256")
 		}
 		if err == nil && !s.under.ConsistentSnapshot() {
-			x.name = "targets/" + x.path
-			x.unstorable = storage.CheckName(x.name)
+			x.Name = "targets/" + x.Path
+			x.Unstorable = storage.CheckName(x.Name)
 		}
 		if err != nil {
 			return &tuf.Error{Role: t.Role(), Version: t.Version(), Err: tuf.ErrMalformed, Detail: fmt.Sprintf("target %s: %v", text.Name(path.String()), err)}
@@ -483,58 +480,8 @@ func (s *walker) listedIn(t *tuf.Targets, fn func(listed) error) error {
 	return nil
 }
 
-// checked is a reader that ends with an error if the bytes do not match the listing. It
-// reads at most one byte too many.
-type checked struct {
-	r    io.Reader
-	x    listed
-	sums []sum // listed hashes
-	n    int64
-	tell func(int64)
-	why  string // the mismatch
-}
-
-func newChecked(r io.Reader, x listed, tell func(int64)) *checked {
-	c := &checked{r: io.LimitReader(r, x.length+1), x: x, tell: tell}
-	if x.sha256 != "" {
-		c.sums = append(c.sums, sum{sha256.New(), x.sha256})
-	}
-	if x.sha512 != "" {
-		c.sums = append(c.sums, sum{sha512.New(), x.sha512})
-	}
-	return c
-}
-
-func (c *checked) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	for _, h := range c.sums {
-		h.Write(p[:n])
-	}
-	if c.n += int64(n); n > 0 {
-		c.tell(c.n)
-	}
-	switch {
-	case c.n > c.x.length:
-		c.why = fmt.Sprintf("more than the %d bytes that are listed", c.x.length)
-	case err != io.EOF:
-		return n, err
-	case c.n < c.x.length:
-		c.why = fmt.Sprintf("%d bytes, %d are listed", c.n, c.x.length)
-	default:
-		for _, s := range c.sums {
-			if got := hex.EncodeToString(s.Sum(nil)); got != s.want {
-				c.why = fmt.Sprintf("its sha%d is %s, %s is listed", 4*len(s.want), got, s.want)
-			}
-		}
-	}
-	if c.why != "" {
-		return 0, fmt.Errorf("%s: %w: %s", text.Name(c.x.name), tuf.ErrMismatch, c.why)
-	}
-	return n, err
-}
-
 // skip reports a target that is skipped.
-func (r *Repo) skip(role string, x listed) {
+func (r *Repo) skip(role string, x metafile.Target) {
 	if r.cfg.Skipped != nil {
 		r.cfg.Skipped(unstorable(role, x))
 	}

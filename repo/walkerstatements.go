@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -15,14 +16,14 @@ import (
 // statements calls fn for each statement in src alongside a target's file, role by
 // role, in order. An invalid one has the reason as err. One that can't be read ends the
 // role's sequence. skip selects files to skip; may be nil.
-func (s *walker) statements(ctx context.Context, src storage.Source, x listed, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
+func (s *walker) statements(ctx context.Context, src storage.Source, x metafile.Target, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
 	c := s.newest().Charter()
 	if c == nil {
 		return nil
 	}
-	subject := proof.Subject{Path: x.path, Length: x.length, SHA256: x.sha256}
+	subject := proof.Subject{Path: x.Path, Length: x.Length, SHA256: x.SHA256}
 	for _, class := range c.Classes() {
-		if !strings.HasPrefix(x.path, class.Prefix) {
+		if !strings.HasPrefix(x.Path, class.Prefix) {
 			continue
 		}
 		for _, role := range class.Roles {
