@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -106,9 +107,9 @@ func (r *Repo) claimed(ctx context.Context) (string, error) {
 }
 
 // check verifies that a chain contains the anchor's points.
-func (a *anchor) check(c *chain) error {
+func (a *anchor) check(c *chain.Chain) error {
 	for _, p := range a.points {
-		root := c.at(p.version)
+		root := c.At(p.version)
 		if root != nil && root.SHA256() == p.sha256 || a.trusts(c, p) {
 			continue
 		}
@@ -118,16 +119,16 @@ func (a *anchor) check(c *chain) error {
 }
 
 // differs returns the error for a point that is not in the chain.
-func (a *anchor) differs(c *chain, p point) error {
+func (a *anchor) differs(c *chain.Chain, p point) error {
 	why := error(tuf.ErrUntrusted)
 	if p.whose == "ledger" {
 		why = fmt.Errorf("%w: %w", ErrRootBehind, tuf.ErrUntrusted)
 	}
 	last := int64(0)
-	if len(c.roots) > 0 {
-		last = c.last().Version()
+	if len(c.Roots) > 0 {
+		last = c.Last().Version()
 	}
-	if root := c.at(p.version); root != nil {
+	if root := c.At(p.version); root != nil {
 		return fmt.Errorf("repo: %w: root v%d has sha256 %.16s in the %s and %.16s in the storage", why, p.version, p.sha256, p.whose, root.SHA256())
 	}
 	return fmt.Errorf("repo: %w: the %s has root v%d with sha256 %.16s, the newest root in the storage is v%d", why, p.whose, p.version, p.sha256, last)
@@ -136,15 +137,15 @@ func (a *anchor) differs(c *chain, p point) error {
 // trusts reports whether a root that the trust anchor names is in the fork that the
 // draft heals. Each root of the fork must name its predecessor by prev_root_sha256, back
 // to a published root. Valid signatures alone would not exclude a forged predecessor.
-func (a *anchor) trusts(c *chain, p point) bool {
-	if len(a.heals) == 0 || len(c.roots) == 0 {
+func (a *anchor) trusts(c *chain.Chain, p point) bool {
+	if len(a.heals) == 0 || len(c.Roots) == 0 {
 		return false
 	}
 	fork, err := openFork(c, a.heals, a.opt)
 	if err != nil {
 		return false
 	}
-	before := c.at(fork[0].Version() - 1)
+	before := c.At(fork[0].Version() - 1)
 	for _, root := range fork {
 		if root.Charter().PrevRoot() != before.SHA256() {
 			return false
@@ -158,7 +159,7 @@ func (a *anchor) trusts(c *chain, p point) bool {
 }
 
 // openFork verifies the roots of a fork as successors of a root of the chain.
-func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
+func openFork(c *chain.Chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %w: %w", ErrHeal, fmt.Errorf(format, args...))
 	}
@@ -169,11 +170,11 @@ func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 	if err != nil {
 		return nil, no("%w", err)
 	}
-	at := c.at(first.Version() - 1)
+	at := c.At(first.Version() - 1)
 	if at == nil {
 		return nil, no("the fork begins with root v%d, but root v%d is not published", first.Version(), first.Version()-1)
 	}
-	if here := c.at(first.Version()); here != nil && here.SHA256() == first.SHA256() {
+	if here := c.At(first.Version()); here != nil && here.SHA256() == first.SHA256() {
 		return nil, no("root v%d with sha256 %.16s is the published one", first.Version(), first.SHA256())
 	}
 	var out []*tuf.Root
@@ -187,7 +188,7 @@ func openFork(c *chain, fork [][]byte, opt *tuf.Options) ([]*tuf.Root, error) {
 		}
 		out, at = append(out, next), next
 	}
-	if have := c.last().Version(); at.Version() != have {
+	if have := c.Last().Version(); at.Version() != have {
 		return nil, no("the fork ends with root v%d, the published chain with v%d: a common successor requires equal versions", at.Version(), have)
 	}
 	return out, nil

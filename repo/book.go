@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -227,12 +228,12 @@ func (r *bookRole) high() *bookContent {
 
 // leaves returns the recovered root that the ledger has seen in use and that a chain
 // lacks although no regular root has cancelled the recovery; nil if there is none.
-func (b *book) leaves(c *chain) *bookRoot {
+func (b *book) leaves(c *chain.Chain) *bookRoot {
 	x := b.body.Recovered
-	if x == nil || c.regular > b.body.Root.Version {
+	if x == nil || c.Regular > b.body.Root.Version {
 		return nil
 	}
-	if root := c.at(x.Version); root != nil && root.SHA256() == x.SHA256 {
+	if root := c.At(x.Version); root != nil && root.SHA256() == x.SHA256 {
 		return nil
 	}
 	return x
@@ -384,13 +385,13 @@ func (b *book) release(role, sha256 string, kinds ...string) {
 }
 
 // seeRoots records the newest roots of a verified chain.
-func (b *book) seeRoots(c *chain) {
-	if len(c.roots) == 0 {
+func (b *book) seeRoots(c *chain.Chain) {
+	if len(c.Roots) == 0 {
 		return
 	}
-	regular := c.at(c.regular)
+	regular := c.At(c.Regular)
 	if regular == nil {
-		regular = c.last()
+		regular = c.Last()
 	}
 	if have := b.body.Root; have == nil || !b.body.Published || regular.Version() > have.Version {
 		b.body.Root = newBookRoot(regular)
@@ -400,7 +401,7 @@ func (b *book) seeRoots(c *chain) {
 		b.body.HighRoot = nil
 	}
 	b.body.Recovered = nil
-	if last := c.last(); last.Version() > regular.Version() {
+	if last := c.Last(); last.Version() > regular.Version() {
 		b.body.Recovered = newBookRoot(last)
 	}
 }

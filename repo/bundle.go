@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
@@ -66,11 +67,11 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		opts = &BundleOptions{}
 	}
 	src := storage.SourceOf(r.storage)
-	chain, err := r.Chain(ctx)
+	roots, err := r.Chain(ctx)
 	if err != nil {
 		return err
 	}
-	if len(chain) == 0 {
+	if len(roots) == 0 {
 		return errEmpty
 	}
 	z := zip.NewWriter(w)
@@ -96,8 +97,8 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		}
 		return add(name, int64(len(data)), bytes.NewReader(data))
 	}
-	s.recovery = func(f recoveryFiles) error {
-		return errors.Join(add(f.names[1], int64(len(f.data[1])), bytes.NewReader(f.data[1])), add(f.names[0], int64(len(f.data[0])), bytes.NewReader(f.data[0])))
+	s.recovery = func(f chain.Recovery) error {
+		return errors.Join(add(f.Names[1], int64(len(f.Data[1])), bytes.NewReader(f.Data[1])), add(f.Names[0], int64(len(f.Data[0])), bytes.NewReader(f.Data[0])))
 	}
 	seen := map[string]bool{}
 	var use BundleUse
@@ -125,7 +126,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 			if err := add(x.Name, x.Length, metafile.NewReader(f, x, func(n int64) { r.progress(storage.Progress{Path: x.Name, Done: n, Total: x.Length, Files: files}) })); err != nil {
 				return err
 			}
-			return s.statements(ctx, src, x, nil, func(name string, data []byte, err error) error {
+			return chain.Statements(ctx, src, s.proves(), x, nil, func(name string, data []byte, err error) error {
 				if err != nil {
 					return fmt.Errorf("repo: %s: %w", text.Name(name), err)
 				}
@@ -134,7 +135,7 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 		})
 	}
 	s.rootsOnly = !opts.Metadata && opts.Targets == nil
-	if err := s.conflict(ctx, s.run(ctx, chain[0])); err != nil {
+	if err := s.conflict(ctx, s.run(ctx, roots[0])); err != nil {
 		return err
 	}
 	if err := z.Close(); err != nil || opts.Report == nil || s.snap == nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
@@ -49,7 +50,7 @@ func (r *Repo) Clone(ctx context.Context, from storage.Source, pin []byte) (err 
 		opened:   func(timestamp, snapshot []byte) error { return c.opened(ctx, timestamp, snapshot) },
 		meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 		role:     func(name string, t *tuf.Targets) error { return c.role(ctx, name, t) },
-		recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
+		recovery: func(f chain.Recovery) error { return c.recovery(ctx, f) }}
 	return c.walker.conflict(ctx, c.walker.run(ctx, root))
 }
 
@@ -129,7 +130,7 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 	}
 	// The mirror's timestamp and snapshot only count if the current keys signed both:
 	// after a key rotation, versions may be lower (TUF section 5.3.11).
-	ts, err := s.under.Timestamp(c.old, nil, longAgo)
+	ts, err := s.under.Timestamp(c.old, nil, chain.LongAgo)
 	if err != nil {
 		return nil
 	}
@@ -140,7 +141,7 @@ func (c *cloning) opened(ctx context.Context, timestamp, snapshot []byte) error 
 	if _, err := ts.Snapshot(prior, nil); err != nil {
 		return nil
 	}
-	next, err := s.under.Timestamp(timestamp, c.old, longAgo)
+	next, err := s.under.Timestamp(timestamp, c.old, chain.LongAgo)
 	if err == nil {
 		_, err = next.Snapshot(snapshot, prior)
 	}
@@ -161,12 +162,12 @@ func (c *cloning) ahead(ctx context.Context) error {
 			continue // the recovery is not in use
 		}
 		roots = append(roots, v+1)
-		ours, err := recoveryIn(ctx, storage, theirs.before)
+		ours, err := chain.RecoveryIn(ctx, storage, theirs.Before)
 		if err != nil {
 			return err
 		}
-		if ours.counter > theirs.rec.Counter() && !bytes.Equal(ours.data[1], theirs.data[1]) {
-			return fmt.Errorf("repo: %s: the mirror has v%d, the source v%d: %w", text.Name(theirs.names[0]), ours.counter, theirs.rec.Counter(), tuf.ErrRollback)
+		if ours.Counter > theirs.Statement.Counter() && !bytes.Equal(ours.Data[1], theirs.Data[1]) {
+			return fmt.Errorf("repo: %s: the mirror has v%d, the source v%d: %w", text.Name(theirs.Names[0]), ours.Counter, theirs.Statement.Counter(), tuf.ErrRollback)
 		}
 	}
 	for _, v := range roots {
@@ -176,15 +177,15 @@ func (c *cloning) ahead(ctx context.Context) error {
 			return err
 		}
 	}
-	if ours, err := recoveryIn(ctx, storage, s.newest()); err != nil || ours.rec == nil {
+	if ours, err := chain.RecoveryIn(ctx, storage, s.newest()); err != nil || ours.Statement == nil {
 		return err
 	}
 	chain, err := c.repo.readChain(ctx, c.anchor)
 	if err != nil && !errors.Is(err, tuf.ErrUntrusted) {
 		return err
 	}
-	if err == nil && chain.regular > newest {
-		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.regular, newest, tuf.ErrRollback)
+	if err == nil && chain.Regular > newest {
+		return fmt.Errorf("repo: the mirror has root v%d, the source v%d: %w", chain.Regular, newest, tuf.ErrRollback)
 	}
 	return nil
 }
@@ -251,7 +252,7 @@ func (c *cloning) statements(ctx context.Context, x metafile.Target) error {
 		return have, err
 	}
 	bad := map[string]bool{} // directories and roles
-	return c.walker.statements(ctx, c.from, x, have, func(name string, data []byte, err error) error {
+	return chain.Statements(ctx, c.from, c.walker.proves(), x, have, func(name string, data []byte, err error) error {
 		if err != nil && data == nil {
 			return err // the statement may exist, so the next call must retry
 		}
@@ -268,17 +269,17 @@ func (c *cloning) statements(ctx context.Context, x metafile.Target) error {
 }
 
 // recovery copies a recovery, unless the mirror has a later one.
-func (c *cloning) recovery(ctx context.Context, theirs recoveryFiles) error {
-	ours, err := recoveryIn(ctx, c.repo.storage, theirs.before)
-	if err != nil || ours.rec != nil && ours.counter >= theirs.rec.Counter() {
+func (c *cloning) recovery(ctx context.Context, theirs chain.Recovery) error {
+	ours, err := chain.RecoveryIn(ctx, c.repo.storage, theirs.Before)
+	if err != nil || ours.Statement != nil && ours.Counter >= theirs.Statement.Counter() {
 		return err
 	}
-	theirs.over = ours.data
-	if err := theirs.put(ctx, c.repo.storage); err != nil {
+	theirs.Over = ours.Data
+	if err := theirs.Put(ctx, c.repo.storage); err != nil {
 		return err
 	}
-	for i := range theirs.names {
-		c.done(theirs.names[i], int64(len(theirs.data[i])))
+	for i := range theirs.Names {
+		c.done(theirs.Names[i], int64(len(theirs.Data[i])))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -278,8 +279,8 @@ func (tx *Tx) state(class Class, party string, subject proof.Subject, kind strin
 
 // freeStatement returns the name of the role's next statement about a subject.
 func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
-	for n := 1; n <= maxStatements; n++ {
-		name := statementName(s, role, n)
+	for n := 1; n <= chain.MaxStatements; n++ {
+		name := chain.StatementName(s, role, n)
 		if err := storage.CheckName(name); err != nil {
 			return "", err
 		}
@@ -294,5 +295,5 @@ func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
 			return "", err
 		}
 	}
-	return "", fmt.Errorf("repo: %s: %s already has %d statements about it", text.Name(s.Path), roleText(role), maxStatements)
+	return "", fmt.Errorf("repo: %s: %s already has %d statements about it", text.Name(s.Path), roleText(role), chain.MaxStatements)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -114,7 +115,7 @@ func (x *comparison) root() (*Root, error) {
 		if err != nil {
 			return nil, err
 		}
-		if published, err = p.chain.recoverable(statement.Tip.Version); err != nil {
+		if published, err = recoverable(p.chain, statement.Tip.Version); err != nil {
 			return nil, err
 		}
 	}
@@ -203,7 +204,7 @@ func (x *comparison) recovery() error {
 	p, is := x.tx.present, recoveredRoot{}
 	if root := x.draft.files["root"]; root != nil {
 		is = recoveredRoot{root.version, metafile.SHA256(root.signed)}
-	} else if _, next, err := p.chain.recovery(statement.Tip.Version); err != nil {
+	} else if _, next, err := recoveryAt(p.chain, statement.Tip.Version); err != nil {
 		return err
 	} else {
 		is = recoveredRoot{next.Version(), next.SHA256()}
@@ -213,14 +214,14 @@ func (x *comparison) recovery() error {
 			statement.Root.Version, text.Name(statement.Root.SHA256), is.Version, is.SHA256)
 	}
 	v := statement.Tip.Version
-	if before := p.chain.at(v); before == nil || statement.Tip != (recoveredRoot{v, before.SHA256()}) {
+	if before := p.chain.At(v); before == nil || statement.Tip != (recoveredRoot{v, before.SHA256()}) {
 		return fmt.Errorf("repo: %s: %w: it follows root v%d with sha256 %s, which is not published", recoveryRole, tuf.ErrMismatch, v, text.Name(statement.Tip.SHA256))
 	}
-	have, err := recoveryIn(x.ctx, x.tx.repo.storage, p.chain.at(v))
+	have, err := chain.RecoveryIn(x.ctx, x.tx.repo.storage, p.chain.At(v))
 	if err != nil {
 		return err
 	}
-	if err := have.follows(f); err != nil {
+	if err := followsRecovery(have, f); err != nil {
 		return err
 	}
 	lines := x.file(f, nil)

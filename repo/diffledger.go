@@ -26,7 +26,7 @@ func (r *Repo) lastSeen(p *present, d *Draft, restored map[string]wire.Value) (l
 	}
 	b := p.book.body
 	if b.Published && b.Root.Version < p.root.Version() && b.Recovered == nil {
-		l.root = p.chain.at(b.Root.Version)
+		l.root = p.chain.At(b.Root.Version)
 	}
 	l.roles = maps.Clone(restored)
 	if l.roles == nil {

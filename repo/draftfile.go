@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
@@ -130,7 +131,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 	out := r.with(Folder(dir))
 	c := &cloning{repo: out, from: storage.SourceOf(r.storage), to: storage.SourceOf(out.storage), seen: map[[16]byte]bool{}, anchor: &anchor{}}
 	if p := x.tx.present; p.root != nil {
-		root := p.chain.roots[0]
+		root := p.chain.Roots[0]
 		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
 		c.walker = &walker{src: c.from, opt: r.tufOptions(), rootsOnly: p.snap == nil, found: foundInExport,
 			opened: func(timestamp, snapshot []byte) error {
@@ -141,7 +142,7 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			},
 			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
 			role:     func(_ string, t *tuf.Targets) error { return c.statementsOf(ctx, t) },
-			recovery: func(f recoveryFiles) error { return c.recovery(ctx, f) }}
+			recovery: func(f chain.Recovery) error { return c.recovery(ctx, f) }}
 		if err := c.walker.conflict(ctx, c.walker.run(ctx, root)); err != nil {
 			return err
 		}

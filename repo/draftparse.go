@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -166,7 +167,7 @@ func parseContent(role string, base, needs, content wire.Value, allowed func(str
 	}
 	want := typeOf(role)
 	if role == recoveryRole {
-		want = recoveryType
+		want = chain.RecoveryType
 	}
 	f, err := newSigned(role, want, after, signed, signers...)
 	if err != nil {

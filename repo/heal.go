@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -81,7 +82,7 @@ func (d *Draft) Heals() (out [][]byte) {
 
 // healed checks that a proposed root also follows the fork that the draft heals. It
 // returns the fork's roots; none if the draft heals no fork.
-func (r *Repo) healed(c *chain, d *Draft, next []byte) ([]*tuf.Root, error) {
+func (r *Repo) healed(c *chain.Chain, d *Draft, next []byte) ([]*tuf.Root, error) {
 	if len(d.heals) == 0 {
 		return nil, nil
 	}
@@ -108,7 +109,7 @@ func sameFork(a, b []byte) bool {
 
 // leaveFork makes the published roots the ledger's newest if the ledger had recorded a
 // fork that the request heals.
-func (b *book) leaveFork(c *chain, fork []*tuf.Root) {
+func (b *book) leaveFork(c *chain.Chain, fork []*tuf.Root) {
 	in := func(x *bookRoot) bool {
 		return x != nil && slices.ContainsFunc(fork, func(r *tuf.Root) bool { return r.Version() == x.Version && r.SHA256() == x.SHA256 })
 	}
@@ -116,6 +117,6 @@ func (b *book) leaveFork(c *chain, fork []*tuf.Root) {
 		b.body.HighRoot = nil
 	}
 	if in(b.body.Root) {
-		b.body.Root = newBookRoot(c.at(c.regular))
+		b.body.Root = newBookRoot(c.At(c.Regular))
 	}
 }

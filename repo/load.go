@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -17,7 +18,7 @@ import (
 
 // present is the published state of the repository.
 type present struct {
-	chain     *chain
+	chain     *chain.Chain
 	root      *tuf.Root // newest; nil in an empty repository
 	timestamp []byte    // nil before the first content
 	snapshot  []byte
@@ -96,18 +97,18 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 	if p.chain, err = r.readChain(ctx, a); err != nil {
 		return err
 	}
-	if len(p.chain.roots) == 0 {
+	if len(p.chain.Roots) == 0 {
 		if a.book != nil && a.book.body.Published {
 			return a.differs(p.chain, a.book.points()[0])
 		}
 		return nil
 	}
-	p.root = p.chain.last()
+	p.root = p.chain.Last()
 	if p.root.Charter() == nil {
 		return fmt.Errorf("repo: %w", errNoCharter)
 	}
 	// Use the timestamp that decided where the chain ends, so that both are consistent.
-	if p.timestamp = p.chain.timestamp; p.timestamp == nil {
+	if p.timestamp = p.chain.Timestamp; p.timestamp == nil {
 		if p.timestamp, err = r.storage.Read(ctx, layout.TimestampName); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		} else if err != nil {
@@ -117,7 +118,7 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 	// After a publish that was interrupted between the new root and its content, the
 	// content is still that of an older root.
 	var why error
-	for _, root := range slices.Backward(p.chain.roots) {
+	for _, root := range slices.Backward(p.chain.Roots) {
 		if err = r.loadContent(ctx, p, root); err == nil {
 			p.under = root
 			return nil
@@ -129,8 +130,8 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 			why = err
 		}
 	}
-	if p.chain.invalid != nil {
-		return fmt.Errorf("repo: the published metadata verifies under no root: %w; a possible cause: %w", why, p.chain.invalid)
+	if p.chain.Invalid != nil {
+		return fmt.Errorf("repo: the published metadata verifies under no root: %w; a possible cause: %w", why, p.chain.Invalid)
 	}
 	return fmt.Errorf("repo: the published metadata verifies under no root: %w", why)
 }
@@ -138,7 +139,7 @@ func (r *Repo) loadOnce(ctx context.Context, p *present) error {
 // loadContent opens the content that is published under root, except expiries.
 func (r *Repo) loadContent(ctx context.Context, p *present, root *tuf.Root) error {
 	var err error
-	if p.ts, err = root.Timestamp(p.timestamp, nil, longAgo); err != nil {
+	if p.ts, err = root.Timestamp(p.timestamp, nil, chain.LongAgo); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	f := p.ts.SnapshotFile()
@@ -178,7 +179,7 @@ func (p *present) listed(role string) int64 {
 // serves reports whether the published timestamp and snapshot are valid under a root:
 // its keys signed them, and they satisfy its version floors.
 func (p *present) serves(root *tuf.Root) bool {
-	ts, err := root.Timestamp(p.timestamp, nil, longAgo)
+	ts, err := root.Timestamp(p.timestamp, nil, chain.LongAgo)
 	if err != nil {
 		return false
 	}
@@ -211,7 +212,7 @@ func (r *Repo) note(ctx context.Context, p *present) {
 			contents[x.role] = bookContent{Version: version, SHA256: metafile.SHA256(env.Signed)}
 		}
 	}
-	root := p.chain.at(p.chain.regular)
+	root := p.chain.At(p.chain.Regular)
 	newer := func(b *book) bool {
 		return b.body.Published && root != nil && !slices.ContainsFunc(b.points(), func(x point) bool { return x.version >= root.Version() })
 	}
@@ -270,25 +271,25 @@ func (r *Repo) loadFor(ctx context.Context, d *Draft) (*present, error) {
 	if chainErr != nil || statementErr != nil {
 		return nil, err
 	}
-	before, beforeErr := c.recoverable(statement.Tip.Version)
+	before, beforeErr := recoverable(c, statement.Tip.Version)
 	if beforeErr != nil {
 		return nil, err
 	}
-	f, _ := recoveryAfter(before) // without a recovery rule the load below fails again
-	f.data = [2][]byte{d.recovery.bytes(), d.files["root"].bytes()}
+	f, _ := chain.RecoveryAfter(before) // without a recovery rule the load below fails again
+	f.Data = [2][]byte{d.recovery.bytes(), d.files["root"].bytes()}
 	return r.with(recoveryOver{r.storage, f}).load(ctx)
 }
 
 // recoveryOver is the storage with the files of a recovery added.
 type recoveryOver struct {
 	Storage
-	files recoveryFiles
+	files chain.Recovery
 }
 
 func (s recoveryOver) Read(ctx context.Context, name string) ([]byte, error) {
-	for i := range s.files.names {
-		if name == s.files.names[i] {
-			return bytes.Clone(s.files.data[i]), nil
+	for i := range s.files.Names {
+		if name == s.files.Names[i] {
+			return bytes.Clone(s.files.Data[i]), nil
 		}
 	}
 	return s.Storage.Read(ctx, name)

@@ -7,28 +7,12 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/tuf/proof"
 )
-
-// longAgo is a reference time at which no metadata has expired.
-var longAgo = time.Unix(0, 0)
-
-// maxRoots bounds the length of a root chain.
-const maxRoots = 1 << 16
-
-// statementName returns the storage name of a role's n-th statement.
-func statementName(s proof.Subject, role string, n int) string {
-	return "targets/" + proof.Name(s, role, n)
-}
-
-// maxStatements bounds a role's statements on the same bytes.
-const maxStatements = 1000
 
 // A recovery statement as a part of a draft. Role names have no spaces, so it can't
 // collide.
 const (
 	recoveryRole = "recovery statement"
-	recoveryType = "x-visum-recovery"
 )
 
 func short(parts ...string) [16]byte {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -45,7 +46,7 @@ func fetchable(class Class, target string) error {
 		return fmt.Errorf("repo: %w", err)
 	}
 	for _, role := range class.Roles {
-		name := statementName(proof.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, maxStatements)
+		name := chain.StatementName(proof.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, chain.MaxStatements)
 		if err := storage.CheckName(name); err != nil {
 			return no("the name of a statement of %s on it would be too long: %v", roleText(role.Role), err)
 		}

@@ -153,7 +153,7 @@ func (k *pruner) metadataBefore(name string) time.Time {
 // others that were never published.
 func (k *pruner) keepSnapshots(meta []storage.FileInfo) error {
 	tops := map[string]bool{}
-	for _, root := range k.present.chain.roots {
+	for _, root := range k.present.chain.Roots {
 		if root.Charter() == nil {
 			continue
 		}

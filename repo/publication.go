@@ -1,6 +1,9 @@
 package repo
 
-import "github.com/visum-dev/visum/tuf"
+import (
+	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/tuf"
+)
 
 // publication is one step from the published state to the next.
 type publication struct {
@@ -9,7 +12,7 @@ type publication struct {
 	root    *tuf.Root // after publication
 	newRoot []byte    // nil if the root stays
 	// recovery is set if the new root is a recovery root; nil for a regular one.
-	recovery *recoveryFiles
+	recovery *chain.Recovery
 	fresh    map[string]*draftFile // new targets roles, by name
 	content  bool                  // a new snapshot is needed
 	// statements of the draft, by storage name.

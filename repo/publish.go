@@ -14,6 +14,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -48,7 +49,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 			return err
 		}
 		if d.files["root"] == nil {
-			return next.recovery.put(ctx, r.storage)
+			return next.recovery.Put(ctx, r.storage)
 		}
 	} else if err := next.takeRoot(d.files["root"]); err != nil {
 		return err
@@ -199,7 +200,7 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 			if err := n.checkRace(ctx); err != nil {
 				return err
 			}
-			if err := n.recovery.put(ctx, s); err != nil {
+			if err := n.recovery.Put(ctx, s); err != nil {
 				return err
 			}
 		} else if err := s.Create(ctx, layout.RootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
@@ -269,7 +270,7 @@ func (n *publication) currentAccepts(ctx context.Context, timestamp, snapshot []
 	if n.present.root == nil {
 		return false
 	}
-	ts, err := n.present.root.Timestamp(timestamp, n.present.timestamp, longAgo)
+	ts, err := n.present.root.Timestamp(timestamp, n.present.timestamp, chain.LongAgo)
 	if err != nil {
 		return false
 	}
@@ -359,7 +360,7 @@ func (n *publication) signOnline(ctx context.Context, role string, signed wire.V
 // current state would. Expiry is checked for new files only, so that one party's
 // expired role does not keep another party from renewing its own.
 func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) error {
-	at := longAgo
+	at := chain.LongAgo
 	if n.content || n.stamp {
 		at = n.repo.now()
 	}
@@ -373,7 +374,7 @@ func (n *publication) check(ctx context.Context, timestamp, snapshot []byte) err
 	if _, err := ts.Snapshot(snapshot, n.present.snapshot); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	if ts, err = n.root.Timestamp(timestamp, nil, longAgo); err != nil {
+	if ts, err = n.root.Timestamp(timestamp, nil, chain.LongAgo); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	snap, err := ts.Snapshot(snapshot, nil)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -103,7 +104,7 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 			return err
 		}
 		if number := s.number(); number > 1 { // readers count from 1 to the first absent number
-			before := statementName(subject, by.Role, number-1)
+			before := chain.StatementName(subject, by.Role, number-1)
 			if _, err := n.repo.storage.Read(ctx, before); err != nil && n.statements[before] == nil {
 				return fmt.Errorf("repo: %s: previous statement: %w", roleText(name), err)
 			}
@@ -167,32 +168,32 @@ func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	}
 	var before *tuf.Root
 	if root != nil {
-		before, err = n.present.chain.recoverable(stated.Tip.Version)
+		before, err = recoverable(n.present.chain, stated.Tip.Version)
 	} else {
-		before, _, err = n.present.chain.recovery(stated.Tip.Version)
+		before, _, err = recoveryAt(n.present.chain, stated.Tip.Version)
 	}
 	if err != nil {
 		return err
 	}
-	have, err := recoveryIn(ctx, n.repo.storage, before)
+	have, err := chain.RecoveryIn(ctx, n.repo.storage, before)
 	if err != nil {
 		return err
 	}
-	if err := have.follows(f); err != nil {
+	if err := followsRecovery(have, f); err != nil {
 		return err
 	}
-	next := recoveryFiles{before: before, names: have.names, data: [2][]byte{f.bytes(), have.data[1]}, over: have.data}
+	next := chain.Recovery{Before: before, Names: have.Names, Data: [2][]byte{f.bytes(), have.Data[1]}, Over: have.Data}
 	if root != nil {
-		next.data[1] = root.bytes()
+		next.Data[1] = root.bytes()
 	}
-	if next.rec, err = before.Recovery(next.data[0], next.data[1], n.repo.now()); err != nil {
+	if next.Statement, err = before.Recovery(next.Data[0], next.Data[1], n.repo.now()); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
 	n.recovery = &next
-	if n.root, err = next.root(); err != nil {
+	if n.root, err = next.Root(); err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}
-	n.newRoot = next.data[1]
+	n.newRoot = next.Data[1]
 	n.content = n.content || !n.present.serves(n.root)
 	return nil
 }

@@ -21,7 +21,7 @@ func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*
 	if err != nil {
 		return nil, err
 	}
-	before, err := p.chain.recoverable(how.After)
+	before, err := recoverable(p.chain, how.After)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (r *Repo) RenewRecovery(ctx context.Context, how RecoveryOptions) (_ *Draft
 	if err != nil {
 		return nil, err
 	}
-	before, next, err := p.chain.recovery(how.After)
+	before, next, err := recoveryAt(p.chain, how.After)
 	if err != nil {
 		return nil, err
 	}

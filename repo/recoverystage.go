@@ -7,6 +7,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -42,16 +43,16 @@ func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRo
 	if lasts <= rule.Hold {
 		return nil, fmt.Errorf("repo: a recovery statement that is valid for %s expires before the waiting period of %s ends: see Expiry.Recovery", text.Duration(lasts), text.Duration(rule.Hold))
 	}
-	have, err := recoveryIn(ctx, r.storage, prev) // an invalid file is replaced
+	have, err := chain.RecoveryIn(ctx, r.storage, prev) // an invalid file is replaced
 	if err != nil {
 		return nil, err
 	}
-	base := have.counter
+	base := have.Counter
 	b, err := r.loadBook(ctx, prev.Charter().RepoID())
 	if err != nil {
 		return nil, err
 	}
-	signed, err := metafile.Canonical(recoveryStatement{recoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), text.Time(r.now().Add(lasts)),
+	signed, err := metafile.Canonical(recoveryStatement{chain.RecoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), text.Time(r.now().Add(lasts)),
 		prev.Charter().RepoID(), recoveredRoot{prev.Version(), prev.SHA256()}, next, reason})
 	if err != nil {
 		return nil, err
@@ -65,5 +66,5 @@ func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRo
 			keys.Keys[id], orgs[id] = k, o.Name
 		}
 	}
-	return newSigned(recoveryRole, recoveryType, base, signed, keys, need{"the recovery organisations", keys.Keys, rule.MinOrgs, orgs})
+	return newSigned(recoveryRole, chain.RecoveryType, base, signed, keys, need{"the recovery organisations", keys.Keys, rule.MinOrgs, orgs})
 }

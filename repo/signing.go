@@ -19,7 +19,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, 
 		if err != nil {
 			return nil, err
 		}
-		if s.prev = p.chain.at(stated.Tip.Version); s.prev == nil || s.prev.SHA256() != stated.Tip.SHA256 {
+		if s.prev = p.chain.At(stated.Tip.Version); s.prev == nil || s.prev.SHA256() != stated.Tip.SHA256 {
 			return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d that is not published", recoveryRole, tuf.ErrMismatch, stated.Tip.Version)
 		}
 	}

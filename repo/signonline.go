@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -45,7 +46,7 @@ func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) err
 // seePublished records in the ledger what this handle published. The next request is
 // compared with it, regardless of the state of the storage.
 func (n *publication) seePublished(ctx context.Context, timestamp, snapshot []byte) error {
-	ts, err := n.root.Timestamp(timestamp, nil, longAgo)
+	ts, err := n.root.Timestamp(timestamp, nil, chain.LongAgo)
 	if err != nil {
 		return fmt.Errorf("repo: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -53,9 +54,9 @@ func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.S
 // statement is not read completely and is invalid.
 func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject proof.Subject) (out []Statement, err error) {
 	src := storage.SourceOf(r.storage)
-	for n := 1; n <= maxStatements; n++ {
+	for n := 1; n <= chain.MaxStatements; n++ {
 		x := Statement{Party: role.Party}
-		name := statementName(subject, role.Role, n)
+		name := chain.StatementName(subject, role.Role, n)
 		data, err := storage.ReadAll(ctx, src, name, proof.MaxSize)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -65,7 +66,7 @@ func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject p
 		case err != nil:
 			return nil, err
 		default:
-			x = openStatement(data, p.chain.roots, role.Party, subject, r.now())
+			x = openStatement(data, p.chain.Roots, role.Party, subject, r.now())
 		}
 		x.Role, x.Name, x.Number = role.Role, name, n
 		out = append(out, x)
@@ -140,7 +141,7 @@ func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Statement, err e
 		if err != nil {
 			return nil, err
 		}
-		x := openStatement(data, p.chain.roots, s.claim.Reviewer.Party, s.claim.Subject, r.now())
+		x := openStatement(data, p.chain.Roots, s.claim.Reviewer.Party, s.claim.Subject, r.now())
 		x.Name, x.Role, x.Number = name, s.claim.Reviewer.Role, s.number()
 		out = append(out, x)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
@@ -77,10 +78,10 @@ func newStatement(name string, payload []byte, needs ...need) (*statement, error
 		return nil, err
 	}
 	_, n := layout.SplitStatement(name)
-	if n < 1 || n > maxStatements {
+	if n < 1 || n > chain.MaxStatements {
 		return nil, fmt.Errorf("%w: not a statement name", fs.ErrInvalid)
 	}
-	if statementName(c.Subject, c.Reviewer.Role, n) != name {
+	if chain.StatementName(c.Subject, c.Reviewer.Role, n) != name {
 		return nil, fmt.Errorf("%w: the name does not match the payload, a statement of %s on %s", tuf.ErrMismatch, text.Name(c.Reviewer.Role), text.Name(c.Subject.Path))
 	}
 	return &statement{c, payload, &draftFile{role: name, signed: proof.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil

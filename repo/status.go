@@ -171,9 +171,9 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 			}
 		}
 	}
-	for _, v := range slices.Sorted(maps.Keys(p.chain.recovered)) {
-		f := p.chain.recovered[v]
-		s.Dates = append(s.Dates, Event{f.rec.Expires(), fmt.Sprintf("the statement of the recovery from root v%d expires: clients that have not completed the wait can't accept it afterwards, see RenewRecovery", v-1)})
+	for _, v := range slices.Sorted(maps.Keys(p.chain.Recovered)) {
+		f := p.chain.Recovered[v]
+		s.Dates = append(s.Dates, Event{f.Statement.Expires(), fmt.Sprintf("the statement of the recovery from root v%d expires: clients that have not completed the wait can't accept it afterwards, see RenewRecovery", v-1)})
 	}
 	if p.snap != nil {
 		online := func(role string, k Keys) need { return need{role, keyMap(k.Keys), max(k.Threshold, 1), nil} }

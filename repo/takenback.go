@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -77,13 +78,13 @@ func lastRefusal(said []Statement) *proof.Refusal {
 // which tx is staged.
 func (tx *Tx) saidInDrafts(role ReleaseRole, s proof.Subject) (out []Statement) {
 	for _, d := range tx.drafts {
-		for n := 1; n <= maxStatements && len(d.statements) > 0; n++ {
-			st := d.statements[statementName(s, role.Role, n)]
+		for n := 1; n <= chain.MaxStatements && len(d.statements) > 0; n++ {
+			st := d.statements[chain.StatementName(s, role.Role, n)]
 			if st == nil {
 				continue
 			}
 			if data, err := st.bytes(); err == nil {
-				out = append(out, openStatement(data, tx.present.chain.roots, role.Party, s, tx.repo.now()))
+				out = append(out, openStatement(data, tx.present.chain.Roots, role.Party, s, tx.repo.now()))
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
@@ -275,7 +276,7 @@ func (v *verification) statements(ctx context.Context, x metafile.Target) error 
 			continue
 		}
 		there := map[string]bool{}
-		err := v.walker.statements(ctx, p.Source, x, nil, func(name string, data []byte, err error) error {
+		err := chain.Statements(ctx, p.Source, v.walker.proves(), x, nil, func(name string, data []byte, err error) error {
 			there[name] = true
 			v.names[short(name)] = true
 			f := Finding{Kind: FileUntrusted, Copy: p.Name, Name: name, Err: err}
@@ -327,15 +328,15 @@ func checkTarget(ctx context.Context, src storage.Source, x metafile.Target, tel
 
 // recoveries checks the prepared recoveries after each root whose charter permits one.
 func (v *verification) recoveries(ctx context.Context) error {
-	reported, chain := map[string]bool{}, v.walker.proves()
-	for i, root := range chain {
-		var ours recoveryFiles
+	reported, roots := map[string]bool{}, v.walker.proves()
+	for i, root := range roots {
+		var ours chain.Recovery
 		for j, p := range v.mirrors {
 			files, err := v.recovery(ctx, p, root)
 			if err != nil {
 				return err
 			}
-			if i+1 == len(chain) || v.reported[short("", layout.RootName(root.Version()+1))] { // no regular root follows
+			if i+1 == len(roots) || v.reported[short("", layout.RootName(root.Version()+1))] { // no regular root follows
 				if err := v.half(ctx, p, files); err != nil {
 					return err
 				}
@@ -345,68 +346,68 @@ func (v *verification) recoveries(ctx context.Context) error {
 			} else if err := v.sameRecovery(p, ours, files); err != nil {
 				return err
 			}
-			if files.rec == nil || reported[files.rec.ID()] {
+			if files.Statement == nil || reported[files.Statement.ID()] {
 				continue
 			}
-			reported[files.rec.ID()] = true
-			next, err := files.root()
+			reported[files.Statement.ID()] = true
+			next, err := files.Root()
 			if err != nil {
 				return err
 			}
-			v.report.Recoveries = append(v.report.Recoveries, RecoveryInfo{p.Name, root.Version(), files.rec.Counter(), files.rec.Expires(),
-				i+1 < len(chain) && chain[i+1].SHA256() == next.SHA256()})
+			v.report.Recoveries = append(v.report.Recoveries, RecoveryInfo{p.Name, root.Version(), files.Statement.Counter(), files.Statement.Expires(),
+				i+1 < len(roots) && roots[i+1].SHA256() == next.SHA256()})
 		}
 	}
 	return nil
 }
 
 // recovery reads the recovery after a root on one copy, and reports an invalid one.
-func (v *verification) recovery(ctx context.Context, p Mirror, root *tuf.Root) (recoveryFiles, error) {
-	files, err := recoveryOf(ctx, p.Source, root)
+func (v *verification) recovery(ctx context.Context, p Mirror, root *tuf.Root) (chain.Recovery, error) {
+	files, err := chain.RecoveryOf(ctx, p.Source, root)
 	if ctx.Err() != nil {
 		return files, ctx.Err()
 	}
-	for _, name := range files.names {
+	for _, name := range files.Names {
 		v.names[short(name)] = true
 	}
 	if err == nil {
 		return files, nil
 	}
-	return files, v.add(Finding{Kind: kindOf(err), Copy: p.Name, Name: files.names[0], Text: err.Error(), Err: err})
+	return files, v.add(Finding{Kind: kindOf(err), Copy: p.Name, Name: files.Names[0], Text: err.Error(), Err: err})
 }
 
 // half reports a recovery of which only one file exists.
-func (v *verification) half(ctx context.Context, p Mirror, f recoveryFiles) error {
-	if f.names[0] == "" || f.rec != nil {
+func (v *verification) half(ctx context.Context, p Mirror, f chain.Recovery) error {
+	if f.Names[0] == "" || f.Statement != nil {
 		return nil
 	}
-	statement := f.data[0] != nil
-	root, _, err := storage.Stat(ctx, p.Source, f.names[1])
+	statement := f.Data[0] != nil
+	root, _, err := storage.Stat(ctx, p.Source, f.Names[1])
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return v.differs(p, FileUnreadable, f.names[1], err.Error(), err)
+		return v.differs(p, FileUnreadable, f.Names[1], err.Error(), err)
 	case root && !statement:
-		return v.differs(p, FileMissing, f.names[0], "only the recovery root exists, so clients can't accept it", fs.ErrNotExist)
+		return v.differs(p, FileMissing, f.Names[0], "only the recovery root exists, so clients can't accept it", fs.ErrNotExist)
 	case statement && !root:
-		return v.differs(p, FileMissing, f.names[1], "only the statement that names it exists, so clients can't accept the recovery", fs.ErrNotExist)
+		return v.differs(p, FileMissing, f.Names[1], "only the statement that names it exists, so clients can't accept the recovery", fs.ErrNotExist)
 	}
 	return nil
 }
 
 // sameRecovery compares a copy's recovery with that of the repository. If the
 // repository has none, the report lists the copy's one.
-func (v *verification) sameRecovery(p Mirror, ours, theirs recoveryFiles) error {
-	if ours.rec == nil {
+func (v *verification) sameRecovery(p Mirror, ours, theirs chain.Recovery) error {
+	if ours.Statement == nil {
 		return nil
 	}
-	for i, name := range ours.names {
-		if i == 1 && theirs.data[0] == nil {
+	for i, name := range ours.Names {
+		if i == 1 && theirs.Data[0] == nil {
 			return nil // the repository was not searched for it
 		}
 		var err error
-		switch have, want := theirs.data[i], ours.data[i]; {
+		switch have, want := theirs.Data[i], ours.Data[i]; {
 		case bytes.Equal(have, want):
 		case have == nil:
 			err = v.differs(p, FileMissing, name, "the repository has it", fs.ErrNotExist)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -35,7 +36,7 @@ type walker struct {
 	found func(Finding) error
 	// recovery is called with the files in metadata/recovery for each root that a
 	// recovery follows or may follow; may be nil.
-	recovery func(recoveryFiles) error
+	recovery func(chain.Recovery) error
 	// rootsOnly skips everything but the roots.
 	rootsOnly bool
 
@@ -45,7 +46,7 @@ type walker struct {
 	believed int
 	// recoveries by the version of the root before them. At the end of the chain, a
 	// recovery counts only if content is signed under it.
-	recoveries map[int64]recoveryFiles
+	recoveries map[int64]chain.Recovery
 	regular    int64  // version of the newest root that is not a recovery root
 	absent     int64  // version of the first absent root; 0: the walk of the roots ended with a fault
 	timestamp  []byte // as read; nil if there was none
@@ -148,21 +149,21 @@ func (s *walker) newest() *tuf.Root { return s.chain[len(s.chain)-1] }
 // form.
 func (s *walker) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int64][]byte, err error) {
 	files = map[int64][]byte{}
-	s.recoveries = map[int64]recoveryFiles{}
+	s.recoveries = map[int64]chain.Recovery{}
 	var last *tuf.Root // the end of an unbroken chain from root 1 on
 	for n := int64(1); ; n++ {
-		if n == maxRoots {
-			return nil, fmt.Errorf("repo: more than %d roots", maxRoots)
+		if n == chain.MaxRoots {
+			return nil, fmt.Errorf("repo: more than %d roots", chain.MaxRoots)
 		}
 		name := layout.RootName(n)
 		data, err := storage.ReadAll(ctx, s.src, name, s.limits.Root)
-		var f recoveryFiles
+		var f chain.Recovery
 		if last != nil && errors.Is(err, fs.ErrNotExist) { // a recovery may take its place
 			if f, err = s.recoveryOf(ctx, last, err); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
-			if f.rec != nil {
-				name, data = f.names[1], f.data[1]
+			if f.Statement != nil {
+				name, data = f.Names[1], f.Data[1]
 			}
 		}
 		if n > pinned.Version() && errors.Is(err, fs.ErrNotExist) {
@@ -174,8 +175,8 @@ func (s *walker) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		case err != nil:
 		case n == 1:
 			root, err = tuf.OpenRoot(data, s.opt)
-		case f.rec != nil:
-			root, err = f.root()
+		case f.Statement != nil:
+			root, err = f.Root()
 		case last != nil:
 			root, err = last.Next(data)
 		case n < pinned.Version():
@@ -202,10 +203,10 @@ func (s *walker) walkRoots(ctx context.Context, pinned *tuf.Root) (files map[int
 		case root != nil:
 			s.chain = append(s.chain, root)
 		}
-		if last = root; err == nil && f.rec == nil {
+		if last = root; err == nil && f.Statement == nil {
 			files[n] = data
 		}
-		if f.rec == nil || n == pinned.Version() {
+		if f.Statement == nil || n == pinned.Version() {
 			s.regular = max(s.regular, n)
 		}
 	}
@@ -234,15 +235,15 @@ func (s *walker) proves() []*tuf.Root { return s.chain[s.believed:] }
 
 // recoveryOf looks for a recovery after root; if there is none, it returns the error
 // none.
-func (s *walker) recoveryOf(ctx context.Context, root *tuf.Root, none error) (recoveryFiles, error) {
-	f, err := recoveryOf(ctx, s.src, root)
+func (s *walker) recoveryOf(ctx context.Context, root *tuf.Root, none error) (chain.Recovery, error) {
+	f, err := chain.RecoveryOf(ctx, s.src, root)
 	if err != nil {
-		if err := s.report(ctx, f.names[0], err); err != nil {
+		if err := s.report(ctx, f.Names[0], err); err != nil {
 			return f, err
 		}
 	}
-	if f.rec == nil {
-		return recoveryFiles{}, none
+	if f.Statement == nil {
+		return chain.Recovery{}, none
 	}
 	s.recoveries[root.Version()] = f
 	return f, nil
@@ -256,7 +257,7 @@ func (s *walker) end(signed *tuf.Root) error {
 	}
 	name := layout.RootName(s.newest().Version())
 	if f, ok := s.recoveries[s.newest().Version()-1]; ok {
-		name = f.names[1]
+		name = f.Names[1]
 	}
 	return s.dated(name, s.newest().Expires())
 }
@@ -276,7 +277,7 @@ func (s *walker) openContent(ctx context.Context) (timestamp, snapshot []byte, e
 		name := layout.TimestampName
 		var ts *tuf.Timestamp
 		var snap *tuf.Snapshot
-		if ts, err = root.Timestamp(timestamp, nil, longAgo); err == nil {
+		if ts, err = root.Timestamp(timestamp, nil, chain.LongAgo); err == nil {
 			name = layout.MetadataName(ts.SnapshotFile().Name())
 			if snapshot, err = storage.ReadAll(ctx, s.src, name, ts.SnapshotFile().MaxLength); err == nil {
 				snap, err = ts.Snapshot(snapshot, nil)

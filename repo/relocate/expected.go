@@ -16,6 +16,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 // expected is the content of the storage, which every location must serve. It is
@@ -23,7 +24,7 @@ import (
 // has verified the chain of roots.
 type expected struct {
 	roots                        int64
-	rootFiles                    []repo.RootFile
+	rootFiles                    []storage.File
 	metadata                     []string // names in storage, timestamp.json last
 	files                        []target
 	timestamp, snapshot, targets int64

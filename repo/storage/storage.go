@@ -94,6 +94,12 @@ type (
 	}
 )
 
+// File is a file with its content.
+type File struct {
+	Name string // valid for [CheckName]
+	Data []byte // owned by the caller
+}
+
 // FileInfo describes a file that a [Lister] yields.
 type FileInfo struct {
 	Name    string    // as in [Storage]

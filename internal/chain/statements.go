@@ -1,4 +1,4 @@
-package repo
+package chain
 
 import (
 	"context"
@@ -13,11 +13,11 @@ import (
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
-// statements calls fn for each statement in src alongside a target's file, role by
-// role, in order. An invalid one has the reason as err. One that can't be read ends the
+// Statements calls fn for each statement in src alongside a target's file, role by
+// role, in order; roots are those of the repository, the newest last. An invalid one has the reason as err. One that can't be read ends the
 // role's sequence. skip selects files to skip; may be nil.
-func (s *walker) statements(ctx context.Context, src storage.Source, x metafile.Target, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
-	c := s.newest().Charter()
+func Statements(ctx context.Context, src storage.Source, roots []*tuf.Root, x metafile.Target, skip func(name string) (bool, error), fn func(name string, data []byte, err error) error) error {
+	c := roots[len(roots)-1].Charter()
 	if c == nil {
 		return nil
 	}
@@ -27,8 +27,8 @@ func (s *walker) statements(ctx context.Context, src storage.Source, x metafile.
 			continue
 		}
 		for _, role := range class.Roles {
-			for n := 1; n <= maxStatements; n++ {
-				name := statementName(subject, role.Role, n)
+			for n := 1; n <= MaxStatements; n++ {
+				name := StatementName(subject, role.Role, n)
 				if storage.CheckName(name) != nil {
 					break // the name of a statement on this target is too long
 				}
@@ -52,7 +52,7 @@ func (s *walker) statements(ctx context.Context, src storage.Source, x metafile.
 					}
 					break
 				}
-				if err := fn(name, data, s.verifyStatement(data, role.Party, subject)); err != nil {
+				if err := fn(name, data, verifyStatement(data, roots, role.Party, subject)); err != nil {
 					return err
 				}
 			}
@@ -63,11 +63,11 @@ func (s *walker) statements(ctx context.Context, src storage.Source, x metafile.
 
 // verifyStatement verifies a statement under the newest root, or else under an earlier
 // one, since the keys may have been rotated. Expiry is not checked here.
-func (s *walker) verifyStatement(data []byte, party string, subject proof.Subject) (first error) {
-	for _, root := range slices.Backward(s.proves()) {
+func verifyStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject) (first error) {
+	for _, root := range slices.Backward(roots) {
 		_, err := proof.OpenRefusal(data, root, party, subject)
 		if proof.Kind(data) != proof.RefusalType {
-			_, err = proof.OpenListed(data, root, party, subject, longAgo)
+			_, err = proof.OpenListed(data, root, party, subject, LongAgo)
 		}
 		if err == nil || errors.Is(err, tuf.ErrExpired) {
 			return nil
