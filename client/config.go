@@ -32,7 +32,7 @@ type Config struct {
 	// It requires Offline; [New] refuses it otherwise, and negative values. It is for
 	// machines without a network: the supplier of a bundle can hide newer recalls,
 	// holds and releases for that time. Roots and the parties' roles, including holds,
-	// expire as usual; see repo.BundleOptions.Report.
+	// expire as usual; see mirror.BundleOptions.Report.
 	UnsafeStale time.Duration
 	// HTTP makes the requests. nil: a client that honours the system's proxy settings
 	// and verifies certificates at the later of Now and the time at which the newest

@@ -27,12 +27,12 @@ type depot struct {
 	t       *testing.T
 	repo    *tuftest.Repo
 	content []byte
-	mirrors []*mirror
+	mirrors []*mirrorServer
 	dir     string // the clients' state
 }
 
-// mirror is one of its locations.
-type mirror struct {
+// mirrorServer is one of its locations.
+type mirrorServer struct {
 	url string
 
 	mu   sync.Mutex
@@ -72,7 +72,7 @@ func newDepot(t *testing.T, locations, size int) *depot {
 func (d *depot) open(n int) {
 	var locations []any
 	for i := range n + 1 {
-		p := &mirror{}
+		p := &mirrorServer{}
 		p.idle = sync.NewCond(&p.mu)
 		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.serve(p, w, r) }))
 		d.t.Cleanup(ts.Close)
@@ -91,7 +91,7 @@ func (d *depot) open(n int) {
 	d.repo.Publish()
 }
 
-func (d *depot) serve(p *mirror, w http.ResponseWriter, r *http.Request) {
+func (d *depot) serve(p *mirrorServer, w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/r/")
 	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
 		if data, ok := d.repo.Files[rest]; ok {
@@ -154,7 +154,7 @@ func (c *counter) Write(b []byte) (int, error) {
 func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // tell changes the behaviour, and forgets earlier requests.
-func (p *mirror) tell(does behaviour) {
+func (p *mirrorServer) tell(does behaviour) {
 	p.asked()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,7 +162,7 @@ func (p *mirror) tell(does behaviour) {
 }
 
 // asked returns the requests since tell, or since the last call.
-func (p *mirror) asked() []ask {
+func (p *mirrorServer) asked() []ask {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.busy > 0 { // an answer may have been read before it was counted

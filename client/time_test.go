@@ -11,7 +11,8 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
-	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -137,8 +138,9 @@ func TestUseOfABundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	var use repo.BundleUse
-	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Metadata: true, Report: func(u repo.BundleUse) { use = u }}); err != nil {
+	var use mirror.BundleUse
+	loopback := mirror.Options{UnsafeLoopback: true}
+	if err := mirror.Bundle(t.Context(), &b, storage.Dir(w.a.dir), pin, &mirror.BundleOptions{Options: loopback, Metadata: true, Report: func(u mirror.BundleUse) { use = u }}); err != nil {
 		t.Fatal(err)
 	}
 	if got, stale := use.Until.Sub(w.now), use.UntilStale.Sub(w.now); got != 24*time.Hour || stale != 20*24*time.Hour {
@@ -172,7 +174,7 @@ func TestUseOfABundle(t *testing.T) {
 		}
 	}
 	// A bundle of roots has no content, and no expiry.
-	if err := w.repo.Bundle(t.Context(), &b, &repo.BundleOptions{Report: func(repo.BundleUse) { t.Error("a report on roots") }}); err != nil {
+	if err := mirror.Bundle(t.Context(), &b, storage.Dir(w.a.dir), pin, &mirror.BundleOptions{Options: loopback, Report: func(mirror.BundleUse) { t.Error("a report on roots") }}); err != nil {
 		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 )
 
 // A root was signed and published on a machine whose clock is ten years ahead. Each
@@ -21,7 +22,7 @@ func TestRootAhead(t *testing.T) {
 	ctx := t.Context()
 	healthy := func() {
 		t.Helper()
-		report, err := w.open().Verify(ctx, pin)
+		report, err := mirror.Verify(ctx, w.place(), pin, options(w.config()))
 		if err != nil || !report.OK() {
 			t.Fatalf("%v, %v", report, err)
 		}
@@ -45,10 +46,10 @@ func TestRootAhead(t *testing.T) {
 	w.now = now.AddDate(10, 0, 0)
 	noErr(t, w.open().Publish(ctx, d))
 	w.now = now
-	report, err := w.open().Verify(ctx, pin)
+	report, err := mirror.Verify(ctx, w.place(), pin, options(w.config()))
 	noErr(t, err)
-	if report.OK() || !slices.ContainsFunc(report.Findings, func(f repo.Finding) bool {
-		return f.Kind == repo.FileAhead && f.Name == "metadata/2.root.json" && strings.Contains(f.Text, "3653 days")
+	if report.OK() || !slices.ContainsFunc(report.Findings, func(f mirror.Finding) bool {
+		return f.Kind == mirror.FileAhead && f.Name == "metadata/2.root.json" && strings.Contains(f.Text, "3653 days")
 	}) {
 		t.Errorf("%v", report)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 )
 
 // wire serves a storage in process and counts what it sent.
@@ -66,7 +67,7 @@ func BenchmarkMillion(b *testing.B) {
 		}
 		b.ReportMetric(residentMiB(), "rss-MiB")
 		for _, plain := range []bool{false, true} {
-			x := &wire{handler: repo.Handler(repo.Folder(dir)), plain: plain}
+			x := &wire{handler: mirror.Handler(repo.Folder(dir)), plain: plain}
 			pin, err := w.open().Pin(b.Context())
 			noErr(b, err)
 			c, err := client.New(pin, &client.Config{Dir: b.TempDir(), HTTP: &http.Client{Transport: x}, Now: func() time.Time { return w.now }})

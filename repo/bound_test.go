@@ -19,6 +19,7 @@ import (
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -75,8 +76,10 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 		cfg := &repo.Config{Now: func() time.Time { return tuftest.Now }, Pin: pin}
 		own := repo.New(m, cfg)
 		for name, call := range map[string]func() error{
-			"Clone":   func() error { return repo.New(newMemory(), cfg).Clone(t.Context(), client.FSSource(files), pin) },
-			"Bundle":  func() error { return own.Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true}) },
+			"Clone": func() error { return mirror.Clone(t.Context(), newMemory(), client.FSSource(files), pin, options(cfg)) },
+			"Bundle": func() error {
+				return mirror.Bundle(t.Context(), io.Discard, m, pin, &mirror.BundleOptions{Metadata: true})
+			},
 			"Status":  func() error { _, err := own.Status(t.Context(), tuftest.Now); return err },
 			"Refresh": func() error { return own.Renew(t.Context()) },
 			"Pending": func() error { _, err := own.Pending(t.Context(), "review"); return err },
@@ -91,7 +94,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 				t.Errorf("%d bits: %s: %v", bits, name, err)
 			}
 		}
-		report, err := own.Verify(t.Context(), pin)
+		report, err := mirror.Verify(t.Context(), m, pin, options(cfg))
 		noErr(t, err)
 		want := fmt.Sprintf("the snapshot lists 0 of its %d hash bins", uint64(1)<<bits)
 		if bits > 20 {
@@ -104,7 +107,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 	// In the valid counterpart every listed bin is visited.
 	w := newWorld(t)
 	w.update(addFiles(0, 520))
-	if report, err := w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() || report.Roles != 7 {
+	if report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config())); err != nil || !report.OK() || report.Roles != 7 {
 		t.Errorf("%v, %v", report, err)
 	}
 }
@@ -235,7 +238,7 @@ func TestHandlerServesNoDots(t *testing.T) {
 	} {
 		m.files[name] = []byte("x")
 		w := httptest.NewRecorder()
-		repo.Handler(m).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/"+name, nil))
+		mirror.Handler(m).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/"+name, nil))
 		if w.Code != status {
 			t.Errorf("%s: %d, want %d", name, w.Code, status)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -35,12 +36,12 @@ func TestClone(t *testing.T) {
 	w := richWorld(t)
 	m := newMemory()
 	src := &countSource{Source: storage.SourceOf(w.store)}
-	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
 	if wrote := m.wrote(); wrote[len(wrote)-1] != "metadata/timestamp.json" || wrote[len(wrote)-2] != "metadata/2.root.json" ||
 		slices.IndexFunc(wrote, isTarget) > slices.Index(wrote, "metadata/2.review-agent.json") {
 		t.Errorf("wrote %q", wrote)
 	}
-	if got := w.verify(repo.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
+	if got := w.verify(mirror.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
 		t.Errorf("the copy: %q", got)
 	}
 	w.sameIn(m, "root 2 agent/1")
@@ -48,14 +49,14 @@ func TestClone(t *testing.T) {
 	w.update(add("2"))
 	w.update(approve("2"))
 	src.opened = nil
-	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
 	got := slices.DeleteFunc(src.opened, func(s string) bool { return !isTarget(s) || strings.Contains(s, ".reviews/") })
 	if want := layout.TargetName("agent/2", sum("agent 2")); !slices.Equal(got, []string{want}) {
 		t.Errorf("fetched %q", got)
 	}
 	w.sameIn(m, "root 2 agent/1 agent/2")
 	m.wrote()
-	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
 	if slices.ContainsFunc(m.wrote(), isTarget) || slices.Contains(m.wrote(), "metadata/timestamp.json") {
 		t.Error("wrote again")
 	}
@@ -89,7 +90,7 @@ func TestCloneRefuses(t *testing.T) {
 	early := healthy.copy()
 	healthy.update(approve("2"))
 	have := newMemory()
-	noErr(t, healthy.mirror(have).Clone(t.Context(), early.store, healthy.pin()))
+	noErr(t, mirror.Clone(t.Context(), have, early.store, healthy.pin(), options(healthy.config())))
 	for name, x := range map[string]struct {
 		hurt func(files map[string][]byte)
 		want error
@@ -112,7 +113,7 @@ func TestCloneRefuses(t *testing.T) {
 			}
 			x.hurt(source.files)
 			before := maps.Clone(m.files)
-			if err := healthy.mirror(m).Clone(t.Context(), source, healthy.pin()); !errors.Is(err, x.want) {
+			if err := mirror.Clone(t.Context(), m, source, healthy.pin(), options(healthy.config())); !errors.Is(err, x.want) {
 				t.Fatalf("got %v, want %v", err, x.want)
 			}
 			for name, data := range m.files {
@@ -123,18 +124,18 @@ func TestCloneRefuses(t *testing.T) {
 					t.Error("published")
 				}
 			}
-			noErr(t, healthy.mirror(m).Clone(t.Context(), healthy.store, healthy.pin())) // and heals
+			noErr(t, mirror.Clone(t.Context(), m, healthy.store, healthy.pin(), options(healthy.config()))) // and heals
 		})
 	}
 	// An older state does not replace a newer one, even if it is signed.
 	m := newMemory()
-	noErr(t, healthy.mirror(m).Clone(t.Context(), healthy.store, healthy.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, healthy.store, healthy.pin(), options(healthy.config())))
 	before := maps.Clone(m.files)
-	if err := healthy.mirror(m).Clone(t.Context(), early.store, healthy.pin()); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
+	if err := mirror.Clone(t.Context(), m, early.store, healthy.pin(), options(healthy.config())); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
 		t.Errorf("an old state: %v", err)
 	}
 	delete(early.store.files, "metadata/2.root.json")
-	if err := healthy.mirror(m).Clone(t.Context(), early.store, healthy.pin()); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
+	if err := mirror.Clone(t.Context(), m, early.store, healthy.pin(), options(healthy.config())); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
 		t.Errorf("fewer roots: %v", err)
 	}
 }
@@ -145,7 +146,7 @@ func TestCloneKilled(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
 	have := newMemory()
-	noErr(t, w.mirror(have).Clone(t.Context(), w.store, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), have, w.store, w.pin(), options(w.config())))
 	w.update(add("2"))
 	w.update(approve("2"))
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
@@ -157,7 +158,7 @@ func TestCloneKilled(t *testing.T) {
 			for _, after := range []bool{false, true} {
 				m := start.copy()
 				killed := m.kill(n, after)
-				err := w.mirror(m).Clone(t.Context(), w.store, w.pin())
+				err := mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config()))
 				if !killed() {
 					noErr(t, err)
 					more = false
@@ -176,7 +177,7 @@ func TestCloneKilled(t *testing.T) {
 				if old != "empty" && strings.HasSuffix(got, " without content") {
 					t.Fatalf("killed at write %d: clients see %q", n, got)
 				}
-				noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+				noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
 				w.sameIn(m, "root 3 agent/1 agent/2")
 			}
 		}
@@ -192,7 +193,7 @@ func TestCloneSourceFails(t *testing.T) {
 		for n := 1; ; n++ {
 			m := newMemory()
 			src := &failSource{Source: w.store, at: n, within: within}
-			err := w.mirror(m).Clone(t.Context(), src, w.pin())
+			err := mirror.Clone(t.Context(), m, src, w.pin(), options(w.config()))
 			if src.n < n {
 				noErr(t, err)
 				break
@@ -205,7 +206,7 @@ func TestCloneSourceFails(t *testing.T) {
 					t.Fatalf("%s is in the mirror", name)
 				}
 			}
-			noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+			noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
 			w.sameIn(m, "root 2 agent/1")
 		}
 	}
@@ -255,7 +256,7 @@ func TestClonePlain(t *testing.T) {
 	noErr(t, store.Create(t.Context(), extra, strings.NewReader("both")))
 
 	m := newMemory()
-	noErr(t, repo.New(m, nil).Clone(t.Context(), store, r.Files["1.root.json"]))
+	noErr(t, mirror.Clone(t.Context(), m, store, r.Files["1.root.json"], nil))
 	for name, data := range store.files {
 		if !bytes.Equal(m.files[name], data) && name != "metadata/5.lib.json" && name != "metadata/5.targets.json" && name != "metadata/5.snapshot.json" {
 			t.Errorf("%s is not in the mirror", name)
@@ -264,7 +265,7 @@ func TestClonePlain(t *testing.T) {
 	if len(m.files) != len(store.files)-3 {
 		t.Errorf("%d files of %d", len(m.files), len(store.files))
 	}
-	report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), r.Files["1.root.json"])
+	report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
 	noErr(t, err)
 	if got := findings(report); !slices.Equal(got, []string(nil)) {
 		t.Errorf("found %q", got)
@@ -291,18 +292,18 @@ func TestStatementsTravel(t *testing.T) {
 	}
 	first := state(1, "review-release")
 	m := newMemory()
-	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
 	if m.files[first] == nil {
 		t.Error("the mirror has no statement")
 	}
 	copies := func() []string {
-		return slices.DeleteFunc(w.verify(repo.Mirror{Name: "m", Source: m}), func(s string) bool { return strings.Contains(s, "orphan ") })
+		return slices.DeleteFunc(w.verify(mirror.Mirror{Name: "m", Source: m}), func(s string) bool { return strings.Contains(s, "orphan ") })
 	}
 	if got := copies(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
 	var b bytes.Buffer
-	noErr(t, w.open().Bundle(t.Context(), &b, &repo.BundleOptions{Targets: func(string) bool { return true }}))
+	noErr(t, mirror.Bundle(t.Context(), &b, w.place(), w.pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }}))
 	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 	noErr(t, err)
 	if _, err := z.Open(first); err != nil {
@@ -315,7 +316,7 @@ func TestStatementsTravel(t *testing.T) {
 		t.Errorf("found %q", got)
 	}
 	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
-	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
 	if m.files[second] == nil || m.files[third] != nil {
 		t.Errorf("second %v, third %v", m.files[second] != nil, m.files[third] != nil)
 	}
@@ -325,7 +326,7 @@ func TestStatementsTravel(t *testing.T) {
 		return nil
 	})
 	delete(w.store.files, third)
-	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
 	if got := copies(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
@@ -356,7 +357,7 @@ func TestCloneRecovery(t *testing.T) {
 		return plainStore(t, r, map[string]string{tuftest.Path: "the agent"})
 	}
 	verify := func(m *memory) []string {
-		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), pin)
+		report, err := mirror.Verify(t.Context(), m, pin, options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
 		noErr(t, err)
 		return findings(report)
 	}
@@ -372,7 +373,7 @@ func TestCloneRecovery(t *testing.T) {
 		{second, second.Files["recovery/1.statement.json"], nil},
 		{first, second.Files["recovery/1.statement.json"], nil},
 	} {
-		if err := repo.New(m, nil).Clone(t.Context(), store(x.from), pin); !errors.Is(err, x.err) {
+		if err := mirror.Clone(t.Context(), m, store(x.from), pin, nil); !errors.Is(err, x.err) {
 			t.Fatalf("%v, want %v", err, x.err)
 		}
 		if !bytes.Equal(m.files[statement], x.want) || (m.files[root] == nil) != (x.want == nil) {
@@ -408,13 +409,13 @@ func TestCloneFromThePin(t *testing.T) {
 	store := plainStore(t, r, map[string]string{"top.txt": "top", "lib/a.txt": "a"})
 	name := layout.TargetName("512.txt", sum512("512"))
 	verify := func(m *memory) []string {
-		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), pin)
+		report, err := mirror.Verify(t.Context(), m, pin, options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
 		noErr(t, err)
 		return slices.DeleteFunc(findings(report), func(s string) bool { return strings.Contains(s, "orphan ") })
 	}
 	clone := func() (*memory, error) {
 		m := newMemory()
-		return m, repo.New(m, nil).Clone(t.Context(), store, pin)
+		return m, mirror.Clone(t.Context(), m, store, pin, nil)
 	}
 	if _, err := clone(); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
@@ -468,7 +469,7 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	}
 	m.files["targets/top.txt"], m.files["targets/lib/a.txt"] = []byte("top"), []byte("a")
 	verify := func() []string {
-		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), r.Files["1.root.json"])
+		report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
 		noErr(t, err)
 		return findings(report)
 	}
@@ -487,8 +488,8 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 		}
 		m.files[name] = whole
 	}
-	mirror := newMemory()
-	if err := repo.New(mirror, nil).Clone(t.Context(), m, r.Files["1.root.json"]); !errors.Is(err, errors.ErrUnsupported) || len(mirror.files) > 0 {
-		t.Errorf("%v, %d files", err, len(mirror.files))
+	copied := newMemory()
+	if err := mirror.Clone(t.Context(), copied, m, r.Files["1.root.json"], nil); !errors.Is(err, errors.ErrUnsupported) || len(copied.files) > 0 {
+		t.Errorf("%v, %d files", err, len(copied.files))
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -47,9 +48,9 @@ func TestCloneNames(t *testing.T) {
 		}
 	})
 	var skipped []string
-	cfg := w.config()
-	cfg.Skipped = func(f repo.Finding) {
-		if f.Kind != repo.FileUnstorable || f.Err == nil {
+	opt := options(w.config())
+	opt.Skipped = func(f mirror.Finding) {
+		if f.Kind != mirror.FileUnstorable || f.Err == nil {
 			t.Errorf("%+v", f)
 		}
 		skipped = append(skipped, f.Name)
@@ -59,30 +60,30 @@ func TestCloneNames(t *testing.T) {
 		want = append(want, layout.TargetName(path, sum(path)))
 	}
 	slices.Sort(want)
-	mirror := newMemory()
+	copied := newMemory()
 	for range 2 { // the second call continues from the first
 		skipped = nil
-		noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, w.pin()))
+		noErr(t, mirror.Clone(t.Context(), copied, place, w.pin(), opt))
 		if slices.Sort(skipped); !slices.Equal(skipped, want) {
 			t.Errorf("reported %q", skipped)
 		}
 	}
 	for _, path := range good {
-		if data, err := mirror.Read(t.Context(), layout.TargetName(path, sum(path))); err != nil || string(data) != path {
+		if data, err := copied.Read(t.Context(), layout.TargetName(path, sum(path))); err != nil || string(data) != path {
 			t.Errorf("%s: %q, %v", path, data, err)
 		}
 	}
 	there := w.copy()
-	there.store = mirror
+	there.store = copied
 	there.sees("root 1 agent/1")
 
-	report, err := repo.New(mirror, w.config()).Verify(t.Context(), w.pin())
+	report, err := mirror.Verify(t.Context(), copied, w.pin(), options(w.config()))
 	noErr(t, err)
 	var found []string
 	for _, f := range report.Findings {
 		if !f.Harmless() {
 			found = append(found, f.Name)
-			if f.Kind != repo.FileUnstorable {
+			if f.Kind != mirror.FileUnstorable {
 				t.Error(f)
 			}
 		}
@@ -91,15 +92,15 @@ func TestCloneNames(t *testing.T) {
 		t.Errorf("%s", report)
 	}
 	skipped = nil
-	noErr(t, repo.New(mirror, cfg).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true, Targets: func(string) bool { return true }}))
+	noErr(t, mirror.Bundle(t.Context(), io.Discard, copied, w.pin(), &mirror.BundleOptions{Options: *opt, Metadata: true, Targets: func(string) bool { return true }}))
 	if slices.Sort(skipped); !slices.Equal(skipped, want) {
 		t.Errorf("Bundle reported %q", skipped)
 	}
-	before := maps.Clone(mirror.files)
-	_, err = repo.New(mirror, w.config()).Prune(t.Context(), nil)
+	before := maps.Clone(copied.files)
+	_, err = repo.New(copied, w.config()).Prune(t.Context(), nil)
 	noErr(t, err)
 	for _, path := range good {
-		if name := layout.TargetName(path, sum(path)); !bytes.Equal(mirror.files[name], before[name]) {
+		if name := layout.TargetName(path, sum(path)); !bytes.Equal(copied.files[name], before[name]) {
 			t.Errorf("Prune removed %s", path)
 		}
 	}
@@ -110,8 +111,8 @@ func TestCloneNames(t *testing.T) {
 		}
 	})
 	skipped = nil
-	noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, w.pin()))
-	if report, err = repo.New(mirror, w.config()).Verify(t.Context(), w.pin()); err != nil || !report.OK() || len(skipped) > 0 {
+	noErr(t, mirror.Clone(t.Context(), copied, place, w.pin(), opt))
+	if report, err = mirror.Verify(t.Context(), copied, w.pin(), options(w.config())); err != nil || !report.OK() || len(skipped) > 0 {
 		t.Errorf("%s, %v, %q", report, err, skipped)
 	}
 }

@@ -53,9 +53,6 @@ type Config struct {
 	// Progress, if not nil, receives the progress of a long call. It runs in the
 	// goroutine of the call, which continues when it returns.
 	Progress func(storage.Progress)
-	// Skipped, if not nil, receives each target that [Repo.Clone] or [Repo.Bundle]
-	// skips, with the reason. It runs in the goroutine of the call.
-	Skipped func(Finding)
 	// Labels are human-readable names of keys, by key id: [Repo.Diff] and [Missing] show
 	// a key by its label and the first digits of its id.
 	Labels map[string]string

@@ -40,7 +40,7 @@ import (
 // If the draft does not follow the published metadata, the error wraps [ErrStale] or
 // [ErrPublished]. If no role delegates to one of its files, it wraps [tuf.ErrUntrusted].
 func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	x, err := r.compareTo(ctx, d, true)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -323,13 +324,13 @@ func TestDiffBins(t *testing.T) {
 		t.Errorf("%d lines:\n%s", len(lines), strings.Join(lines, "\n"))
 	}
 	// Verify and a mirror follow the bins.
-	report, err := w.open().Verify(t.Context(), w.pin())
+	report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config()))
 	if err != nil || !report.OK() || report.Targets != 520 || report.Roles != 7 {
 		t.Errorf("%v, %v", report, err)
 	}
 	m := newMemory()
-	noErr(t, w.mirror(m).Clone(t.Context(), w.store, w.pin()))
-	if got := w.verify(repo.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
+	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
+	if got := w.verify(mirror.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
 		t.Errorf("the mirror: %q", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -132,7 +133,7 @@ func (x *comparison) addWarnings() error {
 		return err
 	}
 	x.out = append(slices.Clone(x.out[first:]), x.out[:first]...)
-	if t := x.tx.repo.cfg.ClockTolerance; t != publishTolerance && x.draft.files["root"] != nil {
+	if t := x.tx.repo.cfg.ClockTolerance; t != chain.ClockTolerance && x.draft.files["root"] != nil {
 		x.out = append(x.out, Change{Part: PartSummary, Role: "root", Kind: KindUnchanged, Fact: "clock tolerance of this machine", New: t.String()})
 	}
 	return nil

@@ -64,7 +64,7 @@
 //
 // Calls that read many files may run concurrently with publishers, also on storages
 // with delayed listings. Each call returns one published state. If that state changes
-// during the call, [Repo.Status] and [Repo.Verify] read again. Other calls return an
+// during the call, [Repo.Status] and [mirror.Verify] read again. Other calls return an
 // error that wraps [ErrConflict], or [ErrStale] for a draft that is out of date.
 //
 // # Many files
@@ -111,7 +111,7 @@
 // # The review centre
 //
 // The review centre works on a copy of the repository and needs only its own pin,
-// ledger and keys. The copy is a directory made by [Repo.Export] or [Repo.Clone].
+// ledger and keys. The copy is a directory made by [Repo.Export] or [mirror.Clone].
 // [Repo.Pending] lists the targets that wait for approval, also those in an unpublished
 // draft, with the differences from the last approved release and with earlier recalls
 // and refusals. [Repo.OpenPending] opens their bytes. In [Repo.Stage], or in
@@ -144,19 +144,12 @@
 //     stages [Tx.Renew] when its own roles have reached Soon.
 //   - Every day, if a class is published every few minutes: [Repo.Prune]. It keeps
 //     every file that a client with an unexpired timestamp may still request.
-//   - Every week, from outside: [Repo.Verify] with the pin of the oldest product in
-//     use, and with each mirror as a [Mirror]. Every finding that is not harmless is an
-//     alarm. [FileUntrusted] and [FileUnknown] indicate tampering or disk corruption.
-//     [FileAhead] means that clients use a date in the future as the current time, see
-//     [Tx.Supersede]. [FileMissing] and [FileDamaged] block clients from a file;
-//     restore it from a copy. [FileUnfinished] is normal for a moment during a publish;
-//     if it persists, Renew completes the publish. [FileDiffers] on a mirror is normal
-//     for minutes and a fault after an hour.
-//   - On each mirror, as often as it should be updated: [Repo.Clone]. An error that
-//     wraps [tuf.ErrRollback] reports that the source serves an older state than
-//     before. An error that wraps [ErrConflict] is temporary.
-//   - For machines without a network: [Repo.Bundle]. To serve a directory without
-//     configuring a web server: [Handler].
+//   - Every week, from outside: [mirror.Verify] with the pin of the oldest product in
+//     use, and with each mirror. Every finding that is not harmless is an alarm; see
+//     [mirror.FindingKind].
+//   - On each mirror, as often as it should be updated: [mirror.Clone].
+//   - For machines without a network: [mirror.Bundle]. To serve a directory without
+//     configuring a web server: [mirror.Handler].
 //
 // Signers read [Repo.Diff] before they sign, on their own machine, with their own pin
 // and ledger, and two of them compare [Draft.Digest]. If several people sign copies at

@@ -15,11 +15,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/walk"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -30,7 +30,7 @@ import (
 // [ErrNoPart] if a key that may not sign the file made a signature that d lacks. After an
 // error d is unchanged.
 func (d *Draft) Merge(other *Draft) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	parts := d.parts()
 	if !slices.EqualFunc(parts, other.parts(), func(a, b *draftFile) bool { return a.role == b.role }) {
 		return fmt.Errorf("repo: merge: %w: one has %s, the other %s", ErrOtherDraft, d, other)
@@ -86,7 +86,7 @@ func (d *Draft) Save(path string) error {
 // LoadDraft reads a file of [Draft.Save] with the checks of [OpenDraft]. The file must be
 // regular and have at most 512 MiB.
 func LoadDraft(path string) (_ *Draft, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	path = draftPath(path)
 	info, err := os.Stat(path) // before opening, because opening a named pipe blocks
 	if err != nil {
@@ -123,28 +123,28 @@ func draftPath(path string) string {
 // [LoadDraft]. The signer opens it with [New] and [Folder], compares it with [Repo.Diff],
 // and examines the files. dir is created if necessary, and may be an earlier export.
 func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	x, err := r.compareTo(ctx, d, false)
 	if err != nil {
 		return err
 	}
-	out := r.with(Folder(dir))
-	c := &cloning{repo: out, from: storage.SourceOf(r.storage), to: storage.SourceOf(out.storage), seen: map[[16]byte]bool{}, anchor: &anchor{}}
-	if p := x.tx.present; p.root != nil {
-		root := p.chain.Roots[0]
-		c.anchor.points = []point{{version: root.Version(), sha256: root.SHA256(), whose: "pin"}}
-		c.walker = &walker{src: c.from, opt: r.tufOptions(), rootsOnly: p.snap == nil, found: foundInExport,
-			opened: func(timestamp, snapshot []byte) error {
-				if !bytes.Equal(timestamp, p.timestamp) { // another state than the draft was compared with
-					return fmt.Errorf("repo: %s: %w", layout.TimestampName, ErrConflict)
-				}
-				return c.opened(ctx, timestamp, snapshot)
-			},
-			meta:     func(name string, data []byte) error { return c.metadata(ctx, name, data) },
-			role:     func(_ string, t *tuf.Targets) error { return c.statementsOf(ctx, t) },
-			recovery: func(f chain.Recovery) error { return c.recovery(ctx, f) }}
-		if err := c.walker.conflict(ctx, c.walker.run(ctx, root)); err != nil {
-			return err
+	var first *tuf.Root
+	p := x.tx.present
+	if p.root != nil {
+		first = p.chain.Roots[0]
+	}
+	c := walk.NewCopier(storage.SourceOf(r.storage), Folder(dir), r.tufOptions(), first)
+	c.Progress = r.progress
+	if first != nil {
+		c.Walker.RootsOnly, c.Walker.Found, c.Walker.Role = p.snap == nil, faultInExport, c.StatementsOf
+		c.Walker.Opened = func(ctx context.Context, timestamp, snapshot []byte) error {
+			if !bytes.Equal(timestamp, p.timestamp) { // another state than the draft was compared with
+				return fmt.Errorf("%s: %w", layout.TimestampName, ErrConflict)
+			}
+			return c.Opened(ctx, timestamp, snapshot)
+		}
+		if err := c.Run(ctx); err != nil {
+			return fmt.Errorf("repo: %w", err)
 		}
 	}
 	for _, top := range slices.Sorted(maps.Keys(x.top)) {
@@ -156,11 +156,11 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 			if err = cmp.Or(err, entry.Unstorable); err != nil {
 				return fmt.Errorf("repo: %s: %s: %w", roleText(top), text.Name(f.path), err)
 			}
-			if err := c.target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := c.Target(ctx, entry); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err // the file of a hold may be removed already
 			}
-			if c.walker != nil { // the earlier statements about the target
-				if err := c.statements(ctx, entry); err != nil {
+			if c.Walker != nil { // the earlier statements about the target
+				if err := c.Statements(ctx, entry); err != nil {
 					return err
 				}
 			}
@@ -172,29 +172,10 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 	return d.Save(dir)
 }
 
-// statementsOf fetches the review statements of all targets of a role: also published
-// targets may wait for approval or be refused.
-func (c *cloning) statementsOf(ctx context.Context, t *tuf.Targets) error {
-	targets, err := metafile.MemberOf(t, "targets")
-	if err != nil {
-		return err
-	}
-	for path, v := range targets.Members() {
-		x, err := metafile.ParseTarget(path.String(), v)
-		if key := short(x.Name, x.SHA512); err == nil && !c.seen[key] { // malformed entries can't be approved
-			c.seen[key] = true
-			if err := c.statements(ctx, x); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// foundInExport ignores invalid recovery files, because the draft may replace them.
-func foundInExport(f Finding) error {
+// faultInExport ignores invalid recovery files, because the draft may replace them.
+func faultInExport(f walk.Fault) error {
 	if strings.HasPrefix(f.Name, layout.RecoveryFolder) {
 		return nil
 	}
-	return foundIsError(f)
+	return walk.FirstFault(f)
 }

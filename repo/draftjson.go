@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // draftJSON is the transfer form of a draft. Its members, and those of its elements, are
@@ -41,7 +43,7 @@ func (d *Draft) Bytes() ([]byte, error) {
 // the description of a statement differs from its payload, the error wraps
 // [tuf.ErrMismatch].
 func OpenDraft(data []byte) (d *Draft, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	if d, err = parseDraft(data); err != nil {
 		return nil, fmt.Errorf("repo: draft: %w", err)
 	}

@@ -39,7 +39,7 @@ import (
 // Sign records the signatures durably in the ledger before it makes any of them. First
 // roots are signed with [Draft.SignFirst].
 func (d *Draft) Sign(ctx context.Context, s tuf.Signer) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	return d.sign(ctx, s, false)
 }
 
@@ -49,7 +49,7 @@ func (d *Draft) Sign(ctx context.Context, s tuf.Signer) (err error) {
 // The error wraps [ErrOtherDraft] if the digest differs. From then on the root is the
 // anchor of the ledger.
 func (d *Draft) SignFirst(ctx context.Context, s tuf.Signer, digest string) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	if err := d.first(digest); err != nil {
 		return err
 	}

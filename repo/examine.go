@@ -68,7 +68,7 @@ func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
 // not have a new root. Its lists count only if the role's own keys, as the root names
 // them, have signed them. draft may be nil and is not changed.
 func (r *Repo) PendingIn(ctx context.Context, party string, draft *Draft) (_ []Pending, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	tx, err := r.over(ctx, draft)
 	if err != nil {
 		return nil, err
@@ -282,7 +282,7 @@ func percentOf(rel *tuf.Release) int {
 // reader verifies length and hash. If they do not match, it ends with an error that
 // wraps [tuf.ErrMismatch] in place of io.EOF. The caller closes it.
 func (r *Repo) OpenPending(ctx context.Context, p Pending) (_ io.ReadCloser, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	f, err := storage.SourceOf(r.storage).Open(ctx, p.Name)
 	if err != nil {
 		return nil, err
@@ -317,7 +317,7 @@ func (f *listedFile) Read(b []byte) (int, error) {
 // must be signed by a threshold of the keys that the root names; otherwise the error
 // wraps [ErrUnsigned]. draft is not changed.
 func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_ *Draft, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	tx, err := r.over(ctx, draft)
 	if err != nil {
 		return nil, err

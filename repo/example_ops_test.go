@@ -1,8 +1,6 @@
 package repo_test
 
 import (
-	"archive/zip"
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -74,60 +71,6 @@ func ExampleRepo_Status() {
 	// fine: root v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of party vendor of the root and 1 of 1 keys of party review of the root and 2 of 2 keys of all parties of the root, which are not available
 	// fine: targets v1 expires in 345 days, on 2027-11-20T12:00:00Z; it takes 1 of 1 keys of targets, which are not available
 	// worst: expired
-}
-
-// A weekly check covers the repository and a mirror on which a file was truncated.
-func ExampleRepo_Verify() {
-	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	dir, err := os.MkdirTemp("", "example")
-	check(err)
-	defer os.RemoveAll(dir)
-	vendor := published(ctx, dir+"/main", &now)
-	pin, err := vendor.Pin(ctx)
-	check(err)
-	mirror := repo.Folder(dir + "/mirror")
-	check(repo.New(mirror, nil).Clone(ctx, storage.SourceOf(repo.Folder(dir+"/main")), pin))
-	sum := sha256.Sum256([]byte("the new agent"))
-	file := fmt.Sprintf("targets/agent/%x.agent-1.1", sum)
-	check(os.Truncate(dir+"/mirror/"+file, 7))
-
-	report, err := vendor.Verify(ctx, pin, repo.Mirror{Name: "mirror", Source: storage.SourceOf(mirror)})
-	check(err)
-	fmt.Println("good:", report.OK())
-	for _, f := range report.Findings {
-		if !f.Harmless() {
-			fmt.Println(f.Kind, "on the", f.Copy, "-", f.Text)
-		}
-	}
-	// Output:
-	// good: false
-	// damaged on the mirror - 7 bytes, 13 are listed
-}
-
-// A bundle for a USB stick has all roots, the metadata, and the selected targets.
-func ExampleRepo_Bundle() {
-	ctx, now := context.Background(), time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	dir, err := os.MkdirTemp("", "example")
-	check(err)
-	defer os.RemoveAll(dir)
-	vendor := published(ctx, dir, &now)
-
-	var stick bytes.Buffer
-	check(vendor.Bundle(ctx, &stick, &repo.BundleOptions{Targets: func(path string) bool { return path == "agent/agent-1.1" }}))
-	z, err := zip.NewReader(bytes.NewReader(stick.Bytes()), int64(stick.Len())) // client.FSSource(z) is a source
-	check(err)
-	for _, f := range z.File {
-		fmt.Println(f.Name)
-	}
-	// Output:
-	// targets/agent/f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473.agent-1.1
-	// targets/agent/f78b726f5f161b6a0cf4acfcab196b2376884cdfea81df3455f217ff639f5473.agent-1.1.reviews/review-agent.1.json
-	// metadata/2.review-agent.json
-	// metadata/1.targets.json
-	// metadata/2.vendor-agent.json
-	// metadata/2.snapshot.json
-	// metadata/1.root.json
-	// metadata/timestamp.json
 }
 
 // A signer reads the changes of a draft before signing it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -130,24 +131,26 @@ func TestStorageFails(t *testing.T) {
 			})
 		}, "root 2 agent/1 agent/2"},
 		"Refresh": {func(w *world, s repo.Storage) error { return w.at(s).Renew(w.t.Context()) }, "root 2 agent/1"},
-		"Clone": {func(w *world, s repo.Storage) error { return w.at(s).Clone(w.t.Context(), source.store, past.pin()) },
+		"Clone": {func(w *world, s repo.Storage) error {
+			return mirror.Clone(w.t.Context(), s, source.store, past.pin(), options(w.config()))
+		},
 			"root 2 agent/1 agent/2"},
 		"Status": {func(w *world, s repo.Storage) error { _, err := w.at(s).Status(w.t.Context(), w.now); return err }, ""},
 		"Diff":   {func(w *world, s repo.Storage) error { _, err := w.at(s).Diff(w.t.Context(), draft); return err }, ""},
 		"Bundle": {func(w *world, s repo.Storage) error {
-			return w.at(s).Bundle(w.t.Context(), io.Discard, &repo.BundleOptions{Targets: func(string) bool { return true }})
+			return mirror.Bundle(w.t.Context(), io.Discard, s, w.pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }})
 		}, ""},
 		"Export": {func(w *world, s repo.Storage) error { return w.at(s).Export(w.t.Context(), draft, memoryDir(t)) }, ""},
 		"Clone from": {func(w *world, s repo.Storage) error {
-			return w.at(newMemory()).Clone(w.t.Context(), storage.SourceOf(s), past.pin())
+			return mirror.Clone(w.t.Context(), newMemory(), storage.SourceOf(s), past.pin(), options(w.config()))
 		}, ""},
 		"Verify": {func(w *world, s repo.Storage) error {
-			report, err := w.at(s).Verify(w.t.Context(), past.pin())
+			report, err := mirror.Verify(w.t.Context(), s, past.pin(), options(w.config()))
 			if err != nil {
 				return err
 			}
 			for _, f := range report.Findings {
-				if f.Kind == repo.FileUnreadable && errors.Is(f.Err, errFault) {
+				if f.Kind == mirror.FileUnreadable && errors.Is(f.Err, errFault) {
 					return f.Err
 				}
 				if !f.Harmless() {
@@ -202,19 +205,21 @@ func TestCancelled(t *testing.T) {
 	source := past.copy()
 	source.update(add("2"))
 	source.update(approve("2"))
-	for name, do := range map[string]func(ctx context.Context, r *repo.Repo) error{
-		"Update": func(ctx context.Context, r *repo.Repo) error {
-			return r.Update(ctx, func(tx *repo.Tx) error {
+	for name, do := range map[string]func(ctx context.Context, w *world, s repo.Storage) error{
+		"Update": func(ctx context.Context, w *world, s repo.Storage) error {
+			return w.at(s).Update(ctx, func(tx *repo.Tx) error {
 				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2", nil))
 			})
 		},
-		"Clone": func(ctx context.Context, r *repo.Repo) error { return r.Clone(ctx, source.store, past.pin()) },
+		"Clone": func(ctx context.Context, _ *world, s repo.Storage) error {
+			return mirror.Clone(ctx, s, source.store, past.pin(), nil)
+		},
 	} {
 		for n, more := 1, true; more; n++ {
 			w := past.copy()
 			ctx, cancel := context.WithCancel(t.Context())
 			s := &ending{memory: w.store, n: n, end: cancel}
-			err := do(ctx, w.at(s))
+			err := do(ctx, w, s)
 			more = s.count >= n
 			cancel()
 			if got := w.product().state(); got != "root 1 agent/1" && got != "root 1 agent/1 agent/2" || err == nil && got == "root 1 agent/1" {
@@ -223,7 +228,7 @@ func TestCancelled(t *testing.T) {
 			if err != nil && !errors.Is(err, context.Canceled) {
 				t.Fatalf("%s, ended at call %d: %v", name, n, err)
 			}
-			noErr(t, do(t.Context(), w.at(w.store)))
+			noErr(t, do(t.Context(), w, w.store))
 			w.sees("root 1 agent/1 agent/2")
 		}
 	}
@@ -297,8 +302,8 @@ func TestProgress(t *testing.T) {
 	check("Update", repo.New(w.store, cfg).Update(t.Context(), func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/big", bytes.NewReader(big), nil)
 	}), "targets/agent/big")
-	_, err := repo.New(w.store, cfg).Verify(t.Context(), w.pin())
+	_, err := mirror.Verify(t.Context(), w.store, w.pin(), options(cfg))
 	check("Verify", err, "targets/agent/big", "targets/agent/1", "metadata/1.root.json", "metadata/timestamp.json")
-	check("Clone", repo.New(newMemory(), cfg).Clone(t.Context(), w.store, w.pin()), "targets/agent/big", "metadata/timestamp.json")
-	check("Bundle", repo.New(w.store, cfg).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Targets: func(string) bool { return true }}), "targets/agent/big", "metadata/timestamp.json")
+	check("Clone", mirror.Clone(t.Context(), newMemory(), w.store, w.pin(), options(cfg)), "targets/agent/big", "metadata/timestamp.json")
+	check("Bundle", mirror.Bundle(t.Context(), io.Discard, w.store, w.pin(), &mirror.BundleOptions{Options: *options(cfg), Targets: func(string) bool { return true }}), "targets/agent/big", "metadata/timestamp.json")
 }

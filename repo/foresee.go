@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -14,7 +15,7 @@ import (
 // published root, with the locations of that root. It omits roots that can't be pinned,
 // for example because all their locations belong to one operator.
 func (r *Repo) Pins(ctx context.Context) (_ [][]byte, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	chain, err := r.Chain(ctx)
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ type RootEdit struct {
 // checks each as a client would, except for signatures. It signs and writes nothing.
 // The version floors are the versions that are published now.
 func (r *Repo) PlanRoots(ctx context.Context, steps ...RootEdit) (_ []*tuf.Proposal, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -459,10 +460,10 @@ func (x *race) whole(place *memory) {
 	if !x.state(place.files["metadata/timestamp.json"]) {
 		x.t.Error("a timestamp that was never published")
 	}
-	report, err := repo.New(place, x.config()).Verify(x.t.Context(), x.pin)
+	report, err := mirror.Verify(x.t.Context(), place, x.pin, options(x.config()))
 	noErr(x.t, err)
 	// The state may have been published hours ago.
-	report.Findings = slices.DeleteFunc(report.Findings, func(f repo.Finding) bool { return f.Kind == repo.FileExpired })
+	report.Findings = slices.DeleteFunc(report.Findings, func(f mirror.Finding) bool { return f.Kind == mirror.FileExpired })
 	if !report.OK() {
 		x.t.Error(report)
 	}
@@ -476,23 +477,23 @@ var raced = map[string]func(x *race, s *late) error{
 		return err
 	},
 	"Verify": func(x *race, s *late) error {
-		report, err := x.handle(s).Verify(x.t.Context(), x.pin)
+		report, err := mirror.Verify(x.t.Context(), s, x.pin, options(x.config()))
 		if err == nil && !report.OK() && !(x.at != "" && unfinished(report)) {
 			x.t.Errorf("the repository is in order (others at %q), the report says:\n%v", x.at, report)
 		}
 		return err
 	},
 	"Clone": func(x *race, s *late) error {
-		mirror := newMemory()
+		copied := newMemory()
 		if x.rnd.IntN(2) == 0 {
-			mirror = racePasts()[0].store.copy()
+			copied = racePasts()[0].store.copy()
 		}
-		mirror.clock = x.store.clock
-		before := maps.Clone(mirror.files)
-		err := repo.New(mirror, x.config()).Clone(x.t.Context(), s, x.pin)
+		copied.clock = x.store.clock
+		before := maps.Clone(copied.files)
+		err := mirror.Clone(x.t.Context(), copied, s, x.pin, options(x.config()))
 		if err == nil || len(before) > 0 {
-			if err == nil || bytes.Equal(before["metadata/timestamp.json"], mirror.files["metadata/timestamp.json"]) {
-				x.whole(mirror)
+			if err == nil || bytes.Equal(before["metadata/timestamp.json"], copied.files["metadata/timestamp.json"]) {
+				x.whole(copied)
 			}
 		}
 		return err
@@ -517,12 +518,12 @@ var raced = map[string]func(x *race, s *late) error{
 	},
 	"Bundle": func(x *race, s *late) error {
 		var b bytes.Buffer
-		err := x.handle(s).Bundle(x.t.Context(), &b, &repo.BundleOptions{Metadata: true, Targets: func(string) bool { return true }})
+		err := mirror.Bundle(x.t.Context(), &b, s, x.pin, &mirror.BundleOptions{Metadata: true, Targets: func(string) bool { return true }})
 		if err == nil {
 			z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 			noErr(x.t, err)
 			place := newMemory()
-			noErr(x.t, repo.New(place, x.config()).Clone(x.t.Context(), client.FSSource(z), x.pin))
+			noErr(x.t, mirror.Clone(x.t.Context(), place, client.FSSource(z), x.pin, options(x.config())))
 			x.whole(place)
 		}
 		return err
@@ -552,9 +553,9 @@ var raced = map[string]func(x *race, s *late) error{
 
 // unfinished reports whether the only finding of a report is a root that waits for its
 // content.
-func unfinished(r *repo.Report) bool {
+func unfinished(r *mirror.Report) bool {
 	for _, f := range r.Findings {
-		if !f.Harmless() && f.Kind != repo.FileUnfinished {
+		if !f.Harmless() && f.Kind != mirror.FileUnfinished {
 			return false
 		}
 	}

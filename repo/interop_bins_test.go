@@ -14,6 +14,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -69,7 +70,7 @@ func binStory(t *testing.T, look stock) {
 	noErr(t, err)
 	pin, err := w.open().Pin(t.Context())
 	noErr(t, err)
-	server := httptest.NewServer(repo.Handler(w.store))
+	server := httptest.NewServer(mirror.Handler(w.store))
 	t.Cleanup(server.Close)
 	fresh := func() string {
 		dir := t.TempDir()

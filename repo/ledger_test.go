@@ -16,6 +16,7 @@ import (
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/ledgertest"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -91,7 +92,6 @@ func calls(t *testing.T, r *repo.Repo, d *repo.Draft) map[string]func() error {
 		"StatementsIn":  func() error { _, err := r.StatementsIn(ctx, d); return err },
 		"Diff":          func() error { _, err := r.Diff(ctx, d); return err },
 		"Export":        func() error { return r.Export(ctx, d, filepath.Join(t.TempDir(), "x")) },
-		"Bundle":        func() error { return r.Bundle(ctx, &bytes.Buffer{}, nil) },
 		"Prune":         func() error { _, err := r.Prune(ctx, nil); return err },
 		"Refresh":       func() error { return r.Renew(ctx) },
 		"Update":        func() error { return r.Update(ctx, add) },
@@ -276,7 +276,7 @@ func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 		t.Fatal("no statement at", name)
 	}
 	findings := func(store *memory) (out []string) {
-		report, err := repo.New(store, w.config()).Verify(t.Context(), pin)
+		report, err := mirror.Verify(t.Context(), store, pin, options(w.config()))
 		noErr(t, err)
 		for _, f := range report.Findings {
 			if f.Name == name {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -53,17 +54,17 @@ func TestListGoneMeanwhile(t *testing.T) {
 			return err
 		}, nil},
 		"Verify": {func(w *world, s repo.Storage) error {
-			report, err := repo.New(s, w.config()).Verify(t.Context(), pin)
+			report, err := mirror.Verify(t.Context(), s, pin, options(w.config()))
 			if err == nil && !report.OK() {
 				t.Error(report)
 			}
 			return err
 		}, nil},
 		"Clone": {func(w *world, s repo.Storage) error {
-			return repo.New(newMemory(), w.config()).Clone(t.Context(), storage.SourceOf(s), pin)
+			return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(s), pin, options(w.config()))
 		}, repo.ErrConflict},
 		"Bundle": {func(w *world, s repo.Storage) error {
-			return repo.New(s, w.config()).Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true})
+			return mirror.Bundle(t.Context(), io.Discard, s, w.pin(), &mirror.BundleOptions{Metadata: true})
 		}, repo.ErrConflict},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,9 +1,7 @@
 package repo
 
 import (
-	"crypto/sha256"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -14,11 +12,6 @@ import (
 const (
 	recoveryRole = "recovery statement"
 )
-
-func short(parts ...string) [16]byte {
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
-	return [16]byte(sum[:16])
-}
 
 // roleText formats the name of a role or of a statement's file. The name of a recovery
 // statement is this package's own, since no role can have it.

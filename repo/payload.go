@@ -26,7 +26,7 @@ func (d *Draft) PayloadFirst(role, digest string) ([]byte, error) {
 }
 
 func (d *Draft) payload(role string, firstRoot bool) (_ []byte, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	ctx := context.Background() // payloads are for signing ceremonies, which have no deadline
 	f := d.part(role)
 	if f == nil {
@@ -59,7 +59,7 @@ func (d *Draft) payload(role string, firstRoot bool) (_ []byte, err error) {
 // The error wraps [ErrSignature] if the signature does not verify, and [ErrNoPart] if
 // the key may not sign the file. The draft is then unchanged.
 func (d *Draft) AddSignature(role, keyID string, sig []byte) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	f := d.part(role)
 	if f == nil {
 		return fmt.Errorf("repo: signature of %s: %w (%s)", text.Quote(role), ErrNoPart, d)

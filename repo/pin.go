@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -36,7 +37,7 @@ type pinKey struct {
 // Pin returns the file that a product embeds: the newest root, the review party's keys
 // and the locations that are in use now. The result has been verified with tuf.OpenPin.
 func (r *Repo) Pin(ctx context.Context) (_ []byte, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

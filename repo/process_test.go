@@ -18,6 +18,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -169,7 +170,7 @@ func TestTwoProcesses(t *testing.T) {
 	if got := len(w.pending()); got != 2*each {
 		t.Errorf("%d releases, want %d", got, 2*each)
 	}
-	report, err := w.at(repo.Folder(dir)).Verify(t.Context(), w.pin())
+	report, err := mirror.Verify(t.Context(), repo.Folder(dir), w.pin(), options(w.config()))
 	if err != nil || !report.OK() || report.Targets != 2*each+1 {
 		t.Errorf("%v, %v", report, err)
 	}
@@ -241,7 +242,7 @@ var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 		if err != nil {
 			return err
 		}
-		return w.at(s).Clone(w.t.Context(), storage.SourceOf(repo.Folder(from)), pin)
+		return mirror.Clone(w.t.Context(), s, storage.SourceOf(repo.Folder(from)), pin, options(w.config()))
 	},
 	"prune": func(w *world, s repo.Storage, _ string) error {
 		w.now = time.Now().AddDate(0, 0, 60) // relative to the real clock, which a directory uses
@@ -309,7 +310,7 @@ func TestKilledProcess(t *testing.T) {
 				w.now = past.now.AddDate(0, 0, x.days)
 				w.store = scoop(t, dir)
 				w.sees(x.goal)
-				report, err := w.at(repo.Folder(dir)).Verify(t.Context(), past.pin())
+				report, err := mirror.Verify(t.Context(), repo.Folder(dir), past.pin(), options(w.config()))
 				if err != nil || !report.OK() || name == "prune" && len(report.Findings) > 0 {
 					t.Fatalf("killed at event %d, and healed: %v\n%v", n, err, report)
 				}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -139,7 +140,7 @@ func TestPromote(t *testing.T) {
 	if err != nil || len(said) != 1 || said[0].Err != nil {
 		t.Errorf("statements after the rollouts: %+v, %v", said, err)
 	}
-	if report, err := w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
+	if report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config())); err != nil || !report.OK() {
 		t.Errorf("%s, %v", report, err)
 	}
 }

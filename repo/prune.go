@@ -40,7 +40,7 @@ type PruneOptions struct {
 // and may be interrupted at any point: no remaining file needs a removed one. A file
 // that a publisher writes again in the meantime stays.
 func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileInfo, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	lister, ok := r.storage.(storage.Lister)
 	remover, can := r.storage.(storage.Remover)
 	if !ok || !can {
@@ -103,7 +103,7 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 		if err != nil {
 			return done, err
 		}
-		if layout.IsTargetName(f.Name) && !k.keep[short(f.Name)] {
+		if layout.IsTargetName(f.Name) && !k.keep[metafile.Key(f.Name)] {
 			if err := drop(f, k.now.Add(-k.drafts)); err != nil {
 				return done, err
 			}
@@ -133,7 +133,7 @@ type pastRole struct {
 // removed; zero if it stays.
 func (k *pruner) metadataBefore(name string) time.Time {
 	role, version := layout.SplitRoleName(name)
-	if role == "" || role == "root" || k.keep[short(name)] {
+	if role == "" || role == "root" || k.keep[metafile.Key(name)] {
 		return time.Time{}
 	}
 	last := k.present.listed(role)
@@ -204,7 +204,7 @@ func (k *pruner) before(v, before int64) (int64, []byte, error) {
 // keepSnapshot marks a snapshot and the files that clients reach from it. It returns
 // the version of the snapshot published before it; 0 if the snapshot does not state it.
 func (k *pruner) keepSnapshot(version int64, data []byte) (before int64, err error) {
-	k.keep[short(layout.RoleName("snapshot", version))] = true
+	k.keep[metafile.Key(layout.RoleName("snapshot", version))] = true
 	listed, before, err := parseSnapshot(data)
 	if err != nil {
 		return 0, fmt.Errorf("repo: snapshot v%d: %w", version, err)
@@ -247,7 +247,7 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 	}
 	r := &pastRole{}
 	k.read[name] = r
-	k.keep[short(name)] = true
+	k.keep[metafile.Key(name)] = true
 	data, err := k.repo.storage.Read(k.ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil // Verify reports it if it is needed
@@ -264,9 +264,9 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 		if err != nil {
 			return nil, fmt.Errorf("repo: %s v%d: %s: %w", roleText(role), version, text.Name(path), err)
 		}
-		k.keep[short(x.Name)] = true // one that no storage can hold does not exist
+		k.keep[metafile.Key(x.Name)] = true // one that no storage can hold does not exist
 		if x.SHA512 != "" {
-			k.keep[short(layout.TargetName(path, x.SHA512))] = true
+			k.keep[metafile.Key(layout.TargetName(path, x.SHA512))] = true
 		}
 	}
 	if d := l.delegations; d != nil && d.SuccinctRoles != nil {

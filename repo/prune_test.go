@@ -15,6 +15,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -118,7 +119,7 @@ func (w *world) intact() {
 	w.t.Helper()
 	pin, err := w.open().Pin(w.t.Context())
 	noErr(w.t, err)
-	report, err := w.open().Verify(w.t.Context(), pin)
+	report, err := mirror.Verify(w.t.Context(), w.place(), pin, options(w.config()))
 	noErr(w.t, err)
 	if !report.OK() {
 		w.t.Fatal(report)

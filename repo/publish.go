@@ -32,7 +32,7 @@ import (
 // publishes between the new root and its timestamp, the root stays, and the next Update
 // publishes its content.
 func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
 		return &UnsignedError{missing}
 	}
@@ -136,7 +136,7 @@ func (n *publication) published(ctx context.Context, f *draftFile) (bool, error)
 func (n *publication) finish(ctx context.Context) error {
 	if ahead, now := n.repo.ahead(n.root), n.repo.now(); ahead > 0 {
 		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is allowed",
-			n.root.Version(), ErrDate, text.Time(n.root.Charter().SignedAt()), text.Time(now), publishTolerance)
+			n.root.Version(), ErrDate, text.Time(n.root.Charter().SignedAt()), text.Time(now), chain.ClockTolerance)
 	}
 	var snapName string
 	snapshot, timestamp := n.present.snapshot, n.present.timestamp

@@ -2,6 +2,8 @@ package repo
 
 import (
 	"context"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // StageRecovery makes the draft of a recovery: the next root as fn edits it, the
@@ -16,7 +18,7 @@ import (
 // regular next root is published before. If one exists, the error, also of Publish,
 // wraps [ErrStale].
 func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*Tx) error) (_ *Draft, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -39,7 +41,7 @@ func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*
 // afterwards. The recovery keys must sign again, and waiting clients restart the
 // waiting period.
 func (r *Repo) RenewRecovery(ctx context.Context, how RecoveryOptions) (_ *Draft, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

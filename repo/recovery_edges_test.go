@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -218,7 +219,7 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	w.recover()
 	early := w.store.copy()
 	clone := func(to *memory, from *memory) error {
-		return repo.New(to, w.config()).Clone(t.Context(), storage.SourceOf(from), first)
+		return mirror.Clone(t.Context(), to, storage.SourceOf(from), first, options(w.config()))
 	}
 	refused := func(what string, to, from *memory) {
 		t.Helper()
@@ -234,26 +235,26 @@ func TestRecoveryOnMirrors(t *testing.T) {
 	}
 	refused("the mirror has a regular root", owners.store.copy(), w.store)
 
-	mirror := newMemory()
-	noErr(t, clone(mirror, w.store))
+	copied := newMemory()
+	noErr(t, clone(copied, w.store))
 	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
 	w.publish(d)
-	noErr(t, clone(mirror, w.store))
-	noErr(t, clone(mirror, early)) // the same root, an older statement: the newer one stays
-	if !bytes.Equal(mirror.files[statement1], w.store.files[statement1]) {
+	noErr(t, clone(copied, w.store))
+	noErr(t, clone(copied, early)) // the same root, an older statement: the newer one stays
+	if !bytes.Equal(copied.files[statement1], w.store.files[statement1]) {
 		t.Error("the statement was rolled back")
 	}
 	w.publish(w.stageRecovery(1, w.successors("other")))
-	noErr(t, clone(mirror, w.store))
-	if !bytes.Equal(mirror.files[recovered2], w.store.files[recovered2]) {
+	noErr(t, clone(copied, w.store))
+	if !bytes.Equal(copied.files[recovered2], w.store.files[recovered2]) {
 		t.Error("the mirror does not follow the replacement")
 	}
-	refused("the source has the recovery that was replaced", mirror, early)
+	refused("the source has the recovery that was replaced", copied, early)
 
 	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	noErr(t, clone(mirror, w.store))
-	refused("the source is from before the recovery", mirror, stale)
+	noErr(t, clone(copied, w.store))
+	refused("the source is from before the recovery", copied, stale)
 
 	// A recovery that has no successor yet is a proposal: the later one stays.
 	proposed, later := stale.copy(), stale.copy()
@@ -304,7 +305,7 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 		t.Helper()
 		m := w.store.copy()
 		change(m)
-		got := w.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(m), RootsOnly: roots})
+		got := w.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(m), RootsOnly: roots})
 		got = slices.DeleteFunc(got, func(f string) bool { return strings.Contains(f, "orphan ") })
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", what, got, want)
@@ -340,12 +341,12 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	// The cases are an unreadable statement, a recovery that exists only in the copy,
 	// which is not a fault of the copy, and an expired root, which is reported by its
 	// name.
-	if got := w.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
+	if got := w.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
 		t.Errorf("%q", got)
 	}
 	ahead := before.store.copy()
 	ahead.files[statement1], ahead.files[recovered2] = w.store.files[statement1], w.store.files[recovered2]
-	if got := before.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
+	if got := before.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
 		t.Errorf("%q", got)
 	}
 	later := w.copy()
@@ -354,16 +355,16 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	bare := recoverable(t)
-	if got := bare.verify(repo.Mirror{Name: "m", Source: storage.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
+	if got := bare.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
 		t.Errorf("%q", got)
 	}
 
 	// The statement is damaged: the report names it and says why nothing after it can be
 	// verified.
 	w.store.files[statement1] = bytes.ReplaceAll(w.store.files[statement1], []byte("once more"), []byte("once less"))
-	report, err := w.open().Verify(t.Context(), w.pin())
+	report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config()))
 	noErr(t, err)
-	if !slices.ContainsFunc(report.Findings, func(f repo.Finding) bool { return f.Name == statement1 && f.Kind == repo.FileUntrusted }) {
+	if !slices.ContainsFunc(report.Findings, func(f mirror.Finding) bool { return f.Name == statement1 && f.Kind == mirror.FileUntrusted }) {
 		t.Error(report)
 	}
 	_, err = w.open().Stage(t.Context(), func(*repo.Tx) error { return nil })
@@ -393,16 +394,16 @@ func TestTwoRecoveries(t *testing.T) {
 		pins, err := w.open().Pins(t.Context())
 		noErr(t, err)
 		for _, pin := range append(pins, first) {
-			mirror := newMemory()
-			noErr(t, repo.New(mirror, nil).Clone(t.Context(), storage.SourceOf(w.store), pin))
-			report, err := w.open().Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(mirror)})
+			copied := newMemory()
+			noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.store), pin, nil))
+			report, err := mirror.Verify(t.Context(), w.place(), pin, options(w.config()), mirror.Mirror{Source: storage.SourceOf(copied)})
 			if noErr(t, err); !report.OK() || report.Root != root {
 				t.Errorf("root v%d: %v", report.Root, report)
 			}
 		}
-		for _, opts := range []*repo.BundleOptions{nil, {Metadata: true}} {
+		for _, opts := range []*mirror.BundleOptions{nil, {Metadata: true}} {
 			var b bytes.Buffer
-			noErr(t, w.open().Bundle(t.Context(), &b, opts))
+			noErr(t, mirror.Bundle(t.Context(), &b, w.place(), w.pin(), opts))
 			z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 			noErr(t, err)
 			for _, name := range []string{statement1, recovered2, statement2, recovered3} {

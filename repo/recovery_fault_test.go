@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -120,14 +121,14 @@ func TestRecoveryReadFaults(t *testing.T) {
 		"a renewal":     {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), renewal) }},
 		"a replacement": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), other) }},
 		"a recovery":    {before, []string{statement1, "metadata/2.root.json"}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), d) }},
-		"onto a mirror": {w, []string{statement1, recovered2, "metadata/2.root.json", "metadata/3.root.json"}, func(r *repo.Repo, _ repo.Storage) error {
-			return r.Clone(t.Context(), storage.SourceOf(w.store), first)
+		"onto a mirror": {w, []string{statement1, recovered2, "metadata/2.root.json", "metadata/3.root.json"}, func(_ *repo.Repo, s repo.Storage) error {
+			return mirror.Clone(t.Context(), s, storage.SourceOf(w.store), first, nil)
 		}},
 		"from a mirror": {w, []string{statement1, recovered2}, func(_ *repo.Repo, s repo.Storage) error {
-			return repo.New(newMemory(), nil).Clone(t.Context(), storage.SourceOf(s), first)
+			return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(s), first, nil)
 		}},
-		"back to before": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error {
-			return r.Clone(t.Context(), storage.SourceOf(before.store), first)
+		"back to before": {w, []string{statement1, recovered2}, func(_ *repo.Repo, s repo.Storage) error {
+			return mirror.Clone(t.Context(), s, storage.SourceOf(before.store), first, nil)
 		}},
 	} {
 		for _, file := range tt.files {
@@ -155,7 +156,7 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	first := w.pin()
 	w.recover()
 	w.publish(w.stageRecovery(0, w.successors("other")))
-	server := httptest.NewServer(repo.Handler(w.store))
+	server := httptest.NewServer(mirror.Handler(w.store))
 	defer server.Close()
 	place := client.HTTPSource(server.URL+"/metadata/", server.URL+"/targets/")
 	cfg := w.config()
@@ -163,9 +164,9 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	if err != nil || len(chain) != 3 {
 		t.Errorf("%d roots, %v", len(chain), err)
 	}
-	mirror := newMemory()
-	noErr(t, repo.New(mirror, cfg).Clone(t.Context(), place, first))
-	report, err := repo.New(mirror, cfg).Verify(t.Context(), first, repo.Mirror{Source: place})
+	copied := newMemory()
+	noErr(t, mirror.Clone(t.Context(), copied, place, first, options(cfg)))
+	report, err := mirror.Verify(t.Context(), copied, first, options(cfg), mirror.Mirror{Source: place})
 	if noErr(t, err); !report.OK() || report.Root != 3 {
 		t.Error(report)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -212,21 +213,21 @@ func (w *world) goesOn(first []byte, root int64) {
 	t, r := w.t, w.afterLoss()
 	pin, err := r.Pin(t.Context())
 	noErr(t, err)
-	mirror := newMemory()
+	copied := newMemory()
 	for _, pin := range [][]byte{first, pin} {
-		report, err := r.Verify(t.Context(), pin)
+		report, err := mirror.Verify(t.Context(), w.store, pin, options(w.config()))
 		if noErr(t, err); !report.OK() || report.Root != root {
 			t.Fatalf("root v%d: %v", report.Root, report)
 		}
-		noErr(t, repo.New(mirror, w.config()).Clone(t.Context(), storage.SourceOf(w.store), pin))
-		report, err = r.Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(mirror)})
+		noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.store), pin, options(w.config())))
+		report, err = mirror.Verify(t.Context(), w.store, pin, options(w.config()), mirror.Mirror{Source: storage.SourceOf(copied)})
 		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, in use by the repository") {
 			t.Fatal(report)
 		}
 	}
-	for _, opts := range []*repo.BundleOptions{nil, {Metadata: true}} {
+	for _, opts := range []*mirror.BundleOptions{nil, {Metadata: true}} {
 		var b bytes.Buffer
-		noErr(t, r.Bundle(t.Context(), &b, opts))
+		noErr(t, mirror.Bundle(t.Context(), &b, w.store, first, opts))
 		z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 		noErr(t, err)
 		for _, name := range []string{statement1, recovered2} {
@@ -393,18 +394,18 @@ func TestRecoveryKilled(t *testing.T) {
 func TestRecoveryVetoed(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	mirror := w.store.copy()
+	copied := w.store.copy()
 	w.recover()
 	w.refused(repo.ErrUnsigned, func() error {
 		return w.open(append(vendorKeys, reviewKeys...)...).Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	})
-	pin, err := repo.New(mirror, &repo.Config{UnsafeTrustStorage: true}).Pin(t.Context())
+	pin, err := repo.New(copied, &repo.Config{UnsafeTrustStorage: true}).Pin(t.Context())
 	noErr(t, err)
-	noErr(t, w.open().Clone(t.Context(), storage.SourceOf(mirror), pin))
+	noErr(t, mirror.Clone(t.Context(), w.place(), storage.SourceOf(copied), pin, options(w.config())))
 	w.sees("root 1 agent/1")
 	// The owners' own machine and a watcher elsewhere report it.
-	for own, says := range map[*memory]string{w.store: "\nrecovery from", mirror: "\ncopy 1: recovery from"} {
-		report, err := repo.New(own, w.config()).Verify(t.Context(), pin, repo.Mirror{Source: storage.SourceOf(w.store)})
+	for own, says := range map[*memory]string{w.store: "\nrecovery from", copied: "\ncopy 1: recovery from"} {
+		report, err := mirror.Verify(t.Context(), own, pin, options(w.config()), mirror.Mirror{Source: storage.SourceOf(w.store)})
 		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, not in use yet") {
 			t.Error(report)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -17,7 +18,7 @@ import (
 // Renew also completes a publish that was interrupted between a new root and its
 // content. It does not renew the root, which all parties must sign.
 func (r *Repo) Renew(ctx context.Context) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -379,14 +380,14 @@ func TestBadReleases(t *testing.T) {
 	if p := w.waiting("agent/2"); !strings.Contains(strings.Join(p.Changes, "\n"), "rollout of 150 percent") {
 		t.Errorf("Pending reports %q", p.Changes)
 	}
-	report, err := w.open().Verify(t.Context(), w.pin())
+	report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config()))
 	noErr(t, err)
 	if report.OK() || !strings.Contains(report.String(), "rollout of 150 percent") {
 		t.Errorf("Verify: %s", report)
 	}
 	w.update(puts("agent/2", good())) // corrected
 	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
-	if report, err = w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
+	if report, err = mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config())); err != nil || !report.OK() {
 		t.Errorf("Verify: %s, %v", report, err)
 	}
 }
@@ -450,7 +451,7 @@ func TestNamesOfTargets(t *testing.T) {
 		w.update(puts(path, rel))
 		w.update(func(tx *repo.Tx) error { return tx.Approve("review", path, nil) })
 	}
-	if report, err := w.open().Verify(t.Context(), w.pin()); err != nil || !report.OK() {
+	if report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config())); err != nil || !report.OK() {
 		t.Errorf("%s, %v", report, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -36,7 +37,7 @@ func New(storage storage.Storage, cfg *Config) *Repo {
 		r.ledger = MemLedger()
 	}
 	if r.cfg.ClockTolerance <= 0 {
-		r.cfg.ClockTolerance = publishTolerance
+		r.cfg.ClockTolerance = chain.ClockTolerance
 	}
 	r.cfg.ClockTolerance = min(r.cfg.ClockTolerance, 24*time.Hour)
 	if r.cfg.Now == nil {
@@ -68,10 +69,6 @@ type pinned struct {
 	err  error
 }
 
-// publishTolerance is how far signed_at of a root may be ahead of the clock when the
-// root is published.
-const publishTolerance = 5 * time.Minute
-
 // tufOptions returns the options to open metadata. Snapshots of earlier versions list
 // no lengths; the next snapshot does, so files of any permitted size are read here.
 func (r *Repo) tufOptions() *tuf.Options {
@@ -86,19 +83,8 @@ func (r *Repo) progress(p storage.Progress) {
 	}
 }
 
-// ahead returns how far signed_at of a root is ahead of this machine's clock, 0 if the
-// root may be published. Clients use the date of their newest root as a lower bound of
-// the current time, so metadata that expires before that date is expired for them.
-func (r *Repo) ahead(root before) time.Duration {
-	c := root.Charter()
-	if c == nil {
-		return 0
-	}
-	if d := c.SignedAt().Sub(r.now()); d > publishTolerance {
-		return d
-	}
-	return 0
-}
+// ahead is [chain.Ahead] of a root by the handle's clock.
+func (r *Repo) ahead(root before) time.Duration { return chain.Ahead(root.Charter(), r.now()) }
 
 // oneHour is how much earlier than the replaced metadata new metadata may expire.
 const oneHour = time.Hour

@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -19,7 +20,7 @@ import (
 // recovery replaces a regular successor, the chain includes the recovered root once the
 // repository uses it.
 func (r *Repo) Chain(ctx context.Context) (_ []*tuf.Root, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	a, err := r.anchor(ctx)
 	if err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ func (r *Repo) Chain(ctx context.Context) (_ []*tuf.Root, err error) {
 // statement that names it. It includes the roots before the first of [Repo.Chain],
 // which are not verified.
 func (r *Repo) RootFiles(ctx context.Context) (_ []storage.File, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	a, err := r.anchor(ctx)
 	if err != nil {
 		return nil, err

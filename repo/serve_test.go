@@ -17,6 +17,7 @@ import (
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -48,10 +49,10 @@ func TestBundle(t *testing.T) {
 	w := richWorld(t)
 	w.update(add("2"))
 	w.update(approve("2"))
-	bundle := func(opts *repo.BundleOptions) (*zip.Reader, []byte) {
+	bundle := func(opts *mirror.BundleOptions) (*zip.Reader, []byte) {
 		t.Helper()
 		var b bytes.Buffer
-		noErr(t, w.open().Bundle(t.Context(), &b, opts))
+		noErr(t, mirror.Bundle(t.Context(), &b, w.place(), w.pin(), opts))
 		z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 		noErr(t, err)
 		return z, b.Bytes()
@@ -65,12 +66,12 @@ func TestBundle(t *testing.T) {
 	metadata := []string{"metadata/3.review-agent.json", "metadata/1.targets.json", "metadata/3.vendor-agent.json", "metadata/5.snapshot.json"}
 	roots := []string{"metadata/1.root.json", "metadata/2.root.json"}
 	for _, x := range []struct {
-		opts *repo.BundleOptions
+		opts *mirror.BundleOptions
 		want []string
 	}{
 		{nil, roots},
-		{&repo.BundleOptions{Metadata: true}, slices.Concat(metadata, roots, []string{"metadata/timestamp.json"})},
-		{&repo.BundleOptions{Targets: func(path string) bool { return path == "agent/2" }},
+		{&mirror.BundleOptions{Metadata: true}, slices.Concat(metadata, roots, []string{"metadata/timestamp.json"})},
+		{&mirror.BundleOptions{Targets: func(path string) bool { return path == "agent/2" }},
 			slices.Concat([]string{"targets/agent/2"}, metadata, roots, []string{"metadata/timestamp.json"})},
 	} {
 		z, data := bundle(x.opts)
@@ -82,25 +83,25 @@ func TestBundle(t *testing.T) {
 		}
 	}
 	// A product uses it as a source.
-	z, _ := bundle(&repo.BundleOptions{Targets: func(string) bool { return true }})
+	z, _ := bundle(&mirror.BundleOptions{Targets: func(string) bool { return true }})
 	if got, err := w.follow(client.FSSource(z), "agent/2"); err != nil || got != "agent 2" {
 		t.Errorf("%q, %v", got, err)
 	}
 	// A mirror uses it too.
 	m := newMemory()
-	noErr(t, w.mirror(m).Clone(t.Context(), client.FSSource(z), w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, client.FSSource(z), w.pin(), options(w.config())))
 	w.sameIn(m, "root 2 agent/1 agent/2")
 
 	// Neither accepts invalid content.
 	name := layout.TargetName("agent/2", sum("agent 2"))
 	w.store.files[name] = []byte("agent 3")
-	if err := w.open().Bundle(t.Context(), io.Discard, &repo.BundleOptions{Targets: func(string) bool { return true }}); !errors.Is(err, tuf.ErrMismatch) {
+	if err := mirror.Bundle(t.Context(), io.Discard, w.place(), w.pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }}); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
-	bundle(&repo.BundleOptions{Targets: func(path string) bool { return path == "agent/1" }})
+	bundle(&mirror.BundleOptions{Targets: func(path string) bool { return path == "agent/1" }})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.open().Bundle(ctx, io.Discard, nil); !errors.Is(err, context.Canceled) {
+	if err := mirror.Bundle(ctx, io.Discard, w.place(), w.pin(), nil); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -111,7 +112,7 @@ func TestHandlerServes(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
 	w.update(add("2"))
-	ts := httptest.NewServer(repo.Handler(w.store))
+	ts := httptest.NewServer(mirror.Handler(w.store))
 	defer ts.Close()
 	src := client.HTTPSource(ts.URL+"/metadata/", ts.URL+"/targets/")
 	pending, err := repo.New(storage.ReadOnly(src), w.config()).Pending(t.Context(), "review")
@@ -122,9 +123,9 @@ func TestHandlerServes(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	m := newMemory()
-	noErr(t, w.mirror(m).Clone(t.Context(), src, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
 	w.sameIn(m, "root 2 agent/1")
-	report, err := repo.New(storage.ReadOnly(src), w.config()).Verify(t.Context(), w.pin(), repo.Mirror{Source: m})
+	report, err := mirror.Verify(t.Context(), storage.ReadOnly(src), w.pin(), options(w.config()), mirror.Mirror{Source: m})
 	if err != nil || !report.OK() {
 		t.Errorf("%v, %v", report, err)
 	}
@@ -134,8 +135,8 @@ func TestHandler(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
 	dir := repo.Folder(t.TempDir())
-	noErr(t, w.mirror(newMemory()).Clone(t.Context(), w.store, w.pin()))
-	noErr(t, repo.New(dir, w.config()).Clone(t.Context(), w.store, w.pin()))
+	noErr(t, mirror.Clone(t.Context(), newMemory(), w.store, w.pin(), options(w.config())))
+	noErr(t, mirror.Clone(t.Context(), dir, w.store, w.pin(), options(w.config())))
 	big := layout.TargetName("agent/big", strings.Repeat("0", 64))
 	for _, s := range []repo.Storage{w.store, dir} {
 		noErr(t, s.Create(t.Context(), "secret/x", strings.NewReader("s")))
@@ -144,7 +145,7 @@ func TestHandler(t *testing.T) {
 	target := "/" + layout.TargetName("agent/1", sum("agent 1"))
 	const short, ever = "public, max-age=60, no-transform", "public, max-age=31536000, immutable, no-transform"
 	for kind, s := range map[string]repo.Storage{"memory": w.store, "folder": dir} {
-		h := http.StripPrefix("/r", repo.Handler(s))
+		h := http.StripPrefix("/r", mirror.Handler(s))
 		do := func(method, path string, header ...string) *http.Response {
 			req := httptest.NewRequest(method, "/r"+path, nil)
 			for i := 0; i < len(header); i += 2 {
@@ -240,7 +241,7 @@ func TestHandler(t *testing.T) {
 	}
 	tag := func() string {
 		rec := httptest.NewRecorder()
-		repo.Handler(w.store).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/timestamp.json", nil))
+		mirror.Handler(w.store).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/timestamp.json", nil))
 		return rec.Result().Header.Get("ETag")
 	}
 	before := tag()
@@ -253,7 +254,7 @@ func TestHandler(t *testing.T) {
 // A storage that fails is not reported as one that lacks the file.
 func TestHandlerStorageFails(t *testing.T) {
 	rec := httptest.NewRecorder()
-	repo.Handler(storage.ReadOnly(brokenSource{})).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/1.root.json", nil))
+	mirror.Handler(storage.ReadOnly(brokenSource{})).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/1.root.json", nil))
 	if resp := rec.Result(); resp.StatusCode != 503 || resp.Header.Get("Cache-Control") != "no-store" || strings.Contains(rec.Body.String(), "cut") {
 		t.Errorf("%s, %q", resp.Status, rec.Body)
 	}

@@ -22,7 +22,7 @@ import (
 // wraps [ErrConflict] if another process published in the meantime. Files that fn added
 // stay in the storage unlisted.
 func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	d, err := r.Stage(ctx, fn)
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 // is refused with an error that wraps [tuf.ErrCharter]; for later roots see
 // [Draft.Warnings].
 func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (_ *Draft, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -33,7 +34,7 @@ type Statement struct {
 func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject, now time.Time) (said Statement) {
 	said.Party = party
 	root, older := roots[len(roots)-1], roots[:len(roots)-1]
-	defer oneLine(&said.Err)
+	defer text.OneLine(&said.Err)
 	if proof.Kind(data) == proof.RefusalType {
 		v, err := proof.OpenRefusal(data, root, party, subject, older...)
 		if said.Err = err; err == nil {
@@ -79,7 +80,7 @@ func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject p
 // Each is verified with the keys of the newest root, or of the root at its date
 // (Rotated). The Err of an invalid one states the reason. Statements needs no key.
 func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -126,7 +127,7 @@ func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, er
 // of the repository's newest root. A vendor can read in it what the review centre
 // refused before it is published.
 func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Statement, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err

@@ -124,7 +124,7 @@ func (s *Status) String() string {
 // as of the given time. The grades of urgency follow from [Config].Expiry. Status needs
 // no key; AtHand reports what the configured signers can renew.
 func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
-	defer oneLine(&err)
+	defer text.OneLine(&err)
 	for range maxReads {
 		p, err := r.load(ctx)
 		if err != nil {

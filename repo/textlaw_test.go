@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -188,7 +189,7 @@ func TestRepositoryTextLaw(t *testing.T) {
 				noErr(t, err)
 				w.store.files[name] = raw
 			}
-			report, err := w.open().Verify(t.Context(), healthy.pinned)
+			report, err := mirror.Verify(t.Context(), w.place(), healthy.pinned, options(w.config()))
 			if err != nil {
 				printable(t, "Verify", err.Error())
 			} else {
@@ -212,10 +213,10 @@ func TestRepositoryTextLaw(t *testing.T) {
 				"Stage":   func(r *repo.Repo) error { _, err := r.Stage(t.Context(), add("9")); return err },
 				"Pending": func(r *repo.Repo) error { _, err := r.Pending(t.Context(), "review"); return err },
 				"Clone": func(r *repo.Repo) error {
-					return repo.New(newMemory(), nil).Clone(t.Context(), storage.SourceOf(w.store), healthy.pinned)
+					return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(w.store), healthy.pinned, nil)
 				},
-				"Bundle": func(r *repo.Repo) error {
-					return r.Bundle(t.Context(), io.Discard, &repo.BundleOptions{Metadata: true})
+				"Bundle": func(*repo.Repo) error {
+					return mirror.Bundle(t.Context(), io.Discard, w.store, healthy.pinned, &mirror.BundleOptions{Metadata: true})
 				},
 				"Chain": func(r *repo.Repo) error { _, err := r.Chain(t.Context()); return err },
 				"Prune": func(r *repo.Repo) error { _, err := r.Prune(t.Context(), &repo.PruneOptions{DryRun: true}); return err },
@@ -257,10 +258,10 @@ func TestDraftWordsAreQuoted(t *testing.T) {
 	if got := evil.Missing()[0].String(); got != `"all is well": 0 of 1 signatures of vendor (vendor-agent)` {
 		t.Error(got)
 	}
-	for f, want := range map[repo.Finding]string{
-		{Kind: repo.FileOrphan, Name: "targets/a/b", Text: "no role lists it"}:                       "orphan: targets/a/b: no role lists it",
-		{Kind: repo.FileOrphan, Copy: "copy 1", Name: "targets/a: all is well", Text: "no\nrole"}:    `orphan: copy 1: "targets/a: all is well": no\nrole`,
-		{Kind: repo.FileUntrusted, Name: "metadata/1.\u202ex.json", Text: strings.Repeat("x", 5000)}: `untrusted: "metadata/1.\u202ex.json": xxx`,
+	for f, want := range map[mirror.Finding]string{
+		{Kind: mirror.FileOrphan, Name: "targets/a/b", Text: "no role lists it"}:                       "orphan: targets/a/b: no role lists it",
+		{Kind: mirror.FileOrphan, Copy: "copy 1", Name: "targets/a: all is well", Text: "no\nrole"}:    `orphan: copy 1: "targets/a: all is well": no\nrole`,
+		{Kind: mirror.FileUntrusted, Name: "metadata/1.\u202ex.json", Text: strings.Repeat("x", 5000)}: `untrusted: "metadata/1.\u202ex.json": xxx`,
 	} {
 		if got := f.String(); !strings.HasPrefix(got, want) {
 			t.Errorf("%s, want %s", got, want)

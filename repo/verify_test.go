@@ -14,19 +14,20 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // verify returns the findings, each as its kind and name.
-func (w *world) verify(copies ...repo.Mirror) []string {
+func (w *world) verify(copies ...mirror.Mirror) []string {
 	w.t.Helper()
-	report, err := w.open().Verify(w.t.Context(), w.pin(), copies...)
+	report, err := mirror.Verify(w.t.Context(), w.place(), w.pin(), options(w.config()), copies...)
 	noErr(w.t, err)
 	return findings(report)
 }
 
-func findings(report *repo.Report) []string {
+func findings(report *mirror.Report) []string {
 	var out []string
 	for _, f := range report.Findings {
 		out = append(out, strings.TrimLeft(f.Copy+" ", " ")+string(f.Kind)+" "+shorten(f.Name))
@@ -146,7 +147,7 @@ func TestVerify(t *testing.T) {
 			if !opened && !slices.Contains(got, x.want[0]) {
 				t.Errorf("found %q, want %q", got, x.want)
 			}
-			if report, err := healthy.open().Verify(t.Context(), healthy.pin()); err != nil || !report.OK() || report.Targets != 1 || report.Bytes != 7 || report.Roles != 3 || len(report.Findings) != len(superseded) {
+			if report, err := mirror.Verify(t.Context(), healthy.place(), healthy.pin(), options(healthy.config())); err != nil || !report.OK() || report.Targets != 1 || report.Bytes != 7 || report.Roles != 3 || len(report.Findings) != len(superseded) {
 				t.Fatalf("%v\n%v", report, err)
 			}
 		})
@@ -185,14 +186,14 @@ func TestVerifyCopies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := good.copy()
 			x.hurt(b.files)
-			got := w.verify(repo.Mirror{Name: "B", Source: storage.SourceOf(b)}, repo.Mirror{Name: "Z", Source: storage.SourceOf(roots), RootsOnly: true})
+			got := w.verify(mirror.Mirror{Name: "B", Source: storage.SourceOf(b)}, mirror.Mirror{Name: "Z", Source: storage.SourceOf(roots), RootsOnly: true})
 			if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, x.want) {
 				t.Errorf("found %q, want %q", got, x.want)
 			}
 		})
 	}
 	// A mirror that fails is not reported as one that lacks files.
-	got := w.verify(repo.Mirror{Name: "B", Source: brokenSource{}, RootsOnly: true})
+	got := w.verify(mirror.Mirror{Name: "B", Source: brokenSource{}, RootsOnly: true})
 	if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, []string{"B unreadable metadata/1.root.json", "B unreadable metadata/2.root.json", "B unreadable metadata/3.root.json"}) {
 		t.Errorf("found %q", got)
 	}
@@ -234,7 +235,7 @@ func TestVerifyPlain(t *testing.T) {
 	r := tuftest.NewPlain()
 	m := plainStore(t, r, map[string]string{"top.txt": "top", "lib/a.txt": "a"})
 	verify := func() []string {
-		report, err := repo.New(m, &repo.Config{Now: func() time.Time { return tuftest.Now }}).Verify(t.Context(), r.Files["1.root.json"])
+		report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
 		noErr(t, err)
 		return slices.DeleteFunc(findings(report), func(s string) bool { return strings.Contains(s, "orphan ") })
 	}
@@ -257,7 +258,7 @@ func TestVerifyPlain(t *testing.T) {
 // Another repository is reported, even if it is valid in itself.
 func TestVerifyOtherPin(t *testing.T) {
 	w, other := newWorld(t), newWorld(t)
-	report, err := w.open().Verify(t.Context(), other.pin())
+	report, err := mirror.Verify(t.Context(), w.place(), other.pin(), options(w.config()))
 	noErr(t, err)
 	if got := findings(report); !slices.Contains(got, "untrusted metadata/1.root.json") || report.OK() {
 		t.Errorf("found %q", got)
@@ -268,22 +269,21 @@ func TestVerifyStops(t *testing.T) {
 	w := richWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if report, err := w.open().Verify(ctx, w.pin()); report != nil || !errors.Is(err, context.Canceled) {
+	if report, err := mirror.Verify(ctx, w.place(), w.pin(), options(w.config())); report != nil || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, %v", report, err)
 	}
-	if _, err := w.open().Verify(t.Context(), []byte("{}")); !errors.Is(err, tuf.ErrUntrusted) {
+	if _, err := mirror.Verify(t.Context(), w.place(), []byte("{}"), options(w.config())); !errors.Is(err, tuf.ErrUntrusted) {
 		t.Error(err)
 	}
 	// The progress function cancels the context at any file.
 	for n := 1; ; n++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
-		r := repo.New(w.store, &repo.Config{Now: func() time.Time { return w.now }, Progress: func(storage.Progress) {
+		_, err := mirror.Verify(ctx, w.store, w.pin(), &mirror.Options{Now: func() time.Time { return w.now }, Progress: func(storage.Progress) {
 			if calls++; calls == n {
 				cancel()
 			}
 		}})
-		_, err := r.Verify(ctx, w.pin())
 		cancel()
 		if calls < n {
 			noErr(t, err)
@@ -310,11 +310,11 @@ func TestVerifyFormerProduct(t *testing.T) {
 	w.update(product("pump-2")) // new keys for the same product
 	w.update(add("pump-2"))
 	w.update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "pump") })
-	kinds := func() map[string]repo.FindingKind {
+	kinds := func() map[string]mirror.FindingKind {
 		t.Helper()
-		report, err := w.open().Verify(t.Context(), w.pin())
+		report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config()))
 		noErr(t, err)
-		out := map[string]repo.FindingKind{}
+		out := map[string]mirror.FindingKind{}
 		for _, f := range report.Findings {
 			out[f.Name] = f.Kind
 		}
@@ -322,7 +322,7 @@ func TestVerifyFormerProduct(t *testing.T) {
 	}
 	pumps := 0
 	for name, kind := range kinds() {
-		if kind != repo.FileOrphan {
+		if kind != mirror.FileOrphan {
 			t.Errorf("%s is %s", name, kind)
 		}
 		if strings.HasSuffix(name, ".pump.json") {
@@ -344,7 +344,7 @@ func TestVerifyFormerProduct(t *testing.T) {
 			w.store.files["metadata/99.pump.json"] = forged
 		}
 	}
-	if got := kinds()["metadata/99.pump.json"]; got != repo.FileUnknown {
+	if got := kinds()["metadata/99.pump.json"]; got != mirror.FileUnknown {
 		t.Errorf("a forged file is %q", got)
 	}
 }

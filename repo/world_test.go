@@ -19,6 +19,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/repo/storage/storagetest"
 	"github.com/visum-dev/visum/tuf"
@@ -468,3 +469,16 @@ func wantErr(t *testing.T, err, want error) {
 }
 
 var errCut = errors.New("line cut")
+
+// place is the storage of the repository.
+func (w *world) place() repo.Storage {
+	if w.elsewhere != nil {
+		return w.elsewhere
+	}
+	return w.store
+}
+
+// options are those of a mirror with the clock and the reports of a handle.
+func options(cfg *repo.Config) *mirror.Options {
+	return &mirror.Options{Now: cfg.Now, Progress: cfg.Progress, UnsafeLoopback: cfg.UnsafeLoopback}
+}

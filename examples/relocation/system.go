@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -66,7 +67,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.roots && !strings.HasSuffix(r.URL.Path, ".root.json"):
 		http.NotFound(w, r)
 	default:
-		repo.Handler(from).ServeHTTP(w, r)
+		mirror.Handler(from).ServeHTTP(w, r)
 	}
 }
 

@@ -201,10 +201,10 @@ func (r reading) follow(ctx context.Context, c *Chain, until int64) error {
 			}
 		}
 		if err != nil && f.Statement == nil {
-			err = fmt.Errorf("%s: %w", layout.RootName(n), err)
+			return fmt.Errorf("%s: %w", layout.RootName(n), err)
 		}
 		if err != nil {
-			return fmt.Errorf("%w", err)
+			return err
 		}
 		c.add(root, f)
 	}

@@ -3,6 +3,7 @@ package chain
 import (
 	"time"
 
+	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
 
@@ -22,3 +23,21 @@ func StatementName(s proof.Subject, role string, n int) string {
 
 // RecoveryType is the _type of a recovery statement.
 const RecoveryType = "x-visum-recovery"
+
+// ClockTolerance is how far signed_at of a root may be ahead of the clock when the root
+// is published.
+const ClockTolerance = 5 * time.Minute
+
+// Ahead returns how far signed_at of a charter is ahead of now; 0 if the root may be
+// published, or has no charter. Clients use the date of their newest root as a lower
+// bound of the current time, so metadata that expires before that date is expired for
+// them.
+func Ahead(c *tuf.Charter, now time.Time) time.Duration {
+	if c == nil {
+		return 0
+	}
+	if d := c.SignedAt().Sub(now); d > ClockTolerance {
+		return d
+	}
+	return 0
+}

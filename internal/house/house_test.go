@@ -71,8 +71,12 @@ func TestImportsRunOneWay(t *testing.T) {
 	refuse(t, "repo/keys", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf/proof", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
-	for _, dir := range []string{"internal/wire", "internal/durable"} {
-		refuse(t, dir, module+"/client", module+"/repo", module+"/tuf", module+"/examples/")
+	refuse(t, "repo/mirror", module+"/client", module+"/client/", module+"/repo", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/examples/")
+	for _, dir := range []string{"internal/walk", "internal/chain", "internal/metafile"} {
+		refuse(t, dir, module+"/client", module+"/client/", module+"/repo", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/examples/")
+	}
+	for _, dir := range []string{"internal/wire", "internal/layout", "internal/text", "internal/durable"} {
+		refuse(t, dir, module+"/client", module+"/repo", module+"/repo/", module+"/tuf", module+"/tuf/", module+"/examples/")
 	}
 }
 

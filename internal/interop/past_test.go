@@ -19,6 +19,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -70,7 +71,7 @@ func TestReadOldGoTUF(t *testing.T) {
 		for _, consistent := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s %v", writer, consistent), func(t *testing.T) {
 				var here states
-				state, mirror := t.TempDir(), repo.Folder(t.TempDir())
+				state, copied := t.TempDir(), repo.Folder(t.TempDir())
 				var pin []byte
 				for n := range 6 {
 					dir := filepath.Join(data, "testdata", writer, fmt.Sprintf("consistent-snapshot-%v", consistent), fmt.Sprint(n), "repository")
@@ -95,10 +96,10 @@ func TestReadOldGoTUF(t *testing.T) {
 						t.Errorf("state %d: %q, %v", n, got, err)
 					}
 					examined(t, storage.ReadOnly(here), pin, now)
-					switch err := repo.New(mirror, nil).Clone(t.Context(), here, pin); {
+					switch err := mirror.Clone(t.Context(), copied, here, pin, nil); {
 					case consistent:
 						noErr(t, err)
-						examined(t, mirror, pin, now)
+						examined(t, copied, pin, now)
 					case !errors.Is(err, errors.ErrUnsupported):
 						t.Errorf("state %d: a mirror: %v", n, err)
 					}
@@ -111,7 +112,7 @@ func TestReadOldGoTUF(t *testing.T) {
 // examined checks that all findings are harmless.
 func examined(t *testing.T, place repo.Storage, pin []byte, now func() time.Time) {
 	t.Helper()
-	report, err := repo.New(place, &repo.Config{Now: now}).Verify(t.Context(), pin)
+	report, err := mirror.Verify(t.Context(), place, pin, &mirror.Options{Now: now})
 	noErr(t, err)
 	if !report.OK() || report.Targets == 0 {
 		t.Error(report)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
@@ -230,7 +231,7 @@ func (f *findings) windows(root newRoot, t *expected, now time.Time) {
 	case left < 30*day:
 		f.add(LevelWarning, "windows", "", "root v%d expires on %s, in %s", root.Version(), text.Time(root.Expires()), days(left))
 	}
-	if c.SignedAt().After(now.Add(5 * time.Minute)) {
+	if chain.Ahead(c, now) > 0 {
 		f.add(LevelError, "windows", "", "signed_at is %s, in the future: clients would use it as the current time", text.Time(c.SignedAt()))
 	} else if now.Sub(c.SignedAt()) > 60*day {
 		f.add(LevelNote, "windows", "", "signed_at is %s, %s ago", text.Time(c.SignedAt()), days(now.Sub(c.SignedAt())))

@@ -1,4 +1,4 @@
-package repo
+package mirror
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
@@ -34,7 +35,7 @@ func (v *verification) unlistedFiles(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if v.names[short(info.Name)] && (!p.RootsOnly || layout.IsRootName(info.Name) || strings.HasPrefix(info.Name, layout.RecoveryFolder)) || v.reported[short(p.Name, info.Name)] {
+				if v.names[metafile.Key(info.Name)] && (!p.RootsOnly || layout.IsRootName(info.Name) || strings.HasPrefix(info.Name, layout.RecoveryFolder)) || v.reported[metafile.Key(p.Name, info.Name)] {
 					continue
 				}
 				if err := v.unlistedFile(ctx, p, info); err != nil {
@@ -53,7 +54,7 @@ func (v *verification) unlistedFiles(ctx context.Context) error {
 // They may belong to a removed product, whose keys a superseded list names that has
 // been found in the meantime. Those that remain are unknown files.
 func (v *verification) recheckUnknown(ctx context.Context, p Mirror) error {
-	for range v.walker.limits.Depth {
+	for range (tuf.Limits{}).WithDefaults().Depth {
 		left, known := v.unknown, len(v.keys)
 		v.unknown = nil
 		for _, info := range left {
@@ -180,7 +181,7 @@ func (v *verification) foreign(role string, version int64, data []byte) (why str
 		return fmt.Sprintf("its content is a %s", text.Quote(env.Type)), false
 	}
 	var sets []metafile.KeySet
-	for _, root := range v.walker.proves() {
+	for _, root := range v.walker.Trusted() {
 		sets = append(sets, rootKeys(root, role)...)
 	}
 	for _, k := range v.keys {
@@ -211,18 +212,22 @@ func (v *verification) learn(keys []metafile.KeySet) {
 	}
 }
 
+// publishMargin is the time in which a publish in progress is expected to end. It allows
+// for differences of clocks.
+const publishMargin = time.Hour
+
 // coming reports whether a file may belong to a publish in progress: a new version,
 // just written, of a role whose keys a root names.
 func (v *verification) coming(info storage.FileInfo) bool {
 	role, version := layout.SplitRoleName(info.Name)
 	s := v.walker
 	listed := int64(0)
-	if s.snap != nil {
-		if f, err := s.snap.RoleFile(role); role == "snapshot" {
-			listed = s.snap.Version()
+	if s.Snapshot != nil {
+		if f, err := s.Snapshot.RoleFile(role); role == "snapshot" {
+			listed = s.Snapshot.Version()
 		} else if err == nil {
 			listed = f.Version
 		}
 	}
-	return role != "root" && version > listed && info.Written.After(v.report.At.Add(-pruneMargin))
+	return role != "root" && version > listed && info.Written.After(v.report.At.Add(-publishMargin))
 }

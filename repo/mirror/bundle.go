@@ -1,4 +1,4 @@
-package repo
+package mirror
 
 import (
 	"archive/zip"
@@ -14,15 +14,17 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/walk"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // BundleOptions selects the content of a bundle in addition to the roots. Nil: none.
 type BundleOptions struct {
+	Options
 	// Metadata adds the current timestamp, snapshot and all roles.
 	Metadata bool
-	// Targets selects target files by path, among those with names that a [Storage]
+	// Targets selects target files by path, among those with names that a [storage.Storage]
 	// accepts. It also adds their review statements, and implies Metadata. nil: none.
 	Targets func(path string) bool
 	// Report, if not nil, is called after the bundle is written, with the time until
@@ -56,24 +58,21 @@ func (u *BundleUse) earlier(expires time.Time) {
 
 // Bundle writes a zip file with the layout of a location: all roots, and the content
 // that opts selects. It serves machines without a network: a zip.Reader of it is a file
-// system, which clients and [Repo.Clone] accept as a source.
+// system, which clients and [Clone] accept as a source.
 //
-// Bundle verifies all content from the trust anchor, except expiries. The same state
+// Bundle verifies all content from the pin, except expiries. The same state
 // gives the same bytes. After an error, discard the output. If another process published
-// during the call, the error wraps [ErrConflict]; call Bundle again.
-func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (err error) {
-	defer oneLine(&err)
+// during the call, the error wraps [storage.ErrConflict]; call Bundle again.
+func Bundle(ctx context.Context, w io.Writer, from storage.Storage, pin []byte, opts *BundleOptions) (err error) {
+	defer text.OneLine(&err)
 	if opts == nil {
 		opts = &BundleOptions{}
 	}
-	src := storage.SourceOf(r.storage)
-	roots, err := r.Chain(ctx)
+	opened, err := tuf.OpenPin(pin, opts.tuf())
 	if err != nil {
-		return err
+		return fmt.Errorf("mirror: %w", err)
 	}
-	if len(roots) == 0 {
-		return errEmpty
-	}
+	src := storage.SourceOf(from)
 	z := zip.NewWriter(w)
 	files := 0
 	add := func(name string, length int64, from io.Reader) error {
@@ -84,38 +83,38 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 			return err
 		}
 		if _, err := io.Copy(f, ctxio.NewReader(ctx, from)); err != nil {
-			return fmt.Errorf("repo: %s: %w", text.Name(name), err)
+			return fmt.Errorf("mirror: %s: %w", text.Name(name), err)
 		}
 		files++
-		r.progress(storage.Progress{Path: name, Done: length, Total: length, Files: files})
+		opts.progress(storage.Progress{Path: name, Done: length, Total: length, Files: files})
 		return nil
 	}
-	s := &walker{src: src, opt: r.tufOptions(), found: foundIsError}
-	s.meta = func(name string, data []byte) error {
+	s := &walk.Walker{Source: src, Options: opts.tuf(), Found: walk.FirstFault}
+	s.Metadata = func(_ context.Context, name string, data []byte) error {
 		if !opts.Metadata && opts.Targets == nil && !layout.IsRootName(name) {
 			return nil
 		}
 		return add(name, int64(len(data)), bytes.NewReader(data))
 	}
-	s.recovery = func(f chain.Recovery) error {
+	s.Recovery = func(_ context.Context, f chain.Recovery) error {
 		return errors.Join(add(f.Names[1], int64(len(f.Data[1])), bytes.NewReader(f.Data[1])), add(f.Names[0], int64(len(f.Data[0])), bytes.NewReader(f.Data[0])))
 	}
 	seen := map[string]bool{}
 	var use BundleUse
-	s.role = func(role string, t *tuf.Targets) error {
+	s.Role = func(ctx context.Context, role string, t *tuf.Targets) error {
 		if role != "targets" { // only standard TUF clients use targets.json
 			use.earlier(t.Expires())
 		}
 		if opts.Targets == nil {
 			return nil
 		}
-		return s.listedIn(t, func(x metafile.Target) error {
+		return s.Targets(t, func(x metafile.Target) error {
 			if seen[x.Name] || !opts.Targets(x.Path) {
 				return nil
 			}
 			seen[x.Name] = true
 			if x.Unstorable != nil {
-				r.skip(role, x)
+				opts.skip(role, x)
 				return nil
 			}
 			f, err := src.Open(ctx, x.Name)
@@ -123,26 +122,26 @@ func (r *Repo) Bundle(ctx context.Context, w io.Writer, opts *BundleOptions) (er
 				return err
 			}
 			defer f.Close()
-			if err := add(x.Name, x.Length, metafile.NewReader(f, x, func(n int64) { r.progress(storage.Progress{Path: x.Name, Done: n, Total: x.Length, Files: files}) })); err != nil {
+			if err := add(x.Name, x.Length, metafile.NewReader(f, x, func(n int64) { opts.progress(storage.Progress{Path: x.Name, Done: n, Total: x.Length, Files: files}) })); err != nil {
 				return err
 			}
-			return chain.Statements(ctx, src, s.proves(), x, nil, func(name string, data []byte, err error) error {
+			return chain.Statements(ctx, src, s.Trusted(), x, nil, func(name string, data []byte, err error) error {
 				if err != nil {
-					return fmt.Errorf("repo: %s: %w", text.Name(name), err)
+					return fmt.Errorf("mirror: %s: %w", text.Name(name), err)
 				}
 				return add(name, int64(len(data)), bytes.NewReader(data))
 			})
 		})
 	}
-	s.rootsOnly = !opts.Metadata && opts.Targets == nil
-	if err := s.conflict(ctx, s.run(ctx, roots[0])); err != nil {
+	s.RootsOnly = !opts.Metadata && opts.Targets == nil
+	if err := s.Conflict(ctx, s.Run(ctx, opened.Root())); err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	if err := z.Close(); err != nil || opts.Report == nil || s.Snapshot == nil {
 		return err
 	}
-	if err := z.Close(); err != nil || opts.Report == nil || s.snap == nil {
-		return err
-	}
-	use.earlier(s.newest().Expires())
-	for _, expires := range []time.Time{s.ts.Expires(), s.snap.Expires()} {
+	use.earlier(s.Newest().Expires())
+	for _, expires := range []time.Time{s.Timestamp.Expires(), s.Snapshot.Expires()} {
 		if expires.Before(use.Until) {
 			use.Until = expires
 		}

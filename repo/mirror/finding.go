@@ -1,4 +1,4 @@
-package repo
+package mirror
 
 import (
 	"fmt"
@@ -9,7 +9,12 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// FindingKind is the kind of a [Finding].
+// FindingKind is the kind of a [Finding]. [FileUntrusted] and [FileUnknown] indicate
+// tampering or disk corruption. [FileAhead] means that clients use a date in the future
+// as the current time; see repo.Tx.Supersede. [FileMissing] and [FileDamaged] block
+// clients from a file; restore it from a copy. [FileUnfinished] is normal for a moment
+// during a publish; if it persists, repo.Repo.Renew completes the publish.
+// [FileDiffers] on a copy is normal for minutes and a fault after an hour.
 type FindingKind string
 
 const (
@@ -26,7 +31,7 @@ const (
 	FileOrphan     FindingKind = "orphan"     // no metadata lists it: it is superseded or left by an interrupted publish; harmless
 )
 
-// Finding is one observation of [Repo.Verify].
+// Finding is one observation of [Verify].
 type Finding struct {
 	Kind FindingKind // type of the finding
 	Copy string      // the name of the copy; "" for the repository itself
@@ -47,7 +52,7 @@ func (f Finding) String() string {
 	return text.Line(fmt.Sprintf("%s: %s%s: %s", f.Kind, where, text.Name(f.Name), f.Text))
 }
 
-// Report is the result of [Repo.Verify].
+// Report is the result of [Verify].
 type Report struct {
 	At        time.Time // of the verification
 	Root      int64     // published versions; 0 if the file could not be opened

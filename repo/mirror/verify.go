@@ -1,4 +1,4 @@
-package repo
+package mirror
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/walk"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -27,7 +28,7 @@ type Mirror struct {
 	RootsOnly bool
 }
 
-// Verify checks the repository from a pin on, first as a client would, then
+// Verify checks the repository in a storage from a pin on, first as a client would, then
 // exhaustively. For a repository without charter, pin may be a bare root.json, with or
 // without consistent snapshots. Verify checks every root, timestamp, snapshot, every
 // reachable role under each of its delegators, the full content of every target file,
@@ -39,14 +40,14 @@ type Mirror struct {
 // first. An error means that there is no report: the pin can't be opened, or ctx has
 // ended. Verify may run concurrently with publishers: if something was published in the
 // meantime, it checks its findings again. If the repository keeps changing, the error
-// wraps [ErrConflict].
-func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Report, err error) {
-	defer oneLine(&err)
-	opened, err := tuf.OpenPin(pin, r.tufOptions())
+// wraps [storage.ErrConflict].
+func Verify(ctx context.Context, s storage.Storage, pin []byte, opt *Options, copies ...Mirror) (_ *Report, err error) {
+	defer text.OneLine(&err)
+	opened, err := tuf.OpenPin(pin, opt.tuf())
 	if err != nil {
-		return nil, fmt.Errorf("repo: %w", err)
+		return nil, fmt.Errorf("mirror: %w", err)
 	}
-	mirrors := append([]Mirror{{Source: storage.SourceOf(r.storage)}}, copies...)
+	mirrors := append([]Mirror{{Source: storage.SourceOf(s)}}, copies...)
 	for i := range copies {
 		if copies[i].Name == "" {
 			mirrors[i+1].Name = fmt.Sprintf("copy %d", i+1)
@@ -56,9 +57,9 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 	var last *Report
 	var stays map[Finding]bool // findings of every pass so far
 	for range maxReads {
-		v := &verification{repo: r, mirrors: mirrors, right: right}
+		v := &verification{opt: opt, mirrors: mirrors, right: right}
 		report, err := v.run(ctx, opened.Root())
-		if err != nil || report.OK() || !v.walker.moved(ctx) {
+		if err != nil || report.OK() || !v.walker.Moved(ctx) {
 			return report, err
 		}
 		// After a concurrent publish, the findings may mix two states.
@@ -81,18 +82,17 @@ func (r *Repo) Verify(ctx context.Context, pin []byte, copies ...Mirror) (_ *Rep
 
 // run makes one pass.
 func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, error) {
-	v.report = &Report{At: v.repo.now()}
+	v.report = &Report{At: v.opt.now()}
 	v.targets, v.names, v.reported = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
-	v.walker = &walker{src: v.mirrors[0].Source, opt: v.repo.tufOptions(), now: v.report.At, found: v.add,
-		meta: func(name string, data []byte) error { return v.metadata(ctx, name, data) },
-		role: func(name string, t *tuf.Targets) error { return v.role(ctx, name, t) }}
-	if err := v.walker.run(ctx, pinned); err != nil {
+	v.walker = &walk.Walker{Source: v.mirrors[0].Source, Options: v.opt.tuf(), Now: v.report.At, Found: v.fault,
+		Metadata: v.metadata, Role: v.role}
+	if err := v.walker.Run(ctx, pinned); err != nil {
 		return nil, err
 	}
-	if root := v.walker.newest(); v.repo.ahead(root) > 0 {
+	if root := v.walker.Newest(); chain.Ahead(root.Charter(), v.report.At) > 0 {
 		at := root.Charter().SignedAt()
-		if err := v.add(Finding{Kind: FileAhead, Name: layout.RootName(root.Version()), Err: ErrDate,
-			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients use that as the current time", text.Time(at), text.Duration(v.repo.ahead(root)))}); err != nil {
+		if err := v.add(Finding{Kind: FileAhead, Name: layout.RootName(root.Version()),
+			Text: fmt.Sprintf("signed_at is %s, %s ahead of this machine's clock: clients use that as the current time", text.Time(at), text.Duration(at.Sub(v.report.At)))}); err != nil {
 			return nil, err
 		}
 	}
@@ -106,17 +106,23 @@ func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, erro
 		return nil, err
 	}
 	s := v.walker
-	v.report.Root, v.report.Roles = s.newest().Version(), s.roles
-	if s.snap != nil {
-		v.report.Timestamp, v.report.Snapshot = s.ts.Version(), s.snap.Version()
+	v.report.Root, v.report.Roles = s.Newest().Version(), s.Roles
+	if s.Snapshot != nil {
+		v.report.Timestamp, v.report.Snapshot = s.Timestamp.Version(), s.Snapshot.Version()
 	}
 	return v.report, nil
 }
 
+// maxReads limits how often the repository is read again because something was
+// published in the meantime.
+const maxReads = 10
+
+var errBusy = fmt.Errorf("mirror: the repository kept changing during %d reads: %w", maxReads, storage.ErrConflict)
+
 // verification is one call of Verify.
 type verification struct {
-	repo    *Repo
-	walker  *walker
+	opt     *Options
+	walker  *walk.Walker
 	report  *Report
 	mirrors []Mirror // the first is the repository itself
 	// Names are stored as a part of their hash, since there may be a million.
@@ -131,7 +137,7 @@ type verification struct {
 
 // add reports a finding. It keeps the first one for each file.
 func (v *verification) add(f Finding) error {
-	if key := short(f.Copy, f.Name); !v.reported[key] {
+	if key := metafile.Key(f.Copy, f.Name); !v.reported[key] {
 		v.reported[key] = true
 		f.Text = text.Line(f.Text)
 		v.report.Findings = append(v.report.Findings, f)
@@ -139,11 +145,16 @@ func (v *verification) add(f Finding) error {
 	return nil
 }
 
+// fault reports a fault of the repository itself.
+func (v *verification) fault(f walk.Fault) error {
+	return v.add(Finding{Kind: FindingKind(f.Kind), Name: f.Name, Text: f.Text, Err: f.Err})
+}
+
 // metadata is called for each verified metadata file.
 func (v *verification) metadata(ctx context.Context, name string, data []byte) error {
-	v.names[short(name)] = true
+	v.names[metafile.Key(name)] = true
 	v.files++
-	v.repo.progress(storage.Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
+	v.opt.progress(storage.Progress{Path: name, Done: int64(len(data)), Total: int64(len(data)), Files: v.files})
 	for _, c := range v.mirrors[1:] {
 		if c.RootsOnly && !layout.IsRootName(name) {
 			continue
@@ -181,12 +192,12 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 		return err
 	}
 	v.learn(keys)
-	err = v.walker.listedIn(t, func(x metafile.Target) error {
+	err = v.walker.Targets(t, func(x metafile.Target) error {
 		if x.Unstorable != nil {
 			return v.add(unstorable(layout.RoleName(t.Role(), t.Version()), x))
 		}
 		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
-		for _, x := range v.walker.others(x) {
+		for _, x := range v.walker.Others(x) {
 			err = errors.Join(err, v.target(ctx, t, x, true))
 		}
 		return err
@@ -206,34 +217,34 @@ func unstorable(role string, x metafile.Target) Finding {
 // release reports release data that clients refuse. Entries of a hold role have other
 // data.
 func (v *verification) release(t *tuf.Targets, x metafile.Target) error {
-	if c := v.walker.under.Charter(); x.Release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
+	if c := v.walker.Under.Charter(); x.Release == nil || c != nil && slices.ContainsFunc(c.Classes(), func(c tuf.Class) bool { return c.Hold != nil && c.Hold.Role == t.Role() }) {
 		return nil
 	}
 	if _, err := tuf.ParseRelease(x.Release.JSON()); err != nil {
 		// Reported under the name of the path, since the file may have a finding of its
 		// own.
-		return v.add(Finding{Kind: FileUntrusted, Name: "targets/" + x.Path, Text: fmt.Sprintf("%s v%d: %v", roleText(t.Role()), t.Version(), err), Err: err})
+		return v.add(Finding{Kind: FileUntrusted, Name: "targets/" + x.Path, Text: fmt.Sprintf("%s v%d: %v", text.Name(t.Role()), t.Version(), err), Err: err})
 	}
 	return nil
 }
 
 // target checks one file. may permits that it is missing.
 func (v *verification) target(ctx context.Context, t *tuf.Targets, x metafile.Target, may bool) error {
-	key := short(x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
+	key := metafile.Key(x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
 	if v.targets[key] {
 		return nil
 	}
-	v.targets[key], v.names[short(x.Name)] = true, true
+	v.targets[key], v.names[metafile.Key(x.Name)] = true, true
 	for i, p := range v.mirrors {
 		if p.RootsOnly {
 			continue
 		}
-		at := short(p.Name, x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
+		at := metafile.Key(p.Name, x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
 		var why string
 		var err error
 		if !v.right[at] {
 			why, err = checkTarget(ctx, p.Source, x, func(done int64) {
-				v.repo.progress(storage.Progress{Path: x.Name, Done: done, Total: x.Length, Files: v.files})
+				v.opt.progress(storage.Progress{Path: x.Name, Done: done, Total: x.Length, Files: v.files})
 			})
 		}
 		f := Finding{Copy: p.Name, Name: x.Name, Err: err}
@@ -244,7 +255,7 @@ func (v *verification) target(ctx context.Context, t *tuf.Targets, x metafile.Ta
 			if may {
 				continue
 			}
-			f.Kind, f.Text = FileMissing, fmt.Sprintf("%s v%d lists it", roleText(t.Role()), t.Version())
+			f.Kind, f.Text = FileMissing, fmt.Sprintf("%s v%d lists it", text.Name(t.Role()), t.Version())
 		case err != nil:
 			f.Kind, f.Text = FileUnreadable, err.Error()
 		case why != "":
@@ -276,9 +287,9 @@ func (v *verification) statements(ctx context.Context, x metafile.Target) error 
 			continue
 		}
 		there := map[string]bool{}
-		err := chain.Statements(ctx, p.Source, v.walker.proves(), x, nil, func(name string, data []byte, err error) error {
+		err := chain.Statements(ctx, p.Source, v.walker.Trusted(), x, nil, func(name string, data []byte, err error) error {
 			there[name] = true
-			v.names[short(name)] = true
+			v.names[metafile.Key(name)] = true
 			f := Finding{Kind: FileUntrusted, Copy: p.Name, Name: name, Err: err}
 			switch {
 			case err == nil && i == 0:
@@ -328,7 +339,7 @@ func checkTarget(ctx context.Context, src storage.Source, x metafile.Target, tel
 
 // recoveries checks the prepared recoveries after each root whose charter permits one.
 func (v *verification) recoveries(ctx context.Context) error {
-	reported, roots := map[string]bool{}, v.walker.proves()
+	reported, roots := map[string]bool{}, v.walker.Trusted()
 	for i, root := range roots {
 		var ours chain.Recovery
 		for j, p := range v.mirrors {
@@ -336,7 +347,7 @@ func (v *verification) recoveries(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if i+1 == len(roots) || v.reported[short("", layout.RootName(root.Version()+1))] { // no regular root follows
+			if i+1 == len(roots) || v.reported[metafile.Key("", layout.RootName(root.Version()+1))] { // no regular root follows
 				if err := v.half(ctx, p, files); err != nil {
 					return err
 				}
@@ -368,12 +379,12 @@ func (v *verification) recovery(ctx context.Context, p Mirror, root *tuf.Root) (
 		return files, ctx.Err()
 	}
 	for _, name := range files.Names {
-		v.names[short(name)] = true
+		v.names[metafile.Key(name)] = true
 	}
 	if err == nil {
 		return files, nil
 	}
-	return files, v.add(Finding{Kind: kindOf(err), Copy: p.Name, Name: files.Names[0], Text: err.Error(), Err: err})
+	return files, v.add(Finding{Kind: FindingKind(walk.KindOf(err)), Copy: p.Name, Name: files.Names[0], Text: err.Error(), Err: err})
 }
 
 // half reports a recovery of which only one file exists.
@@ -424,8 +435,8 @@ func (v *verification) sameRecovery(p Mirror, ours, theirs chain.Recovery) error
 // ends looks on the copies for roots beyond the repository's newest, and for regular
 // roots where the repository has a recovery root. Clients would continue with them.
 func (v *verification) ends(ctx context.Context) error {
-	after := map[int64]bool{v.walker.newest().Version(): true}
-	for n := range v.walker.recoveries {
+	after := map[int64]bool{v.walker.Newest().Version(): true}
+	for n := range v.walker.Recoveries {
 		after[n] = true
 	}
 	for _, n := range slices.Sorted(maps.Keys(after)) {

@@ -1,4 +1,4 @@
-package repo
+package mirror
 
 import (
 	"bytes"
@@ -37,9 +37,9 @@ const (
 // Metadata is compressed for clients that accept gzip, since snapshots that list many
 // hash bins shrink to a tenth. Targets are not compressed.
 //
-// If the storage is a [storage.Source] whose files can seek, as [Folder] is, files of any size
+// If the storage is a [storage.Source] whose files can seek, as [storage.Dir] has, files of any size
 // are streamed. Otherwise files of more than [storage.MaxRead] bytes are 503.
-func Handler(s Storage) http.Handler { return handler{storage.SourceOf(s)} }
+func Handler(s storage.Storage) http.Handler { return handler{storage.SourceOf(s)} }
 
 type handler struct{ src storage.Source }
 

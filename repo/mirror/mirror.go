@@ -1,0 +1,58 @@
+// Package mirror works on whole repositories without keys: it verifies them, copies them,
+// puts them into a file for machines without a network, and serves them.
+//
+// Each call verifies from a pin, the file that products embed. For a repository without
+// a charter, the pin may be a root.json. Nothing else is trusted, and nothing is kept
+// between calls. Package repo has what needs keys.
+package mirror
+
+import (
+	"time"
+
+	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// Options configures a call. nil, and the zero value of each field, are safe.
+type Options struct {
+	// Now is the clock, which only [Verify] uses; nil: time.Now.
+	Now func() time.Time
+	// Progress, if not nil, receives the progress of a long call. It runs in the
+	// goroutine of the call, which continues when it returns.
+	Progress func(storage.Progress)
+	// Skipped, if not nil, receives each target that [Clone] or [Bundle] skips, with the
+	// reason. It runs in the goroutine of the call.
+	Skipped func(Finding)
+	// UnsafeLoopback permits http:// locations on this machine. For development and tests.
+	UnsafeLoopback bool
+}
+
+// now is the time in whole seconds.
+func (o *Options) now() time.Time {
+	if o == nil || o.Now == nil {
+		return time.Now().UTC().Truncate(time.Second)
+	}
+	return o.Now().UTC().Truncate(time.Second)
+}
+
+// tuf returns the options to open metadata. Snapshots of earlier versions list no
+// lengths, so files of any permitted size are read.
+func (o *Options) tuf() *tuf.Options {
+	out := &tuf.Options{UnsafeLoopback: o != nil && o.UnsafeLoopback}
+	out.Limits.Unlisted = out.Limits.WithDefaults().Targets
+	return out
+}
+
+func (o *Options) progress(p storage.Progress) {
+	if o != nil && o.Progress != nil {
+		o.Progress(p)
+	}
+}
+
+// skip reports a target that is skipped.
+func (o *Options) skip(role string, x metafile.Target) {
+	if o != nil && o.Skipped != nil {
+		o.Skipped(unstorable(role, x))
+	}
+}
