@@ -23,7 +23,7 @@ import (
 // Leave rel.Sequence 0: Add assigns the sequence number. A new version of a product gets
 // the next higher number, and all channels and platforms of the version share it.
 // Versions that compare equal are the same version. If rel.Sequence is neither 0 nor
-// the number to be assigned, the error wraps [ErrSequence].
+// the number to be assigned, the error wraps [signing.ErrSequence].
 //
 // Add refuses files that clients could not use, before it stores anything: release
 // fields that [tuf.Release.Check] refuses, with its error; and, with [fs.ErrInvalid],

@@ -10,16 +10,17 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // Adopt fills an empty ledger from the published metadata, which it verifies from the
 // trust anchor. It is for a signer that has lost its ledger, or that joins an existing
 // repository. digest is a value that two people have compared: the error that wraps
-// [ErrNoLedger] contains it on this machine, and [Repo.AdoptDigest] returns it on
+// [signing.ErrNoLedger] contains it on this machine, and [Repo.AdoptDigest] returns it on
 // another one. It covers the newest root and, for each role of the own party
 // ([Config].Party), its name, version and sha256. The error wraps [ErrOtherDraft] if
-// digest differs from the published metadata, and [ErrLedger] if the ledger is not
+// digest differs from the published metadata, and [signing.ErrLedger] if the ledger is not
 // empty. Short-lived machines should not adopt, but use or import the ledger of their
 // party.
 func (r *Repo) Adopt(ctx context.Context, digest string) error {
@@ -43,7 +44,7 @@ func (r *Repo) Adopt(ctx context.Context, digest string) error {
 	}
 	return r.change(ctx, p.root.Charter().RepoID(), func(b *book) error {
 		if !b.empty() {
-			return fmt.Errorf("repo: %w: it already has records of this repository, up to root v%d", ErrLedger, b.body.Root.Version)
+			return fmt.Errorf("repo: %w: it already has records of this repository, up to root v%d", signing.ErrLedger, b.body.Root.Version)
 		}
 		b.adopt(p, roles)
 		return nil
@@ -161,7 +162,7 @@ func (r *Repo) ExportLedger(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	if b.empty() {
-		return nil, fmt.Errorf("repo: %w", ErrNoLedger)
+		return nil, fmt.Errorf("repo: %w", signing.ErrNoLedger)
 	}
 	return b.bytes()
 }
@@ -181,7 +182,7 @@ func (r *Repo) ledgerOf(ctx context.Context) (*book, error) {
 // ImportLedger adds the records of another signer of the same party: seen and signed
 // content, recalls, refusals and holds. An empty ledger becomes a copy. No existing
 // record is dropped. The newest root in data must be in the published chain; otherwise
-// the error wraps [ErrRootBehind]. Import only ledgers of the own party, because the
+// the error wraps [signing.ErrRootBehind]. Import only ledgers of the own party, because the
 // records decide which requests this signer refuses.
 func (r *Repo) ImportLedger(ctx context.Context, data []byte) error {
 	p, err := r.load(ctx)
@@ -196,7 +197,7 @@ func (r *Repo) ImportLedger(ctx context.Context, data []byte) error {
 		return err
 	}
 	if other.empty() {
-		return fmt.Errorf("repo: %w: the ledger to be imported has no records", ErrNoLedger)
+		return fmt.Errorf("repo: %w: the ledger to be imported has no records", signing.ErrNoLedger)
 	}
 	if err := (&anchor{book: other, points: other.points()}).check(p.chain); err != nil {
 		return err
@@ -244,7 +245,7 @@ func (b *book) merge(other *book) {
 }
 
 // checkpoint records a signed tree head of a log. It keeps the largest one of each log.
-func (b *book) checkpoint(c Checkpoint) {
+func (b *book) checkpoint(c signing.Checkpoint) {
 	for i, have := range b.body.Checkpoints {
 		if have.Origin == c.Origin {
 			if c.Size > have.Size {

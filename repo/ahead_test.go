@@ -9,6 +9,7 @@ import (
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 )
 
 // A root was signed and published on a machine whose clock is ten years ahead. Each
@@ -41,7 +42,7 @@ func TestRootAhead(t *testing.T) {
 	if lines := w.lines(d); !strings.Contains(lines[0], "root: date of v2") || !strings.Contains(lines[0], "signed_at of the new root is 2036-11-20T12:00:00Z, 3653 days ahead of this machine's clock") {
 		t.Errorf("%q", lines[0])
 	}
-	w.refused(repo.ErrDate, func() error { return w.open().Publish(ctx, d) })
+	w.refused(signing.ErrDate, func() error { return w.open().Publish(ctx, d) })
 
 	w.now = now.AddDate(10, 0, 0)
 	noErr(t, w.open().Publish(ctx, d))
@@ -76,9 +77,9 @@ func TestRootAhead(t *testing.T) {
 		"a release, naming it": stage(func(tx *repo.Tx) error { tx.Supersede(tip); return add("2")(tx) }),
 		"the cron job":         func() error { return w.open("timestamp", "snapshot").Renew(ctx) },
 	} {
-		w.refused(repo.ErrDate, func() error {
+		w.refused(signing.ErrDate, func() error {
 			err := fn()
-			if !errors.Is(err, repo.ErrDate) {
+			if !errors.Is(err, signing.ErrDate) {
 				t.Error(what)
 			}
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -76,7 +77,7 @@ func (r *Repo) anchor(ctx context.Context) (*anchor, error) {
 		return nil, err
 	}
 	if pin == nil && a.book.empty() && !r.cfg.UnsafeTrustStorage {
-		return nil, fmt.Errorf("repo: %w: the storage claims to be repository %s; set Config.Pin to a pin of it, or use the ledger of a signer that has a record of it", ErrNoPin, repoID)
+		return nil, fmt.Errorf("repo: %w: the storage claims to be repository %s; set Config.Pin to a pin of it, or use the ledger of a signer that has a record of it", signing.ErrNoPin, repoID)
 	}
 	a.points = append(a.points, a.book.points()...)
 	slices.SortStableFunc(a.points, func(a, b point) int { return cmp.Compare(a.version, b.version) })
@@ -101,7 +102,7 @@ func (r *Repo) claimed(ctx context.Context) (string, error) {
 		if r.cfg.UnsafeTrustStorage {
 			return "", errNoCharter
 		}
-		return "", fmt.Errorf("repo: %w: %w", ErrNoPin, errNoCharter)
+		return "", fmt.Errorf("repo: %w: %w", signing.ErrNoPin, errNoCharter)
 	}
 	return root.Charter().RepoID(), nil
 }
@@ -122,7 +123,7 @@ func (a *anchor) check(c *chain.Chain) error {
 func (a *anchor) differs(c *chain.Chain, p point) error {
 	why := error(tuf.ErrUntrusted)
 	if p.whose == "ledger" {
-		why = fmt.Errorf("%w: %w", ErrRootBehind, tuf.ErrUntrusted)
+		why = fmt.Errorf("%w: %w", signing.ErrRootBehind, tuf.ErrUntrusted)
 	}
 	last := int64(0)
 	if len(c.Roots) > 0 {

@@ -9,18 +9,22 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 )
 
 // transportMember is the member of a target's custom object that parties need not agree
 // on. It describes patches and compressed copies of the same bytes.
 const transportMember = "visum-transport"
 
+// automation is [Config].Automation with its rules.
+type automation signing.Automation
+
 // automatic checks one role of a request against Config.Automation. was is the signed
 // part that the ledger has seen published, or for hash bins the published signed part;
 // nil for none.
-func (a *Automation) automatic(x *item, was wire.Value) error {
+func (a *automation) automatic(x *item, was wire.Value) error {
 	no := func(format string, args ...any) error {
-		return fmt.Errorf("repo: %s v%d: %w: %s", text.Name(x.file.role), x.file.version, ErrNotAutomatic, fmt.Sprintf(format, args...))
+		return fmt.Errorf("repo: %s v%d: %w: %s", text.Name(x.file.role), x.file.version, signing.ErrNotAutomatic, fmt.Sprintf(format, args...))
 	}
 	before, after := newListing(x.file.role), newListing(x.file.role)
 	if was != nil {
@@ -48,7 +52,7 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 		return no("its delegations change")
 	}
 	if x.role.party == "" {
-		a = &Automation{Renew: a.Renew} // holds, and targets.json
+		a = &automation{Renew: a.Renew} // holds, and targets.json
 	}
 	changed := false
 	all := maps.Clone(before.targets)
@@ -71,7 +75,7 @@ func (a *Automation) automatic(x *item, was wire.Value) error {
 
 // sameSequences reports whether each change of a highest sequence number is permitted:
 // the new number must be that of a listed release that automation may add.
-func (a *Automation) sameSequences(before, after *listing) bool {
+func (a *automation) sameSequences(before, after *listing) bool {
 	if string(before.members[layout.SequenceMember]) == string(after.members[layout.SequenceMember]) {
 		return true
 	}
@@ -105,7 +109,7 @@ func (a *Automation) sameSequences(before, after *listing) bool {
 // sameDelegations reports whether a change of delegations is permitted. If targets
 // without release data may change, the role may have another number of hash bins with
 // its own keys, because the number depends on that of the targets.
-func (a *Automation) sameDelegations(x *item, before, after *listing) bool {
+func (a *automation) sameDelegations(x *item, before, after *listing) bool {
 	differs, err := differ(before.delegations, after.delegations)
 	if err != nil || !differs {
 		return err == nil
@@ -130,7 +134,7 @@ func (a *Automation) sameDelegations(x *item, before, after *listing) bool {
 }
 
 // target reports whether one target may change from was to is. nil: not listed.
-func (a *Automation) target(path string, was, is wire.Value) bool {
+func (a *automation) target(path string, was, is wire.Value) bool {
 	below := func(prefixes []string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return p != "" && strings.HasPrefix(path, p) })
 	}

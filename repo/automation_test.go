@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 )
 
 // An automation machine signs what its configuration lists, compared with what its
@@ -41,46 +42,46 @@ func TestAutomation(t *testing.T) {
 		return nil
 	}
 	for name, x := range map[string]struct {
-		may  repo.Automation
+		may  signing.Automation
 		edit func(*repo.Tx) error
 		keys []string
 		want error
 	}{
-		"renew":                         {repo.Automation{Renew: true}, renew, vendorKeys, nil},
-		"renew is not listed":           {repo.Automation{Plain: []string{"rules/"}, Releases: []string{"agent/"}}, renew, vendorKeys, repo.ErrNotAutomatic},
-		"rules":                         {repo.Automation{Plain: []string{"rules/"}}, plain("rules/b", "2"), vendorKeys, nil},
-		"a rule that changes":           {repo.Automation{Plain: []string{"rules/"}}, plain("rules/a", "2"), vendorKeys, nil},
-		"a rule that is removed":        {repo.Automation{Plain: []string{"rules/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "rules/a") }, vendorKeys, nil},
-		"rules in bins":                 {repo.Automation{Plain: []string{"rules/"}}, many, vendorKeys, nil},
-		"rules elsewhere":               {repo.Automation{Plain: []string{"rules/x/"}}, plain("rules/b", "2"), vendorKeys, repo.ErrNotAutomatic},
-		"a release among the rules":     {repo.Automation{Plain: []string{"rules/", "agent/"}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
-		"releases":                      {repo.Automation{Releases: []string{"agent/"}}, add("2"), vendorKeys, nil},
-		"a release that is removed":     {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") }, vendorKeys, repo.ErrNotAutomatic},
-		"a file without release fields": {repo.Automation{Releases: []string{"agent/"}}, plain("agent/x", "2"), vendorKeys, repo.ErrNotAutomatic},
-		"an empty prefix":               {repo.Automation{Releases: []string{""}, Plain: []string{""}}, add("2"), vendorKeys, repo.ErrNotAutomatic},
-		"a product": {repo.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+		"renew":                         {signing.Automation{Renew: true}, renew, vendorKeys, nil},
+		"renew is not listed":           {signing.Automation{Plain: []string{"rules/"}, Releases: []string{"agent/"}}, renew, vendorKeys, signing.ErrNotAutomatic},
+		"rules":                         {signing.Automation{Plain: []string{"rules/"}}, plain("rules/b", "2"), vendorKeys, nil},
+		"a rule that changes":           {signing.Automation{Plain: []string{"rules/"}}, plain("rules/a", "2"), vendorKeys, nil},
+		"a rule that is removed":        {signing.Automation{Plain: []string{"rules/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "rules/a") }, vendorKeys, nil},
+		"rules in bins":                 {signing.Automation{Plain: []string{"rules/"}}, many, vendorKeys, nil},
+		"rules elsewhere":               {signing.Automation{Plain: []string{"rules/x/"}}, plain("rules/b", "2"), vendorKeys, signing.ErrNotAutomatic},
+		"a release among the rules":     {signing.Automation{Plain: []string{"rules/", "agent/"}}, add("2"), vendorKeys, signing.ErrNotAutomatic},
+		"releases":                      {signing.Automation{Releases: []string{"agent/"}}, add("2"), vendorKeys, nil},
+		"a release that is removed":     {signing.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") }, vendorKeys, signing.ErrNotAutomatic},
+		"a file without release fields": {signing.Automation{Releases: []string{"agent/"}}, plain("agent/x", "2"), vendorKeys, signing.ErrNotAutomatic},
+		"an empty prefix":               {signing.Automation{Releases: []string{""}, Plain: []string{""}}, add("2"), vendorKeys, signing.ErrNotAutomatic},
+		"a product": {signing.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
 			return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}})
-		}, vendorKeys, repo.ErrNotAutomatic},
-		"a root": {repo.Automation{Renew: true}, renewRoot, vendorKeys, repo.ErrNotAutomatic},
-		"a recall": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+		}, vendorKeys, signing.ErrNotAutomatic},
+		"a root": {signing.Automation{Renew: true}, renewRoot, vendorKeys, signing.ErrNotAutomatic},
+		"a recall": {signing.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
 			return tx.Recall("vendor", "agent/1", repo.RecallRecord{Reason: "x"})
-		}, vendorKeys, repo.ErrNotAutomatic},
-		"a recall of other bytes": {repo.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
+		}, vendorKeys, signing.ErrNotAutomatic},
+		"a recall of other bytes": {signing.Automation{Renew: true, Releases: []string{"agent/"}}, func(tx *repo.Tx) error {
 			return tx.Recall("vendor", "agent/0.9", repo.RecallRecord{SHA256: strings.Repeat("ab", 32), Reason: "x"})
-		}, vendorKeys, repo.ErrNotAutomatic},
-		"keys of a product": {repo.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, team("team-b"), vendorKeys, repo.ErrNotAutomatic},
-		"a hold":            {repo.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
-		"one of three":      {repo.Automation{Renew: true}, resignReview, []string{"ann"}, repo.ErrLedgerNotShared},
-		"all of three":      {repo.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
-		"an approval":       {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }, []string{"ann", "ben", "cleo"}, nil},
-		"a refusal":         {repo.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "x"}) }, []string{"ann", "ben", "cleo"}, repo.ErrNotAutomatic},
+		}, vendorKeys, signing.ErrNotAutomatic},
+		"keys of a product": {signing.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, team("team-b"), vendorKeys, signing.ErrNotAutomatic},
+		"a hold":            {signing.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, signing.ErrNotAutomatic},
+		"one of three":      {signing.Automation{Renew: true}, resignReview, []string{"ann"}, signing.ErrLedgerNotShared},
+		"all of three":      {signing.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
+		"an approval":       {signing.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }, []string{"ann", "ben", "cleo"}, nil},
+		"a refusal":         {signing.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "x"}) }, []string{"ann", "ben", "cleo"}, signing.ErrNotAutomatic},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start.copy()
 			w.t = t
 			m := w.machine().adopts()
 			cfg := w.config()
-			cfg.Ledger, cfg.Pin, cfg.Automation = repo.StorageLedger(m.ledger), w.pin(), &x.may
+			cfg.Ledger, cfg.Pin, cfg.Automation = signing.StorageLedger(m.ledger), w.pin(), &x.may
 			for _, k := range x.keys {
 				cfg.Signers = append(cfg.Signers, w.signer(k))
 			}
@@ -90,7 +91,7 @@ func TestAutomation(t *testing.T) {
 			} else {
 				m.refuses(x.want, stage)
 			}
-			if x.want == repo.ErrLedgerNotShared {
+			if x.want == signing.ErrLedgerNotShared {
 				cfg.SharedLedger = true
 				noErr(t, stage())
 			}
@@ -107,12 +108,12 @@ func TestAutomation(t *testing.T) {
 		return tx.Add("vendor", "agent/evil", strings.NewReader("evil"), release("6.6.6"))
 	})
 	cfg := w.config()
-	cfg.Ledger, cfg.Pin, cfg.Automation = repo.StorageLedger(m.ledger), w.pin(), &repo.Automation{Renew: true}
+	cfg.Ledger, cfg.Pin, cfg.Automation = signing.StorageLedger(m.ledger), w.pin(), &signing.Automation{Renew: true}
 	for _, k := range vendorKeys {
 		cfg.Signers = append(cfg.Signers, w.signer(k))
 	}
 	if _, err := repo.New(w.store, cfg).Pending(t.Context(), "review"); err != nil { // reading does not record it as seen
 		t.Fatal(err)
 	}
-	m.refuses(repo.ErrNotAutomatic, func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), renew); return err })
+	m.refuses(signing.ErrNotAutomatic, func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), renew); return err })
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -44,7 +45,7 @@ type bookJSON struct {
 
 	Roles       map[string]*bookRole `json:"roles"`
 	TakenBack   []takenBack          `json:"taken_back,omitempty"`
-	Checkpoints []Checkpoint         `json:"checkpoints,omitempty"`
+	Checkpoints []signing.Checkpoint `json:"checkpoints,omitempty"`
 }
 
 // bookRoot identifies a root by its hash. File may contain its bytes.
@@ -100,13 +101,6 @@ type takenBack struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Checkpoint is a signed tree head of a public transparency log.
-type Checkpoint struct {
-	Origin string `json:"origin"` // name of the log (C2SP checkpoint origin)
-	Size   int64  `json:"size"`   // leaves
-	Root   string `json:"root"`   // hash of the tree, base64
-}
-
 // keptSigned is the maximum number of signings recorded per role.
 const keptSigned = 256
 
@@ -130,7 +124,7 @@ func (r *Repo) loadBook(ctx context.Context, repoID string) (*book, error) {
 // because writing them back would lose members that this version does not know.
 func openBook(data []byte, repoID string) (*book, error) {
 	fail := func(format string, args ...any) (*book, error) {
-		return nil, fmt.Errorf("repo: %w: %s; restore it from a copy, or import the ledger of another machine", ErrLedger, fmt.Sprintf(format, args...))
+		return nil, fmt.Errorf("repo: %w: %s; restore it from a copy, or import the ledger of another machine", signing.ErrLedger, fmt.Sprintf(format, args...))
 	}
 	if _, err := wire.Canonical(data); err != nil {
 		return fail("it is damaged: %v", err)
@@ -279,7 +273,7 @@ func (b *book) lastSeen(role string) (wire.Value, error) {
 func (c *bookContent) read(role string) (wire.Value, error) {
 	v, err := wire.Canonical(c.Signed)
 	if err != nil || metafile.SHA256(v) != c.SHA256 {
-		return nil, fmt.Errorf("repo: %w: %s v%d is damaged", ErrLedger, roleText(role), c.Version)
+		return nil, fmt.Errorf("repo: %w: %s v%d is damaged", signing.ErrLedger, roleText(role), c.Version)
 	}
 	return v, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -231,7 +232,7 @@ func TestCentreRefuses(t *testing.T) {
 	w.update(func(tx *repo.Tx) error {
 		return tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no source"})
 	})
-	w.refused(repo.ErrTakenBack, func() error {
+	w.refused(signing.ErrTakenBack, func() error {
 		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", examined()) })
 	})
 	again := *examined()
@@ -402,7 +403,7 @@ func TestCentreRecalls(t *testing.T) {
 	})
 	w.sees("root 1 agent/1")
 	// After a new approval the same bytes are no longer recalled.
-	w.refused(repo.ErrTakenBack, func() error {
+	w.refused(signing.ErrTakenBack, func() error {
 		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	})
 	w.update(func(tx *repo.Tx) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -84,7 +85,7 @@ func TestBridge(t *testing.T) {
 	old := []tuf.Signer{w.signer("timestamp"), w.signer("snapshot"), w.signer("targets"), w.signer("vendor-release"), w.signer("vendor-1")}
 	w.public("timestamp-2", "snapshot-2", "targets-2", "vendor-release-2")
 	cfg := w.config()
-	cfg.DualSigning = &repo.DualSigning{Root: before, Signers: old}
+	cfg.DualSigning = &signing.DualSigning{Root: before, Signers: old}
 	for _, s := range w.keys {
 		cfg.Signers = append(cfg.Signers, s)
 	}
@@ -114,7 +115,7 @@ func TestBridge(t *testing.T) {
 	next, err := w2.root().Next(draft.File("root"))
 	noErr(t, err)
 	cfg = w2.config()
-	cfg.DualSigning = &repo.DualSigning{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}}
+	cfg.DualSigning = &signing.DualSigning{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}}
 	cfg.Signers = []tuf.Signer{w2.signer("timestamp"), w2.signer("snapshot"), w2.signer("vendor-release"), w2.signer("review-release")}
 	noErr(t, repo.New(w2.store, cfg).Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) }))
 	p = w2.product()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -21,7 +22,7 @@ type comparison struct {
 	restored      *restoring
 	top           map[string]*tree
 	proposed      *tuf.Proposal // the draft's root; nil: none
-	out           []Change
+	out           []diff.Change
 }
 
 // tree is a role that root names with the roles below it, as far as the draft changes
@@ -31,7 +32,7 @@ type tree struct {
 	roles []*roleDiff
 	paths map[string]bool // paths whose search result may change
 	found []sight         // the search results that change, in order of paths
-	lines []Change
+	lines []diff.Change
 	holds bool // it is the tree of a hold role
 }
 
@@ -64,21 +65,21 @@ func (x *comparison) head(f *draftFile, fresh bool, phrases []string) {
 	default:
 		phrases = []string{"is signed again"}
 	}
-	x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(f.role), Kind: KindChanged, Name: fmt.Sprintf("v%d", f.version), New: strings.Join(phrases, "; ")})
+	x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: roleText(f.role), Kind: diff.KindChanged, Name: fmt.Sprintf("v%d", f.version), New: strings.Join(phrases, "; ")})
 }
 
 // file compares the signed part of a file, except its targets.
-func (x *comparison) file(f *draftFile, old wire.Value) []Change {
+func (x *comparison) file(f *draftFile, old wire.Value) []diff.Change {
 	role := roleText(f.role)
-	version := Change{Part: PartSummary, Role: role, Kind: KindAdded, Fact: "version", New: fmt.Sprint(f.version)}
+	version := diff.Change{Part: diff.PartSummary, Role: role, Kind: diff.KindAdded, Fact: "version", New: fmt.Sprint(f.version)}
 	if f.base > 0 {
-		version.Kind, version.Old = KindChanged, fmt.Sprint(f.base)
+		version.Kind, version.Old = diff.KindChanged, fmt.Sprint(f.base)
 	}
-	expires := Change{Part: PartSummary, Role: role, Kind: KindAdded, Fact: "expires", New: dateText(f.signed)}
+	expires := diff.Change{Part: diff.PartSummary, Role: role, Kind: diff.KindAdded, Fact: "expires", New: dateText(f.signed)}
 	if old != nil {
-		expires.Kind, expires.Old = KindChanged, dateText(old)
+		expires.Kind, expires.Old = diff.KindChanged, dateText(old)
 		if expires.Old == expires.New {
-			expires.Kind, expires.Old = KindUnchanged, ""
+			expires.Kind, expires.Old = diff.KindUnchanged, ""
 		}
 	}
 	skip := []string{"_type", "version", "expires"}
@@ -92,15 +93,15 @@ func (x *comparison) file(f *draftFile, old wire.Value) []Change {
 	a, b := metafile.Without(old, skip...), metafile.Without(f.signed, skip...)
 	y := &facts{role: role, keys: newKeyNames(x.tx.repo.cfg.Labels, a, b)}
 	y.members(at{}, shape, a, b)
-	return append([]Change{version, expires}, y.keys.whole(role, y.out)...)
+	return append([]diff.Change{version, expires}, y.keys.whole(role, y.out)...)
 }
 
 // others counts the changes that only the rest shows, except full key ids, orders and
 // the members that usually change.
-func others(lines []Change, usual ...string) []string {
+func others(lines []diff.Change, usual ...string) []string {
 	n := 0
 	for _, c := range lines {
-		if c.Part == PartRest && c.What != "key" && !strings.HasSuffix(c.Fact, " order") && !slices.Contains(usual, c.Fact) {
+		if c.Part == diff.PartRest && c.What != "key" && !strings.HasSuffix(c.Fact, " order") && !slices.Contains(usual, c.Fact) {
 			n++
 		}
 	}
@@ -116,7 +117,7 @@ type roleDiff struct {
 	old    wire.Value // the signed part before; nil for none
 	tops   []string   // the roles that root names and whose trees contain this role
 	placed []placement
-	lines  []Change
+	lines  []diff.Change
 	bins   bool // the role is a hash bin of a role whose number of bins changes
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -22,7 +23,7 @@ import (
 // numbers that were assigned only in content that is left out are assigned again.
 //
 // Hash bins and older content are read from the storage and identified by the hash in
-// the ledger. If none is available, the error wraps [ErrRoleBehind] and names the file to
+// the ledger. If none is available, the error wraps [signing.ErrRoleBehind] and names the file to
 // restore. If keys of timestamp and snapshot are compromised, [Repo.Publish] of this
 // draft does not compare these two roles with the ledger. Before that, restore roles of
 // other parties from a mirror if the attacker rolled them back. The error wraps
@@ -176,7 +177,7 @@ func (x *restoring) restore(role string) (*listing, error) {
 	all := x.tx.present.book.contents(role)
 	if len(all) == 0 {
 		return nil, fmt.Errorf("repo: %s: %w: only compromised keys signed the published content, and this ledger has signed no other; use the ledger of a machine that has",
-			roleText(role), ErrRoleBehind)
+			roleText(role), signing.ErrRoleBehind)
 	}
 	var first error
 	for _, c := range all {
@@ -215,7 +216,7 @@ func (x *restoring) content(role string, want bookContent) (wire.Value, error) {
 		err = fmt.Errorf("%s has other content: %w", text.Name(name), tuf.ErrMismatch)
 	}
 	return nil, fmt.Errorf("repo: %s: %w: the ledger has v%d with sha256 %s; restore %s from a copy: %w",
-		roleText(role), ErrRoleBehind, want.Version, want.SHA256, text.Name(name), err)
+		roleText(role), signing.ErrRoleBehind, want.Version, want.SHA256, text.Name(name), err)
 }
 
 // contents returns the contents of a role that this ledger has signed or has seen

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -118,7 +119,7 @@ func TestCompromised(t *testing.T) {
 			w.t = t
 			x.attack(w)
 			if x.behind {
-				w.refused(repo.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.rotate); return err })
+				w.refused(signing.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.rotate); return err })
 			} else if name == "a late expiry" {
 			} else if d, err := w.copy().afterTheft().Stage(t.Context(), w.rotate); err != nil || !strings.Contains(bytesOf(t, d), "agent/evil") {
 				t.Fatalf("without Compromised the draft does not continue from the published version: %v", err)
@@ -261,7 +262,7 @@ func TestCompromisedOnAnotherMachine(t *testing.T) {
 		return there
 	}
 	key := w.signer("vendor-release-2")
-	m.refuses(repo.ErrRoleBehind, func() error { return open().Sign(t.Context(), key) })
+	m.refuses(signing.ErrRoleBehind, func() error { return open().Sign(t.Context(), key) })
 	there := open()
 	there.Compromised(w.public(vendorOnline...)...)
 	noErr(t, there.Sign(t.Context(), key))
@@ -270,12 +271,12 @@ func TestCompromisedOnAnotherMachine(t *testing.T) {
 	}
 	// A machine without a person does not.
 	cfg := w.config()
-	cfg.Automation = &repo.Automation{Renew: true, Releases: []string{"agent/"}}
+	cfg.Automation = &signing.Automation{Renew: true, Releases: []string{"agent/"}}
 	cfg.Signers, cfg.SharedLedger = []tuf.Signer{w.signer("vendor-release-2")}, true
 	robot, err := repo.New(w.store, cfg).OpenDraft([]byte(bytesOf(t, d)))
 	noErr(t, err)
 	robot.Compromised(w.public("vendor-release")...)
-	w.refused(repo.ErrNotAutomatic, func() error { return robot.Sign(t.Context(), key) })
+	w.refused(signing.ErrNotAutomatic, func() error { return robot.Sign(t.Context(), key) })
 }
 
 // Hash bins and products are checked individually.
@@ -322,7 +323,7 @@ func TestCompromisedBelow(t *testing.T) {
 					change(w.store.files, name)
 				}
 			}
-			err := w.refused(repo.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.compromised); return err })
+			err := w.refused(signing.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.compromised); return err })
 			if !strings.Contains(err.Error(), "restore metadata/1.vendor-agent.b-") {
 				t.Error(err)
 			}
@@ -460,7 +461,7 @@ func TestCompromisedRefuses(t *testing.T) {
 		"after an edit": {fs.ErrInvalid, func(tx *repo.Tx) error {
 			return errors.Join(add("2")(tx), tx.Compromised(w.public("vendor-release")...))
 		}},
-		"no own signature": {repo.ErrRoleBehind, nil},
+		"no own signature": {signing.ErrRoleBehind, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if x.edit == nil {
@@ -470,7 +471,7 @@ func TestCompromisedRefuses(t *testing.T) {
 				})
 				m := w.machine()
 				cfg := w.config()
-				cfg.Ledger, cfg.Pin, cfg.UnsafeTrustStorage = repo.StorageLedger(m.ledger), w.pin(), true
+				cfg.Ledger, cfg.Pin, cfg.UnsafeTrustStorage = signing.StorageLedger(m.ledger), w.pin(), true
 				cfg.Signers = []tuf.Signer{w.signer("vendor-release")}
 				r = repo.New(w.store, cfg)
 				x.edit = func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-release")...) }

@@ -3,6 +3,7 @@ package repo
 import (
 	"time"
 
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -15,20 +16,20 @@ type Config struct {
 	// root. A newer root that the Ledger has seen must be in the chain too. If Pin is
 	// empty, the Ledger's newest root is the anchor. If both are empty, the only
 	// permitted operation is the first root of an empty storage; every other call
-	// fails with [ErrNoPin].
+	// fails with [signing.ErrNoPin].
 	Pin []byte
 	// Ledger is this signer's record, which is required to sign anything beyond the
 	// first root. nil: an in-memory ledger that is lost with the handle.
-	Ledger Ledger
+	Ledger signing.Ledger
 	// SharedLedger declares that every machine that signs the same roles uses the
 	// same Ledger. A handle with Automation requires it if other machines hold keys of
 	// a role that it signs.
 	SharedLedger bool
 	// Automation limits what this handle signs without a person. nil: a person reviews
 	// what is signed, with [Repo.Diff].
-	Automation *Automation
+	Automation *signing.Automation
 	// Party is the name of the signer's own party: [Repo.Adopt] and the digest of
-	// [ErrNoLedger] cover its roles. "": all roles that root names.
+	// [signing.ErrNoLedger] cover its roles. "": all roles that root names.
 	Party string
 	// ClockTolerance is how far signed_at of a root may be ahead of this machine's
 	// clock when the root is signed. 0: 5 minutes; the maximum is 24 hours. Publishing
@@ -49,7 +50,7 @@ type Config struct {
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// DualSigning is the other generation of keys during a cut-over. nil: none.
-	DualSigning *DualSigning
+	DualSigning *signing.DualSigning
 	// Progress, if not nil, receives the progress of a long call. It runs in the
 	// goroutine of the call, which continues when it returns.
 	Progress func(storage.Progress)
@@ -58,16 +59,6 @@ type Config struct {
 	Labels map[string]string
 	// UnsafeLoopback permits http:// locations on this machine. For development and tests.
 	UnsafeLoopback bool
-}
-
-// DualSigning adds the signatures of a second generation of keys, so that clients with
-// the root before and clients with the root after a cut-over both accept the metadata.
-// Update, Stage, Publish and Renew also sign each role with those Signers that Root
-// lists for it. These signatures do not count towards the threshold of the published
-// root. Roots are never dual signed.
-type DualSigning struct {
-	Root    *tuf.Root    // the previous root, or the next one, which may be unpublished
-	Signers []tuf.Signer // of the other generation of keys
 }
 
 // Expiry is the validity of each kind of metadata (TUF sections 4.3 to 4.6). Zero: the
@@ -79,21 +70,4 @@ type Expiry struct {
 	Snapshot  time.Duration // 7 days
 	Timestamp time.Duration // 1 day
 	Recovery  time.Duration // 365 days; recovery statements; must exceed the clients' waiting period
-}
-
-// Automation lists the changes that a handle may sign without a person. Changes are
-// relative to the published content that its ledger has seen, not to the storage.
-// Every other change fails with [ErrNotAutomatic], and so does every root, recovery,
-// recall, refusal and hold. Timestamp and snapshot may always be signed.
-type Automation struct {
-	// Renew permits new versions of a role that differ only in version and expiry.
-	Renew bool
-	// Transport permits changes of custom["visum-transport"] of listed targets.
-	Transport bool
-	// Plain lists path prefixes, such as "rules/", below which targets without release
-	// data may be added, changed and removed.
-	Plain []string
-	// Releases lists path prefixes, such as "agent/", below which targets with release
-	// data may be added and changed, with their review statements.
-	Releases []string
 }

@@ -25,7 +25,7 @@ type ReviewRecord struct {
 	Policy   string        // sha256, lower-case hex, of the review rules; may be ""
 	Valid    time.Duration // validity of the statement; 0: 365 days
 	// Reinstate is the reason to approve bytes that the party recalled or refused before
-	// under any path. Without a reason the error wraps [ErrTakenBack] (rule K4). The
+	// under any path. Without a reason the error wraps [signing.ErrTakenBack] (rule K4). The
 	// statement contains it, so it excludes Unrecorded. It revokes the party's recalls of
 	// these bytes in all of its roles.
 	Reinstate string
@@ -43,7 +43,7 @@ type ReviewRecord struct {
 // entries with different bytes.
 //
 // Bytes that the party recalled or refused before require [ReviewRecord].Reinstate;
-// otherwise the error wraps [ErrTakenBack].
+// otherwise the error wraps [signing.ErrTakenBack].
 //
 // Approve records the approval of a release in a statement that describes the review. The
 // keys of the role sign it with the draft, and it is published next to the file. A nil r

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -98,7 +99,7 @@ func TestDecisionsLast(t *testing.T) {
 
 	for i, target := range []string{"agent/1", "agent/2", "agent/one"} {
 		for what, r := range map[string]*repo.Repo{"own ledger": w.open(), "new ledger": fresh("")} {
-			w.refused(repo.ErrTakenBack, func() error {
+			w.refused(signing.ErrTakenBack, func() error {
 				_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", target, examined()) })
 				if err == nil || !strings.Contains(err.Error(), "ReviewRecord.Reinstate") || !strings.Contains(err.Error(), []string{"it leaks", "no source", "as agent/1"}[i]) {
 					t.Errorf("%s, %s: %v", what, target, err)
@@ -109,7 +110,7 @@ func TestDecisionsLast(t *testing.T) {
 	}
 	waiting, err := w.open().Pending(t.Context(), "review")
 	noErr(t, err)
-	w.refused(repo.ErrTakenBack, func() error { return w.try(approveAll(w.open(), waiting)) })
+	w.refused(signing.ErrTakenBack, func() error { return w.try(approveAll(w.open(), waiting)) })
 
 	// The same loop works from a directory, for the additions of the draft and for other
 	// pending releases.
@@ -132,7 +133,7 @@ func TestDecisionsLast(t *testing.T) {
 	again[3] = "agent/4 refused as agent/4: too late"
 	wantMarks(t, "in a draft", marks(t, fresh(dir), refused), again...)
 	_, err = fresh(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error { return tx.Approve("review", "agent/4", nil) })
-	wantErr(t, err, repo.ErrTakenBack)
+	wantErr(t, err, signing.ErrTakenBack)
 	both, err := fresh(dir).StageOn(t.Context(), refused, func(tx *repo.Tx) error {
 		return tx.Approve("review", "agent/4", &repo.ReviewRecord{Reinstate: "in time after all"})
 	})
@@ -229,11 +230,11 @@ func TestRecallNamesBytes(t *testing.T) {
 	if _, err := behind.open().Pending(t.Context(), "review"); err != nil { // the ledger records what is published
 		t.Fatal(err)
 	}
-	behind.refuses(repo.ErrTakenBack, func() error {
+	behind.refuses(signing.ErrTakenBack, func() error {
 		_, err := behind.open("tools-review").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Add("review", "tools/3", strings.NewReader("bad"), nil) })
 		return err
 	})
-	w.refused(repo.ErrTakenBack, func() error {
+	w.refused(signing.ErrTakenBack, func() error {
 		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "tools/3", nil) })
 	})
 	w.update(func(tx *repo.Tx) error {
@@ -263,7 +264,7 @@ func TestRecallWithAnAlias(t *testing.T) {
 		signed := at(w.files(draft)["review-agent"], "content", "signed")
 		signed["targets"].(object)["agent/latest"] = object{"hashes": object{"sha256": sum("agent 1")}, "length": 7}
 	})
-	w.refused(repo.ErrTakenBack, func() error { return d.Sign(t.Context(), w.signer("review-release")) })
+	w.refused(signing.ErrTakenBack, func() error { return d.Sign(t.Context(), w.signer("review-release")) })
 }
 
 // Recall and Hold apply to a release: to all of its files, for any platform, channel

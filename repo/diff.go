@@ -9,6 +9,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -39,7 +40,7 @@ import (
 //
 // If the draft does not follow the published metadata, the error wraps [ErrStale] or
 // [ErrPublished]. If no role delegates to one of its files, it wraps [tuf.ErrUntrusted].
-func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error) {
+func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []diff.Change, err error) {
 	defer text.OneLine(&err)
 	x, err := r.compareTo(ctx, d, true)
 	if err != nil {
@@ -54,7 +55,7 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []Change, err error)
 	if err := x.addStatements(d); err != nil {
 		return nil, err
 	}
-	for _, part := range []ChangePart{PartHeadline, PartSummary, PartRest} {
+	for _, part := range []diff.Part{diff.PartHeadline, diff.PartSummary, diff.PartRest} {
 		for _, c := range x.out {
 			if c.Part == part {
 				changes = append(changes, c)
@@ -183,7 +184,7 @@ func (x *comparison) addStatements(d *Draft) error {
 		y := &facts{role: text.Name(by.Role), keys: newKeyNames(nil)}
 		p := at{thing: s.what(), name: text.Name(subject.Path)}
 		y.asThing(p, nil, v, func() { y.compare(p, statementShape, nil, metafile.Without(v, "_type", "subject", "predicateType")) })
-		x.out = append(x.out, Change{Part: PartHeadline, Role: y.role, Kind: KindAdded, What: p.thing, Name: p.name,
+		x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: y.role, Kind: diff.KindAdded, What: p.thing, Name: p.name,
 			New: fmt.Sprintf("%d bytes, sha256 %s, statement %d of the role", subject.Length, subject.SHA256, s.number())})
 		x.out = append(x.out, y.out...)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -147,8 +148,8 @@ func TestDiff(t *testing.T) {
 }
 
 func ExampleChange() {
-	fmt.Println(repo.Change{Role: "root", Kind: repo.KindChanged, What: "location", Name: "msk-1", Fact: "use_until", Old: "2019-03-01T00:00:00Z", New: "2019-06-01T00:00:00Z"})
-	fmt.Println(repo.Change{Role: "root", Kind: repo.KindRemoved, What: "party", Name: "vendor", Fact: "key ed25519 4b6f"})
+	fmt.Println(diff.Change{Role: "root", Kind: diff.KindChanged, What: "location", Name: "msk-1", Fact: "use_until", Old: "2019-03-01T00:00:00Z", New: "2019-06-01T00:00:00Z"})
+	fmt.Println(diff.Change{Role: "root", Kind: diff.KindRemoved, What: "party", Name: "vendor", Fact: "key ed25519 4b6f"})
 	// Output:
 	// root: location msk-1: use_until 2019-03-01T00:00:00Z -> 2019-06-01T00:00:00Z
 	// root: party vendor: key ed25519 4b6f removed

@@ -11,6 +11,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/diff"
 )
 
 // over returns the signed parts that replace published ones.
@@ -51,7 +52,7 @@ func (x *comparison) dates() error {
 	r := x.tx.repo
 	now := r.now()
 	say := func(role string, version int64, format string, args ...any) {
-		x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindUnchanged, What: "date of", Name: fmt.Sprintf("v%d", version), New: fmt.Sprintf(format, args...)})
+		x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: roleText(role), Kind: diff.KindUnchanged, What: "date of", Name: fmt.Sprintf("v%d", version), New: fmt.Sprintf(format, args...)})
 	}
 	ahead := func(root before, which string) {
 		if d := r.ahead(root); d > 0 {
@@ -64,7 +65,7 @@ func (x *comparison) dates() error {
 	if x.proposed != nil {
 		ahead(x.proposed, "new")
 		for _, w := range rootOf(x.proposed).Warnings(r.cfg.Review, now) {
-			x.out = append(x.out, Change{Part: PartHeadline, Role: "root", Kind: KindUnchanged, What: "warning of", Name: fmt.Sprintf("v%d", x.proposed.Version()), New: w})
+			x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: "root", Kind: diff.KindUnchanged, What: "warning of", Name: fmt.Sprintf("v%d", x.proposed.Version()), New: w})
 		}
 	}
 	last := map[string]bool{"targets": true} // roles whose expiry may be earlier than before
@@ -107,14 +108,14 @@ func (x *comparison) addWarnings() error {
 	for _, name := range slices.Sorted(maps.Keys(x.draft.statements)) {
 		c := x.draft.statements[name].claim
 		if c.Review != nil && c.Review.Reinstate != "" {
-			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(c.Reviewer.Role), Kind: KindAdded, What: "reinstatement of", Name: text.Name(c.Subject.Path),
+			x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: roleText(c.Reviewer.Role), Kind: diff.KindAdded, What: "reinstatement of", Name: text.Name(c.Subject.Path),
 				New: "the party recalled or refused these bytes before, reason to approve them again: " + text.Quote(c.Review.Reinstate)})
 		}
 	}
 	b := x.tx.present.book
 	if f := x.draft.files["root"]; f != nil && b != nil && b.body.Roles["root"] != nil && x.draft.recovery == nil {
 		if same, other := b.body.Roles["root"].signedBefore(f.version, metafile.SHA256(f.signed)); !same && other != nil {
-			x.out = append(x.out, Change{Part: PartHeadline, Role: "root", Kind: KindChanged, What: "signed before", Name: fmt.Sprintf("v%d", f.version),
+			x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: "root", Kind: diff.KindChanged, What: "signed before", Name: fmt.Sprintf("v%d", f.version),
 				New: fmt.Sprintf("another root with sha256 %s, on %s; this one has sha256 %s", text.Name(other.SHA256), text.Name(other.At), metafile.SHA256(f.signed))})
 		}
 	}
@@ -134,7 +135,7 @@ func (x *comparison) addWarnings() error {
 	}
 	x.out = append(slices.Clone(x.out[first:]), x.out[:first]...)
 	if t := x.tx.repo.cfg.ClockTolerance; t != chain.ClockTolerance && x.draft.files["root"] != nil {
-		x.out = append(x.out, Change{Part: PartSummary, Role: "root", Kind: KindUnchanged, Fact: "clock tolerance of this machine", New: t.String()})
+		x.out = append(x.out, diff.Change{Part: diff.PartSummary, Role: "root", Kind: diff.KindUnchanged, Fact: "clock tolerance of this machine", New: t.String()})
 	}
 	return nil
 }
@@ -159,10 +160,10 @@ func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
 		if string(had.targets[path]) == string(has.targets[path]) {
 			continue
 		}
-		c := Change{Part: PartHeadline, Role: roleText(f.role), Kind: KindRemoved, What: "signed before", Name: text.Name(path),
+		c := diff.Change{Part: diff.PartHeadline, Role: roleText(f.role), Kind: diff.KindRemoved, What: "signed before", Name: text.Name(path),
 			Old: fmt.Sprintf("listed in v%d, which this signer signed and which is not published", r.Newest.Version)}
 		if has.targets[path] != nil {
-			c.Kind, c.Old, c.New = KindChanged, "", "listed differently than in "+strings.TrimPrefix(c.Old, "listed in ")
+			c.Kind, c.Old, c.New = diff.KindChanged, "", "listed differently than in "+strings.TrimPrefix(c.Old, "listed in ")
 		}
 		x.out = append(x.out, c)
 	}
@@ -181,7 +182,7 @@ func (x *comparison) leftOut() error {
 			if c.SHA256 == metafile.SHA256(f.signed) {
 				continue
 			}
-			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindRemoved, What: "signed before", Name: fmt.Sprintf("v%d", c.Version),
+			x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: roleText(role), Kind: diff.KindRemoved, What: "signed before", Name: fmt.Sprintf("v%d", c.Version),
 				Old: fmt.Sprintf("signed here with sha256 %s, not in the storage, so the draft continues from an older version", c.SHA256)})
 		}
 		file, data, err := x.tx.published(role)
@@ -190,7 +191,7 @@ func (x *comparison) leftOut() error {
 		}
 		was := fmt.Sprintf("listed in v%d, which only compromised keys signed", file.Version)
 		out := func(what, name, old string) {
-			x.out = append(x.out, Change{Part: PartHeadline, Role: roleText(role), Kind: KindRemoved, What: what, Name: name, Old: old})
+			x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: roleText(role), Kind: diff.KindRemoved, What: what, Name: name, Old: old})
 		}
 		had, has := newListing(role), newListing(role)
 		env, err := metafile.Open(data)

@@ -14,6 +14,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -205,7 +206,7 @@ func (x *comparison) releases(t *tree) error {
 		if moves > 0 {
 			note += fmt.Sprintf("; %d listings are moved from another file", moves)
 		}
-		t.lines = append(t.lines, Change{Part: PartRest, Role: role, Kind: KindUnchanged, What: "lists below it", Fact: "fingerprint", New: fingerprint.New(parts...), Note: note})
+		t.lines = append(t.lines, diff.Change{Part: diff.PartRest, Role: role, Kind: diff.KindUnchanged, What: "lists below it", Fact: "fingerprint", New: fingerprint.New(parts...), Note: note})
 	}
 	return nil
 }
@@ -261,7 +262,7 @@ func (x *comparison) addLines(all []*roleDiff) {
 	for _, r := range all {
 		f := r.file
 		if named := x.after.named[f.role]; !named && len(r.tops) == 1 {
-			plain := !slices.ContainsFunc(r.lines, func(c Change) bool { return !x.usual(r, c) })
+			plain := !slices.ContainsFunc(r.lines, func(c diff.Change) bool { return !x.usual(r, c) })
 			if again := len(r.placed) == 0 && r.old != nil && !r.bins; plain && (again || r.bins) {
 				count[folded{r.tops[0], dateText(f.signed), again}]++
 				continue
@@ -285,7 +286,7 @@ func (x *comparison) addLines(all []*roleDiff) {
 		if !k.again {
 			note = plural(count[k], "hash bin", "hash bins") + " replace the previous ones"
 		}
-		x.out = append(x.out, Change{Part: PartSummary, Role: roleText(k.top), Kind: KindChanged, What: "lists below it", Fact: "expires", New: k.expires, Note: note})
+		x.out = append(x.out, diff.Change{Part: diff.PartSummary, Role: roleText(k.top), Kind: diff.KindChanged, What: "lists below it", Fact: "expires", New: k.expires, Note: note})
 	}
 	for _, top := range slices.Sorted(maps.Keys(x.top)) {
 		x.out = append(x.out, x.top[top].lines...)
@@ -294,11 +295,11 @@ func (x *comparison) addLines(all []*roleDiff) {
 
 // usual reports whether a line is one that every file of this package has: version,
 // expiry, and for a new file the specification version.
-func (x *comparison) usual(r *roleDiff, c Change) bool {
-	if c.Part == PartSummary && (c.Fact == "version" || c.Fact == "expires") && c.What == "" {
+func (x *comparison) usual(r *roleDiff, c diff.Change) bool {
+	if c.Part == diff.PartSummary && (c.Fact == "version" || c.Fact == "expires") && c.What == "" {
 		return true
 	}
-	return r.old == nil && c.Part == PartRest && c.Fact == text.Quote("spec_version") && c.New == "string "+text.Quote(metadata.SPECIFICATION_VERSION)
+	return r.old == nil && c.Part == diff.PartRest && c.Fact == text.Quote("spec_version") && c.New == "string "+text.Quote(metadata.SPECIFICATION_VERSION)
 }
 
 // standing returns the members of a role's file that a headline does not count, because

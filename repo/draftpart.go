@@ -183,9 +183,9 @@ type Missing struct {
 	Labels []string
 }
 
-// UnsignedError reports the missing signatures of a draft. It wraps [ErrUnsigned].
-type UnsignedError struct {
-	Missing []Missing // as of [Draft.Missing]
+// unsignedError reports the missing signatures of a draft. It wraps [ErrUnsigned].
+type unsignedError struct {
+	missing []Missing // as of [Draft.Missing]
 }
 
 // counts returns the unit that a signature of a key counts for: the key, or its
@@ -205,22 +205,15 @@ type draftFileJSON struct {
 	Under   []string        `json:"under,omitempty"` // informative, human-readable, and for earlier versions
 }
 
-// Error returns one line of at most 4 kB.
-func (e *UnsignedError) Error() string {
-	return text.Line(fmt.Sprintf("repo: %v: %s", ErrUnsigned, strings.ReplaceAll(e.Lines(), "\n", "; ")))
-}
-
-// Lines returns one line for each element of Missing.
-func (e *UnsignedError) Lines() string {
+func (e *unsignedError) Error() string {
 	var lines []string
-	for _, m := range e.Missing {
+	for _, m := range e.missing {
 		lines = append(lines, m.String())
 	}
-	return strings.Join(lines, "\n")
+	return text.Line(fmt.Sprintf("repo: %v: %s", ErrUnsigned, strings.Join(lines, "; ")))
 }
 
-// Unwrap returns [ErrUnsigned].
-func (e *UnsignedError) Unwrap() error { return ErrUnsigned }
+func (e *unsignedError) Unwrap() error { return ErrUnsigned }
 
 // String returns one line. It quotes everything that is not a simple name.
 func (m Missing) String() string {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -20,20 +21,20 @@ import (
 // [Repo.LoadDraft], [Repo.Stage]), whose trust anchor and ledger are used. Sign signs
 // nothing if one of these rules is violated; the exception is in parentheses:
 //
-//   - K1 [ErrRootBehind], [ErrSecondContent]: the published root chain is older than, or
+//   - K1 [signing.ErrRootBehind], [signing.ErrSecondContent]: the published root chain is older than, or
 //     forks from, the newest root that the ledger has seen (a draft that heals the fork,
 //     [Tx.Heal]); or another root of this version was signed before
 //     ([Draft.Supersede]).
-//   - K2 [ErrSecondContent]: other content of a role was signed under its version.
-//   - K3 [ErrRoleBehind]: the published content of a role is older than, or differs
+//   - K2 [signing.ErrSecondContent]: other content of a role was signed under its version.
+//   - K3 [signing.ErrRoleBehind]: the published content of a role is older than, or differs
 //     from, the content that the ledger has seen published ([Draft.Compromised]).
-//   - K4 [ErrTakenBack]: a role lists bytes that a recall or refusal of its party names
+//   - K4 [signing.ErrTakenBack]: a role lists bytes that a recall or refusal of its party names
 //     ([ReviewRecord].Reinstate), or lacks a hold that was signed.
-//   - K5 [ErrDate]: signed_at is ahead of this machine's clock by more than
+//   - K5 [signing.ErrDate]: signed_at is ahead of this machine's clock by more than
 //     [Config].ClockTolerance; the clock is behind signed_at of the published root
 //     ([Draft.Supersede]); an expiry has passed; or a root or a party's role expires more
 //     than an hour earlier than the version that it replaces ([Draft.ShorterExpiry]).
-//   - [ErrSequence]: a list of a party lowers the highest sequence number of a product.
+//   - [signing.ErrSequence]: a list of a party lowers the highest sequence number of a product.
 //   - [tuf.ErrRelease]: a list of a party has new release fields that clients refuse.
 //
 // Sign records the signatures durably in the ledger before it makes any of them. First
@@ -125,7 +126,7 @@ func (d *Draft) String() string {
 // handle loads the repository that the draft is for.
 func (d *Draft) handle(ctx context.Context) (*present, error) {
 	if d.repo == nil {
-		return nil, fmt.Errorf("repo: the draft was opened without a repository; to sign it, open it with Repo.OpenDraft or Repo.LoadDraft: %w", ErrNoPin)
+		return nil, fmt.Errorf("repo: the draft was opened without a repository; to sign it, open it with Repo.OpenDraft or Repo.LoadDraft: %w", signing.ErrNoPin)
 	}
 	return d.repo.loadFor(ctx, d)
 }

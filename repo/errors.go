@@ -7,7 +7,7 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-// ErrUnsigned: a draft still lacks signatures. [Draft.Missing] lists them.
+// ErrUnsigned: a draft still lacks signatures, which the text and [Draft.Missing] list.
 var ErrUnsigned = errors.New("signatures are missing")
 
 // ErrOtherDraft: two drafts are not copies of the same draft.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -93,7 +94,7 @@ func ExampleRepo_Diff() {
 	changes, err := vendor.Diff(ctx, draft) // by the signer, with the signer's own handle
 	check(err)
 	for _, c := range changes {
-		if c.What == "location" || c.Kind == repo.KindRemoved {
+		if c.What == "location" || c.Kind == diff.KindRemoved {
 			fmt.Println(c)
 		}
 	}

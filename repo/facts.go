@@ -11,6 +11,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/diff"
 )
 
 // Two documents are compared member by member. Each difference is reported once, at the
@@ -160,7 +161,7 @@ func (s *shape) nameOf(e wire.Value) (name [2]string, ok bool) {
 // facts collects the changes between two documents.
 type facts struct {
 	role string // as displayed
-	out  []Change
+	out  []diff.Change
 	keys *keyNames
 }
 
@@ -333,7 +334,7 @@ func (x *facts) elements(p at, s *shape, a, b wire.Value) {
 		for _, n := range now {
 			names = append(names, s.shown(n))
 		}
-		x.out = append(x.out, Change{Part: PartRest, Role: x.role, Kind: KindChanged, Fact: text.Line(p.path + " order"), New: text.Line(strings.Join(names, " "))})
+		x.out = append(x.out, diff.Change{Part: diff.PartRest, Role: x.role, Kind: diff.KindChanged, Fact: text.Line(p.path + " order"), New: text.Line(strings.Join(names, " "))})
 	}
 }
 
@@ -364,37 +365,37 @@ func (a at) index(n int) at {
 
 // element reports an added or removed string of a set.
 func (x *facts) element(p at, s *shape, name string, m pair) {
-	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindAdded, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
+	c := diff.Change{Part: diff.PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: diff.KindAdded, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
 	if s.keys {
 		c.Fact = s.set + " " + x.keys.text(name)
 	}
 	if m.b == nil {
-		c.Kind = KindRemoved
+		c.Kind = diff.KindRemoved
 	}
 	if p.rest {
-		c.Part = PartRest
+		c.Part = diff.PartRest
 	}
 	x.out = append(x.out, c)
 }
 
 // leaf compares values without members or elements.
 func (x *facts) leaf(p at, s *shape, a, b wire.Value) {
-	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindChanged, Fact: p.fact}
+	c := diff.Change{Part: diff.PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: diff.KindChanged, Fact: p.fact}
 	show := knownText
 	if s == nil || filled(a) != 0 || filled(b) != 0 || s.kind == '{' || s.kind == '[' {
-		c = Change{Part: PartRest, Role: x.role, Kind: KindChanged, Fact: text.Line(p.path)}
+		c = diff.Change{Part: diff.PartRest, Role: x.role, Kind: diff.KindChanged, Fact: text.Line(p.path)}
 		show = kindText
 	}
 	if p.rest {
-		c.Part = PartRest
+		c.Part = diff.PartRest
 	}
 	if a == nil {
-		c.Kind = KindAdded
+		c.Kind = diff.KindAdded
 	} else {
 		c.Old = show(a)
 	}
 	if b == nil {
-		c.Kind = KindRemoved
+		c.Kind = diff.KindRemoved
 	} else {
 		c.New = show(b)
 	}
@@ -453,13 +454,13 @@ func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 	if a != nil && b != nil || a == nil && b == nil {
 		return
 	}
-	c := Change{Part: PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: KindAdded}
+	c := diff.Change{Part: diff.PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: diff.KindAdded}
 	if p.rest {
-		c.Part = PartRest
+		c.Part = diff.PartRest
 	}
 	var all []string
 	size := 0
-	mine := func(y Change) bool { return y.What == p.thing && y.Name == p.name && y.Fact != "" && y.What != "" }
+	mine := func(y diff.Change) bool { return y.What == p.thing && y.Name == p.name && y.Fact != "" && y.What != "" }
 	for _, y := range x.out[n:] {
 		if mine(y) {
 			fact := strings.TrimSpace(y.Fact + " " + y.Old + y.New)
@@ -474,7 +475,7 @@ func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 	slices.Sort(all)
 	c.New = strings.Join(all, ", ")
 	if b == nil {
-		c.Kind, c.Old, c.New = KindRemoved, c.New, ""
+		c.Kind, c.Old, c.New = diff.KindRemoved, c.New, ""
 	}
 	x.out = slices.Insert(x.out, n, c)
 }

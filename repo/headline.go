@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -207,16 +208,16 @@ func (t *tree) headline() (out []string) {
 }
 
 // roleHeadline reports the other changes of a targets role.
-func roleHeadline(lines []Change) (out []string) {
+func roleHeadline(lines []diff.Change) (out []string) {
 	recalls, back := 0, 0
 	leads, again := false, false
 	for _, c := range lines {
 		switch {
-		case c.Part == PartSummary && c.Old != "" && strings.HasPrefix(c.Fact, sequenceFact) && lower(c.New, c.Old):
+		case c.Part == diff.PartSummary && c.Old != "" && strings.HasPrefix(c.Fact, sequenceFact) && lower(c.New, c.Old):
 			again = true
-		case c.What == "recall" && c.Kind == KindAdded && c.Fact == "":
+		case c.What == "recall" && c.Kind == diff.KindAdded && c.Fact == "":
 			recalls++
-		case c.What == "recall" && c.Kind == KindRemoved && c.Fact == "":
+		case c.What == "recall" && c.Kind == diff.KindRemoved && c.Fact == "":
 			back++
 		case c.What == "delegated role", c.What == "hash bins":
 			leads = true

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -205,7 +206,7 @@ func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 	keyless := w.open("no-role")
 	ordinary, err := keyless.Stage(t.Context(), prioritize(13))
 	noErr(t, err)
-	if err := signs(ordinary); !errors.Is(err, repo.ErrRootBehind) {
+	if err := signs(ordinary); !errors.Is(err, signing.ErrRootBehind) {
 		t.Fatal(err)
 	}
 	heal, err := keyless.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(3)...) })
@@ -307,7 +308,7 @@ func TestHealOfAForgedPast(t *testing.T) {
 		noErr(t, err)
 		return open.Sign(t.Context(), w.signer("vendor-1"))
 	}
-	if err := sign(f.store, evil); !errors.Is(err, repo.ErrRootBehind) {
+	if err := sign(f.store, evil); !errors.Is(err, signing.ErrRootBehind) {
 		t.Fatal(err)
 	}
 	honest, err := w.open("no-role").Stage(t.Context(), renewRoot)

@@ -24,6 +24,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -382,7 +383,7 @@ func (x *race) work(yield func(string) bool) {
 // between a new root and its content, it may also say that the new root's keys must
 // sign, or that another root was signed before.
 func (x *race) faster(err error) bool {
-	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrStale) || x.rooted && (errors.Is(err, tuf.ErrThreshold) || errors.Is(err, repo.ErrSecondContent))
+	return errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrStale) || x.rooted && (errors.Is(err, tuf.ErrThreshold) || errors.Is(err, signing.ErrSecondContent))
 }
 
 // heal publishes once more, and checks that the repository is then in order.

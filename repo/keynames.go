@@ -8,6 +8,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/diff"
 )
 
 // keyNames formats the keys of a file: by their labels, if known, and the first digits
@@ -92,17 +93,17 @@ func (k *keyNames) text(id string) string {
 }
 
 // whole adds the full ids of the keys that the lines mention.
-func (k *keyNames) whole(role string, lines []Change) []Change {
+func (k *keyNames) whole(role string, lines []diff.Change) []diff.Change {
 	for _, id := range slices.Sorted(maps.Keys(k.mentioned)) {
-		c := Change{Part: PartRest, Role: role, Kind: KindUnchanged, What: "key", Name: k.short(id), Fact: "id", New: text.Name(id)}
+		c := diff.Change{Part: diff.PartRest, Role: role, Kind: diff.KindUnchanged, What: "key", Name: k.short(id), Fact: "id", New: text.Name(id)}
 		if label, ok := k.labels[id]; ok {
 			c.Note = text.Quote(label)
 		}
-		i := slices.IndexFunc(lines, func(l Change) bool { return l.What == c.What && l.Name == c.Name && l.Fact == "" })
+		i := slices.IndexFunc(lines, func(l diff.Change) bool { return l.What == c.What && l.Name == c.Name && l.Fact == "" })
 		switch {
 		case i < 0:
 			lines = append(lines, c)
-		case lines[i].Kind == KindAdded:
+		case lines[i].Kind == diff.KindAdded:
 			lines[i].New, lines[i].Note = "id "+c.New+", "+lines[i].New, c.Note
 		default:
 			lines[i].Old, lines[i].Note = "id "+c.New+", "+lines[i].Old, c.Note

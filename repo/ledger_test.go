@@ -15,24 +15,25 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/ledgertest"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
+	"github.com/visum-dev/visum/repo/signing/ledgertest"
 	"github.com/visum-dev/visum/tuf"
 )
 
 func TestLedgers(t *testing.T) {
-	for name, open := range map[string]func(t *testing.T) func() repo.Ledger{
-		"memory": func(*testing.T) func() repo.Ledger {
-			l := repo.MemLedger()
-			return func() repo.Ledger { return l }
+	for name, open := range map[string]func(t *testing.T) func() signing.Ledger{
+		"memory": func(*testing.T) func() signing.Ledger {
+			l := signing.MemLedger()
+			return func() signing.Ledger { return l }
 		},
-		"folder": func(t *testing.T) func() repo.Ledger {
+		"folder": func(t *testing.T) func() signing.Ledger {
 			dir := filepath.Join(t.TempDir(), "ledger")
-			return func() repo.Ledger { return repo.DirLedger(dir) }
+			return func() signing.Ledger { return signing.DirLedger(dir) }
 		},
-		"storage": func(*testing.T) func() repo.Ledger {
+		"storage": func(*testing.T) func() signing.Ledger {
 			m := newMemory()
-			return func() repo.Ledger { return repo.StorageLedger(m) }
+			return func() signing.Ledger { return signing.StorageLedger(m) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) { ledgertest.Run(t, open) })
@@ -51,7 +52,7 @@ func (w *world) machine() *machine { return &machine{w, newMemory(), w.store} }
 
 func (m *machine) open(keys ...string) *repo.Repo {
 	cfg := m.w.config()
-	cfg.Ledger, cfg.Pin = repo.StorageLedger(m.ledger), m.w.pin()
+	cfg.Ledger, cfg.Pin = signing.StorageLedger(m.ledger), m.w.pin()
 	for _, k := range keys {
 		cfg.Signers = append(cfg.Signers, m.w.signer(k))
 	}
@@ -120,7 +121,7 @@ func TestNoPin(t *testing.T) {
 		cfg.Signers = append(cfg.Signers, k)
 	}
 	for name, call := range calls(t, repo.New(w.store, cfg), d) {
-		t.Run(name, func(t *testing.T) { w.refused(repo.ErrNoPin, call) })
+		t.Run(name, func(t *testing.T) { w.refused(signing.ErrNoPin, call) })
 	}
 	// A pin is enough to read, not to sign.
 	cfg.Pin = w.pin()
@@ -128,15 +129,15 @@ func TestNoPin(t *testing.T) {
 	if _, err := r.Pending(t.Context(), "review"); err != nil {
 		t.Error(err)
 	}
-	w.refused(repo.ErrNoLedger, func() error { return r.Update(t.Context(), add("2")) })
-	w.refused(repo.ErrNoLedger, func() error { return r.Renew(t.Context()) })
+	w.refused(signing.ErrNoLedger, func() error { return r.Update(t.Context(), add("2")) })
+	w.refused(signing.ErrNoLedger, func() error { return r.Renew(t.Context()) })
 	// A draft that no handle opened signs nothing.
 	data, err := d.Bytes()
 	noErr(t, err)
 	loose, err := repo.OpenDraft(data)
 	noErr(t, err)
-	wantErr(t, loose.Sign(t.Context(), w.signer("vendor-release")), repo.ErrNoPin)
-	if _, err := loose.Payload("vendor-agent"); !errors.Is(err, repo.ErrNoPin) {
+	wantErr(t, loose.Sign(t.Context(), w.signer("vendor-release")), signing.ErrNoPin)
+	if _, err := loose.Payload("vendor-agent"); !errors.Is(err, signing.ErrNoPin) {
 		t.Error(err)
 	}
 }
@@ -184,7 +185,7 @@ func TestForgedRepository(t *testing.T) {
 	}
 	// Another identity selects another ledger, which is empty.
 	foreign := newWorld(t)
-	f.refused(repo.ErrNoPin, func() error { _, err := repo.New(foreign.store, cfg).Pin(t.Context()); return err })
+	f.refused(signing.ErrNoPin, func() error { _, err := repo.New(foreign.store, cfg).Pin(t.Context()); return err })
 	// The true repository can be edited as before.
 	noErr(t, m.w.open("vendor-release", "timestamp", "snapshot").Update(t.Context(), add("2")))
 }
@@ -310,7 +311,7 @@ func TestAdopt(t *testing.T) {
 	w.update(approve("1"))
 	m := w.machine()
 	r := m.open("review-release")
-	m.refuses(repo.ErrNoLedger, func() error {
+	m.refuses(signing.ErrNoLedger, func() error {
 		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 		return err
 	})
@@ -323,7 +324,7 @@ func TestAdopt(t *testing.T) {
 	m.refuses(repo.ErrOtherDraft, func() error { return r.Adopt(t.Context(), strings.Replace(digest, digest[:4], "aaaa", 1)) })
 	m.refuses(repo.ErrOtherDraft, func() error { return r.Adopt(t.Context(), "") })
 	noErr(t, r.Adopt(t.Context(), digest))
-	m.refuses(repo.ErrLedger, func() error { return r.Adopt(t.Context(), digest) })
+	m.refuses(signing.ErrLedger, func() error { return r.Adopt(t.Context(), digest) })
 	if _, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") }); err != nil {
 		t.Error(err)
 	}
@@ -388,7 +389,7 @@ func TestDamagedLedger(t *testing.T) {
 				t.Fatal("nothing was damaged")
 			}
 			m.ledger.files[name] = bad
-			m.refuses(repo.ErrLedger, resign)
+			m.refuses(signing.ErrLedger, resign)
 			m.ledger.files[name] = doc
 			noErr(t, resign())
 		})
@@ -438,23 +439,23 @@ func TestImportLedger(t *testing.T) {
 	data, err := ann.open().ExportLedger(t.Context())
 	noErr(t, err)
 	noErr(t, ben.open().ImportLedger(t.Context(), data))
-	ben.refuses(repo.ErrTakenBack, func() error { _, err := ben.open("review-release").Stage(t.Context(), resign); return err })
+	ben.refuses(signing.ErrTakenBack, func() error { _, err := ben.open("review-release").Stage(t.Context(), resign); return err })
 	// A new machine starts with a copy.
 	cleo := w.machine()
 	noErr(t, cleo.open().ImportLedger(t.Context(), data))
-	cleo.refuses(repo.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
+	cleo.refuses(signing.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
 	// Old records neither add nor remove anything.
 	old, err := w.machine().adopts().open().ExportLedger(t.Context())
 	noErr(t, err)
 	noErr(t, cleo.open().ImportLedger(t.Context(), old))
-	cleo.refuses(repo.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
+	cleo.refuses(signing.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
 
 	foreign := newWorld(t)
 	theirs, err := foreign.open().ExportLedger(t.Context())
 	noErr(t, err)
 	for what, bad := range map[string][]byte{"foreign": theirs, "cut": data[:100], "nothing": nil} {
 		t.Run(what, func(t *testing.T) {
-			ben.refuses(repo.ErrLedger, func() error { return ben.open().ImportLedger(t.Context(), bad) })
+			ben.refuses(signing.ErrLedger, func() error { return ben.open().ImportLedger(t.Context(), bad) })
 		})
 	}
 	// The other ledger has seen a root that is not published here.
@@ -463,14 +464,14 @@ func TestImportLedger(t *testing.T) {
 	ahead.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	further, err := ahead.open().ExportLedger(t.Context())
 	noErr(t, err)
-	ben.refuses(repo.ErrRootBehind, func() error { return ben.open().ImportLedger(t.Context(), further) })
+	ben.refuses(signing.ErrRootBehind, func() error { return ben.open().ImportLedger(t.Context(), further) })
 }
 
 // A ledger in a directory has one file for each repository.
 func TestDirLedgerFile(t *testing.T) {
 	w, dir := newWorld(t), filepath.Join(t.TempDir(), "ledger")
 	cfg := w.config()
-	cfg.Ledger, cfg.Pin = repo.DirLedger(dir), w.pin()
+	cfg.Ledger, cfg.Pin = signing.DirLedger(dir), w.pin()
 	r := repo.New(w.store, cfg)
 	digest, err := r.AdoptDigest(t.Context())
 	noErr(t, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -37,7 +38,7 @@ type Promotion struct {
 //
 // Only bytes that every other party of the class lists are promoted (otherwise
 // [tuf.ErrNotApproved]), and none that a party has recalled or a hold stops
-// ([ErrTakenBack]). Files that are already in the other channel with the same bytes are
+// ([signing.ErrTakenBack]). Files that are already in the other channel with the same bytes are
 // skipped; if all are, the error wraps [fs.ErrExist]. Other bytes there are
 // [ErrReleased]. A release that the party does not list in From is [tuf.ErrNoTarget]. A
 // copy must belong to the same list, signed by the same keys, as its original;
@@ -229,7 +230,7 @@ func (tx *Tx) checkAgreed(class Class, party, path string, have listedRelease) e
 // checkStopped refuses bytes that a recall or a hold names, under any path.
 func (tx *Tx) checkStopped(path, sum string) error {
 	no := func(role, what string) error {
-		return fmt.Errorf("repo: %s: %w: %s of %s names its bytes (sha256 %.16s)", text.Name(path), ErrTakenBack, what, roleText(role), sum)
+		return fmt.Errorf("repo: %s: %w: %s of %s names its bytes (sha256 %.16s)", text.Name(path), signing.ErrTakenBack, what, roleText(role), sum)
 	}
 	now := tx.repo.now()
 	for _, c := range tx.layout().Classes {

@@ -14,6 +14,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -183,7 +184,7 @@ func TestPromoteRefused(t *testing.T) {
 		"removed by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Remove("review", mac) }) },
 			heal:  func(w *world) { w.approved(mac) }},
-		"recalled under another path": {want: repo.ErrTakenBack,
+		"recalled under another path": {want: signing.ErrTakenBack,
 			spoil: func(w *world) {
 				w.relist("vendor-agent", func(doc map[string]any) { // another tool continues to list them
 					doc[layout.RecallMember] = []any{object{"path": "agent/old/name", "sha256": w.sumOf(linux), "reason": "it eats disks", "at": "2026-11-20T11:00:00Z"}}
@@ -192,7 +193,7 @@ func TestPromoteRefused(t *testing.T) {
 			heal: func(w *world) {
 				w.relist("vendor-agent", func(doc map[string]any) { delete(doc, layout.RecallMember) })
 			}},
-		"held": {want: repo.ErrTakenBack,
+		"held": {want: signing.ErrTakenBack,
 			spoil: func(w *world) {
 				w.update(func(tx *repo.Tx) error { return tx.Hold(linux, "examined again", w.now.Add(time.Hour)) })
 			},

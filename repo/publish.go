@@ -19,6 +19,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -34,7 +35,7 @@ import (
 func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	defer text.OneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
-		return &UnsignedError{missing}
+		return &unsignedError{missing}
 	}
 	p, err := r.loadFor(ctx, d)
 	if err != nil {
@@ -136,7 +137,7 @@ func (n *publication) published(ctx context.Context, f *draftFile) (bool, error)
 func (n *publication) finish(ctx context.Context) error {
 	if ahead, now := n.repo.ahead(n.root), n.repo.now(); ahead > 0 {
 		return fmt.Errorf("repo: root v%d: %w: signed_at is %s, this machine's clock is %s, at most %s ahead is allowed",
-			n.root.Version(), ErrDate, text.Time(n.root.Charter().SignedAt()), text.Time(now), chain.ClockTolerance)
+			n.root.Version(), signing.ErrDate, text.Time(n.root.Charter().SignedAt()), text.Time(now), chain.ClockTolerance)
 	}
 	var snapName string
 	snapshot, timestamp := n.present.snapshot, n.present.timestamp
@@ -351,7 +352,7 @@ func (n *publication) signOnline(ctx context.Context, role string, signed wire.V
 		return nil, err
 	}
 	if missing := f.missing(); len(missing) > 0 {
-		return nil, &UnsignedError{missing}
+		return nil, &unsignedError{missing}
 	}
 	return f, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -133,7 +134,7 @@ func TestRootLosesTheRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sees("root 1")
-	w.refused(repo.ErrSecondContent, func() error { return w.try(cutOver) })
+	w.refused(signing.ErrSecondContent, func() error { return w.try(cutOver) })
 	w.update(w.again(cutOver))
 	w.update(approve("1"))
 	w.sees("root 2 agent/1")

@@ -15,6 +15,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
@@ -83,7 +84,7 @@ func (tx *Tx) checkNumbers(party string, f *draftFile) error {
 		for _, x := range indexes {
 			if x.highest[rel.Product] >= rel.Sequence {
 				return fmt.Errorf("repo: %s: %w: %w: number %d of product %s has since been assigned to another version; stage the release again",
-					text.Name(path.String()), ErrStale, ErrSequence, rel.Sequence, text.Name(rel.Product))
+					text.Name(path.String()), ErrStale, signing.ErrSequence, rel.Sequence, text.Name(rel.Product))
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -565,7 +566,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	if err := odd.AddSignature("recovery statement", w.signer("bank-1").Key().ID(), nil); !errors.Is(err, repo.ErrNoPart) {
 		t.Error(err)
 	}
-	if payload, err := odd.Payload("recovery statement"); !errors.Is(err, repo.ErrNoPin) || payload != nil {
+	if payload, err := odd.Payload("recovery statement"); !errors.Is(err, signing.ErrNoPin) || payload != nil {
 		t.Errorf("%s, %v", payload, err)
 	}
 	// A reason that makes a statement too long is refused before signing.

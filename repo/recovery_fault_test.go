@@ -13,6 +13,7 @@ import (
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -179,7 +180,7 @@ func TestRecoveryBridged(t *testing.T) {
 	start := recoverable(t)
 	bridged := func(w *world) *repo.Repo {
 		cfg := w.config()
-		cfg.DualSigning = &repo.DualSigning{Root: start.root()}
+		cfg.DualSigning = &signing.DualSigning{Root: start.root()}
 		for _, n := range slices.Concat(successorKeys, reviewKeys) {
 			cfg.Signers = append(cfg.Signers, w.signer(n))
 		}

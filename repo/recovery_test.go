@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -150,7 +152,7 @@ func TestRecovery(t *testing.T) {
 	said, err := r.Diff(t.Context(), d)
 	noErr(t, err)
 	for _, line := range []string{"root: version 1 -> 2", "reason", "the vendor is gone", "recovery statement: tip.version added: 1"} {
-		if !slices.ContainsFunc(said, func(c repo.Change) bool { return strings.Contains(c.String(), line) }) {
+		if !slices.ContainsFunc(said, func(c diff.Change) bool { return strings.Contains(c.String(), line) }) {
 			t.Errorf("the diff does not mention %q: %v", line, said)
 		}
 	}
@@ -410,7 +412,7 @@ func TestRecoveryVetoed(t *testing.T) {
 			t.Error(report)
 		}
 	}
-	w.refused(repo.ErrRootBehind, func() error { return w.try(announce) })
+	w.refused(signing.ErrRootBehind, func() error { return w.try(announce) })
 	lost := w.lastRecovered()
 	w.update(func(tx *repo.Tx) error { tx.Supersede(lost); return announce(tx) })
 	w.sees("root 2 agent/1")

@@ -43,7 +43,7 @@ func (r *Repo) Renew(ctx context.Context) (err error) {
 // renewed signs the roles that are due and whose keys are available.
 func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 	tx := r.newTx(ctx, p)
-	notOurs := func(x named) bool { return !r.atHand(x.need()) }
+	notOurs := func(x named) bool { return !r.canSign(x.need()) }
 	err := r.eachList(ctx, p, notOurs, func(x named, by string, t *tuf.Targets, first time.Time, _ int) error {
 		if soon, _ := r.cfg.Expiry.of(x.role); !first.Before(r.now().Add(soon)) || notOurs(x) {
 			return nil
@@ -70,7 +70,7 @@ func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 		return nil, err
 	}
 	if missing := d.Missing(); len(missing) > 0 {
-		return nil, &UnsignedError{missing}
+		return nil, &unsignedError{missing}
 	}
 	return d, nil
 }

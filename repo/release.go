@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -15,9 +16,6 @@ var (
 	// ErrReleased: other bytes are already listed for the same product, version,
 	// channel and platform. Remove those first, or change the version of the release.
 	ErrReleased = errors.New("released already with other bytes")
-	// ErrSequence: a sequence number is not the next one, or a role states a lower
-	// highest number than before.
-	ErrSequence = errors.New("sequence number out of order")
 )
 
 // The sequence number of a release counts the versions of a product, for auditors. The
@@ -116,9 +114,9 @@ func (tx *Tx) number(party string, rel *tuf.Release) error {
 	}
 	switch {
 	case rel.Sequence > maxSequence:
-		return fmt.Errorf("%w: product %s has reached the highest number %d", ErrSequence, text.Name(rel.Product), highest)
+		return fmt.Errorf("%w: product %s has reached the highest number %d", signing.ErrSequence, text.Name(rel.Product), highest)
 	case given != 0 && given != rel.Sequence:
-		return fmt.Errorf("%w: version %s of product %s gets number %d, not %d; leave the number 0", ErrSequence, text.Name(rel.Version), text.Name(rel.Product), rel.Sequence, given)
+		return fmt.Errorf("%w: version %s of product %s gets number %d, not %d; leave the number 0", signing.ErrSequence, text.Name(rel.Version), text.Name(rel.Product), rel.Sequence, given)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -113,11 +114,11 @@ func TestSequenceGiven(t *testing.T) {
 	for _, n := range []int64{1, 3, 1 << 52} {
 		rel := of("agent", "2.0", "stable", "any")
 		rel.Sequence = n
-		w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/2", rel)) })
+		w.refused(signing.ErrSequence, func() error { return w.try(puts("agent/2", rel)) })
 	}
 	same := of("agent", "1", "beta", "any") // the same version
 	same.Sequence = 2
-	w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/1-beta", same)) })
+	w.refused(signing.ErrSequence, func() error { return w.try(puts("agent/1-beta", same)) })
 	same.Sequence = 1
 	w.update(puts("agent/1-beta", same))
 }
@@ -143,7 +144,7 @@ func TestSequenceOfOthers(t *testing.T) {
 		t.Errorf("after the centre's claim: number %d, want 3", got)
 	}
 	w.relist("vendor-rules", func(doc map[string]any) { doc[layout.SequenceMember] = map[string]any{"agent": 1<<53 - 1} })
-	w.refused(repo.ErrSequence, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
+	w.refused(signing.ErrSequence, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
 	w.update(puts("agent/3-mac", of("agent", "3", "stable", "darwin/arm64"))) // its number is already assigned
 	w.relist("vendor-rules", func(doc map[string]any) { doc[layout.SequenceMember] = map[string]any{"agent": "many"} })
 	w.refused(tuf.ErrMalformed, func() error { return w.try(puts("agent/4", of("agent", "4", "stable", "any"))) })
@@ -167,7 +168,7 @@ func TestSequenceGivenBeside(t *testing.T) {
 	noErr(t, err)
 	noErr(t, r.Publish(t.Context(), one))
 	err = r.Publish(t.Context(), two)
-	if !errors.Is(err, repo.ErrSequence) || !errors.Is(err, repo.ErrStale) {
+	if !errors.Is(err, signing.ErrSequence) || !errors.Is(err, repo.ErrStale) {
 		t.Errorf("got %v", err)
 	}
 	w.update(second)
@@ -214,7 +215,7 @@ func TestSequenceNeverBack(t *testing.T) {
 				doc[layout.SequenceMember] = lower
 			}
 		}))
-		wantErr(t, back.Sign(t.Context(), w.signer("vendor-release")), repo.ErrSequence)
+		wantErr(t, back.Sign(t.Context(), w.signer("vendor-release")), signing.ErrSequence)
 		if lines := w.lines(back); !strings.Contains(strings.Join(lines, "\n"), "REUSES sequence numbers") {
 			t.Errorf("%s: the diff does not report it:\n%s", name, strings.Join(lines, "\n"))
 		}
@@ -258,7 +259,7 @@ func TestSequenceAutomation(t *testing.T) {
 	w := newWorld(t)
 	w.update(puts("agent/1", of("agent", "1", "stable", "any")))
 	cfg := w.config()
-	cfg.Automation, cfg.SharedLedger = &repo.Automation{Renew: true, Releases: []string{"agent/"}}, true
+	cfg.Automation, cfg.SharedLedger = &signing.Automation{Renew: true, Releases: []string{"agent/"}}, true
 	for _, name := range vendorKeys[2:] {
 		cfg.Signers = append(cfg.Signers, w.signer(name))
 	}
@@ -274,7 +275,7 @@ func TestSequenceAutomation(t *testing.T) {
 		noErr(t, err)
 		draft, err := ci.OpenDraft(data)
 		noErr(t, err)
-		if err := draft.Sign(t.Context(), w.signer("vendor-release")); !errors.Is(err, repo.ErrNotAutomatic) {
+		if err := draft.Sign(t.Context(), w.signer("vendor-release")); !errors.Is(err, signing.ErrNotAutomatic) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

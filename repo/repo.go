@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -15,7 +16,7 @@ import (
 // handles and processes may use one Storage. Its methods are safe for concurrent use.
 type Repo struct {
 	storage storage.Storage
-	ledger  Ledger
+	ledger  signing.Ledger
 	pinned  *pinned
 	cfg     Config
 	heals   [][]byte // the roots of the fork that the current draft heals; nil: none
@@ -34,7 +35,7 @@ func New(storage storage.Storage, cfg *Config) *Repo {
 		r.cfg.Pin = bytes.Clone(cfg.Pin)
 	}
 	if r.ledger = r.cfg.Ledger; r.ledger == nil {
-		r.ledger = MemLedger()
+		r.ledger = signing.MemLedger()
 	}
 	if r.cfg.ClockTolerance <= 0 {
 		r.cfg.ClockTolerance = chain.ClockTolerance
@@ -94,3 +95,6 @@ type Storage = storage.Storage
 
 // Folder is [storage.Dir]: a repository in a directory of the file system.
 func Folder(dir string) Storage { return storage.Dir(dir) }
+
+// DirLedger is [signing.DirLedger]: the signer's own record in a directory.
+func DirLedger(dir string) signing.Ledger { return signing.DirLedger(dir) }

@@ -7,13 +7,14 @@ import (
 
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // newSigning prepares a request for a draft against the published state.
-func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signing, error) {
+func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signRequest, error) {
 	r = r.healing(d)
-	s := &signing{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, prev: p.root, parties: map[tuf.Key]string{}}
+	s := &signRequest{repo: r, ctx: ctx, tx: r.newTx(ctx, p), draft: d, prev: p.root, parties: map[tuf.Key]string{}}
 	if d.recovery != nil {
 		stated, err := readRecovery(d.recovery)
 		if err != nil {
@@ -108,7 +109,7 @@ func (r *Repo) signDraft(ctx context.Context, p *present, d *Draft, parts []*dra
 }
 
 // permit checks the rules and records the signatures, in one durable step.
-func (s *signing) permit(firstRoot bool) error {
+func (s *signRequest) permit(firstRoot bool) error {
 	p := s.tx.present
 	for _, x := range s.items {
 		if err := s.dates(x); err != nil {
@@ -125,12 +126,12 @@ func (s *signing) permit(firstRoot bool) error {
 		b.leaveFork(p.chain, s.fork)
 		if x := b.leaves(p.chain); x != nil && !s.endsRecovery(x) {
 			return fmt.Errorf("repo: %w: the ledger has recorded content under the recovery root v%d with sha256 %s, which is no longer there; name it in Supersede to abandon the recovery",
-				ErrRootBehind, x.Version, x.SHA256)
+				signing.ErrRootBehind, x.Version, x.SHA256)
 		}
 		b.seeRoots(p.chain)
 		return s.check(b)
 	})
-	if errors.Is(err, ErrRootBehind) || errors.Is(err, ErrRoleBehind) {
+	if errors.Is(err, signing.ErrRootBehind) || errors.Is(err, signing.ErrRoleBehind) {
 		// The ledger may already contain what was published while this call was
 		// running.
 		if moved, again := s.repo.moved(s.ctx, p); again == nil && moved {
@@ -156,7 +157,7 @@ func (r *Repo) known(ctx context.Context, p *present, b *book) error {
 			return err
 		}
 		return fmt.Errorf("repo: %w: this machine has no record of repository %s; use or import the ledger of the party, or compare %s with another machine and call Adopt with it",
-			ErrNoLedger, p.root.Charter().RepoID(), digest)
+			signing.ErrNoLedger, p.root.Charter().RepoID(), digest)
 	}
 	a := &anchor{book: b, heals: r.heals, opt: r.tufOptions()}
 	a.points = b.points()
@@ -166,7 +167,7 @@ func (r *Repo) known(ctx context.Context, p *present, b *book) error {
 // endsRecovery reports whether the request may abandon the recovery that the ledger has
 // recorded: it replaces the recovery by another, or ends it by a regular root for which
 // the caller named the recovery root (rule K1).
-func (s *signing) endsRecovery(x *bookRoot) bool {
+func (s *signRequest) endsRecovery(x *bookRoot) bool {
 	if s.draft == nil {
 		return s.ends
 	}
@@ -174,7 +175,7 @@ func (s *signing) endsRecovery(x *bookRoot) bool {
 }
 
 // first checks the request for the first root of a repository.
-func (s *signing) first(b *book, allowed bool) error {
+func (s *signRequest) first(b *book, allowed bool) error {
 	have := b.body.Root
 	if s.draft == nil { // timestamp and snapshot at the publication of a first root
 		pin, err := s.repo.pinRoot()
@@ -184,7 +185,7 @@ func (s *signing) first(b *book, allowed bool) error {
 		case have != nil && have.SHA256 == s.prev.SHA256() && !b.body.Published:
 		case have == nil && (s.repo.cfg.UnsafeTrustStorage || pin != nil && pin.SHA256() == s.prev.SHA256()):
 		default:
-			return fmt.Errorf("repo: root v1: %w: this handle did not sign it; publish it with a handle that did, or with Config.Pin set to it", ErrNoPin)
+			return fmt.Errorf("repo: root v1: %w: this handle did not sign it; publish it with a handle that did, or with Config.Pin set to it", signing.ErrNoPin)
 		}
 		return s.check(b)
 	}
@@ -192,19 +193,19 @@ func (s *signing) first(b *book, allowed bool) error {
 	sum := metafile.SHA256(f.signed)
 	switch {
 	case have != nil && b.body.Published:
-		return fmt.Errorf("repo: %w: the ledger has recorded root v%d as published, but the storage is empty", ErrRootBehind, have.Version)
+		return fmt.Errorf("repo: %w: the ledger has recorded root v%d as published, but the storage is empty", signing.ErrRootBehind, have.Version)
 	case have != nil && have.SHA256 == sum:
 	case have != nil && s.draft.override.supersede != have.SHA256:
-		return fmt.Errorf("repo: root v1: %w: another first root was signed, with sha256 %s; name it in Supersede to replace it", ErrSecondContent, have.SHA256)
+		return fmt.Errorf("repo: root v1: %w: another first root was signed, with sha256 %s; name it in Supersede to replace it", signing.ErrSecondContent, have.SHA256)
 	case !allowed && s.draft.staged != s.repo:
-		return fmt.Errorf("repo: root v1: %w: a first root has no predecessor to verify it, so it needs SignFirst with the digest that two people compared (%s)", ErrNoPin, s.draft.Digest())
+		return fmt.Errorf("repo: root v1: %w: a first root has no predecessor to verify it, so it needs SignFirst with the digest that two people compared (%s)", signing.ErrNoPin, s.draft.Digest())
 	}
 	b.body.Root = &bookRoot{1, sum, f.bytes()}
 	return s.check(b)
 }
 
 // check applies rules K1 to K4 to each file and records the signatures.
-func (s *signing) check(b *book) error {
+func (s *signRequest) check(b *book) error {
 	now := s.repo.now()
 	reinstated := s.reinstated()
 	for _, x := range s.items {
@@ -213,7 +214,7 @@ func (s *signing) check(b *book) error {
 		r := b.keys(s.recordName(f), x.wasKeys)
 		if h := r.high(); f.role != "root" && h != nil && !s.excused(x) && (x.version < h.Version || x.version == h.Version && x.was != nil && metafile.SHA256(x.was) != h.SHA256) {
 			return fmt.Errorf("repo: %s: %w: v%d is published, the ledger has recorded v%d with sha256 %.16s: the storage serves an older version or other content",
-				text.Name(f.role), ErrRoleBehind, x.version, h.Version, h.SHA256)
+				text.Name(f.role), signing.ErrRoleBehind, x.version, h.Version, h.SHA256)
 		}
 		same, other := r.signedBefore(f.version, sum)
 		if !same && other != nil && x.fresh && f.role != "root" && !s.unnumbered(f) {
@@ -243,13 +244,13 @@ func (s *signing) check(b *book) error {
 }
 
 // second describes a second content under one version.
-func (s *signing) second(f *draftFile, sum string, other *bookSigned) error {
+func (s *signRequest) second(f *draftFile, sum string, other *bookSigned) error {
 	hint := "stage the draft again: it takes the next free version"
 	if f.role == "root" {
 		hint = "name the first in Supersede to replace it"
 	}
 	if other.SHA256 == "" {
-		return fmt.Errorf("repo: %s v%d: %w: later versions were signed; %s", text.Name(f.role), f.version, ErrSecondContent, hint)
+		return fmt.Errorf("repo: %s v%d: %w: later versions were signed; %s", text.Name(f.role), f.version, signing.ErrSecondContent, hint)
 	}
-	return fmt.Errorf("repo: %s v%d with sha256 %.16s: %w: sha256 %s on %s; %s", text.Name(f.role), f.version, sum, ErrSecondContent, other.SHA256, other.At, hint)
+	return fmt.Errorf("repo: %s v%d with sha256 %.16s: %w: sha256 %s on %s; %s", text.Name(f.role), f.version, sum, signing.ErrSecondContent, other.SHA256, other.At, hint)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -44,7 +45,7 @@ func TestRootNeverGoesBack(t *testing.T) {
 			"refresh": func() error { return r.Renew(t.Context()) },
 			"pin":     func() error { _, err := r.Pin(t.Context()); return err },
 		} {
-			t.Run(name+" "+call, func(t *testing.T) { bad.refuses(repo.ErrRootBehind, fn) })
+			t.Run(name+" "+call, func(t *testing.T) { bad.refuses(signing.ErrRootBehind, fn) })
 		}
 	}
 	if _, err := r.Stage(t.Context(), resignReview); err != nil {
@@ -65,7 +66,7 @@ func TestOneFirstRoot(t *testing.T) {
 	noErr(t, err)
 	w.now = w.now.Add(time.Minute)
 	again := func() error { _, err := w.open(vendorKeys...).Stage(t.Context(), found); return err }
-	w.refused(repo.ErrSecondContent, again)
+	w.refused(signing.ErrSecondContent, again)
 	proposal, err := tuf.ProposeFirst(first.File("root"), nil)
 	noErr(t, err)
 	second, err := w.open(vendorKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.Supersede(proposal.SHA256()); return found(tx) })
@@ -76,7 +77,7 @@ func TestOneFirstRoot(t *testing.T) {
 	// Publishing needs a handle that knows the first root.
 	elsewhere := w.copy()
 	elsewhere.store, elsewhere.ledger = newMemory(), newMemory()
-	elsewhere.refused(repo.ErrNoPin, func() error { return elsewhere.open("timestamp", "snapshot").Publish(t.Context(), second) })
+	elsewhere.refused(signing.ErrNoPin, func() error { return elsewhere.open("timestamp", "snapshot").Publish(t.Context(), second) })
 	cfg := elsewhere.config()
 	cfg.Pin = w.root().Bytes()
 	for _, k := range []string{"timestamp", "snapshot"} {
@@ -110,16 +111,16 @@ func TestOneRootOfAVersion(t *testing.T) {
 	noErr(t, first.Sign(t.Context(), w.signer("review-1")))
 	noErr(t, first.Sign(t.Context(), w.signer("review-2"))) // the same root by another key
 	second := stage()
-	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-1")) })
-	m.refuses(repo.ErrSecondContent, func() error { _, err := second.Payload("root"); return err })
+	m.refuses(signing.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-1")) })
+	m.refuses(signing.ErrSecondContent, func() error { _, err := second.Payload("root"); return err })
 	proposal, err := w.root().Propose(first.File("root"))
 	noErr(t, err)
 	second.Supersede(strings.Repeat("0", 64))
-	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-1")) })
+	m.refuses(signing.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-1")) })
 	second.Supersede(proposal.SHA256())
 	noErr(t, second.Sign(t.Context(), w.signer("review-1")))
 	// Now the first root is the second one.
-	m.refuses(repo.ErrSecondContent, func() error { return first.Sign(t.Context(), w.signer("review-1")) })
+	m.refuses(signing.ErrSecondContent, func() error { return first.Sign(t.Context(), w.signer("review-1")) })
 	// An exported payload counts as signed.
 	third := stage()
 	proposal, err = w.root().Propose(second.File("root"))
@@ -128,7 +129,7 @@ func TestOneRootOfAVersion(t *testing.T) {
 	if _, err := third.Payload("root"); err != nil {
 		t.Fatal(err)
 	}
-	m.refuses(repo.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-2")) })
+	m.refuses(signing.ErrSecondContent, func() error { return second.Sign(t.Context(), w.signer("review-2")) })
 }
 
 // K2: two drafts of two machines assign one version to two contents. A signer of one
@@ -153,8 +154,8 @@ func TestOneContentOfAVersion(t *testing.T) {
 	}
 	noErr(t, give(cleo, one).Sign(t.Context(), w.signer("cleo")))
 	noErr(t, give(cleo, one).Sign(t.Context(), w.signer("cleo"))) // the same again
-	cleo.refuses(repo.ErrSecondContent, func() error { return give(cleo, two).Sign(t.Context(), w.signer("cleo")) })
-	cleo.refuses(repo.ErrSecondContent, func() error { _, err := give(cleo, two).Payload("review-agent"); return err })
+	cleo.refuses(signing.ErrSecondContent, func() error { return give(cleo, two).Sign(t.Context(), w.signer("cleo")) })
+	cleo.refuses(signing.ErrSecondContent, func() error { _, err := give(cleo, two).Payload("review-agent"); return err })
 	own := stage(cleo, "cleo", "2")
 	if !strings.Contains(own.String(), "review-agent v3") {
 		t.Errorf("staged is %s", own)
@@ -190,7 +191,7 @@ func TestOldRecordsStayInForce(t *testing.T) {
 	noErr(t, err)
 	first, err = m.open().OpenDraft(data)
 	noErr(t, err)
-	m.refuses(repo.ErrSecondContent, func() error { return first.Sign(t.Context(), w.signer("review-release")) })
+	m.refuses(signing.ErrSecondContent, func() error { return first.Sign(t.Context(), w.signer("review-release")) })
 }
 
 // K3 applies to a product whose party replaces the product's keys in the same draft.
@@ -211,7 +212,7 @@ func TestProductNeverGoesBackInARotation(t *testing.T) {
 	m.store = old
 	d, err := m.open().Stage(t.Context(), team("team-2"))
 	noErr(t, err)
-	m.refuses(repo.ErrRoleBehind, func() error { return d.Sign(t.Context(), w.signer("team-2")) })
+	m.refuses(signing.ErrRoleBehind, func() error { return d.Sign(t.Context(), w.signer("team-2")) })
 	m.store = w.store
 	d, err = m.open().Stage(t.Context(), team("team-2"))
 	noErr(t, err)
@@ -246,7 +247,7 @@ func TestRoleNeverGoesBack(t *testing.T) {
 		"refresh": func(r *repo.Repo) error { return r.Renew(t.Context()) },
 	} {
 		t.Run(call, func(t *testing.T) {
-			bad.refuses(repo.ErrRoleBehind, func() error { return fn(bad.open(keys...)) })
+			bad.refuses(signing.ErrRoleBehind, func() error { return fn(bad.open(keys...)) })
 		})
 	}
 	// Another content has the version that was seen.
@@ -258,7 +259,7 @@ func TestRoleNeverGoesBack(t *testing.T) {
 	other.now = other.now.Add(time.Hour)
 	other.update(resignReview)
 	bad.store = other.store
-	bad.refuses(repo.ErrRoleBehind, func() error { _, err := bad.open("review-release").Stage(t.Context(), resignReview); return err })
+	bad.refuses(signing.ErrRoleBehind, func() error { _, err := bad.open("review-release").Stage(t.Context(), resignReview); return err })
 	noErr(t, m.w.open(keys...).Update(t.Context(), add("3")))
 }
 
@@ -303,7 +304,7 @@ func TestWhatWasReadIsRemembered(t *testing.T) {
 	says(t, m.diff(d), "review-agent: release agent/2 added")
 	bad := *m
 	bad.store = role
-	bad.refuses(repo.ErrRootBehind, func() error { _, err := bad.open("review-release").Stage(t.Context(), resignReview); return err })
+	bad.refuses(signing.ErrRootBehind, func() error { _, err := bad.open("review-release").Stage(t.Context(), resignReview); return err })
 
 	m = w.machine()
 	m.store = old
@@ -315,7 +316,7 @@ func TestWhatWasReadIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.store = old
-	m.refuses(repo.ErrRoleBehind, func() error { _, err := m.open("review-release").Stage(t.Context(), resignReview); return err })
+	m.refuses(signing.ErrRoleBehind, func() error { _, err := m.open("review-release").Stage(t.Context(), resignReview); return err })
 }
 
 // K3 applies to a role whose keys are replaced in the same draft.
@@ -334,7 +335,7 @@ func TestRoleNeverGoesBackInARotation(t *testing.T) {
 	}
 	d, err := m.open().Stage(t.Context(), rotate)
 	noErr(t, err)
-	m.refuses(repo.ErrRoleBehind, func() error { return d.Sign(t.Context(), w.signer("review-release-2")) })
+	m.refuses(signing.ErrRoleBehind, func() error { return d.Sign(t.Context(), w.signer("review-release-2")) })
 	// Recalled content is in no list of the true state, whatever the list's keys are.
 	w.update(rotate)
 	w.sees("root 2")

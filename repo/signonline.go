@@ -31,7 +31,7 @@ func (n *publication) signFile(ctx context.Context, f *draftFile, keys Keys) err
 			x.wasKeys = rootOf(p.under).Snapshot.Keys
 		}
 	}
-	s := &signing{repo: n.repo, ctx: ctx, tx: n.repo.newTx(ctx, p), prev: n.root, layout: rootOf(n.root), items: []*item{x}, ends: n.newRoot != nil, compromised: n.compromised}
+	s := &signRequest{repo: n.repo, ctx: ctx, tx: n.repo.newTx(ctx, p), prev: n.root, layout: rootOf(n.root), items: []*item{x}, ends: n.newRoot != nil, compromised: n.compromised}
 	if err := s.permit(false); err != nil {
 		return err
 	}

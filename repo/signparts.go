@@ -12,7 +12,7 @@ import (
 
 // item describes a part of the draft by the verified root and delegations; the draft's
 // own description is not trusted.
-func (s *signing) item(f *draftFile) (*item, error) {
+func (s *signRequest) item(f *draftFile) (*item, error) {
 	x := &item{file: f}
 	p := s.tx.present
 	switch {
@@ -50,7 +50,7 @@ func (s *signing) item(f *draftFile) (*item, error) {
 
 // trace finds the delegators of the draft's roles that the root does not name, before
 // and after the draft.
-func (s *signing) trace() error {
+func (s *signRequest) trace() error {
 	was := &Root{}
 	if under := s.tx.present.under; under != nil {
 		was = rootOf(under)
@@ -83,7 +83,7 @@ func (s *signing) trace() error {
 }
 
 // keysOf finds the keys for a targets role, and those of its published version.
-func (s *signing) keysOf(x *item) error {
+func (s *signRequest) keysOf(x *item) error {
 	role := x.file.role
 	for _, n := range s.layout.lists() {
 		if n.role == role {
@@ -134,7 +134,7 @@ func (e *edition) delegator(role string) (*listing, error) {
 
 // statementKeys finds the keys for a reviewer's statement: those of the role that the
 // payload names.
-func (s *signing) statementKeys(x *item) error {
+func (s *signRequest) statementKeys(x *item) error {
 	st := s.draft.statements[x.file.role]
 	if st == nil {
 		return nil
@@ -153,7 +153,7 @@ func (s *signing) statementKeys(x *item) error {
 
 // may reports whether a key may sign a file, by the verified roots and by the root that
 // the draft proposes.
-func (s *signing) may(x *item, key tuf.Key) bool {
+func (s *signRequest) may(x *item, key tuf.Key) bool {
 	in := func(parties []Party) bool {
 		return slices.ContainsFunc(parties, func(p Party) bool { return slices.Contains(p.Keys, key) })
 	}

@@ -9,11 +9,12 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/signing"
 )
 
 // sequences checks that no highest sequence number decreases. Otherwise a number would
 // be assigned twice.
-func (s *signing) sequences(x *item) error {
+func (s *signRequest) sequences(x *item) error {
 	if x.role.party == "" || x.bin {
 		return nil
 	}
@@ -28,14 +29,14 @@ func (s *signing) sequences(x *item) error {
 	for _, product := range slices.Sorted(maps.Keys(was)) {
 		if now[product] < was[product] {
 			return fmt.Errorf("repo: %s v%d: %w: the highest assigned number of product %s is %d, the draft states %d",
-				text.Name(x.file.role), x.file.version, ErrSequence, text.Name(product), was[product], now[product])
+				text.Name(x.file.role), x.file.version, signing.ErrSequence, text.Name(product), was[product], now[product])
 		}
 	}
 	return nil
 }
 
 // releases refuses a file that newly lists release data that clients refuse.
-func (s *signing) releases(x *item) error {
+func (s *signRequest) releases(x *item) error {
 	if x.role.party == "" || x.bin {
 		return nil
 	}
@@ -57,7 +58,7 @@ func (s *signing) releases(x *item) error {
 }
 
 // takenBack applies rule K4.
-func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) error {
+func (s *signRequest) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) error {
 	if s.layout == nil || x.top == "" {
 		return nil
 	}
@@ -91,7 +92,7 @@ func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, 
 				continue
 			}
 			return fmt.Errorf("repo: %s v%d: %w: the hold of %s until %s was signed and is not published yet: add it to this draft, or lift it",
-				text.Name(x.file.role), x.file.version, ErrTakenBack, text.Name(t.Path), t.Until)
+				text.Name(x.file.role), x.file.version, signing.ErrTakenBack, text.Name(t.Path), t.Until)
 		}
 		if t.Role != x.top && (x.role.party == "" || parties[t.Role] != x.role.party) || reinstated[bytesOfParty{x.role.party, t.SHA256}] {
 			continue
@@ -105,14 +106,14 @@ func (s *signing) takenBack(b *book, x *item, reinstated map[bytesOfParty]bool, 
 				continue
 			}
 			return fmt.Errorf("repo: %s v%d: %w: a %s names the bytes of %s (sha256 %.16s: %s); Reinstate approves them again, Recall or Remove removes them from the list",
-				text.Name(x.file.role), x.file.version, ErrTakenBack, t.Kind, text.Name(path), t.SHA256, text.Quote(t.Reason))
+				text.Name(x.file.role), x.file.version, signing.ErrTakenBack, t.Kind, text.Name(path), t.SHA256, text.Quote(t.Reason))
 		}
 	}
 	return nil
 }
 
 // recallsOf returns the recalls in a party's roles, as published and in the draft.
-func (s *signing) recallsOf(party string) ([]takenBack, error) {
+func (s *signRequest) recallsOf(party string) ([]takenBack, error) {
 	if s.recalls == nil {
 		s.recalls = map[string][]takenBack{}
 	}
@@ -137,7 +138,7 @@ func (s *signing) recallsOf(party string) ([]takenBack, error) {
 
 // reinstated returns the bytes for which the draft has a review with a reason to
 // approve them in spite of a recall or a refusal.
-func (s *signing) reinstated() map[bytesOfParty]bool {
+func (s *signRequest) reinstated() map[bytesOfParty]bool {
 	out := map[bytesOfParty]bool{}
 	if s.draft == nil {
 		return out
@@ -153,7 +154,7 @@ func (s *signing) reinstated() map[bytesOfParty]bool {
 
 // reinstate deletes the ledger's recalls and refusals, by the party of a signed role,
 // of the bytes that the draft reinstates.
-func (s *signing) reinstate(b *book, party string, reinstated map[bytesOfParty]bool) {
+func (s *signRequest) reinstate(b *book, party string, reinstated map[bytesOfParty]bool) {
 	for r := range maps.Keys(reinstated) {
 		if r.party != party {
 			continue

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/wire"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// signing is one request for signatures. Drafts, timestamps and snapshots can only be
+// signRequest is one request for signatures. Drafts, timestamps and snapshots can only be
 // signed through its rules.
-type signing struct {
+type signRequest struct {
 	repo          *Repo
 	ctx           context.Context
 	tx            *Tx // on the published state
@@ -48,7 +49,7 @@ type item struct {
 
 // choose selects the signers of the item: those that may sign it, and those for dual
 // signing, which the root does not name.
-func (x *item) choose(signers []tuf.Signer, b *DualSigning, part func(tuf.Key) bool) {
+func (x *item) choose(signers []tuf.Signer, b *signing.DualSigning, part func(tuf.Key) bool) {
 	add := func(s tuf.Signer) {
 		x.signers, x.keyIDs = append(x.signers, s), append(x.keyIDs, s.Key().ID())
 	}
@@ -61,7 +62,7 @@ func (x *item) choose(signers []tuf.Signer, b *DualSigning, part func(tuf.Key) b
 		return
 	}
 	for _, s := range b.Signers {
-		if b.part(cmp.Or(x.top, x.file.role), s.Key().ID()) {
+		if dualPart(b.Root, cmp.Or(x.top, x.file.role), s.Key().ID()) {
 			add(s)
 		}
 	}
@@ -70,14 +71,14 @@ func (x *item) choose(signers []tuf.Signer, b *DualSigning, part func(tuf.Key) b
 // excused reports whether rule K3 does not apply to the published version because
 // compromised keys signed it: the version that the ledger signed replaces it, or, for
 // timestamp and snapshot, the published draft names their key.
-func (s *signing) excused(x *item) bool {
+func (s *signRequest) excused(x *item) bool {
 	return s.restored[x.file.role] != nil || x.online && slices.ContainsFunc(x.wasKeys, func(k tuf.Key) bool { return slices.Contains(s.compromised, k) })
 }
 
 // recordName returns the name under which the ledger records a part. A recovery root
 // has a name of its own, so it does not conflict with the regular root of the same
 // version.
-func (s *signing) recordName(f *draftFile) string {
+func (s *signRequest) recordName(f *draftFile) string {
 	if s.draft != nil && f.role == "root" && s.draft.recovery != nil {
 		return "recovered root"
 	}
@@ -87,12 +88,12 @@ func (s *signing) recordName(f *draftFile) string {
 // unnumbered reports whether a part has no version of its own: a reviewer's statement,
 // whose number only gives the order, and a recovery root, whose statement has the
 // number.
-func (s *signing) unnumbered(f *draftFile) bool {
+func (s *signRequest) unnumbered(f *draftFile) bool {
 	return s.draft != nil && (s.draft.statements[f.role] != nil || f.role == "root" && s.draft.recovery != nil)
 }
 
 // holdsAll reports whether this handle's signers hold all of the keys.
-func (s *signing) holdsAll(keys []tuf.Key) bool {
+func (s *signRequest) holdsAll(keys []tuf.Key) bool {
 	for _, k := range keys {
 		if !slices.ContainsFunc(s.repo.cfg.Signers, func(o tuf.Signer) bool { return o.Key() == k }) {
 			return false
@@ -101,15 +102,15 @@ func (s *signing) holdsAll(keys []tuf.Key) bool {
 	return true
 }
 
-// part reports whether the root for dual signing gives a key a part in a role.
-func (b *DualSigning) part(role, id string) bool {
-	if keyIDs, _ := b.Root.RoleKeys(role); slices.Contains(keyIDs, id) {
+// dualPart reports whether the root for dual signing gives a key a part in a role.
+func dualPart(root *tuf.Root, role, id string) bool {
+	if keyIDs, _ := root.RoleKeys(role); slices.Contains(keyIDs, id) {
 		return true
 	}
-	if b.Root.Charter() == nil {
+	if root.Charter() == nil {
 		return false
 	}
-	for _, x := range rootOf(b.Root).lists() {
+	for _, x := range rootOf(root).lists() {
 		if x.role == role && slices.Contains(ids(x.keys.Keys), id) {
 			return true
 		}

@@ -8,17 +8,18 @@ import (
 
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // dates applies rule K5.
-func (s *signing) dates(x *item) error {
+func (s *signRequest) dates(x *item) error {
 	f, now, tolerance := x.file, s.repo.now(), s.repo.cfg.ClockTolerance
 	if s.draft != nil && s.draft.statements[f.role] != nil {
 		return nil
 	}
 	no := func(format string, args ...any) error {
-		return fmt.Errorf("repo: %s v%d: %w: %w", text.Name(f.role), f.version, ErrDate, fmt.Errorf(format, args...))
+		return fmt.Errorf("repo: %s v%d: %w: %w", text.Name(f.role), f.version, signing.ErrDate, fmt.Errorf(format, args...))
 	}
 	if s.prev != nil && !(s.draft != nil && s.root != nil && s.draft.override.supersede == s.prev.SHA256()) {
 		if at := s.prev.Charter().SignedAt(); at.After(now.Add(tolerance)) {
@@ -46,18 +47,20 @@ func (s *signing) dates(x *item) error {
 }
 
 // automatic applies Config.Automation.
-func (s *signing) automatic(b *book, x *item) error {
-	a := s.repo.cfg.Automation
+func (s *signRequest) automatic(b *book, x *item) error {
+	a := (*automation)(s.repo.cfg.Automation)
 	if a == nil {
 		return nil
 	}
 	f := x.file
-	no := func(why string) error { return fmt.Errorf("repo: %s: %w: %s", text.Name(f.role), ErrNotAutomatic, why) }
+	no := func(why string) error {
+		return fmt.Errorf("repo: %s: %w: %s", text.Name(f.role), signing.ErrNotAutomatic, why)
+	}
 	switch {
 	case f.role == "root" || f.role == recoveryRole:
 		return no("roots and recoveries need a person's signature")
 	case !s.repo.cfg.SharedLedger && !s.holdsAll(x.role.keys.Keys):
-		return fmt.Errorf("repo: %s: %w: other signers hold keys of the role; set Config.SharedLedger if all of them use this ledger", text.Name(f.role), ErrLedgerNotShared)
+		return fmt.Errorf("repo: %s: %w: other signers hold keys of the role; set Config.SharedLedger if all of them use this ledger", text.Name(f.role), signing.ErrLedgerNotShared)
 	case x.online:
 		return nil
 	case len(s.draft.override.compromised) > 0:
@@ -81,7 +84,7 @@ func (s *signing) automatic(b *book, x *item) error {
 }
 
 // record writes a signature and the published version of the role to the ledger.
-func (s *signing) record(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) {
+func (s *signRequest) record(b *book, x *item, reinstated map[bytesOfParty]bool, now time.Time) {
 	f := x.file
 	if s.draft != nil && s.draft.statements[f.role] != nil {
 		if c := s.draft.statements[f.role].claim; c.Refusal != nil {

@@ -88,7 +88,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	if tx.root.RepoID == "" {
 		tx.root.RepoID = newRepoID()
 	}
-	if !isRepoID(tx.root.RepoID) {
+	if !layout.IsRepoID(tx.root.RepoID) {
 		return fmt.Errorf("repo: repo_id is %s, want 32 lower-case hex digits: %w", text.Quote(tx.root.RepoID), tuf.ErrCharter)
 	}
 	now := tx.repo.now()

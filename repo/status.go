@@ -31,13 +31,6 @@ func (u Urgency) String() string {
 	return [...]string{"fine", "soon", "urgent", "expired"}[u]
 }
 
-// Need is a signature rule.
-type Need struct {
-	Who       string   // party or role, human-readable
-	KeyIDs    []string // sorted
-	Threshold int      // number of keys that must sign
-}
-
 // RoleStatus is the expiry status of a role.
 type RoleStatus struct {
 	Role    string        // metadata role
@@ -46,8 +39,8 @@ type RoleStatus struct {
 	Expires time.Time     // of the published version
 	Left    time.Duration // time until Expires; negative after it
 	Urgency Urgency       // by Left and the lifetime of the role
-	Needs   []Need        // all must be met
-	AtHand  bool          // the configured signers suffice
+	Needs   []Missing     // the signatures of a renewal; all are needed
+	CanSign bool          // the configured signers suffice
 	Lists   int           // number of hash bins that are renewed with it; Expires is the earliest expiry of all
 }
 
@@ -59,10 +52,10 @@ func (d RoleStatus) String() string {
 	}
 	var who []string
 	for _, n := range d.Needs {
-		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Threshold, len(n.KeyIDs), whoText(n.Who)))
+		who = append(who, fmt.Sprintf("%d of %d keys of %s", n.Want, len(n.KeyIDs), whoText(n.Who)))
 	}
 	how := "which are not available"
-	if d.AtHand {
+	if d.CanSign {
 		how = "which are available"
 	}
 	lists := ""
@@ -122,7 +115,7 @@ func (s *Status) String() string {
 
 // Status reports the expiry of every published role and the signatures for its renewal,
 // as of the given time. The grades of urgency follow from [Config].Expiry. Status needs
-// no key; AtHand reports what the configured signers can renew.
+// no key; CanSign reports what the configured signers can renew.
 func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
 	defer text.OneLine(&err)
 	for range maxReads {
@@ -144,7 +137,7 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 	s := &Status{At: at, Ahead: r.ahead(p.root), Unfinished: p.snap == nil || p.under != p.root}
 	layout := rootOf(p.root)
 	add := func(role string, version int64, party string, expires time.Time, lists int, needs ...need) {
-		d := RoleStatus{Role: role, Version: version, Party: party, Expires: expires, Left: expires.Sub(at), AtHand: true, Lists: lists}
+		d := RoleStatus{Role: role, Version: version, Party: party, Expires: expires, Left: expires.Sub(at), CanSign: true, Lists: lists}
 		soon, urgent := r.cfg.Expiry.of(role)
 		switch {
 		case d.Left <= 0:
@@ -155,8 +148,8 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 			d.Urgency = UrgencySoon
 		}
 		for _, n := range needs {
-			d.Needs = append(d.Needs, Need{n.Who, slices.Sorted(maps.Keys(n.Keys)), n.Threshold})
-			d.AtHand = d.AtHand && r.atHand(n)
+			d.Needs = append(d.Needs, Missing{Role: role, Files: max(lists, 1), Who: n.Who, Want: n.Threshold, KeyIDs: slices.Sorted(maps.Keys(n.Keys))})
+			d.CanSign = d.CanSign && r.canSign(n)
 		}
 		s.Due = append(s.Due, d)
 	}
@@ -209,8 +202,8 @@ func (e Expiry) of(role string) (soon, urgent time.Duration) {
 	return e.Release / 2, e.Release / 4
 }
 
-// atHand reports whether the configured signers meet a rule.
-func (r *Repo) atHand(n need) bool {
+// canSign reports whether the configured signers meet a rule.
+func (r *Repo) canSign(n need) bool {
 	have := map[string]bool{}
 	for _, s := range r.cfg.Signers {
 		if id := s.Key().ID(); n.Keys[id] != (tuf.Key{}) {

@@ -20,7 +20,7 @@ func (w *world) status(at time.Time, keys ...string) (out []string) {
 	noErr(w.t, err)
 	for _, d := range s.Due {
 		hand := ""
-		if d.AtHand {
+		if d.CanSign {
 			hand = " available"
 		}
 		out = append(out, fmt.Sprintf("%s %s%s", d.Urgency, d.Role, hand))
@@ -55,13 +55,13 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%s", s)
 	}
 	for _, d := range s.Due {
-		if !d.AtHand {
+		if !d.CanSign {
 			t.Errorf("all keys are available: %s", d)
 		}
 		if want := map[string]string{"vendor-agent": "vendor", "review-agent": "review"}[d.Role]; d.Party != want {
 			t.Errorf("%s is %q's", d.Role, d.Party)
 		}
-		if d.Role == "root" && (len(d.Needs) != 3 || d.Needs[2].Threshold != 3 || len(d.Needs[2].KeyIDs) != 4) {
+		if d.Role == "root" && (len(d.Needs) != 3 || d.Needs[2].Want != 3 || len(d.Needs[2].KeyIDs) != 4) {
 			t.Errorf("root: %v", d.Needs)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/proof"
 )
@@ -155,7 +156,7 @@ func (tx *Tx) mayApprove(party string, class Class, s proof.Subject, listed bool
 			what += " as " + text.Name(under)
 		}
 		return fmt.Errorf("repo: %s: %w: %s %s these bytes (sha256 %.16s): %s; ReviewRecord.Reinstate, with a reason, approves them again",
-			text.Name(s.Path), ErrTakenBack, text.Name(party), what, s.SHA256, text.Quote(why))
+			text.Name(s.Path), signing.ErrTakenBack, text.Name(party), what, s.SHA256, text.Quote(why))
 	}
 	switch {
 	case recalled != nil:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -28,7 +29,7 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 		"renewal": resignReview, "another release": approve("2"),
 	} {
 		t.Run(what, func(t *testing.T) {
-			m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), fn); return err })
+			m.refuses(signing.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), fn); return err })
 		})
 	}
 	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(recall(tx), approve("2")(tx)) })
@@ -46,7 +47,7 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	again := func(how repo.ReviewRecord) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error { return tx.Approve("review", "agent/again", &how) }
 	}
-	m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), again(repo.ReviewRecord{})); return err })
+	m.refuses(signing.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), again(repo.ReviewRecord{})); return err })
 	m.refuses(nil, func() error {
 		_, err := r.Stage(t.Context(), again(repo.ReviewRecord{Unrecorded: true, Reinstate: "x"}))
 		if err == nil {
@@ -90,7 +91,7 @@ func TestHoldStaysInForce(t *testing.T) {
 	if _, err := r.Stage(t.Context(), hold("agent/1")); err != nil {
 		t.Fatal(err)
 	}
-	m.refuses(repo.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), hold("agent/2")); return err })
+	m.refuses(signing.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), hold("agent/2")); return err })
 	both, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(hold("agent/1")(tx), hold("agent/2")(tx)) })
 	noErr(t, err)
 	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
@@ -120,15 +121,15 @@ func TestDatesInLine(t *testing.T) {
 		override       bool // ShorterExpiry heals it
 	}{
 		"healthy root":             {edit: renewRoot, key: "review-1"},
-		"signed_at ahead":          {staged: 6 * time.Minute, edit: renewRoot, key: "review-1", want: repo.ErrDate},
+		"signed_at ahead":          {staged: 6 * time.Minute, edit: renewRoot, key: "review-1", want: signing.ErrDate},
 		"signed_at a little ahead": {staged: 5 * time.Minute, edit: renewRoot, key: "review-1"},
 		"within a wider tolerance": {staged: 20 * time.Hour, tolerance: 21 * time.Hour, edit: renewRoot, key: "review-1"},
-		"tolerance is bounded":     {staged: 25 * time.Hour, tolerance: 48 * time.Hour, edit: renewRoot, key: "review-1", want: repo.ErrDate},
-		"ten years ahead":          {staged: 3650 * day, edit: renewRoot, key: "review-1", want: repo.ErrDate},
-		"a clock a year behind":    {signed: -365 * day, edit: resignReview, key: "review-release", want: repo.ErrDate},
+		"tolerance is bounded":     {staged: 25 * time.Hour, tolerance: 48 * time.Hour, edit: renewRoot, key: "review-1", want: signing.ErrDate},
+		"ten years ahead":          {staged: 3650 * day, edit: renewRoot, key: "review-1", want: signing.ErrDate},
+		"a clock a year behind":    {signed: -365 * day, edit: resignReview, key: "review-release", want: signing.ErrDate},
 		"a clock a year ahead":     {signed: 365 * day, edit: resignReview, key: "review-release", want: tuf.ErrExpired},
-		"root that expires early":  {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, key: "review-1", want: repo.ErrDate, override: true},
-		"role that expires early":  {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, key: "review-release", want: repo.ErrDate, override: true},
+		"root that expires early":  {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, key: "review-1", want: signing.ErrDate, override: true},
+		"role that expires early":  {expiry: repo.Expiry{Release: 29 * day}, edit: resignReview, key: "review-release", want: signing.ErrDate, override: true},
 		"an hour earlier":          {expiry: repo.Expiry{Release: 30*day - time.Hour}, edit: resignReview, key: "review-release"},
 		"targets may expire early": {expiry: repo.Expiry{Targets: 100 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }, key: "targets"},
 	} {
@@ -145,7 +146,7 @@ func TestDatesInLine(t *testing.T) {
 			noErr(t, err)
 			w.now = now.Add(x.signed)
 			theirs := w.config()
-			theirs.Ledger, theirs.Pin, theirs.ClockTolerance = repo.StorageLedger(m.ledger), w.pin(), x.tolerance
+			theirs.Ledger, theirs.Pin, theirs.ClockTolerance = signing.StorageLedger(m.ledger), w.pin(), x.tolerance
 			d, err = repo.New(w.store, theirs).OpenDraft(data)
 			noErr(t, err)
 			sign := func() error { return d.Sign(t.Context(), w.signer(x.key)) }
@@ -167,7 +168,7 @@ func TestDatesInLine(t *testing.T) {
 	d, err := w.open().Stage(t.Context(), renewRoot)
 	noErr(t, err)
 	w.now = w.now.Add(-time.Hour)
-	w.refused(repo.ErrDate, func() error { return w.open().Publish(t.Context(), d) })
+	w.refused(signing.ErrDate, func() error { return w.open().Publish(t.Context(), d) })
 	w.now = w.now.Add(55 * time.Minute)
 	noErr(t, w.open().Publish(t.Context(), d))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/repo/storage/storagetest"
 	"github.com/visum-dev/visum/tuf"
@@ -127,12 +128,12 @@ func (w *world) config() *repo.Config {
 	cfg := &repo.Config{Now: func() time.Time { return w.now }, UnsafeTrustStorage: w.ledger == nil}
 	switch {
 	case w.ledgerDir != "":
-		cfg.Ledger = repo.DirLedger(w.ledgerDir)
+		cfg.Ledger = signing.DirLedger(w.ledgerDir)
 		if w.killed != nil {
-			cfg.Ledger = repo.StorageLedger(&killer{repo.Folder(w.ledgerDir), w.killed.n, w.killed.count})
+			cfg.Ledger = signing.StorageLedger(&killer{repo.Folder(w.ledgerDir), w.killed.n, w.killed.count})
 		}
 	case w.ledger != nil:
-		cfg.Ledger = repo.StorageLedger(w.ledger)
+		cfg.Ledger = signing.StorageLedger(w.ledger)
 	}
 	return cfg
 }

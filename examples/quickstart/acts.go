@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -237,7 +238,7 @@ func (s *demo) oldCopy() error {
 	_, err := s.review.approve(s.ctx, s.approved)
 	s.say("The attacker gives the review centre a copy from before the approval, to obtain a second signature:\n| %v", err)
 	outcome := "signed"
-	if errors.Is(err, repo.ErrRoleBehind) {
+	if errors.Is(err, signing.ErrRoleBehind) {
 		outcome = "refused"
 	} else if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/keys"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -46,7 +47,7 @@ func (k *keyRing) make(names ...string) (public []tuf.Key, err error) {
 }
 
 // ledger is the party's record of what it has seen and signed, next to its keys.
-func (k *keyRing) ledger() repo.Ledger { return repo.DirLedger(filepath.Join(k.dir, "ledger")) }
+func (k *keyRing) ledger() signing.Ledger { return signing.DirLedger(filepath.Join(k.dir, "ledger")) }
 
 func (k *keyRing) all() []tuf.Signer { return slices.Collect(maps.Values(k.signers)) }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -94,7 +95,7 @@ type system struct {
 	fresh   [6]tuf.Signer    // keys of the vendor after the cut-over
 	centre  [3]tuf.Signer    // two root keys, release
 	vendor  []tuf.Signer     // the keys that the vendor uses today
-	ledger  repo.Ledger      // in production each party has its own
+	ledger  signing.Ledger   // in production each party has its own
 	honest  map[int64]string // root hashes
 	release int
 	pins    [][]byte
@@ -143,7 +144,7 @@ func newSigners(list []tuf.Signer) error {
 }
 
 func newSystem(ctx context.Context) (w *system, err error) {
-	w = &system{storage: storage.Overlay(nil), ledger: repo.MemLedger(), honest: map[int64]string{}}
+	w = &system{storage: storage.Overlay(nil), ledger: signing.MemLedger(), honest: map[int64]string{}}
 	for _, list := range [][]tuf.Signer{w.old[:], w.fresh[:], w.centre[:]} {
 		if err := newSigners(list); err != nil {
 			return nil, err

@@ -26,6 +26,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -37,7 +38,7 @@ type world struct {
 	state  string // of the client
 	keys   map[string]tuf.Signer
 	repo   *repo.Repo
-	ledger repo.Ledger
+	ledger signing.Ledger
 	pin    []byte
 	ca     *authority
 	log    *log
@@ -48,7 +49,7 @@ type world struct {
 // only.
 func newWorld(t *testing.T, bases ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "repo"), state: t.TempDir(), keys: map[string]tuf.Signer{}, ledger: repo.MemLedger(), ca: newAuthority(t), log: &log{}}
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "repo"), state: t.TempDir(), keys: map[string]tuf.Signer{}, ledger: signing.MemLedger(), ca: newAuthority(t), log: &log{}}
 	w.update(func(tx *repo.Tx) error {
 		r := tx.Root()
 		r.Parties = []repo.Party{{Name: "vendor", Keys: w.public("vendor")}, {Name: "review", Keys: w.public("review")}}

@@ -71,3 +71,13 @@ func SplitStatement(name string) (role string, n int) {
 	}
 	return base[:i], n
 }
+
+// IsRepoID reports whether s is a repository id: 32 lower-case hex digits.
+func IsRepoID(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return len(s) == 32
+}

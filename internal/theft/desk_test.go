@@ -15,6 +15,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -27,7 +28,7 @@ type desk struct {
 	store   *storage.OverlayStorage // the true one
 	old     *storage.OverlayStorage // the true one before a recall
 	pin     []byte
-	ledgers map[string]repo.Ledger // by party
+	ledgers map[string]signing.Ledger // by party
 }
 
 func deskKey(name string) tuf.Signer {
@@ -115,7 +116,7 @@ func deskApprove(version string) func(*repo.Tx) error {
 }
 
 func newDesk(t *testing.T) *desk {
-	d := &desk{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), store: storage.Overlay(nil), ledgers: map[string]repo.Ledger{}}
+	d := &desk{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), store: storage.Overlay(nil), ledgers: map[string]signing.Ledger{}}
 	all := slices.Concat(deskVendor, deskReview)
 	update := func(fn func(*repo.Tx) error) {
 		t.Helper()
@@ -136,7 +137,7 @@ func newDesk(t *testing.T) *desk {
 	d.pin, err = d.attacker(d.store).Pin(t.Context())
 	d.noErr(err)
 	for _, party := range []string{"vendor", "review"} {
-		d.ledgers[party] = repo.MemLedger()
+		d.ledgers[party] = signing.MemLedger()
 		r := repo.New(d.store, d.config(party))
 		digest, err := r.AdoptDigest(t.Context())
 		d.noErr(err)
@@ -164,14 +165,14 @@ func (d *desk) forged() *storage.OverlayStorage {
 type signerAt struct {
 	name, party string
 	keys        []string
-	machine     *repo.Automation // nil: a person
+	machine     *signing.Automation // nil: a person
 }
 
 var seats = []signerAt{
 	{"a vendor signer", "vendor", deskVendor, nil},
 	{"a reviewer", "review", deskReview, nil},
-	{"the vendor's machine", "vendor", []string{"timestamp", "snapshot", "targets", "v-agent"}, &repo.Automation{Renew: true}},
-	{"the centre's machine", "review", []string{"r-agent"}, &repo.Automation{Renew: true}},
+	{"the vendor's machine", "vendor", []string{"timestamp", "snapshot", "targets", "v-agent"}, &signing.Automation{Renew: true}},
+	{"the centre's machine", "review", []string{"r-agent"}, &signing.Automation{Renew: true}},
 }
 
 func (d *desk) seated(s signerAt, store repo.Storage) *repo.Repo {

@@ -14,7 +14,7 @@ type Drill struct {
 	// Storage is the published repository. It is only read.
 	Storage repo.Storage
 	// Config is the configuration for publishing the draft: the trust anchor (a Pin,
-	// or a Ledger that knows the repository; see [repo.ErrNoPin]), the online signers,
+	// or a Ledger that knows the repository; see [signing.ErrNoPin]), the online signers,
 	// and the keys for dual signing. The drill treats old vendor keys among the
 	// signers as compromised.
 	Config repo.Config

@@ -12,6 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/movetest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/drill"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -45,7 +46,7 @@ func bridged(t *testing.T, w *movetest.World) *repo.Config {
 	cfg := signed(movetest.NewKeys...)
 	chain, err := w.Repo().Chain(t.Context())
 	movetest.NoErr(t, err)
-	cfg.DualSigning = &repo.DualSigning{Root: chain[len(chain)-1], Signers: movetest.Signers(movetest.OldKeys...)}
+	cfg.DualSigning = &signing.DualSigning{Root: chain[len(chain)-1], Signers: movetest.Signers(movetest.OldKeys...)}
 	return cfg
 }
 

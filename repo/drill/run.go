@@ -11,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -124,7 +125,7 @@ func (p *play) prepare(ctx context.Context) (done bool, err error) {
 func (p *play) rehearsal() *repo.Config {
 	cfg := p.Config
 	cfg.Pin = p.before[0].Bytes()
-	cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Automation = repo.MemLedger(), true, nil
+	cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Automation = signing.MemLedger(), true, nil
 	return &cfg
 }
 

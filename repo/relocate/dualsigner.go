@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -45,7 +46,7 @@ func (m *Move) DualSigner(ctx context.Context, storage repo.Storage, cfg *repo.C
 		return nil, fmt.Errorf("%w: the cut-over was more than a day ago: the old keys must not sign any more", ErrDates)
 	}
 	bridged := *cfg
-	bridged.DualSigning = &repo.DualSigning{Root: before, Signers: old}
+	bridged.DualSigning = &signing.DualSigning{Root: before, Signers: old}
 	e := &bridged.Expiry.Timestamp
 	if *e <= 0 || *e > left {
 		*e = left.Truncate(time.Second)

@@ -11,6 +11,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/drill"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -54,7 +55,7 @@ func Example() {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
 	store := storage.Overlay(nil) // in production: repo.Folder(dir)
-	ledger := repo.MemLedger()    // in production: repo.DirLedger(dir), one for each party
+	ledger := signing.MemLedger() // in production: repo.DirLedger(dir), one for each party
 
 	// The vendor's keys, a new generation of them, and the review centre's.
 	var old, fresh [6]tuf.Signer // two root keys, timestamp, snapshot, targets, release
@@ -105,7 +106,7 @@ func Example() {
 	check(repo.New(store, &repo.Config{Signers: allSigners, Now: clock, Ledger: ledger}).Update(ctx, func(tx *repo.Tx) error { return tx.Renew("review") }))
 	chain, err := repo.New(store, &repo.Config{Ledger: ledger}).Chain(ctx)
 	check(err)
-	check(step(ctx, store, &repo.Config{Signers: append(fresh[:], old[:2]...), DualSigning: &repo.DualSigning{Root: chain[1], Signers: old[2:]}, Now: clock, Ledger: ledger}, move.CutOver, centre[:2]...))
+	check(step(ctx, store, &repo.Config{Signers: append(fresh[:], old[:2]...), DualSigning: &signing.DualSigning{Root: chain[1], Signers: old[2:]}, Now: clock, Ledger: ledger}, move.CutOver, centre[:2]...))
 
 	// 4. Retire, after the logs show that the fleet has the new root.
 	now = move.Dates.Retire

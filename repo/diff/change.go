@@ -1,4 +1,4 @@
-package repo
+package diff
 
 import (
 	"strings"
@@ -11,36 +11,36 @@ import (
 // agent/1.0, so they can't be confused with words of this package. A string of more than
 // 200 characters is truncated, with its length and sha256 appended.
 type Change struct {
-	Part ChangePart // of the diff
-	Role string     // of the metadata file; for lists below a party's role, that role
-	Kind ChangeKind // type of the change
-	What string     // type of the changed object, such as release, location, party, class; "" for the file itself
-	Name string     // of the object: path, id, name; in the headline of a file its version, as in v2
-	Fact string     // the changed member; "" if the object itself is added or removed. In the rest: the path, a list of quoted names
-	Old  string     // "" if there was no value
-	New  string     // "" if there is no value any more
-	Note string     // additional information, such as the listing of the other party
+	Part Part   // of the diff
+	Role string // of the metadata file; for lists below a party's role, that role
+	Kind Kind   // type of the change
+	What string // type of the changed object, such as release, location, party, class; "" for the file itself
+	Name string // of the object: path, id, name; in the headline of a file its version, as in v2
+	Fact string // the changed member; "" if the object itself is added or removed. In the rest: the path, a list of quoted names
+	Old  string // "" if there was no value
+	New  string // "" if there is no value any more
+	Note string // additional information, such as the listing of the other party
 }
 
 // ChangeKind is the type of a change.
-type ChangeKind string
+type Kind string
 
 // ChangePart is the part of a diff that a [Change] belongs to.
-type ChangePart string
+type Part string
 
 // The parts of a diff.
 const (
-	PartHeadline ChangePart = "headline" // one for each file, statement and recovery statement
-	PartSummary  ChangePart = "summary"  // members that this package knows, in human-readable form
-	PartRest     ChangePart = "rest"     // every other signed member, with its path and JSON type; keys with their full ids
+	PartHeadline Part = "headline" // one for each file, statement and recovery statement
+	PartSummary  Part = "summary"  // members that this package knows, in human-readable form
+	PartRest     Part = "rest"     // every other signed member, with its path and JSON type; keys with their full ids
 )
 
 // The types of changes.
 const (
-	KindAdded     ChangeKind = "added"     // Old is ""
-	KindRemoved   ChangeKind = "removed"   // New is ""
-	KindChanged   ChangeKind = "changed"   // from Old to New
-	KindUnchanged ChangeKind = "unchanged" // always shown: an expiry, and the full id of a key
+	KindAdded     Kind = "added"     // Old is ""
+	KindRemoved   Kind = "removed"   // New is ""
+	KindChanged   Kind = "changed"   // from Old to New
+	KindUnchanged Kind = "unchanged" // always shown: an expiry, and the full id of a key
 )
 
 // String returns the change as one line of at most 4 kB.

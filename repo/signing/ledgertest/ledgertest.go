@@ -1,4 +1,4 @@
-// Package ledgertest tests implementations of [repo.Ledger].
+// Package ledgertest tests implementations of [signing.Ledger].
 package ledgertest
 
 import (
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/signing"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 // Run tests a ledger. The first call of the function that open returns must give a
 // handle on an empty ledger; a further call gives another handle on the same ledger, or
 // nil if the implementation supports only one handle.
-func Run(t *testing.T, open func(t *testing.T) func() repo.Ledger) {
+func Run(t *testing.T, open func(t *testing.T) func() signing.Ledger) {
 	t.Run("swap", func(t *testing.T) { swap(t, open(t)) })
 	t.Run("slices", func(t *testing.T) { slices(t, open(t)()) })
 	t.Run("identities", func(t *testing.T) { identities(t, open(t)()) })
@@ -30,7 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) func() repo.Ledger) {
 	t.Run("race", func(t *testing.T) { race(t, open(t)) })
 }
 
-func want(t *testing.T, l repo.Ledger, id, doc string) {
+func want(t *testing.T, l signing.Ledger, id, doc string) {
 	t.Helper()
 	data, err := l.Load(t.Context(), id)
 	if doc == "" {
@@ -45,7 +46,7 @@ func want(t *testing.T, l repo.Ledger, id, doc string) {
 }
 
 // swap: compare-and-swap, visible to every handle.
-func swap(t *testing.T, open func() repo.Ledger) {
+func swap(t *testing.T, open func() signing.Ledger) {
 	ctx, l := t.Context(), open()
 	want(t, l, one, "")
 	conflict := func(old, new []byte) {
@@ -79,7 +80,7 @@ func swap(t *testing.T, open func() repo.Ledger) {
 }
 
 // slices: the caller keeps ownership of its slices.
-func slices(t *testing.T, l repo.Ledger) {
+func slices(t *testing.T, l signing.Ledger) {
 	doc := []byte("abc")
 	if err := l.Swap(t.Context(), one, nil, doc); err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func slices(t *testing.T, l repo.Ledger) {
 }
 
 // identities: only 32 lower-case hex digits are a valid repository id.
-func identities(t *testing.T, l repo.Ledger) {
+func identities(t *testing.T, l signing.Ledger) {
 	for _, id := range []string{"", "x", "../" + one, strings.ToUpper(one), one + "0", one[1:], "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d/", "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7\x00a"} {
 		if err := l.Swap(t.Context(), id, nil, []byte("a")); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("Swap for %q: %v, want fs.ErrInvalid", id, err)
@@ -107,7 +108,7 @@ func identities(t *testing.T, l repo.Ledger) {
 }
 
 // ended: a call with a cancelled context changes nothing.
-func ended(t *testing.T, l repo.Ledger) {
+func ended(t *testing.T, l signing.Ledger) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.Swap(ctx, one, nil, []byte("a")); !errors.Is(err, context.Canceled) {
@@ -120,7 +121,7 @@ func ended(t *testing.T, l repo.Ledger) {
 }
 
 // race: no writer loses what another has written.
-func race(t *testing.T, open func() repo.Ledger) {
+func race(t *testing.T, open func() signing.Ledger) {
 	const writers, each = 4, 10
 	l := open()
 	var all sync.WaitGroup
