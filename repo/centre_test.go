@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // heldWorld is a world whose class has a hold role and whose review role requires two
@@ -52,7 +52,7 @@ func (w *world) bring(dir string) {
 }
 
 func examined() *repo.ReviewRecord {
-	return &repo.ReviewRecord{Reviewer: "Ann", Result: proof.Identical, Builder: "https://builder.example/1", Policy: strings.Repeat("ab", 32), Valid: 30 * 24 * time.Hour}
+	return &repo.ReviewRecord{Reviewer: "Ann", Result: attestation.Identical, Builder: "https://builder.example/1", Policy: strings.Repeat("ab", 32), Valid: 30 * 24 * time.Hour}
 }
 
 var vendorOnly = []string{"vendor-1", "vendor-release", "targets", "timestamp", "snapshot"}
@@ -131,12 +131,12 @@ func TestCentreExaminesADraft(t *testing.T) {
 	noErr(t, err)
 	a, err := snap.Approve("agent/1.1", c.get)
 	noErr(t, err)
-	data, err := c.read("targets/" + proof.Name(proof.SubjectOf(a), "review-agent", 1))
+	data, err := c.read("targets/" + attestation.Name(attestation.SubjectOf(a), "review-agent", 1))
 	noErr(t, err)
-	v, err := proof.Open(data, c.root, "review", a, w.now)
+	v, err := attestation.Open(data, c.root, "review", a, w.now)
 	noErr(t, err)
 	said := v.Value()
-	if said.Source != rel.Source || said.Result != proof.Identical || said.Reviewer != (proof.Reviewer{Party: "review", Role: "review-agent", Name: "Ann"}) ||
+	if said.Source != rel.Source || said.Result != attestation.Identical || said.Reviewer != (attestation.Reviewer{Party: "review", Role: "review-agent", Name: "Ann"}) ||
 		!said.From.Equal(w.now) || !said.Until.Equal(w.now.Add(30*24*time.Hour)) || len(v.KeyIDs()) != 3 {
 		t.Errorf("%+v, %v", said, v.KeyIDs())
 	}
@@ -151,7 +151,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	})
 	w.now = w.now.Add(2 * 24 * time.Hour)
 	all, err = w.open().Statements(t.Context(), "agent/1.1")
-	if err != nil || len(all) != 2 || !errors.Is(all[0].Err, tuf.ErrExpired) || all[1].Err != nil || all[1].Review.Result != proof.NotDone || all[1].Review.Source != rel.Source {
+	if err != nil || len(all) != 2 || !errors.Is(all[0].Err, tuf.ErrExpired) || all[1].Err != nil || all[1].Review.Result != attestation.NotDone || all[1].Review.Source != rel.Source {
 		t.Errorf("%+v, %v", all, err)
 	}
 }
@@ -252,7 +252,7 @@ func TestCentreRefuses(t *testing.T) {
 	w.refused(tuf.ErrMalformed, func() error {
 		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/3", repo.RefusalRecord{}) })
 	})
-	for _, bad := range []repo.ReviewRecord{{Result: "perhaps"}, {Result: proof.Identical}, {Builder: "https://x"}, {Policy: "x"}, {Valid: -time.Second}} {
+	for _, bad := range []repo.ReviewRecord{{Result: "perhaps"}, {Result: attestation.Identical}, {Builder: "https://x"}, {Policy: "x"}, {Valid: -time.Second}} {
 		if err := w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/3", &bad) }); err == nil {
 			t.Errorf("%+v: approved", bad)
 		}

@@ -21,7 +21,7 @@ import (
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // mirror is a storage that clones.
@@ -278,15 +278,15 @@ func TestStatementsTravel(t *testing.T) {
 	w := richWorld(t)
 	state := func(n int, key string) string {
 		t.Helper()
-		s := proof.Subject{Path: "agent/1", Length: 7, SHA256: sum("agent 1")}
-		payload, err := proof.Review{Subject: s, RepoID: w.root().Charter().RepoID(), Reviewer: proof.Reviewer{Party: "review", Role: "review-agent"},
-			Result: proof.NotDone, From: w.now.AddDate(-1, 0, 0), Until: w.now.AddDate(0, -6, n)}.Payload()
+		s := attestation.Subject{Path: "agent/1", Length: 7, SHA256: sum("agent 1")}
+		payload, err := attestation.Review{Subject: s, RepoID: w.root().Charter().RepoID(), Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"},
+			Result: attestation.NotDone, From: w.now.AddDate(-1, 0, 0), Until: w.now.AddDate(0, -6, n)}.Payload()
 		noErr(t, err)
-		sig, err := w.signer(key).Sign(t.Context(), proof.PAE(payload))
+		sig, err := w.signer(key).Sign(t.Context(), attestation.PAE(payload))
 		noErr(t, err)
-		data, err := proof.Seal(payload, map[string][]byte{w.signer(key).Key().ID(): sig})
+		data, err := attestation.Seal(payload, map[string][]byte{w.signer(key).Key().ID(): sig})
 		noErr(t, err)
-		name := "targets/" + proof.Name(s, "review-agent", n)
+		name := "targets/" + attestation.Name(s, "review-agent", n)
 		w.store.files[name] = data
 		return name
 	}

@@ -13,17 +13,17 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
-// ReviewRecord describes how a reviewer examined a release; see package proof.
+// ReviewRecord describes how a reviewer examined a release; see package attestation.
 type ReviewRecord struct {
-	Reviewer string        // name of a person or machine; may be ""
-	Result   proof.Result  // of the rebuild from source; "": not rebuilt
-	Builder  string        // URI of the builder of the rebuild; "" if not rebuilt
-	Source   tuf.SourceRef // the reviewed source; zero: the source that the release states
-	Policy   string        // sha256, lower-case hex, of the review rules; may be ""
-	Valid    time.Duration // validity of the statement; 0: 365 days
+	Reviewer string             // name of a person or machine; may be ""
+	Result   attestation.Result // of the rebuild from source; "": not rebuilt
+	Builder  string             // URI of the builder of the rebuild; "" if not rebuilt
+	Source   tuf.SourceRef      // the reviewed source; zero: the source that the release states
+	Policy   string             // sha256, lower-case hex, of the review rules; may be ""
+	Valid    time.Duration      // validity of the statement; 0: 365 days
 	// Reinstate is the reason to approve bytes that the party recalled or refused before
 	// under any path. Without a reason the error wraps [signing.ErrTakenBack] (rule K4). The
 	// statement contains it, so it excludes Unrecorded. It revokes the party's recalls of
@@ -105,14 +105,14 @@ func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 		x.Source = rel.Source
 	}
 	if x.Result == "" {
-		x.Result = proof.NotDone
+		x.Result = attestation.NotDone
 	}
 	if x.Valid == 0 {
 		x.Valid = 365 * 24 * time.Hour
 	}
-	return tx.state(class, party, subject, proof.ReviewType, func(s proof.Subject, by proof.Reviewer) payloader {
+	return tx.state(class, party, subject, attestation.ReviewType, func(s attestation.Subject, by attestation.Reviewer) payloader {
 		by.Name = x.Reviewer
-		return proof.Review{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Source: x.Source, Result: x.Result, Builder: x.Builder,
+		return attestation.Review{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Source: x.Source, Result: x.Result, Builder: x.Builder,
 			Policy: x.Policy, Reinstate: x.Reinstate, From: now, Until: now.Add(x.Valid).Truncate(time.Second)}
 	})
 }
@@ -178,9 +178,9 @@ func (tx *Tx) Refuse(party, target string, r RefusalRecord) error {
 	if err != nil {
 		return err
 	}
-	return tx.state(class, party, subject, proof.RefusalType, func(s proof.Subject, by proof.Reviewer) payloader {
+	return tx.state(class, party, subject, attestation.RefusalType, func(s attestation.Subject, by attestation.Reviewer) payloader {
 		by.Name = r.Reviewer
-		return proof.Refusal{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Reason: r.Reason, At: tx.repo.now()}
+		return attestation.Refusal{Subject: s, RepoID: tx.layout().RepoID, Reviewer: by, Reason: r.Reason, At: tx.repo.now()}
 	})
 }
 
@@ -256,12 +256,12 @@ type payloader interface{ Payload() ([]byte, error) }
 
 // state stages a statement of each of the party's roles. It replaces one about the same
 // bytes that is already staged.
-func (tx *Tx) state(class Class, party string, subject proof.Subject, kind string, say func(proof.Subject, proof.Reviewer) payloader) error {
+func (tx *Tx) state(class Class, party string, subject attestation.Subject, kind string, say func(attestation.Subject, attestation.Reviewer) payloader) error {
 	for _, role := range class.Roles {
 		if role.Party != party {
 			continue
 		}
-		payload, err := say(subject, proof.Reviewer{Party: party, Role: role.Role}).Payload()
+		payload, err := say(subject, attestation.Reviewer{Party: party, Role: role.Role}).Payload()
 		if err != nil {
 			return fmt.Errorf("repo: %w", err)
 		}
@@ -278,7 +278,7 @@ func (tx *Tx) state(class Class, party string, subject proof.Subject, kind strin
 }
 
 // freeStatement returns the name of the role's next statement about a subject.
-func (tx *Tx) freeStatement(s proof.Subject, role string) (string, error) {
+func (tx *Tx) freeStatement(s attestation.Subject, role string) (string, error) {
 	for n := 1; n <= chain.MaxStatements; n++ {
 		name := chain.StatementName(s, role, n)
 		if err := storage.CheckName(name); err != nil {

@@ -120,7 +120,7 @@
 // [Tx.RecallRelease]) and renews its roles before they expire ([Tx.Renew]). Recalls and
 // refusals identify bytes: approving the same bytes again, under any path, requires a
 // reason ([ReviewRecord].Reinstate). The draft returns to the vendor, whose online keys
-// sign snapshot and timestamp. A statement in the form of package tuf/proof records how
+// sign snapshot and timestamp. A statement in the form of package tuf/attestation records how
 // a release was examined, or why it was refused. It is published next to the file and
 // read with [Repo.Statements].
 //

@@ -17,7 +17,7 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // Pending is a target that another party lists and this party does not list, or lists
@@ -41,7 +41,7 @@ type Pending struct {
 	// Refused is the party's latest statement on these bytes if that is a refusal:
 	// published, in the draft, or recorded in the ledger (then At is zero). Its Path
 	// may differ. [Tx.Approve] needs a reason to reinstate the bytes.
-	Refused *proof.Refusal
+	Refused *attestation.Refusal
 	// Recalled is the party's recall of these bytes under any path: published, in the
 	// draft, or recorded in the ledger (then At is zero). Class and Version are not
 	// set. [Tx.Approve] needs a reason to reinstate the bytes.
@@ -152,7 +152,7 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 	for _, p := range list {
 		var err error
 		if len(mine) > 0 {
-			p.Recalled, p.Refused, err = tx.tookBack(party, mine, proof.Subject{Path: p.Path, Length: p.Length, SHA256: p.SHA256})
+			p.Recalled, p.Refused, err = tx.tookBack(party, mine, attestation.Subject{Path: p.Path, Length: p.Length, SHA256: p.SHA256})
 		}
 		if err != nil {
 			return nil, err

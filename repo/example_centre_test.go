@@ -14,7 +14,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // review is the reviewer's program. dir is the directory that the vendor handed over.
@@ -52,7 +52,7 @@ func review(ctx context.Context, dir, ledger, key string, opts *keys.Options, bu
 			if build(p.Release.Source) != p.SHA256 {
 				err = tx.Refuse("review", p.Path, repo.RefusalRecord{Reason: "the source gives other bytes", Reviewer: "Ann"})
 			} else {
-				err = tx.Approve("review", p.Path, &repo.ReviewRecord{Reviewer: "Ann", SHA256: p.SHA256, Result: proof.Identical, Builder: "https://builder.review.example"})
+				err = tx.Approve("review", p.Path, &repo.ReviewRecord{Reviewer: "Ann", SHA256: p.SHA256, Result: attestation.Identical, Builder: "https://builder.review.example"})
 			}
 			if err != nil {
 				return err

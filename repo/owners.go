@@ -8,7 +8,7 @@ import (
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // ownNames returns the roles to which no other role may delegate: those that the root
@@ -46,7 +46,7 @@ func fetchable(class Class, target string) error {
 		return fmt.Errorf("repo: %w", err)
 	}
 	for _, role := range class.Roles {
-		name := chain.StatementName(proof.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, chain.MaxStatements)
+		name := chain.StatementName(attestation.Subject{Path: target, SHA256: strings.Repeat("0", 64)}, role.Role, chain.MaxStatements)
 		if err := storage.CheckName(name); err != nil {
 			return no("the name of a statement of %s on it would be too long: %v", roleText(role.Role), err)
 		}

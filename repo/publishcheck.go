@@ -18,7 +18,7 @@ import (
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // heal checks that clients of the fork accept the signed root.
@@ -110,9 +110,9 @@ func (n *publication) checkStatements(ctx context.Context, snap *tuf.Snapshot, g
 				return fmt.Errorf("repo: %s: previous statement: %w", roleText(name), err)
 			}
 		}
-		if s.claim.Kind == proof.ReviewType {
+		if s.claim.Kind == attestation.ReviewType {
 			if a, approved := snap.Approve(subject.Path, get); approved == nil {
-				_, err = proof.Open(data, n.root, by.Party, a, n.repo.now())
+				_, err = attestation.Open(data, n.root, by.Party, a, n.repo.now())
 				if err != nil {
 					return fmt.Errorf("repo: %w", err)
 				}
@@ -132,7 +132,7 @@ func (n *publication) checkUnpublished(ctx context.Context, s *statement, data [
 	var there struct {
 		Payload []byte `json:"payload"`
 	}
-	have, err := storage.ReadAll(ctx, storage.SourceOf(n.repo.storage), name, proof.MaxSize)
+	have, err := storage.ReadAll(ctx, storage.SourceOf(n.repo.storage), name, attestation.MaxSize)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(have, data):
 		return nil

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // An approval of a release writes a statement, with or without a ReviewRecord of the
@@ -28,7 +28,7 @@ func TestApprovalsAreRecorded(t *testing.T) {
 		if err != nil || len(all) != want {
 			t.Errorf("%s: %+v, %v; want %d", path, all, err, want)
 		}
-		if want == 1 && (all[0].Review == nil || all[0].Review.Result != proof.NotDone) {
+		if want == 1 && (all[0].Review == nil || all[0].Review.Result != attestation.NotDone) {
 			t.Errorf("%s: %+v", path, all[0])
 		}
 	}

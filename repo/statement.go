@@ -12,38 +12,38 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // Statement is the result of reading one statement; Err tells whether it is valid.
 type Statement struct {
-	Party, Role string         // names of the party and its role
-	Name        string         // storage name of the file
-	Number      int            // position in the role's statements on these bytes, from 1; the last one counts
-	Review      *proof.Review  // nil for a refusal
-	Refusal     *proof.Refusal // nil for a review
-	KeyIDs      []string       // keys whose signatures counted
+	Party, Role string               // names of the party and its role
+	Name        string               // storage name of the file
+	Number      int                  // position in the role's statements on these bytes, from 1; the last one counts
+	Review      *attestation.Review  // nil for a refusal
+	Refusal     *attestation.Refusal // nil for a review
+	KeyIDs      []string             // keys whose signatures counted
 	// Rotated states that the keys have since been replaced, so that the keys of the
-	// root at the statement's date verified it; see [proof.Verified.Rotated].
+	// root at the statement's date verified it; see [attestation.Verified.Rotated].
 	Rotated bool
 	Err     error // why the statement is invalid; then Review and Refusal are nil
 }
 
 // openStatement verifies a statement file. roots ends with the newest root. now is
 // compared with the expiry of reviews.
-func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject, now time.Time) (said Statement) {
+func openStatement(data []byte, roots []*tuf.Root, party string, subject attestation.Subject, now time.Time) (said Statement) {
 	said.Party = party
 	root, older := roots[len(roots)-1], roots[:len(roots)-1]
 	defer text.OneLine(&said.Err)
-	if proof.Kind(data) == proof.RefusalType {
-		v, err := proof.OpenRefusal(data, root, party, subject, older...)
+	if attestation.Kind(data) == attestation.RefusalType {
+		v, err := attestation.OpenRefusal(data, root, party, subject, older...)
 		if said.Err = err; err == nil {
 			x := v.Value()
 			said.Refusal, said.KeyIDs, said.Rotated = &x, v.KeyIDs(), v.Rotated()
 		}
 		return said
 	}
-	v, err := proof.OpenListed(data, root, party, subject, now, older...)
+	v, err := attestation.OpenListed(data, root, party, subject, now, older...)
 	if said.Err = err; err == nil {
 		x := v.Value()
 		said.Review, said.KeyIDs, said.Rotated = &x, v.KeyIDs(), v.Rotated()
@@ -53,12 +53,12 @@ func openStatement(data []byte, roots []*tuf.Root, party string, subject proof.S
 
 // said reads a role's statements on a subject, in order. A file that is too large for a
 // statement is not read completely and is invalid.
-func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject proof.Subject) (out []Statement, err error) {
+func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject attestation.Subject) (out []Statement, err error) {
 	src := storage.SourceOf(r.storage)
 	for n := 1; n <= chain.MaxStatements; n++ {
 		x := Statement{Party: role.Party}
 		name := chain.StatementName(subject, role.Role, n)
-		data, err := storage.ReadAll(ctx, src, name, proof.MaxSize)
+		data, err := storage.ReadAll(ctx, src, name, attestation.MaxSize)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return out, nil
@@ -93,7 +93,7 @@ func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, er
 	if err != nil {
 		return nil, err
 	}
-	var subjects []proof.Subject
+	var subjects []attestation.Subject
 	for _, role := range class.Roles {
 		v, err := tx.find(role.Role, target)
 		if err != nil {

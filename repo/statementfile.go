@@ -10,13 +10,13 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // statement is a reviewer's statement on a target, as part of a draft. Its signed file
 // is published alongside the target and never changes.
 type statement struct {
-	claim   proof.Claim // parsed from the payload
+	claim   attestation.Claim // parsed from the payload
 	payload []byte
 	file    *draftFile // the part to sign; its role is the storage name
 }
@@ -31,12 +31,12 @@ func (s *statement) bytes() ([]byte, error) {
 		}
 		sigs[id] = sig
 	}
-	return proof.Seal(s.payload, sigs)
+	return attestation.Seal(s.payload, sigs)
 }
 
 // what returns the kind of the statement.
 func (s *statement) what() string {
-	if s.claim.Kind == proof.RefusalType {
+	if s.claim.Kind == attestation.RefusalType {
 		return "refusal"
 	}
 	return "review"
@@ -70,7 +70,7 @@ type statementJSON struct {
 // newStatement prepares a payload for signing. All data comes from the payload. A given
 // name must match it.
 func newStatement(name string, payload []byte, needs ...need) (*statement, error) {
-	c, err := proof.Read(payload)
+	c, err := attestation.Read(payload)
 	if err != nil {
 		return nil, err
 	}
@@ -84,5 +84,5 @@ func newStatement(name string, payload []byte, needs ...need) (*statement, error
 	if chain.StatementName(c.Subject, c.Reviewer.Role, n) != name {
 		return nil, fmt.Errorf("%w: the name does not match the payload, a statement of %s on %s", tuf.ErrMismatch, text.Name(c.Reviewer.Role), text.Name(c.Subject.Path))
 	}
-	return &statement{c, payload, &draftFile{role: name, signed: proof.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil
+	return &statement{c, payload, &draftFile{role: name, signed: attestation.PAE(payload), sigs: map[string]string{}, signers: needs}}, nil
 }

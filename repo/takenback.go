@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // partyRoles returns the party's release roles of every class.
@@ -30,7 +30,7 @@ func (r *Root) partyRoles(party string) (out []string) {
 // recall in one of its roles; the latest statement of these roles on the subject, if it
 // is a refusal; or what the ledger recorded of either, published or not. roles are the
 // party's in the subject's class. Either result may be nil.
-func (tx *Tx) tookBack(party string, roles []ReleaseRole, s proof.Subject) (recalled *tuf.Recall, refused *proof.Refusal, err error) {
+func (tx *Tx) tookBack(party string, roles []ReleaseRole, s attestation.Subject) (recalled *tuf.Recall, refused *attestation.Refusal, err error) {
 	all := tx.layout().partyRoles(party)
 	for _, role := range all {
 		if recalled, err = tx.recallOf(role, s.SHA256); err != nil {
@@ -56,8 +56,8 @@ func (tx *Tx) tookBack(party string, roles []ReleaseRole, s proof.Subject) (reca
 		case t.Kind == "recall" && recalled == nil:
 			recalled = &tuf.Recall{Path: t.Path, SHA256: t.SHA256, Reason: t.Reason, Party: party, Role: t.Role}
 		case t.Kind == "refusal" && refused == nil:
-			refused = &proof.Refusal{Subject: proof.Subject{Path: t.Path, Length: s.Length, SHA256: t.SHA256}, RepoID: tx.layout().RepoID,
-				Reviewer: proof.Reviewer{Party: party, Role: t.Role}, Reason: t.Reason}
+			refused = &attestation.Refusal{Subject: attestation.Subject{Path: t.Path, Length: s.Length, SHA256: t.SHA256}, RepoID: tx.layout().RepoID,
+				Reviewer: attestation.Reviewer{Party: party, Role: t.Role}, Reason: t.Reason}
 		}
 	}
 	return recalled, refused, nil
@@ -66,7 +66,7 @@ func (tx *Tx) tookBack(party string, roles []ReleaseRole, s proof.Subject) (reca
 // lastRefusal returns the latest statement if it is a refusal. Statements that do not
 // verify are ignored, since anyone with write access to the storage can add them. An
 // expired review counts.
-func lastRefusal(said []Statement) *proof.Refusal {
+func lastRefusal(said []Statement) *attestation.Refusal {
 	for _, x := range slices.Backward(said) {
 		if x.Err == nil || errors.Is(x.Err, tuf.ErrExpired) {
 			return x.Refusal
@@ -77,7 +77,7 @@ func lastRefusal(said []Statement) *proof.Refusal {
 
 // saidInDrafts returns the role's verified statements on the subject in the drafts on
 // which tx is staged.
-func (tx *Tx) saidInDrafts(role ReleaseRole, s proof.Subject) (out []Statement) {
+func (tx *Tx) saidInDrafts(role ReleaseRole, s attestation.Subject) (out []Statement) {
 	for _, d := range tx.drafts {
 		for n := 1; n <= chain.MaxStatements && len(d.statements) > 0; n++ {
 			st := d.statements[chain.StatementName(s, role.Role, n)]
@@ -138,7 +138,7 @@ func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 
 // mayApprove refuses approval of bytes that the party took back (rule K4). A reason to
 // reinstate them permits it and withdraws the party's recalls of them.
-func (tx *Tx) mayApprove(party string, class Class, s proof.Subject, listed bool, reinstate string) error {
+func (tx *Tx) mayApprove(party string, class Class, s attestation.Subject, listed bool, reinstate string) error {
 	recalled, refused, err := tx.tookBack(party, class.rolesOf(party), s)
 	if err != nil {
 		return err

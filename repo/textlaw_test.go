@@ -15,7 +15,7 @@ import (
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // evilTexts are strings of an attacker: escape sequences, line breaks, bidirectional
@@ -278,12 +278,12 @@ func TestStatementTexts(t *testing.T) {
 	list, err := w.open().Pending(t.Context(), "review")
 	noErr(t, err)
 	for i, evil := range evilTexts[:3] {
-		payload, err := proof.Refusal{Subject: proof.Subject{Path: "agent/" + evil, Length: 1, SHA256: strings.Repeat("a", 64)}, RepoID: w.root().Charter().RepoID(),
-			Reviewer: proof.Reviewer{Party: "review", Role: "review-agent"}, Reason: "x", At: w.now}.Payload()
+		payload, err := attestation.Refusal{Subject: attestation.Subject{Path: "agent/" + evil, Length: 1, SHA256: strings.Repeat("a", 64)}, RepoID: w.root().Charter().RepoID(),
+			Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"}, Reason: "x", At: w.now}.Payload()
 		noErr(t, err)
-		sig, err := w.signer("review-release").Sign(t.Context(), proof.PAE(payload))
+		sig, err := w.signer("review-release").Sign(t.Context(), attestation.PAE(payload))
 		noErr(t, err)
-		data, err := proof.Seal(payload, map[string][]byte{w.signer("review-release").Key().ID(): sig})
+		data, err := attestation.Seal(payload, map[string][]byte{w.signer("review-release").Key().ID(): sig})
 		noErr(t, err)
 		w.store.files[fmt.Sprintf("%s.reviews/review-agent.%d.json", list[0].Name, i+1)] = data
 	}

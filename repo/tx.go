@@ -13,7 +13,7 @@ import (
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // Tx collects changes. It is valid until the function to which it was passed returns.
@@ -138,12 +138,12 @@ func (c Class) rolesOf(party string) (out []ReleaseRole) {
 	return out
 }
 
-func subjectOf(target string, v wire.Value) (proof.Subject, error) {
+func subjectOf(target string, v wire.Value) (attestation.Subject, error) {
 	e, err := parseEntry(v)
 	if err != nil {
-		return proof.Subject{}, fmt.Errorf("repo: %s: %w", text.Name(target), err)
+		return attestation.Subject{}, fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
-	return proof.Subject{Path: target, Length: e.Length, SHA256: e.Hashes.SHA256}, nil
+	return attestation.Subject{Path: target, Length: e.Length, SHA256: e.Hashes.SHA256}, nil
 }
 
 // recallIndex holds a role's recalls by sha256.

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // LongAgo is a reference time at which no metadata has expired.
@@ -17,8 +17,8 @@ const MaxRoots = 1 << 16
 const MaxStatements = 1000
 
 // StatementName returns the storage name of a role's n-th statement.
-func StatementName(s proof.Subject, role string, n int) string {
-	return "targets/" + proof.Name(s, role, n)
+func StatementName(s attestation.Subject, role string, n int) string {
+	return "targets/" + attestation.Name(s, role, n)
 }
 
 // RecoveryType is the _type of a recovery statement.

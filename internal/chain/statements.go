@@ -10,7 +10,7 @@ import (
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // Statements calls fn for each statement in src alongside a target's file, role by
@@ -21,7 +21,7 @@ func Statements(ctx context.Context, src storage.Source, roots []*tuf.Root, x me
 	if c == nil {
 		return nil
 	}
-	subject := proof.Subject{Path: x.Path, Length: x.Length, SHA256: x.SHA256}
+	subject := attestation.Subject{Path: x.Path, Length: x.Length, SHA256: x.SHA256}
 	for _, class := range c.Classes() {
 		if !strings.HasPrefix(x.Path, class.Prefix) {
 			continue
@@ -39,7 +39,7 @@ func Statements(ctx context.Context, src storage.Source, roots []*tuf.Root, x me
 						continue
 					}
 				}
-				data, err := storage.ReadAll(ctx, src, name, proof.MaxSize)
+				data, err := storage.ReadAll(ctx, src, name, attestation.MaxSize)
 				if errors.Is(err, fs.ErrNotExist) {
 					break
 				}
@@ -63,11 +63,11 @@ func Statements(ctx context.Context, src storage.Source, roots []*tuf.Root, x me
 
 // verifyStatement verifies a statement under the newest root, or else under an earlier
 // one, since the keys may have been rotated. Expiry is not checked here.
-func verifyStatement(data []byte, roots []*tuf.Root, party string, subject proof.Subject) (first error) {
+func verifyStatement(data []byte, roots []*tuf.Root, party string, subject attestation.Subject) (first error) {
 	for _, root := range slices.Backward(roots) {
-		_, err := proof.OpenRefusal(data, root, party, subject)
-		if proof.Kind(data) != proof.RefusalType {
-			_, err = proof.OpenListed(data, root, party, subject, LongAgo)
+		_, err := attestation.OpenRefusal(data, root, party, subject)
+		if attestation.Kind(data) != attestation.RefusalType {
+			_, err = attestation.OpenListed(data, root, party, subject, LongAgo)
 		}
 		if err == nil || errors.Is(err, tuf.ErrExpired) {
 			return nil

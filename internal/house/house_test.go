@@ -69,7 +69,7 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 	refuse(t, "repo/storage", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "repo/keys", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
-	refuse(t, "tuf/proof", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
+	refuse(t, "tuf/attestation", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "repo/mirror", module+"/client", module+"/client/", module+"/repo", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/examples/")
 	for _, dir := range []string{"internal/walk", "internal/chain", "internal/metafile"} {
@@ -82,7 +82,7 @@ func TestImportsRunOneWay(t *testing.T) {
 
 // The verifier has no access to network, disk, log or clock.
 func TestVerifierIsPure(t *testing.T) {
-	for _, dir := range []string{"tuf", "tuf/proof", "internal/wire"} {
+	for _, dir := range []string{"tuf", "tuf/attestation", "internal/wire"} {
 		refuse(t, dir, "os", "net", "net/http", "log", "log/slog", "math/rand", "math/rand/v2", "path/filepath", "syscall", "io/ioutil")
 		files, _ := filepath.Glob(filepath.Join("../..", dir, "*.go"))
 		for _, file := range files {

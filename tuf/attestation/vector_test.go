@@ -1,4 +1,4 @@
-package proof_test
+package attestation_test
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 var update = flag.Bool("update", false, "write the vectors")
@@ -72,7 +72,7 @@ func vectors(t testing.TB) (*world, []vector) {
 var sentinels = map[string]error{"ErrMalformed": tuf.ErrMalformed, "ErrThreshold": tuf.ErrThreshold, "ErrMismatch": tuf.ErrMismatch, "ErrExpired": tuf.ErrExpired}
 
 func (v vector) archive(w *world) []byte {
-	s := proof.SubjectOf(w.approved)
+	s := attestation.SubjectOf(w.approved)
 	a := &txtar.Archive{Comment: fmt.Appendf(nil, "about: %s\nnow: %s\nparty: review\npath: %s\nlength: %d\nsha256: %s\nkind: %s\nexpect: %s\n",
 		v.about, tuftest.Stamp(now), s.Path, s.Length, s.SHA256, v.kind, v.expect)}
 	a.Files = []txtar.File{{Name: "root.json", Data: append(w.repo.Files["1.root.json"], '\n')}, {Name: "statement.json", Data: append(v.statement, '\n')}}
@@ -128,14 +128,14 @@ func verdict(t *testing.T, data []byte) error {
 	noErr(t, err)
 	at, err := time.Parse(time.RFC3339, head["now"])
 	noErr(t, err)
-	s := proof.Subject{Path: head["path"], SHA256: head["sha256"]}
+	s := attestation.Subject{Path: head["path"], SHA256: head["sha256"]}
 	_, err = fmt.Sscan(head["length"], &s.Length)
 	noErr(t, err)
 	switch head["kind"] {
 	case "review":
-		_, err = proof.OpenListed(files["statement.json"], root, head["party"], s, at)
+		_, err = attestation.OpenListed(files["statement.json"], root, head["party"], s, at)
 	case "refusal":
-		_, err = proof.OpenRefusal(files["statement.json"], root, head["party"], s)
+		_, err = attestation.OpenRefusal(files["statement.json"], root, head["party"], s)
 	default:
 		t.Fatalf("kind %q", head["kind"])
 	}

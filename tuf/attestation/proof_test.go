@@ -1,4 +1,4 @@
-package proof_test
+package attestation_test
 
 import (
 	"encoding/base64"
@@ -11,25 +11,25 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 func TestReview(t *testing.T) {
 	w := newWorld(t, nil)
-	for name, edit := range map[string]func(*proof.Review){
-		"full":       func(*proof.Review) {},
-		"normalised": func(r *proof.Review) { r.Result = proof.Normalised },
-		"no rebuild": func(r *proof.Review) { r.Result, r.Builder = proof.NotDone, "" },
-		"bare": func(r *proof.Review) {
-			r.Source, r.Policy, r.Reviewer.Name, r.Result, r.Builder = tuf.SourceRef{}, "", "", proof.NotDone, ""
+	for name, edit := range map[string]func(*attestation.Review){
+		"full":       func(*attestation.Review) {},
+		"normalised": func(r *attestation.Review) { r.Result = attestation.Normalised },
+		"no rebuild": func(r *attestation.Review) { r.Result, r.Builder = attestation.NotDone, "" },
+		"bare": func(r *attestation.Review) {
+			r.Source, r.Policy, r.Reviewer.Name, r.Result, r.Builder = tuf.SourceRef{}, "", "", attestation.NotDone, ""
 		},
-		"half a source": func(r *proof.Review) { r.Source.URI = "" },
-		"odd letters":   func(r *proof.Review) { r.Reviewer.Name = "Ünä <b> & \"x\"\n\t\\" },
+		"half a source": func(r *attestation.Review) { r.Source.URI = "" },
+		"odd letters":   func(r *attestation.Review) { r.Reviewer.Name = "Ünä <b> & \"x\"\n\t\\" },
 	} {
 		r := w.review()
 		edit(&r)
 		p := payload(t, r)
-		v, err := proof.Open(w.seal(p, "ra", "rc"), w.root, "review", w.approved, now)
+		v, err := attestation.Open(w.seal(p, "ra", "rc"), w.root, "review", w.approved, now)
 		noErr(t, err)
 		if !reflect.DeepEqual(v.Value(), r) {
 			t.Errorf("%s: %+v, want %+v", name, v.Value(), r)
@@ -39,21 +39,21 @@ func TestReview(t *testing.T) {
 		if !slices.Equal(v.KeyIDs(), ids) {
 			t.Errorf("%s: %v", name, v.KeyIDs())
 		}
-		if got := proof.Kind(w.seal(p)); got != proof.ReviewType {
+		if got := attestation.Kind(w.seal(p)); got != attestation.ReviewType {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
 	refusal := w.refusal()
 	data := w.seal(payload(t, refusal), "rb", "rc")
-	v, err := proof.OpenRefusal(data, w.root, "review", proof.SubjectOf(w.approved))
-	if err != nil || v.Value() != refusal || len(v.KeyIDs()) != 2 || proof.Kind(data) != proof.RefusalType {
+	v, err := attestation.OpenRefusal(data, w.root, "review", attestation.SubjectOf(w.approved))
+	if err != nil || v.Value() != refusal || len(v.KeyIDs()) != 2 || attestation.Kind(data) != attestation.RefusalType {
 		t.Error(v, err)
 	}
-	var zero *proof.Verified[proof.Review]
-	if zero.Value() != (proof.Review{}) || zero.KeyIDs() != nil {
+	var zero *attestation.Verified[attestation.Review]
+	if zero.Value() != (attestation.Review{}) || zero.KeyIDs() != nil {
 		t.Error("a nil statement has content")
 	}
-	if got, want := proof.Name(proof.SubjectOf(w.approved), "review-agent", 2), "agent/"+w.approved.SHA256()+".agent-11.4.0.tar.gz.reviews/review-agent.2.json"; got != want {
+	if got, want := attestation.Name(attestation.SubjectOf(w.approved), "review-agent", 2), "agent/"+w.approved.SHA256()+".agent-11.4.0.tar.gz.reviews/review-agent.2.json"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -61,26 +61,26 @@ func TestReview(t *testing.T) {
 // Payload refuses statements that readers would refuse.
 func TestPayloadRefused(t *testing.T) {
 	w := newWorld(t, nil)
-	for name, edit := range map[string]func(*proof.Review){
-		"no path":              func(r *proof.Review) { r.Path = "" },
-		"long path":            func(r *proof.Review) { r.Path = strings.Repeat("x", 1025) },
-		"negative length":      func(r *proof.Review) { r.Length = -1 },
-		"length beyond JSON":   func(r *proof.Review) { r.Length = 1 << 53 },
-		"no hash":              func(r *proof.Review) { r.SHA256 = "" },
-		"hash in capitals":     func(r *proof.Review) { r.SHA256 = strings.Repeat("AB", 32) },
-		"no repository":        func(r *proof.Review) { r.RepoID = "" },
-		"no party":             func(r *proof.Review) { r.Reviewer.Party = "" },
-		"no role":              func(r *proof.Review) { r.Reviewer.Role = "" },
-		"no result":            func(r *proof.Review) { r.Result = "" },
-		"another result":       func(r *proof.Review) { r.Result = "Identical" },
-		"no builder":           func(r *proof.Review) { r.Builder = "" },
-		"built but not done":   func(r *proof.Review) { r.Result = proof.NotDone },
-		"policy of 31 bytes":   func(r *proof.Review) { r.Policy = strings.Repeat("ab", 31) },
-		"policy, no hex":       func(r *proof.Review) { r.Policy = strings.Repeat("xy", 32) },
-		"no time":              func(r *proof.Review) { r.Until = r.From },
-		"ends before it began": func(r *proof.Review) { r.Until = r.From.Add(-time.Second) },
-		"year 10000":           func(r *proof.Review) { r.Until = r.From.AddDate(9000, 0, 0) },
-		"long revision":        func(r *proof.Review) { r.Source.Revision = strings.Repeat("x", 1025) },
+	for name, edit := range map[string]func(*attestation.Review){
+		"no path":              func(r *attestation.Review) { r.Path = "" },
+		"long path":            func(r *attestation.Review) { r.Path = strings.Repeat("x", 1025) },
+		"negative length":      func(r *attestation.Review) { r.Length = -1 },
+		"length beyond JSON":   func(r *attestation.Review) { r.Length = 1 << 53 },
+		"no hash":              func(r *attestation.Review) { r.SHA256 = "" },
+		"hash in capitals":     func(r *attestation.Review) { r.SHA256 = strings.Repeat("AB", 32) },
+		"no repository":        func(r *attestation.Review) { r.RepoID = "" },
+		"no party":             func(r *attestation.Review) { r.Reviewer.Party = "" },
+		"no role":              func(r *attestation.Review) { r.Reviewer.Role = "" },
+		"no result":            func(r *attestation.Review) { r.Result = "" },
+		"another result":       func(r *attestation.Review) { r.Result = "Identical" },
+		"no builder":           func(r *attestation.Review) { r.Builder = "" },
+		"built but not done":   func(r *attestation.Review) { r.Result = attestation.NotDone },
+		"policy of 31 bytes":   func(r *attestation.Review) { r.Policy = strings.Repeat("ab", 31) },
+		"policy, no hex":       func(r *attestation.Review) { r.Policy = strings.Repeat("xy", 32) },
+		"no time":              func(r *attestation.Review) { r.Until = r.From },
+		"ends before it began": func(r *attestation.Review) { r.Until = r.From.Add(-time.Second) },
+		"year 10000":           func(r *attestation.Review) { r.Until = r.From.AddDate(9000, 0, 0) },
+		"long revision":        func(r *attestation.Review) { r.Source.Revision = strings.Repeat("x", 1025) },
 	} {
 		r := w.review()
 		edit(&r)
@@ -118,7 +118,7 @@ func TestAttackPayload(t *testing.T) {
 		{"another role's", func(d doc) { tuftest.At(pred(d), "reviewer")["role"] = "vendor-agent" }, tuf.ErrMismatch, "vendor-agent"},
 		{"not yet valid", func(d doc) { pred(d)["from"] = tuftest.Stamp(now.Add(time.Second)) }, tuf.ErrExpired, "valid from"},
 		{"no longer valid", func(d doc) { pred(d)["until"] = tuftest.Stamp(now) }, tuf.ErrExpired, "now is"},
-		{"a refusal", func(d doc) { d["predicateType"] = proof.RefusalType }, tuf.ErrMalformed, "predicateType"},
+		{"a refusal", func(d doc) { d["predicateType"] = attestation.RefusalType }, tuf.ErrMalformed, "predicateType"},
 		{"another predicate", func(d doc) { d["predicateType"] = "https://slsa.dev/provenance/v1" }, tuf.ErrMalformed, "predicateType"},
 		{"a later predicate", func(d doc) { d["predicateType"] = "https://visum.dev/review/v2" }, tuf.ErrMalformed, "predicateType"},
 		{"another statement", func(d doc) { d["_type"] = "https://in-toto.io/Statement/v0.1" }, tuf.ErrMalformed, "_type"},
@@ -178,7 +178,7 @@ func TestAttackEnvelope(t *testing.T) {
 	sig := func(keyid any, sig any) doc { return doc{"keyid": keyid, "sig": sig} }
 	one := func(name string) doc { return sig(w.id(name), b64(w.sigs(p, name)[w.id(name)])) }
 	env := func(sigs ...any) doc {
-		return doc{"payloadType": proof.PayloadType, "payload": b64(p), "signatures": append([]any{}, sigs...)}
+		return doc{"payloadType": attestation.PayloadType, "payload": b64(p), "signatures": append([]any{}, sigs...)}
 	}
 	with := func(d doc, name string, v any) doc { d[name] = v; return d }
 	many := func(n int, s doc) (out []any) {
@@ -220,14 +220,14 @@ func TestAttackEnvelope(t *testing.T) {
 		{"of another payload", with(env(one("ra"), one("rb")), "payload", b64(append(slices.Clone(p), ' '))), tuf.ErrThreshold, "0 of 2"},
 		{"of the bare payload", env(sig(w.id("ra"), b64(bare(w, p, "ra"))), sig(w.id("rb"), b64(bare(w, p, "rb")))), tuf.ErrThreshold, "0 of 2"},
 		{"another payloadType", with(env(one("ra"), one("rb")), "payloadType", "text/plain"), tuf.ErrMalformed, "payloadType"},
-		{"payloadType in capitals", with(env(one("ra"), one("rb")), "payloadType", strings.ToUpper(proof.PayloadType)), tuf.ErrMalformed, "payloadType"},
+		{"payloadType in capitals", with(env(one("ra"), one("rb")), "payloadType", strings.ToUpper(attestation.PayloadType)), tuf.ErrMalformed, "payloadType"},
 		{"no payloadType", doc{"payload": b64(p), "signatures": []any{one("ra"), one("rb")}}, tuf.ErrMalformed, "payloadType"},
 		{"payload no base64", with(env(one("ra"), one("rb")), "payload", "%"), tuf.ErrMalformed, "base64"},
 		{"payload without padding", with(env(), "payload", "YQ"), tuf.ErrMalformed, "base64"},
 		{"payload in both alphabets", with(env(), "payload", "-+-+"), tuf.ErrMalformed, "base64"},
 		{"payload of no kind", with(env(one("ra")), "payload", 7), tuf.ErrMalformed, "payload"},
 		{"signatures of no kind", with(env(), "signatures", doc{}), tuf.ErrMalformed, "array"},
-		{"no signatures", doc{"payloadType": proof.PayloadType, "payload": b64(p)}, tuf.ErrMalformed, "array"},
+		{"no signatures", doc{"payloadType": attestation.PayloadType, "payload": b64(p)}, tuf.ErrMalformed, "array"},
 		{"33 signatures", env(append(many(31, one("rc")), one("ra"), one("rb"))...), tuf.ErrTooLarge, "32"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -245,11 +245,11 @@ func TestAttackEnvelope(t *testing.T) {
 		})
 	}
 	good := tuftest.Marshal(env(one("ra"), one("rb")))
-	want(t, w.open(append(good, make([]byte, proof.MaxSize)...)), tuf.ErrTooLarge, "bytes")
+	want(t, w.open(append(good, make([]byte, attestation.MaxSize)...)), tuf.ErrTooLarge, "bytes")
 	want(t, w.open([]byte(strings.Replace(string(good), `{"pay`, `{"payload":"","pay`, 1))), tuf.ErrMalformed, "")
 	for _, data := range []string{"", "[]", "x", "null"} {
 		want(t, w.open([]byte(data)), tuf.ErrMalformed, "")
-		if proof.Kind([]byte(data)) != "" {
+		if attestation.Kind([]byte(data)) != "" {
 			t.Errorf("%q has a kind", data)
 		}
 	}
@@ -269,48 +269,48 @@ func TestAsked(t *testing.T) {
 	w := newWorld(t, nil)
 	data := w.seal(payload(t, w.review()), "ra", "rb")
 	refusal := w.seal(payload(t, w.refusal()), "ra", "rb")
-	s := proof.SubjectOf(w.approved)
+	s := attestation.SubjectOf(w.approved)
 	plain, err := tuf.OpenRoot(tuftest.NewPlain().Files["1.root.json"], nil)
 	noErr(t, err)
 	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
 
-	_, err = proof.Open(data, w.root, "review", tuf.Approved{}, now)
+	_, err = attestation.Open(data, w.root, "review", tuf.Approved{}, now)
 	want(t, err, tuf.ErrUntrusted, "zero Approved")
-	_, err = proof.Open(data, nil, "review", w.approved, now)
+	_, err = attestation.Open(data, nil, "review", w.approved, now)
 	want(t, err, tuf.ErrUntrusted, "zero Root")
-	_, err = proof.OpenListed(data, nil, "review", s, now)
+	_, err = attestation.OpenListed(data, nil, "review", s, now)
 	want(t, err, tuf.ErrUntrusted, "zero Root")
-	_, err = proof.OpenListed(data, plain, "review", s, now)
+	_, err = attestation.OpenListed(data, plain, "review", s, now)
 	want(t, err, tuf.ErrUntrusted, "charter")
-	_, err = proof.Open(data, plain, "review", w.approved, now)
+	_, err = attestation.Open(data, plain, "review", w.approved, now)
 	want(t, err, tuf.ErrMismatch, "another repository")
-	_, err = proof.Open(data, other.root, "review", w.approved, now)
+	_, err = attestation.Open(data, other.root, "review", w.approved, now)
 	want(t, err, tuf.ErrMismatch, "another repository")
-	_, err = proof.OpenListed(data, other.root, "review", s, now)
+	_, err = attestation.OpenListed(data, other.root, "review", s, now)
 	want(t, err, tuf.ErrMismatch, "repository")
-	_, err = proof.Open(data, w.root, "vendor", w.approved, now)
+	_, err = attestation.Open(data, w.root, "vendor", w.approved, now)
 	want(t, err, tuf.ErrThreshold, "vendor-agent")
 	for _, party := range []string{"", "nobody", "Review"} {
-		_, err = proof.Open(data, w.root, party, w.approved, now)
+		_, err = attestation.Open(data, w.root, party, w.approved, now)
 		want(t, err, tuf.ErrUntrusted, "no class")
 	}
 	s.Path = "elsewhere/x"
-	_, err = proof.OpenListed(data, w.root, "review", s, now)
+	_, err = attestation.OpenListed(data, w.root, "review", s, now)
 	want(t, err, tuf.ErrUntrusted, "no class")
 
-	s = proof.SubjectOf(w.approved)
-	_, err = proof.Open(refusal, w.root, "review", w.approved, now)
+	s = attestation.SubjectOf(w.approved)
+	_, err = attestation.Open(refusal, w.root, "review", w.approved, now)
 	want(t, err, tuf.ErrMalformed, "predicateType")
-	_, err = proof.OpenRefusal(data, w.root, "review", s)
+	_, err = attestation.OpenRefusal(data, w.root, "review", s)
 	want(t, err, tuf.ErrMalformed, "predicateType")
-	_, err = proof.OpenRefusal(refusal, w.root, "vendor", s)
+	_, err = attestation.OpenRefusal(refusal, w.root, "vendor", s)
 	want(t, err, tuf.ErrThreshold, "")
-	for _, edit := range []func(*proof.Subject){func(s *proof.Subject) { s.Path += "x" }, func(s *proof.Subject) { s.Length++ }, func(s *proof.Subject) { s.SHA256 = "" }} {
+	for _, edit := range []func(*attestation.Subject){func(s *attestation.Subject) { s.Path += "x" }, func(s *attestation.Subject) { s.Length++ }, func(s *attestation.Subject) { s.SHA256 = "" }} {
 		x := s
 		edit(&x)
-		_, err = proof.OpenRefusal(refusal, w.root, "review", x)
+		_, err = attestation.OpenRefusal(refusal, w.root, "review", x)
 		want(t, err, tuf.ErrMismatch, "")
-		_, err = proof.OpenListed(data, w.root, "review", x, now)
+		_, err = attestation.OpenListed(data, w.root, "review", x, now)
 		want(t, err, tuf.ErrMismatch, "")
 	}
 }
@@ -358,8 +358,8 @@ func TestBeforeRotation(t *testing.T) {
 	} {
 		review, refusal := made(x.at, x.keys...)
 		for _, list := range [][]*tuf.Root{older, shuffled} {
-			v, err := proof.Open(review, newest, "review", w.approved, now, list...)
-			f, err2 := proof.OpenRefusal(refusal, newest, "review", proof.SubjectOf(w.approved), list...)
+			v, err := attestation.Open(review, newest, "review", w.approved, now, list...)
+			f, err2 := attestation.OpenRefusal(refusal, newest, "review", attestation.SubjectOf(w.approved), list...)
 			if x.under == 0 {
 				want(t, err, tuf.ErrThreshold, "")
 				want(t, err2, tuf.ErrThreshold, "")
@@ -369,17 +369,17 @@ func TestBeforeRotation(t *testing.T) {
 				t.Errorf("%s: root %d, rotated %v, %v, %v", name, v.Root(), v.Rotated(), err, err2)
 			}
 		}
-		if _, err := proof.Open(review, newest, "review", w.approved, now); (err == nil) != (x.under == 4) {
+		if _, err := attestation.Open(review, newest, "review", w.approved, now); (err == nil) != (x.under == 4) {
 			t.Errorf("%s, without the roots before: %v", name, err)
 		}
 	}
 	// Roots of another repository and newer roots are ignored.
 	review, _ := made(now.Add(-2*time.Hour), "ra", "rb")
 	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
-	_, err := proof.Open(review, newest, "review", w.approved, now, other.root)
+	_, err := attestation.Open(review, newest, "review", w.approved, now, other.root)
 	want(t, err, tuf.ErrThreshold, "")
 	second, _ := made(now, "rd", "re")
-	_, err = proof.Open(second, older[2], "review", w.approved, now, newest)
+	_, err = attestation.Open(second, older[2], "review", w.approved, now, newest)
 	want(t, err, tuf.ErrThreshold, "")
 }
 

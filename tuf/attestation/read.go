@@ -1,4 +1,4 @@
-package proof
+package attestation
 
 import (
 	"github.com/visum-dev/visum/internal/wire"

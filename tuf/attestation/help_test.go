@@ -1,4 +1,4 @@
-package proof_test
+package attestation_test
 
 import (
 	"encoding/base64"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 type doc = tuftest.Doc
@@ -62,17 +62,17 @@ func newWorld(t testing.TB, edit func(*tuftest.Repo)) *world {
 	return w
 }
 
-func (w *world) review() proof.Review {
-	return proof.Review{Subject: proof.SubjectOf(w.approved), RepoID: tuftest.RepoID,
-		Reviewer: proof.Reviewer{Party: "review", Role: "review-agent", Name: "Ann Example"},
+func (w *world) review() attestation.Review {
+	return attestation.Review{Subject: attestation.SubjectOf(w.approved), RepoID: tuftest.RepoID,
+		Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent", Name: "Ann Example"},
 		Source:   tuf.SourceRef{URI: "git+https://src.example/agent", Revision: "abc"},
-		Result:   proof.Identical, Builder: "https://builder.example/3", Policy: strings.Repeat("ab", 32),
+		Result:   attestation.Identical, Builder: "https://builder.example/3", Policy: strings.Repeat("ab", 32),
 		From: now.Add(-time.Hour), Until: now.Add(time.Hour)}
 }
 
-func (w *world) refusal() proof.Refusal {
-	return proof.Refusal{Subject: proof.SubjectOf(w.approved), RepoID: tuftest.RepoID,
-		Reviewer: proof.Reviewer{Party: "review", Role: "review-agent"}, Reason: "it phones home", At: now}
+func (w *world) refusal() attestation.Refusal {
+	return attestation.Refusal{Subject: attestation.SubjectOf(w.approved), RepoID: tuftest.RepoID,
+		Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"}, Reason: "it phones home", At: now}
 }
 
 // sigs are the named keys' signatures of a payload.
@@ -81,7 +81,7 @@ func (w *world) sigs(payload []byte, names ...string) map[string][]byte {
 	for _, n := range names {
 		s, err := tuf.NewSigner(w.repo.Key(n))
 		noErr(w.t, err)
-		sig, err := s.Sign(w.t.Context(), proof.PAE(payload))
+		sig, err := s.Sign(w.t.Context(), attestation.PAE(payload))
 		noErr(w.t, err)
 		out[s.Key().ID()] = sig
 	}
@@ -92,13 +92,13 @@ func (w *world) id(name string) string { return w.repo.IDs(name)[0].(string) }
 
 // seal signs any payload.
 func (w *world) seal(payload []byte, names ...string) []byte {
-	data, err := proof.Seal(payload, w.sigs(payload, names...))
+	data, err := attestation.Seal(payload, w.sigs(payload, names...))
 	noErr(w.t, err)
 	return data
 }
 
 func (w *world) open(data []byte) error {
-	_, err := proof.Open(data, w.root, "review", w.approved, now)
+	_, err := attestation.Open(data, w.root, "review", w.approved, now)
 	return err
 }
 

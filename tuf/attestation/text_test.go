@@ -1,4 +1,4 @@
-package proof_test
+package attestation_test
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // members calls fn for each member and element below v, with functions to set and rename it.
@@ -47,11 +47,11 @@ func TestTextsOfHostileStatements(t *testing.T) {
 		lawful(t, what, w.open(data))
 		for _, party := range []string{"review", tuftest.Words, "x\n" + tuftest.Words} {
 			for _, path := range []string{tuftest.Path, "agent/" + tuftest.Words, "agent/\x1b" + tuftest.Words} {
-				s := proof.SubjectOf(w.approved)
+				s := attestation.SubjectOf(w.approved)
 				s.Path = path
-				_, err := proof.OpenListed(data, w.root, party, s, now)
+				_, err := attestation.OpenListed(data, w.root, party, s, now)
 				lawful(t, what, err)
-				_, err = proof.OpenRefusal(data, w.root, party, s)
+				_, err = attestation.OpenRefusal(data, w.root, party, s)
 				lawful(t, what, err)
 			}
 		}
@@ -83,8 +83,8 @@ func TestTextsOfHostileStatements(t *testing.T) {
 	}
 	for _, evil := range tuftest.Hostile {
 		for _, env := range []doc{
-			{"payloadType": evil}, {evil: 1}, {"payloadType": proof.PayloadType, "payload": evil}, {"payloadType": proof.PayloadType, "payload": "", "signatures": evil},
-			{"payloadType": proof.PayloadType, "payload": "", "signatures": []any{doc{"keyid": evil, "sig": evil}}},
+			{"payloadType": evil}, {evil: 1}, {"payloadType": attestation.PayloadType, "payload": evil}, {"payloadType": attestation.PayloadType, "payload": "", "signatures": evil},
+			{"payloadType": attestation.PayloadType, "payload": "", "signatures": []any{doc{"keyid": evil, "sig": evil}}},
 		} {
 			open("envelope", tuftest.Marshal(env))
 		}

@@ -1,4 +1,4 @@
-package proof
+package attestation
 
 import (
 	"encoding/base64"

@@ -1,4 +1,4 @@
-package proof_test
+package attestation_test
 
 import (
 	"bytes"
@@ -6,21 +6,21 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // Read returns the content of a payload and is as strict as Open.
 func TestRead(t *testing.T) {
 	w := newWorld(t, nil)
 	review, refusal := payload(t, w.review()), payload(t, w.refusal())
-	c, err := proof.Read(review)
+	c, err := attestation.Read(review)
 	noErr(t, err)
-	if c.Kind != proof.ReviewType || c.Review == nil || *c.Review != w.review() || c.Refusal != nil || c.Subject != w.review().Subject || c.Reviewer != w.review().Reviewer {
+	if c.Kind != attestation.ReviewType || c.Review == nil || *c.Review != w.review() || c.Refusal != nil || c.Subject != w.review().Subject || c.Reviewer != w.review().Reviewer {
 		t.Errorf("%+v", c)
 	}
-	c, err = proof.Read(refusal)
+	c, err = attestation.Read(refusal)
 	noErr(t, err)
-	if c.Kind != proof.RefusalType || c.Refusal == nil || *c.Refusal != w.refusal() || c.Review != nil || c.Subject != w.refusal().Subject || c.Reviewer != w.refusal().Reviewer {
+	if c.Kind != attestation.RefusalType || c.Refusal == nil || *c.Refusal != w.refusal() || c.Review != nil || c.Subject != w.refusal().Subject || c.Reviewer != w.refusal().Reviewer {
 		t.Errorf("%+v", c)
 	}
 	replace := func(p []byte, old, new string) []byte {
@@ -41,9 +41,9 @@ func TestRead(t *testing.T) {
 		"unknown member": {replace(refusal, `"reason":`, `"x":1,"reason":`), tuf.ErrMalformed},
 		"spaces":         {replace(review, `":`, `": `), tuf.ErrMalformed},
 		"a line after":   {append(bytes.Clone(review), '\n'), tuf.ErrMalformed},
-		"too large":      {append(bytes.Clone(review), bytes.Repeat([]byte{' '}, proof.MaxSize)...), tuf.ErrTooLarge},
+		"too large":      {append(bytes.Clone(review), bytes.Repeat([]byte{' '}, attestation.MaxSize)...), tuf.ErrTooLarge},
 	} {
-		if c, err := proof.Read(x.payload); !errors.Is(err, x.want) || c != (proof.Claim{}) {
+		if c, err := attestation.Read(x.payload); !errors.Is(err, x.want) || c != (attestation.Claim{}) {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}

@@ -1,4 +1,4 @@
-// Package proof writes and verifies review statements: signed files, in addition to
+// Package attestation writes and verifies review statements: signed files, in addition to
 // metadata, in which a reviewer approves the bytes of a release and describes the
 // review, or refuses them with a reason. Bytes go in, verified values come out. Like
 // package tuf it does no network or disk access, reads no clock and writes no log.
@@ -72,4 +72,4 @@
 // requests numbers from 1 on until one does not exist, as for roots. The last
 // statement counts. A server can withhold the last statements (freeze); until bounds
 // this for reviews. See [Name].
-package proof
+package attestation

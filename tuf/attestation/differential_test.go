@@ -1,4 +1,4 @@
-package proof_test
+package attestation_test
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/tuf"
-	"github.com/visum-dev/visum/tuf/proof"
+	"github.com/visum-dev/visum/tuf/attestation"
 )
 
 // theirs is one of our keys in the form of go-securesystemslib, and so of in-toto and cosign.
@@ -74,7 +74,7 @@ func TestSecuresystemslib(t *testing.T) {
 			for _, ids := range [][2]string{{w.id(a), w.id(b)}, {"", ""}, {"SHA256:x", "SHA256:y"}} {
 				signer, err := dsse.NewEnvelopeSigner(w.theirs(a, ids[0]), w.theirs(b, ids[1]))
 				noErr(t, err)
-				env, err := signer.SignPayload(t.Context(), proof.PayloadType, p)
+				env, err := signer.SignPayload(t.Context(), attestation.PayloadType, p)
 				noErr(t, err)
 				noErr(t, w.open(tuftest.Marshal(env)))
 			}
@@ -88,7 +88,7 @@ func TestSecuresystemslib(t *testing.T) {
 			}
 		}
 	}
-	if string(proof.PAE(p)) != string(dsse.PAE(proof.PayloadType, p)) {
+	if string(attestation.PAE(p)) != string(dsse.PAE(attestation.PayloadType, p)) {
 		t.Error("what is signed differs")
 	}
 }
@@ -113,15 +113,15 @@ func FuzzOpen(f *testing.F) {
 		w.t = t
 		for _, file := range [][]byte{data, w.seal(data, "ra", "rb")} {
 			var again []byte
-			if v, err := proof.Open(file, w.root, "review", w.approved, now); err == nil {
+			if v, err := attestation.Open(file, w.root, "review", w.approved, now); err == nil {
 				again = payload(t, v.Value())
-				if proof.Kind(file) != proof.ReviewType || len(v.KeyIDs()) < 2 {
-					t.Fatal(proof.Kind(file), v.KeyIDs())
+				if attestation.Kind(file) != attestation.ReviewType || len(v.KeyIDs()) < 2 {
+					t.Fatal(attestation.Kind(file), v.KeyIDs())
 				}
 				noErr(t, w.open(w.seal(again, "ra", "rb")))
-			} else if v, err := proof.OpenRefusal(file, w.root, "review", proof.SubjectOf(w.approved)); err == nil {
+			} else if v, err := attestation.OpenRefusal(file, w.root, "review", attestation.SubjectOf(w.approved)); err == nil {
 				again = payload(t, v.Value())
-				_, err := proof.OpenRefusal(w.seal(again, "rc", "rb"), w.root, "review", proof.SubjectOf(w.approved))
+				_, err := attestation.OpenRefusal(w.seal(again, "rc", "rb"), w.root, "review", attestation.SubjectOf(w.approved))
 				noErr(t, err)
 			} else {
 				var e *tuf.Error
