@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -18,14 +18,14 @@ import (
 // not contacted for metadata or targets, also in a List, and however its host is
 // written. Before the client knows of it, it is contacted.
 func TestRetiredHostInSources(t *testing.T) {
-	retire := func(r *tuftest.Repo) {
-		r.Charter()["retired"] = append(r.Charter()["retired"].([]any), tuftest.Doc{"id": "main", "hosts": []any{vendorHost}})
-		r.Charter()["locations"] = slices.DeleteFunc(r.Charter()["locations"].([]any), func(l any) bool { return l.(tuftest.Doc)["id"] == "main" })
+	retire := func(r *rawtuf.Repo) {
+		r.Charter()["retired"] = append(r.Charter()["retired"].([]any), rawtuf.Doc{"id": "main", "hosts": []any{vendorHost}})
+		r.Charter()["locations"] = slices.DeleteFunc(r.Charter()["locations"].([]any), func(l any) bool { return l.(rawtuf.Doc)["id"] == "main" })
 	}
-	sunset := func(r *tuftest.Repo) {
-		locations(r, func(id string, l tuftest.Doc) {
+	sunset := func(r *rawtuf.Repo) {
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "main" {
-				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour))
+				l["use_until"] = rawtuf.Stamp(rawtuf.Now.Add(-time.Hour))
 			}
 		})
 		l := location("new", "primary", "vendor-ch", "updates.new.example")
@@ -36,7 +36,7 @@ func TestRetiredHostInSources(t *testing.T) {
 	}
 	capitals := "Updates.VENDOR.example"
 	for name, tt := range map[string]struct {
-		over   func(*tuftest.Repo)
+		over   func(*rawtuf.Repo)
 		source client.Source
 	}{
 		"retired":               {retire, url(vendorHost)},
@@ -67,7 +67,7 @@ func TestRetiredHostInSources(t *testing.T) {
 			atVendor()
 			c := w.client(in)
 			view := w.good(c, 2)
-			a, err := view.Find(t.Context(), tuftest.Path)
+			a, err := view.Find(t.Context(), rawtuf.Path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestRetiredHostInSources(t *testing.T) {
 func TestListWithARetiredHost(t *testing.T) {
 	w := newWeb(t)
 	w.repo.NextRoot(func() {
-		w.repo.Charter()["retired"] = append(w.repo.Charter()["retired"].([]any), tuftest.Doc{"id": "other", "hosts": []any{"updates.other.example"}})
+		w.repo.Charter()["retired"] = append(w.repo.Charter()["retired"].([]any), rawtuf.Doc{"id": "other", "hosts": []any{"updates.other.example"}})
 	})
 	list := client.MultiSource(client.HTTPSource("https://updates.other.example/r/metadata/", ""), client.HTTPSource("https://updates.own.example/r/metadata/", "https://updates.own.example/r/targets/"))
 	in := func(cfg *client.Config) { cfg.Sources = []client.Source{list} }
@@ -124,8 +124,8 @@ func TestSourceGetsNoPathTraversal(t *testing.T) {
 	for _, up := range []string{"x/../../../../etc/passwd", `x\..\..\..\etc\passwd`, "../x", "x/../y", "/etc/passwd", `\\server\share`, "a//b", "x/./y"} {
 		t.Run(up, func(t *testing.T) {
 			p := newPlain(t)
-			p.repo.Roles[up], p.repo.Signers[up] = tuftest.Targets(), []string{"lib"}
-			p.repo.Delegate("targets", up, tuftest.Doc{"paths": []any{"deep/*"}}, "lib")
+			p.repo.Roles[up], p.repo.Signers[up] = rawtuf.Targets(), []string{"lib"}
+			p.repo.Delegate("targets", up, rawtuf.Doc{"paths": []any{"deep/*"}}, "lib")
 			p.repo.AddTarget(up, "the agent", nil, "targets")
 			p.repo.Bump("targets")
 			p.repo.Publish()
@@ -171,9 +171,9 @@ func TestSourceIsAskedForUnusualNames(t *testing.T) {
 	for _, role := range []string{"a/b", "a b", "..", "a..b", "é", "50%", `back\slash`} {
 		t.Run(role, func(t *testing.T) {
 			p := newPlain(t)
-			p.repo.Roles[role], p.repo.Signers[role] = tuftest.Targets(), []string{"lib"}
+			p.repo.Roles[role], p.repo.Signers[role] = rawtuf.Targets(), []string{"lib"}
 			p.repo.AddTarget("deep/x", "the agent", nil, role)
-			p.repo.Delegate("targets", role, tuftest.Doc{"paths": []any{"deep/*"}}, "lib")
+			p.repo.Delegate("targets", role, rawtuf.Doc{"paths": []any{"deep/*"}}, "lib")
 			p.repo.Bump("targets", role)
 			p.repo.Publish()
 			view := p.refresh(p.client(), nil, "2.root", "timestamp", "6.snapshot", "6.targets")

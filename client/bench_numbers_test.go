@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // BenchmarkFindIn100k verifies a role of 100,000 targets that three keys signed,
@@ -125,7 +125,7 @@ func BenchmarkRevokedRootKey(b *testing.B) {
 	attacker := newShelf(b, 2)
 	s.repo.NextRoot(func() {
 		s.repo.AddKeys(s.repo.Root, "root2")
-		tuftest.At(s.repo.Root, "roles")["root"] = s.repo.Role(1, "root2")
+		rawtuf.At(s.repo.Root, "roles")["root"] = s.repo.Role(1, "root2")
 		s.repo.Signers["root"] = []string{"root", "root2"}
 	})
 	s.publish()
@@ -133,7 +133,7 @@ func BenchmarkRevokedRootKey(b *testing.B) {
 	attacker.repo.NextRoot(func() {
 		attacker.repo.AddKeys(attacker.repo.Root, "evil")
 		for _, role := range []string{"timestamp", "snapshot", "targets"} {
-			tuftest.At(attacker.repo.Root, "roles")[role] = attacker.repo.Role(1, "evil")
+			rawtuf.At(attacker.repo.Root, "roles")[role] = attacker.repo.Role(1, "evil")
 			attacker.repo.Signers[role] = []string{"evil"}
 		}
 	})

@@ -18,7 +18,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // The benchmarks of this package run this client in the loop and then go-tuf's updater,
@@ -29,7 +29,7 @@ import (
 // so each refresh uses a new one with the same directory, as intended.
 type goTUF struct {
 	dir  string
-	repo *tuftest.Repo
+	repo *rawtuf.Repo
 	root []byte
 	n    int   // requests
 	max  int64 // roots per refresh; 0: its default limit
@@ -58,13 +58,13 @@ func (s *goTUF) refresh() error {
 	if err != nil {
 		return err
 	}
-	up.UnsafeSetRefTime(tuftest.Now)
+	up.UnsafeSetRefTime(rawtuf.Now)
 	return up.Refresh()
 }
 
 // memorySource is the same for this client.
 type memorySource struct {
-	repo *tuftest.Repo
+	repo *rawtuf.Repo
 	n    *int // requests
 }
 
@@ -102,10 +102,10 @@ func compareWith(b *testing.B, ours func() error, theirs func() error) {
 }
 
 // crowd gives the targets role 100,000 targets, and three keys that must sign.
-func crowd(r *tuftest.Repo) {
+func crowd(r *rawtuf.Repo) {
 	keys := []string{"t1", "t2", "t3"}
 	r.AddKeys(r.Root, keys...)
-	tuftest.At(r.Root, "roles")["targets"], r.Signers["targets"] = r.Role(3, keys...), keys
+	rawtuf.At(r.Root, "roles")["targets"], r.Signers["targets"] = r.Role(3, keys...), keys
 	for i := range 100_000 {
 		p := fmt.Sprintf("pool/%02x/package-%06d.tar.gz", i%256, i)
 		r.AddTarget(p, p, nil, "targets")
@@ -115,7 +115,7 @@ func crowd(r *tuftest.Repo) {
 // BenchmarkNoChange100k is a refresh without changes in a new process, with a cached
 // role of 100,000 targets signed by three keys.
 func BenchmarkNoChange100k(b *testing.B) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	crowd(r)
 	r.PublishRoot()
 	r.Publish()
@@ -135,7 +135,7 @@ func BenchmarkNoChange100k(b *testing.B) {
 // BenchmarkNoChangeAfterTenRotations counts the requests of a refresh without changes
 // in a new process that embeds the first of eleven roots.
 func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	for range 10 {
 		r.NextRoot(func() {})
 	}
@@ -160,12 +160,12 @@ func BenchmarkNoChangeAfterTenRotations(b *testing.B) {
 // BenchmarkNoChangeCharter is a refresh without changes in a running process, of a
 // repository with a charter.
 func BenchmarkNoChangeCharter(b *testing.B) {
-	w := &web{repo: tuftest.New(), now: tuftest.Now, dir: b.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
+	w := &web{repo: rawtuf.New(), now: rawtuf.Now, dir: b.TempDir(), serves: map[string]*rawtuf.Repo{}, answers: map[string]answer{}}
 	c, err := client.New(w.pin(), &client.Config{Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: clock})
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	theirs := &goTUF{dir: b.TempDir(), repo: r, root: r.Files["1.root.json"]}
 	compareWith(b, func() error {
 		_, err := c.Refresh(b.Context())

@@ -12,12 +12,12 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // bundle is a zip file laid out as a location.
-func bundle(t *testing.T, r *tuftest.Repo, change ...func(name string, data []byte) []byte) *zip.Reader {
+func bundle(t *testing.T, r *rawtuf.Repo, change ...func(name string, data []byte) []byte) *zip.Reader {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
@@ -39,8 +39,8 @@ func bundle(t *testing.T, r *tuftest.Repo, change ...func(name string, data []by
 	for name, data := range r.Files {
 		put("metadata/"+name, data)
 	}
-	sum := tuftest.At(r.Roles["vendor-agent"], "targets", tuftest.Path, "hashes")["sha256"].(string)
-	put("targets/"+path.Dir(tuftest.Path)+"/"+sum+"."+path.Base(tuftest.Path), []byte("the agent"))
+	sum := rawtuf.At(r.Roles["vendor-agent"], "targets", rawtuf.Path, "hashes")["sha256"].(string)
+	put("targets/"+path.Dir(rawtuf.Path)+"/"+sum+"."+path.Base(rawtuf.Path), []byte("the agent"))
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestBundleImport(t *testing.T) {
 	moved.NextRoot(func() {
 		ch := moved.Charter()
 		locations := ch["locations"].([]any)
-		location := tuftest.Copy(locations[0]).(tuftest.Doc)
+		location := rawtuf.Copy(locations[0]).(rawtuf.Doc)
 		location["id"], location["base"] = "new", "https://"+newHost+"/r/"
 		ch["locations"] = append([]any{location}, locations[1:]...)
 	})
@@ -86,7 +86,7 @@ func TestBundleImport(t *testing.T) {
 	if view.Location() != "source 1" {
 		t.Errorf("from %s", view.Location())
 	}
-	a, err := view.Find(t.Context(), tuftest.Path)
+	a, err := view.Find(t.Context(), rawtuf.Path)
 	if err != nil {
 		t.Fatal(err)
 	}

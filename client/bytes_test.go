@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -70,7 +70,7 @@ func TestBytes(t *testing.T) {
 		t.Error(err)
 	}
 	// An empty file is valid.
-	w = newWeb(t, func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, "", nil, "vendor-agent", "review-agent") })
+	w = newWeb(t, func(r *rawtuf.Repo) { r.AddTarget(rawtuf.Path, "", nil, "vendor-agent", "review-agent") })
 	c = w.client()
 	a = w.approved(c)
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
@@ -112,7 +112,7 @@ func TestProgress(t *testing.T) {
 	if err := c.Save(t.Context(), a, dir+"/agent"); err == nil {
 		t.Fatal("no error")
 	}
-	if len(told) == 0 || told[0] != (client.Progress{Path: tuftest.Path, Total: mib}) || told[len(told)-1].Done == mib {
+	if len(told) == 0 || told[0] != (client.Progress{Path: rawtuf.Path, Total: mib}) || told[len(told)-1].Done == mib {
 		t.Errorf("%+v", told)
 	}
 	told = nil
@@ -120,7 +120,7 @@ func TestProgress(t *testing.T) {
 	if err := c.Save(t.Context(), a, dir+"/agent"); err != nil {
 		t.Fatal(err)
 	}
-	if told[0] != (client.Progress{Path: tuftest.Path, Done: mib / 2, Total: mib}) {
+	if told[0] != (client.Progress{Path: rawtuf.Path, Done: mib / 2, Total: mib}) {
 		t.Errorf("%+v", told[0])
 	}
 	last := int64(0)
@@ -130,14 +130,14 @@ func TestProgress(t *testing.T) {
 		}
 		last = p.Done
 	}
-	if got := told[len(told)-1]; got != (client.Progress{Path: tuftest.Path, Done: mib, Total: mib, Location: "p0"}) {
+	if got := told[len(told)-1]; got != (client.Progress{Path: rawtuf.Path, Done: mib, Total: mib, Location: "p0"}) {
 		t.Errorf("%+v", got)
 	}
 	told = nil
 	if err := c.Save(t.Context(), a, dir+"/agent"); err != nil {
 		t.Fatal(err)
 	}
-	if len(told) != 1 || told[0] != (client.Progress{Path: tuftest.Path, Done: mib, Total: mib}) {
+	if len(told) != 1 || told[0] != (client.Progress{Path: rawtuf.Path, Done: mib, Total: mib}) {
 		t.Errorf("right already: %+v", told)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // Both parties signed two different next roots. The product keeps the one it saw first;
@@ -24,11 +24,11 @@ func TestTwoValidNextRoots(t *testing.T) {
 	m.shows(other, hostZ)
 	c := m.product(m.store)
 	view, err := c.Refresh(t.Context())
-	if err != nil || view.Root().Version() != 2 || view.Root().SHA256() != tuftest.NameOf(m.at[2].Root)["sha256"] {
+	if err != nil || view.Root().Version() != 2 || view.Root().SHA256() != rawtuf.NameOf(m.at[2].Root)["sha256"] {
 		t.Fatalf("root v%d, %v", view.Root().Version(), err)
 	}
 	after := m.at[2].Clone()
-	after.NextRoot(func() { after.Charter()["prev_root_sha256"] = tuftest.NameOf(other.Root)["sha256"] })
+	after.NextRoot(func() { after.Charter()["prev_root_sha256"] = rawtuf.NameOf(other.Root)["sha256"] })
 	m.shows(after, hostA, hostB, hostZ)
 	view, err = m.product(m.store).Refresh(t.Context())
 	if err != nil || view.Root().Version() != 3 {
@@ -45,7 +45,7 @@ func TestTwoValidNextRoots(t *testing.T) {
 	}
 	// Without a fork nothing is reported.
 	next := after.Clone()
-	next.NextRoot(func() { next.Charter()["prev_root_sha256"] = tuftest.NameOf(after.Root)["sha256"] })
+	next.NextRoot(func() { next.Charter()["prev_root_sha256"] = rawtuf.NameOf(after.Root)["sha256"] })
 	m.shows(next, hostA, hostB, hostZ)
 	if view, err = m.product(m.store).Refresh(t.Context()); err != nil || view.Root().Version() != 4 || len(view.Evidence()) > 0 {
 		t.Errorf("root v%d, %q, %v", view.Root().Version(), view.Evidence(), err)
@@ -58,9 +58,9 @@ func TestForkIsResolved(t *testing.T) {
 	for _, above := range []bool{false, true} {
 		w := newWeb(t)
 		base := w.repo.Clone()
-		w.repo.NextRoot(func() { locations(w.repo, func(_ string, l tuftest.Doc) { l["jurisdiction"] = "LI" }) })
+		w.repo.NextRoot(func() { locations(w.repo, func(_ string, l rawtuf.Doc) { l["jurisdiction"] = "LI" }) })
 		fork := base.Clone()
-		fork.NextRoot(func() { locations(fork, func(_ string, l tuftest.Doc) { l["jurisdiction"] = "DE" }) })
+		fork.NextRoot(func() { locations(fork, func(_ string, l rawtuf.Doc) { l["jurisdiction"] = "DE" }) })
 		fork.Charter()["seq"] = 50
 		fork.PublishRoot()
 		here, there := w.client(), w.client(func(cfg *client.Config) { cfg.Dir = quickDir(t) })
@@ -68,7 +68,7 @@ func TestForkIsResolved(t *testing.T) {
 		w.shows(fork, vendorHost, cdnHost, reviewHost)
 		w.good(there, 2)
 		w.shows(nil, vendorHost, cdnHost, reviewHost)
-		w.repo.NextRoot(func() { locations(w.repo, func(_ string, l tuftest.Doc) { l["jurisdiction"] = "CH" }) })
+		w.repo.NextRoot(func() { locations(w.repo, func(_ string, l rawtuf.Doc) { l["jurisdiction"] = "CH" }) })
 		if above {
 			w.repo.Charter()["seq"] = 51
 			w.repo.PublishRoot()
@@ -114,7 +114,7 @@ func TestRequestsOfThreeHundredRoots(t *testing.T) {
 // BenchmarkThreeHundredRoots is the complete update of such a product. go-tuf's updater
 // follows the same roots, with its limit raised; it does not read charters.
 func BenchmarkThreeHundredRoots(b *testing.B) {
-	w := &web{repo: hundreds(), now: tuftest.Now, dir: b.TempDir(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
+	w := &web{repo: hundreds(), now: rawtuf.Now, dir: b.TempDir(), serves: map[string]*rawtuf.Repo{}, answers: map[string]answer{}}
 	start := cpuTime()
 	for i := range b.N {
 		c, err := client.New(w.pin(), &client.Config{Dir: filepath.Join(w.dir, string(rune('a'+i%26)), b.Name()), HTTP: webClient(w), Now: clock})
@@ -154,8 +154,8 @@ func TestOtherPins(t *testing.T) {
 		r := m.at[n]
 		p := r.Pin()
 		root := firstDoc(t, r.Files[rootFile(n)])
-		p["root"], p["locations"] = root, tuftest.At(r.Root, "x-visum")["locations"]
-		return tuftest.Marshal(p)
+		p["root"], p["locations"] = root, rawtuf.At(r.Root, "x-visum")["locations"]
+		return rawtuf.Marshal(p)
 	}
 	product := func(n int) *client.Client {
 		c, err := client.New(pin(n), &client.Config{Store: m.store, HTTP: webClient(m.web), Now: clock, Retries: -1})
@@ -187,7 +187,7 @@ func rootFile(n int) string { return fmt.Sprintf("%d.root.json", n) }
 
 func webClient(w *web) *http.Client { return &http.Client{Transport: w} }
 
-func firstDoc(t testing.TB, data []byte) (d tuftest.Doc) {
+func firstDoc(t testing.TB, data []byte) (d rawtuf.Doc) {
 	t.Helper()
 	if err := json.Unmarshal(data, &d); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -57,13 +57,13 @@ func drawHolders(rng *rand.Rand, before *holders, root int) holders {
 	return h
 }
 
-func (h holders) write(r *tuftest.Repo) {
+func (h holders) write(r *rawtuf.Repo) {
 	keys := append(append([]string{}, h.keys["vendor"]...), h.keys["review"]...)
 	r.AddKeys(r.Root, keys...)
-	tuftest.At(r.Root, "roles")["root"] = r.Role(h.threshold, keys...)
+	rawtuf.At(r.Root, "roles")["root"] = r.Role(h.threshold, keys...)
 	var parties []any
 	for _, p := range []string{"vendor", "review"} {
-		parties = append(parties, tuftest.Doc{"name": p, "keyids": r.IDs(h.keys[p]...), "min": h.min[p]})
+		parties = append(parties, rawtuf.Doc{"name": p, "keyids": r.IDs(h.keys[p]...), "min": h.min[p]})
 	}
 	r.Charter()["parties"] = parties
 }
@@ -73,13 +73,13 @@ func (h holders) write(r *tuftest.Repo) {
 func TestRandomChains(t *testing.T) {
 	t.Parallel()
 	seed, chains := seedOf(t), uint64(200)
-	if tuftest.Long {
+	if rawtuf.Long {
 		chains = 5_000
 	}
 	taken, refused := 0, 0
 	for n := range chains {
 		rng := rand.New(rand.NewPCG(seed, n))
-		r := tuftest.New()
+		r := rawtuf.New()
 		h := drawHolders(rng, nil, 0)
 		h.write(r)
 		everyone := append(append([]string{}, h.keys["vendor"]...), h.keys["review"]...)

@@ -10,20 +10,20 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
-func fields(product, version string, seq int) tuftest.Doc {
-	return tuftest.Doc{"product": product, "version": version, "channel": "stable", "platform": "any", "sequence": seq}
+func fields(product, version string, seq int) rawtuf.Doc {
+	return rawtuf.Doc{"product": product, "version": version, "channel": "stable", "platform": "any", "sequence": seq}
 }
 
 // evil adds a role delegated by the vendor, with its own key, that lists a release
 // under a path.
-func (s shop) evil(path, content string, rel tuftest.Doc) {
+func (s shop) evil(path, content string, rel rawtuf.Doc) {
 	if s.repo.Roles["evil"] == nil {
-		s.repo.Roles["evil"], s.repo.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
-		s.repo.Delegate("vendor-agent", "evil", tuftest.Doc{"paths": []any{"agent/*"}}, "attacker")
+		s.repo.Roles["evil"], s.repo.Signers["evil"] = rawtuf.Targets(), []string{"attacker"}
+		s.repo.Delegate("vendor-agent", "evil", rawtuf.Doc{"paths": []any{"agent/*"}}, "attacker")
 	}
 	s.repo.AddTarget(path, content, rel, "evil")
 	renew(s.repo)
@@ -34,16 +34,16 @@ func (s shop) evil(path, content string, rel tuftest.Doc) {
 // channel or platform, is offered because of that.
 func TestFieldsOfOneRoleOfferNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
-		approved tuftest.Doc
-		claim    tuftest.Doc
+		approved rawtuf.Doc
+		claim    rawtuf.Doc
 	}{
 		"an older release":      {fields("tool", "1.0.0", 1), fields("tool", "999", 999)},
 		"the installed release": {fields("tool", "v5", 5), fields("tool", "999", 999)},
 		"another product":       {fields("debug", "9.0.0", 9), fields("tool", "6.0.0", 6)},
-		"another channel":       {tuftest.Doc{"product": "tool", "version": "9", "channel": "nightly", "platform": "any", "sequence": 9}, fields("tool", "6.0.0", 6)},
-		"another platform":      {tuftest.Doc{"product": "tool", "version": "9", "channel": "stable", "platform": "plan9/arm", "sequence": 9}, fields("tool", "6.0.0", 6)},
+		"another channel":       {rawtuf.Doc{"product": "tool", "version": "9", "channel": "nightly", "platform": "any", "sequence": 9}, fields("tool", "6.0.0", 6)},
+		"another platform":      {rawtuf.Doc{"product": "tool", "version": "9", "channel": "stable", "platform": "plan9/arm", "sequence": 9}, fields("tool", "6.0.0", 6)},
 		"a plain file":          {nil, fields("tool", "6.0.0", 6)},
-		"a later min_version": {tuftest.Doc{"product": "tool", "version": "9", "channel": "stable", "platform": "any", "sequence": 9, "min_version": "8"},
+		"a later min_version": {rawtuf.Doc{"product": "tool", "version": "9", "channel": "stable", "platform": "any", "sequence": 9, "min_version": "8"},
 			fields("tool", "6.0.0", 6)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -67,8 +67,8 @@ func TestFieldsOfOneRoleOfferNothing(t *testing.T) {
 // team adds a product's role delegated by the vendor, with one release that the review
 // centre lists too.
 func (s shop) team(name string) {
-	s.repo.Roles[name], s.repo.Signers[name] = tuftest.Targets(), []string{name}
-	s.repo.Delegate("vendor-agent", name, tuftest.Doc{"paths": []any{"agent/" + name + "-*"}}, name)
+	s.repo.Roles[name], s.repo.Signers[name] = rawtuf.Targets(), []string{name}
+	s.repo.Delegate("vendor-agent", name, rawtuf.Doc{"paths": []any{"agent/" + name + "-*"}}, name)
 	s.repo.AddTarget("agent/"+name+"-1", name, fields(name, "1.0.0", 1), name, "review-agent")
 }
 
@@ -80,15 +80,15 @@ func TestOneTeamDoesNotStopTheOthers(t *testing.T) {
 		reason string
 		err    error
 	}{
-		"expired":           {func(s shop) { s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now) }, "expired", tuf.ErrExpired},
+		"expired":           {func(s shop) { s.repo.Roles["pump"]["expires"] = rawtuf.Stamp(rawtuf.Now) }, "expired", tuf.ErrExpired},
 		"malformed":         {func(s shop) { s.repo.Roles["pump"]["targets"] = 1 }, "untrusted", tuf.ErrMalformed},
-		"a malformed entry": {func(s shop) { tuftest.At(s.repo.Roles["pump"], "targets", "agent/pump-1")["length"] = "x" }, "untrusted", tuf.ErrMalformed},
+		"a malformed entry": {func(s shop) { rawtuf.At(s.repo.Roles["pump"], "targets", "agent/pump-1")["length"] = "x" }, "untrusted", tuf.ErrMalformed},
 		"forged":            {func(s shop) { s.repo.Signers["pump"] = []string{"attacker"} }, "untrusted", tuf.ErrThreshold},
 		"too many below it": {func(s shop) {
 			for i := range 70 {
 				name := fmt.Sprintf("pump-%d", i)
-				s.repo.Roles[name], s.repo.Signers[name] = tuftest.Targets(), []string{"pump"}
-				s.repo.Delegate("pump", name, tuftest.Doc{"paths": []any{"agent/pump-*"}}, "pump")
+				s.repo.Roles[name], s.repo.Signers[name] = rawtuf.Targets(), []string{"pump"}
+				s.repo.Delegate("pump", name, rawtuf.Doc{"paths": []any{"agent/pump-*"}}, "pump")
 			}
 		}, "untrusted", tuf.ErrTooLarge},
 	} {
@@ -156,8 +156,8 @@ func TestTeamRoleIsFetchedElsewhere(t *testing.T) {
 func TestRecallWithUnreadableRole(t *testing.T) {
 	s := newShop(t)
 	path := s.list(1, "1.0.0")
-	sum := tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"].(string)
-	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": sum, "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
+	sum := rawtuf.FileOf([]byte("tool 1.0.0"))["hashes"].(rawtuf.Doc)["sha256"].(string)
+	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{rawtuf.Doc{"path": path, "sha256": sum, "reason": "eats files", "at": rawtuf.Stamp(rawtuf.Now)}}
 	renew(s.repo)
 	s.good(s.client(), 1)
 	s.lose("vendor-agent")
@@ -202,13 +202,13 @@ func (s shop) lose(role string) {
 // products of another class.
 func TestOneClassDoesNotStopTheOthers(t *testing.T) {
 	for _, role := range []string{"vendor-rules", "review-rules", "hold-rules"} {
-		s := shop{newWeb(t, func(r *tuftest.Repo) {
-			r.Charter()["classes"] = append(r.Charter()["classes"].([]any), tuftest.Doc{"name": "rules", "prefix": "rules/", "roles": []any{
-				tuftest.Doc{"party": "vendor", "role": "vendor-rules", "keyids": r.IDs("va"), "threshold": 1},
-				tuftest.Doc{"party": "review", "role": "review-rules", "keyids": r.IDs("ra"), "threshold": 1},
-			}, "hold": tuftest.Doc{"role": "hold-rules", "keyids": r.IDs("ra"), "threshold": 1, "max_seconds": 3600}})
+		s := shop{newWeb(t, func(r *rawtuf.Repo) {
+			r.Charter()["classes"] = append(r.Charter()["classes"].([]any), rawtuf.Doc{"name": "rules", "prefix": "rules/", "roles": []any{
+				rawtuf.Doc{"party": "vendor", "role": "vendor-rules", "keyids": r.IDs("va"), "threshold": 1},
+				rawtuf.Doc{"party": "review", "role": "review-rules", "keyids": r.IDs("ra"), "threshold": 1},
+			}, "hold": rawtuf.Doc{"role": "hold-rules", "keyids": r.IDs("ra"), "threshold": 1, "max_seconds": 3600}})
 			for role, key := range map[string]string{"vendor-rules": "va", "review-rules": "ra", "hold-rules": "ra"} {
-				r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{key}
+				r.Roles[role], r.Signers[role] = rawtuf.Targets(), []string{key}
 			}
 			r.AddTarget("rules/1", "rules", fields("rules", "1.0.0", 1), "vendor-rules", "review-rules")
 		})}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // Each error of Refresh, with a View that reports it and answers nothing; and the
@@ -30,7 +30,7 @@ func TestErrorsOfAView(t *testing.T) {
 		"none":        {nil, func(*web) {}, func(*web) {}},
 		"unreachable": {client.ErrUnreachable, func(w *web) { w.does(unreachable, vendorHost, cdnHost, reviewHost) }, nil},
 		"no content":  {client.ErrNoContent, func(w *web) { w.does(status(500, "timestamp.json", nil), vendorHost, cdnHost) }, nil},
-		"stale":       {client.ErrStale, func(w *web) { w.now = w.now.AddDate(1, 0, 0) }, func(w *web) { w.now = tuftest.Now }},
+		"stale":       {client.ErrStale, func(w *web) { w.now = w.now.AddDate(1, 0, 0) }, func(w *web) { w.now = rawtuf.Now }},
 		"root rollback": {client.ErrRootRollback, func(w *web) {
 			must(w.t, os.RemoveAll(w.state("roots")))
 			w.does(status(404, "2.root.json", nil), vendorHost, cdnHost, reviewHost)
@@ -54,11 +54,11 @@ func TestErrorsOfAView(t *testing.T) {
 					t.Errorf("is %v too", other)
 				}
 			}
-			d := view.Decide(t.Context(), tuftest.Path)
+			d := view.Decide(t.Context(), rawtuf.Path)
 			if ok := tt.err == nil; ok != (view.TimestampVersion() > 0) || ok != (view.Location() != "") || ok != d.Accepted || !errors.Is(d.Err, tt.err) || view.Root().Version() < 1 {
 				t.Errorf("timestamp v%d from %q, %v", view.TimestampVersion(), view.Location(), d)
 			}
-			if _, err := view.CheckInstalled(t.Context(), tuftest.Path, ""); !errors.Is(err, tt.err) {
+			if _, err := view.CheckInstalled(t.Context(), rawtuf.Path, ""); !errors.Is(err, tt.err) {
 				t.Errorf("CheckInstalled: %v", err)
 			}
 			w.does(nil, vendorHost, cdnHost, reviewHost)
@@ -134,17 +134,17 @@ func TestEveryReason(t *testing.T) {
 		"approved": {func(s shop) client.Decision { s.list(2, "2.0.0"); return latest(s, plain) }, "tool 2.0.0 is accepted: agent/tool-2.0.0, 10 bytes"},
 		"not-approved": {func(s shop) client.Decision {
 			s.list(2, "2.0.0")
-			delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), "agent/tool-2.0.0")
+			delete(rawtuf.At(s.repo.Roles["review-agent"], "targets"), "agent/tool-2.0.0")
 			renew(s.repo)
 			return latest(s, plain)
 		}, "tool 2.0.0 is refused: tuf: agent/tool-2.0.0: not approved: listed by vendor (vendor-agent v7), but not by review (review-agent v7)"},
 		"malformed": {func(s shop) client.Decision {
-			s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 150}))
+			s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 150}))
 			return latest(s, plain)
 		}, "tool 2.0.0 is refused: tuf: agent/tool-2.0.0: malformed release fields: rollout of 150 percent is not between 0 and 100"},
 		"platform": {func(s shop) client.Decision {
 			s.list(2, "2.0.0")
-			s.repo.AddTarget("agent/own", "x", tuftest.Doc{"product": "tool", "version": "2", "channel": "stable", "platform": "linux/amd64", "rollout": tuftest.Doc{"percent": 0}}, "vendor-agent", "review-agent")
+			s.repo.AddTarget("agent/own", "x", rawtuf.Doc{"product": "tool", "version": "2", "channel": "stable", "platform": "linux/amd64", "rollout": rawtuf.Doc{"percent": 0}}, "vendor-agent", "review-agent")
 			renew(s.repo)
 			rel, err := s.good(s.client(), 1).Latest(s.t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "linux/amd64", Installed: "1.0.0"})
 			if len(rel.Decisions) != 2 || rel.Decisions[0].Reason != "rollout" || !errors.Is(err, client.ErrPlatform) {
@@ -154,19 +154,19 @@ func TestEveryReason(t *testing.T) {
 		}, "the version has a release for this platform: tool 2.0.0 for any is not offered in place of the one for linux/amd64"},
 		"not-listed": {func(s shop) client.Decision { return decide(s, "agent/none") }, "agent/none is refused: "},
 		"held": {func(s shop) client.Decision {
-			s.repo.AddTarget(s.list(2, "2.0.0"), "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+			s.repo.AddTarget(s.list(2, "2.0.0"), "", rawtuf.Doc{"reason": "crashes", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}, "hold")
 			renew(s.repo)
 			return latest(s, plain)
 		}, "held by review: until 2030-01-15T13:00:00Z"},
 		"recalled": {func(s shop) client.Decision {
 			path := s.list(2, "2.0.0")
-			sum := tuftest.At(s.repo.Roles["vendor-agent"], "targets", path, "hashes")["sha256"]
-			s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": sum, "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
+			sum := rawtuf.At(s.repo.Roles["vendor-agent"], "targets", path, "hashes")["sha256"]
+			s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{rawtuf.Doc{"path": path, "sha256": sum, "reason": "eats files", "at": rawtuf.Stamp(rawtuf.Now)}}
 			renew(s.repo)
 			return latest(s, plain)
 		}, `agent/tool-2.0.0: recalled: by review at 2030-01-15T12:00:00Z: "eats files"`},
 		"rollout": {func(s shop) client.Decision {
-			s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
+			s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 0}))
 			return latest(s, plain)
 		}, "not yet rolled out to this machine: tool 2.0.0: the rollout is halted"},
 		"min-version": {func(s shop) client.Decision {
@@ -184,16 +184,16 @@ func TestEveryReason(t *testing.T) {
 		}, "not allowed by the administrator: tool 2.0.0 is denied"},
 		"expired": {func(s shop) client.Decision {
 			s.now = s.now.AddDate(1, 0, 0)
-			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: trusted root is expired or unconfirmed and no newer root is available"},
+			return decide(s, rawtuf.Path)
+		}, rawtuf.Path + " is refused: client: trusted root is expired or unconfirmed and no newer root is available"},
 		"untrusted": {func(s shop) client.Decision {
 			s.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
-			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: no location delivers valid content; main: "},
+			return decide(s, rawtuf.Path)
+		}, rawtuf.Path + " is refused: client: no location delivers valid content; main: "},
 		"unavailable": {func(s shop) client.Decision {
 			s.does(unreachable, vendorHost, cdnHost, reviewHost)
-			return decide(s, tuftest.Path)
-		}, tuftest.Path + " is refused: client: no repository location is reachable; "},
+			return decide(s, rawtuf.Path)
+		}, rawtuf.Path + " is refused: client: no repository location is reachable; "},
 	}
 	all := reasons(t)
 	if len(all) != len(cases) {

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -25,7 +25,7 @@ import (
 // servers on loopback that can be made to misbehave.
 type depot struct {
 	t       *testing.T
-	repo    *tuftest.Repo
+	repo    *rawtuf.Repo
 	content []byte
 	mirrors []*mirrorServer
 	dir     string // the clients' state
@@ -62,8 +62,8 @@ func noise(n int) []byte {
 }
 
 func newDepot(t *testing.T, locations, size int) *depot {
-	d := &depot{t: t, repo: tuftest.New(), content: noise(size), dir: t.TempDir()}
-	d.repo.AddTarget(tuftest.Path, string(d.content), nil, "vendor-agent", "review-agent")
+	d := &depot{t: t, repo: rawtuf.New(), content: noise(size), dir: t.TempDir()}
+	d.repo.AddTarget(rawtuf.Path, string(d.content), nil, "vendor-agent", "review-agent")
 	d.open(locations)
 	return d
 }
@@ -77,10 +77,10 @@ func (d *depot) open(n int) {
 		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.serve(p, w, r) }))
 		d.t.Cleanup(ts.Close)
 		p.url = ts.URL + "/r/"
-		l := tuftest.Doc{"id": fmt.Sprint("p", i), "tier": "primary", "operator": fmt.Sprint("o", i), "jurisdiction": "CH",
-			"base": p.url, "paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10 + i}
+		l := rawtuf.Doc{"id": fmt.Sprint("p", i), "tier": "primary", "operator": fmt.Sprint("o", i), "jurisdiction": "CH",
+			"base": p.url, "paths": rawtuf.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10 + i}
 		if i == n { // a second operator, with roots only
-			l["tier"], l["paths"] = "rendezvous", tuftest.Doc{"metadata": "metadata/"}
+			l["tier"], l["paths"] = "rendezvous", rawtuf.Doc{"metadata": "metadata/"}
 		} else {
 			d.mirrors = append(d.mirrors, p)
 		}
@@ -244,8 +244,8 @@ func (d *depot) config() *client.Config {
 
 func (d *depot) pin() []byte {
 	pin := d.repo.Pin()
-	pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
-	return tuftest.Marshal(pin)
+	pin["locations"] = rawtuf.At(pin, "root", "signed", "x-visum")["locations"]
+	return rawtuf.Marshal(pin)
 }
 
 // client returns another client with the same state.
@@ -268,7 +268,7 @@ func (d *depot) approved(c *client.Client) tuf.Approved {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	a, err := view.Find(d.t.Context(), tuftest.Path)
+	a, err := view.Find(d.t.Context(), rawtuf.Path)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func (d *depot) holds(file string) {
 // records are the state's records of interrupted downloads.
 func (d *depot) records() []string {
 	d.t.Helper()
-	list, err := filepath.Glob(filepath.Join(d.dir, tuftest.RepoID, "saves", "*.json"))
+	list, err := filepath.Glob(filepath.Join(d.dir, rawtuf.RepoID, "saves", "*.json"))
 	if err != nil {
 		d.t.Fatal(err)
 	}

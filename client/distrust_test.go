@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // A location that serves bytes that do not verify is asked last for some time, also by
@@ -117,10 +117,10 @@ func TestProcessKilledByALocation(t *testing.T) {
 		"a healthy one": {nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWeb(t, func(r *tuftest.Repo) {})
-			for _, m := range w.repo.Roles["snapshot"]["meta"].(tuftest.Doc) { // as repositories of the previous version list them
-				delete(m.(tuftest.Doc), "length")
-				delete(m.(tuftest.Doc), "hashes")
+			w := newWeb(t, func(r *rawtuf.Repo) {})
+			for _, m := range w.repo.Roles["snapshot"]["meta"].(rawtuf.Doc) { // as repositories of the previous version list them
+				delete(m.(rawtuf.Doc), "length")
+				delete(m.(rawtuf.Doc), "hashes")
 			}
 			w.repo.PublishSnapshot()
 			w.repo.PublishTimestamp()
@@ -162,9 +162,9 @@ func TestProcessKilledByALocation(t *testing.T) {
 // A View remembers in memory which location served a bad role, and asks it last.
 func TestBadLocationInFind(t *testing.T) {
 	w := newWeb(t)
-	w.repo.Roles["deep"], w.repo.Signers["deep"] = tuftest.Targets(), []string{"va"}
+	w.repo.Roles["deep"], w.repo.Signers["deep"] = rawtuf.Targets(), []string{"va"}
 	w.repo.AddTarget("agent/deep", "the agent", nil, "deep", "review-agent")
-	w.repo.Delegate("vendor-agent", "deep", tuftest.Doc{"paths": []any{"agent/deep"}}, "va")
+	w.repo.Delegate("vendor-agent", "deep", rawtuf.Doc{"paths": []any{"agent/deep"}}, "va")
 	renew(w.repo)
 	c := w.client()
 	view := w.good(c, 1)

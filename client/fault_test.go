@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // faults are the possible faults of one request.
@@ -106,7 +106,7 @@ func TestCancelAtEveryRequest(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "agent")
 		view, err := c.Refresh(ctx)
 		if err == nil {
-			a, findErr := view.Find(t.Context(), tuftest.Path)
+			a, findErr := view.Find(t.Context(), rawtuf.Path)
 			if findErr != nil {
 				t.Fatal(findErr)
 			}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -32,7 +32,7 @@ const (
 // fleet is the environment of many clients, and their common statistics.
 type fleet struct {
 	*move
-	attacker *tuftest.Repo
+	attacker *rawtuf.Repo
 	pins     [5][]byte // exported at root 1 to 4
 	sums     [5]string // of the roots
 	seed     uint64
@@ -41,19 +41,19 @@ type fleet struct {
 }
 
 func newFleet(tb testing.TB, seed uint64) *fleet {
-	m := &move{web: &web{repo: tuftest.New(), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}, order: orders[0]}
-	m.publish(func(r *tuftest.Repo) {
-		r.Root["expires"] = tuftest.Stamp(farAway)
+	m := &move{web: &web{repo: rawtuf.New(), serves: map[string]*rawtuf.Repo{}, answers: map[string]answer{}}, order: orders[0]}
+	m.publish(func(r *rawtuf.Repo) {
+		r.Root["expires"] = rawtuf.Stamp(farAway)
 		for _, role := range r.Roles {
-			role["expires"] = tuftest.Stamp(farAway)
+			role["expires"] = rawtuf.Stamp(farAway)
 		}
 	})
 	evil(m)
 	f := &fleet{move: m, attacker: m.serves[hostA], seed: seed}
 	for n := 1; n <= 4; n++ {
 		pin := m.at[n].Pin()
-		pin["root"], pin["locations"] = firstDoc(tb, m.at[n].Files[rootFile(n)]), tuftest.At(m.at[n].Root, "x-visum")["locations"]
-		f.pins[n], f.sums[n] = tuftest.Marshal(pin), tuftest.NameOf(m.at[n].Root)["sha256"].(string)
+		pin["root"], pin["locations"] = firstDoc(tb, m.at[n].Files[rootFile(n)]), rawtuf.At(m.at[n].Root, "x-visum")["locations"]
+		f.pins[n], f.sums[n] = rawtuf.Marshal(pin), rawtuf.NameOf(m.at[n].Root)["sha256"].(string)
 	}
 	return f
 }
@@ -70,7 +70,7 @@ func rootOn(day int) int {
 }
 
 // served is what a host serves on a day; nil: it is unreachable.
-func (f *fleet) served(host string, day int) *tuftest.Repo {
+func (f *fleet) served(host string, day int) *rawtuf.Repo {
 	switch {
 	case host == hostA && day >= theftDay:
 		return f.attacker
@@ -146,7 +146,7 @@ func (m *machine) live(tb testing.TB, file string) error {
 		if looks%5 == 0 { // the product restarts now and then
 			var err error
 			c, err = client.New(m.pins[m.pin], &client.Config{Store: store, HTTP: &http.Client{Transport: m}, Retries: -1,
-				Now: func() time.Time { return tuftest.Now.AddDate(0, 0, m.day) }})
+				Now: func() time.Time { return rawtuf.Now.AddDate(0, 0, m.day) }})
 			if err != nil {
 				return err
 			}
@@ -189,7 +189,7 @@ func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	if _, err := view.Find(tb.Context(), "agent/evil"); !errors.Is(err, tuf.ErrNoTarget) && !errors.Is(err, tuf.ErrNotApproved) {
 		return fmt.Errorf("evil: %v", err)
 	}
-	a, err := view.Find(tb.Context(), tuftest.Path)
+	a, err := view.Find(tb.Context(), rawtuf.Path)
 	if err != nil || m.day < lastDay {
 		return err
 	}

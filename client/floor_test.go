@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -32,7 +32,7 @@ func TestReleaseRoleWithNewKeys(t *testing.T) {
 			w.repo.NextRoot(func() {
 				r := w.repo
 				r.AddKeys(r.Root, "ts2", "sn2", "va2")
-				roles := tuftest.At(r.Root, "roles")
+				roles := rawtuf.At(r.Root, "roles")
 				roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
 				r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
 				charter := r.Charter()
@@ -40,9 +40,9 @@ func TestReleaseRoleWithNewKeys(t *testing.T) {
 				if !tt.newKey {
 					return
 				}
-				for _, role := range tuftest.At(charter["classes"].([]any)[0])["roles"].([]any) {
-					if tuftest.At(role)["role"] == "vendor-agent" {
-						tuftest.At(role)["keyids"] = r.IDs("va2")
+				for _, role := range rawtuf.At(charter["classes"].([]any)[0])["roles"].([]any) {
+					if rawtuf.At(role)["role"] == "vendor-agent" {
+						rawtuf.At(role)["keyids"] = r.IDs("va2")
 					}
 				}
 				r.Signers["vendor-agent"] = []string{"va2"}
@@ -87,7 +87,7 @@ func TestRoleThatIsGoneHasNoFloor(t *testing.T) {
 	if !floor() {
 		t.Fatal("no floor to begin with")
 	}
-	w.repo.NextRoot(func() { delete(tuftest.At(w.repo.Charter()["classes"].([]any)[0]), "hold") })
+	w.repo.NextRoot(func() { delete(rawtuf.At(w.repo.Charter()["classes"].([]any)[0]), "hold") })
 	renew(w.repo)
 	w.good(c, 2)
 	if floor() {
@@ -101,7 +101,7 @@ func TestSnapshotThatIsReadAgain(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
 	renew(w.repo)
-	w.repo.Roles["timestamp"]["meta"] = tuftest.Doc{"snapshot.json": tuftest.Doc{"version": 6}}
+	w.repo.Roles["timestamp"]["meta"] = rawtuf.Doc{"snapshot.json": rawtuf.Doc{"version": 6}}
 	w.repo.PublishTimestamp()
 	w.good(c, 1)
 	view, err := c.Refresh(t.Context())
@@ -113,7 +113,7 @@ func TestSnapshotThatIsReadAgain(t *testing.T) {
 	}
 	w.repo.Roles["vendor-agent"]["version"] = 5
 	w.repo.Publish()
-	if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrRollback) {
+	if _, err := view.Find(t.Context(), rawtuf.Path); !errors.Is(err, tuf.ErrRollback) {
 		t.Error(err)
 	}
 }

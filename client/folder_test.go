@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -170,7 +170,7 @@ func TestLeftoversAreSwept(t *testing.T) {
 	mustWrite(t, w.state("roles", "9.x.json"), nil)
 	temp := w.state("roles", ".visum-0123456789abcdef.tmp")
 	mustWrite(t, temp, nil)
-	if err := os.Chtimes(temp, tuftest.Now.AddDate(-10, 0, 0), tuftest.Now.AddDate(-10, 0, 0)); err != nil {
+	if err := os.Chtimes(temp, rawtuf.Now.AddDate(-10, 0, 0), rawtuf.Now.AddDate(-10, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
 	renew(w.repo)

@@ -9,19 +9,19 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // holdBack publishes a hold of the release.
-func holdBack(r *tuftest.Repo) {
-	r.AddTarget(tuftest.Path, "the agent", tuftest.Doc{"reason": "it deletes files", "at": tuftest.Stamp(tuftest.Now), "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 5))}, "hold")
+func holdBack(r *rawtuf.Repo) {
+	r.AddTarget(rawtuf.Path, "the agent", rawtuf.Doc{"reason": "it deletes files", "at": rawtuf.Stamp(rawtuf.Now), "until": rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, 5))}, "hold")
 	renew(r)
 }
 
 // recallIt removes the release from the review role.
-func recallIt(r *tuftest.Repo) {
-	r.Roles["review-agent"]["targets"] = tuftest.Doc{}
+func recallIt(r *rawtuf.Repo) {
+	r.Roles["review-agent"]["targets"] = rawtuf.Doc{}
 	renew(r)
 }
 
@@ -30,7 +30,7 @@ func recallIt(r *tuftest.Repo) {
 // that the release is approved.
 func TestOneFrozenLocationHidesNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
-		publish func(*tuftest.Repo)
+		publish func(*rawtuf.Repo)
 		want    error
 	}{
 		"hold":   {holdBack, tuf.ErrHeld},
@@ -49,7 +49,7 @@ func TestOneFrozenLocationHidesNothing(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tt.want) {
+					if _, err := view.Find(t.Context(), rawtuf.Path); !errors.Is(err, tt.want) {
 						t.Errorf("%s process: %v from %s, want %v", what, err, view.Location(), tt.want)
 					}
 				}
@@ -63,17 +63,17 @@ func TestOneFrozenLocationHidesNothing(t *testing.T) {
 func TestSecondOperatorIsAnother(t *testing.T) {
 	third := "updates.third.example"
 	for name, tt := range map[string]struct {
-		cdn   func(l tuftest.Doc)
+		cdn   func(l rawtuf.Doc)
 		stale []string // that serve stale metadata
 		asked []string // for timestamps at the second probe
 	}{
-		"another operator": {func(tuftest.Doc) {}, []string{vendorHost}, []string{vendorHost, third}},
-		"of the same name": {func(l tuftest.Doc) { l["operator"] = "vendor-ch" }, []string{vendorHost, cdnHost}, []string{vendorHost, cdnHost, third}},
-		"on the same host": {func(l tuftest.Doc) { l["base"] = "https://" + vendorHost + ":8443/r/" }, []string{vendorHost, vendorHost + ":8443"}, []string{vendorHost, vendorHost + ":8443", third}},
+		"another operator": {func(rawtuf.Doc) {}, []string{vendorHost}, []string{vendorHost, third}},
+		"of the same name": {func(l rawtuf.Doc) { l["operator"] = "vendor-ch" }, []string{vendorHost, cdnHost}, []string{vendorHost, cdnHost, third}},
+		"on the same host": {func(l rawtuf.Doc) { l["base"] = "https://" + vendorHost + ":8443/r/" }, []string{vendorHost, vendorHost + ":8443"}, []string{vendorHost, vendorHost + ":8443", third}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) {
-				locations(r, func(id string, l tuftest.Doc) {
+			w := newWeb(t, probing("warn", 2000*time.Hour), func(r *rawtuf.Repo) {
+				locations(r, func(id string, l rawtuf.Doc) {
 					if id == "cdn" {
 						tt.cdn(l)
 					}
@@ -96,7 +96,7 @@ func TestSecondOperatorIsAnother(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrHeld) {
+			if _, err := view.Find(t.Context(), rawtuf.Path); !errors.Is(err, tuf.ErrHeld) {
 				t.Errorf("from %s: %v", view.Location(), err)
 			}
 			var got []string
@@ -163,7 +163,7 @@ func TestNewestTimestampWithoutContent(t *testing.T) {
 		w.bad(w.client(), tuf.ErrRollback)
 		// If no set is complete the newest timestamp becomes the floor.
 		w.shows(nil, cdnHost)
-		w.repo = func() *tuftest.Repo { r := old.Clone(); renew(r); return r }() // v6 again
+		w.repo = func() *rawtuf.Repo { r := old.Clone(); renew(r); return r }() // v6 again
 		w.does(nil, vendorHost)
 		w.bad(w.client(), tuf.ErrRollback)
 	})

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // A named pipe, a socket or a link to a device in place of a file or directory of the
@@ -169,7 +169,7 @@ func TestRolesDoNotPileUp(t *testing.T) {
 		w.repo.Roles["vendor-agent"]["x-pad"] = pad
 		w.repo.Bump("vendor-agent")
 		w.repo.Publish()
-		meta := tuftest.At(w.repo.Roles["snapshot"], "meta", "review-agent.json")
+		meta := rawtuf.At(w.repo.Roles["snapshot"], "meta", "review-agent.json")
 		meta["version"] = 1000 // which no location has
 		delete(meta, "hashes")
 		delete(meta, "length")

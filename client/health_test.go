@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // A location that did not answer is asked after the others for a while, also by the
@@ -150,7 +150,7 @@ func TestHealthIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		health, _ := tuftest.At(firstDoc(t, data), "state")["health"].(map[string]any)
+		health, _ := rawtuf.At(firstDoc(t, data), "state")["health"].(map[string]any)
 		return len(health)
 	}
 	many := func(c *client.Config) { c.Sources = slices.Repeat([]client.Source{darkSource{}}, 80) }
@@ -186,7 +186,7 @@ func TestPrefetchedTimestampBeforeANewRoot(t *testing.T) {
 		t.Errorf("asked %q", got)
 	}
 	// None is needed: the trusted root has expired.
-	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now) })
+	w.repo.NextRoot(func() { w.repo.Root["expires"] = rawtuf.Stamp(rawtuf.Now) })
 	w.bad(c, client.ErrStale)
 	w.asked("")
 	w.bad(c, client.ErrStale)

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // conduct handles a request instead of serving; false: the location serves it.
@@ -59,8 +59,8 @@ func giving(a answer) conduct {
 }
 
 // lineup is a web in which some locations misbehave before honest ones are reached.
-func lineup(t *testing.T, honest, bad int, does conduct, edit ...func(*tuftest.Repo)) *web {
-	w := newWeb(t, append(edit, func(r *tuftest.Repo) {
+func lineup(t *testing.T, honest, bad int, does conduct, edit ...func(*rawtuf.Repo)) *web {
+	w := newWeb(t, append(edit, func(r *rawtuf.Repo) {
 		var list []any
 		for i := range bad + honest {
 			l := location(fmt.Sprint("p", i), "primary", fmt.Sprint("o", i), fmt.Sprintf("p%d.example", i))
@@ -244,9 +244,9 @@ func TestHangingLocationInFind(t *testing.T) {
 			}
 			return hangs(r, name)
 		})
-		w.repo.Roles["deep"], w.repo.Signers["deep"] = tuftest.Targets(), []string{"va"}
+		w.repo.Roles["deep"], w.repo.Signers["deep"] = rawtuf.Targets(), []string{"va"}
 		w.repo.AddTarget("agent/deep", "the agent", nil, "deep", "review-agent")
-		w.repo.Delegate("vendor-agent", "deep", tuftest.Doc{"paths": []any{"agent/deep"}}, "va")
+		w.repo.Delegate("vendor-agent", "deep", rawtuf.Doc{"paths": []any{"agent/deep"}}, "va")
 		renew(w.repo)
 		c := w.client(byMemory(w))
 		view := w.good(c, 1)
@@ -307,8 +307,8 @@ func TestSlowDownloads(t *testing.T) {
 		"the faster one first":         {rate(20 << 10), rate(2 << 10), 70 * time.Second, "main"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edit := func(r *tuftest.Repo) {
-				r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent")
+			edit := func(r *rawtuf.Repo) {
+				r.AddTarget(rawtuf.Path, content, nil, "vendor-agent", "review-agent")
 				third := location("third", "mirror", "third", "updates.third.example")
 				third["priority"] = 90
 				r.Charter()["locations"] = append(r.Charter()["locations"].([]any), third)

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -38,7 +38,7 @@ func busy(code int, after, date string) answer {
 // A location that asks for a pause gets it, from every process, but for an hour at
 // most.
 func TestRetryAfter(t *testing.T) {
-	date := func(after time.Duration) string { return tuftest.Now.Add(after).Format(http.TimeFormat) }
+	date := func(after time.Duration) string { return rawtuf.Now.Add(after).Format(http.TimeFormat) }
 	for name, tt := range map[string]struct {
 		busy answer
 		wait time.Duration
@@ -67,9 +67,9 @@ func TestRetryAfter(t *testing.T) {
 			w.asked("")
 			if tt.wait > 0 {
 				for _, at := range []time.Duration{0, tt.wait - time.Second} {
-					w.now = tuftest.Now.Add(at)
+					w.now = rawtuf.Now.Add(at)
 					view := w.bad(w.client(), client.ErrUnreachable)
-					until := "rate limited until " + tuftest.Stamp(tuftest.Now.Add(tt.wait))
+					until := "rate limited until " + rawtuf.Stamp(rawtuf.Now.Add(tt.wait))
 					if asked := w.asked(vendorHost); len(asked) > 0 || !strings.Contains(view.Err().Error(), until) {
 						t.Errorf("after %s asked %q, %v", at, asked, view.Err())
 					}
@@ -82,7 +82,7 @@ func TestRetryAfter(t *testing.T) {
 				}
 				w.does(nil, vendorHost)
 			}
-			w.now = tuftest.Now.Add(tt.wait)
+			w.now = rawtuf.Now.Add(tt.wait)
 			w.good(w.client(), 1)
 		})
 	}
@@ -189,7 +189,7 @@ func TestRetriedResponses(t *testing.T) {
 }
 
 // gzipped serves compressed metadata to clients that accept it.
-func gzipped(change func(data []byte) []byte, repo *tuftest.Repo) answer {
+func gzipped(change func(data []byte) []byte, repo *rawtuf.Repo) answer {
 	return func(name string, r *http.Request) (*http.Response, error) {
 		data, ok := fileOf(repo, name)
 		if !ok || !strings.HasPrefix(name, "metadata/") || r.Header.Get("Accept-Encoding") != "gzip" {
@@ -300,7 +300,7 @@ func TestCacheRevalidation(t *testing.T) {
 	w.repo.NextRoot(nothing)
 	renew(w.repo)
 	view := w.good(c, 2)
-	if want := int64(tuftest.At(w.repo.Roles["timestamp"])["version"].(int)); view.TimestampVersion() != want {
+	if want := int64(rawtuf.At(w.repo.Roles["timestamp"])["version"].(int)); view.TimestampVersion() != want {
 		t.Errorf("timestamp v%d, is at v%d", view.TimestampVersion(), want)
 	}
 	a := w.approved(c)
@@ -320,7 +320,7 @@ func TestCacheRevalidation(t *testing.T) {
 // An object store treats a + in a path as a space.
 func TestPlusInAName(t *testing.T) {
 	const file = "agent/agent-1.0.0+42=a&b@c.zip"
-	w := newWeb(t, func(r *tuftest.Repo) { r.AddTarget(file, "the agent", nil, "vendor-agent", "review-agent") })
+	w := newWeb(t, func(r *rawtuf.Repo) { r.AddTarget(file, "the agent", nil, "vendor-agent", "review-agent") })
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		read, err := url.QueryUnescape(r.URL.EscapedPath())
 		if strings.HasPrefix(name, "targets/") && (err != nil || !strings.HasSuffix(read, "+42=a&b@c.zip")) {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // seedOf returns VISUM_SEED, or a new seed for each run, which a failure reports.
@@ -34,11 +34,11 @@ func seedOf(t *testing.T) uint64 {
 type chaos struct {
 	*move
 	rng    *rand.Rand
-	repo   *tuftest.Repo   // the correct one
-	states []*tuftest.Repo // every published state
-	stage  int             // of the move: 1 to 4
-	cut    int             // root of the cut-over, 0: not yet
-	gone   int             // root that retired A
+	repo   *rawtuf.Repo   // the correct one
+	states []*rawtuf.Repo // every published state
+	stage  int            // of the move: 1 to 4
+	cut    int            // root of the cut-over, 0: not yet
+	gone   int            // root that retired A
 	signed map[int]time.Time
 	honest map[string]bool // of allHosts those that serve the newest state
 	log    []string        // events
@@ -63,14 +63,14 @@ func newChaos(t *testing.T, rng *rand.Rand) *chaos {
 	c.repo = c.move.web.repo
 	r := c.repo
 	for _, role := range r.Roles {
-		role["expires"] = tuftest.Stamp(farAway)
+		role["expires"] = rawtuf.Stamp(farAway)
 	}
-	r.Root["expires"] = tuftest.Stamp(farAway)
+	r.Root["expires"] = rawtuf.Stamp(farAway)
 	r.Charter()["retired"] = []any{}
 	r.Charter()["locations"] = c.list(location("a", "primary", "vendor-old", hostA), nil, location("z", "rendezvous", "review", hostZ))
 	r.PublishRoot()
 	r.Publish()
-	c.signed[1] = tuftest.Now
+	c.signed[1] = rawtuf.Now
 	c.at[1] = r.Clone()
 	c.pinAt = 1
 	c.published()
@@ -108,26 +108,26 @@ func (c *chaos) forget() { c.seen, c.lost, c.accepted, c.epoch = 0, false, map[i
 // nextRoot publishes a root, with a step of the move if one is due.
 func (c *chaos) nextRoot(step bool) {
 	r := c.repo
-	before := tuftest.NameOf(r.Root)["sha256"]
+	before := rawtuf.NameOf(r.Root)["sha256"]
 	cutting := step && c.stage == 2
 	r.NextRoot(func() {
 		ch := r.Charter()
-		ch["prev_root_sha256"], ch["signed_at"] = before, tuftest.Stamp(tuftest.Now.Add(time.Duration(len(c.states))*time.Minute))
-		c.signed[r.Root["version"].(int)] = tuftest.Now.Add(time.Duration(len(c.states)) * time.Minute)
+		ch["prev_root_sha256"], ch["signed_at"] = before, rawtuf.Stamp(rawtuf.Now.Add(time.Duration(len(c.states))*time.Minute))
+		c.signed[r.Root["version"].(int)] = rawtuf.Now.Add(time.Duration(len(c.states)) * time.Minute)
 		if !step || c.stage == 4 {
 			return
 		}
 		a, b, z := location("a", "primary", "vendor-old", hostA), location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ)
 		switch c.stage++; c.stage {
 		case 2:
-			b["use_from"] = tuftest.Stamp(useFrom)
+			b["use_from"] = rawtuf.Stamp(useFrom)
 			ch["locations"] = c.list(a, b, z)
 		case 3:
 			c.cutOver(r)
 			c.cut = r.Root["version"].(int)
 		case 4:
 			ch["locations"] = c.list(nil, b, z)
-			ch["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
+			ch["retired"] = []any{rawtuf.Doc{"id": "a", "hosts": []any{hostA}}}
 			c.gone = r.Root["version"].(int)
 		}
 	})
@@ -140,14 +140,14 @@ func (c *chaos) nextRoot(step bool) {
 
 // attacker lets A serve forks and malicious content, based on a state before the cut-over.
 func (c *chaos) attacker() {
-	old := slices.DeleteFunc(slices.Clone(c.states), func(s *tuftest.Repo) bool { return c.cut > 0 && s.Root["version"].(int) >= c.cut })
+	old := slices.DeleteFunc(slices.Clone(c.states), func(s *rawtuf.Repo) bool { return c.cut > 0 && s.Root["version"].(int) >= c.cut })
 	fake := old[c.rng.IntN(len(old))].Clone()
 	by := [][]string{{"vendor1", "vendor2"}, {"review1", "review2"}, {"vendor1"}, {"vendor1", "vendor2", "attacker"}, {"review1", "review2", "attacker", "attacker"}}[c.rng.IntN(5)]
 	fake.Signers["root"] = by
 	if c.rng.IntN(2) == 0 {
 		fake.NextRoot(func() { fake.Root["x-note"] = "mine" })
 	}
-	fake.AddTarget("agent/evil", "evil", tuftest.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
+	fake.AddTarget("agent/evil", "evil", rawtuf.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
 	fake.Bump("vendor-agent")
 	for _, role := range []string{"timestamp", "snapshot"} {
 		fake.Roles[role]["version"] = 1000 + c.rng.IntN(3)
@@ -200,7 +200,7 @@ func (c *chaos) happen() {
 		c.honest[host] = false
 		note("%s serves another product's root %v", host, other.Root["version"])
 	case 15, 16:
-		c.now = tuftest.Now.Add([]time.Duration{0, time.Hour, 11 * day, 101 * day, -700 * day, 5000 * day}[c.rng.IntN(6)])
+		c.now = rawtuf.Now.Add([]time.Duration{0, time.Hour, 11 * day, 101 * day, -700 * day, 5000 * day}[c.rng.IntN(6)])
 		note("clock %s", c.now)
 	case 17:
 		c.restart()
@@ -299,7 +299,7 @@ func (c *chaos) answersOf(host string) answer { return c.answers[host] }
 func (c *chaos) listedB() int {
 	for _, s := range c.states {
 		for _, l := range s.Charter()["locations"].([]any) {
-			if tuftest.At(l)["id"] == "b" {
+			if rawtuf.At(l)["id"] == "b" {
 				return s.Root["version"].(int)
 			}
 		}
@@ -328,12 +328,12 @@ func (c *chaos) checkView(view *client.View, err error) {
 		c.fatal("S7: at root %d of %v with one bad location", v, newest.Root["version"])
 	}
 	if err != nil {
-		if _, findErr := view.Find(t.Context(), tuftest.Path); findErr == nil {
+		if _, findErr := view.Find(t.Context(), rawtuf.Path); findErr == nil {
 			c.fatal("S9: answers despite %v", err)
 		}
 		return
 	}
-	if d := view.Decide(t.Context(), tuftest.Path); !d.At.Equal(known) || !d.Accepted {
+	if d := view.Decide(t.Context(), rawtuf.Path); !d.At.Equal(known) || !d.Accepted {
 		c.fatal("S13: decided at %s, known is %s; %v", d.At, known, d)
 	}
 	if d := view.Decide(t.Context(), "agent/evil"); d.Accepted {
@@ -349,7 +349,7 @@ func (c *chaos) checkView(view *client.View, err error) {
 	epoch := 1
 	if c.cut > 0 && v >= int64(c.cut) {
 		epoch = 2
-		if view.TimestampVersion() < 6 || !slices.ContainsFunc(c.states, func(s *tuftest.Repo) bool {
+		if view.TimestampVersion() < 6 || !slices.ContainsFunc(c.states, func(s *rawtuf.Repo) bool {
 			return s.Root["version"].(int) >= c.cut && bytes.Equal(s.Files["timestamp.json"], ts)
 		}) {
 			c.fatal("S3, S5: timestamp %d of the old epoch, or unknown", view.TimestampVersion())
@@ -372,7 +372,7 @@ func (c *chaos) ends() {
 	for _, h := range allHosts {
 		c.serves(h, -1)
 	}
-	c.now = tuftest.Now.Add(200 * day)
+	c.now = rawtuf.Now.Add(200 * day)
 	c.log = append(c.log, "everything works")
 	view, err := c.process.Refresh(c.t.Context())
 	if errors.Is(err, client.ErrMoreRoots) {
@@ -386,7 +386,7 @@ func (c *chaos) ends() {
 		c.fatal("L1, L5: does not recover: root v%d of %v, %v; %v; asked %q", view.Root().Version(), newest.Root["version"], err, view.Err(), c.asked(""))
 	}
 	c.checkView(view, nil)
-	if a, err := view.Find(c.t.Context(), tuftest.Path); err != nil || a.IsZero() {
+	if a, err := view.Find(c.t.Context(), rawtuf.Path); err != nil || a.IsZero() {
 		c.fatal("%v", err)
 	}
 }
@@ -396,7 +396,7 @@ func (c *chaos) ends() {
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
 	seed, runs := seedOf(t), uint64(12)
-	if tuftest.Long {
+	if rawtuf.Long {
 		runs = 500
 	}
 	for n := range runs {

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // served are the files of an update, in the order of the requests.
@@ -48,7 +48,7 @@ func TestJunk(t *testing.T) {
 	random := make([]byte, 3000)
 	r := rand.NewChaCha8([32]byte{1})
 	r.Read(random)
-	good := tuftest.New()
+	good := rawtuf.New()
 	junk := map[string][]byte{"nothing": nil, "random": random, "null": []byte("null"), "array": []byte("[]"),
 		"no members": []byte("{}"), "signed null": []byte(`{"signed":null,"signatures":null}`),
 		"no meta": []byte(`{"signed":{"_type":"timestamp","spec_version":"1.0","version":9,"expires":"2040-01-01T00:00:00Z"},"signatures":[]}`),
@@ -65,7 +65,7 @@ func TestJunk(t *testing.T) {
 }
 
 func FuzzServed(f *testing.F) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	for i := range served {
 		f.Add(uint8(i), r.Files["timestamp.json"])
 		f.Add(uint8(i), []byte("{}"))

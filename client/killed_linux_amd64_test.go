@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // killedAt runs a process and kills it before its n-th change to the disk below a
@@ -97,7 +97,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 	must(t, d.save(t.Context(), file))
 	old := d.content
 	d.content = noise(100_001)[1:]
-	d.repo.AddTarget(tuftest.Path, string(d.content), nil, "vendor-agent", "review-agent")
+	d.repo.AddTarget(rawtuf.Path, string(d.content), nil, "vendor-agent", "review-agent")
 	d.repo.NextRoot(nothing)
 	renew(d.repo)
 	before := os.DirFS(d.dir)

@@ -10,24 +10,24 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
-func two(c tuftest.Doc) {
+func two(c rawtuf.Doc) {
 	for _, p := range c["parties"].([]any) {
-		tuftest.At(p)["min"] = 2
+		rawtuf.At(p)["min"] = 2
 	}
 }
 
 // bothOfTwo makes each party sign with both of its keys.
-func bothOfTwo(r *tuftest.Repo) {
+func bothOfTwo(r *rawtuf.Repo) {
 	two(r.Charter())
-	tuftest.At(r.Root, "roles", "root")["threshold"] = 4
+	rawtuf.At(r.Root, "roles", "root")["threshold"] = 4
 }
 
 // forks lets A serve a next root after root 1, edited and signed by some keys.
-func forks(by []string, edit func(r *tuftest.Repo)) func(m *move) {
+func forks(by []string, edit func(r *rawtuf.Repo)) func(m *move) {
 	return func(m *move) {
 		fake := m.at[1].Clone()
 		fake.Signers["root"] = by
@@ -40,20 +40,20 @@ func forks(by []string, edit func(r *tuftest.Repo)) func(m *move) {
 // allKeys is all keys of both parties: what they sign may still break a rule.
 var allKeys = []string{"vendor1", "vendor2", "review1", "review2"}
 
-func unlawful(edit func(r *tuftest.Repo, c tuftest.Doc)) func(m *move) {
-	return forks(allKeys, func(r *tuftest.Repo) { edit(r, r.Charter()) })
+func unlawful(edit func(r *rawtuf.Repo, c rawtuf.Doc)) func(m *move) {
+	return forks(allKeys, func(r *rawtuf.Repo) { edit(r, r.Charter()) })
 }
 
 // evil lets an attacker run A with all old online and release keys of the vendor.
 func evil(m *move) {
 	fake := m.at[1].Clone()
-	fake.AddTarget("agent/evil", "evil", tuftest.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
+	fake.AddTarget("agent/evil", "evil", rawtuf.Doc{"product": "agent", "version": "66", "channel": "stable", "platform": "any", "sequence": 66}, "vendor-agent")
 	fake.Bump("targets", "vendor-agent")
 	for _, role := range []string{"timestamp", "snapshot"} {
 		fake.Roles[role]["version"] = 1000
 	}
 	for _, role := range fake.Roles {
-		role["expires"] = tuftest.Stamp(farAway)
+		role["expires"] = rawtuf.Stamp(farAway)
 	}
 	fake.Publish()
 	m.shows(fake, hostA)
@@ -87,19 +87,19 @@ func (c trickle) Read(p []byte) (int, error) {
 }
 
 // handed is a bundle of a repository, as a source.
-func handed(r *tuftest.Repo) client.Source {
+func handed(r *rawtuf.Repo) client.Source {
 	out := fstest.MapFS{}
 	for name, data := range r.Files {
 		out["metadata/"+name] = &fstest.MapFile{Data: data}
 	}
-	sum := tuftest.At(r.Roles["vendor-agent"], "targets", tuftest.Path, "hashes")["sha256"].(string)
-	dir, base, _ := strings.Cut(tuftest.Path, "/")
+	sum := rawtuf.At(r.Roles["vendor-agent"], "targets", rawtuf.Path, "hashes")["sha256"].(string)
+	dir, base, _ := strings.Cut(rawtuf.Path, "/")
 	out["targets/"+dir+"/"+sum+"."+base] = &fstest.MapFile{Data: []byte("the agent")}
 	return client.FSSource(fs.FS(out))
 }
 
 var matrix = []row{
-	{name: "no fault; two years offline", world: func(m *move) { m.now = tuftest.Now.AddDate(2, 0, 0) }, root: 4},
+	{name: "no fault; two years offline", world: func(m *move) { m.now = rawtuf.Now.AddDate(2, 0, 0) }, root: 4},
 	{name: "old location gone", world: func(m *move) { m.does(unreachable, hostA) }, root: 4},
 	{name: "old location frozen", awake: 1, world: func(m *move) { m.shows(m.at[1], hostA) }, root: 4},
 	{name: "old location frozen, rendezvous unreachable, announced", awake: 2, world: func(m *move) { m.shows(m.at[1], hostA); m.does(unreachable, hostZ) }, root: 4},
@@ -107,64 +107,64 @@ var matrix = []row{
 	{name: "only the frozen location is reachable, for a long time", awake: 1, world: func(m *move) {
 		m.shows(m.at[1], hostA)
 		m.does(unreachable, hostB, hostZ)
-		m.now = tuftest.Now.AddDate(0, 1, 0)
+		m.now = rawtuf.Now.AddDate(0, 1, 0)
 	}, root: 1, want: client.ErrStale},
 	{name: "total outage", awake: 1, world: func(m *move) { m.does(unreachable, hostA, hostB, hostZ) }, root: 1, want: client.ErrUnreachable},
 	{name: "old location and its keys compromised", awake: 1, world: evil, root: 4},
 	{name: "old location compromised, product has moved", awake: 4, world: evil, root: 4, never: hostA},
-	{name: "all old vendor root keys compromised", evidence: true, world: forks([]string{"vendor1", "vendor2"}, func(*tuftest.Repo) {}), root: 4},
-	{name: "and of one review key", evidence: true, first: bothOfTwo, world: forks([]string{"vendor1", "vendor2", "review1"}, func(*tuftest.Repo) {}), root: 4},
-	{name: "attacker adds two parties of their own", evidence: true, world: forks([]string{"vendor1", "vendor2", "t1", "t2", "t3", "t4"}, func(r *tuftest.Repo) {
+	{name: "all old vendor root keys compromised", evidence: true, world: forks([]string{"vendor1", "vendor2"}, func(*rawtuf.Repo) {}), root: 4},
+	{name: "and of one review key", evidence: true, first: bothOfTwo, world: forks([]string{"vendor1", "vendor2", "review1"}, func(*rawtuf.Repo) {}), root: 4},
+	{name: "attacker adds two parties of their own", evidence: true, world: forks([]string{"vendor1", "vendor2", "t1", "t2", "t3", "t4"}, func(r *rawtuf.Repo) {
 		r.AddKeys(r.Root, "t1", "t2", "t3", "t4")
-		tuftest.At(r.Root, "roles")["root"] = r.Role(3, "t1", "t2", "t3", "t4")
+		rawtuf.At(r.Root, "roles")["root"] = r.Role(3, "t1", "t2", "t3", "t4")
 		parties := r.Charter()["parties"].([]any)
-		tuftest.At(parties[0])["keyids"], tuftest.At(parties[1])["keyids"] = r.IDs("t1", "t2"), r.IDs("t3", "t4")
+		rawtuf.At(parties[0])["keyids"], rawtuf.At(parties[1])["keyids"] = r.IDs("t1", "t2"), r.IDs("t3", "t4")
 	}), root: 4},
-	{name: "only all review keys", evidence: true, world: forks([]string{"review1", "review2"}, func(*tuftest.Repo) {}), root: 4},
-	{name: "all review keys and one vendor key of two", evidence: true, first: bothOfTwo, world: forks([]string{"review1", "review2", "vendor1"}, func(*tuftest.Repo) {}), root: 4},
+	{name: "only all review keys", evidence: true, world: forks([]string{"review1", "review2"}, func(*rawtuf.Repo) {}), root: 4},
+	{name: "all review keys and one vendor key of two", evidence: true, first: bothOfTwo, world: forks([]string{"review1", "review2", "vendor1"}, func(*rawtuf.Repo) {}), root: 4},
 	{name: "one key signs four times", evidence: true, world: func(m *move) {
 		fake := m.at[1].Clone()
 		fake.Root["version"] = 2
-		sig := tuftest.Doc{"keyid": fake.IDs("vendor1")[0], "sig": fmt.Sprintf("%x", fake.Signature(fake.Root, "vendor1"))}
-		fake.Files["2.root.json"] = tuftest.Marshal(tuftest.Doc{"signed": fake.Root, "signatures": []any{sig, sig, sig, sig}})
+		sig := rawtuf.Doc{"keyid": fake.IDs("vendor1")[0], "sig": fmt.Sprintf("%x", fake.Signature(fake.Root, "vendor1"))}
+		fake.Files["2.root.json"] = rawtuf.Marshal(rawtuf.Doc{"signed": fake.Root, "signatures": []any{sig, sig, sig, sig}})
 		m.shows(fake, hostA)
 	}, root: 4},
-	{name: "one key under two ids", evidence: true, world: unlawful(func(r *tuftest.Repo, c tuftest.Doc) {
+	{name: "one key under two ids", evidence: true, world: unlawful(func(r *rawtuf.Repo, c rawtuf.Doc) {
 		_, key := r.KeyDoc("vendor1")
-		tuftest.At(r.Root, "keys")["twin"] = key
+		rawtuf.At(r.Root, "keys")["twin"] = key
 		ids := append(r.IDs("vendor1"), "twin")
-		tuftest.At(c["parties"].([]any)[0])["keyids"] = ids
-		tuftest.At(r.Root, "roles", "root")["keyids"] = append(slices.Clone(ids), r.IDs("review1", "review2")...)
+		rawtuf.At(c["parties"].([]any)[0])["keyids"] = ids
+		rawtuf.At(r.Root, "roles", "root")["keyids"] = append(slices.Clone(ids), r.IDs("review1", "review2")...)
 	}), root: 4},
-	{name: "root of another product", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) { c["repo_id"] = strings.Repeat("ab", 16) }), root: 4},
-	{name: "charter stripped", evidence: true, world: unlawful(func(r *tuftest.Repo, _ tuftest.Doc) { delete(r.Root, "x-visum") }), root: 4},
-	{name: "http", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) {
-		tuftest.At(c, "locations", 0)["base"] = "http://" + hostA + "/r/"
+	{name: "root of another product", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) { c["repo_id"] = strings.Repeat("ab", 16) }), root: 4},
+	{name: "charter stripped", evidence: true, world: unlawful(func(r *rawtuf.Repo, _ rawtuf.Doc) { delete(r.Root, "x-visum") }), root: 4},
+	{name: "http", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) {
+		rawtuf.At(c, "locations", 0)["base"] = "http://" + hostA + "/r/"
 	}), root: 4},
-	{name: "LAN address", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) { tuftest.At(c, "locations", 0)["base"] = "https://10.0.0.1/r/" }), root: 4},
-	{name: "dots in paths", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) {
-		tuftest.At(c, "locations", 0)["paths"] = tuftest.Doc{"metadata": "../m/", "targets": "t/"}
+	{name: "LAN address", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) { rawtuf.At(c, "locations", 0)["base"] = "https://10.0.0.1/r/" }), root: 4},
+	{name: "dots in paths", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) {
+		rawtuf.At(c, "locations", 0)["paths"] = rawtuf.Doc{"metadata": "../m/", "targets": "t/"}
 	}), root: 4},
-	{name: "seq back", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) { c["seq"] = 0 }), root: 4},
-	{name: "online keys overlap at an epoch", evidence: true, world: unlawful(func(r *tuftest.Repo, c tuftest.Doc) {
+	{name: "seq back", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) { c["seq"] = 0 }), root: 4},
+	{name: "online keys overlap at an epoch", evidence: true, world: unlawful(func(r *rawtuf.Repo, c rawtuf.Doc) {
 		c["epoch"] = 2
 		r.AddKeys(r.Root, "ts2")
-		tuftest.At(r.Root, "roles")["timestamp"] = r.Role(1, "ts2", "timestamp")
+		rawtuf.At(r.Root, "roles")["timestamp"] = r.Role(1, "ts2", "timestamp")
 	}), root: 4},
-	{name: "no open-ended location", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) {
+	{name: "no open-ended location", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) {
 		for _, l := range c["locations"].([]any) {
-			tuftest.At(l)["use_until"] = tuftest.Stamp(farAway)
+			rawtuf.At(l)["use_until"] = rawtuf.Stamp(farAway)
 		}
 	}), root: 4},
-	{name: "threshold lowered", evidence: true, world: unlawful(func(r *tuftest.Repo, _ tuftest.Doc) { tuftest.At(r.Root, "roles", "root")["threshold"] = 2 }), root: 4},
-	{name: "retired host is listed", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) {
-		c["retired"] = []any{tuftest.Doc{"id": "gone", "hosts": []any{hostA}}}
+	{name: "threshold lowered", evidence: true, world: unlawful(func(r *rawtuf.Repo, _ rawtuf.Doc) { rawtuf.At(r.Root, "roles", "root")["threshold"] = 2 }), root: 4},
+	{name: "retired host is listed", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) {
+		c["retired"] = []any{rawtuf.Doc{"id": "gone", "hosts": []any{hostA}}}
 	}), root: 4},
-	{name: "retired host is dropped", first: func(r *tuftest.Repo) {
-		r.Charter()["retired"] = []any{tuftest.Doc{"id": "attic", "hosts": []any{"older.example"}}}
+	{name: "retired host is dropped", first: func(r *rawtuf.Repo) {
+		r.Charter()["retired"] = []any{rawtuf.Doc{"id": "attic", "hosts": []any{"older.example"}}}
 	}, world: func(m *move) {}, root: 3, end: 3},
-	{name: "floor lowered", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) { tuftest.At(c, "floors")["timestamp"] = 4 }), root: 4},
-	{name: "schema 2", evidence: true, world: unlawful(func(_ *tuftest.Repo, c tuftest.Doc) { c["schema"] = 2 }), root: 4},
+	{name: "floor lowered", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) { rawtuf.At(c, "floors")["timestamp"] = 4 }), root: 4},
+	{name: "schema 2", evidence: true, world: unlawful(func(_ *rawtuf.Repo, c rawtuf.Doc) { c["schema"] = 2 }), root: 4},
 	{name: "302", world: answers(header(302, "Location", "https://elsewhere.example/r/metadata/2.root.json")), root: 4},
 	{name: "captive portal", world: answers(header(200, "Content-Type", "text/html")), root: 4},
 	{name: "451", world: answers(status(451, "", nil)), root: 4},
@@ -191,13 +191,13 @@ var matrix = []row{
 	}},
 	{name: "new location serves an expired timestamp", awake: 2, world: func(m *move) {
 		old := m.at[4].Clone()
-		old.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)
+		old.Roles["timestamp"]["expires"] = rawtuf.Stamp(rawtuf.Now)
 		old.PublishTimestamp()
 		m.shows(old, hostA, hostB)
 	}, root: 4, want: client.ErrNoContent},
-	{name: "clock two years behind", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(-2, 0, 0) }, root: 4},
-	{name: "clock far ahead", awake: 1, world: func(m *move) { m.now = tuftest.Now.AddDate(50, 0, 0) }, root: 4, want: client.ErrStale,
-		heals: func(m *move) { m.now = tuftest.Now; m.serve(4) }},
+	{name: "clock two years behind", awake: 1, world: func(m *move) { m.now = rawtuf.Now.AddDate(-2, 0, 0) }, root: 4},
+	{name: "clock far ahead", awake: 1, world: func(m *move) { m.now = rawtuf.Now.AddDate(50, 0, 0) }, root: 4, want: client.ErrStale,
+		heals: func(m *move) { m.now = rawtuf.Now; m.serve(4) }},
 	{name: "new location is unreachable while both serve", awake: 1, world: func(m *move) { m.serve(3); m.does(unreachable, hostB) }, root: 3},
 	{name: "new location is unreachable after the sunset", awake: 3, world: func(m *move) {
 		m.serve(3)
@@ -256,7 +256,7 @@ var matrix = []row{
 	{name: "two valid next roots", world: func(m *move) {
 		other := m.at[1].Clone()
 		other.NextRoot(func() {
-			tuftest.At(other.Root, "x-visum")["locations"] = tuftest.At(m.at[2].Root, "x-visum")["locations"]
+			rawtuf.At(other.Root, "x-visum")["locations"] = rawtuf.At(m.at[2].Root, "x-visum")["locations"]
 			other.Root["x-note"] = "another"
 		})
 		m.shows(other, hostA, hostZ)
@@ -270,7 +270,7 @@ var matrix = []row{
 			m.cutOver(r)
 			c := r.Charter()
 			c["locations"] = m.list(nil, location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ))
-			c["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
+			c["retired"] = []any{rawtuf.Doc{"id": "a", "hosts": []any{hostA}}}
 		})
 		r.Signers["root"] = []string{"new1", "new2", "review1", "review2"}
 		m.extend(r)
@@ -291,30 +291,30 @@ var matrix = []row{
 func init() {
 	for _, r := range []struct {
 		row row
-		of  func(m *move) *tuftest.Repo
+		of  func(m *move) *rawtuf.Repo
 	}{
-		{row{name: "bundle", awake: 1, root: 4}, func(m *move) *tuftest.Repo { return m.at[4] }},
-		{row{name: "forged bundle", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *tuftest.Repo {
+		{row{name: "bundle", awake: 1, root: 4}, func(m *move) *rawtuf.Repo { return m.at[4] }},
+		{row{name: "forged bundle", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *rawtuf.Repo {
 			attacker := m.at[1].Clone()
 			attacker.Signers["root"], attacker.Signers["review-agent"] = []string{"vendor1", "vendor2"}, []string{"va"}
 			attacker.NextRoot(nothing)
 			renew(attacker)
 			return attacker
 		}},
-		{row{name: "bundle of another product", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *tuftest.Repo {
+		{row{name: "bundle of another product", awake: 1, root: 1, want: tuf.ErrUntrusted, evidence: true}, func(m *move) *rawtuf.Repo {
 			other := m.at[1].Clone()
 			other.NextRoot(func() { other.Charter()["repo_id"] = strings.Repeat("ab", 16) })
 			other.Signers["timestamp"] = []string{"another"}
 			renew(other)
 			return other
 		}},
-		{row{name: "older bundle", awake: 4, root: 4, want: client.ErrNoContent}, func(m *move) *tuftest.Repo { return m.at[1] }},
-		{row{name: "bundle with a huge root", awake: 1, root: 1}, func(m *move) *tuftest.Repo {
+		{row{name: "older bundle", awake: 4, root: 4, want: client.ErrNoContent}, func(m *move) *rawtuf.Repo { return m.at[1] }},
+		{row{name: "bundle with a huge root", awake: 1, root: 1}, func(m *move) *rawtuf.Repo {
 			huge := m.at[1].Clone()
 			huge.Files["2.root.json"] = make([]byte, 64<<20)
 			return huge
 		}},
-		{row{name: "bundle with a huge timestamp", awake: 1, root: 4, want: tuf.ErrTooLarge}, func(m *move) *tuftest.Repo {
+		{row{name: "bundle with a huge timestamp", awake: 1, root: 4, want: tuf.ErrTooLarge}, func(m *move) *rawtuf.Repo {
 			huge := m.at[4].Clone()
 			huge.Files["timestamp.json"] = make([]byte, 64<<20)
 			return huge
@@ -349,5 +349,5 @@ func cancelled(m *move) {
 	renew(r)
 	m.shows(r, hostA, hostZ)
 	m.shows(m.at[2], hostB) // the new location still serves
-	m.now = tuftest.Now.Add(day)
+	m.now = rawtuf.Now.Add(day)
 }

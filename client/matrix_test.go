@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -20,15 +20,15 @@ import (
 // and the product must complete the move.
 type row struct {
 	name     string
-	first    func(*tuftest.Repo) // edits root 1
-	awake    int                 // the root at the product's last refresh; 0: it was never started
-	world    func(m *move)       // the environment of the next refresh
-	root     int64               // the newest trusted root afterwards
-	want     error               // the error of the refresh
-	then     *row                // root and want of the second refresh, if they differ
-	evidence bool                // refused files are kept
-	end      int64               // the root at the end, after everything was repaired; 0: root 4
-	never    string              // a host that is never contacted
+	first    func(*rawtuf.Repo) // edits root 1
+	awake    int                // the root at the product's last refresh; 0: it was never started
+	world    func(m *move)      // the environment of the next refresh
+	root     int64              // the newest trusted root afterwards
+	want     error              // the error of the refresh
+	then     *row               // root and want of the second refresh, if they differ
+	evidence bool               // refused files are kept
+	end      int64              // the root at the end, after everything was repaired; 0: root 4
+	never    string             // a host that is never contacted
 	heals    func(m *move)
 }
 
@@ -37,7 +37,7 @@ func TestMatrix(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			for i, order := range orders {
 				// Otherwise two orders of each row, which differ between rows.
-				if !tuftest.Long && (i-n)%3 != 0 || testing.Short() && i%2 != 0 {
+				if !rawtuf.Long && (i-n)%3 != 0 || testing.Short() && i%2 != 0 {
 					continue
 				}
 				t.Run(orderName(order), func(t *testing.T) {
@@ -54,10 +54,10 @@ func TestMatrix(t *testing.T) {
 // them, or some if there are hundreds of similar ones.
 func killedAfter(writes int) (out []int) {
 	for n := range writes {
-		if raced && !tuftest.Long && n%4 != 0 {
+		if raced && !rawtuf.Long && n%4 != 0 {
 			continue // the race detector sees the same code, and is slow
 		}
-		if writes < 40 || n == 200 || tuftest.Long && n%50 == 0 {
+		if writes < 40 || n == 200 || rawtuf.Long && n%50 == 0 {
 			out = append(out, n)
 		}
 	}
@@ -65,7 +65,7 @@ func killedAfter(writes int) (out []int) {
 }
 
 func (row row) run(t *testing.T, order []int) {
-	var first []func(*tuftest.Repo)
+	var first []func(*rawtuf.Repo)
 	if row.first != nil {
 		first = append(first, row.first)
 	}
@@ -102,7 +102,7 @@ func (row row) run(t *testing.T, order []int) {
 		row.heals(m)
 	} else {
 		m.serve(4)
-		m.now = tuftest.Now.Add(day)
+		m.now = rawtuf.Now.Add(day)
 	}
 	view, err := m.product(counted.Store).Refresh(t.Context())
 	if err != nil || view.Root().Version() != cmp.Or(row.end, 4) {
@@ -131,8 +131,8 @@ func (row row) check(m *move, c *client.Client, when string) {
 		m.t.Fatalf("%s: root v%d, want v%d; %v, want %v", when, view.Root().Version(), row.root, err, row.want)
 	}
 	if err == nil {
-		a, err := view.Find(m.t.Context(), tuftest.Path)
-		if want := tuftest.At(m.at[1].Roles["vendor-agent"], "targets", tuftest.Path, "hashes")["sha256"]; err != nil || a.SHA256() != want {
+		a, err := view.Find(m.t.Context(), rawtuf.Path)
+		if want := rawtuf.At(m.at[1].Roles["vendor-agent"], "targets", rawtuf.Path, "hashes")["sha256"]; err != nil || a.SHA256() != want {
 			m.t.Fatalf("%s: %v", when, err)
 		}
 		if _, err := view.Find(m.t.Context(), "agent/evil"); !errors.Is(err, tuf.ErrNoTarget) && !errors.Is(err, tuf.ErrNotApproved) {

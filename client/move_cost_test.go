@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // quiet removes unrelated changes from a move: new releases. Announcing and retiring a
@@ -143,7 +143,7 @@ func countMove(t *testing.T, order []int, restarts bool, want map[int]int) {
 // A refresh without changes makes as many requests as go-tuf, and with a charter two
 // more if a probe is due: root and timestamp at a second operator.
 func TestRequestsBesidePlain(t *testing.T) {
-	theirs := &goTUF{dir: t.TempDir(), repo: tuftest.NewPlain()}
+	theirs := &goTUF{dir: t.TempDir(), repo: rawtuf.NewPlain()}
 	theirs.root = theirs.repo.Files["1.root.json"]
 	plain := 0
 	c, err := client.New(theirs.root, &client.Config{Store: client.MemStore(), UnsafeNoReview: true, Sources: []client.Source{memorySource{theirs.repo, &plain}}, Now: clock})

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // The locations of a move: A is the old one, B the new one, Z the rendezvous that the
@@ -27,24 +27,24 @@ const (
 //	4  B, Z; A is retired
 type move struct {
 	*web
-	at     [5]*tuftest.Repo // the published repository at root 1 to 4
-	order  []int            // of the locations A, B, Z in every list
-	pinAt  int              // the root whose locations the pin lists; the pin's root is root 1
-	pinOf  int              // the root of the pin, including its locations; 0: see pinAt
+	at     [5]*rawtuf.Repo // the published repository at root 1 to 4
+	order  []int           // of the locations A, B, Z in every list
+	pinAt  int             // the root whose locations the pin lists; the pin's root is root 1
+	pinOf  int             // the root of the pin, including its locations; 0: see pinAt
 	store  client.Store
 	config func(*client.Config) // of products
 }
 
 // Dates of the move.
 var (
-	useFrom  = tuftest.Now.Add(10 * day)
-	useUntil = tuftest.Now.Add(100 * day)
-	farAway  = tuftest.Now.AddDate(3, 0, 0)
+	useFrom  = rawtuf.Now.Add(10 * day)
+	useUntil = rawtuf.Now.Add(100 * day)
+	farAway  = rawtuf.Now.AddDate(3, 0, 0)
 )
 
-func location(id, tier, operator, host string, more ...any) tuftest.Doc {
-	l := tuftest.Doc{"id": id, "tier": tier, "operator": operator, "jurisdiction": "CH", "base": "https://" + host + "/r/",
-		"paths": tuftest.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10}
+func location(id, tier, operator, host string, more ...any) rawtuf.Doc {
+	l := rawtuf.Doc{"id": id, "tier": tier, "operator": operator, "jurisdiction": "CH", "base": "https://" + host + "/r/",
+		"paths": rawtuf.Doc{"metadata": "metadata/", "targets": "targets/"}, "priority": 10}
 	for i := 0; i < len(more); i += 2 {
 		l[more[i].(string)] = more[i+1]
 	}
@@ -52,10 +52,10 @@ func location(id, tier, operator, host string, more ...any) tuftest.Doc {
 }
 
 // list sorts the locations (nil: not listed) into the order under test.
-func (m *move) list(a, b, z tuftest.Doc) []any {
+func (m *move) list(a, b, z rawtuf.Doc) []any {
 	var out []any
 	for i, n := range m.order {
-		if p := []tuftest.Doc{a, b, z}[n]; p != nil {
+		if p := []rawtuf.Doc{a, b, z}[n]; p != nil {
 			p["priority"] = 10 * (i + 1)
 			out = append(out, p)
 		}
@@ -64,19 +64,19 @@ func (m *move) list(a, b, z tuftest.Doc) []any {
 }
 
 // newMove publishes the four roots of a move. change edits root 1 before that.
-func newMove(t *testing.T, order []int, change ...func(*tuftest.Repo)) *move {
+func newMove(t *testing.T, order []int, change ...func(*rawtuf.Repo)) *move {
 	m := &move{web: newWeb(t), order: order, pinAt: 1, store: client.MemStore()}
 	m.publish(change...)
 	m.serve(4)
 	return m
 }
 
-func (m *move) publish(change ...func(*tuftest.Repo)) {
+func (m *move) publish(change ...func(*rawtuf.Repo)) {
 	r := m.repo
 	a, z := location("a", "primary", "vendor-old", hostA), location("z", "rendezvous", "review", hostZ)
 	c := r.Charter()
 	c["locations"], c["retired"] = m.list(a, nil, z), []any{}
-	c["floors"] = tuftest.Doc{"timestamp": 5, "snapshot": 5, "targets": 5}
+	c["floors"] = rawtuf.Doc{"timestamp": 5, "snapshot": 5, "targets": 5}
 	for _, fn := range change {
 		fn(r)
 	}
@@ -84,7 +84,7 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 	r.Publish()
 	m.at[1] = r.Clone()
 	next := func(edit func()) {
-		before := tuftest.NameOf(r.Root)["sha256"]
+		before := rawtuf.NameOf(r.Root)["sha256"]
 		r.NextRoot(func() {
 			edit()
 			r.Charter()["prev_root_sha256"] = before
@@ -92,7 +92,7 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 	}
 
 	next(func() {
-		r.Charter()["locations"] = m.list(a, location("b", "primary", "vendor-new", hostB, "use_from", tuftest.Stamp(useFrom)), z)
+		r.Charter()["locations"] = m.list(a, location("b", "primary", "vendor-new", hostB, "use_from", rawtuf.Stamp(useFrom)), z)
 	})
 	renew(r)
 	m.at[2] = r.Clone()
@@ -105,39 +105,39 @@ func (m *move) publish(change ...func(*tuftest.Repo)) {
 	next(func() {
 		c := r.Charter()
 		c["locations"] = m.list(nil, location("b", "primary", "vendor-new", hostB), z)
-		c["retired"] = []any{tuftest.Doc{"id": "a", "hosts": []any{hostA}}}
-		r.Root["expires"] = tuftest.Stamp(farAway)
+		c["retired"] = []any{rawtuf.Doc{"id": "a", "hosts": []any{hostA}}}
+		r.Root["expires"] = rawtuf.Stamp(farAway)
 	})
 	m.extend(r)
 	m.at[4] = r.Clone()
 }
 
 // cutOver edits a root to new vendor keys, new online keys and the new location.
-func (m *move) cutOver(r *tuftest.Repo) {
+func (m *move) cutOver(r *rawtuf.Repo) {
 	c := r.Charter()
 	r.AddKeys(r.Root, "new1", "new2", "ts2", "sn2")
-	roles := tuftest.At(r.Root, "roles")
-	threshold := roles["root"].(tuftest.Doc)["threshold"].(int)
+	roles := rawtuf.At(r.Root, "roles")
+	threshold := roles["root"].(rawtuf.Doc)["threshold"].(int)
 	roles["root"] = r.Role(threshold, "new1", "new2", "review1", "review2")
 	roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
 	r.Signers["root"] = []string{"vendor1", "vendor2", "new1", "new2", "review1", "review2"}
 	r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
 	for _, p := range c["parties"].([]any) {
-		if tuftest.At(p)["name"] == "vendor" {
-			tuftest.At(p)["keyids"] = r.IDs("new1", "new2")
+		if rawtuf.At(p)["name"] == "vendor" {
+			rawtuf.At(p)["keyids"] = r.IDs("new1", "new2")
 		}
 	}
 	c["epoch"] = c["epoch"].(int) + 1
-	c["floors"] = tuftest.Doc{"timestamp": 6, "snapshot": 6, "targets": 6}
-	c["locations"] = m.list(location("a", "legacy", "vendor-old", hostA, "use_until", tuftest.Stamp(useUntil)),
+	c["floors"] = rawtuf.Doc{"timestamp": 6, "snapshot": 6, "targets": 6}
+	c["locations"] = m.list(location("a", "legacy", "vendor-old", hostA, "use_until", rawtuf.Stamp(useUntil)),
 		location("b", "primary", "vendor-new", hostB), location("z", "rendezvous", "review", hostZ))
-	r.Root["expires"] = tuftest.Stamp(farAway)
+	r.Root["expires"] = rawtuf.Stamp(farAway)
 }
 
 // extend publishes content that is valid for years.
-func (m *move) extend(r *tuftest.Repo) {
+func (m *move) extend(r *rawtuf.Repo) {
 	for _, role := range r.Roles {
-		role["expires"] = tuftest.Stamp(farAway)
+		role["expires"] = rawtuf.Stamp(farAway)
 	}
 	renew(r)
 }
@@ -157,7 +157,7 @@ func (m *move) serve(n int) {
 func (m *move) product(store client.Store) *client.Client {
 	m.t.Helper()
 	pin := m.at[1].Pin()
-	pin["locations"] = tuftest.At(m.at[cmp.Or(m.pinOf, m.pinAt)].Root, "x-visum")["locations"]
+	pin["locations"] = rawtuf.At(m.at[cmp.Or(m.pinOf, m.pinAt)].Root, "x-visum")["locations"]
 	if m.pinOf > 0 {
 		pin["root"] = firstDoc(m.t, m.at[m.pinOf].Files[rootFile(m.pinOf)])
 	}
@@ -165,7 +165,7 @@ func (m *move) product(store client.Store) *client.Client {
 	if m.config != nil {
 		m.config(cfg)
 	}
-	c, err := client.New(tuftest.Marshal(pin), cfg)
+	c, err := client.New(rawtuf.Marshal(pin), cfg)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // country is a network of namespaces: each location is a machine with nginx and a
@@ -171,7 +171,7 @@ http { access_log off; client_body_temp_path %[1]s/1; proxy_temp_path %[1]s/2; f
 }
 
 // publishes writes the files that machines serve.
-func (c *country) publishes(r *tuftest.Repo, machines ...string) {
+func (c *country) publishes(r *rawtuf.Repo, machines ...string) {
 	c.t.Helper()
 	for _, ns := range machines {
 		dir := filepath.Join(c.dir, ns, "r", "metadata")
@@ -192,9 +192,9 @@ func (c *country) wakes() string {
 		c.t.Fatal(err)
 	}
 	pin := c.at[1].Pin()
-	pin["locations"] = tuftest.At(c.at[2].Root, "x-visum")["locations"]
+	pin["locations"] = rawtuf.At(c.at[2].Root, "x-visum")["locations"]
 	dir := c.t.TempDir()
-	mustWrite(c.t, filepath.Join(dir, "pin.json"), tuftest.Marshal(pin))
+	mustWrite(c.t, filepath.Join(dir, "pin.json"), rawtuf.Marshal(pin))
 	mustWrite(c.t, filepath.Join(dir, "ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.ca.cert.Raw}))
 	cmd := exec.Command("ip", "netns", "exec", c.base+"product", exe)
 	cmd.Env = append(os.Environ(), "VISUM_TEST_COUNTRY="+dir, "VISUM_TEST_STATE="+c.dir)
@@ -217,7 +217,7 @@ func citizen(dir string) {
 	}
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	c, err := client.New(pin, &client.Config{Dir: os.Getenv("VISUM_TEST_STATE"), HTTP: &http.Client{Transport: tr}, Retries: -1,
-		MetadataTimeout: 20 * time.Second, Now: func() time.Time { return tuftest.Now }})
+		MetadataTimeout: 20 * time.Second, Now: func() time.Time { return rawtuf.Now }})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -101,23 +101,23 @@ func TestLatestFollowsTheRules(t *testing.T) {
 				x.unlisted = 1 + rng.IntN(2)
 			}
 			items[i] = x
-			fields := tuftest.Doc{"product": x.product, "version": one(spellings[x.version]...), "channel": x.channel, "platform": x.platform, "sequence": rng.IntN(9), "critical": rng.IntN(2) == 0}
+			fields := rawtuf.Doc{"product": x.product, "version": one(spellings[x.version]...), "channel": x.channel, "platform": x.platform, "sequence": rng.IntN(9), "critical": rng.IntN(2) == 0}
 			if x.min >= 0 {
 				fields["min_version"] = one(spellings[x.min]...)
 			}
 			if x.halted {
-				fields["rollout"] = tuftest.Doc{"percent": 0}
+				fields["rollout"] = rawtuf.Doc{"percent": 0}
 			}
 			if x.malformed {
-				fields["rollout"] = tuftest.Doc{"percent": 150}
+				fields["rollout"] = rawtuf.Doc{"percent": 150}
 			}
 			path := fmt.Sprintf("agent/file-%d", i)
 			s.repo.AddTarget(path, path, fields, [][]string{{"vendor-agent", "review-agent"}, {"review-agent"}, {"vendor-agent"}}[x.unlisted]...)
 			if x.held {
-				s.repo.AddTarget(path, "", tuftest.Doc{"reason": "x", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+				s.repo.AddTarget(path, "", rawtuf.Doc{"reason": "x", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}, "hold")
 			}
 			if x.recalled {
-				recalls = append(recalls, tuftest.Doc{"path": path, "sha256": tuftest.FileOf([]byte(path))["hashes"].(tuftest.Doc)["sha256"], "reason": "x", "at": tuftest.Stamp(tuftest.Now)})
+				recalls = append(recalls, rawtuf.Doc{"path": path, "sha256": rawtuf.FileOf([]byte(path))["hashes"].(rawtuf.Doc)["sha256"], "reason": "x", "at": rawtuf.Stamp(rawtuf.Now)})
 			}
 		}
 		s.repo.Roles["review-agent"]["x-visum-recalled"] = recalls
@@ -199,14 +199,14 @@ func FuzzLatest(f *testing.F) {
 		s := newShop(t)
 		first, second := rel(a, with("min_version", min)), rel(b, with("platform", platform))
 		if bit(0) {
-			first["rollout"] = tuftest.Doc{"percent": int(bits)}
+			first["rollout"] = rawtuf.Doc{"percent": int(bits)}
 		}
 		s.repo.AddTarget("agent/a", "a", first, "vendor-agent", "review-agent")
 		s.repo.AddTarget("agent/b", "b", second, "vendor-agent", "review-agent")
 		s.repo.AddTarget("agent/c", "c", rel(b+"9", with("channel", a)), "vendor-agent", "review-agent")
 		s.repo.AddTarget("agent/claim", "x", rel("9"+a), "vendor-agent")
 		if bit(1) {
-			s.repo.AddTarget("agent/a", "", tuftest.Doc{"reason": "x", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+			s.repo.AddTarget("agent/a", "", rawtuf.Doc{"reason": "x", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}, "hold")
 		}
 		renew(s.repo)
 		cfg := func(c *client.Config) {
@@ -225,7 +225,7 @@ func FuzzLatest(f *testing.F) {
 		got, err := s.good(s.client(cfg), 1).Latest(t.Context(), q)
 		have, bad := tuf.ParseVersion(installed)
 		if err != nil {
-			if errors.Is(err, client.ErrInstalled) != (installed != "" && bad != nil) || !got.Approved.IsZero() || tuftest.BadText(err.Error()) != "" {
+			if errors.Is(err, client.ErrInstalled) != (installed != "" && bad != nil) || !got.Approved.IsZero() || rawtuf.BadText(err.Error()) != "" {
 				t.Fatal(err)
 			}
 			if !errors.Is(err, client.ErrInstalled) && !errors.Is(err, client.ErrUpToDate) && !errors.Is(err, client.ErrUnknownProduct) {

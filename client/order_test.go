@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // rel is a release of tool, stable and for any platform unless edited.
-func rel(version string, edit ...func(tuftest.Doc)) tuftest.Doc {
-	d := tuftest.Doc{"product": "tool", "version": version, "channel": "stable", "platform": "any"}
+func rel(version string, edit ...func(rawtuf.Doc)) rawtuf.Doc {
+	d := rawtuf.Doc{"product": "tool", "version": version, "channel": "stable", "platform": "any"}
 	for _, fn := range edit {
 		fn(d)
 	}
@@ -26,14 +26,14 @@ var (
 	linux    = with("platform", "linux/amd64")
 	darwin   = with("platform", "darwin/arm64")
 	beta     = with("channel", "beta")
-	halted   = with("rollout", tuftest.Doc{"percent": 0})
+	halted   = with("rollout", rawtuf.Doc{"percent": 0})
 	critical = with("critical", true)
 )
 
 // lists makes both parties list the releases, one file each, in place of earlier ones.
-func (s shop) lists(rels ...tuftest.Doc) {
+func (s shop) lists(rels ...rawtuf.Doc) {
 	for _, role := range []string{"vendor-agent", "review-agent"} {
-		maps.DeleteFunc(tuftest.At(s.repo.Roles[role], "targets"), func(path string, _ any) bool { return strings.HasPrefix(path, "agent/file-") })
+		maps.DeleteFunc(rawtuf.At(s.repo.Roles[role], "targets"), func(path string, _ any) bool { return strings.HasPrefix(path, "agent/file-") })
 	}
 	for i, r := range rels {
 		path := fmt.Sprintf("agent/file-%d", i)
@@ -77,43 +77,43 @@ func (s shop) answers(c *client.Client, asks ...query) {
 func TestOrderOfReleases(t *testing.T) {
 	back := client.Query{Installed: "2.0.0-beta.5", AllowDowngrade: true}
 	for name, tt := range map[string]struct {
-		rels []tuftest.Doc
+		rels []rawtuf.Doc
 		asks []query
 	}{
-		"a late fix of an older version": {[]tuftest.Doc{rel("1.2.8", with("sequence", 1)), rel("1.4.0", with("sequence", 2)), rel("1.2.9", with("sequence", 3))},
+		"a late fix of an older version": {[]rawtuf.Doc{rel("1.2.8", with("sequence", 1)), rel("1.4.0", with("sequence", 2)), rel("1.2.9", with("sequence", 3))},
 			[]query{{on("1.4.0"), "", nil}, {on("1.2.9"), "1.4.0", nil}, {on("1.2.8"), "1.4.0", nil}, {on(""), "1.4.0", nil}}},
-		"a version number that was reused": {[]tuftest.Doc{rel("1.0.0", with("sequence", 1)), rel("2.0.1", with("sequence", 2))}, // 2.0.0 was withdrawn
+		"a version number that was reused": {[]rawtuf.Doc{rel("1.0.0", with("sequence", 1)), rel("2.0.1", with("sequence", 2))}, // 2.0.0 was withdrawn
 			[]query{{on("2.0.0"), "2.0.1", nil}, {on("1.0.0"), "2.0.1", nil}, {on("2.0.1"), "", nil}}},
-		"no versions": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", with("sequence", 0))}, []query{{on("1.0.0"), "2.0.0", nil}}},
-		"from a file for each platform to one for any": {[]tuftest.Doc{rel("1.0.0", linux, with("sequence", 1)), rel("1.1.0", linux, with("sequence", 2)), rel("1.2.0", linux, with("sequence", 3)), rel("2.0.0", with("sequence", 1))},
+		"no versions": {[]rawtuf.Doc{rel("1.0.0"), rel("2.0.0", with("sequence", 0))}, []query{{on("1.0.0"), "2.0.0", nil}}},
+		"from a file for each platform to one for any": {[]rawtuf.Doc{rel("1.0.0", linux, with("sequence", 1)), rel("1.1.0", linux, with("sequence", 2)), rel("1.2.0", linux, with("sequence", 3)), rel("2.0.0", with("sequence", 1))},
 			[]query{{on("1.2.0"), "2.0.0", nil}, {on("2.0.0"), "", nil}}},
-		"from one for any to a file for each platform": {[]tuftest.Doc{rel("1.9.0", with("sequence", 9)), rel("2.0.0", linux, with("sequence", 1)), rel("2.0.0", darwin, with("sequence", 1))},
+		"from one for any to a file for each platform": {[]rawtuf.Doc{rel("1.9.0", with("sequence", 9)), rel("2.0.0", linux, with("sequence", 1)), rel("2.0.0", darwin, with("sequence", 1))},
 			[]query{{on("1.9.0"), "2.0.0 linux/amd64", nil}}},
-		"a newer one for another platform": {[]tuftest.Doc{rel("1.0.0", linux), rel("3.0.0", darwin)}, []query{{on("1.0.0"), "", nil}, {on(""), "1.0.0 linux/amd64", nil}}},
-		"the platform's own before any, whatever the order of paths": {[]tuftest.Doc{rel("2.0.0"), rel("v2", linux), rel("2.0", darwin)},
+		"a newer one for another platform": {[]rawtuf.Doc{rel("1.0.0", linux), rel("3.0.0", darwin)}, []query{{on("1.0.0"), "", nil}, {on(""), "1.0.0 linux/amd64", nil}}},
+		"the platform's own before any, whatever the order of paths": {[]rawtuf.Doc{rel("2.0.0"), rel("v2", linux), rel("2.0", darwin)},
 			[]query{{on("1.0.0"), "v2 linux/amd64", nil}, {on("2"), "", nil}}},
-		"a newer one for any before the platform's own": {[]tuftest.Doc{rel("2.0.1"), rel("2.0.0", linux)}, []query{{on("1.0.0"), "2.0.1", nil}}},
-		"the platform's own is halted": {[]tuftest.Doc{rel("2.0.0"), rel("2.0.0", linux, halted), rel("1.5.0")},
+		"a newer one for any before the platform's own": {[]rawtuf.Doc{rel("2.0.1"), rel("2.0.0", linux)}, []query{{on("1.0.0"), "2.0.1", nil}}},
+		"the platform's own is halted": {[]rawtuf.Doc{rel("2.0.0"), rel("2.0.0", linux, halted), rel("1.5.0")},
 			[]query{{on("1.0.0"), "1.5.0", nil}, {on("1.5.0"), "", client.ErrPlatform}, {on("1.5.0"), "", client.ErrRollout}}},
-		"versions of four numbers": {[]tuftest.Doc{rel("10.0.19041.1"), rel("10.0.22000.5", with("min_version", "10.0.19041.1"))},
+		"versions of four numbers": {[]rawtuf.Doc{rel("10.0.19041.1"), rel("10.0.22000.5", with("min_version", "10.0.19041.1"))},
 			[]query{{on("10.0.19041.1"), "10.0.22000.5", nil}, {on("10.0.19041"), "10.0.19041.1", nil}, {on("v10.0.22000.5.0"), "", nil}}},
-		"versions that are dates":                {[]tuftest.Doc{rel("2024.9.1"), rel("2024.10.1")}, []query{{on("2024.09.01"), "2024.10.1", nil}}},
-		"with and without v, and build metadata": {[]tuftest.Doc{rel("v1.2.0+linux")}, []query{{on("1.2"), "", nil}, {on("1.2.0+other"), "", nil}, {on("1.2.0-rc.1"), "v1.2.0+linux", nil}}},
-		"from beta to stable": {[]tuftest.Doc{rel("2.0.0-beta.4", beta, with("sequence", 4)), rel("2.0.0-beta.5", beta, with("sequence", 5)), rel("1.8.0", with("sequence", 1))},
+		"versions that are dates":                {[]rawtuf.Doc{rel("2024.9.1"), rel("2024.10.1")}, []query{{on("2024.09.01"), "2024.10.1", nil}}},
+		"with and without v, and build metadata": {[]rawtuf.Doc{rel("v1.2.0+linux")}, []query{{on("1.2"), "", nil}, {on("1.2.0+other"), "", nil}, {on("1.2.0-rc.1"), "v1.2.0+linux", nil}}},
+		"from beta to stable": {[]rawtuf.Doc{rel("2.0.0-beta.4", beta, with("sequence", 4)), rel("2.0.0-beta.5", beta, with("sequence", 5)), rel("1.8.0", with("sequence", 1))},
 			[]query{{on("2.0.0-beta.5"), "", nil}, {back, "1.8.0", nil}, {on("1.7"), "1.8.0", nil}, {client.Query{Installed: "1.8.0", Channel: "beta"}, "2.0.0-beta.5", nil}}},
-		"from beta to stable, which has come": {[]tuftest.Doc{rel("2.0.0-beta.5", beta), rel("2.0.0"), rel("1.8.0")},
+		"from beta to stable, which has come": {[]rawtuf.Doc{rel("2.0.0-beta.5", beta), rel("2.0.0"), rel("1.8.0")},
 			[]query{{on("2.0.0-beta.5"), "2.0.0", nil}, {back, "2.0.0", nil}}},
-		"a promoted beta": {[]tuftest.Doc{rel("2.0.0", beta, with("sequence", 40)), rel("2.0.0", with("sequence", 3)), rel("2.0.1", with("sequence", 4))},
+		"a promoted beta": {[]rawtuf.Doc{rel("2.0.0", beta, with("sequence", 40)), rel("2.0.0", with("sequence", 3)), rel("2.0.1", with("sequence", 4))},
 			[]query{{on("2.0.0"), "2.0.1", nil}, {client.Query{Installed: "2.0.0", Channel: "beta"}, "", nil}}},
-		"min_version does not apply to other products": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", beta), rel("3.0.0", with("min_version", "2.0.0-a"))},
+		"min_version does not apply to other products": {[]rawtuf.Doc{rel("1.0.0"), rel("2.0.0", beta), rel("3.0.0", with("min_version", "2.0.0-a"))},
 			[]query{{on("1.0.0"), "", client.ErrMinVersion}, {on("2.0.0"), "3.0.0", nil}, {on(""), "3.0.0", nil}}},
-		"each intermediate release in turn": {[]tuftest.Doc{rel("1.5.0"), rel("2.0.0", with("min_version", "1.5")), rel("2.1.0", with("min_version", "2")), rel("3.0.0", with("min_version", "2.1.0"))},
+		"each intermediate release in turn": {[]rawtuf.Doc{rel("1.5.0"), rel("2.0.0", with("min_version", "1.5")), rel("2.1.0", with("min_version", "2")), rel("3.0.0", with("min_version", "2.1.0"))},
 			[]query{{on("1.0.0"), "1.5.0", nil}, {on("1.5.0"), "2.0.0", nil}, {on("2.0.0"), "2.1.0", nil}, {on("2.1.0"), "3.0.0", nil}, {on("3.0.0"), "", nil}}},
-		"a halted release that is critical": {[]tuftest.Doc{rel("1.0.0"), rel("2.0.0", halted, critical)},
+		"a halted release that is critical": {[]rawtuf.Doc{rel("1.0.0"), rel("2.0.0", halted, critical)},
 			[]query{{client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout}, {on(""), "1.0.0", nil}}},
-		"a malformed one among others": {[]tuftest.Doc{rel("1.0.0"), rel("3.0.0", with("rollout", tuftest.Doc{"percent": 150})), rel("2.0.0")},
+		"a malformed one among others": {[]rawtuf.Doc{rel("1.0.0"), rel("3.0.0", with("rollout", rawtuf.Doc{"percent": 150})), rel("2.0.0")},
 			[]query{{on("1.0.0"), "2.0.0", nil}, {on("2.0.0"), "", tuf.ErrRelease}, {on("3.0.0"), "", nil}, {on(""), "2.0.0", nil}}},
-		"a malformed one for this platform does not cost the one for any": {[]tuftest.Doc{rel("2.0.0"), rel("2.0.0", linux, with("rollout", tuftest.Doc{"percent": 150}))},
+		"a malformed one for this platform does not cost the one for any": {[]rawtuf.Doc{rel("2.0.0"), rel("2.0.0", linux, with("rollout", rawtuf.Doc{"percent": 150}))},
 			[]query{{on("1.0.0"), "2.0.0", nil}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,12 +141,12 @@ func TestReleaseOfOnePartyHidesNothing(t *testing.T) {
 
 // A product that moves to another class is the same product: its versions continue.
 func TestOrderAcrossClasses(t *testing.T) {
-	s := shop{newWeb(t, func(r *tuftest.Repo) {
-		r.Charter()["classes"] = append(r.Charter()["classes"].([]any), tuftest.Doc{"name": "lib", "prefix": "lib/", "roles": []any{
-			tuftest.Doc{"party": "vendor", "role": "vendor-lib", "keyids": r.IDs("va"), "threshold": 1},
-			tuftest.Doc{"party": "review", "role": "review-lib", "keyids": r.IDs("ra"), "threshold": 1}}})
+	s := shop{newWeb(t, func(r *rawtuf.Repo) {
+		r.Charter()["classes"] = append(r.Charter()["classes"].([]any), rawtuf.Doc{"name": "lib", "prefix": "lib/", "roles": []any{
+			rawtuf.Doc{"party": "vendor", "role": "vendor-lib", "keyids": r.IDs("va"), "threshold": 1},
+			rawtuf.Doc{"party": "review", "role": "review-lib", "keyids": r.IDs("ra"), "threshold": 1}}})
 		for role, key := range map[string]string{"vendor-lib": "va", "review-lib": "ra"} {
-			r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{key}
+			r.Roles[role], r.Signers[role] = rawtuf.Targets(), []string{key}
 		}
 		r.AddTarget("lib/2", "two", rel("2.0.0", with("sequence", 1)), "vendor-lib", "review-lib")
 	})}
@@ -167,7 +167,7 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 		"platform":    {"linux/", `platform "linux/" is neither GOOS/GOARCH`},
 		"min_version": {">=1.0", `min_version ">=1.0": `},
 		"sequence":    {-1, "sequence -1 is not between"},
-		"rollout":     {tuftest.Doc{"percent": 150}, "rollout of 150 percent"},
+		"rollout":     {rawtuf.Doc{"percent": 150}, "rollout of 150 percent"},
 		"notes":       {7, "notes: "},
 	} {
 		t.Run(field, func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestMalformedReleasesAreExplained(t *testing.T) {
 				t.Fatalf("%+v, %v", got, err)
 			}
 			d := got.Decisions[0]
-			if d.Accepted || d.Reason != "malformed" || d.Path != "agent/file-1" || d.Role != "" || !strings.Contains(d.Sentence, tt.says) || tuftest.BadText(d.Sentence) != "" {
+			if d.Accepted || d.Reason != "malformed" || d.Path != "agent/file-1" || d.Role != "" || !strings.Contains(d.Sentence, tt.says) || rawtuf.BadText(d.Sentence) != "" {
 				t.Errorf("%+v", d)
 			}
 			if got, err := ask("tool", ""); err != nil || got.Version != "1.0.0" {
@@ -219,7 +219,7 @@ func TestInstalledMustBeAVersion(t *testing.T) {
 	for _, bad := range []string{"nightly", "1.x", " 1.0", "1.0\n", "7 ", "v", strings.Repeat("1", 129)} {
 		for _, back := range []bool{false, true} {
 			got, err := view.Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any", Installed: bad, AllowDowngrade: back})
-			if !errors.Is(err, client.ErrInstalled) || errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrUntrusted) || !got.Approved.IsZero() || got.Decisions != nil || tuftest.BadText(err.Error()) != "" {
+			if !errors.Is(err, client.ErrInstalled) || errors.Is(err, client.ErrUpToDate) || errors.Is(err, tuf.ErrUntrusted) || !got.Approved.IsZero() || got.Decisions != nil || rawtuf.BadText(err.Error()) != "" {
 				t.Errorf("%q: %+v, %v", bad, got, err)
 			}
 		}
@@ -245,12 +245,12 @@ func TestOnlyAndDenyMustBeVersions(t *testing.T) {
 		}
 	}
 	for _, only := range []string{"x", "1.x", "1.*", ".", "v.", "1..", " 1", "1.0 ", ">=1", "1.0-rc.", "1+2.", "1,2", "\n"} {
-		if err := made(only); err == nil || !strings.Contains(err.Error(), "Config.AllowVersion") || tuftest.BadText(err.Error()) != "" {
+		if err := made(only); err == nil || !strings.Contains(err.Error(), "Config.AllowVersion") || rawtuf.BadText(err.Error()) != "" {
 			t.Errorf("Only %q: %v", only, err)
 		}
 	}
 	for _, deny := range []string{"", "1.x", "1.", "latest", "1.0 ", "\u202e1"} {
-		if err := made("", "1.0", deny); err == nil || !strings.Contains(err.Error(), "Config.DenyVersions[1]") || tuftest.BadText(err.Error()) != "" {
+		if err := made("", "1.0", deny); err == nil || !strings.Contains(err.Error(), "Config.DenyVersions[1]") || rawtuf.BadText(err.Error()) != "" {
 			t.Errorf("Deny %q: %v", deny, err)
 		}
 	}
@@ -281,18 +281,18 @@ func TestAllowDowngrade(t *testing.T) {
 	s.answers(s.client(), query{back("2.0.0"), "", nil}, query{back("3.0.0"), "1.0.0", nil})
 	s.answers(s.client(func(c *client.Config) { c.DeferFor = time.Hour }), query{back("2.0.0"), "", nil})
 	s.lists(rel("1.0.0"), rel("2.0.0"))
-	s.repo.AddTarget("agent/file-1", "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+	s.repo.AddTarget("agent/file-1", "", rawtuf.Doc{"reason": "crashes", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}, "hold")
 	renew(s.repo)
 	s.answers(s.client(), query{back("2.0.0"), "", nil}, query{back("3.0.0"), "1.0.0", nil}, query{back("1.0.0"), "", tuf.ErrHeld})
-	s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
+	s.repo.Roles["hold"]["targets"] = rawtuf.Doc{}
 
 	// A recall does, as does a party that no longer lists it.
-	sum := tuftest.At(s.repo.Roles["vendor-agent"], "targets", "agent/file-1", "hashes")["sha256"]
-	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": "agent/file-1", "sha256": sum, "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
+	sum := rawtuf.At(s.repo.Roles["vendor-agent"], "targets", "agent/file-1", "hashes")["sha256"]
+	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{rawtuf.Doc{"path": "agent/file-1", "sha256": sum, "reason": "eats files", "at": rawtuf.Stamp(rawtuf.Now)}}
 	renew(s.repo)
 	s.answers(s.client(), query{back("2.0.0"), "1.0.0", nil}, query{on("2.0.0"), "", nil}, query{back("1.0.0"), "", client.ErrRecalled})
 	delete(s.repo.Roles["review-agent"], "x-visum-recalled")
-	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), "agent/file-1")
+	delete(rawtuf.At(s.repo.Roles["review-agent"], "targets"), "agent/file-1")
 	renew(s.repo)
 	s.answers(s.client(), query{back("2.0.0"), "1.0.0", nil}, query{on("2.0.0"), "", nil})
 }
@@ -305,10 +305,10 @@ func TestNoDowngradeWithoutAllRoles(t *testing.T) {
 	renew(s.repo)
 	q := client.Query{Installed: "2.0.0", AllowDowngrade: true}
 	s.answers(s.client(), query{q, "1.0.0", nil})
-	s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now)
+	s.repo.Roles["pump"]["expires"] = rawtuf.Stamp(rawtuf.Now)
 	renew(s.repo)
 	s.answers(s.client(), query{q, "", tuf.ErrExpired}, query{client.Query{Installed: "0.9", AllowDowngrade: true}, "1.0.0", nil})
-	s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now.AddDate(0, 1, 0))
+	s.repo.Roles["pump"]["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(0, 1, 0))
 	renew(s.repo)
 	s.answers(s.client(), query{q, "1.0.0", nil})
 }
@@ -321,7 +321,7 @@ func TestUnknownProduct(t *testing.T) {
 	latest := func(product, channel, platform, installed string) error {
 		t.Helper()
 		got, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: product, Channel: channel, Platform: platform, Installed: installed})
-		if err == nil || !got.Approved.IsZero() || errors.Is(err, client.ErrUnknownProduct) == errors.Is(err, client.ErrUpToDate) || tuftest.BadText(err.Error()) != "" {
+		if err == nil || !got.Approved.IsZero() || errors.Is(err, client.ErrUnknownProduct) == errors.Is(err, client.ErrUpToDate) || rawtuf.BadText(err.Error()) != "" {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		return err
@@ -357,23 +357,23 @@ func TestUnknownProduct(t *testing.T) {
 	}
 	unknown("tal", "stable", "linux/amd64", `available: agent, "other thing", tool`) // releases of one party are not named
 	// A party that no longer lists a product does not make it unknown.
-	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), "agent/file-0")
+	delete(rawtuf.At(s.repo.Roles["review-agent"], "targets"), "agent/file-0")
 	renew(s.repo)
 	if err := latest("tool", "stable", "linux/amd64", "1.0.0"); !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tuf.ErrNotApproved) {
 		t.Error(err)
 	}
-	delete(tuftest.At(s.repo.Roles["vendor-agent"], "targets"), "agent/file-0")
+	delete(rawtuf.At(s.repo.Roles["vendor-agent"], "targets"), "agent/file-0")
 	renew(s.repo)
 	unknown("tool", "stable", "linux/amd64", ": tool in channel stable; available: beta")
 	// A held product is known.
-	s.repo.AddTarget("agent/file-1", "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+	s.repo.AddTarget("agent/file-1", "", rawtuf.Doc{"reason": "crashes", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}, "hold")
 	renew(s.repo)
 	if err := latest("tool", "beta", "linux/amd64", "1.1"); !errors.Is(err, client.ErrUpToDate) {
 		t.Error(err)
 	}
 	// A role that cannot be read may list it.
 	s.team("pump")
-	s.repo.Roles["pump"]["expires"] = tuftest.Stamp(tuftest.Now)
+	s.repo.Roles["pump"]["expires"] = rawtuf.Stamp(rawtuf.Now)
 	renew(s.repo)
 	for _, product := range []string{"pump", "tal"} {
 		if err := latest(product, "stable", "linux/amd64", "1.0.0"); !errors.Is(err, client.ErrUpToDate) || !errors.Is(err, tuf.ErrExpired) {
@@ -385,13 +385,13 @@ func TestUnknownProduct(t *testing.T) {
 // Of many names only a few are listed.
 func TestUnknownProductNamesAFew(t *testing.T) {
 	s := newShop(t)
-	var list []tuftest.Doc
+	var list []rawtuf.Doc
 	for i := range 300 {
 		list = append(list, rel("1.0", with("product", fmt.Sprintf("%03d%s", i, strings.Repeat("é", 60)))))
 	}
 	s.lists(list...)
 	_, err := s.good(s.client(), 1).Latest(t.Context(), client.Query{Product: "tool", Channel: "stable", Platform: "any"})
-	if !errors.Is(err, client.ErrUnknownProduct) || !strings.Contains(err.Error(), "; available: \"000") || !strings.HasSuffix(err.Error(), "and 293 more") || tuftest.BadText(err.Error()) != "" {
+	if !errors.Is(err, client.ErrUnknownProduct) || !strings.Contains(err.Error(), "; available: \"000") || !strings.HasSuffix(err.Error(), "and 293 more") || rawtuf.BadText(err.Error()) != "" {
 		t.Error(err)
 	}
 }
@@ -401,7 +401,7 @@ func TestUnknownProductNamesAFew(t *testing.T) {
 func TestRolloutSeed(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.lists(rel("1.0.0"), rel("2.0.0", with("rollout", tuftest.Doc{"percent": 50})))
+	s.lists(rel("1.0.0"), rel("2.0.0", with("rollout", rawtuf.Doc{"percent": 50})))
 	turn := func(seed string) bool {
 		t.Helper()
 		view := s.good(s.client(func(c *client.Config) { c.RolloutSeed = seed }), 1)
@@ -432,7 +432,7 @@ func TestRolloutSeed(t *testing.T) {
 		for i := range 20 {
 			had[fmt.Sprint(i)] = turn(fmt.Sprint(i))
 		}
-		s.lists(rel("1.0.0"), rel("2.0.0", with("rollout", tuftest.Doc{"percent": percent})))
+		s.lists(rel("1.0.0"), rel("2.0.0", with("rollout", rawtuf.Doc{"percent": percent})))
 		for seed, was := range had {
 			if now := turn(seed); was && !now || percent == 100 && !now {
 				t.Errorf("%s is excluded at %d percent", seed, percent)
@@ -444,7 +444,7 @@ func TestRolloutSeed(t *testing.T) {
 // More releases than are remembered are deferred, too.
 func TestDeferOfMany(t *testing.T) {
 	s := newShop(t)
-	var list []tuftest.Doc
+	var list []rawtuf.Doc
 	for i := range 260 {
 		list = append(list, rel(fmt.Sprint(i+1)))
 	}

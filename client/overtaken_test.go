@@ -7,16 +7,16 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // rotateTo publishes a root with other online keys, the n-th.
-func rotateTo(r *tuftest.Repo, n string) {
+func rotateTo(r *rawtuf.Repo, n string) {
 	r.NextRoot(func() {
 		r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts" + n}, []string{"sn" + n}
 		r.AddKeys(r.Root, "ts"+n, "sn"+n)
-		roles := r.Root["roles"].(tuftest.Doc)
+		roles := r.Root["roles"].(rawtuf.Doc)
 		roles["timestamp"], roles["snapshot"] = r.Role(1, "ts"+n), r.Role(1, "sn"+n)
 		r.Charter()["epoch"] = r.Charter()["epoch"].(int) + 1
 	})

@@ -14,14 +14,14 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // plain is a standard TUF repository behind a Source that records requests.
 type plain struct {
 	t     *testing.T
-	repo  *tuftest.Repo
+	repo  *rawtuf.Repo
 	pin   []byte
 	dir   string
 	asked []string
@@ -29,7 +29,7 @@ type plain struct {
 }
 
 func newPlain(t *testing.T) *plain {
-	p := &plain{t: t, repo: tuftest.NewPlain(), dir: t.TempDir()}
+	p := &plain{t: t, repo: rawtuf.NewPlain(), dir: t.TempDir()}
 	p.pin = p.repo.Files["1.root.json"]
 	return p
 }
@@ -137,7 +137,7 @@ func TestPlainSave(t *testing.T) {
 	for _, content := range []string{"the agenT", "the agent"} {
 		sum := fmt.Sprintf("%x", sha512.Sum512([]byte(content)))
 		p.repo.AddTarget("512/"+baseOfPath, "the agent", nil, "targets")
-		tuftest.At(p.repo.Roles["targets"], "targets", "512/"+baseOfPath)["hashes"] = map[string]any{"sha512": sum}
+		rawtuf.At(p.repo.Roles["targets"], "targets", "512/"+baseOfPath)["hashes"] = map[string]any{"sha512": sum}
 		p.repo.Bump("targets")
 		p.repo.Publish()
 		view, err := c.Refresh(t.Context())
@@ -170,7 +170,7 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	attacker := p.repo.Clone()
 	p.repo.NextRoot(func() {
 		p.repo.AddKeys(p.repo.Root, "root2")
-		tuftest.At(p.repo.Root, "roles")["root"] = p.repo.Role(1, "root2")
+		rawtuf.At(p.repo.Root, "roles")["root"] = p.repo.Role(1, "root2")
 		p.repo.Signers["root"] = []string{"root", "root2"}
 	})
 	p.refresh(p.client(), nil, "2.root", "3.root", "timestamp", "5.snapshot", "5.targets")
@@ -219,7 +219,7 @@ func TestPlainFastForward(t *testing.T) {
 			p.refresh(c, client.ErrNoContent, "2.root", "timestamp")
 			p.repo.NextRoot(func() {
 				p.repo.AddKeys(p.repo.Root, role+"2")
-				tuftest.At(p.repo.Root, "roles")[role] = p.repo.Role(1, role+"2")
+				rawtuf.At(p.repo.Root, "roles")[role] = p.repo.Role(1, role+"2")
 				p.repo.Signers[role] = []string{role + "2"}
 			})
 			p.repo.Bump("targets")
@@ -260,14 +260,14 @@ func TestPlainExpiry(t *testing.T) {
 	p.refresh(p.client(), nil, "2.root", "timestamp", "5.snapshot", "5.targets")
 	good := p.repo.Clone()
 	// The kept targets role has expired: the set is no longer complete.
-	p.repo.Roles["targets"]["expires"] = tuftest.Stamp(tuftest.Now)
+	p.repo.Roles["targets"]["expires"] = rawtuf.Stamp(rawtuf.Now)
 	p.repo.Bump("targets")
 	p.repo.Publish()
 	p.refresh(p.client(), tuf.ErrExpired, "2.root", "timestamp", "6.snapshot", "6.targets")
 	p.repo = good
-	p.repo.NextRoot(func() { p.repo.Root["expires"] = tuftest.Stamp(tuftest.Now) })
+	p.repo.NextRoot(func() { p.repo.Root["expires"] = rawtuf.Stamp(rawtuf.Now) })
 	p.refresh(p.client(), client.ErrStale, "2.root", "3.root")
-	p.repo.NextRoot(func() { p.repo.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0)) })
+	p.repo.NextRoot(func() { p.repo.Root["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(1, 0, 0)) })
 	p.repo.Roles["timestamp"]["version"], p.repo.Roles["snapshot"]["version"] = 7, 7
 	p.repo.Roles["targets"]["version"] = 7
 	p.repo.Publish()
@@ -293,8 +293,8 @@ func TestPlainNeedsItsSwitchAndSources(t *testing.T) {
 	}
 }
 
-var baseOfPath = path.Base(tuftest.Path)
+var baseOfPath = path.Base(rawtuf.Path)
 
 func readerOf(data []byte) io.Reader { return bytes.NewReader(data) }
 
-func clock() time.Time { return tuftest.Now }
+func clock() time.Time { return rawtuf.Now }

@@ -9,19 +9,19 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // hosted lists n locations, each of its own operator, of which a probe asks m.
-func hosted(n, m int) func(*tuftest.Repo) {
-	return func(r *tuftest.Repo) {
+func hosted(n, m int) func(*rawtuf.Repo) {
+	return func(r *rawtuf.Repo) {
 		var list []any
 		for i := range n {
 			list = append(list, location(fmt.Sprintf("at-%d", i), "mirror", fmt.Sprintf("operator-%d", i), nth(i), "priority", i))
 		}
 		r.Charter()["locations"] = list
-		r.Charter()["probe"] = tuftest.Doc{"min_operators": m, "every_seconds": 3600, "max_age_seconds": 100_000_000, "mode": "warn"}
+		r.Charter()["probe"] = rawtuf.Doc{"min_operators": m, "every_seconds": 3600, "max_age_seconds": 100_000_000, "mode": "warn"}
 	}
 }
 
@@ -66,7 +66,7 @@ var frozen = map[string]func(w *web, hosts []string){
 	"expired content": func(w *web, hosts []string) {
 		old := w.repo.Clone()
 		renew(old) // or the client uses its own copy, which has not expired
-		old.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)
+		old.Roles["timestamp"]["expires"] = rawtuf.Stamp(rawtuf.Now)
 		old.PublishTimestamp()
 		w.shows(old, hosts...)
 	},
@@ -155,9 +155,9 @@ func TestProcessesShareTurns(t *testing.T) {
 // Locations of one operator, by name or by host, have their turn too: an honest one is
 // not hidden by a frozen one of the same operator and another frozen operator.
 func TestMirrorsOfOneOperatorTakeTurns(t *testing.T) {
-	for name, twin := range map[string]func(first tuftest.Doc) string{
-		"of the same name": func(l tuftest.Doc) string { l["operator"] = "operator-0"; return nth(2) },
-		"on the same host": func(l tuftest.Doc) string {
+	for name, twin := range map[string]func(first rawtuf.Doc) string{
+		"of the same name": func(l rawtuf.Doc) string { l["operator"] = "operator-0"; return nth(2) },
+		"on the same host": func(l rawtuf.Doc) string {
 			l["base"] = "https://" + nth(0) + ":8443/r/"
 			return nth(0) + ":8443"
 		},
@@ -166,8 +166,8 @@ func TestMirrorsOfOneOperatorTakeTurns(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, daily %t", name, daily), func(t *testing.T) {
 				t.Parallel()
 				honest := ""
-				w := newWeb(t, hosted(3, 2), func(r *tuftest.Repo) {
-					honest = twin(r.Charter()["locations"].([]any)[2].(tuftest.Doc))
+				w := newWeb(t, hosted(3, 2), func(r *rawtuf.Repo) {
+					honest = twin(r.Charter()["locations"].([]any)[2].(rawtuf.Doc))
 				})
 				w.good(w.client(), 1)
 				w.shows(w.repo.Clone(), nth(0), nth(1))
@@ -248,12 +248,12 @@ func TestWithoutContentAllLocationsAreAsked(t *testing.T) {
 			for honest := 1; honest < 4; honest++ {
 				t.Run(fmt.Sprintf("%d of 4, %s, host %d", m, how, honest), func(t *testing.T) {
 					t.Parallel()
-					w := newWeb(t, hosted(4, m), func(r *tuftest.Repo) {
+					w := newWeb(t, hosted(4, m), func(r *rawtuf.Repo) {
 						// It has only roots, so that no location has content under root
 						// v1.
-						l := r.Charter()["locations"].([]any)[honest].(tuftest.Doc)
+						l := r.Charter()["locations"].([]any)[honest].(rawtuf.Doc)
 						l["tier"] = "rendezvous"
-						delete(l["paths"].(tuftest.Doc), "targets")
+						delete(l["paths"].(rawtuf.Doc), "targets")
 					})
 					c := w.client()
 					w.good(c, 1)
@@ -292,7 +292,7 @@ func TestOneOperatorIsEnough(t *testing.T) {
 			t.Errorf("host %d was asked %q", i, got)
 		}
 	}
-	w.now = tuftest.Now.AddDate(0, 1, 0) // the root has expired, and so has all content
+	w.now = rawtuf.Now.AddDate(0, 1, 0) // the root has expired, and so has all content
 	if view := w.bad(w.client(), tuf.ErrExpired); view.Root().Version() != 2 {
 		t.Errorf("at root v%d", view.Root().Version())
 	}
@@ -301,8 +301,8 @@ func TestOneOperatorIsEnough(t *testing.T) {
 // With mode enforce a root that too few operators confirmed for too long gives no
 // content; but all are asked to confirm it before.
 func TestAllLocationsAreAskedToConfirm(t *testing.T) {
-	w := newWeb(t, hosted(3, 2), func(r *tuftest.Repo) {
-		r.Charter()["probe"] = tuftest.Doc{"min_operators": 2, "every_seconds": 100_000, "max_age_seconds": 100, "mode": "enforce"}
+	w := newWeb(t, hosted(3, 2), func(r *rawtuf.Repo) {
+		r.Charter()["probe"] = rawtuf.Doc{"min_operators": 2, "every_seconds": 100_000, "max_age_seconds": 100, "mode": "enforce"}
 	})
 	c := w.client()
 	w.good(c, 1)

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // TestMain lets this binary act as the product that other tests run and kill: it
@@ -59,7 +59,7 @@ func product() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	for range n {
-		c, err := client.New(pin, &client.Config{Log: log, Retries: -1, Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return tuftest.Now }})
+		c, err := client.New(pin, &client.Config{Log: log, Retries: -1, Dir: os.Getenv("VISUM_TEST_STATE"), UnsafeLoopback: true, Now: func() time.Time { return rawtuf.Now }})
 		if err != nil {
 			die(err)
 		}
@@ -74,7 +74,7 @@ func refreshAndSave(c *client.Client, file string) error {
 	if err != nil {
 		return err
 	}
-	a, err := view.Find(context.Background(), tuftest.Path)
+	a, err := view.Find(context.Background(), rawtuf.Path)
 	if err != nil {
 		return err
 	}

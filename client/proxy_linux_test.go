@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // secure serves the web over TLS and HTTP/2 with a certificate for all hosts of the
@@ -30,7 +30,7 @@ import (
 func (w *web) secure(seen func(*http.Request)) (ts *httptest.Server, issuer string) {
 	pub, key, err := ed25519.GenerateKey(nil)
 	must(w.t, err)
-	form := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: tuftest.Now.AddDate(1, 0, 0),
+	form := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: rawtuf.Now.AddDate(1, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, DNSNames: []string{vendorHost, cdnHost, reviewHost}}
 	cert, err := x509.CreateCertificate(nil, form, form, pub, key)
 	must(w.t, err)

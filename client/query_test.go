@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -18,8 +18,8 @@ type shop struct{ *web }
 func newShop(t *testing.T) shop { return shop{newWeb(t)} }
 
 // list lists a release by both parties; edit changes its fields.
-func (s shop) list(seq int, version string, edit ...func(tuftest.Doc)) string {
-	rel := tuftest.Doc{"product": "tool", "version": version, "channel": "stable", "platform": "any", "sequence": seq}
+func (s shop) list(seq int, version string, edit ...func(rawtuf.Doc)) string {
+	rel := rawtuf.Doc{"product": "tool", "version": version, "channel": "stable", "platform": "any", "sequence": seq}
 	for _, fn := range edit {
 		fn(rel)
 	}
@@ -29,8 +29,8 @@ func (s shop) list(seq int, version string, edit ...func(tuftest.Doc)) string {
 	return path
 }
 
-func with(name string, value any) func(tuftest.Doc) {
-	return func(rel tuftest.Doc) { rel[name] = value }
+func with(name string, value any) func(rawtuf.Doc) {
+	return func(rel rawtuf.Doc) { rel[name] = value }
 }
 
 // offers requires the version ("" for none), and the error with the reason.
@@ -83,7 +83,7 @@ func TestMinVersion(t *testing.T) {
 func TestRollout(t *testing.T) {
 	s := newShop(t)
 	s.list(1, "1.0.0")
-	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 25}))
+	s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 25}))
 	got := 0
 	for range 100 {
 		inMemory := func(cfg *client.Config) { cfg.Dir, cfg.Store = "", client.MemStore() }
@@ -107,19 +107,19 @@ func TestRollout(t *testing.T) {
 		}
 	}
 	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "2.0.0", nil)
-	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 100}))
+	s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 100}))
 	s.offers(c, client.Query{Installed: "1.0.0"}, "2.0.0", nil)
-	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}))
+	s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 0}))
 	s.offers(c, client.Query{Installed: "1.0.0"}, "", client.ErrRollout)
 	s.offers(c, client.Query{Installed: ""}, "1.0.0", nil)
 	// A halted rollout is halted for manual updates and for critical releases, too.
 	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout)
-	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 0}), with("critical", true))
+	s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 0}), with("critical", true))
 	s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", client.ErrRollout)
-	s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": 1}), with("critical", true))
+	s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 1}), with("critical", true))
 	s.offers(c, client.Query{Installed: "1.0.0"}, "2.0.0", nil)
-	for _, bad := range []any{101, 150, -1, "50", tuftest.Doc{}} {
-		s.list(2, "2.0.0", with("rollout", tuftest.Doc{"percent": bad}))
+	for _, bad := range []any{101, 150, -1, "50", rawtuf.Doc{}} {
+		s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": bad}))
 		s.offers(c, client.Query{Installed: "1.0.0", Manual: true}, "", tuf.ErrRelease) // the meaning is undefined
 	}
 }
@@ -202,11 +202,11 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	status(true, "approved", "tool 1.0.0 is accepted: "+path+", 10 bytes")
-	s.repo.AddTarget(path, "", tuftest.Doc{"reason": "crashes", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+	s.repo.AddTarget(path, "", rawtuf.Doc{"reason": "crashes", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}, "hold")
 	renew(s.repo)
 	status(false, "held", "is refused: client: tuf: "+path+": held by review: until")
-	s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
-	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": path, "sha256": a.SHA256(), "reason": "eats files", "at": tuftest.Stamp(tuftest.Now)}}
+	s.repo.Roles["hold"]["targets"] = rawtuf.Doc{}
+	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{rawtuf.Doc{"path": path, "sha256": a.SHA256(), "reason": "eats files", "at": rawtuf.Stamp(rawtuf.Now)}}
 	renew(s.repo)
 	status(false, "recalled", `recalled by review at 2030-01-15T12:00:00Z: "eats files"`)
 	s.offers(c, client.Query{}, "", client.ErrRecalled) // although both still list it
@@ -223,10 +223,10 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%+v, %v", d, err)
 		}
 	}
-	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), alias)
-	delete(tuftest.At(s.repo.Roles["vendor-agent"], "targets"), alias)
+	delete(rawtuf.At(s.repo.Roles["review-agent"], "targets"), alias)
+	delete(rawtuf.At(s.repo.Roles["vendor-agent"], "targets"), alias)
 	// Other bytes of this name are not the installed ones.
-	tuftest.At(s.repo.Roles["review-agent"], "x-visum-recalled", 0)["sha256"] = strings.Repeat("ab", 32)
+	rawtuf.At(s.repo.Roles["review-agent"], "x-visum-recalled", 0)["sha256"] = strings.Repeat("ab", 32)
 	renew(s.repo)
 	status(true, "approved", "")
 	s.offers(c, client.Query{}, "1.0.0", nil)
@@ -234,7 +234,7 @@ func TestStatus(t *testing.T) {
 	s.repo.AddTarget(path, "other bytes", nil, "vendor-agent", "review-agent")
 	renew(s.repo)
 	status(false, "not-listed", "other bytes are listed by now")
-	delete(tuftest.At(s.repo.Roles["review-agent"], "targets"), path)
+	delete(rawtuf.At(s.repo.Roles["review-agent"], "targets"), path)
 	renew(s.repo)
 	status(false, "not-approved", "listed by vendor")
 	s.list(1, "1.0.0")

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -18,15 +18,15 @@ const day = 24 * time.Hour
 // lost is a web whose parties have lost their keys: the root has expired, and two
 // organisations have published a recovery.
 func lost(t *testing.T) *web {
-	w := newWeb(t, (*tuftest.Repo).Recoverable)
+	w := newWeb(t, (*rawtuf.Repo).Recoverable)
 	w.good(w.client(), 1)
 	w.repo.Recover(nothingElse, "bank1", "university")
 	renew(w.repo)
-	w.now = tuftest.Now.AddDate(0, 1, 1)
+	w.now = rawtuf.Now.AddDate(0, 1, 1)
 	return w
 }
 
-func nothingElse(tuftest.Doc) {}
+func nothingElse(rawtuf.Doc) {}
 
 // waits requires a refresh that ends with ErrStale, waiting for a recovery or not.
 func (w *web) waits(c *client.Client, recovering bool) {
@@ -69,7 +69,7 @@ func TestRecovery(t *testing.T) {
 // regular one after it, and to content below the versions that an attacker with the old
 // online keys had inflated; and never back.
 func TestRecoveryGoesAllTheWay(t *testing.T) {
-	w := newWeb(t, (*tuftest.Repo).Recoverable)
+	w := newWeb(t, (*rawtuf.Repo).Recoverable)
 	w.good(w.client(), 1)
 	driven := w.repo.Clone()
 	for _, role := range []string{"snapshot", "timestamp"} {
@@ -84,7 +84,7 @@ func TestRecoveryGoesAllTheWay(t *testing.T) {
 	w.repo.Recover(nothingElse, "bank1", "university")
 	w.repo.NextRoot(nothing)
 	renew(w.repo)
-	w.now = tuftest.Now.AddDate(0, 1, 1)
+	w.now = rawtuf.Now.AddDate(0, 1, 1)
 	for range 5 {
 		w.waits(w.client(), true)
 		w.now = w.now.Add(2 * day)
@@ -107,10 +107,10 @@ func TestRegularRootCancelsRecovery(t *testing.T) {
 		w.waits(w.client(), true)
 		w.now = w.now.Add(2 * day)
 	}
-	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
-	alive.NextRoot(func() { alive.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0)) })
+	alive := newWeb(t, (*rawtuf.Repo).Recoverable).repo
+	alive.NextRoot(func() { alive.Root["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(1, 0, 0)) })
 	for _, role := range alive.Roles {
-		role["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0))
+		role["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(1, 0, 0))
 	}
 	renew(alive)
 	w.repo = alive // the vendor still exists: compromised recovery keys are detected
@@ -150,8 +150,8 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := lost(t)
 			if name == "two different ones" {
-				other := newWeb(t, (*tuftest.Repo).Recoverable).repo
-				other.Recover(func(s tuftest.Doc) { s["reason"] = "another" }, "bank2", "university")
+				other := newWeb(t, (*rawtuf.Repo).Recoverable).repo
+				other.Recover(func(s rawtuf.Doc) { s["reason"] = "another" }, "bank2", "university")
 				gone := w.repo.Clone()
 				delete(gone.Files, "recovery/1.statement.json")
 				w.shows(other, vendorHost)
@@ -191,8 +191,8 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 // If the repository works no recovery file is requested, even if one is published.
 func TestNoRecoveryRequestWhileRepositoryWorks(t *testing.T) {
 	w := lost(t)
-	w.now = tuftest.Now
-	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
+	w.now = rawtuf.Now
+	alive := newWeb(t, (*rawtuf.Repo).Recoverable).repo
 	alive.Files["recovery/1.statement.json"], alive.Files["recovery/2.root.json"] = w.repo.Files["recovery/1.statement.json"], w.repo.Files["recovery/2.root.json"]
 	w.repo = alive
 	for range 20 {
@@ -209,7 +209,7 @@ func TestNoRecoveryRequestWhileRepositoryWorks(t *testing.T) {
 // Nor if the charter has no rule for a recovery, whatever fails.
 func TestNoRecoveryRequestWithoutARule(t *testing.T) {
 	w := newWeb(t)
-	w.now = tuftest.Now.AddDate(0, 1, 1)
+	w.now = rawtuf.Now.AddDate(0, 1, 1)
 	w.bad(w.client(), client.ErrStale)
 	for _, name := range w.asked("") {
 		if strings.Contains(name, "recovery") {
@@ -222,7 +222,7 @@ func TestNoRecoveryRequestWithoutARule(t *testing.T) {
 func TestRecoveryOutOfDate(t *testing.T) {
 	w := lost(t)
 	w.waits(w.client(), true)
-	w.now = tuftest.Now.AddDate(0, 3, 1)
+	w.now = rawtuf.Now.AddDate(0, 3, 1)
 	for range 7 {
 		w.waits(w.client(), false)
 		w.now = w.now.Add(2 * day)
@@ -234,7 +234,7 @@ func TestRecoveryOutOfDate(t *testing.T) {
 func TestTwoRecoveries(t *testing.T) {
 	t.Parallel()
 	const otherHost = "updates.other.example"
-	four := func(r *tuftest.Repo) {
+	four := func(r *rawtuf.Repo) {
 		r.Recoverable()
 		c := r.Charter()
 		c["locations"] = append(c["locations"].([]any), location("other", "mirror", "other", otherHost))
@@ -250,10 +250,10 @@ func TestTwoRecoveries(t *testing.T) {
 				w.good(c, 1)
 				w.repo.Recover(nothingElse, "bank1", "university")
 				renew(w.repo)
-				w.now = tuftest.Now.AddDate(0, 1, 1)
+				w.now = rawtuf.Now.AddDate(0, 1, 1)
 				w.waits(c, true)
 				later := newWeb(t, four).repo
-				later.Recover(func(s tuftest.Doc) { s["version"], s["reason"] = tt.counter, "another" }, "bank2", "university")
+				later.Recover(func(s rawtuf.Doc) { s["version"], s["reason"] = tt.counter, "another" }, "bank2", "university")
 				w.shows(later, cdnHost, otherHost)
 				for range tt.waits {
 					w.now = w.now.Add(2 * day)
@@ -270,15 +270,15 @@ func TestTwoRecoveries(t *testing.T) {
 // newest sixteen; a newer pin leads past earlier ones.
 func TestManyRecoveries(t *testing.T) {
 	t.Parallel()
-	w := newWeb(t, (*tuftest.Repo).Recoverable)
+	w := newWeb(t, (*rawtuf.Repo).Recoverable)
 	c := w.client()
 	w.good(c, 1)
 	w.does(status(404, "timestamp.json", nil), vendorHost, cdnHost)
 	const last = 18
 	for n := 2; n <= last; n++ {
 		before := w.repo.Clone()
-		inDate := func(until time.Time) func(tuftest.Doc) {
-			return func(s tuftest.Doc) { s["expires"] = tuftest.Stamp(until) }
+		inDate := func(until time.Time) func(rawtuf.Doc) {
+			return func(s rawtuf.Doc) { s["expires"] = rawtuf.Stamp(until) }
 		}
 		if n == 3 {
 			// It is not enough that it was valid when the last one was followed.
@@ -307,10 +307,10 @@ func TestManyRecoveries(t *testing.T) {
 
 	pin := w.repo.Pin()
 	pin["root"] = firstDoc(t, w.repo.Files["recovery/2.root.json"])
-	_, key1 := w.repo.KeyDoc(tuftest.Fresh(2, "review1"))
-	_, key2 := w.repo.KeyDoc(tuftest.Fresh(2, "review2"))
-	pin["review"] = tuftest.Doc{"party": "review", "min": 1, "keys": []any{key1, key2}}
-	newer, err := client.New(tuftest.Marshal(pin), &client.Config{Retries: -1, Dir: w.dir, HTTP: webClient(w), Now: func() time.Time { return w.now }})
+	_, key1 := w.repo.KeyDoc(rawtuf.Fresh(2, "review1"))
+	_, key2 := w.repo.KeyDoc(rawtuf.Fresh(2, "review2"))
+	pin["review"] = rawtuf.Doc{"party": "review", "min": 1, "keys": []any{key1, key2}}
+	newer, err := client.New(rawtuf.Marshal(pin), &client.Config{Retries: -1, Dir: w.dir, HTTP: webClient(w), Now: func() time.Time { return w.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,8 +328,8 @@ func TestManyRecoveries(t *testing.T) {
 
 // A statement that one of an operator's locations lacks is fetched from another.
 func TestRecoveryFromAnotherMirror(t *testing.T) {
-	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) {
-		locations(r, func(id string, l tuftest.Doc) {
+	w := newWeb(t, (*rawtuf.Repo).Recoverable, func(r *rawtuf.Repo) {
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "cdn" {
 				l["operator"] = "vendor-ch"
 			}
@@ -338,7 +338,7 @@ func TestRecoveryFromAnotherMirror(t *testing.T) {
 	w.good(w.client(), 1)
 	w.repo.Recover(nothingElse, "bank1", "university")
 	renew(w.repo)
-	w.now = tuftest.Now.AddDate(0, 1, 1)
+	w.now = rawtuf.Now.AddDate(0, 1, 1)
 	w.does(status(404, ".statement.json", nil), vendorHost)
 	for range 5 {
 		w.waits(w.client(), true)
@@ -355,8 +355,8 @@ func TestRecoveryCounter(t *testing.T) {
 		w.waits(w.client(), true)
 		w.now = w.now.Add(2 * day)
 	}
-	again := newWeb(t, (*tuftest.Repo).Recoverable).repo
-	again.Recover(func(s tuftest.Doc) { s["version"] = 2 }, "bank2", "university")
+	again := newWeb(t, (*rawtuf.Repo).Recoverable).repo
+	again.Recover(func(s rawtuf.Doc) { s["version"] = 2 }, "bank2", "university")
 	renew(again)
 	w.repo = again
 	for range 5 {
@@ -375,10 +375,10 @@ func TestRecoveryAndDamagedState(t *testing.T) {
 		"root gone":         func(w *web) { remove(w, "roots", "2.root.json") },
 		"root unavailable after the statement's expiry": func(w *web) {
 			remove(w, "roots", "2.root.json")
-			w.now = tuftest.Now.AddDate(0, 4, 0)
+			w.now = rawtuf.Now.AddDate(0, 4, 0)
 		},
 		"root unavailable repeatedly": func(w *web) {
-			w.now = tuftest.Now.AddDate(0, 4, 0)
+			w.now = rawtuf.Now.AddDate(0, 4, 0)
 			for range 20 {
 				remove(w, "roots", "2.root.json")
 				w.good(w.client(), 2)
@@ -421,8 +421,8 @@ func remove(w *web, name ...string) {
 // lost yet. An attacker who blocks content later must do so for the entire period.
 func TestContentEndsRecoveryWait(t *testing.T) {
 	w := lost(t)
-	w.now = tuftest.Now
-	alive := newWeb(t, (*tuftest.Repo).Recoverable).repo
+	w.now = rawtuf.Now
+	alive := newWeb(t, (*rawtuf.Repo).Recoverable).repo
 	for _, name := range []string{"recovery/1.statement.json", "recovery/2.root.json"} {
 		alive.Files[name] = w.repo.Files[name]
 	}
@@ -454,7 +454,7 @@ func TestContentEndsRecoveryWait(t *testing.T) {
 // If no location serves content, all are asked for a regular root before a recovery is
 // considered: two frozen operators end a probe, but cannot hide the root.
 func TestRecoveryAsksAllLocationsFirst(t *testing.T) {
-	w := newWeb(t, (*tuftest.Repo).Recoverable)
+	w := newWeb(t, (*rawtuf.Repo).Recoverable)
 	w.good(w.client(), 1)
 	frozen := w.repo.Clone()
 	frozen.Recover(nothingElse, "bank1", "university")

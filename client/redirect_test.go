@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // internet maps names to addresses as connections report them, and connects all of them
@@ -179,9 +179,9 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := newInternet(t)
 			n.repo.NextRoot(func() {
-				n.repo.Charter()["retired"] = append(n.repo.Charter()["retired"].([]any), tuftest.Doc{"id": "gone", "hosts": []any{"retired.example"}})
+				n.repo.Charter()["retired"] = append(n.repo.Charter()["retired"].([]any), rawtuf.Doc{"id": "gone", "hosts": []any{"retired.example"}})
 				l := location("over", "legacy", "over", "over.example")
-				l["use_until"], l["priority"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour)), 99
+				l["use_until"], l["priority"] = rawtuf.Stamp(rawtuf.Now.Add(-time.Hour)), 99
 				n.repo.Charter()["locations"] = append(n.repo.Charter()["locations"].([]any), l)
 			})
 			n.repo.Publish()

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // child is this binary as another process of a test: it saves the release, as a depot's
@@ -299,7 +299,7 @@ func TestPartsLeadNowhere(t *testing.T) {
 		for k, v := range change {
 			forged[k] = v
 		}
-		mustWrite(t, record, tuftest.Marshal(forged))
+		mustWrite(t, record, rawtuf.Marshal(forged))
 		must(t, os.RemoveAll(file))
 		if err := d.save(t.Context(), file); err != nil {
 			t.Fatal(err)
@@ -328,7 +328,7 @@ func TestUselessParts(t *testing.T) {
 	mustWrite(t, young, nil)
 	must(t, os.Chtimes(young, time.Now().AddDate(0, 0, -29), time.Now().AddDate(0, 0, -29)))
 	d.content = noise(mib + 1)[1:]
-	d.repo.AddTarget(tuftest.Path, string(d.content), nil, "vendor-agent", "review-agent")
+	d.repo.AddTarget(rawtuf.Path, string(d.content), nil, "vendor-agent", "review-agent")
 	renew(d.repo)
 	if err := d.save(t.Context(), filepath.Join(dir, "agent")); err != nil {
 		t.Fatal(err)
@@ -453,9 +453,9 @@ func TestFoldersThatCantBeWrittenTo(t *testing.T) {
 	if got := d.mirrors[0].asked(); len(got) > 0 {
 		t.Errorf("asked %v", got)
 	}
-	saves := filepath.Join(d.dir, tuftest.RepoID, "saves")
+	saves := filepath.Join(d.dir, rawtuf.RepoID, "saves")
 	must(t, os.RemoveAll(saves))
-	mountReadOnly(t, filepath.Join(d.dir, tuftest.RepoID))
+	mountReadOnly(t, filepath.Join(d.dir, rawtuf.RepoID))
 	file := filepath.Join(t.TempDir(), "agent")
 	if err := c.Save(t.Context(), a, file); err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -133,7 +133,7 @@ func TestSaveLeavesSlowLocation(t *testing.T) { synctest.Test(t, saveLeavesWhoCr
 
 func saveLeavesWhoCrawls(t *testing.T) {
 	content := strings.Repeat("a", 5000)
-	w := newWeb(t, func(r *tuftest.Repo) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
 		r.AddTarget("agent/agent-11.4.0.tar.gz", content, nil, "vendor-agent", "review-agent")
 	})
 	c := w.client()
@@ -273,9 +273,9 @@ func TestSaveDestinations(t *testing.T) {
 // Every listed hash is checked.
 func TestSaveChecksSHA512(t *testing.T) {
 	for _, sum := range []string{sha512Of("the agent"), sha512Of("the other")} {
-		w := newWeb(t, func(r *tuftest.Repo) {
+		w := newWeb(t, func(r *rawtuf.Repo) {
 			for _, role := range []string{"vendor-agent", "review-agent"} {
-				tuftest.At(r.Roles[role], "targets", tuftest.Path, "hashes")["sha512"] = sum
+				rawtuf.At(r.Roles[role], "targets", rawtuf.Path, "hashes")["sha512"] = sum
 			}
 		})
 		c := w.client()

@@ -23,7 +23,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // side is a separate process that does one thing with a repository on the web, with
@@ -54,7 +54,7 @@ const sideEnv = "VISUM_TEST_SIDE"
 func (s side) run(tb testing.TB) (u used) {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), sideEnv+"="+string(tuftest.Marshal(s)))
+	cmd.Env = append(os.Environ(), sideEnv+"="+string(rawtuf.Marshal(s)))
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = fmt.Errorf("%w\n%s", err, exit.Stderr)
@@ -95,7 +95,7 @@ func sideMain() {
 			}
 		}
 	}
-	u.Peak = tuftest.PeakMemory()
+	u.Peak = rawtuf.PeakMemory()
 	if err := json.NewEncoder(os.Stdout).Encode(u); err != nil {
 		panic(err)
 	}
@@ -132,7 +132,7 @@ func (s side) gotuf() error {
 	if err != nil {
 		return err
 	}
-	up.UnsafeSetRefTime(tuftest.Now)
+	up.UnsafeSetRefTime(rawtuf.Now)
 	if err := up.Refresh(); err != nil || s.Does == "refresh" {
 		return err
 	}
@@ -170,7 +170,7 @@ func (s side) bare() error {
 // which is generated while it is sent.
 type shelf struct {
 	side  side
-	repo  *tuftest.Repo
+	repo  *rawtuf.Repo
 	files atomic.Pointer[map[string][]byte]             // the metadata that is served
 	asks  atomic.Int64                                  // requests for metadata
 	busy  sync.WaitGroup                                // answers with the target
@@ -179,13 +179,13 @@ type shelf struct {
 }
 
 func newShelf(tb testing.TB, size int64) *shelf {
-	s := &shelf{repo: tuftest.NewPlain(), does: func(w http.ResponseWriter) http.ResponseWriter { return w }}
+	s := &shelf{repo: rawtuf.NewPlain(), does: func(w http.ResponseWriter) http.ResponseWriter { return w }}
 	h := sha256.New()
 	if _, err := io.Copy(h, &made{size: size}); err != nil {
 		tb.Fatal(err)
 	}
 	sum := fmt.Sprintf("%x", h.Sum(nil))
-	tuftest.At(s.repo.Roles["targets"], "targets")["large"] = tuftest.Doc{"length": size, "hashes": tuftest.Doc{"sha256": sum}}
+	rawtuf.At(s.repo.Roles["targets"], "targets")["large"] = rawtuf.Doc{"length": size, "hashes": rawtuf.Doc{"sha256": sum}}
 	s.publish()
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if name, ok := strings.CutPrefix(r.URL.Path, "/metadata/"); ok {

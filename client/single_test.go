@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -19,7 +19,7 @@ func newSingle(t *testing.T) *plain {
 	p.repo.Files = map[string][]byte{}
 	p.repo.Root["consistent_snapshot"] = false
 	p.repo.AddTarget("bin/x."+baseOfPath, "the agent", nil, "lib")
-	tuftest.At(p.repo.Roles["targets"], "delegations", "roles", 0)["paths"] = []any{"lib/*", "bin/*"}
+	rawtuf.At(p.repo.Roles["targets"], "delegations", "roles", 0)["paths"] = []any{"lib/*", "bin/*"}
 	p.repo.PublishRoot()
 	p.repo.Publish()
 	p.pin = p.repo.Files["1.root.json"]
@@ -117,9 +117,9 @@ func TestPlainKeyUnderAnotherID(t *testing.T) {
 	p.refresh(c, nil, "2.root", "timestamp", "6.snapshot", "6.targets")
 	id, key := p.repo.KeyDoc("timestamp")
 	p.repo.NextRoot(func() {
-		delete(tuftest.At(p.repo.Root, "keys"), id)
-		tuftest.At(p.repo.Root, "keys")["other"] = key
-		tuftest.At(p.repo.Root, "roles", "timestamp")["keyids"] = []any{"other"}
+		delete(rawtuf.At(p.repo.Root, "keys"), id)
+		rawtuf.At(p.repo.Root, "keys")["other"] = key
+		rawtuf.At(p.repo.Root, "roles", "timestamp")["keyids"] = []any{"other"}
 	})
 	renamed := func(data []byte) []byte { return bytes.ReplaceAll(data, []byte(id), []byte("other")) }
 	p.repo.Bump("targets")

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -81,7 +81,7 @@ func (s sourceFunc) Open(context.Context, string) (io.ReadCloser, error) { retur
 
 // A name from metadata that leads out of the directory is not requested.
 func TestPathTraversal(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			r.AddTarget("agent/../../../etc/passwd", "x", nil, role)
 		}

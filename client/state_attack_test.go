@@ -12,16 +12,16 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // editState changes the client's state as an attacker with write access does.
-func editState(t *testing.T, w *web, edit func(state tuftest.Doc)) {
+func editState(t *testing.T, w *web, edit func(state rawtuf.Doc)) {
 	t.Helper()
 	data, err := os.ReadFile(w.state("state.json"))
 	must(t, err)
-	state := tuftest.At(firstDoc(t, data), "state")
+	state := rawtuf.At(firstDoc(t, data), "state")
 	edit(state)
 	body, err := json.Marshal(state)
 	must(t, err)
@@ -32,19 +32,19 @@ func editState(t *testing.T, w *web, edit func(state tuftest.Doc)) {
 }
 
 // plantRecovery writes a recovery into the state as if its waiting period were over.
-func plantRecovery(t *testing.T, w *web, recovered *tuftest.Repo, at time.Time) {
+func plantRecovery(t *testing.T, w *web, recovered *rawtuf.Repo, at time.Time) {
 	t.Helper()
 	root, err := tuf.OpenRoot(w.repo.Files["1.root.json"], nil)
 	must(t, err)
 	statement, next := recovered.Files["recovery/1.statement.json"], recovered.Files["recovery/2.root.json"]
-	rec, err := root.Recovery(statement, next, tuftest.Now)
+	rec, err := root.Recovery(statement, next, rawtuf.Now)
 	must(t, err)
 	for _, dir := range []string{"recovery", "roots"} {
 		must(t, os.MkdirAll(w.state(dir), 0o700))
 	}
 	mustWrite(t, w.state("recovery", "1.statement.json"), statement)
 	mustWrite(t, w.state("roots", "2.root.json"), next)
-	editState(t, w, func(state tuftest.Doc) {
+	editState(t, w, func(state rawtuf.Doc) {
 		state["root"] = 2
 		state["recovered"] = []tuf.Wait{{Statement: rec.ID(), Held: 1000 * time.Hour, Ticks: 100, Last: at}}
 		state["wait"] = tuf.Wait{Statement: rec.ID(), Held: 1000 * time.Hour, Ticks: 100, Last: at}
@@ -60,7 +60,7 @@ func TestPlantedRecovery(t *testing.T) {
 		root int64
 	}{
 		"in date":                  {func(w *web) {}, 1},
-		"expired":                  {func(w *web) { w.now = tuftest.Now.AddDate(0, 3, 5) }, 1},
+		"expired":                  {func(w *web) { w.now = rawtuf.Now.AddDate(0, 3, 5) }, 1},
 		"with a next root":         {func(w *web) { w.repo.NextRoot(nothing); w.repo.NextRoot(nothing) }, 3},
 		"shown by two":             {nil, 1},
 		"with new online":          {func(w *web) { rotate(w.repo) }, 2},
@@ -68,8 +68,8 @@ func TestPlantedRecovery(t *testing.T) {
 		"one location unreachable": {func(w *web) { w.does(unreachable, vendorHost) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			long := tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0))
-			w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) {
+			long := rawtuf.Stamp(rawtuf.Now.AddDate(1, 0, 0))
+			w := newWeb(t, (*rawtuf.Repo).Recoverable, func(r *rawtuf.Repo) {
 				r.Root["expires"] = long
 				for _, role := range r.Roles {
 					role["expires"] = long
@@ -86,7 +86,7 @@ func TestPlantedRecovery(t *testing.T) {
 					w.repo.Files[file] = recovered.Files[file]
 				}
 			}
-			plantRecovery(t, w, recovered, tuftest.Now)
+			plantRecovery(t, w, recovered, rawtuf.Now)
 			if n := client.NewestRoot(w.client()); n != 1 { // before a refresh it is unknown whether the repository works
 				t.Errorf("a download uses root v%d of the state", n)
 			}
@@ -110,11 +110,11 @@ func TestPlantedRecovery(t *testing.T) {
 }
 
 // rotate publishes a root with new online keys, under which old content is invalid.
-func rotate(r *tuftest.Repo) {
+func rotate(r *rawtuf.Repo) {
 	r.NextRoot(func() {
 		r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
 		r.AddKeys(r.Root, "ts2", "sn2")
-		roles := r.Root["roles"].(tuftest.Doc)
+		roles := r.Root["roles"].(rawtuf.Doc)
 		roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
 		r.Charter()["epoch"] = 2
 	})
@@ -124,7 +124,7 @@ func rotate(r *tuftest.Repo) {
 // A recovery whose waiting period ran while the root had not expired is followed by
 // later processes, as long as no location serves the old content again.
 func TestRecoveryInDateStays(t *testing.T) {
-	w := newWeb(t, (*tuftest.Repo).Recoverable, func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(1, 0, 0)) })
+	w := newWeb(t, (*rawtuf.Repo).Recoverable, func(r *rawtuf.Repo) { r.Root["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(1, 0, 0)) })
 	w.good(w.client(), 1)
 	w.repo.Recover(nothingElse, "bank1", "university")
 	renew(w.repo)
@@ -159,8 +159,8 @@ func TestRecoveryInDateStays(t *testing.T) {
 func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 	w := lost(t)
 	first := w.repo.Clone()
-	again := newWeb(t, (*tuftest.Repo).Recoverable).repo
-	again.Recover(func(s tuftest.Doc) { s["version"] = 2 }, "bank2", "university")
+	again := newWeb(t, (*rawtuf.Repo).Recoverable).repo
+	again.Recover(func(s rawtuf.Doc) { s["version"] = 2 }, "bank2", "university")
 	renew(again)
 	w.repo = again
 	w.waits(w.client(), true)
@@ -260,25 +260,25 @@ func TestViewExpires(t *testing.T) {
 	fresh, lazy := w.good(c, 1), w.good(w.client(), 1) // the second opens its files on demand
 	w.now = firstExpiry(t, w.repo).Add(-time.Second)
 	for _, view := range []*client.View{fresh, lazy} {
-		if _, err := view.Find(t.Context(), tuftest.Path); err != nil {
+		if _, err := view.Find(t.Context(), rawtuf.Path); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.now = w.now.Add(time.Second)
 	for _, view := range []*client.View{fresh, lazy} {
-		if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrExpired) {
+		if _, err := view.Find(t.Context(), rawtuf.Path); !errors.Is(err, tuf.ErrExpired) {
 			t.Error(err)
 		}
 		if _, err := view.Latest(t.Context(), client.Query{Product: "agent"}); !errors.Is(err, tuf.ErrExpired) {
 			t.Error(err)
 		}
-		if d := view.Decide(t.Context(), tuftest.Path); d.Accepted || d.Reason != "expired" {
+		if d := view.Decide(t.Context(), rawtuf.Path); d.Accepted || d.Reason != "expired" {
 			t.Errorf("%+v", d)
 		}
 	}
 }
 
-func firstExpiry(t *testing.T, r *tuftest.Repo) (first time.Time) {
+func firstExpiry(t *testing.T, r *rawtuf.Repo) (first time.Time) {
 	t.Helper()
 	for _, role := range r.Roles {
 		at, err := time.Parse(time.RFC3339, role["expires"].(string))
@@ -296,14 +296,14 @@ func TestPlainThresholdRaised(t *testing.T) {
 	p := newPlain(t)
 	p.repo.NextRoot(func() {
 		p.repo.AddKeys(p.repo.Root, "snapshot2")
-		tuftest.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(1, "snapshot", "snapshot2")
+		rawtuf.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(1, "snapshot", "snapshot2")
 	})
 	p.repo.Bump("targets")
 	p.repo.Publish()
 	if _, err := p.client().Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.repo.NextRoot(func() { tuftest.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(2, "snapshot", "snapshot2") })
+	p.repo.NextRoot(func() { rawtuf.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(2, "snapshot", "snapshot2") })
 	p.repo.Signers["snapshot"] = []string{"snapshot", "snapshot2"}
 	honest := p.repo.Clone()
 	p.repo.Roles["targets"]["version"] = 5
@@ -326,7 +326,7 @@ func TestPlainThresholdRaised(t *testing.T) {
 func TestPlainAdoptsCharter(t *testing.T) {
 	reviewed := newWeb(t)
 	other := reviewed.approved(reviewed.client())
-	plainRoot := tuftest.New()
+	plainRoot := rawtuf.New()
 	charter := plainRoot.Root["x-visum"]
 	delete(plainRoot.Root, "x-visum")
 	plainRoot.PublishRoot()
@@ -340,7 +340,7 @@ func TestPlainAdoptsCharter(t *testing.T) {
 	c := open()
 	view, err := c.Refresh(t.Context())
 	must(t, err)
-	before, beforeErr := view.Find(t.Context(), tuftest.Path)
+	before, beforeErr := view.Find(t.Context(), rawtuf.Path)
 	plainRoot.NextRoot(func() {
 		plainRoot.Root["x-visum"] = charter
 		plainRoot.Charter()["repo_id"] = strings.Repeat("ab", 16)
@@ -350,7 +350,7 @@ func TestPlainAdoptsCharter(t *testing.T) {
 	if view, err = c.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	a, err := view.Find(t.Context(), tuftest.Path)
+	a, err := view.Find(t.Context(), rawtuf.Path)
 	must(t, err)
 	for what, c := range map[string]*client.Client{"this process": c, "the next": open()} {
 		if err := c.Save(t.Context(), a, t.TempDir()+"/agent"); err != nil {

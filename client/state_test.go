@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -180,11 +180,11 @@ func TestFloorsWithoutFiles(t *testing.T) {
 	}
 	// A new epoch starts again, but not for the release roles.
 	w.shows(nil, vendorHost, cdnHost, reviewHost)
-	epoch := func(r *tuftest.Repo, version int) {
+	epoch := func(r *rawtuf.Repo, version int) {
 		r.NextRoot(func() {
 			r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
 			r.AddKeys(r.Root, "ts2", "sn2")
-			roles := r.Root["roles"].(tuftest.Doc)
+			roles := r.Root["roles"].(rawtuf.Doc)
 			roles["timestamp"], roles["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
 			r.Charter()["epoch"] = 2
 		})
@@ -207,21 +207,21 @@ func TestHoldHasAFloor(t *testing.T) {
 	w := newWeb(t)
 	old := w.repo.Clone()
 	w.repo.Bump("hold")
-	w.repo.Roles["hold"]["targets"] = tuftest.Doc{tuftest.Path: tuftest.Doc{"length": 1, "hashes": tuftest.FileOf(nil)["hashes"],
-		"custom": tuftest.Doc{"visum": tuftest.Doc{"reason": "broken", "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 3))}}}}
+	w.repo.Roles["hold"]["targets"] = rawtuf.Doc{rawtuf.Path: rawtuf.Doc{"length": 1, "hashes": rawtuf.FileOf(nil)["hashes"],
+		"custom": rawtuf.Doc{"visum": rawtuf.Doc{"reason": "broken", "until": rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, 3))}}}}
 	w.repo.Publish()
 	c := w.client()
 	view, err := c.Refresh(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrHeld) {
+	if _, err := view.Find(t.Context(), rawtuf.Path); !errors.Is(err, tuf.ErrHeld) {
 		t.Fatal(err)
 	}
 	old.NextRoot(func() {
 		old.Signers["timestamp"], old.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
 		old.AddKeys(old.Root, "ts2", "sn2")
-		roles := old.Root["roles"].(tuftest.Doc)
+		roles := old.Root["roles"].(rawtuf.Doc)
 		roles["timestamp"], roles["snapshot"] = old.Role(1, "ts2"), old.Role(1, "sn2")
 		old.Charter()["epoch"] = 2
 	})
@@ -301,16 +301,16 @@ func TestUnknownKindOfKeyIsNoEvidence(t *testing.T) {
 	w := newWeb(t)
 	w.good(w.client(), 1)
 	w.repo.NextRoot(func() {
-		tuftest.At(w.repo.Root, "keys")["new"] = tuftest.Doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": tuftest.Doc{"public": "x"}}
-		roles := w.repo.Root["roles"].(tuftest.Doc)
+		rawtuf.At(w.repo.Root, "keys")["new"] = rawtuf.Doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": rawtuf.Doc{"public": "x"}}
+		roles := w.repo.Root["roles"].(rawtuf.Doc)
 		w.repo.AddKeys(w.repo.Root, "sn2")
-		roles["timestamp"], roles["snapshot"] = tuftest.Doc{"keyids": []any{"new"}, "threshold": 1}, w.repo.Role(1, "sn2")
+		roles["timestamp"], roles["snapshot"] = rawtuf.Doc{"keyids": []any{"new"}, "threshold": 1}, w.repo.Role(1, "sn2")
 		w.repo.Signers["snapshot"] = []string{"sn2"}
 		w.repo.Charter()["epoch"] = 2
 	})
 	w.repo.Publish()
-	env := tuftest.Doc{"signed": w.repo.Roles["timestamp"], "signatures": []any{tuftest.Doc{"keyid": "new", "sig": "00"}}}
-	w.does(body("timestamp.json", tuftest.Marshal(env)), vendorHost, cdnHost)
+	env := rawtuf.Doc{"signed": w.repo.Roles["timestamp"], "signatures": []any{rawtuf.Doc{"keyid": "new", "sig": "00"}}}
+	w.does(body("timestamp.json", rawtuf.Marshal(env)), vendorHost, cdnHost)
 	view := w.bad(w.client(), tuf.ErrUnknownKey)
 	if view.Root().Version() != 2 || len(view.Evidence()) > 0 || !strings.Contains(view.Err().Error(), `kind "ml-dsa"`) {
 		t.Errorf("root v%d, evidence %q, %v", view.Root().Version(), view.Evidence(), view.Err())

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -127,7 +127,7 @@ func TestFaultAtEveryCallOfTheStore(t *testing.T) {
 
 func find(t *testing.T, view *client.View) tuf.Approved {
 	t.Helper()
-	a, err := view.Find(t.Context(), tuftest.Path)
+	a, err := view.Find(t.Context(), rawtuf.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestFullStore(t *testing.T) {
 // and files do not grow.
 func TestThousandsOfRefreshes(t *testing.T) {
 	rounds := 1000
-	if tuftest.Long {
+	if rawtuf.Long {
 		rounds = 10_000
 	}
 	w := newWeb(t)
@@ -254,7 +254,7 @@ func TestStateFilesThatCannotBeRemoved(t *testing.T) {
 	p.repo = honest
 	p.repo.NextRoot(func() {
 		p.repo.AddKeys(p.repo.Root, "snapshot2")
-		tuftest.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(1, "snapshot2")
+		rawtuf.At(p.repo.Root, "roles")["snapshot"] = p.repo.Role(1, "snapshot2")
 		p.repo.Signers["snapshot"] = []string{"snapshot2"}
 	})
 	p.repo.Bump("targets")

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -20,7 +20,7 @@ import (
 // text is quoted too.
 func oneLine(t *testing.T, what, s string, strictly bool) {
 	t.Helper()
-	if why := tuftest.BadText(s); why != "" && (strictly || !strings.Contains(why, "foreign")) {
+	if why := rawtuf.BadText(s); why != "" && (strictly || !strings.Contains(why, "foreign")) {
 		t.Errorf("%s: %s: %.300q", what, why, s)
 	}
 }
@@ -41,7 +41,7 @@ func (l *logLaw) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool {
 		l.seen++
 		s := fmt.Sprint(a.Value.Any())
-		if why := tuftest.BadText(s); why != "" && !strings.Contains(why, "foreign") {
+		if why := rawtuf.BadText(s); why != "" && !strings.Contains(why, "foreign") {
 			l.bad = append(l.bad, fmt.Sprintf("%s %s: %s: %.200q", r.Message, a.Key, why, s))
 		}
 		return true
@@ -54,7 +54,7 @@ func (l *logLaw) Handle(_ context.Context, r slog.Record) error {
 func TestTextsOfHostileReleases(t *testing.T) {
 	t.Parallel()
 	q := client.Query{Product: "tool", Channel: "stable", Platform: "any"}
-	for i, evil := range tuftest.Hostile {
+	for i, evil := range rawtuf.Hostile {
 		what := fmt.Sprint("text ", i)
 		s := newShop(t)
 		log := &logLaw{}
@@ -71,7 +71,7 @@ func TestTextsOfHostileReleases(t *testing.T) {
 			}
 			d := view.Decide(t.Context(), "agent/"+evil)
 			oneLine(t, what, d.String(), true)
-			d, err = view.CheckInstalled(t.Context(), "agent/tool-1.0.0", tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"].(string))
+			d, err = view.CheckInstalled(t.Context(), "agent/tool-1.0.0", rawtuf.FileOf([]byte("tool 1.0.0"))["hashes"].(rawtuf.Doc)["sha256"].(string))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,17 +88,17 @@ func TestTextsOfHostileReleases(t *testing.T) {
 			q.Installed = ""
 			say()
 		}
-		s.repo.AddTarget("agent/tool-1.0.0", "", tuftest.Doc{"reason": evil, "at": tuftest.Stamp(tuftest.Now), "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 1))}, "hold")
+		s.repo.AddTarget("agent/tool-1.0.0", "", rawtuf.Doc{"reason": evil, "at": rawtuf.Stamp(rawtuf.Now), "until": rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, 1))}, "hold")
 		say()
-		s.repo.Roles["hold"]["targets"] = tuftest.Doc{}
+		s.repo.Roles["hold"]["targets"] = rawtuf.Doc{}
 		for _, role := range []string{"vendor-agent", "review-agent"} {
-			delete(tuftest.At(s.repo.Roles[role], "targets"), "agent/"+evil)
+			delete(rawtuf.At(s.repo.Roles[role], "targets"), "agent/"+evil)
 		}
-		sum := tuftest.FileOf([]byte("tool 1.0.0"))["hashes"].(tuftest.Doc)["sha256"]
-		s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{tuftest.Doc{"path": "agent/tool-1.0.0", "sha256": sum, "reason": evil, "at": tuftest.Stamp(tuftest.Now)}}
+		sum := rawtuf.FileOf([]byte("tool 1.0.0"))["hashes"].(rawtuf.Doc)["sha256"]
+		s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{rawtuf.Doc{"path": "agent/tool-1.0.0", "sha256": sum, "reason": evil, "at": rawtuf.Stamp(rawtuf.Now)}}
 		say()
-		s.repo.Roles["team"+evil], s.repo.Signers["team"+evil] = tuftest.Targets(), []string{"attacker"}
-		s.repo.Delegate("vendor-agent", "team"+evil, tuftest.Doc{"paths": []any{"agent/*"}}, "k")
+		s.repo.Roles["team"+evil], s.repo.Signers["team"+evil] = rawtuf.Targets(), []string{"attacker"}
+		s.repo.Delegate("vendor-agent", "team"+evil, rawtuf.Doc{"paths": []any{"agent/*"}}, "k")
 		if i < 12 { // the last one is not a file name
 			view := s.good(s.client(), 1)
 			_, _ = view.Latest(t.Context(), q)
@@ -118,8 +118,8 @@ func TestTextsOfHostileReleases(t *testing.T) {
 // and errors.Is still finds the causes.
 func TestTextsOfHostileLocations(t *testing.T) {
 	t.Parallel()
-	for i, evil := range tuftest.Hostile {
-		quoted := string(tuftest.Marshal(evil))
+	for i, evil := range rawtuf.Hostile {
+		quoted := string(rawtuf.Marshal(evil))
 		for j, data := range []string{
 			evil, `{"signed":{"_type":` + quoted + `,"version":2},"signatures":[]}`, "{" + quoted + ":1," + quoted + ":1}", `{"signed":{"_type":"root","version":` + quoted + `},"signatures":[]}`,
 			`{"signed":{"_type":"timestamp","version":9,"spec_version":"1.0","expires":"2031-01-01T00:00:00Z","meta":{"snapshot.json":{"version":` + quoted + `}}},"signatures":[]}`,

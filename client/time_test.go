@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -27,10 +27,10 @@ func TestRootSignedAhead(t *testing.T) {
 	if view := w.good(c, 1); view.ClockBehind() != 0 || strings.Contains(log.String(), "clock is behind") {
 		t.Errorf("a valid twin: %s, %s", view.ClockBehind(), log.String())
 	}
-	ahead := tuftest.Now.AddDate(10, 0, 0)
+	ahead := rawtuf.Now.AddDate(10, 0, 0)
 	w.repo.NextRoot(func() {
-		w.repo.Charter()["signed_at"] = tuftest.Stamp(ahead)
-		w.repo.Root["expires"] = tuftest.Stamp(ahead.AddDate(1, 0, 0))
+		w.repo.Charter()["signed_at"] = rawtuf.Stamp(ahead)
+		w.repo.Root["expires"] = rawtuf.Stamp(ahead.AddDate(1, 0, 0))
 	})
 	for _, c := range []*client.Client{c, w.client(in)} {
 		view := w.bad(c, client.ErrNoContent)
@@ -42,8 +42,8 @@ func TestRootSignedAhead(t *testing.T) {
 		t.Errorf("nothing in the log: %s", log.String())
 	}
 	w.repo.NextRoot(func() {
-		w.repo.Charter()["signed_at"] = tuftest.Stamp(tuftest.Now)
-		w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(0, 1, 0))
+		w.repo.Charter()["signed_at"] = rawtuf.Stamp(rawtuf.Now)
+		w.repo.Root["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(0, 1, 0))
 	})
 	passing := w.client(func(cfg *client.Config) { cfg.Dir = quickDir(t) })
 	for _, c := range []*client.Client{c, w.client(), passing} {
@@ -57,16 +57,16 @@ func TestRootSignedAhead(t *testing.T) {
 // after their expiry; roots and the parties' roles are not.
 func TestUnsafeStale(t *testing.T) {
 	const week = 7 * 24 * time.Hour
-	end := tuftest.Now.Add(time.Hour)
-	expires := func(roles ...string) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	end := rawtuf.Now.Add(time.Hour)
+	expires := func(roles ...string) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			for _, role := range roles {
-				r.Roles[role]["expires"] = tuftest.Stamp(end)
+				r.Roles[role]["expires"] = rawtuf.Stamp(end)
 			}
 		}
 	}
 	for name, tt := range map[string]struct {
-		edit  func(*tuftest.Repo)
+		edit  func(*rawtuf.Repo)
 		stale time.Duration
 		late  time.Duration // after the expiry
 		ok    bool
@@ -83,7 +83,7 @@ func TestUnsafeStale(t *testing.T) {
 		"the vendor's role":    {expires("vendor-agent"), week, 0, false},
 		"the review's role":    {expires("review-agent"), week, 0, false},
 		"the holds":            {expires("hold"), week, 0, false},
-		"root":                 {func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(end) }, week, 0, false},
+		"root":                 {func(r *rawtuf.Repo) { r.Root["expires"] = rawtuf.Stamp(end) }, week, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t, tt.edit)
@@ -111,7 +111,7 @@ func TestUnsafeStale(t *testing.T) {
 			if strings.HasPrefix(name, "timestamp") {
 				return
 			}
-			if _, err := view.Find(t.Context(), tuftest.Path); !errors.Is(err, tuf.ErrExpired) {
+			if _, err := view.Find(t.Context(), rawtuf.Path); !errors.Is(err, tuf.ErrExpired) {
 				t.Errorf("the view: %v", err)
 			}
 		})

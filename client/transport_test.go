@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // overTLS serves the web's repository on loopback with a certificate that is valid
@@ -62,7 +62,7 @@ func (w *web) overTLS(from, until time.Time, h2 bool, to func(address string) st
 	if to != nil {
 		address = to(address)
 	}
-	locations(w.repo, func(id string, l tuftest.Doc) { l["base"] = baseOf(id, "https://"+address) })
+	locations(w.repo, func(id string, l rawtuf.Doc) { l["base"] = baseOf(id, "https://"+address) })
 	w.repo.PublishRoot()
 	w.repo.Publish()
 	pool := x509.NewCertPool()
@@ -75,22 +75,22 @@ func (w *web) overTLS(from, until time.Time, h2 bool, to func(address string) st
 // update nevertheless.
 func TestCertificatesInTheClientsTime(t *testing.T) {
 	day := 24 * time.Hour
-	signed := tuftest.Now
+	signed := rawtuf.Now
 	for name, tt := range map[string]struct {
 		now         time.Time
 		from, until time.Time
 		good        bool
 	}{
-		"Now years ahead of the system":         {tuftest.Now, tuftest.Now.Add(-day), tuftest.Now.Add(day), true},
+		"Now years ahead of the system":         {rawtuf.Now, rawtuf.Now.Add(-day), rawtuf.Now.Add(day), true},
 		"1970":                                  {time.Unix(0, 0), signed.Add(-day), signed.Add(day), true},
 		"2010":                                  {time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), signed.Add(-day), signed.Add(day), true},
 		"1970, and the certificate has expired": {time.Unix(0, 0), time.Unix(0, 0).Add(-day), signed.Add(-day), false},
 		"1970, and the certificate is not valid yet": {time.Unix(0, 0), signed.Add(day), signed.Add(2 * day), false},
-		"the certificate has expired":                {tuftest.Now, tuftest.Now.Add(-2 * day), tuftest.Now.Add(-day), false},
+		"the certificate has expired":                {rawtuf.Now, rawtuf.Now.Add(-2 * day), rawtuf.Now.Add(-day), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWeb(t, func(r *tuftest.Repo) { r.Charter()["signed_at"] = tuftest.Stamp(signed) })
+			w := newWeb(t, func(r *rawtuf.Repo) { r.Charter()["signed_at"] = rawtuf.Stamp(signed) })
 			w.now = tt.now
 			trust := w.overTLS(tt.from, tt.until, true, nil)
 			c := w.client(overSockets)
@@ -109,12 +109,12 @@ func TestCertificatesInTheClientsTime(t *testing.T) {
 // The time of a root from an earlier process counts from the first connection on, and
 // that of a root in this refresh from then on.
 func TestCertificatesInTheTimeOfANewRoot(t *testing.T) {
-	old := tuftest.Now.AddDate(-1, 0, 0)
-	w := newWeb(t, func(r *tuftest.Repo) { r.Charter()["signed_at"] = tuftest.Stamp(old) })
+	old := rawtuf.Now.AddDate(-1, 0, 0)
+	w := newWeb(t, func(r *rawtuf.Repo) { r.Charter()["signed_at"] = rawtuf.Stamp(old) })
 	w.now = time.Unix(0, 0)
-	trust := w.overTLS(tuftest.Now.Add(-time.Hour), tuftest.Now.Add(time.Hour), false, nil)
+	trust := w.overTLS(rawtuf.Now.Add(-time.Hour), rawtuf.Now.Add(time.Hour), false, nil)
 	pin := w.pin()
-	w.repo.NextRoot(func() { w.repo.Charter()["signed_at"] = tuftest.Stamp(tuftest.Now) })
+	w.repo.NextRoot(func() { w.repo.Charter()["signed_at"] = rawtuf.Stamp(rawtuf.Now) })
 	w.repo.Publish()
 	build := func(sources ...client.Source) *client.Client {
 		cfg := &client.Config{Retries: -1, Dir: w.dir, UnsafeLoopback: true, Sources: sources, Now: func() time.Time { return w.now }}
@@ -187,8 +187,8 @@ func TestStalledConnectionIsReplaced(t *testing.T) {
 			w := newWeb(t)
 			content := string(noise(mib))
 			w.content = content
-			w.repo.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent")
-			trust := w.overTLS(tuftest.Now.Add(-time.Hour), tuftest.Now.Add(time.Hour), h2, middlebox(t, mib/2))
+			w.repo.AddTarget(rawtuf.Path, content, nil, "vendor-agent", "review-agent")
+			trust := w.overTLS(rawtuf.Now.Add(-time.Hour), rawtuf.Now.Add(time.Hour), h2, middlebox(t, mib/2))
 			c := w.client(overSockets, func(cfg *client.Config) { cfg.Retries, cfg.IdleTimeout = 1, time.Second })
 			trust(c)
 			a := w.approved(c)

@@ -7,18 +7,18 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // A client does not contact a host that it knows to be retired: not from an older View,
 // and not in a Save of a new process before its first refresh.
 func TestRetiredHost(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
-			r.Roles[role+"-deep"] = tuftest.Targets()
+			r.Roles[role+"-deep"] = rawtuf.Targets()
 			r.Signers[role+"-deep"] = []string{"deep"}
-			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
+			r.Delegate(role, role+"-deep", rawtuf.Doc{"paths": []any{"agent/deep/*"}}, "deep")
 			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
 		}
 	})
@@ -28,7 +28,7 @@ func TestRetiredHost(t *testing.T) {
 	w.repo.NextRoot(func() {
 		ch := w.repo.Charter()
 		ch["locations"] = ch["locations"].([]any)[1:]
-		ch["retired"] = append(ch["retired"].([]any), tuftest.Doc{"id": "gone", "hosts": []any{vendorHost}})
+		ch["retired"] = append(ch["retired"].([]any), rawtuf.Doc{"id": "gone", "hosts": []any{vendorHost}})
 	})
 	w.good(c, 2)
 	w.asked("")
@@ -46,11 +46,11 @@ func TestRetiredHost(t *testing.T) {
 // A delegated role is fetched from an honest location although the first one serves
 // wrong bytes, which do not affect the View.
 func TestDelegatedRoleFromMaliciousLocation(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
 		for _, role := range []string{"vendor-agent", "review-agent"} {
-			r.Roles[role+"-deep"] = tuftest.Targets()
+			r.Roles[role+"-deep"] = rawtuf.Targets()
 			r.Signers[role+"-deep"] = []string{"deep"}
-			r.Delegate(role, role+"-deep", tuftest.Doc{"paths": []any{"agent/deep/*"}}, "deep")
+			r.Delegate(role, role+"-deep", rawtuf.Doc{"paths": []any{"agent/deep/*"}}, "deep")
 			r.AddTarget("agent/deep/x", "x", nil, role+"-deep")
 		}
 	})
@@ -101,10 +101,10 @@ func TestPinGivesNoContent(t *testing.T) {
 // A location whose use_until has passed is not asked, also if its host continues as
 // another location.
 func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		locations(r, func(id string, l tuftest.Doc) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "main" {
-				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+				l["use_until"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour))
 			} else if id == "cdn" {
 				l["base"] = "https://" + vendorHost + "/r/new/"
 			}
@@ -131,11 +131,11 @@ func TestUseUntilOfOneOfTwoOnAHost(t *testing.T) {
 // The time of a download is at least the signing time of the root, as for a refresh: a
 // clock that is behind makes no retired location usable.
 func TestUseUntilWithAClockBehind(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		r.Charter()["signed_at"] = tuftest.Stamp(tuftest.Now.Add(2 * time.Hour))
-		locations(r, func(id string, l tuftest.Doc) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
+		r.Charter()["signed_at"] = rawtuf.Stamp(rawtuf.Now.Add(2 * time.Hour))
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "cdn" {
-				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+				l["use_until"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour))
 			}
 		})
 	})
@@ -153,8 +153,8 @@ func TestUseUntilWithAClockBehind(t *testing.T) {
 // A complete set is no longer complete after one of its files has expired, although the
 // timestamp is the same.
 func TestKeptSetExpires(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		r.Roles["vendor-agent"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+	w := newWeb(t, func(r *rawtuf.Repo) {
+		r.Roles["vendor-agent"]["expires"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour))
 	})
 	c := w.client()
 	w.good(c, 1)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // These tests use fake time: an hour of waiting takes none.
@@ -28,7 +28,7 @@ const (
 // waiting runs fn with a web and a client whose state is in memory.
 func waiting(t *testing.T, content string, retries int, fn func(t *testing.T, w *web, c *client.Client)) {
 	t.Helper()
-	edit := func(r *tuftest.Repo) { r.AddTarget(tuftest.Path, content, nil, "vendor-agent", "review-agent") }
+	edit := func(r *rawtuf.Repo) { r.AddTarget(rawtuf.Path, content, nil, "vendor-agent", "review-agent") }
 	synctest.Test(t, func(t *testing.T) {
 		w := newWeb(t, edit)
 		c := w.client(func(cfg *client.Config) { cfg.Dir, cfg.Store, cfg.Retries = "", client.MemStore(), retries })
@@ -95,8 +95,8 @@ func TestBackOffIsBounded(t *testing.T) {
 // A retry needs a location that may answer then: there is none if nothing failed, or if
 // an answer would change nothing.
 func TestWhenToRetry(t *testing.T) {
-	expire := func(r *tuftest.Repo, role string) {
-		r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now)
+	expire := func(r *rawtuf.Repo, role string) {
+		r.Roles[role]["expires"] = rawtuf.Stamp(rawtuf.Now)
 		renew(r)
 	}
 	for name, tt := range map[string]struct {
@@ -221,7 +221,7 @@ func TestSlowMetadata(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWeb(t, func(r *tuftest.Repo) {
+				w := newWeb(t, func(r *rawtuf.Repo) {
 					r.Roles["vendor-agent"]["x-pad"] = strings.Repeat("x", length)
 					r.Bump("vendor-agent")
 				})

@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // probing sets the charter's probe rule.
-func probing(mode string, maxAge time.Duration) func(*tuftest.Repo) {
-	return func(r *tuftest.Repo) {
-		r.Charter()["probe"] = tuftest.Doc{"min_operators": 2, "every_seconds": 3600, "max_age_seconds": int(maxAge / time.Second), "mode": mode}
+func probing(mode string, maxAge time.Duration) func(*rawtuf.Repo) {
+	return func(r *rawtuf.Repo) {
+		r.Charter()["probe"] = rawtuf.Doc{"min_operators": 2, "every_seconds": 3600, "max_age_seconds": int(maxAge / time.Second), "mode": mode}
 	}
 }
 
@@ -28,8 +28,8 @@ func nothing() {}
 // An honest location is found although a frozen one of the same operator answers first,
 // and no other does.
 func TestFrozenMirrorOfSameOperator(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		locations(r, func(id string, l tuftest.Doc) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "cdn" {
 				l["operator"] = "vendor-ch"
 			}
@@ -91,10 +91,10 @@ func TestStatusesOfAnAbsentRoot(t *testing.T) {
 // A clock that is behind does not make expired metadata valid: the time is at least the
 // signing time of the root.
 func TestClockBehind(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) { r.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour)) })
+	w := newWeb(t, func(r *rawtuf.Repo) { r.Roles["timestamp"]["expires"] = rawtuf.Stamp(rawtuf.Now.Add(-time.Hour)) })
 	w.now = w.now.AddDate(-2, 0, 0)
 	w.bad(w.client(), tuf.ErrExpired)
-	w.repo.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+	w.repo.Roles["timestamp"]["expires"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour))
 	renew(w.repo)
 	w.good(w.client(), 1)
 }
@@ -105,7 +105,7 @@ func TestTwoLocationsOfOneName(t *testing.T) {
 	w := newWeb(t)
 	c := w.client()
 	w.repo.NextRoot(func() {
-		locations(w.repo, func(id string, l tuftest.Doc) {
+		locations(w.repo, func(id string, l rawtuf.Doc) {
 			if id == "main" {
 				l["base"] = "https://new.vendor.example/r/"
 			}
@@ -139,7 +139,7 @@ func TestSeveralSourcesOffline(t *testing.T) {
 // If the trusted root has expired there must be a newer one: all locations are asked,
 // also if no probe is due.
 func TestExpiredRootAsksAllLocations(t *testing.T) {
-	w := newWeb(t, probing("warn", 2000*time.Hour), func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour)) })
+	w := newWeb(t, probing("warn", 2000*time.Hour), func(r *rawtuf.Repo) { r.Root["expires"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour)) })
 	c := w.client()
 	w.good(c, 1)
 	w.now = w.now.Add(time.Hour)
@@ -151,7 +151,7 @@ func TestExpiredRootAsksAllLocations(t *testing.T) {
 	if got := w.asked(vendorHost); !slices.Equal(got, []string{"metadata/2.root.json"}) {
 		t.Errorf("a location that had answered was asked %q", got)
 	}
-	w.repo.NextRoot(func() { w.repo.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(0, 2, 0)) })
+	w.repo.NextRoot(func() { w.repo.Root["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(0, 2, 0)) })
 	w.good(c, 2)
 }
 
@@ -253,8 +253,8 @@ func TestDiskErrorIsNoFaultOfALocation(t *testing.T) {
 
 // A rendezvous is asked for roots only, whatever its priority.
 func TestRendezvousIsAskedForRoots(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		locations(r, func(id string, l tuftest.Doc) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "rdv" {
 				l["priority"] = 1
 			}
@@ -306,7 +306,7 @@ func TestProbeAge(t *testing.T) {
 			c := w.client()
 			w.now = w.now.AddDate(20, 0, 0) // confirmed in the far future
 			w.bad(c, client.ErrStale)
-			w.now = tuftest.Now
+			w.now = rawtuf.Now
 			w.does(unreachable, cdnHost, reviewHost)
 			w.good(c, 1)
 			w.now = w.now.Add(48 * time.Hour)
@@ -326,15 +326,15 @@ func TestProbeAge(t *testing.T) {
 
 // A host whose use_until has passed is never contacted, whatever lists it.
 func TestUseUntil(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		locations(r, func(id string, l tuftest.Doc) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "cdn" {
-				l["use_until"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+				l["use_until"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour))
 			}
 		})
 	})
 	// The pin lists it without an end.
-	c, err := client.New(tuftest.Marshal(w.repo.Pin()), &client.Config{Retries: -1, Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }})
+	c, err := client.New(rawtuf.Marshal(w.repo.Pin()), &client.Config{Retries: -1, Dir: w.dir, HTTP: &http.Client{Transport: w}, Now: func() time.Time { return w.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestUseUntil(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.does(unreachable, vendorHost, reviewHost)
 	w.bad(c, client.ErrUnreachable)
-	a, err := view.Find(t.Context(), tuftest.Path)
+	a, err := view.Find(t.Context(), rawtuf.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,10 +359,10 @@ func TestUseUntil(t *testing.T) {
 
 // An announced location is asked last before its use_from, but it is asked.
 func TestUseFrom(t *testing.T) {
-	w := newWeb(t, func(r *tuftest.Repo) {
-		locations(r, func(id string, l tuftest.Doc) {
+	w := newWeb(t, func(r *rawtuf.Repo) {
+		locations(r, func(id string, l rawtuf.Doc) {
 			if id == "main" {
-				l["use_from"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+				l["use_from"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour))
 			}
 		})
 	})
@@ -382,13 +382,13 @@ func TestUseFrom(t *testing.T) {
 }
 
 // hundreds is a chain of 300 roots, all but the last expired.
-var hundreds = sync.OnceValue(func() *tuftest.Repo {
-	r := tuftest.New()
+var hundreds = sync.OnceValue(func() *rawtuf.Repo {
+	r := rawtuf.New()
 	for v := range 299 {
 		r.NextRoot(func() {
-			r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(-time.Hour))
+			r.Root["expires"] = rawtuf.Stamp(rawtuf.Now.Add(-time.Hour))
 			if v == 298 {
-				r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Hour))
+				r.Root["expires"] = rawtuf.Stamp(rawtuf.Now.Add(time.Hour))
 			}
 		})
 	}

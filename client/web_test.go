@@ -15,11 +15,11 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// The hosts of a tuftest repository.
+// The hosts of a rawtuf repository.
 const (
 	vendorHost = "updates.vendor.example"
 	cdnHost    = "updates.cdn.example"
@@ -30,13 +30,13 @@ const (
 // recorded. Other hosts are unreachable.
 type web struct {
 	t    *testing.T
-	repo *tuftest.Repo // served by hosts unless changed
+	repo *rawtuf.Repo // served by hosts unless changed
 	now  time.Time
 	dir  string // the clients' state
 
 	mu       sync.Mutex
 	requests []string // "host metadata/1.root.json"
-	serves   map[string]*tuftest.Repo
+	serves   map[string]*rawtuf.Repo
 	answers  map[string]answer
 
 	transport func(*http.Request) (*http.Response, error) // nil: RoundTrip
@@ -74,8 +74,8 @@ func respond(r *http.Request, code int, b io.Reader) *http.Response {
 	return &http.Response{StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: io.NopCloser(b), ContentLength: -1, Request: r}
 }
 
-func newWeb(t *testing.T, edit ...func(*tuftest.Repo)) *web {
-	w := &web{t: t, repo: tuftest.New(), now: tuftest.Now, dir: quickDir(t), serves: map[string]*tuftest.Repo{}, answers: map[string]answer{}}
+func newWeb(t *testing.T, edit ...func(*rawtuf.Repo)) *web {
+	w := &web{t: t, repo: rawtuf.New(), now: rawtuf.Now, dir: quickDir(t), serves: map[string]*rawtuf.Repo{}, answers: map[string]answer{}}
 	for _, fn := range edit {
 		fn(w.repo)
 		w.repo.PublishRoot()
@@ -108,12 +108,12 @@ func (w *web) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // fileOf finds a file in the layout of a location.
-func fileOf(r *tuftest.Repo, name string) ([]byte, bool) {
+func fileOf(r *rawtuf.Repo, name string) ([]byte, bool) {
 	if rest, ok := strings.CutPrefix(name, "metadata/"); ok {
 		data, ok := r.Files[rest]
 		return data, ok
 	}
-	return []byte("the agent"), strings.HasSuffix(name, "."+path.Base(tuftest.Path))
+	return []byte("the agent"), strings.HasSuffix(name, "."+path.Base(rawtuf.Path))
 }
 
 // asked returns what was requested since the last call, of one host or ("") all.
@@ -141,7 +141,7 @@ func (w *web) does(a answer, hosts ...string) {
 }
 
 // shows lets hosts serve a fixed state of the repository.
-func (w *web) shows(r *tuftest.Repo, hosts ...string) {
+func (w *web) shows(r *rawtuf.Repo, hosts ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, h := range hosts {
@@ -167,13 +167,13 @@ func (w *web) pin() []byte {
 	w.mu.Lock() // a publisher may be running
 	defer w.mu.Unlock()
 	pin := w.repo.Pin()
-	pin["locations"] = tuftest.At(pin, "root", "signed", "x-visum")["locations"]
-	return tuftest.Marshal(pin)
+	pin["locations"] = rawtuf.At(pin, "root", "signed", "x-visum")["locations"]
+	return rawtuf.Marshal(pin)
 }
 
 // state is the directory of the repository's state.
 func (w *web) state(elem ...string) string {
-	return filepath.Join(append([]string{w.dir, tuftest.RepoID}, elem...)...)
+	return filepath.Join(append([]string{w.dir, rawtuf.RepoID}, elem...)...)
 }
 
 // good requires a refresh that succeeds at the root, and finds the release.
@@ -186,7 +186,7 @@ func (w *web) good(c *client.Client, root int64) *client.View {
 	if view.Root().Version() != root {
 		w.t.Fatalf("at root v%d, want v%d", view.Root().Version(), root)
 	}
-	if _, err := view.Find(w.t.Context(), tuftest.Path); err != nil {
+	if _, err := view.Find(w.t.Context(), rawtuf.Path); err != nil {
 		w.t.Fatal(err)
 	}
 	return view
@@ -202,7 +202,7 @@ func (w *web) bad(c *client.Client, want error) *client.View {
 	if view == nil {
 		w.t.Fatalf("no View with %v", err)
 	}
-	if _, err := view.Find(w.t.Context(), tuftest.Path); !errors.Is(err, want) {
+	if _, err := view.Find(w.t.Context(), rawtuf.Path); !errors.Is(err, want) {
 		w.t.Fatalf("Find: %v", err)
 	}
 	if _, err := view.Latest(w.t.Context(), client.Query{}); !errors.Is(err, want) {
@@ -218,7 +218,7 @@ func (w *web) approved(c *client.Client) tuf.Approved {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a, err := view.Find(w.t.Context(), tuftest.Path)
+	a, err := view.Find(w.t.Context(), rawtuf.Path)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -226,15 +226,15 @@ func (w *web) approved(c *client.Client) tuf.Approved {
 }
 
 // renew publishes the next version of every role.
-func renew(r *tuftest.Repo) {
+func renew(r *rawtuf.Repo) {
 	r.Bump("targets", "vendor-agent", "review-agent", "hold")
 	r.Publish()
 }
 
 // locations edits the charter's locations by id.
-func locations(r *tuftest.Repo, edit func(id string, l tuftest.Doc)) {
+func locations(r *rawtuf.Repo, edit func(id string, l rawtuf.Doc)) {
 	for _, l := range r.Charter()["locations"].([]any) {
-		edit(l.(tuftest.Doc)["id"].(string), l.(tuftest.Doc))
+		edit(l.(rawtuf.Doc)["id"].(string), l.(rawtuf.Doc))
 	}
 }
 
@@ -265,7 +265,7 @@ func (w *web) sockets() *httptest.Server {
 		rw.Write(data)
 	}))
 	w.t.Cleanup(ts.Close)
-	locations(w.repo, func(id string, l tuftest.Doc) { l["base"] = baseOf(id, ts.URL) })
+	locations(w.repo, func(id string, l rawtuf.Doc) { l["base"] = baseOf(id, ts.URL) })
 	w.repo.PublishRoot()
 	w.repo.Publish()
 	return ts

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -78,7 +78,7 @@ func (w *world) wroteBins() map[string]int {
 // is lost, and a change affects its bin only.
 func TestBins(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := newWorld(t)
 	none := func(int) bool { return false }
 	upTo := func(n int) func(int) bool { return func(i int) bool { return i < n } }
@@ -183,7 +183,7 @@ func TestBins(t *testing.T) {
 // A product's team signs its part of the class; the rest stays with the role.
 func TestProducts(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := newWorld(t)
 	w.update(func(tx *repo.Tx) error {
 		return errors.Join(addFiles(0, 1000)(tx), approveFiles(0, 1000)(tx), add("1")(tx))
@@ -285,7 +285,7 @@ func (r *reads) Read(ctx context.Context, name string) ([]byte, error) {
 // others.
 func TestOneChangeReadsOneBin(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := newWorld(t)
 	w.update(func(tx *repo.Tx) error { return errors.Join(addFiles(0, 3000)(tx), approveFiles(0, 3000)(tx)) })
 	log := &reads{Storage: w.store}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -50,10 +50,10 @@ func (c *counting) Open(ctx context.Context, name string) (io.ReadCloser, error)
 
 // binned is a repository whose vendor role has 2^bits hash bins, of which the
 // snapshot lists none.
-func binned(bits int) *tuftest.Repo {
-	r := tuftest.New()
-	r.Roles["vendor-agent"]["delegations"] = tuftest.Doc{"keys": tuftest.At(r.Roles["targets"], "delegations")["keys"],
-		"succinct_roles": tuftest.Doc{"keyids": r.IDs("va"), "threshold": 1, "bit_length": bits, "name_prefix": "b"}}
+func binned(bits int) *rawtuf.Repo {
+	r := rawtuf.New()
+	r.Roles["vendor-agent"]["delegations"] = rawtuf.Doc{"keys": rawtuf.At(r.Roles["targets"], "delegations")["keys"],
+		"succinct_roles": rawtuf.Doc{"keyids": r.IDs("va"), "threshold": 1, "bit_length": bits, "name_prefix": "b"}}
 	r.Publish()
 	return r
 }
@@ -70,17 +70,17 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 			files["metadata/"+name] = &fstest.MapFile{Data: data}
 			m.files["metadata/"+name] = data
 		}
-		sum := tuftest.FileOf([]byte("the agent"))["hashes"].(tuftest.Doc)["sha256"].(string)
+		sum := rawtuf.FileOf([]byte("the agent"))["hashes"].(rawtuf.Doc)["sha256"].(string)
 		files["targets/agent/"+sum+".agent-11.4.0.tar.gz"] = &fstest.MapFile{Data: []byte("the agent")}
-		pin := tuftest.Marshal(r.Pin())
-		cfg := &repo.Config{Now: func() time.Time { return tuftest.Now }, Pin: pin}
+		pin := rawtuf.Marshal(r.Pin())
+		cfg := &repo.Config{Now: func() time.Time { return rawtuf.Now }, Pin: pin}
 		own := repo.New(m, cfg)
 		for name, call := range map[string]func() error{
 			"Clone": func() error { return mirror.Clone(t.Context(), newMemory(), client.FSSource(files), pin, options(cfg)) },
 			"Bundle": func() error {
 				return mirror.Bundle(t.Context(), io.Discard, m, pin, &mirror.BundleOptions{Metadata: true})
 			},
-			"Status":  func() error { _, err := own.Status(t.Context(), tuftest.Now); return err },
+			"Status":  func() error { _, err := own.Status(t.Context(), rawtuf.Now); return err },
 			"Refresh": func() error { return own.Renew(t.Context()) },
 			"Pending": func() error { _, err := own.Pending(t.Context(), "review"); return err },
 			"Prune":   func() error { _, err := repo.New(m, cfg).Prune(t.Context(), nil); return err },
@@ -248,7 +248,7 @@ func TestHandlerServesNoDots(t *testing.T) {
 // At most two copies of a draft are in memory while it is opened. The test is not
 // parallel, because the heap is shared.
 func TestOpenDraftMemory(t *testing.T) {
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := newWorld(t)
 	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
 		for i := range 512 {

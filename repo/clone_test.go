@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -233,17 +233,17 @@ func (f *failSource) Open(ctx context.Context, name string) (io.ReadCloser, erro
 // kinds, and unknown members.
 func TestClonePlain(t *testing.T) {
 	t.Parallel()
-	r := tuftest.NewPlain()
-	r.Roles["lib"]["x-theirs"] = tuftest.Doc{"a": []any{1, "b"}}
-	r.Roles["targets"]["targets"].(tuftest.Doc)["both.txt"] = tuftest.Doc{"length": 4, "hashes": tuftest.Doc{"sha256": sum("both"), "sha512": sum512("both")}}
+	r := rawtuf.NewPlain()
+	r.Roles["lib"]["x-theirs"] = rawtuf.Doc{"a": []any{1, "b"}}
+	r.Roles["targets"]["targets"].(rawtuf.Doc)["both.txt"] = rawtuf.Doc{"length": 4, "hashes": rawtuf.Doc{"sha256": sum("both"), "sha512": sum512("both")}}
 	content := map[string]string{"top.txt": "top", "lib/a.txt": "a", "both.txt": "both"}
 	for bin := range 4 {
 		role := fmt.Sprintf("bin-%d", bin)
-		r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{"bins"}
+		r.Roles[role], r.Signers[role] = rawtuf.Targets(), []string{"bins"}
 		content[fmt.Sprintf("lib/%d", bin)] = fmt.Sprint(bin)
 		r.AddTarget(fmt.Sprintf("lib/%d", bin), fmt.Sprint(bin), nil, role) // in any bin
 	}
-	d := tuftest.Doc{"keys": tuftest.Doc{}}
+	d := rawtuf.Doc{"keys": rawtuf.Doc{}}
 	r.AddKeys(d, "bins")
 	succinct := r.Role(1, "bins")
 	succinct["bit_length"], succinct["name_prefix"] = 2, "bin"
@@ -265,7 +265,7 @@ func TestClonePlain(t *testing.T) {
 	if len(m.files) != len(store.files)-3 {
 		t.Errorf("%d files of %d", len(m.files), len(store.files))
 	}
-	report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
+	report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return rawtuf.Now }}))
 	noErr(t, err)
 	if got := findings(report); !slices.Equal(got, []string(nil)) {
 		t.Errorf("found %q", got)
@@ -343,27 +343,27 @@ func TestStatementsTravel(t *testing.T) {
 // earlier one, and never the reverse.
 func TestCloneRecovery(t *testing.T) {
 	t.Parallel()
-	r := tuftest.New()
+	r := rawtuf.New()
 	r.Recoverable()
 	r.PublishRoot()
 	r.Publish()
-	pin := tuftest.Marshal(r.Pin())
+	pin := rawtuf.Marshal(r.Pin())
 	first, second, junk := r.Clone(), r.Clone(), r.Clone()
-	first.Recover(func(tuftest.Doc) {}, "bank1", "university")
-	second.Recover(func(s tuftest.Doc) { s["version"] = 2 }, "bank1", "university")
-	junk.Recover(func(tuftest.Doc) {}, "bank1", "bank2")
+	first.Recover(func(rawtuf.Doc) {}, "bank1", "university")
+	second.Recover(func(s rawtuf.Doc) { s["version"] = 2 }, "bank1", "university")
+	junk.Recover(func(rawtuf.Doc) {}, "bank1", "bank2")
 	const statement, root = "metadata/recovery/1.statement.json", "metadata/recovery/2.root.json"
-	store := func(r *tuftest.Repo) *memory {
-		return plainStore(t, r, map[string]string{tuftest.Path: "the agent"})
+	store := func(r *rawtuf.Repo) *memory {
+		return plainStore(t, r, map[string]string{rawtuf.Path: "the agent"})
 	}
 	verify := func(m *memory) []string {
-		report, err := mirror.Verify(t.Context(), m, pin, options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
+		report, err := mirror.Verify(t.Context(), m, pin, options(&repo.Config{Now: func() time.Time { return rawtuf.Now }}))
 		noErr(t, err)
 		return findings(report)
 	}
 	m := newMemory()
 	for _, x := range []struct {
-		from *tuftest.Repo
+		from *rawtuf.Repo
 		want []byte
 		err  error
 	}{
@@ -396,20 +396,20 @@ func TestCloneRecovery(t *testing.T) {
 // with sha512 alone are also mirrored and verified.
 func TestCloneFromThePin(t *testing.T) {
 	t.Parallel()
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	r.Root["spec_version"] = "0.9"
 	r.PublishRoot()
 	r.NextRoot(func() { r.Root["spec_version"] = "1.0"; r.Root["consistent_snapshot"] = false })
 	r.NextRoot(func() { r.Root["consistent_snapshot"] = true })
 	pin := r.Files["3.root.json"]
 	r.NextRoot(func() {})
-	r.Roles["targets"]["targets"].(tuftest.Doc)["512.txt"] = tuftest.Doc{"length": 3, "hashes": tuftest.Doc{"sha512": sum512("512")}}
+	r.Roles["targets"]["targets"].(rawtuf.Doc)["512.txt"] = rawtuf.Doc{"length": 3, "hashes": rawtuf.Doc{"sha512": sum512("512")}}
 	r.Bump("targets")
 	r.Publish()
 	store := plainStore(t, r, map[string]string{"top.txt": "top", "lib/a.txt": "a"})
 	name := layout.TargetName("512.txt", sum512("512"))
 	verify := func(m *memory) []string {
-		report, err := mirror.Verify(t.Context(), m, pin, options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
+		report, err := mirror.Verify(t.Context(), m, pin, options(&repo.Config{Now: func() time.Time { return rawtuf.Now }}))
 		noErr(t, err)
 		return slices.DeleteFunc(findings(report), func(s string) bool { return strings.Contains(s, "orphan ") })
 	}
@@ -458,7 +458,7 @@ func TestCloneFromThePin(t *testing.T) {
 // would have files of two states while it is written.
 func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	t.Parallel()
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	r.Files = map[string][]byte{}
 	r.Root["consistent_snapshot"] = false
 	r.PublishRoot()
@@ -469,7 +469,7 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	}
 	m.files["targets/top.txt"], m.files["targets/lib/a.txt"] = []byte("top"), []byte("a")
 	verify := func() []string {
-		report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
+		report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return rawtuf.Now }}))
 		noErr(t, err)
 		return findings(report)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/repo/mirror"
@@ -159,7 +159,7 @@ func ExampleChange() {
 // has a line in the diff.
 func TestDiffLeavesNothingOut(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := richWorld(t)
 	w.update(func(tx *repo.Tx) error {
 		tx.Root().Classes[0].Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.public("hold")}, Max: time.Hour}

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/text"
-	"github.com/visum-dev/visum/internal/tuftest"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -148,7 +148,7 @@ func variants(v any, fn func()) {
 
 // many is the number of random trials: a fifth of n, or n if VISUM_LONG=1 is set.
 func many(n int) int {
-	if tuftest.Long {
+	if rawtuf.Long {
 		return n
 	}
 	return n / 5
@@ -156,7 +156,7 @@ func many(n int) int {
 
 // No two variants of a document have the same diff, or an empty one, against any base.
 func TestDiffLaw(t *testing.T) {
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	for name, x := range map[string]struct {
 		doc  string
 		show func(a, b wire.Value) string

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -164,7 +164,7 @@ func TestStorageFails(t *testing.T) {
 			t.Parallel()
 			for n, more := 1, true; more; n++ {
 				for _, after := range []bool{false, true} {
-					if !tuftest.Long && after != (n%2 == 0) {
+					if !rawtuf.Long && after != (n%2 == 0) {
 						continue // by turns
 					}
 					w := past.copy()

@@ -21,7 +21,7 @@ import (
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/signing"
@@ -39,7 +39,7 @@ import (
 // VISUM_LONG=1 is set.
 func raceRuns() int {
 	switch {
-	case tuftest.Long:
+	case rawtuf.Long:
 		return 2000
 	case testing.Short():
 		return 4

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 )
@@ -81,8 +81,8 @@ func (m *memory) Remove(ctx context.Context, name string, before time.Time) erro
 	return nil
 }
 
-// plainStore serves a repository of tuftest, with the contents of its targets.
-func plainStore(t *testing.T, r *tuftest.Repo, targets map[string]string) *memory {
+// plainStore serves a repository of rawtuf, with the contents of its targets.
+func plainStore(t *testing.T, r *rawtuf.Repo, targets map[string]string) *memory {
 	t.Helper()
 	m := newMemory()
 	for name, data := range r.Files {

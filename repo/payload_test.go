@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
@@ -16,7 +16,7 @@ import (
 // and signatures imported.
 func TestSignedElsewhere(t *testing.T) {
 	t.Parallel()
-	openssl := tuftest.Program(t, "openssl", "openssl")
+	openssl := rawtuf.Program(t, "openssl", "openssl")
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	w := emptyWorld(t)
@@ -30,8 +30,8 @@ func TestSignedElsewhere(t *testing.T) {
 	}
 	made := map[string]tuf.Key{}
 	for name, kind := range kinds {
-		tuftest.Run(t, "", openssl, append(append([]string{"genpkey"}, kind.make...), "-out", file(name))...)
-		tuftest.Run(t, "", openssl, "pkey", "-in", file(name), "-pubout", "-out", file(name+".pub"))
+		rawtuf.Run(t, "", openssl, append(append([]string{"genpkey"}, kind.make...), "-out", file(name))...)
+		rawtuf.Run(t, "", openssl, "pkey", "-in", file(name), "-pubout", "-out", file(name+".pub"))
 		var err error
 		made[name], _, err = keys.ReadPublic(file(name + ".pub"))
 		noErr(t, err)
@@ -64,7 +64,7 @@ func TestSignedElsewhere(t *testing.T) {
 		if kind.sign[0] == "dgst" {
 			args = append(args, file("payload"))
 		}
-		tuftest.Run(t, "", openssl, args...)
+		rawtuf.Run(t, "", openssl, args...)
 		sigs[name], err = os.ReadFile(file("sig"))
 		noErr(t, err)
 	}

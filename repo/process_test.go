@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -278,7 +278,7 @@ func TestKilledProcess(t *testing.T) {
 			switch {
 			case testing.Short():
 				step = 4
-			case tuftest.Long:
+			case rawtuf.Long:
 				step = 1
 			}
 			for n := 1; ; n += step {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
@@ -303,7 +303,7 @@ func TestPruneRace(t *testing.T) {
 // with the keys of rules and the online keys alone.
 func TestTwoSpeeds(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := emptyWorld(t)
 	w.store.clock = func() time.Time { return w.now }
 	w.update(func(tx *repo.Tx) error {
@@ -317,7 +317,7 @@ func TestTwoSpeeds(t *testing.T) {
 	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1", nil) })
 	fast := w.open("vendor-rules", "review-automation", "timestamp", "snapshot")
 	most, times := 0, 100
-	if tuftest.Long {
+	if rawtuf.Long {
 		times = 300
 	}
 	for n := 1; n <= times; n++ {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
@@ -144,7 +144,7 @@ func TestRootLosesTheRace(t *testing.T) {
 func TestRace(t *testing.T) {
 	t.Parallel()
 	each := 30
-	if tuftest.Long {
+	if rawtuf.Long {
 		each = 100
 	}
 	w := newWorld(t)
@@ -239,7 +239,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 				variants = 2
 			}
 			every := 2 // of the variants, others from write to write
-			if tuftest.Long {
+			if rawtuf.Long {
 				every = 1
 			}
 			if name == "first hash bins" {

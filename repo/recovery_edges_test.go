@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/signing"
@@ -169,7 +169,7 @@ func TestRenewalRace(t *testing.T) {
 // recovery: it blocks no operation, and a recovery replaces it.
 func TestRecoveryJunk(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	other := recoverable(t)
 	other.recover()
 	for name, junk := range map[string]map[string][]byte{

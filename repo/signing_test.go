@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
@@ -169,7 +169,7 @@ func TestOneContentOfAVersion(t *testing.T) {
 // at or below the versions of the others.
 func TestOldRecordsStayInForce(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := newWorld(t)
 	m := w.machine().adopts()
 	r := m.open("review-release")

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -33,7 +33,7 @@ func printable(t *testing.T, what, s string) {
 // someTexts is one of the evil texts in rotation, or two if VISUM_LONG=1 is set.
 func someTexts() []string {
 	i := turn.Add(1)
-	if !tuftest.Long {
+	if !rawtuf.Long {
 		return []string{evilTexts[i%uint64(len(evilTexts))]}
 	}
 	return []string{evilTexts[i%uint64(len(evilTexts))], evilTexts[(i+2)%uint64(len(evilTexts))]}
@@ -90,7 +90,7 @@ func mapKeys(m map[string]any) func(func(string) bool) {
 // log.
 func TestDraftTextLaw(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	w := heldWorld(t)
 	w.update(add("1"))
 	w.update(add("2"))
@@ -164,7 +164,7 @@ func TestDraftTextLaw(t *testing.T) {
 // The same applies to a repository, whether its files are signed again or not.
 func TestRepositoryTextLaw(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	healthy := richWorld(t)
 	healthy.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
 	signers := map[string]string{"root": "vendor-1", "timestamp": "timestamp", "snapshot": "snapshot", "targets": "targets", "vendor-agent": "vendor-release", "review-agent": "review-release"}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -232,10 +232,10 @@ func TestVerifyUnfinished(t *testing.T) {
 // A standard TUF repository with delegations: the pin is its root.
 func TestVerifyPlain(t *testing.T) {
 	t.Parallel()
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	m := plainStore(t, r, map[string]string{"top.txt": "top", "lib/a.txt": "a"})
 	verify := func() []string {
-		report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return tuftest.Now }}))
+		report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return rawtuf.Now }}))
 		noErr(t, err)
 		return slices.DeleteFunc(findings(report), func(s string) bool { return strings.Contains(s, "orphan ") })
 	}

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/signing"
@@ -460,7 +460,7 @@ func (w *world) refused(want error, fn func() error) error {
 	return err
 }
 
-var noErr = tuftest.NoErr
+var noErr = rawtuf.NoErr
 
 func wantErr(t *testing.T, err, want error) {
 	t.Helper()

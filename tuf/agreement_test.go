@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // agree adds a group to the top role's delegations.
-func agree(r *tuftest.Repo, min any, terminating bool, roles ...any) {
-	d := tuftest.At(r.Roles["targets"], "delegations")
+func agree(r *rawtuf.Repo, min any, terminating bool, roles ...any) {
+	d := rawtuf.At(r.Roles["targets"], "delegations")
 	groups, _ := d[layout.AgreementMember].([]any)
 	d[layout.AgreementMember] = append(groups, doc{"roles": roles, "min_roles_in_agreement": min, "terminating": terminating})
 	r.Bump("targets")
@@ -148,7 +148,7 @@ func TestAgreementsInOrder(t *testing.T) {
 func TestAgreementBelowEndsTheSearch(t *testing.T) {
 	for last, err := range map[bool]error{true: tuf.ErrNoTarget, false: nil} {
 		r := tree(t, "^ > e: x/*", "^ > d: x/*", "e > a: x/*", "e > b: x/*", "d = x/1")
-		tuftest.At(r.Roles["e"], "delegations")[layout.AgreementMember] = []any{doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 2, "terminating": last}}
+		rawtuf.At(r.Roles["e"], "delegations")[layout.AgreementMember] = []any{doc{"roles": []any{"a", "b"}, "min_roles_in_agreement": 2, "terminating": last}}
 		r.Bump("e")
 		r.Publish()
 		want(t, find(newClient(t, r), r, "x/1"), err, "")
@@ -178,7 +178,7 @@ func TestAgreementOnSHA512(t *testing.T) {
 		r.AddTarget("x/1", "the same", nil, "a", "b", "c")
 		for role, sum := range map[string]string{"a": tt.a, "b": tt.b, "c": tt.c} {
 			if sum != "" {
-				tuftest.At(r.Roles[role], "targets", "x/1", "hashes")["sha512"] = sum
+				rawtuf.At(r.Roles[role], "targets", "x/1", "hashes")["sha512"] = sum
 			}
 		}
 		agree(r, tt.min, true, "a", "b", "c")
@@ -208,7 +208,7 @@ func TestAgreementMalformed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
-			d := tuftest.At(r.Roles["targets"], "delegations")
+			d := rawtuf.At(r.Roles["targets"], "delegations")
 			d[layout.AgreementMember] = []any{group}
 			r.Bump("targets")
 			r.Publish()
@@ -232,7 +232,7 @@ func TestAgreementMalformed(t *testing.T) {
 func TestAgreementCycle(t *testing.T) {
 	r := tree(t, "^ > a: x/*", "^ > b: x/*", "a > c: x/*", "a > d: x/*", "c > a: x/*", "d > b: x/*")
 	agree(r, 2, true, "a", "b")
-	d := tuftest.At(r.Roles["a"], "delegations")
+	d := rawtuf.At(r.Roles["a"], "delegations")
 	d[layout.AgreementMember] = []any{doc{"roles": []any{"c", "d"}, "min_roles_in_agreement": 2}}
 	r.Bump("a")
 	r.Publish()
@@ -272,13 +272,13 @@ func TestAgreementOfTooMany(t *testing.T) {
 // A recall names bytes: those of its class under any path, and no others. One party is
 // enough.
 func TestRecalledBytes(t *testing.T) {
-	const path, alias = tuftest.Path, "agent/latest"
+	const path, alias = rawtuf.Path, "agent/latest"
 	for _, role := range []string{"vendor-agent", "review-agent"} {
-		r := tuftest.New()
+		r := rawtuf.New()
 		r.AddTarget(path, "bad", nil, "vendor-agent", "review-agent")
 		r.AddTarget(alias, "bad", nil, "vendor-agent", "review-agent")
 		r.AddTarget("agent/good", "good", nil, "vendor-agent", "review-agent")
-		sum := tuftest.At(r.Roles[role], "targets", path, "hashes")["sha256"].(string)
+		sum := rawtuf.At(r.Roles[role], "targets", path, "hashes")["sha256"].(string)
 		for name, x := range map[string]struct {
 			path, sum string
 			want      error
@@ -310,10 +310,10 @@ func TestRecalledBytes(t *testing.T) {
 }
 
 func TestRecalls(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	sum := strings.Repeat("Ab", 32)
 	recall := func(change func(doc)) []any {
-		d := doc{"path": tuftest.Path, "sha256": sum, "reason": "crashes at start", "at": "2026-01-02T03:04:05Z"}
+		d := doc{"path": rawtuf.Path, "sha256": sum, "reason": "crashes at start", "at": "2026-01-02T03:04:05Z"}
 		if change != nil {
 			change(d)
 		}
@@ -334,7 +334,7 @@ func TestRecalls(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatal(list, err)
 	}
-	if x := list[0]; x.Path != tuftest.Path || x.SHA256 != strings.ToLower(sum) || x.Reason != "crashes at start" || x.Party != "review" ||
+	if x := list[0]; x.Path != rawtuf.Path || x.SHA256 != strings.ToLower(sum) || x.Reason != "crashes at start" || x.Party != "review" ||
 		x.Class != "agent" || x.Role != "review-agent" || x.Version < 2 || x.At.Year() != 2026 {
 		t.Fatalf("%+v", x)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -26,14 +26,14 @@ func parse(data []byte) doc {
 // attack is one fault of a healthy repository.
 type attack struct {
 	name   string
-	mutate func(r *tuftest.Repo)
+	mutate func(r *rawtuf.Repo)
 	want   error
 	part   string // of the message: names, versions, actual and required values
 }
 
 // run confronts a client that has seen the healthy repository with each attack, and then
 // with later versions of the healthy repository.
-func run(t *testing.T, healthy func() *tuftest.Repo, path string, rows []attack) {
+func run(t *testing.T, healthy func() *rawtuf.Repo, path string, rows []attack) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			r := healthy()
@@ -66,30 +66,30 @@ func run(t *testing.T, healthy func() *tuftest.Repo, path string, rows []attack)
 }
 
 func TestAttackRoot(t *testing.T) {
-	next := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { r.NextRoot(func() { change(r) }) }
+	next := func(change func(r *rawtuf.Repo)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { r.NextRoot(func() { change(r) }) }
 	}
-	set := func(name string, v any) func(*tuftest.Repo) {
-		return next(func(r *tuftest.Repo) { r.Root[name] = v })
+	set := func(name string, v any) func(*rawtuf.Repo) {
+		return next(func(r *rawtuf.Repo) { r.Root[name] = v })
 	}
-	served := func(change func(data []byte) []byte) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	served := func(change func(data []byte) []byte) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			r.NextRoot(func() {})
 			r.Files["2.root.json"] = change(r.Files["2.root.json"])
 		}
 	}
-	run(t, tuftest.New, tuftest.Path, []attack{
-		{"two of three keys", next(func(r *tuftest.Repo) { r.Signers["root"] = []string{"vendor1", "review1"} }),
+	run(t, rawtuf.New, rawtuf.Path, []attack{
+		{"two of three keys", next(func(r *rawtuf.Repo) { r.Signers["root"] = []string{"vendor1", "review1"} }),
 			tuf.ErrThreshold, "root v2: not enough signatures: 2 of 3 needed keys of the trusted root"},
-		{"new vendor keys that did not sign", next(func(r *tuftest.Repo) { newVendorKeys(r); r.Signers["root"] = oldSigners }),
+		{"new vendor keys that did not sign", next(func(r *rawtuf.Repo) { newVendorKeys(r); r.Signers["root"] = oldSigners }),
 			tuf.ErrThreshold, "0 of 1 needed keys of party vendor in the new root"},
-		{"not signed", next(func(r *tuftest.Repo) { r.Signers["root"] = nil }), tuf.ErrThreshold, "party vendor in the trusted root"},
+		{"not signed", next(func(r *rawtuf.Repo) { r.Signers["root"] = nil }), tuf.ErrThreshold, "party vendor in the trusted root"},
 		{"version skipped", set("version", 3), nil, ""}, // served as 3.root.json, which is not requested
-		{"version skipped under the name of the next", func(r *tuftest.Repo) {
+		{"version skipped under the name of the next", func(r *rawtuf.Repo) {
 			set("version", 3)(r)
 			r.Files["2.root.json"] = r.Files["3.root.json"]
 		}, tuf.ErrMismatch, "root v3: unexpected version: the root after v1 must be v2"},
-		{"same version again", func(r *tuftest.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] },
+		{"same version again", func(r *rawtuf.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] },
 			tuf.ErrRollback, "root v1: rollback: the root after v1"},
 		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, `want "root"`},
 		{"spec_version 2.0", set("spec_version", "2.0"), tuf.ErrMalformed, "spec_version"},
@@ -104,11 +104,11 @@ func TestAttackRoot(t *testing.T) {
 		{"member twice", served(func(b []byte) []byte { return bytes.Replace(b, []byte(`"_type"`), []byte(`"_type":"root","_type"`), 1) }),
 			tuf.ErrMalformed, "duplicate member"},
 		{"member in another case", set("Version", 2), tuf.ErrMalformed, "wrong case"},
-		{"one key id signs twice", func(r *tuftest.Repo) {
+		{"one key id signs twice", func(r *rawtuf.Repo) {
 			r.NextRoot(func() {})
 			envelope(r, "2.root.json", func(s []any) []any { return append(s, s[0]) })
 		}, tuf.ErrMalformed, "two signatures"},
-		{"junk signatures", func(r *tuftest.Repo) {
+		{"junk signatures", func(r *rawtuf.Repo) {
 			r.NextRoot(func() {})
 			envelope(r, "2.root.json", func(s []any) []any {
 				for i := range 1100 {
@@ -118,13 +118,13 @@ func TestAttackRoot(t *testing.T) {
 			})
 		}, tuf.ErrTooLarge, ""},
 		{"endless", served(func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), 600<<10)...) }), tuf.ErrTooLarge, "at most 524288"},
-		{"threshold 0", next(func(r *tuftest.Repo) { tuftest.At(r.Root, "roles", "timestamp")["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
-		{"key id listed twice", next(func(r *tuftest.Repo) {
-			tuftest.At(r.Root, "roles", "timestamp")["keyids"] = r.IDs("timestamp", "timestamp")
+		{"threshold 0", next(func(r *rawtuf.Repo) { rawtuf.At(r.Root, "roles", "timestamp")["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
+		{"key id listed twice", next(func(r *rawtuf.Repo) {
+			rawtuf.At(r.Root, "roles", "timestamp")["keyids"] = r.IDs("timestamp", "timestamp")
 		}),
 			tuf.ErrMalformed, "listed twice"},
-		{"no snapshot role", next(func(r *tuftest.Repo) { delete(r.Root["roles"].(doc), "snapshot") }), tuf.ErrMalformed, "no role snapshot"},
-		{"changed after signing", func(r *tuftest.Repo) { r.NextRoot(func() {}); edit(r, "2.root.json", "2030-02-15", "2039-02-15") },
+		{"no snapshot role", next(func(r *rawtuf.Repo) { delete(r.Root["roles"].(doc), "snapshot") }), tuf.ErrMalformed, "no role snapshot"},
+		{"changed after signing", func(r *rawtuf.Repo) { r.NextRoot(func() {}); edit(r, "2.root.json", "2030-02-15", "2039-02-15") },
 			tuf.ErrThreshold, "0 of 1 needed keys of party vendor"},
 	})
 }
@@ -132,23 +132,23 @@ func TestAttackRoot(t *testing.T) {
 var oldSigners = []string{"vendor1", "vendor2", "review1", "review2"}
 
 // newVendorKeys adds two new keys of the vendor to root and lets them sign too.
-func newVendorKeys(r *tuftest.Repo) {
+func newVendorKeys(r *rawtuf.Repo) {
 	r.AddKeys(r.Root, "vendor3", "vendor4")
 	r.Root["roles"].(doc)["root"] = r.Role(3, "vendor3", "vendor4", "review1", "review2")
-	tuftest.At(r.Charter(), "parties", 0)["keyids"] = r.IDs("vendor3", "vendor4")
+	rawtuf.At(r.Charter(), "parties", 0)["keyids"] = r.IDs("vendor3", "vendor4")
 	r.Signers["root"] = append(slices.Clone(oldSigners), "vendor3", "vendor4")
 }
 
 // The last root of the chain must not be expired; intermediate roots may be.
 func TestExpiredRoots(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	c := newClient(t, r)
 	good := r.Root["expires"]
-	r.NextRoot(func() { r.Root["expires"] = tuftest.Stamp(tuftest.Now) })
+	r.NextRoot(func() { r.Root["expires"] = rawtuf.Stamp(rawtuf.Now) })
 	err := c.walk(r)
 	want(t, err, tuf.ErrExpired, "root v2: expired: on 2030-01-15T12:00:00Z, now is 2030-01-15T12:00:00Z")
 	var e *tuf.Error
-	if !errors.As(err, &e) || !e.Expires.Equal(tuftest.Now) || errors.Is(err, tuf.ErrUntrusted) {
+	if !errors.As(err, &e) || !e.Expires.Equal(rawtuf.Now) || errors.Is(err, tuf.ErrUntrusted) {
 		t.Errorf("%#v", e)
 	}
 	r.NextRoot(func() { r.Root["expires"] = good })
@@ -156,30 +156,30 @@ func TestExpiredRoots(t *testing.T) {
 }
 
 func TestAttackTimestamp(t *testing.T) {
-	set := func(name string, v any) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { r.Bump(); r.Roles["timestamp"][name] = v; r.Publish() }
+	set := func(name string, v any) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { r.Bump(); r.Roles["timestamp"][name] = v; r.Publish() }
 	}
-	run(t, tuftest.New, tuftest.Path, []attack{
-		{"rollback", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
+	run(t, rawtuf.New, rawtuf.Path, []attack{
+		{"rollback", func(r *rawtuf.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
 			tuf.ErrRollback, "timestamp v4: rollback: trusted v5"},
-		{"rollback of the snapshot in it", func(r *tuftest.Repo) { r.Bump(); r.Roles["snapshot"]["version"] = 4; r.Publish() },
+		{"rollback of the snapshot in it", func(r *rawtuf.Repo) { r.Bump(); r.Roles["snapshot"]["version"] = 4; r.Publish() },
 			tuf.ErrRollback, "timestamp v6: rollback: lists snapshot v4, trusted v5"},
-		{"expired", set("expires", tuftest.Stamp(tuftest.Now)), tuf.ErrExpired, "timestamp v6: expired"},
-		{"another key", func(r *tuftest.Repo) { r.Signers["timestamp"] = []string{"snapshot"}; r.Publish() },
+		{"expired", set("expires", rawtuf.Stamp(rawtuf.Now)), tuf.ErrExpired, "timestamp v6: expired"},
+		{"another key", func(r *rawtuf.Repo) { r.Signers["timestamp"] = []string{"snapshot"}; r.Publish() },
 			tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
 		{"another type", set("_type", "snapshot"), tuf.ErrMalformed, ""},
-		{"below the charter's floor", func(r *tuftest.Repo) {
-			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["timestamp"] = 6 })
+		{"below the charter's floor", func(r *rawtuf.Repo) {
+			r.NextRoot(func() { rawtuf.At(r.Charter(), "floors")["timestamp"] = 6 })
 		}, tuf.ErrRollback, "timestamp v5: rollback: with snapshot v5, the charter's floors are v6 and v1"},
-		{"its snapshot below the charter's floor", func(r *tuftest.Repo) {
-			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["snapshot"] = 6 })
+		{"its snapshot below the charter's floor", func(r *rawtuf.Repo) {
+			r.NextRoot(func() { rawtuf.At(r.Charter(), "floors")["snapshot"] = 6 })
 		}, tuf.ErrRollback, "the charter's floors are v1 and v6"},
-		{"no snapshot in it", func(r *tuftest.Repo) {
+		{"no snapshot in it", func(r *rawtuf.Repo) {
 			r.Bump()
 			r.Roles["timestamp"]["meta"] = doc{}
 			r.PublishTimestamp()
 		}, tuf.ErrMalformed, ""},
-		{"too large", func(r *tuftest.Repo) {
+		{"too large", func(r *rawtuf.Repo) {
 			r.Files["timestamp.json"] = append(r.Files["timestamp.json"], bytes.Repeat([]byte(" "), 16<<10)...)
 		}, tuf.ErrTooLarge, "at most 16384"},
 	})
@@ -187,67 +187,67 @@ func TestAttackTimestamp(t *testing.T) {
 
 // Two timestamps of one version: the first that was trusted stays (5.4.3).
 func TestTimestampOfEqualVersion(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	c := newClient(t, r)
 	first := r.Files["timestamp.json"]
 	r.Roles["snapshot"]["version"] = 6
 	r.Publish()
-	ts, err := c.root.Timestamp(r.Files["timestamp.json"], first, tuftest.Now)
+	ts, err := c.root.Timestamp(r.Files["timestamp.json"], first, rawtuf.Now)
 	if err != nil || !bytes.Equal(ts.Bytes(), first) || ts.SnapshotFile().Version != 5 {
 		t.Fatal(ts.SnapshotFile(), err)
 	}
 }
 
 func TestAttackSnapshot(t *testing.T) {
-	again := func(change func(r *tuftest.Repo, meta doc)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	again := func(change func(r *rawtuf.Repo, meta doc)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			r.Bump()
-			change(r, tuftest.At(r.Roles["snapshot"], "meta"))
+			change(r, rawtuf.At(r.Roles["snapshot"], "meta"))
 			r.PublishSnapshot()
 		}
 	}
-	run(t, tuftest.New, tuftest.Path, []attack{
-		{"other bytes of the same length", func(r *tuftest.Repo) {
+	run(t, rawtuf.New, rawtuf.Path, []attack{
+		{"other bytes of the same length", func(r *rawtuf.Repo) {
 			edit(r, "5.snapshot.json", "2030-02-15", "2031-02-15")
 		}, tuf.ErrMismatch, "snapshot v5: does not match: sha256 differs"},
-		{"longer", func(r *tuftest.Repo) { r.Files["5.snapshot.json"] = append(r.Files["5.snapshot.json"], ' ') },
+		{"longer", func(r *rawtuf.Repo) { r.Files["5.snapshot.json"] = append(r.Files["5.snapshot.json"], ' ') },
 			tuf.ErrMismatch, "are listed"},
-		{"sha512 differs", func(r *tuftest.Repo) {
+		{"sha512 differs", func(r *rawtuf.Repo) {
 			r.Bump()
 			r.PublishSnapshot()
-			tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json")["hashes"] = doc{"sha512": strings.Repeat("ab", 64)}
+			rawtuf.At(r.Roles["timestamp"], "meta", "snapshot.json")["hashes"] = doc{"sha512": strings.Repeat("ab", 64)}
 			r.PublishTimestamp()
 		}, tuf.ErrMismatch, "sha512 differs"},
-		{"another version than the timestamp lists", func(r *tuftest.Repo) {
+		{"another version than the timestamp lists", func(r *rawtuf.Repo) {
 			r.Bump()
 			r.PublishSnapshot()
-			m := tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json")
+			m := rawtuf.At(r.Roles["timestamp"], "meta", "snapshot.json")
 			m["version"] = 7
 			r.Files["7.snapshot.json"] = r.Files["6.snapshot.json"]
 			r.PublishTimestamp()
 		}, tuf.ErrMismatch, "snapshot v6: unexpected version: the timestamp lists v7"},
-		{"rollback of a role", func(r *tuftest.Repo) { r.Bump(); r.Roles["review-agent"]["version"] = 4; r.Publish() },
+		{"rollback of a role", func(r *rawtuf.Repo) { r.Bump(); r.Roles["review-agent"]["version"] = 4; r.Publish() },
 			tuf.ErrRollback, "lists review-agent.json v4, trusted v5"},
-		{"a role gone", again(func(r *tuftest.Repo, meta doc) { delete(meta, "targets.json") }),
+		{"a role gone", again(func(r *rawtuf.Repo, meta doc) { delete(meta, "targets.json") }),
 			tuf.ErrRollback, "targets.json is no longer listed"},
-		{"expired", again(func(r *tuftest.Repo, _ doc) { r.Roles["snapshot"]["expires"] = tuftest.Stamp(tuftest.Now) }),
+		{"expired", again(func(r *rawtuf.Repo, _ doc) { r.Roles["snapshot"]["expires"] = rawtuf.Stamp(rawtuf.Now) }),
 			tuf.ErrExpired, "snapshot v6: expired"},
-		{"another key", again(func(r *tuftest.Repo, _ doc) { r.Signers["snapshot"] = []string{"timestamp"} }),
+		{"another key", again(func(r *rawtuf.Repo, _ doc) { r.Signers["snapshot"] = []string{"timestamp"} }),
 			tuf.ErrThreshold, "0 of 1 needed keys of snapshot"},
-		{"an entry that is null", again(func(r *tuftest.Repo, meta doc) { meta["x.json"] = nil }), tuf.ErrMalformed, "must be an object"},
-		{"hashes of no known kind", again(func(r *tuftest.Repo, meta doc) { tuftest.At(meta, "hold.json")["hashes"] = doc{"md5": "00"} }),
+		{"an entry that is null", again(func(r *rawtuf.Repo, meta doc) { meta["x.json"] = nil }), tuf.ErrMalformed, "must be an object"},
+		{"hashes of no known kind", again(func(r *rawtuf.Repo, meta doc) { rawtuf.At(meta, "hold.json")["hashes"] = doc{"md5": "00"} }),
 			tuf.ErrMalformed, "no hash of a known algorithm"},
-		{"a hash cut short", again(func(r *tuftest.Repo, meta doc) { tuftest.At(meta, "hold.json")["hashes"] = doc{"sha256": "abcd"} }),
+		{"a hash cut short", again(func(r *rawtuf.Repo, meta doc) { rawtuf.At(meta, "hold.json")["hashes"] = doc{"sha256": "abcd"} }),
 			tuf.ErrMalformed, "not 64 hex digits"},
-		{"targets below the charter's floor", func(r *tuftest.Repo) {
-			r.NextRoot(func() { tuftest.At(r.Charter(), "floors")["targets"] = 6 })
+		{"targets below the charter's floor", func(r *rawtuf.Repo) {
+			r.NextRoot(func() { rawtuf.At(r.Charter(), "floors")["targets"] = 6 })
 		}, tuf.ErrRollback, "targets v5"},
 	})
 }
 
 // The snapshot's own version must not go back either, even if the prior timestamp is lost.
 func TestSnapshotRollbackWithoutTimestamp(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	c := newClient(t, r)
 	old := r.Clone()
 	r.Bump()
@@ -260,13 +260,13 @@ func TestSnapshotRollbackWithoutTimestamp(t *testing.T) {
 
 // Without a Fetch, decisions need open roles; otherwise the error reports it.
 func TestNoFetch(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	snap := mustSnapshot(t, r)
-	_, err := snap.Approve(tuftest.Path, nil)
+	_, err := snap.Approve(rawtuf.Path, nil)
 	want(t, err, tuf.ErrUntrusted, "vendor-agent v5: not trusted: not opened yet")
 	want(t, snap.OpenRoles(nil), tuf.ErrUntrusted, "not opened yet")
 	want(t, snap.OpenRoles(from(r)), nil, "")
-	_, err = snap.Approve(tuftest.Path, nil)
+	_, err = snap.Approve(rawtuf.Path, nil)
 	want(t, err, nil, "")
 	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
 		if snap.RoleBytes(role) == nil {
@@ -283,43 +283,43 @@ func TestNoFetch(t *testing.T) {
 	}
 	want(t, new(tuf.Snapshot).OpenRoles(from(r)), tuf.ErrUntrusted, "zero Snapshot")
 	want(t, (*tuf.Snapshot)(nil).OpenRoles(from(r)), tuf.ErrUntrusted, "zero Snapshot")
-	plain := tuftest.NewPlain()
+	plain := rawtuf.NewPlain()
 	want(t, mustSnapshot(t, plain).OpenRoles(from(plain)), tuf.ErrNotApproved, "no charter")
 }
 
 // The release roles and the hold are checked like the top-level roles.
 func TestAttackReleaseRoles(t *testing.T) {
 	for _, role := range []string{"vendor-agent", "review-agent", "hold"} {
-		again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
-			return func(r *tuftest.Repo) { r.Bump(role); change(r); r.Publish() }
+		again := func(change func(r *rawtuf.Repo)) func(*rawtuf.Repo) {
+			return func(r *rawtuf.Repo) { r.Bump(role); change(r); r.Publish() }
 		}
-		relist := func(change func(r *tuftest.Repo, entry doc)) func(*tuftest.Repo) {
-			return func(r *tuftest.Repo) {
+		relist := func(change func(r *rawtuf.Repo, entry doc)) func(*rawtuf.Repo) {
+			return func(r *rawtuf.Repo) {
 				r.Bump()
-				change(r, tuftest.At(r.Roles["snapshot"], "meta", role+".json"))
+				change(r, rawtuf.At(r.Roles["snapshot"], "meta", role+".json"))
 				r.PublishSnapshot()
 			}
 		}
 		t.Run(role, func(t *testing.T) {
-			run(t, tuftest.New, tuftest.Path, []attack{
-				{"other bytes", func(r *tuftest.Repo) { edit(r, "5."+role+".json", "2030", "2031") }, tuf.ErrMismatch, "sha256 differs"},
-				{"unlisted bytes", relist(func(r *tuftest.Repo, e doc) { delete(e, "hashes"); e["length"] = 3 }), tuf.ErrMismatch, "3 are listed"},
-				{"another version", relist(func(r *tuftest.Repo, e doc) {
+			run(t, rawtuf.New, rawtuf.Path, []attack{
+				{"other bytes", func(r *rawtuf.Repo) { edit(r, "5."+role+".json", "2030", "2031") }, tuf.ErrMismatch, "sha256 differs"},
+				{"unlisted bytes", relist(func(r *rawtuf.Repo, e doc) { delete(e, "hashes"); e["length"] = 3 }), tuf.ErrMismatch, "3 are listed"},
+				{"another version", relist(func(r *rawtuf.Repo, e doc) {
 					e["version"] = 6
 					r.Files["6."+role+".json"] = r.Files["5."+role+".json"]
 				}), tuf.ErrMismatch, role + " v5: unexpected version: snapshot v6 lists v6"},
-				{"expired", again(func(r *tuftest.Repo) { r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, role + " v6"},
-				{"another key", again(func(r *tuftest.Repo) { r.Signers[role] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of "},
-				{"not signed", again(func(r *tuftest.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1"},
-				{"another type", again(func(r *tuftest.Repo) { r.Roles[role]["_type"] = "root" }), tuf.ErrMalformed, ""},
-				{"garbage", again(func(r *tuftest.Repo) { r.Roles[role]["targets"] = "all" }), tuf.ErrMalformed, role + " v6"},
-				{"withheld", func(r *tuftest.Repo) { delete(r.Files, "5."+role+".json") }, errNotServed, "not served"},
+				{"expired", again(func(r *rawtuf.Repo) { r.Roles[role]["expires"] = rawtuf.Stamp(rawtuf.Now) }), tuf.ErrExpired, role + " v6"},
+				{"another key", again(func(r *rawtuf.Repo) { r.Signers[role] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of "},
+				{"not signed", again(func(r *rawtuf.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1"},
+				{"another type", again(func(r *rawtuf.Repo) { r.Roles[role]["_type"] = "root" }), tuf.ErrMalformed, ""},
+				{"garbage", again(func(r *rawtuf.Repo) { r.Roles[role]["targets"] = "all" }), tuf.ErrMalformed, role + " v6"},
+				{"withheld", func(r *rawtuf.Repo) { delete(r.Files, "5."+role+".json") }, errNotServed, "not served"},
 			})
 		})
 		// A role that the snapshot never listed: the first check must fail too.
 		t.Run(role+"/not listed", func(t *testing.T) {
-			r := tuftest.New()
-			delete(tuftest.At(r.Roles["snapshot"], "meta"), role+".json")
+			r := rawtuf.New()
+			delete(rawtuf.At(r.Roles["snapshot"], "meta"), role+".json")
 			r.PublishSnapshot()
 			want(t, newClient(t, r).walk(r), tuf.ErrMismatch, role+": does not match: snapshot v5 does not list the role")
 		})
@@ -327,67 +327,67 @@ func TestAttackReleaseRoles(t *testing.T) {
 }
 
 func TestAttackApproval(t *testing.T) {
-	const p = tuftest.Path
-	listed := func(role string, change func(targets doc)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { r.Bump(role); change(tuftest.At(r.Roles[role], "targets")); r.Publish() }
+	const p = rawtuf.Path
+	listed := func(role string, change func(targets doc)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { r.Bump(role); change(rawtuf.At(r.Roles[role], "targets")); r.Publish() }
 	}
 	gone := func(targets doc) { delete(targets, p) }
-	held := func(until time.Time, since ...time.Time) func(*tuftest.Repo) {
+	held := func(until time.Time, since ...time.Time) func(*rawtuf.Repo) {
 		return listed("hold", func(targets doc) {
-			f := tuftest.FileOf(nil)
-			visum := doc{"reason": "crashes on boot", "until": tuftest.Stamp(until)}
+			f := rawtuf.FileOf(nil)
+			visum := doc{"reason": "crashes on boot", "until": rawtuf.Stamp(until)}
 			if len(since) > 0 {
-				visum["at"] = tuftest.Stamp(since[0])
+				visum["at"] = rawtuf.Stamp(since[0])
 			}
 			f["custom"] = doc{"visum": visum}
 			targets[p] = f
 		})
 	}
-	visum := func(name string, v any) func(*tuftest.Repo) {
-		return listed("vendor-agent", func(targets doc) { tuftest.At(targets, p, "custom", "visum")[name] = v })
+	visum := func(name string, v any) func(*rawtuf.Repo) {
+		return listed("vendor-agent", func(targets doc) { rawtuf.At(targets, p, "custom", "visum")[name] = v })
 	}
-	run(t, tuftest.New, p, []attack{
+	run(t, rawtuf.New, p, []attack{
 		{"vendor alone", listed("review-agent", gone), tuf.ErrNotApproved, "listed by vendor (vendor-agent v5), but not by review (review-agent v6)"},
 		{"review alone", listed("vendor-agent", gone), tuf.ErrNotApproved, "listed by review (review-agent v5), but not by vendor (vendor-agent v6)"},
-		{"no role lists it", func(r *tuftest.Repo) { listed("vendor-agent", gone)(r); listed("review-agent", gone)(r) },
+		{"no role lists it", func(r *rawtuf.Repo) { listed("vendor-agent", gone)(r); listed("review-agent", gone)(r) },
 			tuf.ErrNoTarget, "listed by none of vendor (vendor-agent v6), review (review-agent v6)"},
-		{"another length", listed("vendor-agent", func(targets doc) { tuftest.At(targets, p)["length"] = 10 }), tuf.ErrNotApproved, "lengths (10 and 9)"},
-		{"another sha256", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }),
+		{"another length", listed("vendor-agent", func(targets doc) { rawtuf.At(targets, p)["length"] = 10 }), tuf.ErrNotApproved, "lengths (10 and 9)"},
+		{"another sha256", listed("review-agent", func(targets doc) { rawtuf.At(targets, p)["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }),
 			tuf.ErrNotApproved, "different sha256"},
-		{"another sha512", func(r *tuftest.Repo) {
+		{"another sha512", func(r *rawtuf.Repo) {
 			for role, digit := range map[string]string{"vendor-agent": "0", "review-agent": "1"} {
-				listed(role, func(targets doc) { tuftest.At(targets, p, "hashes")["sha512"] = strings.Repeat(digit, 128) })(r)
+				listed(role, func(targets doc) { rawtuf.At(targets, p, "hashes")["sha512"] = strings.Repeat(digit, 128) })(r)
 			}
 		}, tuf.ErrNotApproved, "different sha512"},
 		{"another release field", visum("sequence", 8), tuf.ErrNotApproved, "different release fields"},
 		{"one more release field", visum("x-new", 1), tuf.ErrNotApproved, "different release fields"},
-		{"no release fields at one party", listed("vendor-agent", func(targets doc) { delete(tuftest.At(targets, p), "custom") }),
+		{"no release fields at one party", listed("vendor-agent", func(targets doc) { delete(rawtuf.At(targets, p), "custom") }),
 			tuf.ErrNotApproved, "different release fields"},
-		{"no hash", listed("review-agent", func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{} }), tuf.ErrMalformed, "no hash"},
+		{"no hash", listed("review-agent", func(targets doc) { rawtuf.At(targets, p)["hashes"] = doc{} }), tuf.ErrMalformed, "no hash"},
 		{"no sha256 at one party", listed("review-agent", func(targets doc) {
-			tuftest.At(targets, p)["hashes"] = doc{"sha512": strings.Repeat("ab", 64)}
+			rawtuf.At(targets, p)["hashes"] = doc{"sha512": strings.Repeat("ab", 64)}
 		}), tuf.ErrNotApproved, "different sha256"},
-		{"no sha256 at any party", func(r *tuftest.Repo) {
+		{"no sha256 at any party", func(r *rawtuf.Repo) {
 			for _, role := range []string{"vendor-agent", "review-agent"} {
-				listed(role, func(targets doc) { tuftest.At(targets, p)["hashes"] = doc{"sha512": strings.Repeat("ab", 64)} })(r)
+				listed(role, func(targets doc) { rawtuf.At(targets, p)["hashes"] = doc{"sha512": strings.Repeat("ab", 64)} })(r)
 			}
 		}, tuf.ErrMalformed, "no sha256"},
-		{"held", held(tuftest.Now.Add(time.Hour)), tuf.ErrHeld, `until 2030-01-15T13:00:00Z: "crashes on boot"`},
-		{"the hold has passed", held(tuftest.Now), nil, ""},
-		{"held for long, the charter allows a week", held(tuftest.Now.AddDate(1, 0, 0), tuftest.Now.AddDate(0, 0, -6)), tuf.ErrHeld, "until 2030-01-16T12:00:00Z"},
-		{"held for long, the week is over", held(tuftest.Now.AddDate(1, 0, 0), tuftest.Now.AddDate(0, 0, -7)), nil, ""},
+		{"held", held(rawtuf.Now.Add(time.Hour)), tuf.ErrHeld, `until 2030-01-15T13:00:00Z: "crashes on boot"`},
+		{"the hold has passed", held(rawtuf.Now), nil, ""},
+		{"held for long, the charter allows a week", held(rawtuf.Now.AddDate(1, 0, 0), rawtuf.Now.AddDate(0, 0, -6)), tuf.ErrHeld, "until 2030-01-16T12:00:00Z"},
+		{"held for long, the week is over", held(rawtuf.Now.AddDate(1, 0, 0), rawtuf.Now.AddDate(0, 0, -7)), nil, ""},
 		{"sha512 by one party only", listed("review-agent", func(targets doc) {
-			tuftest.At(targets, p, "hashes")["sha512"] = strings.Repeat("0", 128)
+			rawtuf.At(targets, p, "hashes")["sha512"] = strings.Repeat("0", 128)
 		}), nil, ""},
 		{"held without an end", listed("hold", func(targets doc) {
-			f := tuftest.FileOf(nil)
+			f := rawtuf.FileOf(nil)
 			f["custom"] = doc{"visum": doc{"reason": "wait"}}
 			targets[p] = f
 		}), tuf.ErrMalformed, "hold v6"},
-		{"hold without fields", listed("hold", func(targets doc) { targets[p] = tuftest.FileOf(nil) }), tuf.ErrMalformed, "hold v6"},
+		{"hold without fields", listed("hold", func(targets doc) { targets[p] = rawtuf.FileOf(nil) }), tuf.ErrMalformed, "hold v6"},
 	})
 	t.Run("outside every class", func(t *testing.T) {
-		r := tuftest.New()
+		r := rawtuf.New()
 		r.AddTarget("else/x", "x", nil, "targets", "vendor-agent", "review-agent")
 		r.Publish()
 		for _, path := range []string{"else/x", "", "agent", "/agent/", "Agent/agent-11.4.0.tar.gz"} {
@@ -396,10 +396,10 @@ func TestAttackApproval(t *testing.T) {
 		}
 	})
 	t.Run("not the way of a charter", func(t *testing.T) {
-		r := tuftest.New()
+		r := rawtuf.New()
 		_, err := mustSnapshot(t, r).UnsafeTarget(p, from(r))
 		want(t, err, tuf.ErrNotApproved, "has a charter")
-		r = tuftest.NewPlain()
+		r = rawtuf.NewPlain()
 		_, err = mustSnapshot(t, r).Approve("top.txt", from(r))
 		want(t, err, tuf.ErrNotApproved, "no review")
 		_, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
@@ -410,9 +410,9 @@ func TestAttackApproval(t *testing.T) {
 // A refusal holds the refused bytes and the keys that signed: the evidence for an
 // operator of a forged root.
 func TestEvidence(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	c := newClient(t, r)
-	newRoot(func(r *tuftest.Repo, _ doc) { r.Signers["root"] = []string{"vendor1", "review2"} })(r)
+	newRoot(func(r *rawtuf.Repo, _ doc) { r.Signers["root"] = []string{"vendor1", "review2"} })(r)
 	forged := r.Files["2.root.json"]
 	_, err := c.root.Next(forged)
 	var e *tuf.Error
@@ -426,7 +426,7 @@ func TestEvidence(t *testing.T) {
 		if _, err := c.root.Next([]byte(junk)); !errors.As(err, &e) || string(e.Evidence) != junk {
 			t.Errorf("%.20q: evidence is %.20q", junk, e.Evidence)
 		}
-		if _, err := c.root.Timestamp([]byte(junk), nil, tuftest.Now); !errors.As(err, &e) || string(e.Evidence) != junk {
+		if _, err := c.root.Timestamp([]byte(junk), nil, rawtuf.Now); !errors.As(err, &e) || string(e.Evidence) != junk {
 			t.Errorf("timestamp %.20q: evidence is %.20q", junk, e.Evidence)
 		}
 	}
@@ -434,8 +434,8 @@ func TestEvidence(t *testing.T) {
 
 // Errors of lower roles hold the refused bytes too.
 func TestEvidenceOfContent(t *testing.T) {
-	r := tuftest.New()
-	ts, err := newClient(t, r).root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	r := rawtuf.New()
+	ts, err := newClient(t, r).root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -443,7 +443,7 @@ func TestEvidenceOfContent(t *testing.T) {
 	if _, err := ts.Snapshot([]byte("junk"), nil); !errors.As(err, &e) || string(e.Evidence) != "junk" {
 		t.Errorf("%v: evidence is %.20q", err, e.Evidence)
 	}
-	_, err = mustSnapshot(t, r).Approve(tuftest.Path, func(tuf.RoleFile) ([]byte, error) { return []byte("junk"), nil })
+	_, err = mustSnapshot(t, r).Approve(rawtuf.Path, func(tuf.RoleFile) ([]byte, error) { return []byte("junk"), nil })
 	if !errors.As(err, &e) || string(e.Evidence) != "junk" || e.Role != "vendor-agent" {
 		t.Errorf("%v: evidence is %.20q", err, e.Evidence)
 	}
@@ -451,13 +451,13 @@ func TestEvidenceOfContent(t *testing.T) {
 
 // Until is the earliest expiry of the opened roles, and changes as more are opened.
 func TestUntil(t *testing.T) {
-	r := tuftest.New()
-	soon := tuftest.Now.Add(time.Hour)
-	r.Roles["review-agent"]["expires"] = tuftest.Stamp(soon)
-	r.Roles["targets"]["expires"] = tuftest.Stamp(soon.Add(-time.Minute)) // not needed
+	r := rawtuf.New()
+	soon := rawtuf.Now.Add(time.Hour)
+	r.Roles["review-agent"]["expires"] = rawtuf.Stamp(soon)
+	r.Roles["targets"]["expires"] = rawtuf.Stamp(soon.Add(-time.Minute)) // not needed
 	r.Publish()
 	snap := mustSnapshot(t, r)
-	if !snap.Until().Equal(snap.Expires()) || !snap.Expires().Equal(tuftest.Now.AddDate(0, 1, 0)) {
+	if !snap.Until().Equal(snap.Expires()) || !snap.Expires().Equal(rawtuf.Now.AddDate(0, 1, 0)) {
 		t.Error(snap.Until())
 	}
 	want(t, snap.OpenRoles(from(r)), nil, "")
@@ -465,11 +465,11 @@ func TestUntil(t *testing.T) {
 		t.Error(snap.Until())
 	}
 	// A charter with a floor for targets requires a listed targets.json, one without does not.
-	r = tuftest.New()
+	r = rawtuf.New()
 	delete(r.Roles, "targets")
 	r.Publish()
 	want(t, newClient(t, r).walk(r), tuf.ErrMismatch, "targets: does not match: snapshot v5 does not list the role")
-	r = tuftest.New()
+	r = rawtuf.New()
 	delete(r.Charter(), "floors")
 	r.PublishRoot()
 	delete(r.Roles, "targets")

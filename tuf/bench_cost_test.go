@@ -10,7 +10,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -129,10 +129,10 @@ func stockRoles(files map[string][]byte, delegated ...string) error {
 // BenchmarkSnapshotBins verifies a snapshot of 16,384 hash bins, each with its length and
 // hash, with a prior.
 func BenchmarkSnapshotBins(b *testing.B) {
-	r := tuftest.NewPlain()
-	meta := tuftest.At(r.Roles["snapshot"], "meta")
+	r := rawtuf.NewPlain()
+	meta := rawtuf.At(r.Roles["snapshot"], "meta")
 	for i := range 1 << 14 {
-		f := tuftest.FileOf(fmt.Append(nil, i))
+		f := rawtuf.FileOf(fmt.Append(nil, i))
 		f["version"] = 1 + i%100
 		meta[fmt.Sprintf("bin-%04x.json", i)] = f
 	}
@@ -141,7 +141,7 @@ func BenchmarkSnapshotBins(b *testing.B) {
 	r.Bump()
 	r.PublishSnapshot()
 	data := r.Files["6.snapshot.json"]
-	ts, err := newClient(b, r).root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	ts, err := newClient(b, r).root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func BenchmarkSnapshotBins(b *testing.B) {
 // beyond Limits.Signatures, and of linear cost with a higher limit.
 func BenchmarkJunkSignatures(b *testing.B) {
 	junk := func(n int) []byte {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		var sigs strings.Builder
 		for i := range n {
 			fmt.Fprintf(&sigs, `{"keyid":"%d","sig":""},`, i)
@@ -204,7 +204,7 @@ func BenchmarkProduct(b *testing.B) {
 		return fmt.Sprintf("lib/package-%03d.tar.gz", i), doc{"product": "package", "version": fmt.Sprintf("1.0.%d", i), "channel": "stable", "platform": "linux/amd64", "sequence": i + 1}
 	}
 	b.Run("plain", func(b *testing.B) {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		var paths []string
 		for i := range 200 {
 			path, rel := release(i)
@@ -238,7 +238,7 @@ func BenchmarkProduct(b *testing.B) {
 	})
 	// With a charter: two parties and a hold, each target listed by both.
 	b.Run("charter", func(b *testing.B) {
-		r := tuftest.New()
+		r := rawtuf.New()
 		var paths []string
 		for i := range 200 {
 			path, rel := release(i)
@@ -247,7 +247,7 @@ func BenchmarkProduct(b *testing.B) {
 			paths = append(paths, path)
 		}
 		r.Publish()
-		pin, get := tuftest.Marshal(r.Pin()), from(r)
+		pin, get := rawtuf.Marshal(r.Pin()), from(r)
 		measured(b, func() error {
 			p, err := tuf.OpenPin(pin, nil)
 			if err != nil {

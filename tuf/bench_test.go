@@ -8,18 +8,18 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
-func hexSign(r *tuftest.Repo, key string, msg []byte) string {
+func hexSign(r *rawtuf.Repo, key string, msg []byte) string {
 	return hex.EncodeToString(ed25519.Sign(r.Key(key).(ed25519.PrivateKey), msg))
 }
 
 // hundredThousand is a repository without a charter, with 100,000 targets in one role of
 // three keys.
-func hundredThousand() *tuftest.Repo {
-	r := tuftest.NewPlain()
+func hundredThousand() *rawtuf.Repo {
+	r := rawtuf.NewPlain()
 	keys := []string{"t1", "t2", "t3"}
 	r.AddKeys(r.Root, keys...)
 	r.Root["roles"].(doc)["targets"], r.Signers["targets"] = r.Role(3, keys...), keys
@@ -38,7 +38,7 @@ func BenchmarkLookup100k(b *testing.B) {
 	r := hundredThousand()
 	data := r.Files["5.targets.json"]
 	path := fmt.Sprintf("pool/%02x/package-%06d.tar.gz", 99_999%256, 99_999)
-	ts, err := newClient(b, r).root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	ts, err := newClient(b, r).root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 	if err != nil {
 		b.Fatal(err)
 	}

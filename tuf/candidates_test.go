@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -20,8 +20,8 @@ func release(product, version string, seq int) doc {
 
 // product adds a role below the vendor's, signed by its own team, that lists one release
 // below agent/NAME/, which the review role lists too.
-func product(r *tuftest.Repo, name string) {
-	r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{name}
+func product(r *rawtuf.Repo, name string) {
+	r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{name}
 	r.Delegate("vendor-agent", name, doc{"paths": []any{"agent/" + name + "/*"}}, name)
 	r.AddTarget("agent/"+name+"/1", name, release(name, "1", 1), name, "review-agent")
 }
@@ -52,13 +52,13 @@ func TestClaimsDoNotDecide(t *testing.T) {
 		"another product's release": release("agent", "12", 8),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.New()
-			path := tuftest.Path // sequence 7
+			r := rawtuf.New()
+			path := rawtuf.Path // sequence 7
 			if name == "another product's release" {
 				path = "agent/debug"
 				r.AddTarget(path, "debug", release("debug", "0.1", 99), "vendor-agent", "review-agent")
 			}
-			r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+			r.Roles["evil"], r.Signers["evil"] = rawtuf.Targets(), []string{"attacker"}
 			r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 			r.AddTarget(path, "the agent", claim, "evil")
 			r.AddTarget("agent/new", "new", release("agent", "12", 8), "vendor-agent", "review-agent")
@@ -81,10 +81,10 @@ func TestClaimsDoNotDecide(t *testing.T) {
 	}
 	// If the agreed entry is found only by a hash prefix, and another role lists the path,
 	// the candidate has the agreed fields too.
-	prefixed := tuftest.New()
-	prefixed.Roles["hashed"], prefixed.Signers["hashed"] = tuftest.Targets(), []string{"k"}
+	prefixed := rawtuf.New()
+	prefixed.Roles["hashed"], prefixed.Signers["hashed"] = rawtuf.Targets(), []string{"k"}
 	prefixed.Delegate("vendor-agent", "hashed", doc{"path_hash_prefixes": []any{""}}, "k")
-	prefixed.Roles["evil"], prefixed.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	prefixed.Roles["evil"], prefixed.Signers["evil"] = rawtuf.Targets(), []string{"attacker"}
 	prefixed.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 	prefixed.AddTarget("agent/new", "new", release("agent", "12", 8), "hashed", "review-agent")
 	prefixed.AddTarget("agent/new", "new", release("agent", "999", 999), "evil")
@@ -93,9 +93,9 @@ func TestClaimsDoNotDecide(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// A file that both parties list without release fields is no release, whatever one role lists.
-	r := tuftest.New()
+	r := rawtuf.New()
 	r.AddTarget("agent/plain", "plain", nil, "vendor-agent", "review-agent")
-	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	r.Roles["evil"], r.Signers["evil"] = rawtuf.Targets(), []string{"attacker"}
 	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 	r.AddTarget("agent/plain", "plain", release("agent", "999", 999), "evil")
 	r.Publish()
@@ -104,7 +104,7 @@ func TestClaimsDoNotDecide(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// A release that one party lists alone is a Claim without agreement.
-	r = tuftest.New()
+	r = rawtuf.New()
 	r.AddTarget("agent/x", "x", release("agent", "8", 8), "vendor-agent")
 	r.Publish()
 	list, err = mustSnapshot(t, r).Candidates(t.Context(), newer, from(r))
@@ -112,8 +112,8 @@ func TestClaimsDoNotDecide(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// A held release is agreed on but not approved.
-	r = tuftest.New()
-	r.AddTarget(tuftest.Path, "", doc{"reason": "x", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}, "hold")
+	r = rawtuf.New()
+	r.AddTarget(rawtuf.Path, "", doc{"reason": "x", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}, "hold")
 	r.Publish()
 	list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
 	if err != nil || len(list) != 1 || !list[0].Agreed || !errors.Is(list[0].Err, tuf.ErrHeld) || !list[0].Approved.IsZero() || list[0].Claim.Version != "11.4.0" {
@@ -130,7 +130,7 @@ func TestMalformedReleasesAreFound(t *testing.T) {
 			return rel.Product == product && (rel.Channel == "" || rel.Channel == "stable")
 		}
 	}
-	r := tuftest.New()
+	r := rawtuf.New()
 	r.AddTarget("agent/odd", "odd", odd, "vendor-agent", "review-agent")
 	r.Publish()
 	snap := mustSnapshot(t, r)
@@ -144,15 +144,15 @@ func TestMalformedReleasesAreFound(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// If one party lists it, it is a Claim without agreement.
-	delete(tuftest.At(r.Roles["review-agent"], "targets"), "agent/odd")
+	delete(rawtuf.At(r.Roles["review-agent"], "targets"), "agent/odd")
 	r.Publish()
 	list, err = mustSnapshot(t, r).Candidates(t.Context(), of("agent"), from(r))
 	if err != nil || len(list) != 2 || list[1].Agreed || !errors.Is(list[1].Err, tuf.ErrNotApproved) || list[1].Claim.Version != "12" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// One role's malformed entry hides nothing, and creates no release of another product.
-	r = tuftest.New()
-	r.Roles["evil"], r.Signers["evil"] = tuftest.Targets(), []string{"attacker"}
+	r = rawtuf.New()
+	r.Roles["evil"], r.Signers["evil"] = rawtuf.Targets(), []string{"attacker"}
 	r.Delegate("vendor-agent", "evil", doc{"paths": []any{"agent/*"}}, "attacker")
 	r.AddTarget("agent/new", "new", release("agent", "12", 8), "vendor-agent", "review-agent")
 	r.AddTarget("agent/new", "new", doc{"product": "other"}, "evil")
@@ -170,40 +170,40 @@ func TestMalformedReleasesAreFound(t *testing.T) {
 // releases of other teams are decided on. Each decision by itself fails closed.
 func TestFailureOfOneTeam(t *testing.T) {
 	for name, tt := range map[string]struct {
-		spoil func(r *tuftest.Repo)
+		spoil func(r *rawtuf.Repo)
 		want  error
 		role  string
 	}{
-		"nothing":        {func(*tuftest.Repo) {}, nil, ""},
-		"expired":        {func(r *tuftest.Repo) { r.Roles["b"]["expires"] = tuftest.Stamp(tuftest.Now) }, tuf.ErrExpired, "b"},
-		"another key":    {func(r *tuftest.Repo) { r.Signers["b"] = []string{"attacker"} }, tuf.ErrThreshold, "b"},
-		"no JSON":        {func(r *tuftest.Repo) { r.Roles["b"]["targets"] = 7 }, tuf.ErrMalformed, "b"},
-		"another's role": {func(r *tuftest.Repo) { r.Roles["b"][layout.RepoMember] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "b"},
-		"delegates to the review": {func(r *tuftest.Repo) { r.Delegate("b", "review-agent", doc{"paths": []any{"*"}}, "b") },
+		"nothing":        {func(*rawtuf.Repo) {}, nil, ""},
+		"expired":        {func(r *rawtuf.Repo) { r.Roles["b"]["expires"] = rawtuf.Stamp(rawtuf.Now) }, tuf.ErrExpired, "b"},
+		"another key":    {func(r *rawtuf.Repo) { r.Signers["b"] = []string{"attacker"} }, tuf.ErrThreshold, "b"},
+		"no JSON":        {func(r *rawtuf.Repo) { r.Roles["b"]["targets"] = 7 }, tuf.ErrMalformed, "b"},
+		"another's role": {func(r *rawtuf.Repo) { r.Roles["b"][layout.RepoMember] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "b"},
+		"delegates to the review": {func(r *rawtuf.Repo) { r.Delegate("b", "review-agent", doc{"paths": []any{"*"}}, "b") },
 			tuf.ErrMalformed, "b"},
-		"a malformed entry": {func(r *tuftest.Repo) { tuftest.At(r.Roles["b"], "targets", "agent/b/1")["length"] = -1 }, tuf.ErrMalformed, "b"},
-		"65 roles below it": {func(r *tuftest.Repo) {
+		"a malformed entry": {func(r *rawtuf.Repo) { rawtuf.At(r.Roles["b"], "targets", "agent/b/1")["length"] = -1 }, tuf.ErrMalformed, "b"},
+		"65 roles below it": {func(r *rawtuf.Repo) {
 			for i := range 65 {
 				name := fmt.Sprintf("b-%02d", i)
-				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"b"}
+				r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"b"}
 				r.Delegate("b", name, doc{"paths": []any{"agent/b/x*"}}, "b")
 			}
 		}, tuf.ErrTooLarge, "b"},
-		"deep roles below it": {func(r *tuftest.Repo) {
+		"deep roles below it": {func(r *rawtuf.Repo) {
 			by := "b"
 			for i := range 40 {
 				name := fmt.Sprintf("b-%02d", i)
-				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"b"}
+				r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"b"}
 				r.Delegate(by, name, doc{"paths": []any{"agent/b/x*"}}, "b")
 				by = name
 			}
 		}, tuf.ErrTooLarge, "b-30"},
-		"roles of other teams' names": {func(r *tuftest.Repo) {
+		"roles of other teams' names": {func(r *rawtuf.Repo) {
 			r.Delegate("b", "c", doc{"paths": []any{"agent/b/x*"}}, "b")
 		}, tuf.ErrThreshold, "c"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.New()
+			r := rawtuf.New()
 			for _, p := range []string{"a", "b", "c"} {
 				product(r, p)
 			}
@@ -219,7 +219,7 @@ func TestFailureOfOneTeam(t *testing.T) {
 			if !slices.Contains(refused, "agent/c/2") {
 				t.Errorf("what c alone lists was not read: %+v", list)
 			}
-			for _, path := range []string{"agent/a/1", "agent/c/1", tuftest.Path} {
+			for _, path := range []string{"agent/a/1", "agent/c/1", rawtuf.Path} {
 				if !slices.Contains(approved, path) {
 					t.Errorf("%s is not approved: %+v", path, list)
 				}
@@ -247,7 +247,7 @@ func TestFailureOfOneTeam(t *testing.T) {
 
 // Several branches that are larger than the limit of a call take turns.
 func TestBranchesTakeTurns(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	for _, p := range []string{"a", "b", "c"} {
 		product(r, p)
 		if p == "c" {
@@ -255,11 +255,11 @@ func TestBranchesTakeTurns(t *testing.T) {
 		}
 		for i := range 64 { // a and b have each as many roles as a call reads
 			name := fmt.Sprintf("%s-%02d", p, i)
-			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{p}
+			r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{p}
 			r.Delegate(p, name, doc{"paths": []any{"agent/" + p + "/*"}}, p)
 		}
 	}
-	r.Roles["c-1"], r.Signers["c-1"] = tuftest.Targets(), []string{"c"}
+	r.Roles["c-1"], r.Signers["c-1"] = rawtuf.Targets(), []string{"c"}
 	r.Delegate("c", "c-1", doc{"paths": []any{"agent/c/x*"}}, "c")
 	r.AddTarget("agent/c/x1", "x", release("c", "2", 2), "c-1", "review-agent")
 	r.Publish()
@@ -283,8 +283,8 @@ func TestBranchesTakeTurns(t *testing.T) {
 // A class that can't be decided on does not stop another class: its roles are reported.
 // If no class can be decided on, that is the error.
 func TestFailureOfOneClass(t *testing.T) {
-	build := func() *tuftest.Repo {
-		r := tuftest.New()
+	build := func() *rawtuf.Repo {
+		r := rawtuf.New()
 		classes := r.Charter()["classes"].([]any)
 		rules := doc{"name": "rules", "prefix": "rules/", "roles": []any{
 			doc{"party": "vendor", "role": "vendor-rules", "keyids": r.IDs("va"), "threshold": 1},
@@ -292,7 +292,7 @@ func TestFailureOfOneClass(t *testing.T) {
 		}, "hold": doc{"role": "hold-rules", "keyids": r.IDs("ra"), "threshold": 1, "max_seconds": 3600}}
 		r.Charter()["classes"] = append(classes, rules)
 		for role, key := range map[string]string{"vendor-rules": "va", "review-rules": "ra", "hold-rules": "ra"} {
-			r.Roles[role], r.Signers[role] = tuftest.Targets(), []string{key}
+			r.Roles[role], r.Signers[role] = rawtuf.Targets(), []string{key}
 		}
 		r.AddTarget("rules/1", "rules", release("rules", "1", 1), "vendor-rules", "review-rules")
 		r.PublishRoot()
@@ -306,15 +306,15 @@ func TestFailureOfOneClass(t *testing.T) {
 	}
 	for _, role := range []string{"vendor-rules", "review-rules", "hold-rules"} {
 		r := build()
-		r.Roles[role]["expires"] = tuftest.Stamp(tuftest.Now)
+		r.Roles[role]["expires"] = rawtuf.Stamp(rawtuf.Now)
 		for _, top := range []string{"vendor-agent", "review-agent"} {
-			r.Roles[top]["x-visum-recalled"] = []any{doc{"path": tuftest.Path, "sha256": strings.Repeat("0", 64), "reason": "x", "at": tuftest.Stamp(tuftest.Now)}}
+			r.Roles[top]["x-visum-recalled"] = []any{doc{"path": rawtuf.Path, "sha256": strings.Repeat("0", 64), "reason": "x", "at": rawtuf.Stamp(rawtuf.Now)}}
 		}
 		r.Publish()
 		snap := mustSnapshot(t, r)
 		list, err := snap.Candidates(t.Context(), nil, from(r))
 		approved, _, roles := summary(list)
-		if err != nil || !slices.Equal(approved, []string{tuftest.Path}) || !slices.Equal(roles, []string{role}) || !errors.Is(list[0].Err, tuf.ErrExpired) {
+		if err != nil || !slices.Equal(approved, []string{rawtuf.Path}) || !slices.Equal(roles, []string{role}) || !errors.Is(list[0].Err, tuf.ErrExpired) {
 			t.Errorf("%+v, %v", list, err)
 		}
 		// The other class's recalls are returned together with the error.
@@ -322,7 +322,7 @@ func TestFailureOfOneClass(t *testing.T) {
 		if len(recalls) != 2 || (err == nil) != (role == "hold-rules") || err != nil && !errors.Is(err, tuf.ErrExpired) {
 			t.Errorf("%+v, %v", recalls, err)
 		}
-		r.Roles["review-agent"]["expires"] = tuftest.Stamp(tuftest.Now)
+		r.Roles["review-agent"]["expires"] = rawtuf.Stamp(rawtuf.Now)
 		r.Publish()
 		list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
 		want(t, err, tuf.ErrExpired, "")
@@ -334,15 +334,15 @@ func TestFailureOfOneClass(t *testing.T) {
 
 // forest is a repository with a role of many delegations without a match and one
 // delegation to many releases.
-func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tuftest.Repo {
+func forest(t testing.TB, releases, delegations int, how func(i int) doc) *rawtuf.Repo {
 	t.Helper()
-	r := tuftest.New()
+	r := rawtuf.New()
 	product(r, "honest")
-	r.Roles["big"], r.Signers["big"] = tuftest.Targets(), []string{"va"}
+	r.Roles["big"], r.Signers["big"] = rawtuf.Targets(), []string{"va"}
 	for i := range releases {
 		r.AddTarget(fmt.Sprintf("agent/r%d", i), "x", release("big", "1", i+1), "big")
 	}
-	list := tuftest.At(r.Roles["vendor-agent"], "delegations")["roles"].([]any)
+	list := rawtuf.At(r.Roles["vendor-agent"], "delegations")["roles"].([]any)
 	ids := r.IDs("va")
 	for i := range delegations {
 		d := doc{"name": fmt.Sprintf("d%d", i), "keyids": ids, "threshold": 1, "terminating": false}
@@ -351,7 +351,7 @@ func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tufte
 		}
 		list = append(list, d)
 	}
-	tuftest.At(r.Roles["vendor-agent"], "delegations")["roles"] = list
+	rawtuf.At(r.Roles["vendor-agent"], "delegations")["roles"] = list
 	r.Delegate("vendor-agent", "big", doc{"paths": []any{"agent/r*"}}, "va")
 	r.Publish()
 	return r
@@ -361,7 +361,7 @@ func forest(t testing.TB, releases, delegations int, how func(i int) doc) *tufte
 // results so far, reports the rest, and reserves a share for every role. Each search has
 // its own limit too.
 func TestBudgetOfOneCall(t *testing.T) {
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	many := func(n int, one string) (out []any) {
 		for range n {
 			out = append(out, one)
@@ -388,7 +388,7 @@ func TestBudgetOfOneCall(t *testing.T) {
 				t.Fatal(err)
 			}
 			approved, _, roles := summary(list)
-			if !slices.Contains(roles, "big") || !slices.Contains(approved, "agent/honest/1") || !slices.Contains(approved, tuftest.Path) {
+			if !slices.Contains(roles, "big") || !slices.Contains(approved, "agent/honest/1") || !slices.Contains(approved, rawtuf.Path) {
 				t.Errorf("approved %q, not read %q", approved, roles)
 			}
 			for _, c := range list {
@@ -403,7 +403,7 @@ func TestBudgetOfOneCall(t *testing.T) {
 	r := forest(t, 3_000, 20, func(i int) doc { return doc{"paths": []any{fmt.Sprintf("agent/p%d/*", i)}} })
 	for i := range 20 {
 		name := fmt.Sprintf("d%d", i)
-		r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"va"}
+		r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"va"}
 	}
 	r.Publish()
 	list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
@@ -445,9 +445,9 @@ func TestContextEndsCandidates(t *testing.T) {
 		}
 	}
 	// No decision that needs a Fetch starts after the end.
-	failing := tuftest.New()
+	failing := rawtuf.New()
 	failing.Delegate("vendor-agent", "absent", doc{"path_hash_prefixes": []any{""}}, "k")
-	failing.Roles["absent"], failing.Signers["absent"] = tuftest.Targets(), []string{"k"}
+	failing.Roles["absent"], failing.Signers["absent"] = rawtuf.Targets(), []string{"k"}
 	for i := range 100 {
 		failing.AddTarget(fmt.Sprintf("agent/r%d", i), "x", release("r", "1", i+1), "review-agent")
 	}

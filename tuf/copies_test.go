@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -41,18 +41,18 @@ func spoil(v reflect.Value) {
 // the same again.
 func TestAccessorsReturnCopies(t *testing.T) {
 	r := recoverable()
-	tuftest.At(r.Roles["vendor-agent"], "targets", tuftest.Path, "custom", "visum")["rollout"] = doc{"percent": 25}
-	tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "custom", "visum")["rollout"] = doc{"percent": 25}
+	rawtuf.At(r.Roles["vendor-agent"], "targets", rawtuf.Path, "custom", "visum")["rollout"] = doc{"percent": 25}
+	rawtuf.At(r.Roles["review-agent"], "targets", rawtuf.Path, "custom", "visum")["rollout"] = doc{"percent": 25}
 	r.Roles["review-agent"][layout.RecallMember] = []any{doc{"path": "agent/bad", "sha256": "00", "reason": "bad", "at": "2026-01-02T03:04:05Z"}}
-	tuftest.At(r.Roles["review-agent"], layout.RecallMember, 0)["sha256"] = tuftest.At(tuftest.FileOf(nil), "hashes")["sha256"]
+	rawtuf.At(r.Roles["review-agent"], layout.RecallMember, 0)["sha256"] = rawtuf.At(rawtuf.FileOf(nil), "hashes")["sha256"]
 	r.Publish()
-	pin, err := tuf.OpenPin(tuftest.Marshal(r.Pin()), nil)
+	pin, err := tuf.OpenPin(rawtuf.Marshal(r.Pin()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	root := pin.Root()
 	charter := root.Charter()
-	ts, err := root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	ts, err := root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,13 +64,13 @@ func TestAccessorsReturnCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := snap.Approve(tuftest.Path, from(r))
+	a, err := snap.Approve(rawtuf.Path, from(r))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Recover(nothing, "bank1", "university")
 	statement, next := root.RecoveryFiles()
-	rec, err := root.Recovery(r.Files[statement], r.Files[next], tuftest.Now)
+	rec, err := root.Recovery(r.Files[statement], r.Files[next], rawtuf.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,14 +108,14 @@ func TestAccessorsReturnCopies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mine := get()
-			before := string(tuftest.Marshal(mine)) // text: what is shared changes with it
+			before := string(rawtuf.Marshal(mine)) // text: what is shared changes with it
 			if before == "null" || before == "[]" || before == "{}" {
 				t.Fatal("nothing to change")
 			}
 			p := reflect.New(reflect.TypeOf(mine)) // what an interface holds can't be set, what it points to can
 			p.Elem().Set(reflect.ValueOf(mine))
 			spoil(p)
-			if after := string(tuftest.Marshal(get())); before != after {
+			if after := string(rawtuf.Marshal(get())); before != after {
 				t.Errorf("was %s\nis  %s", before, after)
 			}
 		})

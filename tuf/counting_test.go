@@ -11,12 +11,12 @@ import (
 	"math/big"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // fingerprintOf is the fingerprint of a named key.
-func fingerprintOf(t *testing.T, r *tuftest.Repo, name string) string {
+func fingerprintOf(t *testing.T, r *rawtuf.Repo, name string) string {
 	t.Helper()
 	k, err := tuf.NewKey(r.Key(name).Public())
 	if err != nil {
@@ -49,20 +49,20 @@ func TestOneSignatureMeetsNoThresholdOfTwo(t *testing.T) {
 		return []string{id + fp, fp + id, id + " " + fp, id + "\n" + fp, id + "\x00", "", fp}
 	}
 	// holders are the objects that hold a role's key ids, and the keys.
-	holders := func(r *tuftest.Repo, role string) (ids, keys doc) {
+	holders := func(r *rawtuf.Repo, role string) (ids, keys doc) {
 		if role == "lib" {
-			d := tuftest.At(r.Roles["targets"], "delegations")
-			return tuftest.At(d, "roles", 0), tuftest.At(d, "keys")
+			d := rawtuf.At(r.Roles["targets"], "delegations")
+			return rawtuf.At(d, "roles", 0), rawtuf.At(d, "keys")
 		}
-		return tuftest.At(r.Root, "roles", role), tuftest.At(r.Root, "keys")
+		return rawtuf.At(r.Root, "roles", role), rawtuf.At(r.Root, "keys")
 	}
 	for _, role := range []string{"root", "timestamp", "snapshot", "targets", "lib"} {
 		t.Run(role, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			id := r.IDs(role)[0].(string)
 			for _, alias := range aliases(id, fingerprintOf(t, r, role)) {
 				for name, spoil := range unusable {
-					r := tuftest.NewPlain()
+					r := rawtuf.NewPlain()
 					ids, keys := holders(r, role)
 					ids["keyids"], ids["threshold"] = []any{id, alias}, 2
 					spoil(keys, alias)
@@ -158,19 +158,19 @@ func TestUnsoundRSAKeys(t *testing.T) {
 		if _, err := k.Fingerprint(); err == nil {
 			t.Errorf("%s: has a fingerprint", name)
 		}
-		r := tuftest.New()
+		r := rawtuf.New()
 		id := k.ID()
-		tuftest.At(r.Root, "keys")[id] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
-		tuftest.At(r.Charter(), "classes", 0, "roles", 0)["keyids"] = []any{id}
+		rawtuf.At(r.Root, "keys")[id] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
+		rawtuf.At(r.Charter(), "classes", 0, "roles", 0)["keyids"] = []any{id}
 		r.PublishRoot()
 		_, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 		want(t, err, tuf.ErrCharter, "H9: key")
 		// The same as a next root, and as a proposal.
-		r = tuftest.New()
+		r = rawtuf.New()
 		c := newClient(t, r)
 		r.NextRoot(func() {
-			tuftest.At(r.Root, "keys")[id] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
-			tuftest.At(r.Charter(), "classes", 0, "roles", 0)["keyids"] = []any{id}
+			rawtuf.At(r.Root, "keys")[id] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
+			rawtuf.At(r.Charter(), "classes", 0, "roles", 0)["keyids"] = []any{id}
 		})
 		_, err = c.root.Next(r.Files["2.root.json"])
 		want(t, err, tuf.ErrCharter, "H9: key")
@@ -179,10 +179,10 @@ func TestUnsoundRSAKeys(t *testing.T) {
 	}
 	// Signatures for a prime modulus are valid but do not count.
 	for name, key := range map[string]crypto.Signer{"sound": good, "prime": primeSigner{prime}} {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		r.Keys["rsa"] = key
 		r.AddKeys(r.Root, "rsa")
-		tuftest.At(r.Root, "roles")["targets"] = r.Role(1, "rsa")
+		rawtuf.At(r.Root, "roles")["targets"] = r.Role(1, "rsa")
 		r.Signers["targets"] = []string{"rsa"}
 		r.PublishRoot()
 		r.Publish()

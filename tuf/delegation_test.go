@@ -11,27 +11,27 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // tree builds a repository of delegations without a charter, one "parent > child[!]:
 // pattern" a line, in order of priority; "!" is terminating. "role = path" lists a target
 // whose content is the role's name.
-func tree(t testing.TB, lines ...string) *tuftest.Repo {
+func tree(t testing.TB, lines ...string) *rawtuf.Repo {
 	t.Helper()
-	r := tuftest.NewPlain()
-	r.Roles["targets"], r.Roles["lib"] = tuftest.Targets(), tuftest.Targets()
+	r := rawtuf.NewPlain()
+	r.Roles["targets"], r.Roles["lib"] = rawtuf.Targets(), rawtuf.Targets()
 	grow(t, r, "targets", lines...)
 	return r
 }
 
-func grow(t testing.TB, r *tuftest.Repo, top string, lines ...string) {
+func grow(t testing.TB, r *rawtuf.Repo, top string, lines ...string) {
 	t.Helper()
 	role := func(name string) string {
 		name = strings.Replace(name, "^", top, 1)
 		if r.Roles[name] == nil {
-			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"key-" + name}
+			r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"key-" + name}
 		}
 		return name
 	}
@@ -49,7 +49,7 @@ func grow(t testing.TB, r *tuftest.Repo, top string, lines ...string) {
 }
 
 // visits records which roles were fetched, in order.
-func visits(r *tuftest.Repo) (get tuf.Fetch, seen *[]string) {
+func visits(r *rawtuf.Repo) (get tuf.Fetch, seen *[]string) {
 	seen = new([]string)
 	return func(f tuf.RoleFile) ([]byte, error) {
 		*seen = append(*seen, f.Role)
@@ -106,7 +106,7 @@ func TestDelegationsOfAParty(t *testing.T) {
 				lines[i] = strings.NewReplacer("x/", "agent/x-", "y/", "agent/y-").Replace(l)
 			}
 			path := strings.NewReplacer("x/", "agent/x-", "y/", "agent/y-").Replace(tt.path)
-			r := tuftest.New()
+			r := rawtuf.New()
 			if tt.found != "" {
 				r.AddTarget(path, tt.found, nil, "vendor-agent")
 			} else {
@@ -132,7 +132,7 @@ func TestDelegationsOfAParty(t *testing.T) {
 		})
 	}
 	// A role that the vendor delegates to does not count for review.
-	r := tuftest.New()
+	r := rawtuf.New()
 	grow(t, r, "vendor-agent", "^ > sub: agent/*", "sub = agent/x")
 	_, err := mustSnapshot(t, r).Approve("agent/x", from(r))
 	want(t, err, tuf.ErrNotApproved, "but not by review")
@@ -140,43 +140,43 @@ func TestDelegationsOfAParty(t *testing.T) {
 
 // Every delegated role is checked like the top-level roles.
 func TestAttackDelegatedRole(t *testing.T) {
-	again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { r.Bump("lib"); change(r); r.Publish() }
+	again := func(change func(r *rawtuf.Repo)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { r.Bump("lib"); change(r); r.Publish() }
 	}
-	by := func(change func(r *tuftest.Repo, d doc)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	by := func(change func(r *rawtuf.Repo, d doc)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			r.Bump("targets")
-			change(r, tuftest.At(r.Roles["targets"], "delegations"))
+			change(r, rawtuf.At(r.Roles["targets"], "delegations"))
 			r.Publish()
 		}
 	}
-	run(t, tuftest.NewPlain, "lib/a.txt", []attack{
-		{"other bytes", func(r *tuftest.Repo) { edit(r, "5.lib.json", "2030", "2031") }, tuf.ErrMismatch, "lib v5: does not match: sha256"},
-		{"rollback", func(r *tuftest.Repo) { r.Bump(); r.Roles["lib"]["version"] = 4; r.Publish() }, tuf.ErrRollback, "lists lib.json v4, trusted v5"},
-		{"gone from the snapshot", func(r *tuftest.Repo) { r.Bump(); delete(r.Roles, "lib"); r.Publish() }, tuf.ErrRollback, "lib.json is no longer listed"},
-		{"withheld", func(r *tuftest.Repo) { delete(r.Files, "5.lib.json") }, errNotServed, ""},
-		{"expired", again(func(r *tuftest.Repo) { r.Roles["lib"]["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, "lib v6"},
-		{"another key", again(func(r *tuftest.Repo) { r.Signers["lib"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of lib"},
-		{"another type", again(func(r *tuftest.Repo) { r.Roles["lib"]["_type"] = "snapshot" }), tuf.ErrMalformed, "lib v6"},
-		{"a target that is null", again(func(r *tuftest.Repo) { tuftest.At(r.Roles["lib"], "targets")["z"] = nil }), tuf.ErrMalformed, "lib v6"},
-		{"negative length", again(func(r *tuftest.Repo) { tuftest.At(r.Roles["lib"], "targets", "lib/a.txt")["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
-		{"threshold of two", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["threshold"] = 2 }), tuf.ErrThreshold, "1 of 2"},
-		{"threshold 0", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
-		{"key gone", by(func(r *tuftest.Repo, d doc) { d["keys"] = doc{} }), tuf.ErrThreshold, "0 of 1"},
-		{"no keys member", by(func(r *tuftest.Repo, d doc) { delete(d, "keys") }), tuf.ErrMalformed, "targets v6"},
-		{"delegated twice", by(func(r *tuftest.Repo, d doc) { d["roles"] = append(d["roles"].([]any), d["roles"].([]any)[0]) }), tuf.ErrMalformed, "two delegations to role"},
-		{"paths and hash prefixes", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["path_hash_prefixes"] = []any{} }), tuf.ErrMalformed, "either"},
-		{"neither", by(func(r *tuftest.Repo, d doc) { delete(tuftest.At(d, "roles", 0), "paths") }), tuf.ErrMalformed, "either"},
-		{"roles and bins", by(func(r *tuftest.Repo, d doc) { d["succinct_roles"] = r.Role(1, "lib") }), tuf.ErrMalformed, "either"},
-		{"no name", by(func(r *tuftest.Repo, d doc) { tuftest.At(d, "roles", 0)["name"] = "" }), tuf.ErrMalformed, "invalid name"},
+	run(t, rawtuf.NewPlain, "lib/a.txt", []attack{
+		{"other bytes", func(r *rawtuf.Repo) { edit(r, "5.lib.json", "2030", "2031") }, tuf.ErrMismatch, "lib v5: does not match: sha256"},
+		{"rollback", func(r *rawtuf.Repo) { r.Bump(); r.Roles["lib"]["version"] = 4; r.Publish() }, tuf.ErrRollback, "lists lib.json v4, trusted v5"},
+		{"gone from the snapshot", func(r *rawtuf.Repo) { r.Bump(); delete(r.Roles, "lib"); r.Publish() }, tuf.ErrRollback, "lib.json is no longer listed"},
+		{"withheld", func(r *rawtuf.Repo) { delete(r.Files, "5.lib.json") }, errNotServed, ""},
+		{"expired", again(func(r *rawtuf.Repo) { r.Roles["lib"]["expires"] = rawtuf.Stamp(rawtuf.Now) }), tuf.ErrExpired, "lib v6"},
+		{"another key", again(func(r *rawtuf.Repo) { r.Signers["lib"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of lib"},
+		{"another type", again(func(r *rawtuf.Repo) { r.Roles["lib"]["_type"] = "snapshot" }), tuf.ErrMalformed, "lib v6"},
+		{"a target that is null", again(func(r *rawtuf.Repo) { rawtuf.At(r.Roles["lib"], "targets")["z"] = nil }), tuf.ErrMalformed, "lib v6"},
+		{"negative length", again(func(r *rawtuf.Repo) { rawtuf.At(r.Roles["lib"], "targets", "lib/a.txt")["length"] = -1 }), tuf.ErrMalformed, "length is -1"},
+		{"threshold of two", by(func(r *rawtuf.Repo, d doc) { rawtuf.At(d, "roles", 0)["threshold"] = 2 }), tuf.ErrThreshold, "1 of 2"},
+		{"threshold 0", by(func(r *rawtuf.Repo, d doc) { rawtuf.At(d, "roles", 0)["threshold"] = 0 }), tuf.ErrMalformed, "threshold is 0"},
+		{"key gone", by(func(r *rawtuf.Repo, d doc) { d["keys"] = doc{} }), tuf.ErrThreshold, "0 of 1"},
+		{"no keys member", by(func(r *rawtuf.Repo, d doc) { delete(d, "keys") }), tuf.ErrMalformed, "targets v6"},
+		{"delegated twice", by(func(r *rawtuf.Repo, d doc) { d["roles"] = append(d["roles"].([]any), d["roles"].([]any)[0]) }), tuf.ErrMalformed, "two delegations to role"},
+		{"paths and hash prefixes", by(func(r *rawtuf.Repo, d doc) { rawtuf.At(d, "roles", 0)["path_hash_prefixes"] = []any{} }), tuf.ErrMalformed, "either"},
+		{"neither", by(func(r *rawtuf.Repo, d doc) { delete(rawtuf.At(d, "roles", 0), "paths") }), tuf.ErrMalformed, "either"},
+		{"roles and bins", by(func(r *rawtuf.Repo, d doc) { d["succinct_roles"] = r.Role(1, "lib") }), tuf.ErrMalformed, "either"},
+		{"no name", by(func(r *rawtuf.Repo, d doc) { rawtuf.At(d, "roles", 0)["name"] = "" }), tuf.ErrMalformed, "invalid name"},
 	})
 }
 
 // Trap 17: a delegated role with the name of a top-level role would share its file.
 func TestTrap17DelegatedRoleNamedSnapshot(t *testing.T) {
 	for _, name := range []string{"root", "timestamp", "snapshot", "targets"} {
-		r := tuftest.NewPlain()
-		tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["name"] = name
+		r := rawtuf.NewPlain()
+		rawtuf.At(r.Roles["targets"], "delegations", "roles", 0)["name"] = name
 		r.Publish()
 		_, err := mustSnapshot(t, r).UnsafeTarget("lib/a.txt", from(r))
 		want(t, err, tuf.ErrMalformed, "invalid name of a delegated role")
@@ -199,7 +199,7 @@ func TestVisitBudget(t *testing.T) {
 
 // A chain of delegations is bounded, in a search and inside an agreement.
 func TestDepthBudget(t *testing.T) {
-	chain := func(n int) *tuftest.Repo {
+	chain := func(n int) *rawtuf.Repo {
 		lines := []string{"^ > d01: x/*"}
 		for i := 2; i <= n; i++ {
 			lines = append(lines, fmt.Sprintf("d%02d > d%02d: x/*", i-1, i))
@@ -218,7 +218,7 @@ func TestDepthBudget(t *testing.T) {
 	if n := len(*seen); n != 33 { // the top and 32 more; the last is not requested
 		t.Errorf("fetched %d roles", n)
 	}
-	d := tuftest.At(r.Roles["d32"], "delegations")
+	d := rawtuf.At(r.Roles["d32"], "delegations")
 	d[layout.AgreementMember] = []any{doc{"roles": []any{"d33"}, "min_roles_in_agreement": 1}}
 	r.Bump("d32")
 	r.Publish()
@@ -284,12 +284,12 @@ func TestSuccinctBins(t *testing.T) {
 		d := r.Role(1, "bins")
 		d["bit_length"], d["name_prefix"] = bits, "bin"
 		r.Roles["targets"]["delegations"] = doc{"succinct_roles": d}
-		r.AddKeys(tuftest.At(r.Roles["targets"], "delegations"), "bins")
+		r.AddKeys(rawtuf.At(r.Roles["targets"], "delegations"), "bins")
 		for i := range 20 {
 			path := fmt.Sprint("x/", i)
 			name := stock.GetRolesForTarget(path)[0].Name
 			if r.Roles[name] == nil {
-				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"bins"}
+				r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"bins"}
 			}
 			r.AddTarget(path, path, nil, name)
 		}
@@ -327,21 +327,21 @@ func TestOneLookupReadsOneBinOfEachParty(t *testing.T) {
 		"the same bins":   {"vendor-agent": "bin", "review-agent": "bin"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.New()
+			r := rawtuf.New()
 			signers := map[string][]string{}
 			for role, prefix := range prefixes {
 				d := r.Role(1, role+"-bins")
 				d["bit_length"], d["name_prefix"] = bits, prefix
 				r.Roles[role]["delegations"] = doc{"succinct_roles": d}
-				r.AddKeys(tuftest.At(r.Roles[role], "delegations"), role+"-bins")
+				r.AddKeys(rawtuf.At(r.Roles[role], "delegations"), role+"-bins")
 				signers[prefix+"-"+bin] = append(signers[prefix+"-"+bin], role+"-bins")
 			}
 			for role, keys := range signers {
-				r.Roles[role], r.Signers[role] = tuftest.Targets(), keys
+				r.Roles[role], r.Signers[role] = rawtuf.Targets(), keys
 				r.AddTarget(path, "x", nil, role)
 			}
 			r.Publish()
-			meta := tuftest.At(r.Roles["snapshot"], "meta")
+			meta := rawtuf.At(r.Roles["snapshot"], "meta")
 			for i := range 1 << bits { // the others are listed by version only, without files
 				for _, prefix := range prefixes {
 					if other := fmt.Sprintf("%s-%04x.json", prefix, i); meta[other] == nil {
@@ -370,7 +370,7 @@ func TestOneLookupReadsOneBinOfEachParty(t *testing.T) {
 // Trap 2: a role that one delegator's keys signed is not verified for another one, and a
 // role verified for both is not fetched again.
 func TestTrap02RoleReachedByTwoDelegators(t *testing.T) {
-	build := func(signers ...string) *tuftest.Repo {
+	build := func(signers ...string) *rawtuf.Repo {
 		r := tree(t, "^ > a: x/*", "^ > b: y/*", "a > shared: x/*", "shared = x/1", "shared = y/1")
 		r.Delegate("b", "shared", doc{"paths": []any{"y/*"}}, "key-b-for-shared")
 		r.Signers["shared"] = signers

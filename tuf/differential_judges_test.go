@@ -13,7 +13,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -103,11 +103,11 @@ func stockJudge(kind string, delegator []byte, role string, file []byte) error {
 // bench is a healthy repository in which one file after the other is replaced. Its snapshot
 // and timestamp list only versions, so that only the file itself decides.
 type bench struct {
-	*tuftest.Repo
+	*rawtuf.Repo
 	root *tuf.Root
 }
 
-func newBench(t testing.TB, r *tuftest.Repo) *bench {
+func newBench(t testing.TB, r *rawtuf.Repo) *bench {
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 	if err != nil {
 		t.Fatal(err)
@@ -162,13 +162,13 @@ func (b *bench) verdict(kind, role string, file []byte) (read string, err error)
 	if kind != "snapshot" {
 		meta := doc{"targets.json": doc{"version": 5}}
 		meta[role+".json"] = doc{"version": versionOf(file)}
-		signed := tuftest.Signed("snapshot", 5)
+		signed := rawtuf.Signed("snapshot", 5)
 		signed["meta"] = meta
 		snapFile = b.Sign(signed, "snapshot")
 	} else {
 		snapVersion = versionOf(file)
 	}
-	signed := tuftest.Signed("timestamp", 5)
+	signed := rawtuf.Signed("timestamp", 5)
 	signed["meta"] = doc{"snapshot.json": doc{"version": snapVersion}}
 	ts, err := b.root.Timestamp(b.Sign(signed, "timestamp"), nil, early)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -25,16 +25,16 @@ type subject struct {
 
 func subjects(t testing.TB) []subject {
 	var out []subject
-	three := tuftest.NewPlain() // two of three root keys, so that one may be spoilt
+	three := rawtuf.NewPlain() // two of three root keys, so that one may be spoilt
 	three.Signers["root"] = []string{"root", "root2", "root3"}
 	three.AddKeys(three.Root, three.Signers["root"]...)
-	tuftest.At(three.Root, "roles")["root"] = three.Role(2, three.Signers["root"]...)
+	rawtuf.At(three.Root, "roles")["root"] = three.Role(2, three.Signers["root"]...)
 	three.PublishRoot()
-	for i, r := range []*tuftest.Repo{tuftest.NewPlain(), tuftest.New(), three} {
+	for i, r := range []*rawtuf.Repo{rawtuf.NewPlain(), rawtuf.New(), three} {
 		b := newBench(t, r)
 		root := r.Files["1.root.json"]
-		out = append(out, subject{"root", "root", r.Signers["root"], tuftest.Copy(r.Root).(doc), nil, b})
-		next := tuftest.Copy(r.Root).(doc)
+		out = append(out, subject{"root", "root", r.Signers["root"], rawtuf.Copy(r.Root).(doc), nil, b})
+		next := rawtuf.Copy(r.Root).(doc)
 		next["version"] = 2
 		out = append(out, subject{"next", "root", r.Signers["root"], next, root, b})
 		if i > 0 {
@@ -56,7 +56,7 @@ func (s subject) sign(signed []byte) (files [][]byte) {
 		for _, k := range s.keys {
 			sigs = append(sigs, doc{"keyid": s.bench.IDs(k)[0], "sig": hexSign(s.bench.Repo, k, payload)})
 		}
-		return fmt.Appendf(nil, `{"signatures":%s,"signed":%s}`, tuftest.Marshal(sigs), signed)
+		return fmt.Appendf(nil, `{"signatures":%s,"signed":%s}`, rawtuf.Marshal(sigs), signed)
 	}
 	received, err := wire.Canonical(signed)
 	if err == nil {
@@ -106,7 +106,7 @@ func spots(v any) (out []spot) {
 
 // document changes one value, member or name of a signed part and returns it as JSON.
 func (m mutator) document(signed doc) []byte {
-	d := parse(tuftest.Marshal(signed))
+	d := parse(rawtuf.Marshal(signed))
 	all := spots(d)
 	s := all[m.IntN(len(all))]
 	switch m.IntN(9) {
@@ -129,12 +129,12 @@ func (m mutator) document(signed doc) []byte {
 			s.set(m.pick(append(slices.Clone(list), list[0]), list[:len(list)-1]))
 		}
 	case 5: // a member that is written twice
-		text := tuftest.Marshal(d)
+		text := rawtuf.Marshal(d)
 		if s.rename == nil {
 			return text
 		}
-		i := bytes.Index(text, append(tuftest.Marshal(s.name), ':'))
-		return slices.Insert(text, i, fmt.Appendf(nil, "%s:%s,", tuftest.Marshal(s.name), tuftest.Marshal(m.pick(s.value, 7, "x")))...)
+		i := bytes.Index(text, append(rawtuf.Marshal(s.name), ':'))
+		return slices.Insert(text, i, fmt.Appendf(nil, "%s:%s,", rawtuf.Marshal(s.name), rawtuf.Marshal(m.pick(s.value, 7, "x")))...)
 	default:
 		switch x := s.value.(type) {
 		case json.Number:
@@ -147,7 +147,7 @@ func (m mutator) document(signed doc) []byte {
 			s.set(!x)
 		}
 	}
-	return tuftest.Marshal(d)
+	return rawtuf.Marshal(d)
 }
 
 // bytesOf changes a few bytes of a file, as a faulty disk or mirror does.
@@ -177,7 +177,7 @@ func (m mutator) signatures(file []byte) []byte {
 	s := sigs[m.IntN(len(sigs))].(doc)
 	switch m.IntN(8) {
 	case 0:
-		sigs = append(sigs, tuftest.Copy(s))
+		sigs = append(sigs, rawtuf.Copy(s))
 	case 1:
 		s["sig"] = m.pick("", "zz", "00", "0", nil, 7, strings.ToUpper(s["sig"].(string)))
 	case 2:
@@ -194,7 +194,7 @@ func (m mutator) signatures(file []byte) []byte {
 		env[m.pick("x-new", "Signed", "SIGNATURES").(string)] = m.pick(1, nil, env["signed"], sigs)
 	}
 	env["signatures"] = sigs
-	return tuftest.Marshal(env)
+	return rawtuf.Marshal(env)
 }
 
 // mutants returns the comparisons of one subject, which are deterministic.
@@ -204,7 +204,7 @@ func (s subject) mutants(n int) (out []*comparison) {
 		seed = seed*31 + uint64(i) + uint64(c)
 	}
 	m := mutator{rand.New(rand.NewPCG(seed, 1))}
-	healthy := s.sign(tuftest.Marshal(s.signed))[0]
+	healthy := s.sign(rawtuf.Marshal(s.signed))[0]
 	out = append(out, s.compare("healthy", healthy))
 	for i := range n {
 		for j, file := range s.sign(m.document(s.signed)) {

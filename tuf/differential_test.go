@@ -15,7 +15,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -139,7 +139,7 @@ func soundWithoutCharter(file []byte) bool {
 		return false // malformed JSON
 	}
 	delete(signed, layout.CharterMember)
-	_, err := tuf.OpenRoot(tuftest.Marshal(env), nil)
+	_, err := tuf.OpenRoot(rawtuf.Marshal(env), nil)
 	return errors.Is(err, tuf.ErrThreshold) // well-formed; the signatures were made for the whole
 }
 
@@ -154,7 +154,7 @@ func legible(file []byte) []byte {
 		_, err := hex.DecodeString(sig)
 		return !isText || err != nil || sig == ""
 	})
-	return tuftest.Marshal(env)
+	return rawtuf.Marshal(env)
 }
 
 // knownHashes removes hashes of unknown algorithms.
@@ -165,7 +165,7 @@ func knownHashes(file []byte) []byte {
 			maps.DeleteFunc(hashes, func(name string, _ any) bool { return name != "sha256" && name != "sha512" })
 		}
 	}
-	return tuftest.Marshal(env)
+	return rawtuf.Marshal(env)
 }
 
 // unusableKey reports that a root or a targets role holds a key that we can't use.
@@ -228,7 +228,7 @@ func (v *vector) comparisons() (out []*comparison) {
 	}
 	rootFile := v.files["1.root.json"]
 	if pin, ok := v.files["pin.json"]; ok {
-		rootFile = tuftest.Marshal(parse(pin)["root"])
+		rootFile = rawtuf.Marshal(parse(pin)["root"])
 	}
 	root, err := tuf.OpenRoot(rootFile, nil)
 	add("root", rootFile, "root", rootFile, err)

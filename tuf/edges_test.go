@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -18,56 +18,56 @@ import (
 // not reveal.
 
 func TestEdgesOfMetadata(t *testing.T) {
-	raw := func(role, member string, v any) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { r.Bump("lib"); r.Roles[role][member] = v; r.Publish() }
+	raw := func(role, member string, v any) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { r.Bump("lib"); r.Roles[role][member] = v; r.Publish() }
 	}
-	entry := func(change func(e doc)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	entry := func(change func(e doc)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			r.Bump("lib")
 			r.Publish()
-			change(tuftest.At(r.Roles["snapshot"], "meta", "lib.json"))
+			change(rawtuf.At(r.Roles["snapshot"], "meta", "lib.json"))
 			r.PublishSnapshot()
 		}
 	}
-	by := func(change func(d doc)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	by := func(change func(d doc)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			r.Bump("targets")
-			change(tuftest.At(r.Roles["targets"], "delegations"))
+			change(rawtuf.At(r.Roles["targets"], "delegations"))
 			r.Publish()
 		}
 	}
-	first := func(member string, v any) func(*tuftest.Repo) {
-		return by(func(d doc) { tuftest.At(d, "roles", 0)[member] = v })
+	first := func(member string, v any) func(*rawtuf.Repo) {
+		return by(func(d doc) { rawtuf.At(d, "roles", 0)[member] = v })
 	}
-	target := func(change func(x doc)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	target := func(change func(x doc)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			r.Bump("lib")
-			change(tuftest.At(r.Roles["lib"], "targets", "lib/a.txt"))
+			change(rawtuf.At(r.Roles["lib"], "targets", "lib/a.txt"))
 			r.Publish()
 		}
 	}
-	padded := func(n int) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	padded := func(n int) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			r.Bump()
 			r.Publish()
 			data := r.Files["timestamp.json"]
 			r.Files["timestamp.json"] = append(data, bytes.Repeat([]byte(" "), n-len(data))...)
 		}
 	}
-	run(t, tuftest.NewPlain, "lib/a.txt", []attack{
+	run(t, rawtuf.NewPlain, "lib/a.txt", []attack{
 		{"as large as the limit", padded(16 << 10), nil, ""},
 		{"a byte larger", padded(16<<10 + 1), tuf.ErrTooLarge, "16385 bytes"},
-		{"signatures that are an object", func(r *tuftest.Repo) {
+		{"signatures that are an object", func(r *rawtuf.Repo) {
 			env := parse(r.Files["timestamp.json"])
 			env["signatures"] = doc{}
-			r.Files["timestamp.json"] = tuftest.Marshal(env)
+			r.Files["timestamp.json"] = rawtuf.Marshal(env)
 		}, tuf.ErrMalformed, "signatures an array"},
-		{"signed that is an array", func(r *tuftest.Repo) {
+		{"signed that is an array", func(r *rawtuf.Repo) {
 			edit(r, "timestamp.json", `"signed":{`, `"signed":[{`)
 			edit(r, "timestamp.json", "}}", "}]}")
 		},
 			tuf.ErrMalformed, ""},
-		{"a signature with junk behind it", func(r *tuftest.Repo) {
+		{"a signature with junk behind it", func(r *rawtuf.Repo) {
 			envelope(r, "timestamp.json", func(s []any) []any { s[0].(doc)["sig"] = s[0].(doc)["sig"].(string) + "zz"; return s })
 		}, tuf.ErrThreshold, "0 of 1"},
 		{"spec_version 1", raw("lib", "spec_version", "1"), nil, ""},
@@ -91,7 +91,7 @@ func TestEdgesOfMetadata(t *testing.T) {
 		{"paths that are text", first("paths", "lib/*"), tuf.ErrMalformed, "array of strings"},
 		{"paths with a number", first("paths", []any{"lib/*", 7}), tuf.ErrMalformed, "string was expected"},
 		{"terminating that is text", first("terminating", "no"), tuf.ErrMalformed, "true or false"},
-		{"no terminating", by(func(d doc) { delete(tuftest.At(d, "roles", 0), "terminating") }), tuf.ErrMalformed, "true or false"},
+		{"no terminating", by(func(d doc) { delete(rawtuf.At(d, "roles", 0), "terminating") }), tuf.ErrMalformed, "true or false"},
 		{"threshold 65536", first("threshold", 1<<16), tuf.ErrThreshold, "1 of 65536"},
 		{"threshold 65537", first("threshold", 1<<16+1), tuf.ErrMalformed, "threshold is 65537"},
 		{"a threshold that wraps to 1 in 32 bits", first("threshold", 1<<32+1), tuf.ErrMalformed, "threshold is 4294967297"},
@@ -102,8 +102,8 @@ func TestEdgesOfMetadata(t *testing.T) {
 
 // Parts of a charter that may be absent, and values at their limits.
 func TestEdgesOfTheCharter(t *testing.T) {
-	open := func(change func(r *tuftest.Repo, c doc)) (*tuf.Charter, error) {
-		r := tuftest.New()
+	open := func(change func(r *rawtuf.Repo, c doc)) (*tuf.Charter, error) {
+		r := rawtuf.New()
 		change(r, r.Charter())
 		r.PublishRoot()
 		root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
@@ -112,17 +112,17 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		}
 		return root.Charter(), nil
 	}
-	c, err := open(func(_ *tuftest.Repo, c doc) {
+	c, err := open(func(_ *rawtuf.Repo, c doc) {
 		delete(c, "floors")
 		delete(c, "probe")
-		delete(tuftest.At(c, "classes", 0), "hold")
+		delete(rawtuf.At(c, "classes", 0), "hold")
 	})
 	if err != nil || c.Floors() != (tuf.Floors{}) || c.Recovery() != nil || c.Classes()[0].Hold != nil ||
 		c.Probe() != (tuf.Probe{MinOperators: 2, Every: 6 * time.Hour, MaxAge: 30 * 24 * time.Hour}) {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	probe := func(ops, every, age any, mode string) func(*tuftest.Repo, doc) {
-		return func(_ *tuftest.Repo, c doc) {
+	probe := func(ops, every, age any, mode string) func(*rawtuf.Repo, doc) {
+		return func(_ *rawtuf.Repo, c doc) {
 			c["probe"] = doc{"min_operators": ops, "every_seconds": every, "max_age_seconds": age, "mode": mode}
 		}
 	}
@@ -133,8 +133,8 @@ func TestEdgesOfTheCharter(t *testing.T) {
 	if c, err = open(probe(1, 1, 1, "warn")); err != nil || c.Probe().Enforce {
 		t.Errorf("%+v, %v", c, err)
 	}
-	many := func(n int, name string, one func(i int) any) func(*tuftest.Repo, doc) {
-		return func(_ *tuftest.Repo, c doc) {
+	many := func(n int, name string, one func(i int) any) func(*rawtuf.Repo, doc) {
+		return func(_ *rawtuf.Repo, c doc) {
 			list := c[name].([]any)
 			for i := len(list); i < n; i++ {
 				list = append(list, one(i))
@@ -142,31 +142,31 @@ func TestEdgesOfTheCharter(t *testing.T) {
 			c[name] = list
 		}
 	}
-	locations := func(n int) func(*tuftest.Repo, doc) {
+	locations := func(n int) func(*rawtuf.Repo, doc) {
 		return many(n, "locations", func(i int) any {
-			l := tuftest.Copy(tuftest.Locations()[0]).(doc)
+			l := rawtuf.Copy(rawtuf.Locations()[0]).(doc)
 			l["id"] = fmt.Sprint("location-", i)
 			return l
 		})
 	}
-	retired := func(n int) func(*tuftest.Repo, doc) {
+	retired := func(n int) func(*rawtuf.Repo, doc) {
 		return many(n, "retired", func(i int) any { return doc{"id": fmt.Sprint("old-", i), "hosts": []any{"x.example"}} })
 	}
-	classes := func(n int) func(*tuftest.Repo, doc) {
-		return func(r *tuftest.Repo, c doc) {
+	classes := func(n int) func(*rawtuf.Repo, doc) {
+		return func(r *rawtuf.Repo, c doc) {
 			many(n, "classes", func(i int) any {
-				cl := tuftest.Copy(tuftest.At(r.Charter(), "classes", 0)).(doc)
+				cl := rawtuf.Copy(rawtuf.At(r.Charter(), "classes", 0)).(doc)
 				cl["name"], cl["prefix"] = fmt.Sprint("c", i), fmt.Sprintf("c%d/", i)
 				delete(cl, "hold")
 				for j := range 2 {
-					tuftest.At(cl, "roles", j)["role"] = fmt.Sprintf("role-%d-%d", i, j)
+					rawtuf.At(cl, "roles", j)["role"] = fmt.Sprintf("role-%d-%d", i, j)
 				}
 				return cl
 			})(r, c)
 		}
 	}
-	parties := func(n int) func(*tuftest.Repo, doc) {
-		return func(r *tuftest.Repo, c doc) {
+	parties := func(n int) func(*rawtuf.Repo, doc) {
+		return func(r *rawtuf.Repo, c doc) {
 			c["classes"] = []any{}
 			var list, names = []any{}, []string{}
 			for i := range n {
@@ -176,30 +176,30 @@ func TestEdgesOfTheCharter(t *testing.T) {
 				list = append(list, doc{"name": name, "keyids": r.IDs(name), "min": 1})
 			}
 			c["parties"] = list
-			tuftest.At(r.Root, "roles")["root"], r.Signers["root"] = r.Role(n, names...), names
+			rawtuf.At(r.Root, "roles")["root"], r.Signers["root"] = r.Role(n, names...), names
 		}
 	}
-	sized := func(n int) func(*tuftest.Repo, doc) {
-		return func(_ *tuftest.Repo, c doc) {
+	sized := func(n int) func(*rawtuf.Repo, doc) {
+		return func(_ *rawtuf.Repo, c doc) {
 			c["x"] = ""
-			c["x"] = strings.Repeat("x", n-len(tuftest.Marshal(c)))
+			c["x"] = strings.Repeat("x", n-len(rawtuf.Marshal(c)))
 		}
 	}
-	set := func(name string, v any) func(*tuftest.Repo, doc) { return func(_ *tuftest.Repo, c doc) { c[name] = v } }
-	hold := func(seconds any) func(*tuftest.Repo, doc) {
-		return func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0, "hold")["max_seconds"] = seconds }
+	set := func(name string, v any) func(*rawtuf.Repo, doc) { return func(_ *rawtuf.Repo, c doc) { c[name] = v } }
+	hold := func(seconds any) func(*rawtuf.Repo, doc) {
+		return func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "classes", 0, "hold")["max_seconds"] = seconds }
 	}
-	class := func(name, prefix string) func(*tuftest.Repo, doc) { // a second one, before the first
-		return func(r *tuftest.Repo, c doc) {
+	class := func(name, prefix string) func(*rawtuf.Repo, doc) { // a second one, before the first
+		return func(r *rawtuf.Repo, c doc) {
 			classes(2)(r, c)
-			tuftest.At(c, "classes", 1)["name"], tuftest.At(c, "classes", 1)["prefix"] = name, prefix
+			rawtuf.At(c, "classes", 1)["name"], rawtuf.At(c, "classes", 1)["prefix"] = name, prefix
 			slices.Reverse(c["classes"].([]any))
 		}
 	}
 	const decade = 10 * 366 * 24 * 3600
 	for _, tt := range []struct {
 		name   string
-		change func(*tuftest.Repo, doc)
+		change func(*rawtuf.Repo, doc)
 		want   error
 		part   string
 	}{
@@ -229,77 +229,77 @@ func TestEdgesOfTheCharter(t *testing.T) {
 		{"seq that is text", set("seq", "1"), tuf.ErrMalformed, "integer was expected"},
 		{"repo_id that is a number", set("repo_id", 1), tuf.ErrMalformed, "string was expected"},
 		{"prev_root_sha256 that is a number", set("prev_root_sha256", 1), tuf.ErrMalformed, "string was expected"},
-		{"key ids with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["keyids"] = []any{1} }, tuf.ErrMalformed, "string was expected"},
-		{"key ids of a role with a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0, "roles", 0)["keyids"] = []any{1} },
+		{"key ids with a number", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 0)["keyids"] = []any{1} }, tuf.ErrMalformed, "string was expected"},
+		{"key ids of a role with a number", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "classes", 0, "roles", 0)["keyids"] = []any{1} },
 			tuf.ErrMalformed, "string was expected"},
-		{"a role that is text", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "object was expected"},
-		{"a party that is text", func(_ *tuftest.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "object was expected"},
-		{"a party's name that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = 1 }, tuf.ErrMalformed, "string was expected"},
-		{"a retired id that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "retired", 0)["id"] = 1 }, tuf.ErrMalformed, "string was expected"},
-		{"use_from that is a number", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "locations", 0)["use_from"] = 7 }, tuf.ErrMalformed, "string was expected"},
+		{"a role that is text", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "classes", 0)["roles"].([]any)[0] = "va" }, tuf.ErrMalformed, "object was expected"},
+		{"a party that is text", func(_ *rawtuf.Repo, c doc) { c["parties"].([]any)[0] = "vendor" }, tuf.ErrMalformed, "object was expected"},
+		{"a party's name that is a number", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 0)["name"] = 1 }, tuf.ErrMalformed, "string was expected"},
+		{"a retired id that is a number", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "retired", 0)["id"] = 1 }, tuf.ErrMalformed, "string was expected"},
+		{"use_from that is a number", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "locations", 0)["use_from"] = 7 }, tuf.ErrMalformed, "string was expected"},
 		{"locations that are an object", set("locations", doc{}), tuf.ErrMalformed, "locations must be an array"},
 		{"a second class", class("beta", "beta/"), nil, ""},
 		{"a class of a name in capitals", class("Beta", "beta/"), tuf.ErrCharter, `H10: class name "Beta"`},
 		{"two classes of one name", class("agent", "beta/"), tuf.ErrCharter, `H10: class name "agent"`},
 		{"a prefix that climbs", class("beta", "a/../"), tuf.ErrCharter, `H10: class beta has prefix "a/../"`},
 		{"a prefix of another's, first", class("beta", "agent/beta/"), tuf.ErrCharter, "H10: classes beta and agent overlap"},
-		{"an additional role of no party", func(_ *tuftest.Repo, c doc) {
-			role := tuftest.Copy(tuftest.At(c, "classes", 0, "roles", 0)).(doc)
+		{"an additional role of no party", func(_ *rawtuf.Repo, c doc) {
+			role := rawtuf.Copy(rawtuf.At(c, "classes", 0, "roles", 0)).(doc)
 			role["role"], role["party"] = "press-agent", "press"
-			tuftest.At(c, "classes", 0)["roles"] = append(tuftest.At(c, "classes", 0)["roles"].([]any), role)
+			rawtuf.At(c, "classes", 0)["roles"] = append(rawtuf.At(c, "classes", 0)["roles"].([]any), role)
 		}, tuf.ErrCharter, `H10: class agent: role press-agent belongs to the unknown party "press"`},
-		{"no repo_id", func(_ *tuftest.Repo, c doc) { delete(c, "repo_id") }, tuf.ErrCharter, `H1: repo_id ""`},
-		{"repo_id in capitals", set("repo_id", strings.ToUpper(tuftest.RepoID)), tuf.ErrCharter, "H1"},
+		{"no repo_id", func(_ *rawtuf.Repo, c doc) { delete(c, "repo_id") }, tuf.ErrCharter, `H1: repo_id ""`},
+		{"repo_id in capitals", set("repo_id", strings.ToUpper(rawtuf.RepoID)), tuf.ErrCharter, "H1"},
 		{"a retired location without hosts", set("retired", []any{doc{"id": "old", "hosts": []any{}}}), tuf.ErrCharter, "H8: retired old names no host"},
 		{"a retired address with a zone", set("retired", []any{doc{"id": "old", "hosts": []any{"[2001:db8::1%eth0]"}}}), tuf.ErrCharter, "H4: retired host"},
 		{"prev_root_sha256 of 65 digits", set("prev_root_sha256", strings.Repeat("0", 65)), tuf.ErrCharter, "H2"},
 		{"prev_root_sha256 of 62 digits", set("prev_root_sha256", strings.Repeat("0", 62)), tuf.ErrCharter, "H2"},
 		{"prev_root_sha256", set("prev_root_sha256", strings.Repeat("0", 64)), nil, ""},
-		{"a primary alone", func(_ *tuftest.Repo, c doc) { c["locations"] = c["locations"].([]any)[:1] }, nil, ""},
-		{"a mirror alone", func(_ *tuftest.Repo, c doc) { c["locations"] = c["locations"].([]any)[1:2] }, nil, ""},
-		{"a rendezvous alone", func(_ *tuftest.Repo, c doc) { c["locations"] = c["locations"].([]any)[2:] }, tuf.ErrCharter, "H7"},
-		{"a rendezvous without targets", func(_ *tuftest.Repo, c doc) { delete(tuftest.At(c, "locations", 2, "paths"), "targets") }, nil, ""},
-		{"keys of unknown kinds", func(r *tuftest.Repo, _ doc) {
+		{"a primary alone", func(_ *rawtuf.Repo, c doc) { c["locations"] = c["locations"].([]any)[:1] }, nil, ""},
+		{"a mirror alone", func(_ *rawtuf.Repo, c doc) { c["locations"] = c["locations"].([]any)[1:2] }, nil, ""},
+		{"a rendezvous alone", func(_ *rawtuf.Repo, c doc) { c["locations"] = c["locations"].([]any)[2:] }, tuf.ErrCharter, "H7"},
+		{"a rendezvous without targets", func(_ *rawtuf.Repo, c doc) { delete(rawtuf.At(c, "locations", 2, "paths"), "targets") }, nil, ""},
+		{"keys of unknown kinds", func(r *rawtuf.Repo, _ doc) {
 			for _, id := range []string{"a", "b"} {
-				tuftest.At(r.Root, "keys")[id] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-65", "keyval": doc{"public": "00"}}
+				rawtuf.At(r.Root, "keys")[id] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-65", "keyval": doc{"public": "00"}}
 			}
 		}, nil, ""},
-		{"a party without a name", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = "" }, tuf.ErrCharter, `H9: party name ""`},
-		{"a party of a name in capitals", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 0)["name"] = "Vendor" }, tuf.ErrCharter, `H9: party name "Vendor"`},
-		{"more needed than there are", func(r *tuftest.Repo, c doc) {
-			tuftest.At(c, "parties", 1)["min"] = 3
-			tuftest.At(r.Root, "roles", "root")["threshold"] = 5
+		{"a party without a name", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 0)["name"] = "" }, tuf.ErrCharter, `H9: party name ""`},
+		{"a party of a name in capitals", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 0)["name"] = "Vendor" }, tuf.ErrCharter, `H9: party name "Vendor"`},
+		{"more needed than there are", func(r *rawtuf.Repo, c doc) {
+			rawtuf.At(c, "parties", 1)["min"] = 3
+			rawtuf.At(r.Root, "roles", "root")["threshold"] = 5
 		}, tuf.ErrCharter, "H9: party review: minimum is 3 of 2 keys"},
-		{"a minimum that wraps to 1 in 32 bits", func(_ *tuftest.Repo, c doc) { tuftest.At(c, "parties", 1)["min"] = 1<<32 + 1 }, tuf.ErrCharter, "H9"},
+		{"a minimum that wraps to 1 in 32 bits", func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 1)["min"] = 1<<32 + 1 }, tuf.ErrCharter, "H9"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := open(tt.change)
 			want(t, err, tt.want, tt.part)
 		})
 	}
-	r := tuftest.New()
+	r := rawtuf.New()
 	edit(r, "1.root.json", `"seq":1`, `"seq":9223372036854775808`)
 	_, err = tuf.OpenRoot(r.Files["1.root.json"], nil)
 	want(t, err, tuf.ErrMalformed, "integer 9223372036854775808 is not below 2^53")
 }
 
 func TestEdgesOfApproval(t *testing.T) {
-	const p = tuftest.Path
-	at := func(r *tuftest.Repo, role string) doc { return tuftest.At(r.Roles[role], "targets", p) }
-	publish := func(r *tuftest.Repo) *tuf.Snapshot {
+	const p = rawtuf.Path
+	at := func(r *rawtuf.Repo, role string) doc { return rawtuf.At(r.Roles[role], "targets", p) }
+	publish := func(r *rawtuf.Repo) *tuf.Snapshot {
 		r.Bump("vendor-agent", "review-agent", "hold")
 		r.Publish()
 		return mustSnapshot(t, r)
 	}
-	all := func(r *tuftest.Repo) ([]tuf.Candidate, error) {
+	all := func(r *rawtuf.Repo) ([]tuf.Candidate, error) {
 		return publish(r).Candidates(t.Context(), nil, from(r))
 	}
 
 	// Further hashes than sha256: of one party, or the same of both.
 	for _, roles := range [][]string{{"vendor-agent"}, {"review-agent"}, {"vendor-agent", "review-agent"}} {
-		r := tuftest.New()
+		r := rawtuf.New()
 		for _, role := range roles {
-			tuftest.At(at(r, role), "hashes")["sha512"] = strings.Repeat("0", 128)
+			rawtuf.At(at(r, role), "hashes")["sha512"] = strings.Repeat("0", 128)
 		}
 		a, err := publish(r).Approve(p, from(r))
 		if err != nil || a.SHA512() != strings.Repeat("0", 128) {
@@ -307,29 +307,29 @@ func TestEdgesOfApproval(t *testing.T) {
 		}
 	}
 	// A class without a hold needs none.
-	r := tuftest.New()
-	delete(tuftest.At(r.Charter(), "classes", 0), "hold")
+	r := rawtuf.New()
+	delete(rawtuf.At(r.Charter(), "classes", 0), "hold")
 	r.PublishRoot()
 	delete(r.Roles, "hold")
 	r.Publish()
 	want(t, newClient(t, r).walk(r), nil, "")
 	// A hold ends at its until, also before the charter's limit.
-	held := func(r *tuftest.Repo, at, until time.Time) {
-		f := tuftest.FileOf(nil)
-		f["custom"] = doc{"visum": doc{"reason": "wait", "at": tuftest.Stamp(at), "until": tuftest.Stamp(until)}}
-		tuftest.At(r.Roles["hold"], "targets")[p] = f
+	held := func(r *rawtuf.Repo, at, until time.Time) {
+		f := rawtuf.FileOf(nil)
+		f["custom"] = doc{"visum": doc{"reason": "wait", "at": rawtuf.Stamp(at), "until": rawtuf.Stamp(until)}}
+		rawtuf.At(r.Roles["hold"], "targets")[p] = f
 	}
-	r = tuftest.New()
-	held(r, tuftest.Now.Add(-time.Hour), tuftest.Now)
+	r = rawtuf.New()
+	held(r, rawtuf.Now.Add(-time.Hour), rawtuf.Now)
 	_, err := publish(r).Approve(p, from(r))
 	want(t, err, nil, "")
 	// A held or malformed release is a candidate without approval; an unavailable role is an error.
-	held(r, tuftest.Now, tuftest.Now.Add(time.Hour))
+	held(r, rawtuf.Now, rawtuf.Now.Add(time.Hour))
 	list, err := all(r)
 	if err != nil || len(list) != 1 || !errors.Is(list[0].Err, tuf.ErrHeld) || !list[0].Approved.IsZero() {
 		t.Errorf("%+v, %v", list, err)
 	}
-	tuftest.At(r.Roles["hold"], "targets")[p] = tuftest.FileOf(nil)
+	rawtuf.At(r.Roles["hold"], "targets")[p] = rawtuf.FileOf(nil)
 	list, err = all(r)
 	if err != nil || len(list) != 1 || !errors.Is(list[0].Err, tuf.ErrMalformed) {
 		t.Errorf("%+v, %v", list, err)
@@ -339,7 +339,7 @@ func TestEdgesOfApproval(t *testing.T) {
 	_, err = snap.Candidates(t.Context(), nil, from(r))
 	want(t, err, errNotServed, "")
 	// A malformed entry.
-	r = tuftest.New()
+	r = rawtuf.New()
 	at(r, "review-agent")["length"] = -1
 	list, err = all(r)
 	want(t, err, nil, "")
@@ -347,19 +347,19 @@ func TestEdgesOfApproval(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	// The Claim is that of the first party.
-	r = tuftest.New()
-	tuftest.At(at(r, "review-agent"), "custom", "visum")["version"] = "12"
+	r = rawtuf.New()
+	rawtuf.At(at(r, "review-agent"), "custom", "visum")["version"] = "12"
 	list, err = all(r)
 	if err != nil || len(list) != 1 || list[0].Claim.Version != "11.4.0" || !errors.Is(list[0].Err, tuf.ErrNotApproved) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	// Malformed release fields: refused under a charter, ignored in a repository without review.
 	odd := doc{"product": "of a later day"}
-	r = tuftest.New()
+	r = rawtuf.New()
 	r.AddTarget("agent/odd", "odd", odd, "vendor-agent", "review-agent")
 	_, err = publish(r).Approve("agent/odd", from(r))
 	want(t, err, tuf.ErrRelease, "version is missing")
-	plain := tuftest.NewPlain()
+	plain := rawtuf.NewPlain()
 	plain.AddTarget("odd", "odd", odd, "targets")
 	plain.Publish()
 	a, err := mustSnapshot(t, plain).UnsafeTarget("odd", from(plain))
@@ -370,8 +370,8 @@ func TestEdgesOfApproval(t *testing.T) {
 	if s := (tuf.Approved{}).String(); s != "no approved target" {
 		t.Error(s)
 	}
-	r = tuftest.New()
-	two := tuftest.At(r.Charter(), "classes", 0, "roles", 0)
+	r = rawtuf.New()
+	two := rawtuf.At(r.Charter(), "classes", 0, "roles", 0)
 	r.AddKeys(r.Root, "va2")
 	two["keyids"], two["threshold"] = r.IDs("va", "va2"), 2
 	r.PublishRoot()
@@ -388,12 +388,12 @@ func TestReleaseFields(t *testing.T) {
 	full := doc{"product": "agent", "version": "11.4.0", "channel": "stable", "platform": "any", "sequence": 1, "min_version": "10.0.0",
 		"source": doc{"uri": "git+https://src.example/agent", "revision": "abc"}, "notes": "better", "critical": true, "rollout": doc{"percent": 25}, "x-new": 1}
 	open := func(change func(visum doc)) (tuf.Release, error) {
-		r := tuftest.New()
-		visum := tuftest.Copy(full).(doc)
+		r := rawtuf.New()
+		visum := rawtuf.Copy(full).(doc)
 		change(visum)
-		r.AddTarget(tuftest.Path, "the agent", visum, "vendor-agent", "review-agent")
+		r.AddTarget(rawtuf.Path, "the agent", visum, "vendor-agent", "review-agent")
 		r.Publish()
-		a, err := mustSnapshot(t, r).Approve(tuftest.Path, from(r))
+		a, err := mustSnapshot(t, r).Approve(rawtuf.Path, from(r))
 		rel, ok := a.Release()
 		if ok != (err == nil) {
 			t.Errorf("release fields %v, %v", ok, err)
@@ -443,22 +443,22 @@ func TestReleaseFields(t *testing.T) {
 func TestEdgesOfRoot(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		change func(r *tuftest.Repo)
+		change func(r *rawtuf.Repo)
 		part   string
 	}{
-		{"keys that are an array", func(r *tuftest.Repo) { r.Root["keys"] = []any{} }, "root"},
-		{"a key that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = "key" }, "object was expected"},
-		{"a key whose keyval has the wrong case", func(r *tuftest.Repo) {
-			tuftest.At(r.Root, "keys")["x"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"Public": "00"}}
+		{"keys that are an array", func(r *rawtuf.Repo) { r.Root["keys"] = []any{} }, "root"},
+		{"a key that is text", func(r *rawtuf.Repo) { rawtuf.At(r.Root, "keys")["x"] = "key" }, "object was expected"},
+		{"a key whose keyval has the wrong case", func(r *rawtuf.Repo) {
+			rawtuf.At(r.Root, "keys")["x"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"Public": "00"}}
 		}, "wrong case"},
-		{"a key of the wrong case", func(r *tuftest.Repo) { tuftest.At(r.Root, "keys")["x"] = doc{"Keytype": "ed25519"} }, "wrong case"},
-		{"roles that are an array", func(r *tuftest.Repo) { r.Root["roles"] = []any{} }, "roles must be an object"},
-		{"a role that is text", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = "role" }, "object was expected"},
-		{"an unused role of threshold 0", func(r *tuftest.Repo) { tuftest.At(r.Root, "roles")["x"] = r.Role(0, "root") }, "threshold is 0"},
-		{"consistent_snapshot that is text", func(r *tuftest.Repo) { r.Root["consistent_snapshot"] = "true" }, "consistent_snapshot: "},
-		{"a charter that is text", func(r *tuftest.Repo) { r.Root["x-visum"] = "charter" }, "object was expected"},
+		{"a key of the wrong case", func(r *rawtuf.Repo) { rawtuf.At(r.Root, "keys")["x"] = doc{"Keytype": "ed25519"} }, "wrong case"},
+		{"roles that are an array", func(r *rawtuf.Repo) { r.Root["roles"] = []any{} }, "roles must be an object"},
+		{"a role that is text", func(r *rawtuf.Repo) { rawtuf.At(r.Root, "roles")["x"] = "role" }, "object was expected"},
+		{"an unused role of threshold 0", func(r *rawtuf.Repo) { rawtuf.At(r.Root, "roles")["x"] = r.Role(0, "root") }, "threshold is 0"},
+		{"consistent_snapshot that is text", func(r *rawtuf.Repo) { r.Root["consistent_snapshot"] = "true" }, "consistent_snapshot: "},
+		{"a charter that is text", func(r *rawtuf.Repo) { r.Root["x-visum"] = "charter" }, "object was expected"},
 	} {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		tt.change(r)
 		r.PublishRoot()
 		_, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
@@ -474,9 +474,9 @@ func TestEdgesOfRoot(t *testing.T) {
 
 // Differences that [tuf.Root.KeySet] detects, and those that it ignores.
 func TestKeySet(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	r.AddKeys(r.Root, "a", "b", "c")
-	keys := tuftest.At(r.Root, "keys")
+	keys := rawtuf.At(r.Root, "keys")
 	a, b, c := r.IDs("a")[0].(string), r.IDs("b")[0].(string), r.IDs("c")[0].(string)
 	keys[c].(doc)["keytype"] = "ml-dsa"
 	r.PublishRoot()
@@ -504,10 +504,10 @@ func TestNilIsRefused(t *testing.T) {
 	var snap *tuf.Snapshot
 	for name, call := range map[string]func() error{
 		"Root.Next":             func() error { _, err := root.Next(nil); return err },
-		"Root.Timestamp":        func() error { _, err := root.Timestamp(nil, nil, tuftest.Now); return err },
-		"Root.CheckExpiry":      func() error { return root.CheckExpiry(tuftest.Now) },
-		"Root.Recovery":         func() error { _, err := root.Recovery(nil, nil, tuftest.Now); return err },
-		"zero Root.Recovery":    func() error { _, err := new(tuf.Root).Recovery(nil, nil, tuftest.Now); return err },
+		"Root.Timestamp":        func() error { _, err := root.Timestamp(nil, nil, rawtuf.Now); return err },
+		"Root.CheckExpiry":      func() error { return root.CheckExpiry(rawtuf.Now) },
+		"Root.Recovery":         func() error { _, err := root.Recovery(nil, nil, rawtuf.Now); return err },
+		"zero Root.Recovery":    func() error { _, err := new(tuf.Root).Recovery(nil, nil, rawtuf.Now); return err },
 		"Timestamp.Snapshot":    func() error { _, err := ts.Snapshot(nil, nil); return err },
 		"Snapshot.Targets":      func() error { _, err := snap.Targets(nil); return err },
 		"Snapshot.Approve":      func() error { _, err := snap.Approve("x", nil); return err },
@@ -553,7 +553,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	// A repository without a charter keeps the caller's Limits from root to root.
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Timestamp: 100}})
 	if err != nil {
 		t.Fatal(err)

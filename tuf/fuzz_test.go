@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // sealed signs any JSON; nil if the input is not JSON.
-func sealed(r *tuftest.Repo, signed []byte, keys ...string) []byte {
+func sealed(r *rawtuf.Repo, signed []byte, keys ...string) []byte {
 	v, err := wire.Canonical(signed)
 	if err != nil {
 		return nil
@@ -23,21 +23,21 @@ func sealed(r *tuftest.Repo, signed []byte, keys ...string) []byte {
 			}
 		}
 	}
-	return append(append([]byte(`{"signatures":`), tuftest.Marshal(env["signatures"])...), append(append([]byte(`,"signed":`), signed...), '}')...)
+	return append(append([]byte(`{"signatures":`), rawtuf.Marshal(env["signatures"])...), append(append([]byte(`,"signed":`), signed...), '}')...)
 }
 
 // Invariants of a root: no panic, and an accepted root is accepted again from its own bytes
 // with the same content. The input is used as a file, as a pin, and as a signed part that
 // both parties sign.
 func FuzzOpenRoot(f *testing.F) {
-	healthy, plain := tuftest.New(), tuftest.NewPlain()
-	for _, r := range []*tuftest.Repo{healthy, plain} {
+	healthy, plain := rawtuf.New(), rawtuf.NewPlain()
+	for _, r := range []*rawtuf.Repo{healthy, plain} {
 		f.Add(r.Files["1.root.json"])
-		f.Add(tuftest.Marshal(r.Root))
+		f.Add(rawtuf.Marshal(r.Root))
 		r.NextRoot(func() {})
-		f.Add(tuftest.Marshal(r.Root))
+		f.Add(rawtuf.Marshal(r.Root))
 	}
-	f.Add(tuftest.Marshal(healthy.Pin()))
+	f.Add(rawtuf.Marshal(healthy.Pin()))
 	trusted := newClient(f, healthy).root
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if p, err := tuf.OpenPin(data, nil); err == nil {
@@ -60,7 +60,7 @@ func FuzzOpenRoot(f *testing.F) {
 			}
 			if c := root.Charter(); c != nil {
 				for _, l := range c.Locations() {
-					c.Usable(l, tuftest.Now)
+					c.Usable(l, rawtuf.Now)
 				}
 			}
 		}
@@ -70,33 +70,33 @@ func FuzzOpenRoot(f *testing.F) {
 // The same for the lists: an accepted file is accepted again, also with itself as prior, and
 // then nothing older is accepted.
 func FuzzLists(f *testing.F) {
-	r := tuftest.NewPlain()
-	ts := parse(tuftest.Marshal(r.Roles["timestamp"]))
-	delete(tuftest.At(ts, "meta", "snapshot.json"), "hashes")
-	delete(tuftest.At(ts, "meta", "snapshot.json"), "length")
-	f.Add(tuftest.Marshal(ts), tuftest.Marshal(r.Roles["snapshot"]))
-	f.Add(tuftest.Marshal(r.Roles["timestamp"]), tuftest.Marshal(r.Roles["snapshot"]))
-	odd := parse(tuftest.Marshal(r.Roles["snapshot"]))
+	r := rawtuf.NewPlain()
+	ts := parse(rawtuf.Marshal(r.Roles["timestamp"]))
+	delete(rawtuf.At(ts, "meta", "snapshot.json"), "hashes")
+	delete(rawtuf.At(ts, "meta", "snapshot.json"), "length")
+	f.Add(rawtuf.Marshal(ts), rawtuf.Marshal(r.Roles["snapshot"]))
+	f.Add(rawtuf.Marshal(r.Roles["timestamp"]), rawtuf.Marshal(r.Roles["snapshot"]))
+	odd := parse(rawtuf.Marshal(r.Roles["snapshot"]))
 	odd["meta"] = doc{"targets.json": doc{"version": 1, "length": 0, "hashes": doc{}}, "\x00.json": doc{}, "x": doc{"version": "1"}}
-	f.Add(tuftest.Marshal(ts), tuftest.Marshal(odd))
+	f.Add(rawtuf.Marshal(ts), rawtuf.Marshal(odd))
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, one, two []byte) {
 		file := sealed(r, one, "timestamp")
-		ts, err := root.Timestamp(file, nil, tuftest.Now)
+		ts, err := root.Timestamp(file, nil, rawtuf.Now)
 		if err != nil {
 			return
 		}
-		again, err := root.Timestamp(ts.Bytes(), file, tuftest.Now)
+		again, err := root.Timestamp(ts.Bytes(), file, rawtuf.Now)
 		if err != nil || again.Version() != ts.Version() || !bytes.Equal(again.Bytes(), file) || again.SnapshotFile() != ts.SnapshotFile() {
 			t.Fatalf("accepted once: %v\n%s", err, file)
 		}
 		if f := ts.SnapshotFile(); f.Version < 1 || f.MaxLength < 1 || f.MaxLength > 16<<20 {
 			t.Fatalf("%+v", f)
 		}
-		if old, err := root.Timestamp(r.Files["timestamp.json"], file, tuftest.Now); err == nil && old.Version() < ts.Version() {
+		if old, err := root.Timestamp(r.Files["timestamp.json"], file, rawtuf.Now); err == nil && old.Version() < ts.Version() {
 			t.Fatalf("v%d after v%d", old.Version(), ts.Version())
 		}
 		file = sealed(r, two, "snapshot")
@@ -121,17 +121,17 @@ func FuzzLists(f *testing.F) {
 
 // The same for a targets role, whose signed part is the input.
 func FuzzTargets(f *testing.F) {
-	r := tuftest.NewPlain()
-	for _, seed := range []doc{tuftest.New().Roles["targets"], tuftest.New().Roles["review-agent"], r.Roles["targets"], r.Roles["lib"]} {
-		f.Add(tuftest.Marshal(seed), "lib/a.txt")
+	r := rawtuf.NewPlain()
+	for _, seed := range []doc{rawtuf.New().Roles["targets"], rawtuf.New().Roles["review-agent"], r.Roles["targets"], r.Roles["lib"]} {
+		f.Add(rawtuf.Marshal(seed), "lib/a.txt")
 	}
-	bins := tuftest.Targets()
+	bins := rawtuf.Targets()
 	bins["delegations"] = doc{"keys": doc{}, "succinct_roles": doc{"keyids": []any{}, "threshold": 1, "bit_length": 4, "name_prefix": "bin"}}
-	f.Add(tuftest.Marshal(bins), "x")
-	hashed := tuftest.Targets()
+	f.Add(rawtuf.Marshal(bins), "x")
+	hashed := rawtuf.Targets()
 	hashed["delegations"] = doc{"keys": doc{}, "roles": []any{doc{"name": "a", "keyids": []any{}, "threshold": 1, "terminating": true, "path_hash_prefixes": []any{"0"}}}}
-	f.Add(tuftest.Marshal(hashed), "\x00[")
-	entry := tuftest.At(r.Roles["snapshot"], "meta", "targets.json")
+	f.Add(rawtuf.Marshal(hashed), "\x00[")
+	entry := rawtuf.At(r.Roles["snapshot"], "meta", "targets.json")
 	delete(entry, "hashes")
 	delete(entry, "length")
 	r.PublishSnapshot()

@@ -11,18 +11,18 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 func TestHealthy(t *testing.T) {
-	r := tuftest.New()
-	a, err := newClient(t, r).find(r, tuftest.Path)
+	r := rawtuf.New()
+	a, err := newClient(t, r).find(r, rawtuf.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte("the agent"))
-	if a.Path() != tuftest.Path || a.Class() != "agent" || a.RepoID() != tuftest.RepoID || a.Length() != 9 || a.SHA256() != hex.EncodeToString(sum[:]) {
+	if a.Path() != rawtuf.Path || a.Class() != "agent" || a.RepoID() != rawtuf.RepoID || a.Length() != 9 || a.SHA256() != hex.EncodeToString(sum[:]) {
 		t.Errorf("%+v", a)
 	}
 	rel, ok := a.Release()
@@ -30,12 +30,12 @@ func TestHealthy(t *testing.T) {
 		t.Errorf("%+v, %v", rel, ok)
 	}
 	id := func(name string) []string { return []string{r.IDs(name)[0].(string)} }
-	expires := tuftest.Now.AddDate(0, 1, 0)
+	expires := rawtuf.Now.AddDate(0, 1, 0)
 	by := []tuf.Signoff{{"vendor", "vendor-agent", 5, id("va"), expires}, {"review", "review-agent", 5, id("ra"), expires}}
 	if got := a.Signoffs(); !reflect.DeepEqual(got, by) {
 		t.Errorf("got %v, want %v", got, by)
 	}
-	for _, part := range []string{tuftest.Path, "9 bytes", a.SHA256()[:16], "vendor (vendor-agent", " and review (review-agent"} {
+	for _, part := range []string{rawtuf.Path, "9 bytes", a.SHA256()[:16], "vendor (vendor-agent", " and review (review-agent"} {
 		if !strings.Contains(a.String(), part) {
 			t.Errorf("%s: no %q", a, part)
 		}
@@ -43,19 +43,19 @@ func TestHealthy(t *testing.T) {
 }
 
 func TestZeroValuesAreRefused(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	get := from(r)
 	for name, call := range map[string]func() error{
 		"Root.Next": func() error { _, err := new(tuf.Root).Next(r.Files["1.root.json"]); return err },
 		"Root.Timestamp": func() error {
-			_, err := new(tuf.Root).Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+			_, err := new(tuf.Root).Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 			return err
 		},
-		"Root.CheckExpiry":    func() error { return new(tuf.Root).CheckExpiry(tuftest.Now) },
+		"Root.CheckExpiry":    func() error { return new(tuf.Root).CheckExpiry(rawtuf.Now) },
 		"nil Root.Next":       func() error { _, err := (*tuf.Root)(nil).Next(nil); return err },
 		"Timestamp.Snapshot":  func() error { _, err := new(tuf.Timestamp).Snapshot(r.Files["5.snapshot.json"], nil); return err },
 		"Snapshot.Targets":    func() error { _, err := new(tuf.Snapshot).Targets(r.Files["5.targets.json"]); return err },
-		"Snapshot.Approve":    func() error { _, err := new(tuf.Snapshot).Approve(tuftest.Path, get); return err },
+		"Snapshot.Approve":    func() error { _, err := new(tuf.Snapshot).Approve(rawtuf.Path, get); return err },
 		"Snapshot.Candidates": func() error { _, err := new(tuf.Snapshot).Candidates(t.Context(), nil, get); return err },
 		"Snapshot.Unsafe":     func() error { _, err := new(tuf.Snapshot).UnsafeTarget("top.txt", get); return err },
 		"Snapshot.RoleFile":   func() error { _, err := new(tuf.Snapshot).RoleFile("targets"); return err },
@@ -69,7 +69,7 @@ func TestZeroValuesAreRefused(t *testing.T) {
 
 // Verified values do not change with the caller's buffer or with their own results.
 func TestVerifiedIsImmutable(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	c := newClient(t, r)
 	bufs := map[string][]byte{}
 	get := func(f tuf.RoleFile) ([]byte, error) {
@@ -77,7 +77,7 @@ func TestVerifiedIsImmutable(t *testing.T) {
 		bufs[f.Role] = bytes.Clone(data)
 		return bufs[f.Role], err
 	}
-	ts, err := c.root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	ts, err := c.root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestVerifiedIsImmutable(t *testing.T) {
 	}
 	clear(buf)
 	for range 2 {
-		a, err := snap.Approve(tuftest.Path, get)
+		a, err := snap.Approve(rawtuf.Path, get)
 		if err != nil || a.Length() != 9 {
 			t.Fatal(a, err)
 		}
@@ -107,12 +107,12 @@ func TestVerifiedIsImmutable(t *testing.T) {
 
 // A snapshot is used concurrently and fetches each role as rarely as possible.
 func TestSnapshotConcurrently(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	snap := mustSnapshot(t, r)
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			if _, err := snap.Approve(tuftest.Path, from(r)); err != nil {
+			if _, err := snap.Approve(rawtuf.Path, from(r)); err != nil {
 				t.Error(err)
 			}
 			if _, err := snap.Candidates(t.Context(), func(tuf.Release) bool { return true }, from(r)); err != nil {
@@ -121,13 +121,13 @@ func TestSnapshotConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if _, err := snap.Approve(tuftest.Path, nil); err != nil {
+	if _, err := snap.Approve(rawtuf.Path, nil); err != nil {
 		t.Error("fetches what it has:", err)
 	}
 }
 
 func TestCandidates(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	rel := func(seq int, version string) doc {
 		return doc{"product": "agent", "version": version, "channel": "stable", "platform": "linux/amd64", "sequence": seq}
 	}
@@ -151,7 +151,7 @@ func TestCandidates(t *testing.T) {
 			want(t, c.Err, tuf.ErrNotApproved, "")
 		}
 	}
-	all := []string{"agent/12 12.0.0 approved=false", "agent/13 13.0.0 approved=false", tuftest.Path + " 11.4.0 approved=true", "agent/odd  approved=false"}
+	all := []string{"agent/12 12.0.0 approved=false", "agent/13 13.0.0 approved=false", rawtuf.Path + " 11.4.0 approved=true", "agent/odd  approved=false"}
 	if !reflect.DeepEqual(got, all) {
 		t.Errorf("got %q, want %q", got, all)
 	}
@@ -162,12 +162,12 @@ func TestCandidates(t *testing.T) {
 
 // A download must match every hash that any party lists.
 func TestEveryListedHashIsKept(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	sum := strings.Repeat("0", 128)
-	tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "hashes")["sha512"] = sum
+	rawtuf.At(r.Roles["review-agent"], "targets", rawtuf.Path, "hashes")["sha512"] = sum
 	r.Bump("review-agent")
 	r.Publish()
-	a, err := mustSnapshot(t, r).Approve(tuftest.Path, from(r))
+	a, err := mustSnapshot(t, r).Approve(rawtuf.Path, from(r))
 	if err != nil || a.SHA512() != sum {
 		t.Fatalf("sha512 %q, %v", a.SHA512(), err)
 	}
@@ -175,23 +175,23 @@ func TestEveryListedHashIsKept(t *testing.T) {
 
 // Two roles with different sha512 disagree, even if a third lists none.
 func TestEveryListedHashIsAgreedOn(t *testing.T) {
-	r := tuftest.New()
-	lab := tuftest.Copy(tuftest.At(r.Charter(), "classes", 0, "roles", 1)).(doc)
+	r := rawtuf.New()
+	lab := rawtuf.Copy(rawtuf.At(r.Charter(), "classes", 0, "roles", 1)).(doc)
 	lab["role"] = "review-lab"
-	cl := tuftest.At(r.Charter(), "classes", 0)
+	cl := rawtuf.At(r.Charter(), "classes", 0)
 	cl["roles"] = append(cl["roles"].([]any), lab)
-	r.Roles["review-lab"], r.Signers["review-lab"] = tuftest.Copy(r.Roles["review-agent"]).(doc), r.Signers["review-agent"]
+	r.Roles["review-lab"], r.Signers["review-lab"] = rawtuf.Copy(r.Roles["review-agent"]).(doc), r.Signers["review-agent"]
 	r.PublishRoot()
 	for _, tt := range []struct {
 		agent, lab string
 		err        error
 	}{{"1", "1", nil}, {"1", "2", tuf.ErrNotApproved}, {"2", "2", nil}} {
 		for role, digit := range map[string]string{"review-agent": tt.agent, "review-lab": tt.lab} {
-			tuftest.At(r.Roles[role], "targets", tuftest.Path, "hashes")["sha512"] = strings.Repeat(digit, 128)
+			rawtuf.At(r.Roles[role], "targets", rawtuf.Path, "hashes")["sha512"] = strings.Repeat(digit, 128)
 			r.Bump(role)
 		}
 		r.Publish()
-		_, err := mustSnapshot(t, r).Approve(tuftest.Path, from(r))
+		_, err := mustSnapshot(t, r).Approve(rawtuf.Path, from(r))
 		want(t, err, tt.err, map[bool]string{true: "review (review-agent"}[err != nil])
 	}
 }
@@ -202,13 +202,13 @@ func TestCandidatesOfProducts(t *testing.T) {
 	rel := func(seq int) doc {
 		return doc{"product": "p", "version": fmt.Sprint(seq), "channel": "stable", "platform": "any", "sequence": seq}
 	}
-	build := func() *tuftest.Repo {
-		r := tuftest.New()
+	build := func() *rawtuf.Repo {
+		r := rawtuf.New()
 		for i, party := range []string{"vendor", "review"} {
 			role := party + "-agent"
 			for j, how := range []doc{{"paths": []any{"agent/p-*", "else/*"}}, {"path_hash_prefixes": []any{""}}} {
 				name := fmt.Sprintf("%s-%d", party, j)
-				r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{name}
+				r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{name}
 				r.Delegate(role, name, how, name)
 				r.AddTarget(fmt.Sprintf("agent/p-%d", j), "p", rel(j+1), name)
 				r.AddTarget(fmt.Sprintf("agent/q-%d", j), "q", rel(10), name) // not covered by the pattern
@@ -246,7 +246,7 @@ func TestCandidatesOfProducts(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	r = build()
-	tuftest.At(r.Roles["review-0"], "targets", "agent/p-0")["length"] = -1
+	rawtuf.At(r.Roles["review-0"], "targets", "agent/p-0")["length"] = -1
 	r.Publish()
 	list, err = mustSnapshot(t, r).Candidates(t.Context(), nil, from(r))
 	want(t, err, nil, "")
@@ -257,10 +257,10 @@ func TestCandidatesOfProducts(t *testing.T) {
 
 	// As many roles as one search may visit.
 	for n, sentinel := range map[int]error{63: nil, 64: tuf.ErrTooLarge} {
-		r := tuftest.New()
+		r := rawtuf.New()
 		for i := range n {
 			name := fmt.Sprintf("p%02d", i)
-			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"k"}
+			r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"k"}
 			r.Delegate("vendor-agent", name, doc{"paths": []any{"agent/x"}}, "k")
 		}
 		r.Publish()
@@ -275,11 +275,11 @@ func TestCandidatesOfProducts(t *testing.T) {
 		}
 	}
 	// Bins are not traversed.
-	r = tuftest.New()
+	r = rawtuf.New()
 	bins := r.Role(1, "k")
 	bins["bit_length"], bins["name_prefix"] = 1, "bin"
 	r.Roles["vendor-agent"]["delegations"] = doc{"succinct_roles": bins}
-	r.AddKeys(tuftest.At(r.Roles["vendor-agent"], "delegations"), "k")
+	r.AddKeys(rawtuf.At(r.Roles["vendor-agent"], "delegations"), "k")
 	r.Publish()
 	if list, err := mustSnapshot(t, r).Candidates(t.Context(), nil, from(r)); err != nil || len(list) != 1 {
 		t.Error(list, err)

@@ -8,17 +8,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
-type doc = tuftest.Doc
+type doc = rawtuf.Doc
 
 // errNotServed is the error of a source without the file.
 var errNotServed = errors.New("not served")
 
 // from returns a Fetch of the files that r serves.
-func from(r *tuftest.Repo) tuf.Fetch {
+func from(r *rawtuf.Repo) tuf.Fetch {
 	return func(f tuf.RoleFile) ([]byte, error) {
 		if data, ok := r.Files[f.Name()]; ok {
 			return data, nil
@@ -34,11 +34,11 @@ type client struct {
 }
 
 // newClient starts from the pin, or from root v1 of a repository without a charter.
-func newClient(t testing.TB, r *tuftest.Repo) *client {
+func newClient(t testing.TB, r *rawtuf.Repo) *client {
 	t.Helper()
 	data := r.Files["1.root.json"]
 	if r.Root["x-visum"] != nil {
-		data = tuftest.Marshal(r.Pin())
+		data = rawtuf.Marshal(r.Pin())
 	}
 	p, err := tuf.OpenPin(data, nil)
 	if err != nil {
@@ -48,7 +48,7 @@ func newClient(t testing.TB, r *tuftest.Repo) *client {
 }
 
 // refresh verifies root, timestamp and snapshot, and stores them.
-func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
+func (c *client) refresh(r *rawtuf.Repo) (*tuf.Snapshot, error) {
 	for {
 		data, ok := r.Files[fmt.Sprintf("%d.root.json", c.root.Version()+1)]
 		if !ok {
@@ -66,7 +66,7 @@ func (c *client) refresh(r *tuftest.Repo) (*tuf.Snapshot, error) {
 		}
 		c.root = next
 	}
-	ts, err := c.root.Timestamp(r.Files["timestamp.json"], c.ts, tuftest.Now)
+	ts, err := c.root.Timestamp(r.Files["timestamp.json"], c.ts, rawtuf.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func proposedAlike(root *tuf.Root, data []byte, said error) error {
 		return nil
 	}
 	file["signatures"] = []any{}
-	p, err := root.Propose(tuftest.Marshal(file))
+	p, err := root.Propose(rawtuf.Marshal(file))
 	refused, have := new(tuf.Error), new(tuf.Error)
 	switch {
 	case said == nil || errors.Is(said, tuf.ErrThreshold):
@@ -106,7 +106,7 @@ func proposedAlike(root *tuf.Root, data []byte, said error) error {
 }
 
 // find does a complete update for one path, for either kind of repository.
-func (c *client) find(r *tuftest.Repo, path string) (tuf.Approved, error) {
+func (c *client) find(r *rawtuf.Repo, path string) (tuf.Approved, error) {
 	snap, err := c.refresh(r)
 	if err != nil {
 		return tuf.Approved{}, err
@@ -118,8 +118,8 @@ func (c *client) find(r *tuftest.Repo, path string) (tuf.Approved, error) {
 }
 
 // walk finds the charter repository's release.
-func (c *client) walk(r *tuftest.Repo) error {
-	a, err := c.find(r, tuftest.Path)
+func (c *client) walk(r *rawtuf.Repo) error {
+	a, err := c.find(r, rawtuf.Path)
 	if err == nil && a.IsZero() {
 		return errors.New("approved nothing without an error")
 	}
@@ -127,7 +127,7 @@ func (c *client) walk(r *tuftest.Repo) error {
 }
 
 // mustSnapshot refreshes a new client.
-func mustSnapshot(t testing.TB, r *tuftest.Repo) *tuf.Snapshot {
+func mustSnapshot(t testing.TB, r *rawtuf.Repo) *tuf.Snapshot {
 	t.Helper()
 	s, err := newClient(t, r).refresh(r)
 	if err != nil {
@@ -150,7 +150,7 @@ func want(t testing.TB, err, sentinel error, part string) {
 }
 
 // edit replaces a part of a served file, which must occur exactly once.
-func edit(r *tuftest.Repo, file, old, new string) {
+func edit(r *rawtuf.Repo, file, old, new string) {
 	if n := bytes.Count(r.Files[file], []byte(old)); n == 0 {
 		panic(fmt.Sprintf("%s has no %s", file, old))
 	}
@@ -158,8 +158,8 @@ func edit(r *tuftest.Repo, file, old, new string) {
 }
 
 // envelope changes the signatures of a served file.
-func envelope(r *tuftest.Repo, file string, change func(signatures []any) []any) {
+func envelope(r *rawtuf.Repo, file string, change func(signatures []any) []any) {
 	env := parse(r.Files[file])
 	env["signatures"] = change(env["signatures"].([]any))
-	r.Files[file] = tuftest.Marshal(env)
+	r.Files[file] = rawtuf.Marshal(env)
 }

@@ -4,14 +4,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // openAt opens a root whose first location has that base.
 func openAt(base string, opt *tuf.Options) (*tuf.Root, error) {
-	r := tuftest.New()
-	tuftest.At(r.Charter(), "locations", 0)["base"] = base
+	r := rawtuf.New()
+	rawtuf.At(r.Charter(), "locations", 0)["base"] = base
 	r.PublishRoot()
 	return tuf.OpenRoot(r.Files["1.root.json"], opt)
 }
@@ -57,7 +57,7 @@ func TestUnsafeLoopback(t *testing.T) {
 	for _, base := range []string{"http://127.0.0.1:8080/r/", "https://localhost:8443/", "http://[::1]:8080/r/", "https://updates.vendor.example/r/"} {
 		root, err := openAt(base, opt)
 		want(t, err, nil, "")
-		if err == nil && !root.Charter().Usable(root.Charter().Locations()[0], tuftest.Now) {
+		if err == nil && !root.Charter().Usable(root.Charter().Locations()[0], rawtuf.Now) {
 			t.Errorf("%s is not usable", base)
 		}
 	}
@@ -67,13 +67,13 @@ func TestUnsafeLoopback(t *testing.T) {
 		want(t, err, tuf.ErrCharter, "H4")
 	}
 	// Locations on one machine differ by port; retiring one does not affect the other.
-	r := tuftest.New()
-	tuftest.At(r.Charter(), "locations", 0)["base"] = "http://127.0.0.1:8081/r/"
-	tuftest.At(r.Charter(), "retired", 0)["hosts"] = []any{"127.0.0.1:8080"}
+	r := rawtuf.New()
+	rawtuf.At(r.Charter(), "locations", 0)["base"] = "http://127.0.0.1:8081/r/"
+	rawtuf.At(r.Charter(), "retired", 0)["hosts"] = []any{"127.0.0.1:8080"}
 	r.PublishRoot()
 	_, err := tuf.OpenRoot(r.Files["1.root.json"], opt)
 	want(t, err, nil, "")
-	tuftest.At(r.Charter(), "locations", 0)["base"] = "http://127.0.0.1:8080/r/"
+	rawtuf.At(r.Charter(), "locations", 0)["base"] = "http://127.0.0.1:8080/r/"
 	r.PublishRoot()
 	_, err = tuf.OpenRoot(r.Files["1.root.json"], opt)
 	want(t, err, tuf.ErrCharter, "H8")
@@ -103,7 +103,7 @@ func TestSpecialHosts(t *testing.T) {
 			_, err := openAt("https://"+host+"/r/", opt)
 			want(t, err, tuf.ErrCharter, "H4: location main")
 		}
-		r := tuftest.New()
+		r := rawtuf.New()
 		r.Charter()["retired"] = []any{doc{"id": "old", "hosts": []any{host}}}
 		r.PublishRoot()
 		_, err := tuf.OpenRoot(r.Files["1.root.json"], nil)

@@ -11,7 +11,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -26,7 +26,7 @@ func canonical(t testing.TB, v any) []byte {
 }
 
 // stockVerify verifies a top-level role for root v1 with go-tuf.
-func stockVerify(r *tuftest.Repo, role string) error {
+func stockVerify(r *rawtuf.Repo, role string) error {
 	root, err := metadata.Root().FromBytes(r.Files["1.root.json"])
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func stockVerify(r *tuftest.Repo, role string) error {
 // go-tuf accepts the files of the simulator, so each row of the other tests has only the
 // stated fault. The charter does not disturb standard TUF clients.
 func TestStandardClientAccepts(t *testing.T) {
-	for name, r := range map[string]*tuftest.Repo{"plain": tuftest.NewPlain(), "charter": tuftest.New()} {
+	for name, r := range map[string]*rawtuf.Repo{"plain": rawtuf.NewPlain(), "charter": rawtuf.New()} {
 		for _, role := range []string{"root", "timestamp", "snapshot", "targets"} {
 			if err := stockVerify(r, role); err != nil {
 				t.Errorf("%s %s: %v", name, role, err)
@@ -79,7 +79,7 @@ func TestStandardClientAccepts(t *testing.T) {
 		}
 	}
 	// The next root too; the accessors return go-tuf's types.
-	r := tuftest.New()
+	r := rawtuf.New()
 	r.NextRoot(func() { newVendorKeys(r) })
 	c := newClient(t, r)
 	snap, err := c.refresh(r)
@@ -105,48 +105,48 @@ func TestStandardClientAccepts(t *testing.T) {
 // Trap 14: forms that other tools write and sign, and that verification of a re-encoding
 // refuses.
 func TestTrap14OddButValid(t *testing.T) {
-	every := func(r *tuftest.Repo, f func(signed doc)) {
+	every := func(r *rawtuf.Repo, f func(signed doc)) {
 		f(r.Root)
 		for _, d := range r.Roles {
 			f(d)
 		}
 	}
-	entries := func(r *tuftest.Repo, f func(entry doc)) {
+	entries := func(r *rawtuf.Repo, f func(entry doc)) {
 		r.Publish()
-		for _, e := range tuftest.At(r.Roles["snapshot"], "meta") {
+		for _, e := range rawtuf.At(r.Roles["snapshot"], "meta") {
 			f(e.(doc))
 		}
 		r.PublishSnapshot()
-		f(tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json"))
+		f(rawtuf.At(r.Roles["timestamp"], "meta", "snapshot.json"))
 		r.PublishTimestamp()
 	}
-	member := func(name string, v any) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	member := func(name string, v any) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			every(r, func(d doc) { d[name] = v })
 			r.PublishRoot()
 			r.Publish()
 		}
 	}
-	entry := func(name string, v any) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { entries(r, func(e doc) { e[name] = v }) }
+	entry := func(name string, v any) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { entries(r, func(e doc) { e[name] = v }) }
 	}
 	// served rewrites the files without signing again; the lists hold no hashes.
-	served := func(f func(data []byte) []byte) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	served := func(f func(data []byte) []byte) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			entries(r, func(e doc) { delete(e, "hashes"); delete(e, "length") })
 			for name, data := range r.Files {
 				r.Files[name] = f(data)
 			}
 		}
 	}
-	sigs := func(f func([]any) []any) func(*tuftest.Repo) {
+	sigs := func(f func([]any) []any) func(*rawtuf.Repo) {
 		return served(func(data []byte) []byte {
 			env := parse(data)
 			env["signatures"] = f(env["signatures"].([]any))
-			return tuftest.Marshal(env)
+			return rawtuf.Marshal(env)
 		})
 	}
-	for name, form := range map[string]func(*tuftest.Repo){
+	for name, form := range map[string]func(*rawtuf.Repo){
 		"expiry with fractions":      member("expires", "2030-02-15T12:00:00.123456789Z"),
 		"expiry with offset 0":       member("expires", "2030-02-15T12:00:00+00:00"),
 		"expiry with offset":         member("expires", "2030-02-15T14:30:00+02:30"),
@@ -159,8 +159,8 @@ func TestTrap14OddButValid(t *testing.T) {
 		"length 0 in lists":          entry("length", 0),
 		"hashes empty in lists":      entry("hashes", doc{}),
 		"unknown members in lists":   entry("x-new", nil),
-		"an unknown hash as well":    func(r *tuftest.Repo) { entries(r, func(e doc) { tuftest.At(e, "hashes")["blake2b-256"] = "00" }) },
-		"hashes in upper case":       func(r *tuftest.Repo) { entries(r, func(e doc) { upper(tuftest.At(e, "hashes")) }) },
+		"an unknown hash as well":    func(r *rawtuf.Repo) { entries(r, func(e doc) { rawtuf.At(e, "hashes")["blake2b-256"] = "00" }) },
+		"hashes in upper case":       func(r *rawtuf.Repo) { entries(r, func(e doc) { upper(rawtuf.At(e, "hashes")) }) },
 		"pretty-printed":             served(pretty),
 		"space around":               served(func(b []byte) []byte { return append(append([]byte("\r\n\t "), b...), '\n') }),
 		"signatures in upper case":   sigs(func(s []any) []any { upper(s[0].(doc), "sig"); return s }),
@@ -172,40 +172,40 @@ func TestTrap14OddButValid(t *testing.T) {
 		"unknown members of the envelope": served(func(data []byte) []byte {
 			env := parse(data)
 			env["x-new"] = doc{"signed": 1}
-			return tuftest.Marshal(env)
+			return rawtuf.Marshal(env)
 		}),
-		"unknown members of keys and roles": func(r *tuftest.Repo) {
-			for _, keys := range []doc{tuftest.At(r.Root, "keys"), tuftest.At(r.Roles["targets"], "delegations", "keys")} {
+		"unknown members of keys and roles": func(r *rawtuf.Repo) {
+			for _, keys := range []doc{rawtuf.At(r.Root, "keys"), rawtuf.At(r.Roles["targets"], "delegations", "keys")} {
 				for _, k := range keys {
-					k.(doc)["keyid_hash_algorithms"], tuftest.At(k, "keyval")["private"] = []any{"sha256"}, ""
+					k.(doc)["keyid_hash_algorithms"], rawtuf.At(k, "keyval")["private"] = []any{"sha256"}, ""
 				}
 			}
-			for _, role := range tuftest.At(r.Root, "roles") {
+			for _, role := range rawtuf.At(r.Root, "roles") {
 				role.(doc)["x-new"] = 1
 			}
-			tuftest.At(r.Root, "roles")["mirrors"] = r.Role(1, "targets")
-			d := tuftest.At(r.Roles["targets"], "delegations")
-			d["x-new"], tuftest.At(d, "roles", 0)["x-new"] = 1, 1
+			rawtuf.At(r.Root, "roles")["mirrors"] = r.Role(1, "targets")
+			d := rawtuf.At(r.Roles["targets"], "delegations")
+			d["x-new"], rawtuf.At(d, "roles", 0)["x-new"] = 1, 1
 			r.PublishRoot()
 			r.Publish()
 		},
-		"targets with much in custom": func(r *tuftest.Repo) {
-			f := tuftest.At(r.Roles["lib"], "targets", "lib/a.txt")
+		"targets with much in custom": func(r *rawtuf.Repo) {
+			f := rawtuf.At(r.Roles["lib"], "targets", "lib/a.txt")
 			f["x-new"], f["custom"] = 1, doc{"n": 1 << 60, "nothing": nil, "visum": doc{"of": "a later day"}}
-			upper(tuftest.At(f, "hashes"))
+			upper(rawtuf.At(f, "hashes"))
 			r.Publish()
 		},
-		"custom that is no object": func(r *tuftest.Repo) {
-			tuftest.At(r.Roles["lib"], "targets", "lib/a.txt")["custom"] = []any{"x"}
+		"custom that is no object": func(r *rawtuf.Repo) {
+			rawtuf.At(r.Roles["lib"], "targets", "lib/a.txt")["custom"] = []any{"x"}
 			r.Publish()
 		},
-		"delegations of nothing": func(r *tuftest.Repo) {
+		"delegations of nothing": func(r *rawtuf.Repo) {
 			r.Roles["lib"]["delegations"] = doc{"keys": doc{}} // so go-tuf writes an empty list of roles
 			r.Publish()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			form(r)
 			c := newClient(t, r)
 			for _, path := range []string{"top.txt", "lib/a.txt"} {
@@ -222,7 +222,7 @@ func TestTrap14OddButValid(t *testing.T) {
 func TestDatesAreRFC3339(t *testing.T) {
 	for _, s := range []string{"2030-02-15T12:00:00,5Z", "2030-02-15T1:00:00Z", "2030-02-15 12:00:00Z", "2030-02-15t12:00:00z", "2030-02-15T12:00:00",
 		"2030-02-15", "2030-02-30T12:00:00Z", "2030-02-15T24:00:00Z", "2030-02-15T12:00:00+24:00", "2030-02-15T12:00Z", " 2030-02-15T12:00:00Z", ""} {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		r.Roles["timestamp"]["expires"] = s
 		r.PublishTimestamp()
 		err := find(newClient(t, r), r, "top.txt")

@@ -16,7 +16,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -45,7 +45,7 @@ var rsaKeys = sync.OnceValue(func() map[int]crypto.Signer {
 // Every kind of key that NewKey returns signs metadata that we and go-tuf accept.
 func TestKeyKinds(t *testing.T) {
 	for name, s := range map[string]crypto.Signer{
-		"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "P-384": ec(t, elliptic.P384()), "RSA": rsaKeys()[2048],
+		"ed25519": rawtuf.New().Key("k"), "P-256": ec(t, elliptic.P256()), "P-384": ec(t, elliptic.P384()), "RSA": rsaKeys()[2048],
 	} {
 		t.Run(name, func(t *testing.T) {
 			signer, err := tuf.NewSigner(s)
@@ -59,9 +59,9 @@ func TestKeyKinds(t *testing.T) {
 			if stock, err := metadata.KeyFromPublicKey(s.Public()); err != nil || stock.Type != k.Type || stock.Value.PublicKey != k.Public {
 				t.Errorf("%+v, with go-tuf %+v, %v", k, stock, err)
 			}
-			r := tuftest.NewPlain()
-			tuftest.At(r.Root, "keys")[k.ID()] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
-			tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{k.ID()}, "threshold": 1}
+			r := rawtuf.NewPlain()
+			rawtuf.At(r.Root, "keys")[k.ID()] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
+			rawtuf.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{k.ID()}, "threshold": 1}
 			r.PublishRoot()
 			sign := func() {
 				msg := canonical(t, r.Roles["timestamp"])
@@ -69,7 +69,7 @@ func TestKeyKinds(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r.Files["timestamp.json"] = tuftest.Marshal(doc{"signed": r.Roles["timestamp"],
+				r.Files["timestamp.json"] = rawtuf.Marshal(doc{"signed": r.Roles["timestamp"],
 					"signatures": []any{doc{"keyid": k.ID(), "sig": hex.EncodeToString(sig)}}})
 			}
 			sign()
@@ -97,7 +97,7 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 		return doc{"keytype": typ, "scheme": scheme, "keyval": doc{"public": public}}
 	}
 	p224, p256, p384, p521 := ec(t, elliptic.P224()), ec(t, elliptic.P256()), ec(t, elliptic.P384()), ec(t, elliptic.P521())
-	rsa1024, rsa2048, ed := rsaKeys()[1024], rsaKeys()[2048], tuftest.New().Key("k")
+	rsa1024, rsa2048, ed := rsaKeys()[1024], rsaKeys()[2048], rawtuf.New().Key("k")
 	for _, tt := range []struct {
 		name   string
 		key    any
@@ -125,12 +125,12 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 		{"members of other types", doc{"keytype": 1, "scheme": []any{}, "keyval": "x"}, ed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			r.Keys["odd"] = tt.signer
-			tuftest.At(r.Root, "keys")["odd-id"] = tt.key
+			rawtuf.At(r.Root, "keys")["odd-id"] = tt.key
 			// It is one of the keys of root and timestamp, and signs both.
 			for _, role := range []string{"root", "timestamp"} {
-				ids := tuftest.At(r.Root, "roles", role)
+				ids := rawtuf.At(r.Root, "roles", role)
 				ids["keyids"] = append([]any{"odd-id"}, ids["keyids"].([]any)...)
 			}
 			publish := func() {
@@ -144,7 +144,7 @@ func TestTrap13UnusableKeysAreSkipped(t *testing.T) {
 			publish()
 			_, err := newClient(t, r).find(r, "top.txt")
 			want(t, err, nil, "")
-			tuftest.At(r.Root, "roles", "timestamp")["threshold"] = 2
+			rawtuf.At(r.Root, "roles", "timestamp")["threshold"] = 2
 			publish()
 			_, err = newClient(t, r).find(r, "top.txt")
 			want(t, err, tuf.ErrThreshold, "1 of 2")
@@ -170,9 +170,9 @@ func TestSmallOrderKeys(t *testing.T) {
 	}
 	forged := 0
 	for _, point := range points {
-		r := tuftest.NewPlain()
-		tuftest.At(r.Root, "keys")["unknown"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": hex.EncodeToString(point)}}
-		tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"unknown"}, "threshold": 1}
+		r := rawtuf.NewPlain()
+		rawtuf.At(r.Root, "keys")["unknown"] = doc{"keytype": "ed25519", "scheme": "ed25519", "keyval": doc{"public": hex.EncodeToString(point)}}
+		rawtuf.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"unknown"}, "threshold": 1}
 		r.PublishRoot()
 		// R is one of the points too, S is zero; some message fits.
 		sig := make([]byte, 64)
@@ -206,8 +206,8 @@ func TestSmallOrderKeys(t *testing.T) {
 
 // Trap 13, continued: key ids without a key, and signatures that are not hex.
 func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
-	r := tuftest.NewPlain()
-	ids := tuftest.At(r.Root, "roles", "timestamp")
+	r := rawtuf.NewPlain()
+	ids := rawtuf.At(r.Root, "roles", "timestamp")
 	ids["keyids"] = append([]any{"ghost"}, ids["keyids"].([]any)...)
 	r.PublishRoot()
 	envelope(r, "timestamp.json", func(s []any) []any {
@@ -221,21 +221,21 @@ func TestTrap13SignaturesThatCannotBeRead(t *testing.T) {
 
 // Trap 7: thresholds count keys, not key ids or encodings of a key.
 func TestTrap07OneKeyUnderTwoIDsCountsOnce(t *testing.T) {
-	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-256": ec(t, elliptic.P256()), "RSA": rsaKeys()[2048]} {
+	for name, s := range map[string]crypto.Signer{"ed25519": rawtuf.New().Key("k"), "P-256": ec(t, elliptic.P256()), "RSA": rsaKeys()[2048]} {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			r.Keys["one"] = s
 			id, key := r.KeyDoc("one")
-			other := tuftest.Copy(key).(doc)
+			other := rawtuf.Copy(key).(doc)
 			if _, ok := s.(ed25519.PrivateKey); ok {
-				tuftest.At(other, "keyval")["public"] = strings.ToUpper(tuftest.At(key, "keyval")["public"].(string))
+				rawtuf.At(other, "keyval")["public"] = strings.ToUpper(rawtuf.At(key, "keyval")["public"].(string))
 			} else {
-				tuftest.At(other, "keyval")["public"] = "\n" + tuftest.At(key, "keyval")["public"].(string) + "\n"
+				rawtuf.At(other, "keyval")["public"] = "\n" + rawtuf.At(key, "keyval")["public"].(string) + "\n"
 			}
-			keys := tuftest.At(r.Root, "keys")
+			keys := rawtuf.At(r.Root, "keys")
 			keys[id], keys["other"] = key, other
 			role := doc{"keyids": []any{id, "other"}, "threshold": 2}
-			tuftest.At(r.Root, "roles")["timestamp"] = role
+			rawtuf.At(r.Root, "roles")["timestamp"] = role
 			r.Signers["timestamp"] = []string{"one"}
 			publish := func() {
 				r.PublishRoot()
@@ -285,10 +285,10 @@ func TestNewKeyRefuses(t *testing.T) {
 
 // Signed counts public keys, as for metadata, whatever their ids.
 func TestSignedCountsKeys(t *testing.T) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	id, key := r.KeyDoc("targets")
 	twin := strings.Repeat("0", 64)
-	r.Root["keys"].(doc)[twin] = tuftest.Copy(key)
+	r.Root["keys"].(doc)[twin] = rawtuf.Copy(key)
 	r.AddKeys(r.Root, "other")
 	r.PublishRoot()
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
@@ -350,14 +350,14 @@ func TestKeysOfAnUnknownKind(t *testing.T) {
 		"one that is known": {nil, true, 1, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			known, _ := r.KeyDoc("timestamp")
 			ids := []any{known}
 			if tt.key != nil {
 				ids = []any{"new"}
-				tuftest.At(r.Root, "keys")["new"] = tt.key
+				rawtuf.At(r.Root, "keys")["new"] = tt.key
 			}
-			tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": ids, "threshold": tt.threshold}
+			rawtuf.At(r.Root, "roles")["timestamp"] = doc{"keyids": ids, "threshold": tt.threshold}
 			r.PublishRoot()
 			envelope(r, "timestamp.json", func(sigs []any) []any {
 				if tt.key != nil && tt.signs {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -31,7 +31,7 @@ func cost(f func()) time.Duration {
 // times as long; with quadratic time it would take 256 times as long. To tolerate a busy
 // machine with small caches, the limit is 64, and one try of five is enough.
 func TestCostIsLinear(t *testing.T) {
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	open := func(data []byte) func() error {
 		return func() error { _, err := tuf.OpenRoot(data, huge); return err }
 	}
@@ -46,17 +46,17 @@ func TestCostIsLinear(t *testing.T) {
 		return b.String()
 	}
 	root := func(change func(signed string) string) func() error {
-		r := tuftest.NewPlain()
-		return open(sealed(r, []byte(change(string(tuftest.Marshal(r.Root)))), "root"))
+		r := rawtuf.NewPlain()
+		return open(sealed(r, []byte(change(string(rawtuf.Marshal(r.Root)))), "root"))
 	}
 	member := func(v string) func() error {
 		return root(func(signed string) string { return `{"x-new":` + v + "," + signed[1:] })
 	}
 	// targets searches a path in a role with that signed part.
 	targets := func(path, members string) func() error {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		for _, list := range []string{"timestamp", "snapshot"} {
-			for _, e := range tuftest.At(r.Roles[list], "meta") {
+			for _, e := range rawtuf.At(r.Roles[list], "meta") {
 				delete(e.(doc), "hashes")
 				delete(e.(doc), "length")
 			}
@@ -86,8 +86,8 @@ func TestCostIsLinear(t *testing.T) {
 		}) + "]}"
 	}
 	snapshot := func(n int, version int) []byte {
-		r := tuftest.NewPlain()
-		meta := tuftest.At(r.Roles["snapshot"], "meta")
+		r := rawtuf.NewPlain()
+		meta := rawtuf.At(r.Roles["snapshot"], "meta")
 		for i := range n {
 			meta[fmt.Sprintf("r%06d.json", i)] = doc{"version": version}
 		}
@@ -117,7 +117,7 @@ func TestCostIsLinear(t *testing.T) {
 		{"numbers", 12_500, func(n int) func() error { return member("[" + strings.Repeat("9", n) + "]") }, nil},
 		{"open brackets", 12_500, func(n int) func() error { return open([]byte(strings.Repeat("[", n))) }, tuf.ErrMalformed},
 		{"junk signatures", 2_500, func(n int) func() error {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			edit(r, "1.root.json", `"signatures":[`, `"signatures":[`+text(n, func(i int) string { return fmt.Sprintf(`{"keyid":"%d","sig":"00"}`, i) })+",")
 			return open(r.Files["1.root.json"])
 		}, nil},
@@ -154,16 +154,16 @@ func TestCostIsLinear(t *testing.T) {
 			return targets(strings.Repeat("a", 4096), delegations(1, func(int) string { return `"paths":["*` + strings.Repeat("a", n) + `b"]` }, ""))
 		}, tuf.ErrNoTarget},
 		{"roles of a snapshot", 500, func(n int) func() error {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			before, after := snapshot(n, 1), snapshot(n, 2)
-			tuftest.At(r.Roles["timestamp"], "meta")["snapshot.json"] = doc{"version": 5}
+			rawtuf.At(r.Roles["timestamp"], "meta")["snapshot.json"] = doc{"version": 5}
 			r.PublishTimestamp()
 			root, err := tuf.OpenRoot(r.Files["1.root.json"], huge)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return func() error {
-				ts, err := root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+				ts, err := root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 				if err == nil {
 					_, err = ts.Snapshot(after, before)
 				}
@@ -199,7 +199,7 @@ func TestPatternsThatTakeLong(t *testing.T) {
 	for i := range 70 {
 		many = append(many, "*"+strings.Repeat("a", 4096)+fmt.Sprint(i))
 	}
-	tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["paths"] = many
+	rawtuf.At(r.Roles["targets"], "delegations", "roles", 0)["paths"] = many
 	r.Bump("targets")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget(long, get)

@@ -7,17 +7,17 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // below adds a chain of roles under vendor-agent, all signed with the vendor's key, and returns
 // the name of the last one.
-func below(r *tuftest.Repo, depth int) string {
+func below(r *rawtuf.Repo, depth int) string {
 	last := "vendor-agent"
 	for i := range depth {
 		name := fmt.Sprintf("level-%d", i)
-		r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"va"}
+		r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"va"}
 		r.Delegate(last, name, doc{"paths": []any{"agent/deep*"}}, "va")
 		last = name
 	}
@@ -31,30 +31,30 @@ func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 	all := doc{"paths": []any{"agent/*"}}
 	for _, depth := range []int{0, 1, 3} {
 		for _, name := range []string{"review-agent", "vendor-agent", "hold", "Review-Agent", "HOLD", "root", "timestamp", "snapshot", "targets"} {
-			r := tuftest.New()
+			r := rawtuf.New()
 			r.Delegate(below(r, depth), name, all, "attacker")
 			r.Publish()
 			_, err := newClient(t, r).find(r, "agent/deep")
 			want(t, err, tuf.ErrMalformed, "")
 		}
-		r := tuftest.New() // the healthy twin
-		r.Roles["review-agent-2"], r.Signers["review-agent-2"] = tuftest.Targets(), []string{"k"}
+		r := rawtuf.New() // the healthy twin
+		r.Roles["review-agent-2"], r.Signers["review-agent-2"] = rawtuf.Targets(), []string{"k"}
 		r.Delegate(below(r, depth), "review-agent-2", all, "k")
 		r.Publish()
 		_, err := newClient(t, r).find(r, "agent/deep")
 		want(t, err, tuf.ErrNoTarget, "")
 		want(t, newClient(t, r).walk(r), nil, "")
 	}
-	bins := func(prefix string) *tuftest.Repo {
-		r := tuftest.New()
-		tuftest.At(r.Charter(), "classes", 0, "roles", 1)["role"] = "review-0a"
+	bins := func(prefix string) *rawtuf.Repo {
+		r := rawtuf.New()
+		rawtuf.At(r.Charter(), "classes", 0, "roles", 1)["role"] = "review-0a"
 		r.Roles["review-0a"], r.Signers["review-0a"] = r.Roles["review-agent"], r.Signers["review-agent"]
 		delete(r.Roles, "review-agent")
-		tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["name"] = "review-0a"
+		rawtuf.At(r.Roles["targets"], "delegations", "roles", 0)["name"] = "review-0a"
 		d := r.Role(1, "k")
 		d["bit_length"], d["name_prefix"] = 8, prefix
 		r.Roles["vendor-agent"]["delegations"] = doc{"succinct_roles": d}
-		r.AddKeys(tuftest.At(r.Roles["vendor-agent"], "delegations"), "k")
+		r.AddKeys(rawtuf.At(r.Roles["vendor-agent"], "delegations"), "k")
 		r.PublishRoot()
 		r.Publish()
 		return r
@@ -65,14 +65,14 @@ func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 	}
 	// The same in the parties' other roles and in a hold.
 	for _, by := range []string{"review-agent", "hold"} {
-		r := tuftest.New()
+		r := rawtuf.New()
 		r.Delegate(by, "vendor-agent", all, "attacker")
 		r.Publish()
 		want(t, newClient(t, r).walk(r), tuf.ErrMalformed, by+" v5: malformed: delegates to vendor-agent, which is the charter's role vendor-agent")
 	}
 	// A repository without a charter reserves only root's names.
-	r := tuftest.NewPlain()
-	r.Roles["hold"], r.Signers["hold"] = tuftest.Targets(), []string{"k"}
+	r := rawtuf.NewPlain()
+	r.Roles["hold"], r.Signers["hold"] = rawtuf.Targets(), []string{"k"}
 	r.Delegate("targets", "hold", doc{"paths": []any{"x"}}, "k")
 	r.Publish()
 	_, err := mustSnapshot(t, r).UnsafeTarget("x", from(r))
@@ -82,7 +82,7 @@ func TestNamesOfTheCharterHaveOneOwner(t *testing.T) {
 // targets.json delegates to the release roles for standard TUF clients, with any keys; it must
 // not delegate to a hold.
 func TestTargetsMayDelegateToReleaseRoles(t *testing.T) {
-	open := func(r *tuftest.Repo) error {
+	open := func(r *rawtuf.Repo) error {
 		r.Publish()
 		snap := mustSnapshot(t, r)
 		top, err := snap.Role("targets", from(r))
@@ -91,12 +91,12 @@ func TestTargetsMayDelegateToReleaseRoles(t *testing.T) {
 		}
 		return err
 	}
-	want(t, open(tuftest.New()), nil, "")
-	r := tuftest.New()
-	tuftest.At(r.Roles["targets"], "delegations", "roles", 0)["keyids"] = r.IDs("old")
+	want(t, open(rawtuf.New()), nil, "")
+	r := rawtuf.New()
+	rawtuf.At(r.Roles["targets"], "delegations", "roles", 0)["keyids"] = r.IDs("old")
 	want(t, open(r), tuf.ErrThreshold, "") // with keys that are not the role's it opens nothing
 	want(t, newClient(t, r).walk(r), nil, "")
-	r = tuftest.New()
+	r = rawtuf.New()
 	r.Delegate("targets", "hold", doc{"paths": []any{"agent/*"}}, "ra")
 	want(t, open(r), tuf.ErrMalformed, "targets v5: malformed: delegates to hold")
 }
@@ -106,8 +106,8 @@ func TestTargetsMayDelegateToReleaseRoles(t *testing.T) {
 func TestRolesOfAnotherRepository(t *testing.T) {
 	other := strings.Repeat("ab", 16)
 	for _, role := range []string{"vendor-agent", "review-agent", "hold", "level-2"} {
-		for id, sentinel := range map[any]error{tuftest.RepoID: nil, other: tuf.ErrMismatch, "": tuf.ErrMismatch, strings.ToUpper(tuftest.RepoID): tuf.ErrMismatch, 7: tuf.ErrMalformed, nil: tuf.ErrMalformed} {
-			r := tuftest.New()
+		for id, sentinel := range map[any]error{rawtuf.RepoID: nil, other: tuf.ErrMismatch, "": tuf.ErrMismatch, strings.ToUpper(rawtuf.RepoID): tuf.ErrMismatch, 7: tuf.ErrMalformed, nil: tuf.ErrMalformed} {
+			r := rawtuf.New()
 			r.AddTarget("agent/deep", "x", nil, below(r, 3), "review-agent")
 			r.Roles[role][layout.RepoMember] = id
 			r.Publish()
@@ -115,13 +115,13 @@ func TestRolesOfAnotherRepository(t *testing.T) {
 			want(t, err, sentinel, map[bool]string{true: role + " v5"}[sentinel != nil])
 		}
 	}
-	r := tuftest.New()
+	r := rawtuf.New()
 	r.Roles["targets"][layout.RepoMember] = other
 	r.Publish()
 	_, err := mustSnapshot(t, r).Role("targets", from(r))
-	want(t, err, tuf.ErrMismatch, "signed for repository "+other+", this is "+tuftest.RepoID)
+	want(t, err, tuf.ErrMismatch, "signed for repository "+other+", this is "+rawtuf.RepoID)
 	// A repository without a charter has no identity: a role that names one is refused.
-	p := tuftest.NewPlain()
+	p := rawtuf.NewPlain()
 	p.Roles["lib"][layout.RepoMember] = other
 	p.Publish()
 	_, err = newClient(t, p).find(p, "lib/a.txt")
@@ -133,7 +133,7 @@ func TestRolesOfAnotherRepository(t *testing.T) {
 func TestContentOfAnotherRole(t *testing.T) {
 	for _, role := range []string{"vendor-agent", "review-agent", "hold", "level-2"} {
 		for name, sentinel := range map[any]error{role: nil, "targets": tuf.ErrMismatch, "": tuf.ErrMismatch, strings.ToUpper(role): tuf.ErrMismatch, 7: tuf.ErrMalformed, nil: tuf.ErrMalformed} {
-			r := tuftest.New()
+			r := rawtuf.New()
 			r.AddTarget("agent/deep", "x", nil, below(r, 3), "review-agent")
 			r.Roles[role][layout.RoleMember] = name
 			r.Publish()
@@ -146,16 +146,16 @@ func TestContentOfAnotherRole(t *testing.T) {
 // An agreement together with hash bins can't be interpreted, so it is refused, not ignored.
 func TestAgreementWithBins(t *testing.T) {
 	build := func(agreement any) error {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		d := r.Role(1, "bins")
 		d["bit_length"], d["name_prefix"] = 1, "bin"
 		r.Roles["targets"]["delegations"] = doc{"succinct_roles": d}
 		if agreement != nil {
-			tuftest.At(r.Roles["targets"], "delegations")[layout.AgreementMember] = agreement
+			rawtuf.At(r.Roles["targets"], "delegations")[layout.AgreementMember] = agreement
 		}
-		r.AddKeys(tuftest.At(r.Roles["targets"], "delegations"), "bins")
+		r.AddKeys(rawtuf.At(r.Roles["targets"], "delegations"), "bins")
 		for _, name := range []string{"bin-0", "bin-1"} {
-			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"bins"}
+			r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"bins"}
 			r.AddTarget("x", "x", nil, name)
 		}
 		r.Publish()
@@ -171,20 +171,20 @@ func TestAgreementWithBins(t *testing.T) {
 // A raised threshold of the same keys does not lift version floors: a file that one of the keys
 // signed remains a floor, but is not trusted.
 func TestPriorsAfterARaisedThreshold(t *testing.T) {
-	build := func() *tuftest.Repo {
-		r := tuftest.NewPlain()
+	build := func() *rawtuf.Repo {
+		r := rawtuf.NewPlain()
 		for _, role := range []string{"timestamp", "snapshot"} {
 			r.AddKeys(r.Root, role+"2")
-			tuftest.At(r.Root, "roles")[role] = r.Role(1, role, role+"2")
+			rawtuf.At(r.Root, "roles")[role] = r.Role(1, role, role+"2")
 		}
 		r.PublishRoot()
 		r.Publish()
 		return r
 	}
-	raise := func(r *tuftest.Repo) {
+	raise := func(r *rawtuf.Repo) {
 		r.NextRoot(func() {
 			for _, role := range []string{"timestamp", "snapshot"} {
-				tuftest.At(r.Root, "roles", role)["threshold"] = 2
+				rawtuf.At(r.Root, "roles", role)["threshold"] = 2
 				r.Signers[role] = []string{role, role + "2"}
 			}
 		})
@@ -197,7 +197,7 @@ func TestPriorsAfterARaisedThreshold(t *testing.T) {
 	if _, err := c.refresh(r); err != nil {
 		t.Fatal(err)
 	}
-	for _, x := range []*tuftest.Repo{r, old} {
+	for _, x := range []*rawtuf.Repo{r, old} {
 		raise(x)
 		x.Publish()
 	}
@@ -218,18 +218,18 @@ func TestPriorsAfterARaisedThreshold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts, err := next.Timestamp(r.Files["timestamp.json"], c.ts, tuftest.Now)
+	ts, err := next.Timestamp(r.Files["timestamp.json"], c.ts, rawtuf.Now)
 	if err != nil || string(ts.Bytes()) != string(r.Files["timestamp.json"]) {
 		t.Errorf("%v", err)
 	}
-	_, err = next.Timestamp(c.ts, c.ts, tuftest.Now)
+	_, err = next.Timestamp(c.ts, c.ts, rawtuf.Now)
 	want(t, err, tuf.ErrThreshold, "1 of 2")
 	// A file that none of the keys signed is no floor.
 	foreign := r.Clone()
 	foreign.Roles["timestamp"]["version"] = 99
 	foreign.Signers["timestamp"] = []string{"attacker"}
 	foreign.PublishTimestamp()
-	ts, err = next.Timestamp(r.Files["timestamp.json"], foreign.Files["timestamp.json"], tuftest.Now)
+	ts, err = next.Timestamp(r.Files["timestamp.json"], foreign.Files["timestamp.json"], rawtuf.Now)
 	if err != nil || ts.Version() != 6 {
 		t.Error(ts, err)
 	}
@@ -238,7 +238,7 @@ func TestPriorsAfterARaisedThreshold(t *testing.T) {
 // No hold lasts longer than the charter's max_seconds, whatever its at is. A malformed hold
 // stops the path.
 func TestHoldsEndInTime(t *testing.T) {
-	day := func(n int) string { return tuftest.Stamp(tuftest.Now.AddDate(0, 0, n)) }
+	day := func(n int) string { return rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, n)) }
 	for _, tt := range []struct {
 		name  string
 		hold  doc
@@ -263,12 +263,12 @@ func TestHoldsEndInTime(t *testing.T) {
 		{"at that has come, over", doc{"at": day(1), "until": day(30)}, 8, nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := tuftest.New()
+			r := rawtuf.New()
 			tt.hold["reason"] = "wait"
-			r.AddTarget(tuftest.Path, "the agent", tt.hold, "hold")
+			r.AddTarget(rawtuf.Path, "the agent", tt.hold, "hold")
 			r.Publish()
 			root := newClient(t, r).root
-			ts, err := root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now.AddDate(0, 0, tt.at))
+			ts, err := root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now.AddDate(0, 0, tt.at))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -276,7 +276,7 @@ func TestHoldsEndInTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = snap.Approve(tuftest.Path, from(r))
+			_, err = snap.Approve(rawtuf.Path, from(r))
 			want(t, err, tt.want, tt.until)
 			if tt.want == tuf.ErrMalformed && errors.Is(err, tuf.ErrHeld) {
 				t.Error(err)

@@ -4,19 +4,19 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // ProposeFirst applies the rules of OpenRoot except signatures.
 func TestProposeFirst(t *testing.T) {
-	r := tuftest.New()
-	unsigned := func() []byte { return tuftest.Marshal(doc{"signed": r.Root, "signatures": []any{}}) }
+	r := rawtuf.New()
+	unsigned := func() []byte { return rawtuf.Marshal(doc{"signed": r.Root, "signatures": []any{}}) }
 	if _, err := tuf.OpenRoot(unsigned(), nil); !errors.Is(err, tuf.ErrThreshold) {
 		t.Fatal(err)
 	}
 	p, err := tuf.ProposeFirst(unsigned(), nil)
-	if err != nil || p.Version() != 1 || p.Charter().RepoID() != tuftest.RepoID {
+	if err != nil || p.Version() != 1 || p.Charter().RepoID() != rawtuf.RepoID {
 		t.Fatal(p, err)
 	}
 	r.PublishRoot()

@@ -7,33 +7,33 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // A decision can be reproduced years later from the files that it names: the same bytes give
 // the same decision.
 func TestDecisionsCanBeCheckedAgain(t *testing.T) {
-	agreed := func() *tuftest.Repo {
+	agreed := func() *rawtuf.Repo {
 		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*")
 		r.AddTarget("x/1", "the same", nil, "a", "c")
 		agree(r, 2, true, "a", "b", "c")
 		return r
 	}
-	below := func() *tuftest.Repo {
-		r := tuftest.New()
+	below := func() *rawtuf.Repo {
+		r := rawtuf.New()
 		r.AddTarget("agent/x", "sub", nil, "vendor-agent")
 		grow(t, r, "review-agent", "^ > sub: agent/*", "sub = agent/x")
 		return r
 	}
 	for name, tt := range map[string]struct {
-		repo  *tuftest.Repo
+		repo  *rawtuf.Repo
 		path  string
 		roles []string // the expected roles
 	}{
-		"charter":           {tuftest.New(), tuftest.Path, []string{"vendor-agent", "review-agent"}},
+		"charter":           {rawtuf.New(), rawtuf.Path, []string{"vendor-agent", "review-agent"}},
 		"below a party":     {below(), "agent/x", []string{"vendor-agent", "sub"}},
-		"plain":             {tuftest.NewPlain(), "lib/a.txt", []string{"lib"}},
+		"plain":             {rawtuf.NewPlain(), "lib/a.txt", []string{"lib"}},
 		"roles that agreed": {agreed(), "x/1", []string{"a", "c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestDecisionsCanBeCheckedAgain(t *testing.T) {
 					t.Errorf("%+v", s)
 				}
 			}
-			if !slices.Equal(roles, tt.roles) || b.RootSHA256 != c.root.SHA256() || !b.Time.Equal(tuftest.Now) {
+			if !slices.Equal(roles, tt.roles) || b.RootSHA256 != c.root.SHA256() || !b.Time.Equal(rawtuf.Now) {
 				t.Errorf("by %v, from %+v", roles, b)
 			}
 

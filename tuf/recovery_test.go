@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 const day = 24 * time.Hour
 
-func recoverable() *tuftest.Repo {
-	r := tuftest.New()
+func recoverable() *rawtuf.Repo {
+	r := rawtuf.New()
 	r.Recoverable()
 	r.PublishRoot()
 	return r
@@ -23,19 +23,19 @@ func recoverable() *tuftest.Repo {
 func nothing(doc) {}
 
 // recovery opens the recovery statement that r serves for its first root.
-func recovery(t *testing.T, r *tuftest.Repo) (*tuf.Recovery, error) {
+func recovery(t *testing.T, r *rawtuf.Repo) (*tuf.Recovery, error) {
 	t.Helper()
-	pin, err := tuf.OpenPin(tuftest.Marshal(r.Pin()), nil)
+	pin, err := tuf.OpenPin(rawtuf.Marshal(r.Pin()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	root := pin.Root()
 	statement, next := root.RecoveryFiles()
-	return root.Recovery(r.Files[statement], r.Files[next], tuftest.Now)
+	return root.Recovery(r.Files[statement], r.Files[next], rawtuf.Now)
 }
 
 // served is a repository with a recovery statement for its first root.
-func served(by ...string) *tuftest.Repo {
+func served(by ...string) *rawtuf.Repo {
 	r := recoverable()
 	r.Recover(nothing, by...)
 	return r
@@ -48,7 +48,7 @@ func TestRecovery(t *testing.T) {
 	rec, err := recovery(t, r)
 	want(t, err, nil, "")
 	var w tuf.Wait
-	now := tuftest.Now
+	now := rawtuf.Now
 	waits := func() {
 		t.Helper()
 		if root, err := rec.Accept(w); !errors.Is(err, tuf.ErrHeld) || root != nil {
@@ -73,11 +73,11 @@ func TestRecovery(t *testing.T) {
 	c := &client{root: root}
 	r.NextRoot(func() {})
 	renewAll(r)
-	_, err = c.find(r, tuftest.Path)
+	_, err = c.find(r, rawtuf.Path)
 	want(t, err, nil, "")
 }
 
-func renewAll(r *tuftest.Repo) {
+func renewAll(r *rawtuf.Repo) {
 	r.Bump("targets", "vendor-agent", "review-agent", "hold")
 	r.Publish()
 }
@@ -88,7 +88,7 @@ func TestRecoveryWait(t *testing.T) {
 	rec, err := recovery(t, served("bank2", "university"))
 	want(t, err, nil, "")
 	ticks := func(gaps ...time.Duration) (w tuf.Wait) {
-		now := tuftest.Now
+		now := rawtuf.Now
 		w = w.Tick(rec, now)
 		for _, gap := range gaps {
 			now = now.Add(gap)
@@ -121,7 +121,7 @@ func TestRecoveryWait(t *testing.T) {
 	}
 	// Setting the clock back neither reduces the wait nor lets time count twice.
 	w := ticks(2*day, -2*day, 2*day)
-	if w.Held != 2*day || w.Ticks != 3 || !w.Last.Equal(tuftest.Now.Add(2*day)) {
+	if w.Held != 2*day || w.Ticks != 3 || !w.Last.Equal(rawtuf.Now.Add(2*day)) {
 		t.Errorf("held %s in %d root checks, the last at %s", w.Held, w.Ticks, w.Last)
 	}
 	if _, err := new(tuf.Recovery).Accept(tuf.Wait{}); !errors.Is(err, tuf.ErrUntrusted) {
@@ -136,27 +136,27 @@ func TestRecoveryWait(t *testing.T) {
 // Statements that do not meet the charter's rule, and roots that the statement does not name or
 // that break another rule.
 func TestRecoveryRefused(t *testing.T) {
-	stmt := func(edit func(s doc)) func() *tuftest.Repo {
-		return func() *tuftest.Repo {
+	stmt := func(edit func(s doc)) func() *rawtuf.Repo {
+		return func() *rawtuf.Repo {
 			r := recoverable()
 			r.Recover(edit, "bank1", "university")
 			return r
 		}
 	}
-	by := func(keys ...string) func() *tuftest.Repo { return func() *tuftest.Repo { return served(keys...) } }
-	root := func(edit func(r *tuftest.Repo)) func() *tuftest.Repo {
-		return func() *tuftest.Repo {
+	by := func(keys ...string) func() *rawtuf.Repo { return func() *rawtuf.Repo { return served(keys...) } }
+	root := func(edit func(r *rawtuf.Repo)) func() *rawtuf.Repo {
+		return func() *rawtuf.Repo {
 			r := recoverable()
 			r.Recover(func(s doc) {
 				edit(r)
-				s["root"] = tuftest.NameOf(r.Root)
+				s["root"] = rawtuf.NameOf(r.Root)
 			}, "bank1", "university")
 			r.Files["recovery/2.root.json"] = r.Sign(r.Root, r.Signers["root"]...)
 			return r
 		}
 	}
 	for name, tt := range map[string]struct {
-		repo   func() *tuftest.Repo
+		repo   func() *rawtuf.Repo
 		want   error
 		detail string
 	}{
@@ -164,30 +164,30 @@ func TestRecoveryRefused(t *testing.T) {
 		"one key":                          {by("bank1"), tuf.ErrThreshold, "1 of 2"},
 		"one organisation":                 {by("bank1", "bank2"), tuf.ErrThreshold, "keys of 1 organisations (bank), 2 must take part"},
 		"the old root keys":                {by("vendor1", "vendor2", "review1", "review2"), tuf.ErrThreshold, "0 of 2"},
-		"another predecessor":              {stmt(func(s doc) { tuftest.At(s, "tip")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "tip: v1"},
-		"a predecessor of another version": {stmt(func(s doc) { tuftest.At(s, "tip")["version"] = 2 }), tuf.ErrMismatch, "tip: v2"},
+		"another predecessor":              {stmt(func(s doc) { rawtuf.At(s, "tip")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "tip: v1"},
+		"a predecessor of another version": {stmt(func(s doc) { rawtuf.At(s, "tip")["version"] = 2 }), tuf.ErrMismatch, "tip: v2"},
 		"no tip member":                    {stmt(func(s doc) { delete(s, "tip") }), tuf.ErrMismatch, "tip:"},
-		"another root":                     {stmt(func(s doc) { tuftest.At(s, "root")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "root: v2"},
+		"another root":                     {stmt(func(s doc) { rawtuf.At(s, "root")["sha256"] = strings.Repeat("0", 64) }), tuf.ErrMismatch, "root: v2"},
 		"another repository":               {stmt(func(s doc) { s["repo_id"] = strings.Repeat("0", 32) }), tuf.ErrMismatch, "for repository 0000"},
-		"expired":                          {stmt(func(s doc) { s["expires"] = tuftest.Stamp(tuftest.Now) }), tuf.ErrExpired, ""},
+		"expired":                          {stmt(func(s doc) { s["expires"] = rawtuf.Stamp(rawtuf.Now) }), tuf.ErrExpired, ""},
 		"a root of another type":           {stmt(func(s doc) { s["_type"] = "root" }), tuf.ErrMalformed, "_type"},
 		"too large":                        {stmt(func(s doc) { s["x"] = strings.Repeat("x", 64<<10) }), tuf.ErrTooLarge, "at most 65536"},
-		"root two versions on":             {root(func(r *tuftest.Repo) { r.Root["version"] = 3 }), tuf.ErrMismatch, "v3 does not follow v1"},
-		"root of the same version":         {root(func(r *tuftest.Repo) { r.Root["version"] = 1 }), tuf.ErrMismatch, "v1 does not follow v1"},
-		"root not signed by itself":        {root(func(r *tuftest.Repo) { r.Signers["root"] = r.Signers["root"][:2] }), tuf.ErrThreshold, "the new root"},
-		"root without one party": {root(func(r *tuftest.Repo) {
-			r.Signers["root"] = []string{tuftest.Fresh(2, "vendor1"), tuftest.Fresh(2, "vendor2")}
+		"root two versions on":             {root(func(r *rawtuf.Repo) { r.Root["version"] = 3 }), tuf.ErrMismatch, "v3 does not follow v1"},
+		"root of the same version":         {root(func(r *rawtuf.Repo) { r.Root["version"] = 1 }), tuf.ErrMismatch, "v1 does not follow v1"},
+		"root not signed by itself":        {root(func(r *rawtuf.Repo) { r.Signers["root"] = r.Signers["root"][:2] }), tuf.ErrThreshold, "the new root"},
+		"root without one party": {root(func(r *rawtuf.Repo) {
+			r.Signers["root"] = []string{rawtuf.Fresh(2, "vendor1"), rawtuf.Fresh(2, "vendor2")}
 		}), tuf.ErrThreshold, "party review"},
-		"root of another repository": {root(func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("ab", 16) }), tuf.ErrCharter, "H1"},
-		"root without a charter":     {root(func(r *tuftest.Repo) { delete(r.Root, "x-visum") }), tuf.ErrCharter, "H10"},
-		"root keeps the epoch":       {root(func(r *tuftest.Repo) { r.Charter()["epoch"] = 1 }), tuf.ErrCharter, "H3"},
-		"root keeps the online keys": {root(func(r *tuftest.Repo) {
-			roles := tuftest.At(r.Root, "roles")
+		"root of another repository": {root(func(r *rawtuf.Repo) { r.Charter()["repo_id"] = strings.Repeat("ab", 16) }), tuf.ErrCharter, "H1"},
+		"root without a charter":     {root(func(r *rawtuf.Repo) { delete(r.Root, "x-visum") }), tuf.ErrCharter, "H10"},
+		"root keeps the epoch":       {root(func(r *rawtuf.Repo) { r.Charter()["epoch"] = 1 }), tuf.ErrCharter, "H3"},
+		"root keeps the online keys": {root(func(r *rawtuf.Repo) {
+			roles := rawtuf.At(r.Root, "roles")
 			roles["timestamp"], roles["snapshot"] = r.Role(1, "timestamp"), r.Role(1, "snapshot")
 			r.Charter()["epoch"] = 1
 		}), tuf.ErrCharter, "root v2 keeps the online keys of v1"},
-		"root lowers a floor":       {root(func(r *tuftest.Repo) { tuftest.At(r.Charter(), "floors")["targets"] = 0 }), tuf.ErrCharter, "H3"},
-		"root drops a retired host": {root(func(r *tuftest.Repo) { r.Charter()["retired"] = []any{} }), tuf.ErrCharter, "H8"},
+		"root lowers a floor":       {root(func(r *rawtuf.Repo) { rawtuf.At(r.Charter(), "floors")["targets"] = 0 }), tuf.ErrCharter, "H3"},
+		"root drops a retired host": {root(func(r *rawtuf.Repo) { r.Charter()["retired"] = []any{} }), tuf.ErrCharter, "H8"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec, err := recovery(t, tt.repo())
@@ -199,7 +199,7 @@ func TestRecoveryRefused(t *testing.T) {
 	}
 	// The evidence: the statement, or the root if the root breaks a rule.
 	t.Run("evidence", func(t *testing.T) {
-		for root, r := range map[bool]*tuftest.Repo{false: by("bank1")(), true: root(func(r *tuftest.Repo) { r.Charter()["epoch"] = 1 })()} {
+		for root, r := range map[bool]*rawtuf.Repo{false: by("bank1")(), true: root(func(r *rawtuf.Repo) { r.Charter()["epoch"] = 1 })()} {
 			_, err := recovery(t, r)
 			var e *tuf.Error
 			if !errors.As(err, &e) || string(e.Evidence) != string(r.Files[map[bool]string{false: "recovery/1.statement.json", true: "recovery/2.root.json"}[root]]) {
@@ -222,7 +222,7 @@ func TestRecoveryRefused(t *testing.T) {
 	})
 	t.Run("counter", func(t *testing.T) {
 		r := recoverable()
-		tuftest.At(r.Charter(), "recovery")["counter"] = 2
+		rawtuf.At(r.Charter(), "recovery")["counter"] = 2
 		r.PublishRoot()
 		r.Recover(nothing, "bank1", "university")
 		_, err := recovery(t, r)
@@ -230,9 +230,9 @@ func TestRecoveryRefused(t *testing.T) {
 	})
 	t.Run("no recovery in the charter", func(t *testing.T) {
 		r := served("bank1", "university")
-		plain := tuftest.New()
+		plain := rawtuf.New()
 		root := newClient(t, plain).root
-		_, err := root.Recovery(r.Files["recovery/1.statement.json"], r.Files["recovery/2.root.json"], tuftest.Now)
+		_, err := root.Recovery(r.Files["recovery/1.statement.json"], r.Files["recovery/2.root.json"], rawtuf.Now)
 		want(t, err, tuf.ErrCharter, "no recovery")
 	})
 }
@@ -240,53 +240,53 @@ func TestRecoveryRefused(t *testing.T) {
 // H12: recovery keys have no other role in the repository, and no organisation can recover
 // alone or at once.
 func TestRecoveryRule(t *testing.T) {
-	rule := func(edit func(r *tuftest.Repo, rule doc)) func(*tuftest.Repo) {
-		return newRoot(func(r *tuftest.Repo, c doc) { r.Recoverable(); edit(r, tuftest.At(c, "recovery")) })
+	rule := func(edit func(r *rawtuf.Repo, rule doc)) func(*rawtuf.Repo) {
+		return newRoot(func(r *rawtuf.Repo, c doc) { r.Recoverable(); edit(r, rawtuf.At(c, "recovery")) })
 	}
-	set := func(name string, v any) func(*tuftest.Repo) {
-		return rule(func(_ *tuftest.Repo, rule doc) { rule[name] = v })
+	set := func(name string, v any) func(*rawtuf.Repo) {
+		return rule(func(_ *rawtuf.Repo, rule doc) { rule[name] = v })
 	}
-	second := func(keys ...string) func(*tuftest.Repo) {
-		return rule(func(r *tuftest.Repo, rule doc) {
-			tuftest.At(rule, "orgs", 1)["keyids"] = r.IDs(keys...)
+	second := func(keys ...string) func(*rawtuf.Repo) {
+		return rule(func(r *rawtuf.Repo, rule doc) {
+			rawtuf.At(rule, "orgs", 1)["keyids"] = r.IDs(keys...)
 			rule["keyids"] = append(r.IDs("bank1", "bank2"), r.IDs(keys...)...)
 		})
 	}
-	h12 := func(name string, mutate func(*tuftest.Repo), detail string) attack {
+	h12 := func(name string, mutate func(*rawtuf.Repo), detail string) attack {
 		return attack{name, mutate, tuf.ErrCharter, "H12: " + detail}
 	}
-	run(t, tuftest.New, tuftest.Path, []attack{
-		{"healthy", rule(func(*tuftest.Repo, doc) {}), nil, ""},
-		{"in a class without a hold", rule(func(r *tuftest.Repo, _ doc) { delete(tuftest.At(r.Charter(), "classes", 0), "hold") }), nil, ""},
+	run(t, rawtuf.New, rawtuf.Path, []attack{
+		{"healthy", rule(func(*rawtuf.Repo, doc) {}), nil, ""},
+		{"in a class without a hold", rule(func(r *rawtuf.Repo, _ doc) { delete(rawtuf.At(r.Charter(), "classes", 0), "hold") }), nil, ""},
 		{"with all keys of all", set("threshold", 3), nil, ""},
 		{"in a thousand searches", set("min_ticks", 1000), nil, ""},
 		h12("in more than a thousand", set("min_ticks", 1001), "recovery after 1001 searches"),
 		h12("a vendor's root key", second("vendor1"), "recovery key"),
 		h12("a vendor's release key", second("va"), "recovery key"),
 		h12("a review centre's release key", second("ra"), "recovery key"),
-		h12("a hold's key", rule(func(r *tuftest.Repo, rule doc) {
+		h12("a hold's key", rule(func(r *rawtuf.Repo, rule doc) {
 			r.AddKeys(r.Root, "hk")
-			tuftest.At(r.Charter(), "classes", 0, "hold")["keyids"] = r.IDs("hk")
-			tuftest.At(rule, "orgs", 1)["keyids"] = r.IDs("hk")
+			rawtuf.At(r.Charter(), "classes", 0, "hold")["keyids"] = r.IDs("hk")
+			rawtuf.At(rule, "orgs", 1)["keyids"] = r.IDs("hk")
 			rule["keyids"] = r.IDs("bank1", "bank2", "hk")
 		}), "recovery key"),
-		h12("a key of an unknown kind", rule(func(r *tuftest.Repo, rule doc) {
-			tuftest.At(r.Root, "keys")["odd"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-65", "keyval": doc{"public": "00"}}
-			tuftest.At(rule, "orgs", 1)["keyids"] = []any{"odd"}
+		h12("a key of an unknown kind", rule(func(r *rawtuf.Repo, rule doc) {
+			rawtuf.At(r.Root, "keys")["odd"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-65", "keyval": doc{"public": "00"}}
+			rawtuf.At(rule, "orgs", 1)["keyids"] = []any{"odd"}
 			rule["keyids"] = append(r.IDs("bank1", "bank2"), "odd")
 		}), "recovery key odd of university is missing or can't be used"),
-		h12("an organisation in capitals", rule(func(_ *tuftest.Repo, rule doc) { tuftest.At(rule, "orgs", 1)["name"] = "University" }), "recovery organisation"),
-		h12("an organisation without keys", rule(func(r *tuftest.Repo, rule doc) {
-			tuftest.At(rule, "orgs", 1)["keyids"] = []any{}
+		h12("an organisation in capitals", rule(func(_ *rawtuf.Repo, rule doc) { rawtuf.At(rule, "orgs", 1)["name"] = "University" }), "recovery organisation"),
+		h12("an organisation without keys", rule(func(r *rawtuf.Repo, rule doc) {
+			rawtuf.At(rule, "orgs", 1)["keyids"] = []any{}
 			rule["keyids"] = r.IDs("bank1", "bank2")
 		}), "recovery organisation"),
 		h12("an online key", second("timestamp"), "recovery key"),
-		h12("one key of two organisations", rule(func(r *tuftest.Repo, rule doc) {
-			tuftest.At(rule, "orgs", 1)["keyids"] = r.IDs("bank1")
+		h12("one key of two organisations", rule(func(r *rawtuf.Repo, rule doc) {
+			rawtuf.At(rule, "orgs", 1)["keyids"] = r.IDs("bank1")
 			rule["keyids"] = append(r.IDs("bank1", "bank2"), "ghost")
 		}), "recovery key"),
-		h12("an id without a key", rule(func(r *tuftest.Repo, rule doc) {
-			tuftest.At(rule, "orgs", 1)["keyids"] = []any{"ghost"}
+		h12("an id without a key", rule(func(r *rawtuf.Repo, rule doc) {
+			rawtuf.At(rule, "orgs", 1)["keyids"] = []any{"ghost"}
 			rule["keyids"] = append(r.IDs("bank1", "bank2"), "ghost")
 		}), "recovery key ghost of university is missing"),
 		h12("one organisation is enough", set("min_orgs", 1), "recovery by 1 of 2 organisations"),
@@ -295,8 +295,8 @@ func TestRecoveryRule(t *testing.T) {
 		h12("more keys than there are", set("threshold", 4), "recovery threshold is 4 of 3"),
 		h12("at once", set("hold_seconds", 86399), "recovery after 23h59m59s"),
 		h12("in one search", set("min_ticks", 1), "recovery after 1 searches"),
-		h12("two organisations of one name", rule(func(_ *tuftest.Repo, rule doc) { tuftest.At(rule, "orgs", 1)["name"] = "bank" }), "recovery organisation"),
-		{"a key of no organisation", rule(func(r *tuftest.Repo, rule doc) { rule["keyids"] = append(rule["keyids"].([]any), "ghost") }), tuf.ErrMalformed, "4 keyids, the organisations hold 3"},
-		{"a key that is not listed", rule(func(r *tuftest.Repo, rule doc) { rule["keyids"] = r.IDs("bank1", "bank2") }), tuf.ErrMalformed, "not among the keyids"},
+		h12("two organisations of one name", rule(func(_ *rawtuf.Repo, rule doc) { rawtuf.At(rule, "orgs", 1)["name"] = "bank" }), "recovery organisation"),
+		{"a key of no organisation", rule(func(r *rawtuf.Repo, rule doc) { rule["keyids"] = append(rule["keyids"].([]any), "ghost") }), tuf.ErrMalformed, "4 keyids, the organisations hold 3"},
+		{"a key that is not listed", rule(func(r *rawtuf.Repo, rule doc) { rule["keyids"] = r.IDs("bank1", "bank2") }), tuf.ErrMalformed, "not among the keyids"},
 	})
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -82,20 +82,20 @@ func TestReleaseCheck(t *testing.T) {
 				t.Errorf("Check changed %+v to %+v", before, rel)
 			}
 			var e *tuf.Error
-			if err != nil && (!errors.As(err, &e) || e.Role != "release" || !errors.Is(err, tuf.ErrMalformed) || tuftest.BadText(err.Error()) != "") {
+			if err != nil && (!errors.As(err, &e) || e.Role != "release" || !errors.Is(err, tuf.ErrMalformed) || rawtuf.BadText(err.Error()) != "") {
 				t.Errorf("%#v", err)
 			}
 			if strings.Contains(tt.name, "UTF-8") {
 				return // metadata must be UTF-8
 			}
-			r := tuftest.New()
+			r := rawtuf.New()
 			var fields doc
-			if err := json.Unmarshal(tuftest.Marshal(rel), &fields); err != nil {
+			if err := json.Unmarshal(rawtuf.Marshal(rel), &fields); err != nil {
 				t.Fatal(err)
 			}
-			r.AddTarget(tuftest.Path, "the agent", fields, "vendor-agent", "review-agent")
+			r.AddTarget(rawtuf.Path, "the agent", fields, "vendor-agent", "review-agent")
 			r.Publish()
-			_, err = mustSnapshot(t, r).Approve(tuftest.Path, from(r))
+			_, err = mustSnapshot(t, r).Approve(rawtuf.Path, from(r))
 			if tt.name == "a sequence that metadata cannot hold" {
 				tt.says = "sequence" // JSON refuses it first
 			}

@@ -8,51 +8,51 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // newRoot returns an attack: an edit of the next root, signed by all root keys.
-func newRoot(change func(r *tuftest.Repo, charter doc)) func(*tuftest.Repo) {
-	return func(r *tuftest.Repo) { r.NextRoot(func() { change(r, r.Charter()) }) }
+func newRoot(change func(r *rawtuf.Repo, charter doc)) func(*rawtuf.Repo) {
+	return func(r *rawtuf.Repo) { r.NextRoot(func() { change(r, r.Charter()) }) }
 }
 
-func location(i int, name string, v any) func(*tuftest.Repo) {
-	return newRoot(func(_ *tuftest.Repo, c doc) { tuftest.At(c, "locations", i)[name] = v })
+func location(i int, name string, v any) func(*rawtuf.Repo) {
+	return newRoot(func(_ *rawtuf.Repo, c doc) { rawtuf.At(c, "locations", i)[name] = v })
 }
 
-func member(name string, v any) func(*tuftest.Repo) {
-	return newRoot(func(_ *tuftest.Repo, c doc) { c[name] = v })
+func member(name string, v any) func(*rawtuf.Repo) {
+	return newRoot(func(_ *rawtuf.Repo, c doc) { c[name] = v })
 }
 
-func class(change func(r *tuftest.Repo, class doc)) func(*tuftest.Repo) {
-	return newRoot(func(r *tuftest.Repo, c doc) { change(r, tuftest.At(c, "classes", 0)) })
+func class(change func(r *rawtuf.Repo, class doc)) func(*rawtuf.Repo) {
+	return newRoot(func(r *rawtuf.Repo, c doc) { change(r, rawtuf.At(c, "classes", 0)) })
 }
 
 // Roots that both parties signed but that break a rule: the error names the rule.
 func TestHardRules(t *testing.T) {
-	breaks := func(rule, name string, mutate func(*tuftest.Repo)) attack {
+	breaks := func(rule, name string, mutate func(*rawtuf.Repo)) attack {
 		return attack{rule + " " + name, mutate, tuf.ErrCharter, "root v2: breaks the charter's rules: " + rule + ":"}
 	}
-	run(t, tuftest.New, tuftest.Path, []attack{
+	run(t, rawtuf.New, rawtuf.Path, []attack{
 		breaks("H1", "root of another product", member("repo_id", strings.Repeat("ab", 16))),
-		breaks("H1", "no repo_id", newRoot(func(_ *tuftest.Repo, c doc) { delete(c, "repo_id") })),
-		breaks("H1", "upper case", member("repo_id", strings.ToUpper(tuftest.RepoID))),
-		breaks("H2", "seq back", newRoot(func(_ *tuftest.Repo, c doc) { c["seq"] = 0 })),
-		breaks("H2", "seq stays though the charter changes", newRoot(func(_ *tuftest.Repo, c doc) { c["seq"], c["x-new"] = 0, 1 })),
+		breaks("H1", "no repo_id", newRoot(func(_ *rawtuf.Repo, c doc) { delete(c, "repo_id") })),
+		breaks("H1", "upper case", member("repo_id", strings.ToUpper(rawtuf.RepoID))),
+		breaks("H2", "seq back", newRoot(func(_ *rawtuf.Repo, c doc) { c["seq"] = 0 })),
+		breaks("H2", "seq stays though the charter changes", newRoot(func(_ *rawtuf.Repo, c doc) { c["seq"], c["x-new"] = 0, 1 })),
 		breaks("H2", "prev_root_sha256 of another form", member("prev_root_sha256", "abc")),
-		breaks("H3", "epoch skipped", epoch(func(r *tuftest.Repo, c doc) { c["epoch"] = 3 })),
-		breaks("H3", "epoch back", epoch(func(r *tuftest.Repo, c doc) { c["epoch"] = 0 })),
-		breaks("H3", "new online keys within an epoch", epoch(func(r *tuftest.Repo, c doc) { c["epoch"] = 1 })),
-		breaks("H3", "an online key more within an epoch", newRoot(func(r *tuftest.Repo, _ doc) {
+		breaks("H3", "epoch skipped", epoch(func(r *rawtuf.Repo, c doc) { c["epoch"] = 3 })),
+		breaks("H3", "epoch back", epoch(func(r *rawtuf.Repo, c doc) { c["epoch"] = 0 })),
+		breaks("H3", "new online keys within an epoch", epoch(func(r *rawtuf.Repo, c doc) { c["epoch"] = 1 })),
+		breaks("H3", "an online key more within an epoch", newRoot(func(r *rawtuf.Repo, _ doc) {
 			r.AddKeys(r.Root, "ts2")
 			r.Root["roles"].(doc)["timestamp"] = r.Role(1, "timestamp", "ts2")
 		})),
-		breaks("H3", "snapshot key stays at an epoch", epoch(func(r *tuftest.Repo, c doc) { r.Root["roles"].(doc)["snapshot"] = r.Role(1, "snapshot") })),
-		breaks("H3", "timestamp key becomes the snapshot key", epoch(func(r *tuftest.Repo, c doc) { r.Root["roles"].(doc)["snapshot"] = r.Role(1, "timestamp") })),
+		breaks("H3", "snapshot key stays at an epoch", epoch(func(r *rawtuf.Repo, c doc) { r.Root["roles"].(doc)["snapshot"] = r.Role(1, "snapshot") })),
+		breaks("H3", "timestamp key becomes the snapshot key", epoch(func(r *rawtuf.Repo, c doc) { r.Root["roles"].(doc)["snapshot"] = r.Role(1, "timestamp") })),
 		breaks("H3", "timestamp floor lowered", member("floors", doc{"timestamp": 0, "snapshot": 1, "targets": 1})),
 		breaks("H3", "snapshot floor lowered", member("floors", doc{"timestamp": 1, "snapshot": 0, "targets": 1})),
-		breaks("H3", "targets floor lowered at an epoch", epoch(func(r *tuftest.Repo, c doc) { c["floors"] = doc{"timestamp": 0, "snapshot": 0, "targets": 0} })),
+		breaks("H3", "targets floor lowered at an epoch", epoch(func(r *rawtuf.Repo, c doc) { c["floors"] = doc{"timestamp": 0, "snapshot": 0, "targets": 0} })),
 		breaks("H4", "http", location(0, "base", "http://updates.vendor.example/r/")),
 		breaks("H4", "LAN address", location(1, "base", "https://192.168.1.4/r/")),
 		breaks("H4", "retired host not a host", member("retired", []any{doc{"id": "attic", "hosts": []any{"old.vendor.example", "https://x/"}}})),
@@ -73,13 +73,13 @@ func TestHardRules(t *testing.T) {
 		breaks("H6", "id too long", location(1, "id", strings.Repeat("a", 33))),
 		breaks("H6", "unknown tier", location(1, "tier", "secondary")),
 		breaks("H6", "no operator", location(1, "operator", "")),
-		breaks("H7", "every location has use_until", newRoot(func(_ *tuftest.Repo, c doc) {
+		breaks("H7", "every location has use_until", newRoot(func(_ *rawtuf.Repo, c doc) {
 			for i := range 2 {
-				tuftest.At(c, "locations", i)["use_until"] = "2031-01-01T00:00:00Z"
+				rawtuf.At(c, "locations", i)["use_until"] = "2031-01-01T00:00:00Z"
 			}
 		})),
-		breaks("H7", "only a legacy location and the rendezvous remain", newRoot(func(_ *tuftest.Repo, c doc) {
-			tuftest.At(c, "locations", 0)["tier"] = "legacy"
+		breaks("H7", "only a legacy location and the rendezvous remain", newRoot(func(_ *rawtuf.Repo, c doc) {
+			rawtuf.At(c, "locations", 0)["tier"] = "legacy"
 			c["locations"] = slices.Delete(c["locations"].([]any), 1, 2)
 		})),
 		breaks("H7", "no locations", member("locations", []any{})),
@@ -88,64 +88,64 @@ func TestHardRules(t *testing.T) {
 		breaks("H8", "retired entry dropped", member("retired", []any{})),
 		breaks("H8", "retired host dropped", member("retired", []any{doc{"id": "attic", "hosts": []any{"other.vendor.example"}}})),
 		breaks("H8", "retired entry without hosts", member("retired", []any{doc{"id": "attic", "hosts": []any{}}})),
-		breaks("H9", "threshold lowered", newRoot(func(r *tuftest.Repo, _ doc) { tuftest.At(r.Root, "roles", "root")["threshold"] = 2 })),
-		breaks("H9", "one key in both parties", newRoot(func(r *tuftest.Repo, c doc) {
-			tuftest.At(c, "parties", 0)["keyids"] = r.IDs("vendor1", "vendor2", "review1")
+		breaks("H9", "threshold lowered", newRoot(func(r *rawtuf.Repo, _ doc) { rawtuf.At(r.Root, "roles", "root")["threshold"] = 2 })),
+		breaks("H9", "one key in both parties", newRoot(func(r *rawtuf.Repo, c doc) {
+			rawtuf.At(c, "parties", 0)["keyids"] = r.IDs("vendor1", "vendor2", "review1")
 		})),
-		breaks("H9", "one public key under two ids", newRoot(func(r *tuftest.Repo, _ doc) {
+		breaks("H9", "one public key under two ids", newRoot(func(r *rawtuf.Repo, _ doc) {
 			_, key := r.KeyDoc("vendor1")
 			key["x"] = "another id for it"
-			tuftest.At(r.Root, "keys")["alias"] = key
+			rawtuf.At(r.Root, "keys")["alias"] = key
 		})),
-		breaks("H9", "a root key of no party", newRoot(func(r *tuftest.Repo, _ doc) {
+		breaks("H9", "a root key of no party", newRoot(func(r *rawtuf.Repo, _ doc) {
 			r.AddKeys(r.Root, "third")
 			r.Root["roles"].(doc)["root"] = r.Role(4, "vendor1", "vendor2", "review1", "review2", "third")
 		})),
-		breaks("H9", "a party key that is no root key", newRoot(func(r *tuftest.Repo, _ doc) {
+		breaks("H9", "a party key that is no root key", newRoot(func(r *rawtuf.Repo, _ doc) {
 			r.Root["roles"].(doc)["root"] = r.Role(3, "vendor1", "vendor2", "review1", "va")
 		})),
-		breaks("H9", "a party key that is not there", newRoot(func(r *tuftest.Repo, _ doc) { delete(tuftest.At(r.Root, "keys"), r.IDs("review2")[0].(string)) })),
-		breaks("H9", "a party key of an unknown kind", newRoot(func(r *tuftest.Repo, _ doc) {
-			tuftest.At(r.Root, "keys", r.IDs("review2")[0].(string))["keytype"] = "ml-dsa"
+		breaks("H9", "a party key that is not there", newRoot(func(r *rawtuf.Repo, _ doc) { delete(rawtuf.At(r.Root, "keys"), r.IDs("review2")[0].(string)) })),
+		breaks("H9", "a party key of an unknown kind", newRoot(func(r *rawtuf.Repo, _ doc) {
+			rawtuf.At(r.Root, "keys", r.IDs("review2")[0].(string))["keytype"] = "ml-dsa"
 		})),
-		breaks("H9", "a release key of an unknown kind", newRoot(func(r *tuftest.Repo, _ doc) {
-			tuftest.At(r.Root, "keys", r.IDs("ra")[0].(string))["keytype"] = "ml-dsa"
+		breaks("H9", "a release key of an unknown kind", newRoot(func(r *rawtuf.Repo, _ doc) {
+			rawtuf.At(r.Root, "keys", r.IDs("ra")[0].(string))["keytype"] = "ml-dsa"
 		})),
-		breaks("H9", "minimum 0", newRoot(func(r *tuftest.Repo, c doc) { tuftest.At(c, "parties", 1)["min"] = 0 })),
-		breaks("H9", "minimum above the keys", newRoot(func(r *tuftest.Repo, c doc) { tuftest.At(c, "parties", 1)["min"] = 3 })),
-		breaks("H9", "a party alone", newRoot(func(r *tuftest.Repo, c doc) {
+		breaks("H9", "minimum 0", newRoot(func(r *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 1)["min"] = 0 })),
+		breaks("H9", "minimum above the keys", newRoot(func(r *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 1)["min"] = 3 })),
+		breaks("H9", "a party alone", newRoot(func(r *rawtuf.Repo, c doc) {
 			c["parties"] = []any{doc{"name": "vendor", "min": 1, "keyids": r.IDs(oldSigners...)}}
 		})),
-		breaks("H9", "two parties of one name", newRoot(func(r *tuftest.Repo, c doc) { tuftest.At(c, "parties", 1)["name"] = "vendor" })),
-		breaks("H9", "vendor's root key signs releases for review", class(func(r *tuftest.Repo, cl doc) {
-			tuftest.At(cl, "roles", 1)["keyids"] = r.IDs("vendor1")
+		breaks("H9", "two parties of one name", newRoot(func(r *rawtuf.Repo, c doc) { rawtuf.At(c, "parties", 1)["name"] = "vendor" })),
+		breaks("H9", "vendor's root key signs releases for review", class(func(r *rawtuf.Repo, cl doc) {
+			rawtuf.At(cl, "roles", 1)["keyids"] = r.IDs("vendor1")
 		})),
-		breaks("H9", "one release key for two parties", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "roles", 1)["keyids"] = r.IDs("va") })),
-		breaks("H9", "release threshold above the keys", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "roles", 1)["threshold"] = 2 })),
-		breaks("H9", "a release key that is not there", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "roles", 1)["keyids"] = r.IDs("ghost") })),
-		breaks("H10", "charter stripped", func(r *tuftest.Repo) { r.NextRoot(func() { delete(r.Root, "x-visum") }) }),
-		breaks("H10", "class without a role of review", class(func(r *tuftest.Repo, cl doc) { cl["roles"] = cl["roles"].([]any)[:1] })),
-		breaks("H10", "role of an unknown party", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "roles", 1)["party"] = "press" })),
-		breaks("H10", "one role for both parties", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "roles", 1)["role"] = "vendor-agent" })),
-		breaks("H10", "role named like a top-level one", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "roles", 1)["role"] = "snapshot" })),
-		breaks("H10", "role name that climbs", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "roles", 1)["role"] = "../x" })),
-		breaks("H10", "hold named like a release role", class(func(r *tuftest.Repo, cl doc) { tuftest.At(cl, "hold")["role"] = "review-agent" })),
-		breaks("H10", "hold without an end", class(func(r *tuftest.Repo, cl doc) { delete(tuftest.At(cl, "hold"), "max_seconds") })),
-		breaks("H10", "prefixes overlap", newRoot(func(r *tuftest.Repo, c doc) {
-			other := tuftest.Copy(tuftest.At(c, "classes", 0)).(doc)
+		breaks("H9", "one release key for two parties", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "roles", 1)["keyids"] = r.IDs("va") })),
+		breaks("H9", "release threshold above the keys", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "roles", 1)["threshold"] = 2 })),
+		breaks("H9", "a release key that is not there", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "roles", 1)["keyids"] = r.IDs("ghost") })),
+		breaks("H10", "charter stripped", func(r *rawtuf.Repo) { r.NextRoot(func() { delete(r.Root, "x-visum") }) }),
+		breaks("H10", "class without a role of review", class(func(r *rawtuf.Repo, cl doc) { cl["roles"] = cl["roles"].([]any)[:1] })),
+		breaks("H10", "role of an unknown party", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "roles", 1)["party"] = "press" })),
+		breaks("H10", "one role for both parties", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "roles", 1)["role"] = "vendor-agent" })),
+		breaks("H10", "role named like a top-level one", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "roles", 1)["role"] = "snapshot" })),
+		breaks("H10", "role name that climbs", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "roles", 1)["role"] = "../x" })),
+		breaks("H10", "hold named like a release role", class(func(r *rawtuf.Repo, cl doc) { rawtuf.At(cl, "hold")["role"] = "review-agent" })),
+		breaks("H10", "hold without an end", class(func(r *rawtuf.Repo, cl doc) { delete(rawtuf.At(cl, "hold"), "max_seconds") })),
+		breaks("H10", "prefixes overlap", newRoot(func(r *rawtuf.Repo, c doc) {
+			other := rawtuf.Copy(rawtuf.At(c, "classes", 0)).(doc)
 			other["name"], other["prefix"] = "beta", "agent/beta/"
 			delete(other, "hold")
-			tuftest.At(other, "roles", 0)["role"], tuftest.At(other, "roles", 1)["role"] = "vendor-beta", "review-beta"
+			rawtuf.At(other, "roles", 0)["role"], rawtuf.At(other, "roles", 1)["role"] = "vendor-beta", "review-beta"
 			c["classes"] = append(c["classes"].([]any), other)
 		})),
-		breaks("H10", "prefix of everything", class(func(r *tuftest.Repo, cl doc) { cl["prefix"] = "" })),
-		breaks("H10", "prefix in the middle of a name", class(func(r *tuftest.Repo, cl doc) { cl["prefix"] = "agen" })),
+		breaks("H10", "prefix of everything", class(func(r *rawtuf.Repo, cl doc) { cl["prefix"] = "" })),
+		breaks("H10", "prefix in the middle of a name", class(func(r *rawtuf.Repo, cl doc) { cl["prefix"] = "agen" })),
 	})
 }
 
 // epoch returns a valid step to the next epoch with a change.
-func epoch(change func(r *tuftest.Repo, charter doc)) func(*tuftest.Repo) {
-	return newRoot(func(r *tuftest.Repo, c doc) {
+func epoch(change func(r *rawtuf.Repo, charter doc)) func(*rawtuf.Repo) {
+	return newRoot(func(r *rawtuf.Repo, c doc) {
 		r.AddKeys(r.Root, "ts2", "sn2")
 		r.Root["roles"].(doc)["timestamp"], r.Root["roles"].(doc)["snapshot"] = r.Role(1, "ts2"), r.Role(1, "sn2")
 		r.Signers["timestamp"], r.Signers["snapshot"] = []string{"ts2"}, []string{"sn2"}
@@ -156,14 +156,14 @@ func epoch(change func(r *tuftest.Repo, charter doc)) func(*tuftest.Repo) {
 
 // H11: the signatures of a root. The compromised keys are not enough.
 func TestHardRuleSignatures(t *testing.T) {
-	forge := func(keys ...string) func(*tuftest.Repo) {
-		return newRoot(func(r *tuftest.Repo, c doc) {
+	forge := func(keys ...string) func(*rawtuf.Repo) {
+		return newRoot(func(r *rawtuf.Repo, c doc) {
 			r.Signers["root"] = keys
-			tuftest.At(c, "locations", 0)["base"] = "https://evil.example/r/"
+			rawtuf.At(c, "locations", 0)["base"] = "https://evil.example/r/"
 		})
 	}
-	again := func(keys []string, as func(i int, s doc) any) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
+	again := func(keys []string, as func(i int, s doc) any) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
 			forge(keys...)(r)
 			envelope(r, "2.root.json", func(s []any) []any {
 				for i := range 3 {
@@ -173,7 +173,7 @@ func TestHardRuleSignatures(t *testing.T) {
 			})
 		}
 	}
-	run(t, tuftest.New, tuftest.Path, []attack{
+	run(t, rawtuf.New, rawtuf.Path, []attack{
 		{"all vendor keys", forge("vendor1", "vendor2", "va", "targets", "timestamp", "snapshot"), tuf.ErrThreshold, "0 of 1 needed keys of party review in the trusted root"},
 		{"all vendor keys and one of review where three are needed of four", forge("vendor1", "review1"), tuf.ErrThreshold, "2 of 3"},
 		{"all review keys", forge("review1", "review2", "ra"), tuf.ErrThreshold, "0 of 1 needed keys of party vendor"},
@@ -181,26 +181,26 @@ func TestHardRuleSignatures(t *testing.T) {
 		{"one key signs under other ids", again([]string{"vendor1", "review1"}, func(i int, s doc) any {
 			return doc{"keyid": fmt.Sprint("id", i), "sig": s["sig"]}
 		}), tuf.ErrThreshold, "2 of 3"},
-		{"two parties of the attacker", newRoot(func(r *tuftest.Repo, c doc) {
+		{"two parties of the attacker", newRoot(func(r *rawtuf.Repo, c doc) {
 			own := []string{"evil1", "evil2", "evil3", "evil4"}
 			r.AddKeys(r.Root, own...)
 			r.Root["roles"].(doc)["root"] = r.Role(3, own...)
-			tuftest.At(c, "parties", 0)["keyids"], tuftest.At(c, "parties", 1)["keyids"] = r.IDs(own[:2]...), r.IDs(own[2:]...)
+			rawtuf.At(c, "parties", 0)["keyids"], rawtuf.At(c, "parties", 1)["keyids"] = r.IDs(own[:2]...), r.IDs(own[2:]...)
 			r.Signers["root"] = append(own, "vendor1", "vendor2")
 		}), tuf.ErrThreshold, "party review in the trusted root"},
-		{"new review keys without proof that they exist", newRoot(func(r *tuftest.Repo, c doc) {
+		{"new review keys without proof that they exist", newRoot(func(r *rawtuf.Repo, c doc) {
 			r.AddKeys(r.Root, "review3")
 			r.Root["roles"].(doc)["root"] = r.Role(3, "vendor1", "vendor2", "review3")
-			tuftest.At(c, "parties", 1)["keyids"] = r.IDs("review3")
+			rawtuf.At(c, "parties", 1)["keyids"] = r.IDs("review3")
 		}), tuf.ErrThreshold, "0 of 1 needed keys of party review in the new root"},
 	})
 }
 
 // With a threshold above the least one the parties' minima still apply by themselves.
 func TestPartyMinimum(t *testing.T) {
-	r := tuftest.New()
-	tuftest.At(r.Charter(), "parties", 1)["min"] = 2
-	tuftest.At(r.Root, "roles", "root")["threshold"] = 4
+	r := rawtuf.New()
+	rawtuf.At(r.Charter(), "parties", 1)["min"] = 2
+	rawtuf.At(r.Root, "roles", "root")["threshold"] = 4
 	r.PublishRoot()
 	if _, err := tuf.OpenRoot(r.Files["1.root.json"], nil); err != nil {
 		t.Fatal(err)
@@ -215,38 +215,38 @@ func TestPartyMinimum(t *testing.T) {
 func TestCharterForm(t *testing.T) {
 	var many []any
 	for i := range 33 {
-		l := tuftest.Copy(tuftest.Locations()[0]).(doc)
+		l := rawtuf.Copy(rawtuf.Locations()[0]).(doc)
 		l["id"] = fmt.Sprint("location-", i)
 		many = append(many, l)
 	}
-	bad := func(name string, mutate func(*tuftest.Repo), part string) attack {
+	bad := func(name string, mutate func(*rawtuf.Repo), part string) attack {
 		return attack{name, mutate, tuf.ErrMalformed, part}
 	}
-	run(t, tuftest.New, tuftest.Path, []attack{
+	run(t, rawtuf.New, rawtuf.Path, []attack{
 		bad("schema 2", member("schema", 2), "schema is 2"),
-		bad("no schema", newRoot(func(_ *tuftest.Repo, c doc) { delete(c, "schema") }), "schema is 0"),
-		bad("object was expected", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = "yes" }) }, "object"),
-		bad("null", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["x-visum"] = nil }) }, "null"),
+		bad("no schema", newRoot(func(_ *rawtuf.Repo, c doc) { delete(c, "schema") }), "schema is 0"),
+		bad("object was expected", func(r *rawtuf.Repo) { r.NextRoot(func() { r.Root["x-visum"] = "yes" }) }, "object"),
+		bad("null", func(r *rawtuf.Repo) { r.NextRoot(func() { r.Root["x-visum"] = nil }) }, "null"),
 		bad("a null in it", member("x", []any{nil}), "null"),
 		bad("2^53", member("x", 1<<53), "2^53"),
 		bad("member in another case", member("Locations", []any{}), "wrong case"),
-		bad("the member's own name in another case", func(r *tuftest.Repo) { r.NextRoot(func() { r.Root["X-Visum"] = doc{} }) }, "wrong case"),
+		bad("the member's own name in another case", func(r *rawtuf.Repo) { r.NextRoot(func() { r.Root["X-Visum"] = doc{} }) }, "wrong case"),
 		bad("33 locations", member("locations", many), "more than 32 locations"),
 		bad("64 KiB", member("x", strings.Repeat("x", 64<<10)), "at most 65536"),
 		bad("negative epoch", member("epoch", -1), "negative"),
-		bad("no signed_at", newRoot(func(_ *tuftest.Repo, c doc) { delete(c, "signed_at") }), "signed_at"),
+		bad("no signed_at", newRoot(func(_ *rawtuf.Repo, c doc) { delete(c, "signed_at") }), "signed_at"),
 		bad("time with fractions", member("signed_at", "2030-01-01T00:00:00.5Z"), "want the form"),
 		bad("time with an offset", location(0, "use_from", "2030-01-01T00:00:00+00:00"), "want the form"),
 		bad("empty use_until", location(0, "use_until", ""), "want the form"),
 		bad("probe of no mode", member("probe", doc{"min_operators": 2, "every_seconds": 60, "max_age_seconds": 60, "mode": "off"}), "probe mode"),
 		bad("probe of no operator", member("probe", doc{"min_operators": 0, "every_seconds": 60, "max_age_seconds": 60, "mode": "warn"}), "min_operators 0"),
-		bad("hold of a century", class(func(_ *tuftest.Repo, cl doc) { tuftest.At(cl, "hold")["max_seconds"] = 1 << 40 }), "duration"),
+		bad("hold of a century", class(func(_ *rawtuf.Repo, cl doc) { rawtuf.At(cl, "hold")["max_seconds"] = 1 << 40 }), "duration"),
 	})
 }
 
 // One client follows the four roots of a move and a renewal.
 func TestMove(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	c := newClient(t, r)
 	steps := []struct {
 		name string
@@ -254,19 +254,19 @@ func TestMove(t *testing.T) {
 		seq  int64
 	}{
 		{"renewal", func() {
-			newRoot(func(_ *tuftest.Repo, c doc) {
+			newRoot(func(_ *rawtuf.Repo, c doc) {
 				c["signed_at"], c["prev_root_sha256"] = "2030-01-15T13:00:00Z", firstHash(t, r)
 			})(r)
 		}, 1},
 		{"announce", newStep(r, func(c doc) {
-			b := tuftest.Copy(tuftest.At(c, "locations", 0)).(doc)
+			b := rawtuf.Copy(rawtuf.At(c, "locations", 0)).(doc)
 			b["id"], b["operator"], b["base"], b["use_from"] = "new", "vendor-de", "https://updates.new.example/r/", "2030-02-01T00:00:00Z"
 			c["locations"] = append(c["locations"].([]any), b)
 		}), 2},
 		{"cut over", func() {
-			epoch(func(r *tuftest.Repo, c doc) {
+			epoch(func(r *rawtuf.Repo, c doc) {
 				newVendorKeys(r)
-				a := tuftest.At(c, "locations", 0)
+				a := rawtuf.At(c, "locations", 0)
 				a["tier"], a["use_until"] = "legacy", "2030-06-01T00:00:00Z"
 				c["floors"] = doc{"timestamp": 1, "snapshot": 1, "targets": 5}
 			})(r)
@@ -293,7 +293,7 @@ func TestMove(t *testing.T) {
 	// A pin from before the move has the old host; the charter forbids it.
 	charter := c.root.Charter()
 	for _, l := range newClient(t, r).root.Charter().Locations() {
-		if got := charter.Usable(l, tuftest.Now); got != (l.ID != "main") {
+		if got := charter.Usable(l, rawtuf.Now); got != (l.ID != "main") {
 			t.Errorf("%s usable: %v", l.ID, got)
 		}
 	}
@@ -301,18 +301,18 @@ func TestMove(t *testing.T) {
 	want(t, newClient(t, r).walk(r), nil, "")
 }
 
-func newStep(r *tuftest.Repo, change func(charter doc)) func() {
-	return func() { newRoot(func(_ *tuftest.Repo, c doc) { change(c) })(r) }
+func newStep(r *rawtuf.Repo, change func(charter doc)) func() {
+	return func() { newRoot(func(_ *rawtuf.Repo, c doc) { change(c) })(r) }
 }
 
 // firstHash is the prev_root_sha256 of root v2.
-func firstHash(t *testing.T, r *tuftest.Repo) string { return newClient(t, r).root.SHA256() }
+func firstHash(t *testing.T, r *rawtuf.Repo) string { return newClient(t, r).root.SHA256() }
 
 // A location past its use_until is not contacted, whatever other list has its host.
 func TestUsable(t *testing.T) {
-	r := tuftest.New()
-	end := tuftest.Now.Add(time.Hour)
-	tuftest.At(r.Charter(), "locations", 0)["use_until"] = tuftest.Stamp(end)
+	r := rawtuf.New()
+	end := rawtuf.Now.Add(time.Hour)
+	rawtuf.At(r.Charter(), "locations", 0)["use_until"] = rawtuf.Stamp(end)
 	r.PublishRoot()
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 	if err != nil {
@@ -333,13 +333,13 @@ func TestUsable(t *testing.T) {
 		{c.Locations()[0], end, false},
 		{pinned, end.Add(-time.Second), true},
 		{pinned, end, false},
-		{retired, tuftest.Now, false},
+		{retired, rawtuf.Now, false},
 		{unknown, end, true},
 		{ended, end.Add(-time.Second), true},
 		{ended, end, false},
 	} {
 		if got := c.Usable(tt.l, tt.now); got != tt.want {
-			t.Errorf("%s at %s: usable is %v", tt.l.Base, tuftest.Stamp(tt.now), got)
+			t.Errorf("%s at %s: usable is %v", tt.l.Base, rawtuf.Stamp(tt.now), got)
 		}
 	}
 }
@@ -364,7 +364,7 @@ func TestSeq(t *testing.T) {
 		"changed, the same":              {was, func(c doc) { c["x-new"] = 1 }, false},
 		"changed, one less":              {was - 1, func(c doc) { c["x-new"] = 1 }, false},
 	} {
-		r := tuftest.New()
+		r := rawtuf.New()
 		r.Charter()["seq"] = was
 		r.PublishRoot()
 		root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
@@ -391,10 +391,10 @@ func TestSeq(t *testing.T) {
 // Clients with different roots of one version both accept a next root whose seq is above both,
 // whatever the changes of either charter.
 func TestSeqHealsFork(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	base := r.Clone()
-	at := func(r *tuftest.Repo, priority int) {
-		r.NextRoot(func() { tuftest.At(r.Charter(), "locations", 0)["priority"] = priority })
+	at := func(r *rawtuf.Repo, priority int) {
+		r.NextRoot(func() { rawtuf.At(r.Charter(), "locations", 0)["priority"] = priority })
 	}
 	at(r, 11)
 	fork := base.Clone()
@@ -429,7 +429,7 @@ func TestNamesDoNotJoin(t *testing.T) {
 			c[`x-a":1,"x-b`] = 2
 		},
 	} {
-		r := tuftest.New()
+		r := rawtuf.New()
 		r.Charter()["x-a"], r.Charter()["x-b"] = 1, 2
 		r.PublishRoot()
 		root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -56,85 +56,85 @@ func TestSection5NamesEveryMUST(t *testing.T) {
 }
 
 // rootRow returns an attack: an edit of the next root of a repository without a charter.
-func rootRow(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
-	return func(r *tuftest.Repo) { r.NextRoot(func() { change(r) }) }
+func rootRow(change func(r *rawtuf.Repo)) func(*rawtuf.Repo) {
+	return func(r *rawtuf.Repo) { r.NextRoot(func() { change(r) }) }
 }
 
 // newRootKey replaces the root key; signers sign the next root.
-func newRootKey(signers ...string) func(*tuftest.Repo) {
-	return rootRow(func(r *tuftest.Repo) {
+func newRootKey(signers ...string) func(*rawtuf.Repo) {
+	return rootRow(func(r *rawtuf.Repo) {
 		r.AddKeys(r.Root, "root2")
-		tuftest.At(r.Root, "roles")["root"] = r.Role(1, "root2")
+		rawtuf.At(r.Root, "roles")["root"] = r.Role(1, "root2")
 		r.Signers["root"] = signers
 	})
 }
 
 // signAgain signs a role's document again under the id "again".
-func signAgain(r *tuftest.Repo, file, key string, signed doc) {
+func signAgain(r *rawtuf.Repo, file, key string, signed doc) {
 	envelope(r, file, func(s []any) []any {
 		return append(s, doc{"keyid": "again", "sig": hex.EncodeToString(r.Signature(signed, key))})
 	})
 }
 
 // signTwice repeats the first signature.
-func signTwice(s []any) []any { return append(s, tuftest.Copy(s[0])) }
+func signTwice(s []any) []any { return append(s, rawtuf.Copy(s[0])) }
 
 func TestSection5Root(t *testing.T) {
-	run(t, tuftest.NewPlain, "top.txt", []attack{
-		{"5.3.3 more than W bytes", func(r *tuftest.Repo) {
-			rootRow(func(r *tuftest.Repo) { r.Root["x"] = strings.Repeat("x", 512<<10) })(r)
+	run(t, rawtuf.NewPlain, "top.txt", []attack{
+		{"5.3.3 more than W bytes", func(r *rawtuf.Repo) {
+			rootRow(func(r *rawtuf.Repo) { r.Root["x"] = strings.Repeat("x", 512<<10) })(r)
 		}, tuf.ErrTooLarge, "at most 524288"},
-		{"5.3.3 a gap is not jumped over", func(r *tuftest.Repo) {
-			rootRow(func(*tuftest.Repo) {})(r)
-			rootRow(func(*tuftest.Repo) {})(r)
+		{"5.3.3 a gap is not jumped over", func(r *rawtuf.Repo) {
+			rootRow(func(*rawtuf.Repo) {})(r)
+			rootRow(func(*rawtuf.Repo) {})(r)
 			delete(r.Files, "2.root.json")
 		}, nil, ""},
 		{"5.3.4 (1) signed by the trusted root's threshold", newRootKey("root2"), tuf.ErrThreshold, "root v2: not enough signatures: 0 of 1 needed keys of the trusted root"},
 		{"5.3.4 (2) signed by the new root's threshold", newRootKey("root"), tuf.ErrThreshold, "root v2: not enough signatures: 0 of 1 needed keys of the new root"},
 		{"5.3.4 signed by both", newRootKey("root", "root2"), nil, ""},
 		{"5.3.4 not signed", newRootKey(), tuf.ErrThreshold, "0 of 1"},
-		{"5.3.4 the threshold of both", rootRow(func(r *tuftest.Repo) {
+		{"5.3.4 the threshold of both", rootRow(func(r *rawtuf.Repo) {
 			r.AddKeys(r.Root, "root2", "root3")
-			tuftest.At(r.Root, "roles")["root"] = r.Role(2, "root", "root2", "root3")
+			rawtuf.At(r.Root, "roles")["root"] = r.Role(2, "root", "root2", "root3")
 		}), tuf.ErrThreshold, "1 of 2 needed keys of the new root"},
-		{"5.3.4 a key contributes one signature", func(r *tuftest.Repo) {
-			rootRow(func(r *tuftest.Repo) {
+		{"5.3.4 a key contributes one signature", func(r *rawtuf.Repo) {
+			rootRow(func(r *rawtuf.Repo) {
 				_, key := r.KeyDoc("root")
-				tuftest.At(key, "keyval")["public"] = strings.ToUpper(tuftest.At(key, "keyval")["public"].(string))
-				tuftest.At(r.Root, "keys")["again"] = key
-				tuftest.At(r.Root, "roles")["root"] = doc{"keyids": append(r.IDs("root"), "again"), "threshold": 2}
+				rawtuf.At(key, "keyval")["public"] = strings.ToUpper(rawtuf.At(key, "keyval")["public"].(string))
+				rawtuf.At(r.Root, "keys")["again"] = key
+				rawtuf.At(r.Root, "roles")["root"] = doc{"keyids": append(r.IDs("root"), "again"), "threshold": 2}
 			})(r)
 			signAgain(r, "2.root.json", "root", r.Root)
 		}, tuf.ErrThreshold, "1 of 2 needed keys of the new root"},
-		{"5.3.4 a key id contributes one signature", func(r *tuftest.Repo) {
-			rootRow(func(r *tuftest.Repo) {
+		{"5.3.4 a key id contributes one signature", func(r *rawtuf.Repo) {
+			rootRow(func(r *rawtuf.Repo) {
 				r.AddKeys(r.Root, "root2")
-				tuftest.At(r.Root, "roles")["root"] = r.Role(2, "root", "root2")
+				rawtuf.At(r.Root, "roles")["root"] = r.Role(2, "root", "root2")
 			})(r)
 			envelope(r, "2.root.json", signTwice)
 		}, tuf.ErrMalformed, "two signatures"},
-		{"5.3.5 not the same version again", func(r *tuftest.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] }, tuf.ErrRollback, "root v1"},
-		{"5.3.5 not a version more than one ahead", func(r *tuftest.Repo) {
-			rootRow(func(r *tuftest.Repo) { r.Root["version"] = 3 })(r)
+		{"5.3.5 not the same version again", func(r *rawtuf.Repo) { r.Files["2.root.json"] = r.Files["1.root.json"] }, tuf.ErrRollback, "root v1"},
+		{"5.3.5 not a version more than one ahead", func(r *rawtuf.Repo) {
+			rootRow(func(r *rawtuf.Repo) { r.Root["version"] = 3 })(r)
 			r.Files["2.root.json"] = r.Files["3.root.json"]
 			delete(r.Files, "3.root.json")
 		}, tuf.ErrMismatch, "the root after v1 must be v2"},
-		{"5.3.6 an intermediate root may be past its date", func(r *tuftest.Repo) {
+		{"5.3.6 an intermediate root may be past its date", func(r *rawtuf.Repo) {
 			good := r.Root["expires"]
-			rootRow(func(r *tuftest.Repo) { r.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(-1, 0, 0)) })(r)
-			rootRow(func(r *tuftest.Repo) { r.Root["expires"] = good })(r)
+			rootRow(func(r *rawtuf.Repo) { r.Root["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(-1, 0, 0)) })(r)
+			rootRow(func(r *rawtuf.Repo) { r.Root["expires"] = good })(r)
 		}, nil, ""},
-		{"5.3.9 each step is taken from the root before it", func(r *tuftest.Repo) {
+		{"5.3.9 each step is taken from the root before it", func(r *rawtuf.Repo) {
 			newRootKey("root", "root2")(r)
 			r.Signers["root"] = []string{"root"} // the key that root 2 removed
-			rootRow(func(*tuftest.Repo) {})(r)
+			rootRow(func(*rawtuf.Repo) {})(r)
 		}, tuf.ErrThreshold, "root v3: not enough signatures: 0 of 1 needed keys of the trusted root"},
 	})
 }
 
 // 5.3.5: rollback of the version, from a later trusted root.
 func TestSection5RootRollback(t *testing.T) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	c := newClient(t, r)
 	r.NextRoot(func() {})
 	r.NextRoot(func() {})
@@ -142,12 +142,12 @@ func TestSection5RootRollback(t *testing.T) {
 	for _, v := range []int{1, 2, 3} {
 		_, err := c.root.Next(r.Files[fmt.Sprintf("%d.root.json", v)])
 		want(t, err, tuf.ErrRollback, fmt.Sprintf("root v%d: rollback: the root after v3 must be v4", v))
-		_, err = c.root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now) // the update continues with the trusted root
+		_, err = c.root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now) // the update continues with the trusted root
 		want(t, err, nil, "")
 	}
 }
 
-func find(c *client, r *tuftest.Repo, path string) error {
+func find(c *client, r *rawtuf.Repo, path string) error {
 	_, err := c.find(r, path)
 	return err
 }
@@ -158,19 +158,19 @@ func TestSection5RootExpiry(t *testing.T) {
 	for _, tt := range []struct {
 		expires time.Time
 		want    error
-	}{{tuftest.Now.Add(time.Second), nil}, {tuftest.Now, tuf.ErrExpired}, {tuftest.Now.Add(-time.Second), tuf.ErrExpired}} {
-		r := tuftest.NewPlain()
+	}{{rawtuf.Now.Add(time.Second), nil}, {rawtuf.Now, tuf.ErrExpired}, {rawtuf.Now.Add(-time.Second), tuf.ErrExpired}} {
+		r := rawtuf.NewPlain()
 		c := newClient(t, r)
 		good := r.Root["expires"]
-		r.NextRoot(func() { r.Root["expires"] = tuftest.Stamp(tt.expires) })
+		r.NextRoot(func() { r.Root["expires"] = rawtuf.Stamp(tt.expires) })
 		want(t, find(c, r, "top.txt"), tt.want, "")
 		r.NextRoot(func() { r.Root["expires"] = good })
 		want(t, find(c, r, "top.txt"), nil, "")
 	}
 	// 5.2: the trusted root itself may be expired if there is a newer one.
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	good := r.Root["expires"]
-	r.Root["expires"] = tuftest.Stamp(tuftest.Now.AddDate(-1, 0, 0))
+	r.Root["expires"] = rawtuf.Stamp(rawtuf.Now.AddDate(-1, 0, 0))
 	r.PublishRoot()
 	want(t, find(newClient(t, r), r, "top.txt"), tuf.ErrExpired, "root v1")
 	r.NextRoot(func() { r.Root["expires"] = good })
@@ -199,7 +199,7 @@ func TestSection5FastForward(t *testing.T) {
 		{"timestamp, the root's keys changed", []string{"timestamp"}, []string{"root"}, tuf.ErrRollback},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			c := newClient(t, r)
 			attacker := r.Clone()
 			for _, role := range tt.driven {
@@ -210,7 +210,7 @@ func TestSection5FastForward(t *testing.T) {
 			r.NextRoot(func() {
 				for _, role := range tt.change {
 					r.AddKeys(r.Root, role+"2")
-					tuftest.At(r.Root, "roles")[role] = r.Role(1, role+"2")
+					rawtuf.At(r.Root, "roles")[role] = r.Role(1, role+"2")
 					r.Signers[role] = []string{role + "2"}
 					if role == "root" {
 						r.Signers[role] = []string{role, role + "2"}
@@ -225,103 +225,103 @@ func TestSection5FastForward(t *testing.T) {
 }
 
 func TestSection5Timestamp(t *testing.T) {
-	again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { r.Bump(); change(r); r.Publish() }
+	again := func(change func(r *rawtuf.Repo)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { r.Bump(); change(r); r.Publish() }
 	}
-	at := func(when time.Time) func(*tuftest.Repo) {
-		return again(func(r *tuftest.Repo) { r.Roles["timestamp"]["expires"] = tuftest.Stamp(when) })
+	at := func(when time.Time) func(*rawtuf.Repo) {
+		return again(func(r *rawtuf.Repo) { r.Roles["timestamp"]["expires"] = rawtuf.Stamp(when) })
 	}
-	run(t, tuftest.NewPlain, "top.txt", []attack{
-		{"5.4.1 more than X bytes", again(func(r *tuftest.Repo) { r.Roles["timestamp"]["x"] = strings.Repeat("x", 16<<10) }), tuf.ErrTooLarge, "timestamp"},
-		{"5.4.2 signed by a threshold", again(func(r *tuftest.Repo) { r.Signers["timestamp"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
-		{"5.4.2 a key id contributes one signature", func(r *tuftest.Repo) { envelope(r, "timestamp.json", signTwice) }, tuf.ErrMalformed, "two signatures"},
-		{"5.4.3.1 timestamp rollback", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() }, tuf.ErrRollback, "timestamp v4: rollback: trusted v5"},
-		{"5.4.3.1 the same version is no error", func(r *tuftest.Repo) { r.Roles["timestamp"]["x"] = 1; r.Publish() }, nil, ""},
-		{"5.4.3.2 rollback of the snapshot in it", again(func(r *tuftest.Repo) { r.Roles["snapshot"]["version"] = 4 }), tuf.ErrRollback, "lists snapshot v4, trusted v5"},
-		{"5.4.3.2 the same snapshot is fine", func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 6; r.PublishTimestamp() }, nil, ""},
-		{"5.4.4 past its date", at(tuftest.Now.Add(-time.Second)), tuf.ErrExpired, "timestamp v6"},
-		{"5.4.4 at its date", at(tuftest.Now), tuf.ErrExpired, "timestamp v6"},
-		{"5.4.4 a second before", at(tuftest.Now.Add(time.Second)), nil, ""},
+	run(t, rawtuf.NewPlain, "top.txt", []attack{
+		{"5.4.1 more than X bytes", again(func(r *rawtuf.Repo) { r.Roles["timestamp"]["x"] = strings.Repeat("x", 16<<10) }), tuf.ErrTooLarge, "timestamp"},
+		{"5.4.2 signed by a threshold", again(func(r *rawtuf.Repo) { r.Signers["timestamp"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of timestamp"},
+		{"5.4.2 a key id contributes one signature", func(r *rawtuf.Repo) { envelope(r, "timestamp.json", signTwice) }, tuf.ErrMalformed, "two signatures"},
+		{"5.4.3.1 timestamp rollback", func(r *rawtuf.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() }, tuf.ErrRollback, "timestamp v4: rollback: trusted v5"},
+		{"5.4.3.1 the same version is no error", func(r *rawtuf.Repo) { r.Roles["timestamp"]["x"] = 1; r.Publish() }, nil, ""},
+		{"5.4.3.2 rollback of the snapshot in it", again(func(r *rawtuf.Repo) { r.Roles["snapshot"]["version"] = 4 }), tuf.ErrRollback, "lists snapshot v4, trusted v5"},
+		{"5.4.3.2 the same snapshot is fine", func(r *rawtuf.Repo) { r.Roles["timestamp"]["version"] = 6; r.PublishTimestamp() }, nil, ""},
+		{"5.4.4 past its date", at(rawtuf.Now.Add(-time.Second)), tuf.ErrExpired, "timestamp v6"},
+		{"5.4.4 at its date", at(rawtuf.Now), tuf.ErrExpired, "timestamp v6"},
+		{"5.4.4 a second before", at(rawtuf.Now.Add(time.Second)), nil, ""},
 	})
 }
 
 func TestSection5Snapshot(t *testing.T) {
-	again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) { r.Bump(); change(r); r.Publish() }
+	again := func(change func(r *rawtuf.Repo)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) { r.Bump(); change(r); r.Publish() }
 	}
 	// relist changes the snapshot's entry in a new timestamp.
-	relist := func(change func(r *tuftest.Repo, entry doc)) func(*tuftest.Repo) {
-		return func(r *tuftest.Repo) {
-			again(func(*tuftest.Repo) {})(r)
-			change(r, tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json"))
+	relist := func(change func(r *rawtuf.Repo, entry doc)) func(*rawtuf.Repo) {
+		return func(r *rawtuf.Repo) {
+			again(func(*rawtuf.Repo) {})(r)
+			change(r, rawtuf.At(r.Roles["timestamp"], "meta", "snapshot.json"))
 			r.PublishTimestamp()
 		}
 	}
-	at := func(when time.Time) func(*tuftest.Repo) {
-		return again(func(r *tuftest.Repo) { r.Roles["snapshot"]["expires"] = tuftest.Stamp(when) })
+	at := func(when time.Time) func(*rawtuf.Repo) {
+		return again(func(r *rawtuf.Repo) { r.Roles["snapshot"]["expires"] = rawtuf.Stamp(when) })
 	}
-	run(t, tuftest.NewPlain, "lib/a.txt", []attack{
-		{"5.5.1 more bytes than listed", relist(func(r *tuftest.Repo, e doc) { delete(e, "hashes"); e["length"] = 10 }), tuf.ErrMismatch, "10 are listed"},
-		{"5.5.2 another sha256 than listed", relist(func(r *tuftest.Repo, e doc) { e["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }), tuf.ErrMismatch, "sha256 differs"},
-		{"5.5.2 another sha512 than listed", relist(func(r *tuftest.Repo, e doc) { tuftest.At(e, "hashes")["sha512"] = strings.Repeat("0", 128) }), tuf.ErrMismatch, "sha512 differs"},
-		{"5.5.2 no hashes are listed", relist(func(r *tuftest.Repo, e doc) { delete(e, "hashes") }), nil, ""},
-		{"5.5.3 signed by a threshold", again(func(r *tuftest.Repo) { r.Signers["snapshot"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of snapshot"},
-		{"5.5.3 a key id contributes one signature", relist(func(r *tuftest.Repo, e doc) {
+	run(t, rawtuf.NewPlain, "lib/a.txt", []attack{
+		{"5.5.1 more bytes than listed", relist(func(r *rawtuf.Repo, e doc) { delete(e, "hashes"); e["length"] = 10 }), tuf.ErrMismatch, "10 are listed"},
+		{"5.5.2 another sha256 than listed", relist(func(r *rawtuf.Repo, e doc) { e["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }), tuf.ErrMismatch, "sha256 differs"},
+		{"5.5.2 another sha512 than listed", relist(func(r *rawtuf.Repo, e doc) { rawtuf.At(e, "hashes")["sha512"] = strings.Repeat("0", 128) }), tuf.ErrMismatch, "sha512 differs"},
+		{"5.5.2 no hashes are listed", relist(func(r *rawtuf.Repo, e doc) { delete(e, "hashes") }), nil, ""},
+		{"5.5.3 signed by a threshold", again(func(r *rawtuf.Repo) { r.Signers["snapshot"] = []string{"targets"} }), tuf.ErrThreshold, "0 of 1 needed keys of snapshot"},
+		{"5.5.3 a key id contributes one signature", relist(func(r *rawtuf.Repo, e doc) {
 			envelope(r, "6.snapshot.json", signTwice)
 			delete(e, "hashes")
 			delete(e, "length")
 		}), tuf.ErrMalformed, "two signatures"},
-		{"5.5.4 another version than listed", relist(func(r *tuftest.Repo, e doc) {
+		{"5.5.4 another version than listed", relist(func(r *rawtuf.Repo, e doc) {
 			e["version"] = 7
 			r.Files["7.snapshot.json"] = r.Files["6.snapshot.json"]
 		}), tuf.ErrMismatch, "snapshot v6: unexpected version: the timestamp lists v7"},
-		{"5.5.5 rollback of targets", again(func(r *tuftest.Repo) { r.Roles["targets"]["version"] = 4 }), tuf.ErrRollback, "lists targets.json v4, trusted v5"},
-		{"5.5.5 rollback of a delegated role", again(func(r *tuftest.Repo) { r.Roles["lib"]["version"] = 4 }), tuf.ErrRollback, "lists lib.json v4, trusted v5"},
-		{"5.5.5 targets is gone", func(r *tuftest.Repo) {
-			again(func(*tuftest.Repo) {})(r)
-			delete(tuftest.At(r.Roles["snapshot"], "meta"), "targets.json")
+		{"5.5.5 rollback of targets", again(func(r *rawtuf.Repo) { r.Roles["targets"]["version"] = 4 }), tuf.ErrRollback, "lists targets.json v4, trusted v5"},
+		{"5.5.5 rollback of a delegated role", again(func(r *rawtuf.Repo) { r.Roles["lib"]["version"] = 4 }), tuf.ErrRollback, "lists lib.json v4, trusted v5"},
+		{"5.5.5 targets is gone", func(r *rawtuf.Repo) {
+			again(func(*rawtuf.Repo) {})(r)
+			delete(rawtuf.At(r.Roles["snapshot"], "meta"), "targets.json")
 			r.PublishSnapshot()
 		}, tuf.ErrRollback, "targets.json is no longer listed"},
-		{"5.5.5 a delegated role is gone", again(func(r *tuftest.Repo) { delete(r.Roles, "lib") }), tuf.ErrRollback, "lib.json is no longer listed"},
-		{"5.5.6 past its date", at(tuftest.Now.Add(-time.Second)), tuf.ErrExpired, "snapshot v6"},
-		{"5.5.6 at its date", at(tuftest.Now), tuf.ErrExpired, "snapshot v6"},
-		{"5.5.6 a second before", at(tuftest.Now.Add(time.Second)), nil, ""},
+		{"5.5.5 a delegated role is gone", again(func(r *rawtuf.Repo) { delete(r.Roles, "lib") }), tuf.ErrRollback, "lib.json is no longer listed"},
+		{"5.5.6 past its date", at(rawtuf.Now.Add(-time.Second)), tuf.ErrExpired, "snapshot v6"},
+		{"5.5.6 at its date", at(rawtuf.Now), tuf.ErrExpired, "snapshot v6"},
+		{"5.5.6 a second before", at(rawtuf.Now.Add(time.Second)), nil, ""},
 	})
 }
 
 // everyRole lists each way to reach a targets role.
 var everyRole = []struct {
 	name    string
-	healthy func(t *testing.T) *tuftest.Repo
+	healthy func(t *testing.T) *rawtuf.Repo
 	role    string
 	path    string
 }{
-	{"top level", func(*testing.T) *tuftest.Repo { return tuftest.NewPlain() }, "targets", "top.txt"},
-	{"delegated", func(*testing.T) *tuftest.Repo { return tuftest.NewPlain() }, "lib", "lib/a.txt"},
-	{"delegated twice", func(t *testing.T) *tuftest.Repo { return tree(t, "^ > a: x/*", "a > b: x/*", "b = x/1") }, "b", "x/1"},
-	{"on the way to another", func(t *testing.T) *tuftest.Repo { return tree(t, "^ > a: x/*", "a > b: x/*", "b = x/1") }, "a", "x/1"},
-	{"hash prefix", func(t *testing.T) *tuftest.Repo {
+	{"top level", func(*testing.T) *rawtuf.Repo { return rawtuf.NewPlain() }, "targets", "top.txt"},
+	{"delegated", func(*testing.T) *rawtuf.Repo { return rawtuf.NewPlain() }, "lib", "lib/a.txt"},
+	{"delegated twice", func(t *testing.T) *rawtuf.Repo { return tree(t, "^ > a: x/*", "a > b: x/*", "b = x/1") }, "b", "x/1"},
+	{"on the way to another", func(t *testing.T) *rawtuf.Repo { return tree(t, "^ > a: x/*", "a > b: x/*", "b = x/1") }, "a", "x/1"},
+	{"hash prefix", func(t *testing.T) *rawtuf.Repo {
 		r := tree(t, "a = x/1")
 		r.Delegate("targets", "a", doc{"path_hash_prefixes": []any{""}}, "key-a")
 		r.Publish()
 		return r
 	}, "a", "x/1"},
-	{"succinct bin", func(t *testing.T) *tuftest.Repo {
+	{"succinct bin", func(t *testing.T) *rawtuf.Repo {
 		r := tree(t)
 		for _, bin := range []string{"bin-0", "bin-1"} {
-			r.Roles[bin], r.Signers[bin] = tuftest.Targets(), []string{"bins"}
+			r.Roles[bin], r.Signers[bin] = rawtuf.Targets(), []string{"bins"}
 			r.AddTarget("x/1", "x", nil, bin)
 		}
 		bins := r.Role(1, "bins")
 		bins["bit_length"], bins["name_prefix"] = 1, "bin"
 		r.Roles["targets"]["delegations"] = doc{"succinct_roles": bins}
-		r.AddKeys(tuftest.At(r.Roles["targets"], "delegations"), "bins")
+		r.AddKeys(rawtuf.At(r.Roles["targets"], "delegations"), "bins")
 		r.Publish()
 		return r
 	}, "bin-0", "x/1"},
-	{"party", func(*testing.T) *tuftest.Repo { return tuftest.New() }, "vendor-agent", tuftest.Path},
-	{"review", func(*testing.T) *tuftest.Repo { return tuftest.New() }, "review-agent", tuftest.Path},
-	{"hold", func(*testing.T) *tuftest.Repo { return tuftest.New() }, "hold", tuftest.Path},
+	{"party", func(*testing.T) *rawtuf.Repo { return rawtuf.New() }, "vendor-agent", rawtuf.Path},
+	{"review", func(*testing.T) *rawtuf.Repo { return rawtuf.New() }, "review-agent", rawtuf.Path},
+	{"hold", func(*testing.T) *rawtuf.Repo { return rawtuf.New() }, "hold", rawtuf.Path},
 }
 
 // The MUSTs of 5.6 for every role that can list or hold a target: the same rows for delegated
@@ -329,45 +329,45 @@ var everyRole = []struct {
 func TestSection5Targets(t *testing.T) {
 	for _, e := range everyRole {
 		role := e.role
-		again := func(change func(r *tuftest.Repo)) func(*tuftest.Repo) {
-			return func(r *tuftest.Repo) { r.Bump(role); change(r); r.Publish() }
+		again := func(change func(r *rawtuf.Repo)) func(*rawtuf.Repo) {
+			return func(r *rawtuf.Repo) { r.Bump(role); change(r); r.Publish() }
 		}
-		relist := func(change func(r *tuftest.Repo, entry doc)) func(*tuftest.Repo) {
-			return func(r *tuftest.Repo) {
-				again(func(*tuftest.Repo) {})(r)
-				change(r, tuftest.At(r.Roles["snapshot"], "meta", role+".json"))
+		relist := func(change func(r *rawtuf.Repo, entry doc)) func(*rawtuf.Repo) {
+			return func(r *rawtuf.Repo) {
+				again(func(*rawtuf.Repo) {})(r)
+				change(r, rawtuf.At(r.Roles["snapshot"], "meta", role+".json"))
 				r.PublishSnapshot()
 			}
 		}
-		at := func(when time.Time) func(*tuftest.Repo) {
-			return again(func(r *tuftest.Repo) { r.Roles[role]["expires"] = tuftest.Stamp(when) })
+		at := func(when time.Time) func(*rawtuf.Repo) {
+			return again(func(r *rawtuf.Repo) { r.Roles[role]["expires"] = rawtuf.Stamp(when) })
 		}
 		t.Run(e.name, func(t *testing.T) {
-			healthy := func() *tuftest.Repo { return e.healthy(t) }
+			healthy := func() *rawtuf.Repo { return e.healthy(t) }
 			run(t, healthy, e.path, []attack{
-				{"5.6.1 more bytes than listed", relist(func(r *tuftest.Repo, e doc) { delete(e, "hashes"); e["length"] = 10 }), tuf.ErrMismatch, role + " v6: does not match"},
-				{"5.6.2 another sha256 than listed", relist(func(r *tuftest.Repo, e doc) { e["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }), tuf.ErrMismatch, "sha256 differs"},
-				{"5.6.2 another sha512 than listed", relist(func(r *tuftest.Repo, e doc) { tuftest.At(e, "hashes")["sha512"] = strings.Repeat("0", 128) }), tuf.ErrMismatch, "sha512 differs"},
-				{"5.6.2 no hashes are listed", relist(func(r *tuftest.Repo, e doc) { delete(e, "hashes") }), nil, ""},
-				{"5.6.3 signed by a threshold", again(func(r *tuftest.Repo) { r.Signers[role] = []string{"somebody"} }), tuf.ErrThreshold, "0 of 1 needed keys"},
-				{"5.6.3 not signed", again(func(r *tuftest.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1 needed keys"},
-				{"5.6.3 signed, then changed", relist(func(r *tuftest.Repo, e doc) {
+				{"5.6.1 more bytes than listed", relist(func(r *rawtuf.Repo, e doc) { delete(e, "hashes"); e["length"] = 10 }), tuf.ErrMismatch, role + " v6: does not match"},
+				{"5.6.2 another sha256 than listed", relist(func(r *rawtuf.Repo, e doc) { e["hashes"] = doc{"sha256": strings.Repeat("0", 64)} }), tuf.ErrMismatch, "sha256 differs"},
+				{"5.6.2 another sha512 than listed", relist(func(r *rawtuf.Repo, e doc) { rawtuf.At(e, "hashes")["sha512"] = strings.Repeat("0", 128) }), tuf.ErrMismatch, "sha512 differs"},
+				{"5.6.2 no hashes are listed", relist(func(r *rawtuf.Repo, e doc) { delete(e, "hashes") }), nil, ""},
+				{"5.6.3 signed by a threshold", again(func(r *rawtuf.Repo) { r.Signers[role] = []string{"somebody"} }), tuf.ErrThreshold, "0 of 1 needed keys"},
+				{"5.6.3 not signed", again(func(r *rawtuf.Repo) { r.Signers[role] = nil }), tuf.ErrThreshold, "0 of 1 needed keys"},
+				{"5.6.3 signed, then changed", relist(func(r *rawtuf.Repo, e doc) {
 					edit(r, "6."+role+".json", "2030-02-15", "2039-02-15")
 					delete(e, "hashes")
 				}), tuf.ErrThreshold, "0 of 1 needed keys"},
-				{"5.6.3 a key id contributes one signature", relist(func(r *tuftest.Repo, e doc) {
+				{"5.6.3 a key id contributes one signature", relist(func(r *rawtuf.Repo, e doc) {
 					envelope(r, "6."+role+".json", signTwice)
 					delete(e, "hashes")
 					delete(e, "length")
 				}), tuf.ErrMalformed, "two signatures"},
-				{"5.6.4 another version than listed", relist(func(r *tuftest.Repo, e doc) {
+				{"5.6.4 another version than listed", relist(func(r *rawtuf.Repo, e doc) {
 					e["version"] = 7
 					r.Files["7."+role+".json"] = r.Files["6."+role+".json"]
 				}), tuf.ErrMismatch, role + " v6: unexpected version: snapshot v6 lists v7"},
-				{"5.6.5 past its date", at(tuftest.Now.Add(-time.Second)), tuf.ErrExpired, role + " v6"},
-				{"5.6.5 at its date", at(tuftest.Now), tuf.ErrExpired, role + " v6"},
-				{"5.6.5 a second before", at(tuftest.Now.Add(time.Second)), nil, ""},
-				{"5.6.7 can't be downloaded", func(r *tuftest.Repo) { delete(r.Files, "5."+role+".json") }, errNotServed, ""},
+				{"5.6.5 past its date", at(rawtuf.Now.Add(-time.Second)), tuf.ErrExpired, role + " v6"},
+				{"5.6.5 at its date", at(rawtuf.Now), tuf.ErrExpired, role + " v6"},
+				{"5.6.5 a second before", at(rawtuf.Now.Add(time.Second)), nil, ""},
+				{"5.6.7 can't be downloaded", func(r *rawtuf.Repo) { delete(r.Files, "5."+role+".json") }, errNotServed, ""},
 			})
 		})
 	}
@@ -378,19 +378,19 @@ func TestSection5Targets(t *testing.T) {
 // one of its three ids is a second id of the first key.
 func TestSection5KeysCountOnce(t *testing.T) {
 	for section, role := range map[string]string{"5.4.2": "timestamp", "5.5.3": "snapshot", "5.6.3": "targets", "5.6.3 delegated": "lib"} {
-		healthy := func() *tuftest.Repo {
-			r := tuftest.NewPlain()
-			to, roles := r.Root, tuftest.At(r.Root, "roles")
+		healthy := func() *rawtuf.Repo {
+			r := rawtuf.NewPlain()
+			to, roles := r.Root, rawtuf.At(r.Root, "roles")
 			if role == "lib" {
-				to = tuftest.At(r.Roles["targets"], "delegations")
+				to = rawtuf.At(r.Roles["targets"], "delegations")
 			}
 			r.AddKeys(to, role, "other")
 			_, key := r.KeyDoc(role)
-			tuftest.At(key, "keyval")["public"] = strings.ToUpper(tuftest.At(key, "keyval")["public"].(string))
-			tuftest.At(to, "keys")["again"] = key
+			rawtuf.At(key, "keyval")["public"] = strings.ToUpper(rawtuf.At(key, "keyval")["public"].(string))
+			rawtuf.At(to, "keys")["again"] = key
 			entry := doc{"keyids": append(r.IDs(role, "other"), "again"), "threshold": 2}
 			if role == "lib" {
-				maps.Copy(tuftest.At(to, "roles", 0), entry)
+				maps.Copy(rawtuf.At(to, "roles", 0), entry)
 			} else {
 				roles[role] = entry
 			}
@@ -399,7 +399,7 @@ func TestSection5KeysCountOnce(t *testing.T) {
 			r.Publish()
 			return r
 		}
-		run(t, healthy, "lib/a.txt", []attack{{section + " a key contributes one signature", func(r *tuftest.Repo) {
+		run(t, healthy, "lib/a.txt", []attack{{section + " a key contributes one signature", func(r *rawtuf.Repo) {
 			r.Signers[role] = []string{role}
 			if role == "targets" || role == "lib" {
 				r.Bump(role)
@@ -415,9 +415,9 @@ func TestSection5KeysCountOnce(t *testing.T) {
 			var entry doc
 			switch role {
 			case "snapshot":
-				entry = tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json")
+				entry = rawtuf.At(r.Roles["timestamp"], "meta", "snapshot.json")
 			case "targets", "lib":
-				entry = tuftest.At(r.Roles["snapshot"], "meta", role+".json")
+				entry = rawtuf.At(r.Roles["snapshot"], "meta", role+".json")
 			}
 			delete(entry, "hashes")
 			delete(entry, "length")
@@ -434,17 +434,17 @@ func TestSection5KeysCountOnce(t *testing.T) {
 // 5.4.2, 5.5.3, 5.6.3: the keys are those of the trusted root, not of an earlier one.
 func TestSection5DismissedKeys(t *testing.T) {
 	for _, role := range []string{"timestamp", "snapshot", "targets"} {
-		healthy := func() *tuftest.Repo {
-			r := tuftest.NewPlain()
+		healthy := func() *rawtuf.Repo {
+			r := rawtuf.NewPlain()
 			r.NextRoot(func() {
 				r.AddKeys(r.Root, "new")
-				tuftest.At(r.Root, "roles")[role] = r.Role(1, "new")
+				rawtuf.At(r.Root, "roles")[role] = r.Role(1, "new")
 			})
 			r.Signers[role] = []string{"new"}
 			r.Publish()
 			return r
 		}
-		run(t, healthy, "top.txt", []attack{{role, func(r *tuftest.Repo) {
+		run(t, healthy, "top.txt", []attack{{role, func(r *rawtuf.Repo) {
 			r.Bump("targets")
 			r.Signers[role] = []string{role}
 			r.Publish()
@@ -454,17 +454,17 @@ func TestSection5DismissedKeys(t *testing.T) {
 
 // 5.6.7 and 5.7: the search. TestDelegations has all orders and visits.
 func TestSection5Search(t *testing.T) {
-	withheld := func(r *tuftest.Repo) { delete(r.Files, "5.a.json") }
+	withheld := func(r *rawtuf.Repo) { delete(r.Files, "5.a.json") }
 	for _, tt := range []struct {
 		name   string
 		lines  []string
-		mutate func(r *tuftest.Repo)
+		mutate func(r *rawtuf.Repo)
 		found  string
 		want   error
 		part   string
 	}{
 		{"5.6.7 what can't be downloaded ends the search", []string{"^ > a: x/*", "^ > b: x/*", "b = x/1"}, withheld, "", errNotServed, ""},
-		{"5.6.7 what is not valid ends the search", []string{"^ > a: x/*", "^ > b: x/*", "b = x/1"}, func(r *tuftest.Repo) { r.Signers["a"] = nil; r.Publish() }, "", tuf.ErrThreshold, "a v5"},
+		{"5.6.7 what is not valid ends the search", []string{"^ > a: x/*", "^ > b: x/*", "b = x/1"}, func(r *rawtuf.Repo) { r.Signers["a"] = nil; r.Publish() }, "", tuf.ErrThreshold, "a v5"},
 		{"5.6.7.1 a role is visited once", []string{"^ > a: x/*", "a > b: x/*", "b > a: x/*"}, nil, "", tuf.ErrNoTarget, "x/1"},
 		{"5.6.7.1 the top-level role first", []string{"^ = x/1", "^ > a!: x/*", "a = x/1"}, nil, "targets", nil, ""},
 		{"5.6.7.2 in order of appearance", []string{"^ > a: x/*", "^ > b: x/*", "a = x/1", "b = x/1"}, nil, "a", nil, ""},
@@ -506,14 +506,14 @@ func TestSection5Search(t *testing.T) {
 // 5.1, 5.4.4 to 5.6.5: one time for the whole update. Metadata that is unexpired at its start
 // stays valid to its end; the next update checks again.
 func TestSection5FixedTime(t *testing.T) {
-	r := tuftest.NewPlain()
-	r.Roles["lib"]["expires"] = tuftest.Stamp(tuftest.Now.Add(time.Second))
+	r := rawtuf.NewPlain()
+	r.Roles["lib"]["expires"] = rawtuf.Stamp(rawtuf.Now.Add(time.Second))
 	r.Publish()
 	root := newClient(t, r).root
 	for _, tt := range []struct {
 		now  time.Time
 		want error
-	}{{tuftest.Now, nil}, {tuftest.Now.Add(time.Second), tuf.ErrExpired}, {tuftest.Now, nil}} {
+	}{{rawtuf.Now, nil}, {rawtuf.Now.Add(time.Second), tuf.ErrExpired}, {rawtuf.Now, nil}} {
 		ts, err := root.Timestamp(r.Files["timestamp.json"], nil, tt.now)
 		if err != nil {
 			t.Fatal(err)

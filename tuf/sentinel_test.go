@@ -12,7 +12,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -20,68 +20,68 @@ import (
 // A public call returns each sentinel as an *Error, and it matches the corresponding error of
 // go-tuf. A sentinel without a row fails the test.
 func TestEverySentinel(t *testing.T) {
-	held := func(r *tuftest.Repo) {
-		f := tuftest.FileOf(nil)
-		f["custom"] = doc{"visum": doc{"reason": "wait", "until": tuftest.Stamp(tuftest.Now.Add(time.Hour))}}
-		tuftest.At(r.Roles["hold"], "targets")[tuftest.Path] = f
+	held := func(r *rawtuf.Repo) {
+		f := rawtuf.FileOf(nil)
+		f["custom"] = doc{"visum": doc{"reason": "wait", "until": rawtuf.Stamp(rawtuf.Now.Add(time.Hour))}}
+		rawtuf.At(r.Roles["hold"], "targets")[rawtuf.Path] = f
 		r.Bump("hold")
 		r.Publish()
 	}
 	rows := map[string]struct {
 		sentinel error
-		mutate   func(r *tuftest.Repo)
+		mutate   func(r *rawtuf.Repo)
 		theirs   []error // of go-tuf; all others must not match
 	}{
-		"ErrMalformed": {tuf.ErrMalformed, func(r *tuftest.Repo) { r.Files["timestamp.json"] = nil }, []error{&metadata.ErrRepository{}}},
-		"ErrTooLarge": {tuf.ErrTooLarge, func(r *tuftest.Repo) { r.Files["timestamp.json"] = make([]byte, 16<<10+1) },
+		"ErrMalformed": {tuf.ErrMalformed, func(r *rawtuf.Repo) { r.Files["timestamp.json"] = nil }, []error{&metadata.ErrRepository{}}},
+		"ErrTooLarge": {tuf.ErrTooLarge, func(r *rawtuf.Repo) { r.Files["timestamp.json"] = make([]byte, 16<<10+1) },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}}},
-		"ErrThreshold": {tuf.ErrThreshold, func(r *tuftest.Repo) { r.Signers["timestamp"] = nil; r.Publish() },
+		"ErrThreshold": {tuf.ErrThreshold, func(r *rawtuf.Repo) { r.Signers["timestamp"] = nil; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
-		"ErrUnknownKey": {tuf.ErrUnknownKey, func(r *tuftest.Repo) {
+		"ErrUnknownKey": {tuf.ErrUnknownKey, func(r *rawtuf.Repo) {
 			r.NextRoot(func() {
 				r.Charter()["epoch"] = 2
 				r.AddKeys(r.Root, "snapshot-2")
-				tuftest.At(r.Root, "keys")["new"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "PEM"}}
-				tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"new"}, "threshold": 1}
-				tuftest.At(r.Root, "roles")["snapshot"] = r.Role(1, "snapshot-2")
+				rawtuf.At(r.Root, "keys")["new"] = doc{"keytype": "ml-dsa", "scheme": "ml-dsa-44/1", "keyval": doc{"public": "PEM"}}
+				rawtuf.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"new"}, "threshold": 1}
+				rawtuf.At(r.Root, "roles")["snapshot"] = r.Role(1, "snapshot-2")
 			})
 			envelope(r, "timestamp.json", func([]any) []any { return []any{doc{"keyid": "new", "sig": "00"}} })
 		}, []error{&metadata.ErrRepository{}, &metadata.ErrUnsignedMetadata{}}},
-		"ErrRollback": {tuf.ErrRollback, func(r *tuftest.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
+		"ErrRollback": {tuf.ErrRollback, func(r *rawtuf.Repo) { r.Roles["timestamp"]["version"] = 4; r.Publish() },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrBadVersionNumber{}}},
-		"ErrMismatch": {tuf.ErrMismatch, func(r *tuftest.Repo) { edit(r, "5.snapshot.json", "2030", "2031") },
+		"ErrMismatch": {tuf.ErrMismatch, func(r *rawtuf.Repo) { edit(r, "5.snapshot.json", "2030", "2031") },
 			[]error{&metadata.ErrRepository{}, &metadata.ErrLengthOrHashMismatch{}}},
-		"ErrVersion": {tuf.ErrVersion, func(r *tuftest.Repo) {
+		"ErrVersion": {tuf.ErrVersion, func(r *rawtuf.Repo) {
 			r.NextRoot(func() { r.Root["version"] = 3 })
 			r.Files["2.root.json"] = r.Files["3.root.json"]
 		}, []error{&metadata.ErrRepository{}, &metadata.ErrLengthOrHashMismatch{}, &metadata.ErrBadVersionNumber{}}},
-		"ErrCharter": {tuf.ErrCharter, func(r *tuftest.Repo) { r.NextRoot(func() { delete(r.Root, "x-visum") }) }, []error{&metadata.ErrRepository{}}},
-		"ErrNotApproved": {tuf.ErrNotApproved, func(r *tuftest.Repo) {
-			delete(tuftest.At(r.Roles["review-agent"], "targets"), tuftest.Path)
+		"ErrCharter": {tuf.ErrCharter, func(r *rawtuf.Repo) { r.NextRoot(func() { delete(r.Root, "x-visum") }) }, []error{&metadata.ErrRepository{}}},
+		"ErrNotApproved": {tuf.ErrNotApproved, func(r *rawtuf.Repo) {
+			delete(rawtuf.At(r.Roles["review-agent"], "targets"), rawtuf.Path)
 			r.Bump("review-agent")
 			r.Publish()
 		}, []error{&metadata.ErrRepository{}}},
-		"ErrRelease": {tuf.ErrRelease, func(r *tuftest.Repo) {
-			r.AddTarget(tuftest.Path, "the agent", doc{"product": "agent"}, "vendor-agent", "review-agent")
+		"ErrRelease": {tuf.ErrRelease, func(r *rawtuf.Repo) {
+			r.AddTarget(rawtuf.Path, "the agent", doc{"product": "agent"}, "vendor-agent", "review-agent")
 			r.Bump("vendor-agent", "review-agent")
 			r.Publish()
 		}, []error{&metadata.ErrRepository{}}},
-		"ErrExpired": {tuf.ErrExpired, func(r *tuftest.Repo) {
+		"ErrExpired": {tuf.ErrExpired, func(r *rawtuf.Repo) {
 			r.Bump()
-			r.Roles["timestamp"]["expires"] = tuftest.Stamp(tuftest.Now)
+			r.Roles["timestamp"]["expires"] = rawtuf.Stamp(rawtuf.Now)
 			r.Publish()
 		}, []error{&metadata.ErrRepository{}, &metadata.ErrExpiredMetadata{}}},
-		"ErrNoTarget": {tuf.ErrNoTarget, func(r *tuftest.Repo) {
+		"ErrNoTarget": {tuf.ErrNoTarget, func(r *rawtuf.Repo) {
 			for _, role := range []string{"vendor-agent", "review-agent"} {
-				delete(tuftest.At(r.Roles[role], "targets"), tuftest.Path)
+				delete(rawtuf.At(r.Roles[role], "targets"), rawtuf.Path)
 			}
 			r.Bump("vendor-agent", "review-agent")
 			r.Publish()
 		}, nil},
 		"ErrHeld": {tuf.ErrHeld, held, nil},
-		"ErrRecalled": {tuf.ErrRecalled, func(r *tuftest.Repo) {
-			sum := tuftest.At(r.Roles["review-agent"], "targets", tuftest.Path, "hashes")["sha256"]
-			r.Roles["review-agent"][layout.RecallMember] = []any{doc{"path": tuftest.Path, "sha256": sum, "reason": "bad", "at": tuftest.Stamp(tuftest.Now)}}
+		"ErrRecalled": {tuf.ErrRecalled, func(r *rawtuf.Repo) {
+			sum := rawtuf.At(r.Roles["review-agent"], "targets", rawtuf.Path, "hashes")["sha256"]
+			r.Roles["review-agent"][layout.RecallMember] = []any{doc{"path": rawtuf.Path, "sha256": sum, "reason": "bad", "at": rawtuf.Stamp(rawtuf.Now)}}
 			r.Bump("review-agent")
 			r.Publish()
 		}, nil},
@@ -90,7 +90,7 @@ func TestEverySentinel(t *testing.T) {
 		&metadata.ErrExpiredMetadata{}, &metadata.ErrLengthOrHashMismatch{}, &metadata.ErrDownload{}, &metadata.ErrDownloadLengthMismatch{}, &metadata.ErrDownloadHTTP{}}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.New()
+			r := rawtuf.New()
 			c := newClient(t, r)
 			want(t, c.walk(r), nil, "")
 			row.mutate(r)
@@ -155,20 +155,20 @@ func TestErrorTextIsOneLine(t *testing.T) {
 	}
 	// Nor can an Error that a caller changed.
 	for _, detail := range []string{"a\nb", "\x1b[2J", "\u202e", strings.Repeat("x", 10_000)} {
-		if got := (&tuf.Error{Role: "x", Err: tuf.ErrExpired, Detail: detail}).Error(); tuftest.BadText(got) != "" {
+		if got := (&tuf.Error{Role: "x", Err: tuf.ErrExpired, Detail: detail}).Error(); rawtuf.BadText(got) != "" {
 			t.Errorf("%.100q", got)
 		}
 	}
 	// Nor can the details.
 	const evil = "a\nb"
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	r.Delegate("targets", evil, doc{"paths": []any{"evil/*"}}, "lib")
-	r.Roles[evil], r.Signers[evil] = tuftest.Targets(), []string{"targets"}
+	r.Roles[evil], r.Signers[evil] = rawtuf.Targets(), []string{"targets"}
 	r.Publish()
 	envelope(r, "5.lib.json", func(s []any) []any {
 		return append(s, doc{"keyid": evil, "sig": ""}, doc{"keyid": evil, "sig": ""})
 	})
-	entry := tuftest.At(r.Roles["snapshot"], "meta", "lib.json")
+	entry := rawtuf.At(r.Roles["snapshot"], "meta", "lib.json")
 	delete(entry, "hashes")
 	delete(entry, "length")
 	r.PublishSnapshot()

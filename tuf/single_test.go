@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -18,7 +18,7 @@ import (
 // consistent_snapshot means false.
 func TestNamesWithoutConsistentSnapshots(t *testing.T) {
 	for _, says := range []any{false, nil} {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		r.Files = map[string][]byte{}
 		r.Root["consistent_snapshot"] = says
 		if says == nil {
@@ -55,9 +55,9 @@ func TestNamesWithoutConsistentSnapshots(t *testing.T) {
 	}
 	// With a charter old and new files must exist at the same time.
 	for _, says := range []any{false, nil} {
-		r := tuftest.New()
+		r := rawtuf.New()
 		r.NextRoot(func() { r.Root["consistent_snapshot"] = says })
-		_, err := newClient(t, r).find(r, tuftest.Path)
+		_, err := newClient(t, r).find(r, rawtuf.Path)
 		want(t, err, tuf.ErrMalformed, "root v2: malformed")
 	}
 	if f := (tuf.RoleFile{Role: "snapshot", Version: 5}); f.Name() != "5.snapshot.json" {
@@ -67,7 +67,7 @@ func TestNamesWithoutConsistentSnapshots(t *testing.T) {
 
 // The flag of the newest root determines the names of content.
 func TestRootsBeforeConsistentSnapshots(t *testing.T) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	r.Root["consistent_snapshot"] = false
 	r.PublishRoot()
 	c := newClient(t, r) // with the first root
@@ -84,11 +84,11 @@ func TestRootsBeforeConsistentSnapshots(t *testing.T) {
 
 // Without a listed length at most the limit is read.
 func TestUnlistedWithoutConsistentSnapshots(t *testing.T) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	r.Root["consistent_snapshot"] = false
 	r.PublishRoot()
 	r.Publish()
-	for _, list := range []tuftest.Doc{tuftest.At(r.Roles["snapshot"], "meta", "targets.json"), tuftest.At(r.Roles["snapshot"], "meta", "lib.json")} {
+	for _, list := range []rawtuf.Doc{rawtuf.At(r.Roles["snapshot"], "meta", "targets.json"), rawtuf.At(r.Roles["snapshot"], "meta", "lib.json")} {
 		delete(list, "length")
 		delete(list, "hashes")
 	}
@@ -99,7 +99,7 @@ func TestUnlistedWithoutConsistentSnapshots(t *testing.T) {
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], opt)
 	want(t, err, nil, "")
 	open := func() error {
-		ts, err := root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+		ts, err := root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 		want(t, err, nil, "")
 		if f := ts.SnapshotFile(); f.Name() != "snapshot.json" || f.MaxLength != 4096 {
 			t.Errorf("%+v", f)
@@ -157,15 +157,15 @@ func TestECDSAInHex(t *testing.T) {
 		{"called ed25519", "ed25519", "ed25519", good, p256, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			r.Keys["hex"] = tt.signer
-			tuftest.At(r.Root, "keys")["hex-id"] = doc{"keytype": tt.typ, "scheme": tt.scheme, "keyval": doc{"public": tt.public}, "keyid_hash_algorithms": []any{"sha256"}}
+			rawtuf.At(r.Root, "keys")["hex-id"] = doc{"keytype": tt.typ, "scheme": tt.scheme, "keyval": doc{"public": tt.public}, "keyid_hash_algorithms": []any{"sha256"}}
 			// The key signs root too, as in sigstore's roots.
 			for _, role := range []string{"root", "timestamp"} {
-				tuftest.At(r.Root, "roles", role)["keyids"] = append([]any{"hex-id"}, tuftest.At(r.Root, "roles", role)["keyids"].([]any)...)
+				rawtuf.At(r.Root, "roles", role)["keyids"] = append([]any{"hex-id"}, rawtuf.At(r.Root, "roles", role)["keyids"].([]any)...)
 			}
 			need := func(threshold int) error {
-				tuftest.At(r.Root, "roles", "root")["threshold"], tuftest.At(r.Root, "roles", "timestamp")["threshold"] = threshold, threshold
+				rawtuf.At(r.Root, "roles", "root")["threshold"], rawtuf.At(r.Root, "roles", "timestamp")["threshold"] = threshold, threshold
 				r.PublishRoot()
 				r.PublishTimestamp()
 				for file, signed := range map[string]doc{"1.root.json": r.Root, "timestamp.json": r.Roles["timestamp"]} {
@@ -174,7 +174,7 @@ func TestECDSAInHex(t *testing.T) {
 				}
 				root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 				if err == nil {
-					_, err = root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+					_, err = root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 				}
 				return err
 			}
@@ -197,15 +197,15 @@ func TestECDSAInHexIsTheKeyInPEM(t *testing.T) {
 	k, err := tuf.NewKey(s.Public())
 	want(t, err, nil, "")
 	inHex := tuf.Key{Type: "ecdsa-sha2-nistp256", Scheme: "ecdsa-sha2-nistp256", Public: point(t, s)}
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	r.Keys["k"] = s
 	for id, k := range map[string]tuf.Key{"pem": k, "hex": inHex} {
-		tuftest.At(r.Root, "keys")[id] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
+		rawtuf.At(r.Root, "keys")[id] = doc{"keytype": k.Type, "scheme": k.Scheme, "keyval": doc{"public": k.Public}}
 	}
 	for threshold, wants := range map[int]error{1: nil, 2: tuf.ErrThreshold} {
-		tuftest.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"pem", "hex"}, "threshold": threshold}
+		rawtuf.At(r.Root, "roles")["timestamp"] = doc{"keyids": []any{"pem", "hex"}, "threshold": threshold}
 		r.PublishRoot()
-		r.Files["timestamp.json"] = tuftest.Marshal(doc{"signed": r.Roles["timestamp"], "signatures": []any{
+		r.Files["timestamp.json"] = rawtuf.Marshal(doc{"signed": r.Roles["timestamp"], "signatures": []any{
 			doc{"keyid": "pem", "sig": hex.EncodeToString(r.Signature(r.Roles["timestamp"], "k"))},
 			doc{"keyid": "hex", "sig": hex.EncodeToString(r.Signature(r.Roles["timestamp"], "k"))}}})
 		_, err := newClient(t, r).find(r, "top.txt")
@@ -214,17 +214,17 @@ func TestECDSAInHexIsTheKeyInPEM(t *testing.T) {
 }
 
 // renamed gives the key of a role another id in root and in the signature of its file.
-func renamed(r *tuftest.Repo, role, id string) {
+func renamed(r *rawtuf.Repo, role, id string) {
 	old, key := r.KeyDoc(role)
-	delete(tuftest.At(r.Root, "keys"), old)
-	tuftest.At(r.Root, "keys")[id] = key
-	tuftest.At(r.Root, "roles", role)["keyids"] = []any{id}
+	delete(rawtuf.At(r.Root, "keys"), old)
+	rawtuf.At(r.Root, "keys")[id] = key
+	rawtuf.At(r.Root, "roles", role)["keyids"] = []any{id}
 }
 
 // A root with another id for the same key does not lift floors: previously trusted files are
 // still priors.
 func TestPriorUnderAnotherKeyID(t *testing.T) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	old := bytes.Clone(r.Files["timestamp.json"])
 	r.Bump()
 	r.Publish()
@@ -245,7 +245,7 @@ func TestPriorUnderAnotherKeyID(t *testing.T) {
 	old = bytes.ReplaceAll(old, []byte(ids["timestamp"]), []byte("t"))
 	publish := func() {
 		data := bytes.ReplaceAll(r.Sign(r.Roles["snapshot"], "snapshot"), []byte(ids["snapshot"]), []byte("s"))
-		f := tuftest.FileOf(data)
+		f := rawtuf.FileOf(data)
 		f["version"] = r.Roles["snapshot"]["version"]
 		r.Files[fmt.Sprintf("%v.snapshot.json", f["version"])] = data
 		r.Roles["timestamp"]["meta"] = doc{"snapshot.json": f}
@@ -265,7 +265,7 @@ func TestPriorUnderAnotherKeyID(t *testing.T) {
 	_, err = c.refresh(r)
 	want(t, err, nil, "")
 	// With other keys they are not.
-	r.NextRoot(func() { tuftest.At(r.Root, "keys")["t"] = func() doc { _, k := r.KeyDoc("t2"); return k }() })
+	r.NextRoot(func() { rawtuf.At(r.Root, "keys")["t"] = func() doc { _, k := r.KeyDoc("t2"); return k }() })
 	root, err := c.root.Next(r.Files["3.root.json"])
 	want(t, err, nil, "")
 	if root.IsPrior(now) {
@@ -281,29 +281,29 @@ func edited(data []byte) []byte {
 // Empty values as Go programs write them, such as go-tuf before v2.
 func TestNullIsAbsent(t *testing.T) {
 	for name, tt := range map[string]struct {
-		change func(r *tuftest.Repo, lib doc)
+		change func(r *rawtuf.Repo, lib doc)
 		path   string
 		err    error
 	}{
-		"paths and null prefixes": {func(r *tuftest.Repo, lib doc) { lib["paths"], lib["path_hash_prefixes"] = nil, []any{""} }, "lib/a.txt", nil},
-		"prefixes and null paths": {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = nil }, "lib/a.txt", nil},
-		"paths alone":             {func(r *tuftest.Repo, lib doc) { lib["paths"] = nil }, "lib/a.txt", tuf.ErrNoTarget},
-		"neither is there":        {func(r *tuftest.Repo, lib doc) { delete(lib, "paths") }, "lib/a.txt", tuf.ErrMalformed},
-		"both are there":          {func(r *tuftest.Repo, lib doc) { lib["path_hash_prefixes"] = []any{} }, "lib/a.txt", tuf.ErrMalformed},
-		"delegations":             {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = nil }, "top.txt", nil},
-		"keys and roles":          {func(r *tuftest.Repo, lib doc) { r.Roles["targets"]["delegations"] = doc{"keys": nil, "roles": nil} }, "top.txt", nil},
-		"custom":                  {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["custom"] = nil }, "top.txt", nil},
-		"hashes of a target":      {func(r *tuftest.Repo, lib doc) { tuftest.At(r.Roles["targets"], "targets", "top.txt")["hashes"] = nil }, "top.txt", tuf.ErrMalformed},
-		"hashes in the snapshot": {func(r *tuftest.Repo, lib doc) {
-			tuftest.At(r.Roles["snapshot"], "meta", "targets.json")["hashes"] = nil
+		"paths and null prefixes": {func(r *rawtuf.Repo, lib doc) { lib["paths"], lib["path_hash_prefixes"] = nil, []any{""} }, "lib/a.txt", nil},
+		"prefixes and null paths": {func(r *rawtuf.Repo, lib doc) { lib["path_hash_prefixes"] = nil }, "lib/a.txt", nil},
+		"paths alone":             {func(r *rawtuf.Repo, lib doc) { lib["paths"] = nil }, "lib/a.txt", tuf.ErrNoTarget},
+		"neither is there":        {func(r *rawtuf.Repo, lib doc) { delete(lib, "paths") }, "lib/a.txt", tuf.ErrMalformed},
+		"both are there":          {func(r *rawtuf.Repo, lib doc) { lib["path_hash_prefixes"] = []any{} }, "lib/a.txt", tuf.ErrMalformed},
+		"delegations":             {func(r *rawtuf.Repo, lib doc) { r.Roles["targets"]["delegations"] = nil }, "top.txt", nil},
+		"keys and roles":          {func(r *rawtuf.Repo, lib doc) { r.Roles["targets"]["delegations"] = doc{"keys": nil, "roles": nil} }, "top.txt", nil},
+		"custom":                  {func(r *rawtuf.Repo, lib doc) { rawtuf.At(r.Roles["targets"], "targets", "top.txt")["custom"] = nil }, "top.txt", nil},
+		"hashes of a target":      {func(r *rawtuf.Repo, lib doc) { rawtuf.At(r.Roles["targets"], "targets", "top.txt")["hashes"] = nil }, "top.txt", tuf.ErrMalformed},
+		"hashes in the snapshot": {func(r *rawtuf.Repo, lib doc) {
+			rawtuf.At(r.Roles["snapshot"], "meta", "targets.json")["hashes"] = nil
 			r.PublishSnapshot()
 		}, "top.txt", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tuftest.NewPlain()
+			r := rawtuf.NewPlain()
 			_, err := newClient(t, r).find(r, tt.path)
 			want(t, err, nil, "")
-			tt.change(r, tuftest.At(r.Roles["targets"], "delegations", "roles", 0))
+			tt.change(r, rawtuf.At(r.Roles["targets"], "delegations", "roles", 0))
 			if name != "hashes in the snapshot" {
 				r.Publish()
 			}

@@ -7,23 +7,23 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
-// lawful checks an error with tuftest.BadText; for an Error it also checks that text.Line had
+// lawful checks an error with rawtuf.BadText; for an Error it also checks that text.Line had
 // nothing to change.
 func lawful(t testing.TB, what string, err error) {
 	t.Helper()
 	if err == nil {
 		return
 	}
-	if why := tuftest.BadText(err.Error()); why != "" {
+	if why := rawtuf.BadText(err.Error()); why != "" {
 		t.Errorf("%s: %s: %.300q", what, why, err.Error())
 	}
 	var e *tuf.Error
 	if errors.As(err, &e) {
-		if why := tuftest.BadText(e.Detail); why != "" {
+		if why := rawtuf.BadText(e.Detail); why != "" {
 			t.Errorf("%s: %s in the detail: %.300q", what, why, e.Detail)
 		}
 	}
@@ -31,12 +31,12 @@ func lawful(t testing.TB, what string, err error) {
 
 // Hostile strings anywhere in a file, signed or not, give lawful messages only.
 func TestTextsOfHostileFiles(t *testing.T) {
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	each := 1 // texts for each position in a file
-	if tuftest.Long {
+	if rawtuf.Long {
 		each = 2
 	}
-	for _, make := range []func() *tuftest.Repo{tuftest.New, tuftest.NewPlain} {
+	for _, make := range []func() *rawtuf.Repo{rawtuf.New, rawtuf.NewPlain} {
 		healthy := make()
 		trusted := newClient(t, healthy).root
 		roles := []string{"root"}
@@ -44,21 +44,21 @@ func TestTextsOfHostileFiles(t *testing.T) {
 			roles = append(roles, role)
 		}
 		for _, role := range roles {
-			part := func(r *tuftest.Repo) doc {
+			part := func(r *rawtuf.Repo) doc {
 				if role == "root" {
 					return r.Root
 				}
 				return r.Roles[role]
 			}
 			if role == "hold" {
-				healthy.AddTarget(tuftest.Path, "", doc{"reason": "x", "at": tuftest.Stamp(tuftest.Now), "until": tuftest.Stamp(tuftest.Now.AddDate(0, 0, 1))}, "hold")
+				healthy.AddTarget(rawtuf.Path, "", doc{"reason": "x", "at": rawtuf.Stamp(rawtuf.Now), "until": rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, 1))}, "hold")
 			}
-			part(healthy)["x-visum-recalled"] = []any{doc{"path": "agent/x", "sha256": strings.Repeat("0", 64), "reason": "x", "at": tuftest.Stamp(tuftest.Now)}}
-			for i := range spots(tuftest.Copy(part(healthy))) {
+			part(healthy)["x-visum-recalled"] = []any{doc{"path": "agent/x", "sha256": strings.Repeat("0", 64), "reason": "x", "at": rawtuf.Stamp(rawtuf.Now)}}
+			for i := range spots(rawtuf.Copy(part(healthy))) {
 				for k := range 3 {
 					for _, n := range []int{i + k, i + k + 8}[:each] {
-						j := n % len(tuftest.Hostile)
-						evil := tuftest.Hostile[j]
+						j := n % len(rawtuf.Hostile)
+						evil := rawtuf.Hostile[j]
 						r := healthy.Clone()
 						s := spots(part(r))[i]
 						switch {
@@ -74,14 +74,14 @@ func TestTextsOfHostileFiles(t *testing.T) {
 						what := fmt.Sprintf("%s, spot %d %s, text %d, way %d", role, i, s.name, j, k)
 						r.PublishRoot()
 						func() {
-							defer func() { _ = recover() }() // tuftest writes what it knows into lists, where there may be none now
+							defer func() { _ = recover() }() // rawtuf writes what it knows into lists, where there may be none now
 							r.Publish()
 						}()
 						for _, data := range r.Files {
 							_, err := tuf.OpenPin(data, nil)
 							lawful(t, what, err)
 						}
-						next := tuftest.Copy(r.Root).(doc)
+						next := rawtuf.Copy(r.Root).(doc)
 						if role == "root" {
 							if _, ok := next["version"].(int); ok {
 								next["version"] = 2
@@ -109,14 +109,14 @@ func TestTextsOfHostileFiles(t *testing.T) {
 }
 
 // texts calls all methods of a snapshot whose results have text.
-func texts(t testing.TB, what string, snap *tuf.Snapshot, r *tuftest.Repo) {
+func texts(t testing.TB, what string, snap *tuf.Snapshot, r *rawtuf.Repo) {
 	t.Helper()
 	get := from(r)
-	for _, path := range []string{tuftest.Path, "lib/a.txt", tuftest.Hostile[0], "agent/" + tuftest.Hostile[0], "agent/" + tuftest.Words, "lib/" + tuftest.Hostile[4]} {
+	for _, path := range []string{rawtuf.Path, "lib/a.txt", rawtuf.Hostile[0], "agent/" + rawtuf.Hostile[0], "agent/" + rawtuf.Words, "lib/" + rawtuf.Hostile[4]} {
 		for _, find := range []func(string, tuf.Fetch) (tuf.Approved, error){snap.Approve, snap.UnsafeTarget} {
 			a, err := find(path, get)
 			lawful(t, what, err)
-			if why := tuftest.BadText(a.String()); why != "" {
+			if why := rawtuf.BadText(a.String()); why != "" {
 				t.Errorf("%s: %s: %s", what, why, a)
 			}
 		}
@@ -125,19 +125,19 @@ func texts(t testing.TB, what string, snap *tuf.Snapshot, r *tuftest.Repo) {
 	lawful(t, what, err)
 	for _, c := range list {
 		lawful(t, what, c.Err)
-		if why := tuftest.BadText(c.Approved.String()); why != "" {
+		if why := rawtuf.BadText(c.Approved.String()); why != "" {
 			t.Errorf("%s: %s: %s", what, why, c.Approved)
 		}
 	}
 	_, err = snap.Recalls(get)
 	lawful(t, what, err)
 	lawful(t, what, snap.OpenRoles(get))
-	for _, name := range append(snap.Roles(), tuftest.Hostile...) {
+	for _, name := range append(snap.Roles(), rawtuf.Hostile...) {
 		top, err := snap.Role(name, get)
 		lawful(t, what, err)
 		_, err = snap.RoleFile(name)
 		lawful(t, what, err)
-		for _, below := range tuftest.Hostile[:9] {
+		for _, below := range rawtuf.Hostile[:9] {
 			_, err := snap.Delegated(top, below, get)
 			lawful(t, what, err)
 		}
@@ -146,7 +146,7 @@ func texts(t testing.TB, what string, snap *tuf.Snapshot, r *tuftest.Repo) {
 
 // The same for the seeded mutants of healthy files.
 func TestTextsOfMutants(t *testing.T) {
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	for _, s := range subjects(t) {
 		for _, c := range s.mutants(15) {
 			lawful(t, c.kind+" "+c.from, c.ours)
@@ -155,14 +155,14 @@ func TestTextsOfMutants(t *testing.T) {
 }
 
 // Names of delegated roles, target paths and key ids are arbitrary strings; one that looks like
-// tuftest.Words is quoted, also in an approval.
+// rawtuf.Words is quoted, also in an approval.
 func TestTextsOfHostileNames(t *testing.T) {
-	for _, evil := range tuftest.Hostile[:12] {
-		r := tuftest.New()
+	for _, evil := range rawtuf.Hostile[:12] {
+		r := rawtuf.New()
 		path := "agent/" + evil
 		for _, role := range []string{"vendor-agent", "review-agent"} {
 			name := role + evil
-			r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{"k"}
+			r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{"k"}
 			r.Delegate(role, name, doc{"paths": []any{"agent/*"}}, "k")
 			r.AddTarget(path, "x", release("agent", "1", 1), name)
 			r.AddTarget(path+".odd", "x", release(evil, evil, 1), name)
@@ -175,7 +175,7 @@ func TestTextsOfHostileNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if why := tuftest.BadText(a.String()); why != "" {
+		if why := rawtuf.BadText(a.String()); why != "" {
 			t.Errorf("%s: %s", why, a)
 		}
 		texts(t, evil, mustSnapshot(t, r), r)
@@ -190,13 +190,13 @@ func TestTextsOfHostileNames(t *testing.T) {
 	for i := range 200 {
 		keys = append(keys, fmt.Sprint("k", i))
 	}
-	r := tuftest.NewPlain()
-	d := tuftest.At(r.Roles["targets"], "delegations")
+	r := rawtuf.NewPlain()
+	d := rawtuf.At(r.Roles["targets"], "delegations")
 	d["roles"] = []any{}
 	var group []any
 	for i := range 60 {
 		name := fmt.Sprintf("%d-%s", i, strings.Repeat("y", 190))
-		r.Roles[name], r.Signers[name] = tuftest.Targets(), []string{keys[i]}
+		r.Roles[name], r.Signers[name] = rawtuf.Targets(), []string{keys[i]}
 		r.Delegate("targets", name, doc{"paths": []any{"g"}}, keys[i])
 		r.AddTarget("g", "g", nil, name)
 		group = append(group, name)
@@ -204,10 +204,10 @@ func TestTextsOfHostileNames(t *testing.T) {
 	d[layout.AgreementMember] = []any{doc{"roles": group, "min_roles_in_agreement": 60, "terminating": true}}
 	r.Publish()
 	a, err := newClient(t, r).find(r, "g")
-	if err != nil || len(a.Signoffs()) != 60 || tuftest.BadText(a.String()) != "" {
-		t.Errorf("%v, %d: %s", err, len(a.Signoffs()), tuftest.BadText(a.String()))
+	if err != nil || len(a.Signoffs()) != 60 || rawtuf.BadText(a.String()) != "" {
+		t.Errorf("%v, %d: %s", err, len(a.Signoffs()), rawtuf.BadText(a.String()))
 	}
-	tuftest.At(r.Roles[group[3].(string)], "targets")["g"] = tuftest.FileOf([]byte("other"))
+	rawtuf.At(r.Roles[group[3].(string)], "targets")["g"] = rawtuf.FileOf([]byte("other"))
 	r.Publish()
 	_, err = newClient(t, r).find(r, "g")
 	want(t, err, tuf.ErrNotApproved, "and 52 more")

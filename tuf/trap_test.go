@@ -18,7 +18,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -67,13 +67,13 @@ func TestTrapsAreTested(t *testing.T) {
 // Trap 4: for an agreement, an absent number is not zero, an unavailable role does not make room
 // for another one, and paths match in the same way on every system.
 func TestTrap04AgreementIsRequired(t *testing.T) {
-	build := func() *tuftest.Repo {
+	build := func() *rawtuf.Repo {
 		r := tree(t, "^ > a: x/*", "^ > b: x/*", "^ > c: x/*", "a = x/1")
 		r.AddTarget("x/1", "evil", nil, "c")
 		return r
 	}
 	r := build()
-	tuftest.At(r.Roles["targets"], "delegations")[layout.AgreementMember] = []any{doc{"roles": []any{"a", "b"}}}
+	rawtuf.At(r.Roles["targets"], "delegations")[layout.AgreementMember] = []any{doc{"roles": []any{"a", "b"}}}
 	r.Publish()
 	_, err := mustSnapshot(t, r).UnsafeTarget("x/1", from(r))
 	want(t, err, tuf.ErrMalformed, "0 of 2 roles in agreement")
@@ -92,7 +92,7 @@ func TestTrap04AgreementIsRequired(t *testing.T) {
 // Trap 6: an attacker inflated the versions with compromised online keys (fast-forward). With
 // new, disjoint keys a client that accepted them recovers; with the old keys it can't.
 func TestTrap06FastForward(t *testing.T) {
-	r := tuftest.New()
+	r := rawtuf.New()
 	c := newClient(t, r)
 	honest := r.Clone()
 	r.Roles["timestamp"]["version"], r.Roles["snapshot"]["version"], r.Roles["targets"]["version"] = 1<<40, 1<<40, 1<<40
@@ -102,7 +102,7 @@ func TestTrap06FastForward(t *testing.T) {
 	r.Bump()
 	r.Publish()
 	want(t, c.walk(r), tuf.ErrRollback, "trusted v1099511627776")
-	epoch(func(r *tuftest.Repo, c doc) {})(r)
+	epoch(func(r *rawtuf.Repo, c doc) {})(r)
 	r.Publish()
 	want(t, c.walk(r), nil, "")
 }
@@ -115,7 +115,7 @@ func TestTrap08SpecVersionAndVersion(t *testing.T) {
 			"version":      {-5, 0, "5", nil},
 		} {
 			for _, v := range values {
-				r := tuftest.NewPlain()
+				r := rawtuf.NewPlain()
 				r.Roles[role][name] = v
 				r.Publish()
 				_, err := newClient(t, r).find(r, "lib/a.txt")
@@ -139,7 +139,7 @@ func TestTrap09NothingPanics(t *testing.T) {
 	for role, names := range members {
 		for _, name := range append(names, "_type", "version", "expires", "spec_version") {
 			for i, v := range junk {
-				r := tuftest.NewPlain()
+				r := rawtuf.NewPlain()
 				try := func() { // an error and success are both allowed
 					root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 					if err != nil {
@@ -179,7 +179,7 @@ func TestTrap09NothingPanics(t *testing.T) {
 
 // Trap 10: the number of signatures is bounded before any is verified.
 func TestTrap10ManySignatures(t *testing.T) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	var sigs bytes.Buffer
 	for i := range 20_000 {
 		fmt.Fprintf(&sigs, `{"keyid":"%d","sig":""},`, i)
@@ -188,7 +188,7 @@ func TestTrap10ManySignatures(t *testing.T) {
 	_, err := tuf.OpenRoot(r.Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Root: 4 << 20}})
 	want(t, err, tuf.ErrTooLarge, "more than 1024 signatures")
 	// Exactly as many as the limit are accepted.
-	_, err = tuf.OpenRoot(tuftest.NewPlain().Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Signatures: 1}})
+	_, err = tuf.OpenRoot(rawtuf.NewPlain().Files["1.root.json"], &tuf.Options{Limits: tuf.Limits{Signatures: 1}})
 	want(t, err, nil, "")
 }
 
@@ -196,17 +196,17 @@ func TestTrap10ManySignatures(t *testing.T) {
 // raise it.
 func TestTrap12ListedLengthDoesNotRaiseTheCap(t *testing.T) {
 	for _, tt := range []struct{ listed, want int64 }{{100 << 20, 16 << 20}, {1000, 1000}, {0, 16 << 20}} {
-		r := tuftest.NewPlain()
+		r := rawtuf.NewPlain()
 		c := newClient(t, r)
-		tuftest.At(r.Roles["timestamp"], "meta", "snapshot.json")["length"] = tt.listed
+		rawtuf.At(r.Roles["timestamp"], "meta", "snapshot.json")["length"] = tt.listed
 		r.PublishTimestamp()
-		ts, err := c.root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+		ts, err := c.root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 		if err != nil || ts.SnapshotFile() != (tuf.RoleFile{Role: "snapshot", Version: 5, MaxLength: tt.want}) {
 			t.Errorf("listed %d: read up to %+v, %v", tt.listed, ts.SnapshotFile(), err)
 		}
 	}
-	r := tuftest.NewPlain()
-	tuftest.At(r.Roles["snapshot"], "meta", "lib.json")["length"] = 1 << 40
+	r := rawtuf.NewPlain()
+	rawtuf.At(r.Roles["snapshot"], "meta", "lib.json")["length"] = 1 << 40
 	r.PublishSnapshot()
 	f, err := mustSnapshot(t, r).RoleFile("lib")
 	if err != nil || f.MaxLength != 64<<20 {
@@ -225,23 +225,23 @@ func TestTrap12ListedLengthDoesNotRaiseTheCap(t *testing.T) {
 // Trap 16: of several hashes the sha256 is used. Without one a sha512 is enough in a repository
 // without review; a target with neither is refused.
 func TestTrap16SHA256(t *testing.T) {
-	r := tuftest.NewPlain()
-	f := tuftest.At(r.Roles["targets"], "targets", "top.txt")
-	sha256 := tuftest.At(f, "hashes")["sha256"]
-	tuftest.At(f, "hashes")["sha512"], tuftest.At(f, "hashes")["md5"] = strings.Repeat("AB", 64), "00"
+	r := rawtuf.NewPlain()
+	f := rawtuf.At(r.Roles["targets"], "targets", "top.txt")
+	sha256 := rawtuf.At(f, "hashes")["sha256"]
+	rawtuf.At(f, "hashes")["sha512"], rawtuf.At(f, "hashes")["md5"] = strings.Repeat("AB", 64), "00"
 	r.Publish()
 	a, err := mustSnapshot(t, r).UnsafeTarget("top.txt", from(r))
 	if err != nil || a.SHA256() != sha256 || a.SHA512() != strings.Repeat("ab", 64) {
 		t.Error(a, err)
 	}
-	delete(tuftest.At(f, "hashes"), "sha256")
+	delete(rawtuf.At(f, "hashes"), "sha256")
 	r.Publish()
 	a, err = mustSnapshot(t, r).UnsafeTarget("top.txt", from(r))
 	if err != nil || a.SHA256() != "" || a.Hash() != strings.Repeat("ab", 64) {
 		t.Error(a, err)
 	}
-	delete(tuftest.At(f, "hashes"), "sha512")
-	delete(tuftest.At(f, "hashes"), "md5")
+	delete(rawtuf.At(f, "hashes"), "sha512")
+	delete(rawtuf.At(f, "hashes"), "md5")
 	r.Publish()
 	_, err = mustSnapshot(t, r).UnsafeTarget("top.txt", from(r))
 	want(t, err, tuf.ErrMalformed, "no hash")
@@ -253,7 +253,7 @@ func TestTrap18SchemesOfSigners(t *testing.T) {
 		signer      crypto.Signer
 		typ, scheme string
 	}{
-		{tuftest.New().Key("k"), "ed25519", "ed25519"},
+		{rawtuf.New().Key("k"), "ed25519", "ed25519"},
 		{ec(t, elliptic.P256()), "ecdsa", "ecdsa-sha2-nistp256"},
 		{ec(t, elliptic.P384()), "ecdsa", "ecdsa-sha2-nistp384"},
 		{rsaKeys()[2048], "rsa", "rsassa-pss-sha256"},
@@ -284,7 +284,7 @@ func TestTrap18SchemesOfSigners(t *testing.T) {
 // Trap 24: a role in canonical form is parsed in one pass, with one copy and a list of the
 // positions of its targets.
 func TestTrap24LargeRolesAreReadOnce(t *testing.T) {
-	r := tuftest.NewPlain()
+	r := rawtuf.NewPlain()
 	for i := range 5000 {
 		path := fmt.Sprintf("pool/package-%06d.tar.gz", i)
 		r.AddTarget(path, path, doc{"product": "package", "version": fmt.Sprint(i), "channel": "stable", "platform": "linux/amd64", "sequence": i + 1}, "targets")
@@ -307,7 +307,7 @@ func TestTrap24LargeRolesAreReadOnce(t *testing.T) {
 // Trap 19: ids are those of metadata.Key.ID (see also TestKeyKinds), and reading them writes
 // nothing.
 func TestTrap19KeyIDIsNotRacy(t *testing.T) {
-	k, err := tuf.NewKey(tuftest.New().Key("k").Public())
+	k, err := tuf.NewKey(rawtuf.New().Key("k").Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +326,7 @@ func TestTrap19KeyIDIsNotRacy(t *testing.T) {
 // Trap 27: of all combinations of type, scheme and key only these verify.
 func TestTrap27KeyCombinations(t *testing.T) {
 	publics := map[string]string{"text": "key"}
-	for name, s := range map[string]crypto.Signer{"ed25519": tuftest.New().Key("k"), "P-224": ec(t, elliptic.P224()), "P-256": ec(t, elliptic.P256()),
+	for name, s := range map[string]crypto.Signer{"ed25519": rawtuf.New().Key("k"), "P-224": ec(t, elliptic.P224()), "P-256": ec(t, elliptic.P256()),
 		"P-384": ec(t, elliptic.P384()), "P-521": ec(t, elliptic.P521()), "RSA-1024": rsaKeys()[1024], "RSA-2048": rsaKeys()[2048]} {
 		k, err := metadata.KeyFromPublicKey(s.Public())
 		if err != nil {

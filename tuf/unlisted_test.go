@@ -11,15 +11,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
 // unlist removes length and hashes from the entries of timestamp and snapshot, as in files of
 // the first versions of package repo.
-func unlist(r *tuftest.Repo) {
+func unlist(r *rawtuf.Repo) {
 	for _, list := range []string{"snapshot", "timestamp"} {
-		for _, e := range tuftest.At(r.Roles[list], "meta") {
+		for _, e := range rawtuf.At(r.Roles[list], "meta") {
 			delete(e.(doc), "length")
 			delete(e.(doc), "hashes")
 		}
@@ -101,14 +101,14 @@ type opener struct {
 
 // openers are the files that a location can serve to a client, for a repository without listed
 // lengths.
-func openers(t testing.TB, r *tuftest.Repo) []opener {
+func openers(t testing.TB, r *rawtuf.Repo) []opener {
 	t.Helper()
 	unlist(r)
 	root, err := tuf.OpenRoot(r.Files["1.root.json"], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts, err := root.Timestamp(r.Files["timestamp.json"], nil, tuftest.Now)
+	ts, err := root.Timestamp(r.Files["timestamp.json"], nil, rawtuf.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func openers(t testing.TB, r *tuftest.Repo) []opener {
 	return []opener{
 		{"root", "root", 512 << 10, func(data []byte) error { _, err := root.Next(data); return err }},
 		{"proposal", "root", 512 << 10, func(data []byte) error { _, err := root.Propose(data); return err }},
-		{"timestamp", "timestamp", 16 << 10, func(data []byte) error { _, err := root.Timestamp(data, nil, tuftest.Now); return err }},
+		{"timestamp", "timestamp", 16 << 10, func(data []byte) error { _, err := root.Timestamp(data, nil, rawtuf.Now); return err }},
 		{"snapshot", "snapshot", int(ts.SnapshotFile().MaxLength), func(data []byte) error { _, err := ts.Snapshot(data, nil); return err }},
 		{"role", "targets", int(ts.SnapshotFile().MaxLength), func(data []byte) error { _, err := snap.Targets(data); return err }},
 	}
@@ -146,12 +146,12 @@ func (o opener) bound(n int) int {
 // An unsigned file allocates no more than documented, and takes processor time in proportion to
 // its bytes, in the worst forms of each file.
 func TestCostBeforeAuthentication(t *testing.T) {
-	tuftest.Sequential(t)
-	all := openers(t, tuftest.New())
+	rawtuf.Sequential(t)
+	all := openers(t, rawtuf.New())
 	if n := all[3].size; n != 1<<20 {
 		t.Errorf("a snapshot of which no length is listed may have %d bytes with a charter", n)
 	}
-	if plain := openers(t, tuftest.NewPlain()); plain[3].size != 16<<20 {
+	if plain := openers(t, rawtuf.NewPlain()); plain[3].size != 16<<20 {
 		t.Errorf("and %d without one", plain[3].size)
 	}
 	for _, o := range all {
@@ -176,7 +176,7 @@ func FuzzCostBeforeAuthentication(f *testing.F) {
 			f.Add([]byte(strings.ReplaceAll(data, "TYPE", typ)))
 		}
 	}
-	all := openers(f, tuftest.New())
+	all := openers(f, rawtuf.New())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, o := range all {
 			if n := allocated(func() { _ = o.open(data) }); n > o.bound(len(data)) {
@@ -190,8 +190,8 @@ func FuzzCostBeforeAuthentication(f *testing.F) {
 // with a listed length has that length.
 func TestUnlistedLength(t *testing.T) {
 	pad := func(d doc, n int) { d["x-pad"] = strings.Repeat("x", n) }
-	build := func(n int, listed bool) *tuftest.Repo {
-		r := tuftest.New()
+	build := func(n int, listed bool) *rawtuf.Repo {
+		r := rawtuf.New()
 		pad(r.Roles["vendor-agent"], n)
 		r.Publish()
 		if !listed {
@@ -199,7 +199,7 @@ func TestUnlistedLength(t *testing.T) {
 		}
 		return r
 	}
-	walk := func(r *tuftest.Repo, opt *tuf.Options) error {
+	walk := func(r *rawtuf.Repo, opt *tuf.Options) error {
 		root, err := tuf.OpenRoot(r.Files["1.root.json"], opt)
 		if err != nil {
 			return err
@@ -211,7 +211,7 @@ func TestUnlistedLength(t *testing.T) {
 		if f, err := snap.RoleFile("vendor-agent"); err != nil || len(r.Files["5.vendor-agent.json"]) > 1<<20 && f.MaxLength < int64(len(r.Files["5.vendor-agent.json"])) {
 			return fmt.Errorf("%w: at most %d", tuf.ErrTooLarge, f.MaxLength)
 		}
-		_, err = snap.Approve(tuftest.Path, from(r))
+		_, err = snap.Approve(rawtuf.Path, from(r))
 		return err
 	}
 	small, large := build(1<<19, false), build(1<<20, false)
@@ -224,10 +224,10 @@ func TestUnlistedLength(t *testing.T) {
 	// The limit of the kind applies too.
 	want(t, walk(large, &tuf.Options{Limits: tuf.Limits{Unlisted: 2 << 20, Targets: 1 << 20}}), tuf.ErrTooLarge, "")
 	// More bytes than MaxLength from a Fetch are refused before they are parsed.
-	_, err := mustSnapshot(t, large).Approve(tuftest.Path, from(large))
+	_, err := mustSnapshot(t, large).Approve(rawtuf.Path, from(large))
 	want(t, err, tuf.ErrTooLarge, "vendor-agent v5: too large: ")
 	// So is a snapshot that the timestamp lists without its length.
-	r := tuftest.New()
+	r := rawtuf.New()
 	pad(r.Roles["snapshot"], 1<<20)
 	r.Publish()
 	want(t, newClient(t, r).walk(r), nil, "")
@@ -235,7 +235,7 @@ func TestUnlistedLength(t *testing.T) {
 	_, err = newClient(t, r).refresh(r)
 	want(t, err, tuf.ErrTooLarge, "snapshot v5: too large: ")
 	// Without a charter up to 16 MiB are read, as before.
-	p := tuftest.NewPlain()
+	p := rawtuf.NewPlain()
 	pad(p.Roles["lib"], 2<<20)
 	p.Publish()
 	unlist(p)
@@ -251,7 +251,7 @@ func TestUnlistedLength(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = snap.Approve(tuftest.Path, func(f tuf.RoleFile) ([]byte, error) {
+	_, err = snap.Approve(rawtuf.Path, func(f tuf.RoleFile) ([]byte, error) {
 		if f.Role == "vendor-agent" {
 			t.Error("asked for a file that is too large")
 		}
@@ -269,7 +269,7 @@ func TestListedBytesBeforeTheForm(t *testing.T) {
 			"shorter":                func([]byte) []byte { return []byte("{}") },
 			"one byte":               func(b []byte) []byte { b[len(b)-1] = ' '; return b },
 		} {
-			r := tuftest.New()
+			r := rawtuf.New()
 			r.Files[file] = change(append([]byte(nil), r.Files[file]...))
 			err := newClient(t, r).walk(r)
 			want(t, err, tuf.ErrMismatch, "listed")

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 var update = flag.Bool("update", false, "write the vectors")
@@ -27,14 +27,14 @@ var update = flag.Bool("update", false, "write the vectors")
 // press publishes a repository in a human-readable form: the files are indented and end in a
 // newline, and the lists hold the hashes of that form.
 type press struct {
-	*tuftest.Repo
+	*rawtuf.Repo
 	prior  map[string][]byte
 	tamper map[string]func(env doc) // changes a role's file after signing, before it is listed
 	pinned bool                     // trust pin.json rather than 1.root.json
-	repoID string                   // repo_id of the pin; "": tuftest.RepoID
+	repoID string                   // repo_id of the pin; "": rawtuf.RepoID
 }
 
-func newPress(r *tuftest.Repo) *press {
+func newPress(r *rawtuf.Repo) *press {
 	p := &press{Repo: r, prior: map[string][]byte{}, tamper: map[string]func(doc){}, pinned: r.Root["x-visum"] != nil}
 	p.Files = map[string][]byte{}
 	p.PublishRoot()
@@ -47,7 +47,7 @@ func (p *press) seal(role string, signed doc) []byte {
 	if f := p.tamper[role]; f != nil {
 		f(env)
 	}
-	return append(pretty(tuftest.Marshal(env)), '\n')
+	return append(pretty(rawtuf.Marshal(env)), '\n')
 }
 
 func (p *press) PublishRoot() {
@@ -62,7 +62,7 @@ func (p *press) NextRoot(edit func()) {
 func (p *press) PublishRole(role string) doc {
 	data := p.seal(role, p.Roles[role])
 	p.Files[fmt.Sprintf("%v.%s.json", p.Roles[role]["version"], url.PathEscape(role))] = data
-	f := tuftest.FileOf(data)
+	f := rawtuf.FileOf(data)
 	f["version"] = p.Roles[role]["version"]
 	return f
 }
@@ -103,7 +103,7 @@ func (p *press) remember() {
 func (p *press) set(role, member string, v any) { p.Roles[role][member] = v }
 
 // delegation returns the first delegation of targets.
-func (p *press) delegation() doc { return tuftest.At(p.Roles["targets"], "delegations", "roles", 0) }
+func (p *press) delegation() doc { return rawtuf.At(p.Roles["targets"], "delegations", "roles", 0) }
 
 // archive writes the files in the order in which a client reads them.
 func (p *press) archive(header string) []byte {
@@ -114,7 +114,7 @@ func (p *press) archive(header string) []byte {
 		if p.repoID != "" {
 			pin["repo_id"] = p.repoID
 		}
-		add("pin.json", append(pretty(tuftest.Marshal(pin)), '\n'))
+		add("pin.json", append(pretty(rawtuf.Marshal(pin)), '\n'))
 		delete(p.Files, "1.root.json")
 	} else {
 		add("1.root.json", p.Files["1.root.json"])
@@ -178,7 +178,7 @@ func header(key, value string) string {
 }
 
 func (s story) files(t testing.TB) map[string][]byte {
-	at := header("now", tuftest.Stamp(tuftest.Now))
+	at := header("now", rawtuf.Stamp(rawtuf.Now))
 	sick := header("name", s.name) + header("about", s.about) + at + header("find", s.find) +
 		header("expect", s.expect) + header("contains", s.contains) + header("role", s.role)
 	find, role := s.find, s.twinRole

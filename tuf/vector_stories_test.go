@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // story generates a vector and its healthy twin, the same without the defect.
@@ -23,7 +23,7 @@ type story struct {
 // broken false.
 func plainStory(change func(p *press, broken bool)) func(testing.TB, bool) *press {
 	return func(_ testing.TB, broken bool) *press {
-		p := newPress(tuftest.NewPlain())
+		p := newPress(rawtuf.NewPlain())
 		change(p, broken)
 		return p
 	}
@@ -31,7 +31,7 @@ func plainStory(change func(p *press, broken bool)) func(testing.TB, bool) *pres
 
 func charterStory(change func(p *press, broken bool)) func(testing.TB, bool) *press {
 	return func(_ testing.TB, broken bool) *press {
-		p := newPress(tuftest.New())
+		p := newPress(rawtuf.New())
 		change(p, broken)
 		return p
 	}
@@ -47,18 +47,18 @@ func pick[T any](broken bool, bad, good T) T {
 
 // twice gives one key two ids in a role of root with threshold 2.
 func twice(p *press, role string, broken bool) {
-	keys := tuftest.At(p.Root, "keys")
+	keys := rawtuf.At(p.Root, "keys")
 	id, key := p.KeyDoc(role)
 	entry := doc{"keyids": []any{id, "second"}, "threshold": 2}
 	keys[id] = key
 	if broken {
-		again := tuftest.Copy(key).(doc)
-		tuftest.At(again, "keyval")["public"] = strings.ToUpper(tuftest.At(key, "keyval")["public"].(string))
+		again := rawtuf.Copy(key).(doc)
+		rawtuf.At(again, "keyval")["public"] = strings.ToUpper(rawtuf.At(key, "keyval")["public"].(string))
 		keys["second"] = again
 	} else {
 		_, keys["second"] = p.KeyDoc(role + "2")
 	}
-	tuftest.At(p.Root, "roles")[role] = entry
+	rawtuf.At(p.Root, "roles")[role] = entry
 	p.tamper[role] = func(env doc) {
 		sig := p.Signature(env["signed"], pick(broken, role, role+"2"))
 		env["signatures"] = append(env["signatures"].([]any), doc{"keyid": "second", "sig": hex.EncodeToString(sig)})
@@ -80,10 +80,10 @@ var stories = []story{
 	{name: "CVE-2015-9258-algorithm", find: "top.txt", expect: "ErrThreshold", contains: "0 of 1 needed keys of timestamp",
 		about: "A client took the algorithm from the signature, which an attacker controls, and used a key of one kind as one of another.\n  The key determines the kind of its signatures; other members of a signature are ignored.",
 		build: func(t testing.TB, broken bool) *press {
-			p := newPress(tuftest.NewPlain())
+			p := newPress(rawtuf.NewPlain())
 			p.Keys["timestamp"] = newFixedECDSA(t, "timestamp")
 			p.AddKeys(p.Root, "timestamp")
-			tuftest.At(p.Root, "roles")["timestamp"] = p.Role(1, "timestamp")
+			rawtuf.At(p.Root, "roles")["timestamp"] = p.Role(1, "timestamp")
 			p.tamper["timestamp"] = func(env doc) {
 				s := env["signatures"].([]any)[0].(doc)
 				s["method"] = "ed25519"
@@ -98,13 +98,13 @@ var stories = []story{
 	{name: "CVE-2015-9258-scheme", find: "top.txt", expect: "ErrThreshold", contains: "0 of 1 needed keys of timestamp",
 		about: "A client could be made to use a key of one kind as one of another.\n  A key whose type and scheme do not belong together verifies nothing, not even a valid signature of its owner.",
 		build: func(t testing.TB, broken bool) *press {
-			p := newPress(tuftest.NewPlain())
+			p := newPress(rawtuf.NewPlain())
 			p.Keys["timestamp"] = newFixedECDSA(t, "timestamp")
 			_, key := p.KeyDoc("timestamp")
 			key["scheme"] = pick(broken, "ed25519", key["scheme"])
 			id := p.IDs("timestamp")[0].(string)
-			tuftest.At(p.Root, "keys")[id] = key
-			tuftest.At(p.Root, "roles")["timestamp"] = p.Role(1, "timestamp")
+			rawtuf.At(p.Root, "keys")[id] = key
+			rawtuf.At(p.Root, "roles")["timestamp"] = p.Role(1, "timestamp")
 			p.PublishRoot()
 			p.Publish()
 			return p
@@ -112,7 +112,7 @@ var stories = []story{
 	{name: "CVE-2015-9259", find: "top.txt", expect: "ErrExpired", contains: "root v1",
 		about: "A client did not check the expiry of the root, so an old root with compromised keys was valid for ever.\n  If the last root of the chain is expired, the refresh fails.",
 		build: plainStory(func(p *press, broken bool) {
-			p.Root["expires"] = pick[any](broken, tuftest.Stamp(tuftest.Now.AddDate(0, 0, -1)), p.Root["expires"])
+			p.Root["expires"] = pick[any](broken, rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, -1)), p.Root["expires"])
 			p.PublishRoot()
 		})},
 	{name: "CVE-2020-6173", find: "lib/a.txt", expect: "ErrTooLarge", contains: "more than 1024 signatures",
@@ -129,7 +129,7 @@ var stories = []story{
 		about: "Signatures were counted instead of keys, so one key could meet any threshold.\n  Two signatures with one key id are refused; the timestamp here needs two keys.",
 		build: plainStory(func(p *press, broken bool) {
 			p.AddKeys(p.Root, "timestamp2")
-			tuftest.At(p.Root, "roles")["timestamp"] = p.Role(2, "timestamp", "timestamp2")
+			rawtuf.At(p.Root, "roles")["timestamp"] = p.Role(2, "timestamp", "timestamp2")
 			if broken {
 				p.tamper["timestamp"] = same
 			} else {
@@ -142,7 +142,7 @@ var stories = []story{
 		about: "The uniqueness of the keys that met a threshold was not checked: one key could sign more than once.\n  Here a root of two keys is signed twice by one of them.",
 		build: plainStory(func(p *press, broken bool) {
 			p.AddKeys(p.Root, "root2")
-			tuftest.At(p.Root, "roles")["root"] = p.Role(2, "root", "root2")
+			rawtuf.At(p.Root, "roles")["root"] = p.Role(2, "root", "root2")
 			p.Signers["root"] = []string{"root", "root2"}
 			p.PublishRoot()
 			if broken {
@@ -156,7 +156,7 @@ var stories = []story{
 			p.NextRoot(func() {})
 			p.NextRoot(func() {
 				p.AddKeys(p.Root, "root2")
-				tuftest.At(p.Root, "roles")["root"] = p.Role(1, "root2")
+				rawtuf.At(p.Root, "roles")["root"] = p.Role(1, "root2")
 				p.Signers["root"] = pick(broken, []string{"root2"}, []string{"root", "root2"})
 			})
 		})},
@@ -165,18 +165,18 @@ var stories = []story{
 		build: plainStory(func(p *press, broken bool) {
 			p.NextRoot(func() {
 				p.AddKeys(p.Root, "root2")
-				tuftest.At(p.Root, "roles")["root"] = p.Role(1, "root2")
+				rawtuf.At(p.Root, "roles")["root"] = p.Role(1, "root2")
 				p.Signers["root"] = pick(broken, []string{"root"}, []string{"root", "root2"})
 			})
 		})},
 	{name: "CVE-2021-41131", find: "lib/a.txt", expect: "ok", role: "../../name", twinRole: "name",
 		about: "A client used the name of a delegated role as a file name, and wrote outside its folder.\n  Here a role's name is data: it is compared and returned unchanged, and nothing is written.",
 		build: plainStory(traversal("../../name"))},
-	{name: "CVE-2021-41131-charter", find: tuftest.Path, expect: "ErrCharter", contains: "H10",
+	{name: "CVE-2021-41131-charter", find: rawtuf.Path, expect: "ErrCharter", contains: "H10",
 		about: "A client used the name of a role as a file name, and wrote outside its folder.\n  Under a charter only plain names are valid for the roles of a class.",
 		build: charterStory(func(p *press, broken bool) {
 			p.NextRoot(func() {
-				role := tuftest.At(p.Charter(), "classes", 0, "roles", 1)
+				role := rawtuf.At(p.Charter(), "classes", 0, "roles", 1)
 				role["role"] = pick[any](broken, "../../review-agent", role["role"])
 			})
 		})},
@@ -277,7 +277,7 @@ var stories = []story{
 	{name: "CVE-2026-6966", find: "lib/a.txt", expect: "ErrMalformed", contains: "lib v5: malformed: two signatures of key id",
 		about: "For delegated roles one signature, copied, met any threshold.\n  lib needs two keys, and one of them signed twice.",
 		build: plainStory(func(p *press, broken bool) {
-			d := tuftest.At(p.Roles["targets"], "delegations")
+			d := rawtuf.At(p.Roles["targets"], "delegations")
 			p.AddKeys(d, "lib2")
 			p.delegation()["keyids"], p.delegation()["threshold"] = p.IDs("lib", "lib2"), 2
 			if broken {
@@ -290,21 +290,21 @@ var stories = []story{
 	{name: "CVE-2026-6967-expired", find: "lib/a.txt", expect: "ErrExpired", contains: "lib v5",
 		about: "The expiry of delegated roles and the hash and length in the snapshot were not checked.\n  Here lib is expired.",
 		build: plainStory(func(p *press, broken bool) {
-			p.set("lib", "expires", pick(broken, tuftest.Stamp(tuftest.Now), tuftest.Stamp(tuftest.Now.AddDate(0, 0, 1))))
+			p.set("lib", "expires", pick(broken, rawtuf.Stamp(rawtuf.Now), rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, 1))))
 			p.Publish()
 		})},
 	{name: "CVE-2026-6967-hash", find: "lib/a.txt", expect: "ErrMismatch", contains: "lib v5: does not match: sha256 differs",
 		about: "The expiry of delegated roles and the hash and length in the snapshot were not checked.\n  Here lib is not the listed file, but is signed by the right key and has the same version and length.",
 		build: plainStory(func(p *press, broken bool) {
 			if broken {
-				p.set("lib", "expires", tuftest.Stamp(tuftest.Now.AddDate(0, 2, 0)))
+				p.set("lib", "expires", rawtuf.Stamp(rawtuf.Now.AddDate(0, 2, 0)))
 				p.PublishRole("lib")
 			}
 		})},
 	{name: "CVE-2026-6967-length", find: "lib/a.txt", expect: "ErrMismatch", contains: "are listed",
 		about: "The expiry of delegated roles and the hash and length in the snapshot were not checked.\n  Here lib is longer than listed; no hash is listed.",
 		build: plainStory(func(p *press, broken bool) {
-			entry := tuftest.At(p.Roles["snapshot"], "meta", "lib.json")
+			entry := rawtuf.At(p.Roles["snapshot"], "meta", "lib.json")
 			delete(entry, "hashes")
 			p.PublishSnapshot()
 			if broken {
@@ -329,14 +329,14 @@ var stories = []story{
 		about: "Valid JSON that is not metadata crashed a client before any signature was verified.\n  Here _type is not a string, in the next root.",
 		build: plainStory(func(p *press, broken bool) {
 			if broken {
-				p.tamper["root"] = func(env doc) { tuftest.At(env, "signed")["_type"] = []any{} }
+				p.tamper["root"] = func(env doc) { rawtuf.At(env, "signed")["_type"] = []any{} }
 			}
 			p.NextRoot(func() {})
 		})},
 	{name: "CVE-2026-23991-missing", find: "top.txt", expect: "ErrMalformed", contains: "targets",
 		about: "Valid JSON that is not metadata crashed a client before any signature was verified.\n  Here a targets role without a listed hash has no members.",
 		build: plainStory(func(p *press, broken bool) {
-			entry := tuftest.At(p.Roles["snapshot"], "meta", "targets.json")
+			entry := rawtuf.At(p.Roles["snapshot"], "meta", "targets.json")
 			delete(entry, "hashes")
 			delete(entry, "length")
 			p.PublishSnapshot()
@@ -363,20 +363,20 @@ var stories = []story{
 	{name: "CVE-2026-23992-root", find: "top.txt", expect: "ErrMalformed", contains: "root v2: malformed: malformed JSON: threshold is 0",
 		about: "A threshold of zero or less was met by no signatures at all.\n  Root 2 has threshold 0 for timestamp.",
 		build: plainStory(func(p *press, broken bool) {
-			p.NextRoot(func() { tuftest.At(p.Root, "roles", "timestamp")["threshold"] = pick(broken, 0, 1) })
+			p.NextRoot(func() { rawtuf.At(p.Root, "roles", "timestamp")["threshold"] = pick(broken, 0, 1) })
 		})},
-	{name: "CVE-2026-24686", find: tuftest.Path, expect: "ErrCharter", contains: "H1",
+	{name: "CVE-2026-24686", find: rawtuf.Path, expect: "ErrCharter", contains: "H1",
 		about: "A client used the name of a repository as a folder name, and wrote outside its folder.\n  The identity of a repository, which may name a folder, must be 32 hex digits: root 2, signed by all keys, has another one.",
 		build: charterStory(func(p *press, broken bool) {
-			p.NextRoot(func() { p.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID) })
+			p.NextRoot(func() { p.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", rawtuf.RepoID) })
 		})},
-	{name: "CVE-2026-24686-pin", find: tuftest.Path, expect: "ErrCharter", contains: "H1",
+	{name: "CVE-2026-24686-pin", find: rawtuf.Path, expect: "ErrCharter", contains: "H1",
 		about: "A client used the name of a repository as a folder name, and wrote outside its folder.\n  Here both the pin and the root in it have such a name.",
 		build: func(_ testing.TB, broken bool) *press {
-			r := tuftest.New()
-			r.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID)
+			r := rawtuf.New()
+			r.Charter()["repo_id"] = pick(broken, "../../../../../../../escaped-repo", rawtuf.RepoID)
 			p := newPress(r)
-			p.repoID = pick(broken, "../../../../../../../escaped-repo", tuftest.RepoID)
+			p.repoID = pick(broken, "../../../../../../../escaped-repo", rawtuf.RepoID)
 			return p
 		}},
 	{name: "GHSA-3633-5h82-39pq", find: "top.txt", expect: "ErrThreshold", contains: "1 of 2 needed keys of timestamp",
@@ -402,7 +402,7 @@ var stories = []story{
 			p.AddKeys(d, "bins")
 			p.set("targets", "delegations", d)
 			for _, name := range []string{"bin-0", "bin-1", "bin-2", "bin-3", "bin-other"} {
-				p.Roles[name], p.Signers[name] = tuftest.Targets(), []string{"bins"}
+				p.Roles[name], p.Signers[name] = rawtuf.Targets(), []string{"bins"}
 			}
 			sum := sha256.Sum256([]byte("lib/a.txt"))
 			p.AddTarget("lib/a.txt", "a", nil, pick(broken, "bin-other", fmt.Sprintf("bin-%d", sum[0]>>6)))

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 var everything = doc{"paths": []any{"*"}}
@@ -18,7 +18,7 @@ var everything = doc{"paths": []any{"*"}}
 func paths(p ...any) doc { return doc{"paths": p} }
 
 func terminating(how doc) doc {
-	how = tuftest.Copy(how).(doc)
+	how = rawtuf.Copy(how).(doc)
 	how["terminating"] = true
 	return how
 }
@@ -129,7 +129,7 @@ func TestCachedRoleForAnotherDelegator(t *testing.T) {
 					w.delegate("targets", by, terminating(paths(by+"/*")), by)
 					w.delegate(by, "shared", terminating(paths(by+"/*")), "k"+by)
 				}
-				tuftest.At(w.repo.Roles["b"], "delegations", "roles", 0)["threshold"] = tt.threshold
+				rawtuf.At(w.repo.Roles["b"], "delegations", "roles", 0)["threshold"] = tt.threshold
 				w.repo.Signers["shared"] = tt.signers
 				w.add("shared", "a/file", "for a")
 				w.add("shared", "b/file", "for b")
@@ -307,7 +307,7 @@ func TestBins(t *testing.T) {
 		bin := fmt.Sprintf("bin-%02x", sum[0]>>2)
 		for i := range 64 {
 			role := fmt.Sprintf("bin-%02x", i)
-			w.repo.Roles[role], w.repo.Signers[role] = tuftest.Targets(), []string{"bins"}
+			w.repo.Roles[role], w.repo.Signers[role] = rawtuf.Targets(), []string{"bins"}
 		}
 		w.add(bin, "some/file", "data")
 		w.publish("targets")

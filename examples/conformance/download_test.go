@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // A download refreshes first, whatever the result.
@@ -57,14 +57,14 @@ func TestSubstitution(t *testing.T) {
 	w.publish("targets")
 	w.download(0, "a")
 	for path, bad := range map[string]string{"a": "evil", "b": "evil, and longer than it may be"} {
-		sum := tuftest.At(w.repo.Roles["targets"], "targets", path, "hashes")["sha256"].(string)
+		sum := rawtuf.At(w.repo.Roles["targets"], "targets", path, "hashes")["sha256"].(string)
 		w.serveTarget(path, bad, sum)
 	}
 	w.download(0, "a")
 	w.download(1, "b")
 	w.has("one")
 	for _, f := range []string{"tw", ""} {
-		w.serveTarget("b", f, tuftest.At(w.repo.Roles["targets"], "targets", "b", "hashes")["sha256"].(string))
+		w.serveTarget("b", f, rawtuf.At(w.repo.Roles["targets"], "targets", "b", "hashes")["sha256"].(string))
 		w.download(1, "b")
 		w.has("one")
 	}
@@ -92,8 +92,8 @@ func TestHashesOfTargets(t *testing.T) {
 	w := newWorld(t)
 	for _, p := range []string{"256", "512", "both", "unknown", "none", "wrong512"} {
 		w.repo.AddTarget(p, p, nil, "targets")
-		f := tuftest.At(w.repo.Roles["targets"], "targets", p)
-		sum256, sum512 := tuftest.At(f, "hashes")["sha256"].(string), fmt.Sprintf("%x", sha512.Sum512([]byte(p)))
+		f := rawtuf.At(w.repo.Roles["targets"], "targets", p)
+		sum256, sum512 := rawtuf.At(f, "hashes")["sha256"].(string), fmt.Sprintf("%x", sha512.Sum512([]byte(p)))
 		switch p {
 		case "512":
 			f["hashes"] = doc{"sha512": sum512}
@@ -153,7 +153,7 @@ func TestOddNames(t *testing.T) {
 	want := map[string]bool{}
 	for name, request := range odd {
 		w.repo.AddTarget(name, name, nil, "targets")
-		sum := tuftest.At(w.repo.Roles["targets"], "targets", name, "hashes")["sha256"].(string)
+		sum := rawtuf.At(w.repo.Roles["targets"], "targets", name, "hashes")["sha256"].(string)
 		path := fmt.Sprintf(request, sum)
 		w.targets[strings.TrimPrefix(path, "targets/")] = name
 		want[path] = true

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // These tests run the program as a black box: a process for each call, a server, two
@@ -42,16 +42,16 @@ func build(m *testing.M) int {
 	return m.Run()
 }
 
-type doc = tuftest.Doc
+type doc = rawtuf.Doc
 
 // world is a repository behind a server, and a client's two directories.
 type world struct {
 	t      *testing.T
-	repo   *tuftest.Repo
+	repo   *rawtuf.Repo
 	hashes bool   // metadata files are listed with length and hash
 	base   string // URL below which metadata/ and targets/ lie
 	md, td string
-	later  time.Duration // the client's clock, from tuftest.Now on
+	later  time.Duration // the client's clock, from rawtuf.Now on
 
 	mu       sync.Mutex
 	targets  map[string]string // served content, by the request's path below targets/
@@ -59,11 +59,11 @@ type world struct {
 	requests []string          // paths below base, as sent
 }
 
-// newWorld is already initialised. For its repository see tuftest.NewPlain.
+// newWorld is already initialised. For its repository see rawtuf.NewPlain.
 func newWorld(t *testing.T) *world {
 	t.Parallel()
 	dir := t.TempDir()
-	w := &world{t: t, repo: tuftest.NewPlain(), md: filepath.Join(dir, "md"), td: filepath.Join(dir, "td"), targets: map[string]string{}}
+	w := &world{t: t, repo: rawtuf.NewPlain(), md: filepath.Join(dir, "md"), td: filepath.Join(dir, "td"), targets: map[string]string{}}
 	for _, d := range []string{w.md, w.td} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -148,7 +148,7 @@ func (w *world) answer(path string) (status, body string) {
 // exits runs the program and checks its exit code.
 func (w *world) exits(want int, args ...string) {
 	w.t.Helper()
-	at := tuftest.Now.Add(w.later)
+	at := rawtuf.Now.Add(w.later)
 	w.exitsAt(fmt.Sprintf("%+.3f", time.Until(at).Seconds()), want, args...)
 }
 
@@ -318,7 +318,7 @@ func (w *world) serveFile(name string, data []byte) {
 // add lists a target in a role and serves it.
 func (w *world) add(role, path, content string) {
 	w.repo.AddTarget(path, content, nil, role)
-	w.serveTarget(path, content, tuftest.At(w.repo.Roles[role], "targets", path, "hashes")["sha256"].(string))
+	w.serveTarget(path, content, rawtuf.At(w.repo.Roles[role], "targets", path, "hashes")["sha256"].(string))
 }
 
 func (w *world) serveTarget(path, content, hash string) {
@@ -334,7 +334,7 @@ func (w *world) serveTarget(path, content, hash string) {
 // delegate makes a role, empty at first, and lets another delegate to it.
 func (w *world) delegate(by, role string, how doc, keys ...string) {
 	if w.repo.Roles[role] == nil {
-		w.repo.Roles[role] = tuftest.Targets()
+		w.repo.Roles[role] = rawtuf.Targets()
 		w.repo.Signers[role] = keys
 	}
 	w.repo.Delegate(by, role, how, keys...)
@@ -343,7 +343,7 @@ func (w *world) delegate(by, role string, how doc, keys ...string) {
 // edit changes root's entry of a role: its keys, threshold and signers.
 func (w *world) role(role string, threshold int, keys, signers []string) {
 	w.repo.AddKeys(w.repo.Root, keys...)
-	tuftest.At(w.repo.Root, "roles")[role] = w.repo.Role(threshold, keys...)
+	rawtuf.At(w.repo.Root, "roles")[role] = w.repo.Role(threshold, keys...)
 	w.repo.Signers[role] = signers
 }
 

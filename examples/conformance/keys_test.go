@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 func names(digits string) (out []string) {
@@ -120,7 +120,7 @@ func (w *world) resign(file string, edit func(sigs []any) []any) {
 		w.t.Fatal(err)
 	}
 	md["signatures"] = edit(md["signatures"].([]any))
-	w.serveFile(file, tuftest.Marshal(md))
+	w.serveFile(file, rawtuf.Marshal(md))
 }
 
 // One key counts as one signature, however often it is listed and signs.
@@ -208,8 +208,8 @@ func TestUnknownKind(t *testing.T) {
 	w := newWorld(t)
 	w.repo.NextRoot(func() {
 		id := strings.Repeat("ab", 32)
-		tuftest.At(w.repo.Root, "keys")[id] = doc{"keytype": "sphincs", "scheme": "sphincs-128s", "keyval": doc{"public": "00"}}
-		roles := tuftest.At(w.repo.Root, "roles", "timestamp")
+		rawtuf.At(w.repo.Root, "keys")[id] = doc{"keytype": "sphincs", "scheme": "sphincs-128s", "keyval": doc{"public": "00"}}
+		roles := rawtuf.At(w.repo.Root, "roles", "timestamp")
 		roles["keyids"] = append(roles["keyids"].([]any), id)
 	})
 	w.refresh(0, "2.root", "3.root", "timestamp", "6.snapshot", "5.targets")

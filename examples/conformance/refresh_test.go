@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // Each file is requested once, in the specification's order, and existing files are
@@ -107,7 +107,7 @@ func TestSameVersionOtherContent(t *testing.T) {
 	w := newWorld(t)
 	w.refresh(0, "2.root", "timestamp", "6.snapshot", "5.targets")
 	before := w.read(filepath.Join(w.md, "timestamp.json"))
-	tuftest.At(w.repo.Roles["timestamp"], "meta", "snapshot.json")["version"] = 100
+	rawtuf.At(w.repo.Roles["timestamp"], "meta", "snapshot.json")["version"] = 100
 	w.repo.PublishTimestamp()
 	w.refresh(0, "2.root", "timestamp")
 	if got := w.read(filepath.Join(w.md, "timestamp.json")); !bytes.Equal(got, before) {
@@ -124,12 +124,12 @@ func TestHashesOfMetadata(t *testing.T) {
 			w.publish("targets")
 			w.refresh(0, "2.root", "timestamp", "7.snapshot", "6.targets")
 			w.publish("targets")
-			listed := tuftest.At(w.repo.Roles["snapshot"], "meta", "targets.json")
+			listed := rawtuf.At(w.repo.Roles["snapshot"], "meta", "targets.json")
 			switch what {
 			case "sha256":
-				tuftest.At(listed, "hashes")["sha256"] = "46419349341cfb2d95f6ae3d4cd5c3d3dd7f4673985dad42a45130be5e0531a0"
+				rawtuf.At(listed, "hashes")["sha256"] = "46419349341cfb2d95f6ae3d4cd5c3d3dd7f4673985dad42a45130be5e0531a0"
 			case "sha512":
-				listed["hashes"] = doc{"sha512": tuftest.FileOf(nil)["hashes"].(doc)["sha256"].(string) + tuftest.FileOf(nil)["hashes"].(doc)["sha256"].(string)}
+				listed["hashes"] = doc{"sha512": rawtuf.FileOf(nil)["hashes"].(doc)["sha256"].(string) + rawtuf.FileOf(nil)["hashes"].(doc)["sha256"].(string)}
 			case "length":
 				listed["length"] = listed["length"].(int) - 1
 			}
@@ -144,7 +144,7 @@ func TestHashesOfMetadata(t *testing.T) {
 // signed it and it has the form of a timestamp.
 func TestWrongType(t *testing.T) {
 	w := newWorld(t)
-	d := tuftest.Copy(w.repo.Roles["timestamp"]).(doc)
+	d := rawtuf.Copy(w.repo.Roles["timestamp"]).(doc)
 	d["_type"] = "snapshot"
 	w.serveFile("timestamp.json", w.repo.Sign(d, "timestamp"))
 	w.refresh(1, "2.root", "timestamp")
@@ -156,8 +156,8 @@ func TestUnknownMembers(t *testing.T) {
 	w := newWorld(t)
 	w.repo.NextRoot(func() {
 		w.repo.Root["x-any"] = doc{"a": []any{1, "b"}}
-		tuftest.At(w.repo.Root, "roles", "snapshot")["x-note"] = "why"
-		for _, k := range tuftest.At(w.repo.Root, "keys") {
+		rawtuf.At(w.repo.Root, "roles", "snapshot")["x-note"] = "why"
+		for _, k := range rawtuf.At(w.repo.Root, "keys") {
 			k.(doc)["x-owner"], k.(doc)["keyid_hash_algorithms"] = "@someone", []any{"md5"}
 		}
 	})
@@ -171,11 +171,11 @@ func TestUnknownMembers(t *testing.T) {
 
 // The argument of init is verified before any request.
 func TestInitialRoot(t *testing.T) {
-	for name, change := range map[string]func(r *tuftest.Repo) []byte{
-		"no version": func(r *tuftest.Repo) []byte { delete(r.Root, "version"); return r.Sign(r.Root, "root") },
-		"not signed": func(r *tuftest.Repo) []byte { return r.Sign(r.Root, "targets") },
-		"no JSON":    func(*tuftest.Repo) []byte { return []byte("{") },
-		"another role": func(r *tuftest.Repo) []byte {
+	for name, change := range map[string]func(r *rawtuf.Repo) []byte{
+		"no version": func(r *rawtuf.Repo) []byte { delete(r.Root, "version"); return r.Sign(r.Root, "root") },
+		"not signed": func(r *rawtuf.Repo) []byte { return r.Sign(r.Root, "targets") },
+		"no JSON":    func(*rawtuf.Repo) []byte { return []byte("{") },
+		"another role": func(r *rawtuf.Repo) []byte {
 			return r.Files["timestamp.json"]
 		},
 	} {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 const day = 24 * time.Hour
@@ -15,7 +15,7 @@ func (w *world) expires(role string, in time.Duration) {
 	if role != "root" {
 		d = w.repo.Roles[role]
 	}
-	d["expires"] = tuftest.Stamp(tuftest.Now.Add(in))
+	d["expires"] = rawtuf.Stamp(rawtuf.Now.Add(in))
 }
 
 // Expired metadata is not stored, except for root, which must be stored to reach its

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // The test binary is the quickstart when this is set.
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 			out = &gate{n, interrupted.Done()}
 		}
 		main()
-		fmt.Fprintf(os.Stderr, peakLine, tuftest.PeakMemory())
+		fmt.Fprintf(os.Stderr, peakLine, rawtuf.PeakMemory())
 		return
 	}
 	os.Exit(m.Run())

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // rules are the defines that switch off a rule, by model; README.md describes the rules.
@@ -81,7 +81,7 @@ func TestModels(t *testing.T) {
 // Without any one of the rules an assertion fails: each rule is needed, and the models
 // can detect its absence.
 func TestEveryRuleIsNeeded(t *testing.T) {
-	if !tuftest.Long {
+	if !rawtuf.Long {
 		t.Skip("compiles and runs some 25 model checkers; set VISUM_LONG=1")
 	}
 	needsSpin(t)

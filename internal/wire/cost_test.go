@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // object writes n members, in order or with the first one last.
@@ -91,17 +91,17 @@ func TestTexts(t *testing.T) {
 	if got := Value(nil).String(); got != "absent" {
 		t.Error(got)
 	}
-	for _, evil := range tuftest.Hostile {
+	for _, evil := range rawtuf.Hostile {
 		quoted := string(Value(AppendString(nil, evil)).JSON())
 		for _, in := range []string{evil, quoted, "{" + quoted + ":1," + quoted + ":1}", `{"b":1,` + quoted + ":1," + quoted + ":1}", `"\` + evil + `"`, "[" + evil, quoted + evil, "1" + evil} {
 			v, err := Canonical([]byte(in))
 			if err == nil {
-				if why := tuftest.BadText(v.String()); why != "" {
+				if why := rawtuf.BadText(v.String()); why != "" {
 					t.Errorf("%.40q: %s: %s", in, why, v)
 				}
 				_, err = v.Int()
 			}
-			if why := tuftest.BadText(err.Error()); why != "" {
+			if why := rawtuf.BadText(err.Error()); why != "" {
 				t.Errorf("%.40q: %s: %.200q", in, why, err)
 			}
 		}
@@ -109,7 +109,7 @@ func TestTexts(t *testing.T) {
 	var to Value
 	for _, in := range []string{"{\"\u017fig\":1}", `{"SIG":1}`} {
 		v, _ := Canonical([]byte(in))
-		if err := v.Fields(Field{"sig", &to}); err == nil || tuftest.BadText(err.Error()) != "" {
+		if err := v.Fields(Field{"sig", &to}); err == nil || rawtuf.BadText(err.Error()) != "" {
 			t.Errorf("%s: %v", in, err)
 		}
 	}

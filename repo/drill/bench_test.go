@@ -6,7 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/drill"
 )
@@ -15,18 +16,18 @@ import (
 // with two pins in each scenario and with the default number.
 func BenchmarkDrill(b *testing.B) {
 	for _, roots := range []int{3, 100, 300} {
-		w := movetest.New(b)
-		keys := slices.Concat(movetest.OldKeys, movetest.ReviewKeys)
+		w := repotest.New(b)
+		keys := slices.Concat(repotest.OldKeys, repotest.ReviewKeys)
 		r := w.Repo(keys...)
 		for range roots - 1 {
-			movetest.NoErr(b, r.Update(context.Background(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
+			rawtuf.NoErr(b, r.Update(context.Background(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
 		}
 		w.Now = w.Move.Dates.Announce
-		w.Refresh(movetest.OldKeys...)
+		w.Refresh(repotest.OldKeys...)
 		d, err := w.Move.Announce(context.Background(), w.Repo(keys...))
-		movetest.NoErr(b, err)
-		x := &drill.Drill{Storage: w.Store, Draft: w.Sign(d), Stolen: movetest.Signers(movetest.OldKeys...)}
-		x.Config.Signers, x.Config.Now = movetest.Signers(movetest.OldKeys...), w.Repo().Now
+		rawtuf.NoErr(b, err)
+		x := &drill.Drill{Storage: w.Store, Draft: w.Sign(d), Stolen: repotest.Signers(repotest.OldKeys...)}
+		x.Config.Signers, x.Config.Now = repotest.Signers(repotest.OldKeys...), w.Repo().Now
 		for _, pins := range []int{2, 16} {
 			x.MaxPins = pins
 			b.Run(fmt.Sprintf("%d_roots/%d_pins", roots, pins), func(b *testing.B) {
@@ -35,7 +36,7 @@ func BenchmarkDrill(b *testing.B) {
 					if err == nil {
 						err = report.Err()
 					}
-					movetest.NoErr(b, err)
+					rawtuf.NoErr(b, err)
 				}
 			})
 		}

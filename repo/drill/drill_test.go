@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/drill"
 	"github.com/visum-dev/visum/repo/signing"
@@ -17,21 +18,21 @@ import (
 )
 
 // rehearse stages a step, signs it with all keys and drills it.
-func rehearse(t *testing.T, w *movetest.World, cfg *repo.Config, step func(context.Context, *repo.Repo) (*repo.Draft, error), change ...func(*drill.Drill)) *drill.Report {
+func rehearse(t *testing.T, w *repotest.World, cfg *repo.Config, step func(context.Context, *repo.Repo) (*repo.Draft, error), change ...func(*drill.Drill)) *drill.Report {
 	t.Helper()
 	cfg.Now = func() time.Time { return w.Now }
 	d, err := step(t.Context(), repo.New(w.Store, cfg))
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if !d.Empty() {
 		w.Sign(d)
 	}
-	x := &drill.Drill{Storage: w.Store, Config: *cfg, Draft: d, Stolen: movetest.Signers(slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...)}
+	x := &drill.Drill{Storage: w.Store, Config: *cfg, Draft: d, Stolen: repotest.Signers(slices.Concat(repotest.OldKeys, repotest.ReviewKeys)...)}
 	for _, c := range change {
 		c(x)
 	}
 	before := len(w.Store.Written())
 	r, err := x.Run(t.Context())
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if len(w.Store.Written()) != before {
 		t.Fatal("the drill wrote files")
 	}
@@ -39,14 +40,14 @@ func rehearse(t *testing.T, w *movetest.World, cfg *repo.Config, step func(conte
 }
 
 func signed(names ...string) *repo.Config {
-	return &repo.Config{Signers: movetest.Signers(names...), UnsafeTrustStorage: true}
+	return &repo.Config{Signers: repotest.Signers(names...), UnsafeTrustStorage: true}
 }
 
-func bridged(t *testing.T, w *movetest.World) *repo.Config {
-	cfg := signed(movetest.NewKeys...)
+func bridged(t *testing.T, w *repotest.World) *repo.Config {
+	cfg := signed(repotest.NewKeys...)
 	chain, err := w.Repo().Chain(t.Context())
-	movetest.NoErr(t, err)
-	cfg.DualSigning = &signing.DualSigning{Root: chain[len(chain)-1], Signers: movetest.Signers(movetest.OldKeys...)}
+	rawtuf.NoErr(t, err)
+	cfg.DualSigning = &signing.DualSigning{Root: chain[len(chain)-1], Signers: repotest.Signers(repotest.OldKeys...)}
 	return cfg
 }
 
@@ -64,7 +65,7 @@ func find(t *testing.T, r *drill.Report, scenario, client string) drill.Outcome 
 // Each step of a valid move, and an emergency move, passes every scenario.
 func TestValidMove(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	good := func(r *drill.Report, root int64) {
 		t.Helper()
 		if err := r.Err(); err != nil || r.Root != root || len(r.Outcomes) < 15 {
@@ -77,15 +78,15 @@ func TestValidMove(t *testing.T) {
 		}
 	}
 	w.Now = w.Move.Dates.Announce
-	w.Refresh(movetest.OldKeys...)
+	w.Refresh(repotest.OldKeys...)
 	if !testing.Short() {
-		good(rehearse(t, w, signed(movetest.OldKeys...), w.Move.Announce), 2)
+		good(rehearse(t, w, signed(repotest.OldKeys...), w.Move.Announce), 2)
 	}
 	w.Announce()
 
 	w.Now = w.Move.Dates.CutOver
-	w.Refresh(movetest.OldKeys...)
-	ways := map[string]*repo.Config{"bridge": bridged(t, w), "no bridge": signed(movetest.NewKeys...)}
+	w.Refresh(repotest.OldKeys...)
+	ways := map[string]*repo.Config{"bridge": bridged(t, w), "no bridge": signed(repotest.NewKeys...)}
 	if testing.Short() {
 		delete(ways, "no bridge")
 	}
@@ -115,11 +116,11 @@ func TestValidMove(t *testing.T) {
 	}
 	w.CutOver()
 	w.Now = w.Move.Dates.Retire
-	w.Refresh(movetest.NewKeys...)
-	r := rehearse(t, w, signed(movetest.NewKeys...), w.Move.Retire)
+	w.Refresh(repotest.NewKeys...)
+	r := rehearse(t, w, signed(repotest.NewKeys...), w.Move.Retire)
 	good(r, 4)
 	w.Retire()
-	r = rehearse(t, w, signed(movetest.NewKeys...), func(context.Context, *repo.Repo) (*repo.Draft, error) { return &repo.Draft{}, nil }, func(d *drill.Drill) { d.Draft = nil })
+	r = rehearse(t, w, signed(repotest.NewKeys...), func(context.Context, *repo.Repo) (*repo.Draft, error) { return &repo.Draft{}, nil }, func(d *drill.Drill) { d.Draft = nil })
 	good(r, 4)
 	if data, err := json.Marshal(r); err != nil || !strings.Contains(string(data), `"scenario":"all locations healthy"`) {
 		t.Errorf("%s %v", data, err)
@@ -128,21 +129,21 @@ func TestValidMove(t *testing.T) {
 		t.Errorf("%s", s)
 	}
 
-	w = movetest.New(t)
+	w = repotest.New(t)
 	w.Now = w.Move.Dates.Announce
-	w.Refresh(movetest.OldKeys...)
-	good(rehearse(t, w, signed(movetest.NewKeys...), w.Move.Emergency), 2)
+	w.Refresh(repotest.OldKeys...)
+	good(rehearse(t, w, signed(repotest.NewKeys...), w.Move.Emergency), 2)
 }
 
 // A recovery is rehearsed like a step: clients follow it after the waiting period and
 // not before. Every later step of the repository passes too.
 func TestRecovery(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t, movetest.Recoverable)
-	w.Now = w.Now.Add(movetest.Day)
-	w.Refresh(movetest.OldKeys...)
+	w := repotest.New(t, repotest.Recoverable)
+	w.Now = w.Now.Add(repotest.Day)
+	w.Refresh(repotest.OldKeys...)
 	stage := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) }
-	successor := signed(slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	successor := signed(slices.Concat(repotest.NewKeys, repotest.ReviewKeys)...)
 	for name, cfg := range map[string]*repo.Config{"at once": successor, "bridge": bridged(t, w)} {
 		r := rehearse(t, w, cfg, stage, func(d *drill.Drill) { d.MaxPins = 2 })
 		if err := r.Err(); err != nil || r.Root != 2 {
@@ -177,40 +178,40 @@ func TestRecovery(t *testing.T) {
 func TestFaultySteps(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
-		draft  func(w *movetest.World, d *repo.Draft) *repo.Draft
-		change func(w *movetest.World, d *drill.Drill)
+		draft  func(w *repotest.World, d *repo.Draft) *repo.Draft
+		change func(w *repotest.World, d *drill.Drill)
 		want   string
 		long   bool
 	}{
-		"floor too high": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+		"floor too high": {draft: func(w *repotest.World, d *repo.Draft) *repo.Draft {
 			return edit(w, d, func(c map[string]any) { c["floors"].(map[string]any)["timestamp"] = 100 })
 		}, want: "the charter's floors are v100"},
-		"floor of targets lowered": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+		"floor of targets lowered": {draft: func(w *repotest.World, d *repo.Draft) *repo.Draft {
 			return edit(w, d, func(c map[string]any) { c["epoch"] = 0; c["floors"].(map[string]any)["targets"] = 0 })
 		}, want: "H3"},
-		"old online keys stay": {draft: func(w *movetest.World, d *repo.Draft) *repo.Draft {
+		"old online keys stay": {draft: func(w *repotest.World, d *repo.Draft) *repo.Draft {
 			return edit(w, d, func(c map[string]any) { c["epoch"] = 0 })
 		}, want: "H3"},
-		"not signed by the review centre": {draft: func(w *movetest.World, _ *repo.Draft) *repo.Draft {
-			d, err := w.Move.CutOver(context.Background(), w.Repo(movetest.NewKeys...))
-			movetest.NoErr(w.T, err)
+		"not signed by the review centre": {draft: func(w *repotest.World, _ *repo.Draft) *repo.Draft {
+			d, err := w.Move.CutOver(context.Background(), w.Repo(repotest.NewKeys...))
+			rawtuf.NoErr(w.T, err)
 			return d
 		}, want: "signatures are missing"},
-		"the new location is empty": {change: func(w *movetest.World, d *drill.Drill) {
+		"the new location is empty": {change: func(w *repotest.World, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"b": storage.Overlay(nil)}
 		}, want: "L1"},
-		"the new location lacks a target": {change: func(w *movetest.World, d *drill.Drill) {
+		"the new location lacks a target": {change: func(w *repotest.World, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"b": lacks(w, "targets/")}
 		}, want: "location b: agent/1.0: the location lacks it"},
-		"the new location lacks a role": {change: func(w *movetest.World, d *drill.Drill) {
+		"the new location lacks a role": {change: func(w *repotest.World, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"b": lacks(w, "review-agent")}
 		}, want: "without content, although content is available", long: true},
-		"the rendezvous lacks the root before": {change: func(w *movetest.World, d *drill.Drill) {
+		"the rendezvous lacks the root before": {change: func(w *repotest.World, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"z": lacks(w, "2.root.json")}
 		}, want: "L1", long: true},
-		"content has expired": {change: func(w *movetest.World, d *drill.Drill) {
+		"content has expired": {change: func(w *repotest.World, d *drill.Drill) {
 			for i := 1; i < 100; i++ {
-				w.Now = w.Now.Add(movetest.Day)
+				w.Now = w.Now.Add(repotest.Day)
 			}
 			d.Draft = nil
 		}, want: "L1", long: true},
@@ -220,10 +221,10 @@ func TestFaultySteps(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := movetest.New(t)
+			w := repotest.New(t)
 			w.Announce()
 			w.Now = w.Move.Dates.CutOver
-			w.Refresh(movetest.OldKeys...)
+			w.Refresh(repotest.OldKeys...)
 			r := rehearse(t, w, bridged(t, w), w.Move.CutOver, func(d *drill.Drill) {
 				d.MaxPins = 2
 				if x.draft != nil {
@@ -241,12 +242,12 @@ func TestFaultySteps(t *testing.T) {
 }
 
 // edit changes the charter in a draft's root and signs it with all keys.
-func edit(w *movetest.World, d *repo.Draft, change func(charter map[string]any)) *repo.Draft {
+func edit(w *repotest.World, d *repo.Draft, change func(charter map[string]any)) *repo.Draft {
 	w.T.Helper()
 	data, err := d.Bytes()
-	movetest.NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	var doc map[string]any
-	movetest.NoErr(w.T, json.Unmarshal(data, &doc))
+	rawtuf.NoErr(w.T, json.Unmarshal(data, &doc))
 	for _, f := range doc["files"].([]any) {
 		if f := f.(map[string]any); f["role"] == "root" {
 			content := f["content"].(map[string]any)
@@ -255,18 +256,18 @@ func edit(w *movetest.World, d *repo.Draft, change func(charter map[string]any))
 		}
 	}
 	data, err = json.Marshal(doc)
-	movetest.NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	d, err = repo.OpenDraft(data)
-	movetest.NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	return w.Force(d)
 }
 
 // lacks is a mirror without the files whose names contain the given text.
-func lacks(w *movetest.World, what string) repo.Storage {
+func lacks(w *repotest.World, what string) repo.Storage {
 	s := storage.Overlay(nil)
 	for name, data := range w.Store.Written() {
 		if !strings.Contains(name, what) {
-			movetest.NoErr(w.T, s.Create(context.Background(), name, strings.NewReader(string(data))))
+			rawtuf.NoErr(w.T, s.Create(context.Background(), name, strings.NewReader(string(data))))
 		}
 	}
 	return s
@@ -277,27 +278,27 @@ func lacks(w *movetest.World, what string) repo.Storage {
 func TestReleaseKeysRotated(t *testing.T) {
 	t.Parallel()
 	for name, roles := range map[string][]int{"one party": {0}, "both": {0, 1}} {
-		w := movetest.New(t)
-		w.Release("1.1", slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...)
+		w := repotest.New(t)
+		w.Release("1.1", slices.Concat(repotest.OldKeys, repotest.ReviewKeys)...)
 		fresh := []string{"rotated-vendor-release", "rotated-review-release"}
 		rotate := func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 			return r.Stage(ctx, func(tx *repo.Tx) error {
 				for _, i := range roles {
-					tx.Root().Classes[0].Roles[i].Keys = repo.Keys{Keys: movetest.Keys(fresh[i])}
+					tx.Root().Classes[0].Roles[i].Keys = repo.Keys{Keys: repotest.Keys(fresh[i])}
 				}
 				return nil
 			})
 		}
-		cfg := signed(slices.Concat(movetest.OldKeys, movetest.ReviewKeys, fresh)...)
+		cfg := signed(slices.Concat(repotest.OldKeys, repotest.ReviewKeys, fresh)...)
 		for _, later := range []bool{false, true} {
 			step := rotate
 			if later {
 				cfg.Now = func() time.Time { return w.Now }
 				r := repo.New(w.Store, cfg)
 				d, err := rotate(t.Context(), r)
-				movetest.NoErr(t, err)
+				rawtuf.NoErr(t, err)
 				w.Sign(d)
-				movetest.NoErr(t, r.Publish(t.Context(), d))
+				rawtuf.NoErr(t, r.Publish(t.Context(), d))
 				step = func(context.Context, *repo.Repo) (*repo.Draft, error) { return &repo.Draft{}, nil }
 			}
 			r := rehearse(t, w, cfg, step, func(d *drill.Drill) {

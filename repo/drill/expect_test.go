@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -20,15 +21,15 @@ func TestExpectation(t *testing.T) {
 	p := cutting(t)
 	a, b, z, x := p.base("a"), p.base("b"), p.base("z"), "https://x.example.org/"
 	var doc map[string]any
-	movetest.NoErr(t, json.Unmarshal(p.pins[0], &doc))
+	rawtuf.NoErr(t, json.Unmarshal(p.pins[0], &doc))
 	list := doc["locations"].([]any)
 	more := maps.Clone(list[0].(map[string]any))
 	more["id"], more["base"], more["operator"] = "x", x, "host-x"
 	doc["locations"] = append(list, more)
 	data, err := json.Marshal(doc)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	pin, err := tuf.OpenPin(data, nil)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	status := func(code int) host { return host{answer: func(string) (int, []byte) { return code, nil }} }
 	well, frozen, unreachable := host{files: "after", content: true}, host{files: "before", content: true}, host{unreachable: true}
 	roots, content := host{files: "after"}, host{files: "after", content: true, roots: 2}
@@ -60,14 +61,14 @@ func TestExpectation(t *testing.T) {
 	}
 	// A charter with min_operators 1 lets a client stop if one operator reports no next
 	// root and there is content.
-	rests := prepared(t, movetest.New(t, func(r *repo.Root) {
+	rests := prepared(t, repotest.New(t, func(r *repo.Root) {
 		r.Probe = tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: 1000 * time.Hour}
-		r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30))
-	}), slices.Concat(movetest.OldKeys, movetest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
+		r.Locations = append(r.Locations, repotest.Location("b", tuf.Mirror, 30))
+	}), slices.Concat(repotest.OldKeys, repotest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	})
 	one, err := tuf.OpenPin(rests.pins[0], nil)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	for name, tt := range map[string]struct {
 		a, b host
 		want expectation

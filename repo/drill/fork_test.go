@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -15,18 +16,18 @@ import (
 // A root that heals a fork is also rehearsed with clients of the other branch.
 func TestForkIsRehearsed(t *testing.T) {
 	t.Parallel()
-	keys := slices.Concat(movetest.OldKeys, movetest.ReviewKeys)
+	keys := slices.Concat(repotest.OldKeys, repotest.ReviewKeys)
 	staged := func(fn func(*repo.Tx) error) func(*repo.Repo) (*repo.Draft, error) {
 		return func(r *repo.Repo) (*repo.Draft, error) { return r.Stage(context.Background(), fn) }
 	}
 	mirror := func(id string) func(*repo.Tx) error {
 		return func(tx *repo.Tx) error {
-			tx.Root().Locations = append(tx.Root().Locations, movetest.Place(id, tuf.Mirror, 30))
+			tx.Root().Locations = append(tx.Root().Locations, repotest.Location(id, tuf.Mirror, 30))
 			return nil
 		}
 	}
-	w := movetest.New(t)
-	other := &movetest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
+	w := repotest.New(t)
+	other := &repotest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
 	other.Publish(other.Repo(keys...), staged(mirror("c")))
 	other.Publish(other.Repo(keys...), staged(func(tx *repo.Tx) error { return tx.Root().Retire("c") }))
 	w.Publish(w.Repo(keys...), staged(mirror("d")))
@@ -34,14 +35,14 @@ func TestForkIsRehearsed(t *testing.T) {
 	var fork [][]byte
 	for _, name := range []string{"metadata/2.root.json", "metadata/3.root.json"} {
 		data, err := other.Store.Read(t.Context(), name)
-		movetest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		fork = append(fork, data)
 	}
 	const scenario = "all locations healthy, after the other branch of a fork"
 	heal := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return staged(func(tx *repo.Tx) error { return tx.Heal(fork...) })(r)
 	}
-	r := rehearse(t, w, signed(movetest.OldKeys...), heal)
+	r := rehearse(t, w, signed(repotest.OldKeys...), heal)
 	if err := r.Err(); err != nil {
 		t.Fatalf("%v\n%s", err, r)
 	}
@@ -49,7 +50,7 @@ func TestForkIsRehearsed(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	// For a draft that heals no fork there are no such clients.
-	r = rehearse(t, w, signed(movetest.OldKeys...), func(_ context.Context, r *repo.Repo) (*repo.Draft, error) {
+	r = rehearse(t, w, signed(repotest.OldKeys...), func(_ context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return staged(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })(r)
 	})
 	if strings.Contains(r.String(), scenario) {

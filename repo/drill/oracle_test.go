@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -24,38 +25,38 @@ type step = func(context.Context, *repo.Repo) (*repo.Draft, error)
 
 // cutting returns a play of the cut-over, retiring one of the last step.
 func cutting(t *testing.T) *play {
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Announce()
 	w.Now = w.Move.Dates.CutOver
-	w.Refresh(movetest.OldKeys...)
-	return prepared(t, w, movetest.NewKeys, w.Move.CutOver)
+	w.Refresh(repotest.OldKeys...)
+	return prepared(t, w, repotest.NewKeys, w.Move.CutOver)
 }
 
 func retiring(t *testing.T) *play {
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Announce()
 	w.CutOver()
 	w.Now = w.Move.Dates.Retire
-	w.Refresh(movetest.NewKeys...)
+	w.Refresh(repotest.NewKeys...)
 	yesterday := storage.Overlay(nil)
 	for name, data := range w.Store.Written() {
-		movetest.NoErr(t, yesterday.Create(t.Context(), name, bytes.NewReader(data)))
+		rawtuf.NoErr(t, yesterday.Create(t.Context(), name, bytes.NewReader(data)))
 	}
-	w.Release("1.1", slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
-	p := prepared(t, w, movetest.NewKeys, w.Move.Retire)
+	w.Release("1.1", slices.Concat(repotest.NewKeys, repotest.ReviewKeys)...)
+	p := prepared(t, w, repotest.NewKeys, w.Move.Retire)
 	p.files["yesterday"] = late{p.files["after"], yesterday}
 	return p
 }
 
-func prepared(t *testing.T, w *movetest.World, keys []string, s step) *play {
+func prepared(t *testing.T, w *repotest.World, keys []string, s step) *play {
 	t.Helper()
-	cfg := repo.Config{Signers: movetest.Signers(keys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
+	cfg := repo.Config{Signers: repotest.Signers(keys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
 	d, err := s(t.Context(), repo.New(w.Store, &cfg))
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	p := newPlay(&Drill{Storage: w.Store, Config: cfg, Draft: w.Sign(d), MaxPins: 2,
-		Stolen: movetest.Signers(slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...)})
+		Stolen: repotest.Signers(slices.Concat(repotest.OldKeys, repotest.ReviewKeys)...)})
 	done, err := p.prepare(t.Context())
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if done {
 		t.Fatal(p.report.Refused)
 	}
@@ -70,7 +71,7 @@ func (p *play) plays(t *testing.T, name string) (out []Violation) {
 			continue
 		}
 		outcomes, err := p.run(t.Context(), s)
-		movetest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		for _, o := range outcomes {
 			out = append(out, o.Violations...)
 		}
@@ -114,7 +115,7 @@ func (p *play) everywhere(h host) map[string]host {
 func (p *play) reviewed(t *testing.T) {
 	t.Helper()
 	p.Config.Review, p.fork, p.evil = "nobody", nil, ""
-	movetest.NoErr(t, p.arm(t.Context()))
+	rawtuf.NoErr(t, p.arm(t.Context()))
 }
 
 // Correct clients violate invariants under attacks beyond the threat model.
@@ -178,8 +179,8 @@ func TestOracleOfScenarios(t *testing.T) {
 // asks all in turn, and the oracle expects that.
 func TestOracleOfHiddenRoots(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("c", tuf.Mirror, 15)) })
-	p := prepared(t, w, slices.Concat(movetest.OldKeys, movetest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
+	w := repotest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, repotest.Location("c", tuf.Mirror, 15)) })
+	p := prepared(t, w, slices.Concat(repotest.OldKeys, repotest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	})
 	scene := "all content locations frozen, rendezvous healthy"
@@ -190,14 +191,14 @@ func TestOracleOfHiddenRoots(t *testing.T) {
 			continue
 		}
 		m, err := p.member(t.Context(), 0, false)
-		movetest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		if e := p.expect(t.Context(), s, m.root, m.pin); e != (expectation{2, true, 0}) {
 			t.Errorf("expects %+v", e)
 		}
 		var out Outcome
 		for probe, want := range []int64{1, 2} {
 			m.client = nil
-			movetest.NoErr(t, m.cycle(t.Context(), s.hosts, &out))
+			rawtuf.NoErr(t, m.cycle(t.Context(), s.hosts, &out))
 			if m.root != want {
 				t.Errorf("probe %d came to root v%d, want v%d", probe+1, m.root, want)
 			}
@@ -208,30 +209,30 @@ func TestOracleOfHiddenRoots(t *testing.T) {
 // The oracle reports clients of the other branch of a fork that do not complete the move.
 func TestOracleOfForks(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
-	keys := slices.Concat(movetest.OldKeys, movetest.ReviewKeys)
+	w := repotest.New(t)
+	keys := slices.Concat(repotest.OldKeys, repotest.ReviewKeys)
 	renew := func(priority int) func(*repo.Repo) (*repo.Draft, error) {
 		return func(r *repo.Repo) (*repo.Draft, error) {
 			return r.Stage(t.Context(), func(tx *repo.Tx) error { tx.Root().Locations[0].Priority = priority; return nil })
 		}
 	}
-	other := &movetest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
+	other := &repotest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
 	other.Publish(other.Repo(keys...), renew(11))
 	w.Publish(w.Repo(keys...), renew(12))
 	fork, err := other.Store.Read(t.Context(), "metadata/2.root.json")
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	p := prepared(t, w, keys, func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(ctx, func(tx *repo.Tx) error { return tx.Heal(fork) })
 	})
 	out, err := p.runFork(t.Context())
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	demand(t, out.Violations, "")
 	if out.Converged == 0 || out.Converged != out.Clients {
 		t.Errorf("%+v", out)
 	}
 	p.well = p.everywhere(host{unreachable: true})
 	out, err = p.runFork(t.Context())
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	demand(t, out.Violations, "L1")
 }
 
@@ -259,14 +260,14 @@ func TestOracleOfLostState(t *testing.T) {
 			p := retiring(t)
 			for _, forgets := range []bool{false, true} {
 				m, err := p.member(t.Context(), 0, true)
-				movetest.NoErr(t, err)
+				rawtuf.NoErr(t, err)
 				var out Outcome
-				movetest.NoErr(t, m.cycle(t.Context(), p.well, &out))
+				rawtuf.NoErr(t, m.cycle(t.Context(), p.well, &out))
 				want := ""
 				if forgets {
 					m.store, m.client, want = client.MemStore(), nil, x.want
 				}
-				movetest.NoErr(t, m.cycle(t.Context(), x.world(p), &out))
+				rawtuf.NoErr(t, m.cycle(t.Context(), x.world(p), &out))
 				demand(t, out.Violations, want)
 			}
 		})
@@ -276,7 +277,7 @@ func TestOracleOfLostState(t *testing.T) {
 // The oracle also detects violations that correct clients can't show.
 func TestOracleOfRefreshes(t *testing.T) {
 	t.Parallel()
-	foreign := movetest.New(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
+	foreign := repotest.New(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
 	for name, x := range map[string]struct {
 		shows func(p *play, s *sight)
 		want  string
@@ -295,7 +296,7 @@ func TestOracleOfRefreshes(t *testing.T) {
 			t.Parallel()
 			p := retiring(t)
 			m, err := p.member(t.Context(), 0, true)
-			movetest.NoErr(t, err)
+			rawtuf.NoErr(t, err)
 			m.root = p.tip().Version()
 			s := sight{root: p.tip(), timestamp: p.tip().Charter().Floors().Timestamp, asked: []request{{p.base("b"), "a request"}}}
 			x.shows(p, &s)
@@ -322,7 +323,7 @@ func TestOracleOfStandardClients(t *testing.T) {
 	check := func(scenario, want string) {
 		t.Helper()
 		out := Outcome{Roots: map[int64]int{}}
-		movetest.NoErr(t, p.stock(t.Context(), scene{scenario, map[string]host{l.Base: h}}, l, p.after[0], &out))
+		rawtuf.NoErr(t, p.stock(t.Context(), scene{scenario, map[string]host{l.Base: h}}, l, p.after[0], &out))
 		if got := fmt.Sprint(out.Violations); !strings.Contains(got, want) || want == "" && len(out.Violations) > 0 {
 			t.Errorf("got %s, want %q", got, want)
 		}
@@ -342,8 +343,8 @@ func TestOracleOfStandardClients(t *testing.T) {
 // A client that follows a recovery before the end of the waiting period violates S1.
 func TestOracleOfRecovery(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t, movetest.Recoverable)
-	p := prepared(t, w, slices.Concat(movetest.NewKeys, movetest.ReviewKeys), func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) })
+	w := repotest.New(t, repotest.Recoverable)
+	p := prepared(t, w, slices.Concat(repotest.NewKeys, repotest.ReviewKeys), func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) })
 	rule := p.rule(2)
 	for name, x := range map[string]struct {
 		from, to int // roots
@@ -359,7 +360,7 @@ func TestOracleOfRecovery(t *testing.T) {
 		"stays":             {1, 1, 0, 0, ""},
 	} {
 		m, err := p.member(t.Context(), 0, false)
-		movetest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		m.name = name
 		m.root, m.ahead, m.searches = int64(x.from), x.ahead, x.searches
 		var out Outcome

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/keys"
 )
 
@@ -26,7 +26,7 @@ import (
 func socketDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "a")
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
@@ -34,10 +34,10 @@ func socketDir(t *testing.T) string {
 // startAgent runs a real ssh-agent for the duration of the test.
 func startAgent(t *testing.T) (socket string) {
 	t.Helper()
-	path := tuftest.Program(t, "ssh-agent", "openssh-client")
+	path := rawtuf.Program(t, "ssh-agent", "openssh-client")
 	socket = filepath.Join(socketDir(t), "s")
 	cmd := exec.Command(path, "-D", "-a", socket)
-	tuftest.NoErr(t, cmd.Start())
+	rawtuf.NoErr(t, cmd.Start())
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	for range 500 {
 		if conn, err := net.Dial("unix", socket); err == nil {
@@ -53,15 +53,15 @@ func startAgent(t *testing.T) (socket string) {
 // sshKey makes a key with ssh-keygen and adds it to the agent.
 func sshKey(t *testing.T, socket, comment string, kind ...string) (path, fingerprint string) {
 	t.Helper()
-	keygen, add := tuftest.Program(t, "ssh-keygen", "openssh-client"), tuftest.Program(t, "ssh-add", "openssh-client")
+	keygen, add := rawtuf.Program(t, "ssh-keygen", "openssh-client"), rawtuf.Program(t, "ssh-add", "openssh-client")
 	path = filepath.Join(t.TempDir(), "id")
-	tuftest.Run(t, "", keygen, append([]string{"-q", "-N", "", "-C", comment, "-f", path}, kind...)...)
+	rawtuf.Run(t, "", keygen, append([]string{"-q", "-N", "", "-C", comment, "-f", path}, kind...)...)
 	cmd := exec.Command(add, "-q", path)
 	cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return path, strings.Fields(tuftest.Run(t, "", keygen, "-l", "-f", path))[1]
+	return path, strings.Fields(rawtuf.Run(t, "", keygen, "-l", "-f", path))[1]
 }
 
 // Keys in a real agent sign metadata, without leaving it.
@@ -83,10 +83,10 @@ func TestAgent(t *testing.T) {
 		t.Run(x.comment, func(t *testing.T) {
 			path, fingerprint := sshKey(t, socket, x.comment, x.kind...)
 			inFile, err := loadKey(path, "", nil)
-			tuftest.NoErr(t, err)
+			rawtuf.NoErr(t, err)
 			for _, uri := range []string{"ssh-agent:" + fingerprint, "ssh-agent:" + strings.ReplaceAll(x.comment, " ", "%20"), "SSH-AGENT:" + fingerprint} {
 				s, err := keys.Open(t.Context(), uri, &keys.Options{AgentSocket: socket, Purpose: x.comment})
-				tuftest.NoErr(t, err)
+				rawtuf.NoErr(t, err)
 				if s.Key() != inFile.Key() {
 					t.Fatalf("%s: %v, want %v", uri, s.Key(), inFile.Key())
 				}
@@ -94,7 +94,7 @@ func TestAgent(t *testing.T) {
 				for range 40 {
 					payload := []byte(rand.Text())
 					sig, err := s.Sign(t.Context(), payload)
-					tuftest.NoErr(t, err)
+					rawtuf.NoErr(t, err)
 					if !s.Key().Verifies(payload, sig) || s.Key().Verifies([]byte("other"), sig) {
 						t.Fatal("the signature does not verify")
 					}
@@ -128,7 +128,7 @@ func TestAgent(t *testing.T) {
 		t.Errorf("the error does not list the keys: %v", err)
 	}
 	twin, err := keys.Open(t.Context(), "ssh-agent:"+fingerprint, opts)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 
 	for _, name := range []string{"none", "SHA256:none", "SHA256:", fingerprint[:20]} {
 		_, err = keys.Open(t.Context(), "ssh-agent:"+name, opts)
@@ -146,7 +146,7 @@ func TestAgent(t *testing.T) {
 	// A key that was removed from the agent can't sign any more.
 	forget := exec.Command("ssh-add", "-q", "-D")
 	forget.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
-	tuftest.NoErr(t, forget.Run())
+	rawtuf.NoErr(t, forget.Run())
 	if _, err := twin.Sign(t.Context(), []byte("x")); err == nil {
 		t.Error("signed with a removed key")
 	}
@@ -157,7 +157,7 @@ func fakeAgent(t *testing.T, fn func(net.Conn)) (socket string) {
 	t.Helper()
 	socket = filepath.Join(socketDir(t), "s")
 	l, err := net.Listen("unix", socket)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -187,7 +187,7 @@ func (l *listed) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.SignatureFl
 func TestAgentWithTokens(t *testing.T) {
 	t.Parallel()
 	public, _, err := ed25519.GenerateKey(nil)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	keyring := &listed{ExtendedAgent: agent.NewKeyring().(agent.ExtendedAgent)}
 	for _, kind := range []string{"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com", "ssh-ed25519-cert-v01@openssh.com", "ssh-dss", "new"} {
 		blob := ssh.Marshal(struct {
@@ -216,9 +216,9 @@ func TestAgentWithTokens(t *testing.T) {
 func TestAgentThatMisbehaves(t *testing.T) {
 	t.Parallel()
 	_, private, err := ed25519.GenerateKey(nil)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	signer, err := ssh.NewSignerFromKey(private)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	pub := signer.PublicKey()
 	keyring := &listed{ExtendedAgent: agent.NewKeyring().(agent.ExtendedAgent)}
 	keyring.keys = []*agent.Key{{Format: pub.Type(), Blob: pub.Marshal(), Comment: "k"}}
@@ -240,7 +240,7 @@ func TestAgentThatMisbehaves(t *testing.T) {
 	}
 	socket := fakeAgent(t, func(c net.Conn) { agent.ServeAgent(keyring, c) })
 	s, err := keys.Open(t.Context(), "ssh-agent:k", &keys.Options{AgentSocket: socket})
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if sig, err := s.Sign(t.Context(), []byte("right")); err != nil || !s.Key().Verifies([]byte("right"), sig) {
 		t.Error(err)
 	}

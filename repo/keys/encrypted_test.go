@@ -22,7 +22,7 @@ import (
 	"golang.org/x/crypto/nacl/secretbox"
 	"golang.org/x/crypto/scrypt"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -37,7 +37,7 @@ func sealed(t *testing.T, secret, pass string, n int) string {
 	key, ok := derivedKeys.Load(salt)
 	if !ok {
 		derived, err := scrypt.Key([]byte(pass), salt[:], n, 8, 1, 32)
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		key = [32]byte(derived)
 		derivedKeys.Store(salt, key)
 	}
@@ -52,23 +52,23 @@ var derivedKeys sync.Map // by salt
 // Files that other tools encrypted can be opened with their passphrase.
 func TestKeysThatOthersEncrypted(t *testing.T) {
 	t.Parallel()
-	tuftest.Sequential(t)
+	rawtuf.Sequential(t)
 	_, ed, err := ed25519.GenerateKey(nil)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	pkcs8 := func(k crypto.PrivateKey) string {
 		der, err := x509.MarshalPKCS8PrivateKey(k)
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		return string(der)
 	}
 	text := func(typ, der string) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: []byte(der)}))
 	}
 	ec, err := x509.MarshalECPrivateKey(p256)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	public := hex.EncodeToString(ed.Public().(ed25519.PublicKey))
 	list := fmt.Sprintf(`[{"keytype": "ed25519", "scheme": "ed25519", "keyid_hash_algorithms": ["sha256"], "keyval": {"public": %q, "private": %q}}]`,
 		public, hex.EncodeToString(ed))
@@ -93,13 +93,13 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"the same, not encrypted":     {`{"encrypted": false, "data": ` + list + "}", ed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tuftest.NoErr(t, os.WriteFile(path, []byte(x.file), 0o600))
+			rawtuf.NoErr(t, os.WriteFile(path, []byte(x.file), 0o600))
 			want, err := tuf.NewSigner(x.key)
-			tuftest.NoErr(t, err)
+			rawtuf.NoErr(t, err)
 			got, err := loadKey(path, "", passphrase("secret"))
-			tuftest.NoErr(t, err)
+			rawtuf.NoErr(t, err)
 			sameKey(t, want, got)
-			if !tuftest.Long && name != "old cosign" && name != "bare, PKCS8" {
+			if !rawtuf.Long && name != "old cosign" && name != "bare, PKCS8" {
 				return
 			}
 			_, err = loadKey(path, "vendor root", passphrase("secret")) // the error can't state the reason
@@ -117,7 +117,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 	}
 
 	_, foreign, err := ed25519.GenerateKey(nil)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	for name, file := range map[string]string{
 		"an unusual strength":        sealed(t, pkcs8(ed), "secret", 16384),
 		"no key inside":              sealed(t, "hello", "secret", weak),
@@ -136,7 +136,7 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 		"encrypted, data of no kind": `{"encrypted": true, "data": 7}`,
 		"KDF of no kind":             `{"kdf": 7}`,
 	} {
-		tuftest.NoErr(t, os.WriteFile(path, []byte(file), 0o600))
+		rawtuf.NoErr(t, os.WriteFile(path, []byte(file), 0o600))
 		if _, err := loadKey(path, "", passphrase("secret")); err == nil {
 			t.Errorf("%s: opened", name)
 		} else {
@@ -149,16 +149,16 @@ func TestKeysThatOthersEncrypted(t *testing.T) {
 func TestSecuresystemslibWrote(t *testing.T) {
 	t.Parallel()
 	_, ed, err := ed25519.GenerateKey(nil)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(ed)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	data, err := encrypted.EncryptWithCustomKDFParameters(der, []byte("secret"), encrypted.OWASP)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	path := filepath.Join(t.TempDir(), "k")
-	tuftest.NoErr(t, os.WriteFile(path, data, 0o600))
+	rawtuf.NoErr(t, os.WriteFile(path, data, 0o600))
 	want, err := tuf.NewSigner(ed)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	got, err := loadKey(path, "", passphrase("secret"))
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	sameKey(t, want, got)
 }

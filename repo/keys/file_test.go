@@ -23,7 +23,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -34,15 +34,15 @@ func TestGenerateKey(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "root.key")
 	made, err := keys.Generate(path, "vendor root", []byte("correct horse"))
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	loaded, err := loadKey(path, "vendor root", passphrase("correct horse"))
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	sameKey(t, made, loaded)
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 	data, err := os.ReadFile(path)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if !bytes.Contains(data, []byte(`"N": 131072`)) || !bytes.Contains(data, []byte(`"type": "visum-key"`)) {
 		t.Errorf("the file format has changed:\n%s", data)
 	}
@@ -69,11 +69,11 @@ const keyFileV1 = `{
 
 func TestKeyFileEncrypted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "root.key")
-	tuftest.NoErr(t, os.WriteFile(path, []byte(keyFileV1), 0o600))
+	rawtuf.NoErr(t, os.WriteFile(path, []byte(keyFileV1), 0o600))
 	asked := 0
 	count := func() ([]byte, error) { asked++; return []byte("secret"), nil }
 	s, err := loadKey(path, "vendor root", count)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	sameKey(t, s, s)
 	_, err = loadKey(path, "timestamp", count)
 	wantErr(t, err, keys.ErrPurpose)
@@ -103,7 +103,7 @@ func TestKeyFileEncrypted(t *testing.T) {
 		edit(t, path, x[0], x[1])
 		_, err = loadKey(path, "", count)
 		wantErr(t, err, keys.ErrFile)
-		tuftest.NoErr(t, os.WriteFile(path, []byte(keyFileV1), 0o600))
+		rawtuf.NoErr(t, os.WriteFile(path, []byte(keyFileV1), 0o600))
 	}
 }
 
@@ -129,26 +129,26 @@ func TestKeyFilePlain(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "dev.key")
 	made, err := keys.UnsafeGeneratePlain(path, "review-agent")
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	for _, label := range []string{"", "review-agent"} {
 		loaded, err := loadKey(path, label, func() ([]byte, error) {
 			t.Error("asked for the passphrase of a file without one")
 			return nil, nil
 		})
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		sameKey(t, made, loaded)
 	}
 	for _, label := range []string{"Review-agent", "review-agent ", "review", "timestamp"} {
 		_, err = loadKey(path, label, nil)
 		wantErr(t, err, keys.ErrPurpose)
 	}
-	tuftest.OnDisk(t, dir, "dev.key")
+	rawtuf.OnDisk(t, dir, "dev.key")
 }
 
 func TestKeyFileNeverOverwrites(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "k")
-	tuftest.NoErr(t, os.WriteFile(path, []byte("precious"), 0o600))
+	rawtuf.NoErr(t, os.WriteFile(path, []byte("precious"), 0o600))
 	_, err := keys.UnsafeGeneratePlain(path, "x")
 	wantErr(t, err, fs.ErrExist)
 	if data, _ := os.ReadFile(path); string(data) != "precious" {
@@ -156,7 +156,7 @@ func TestKeyFileNeverOverwrites(t *testing.T) {
 	}
 	_, err = keys.UnsafeGeneratePlain(filepath.Join(dir, "none", "k"), "x")
 	wantErr(t, err, fs.ErrNotExist)
-	tuftest.OnDisk(t, dir, "k")
+	rawtuf.OnDisk(t, dir, "k")
 }
 
 func TestKeyFileArguments(t *testing.T) {
@@ -173,7 +173,7 @@ func TestKeyFileArguments(t *testing.T) {
 		_, err := keys.UnsafeGeneratePlain(path, label)
 		wantErr(t, err, fs.ErrInvalid)
 	}
-	tuftest.OnDisk(t, dir)
+	rawtuf.OnDisk(t, dir)
 }
 
 func TestKeyFileExposed(t *testing.T) {
@@ -182,9 +182,9 @@ func TestKeyFileExposed(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "k")
 	_, err := keys.UnsafeGeneratePlain(path, "x")
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	for _, mode := range []fs.FileMode{0o640, 0o604, 0o620, 0o601, 0o777} {
-		tuftest.NoErr(t, os.Chmod(path, mode))
+		rawtuf.NoErr(t, os.Chmod(path, mode))
 		_, err = loadKey(path, "x", nil)
 		wantErr(t, err, keys.ErrExposed)
 		if _, _, err := keys.ReadPublic(path); err != nil {
@@ -192,9 +192,9 @@ func TestKeyFileExposed(t *testing.T) {
 		}
 	}
 	for _, mode := range []fs.FileMode{0o600, 0o400, 0o700} {
-		tuftest.NoErr(t, os.Chmod(path, mode))
+		rawtuf.NoErr(t, os.Chmod(path, mode))
 		_, err = loadKey(path, "x", nil)
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 	}
 }
 
@@ -202,14 +202,14 @@ func TestKeyFileDamaged(t *testing.T) {
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good")
 	_, err := keys.UnsafeGeneratePlain(good, "label-x")
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	other := filepath.Join(dir, "other")
 	foreign, err := keys.UnsafeGeneratePlain(other, "label-x")
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	data, err := os.ReadFile(good)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	key, _, err := keys.ReadPublic(good)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 
 	bad := filepath.Join(dir, "bad")
 	for name, s := range map[string]string{
@@ -232,7 +232,7 @@ func TestKeyFileDamaged(t *testing.T) {
 		"neither":         strings.Replace(string(data), `"plain": {`, `"plain": null, "x": {`, 1),
 		"both":            strings.Replace(string(data), `"plain"`, `"encrypted": {}, "plain"`, 1),
 	} {
-		tuftest.NoErr(t, os.WriteFile(bad, []byte(s), 0o600))
+		rawtuf.NoErr(t, os.WriteFile(bad, []byte(s), 0o600))
 		_, err := loadKey(bad, "", func() ([]byte, error) { return []byte("x"), nil })
 		if !errors.Is(err, keys.ErrFile) || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s: Open: %v", name, err)
@@ -247,7 +247,7 @@ func TestKeyFileDamaged(t *testing.T) {
 		"another public key":    strings.Replace(string(data), key.Public, foreign.Key().Public, 1),
 		"no private key":        strings.Replace(string(data), `"private": "`, `"private": "AAAA`, 1),
 	} {
-		tuftest.NoErr(t, os.WriteFile(bad, []byte(s), 0o600))
+		rawtuf.NoErr(t, os.WriteFile(bad, []byte(s), 0o600))
 		if _, err := loadKey(bad, "", nil); !errors.Is(err, keys.ErrFile) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -260,27 +260,27 @@ func TestKeyFileDamaged(t *testing.T) {
 
 func TestForeignKeys(t *testing.T) {
 	_, ed, err := ed25519.GenerateKey(nil)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	path := filepath.Join(t.TempDir(), "k")
 
 	for name, private := range map[string]crypto.Signer{"ed25519": ed, "P-256": p256, "P-384": p384, "RSA": rsaKey} {
 		want, err := tuf.NewSigner(private)
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		der, err := x509.MarshalPKCS8PrivateKey(private)
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		open, err := ssh.MarshalPrivateKey(private, "a comment")
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		for form, block := range map[string]*pem.Block{"PKCS8": {Type: "PRIVATE KEY", Bytes: der}, "OpenSSH": open} {
 			t.Run(name+" "+form, func(t *testing.T) {
-				tuftest.NoErr(t, os.WriteFile(path, append([]byte("some text before\n"), pem.EncodeToMemory(block)...), 0o644))
+				rawtuf.NoErr(t, os.WriteFile(path, append([]byte("some text before\n"), pem.EncodeToMemory(block)...), 0o644))
 				got, err := loadKey(path, "", nil)
-				tuftest.NoErr(t, err)
+				rawtuf.NoErr(t, err)
 				sameKey(t, want, got)
 				_, err = loadKey(path, "vendor root", nil)
 				wantErr(t, err, keys.ErrPurpose)
@@ -291,8 +291,8 @@ func TestForeignKeys(t *testing.T) {
 			})
 		}
 		der, err = x509.MarshalPKIXPublicKey(private.Public())
-		tuftest.NoErr(t, err)
-		tuftest.NoErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644))
+		rawtuf.NoErr(t, err)
+		rawtuf.NoErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644))
 		if key, _, err := keys.ReadPublic(path); err != nil || key != want.Key() {
 			t.Errorf("%s: public PEM: %v, %v", name, key, err)
 		}
@@ -315,9 +315,9 @@ COJeIlQttuMKLntg==
 
 func TestOpenSSHEncrypted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "id_ed25519")
-	tuftest.NoErr(t, os.WriteFile(path, []byte(openSSHKey), 0o600))
+	rawtuf.NoErr(t, os.WriteFile(path, []byte(openSSHKey), 0o600))
 	s, err := loadKey(path, "", passphrase("secret"))
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	sameKey(t, s, s)
 	if want := "ab6a0e351b9cf21a4abfb42de1364fda379c2a4b44d65e82c4660fa60696ecd6"; s.Key().Public != want {
 		t.Errorf("key %s, want %s", s.Key().Public, want)
@@ -349,7 +349,7 @@ func TestOpenSSHToken(t *testing.T) {
 			N                    uint32
 			Public, Private      []byte
 		}{cipher[0], cipher[1], "", 1, public, make([]byte, 64)})...)
-		tuftest.NoErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: data}), 0o600))
+		rawtuf.NoErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: data}), 0o600))
 		_, _, err := keys.ReadPublic(path)
 		wantErr(t, err, keys.ErrFile)
 		_, err = loadKey(path, "", passphrase("x"))
@@ -360,14 +360,14 @@ func TestOpenSSHToken(t *testing.T) {
 // TestForeignKeysRefused: these key types must not sign here.
 func TestForeignKeysRefused(t *testing.T) {
 	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	path := filepath.Join(t.TempDir(), "k")
 	for name, private := range map[string]any{"P-521": p521, "RSA 1024": small} {
 		der, err := x509.MarshalPKCS8PrivateKey(private)
-		tuftest.NoErr(t, err)
-		tuftest.NoErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+		rawtuf.NoErr(t, err)
+		rawtuf.NoErr(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
 		if _, err := loadKey(path, "", nil); !errors.Is(err, keys.ErrFile) {
 			t.Errorf("%s: Open: %v", name, err)
 		}
@@ -383,10 +383,10 @@ func sameKey(t *testing.T, want, got tuf.Signer) {
 		t.Fatalf("loaded %v, want %v", got.Key(), want.Key())
 	}
 	sig, err := got.Sign(t.Context(), []byte("payload"))
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if k := want.Key(); k.Type == "ed25519" {
 		pub, err := hex.DecodeString(k.Public)
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		if !ed25519.Verify(pub, []byte("payload"), sig) {
 			t.Fatal("signature does not verify")
 		}
@@ -404,7 +404,7 @@ func wantErr(t *testing.T, err, want error) {
 func edit(t *testing.T, path, old, new string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if !bytes.Contains(data, []byte(old)) {
 		t.Fatalf("%s is not in %s", old, path)
 	}
@@ -412,31 +412,31 @@ func edit(t *testing.T, path, old, new string) {
 	if !json.Valid(data) {
 		t.Fatal("edit broke the JSON")
 	}
-	tuftest.NoErr(t, os.WriteFile(path, data, 0o600))
+	rawtuf.NoErr(t, os.WriteFile(path, data, 0o600))
 }
 
 // The key files that openssl and ssh-keygen write are read as they are.
 func TestKeysOfOtherTools(t *testing.T) {
 	t.Parallel()
-	openssl, keygen := tuftest.Program(t, "openssl", "openssl"), tuftest.Program(t, "ssh-keygen", "openssh-client")
+	openssl, keygen := rawtuf.Program(t, "openssl", "openssl"), rawtuf.Program(t, "ssh-keygen", "openssh-client")
 	path := filepath.Join(t.TempDir(), "k")
 	for _, kind := range [][]string{{"-algorithm", "ed25519"}, {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"}} {
-		tuftest.Run(t, "", openssl, append(append([]string{"genpkey"}, kind...), "-out", path)...)
+		rawtuf.Run(t, "", openssl, append(append([]string{"genpkey"}, kind...), "-out", path)...)
 		s, err := loadKey(path, "", nil)
-		tuftest.NoErr(t, err)
-		public := tuftest.Run(t, "", openssl, "pkey", "-in", path, "-pubout")
+		rawtuf.NoErr(t, err)
+		public := rawtuf.Run(t, "", openssl, "pkey", "-in", path, "-pubout")
 		block, _ := pem.Decode([]byte(public))
 		pub, err := x509.ParsePKIXPublicKey(block.Bytes)
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		if want, err := tuf.NewKey(pub); err != nil || s.Key() != want {
 			t.Errorf("%q: %v, want %v", kind, s.Key(), want)
 		}
 	}
 	for _, pass := range []string{"", "secret"} {
-		tuftest.NoErr(t, os.RemoveAll(path))
-		tuftest.Run(t, "", keygen, "-q", "-t", "ed25519", "-N", pass, "-a", "1", "-f", path)
+		rawtuf.NoErr(t, os.RemoveAll(path))
+		rawtuf.Run(t, "", keygen, "-q", "-t", "ed25519", "-N", pass, "-a", "1", "-f", path)
 		s, err := loadKey(path, "", passphrase(pass))
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		sameKey(t, s, s)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -19,7 +19,7 @@ func TestFileURI(t *testing.T) {
 	for _, name := range []string{"k", "a b", "per%20cent", "ü?#", "x:y", "+", "a;b&c=d"} {
 		path := filepath.Join(dir, name)
 		_, err := keys.UnsafeGeneratePlain(path, "x")
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		if uri := keys.FileURI(path); strings.ContainsAny(uri, " ?#") || !strings.HasPrefix(uri, "file:///") {
 			t.Errorf("%s: %s", path, uri)
 		}
@@ -54,7 +54,7 @@ func TestFileURI(t *testing.T) {
 func TestOpeners(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "k")
 	made, err := keys.UnsafeGeneratePlain(path, "timestamp")
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	broken, none := errors.New("no token"), false
 	opts := &keys.Options{Purpose: "timestamp", Openers: map[string]keys.Opener{
 		"pkcs11": func(ctx context.Context, uri string, o *keys.Options) (tuf.Signer, error) {
@@ -69,7 +69,7 @@ func TestOpeners(t *testing.T) {
 		"file": func(context.Context, string, *keys.Options) (tuf.Signer, error) { return nil, broken },
 	}}
 	s, err := keys.Open(t.Context(), "PKCS11:token=visum", opts)
-	tuftest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	sameKey(t, made, s)
 	_, err = keys.Open(t.Context(), "pkcs11:other", opts)
 	wantErr(t, err, broken)
@@ -78,8 +78,8 @@ func TestOpeners(t *testing.T) {
 		t.Error("no signer, no error")
 	}
 	_, err = keys.Open(t.Context(), keys.FileURI(path), opts) // ours, not the caller's
-	tuftest.NoErr(t, err)
-	tuftest.NoErr(t, os.Remove(path))
+	rawtuf.NoErr(t, err)
+	rawtuf.NoErr(t, os.Remove(path))
 	_, err = keys.Open(t.Context(), keys.FileURI(path), opts)
 	wantErr(t, err, fs.ErrNotExist)
 }

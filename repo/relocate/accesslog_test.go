@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo/relocate"
 )
 
@@ -28,7 +29,7 @@ func census(t testing.TB, logs map[string]string) *relocate.AccessLog {
 	t.Helper()
 	c := &relocate.AccessLog{}
 	for place, text := range logs {
-		movetest.NoErr(t, c.Read(context.Background(), place, strings.NewReader(text)))
+		rawtuf.NoErr(t, c.Read(context.Background(), place, strings.NewReader(text)))
 	}
 	return c
 }
@@ -84,8 +85,8 @@ func zipped(t testing.TB, parts ...string) io.Reader {
 	for _, p := range parts { // as written by logrotate and cat
 		z := gzip.NewWriter(&b)
 		_, err := z.Write([]byte(p))
-		movetest.NoErr(t, err)
-		movetest.NoErr(t, z.Close())
+		rawtuf.NoErr(t, err)
+		rawtuf.NoErr(t, z.Close())
 	}
 	return &b
 }
@@ -93,7 +94,7 @@ func zipped(t testing.TB, parts ...string) io.Reader {
 // A fleet during a move, in several logs of several locations.
 func TestAccessLogOfAMove(t *testing.T) {
 	t.Parallel()
-	m := &relocate.Move{To: movetest.New(t).Move.To, Criteria: relocate.Criteria{Clients: 10}}
+	m := &relocate.Move{To: repotest.New(t).Move.To, Criteria: relocate.Criteria{Clients: 10}}
 	c := &relocate.AccessLog{Since: logDay, Until: logDay.Add(48 * time.Hour), Prefix: "/r/"}
 	var a, b strings.Builder
 	for i := range 1000 {
@@ -109,10 +110,10 @@ func TestAccessLogOfAMove(t *testing.T) {
 	}
 	a.WriteString(look(7, logDay.Add(-time.Second)) + look(7, logDay.Add(48*time.Hour)))
 	a.WriteString(strings.ReplaceAll(look(9, logDay), "/r/", "/other/r/"))
-	movetest.NoErr(t, c.Read(t.Context(), "a", strings.NewReader(a.String())))
+	rawtuf.NoErr(t, c.Read(t.Context(), "a", strings.NewReader(a.String())))
 	half := b.Len() / 2
 	half += strings.IndexByte(b.String()[half:], '\n') + 1
-	movetest.NoErr(t, c.Read(t.Context(), "b", zipped(t, b.String()[:half], b.String()[half:])))
+	rawtuf.NoErr(t, c.Read(t.Context(), "b", zipped(t, b.String()[:half], b.String()[half:])))
 	r := c.Adoption()
 	want := []relocate.VersionCount{{Root: 1, Polls: 30, Share: 0.03}, {Root: 2, Polls: 70, Share: 0.07}, {Root: 3, Polls: 900, Share: 0.9}}
 	if fmt.Sprint(r.Fleet) != fmt.Sprint(want) || r.Outside != 2 || r.Requests != 1000 || r.At(3) != 0.9 || r.At(2) != 0.97 {
@@ -122,7 +123,7 @@ func TestAccessLogOfAMove(t *testing.T) {
 		t.Errorf("%+v", r.Locations)
 	}
 	data, err := json.Marshal(r)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if bytes.Contains(data, []byte("203.0.113")) || bytes.Contains(data, []byte("visum")) {
 		t.Errorf("it names clients: %s", data)
 	}
@@ -159,9 +160,9 @@ func TestAccessLogErrors(t *testing.T) {
 	if err := c.Read(t.Context(), "a", strings.NewReader("a\nb\n")); !errors.Is(err, relocate.ErrAccessLog) || !strings.Contains(err.Error(), "none of 2 lines") {
 		t.Errorf("got %v", err)
 	}
-	movetest.NoErr(t, c.Read(t.Context(), "a", strings.NewReader("")))
+	rawtuf.NoErr(t, c.Read(t.Context(), "a", strings.NewReader("")))
 	data, err := io.ReadAll(zipped(t, strings.Repeat(look(1, logDay), 1000)))
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if err := c.Read(t.Context(), "a", bytes.NewReader(data[:len(data)-20])); !errors.Is(err, relocate.ErrAccessLog) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
@@ -209,7 +210,7 @@ func TestAccessLogIsBounded(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	movetest.NoErr(t, c.Read(t.Context(), "a", &endless{max: 300_000}))
+	rawtuf.NoErr(t, c.Read(t.Context(), "a", &endless{max: 300_000}))
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if r := c.Adoption(); len(r.Fleet) > 4096 || r.Requests != 300_000 {

@@ -19,7 +19,8 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/repo/storage"
@@ -28,15 +29,15 @@ import (
 
 // product is a client that was offline since it saw a root. It uses only a storage.
 type product struct {
-	w   *movetest.World
+	w   *repotest.World
 	pin []byte
 	dir client.Store
 }
 
-func asleep(w *movetest.World) *product {
+func asleep(w *repotest.World) *product {
 	w.T.Helper()
 	pin, err := w.Repo().Pin(context.Background())
-	movetest.NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	return &product{w, pin, client.MemStore()}
 }
 
@@ -44,7 +45,7 @@ func asleep(w *movetest.World) *product {
 func (p *product) sees(s repo.Storage) string {
 	p.w.T.Helper()
 	c, err := client.New(p.pin, &client.Config{Store: p.dir, Offline: true, Sources: []client.Source{source{s}}, Now: func() time.Time { return p.w.Now }, Retries: -1})
-	movetest.NoErr(p.w.T, err)
+	rawtuf.NoErr(p.w.T, err)
 	view, err := c.Refresh(p.w.T.(*testing.T).Context())
 	if view == nil {
 		p.w.T.Fatal(err)
@@ -53,7 +54,7 @@ func (p *product) sees(s repo.Storage) string {
 	if errors.Is(err, client.ErrNoContent) {
 		return out + " no content"
 	}
-	movetest.NoErr(p.w.T, err)
+	rawtuf.NoErr(p.w.T, err)
 	rel, err := view.Latest(context.Background(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"})
 	if err != nil {
 		return out + " " + err.Error()
@@ -73,15 +74,15 @@ func (s source) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 }
 
 // stock runs go-tuf's client, from the first root on, and returns its result.
-func stock(w *movetest.World, s repo.Storage, path string) string {
+func stock(w *repotest.World, s repo.Storage, path string) string {
 	w.T.Helper()
 	first, err := s.Read(context.Background(), "metadata/1.root.json")
-	movetest.NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	cfg, err := config.New("https://stock.example/metadata", first)
-	movetest.NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	cfg.RemoteTargetsURL, cfg.DisableLocalCache, cfg.Fetcher = "https://stock.example/targets", true, fetcher{s}
 	u, err := updater.New(cfg)
-	movetest.NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	u.UnsafeSetRefTime(w.Now)
 	if err := u.Refresh(); err != nil {
 		return err.Error()
@@ -122,12 +123,12 @@ func (s without) Read(ctx context.Context, name string) ([]byte, error) {
 }
 
 // bridge stages and publishes the cut-over with dual signing.
-func bridge(w *movetest.World) *repo.Repo {
+func bridge(w *repotest.World) *repo.Repo {
 	w.T.Helper()
 	w.Now = w.Move.Dates.CutOver
-	w.Refresh(movetest.OldKeys...)
-	r, err := w.Move.DualSigner(context.Background(), w.Store, &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...)
-	movetest.NoErr(w.T, err)
+	w.Refresh(repotest.OldKeys...)
+	r, err := w.Move.DualSigner(context.Background(), w.Store, &repo.Config{Signers: repotest.Signers(repotest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, repotest.Signers(repotest.OldKeys...)...)
+	rawtuf.NoErr(w.T, err)
 	w.Publish(r, func(r *repo.Repo) (*repo.Draft, error) { return w.Move.CutOver(context.Background(), r) })
 	return r
 }
@@ -136,11 +137,11 @@ func bridge(w *movetest.World) *repo.Repo {
 // a client without the new root has no content.
 func TestDualSigningWithoutGap(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Announce()
 	sleepers := []*product{asleep(w), asleep(w)}
 	w.Now = w.Move.Dates.CutOver
-	w.Refresh(movetest.OldKeys...)
+	w.Refresh(repotest.OldKeys...)
 	awake := []*product{asleep(w), asleep(w)}
 	for _, p := range awake {
 		if got := p.sees(w.Store); got != "root v2 1.0" {
@@ -169,22 +170,22 @@ func TestDualSigningWithoutGap(t *testing.T) {
 	}
 	// Later that day.
 	w.Now = w.Now.Add(20 * time.Hour)
-	movetest.NoErr(t, r.Renew(t.Context()))
+	rawtuf.NoErr(t, r.Renew(t.Context()))
 	check("root v2 1.0", "root v3 1.0")
 	// The end: the last timestamp by the old keys expires at most a day after the cut-over, and
 	// there is no later one.
-	w.Now = w.Move.Dates.CutOver.Add(movetest.Day)
-	if _, err := w.Move.DualSigner(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, movetest.Signers(movetest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
+	w.Now = w.Move.Dates.CutOver.Add(repotest.Day)
+	if _, err := w.Move.DualSigner(t.Context(), w.Store, &repo.Config{Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}, repotest.Signers(repotest.OldKeys...)...); !errors.Is(err, relocate.ErrDates) {
 		t.Errorf("a bridge of more than a day: %v", err)
 	}
 	again, err := w.Repo().Chain(t.Context())
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	stamp, err := w.Store.Read(t.Context(), "metadata/timestamp.json")
-	movetest.NoErr(t, err)
-	if _, err := again[1].Timestamp(stamp, nil, w.Now.Add(movetest.Day)); !errors.Is(err, tuf.ErrExpired) {
+	rawtuf.NoErr(t, err)
+	if _, err := again[1].Timestamp(stamp, nil, w.Now.Add(repotest.Day)); !errors.Is(err, tuf.ErrExpired) {
 		t.Errorf("the bridge lasts: %v", err)
 	}
-	movetest.NoErr(t, w.Repo(movetest.NewKeys...).Renew(t.Context()))
+	rawtuf.NoErr(t, w.Repo(repotest.NewKeys...).Renew(t.Context()))
 	check("root v2 no content", "root v3 1.0")
 	if got := stock(w, old, "agent/1.0"); strings.Contains(got, "agent") {
 		t.Errorf("stock, without root v3, after the bridge: %s", got)
@@ -200,22 +201,22 @@ func TestDualSigningWithoutGap(t *testing.T) {
 // content: before, in between, or after.
 func TestDualSigningKilled(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Announce()
 	w.Now = w.Move.Dates.CutOver
-	w.Refresh(movetest.OldKeys...)
-	cfg := &repo.Config{Signers: movetest.Signers(movetest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
-	r, err := w.Move.DualSigner(t.Context(), w.Store, cfg, movetest.Signers(movetest.OldKeys...)...)
-	movetest.NoErr(t, err)
+	w.Refresh(repotest.OldKeys...)
+	cfg := &repo.Config{Signers: repotest.Signers(repotest.NewKeys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
+	r, err := w.Move.DualSigner(t.Context(), w.Store, cfg, repotest.Signers(repotest.OldKeys...)...)
+	rawtuf.NoErr(t, err)
 	d, err := w.Move.CutOver(t.Context(), r)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	w.Sign(d)
 	sleeper := asleep(w)
 	for n := 0; ; n++ {
 		s := storage.Overlay(w.Store)
 		mortal := &killed{OverlayStorage: s, writes: n}
-		r, err := w.Move.DualSigner(t.Context(), mortal, cfg, movetest.Signers(movetest.OldKeys...)...)
-		movetest.NoErr(t, err)
+		r, err := w.Move.DualSigner(t.Context(), mortal, cfg, repotest.Signers(repotest.OldKeys...)...)
+		rawtuf.NoErr(t, err)
 		err = r.Publish(t.Context(), d)
 		if err != nil && !errors.Is(err, os.ErrClosed) {
 			t.Fatal(err)
@@ -227,7 +228,7 @@ func TestDualSigningKilled(t *testing.T) {
 		}
 		mortal.writes = 100
 		if err != nil {
-			movetest.NoErr(t, r.Publish(t.Context(), d))
+			rawtuf.NoErr(t, r.Publish(t.Context(), d))
 		}
 		for _, p := range []*product{{w, sleeper.pin, client.MemStore()}} {
 			if got := p.sees(s); got != "root v3 1.0" {

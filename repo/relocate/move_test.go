@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/repo/storage"
@@ -33,18 +34,18 @@ const (
 
 func TestWholeMove(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Want(saysPlanned)
 	w.Announce()
 	w.Want(saysAnnounced)
 	w.CutOver()
 	w.Want(saysCutOver)
-	w.Release("1.1", slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	w.Release("1.1", slices.Concat(repotest.NewKeys, repotest.ReviewKeys)...)
 	w.Retire()
 	w.Want(saysRetired)
-	w.Release("1.2", slices.Concat(movetest.NewKeys, movetest.ReviewKeys)...)
+	w.Release("1.2", slices.Concat(repotest.NewKeys, repotest.ReviewKeys)...)
 	for key, role := range map[string]string{"vendor-1": "root", "timestamp": "timestamp", "vendor-release": "vendor-agent"} {
-		if ids := slices.Collect(maps.Keys(w.Tip().Keys([]string{movetest.Signer(key).Key().ID()}))); len(ids) > 0 {
+		if ids := slices.Collect(maps.Keys(w.Tip().Keys([]string{repotest.Signer(key).Key().ID()}))); len(ids) > 0 {
 			t.Errorf("the old key of %s is still there", role)
 		}
 	}
@@ -53,14 +54,14 @@ func TestWholeMove(t *testing.T) {
 // A repeated step is an empty draft; publishing it changes nothing.
 func TestStepsAreIdempotent(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	for _, step := range []struct {
 		take  func()
 		again func(context.Context, *repo.Repo) (*repo.Draft, error)
 	}{{w.Announce, w.Move.Announce}, {w.CutOver, w.Move.CutOver}, {w.Retire, w.Move.Retire}, {func() {}, w.Move.Emergency}} {
 		step.take()
 		before := w.Store.Written()
-		w.Publish(w.Repo(movetest.NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return step.again(t.Context(), r) })
+		w.Publish(w.Repo(repotest.NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return step.again(t.Context(), r) })
 		if len(before) != len(w.Store.Written()) {
 			t.Fatal("a step taken twice wrote something")
 		}
@@ -70,13 +71,13 @@ func TestStepsAreIdempotent(t *testing.T) {
 // In each phase only the next step is available, and only from its date on.
 func TestStepsInOrder(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	type steps = map[string]error // nil: allowed
 	check := func(want steps) {
 		t.Helper()
 		for name, step := range map[string]func(context.Context, *repo.Repo) (*repo.Draft, error){
 			"announce": w.Move.Announce, "cut over": w.Move.CutOver, "retire": w.Move.Retire, "abort": w.Move.Abort, "emergency": w.Move.Emergency} {
-			d, err := step(t.Context(), w.Repo(movetest.NewKeys...))
+			d, err := step(t.Context(), w.Repo(repotest.NewKeys...))
 			if !errors.Is(err, want[name]) || (err == nil) != (d != nil) {
 				t.Errorf("%s: got %v, want %v", name, err, want[name])
 			}
@@ -104,25 +105,25 @@ func TestStepsInOrder(t *testing.T) {
 // A root with a concurrent edit is no phase of the move.
 func TestAnotherMove(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Announce()
-	w.Publish(w.Repo(append(movetest.OldKeys, "new-timestamp", "other")...), func(r *repo.Repo) (*repo.Draft, error) {
+	w.Publish(w.Repo(append(repotest.OldKeys, "new-timestamp", "other")...), func(r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(t.Context(), func(tx *repo.Tx) error {
-			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = movetest.Keys("new-timestamp"), movetest.Keys("other")
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = repotest.Keys("new-timestamp"), repotest.Keys("other")
 			return tx.Root().Retire("a")
 		})
 	})
 	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.Move.Announce, w.Move.CutOver, w.Move.Retire, w.Move.Abort} {
-		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old locations 0 in use, 0 legacy, 1 retired; 1 of 1 new locations, 1 for later") {
+		if _, err := step(t.Context(), w.Repo(repotest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) || !strings.Contains(err.Error(), "new keys false; of 1 old locations 0 in use, 0 legacy, 1 retired; 1 of 1 new locations, 1 for later") {
 			t.Errorf("got %v", err)
 		}
 	}
 	// A key of the move is in use meanwhile: it is not new any more.
-	if _, err := w.Move.Emergency(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrKeys) {
+	if _, err := w.Move.Emergency(t.Context(), w.Repo(repotest.NewKeys...)); !errors.Is(err, relocate.ErrKeys) {
 		t.Errorf("got %v", err)
 	}
 	// The same for a new location that is listed for another purpose.
-	w = movetest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, movetest.Place("b", tuf.Mirror, 30)) })
+	w = repotest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, repotest.Location("b", tuf.Mirror, 30)) })
 	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrLocations) {
 		t.Errorf("got %v", err)
 	}
@@ -130,25 +131,25 @@ func TestAnotherMove(t *testing.T) {
 
 func TestAbort(t *testing.T) {
 	t.Parallel()
-	abort := func(w *movetest.World, names []string) {
+	abort := func(w *repotest.World, names []string) {
 		w.Publish(w.Repo(names...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Abort(t.Context(), r) })
 	}
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Announce()
-	abort(w, movetest.OldKeys)
+	abort(w, repotest.OldKeys)
 	w.Want("v3 epoch 0: primary a rendezvous z")
 	w.Announce() // a cancelled announcement may be made again
 	w.Want("v4 epoch 0: primary b from 2026-03-16 primary a rendezvous z")
 	w.CutOver()
-	abort(w, movetest.NewKeys)
+	abort(w, repotest.NewKeys)
 	w.Want("v6 epoch 1: primary a rendezvous z")
 	if p := w.Tip().Charter().Locations()[0].Priority; p != 10 {
 		t.Errorf("a has priority %d", p)
 	}
-	abort(w, movetest.NewKeys)
+	abort(w, repotest.NewKeys)
 	w.Want("v6 epoch 1: primary a rendezvous z")
 	for _, step := range []func(context.Context, *repo.Repo) (*repo.Draft, error){w.Move.Announce, w.Move.CutOver, w.Move.Retire, w.Move.Emergency} {
-		if _, err := step(t.Context(), w.Repo(movetest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) {
+		if _, err := step(t.Context(), w.Repo(repotest.NewKeys...)); !errors.Is(err, relocate.ErrOrder) {
 			t.Errorf("after it was cancelled: %v", err)
 		}
 	}
@@ -156,10 +157,10 @@ func TestAbort(t *testing.T) {
 
 func TestEmergency(t *testing.T) {
 	t.Parallel()
-	for name, before := range map[string]func(*movetest.World){"planned": func(*movetest.World) {}, "announced": (*movetest.World).Announce, "cut over": func(w *movetest.World) { w.Announce(); w.CutOver() }} {
-		w := movetest.New(t)
+	for name, before := range map[string]func(*repotest.World){"planned": func(*repotest.World) {}, "announced": (*repotest.World).Announce, "cut over": func(w *repotest.World) { w.Announce(); w.CutOver() }} {
+		w := repotest.New(t)
 		before(w)
-		w.Publish(w.Repo(movetest.NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Emergency(t.Context(), r) })
+		w.Publish(w.Repo(repotest.NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Emergency(t.Context(), r) })
 		if got := w.Says(); !strings.HasSuffix(got, "epoch 1: primary b rendezvous z retired a") {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -168,10 +169,10 @@ func TestEmergency(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	before := len(w.Store.Written())
 	plan, err := w.Move.Plan(t.Context(), w.Repo())
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	if len(w.Store.Written()) != before {
 		t.Error("a plan wrote something")
 	}
@@ -192,9 +193,9 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	data, err := json.Marshal(plan)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	var again relocate.Plan
-	movetest.NoErr(t, json.Unmarshal(data, &again))
+	rawtuf.NoErr(t, json.Unmarshal(data, &again))
 	if again.String() != text {
 		t.Error("the plan is another one after its JSON was read")
 	}
@@ -206,7 +207,7 @@ func TestPlan(t *testing.T) {
 	w.Want(saysRetired)
 	for i, root := range plan.Roots {
 		chain, err := w.Repo().Chain(t.Context())
-		movetest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		if c := chain[i+1].Charter(); c.Epoch() != root.Epoch || c.Seq() != root.Seq || chain[i+1].Version() != root.Version {
 			t.Errorf("root v%d is not as planned", root.Version)
 		}
@@ -235,54 +236,54 @@ func TestImpossiblePlans(t *testing.T) {
 		"H5 paths":                {func(m *relocate.Move) { m.To[0].Metadata = "../m/" }, tuf.ErrCharter, "H5"},
 		"H6 id twice":             {func(m *relocate.Move) { m.To = append(m.To, m.To[0]) }, tuf.ErrCharter, "H6"},
 		"H8 back at the old host": {func(m *relocate.Move) { m.To[0].Base = "https://a.example.org/new/" }, tuf.ErrCharter, "root v4: breaks the charter's rules: H8"},
-		"H3 online keys stay":     {func(m *relocate.Move) { m.Timestamp.Keys = movetest.Keys("timestamp") }, relocate.ErrKeys, "timestamp in root v1"},
-		"root key stays":          {func(m *relocate.Move) { m.RootKeys = movetest.Keys("vendor-1", "new-2") }, relocate.ErrKeys, "root in root v1"},
-		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("review-1") }, relocate.ErrKeys, "is not new"},
-		"root key as online":      {func(m *relocate.Move) { m.Targets.Keys = movetest.Keys("new-1") }, relocate.ErrKeys, "is for"},
+		"H3 online keys stay":     {func(m *relocate.Move) { m.Timestamp.Keys = repotest.Keys("timestamp") }, relocate.ErrKeys, "timestamp in root v1"},
+		"root key stays":          {func(m *relocate.Move) { m.RootKeys = repotest.Keys("vendor-1", "new-2") }, relocate.ErrKeys, "root in root v1"},
+		"review key as online":    {func(m *relocate.Move) { m.Targets.Keys = repotest.Keys("review-1") }, relocate.ErrKeys, "is not new"},
+		"root key as online":      {func(m *relocate.Move) { m.Targets.Keys = repotest.Keys("new-1") }, relocate.ErrKeys, "is for"},
 		"no root keys":            {func(m *relocate.Move) { m.RootKeys = nil }, relocate.ErrKeys, "root"},
 		"too few root keys":       {func(m *relocate.Move) { m.Min = 3 }, relocate.ErrKeys, "3 of 2"},
 		"broken key": {func(m *relocate.Move) {
 			m.Snapshot.Keys = []tuf.Key{{Type: "ed25519", Scheme: "ed25519", Public: "ff"}}
 		}, relocate.ErrKeys, "snapshot"},
 		"no such party":          {func(m *relocate.Move) { m.Party = "unknown" }, relocate.ErrKeys, "unknown"},
-		"no such release role":   {func(m *relocate.Move) { m.Release["x"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, `"x"`},
-		"release role of review": {func(m *relocate.Move) { m.Release["review-agent"] = repo.Keys{Keys: movetest.Keys("new-x")} }, relocate.ErrKeys, "party vendor has no"},
+		"no such release role":   {func(m *relocate.Move) { m.Release["x"] = repo.Keys{Keys: repotest.Keys("new-x")} }, relocate.ErrKeys, `"x"`},
+		"release role of review": {func(m *relocate.Move) { m.Release["review-agent"] = repo.Keys{Keys: repotest.Keys("new-x")} }, relocate.ErrKeys, "party vendor has no"},
 		"no dates":               {func(m *relocate.Move) { m.Dates = relocate.Dates{} }, relocate.ErrDates, "missing"},
 		"sunset first":           {func(m *relocate.Move) { m.Dates.Sunset = m.Dates.CutOver }, relocate.ErrDates, "sunset"},
-		"in a hurry":             {func(m *relocate.Move) { m.Dates.CutOver = m.Dates.Announce.Add(movetest.Day) }, relocate.ErrDates, "at least 7 days"},
-		"retired too soon":       {func(m *relocate.Move) { m.Dates.Retire = m.Dates.CutOver.Add(29 * movetest.Day) }, relocate.ErrDates, "at least 30 days"},
+		"in a hurry":             {func(m *relocate.Move) { m.Dates.CutOver = m.Dates.Announce.Add(repotest.Day) }, relocate.ErrDates, "at least 7 days"},
+		"retired too soon":       {func(m *relocate.Move) { m.Dates.Retire = m.Dates.CutOver.Add(29 * repotest.Day) }, relocate.ErrDates, "at least 30 days"},
 		"longer than a root": {func(m *relocate.Move) {
-			m.Dates.Retire, m.Dates.Sunset = m.Dates.CutOver.Add(400*movetest.Day), m.Dates.CutOver.Add(401*movetest.Day)
+			m.Dates.Retire, m.Dates.Sunset = m.Dates.CutOver.Add(400*repotest.Day), m.Dates.CutOver.Add(401*repotest.Day)
 		}, relocate.ErrDates, "root v3 expires before"},
 		"share of more than all": {func(m *relocate.Move) { m.Criteria.Moved = 1.5 }, relocate.ErrDates, "share"},
-		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -movetest.Day }, relocate.ErrDates, "negative"},
+		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -repotest.Day }, relocate.ErrDates, "negative"},
 	} {
-		w := movetest.New(t)
+		w := repotest.New(t)
 		x.change(w.Move)
 		_, err := w.Move.Plan(t.Context(), w.Repo())
 		if !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.says) {
 			t.Errorf("%s: got %v, want %v with %q", name, err, x.want, x.says)
 		}
-		w.Now = w.Move.Dates.Announce.Add(movetest.Day)
-		if _, err := w.Move.Announce(t.Context(), w.Repo(movetest.OldKeys...)); err == nil && !errors.Is(x.want, relocate.ErrDates) && !errors.Is(x.want, tuf.ErrCharter) {
+		w.Now = w.Move.Dates.Announce.Add(repotest.Day)
+		if _, err := w.Move.Announce(t.Context(), w.Repo(repotest.OldKeys...)); err == nil && !errors.Is(x.want, relocate.ErrDates) && !errors.Is(x.want, tuf.ErrCharter) {
 			t.Errorf("%s: can be announced", name)
 		}
 	}
-	empty := &movetest.World{T: t, Now: time.Now(), Store: storage.Overlay(nil)}
-	if _, err := movetest.New(t).Move.Plan(t.Context(), empty.Repo()); !errors.Is(err, relocate.ErrOrder) {
+	empty := &repotest.World{T: t, Now: time.Now(), Store: storage.Overlay(nil)}
+	if _, err := repotest.New(t).Move.Plan(t.Context(), empty.Repo()); !errors.Is(err, relocate.ErrOrder) {
 		t.Errorf("an empty repository: %v", err)
 	}
 }
 
 func TestTombstone(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t)
+	w := repotest.New(t)
 	w.Announce()
 	w.CutOver()
 	w.Retire()
 	stone := storage.Overlay(nil)
 	for range 2 {
-		movetest.NoErr(t, relocate.PublishRootsOnly(t.Context(), w.Repo(), stone))
+		rawtuf.NoErr(t, relocate.PublishRootsOnly(t.Context(), w.Repo(), stone))
 	}
 	var want []string
 	for _, n := range []string{"1", "2", "3", "4"} {
@@ -294,7 +295,7 @@ func TestTombstone(t *testing.T) {
 	if err := relocate.PublishRootsOnly(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrLocations) {
 		t.Fatalf("over content: %v", err)
 	}
-	if err := relocate.PublishRootsOnly(t.Context(), movetest.New(t, movetest.Recoverable).Repo(), stone); !errors.Is(err, relocate.ErrLocations) {
+	if err := relocate.PublishRootsOnly(t.Context(), repotest.New(t, repotest.Recoverable).Repo(), stone); !errors.Is(err, relocate.ErrLocations) {
 		t.Fatalf("over the roots of another repository: %v", err)
 	}
 }
@@ -303,11 +304,11 @@ func TestTombstone(t *testing.T) {
 // find the recovery in the roots-only copy, also after a renewal of the statement.
 func TestMoveAfterRecovery(t *testing.T) {
 	t.Parallel()
-	w := movetest.New(t, movetest.Recoverable)
+	w := repotest.New(t, repotest.Recoverable)
 	w.Recover()
-	heir := slices.Concat(movetest.NewKeys, movetest.ReviewKeys)
-	key := func(name string) repo.Keys { return repo.Keys{Keys: movetest.Keys(name)} }
-	w.Move.RootKeys, w.Move.Timestamp, w.Move.Snapshot, w.Move.Targets = movetest.Keys("x-1", "x-2"), key("x-timestamp"), key("x-snapshot"), key("x-targets")
+	heir := slices.Concat(repotest.NewKeys, repotest.ReviewKeys)
+	key := func(name string) repo.Keys { return repo.Keys{Keys: repotest.Keys(name)} }
+	w.Move.RootKeys, w.Move.Timestamp, w.Move.Snapshot, w.Move.Targets = repotest.Keys("x-1", "x-2"), key("x-timestamp"), key("x-snapshot"), key("x-targets")
 	w.Move.Release = map[string]repo.Keys{"vendor-agent": key("x-release")}
 	if _, err := w.Move.Plan(t.Context(), w.Repo()); err != nil {
 		t.Fatal(err)
@@ -318,10 +319,10 @@ func TestMoveAfterRecovery(t *testing.T) {
 	stone := storage.Overlay(nil)
 	for range 2 {
 		for range 2 {
-			movetest.NoErr(t, relocate.PublishRootsOnly(t.Context(), w.Repo(), stone))
+			rawtuf.NoErr(t, relocate.PublishRootsOnly(t.Context(), w.Repo(), stone))
 		}
 		files, err := w.Repo().RootFiles(t.Context())
-		movetest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		if got := len(stone.Written()); got != len(files) || got != 4 {
 			t.Fatalf("the roots-only copy has %d files", got)
 		}

@@ -23,7 +23,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/movetest"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/repo/storage"
@@ -80,29 +81,29 @@ type authority struct {
 
 func newAuthority(t *testing.T, now time.Time) *authority {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	a := &authority{t: t, key: key, pool: x509.NewCertPool(), cert: &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.AddDate(-1, 0, 0),
 		NotAfter: now.AddDate(10, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}}
 	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	a.cert, err = x509.ParseCertificate(der)
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	a.pool.AddCert(a.cert)
 	return a
 }
 
 func (a *authority) issue(until time.Time) tls.Certificate {
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
-	movetest.NoErr(a.t, err)
+	rawtuf.NoErr(a.t, err)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: a.cert.NotBefore, NotAfter: until,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, a.cert, pub, a.key)
-	movetest.NoErr(a.t, err)
+	rawtuf.NoErr(a.t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // network is a world with a server for each location.
 type network struct {
-	*movetest.World
+	*repotest.World
 	a, b, z *site
 	ca      *authority
 	http    *http.Client
@@ -116,7 +117,7 @@ func newNetwork(t *testing.T, change ...func(*repo.Root)) *network {
 	cert := n.ca.issue(now.AddDate(2, 0, 0))
 	n.a, n.b, n.z = newSite(t, store, false, cert), newSite(t, store, false, cert), newSite(t, store, true, cert)
 	places := func(r *repo.Root) { r.Locations[0].Base, r.Locations[1].Base = n.a.URL+"/", n.z.URL+"/" }
-	n.World = movetest.New(t, append(change, places)...)
+	n.World = repotest.New(t, append(change, places)...)
 	store.Storage = n.Store
 	n.Move.To[0].Base = n.b.URL + "/"
 	n.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: n.ca.pool, Time: func() time.Time { return n.Now }}}}
@@ -131,7 +132,7 @@ func (n *network) preflight(d *repo.Draft) *relocate.Report {
 	n.T.Helper()
 	p := &relocate.Preflight{Repo: n.Repo(), Storage: n.Store, Draft: d, Move: n.Move, HTTP: n.http}
 	r, err := p.Run(context.Background())
-	movetest.NoErr(n.T, err)
+	rawtuf.NoErr(n.T, err)
 	return r
 }
 
@@ -191,9 +192,9 @@ func TestPreflightFindsEachFault(t *testing.T) {
 	n := newNetwork(t)
 	n.Announce()
 	n.Now = n.Move.Dates.CutOver
-	n.Refresh(movetest.OldKeys...)
-	d, err := n.Move.CutOver(t.Context(), n.Repo(movetest.NewKeys...))
-	movetest.NoErr(t, err)
+	n.Refresh(repotest.OldKeys...)
+	d, err := n.Move.CutOver(t.Context(), n.Repo(repotest.NewKeys...))
+	rawtuf.NoErr(t, err)
 	if got := grave(n.preflight(d)); len(got) > 0 {
 		t.Fatalf("before: %q", got)
 	}
@@ -291,14 +292,14 @@ func TestPreflightCertificates(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
 	n.Now = n.Move.Dates.Announce
-	n.Refresh(movetest.OldKeys...)
+	n.Refresh(repotest.OldKeys...)
 	move := n.Move.To[0]
 	for name, x := range map[string]struct {
 		cert tls.Certificate
 		want string
 	}{
 		"valid for long":       {n.ca.issue(n.Now.AddDate(1, 0, 0)), ""},
-		"expires soon":         {n.ca.issue(n.Now.Add(10 * movetest.Day)), "warning: b: tls: the certificate is valid until 2026-03-12T12:00:00Z, 10 days from now"},
+		"expires soon":         {n.ca.issue(n.Now.Add(10 * repotest.Day)), "warning: b: tls: the certificate is valid until 2026-03-12T12:00:00Z, 10 days from now"},
 		"expired":              {n.ca.issue(n.Now.Add(-time.Hour)), "error: b: tls: invalid certificate: "},
 		"of another authority": {newAuthority(t, n.Now).issue(n.Now.AddDate(1, 0, 0)), "error: b: tls: invalid certificate: "},
 	} {
@@ -325,10 +326,10 @@ func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 	n.Announce()
 	n.CutOver()
 	n.Retire()
-	n.Refresh(movetest.NewKeys...)
+	n.Refresh(repotest.NewKeys...)
 	look := func() []string {
 		r, err := (&relocate.Preflight{Repo: n.Repo(), Storage: n.Store, RootsOnly: []tuf.Location{was}, HTTP: n.http}).Run(t.Context())
-		movetest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		return grave(r)
 	}
 	if got := look(); len(got) != 1 || got[0] != "error: a: roots-only: the server answers status 200 for metadata/timestamp.json: a retired location must serve roots only" {
@@ -339,7 +340,7 @@ func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 	if got := look(); len(got) != 1 || !strings.HasPrefix(got[0], "error: a: roots: 4 of 4 roots differ from the published ones: ") || !strings.HasSuffix(got[0], "; and 1 more") {
 		t.Errorf("found %q", got)
 	}
-	movetest.NoErr(t, relocate.PublishRootsOnly(t.Context(), n.Repo(), stone))
+	rawtuf.NoErr(t, relocate.PublishRootsOnly(t.Context(), n.Repo(), stone))
 	if got := look(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
@@ -360,39 +361,39 @@ func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 func TestPreflightOfRoots(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
-		change func(w *movetest.World, root *repo.Root)
-		later  func(w *movetest.World) // after the draft was staged
+		change func(w *repotest.World, root *repo.Root)
+		later  func(w *repotest.World) // after the draft was staged
 		want   []string
 	}{
 		"no fault": {},
-		"released meanwhile": {later: func(w *movetest.World) { w.Release("1.1", slices.Concat(movetest.OldKeys, movetest.ReviewKeys)...) },
+		"released meanwhile": {later: func(w *repotest.World) { w.Release("1.1", slices.Concat(repotest.OldKeys, repotest.ReviewKeys)...) },
 			want: []string{"warning: floors: the floor of timestamp is v4, published is v6", "warning: floors: the floor of snapshot is v4, published is v6",
 				"warning: draft: repo: the draft does not follow what is published: vendor-agent v4 is published"}},
-		"an old root key among the new": {change: func(_ *movetest.World, r *repo.Root) { r.Parties[0].Keys = movetest.Keys("new-1", "vendor-2") }, want: []string{"error: keys: an old root key of vendor"}},
-		"an old online key for targets": {change: func(_ *movetest.World, r *repo.Root) { r.Targets.Keys = movetest.Keys("timestamp") }, want: []string{"error: keys: the old timestamp key"}},
-		"release keys stay": {change: func(_ *movetest.World, r *repo.Root) {
-			r.Classes[0].Roles[0].Keys.Keys = movetest.Keys("vendor-release")
+		"an old root key among the new": {change: func(_ *repotest.World, r *repo.Root) { r.Parties[0].Keys = repotest.Keys("new-1", "vendor-2") }, want: []string{"error: keys: an old root key of vendor"}},
+		"an old online key for targets": {change: func(_ *repotest.World, r *repo.Root) { r.Targets.Keys = repotest.Keys("timestamp") }, want: []string{"error: keys: the old timestamp key"}},
+		"release keys stay": {change: func(_ *repotest.World, r *repo.Root) {
+			r.Classes[0].Roles[0].Keys.Keys = repotest.Keys("vendor-release")
 		}, want: []string{"warning: keys: role vendor-agent of vendor keeps its release keys"}},
-		"use_from after the root expires": {change: func(w *movetest.World, r *repo.Root) { r.Locations[0].UseFrom = w.Now.AddDate(2, 0, 0) }, want: []string{"error: b: windows: its use_from"}},
-		"use_until has passed":            {change: func(w *movetest.World, r *repo.Root) { r.Locations[1].UseUntil = w.Now.Add(-time.Hour) }, want: []string{"warning: a: windows: its use_until"}},
-		"one operator is left at some day": {change: func(w *movetest.World, r *repo.Root) {
-			r.Locations[2].UseUntil = w.Now.Add(movetest.Day)
+		"use_from after the root expires": {change: func(w *repotest.World, r *repo.Root) { r.Locations[0].UseFrom = w.Now.AddDate(2, 0, 0) }, want: []string{"error: b: windows: its use_from"}},
+		"use_until has passed":            {change: func(w *repotest.World, r *repo.Root) { r.Locations[1].UseUntil = w.Now.Add(-time.Hour) }, want: []string{"warning: a: windows: its use_until"}},
+		"one operator is left at some day": {change: func(w *repotest.World, r *repo.Root) {
+			r.Locations[2].UseUntil = w.Now.Add(repotest.Day)
 			r.Locations[2].Tier = tuf.Legacy
 			r.Locations[2].Targets = "t/"
 		}, want: []string{"error: windows: from 2026-05-30T12:00:00Z on clients can reach 1 operators for root checks, the charter requires 2"}},
-		"signed long ago":           {later: func(w *movetest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "error: windows: vendor-agent v4 of the draft: it expired on ", "warning: a: windows: its use_until"}},
-		"signed five minutes ahead": {later: func(w *movetest.World) { w.Now = w.Now.Add(-5 * time.Minute) }},
-		"signed six minutes ahead":  {later: func(w *movetest.World) { w.Now = w.Now.Add(-6 * time.Minute) }, want: []string{"error: windows: signed_at is "}},
-		"a root that breaks a rule": {change: func(_ *movetest.World, r *repo.Root) { r.Snapshot.Keys = movetest.Keys("snapshot") }, want: []string{"error: root: clients will refuse the root: tuf: root v3: breaks the charter's rules: H3"}},
+		"signed long ago":           {later: func(w *repotest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "error: windows: vendor-agent v4 of the draft: it expired on ", "warning: a: windows: its use_until"}},
+		"signed five minutes ahead": {later: func(w *repotest.World) { w.Now = w.Now.Add(-5 * time.Minute) }},
+		"signed six minutes ahead":  {later: func(w *repotest.World) { w.Now = w.Now.Add(-6 * time.Minute) }, want: []string{"error: windows: signed_at is "}},
+		"a root that breaks a rule": {change: func(_ *repotest.World, r *repo.Root) { r.Snapshot.Keys = repotest.Keys("snapshot") }, want: []string{"error: root: clients will refuse the root: tuf: root v3: breaks the charter's rules: H3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := movetest.New(t)
+			w := repotest.New(t)
 			w.Announce()
 			w.Now = w.Move.Dates.CutOver
-			w.Refresh(movetest.OldKeys...)
-			_, err := w.Move.CutOver(t.Context(), w.Repo(movetest.NewKeys...))
-			movetest.NoErr(t, err)
+			w.Refresh(repotest.OldKeys...)
+			_, err := w.Move.CutOver(t.Context(), w.Repo(repotest.NewKeys...))
+			rawtuf.NoErr(t, err)
 			d, err := w.Repo().Stage(t.Context(), func(tx *repo.Tx) error { // without keys: signers refuse a root that breaks a rule
 				r := tx.Root()
 				r.Parties[0].Keys, r.Timestamp, r.Snapshot, r.Targets = w.Move.RootKeys, w.Move.Timestamp, w.Move.Snapshot, w.Move.Targets
@@ -404,12 +405,12 @@ func TestPreflightOfRoots(t *testing.T) {
 				}
 				return nil
 			})
-			movetest.NoErr(t, err)
+			rawtuf.NoErr(t, err)
 			if x.later != nil {
 				x.later(w)
 			}
 			r, err := (&relocate.Preflight{Repo: w.Repo(), Storage: w.Store, Move: w.Move, Draft: d}).Run(t.Context())
-			movetest.NoErr(t, err)
+			rawtuf.NoErr(t, err)
 			got := grave(r)
 			if len(got) < len(x.want) || x.want == nil && len(got) > 0 || slices.ContainsFunc(x.want, func(w string) bool {
 				return !slices.ContainsFunc(got, func(g string) bool { return strings.HasPrefix(g, w) })
@@ -430,9 +431,9 @@ func TestPreflightOfRoots(t *testing.T) {
 // After a recovery the locations must serve it; otherwise clients can't follow it.
 func TestPreflightAfterRecovery(t *testing.T) {
 	t.Parallel()
-	n := newNetwork(t, movetest.Recoverable)
-	d, err := n.StageRecovery(n.Repo(movetest.NewKeys...))
-	movetest.NoErr(t, err)
+	n := newNetwork(t, repotest.Recoverable)
+	d, err := n.StageRecovery(n.Repo(repotest.NewKeys...))
+	rawtuf.NoErr(t, err)
 	n.Move = nil
 	if got := grave(n.preflight(d)); len(got) > 0 {
 		t.Errorf("before it: %q", got)
@@ -460,14 +461,14 @@ func TestPreflightAfterRecovery(t *testing.T) {
 			t.Error(says)
 		}
 	}
-	d, err = n.Repo(movetest.NewKeys...).StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "a wrong key", After: 1}, func(tx *repo.Tx) error {
-		key := func(name string) repo.Keys { return repo.Keys{Keys: movetest.Keys(name)} }
+	d, err = n.Repo(repotest.NewKeys...).StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "a wrong key", After: 1}, func(tx *repo.Tx) error {
+		key := func(name string) repo.Keys { return repo.Keys{Keys: repotest.Keys(name)} }
 		r := tx.Root()
-		r.Parties[0].Keys = movetest.Keys("x-1", "x-2")
+		r.Parties[0].Keys = repotest.Keys("x-1", "x-2")
 		r.Timestamp, r.Snapshot, r.Targets, r.Classes[0].Roles[0].Keys = key("x-timestamp"), key("x-snapshot"), key("x-targets"), key("x-release")
 		return nil
 	})
-	movetest.NoErr(t, err)
+	rawtuf.NoErr(t, err)
 	n.z.fault.Store(nil)
 	if r := n.preflight(d); len(grave(r)) > 0 || r.Root != 2 {
 		t.Errorf("before it is replaced: root v%d, %q", r.Root, grave(r))
@@ -477,18 +478,18 @@ func TestPreflightAfterRecovery(t *testing.T) {
 // The authority analysis for 4+4 root keys with a minimum of 2 each, and 1+1.
 func TestPowers(t *testing.T) {
 	t.Parallel()
-	says := func(w *movetest.World) string {
+	says := func(w *repotest.World) string {
 		var b strings.Builder
 		for _, f := range relocate.Powers(w.Tip(), w.Now) {
 			fmt.Fprintln(&b, f)
 		}
 		return b.String()
 	}
-	w := movetest.New(t, func(r *repo.Root) {
-		r.Parties = []repo.Party{{Name: "vendor", Keys: movetest.Keys("vendor-1", "vendor-2", "new-1", "new-2"), Min: 2},
-			{Name: "review", Keys: movetest.Keys("review-1", "review-2", "review-3", "review-4"), Min: 2}}
-		r.Timestamp.Keys = movetest.Keys("timestamp", "timestamp-b")
-		movetest.Recoverable(r)
+	w := repotest.New(t, func(r *repo.Root) {
+		r.Parties = []repo.Party{{Name: "vendor", Keys: repotest.Keys("vendor-1", "vendor-2", "new-1", "new-2"), Min: 2},
+			{Name: "review", Keys: repotest.Keys("review-1", "review-2", "review-3", "review-4"), Min: 2}}
+		r.Timestamp.Keys = repotest.Keys("timestamp", "timestamp-b")
+		repotest.Recoverable(r)
 	})
 	got := says(w)
 	for _, line := range []string{
@@ -510,8 +511,8 @@ func TestPowers(t *testing.T) {
 			t.Errorf("lacks %q:\n%s", line, got)
 		}
 	}
-	w = movetest.New(t, func(r *repo.Root) {
-		r.Parties = []repo.Party{{Name: "vendor", Keys: movetest.Keys("vendor-1")}, {Name: "review", Keys: movetest.Keys("review-1")}}
+	w = repotest.New(t, func(r *repo.Root) {
+		r.Parties = []repo.Party{{Name: "vendor", Keys: repotest.Keys("vendor-1")}, {Name: "review", Keys: repotest.Keys("review-1")}}
 	})
 	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is no spare key\n") ||
 		!strings.Contains(got, "note: losses: there is no recovery rule: ") {

@@ -19,7 +19,7 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/repo/storage/storagetest"
 )
@@ -69,7 +69,7 @@ func (x *turnStorage) Copy(ctx context.Context, from, to string) error {
 // A storage.ReadOnly reads as the storage below it does, and writes nothing.
 func TestReadOnly(t *testing.T) {
 	m := storage.Overlay(nil)
-	tuftest.NoErr(t, m.Create(t.Context(), "a/x", strings.NewReader("1")))
+	rawtuf.NoErr(t, m.Create(t.Context(), "a/x", strings.NewReader("1")))
 	for _, src := range []storage.Source{storage.SourceOf(storage.Dir(t.TempDir())), storage.SourceOf(m)} {
 		s := storage.ReadOnly(src)
 		for _, err := range []error{s.Create(t.Context(), "a/y", strings.NewReader("1")), s.Replace(t.Context(), "a/x", []byte("1"), nil)} {
@@ -106,7 +106,7 @@ func TestFolderNoDir(t *testing.T) {
 func TestFolderStaysPut(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := storage.Dir("here")
-	tuftest.NoErr(t, s.Create(t.Context(), "x", strings.NewReader("1")))
+	rawtuf.NoErr(t, s.Create(t.Context(), "x", strings.NewReader("1")))
 	t.Chdir(t.TempDir())
 	if data, err := s.Read(t.Context(), "x"); err != nil || string(data) != "1" {
 		t.Fatalf("%q, %v", data, err)
@@ -117,8 +117,8 @@ func TestFolderLeavesNoTemp(t *testing.T) {
 	dir := t.TempDir()
 	s := storage.Dir(dir)
 	ctx := t.Context()
-	tuftest.NoErr(t, s.Create(ctx, "a/x", strings.NewReader("1")))
-	tuftest.NoErr(t, s.Replace(ctx, "a/t", nil, []byte("1")))
+	rawtuf.NoErr(t, s.Create(ctx, "a/x", strings.NewReader("1")))
+	rawtuf.NoErr(t, s.Replace(ctx, "a/t", nil, []byte("1")))
 	for _, err := range []error{
 		s.Create(ctx, "a/x", strings.NewReader("2")),
 		s.Replace(ctx, "a/t", nil, []byte("2")),
@@ -135,7 +135,7 @@ func TestFolderLeavesNoTemp(t *testing.T) {
 	if err := s.Create(ctx2, "a/y", io.MultiReader(strings.NewReader("1"), hookReader(cancel))); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	tuftest.OnDisk(t, dir, ".lock", "a/t", "a/x")
+	rawtuf.OnDisk(t, dir, ".lock", "a/t", "a/x")
 }
 
 // TestFolderLeftovers: a publisher was killed. A later one removes its temporary
@@ -143,24 +143,24 @@ func TestFolderLeavesNoTemp(t *testing.T) {
 func TestFolderLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	old, fresh := "a/.visum-0000000000000000.tmp", "a/.visum-1111111111111111.tmp"
-	tuftest.NoErr(t, os.Mkdir(filepath.Join(dir, "a"), 0o777))
+	rawtuf.NoErr(t, os.Mkdir(filepath.Join(dir, "a"), 0o777))
 	for _, name := range []string{old, fresh, "a/old"} {
-		tuftest.NoErr(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		rawtuf.NoErr(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 	}
 	past := time.Now().Add(-25 * time.Hour)
-	tuftest.NoErr(t, os.Chtimes(filepath.Join(dir, old), past, past))
-	tuftest.NoErr(t, os.Chtimes(filepath.Join(dir, "a/old"), past, past))
-	tuftest.NoErr(t, storage.Dir(dir).Create(t.Context(), "a/x", strings.NewReader("1")))
-	tuftest.OnDisk(t, dir, ".lock", fresh, "a/old", "a/x")
+	rawtuf.NoErr(t, os.Chtimes(filepath.Join(dir, old), past, past))
+	rawtuf.NoErr(t, os.Chtimes(filepath.Join(dir, "a/old"), past, past))
+	rawtuf.NoErr(t, storage.Dir(dir).Create(t.Context(), "a/x", strings.NewReader("1")))
+	rawtuf.OnDisk(t, dir, ".lock", fresh, "a/old", "a/x")
 }
 
 func TestFolderSymlinks(t *testing.T) {
 	base := t.TempDir()
 	dir, out := filepath.Join(base, "repo"), filepath.Join(base, "out")
 	for _, d := range []string{dir, out, filepath.Join(dir, "real")} {
-		tuftest.NoErr(t, os.Mkdir(d, 0o777))
+		rawtuf.NoErr(t, os.Mkdir(d, 0o777))
 	}
-	tuftest.NoErr(t, os.WriteFile(filepath.Join(out, "secret"), []byte("s"), 0o600))
+	rawtuf.NoErr(t, os.WriteFile(filepath.Join(out, "secret"), []byte("s"), 0o600))
 	for link, to := range map[string]string{"abs": out, "rel": "../out", "file": filepath.Join(out, "secret"), "dangling": filepath.Join(out, "new"), "inside": "real"} {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
 			t.Skip(err)
@@ -178,26 +178,26 @@ func TestFolderSymlinks(t *testing.T) {
 			t.Errorf("Replace(%s) succeeded", name)
 		}
 	}
-	tuftest.OnDisk(t, out, "secret")
-	tuftest.NoErr(t, s.Create(ctx, "inside/x", strings.NewReader("1")))
+	rawtuf.OnDisk(t, out, "secret")
+	rawtuf.NoErr(t, s.Create(ctx, "inside/x", strings.NewReader("1")))
 	if data, err := s.Read(ctx, "real/x"); err != nil || string(data) != "1" {
 		t.Fatalf("%q, %v", data, err)
 	}
 
 	// A symbolic link as the lock file does not lead outside either.
-	tuftest.NoErr(t, os.Remove(filepath.Join(dir, ".lock")))
-	tuftest.NoErr(t, os.Symlink(filepath.Join(out, "lock"), filepath.Join(dir, ".lock")))
+	rawtuf.NoErr(t, os.Remove(filepath.Join(dir, ".lock")))
+	rawtuf.NoErr(t, os.Symlink(filepath.Join(out, "lock"), filepath.Join(dir, ".lock")))
 	if err := s.Create(ctx, "new", strings.NewReader("x")); err == nil {
 		t.Error("locked a file outside")
 	}
-	tuftest.OnDisk(t, out, "secret")
+	rawtuf.OnDisk(t, out, "secret")
 }
 
 func TestFolderReadLimit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "huge")
-	tuftest.NoErr(t, os.WriteFile(path, nil, 0o600))
-	tuftest.NoErr(t, os.Truncate(path, storage.MaxRead+1))
+	rawtuf.NoErr(t, os.WriteFile(path, nil, 0o600))
+	rawtuf.NoErr(t, os.Truncate(path, storage.MaxRead+1))
 	s := storage.Dir(dir)
 	if data, err := s.Read(t.Context(), "huge"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("%d bytes, %v", len(data), err)
@@ -205,11 +205,11 @@ func TestFolderReadLimit(t *testing.T) {
 	if err := s.Replace(t.Context(), "huge", []byte("x"), []byte("y")); !errors.Is(err, storage.ErrConflict) {
 		t.Fatal(err)
 	}
-	tuftest.NoErr(t, os.Truncate(path, storage.MaxRead))
+	rawtuf.NoErr(t, os.Truncate(path, storage.MaxRead))
 	if data, err := s.Read(t.Context(), "huge"); err != nil || len(data) != storage.MaxRead {
 		t.Fatalf("%d bytes, %v", len(data), err)
 	}
-	tuftest.NoErr(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
+	rawtuf.NoErr(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
 	if _, err := s.Read(t.Context(), "sub"); !errors.Is(err, fs.ErrInvalid) {
 		t.Fatalf("reading a directory: %v", err)
 	}
@@ -223,7 +223,7 @@ func TestFolderCreateMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 2 {
-		tuftest.NoErr(t, s.Create(t.Context(), "targets/big", io.LimitReader(zeroReader{}, size)))
+		rawtuf.NoErr(t, s.Create(t.Context(), "targets/big", io.LimitReader(zeroReader{}, size)))
 	}
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
@@ -240,8 +240,8 @@ func TestFolderKilled(t *testing.T) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestFolderChild$")
 		cmd.Env = append(os.Environ(), "FOLDER_TEST_CHILD="+dir)
 		out, err := cmd.StdoutPipe()
-		tuftest.NoErr(t, err)
-		tuftest.NoErr(t, cmd.Start())
+		rawtuf.NoErr(t, err)
+		rawtuf.NoErr(t, cmd.Start())
 		lines := bufio.NewScanner(out)
 		done := 0
 		for lines.Scan() {
@@ -254,7 +254,7 @@ func TestFolderKilled(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Duration(round) * 3 * time.Millisecond)
-		tuftest.NoErr(t, cmd.Process.Kill())
+		rawtuf.NoErr(t, cmd.Process.Kill())
 		for lines.Scan() { // the output before it died
 			fmt.Sscan(lines.Text(), &done)
 		}
@@ -274,7 +274,7 @@ func TestFolderKilled(t *testing.T) {
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		tuftest.NoErr(t, s.Replace(ctx, "counter", data, data))
+		rawtuf.NoErr(t, s.Replace(ctx, "counter", data, data))
 		cancel()
 	}
 }

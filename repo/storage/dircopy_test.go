@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -20,19 +20,19 @@ func TestFolderCopyLinks(t *testing.T) {
 	dir := t.TempDir()
 	s := storage.Dir(dir)
 	c := s.(storage.Copier)
-	tuftest.NoErr(t, s.Create(t.Context(), "targets/beta/x", strings.NewReader("content")))
-	tuftest.NoErr(t, c.Copy(t.Context(), "targets/beta/x", "targets/stable/deep/x"))
+	rawtuf.NoErr(t, s.Create(t.Context(), "targets/beta/x", strings.NewReader("content")))
+	rawtuf.NoErr(t, c.Copy(t.Context(), "targets/beta/x", "targets/stable/deep/x"))
 	stat := func(name string) os.FileInfo {
 		t.Helper()
 		info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
-		tuftest.NoErr(t, err)
+		rawtuf.NoErr(t, err)
 		return info
 	}
 	if !os.SameFile(stat("targets/beta/x"), stat("targets/stable/deep/x")) {
 		t.Error("the bytes are stored twice")
 	}
-	tuftest.NoErr(t, os.Symlink("x", filepath.Join(dir, "targets", "beta", "link")))
-	tuftest.NoErr(t, c.Copy(t.Context(), "targets/beta/link", "targets/other/y"))
+	rawtuf.NoErr(t, os.Symlink("x", filepath.Join(dir, "targets", "beta", "link")))
+	rawtuf.NoErr(t, c.Copy(t.Context(), "targets/beta/link", "targets/other/y"))
 	if info := stat("targets/other/y"); !info.Mode().IsRegular() {
 		t.Errorf("the copy of a symbolic link is %s", info.Mode())
 	}

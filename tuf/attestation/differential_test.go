@@ -15,7 +15,7 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/attestation"
 )
@@ -50,13 +50,13 @@ func everyKind(t testing.TB) *world {
 	noErr(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	noErr(t, err)
-	return newWorld(t, func(r *tuftest.Repo) {
+	return newWorld(t, func(r *rawtuf.Repo) {
 		_, ed, _ := ed25519.GenerateKey(nil)
 		r.Keys["ra"], r.Keys["rb"], r.Keys["rc"], r.Keys["rd"] = ed, p256, p384, rsaKey
 		r.Root["keys"] = doc{}
 		r.AddKeys(r.Root, "root", "timestamp", "snapshot", "targets", "vendor1", "vendor2", "review1", "review2", "va", "ra", "rb", "rc", "rd")
-		tuftest.At(r.Charter(), "classes", 0, "roles", 1)["keyids"] = r.IDs("ra", "rb", "rc", "rd")
-		tuftest.At(r.Charter(), "classes", 0, "hold")["keyids"] = r.IDs("ra")
+		rawtuf.At(r.Charter(), "classes", 0, "roles", 1)["keyids"] = r.IDs("ra", "rb", "rc", "rd")
+		rawtuf.At(r.Charter(), "classes", 0, "hold")["keyids"] = r.IDs("ra")
 		r.Signers["review-agent"] = []string{"ra", "rb", "rc", "rd"}
 	})
 }
@@ -76,7 +76,7 @@ func TestSecuresystemslib(t *testing.T) {
 				noErr(t, err)
 				env, err := signer.SignPayload(t.Context(), attestation.PayloadType, p)
 				noErr(t, err)
-				noErr(t, w.open(tuftest.Marshal(env)))
+				noErr(t, w.open(rawtuf.Marshal(env)))
 			}
 			var env dsse.Envelope
 			noErr(t, json.Unmarshal(w.seal(p, a, b), &env))

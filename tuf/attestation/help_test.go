@@ -10,29 +10,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/attestation"
 )
 
-type doc = tuftest.Doc
+type doc = rawtuf.Doc
 
 // world is a healthy repository whose review role needs two of three keys, with a client's view of
 // it.
 type world struct {
 	t        testing.TB
-	repo     *tuftest.Repo
+	repo     *rawtuf.Repo
 	root     *tuf.Root
 	approved tuf.Approved
 }
 
-var now = tuftest.Now
+var now = rawtuf.Now
 
-func newWorld(t testing.TB, edit func(*tuftest.Repo)) *world {
+func newWorld(t testing.TB, edit func(*rawtuf.Repo)) *world {
 	t.Helper()
-	r := tuftest.New()
+	r := rawtuf.New()
 	r.AddKeys(r.Root, "rb", "rc")
-	role := tuftest.At(r.Charter(), "classes", 0, "roles", 1)
+	role := rawtuf.At(r.Charter(), "classes", 0, "roles", 1)
 	role["keyids"], role["threshold"] = r.IDs("ra", "rb", "rc"), 2
 	r.Signers["review-agent"] = []string{"ra", "rb", "rc"}
 	if edit != nil {
@@ -57,13 +57,13 @@ func newWorld(t testing.TB, edit func(*tuftest.Repo)) *world {
 	noErr(t, err)
 	snap, err := ts.Snapshot(data, nil)
 	noErr(t, err)
-	w.approved, err = snap.Approve(tuftest.Path, get)
+	w.approved, err = snap.Approve(rawtuf.Path, get)
 	noErr(t, err)
 	return w
 }
 
 func (w *world) review() attestation.Review {
-	return attestation.Review{Subject: attestation.SubjectOf(w.approved), RepoID: tuftest.RepoID,
+	return attestation.Review{Subject: attestation.SubjectOf(w.approved), RepoID: rawtuf.RepoID,
 		Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent", Name: "Ann Example"},
 		Source:   tuf.SourceRef{URI: "git+https://src.example/agent", Revision: "abc"},
 		Result:   attestation.Identical, Builder: "https://builder.example/3", Policy: strings.Repeat("ab", 32),
@@ -71,7 +71,7 @@ func (w *world) review() attestation.Review {
 }
 
 func (w *world) refusal() attestation.Refusal {
-	return attestation.Refusal{Subject: attestation.SubjectOf(w.approved), RepoID: tuftest.RepoID,
+	return attestation.Refusal{Subject: attestation.SubjectOf(w.approved), RepoID: rawtuf.RepoID,
 		Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"}, Reason: "it phones home", At: now}
 }
 

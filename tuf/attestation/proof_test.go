@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/attestation"
 )
@@ -110,23 +110,23 @@ func TestAttackPayload(t *testing.T) {
 		want   error
 		part   string
 	}{
-		{"another path", func(d doc) { tuftest.At(d, "subject", 0)["name"] = "agent/other" }, tuf.ErrMismatch, "agent/other"},
-		{"other bytes", func(d doc) { tuftest.At(d, "subject", 0, "digest")["sha256"] = strings.Repeat("0", 64) }, tuf.ErrMismatch, "0000"},
+		{"another path", func(d doc) { rawtuf.At(d, "subject", 0)["name"] = "agent/other" }, tuf.ErrMismatch, "agent/other"},
+		{"other bytes", func(d doc) { rawtuf.At(d, "subject", 0, "digest")["sha256"] = strings.Repeat("0", 64) }, tuf.ErrMismatch, "0000"},
 		{"another length", func(d doc) { pred(d)["length"] = 8 }, tuf.ErrMismatch, "8 bytes"},
 		{"another repository", func(d doc) { pred(d)["repo_id"] = strings.Repeat("0", 32) }, tuf.ErrMismatch, "repository"},
-		{"another party's", func(d doc) { tuftest.At(pred(d), "reviewer")["party"] = "vendor" }, tuf.ErrMismatch, "vendor"},
-		{"another role's", func(d doc) { tuftest.At(pred(d), "reviewer")["role"] = "vendor-agent" }, tuf.ErrMismatch, "vendor-agent"},
-		{"not yet valid", func(d doc) { pred(d)["from"] = tuftest.Stamp(now.Add(time.Second)) }, tuf.ErrExpired, "valid from"},
-		{"no longer valid", func(d doc) { pred(d)["until"] = tuftest.Stamp(now) }, tuf.ErrExpired, "now is"},
+		{"another party's", func(d doc) { rawtuf.At(pred(d), "reviewer")["party"] = "vendor" }, tuf.ErrMismatch, "vendor"},
+		{"another role's", func(d doc) { rawtuf.At(pred(d), "reviewer")["role"] = "vendor-agent" }, tuf.ErrMismatch, "vendor-agent"},
+		{"not yet valid", func(d doc) { pred(d)["from"] = rawtuf.Stamp(now.Add(time.Second)) }, tuf.ErrExpired, "valid from"},
+		{"no longer valid", func(d doc) { pred(d)["until"] = rawtuf.Stamp(now) }, tuf.ErrExpired, "now is"},
 		{"a refusal", func(d doc) { d["predicateType"] = attestation.RefusalType }, tuf.ErrMalformed, "predicateType"},
 		{"another predicate", func(d doc) { d["predicateType"] = "https://slsa.dev/provenance/v1" }, tuf.ErrMalformed, "predicateType"},
 		{"a later predicate", func(d doc) { d["predicateType"] = "https://visum.dev/review/v2" }, tuf.ErrMalformed, "predicateType"},
 		{"another statement", func(d doc) { d["_type"] = "https://in-toto.io/Statement/v0.1" }, tuf.ErrMalformed, "_type"},
 		{"unknown member", func(d doc) { d["x"] = 1 }, tuf.ErrMalformed, "unknown member"},
 		{"unknown member of the predicate", func(d doc) { pred(d)["platforms"] = []any{} }, tuf.ErrMalformed, "unknown member"},
-		{"unknown member of the subject", func(d doc) { tuftest.At(d, "subject", 0)["uri"] = "x" }, tuf.ErrMalformed, "unknown member"},
-		{"unknown member of the reviewer", func(d doc) { tuftest.At(pred(d), "reviewer")["x"] = "y" }, tuf.ErrMalformed, "unknown member"},
-		{"a second hash", func(d doc) { tuftest.At(d, "subject", 0, "digest")["sha512"] = strings.Repeat("0", 128) }, tuf.ErrMalformed, "unknown member"},
+		{"unknown member of the subject", func(d doc) { rawtuf.At(d, "subject", 0)["uri"] = "x" }, tuf.ErrMalformed, "unknown member"},
+		{"unknown member of the reviewer", func(d doc) { rawtuf.At(pred(d), "reviewer")["x"] = "y" }, tuf.ErrMalformed, "unknown member"},
+		{"a second hash", func(d doc) { rawtuf.At(d, "subject", 0, "digest")["sha512"] = strings.Repeat("0", 128) }, tuf.ErrMalformed, "unknown member"},
 		{"member in capitals", func(d doc) { pred(d)["Until"] = pred(d)["until"] }, tuf.ErrMalformed, "wrong case"},
 		{"two subjects", func(d doc) { d["subject"] = append(d["subject"].([]any), d["subject"].([]any)[0]) }, tuf.ErrMalformed, "one subject"},
 		{"no subject", func(d doc) { d["subject"] = []any{} }, tuf.ErrMalformed, "one subject"},
@@ -143,15 +143,15 @@ func TestAttackPayload(t *testing.T) {
 		{"until with half an hour", func(d doc) { pred(d)["until"] = "2030-01-16T9:00:00Z" }, tuf.ErrMalformed, "not a time"},
 		{"until with a comma", func(d doc) { pred(d)["until"] = "2030-01-16T9:00:0,5Z" }, tuf.ErrMalformed, "not a time"},
 		{"until on a day there is not", func(d doc) { pred(d)["until"] = "2030-02-30T13:00:00Z" }, tuf.ErrMalformed, "not a time"},
-		{"empty name", func(d doc) { tuftest.At(pred(d), "reviewer")["name"] = "" }, tuf.ErrMalformed, "1 to"},
-		{"a rebuild without builder", func(d doc) { delete(tuftest.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
-		{"result of no kind", func(d doc) { tuftest.At(pred(d), "rebuild")["result"] = true }, tuf.ErrMalformed, "string"},
+		{"empty name", func(d doc) { rawtuf.At(pred(d), "reviewer")["name"] = "" }, tuf.ErrMalformed, "1 to"},
+		{"a rebuild without builder", func(d doc) { delete(rawtuf.At(pred(d), "rebuild"), "builder") }, tuf.ErrMalformed, "builder"},
+		{"result of no kind", func(d doc) { rawtuf.At(pred(d), "rebuild")["result"] = true }, tuf.ErrMalformed, "string"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			d := parse(t, healthy)
 			row.mutate(d)
-			want(t, w.open(w.seal(tuftest.Marshal(d), "ra", "rb")), row.want, row.part)
-			noErr(t, w.open(w.seal(tuftest.Marshal(parse(t, healthy)), "ra", "rb")))
+			want(t, w.open(w.seal(rawtuf.Marshal(d), "ra", "rb")), row.want, row.part)
+			noErr(t, w.open(w.seal(rawtuf.Marshal(parse(t, healthy)), "ra", "rb")))
 		})
 	}
 	for name, p := range map[string]string{
@@ -231,7 +231,7 @@ func TestAttackEnvelope(t *testing.T) {
 		{"33 signatures", env(append(many(31, one("rc")), one("ra"), one("rb"))...), tuf.ErrTooLarge, "32"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			err := w.open(tuftest.Marshal(row.env))
+			err := w.open(rawtuf.Marshal(row.env))
 			if row.want == nil {
 				noErr(t, err)
 				return
@@ -244,7 +244,7 @@ func TestAttackEnvelope(t *testing.T) {
 			}
 		})
 	}
-	good := tuftest.Marshal(env(one("ra"), one("rb")))
+	good := rawtuf.Marshal(env(one("ra"), one("rb")))
 	want(t, w.open(append(good, make([]byte, attestation.MaxSize)...)), tuf.ErrTooLarge, "bytes")
 	want(t, w.open([]byte(strings.Replace(string(good), `{"pay`, `{"payload":"","pay`, 1))), tuf.ErrMalformed, "")
 	for _, data := range []string{"", "[]", "x", "null"} {
@@ -270,9 +270,9 @@ func TestAsked(t *testing.T) {
 	data := w.seal(payload(t, w.review()), "ra", "rb")
 	refusal := w.seal(payload(t, w.refusal()), "ra", "rb")
 	s := attestation.SubjectOf(w.approved)
-	plain, err := tuf.OpenRoot(tuftest.NewPlain().Files["1.root.json"], nil)
+	plain, err := tuf.OpenRoot(rawtuf.NewPlain().Files["1.root.json"], nil)
 	noErr(t, err)
-	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
+	other := newWorld(t, func(r *rawtuf.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
 
 	_, err = attestation.Open(data, w.root, "review", tuf.Approved{}, now)
 	want(t, err, tuf.ErrUntrusted, "zero Approved")
@@ -324,8 +324,8 @@ func TestBeforeRotation(t *testing.T) {
 	next := func(signedAt time.Time, keys ...string) {
 		w.repo.NextRoot(func() {
 			w.repo.AddKeys(w.repo.Root, keys...)
-			tuftest.At(w.repo.Charter(), "classes", 0, "roles", 1)["keyids"] = w.repo.IDs(keys...)
-			w.repo.Charter()["signed_at"] = tuftest.Stamp(signedAt)
+			rawtuf.At(w.repo.Charter(), "classes", 0, "roles", 1)["keyids"] = w.repo.IDs(keys...)
+			w.repo.Charter()["signed_at"] = rawtuf.Stamp(signedAt)
 			w.repo.Charter()["prev_root_sha256"] = roots[0].SHA256()
 		})
 		r, err := roots[0].Next(w.repo.Files[fmt.Sprintf("%v.root.json", w.repo.Root["version"])])
@@ -375,7 +375,7 @@ func TestBeforeRotation(t *testing.T) {
 	}
 	// Roots of another repository and newer roots are ignored.
 	review, _ := made(now.Add(-2*time.Hour), "ra", "rb")
-	other := newWorld(t, func(r *tuftest.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
+	other := newWorld(t, func(r *rawtuf.Repo) { r.Charter()["repo_id"] = strings.Repeat("1", 32) })
 	_, err := attestation.Open(review, newest, "review", w.approved, now, other.root)
 	want(t, err, tuf.ErrThreshold, "")
 	second, _ := made(now, "rd", "re")
@@ -388,9 +388,9 @@ func TestAfterRotation(t *testing.T) {
 	w := newWorld(t, nil)
 	data := w.seal(payload(t, w.review()), "ra", "rb")
 	noErr(t, w.open(data))
-	w = newWorld(t, func(r *tuftest.Repo) {
+	w = newWorld(t, func(r *rawtuf.Repo) {
 		r.AddKeys(r.Root, "rd")
-		tuftest.At(r.Charter(), "classes", 0, "roles", 1)["keyids"] = r.IDs("rb", "rc", "rd")
+		rawtuf.At(r.Charter(), "classes", 0, "roles", 1)["keyids"] = r.IDs("rb", "rc", "rd")
 		r.Signers["review-agent"] = []string{"rb", "rc", "rd"}
 	})
 	want(t, w.open(data), tuf.ErrThreshold, fmt.Sprintf("%d of 2", 1))

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/attestation"
 )
@@ -34,7 +34,7 @@ func lawful(t *testing.T, what string, err error) {
 	if err == nil {
 		return
 	}
-	if !errors.As(err, &e) || tuftest.BadText(err.Error()) != "" || tuftest.BadText(e.Detail) != "" {
+	if !errors.As(err, &e) || rawtuf.BadText(err.Error()) != "" || rawtuf.BadText(e.Detail) != "" {
 		t.Errorf("%s: %.200q", what, err.Error())
 	}
 }
@@ -45,8 +45,8 @@ func TestTextsOfHostileStatements(t *testing.T) {
 	open := func(what string, data []byte) {
 		t.Helper()
 		lawful(t, what, w.open(data))
-		for _, party := range []string{"review", tuftest.Words, "x\n" + tuftest.Words} {
-			for _, path := range []string{tuftest.Path, "agent/" + tuftest.Words, "agent/\x1b" + tuftest.Words} {
+		for _, party := range []string{"review", rawtuf.Words, "x\n" + rawtuf.Words} {
+			for _, path := range []string{rawtuf.Path, "agent/" + rawtuf.Words, "agent/\x1b" + rawtuf.Words} {
 				s := attestation.SubjectOf(w.approved)
 				s.Path = path
 				_, err := attestation.OpenListed(data, w.root, party, s, now)
@@ -60,7 +60,7 @@ func TestTextsOfHostileStatements(t *testing.T) {
 		spots := 0
 		members(parse(t, healthy), func(any, func(any), func(string)) { spots++ })
 		for i := range spots {
-			for j, evil := range tuftest.Hostile {
+			for j, evil := range rawtuf.Hostile {
 				for way := range 2 {
 					d, n := parse(t, healthy), 0
 					var change func()
@@ -76,17 +76,17 @@ func TestTextsOfHostileStatements(t *testing.T) {
 						continue
 					}
 					change()
-					open(fmt.Sprintf("%s, text %d, way %d", kind, j, way), w.seal(tuftest.Marshal(d), "ra", "rb"))
+					open(fmt.Sprintf("%s, text %d, way %d", kind, j, way), w.seal(rawtuf.Marshal(d), "ra", "rb"))
 				}
 			}
 		}
 	}
-	for _, evil := range tuftest.Hostile {
+	for _, evil := range rawtuf.Hostile {
 		for _, env := range []doc{
 			{"payloadType": evil}, {evil: 1}, {"payloadType": attestation.PayloadType, "payload": evil}, {"payloadType": attestation.PayloadType, "payload": "", "signatures": evil},
 			{"payloadType": attestation.PayloadType, "payload": "", "signatures": []any{doc{"keyid": evil, "sig": evil}}},
 		} {
-			open("envelope", tuftest.Marshal(env))
+			open("envelope", rawtuf.Marshal(env))
 		}
 		open("no JSON", []byte(evil))
 		r, f := w.review(), w.refusal()

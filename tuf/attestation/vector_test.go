@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/attestation"
 )
@@ -37,12 +37,12 @@ func vectors(t testing.TB) (*world, []vector) {
 	edit := func(change func(doc)) []byte {
 		d := parse(t, p)
 		change(d)
-		return w.seal(tuftest.Marshal(d), "ra", "rb")
+		return w.seal(rawtuf.Marshal(d), "ra", "rb")
 	}
 	reseal := func(change func(doc)) []byte {
 		d := parse(t, w.seal(p, "ra", "rb"))
 		change(d)
-		return tuftest.Marshal(d)
+		return rawtuf.Marshal(d)
 	}
 	old := review
 	old.From, old.Until = now.Add(-2*time.Hour), now
@@ -64,7 +64,7 @@ func vectors(t testing.TB) (*world, []vector) {
 		{"unknown-member", "an unknown member of the predicate", "review", "ErrMalformed",
 			edit(func(d doc) { d["predicate"].(doc)["platforms"] = []any{"linux/arm64"} })},
 		{"other-bytes", "a review of other bytes under the same path", "review", "ErrMismatch",
-			edit(func(d doc) { tuftest.At(d, "subject", 0, "digest")["sha256"] = strings.Repeat("0", 64) })},
+			edit(func(d doc) { rawtuf.At(d, "subject", 0, "digest")["sha256"] = strings.Repeat("0", 64) })},
 		{"expired", "a review that is no longer valid", "review", "ErrExpired", w.seal(payload(t, old), "ra", "rb")},
 	}
 }
@@ -74,7 +74,7 @@ var sentinels = map[string]error{"ErrMalformed": tuf.ErrMalformed, "ErrThreshold
 func (v vector) archive(w *world) []byte {
 	s := attestation.SubjectOf(w.approved)
 	a := &txtar.Archive{Comment: fmt.Appendf(nil, "about: %s\nnow: %s\nparty: review\npath: %s\nlength: %d\nsha256: %s\nkind: %s\nexpect: %s\n",
-		v.about, tuftest.Stamp(now), s.Path, s.Length, s.SHA256, v.kind, v.expect)}
+		v.about, rawtuf.Stamp(now), s.Path, s.Length, s.SHA256, v.kind, v.expect)}
 	a.Files = []txtar.File{{Name: "root.json", Data: append(w.repo.Files["1.root.json"], '\n')}, {Name: "statement.json", Data: append(v.statement, '\n')}}
 	return txtar.Format(a)
 }

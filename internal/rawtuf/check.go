@@ -1,4 +1,4 @@
-package tuftest
+package rawtuf
 
 import (
 	"io/fs"

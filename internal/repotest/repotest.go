@@ -1,6 +1,6 @@
-// Package movetest provides a small repository for tests of moves. It has two parties,
+// Package repotest provides a small repository for tests of moves. It has two parties,
 // the locations A and Z, and the keys of both parties, which are always the same.
-package movetest
+package repotest
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
@@ -71,7 +72,7 @@ var (
 )
 
 // Location is a location at https://ID.example.org/.
-func Place(id, tier string, priority int) tuf.Location {
+func Location(id, tier string, priority int) tuf.Location {
 	l := tuf.Location{ID: id, Tier: tier, Operator: "host-" + id, Jurisdiction: "CH", Base: "https://" + id + ".example.org/", Metadata: "metadata/", Targets: "targets/", Priority: priority}
 	if tier == tuf.Rendezvous {
 		l.Targets = ""
@@ -93,7 +94,7 @@ func New(t testing.TB, change ...func(*repo.Root)) *World {
 			root.Classes = []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
 				{Party: "vendor", Role: "vendor-agent", Keys: repo.Keys{Keys: Keys("vendor-release")}},
 				{Party: "review", Role: "review-agent", Keys: repo.Keys{Keys: Keys("review-release")}}}}}
-			root.Locations = []tuf.Location{Place("a", tuf.Primary, 10), Place("z", tuf.Rendezvous, 20)}
+			root.Locations = []tuf.Location{Location("a", tuf.Primary, 10), Location("z", tuf.Rendezvous, 20)}
 			for _, c := range change {
 				c(root)
 			}
@@ -101,7 +102,7 @@ func New(t testing.TB, change ...func(*repo.Root)) *World {
 		})
 	})
 	w.Release("1.0", slices.Concat(OldKeys, ReviewKeys)...)
-	w.Move = &relocate.Move{From: []string{"a"}, To: []tuf.Location{Place("b", tuf.Primary, 5)}, RootKeys: Keys("new-1", "new-2"),
+	w.Move = &relocate.Move{From: []string{"a"}, To: []tuf.Location{Location("b", tuf.Primary, 5)}, RootKeys: Keys("new-1", "new-2"),
 		Timestamp: repo.Keys{Keys: Keys("new-timestamp")}, Snapshot: repo.Keys{Keys: Keys("new-snapshot")}, Targets: repo.Keys{Keys: Keys("new-targets")},
 		Release: map[string]repo.Keys{"vendor-agent": {Keys: Keys("new-release")}},
 		Dates:   relocate.Dates{Announce: w.Now.Add(Day), CutOver: w.Now.Add(15 * Day), Sunset: w.Now.Add(90 * Day), Retire: w.Now.Add(60 * Day)}}
@@ -143,10 +144,10 @@ func (w *World) Release(version string, names ...string) {
 	w.T.Helper()
 	r := w.Repo(names...)
 	path := "agent/" + version
-	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error {
+	rawtuf.NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error {
 		return tx.Add("vendor", path, strings.NewReader("agent "+version), &tuf.Release{Product: "agent", Version: version, Channel: "stable", Platform: "any"})
 	}))
-	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return tx.Approve("review", path, nil) }))
+	rawtuf.NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return tx.Approve("review", path, nil) }))
 }
 
 // Sign signs with all keys of both parties, old and new.
@@ -172,16 +173,16 @@ func (w *World) Force(d *repo.Draft) *repo.Draft {
 		var file struct {
 			Signed json.RawMessage `json:"signed"`
 		}
-		NoErr(w.T, json.Unmarshal(d.File(m.Role), &file))
+		rawtuf.NoErr(w.T, json.Unmarshal(d.File(m.Role), &file))
 		payload, err := wire.Canonical(file.Signed)
-		NoErr(w.T, err)
+		rawtuf.NoErr(w.T, err)
 		for _, id := range m.KeyIDs {
 			if all[id] == nil {
 				continue
 			}
 			sig, err := all[id].Sign(context.Background(), payload)
-			NoErr(w.T, err)
-			NoErr(w.T, d.AddSignature(m.Role, id, sig))
+			rawtuf.NoErr(w.T, err)
+			rawtuf.NoErr(w.T, d.AddSignature(m.Role, id, sig))
 		}
 	}
 	return d
@@ -191,11 +192,11 @@ func (w *World) Force(d *repo.Draft) *repo.Draft {
 func (w *World) Publish(r *repo.Repo, step func(*repo.Repo) (*repo.Draft, error)) {
 	w.T.Helper()
 	d, err := step(r)
-	NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	if !d.Empty() {
 		w.Sign(d)
 	}
-	NoErr(w.T, r.Publish(context.Background(), d))
+	rawtuf.NoErr(w.T, r.Publish(context.Background(), d))
 }
 
 // These are the steps of the move, each on its Day.
@@ -224,14 +225,14 @@ func (w *World) Retire() {
 func (w *World) Refresh(names ...string) {
 	w.T.Helper()
 	r := w.Repo(slices.Concat(names, ReviewKeys)...)
-	NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) }))
+	rawtuf.NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) }))
 }
 
 // Tip returns the newest root.
 func (w *World) Tip() *tuf.Root {
 	w.T.Helper()
 	chain, err := w.Repo().Chain(context.Background())
-	NoErr(w.T, err)
+	rawtuf.NoErr(w.T, err)
 	return chain[len(chain)-1]
 }
 
@@ -261,13 +262,5 @@ func (w *World) Want(says string) {
 	w.T.Helper()
 	if got := w.Says(); got != says {
 		w.T.Fatalf("the newest root is %q, want %q", got, says)
-	}
-}
-
-// NoErr checks that there is no error.
-func NoErr(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

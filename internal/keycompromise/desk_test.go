@@ -1,4 +1,4 @@
-package theft_test
+package keycompromise_test
 
 import (
 	"context"

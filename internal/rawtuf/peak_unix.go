@@ -1,6 +1,6 @@
 //go:build unix
 
-package tuftest
+package rawtuf
 
 import (
 	"fmt"

@@ -1,7 +1,7 @@
-// Package tuftest has a small repository for tests. Its documents are Go maps, so that
+// Package rawtuf has a small repository for tests. Its documents are Go maps, so that
 // a test can make any document, malformed or hostile, and sign it with any keys. It
 // shares no code for encoding and signing with package tuf.
-package tuftest
+package rawtuf
 
 import (
 	"crypto"

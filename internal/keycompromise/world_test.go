@@ -1,4 +1,4 @@
-package theft_test
+package keycompromise_test
 
 import (
 	"bytes"
@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
-type doc = tuftest.Doc
+type doc = rawtuf.Doc
 
 const day = 24 * time.Hour
 
@@ -47,10 +47,10 @@ var (
 // honest returns the attacked repository: three root keys for each party, two of which
 // must sign; agents signed by two of three reviewers, each of whom can hold them; and
 // rules signed by the centre's robot.
-func honest() *tuftest.Repo {
-	r := tuftest.NewPlain()
+func honest() *rawtuf.Repo {
+	r := rawtuf.NewPlain()
 	delete(r.Roles, "lib")
-	r.Roles["targets"] = tuftest.Targets()
+	r.Roles["targets"] = rawtuf.Targets()
 	r.Files = map[string][]byte{}
 	roots := append(slices.Clone(vendorKeys[:3]), reviewKeys[:3]...)
 	r.Signers["root"] = roots
@@ -58,7 +58,7 @@ func honest() *tuftest.Repo {
 	r.AddKeys(r.Root, slices.Concat(vendorKeys, reviewKeys, recoveryKeys)...)
 	r.Root["roles"].(doc)["root"] = r.Role(5, roots...) // rule Q: 6 keys less 3 of a party, plus its minimum 2
 	role := func(party, role string, threshold int, keys ...string) doc {
-		r.Roles[role], r.Signers[role] = tuftest.Targets(), keys
+		r.Roles[role], r.Signers[role] = rawtuf.Targets(), keys
 		d := r.Role(threshold, keys...)
 		if role != "hold-agent" {
 			d["party"] = party
@@ -69,7 +69,7 @@ func honest() *tuftest.Repo {
 	hold := role("", "hold-agent", 1, "ann", "ben", "cleo")
 	hold["max_seconds"] = 604800
 	r.Root["x-visum"] = doc{
-		"schema": 1, "repo_id": tuftest.RepoID, "seq": 1, "epoch": 1, "signed_at": tuftest.Stamp(tuftest.Now),
+		"schema": 1, "repo_id": rawtuf.RepoID, "seq": 1, "epoch": 1, "signed_at": rawtuf.Stamp(rawtuf.Now),
 		"parties": []any{
 			doc{"name": "vendor", "keyids": r.IDs(roots[:3]...), "min": 2},
 			doc{"name": "review", "keyids": r.IDs(roots[3:]...), "min": 2}},
@@ -78,12 +78,12 @@ func honest() *tuftest.Repo {
 				role("vendor", "vendor-agent", 1, "vendor-agent"), role("review", "review-agent", 2, "ann", "ben", "cleo")}},
 			doc{"name": "rules", "prefix": "rules/", "roles": []any{
 				role("vendor", "vendor-rules", 1, "vendor-rules"), role("review", "review-rules", 1, "robot")}}},
-		"floors": doc{"timestamp": 1, "snapshot": 1, "targets": 1}, "locations": tuftest.Locations(),
+		"floors": doc{"timestamp": 1, "snapshot": 1, "targets": 1}, "locations": rawtuf.Locations(),
 		"recovery": doc{"keyids": r.IDs(recoveryKeys...), "threshold": 2, "min_orgs": 2, "counter": 1,
 			"orgs":         []any{doc{"name": "bank", "keyids": r.IDs("bank-1", "bank-2")}, doc{"name": "university", "keyids": r.IDs("university")}},
 			"hold_seconds": int(recoveryHold / time.Second), "min_ticks": 14},
 	}
-	r.Root["expires"] = tuftest.Stamp(tuftest.Now.Add(rootLife))
+	r.Root["expires"] = rawtuf.Stamp(rawtuf.Now.Add(rootLife))
 	for name, d := range r.Roles {
 		life := releaseLife
 		switch name {
@@ -92,7 +92,7 @@ func honest() *tuftest.Repo {
 		case "snapshot":
 			life = snapshotLife
 		}
-		d["expires"] = tuftest.Stamp(tuftest.Now.Add(life))
+		d["expires"] = rawtuf.Stamp(rawtuf.Now.Add(life))
 	}
 	for _, x := range []struct {
 		path, product string
@@ -114,7 +114,7 @@ func release(product string, sequence int) doc {
 	return doc{"product": product, "version": fmt.Sprint(sequence), "channel": "stable", "platform": "any", "sequence": sequence}
 }
 
-func pin(r *tuftest.Repo) []byte {
+func pin(r *rawtuf.Repo) []byte {
 	p := r.Pin()
 	var keys []any
 	for _, n := range reviewKeys[:3] {
@@ -122,7 +122,7 @@ func pin(r *tuftest.Repo) []byte {
 		keys = append(keys, k)
 	}
 	p["review"] = doc{"party": "review", "min": 2, "keys": keys}
-	return tuftest.Marshal(p)
+	return rawtuf.Marshal(p)
 }
 
 // location serves a repository's files.
@@ -150,7 +150,7 @@ func (p *location) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // show serves r, and every target with its path as content.
-func (p *location) show(r *tuftest.Repo) {
+func (p *location) show(r *rawtuf.Repo) {
 	p.files = map[string][]byte{}
 	for name, data := range r.Files {
 		p.files["metadata/"+name] = data
@@ -162,7 +162,7 @@ func (p *location) show(r *tuftest.Repo) {
 }
 
 func sumOf(path string) string {
-	return tuftest.At(tuftest.FileOf([]byte(path)), "hashes")["sha256"].(string)
+	return rawtuf.At(rawtuf.FileOf([]byte(path)), "hashes")["sha256"].(string)
 }
 
 func evil(class string) string { return class + "/evil" }
@@ -176,9 +176,9 @@ type machine struct {
 	*client.Client
 }
 
-func newMachine(t *testing.T, r *tuftest.Repo, change ...func(*location, *client.Config)) *machine {
+func newMachine(t *testing.T, r *rawtuf.Repo, change ...func(*location, *client.Config)) *machine {
 	t.Helper()
-	m := &machine{t: t, location: &location{}, now: tuftest.Now}
+	m := &machine{t: t, location: &location{}, now: rawtuf.Now}
 	m.location.show(r)
 	cfg := &client.Config{Store: client.MemStore(), Sources: []client.Source{m.location}, Offline: true, Retries: -1, Now: func() time.Time { return m.now }}
 	for _, c := range change {

@@ -1,4 +1,4 @@
-package theft_test
+package keycompromise_test
 
 import (
 	"fmt"
@@ -9,19 +9,19 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
-	"github.com/visum-dev/visum/internal/tuftest"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // attacker has compromised keys and all files that were ever published.
 type attacker struct {
-	*tuftest.Repo
+	*rawtuf.Repo
 	stolen []string
 	life   time.Time // expiry of the attacker's metadata
 	step   int       // increment of versions
 }
 
-func newAttacker(r *tuftest.Repo, stolen []string) *attacker {
-	return &attacker{r.Clone(), stolen, tuftest.Now.Add(2 * rootLife), 1}
+func newAttacker(r *rawtuf.Repo, stolen []string) *attacker {
+	return &attacker{r.Clone(), stolen, rawtuf.Now.Add(2 * rootLife), 1}
 }
 
 // sign increases the version and expiry of a role's file and signs it with the
@@ -37,7 +37,7 @@ func (x *attacker) sign(role string, signed doc) []byte {
 		have = []string{"attacker"}
 	}
 	signed["version"] = signed["version"].(int) + x.step
-	signed["expires"] = tuftest.Stamp(x.life)
+	signed["expires"] = rawtuf.Stamp(x.life)
 	data := x.Sign(signed, have...)
 	name := fmt.Sprintf("%v.%s.json", signed["version"], role)
 	if role == "timestamp" {
@@ -78,13 +78,13 @@ func (x *attacker) publish(edits map[string]func(doc)) {
 }
 
 func (x *attacker) list(role string, data []byte) {
-	f := tuftest.FileOf(data)
+	f := rawtuf.FileOf(data)
 	f["version"] = x.Roles[role]["version"]
 	x.Roles["snapshot"]["meta"].(doc)[role+".json"] = f
 }
 
 func (x *attacker) stamp(snapshot []byte) {
-	f := tuftest.FileOf(snapshot)
+	f := rawtuf.FileOf(snapshot)
 	f["version"] = x.Roles["snapshot"]["version"]
 	x.Roles["timestamp"]["meta"] = doc{"snapshot.json": f}
 	x.sign("timestamp", x.Roles["timestamp"])
@@ -108,7 +108,7 @@ func (x *attacker) renew() {
 
 func list(path, product string) func(doc) {
 	return func(d doc) {
-		f := tuftest.FileOf([]byte(path))
+		f := rawtuf.FileOf([]byte(path))
 		f["custom"] = doc{"visum": release(product, 9)}
 		d["targets"].(doc)[path] = f
 	}
@@ -118,10 +118,10 @@ func list(path, product string) func(doc) {
 // repository. Each tries every use of the keys for its goal.
 var goals = []struct {
 	name string
-	try  func(t *testing.T, r *tuftest.Repo, stolen []string) string
+	try  func(t *testing.T, r *rawtuf.Repo, stolen []string) string
 }{
-	{"ship an agent", func(t *testing.T, r *tuftest.Repo, stolen []string) string { return ship(t, r, stolen, "agent") }},
-	{"ship rules", func(t *testing.T, r *tuftest.Repo, stolen []string) string { return ship(t, r, stolen, "rules") }},
+	{"ship an agent", func(t *testing.T, r *rawtuf.Repo, stolen []string) string { return ship(t, r, stolen, "agent") }},
+	{"ship rules", func(t *testing.T, r *rawtuf.Repo, stolen []string) string { return ship(t, r, stolen, "rules") }},
 	{"change root", changeRoot},
 	{"reinstall what was recalled", giveBack},
 	{"hold", falseHold},
@@ -140,7 +140,7 @@ func yes(ok bool) string {
 }
 
 // ship: the machine installs bytes that no honest party listed.
-func ship(t *testing.T, r *tuftest.Repo, stolen []string, class string) string {
+func ship(t *testing.T, r *rawtuf.Repo, stolen []string, class string) string {
 	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.publish(map[string]func(doc){"vendor-" + class: list(evil(class), class), "review-" + class: list(evil(class), class)})
 	m.location.show(x.Repo)
@@ -149,7 +149,7 @@ func ship(t *testing.T, r *tuftest.Repo, stolen []string, class string) string {
 
 // changeRoot: the machine trusts a root that only the attacker signed, even one without
 // changes, or one introduced by a recovery after the waiting period.
-func changeRoot(t *testing.T, r *tuftest.Repo, stolen []string) string {
+func changeRoot(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.sign("root", x.Root)
 	m.location.show(x.Repo)
@@ -165,13 +165,13 @@ func changeRoot(t *testing.T, r *tuftest.Repo, stolen []string) string {
 
 // recovers: a recovery statement names a root of the attacker, and all other answers are
 // withheld from a machine that checks daily.
-func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
+func recovers(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	x := newAttacker(r, stolen)
 	have := slices.DeleteFunc(slices.Clone(recoveryKeys), func(k string) bool { return !slices.Contains(stolen, k) })
 	if len(have) == 0 {
 		return no
 	}
-	tip := tuftest.NameOf(x.Root)
+	tip := rawtuf.NameOf(x.Root)
 	x.NextRoot(func() {
 		var roots []string
 		for i, p := range x.Charter()["parties"].([]any) {
@@ -190,8 +190,8 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	})
 	root := x.Sign(x.Root, x.Signers["root"]...)
 	x.Files = map[string][]byte{"1.root.json": x.Files["1.root.json"], "recovery/2.root.json": root,
-		"recovery/1.statement.json": x.Sign(doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": tuftest.Stamp(x.life),
-			"repo_id": tuftest.RepoID, "tip": tip, "root": tuftest.NameOf(x.Root), "reason": "x"}, have...)}
+		"recovery/1.statement.json": x.Sign(doc{"_type": "x-visum-recovery", "spec_version": "1.0.31", "version": 1, "expires": rawtuf.Stamp(x.life),
+			"repo_id": rawtuf.RepoID, "tip": tip, "root": rawtuf.NameOf(x.Root), "reason": "x"}, have...)}
 	// The machine reaches all locations through the attacker, so that it does not lack a second operator.
 	m := newMachine(t, r, func(p *location, cfg *client.Config) {
 		cfg.Sources, cfg.Offline, cfg.HTTP = nil, false, &http.Client{Transport: p}
@@ -207,7 +207,7 @@ func recovers(t *testing.T, r *tuftest.Repo, stolen []string) string {
 }
 
 // giveBack: the machine saw a recall and installs the recalled release again.
-func giveBack(t *testing.T, r *tuftest.Repo, stolen []string) string {
+func giveBack(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	// The centre's role before the recall, signed by the centre itself.
 	before := r.Clone()
 	before.Roles["review-agent"]["version"] = 4
@@ -216,7 +216,7 @@ func giveBack(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	old := before.PublishRole("review-agent")
 
 	m, x := newMachine(t, r), newAttacker(before, stolen)
-	x.Roles["snapshot"]["meta"] = tuftest.Copy(r.Roles["snapshot"]["meta"])
+	x.Roles["snapshot"]["meta"] = rawtuf.Copy(r.Roles["snapshot"]["meta"])
 	x.Roles["snapshot"]["meta"].(doc)["review-agent.json"] = old
 	x.stamp(x.sign("snapshot", x.Roles["snapshot"]))
 	m.location.show(x.Repo)
@@ -225,18 +225,18 @@ func giveBack(t *testing.T, r *tuftest.Repo, stolen []string) string {
 	}
 	m, x = newMachine(t, r), newAttacker(r, stolen)
 	x.publish(map[string]func(doc){"review-agent": func(d doc) {
-		d["targets"] = tuftest.Copy(before.Roles["review-agent"]["targets"])
+		d["targets"] = rawtuf.Copy(before.Roles["review-agent"]["targets"])
 	}})
 	m.location.show(x.Repo)
 	return yes(m.takes(recalled))
 }
 
 // falseHold: the machine reports a hold that no honest key signed.
-func falseHold(t *testing.T, r *tuftest.Repo, stolen []string) string {
+func falseHold(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.publish(map[string]func(doc){"hold-agent": func(d doc) {
-		f := tuftest.FileOf([]byte(agent))
-		f["custom"] = doc{"visum": doc{"reason": "x", "at": tuftest.Stamp(m.now), "until": tuftest.Stamp(m.now.Add(day))}}
+		f := rawtuf.FileOf([]byte(agent))
+		f["custom"] = doc{"visum": doc{"reason": "x", "at": rawtuf.Stamp(m.now), "until": rawtuf.Stamp(m.now.Add(day))}}
 		d["targets"].(doc)[agent] = f
 	}})
 	m.location.show(x.Repo)
@@ -249,11 +249,11 @@ func falseHold(t *testing.T, r *tuftest.Repo, stolen []string) string {
 }
 
 // falseRecall: the machine reports a recall of its installed release.
-func falseRecall(t *testing.T, r *tuftest.Repo, stolen []string) string {
+func falseRecall(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	for _, role := range []string{"vendor-agent", "review-agent"} {
 		m, x := newMachine(t, r), newAttacker(r, stolen)
 		x.publish(map[string]func(doc){role: func(d doc) {
-			d["x-visum-recalled"] = []any{doc{"path": agent, "sha256": sumOf(agent), "reason": "x", "at": tuftest.Stamp(m.now)}}
+			d["x-visum-recalled"] = []any{doc{"path": agent, "sha256": sumOf(agent), "reason": "x", "at": rawtuf.Stamp(m.now)}}
 		}})
 		m.location.show(x.Repo)
 		v := m.look()
@@ -269,7 +269,7 @@ func falseRecall(t *testing.T, r *tuftest.Repo, stolen []string) string {
 
 // freeze: the time for which the machine accepts stale metadata although the honest
 // parties keep publishing.
-func freeze(t *testing.T, r *tuftest.Repo, stolen []string) string {
+func freeze(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	out := ""
 	for _, life := range []time.Duration{timestampLife, snapshotLife, releaseLife, rootLife} {
 		for _, x := range []struct {
@@ -277,7 +277,7 @@ func freeze(t *testing.T, r *tuftest.Repo, stolen []string) string {
 			last bool
 		}{{life - time.Minute, true}, {life + time.Minute, false}} {
 			m, evil := newMachine(t, r), newAttacker(r, stolen)
-			m.now = tuftest.Now.Add(x.at)
+			m.now = rawtuf.Now.Add(x.at)
 			evil.renew()
 			m.location.show(evil.Repo)
 			took := m.takes(agent)
@@ -299,7 +299,7 @@ func freeze(t *testing.T, r *tuftest.Repo, stolen []string) string {
 
 // block (fast-forward): version numbers so high that the machine refuses all later honest
 // metadata. The result is what ends the block.
-func block(t *testing.T, r *tuftest.Repo, stolen []string) string {
+func block(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.step = 1 << 40
 	x.renew()

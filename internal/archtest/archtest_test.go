@@ -1,5 +1,5 @@
-// Package house checks the rules that the whole source tree obeys.
-package house
+// Package archtest checks the rules that the whole source tree obeys.
+package archtest
 
 import (
 	"bytes"
