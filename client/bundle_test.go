@@ -118,8 +118,8 @@ func TestBundleOfRoots(t *testing.T) {
 		return nil
 	})
 	view := w.bad(w.offline(z), client.ErrNoContent)
-	if view.Root().Version() != 2 {
-		t.Errorf("at root v%d", view.Root().Version())
+	if view.Root.Version() != 2 {
+		t.Errorf("at root v%d", view.Root.Version())
 	}
 	w.good(w.client(), 2)
 }
@@ -169,7 +169,7 @@ func TestBadBundles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWeb(t)
 			z := tt.bundle(w)
-			view, err := w.offline(z).Refresh(t.Context())
+			view, err := refreshed(t, w.offline(z))
 			if !errors.Is(err, tt.want) || view.Root().Version() != tt.root {
 				t.Fatalf("root v%d, %v; want %v", view.Root().Version(), err, tt.want)
 			}

@@ -23,14 +23,14 @@ func TestTwoValidNextRoots(t *testing.T) {
 	m.shows(m.at[2], hostA, hostB)
 	m.shows(other, hostZ)
 	c := m.product(m.store)
-	view, err := c.Refresh(t.Context())
+	view, err := refreshed(t, c)
 	if err != nil || view.Root().Version() != 2 || view.Root().SHA256() != rawtuf.NameOf(m.at[2].Root)["sha256"] {
 		t.Fatalf("root v%d, %v", view.Root().Version(), err)
 	}
 	after := m.at[2].Clone()
 	after.NextRoot(func() { after.Charter()["prev_root_sha256"] = rawtuf.NameOf(other.Root)["sha256"] })
 	m.shows(after, hostA, hostB, hostZ)
-	view, err = m.product(m.store).Refresh(t.Context())
+	view, err = refreshed(t, m.product(m.store))
 	if err != nil || view.Root().Version() != 3 {
 		t.Fatalf("root v%d, %v", view.Root().Version(), err)
 	}
@@ -47,7 +47,7 @@ func TestTwoValidNextRoots(t *testing.T) {
 	next := after.Clone()
 	next.NextRoot(func() { next.Charter()["prev_root_sha256"] = rawtuf.NameOf(after.Root)["sha256"] })
 	m.shows(next, hostA, hostB, hostZ)
-	if view, err = m.product(m.store).Refresh(t.Context()); err != nil || view.Root().Version() != 4 || len(view.Evidence()) > 0 {
+	if view, err = refreshed(t, m.product(m.store)); err != nil || view.Root().Version() != 4 || len(view.Evidence()) > 0 {
 		t.Errorf("root v%d, %q, %v", view.Root().Version(), view.Evidence(), err)
 	}
 }
@@ -92,8 +92,8 @@ func TestRequestsOfThreeHundredRoots(t *testing.T) {
 	w := newWeb(t)
 	w.repo = hundreds()
 	c := w.client()
-	if view := w.bad(c, client.ErrMoreRoots); view.Root().Version() != 257 {
-		t.Fatalf("root v%d", view.Root().Version())
+	if view := w.bad(c, client.ErrMoreRoots); view.Root.Version() != 257 {
+		t.Fatalf("root v%d", view.Root.Version())
 	}
 	w.good(c, 300)
 	roots := 0
@@ -168,7 +168,7 @@ func TestOtherPins(t *testing.T) {
 		{1, 1, 1}, {3, 3, 3}, {1, 3, 3}, {2, 3, 3}, {4, 4, 4}, {1, 4, 4}, {3, 4, 4},
 	} {
 		m.serve(step.at)
-		view, err := product(step.pin).Refresh(t.Context())
+		view, err := refreshed(t, product(step.pin))
 		if err != nil || view.Root().Version() != int64(step.root) {
 			t.Fatalf("%+v: root v%d, %v", step, view.Root().Version(), err)
 		}
@@ -176,7 +176,7 @@ func TestOtherPins(t *testing.T) {
 	// With the old pin and stale metadata: not below the trusted versions.
 	m.shows(m.at[2], hostA, hostB, hostZ)
 	for n := 1; n <= 2; n++ {
-		view, err := product(n).Refresh(t.Context())
+		view, err := refreshed(t, product(n))
 		if err == nil || view.Root().Version() != 4 && !errors.Is(err, client.ErrRootRollback) {
 			t.Errorf("pin %d: root v%d, %v", n, view.Root().Version(), err)
 		}

@@ -14,7 +14,7 @@ import (
 //
 //   - approved: every party lists the same bytes, and no rule excludes them. It is the
 //     only accepting reason
-//   - recalled ([ErrRecalled]), rollout ([ErrRollout]), min-version ([ErrMinVersion]),
+//   - recalled ([tuf.ErrRecalled]), rollout ([ErrRollout]), min-version ([ErrMinVersion]),
 //     deferred ([ErrDeferred]), denied ([ErrDenied]), platform ([ErrPlatform])
 //   - held: the review centre holds it for some time ([tuf.ErrHeld])
 //   - not-listed: no party lists it, or other bytes are listed by now ([tuf.ErrNoTarget])
@@ -52,7 +52,7 @@ func reason(err error) string {
 		err    error
 		reason string
 	}{
-		{ErrRecalled, "recalled"}, {ErrRollout, "rollout"}, {ErrMinVersion, "min-version"}, {ErrDeferred, "deferred"},
+		{tuf.ErrRecalled, "recalled"}, {ErrRollout, "rollout"}, {ErrMinVersion, "min-version"}, {ErrDeferred, "deferred"},
 		{ErrDenied, "denied"}, {ErrPlatform, "platform"}, {tuf.ErrHeld, "held"}, {tuf.ErrNoTarget, "not-listed"}, {tuf.ErrNotApproved, "not-approved"}, {tuf.ErrRelease, "malformed"},
 		{tuf.ErrExpired, "expired"}, {tuf.ErrUntrusted, "untrusted"},
 	} {

@@ -99,7 +99,8 @@
 //
 // # Errors
 //
-// [ErrUnreachable], [ErrStale], [ErrRootRollback], [ErrMoreRoots] and [ErrNoContent] are temporary:
+// A failed refresh returns a [*RefreshError] with the newest trusted root, the evidence
+// and the errors of each location. [ErrUnreachable], [ErrStale], [ErrRootRollback], [ErrMoreRoots] and [ErrNoContent] are temporary:
 // try again later; nothing was lost. Errors that wrap tuf.ErrUntrusted mean that the
 // data must not be used. Errors of a [Source] or of the disk are wrapped unchanged.
 //

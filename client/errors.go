@@ -39,8 +39,6 @@ var (
 	ErrDeferred = errors.New("client: deferred by the administrator")
 	// ErrDenied: Config.DenyVersions lists the version, or Config.AllowVersion excludes it.
 	ErrDenied = errors.New("client: not allowed by the administrator")
-	// ErrRecalled: a party states that these bytes should not run any more.
-	ErrRecalled = tuf.ErrRecalled
 	// ErrPlatform: a release for platform "any" is not offered, because its version
 	// also has a release for this platform.
 	ErrPlatform = errors.New("client: the version has a release for this platform")

@@ -111,8 +111,8 @@ func TestCancelAtEveryRequest(t *testing.T) {
 				t.Fatal(findErr)
 			}
 			err = c.Save(ctx, a, file)
-		} else if view != nil {
-			t.Fatalf("request %d: a View with %v", n, err)
+		} else if isRefreshError(err) {
+			t.Fatalf("request %d: a RefreshError with %v", n, err)
 		}
 		done := ctx.Err() == nil
 		cancel()

@@ -165,10 +165,12 @@ func (m *machine) live(tb testing.TB, file string) error {
 // look checks for updates once, and checks the invariants.
 func (m *machine) look(tb testing.TB, c *client.Client, file string) error {
 	before, atA := m.root, m.askedA()
-	view, err := c.Refresh(tb.Context())
-	if view == nil {
+	found, err := c.Refresh(tb.Context())
+	failed, ok := errors.AsType[*client.RefreshError](err)
+	if err != nil && !ok {
 		return err
 	}
+	view := outcome{found, failed}
 	m.looks.Add(1)
 	m.evidence.Add(int64(len(view.Evidence())))
 	m.root = view.Root().Version()

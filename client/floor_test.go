@@ -48,7 +48,7 @@ func TestReleaseRoleWithNewKeys(t *testing.T) {
 				r.Signers["vendor-agent"] = []string{"va2"}
 			})
 			renew(w.repo)
-			view, err := c.Refresh(t.Context())
+			view, err := refreshed(t, c)
 			if !errors.Is(err, tt.want) || view.Root().Version() != 2 {
 				t.Errorf("%v; root v%d", err, view.Root().Version())
 			}
@@ -104,7 +104,7 @@ func TestSnapshotThatIsReadAgain(t *testing.T) {
 	w.repo.Roles["timestamp"]["meta"] = rawtuf.Doc{"snapshot.json": rawtuf.Doc{"version": 6}}
 	w.repo.PublishTimestamp()
 	w.good(c, 1)
-	view, err := c.Refresh(t.Context())
+	view, err := refreshed(t, c)
 	if err != nil {
 		t.Fatal(err)
 	}

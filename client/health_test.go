@@ -197,11 +197,11 @@ func TestPrefetchedTimestampBeforeANewRoot(t *testing.T) {
 
 // Errors name every location with its own reason.
 func TestErrorsNameEveryLocation(t *testing.T) {
-	says := func(view *client.View, reasons ...string) {
+	says := func(err error, reasons ...string) {
 		t.Helper()
 		for _, reason := range reasons {
-			if !strings.Contains(view.Err().Error(), reason) {
-				t.Errorf("%q is missing in: %v", reason, view.Err())
+			if !strings.Contains(err.Error(), reason) {
+				t.Errorf("%q is missing in: %v", reason, err)
 			}
 		}
 	}

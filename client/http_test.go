@@ -70,15 +70,15 @@ func TestRetryAfter(t *testing.T) {
 					w.now = rawtuf.Now.Add(at)
 					view := w.bad(w.client(), client.ErrUnreachable)
 					until := "rate limited until " + rawtuf.Stamp(rawtuf.Now.Add(tt.wait))
-					if asked := w.asked(vendorHost); len(asked) > 0 || !strings.Contains(view.Err().Error(), until) {
-						t.Errorf("after %s asked %q, %v", at, asked, view.Err())
+					if asked := w.asked(vendorHost); len(asked) > 0 || !strings.Contains(view.Err.Error(), until) {
+						t.Errorf("after %s asked %q, %v", at, asked, view.Err)
 					}
 				}
 			}
 			if tt.wait == 0 {
 				w.does(tt.busy, vendorHost)
-				if view := w.bad(w.client(), client.ErrUnreachable); strings.Contains(view.Err().Error(), "asks not") {
-					t.Errorf("it requests no pause: %v", view.Err())
+				if view := w.bad(w.client(), client.ErrUnreachable); strings.Contains(view.Err.Error(), "asks not") {
+					t.Errorf("it requests no pause: %v", view.Err)
 				}
 				w.does(nil, vendorHost)
 			}
@@ -240,8 +240,8 @@ func TestCompression(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w.t, w.dir = t, quickDir(t)
 			w.does(gzipped(bad, w.repo), vendorHost, cdnHost, reviewHost)
-			if view := w.bad(w.client(), client.ErrNoContent); errors.Is(view.Err(), tuf.ErrTooLarge) != (name == "bomb") {
-				t.Error(view.Err())
+			if view := w.bad(w.client(), client.ErrNoContent); errors.Is(view.Err, tuf.ErrTooLarge) != (name == "bomb") {
+				t.Error(view.Err)
 			}
 			w.does(nil, cdnHost)
 			w.good(w.client(), 1)

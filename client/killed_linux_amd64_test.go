@@ -126,7 +126,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			return done, fmt.Errorf("%d bytes are installed, %v", len(got), err)
 		}
 		c := one.client()
-		view, err := c.Refresh(t.Context())
+		view, err := refreshed(t, c)
 		if err != nil || view.Root().Version() != 2 {
 			return done, fmt.Errorf("the next process: %w", err)
 		}

@@ -41,7 +41,7 @@ type Release struct {
 //
 // If nothing is offered the error wraps [ErrUpToDate], and the reasons why newer
 // releases are refused (tuf.ErrNotApproved, tuf.ErrRelease, tuf.ErrHeld, [ErrPlatform],
-// [ErrRollout], [ErrMinVersion], [ErrDeferred], [ErrDenied], [ErrRecalled]); its text
+// [ErrRollout], [ErrMinVersion], [ErrDeferred], [ErrDenied], [tuf.ErrRecalled]); its text
 // is human-readable. A role that cannot be read or has expired affects only the
 // releases that it lists: it appears in Decisions and in that error. If it is a party's
 // own role of a class, or a hold, and no other class offers a release, the error does
@@ -57,9 +57,6 @@ func (v *View) Latest(ctx context.Context, q Query) (Release, error) {
 	installed, err := q.installed()
 	if err != nil {
 		return Release{}, failure(err)
-	}
-	if v.err != nil {
-		return Release{}, v.err
 	}
 	list, err := v.candidates(ctx, func(r tuf.Release) bool {
 		return q.mayMatch(r) && (q.AllowDowngrade || r.Version == "" || versionOf(r).Compare(installed) >= 0)

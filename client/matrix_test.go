@@ -104,7 +104,7 @@ func (row row) run(t *testing.T, order []int) {
 		m.serve(4)
 		m.now = rawtuf.Now.Add(day)
 	}
-	view, err := m.product(counted.Store).Refresh(t.Context())
+	view, err := refreshed(t, m.product(counted.Store))
 	if err != nil || view.Root().Version() != cmp.Or(row.end, 4) {
 		t.Fatalf("does not recover: root v%d, %v", view.Root().Version(), err)
 	}
@@ -123,10 +123,7 @@ func (row row) checkEvidence(m *move, s client.Store) {
 
 func (row row) check(m *move, c *client.Client, when string) {
 	m.t.Helper()
-	view, err := c.Refresh(m.t.Context())
-	if view == nil {
-		m.t.Fatalf("%s: %v", when, err)
-	}
+	view, err := refreshed(m.t, c)
 	if view.Root().Version() != row.root || !errors.Is(err, row.want) {
 		m.t.Fatalf("%s: root v%d, want v%d; %v, want %v", when, view.Root().Version(), row.root, err, row.want)
 	}

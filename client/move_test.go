@@ -177,7 +177,7 @@ func (m *move) product(store client.Store) *client.Client {
 func (m *move) awake(n int) {
 	m.t.Helper()
 	m.serve(n)
-	view, err := m.product(m.store).Refresh(m.t.Context())
+	view, err := refreshed(m.t, m.product(m.store))
 	if err != nil || view.Root().Version() != int64(n) {
 		m.t.Fatalf("before: root v%d, %v", view.Root().Version(), err)
 	}

@@ -154,8 +154,8 @@ func (n *named) dialed(addr string) int {
 // finds requires that the refresh of a new process ends at a root.
 func (n *named) finds(root int64, want error) {
 	n.t.Helper()
-	view, err := n.product(n.store).Refresh(n.t.Context())
-	if view == nil || view.Root().Version() != root || !errors.Is(err, want) {
+	view, err := refreshed(n.t, n.product(n.store))
+	if view.Root().Version() != root || !errors.Is(err, want) {
 		n.t.Fatalf("want root v%d and %v: %v", root, want, err)
 	}
 }

@@ -223,12 +223,8 @@ func citizen(dir string) {
 		os.Exit(1)
 	}
 	view, err := c.Refresh(context.Background())
-	if view == nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	if errors.Is(err, client.ErrUnreachable) {
-		fmt.Println("root", view.Root().Version(), "unreachable")
+	if failed, ok := errors.AsType[*client.RefreshError](err); ok && errors.Is(err, client.ErrUnreachable) {
+		fmt.Println("root", failed.Root.Version(), "unreachable")
 		return
 	}
 	if err != nil {

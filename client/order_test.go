@@ -290,7 +290,7 @@ func TestAllowDowngrade(t *testing.T) {
 	sum := rawtuf.At(s.repo.Roles["vendor-agent"], "targets", "agent/file-1", "hashes")["sha256"]
 	s.repo.Roles["review-agent"]["x-visum-recalled"] = []any{rawtuf.Doc{"path": "agent/file-1", "sha256": sum, "reason": "eats files", "at": rawtuf.Stamp(rawtuf.Now)}}
 	renew(s.repo)
-	s.answers(s.client(), query{back("2.0.0"), "1.0.0", nil}, query{on("2.0.0"), "", nil}, query{back("1.0.0"), "", client.ErrRecalled})
+	s.answers(s.client(), query{back("2.0.0"), "1.0.0", nil}, query{on("2.0.0"), "", nil}, query{back("1.0.0"), "", tuf.ErrRecalled})
 	delete(s.repo.Roles["review-agent"], "x-visum-recalled")
 	delete(rawtuf.At(s.repo.Roles["review-agent"], "targets"), "agent/file-1")
 	renew(s.repo)

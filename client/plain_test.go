@@ -56,10 +56,10 @@ func (p *plain) client() *client.Client {
 }
 
 // refresh requires the error, and exactly these requests.
-func (p *plain) refresh(c *client.Client, want error, requests ...string) *client.View {
+func (p *plain) refresh(c *client.Client, want error, requests ...string) outcome {
 	p.t.Helper()
 	p.asked = nil
-	view, err := c.Refresh(p.t.Context())
+	o, err := refreshed(p.t, c)
 	if !errors.Is(err, want) {
 		p.t.Fatalf("got %v, want %v", err, want)
 	}
@@ -69,7 +69,7 @@ func (p *plain) refresh(c *client.Client, want error, requests ...string) *clien
 	if !slices.Equal(p.asked, requests) {
 		p.t.Fatalf("asked for %q, want %q", p.asked, requests)
 	}
-	return view
+	return o
 }
 
 // The requests of the specification, in its order, each once, and none for files that
@@ -140,7 +140,7 @@ func TestPlainSave(t *testing.T) {
 		rawtuf.At(p.repo.Roles["targets"], "targets", "512/"+baseOfPath)["hashes"] = map[string]any{"sha512": sum}
 		p.repo.Bump("targets")
 		p.repo.Publish()
-		view, err := c.Refresh(t.Context())
+		view, err := refreshed(t, c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,11 +192,8 @@ func TestPlainRevokedRootKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if view, err = c.Refresh(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if len(view.Evidence()) != 1 {
-		t.Errorf("evidence %q", view.Evidence())
+	if view, err := refreshed(t, c); err != nil || len(view.Evidence()) != 1 {
+		t.Errorf("evidence %q, %v", view.Evidence(), err)
 	}
 }
 
@@ -236,7 +233,7 @@ func TestPlainServerErrorForNextRoot(t *testing.T) {
 	p := newPlain(t)
 	p.repo.NextRoot(nothing)
 	p.fails = "metadata/3.root.json"
-	view, err := p.client().Refresh(t.Context())
+	view, err := refreshed(t, p.client())
 	if err != nil || view.Root().Version() != 2 {
 		t.Fatalf("root v%d, %v", view.Root().Version(), err)
 	}

@@ -32,8 +32,8 @@ func nothingElse(rawtuf.Doc) {}
 func (w *web) waits(c *client.Client, recovering bool) {
 	w.t.Helper()
 	view := w.bad(c, client.ErrStale)
-	if got := errors.Is(view.Err(), tuf.ErrHeld); got != recovering {
-		w.t.Fatalf("waits for a recovery: %v; %v", got, view.Err())
+	if got := errors.Is(view.Err, tuf.ErrHeld); got != recovering {
+		w.t.Fatalf("waits for a recovery: %v; %v", got, view.Err)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestRegularRootCancelsRecovery(t *testing.T) {
 	renew(alive)
 	w.repo = alive // the vendor still exists: compromised recovery keys are detected
 	w.shows(recovered, vendorHost, cdnHost)
-	view, err := w.client().Refresh(t.Context())
+	view, err := refreshed(t, w.client())
 	if view.Root().Version() != 2 || view.Root().Charter().Epoch() != 1 {
 		t.Fatalf("root v%d of epoch %d, %v", view.Root().Version(), view.Root().Charter().Epoch(), err)
 	}
@@ -123,7 +123,7 @@ func TestRegularRootCancelsRecovery(t *testing.T) {
 	w.good(w.client(), 2)
 	w.shows(recovered, vendorHost, cdnHost, reviewHost)
 	w.now = w.now.Add(2 * day)
-	view, _ = w.client().Refresh(t.Context())
+	view, _ = refreshed(t, w.client())
 	if view.Root().Charter().Epoch() != 1 {
 		t.Error("accepted the recovery root")
 	}
@@ -164,7 +164,7 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 				sources = []client.Source{handed(w.repo)}
 			}
 			for range 10 {
-				view, err := w.client(func(c *client.Config) { c.Sources = sources }).Refresh(t.Context())
+				view, err := refreshed(t, w.client(func(c *client.Config) { c.Sources = sources }))
 				if err == nil || errors.Is(err, tuf.ErrHeld) || view.Root().Version() != 1 {
 					t.Fatalf("root v%d, %v", view.Root().Version(), err)
 				}
@@ -284,8 +284,8 @@ func TestManyRecoveries(t *testing.T) {
 			// It is not enough that it was valid when the last one was followed.
 			w.repo.Recover(inDate(w.now.Add(time.Hour)), "bank1", "university")
 			w.now = w.now.Add(time.Hour)
-			if view := w.bad(c, client.ErrNoContent); errors.Is(view.Err(), tuf.ErrHeld) {
-				t.Error(view.Err())
+			if view := w.bad(c, client.ErrNoContent); errors.Is(view.Err, tuf.ErrHeld) {
+				t.Error(view.Err)
 			}
 			w.repo = before
 		}
@@ -293,13 +293,13 @@ func TestManyRecoveries(t *testing.T) {
 		renew(w.repo)
 		for range 5 {
 			view := w.bad(c, client.ErrNoContent)
-			if !errors.Is(view.Err(), tuf.ErrHeld) || view.Root().Version() != int64(n-1) {
-				t.Fatalf("root v%d, %v", view.Root().Version(), view.Err())
+			if !errors.Is(view.Err, tuf.ErrHeld) || view.Root.Version() != int64(n-1) {
+				t.Fatalf("root v%d, %v", view.Root.Version(), view.Err)
 			}
 			w.now = w.now.Add(2 * day)
 		}
-		if view := w.bad(c, client.ErrNoContent); view.Root().Version() != int64(n) {
-			t.Fatalf("root v%d, %v", view.Root().Version(), view.Err())
+		if view := w.bad(c, client.ErrNoContent); view.Root.Version() != int64(n) {
+			t.Fatalf("root v%d, %v", view.Root.Version(), view.Err)
 		}
 	}
 	w.does(nil, vendorHost, cdnHost)
@@ -321,8 +321,8 @@ func TestManyRecoveries(t *testing.T) {
 	mustWrite(t, w.state("roots", "19.root.json"), next.Files["recovery/19.root.json"])
 	w.good(newer, last)
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
-	if view := w.bad(w.client(), client.ErrUnreachable); view.Root().Version() != 1 {
-		t.Errorf("with the pin of root v1: root v%d, %v", view.Root().Version(), view.Err())
+	if view := w.bad(w.client(), client.ErrUnreachable); view.Root.Version() != 1 {
+		t.Errorf("with the pin of root v1: root v%d, %v", view.Root.Version(), view.Err)
 	}
 }
 
@@ -396,7 +396,7 @@ func TestRecoveryAndDamagedState(t *testing.T) {
 			w.good(w.client(), 2)
 			damage(w)
 			for i := 0; ; i++ {
-				view, err := w.client().Refresh(t.Context())
+				view, err := refreshed(t, w.client())
 				if err == nil && view.Root().Version() == 2 {
 					break
 				}
@@ -431,8 +431,8 @@ func TestContentEndsRecoveryWait(t *testing.T) {
 	for range 2 {
 		w.does(away, vendorHost, cdnHost)
 		for range 4 {
-			if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrHeld) {
-				t.Fatal(view.Err())
+			if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err, tuf.ErrHeld) {
+				t.Fatal(view.Err)
 			}
 			w.now = w.now.Add(2 * day)
 		}
@@ -441,13 +441,13 @@ func TestContentEndsRecoveryWait(t *testing.T) {
 	}
 	w.does(away, vendorHost, cdnHost)
 	for range 5 {
-		if view := w.bad(w.client(), client.ErrNoContent); view.Root().Version() != 1 {
-			t.Fatalf("root v%d, %v", view.Root().Version(), view.Err())
+		if view := w.bad(w.client(), client.ErrNoContent); view.Root.Version() != 1 {
+			t.Fatalf("root v%d, %v", view.Root.Version(), view.Err)
 		}
 		w.now = w.now.Add(2 * day)
 	}
-	if view, _ := w.client().Refresh(t.Context()); view.Root().Version() != 2 {
-		t.Errorf("root v%d after the waiting period, %v", view.Root().Version(), view.Err())
+	if view, err := refreshed(t, w.client()); view.Root().Version() != 2 {
+		t.Errorf("root v%d after the waiting period, %v", view.Root().Version(), err)
 	}
 }
 
@@ -462,7 +462,7 @@ func TestRecoveryAsksAllLocationsFirst(t *testing.T) {
 	w.shows(frozen, vendorHost, cdnHost)
 	w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
 	view := w.bad(w.client(), client.ErrNoContent)
-	if view.Root().Version() != 2 || errors.Is(view.Err(), tuf.ErrHeld) {
-		t.Errorf("root v%d, %v", view.Root().Version(), view.Err())
+	if view.Root.Version() != 2 || errors.Is(view.Err, tuf.ErrHeld) {
+		t.Errorf("root v%d, %v", view.Root.Version(), view.Err)
 	}
 }

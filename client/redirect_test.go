@@ -372,7 +372,7 @@ func TestRedirectsOfMetadataAreRefused(t *testing.T) {
 		return header(302, "Location", "https://files.example/r/"+name)(name, r)
 	}, vendorHost, cdnHost, reviewHost)
 	view := n.bad(n.client(n.over), client.ErrUnreachable)
-	if !strings.Contains(view.Err().Error(), "302 Found, which is not followed") || n.dialed("files.example") {
-		t.Error(view.Err())
+	if !strings.Contains(view.Err.Error(), "302 Found, which is not followed") || n.dialed("files.example") {
+		t.Error(view.Err)
 	}
 }

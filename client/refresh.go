@@ -5,14 +5,15 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/visum-dev/visum/tuf"
 )
 
 // Refresh fetches the current state of the repository: the newest root, and the newest
 // complete set of content under it. On success the View answers Find and Latest.
-// Otherwise the error is one of [ErrUnreachable], [ErrStale], [ErrRootRollback], [ErrMoreRoots] and
-// [ErrNoContent], joined with the errors of each location. The View is then not nil and
-// reports the root's version and the evidence, but answers no questions. After a disk
-// error, or when ctx ends, the View is nil.
+// Otherwise the error is a [*RefreshError], which wraps one of [ErrUnreachable],
+// [ErrStale], [ErrRootRollback], [ErrMoreRoots] and [ErrNoContent]. After a disk error,
+// or when ctx ends, the error is that one.
 //
 // Refresh retries if no location is reachable, see Config.Retries. Only one refresh
 // runs at a time, also across processes that share the state; others wait until it ends
@@ -66,7 +67,7 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 	}
 	if view.err != nil {
 		c.log.Warn("not refreshed", "root", view.trusted.Version(), "reason", view.err)
-		return view, again, view.err
+		return nil, again, &RefreshError{Err: view.err, Root: view.trusted, Evidence: view.evidence, ClockBehind: view.ClockBehind(), At: view.now}
 	}
 	if at := view.set.timestamp.Expires(); !view.now.Before(at) {
 		c.log.Warn("the timestamp has expired; Config.UnsafeStale accepts it", "expired", at, "now", view.now)
@@ -162,4 +163,27 @@ func (c *Client) recordRoot(w *walk) {
 	c.trusted.Store(w.trusted)
 	w.session.Root = max(w.session.Root, w.trusted.Version())
 	w.session.recover(w.trusted)
+}
+
+// RefreshError is the error of a [Client.Refresh] that ended without usable content.
+type RefreshError struct {
+	// Err is one of [ErrUnreachable], [ErrStale], [ErrRootRollback], [ErrMoreRoots] and
+	// [ErrNoContent], joined with the errors of each location.
+	Err error
+	// Root is the newest trusted root, which may be newer than before the refresh.
+	Root        *tuf.Root
+	Evidence    []string      // as [View.Evidence]
+	ClockBehind time.Duration // as [View.ClockBehind]
+	At          time.Time     // the time used for verification
+}
+
+// Error returns the text of Err.
+func (e *RefreshError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *RefreshError) Unwrap() error { return e.Err }
+
+// Decide returns the error as the [Decision] on a target: it is refused.
+func (e *RefreshError) Decide(path string) Decision {
+	return (&View{trusted: e.Root, now: e.At}).decision(path, tuf.Release{}, tuf.Approved{}, e.Err)
 }

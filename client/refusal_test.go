@@ -43,7 +43,7 @@ func TestBadAnswersOfOneLocation(t *testing.T) {
 			w.a.does(func(rw http.ResponseWriter, r *http.Request) bool { answer(rw, r); return true })
 			c := w.client(pin)
 			w.mustGet(c, "", "1.0", "one")
-			view, err := c.Refresh(t.Context())
+			view, err := refreshed(t, c)
 			if err != nil || view.Root().Version() != 3 || view.Location() != "b" {
 				t.Fatalf("root v%d from %q, %v", view.Root().Version(), view.Location(), err)
 			}

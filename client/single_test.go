@@ -86,7 +86,7 @@ func TestPlainDuringPublish(t *testing.T) {
 	for _, name := range []string{"timestamp.json", "snapshot.json"} {
 		last := p.repo.Files[name]
 		p.repo.Files[name] = whole.Files[name] // not written yet
-		view, err := c.Refresh(t.Context())
+		view, err := refreshed(t, c)
 		if !errors.Is(err, client.ErrNoContent) || !errors.Is(err, tuf.ErrMismatch) || len(view.Evidence()) > 0 {
 			t.Fatalf("%v, evidence %q", err, view.Evidence())
 		}

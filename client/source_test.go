@@ -135,8 +135,8 @@ func TestTooLarge(t *testing.T) {
 	w := newWeb(t)
 	c := w.client(func(cfg *client.Config) { cfg.Limits.Root, cfg.Limits.Timestamp = 1<<63-1, 100 })
 	w.repo.NextRoot(nothing)
-	if view := w.bad(c, tuf.ErrTooLarge); view.Root().Version() != 2 || !strings.Contains(view.Err().Error(), "more than 100 bytes") {
-		t.Errorf("at root v%d, %v", view.Root().Version(), view.Err())
+	if view := w.bad(c, tuf.ErrTooLarge); view.Root.Version() != 2 || !strings.Contains(view.Err.Error(), "more than 100 bytes") {
+		t.Errorf("at root v%d, %v", view.Root.Version(), view.Err)
 	}
 	w.does(func(name string, r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(name, "root.json") {

@@ -129,8 +129,8 @@ func TestRecoveryInDateStays(t *testing.T) {
 	w.repo.Recover(nothingElse, "bank1", "university")
 	renew(w.repo)
 	for range 5 {
-		if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrHeld) {
-			t.Fatal(view.Err())
+		if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err, tuf.ErrHeld) {
+			t.Fatal(view.Err)
 		}
 		w.now = w.now.Add(2 * day)
 	}
@@ -149,8 +149,8 @@ func TestRecoveryInDateStays(t *testing.T) {
 		t.Errorf("%d files of evidence, %d before", n, evidence)
 	}
 	w.does(unreachable, vendorHost, cdnHost, reviewHost)
-	if view := w.bad(w.client(), client.ErrUnreachable); view.Root().Version() != 2 {
-		t.Errorf("root v%d", view.Root().Version())
+	if view := w.bad(w.client(), client.ErrUnreachable); view.Root.Version() != 2 {
+		t.Errorf("root v%d", view.Root.Version())
 	}
 }
 
@@ -168,14 +168,14 @@ func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 	for range 7 {
 		w.now = w.now.Add(2 * day)
 		view := w.bad(w.client(), client.ErrStale)
-		if errors.Is(view.Err(), tuf.ErrHeld) || !errors.Is(view.Err(), tuf.ErrRollback) {
-			t.Fatal(view.Err())
+		if errors.Is(view.Err, tuf.ErrHeld) || !errors.Is(view.Err, tuf.ErrRollback) {
+			t.Fatal(view.Err)
 		}
 	}
 	w.repo = again
 	for range 6 {
 		w.now = w.now.Add(2 * day)
-		if view, err := w.client().Refresh(t.Context()); err == nil && view.Root().Version() == 2 {
+		if view, err := refreshed(t, w.client()); err == nil && view.Root().Version() == 2 {
 			return
 		}
 	}
@@ -338,7 +338,7 @@ func TestPlainAdoptsCharter(t *testing.T) {
 		return c
 	}
 	c := open()
-	view, err := c.Refresh(t.Context())
+	view, err := refreshed(t, c)
 	must(t, err)
 	before, beforeErr := view.Find(t.Context(), rawtuf.Path)
 	plainRoot.NextRoot(func() {
@@ -347,7 +347,7 @@ func TestPlainAdoptsCharter(t *testing.T) {
 		plainRoot.Charter()["prev_root_sha256"] = ""
 	})
 	plainRoot.Publish()
-	if view, err = c.Refresh(t.Context()); err != nil {
+	if view, err = refreshed(t, c); err != nil {
 		t.Fatal(err)
 	}
 	a, err := view.Find(t.Context(), rawtuf.Path)

@@ -104,8 +104,8 @@ func TestDamagedState(t *testing.T) {
 				damage(t, file, was)
 				w.shows(rootless, hosts...)
 				view := w.bad(w.client(), client.ErrNoContent)
-				if !errors.Is(view.Err(), tuf.ErrRollback) {
-					t.Fatalf("old content is refused for %v", view.Err())
+				if !errors.Is(view.Err, tuf.ErrRollback) {
+					t.Fatalf("old content is refused for %v", view.Err)
 				}
 				w.shows(old, hosts...)
 				_, err = w.client().Refresh(t.Context())
@@ -169,14 +169,14 @@ func TestFloorsWithoutFiles(t *testing.T) {
 		}
 	}
 	w.shows(old, vendorHost, cdnHost, reviewHost)
-	if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrRollback) || !strings.Contains(view.Err().Error(), "timestamp v5: rollback: trusted v6") {
-		t.Fatal(view.Err())
+	if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err, tuf.ErrRollback) || !strings.Contains(view.Err.Error(), "timestamp v5: rollback: trusted v6") {
+		t.Fatal(view.Err)
 	}
 	// A new timestamp that lists an old snapshot.
 	old.Roles["timestamp"]["version"] = 7
 	old.PublishTimestamp()
-	if view := w.bad(w.client(), client.ErrNoContent); !strings.Contains(view.Err().Error(), "lists snapshot v5, trusted v6") {
-		t.Fatal(view.Err())
+	if view := w.bad(w.client(), client.ErrNoContent); !strings.Contains(view.Err.Error(), "lists snapshot v5, trusted v6") {
+		t.Fatal(view.Err)
 	}
 	// A new epoch starts again, but not for the release roles.
 	w.shows(nil, vendorHost, cdnHost, reviewHost)
@@ -195,8 +195,8 @@ func TestFloorsWithoutFiles(t *testing.T) {
 	good := w.repo.Clone()
 	epoch(good, 2)
 	w.repo = old
-	if view := w.bad(w.client(), client.ErrNoContent); !strings.Contains(view.Err().Error(), "lists vendor-agent v5, trusted v6") {
-		t.Fatal(view.Err())
+	if view := w.bad(w.client(), client.ErrNoContent); !strings.Contains(view.Err.Error(), "lists vendor-agent v5, trusted v6") {
+		t.Fatal(view.Err)
 	}
 	w.repo = good
 	w.good(w.client(), 2)
@@ -211,7 +211,7 @@ func TestHoldHasAFloor(t *testing.T) {
 		"custom": rawtuf.Doc{"visum": rawtuf.Doc{"reason": "broken", "until": rawtuf.Stamp(rawtuf.Now.AddDate(0, 0, 3))}}}}
 	w.repo.Publish()
 	c := w.client()
-	view, err := c.Refresh(t.Context())
+	view, err := refreshed(t, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,8 +242,8 @@ func TestRollbackByALocation(t *testing.T) {
 		t.Errorf("served by %s, evidence %q", view.Location(), view.Evidence())
 	}
 	w.shows(old, cdnHost)
-	if view := w.bad(c, tuf.ErrRollback); len(view.Evidence()) != 0 { // a mirror that lags is not an attack
-		t.Errorf("evidence %q", view.Evidence())
+	if view := w.bad(c, tuf.ErrRollback); len(view.Evidence) != 0 { // a mirror that lags is not an attack
+		t.Errorf("evidence %q", view.Evidence)
 	}
 	// The newest timestamp with the previous snapshot.
 	w.shows(nil, vendorHost, cdnHost)
@@ -259,8 +259,8 @@ func TestRollbackByALocation(t *testing.T) {
 	w.repo.Roles["targets"]["version"] = 5
 	w.repo.Bump()
 	w.repo.Publish()
-	if view := w.bad(c, tuf.ErrRollback); !strings.Contains(view.Err().Error(), "lists targets.json v5, trusted v6") || len(view.Evidence()) == 0 {
-		t.Error(view.Err(), view.Evidence())
+	if view := w.bad(c, tuf.ErrRollback); !strings.Contains(view.Err.Error(), "lists targets.json v5, trusted v6") || len(view.Evidence) == 0 {
+		t.Error(view.Err, view.Evidence)
 	}
 }
 
@@ -279,8 +279,8 @@ func TestForgedRootAfterWeeksOfLag(t *testing.T) {
 		w.good(c, 1)
 		w.shows(old, vendorHost)
 		w.does(unreachable, cdnHost)
-		if view := w.bad(c, tuf.ErrRollback); len(view.Evidence()) > 0 {
-			t.Fatalf("evidence %q", view.Evidence())
+		if view := w.bad(c, tuf.ErrRollback); len(view.Evidence) > 0 {
+			t.Fatalf("evidence %q", view.Evidence)
 		}
 		old = w.repo.Clone()
 	}
@@ -289,7 +289,7 @@ func TestForgedRootAfterWeeksOfLag(t *testing.T) {
 	w.shows(nil, vendorHost)
 	w.now = w.now.Add(2 * time.Hour)
 	w.does(body("2.root.json", forged.Sign(forged.Root, "attacker")), vendorHost, cdnHost, reviewHost)
-	view, _ := w.client().Refresh(t.Context())
+	view, _ := refreshed(t, w.client())
 	if len(view.Evidence()) == 0 {
 		t.Errorf("evidence %q", view.Evidence())
 	}
@@ -312,7 +312,7 @@ func TestUnknownKindOfKeyIsNoEvidence(t *testing.T) {
 	env := rawtuf.Doc{"signed": w.repo.Roles["timestamp"], "signatures": []any{rawtuf.Doc{"keyid": "new", "sig": "00"}}}
 	w.does(body("timestamp.json", rawtuf.Marshal(env)), vendorHost, cdnHost)
 	view := w.bad(w.client(), tuf.ErrUnknownKey)
-	if view.Root().Version() != 2 || len(view.Evidence()) > 0 || !strings.Contains(view.Err().Error(), `kind "ml-dsa"`) {
-		t.Errorf("root v%d, evidence %q, %v", view.Root().Version(), view.Evidence(), view.Err())
+	if view.Root.Version() != 2 || len(view.Evidence) > 0 || !strings.Contains(view.Err.Error(), `kind "ml-dsa"`) {
+		t.Errorf("root v%d, evidence %q, %v", view.Root.Version(), view.Evidence, view.Err)
 	}
 }

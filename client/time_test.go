@@ -34,8 +34,8 @@ func TestRootSignedAhead(t *testing.T) {
 	})
 	for _, c := range []*client.Client{c, w.client(in)} {
 		view := w.bad(c, client.ErrNoContent)
-		if got := view.ClockBehind(); got != ahead.Sub(w.now) || !errors.Is(view.Err(), tuf.ErrExpired) {
-			t.Errorf("%s behind, %v", got, view.Err())
+		if got := view.ClockBehind; got != ahead.Sub(w.now) || !errors.Is(view.Err, tuf.ErrExpired) {
+			t.Errorf("%s behind, %v", got, view.Err)
 		}
 	}
 	if !strings.Contains(log.String(), "clock is behind") {

@@ -99,8 +99,8 @@ func TestCertificatesInTheClientsTime(t *testing.T) {
 				w.good(c, 1)
 				return
 			}
-			if view := w.bad(c, client.ErrUnreachable); !strings.Contains(view.Err().Error(), "certificate has expired or is not yet valid") {
-				t.Error(view.Err())
+			if view := w.bad(c, client.ErrUnreachable); !strings.Contains(view.Err.Error(), "certificate has expired or is not yet valid") {
+				t.Error(view.Err)
 			}
 		})
 	}

@@ -25,15 +25,15 @@ type View struct {
 	seed     string
 	location *location
 	evidence []string
-	err      error // why there is no content
+	err      error // why there is no content; nil in a View that Refresh returned
 }
 
 // Root returns the newest trusted root.
 func (v *View) Root() *tuf.Root { return v.trusted }
 
-// TimestampVersion returns the version of the timestamp, 0 if there is no content.
+// TimestampVersion returns the version of the timestamp.
 func (v *View) TimestampVersion() int64 {
-	if v.set == nil {
+	if v.set == nil { // the decision of a RefreshError
 		return 0
 	}
 	return v.set.timestamp.Version()
@@ -45,28 +45,17 @@ func (v *View) TimestampVersion() int64 {
 // time is wrong instead, the next root corrects it.
 func (v *View) ClockBehind() time.Duration { return max(0, v.now.Sub(v.clock)) }
 
-// Location returns the id of the location that delivered the content, "" for none.
-func (v *View) Location() string {
-	if v.location == nil {
-		return ""
-	}
-	return v.location.name
-}
+// Location returns the id of the location that delivered the content.
+func (v *View) Location() string { return v.location.name }
 
 // Evidence lists the files that were refused in this refresh, as paths; each has a
 // .reason.json next to it. With Config.Store they are names in the store.
 func (v *View) Evidence() []string { return slices.Clone(v.evidence) }
 
-// Err returns the error that Refresh returned with this View.
-func (v *View) Err() error { return v.err }
-
 // Find returns the approved target for a path; see tuf.Snapshot.Approve for the checks.
 // In a repository without a charter there is no independent review: see
 // tuf.Snapshot.UnsafeTarget.
 func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
-	if v.err != nil {
-		return tuf.Approved{}, v.err
-	}
 	var a tuf.Approved
 	err := v.ask(ctx, func(snap *tuf.Snapshot, get tuf.Fetch) (err error) {
 		if v.trusted.Charter() == nil {
@@ -151,9 +140,6 @@ func (v *View) Decide(ctx context.Context, path string) Decision {
 // listed; the product decides how to react. The error is not nil if no decision was
 // possible. A recall counts even if another role cannot be read.
 func (v *View) CheckInstalled(ctx context.Context, path, sha256 string) (Decision, error) {
-	if v.err != nil {
-		return Decision{}, v.err
-	}
 	var recalls []tuf.Recall
 	if v.trusted.Charter() != nil {
 		// If a role cannot be read, the recalls of the others still count, and Find
@@ -169,7 +155,7 @@ func (v *View) CheckInstalled(ctx context.Context, path, sha256 string) (Decisio
 	class := v.class(path)
 	for _, r := range recalls {
 		if r.Class == class && strings.EqualFold(r.SHA256, sha256) {
-			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", ErrRecalled, text.Name(r.Party), r.At.UTC().Format(time.RFC3339), text.Quote(r.Reason)))
+			d := v.decision(path, tuf.Release{}, tuf.Approved{}, fmt.Errorf("%w by %s at %s: %s", tuf.ErrRecalled, text.Name(r.Party), r.At.UTC().Format(time.RFC3339), text.Quote(r.Reason)))
 			d.SHA256 = r.SHA256
 			return d, nil
 		}

@@ -161,7 +161,7 @@ func TestKeptSetExpires(t *testing.T) {
 	w.now = w.now.Add(time.Hour - time.Second)
 	w.good(c, 1)
 	w.now = w.now.Add(time.Second)
-	if view := w.bad(c, client.ErrNoContent); !errors.Is(view.Err(), tuf.ErrExpired) {
-		t.Error(view.Err())
+	if view := w.bad(c, client.ErrNoContent); !errors.Is(view.Err, tuf.ErrExpired) {
+		t.Error(view.Err)
 	}
 }

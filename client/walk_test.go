@@ -402,8 +402,8 @@ func TestThreeHundredRoots(t *testing.T) {
 	w.does(unreachable, vendorHost)
 	c := w.client()
 	view := w.bad(c, client.ErrMoreRoots)
-	if view.Root().Version() != 257 {
-		t.Errorf("stopped at root v%d", view.Root().Version())
+	if view.Root.Version() != 257 {
+		t.Errorf("stopped at root v%d", view.Root.Version())
 	}
 	if n := len(w.asked(vendorHost)); n > 3 {
 		t.Errorf("waited for the unreachable location %d times", n)

@@ -192,23 +192,69 @@ func (w *web) good(c *client.Client, root int64) *client.View {
 	return view
 }
 
-// bad requires a refresh that ends with the error and a View without answers.
-func (w *web) bad(c *client.Client, want error) *client.View {
+// outcome is the result of a refresh, whether it found content or not.
+type outcome struct {
+	*client.View // nil after an error
+	failed       *client.RefreshError
+}
+
+// outcomeOf is what Refresh returned. Other errors than a RefreshError fail the test.
+func outcomeOf(t testing.TB, view *client.View, err error) (outcome, error) {
+	t.Helper()
+	failed, ok := errors.AsType[*client.RefreshError](err)
+	if err != nil && !ok {
+		t.Fatal(err)
+	}
+	return outcome{view, failed}, err
+}
+
+func refreshed(t testing.TB, c *client.Client) (outcome, error) {
+	t.Helper()
+	view, err := c.Refresh(t.Context())
+	return outcomeOf(t, view, err)
+}
+
+func (o outcome) Root() *tuf.Root {
+	if o.failed != nil {
+		return o.failed.Root
+	}
+	return o.View.Root()
+}
+
+func (o outcome) Evidence() []string {
+	if o.failed != nil {
+		return o.failed.Evidence
+	}
+	return o.View.Evidence()
+}
+
+// isRefreshError reports an error that says how the repository is. Errors of the disk
+// and of the context are none.
+func isRefreshError(err error) bool {
+	_, ok := errors.AsType[*client.RefreshError](err)
+	return ok
+}
+
+// Err is the error of the refresh.
+func (o outcome) Err() error {
+	if o.failed != nil {
+		return o.failed
+	}
+	return nil
+}
+
+// bad requires a refresh that ends with the error.
+func (w *web) bad(c *client.Client, want error) *client.RefreshError {
 	w.t.Helper()
 	view, err := c.Refresh(w.t.Context())
-	if !errors.Is(err, want) {
+	if view != nil || !errors.Is(err, want) {
 		w.t.Fatalf("got %v, want %v", err, want)
 	}
-	if view == nil {
-		w.t.Fatalf("no View with %v", err)
+	failed, ok := errors.AsType[*client.RefreshError](err)
+	if !ok || failed.Root == nil {
+		w.t.Fatalf("not a RefreshError: %v", err)
 	}
-	if _, err := view.Find(w.t.Context(), rawtuf.Path); !errors.Is(err, want) {
-		w.t.Fatalf("Find: %v", err)
-	}
-	if _, err := view.Latest(w.t.Context(), client.Query{}); !errors.Is(err, want) {
-		w.t.Fatalf("Latest: %v", err)
-	}
-	return view
+	return failed
 }
 
 // approved refreshes and finds the release.

@@ -106,24 +106,32 @@ func (f *fleet) check(ctx context.Context, m *machine) error {
 	m.checks++
 	before, atA := m.root, f.w.a.count(m.name)
 	view, err := m.client.Refresh(ctx)
-	if view == nil {
+	failed, _ := errors.AsType[*client.RefreshError](err)
+	if err != nil && failed == nil {
 		return err
+	}
+	var trusted *tuf.Root
+	var evidence []string
+	if failed != nil {
+		trusted, evidence = failed.Root, failed.Evidence
+	} else {
+		trusted, evidence = view.Root(), view.Evidence()
 	}
 	wrong := func(format string, args ...any) {
 		m.problems = append(m.problems, fmt.Sprintf("day %d: ", f.w.day)+fmt.Sprintf(format, args...))
 	}
-	m.root, m.state = view.Root().Version(), stateOf(err)
+	m.root, m.state = trusted.Version(), stateOf(err)
 	if m.root < before {
 		wrong("rollback from root %d to %d", before, m.root)
 	}
-	if view.Root().SHA256() != f.w.honest[m.root] {
+	if trusted.SHA256() != f.w.honest[m.root] {
 		wrong("trusts a root %d that the parties did not publish", m.root)
 	}
 	if n := f.w.a.count(m.name) - atA; n > 0 && (before >= 4 || before == 3 && f.w.day >= sunsetDay) {
 		wrong("requests to the old location after its end: %d", n)
 	}
 	f.mu.Lock()
-	f.refused += len(view.Evidence())
+	f.refused += len(evidence)
 	f.mu.Unlock()
 	if err != nil {
 		return nil // the state of the machine is counted at the end

@@ -55,8 +55,9 @@ func TestProxy(t *testing.T) {
 	before := len(n.requests())
 	for _, who := range [][2]string{{"alice", "wr0ngword"}, {"mallory", secret}, {"", ""}} {
 		c := w.client(w.through(port, who[0], who[1]))
-		view, err := c.Refresh(t.Context())
-		if !errors.Is(err, client.ErrUnreachable) || view.Root().Version() != 1 || !strings.Contains(err.Error(), "Unauthorized") && !strings.Contains(err.Error(), "Proxy Authentication Required") {
+		_, err := c.Refresh(t.Context())
+		failed, ok := errors.AsType[*client.RefreshError](err)
+		if !errors.Is(err, client.ErrUnreachable) || !ok || failed.Root.Version() != 1 || !strings.Contains(err.Error(), "Unauthorized") && !strings.Contains(err.Error(), "Proxy Authentication Required") {
 			t.Errorf("%s: %v", who, err)
 		}
 		told.WriteString(err.Error())

@@ -153,11 +153,7 @@ func changeRoot(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	m, x := newMachine(t, r), newAttacker(r, stolen)
 	x.sign("root", x.Root)
 	m.location.show(x.Repo)
-	v, err := m.Refresh(t.Context())
-	if err != nil && v == nil {
-		return no
-	}
-	if v.Root().Version() > 1 {
+	if m.rootAfterRefresh() > 1 {
 		return yes(true)
 	}
 	return recovers(t, r, stolen)
@@ -198,7 +194,7 @@ func recovers(t *testing.T, r *rawtuf.Repo, stolen []string) string {
 	})
 	m.location.show(x.Repo)
 	for days := range 30 {
-		if v, _ := m.Refresh(t.Context()); v != nil && v.Root().Version() > 1 {
+		if m.rootAfterRefresh() > 1 {
 			return fmt.Sprintf("after %d days", days)
 		}
 		m.now = m.now.Add(day)

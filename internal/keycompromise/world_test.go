@@ -3,6 +3,7 @@ package keycompromise_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -198,6 +199,18 @@ func newMachine(t *testing.T, r *rawtuf.Repo, change ...func(*location, *client.
 		t.Fatal("a recalled release was installed from the honest repository")
 	}
 	return m
+}
+
+// rootAfterRefresh refreshes and returns the version of the newest trusted root.
+func (m *machine) rootAfterRefresh() int64 {
+	v, err := m.Refresh(m.t.Context())
+	if failed, ok := errors.AsType[*client.RefreshError](err); ok {
+		return failed.Root.Version()
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return v.Root().Version()
 }
 
 // look refreshes; the result is nil without content.

@@ -25,6 +25,7 @@ type member struct {
 	// Epoch and timestamp version of its last content.
 	epoch, timestamp int64
 	view             *client.View
+	trusted          *tuf.Root // after the last refresh
 	err              error
 	// tireless: one process runs all cycles. Otherwise a new process runs the second
 	// one. More processes would verify long chains again and again.
@@ -90,10 +91,10 @@ func (p *play) member(ctx context.Context, i int, awake bool) (*member, error) {
 	if _, err := m.refresh(ctx, p.past()); err != nil {
 		return nil, err
 	}
-	if m.view.Root().Version() != p.was().Version() {
+	if m.trusted.Version() != p.was().Version() {
 		return nil, nil // impossible with this pin
 	}
-	m.root = m.view.Root().Version()
+	m.root = m.trusted.Version()
 	m.client, m.starts = nil, 0 // a new process after the step
 	return m, nil
 }
@@ -115,10 +116,23 @@ func (m *member) refresh(ctx context.Context, hosts map[string]host) ([]request,
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if m.view == nil {
+	m.trusted = nil
+	if failed, ok := errors.AsType[*client.RefreshError](m.err); ok {
+		m.trusted = failed.Root
+	} else if m.err != nil {
 		return nil, fmt.Errorf("drill: %s: %w", m.name, m.err)
+	} else {
+		m.trusted = m.view.Root()
 	}
 	return m.stage.take(), nil
+}
+
+// shownTimestamp returns the version of the timestamp, 0 after an error.
+func (m *member) shownTimestamp() int64 {
+	if m.view == nil {
+		return 0
+	}
+	return m.view.TimestampVersion()
 }
 
 func (m *member) now() time.Time { return m.play.now.Add(m.ahead) }
@@ -131,7 +145,7 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 	if s.name == allHealthy && !waits {
 		e = expectation{root: p.tip().Version(), content: true}
 	}
-	there := func() bool { return m.view.Root().Version() == e.root && (m.err == nil) == e.content }
+	there := func() bool { return m.trusted.Version() == e.root && (m.err == nil) == e.content }
 	patience := max(cycles, p.turns(m.root, m.pin))
 	for idle := 0; idle < patience; idle++ {
 		was := m.root
@@ -154,11 +168,11 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 			return err
 		}
 	}
-	rests := e.stop > 0 && m.view.Root().Version() >= e.stop && m.view.Root().Version() < e.root
+	rests := e.stop > 0 && m.trusted.Version() >= e.stop && m.trusted.Version() < e.root
 	switch {
 	case there() || rests:
-	case m.view.Root().Version() != e.root:
-		out.violated("L1", m.name, "is at root v%d, v%d is available: %v", m.view.Root().Version(), e.root, m.err)
+	case m.trusted.Version() != e.root:
+		out.violated("L1", m.name, "is at root v%d, v%d is available: %v", m.trusted.Version(), e.root, m.err)
 	case e.content:
 		out.violated("L1", m.name, "is at root v%d without content, although content is available: %v", e.root, m.err)
 	default:
@@ -169,7 +183,7 @@ func (m *member) live(ctx context.Context, s scene, out *Outcome) error {
 			return err
 		}
 	}
-	out.count(m.view.Root().Version(), m.view.Root().Version() == p.tip().Version() && m.err == nil)
+	out.count(m.trusted.Version(), m.trusted.Version() == p.tip().Version() && m.err == nil)
 	if s.name == allHealthy {
 		if err := m.find(ctx, out); err != nil {
 			return err
@@ -205,11 +219,11 @@ func (m *member) heal(ctx context.Context, out *Outcome) error {
 		if err := m.cycle(ctx, m.play.well, out); err != nil {
 			return err
 		}
-		if m.err == nil && m.view.Root().Version() == m.play.tip().Version() {
+		if m.err == nil && m.trusted.Version() == m.play.tip().Version() {
 			return nil
 		}
 	}
-	out.violated("L5", m.name, "does not recover with healthy locations: root v%d, %v", m.view.Root().Version(), m.err)
+	out.violated("L5", m.name, "does not recover with healthy locations: root v%d, %v", m.trusted.Version(), m.err)
 	return nil
 }
 
@@ -227,7 +241,7 @@ func (m *member) cycle(ctx context.Context, hosts map[string]host, out *Outcome)
 	if err != nil {
 		return err
 	}
-	if known := m.check(sight{m.view.Root(), m.view.TimestampVersion(), asked, m.err}, out); !known || m.err != nil {
+	if known := m.check(sight{m.trusted, m.shownTimestamp(), asked, m.err}, out); !known || m.err != nil {
 		return nil
 	}
 	return m.decide(ctx, out)

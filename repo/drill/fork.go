@@ -52,7 +52,7 @@ func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 		if _, err := m.refresh(ctx, shown); err != nil {
 			return nil, err
 		}
-		if m.view.Root().SHA256() != last.SHA256() {
+		if m.trusted.SHA256() != last.SHA256() {
 			continue // its pin is of this branch
 		}
 		m.name = fmt.Sprintf("pin of root v%d, with the other root v%d", m.root, last.Version())
@@ -62,15 +62,15 @@ func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 			if _, err := m.refresh(ctx, p.well); err != nil {
 				return nil, err
 			}
-			if m.err == nil && m.view.Root().SHA256() == tip.SHA256() {
+			if m.err == nil && m.trusted.SHA256() == tip.SHA256() {
 				break
 			}
 		}
-		there := m.view.Root().SHA256() == tip.SHA256()
+		there := m.trusted.SHA256() == tip.SHA256()
 		if !there || m.err != nil {
-			out.violated("L1", m.name, "is at root v%d, v%d with content is available: %v", m.view.Root().Version(), tip.Version(), m.err)
+			out.violated("L1", m.name, "is at root v%d, v%d with content is available: %v", m.trusted.Version(), tip.Version(), m.err)
 		}
-		out.count(m.view.Root().Version(), there && m.err == nil)
+		out.count(m.trusted.Version(), there && m.err == nil)
 	}
 	return out, nil
 }

@@ -47,14 +47,11 @@ func (p *product) sees(s repo.Storage) string {
 	c, err := client.New(p.pin, &client.Config{Store: p.dir, Offline: true, Sources: []client.Source{source{s}}, Now: func() time.Time { return p.w.Now }, Retries: -1})
 	rawtuf.NoErr(p.w.T, err)
 	view, err := c.Refresh(p.w.T.(*testing.T).Context())
-	if view == nil {
-		p.w.T.Fatal(err)
-	}
-	out := fmt.Sprintf("root v%d", view.Root().Version())
-	if errors.Is(err, client.ErrNoContent) {
-		return out + " no content"
+	if failed, ok := errors.AsType[*client.RefreshError](err); ok && errors.Is(err, client.ErrNoContent) {
+		return fmt.Sprintf("root v%d no content", failed.Root.Version())
 	}
 	rawtuf.NoErr(p.w.T, err)
+	out := fmt.Sprintf("root v%d", view.Root().Version())
 	rel, err := view.Latest(context.Background(), client.Query{Product: "agent", Channel: "stable", Platform: "linux/amd64"})
 	if err != nil {
 		return out + " " + err.Error()
