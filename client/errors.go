@@ -11,49 +11,49 @@ import (
 // Errors of [Client.Refresh]. The causes that led to one are joined to it.
 var (
 	// ErrUnreachable: no location could be reached. The state is kept.
-	ErrUnreachable = errors.New("client: no repository location is reachable")
+	ErrUnreachable = errors.New("no repository location is reachable")
 	// ErrStale: the newest available root has expired, or, if the charter enforces
 	// confirmation, too few operators confirmed it for too long. Nothing new is
 	// installed under it.
-	ErrStale = errors.New("client: trusted root is expired or unconfirmed and no newer root is available")
+	ErrStale = errors.New("trusted root is expired or unconfirmed and no newer root is available")
 	// ErrRootRollback: the repository serves an older root than already trusted (rollback).
-	ErrRootRollback = errors.New("client: repository serves an older root than already trusted")
+	ErrRootRollback = errors.New("repository serves an older root than already trusted")
 	// ErrMoreRoots: there are more new roots than one refresh follows. Refresh again.
-	ErrMoreRoots = errors.New("client: more new roots than one refresh follows; refresh again")
+	ErrMoreRoots = errors.New("more new roots than one refresh follows; refresh again")
 	// ErrNoContent: the root is current, but no location delivers a complete, valid set
 	// under it.
-	ErrNoContent = errors.New("client: no location delivers valid content")
+	ErrNoContent = errors.New("no location delivers valid content")
 	// ErrUpToDate: there is no approved release newer than the installed one.
-	ErrUpToDate = errors.New("client: no newer approved release")
+	ErrUpToDate = errors.New("no newer approved release")
 )
 
 // Reasons why an approved release is not offered to this machine now.
 var (
 	// ErrRollout: the release is rolled out to a part of the machines, which does not
 	// include this one yet; or its rollout is halted for all machines.
-	ErrRollout = errors.New("client: not yet rolled out to this machine")
+	ErrRollout = errors.New("not yet rolled out to this machine")
 	// ErrMinVersion: the installed version is too old to be updated to this release
 	// directly (min_version).
-	ErrMinVersion = errors.New("client: an intermediate release is required first")
+	ErrMinVersion = errors.New("an intermediate release is required first")
 	// ErrDeferred: Config.DeferFor has not passed since this client first saw the release.
-	ErrDeferred = errors.New("client: deferred by the administrator")
+	ErrDeferred = errors.New("deferred by the administrator")
 	// ErrDenied: Config.DenyVersions lists the version, or Config.AllowVersion excludes it.
-	ErrDenied = errors.New("client: not allowed by the administrator")
+	ErrDenied = errors.New("not allowed by the administrator")
 	// ErrPlatform: a release for platform "any" is not offered, because its version
 	// also has a release for this platform.
-	ErrPlatform = errors.New("client: the version has a release for this platform")
+	ErrPlatform = errors.New("the version has a release for this platform")
 )
 
 // Errors of [View.Latest] about the Query, in addition to [ErrUpToDate].
 var (
 	// ErrInstalled: Query.Installed is not a version.
-	ErrInstalled = errors.New("client: Query.Installed is not a version")
+	ErrInstalled = errors.New("Query.Installed is not a version")
 	// ErrUnknownProduct: no role lists a release of that product, channel and platform.
-	ErrUnknownProduct = errors.New("client: no such product, channel or platform")
+	ErrUnknownProduct = errors.New("no such product, channel or platform")
 )
 
 // ErrRange: a source cannot serve a file from the requested offset.
-var ErrRange = errors.New("client: no such range")
+var ErrRange = errors.New("no such range")
 
 // errLate: a location did not answer in time, so that others were asked.
 var errLate = errors.New("did not answer in time")

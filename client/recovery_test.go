@@ -32,7 +32,7 @@ func nothingElse(rawtuf.Doc) {}
 func (w *web) waits(c *client.Client, recovering bool) {
 	w.t.Helper()
 	view := w.bad(c, client.ErrStale)
-	if got := errors.Is(view.Err, tuf.ErrHeld); got != recovering {
+	if got := errors.Is(view.Err, tuf.ErrWaiting); got != recovering {
 		w.t.Fatalf("waits for a recovery: %v; %v", got, view.Err)
 	}
 }
@@ -165,7 +165,7 @@ func TestRecoveryNeedsTwoOperators(t *testing.T) {
 			}
 			for range 10 {
 				view, err := refreshed(t, w.client(func(c *client.Config) { c.Sources = sources }))
-				if err == nil || errors.Is(err, tuf.ErrHeld) || view.Root().Version() != 1 {
+				if err == nil || errors.Is(err, tuf.ErrWaiting) || view.Root().Version() != 1 {
 					t.Fatalf("root v%d, %v", view.Root().Version(), err)
 				}
 				if name == "served by a malicious location" && len(view.Evidence()) != 2 {
@@ -284,7 +284,7 @@ func TestManyRecoveries(t *testing.T) {
 			// It is not enough that it was valid when the last one was followed.
 			w.repo.Recover(inDate(w.now.Add(time.Hour)), "bank1", "university")
 			w.now = w.now.Add(time.Hour)
-			if view := w.bad(c, client.ErrNoContent); errors.Is(view.Err, tuf.ErrHeld) {
+			if view := w.bad(c, client.ErrNoContent); errors.Is(view.Err, tuf.ErrWaiting) {
 				t.Error(view.Err)
 			}
 			w.repo = before
@@ -293,7 +293,7 @@ func TestManyRecoveries(t *testing.T) {
 		renew(w.repo)
 		for range 5 {
 			view := w.bad(c, client.ErrNoContent)
-			if !errors.Is(view.Err, tuf.ErrHeld) || view.Root.Version() != int64(n-1) {
+			if !errors.Is(view.Err, tuf.ErrWaiting) || view.Root.Version() != int64(n-1) {
 				t.Fatalf("root v%d, %v", view.Root.Version(), view.Err)
 			}
 			w.now = w.now.Add(2 * day)
@@ -431,7 +431,7 @@ func TestContentEndsRecoveryWait(t *testing.T) {
 	for range 2 {
 		w.does(away, vendorHost, cdnHost)
 		for range 4 {
-			if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err, tuf.ErrHeld) {
+			if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err, tuf.ErrWaiting) {
 				t.Fatal(view.Err)
 			}
 			w.now = w.now.Add(2 * day)
@@ -462,7 +462,7 @@ func TestRecoveryAsksAllLocationsFirst(t *testing.T) {
 	w.shows(frozen, vendorHost, cdnHost)
 	w.does(body("timestamp.json", []byte("{}")), vendorHost, cdnHost)
 	view := w.bad(w.client(), client.ErrNoContent)
-	if view.Root.Version() != 2 || errors.Is(view.Err, tuf.ErrHeld) {
+	if view.Root.Version() != 2 || errors.Is(view.Err, tuf.ErrWaiting) {
 		t.Errorf("root v%d, %v", view.Root.Version(), view.Err)
 	}
 }

@@ -67,7 +67,7 @@ func (c *Client) refreshOnce(ctx context.Context) (view *View, again bool, err e
 	}
 	if view.err != nil {
 		c.log.Warn("not refreshed", "root", view.trusted.Version(), "reason", view.err)
-		return nil, again, &RefreshError{Err: view.err, Root: view.trusted, Evidence: view.evidence, ClockBehind: view.ClockBehind(), At: view.now}
+		return nil, again, &RefreshError{Err: failure(view.err), Root: view.trusted, Evidence: view.evidence, ClockBehind: view.ClockBehind(), At: view.now}
 	}
 	if at := view.set.timestamp.Expires(); !view.now.Before(at) {
 		c.log.Warn("the timestamp has expired; Config.UnsafeStale accepts it", "expired", at, "now", view.now)

@@ -129,7 +129,7 @@ func TestRecoveryInDateStays(t *testing.T) {
 	w.repo.Recover(nothingElse, "bank1", "university")
 	renew(w.repo)
 	for range 5 {
-		if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err, tuf.ErrHeld) {
+		if view := w.bad(w.client(), client.ErrNoContent); !errors.Is(view.Err, tuf.ErrWaiting) {
 			t.Fatal(view.Err)
 		}
 		w.now = w.now.Add(2 * day)
@@ -168,7 +168,7 @@ func TestRecoveryCounterDoesNotGoBack(t *testing.T) {
 	for range 7 {
 		w.now = w.now.Add(2 * day)
 		view := w.bad(w.client(), client.ErrStale)
-		if errors.Is(view.Err, tuf.ErrHeld) || !errors.Is(view.Err, tuf.ErrRollback) {
+		if errors.Is(view.Err, tuf.ErrWaiting) || !errors.Is(view.Err, tuf.ErrRollback) {
 			t.Fatal(view.Err)
 		}
 	}

@@ -78,7 +78,7 @@ func (p *product) waits() *product {
 	noErr(p.w.t, err)
 	var wait tuf.Wait
 	for i := range 15 {
-		if _, err := rec.Accept(wait); !errors.Is(err, tuf.ErrHeld) {
+		if _, err := rec.Accept(wait); !errors.Is(err, tuf.ErrWaiting) {
 			p.w.t.Fatalf("after %d searches: %v", i, err)
 		}
 		wait = wait.Tick(rec, p.w.now.Add(time.Duration(i)*24*time.Hour))

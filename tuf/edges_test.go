@@ -532,7 +532,7 @@ func TestNilIsRefused(t *testing.T) {
 func TestGroupsOfErrors(t *testing.T) {
 	for name, sentinel := range sentinels {
 		err := error(&tuf.Error{Err: sentinel})
-		state := sentinel == tuf.ErrExpired || sentinel == tuf.ErrHeld || sentinel == tuf.ErrNoTarget
+		state := sentinel == tuf.ErrExpired || sentinel == tuf.ErrHeld || sentinel == tuf.ErrWaiting || sentinel == tuf.ErrNoTarget
 		if !errors.Is(err, sentinel) || errors.Is(err, tuf.ErrUntrusted) == state || errors.Is(err, errNotServed) {
 			t.Errorf("%s: %v", name, err)
 		}

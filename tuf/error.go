@@ -22,7 +22,7 @@ func (s *sentinel) Unwrap() error { return s.parent }
 
 // Errors form two groups. Data refused with an error that wraps ErrUntrusted must
 // not be used, and fetching it from the same location again will not help.
-// ErrExpired, ErrHeld, ErrRecalled and ErrNoTarget are conditions that may be
+// ErrExpired, ErrHeld, ErrWaiting, ErrRecalled and ErrNoTarget are conditions that may be
 // legitimate, or the result of an attack or a wrong clock.
 //
 // Function Error of package gotuf converts them to go-tuf's error types.
@@ -60,6 +60,8 @@ var (
 	ErrNoTarget error = &sentinel{"no such target", nil}
 	// ErrHeld: a hold stops new installs of the release for now.
 	ErrHeld error = &sentinel{"held by review", nil}
+	// ErrWaiting: the waiting period before a recovery root is accepted is not over.
+	ErrWaiting error = &sentinel{"waiting", nil}
 	// ErrRecalled: a party of the class states that the bytes should no longer run.
 	ErrRecalled error = &sentinel{"recalled", nil}
 )

@@ -193,13 +193,13 @@ func (w Wait) Tick(rec *Recovery, now time.Time) Wait {
 }
 
 // Accept returns the root that the statement names if the waiting period is over.
-// Until then the error wraps [ErrHeld].
+// Until then the error wraps [ErrWaiting].
 func (rec *Recovery) Accept(w Wait) (*Root, error) {
 	if rec == nil || rec.doc == nil {
 		return nil, refuse(recoveryRole, 0, ErrUntrusted, "zero Recovery")
 	}
 	if w.Statement != rec.ID() || w.Ticks < rec.rule.MinTicks || w.Held < rec.rule.Hold {
-		return nil, refuse(recoveryRole, rec.doc.version, ErrHeld, "root v%d waits: %s of %s, %d of %d searches",
+		return nil, refuse(recoveryRole, rec.doc.version, ErrWaiting, "root v%d: %s of %s, %d of %d searches",
 			rec.next.doc.version, w.Held.Round(time.Second), rec.rule.Hold, w.Ticks, rec.rule.MinTicks)
 	}
 	return rec.next, nil

@@ -51,7 +51,7 @@ func TestRecovery(t *testing.T) {
 	now := rawtuf.Now
 	waits := func() {
 		t.Helper()
-		if root, err := rec.Accept(w); !errors.Is(err, tuf.ErrHeld) || root != nil {
+		if root, err := rec.Accept(w); !errors.Is(err, tuf.ErrWaiting) || root != nil {
 			t.Fatalf("%v, %v", root, err)
 		}
 	}

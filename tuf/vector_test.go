@@ -44,7 +44,7 @@ type vector struct {
 var sentinels = map[string]error{
 	"ErrMalformed": tuf.ErrMalformed, "ErrTooLarge": tuf.ErrTooLarge, "ErrThreshold": tuf.ErrThreshold, "ErrRollback": tuf.ErrRollback,
 	"ErrMismatch": tuf.ErrMismatch, "ErrCharter": tuf.ErrCharter, "ErrNotApproved": tuf.ErrNotApproved, "ErrExpired": tuf.ErrExpired,
-	"ErrNoTarget": tuf.ErrNoTarget, "ErrHeld": tuf.ErrHeld,
+	"ErrNoTarget": tuf.ErrNoTarget, "ErrHeld": tuf.ErrHeld, "ErrWaiting": tuf.ErrWaiting,
 }
 
 var vectorFile = regexp.MustCompile(`^(pin|timestamp|prior/timestamp|prior/snapshot|[1-9][0-9]*\.[^/]+)\.json$`)

@@ -349,7 +349,7 @@ func TestNginxRecovery(t *testing.T) {
 	for i := range 3 {
 		view, err := w.client(clock).Refresh(t.Context())
 		failed, _ := errors.AsType[*client.RefreshError](err)
-		if i < 2 && (!errors.Is(err, tuf.ErrHeld) || failed == nil || failed.Root.Version() != 1) {
+		if i < 2 && (!errors.Is(err, tuf.ErrWaiting) || failed == nil || failed.Root.Version() != 1) {
 			t.Fatalf("search %d: %v, %v", i, view, err)
 		}
 		now = now.Add(2 * 24 * time.Hour)

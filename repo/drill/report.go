@@ -11,7 +11,7 @@ import (
 )
 
 // ErrDrill: the rehearsal found a fault.
-var ErrDrill = errors.New("drill: the step must not be published")
+var ErrDrill = errors.New("the step must not be published")
 
 // Report is the result of a drill. It can be marshalled to JSON; String is
 // human-readable.
@@ -58,11 +58,11 @@ func (o *Outcome) Verdict() string {
 // Err wraps [ErrDrill] if the draft is refused or an invariant was violated.
 func (r *Report) Err() error {
 	if r.Refused != "" {
-		return fmt.Errorf("%w: %s", ErrDrill, r.Refused)
+		return fmt.Errorf("drill: %w: %s", ErrDrill, r.Refused)
 	}
 	for _, o := range r.Outcomes {
 		if len(o.Violations) > 0 {
-			return fmt.Errorf("%w: %s, %s: %s", ErrDrill, o.Client, o.Scenario, o.Violations[0])
+			return fmt.Errorf("drill: %w: %s, %s: %s", ErrDrill, o.Client, o.Scenario, o.Violations[0])
 		}
 	}
 	return nil

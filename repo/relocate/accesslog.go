@@ -18,7 +18,7 @@ import (
 )
 
 // ErrAccessLog: an access log can't be read.
-var ErrAccessLog = errors.New("relocate: access log")
+var ErrAccessLog = errors.New("access log")
 
 // AccessLog measures the adoption of roots in access logs. It reads the common and the
 // combined log format, plain or gzip. A client that trusts root v requests
@@ -80,7 +80,7 @@ func (c *AccessLog) Read(ctx context.Context, location string, log io.Reader) er
 	t := c.tallies[location]
 	if t == nil {
 		if len(c.tallies) == maxLocations {
-			return fmt.Errorf("%w: more than %d locations", ErrAccessLog, maxLocations)
+			return fmt.Errorf("relocate: %w: more than %d locations", ErrAccessLog, maxLocations)
 		}
 		t = &tally{looks: map[int64]int64{}}
 		c.tallies[location] = t
@@ -90,7 +90,7 @@ func (c *AccessLog) Read(ctx context.Context, location string, log io.Reader) er
 		// Rotated logs often have several gzip streams in one file; gzip.Reader reads all.
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrAccessLog, location, err)
+			return fmt.Errorf("relocate: %w: %s: %w", ErrAccessLog, location, err)
 		}
 		in = bufio.NewReaderSize(&ctxReader{ctx, z}, maxLine) // ctx is checked again: few bytes may expand to very many
 	}
@@ -112,11 +112,11 @@ func (c *AccessLog) Read(ctx context.Context, location string, log io.Reader) er
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == io.EOF && t.lines > n && t.lines-t.skipped == good:
-			return fmt.Errorf("%w: %s: none of %d lines is in the common or combined log format", ErrAccessLog, location, t.lines-n)
+			return fmt.Errorf("relocate: %w: %s: none of %d lines is in the common or combined log format", ErrAccessLog, location, t.lines-n)
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("%w: %s: %w", ErrAccessLog, location, err)
+			return fmt.Errorf("relocate: %w: %s: %w", ErrAccessLog, location, err)
 		}
 	}
 }

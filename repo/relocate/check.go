@@ -51,10 +51,10 @@ func (m *Move) checkDates() error {
 		{d.CutOver, d.Sunset, 0, "sunset", "the old locations must serve after the cut-over"},
 	} {
 		if x.from.IsZero() || x.to.IsZero() {
-			return fmt.Errorf("%w: the date of the %s, or of the step before it, is missing", ErrDates, x.what)
+			return fmt.Errorf("relocate: %w: the date of the %s, or of the step before it, is missing", ErrDates, x.what)
 		}
 		if !x.to.After(x.from) || x.to.Sub(x.from) < x.min {
-			return fmt.Errorf("%w: %s on %s is %s after the step before it, want at least %s: %s", ErrDates, x.what, x.to.UTC().Format(time.DateOnly), days(x.to.Sub(x.from)), days(x.min), x.why)
+			return fmt.Errorf("relocate: %w: %s on %s is %s after the step before it, want at least %s: %s", ErrDates, x.what, x.to.UTC().Format(time.DateOnly), days(x.to.Sub(x.from)), days(x.min), x.why)
 		}
 	}
 	return nil
@@ -71,11 +71,11 @@ func (m *Move) checkCriteria() error {
 	c := m.Criteria
 	for _, share := range []float64{c.Announced, c.Moved, c.NewLocations} {
 		if !(share >= 0 && share <= 1) {
-			return fmt.Errorf("%w: share %v, want 0 to 1", ErrDates, share)
+			return fmt.Errorf("relocate: %w: share %v, want 0 to 1", ErrDates, share)
 		}
 	}
 	if c.Announce < 0 || c.Both < 0 || c.Clients < 0 {
-		return fmt.Errorf("%w: a criterion is negative", ErrDates)
+		return fmt.Errorf("relocate: %w: a criterion is negative", ErrDates)
 	}
 	return nil
 }
@@ -87,26 +87,26 @@ func (m *Move) checkKeys(ctx context.Context, r *repo.Repo) error {
 		return err
 	}
 	if len(chain) == 0 {
-		return fmt.Errorf("%w: the repository is empty", ErrOrder)
+		return fmt.Errorf("relocate: %w: the repository is empty", ErrOrder)
 	}
 	if len(m.From) == 0 || len(m.To) == 0 {
-		return fmt.Errorf("%w: a move needs an old and a new location", ErrLocations)
+		return fmt.Errorf("relocate: %w: a move needs an old and a new location", ErrLocations)
 	}
 	tip := chain[len(chain)-1].Charter()
 	for _, id := range m.From {
 		if l := find(tip.Locations(), id); l != nil && l.Tier == tuf.Rendezvous {
-			return fmt.Errorf("%w: %s is a rendezvous, which serves roots only and can't be moved", ErrLocations, id)
+			return fmt.Errorf("relocate: %w: %s is a rendezvous, which serves roots only and can't be moved", ErrLocations, id)
 		}
 	}
 	open := false
 	for _, l := range m.To {
 		if !l.UseFrom.IsZero() || !l.UseUntil.IsZero() {
-			return fmt.Errorf("%w: %s: the steps set use_from and use_until, not the move", ErrLocations, l.ID)
+			return fmt.Errorf("relocate: %w: %s: the steps set use_from and use_until, not the move", ErrLocations, l.ID)
 		}
 		open = open || l.Tier == tuf.Primary || l.Tier == tuf.Mirror
 	}
 	if !open {
-		return fmt.Errorf("%w: none of the new locations is a primary or a mirror", ErrLocations)
+		return fmt.Errorf("relocate: %w: none of the new locations is a primary or a mirror", ErrLocations)
 	}
 	if err := m.checkFresh(chain); err != nil {
 		return err
@@ -138,24 +138,24 @@ func (m *Move) checkFresh(chain []*tuf.Root) error {
 	seen := map[string]string{}
 	for role, keys := range m.newKeys() {
 		if len(keys) == 0 {
-			return fmt.Errorf("%w: no new keys for %s", ErrKeys, role)
+			return fmt.Errorf("relocate: %w: no new keys for %s", ErrKeys, role)
 		}
 		for _, k := range keys {
 			print, err := k.Fingerprint()
 			if err != nil {
-				return fmt.Errorf("%w: %s: %w", ErrKeys, role, err)
+				return fmt.Errorf("relocate: %w: %s: %w", ErrKeys, role, err)
 			}
 			if was, ok := old[print]; ok {
-				return fmt.Errorf("%w: the new key %.16s of %s is not new: %s", ErrKeys, k.ID(), role, was)
+				return fmt.Errorf("relocate: %w: the new key %.16s of %s is not new: %s", ErrKeys, k.ID(), role, was)
 			}
 			if other, ok := seen[print]; ok && (role == "root" || other == "root") {
-				return fmt.Errorf("%w: the new key %.16s is for %s and for %s", ErrKeys, k.ID(), role, other)
+				return fmt.Errorf("relocate: %w: the new key %.16s is for %s and for %s", ErrKeys, k.ID(), role, other)
 			}
 			seen[print] = role
 		}
 	}
 	if m.Min > len(m.RootKeys) {
-		return fmt.Errorf("%w: min is %d of %d root keys", ErrKeys, m.Min, len(m.RootKeys))
+		return fmt.Errorf("relocate: %w: min is %d of %d root keys", ErrKeys, m.Min, len(m.RootKeys))
 	}
 	return nil
 }
@@ -222,7 +222,7 @@ func (m *Move) checkOperators(tip *tuf.Charter) error {
 		return slices.Contains(m.From, l.ID) || !l.UseUntil.IsZero()
 	})...))
 	if want := tip.Probe().MinOperators; left < want {
-		return fmt.Errorf("%w: root checks need %d operators, the move leaves %d: add a rendezvous first", ErrLocations, want, left)
+		return fmt.Errorf("relocate: %w: root checks need %d operators, the move leaves %d: add a rendezvous first", ErrLocations, want, left)
 	}
 	return nil
 }

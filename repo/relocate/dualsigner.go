@@ -31,7 +31,7 @@ func (m *Move) DualSigner(ctx context.Context, storage repo.Storage, cfg *repo.C
 		return nil, err
 	}
 	if len(chain) == 0 {
-		return nil, fmt.Errorf("%w: the repository is empty", ErrOrder)
+		return nil, fmt.Errorf("relocate: %w: the repository is empty", ErrOrder)
 	}
 	before := chain[len(chain)-1]
 	left := maxDualSigning
@@ -43,7 +43,7 @@ func (m *Move) DualSigner(ctx context.Context, storage repo.Storage, cfg *repo.C
 		}
 	}
 	if left <= 0 {
-		return nil, fmt.Errorf("%w: the cut-over was more than a day ago: the old keys must not sign any more", ErrDates)
+		return nil, fmt.Errorf("relocate: %w: the cut-over was more than a day ago: the old keys must not sign any more", ErrDates)
 	}
 	bridged := *cfg
 	bridged.DualSigning = &signing.DualSigning{Root: before, Signers: old}

@@ -17,17 +17,17 @@ import (
 // error wraps [tuf.ErrCharter] and names the rule.
 var (
 	// ErrPlaces: the locations of the move do not fit the repository.
-	ErrLocations = errors.New("relocate: locations")
+	ErrLocations = errors.New("locations")
 	// ErrKeys: the new keys are missing, too few, or among the old ones.
-	ErrKeys = errors.New("relocate: keys")
+	ErrKeys = errors.New("keys")
 	// ErrDates: the dates are not in order, or leave too little time.
-	ErrDates = errors.New("relocate: dates")
+	ErrDates = errors.New("dates")
 	// ErrOrder: the step is not the next one.
-	ErrOrder = errors.New("relocate: out of order")
+	ErrOrder = errors.New("out of order")
 	// ErrEarly: the date of the step has not come yet.
-	ErrEarly = errors.New("relocate: too early")
+	ErrEarly = errors.New("too early")
 	// ErrRetired: a retired location can't be restored, because clients never contact it again.
-	ErrRetired = errors.New("relocate: the location is retired")
+	ErrRetired = errors.New("the location is retired")
 )
 
 // Move describes a move. All of its steps take the same value. Each step reads the
@@ -96,7 +96,7 @@ func (m *Move) Phase(ctx context.Context, r *repo.Repo) (Phase, error) {
 func (m *Move) phase(root *repo.Root) (Phase, error) {
 	p := slices.IndexFunc(root.Parties, func(p repo.Party) bool { return p.Name == m.party() })
 	if p < 0 {
-		return "", fmt.Errorf("%w: no party %q", ErrKeys, m.party())
+		return "", fmt.Errorf("relocate: %w: no party %q", ErrKeys, m.party())
 	}
 	fresh := layout.SameSet(root.Parties[p].Keys, m.RootKeys) && layout.SameSet(root.Timestamp.Keys, m.Timestamp.Keys) && layout.SameSet(root.Snapshot.Keys, m.Snapshot.Keys)
 	var live, legacy, retired, to, later int
@@ -105,7 +105,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 		case l == nil && slices.ContainsFunc(root.Retired, func(x tuf.Retired) bool { return x.ID == id }):
 			retired++
 		case l == nil:
-			return "", fmt.Errorf("%w: no location %q", ErrLocations, id)
+			return "", fmt.Errorf("relocate: %w: no location %q", ErrLocations, id)
 		case l.Tier == tuf.Legacy && !l.UseUntil.IsZero():
 			legacy++
 		default:
@@ -118,7 +118,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 			continue
 		}
 		if l.Base != want.Base || l.Operator != want.Operator || l.Tier != want.Tier {
-			return "", fmt.Errorf("%w: location %q is listed already and differs from the move", ErrLocations, want.ID)
+			return "", fmt.Errorf("relocate: %w: location %q is listed already and differs from the move", ErrLocations, want.ID)
 		}
 		to++
 		if !l.UseFrom.IsZero() {
@@ -138,7 +138,7 @@ func (m *Move) phase(root *repo.Root) (Phase, error) {
 	case fresh && live == from && to == 0:
 		return PhaseCancelled, nil
 	}
-	return "", fmt.Errorf("%w: the newest root matches no phase of this move: new keys %t; of %d old locations %d in use, %d legacy, %d retired; %d of %d new locations, %d for later",
+	return "", fmt.Errorf("relocate: %w: the newest root matches no phase of this move: new keys %t; of %d old locations %d in use, %d legacy, %d retired; %d of %d new locations, %d for later",
 		ErrOrder, fresh, from, live, legacy, retired, to, all, later)
 }
 
@@ -205,7 +205,7 @@ func exchange(root *repo.Root, party, role string, keys repo.Keys) error {
 			}
 		}
 	}
-	return fmt.Errorf("%w: party %s has no release role %q", ErrKeys, party, role)
+	return fmt.Errorf("relocate: %w: party %s has no release role %q", ErrKeys, party, role)
 }
 
 // retire bans the hosts of the old locations.
@@ -215,7 +215,7 @@ func (m *Move) retire(root *repo.Root) error {
 			continue
 		}
 		if err := root.Retire(id); err != nil {
-			return fmt.Errorf("%w: %w", ErrLocations, err)
+			return fmt.Errorf("relocate: %w: %w", ErrLocations, err)
 		}
 	}
 	return nil
@@ -228,7 +228,7 @@ func (m *Move) abort(root *repo.Root, before []tuf.Location) error {
 	for _, id := range m.From {
 		was, now := find(before, id), find(root.Locations, id)
 		if was == nil || now == nil {
-			return fmt.Errorf("%w: no location %q", ErrLocations, id)
+			return fmt.Errorf("relocate: %w: no location %q", ErrLocations, id)
 		}
 		*now = *was
 	}

@@ -51,7 +51,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	if phase, err := m.Phase(ctx, r); err != nil {
 		return nil, err
 	} else if phase != PhasePlanned {
-		return nil, fmt.Errorf("%w: the move is %s already", ErrOrder, phase)
+		return nil, fmt.Errorf("relocate: %w: the move is %s already", ErrOrder, phase)
 	}
 	chain, err := r.Chain(ctx)
 	if err != nil {
@@ -73,7 +73,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	} = tip
 	for i, root := range proposals {
 		if err := last.CheckExpiry(due[i]); err != nil {
-			return nil, fmt.Errorf("%w: root v%d expires before the next root is due: %w", ErrDates, last.Version(), err)
+			return nil, fmt.Errorf("relocate: %w: root v%d expires before the next root is due: %w", ErrDates, last.Version(), err)
 		}
 		p.Roots = append(p.Roots, p.describe(i, root, last, due[i]))
 		last = root

@@ -64,7 +64,7 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	if len(chain) == 0 {
-		return nil, fmt.Errorf("%w: the repository is empty", ErrOrder)
+		return nil, fmt.Errorf("relocate: %w: the repository is empty", ErrOrder)
 	}
 	tip := chain[len(chain)-1]
 	want, err := readExpected(ctx, p.Storage, tip.Version())

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrPreflight: a preflight found an error.
-var ErrPreflight = errors.New("relocate: preflight")
+var ErrPreflight = errors.New("preflight")
 
 // Level is the severity of a finding.
 type Level string
@@ -61,7 +61,7 @@ func (r *Report) Err() error {
 	if len(all) > room {
 		all = fmt.Sprintf("%s; %d findings in all", lines[0], len(lines))
 	}
-	return fmt.Errorf("%w: %s", ErrPreflight, all)
+	return fmt.Errorf("relocate: %w: %s", ErrPreflight, all)
 }
 
 // String returns one line for each finding.

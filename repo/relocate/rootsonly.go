@@ -26,7 +26,7 @@ func PublishRootsOnly(ctx context.Context, r *repo.Repo, to repo.Storage) error 
 		return err
 	}
 	if _, err := to.Read(ctx, "metadata/timestamp.json"); err == nil {
-		return fmt.Errorf("%w: the roots-only copy has content, which clients would get for ever: use an empty folder", ErrLocations)
+		return fmt.Errorf("relocate: %w: the roots-only copy has content, which clients would get for ever: use an empty folder", ErrLocations)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -40,7 +40,7 @@ func PublishRootsOnly(ctx context.Context, r *repo.Repo, to repo.Storage) error 
 		case err == nil && strings.HasPrefix(f.Name, "metadata/recovery/"): // a renewed or replaced statement
 			err = to.Replace(ctx, f.Name, old, f.Data)
 		case err == nil:
-			err = fmt.Errorf("%w: a different root exists: %w", ErrLocations, tuf.ErrMismatch)
+			err = fmt.Errorf("relocate: %w: a different root exists: %w", ErrLocations, tuf.ErrMismatch)
 		}
 		if err != nil {
 			return fmt.Errorf("relocate: %s: %w", f.Name, err)

@@ -36,9 +36,9 @@ func (m *Move) step(ctx context.Context, r *repo.Repo, from, to Phase, due time.
 		case now == to:
 			return nil
 		case now != from:
-			return fmt.Errorf("%w: the move is %s, this step requires %s", ErrOrder, now, from)
+			return fmt.Errorf("relocate: %w: the move is %s, this step requires %s", ErrOrder, now, from)
 		case r.Now().Before(due):
-			return fmt.Errorf("%w: it is due at %s", ErrEarly, text.Time(due))
+			return fmt.Errorf("relocate: %w: it is due at %s", ErrEarly, text.Time(due))
 		}
 		return edit(root)
 	})
@@ -90,7 +90,7 @@ func (m *Move) Emergency(ctx context.Context, r *repo.Repo) (*repo.Draft, error)
 		case PhaseRetired:
 			return nil
 		case PhaseCancelled:
-			return fmt.Errorf("%w: the move is cancelled and its keys are used: create another move", ErrOrder)
+			return fmt.Errorf("relocate: %w: the move is cancelled and its keys are used: create another move", ErrOrder)
 		}
 		if err := m.cutOver(root); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (m *Move) Abort(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		case PhasePlanned, PhaseCancelled:
 			return nil
 		case PhaseRetired:
-			return fmt.Errorf("%w: clients never contact it again; a further move is needed", ErrRetired)
+			return fmt.Errorf("relocate: %w: clients never contact it again; a further move is needed", ErrRetired)
 		}
 		return m.abort(root, before)
 	})
