@@ -12,6 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/diff"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // over returns the signed parts that replace published ones.
@@ -54,7 +55,7 @@ func (x *comparison) dates() error {
 	say := func(role string, version int64, format string, args ...any) {
 		x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: roleText(role), Kind: diff.KindUnchanged, What: "date of", Name: fmt.Sprintf("v%d", version), New: fmt.Sprintf(format, args...)})
 	}
-	ahead := func(root before, which string) {
+	ahead := func(root tuf.RootView, which string) {
 		if d := r.ahead(root); d > 0 {
 			say("root", root.Version(), "signed_at of the %s root is %s, %s ahead of this machine's clock: clients use it as the current time", which, text.Time(root.Charter().SignedAt()), text.Duration(d))
 		}

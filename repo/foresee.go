@@ -55,7 +55,7 @@ func (r *Repo) PlanRoots(ctx context.Context, steps ...RootEdit) (_ []*tuf.Propo
 	if p.root == nil {
 		return nil, errors.New("repo: the repository is empty")
 	}
-	var last before = p.root
+	var last tuf.RootView = p.root
 	propose := p.root.Propose
 	var out []*tuf.Proposal
 	for _, s := range steps {

@@ -85,7 +85,7 @@ func (r *Repo) progress(p storage.Progress) {
 }
 
 // ahead is [chain.Ahead] of a root by the handle's clock.
-func (r *Repo) ahead(root before) time.Duration { return chain.Ahead(root.Charter(), r.now()) }
+func (r *Repo) ahead(root tuf.RootView) time.Duration { return chain.Ahead(root.Charter(), r.now()) }
 
 // oneHour is how much earlier than the replaced metadata new metadata may expire.
 const oneHour = time.Hour

@@ -98,18 +98,8 @@ func (r *Root) Retire(id string) error {
 	return fmt.Errorf("repo: no location %q to retire", id)
 }
 
-// before is the root before another: verified, or itself proposed.
-type before interface {
-	Version() int64
-	SHA256() string
-	Bytes() []byte
-	Charter() *tuf.Charter
-	Keys(ids []string) map[string]tuf.Key
-	RoleKeys(role string) (ids []string, threshold int)
-}
-
 // rootOf returns the editable form of a root.
-func rootOf(r before) *Root {
+func rootOf(r tuf.RootView) *Root {
 	c := r.Charter()
 	keys := func(ids []string) (out []tuf.Key) {
 		known := r.Keys(ids)
@@ -148,7 +138,7 @@ func rootOf(r before) *Root {
 
 // derive builds the root that follows prev (nil for the first). The second result
 // reports whether it differs from prev in more than its date.
-func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time) (*metadata.Metadata[metadata.RootType], bool, error) {
+func (r *Root) derive(prev tuf.RootView, published tuf.Floors, now, expires time.Time) (*metadata.Metadata[metadata.RootType], bool, error) {
 	md := metadata.Root(expires)
 	md.Signed.ConsistentSnapshot = true
 	if err := r.addKeys(md); err != nil {
@@ -194,7 +184,7 @@ func (r *Root) derive(prev before, published tuf.Floors, now, expires time.Time)
 // newCharter reports whether the next charter differs from prev's. again is prev's
 // charter as this package writes it. If prev's charter has members that would be lost,
 // which only a later version of the package writes, it returns an error.
-func newCharter(prev before, again, next *charterJSON) (bool, error) {
+func newCharter(prev tuf.RootView, again, next *charterJSON) (bool, error) {
 	md, err := metadata.Root().FromBytes(prev.Bytes())
 	if err != nil {
 		return false, err

@@ -18,10 +18,10 @@ type signRequest struct {
 	ctx           context.Context
 	tx            *Tx // on the published state
 	draft         *Draft
-	prev          *tuf.Root   // the root that the draft's root follows; nil for the first root
-	root          before      // the draft's root; nil if the root stays
-	layout        *Root       // after publication; nil for timestamp and snapshot
-	fork          []*tuf.Root // the fork that the draft's root follows too; nil for none
+	prev          *tuf.Root    // the root that the draft's root follows; nil for the first root
+	root          tuf.RootView // the draft's root; nil if the root stays
+	layout        *Root        // after publication; nil for timestamp and snapshot
+	fork          []*tuf.Root  // the fork that the draft's root follows too; nil for none
 	items         []*item
 	before, after *edition               // of the draft
 	restored      map[string]wire.Value  // signed parts that replace those published by compromised keys

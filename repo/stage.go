@@ -92,7 +92,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 		return fmt.Errorf("repo: repo_id is %s, want 32 lower-case hex digits: %w", text.Quote(tx.root.RepoID), tuf.ErrCharter)
 	}
 	now := tx.repo.now()
-	var follows before // nil if there is none
+	var follows tuf.RootView // nil if there is none
 	if prev != nil {
 		follows = prev
 	}

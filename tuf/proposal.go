@@ -7,6 +7,20 @@ import "time"
 // [Proposal.Propose] accepts it as the predecessor of another root.
 type Proposal struct{ root *Root }
 
+// RootView is what a verified root ([Root]) and an unsigned one ([Proposal]) have in
+// common, for tools that describe or compare them.
+type RootView interface {
+	Version() int64
+	Expires() time.Time
+	Bytes() []byte
+	SHA256() string
+	Charter() *Charter
+	Keys(ids []string) map[string]Key
+	RoleKeys(role string) (ids []string, threshold int)
+	KeySet(ids []string) string
+	CheckExpiry(now time.Time) error
+}
+
 // Propose checks data as the successor of r by the rules of [Root.Next] except H11:
 // it does not verify signatures. Tools use it before signing, so that a root that
 // every client would refuse is not signed.

@@ -15,11 +15,7 @@ import (
 // each set of parties can take, and the losses of keys and locations that the
 // repository survives at the time at. A loss without any reserve is a [LevelWarning]. A
 // party that can act alone is an [LevelError].
-func powers(root interface {
-	Charter() *tuf.Charter
-	Keys(ids []string) map[string]tuf.Key
-	RoleKeys(role string) (ids []string, threshold int)
-}, at time.Time) []Finding {
+func powers(root tuf.RootView, at time.Time) []Finding {
 	var f findings
 	c := root.Charter()
 	if c == nil {
@@ -105,7 +101,7 @@ func (f *findings) coalitions(c *tuf.Charter, threshold int) {
 }
 
 // keyLosses adds a finding for each role with the number of keys that may be lost.
-func (f *findings) keyLosses(root roles, threshold int) {
+func (f *findings) keyLosses(root tuf.RootView, threshold int) {
 	c := root.Charter()
 	all := 0
 	for _, p := range c.Parties() {

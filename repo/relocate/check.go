@@ -175,7 +175,7 @@ func (m *Move) introduced(root *tuf.Root) bool {
 }
 
 // allKeys returns the fingerprints of all keys of a root, each with one of its roles.
-func allKeys(root roles) map[string]string {
+func allKeys(root tuf.RootView) map[string]string {
 	out := map[string]string{}
 	for role, ids := range roleKeys(root) {
 		for _, k := range root.Keys(ids) {
@@ -187,15 +187,8 @@ func allKeys(root roles) map[string]string {
 	return out
 }
 
-// roles is a root, verified or proposed.
-type roles interface {
-	Charter() *tuf.Charter
-	Keys(ids []string) map[string]tuf.Key
-	RoleKeys(role string) (ids []string, threshold int)
-}
-
 // roleKeys returns the key ids of every role of a root.
-func roleKeys(root roles) map[string][]string {
+func roleKeys(root tuf.RootView) map[string][]string {
 	out := map[string][]string{}
 	for _, role := range []string{"root", "timestamp", "snapshot", "targets"} {
 		out[role], _ = root.RoleKeys(role)

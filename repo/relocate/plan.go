@@ -66,11 +66,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	p := &Plan{Move: *m, RepoID: tip.Charter().RepoID(), Root: tip.Version(), Made: r.Now()}
 	p.Move.Criteria = m.Criteria.withDefaults()
 	due := []time.Time{d.Announce, d.CutOver, d.Retire}
-	var last interface {
-		roles
-		CheckExpiry(time.Time) error
-		Version() int64
-	} = tip
+	var last tuf.RootView = tip
 	for i, root := range proposals {
 		if err := last.CheckExpiry(due[i]); err != nil {
 			return nil, fmt.Errorf("relocate: %w: root v%d expires before the next root is due: %w", ErrDates, last.Version(), err)
@@ -81,7 +77,7 @@ func (m *Move) Plan(ctx context.Context, r *repo.Repo) (*Plan, error) {
 	return p, nil
 }
 
-func (p *Plan) describe(i int, root *tuf.Proposal, last roles, due time.Time) PlannedRoot {
+func (p *Plan) describe(i int, root *tuf.Proposal, last tuf.RootView, due time.Time) PlannedRoot {
 	c := root.Charter()
 	_, threshold := root.RoleKeys("root")
 	out := PlannedRoot{Phase: []Phase{PhaseAnnounced, PhaseCutOver, PhaseRetired}[i], Version: root.Version(), Due: due, Expires: root.Expires(),
@@ -130,9 +126,9 @@ func (p *Plan) before(i int) []string {
 }
 
 // signers describes the required signatures of next, the successor of last.
-func signers(last, next roles) []string {
+func signers(last, next tuf.RootView) []string {
 	var out []string
-	add := func(root roles, what string) {
+	add := func(root tuf.RootView, what string) {
 		for _, x := range root.Charter().Parties() {
 			s := fmt.Sprintf("%d of the %d %s keys of party %s", x.Min, len(x.KeyIDs), what, x.Name)
 			if !slices.Contains(out, s) {

@@ -49,13 +49,6 @@ type Preflight struct {
 	MaxTargets int64
 }
 
-// newRoot is the checked root.
-type newRoot interface {
-	roles
-	Version() int64
-	Expires() time.Time
-}
-
 // Run does all checks. Their results are in the Report; the error is an error of the
 // storage or of ctx.
 func (p *Preflight) Run(ctx context.Context) (*Report, error) {
@@ -75,7 +68,7 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	var f findings
-	root, before := newRoot(tip), (*tuf.Root)(nil)
+	root, before := tuf.RootView(tip), (*tuf.Root)(nil)
 	if len(chain) > 1 {
 		before = chain[len(chain)-2]
 	}
@@ -121,7 +114,7 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 }
 
 // keys checks that rotated keys have no role in the new root.
-func (f *findings) keys(root newRoot, before *tuf.Root, m *Move) {
+func (f *findings) keys(root tuf.RootView, before *tuf.Root, m *Move) {
 	if before == nil || root.Charter().Epoch() == before.Charter().Epoch() {
 		return
 	}
@@ -158,23 +151,16 @@ func (f *findings) keys(root newRoot, before *tuf.Root, m *Move) {
 	}
 	for _, cl := range root.Charter().Classes() {
 		for _, r := range cl.Roles {
-			if was := roleKeys(before)[r.Role]; r.Party == party && was != nil && before.KeySet(was) == keySet(root, r.KeyIDs) {
+			if was := roleKeys(before)[r.Role]; r.Party == party && was != nil && before.KeySet(was) == root.KeySet(r.KeyIDs) {
 				f.add(LevelWarning, "keys", "", "role %s of %s keeps its release keys", r.Role, party)
 			}
 		}
 	}
 }
 
-func keySet(root roles, ids []string) string {
-	if r, ok := root.(interface{ KeySet([]string) string }); ok {
-		return r.KeySet(ids)
-	}
-	return ""
-}
-
 // floors checks that the floors are the published versions. Higher floors make
 // clients refuse content; lower ones permit rollback.
-func (f *findings) floors(root newRoot, before *tuf.Root, t *expected, draft bool) {
+func (f *findings) floors(root tuf.RootView, before *tuf.Root, t *expected, draft bool) {
 	if before == nil || !draft || root.Charter().Epoch() == before.Charter().Epoch() {
 		return
 	}
@@ -223,7 +209,7 @@ func (f *findings) dates(ctx context.Context, r *repo.Repo, d *repo.Draft) error
 
 // windows checks that enough operators are usable at every time until the root
 // expires.
-func (f *findings) windows(root newRoot, t *expected, now time.Time) {
+func (f *findings) windows(root tuf.RootView, t *expected, now time.Time) {
 	c := root.Charter()
 	switch left := root.Expires().Sub(now); {
 	case left <= 0:
@@ -271,7 +257,7 @@ func (f *findings) windows(root newRoot, t *expected, now time.Time) {
 }
 
 // probeAll probes all locations concurrently.
-func (p *Preflight) probeAll(ctx context.Context, root newRoot, t *expected, now time.Time) (findings, error) {
+func (p *Preflight) probeAll(ctx context.Context, root tuf.RootView, t *expected, now time.Time) (findings, error) {
 	list := slices.DeleteFunc(root.Charter().Locations(), func(l tuf.Location) bool { return !root.Charter().Usable(l, now) })
 	if p.Move != nil {
 		for _, l := range p.Move.To {
