@@ -24,12 +24,9 @@ import (
 // empty. Short-lived machines should not adopt, but use or import the ledger of their
 // party.
 func (r *Repo) Adopt(ctx context.Context, digest string) error {
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return err
-	}
-	if p.root == nil {
-		return errEmpty
 	}
 	have, err := r.adoptDigest(ctx, p)
 	if err != nil {
@@ -82,12 +79,9 @@ func (b *book) seeOnline(p *present) {
 
 // AdoptDigest returns the digest of the published metadata that [Repo.Adopt] requires.
 func (r *Repo) AdoptDigest(ctx context.Context) (string, error) {
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return "", err
-	}
-	if p.root == nil {
-		return "", errEmpty
 	}
 	return r.adoptDigest(ctx, p)
 }
@@ -169,12 +163,9 @@ func (r *Repo) ExportLedger(ctx context.Context) ([]byte, error) {
 
 // ledgerOf returns the ledger's document of the repository in the storage.
 func (r *Repo) ledgerOf(ctx context.Context) (*book, error) {
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if p.root == nil {
-		return nil, errEmpty
 	}
 	return r.loadBook(ctx, p.root.Charter().RepoID())
 }
@@ -185,12 +176,9 @@ func (r *Repo) ledgerOf(ctx context.Context) (*book, error) {
 // the error wraps [signing.ErrRootBehind]. Import only ledgers of the own party, because the
 // records decide which requests this signer refuses.
 func (r *Repo) ImportLedger(ctx context.Context, data []byte) error {
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return err
-	}
-	if p.root == nil {
-		return errEmpty
 	}
 	other, err := openBook(data, p.root.Charter().RepoID())
 	if err != nil {

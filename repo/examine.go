@@ -2,11 +2,9 @@ package repo
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -287,27 +285,14 @@ func (r *Repo) OpenPending(ctx context.Context, p Pending) (_ io.ReadCloser, err
 	if err != nil {
 		return nil, err
 	}
-	return &listedFile{f, sha256.New(), p.Length, p}, nil
+	x := metafile.Target{Path: p.Path, Name: p.Path, Length: p.Length, SHA256: p.SHA256}
+	return pendingFile{metafile.NewReader(f, x, func(int64) {}), f}, nil
 }
 
-// listedFile is a reader that verifies a file against its listing.
-type listedFile struct {
-	io.ReadCloser
-	hash hash.Hash
-	left int64
-	want Pending
-}
-
-func (f *listedFile) Read(b []byte) (int, error) {
-	n, err := f.ReadCloser.Read(b)
-	f.hash.Write(b[:n])
-	if f.left -= int64(n); f.left < 0 {
-		return 0, fmt.Errorf("repo: %s: %w: more than %d bytes", text.Name(f.want.Path), tuf.ErrMismatch, f.want.Length)
-	}
-	if err == io.EOF && (f.left > 0 || hex.EncodeToString(f.hash.Sum(nil)) != f.want.SHA256) {
-		err = fmt.Errorf("repo: %s: %w: length or sha256 differs from the listed one", text.Name(f.want.Path), tuf.ErrMismatch)
-	}
-	return n, err
+// pendingFile is a reader that verifies a file against its listing.
+type pendingFile struct {
+	*metafile.Reader
+	io.Closer
 }
 
 // StageOn is [Repo.Stage] on top of an unpublished draft: fn sees the repository as it
@@ -331,12 +316,9 @@ func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_
 // over begins a transaction on the state after publication of d; nil: on the published
 // state.
 func (r *Repo) over(ctx context.Context, d *Draft) (*Tx, error) {
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if p.root == nil {
-		return nil, errEmpty
 	}
 	tx := r.newTx(ctx, p)
 	if d == nil {

@@ -48,12 +48,9 @@ type RootEdit struct {
 // The version floors are the versions that are published now.
 func (r *Repo) PlanRoots(ctx context.Context, steps ...RootEdit) (_ []*tuf.Proposal, err error) {
 	defer text.OneLine(&err)
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if p.root == nil {
-		return nil, errors.New("repo: the repository is empty")
 	}
 	var last tuf.RootView = p.root
 	propose := p.root.Propose

@@ -59,6 +59,15 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 	return nil, errBusy
 }
 
+// loadPublished is load for calls that need a published root.
+func (r *Repo) loadPublished(ctx context.Context) (*present, error) {
+	p, err := r.load(ctx)
+	if err == nil && p.root == nil {
+		return nil, errEmpty
+	}
+	return p, err
+}
+
 // moved reports whether another state was published since p was read.
 func (r *Repo) moved(ctx context.Context, p *present) (bool, error) {
 	now, err := r.storage.Read(ctx, layout.TimestampName)

@@ -38,12 +38,9 @@ type pinKey struct {
 // and the locations that are in use now. The result has been verified with tuf.OpenPin.
 func (r *Repo) Pin(ctx context.Context) (_ []byte, err error) {
 	defer text.OneLine(&err)
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if p.root == nil {
-		return nil, fmt.Errorf("repo: the repository is empty")
 	}
 	return r.pin(p.root, r.now())
 }

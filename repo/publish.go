@@ -74,7 +74,7 @@ func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 func (n *publication) takeRoot(f *draftFile) error {
 	if f == nil {
 		if n.root == nil {
-			return errors.New("repo: the repository is empty and the draft has no root")
+			return fmt.Errorf("%w and the draft has no root", errEmpty)
 		}
 		n.content = n.content || n.present.under != n.root // an interrupted publish left the root without content
 		return nil

@@ -81,7 +81,7 @@ func (tx *Tx) stageRoot(d *Draft) error {
 	prev := tx.present.root
 	if tx.root == nil {
 		if prev == nil {
-			return errors.New("repo: the repository is empty: its first root must name the parties")
+			return fmt.Errorf("%w: its first root must name the parties", errEmpty)
 		}
 		return nil
 	}

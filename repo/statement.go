@@ -81,12 +81,9 @@ func (r *Repo) said(ctx context.Context, p *present, role ReleaseRole, subject a
 // (Rotated). The Err of an invalid one states the reason. Statements needs no key.
 func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, err error) {
 	defer text.OneLine(&err)
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if p.root == nil {
-		return nil, errEmpty
 	}
 	tx := r.newTx(ctx, p)
 	class, err := tx.class(target)
@@ -128,12 +125,9 @@ func (r *Repo) Statements(ctx context.Context, target string) (_ []Statement, er
 // refused before it is published.
 func (r *Repo) StatementsIn(ctx context.Context, d *Draft) (_ []Statement, err error) {
 	defer text.OneLine(&err)
-	p, err := r.load(ctx)
+	p, err := r.loadPublished(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if p.root == nil {
-		return nil, errEmpty
 	}
 	var out []Statement
 	for _, name := range slices.Sorted(maps.Keys(d.statements)) {

@@ -132,7 +132,7 @@ func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) 
 
 func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status, err error) {
 	if p.root == nil {
-		return nil, errors.New("repo: the repository is empty")
+		return nil, errEmpty
 	}
 	s := &Status{At: at, Ahead: r.ahead(p.root), Unfinished: p.snap == nil || p.under != p.root}
 	layout := rootOf(p.root)

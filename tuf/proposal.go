@@ -10,15 +10,15 @@ type Proposal struct{ root *Root }
 // RootView is what a verified root ([Root]) and an unsigned one ([Proposal]) have in
 // common, for tools that describe or compare them.
 type RootView interface {
-	Version() int64
-	Expires() time.Time
-	Bytes() []byte
-	SHA256() string
-	Charter() *Charter
-	Keys(ids []string) map[string]Key
-	RoleKeys(role string) (ids []string, threshold int)
-	KeySet(ids []string) string
-	CheckExpiry(now time.Time) error
+	Version() int64                                     // see [Root.Version]
+	Expires() time.Time                                 // see [Root.Expires]
+	Bytes() []byte                                      // see [Root.Bytes]
+	SHA256() string                                     // see [Root.SHA256]
+	Charter() *Charter                                  // see [Root.Charter]
+	Keys(ids []string) map[string]Key                   // see [Root.Keys]
+	RoleKeys(role string) (ids []string, threshold int) // see [Root.RoleKeys]
+	KeySet(ids []string) string                         // see [Root.KeySet]
+	CheckExpiry(now time.Time) error                    // see [Root.CheckExpiry]
 }
 
 // Propose checks data as the successor of r by the rules of [Root.Next] except H11:
