@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -400,7 +401,7 @@ func (c *Client) prefetchTimestamps(ctx context.Context, w *walk) {
 		w.prefetched[p.key] = e
 		go func() {
 			defer close(e.done)
-			e.data, e.err = readAll(ctx, p.source, "metadata/timestamp.json", c.limits.Timestamp, c.cfg.MetadataTimeout, func() {})
+			e.data, e.err = readAll(ctx, p.source, layout.TimestampName, c.limits.Timestamp, c.cfg.MetadataTimeout, func() {})
 		}()
 		if ops.add(p); len(w.prefetched) == want {
 			return

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/ctxio"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -97,39 +98,17 @@ func checkURL(raw string, unsafeHTTP bool) error {
 	return fmt.Errorf("URL %s: %s", text.Quote(raw), fault)
 }
 
-// address returns the URL of a file. The layout of metadata is flat except for
-// recovery/: a slash in a role's name does not separate directories.
+// address returns the URL of a file.
 func (s *httpSource) address(name string) (string, error) {
+	path, meta, err := layout.URLPath(name)
 	base := s.metadata
-	rest, meta := strings.CutPrefix(name, "metadata/")
 	if !meta {
 		base = s.targets
-		rest, _ = strings.CutPrefix(name, "targets/")
 	}
 	if base == "" {
 		return "", fmt.Errorf("%s: %w: the location serves only roots", name, errors.ErrUnsupported)
 	}
-	// Never send a server a path that leads out of the location's directory. A role
-	// name cannot: it is always escaped into one element that begins with a number.
-	if rest == "" || rest == "." || rest == ".." || !meta && !fs.ValidPath(rest) {
-		return "", &fs.PathError{Op: "GET", Path: rest, Err: fs.ErrInvalid}
-	}
-	parts := []string{rest}
-	if !meta {
-		parts = strings.Split(rest, "/")
-	} else if last, ok := strings.CutPrefix(rest, "recovery/"); ok { // the files of roles begin with a number
-		parts = []string{"recovery", last}
-	}
-	for i, p := range parts {
-		parts[i] = escape(p)
-	}
-	return base + strings.Join(parts, "/"), nil
-}
-
-// escape escapes every character that servers may read in different ways: object stores
-// treat a + in a path as a space.
-func escape(element string) string {
-	return strings.ReplaceAll(url.QueryEscape(element), "+", "%20")
+	return base + path, err
 }
 
 var (

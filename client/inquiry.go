@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/visum-dev/visum/internal/layout"
 )
 
 // How long a call waits for one location before it asks the next one in addition (its
@@ -149,6 +151,6 @@ func (q inquiry[T]) run(ctx context.Context) error {
 // metadata returns a get function for one metadata file.
 func (c *Client) metadata(name string, limit int64) func(context.Context, *location, func()) ([]byte, error) {
 	return func(ctx context.Context, p *location, answered func()) ([]byte, error) {
-		return readAll(ctx, p.source, "metadata/"+name, limit, c.cfg.MetadataTimeout, answered)
+		return readAll(ctx, p.source, layout.MetadataName(name), limit, c.cfg.MetadataTimeout, answered)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -124,10 +125,10 @@ type recoveryFiles struct{ statement, root []byte }
 
 func (c *Client) recoveryFiles(ctx context.Context, trusted *tuf.Root, p *location, answered func()) (out recoveryFiles, err error) {
 	statement, root := trusted.RecoveryFiles()
-	if out.statement, err = readAll(ctx, p.source, "metadata/"+statement, tuf.MaxRecoveryStatement, c.cfg.MetadataTimeout, answered); err != nil {
+	if out.statement, err = readAll(ctx, p.source, layout.MetadataName(statement), tuf.MaxRecoveryStatement, c.cfg.MetadataTimeout, answered); err != nil {
 		return out, err
 	}
-	out.root, err = readAll(ctx, p.source, "metadata/"+root, c.limits.Root, c.cfg.MetadataTimeout, answered)
+	out.root, err = readAll(ctx, p.source, layout.MetadataName(root), c.limits.Root, c.cfg.MetadataTimeout, answered)
 	return out, err
 }
 

@@ -180,7 +180,7 @@ func (p *play) forgeContent(ctx context.Context, t *attacker, root *tuf.Root) er
 			sum := sha256.Sum256(evil)
 			md.Signed.Targets[path] = &metadata.TargetFiles{Length: int64(len(evil)), Hashes: metadata.Hashes{"sha256": sum[:]}}
 			md.Signed.Version, md.Signed.Expires = driven, later
-			if err := put(fmt.Sprintf("metadata/%d.%s.json", driven, r.Role), md.Signed, r.KeyIDs); err != nil {
+			if err := put(layout.RoleName(r.Role, driven), md.Signed, r.KeyIDs); err != nil {
 				return err
 			}
 			if err := out.Create(ctx, layout.TargetName(path, hex.EncodeToString(sum[:])), bytes.NewReader(evil)); err != nil {
@@ -191,13 +191,13 @@ func (p *play) forgeContent(ctx context.Context, t *attacker, root *tuf.Root) er
 		}
 	}
 	ids, _ := root.RoleKeys("snapshot")
-	if err := put(fmt.Sprintf("metadata/%d.snapshot.json", driven), snap.Signed, ids); err != nil {
+	if err := put(layout.RoleName("snapshot", driven), snap.Signed, ids); err != nil {
 		return err
 	}
 	stamp := metadata.Timestamp(later)
 	stamp.Signed.Version, stamp.Signed.Meta = driven, map[string]*metadata.MetaFiles{"snapshot.json": metadata.MetaFile(driven)}
 	ids, _ = root.RoleKeys("timestamp")
-	if err := put("metadata/timestamp.json", stamp.Signed, ids); err != nil {
+	if err := put(layout.TimestampName, stamp.Signed, ids); err != nil {
 		return err
 	}
 	p.files["evil"] = out
@@ -207,7 +207,7 @@ func (p *play) forgeContent(ctx context.Context, t *attacker, root *tuf.Root) er
 // listed returns the roles in the published snapshot, with their versions.
 func (p *play) listed(ctx context.Context) (map[string]int64, error) {
 	out := map[string]int64{}
-	data, err := p.Storage.Read(ctx, "metadata/timestamp.json")
+	data, err := p.Storage.Read(ctx, layout.TimestampName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return out, nil
 	}
@@ -218,7 +218,7 @@ func (p *play) listed(ctx context.Context) (map[string]int64, error) {
 	if err != nil || ts.Signed.Meta["snapshot.json"] == nil {
 		return nil, fmt.Errorf("drill: the published timestamp can't be read: %w", err)
 	}
-	if data, err = p.Storage.Read(ctx, fmt.Sprintf("metadata/%d.snapshot.json", ts.Signed.Meta["snapshot.json"].Version)); err != nil {
+	if data, err = p.Storage.Read(ctx, layout.RoleName("snapshot", ts.Signed.Meta["snapshot.json"].Version)); err != nil {
 		return nil, err
 	}
 	snap, err := metadata.Snapshot().FromBytes(data)
@@ -236,7 +236,7 @@ func (p *play) role(ctx context.Context, role string, version int64) (*metadata.
 	if version == 0 {
 		return metadata.Targets(time.Now()), nil
 	}
-	data, err := p.Storage.Read(ctx, fmt.Sprintf("metadata/%d.%s.json", version, role))
+	data, err := p.Storage.Read(ctx, layout.RoleName(role, version))
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +251,7 @@ type truncated struct {
 
 func (s truncated) Read(ctx context.Context, name string) ([]byte, error) {
 	var n int64
-	if _, err := fmt.Sscanf(name, "metadata/%d.root.json", &n); err == nil && n > s.root || name == "metadata/timestamp.json" {
+	if _, err := fmt.Sscanf(name, "metadata/%d.root.json", &n); err == nil && n > s.root || name == layout.TimestampName {
 		return nil, fs.ErrNotExist
 	}
 	return s.Storage.Read(ctx, name)

@@ -3,8 +3,8 @@ package drill
 import (
 	"context"
 	"fmt"
-	"strconv"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -35,7 +35,7 @@ func (p *play) runFork(ctx context.Context) (*Outcome, error) {
 		if err != nil {
 			return nil, fmt.Errorf("drill: the fork: %w", err)
 		}
-		files.roots["metadata/"+strconv.FormatInt(root.Version(), 10)+".root.json"] = data
+		files.roots[layout.RootName(root.Version())] = data
 		last = root
 	}
 	p.files["fork"] = files

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -83,7 +84,7 @@ func (p *play) tells(ctx context.Context, l tuf.Location, h host, n int64) (yes,
 	if h.unreachable {
 		return false, false
 	}
-	name := fmt.Sprintf("metadata/%d.root.json", n)
+	name := layout.RootName(n)
 	if h.answer != nil {
 		code, _ := h.answer(name)
 		return false, code == 404 || code == 403
@@ -116,7 +117,7 @@ func (p *play) opens(ctx context.Context, root *tuf.Root, l tuf.Location, h host
 
 // open verifies timestamp and snapshot under a root.
 func (p *play) open(ctx context.Context, root *tuf.Root, read func(name string) ([]byte, error)) (*tuf.Snapshot, tuf.Fetch, error) {
-	stamp, err := read("metadata/timestamp.json")
+	stamp, err := read(layout.TimestampName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,7 +133,7 @@ func (p *play) open(ctx context.Context, root *tuf.Root, read func(name string) 
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		return read(fmt.Sprintf("metadata/%d.%s.json", f.Version, f.Role))
+		return read(layout.RoleName(f.Role, f.Version))
 	}
 	data, err := get(ts.SnapshotFile())
 	if err != nil {

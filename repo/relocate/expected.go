@@ -34,7 +34,7 @@ type expected struct {
 
 // recovered reports whether the newest root was introduced by a recovery.
 func (t *expected) recovered() bool {
-	return strings.HasPrefix(t.rootFiles[len(t.rootFiles)-1].Name, "metadata/recovery/")
+	return strings.HasPrefix(t.rootFiles[len(t.rootFiles)-1].Name, layout.RecoveryFolder)
 }
 
 type target struct {
@@ -45,7 +45,7 @@ type target struct {
 
 func readExpected(ctx context.Context, s repo.Storage, roots int64) (*expected, error) {
 	t := &expected{roots: roots}
-	const stampName = "metadata/timestamp.json"
+	const stampName = layout.TimestampName
 	data, err := s.Read(ctx, stampName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
@@ -64,7 +64,7 @@ func readExpected(ctx context.Context, s repo.Storage, roots int64) (*expected, 
 		return nil, fmt.Errorf("relocate: %s lists no snapshot", stampName)
 	}
 	t.snapshot = listed.Version
-	name := fmt.Sprintf("metadata/%d.snapshot.json", t.snapshot)
+	name := layout.RoleName("snapshot", t.snapshot)
 	if data, err = s.Read(ctx, name); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func readExpected(ctx context.Context, s repo.Storage, roots int64) (*expected, 
 }
 
 func (t *expected) role(ctx context.Context, s repo.Storage, role string, version int64) error {
-	name := fmt.Sprintf("metadata/%d.%s.json", version, role)
+	name := layout.RoleName(role, version)
 	data, err := s.Read(ctx, name)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/public"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
@@ -93,20 +94,15 @@ func (v *probe) get(ctx context.Context, name string, header map[string]string, 
 }
 
 func (v *probe) open(ctx context.Context, name string, header map[string]string) (*http.Response, error) {
+	path, metadata, err := layout.URLPath(name)
+	if err != nil {
+		return nil, err
+	}
 	base := v.location.Base + v.location.Metadata
-	rest, ok := strings.CutPrefix(name, "metadata/")
-	parts := []string{rest} // metadata is flat: a slash in a role's name separates no folder
-	if last, is := strings.CutPrefix(rest, "recovery/"); ok && is {
-		parts = []string{"recovery", last}
-	}
-	if !ok {
+	if !metadata {
 		base = v.location.Base + v.location.Targets
-		parts = strings.Split(strings.TrimPrefix(name, "targets/"), "/")
 	}
-	for i := range parts {
-		parts[i] = url.PathEscape(parts[i])
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+strings.Join(parts, "/"), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +181,7 @@ func (v *probe) certificate() {
 func (v *probe) absent(ctx context.Context) error {
 	b := make([]byte, 8)
 	rand.Read(b) // never fails
-	names := []string{fmt.Sprintf("metadata/%d.root.json", v.want.roots+1_000_000), "metadata/preflight-" + hex.EncodeToString(b) + ".json"}
+	names := []string{layout.RootName(v.want.roots + 1_000_000), "metadata/preflight-" + hex.EncodeToString(b) + ".json"}
 	if v.content() {
 		names = append(names, "targets/preflight-"+hex.EncodeToString(b))
 	}
@@ -219,7 +215,7 @@ func none(code int) bool {
 // negative checks how long caches keep the answer that there is no next root: for
 // that time they would hide a newly published root.
 func (v *probe) negative(ctx context.Context) error {
-	name := fmt.Sprintf("metadata/%d.root.json", v.want.roots+1)
+	name := layout.RootName(v.want.roots + 1)
 	resp, data, err := v.get(ctx, name, nil, 1<<20)
 	if err != nil {
 		return ctx.Err() // reported by absent
@@ -236,7 +232,7 @@ func (v *probe) negative(ctx context.Context) error {
 // root: clients would follow it instead of the recovery.
 func (v *probe) regularRoots(ctx context.Context) error {
 	for _, f := range v.want.rootFiles {
-		name, ok := strings.CutPrefix(f.Name, "metadata/recovery/")
+		name, ok := strings.CutPrefix(f.Name, layout.RecoveryFolder)
 		if !ok || !strings.HasSuffix(name, ".root.json") {
 			continue
 		}
@@ -257,11 +253,11 @@ func (v *probe) stale(ctx context.Context) error {
 	if !v.content() || v.want.timestamp == 0 {
 		return nil
 	}
-	resp, _, err := v.get(ctx, "metadata/timestamp.json", nil, 1<<20)
+	resp, _, err := v.get(ctx, layout.TimestampName, nil, 1<<20)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return ctx.Err() // reported by parity
 	}
-	v.cached("cache", "metadata/timestamp.json", "metadata/timestamp.json", resp.Header)
+	v.cached("cache", layout.TimestampName, layout.TimestampName, resp.Header)
 	return nil
 }
 
@@ -322,7 +318,7 @@ func (v *probe) rootsOnly(ctx context.Context) error {
 	if !v.retired {
 		return nil
 	}
-	resp, _, err := v.get(ctx, "metadata/timestamp.json", nil, 1<<20)
+	resp, _, err := v.get(ctx, layout.TimestampName, nil, 1<<20)
 	if err == nil && !none(resp.StatusCode) {
 		v.add(LevelError, "roots-only", "the server answers status %d for metadata/timestamp.json: a retired location must serve roots only", resp.StatusCode)
 	}

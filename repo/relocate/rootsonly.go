@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -25,7 +26,7 @@ func PublishRootsOnly(ctx context.Context, r *repo.Repo, to repo.Storage) error 
 	if err != nil {
 		return err
 	}
-	if _, err := to.Read(ctx, "metadata/timestamp.json"); err == nil {
+	if _, err := to.Read(ctx, layout.TimestampName); err == nil {
 		return fmt.Errorf("relocate: %w: the roots-only copy has content, which clients would get for ever: use an empty folder", ErrLocations)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -37,7 +38,7 @@ func PublishRootsOnly(ctx context.Context, r *repo.Repo, to repo.Storage) error 
 		case errors.Is(err, fs.ErrNotExist):
 			err = to.Create(ctx, f.Name, bytes.NewReader(f.Data))
 		case err == nil && bytes.Equal(old, f.Data):
-		case err == nil && strings.HasPrefix(f.Name, "metadata/recovery/"): // a renewed or replaced statement
+		case err == nil && strings.HasPrefix(f.Name, layout.RecoveryFolder): // a renewed or replaced statement
 			err = to.Replace(ctx, f.Name, old, f.Data)
 		case err == nil:
 			err = fmt.Errorf("relocate: %w: a different root exists: %w", ErrLocations, tuf.ErrMismatch)
