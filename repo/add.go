@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -72,7 +73,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 			return err
 		}
 	}
-	entry, err := newEntry(n, sum, rel)
+	entry, err := rolelist.NewEntry(n, sum, rel)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
@@ -140,7 +141,7 @@ func (tx *Tx) Renew(party string) error {
 			if err != nil {
 				return err
 			}
-			l.renewed = true
+			l.Renewed = true
 		}
 		if c.Hold != nil && slices.ContainsFunc(c.Hold.Keys.Keys, func(k tuf.Key) bool { return slices.Contains(keys, k) }) {
 			if _, err := tx.edit(c.Hold.Role); err != nil {

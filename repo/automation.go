@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/signing"
@@ -26,26 +27,26 @@ func (a *automation) automatic(x *item, was wire.Value) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf("repo: %s v%d: %w: %s", text.Name(x.file.role), x.file.version, signing.ErrNotAutomatic, fmt.Sprintf(format, args...))
 	}
-	before, after := newListing(x.file.role), newListing(x.file.role)
+	before, after := rolelist.New(x.file.role), rolelist.New(x.file.role)
 	if was != nil {
-		if err := before.take(was); err != nil {
+		if err := before.Take(was); err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 		}
 	} else if !x.bin {
 		return no("the ledger has no published version of the role")
 	}
-	if err := after.take(x.file.signed); err != nil {
+	if err := after.Take(x.file.signed); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 	}
 	if !a.sameSequences(before, after) {
 		return no("a highest sequence number changes without a release below Automation.Releases")
 	}
-	for _, l := range []*listing{before, after} {
-		delete(l.members, layout.SequenceMember)
-		delete(l.members, layout.RepoMember)
-		delete(l.members, layout.RoleMember)
+	for _, l := range []*rolelist.List{before, after} {
+		delete(l.Members, layout.SequenceMember)
+		delete(l.Members, layout.RepoMember)
+		delete(l.Members, layout.RoleMember)
 	}
-	if !maps.EqualFunc(before.members, after.members, func(a, b wire.Value) bool { return string(a) == string(b) }) {
+	if !maps.EqualFunc(before.Members, after.Members, func(a, b wire.Value) bool { return string(a) == string(b) }) {
 		return no("members other than targets and delegations change")
 	}
 	if !a.sameDelegations(x, before, after) {
@@ -55,10 +56,10 @@ func (a *automation) automatic(x *item, was wire.Value) error {
 		a = &automation{Renew: a.Renew} // holds, and targets.json
 	}
 	changed := false
-	all := maps.Clone(before.targets)
-	maps.Copy(all, after.targets)
+	all := maps.Clone(before.Targets)
+	maps.Copy(all, after.Targets)
 	for path := range all {
-		a1, a2 := before.targets[path], after.targets[path]
+		a1, a2 := before.Targets[path], after.Targets[path]
 		if string(a1) == string(a2) {
 			continue
 		}
@@ -75,12 +76,12 @@ func (a *automation) automatic(x *item, was wire.Value) error {
 
 // sameSequences reports whether each change of a highest sequence number is permitted:
 // the new number must be that of a listed release that automation may add.
-func (a *automation) sameSequences(before, after *listing) bool {
-	if string(before.members[layout.SequenceMember]) == string(after.members[layout.SequenceMember]) {
+func (a *automation) sameSequences(before, after *rolelist.List) bool {
+	if string(before.Members[layout.SequenceMember]) == string(after.Members[layout.SequenceMember]) {
 		return true
 	}
-	was, err1 := before.sequences()
-	now, err2 := after.sequences()
+	was, err1 := before.Sequences()
+	now, err2 := after.Sequences()
 	if err1 != nil || err2 != nil {
 		return false
 	}
@@ -94,8 +95,8 @@ func (a *automation) sameSequences(before, after *listing) bool {
 			continue
 		}
 		given := false
-		for path, v := range after.targets {
-			if rel, ok := releaseOf(v); ok && rel.Product == product && rel.Sequence == n {
+		for path, v := range after.Targets {
+			if rel, ok := rolelist.ReleaseOf(v); ok && rel.Product == product && rel.Sequence == n {
 				given = given || a.target(path, nil, v)
 			}
 		}
@@ -109,23 +110,23 @@ func (a *automation) sameSequences(before, after *listing) bool {
 // sameDelegations reports whether a change of delegations is permitted. If targets
 // without release data may change, the role may have another number of hash bins with
 // its own keys, because the number depends on that of the targets.
-func (a *automation) sameDelegations(x *item, before, after *listing) bool {
-	differs, err := differ(before.delegations, after.delegations)
+func (a *automation) sameDelegations(x *item, before, after *rolelist.List) bool {
+	differs, err := differ(before.Delegations, after.Delegations)
 	if err != nil || !differs {
 		return err == nil
 	}
 	if len(a.Plain) == 0 {
 		return false
 	}
-	for _, l := range []*listing{before, after} {
-		d := l.delegations
+	for _, l := range []*rolelist.List{before, after} {
+		d := l.Delegations
 		if d == nil {
 			continue
 		}
-		if d.SuccinctRoles == nil || len(d.Roles) > 0 || d.SuccinctRoles.NamePrefix != binPrefix(x.file.role) {
+		if d.SuccinctRoles == nil || len(d.Roles) > 0 || d.SuccinctRoles.NamePrefix != rolelist.BinPrefix(x.file.role) {
 			return false
 		}
-		own := keysFrom(d.Keys, d.SuccinctRoles.KeyIDs, d.SuccinctRoles.Threshold)
+		own := Keys{Keys: rolelist.KeysIn(d.Keys, d.SuccinctRoles.KeyIDs), Threshold: d.SuccinctRoles.Threshold}
 		if !layout.SameSet(own.Keys, x.role.keys.Keys) || max(own.Threshold, 1) != max(x.role.keys.Threshold, 1) {
 			return false
 		}
@@ -138,11 +139,11 @@ func (a *automation) target(path string, was, is wire.Value) bool {
 	below := func(prefixes []string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return p != "" && strings.HasPrefix(path, p) })
 	}
-	plain := func(v wire.Value) bool { return v == nil || isPlain(v) }
+	plain := func(v wire.Value) bool { return v == nil || rolelist.IsPlain(v) }
 	if plain(was) && plain(is) && below(a.Plain) {
 		return true
 	}
-	if is != nil && !isPlain(is) && below(a.Releases) {
+	if is != nil && !rolelist.IsPlain(is) && below(a.Releases) {
 		return true
 	}
 	return a.Transport && was != nil && is != nil && string(withoutTransport(was)) == string(withoutTransport(is))

@@ -8,6 +8,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/wire"
 )
 
@@ -26,7 +27,7 @@ func bitsFor(files int) int {
 	if files <= binWhole {
 		return 0
 	}
-	return min(bits.Len(uint((files-1)/binFull)), maxBits)
+	return min(bits.Len(uint((files-1)/binFull)), rolelist.MaxBits)
 }
 
 // reshapeAll adjusts the number of bins of every edited tree of a class to its size. The
@@ -47,18 +48,18 @@ func (tx *Tx) reshapeAll(layout *Root) error {
 				return err
 			}
 			if lead < 0 {
-				lead = l.bits()
+				lead = l.BinBits()
 			}
 		}
 	}
 	return nil
 }
 
-func (tx *Tx) reshapeTree(l *listing, lead int) error {
-	if l.delegations == nil || l.delegations.SuccinctRoles != nil || len(l.delegations.Roles) == 0 {
+func (tx *Tx) reshapeTree(l *rolelist.List, lead int) error {
+	if l.Delegations == nil || l.Delegations.SuccinctRoles != nil || len(l.Delegations.Roles) == 0 {
 		return tx.reshape(l, lead)
 	}
-	for _, name := range l.delegates() {
+	for _, name := range l.Delegates() {
 		if below, ok := tx.lists[name]; ok {
 			if err := tx.reshapeTree(below, -1); err != nil {
 				return err
@@ -70,15 +71,15 @@ func (tx *Tx) reshapeTree(l *listing, lead int) error {
 
 // reshape changes the number of bins of l if the rule requires it. lead is the number of
 // bits of the leading role, -1 for none.
-func (tx *Tx) reshape(l *listing, lead int) error {
-	have := l.bits()
-	edited, most, least := l.changed, 0, binFull
+func (tx *Tx) reshape(l *rolelist.List, lead int) error {
+	have := l.BinBits()
+	edited, most, least := l.Changed, 0, binFull
 	if have == 0 {
-		most = l.plain()
+		most = l.CountPlain()
 	} else {
-		for _, name := range l.delegates() {
-			if bin, ok := tx.lists[name]; ok && bin.changed {
-				edited, most, least = true, max(most, len(bin.targets)), min(least, len(bin.targets))
+		for _, name := range l.Delegates() {
+			if bin, ok := tx.lists[name]; ok && bin.Changed {
+				edited, most, least = true, max(most, len(bin.Targets)), min(least, len(bin.Targets))
 			}
 		}
 	}
@@ -90,7 +91,7 @@ func (tx *Tx) reshape(l *listing, lead int) error {
 		return nil
 	}
 	var files map[string]wire.Value // the targets in the bins
-	n := l.plain()
+	n := l.CountPlain()
 	if have > 0 {
 		var err error
 		if files, err = tx.plainOf(l); err != nil {
@@ -106,11 +107,11 @@ func (tx *Tx) reshape(l *listing, lead int) error {
 }
 
 // plainOf collects the targets without release data of l and its bins.
-func (tx *Tx) plainOf(l *listing) (map[string]wire.Value, error) {
+func (tx *Tx) plainOf(l *rolelist.List) (map[string]wire.Value, error) {
 	files := map[string]wire.Value{}
-	err := tx.eachIn(l, func(x *listing) error {
-		for target, v := range x.targets {
-			if x != l || isPlain(v) {
+	err := tx.eachIn(l, func(x *rolelist.List) error {
+		for target, v := range x.Targets {
+			if x != l || rolelist.IsPlain(v) {
 				files[target] = v
 			}
 		}
@@ -121,8 +122,8 @@ func (tx *Tx) plainOf(l *listing) (map[string]wire.Value, error) {
 
 // split distributes the targets without release data of l and its current bins over
 // 2^bits bins. With bits 0 it moves all of them to l.
-func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
-	for _, name := range l.delegates() {
+func (tx *Tx) split(l *rolelist.List, files map[string]wire.Value, bits int) error {
+	for _, name := range l.Delegates() {
 		if tx.lists[name] != nil {
 			if err := tx.ofParent(l, name); err != nil {
 				return err
@@ -130,58 +131,58 @@ func (tx *Tx) split(l *listing, files map[string]wire.Value, bits int) error {
 		}
 		delete(tx.lists, name)
 		delete(tx.parents, name)
-		delete(tx.passing, child{l.role, name})
+		delete(tx.passing, child{l.Role, name})
 	}
-	l.changed = true
+	l.Changed = true
 	if bits == 0 {
-		l.delegations = nil
-		maps.Copy(l.targets, files)
+		l.Delegations = nil
+		maps.Copy(l.Targets, files)
 		return nil
 	}
 	keys, err := tx.keysOf(l)
 	if err != nil {
 		return err
 	}
-	s := &metadata.SuccinctRoles{KeyIDs: ids(keys.Keys), Threshold: max(keys.Threshold, 1), BitLength: bits, NamePrefix: binPrefix(l.role)}
-	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), SuccinctRoles: s}
-	for _, name := range l.delegates() {
+	s := &metadata.SuccinctRoles{KeyIDs: ids(keys.Keys), Threshold: max(keys.Threshold, 1), BitLength: bits, NamePrefix: rolelist.BinPrefix(l.Role)}
+	l.Delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), SuccinctRoles: s}
+	for _, name := range l.Delegates() {
 		if names(tx.layout(), name) {
-			return fmt.Errorf("repo: the name of a hash bin of %s is already a role in root: %s", roleText(l.role), roleText(name))
+			return fmt.Errorf("repo: the name of a hash bin of %s is already a role in root: %s", roleText(l.Role), roleText(name))
 		}
 		if tx.lists[name] != nil {
-			return twoParents(l.role, tx.parents[name], name)
+			return twoParents(l.Role, tx.parents[name], name)
 		}
-		bin := newListing(name)
-		bin.changed = true
-		tx.lists[name], tx.parents[name] = bin, l.role
+		bin := rolelist.New(name)
+		bin.Changed = true
+		tx.lists[name], tx.parents[name] = bin, l.Role
 	}
 	stays := map[string]wire.Value{}
-	for _, from := range []map[string]wire.Value{l.targets, files} {
+	for _, from := range []map[string]wire.Value{l.Targets, files} {
 		for target, v := range from {
-			if isPlain(v) {
-				tx.lists[layout.BinName(s.NamePrefix, s.BitLength, layout.Bin(target, s.BitLength))].targets[target] = v
+			if rolelist.IsPlain(v) {
+				tx.lists[layout.BinName(s.NamePrefix, s.BitLength, layout.Bin(target, s.BitLength))].Targets[target] = v
 			} else {
 				stays[target] = v
 			}
 		}
 	}
-	l.targets = stays
+	l.Targets = stays
 	return nil
 }
 
 // keysOf returns the keys of a list: those of the charter, or of the delegating role.
-func (tx *Tx) keysOf(l *listing) (Keys, error) {
-	parent, ok := tx.parents[l.role]
+func (tx *Tx) keysOf(l *rolelist.List) (Keys, error) {
+	parent, ok := tx.parents[l.Role]
 	if !ok {
 		for _, x := range tx.layout().lists() {
-			if x.role == l.role {
+			if x.role == l.Role {
 				return x.keys, nil
 			}
 		}
-		return Keys{}, fmt.Errorf("repo: root has no role %s", roleText(l.role))
+		return Keys{}, fmt.Errorf("repo: root has no role %s", roleText(l.Role))
 	}
-	if by := tx.lists[parent]; by != nil && by.delegations != nil {
-		return by.keysFor(l.role), nil
+	if by := tx.lists[parent]; by != nil && by.Delegations != nil {
+		return keysFor(by, l.Role), nil
 	}
-	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", roleText(parent), roleText(l.role))
+	return Keys{}, fmt.Errorf("repo: %s does not delegate to %s", roleText(parent), roleText(l.Role))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/signing"
@@ -434,7 +435,7 @@ func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 		if !ok || !until.After(now) {
 			continue
 		}
-		e, err := parseEntry(v)
+		e, err := rolelist.ParseEntry(v)
 		if err != nil {
 			continue
 		}
@@ -445,7 +446,7 @@ func heldIn(role string, signed wire.Value, now time.Time) (out []takenBack) {
 }
 
 func heldUntil(v wire.Value) (time.Time, bool) {
-	e, err := parseEntry(v)
+	e, err := rolelist.ParseEntry(v)
 	if err != nil {
 		return time.Time{}, false
 	}

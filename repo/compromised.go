@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/signing"
@@ -73,7 +74,7 @@ func (x *restoring) isCompromised(k tuf.Key) bool { return slices.Contains(x.com
 // role checks a role and the roles below it, and restores them if necessary. by is nil
 // for a role that root names. Below a replaced list every role becomes a part of tx,
 // because the published list does not delegate to it any more.
-func (x *restoring) role(by *listing, role string, keys Keys) error {
+func (x *restoring) role(by *rolelist.List, role string, keys Keys) error {
 	tx, hit := x.tx, false
 	for _, k := range keys.Keys {
 		if x.isCompromised(k) {
@@ -83,7 +84,7 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 	if err := tx.ctx.Err(); err != nil {
 		return err
 	}
-	moved := by != nil && by.from == nil
+	moved := by != nil && by.From == nil
 	if !hit && !moved && by != nil {
 		return nil
 	}
@@ -91,7 +92,7 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 	if err != nil {
 		return err
 	}
-	var l *listing
+	var l *rolelist.List
 	switch {
 	case lost:
 		if l, err = x.restore(role); err != nil {
@@ -110,24 +111,24 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 			return err
 		}
 	}
-	if by != nil && (lost || moved || l.delegations != nil) {
-		delete(tx.passing, child{by.role, role})
-		tx.parents[role] = by.role
+	if by != nil && (lost || moved || l.Delegations != nil) {
+		delete(tx.passing, child{by.Role, role})
+		tx.parents[role] = by.Role
 	}
-	if by == nil || lost || moved || l.delegations != nil {
+	if by == nil || lost || moved || l.Delegations != nil {
 		tx.lists[role] = l
 	}
-	if l.role == "targets" {
+	if l.Role == "targets" {
 		return nil // it delegates to roles that root names
 	}
-	if err := metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations); err != nil {
+	if err := metafile.CheckOwners(ownNames(tx.layout()), l.Role, l.Delegations); err != nil {
 		return err
 	}
-	for _, name := range l.delegates() {
+	for _, name := range l.Delegates() {
 		if have, ok := tx.parents[name]; ok {
 			return twoParents(role, have, name)
 		}
-		if err := x.role(l, name, l.keysFor(name)); err != nil {
+		if err := x.role(l, name, keysFor(l, name)); err != nil {
 			return err
 		}
 	}
@@ -137,7 +138,7 @@ func (x *restoring) role(by *listing, role string, keys Keys) error {
 // lost reports whether the published content of a role must be replaced: only
 // compromised keys signed it, or it does not verify for its delegating role; and it is
 // not the newest content that this ledger signed.
-func (x *restoring) lost(by *listing, role string, keys Keys, hit bool) (bool, error) {
+func (x *restoring) lost(by *rolelist.List, role string, keys Keys, hit bool) (bool, error) {
 	tx := x.tx
 	if tx.present.listed(role) == 0 {
 		return by != nil, nil
@@ -173,7 +174,7 @@ func (x *restoring) lost(by *listing, role string, keys Keys, hit bool) (bool, e
 
 // restore returns the newest available content of a role in the ledger, as a changed
 // list.
-func (x *restoring) restore(role string) (*listing, error) {
+func (x *restoring) restore(role string) (*rolelist.List, error) {
 	all := x.tx.present.book.contents(role)
 	if len(all) == 0 {
 		return nil, fmt.Errorf("repo: %s: %w: only compromised keys signed the published content, and this ledger has signed no other; use the ledger of a machine that has",
@@ -189,11 +190,11 @@ func (x *restoring) restore(role string) (*listing, error) {
 			x.skipped[role] = append(x.skipped[role], c)
 			continue
 		}
-		l := newListing(role)
-		if err := l.take(signed); err != nil {
+		l := rolelist.New(role)
+		if err := l.Take(signed); err != nil {
 			return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
 		}
-		l.changed, x.signed[role] = true, signed
+		l.Changed, x.signed[role] = true, signed
 		return l, nil
 	}
 	return nil, first

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -70,14 +71,14 @@ func (tx *Tx) Approve(party, target string, r *ReviewRecord) error {
 	if err != nil {
 		return err
 	}
-	if err := checkReleaseFields(target, entry); err != nil {
+	if err := rolelist.CheckRelease(target, entry); err != nil {
 		return err
 	}
 	subject, err := subjectOf(target, entry)
 	if err != nil {
 		return err
 	}
-	rel, isRelease := releaseOf(entry)
+	rel, isRelease := rolelist.ReleaseOf(entry)
 	listed, err := tx.listsAll(roles, target, entry)
 	if err != nil {
 		return err
@@ -131,7 +132,7 @@ func (tx *Tx) sameReleases(roles []string, target string, entry wire.Value) (boo
 // sameRelease reports whether the party already lists the same bytes of the same release
 // and source, so that only other release fields change.
 func sameRelease(target string, mine, theirs wire.Value) bool {
-	if mine == nil || isPlain(mine) {
+	if mine == nil || rolelist.IsPlain(mine) {
 		return false
 	}
 	a, err := subjectOf(target, mine)
@@ -139,8 +140,8 @@ func sameRelease(target string, mine, theirs wire.Value) bool {
 		return false
 	}
 	b, err := subjectOf(target, theirs)
-	was, _ := releaseOf(mine)
-	is, _ := releaseOf(theirs)
+	was, _ := rolelist.ReleaseOf(mine)
+	is, _ := rolelist.ReleaseOf(theirs)
 	return err == nil && a == b && was.Source == is.Source && was.Product == is.Product && was.Version == is.Version && was.Platform == is.Platform
 }
 

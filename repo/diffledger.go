@@ -9,6 +9,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/diff"
@@ -89,7 +90,7 @@ func (x *comparison) dates() error {
 				return err
 			}
 			if was != nil {
-				if before, err = metafile.ExpiryOf(was.doc); err != nil {
+				if before, err = metafile.ExpiryOf(was.Signed); err != nil {
 					return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 				}
 			}
@@ -144,7 +145,7 @@ func (x *comparison) addWarnings() error {
 // unpublished adds the entries of the role's last signed and unpublished version that
 // the draft does not list.
 func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
-	had, has := newListing(f.role), newListing(f.role)
+	had, has := rolelist.New(f.role), rolelist.New(f.role)
 	newest, err := r.Newest.read(f.role)
 	if err != nil {
 		return err
@@ -152,18 +153,18 @@ func (x *comparison) unpublished(f *draftFile, r *bookRole) error {
 	if string(newest) == string(f.signed) {
 		return nil
 	}
-	for l, signed := range map[*listing]wire.Value{had: newest, has: f.signed} {
-		if err := l.take(signed); err != nil {
+	for l, signed := range map[*rolelist.List]wire.Value{had: newest, has: f.signed} {
+		if err := l.Take(signed); err != nil {
 			return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(had.targets)) {
-		if string(had.targets[path]) == string(has.targets[path]) {
+	for _, path := range slices.Sorted(maps.Keys(had.Targets)) {
+		if string(had.Targets[path]) == string(has.Targets[path]) {
 			continue
 		}
 		c := diff.Change{Part: diff.PartHeadline, Role: roleText(f.role), Kind: diff.KindRemoved, What: "signed before", Name: text.Name(path),
 			Old: fmt.Sprintf("listed in v%d, which this signer signed and which is not published", r.Newest.Version)}
-		if has.targets[path] != nil {
+		if has.Targets[path] != nil {
 			c.Kind, c.Old, c.New = diff.KindChanged, "", "listed differently than in "+strings.TrimPrefix(c.Old, "listed in ")
 		}
 		x.out = append(x.out, c)
@@ -194,20 +195,20 @@ func (x *comparison) leftOut() error {
 		out := func(what, name, old string) {
 			x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: roleText(role), Kind: diff.KindRemoved, What: what, Name: name, Old: old})
 		}
-		had, has := newListing(role), newListing(role)
+		had, has := rolelist.New(role), rolelist.New(role)
 		env, err := metafile.Open(data)
 		if err == nil {
-			err = had.take(env.Signed)
+			err = had.Take(env.Signed)
 		}
 		if err != nil {
 			out("compromised", fmt.Sprintf("v%d", file.Version), text.Line(err.Error()))
 			continue
 		}
-		if err := has.take(f.signed); err != nil {
+		if err := has.Take(f.signed); err != nil {
 			return fmt.Errorf("repo: %s: %w", roleText(role), err)
 		}
-		for _, path := range slices.Sorted(maps.Keys(had.targets)) {
-			if string(had.targets[path]) != string(has.targets[path]) {
+		for _, path := range slices.Sorted(maps.Keys(had.Targets)) {
+			if string(had.Targets[path]) != string(has.Targets[path]) {
 				out("compromised", text.Name(path), was)
 			}
 		}
@@ -216,9 +217,9 @@ func (x *comparison) leftOut() error {
 				out("compromised recall of", text.Name(t.Path), was)
 			}
 		}
-		if changed, err := differ(had.delegations, has.delegations); err != nil {
+		if changed, err := differ(had.Delegations, has.Delegations); err != nil {
 			return err
-		} else if changed && had.delegations != nil {
+		} else if changed && had.Delegations != nil {
 			out("compromised", "delegations", was)
 		}
 	}

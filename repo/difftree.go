@@ -12,6 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/fingerprint"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/diff"
@@ -78,21 +79,21 @@ func (x *comparison) role(f *draftFile) (*roleDiff, error) {
 		return nil, err
 	}
 	if was == nil {
-		was = newListing(f.role)
+		was = rolelist.New(f.role)
 	}
-	r.old = was.doc
+	r.old = was.Signed
 	r.lines = x.file(f, r.old)
-	paths := maps.Clone(was.targets)
-	maps.Copy(paths, now.targets)
+	paths := maps.Clone(was.Targets)
+	maps.Copy(paths, now.Targets)
 	for _, path := range slices.Sorted(maps.Keys(paths)) {
-		if a, b := was.targets[path], now.targets[path]; string(a) != string(b) {
+		if a, b := was.Targets[path], now.Targets[path]; string(a) != string(b) {
 			r.placed = append(r.placed, placement{f.role, path, a, b})
 		}
 	}
 	moved := map[string]bool{}
-	if string(metafile.Member(was.doc, "delegations")) != string(metafile.Member(f.signed, "delegations")) {
-		take := func(l *listing) {
-			for path := range l.targets {
+	if string(metafile.Member(was.Signed, "delegations")) != string(metafile.Member(f.signed, "delegations")) {
+		take := func(l *rolelist.List) {
+			for path := range l.Targets {
 				moved[path] = true
 			}
 		}
@@ -118,9 +119,9 @@ func (x *comparison) role(f *draftFile) (*roleDiff, error) {
 		maps.Copy(t.paths, moved)
 	}
 	by, err := x.after.instead(x.after.via[f.role])
-	if err == nil && by != nil && by.delegations != nil && metafile.IsBin(by.delegations.SuccinctRoles, f.role) {
-		before, err := x.before.open(by.role)
-		r.bins = err != nil || before == nil || bitsOf(before.delegations) != bitsOf(by.delegations)
+	if err == nil && by != nil && by.Delegations != nil && metafile.IsBin(by.Delegations.SuccinctRoles, f.role) {
+		before, err := x.before.open(by.Role)
+		r.bins = err != nil || before == nil || bitsOf(before.Delegations) != bitsOf(by.Delegations)
 	}
 	return r, nil
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -107,7 +108,7 @@ func (d *Draft) Missing() []Missing {
 	var out []Missing
 	for _, f := range d.parts() {
 		for _, m := range f.missing() {
-			if b := inBins.FindStringSubmatch(m.Role); b != nil {
+			if b := rolelist.InBins.FindStringSubmatch(m.Role); b != nil {
 				m.Role = b[1] + "*"
 			}
 			i := slices.IndexFunc(out, func(x Missing) bool {

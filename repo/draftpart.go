@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -90,7 +91,7 @@ func (f *draftFile) json() draftFileJSON {
 }
 
 // isBin reports whether the file has the name of a hash bin.
-func (f *draftFile) isBin() bool { return inBins.MatchString(f.role) }
+func (f *draftFile) isBin() bool { return rolelist.InBins.MatchString(f.role) }
 
 // key returns the key with an id, if it may sign the file.
 func (f *draftFile) key(id string) (tuf.Key, bool) {

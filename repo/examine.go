@@ -11,6 +11,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -120,7 +121,7 @@ func (tx *Tx) pending(c Class, party string) ([]Pending, error) {
 				return err
 			}
 			p := &Pending{Path: path, Name: l.Name, Length: l.Length, SHA256: l.SHA256, Release: l.Release, ListedBy: []string{role.Role}}
-			if err := checkReleaseFields(path, v); err != nil {
+			if err := rolelist.CheckRelease(path, v); err != nil {
 				p.Changes = append(p.Changes, text.Line(err.Error()))
 			}
 			if other != nil {
@@ -185,7 +186,7 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 		return nil
 	}
 	err := tx.each(role, func(path string, v wire.Value) error {
-		rel, ok := releaseOf(v)
+		rel, ok := rolelist.ReleaseOf(v)
 		if !ok {
 			return nil
 		}
@@ -218,13 +219,13 @@ func (tx *Tx) previous(role string, found []*Pending) error {
 }
 
 func listedAs(path string, v wire.Value) (Target, error) {
-	e, err := parseEntry(v)
+	e, err := rolelist.ParseEntry(v)
 	if err != nil {
 		return Target{}, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
 	sum := e.Hashes.SHA256
 	l := Target{Path: path, Name: layout.TargetName(path, sum), Length: e.Length, SHA256: sum}
-	if rel, ok := releaseOf(v); ok {
+	if rel, ok := rolelist.ReleaseOf(v); ok {
 		l.Release = &rel
 	}
 	return l, nil
@@ -382,7 +383,7 @@ func (tx *Tx) lay(e *edition, f *draftFile) error {
 	if err != nil {
 		return err
 	}
-	l.from = from
+	l.From = from
 	tx.lists[f.role] = l
 	if !e.named[f.role] {
 		tx.parents[f.role] = e.via[f.role]
@@ -401,7 +402,7 @@ func (tx *Tx) keysFor(e *edition, f *draftFile) (Keys, *tuf.Targets, error) {
 			if err != nil || was == nil {
 				return x.keys, nil, err
 			}
-			return x.keys, was.from, nil
+			return x.keys, was.From, nil
 		}
 	}
 	switch leads := e.parents[f.role]; {
@@ -414,19 +415,19 @@ func (tx *Tx) keysFor(e *edition, f *draftFile) (Keys, *tuf.Targets, error) {
 	if err != nil {
 		return Keys{}, nil, err
 	}
-	keys := by.keysFor(f.role)
-	if f.base == 0 || by.from == nil {
+	keys := keysFor(by, f.role)
+	if f.base == 0 || by.From == nil {
 		return keys, nil, nil
 	}
 	was, err := tx.readBelow(by, f.role)
 	if err != nil {
 		return keys, nil, err
 	}
-	return keys, was.from, nil
+	return keys, was.From, nil
 }
 
 // keepWay reads a path of delegators, outermost first, and returns the last.
-func (tx *Tx) keepWay(way []string) (*listing, error) {
+func (tx *Tx) keepWay(way []string) (*rolelist.List, error) {
 	l, err := tx.read(way[0])
 	if err == nil && l == nil {
 		err = fmt.Errorf("repo: no role %s: %w", roleText(way[0]), tuf.ErrUntrusted)

@@ -3,6 +3,7 @@ package repo
 import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
 )
@@ -95,12 +96,8 @@ func goKeys(keys []tuf.Key) map[string]*metadata.Key {
 	return out
 }
 
-func keysFrom(keys map[string]*metadata.Key, ids []string, threshold int) Keys {
-	out := Keys{Threshold: threshold}
-	for _, id := range ids {
-		if k := keys[id]; k != nil {
-			out.Keys = append(out.Keys, tuf.Key{Type: k.Type, Scheme: k.Scheme, Public: k.Value.PublicKey})
-		}
-	}
-	return out
+// keysFor returns the keys of a role to which a list delegates.
+func keysFor(l *rolelist.List, name string) Keys {
+	keys, threshold := l.KeysFor(name)
+	return Keys{Keys: keys, Threshold: threshold}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -26,28 +27,28 @@ type edition struct {
 	over   func(role string) wire.Value // the replacing signed part; nil: as published
 	blank  bool                         // there are no roles, since nothing has been recorded yet
 
-	lists   map[string]*listing // of over
-	adopted map[child]*listing
-	checked map[*listing]bool
+	lists   map[string]*rolelist.List // of over
+	adopted map[child]*rolelist.List
+	checked map[*rolelist.List]bool
 	parents map[string][]string // of the requested roles: the delegators
 	via     map[string]string   // the delegator through which a role was reached first
 	work    int64
 }
 
 func newEdition(tx *Tx, layout *Root, over func(string) wire.Value) *edition {
-	return &edition{tx: tx, layout: layout, named: ownNames(layout), over: over, lists: map[string]*listing{}, adopted: map[child]*listing{},
-		checked: map[*listing]bool{}, parents: map[string][]string{}, via: map[string]string{}}
+	return &edition{tx: tx, layout: layout, named: ownNames(layout), over: over, lists: map[string]*rolelist.List{}, adopted: map[child]*rolelist.List{},
+		checked: map[*rolelist.List]bool{}, parents: map[string][]string{}, via: map[string]string{}}
 }
 
 // asPublished is the function over of an edition that replaces no documents.
 func asPublished(string) wire.Value { return nil }
 
 // owned checks a list once.
-func (e *edition) owned(l *listing, err error) (*listing, error) {
+func (e *edition) owned(l *rolelist.List, err error) (*rolelist.List, error) {
 	if err != nil || l == nil || e.checked[l] {
 		return l, err
 	}
-	if err := metafile.CheckOwners(e.named, l.role, l.delegations); err != nil {
+	if err := metafile.CheckOwners(e.named, l.Role, l.Delegations); err != nil {
 		return nil, err
 	}
 	e.checked[l] = true
@@ -55,7 +56,7 @@ func (e *edition) owned(l *listing, err error) (*listing, error) {
 }
 
 // instead returns the list that replaces the published one, or nil.
-func (e *edition) instead(role string) (*listing, error) {
+func (e *edition) instead(role string) (*rolelist.List, error) {
 	if l, ok := e.lists[role]; ok {
 		return l, nil
 	}
@@ -63,8 +64,8 @@ func (e *edition) instead(role string) (*listing, error) {
 	if v == nil {
 		return nil, nil
 	}
-	l := newListing(role)
-	if err := l.take(v); err != nil {
+	l := rolelist.New(role)
+	if err := l.Take(v); err != nil {
 		return nil, fmt.Errorf("repo: %s: %w", roleText(role), err)
 	}
 	if _, err := e.owned(l, nil); err != nil {
@@ -75,7 +76,7 @@ func (e *edition) instead(role string) (*listing, error) {
 }
 
 // top returns a role that the root names, or nil if there is none.
-func (e *edition) top(role string) (*listing, error) {
+func (e *edition) top(role string) (*rolelist.List, error) {
 	if !e.named[role] || e.blank {
 		return nil, nil
 	}
@@ -86,14 +87,14 @@ func (e *edition) top(role string) (*listing, error) {
 }
 
 // below returns a role to which by delegates.
-func (e *edition) below(by *listing, role string) (*listing, error) {
+func (e *edition) below(by *rolelist.List, role string) (*rolelist.List, error) {
 	if l, err := e.instead(role); l != nil || err != nil {
 		return l, err
 	}
-	if by.from != nil {
+	if by.From != nil {
 		return e.owned(e.tx.readBelow(by, role))
 	}
-	at := child{by.role, role}
+	at := child{by.Role, role}
 	if l := e.adopted[at]; l != nil {
 		return l, nil
 	}
@@ -109,10 +110,10 @@ func (e *edition) below(by *listing, role string) (*listing, error) {
 }
 
 // adopt opens a published role under a delegator that is itself not published.
-func (e *edition) adopt(by *listing, role string) (*listing, error) {
+func (e *edition) adopt(by *rolelist.List, role string) (*rolelist.List, error) {
 	p := e.tx.present
 	if p.listed(role) == 0 {
-		return nil, fmt.Errorf("repo: %s delegates to %s, which does not exist: %w", roleText(by.role), roleText(role), tuf.ErrMismatch)
+		return nil, fmt.Errorf("repo: %s delegates to %s, which does not exist: %w", roleText(by.Role), roleText(role), tuf.ErrMismatch)
 	}
 	file, data, err := e.tx.published(role)
 	if err != nil {
@@ -122,15 +123,15 @@ func (e *edition) adopt(by *listing, role string) (*listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repo: %s v%d: %w: %w", roleText(role), file.Version, tuf.ErrMalformed, err)
 	}
-	keys := by.keysFor(role)
+	keys := keysFor(by, role)
 	if have, want := env.Signers(keyMap(keys.Keys)), max(keys.Threshold, 1); have < want {
-		return nil, fmt.Errorf("repo: %s v%d: %w: %d of %d needed keys that %s names signed", roleText(role), file.Version, tuf.ErrThreshold, have, want, roleText(by.role))
+		return nil, fmt.Errorf("repo: %s v%d: %w: %d of %d needed keys that %s names signed", roleText(role), file.Version, tuf.ErrThreshold, have, want, roleText(by.Role))
 	}
 	if env.Type != "targets" || env.Version != file.Version {
 		return nil, fmt.Errorf("repo: %s v%d: %w", roleText(role), file.Version, tuf.ErrMismatch)
 	}
-	l := newListing(role)
-	return l, l.take(env.Signed)
+	l := rolelist.New(role)
+	return l, l.Take(env.Signed)
 }
 
 // maxDelegators bounds the roles that are opened to find the delegators of a role.
@@ -141,7 +142,7 @@ func (e *edition) trace(wanted []string) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	var todo []*listing
+	var todo []*rolelist.List
 	seen := map[string]bool{}
 	for _, x := range e.layout.lists() {
 		l, err := e.top(x.role)
@@ -160,29 +161,29 @@ func (e *edition) trace(wanted []string) error {
 			return err
 		}
 		by := todo[n]
-		if by.delegations == nil {
+		if by.Delegations == nil {
 			continue
 		}
 		reach := func(role string, open bool) error {
-			if !slices.Contains(e.parents[role], by.role) {
-				e.parents[role] = append(e.parents[role], by.role)
+			if !slices.Contains(e.parents[role], by.Role) {
+				e.parents[role] = append(e.parents[role], by.Role)
 			}
 			if seen[role] {
 				return nil
 			}
 			seen[role] = true
-			e.via[role] = by.role
+			e.via[role] = by.Role
 			if !open {
 				return nil
 			}
 			l, err := e.below(by, role)
-			if err == nil && l.delegations != nil {
+			if err == nil && l.Delegations != nil {
 				todo = append(todo, l)
 			}
 			return err
 		}
-		for _, r := range by.delegations.Roles {
-			if by.role == "targets" && e.named[r.Name] {
+		for _, r := range by.Delegations.Roles {
+			if by.Role == "targets" && e.named[r.Name] {
 				continue
 			}
 			if err := reach(r.Name, true); err != nil {
@@ -191,7 +192,7 @@ func (e *edition) trace(wanted []string) error {
 		}
 		// Hash bins that are not wanted are skipped, since there may be very many.
 		for _, role := range wanted {
-			if metafile.IsBin(by.delegations.SuccinctRoles, role) {
+			if metafile.IsBin(by.Delegations.SuccinctRoles, role) {
 				if err := reach(role, e.over(role) != nil); err != nil {
 					return err
 				}
@@ -230,7 +231,7 @@ func (e *edition) tops(role string) []string {
 }
 
 // open returns a role that the root names or that trace found, or nil if there is none.
-func (e *edition) open(role string) (*listing, error) {
+func (e *edition) open(role string) (*rolelist.List, error) {
 	if e.named[role] {
 		return e.top(role)
 	}
@@ -265,7 +266,7 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 	}
 	var visited []string
 	type visit struct {
-		by   *listing
+		by   *rolelist.List
 		role string
 	}
 	todo := []visit{{nil, top}}
@@ -283,8 +284,8 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 				return "", nil, err
 			}
 		}
-		if entry := l.targets[path]; entry != nil {
-			return l.role, entry, nil
+		if entry := l.Targets[path]; entry != nil {
+			return l.Role, entry, nil
 		}
 		names, last, err := e.responsible(l, path)
 		if err != nil {
@@ -294,7 +295,7 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 			todo = todo[:0]
 		}
 		for _, name := range slices.Backward(names) {
-			if l.role == "targets" && e.named[name] {
+			if l.Role == "targets" && e.named[name] {
 				continue // a role that the root names has a tree of its own
 			}
 			todo = append(todo, visit{l, name})
@@ -305,13 +306,13 @@ func (e *edition) search(top, path string) (holder string, entry wire.Value, err
 
 // responsible lists, in order, the roles that l makes responsible for a path. last
 // reports that the delegation is terminating.
-func (e *edition) responsible(l *listing, path string) (names []string, last bool, err error) {
-	d := l.delegations
+func (e *edition) responsible(l *rolelist.List, path string) (names []string, last bool, err error) {
+	d := l.Delegations
 	if d == nil {
 		return nil, false, nil
 	}
-	if metafile.Member(metafile.Member(l.doc, "delegations"), layout.AgreementMember) != nil {
-		return nil, false, fmt.Errorf("repo: %s: delegations with %s can't be searched: %w", roleText(l.role), layout.AgreementMember, errors.ErrUnsupported)
+	if metafile.Member(metafile.Member(l.Signed, "delegations"), layout.AgreementMember) != nil {
+		return nil, false, fmt.Errorf("repo: %s: delegations with %s can't be searched: %w", roleText(l.Role), layout.AgreementMember, errors.ErrUnsupported)
 	}
 	if d.SuccinctRoles != nil {
 		return []string{layout.BinName(d.SuccinctRoles.NamePrefix, d.SuccinctRoles.BitLength, layout.Bin(path, d.SuccinctRoles.BitLength))}, true, nil
@@ -321,7 +322,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 		hit := false
 		for _, p := range r.Paths {
 			if e.work += int64(len(p)) * int64(len(path)); e.work > maxSearched {
-				return nil, false, fmt.Errorf("repo: %s: too many path patterns: %w", roleText(l.role), tuf.ErrTooLarge)
+				return nil, false, fmt.Errorf("repo: %s: too many path patterns: %w", roleText(l.Role), tuf.ErrTooLarge)
 			}
 			if hit = layout.Match(p, path, nil); hit {
 				break
@@ -332,7 +333,7 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 				digest = metafile.SHA256([]byte(path))
 			}
 			if e.work += int64(hex.EncodedLen(32)); e.work > maxSearched {
-				return nil, false, fmt.Errorf("repo: %s: too many path hash prefixes: %w", roleText(l.role), tuf.ErrTooLarge)
+				return nil, false, fmt.Errorf("repo: %s: too many path hash prefixes: %w", roleText(l.Role), tuf.ErrTooLarge)
 			}
 			if hit = hit || strings.HasPrefix(digest, strings.ToLower(p)); hit {
 				break
@@ -349,12 +350,12 @@ func (e *edition) responsible(l *listing, path string) (names []string, last boo
 }
 
 // walk calls fn once for every role below l.
-func (e *edition) walk(l *listing, seen map[string]bool, fn func(*listing)) error {
-	if l.delegations == nil {
+func (e *edition) walk(l *rolelist.List, seen map[string]bool, fn func(*rolelist.List)) error {
+	if l.Delegations == nil {
 		return nil
 	}
-	for _, name := range l.delegates() {
-		if seen[name] || l.role == "targets" && e.named[name] {
+	for _, name := range l.Delegates() {
+		if seen[name] || l.Role == "targets" && e.named[name] {
 			continue
 		}
 		seen[name] = true

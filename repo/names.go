@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"regexp"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -22,17 +21,9 @@ func roleText(role string) string {
 	return text.Name(role)
 }
 
-// restRole names the role for targets without release data of a role that has products.
-func restRole(role string) string { return role + ".rest" }
-
-// binPrefix is short, because the snapshot lists every bin.
-func binPrefix(role string) string { return role + ".b" }
-
 // child is a role under one delegator. Verification under one delegator does not carry
 // over to another.
 type child struct{ by, role string }
-
-const maxBits = 16
 
 // pruneMargin allows for clock differences and for publishers at work.
 const pruneMargin = time.Hour
@@ -41,8 +32,3 @@ const pruneMargin = time.Hour
 // role; [Repo.freeVersion] skips at most that many numbers. Without a bound one signer
 // could use up all version numbers of a role (fast-forward attack).
 const maxSkip = 1000
-
-var inBins = regexp.MustCompile(`^(.+\.b-)[0-9a-f]+$`)
-
-// maxSequence is the highest integer that every JSON reader represents exactly.
-const maxSequence = 1<<53 - 1

@@ -9,6 +9,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -76,8 +77,8 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 	if err != nil {
 		return err
 	}
-	if i := l.product(p.Role); i >= 0 && p.Role != restRole(l.role) {
-		if len(p.Paths) > 0 && !slices.Equal(p.Paths, l.delegations.Roles[i].Paths) {
+	if i := l.IndexOf(p.Role); i >= 0 && p.Role != rolelist.RestRole(l.Role) {
+		if len(p.Paths) > 0 && !slices.Equal(p.Paths, l.Delegations.Roles[i].Paths) {
 			return fmt.Errorf("repo: product %s exists with other paths", text.Name(p.Role))
 		}
 		below, err := tx.editBelow(l, p.Role)
@@ -88,20 +89,20 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 		if err != nil {
 			return err
 		}
-		d := &l.delegations.Roles[i]
+		d := &l.Delegations.Roles[i]
 		d.KeyIDs, d.Threshold = ids(keys.Keys), max(keys.Threshold, 1)
-		l.setKeys(goKeys(keys.Keys))
+		l.SetKeys(goKeys(keys.Keys))
 		return tx.rekey(below, old, keys)
 	}
 	if err := tx.checkProduct(c, p); err != nil {
 		return err
 	}
-	if l.product(restRole(l.role)) < 0 {
+	if l.IndexOf(rolelist.RestRole(l.Role)) < 0 {
 		if err := tx.addRest(l, c, top.Keys); err != nil {
 			return err
 		}
 	}
-	rest, err := tx.editBelow(l, restRole(l.role))
+	rest, err := tx.editBelow(l, rolelist.RestRole(l.Role))
 	if err != nil {
 		return err
 	}
@@ -109,16 +110,16 @@ func (tx *Tx) Delegate(party, class string, p Product) error {
 		return err
 	}
 	role := metadata.DelegatedRole{Name: p.Role, KeyIDs: ids(keys.Keys), Threshold: max(keys.Threshold, 1), Terminating: true, Paths: slices.Clone(p.Paths)}
-	l.delegations.Roles = slices.Insert(l.delegations.Roles, len(l.delegations.Roles)-1, role)
-	l.setKeys(goKeys(keys.Keys))
-	below := newListing(p.Role)
-	below.changed = true
-	tx.lists[p.Role], tx.parents[p.Role] = below, l.role
-	for _, from := range []*listing{l, rest} {
-		for target, v := range from.targets {
-			if l.next(target, !isPlain(v)) == p.Role {
-				below.targets[target] = v
-				delete(from.targets, target)
+	l.Delegations.Roles = slices.Insert(l.Delegations.Roles, len(l.Delegations.Roles)-1, role)
+	l.SetKeys(goKeys(keys.Keys))
+	below := rolelist.New(p.Role)
+	below.Changed = true
+	tx.lists[p.Role], tx.parents[p.Role] = below, l.Role
+	for _, from := range []*rolelist.List{l, rest} {
+		for target, v := range from.Targets {
+			if l.RoleFor(target, !rolelist.IsPlain(v)) == p.Role {
+				below.Targets[target] = v
+				delete(from.Targets, target)
 			}
 		}
 	}
@@ -136,33 +137,33 @@ func (tx *Tx) Undelegate(party, class, product string) error {
 	if err != nil {
 		return err
 	}
-	i := l.product(product)
-	if i < 0 || product == restRole(l.role) {
-		return fmt.Errorf("repo: %s has no product %s", roleText(l.role), text.Name(product))
+	i := l.IndexOf(product)
+	if i < 0 || product == rolelist.RestRole(l.Role) {
+		return fmt.Errorf("repo: %s has no product %s", roleText(l.Role), text.Name(product))
 	}
 	below, err := tx.readBelow(l, product)
 	if err != nil {
 		return err
 	}
 	back := map[string]wire.Value{}
-	if err := tx.eachIn(below, func(x *listing) error {
-		for target, v := range x.targets {
+	if err := tx.eachIn(below, func(x *rolelist.List) error {
+		for target, v := range x.Targets {
 			back[target] = v
 		}
-		return l.raiseAll(x)
+		return l.RaiseAll(x)
 	}); err != nil {
 		return err
 	}
-	for _, name := range append(below.delegates(), product) {
+	for _, name := range append(below.Delegates(), product) {
 		delete(tx.lists, name)
 		delete(tx.parents, name)
-		delete(tx.passing, child{below.role, name})
+		delete(tx.passing, child{below.Role, name})
 	}
-	delete(tx.passing, child{l.role, product})
-	l.delegations.Roles = slices.Delete(l.delegations.Roles, i, i+1)
-	l.setKeys(nil)
+	delete(tx.passing, child{l.Role, product})
+	l.Delegations.Roles = slices.Delete(l.Delegations.Roles, i, i+1)
+	l.SetKeys(nil)
 	for target, v := range back {
-		if err := tx.put(l.role, target, v); err != nil {
+		if err := tx.put(l.Role, target, v); err != nil {
 			return err
 		}
 	}
@@ -194,7 +195,7 @@ func (tx *Tx) checkProduct(c Class, p Product) error {
 			return err
 		}
 		// A snapshot identifies roles by name alone, so each name must be unique.
-		if strings.HasPrefix(p.Role, binPrefix(x.role)+"-") || l != nil && l.product(p.Role) >= 0 {
+		if strings.HasPrefix(p.Role, rolelist.BinPrefix(x.role)+"-") || l != nil && l.IndexOf(p.Role) >= 0 {
 			return fmt.Errorf("repo: the name of product %s is already in use below %s", text.Name(p.Role), roleText(x.role))
 		}
 	}
@@ -214,31 +215,31 @@ func (tx *Tx) checkProduct(c Class, p Product) error {
 
 // addRest prepares a role for its first product: the targets without release data move
 // to ROLE.rest.
-func (tx *Tx) addRest(l *listing, c Class, keys Keys) error {
+func (tx *Tx) addRest(l *rolelist.List, c Class, keys Keys) error {
 	if err := tx.unsplit(l); err != nil {
 		return err
 	}
-	name := restRole(l.role)
+	name := rolelist.RestRole(l.Role)
 	if names(tx.layout(), name) {
-		return fmt.Errorf("repo: the root names a role %s, which is needed for the other targets of %s", text.Name(name), roleText(l.role))
+		return fmt.Errorf("repo: the root names a role %s, which is needed for the other targets of %s", text.Name(name), roleText(l.Role))
 	}
-	l.delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), Roles: []metadata.DelegatedRole{{Name: name, KeyIDs: ids(keys.Keys),
+	l.Delegations = &metadata.Delegations{Keys: goKeys(keys.Keys), Roles: []metadata.DelegatedRole{{Name: name, KeyIDs: ids(keys.Keys),
 		Threshold: max(keys.Threshold, 1), Terminating: true, Paths: anyDepth(c.Prefix)}}}
-	rest := newListing(name)
-	rest.changed = true
-	tx.lists[name], tx.parents[name] = rest, l.role
-	for target, v := range l.targets {
-		if l.next(target, !isPlain(v)) == name {
-			rest.targets[target] = v
-			delete(l.targets, target)
+	rest := rolelist.New(name)
+	rest.Changed = true
+	tx.lists[name], tx.parents[name] = rest, l.Role
+	for target, v := range l.Targets {
+		if l.RoleFor(target, !rolelist.IsPlain(v)) == name {
+			rest.Targets[target] = v
+			delete(l.Targets, target)
 		}
 	}
 	return nil
 }
 
 // unsplit moves the targets of the hash bins back into the role.
-func (tx *Tx) unsplit(l *listing) error {
-	if l.bits() == 0 {
+func (tx *Tx) unsplit(l *rolelist.List) error {
+	if l.BinBits() == 0 {
 		return nil
 	}
 	files, err := tx.plainOf(l)
@@ -258,15 +259,15 @@ func anyDepth(prefix string) (patterns []string) {
 }
 
 // rekey passes new keys of a role on to all roles below it that had the old keys.
-func (tx *Tx) rekey(l *listing, old, new Keys) error {
-	d := l.delegations
-	if l.role == "targets" || d == nil {
+func (tx *Tx) rekey(l *rolelist.List, old, new Keys) error {
+	d := l.Delegations
+	if l.Role == "targets" || d == nil {
 		return nil
 	}
 	was := ids(old.Keys)
 	slices.Sort(was)
 	same := func(keyIDs []string) bool { return slices.Equal(slices.Sorted(slices.Values(keyIDs)), was) }
-	for _, name := range l.delegates() {
+	for _, name := range l.Delegates() {
 		i := slices.IndexFunc(d.Roles, func(r metadata.DelegatedRole) bool { return r.Name == name })
 		if i >= 0 && !same(d.Roles[i].KeyIDs) || i < 0 && !same(d.SuccinctRoles.KeyIDs) {
 			continue
@@ -287,6 +288,6 @@ func (tx *Tx) rekey(l *listing, old, new Keys) error {
 	if s := d.SuccinctRoles; s != nil && same(s.KeyIDs) {
 		s.KeyIDs, s.Threshold = ids(new.Keys), max(new.Threshold, 1)
 	}
-	l.setKeys(goKeys(new.Keys))
+	l.SetKeys(goKeys(new.Keys))
 	return nil
 }

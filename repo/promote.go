@@ -10,6 +10,7 @@ import (
 	"github.com/visum-dev/visum/internal/ctxio"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/signing"
@@ -109,7 +110,7 @@ func (tx *Tx) SetRollout(party string, release ReleaseID, channel string, percen
 		if err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(path), err)
 		}
-		if err := checkReleaseFields(path, entry); err != nil {
+		if err := rolelist.CheckRelease(path, entry); err != nil {
 			return err
 		}
 		if err := tx.list(roles, path, entry); err != nil {
@@ -175,7 +176,7 @@ func (tx *Tx) promote(party string, p Promotion, path string, have listedRelease
 	if err != nil {
 		return none, fmt.Errorf("repo: %s: %w", text.Name(path), err)
 	}
-	if err := checkReleaseFields(path, entry); err != nil {
+	if err := rolelist.CheckRelease(path, entry); err != nil {
 		return none, err
 	}
 	rel := have.Release
@@ -253,8 +254,8 @@ func (tx *Tx) checkStopped(path, sum string) error {
 		if l == nil {
 			continue
 		}
-		for _, v := range l.targets {
-			e, err := parseEntry(v)
+		for _, v := range l.Targets {
+			e, err := rolelist.ParseEntry(v)
 			if until, ok := heldUntil(v); err == nil && e.Hashes.SHA256 == sum && (!ok || until.After(now)) {
 				return no(c.Hold.Role, "a hold")
 			}
@@ -314,9 +315,9 @@ func (tx *Tx) copyName(class Class, party string, c promoted) error {
 func (tx *Tx) listOf(role, target string) (string, error) {
 	l, err := tx.read(role)
 	for err == nil && l != nil {
-		name := l.next(target, true)
+		name := l.RoleFor(target, true)
 		if name == "" {
-			return l.role, nil
+			return l.Role, nil
 		}
 		l, err = tx.readBelow(l, name)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -255,11 +256,11 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := parseListing(role, data)
+	l, err := rolelist.Parse(role, data)
 	if err != nil {
 		return nil, fmt.Errorf("%s v%d: %w", roleText(role), version, err)
 	}
-	for path, v := range l.targets {
+	for path, v := range l.Targets {
 		x, err := metafile.ParseTarget(path, v)
 		if err != nil {
 			return nil, fmt.Errorf("repo: %s v%d: %s: %w", roleText(role), version, text.Name(path), err)
@@ -269,10 +270,10 @@ func (k *pruner) role(role string, version int64) (*pastRole, error) {
 			k.keep[metafile.Key(layout.TargetName(path, x.SHA512))] = true
 		}
 	}
-	if d := l.delegations; d != nil && d.SuccinctRoles != nil {
+	if d := l.Delegations; d != nil && d.SuccinctRoles != nil {
 		r.prefix = d.SuccinctRoles.NamePrefix + "-"
 	} else {
-		r.names = l.delegates()
+		r.names = l.Delegates()
 	}
 	return r, nil
 }

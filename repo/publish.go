@@ -515,5 +515,5 @@ func (n *publication) leadsElsewhere(before *edition, role string) bool {
 	if err != nil || was == nil {
 		return true // it did not exist, or had another delegator
 	}
-	return string(metafile.Member(was.doc, "delegations")) != string(metafile.Member(n.fresh[role].signed, "delegations"))
+	return string(metafile.Member(was.Signed, "delegations")) != string(metafile.Member(n.fresh[role].signed, "delegations"))
 }

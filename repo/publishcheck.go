@@ -13,6 +13,7 @@ import (
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/signing"
@@ -76,7 +77,7 @@ func (tx *Tx) checkNumbers(party string, f *draftFile) error {
 		return false
 	}
 	for path, v := range metafile.Member(f.signed, "targets").Members() {
-		rel, ok := releaseOf(v)
+		rel, ok := rolelist.ReleaseOf(v)
 		name, parsed := nameOf(rel.Product, rel.Version)
 		if !ok || !parsed || rel.Sequence < 1 || listed(name, rel.Sequence) {
 			continue
@@ -220,7 +221,7 @@ func (n *publication) targets(ctx context.Context) error {
 			if string(was[path.String()]) == string(v) {
 				continue
 			}
-			x, err := parseEntry(v)
+			x, err := rolelist.ParseEntry(v)
 			if err != nil {
 				return fmt.Errorf("repo: %s v%d: %w: target %s: %w", roleText(role), f.version, tuf.ErrMalformed, text.Name(path.String()), err)
 			}

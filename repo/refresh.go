@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -48,7 +49,7 @@ func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 		if soon, _ := r.cfg.Expiry.of(x.role); !first.Before(r.now().Add(soon)) || notOurs(x) {
 			return nil
 		}
-		var l *listing
+		var l *rolelist.List
 		var err error
 		if by == "" {
 			l, err = tx.edit(x.role)
@@ -58,7 +59,7 @@ func (r *Repo) renewed(ctx context.Context, p *present) (*Draft, error) {
 		if err == nil {
 			// Hash bins are renewed with their list; products with keys of their own
 			// are checked separately.
-			l.renewed = l.delegations != nil && l.delegations.SuccinctRoles != nil
+			l.Renewed = l.Delegations != nil && l.Delegations.SuccinctRoles != nil
 		}
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/signing"
@@ -52,8 +53,8 @@ func (r *Repo) givesNumbers(party string) bool { return party != "" && party != 
 
 // dropped records that a list in a role's tree no longer has an entry. Its number stays
 // assigned, which lists by earlier versions of this package do not state yet.
-func (tx *Tx) dropped(role string, l *listing, target string, v wire.Value) error {
-	rel, ok := releaseOf(v)
+func (tx *Tx) dropped(role string, l *rolelist.List, target string, v wire.Value) error {
+	rel, ok := rolelist.ReleaseOf(v)
 	if !ok {
 		return nil
 	}
@@ -64,7 +65,7 @@ func (tx *Tx) dropped(role string, l *listing, target string, v wire.Value) erro
 	}
 	for _, r := range tx.layout().lists() {
 		if r.role == role && tx.repo.givesNumbers(r.party) {
-			return l.raise(rel.Product, rel.Sequence)
+			return l.Raise(rel.Product, rel.Sequence)
 		}
 	}
 	return nil
@@ -113,7 +114,7 @@ func (tx *Tx) number(party string, rel *tuf.Release) error {
 		rel.Sequence = highest + 1
 	}
 	switch {
-	case rel.Sequence > maxSequence:
+	case rel.Sequence > rolelist.MaxSequence:
 		return fmt.Errorf("%w: product %s has reached the highest number %d", signing.ErrSequence, text.Name(rel.Product), highest)
 	case given != 0 && given != rel.Sequence:
 		return fmt.Errorf("%w: version %s of product %s gets number %d, not %d; leave the number 0", signing.ErrSequence, text.Name(rel.Version), text.Name(rel.Product), rel.Sequence, given)
@@ -142,7 +143,7 @@ func (tx *Tx) sameBytes(party, target string, rel *tuf.Release, sha256 string) e
 
 // list lists an entry in roles of one party and records the highest assigned number.
 func (tx *Tx) list(roles []string, target string, v wire.Value) error {
-	rel, isRelease := releaseOf(v)
+	rel, isRelease := rolelist.ReleaseOf(v)
 	for _, role := range roles {
 		if have, err := tx.find(role, target); err != nil {
 			return err
@@ -159,7 +160,7 @@ func (tx *Tx) list(roles []string, target string, v wire.Value) error {
 		if err != nil {
 			return err
 		}
-		if err := l.raise(rel.Product, rel.Sequence); err != nil {
+		if err := l.Raise(rel.Product, rel.Sequence); err != nil {
 			return err
 		}
 	}

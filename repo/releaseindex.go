@@ -3,6 +3,7 @@ package repo
 import (
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -15,7 +16,7 @@ type releaseIndex struct {
 
 // add records an entry that is now listed under a path. A nil index ignores it.
 func (x *releaseIndex) add(target string, v wire.Value) {
-	rel, ok := releaseOf(v)
+	rel, ok := rolelist.ReleaseOf(v)
 	if x == nil || !ok {
 		return
 	}
@@ -24,7 +25,7 @@ func (x *releaseIndex) add(target string, v wire.Value) {
 	if !ok {
 		return
 	}
-	e, err := parseEntry(v)
+	e, err := rolelist.ParseEntry(v)
 	if err != nil {
 		return
 	}
@@ -35,18 +36,18 @@ func (x *releaseIndex) add(target string, v wire.Value) {
 }
 
 // addList records the releases of a list, see Tx.eachIn.
-func (x *releaseIndex) addList(l *listing) error {
-	highest, err := l.sequences()
+func (x *releaseIndex) addList(l *rolelist.List) error {
+	highest, err := l.Sequences()
 	if err != nil {
 		return err
 	}
 	for product, n := range highest {
 		x.highest[product] = max(x.highest[product], n)
 	}
-	for target, v := range l.targets {
+	for target, v := range l.Targets {
 		x.add(target, v)
 	}
-	if l.bits() > 0 {
+	if l.BinBits() > 0 {
 		return fs.SkipDir // bins contain no releases
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -37,8 +38,8 @@ func (s *signRequest) item(f *draftFile) (*item, error) {
 		return nil, err
 	}
 	if was != nil {
-		x.was = was.doc
-		if x.expires, err = metafile.ExpiryOf(was.doc); err != nil {
+		x.was = was.Signed
+		if x.expires, err = metafile.ExpiryOf(was.Signed); err != nil {
 			return nil, fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 		}
 	}
@@ -99,7 +100,7 @@ func (s *signRequest) keysOf(x *item) error {
 		if by, err := s.before.delegator(role); err != nil {
 			return err
 		} else if by != nil {
-			x.wasKeys = by.keysFor(role).Keys
+			x.wasKeys = keysFor(by, role).Keys
 		}
 	}
 	if x.top != "" {
@@ -115,8 +116,8 @@ func (s *signRequest) keysOf(x *item) error {
 	}
 	for _, n := range s.layout.lists() {
 		if n.role == tops[0] && n.party != "" {
-			x.role = named{role, n.class, n.party, by.keysFor(role)}
-			x.top, x.bin = n.role, by.bits() > 0
+			x.role = named{role, n.class, n.party, keysFor(by, role)}
+			x.top, x.bin = n.role, by.BinBits() > 0
 			return nil
 		}
 	}
@@ -124,7 +125,7 @@ func (s *signRequest) keysOf(x *item) error {
 }
 
 // delegator returns the role through which another one was reached, or nil.
-func (e *edition) delegator(role string) (*listing, error) {
+func (e *edition) delegator(role string) (*rolelist.List, error) {
 	way := e.way(role)
 	if len(way) == 0 {
 		return nil, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/signing"
 )
@@ -18,10 +19,10 @@ func (s *signRequest) sequences(x *item) error {
 	if x.role.party == "" || x.bin {
 		return nil
 	}
-	was, err := sequencesIn(metafile.Member(x.was, layout.SequenceMember))
+	was, err := rolelist.SequencesIn(metafile.Member(x.was, layout.SequenceMember))
 	var now map[string]int64
 	if err == nil {
-		now, err = sequencesIn(metafile.Member(x.file.signed, layout.SequenceMember))
+		now, err = rolelist.SequencesIn(metafile.Member(x.file.signed, layout.SequenceMember))
 	}
 	if err != nil {
 		return fmt.Errorf("repo: %s v%d: %w", text.Name(x.file.role), x.file.version, err)
@@ -42,15 +43,15 @@ func (s *signRequest) releases(x *item) error {
 	}
 	was := map[string]string{}
 	for path, v := range metafile.Member(x.was, "targets").Members() {
-		if !isPlain(v) {
+		if !rolelist.IsPlain(v) {
 			was[path.String()] = string(v)
 		}
 	}
 	for path, v := range metafile.Member(x.file.signed, "targets").Members() {
-		if isPlain(v) || was[path.String()] == string(v) {
+		if rolelist.IsPlain(v) || was[path.String()] == string(v) {
 			continue
 		}
-		if err := checkReleaseFields(path.String(), v); err != nil {
+		if err := rolelist.CheckRelease(path.String(), v); err != nil {
 			return err
 		}
 	}
@@ -66,18 +67,18 @@ func (s *signRequest) takenBack(b *book, x *item, reinstated map[bytesOfParty]bo
 	if err != nil || len(recalls)+len(b.body.TakenBack) == 0 {
 		return err
 	}
-	after, before := newListing(x.file.role), newListing(x.file.role)
-	if err := after.take(x.file.signed); err != nil {
+	after, before := rolelist.New(x.file.role), rolelist.New(x.file.role)
+	if err := after.Take(x.file.signed); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 	}
 	if x.was != nil {
-		if err := before.take(x.was); err != nil {
+		if err := before.Take(x.was); err != nil {
 			return fmt.Errorf("repo: %s: %w", text.Name(x.file.role), err)
 		}
 	}
 	sums := map[string][]string{} // paths by sha256
-	for path, v := range after.targets {
-		if e, err := parseEntry(v); err == nil {
+	for path, v := range after.Targets {
+		if e, err := rolelist.ParseEntry(v); err == nil {
 			sums[e.Hashes.SHA256] = append(sums[e.Hashes.SHA256], path)
 		}
 	}
@@ -88,7 +89,7 @@ func (s *signRequest) takenBack(b *book, x *item, reinstated map[bytesOfParty]bo
 	for _, t := range slices.Concat(b.body.TakenBack, recalls) {
 		if t.Kind == "hold" {
 			until, err := time.Parse(time.RFC3339, t.Until)
-			if t.Role != x.top || err != nil || !until.After(now) || after.targets[t.Path] != nil || s.draft.override.lift[t.Path] {
+			if t.Role != x.top || err != nil || !until.After(now) || after.Targets[t.Path] != nil || s.draft.override.lift[t.Path] {
 				continue
 			}
 			return fmt.Errorf("repo: %s v%d: %w: the hold of %s until %s was signed and is not published yet: add it to this draft, or lift it",
@@ -102,7 +103,7 @@ func (s *signRequest) takenBack(b *book, x *item, reinstated map[bytesOfParty]bo
 			// A recall by this role applies to the bytes under all of its paths. A refusal
 			// under another path, or a statement by another role of the party, does not
 			// apply to unchanged entries of this role.
-			if (t.Kind == "refusal" && path != t.Path || t.Role != x.top) && string(before.targets[path]) == string(after.targets[path]) {
+			if (t.Kind == "refusal" && path != t.Path || t.Role != x.top) && string(before.Targets[path]) == string(after.Targets[path]) {
 				continue
 			}
 			return fmt.Errorf("repo: %s v%d: %w: a %s names the bytes of %s (sha256 %.16s: %s); Reinstate approves them again, Recall or Remove removes them from the list",
@@ -127,8 +128,8 @@ func (s *signRequest) recallsOf(party string) ([]takenBack, error) {
 			if err != nil {
 				return nil, err
 			}
-			if l != nil && l.doc != nil {
-				out = append(out, recalledIn(role, l.doc)...)
+			if l != nil && l.Signed != nil {
+				out = append(out, recalledIn(role, l.Signed)...)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -79,7 +80,7 @@ func (n *publication) hashed(f *draftFile) bool {
 	any := false
 	for _, c := range rootOf(n.root).Classes {
 		for _, r := range c.Roles {
-			if strings.HasPrefix(f.role, binPrefix(r.Role)+"-") || strings.HasPrefix(f.role, binPrefix(restRole(r.Role))+"-") {
+			if strings.HasPrefix(f.role, rolelist.BinPrefix(r.Role)+"-") || strings.HasPrefix(f.role, rolelist.BinPrefix(rolelist.RestRole(r.Role))+"-") {
 				return c.HashBins
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/gotuf"
@@ -182,10 +183,10 @@ func (tx *Tx) stageRoles(d *Draft) error {
 	if err != nil {
 		return err
 	}
-	if changed, err := differ(targets.delegations, want); err != nil {
+	if changed, err := differ(targets.Delegations, want); err != nil {
 		return err
 	} else if changed {
-		targets.delegations, targets.changed = want, true
+		targets.Delegations, targets.Changed = want, true
 	}
 	for _, x := range root.lists() {
 		l, err := tx.read(x.role)
@@ -200,76 +201,76 @@ func (tx *Tx) stageRoles(d *Draft) error {
 }
 
 // stageTree adds l, if it was edited, and the edited roles below it.
-func (tx *Tx) stageTree(d *Draft, l *listing, under []string, x named) error {
-	if l.changed {
+func (tx *Tx) stageTree(d *Draft, l *rolelist.List, under []string, x named) error {
+	if l.Changed {
 		if err := tx.addList(d, l, under, x); err != nil {
 			return err
 		}
 	}
-	if l.role == "targets" {
+	if l.Role == "targets" {
 		return nil // its delegated roles are staged separately
 	}
-	if err := metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations); err != nil {
+	if err := metafile.CheckOwners(ownNames(tx.layout()), l.Role, l.Delegations); err != nil {
 		return err
 	}
-	under = append(slices.Clone(under), l.role)
-	for _, name := range l.delegates() {
-		keys := l.keysFor(name)
-		renewed := l.renewed && layout.SameSet(keys.Keys, x.keys.Keys) // other signers renew their own
+	under = append(slices.Clone(under), l.Role)
+	for _, name := range l.Delegates() {
+		keys := keysFor(l, name)
+		renewed := l.Renewed && layout.SameSet(keys.Keys, x.keys.Keys) // other signers renew their own
 		below, ok := tx.lists[name]
 		if !ok && !renewed {
 			continue
 		}
 		if parent, known := tx.parents[name]; ok || known {
-			if parent != l.role {
-				return twoParents(l.role, cmp.Or(parent, "root"), name)
+			if parent != l.Role {
+				return twoParents(l.Role, cmp.Or(parent, "root"), name)
 			}
 		}
-		tx.parents[name] = l.role
+		tx.parents[name] = l.Role
 		if !ok {
 			var err error
 			if below, err = tx.readBelow(l, name); err != nil {
 				return err
 			}
-			delete(tx.passing, child{l.role, name}) // keep one at a time, since there may be very many
+			delete(tx.passing, child{l.Role, name}) // keep one at a time, since there may be very many
 		}
-		below.renewed = renewed || below.renewed
-		below.changed = below.changed || renewed
+		below.Renewed = renewed || below.Renewed
+		below.Changed = below.Changed || renewed
 		signs := named{name, x.class, x.party, keys}
-		if l.bits() > 0 {
-			signs.role = l.role // the role itself signs its bins
+		if l.BinBits() > 0 {
+			signs.role = l.Role // the role itself signs its bins
 		}
 		if err := tx.stageTree(d, below, under, signs); err != nil {
 			return err
 		}
-		if below.delegations == nil {
-			below.targets = nil // the draft contains it now
+		if below.Delegations == nil {
+			below.Targets = nil // the draft contains it now
 		}
 	}
 	return nil
 }
 
-func (tx *Tx) addList(d *Draft, l *listing, under []string, x named) error {
+func (tx *Tx) addList(d *Draft, l *rolelist.List, under []string, x named) error {
 	expiry := tx.repo.cfg.Expiry.Release
-	if l.role == "targets" {
+	if l.Role == "targets" {
 		expiry = tx.repo.cfg.Expiry.Targets
 	}
-	base := tx.present.listed(l.role)
-	version, err := tx.nextVersion(l.role, base)
+	base := tx.present.listed(l.Role)
+	version, err := tx.nextVersion(l.Role, base)
 	if err != nil {
 		return err
 	}
-	l.bind(tx.layout().RepoID)
-	signed, err := l.signed(version, tx.repo.now().Add(expiry))
+	l.Bind(tx.layout().RepoID)
+	signed, err := l.Encode(version, tx.repo.now().Add(expiry))
 	if err != nil {
-		return fmt.Errorf("repo: %s: %w", roleText(l.role), err)
+		return fmt.Errorf("repo: %s: %w", roleText(l.Role), err)
 	}
-	f, err := newDraftFile(l.role, base, signed, x.need())
+	f, err := newDraftFile(l.Role, base, signed, x.need())
 	if err != nil {
 		return err
 	}
 	f.under = under
-	d.files[l.role] = f
+	d.files[l.Role] = f
 	return nil
 }
 

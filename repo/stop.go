@@ -12,6 +12,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -47,7 +48,7 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	e, err := parseEntry(listed)
+	e, err := rolelist.ParseEntry(listed)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
@@ -60,12 +61,12 @@ func (tx *Tx) Hold(target, reason string, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	for path, v := range l.targets {
+	for path, v := range l.Targets {
 		if end, ok := heldUntil(v); ok && !end.After(now) {
-			delete(l.targets, path)
+			delete(l.Targets, path)
 		}
 	}
-	l.targets[target] = entry
+	l.Targets[target] = entry
 	return nil
 }
 
@@ -129,9 +130,9 @@ func (tx *Tx) Unhold(target string) error {
 		if err != nil {
 			return err
 		}
-		if l != nil && l.targets[target] != nil {
-			delete(l.targets, target)
-			l.changed = true
+		if l != nil && l.Targets[target] != nil {
+			delete(l.Targets, target)
+			l.Changed = true
 			tx.override.lift[target] = true
 			return nil
 		}
@@ -249,7 +250,7 @@ func (tx *Tx) filesOf(c Class, release ReleaseID) (map[string]map[string]bool, e
 	out := map[string]map[string]bool{}
 	for _, role := range c.Roles {
 		err := tx.each(role.Role, func(path string, v wire.Value) error {
-			rel, ok := releaseOf(v)
+			rel, ok := rolelist.ReleaseOf(v)
 			if !ok || rel.Product != release.Product || !sameVersion(rel.Version, release.Version) {
 				return nil
 			}
@@ -341,7 +342,7 @@ func (tx *Tx) recall(role string, r recallJSON) error {
 	if err != nil {
 		return err
 	}
-	l.members[layout.RecallMember], err = metafile.Canonical(list)
+	l.Members[layout.RecallMember], err = metafile.Canonical(list)
 	return err
 }
 
@@ -358,7 +359,7 @@ func (tx *Tx) recallsBut(role string, drop func(path, sha256 string) bool) (list
 	if err != nil || l == nil {
 		return nil, err
 	}
-	for v := range l.members[layout.RecallMember].Elements() {
+	for v := range l.Members[layout.RecallMember].Elements() {
 		path, err := metafile.Member(v, "path").Text()
 		sum, err2 := metafile.Member(v, "sha256").Text()
 		if err := errors.Join(err, err2); err != nil {

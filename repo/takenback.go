@@ -110,10 +110,10 @@ func (tx *Tx) remembered(sha256 string) []takenBack {
 // recallOf returns the role's recall of some bytes within tx, or nil.
 func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 	l, err := tx.read(role)
-	if err != nil || l == nil || len(l.members[layout.RecallMember]) == 0 {
+	if err != nil || l == nil || len(l.Members[layout.RecallMember]) == 0 {
 		return nil, err
 	}
-	v := l.members[layout.RecallMember]
+	v := l.Members[layout.RecallMember]
 	index := tx.recallsOf[role]
 	if len(index.of) != len(v) || &index.of[0] != &v[0] { // values are immutable
 		index = recallIndex{v, map[string]*tuf.Recall{}}
@@ -177,14 +177,14 @@ func (tx *Tx) unrecall(role, sha256 string) error {
 		return err
 	}
 	list, err := tx.recallsBut(role, func(_, sum string) bool { return sum == sha256 })
-	if err != nil || len(list) == count(l.members[layout.RecallMember]) {
+	if err != nil || len(list) == count(l.Members[layout.RecallMember]) {
 		return err
 	}
 	if l, err = tx.edit(role); err != nil {
 		return err
 	}
-	if delete(l.members, layout.RecallMember); len(list) > 0 {
-		l.members[layout.RecallMember], err = metafile.Canonical(list)
+	if delete(l.Members, layout.RecallMember); len(list) > 0 {
+		l.Members[layout.RecallMember], err = metafile.Canonical(list)
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
@@ -19,7 +20,7 @@ import (
 
 // read returns a role that the root names, within tx; nil if it does not exist yet.
 // Callers must not change it; see edit.
-func (tx *Tx) read(role string) (*listing, error) {
+func (tx *Tx) read(role string) (*rolelist.List, error) {
 	if l, ok := tx.lists[role]; ok {
 		return l, nil
 	}
@@ -33,9 +34,9 @@ func (tx *Tx) read(role string) (*listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	l, err := openListing(t)
+	l, err := rolelist.Open(t)
 	if err == nil {
-		err = metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations)
+		err = metafile.CheckOwners(ownNames(tx.layout()), l.Role, l.Delegations)
 	}
 	if err != nil {
 		return nil, err
@@ -51,47 +52,47 @@ func twoParents(a, b, role string) error {
 }
 
 // ofParent refuses a role that was read or edited through another delegator.
-func (tx *Tx) ofParent(by *listing, name string) error {
-	if parent := tx.parents[name]; parent != by.role {
-		return twoParents(by.role, cmp.Or(parent, "root"), name)
+func (tx *Tx) ofParent(by *rolelist.List, name string) error {
+	if parent := tx.parents[name]; parent != by.Role {
+		return twoParents(by.Role, cmp.Or(parent, "root"), name)
 	}
 	return nil
 }
 
 // edit returns a role that the root names for editing; a new one if it does not exist.
-func (tx *Tx) edit(role string) (*listing, error) {
+func (tx *Tx) edit(role string) (*rolelist.List, error) {
 	l, err := tx.read(role)
 	if err != nil {
 		return nil, err
 	}
 	if l == nil {
-		l = newListing(role)
+		l = rolelist.New(role)
 		tx.lists[role] = l
 	}
-	l.changed = true
+	l.Changed = true
 	return l, nil
 }
 
 // readBelow returns a role to which by delegates. Of the roles that are not edited,
 // only the last few are kept.
-func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
+func (tx *Tx) readBelow(by *rolelist.List, name string) (*rolelist.List, error) {
 	if l, ok := tx.lists[name]; ok {
 		return l, tx.ofParent(by, name)
 	}
-	at := child{by.role, name}
+	at := child{by.Role, name}
 	if l, ok := tx.passing[at]; ok {
 		return l, nil
 	}
-	if by.from == nil {
-		return nil, fmt.Errorf("repo: %s delegates to %s, which does not exist: %w", roleText(by.role), roleText(name), tuf.ErrMismatch)
+	if by.From == nil {
+		return nil, fmt.Errorf("repo: %s delegates to %s, which does not exist: %w", roleText(by.Role), roleText(name), tuf.ErrMismatch)
 	}
-	t, err := tx.present.snap.Delegated(by.from, name, tx.fetch)
+	t, err := tx.present.snap.Delegated(by.From, name, tx.fetch)
 	if err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	l, err := openListing(t)
-	if err == nil && l.delegations != nil {
-		err = metafile.CheckOwners(ownNames(tx.layout()), l.role, l.delegations)
+	l, err := rolelist.Open(t)
+	if err == nil && l.Delegations != nil {
+		err = metafile.CheckOwners(ownNames(tx.layout()), l.Role, l.Delegations)
 	}
 	if err != nil {
 		return nil, err
@@ -107,15 +108,15 @@ func (tx *Tx) readBelow(by *listing, name string) (*listing, error) {
 const maxPassing = 4096
 
 // editBelow returns a role to which by delegates, for editing.
-func (tx *Tx) editBelow(by *listing, name string) (*listing, error) {
+func (tx *Tx) editBelow(by *rolelist.List, name string) (*rolelist.List, error) {
 	l, err := tx.readBelow(by, name)
 	if err != nil {
 		return nil, err
 	}
-	delete(tx.passing, child{by.role, name})
+	delete(tx.passing, child{by.Role, name})
 	tx.lists[name] = l
-	tx.parents[name] = by.role
-	l.changed = true
+	tx.parents[name] = by.Role
+	l.Changed = true
 	return l, nil
 }
 
@@ -128,10 +129,10 @@ func (tx *Tx) fetch(f tuf.RoleFile) ([]byte, error) {
 func (tx *Tx) find(role, target string) (wire.Value, error) {
 	l, err := tx.read(role)
 	for err == nil && l != nil {
-		if v := l.targets[target]; v != nil {
+		if v := l.Targets[target]; v != nil {
 			return v, nil
 		}
-		name := l.next(target, false)
+		name := l.RoleFor(target, false)
 		if name == "" {
 			return nil, nil
 		}
@@ -142,7 +143,7 @@ func (tx *Tx) find(role, target string) (wire.Value, error) {
 
 // put lists a target in the list of a role's tree that fits its kind.
 func (tx *Tx) put(role, target string, v wire.Value) error {
-	e, err := parseEntry(v)
+	e, err := rolelist.ParseEntry(v)
 	if err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
@@ -157,14 +158,14 @@ func (tx *Tx) put(role, target string, v wire.Value) error {
 	}
 	l, err := tx.holder(role, target, e.Release != nil)
 	if err == nil {
-		l.targets[target] = v
+		l.Targets[target] = v
 		tx.indexes[role].add(target, v)
 	}
 	return err
 }
 
 // holder returns, for editing, the list of a role's tree to which a target belongs.
-func (tx *Tx) holder(role, target string, release bool) (*listing, error) {
+func (tx *Tx) holder(role, target string, release bool) (*rolelist.List, error) {
 	l, err := tx.read(role)
 	if err != nil {
 		return nil, err
@@ -173,9 +174,9 @@ func (tx *Tx) holder(role, target string, release bool) (*listing, error) {
 		return tx.edit(role)
 	}
 	for {
-		name := l.next(target, release)
+		name := l.RoleFor(target, release)
 		if name == "" {
-			l.changed = true
+			l.Changed = true
 			return l, nil
 		}
 		if l, err = tx.keepBelow(l, name); err != nil {
@@ -185,12 +186,12 @@ func (tx *Tx) holder(role, target string, release bool) (*listing, error) {
 }
 
 // keepBelow is readBelow for a list on the path to one that is edited.
-func (tx *Tx) keepBelow(by *listing, name string) (*listing, error) {
+func (tx *Tx) keepBelow(by *rolelist.List, name string) (*rolelist.List, error) {
 	l, err := tx.readBelow(by, name)
 	if err == nil {
-		delete(tx.passing, child{by.role, name})
+		delete(tx.passing, child{by.Role, name})
 		tx.lists[name] = l
-		tx.parents[name] = by.role
+		tx.parents[name] = by.Role
 	}
 	return l, err
 }
@@ -199,12 +200,12 @@ func (tx *Tx) keepBelow(by *listing, name string) (*listing, error) {
 func (tx *Tx) drop(role, target string) (bool, error) {
 	l, err := tx.read(role)
 	for err == nil && l != nil {
-		if v := l.targets[target]; v != nil {
-			delete(l.targets, target)
-			l.changed = true
+		if v := l.Targets[target]; v != nil {
+			delete(l.Targets, target)
+			l.Changed = true
 			return true, tx.dropped(role, l, target, v)
 		}
-		name := l.next(target, false)
+		name := l.RoleFor(target, false)
 		if name == "" {
 			return false, nil
 		}
@@ -220,9 +221,9 @@ func (tx *Tx) each(role string, fn func(target string, v wire.Value) error) erro
 	if err != nil || l == nil {
 		return err
 	}
-	return tx.eachIn(l, func(l *listing) error {
-		for _, target := range slices.Sorted(maps.Keys(l.targets)) {
-			if err := fn(target, l.targets[target]); err != nil {
+	return tx.eachIn(l, func(l *rolelist.List) error {
+		for _, target := range slices.Sorted(maps.Keys(l.Targets)) {
+			if err := fn(target, l.Targets[target]); err != nil {
 				return err
 			}
 		}
@@ -232,14 +233,14 @@ func (tx *Tx) each(role string, fn func(target string, v wire.Value) error) erro
 
 // eachIn calls fn for l and every list below it. If fn returns [fs.SkipDir], it skips
 // the lists below that one.
-func (tx *Tx) eachIn(l *listing, fn func(*listing) error) error {
+func (tx *Tx) eachIn(l *rolelist.List, fn func(*rolelist.List) error) error {
 	switch err := fn(l); {
 	case err == fs.SkipDir:
 		return nil
 	case err != nil:
 		return err
 	}
-	for _, name := range l.delegates() {
+	for _, name := range l.Delegates() {
 		if err := tx.ctx.Err(); err != nil {
 			return err
 		}

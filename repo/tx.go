@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/storage"
@@ -24,10 +25,10 @@ type Tx struct {
 	root    *Root // nil until it is requested
 	stays   *Root // the current root
 	buf     []byte
-	lists   map[string]*listing      // edited lists, and their delegators
-	parents map[string]string        // of roles that the root does not name
-	passing map[child]*listing       // cache of lists that are only read
-	indexes map[string]*releaseIndex // releases by role, filled on request
+	lists   map[string]*rolelist.List // edited lists, and their delegators
+	parents map[string]string         // of roles that the root does not name
+	passing map[child]*rolelist.List  // cache of lists that are only read
+	indexes map[string]*releaseIndex  // releases by role, filled on request
 
 	statements map[string]*statement // by name in storage
 	recovering *RecoveryOptions      // nil: the next root is a regular one
@@ -40,7 +41,7 @@ type Tx struct {
 }
 
 func (r *Repo) newTx(ctx context.Context, p *present) *Tx {
-	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*listing{}, parents: map[string]string{}, passing: map[child]*listing{}, indexes: map[string]*releaseIndex{},
+	return &Tx{ctx: ctx, repo: r, present: p, lists: map[string]*rolelist.List{}, parents: map[string]string{}, passing: map[child]*rolelist.List{}, indexes: map[string]*releaseIndex{},
 		statements: map[string]*statement{}, recallsOf: map[string]recallIndex{}, override: override{lift: map[string]bool{}}}
 }
 
@@ -139,7 +140,7 @@ func (c Class) rolesOf(party string) (out []ReleaseRole) {
 }
 
 func subjectOf(target string, v wire.Value) (attestation.Subject, error) {
-	e, err := parseEntry(v)
+	e, err := rolelist.ParseEntry(v)
 	if err != nil {
 		return attestation.Subject{}, fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}

@@ -1,4 +1,4 @@
-package repo
+package rolelist
 
 import (
 	"bytes"
@@ -15,8 +15,8 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// newEntry builds the entry of a target; rel may be nil.
-func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {
+// NewEntry builds the entry of a target; rel may be nil.
+func NewEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error) {
 	out := append(make([]byte, 0, 112), '{')
 	if rel != nil {
 		v, err := metafile.Canonical(rel)
@@ -32,11 +32,11 @@ func newEntry(length int64, sha256 []byte, rel *tuf.Release) (wire.Value, error)
 	return slices.Clip(append(strconv.AppendInt(out, length, 10), '}')), nil
 }
 
-// releaseOf reads the release data of an entry; ok is false if there is none. If the
+// ReleaseOf reads the release data of an entry; ok is false if there is none. If the
 // data is invalid, product, version, channel and platform are returned as written, and
-// of the other fields only the valid ones. See checkReleaseFields.
-func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
-	e, err := parseEntry(v)
+// of the other fields only the valid ones. See [CheckRelease].
+func ReleaseOf(v wire.Value) (rel tuf.Release, ok bool) {
+	e, err := ParseEntry(v)
 	if err != nil || e.Release == nil {
 		return rel, false
 	}
@@ -48,19 +48,19 @@ func releaseOf(v wire.Value) (rel tuf.Release, ok bool) {
 	return rel, true
 }
 
-// isPlain reports whether an entry has no release data. It searches the bytes first,
+// IsPlain reports whether an entry has no release data. It searches the bytes first,
 // since a repository may have very many files and most of them have no release data.
-func isPlain(v wire.Value) bool {
+func IsPlain(v wire.Value) bool {
 	if !bytes.Contains(v, []byte(`"`+layout.ReleaseMember+`":`)) {
 		return true
 	}
-	e, err := parseEntry(v)
+	e, err := ParseEntry(v)
 	return err != nil || e.Release == nil
 }
 
-// checkReleaseFields returns an error for an entry whose release data clients refuse.
-func checkReleaseFields(target string, v wire.Value) error {
-	e, err := parseEntry(v)
+// CheckRelease returns an error for an entry whose release data clients refuse.
+func CheckRelease(target string, v wire.Value) error {
+	e, err := ParseEntry(v)
 	if err == nil && e.Release != nil {
 		_, err = tuf.ParseRelease(e.Release.JSON())
 	}
@@ -70,8 +70,8 @@ func checkReleaseFields(target string, v wire.Value) error {
 	return nil
 }
 
-// parseEntry reads the entry of a target in a repository with a charter.
-func parseEntry(v wire.Value) (layout.Entry, error) {
+// ParseEntry reads the entry of a target in a repository with a charter.
+func ParseEntry(v wire.Value) (layout.Entry, error) {
 	e, err := layout.ParseEntry(v)
 	if err == nil && e.Hashes.SHA256 == "" {
 		err = errors.New("no sha256")
