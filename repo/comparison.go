@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo/diff"
@@ -75,9 +76,9 @@ func (x *comparison) file(f *draftFile, old wire.Value) []diff.Change {
 	if f.base > 0 {
 		version.Kind, version.Old = diff.KindChanged, fmt.Sprint(f.base)
 	}
-	expires := diff.Change{Part: diff.PartSummary, Role: role, Kind: diff.KindAdded, Fact: "expires", New: dateText(f.signed)}
+	expires := diff.Change{Part: diff.PartSummary, Role: role, Kind: diff.KindAdded, Fact: "expires", New: facts.DateText(f.signed)}
 	if old != nil {
-		expires.Kind, expires.Old = diff.KindChanged, dateText(old)
+		expires.Kind, expires.Old = diff.KindChanged, facts.DateText(old)
 		if expires.Old == expires.New {
 			expires.Kind, expires.Old = diff.KindUnchanged, ""
 		}
@@ -86,14 +87,14 @@ func (x *comparison) file(f *draftFile, old wire.Value) []diff.Change {
 	if metafile.Member(f.signed, "targets").Kind() == '{' && (old == nil || metafile.Member(old, "targets").Kind() == '{') {
 		skip = append(skip, "targets")
 	}
-	shape, ok := documentShapes[f.role]
+	shape, ok := facts.DocumentShapes[f.role]
 	if !ok {
-		shape = documentShapes[""]
+		shape = facts.DocumentShapes[""]
 	}
 	a, b := metafile.Without(old, skip...), metafile.Without(f.signed, skip...)
-	y := &facts{role: role, keys: newKeyNames(x.tx.repo.cfg.Labels, a, b)}
-	y.members(at{}, shape, a, b)
-	return append([]diff.Change{version, expires}, y.keys.whole(role, y.out)...)
+	y := &facts.Facts{Role: role, Keys: facts.NewKeyNames(x.tx.repo.cfg.Labels, a, b)}
+	y.Members(facts.At{}, shape, a, b)
+	return append([]diff.Change{version, expires}, y.Keys.Whole(role, y.Out)...)
 }
 
 // others counts the changes that only the rest shows, except full key ids, orders and

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -181,12 +182,14 @@ func (x *comparison) addStatements(d *Draft) error {
 			return fmt.Errorf("repo: %s: %w", roleText(f.role), err)
 		}
 		subject, by := s.claim.Subject, s.claim.Reviewer
-		y := &facts{role: text.Name(by.Role), keys: newKeyNames(nil)}
-		p := at{thing: s.what(), name: text.Name(subject.Path)}
-		y.asThing(p, nil, v, func() { y.compare(p, statementShape, nil, metafile.Without(v, "_type", "subject", "predicateType")) })
-		x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: y.role, Kind: diff.KindAdded, What: p.thing, Name: p.name,
+		y := &facts.Facts{Role: text.Name(by.Role), Keys: facts.NewKeyNames(nil)}
+		p := facts.At{Thing: s.what(), Name: text.Name(subject.Path)}
+		y.AsObject(p, nil, v, func() {
+			y.Compare(p, facts.StatementShape, nil, metafile.Without(v, "_type", "subject", "predicateType"))
+		})
+		x.out = append(x.out, diff.Change{Part: diff.PartHeadline, Role: y.Role, Kind: diff.KindAdded, What: p.Thing, Name: p.Name,
 			New: fmt.Sprintf("%d bytes, sha256 %s, statement %d of the role", subject.Length, subject.SHA256, s.number())})
-		x.out = append(x.out, y.out...)
+		x.out = append(x.out, y.Out...)
 	}
 	return nil
 }
@@ -211,12 +214,12 @@ func (x *comparison) recovery() error {
 		is = recoveredRoot{next.Version(), next.SHA256()}
 	}
 	if statement.Root != is {
-		return fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %s, but the root is v%d with %s", recoveryRole, tuf.ErrMismatch,
+		return fmt.Errorf("repo: %s: %w: it names root v%d with sha256 %s, but the root is v%d with %s", facts.RecoveryRole, tuf.ErrMismatch,
 			statement.Root.Version, text.Name(statement.Root.SHA256), is.Version, is.SHA256)
 	}
 	v := statement.Tip.Version
 	if before := p.chain.At(v); before == nil || statement.Tip != (recoveredRoot{v, before.SHA256()}) {
-		return fmt.Errorf("repo: %s: %w: it follows root v%d with sha256 %s, which is not published", recoveryRole, tuf.ErrMismatch, v, text.Name(statement.Tip.SHA256))
+		return fmt.Errorf("repo: %s: %w: it follows root v%d with sha256 %s, which is not published", facts.RecoveryRole, tuf.ErrMismatch, v, text.Name(statement.Tip.SHA256))
 	}
 	have, err := chain.RecoveryIn(x.ctx, x.tx.repo.storage, p.chain.At(v))
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -14,14 +15,14 @@ import (
 
 // linesOf is the diff of two signed parts, without version and date.
 func linesOf(role string, a, b wire.Value) string {
-	shape, ok := documentShapes[role]
+	shape, ok := facts.DocumentShapes[role]
 	if !ok {
-		shape = documentShapes[""]
+		shape = facts.DocumentShapes[""]
 	}
-	x := &facts{role: role, keys: newKeyNames(nil, a, b)}
-	x.members(at{}, shape, a, b)
+	x := &facts.Facts{Role: role, Keys: facts.NewKeyNames(nil, a, b)}
+	x.Members(facts.At{}, shape, a, b)
 	var lines []string
-	for _, c := range x.keys.whole(role, x.out) {
+	for _, c := range x.Keys.Whole(role, x.Out) {
 		lines = append(lines, c.String())
 	}
 	return strings.Join(lines, "\n")
@@ -29,11 +30,11 @@ func linesOf(role string, a, b wire.Value) string {
 
 // entriesOf is the diff of two listings of one path.
 func entriesOf(a, b wire.Value) string {
-	x := &facts{role: "vendor-agent", keys: newKeyNames(nil)}
-	p := at{path: `"targets" "agent/1"`, thing: "release", name: "agent/1"}
-	x.asThing(p, a, b, func() { x.compare(p, entryShape, a, b) })
+	x := &facts.Facts{Role: "vendor-agent", Keys: facts.NewKeyNames(nil)}
+	p := facts.At{Path: `"targets" "agent/1"`, Thing: "release", Name: "agent/1"}
+	x.AsObject(p, a, b, func() { x.Compare(p, facts.EntryShape, a, b) })
 	var lines []string
-	for _, c := range x.out {
+	for _, c := range x.Out {
 		lines = append(lines, c.String())
 	}
 	return strings.Join(lines, "\n")
@@ -214,7 +215,7 @@ func FuzzDiffLaw(f *testing.F) {
 			}
 			docs[i] = v
 		}
-		for _, role := range []string{"root", "vendor-agent", recoveryRole} {
+		for _, role := range []string{"root", "vendor-agent", facts.RecoveryRole} {
 			lawful(t, func(a, b wire.Value) string { return linesOf(role, a, b) }, docs[0], docs[1], docs[2])
 		}
 		lawful(t, entriesOf, docs[0], docs[1], docs[2])
@@ -226,9 +227,9 @@ func FuzzDiffLaw(f *testing.F) {
 func TestDiffKeys(t *testing.T) {
 	root := lawDoc(t, lawRoot)
 	with := lawDoc(t, strings.Replace(lawRoot, `"keyids":["`+lawKey1+`"],"min"`, `"keyids":["`+lawKey1+`","`+lawKey2+`"],"min"`, 1))
-	x := &facts{role: "root", keys: newKeyNames(map[string]string{lawKey2: "Ann's card\n"}, root, with)}
-	x.members(at{}, documentShapes["root"], root, with)
-	got := fmt.Sprint(x.keys.whole("root", x.out))
+	x := &facts.Facts{Role: "root", Keys: facts.NewKeyNames(map[string]string{lawKey2: "Ann's card\n"}, root, with)}
+	x.Members(facts.At{}, facts.DocumentShapes["root"], root, with)
+	got := fmt.Sprint(x.Keys.Whole("root", x.Out))
 	if want := `[root: party vendor: key "Ann's card\n" "` + lawKey2 + `" (not present) added root: key "` + lawKey2 + `": id ` + lawKey2 + ` ("Ann's card\n")]`; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/fingerprint"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
@@ -138,8 +139,8 @@ func (x *comparison) releases(t *tree) error {
 	kind, others := x.others(t.top)
 	t.holds = kind == holdOf
 	role := roleText(t.top)
-	at0 := func(path string) at {
-		return at{path: text.Quote("targets") + " " + text.Quote(path), thing: kind, name: text.Name(path)}
+	at0 := func(path string) facts.At {
+		return facts.At{Path: text.Quote("targets") + " " + text.Quote(path), Thing: kind, Name: text.Name(path)}
 	}
 	found := map[string]sight{}
 	for _, path := range slices.Sorted(maps.Keys(t.paths)) {
@@ -159,12 +160,12 @@ func (x *comparison) releases(t *tree) error {
 			continue
 		}
 		t.found = append(t.found, f)
-		y := &facts{role: role, keys: newKeyNames(nil)}
-		y.asThing(at0(path), f.old, f.new, func() { y.compare(at0(path), entryShape, f.old, f.new) })
-		if f.new != nil && len(y.out) > 0 {
-			y.out[0].Note = x.note(others, path, f.new)
+		y := &facts.Facts{Role: role, Keys: facts.NewKeyNames(nil)}
+		y.AsObject(at0(path), f.old, f.new, func() { y.Compare(at0(path), facts.EntryShape, f.old, f.new) })
+		if f.new != nil && len(y.Out) > 0 {
+			y.Out[0].Note = x.note(others, path, f.new)
 		}
-		t.lines = append(t.lines, y.out...)
+		t.lines = append(t.lines, y.Out...)
 	}
 	// The lines above do not show which file contains an entry, nor the entries that no
 	// client finds.
@@ -194,11 +195,11 @@ func (x *comparison) releases(t *tree) error {
 					moves++
 				}
 			default:
-				y := &facts{role: roleText(p.role), keys: newKeyNames(nil)}
+				y := &facts.Facts{Role: roleText(p.role), Keys: facts.NewKeyNames(nil)}
 				hidden := at0(p.path)
-				hidden.thing, hidden.rest = "listing that clients do not find, or find in another role,", true
-				y.asThing(hidden, p.old, p.new, func() { y.compare(hidden, entryShape, p.old, p.new) })
-				t.lines = append(t.lines, y.out...)
+				hidden.Thing, hidden.Rest = "listing that clients do not find, or find in another role,", true
+				y.AsObject(hidden, p.old, p.new, func() { y.Compare(hidden, facts.EntryShape, p.old, p.new) })
+				t.lines = append(t.lines, y.Out...)
 			}
 		}
 	}
@@ -265,7 +266,7 @@ func (x *comparison) addLines(all []*roleDiff) {
 		if named := x.after.named[f.role]; !named && len(r.tops) == 1 {
 			plain := !slices.ContainsFunc(r.lines, func(c diff.Change) bool { return !x.usual(r, c) })
 			if again := len(r.placed) == 0 && r.old != nil && !r.bins; plain && (again || r.bins) {
-				count[folded{r.tops[0], dateText(f.signed), again}]++
+				count[folded{r.tops[0], facts.DateText(f.signed), again}]++
 				continue
 			}
 		}

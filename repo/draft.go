@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -52,7 +53,7 @@ func (d *Draft) part(role string) *draftFile {
 	if s := d.statements[role]; s != nil {
 		return s.file
 	}
-	if role == recoveryRole {
+	if role == facts.RecoveryRole {
 		return d.recovery
 	}
 	return d.files[role]

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -43,7 +44,7 @@ func parseDraft(data []byte) (*Draft, error) {
 	err = elements(files, "files", func(v wire.Value) error {
 		f, err := parseDraftFile(v, func(role string) error {
 			switch role {
-			case recoveryRole:
+			case facts.RecoveryRole:
 				return errors.New("not a role")
 			case "timestamp", "snapshot":
 				return errors.New("a draft can't contain it, publishing makes it")
@@ -73,7 +74,7 @@ func parseDraft(data []byte) (*Draft, error) {
 	}
 	if recovery != nil && recovery.Kind() != 'n' {
 		if d.recovery, err = parseDraftFile(recovery, func(role string) error {
-			if role != recoveryRole {
+			if role != facts.RecoveryRole {
 				return errors.New("not a recovery statement")
 			}
 			return nil
@@ -166,7 +167,7 @@ func parseContent(role string, base, needs, content wire.Value, allowed func(str
 		return nil, err
 	}
 	want := typeOf(role)
-	if role == recoveryRole {
+	if role == facts.RecoveryRole {
 		want = chain.RecoveryType
 	}
 	f, err := newSigned(role, want, after, signed, signers...)

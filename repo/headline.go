@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/diff"
@@ -213,7 +214,7 @@ func roleHeadline(lines []diff.Change) (out []string) {
 	leads, again := false, false
 	for _, c := range lines {
 		switch {
-		case c.Part == diff.PartSummary && c.Old != "" && strings.HasPrefix(c.Fact, sequenceFact) && lower(c.New, c.Old):
+		case c.Part == diff.PartSummary && c.Old != "" && strings.HasPrefix(c.Fact, facts.SequenceFact) && lower(c.New, c.Old):
 			again = true
 		case c.What == "recall" && c.Kind == diff.KindAdded && c.Fact == "":
 			recalls++

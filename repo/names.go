@@ -3,19 +3,14 @@ package repo
 import (
 	"time"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/text"
-)
-
-// A recovery statement as a part of a draft. Role names have no spaces, so it can't
-// collide.
-const (
-	recoveryRole = "recovery statement"
 )
 
 // roleText formats the name of a role or of a statement's file. The name of a recovery
 // statement is this package's own, since no role can have it.
 func roleText(role string) string {
-	if role == recoveryRole {
+	if role == facts.RecoveryRole {
 		return role
 	}
 	return text.Name(role)

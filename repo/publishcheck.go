@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/rolelist"
@@ -162,7 +163,7 @@ func (n *publication) writeStatements(ctx context.Context) error {
 func (n *publication) takeRecovery(ctx context.Context, d *Draft) error {
 	f, root := d.recovery, d.files["root"]
 	if root == nil && len(d.files)+len(d.statements) > 0 {
-		return fmt.Errorf("repo: %s without a root is published by itself", recoveryRole)
+		return fmt.Errorf("repo: %s without a root is published by itself", facts.RecoveryRole)
 	}
 	stated, err := readRecovery(f)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
@@ -52,13 +53,13 @@ func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRo
 	if err != nil {
 		return nil, err
 	}
-	signed, err := metafile.Canonical(recoveryStatement{chain.RecoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(recoveryRole)+1), text.Time(r.now().Add(lasts)),
+	signed, err := metafile.Canonical(recoveryStatement{chain.RecoveryType, metadata.SPECIFICATION_VERSION, max(base+1, rule.Counter, b.highest(facts.RecoveryRole)+1), text.Time(r.now().Add(lasts)),
 		prev.Charter().RepoID(), recoveredRoot{prev.Version(), prev.SHA256()}, next, reason})
 	if err != nil {
 		return nil, err
 	}
 	if len(signed) > tuf.MaxRecoveryStatement/2 { // the other half is for signatures
-		return nil, fmt.Errorf("repo: %s: %w: %d bytes, at most %d: shorten the reason", recoveryRole, tuf.ErrTooLarge, len(signed), tuf.MaxRecoveryStatement/2)
+		return nil, fmt.Errorf("repo: %s: %w: %d bytes, at most %d: shorten the reason", facts.RecoveryRole, tuf.ErrTooLarge, len(signed), tuf.MaxRecoveryStatement/2)
 	}
 	keys, orgs := need{"the recovery keys", map[string]tuf.Key{}, rule.Threshold, nil}, map[string]string{}
 	for _, o := range rule.Orgs {
@@ -66,5 +67,5 @@ func (r *Repo) newRecovery(ctx context.Context, prev *tuf.Root, next recoveredRo
 			keys.Keys[id], orgs[id] = k, o.Name
 		}
 	}
-	return newSigned(recoveryRole, chain.RecoveryType, base, signed, keys, need{"the recovery organisations", keys.Keys, rule.MinOrgs, orgs})
+	return newSigned(facts.RecoveryRole, chain.RecoveryType, base, signed, keys, need{"the recovery organisations", keys.Keys, rule.MinOrgs, orgs})
 }

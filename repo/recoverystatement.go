@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/visum-dev/visum/internal/chain"
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -18,11 +19,11 @@ func readRecovery(f *draftFile) (s recoveryStatement, err error) {
 		v := metafile.Member(f.signed, x.member)
 		n, err := metafile.Member(v, "version").Int()
 		if err != nil {
-			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
+			return s, fmt.Errorf("repo: %s: %s: %w", facts.RecoveryRole, x.member, tuf.ErrMalformed)
 		}
 		sum, err := metafile.Member(v, "sha256").Text()
 		if err != nil {
-			return s, fmt.Errorf("repo: %s: %s: %w", recoveryRole, x.member, tuf.ErrMalformed)
+			return s, fmt.Errorf("repo: %s: %s: %w", facts.RecoveryRole, x.member, tuf.ErrMalformed)
 		}
 		*x.to = recoveredRoot{n, sum}
 	}
@@ -50,7 +51,7 @@ type recoveryStatement struct {
 // that one.
 func followsRecovery(f chain.Recovery, statement *draftFile) error {
 	if f.Counter != statement.base && !bytes.Equal(f.Data[0], statement.bytes()) {
-		return fmt.Errorf("repo: %w: %s v%d is published, the draft replaces v%d", ErrStale, recoveryRole, f.Counter, statement.base)
+		return fmt.Errorf("repo: %w: %s v%d is published, the draft replaces v%d", ErrStale, facts.RecoveryRole, f.Counter, statement.base)
 	}
 	return nil
 }

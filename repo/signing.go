@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/signing"
@@ -21,7 +22,7 @@ func (r *Repo) newSigning(ctx context.Context, p *present, d *Draft) (*signReque
 			return nil, err
 		}
 		if s.prev = p.chain.At(stated.Tip.Version); s.prev == nil || s.prev.SHA256() != stated.Tip.SHA256 {
-			return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d that is not published", recoveryRole, tuf.ErrMismatch, stated.Tip.Version)
+			return nil, fmt.Errorf("repo: %s: %w: it follows a root v%d that is not published", facts.RecoveryRole, tuf.ErrMismatch, stated.Tip.Version)
 		}
 	}
 	f := d.files["root"]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/rolelist"
 	"github.com/visum-dev/visum/internal/text"
@@ -17,7 +18,7 @@ func (s *signRequest) item(f *draftFile) (*item, error) {
 	x := &item{file: f}
 	p := s.tx.present
 	switch {
-	case f.role == recoveryRole || s.draft.statements[f.role] != nil:
+	case f.role == facts.RecoveryRole || s.draft.statements[f.role] != nil:
 		return x, s.statementKeys(x)
 	case f.role == "root":
 		if s.prev != nil && s.draft.recovery == nil {
@@ -159,7 +160,7 @@ func (s *signRequest) may(x *item, key tuf.Key) bool {
 		return slices.ContainsFunc(parties, func(p Party) bool { return slices.Contains(p.Keys, key) })
 	}
 	switch {
-	case x.file.role == recoveryRole:
+	case x.file.role == facts.RecoveryRole:
 		return slices.ContainsFunc(rootOf(s.prev).recoveryKeys(), func(k tuf.Key) bool { return k == key })
 	case x.file.role == "root":
 		if len(s.fork) > 0 && in(rootOf(s.fork[len(s.fork)-1]).Parties) {

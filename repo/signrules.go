@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/signing"
@@ -57,7 +58,7 @@ func (s *signRequest) automatic(b *book, x *item) error {
 		return fmt.Errorf("repo: %s: %w: %s", text.Name(f.role), signing.ErrNotAutomatic, why)
 	}
 	switch {
-	case f.role == "root" || f.role == recoveryRole:
+	case f.role == "root" || f.role == facts.RecoveryRole:
 		return no("roots and recoveries need a person's signature")
 	case !s.repo.cfg.SharedLedger && !s.holdsAll(x.role.keys.Keys):
 		return fmt.Errorf("repo: %s: %w: other signers hold keys of the role; set Config.SharedLedger if all of them use this ledger", text.Name(f.role), signing.ErrLedgerNotShared)
@@ -92,7 +93,7 @@ func (s *signRequest) record(b *book, x *item, reinstated map[bytesOfParty]bool,
 		}
 		return
 	}
-	whole := !x.bin && !x.online && f.role != recoveryRole && f.role != "root"
+	whole := !x.bin && !x.online && f.role != facts.RecoveryRole && f.role != "root"
 	if x.version > 0 && x.was != nil && f.role != "root" && !s.excused(x) {
 		b.see(f.role, x.wasKeys, x.version, x.was, whole)
 	}

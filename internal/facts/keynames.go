@@ -1,4 +1,4 @@
-package repo
+package facts
 
 import (
 	"maps"
@@ -11,9 +11,9 @@ import (
 	"github.com/visum-dev/visum/repo/diff"
 )
 
-// keyNames formats the keys of a file: by their labels, if known, and the first digits
+// KeyNames formats the keys of a file: by their labels, if known, and the first digits
 // of their ids.
-type keyNames struct {
+type KeyNames struct {
 	labels    map[string]string     // by key id
 	known     map[string]wire.Value // by key id
 	prefixes  map[string]string     // first digits to the id; "" if several ids share them
@@ -23,9 +23,9 @@ type keyNames struct {
 // shortID is the number of displayed digits of an id whose first digits are unique.
 const shortID = 16
 
-// newKeyNames collects the keys of documents.
-func newKeyNames(labels map[string]string, docs ...wire.Value) *keyNames {
-	k := &keyNames{labels, map[string]wire.Value{}, map[string]string{}, map[string]bool{}}
+// NewKeyNames collects the keys of documents.
+func NewKeyNames(labels map[string]string, docs ...wire.Value) *KeyNames {
+	k := &KeyNames{labels, map[string]wire.Value{}, map[string]string{}, map[string]bool{}}
 	var ids func(v wire.Value)
 	add := func(id string) {
 		if isHex(id, 64) {
@@ -65,7 +65,7 @@ func isHex(s string, digits int) bool {
 }
 
 // short returns the displayed form of a key id.
-func (k *keyNames) short(id string) string {
+func (k *KeyNames) short(id string) string {
 	if isHex(id, 64) && k.prefixes[id[:shortID]] == id {
 		return id[:shortID]
 	}
@@ -73,7 +73,7 @@ func (k *keyNames) short(id string) string {
 }
 
 // text returns the displayed form of a key.
-func (k *keyNames) text(id string) string {
+func (k *KeyNames) text(id string) string {
 	k.mentioned[id] = true
 	out := k.short(id)
 	if label, ok := k.labels[id]; ok {
@@ -92,8 +92,8 @@ func (k *keyNames) text(id string) string {
 	return out
 }
 
-// whole adds the full ids of the keys that the lines mention.
-func (k *keyNames) whole(role string, lines []diff.Change) []diff.Change {
+// Whole adds the full ids of the keys that the lines mention.
+func (k *KeyNames) Whole(role string, lines []diff.Change) []diff.Change {
 	for _, id := range slices.Sorted(maps.Keys(k.mentioned)) {
 		c := diff.Change{Part: diff.PartRest, Role: role, Kind: diff.KindUnchanged, What: "key", Name: k.short(id), Fact: "id", New: text.Name(id)}
 		if label, ok := k.labels[id]; ok {

@@ -1,4 +1,6 @@
-package repo
+// Package facts describes the differences of two documents as facts that a person reads:
+// members with known meaning in words, and every other member with its path.
+package facts
 
 import (
 	"fmt"
@@ -21,14 +23,14 @@ import (
 // Invariant, which a fuzz target checks: the old document and the changes determine the
 // new document, so two different new documents never have the same changes.
 
-// shape describes a known member.
-type shape struct {
+// Shape describes a known member.
+type Shape struct {
 	kind byte              // JSON type of its value: one of " 0 t { [
-	in   map[string]*shape // the members of an object
+	in   map[string]*Shape // the members of an object
 	// thing says that every member of an object, or every element of a list, has a
 	// name: that of the member, or for a list the value of the element's member by.
 	thing string
-	all   *shape
+	all   *Shape
 	by    [2]string // the second may be "": one member names an element
 	set   string    // of a list of strings: the word for one of them
 	keys  bool      // those strings are key ids
@@ -37,84 +39,84 @@ type shape struct {
 }
 
 var (
-	words  = &shape{kind: '"'}
-	truth  = &shape{kind: 't'}
-	keyIDs = &shape{kind: '[', set: "key", keys: true}
+	words  = &Shape{kind: '"'}
+	truth  = &Shape{kind: 't'}
+	keyIDs = &Shape{kind: '[', set: "key", keys: true}
 )
 
-// sequenceFact precedes the product's name in the name of a highest sequence number.
-const sequenceFact = "highest sequence number of product"
+// SequenceFact precedes the product's name in the name of a highest sequence number.
+const SequenceFact = "highest sequence number of product"
 
-func object(in map[string]*shape) *shape { return &shape{kind: '{', in: in} }
+func object(in map[string]*Shape) *Shape { return &Shape{kind: '{', in: in} }
 
 // only is the shape of an object that is a thing by itself.
-func only(thing string, in map[string]*shape) *shape {
-	return &shape{kind: '{', in: in, thing: thing}
+func only(thing string, in map[string]*Shape) *Shape {
+	return &Shape{kind: '{', in: in, thing: thing}
 }
 
-func things(thing, by string, in map[string]*shape) *shape {
-	return &shape{kind: '[', thing: thing, by: [2]string{by}, all: object(in)}
+func things(thing, by string, in map[string]*Shape) *Shape {
+	return &Shape{kind: '[', thing: thing, by: [2]string{by}, all: object(in)}
 }
 
-func set(word string) *shape { return &shape{kind: '[', set: word} }
+func set(word string) *Shape { return &Shape{kind: '[', set: word} }
 
-var keyShape = &shape{kind: '{', thing: "key", rest: true, all: object(map[string]*shape{
-	"keytype": words, "scheme": words, "keyval": object(map[string]*shape{"public": words})})}
+var keyShape = &Shape{kind: '{', thing: "key", rest: true, all: object(map[string]*Shape{
+	"keytype": words, "scheme": words, "keyval": object(map[string]*Shape{"public": words})})}
 
-var roleShape = object(map[string]*shape{"keyids": keyIDs, "threshold": number})
+var roleShape = object(map[string]*Shape{"keyids": keyIDs, "threshold": number})
 
-var charterShape = object(map[string]*shape{
+var charterShape = object(map[string]*Shape{
 	"repo_id": words, "seq": number, "epoch": number, "signed_at": words,
-	"parties": things("party", "name", map[string]*shape{"keyids": keyIDs, "min": number}),
-	"classes": things("class", "name", map[string]*shape{"prefix": words,
-		"roles": things("release role", "role", map[string]*shape{"party": words, "keyids": keyIDs, "threshold": number}),
-		"hold":  only("hold", map[string]*shape{"role": words, "keyids": keyIDs, "threshold": number, "max_seconds": number}),
+	"parties": things("party", "name", map[string]*Shape{"keyids": keyIDs, "min": number}),
+	"classes": things("class", "name", map[string]*Shape{"prefix": words,
+		"roles": things("release role", "role", map[string]*Shape{"party": words, "keyids": keyIDs, "threshold": number}),
+		"hold":  only("hold", map[string]*Shape{"role": words, "keyids": keyIDs, "threshold": number, "max_seconds": number}),
 	}),
-	"floors": object(map[string]*shape{"timestamp": number, "snapshot": number, "targets": number}),
-	"probe":  only("probe", map[string]*shape{"min_operators": number, "every_seconds": number, "max_age_seconds": number, "mode": words}),
-	"locations": things("location", "id", map[string]*shape{"tier": words, "operator": words, "jurisdiction": words, "base": words, "priority": number,
-		"use_from": words, "use_until": words, "paths": object(map[string]*shape{"metadata": words, "targets": words})}),
-	"retired": things("retired location", "id", map[string]*shape{"hosts": set("host")}),
-	"recovery": only("recovery", map[string]*shape{"keyids": keyIDs, "threshold": number, "min_orgs": number, "hold_seconds": number, "min_ticks": number, "counter": number,
-		"orgs": things("recovery organisation", "name", map[string]*shape{"keyids": keyIDs})}),
+	"floors": object(map[string]*Shape{"timestamp": number, "snapshot": number, "targets": number}),
+	"probe":  only("probe", map[string]*Shape{"min_operators": number, "every_seconds": number, "max_age_seconds": number, "mode": words}),
+	"locations": things("location", "id", map[string]*Shape{"tier": words, "operator": words, "jurisdiction": words, "base": words, "priority": number,
+		"use_from": words, "use_until": words, "paths": object(map[string]*Shape{"metadata": words, "targets": words})}),
+	"retired": things("retired location", "id", map[string]*Shape{"hosts": set("host")}),
+	"recovery": only("recovery", map[string]*Shape{"keyids": keyIDs, "threshold": number, "min_orgs": number, "hold_seconds": number, "min_ticks": number, "counter": number,
+		"orgs": things("recovery organisation", "name", map[string]*Shape{"keyids": keyIDs})}),
 })
 
-// documentShapes holds the shapes of signed parts by role; "" is every targets role.
-var documentShapes = map[string]*shape{
-	"root": object(map[string]*shape{"keys": keyShape, "roles": {kind: '{', thing: "role", all: roleShape}, layout.CharterMember: charterShape}),
-	recoveryRole: object(map[string]*shape{"repo_id": words, "reason": words,
-		"tip":  object(map[string]*shape{"version": number, "sha256": words}),
-		"root": object(map[string]*shape{"version": number, "sha256": words})}),
-	"": object(map[string]*shape{
-		"delegations": object(map[string]*shape{"keys": keyShape,
-			"roles": things("delegated role", "name", map[string]*shape{"keyids": keyIDs, "threshold": number, "terminating": truth,
+// DocumentShapes holds the shapes of signed parts by role; "" is every targets role.
+var DocumentShapes = map[string]*Shape{
+	"root": object(map[string]*Shape{"keys": keyShape, "roles": {kind: '{', thing: "role", all: roleShape}, layout.CharterMember: charterShape}),
+	RecoveryRole: object(map[string]*Shape{"repo_id": words, "reason": words,
+		"tip":  object(map[string]*Shape{"version": number, "sha256": words}),
+		"root": object(map[string]*Shape{"version": number, "sha256": words})}),
+	"": object(map[string]*Shape{
+		"delegations": object(map[string]*Shape{"keys": keyShape,
+			"roles": things("delegated role", "name", map[string]*Shape{"keyids": keyIDs, "threshold": number, "terminating": truth,
 				"paths": set("path"), "path_hash_prefixes": set("hash prefix")}),
-			"succinct_roles": only("hash bins", map[string]*shape{"keyids": keyIDs, "threshold": number, "bit_length": number, "name_prefix": words})}),
-		layout.RecallMember:   {kind: '[', thing: "recall", by: [2]string{"path", "sha256"}, all: object(map[string]*shape{"reason": words, "at": words})},
-		layout.SequenceMember: {kind: '{', each: sequenceFact, all: number},
+			"succinct_roles": only("hash bins", map[string]*Shape{"keyids": keyIDs, "threshold": number, "bit_length": number, "name_prefix": words})}),
+		layout.RecallMember:   {kind: '[', thing: "recall", by: [2]string{"path", "sha256"}, all: object(map[string]*Shape{"reason": words, "at": words})},
+		layout.SequenceMember: {kind: '{', each: SequenceFact, all: number},
 	}),
 }
 
-// entryShape is the shape of a listed target, for releases and holds.
-var entryShape = object(map[string]*shape{"length": number, "hashes": object(map[string]*shape{"sha256": words, "sha512": words}),
-	"custom": object(map[string]*shape{layout.ReleaseMember: object(map[string]*shape{
+// EntryShape is the shape of a listed target, for releases and holds.
+var EntryShape = object(map[string]*Shape{"length": number, "hashes": object(map[string]*Shape{"sha256": words, "sha512": words}),
+	"custom": object(map[string]*Shape{layout.ReleaseMember: object(map[string]*Shape{
 		"product": words, "version": words, "channel": words, "platform": words, "sequence": number, "min_version": words, "return_floor": words, "notes": words, "critical": truth,
-		"source": object(map[string]*shape{"uri": words, "revision": words}), "rollout": object(map[string]*shape{"percent": number}),
+		"source": object(map[string]*Shape{"uri": words, "revision": words}), "rollout": object(map[string]*Shape{"percent": number}),
 		"reason": words, "at": words, "until": words})})})
 
-// statementShape is the shape of a statement's payload.
-var statementShape = object(map[string]*shape{"predicate": object(map[string]*shape{
+// StatementShape is the shape of a statement's payload.
+var StatementShape = object(map[string]*Shape{"predicate": object(map[string]*Shape{
 	"repo_id": words, "length": number, "from": words, "until": words, "reason": words, "at": words,
-	"source":   object(map[string]*shape{"uri": words, "revision": words}),
-	"rebuild":  object(map[string]*shape{"result": words, "builder": words}),
-	"reviewer": object(map[string]*shape{"party": words, "role": words, "name": words}),
-	"policy":   object(map[string]*shape{"sha256": words})})})
+	"source":   object(map[string]*Shape{"uri": words, "revision": words}),
+	"rebuild":  object(map[string]*Shape{"result": words, "builder": words}),
+	"reviewer": object(map[string]*Shape{"party": words, "role": words, "name": words}),
+	"policy":   object(map[string]*Shape{"sha256": words})})})
 
 // prefixes are omitted from the names of facts, which are clear without them.
 var prefixes = []string{"hashes.", "custom." + layout.ReleaseMember + ".", layout.CharterMember + ".", "keyval.", "delegations."}
 
 // fits reports whether a value matches the shape; nil, an absent value, matches.
-func (s *shape) fits(v wire.Value) bool {
+func (s *Shape) fits(v wire.Value) bool {
 	k := v.Kind()
 	switch {
 	case v == nil:
@@ -140,7 +142,7 @@ func (s *shape) fits(v wire.Value) bool {
 }
 
 // nameOf returns the name of a list's element.
-func (s *shape) nameOf(e wire.Value) (name [2]string, ok bool) {
+func (s *Shape) nameOf(e wire.Value) (name [2]string, ok bool) {
 	if s.set != "" {
 		t, err := e.Text()
 		return [2]string{t}, err == nil
@@ -158,25 +160,25 @@ func (s *shape) nameOf(e wire.Value) (name [2]string, ok bool) {
 	return name, true
 }
 
-// facts collects the changes between two documents.
-type facts struct {
-	role string // as displayed
-	out  []diff.Change
-	keys *keyNames
+// Facts collects the changes between two documents.
+type Facts struct {
+	Role string // as displayed
+	Out  []diff.Change
+	Keys *KeyNames
 }
 
-// at is the position of a value: for the summary the thing and the name of the fact,
+// At is the position of a value: for the summary the thing and the name of the fact,
 // for the rest the path.
-type at struct {
-	path  string
-	thing string
-	name  string
+type At struct {
+	Path  string
+	Thing string
+	Name  string
 	fact  string
-	rest  bool
+	Rest  bool
 }
 
-func (a at) member(name string, known bool) at {
-	a.path = strings.TrimPrefix(a.path+" "+text.Quote(name), " ")
+func (a At) member(name string, known bool) At {
+	a.Path = strings.TrimPrefix(a.Path+" "+text.Quote(name), " ")
 	if known {
 		a.fact = strings.TrimPrefix(a.fact+"."+name, ".")
 		for _, p := range prefixes {
@@ -187,16 +189,16 @@ func (a at) member(name string, known bool) at {
 }
 
 // inside returns the position of a nested thing, which shows the names of both things.
-func (a at) inside(thing, name string, rest bool) at {
+func (a At) inside(thing, name string, rest bool) At {
 	outer := ""
-	if a.thing != "" {
-		outer = strings.TrimSpace("of " + a.thing + " " + a.name)
+	if a.Thing != "" {
+		outer = strings.TrimSpace("of " + a.Thing + " " + a.Name)
 	}
-	return at{path: a.path, thing: thing, name: strings.TrimSpace(name + " " + outer), rest: a.rest || rest}
+	return At{Path: a.Path, Thing: thing, Name: strings.TrimSpace(name + " " + outer), Rest: a.Rest || rest}
 }
 
-// compare adds the differences between a and b; nil is an absent value.
-func (x *facts) compare(p at, s *shape, a, b wire.Value) {
+// Compare adds the differences between a and b; nil is an absent value.
+func (x *Facts) Compare(p At, s *Shape, a, b wire.Value) {
 	if string(a) == string(b) && (a == nil) == (b == nil) {
 		return
 	}
@@ -205,7 +207,7 @@ func (x *facts) compare(p at, s *shape, a, b wire.Value) {
 	}
 	if s != nil && s.thing != "" && s.all == nil { // an object that is one thing
 		inner := p.inside(s.thing, "", s.rest)
-		x.asThing(inner, a, b, func() { x.within(inner, object(s.in), a, b) })
+		x.AsObject(inner, a, b, func() { x.within(inner, object(s.in), a, b) })
 		return
 	}
 	x.within(p, s, a, b)
@@ -219,13 +221,13 @@ func filled(v wire.Value) byte {
 }
 
 // within compares the members or elements of a and b.
-func (x *facts) within(p at, s *shape, a, b wire.Value) {
+func (x *Facts) within(p At, s *Shape, a, b wire.Value) {
 	ka, kb := filled(a), filled(b)
 	switch {
 	case ka == 0 && kb == 0:
 		x.leaf(p, s, a, b)
 	case ka == kb && ka == '{':
-		x.members(p, s, a, b)
+		x.Members(p, s, a, b)
 	case ka == kb:
 		x.elements(p, s, a, b)
 	default: // an empty or absent side is shown as a value
@@ -234,14 +236,14 @@ func (x *facts) within(p at, s *shape, a, b wire.Value) {
 	}
 }
 
-func (x *facts) alone(p at, s *shape, v wire.Value, old bool) {
+func (x *Facts) alone(p At, s *Shape, v wire.Value, old bool) {
 	a, b := v, wire.Value(nil)
 	if !old {
 		a, b = b, a
 	}
 	switch {
 	case filled(v) == '{':
-		x.members(p, s, a, b)
+		x.Members(p, s, a, b)
 	case filled(v) == '[':
 		x.elements(p, s, a, b)
 	case v != nil:
@@ -251,7 +253,8 @@ func (x *facts) alone(p at, s *shape, v wire.Value, old bool) {
 
 type pair struct{ a, b wire.Value }
 
-func (x *facts) members(p at, s *shape, a, b wire.Value) {
+// Members adds the differences of the members of two objects.
+func (x *Facts) Members(p At, s *Shape, a, b wire.Value) {
 	all := map[string]pair{}
 	for name, v := range a.Members() {
 		all[name.String()] = pair{a: v}
@@ -267,29 +270,29 @@ func (x *facts) members(p at, s *shape, a, b wire.Value) {
 		case s != nil && s.each != "":
 			next := p.member(name, false)
 			next.fact = s.each + " " + text.Name(name)
-			x.compare(next, s.all, m.a, m.b)
+			x.Compare(next, s.all, m.a, m.b)
 		case s != nil && s.all != nil:
 			next := p.member(name, false)
 			next = next.inside(s.thing, x.thingName(s, name), s.rest)
-			x.asThing(next, m.a, m.b, func() { x.compare(next, s.all, m.a, m.b) })
+			x.AsObject(next, m.a, m.b, func() { x.Compare(next, s.all, m.a, m.b) })
 		case s != nil && s.in[name] != nil:
-			x.compare(p.member(name, true), s.in[name], m.a, m.b)
+			x.Compare(p.member(name, true), s.in[name], m.a, m.b)
 		default:
-			x.compare(p.member(name, false), nil, m.a, m.b)
+			x.Compare(p.member(name, false), nil, m.a, m.b)
 		}
 	}
 }
 
 // thingName returns the displayed name of a thing; for a key, its short id.
-func (x *facts) thingName(s *shape, name string) string {
+func (x *Facts) thingName(s *Shape, name string) string {
 	if s.rest {
-		x.keys.mentioned[name] = true
-		return x.keys.short(name)
+		x.Keys.mentioned[name] = true
+		return x.Keys.short(name)
 	}
 	return text.Name(name)
 }
 
-func (x *facts) elements(p at, s *shape, a, b wire.Value) {
+func (x *Facts) elements(p At, s *Shape, a, b wire.Value) {
 	if s == nil {
 		was, now := slices.Collect(a.Elements()), slices.Collect(b.Elements())
 		for i := range max(len(was), len(now)) {
@@ -300,7 +303,7 @@ func (x *facts) elements(p at, s *shape, a, b wire.Value) {
 			if i < len(now) {
 				m.b = now[i]
 			}
-			x.compare(p.index(i), nil, m.a, m.b)
+			x.Compare(p.index(i), nil, m.a, m.b)
 		}
 		return
 	}
@@ -334,12 +337,12 @@ func (x *facts) elements(p at, s *shape, a, b wire.Value) {
 		for _, n := range now {
 			names = append(names, s.shown(n))
 		}
-		x.out = append(x.out, diff.Change{Part: diff.PartRest, Role: x.role, Kind: diff.KindChanged, Fact: text.Line(p.path + " order"), New: text.Line(strings.Join(names, " "))})
+		x.Out = append(x.Out, diff.Change{Part: diff.PartRest, Role: x.Role, Kind: diff.KindChanged, Fact: text.Line(p.Path + " order"), New: text.Line(strings.Join(names, " "))})
 	}
 }
 
 // shown returns the displayed name of an element.
-func (s *shape) shown(name [2]string) string {
+func (s *Shape) shown(name [2]string) string {
 	if s.by[1] == "" {
 		return text.Name(name[0])
 	}
@@ -347,46 +350,46 @@ func (s *shape) shown(name [2]string) string {
 }
 
 // named compares two list elements with the same name.
-func (x *facts) named(p at, s *shape, name [2]string, m pair) {
+func (x *Facts) named(p At, s *Shape, name [2]string, m pair) {
 	next := p
-	next.path = fmt.Sprintf("%s [%s %s", p.path, s.by[0], text.Quote(name[0]))
+	next.Path = fmt.Sprintf("%s [%s %s", p.Path, s.by[0], text.Quote(name[0]))
 	if s.by[1] != "" {
-		next.path += fmt.Sprintf(" %s %s", s.by[1], text.Quote(name[1]))
+		next.Path += fmt.Sprintf(" %s %s", s.by[1], text.Quote(name[1]))
 	}
-	next.path += "]"
+	next.Path += "]"
 	next = next.inside(s.thing, s.shown(name), s.rest)
-	x.asThing(next, m.a, m.b, func() { x.compare(next, s.all, metafile.Without(m.a, s.by[:]...), metafile.Without(m.b, s.by[:]...)) })
+	x.AsObject(next, m.a, m.b, func() { x.Compare(next, s.all, metafile.Without(m.a, s.by[:]...), metafile.Without(m.b, s.by[:]...)) })
 }
 
-func (a at) index(n int) at {
-	a.path = fmt.Sprintf("%s [%d]", a.path, n)
+func (a At) index(n int) At {
+	a.Path = fmt.Sprintf("%s [%d]", a.Path, n)
 	return a
 }
 
 // element reports an added or removed string of a set.
-func (x *facts) element(p at, s *shape, name string, m pair) {
-	c := diff.Change{Part: diff.PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: diff.KindAdded, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
+func (x *Facts) element(p At, s *Shape, name string, m pair) {
+	c := diff.Change{Part: diff.PartSummary, Role: x.Role, What: p.Thing, Name: p.Name, Kind: diff.KindAdded, Fact: strings.TrimSpace(s.set + " " + text.Name(name))}
 	if s.keys {
-		c.Fact = s.set + " " + x.keys.text(name)
+		c.Fact = s.set + " " + x.Keys.text(name)
 	}
 	if m.b == nil {
 		c.Kind = diff.KindRemoved
 	}
-	if p.rest {
+	if p.Rest {
 		c.Part = diff.PartRest
 	}
-	x.out = append(x.out, c)
+	x.Out = append(x.Out, c)
 }
 
 // leaf compares values without members or elements.
-func (x *facts) leaf(p at, s *shape, a, b wire.Value) {
-	c := diff.Change{Part: diff.PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: diff.KindChanged, Fact: p.fact}
+func (x *Facts) leaf(p At, s *Shape, a, b wire.Value) {
+	c := diff.Change{Part: diff.PartSummary, Role: x.Role, What: p.Thing, Name: p.Name, Kind: diff.KindChanged, Fact: p.fact}
 	show := knownText
 	if s == nil || filled(a) != 0 || filled(b) != 0 || s.kind == '{' || s.kind == '[' {
-		c = diff.Change{Part: diff.PartRest, Role: x.role, Kind: diff.KindChanged, Fact: text.Line(p.path)}
+		c = diff.Change{Part: diff.PartRest, Role: x.Role, Kind: diff.KindChanged, Fact: text.Line(p.Path)}
 		show = kindText
 	}
-	if p.rest {
+	if p.Rest {
 		c.Part = diff.PartRest
 	}
 	if a == nil {
@@ -399,7 +402,7 @@ func (x *facts) leaf(p at, s *shape, a, b wire.Value) {
 	} else {
 		c.New = show(b)
 	}
-	x.out = append(x.out, c)
+	x.Out = append(x.Out, c)
 }
 
 // knownText formats a value whose JSON type follows from its name.
@@ -447,28 +450,28 @@ func kindText(v wire.Value) string {
 // mergeMost is the maximum length in bytes of the facts of one thing in one line.
 const mergeMost = 2000
 
-// asThing compares a thing. It reports an added or removed thing in one line.
-func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
-	n := len(x.out)
+// AsObject compares a thing. It reports an added or removed thing in one line.
+func (x *Facts) AsObject(p At, a, b wire.Value, compare func()) {
+	n := len(x.Out)
 	compare()
 	if a != nil && b != nil || a == nil && b == nil {
 		return
 	}
-	c := diff.Change{Part: diff.PartSummary, Role: x.role, What: p.thing, Name: p.name, Kind: diff.KindAdded}
-	if p.rest {
+	c := diff.Change{Part: diff.PartSummary, Role: x.Role, What: p.Thing, Name: p.Name, Kind: diff.KindAdded}
+	if p.Rest {
 		c.Part = diff.PartRest
 	}
 	var all []string
 	size := 0
-	mine := func(y diff.Change) bool { return y.What == p.thing && y.Name == p.name && y.Fact != "" && y.What != "" }
-	for _, y := range x.out[n:] {
+	mine := func(y diff.Change) bool { return y.What == p.Thing && y.Name == p.Name && y.Fact != "" && y.What != "" }
+	for _, y := range x.Out[n:] {
 		if mine(y) {
 			fact := strings.TrimSpace(y.Fact + " " + y.Old + y.New)
 			all, size = append(all, fact), size+len(fact)
 		}
 	}
 	if size <= mergeMost {
-		x.out = append(x.out[:n], slices.DeleteFunc(slices.Clone(x.out[n:]), mine)...)
+		x.Out = append(x.Out[:n], slices.DeleteFunc(slices.Clone(x.Out[n:]), mine)...)
 	} else {
 		all = []string{"see below"}
 	}
@@ -477,16 +480,20 @@ func (x *facts) asThing(p at, a, b wire.Value, compare func()) {
 	if b == nil {
 		c.Kind, c.Old, c.New = diff.KindRemoved, c.New, ""
 	}
-	x.out = slices.Insert(x.out, n, c)
+	x.Out = slices.Insert(x.Out, n, c)
 }
 
-var number = &shape{kind: '0'}
+var number = &Shape{kind: '0'}
 
-// dateText returns the expiry of a signed part.
-func dateText(signed wire.Value) string {
+// DateText returns the expiry of a signed part.
+func DateText(signed wire.Value) string {
 	s, err := metafile.Member(signed, "expires").Text()
 	if err != nil {
 		return kindText(metafile.Member(signed, "expires"))
 	}
 	return wordText(s)
 }
+
+// RecoveryRole is the name of a recovery statement as a part of a draft. Role names have
+// no spaces, so it can't collide.
+const RecoveryRole = "recovery statement"
