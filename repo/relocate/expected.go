@@ -3,25 +3,21 @@ package relocate
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/visum-dev/visum/internal/layout"
-	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/metafile"
+	"github.com/visum-dev/visum/internal/walk"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/tuf"
 )
 
-// expected is the content of the storage, which every location must serve. It is
-// parsed without verification, because the storage is the operator's own; repo.Repo
-// has verified the chain of roots.
+// expected is the content of the storage, which every location must serve, verified as
+// clients do, except expiries.
 type expected struct {
 	roots                        int64
 	rootFiles                    []storage.File
@@ -43,72 +39,55 @@ type target struct {
 	sha256 string
 }
 
-func readExpected(ctx context.Context, s repo.Storage, roots int64) (*expected, error) {
-	t := &expected{roots: roots}
-	const stampName = layout.TimestampName
-	data, err := s.Read(ctx, stampName)
-	if errors.Is(err, fs.ErrNotExist) {
+// readExpected reads the content of a storage from the first of its verified roots on.
+func readExpected(ctx context.Context, s repo.Storage, chain []*tuf.Root) (*expected, error) {
+	t := &expected{roots: chain[len(chain)-1].Version()}
+	// The handle that verified the chain decides whether locations may be on loopback.
+	opt := &tuf.Options{UnsafeLoopback: true}
+	opt.Limits.Unlisted = opt.Limits.WithDefaults().Targets
+	w := &walk.Walker{Source: storage.SourceOf(s), Options: opt}
+	w.Found = func(f walk.Fault) error {
+		switch {
+		case f.Kind == walk.Missing && f.Name == layout.TimestampName: // there is no content yet
+		case f.Kind == walk.Unfinished: // clients still get the content of the root before
+		case strings.HasPrefix(f.Name, layout.RecoveryFolder): // an invalid recovery, which clients ignore
+		default:
+			return walk.FirstFault(f)
+		}
+		return nil
+	}
+	w.Metadata = func(_ context.Context, name string, _ []byte) error {
+		if !layout.IsRootName(name) {
+			t.metadata = append(t.metadata, name)
+		}
+		return nil
+	}
+	w.Role = func(_ context.Context, _ string, role *tuf.Targets) error {
+		t.ends(role.Role(), role.Expires())
+		if role.Role() == "targets" {
+			t.targets = role.Version()
+		}
+		return w.Targets(role, func(x metafile.Target) error {
+			if x.Unstorable == nil {
+				t.files = append(t.files, target{x.Name, x.Length, x.SHA256})
+			}
+			return nil
+		})
+	}
+	if err := w.Conflict(ctx, w.Run(ctx, chain[0])); err != nil {
+		return nil, fmt.Errorf("relocate: %w", err)
+	}
+	if w.Snapshot == nil {
 		return t, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	ts, err := metadata.Timestamp().FromBytes(data)
-	if err != nil {
-		return nil, fmt.Errorf("relocate: %s: %w", stampName, err)
-	}
-	t.timestamp = ts.Signed.Version
-	t.ends("timestamp", ts.Signed.Expires)
-	listed := ts.Signed.Meta["snapshot.json"]
-	if listed == nil {
-		return nil, fmt.Errorf("relocate: %s lists no snapshot", stampName)
-	}
-	t.snapshot = listed.Version
-	name := layout.RoleName("snapshot", t.snapshot)
-	if data, err = s.Read(ctx, name); err != nil {
-		return nil, err
-	}
-	snap, err := metadata.Snapshot().FromBytes(data)
-	if err != nil {
-		return nil, fmt.Errorf("relocate: %s: %w", text.Name(name), err)
-	}
-	t.ends("snapshot", snap.Signed.Expires)
-	t.metadata = append(t.metadata, name)
-	for _, file := range slices.Sorted(maps.Keys(snap.Signed.Meta)) {
-		role := strings.TrimSuffix(file, ".json")
-		version := snap.Signed.Meta[file].Version
-		if role == "targets" {
-			t.targets = version
-		}
-		if err := t.role(ctx, s, role, version); err != nil {
-			return nil, err
-		}
-	}
-	t.metadata = append(t.metadata, stampName)
+	t.timestamp, t.snapshot = w.Timestamp.Version(), w.Snapshot.Version()
+	t.ends("timestamp", w.Timestamp.Expires())
+	t.ends("snapshot", w.Snapshot.Expires())
 	slices.SortFunc(t.files, func(a, b target) int {
 		return cmp.Or(cmp.Compare(a.length, b.length), strings.Compare(a.name, b.name))
 	})
 	t.files = slices.Compact(t.files)
 	return t, nil
-}
-
-func (t *expected) role(ctx context.Context, s repo.Storage, role string, version int64) error {
-	name := layout.RoleName(role, version)
-	data, err := s.Read(ctx, name)
-	if err != nil {
-		return err
-	}
-	md, err := metadata.Targets().FromBytes(data)
-	if err != nil {
-		return fmt.Errorf("relocate: %s: %w", text.Name(name), err)
-	}
-	t.metadata = append(t.metadata, name)
-	t.ends(role, md.Signed.Expires)
-	for path, f := range md.Signed.Targets {
-		sum := f.Hashes["sha256"].String()
-		t.files = append(t.files, target{layout.TargetName(path, sum), f.Length, sum})
-	}
-	return nil
 }
 
 func (t *expected) ends(role string, at time.Time) {

@@ -60,7 +60,7 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 		return nil, fmt.Errorf("relocate: %w: the repository is empty", ErrOrder)
 	}
 	tip := chain[len(chain)-1]
-	want, err := readExpected(ctx, p.Storage, tip.Version())
+	want, err := readExpected(ctx, p.Storage, chain)
 	if err != nil {
 		return nil, err
 	}
