@@ -185,7 +185,7 @@ func (s story) files(t testing.TB) map[string][]byte {
 	if s.twinFind != "" {
 		find = s.twinFind
 	}
-	twin := header("name", s.name+"-healthy") + header("about", "The twin of "+s.name+", made by the same hand without the defect.") +
+	twin := header("name", s.name+"-healthy") + header("about", "The twin of "+s.name+" without the fault.") +
 		at + header("find", find) + header("expect", "ok") + header("role", role)
 	return map[string][]byte{
 		s.name + ".txtar":         s.build(t, true).archive(sick),
@@ -196,7 +196,7 @@ func (s story) files(t testing.TB) map[string][]byte {
 // The vectors are generated from the stories; go test -update writes them.
 func TestVectorsAreGenerated(t *testing.T) {
 	want := map[string][]byte{}
-	for _, s := range stories {
+	for _, s := range slices.Concat(stories, ruleStories) {
 		for name, data := range s.files(t) {
 			if want[name] != nil {
 				t.Fatalf("two stories are called %s", name)
