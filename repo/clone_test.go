@@ -24,11 +24,6 @@ import (
 	"github.com/visum-dev/visum/tuf/attestation"
 )
 
-// mirror is a storage that clones.
-func (w *world) mirror(m *memory) *repo.Repo {
-	return repo.New(m, w.config())
-}
-
 // A mirror has the files in use, byte for byte, and later the new ones; no file is
 // fetched twice.
 func TestClone(t *testing.T) {
